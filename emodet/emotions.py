@@ -1,0 +1,150 @@
+"""The eight emotions: their order, their names in other data sets, the 7-class view.
+
+This is the only place with an order. Data sets number their classes in at least five ways, so integers are never
+carried over: a foreign number becomes a name through that data set's own order (`FER2013_ORDER`, …), and the name
+becomes an id here.
+"""
+
+from collections.abc import Sequence
+
+from emodet.errors import EmodetError
+
+__all__ = [
+    "ALPHABETICAL_ORDER",
+    "EMOTIONS",
+    "FER2013_ORDER",
+    "FERPLUS_ORDER",
+    "NOT_EMOTIONS",
+    "RAFDB_ORDER",
+    "class_names",
+    "emotion_id",
+    "emotion_name",
+    "ids_of",
+]
+
+EMOTIONS: tuple[str, ...] = (
+    "neutral",
+    "happiness",
+    "sadness",
+    "surprise",
+    "fear",
+    "disgust",
+    "anger",
+    "contempt",
+)
+"""The eight classes; the position is the id. These are AffectNet's ids 0 to 7 (Mollahosseini et al. 2017, table 3)."""
+
+NOT_EMOTIONS: tuple[str, ...] = ("none", "uncertain", "no-face")
+"""AffectNet's ids 8, 9 and 10: a face with none of the eight, an undecided one, not a face. Never a class here."""
+
+ALPHABETICAL_ORDER: tuple[str, ...] = tuple(sorted(EMOTIONS))
+"""Class folders and YOLO exports: anger, contempt, disgust, fear, happiness, neutral, sadness, surprise."""
+
+FERPLUS_ORDER: tuple[str, ...] = (
+    "neutral",
+    "happiness",
+    "surprise",
+    "sadness",
+    "anger",
+    "disgust",
+    "fear",
+    "contempt",
+)
+"""Vote columns of FER+ (Barsoum et al. 2016)."""
+
+FER2013_ORDER: tuple[str, ...] = (
+    "anger",
+    "disgust",
+    "fear",
+    "happiness",
+    "sadness",
+    "surprise",
+    "neutral",
+)
+"""`fer2013.csv`, and ExpW's `label.lst` (Goodfellow et al. 2013; Zhang et al. 2018)."""
+
+RAFDB_ORDER: tuple[str, ...] = (
+    "surprise",
+    "fear",
+    "disgust",
+    "happiness",
+    "sadness",
+    "anger",
+    "neutral",
+)
+"""RAF-DB's `list_patition_label.txt`, whose numbers start at 1 (Li et al. 2017)."""
+
+_ALIASES: dict[str, tuple[str, ...]] = {
+    "neutral": ("ne",),
+    "happiness": ("happy", "ha", "joy"),
+    "sadness": ("sad", "sa"),
+    "surprise": ("surprised", "suprise", "su"),
+    "fear": ("fearful", "fe", "afraid"),
+    "disgust": ("disgusted", "di"),
+    "anger": ("angry", "an"),
+    "contempt": ("contemptuous",),
+    "none": (),
+    "uncertain": (),
+    "no-face": ("no_face", "noface", "non-face", "non_face", "nonface", "nf"),
+}
+_BY_ALIAS: dict[str, str] = {alias: name for name, others in _ALIASES.items() for alias in (name, *others)}
+
+
+def emotion_name(text: str) -> str:
+    """Translate any data set's word for a class into ours.
+
+    Args:
+        text: A class name in any case, optionally with a number before it as in the folder name ``0_neutral``.
+
+    Returns:
+        One of `EMOTIONS` or `NOT_EMOTIONS`.
+
+    Raises:
+        EmodetError: No known data set uses that word. The message lists those that are known.
+    """
+    word = text.strip().lower()
+    head, _, tail = word.partition("_")
+    if head.isdigit() and tail:
+        word = tail
+    try:
+        return _BY_ALIAS[word.replace(" ", "-")]
+    except KeyError:
+        known = "; ".join(", ".join((name, *others)) for name, others in _ALIASES.items())
+        raise EmodetError(f"class name {text!r} is not known. Known names, in any case: {known}") from None
+
+
+def emotion_id(text: str) -> int | None:
+    """The id 0 to 7 of a class name, or None for one of `NOT_EMOTIONS`.
+
+    Raises:
+        EmodetError: No known data set uses that word.
+    """
+    name = emotion_name(text)
+    return EMOTIONS.index(name) if name in EMOTIONS else None
+
+
+def ids_of(order: Sequence[str]) -> tuple[int | None, ...]:
+    """Our id for each class of a foreign order, None where it is not one of the eight.
+
+    Args:
+        order: Class names (any alias) in the order in which a data set or a file numbers them.
+
+    Raises:
+        EmodetError: A name is unknown, or two of them mean the same class.
+    """
+    names = [emotion_name(text) for text in order]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise EmodetError(f"class names {list(order)} name {', '.join(twice)} more than once")
+    return tuple(EMOTIONS.index(name) if name in EMOTIONS else None for name in names)
+
+
+def class_names(count: int) -> tuple[str, ...]:
+    """The classes of the 8-class or the 7-class protocol; the latter drops contempt, so ids stay the same.
+
+    Raises:
+        EmodetError: `count` is neither 7 nor 8.
+    """
+    if count not in (7, 8):
+        raise EmodetError(f"classes={count}: there are protocols of 7 classes (without contempt) and of 8")
+    return EMOTIONS[:count]

@@ -1,0 +1,82 @@
+"""From encoded bytes to RGB pixels: the one decoder, for preparing data and for recognising.
+
+Pillow decodes: it reads a picture's size before its pixels (so that a decompression bomb costs nothing), says when a
+file is cut off instead of filling the rest with grey, and knows EXIF rotation, palettes and CMYK.
+"""
+
+import io
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from emodet.errors import EmodetError
+
+__all__ = ["MAX_PIXELS", "decode_rgb"]
+
+MAX_PIXELS = 64_000_000
+"""Pictures with more pixels are refused unless the caller raises the limit."""
+
+_FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "GIF", "PPM")
+
+
+def decode_rgb(
+    data: bytes, *, name: str = "image", max_pixels: int = MAX_PIXELS, least_side: int | None = None
+) -> npt.NDArray[np.uint8]:
+    """Decode a picture of any common kind to RGB.
+
+    Grey, palette, CMYK and 16-bit pictures are converted; transparency is laid over white; EXIF rotation is applied;
+    of an animation or a multi-page file the first picture is taken.
+
+    Args:
+        data: JPEG, PNG, BMP, TIFF, WebP, GIF or PNM.
+        name: What to call the picture in an error, usually its path.
+        max_pixels: Width times height above which nothing is decoded.
+        least_side: A JPEG may be decoded at 1/2, 1/4 or 1/8 size while its shorter side stays at least this long.
+
+    Returns:
+        uint8, (H, W, 3), RGB.
+
+    Raises:
+        EmodetError: The bytes are no picture, are cut off, or exceed `max_pixels`.
+    """
+    if not data:
+        raise EmodetError(f"{name}: the file is empty")
+    # Pillow's own limit would warn at half of our limit and raise at a value of its own; ours is checked below,
+    # before any pixel is decoded.
+    try:
+        with Image.open(io.BytesIO(data), formats=_FORMATS) as picture:
+            width, height = picture.size
+            if width * height > max_pixels:
+                raise EmodetError(
+                    f"{name}: {width}×{height} pixels are more than the limit of {max_pixels:,}; "
+                    "raise max_pixels if the file is to be trusted"
+                )
+            if least_side is not None and picture.format == "JPEG":
+                picture.draft("RGB" if picture.mode == "YCbCr" else picture.mode, (least_side, least_side))
+            picture.load()
+            upright = ImageOps.exif_transpose(picture)
+            return _to_rgb(upright)
+    except EmodetError:
+        raise
+    except UnidentifiedImageError:
+        raise EmodetError(f"{name}: not a picture ({', '.join(_FORMATS)} are read)") from None
+    except Image.DecompressionBombError:
+        raise EmodetError(f"{name}: more pixels than the limit of {max_pixels:,}") from None
+    except (OSError, ValueError, SyntaxError, EOFError, MemoryError, OverflowError, TypeError) as problem:
+        # Pillow raises all of these for files that are damaged inside.
+        raise EmodetError(f"{name}: damaged or cut off ({problem})") from None
+
+
+def _to_rgb(picture: Image.Image) -> npt.NDArray[np.uint8]:
+    if picture.mode.startswith("I") or picture.mode == "F":
+        values = np.asarray(picture, dtype=np.float64)
+        # 16-bit grey; a 32-bit file has no agreed range, so its own maximum decides between the two.
+        scale = 255 / 65535 if values.max(initial=0) > 255 else 1.0
+        grey = np.clip(values * scale, 0, 255).round().astype(np.uint8)
+        return np.repeat(grey[:, :, None], 3, axis=2)
+    if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
+        rgba = picture.convert("RGBA")
+        ground = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
+        picture = Image.alpha_composite(ground, rgba)
+    return np.array(picture.convert("RGB"), dtype=np.uint8)

@@ -1,0 +1,211 @@
+"""What a face crop is: geometry, colour, size and normalisation, defined once.
+
+Readers, training, the exported model file and live recognition all cut faces with `Preprocessing.crop`, and the model
+file carries the same values inside it. numpy and OpenCV only: this runs where torch is not installed.
+"""
+
+import dataclasses
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from emodet.errors import EmodetError
+
+__all__ = ["Preprocessing"]
+
+UInt8 = npt.NDArray[np.uint8]
+Float32 = npt.NDArray[np.float32]
+
+_INTERPOLATION = {"linear": cv2.INTER_LINEAR, "cubic": cv2.INTER_CUBIC, "nearest": cv2.INTER_NEAREST}
+_MAX_ROTATED_SIDE = 1024
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Preprocessing:
+    """How a face becomes the (size, size, 3) picture that the net sees. Plain values only.
+
+    Attributes:
+        size: Side of the crop in pixels.
+        margin: How much of the box side is added on each side: 0.1 makes the crop 1.2 box sides wide.
+        alignment: ``eyes`` turns the face upright by the line through its eyes where landmarks are given;
+            ``none`` cuts straight.
+        colour: ``rgb``, or ``grey``: luma (ITU-R BT.601) in all three channels.
+        detail: A face larger than this many pixels is first reduced to it, so that sharp pictures show no more
+            detail than the ones the net was trained on. None keeps all detail.
+        interpolation: How a face smaller than `size` is enlarged. Reduction always averages areas.
+        mean: Per channel, of pixel values scaled to 0..1, in RGB order.
+        std: Likewise.
+    """
+
+    size: int = 96
+    margin: float = 0.0
+    alignment: Literal["none", "eyes"] = "none"
+    colour: Literal["rgb", "grey"] = "rgb"
+    detail: int | None = None
+    interpolation: Literal["linear", "cubic", "nearest"] = "linear"
+    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    std: tuple[float, float, float] = (0.25, 0.25, 0.25)
+
+    def __post_init__(self) -> None:
+        _require(_is_int(self.size) and 8 <= self.size <= 1024, "size", self.size, "whole pixels, 8 to 1024")
+        _require(_is_number(self.margin) and -0.4 <= self.margin <= 2, "margin", self.margin, "a fraction, -0.4 to 2")
+        _require(self.alignment in ("none", "eyes"), "alignment", self.alignment, "none or eyes")
+        _require(self.colour in ("rgb", "grey"), "colour", self.colour, "rgb or grey")
+        detail_fits = self.detail is None or (_is_int(self.detail) and 8 <= self.detail <= self.size)
+        _require(detail_fits, "detail", self.detail, f"empty, or whole pixels from 8 to size ({self.size})")
+        known = ", ".join(_INTERPOLATION)
+        _require(self.interpolation in _INTERPOLATION, "interpolation", self.interpolation, known)
+        for field in ("mean", "std"):
+            value = getattr(self, field)
+            fits = isinstance(value, Sequence) and len(value) == 3 and all(map(_is_number, value))
+            _require(fits, field, value, "three numbers, for R, G and B")
+            object.__setattr__(self, field, tuple(float(number) for number in value))
+        _require(min(self.std) > 0, "std", self.std, "three numbers above 0")
+
+    def crop(
+        self,
+        image_rgb: UInt8,
+        box: Sequence[float] | None = None,
+        landmarks: Sequence[Sequence[float]] | npt.NDArray[np.floating[Any]] | None = None,
+    ) -> UInt8:
+        """Cut one face out of a picture.
+
+        The crop is a square around the box's centre, `1 + 2 * margin` times its longer side wide. Where it reaches
+        over the picture's edge, the edge pixels are repeated. Without a box the whole picture is the face: its
+        centre square of the longer side is taken, and margin and alignment do not apply.
+
+        Args:
+            image_rgb: uint8, (H, W, 3), RGB.
+            box: (x1, y1, x2, y2) in pixels, x2 and y2 exclusive. It may reach outside the picture.
+            landmarks: (5, 2) or more points in pixels of the picture, the two eye centres first: the eye on the
+                picture's left, then the one on its right. Only ``alignment="eyes"`` reads them.
+
+        Returns:
+            uint8, (size, size, 3), RGB. Never a view of `image_rgb`.
+
+        Raises:
+            EmodetError: The picture is not uint8 (H, W, 3), or the box is empty or not finite.
+        """
+        if image_rgb.ndim != 3 or image_rgb.shape[2] != 3 or image_rgb.dtype != np.uint8 or not image_rgb.size:
+            raise EmodetError(
+                f"image has shape {image_rgb.shape} and type {image_rgb.dtype}: "
+                "a crop is cut from uint8 RGB pixels of shape (H, W, 3)"
+            )
+        height, width = image_rgb.shape[:2]
+        if box is None:
+            centre, side, angle = (width / 2, height / 2), float(max(width, height)), 0.0
+        else:
+            x1, y1, x2, y2 = (float(value) for value in box)
+            if not (all(map(math.isfinite, (x1, y1, x2, y2))) and x2 > x1 and y2 > y1):
+                raise EmodetError(f"box {tuple(box)}: x1, y1, x2, y2 with x2 > x1 and y2 > y1 were expected")
+            centre = ((x1 + x2) / 2, (y1 + y2) / 2)
+            side = max(x2 - x1, y2 - y1) * (1 + 2 * self.margin)
+            angle = _roll(landmarks) if self.alignment == "eyes" and landmarks is not None else 0.0
+        square = _rotated_square(image_rgb, centre, side, angle) if angle else _square(image_rgb, centre, side)
+        return self._recolour(self._resize(square))
+
+    def normalise(self, crops: UInt8) -> Float32:
+        """Pixels to net input: uint8 (N, H, W, 3) RGB to float32 (N, 3, H, W), ``(x / 255 - mean) / std``."""
+        scaled = (crops.astype(np.float32) / 255 - np.float32(self.mean)) / np.float32(self.std)
+        return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2), dtype=np.float32)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Numbers, strings, lists and None, as JSON has them; `from_dict` reads it back to an equal object."""
+        values = dataclasses.asdict(self)
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Preprocessing":
+        """The inverse of `to_dict`.
+
+        Raises:
+            EmodetError: A key is not known, or a value is out of its range.
+        """
+        known = {field.name for field in dataclasses.fields(cls)}
+        unknown = sorted(set(values) - known)
+        if unknown:
+            raise EmodetError(f"preprocessing: {', '.join(unknown)} not known; there are {', '.join(sorted(known))}")
+        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+
+    def fingerprint(self) -> str:
+        """64 hex digits that differ when a crop could differ; mean and std are left out, as crops are uint8."""
+        values = {key: value for key, value in self.to_dict().items() if key not in ("mean", "std")}
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+    def _resize(self, square: UInt8) -> UInt8:
+        side = square.shape[0]
+        if self.detail is not None and side > self.detail:
+            square = np.asarray(cv2.resize(square, (self.detail,) * 2, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+            side = self.detail
+        if side == self.size:
+            return square
+        method = cv2.INTER_AREA if side > self.size else _INTERPOLATION[self.interpolation]
+        return np.asarray(cv2.resize(square, (self.size, self.size), interpolation=method), dtype=np.uint8)
+
+    def _recolour(self, crop: UInt8) -> UInt8:
+        if self.colour == "rgb":
+            return crop
+        grey = cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY)
+        return np.asarray(cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB), dtype=np.uint8)
+
+
+def _require(holds: bool, field: str, value: object, wanted: str) -> None:
+    if not holds:
+        raise EmodetError(f"preprocessing.{field}={value!r}: expected {wanted}")
+
+
+def _is_int(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _roll(landmarks: Sequence[Sequence[float]] | npt.NDArray[np.floating[Any]]) -> float:
+    """Degrees by which the line through the eyes is turned, clockwise positive; 0 where the eyes coincide."""
+    points = np.asarray(landmarks, dtype=np.float64)
+    if points.ndim != 2 or points.shape[0] < 2 or points.shape[1] != 2 or not np.isfinite(points[:2]).all():
+        raise EmodetError(f"landmarks of shape {points.shape}: finite points (n, 2) with the two eyes first are needed")
+    dx, dy = points[1] - points[0]
+    return math.degrees(math.atan2(dy, dx)) if dx or dy else 0.0
+
+
+def _square(image: UInt8, centre: tuple[float, float], side: float) -> UInt8:
+    """The upright square, moved to whole pixels, edges repeated outside."""
+    pixels = max(1, round(side))
+    left, top = round(centre[0] - pixels / 2), round(centre[1] - pixels / 2)
+    height, width = image.shape[:2]
+    # Indices clipped to the picture repeat its edges, and cost nothing but the crop's own size however far the
+    # square reaches outside.
+    rows = np.clip(np.arange(top, top + pixels), 0, height - 1)
+    columns = np.clip(np.arange(left, left + pixels), 0, width - 1)
+    if top >= 0 and left >= 0 and top + pixels <= height and left + pixels <= width:
+        return image[top : top + pixels, left : left + pixels].copy()
+    return image[rows[:, None], columns[None, :]]
+
+
+def _rotated_square(image: UInt8, centre: tuple[float, float], side: float, angle: float) -> UInt8:
+    """The square turned by `angle` degrees about its centre, upright in the result."""
+    pixels = max(1, round(side))
+    if pixels > _MAX_ROTATED_SIDE:
+        # Averaging by whole factors first keeps the linear interpolation of the warp from skipping pixels.
+        factor = math.ceil(pixels / _MAX_ROTATED_SIDE)
+        reduced = cv2.resize(
+            image, (max(1, image.shape[1] // factor), max(1, image.shape[0] // factor)), interpolation=cv2.INTER_AREA
+        )
+        scale_x, scale_y = reduced.shape[1] / image.shape[1], reduced.shape[0] / image.shape[0]
+        image, centre, side = reduced, (centre[0] * scale_x, centre[1] * scale_y), side * (scale_x + scale_y) / 2
+        pixels = max(1, round(side))
+    matrix = cv2.getRotationMatrix2D((centre[0] - 0.5, centre[1] - 0.5), angle, pixels / side)
+    matrix[:, 2] += (pixels - 1) / 2 - np.array([centre[0] - 0.5, centre[1] - 0.5])
+    turned = cv2.warpAffine(
+        image, matrix, (pixels, pixels), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+    )
+    return np.asarray(turned, dtype=np.uint8)
