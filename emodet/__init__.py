@@ -1,0 +1,1 @@
+"""emodet: emotions in faces, from AffectNet on disk to a camera."""
