@@ -1,0 +1,338 @@
+"""From a release on disk to a pack: read, decode, crop, write; whole or not at all."""
+
+import hashlib
+import json
+import multiprocessing
+import os
+import shutil
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow.parquet as pq
+from numpy.lib.format import open_memmap
+from tqdm import tqdm
+
+from emodet.data.pack import FORMAT, VERSION, Pack, Table, block_hashes, counts_by_split, fingerprint_of
+from emodet.data.records import Listing, Reader, Record
+from emodet.emotions import EMOTIONS
+from emodet.errors import EmodetError
+from emodet.images import decode_rgb
+from emodet.preprocessing import Preprocessing
+
+__all__ = ["pack_folder", "prepare_pack", "summary"]
+
+_CHUNK = 64
+
+
+def pack_folder(reader: Reader, preprocessing: Preprocessing, crop: str, packs: Path) -> Path:
+    """Where the pack of a release with these crops lies below `packs`: the name changes with anything that matters."""
+    identity = {
+        "version": VERSION,
+        "reader": reader.name,
+        "root": str(reader.root.resolve()),
+        "options": reader.options(),
+        "preprocessing": preprocessing.fingerprint(),
+        "crop": crop,
+    }
+    digest = hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()
+    return packs / f"{reader.name}-{preprocessing.size}px-{digest[:12]}"
+
+
+def prepare_pack(
+    reader: Reader,
+    preprocessing: Preprocessing,
+    packs: Path,
+    *,
+    crop: str = "image",
+    processes: int | None = None,
+    max_unreadable: float = 0.01,
+    progress: bool = True,
+) -> Pack:
+    """Make the pack of a release, or open it where it is there already.
+
+    Args:
+        reader: The release.
+        preprocessing: What a crop is.
+        packs: The folder in which packs lie.
+        crop: ``image`` takes each stored picture as a face crop, ``box`` cuts at the record's box.
+        processes: How many decode at once; all cores by default.
+        max_unreadable: The share of pictures that may be unreadable. Those are listed in the manifest and left out.
+        progress: Whether to draw a progress bar on standard error.
+
+    Raises:
+        EmodetError: The release cannot be read, holds no face, misses boxes that `crop` needs, or has more unreadable
+            pictures than allowed; or the disk is full. Nothing that looks like a pack is left behind.
+    """
+    if crop not in ("image", "box"):
+        raise EmodetError(f"data.crop={crop!r}: there are image and box")
+    folder = pack_folder(reader, preprocessing, crop, packs)
+    if (folder / "manifest.json").is_file():
+        return Pack(folder)
+    listing = reader.read()
+    if not listing.records:
+        raise EmodetError(f"{reader.title} in {reader.root}: no face in it. Left out: {dict(listing.left_out)}")
+    if crop == "box" and any(record.box is None for record in listing.records):
+        missing = sum(record.box is None for record in listing.records)
+        raise EmodetError(f"data.crop=box: {missing} of {len(listing.records)} faces have no box; use data.crop=image")
+    unfinished = folder.with_name(f"{folder.name}.unfinished-{os.getpid()}")
+    try:
+        unfinished.mkdir(parents=True)
+        _write(reader, listing, preprocessing, crop, unfinished, processes, max_unreadable, progress)
+        try:
+            unfinished.rename(folder)
+        except OSError:
+            # Another process may have been faster; its pack is as good as ours.
+            if not (folder / "manifest.json").is_file():
+                raise
+    except OSError as problem:
+        raise EmodetError(f"data.packs={packs}: writing the pack failed ({problem}); nothing was kept") from problem
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return Pack(folder)
+
+
+def summary(manifest: Mapping[str, Any]) -> str:
+    """The manifest's counts as a table: found against published, differences in words."""
+    rows = ["split  class            found  published", "-----  ---------------  ------  ---------"]
+    words: list[str] = []
+    for split, found in manifest["counts"].items():
+        published = manifest["expected"].get(split, {})
+        for name in (*EMOTIONS, "without emotion"):
+            if name not in found and name not in published:
+                continue
+            count, wanted = found.get(name, 0), published.get(name)
+            rows.append(f"{split:<5}  {name:<15}  {count:>6}  {'' if wanted is None else wanted:>9}")
+            if wanted is not None and wanted != count:
+                words.append(
+                    f"{split}/{name}: {abs(wanted - count)} {'fewer' if count < wanted else 'more'} than published"
+                )
+    left_out = [f"left out: {count} × {reason}" for reason, count in manifest["left_out"].items()]
+    unreadable = [f"unreadable: {entry['key']}: {entry['reason']}" for entry in manifest["unreadable"]]
+    across = manifest["identical_across_splits"]
+    if across["groups"]:
+        words.append(f"{across['groups']} pictures occur in more than one split ({across['faces']} faces)")
+    return "\n".join([*rows, *manifest["notes"], *left_out, *unreadable, *words])
+
+
+@dataclass(frozen=True, slots=True)
+class _Chunk:
+    """One piece of work: the rows [start, start + len(records)) of the image file."""
+
+    start: int
+    records: tuple[Record, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Done:
+    """What a worker says of a chunk: a hash per readable row, a reason per unreadable one."""
+
+    start: int
+    hashes: tuple[str | None, ...]
+    reasons: tuple[str | None, ...]
+
+
+class _Cutter:
+    """The work of one process: decode and crop a chunk's pictures straight into the shared image file."""
+
+    def __init__(self, reader: Reader, preprocessing: Preprocessing, crop: str, file: Path) -> None:
+        self.reader, self.preprocessing, self.crop = reader, preprocessing, crop
+        self.images: npt.NDArray[np.uint8] = np.load(file, mmap_mode="r+")
+
+    def __call__(self, chunk: _Chunk) -> _Done:
+        hashes: list[str | None] = []
+        reasons: list[str | None] = []
+        for row, record in enumerate(chunk.records, start=chunk.start):
+            try:
+                face = self._cut(record)
+            except (EmodetError, OSError) as problem:
+                hashes.append(None)
+                reasons.append(str(problem))
+                continue
+            channels = face[:, :, : self.images.shape[3]]
+            self.images[row] = channels
+            hashes.append(hashlib.blake2b(channels.tobytes(), digest_size=12).hexdigest())
+            reasons.append(None)
+        return _Done(chunk.start, tuple(hashes), tuple(reasons))
+
+    def _cut(self, record: Record) -> npt.NDArray[np.uint8]:
+        # With a box the picture's own pixels are needed; without one a JPEG may be decoded smaller.
+        least = 2 * self.preprocessing.size if record.box is None or self.crop == "image" else None
+        image = decode_rgb(self.reader.encoded(record), name=record.key, least_side=least)
+        if self.crop == "box":
+            return self.preprocessing.crop(image, record.box, record.landmarks)
+        return self.preprocessing.crop(image)
+
+
+_cutter: _Cutter | None = None
+
+
+def _start_worker(reader: Reader, preprocessing: Preprocessing, crop: str, file: Path) -> None:
+    global _cutter
+    _cutter = _Cutter(reader, preprocessing, crop, file)
+
+
+def _cut_chunk(chunk: _Chunk) -> _Done:
+    if _cutter is None:
+        raise RuntimeError("the worker was not started")
+    return _cutter(chunk)
+
+
+def _write(
+    reader: Reader,
+    listing: Listing,
+    preprocessing: Preprocessing,
+    crop: str,
+    folder: Path,
+    processes: int | None,
+    max_unreadable: float,
+    progress: bool,
+) -> None:
+    records = listing.records
+    file = folder / "images-00000.npy"
+    size, channels = preprocessing.size, 1 if preprocessing.colour == "grey" else 3
+    # Asking for all the room at once turns a full disk into an error here, not into a killed worker later.
+    images = open_memmap(file, mode="w+", dtype=np.uint8, shape=(len(records), size, size, channels))
+    with file.open("r+b") as stream:
+        os.posix_fallocate(stream.fileno(), 0, file.stat().st_size)
+    hashes: list[str | None] = [None] * len(records)
+    unreadable: list[dict[str, str]] = []
+    allowed = int(max_unreadable * len(records))
+    with tqdm(total=len(records), unit="face", desc=f"packing {reader.title}", disable=not progress) as bar:
+        for done in _work(reader, records, preprocessing, crop, file, processes):
+            hashes[done.start : done.start + len(done.hashes)] = done.hashes
+            for offset, reason in enumerate(done.reasons):
+                if reason is not None:
+                    unreadable.append({"key": records[done.start + offset].key, "reason": reason})
+            if len(unreadable) > allowed:
+                raise EmodetError(_too_many(unreadable, len(records), max_unreadable))
+            bar.update(len(done.hashes))
+    readable = [row for row, pixel_hash in enumerate(hashes) if pixel_hash is not None]
+    if len(readable) < len(records):
+        images = _without_gaps(images, readable, file)
+    images.flush()
+    table = _table([records[row] for row in readable], [str(hashes[row]) for row in readable])
+    _write_manifest(reader, listing, preprocessing, crop, folder, table, unreadable)
+
+
+def _work(
+    reader: Reader,
+    records: Sequence[Record],
+    preprocessing: Preprocessing,
+    crop: str,
+    file: Path,
+    processes: int | None,
+) -> Iterator[_Done]:
+    chunks = [_Chunk(start, tuple(records[start : start + _CHUNK])) for start in range(0, len(records), _CHUNK)]
+    count = min(processes or len(os.sched_getaffinity(0)), len(chunks))
+    if count <= 1:
+        cutter = _Cutter(reader, preprocessing, crop, file)
+        yield from map(cutter, chunks)
+        return
+    # Fork would copy the threads of whatever library the caller has loaded in an unknown state.
+    context = multiprocessing.get_context("spawn")
+    arguments = (reader, preprocessing, crop, file)
+    with ProcessPoolExecutor(count, context, initializer=_start_worker, initargs=arguments) as pool:
+        # A bounded number of chunks under way: records of a large release are not all pickled at once.
+        waiting = iter(chunks)
+        running = [pool.submit(_cut_chunk, chunk) for chunk in islice(waiting, 4 * count)]
+        try:
+            while running:
+                yield running.pop(0).result()
+                running.extend(pool.submit(_cut_chunk, chunk) for chunk in islice(waiting, 1))
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _too_many(unreadable: Sequence[Mapping[str, str]], total: int, allowed: float) -> str:
+    shown = "\n".join(f"  {entry['key']}: {entry['reason']}" for entry in unreadable[:10])
+    return (
+        f"more than {allowed:.1%} of the {total} pictures cannot be read (data.max_unreadable={allowed}). First ones:\n"
+        f"{shown}\nPut the files right, or allow more with data.max_unreadable=0.05"
+    )
+
+
+def _without_gaps(images: npt.NDArray[np.uint8], rows: Sequence[int], file: Path) -> np.memmap[Any, Any]:
+    """Rewrite the image file with the given rows only."""
+    closed = file.with_suffix(".closed.npy")
+    kept = open_memmap(closed, mode="w+", dtype=np.uint8, shape=(len(rows), *images.shape[1:]))
+    for start in range(0, len(rows), 1024):
+        kept[start : start + 1024] = images[rows[start : start + 1024]]
+    kept.flush()
+    closed.replace(file)
+    return kept
+
+
+def _table(records: Sequence[Record], hashes: Sequence[str]) -> Table:
+    def number(value: float | None) -> float:
+        return np.nan if value is None else value
+
+    blank = (np.nan,) * len(EMOTIONS)
+    return Table(
+        key=np.array([record.key for record in records], dtype=np.str_),
+        split=np.array([record.split for record in records], dtype=np.str_),
+        emotion=np.array([-1 if record.emotion is None else record.emotion for record in records], dtype=np.int64),
+        soft_label=np.array([record.soft_label or blank for record in records], np.float32).reshape(-1, len(EMOTIONS)),
+        valence=np.array([number(record.valence) for record in records], dtype=np.float32),
+        arousal=np.array([number(record.arousal) for record in records], dtype=np.float32),
+        subject=np.array([record.subject or "" for record in records], dtype=np.str_),
+        pixel_hash=np.array(hashes, dtype=np.str_),
+    )
+
+
+def _write_manifest(
+    reader: Reader,
+    listing: Listing,
+    preprocessing: Preprocessing,
+    crop: str,
+    folder: Path,
+    table: Table,
+    unreadable: Sequence[Mapping[str, str]],
+) -> None:
+    table_file = folder / "table.parquet"
+    pq.write_table(table.to_arrow(), table_file)
+    with table_file.open("rb") as stream:
+        table_sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
+    image_file = folder / "images-00000.npy"
+    shards = [{"file": image_file.name, "faces": len(table), "blocks": list(block_hashes(image_file))}]
+    splits_of: dict[str, set[str]] = defaultdict(set)
+    for pixel_hash, split in zip(table.pixel_hash.tolist(), table.split.tolist(), strict=True):
+        splits_of[pixel_hash].add(split)
+    across = {pixel_hash for pixel_hash, splits in splits_of.items() if len(splits) > 1}
+    manifest = {
+        "format": FORMAT,
+        "version": VERSION,
+        "reader": reader.name,
+        "title": reader.title,
+        "options": reader.options(),
+        "redistributable": reader.redistributable,
+        "crop": crop,
+        "preprocessing": preprocessing.to_dict(),
+        "counts": counts_by_split(table),
+        "expected": {split: dict(counts) for split, counts in reader.expected.items()},
+        "left_out": dict(listing.left_out),
+        "notes": list(listing.notes),
+        "unreadable": list(unreadable),
+        "identical_across_splits": {
+            "groups": len(across),
+            "faces": int(np.isin(table.pixel_hash, list(across)).sum()) if across else 0,
+        },
+        "shards": shards,
+        "table_sha256": table_sha256,
+        "fingerprint": fingerprint_of(table, shards, preprocessing),
+        "packed": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
+    unfinished = folder / "manifest.json.unfinished"
+    with unfinished.open("w", encoding="utf-8") as stream:
+        json.dump(manifest, stream, indent=2)
+        stream.flush()
+        os.fsync(stream.fileno())
+    unfinished.rename(folder / "manifest.json")
