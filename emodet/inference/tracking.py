@@ -1,0 +1,114 @@
+"""Which face of this frame is which of the last: overlap of boxes and nearness of landmarks."""
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from emodet.inference.faces import Box, Detection
+
+__all__ = ["Track", "Tracker", "affinity"]
+
+_LEAST_AFFINITY = 0.25
+
+
+@dataclass(slots=True)
+class Track:
+    """One face followed over time.
+
+    Attributes:
+        number: From 1, never used again.
+        detection: Where the face is now, or was last.
+        seen_s: When that was.
+        visible: Whether it was found in the last frame that was looked at.
+    """
+
+    number: int
+    detection: Detection
+    seen_s: float
+    visible: bool = True
+
+
+class Tracker:
+    """Gives each face a number that stays.
+
+    Pairs are taken greedily, the best first: with the few faces of a frame that differs from the optimal assignment
+    only where two faces lie nearly in the same place.
+    """
+
+    def __init__(self, *, patience_s: float = 1.0) -> None:
+        """Start without tracks.
+
+        Args:
+            patience_s: How long a face that is not found keeps its number.
+        """
+        self._patience_s = patience_s
+        self._numbers = itertools.count(1)
+        self.tracks: list[Track] = []
+
+    def update(self, detections: Sequence[Detection], time_s: float) -> list[Track]:
+        """Take in what a detector found in a frame.
+
+        Args:
+            detections: Everything that was found.
+            time_s: Seconds, not decreasing from call to call.
+
+        Returns:
+            The track of each detection, in their order. `tracks` also holds those that wait to be found again.
+        """
+        self.tracks = [track for track in self.tracks if time_s - track.seen_s <= self._patience_s]
+        pairs = sorted(
+            (
+                (affinity(track.detection, detection), -track.number, position, track)
+                for track in self.tracks
+                for position, detection in enumerate(detections)
+            ),
+            key=lambda pair: pair[:3],
+            reverse=True,
+        )
+        taken: dict[int, Track] = {}
+        used: set[int] = set()
+        for likeness, _, position, track in pairs:
+            if likeness < _LEAST_AFFINITY:
+                break
+            if position not in taken and track.number not in used:
+                taken[position] = track
+                used.add(track.number)
+        for track in self.tracks:
+            track.visible = False
+        found = []
+        for position, detection in enumerate(detections):
+            track = taken.get(position) or self._new(detection, time_s)
+            track.detection, track.seen_s, track.visible = detection, time_s, True
+            found.append(track)
+        return found
+
+    def _new(self, detection: Detection, time_s: float) -> Track:
+        track = Track(next(self._numbers), detection, time_s)
+        self.tracks.append(track)
+        return track
+
+
+def affinity(one: Detection, other: Detection) -> float:
+    """0..1: how likely two detections of successive frames are one face.
+
+    The mean of the boxes' overlap (intersection over union) and of the landmarks' nearness, which falls to 1/e at a
+    quarter of the box side; the overlap alone where landmarks are missing.
+    """
+    overlap = _overlap(one.box, other.box)
+    if one.landmarks is None or other.landmarks is None or len(one.landmarks) != len(other.landmarks):
+        return overlap
+    scale = (one.side + other.side) / 2
+    pairs = list(zip(one.landmarks, other.landmarks, strict=True))
+    distance = sum(math.dist(here, there) for here, there in pairs) / len(pairs)
+    return (overlap + math.exp(-distance / (scale / 4))) / 2 if scale > 0 else 0.0
+
+
+def _overlap(one: Box, other: Box) -> float:
+    width = min(one[2], other[2]) - max(one[0], other[0])
+    height = min(one[3], other[3]) - max(one[1], other[1])
+    if width <= 0 or height <= 0:
+        return 0.0
+    shared = width * height
+    areas = sum((box[2] - box[0]) * (box[3] - box[1]) for box in (one, other))
+    return shared / (areas - shared)
