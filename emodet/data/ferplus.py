@@ -54,6 +54,7 @@ class FerPlus(Reader):
 
     name: ClassVar[str] = "ferplus"
     title: ClassVar[str] = "FER+"
+    signs: ClassVar[str] = "one .parquet file with the columns index, split, image, the eight emotions, unknown, NF"
     expected: ClassVar[Mapping[str, Mapping[str, int]]] = {
         "train": dict(zip(EMOTIONS, (8740, 7287, 3014, 3149, 532, 119, 2100, 119), strict=True)),
         "val": dict(zip(EMOTIONS, (1182, 865, 351, 415, 62, 24, 287, 13), strict=True)),

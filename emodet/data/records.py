@@ -74,12 +74,14 @@ class Reader(ABC):
     Attributes:
         name: What the configuration calls it (``data.reader=affectnet_csv``).
         title: What people call it.
+        signs: By what files it is recognised, for the message about a root of no known data set.
         expected: Published counts: split to class name to faces; empty where nothing is published.
         redistributable: Whether its pictures may appear in logs that leave the machine.
     """
 
     name: ClassVar[str]
     title: ClassVar[str]
+    signs: ClassVar[str]
     expected: ClassVar[Mapping[str, Mapping[str, int]]] = {}
     redistributable: ClassVar[bool] = False
 
