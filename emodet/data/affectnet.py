@@ -99,4 +99,5 @@ def doubt_about_order(records: Sequence[Record]) -> str | None:
                 f"{name} has mean valence {valence:+.2f} and arousal {arousal:+.2f} "
                 f"where AffectNet has {_MEAN_VALENCE[name]:+.2f} and {_MEAN_AROUSAL[name]:+.2f}"
             )
-    return f"Are the labels in AffectNet's order? {'; '.join(odd)}." if odd else None
+    more = f"; {len(odd) - 2} more classes differ" if len(odd) > 2 else ""
+    return f"Are the labels in AffectNet's order? {'; '.join(odd[:2])}{more}." if odd else None

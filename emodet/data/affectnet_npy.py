@@ -29,7 +29,7 @@ _FOLDERS: Mapping[str, tuple[str, ...]] = {
 }
 _SIDE = 224
 _MAX_BYTES = 1 << 16
-_THREADS = 16
+_THREADS = 8
 _CHUNK = 256
 
 _NO_PICTURE = "annotation without a picture"

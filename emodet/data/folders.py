@@ -138,7 +138,9 @@ def first_line(path: Path) -> str:
         OSError: It cannot be read.
     """
     with path.open("rb") as file:
-        return file.readline(_MAX_LINE_BYTES).decode("utf-8-sig", errors="replace").strip()
+        # readline ends at \n; a file with \r alone comes as far as the limit.
+        start = file.readline(_MAX_LINE_BYTES).partition(b"\r")[0]
+    return start.decode("utf-8-sig", errors="replace").strip()
 
 
 def few(names: Iterable[str], count: int = 3) -> str:

@@ -315,7 +315,7 @@ def test_a_path_that_leaves_the_root_is_refused(tmp_path, path):
         (row("2/aa.jpg", 1, box="10,20,inf,110"), "line 3: 'inf' is out of any range"),
         (row("", 1), "line 3: '' is not the path of a picture"),
         ("2/aa.jpg,1,2,3", "line 3: 4 columns where the first line has 9"),
-        ('"2/aa.jpg,1,2,3', "after line 2: not CSV"),
+        ('"2/aa.jpg,1,2,3', "line 3: not CSV"),
     ],
 )
 def test_a_row_that_does_not_fit_is_named(tmp_path, line, message):
@@ -340,6 +340,16 @@ def test_a_list_that_is_of_no_use(tmp_path, header, rows, message):
     put_list(tmp_path, rows, header=header)
     with pytest.raises(EmodetError, match=message):
         AffectNetCsv(tmp_path).read()
+
+
+def test_quoted_cells_and_line_ends_of_other_systems(tmp_path):
+    plain = AffectNetCsv(release(tmp_path)).read()
+    quoted = [",".join(f'"{cell}"' for cell in line.split(",")) for line in TRAIN]
+    path = put_list(tmp_path, [*quoted, ""])
+    assert AffectNetCsv(tmp_path).read().records == plain.records
+    for end in ("\r\n", "\r"):
+        path.write_bytes(end.join([HEADER, *quoted[:1], *TRAIN[1:], ""]).encode())
+        assert AffectNetCsv(tmp_path).read().records == plain.records
 
 
 def test_another_encoding_is_named(tmp_path):
