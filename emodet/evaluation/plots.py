@@ -133,7 +133,7 @@ def plot_confusion(evaluation: Evaluation, *, dark: bool = False) -> bytes:
     support = counts.sum(axis=1, keepdims=True)
     shares = np.divide(counts, support, out=np.zeros(counts.shape), where=support > 0)
     classes = len(counts)
-    side = max(3.6, 1.25 + 0.56 * classes)
+    side = max(3.6, 1.15 + 0.5 * classes)
     with _figure(side, side + 0.25, theme) as figure:
         axes = figure.add_subplot()
         axes.grid(False)
@@ -149,12 +149,12 @@ def plot_confusion(evaluation: Evaluation, *, dark: bool = False) -> bytes:
                 weight = "bold" if true == answer else "normal"
                 percent = "<1" if share < 0.005 else ">99" if 0.995 <= share < 1 else f"{100 * share:.0f}"
                 axes.text(
-                    answer, true - 0.12, percent, ha="center", va="center", color=colour, weight=weight, fontsize=9.5
+                    answer, true - 0.14, percent, ha="center", va="center", color=colour, weight=weight, fontsize=9.5
                 )
                 quiet = theme.paper if turned else theme.quiet if share < 0.15 else theme.ink
                 axes.text(
                     answer,
-                    true + 0.27,
+                    true + 0.28,
                     f"{counts[true, answer]:,}",
                     ha="center",
                     va="center",

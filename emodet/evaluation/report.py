@@ -544,6 +544,6 @@ def _method_words(evaluation: Evaluation) -> str:
     return (
         f"Intervals are 95&nbsp;% bootstrap percentiles: {evaluation.resamples:,} resamples of "
         f"{_text(evaluation.resampled)}, seed {evaluation.seed}; Wilson's score interval where all or nothing was "
-        "found. Means over classes weigh every class that has faces alike. Calibration error: 15 bins of equal width, its "
-        "interval centred on the measured value. Brier score: squared differences summed over the classes, 0 to 2."
+        "found. Means over classes weigh every class that has faces alike. Calibration error: 15 bins of equal width, "
+        "its interval centred on the measured value. Brier score: squared differences summed over the classes, 0 to 2."
     )

@@ -153,8 +153,8 @@ class Evaluation:
     notes: tuple[str, ...]
 
     def with_notes(self, *notes: str) -> "Evaluation":
-        """The same, with further notes: how the split was used, say."""
-        return replace(self, notes=(*self.notes, *notes))
+        """The same, with further notes before its own: how the split was used, say."""
+        return replace(self, notes=(*notes, *self.notes))
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON; what is not defined is None."""
