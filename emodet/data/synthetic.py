@@ -268,7 +268,7 @@ def draw_face(
         size: Side of the picture in pixels.
         identity: Who; a new person without it.
         subject: What to call them.
-        intensity: 0 to 1; without it mostly between 0.4 and 1.
+        intensity: 0 to 1; without it 0.45 to 1.
         framing: Least and greatest side of the face's box, as a fraction of the picture's.
         clean: Frontal, evenly lit, sharp and the emotion's first prototype: for pictures that explain.
 
@@ -289,7 +289,7 @@ def draw_face(
         raise EmodetError(f"framing={framing}: two rising fractions from 0.2 to 1.5 were expected")
     rng = seed if isinstance(seed, np.random.Generator) else np.random.default_rng(seed)
     person = identity if identity is not None else draw_identity(rng)
-    strength = intensity if intensity is not None else (1.0 if clean else float(0.35 + 0.65 * rng.beta(2.2, 1.5)))
+    strength = intensity if intensity is not None else (1.0 if clean else float(0.45 + 0.55 * rng.beta(2.2, 1.4)))
     units = draw_action_units(number, rng, strength, clean=clean)
     still = 0.0 if clean else 1.0
     pose = Pose(
@@ -388,7 +388,7 @@ def _photographed(image: UInt8, rng: np.random.Generator) -> UInt8:
     blur = rng.uniform(0, 1.3) * image.shape[0] / 96 if rng.random() < 0.35 else 0.0
     if blur > 0.2:
         out = cv2.GaussianBlur(out, (0, 0), float(blur))
-    noise = rng.uniform(0, 9)
+    noise = rng.uniform(0, 8)
     grain = rng.standard_normal(out.shape, dtype=np.float32)
     return np.asarray(np.clip(out + np.float32(noise) * grain + 0.5, 0, 255), dtype=np.uint8)
 
