@@ -1,0 +1,302 @@
+"""What a run may be configured by: the schema that refuses a mistyped key, in a file and on the command line.
+
+Every field that is None here and not set in a file keeps the default of the signature that it is for, so no default is
+written twice. `conf/` holds the choices.
+"""
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.config_store import ConfigStore
+from omegaconf import DictConfig, OmegaConf
+
+from emodet.errors import EmodetError
+
+__all__ = ["EvaluateConfig", "PrepareConfig", "TrainConfig", "command", "conf_folder", "given"]
+
+
+@dataclass
+class PreprocessingConfig:
+    """See `emodet.preprocessing.Preprocessing`."""
+
+    size: int | None = None
+    margin: float | None = None
+    alignment: str | None = None
+    colour: str | None = None
+    detail: int | None = None
+    interpolation: str | None = None
+    mean: list[float] | None = None
+    std: list[float] | None = None
+
+
+@dataclass
+class SyntheticConfig:
+    """See `emodet.data.synthetic_releases.write_release`."""
+
+    layout: str | None = None
+    faces: dict[str, int] | None = None
+    seed: int | None = None
+    balance: str | None = None
+    workers: int | None = None
+    progress: bool | None = None
+
+
+@dataclass
+class DataConfig:
+    """See `emodet.data.datamodule.EmotionDataModule`."""
+
+    root: str | None = None
+    packs: str | None = None
+    reader: str | None = None
+    reader_options: dict[str, Any] | None = None
+    synthetic: SyntheticConfig | None = None
+    crop: str | None = None
+    classes: int | None = None
+    labels: str | None = None
+    selection: Any = None
+    selection_seed: int | None = None
+    batch_size: int | None = None
+    evaluation_batch_size: int | None = None
+    balanced: bool | None = None
+    workers: int | None = None
+    processes: int | None = None
+    max_unreadable: float | None = None
+
+
+@dataclass
+class AugmentationConfig:
+    """See `emodet.data.augmentation.Augmentation`."""
+
+    steps: list[Any] | None = None
+
+
+@dataclass
+class NetConfig:
+    """See `emodet.models.nets.build_net`; `arguments` is for the nets of timm."""
+
+    name: str | None = None
+    channels: list[int] | None = None
+    stage_dropout: list[float] | None = None
+    head_dropout: float | None = None
+    features: int | None = None
+    arguments: dict[str, Any] | None = None
+
+
+@dataclass
+class OptimizerConfig:
+    """See `emodet.models.optimization.build_optimizer`."""
+
+    name: str | None = None
+    lr: float | None = None
+    weight_decay: float | None = None
+    momentum: float | None = None
+    nesterov: bool | None = None
+    betas: list[float] | None = None
+    eps: float | None = None
+
+
+@dataclass
+class ScheduleConfig:
+    """See `emodet.models.optimization.build_schedule`; without a name the learning rate stays."""
+
+    name: str | None = None
+    warmup: float | None = None
+    final: float | None = None
+    factor: float | None = None
+    patience: int | None = None
+    monitor: str | None = None
+
+
+@dataclass
+class LossConfig:
+    """What is made small.
+
+    Attributes:
+        label_smoothing: See `emodet.models.losses.SoftCrossEntropy`.
+        class_weights: ``balanced`` (inverse to the training faces per class), or one number per class.
+    """
+
+    label_smoothing: float | None = None
+    class_weights: Any = None
+
+
+@dataclass
+class TrainingConfig:
+    """How the net is led through its epochs.
+
+    Attributes:
+        select_by: The metric on the selection faces that chooses the best epoch.
+        patience: Epochs without gain in it after which training stops; None goes on to the end.
+        weight_averaging: Decay per step of an exponential moving average of the weights; None does without.
+        resolutions: See `emodet.models.classifier.EmotionClassifier`.
+        channels_last: Likewise.
+        compile: Likewise.
+    """
+
+    select_by: str = "val/accuracy"
+    patience: int | None = None
+    weight_averaging: float | None = None
+    resolutions: list[Any] | None = None
+    channels_last: bool | None = None
+    compile: bool | None = None
+
+
+@dataclass
+class TrainerConfig:
+    """See `lightning.Trainer`."""
+
+    max_epochs: int | None = None
+    max_steps: int | None = None
+    max_time: str | None = None
+    accelerator: str | None = None
+    devices: Any = None
+    num_nodes: int | None = None
+    strategy: str | None = None
+    precision: str | None = None
+    gradient_clip_val: float | None = None
+    accumulate_grad_batches: int | None = None
+    check_val_every_n_epoch: int | None = None
+    val_check_interval: Any = None
+    limit_train_batches: Any = None
+    limit_val_batches: Any = None
+    limit_test_batches: Any = None
+    overfit_batches: Any = None
+    num_sanity_val_steps: int | None = None
+    log_every_n_steps: int | None = None
+    profiler: str | None = None
+    deterministic: Any = None
+    benchmark: bool | None = None
+    sync_batchnorm: bool | None = None
+    detect_anomaly: bool | None = None
+    enable_progress_bar: bool | None = None
+
+
+@dataclass
+class LoggerConfig:
+    """Where a run's metrics go besides its own CSV files.
+
+    Attributes:
+        name: ``csv`` (nowhere else) or ``wandb``.
+        project: Of Weights & Biases.
+        group: Likewise.
+        tags: Likewise.
+    """
+
+    name: str = "csv"
+    project: str = "emodet"
+    group: str | None = None
+    tags: list[str] | None = None
+
+
+@dataclass
+class TrainConfig:
+    """Everything that `python -m emodet.train` takes.
+
+    Attributes:
+        name: Of the run's folder and of the run in the logger.
+        seed: Of initial weights, order, augmentation and dropout.
+        init_from: A checkpoint, or a state dict, whose weights training starts from.
+        resume: A run's folder to continue in.
+        threads: Of torch on the CPU; None leaves it to torch.
+    """
+
+    name: str = "run"
+    seed: int = 0
+    init_from: str | None = None
+    resume: str | None = None
+    threads: int | None = None
+    data: DataConfig = field(default_factory=DataConfig)
+    preprocessing: PreprocessingConfig = field(default_factory=PreprocessingConfig)
+    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
+    net: NetConfig = field(default_factory=NetConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    logger: LoggerConfig = field(default_factory=LoggerConfig)
+
+
+@dataclass
+class PrepareConfig:
+    """Everything that `python -m emodet.prepare` takes.
+
+    Attributes:
+        verify: Whether to compare every byte of a pack that is there already with its manifest.
+        force: Whether to delete a pack that is there already and make it again.
+    """
+
+    data: DataConfig = field(default_factory=DataConfig)
+    preprocessing: PreprocessingConfig = field(default_factory=PreprocessingConfig)
+    verify: bool = False
+    force: bool = False
+
+
+@dataclass
+class EvaluateConfig:
+    """Everything that `python -m emodet.evaluate` takes.
+
+    Attributes:
+        checkpoint: The ``.ckpt`` to measure. Its run's data is used unless `data.root` is given.
+        model: The model file (``.onnx``) to measure instead.
+        role: ``report`` or ``selection``: which faces to measure on.
+        output: The folder for the report; by default ``evaluation-ROLE`` in the run's folder.
+        resamples: Of the bootstrap.
+        errors: How many of the worst errors the page shows.
+        accelerator: As Lightning names it.
+    """
+
+    checkpoint: str | None = None
+    model: str | None = None
+    role: str = "report"
+    output: str | None = None
+    resamples: int = 2000
+    errors: int = 48
+    accelerator: str = "auto"
+    data: DataConfig = field(default_factory=DataConfig)
+    preprocessing: PreprocessingConfig = field(default_factory=PreprocessingConfig)
+
+
+def conf_folder() -> str:
+    """The folder of the configuration: beside the package in a checkout, inside it where it was installed."""
+    package = Path(__file__).resolve().parent
+    for folder in (package / "conf", package.parent / "conf"):
+        if (folder / "train.yaml").is_file():
+            return str(folder)
+    raise EmodetError(f"the configuration is neither in {package} nor beside it: install emodet again")
+
+
+def given(config: Any) -> dict[str, Any]:
+    """The fields that were set, as plain nested dicts, lists, numbers and strings; None means not set."""
+    plain = OmegaConf.to_container(config, resolve=True) if OmegaConf.is_config(config) else config
+    return _without_none(plain)
+
+
+def _without_none(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _without_none(member) for key, member in value.items() if member is not None}
+    if isinstance(value, list):
+        return [_without_none(member) for member in value]
+    return value
+
+
+def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], Any]]:
+    """Decorate a task function as a Hydra command whose `EmodetError`s end in one message and exit status 2."""
+    schemas = {"train": TrainConfig, "prepare": PrepareConfig, "evaluate": EvaluateConfig}
+    ConfigStore.instance().store(name=f"{config_name}_schema", node=schemas[config_name])
+
+    def decorate(task: Callable[[DictConfig], Any]) -> Callable[[], Any]:
+        def run(config: DictConfig) -> Any:
+            try:
+                return task(config)
+            except EmodetError as problem:
+                print(f"error: {problem}", file=sys.stderr)
+                sys.exit(2)
+
+        return hydra.main(version_base="1.3", config_path=conf_folder(), config_name=config_name)(run)
+
+    return decorate

@@ -1,0 +1,257 @@
+"""The LightningDataModule: packs in, batches out."""
+
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypedDict
+
+import cv2
+import lightning as L
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from emodet.data.augmentation import Augmentation
+from emodet.data.pack import Pack
+from emodet.data.packing import pack_folder, prepare_pack, summary
+from emodet.data.readers import open_reader
+from emodet.data.records import Reader
+from emodet.data.splits import Draw, EvaluationBatches, Roles, TrainingBatches, assign_roles, balanced_weights
+from emodet.data.synthetic_releases import write_release
+from emodet.emotions import class_names
+from emodet.errors import EmodetError
+from emodet.preprocessing import Preprocessing
+
+__all__ = ["Batch", "EmotionDataModule", "Faces"]
+
+log = logging.getLogger(__name__)
+
+
+class Batch(TypedDict):
+    """What the net is trained and measured on.
+
+    Attributes:
+        image: uint8 (N, H, W, 3), RGB.
+        emotion: int64 (N,), 0 to K - 1, or -1 for a face that only has a soft label.
+        target: float32 (N, K), rows sum to 1: the soft label, or 1 for the emotion.
+        valence_arousal: float32 (N, 2), -1 to 1, NaN where not annotated.
+        index: int64 (N,), positions in the pack's table.
+    """
+
+    image: torch.Tensor
+    emotion: torch.Tensor
+    target: torch.Tensor
+    valence_arousal: torch.Tensor
+    index: torch.Tensor
+
+
+class Faces(Dataset[Batch]):
+    """Whole batches out of a pack: one fetch, one seeding and one copy for each.
+
+    Args:
+        pack: The prepared data set.
+        classes: 8, or 7 without contempt.
+        soft: Whether `Batch.target` is the soft label where there is one.
+        augmentation: Applied with the draw's seed; None leaves the crops as they are.
+    """
+
+    def __init__(self, pack: Pack, classes: int, soft: bool, augmentation: Augmentation | None) -> None:
+        self.pack, self.classes, self.soft, self.augmentation = pack, classes, soft, augmentation
+
+    def __getitems__(self, draw: Draw) -> Batch:
+        table, rows = self.pack.table, draw.indices
+        crops = self.pack.images(rows)
+        if self.augmentation is not None:
+            crops = self.augmentation(crops, draw.seed)
+        emotion = table.emotion[rows]
+        target = np.zeros((len(rows), self.classes), dtype=np.float32)
+        labelled = np.flatnonzero(emotion >= 0)
+        target[labelled, emotion[labelled]] = 1
+        if self.soft:
+            shares = table.soft_label[rows][:, : self.classes]
+            given = np.flatnonzero(np.nan_to_num(shares).sum(axis=1) > 0)
+            target[given] = shares[given] / shares[given].sum(axis=1, keepdims=True)
+        return {
+            "image": torch.from_numpy(crops),
+            "emotion": torch.from_numpy(emotion),
+            "target": torch.from_numpy(target),
+            "valence_arousal": torch.from_numpy(np.stack([table.valence[rows], table.arousal[rows]], axis=1)),
+            "index": torch.from_numpy(rows),
+        }
+
+
+def _as_fetched(batch: Batch) -> Batch:
+    return batch
+
+
+def _single_threaded(_worker: int) -> None:
+    # A worker is one of several: OpenCV's own threads would only get in each other's way.
+    cv2.setNumThreads(0)
+
+
+class EmotionDataModule(L.LightningDataModule):
+    """Any release that a reader knows, prepared on first use, as training, selection and report batches.
+
+    Args:
+        root: Where the release lies.
+        packs: The folder in which packs lie.
+        preprocessing: `Preprocessing.to_dict`'s values: what a crop is.
+        reader: The reader's name, or ``auto`` to go by the release's signs.
+        reader_options: The reader's own arguments.
+        synthetic: Arguments of `write_release`: the release is drawn into `root` first.
+        crop: ``image`` (stored pictures are face crops) or ``box``.
+        classes: 8, or 7 without contempt.
+        labels: ``hard`` trains on the emotion; ``soft`` on the soft label where there is one, and so also on faces
+            without a clear emotion.
+        selection: See `assign_roles`.
+        selection_seed: Decides which faces are held out; kept apart from `seed` so that seeds can be compared.
+        batch_size: Faces per training batch and process.
+        evaluation_batch_size: Likewise without gradients.
+        balanced: Whether training draws every class equally often.
+        augmentation: The steps of an `Augmentation`.
+        workers: Processes that fetch batches; None takes one per core, eight at most.
+        processes: Processes that prepare; None takes one per core.
+        max_unreadable: The share of pictures that may be unreadable.
+        seed: Of order and augmentation.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        packs: str | Path,
+        preprocessing: Mapping[str, Any],
+        reader: str = "auto",
+        reader_options: Mapping[str, Any] | None = None,
+        synthetic: Mapping[str, Any] | None = None,
+        crop: str = "image",
+        classes: int = 8,
+        labels: str = "hard",
+        selection: str | float = "auto",
+        selection_seed: int = 0,
+        batch_size: int = 32,
+        evaluation_batch_size: int = 256,
+        balanced: bool = False,
+        augmentation: Sequence[Mapping[str, Any]] = (),
+        workers: int | None = None,
+        processes: int | None = None,
+        max_unreadable: float = 0.01,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        if labels not in ("hard", "soft"):
+            raise EmodetError(f"data.labels={labels!r}: there are hard and soft")
+        for name, value in (("batch_size", batch_size), ("evaluation_batch_size", evaluation_batch_size)):
+            if value < 1:
+                raise EmodetError(f"data.{name}={value}: at least 1 face is needed")
+        self.root, self.packs = Path(root), Path(packs)
+        self.preprocessing = Preprocessing.from_dict(preprocessing)
+        self.reader, self.reader_options = reader, dict(reader_options or {})
+        self.synthetic = dict(synthetic) if synthetic else None
+        self.crop, self.class_names, self.soft = crop, class_names(classes), labels == "soft"
+        self.selection, self.selection_seed, self.seed = selection, selection_seed, seed
+        self.batch_size, self.evaluation_batch_size = batch_size, evaluation_batch_size
+        self.balanced, self.augmentation = balanced, Augmentation(augmentation)
+        self.workers = min(8, _cores()) if workers is None else workers
+        self.processes, self.max_unreadable = processes, max_unreadable
+        self.pack: Pack
+        self.roles: Roles
+
+    def prepare_data(self) -> None:
+        """Make the pack where there is none yet, and say so."""
+        if self.synthetic is not None:
+            write_release(self.root, **self.synthetic)
+        reader = self._open_reader()
+        folder = pack_folder(reader, self.preprocessing, self.crop, self.packs)
+        if (folder / "manifest.json").is_file():
+            return
+        log.info("preparing %s from %s into %s (once; later runs open the pack)", reader.title, self.root, folder)
+        pack = prepare_pack(
+            reader,
+            self.preprocessing,
+            self.packs,
+            crop=self.crop,
+            processes=self.processes,
+            max_unreadable=self.max_unreadable,
+        )
+        log.info("%s", summary(pack.manifest))
+
+    def setup(self, stage: str | None = None) -> None:
+        """Open the pack and share out its faces; cheap, and the same in every process."""
+        if hasattr(self, "pack"):
+            return
+        self.pack = Pack(pack_folder(self._open_reader(), self.preprocessing, self.crop, self.packs))
+        table = self.pack.table
+        classes = len(self.class_names)
+        usable = (table.emotion >= 0) & (table.emotion < classes)
+        if self.soft:
+            # A face without an emotion still teaches where its soft label says something about these classes.
+            usable |= (table.emotion < 0) & (np.nan_to_num(table.soft_label[:, :classes]).sum(axis=1) > 0)
+        self.roles = assign_roles(table, usable, self.selection, self.selection_seed)
+        for reason, count in self.roles.dropped.items():
+            log.info("%d training faces dropped: %s", count, reason)
+
+    def class_counts(self) -> list[int]:
+        """Training faces per class, in the order of `class_names`; faces without an emotion are not counted."""
+        emotion = self.pack.table.emotion[self.roles.train]
+        return np.bincount(emotion[emotion >= 0], minlength=len(self.class_names)).tolist()
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """Augmented batches, see `TrainingBatches`."""
+        train = self.roles.train
+        weights = balanced_weights(self.pack.table.emotion[train]) if self.balanced else None
+        rank, world_size = self._place()
+        batches = TrainingBatches(
+            train, self.batch_size, self.seed, weights, self._progress, rank=rank, world_size=world_size
+        )
+        return self._loader(Faces(self.pack, len(self.class_names), self.soft, self.augmentation), batches)
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        """The selection faces."""
+        return self._evaluation(self.roles.selection, *self._place())
+
+    def test_dataloader(self) -> DataLoader[Batch]:
+        """The report faces."""
+        return self._evaluation(self.roles.report, *self._place())
+
+    def evaluation_dataloader(self, role: str) -> DataLoader[Batch]:
+        """All faces of a role that have an emotion, without augmentation, whatever number of processes trains."""
+        rows = {"train": self.roles.train, "selection": self.roles.selection, "report": self.roles.report}[role]
+        return self._evaluation(rows[self.pack.table.emotion[rows] >= 0], 0, 1)
+
+    def augmented(self, count: int) -> npt.NDArray[np.uint8]:
+        """Training crops as the net sees them: uint8 (n, 2, H, W, 3), each beside its augmented self, n <= count."""
+        rows = np.random.default_rng([self.seed, 0x617D]).choice(self.roles.train, min(count, len(self.roles.train)))
+        crops = self.pack.images(rows)
+        return np.stack([crops, self.augmentation(crops, self.seed)], axis=1)
+
+    def _evaluation(self, indices: npt.NDArray[np.int64], rank: int, world_size: int) -> DataLoader[Batch]:
+        batches = EvaluationBatches(indices, self.evaluation_batch_size, rank, world_size)
+        return self._loader(Faces(self.pack, len(self.class_names), False, None), batches)
+
+    def _loader(self, faces: Faces, batches: TrainingBatches | EvaluationBatches) -> DataLoader[Batch]:
+        return DataLoader(
+            faces,
+            batch_sampler=batches,  # type: ignore[arg-type]  # it yields draws, which __getitems__ takes
+            collate_fn=_as_fetched,
+            num_workers=self.workers,
+            persistent_workers=self.workers > 0,
+            worker_init_fn=_single_threaded,
+            pin_memory=torch.cuda.is_available(),
+        )
+
+    def _open_reader(self) -> Reader:
+        return open_reader(self.root, self.reader, **self.reader_options)
+
+    def _place(self) -> tuple[int, int]:
+        return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
+
+    def _progress(self) -> tuple[int, int]:
+        if self.trainer is None:
+            return 0, 0
+        return self.trainer.current_epoch, self.trainer.fit_loop.epoch_loop.batch_progress.current.ready
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,199 @@
+"""Which faces train, which select and which report; and in which order they come."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from torch.utils.data import Sampler
+
+from emodet.data.pack import Table
+from emodet.errors import EmodetError
+
+__all__ = ["Draw", "EvaluationBatches", "Roles", "TrainingBatches", "assign_roles"]
+
+Indices = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Roles:
+    """Positions in the pack's table, by what they are used for.
+
+    Attributes:
+        train: int64, faces that the net learns from.
+        selection: int64, faces that choose the epoch, the hyper-parameters and the temperature.
+        report: int64, faces that the result is reported on.
+        selection_is: What the selection faces are, for titles (``val``, ``0.1 of train``).
+        report_is: Likewise for the report (``test``, ``val``).
+        dropped: How many training faces are not used, by the reason in words.
+    """
+
+    train: Indices
+    selection: Indices
+    report: Indices
+    selection_is: str
+    report_is: str
+    dropped: Mapping[str, int]
+
+
+def assign_roles(table: Table, usable: npt.NDArray[np.bool_], selection: str | float, seed: int) -> Roles:
+    """Share out the faces.
+
+    Selection and report are different data wherever the release allows it. A release with train, val and test selects
+    on val and reports on test. One without a test split reports on its val, and selects on a seeded, stratified part
+    of train that has no subject and no picture in common with the rest. ``selection="val"`` chooses and reports on the
+    same val instead, and the split's name then says so.
+
+    Args:
+        table: The pack's table.
+        usable: bool (N,), which faces may be used at all.
+        selection: ``auto``, ``val``, or the share of train to hold out, between 0 and 0.5.
+        seed: Decides which faces are held out.
+
+    Raises:
+        EmodetError: `selection` is not one of these, or a role would be left without a face.
+    """
+    of = {split: np.flatnonzero((table.split == split) & usable) for split in ("train", "val", "test")}
+    labelled = {split: rows[table.emotion[rows] >= 0] for split, rows in of.items()}
+    if selection == "auto":
+        selection = "val" if labelled["test"].size and labelled["val"].size else 0.1
+    dropped: dict[str, int] = {}
+    train = of["train"]
+    if selection == "val":
+        chosen, selection_is = labelled["val"], "val"
+        if not chosen.size:
+            raise EmodetError("data.selection=val: this release has no val split; use auto or a share such as 0.1")
+    elif isinstance(selection, int | float) and 0 < selection <= 0.5:
+        chosen = _held_out(table, labelled["train"], float(selection), seed)
+        train = np.setdiff1d(train, chosen)
+        selection_is = f"{selection:g} of train"
+        straddling = np.isin(_groups(table, train), np.unique(_groups(table, chosen)))
+        if straddling.any():
+            dropped["same subject as a selection face"] = int(straddling.sum())
+            train = train[~straddling]
+    else:
+        raise EmodetError(f"data.selection={selection!r}: expected auto, val, or a share of train from 0 to 0.5")
+    if labelled["test"].size:
+        report, report_is = labelled["test"], "test"
+    elif labelled["val"].size:
+        report, report_is = labelled["val"], "val"
+    else:
+        report, report_is = chosen, selection_is
+    if selection_is == report_is:
+        report_is = selection_is = f"{selection_is} (selection and report)"
+    held = np.isin(table.pixel_hash[train], table.pixel_hash[np.concatenate([chosen, report])])
+    if held.any():
+        dropped["same picture as a selection or report face"] = int(held.sum())
+        train = train[~held]
+    for role, rows in (("train", train), ("selection", chosen), ("report", report)):
+        if not rows.size:
+            raise EmodetError(f"data.selection={selection!r} leaves no face for the role {role!r}")
+    return Roles(train, chosen, report, selection_is, report_is, dropped)
+
+
+def _groups(table: Table, rows: Indices) -> npt.NDArray[np.str_]:
+    """What must not be torn apart: the subject where it is known, else the picture."""
+    subject = table.subject[rows]
+    return np.where(subject != "", np.char.add("subject ", subject), np.char.add("picture ", table.pixel_hash[rows]))
+
+
+def _held_out(table: Table, rows: Indices, share: float, seed: int) -> Indices:
+    """About `share` of each class, in whole groups, in a seeded order."""
+    names, group_of = np.unique(_groups(table, rows), return_inverse=True)
+    emotion = table.emotion[rows]
+    counts = np.zeros((len(names), 8), dtype=np.int64)
+    np.add.at(counts, (group_of, emotion), 1)
+    wanted = np.bincount(emotion, minlength=8) * share
+    taken = np.zeros(8)
+    chosen = np.zeros(len(names), dtype=bool)
+    for group in np.random.default_rng([seed, 0x5E1EC7]).permutation(len(names)):
+        # A group goes over when its most frequent class still lacks at least half of what the group brings.
+        main = int(counts[group].argmax())
+        if taken[main] + counts[group, main] / 2 <= wanted[main]:
+            chosen[group] = True
+            taken += counts[group]
+    return rows[chosen[group_of]]
+
+
+class Draw(NamedTuple):
+    """One training batch: which faces, and the seed of everything random that is done to them."""
+
+    indices: Indices
+    seed: int
+
+
+class TrainingBatches(Sampler[Draw]):
+    """The batches of an epoch, a function of (seed, epoch, number of processes) alone.
+
+    Order and augmentation carry no state, so a resumed run asks for the batches that are missing and gets the ones
+    that it would have had.
+
+    Args:
+        indices: int64, the training faces.
+        batch_size: Faces per batch and process. The last incomplete batch is left out: a batch norm over few faces
+            would be noise.
+        seed: Of the run.
+        weights: float64 (len(indices),) chances to be drawn, with replacement; None draws each face once.
+        progress: Called when an epoch starts: its number, and how many of its batches are done already.
+        rank: Of this process.
+        world_size: How many processes share the epoch.
+    """
+
+    def __init__(
+        self,
+        indices: Indices,
+        batch_size: int,
+        seed: int,
+        weights: npt.NDArray[np.float64] | None,
+        progress: Callable[[], tuple[int, int]],
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        if batch_size * world_size > len(indices):
+            raise EmodetError(
+                f"data.batch_size={batch_size} on {world_size} process(es) needs more faces than the {len(indices)} "
+                "training faces there are; choose a smaller batch"
+            )
+        self.indices, self.batch_size, self.seed, self.progress = indices, batch_size, seed, progress
+        self.weights = None if weights is None else weights / weights.sum()
+        self.rank, self.world_size = rank, world_size
+
+    def __len__(self) -> int:
+        return len(self.indices) // (self.batch_size * self.world_size)
+
+    def __iter__(self) -> Iterator[Draw]:
+        epoch, done = self.progress()
+        generator = np.random.default_rng([self.seed, epoch])
+        count = len(self.indices)
+        if self.weights is None:
+            order = generator.permutation(count)
+        else:
+            order = generator.choice(count, size=count, p=self.weights)
+        whole = self.batch_size * self.world_size
+        for batch in range(done, len(self)):
+            mine = order[batch * whole : (batch + 1) * whole][self.rank :: self.world_size]
+            entropy = np.random.SeedSequence([self.seed, epoch, batch, self.rank]).generate_state(1)[0]
+            yield Draw(self.indices[mine], int(entropy))
+
+
+class EvaluationBatches(Sampler[Draw]):
+    """Every face exactly once over all processes, in order: no process repeats one to even out the numbers."""
+
+    def __init__(self, indices: Indices, batch_size: int, rank: int = 0, world_size: int = 1) -> None:
+        self.indices, self.batch_size = indices[rank::world_size], batch_size
+
+    def __len__(self) -> int:
+        return -(-len(self.indices) // self.batch_size)
+
+    def __iter__(self) -> Iterator[Draw]:
+        for start in range(0, len(self.indices), self.batch_size):
+            yield Draw(self.indices[start : start + self.batch_size], 0)
+
+
+def balanced_weights(emotion: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.float64]:
+    """Chances that make every class equally frequent; faces without an emotion keep the average chance."""
+    counts = np.bincount(emotion[emotion >= 0], minlength=8).astype(np.float64)
+    present = max(1, int((counts > 0).sum()))
+    per_class = np.divide(counts.sum() / present, counts, out=np.zeros_like(counts), where=counts > 0)
+    return np.where(emotion >= 0, per_class[np.maximum(emotion, 0)], 1.0)

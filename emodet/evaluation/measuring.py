@@ -1,0 +1,91 @@
+"""Let a checkpoint answer on the selection or the report faces."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from emodet.data.datamodule import EmotionDataModule
+from emodet.errors import EmodetError
+from emodet.evaluation.calibration import softmax
+from emodet.evaluation.predictions import Predictions
+from emodet.models.classifier import EmotionClassifier
+
+__all__ = ["Answers", "answer", "to_predictions"]
+
+_ROLES = ("selection", "report", "train")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Answers:
+    """What a net said of N faces.
+
+    Attributes:
+        logits: float32 (N, K), before temperature.
+        emotion: int64 (N,), the true classes.
+        index: int64 (N,), positions in the pack's table.
+        role: ``selection``, ``report`` or ``train``.
+    """
+
+    logits: npt.NDArray[np.float32]
+    emotion: npt.NDArray[np.int64]
+    index: npt.NDArray[np.int64]
+    role: str
+
+
+def device_of(accelerator: str) -> torch.device:
+    """``auto`` takes a GPU where there is one."""
+    if accelerator == "auto":
+        return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+    try:
+        return torch.device({"gpu": "cuda"}.get(accelerator, accelerator))
+    except RuntimeError:
+        raise EmodetError(f"accelerator={accelerator!r}: there are auto, cpu, gpu, mps") from None
+
+
+def answer(classifier: EmotionClassifier, data: EmotionDataModule, role: str, accelerator: str = "auto") -> Answers:
+    """One pass over a role's faces in float32, without augmentation, each face once.
+
+    Args:
+        classifier: Put into evaluation mode on the device and left there.
+        data: Set up.
+        role: ``selection``, ``report``, or ``train``: the training faces that have an emotion.
+        accelerator: See `device_of`.
+
+    Raises:
+        EmodetError: There is no such role.
+    """
+    if role not in _ROLES:
+        raise EmodetError(f"role={role!r}: there are {', '.join(_ROLES)}")
+    classifier.to(device_of(accelerator)).eval()
+    parts = list(_parts(classifier, data, role))
+    logits, emotion, index = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return Answers(logits, emotion, index, role)
+
+
+@torch.inference_mode()
+def _parts(
+    classifier: EmotionClassifier, data: EmotionDataModule, role: str
+) -> Iterator[tuple[npt.NDArray[np.float32], npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
+    for batch in data.evaluation_dataloader(role):
+        logits = classifier(batch["image"].to(classifier.device))
+        yield logits.cpu().numpy(), batch["emotion"].numpy(), batch["index"].numpy()
+
+
+def to_predictions(answers: Answers, data: EmotionDataModule, temperature: float) -> Predictions:
+    """Answers with their faces' names, calibrated by `temperature`."""
+    table = data.pack.table
+    subjects = table.subject[answers.index]
+    split = {"selection": data.roles.selection_is, "report": data.roles.report_is, "train": "train"}[answers.role]
+    return Predictions(
+        keys=table.key[answers.index].tolist(),
+        emotion=answers.emotion,
+        probabilities=softmax(answers.logits, temperature),
+        uncalibrated=softmax(answers.logits),
+        class_names=data.class_names,
+        split=split,
+        data=str(data.pack.manifest["title"]),
+        groups=[subject or None for subject in subjects.tolist()] if (subjects != "").any() else None,
+    )

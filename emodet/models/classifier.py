@@ -1,0 +1,199 @@
+"""The LightningModule around a net: loss, optimizer, schedule, metrics."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+import torch.nn.functional as F
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+
+from emodet.data.datamodule import Batch
+from emodet.errors import EmodetError
+from emodet.models.losses import SoftCrossEntropy
+from emodet.models.metrics import EmotionMetrics
+from emodet.models.nets import build_net
+from emodet.models.optimization import build_optimizer, build_schedule
+from emodet.preprocessing import Preprocessing
+
+__all__ = ["EmotionClassifier", "balanced_class_weights"]
+
+
+class EmotionClassifier(L.LightningModule):
+    """Trains and measures a net on `Batch`es. Everything it is built from is plain data, stored in its checkpoints.
+
+    Args:
+        net: See `build_net`.
+        class_names: The classes, in the order of the logits.
+        preprocessing: `Preprocessing.to_dict`'s values.
+        optimizer: See `build_optimizer`.
+        schedule: See `build_schedule`; None keeps the learning rate.
+        label_smoothing: See `SoftCrossEntropy`.
+        class_weights: One weight per class; None weighs all alike.
+        resolutions: The side in pixels that crops are reduced to in training, by the epoch from which on it holds:
+            ``[[0, 48], [20, 96]]``. Low-resolution epochs cost a quarter. Evaluation always sees the crops' own size.
+        channels_last: Memory format of the net and its input; faster on CPUs with bf16 and on GPUs.
+        compile: Whether to compile the net in place.
+        seed: Of dropout; with epoch and batch it decides every mask, so that a resumed run draws the same.
+    """
+
+    def __init__(
+        self,
+        net: Mapping[str, Any],
+        class_names: Sequence[str],
+        preprocessing: Mapping[str, Any],
+        optimizer: Mapping[str, Any],
+        schedule: Mapping[str, Any] | None = None,
+        label_smoothing: float = 0.0,
+        class_weights: Sequence[float] | None = None,
+        resolutions: Sequence[Sequence[int]] = (),
+        channels_last: bool = True,
+        compile: bool = False,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        if not 0 <= label_smoothing < 1:
+            raise EmodetError(f"loss.label_smoothing={label_smoothing}: expected 0 to below 1")
+        self.class_names = tuple(class_names)
+        self.preprocessing = Preprocessing.from_dict(preprocessing)
+        self.net = build_net(net, len(self.class_names))
+        if channels_last:
+            self.net = self.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.optimizer_settings, self.schedule_settings = dict(optimizer), dict(schedule) if schedule else None
+        self.resolutions = _checked(resolutions, self.preprocessing.size)
+        self.channels_last, self.compiles, self.seed = channels_last, compile, seed
+        weight = None if class_weights is None else torch.tensor(class_weights, dtype=torch.float32)
+        self.loss = SoftCrossEntropy(weight, label_smoothing)
+        self.train_metrics = EmotionMetrics(self.class_names)
+        self.val_metrics = EmotionMetrics(self.class_names)
+        self.test_metrics = EmotionMetrics(self.class_names)
+        # Divides the logits before the softmax; fitted on the selection faces after training (Guo et al. 2017).
+        self.temperature: torch.Tensor
+        self.register_buffer("temperature", torch.ones(()))
+        mean, std = (
+            torch.tensor(values).view(1, 3, 1, 1) for values in (self.preprocessing.mean, self.preprocessing.std)
+        )
+        self.mean: torch.Tensor
+        self.std: torch.Tensor
+        self.register_buffer("mean", mean, persistent=False)
+        self.register_buffer("std", std, persistent=False)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """Crops, uint8 (N, H, W, 3) RGB, to logits, float32 (N, K), before temperature."""
+        logits: torch.Tensor = self.net(self._normalised(image))
+        return logits.float()
+
+    def probabilities(self, image: torch.Tensor) -> torch.Tensor:
+        """Crops, uint8 (N, H, W, 3) RGB, to calibrated probabilities, float32 (N, K)."""
+        return F.softmax(self(image) / self.temperature, dim=1)
+
+    def on_fit_start(self) -> None:
+        """Compile here, not in `__init__`: on the device, and keeping the weights' names."""
+        if self.compiles:
+            self.net.compile()
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Make every dropout mask a function of (seed, epoch, batch, process), so that there is no state to lose."""
+        place = [self.seed, self.current_epoch, batch_idx, self.global_rank]
+        torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1)[0]))
+
+    def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
+        """One step on an augmented batch.
+
+        Raises:
+            EmodetError: The loss is not finite.
+        """
+        logits = self.net(self._normalised(batch["image"], self._side())).float()
+        loss: torch.Tensor = self.loss(logits, batch["target"])
+        if not torch.isfinite(loss):
+            raise EmodetError(
+                f"the loss became {loss.item()} in epoch {self.current_epoch}, batch {batch_idx}. The last good "
+                "checkpoint is kept; lower optimizer.lr, set trainer.gradient_clip_val=1, or trainer.precision=32-true"
+            )
+        self.train_metrics.update(logits.detach(), batch["emotion"])
+        self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(logits), sync_dist=True)
+        return loss
+
+    def on_train_epoch_end(self) -> None:
+        self._log_metrics("train", self.train_metrics, "accuracy", "macro_f1")
+
+    def on_validation_epoch_start(self) -> None:
+        # The sanity check counted a few batches.
+        self.val_metrics.reset()
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Measure a batch of selection faces."""
+        self._measure("val", self.val_metrics, batch)
+
+    def on_validation_epoch_end(self) -> None:
+        self._log_metrics("val", self.val_metrics)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """Measure a batch of report faces."""
+        self._measure("test", self.test_metrics, batch)
+
+    def on_test_epoch_end(self) -> None:
+        self._log_metrics("test", self.test_metrics)
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, torch.Tensor]:
+        """Logits float32 (N, K), emotion int64 (N,) and index int64 (N,) of a batch."""
+        return {"logits": self(batch["image"]), "emotion": batch["emotion"], "index": batch["index"]}
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        optimizer = build_optimizer(self.optimizer_settings, self.net)
+        if self.schedule_settings is None:
+            return optimizer
+        steps, epochs = int(self.trainer.estimated_stepping_batches), self.trainer.max_epochs
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": build_schedule(self.schedule_settings, optimizer, steps, epochs or 1),
+        }
+
+    def _measure(self, stage: str, metrics: EmotionMetrics, batch: Batch) -> None:
+        logits = self(batch["image"])
+        loss = self.loss(logits, batch["target"])
+        metrics.update(logits / self.temperature, batch["emotion"])
+        self.log(f"{stage}/loss", loss, on_step=False, on_epoch=True, batch_size=len(logits), sync_dist=True)
+
+    def _log_metrics(self, stage: str, metrics: EmotionMetrics, *only: str) -> None:
+        values = {name: value for name, value in metrics.compute().items() if not only or name in only}
+        # Already summed over all processes by torchmetrics.
+        self.log_dict({f"{stage}/{name}": value for name, value in values.items()}, rank_zero_only=False)
+        metrics.reset()
+
+    def _side(self) -> int | None:
+        fitting = [side for epoch, side in self.resolutions if epoch <= self.current_epoch]
+        return fitting[-1] if fitting else None
+
+    def _normalised(self, image: torch.Tensor, side: int | None = None) -> torch.Tensor:
+        # (N, H, W, 3) seen as (N, 3, H, W) is channels_last already.
+        x = image.permute(0, 3, 1, 2).to(self.mean.dtype)
+        if side is not None and side != x.shape[2]:
+            x = F.interpolate(x, size=(side, side), mode="area")
+        x = (x / 255 - self.mean) / self.std
+        return x.contiguous(memory_format=torch.channels_last if self.channels_last else torch.contiguous_format)
+
+
+def _checked(resolutions: Sequence[Sequence[int]], size: int) -> list[tuple[int, int]]:
+    pairs = [(int(epoch), int(side)) for epoch, side in resolutions]
+    if pairs != sorted(pairs) or any(not (16 <= side <= size and epoch >= 0) for epoch, side in pairs):
+        raise EmodetError(
+            f"resolutions={pairs}: pairs of (epoch from which on, side in pixels) were expected, epochs rising, "
+            f"sides from 16 to the crops' {size}"
+        )
+    return pairs
+
+
+def balanced_class_weights(counts: Sequence[int]) -> list[float]:
+    """Weights inverse to the classes' frequencies, 1 on average over the faces (scikit-learn's "balanced").
+
+    Raises:
+        EmodetError: A class has no face.
+    """
+    if min(counts) == 0:
+        raise EmodetError(f"loss.class_weights=balanced: a class has no training face (counts {list(counts)})")
+    total = math.fsum(counts)
+    return [total / (len(counts) * count) for count in counts]

@@ -1,0 +1,132 @@
+"""From a composed configuration, as plain values, to the data module, the classifier and the trainer."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.callbacks import (
+    Callback,
+    EarlyStopping,
+    EMAWeightAveraging,
+    LearningRateMonitor,
+    ModelCheckpoint,
+)
+from lightning.pytorch.loggers import Logger
+
+from emodet.data.datamodule import EmotionDataModule
+from emodet.errors import EmodetError
+from emodet.models.classifier import EmotionClassifier, balanced_class_weights
+from emodet.runs.folder import RunFolder
+from emodet.runs.interruption import Interruption
+
+__all__ = ["build_classifier", "build_data", "build_trainer", "lower_is_better"]
+
+_HOW_TO_GET = {
+    "affectnet": (
+        "AffectNet is given to researchers by its authors, who ask for a signed agreement: "
+        "https://mohammadmahoor.com/pages/databases/affectnet/. Unpack it and say where it lies, with "
+        "data.root=/path/to/AffectNet or the environment variable EMODET_AFFECTNET. Without it, data=synthetic runs "
+        "the same on drawn faces"
+    ),
+    "ferplus": (
+        "FER+ is one Parquet file with the pictures of FER2013 and the votes of FER+ (README, Data sets). Say where it "
+        "lies with data.root=/path/to/ferplus or the environment variable EMODET_FERPLUS. Without it, data=synthetic "
+        "runs the same on drawn faces"
+    ),
+}
+
+
+def build_data(settings: Mapping[str, Any]) -> EmotionDataModule:
+    """The data module.
+
+    Raises:
+        EmodetError: `data.root` is not set, or a value does not fit.
+    """
+    data = dict(settings["data"])
+    root = data.pop("root", None)
+    if root is None:
+        kind = "ferplus" if data.get("reader") == "ferplus" else "affectnet"
+        raise EmodetError(f"data.root is not set. {_HOW_TO_GET[kind]}")
+    return EmotionDataModule(
+        root=root,
+        preprocessing=settings.get("preprocessing", {}),
+        augmentation=settings.get("augmentation", {}).get("steps", ()),
+        seed=settings.get("seed", 0),
+        **data,
+    )
+
+
+def build_classifier(settings: Mapping[str, Any], data: EmotionDataModule) -> EmotionClassifier:
+    """The classifier with fresh weights, for the classes and crops of `data`, which is set up.
+
+    Raises:
+        EmodetError: A value does not fit.
+    """
+    net = dict(settings["net"])
+    net.update(net.pop("arguments", {}))
+    loss = dict(settings.get("loss", {}))
+    if loss.get("class_weights") == "balanced":
+        loss["class_weights"] = balanced_class_weights(data.class_counts())
+    schedule = settings.get("schedule", {})
+    training = settings["training"]
+    chosen = {key: training[key] for key in ("resolutions", "channels_last", "compile") if key in training}
+    return EmotionClassifier(
+        net=net,
+        class_names=list(data.class_names),
+        preprocessing=data.preprocessing.to_dict(),
+        optimizer=settings["optimizer"],
+        schedule=schedule if "name" in schedule else None,
+        seed=settings["seed"],
+        **loss,
+        **chosen,
+    )
+
+
+def build_trainer(settings: Mapping[str, Any], run: RunFolder, loggers: Sequence[Logger]) -> L.Trainer:
+    """The trainer with its callbacks.
+
+    Raises:
+        EmodetError: A value does not fit.
+    """
+    arguments = dict(settings["trainer"])
+    try:
+        return L.Trainer(
+            default_root_dir=run.path,
+            logger=list(loggers),
+            callbacks=_callbacks(settings["training"], run),
+            # Order, augmentation and the sharing of faces between processes are the data module's.
+            use_distributed_sampler=False,
+            enable_model_summary=False,
+            **arguments,
+        )
+    except (TypeError, ValueError, L.pytorch.utilities.exceptions.MisconfigurationException) as problem:
+        raise EmodetError(f"trainer: Lightning does not take {arguments} ({problem})") from None
+
+
+def lower_is_better(metric: str) -> bool:
+    """Whether a metric is an error: its name ends in loss, nll or error."""
+    return metric.endswith(("loss", "nll", "error"))
+
+
+def _callbacks(training: Mapping[str, Any], run: RunFolder) -> list[Callback]:
+    monitor = training["select_by"]
+    mode = "min" if lower_is_better(monitor) else "max"
+    callbacks: list[Callback] = [
+        ModelCheckpoint(
+            run.best.parent,
+            run.best.stem,
+            monitor=monitor,
+            mode=mode,
+            save_weights_only=True,
+            enable_version_counter=False,
+        ),
+        # A second one, because Lightning's save_last follows the monitored metric.
+        ModelCheckpoint(run.last.parent, run.last.stem, save_on_train_epoch_end=True, enable_version_counter=False),
+        LearningRateMonitor("epoch"),
+        Interruption(run.last),
+    ]
+    if "patience" in training:
+        callbacks.append(EarlyStopping(monitor, mode=mode, patience=training["patience"], check_finite=False))
+    if "weight_averaging" in training:
+        callbacks.append(EMAWeightAveraging(decay=training["weight_averaging"]))
+    return callbacks

@@ -1,0 +1,140 @@
+"""Checkpoints and plain weights: read without running any code that they bring."""
+
+import os
+import pickle
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from emodet.errors import EmodetError
+from emodet.models.classifier import EmotionClassifier
+
+__all__ = ["init_from", "load_classifier", "read_checkpoint", "save_weights", "set_temperature"]
+
+
+def read_checkpoint(file: Path) -> dict[str, Any]:
+    """A checkpoint's content: tensors, numbers, strings, lists and dicts.
+
+    Raises:
+        EmodetError: There is no such file, it is none that torch wrote, is cut off, or holds more than plain data.
+    """
+    if not file.is_file():
+        raise EmodetError(f"checkpoint {file}: there is no such file")
+    try:
+        content = torch.load(file, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as problem:
+        reason = str(problem).splitlines()[0]
+        raise EmodetError(
+            f"checkpoint {file}: refused, because it is no checkpoint or holds more than plain data, and loading that "
+            f"could run code ({reason})"
+        ) from None
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, zipfile.BadZipFile) as problem:
+        raise EmodetError(f"checkpoint {file}: not a checkpoint, or cut off ({str(problem).splitlines()[0]})") from None
+    if not isinstance(content, dict):
+        raise EmodetError(f"checkpoint {file}: holds a {type(content).__name__}, not a checkpoint")
+    return content
+
+
+def load_classifier(file: Path) -> EmotionClassifier:
+    """Rebuild a classifier from a checkpoint alone, in evaluation mode.
+
+    Raises:
+        EmodetError: See `read_checkpoint`; or it is a checkpoint of something else.
+    """
+    content = read_checkpoint(file)
+    try:
+        settings, state = content["hyper_parameters"], content["state_dict"]
+    except KeyError as missing:
+        raise EmodetError(
+            f"checkpoint {file}: has no {missing}; weights alone can be used with init_from={file}"
+        ) from None
+    try:
+        classifier = EmotionClassifier(**settings)
+        classifier.load_state_dict(state)
+    except (TypeError, RuntimeError) as problem:
+        raise EmodetError(f"checkpoint {file}: is not one of an emotion classifier ({problem})") from None
+    return classifier.eval()
+
+
+def set_temperature(file: Path, temperature: float) -> None:
+    """Write the fitted temperature into a checkpoint, replacing the file whole."""
+    content = read_checkpoint(file)
+    content["state_dict"]["temperature"] = torch.tensor(temperature)
+    _write(content, file)
+
+
+def save_weights(net: torch.nn.Module, file: Path) -> None:
+    """Write a net's state dict and nothing else, whole or not at all."""
+    _write({name: tensor.detach().cpu().contiguous() for name, tensor in net.state_dict().items()}, file)
+
+
+def init_from(classifier: EmotionClassifier, file: Path) -> list[str]:
+    """Start from trained weights: a checkpoint of ours, or a plain state dict of the net.
+
+    The last layer is carried over class by class, by name, where the file says its classes; if it does not and the
+    number of classes differs, the last layer stays fresh.
+
+    Returns:
+        Sentences that say what was not carried over.
+
+    Raises:
+        EmodetError: See `read_checkpoint`; or the weights are of another net.
+    """
+    content = read_checkpoint(file)
+    state, names = _net_state(content)
+    own = classifier.net.state_dict()
+    if set(state) != set(own):
+        odd = sorted(set(state) ^ set(own))
+        raise EmodetError(f"init_from={file}: weights of another net; differing names: {', '.join(odd[:6])} …")
+    notes: list[str] = []
+    for name, tensor in own.items():
+        given = state[name]
+        if given.shape == tensor.shape and (names is None or names == classifier.class_names):
+            tensor.copy_(given)
+        elif given.shape[1:] == tensor.shape[1:] and tensor.ndim and tensor.shape[0] == len(classifier.class_names):
+            notes.extend(_carry_classes(name, tensor, given, classifier.class_names, names))
+        elif given.shape == tensor.shape:
+            tensor.copy_(given)
+        else:
+            raise EmodetError(
+                f"init_from={file}: {name} has shape {tuple(given.shape)}, this net needs {tuple(tensor.shape)}; "
+                "use the same net arguments"
+            )
+    classifier.net.load_state_dict(own)
+    return notes
+
+
+def _net_state(content: Mapping[str, Any]) -> tuple[dict[str, torch.Tensor], tuple[str, ...] | None]:
+    if "state_dict" not in content:
+        return dict(content), None
+    state = {name[4:]: value for name, value in content["state_dict"].items() if name.startswith("net.")}
+    names = content.get("hyper_parameters", {}).get("class_names")
+    return state, None if names is None else tuple(names)
+
+
+def _carry_classes(
+    layer: str, tensor: torch.Tensor, given: torch.Tensor, wanted: tuple[str, ...], names: tuple[str, ...] | None
+) -> list[str]:
+    if names is None or len(names) != len(given):
+        return [f"{layer} stays fresh: the file does not say which classes its {len(given)} rows are"]
+    fresh = []
+    for row, name in enumerate(wanted):
+        if name in names:
+            tensor[row] = given[names.index(name)]
+        else:
+            fresh.append(name)
+    return [f"{layer} stays fresh for {', '.join(fresh)}"] if fresh else []
+
+
+def _write(content: Any, file: Path) -> None:
+    unfinished = file.with_name(f"{file.name}.unfinished-{os.getpid()}")
+    try:
+        torch.save(content, unfinished)
+        unfinished.replace(file)
+    except (OSError, RuntimeError) as problem:
+        raise EmodetError(f"{file}: could not be written ({problem})") from problem
+    finally:
+        unfinished.unlink(missing_ok=True)

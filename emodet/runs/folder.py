@@ -1,0 +1,132 @@
+"""A run's folder: everything that it takes to understand a run, repeat it and continue it."""
+
+import csv
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from emodet.errors import EmodetError
+
+__all__ = ["RunFolder", "now", "provenance"]
+
+_PACKAGES = (
+    "emodet", "torch", "torchvision", "lightning", "torchmetrics", "albumentations", "hydra-core", "wandb", "numpy",
+    "opencv-python", "opencv-python-headless",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class RunFolder:
+    """Where a run keeps what it is made of and what came out.
+
+    ``config.yaml`` (composed), ``run.json`` (commit, versions, seed, pack, figures), ``checkpoints/``, ``csv/``,
+    ``metrics.csv`` (all attempts), ``curves.png``, ``augmentation.png``, ``evaluation-report/``.
+    """
+
+    path: Path
+
+    @property
+    def last(self) -> Path:
+        """The checkpoint to resume from."""
+        return self.path / "checkpoints" / "last.ckpt"
+
+    @property
+    def best(self) -> Path:
+        """The checkpoint of the epoch that was selected."""
+        return self.path / "checkpoints" / "best.ckpt"
+
+    @property
+    def attempts(self) -> int:
+        """How often the run was started before."""
+        return len(list(self.path.glob("csv/*/metrics.csv")))
+
+    def write_config(self, config: DictConfig) -> None:
+        """Store the composed configuration, with paths made absolute so that it holds from anywhere."""
+        (self.path / "config.yaml").write_text(OmegaConf.to_yaml(config, resolve=True), encoding="utf-8")
+
+    def write_facts(self, facts: Mapping[str, Any]) -> None:
+        """Merge `facts` into ``run.json``, replacing the file whole."""
+        file = self.path / "run.json"
+        known = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        unfinished = file.with_name(f"{file.name}.unfinished-{os.getpid()}")
+        unfinished.write_text(json.dumps({**known, **facts}, indent=2), encoding="utf-8")
+        unfinished.replace(file)
+
+    def facts(self) -> dict[str, Any]:
+        """What ``run.json`` says."""
+        file = self.path / "run.json"
+        if not file.is_file():
+            raise EmodetError(f"{self.path}: not a run's folder (it has no run.json)")
+        known: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        return known
+
+    def merge_metrics(self) -> Path:
+        """Join the CSV files of all attempts into ``metrics.csv``; of a step done twice the later row stays."""
+        rows: dict[tuple[str, str], dict[str, str]] = {}
+        columns: list[str] = []
+        files = sorted(self.path.glob("csv/*/metrics.csv"), key=lambda file: int(file.parent.name))
+        for file in files:
+            with file.open(newline="", encoding="utf-8") as stream:
+                for row in csv.DictReader(stream):
+                    columns.extend(name for name in row if name not in columns)
+                    filled = {name: value for name, value in row.items() if value}
+                    kind = ",".join(sorted(set(filled) - {"step", "epoch"}))
+                    rows[(row["step"], kind)] = filled
+        merged = self.path / "metrics.csv"
+        with merged.open("w", newline="", encoding="utf-8") as stream:
+            writer = csv.DictWriter(stream, columns)
+            writer.writeheader()
+            writer.writerows(sorted(rows.values(), key=lambda row: int(row["step"])))
+        return merged
+
+
+def provenance() -> dict[str, Any]:
+    """Where and from what a run was made: command, commit, versions, machine, time."""
+    return {
+        "command": " ".join(["python", "-m", "emodet.train", *sys.argv[1:]]),
+        "commit": _commit(),
+        "versions": {"python": platform.python_version(), **_versions()},
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "started": now(),
+    }
+
+
+def now() -> str:
+    """The time in UTC, ISO 8601."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in _PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _commit() -> str | None:
+    """The checkout's commit, with ``+changes`` where files differ from it; None outside a checkout."""
+    here = Path(__file__).resolve().parent
+    try:
+        commit = _git(here, "rev-parse", "HEAD")
+        changes = _git(here, "status", "--porcelain", "--untracked-files=no")
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return commit + ("+changes" if changes else "")
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    command = ["git", "-C", str(folder), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()

@@ -1,0 +1,90 @@
+"""Ctrl-C and SIGTERM: finish the batch, leave a checkpoint to resume from, exit with the signal's status."""
+
+import signal
+from collections.abc import Mapping
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import lightning as L
+
+__all__ = ["Interrupted", "Interruption"]
+
+
+class Interrupted(BaseException):
+    """Training was stopped by a signal, after its checkpoint was written.
+
+    Not an `Exception`: nothing between the training loop and the command may take it for a failure.
+    """
+
+    def __init__(self, signal_number: int, checkpoint: Path | None) -> None:
+        self.signal_number, self.checkpoint = signal_number, checkpoint
+        super().__init__(signal.Signals(signal_number).name)
+
+    @property
+    def exit_status(self) -> int:
+        """What shells expect: 128 and the signal's number."""
+        return 128 + self.signal_number
+
+
+class Interruption(L.Callback):
+    """Turn the first SIGINT or SIGTERM into a checkpoint at the next safe place; a second one ends the run at once.
+
+    Safe places are the ends of training batches and of validations: between them, optimizer and loop counters can
+    disagree, and a checkpoint would not resume to the same result.
+
+    Args:
+        checkpoint: Where to write it.
+    """
+
+    def __init__(self, checkpoint: Path) -> None:
+        self.checkpoint = checkpoint
+        self._received: int | None = None
+        self._before: dict[int, Any] = {}
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        if stage == "fit":
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._note)
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        # Lightning puts its own handlers in place between setup and here; ours must be the ones that stand.
+        for number in self._before:
+            signal.signal(number, self._note)
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Mapping[str, Any], batch_idx: int
+    ) -> None:
+        # After an epoch's last batch the validation is still to come; `on_train_epoch_end` follows it.
+        if not trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
+            self._stop_if_asked(trainer)
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._leave_if_asked()
+
+    def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        self._restore()
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        self._restore()
+
+    def _note(self, number: int, _frame: FrameType | None) -> None:
+        if self._received is not None:
+            raise Interrupted(number, self.checkpoint if self.checkpoint.is_file() else None)
+        self._received = number
+        name = signal.Signals(number).name
+        print(f"\n{name}: finishing this step and writing a checkpoint (again: stop at once)", flush=True)
+
+    def _stop_if_asked(self, trainer: L.Trainer) -> None:
+        if self._received is not None:
+            trainer.save_checkpoint(self.checkpoint)
+            self._leave_if_asked()
+
+    def _leave_if_asked(self) -> None:
+        if self._received is not None:
+            raise Interrupted(self._received, self.checkpoint if self.checkpoint.is_file() else None)
+
+    def _restore(self) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before.clear()

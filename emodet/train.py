@@ -1,0 +1,137 @@
+"""Train a net: ``python -m emodet.train experiment=NAME key=value …``.
+
+Without an experiment it lists those that there are. ``resume=RUN_FOLDER`` continues a run with its own configuration.
+"""
+
+from emodet.laboratory import require_laboratory
+
+require_laboratory("emodet.train")
+
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+import cv2
+import lightning as L
+import numpy as np
+import torch
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from emodet.config import command, given
+from emodet.data.datamodule import EmotionDataModule
+from emodet.errors import EmodetError
+from emodet.evaluation.calibration import fit_temperature
+from emodet.evaluation.measuring import answer
+from emodet.evaluation.plots import contact_sheet, plot_curves
+from emodet.evaluation.reporting import report
+from emodet.evaluation.statistics import format_table
+from emodet.models.classifier import EmotionClassifier
+from emodet.runs.assembly import build_classifier, build_data, build_trainer
+from emodet.runs.checkpoints import init_from, load_classifier, save_weights, set_temperature
+from emodet.runs.folder import RunFolder, now, provenance
+from emodet.runs.interruption import Interrupted
+from emodet.runs.loggers import build_loggers
+from emodet.runs.resuming import use_resumed_arguments
+
+log = logging.getLogger(__name__)
+
+
+@command("train")
+def main(config: DictConfig) -> float:
+    """Compose, build, fit, calibrate, report. Returns the best epoch's selection metric."""
+    settings = given(config)
+    if "threads" in settings:
+        torch.set_num_threads(settings["threads"])
+    L.seed_everything(settings["seed"], verbose=False)
+    run = RunFolder(Path(HydraConfig.get().runtime.output_dir))
+    data = build_data(settings)
+    data.prepare_data()
+    data.setup()
+    classifier = build_classifier(settings, data)
+    if "init_from" in settings:
+        for note in init_from(classifier, Path(settings["init_from"])):
+            log.info("%s", note)
+    trainer = build_trainer(settings, run, build_loggers(settings["logger"], run.path, settings["name"], run.attempts))
+    if trainer.is_global_zero:
+        describe(run, config, data, classifier)
+    fit(trainer, classifier, data, run, resume="resume" in settings)
+    finish(run, data)
+    monitor = trainer.checkpoint_callback
+    return float(getattr(monitor, "best_model_score", None) or float("nan"))
+
+
+def describe(run: RunFolder, config: DictConfig, data: EmotionDataModule, classifier: EmotionClassifier) -> None:
+    """Write down what the run is made of, and show what augmentation does to its faces."""
+    run.write_config(config)
+    parameters = sum(parameter.numel() for parameter in classifier.net.parameters())
+    facts = {
+        **provenance(),
+        "seed": int(config.seed),
+        "pack": {"folder": str(data.pack.folder), "fingerprint": data.pack.fingerprint},
+        "faces": {
+            "train": len(data.roles.train),
+            "selection": len(data.roles.selection),
+            "report": len(data.roles.report),
+            "dropped": dict(data.roles.dropped),
+        },
+        "splits": {"selection": data.roles.selection_is, "report": data.roles.report_is},
+        "trainable_parameters": parameters,
+    }
+    run.write_facts(facts)
+    pairs = data.augmented(32)
+    captions = ["as it is", "augmented"] * len(pairs)
+    sheet = contact_sheet(pairs.reshape(-1, *pairs.shape[2:]), captions, columns=16)
+    cv2.imwrite(str(run.path / "augmentation.png"), cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
+    log.info(
+        "%s: %d training, %d selection (%s), %d report (%s) faces; %s trainable parameters; everything goes to %s",
+        data.pack.manifest["title"],
+        *(len(data.roles.train), len(data.roles.selection), data.roles.selection_is),
+        *(len(data.roles.report), data.roles.report_is, f"{parameters:,}", run.path),
+    )
+
+
+def fit(
+    trainer: L.Trainer, classifier: EmotionClassifier, data: EmotionDataModule, run: RunFolder, *, resume: bool
+) -> None:
+    """Train; leave curves whatever happens, and the signal's exit status after Ctrl-C or SIGTERM."""
+    try:
+        trainer.fit(classifier, data, ckpt_path=run.last if resume else None, weights_only=True)
+    except Interrupted as stop:
+        if stop.checkpoint is None:
+            print(f"stopped by {stop} before there was a checkpoint", file=sys.stderr)
+        else:
+            print(f"stopped by {stop}; continue with  python -m emodet.train resume={run.path}", file=sys.stderr)
+        sys.exit(stop.exit_status)
+    finally:
+        if trainer.is_global_zero and run.attempts:
+            plot_curves(run.merge_metrics(), run.path / "curves.png")
+
+
+def finish(run: RunFolder, data: EmotionDataModule) -> None:
+    """Calibrate the best checkpoint on the selection faces, then measure it on the report faces."""
+    if not run.best.is_file():
+        raise EmodetError(f"{run.path}: no epoch was validated, so there is no best checkpoint to report on")
+    classifier = load_classifier(run.best)
+    chosen = answer(classifier, data, "selection")
+    temperature = fit_temperature(chosen.logits, chosen.emotion)
+    set_temperature(run.best, temperature)
+    save_weights(classifier.net, run.path / "weights.pt")
+    results: dict[str, Any] = {}
+    details = {"checkpoint": str(run.best), **{key: run.facts()[key] for key in ("commit", "seed")}}
+    both_are_one = np.array_equal(data.roles.selection, data.roles.report)
+    for role in ("report",) if both_are_one else ("selection", "report"):
+        answers = chosen if role == "selection" or both_are_one else answer(classifier, data, role)
+        evaluation = report(answers, data, temperature, run.path / f"evaluation-{role}", details)
+        results[role] = evaluation.as_dict()["metrics"]
+        print(format_table(evaluation), end="\n\n")
+    run.write_facts({"temperature": temperature, "results": results, "ended": now()})
+    print(
+        f"run folder:  {run.path}\ncheckpoint:  {run.best}\nreport:      {run.path / 'evaluation-report/report.html'}"
+    )
+
+
+if __name__ == "__main__":
+    use_resumed_arguments()
+    main()
