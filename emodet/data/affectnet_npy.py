@@ -231,8 +231,12 @@ def read_numbers(data: bytes, count: int, name: str) -> Sequence[float]:
     if len(data) - start != dtype.itemsize * count:
         raise EmodetError(f"{name}: cut off, or longer than its header says")
     try:
-        values = np.frombuffer(data, dtype, count, start)
-        return [float(value) for value in values.tolist()]
+        if dtype.kind == "U":
+            # Decoded here: from code points that do not exist numpy makes a SystemError.
+            codec, step = "utf-32-be" if dtype.str[0] == ">" else "utf-32-le", dtype.itemsize
+            cells = [data[place : place + step].decode(codec) for place in range(start, len(data), step)]
+            return [float(cell.rstrip("\0")) for cell in cells]
+        return [float(value) for value in np.frombuffer(data, dtype, count, start).tolist()]
     except (ValueError, OverflowError):
         raise EmodetError(f"{name}: holds something else than numbers") from None
 

@@ -6,7 +6,7 @@ import pickle
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from emodet.data.affectnet_npy import AffectNetNpy, read_numbers
@@ -197,6 +197,8 @@ sound = st.sampled_from([npy_bytes("3"), npy_bytes(1.5), npy_bytes(["-0.4"]), np
 
 
 @settings(max_examples=400, deadline=None)
+@example(with_header("{'descr': '<U1', 'fortran_order': False, 'shape': ()}") + b"\0\x11\0\0", 1)  # above U+10FFFF
+@example(with_header("{'descr': '<U1', 'fortran_order': False, 'shape': ("), 1)
 @given(
     data=st.one_of(
         st.binary(max_size=200),

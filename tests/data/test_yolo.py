@@ -158,6 +158,15 @@ def test_a_data_yaml_that_does_not_fit(release, content, message):
     assert "data.yaml" in str(caught.value)
 
 
+def test_data_yaml_runs_no_code(release, capsys):
+    (release / "data.yaml").write_text(
+        "names: [anger]\nx: !!python/object/apply:builtins.print [this must not be printed]"
+    )
+    with contextlib.suppress(EmodetError):
+        Yolo(release).read()
+    assert "must not be printed" not in capsys.readouterr().out
+
+
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     yaml=st.one_of(st.just(YAML.encode()), st.binary(max_size=80), st.text(max_size=80).map(str.encode)),
