@@ -65,7 +65,7 @@ def open_reader(root: Path, reader: str = "auto", **options: Any) -> Reader:
 def _content(folder: Path) -> list[str]:
     """A few names, for a message."""
     with os.scandir(folder) as entries:
-        names = sorted(entry.name for entry in islice(entries, 1000))
+        names = sorted((entry.name for entry in islice(entries, 1000)), key=lambda name: (name.startswith("."), name))
     return [*names[:6], "…"] if len(names) > 6 else names
 
 
