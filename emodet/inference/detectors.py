@@ -24,10 +24,12 @@ class Detector(Protocol):
     Attributes:
         name: As in `DETECTORS`.
         description: The name with where its weights come from, for people.
+        least_score: What it leaves out when nothing else is asked for.
     """
 
     name: str
     description: str
+    least_score: float
 
     def __call__(
         self, image_rgb: npt.NDArray[np.uint8], *, longest_side: int, least_score: float | None = None
@@ -48,6 +50,7 @@ class WholePicture:
 
     name = "none"
     description = "none (each picture is one face)"
+    least_score = 0.0
 
     def __call__(
         self, image_rgb: npt.NDArray[np.uint8], *, longest_side: int = 0, least_score: float | None = None

@@ -36,6 +36,7 @@ class YuNet:
     """Boxes, five landmarks, scores. One picture at a time, on the CPU, with OpenCV's threads."""
 
     name = "yunet"
+    least_score = _LEAST_SCORE
 
     def __init__(self, path: Path) -> None:
         """Load the weights.

@@ -1,0 +1,54 @@
+"""Which parts of a face an answer rests on, seen from outside: cover a patch, and see how far the answer falls.
+
+Zeiler and Fergus 2014 ("Visualizing and understanding convolutional networks", section 4.2). It needs only the model
+file, no gradients.
+"""
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from emodet.errors import EmodetError
+from emodet.modelfile import ModelFile
+
+__all__ = ["occlusion_map"]
+
+_PATCH = 0.25  # of the crop's side
+_STEPS = 9  # positions along each side
+
+
+def occlusion_map(model: ModelFile, crop: npt.NDArray[np.uint8], class_name: str) -> npt.NDArray[np.float32]:
+    """How much each place of a crop speaks for a class.
+
+    Args:
+        model: The model file.
+        crop: uint8, (size, size, 3), RGB, cut by the model file's preprocessing.
+        class_name: One of its classes.
+
+    Returns:
+        float32, (size, size): how far the class's probability falls when the surroundings of a pixel are covered
+        with the crop's mean colour; below 0 where covering speaks for it. 81 covered crops go through the graph.
+
+    Raises:
+        EmodetError: The model file has no such class.
+    """
+    if class_name not in model.info.class_names:
+        raise EmodetError(f"class {class_name!r}: the model file has {', '.join(model.info.class_names)}")
+    column = model.info.class_names.index(class_name)
+    size = crop.shape[0]
+    patch = max(1, round(size * _PATCH))
+    starts = np.linspace(0, size - patch, _STEPS).round().astype(int)
+    covered = np.repeat(crop[None], 1 + _STEPS * _STEPS, axis=0)
+    colour = crop.reshape(-1, 3).mean(axis=0).round().astype(np.uint8)
+    places = [(y, x) for y in starts for x in starts]
+    for index, (y, x) in enumerate(places, start=1):
+        covered[index, y : y + patch, x : x + patch] = colour
+    probabilities = model.probabilities(covered)[:, column]
+    heat = np.zeros((size, size), dtype=np.float32)
+    times = np.zeros((size, size), dtype=np.float32)
+    for (y, x), probability in zip(places, probabilities[1:], strict=True):
+        heat[y : y + patch, x : x + patch] += probabilities[0] - probability
+        times[y : y + patch, x : x + patch] += 1
+    heat /= np.maximum(times, 1)
+    # Patches leave edges that mean nothing.
+    return np.asarray(cv2.GaussianBlur(heat, (0, 0), patch / 4), dtype=np.float32)

@@ -1,0 +1,52 @@
+"""Frame rate and latency, measured in constant memory."""
+
+import time
+from collections import deque
+
+import numpy as np
+
+__all__ = ["Meter"]
+
+_KEPT = 2000
+_NOTED_EVERY = 10
+
+
+class Meter:
+    """Counts frames and remembers the latency of the last 2000.
+
+    Attributes:
+        frames: How many there were.
+        note: A short line about the last seconds, brought up to date every few frames.
+    """
+
+    def __init__(self) -> None:
+        self.frames = 0
+        self.note = ""
+        self._latencies: deque[float] = deque(maxlen=_KEPT)
+        self._first = self._last = time.perf_counter()
+        self._recent: deque[float] = deque(maxlen=60)
+
+    def add(self, latency_s: float) -> None:
+        """Take in one frame that has just been done."""
+        self.frames += 1
+        self._last = time.perf_counter()
+        self._latencies.append(latency_s)
+        self._recent.append(self._last)
+        if self.frames % _NOTED_EVERY == 1:
+            p50, p95 = self.latency_ms(50), self.latency_ms(95)
+            self.note = f"{self.recent_frame_rate:.0f} fps  p50 {p50:.0f} ms  p95 {p95:.0f} ms"
+
+    @property
+    def frame_rate(self) -> float:
+        """Frames per second since the start; 0 before the first."""
+        return self.frames / (self._last - self._first) if self.frames and self._last > self._first else 0.0
+
+    @property
+    def recent_frame_rate(self) -> float:
+        """Frames per second of the last 60 frames; 0 before the second."""
+        span = self._recent[-1] - self._recent[0] if len(self._recent) > 1 else 0.0
+        return (len(self._recent) - 1) / span if span > 0 else 0.0
+
+    def latency_ms(self, percentile: float) -> float:
+        """Of the last 2000 frames, in milliseconds; 0 before the first."""
+        return float(np.percentile(self._latencies, percentile)) * 1000 if self._latencies else 0.0

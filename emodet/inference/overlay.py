@@ -1,0 +1,203 @@
+"""Faces drawn into a picture: boxes, labels and bars; hidden faces; heat maps beside them. OpenCV only."""
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from emodet.evaluation.palette import EMOTION_COLOURS
+from emodet.inference.faces import Box, Face
+
+__all__ = ["annotate", "colour_of", "draw_text", "heat_tile", "hide", "hide_faces", "text_size", "with_strip"]
+
+UInt8 = npt.NDArray[np.uint8]
+Colour = tuple[int, int, int]
+
+_FONT = cv2.FONT_HERSHEY_DUPLEX
+_GREY: Colour = (150, 150, 150)
+_WHITE: Colour = (255, 255, 255)
+_INK: Colour = (20, 24, 30)
+_CELLS = 6  # across a hidden face
+_GROW = 0.3  # of its side, around a hidden face: hair and ears too
+
+
+def colour_of(emotion: str) -> Colour:
+    """(R, G, B), 0..255; grey for ``uncertain``."""
+    text = EMOTION_COLOURS.get(emotion)
+    return _GREY if text is None else (int(text[1:3], 16), int(text[3:5], 16), int(text[5:7], 16))
+
+
+def annotate(image_rgb: UInt8, faces: Sequence[Face], *, note: str = "") -> UInt8:
+    """Draw what was recognised.
+
+    Each face gets its box in its emotion's colour, a label with the emotion and its confidence, and, where the face
+    is large enough, a bar for each of the three most probable classes.
+
+    Args:
+        image_rgb: uint8, (H, W, 3), RGB; not changed.
+        faces: What to draw.
+        note: A line for the lower left corner (frame rate and latency).
+
+    Returns:
+        uint8, (H, W, 3), RGB.
+    """
+    picture = image_rgb.copy()
+    height, width = picture.shape[:2]
+    line = max(1, round(max(height, width) / 500))
+    for face in faces:
+        left, top, right, bottom = _pixels(face.box, width, height)
+        cv2.rectangle(picture, (left, top), (right, bottom), _INK, line + 2, cv2.LINE_AA)
+        cv2.rectangle(picture, (left, top), (right, bottom), colour_of(face.emotion), line, cv2.LINE_AA)
+    # Labels after all boxes, so that no box runs through one; largest faces last, so that theirs stay readable.
+    taken: list[tuple[int, int, int, int]] = []
+    for face in sorted(faces, key=lambda face: face.box[3] - face.box[1], reverse=True):
+        _label(picture, face, taken)
+    if note:
+        scale = max(0.35, min(height, width) / 1000)
+        draw_text(picture, note, (round(10 * scale), height - round(14 * scale)), scale, _WHITE, outline=_INK)
+    return picture
+
+
+def hide_faces(image_rgb: UInt8, boxes: Sequence[Box]) -> UInt8:
+    """A copy in which nobody can be recognised: each box with its surroundings in a few large cells.
+
+    The cells are the means of the pixels, so no sharpening brings a face back.
+    """
+    picture = image_rgb.copy()
+    height, width = picture.shape[:2]
+    for x1, y1, x2, y2 in boxes:
+        grow = _GROW * max(x2 - x1, y2 - y1)
+        left, top = max(0, int(x1 - grow)), max(0, int(y1 - grow))
+        right, bottom = min(width, int(np.ceil(x2 + grow))), min(height, int(np.ceil(y2 + grow)))
+        if left < right and top < bottom:
+            picture[top:bottom, left:right] = hide(picture[top:bottom, left:right])
+    return picture
+
+
+def hide(part: UInt8) -> UInt8:
+    """The same part of a picture in at most six by six cells: uint8, its shape kept."""
+    height, width = part.shape[:2]
+    cells = cv2.resize(part, (min(_CELLS, width), min(_CELLS, height)), interpolation=cv2.INTER_AREA)
+    return np.asarray(cv2.resize(cells, (width, height), interpolation=cv2.INTER_NEAREST), dtype=np.uint8)
+
+
+def heat_tile(crop: UInt8, heat: npt.NDArray[np.float32], title: str, *, side: int, hidden: bool = False) -> UInt8:
+    """A face crop with its heat map over it.
+
+    Args:
+        crop: uint8, (size, size, 3), RGB.
+        heat: float32, (size, size), of `emodet.inference.explain.occlusion_map`.
+        title: Written below the crop.
+        side: The tile's width in pixels.
+        hidden: Show the heat over a crop in which nobody can be recognised.
+
+    Returns:
+        uint8, (side + title, side, 3), RGB.
+    """
+    strength = np.maximum(heat, 0)
+    strength = strength / max(float(strength.max()), 1e-6)
+    coloured = cv2.cvtColor(
+        cv2.applyColorMap((strength * 255).astype(np.uint8), cv2.COLORMAP_INFERNO), cv2.COLOR_BGR2RGB
+    )
+    base = cv2.cvtColor(cv2.cvtColor(hide(crop) if hidden else crop, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+    share = (0.75 * strength)[:, :, None]
+    mixed = (base * (1 - share) + coloured * share).astype(np.uint8)
+    scale = side / 330
+    room = round(34 * scale)
+    tile = np.full((side + room, side, 3), _INK, dtype=np.uint8)
+    tile[:side] = cv2.resize(mixed, (side, side), interpolation=cv2.INTER_CUBIC)
+    draw_text(tile, title, (round(6 * scale), side + round(24 * scale)), scale * 0.8, _WHITE)
+    return tile
+
+
+def with_strip(image_rgb: UInt8, tiles: Sequence[UInt8], *, width: int) -> UInt8:
+    """The picture with a strip to its right that holds the tiles, as many as there is room for.
+
+    Args:
+        image_rgb: uint8, (H, W, 3), RGB.
+        tiles: uint8, (any, width, 3), RGB.
+        width: The strip's width in pixels.
+
+    Returns:
+        uint8, (H, W + width, 3), RGB.
+    """
+    height = image_rgb.shape[0]
+    strip = np.full((height, width, 3), _INK, dtype=np.uint8)
+    at = 0
+    for tile in tiles:
+        if at + tile.shape[0] > height:
+            break
+        strip[at : at + tile.shape[0], : tile.shape[1]] = tile
+        at += tile.shape[0]
+    return np.concatenate([image_rgb, strip], axis=1)
+
+
+def draw_text(
+    picture: UInt8, text: str, at: tuple[int, int], scale: float, colour: Colour, *, outline: Colour | None = None
+) -> None:
+    """Write into `picture`, whose fonts know ASCII only; `at` is the left end of the base line."""
+    plain = text.encode("ascii", "replace").decode()
+    if outline is not None:
+        cv2.putText(picture, plain, at, _FONT, scale, outline, max(2, round(4 * scale)), cv2.LINE_AA)
+    cv2.putText(picture, plain, at, _FONT, scale, colour, max(1, round(1.4 * scale)), cv2.LINE_AA)
+
+
+def text_size(text: str, scale: float) -> tuple[int, int]:
+    """Width and height above the base line, in pixels."""
+    (width, height), _ = cv2.getTextSize(text, _FONT, scale, max(1, round(1.4 * scale)))
+    return width, height
+
+
+def _label(picture: UInt8, face: Face, taken: list[tuple[int, int, int, int]]) -> None:
+    height, width = picture.shape[:2]
+    left, top, right, bottom = _pixels(face.box, width, height)
+    scale = float(
+        np.clip((right - left) / 300, max(0.35, min(height, width) / 2200), max(0.4, min(height, width) / 900))
+    )
+    pad = max(2, round(8 * scale))
+    colour = colour_of(face.emotion)
+    number = "" if face.track_id is None else f"#{face.track_id} "
+    text = f"{number}{face.emotion} {round(face.confidence * 100)}%"
+    wide, high = text_size(text, scale)
+    x = int(np.clip(left, 0, max(0, width - wide - 2 * pad)))
+    y = top - high - 2 * pad if top - high - 2 * pad >= 0 else top
+    # A label that would cover another moves below its box.
+    box = (x, y, x + wide + 2 * pad, y + high + 2 * pad)
+    if any(_meet(box, other) for other in taken) and bottom + high + 2 * pad <= height:
+        box = (x, bottom, box[2], bottom + high + 2 * pad)
+    taken.append(box)
+    cv2.rectangle(picture, box[:2], box[2:], colour, cv2.FILLED)
+    draw_text(picture, text, (box[0] + pad, box[3] - pad), scale, _INK if _bright(colour) else _WHITE)
+    if right - left >= 90 and bottom - top >= 120:
+        _bars(picture, face, (left, bottom, right - left), scale * 0.8)
+
+
+def _bars(picture: UInt8, face: Face, corner: tuple[int, int, int], scale: float) -> None:
+    """The three most probable classes, over the lower edge of the box."""
+    left, bottom, wide = corner
+    row = round(26 * scale)
+    best = sorted(face.probabilities.items(), key=lambda pair: -pair[1])[:3]
+    label = max(text_size(name, scale * 0.75)[0] for name, _ in best) + round(12 * scale)
+    for place, (name, probability) in enumerate(best):
+        y = bottom - row * (len(best) - place) - round(4 * scale)
+        start, room = left + round(6 * scale) + label, wide - label - round(12 * scale)
+        draw_text(picture, name, (left + round(6 * scale), y + round(row * 0.7)), scale * 0.75, _WHITE, outline=_INK)
+        if room > 8:
+            cv2.rectangle(picture, (start, y + 3), (start + room, y + row - 3), _INK, cv2.FILLED)
+            filled = start + max(1, round(room * probability))
+            cv2.rectangle(picture, (start, y + 3), (filled, y + row - 3), colour_of(name), cv2.FILLED)
+
+
+def _pixels(box: Box, width: int, height: int) -> tuple[int, int, int, int]:
+    x1, y1, x2, y2 = box
+    left, top = int(np.clip(round(x1), 0, width - 1)), int(np.clip(round(y1), 0, height - 1))
+    return left, top, int(np.clip(round(x2) - 1, left, width - 1)), int(np.clip(round(y2) - 1, top, height - 1))
+
+
+def _meet(one: tuple[int, int, int, int], other: tuple[int, int, int, int]) -> bool:
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
+
+
+def _bright(colour: Colour) -> bool:
+    return 0.299 * colour[0] + 0.587 * colour[1] + 0.114 * colour[2] > 120

@@ -1,0 +1,132 @@
+"""Emotion by time, one line for each track, in constant memory; drawn with OpenCV."""
+
+import math
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from emodet.inference.faces import UNCERTAIN, Face
+from emodet.inference.overlay import colour_of, draw_text, text_size
+
+__all__ = ["Timeline"]
+
+UInt8 = npt.NDArray[np.uint8]
+
+_BINS = 1024  # of time; when they are full, neighbours are joined and each covers twice as much
+_FIRST_BIN_S = 0.05
+_TRACKS_KEPT, _TRACKS_DRAWN = 48, 12
+_WIDTH, _LEFT, _RIGHT, _ROW, _GAP, _TOP = 1400, 110, 30, 64, 14, 96
+_PAPER, _INK, _QUIET, _GRID = (255, 255, 255), (27, 36, 48), (90, 102, 118), (227, 231, 236)
+
+
+class Timeline:
+    """Collects what each track showed, and draws it."""
+
+    def __init__(self, class_names: Sequence[str]) -> None:
+        """Start an empty one; `class_names` as in the model file."""
+        self._names = (*class_names, UNCERTAIN)
+        self._bin_s = _FIRST_BIN_S
+        # For each track: frames by bin and emotion, and the sum of their confidences.
+        self._tracks: dict[int, npt.NDArray[np.float32]] = {}
+        self._forgotten = 0
+        self._end_s = 0.0
+
+    def add(self, time_s: float, faces: Sequence[Face]) -> None:
+        """Take in one frame."""
+        self._end_s = max(self._end_s, time_s)
+        while time_s >= self._bin_s * _BINS:
+            self._bin_s *= 2
+            for number, counts in self._tracks.items():
+                halved = counts.reshape(_BINS // 2, 2, *counts.shape[1:]).sum(axis=1)
+                self._tracks[number] = np.concatenate([halved, np.zeros_like(halved)])
+        place = int(time_s / self._bin_s)
+        for face in faces:
+            number = face.track_id or 0
+            if number not in self._tracks:
+                self._tracks[number] = np.zeros((_BINS, len(self._names), 2), dtype=np.float32)
+            column = self._names.index(face.emotion)
+            self._tracks[number][place, column] += (1, face.confidence)
+        if len(self._tracks) > _TRACKS_KEPT:
+            visible = {face.track_id or 0 for face in faces}
+            shortest = min(
+                (number for number in self._tracks if number not in visible),
+                key=lambda number: self._tracks[number][:, :, 0].sum(),
+                default=None,
+            )
+            if shortest is not None:
+                del self._tracks[shortest]
+                self._forgotten += 1
+
+    def draw(self, title: str) -> UInt8:
+        """The plot: uint8, (H, 1400, 3), RGB. The height of a stretch is its confidence, its colour the emotion."""
+        longest = sorted(self._tracks, key=lambda number: -self._tracks[number][:, :, 0].sum())[:_TRACKS_DRAWN]
+        rows = sorted(longest)
+        height = _TOP + max(1, len(rows)) * (_ROW + _GAP) + 60
+        picture = np.full((height, _WIDTH, 3), _PAPER, dtype=np.uint8)
+        draw_text(picture, _shortened(title, _WIDTH - 40, 0.75), (20, 34), 0.75, _INK)
+        self._legend(picture)
+        end_s = max(self._end_s + self._bin_s, 1e-3)
+        bottom = height - 60
+        self._axis(picture, end_s, bottom)
+        if not rows:
+            draw_text(picture, "no face", (_LEFT + 10, _TOP + _ROW // 2), 0.6, _QUIET)
+        for place, number in enumerate(rows):
+            self._row(picture, number, _TOP + place * (_ROW + _GAP), end_s)
+        left_out = len(self._tracks) - len(rows) + self._forgotten
+        if left_out:
+            draw_text(picture, f"and {left_out} shorter tracks", (20, height - 12), 0.5, _QUIET)
+        return picture
+
+    def _row(self, picture: UInt8, number: int, top: int, end_s: float) -> None:
+        base = top + _ROW
+        draw_text(picture, f"face {number}" if number else "face", (20, top + _ROW // 2 + 6), 0.6, _INK)
+        cv2.line(picture, (_LEFT, base), (_WIDTH - _RIGHT, base), _GRID, 1)
+        counts = self._tracks[number]
+        for place in np.flatnonzero(counts[:, :, 0].sum(axis=1)):
+            best = int(np.argmax(counts[place, :, 0]))
+            confidence = counts[place, best, 1] / counts[place, best, 0]
+            x1, x2 = (_x((place + step) * self._bin_s, end_s) for step in (0, 1))
+            high = max(3, round(float(confidence) * _ROW))
+            cv2.rectangle(picture, (x1, base - high), (max(x1, x2 - 1), base), colour_of(self._names[best]), cv2.FILLED)
+
+    def _legend(self, picture: UInt8) -> None:
+        seen = sum((counts[:, :, 0].sum(axis=0) for counts in self._tracks.values()), np.zeros(len(self._names)))
+        x = 20
+        for name, count in zip(self._names, seen, strict=True):
+            if count or name != UNCERTAIN:
+                cv2.rectangle(picture, (x, 54), (x + 16, 70), colour_of(name), cv2.FILLED)
+                draw_text(picture, name, (x + 22, 68), 0.5, _INK if count else _QUIET)
+                x += 22 + text_size(name, 0.5)[0] + 22
+
+    def _axis(self, picture: UInt8, end_s: float, bottom: int) -> None:
+        step = _round_step(end_s / 8)
+        for tick in range(int(end_s / step) + 1):
+            x = _x(tick * step, end_s)
+            cv2.line(picture, (x, _TOP - 6), (x, bottom), _GRID, 1)
+            text = _clock(tick * step, step)
+            draw_text(picture, text, (x - text_size(text, 0.5)[0] // 2, bottom + 22), 0.5, _QUIET)
+
+
+def _x(time_s: float, end_s: float) -> int:
+    return _LEFT + round((_WIDTH - _LEFT - _RIGHT) * time_s / end_s)
+
+
+def _round_step(seconds: float) -> float:
+    steps = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600)
+    return next((step for step in steps if step >= seconds), math.ceil(seconds / 3600) * 3600)
+
+
+def _clock(seconds: float, step: float) -> str:
+    if step < 1:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def _shortened(text: str, width: int, scale: float) -> str:
+    while len(text) > 8 and text_size(text, scale)[0] > width:
+        text = "..." + text[8:]
+    return text
