@@ -235,6 +235,11 @@ def _percent(value: float | None) -> str:
     return "–" if value is None else f"{100 * value:.1f}&nbsp;%"
 
 
+def _hundred(value: float | None) -> str:
+    """In percent without the sign, for columns that name it."""
+    return "–" if value is None else f"{100 * value:.1f}"
+
+
 def _three(value: float | None) -> str:
     return "–" if value is None else f"{value:.3f}"
 
@@ -371,15 +376,14 @@ def _class_table(evaluation: Evaluation) -> str:
         interval = f' <span class="interval">{_interval(recall)}</span>' if recall.value is not None else ""
         rows.append(
             f'<tr><th scope="row">{_swatch(colour)}{_text(row.name)}</th><td>{row.faces:,}</td>'
-            f"<td>{_percent(recall.value)}{interval}{reach}</td>"
-            f"<td>{_percent(row.precision)}</td><td>{_percent(row.f1)}</td></tr>"
+            f"<td>{_hundred(recall.value)}{interval}{reach}</td>"
+            f"<td>{_hundred(row.precision)}</td><td>{_hundred(row.f1)}</td></tr>"
         )
-    head = "".join(
-        f'<th scope="col">{name}</th>' for name in ("Class", "Faces", "Recall [95&nbsp;%]", "Precision", "F1")
-    )
+    head = "".join(f'<th scope="col">{name}</th>' for name in ("Class", "Faces", "Recall", "Precision", "F1"))
     return (
-        '<div class="wide"><table class="scores"><caption>Recall: of a class\'s faces, the share found. Precision: of '
-        f"the answers, the share right.</caption><thead><tr>{head}</tr></thead>"
+        '<div class="wide"><table class="scores"><caption>In percent, recall with its 95&nbsp;% interval. Recall: '
+        "of a class's faces, the share found. Precision: of the answers, the share right.</caption>"
+        f"<thead><tr>{head}</tr></thead>"
         f"<tbody>{''.join(rows)}</tbody></table></div>"
     )
 
@@ -466,7 +470,8 @@ def _galleries(predictions: Predictions, shown: Mapping[int, UInt8] | None, wors
     parts = [f"<p>{wrong:,} of {len(predictions.keys):,} answers are wrong.</p>"]
     if shown is None:
         parts.append(
-            '<p class="quiet">Pictures are left out: this data set\'s faces do not leave it. Keys are listed.</p>'
+            '<p class="quiet">Pictures are not shown: they are not at hand, or may not leave the data set. '
+            "Keys are listed.</p>"
         )
     elif len(worst) or len(uncertain):
         colours = class_colours(tuple(predictions.class_names))
@@ -519,12 +524,12 @@ def _key_table(predictions: Predictions, indices: Int64) -> str:
     answers = [_answer(predictions, int(index)) for index in indices]
     rows = "".join(
         f"<tr><td>{_text(each['key'])}</td><td>{_text(each['emotion'])}</td><td>{_text(each['answer'])}</td>"
-        f"<td>{_percent(each['confidence'])}</td></tr>"
+        f"<td>{_hundred(each['confidence'])}</td></tr>"
         for each in answers
     )
     return (
         '<div class="wide"><table class="keys"><thead><tr><th scope="col">Face</th><th scope="col">True class</th>'
-        f'<th scope="col">Answer</th><th scope="col">Confidence</th></tr></thead><tbody>{rows}</tbody></table></div>'
+        f'<th scope="col">Answer</th><th scope="col">Sure, %</th></tr></thead><tbody>{rows}</tbody></table></div>'
     )
 
 

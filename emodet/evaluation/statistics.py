@@ -225,7 +225,7 @@ def evaluate_predictions(predictions: Predictions, *, resamples: int = 2000, see
         if resamples == 0 or spread.size == 0:
             return Estimate(value)
         if float(np.ptp(spread)) <= 1e-12:
-            if proportion_of is None or 1e-9 < value < 1 - 1e-9:
+            if proportion_of is None or value not in (0.0, 1.0):
                 return Estimate(value)
             trials = proportion_of.sum() if group_ids is None else np.unique(group_ids[proportion_of]).size
             low, high = _wilson(value, int(trials))
@@ -417,7 +417,8 @@ def _wilson(share: float, trials: int) -> tuple[float, float]:
     centre = share + _Z**2 / (2 * trials)
     half = _Z * math.sqrt(share * (1 - share) / trials + _Z**2 / (4 * trials**2))
     scale = 1 + _Z**2 / trials
-    return max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale)
+    # At its own ends the formula is 0 and 1, but for rounding.
+    return (centre - half) / scale if share > 0 else 0.0, (centre + half) / scale if share < 1 else 1.0
 
 
 def format_table(evaluation: Evaluation) -> str:
