@@ -113,7 +113,7 @@ _IRIS = np.array([(74, 46, 26), (96, 62, 32), (84, 108, 66), (74, 116, 150), (10
 _STYLES = ("short", "quiff", "parted", "fringe", "receding", "long", "bob", "bun", "curly", "scarf", "beanie", "bald")
 _STYLE_SHARES = (0.16, 0.09, 0.09, 0.08, 0.07, 0.13, 0.09, 0.06, 0.09, 0.05, 0.05, 0.04)
 
-_LEAST_RENDER_PX = 176
+_LEAST_RENDER_PX = 144
 """Smaller pictures are painted at least this large: thin lines then fade instead of vanishing."""
 
 
@@ -410,7 +410,7 @@ def draw_sheet(people: int = 6, size: int = 160, seed: int = 0, *, clean: bool =
     for person in range(people):
         identity = draw_identity(np.random.default_rng((seed, person)))
         faces = [
-            draw_face(emotion, (seed, person, emotion), size, identity=identity, clean=clean, framing=(0.62, 0.62))
+            draw_face(emotion, (seed, person, emotion), size, identity=identity, clean=clean, framing=(0.59, 0.59))
             for emotion in range(len(EMOTIONS))
         ]
         rows.append(np.concatenate([face.image for face in faces], axis=1))

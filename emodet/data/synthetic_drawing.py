@@ -369,7 +369,11 @@ def _background(look: Look, side: int) -> UInt8:
     return np.asarray(cv2.resize(tiny, (side, side), interpolation=cv2.INTER_CUBIC), dtype=np.uint8)
 
 
-_HAIR_BACK: Mapping[str, Any] = {
+def _outlines(knots: Mapping[str, Any]) -> dict[str, Points]:
+    return {name: _curve(points, closed=True) for name, points in knots.items()}
+
+
+_HAIR_BACK: Mapping[str, Points] = _outlines({
     "long": [
         (0, -1.62), (0.8, -1.42), (1.2, -0.6), (1.26, 0.4), (1.3, 1.5), (0.6, 1.75), (-0.6, 1.75), (-1.3, 1.5),
         (-1.26, 0.4), (-1.2, -0.6), (-0.8, -1.42),
@@ -382,8 +386,8 @@ _HAIR_BACK: Mapping[str, Any] = {
         (0, -1.6), (0.85, -1.35), (1.2, -0.5), (1.22, 0.5), (1.15, 1.2), (1.5, 1.9), (-1.5, 1.9), (-1.15, 1.2),
         (-1.22, 0.5), (-1.2, -0.5), (-0.85, -1.35),
     ],
-}  # fmt: skip
-_HAIR_FRONT: Mapping[str, Any] = {
+})  # fmt: skip
+_HAIR_FRONT: Mapping[str, Points] = _outlines({
     "short": [
         (0, -1.56), (0.62, -1.42), (1.0, -0.95), (1.04, -0.25), (0.93, -0.28), (0.86, -0.72), (0.45, -0.93),
         (0, -0.97), (-0.45, -0.93), (-0.86, -0.72), (-0.93, -0.28), (-1.04, -0.25), (-1.0, -0.95), (-0.62, -1.42),
@@ -413,11 +417,11 @@ _HAIR_FRONT: Mapping[str, Any] = {
         (0, -1.82), (0.7, -1.6), (1.05, -1.0), (1.1, -0.62), (0.55, -0.72), (0, -0.76), (-0.55, -0.72),
         (-1.1, -0.62), (-1.05, -1.0), (-0.7, -1.6),
     ],
-}  # fmt: skip
-_SCARF_OPENING = [
+})  # fmt: skip
+_SCARF_OPENING = _curve([
     (0, -0.92), (0.55, -0.8), (0.86, -0.35), (0.9, 0.3), (0.66, 0.88), (0, 1.2),
     (-0.66, 0.88), (-0.9, 0.3), (-0.86, -0.35), (-0.55, -0.8),
-]  # fmt: skip
+], closed=True)  # fmt: skip
 
 
 def _behind(canvas: _Canvas, person: Identity, at: _Projection) -> None:
@@ -425,7 +429,7 @@ def _behind(canvas: _Canvas, person: Identity, at: _Projection) -> None:
     tone = person.cloth if person.hair == "scarf" else person.hair_colour
     back = {"parted": "bob", "fringe": "long"}.get(person.hair, person.hair)
     if back in _HAIR_BACK:
-        canvas.fill(at.rim(_curve(_HAIR_BACK[back], closed=True), -0.3), _shade(tone, 0.72))
+        canvas.fill(at.rim(_HAIR_BACK[back], -0.3), _shade(tone, 0.72))
     if person.hair == "bun":
         canvas.disc(at.rim([(0.0, -1.62)], -0.3), 0.36 * at.unit, _shade(tone, 0.85))
     if person.hair == "curly":
@@ -642,15 +646,15 @@ def _hair(canvas: _Canvas, person: Identity, at: _Projection) -> None:
     if person.hair == "bald":
         return
     if person.hair in ("scarf", "beanie"):
-        outer = at.rim(_curve(_HAIR_FRONT[person.hair], closed=True), 0.1)
+        outer = at.rim(_HAIR_FRONT[person.hair], 0.1)
         found = canvas.window(outer)
         if found is None:
             return
         cloth, mask = found
         cloth.pixels[:] = np.clip(person.cloth, 0, 255)
         if person.hair == "scarf":
-            _Canvas(mask, cloth.origin).fill(at.rim(_curve(_SCARF_OPENING, closed=True), 0.25), 0)
-            cloth.line(at.rim(_curve(_SCARF_OPENING, closed=True) * 1.06, 0.25), _shade(person.cloth, 0.7), 0.03 * u)
+            _Canvas(mask, cloth.origin).fill(at.rim(_SCARF_OPENING, 0.25), 0)
+            cloth.line(at.rim(_SCARF_OPENING * 1.06, 0.25), _shade(person.cloth, 0.7), 0.03 * u)
         else:
             band = at.rim(_curve([(-1.1, -0.82), (0, -0.97), (1.1, -0.82)]), 0.2)
             cloth.line(band, _shade(person.cloth, 0.68), 0.04 * u)
@@ -662,7 +666,7 @@ def _hair(canvas: _Canvas, person: Identity, at: _Projection) -> None:
             canvas.disc(at.rim(spot, 0.15), 0.25 * u, _shade(person.hair_colour, 0.95 + 0.1 * (round(angle * 9) % 2)))
         return
     front = {"long": "parted", "bob": "fringe", "bun": "short"}.get(person.hair, person.hair)
-    canvas.fill(at.rim(_curve(_HAIR_FRONT[front], closed=True), 0.12), person.hair_colour)
+    canvas.fill(at.rim(_HAIR_FRONT[front], 0.12), person.hair_colour)
     for x in () if person.hair == "receding" else (-0.55, -0.2, 0.2, 0.55):
         strand = _curve([(x * 0.9, -1.45), (x * 1.1, -1.25), (x * 1.2, -1.06)])
         canvas.line(at.rim(strand, 0.12), _shade(person.hair_colour, 1.08), 0.02 * u)
