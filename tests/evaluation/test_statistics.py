@@ -251,3 +251,24 @@ def test_answers_that_do_not_fit_are_refused(changes: dict[str, object], words: 
 def test_fewer_than_no_resamples_are_refused(predictions: Predictions) -> None:
     with pytest.raises(EmodetError, match="resamples=-1"):
         evaluate_predictions(predictions, resamples=-1)
+
+
+def test_the_calibration_errors_interval_is_not_pushed_up_by_the_resampling() -> None:
+    # A net whose confidence is true: plain percentiles of the resamples all lie above the small error measured.
+    generator = np.random.default_rng(3)
+    shares = softmax(generator.normal(0, 1.5, (400, 4)))
+    emotion = (generator.random((400, 1)) > np.cumsum(shares, axis=1)).sum(axis=1).clip(0, 3)
+    answers = Predictions(
+        keys=[str(i) for i in range(400)],
+        emotion=emotion,
+        probabilities=shares,
+        class_names=("w", "x", "y", "z"),
+        split="v",
+        data="d",
+    )
+    error = evaluate_predictions(answers).calibrated.ece
+    assert error.value is not None
+    assert error.low is not None
+    assert error.high is not None
+    assert error.method == "centred bootstrap"
+    assert error.value - error.low == pytest.approx(error.high - error.value, rel=0.35)
