@@ -338,7 +338,8 @@ def plot_curves(metrics_csv: Path, png: Path) -> None:
     curves, unit = _read_curves(metrics_csv)
     losses = [curve for curve in curves if "loss" in curve.name]
     scores = [curve for curve in curves if curve.name.endswith(("accuracy", "macro_f1"))]
-    rates = [curve for curve in curves if curve.name.startswith("lr")]
+    # Parameter groups (with and without weight decay) mostly share their rate: one line for all that do.
+    rates = list({curve.values: curve for curve in curves if curve.name.startswith("lr")}.values())
     panels = [
         (title, drawn) for title, drawn in (("Loss", losses), ("Scores", scores), ("Learning rate", rates)) if drawn
     ]
@@ -415,8 +416,7 @@ def _draw_curve(axes: "Axes", curve: _Curve) -> None:
     }
     split, _, metric = curve.name.partition("/")
     colour, line = styles.get(split, (_LIGHT.ink, "-"))
-    if metric == "macro_f1":
-        line = "--"
+    line = {"macro_f1": "--", "balanced_accuracy": ":"}.get(metric, line)
     finite = [index for index, value in enumerate(curve.values) if math.isfinite(value)]
     label, lower_is_better = curve.name, "loss" in curve.name
     if split == "val" and len(finite) > 1:
