@@ -222,16 +222,14 @@ class TrainConfig:
 
 
 @dataclass
-class PrepareConfig:
-    """Everything that `python -m emodet.prepare` takes.
+class PrepareConfig(TrainConfig):
+    """Everything that `python -m emodet.prepare` takes; it knows the experiments, so it takes what `train` takes.
 
     Attributes:
         verify: Whether to compare every byte of a pack that is there already with its manifest.
         force: Whether to delete a pack that is there already and make it again.
     """
 
-    data: DataConfig = field(default_factory=DataConfig)
-    preprocessing: PreprocessingConfig = field(default_factory=PreprocessingConfig)
     verify: bool = False
     force: bool = False
 
@@ -258,7 +256,6 @@ class EvaluateConfig:
     errors: int = 48
     accelerator: str = "auto"
     data: DataConfig = field(default_factory=DataConfig)
-    preprocessing: PreprocessingConfig = field(default_factory=PreprocessingConfig)
 
 
 def conf_folder() -> str:

@@ -96,8 +96,8 @@ class EmotionDataModule(L.LightningDataModule):
 
     Args:
         root: Where the release lies.
-        packs: The folder in which packs lie.
         preprocessing: `Preprocessing.to_dict`'s values: what a crop is.
+        packs: The folder in which packs lie; by default ``$EMODET_PACKS``, else ``data/packs``.
         reader: The reader's name, or ``auto`` to go by the release's signs.
         reader_options: The reader's own arguments.
         synthetic: Arguments of `write_release`: the release is drawn into `root` first.
@@ -120,8 +120,8 @@ class EmotionDataModule(L.LightningDataModule):
     def __init__(
         self,
         root: str | Path,
-        packs: str | Path,
         preprocessing: Mapping[str, Any],
+        packs: str | Path | None = None,
         reader: str = "auto",
         reader_options: Mapping[str, Any] | None = None,
         synthetic: Mapping[str, Any] | None = None,
@@ -145,7 +145,7 @@ class EmotionDataModule(L.LightningDataModule):
         for name, value in (("batch_size", batch_size), ("evaluation_batch_size", evaluation_batch_size)):
             if value < 1:
                 raise EmodetError(f"data.{name}={value}: at least 1 face is needed")
-        self.root, self.packs = Path(root), Path(packs)
+        self.root, self.packs = Path(root), Path(packs or os.environ.get("EMODET_PACKS") or "data/packs")
         self.preprocessing = Preprocessing.from_dict(preprocessing)
         self.reader, self.reader_options = reader, dict(reader_options or {})
         self.synthetic = dict(synthetic) if synthetic else None
@@ -158,12 +158,16 @@ class EmotionDataModule(L.LightningDataModule):
         self.pack: Pack
         self.roles: Roles
 
-    def prepare_data(self) -> None:
-        """Make the pack where there is none yet, and say so."""
+    def pack_folder(self) -> Path:
+        """Where the pack lies, or will lie. Draws the release first where it is a synthetic one."""
         if self.synthetic is not None:
             write_release(self.root, **self.synthetic)
+        return pack_folder(self._open_reader(), self.preprocessing, self.crop, self.packs)
+
+    def prepare_data(self) -> None:
+        """Make the pack where there is none yet, and say so."""
+        folder = self.pack_folder()
         reader = self._open_reader()
-        folder = pack_folder(reader, self.preprocessing, self.crop, self.packs)
         if (folder / "manifest.json").is_file():
             return
         log.info("preparing %s from %s into %s (once; later runs open the pack)", reader.title, self.root, folder)
@@ -181,7 +185,7 @@ class EmotionDataModule(L.LightningDataModule):
         """Open the pack and share out its faces; cheap, and the same in every process."""
         if hasattr(self, "pack"):
             return
-        self.pack = Pack(pack_folder(self._open_reader(), self.preprocessing, self.crop, self.packs))
+        self.pack = Pack(self.pack_folder())
         table = self.pack.table
         classes = len(self.class_names)
         usable = (table.emotion >= 0) & (table.emotion < classes)

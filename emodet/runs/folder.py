@@ -52,7 +52,11 @@ class RunFolder:
 
     def write_config(self, config: DictConfig) -> None:
         """Store the composed configuration, with paths made absolute so that it holds from anywhere."""
-        (self.path / "config.yaml").write_text(OmegaConf.to_yaml(config, resolve=True), encoding="utf-8")
+        absolute = config.copy()
+        for name in ("root", "packs"):
+            if absolute.data.get(name) is not None:
+                absolute.data[name] = str(Path(absolute.data[name]).expanduser().resolve())
+        (self.path / "config.yaml").write_text(OmegaConf.to_yaml(absolute, resolve=True), encoding="utf-8")
 
     def write_facts(self, facts: Mapping[str, Any]) -> None:
         """Merge `facts` into ``run.json``, replacing the file whole."""
