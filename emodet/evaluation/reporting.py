@@ -31,10 +31,19 @@ def report(
     """
     predictions = to_predictions(answers, data, temperature)
     evaluation = evaluate_predictions(predictions, resamples=resamples)
+    if np.isin(answers.index, data.roles.selection).any():
+        evaluation = evaluation.with_notes(
+            "Training chose its epoch and its temperature on these faces: the figures are optimistic."
+        )
 
     def face(number: int) -> npt.NDArray[np.uint8]:
-        return data.pack.images(answers.index[number : number + 1])[0]
+        crop: npt.NDArray[np.uint8] = data.pack.images(answers.index[number : number + 1])[0]
+        return crop
 
-    faces = {"temperature": temperature, "pack fingerprint": data.pack.fingerprint}
-    write_report(evaluation, predictions, face, folder, details={**details, **faces}, errors=errors)
+    described: dict[str, str | int | float | None] = {
+        **details,
+        "temperature": temperature,
+        "pack fingerprint": data.pack.fingerprint,
+    }
+    write_report(evaluation, predictions, face, folder, details=described, errors=errors)
     return evaluation
