@@ -1,0 +1,50 @@
+# `make help` lists what there is. Everything runs in .venv, which is made on first use.
+
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+# What `make train` changes in the reference recipe so that it ends within minutes on two cores.
+BRIEFLY := preprocessing.size=48 trainer.max_epochs=8 trainer.precision=bf16-mixed
+
+.DEFAULT_GOAL := help
+.PHONY: help install train test test-slow test-all lint demo clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+install: $(INSTALLED)  ## make the environment, with the versions in pins.txt
+
+$(INSTALLED): pyproject.toml pins.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint pins.txt --editable '.[train,dev]'
+	# albumentations brings opencv-python-headless into the same folder: the one with windows is laid over it.
+	$(BIN)/python -m pip install --quiet --constraint pins.txt --no-deps --force-reinstall opencv-python
+	touch $@
+
+train: $(INSTALLED)  ## train the baseline: on drawn faces for minutes, or with DATA=/path/to/AffectNet in full
+ifdef DATA
+	$(BIN)/python -m emodet.train experiment=baseline data=affectnet data.root='$(DATA)'
+else
+	@echo "drawn faces, and a short training: $(BRIEFLY)"
+	$(BIN)/python -m emodet.train experiment=baseline data=synthetic $(BRIEFLY)
+endif
+
+test: $(INSTALLED)  ## run the tests that take seconds
+	$(BIN)/python -m pytest -m "not slow"
+
+test-slow: $(INSTALLED)  ## run the tests that take minutes
+	$(BIN)/python -m pytest -m slow
+
+test-all: test test-slow  ## run all tests
+
+lint: $(INSTALLED)  ## check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+demo: $(INSTALLED)  ## recognise emotions in a portrait
+	$(BIN)/python -c "import cv2, skimage.data; cv2.imwrite('data/demo/portrait.png', skimage.data.astronaut()[..., ::-1])"
+	$(BIN)/python -m emodet.predict data/demo/portrait.png --annotate --output data/demo
+
+clean:  ## delete the environment and caches; runs and packs stay
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis dist build
