@@ -1,0 +1,84 @@
+"""What the tests of the commands share: drawn faces on disk, folders of their own, and the command in this process."""
+
+import os
+import runpy
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from unittest.mock import patch
+
+import pytest
+
+# Before anything imports a numerical library: many small tensors are slower on many threads.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+
+FACES = {"train": 72, "val": 24, "test": 24}
+
+Command = Callable[..., int]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """No test writes into the checkout, finds a data set of this machine, or talks to the network."""
+    base = tmp_path_factory.mktemp("emodet")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("EMODET_OUTPUTS", str(base / "outputs"))
+        patched.setenv("EMODET_PACKS", str(base / "packs"))
+        patched.setenv("EMODET_SYNTHETIC", str(base / "synthetic"))
+        patched.setenv("WANDB_DIR", str(base))
+        patched.setenv("WANDB_MODE", "offline")
+        for name in ("EMODET_AFFECTNET", "EMODET_FERPLUS", "WANDB_API_KEY"):
+            patched.delenv(name, raising=False)
+        yield base
+
+
+@pytest.fixture(scope="session")
+def release(own_folders: Path) -> Path:
+    """Drawn faces as the YOLO export, 48 px: 72 train, 24 val, 24 test."""
+    from emodet.data.synthetic_releases import write_release
+
+    return write_release(own_folders / "release", "yolo", FACES, size=48)
+
+
+@pytest.fixture(scope="session")
+def small(release: Path) -> list[str]:
+    """Overrides under which a training takes about a second; the net keeps its form, not its width."""
+    return [
+        "data=affectnet_yolo",
+        f"data.root={release}",
+        "data.workers=0",
+        "data.processes=1",
+        "data.batch_size=8",
+        "preprocessing.size=48",
+        "net.channels=[4,4,8,8]",
+        "net.features=8",
+        "trainer.max_epochs=2",
+        "trainer.accelerator=cpu",
+        "trainer.enable_progress_bar=false",
+    ]
+
+
+@pytest.fixture
+def command() -> Command:
+    """Run ``python -m MODULE ARGUMENTS`` in this process and return its exit status."""
+
+    def run(module: str, *arguments: str) -> int:
+        from hydra.core.global_hydra import GlobalHydra
+
+        GlobalHydra.instance().clear()
+        with patch.object(sys, "argv", [module, *arguments]):
+            try:
+                runpy.run_module(module, run_name="__main__", alter_sys=False)
+            except SystemExit as stop:
+                return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+        return 0
+
+    return run
+
+
+@pytest.fixture
+def without_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out the figures of the run and its reports: they cost far more than a small training."""
+    monkeypatch.setattr("emodet.evaluation.reporting.write_report", lambda *_, **__: None)
+    monkeypatch.setattr("emodet.evaluation.plots.plot_curves", lambda *_, **__: None)
