@@ -56,23 +56,30 @@ def decode_rgb(
                 picture.draft("RGB" if picture.mode == "YCbCr" else picture.mode, (least_side, least_side))
             picture.load()
             upright = ImageOps.exif_transpose(picture)
-            return _to_rgb(upright)
+            return _to_rgb(upright, wide=picture.format == "PPM")
     except EmodetError:
         raise
     except UnidentifiedImageError:
         raise EmodetError(f"{name}: not a picture ({', '.join(_FORMATS)} are read)") from None
     except Image.DecompressionBombError:
-        raise EmodetError(f"{name}: more pixels than the limit of {max_pixels:,}") from None
-    except (OSError, ValueError, SyntaxError, EOFError, MemoryError, OverflowError, TypeError) as problem:
-        # Pillow raises all of these for files that are damaged inside.
-        raise EmodetError(f"{name}: damaged or cut off ({problem})") from None
+        own = 2 * (Image.MAX_IMAGE_PIXELS or 0)
+        limit = f"{max_pixels:,}" if max_pixels <= own else f"{own:,} (PIL.Image.MAX_IMAGE_PIXELS, doubled)"
+        raise EmodetError(f"{name}: more pixels than the limit of {limit}") from None
+    except Exception as problem:
+        # For files that are damaged inside Pillow raises OSError, ValueError, SyntaxError, struct.error, and more.
+        raise EmodetError(f"{name}: damaged or cut off ({problem or type(problem).__name__})") from None
 
 
-def _to_rgb(picture: Image.Image) -> npt.NDArray[np.uint8]:
+def _to_rgb(picture: Image.Image, wide: bool) -> npt.NDArray[np.uint8]:
     if picture.mode.startswith("I") or picture.mode == "F":
-        values = np.asarray(picture, dtype=np.float64)
-        # 16-bit grey; a 32-bit file has no agreed range, so its own maximum decides between the two.
-        scale = 255 / 65535 if values.max(initial=0) > 255 else 1.0
+        values = np.nan_to_num(np.asarray(picture, dtype=np.float64), posinf=np.inf)
+        most = values.max(initial=0)
+        # 16-bit grey, and PNM, which Pillow widens to it. Other wide files have no agreed range: their own maximum
+        # decides whether it is 16 bits, 8 bits, or (floating point) 0 to 1.
+        if wide or picture.mode.startswith("I;16") or most > 255:
+            scale = 255 / 65535
+        else:
+            scale = 255.0 if picture.mode == "F" and most <= 1 else 1.0
         grey = np.clip(values * scale, 0, 255).round().astype(np.uint8)
         return np.repeat(grey[:, :, None], 3, axis=2)
     if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:

@@ -24,6 +24,7 @@ Float32 = npt.NDArray[np.float32]
 
 _INTERPOLATION = {"linear": cv2.INTER_LINEAR, "cubic": cv2.INTER_CUBIC, "nearest": cv2.INTER_NEAREST}
 _MAX_ROTATED_SIDE = 1024
+_MAX_SQUARE = 16_384
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +61,9 @@ class Preprocessing:
         detail_fits = self.detail is None or (_is_int(self.detail) and 8 <= self.detail <= self.size)
         _require(detail_fits, "detail", self.detail, f"empty, or whole pixels from 8 to size ({self.size})")
         known = ", ".join(_INTERPOLATION)
-        _require(self.interpolation in _INTERPOLATION, "interpolation", self.interpolation, known)
+        _require(self.interpolation in tuple(_INTERPOLATION), "interpolation", self.interpolation, known)
+        # 0 and 0.0 are one margin: they must not give two fingerprints.
+        object.__setattr__(self, "margin", float(self.margin))
         for field in ("mean", "std"):
             value = getattr(self, field)
             fits = isinstance(value, Sequence) and len(value) == 3 and all(map(_is_number, value))
@@ -90,7 +93,8 @@ class Preprocessing:
             uint8, (size, size, 3), RGB. Never a view of `image_rgb`.
 
         Raises:
-            EmodetError: The picture is not uint8 (H, W, 3), or the box is empty or not finite.
+            EmodetError: The picture is not uint8 (H, W, 3), or the box is empty, not finite, or so large that the
+                square would be wider than 16,384 pixels.
         """
         if image_rgb.ndim != 3 or image_rgb.shape[2] != 3 or image_rgb.dtype != np.uint8 or not image_rgb.size:
             raise EmodetError(
@@ -101,18 +105,21 @@ class Preprocessing:
         if box is None:
             centre, side, angle = (width / 2, height / 2), float(max(width, height)), 0.0
         else:
-            x1, y1, x2, y2 = (float(value) for value in box)
-            if not (all(map(math.isfinite, (x1, y1, x2, y2))) and x2 > x1 and y2 > y1):
-                raise EmodetError(f"box {tuple(box)}: x1, y1, x2, y2 with x2 > x1 and y2 > y1 were expected")
+            x1, y1, x2, y2 = _corners(box)
             centre = ((x1 + x2) / 2, (y1 + y2) / 2)
             side = max(x2 - x1, y2 - y1) * (1 + 2 * self.margin)
             angle = _roll(landmarks) if self.alignment == "eyes" and landmarks is not None else 0.0
+            if side > _MAX_SQUARE:
+                raise EmodetError(
+                    f"box {tuple(box)}: with margin {self.margin:g} the crop would be {side:.0f} pixels wide, "
+                    f"more than {_MAX_SQUARE}; make the picture smaller first, if the box is meant"
+                )
         square = _rotated_square(image_rgb, centre, side, angle) if angle else _square(image_rgb, centre, side)
         return self._recolour(self._resize(square))
 
     def normalise(self, crops: UInt8) -> Float32:
         """Pixels to net input: uint8 (N, H, W, 3) RGB to float32 (N, 3, H, W), ``(x / 255 - mean) / std``."""
-        scaled = (crops.astype(np.float32) / 255 - np.float32(self.mean)) / np.float32(self.std)
+        scaled = (crops.astype(np.float32) / 255 - np.array(self.mean, np.float32)) / np.array(self.std, np.float32)
         return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2), dtype=np.float32)
 
     def to_dict(self) -> dict[str, Any]:
@@ -131,7 +138,10 @@ class Preprocessing:
         unknown = sorted(set(values) - known)
         if unknown:
             raise EmodetError(f"preprocessing: {', '.join(unknown)} not known; there are {', '.join(sorted(known))}")
-        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+        plain: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in values.items()
+        }
+        return cls(**plain)
 
     def fingerprint(self) -> str:
         """64 hex digits that differ when a crop could differ; mean and std are left out, as crops are uint8."""
@@ -168,6 +178,18 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
+def _corners(box: Sequence[float]) -> tuple[float, float, float, float]:
+    values = tuple(float(value) for value in box)
+    if len(values) != 4 or not all(map(math.isfinite, values)) or values[2] <= values[0] or values[3] <= values[1]:
+        raise EmodetError(f"box {values}: x1, y1, x2, y2 with x2 > x1 and y2 > y1 were expected")
+    return values
+
+
+def _whole(value: float) -> int:
+    """The nearest whole number, halves upwards: `round` goes to even ones, and a moving box would jerk."""
+    return math.floor(value + 0.5)
+
+
 def _roll(landmarks: Sequence[Sequence[float]] | npt.NDArray[np.floating[Any]]) -> float:
     """Degrees by which the line through the eyes is turned, clockwise positive; 0 where the eyes coincide."""
     points = np.asarray(landmarks, dtype=np.float64)
@@ -179,33 +201,39 @@ def _roll(landmarks: Sequence[Sequence[float]] | npt.NDArray[np.floating[Any]]) 
 
 def _square(image: UInt8, centre: tuple[float, float], side: float) -> UInt8:
     """The upright square, moved to whole pixels, edges repeated outside."""
-    pixels = max(1, round(side))
-    left, top = round(centre[0] - pixels / 2), round(centre[1] - pixels / 2)
+    pixels = max(1, _whole(side))
+    return _cut(image, _whole(centre[0] - pixels / 2), _whole(centre[1] - pixels / 2), pixels)
+
+
+def _cut(image: UInt8, left: int, top: int, pixels: int) -> UInt8:
+    """The pixels [left, left + pixels) × [top, top + pixels), edges repeated outside; never a view."""
     height, width = image.shape[:2]
+    if top >= 0 and left >= 0 and top + pixels <= height and left + pixels <= width:
+        return image[top : top + pixels, left : left + pixels].copy()
     # Indices clipped to the picture repeat its edges, and cost nothing but the crop's own size however far the
     # square reaches outside.
     rows = np.clip(np.arange(top, top + pixels), 0, height - 1)
     columns = np.clip(np.arange(left, left + pixels), 0, width - 1)
-    if top >= 0 and left >= 0 and top + pixels <= height and left + pixels <= width:
-        return image[top : top + pixels, left : left + pixels].copy()
     return image[rows[:, None], columns[None, :]]
 
 
 def _rotated_square(image: UInt8, centre: tuple[float, float], side: float, angle: float) -> UInt8:
     """The square turned by `angle` degrees about its centre, upright in the result."""
-    pixels = max(1, round(side))
-    if pixels > _MAX_ROTATED_SIDE:
+    # The upright square that holds the turned one at any angle, and a pixel around it: all that the warp reads. So
+    # its cost is the face's, and OpenCV's limit of 32,767 pixels is the face's too, not the picture's.
+    reach = math.ceil(side * math.sqrt(2)) + 4
+    left, top = _whole(centre[0] - reach / 2), _whole(centre[1] - reach / 2)
+    around = _cut(image, left, top, reach)
+    x, y = centre[0] - left, centre[1] - top
+    if side > _MAX_ROTATED_SIDE:
         # Averaging by whole factors first keeps the linear interpolation of the warp from skipping pixels.
-        factor = math.ceil(pixels / _MAX_ROTATED_SIDE)
-        reduced = cv2.resize(
-            image, (max(1, image.shape[1] // factor), max(1, image.shape[0] // factor)), interpolation=cv2.INTER_AREA
-        )
-        scale_x, scale_y = reduced.shape[1] / image.shape[1], reduced.shape[0] / image.shape[0]
-        image, centre, side = reduced, (centre[0] * scale_x, centre[1] * scale_y), side * (scale_x + scale_y) / 2
-        pixels = max(1, round(side))
-    matrix = cv2.getRotationMatrix2D((centre[0] - 0.5, centre[1] - 0.5), angle, pixels / side)
-    matrix[:, 2] += (pixels - 1) / 2 - np.array([centre[0] - 0.5, centre[1] - 0.5])
-    turned = cv2.warpAffine(
-        image, matrix, (pixels, pixels), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
-    )
+        smaller = reach // math.ceil(side / _MAX_ROTATED_SIDE)
+        around = np.asarray(cv2.resize(around, (smaller, smaller), interpolation=cv2.INTER_AREA), dtype=np.uint8)
+        x, y, side = (value * smaller / reach for value in (x, y, side))
+    pixels = max(1, _whole(side))
+    # Pixel centres lie at whole numbers for the warp, at halves for boxes.
+    x, y = x - 0.5, y - 0.5
+    matrix = np.array(cv2.getRotationMatrix2D((x, y), angle, pixels / side), dtype=np.float64)
+    matrix[:, 2] += (pixels - 1) / 2 - np.array([x, y])
+    turned = cv2.warpAffine(around, matrix, (pixels, pixels), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     return np.asarray(turned, dtype=np.uint8)

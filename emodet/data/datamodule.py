@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -82,13 +82,24 @@ class Faces(Dataset[Batch]):
         }
 
 
-def _as_fetched(batch: Batch) -> Batch:
+def _as_fetched(batch: Any) -> Any:
     return batch
 
 
 def _single_threaded(_worker: int) -> None:
     # A worker is one of several: OpenCV's own threads would only get in each other's way.
     cv2.setNumThreads(0)
+
+
+class _StartsWhenAsked(DataLoader[Batch]):
+    """A loader whose workers start with the first batch that is asked for, not when the iteration is set up.
+
+    Lightning sets the first epoch's iteration up before it has read where a resumed run stands; workers that started
+    then would fetch the wrong batches.
+    """
+
+    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
+        yield from super().__iter__()
 
 
 class EmotionDataModule(L.LightningDataModule):
@@ -145,7 +156,8 @@ class EmotionDataModule(L.LightningDataModule):
         for name, value in (("batch_size", batch_size), ("evaluation_batch_size", evaluation_batch_size)):
             if value < 1:
                 raise EmodetError(f"data.{name}={value}: at least 1 face is needed")
-        self.root, self.packs = Path(root), Path(packs or os.environ.get("EMODET_PACKS") or "data/packs")
+        self.root = Path(root).expanduser()
+        self.packs = Path(packs or os.environ.get("EMODET_PACKS") or "data/packs").expanduser()
         self.preprocessing = Preprocessing.from_dict(preprocessing)
         self.reader, self.reader_options = reader, dict(reader_options or {})
         self.synthetic = dict(synthetic) if synthetic else None
@@ -199,7 +211,7 @@ class EmotionDataModule(L.LightningDataModule):
     def class_counts(self) -> list[int]:
         """Training faces per class, in the order of `class_names`; faces without an emotion are not counted."""
         emotion = self.pack.table.emotion[self.roles.train]
-        return np.bincount(emotion[emotion >= 0], minlength=len(self.class_names)).tolist()
+        return [int((emotion == number).sum()) for number in range(len(self.class_names))]
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Augmented batches, see `TrainingBatches`."""
@@ -226,7 +238,8 @@ class EmotionDataModule(L.LightningDataModule):
 
     def augmented(self, count: int) -> npt.NDArray[np.uint8]:
         """Training crops as the net sees them: uint8 (n, 2, H, W, 3), each beside its augmented self, n <= count."""
-        rows = np.random.default_rng([self.seed, 0x617D]).choice(self.roles.train, min(count, len(self.roles.train)))
+        train = self.roles.train
+        rows = np.random.default_rng([self.seed, 0x617D]).choice(train, min(count, len(train)), replace=False)
         crops = self.pack.images(rows)
         return np.stack([crops, self.augmentation(crops, self.seed)], axis=1)
 
@@ -235,7 +248,7 @@ class EmotionDataModule(L.LightningDataModule):
         return self._loader(Faces(self.pack, len(self.class_names), False, None), batches)
 
     def _loader(self, faces: Faces, batches: TrainingBatches | EvaluationBatches) -> DataLoader[Batch]:
-        return DataLoader(
+        return _StartsWhenAsked(
             faces,
             batch_sampler=batches,  # type: ignore[arg-type]  # it yields draws, which __getitems__ takes
             collate_fn=_as_fetched,

@@ -34,7 +34,7 @@ def majority(votes: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.int64]:
     Returns:
         int64 (N,): 0 to 7, or -1 where there is no such majority.
     """
-    kept = np.where(votes > 1, votes, 0)
+    kept = np.where(votes > 1, votes, 0).astype(np.int64)  # twice a small integer may not fit into its type
     top = kept.argmax(axis=1)
     clear = 2 * kept.max(axis=1) > kept.sum(axis=1)
     return np.where(clear & (top < len(EMOTIONS)), top, -1).astype(np.int64)
@@ -85,8 +85,12 @@ class FerPlus(Reader):
             table = pq.read_table(self.file, columns=[name for name in _COLUMNS if name != "image"])
         except (pa.ArrowException, OSError) as problem:
             raise EmodetError(f"{self.file}: cannot be read as Parquet ({problem})") from None
+        self._check_types(table)
         splits = table.column("split").to_pylist()
         index = table.column("index").to_numpy()
+        strange = sorted({str(split) for split in splits} - {"train", "val", "test"})
+        if strange:
+            raise EmodetError(f"{self.file}: the column split holds {', '.join(strange)}, not train, val or test only")
         votes = np.stack([table.column(name).to_numpy() for name in (*EMOTIONS, "unknown", "NF")], axis=1)
         if votes.dtype.kind not in "iu" or (votes < 0).any():
             raise EmodetError(f"{self.file}: the vote columns must hold whole numbers from 0")
@@ -119,7 +123,10 @@ class FerPlus(Reader):
 
     def encoded(self, record: Record) -> bytes:
         if self._images is None:
-            table = pq.read_table(self.file, columns=["index", "image"])
+            try:
+                table = pq.read_table(self.file, columns=["index", "image"])
+            except pa.ArrowException as problem:
+                raise EmodetError(f"{self.file}: cannot be read as Parquet ({problem})") from None
             self._images = table.column("image")
             self._rows = {f"{number:05d}": row for row, number in enumerate(table.column("index").to_pylist())}
         data: bytes = self._images[self._rows[record.key]].as_py()
@@ -139,6 +146,14 @@ class FerPlus(Reader):
                 f"data.root={root}: expected one Parquet file with the columns {', '.join(_COLUMNS)}; found {found}"
             )
         return fitting[0]
+
+    def _check_types(self, table: pa.Table) -> None:
+        image = pq.read_schema(self.file).field("image").type
+        if not (pa.types.is_binary(image) or pa.types.is_large_binary(image)):
+            raise EmodetError(f"{self.file}: the column image has the type {image}; encoded pictures belong there")
+        index = table.column("index")
+        if not pa.types.is_integer(index.type) or index.null_count:
+            raise EmodetError(f"{self.file}: the column index must hold a whole number in every row")
 
     @staticmethod
     def _has_columns(file: Path) -> bool:

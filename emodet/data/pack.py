@@ -29,6 +29,7 @@ FORMAT = "emodet-pack"
 VERSION = 1
 BLOCK_BYTES = 64 * 2**20
 _BLOCKS_CHECKED_ON_OPENING = 8
+_NEEDED = frozenset({"counts", "expected", "fingerprint", "preprocessing", "shards", "table_sha256"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +88,7 @@ class Table:
         """The inverse of `to_arrow`."""
 
         def text(name: str) -> npt.NDArray[np.str_]:
-            return np.array(table.column(name).to_pylist(), dtype=np.str_)
+            return np.asarray(table.column(name).to_numpy().astype(np.str_))
 
         soft = table.column("soft_label").combine_chunks()
         return cls(
@@ -122,8 +123,7 @@ class Pack:
         self.preprocessing = Preprocessing.from_dict(self.manifest["preprocessing"])
         self._check_sizes()
         self._check_blocks(_BLOCKS_CHECKED_ON_OPENING)
-        if _sha256(folder / "table.parquet") != self.manifest["table_sha256"]:
-            raise self._broken("table.parquet")
+        self._check_table()
 
     @property
     def fingerprint(self) -> str:
@@ -164,7 +164,9 @@ class Pack:
         Raises:
             EmodetError: A file was changed or damaged.
         """
+        self._check_sizes()
         self._check_blocks(None)
+        self._check_table()
 
     def __getstate__(self) -> dict[str, Any]:
         kept = ("folder", "manifest", "preprocessing")
@@ -176,7 +178,9 @@ class Pack:
 
     @cached_property
     def _shards(self) -> list[npt.NDArray[np.uint8]]:
-        return [np.load(self.folder / shard["file"], mmap_mode="r") for shard in self.manifest["shards"]]
+        return [
+            np.load(self.folder / shard["file"], mmap_mode="r", allow_pickle=False) for shard in self.manifest["shards"]
+        ]
 
     @cached_property
     def _starts(self) -> npt.NDArray[np.int64]:
@@ -206,6 +210,10 @@ class Pack:
                 file.seek(number * BLOCK_BYTES)
                 if hashlib.sha256(file.read(BLOCK_BYTES)).hexdigest() != shard["blocks"][number]:
                     raise self._broken(shard["file"])
+
+    def _check_table(self) -> None:
+        if _sha256(self.folder / "table.parquet") != self.manifest["table_sha256"]:
+            raise self._broken("table.parquet")
 
     def _broken(self, name: str) -> EmodetError:
         return EmodetError(
@@ -263,4 +271,7 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
             f"pack {folder} has version {manifest.get('version')}, this emodet reads version {VERSION}; "
             "delete it and prepare it again"
         )
+    missing = sorted(_NEEDED - set(manifest))
+    if missing:
+        raise EmodetError(f"{file}: {', '.join(missing)} is missing in it; delete {folder} and prepare it again")
     return manifest

@@ -1,23 +1,31 @@
 """From a release on disk to a pack: read, decode, crop, write; whole or not at all."""
 
+import errno
 import hashlib
 import json
+import logging
 import multiprocessing
 import os
 import shutil
+import signal
+import tempfile
+import threading
 import time
-from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections import defaultdict, deque
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow.parquet as pq
-from numpy.lib.format import open_memmap
+from numpy.lib.format import open_memmap, write_array_header_1_0
 from tqdm import tqdm
 
 from emodet.data.pack import FORMAT, VERSION, Pack, Table, block_hashes, counts_by_split, fingerprint_of
@@ -27,9 +35,20 @@ from emodet.errors import EmodetError
 from emodet.images import decode_rgb
 from emodet.preprocessing import Preprocessing
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    _locking = False
+else:
+    _locking = True
+
 __all__ = ["pack_folder", "prepare_pack", "summary"]
 
+log = logging.getLogger(__name__)
+
 _CHUNK = 64
+_FACES_PER_PROCESS = 2000
+_LISTED = 20
 
 
 def pack_folder(reader: Reader, preprocessing: Preprocessing, crop: str, packs: Path) -> Path:
@@ -63,39 +82,46 @@ def prepare_pack(
         preprocessing: What a crop is.
         packs: The folder in which packs lie.
         crop: ``image`` takes each stored picture as a face crop, ``box`` cuts at the record's box.
-        processes: How many decode at once; all cores by default.
+        processes: How many decode at once; by default one per core, but none for less than 2,000 faces, as it takes
+            seconds to start.
         max_unreadable: The share of pictures that may be unreadable. Those are listed in the manifest and left out.
         progress: Whether to draw a progress bar on standard error.
 
     Raises:
         EmodetError: The release cannot be read, holds no face, misses boxes that `crop` needs, or has more unreadable
-            pictures than allowed; or the disk is full. Nothing that looks like a pack is left behind.
+            pictures than allowed; an argument is out of range; or the disk is full. Nothing is left behind. (What a
+            killed process had written lies in a folder ``….unfinished`` until the next preparation clears it.)
     """
     if crop not in ("image", "box"):
         raise EmodetError(f"data.crop={crop!r}: there are image and box")
+    if not 0 <= max_unreadable <= 1:
+        raise EmodetError(f"data.max_unreadable={max_unreadable}: a share from 0 to 1 was expected")
+    if processes is not None and processes < 1:
+        raise EmodetError(f"data.processes={processes}: at least 1 was expected")
     folder = pack_folder(reader, preprocessing, crop, packs)
     if (folder / "manifest.json").is_file():
         return Pack(folder)
+    if folder.exists():
+        raise EmodetError(f"{folder}: in the place of the pack lies something else (no manifest.json); delete it")
     listing = reader.read()
     if not listing.records:
         raise EmodetError(f"{reader.title} in {reader.root}: no face in it. Left out: {dict(listing.left_out)}")
     if crop == "box" and any(record.box is None for record in listing.records):
         missing = sum(record.box is None for record in listing.records)
         raise EmodetError(f"data.crop=box: {missing} of {len(listing.records)} faces have no box; use data.crop=image")
-    unfinished = folder.with_name(f"{folder.name}.unfinished-{os.getpid()}")
     try:
-        unfinished.mkdir(parents=True)
-        _write(reader, listing, preprocessing, crop, unfinished, processes, max_unreadable, progress)
-        try:
-            unfinished.rename(folder)
-        except OSError:
+        with _place_to_write(folder) as unfinished:
             # Another process may have been faster; its pack is as good as ours.
             if not (folder / "manifest.json").is_file():
-                raise
+                _write(reader, listing, preprocessing, crop, unfinished, processes, max_unreadable, progress)
+                unfinished.rename(folder)
     except OSError as problem:
         raise EmodetError(f"data.packs={packs}: writing the pack failed ({problem}); nothing was kept") from problem
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+    except BrokenProcessPool:
+        raise EmodetError(
+            "a process that prepares pictures was killed, perhaps for want of memory; nothing was kept. "
+            "Fewer at once need less: data.processes=1"
+        ) from None
     return Pack(folder)
 
 
@@ -103,8 +129,8 @@ def summary(manifest: Mapping[str, Any]) -> str:
     """The manifest's counts as a table: found against published, differences in words."""
     rows = ["split  class            found  published", "-----  ---------------  ------  ---------"]
     words: list[str] = []
-    for split, found in manifest["counts"].items():
-        published = manifest["expected"].get(split, {})
+    for split in ("train", "val", "test"):
+        found, published = manifest["counts"].get(split, {}), manifest["expected"].get(split, {})
         for name in (*EMOTIONS, "without emotion"):
             if name not in found and name not in published:
                 continue
@@ -115,11 +141,75 @@ def summary(manifest: Mapping[str, Any]) -> str:
                     f"{split}/{name}: {abs(wanted - count)} {'fewer' if count < wanted else 'more'} than published"
                 )
     left_out = [f"left out: {count} × {reason}" for reason, count in manifest["left_out"].items()]
-    unreadable = [f"unreadable: {entry['key']}: {entry['reason']}" for entry in manifest["unreadable"]]
+    unreadable = [f"unreadable: {entry['key']}: {entry['reason']}" for entry in manifest["unreadable"][:_LISTED]]
+    if len(manifest["unreadable"]) > _LISTED:
+        unreadable.append(f"unreadable: {len(manifest['unreadable']) - _LISTED} more, listed in manifest.json")
     across = manifest["identical_across_splits"]
     if across["groups"]:
         words.append(f"{across['groups']} pictures occur in more than one split ({across['faces']} faces)")
     return "\n".join([*rows, *manifest["notes"], *left_out, *unreadable, *words])
+
+
+@contextmanager
+def _place_to_write(folder: Path) -> Iterator[Path]:
+    """An empty folder beside `folder`, ours alone, removed at the end unless it was renamed.
+
+    A lock on it makes a second process wait for the first, and tells a folder that is being written from one that a
+    killed process left: the kernel gives back a lock with its process.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = folder.with_name(f"{folder.name}.unfinished")
+    lock = _lock(unfinished)
+    if lock is None:
+        # No locks here (Windows, some network file systems): a name that nobody else has.
+        unfinished = Path(tempfile.mkdtemp(prefix=f"{unfinished.name}-", dir=folder.parent))
+        unfinished.chmod(0o777 & ~_umask())
+    try:
+        for left in unfinished.iterdir():
+            left.unlink()
+        yield unfinished
+    finally:
+        # Once it has been renamed, the name may already be another process's.
+        if lock is None or _is_at(lock, unfinished):
+            shutil.rmtree(unfinished, ignore_errors=True)
+        if lock is not None:
+            os.close(lock)
+
+
+def _lock(folder: Path) -> int | None:
+    """The descriptor of a folder that is made where needed and locked, or None where that cannot be done."""
+    while _locking:
+        folder.mkdir(exist_ok=True)
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                log.info("another process is preparing the same pack; waiting for it")
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+        except OSError:
+            os.close(descriptor)
+            with suppress(OSError):
+                folder.rmdir()
+            return None
+        if _is_at(descriptor, folder):
+            return descriptor
+        # Whoever held it has renamed or removed it: what we locked is no longer what lies there.
+        os.close(descriptor)
+    return None
+
+
+def _is_at(descriptor: int, folder: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), folder.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _umask() -> int:
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +266,18 @@ _cutter: _Cutter | None = None
 
 def _start_worker(reader: Reader, preprocessing: Preprocessing, crop: str, file: Path) -> None:
     global _cutter
+    # Ctrl-C reaches every process of a terminal; the parent's answer to it is enough.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     _cutter = _Cutter(reader, preprocessing, crop, file)
+
+
+def _end_with_parent() -> None:
+    # A worker whose parent was killed would wait for work for ever.
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)
 
 
 def _cut_chunk(chunk: _Chunk) -> _Done:
@@ -198,15 +299,16 @@ def _write(
     records = listing.records
     file = folder / "images-00000.npy"
     size, channels = preprocessing.size, 1 if preprocessing.colour == "grey" else 3
-    # Asking for all the room at once turns a full disk into an error here, not into a killed worker later.
     images = open_memmap(file, mode="w+", dtype=np.uint8, shape=(len(records), size, size, channels))
-    with file.open("r+b") as stream:
-        os.posix_fallocate(stream.fileno(), 0, file.stat().st_size)
+    _reserve(file, images.offset)
     hashes: list[str | None] = [None] * len(records)
     unreadable: list[dict[str, str]] = []
-    allowed = int(max_unreadable * len(records))
-    with tqdm(total=len(records), unit="face", desc=f"packing {reader.title}", disable=not progress) as bar:
-        for done in _work(reader, records, preprocessing, crop, file, processes):
+    allowed = max_unreadable * len(records) + 1e-6
+    with (
+        tqdm(total=len(records), unit="face", desc=f"packing {reader.title}", disable=not progress) as bar,
+        closing(_work(reader, records, preprocessing, crop, file, processes)) as work,
+    ):
+        for done in work:
             hashes[done.start : done.start + len(done.hashes)] = done.hashes
             for offset, reason in enumerate(done.reasons):
                 if reason is not None:
@@ -215,11 +317,33 @@ def _write(
                 raise EmodetError(_too_many(unreadable, len(records), max_unreadable))
             bar.update(len(done.hashes))
     readable = [row for row, pixel_hash in enumerate(hashes) if pixel_hash is not None]
-    if len(readable) < len(records):
-        images = _without_gaps(images, readable, file)
+    if not readable:
+        raise EmodetError(_too_many(unreadable, len(records), max_unreadable))
     images.flush()
+    if len(readable) < len(records):
+        _without_gaps(images, readable, file)
     table = _table([records[row] for row in readable], [str(hashes[row]) for row in readable])
     _write_manifest(reader, listing, preprocessing, crop, folder, table, unreadable)
+
+
+def _reserve(file: Path, start: int) -> None:
+    """Ask for the room of a whole file of zeros at once.
+
+    So a full disk is an error here, not a killed process when a mapped page finds no room later.
+    """
+    end = file.stat().st_size
+    with file.open("r+b") as stream:
+        if hasattr(os, "posix_fallocate"):
+            try:
+                os.posix_fallocate(stream.fileno(), 0, end)
+            except OSError as problem:
+                if problem.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
+                    raise
+            else:
+                return
+        stream.seek(start)
+        for position in range(start, end, 2**24):
+            stream.write(bytes(min(2**24, end - position)))
 
 
 def _work(
@@ -229,9 +353,9 @@ def _work(
     crop: str,
     file: Path,
     processes: int | None,
-) -> Iterator[_Done]:
+) -> Generator[_Done, None, None]:
     chunks = [_Chunk(start, tuple(records[start : start + _CHUNK])) for start in range(0, len(records), _CHUNK)]
-    count = min(processes or len(os.sched_getaffinity(0)), len(chunks))
+    count = min(processes or max(1, min(_cores(), len(records) // _FACES_PER_PROCESS)), len(chunks))
     if count <= 1:
         cutter = _Cutter(reader, preprocessing, crop, file)
         yield from map(cutter, chunks)
@@ -242,33 +366,43 @@ def _work(
     with ProcessPoolExecutor(count, context, initializer=_start_worker, initargs=arguments) as pool:
         # A bounded number of chunks under way: records of a large release are not all pickled at once.
         waiting = iter(chunks)
-        running = [pool.submit(_cut_chunk, chunk) for chunk in islice(waiting, 4 * count)]
+        running = deque(pool.submit(_cut_chunk, chunk) for chunk in islice(waiting, 4 * count))
         try:
             while running:
-                yield running.pop(0).result()
+                yield running.popleft().result()
                 running.extend(pool.submit(_cut_chunk, chunk) for chunk in islice(waiting, 1))
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
 
 
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def _too_many(unreadable: Sequence[Mapping[str, str]], total: int, allowed: float) -> str:
     shown = "\n".join(f"  {entry['key']}: {entry['reason']}" for entry in unreadable[:10])
+    share = "none" if allowed == 1 else f"more than {allowed:.1%}"
+    verb = "can" if allowed == 1 else "cannot"
     return (
-        f"more than {allowed:.1%} of the {total} pictures cannot be read (data.max_unreadable={allowed}). First ones:\n"
-        f"{shown}\nPut the files right, or allow more with data.max_unreadable=0.05"
+        f"{share} of the {total} pictures {verb} be read (data.max_unreadable={allowed:g}). First ones:\n{shown}\n"
+        "Put the files right, or raise data.max_unreadable, the share that may be left out"
     )
 
 
-def _without_gaps(images: npt.NDArray[np.uint8], rows: Sequence[int], file: Path) -> np.memmap[Any, Any]:
-    """Rewrite the image file with the given rows only."""
+def _without_gaps(images: npt.NDArray[np.uint8], rows: Sequence[int], file: Path) -> None:
+    """Replace the image file by one with the given rows only."""
     closed = file.with_suffix(".closed.npy")
-    kept = open_memmap(closed, mode="w+", dtype=np.uint8, shape=(len(rows), *images.shape[1:]))
-    for start in range(0, len(rows), 1024):
-        kept[start : start + 1024] = images[rows[start : start + 1024]]
-    kept.flush()
+    # Written, not mapped: a full disk is then an error.
+    with closed.open("wb") as stream:
+        write_array_header_1_0(
+            stream, {"descr": "|u1", "fortran_order": False, "shape": (len(rows), *images.shape[1:])}
+        )
+        for start in range(0, len(rows), 1024):
+            stream.write(images[rows[start : start + 1024]].tobytes())
+        stream.flush()
+        os.fsync(stream.fileno())
     closed.replace(file)
-    return kept
 
 
 def _table(records: Sequence[Record], hashes: Sequence[str]) -> Table:

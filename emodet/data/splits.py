@@ -54,65 +54,73 @@ def assign_roles(table: Table, usable: npt.NDArray[np.bool_], selection: str | f
     Raises:
         EmodetError: `selection` is not one of these, or a role would be left without a face.
     """
+    picture = _numbered(table.pixel_hash)
     of = {split: np.flatnonzero((table.split == split) & usable) for split in ("train", "val", "test")}
     labelled = {split: rows[table.emotion[rows] >= 0] for split, rows in of.items()}
     if selection == "auto":
         selection = "val" if labelled["test"].size and labelled["val"].size else 0.1
     dropped: dict[str, int] = {}
     train = of["train"]
+    official = next(((labelled[split], split) for split in ("test", "val") if labelled[split].size), None)
+    same_picture = "same picture as a selection or report face"
+    if official is not None:
+        # Before anything is held out of train: a copy of a report face must not select either.
+        copies = np.isin(picture[train], picture[official[0]])
+        dropped[same_picture] = int(copies.sum())
+        train = train[~copies]
     if selection == "val":
         chosen, selection_is = labelled["val"], "val"
         if not chosen.size:
             raise EmodetError("data.selection=val: this release has no val split; use auto or a share such as 0.1")
     elif isinstance(selection, int | float) and 0 < selection <= 0.5:
-        chosen = _held_out(table, labelled["train"], float(selection), seed)
+        known = table.subject != ""
+        subject = np.where(known, _numbered(table.subject), -1)
+        # What must not be torn apart: the subject where it is known, else the picture.
+        group = np.where(known, subject, len(table) + picture)
+        candidates = train[table.emotion[train] >= 0]
+        chosen = _held_out(table.emotion[candidates], group[candidates], candidates, float(selection), seed)
         train = np.setdiff1d(train, chosen)
         selection_is = f"{selection:g} of train"
-        straddling = np.isin(_groups(table, train), np.unique(_groups(table, chosen)))
-        if straddling.any():
-            dropped["same subject as a selection face"] = int(straddling.sum())
-            train = train[~straddling]
+        # Faces that only have a soft label were no candidates.
+        straddling = known[train] & np.isin(subject[train], subject[chosen])
+        dropped["same subject as a selection face"] = int(straddling.sum())
+        train = train[~straddling]
     else:
         raise EmodetError(f"data.selection={selection!r}: expected auto, val, or a share of train from 0 to 0.5")
-    if labelled["test"].size:
-        report, report_is = labelled["test"], "test"
-    elif labelled["val"].size:
-        report, report_is = labelled["val"], "val"
-    else:
-        report, report_is = chosen, selection_is
+    report, report_is = official or (chosen, selection_is)
     if selection_is == report_is:
         report_is = selection_is = f"{selection_is} (selection and report)"
-    held = np.isin(table.pixel_hash[train], table.pixel_hash[np.concatenate([chosen, report])])
-    if held.any():
-        dropped["same picture as a selection or report face"] = int(held.sum())
-        train = train[~held]
+    copies = np.isin(picture[train], picture[chosen])
+    dropped[same_picture] = dropped.get(same_picture, 0) + int(copies.sum())
+    train = train[~copies]
     for role, rows in (("train", train), ("selection", chosen), ("report", report)):
         if not rows.size:
             raise EmodetError(f"data.selection={selection!r} leaves no face for the role {role!r}")
+    dropped = {reason: count for reason, count in dropped.items() if count}
     return Roles(train, chosen, report, selection_is, report_is, dropped)
 
 
-def _groups(table: Table, rows: Indices) -> npt.NDArray[np.str_]:
-    """What must not be torn apart: the subject where it is known, else the picture."""
-    subject = table.subject[rows]
-    return np.where(subject != "", np.char.add("subject ", subject), np.char.add("picture ", table.pixel_hash[rows]))
+def _numbered(words: npt.NDArray[np.str_]) -> Indices:
+    """A number for each word, equal for equal words; comparing numbers is much faster than comparing text."""
+    numbers: dict[str, int] = {}
+    return np.array([numbers.setdefault(word, len(numbers)) for word in words.tolist()], dtype=np.int64)
 
 
-def _held_out(table: Table, rows: Indices, share: float, seed: int) -> Indices:
-    """About `share` of each class, in whole groups, in a seeded order."""
-    names, group_of = np.unique(_groups(table, rows), return_inverse=True)
-    emotion = table.emotion[rows]
+def _held_out(emotion: Indices, group: Indices, rows: Indices, share: float, seed: int) -> Indices:
+    """Those of `rows` that are held out: about `share` of each class, in whole groups, in a seeded order."""
+    names, group_of = np.unique(group, return_inverse=True)
     counts = np.zeros((len(names), 8), dtype=np.int64)
     np.add.at(counts, (group_of, emotion), 1)
-    wanted = np.bincount(emotion, minlength=8) * share
-    taken = np.zeros(8)
+    wanted = (np.bincount(emotion, minlength=8) * share).tolist()
+    taken = np.zeros(8, dtype=np.int64)
     chosen = np.zeros(len(names), dtype=bool)
-    for group in np.random.default_rng([seed, 0x5E1EC7]).permutation(len(names)):
+    main = counts.argmax(axis=1).tolist()
+    brings = counts.max(axis=1, initial=0).tolist()
+    for number in np.random.default_rng([seed, 0x5E1EC7]).permutation(len(names)).tolist():
         # A group goes over when its most frequent class still lacks at least half of what the group brings.
-        main = int(counts[group].argmax())
-        if taken[main] + counts[group, main] / 2 <= wanted[main]:
-            chosen[group] = True
-            taken += counts[group]
+        if taken[main[number]] + brings[number] / 2 <= wanted[main[number]]:
+            chosen[number] = True
+            taken += counts[number]
     return rows[chosen[group_of]]
 
 
