@@ -270,7 +270,7 @@ def conf_folder() -> str:
 def given(config: Any) -> dict[str, Any]:
     """The fields that were set, as plain nested dicts, lists, numbers and strings; None means not set."""
     plain = OmegaConf.to_container(config, resolve=True) if OmegaConf.is_config(config) else config
-    return _without_none(plain)
+    return {str(key): _without_none(value) for key, value in dict(plain).items() if value is not None}
 
 
 def _without_none(value: Any) -> Any:
@@ -294,6 +294,9 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callabl
                 print(f"error: {problem}", file=sys.stderr)
                 sys.exit(2)
 
-        return hydra.main(version_base="1.3", config_path=conf_folder(), config_name=config_name)(run)
+        entry: Callable[[], Any] = hydra.main(version_base="1.3", config_path=conf_folder(), config_name=config_name)(
+            run
+        )
+        return entry
 
     return decorate

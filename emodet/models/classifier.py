@@ -61,7 +61,7 @@ class EmotionClassifier(L.LightningModule):
         self.preprocessing = Preprocessing.from_dict(preprocessing)
         self.net = build_net(net, len(self.class_names))
         if channels_last:
-            self.net = self.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            self.net = self.net.to(memory_format=torch.channels_last)
         self.optimizer_settings, self.schedule_settings = dict(optimizer), dict(schedule) if schedule else None
         self.resolutions = _checked(resolutions, self.preprocessing.size)
         self.channels_last, self.compiles, self.seed = channels_last, compile, seed

@@ -25,7 +25,8 @@ class ResidualBlock(nn.Module):
         """(N, C, H, W) to (N, C, H, W)."""
         y = self.relu(self.norm1(self.conv1(x)))
         y = self.norm2(self.conv2(y))
-        return self.relu(y + x)
+        out: torch.Tensor = self.relu(y + x)
+        return out
 
 
 class ResidualCNN(nn.Module):
