@@ -8,7 +8,7 @@ import io
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from emodet.errors import EmodetError
 
@@ -18,6 +18,16 @@ MAX_PIXELS = 64_000_000
 """Pictures with more pixels are refused unless the caller raises the limit."""
 
 _FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "GIF", "PPM")
+
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 def decode_rgb(
@@ -55,8 +65,9 @@ def decode_rgb(
             if least_side is not None and picture.format == "JPEG":
                 picture.draft("RGB" if picture.mode == "YCbCr" else picture.mode, (least_side, least_side))
             picture.load()
-            upright = ImageOps.exif_transpose(picture)
-            return _to_rgb(upright, wide=picture.format == "PPM")
+            # Not `ImageOps.exif_transpose`: it writes the tags back and fails where any of them is damaged.
+            turn = _UPRIGHT.get(picture.getexif().get(ExifTags.Base.Orientation, 1))
+            return _to_rgb(picture if turn is None else picture.transpose(turn), wide=picture.format == "PPM")
     except EmodetError:
         raise
     except UnidentifiedImageError:

@@ -17,9 +17,9 @@ import numpy as np
 import numpy.typing as npt
 
 from emodet.errors import EmodetError
-from emodet.evaluation.palette import class_colours
 from emodet.evaluation.predictions import Predictions
 from emodet.evaluation.statistics import Evaluation
+from emodet.palette import class_colours
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -20,10 +20,10 @@ import numpy as np
 import numpy.typing as npt
 
 from emodet.errors import EmodetError
-from emodet.evaluation.palette import class_colours
 from emodet.evaluation.plots import contact_sheet, plot_confusion, plot_coverage, plot_per_class, plot_reliability
 from emodet.evaluation.predictions import Predictions
 from emodet.evaluation.statistics import Estimate, Evaluation
+from emodet.palette import class_colours
 
 __all__ = ["most_uncertain", "worst_errors", "write_report"]
 

@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from emodet.evaluation.palette import EMOTION_COLOURS
 from emodet.inference.faces import Box, Face
+from emodet.palette import EMOTION_COLOURS
 
 __all__ = ["annotate", "colour_of", "draw_text", "heat_tile", "hide", "hide_faces", "text_size", "with_strip"]
 

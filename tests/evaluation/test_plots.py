@@ -9,7 +9,6 @@ from made_answers import make_predictions
 
 from emodet.emotions import EMOTIONS
 from emodet.errors import EmodetError
-from emodet.evaluation.palette import EMOTION_COLOURS, class_colours
 from emodet.evaluation.plots import (
     contact_sheet,
     plot_confusion,
@@ -20,6 +19,7 @@ from emodet.evaluation.plots import (
 )
 from emodet.evaluation.predictions import Predictions
 from emodet.evaluation.statistics import evaluate_predictions
+from emodet.palette import EMOTION_COLOURS, class_colours
 
 
 @pytest.fixture

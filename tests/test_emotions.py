@@ -1,0 +1,96 @@
+"""The one class order, and the ways of other data sets into it."""
+
+import pytest
+
+from emodet.emotions import (
+    ALPHABETICAL_ORDER,
+    EMOTIONS,
+    FER2013_ORDER,
+    FERPLUS_ORDER,
+    NOT_EMOTIONS,
+    RAFDB_ORDER,
+    class_names,
+    emotion_id,
+    emotion_name,
+    ids_of,
+)
+from emodet.errors import EmodetError
+
+
+def test_ids_are_those_of_affectnet() -> None:
+    """Written out, not computed: Mollahosseini et al. 2017, table 3."""
+    assert dict(enumerate(EMOTIONS)) == {
+        0: "neutral",
+        1: "happiness",
+        2: "sadness",
+        3: "surprise",
+        4: "fear",
+        5: "disgust",
+        6: "anger",
+        7: "contempt",
+    }
+    assert NOT_EMOTIONS == ("none", "uncertain", "no-face")
+
+
+@pytest.mark.parametrize(
+    ("order", "ids"),
+    [
+        (ALPHABETICAL_ORDER, (6, 7, 5, 4, 1, 0, 2, 3)),
+        (FERPLUS_ORDER, (0, 1, 3, 2, 6, 5, 4, 7)),
+        (FER2013_ORDER, (6, 5, 4, 1, 2, 3, 0)),
+        (RAFDB_ORDER, (3, 4, 5, 1, 2, 6, 0)),
+        (("Anger", "disgust", "fear", "happy", "sad", "surprise", "neutral", "none"), (6, 5, 4, 1, 2, 3, 0, None)),
+    ],
+)
+def test_foreign_orders_are_translated_by_name(order: tuple[str, ...], ids: tuple[int | None, ...]) -> None:
+    assert ids_of(order) == ids
+
+
+@pytest.mark.parametrize(
+    ("word", "name"),
+    [
+        ("Happy", "happiness"),
+        ("  HAPPINESS ", "happiness"),
+        ("joy", "happiness"),
+        ("sad", "sadness"),
+        ("suprise", "surprise"),
+        ("Fearful", "fear"),
+        ("0_neutral", "neutral"),
+        ("07_contempt", "contempt"),
+        ("AN", "anger"),
+        ("no face", "no-face"),
+        ("no_face", "no-face"),
+        ("10_no-face", "no-face"),
+        ("NF", "no-face"),
+        ("8_none", "none"),
+        ("Uncertain", "uncertain"),
+    ],
+)
+def test_words_of_other_data_sets(word: str, name: str) -> None:
+    assert emotion_name(word) == name
+    assert emotion_id(word) == (EMOTIONS.index(name) if name in EMOTIONS else None)
+
+
+def test_each_name_means_itself() -> None:
+    assert [emotion_name(name) for name in (*EMOTIONS, *NOT_EMOTIONS)] == [*EMOTIONS, *NOT_EMOTIONS]
+
+
+@pytest.mark.parametrize("word", ["", "boredom", "0", "0_", "3", "_neutral", "neutral_0"])
+def test_an_unknown_word_is_refused_with_the_known_ones(word: str) -> None:
+    with pytest.raises(EmodetError, match="is not known") as caught:
+        emotion_id(word)
+    assert repr(word) in str(caught.value)
+    assert "happy" in str(caught.value)
+
+
+def test_an_order_that_names_a_class_twice_is_refused() -> None:
+    with pytest.raises(EmodetError, match="happiness more than once"):
+        ids_of(["happy", "neutral", "joy"])
+
+
+def test_seven_classes_are_the_eight_without_contempt() -> None:
+    assert class_names(8) == EMOTIONS
+    assert class_names(7) == EMOTIONS[:7]
+    assert "contempt" not in class_names(7)
+    with pytest.raises(EmodetError, match="classes=6"):
+        class_names(6)

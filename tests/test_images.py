@@ -1,0 +1,283 @@
+"""The decoder: every kind of picture that people hold, and every way in which a file can be broken."""
+
+import io
+import random
+import struct
+import warnings
+import zlib
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import pytest
+from PIL import Image
+
+from emodet.errors import EmodetError
+from emodet.images import decode_rgb
+
+UInt8 = npt.NDArray[np.uint8]
+RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
+
+
+def corners(height: int = 24, width: int = 40) -> UInt8:
+    """Red upper left, green upper right, blue lower left, grey lower right: no two turns look alike."""
+    image = np.full((height, width, 3), 120, np.uint8)
+    image[: height // 2, : width // 2] = RED
+    image[: height // 2, width // 2 :] = GREEN
+    image[height // 2 :, : width // 2] = BLUE
+    return image
+
+
+def encoded(picture: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
+    stream = io.BytesIO()
+    picture.save(stream, kind, **options)
+    return stream.getvalue()
+
+
+def near(found: UInt8, expected: UInt8, tolerance: int = 12) -> bool:
+    """Equal away from the borders between colours, where JPEG smears."""
+    if found.shape != expected.shape:
+        return False
+    h, w = expected.shape[0] // 8, expected.shape[1] // 8
+    spots = [(y, x) for y in (h, -h - 1) for x in (w, -w - 1)]
+    return all(np.abs(found[y, x].astype(int) - expected[y, x]).max() <= tolerance for y, x in spots)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "exact"),
+    [
+        ("PNG", {}, True),
+        ("BMP", {}, True),
+        ("TIFF", {}, True),
+        ("TIFF", {"compression": "tiff_lzw"}, True),
+        ("PPM", {}, True),
+        ("WEBP", {"lossless": True}, True),
+        ("JPEG", {"quality": 95, "subsampling": 0}, False),
+        ("JPEG", {"quality": 90, "progressive": True}, False),
+        ("GIF", {}, False),
+    ],
+)
+def test_colour_pictures_come_out_in_rgb_order(kind: str, options: dict[str, Any], exact: bool) -> None:
+    image = corners()
+    found = decode_rgb(encoded(Image.fromarray(image), kind, **options))
+    assert found.dtype == np.uint8
+    assert np.array_equal(found, image) if exact else near(found, image)
+    assert found.flags.writeable
+
+
+def test_grey() -> None:
+    grey = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    for kind in ("PNG", "TIFF", "BMP"):
+        found = decode_rgb(encoded(Image.fromarray(grey), kind))
+        assert np.array_equal(found, np.repeat(grey[:, :, None], 3, axis=2))
+    assert near(decode_rgb(encoded(Image.fromarray(grey), "JPEG", quality=95)), np.repeat(grey[:, :, None], 3, axis=2))
+
+
+def test_black_and_white() -> None:
+    picture = Image.fromarray(np.eye(8, dtype=np.uint8) * 255).convert("1")
+    assert np.array_equal(decode_rgb(encoded(picture))[:, :, 0], np.eye(8, dtype=np.uint8) * 255)
+
+
+def test_palette() -> None:
+    image = corners()
+    picture = Image.fromarray(image).quantize(8)
+    assert picture.mode == "P"
+    assert near(decode_rgb(encoded(picture)), image, 2)
+
+
+def test_palette_with_a_transparent_entry() -> None:
+    picture = Image.new("P", (4, 2), 0)
+    picture.putpalette([10, 20, 30, 200, 100, 50])
+    picture.putpixel((3, 1), 1)
+    found = decode_rgb(encoded(picture, transparency=0))
+    assert tuple(found[0, 0]) == (255, 255, 255)
+    assert tuple(found[1, 3]) == (200, 100, 50)
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+def test_transparency_is_laid_over_white(mode: str) -> None:
+    rgba = np.zeros((3, 3, 4), np.uint8)
+    rgba[0, :, 3] = 255
+    rgba[1, :, 3] = 128
+    found = decode_rgb(encoded(Image.fromarray(rgba, "RGBA").convert(mode)))
+    assert (found[0] == 0).all()
+    assert (np.abs(found[1].astype(int) - 127) <= 1).all()
+    assert (found[2] == 255).all()
+
+
+def test_colour_key_transparency() -> None:
+    picture = Image.fromarray(corners())
+    found = decode_rgb(encoded(picture, transparency=RED))
+    assert tuple(found[0, 0]) == (255, 255, 255)
+    assert tuple(found[0, -1]) == GREEN
+
+
+def test_cmyk() -> None:
+    image = corners()
+    found = decode_rgb(encoded(Image.fromarray(image).convert("CMYK"), "JPEG", quality=95))
+    assert near(found, image, 16)
+
+
+@pytest.mark.parametrize("most", [65535, 20000, 250])
+def test_16_bit_grey_is_scaled_by_its_type_not_by_its_content(most: int) -> None:
+    """A dark 16-bit picture stays dark."""
+    wide = np.linspace(0, most, 64).astype(np.uint16).reshape(8, 8)
+    expected = np.round(wide / 65535 * 255).astype(int)
+    for data in (encoded(Image.fromarray(wide)), encoded(Image.fromarray(wide), "TIFF")):
+        found = decode_rgb(data)
+        assert found.shape == (8, 8, 3)
+        assert np.abs(found - expected[:, :, None]).max() <= 1
+    pnm = b"P5 8 8 65535\n" + wide.astype(">u2").tobytes()
+    assert np.abs(decode_rgb(pnm) - expected[:, :, None]).max() <= 1
+
+
+def test_16_bit_colour() -> None:
+    image = corners()
+    done, data = cv2.imencode(".png", (image[:, :, ::-1].astype(np.uint16) * 257))
+    assert done
+    assert np.array_equal(decode_rgb(data.tobytes()), image)
+
+
+@pytest.mark.parametrize("most", [1.0, 255.0, 65535.0])
+def test_floating_point_tiff(most: float) -> None:
+    values = np.linspace(0, most, 64, dtype=np.float32).reshape(8, 8)
+    found = decode_rgb(encoded(Image.fromarray(values), "TIFF"))
+    assert np.abs(found[:, :, 0] - values / most * 255).max() <= 1
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_rotation(orientation: int) -> None:
+    upright = corners()
+    # How the stored picture must lie so that its orientation turns it upright (EXIF 2.32, section 4.6.4).
+    stored = {
+        1: upright,
+        2: upright[:, ::-1],
+        3: upright[::-1, ::-1],
+        4: upright[::-1],
+        5: upright.transpose(1, 0, 2),
+        6: np.rot90(upright, 1),
+        7: np.rot90(upright.transpose(1, 0, 2), 2),
+        8: np.rot90(upright, -1),
+    }[orientation]
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    picture = Image.fromarray(np.ascontiguousarray(stored))
+    assert np.array_equal(decode_rgb(encoded(picture, exif=exif)), upright)
+    assert near(decode_rgb(encoded(picture, "JPEG", quality=95, exif=exif)), upright, 25)
+
+
+def test_the_first_picture_of_an_animation() -> None:
+    first, second = Image.fromarray(corners()), Image.new("RGB", (40, 24))
+    for kind in ("GIF", "WEBP", "PNG"):
+        data = encoded(first, kind, save_all=True, append_images=[second], duration=50)
+        assert near(decode_rgb(data), corners(), 40)
+
+
+def test_one_pixel() -> None:
+    image = np.array([[[1, 2, 3]]], np.uint8)
+    assert np.array_equal(decode_rgb(encoded(Image.fromarray(image))), image)
+
+
+class TestSmallerJpegs:
+    @pytest.mark.parametrize("least", [24, 50, 100, 101, 200, 400, 1000])
+    def test_the_shorter_side_stays_at_least_as_long_as_asked(self, least: int) -> None:
+        data = encoded(Image.fromarray(corners(403, 811)), "JPEG")
+        found = decode_rgb(data, least_side=least)
+        assert min(found.shape[:2]) >= min(least, 403)
+        # The next halving would have been too small.
+        assert min(found.shape[:2]) // 2 <= least or found.shape[0] <= 403 // 8 + 1
+        assert near(found, cv2.resize(corners(403, 811), found.shape[1::-1], interpolation=cv2.INTER_AREA), 8)
+
+    @pytest.mark.parametrize("mode", ["L", "CMYK"])
+    def test_other_modes(self, mode: str) -> None:
+        picture = Image.fromarray(corners(400, 400)).convert(mode)
+        found = decode_rgb(encoded(picture, "JPEG"), least_side=100)
+        assert found.shape == (100, 100, 3)
+        assert near(found, np.asarray(picture.convert("RGB").resize((100, 100))), 16)
+
+    def test_other_formats_keep_their_size(self) -> None:
+        assert decode_rgb(encoded(Image.fromarray(corners(400, 400))), least_side=10).shape == (400, 400, 3)
+
+
+def png_header(width: int, height: int) -> bytes:
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + body
+
+
+class TestBroken:
+    def test_nothing(self) -> None:
+        with pytest.raises(EmodetError, match=r"a/b\.jpg: the file is empty"):
+            decode_rgb(b"", name="a/b.jpg")
+
+    @pytest.mark.parametrize("data", [b"hello", b"<html>not found</html>", b"\x00" * 100, b"\xff\xd8\xff", b"%PDF-1.4"])
+    def test_no_picture(self, data: bytes) -> None:
+        with pytest.raises(EmodetError, match=r"a\.jpg: (not a picture|damaged)"):
+            decode_rgb(data, name="a.jpg")
+
+    @pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF"])
+    @pytest.mark.parametrize("kept", [0.5, 0.9])
+    def test_cut_off(self, kind: str, kept: float) -> None:
+        """Never filled up with grey."""
+        noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+        data = encoded(Image.fromarray(noise), kind)
+        with pytest.raises(EmodetError, match=r"a: (damaged or cut off|not a picture)"):
+            decode_rgb(data[: int(len(data) * kept)], name="a")
+
+    @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+    @pytest.mark.parametrize("side", [60_000, 12_000, 9_000])
+    def test_a_bomb_is_not_decoded(self, side: int) -> None:
+        with pytest.raises(EmodetError, match=r"more.* than the limit of 64,000,000"):
+            decode_rgb(png_header(side, side))
+
+    def test_the_limit_can_be_set(self) -> None:
+        data = encoded(Image.fromarray(corners(30, 30)))
+        assert decode_rgb(data, max_pixels=900).shape == (30, 30, 3)
+        with pytest.raises(EmodetError, match=r"30×30 pixels are more than the limit of 899; raise max_pixels"):
+            decode_rgb(data, max_pixels=899)
+
+    def test_beyond_pillow_s_own_limit_the_error_says_so(self) -> None:
+        with pytest.raises(EmodetError, match="MAX_IMAGE_PIXELS"):
+            decode_rgb(png_header(60_000, 60_000), max_pixels=10**10)
+
+    def test_whatever_bytes_give_a_picture_or_our_error(self, capfd: pytest.CaptureFixture[str]) -> None:
+        """2,000 files with a few bytes changed, most of them near the start where the structure lies."""
+        rng = random.Random(0)
+        noise = np.random.default_rng(0).integers(0, 256, (20, 26, 3), dtype=np.uint8)
+        picture = Image.fromarray(noise)
+        exif = Image.Exif()
+        exif[0x0112], exif[0x010F] = 6, "maker"
+        files = [encoded(picture, kind, exif=exif) for kind in ("JPEG", "PNG", "WEBP", "TIFF")]
+        files += [encoded(picture, kind) for kind in ("GIF", "BMP", "PPM")]
+        files += [encoded(picture.quantize()), encoded(picture, "TIFF", compression="tiff_lzw")]
+        decoded = 0
+        for _ in range(2000):
+            data = bytearray(rng.choice(files))
+            for _ in range(rng.randint(1, 6)):
+                data[rng.randrange(min(len(data), 300))] = rng.choice([0, 1, 255, rng.randrange(256)])
+            try:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")
+                    found = decode_rgb(bytes(data))
+            except EmodetError:
+                continue
+            assert found.dtype == np.uint8
+            assert found.ndim == 3
+            assert found.shape[2] == 3
+            decoded += 1
+        assert 100 < decoded < 1900
+
+    @pytest.mark.filterwarnings("ignore:.*:UserWarning")
+    def test_damaged_exif_leaves_the_pixels(self) -> None:
+        exif = Image.Exif()
+        exif[0x0112], exif[0x010F] = 6, "maker"
+        data = bytearray(encoded(Image.fromarray(corners()), "JPEG", exif=exif))
+        start = data.index(b"Exif\x00\x00") + 6
+        for place in range(start, start + 40):
+            for value in (0, 1, 2, 3, 4, 5, 7, 10, 12, 128, 255):
+                changed = bytes(data[:place]) + bytes([value]) + bytes(data[place + 1 :])
+                assert sorted(decode_rgb(changed).shape) == [3, 24, 40]

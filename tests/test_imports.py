@@ -1,0 +1,160 @@
+"""Who may import whom: the runtime stays light, the laboratory stays out of it, and no room reaches into another."""
+
+import ast
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import emodet
+
+PACKAGE = Path(emodet.__file__).parent
+
+HEAVY = (
+    *("torch", "torchvision", "lightning", "pytorch_lightning", "torchmetrics", "timm"),
+    *("hydra", "omegaconf", "wandb", "albumentations", "matplotlib", "pyarrow", "pandas", "scipy"),
+    *("onnx", "onnxscript"),
+)
+"""What the light install leaves out, or a user who recognises faces should not wait for."""
+
+LIGHT = (
+    "emodet",
+    "emodet.errors",
+    "emodet.emotions",
+    "emodet.palette",
+    "emodet.preprocessing",
+    "emodet.images",
+    "emodet.modelfile",
+    "emodet.onnx_bytes",
+)
+# Imported inside the one function that needs it: to write a model file, to write rows as Parquet.
+DEFERRED = {"emodet.modelfile": {"onnx"}, "emodet.inference.rows": {"pyarrow"}}
+COMMANDS = ("emodet.prepare", "emodet.train", "emodet.evaluate", "emodet.export", "emodet.audit")
+LABORATORY = ("emodet.data", "emodet.models", "emodet.evaluation", "emodet.runs", "emodet.config", "emodet.laboratory")
+USER = ("emodet.inference", "emodet.predict")
+
+
+def modules() -> dict[str, Path]:
+    found = {}
+    for file in sorted(PACKAGE.rglob("*.py")):
+        parts = file.relative_to(PACKAGE.parent).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = file
+    return found
+
+
+MODULES = modules()
+
+
+def within(name: str, rooms: tuple[str, ...]) -> bool:
+    return any(name == room or name.startswith(room + ".") for room in rooms)
+
+
+def imported(file: Path, *, deferred: bool) -> set[str]:
+    """Names of modules that a file imports when it is loaded; with `deferred` also inside its functions."""
+    found: set[str] = set()
+
+    def visit(node: ast.AST) -> None:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) and not deferred:
+            return
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            for child in node.orelse:
+                visit(child)
+            return
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{file}: relative imports are not used here"
+            for alias in node.names:
+                whole = f"{node.module}.{alias.name}"
+                found.add(whole if whole in MODULES else str(node.module))
+        for child in ast.iter_child_nodes(node):
+            visit(child)
+
+    visit(ast.parse(file.read_text(encoding="utf-8")))
+    return found
+
+
+def in_a_fresh_interpreter(names: list[str]) -> set[str]:
+    """Every module that is loaded after importing these."""
+    code = f"import sys, json\nfor name in {names!r}: __import__(name)\nprint(json.dumps(sorted(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    return set(json.loads(done.stdout.splitlines()[-1]))
+
+
+def test_importing_the_package_loads_nothing() -> None:
+    loaded = in_a_fresh_interpreter(["emodet"])
+    assert not loaded & {"numpy", "cv2", "onnxruntime", "PIL", *HEAVY}
+    assert {name for name in loaded if name.startswith("emodet")} == {"emodet"}
+
+
+def test_importing_the_data_package_loads_nothing() -> None:
+    loaded = in_a_fresh_interpreter(["emodet.data", "emodet.evaluation", "emodet.models", "emodet.runs"])
+    assert not loaded & {"numpy", "cv2", "onnxruntime", "PIL", *HEAVY}
+    assert not any(within(name, USER) for name in loaded)
+
+
+def test_the_runtime_loads_nothing_of_the_laboratory() -> None:
+    names = [name for name in MODULES if within(name, USER) or name in LIGHT]
+    assert len(names) > 15
+    loaded = in_a_fresh_interpreter(names)
+    assert not loaded & set(HEAVY)
+    assert not [name for name in loaded if within(name, (*LABORATORY, *COMMANDS))]
+
+
+def test_the_laboratory_loads_nothing_of_the_runtime() -> None:
+    names = [name for name in MODULES if within(name, LABORATORY)]
+    assert len(names) > 25
+    loaded = in_a_fresh_interpreter(names)
+    assert not [name for name in loaded if within(name, (*USER, *COMMANDS))]
+    assert "wandb" not in loaded  # seconds, for those who do not log there
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if name.startswith("emodet.")])
+def test_rooms(name: str) -> None:
+    """Also what is only imported inside a function."""
+    ours = {it for it in imported(MODULES[name], deferred=True) if it.split(".")[0] == "emodet"}
+    foreign = {it.split(".")[0] for it in imported(MODULES[name], deferred=True)}
+    if name in LIGHT:
+        assert not [it for it in ours if it not in LIGHT]
+        assert not foreign & set(HEAVY) - DEFERRED.get(name, set())
+    elif within(name, USER):
+        assert not [it for it in ours if within(it, (*LABORATORY, *COMMANDS))]
+        assert not foreign & set(HEAVY) - DEFERRED.get(name, set())
+    elif within(name, LABORATORY):
+        assert not [it for it in ours if within(it, (*USER, *COMMANDS))]
+    elif name in COMMANDS:
+        assert not [it for it in ours if it in COMMANDS and it != name]
+
+
+def test_data_models_and_evaluation_know_no_runs() -> None:
+    """They are built by the commands; only those and the runs know the configuration."""
+    for name, file in MODULES.items():
+        if within(name, ("emodet.data", "emodet.models", "emodet.evaluation")):
+            ours = imported(file, deferred=True)
+            assert not [it for it in ours if within(it, ("emodet.runs", "emodet.config"))], name
+            assert not [it for it in ours if it.split(".")[0] in ("hydra", "omegaconf")], name
+
+
+def test_no_circles() -> None:
+    """Imports at the top of files form no circle."""
+    graph = {name: imported(file, deferred=False) & set(MODULES) - {name} for name, file in MODULES.items()}
+    done: set[str] = set()
+
+    def visit(name: str, path: tuple[str, ...]) -> None:
+        assert name not in path, " → ".join((*path[path.index(name) :], name))
+        if name not in done:
+            for other in sorted(graph[name]):
+                visit(other, (*path, name))
+            done.add(name)
+
+    for name in graph:
+        visit(name, ())
+
+
+def test_no_rooms_without_a_reason() -> None:
+    """A file is named after the one reason it changes for."""
+    names = {part for name in MODULES for part in name.split(".")}
+    assert not names & {"utils", "util", "helpers", "common", "components", "misc"}

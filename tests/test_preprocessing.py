@@ -1,0 +1,389 @@
+"""The crop: geometry at borders and off whole pixels, alignment, detail, colour; and its round trip through JSON."""
+
+import json
+import math
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from emodet.errors import EmodetError
+from emodet.preprocessing import Preprocessing
+
+UInt8 = npt.NDArray[np.uint8]
+
+
+def noise(height: int, width: int, seed: int = 0) -> UInt8:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def smooth(height: int, width: int) -> UInt8:
+    """Red grows to the right, green downwards: a colour says where it comes from."""
+    y, x = np.mgrid[:height, :width]
+    return np.stack([x * 255 // max(1, width - 1), y * 255 // max(1, height - 1), x * 0 + 60], axis=2).astype(np.uint8)
+
+
+def padded(image: UInt8, by: int) -> UInt8:
+    return np.pad(image, ((by, by), (by, by), (0, 0)), mode="edge")
+
+
+class TestGeometry:
+    def test_a_whole_pixel_box_is_a_slice(self) -> None:
+        image = noise(70, 90)
+        crop = Preprocessing(size=32).crop(image, (11, 23, 43, 55))
+        assert np.array_equal(crop, image[23:55, 11:43])
+
+    def test_an_odd_side_is_a_slice_too(self) -> None:
+        image = noise(50, 50)
+        assert np.array_equal(Preprocessing(size=33).crop(image, (5, 7, 38, 40)), image[7:40, 5:38])
+
+    def test_margin_is_a_fraction_of_the_box_on_each_side(self) -> None:
+        image = noise(100, 100)
+        crop = Preprocessing(size=48, margin=0.1).crop(image, (30, 30, 70, 70))
+        assert np.array_equal(crop, image[26:74, 26:74])
+
+    def test_a_negative_margin_cuts_into_the_box(self) -> None:
+        image = noise(100, 100)
+        crop = Preprocessing(size=20, margin=-0.25).crop(image, (30, 30, 70, 70))
+        assert np.array_equal(crop, image[40:60, 40:60])
+
+    @pytest.mark.parametrize("box", [(20, 30, 30, 62), (9, 41, 41, 51)])
+    def test_a_longish_box_gives_the_square_of_its_longer_side(self, box: tuple[int, int, int, int]) -> None:
+        image = noise(100, 100)
+        assert np.array_equal(Preprocessing(size=32).crop(image, box), image[30:62, 9:41])
+
+    @pytest.mark.parametrize(
+        "box", [(-10, -10, 22, 22), (60, 50, 92, 82), (-31, 20, 1, 52), (30, -200, 62, -168), (500, 500, 532, 532)]
+    )
+    def test_edges_repeat_outside_the_picture(self, box: tuple[int, int, int, int]) -> None:
+        image = noise(64, 80)
+        by = 600
+        x1, y1, x2, y2 = (value + by for value in box)
+        crop = Preprocessing(size=32).crop(image, box)
+        assert np.array_equal(crop, padded(image, by)[y1:y2, x1:x2])
+
+    def test_a_crop_moves_with_its_box(self) -> None:
+        """Also where centre and side are halves: rounding to even numbers would make a moving box jerk."""
+        image = noise(60, 120)
+        for width, height in ((9, 10), (10, 10), (9, 9), (8.5, 7)):
+            crops = [
+                Preprocessing(size=10, interpolation="nearest").crop(image, (x, 20, x + width, 20 + height))
+                for x in range(20, 60)
+            ]
+            base = Preprocessing(size=10, interpolation="nearest")
+            for x, crop in zip(range(20, 60), crops, strict=True):
+                moved = np.roll(image, 20 - x, axis=1)
+                assert np.array_equal(crop, base.crop(moved, (20, 20, 20 + width, 20 + height)))
+
+    def test_without_a_box_the_whole_picture_is_the_face(self) -> None:
+        image = noise(48, 48)
+        preprocessing = Preprocessing(size=48, margin=0.5, alignment="eyes")
+        eyes = [(10.0, 10.0), (30.0, 20.0)]
+        assert np.array_equal(preprocessing.crop(image, None, eyes), image)
+
+    def test_without_a_box_a_longish_picture_is_filled_up_not_squeezed(self) -> None:
+        image = noise(20, 40)
+        assert np.array_equal(
+            Preprocessing(size=40).crop(image), np.pad(image, ((10, 10), (0, 0), (0, 0)), mode="edge")
+        )
+
+    def test_reduction_averages_areas(self) -> None:
+        image = noise(64, 64)
+        expected = image.reshape(16, 4, 16, 4, 3).astype(np.float64).mean(axis=(1, 3))
+        crop = Preprocessing(size=16).crop(image)
+        assert np.abs(crop - expected).max() <= 1
+
+    def test_enlargement_is_what_was_asked_for(self) -> None:
+        image = noise(16, 16)
+        nearest = Preprocessing(size=48, interpolation="nearest").crop(image)
+        assert np.array_equal(nearest, image.repeat(3, axis=0).repeat(3, axis=1))
+        linear = Preprocessing(size=48, interpolation="linear").crop(image)
+        assert np.array_equal(linear, cv2.resize(image, (48, 48), interpolation=cv2.INTER_LINEAR))
+        cubic = Preprocessing(size=48, interpolation="cubic").crop(image)
+        assert not np.array_equal(cubic, linear)
+
+    def test_a_one_pixel_picture(self) -> None:
+        image = np.array([[[10, 20, 30]]], dtype=np.uint8)
+        for box in (None, (0, 0, 1, 1), (-3, -3, 9, 9)):
+            assert (Preprocessing(size=24).crop(image, box) == (10, 20, 30)).all()
+
+    def test_far_away_boxes_cost_only_the_crop(self) -> None:
+        image = noise(30, 30)
+        crop = Preprocessing(size=24).crop(image, (1e9, 1e9, 1e9 + 24, 1e9 + 24))
+        assert (crop == image[-1, -1]).all()
+
+
+@st.composite
+def faces(draw: st.DrawFn) -> tuple[UInt8, tuple[float, ...], list[tuple[float, float]]]:
+    height, width = draw(st.integers(1, 60)), draw(st.integers(1, 60))
+    corner = st.floats(-300, 300)
+    x1, y1, w, h = draw(corner), draw(corner), draw(st.floats(0.01, 300)), draw(st.floats(0.01, 300))
+    points = draw(st.lists(st.tuples(corner, corner), min_size=5, max_size=5))
+    return noise(height, width), (x1, y1, x1 + w, y1 + h), points
+
+
+@given(
+    face=faces(),
+    size=st.integers(8, 64),
+    margin=st.floats(-0.4, 1),
+    alignment=st.sampled_from(["none", "eyes"]),
+    colour=st.sampled_from(["rgb", "grey"]),
+    reduced=st.booleans(),
+)
+def test_any_box_gives_a_crop_of_its_own(
+    face: tuple[UInt8, tuple[float, ...], list[tuple[float, float]]],
+    size: int,
+    margin: float,
+    alignment: Any,
+    colour: Any,
+    reduced: bool,
+) -> None:
+    image, box, points = face
+    before = image.copy()
+    detail = max(8, size // 2) if reduced else None
+    preprocessing = Preprocessing(size=size, margin=margin, alignment=alignment, colour=colour, detail=detail)
+    crop = preprocessing.crop(image, box, points)
+    assert crop.shape == (size, size, 3)
+    assert crop.dtype == np.uint8
+    assert not np.shares_memory(crop, image)
+    assert np.array_equal(image, before)
+    if colour == "grey":
+        assert (crop == crop[:, :, :1]).all()
+    elif not reduced and alignment == "none":
+        # Nothing but averages of pixels of the picture.
+        assert crop.min() >= image.min()
+        assert crop.max() <= image.max()
+
+
+def test_an_exact_fit_is_no_view() -> None:
+    image = noise(32, 32)
+    for box in (None, (0, 0, 32, 32)):
+        crop = Preprocessing(size=32).crop(image, box)
+        crop[:] = 0
+        assert image.any()
+
+
+class TestAlignment:
+    EYES = np.array([[40.0, 45.0], [60.0, 45.0]])
+    CENTRE = np.array([50.0, 55.0])
+
+    def turned(self, degrees: float) -> tuple[UInt8, npt.NDArray[np.float64]]:
+        """A picture with a face turned clockwise by `degrees` about its centre, and where its eyes went."""
+        image = cv2.GaussianBlur(noise(110, 100, 3), (0, 0), 3)
+        image = cv2.normalize(image, None, 0, 255, cv2.NORM_MINMAX)
+        centre = (self.CENTRE[0] - 0.5, self.CENTRE[1] - 0.5)
+        matrix = cv2.getRotationMatrix2D(centre, -degrees, 1)
+        picture = cv2.warpAffine(image, matrix, (100, 110), borderMode=cv2.BORDER_REPLICATE)
+        angle = math.radians(degrees)
+        rotation = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
+        return np.asarray(picture, np.uint8), (self.EYES - self.CENTRE) @ rotation.T + self.CENTRE
+
+    @pytest.mark.parametrize("degrees", [-170, -90, -35, -5, 12, 45, 90, 135])
+    def test_a_tilted_face_comes_out_upright(self, degrees: float) -> None:
+        upright, eyes = self.turned(0)
+        tilted, tilted_eyes = self.turned(degrees)
+        preprocessing = Preprocessing(size=48, alignment="eyes")
+        box = (26, 31, 74, 79)
+        expected = preprocessing.crop(upright, box, eyes).astype(int)
+        found = preprocessing.crop(tilted, box, tilted_eyes).astype(int)
+        assert np.abs(found - expected).mean() < 3
+        straight = Preprocessing(size=48).crop(tilted, box, tilted_eyes).astype(int)
+        assert np.abs(straight - expected).mean() > 2 * np.abs(found - expected).mean() + 1
+
+    def test_level_eyes_change_nothing(self) -> None:
+        image = noise(100, 100)
+        box = (26, 31, 74, 79)
+        aligned = Preprocessing(size=48, alignment="eyes").crop(image, box, self.EYES)
+        assert np.array_equal(aligned, Preprocessing(size=48).crop(image, box))
+
+    def test_a_hair_s_breadth_of_tilt_changes_hardly_anything(self) -> None:
+        """The warp's pixel centres and the straight cut's are the same."""
+        image = cv2.GaussianBlur(noise(100, 100), (0, 0), 2)
+        for box in ((26, 31, 74, 79), (26, 31, 73, 78)):
+            eyes = [(40.0, 45.0), (60.0, 45.001)]
+            size = int(box[2] - box[0])
+            aligned = Preprocessing(size=size, alignment="eyes").crop(image, box, eyes).astype(int)
+            assert np.abs(aligned - Preprocessing(size=size).crop(image, box)).max() <= 2
+
+    def test_a_quarter_turn_is_exact(self) -> None:
+        image = noise(80, 80)
+        eyes = [(40.0, 30.0), (40.0, 50.0)]  # the eye on the left of the face lies above the other
+        found = Preprocessing(size=40, alignment="eyes").crop(image, (20, 20, 60, 60), eyes).astype(int)
+        assert np.abs(found - np.rot90(image[20:60, 20:60])).max() <= 1
+
+    def test_edges_repeat_in_the_corners_that_turn_in(self) -> None:
+        image = np.full((40, 40, 3), 90, np.uint8)
+        eyes = [(10.0, 10.0), (30.0, 30.0)]
+        assert (Preprocessing(size=40, alignment="eyes").crop(image, (0, 0, 40, 40), eyes) == 90).all()
+
+    def test_large_faces_are_averaged_not_skipped(self) -> None:
+        """3,000 pixels to 48: single-pixel noise must come out as its mean."""
+        image = np.zeros((3000, 3000, 3), np.uint8)
+        image[::2, ::2] = 255
+        eyes = [(1000.0, 1000.0), (2000.0, 1300.0)]
+        crop = Preprocessing(size=48, alignment="eyes").crop(image, (100, 100, 2900, 2900), eyes)
+        assert abs(crop[8:40, 8:40].astype(float).mean() - 255 / 4) < 4
+
+    def test_large_faces_stay_where_they_are(self) -> None:
+        image = smooth(2400, 2400)
+        eyes = [(1000.0, 1000.0), (1400.0, 1000.5)]
+        box = (300, 500, 2100, 2300)
+        aligned = Preprocessing(size=48, alignment="eyes").crop(image, box, eyes).astype(int)
+        assert np.abs(aligned - Preprocessing(size=48).crop(image, box)).max() <= 2
+
+    def test_pictures_wider_than_opencv_warps(self) -> None:
+        image = np.full((40, 40_000, 3), 7, np.uint8)
+        eyes = [(39_010.0, 10.0), (39_020.0, 15.0)]
+        assert (Preprocessing(size=24, alignment="eyes").crop(image, (39_000, 0, 39_030, 30), eyes) == 7).all()
+
+    def test_eyes_in_one_point_do_not_turn(self) -> None:
+        image = noise(50, 50)
+        crop = Preprocessing(size=24, alignment="eyes").crop(image, (5, 5, 29, 29), [(9.0, 9.0), (9.0, 9.0)])
+        assert np.array_equal(crop, image[5:29, 5:29])
+
+    @pytest.mark.parametrize("landmarks", [[(1.0, 2.0)], [1.0, 2.0, 3.0, 4.0], [(math.nan, 1.0), (2.0, 2.0)]])
+    def test_landmarks_that_are_none_are_refused(self, landmarks: Any) -> None:
+        with pytest.raises(EmodetError, match="landmarks of shape"):
+            Preprocessing(size=24, alignment="eyes").crop(noise(30, 30), (0, 0, 24, 24), landmarks)
+
+
+def test_detail_is_taken_away_from_sharp_faces_only() -> None:
+    image = noise(96, 96)
+    crop = Preprocessing(size=96, detail=32).crop(image)
+    small = cv2.resize(image, (32, 32), interpolation=cv2.INTER_AREA)
+    assert np.array_equal(crop, cv2.resize(small, (96, 96), interpolation=cv2.INTER_LINEAR))
+    poor = noise(24, 24)
+    assert np.array_equal(Preprocessing(size=96, detail=32).crop(poor), Preprocessing(size=96).crop(poor))
+
+
+def test_grey_is_luma() -> None:
+    image = noise(32, 32)
+    crop = Preprocessing(size=32, colour="grey").crop(image)
+    luma = image @ np.array([0.299, 0.587, 0.114])
+    assert np.abs(crop[:, :, 0] - luma).max() <= 1
+    assert (crop == crop[:, :, :1]).all()
+
+
+def test_normalise_is_per_channel_in_rgb_order() -> None:
+    crops = noise(8, 8)[None].repeat(2, axis=0)
+    preprocessing = Preprocessing(size=8, mean=(0.1, 0.2, 0.3), std=(0.5, 0.25, 2))
+    found = preprocessing.normalise(crops)
+    assert found.shape == (2, 3, 8, 8)
+    assert found.dtype == np.float32
+    assert found.flags.c_contiguous
+    for channel, (mean, std) in enumerate([(0.1, 0.5), (0.2, 0.25), (0.3, 2)]):
+        assert np.allclose(found[:, channel], (crops[..., channel] / 255 - mean) / std, atol=1e-6)
+
+
+class TestRefused:
+    @pytest.mark.parametrize(
+        "box",
+        [
+            (0, 0, 0, 10),
+            (0, 10, 10, 10),
+            (10, 0, 0, 10),
+            (0, 0, math.inf, 5),
+            (math.nan, 0, 5, 5),
+            (0, 0, 5),
+            (1, 2, 3, 4, 5),
+        ],
+    )
+    def test_boxes_that_are_none(self, box: Any) -> None:
+        with pytest.raises(EmodetError, match=r"box \("):
+            Preprocessing(size=24).crop(noise(20, 20), box)
+
+    @pytest.mark.parametrize("alignment", ["none", "eyes"])
+    def test_boxes_beyond_reason(self, alignment: Any) -> None:
+        preprocessing = Preprocessing(size=24, alignment=alignment, margin=0.5)
+        with pytest.raises(EmodetError, match=r"box .* 2000000 pixels wide"):
+            preprocessing.crop(noise(20, 20), (0, 0, 1e6, 1e6), [(0.0, 0.0), (5.0, 4.0)])
+
+    @pytest.mark.parametrize(
+        "image",
+        [
+            np.zeros((20, 20), np.uint8),
+            np.zeros((20, 20, 4), np.uint8),
+            np.zeros((20, 20, 3), np.float32),
+            np.zeros((0, 20, 3), np.uint8),
+        ],
+    )
+    def test_pictures_that_are_none(self, image: Any) -> None:
+        with pytest.raises(EmodetError, match="image has shape"):
+            Preprocessing(size=24).crop(image)
+
+    @pytest.mark.parametrize(
+        ("field", "value"),
+        [
+            ("size", 7),
+            ("size", 1025),
+            ("size", 96.0),
+            ("size", "96"),
+            ("size", True),
+            ("margin", 2.5),
+            ("margin", -0.5),
+            ("margin", math.nan),
+            ("margin", "0.1"),
+            ("alignment", "nose"),
+            ("colour", "bgr"),
+            ("detail", 97),
+            ("detail", 4),
+            ("interpolation", "area"),
+            ("interpolation", {}),
+            ("mean", (0.5,)),
+            ("mean", 0.5),
+            ("mean", "abc"),
+            ("std", (0.5, 0, 0.5)),
+            ("std", (0.5, math.inf, 0.5)),
+        ],
+    )
+    def test_values_out_of_range_are_named(self, field: str, value: Any) -> None:
+        with pytest.raises(EmodetError, match=rf"preprocessing\.{field}="):
+            Preprocessing(**{field: value})
+
+    def test_unknown_keys_are_named(self) -> None:
+        with pytest.raises(EmodetError, match="padding not known"):
+            Preprocessing.from_dict({"size": 48, "padding": 1})
+
+
+@st.composite
+def values(draw: st.DrawFn) -> Preprocessing:
+    size = draw(st.integers(8, 1024))
+    numbers = st.floats(0.01, 1)
+    return Preprocessing(
+        size=size,
+        margin=draw(st.floats(-0.4, 2)),
+        alignment=draw(st.sampled_from(["none", "eyes"])),
+        colour=draw(st.sampled_from(["rgb", "grey"])),
+        detail=draw(st.none() | st.integers(8, size)),
+        interpolation=draw(st.sampled_from(["linear", "cubic", "nearest"])),
+        mean=draw(st.tuples(numbers, numbers, numbers)),
+        std=draw(st.tuples(numbers, numbers, numbers)),
+    )
+
+
+@given(values())
+@example(Preprocessing())
+def test_round_trip_through_json(preprocessing: Preprocessing) -> None:
+    text = json.dumps(preprocessing.to_dict(), allow_nan=False)
+    again = Preprocessing.from_dict(json.loads(text))
+    assert again == preprocessing
+    assert again.fingerprint() == preprocessing.fingerprint()
+
+
+def test_the_fingerprint_tells_crops_apart_and_nothing_else() -> None:
+    base = Preprocessing(size=64)
+    others = [
+        Preprocessing(size=65),
+        Preprocessing(size=64, margin=0.1),
+        Preprocessing(size=64, alignment="eyes"),
+        Preprocessing(size=64, colour="grey"),
+        Preprocessing(size=64, detail=48),
+        Preprocessing(size=64, interpolation="cubic"),
+    ]
+    assert len({one.fingerprint() for one in (base, *others)}) == 7
+    assert Preprocessing(size=64, mean=(0, 0, 0), std=(1, 1, 1)).fingerprint() == base.fingerprint()
+    assert Preprocessing(size=64, margin=0).fingerprint() == base.fingerprint()
