@@ -1,4 +1,4 @@
-"""Let a checkpoint answer on the selection or the report faces."""
+"""Let a checkpoint or a model file answer on the faces of a role."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,11 +11,13 @@ from emodet.data.datamodule import EmotionDataModule
 from emodet.errors import EmodetError
 from emodet.evaluation.calibration import softmax
 from emodet.evaluation.predictions import Predictions
+from emodet.modelfile import ModelFile
 from emodet.models.classifier import EmotionClassifier
 
-__all__ = ["Answers", "answer", "to_predictions"]
+__all__ = ["Answers", "answer", "answer_with_model_file", "to_predictions"]
 
 _ROLES = ("selection", "report", "train")
+_LEAST_PROBABILITY = 1e-30  # a float32 softmax can be 0, whose logarithm is not finite
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -72,6 +74,39 @@ def _parts(
     for batch in data.evaluation_dataloader(role):
         logits = classifier(batch["image"].to(classifier.device))
         yield logits.cpu().numpy(), batch["emotion"].numpy(), batch["index"].numpy()
+
+
+def answer_with_model_file(model: ModelFile, data: EmotionDataModule, role: str) -> Answers:
+    """One pass of a model file over a role's faces, each face once.
+
+    A model file gives calibrated probabilities; their logarithms stand as logits, so the temperature that goes with
+    these answers is 1.
+
+    Args:
+        model: Opened.
+        data: Set up, with crops as the model file takes them.
+        role: See `answer`.
+
+    Raises:
+        EmodetError: There is no such role, the classes of the file and of the data differ, or the crops have another
+            size.
+    """
+    if role not in _ROLES:
+        raise EmodetError(f"role={role!r}: there are {', '.join(_ROLES)}")
+    names = model.info.class_names
+    if set(names) != set(data.class_names):
+        raise EmodetError(
+            f"{model.name} knows {', '.join(names)}; the data has {', '.join(data.class_names)}. Set data.classes"
+        )
+    # By name: the columns of a file are in its own order.
+    columns = [names.index(name) for name in data.class_names]
+    parts = [
+        (model.probabilities(batch["image"].numpy()), batch["emotion"].numpy(), batch["index"].numpy())
+        for batch in data.evaluation_dataloader(role)
+    ]
+    probabilities, emotion, index = (np.concatenate(column) for column in zip(*parts, strict=True))
+    logits = np.log(np.maximum(probabilities[:, columns], _LEAST_PROBABILITY))
+    return Answers(logits, emotion, index, role)
 
 
 def to_predictions(answers: Answers, data: EmotionDataModule, temperature: float) -> Predictions:
