@@ -1,0 +1,114 @@
+"""`python -m emodet.prepare`: what was found is said, what is there is kept, what is damaged is named."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from emodet.data.pack import Pack
+from emodet.data.synthetic_releases import write_release
+
+SMALL = ["data.processes=1", "preprocessing.size=32"]
+
+
+@pytest.fixture
+def packs(tmp_path, monkeypatch) -> Path:
+    monkeypatch.setenv("EMODET_PACKS", str(tmp_path / "packs"))
+    return tmp_path / "packs"
+
+
+def only_pack(packs: Path) -> Path:
+    (folder,) = packs.iterdir()
+    return folder
+
+
+def test_says_what_was_found_and_leaves_a_pack(command, release, packs, capsys):
+    assert command("emodet.prepare", "data=affectnet_yolo", f"data.root={release}", *SMALL) == 0
+    said = capsys.readouterr().out
+    pack = Pack(only_pack(packs))
+    assert len(pack) == 120
+    assert pack.preprocessing.size == 32
+    assert pack.fingerprint in said
+    assert "train" in said
+    assert "contempt" in said
+
+
+def test_a_second_time_the_pack_is_there_and_verified(command, release, packs, capsys):
+    arguments = ("emodet.prepare", "data=affectnet_yolo", f"data.root={release}", *SMALL)
+    command(*arguments)
+    before = (only_pack(packs) / "manifest.json").stat().st_mtime_ns
+    assert command(*arguments, "verify=true") == 0
+    assert "(was there)" in capsys.readouterr().out
+    assert (only_pack(packs) / "manifest.json").stat().st_mtime_ns == before
+    assert command(*arguments, "force=true") == 0
+    assert (only_pack(packs) / "manifest.json").stat().st_mtime_ns > before
+
+
+def test_one_flipped_byte_is_found(command, release, packs, capsys):
+    arguments = ("emodet.prepare", "data=affectnet_yolo", f"data.root={release}", *SMALL)
+    command(*arguments)
+    images = np.load(only_pack(packs) / "images-00000.npy", mmap_mode="r+")
+    images[60, 3, 3, 1] ^= 1
+    images.flush()
+    assert command(*arguments, "verify=true") == 2
+    assert "images-00000.npy" in capsys.readouterr().err
+
+
+def test_an_experiment_names_what_to_prepare(command, tmp_path, packs):
+    root = write_release(tmp_path / "ferplus", "ferplus", {"train": 40, "val": 16, "test": 0})
+    assert command("emodet.prepare", "experiment=ferplus", f"data.root={root}", "data.processes=1") == 0
+    pack = Pack(only_pack(packs))
+    assert pack.preprocessing.colour == "grey"
+    assert pack.preprocessing.size == 48
+
+
+@pytest.mark.parametrize(
+    ("make", "told"),
+    [
+        (lambda root: None, "data.root"),
+        (lambda root: root.mkdir(), "empty"),
+        (lambda root: (root.mkdir(), (root / "notes.txt").write_text("hello")), "data.reader"),
+    ],
+    ids=["missing", "empty", "of no known release"],
+)
+def test_a_root_that_is_no_release(command, tmp_path, packs, capsys, make, told):
+    root = tmp_path / "root"
+    make(root)
+    assert command("emodet.prepare", f"data.root={root}") == 2
+    message = capsys.readouterr().err
+    assert str(root) in message
+    assert told in message
+    assert not packs.exists() or not list(packs.iterdir())
+
+
+def test_a_release_whose_pictures_are_gone(command, release, tmp_path, packs, capsys):
+    root = tmp_path / "torn"
+    shutil.copytree(release, root)
+    shutil.rmtree(root / "train" / "images")
+    (root / "train" / "images").mkdir()
+    assert command("emodet.prepare", f"data.root={root}", "data.reader=yolo", *SMALL) == 2
+    assert "train" in capsys.readouterr().err
+    assert not packs.exists() or not list(packs.iterdir())
+
+
+def test_unreadable_pictures_are_listed_or_stop(command, release, tmp_path, packs, capsys):
+    root = tmp_path / "damaged"
+    shutil.copytree(release, root)
+    victim = sorted((root / "train" / "images").iterdir())[0]
+    victim.write_bytes(victim.read_bytes()[:200])
+    arguments = ("emodet.prepare", f"data.root={root}", "data.reader=yolo", *SMALL)
+    assert command(*arguments, "data.max_unreadable=0") == 2
+    assert victim.name in capsys.readouterr().err
+    assert not packs.exists() or not list(packs.iterdir())
+    assert command(*arguments, "data.max_unreadable=0.05") == 0
+    assert victim.name in capsys.readouterr().out
+    manifest = json.loads((only_pack(packs) / "manifest.json").read_text())
+    assert [victim.name in entry["key"] for entry in manifest["unreadable"]] == [True]
+    assert len(Pack(only_pack(packs))) == 119
+
+
+def test_a_mistyped_key_is_refused(command, release, capsys):
+    assert command("emodet.prepare", f"data.root={release}", "data.sise=3") != 0
+    assert "sise" in capsys.readouterr().err
