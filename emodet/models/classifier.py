@@ -8,12 +8,14 @@ import lightning as L
 import numpy as np
 import torch
 import torch.nn.functional as F
-from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities.types import LRSchedulerTypeUnion, OptimizerLRScheduler
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from emodet.data.datamodule import Batch
 from emodet.errors import EmodetError
 from emodet.models.losses import SoftCrossEntropy
-from emodet.models.metrics import EmotionMetrics
+from emodet.models.metrics import EmotionMetrics, TrainingMetrics
 from emodet.models.nets import build_net
 from emodet.models.optimization import build_optimizer, build_schedule
 from emodet.preprocessing import Preprocessing
@@ -67,7 +69,7 @@ class EmotionClassifier(L.LightningModule):
         self.channels_last, self.compiles, self.seed = channels_last, compile, seed
         weight = None if class_weights is None else torch.tensor(class_weights, dtype=torch.float32)
         self.loss = SoftCrossEntropy(weight, label_smoothing)
-        self.train_metrics = EmotionMetrics(self.class_names)
+        self.train_metrics = TrainingMetrics(self.class_names)
         self.val_metrics = EmotionMetrics(self.class_names)
         self.test_metrics = EmotionMetrics(self.class_names)
         # Divides the logits before the softmax; fitted on the selection faces after training (Guo et al. 2017).
@@ -113,12 +115,11 @@ class EmotionClassifier(L.LightningModule):
                 f"the loss became {loss.item()} in epoch {self.current_epoch}, batch {batch_idx}. The last good "
                 "checkpoint is kept; lower optimizer.lr, set trainer.gradient_clip_val=1, or trainer.precision=32-true"
             )
-        self.train_metrics.update(logits.detach(), batch["emotion"])
-        self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(logits), sync_dist=True)
+        self.train_metrics.update(logits.detach(), batch["emotion"], loss.detach())
         return loss
 
     def on_train_epoch_end(self) -> None:
-        self._log_metrics("train", self.train_metrics, "accuracy", "macro_f1")
+        self._log_metrics("train", self.train_metrics)
 
     def on_validation_epoch_start(self) -> None:
         # The sanity check counted a few batches.
@@ -130,6 +131,36 @@ class EmotionClassifier(L.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         self._log_metrics("val", self.val_metrics)
+
+    def on_validation_end(self) -> None:
+        """Let a plateau schedule see the validation, before the epoch's checkpoint is written.
+
+        Raises:
+            EmodetError: There is no metric of the monitored name.
+        """
+        if self.trainer.sanity_checking or self.trainer.state.fn != TrainerFn.FITTING:
+            return
+        for config in self.trainer.lr_scheduler_configs:
+            if isinstance(config.scheduler, ReduceLROnPlateau):
+                monitor, metrics = str(config.monitor), self.trainer.callback_metrics
+                if monitor not in metrics:
+                    there_are = ", ".join(name for name in sorted(metrics) if name.startswith("val/"))
+                    raise EmodetError(f"schedule.monitor={monitor}: there is no such metric; there are {there_are}")
+                config.scheduler.step(metrics[monitor])
+
+    def lr_scheduler_step(self, scheduler: LRSchedulerTypeUnion, metric: Any) -> None:
+        """Step a schedule that does not look at a metric; see `on_validation_end` for one that does."""
+        if not isinstance(scheduler, ReduceLROnPlateau):
+            scheduler.step()
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep what an epoch under way has counted, so that its metrics hold after a resumption."""
+        checkpoint["train_metrics"] = self.train_metrics.so_far()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Go on counting from there."""
+        if "train_metrics" in checkpoint:
+            self.train_metrics.restore(checkpoint["train_metrics"])
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """Measure a batch of report faces."""
@@ -158,10 +189,9 @@ class EmotionClassifier(L.LightningModule):
         metrics.update(logits / self.temperature, batch["emotion"])
         self.log(f"{stage}/loss", loss, on_step=False, on_epoch=True, batch_size=len(logits), sync_dist=True)
 
-    def _log_metrics(self, stage: str, metrics: EmotionMetrics, *only: str) -> None:
-        values = {name: value for name, value in metrics.compute().items() if not only or name in only}
+    def _log_metrics(self, stage: str, metrics: EmotionMetrics | TrainingMetrics) -> None:
         # Already summed over all processes by torchmetrics.
-        self.log_dict({f"{stage}/{name}": value for name, value in values.items()}, rank_zero_only=False)
+        self.log_dict({f"{stage}/{name}": value for name, value in metrics.compute().items()})
         metrics.reset()
 
     def _side(self) -> int | None:

@@ -1,21 +1,20 @@
 """The torchmetrics that a run is followed by. Intervals and reports are in `emodet.evaluation`."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import nn
 from torchmetrics import MeanMetric
-from torchmetrics.classification import (
-    MulticlassAccuracy,
-    MulticlassCalibrationError,
-    MulticlassConfusionMatrix,
-    MulticlassF1Score,
-    MulticlassRecall,
-)
+from torchmetrics.classification import MulticlassCalibrationError, MulticlassConfusionMatrix
 
-__all__ = ["EmotionMetrics"]
+__all__ = ["EmotionMetrics", "TrainingMetrics", "lower_is_better"]
 
 CALIBRATION_BINS = 15
+
+
+def lower_is_better(metric: str) -> bool:
+    """Whether a metric is an error: its name ends in loss, nll or error."""
+    return metric.endswith(("loss", "nll", "error"))
 
 
 class EmotionMetrics(nn.Module):
@@ -30,15 +29,9 @@ class EmotionMetrics(nn.Module):
     def __init__(self, names: Sequence[str]) -> None:
         super().__init__()
         self.names = list(names)
-        classes = len(self.names)
-        # Each metric's update would otherwise look at every label for values out of range, which waits for the GPU.
-        self.accuracy = MulticlassAccuracy(classes, average="micro", validate_args=False)
-        self.macro_f1 = MulticlassF1Score(classes, average="macro", validate_args=False)
-        self.balanced_accuracy = MulticlassRecall(classes, average="macro", validate_args=False)
-        self.recall = MulticlassRecall(classes, average="none", validate_args=False)
-        self.confusion_matrix = MulticlassConfusionMatrix(classes, validate_args=False)
+        self.confusion_matrix = _confusion_matrix(self.names)
         self.calibration_error = MulticlassCalibrationError(
-            classes, n_bins=CALIBRATION_BINS, norm="l1", validate_args=False
+            len(self.names), n_bins=CALIBRATION_BINS, norm="l1", validate_args=False
         )
         self.nll = MeanMetric(nan_strategy="disable")
 
@@ -49,27 +42,92 @@ class EmotionMetrics(nn.Module):
         if not len(emotion):
             return
         probabilities = logits.softmax(dim=1)
-        for metric in (
-            self.accuracy,
-            self.macro_f1,
-            self.balanced_accuracy,
-            self.recall,
-            self.confusion_matrix,
-            self.calibration_error,
-        ):
-            metric.update(probabilities, emotion)
+        self.confusion_matrix.update(probabilities, emotion)
+        self.calibration_error.update(probabilities, emotion)
         self.nll.update(nn.functional.cross_entropy(logits, emotion, reduction="none"))
 
     def compute(self) -> dict[str, torch.Tensor]:
-        """Scalars by name: accuracy, macro_f1, balanced_accuracy, calibration_error, nll, recall/CLASS."""
-        scalars = {
-            name: getattr(self, name).compute()
-            for name in ("accuracy", "macro_f1", "balanced_accuracy", "calibration_error", "nll")
+        """Scalars by name: accuracy, macro_f1, balanced_accuracy, calibration_error, nll, recall/CLASS.
+
+        The mean over classes is one over those that have faces, and the others have no recall.
+        """
+        matrix = self.confusion_matrix.compute()
+        recalls = {
+            f"recall/{name}": row[number] / row.sum()
+            for number, (name, row) in enumerate(zip(self.names, matrix, strict=True))
+            if row.sum() > 0
         }
-        recalls = zip(self.names, self.recall.compute(), strict=True)
-        return {**scalars, **{f"recall/{name}": value for name, value in recalls}}
+        return {
+            **_from_confusion(matrix),
+            "calibration_error": self.calibration_error.compute(),
+            "nll": self.nll.compute(),
+            **recalls,
+        }
 
     def reset(self) -> None:
         """Forget everything counted so far."""
-        for metric in self.children():
-            metric.reset()  # type: ignore[operator]  # all children are metrics
+        for metric in (self.confusion_matrix, self.calibration_error, self.nll):
+            metric.reset()
+
+
+class TrainingMetrics(nn.Module):
+    """Accuracy, macro F1 and mean loss of an epoch under way, which a checkpoint can carry over.
+
+    Args:
+        names: The classes, in order.
+    """
+
+    def __init__(self, names: Sequence[str]) -> None:
+        super().__init__()
+        self.confusion_matrix = _confusion_matrix(names)
+        self.loss = MeanMetric(nan_strategy="disable")
+
+    def update(self, logits: torch.Tensor, emotion: torch.Tensor, loss: torch.Tensor) -> None:
+        """Count a batch: float logits (N, K), int64 emotions (N,), -1 for none, and its mean loss."""
+        labelled = emotion >= 0
+        self.confusion_matrix.update(logits[labelled], emotion[labelled])
+        self.loss.update(loss, weight=len(logits))
+
+    def compute(self) -> dict[str, torch.Tensor]:
+        """Scalars by name: loss, accuracy, macro_f1."""
+        scalars = _from_confusion(self.confusion_matrix.compute())
+        return {"loss": self.loss.compute(), "accuracy": scalars["accuracy"], "macro_f1": scalars["macro_f1"]}
+
+    def reset(self) -> None:
+        """Forget everything counted so far."""
+        self.confusion_matrix.reset()
+        self.loss.reset()
+
+    def so_far(self) -> dict[str, torch.Tensor]:
+        """What was counted by this process, as tensors by name."""
+        return dict(self._states())
+
+    def restore(self, counted: Mapping[str, torch.Tensor]) -> None:
+        """Go on from what `so_far` returned."""
+        for name, value in self._states():
+            metric, state = name.split(".")
+            setattr(getattr(self, metric), state, counted[name].to(value.device))
+
+    def _states(self) -> Iterator[tuple[str, torch.Tensor]]:
+        for name, metric in (("confusion_matrix", self.confusion_matrix), ("loss", self.loss)):
+            for key, value in metric.metric_state.items():
+                if isinstance(value, torch.Tensor):  # none of these has a list
+                    yield f"{name}.{key}", value
+
+
+def _confusion_matrix(names: Sequence[str]) -> MulticlassConfusionMatrix:
+    # Its update would otherwise look at every label for values out of range, which waits for the GPU.
+    return MulticlassConfusionMatrix(len(names), validate_args=False)
+
+
+def _from_confusion(matrix: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Accuracy, macro F1 and balanced accuracy of counts (K, K), rows the true classes."""
+    counts = matrix.double()
+    right, true, answered = counts.diagonal(), counts.sum(dim=1), counts.sum(dim=0)
+    present = true > 0
+    scalars = {
+        "accuracy": right.sum() / counts.sum(),
+        "macro_f1": (2 * right / (true + answered))[present].mean(),
+        "balanced_accuracy": (right / true)[present].mean(),
+    }
+    return {name: value.float() for name, value in scalars.items()}

@@ -1,7 +1,7 @@
 """Optimizers and learning-rate schedules from plain values."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from lightning.pytorch.utilities.types import LRSchedulerConfigType
@@ -9,6 +9,7 @@ from torch import nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, OneCycleLR, ReduceLROnPlateau, SequentialLR
 
 from emodet.errors import EmodetError
+from emodet.models.metrics import lower_is_better
 
 __all__ = ["build_optimizer", "build_schedule"]
 
@@ -74,9 +75,16 @@ def build_schedule(
 def _plateau(
     optimizer: torch.optim.Optimizer, steps: int, factor: float = 0.2, patience: int = 10, monitor: str = "val/loss"
 ) -> LRSchedulerConfigType:
-    mode = "min" if monitor.endswith(("loss", "nll", "error")) else "max"
-    scheduler = ReduceLROnPlateau(optimizer, mode=mode, factor=factor, patience=patience)  # type: ignore[arg-type]
-    return {"scheduler": scheduler, "monitor": monitor, "interval": "epoch"}  # type: ignore[typeddict-item]
+    mode: Literal["min", "max"] = "min" if lower_is_better(monitor) else "max"
+    scheduler = ReduceLROnPlateau(optimizer, mode=mode, factor=factor, patience=patience)
+    # Lightning would step it after the epoch's checkpoint was written, and in epochs without a validation too: the
+    # classifier does it instead.
+    return {
+        "scheduler": scheduler,
+        "monitor": monitor,
+        "interval": "epoch",
+        "reduce_on_plateau": False,
+    }
 
 
 def _cosine(
@@ -86,7 +94,7 @@ def _cosine(
     rising = min(steps - 1, max(1, round(_share("warmup", warmup) * steps)))
     falling = CosineAnnealingLR(optimizer, steps - rising, eta_min=peak * _share("final", final))
     rise = LinearLR(optimizer, start_factor=1 / rising, total_iters=rising)
-    return {"scheduler": SequentialLR(optimizer, [rise, falling], [rising]), "interval": "step"}  # type: ignore[typeddict-item]
+    return {"scheduler": SequentialLR(optimizer, [rise, falling], [rising]), "interval": "step"}
 
 
 def _onecycle(
@@ -102,7 +110,7 @@ def _onecycle(
         final_div_factor=1 / (25 * max(_share("final", final), 1e-9)),
         cycle_momentum=False,
     )
-    return {"scheduler": scheduler, "interval": "step"}  # type: ignore[typeddict-item]
+    return {"scheduler": scheduler, "interval": "step"}
 
 
 def _share(name: str, value: float) -> float:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import lightning as L
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import (
     Callback,
     EarlyStopping,
@@ -16,10 +17,11 @@ from lightning.pytorch.loggers import Logger
 from emodet.data.datamodule import EmotionDataModule
 from emodet.errors import EmodetError
 from emodet.models.classifier import EmotionClassifier, balanced_class_weights
+from emodet.models.metrics import lower_is_better
 from emodet.runs.folder import RunFolder
 from emodet.runs.interruption import Interruption
 
-__all__ = ["build_classifier", "build_data", "build_trainer", "lower_is_better"]
+__all__ = ["build_classifier", "build_data", "build_trainer"]
 
 _HOW_TO_GET = {
     "affectnet": (
@@ -99,13 +101,8 @@ def build_trainer(settings: Mapping[str, Any], run: RunFolder, loggers: Sequence
             enable_model_summary=False,
             **arguments,
         )
-    except (TypeError, ValueError, L.pytorch.utilities.exceptions.MisconfigurationException) as problem:
+    except (TypeError, ValueError, MisconfigurationException) as problem:
         raise EmodetError(f"trainer: Lightning does not take {arguments} ({problem})") from None
-
-
-def lower_is_better(metric: str) -> bool:
-    """Whether a metric is an error: its name ends in loss, nll or error."""
-    return metric.endswith(("loss", "nll", "error"))
 
 
 def _callbacks(training: Mapping[str, Any], run: RunFolder) -> list[Callback]:
@@ -123,10 +120,10 @@ def _callbacks(training: Mapping[str, Any], run: RunFolder) -> list[Callback]:
         # A second one, because Lightning's save_last follows the monitored metric.
         ModelCheckpoint(run.last.parent, run.last.stem, save_on_train_epoch_end=True, enable_version_counter=False),
         LearningRateMonitor("epoch"),
-        Interruption(run.last),
     ]
     if "patience" in training:
         callbacks.append(EarlyStopping(monitor, mode=mode, patience=training["patience"], check_finite=False))
     if "weight_averaging" in training:
         callbacks.append(EMAWeightAveraging(decay=training["weight_averaging"]))
-    return callbacks
+    # The last one: what it saves must hold what the others did in the same step.
+    return [*callbacks, Interruption(run.last)]

@@ -30,8 +30,10 @@ class Interrupted(BaseException):
 class Interruption(L.Callback):
     """Turn the first SIGINT or SIGTERM into a checkpoint at the next safe place; a second one ends the run at once.
 
-    Safe places are the ends of training batches and of validations: between them, optimizer and loop counters can
-    disagree, and a checkpoint would not resume to the same result.
+    Safe places are the ends of optimizer steps, where no gradients are under way, and of epochs, where the epoch's
+    own checkpoint has been written: elsewhere optimizer, averages and loop counters can disagree, and a checkpoint
+    would not resume to the same result. It must be the last of the callbacks, so that all others have done their part
+    of the step that is saved.
 
     Args:
         checkpoint: Where to write it.
@@ -55,11 +57,21 @@ class Interruption(L.Callback):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Mapping[str, Any], batch_idx: int
     ) -> None:
-        # After an epoch's last batch the validation is still to come; `on_train_epoch_end` follows it.
-        if not trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
-            self._stop_if_asked(trainer)
+        if self._received is None:
+            return
+        loop = trainer.fit_loop.epoch_loop
+        fetcher = trainer.fit_loop._data_fetcher
+        # A validation that is due would be left out by the resumed run.
+        validates = fetcher is not None and loop._should_check_val_fx(fetcher)
+        if not (loop.batch_progress.is_last_batch or validates or loop._should_accumulate()):
+            trainer.save_checkpoint(self.checkpoint)
+            self._leave_if_asked()
 
-    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    # An epoch's checkpoint, and its row in the metrics, are written after `on_train_epoch_end`.
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._leave_if_asked()
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._leave_if_asked()
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
@@ -74,11 +86,6 @@ class Interruption(L.Callback):
         self._received = number
         name = signal.Signals(number).name
         print(f"\n{name}: finishing this step and writing a checkpoint (again: stop at once)", flush=True)
-
-    def _stop_if_asked(self, trainer: L.Trainer) -> None:
-        if self._received is not None:
-            trainer.save_checkpoint(self.checkpoint)
-            self._leave_if_asked()
 
     def _leave_if_asked(self) -> None:
         if self._received is not None:
