@@ -1,6 +1,7 @@
 """Augmentation of face crops with albumentations, from a plain list in the configuration to a seeded function."""
 
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -37,8 +38,8 @@ class Augmentation:
     """
 
     def __init__(self, steps: Sequence[Mapping[str, Any]]) -> None:
+        self._compose = A.Compose(_chain(steps))
         self.steps = [dict(step) for step in steps]
-        self._compose = A.Compose([_transform(step) for step in self.steps])
 
     def __call__(self, crops: npt.NDArray[np.uint8], seed: int) -> npt.NDArray[np.uint8]:
         """Augment a batch.
@@ -49,12 +50,31 @@ class Augmentation:
 
         Returns:
             uint8 (N, H, W, 3), RGB; a new array.
+
+        Raises:
+            EmodetError: A step changes the crops' size or type.
         """
         if not self.steps:
             return crops.copy()
         # Seeding makes one generator per transform: cheap for a batch, half of the work for a single face.
         self._compose.set_random_seed(seed)
-        return np.stack([self._compose(image=crop)["image"] for crop in crops])
+        found = np.empty_like(crops)
+        for place, crop in enumerate(crops):
+            image = self._compose(image=crop)["image"]
+            if getattr(image, "shape", None) != crop.shape or image.dtype != np.uint8:
+                raise EmodetError(
+                    f"augmentation: {', '.join(str(step['name']) for step in self.steps)} made {type(image).__name__} "
+                    f"of shape {tuple(image.shape)} and type {image.dtype} out of uint8 {crop.shape}; "
+                    "leave out the step that changes size or type"
+                )
+            found[place] = image
+        return found
+
+
+def _chain(steps: object) -> list[Any]:
+    if not isinstance(steps, Sequence) or isinstance(steps, str) or not all(isinstance(it, Mapping) for it in steps):
+        raise EmodetError(f"augmentation: steps or transforms {steps!r}: expected a list of {{name: TRANSFORM, …}}")
+    return [_transform(step) for step in steps]
 
 
 def _transform(step: Mapping[str, Any]) -> Any:
@@ -64,7 +84,7 @@ def _transform(step: Mapping[str, Any]) -> Any:
     if not (isinstance(kind, type) and issubclass(kind, A.BasicTransform | A.BaseCompose)):
         raise EmodetError(f"augmentation: name={name!r} is not a transform of albumentations {A.__version__}")
     if "transforms" in arguments:
-        arguments["transforms"] = [_transform(member) for member in arguments["transforms"]]
+        arguments["transforms"] = _chain(arguments["transforms"])
     for key, value in arguments.items():
         if key == "border_mode":
             arguments[key] = _word(_BORDERS, name, key, value)
@@ -75,7 +95,10 @@ def _transform(step: Mapping[str, Any]) -> Any:
         elif isinstance(value, list) and key != "transforms":
             arguments[key] = tuple(value)
     try:
-        transform = kind(**arguments)
+        with warnings.catch_warnings():
+            # An argument that it does not know only makes it warn; below it is refused.
+            warnings.filterwarnings("ignore", message="Argument")
+            transform = kind(**arguments)
     except (TypeError, ValueError) as problem:
         raise EmodetError(f"augmentation: {name} does not take {arguments} ({problem})") from None
     _refuse_unknown(transform, name, arguments)
@@ -83,11 +106,12 @@ def _transform(step: Mapping[str, Any]) -> Any:
 
 
 def _refuse_unknown(transform: Any, name: str, arguments: Mapping[str, Any]) -> None:
-    # albumentations only warns of an argument that it does not know, and goes on without it.
     known: set[str] = {"p", "transforms"}
     for kind in type(transform).__mro__:
-        code = getattr(kind.__dict__.get("__init__"), "__wrapped__", kind.__dict__.get("__init__"))
-        known.update(getattr(getattr(code, "__code__", None), "co_varnames", ()))
+        function = getattr(kind.__dict__.get("__init__"), "__wrapped__", kind.__dict__.get("__init__"))
+        code = getattr(function, "__code__", None)
+        if code is not None:
+            known.update(code.co_varnames[: code.co_argcount + code.co_kwonlyargcount])
         schema = kind.__dict__.get("InitSchema")
         known.update(getattr(schema, "model_fields", {}))
     unknown = sorted(set(arguments) - known)

@@ -1,0 +1,111 @@
+"""Augmentation: the shipped configurations, seeds, and mistyped steps."""
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from emodet.data.augmentation import Augmentation
+from emodet.data.synthetic import draw_face
+from emodet.errors import EmodetError
+
+CONF = Path(__file__).parents[2] / "conf" / "augmentation"
+NAMES = sorted(file.stem for file in CONF.glob("*.yaml"))
+
+
+def steps(name: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = yaml.safe_load((CONF / f"{name}.yaml").read_text())["steps"]
+    return found
+
+
+@pytest.fixture(scope="module")
+def crops() -> np.ndarray:
+    return np.stack([draw_face(number % 8, np.random.default_rng(number), 48).image for number in range(24)])
+
+
+def test_the_four_are_there() -> None:
+    assert {"none", "light", "standard", "strong"} <= set(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+class TestEach:
+    def test_keeps_shape_and_type_and_its_input(self, name: str, crops: np.ndarray) -> None:
+        before = crops.copy()
+        found = Augmentation(steps(name))(crops, 1)
+        assert found.shape == crops.shape
+        assert found.dtype == np.uint8
+        assert not np.shares_memory(found, crops)
+        assert np.array_equal(crops, before)
+
+    def test_is_a_function_of_crops_and_seed(self, name: str, crops: np.ndarray) -> None:
+        one, other = Augmentation(steps(name)), Augmentation(steps(name))
+        first = one(crops, 7)
+        one(crops, 8)
+        np.random.seed(3)  # noqa: NPY002  # whatever state the process is in
+        assert np.array_equal(one(crops, 7), first)
+        assert np.array_equal(other(crops, 7), first)
+        assert np.array_equal(pickle.loads(pickle.dumps(one))(crops, 7), first)
+
+    def test_differs_between_seeds_and_faces(self, name: str, crops: np.ndarray) -> None:
+        augmentation = Augmentation(steps(name))
+        if name == "none":
+            assert np.array_equal(augmentation(crops, 7), crops)
+            return
+        assert not np.array_equal(augmentation(crops, 7), augmentation(crops, 8))
+        same = augmentation(np.repeat(crops[:1], 8, axis=0), 7)
+        assert len({face.tobytes() for face in same}) >= 6
+
+    def test_works_at_the_sizes_of_the_experiments(self, name: str) -> None:
+        for size in (48, 96):
+            crop = np.random.default_rng(0).integers(0, 256, (2, size, size, 3), dtype=np.uint8)
+            assert Augmentation(steps(name))(crop, 0).shape == crop.shape
+
+
+def test_they_get_stronger(crops: np.ndarray) -> None:
+    change = {}
+    for name in ("none", "light", "standard", "strong"):
+        augmentation = Augmentation(steps(name))
+        changes = [np.abs(augmentation(crops, seed).astype(float) - crops).mean() for seed in range(6)]
+        change[name] = float(np.mean(changes))
+    assert change["none"] == 0 < change["light"] < change["standard"] < change["strong"]
+
+
+def test_a_flip_mirrors_left_and_right(crops: np.ndarray) -> None:
+    found = Augmentation([{"name": "HorizontalFlip", "p": 1}])(crops, 0)
+    assert np.array_equal(found, crops[:, :, ::-1])
+
+
+@pytest.mark.parametrize(
+    ("step", "message"),
+    [
+        ({"name": "Rotatee"}, "name='Rotatee' is not a transform"),
+        ({"p": 0.5}, "name=None is not a transform"),
+        ({"name": "Compose", "transform": []}, "Compose"),
+        ({"name": "Affine", "self": 1}, "Affine"),
+        ({"name": "os"}, "name='os' is not a transform"),
+        ({"name": "HorizontalFlip", "probability": 0.5}, "HorizontalFlip has no argument probability"),
+        ({"name": "Affine", "rotates": [-1, 1]}, "Affine has no argument rotates"),
+        ({"name": "HorizontalFlip", "p": 2}, "HorizontalFlip does not take"),
+        ({"name": "GaussianBlur", "blur_limit": "much"}, "GaussianBlur does not take"),
+        ({"name": "Affine", "border_mode": "mirror"}, "border_mode='mirror': there are replicate"),
+        ({"name": "Affine", "interpolation": 1}, "interpolation=1: there are linear"),
+        ({"name": "Downscale", "interpolation_pair": {"downscale": "best"}}, "'best': there are|interpolation_pair"),
+        ({"name": "OneOf", "transforms": [{"name": "Nothing"}]}, "name='Nothing'"),
+        ({"name": "OneOf", "transforms": [{"name": "ToGray", "q": 1}]}, "ToGray has no argument q"),
+        ({"name": "OneOf", "transforms": {"name": "ToGray"}}, "transforms"),
+        ({"name": "OneOf"}, "OneOf does not take"),
+        ("HorizontalFlip", "expected a list of"),
+    ],
+)
+def test_a_mistyped_step_is_refused(step: Any, message: str) -> None:
+    with pytest.raises(EmodetError, match=message):
+        Augmentation([step])
+
+
+@pytest.mark.parametrize("step", [{"name": "Resize", "height": 20, "width": 20}, {"name": "ToFloat"}])
+def test_a_step_that_changes_size_or_type_is_refused(step: dict[str, Any]) -> None:
+    with pytest.raises(EmodetError, match=f"{step['name']} made ndarray"):
+        Augmentation([step])(np.zeros((2, 48, 48, 3), np.uint8), 0)
