@@ -26,13 +26,13 @@ def read_checkpoint(file: Path) -> dict[str, Any]:
     try:
         content = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as problem:
-        reason = str(problem).splitlines()[0]
+        reason = _first_line(problem)
         raise EmodetError(
             f"checkpoint {file}: refused, because it is no checkpoint or holds more than plain data, and loading that "
             f"could run code ({reason})"
         ) from None
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, zipfile.BadZipFile) as problem:
-        raise EmodetError(f"checkpoint {file}: not a checkpoint, or cut off ({str(problem).splitlines()[0]})") from None
+        raise EmodetError(f"checkpoint {file}: not a checkpoint, or cut off ({_first_line(problem)})") from None
     if not isinstance(content, dict):
         raise EmodetError(f"checkpoint {file}: holds a {type(content).__name__}, not a checkpoint")
     return content
@@ -105,6 +105,11 @@ def init_from(classifier: EmotionClassifier, file: Path) -> list[str]:
             )
     classifier.net.load_state_dict(own)
     return notes
+
+
+def _first_line(problem: Exception) -> str:
+    """Torch explains itself over many lines; an empty file gives it nothing to say."""
+    return next(iter(str(problem).splitlines()), type(problem).__name__)
 
 
 def _net_state(content: Mapping[str, Any]) -> tuple[dict[str, torch.Tensor], tuple[str, ...] | None]:
