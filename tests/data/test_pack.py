@@ -1,0 +1,262 @@
+"""The pack: what went in comes out, and whatever is not whole or not what it was is refused."""
+
+import json
+import os
+import pickle
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from made_reader import MadeReader, picture, png, records
+
+from emodet.data import pack as pack_file
+from emodet.data.pack import Pack, Table
+from emodet.data.packing import prepare_pack
+from emodet.data.records import Record
+from emodet.errors import EmodetError
+from emodet.preprocessing import Preprocessing
+
+SIZE = 48
+SOFT = (0.5, 0.25, 0, 0, 0, 0, 0, 0.25)
+RECORDS = [
+    Record("a/Ä ö.jpg", "train", 3, valence=0.25, arousal=-1.0, subject="p1"),
+    Record("b/0001", "train", None, soft_label=SOFT),
+    Record("b/0002", "val", 7, valence=0.0),
+    Record("b/0003", "test", 0, subject="p2"),
+    *records(20, "train", 10, emotion=[number % 8 for number in range(20)]),
+]
+
+
+def prepared(folder: Path, **crop: object) -> Pack:
+    reader = MadeReader(folder, RECORDS, {RECORDS[0].key: png(picture(0))})
+    return prepare_pack(reader, Preprocessing(size=SIZE, **crop), folder / "packs", processes=1, progress=False)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Pack:
+    return prepared(tmp_path_factory.mktemp("pack"))
+
+
+@pytest.fixture
+def copy(whole: Pack, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(whole.folder, tmp_path / "copy"))
+
+
+def expected_pictures() -> np.ndarray:
+    return np.stack([picture(number) for number in (0, 1, 2, 3, *range(10, 30))])
+
+
+class TestRoundTrip:
+    def test_images(self, whole: Pack) -> None:
+        assert len(whole) == 24
+        assert np.array_equal(whole.images(range(24)), expected_pictures())
+
+    def test_table(self, whole: Pack) -> None:
+        table = whole.table
+        assert table.key[:2].tolist() == ["a/Ä ö.jpg", "b/0001"]
+        assert table.split[:4].tolist() == ["train", "train", "val", "test"]
+        assert table.emotion[:4].tolist() == [3, -1, 7, 0]
+        assert table.emotion.dtype == np.int64
+        assert table.soft_label.dtype == np.float32
+        assert table.soft_label[1].tolist() == list(SOFT)
+        assert np.isnan(table.soft_label[[0, 2, 3]]).all()
+        assert table.valence[[0, 2]].tolist() == [0.25, 0.0]
+        assert np.isnan(table.valence[[1, 3]]).all()
+        assert table.arousal[0] == -1
+        assert np.isnan(table.arousal[1:]).all()
+        assert table.subject[:4].tolist() == ["p1", "", "", "p2"]
+        assert len(set(table.pixel_hash.tolist())) == 24
+
+    def test_the_table_is_plain_parquet(self, whole: Pack) -> None:
+        names = pq.read_table(whole.folder / "table.parquet").column_names
+        assert names == ["key", "split", "emotion", "soft_label", "valence", "arousal", "subject", "pixel_hash"]
+        again = Table.from_arrow(whole.table.to_arrow())
+        assert again.digest() == whole.table.digest()
+
+    def test_the_images_are_a_plain_array(self, whole: Pack) -> None:
+        assert np.array_equal(np.load(whole.folder / "images-00000.npy"), expected_pictures())
+
+    def test_manifest(self, whole: Pack) -> None:
+        manifest = json.loads((whole.folder / "manifest.json").read_text())
+        assert manifest["counts"]["val"] == {"contempt": 1}
+        assert manifest["counts"]["train"]["without emotion"] == 1
+        assert manifest["preprocessing"] == Preprocessing(size=SIZE).to_dict()
+        assert manifest["unreadable"] == []
+        assert str(whole.folder.parent) not in json.dumps(manifest)
+
+    def test_grey_is_stored_once_and_read_thrice(self, tmp_path: Path) -> None:
+        pack = prepared(tmp_path, colour="grey")
+        assert np.load(pack.folder / "images-00000.npy").shape == (24, SIZE, SIZE, 1)
+        crops = pack.images([3, 0])
+        assert crops.shape == (2, SIZE, SIZE, 3)
+        expected = [Preprocessing(size=SIZE, colour="grey").crop(picture(number)) for number in (3, 0)]
+        assert np.array_equal(crops, np.stack(expected))
+
+
+class TestImages:
+    @given(st.lists(st.integers(0, 23), max_size=40))
+    def test_any_order_with_repeats(self, whole: Pack, rows: list[int]) -> None:
+        assert np.array_equal(whole.images(rows), expected_pictures()[rows].reshape(-1, SIZE, SIZE, 3))
+
+    def test_nothing_changes_the_pack(self, whole: Pack) -> None:
+        crops = whole.images([0, 1])
+        crops[:] = 0
+        assert whole.images([0, 1]).any()
+
+    @pytest.mark.parametrize("rows", [[-1], [24], [0, 1000]])
+    def test_positions_outside_are_an_error(self, whole: Pack, rows: list[int]) -> None:
+        with pytest.raises(IndexError, match="24 faces"):
+            whole.images(rows)
+
+    def test_several_files(self, whole: Pack, copy: Path) -> None:
+        """Packs of one image file are written today; the format and the reader allow for more."""
+        pixels = expected_pictures()
+        shards = []
+        for name, part in (("images-00000.npy", pixels[:5]), ("images-00001.npy", pixels[5:6]), ("x.npy", pixels[6:])):
+            np.save(copy / name, part)
+            blocks = list(pack_file.block_hashes(copy / name))
+            shards.append({"file": name, "faces": len(part), "blocks": blocks})
+        change(copy, lambda manifest: manifest.update(shards=shards))
+        rows = np.random.default_rng(0).integers(0, 24, 100)
+        assert np.array_equal(Pack(copy).images(rows), pixels[rows])
+
+
+def test_a_pickled_pack_carries_no_pixels(whole: Pack) -> None:
+    pack = Pack(whole.folder)
+    before = len(pickle.dumps(pack))
+    pack.images([0]), pack.table
+    data = pickle.dumps(pack)
+    assert len(data) == before < 6000
+    again = pickle.loads(data)
+    assert np.array_equal(again.images([5]), whole.images([5]))
+    assert again.fingerprint == whole.fingerprint
+    assert again.table.digest() == whole.table.digest()
+
+
+class TestFingerprint:
+    def test_is_free_of_place_and_time(self, whole: Pack, tmp_path: Path) -> None:
+        assert prepared(tmp_path).fingerprint == whole.fingerprint
+        assert len(whole.fingerprint) == 64
+
+    @pytest.mark.parametrize(
+        "changed",
+        [
+            Record("a/Ä ö.jpg", "val", 3, valence=0.25, arousal=-1.0, subject="p1"),
+            Record("a/Ä ö.jpg", "train", 4, valence=0.25, arousal=-1.0, subject="p1"),
+            Record("a/Ä ö.jpg", "train", 3, valence=0.5, arousal=-1.0, subject="p1"),
+            Record("a/Ä ö.jpg", "train", 3, valence=0.25, arousal=-1.0, subject="p2"),
+            Record("a/Ä ö.jpg", "train", 3, valence=0.25, arousal=-1.0, subject="p1", soft_label=SOFT),
+        ],
+    )
+    def test_differs_with_annotations(self, whole: Pack, tmp_path: Path, changed: Record) -> None:
+        reader = MadeReader(tmp_path, [changed, *RECORDS[1:]], {changed.key: png(picture(0))})
+        other = prepare_pack(reader, Preprocessing(size=SIZE), tmp_path / "packs", processes=1, progress=False)
+        assert other.fingerprint != whole.fingerprint
+
+    def test_differs_with_a_single_pixel(self, whole: Pack, tmp_path: Path) -> None:
+        pixels = picture(0)
+        pixels[20, 20, 1] ^= 1
+        reader = MadeReader(tmp_path, RECORDS, {RECORDS[0].key: png(pixels)})
+        other = prepare_pack(reader, Preprocessing(size=SIZE), tmp_path / "packs", processes=1, progress=False)
+        assert other.fingerprint != whole.fingerprint
+
+
+def change(folder: Path, how: Callable[[dict[str, object]], object]) -> None:
+    file = folder / "manifest.json"
+    manifest = json.loads(file.read_text())
+    how(manifest)
+    file.write_text(json.dumps(manifest))
+
+
+def flip_a_byte(file: Path, place: int) -> None:
+    with file.open("r+b") as stream:
+        stream.seek(place, os.SEEK_END if place < 0 else os.SEEK_SET)
+        byte = stream.read(1)
+        stream.seek(-1, os.SEEK_CUR)
+        stream.write(bytes([byte[0] ^ 1]))
+
+
+class TestRefused:
+    def test_no_manifest(self, copy: Path) -> None:
+        (copy / "manifest.json").unlink()
+        with pytest.raises(EmodetError, match=r"not a pack .*manifest\.json.*emodet\.prepare"):
+            Pack(copy)
+
+    def test_no_folder(self, tmp_path: Path) -> None:
+        with pytest.raises(EmodetError, match="not a pack"):
+            Pack(tmp_path / "absent")
+
+    @pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"format": "other"}', "\xff"])
+    def test_a_manifest_that_is_none(self, copy: Path, text: str) -> None:
+        (copy / "manifest.json").write_bytes(text.encode("latin-1"))
+        with pytest.raises(EmodetError, match=r"manifest\.json: unreadable.*delete"):
+            Pack(copy)
+
+    @pytest.mark.parametrize("version", [0, 2, "1", None])
+    def test_another_version(self, copy: Path, version: object) -> None:
+        change(copy, lambda manifest: manifest.update(version=version))
+        with pytest.raises(EmodetError, match=f"has version {version}, this emodet reads version 1; delete it"):
+            Pack(copy)
+
+    @pytest.mark.parametrize("key", ["preprocessing", "shards", "table_sha256", "fingerprint", "counts"])
+    def test_a_manifest_with_a_gap(self, copy: Path, key: str) -> None:
+        change(copy, lambda manifest: manifest.pop(key))
+        with pytest.raises(EmodetError, match=f"{key} is missing"):
+            Pack(copy)
+
+    @pytest.mark.parametrize("place", [200, -1, 5000])
+    def test_a_changed_pixel(self, copy: Path, place: int) -> None:
+        flip_a_byte(copy / "images-00000.npy", place)
+        with pytest.raises(EmodetError, match=r"images-00000\.npy is missing or is not what .* prepare it again"):
+            Pack(copy)
+
+    def test_a_changed_table(self, copy: Path) -> None:
+        flip_a_byte(copy / "table.parquet", 100)
+        with pytest.raises(EmodetError, match=r"table\.parquet is missing or is not"):
+            Pack(copy)
+
+    @pytest.mark.parametrize("name", ["images-00000.npy", "table.parquet"])
+    def test_a_missing_file(self, copy: Path, name: str) -> None:
+        (copy / name).unlink()
+        with pytest.raises(EmodetError, match=f"{name} is missing"):
+            Pack(copy)
+
+    @pytest.mark.parametrize("by", [-1, -5000, 1, -(10**9)])
+    def test_a_file_of_another_length(self, copy: Path, by: int) -> None:
+        file = copy / "images-00000.npy"
+        os.truncate(file, max(0, file.stat().st_size + by))
+        with pytest.raises(EmodetError, match=r"images-00000\.npy is missing or is not"):
+            Pack(copy)
+
+    def test_an_array_that_would_run_code(self, copy: Path) -> None:
+        np.save(copy / "images-00000.npy", np.array([print], dtype=object), allow_pickle=True)
+        with pytest.raises(EmodetError, match=r"images-00000\.npy"):
+            Pack(copy)
+
+
+def test_large_packs_are_sampled_on_opening_and_verified_whole(
+    whole: Pack, copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With blocks of 4 KiB this pack has 41 of them, 8 of which are looked at on opening."""
+    monkeypatch.setattr(pack_file, "BLOCK_BYTES", 4096)
+    hashes = list(pack_file.block_hashes(copy / "images-00000.npy"))
+    assert len(hashes) == 41
+    change(copy, lambda manifest: manifest["shards"][0].update(blocks=hashes))  # type: ignore[index]
+    Pack(copy).verify()
+    flip_a_byte(copy / "images-00000.npy", 4096 + 7)
+    pack = Pack(copy)
+    with pytest.raises(EmodetError, match=r"images-00000\.npy"):
+        pack.verify()
+    flip_a_byte(copy / "images-00000.npy", 4096 + 7)
+    pack.verify()
+    flip_a_byte(copy / "table.parquet", 100)
+    with pytest.raises(EmodetError, match=r"table\.parquet"):
+        pack.verify()
+    flip_a_byte(copy / "images-00000.npy", -1)
+    with pytest.raises(EmodetError, match=r"images-00000\.npy"):
+        Pack(copy)
