@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from emodet.errors import EmodetError
 
-__all__ = ["EvaluateConfig", "PrepareConfig", "TrainConfig", "command", "conf_folder", "given"]
+__all__ = ["EvaluateConfig", "ExportConfig", "PrepareConfig", "TrainConfig", "command", "conf_folder", "given"]
 
 
 @dataclass
@@ -258,6 +258,43 @@ class EvaluateConfig:
     data: DataConfig = field(default_factory=DataConfig)
 
 
+@dataclass
+class ExportConfig:
+    """Everything that `python -m emodet.export` takes.
+
+    Attributes:
+        checkpoint: A ``.ckpt``, a run's folder, or plain weights (``.pt``) with their card. Its run's data is used
+            unless other data is named.
+        output: The folder for the files; by default ``export`` in the run's folder.
+        name: The files' common name.
+        formats: Of fp32, int8 and pt2; None makes what can be made.
+        force: Whether files that fail the gate are written all the same.
+        overwrite: Whether files of that name may be replaced.
+        trained_on: What the files call their training data; by default what the run says.
+        terms: On which terms the training data may be used, as the files repeat it; known for AffectNet and FER+.
+        calibration_faces: How many training faces set the ranges of int8.
+        reduce_range: Whether int8 weights have 7 bits, which is safe on processors without VNNI.
+        threads: Of torch and ONNX Runtime while measuring; None leaves it to them.
+        preprocessing: Margin, alignment and detail with which a detector's faces are to be cut, where training pictures
+            were face crops already or framed otherwise.
+        data: Faces to calibrate and to measure on.
+    """
+
+    checkpoint: str | None = None
+    output: str | None = None
+    name: str = "emodet"
+    formats: list[str] | None = None
+    force: bool = False
+    overwrite: bool = False
+    trained_on: str | None = None
+    terms: str | None = None
+    calibration_faces: int = 512
+    reduce_range: bool = True
+    threads: int | None = None
+    preprocessing: PreprocessingConfig = field(default_factory=PreprocessingConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+
+
 def conf_folder() -> str:
     """The folder of the configuration: beside the package in a checkout, inside it where it was installed."""
     package = Path(__file__).resolve().parent
@@ -283,7 +320,7 @@ def _without_none(value: Any) -> Any:
 
 def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], Any]]:
     """Decorate a task function as a Hydra command whose `EmodetError`s end in one message and exit status 2."""
-    schemas = {"train": TrainConfig, "prepare": PrepareConfig, "evaluate": EvaluateConfig}
+    schemas = {"train": TrainConfig, "prepare": PrepareConfig, "evaluate": EvaluateConfig, "export": ExportConfig}
     ConfigStore.instance().store(name=f"{config_name}_schema", node=schemas[config_name])
 
     def decorate(task: Callable[[DictConfig], Any]) -> Callable[[], Any]:

@@ -1,0 +1,150 @@
+"""The graph of a model file: uint8 crops in, calibrated probabilities out, everything in between inside it."""
+
+import contextlib
+import copy
+import io
+import logging
+import warnings
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import nn
+
+from emodet.errors import EmodetError
+from emodet.models.classifier import EmotionClassifier
+
+if TYPE_CHECKING:
+    import onnx
+
+__all__ = ["OPSET", "ProbabilityGraph", "to_onnx", "to_program"]
+
+OPSET = 18
+"""ONNX operators of 2022: the first opset that torch's exporter writes without converting, and one that ONNX Runtime
+reads from 1.14 on, its builds for browsers and telephones included."""
+
+_IR_VERSION = 10  # the newest that the oldest ONNX Runtime of our dependencies (1.20) reads
+# ITU-R BT.601 luma as OpenCV computes it on uint8: 15-bit weights, rounded half up.
+_LUMA, _LUMA_BITS = (9798, 19235, 3735), 15
+
+
+class ProbabilityGraph(nn.Module):
+    """A classifier as a model file holds it: colour, normalisation, net, temperature and softmax in one module.
+
+    A net that was trained on grey crops gets the conversion to grey inside, so that a program that cuts colour crops
+    cannot get it wrong. It gives what OpenCV gives, bit by bit, and does nothing to crops that are grey already.
+    """
+
+    def __init__(self, classifier: EmotionClassifier) -> None:
+        """Copy what is needed of `classifier`, onto the CPU, in evaluation mode."""
+        super().__init__()
+        preprocessing = classifier.preprocessing
+        net = copy.deepcopy(classifier.net).cpu().float().eval()
+        self.net = net.to(memory_format=torch.contiguous_format)
+        self.scale: torch.Tensor
+        self.shift: torch.Tensor
+        self.luma: torch.Tensor
+        self.temperature: torch.Tensor
+        self.side, self.grey = preprocessing.size, preprocessing.colour == "grey"
+        # In one multiplication and one addition over whole rows of pixels: a broadcast over an innermost axis of
+        # three is slow enough to be seen beside an int8 net.
+        std, mean = np.array(preprocessing.std), np.array(preprocessing.mean)
+        self.register_buffer("scale", torch.tensor(np.tile(1 / (255 * std), self.side), dtype=torch.float32))
+        self.register_buffer("shift", torch.tensor(np.tile(-mean / std, self.side), dtype=torch.float32))
+        # Exact in float32: multiples of 2 ** -15 below 256 have 23 bits.
+        luma = torch.tensor(_LUMA, dtype=torch.float32) / 2**_LUMA_BITS
+        self.register_buffer("luma", luma[:, None].repeat(1, 3))
+        self.register_buffer("temperature", classifier.temperature.detach().clone().cpu().float())
+
+    def forward(self, crops: torch.Tensor) -> torch.Tensor:
+        """Crops, uint8 (N, H, W, 3) RGB, to calibrated probabilities, float32 (N, K)."""
+        x = crops.to(torch.float32)
+        if self.grey:
+            x = torch.floor(x @ self.luma + 0.5)
+        rows = x.reshape(-1, self.side, 3 * self.side) * self.scale + self.shift
+        x = rows.reshape(-1, self.side, self.side, 3)
+        logits: torch.Tensor = self.net(x.permute(0, 3, 1, 2))
+        return torch.softmax(logits / self.temperature, dim=1)
+
+
+def to_program(classifier: EmotionClassifier) -> torch.export.ExportedProgram:
+    """The classifier as torch runs it without its Python source; any batch size.
+
+    Raises:
+        EmodetError: torch cannot follow the net.
+    """
+    graph = ProbabilityGraph(classifier).eval()
+    example = torch.zeros(2, graph.side, graph.side, 3, dtype=torch.uint8)
+    batch = torch.export.Dim("N", min=1)
+    try:
+        with _quiet():
+            program = torch.export.export(graph, (example,), dynamic_shapes={"crops": {0: batch}})
+    except Exception as problem:  # torch.export raises a dozen kinds, without a common base
+        raise EmodetError(f"the net cannot be exported: torch.export says {_first_line(problem)}") from problem
+    for module in program.graph_module.modules():
+        if isinstance(module, torch.fx.GraphModule):
+            for node in module.graph.nodes:
+                # Lines of source with the paths of this machine.
+                node.meta.pop("stack_trace", None)
+    return program
+
+
+def to_onnx(program: torch.export.ExportedProgram) -> "onnx.ModelProto":
+    """`to_program`'s result as an ONNX model in float32, batch norms folded into convolutions.
+
+    Input ``crops``, uint8 (N, size, size, 3); output ``probabilities``, float32 (N, K).
+
+    Raises:
+        EmodetError: torch's exporter does not know an operator of the net.
+    """
+    try:
+        with _quiet():
+            exported = torch.onnx.export(
+                program,
+                dynamo=True,
+                opset_version=OPSET,
+                input_names=["crops"],
+                output_names=["probabilities"],
+                verbose=False,
+            )
+    except Exception as problem:  # as in to_program
+        raise EmodetError(f"the net cannot be exported: torch.onnx says {_first_line(problem)}") from problem
+    assert exported is not None  # only without dynamo
+    return _tidied(exported.model_proto)
+
+
+def _tidied(model: "onnx.ModelProto") -> "onnx.ModelProto":
+    """Without the exporter's notes, which hold source lines and paths, and with the batch axis called N."""
+    graph = model.graph
+    symbol = graph.input[0].type.tensor_type.shape.dim[0].dim_param
+    for each in (model, graph, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
+        del each.metadata_props[:]
+        each.doc_string = ""
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        for dimension in value.type.tensor_type.shape.dim:
+            if dimension.dim_param == symbol:
+                dimension.dim_param = "N"
+    model.producer_name, graph.name = "emodet", "emodet"
+    model.ir_version = min(model.ir_version, _IR_VERSION)
+    return model
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """The exporters print progress and warn of what they are about to rewrite."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def _first_line(problem: Exception) -> str:
+    return str(problem).strip().split("\n")[0] or type(problem).__name__

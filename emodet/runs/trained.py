@@ -1,0 +1,167 @@
+"""A trained net with everything that is known about it, from whatever kind of file holds it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from emodet.config import given
+from emodet.errors import EmodetError
+from emodet.modelfile import TrainingData
+from emodet.models.classifier import EmotionClassifier
+from emodet.runs.checkpoints import load_classifier
+from emodet.runs.folder import RunFolder
+from emodet.runs.weights import WeightsCard, load_weights
+
+__all__ = ["TERMS", "Trained", "load_trained", "plain_metrics", "run_folder_of"]
+
+TERMS: Mapping[str, str] = {
+    "affectnet": (
+        "AffectNet is licensed by its authors to research groups, for research only; its pictures may not be passed on"
+    ),
+    "ferplus": (
+        "The votes are under the MIT licence (Microsoft). The pictures (FER2013: web search results, ICML 2013 "
+        "challenge) have no open licence: research use only"
+    ),
+    "synthetic": "Drawn by emodet; no picture of a person",
+}
+"""On which terms the owners of a data set let it be used, as model files and cards repeat them."""
+
+_UNKNOWN = TrainingData("not known", "not known")
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Trained:
+    """A classifier, where it came from, and what a model file has to say about it.
+
+    Attributes:
+        classifier: In evaluation mode.
+        file: The checkpoint or the weights.
+        folder: The folder of its run; without one, that of `file`.
+        data: The data settings of its run, None where not known.
+        training_data: What it was trained on.
+        metrics: Split to metric to value, as training measured them; empty where not known.
+        commit: The project's commit that trained it, empty if not known.
+        fingerprint: Of the pack that it was trained on, empty if not known.
+        calibrated: Whether a temperature was fitted.
+    """
+
+    classifier: EmotionClassifier
+    file: Path
+    folder: Path
+    data: Mapping[str, Any] | None
+    training_data: tuple[TrainingData, ...]
+    metrics: Mapping[str, Mapping[str, float]]
+    commit: str
+    fingerprint: str
+    calibrated: bool
+
+    def card(self) -> WeightsCard:
+        """What `emodet.runs.weights.write_weights` puts beside the weights."""
+        return WeightsCard(
+            net=dict(self.classifier.hparams["net"]),
+            class_names=self.classifier.class_names,
+            preprocessing=self.classifier.preprocessing.to_dict(),
+            temperature=self.classifier.temperature.item(),
+            training_data=self.training_data,
+            metrics=self.metrics,
+            commit=self.commit,
+            fingerprint=self.fingerprint,
+        )
+
+
+def load_trained(path: Path) -> Trained:
+    """Load a trained net.
+
+    Args:
+        path: A run's folder (its best checkpoint is taken), a checkpoint, or plain weights with their card.
+
+    Raises:
+        EmodetError: It is none of these.
+    """
+    path = path.expanduser()
+    if path.is_dir():
+        if not RunFolder(path).best.is_file():
+            raise EmodetError(f"checkpoint={path}: this folder has no {RunFolder(path).best.relative_to(path)}")
+        path = RunFolder(path).best
+    if path.suffix == ".pt":
+        classifier, card = load_weights(path)
+        run = run_folder_of(path)
+        return Trained(
+            classifier=classifier,
+            file=path,
+            folder=path.resolve().parent,
+            data=None if run is None else _data_of(run),
+            training_data=card.training_data,
+            metrics=card.metrics,
+            commit=card.commit,
+            fingerprint=card.fingerprint,
+            calibrated=True,
+        )
+    if path.suffix == ".onnx":
+        raise EmodetError(f"checkpoint={path}: this is a model file already; export takes what training wrote")
+    classifier = load_classifier(path)
+    folder = run_folder_of(path)
+    if folder is None:
+        return Trained(
+            classifier=classifier,
+            file=path,
+            folder=path.resolve().parent,
+            data=None,
+            training_data=(_UNKNOWN,),
+            metrics={},
+            commit="",
+            fingerprint="",
+            calibrated=classifier.temperature.item() != 1,
+        )
+    facts, data = folder.facts(), _data_of(folder)
+    # The figures are those of the best checkpoint, which is also the one that was calibrated.
+    is_best = path.resolve() == folder.best.resolve()
+    return Trained(
+        classifier=classifier,
+        file=path,
+        folder=folder.path,
+        data=data,
+        training_data=(_training_data(facts, data),),
+        metrics=_metrics(facts) if is_best else {},
+        commit=facts.get("commit") or "",
+        fingerprint=facts.get("pack", {}).get("fingerprint", ""),
+        calibrated=is_best and "temperature" in facts,
+    )
+
+
+def run_folder_of(file: Path) -> RunFolder | None:
+    """The run's folder that `file` lies in, at most two levels up; None where it lies in none."""
+    folders = (RunFolder(folder) for folder in file.resolve().parents[:2])
+    return next((folder for folder in folders if (folder.path / "run.json").is_file()), None)
+
+
+def plain_metrics(estimates: Mapping[str, Any], faces: int | None = None) -> dict[str, float]:
+    """`Evaluation.as_dict()`'s metrics without their intervals: name to value, undefined ones left out."""
+    values = {name: float(each["value"]) for name, each in estimates.items() if each["value"] is not None}
+    return values if faces is None else {"faces": float(faces), **values}
+
+
+def _metrics(facts: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+    splits, faces = facts.get("splits", {}), facts.get("faces", {})
+    return {
+        splits.get(role, role): plain_metrics(estimates, faces.get(role))
+        for role, estimates in facts.get("results", {}).items()
+    }
+
+
+def _data_of(folder: RunFolder) -> dict[str, Any] | None:
+    config = folder.path / "config.yaml"
+    return given(OmegaConf.load(config)).get("data") if config.is_file() else None
+
+
+def _training_data(facts: Mapping[str, Any], data: Mapping[str, Any] | None) -> TrainingData:
+    if data is None:
+        return _UNKNOWN
+    if "synthetic" in data:
+        return TrainingData("faces drawn by emodet", TERMS["synthetic"])
+    kind = "ferplus" if data.get("reader") == "ferplus" else "affectnet"
+    title = {"ferplus": "FER+", "affectnet": "AffectNet"}[kind]
+    return TrainingData(str(facts.get("pack", {}).get("title", title)), TERMS[kind])
