@@ -1,0 +1,307 @@
+"""Roles that share nothing, and batches that count each face as often as they should."""
+
+from collections import Counter
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from emodet.data.pack import Table
+from emodet.data.splits import EvaluationBatches, Roles, TrainingBatches, assign_roles, balanced_weights
+from emodet.errors import EmodetError
+
+Rows = npt.NDArray[np.int64]
+
+
+def table(
+    split: list[str], emotion: list[int], subject: list[str] | None = None, picture: list[str] | None = None
+) -> Table:
+    count = len(split)
+    return Table(
+        key=np.array([f"{number:06d}" for number in range(count)]),
+        split=np.array(split, dtype=np.str_),
+        emotion=np.array(emotion, dtype=np.int64),
+        soft_label=np.full((count, 8), np.nan, np.float32),
+        valence=np.full(count, np.nan, np.float32),
+        arousal=np.full(count, np.nan, np.float32),
+        subject=np.array(subject or [""] * count, dtype=np.str_),
+        pixel_hash=np.array(picture or [f"{number:024x}" for number in range(count)], dtype=np.str_),
+    )
+
+
+def roles_of(made: Table, selection: str | float = "auto", seed: int = 0) -> Roles:
+    return assign_roles(made, np.ones(len(made), dtype=bool), selection, seed)
+
+
+AFFECTNET = (749, 1344, 255, 141, 64, 38, 249, 38)  # a hundredth of its training faces
+
+
+def affectnet(val: int = 40) -> Table:
+    emotion = np.concatenate([np.repeat(range(8), AFFECTNET), np.arange(val) % 8])
+    np.random.default_rng(0).shuffle(emotion[:-val])
+    return table(["train"] * (len(emotion) - val) + ["val"] * val, emotion.tolist())
+
+
+class TestWhichSplits:
+    def test_three_splits_select_on_val_and_report_on_test(self) -> None:
+        roles = roles_of(table(["train"] * 8 + ["val"] * 3 + ["test"] * 2, [0] * 13))
+        assert roles.train.tolist() == list(range(8))
+        assert roles.selection.tolist() == [8, 9, 10]
+        assert roles.report.tolist() == [11, 12]
+        assert (roles.selection_is, roles.report_is, roles.dropped) == ("val", "test", {})
+
+    def test_without_a_test_split_val_reports_and_a_part_of_train_selects(self) -> None:
+        made = affectnet()
+        roles = roles_of(made)
+        assert (made.split[roles.report] == "val").all()
+        assert len(roles.report) == 40
+        assert (made.split[roles.selection] == "train").all()
+        assert sorted([*roles.train, *roles.selection]) == np.flatnonzero(made.split == "train").tolist()
+        assert (roles.selection_is, roles.report_is) == ("0.1 of train", "val")
+
+    def test_with_train_alone_the_held_out_part_does_both_and_says_so(self) -> None:
+        roles = roles_of(table(["train"] * 100, [0, 1] * 50), 0.2)
+        assert np.array_equal(roles.selection, roles.report)
+        assert len(roles.selection) == 20
+        assert roles.selection_is == roles.report_is == "0.2 of train (selection and report)"
+
+    def test_val_may_do_both_and_says_so(self) -> None:
+        roles = roles_of(table(["train"] * 8 + ["val"] * 3, [0] * 11), "val")
+        assert roles.selection.tolist() == roles.report.tolist() == [8, 9, 10]
+        assert roles.selection_is == roles.report_is == "val (selection and report)"
+
+    def test_a_share_holds_out_also_where_there_is_a_val(self) -> None:
+        roles = roles_of(table(["train"] * 80 + ["val"] * 3 + ["test"] * 2, [0] * 85), 0.25)
+        assert len(roles.selection) == 20
+        assert roles.selection.max() < 80
+        assert roles.report.tolist() == [83, 84]
+
+    @pytest.mark.parametrize("selection", ["test", 0, 1, 0.6, -0.1, True, None])
+    def test_what_cannot_select_is_refused(self, selection: object) -> None:
+        with pytest.raises(EmodetError, match=r"data\.selection="):
+            roles_of(affectnet(), selection)  # type: ignore[arg-type]
+
+    def test_a_val_that_is_not_there_is_refused(self) -> None:
+        with pytest.raises(EmodetError, match=r"data\.selection=val: this release has no val"):
+            roles_of(table(["train"] * 10, [0] * 10), "val")
+
+    @pytest.mark.parametrize("split", [["train"] * 3, ["val"] * 8, ["train"] * 4 + ["val"] * 2])
+    def test_a_role_without_a_face_is_refused(self, split: list[str]) -> None:
+        with pytest.raises(EmodetError, match="leaves no face for the role"):
+            roles_of(table(split, [0] * len(split)))
+
+    def test_faces_that_are_not_usable_have_no_role(self) -> None:
+        made = affectnet()
+        roles = assign_roles(made, made.emotion < 7, "auto", 0)
+        for rows in (roles.train, roles.selection, roles.report):
+            assert (made.emotion[rows] < 7).all()
+
+    def test_only_faces_with_an_emotion_select_and_report(self) -> None:
+        emotion = [0, -1] * 50 + [1, -1] * 5 + [2, -1] * 5
+        roles = roles_of(table(["train"] * 100 + ["val"] * 10 + ["test"] * 10, emotion))
+        assert len(roles.train) == 100
+        assert len(roles.selection) == len(roles.report) == 5
+
+
+class TestStrata:
+    @pytest.mark.parametrize("share", [0.05, 0.1, 0.5])
+    def test_each_class_gives_its_share(self, share: float) -> None:
+        made = affectnet()
+        roles = roles_of(made, share)
+        held = np.bincount(made.emotion[roles.selection], minlength=8)
+        assert (np.abs(held - np.array(AFFECTNET) * share) <= 0.5).all()
+
+    def test_seeds(self) -> None:
+        made = affectnet()
+        assert np.array_equal(roles_of(made, seed=3).selection, roles_of(made, seed=3).selection)
+        other = roles_of(made, seed=4).selection
+        assert len(np.intersect1d(other, roles_of(made, seed=3).selection)) < len(other) / 2
+
+
+class TestCopies:
+    def test_training_copies_of_measured_faces_are_dropped_and_counted(self) -> None:
+        picture = ["a", "b", "c", "d", "e", "f", "a", "x", "c", "y"]
+        roles = roles_of(table(["train"] * 6 + ["val"] * 2 + ["test"] * 2, [0] * 10, picture=picture))
+        assert roles.train.tolist() == [1, 3, 4, 5]
+        assert roles.dropped == {"same picture as a selection or report face": 2}
+
+    def test_a_copy_of_a_report_face_does_not_select_either(self) -> None:
+        """Every training face but 40 is a copy of a val face."""
+        count = 400
+        picture = [f"v{number % 20}" if number >= 40 else f"t{number}" for number in range(count)]
+        picture += [f"v{number}" for number in range(20)]
+        made = table(["train"] * count + ["val"] * 20, [0] * (count + 20), picture=picture)
+        roles = roles_of(made, 0.25)
+        assert len(roles.selection) == 10
+        assert max(roles.selection.max(), roles.train.max()) < 40
+        assert roles.dropped == {"same picture as a selection or report face": 360}
+
+    def test_copies_within_train_stay_together_and_stay(self) -> None:
+        picture = [f"p{number // 4}" for number in range(400)]
+        made = table(["train"] * 400 + ["val"] * 8, [0] * 408, picture=[*picture, *map(str, range(8))])
+        roles = roles_of(made)
+        assert len(roles.selection) == 40
+        assert len(roles.train) == 360
+        assert not set(made.pixel_hash[roles.train]) & set(made.pixel_hash[roles.selection])
+        assert roles.dropped == {}
+
+    def test_a_subject_s_undecided_faces_do_not_train_when_the_subject_selects(self) -> None:
+        emotion = [0, -1] * 200 + [0] * 8
+        subject = [f"s{number // 4}" for number in range(400)] + [""] * 8
+        made = table(["train"] * 400 + ["val"] * 8, emotion, subject)
+        roles = roles_of(made)
+        assert len(roles.selection) == 20
+        assert roles.dropped == {"same subject as a selection face": 20}
+        assert not set(made.subject[roles.train]) & set(made.subject[roles.selection])
+
+    def test_an_undecided_copy_of_a_selection_face_is_called_a_copy(self) -> None:
+        emotion = [0] * 100 + [-1] * 100 + [0] * 8
+        picture = [f"p{number}" for number in range(100)] * 2 + [f"v{number}" for number in range(8)]
+        roles = roles_of(table(["train"] * 200 + ["val"] * 8, emotion, picture=picture))
+        assert roles.dropped == {"same picture as a selection or report face": 10}
+
+
+@st.composite
+def releases(draw: st.DrawFn) -> tuple[Table, npt.NDArray[np.bool_]]:
+    count = draw(st.integers(20, 150))
+    rng = np.random.default_rng(draw(st.integers(0, 10**6)))
+    splits = draw(st.sampled_from([("train",), ("train", "val"), ("train", "val", "test"), ("train", "test")]))
+    split = np.where(rng.random(count) < 0.7, "train", rng.choice(splits, count))
+    people, pictures = draw(st.integers(1, 80)), draw(st.integers(5, 300))
+    person = rng.integers(0, people, count)
+    subject = np.where(rng.random(count) < draw(st.sampled_from([0, 0.5, 1])), [f"s{it}" for it in person], "")
+    picture = [f"p{it}" for it in rng.integers(0, pictures, count)]
+    made = table(split.tolist(), rng.integers(-1, 8, count).tolist(), subject.tolist(), picture)
+    return made, rng.random(count) < 0.9
+
+
+@given(releases(), st.sampled_from(["auto", "val", 0.1, 0.3, 0.5]), st.integers(0, 5))
+@settings(max_examples=150, deadline=None)
+def test_roles_share_nothing(release: tuple[Table, npt.NDArray[np.bool_]], selection: str | float, seed: int) -> None:
+    made, usable = release
+    try:
+        roles = assign_roles(made, usable, selection, seed)
+    except EmodetError:
+        return
+    train, chosen, report = roles.train, roles.selection, roles.report
+    same = roles.selection_is == roles.report_is
+    for one, other in (
+        ((train, chosen), (train, report)) if same else ((train, chosen), (train, report), (chosen, report))
+    ):
+        assert not np.intersect1d(one, other).size
+    for rows in (train, chosen, report):
+        assert usable[rows].all()
+        assert (np.diff(rows) > 0).all()
+    for rows in (chosen, report):
+        assert (made.emotion[rows] >= 0).all()
+    measured = set(made.pixel_hash[chosen]) | set(made.pixel_hash[report])
+    assert not set(made.pixel_hash[train]) & measured
+    assert (made.split[train] == "train").all()
+    drawn_by_us = "of train" in roles.selection_is
+    if drawn_by_us:
+        assert not (set(made.subject[train]) & set(made.subject[chosen])) - {""}
+        assert (made.split[chosen] == "train").all()
+        if not same:
+            assert not set(made.pixel_hash[chosen]) & set(made.pixel_hash[report])
+    candidates = int((usable & (made.split == "train")).sum())
+    taken = len(train) + (len(chosen) if drawn_by_us else 0)
+    assert taken + sum(roles.dropped.values()) == candidates
+
+
+def batches(
+    count: int, size: int, *, seed: int = 0, epoch: int = 0, done: int = 0, rank: int = 0, world: int = 1
+) -> TrainingBatches:
+    return TrainingBatches(np.arange(count) * 3 + 1, size, seed, None, lambda: (epoch, done), rank, world)
+
+
+class TestTraining:
+    @given(st.integers(1, 200), st.integers(1, 20), st.integers(1, 4), st.integers(0, 3), st.integers(0, 50))
+    @settings(deadline=None)
+    def test_each_face_at_most_once_per_epoch_over_all_processes(
+        self, count: int, size: int, world: int, seed: int, epoch: int
+    ) -> None:
+        if size * world > count:
+            with pytest.raises(EmodetError, match=rf"data\.batch_size={size} on {world} process\(es\) needs more"):
+                batches(count, size, world=world)
+            return
+        drawn: list[int] = []
+        seeds: list[int] = []
+        for rank in range(world):
+            mine = batches(count, size, seed=seed, epoch=epoch, rank=rank, world=world)
+            got = list(mine)
+            assert len(got) == len(mine) == count // (size * world)
+            assert all(len(draw.indices) == size for draw in got)
+            drawn += [int(row) for draw in got for row in draw.indices]
+            seeds += [draw.seed for draw in got]
+        assert len(drawn) == len(set(drawn))
+        assert count - len(drawn) < size * world  # only the last incomplete batch is left out
+        assert set(drawn) <= {number * 3 + 1 for number in range(count)}
+        assert len(set(seeds)) == len(seeds)
+
+    @given(st.integers(0, 12), st.integers(0, 3))
+    def test_skipping_what_is_done_gives_the_rest(self, done: int, epoch: int) -> None:
+        whole = list(batches(100, 8, epoch=epoch))
+        rest = list(batches(100, 8, epoch=epoch, done=done))
+        assert [(draw.indices.tolist(), draw.seed) for draw in rest] == [
+            (draw.indices.tolist(), draw.seed) for draw in whole[done:]
+        ]
+
+    def test_a_function_of_seed_and_epoch_alone(self) -> None:
+        def content(**given: int) -> list[tuple[list[int], int]]:
+            return [(draw.indices.tolist(), draw.seed) for draw in batches(64, 8, **given)]
+
+        np.random.seed(1)  # noqa: NPY002  # whatever state the process is in
+        assert content(seed=1, epoch=2) == content(seed=1, epoch=2)
+        seen = [content(seed=seed, epoch=epoch) for seed, epoch in ((0, 0), (0, 1), (1, 0), (1, 1))]
+        for one, other in ((a, b) for place, a in enumerate(seen) for b in seen[place + 1 :]):
+            assert [rows for rows, _ in one] != [rows for rows, _ in other]
+            assert not {seed for _, seed in one} & {seed for _, seed in other}
+
+    def test_the_progress_is_asked_for_each_epoch(self) -> None:
+        epoch = 0
+        training = TrainingBatches(np.arange(64), 8, 0, None, lambda: (epoch, 0))
+        orders = []
+        for epoch in range(3):  # noqa: B007  # read by the function above
+            orders.append([draw.indices.tolist() for draw in training])
+        assert all(one != other for one, other in pairwise(orders))
+
+    def test_balanced_drawing_evens_the_classes_out(self) -> None:
+        emotion = np.repeat(range(8), AFFECTNET)
+        training = TrainingBatches(np.arange(len(emotion)), 32, 0, balanced_weights(emotion), lambda: (0, 0))
+        drawn = Counter(emotion[np.concatenate([draw.indices for draw in training])].tolist())
+        expected = len(training) * 32 / 8
+        assert all(abs(drawn[number] - expected) < 0.25 * expected for number in range(8))
+
+    def test_balanced_drawing_with_a_class_missing_and_faces_without_one(self) -> None:
+        emotion = np.array([0] * 90 + [3] * 10 + [-1] * 20)
+        weights = balanced_weights(emotion)
+        assert weights[:90].sum() == pytest.approx(weights[90:100].sum())
+        assert weights[100:] == pytest.approx(weights[:100].mean())
+
+    def test_ranks_draw_their_own_part_of_one_balanced_order(self) -> None:
+        weights = balanced_weights(np.repeat([0, 1], [90, 10]))
+        one = TrainingBatches(np.arange(100), 20, 0, weights, lambda: (0, 0))
+        two = [TrainingBatches(np.arange(100), 10, 0, weights, lambda: (0, 0), rank, 2) for rank in range(2)]
+        for whole, *parts in zip(one, *two, strict=True):
+            assert sorted(whole.indices) == sorted(np.concatenate([part.indices for part in parts]))
+
+
+@given(st.integers(0, 200), st.integers(1, 40), st.integers(1, 9))
+def test_evaluation_counts_each_face_exactly_once(count: int, size: int, world: int) -> None:
+    indices = np.arange(count) * 2
+    seen: list[int] = []
+    for rank in range(world):
+        mine = EvaluationBatches(indices, size, rank, world)
+        got = list(mine)
+        assert len(got) == len(mine)
+        assert all(1 <= len(draw.indices) <= size for draw in got)
+        seen += [int(row) for draw in got for row in draw.indices]
+    assert sorted(seen) == indices.tolist()
+
+
+def test_evaluation_of_one_process_keeps_the_order() -> None:
+    rows = [int(row) for draw in EvaluationBatches(np.array([5, 3, 9, 1]), 3) for row in draw.indices]
+    assert rows == [5, 3, 9, 1]
