@@ -156,6 +156,8 @@ class EmotionDataModule(L.LightningDataModule):
         for name, value in (("batch_size", batch_size), ("evaluation_batch_size", evaluation_batch_size)):
             if value < 1:
                 raise EmodetError(f"data.{name}={value}: at least 1 face is needed")
+        if workers is not None and workers < 0:
+            raise EmodetError(f"data.workers={workers}: 0 (fetch in the training process) or more")
         self.root = Path(root).expanduser()
         self.packs = Path(packs or os.environ.get("EMODET_PACKS") or "data/packs").expanduser()
         self.preprocessing = Preprocessing.from_dict(preprocessing)

@@ -1,0 +1,338 @@
+"""The data module: from a release on disk to batches, with 8 or 7 classes, hard or soft, with and without workers."""
+
+import logging
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+import yaml
+from made_reader import picture, png
+
+from emodet.data import datamodule
+from emodet.data.datamodule import Batch, EmotionDataModule
+from emodet.data.pack import Pack
+from emodet.emotions import EMOTIONS, FERPLUS_ORDER
+from emodet.errors import EmodetError
+from emodet.preprocessing import Preprocessing
+
+CROP = Preprocessing(size=48).to_dict()
+STANDARD = yaml.safe_load((Path(__file__).parents[2] / "conf/augmentation/standard.yaml").read_text())["steps"]
+SPLITS = {"train": 100, "val": 24, "test": 16}
+
+
+def votes_of(number: int) -> dict[str, int]:
+    """Clear ones of class number % 8, and every tenth undecided between two classes."""
+    emotion = EMOTIONS[number % 8]
+    if number % 10 == 9:
+        return {"anger": 5, "contempt": 5} if number % 20 == 9 else {"fear": 5, "sadness": 5}
+    return {emotion: 8, "contempt" if emotion != "contempt" else "neutral": 2}
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("datamodule") / "ferplus"
+    folder.mkdir()
+    rows = []
+    for split, count in SPLITS.items():
+        for number in range(count):
+            votes = dict.fromkeys((*FERPLUS_ORDER, "unknown", "NF"), 0) | votes_of(number)
+            rows.append({"index": len(rows), "split": split, "image": png(picture(len(rows))), **votes})
+    pq.write_table(pa.Table.from_pylist(rows), folder / "faces.parquet")
+    return folder
+
+
+@pytest.fixture
+def made(root: Path) -> Any:
+    """Makes data modules of this release that are set up."""
+
+    def make(**options: Any) -> EmotionDataModule:
+        values = {"batch_size": 8, "workers": 0, "processes": 1} | options
+        data = EmotionDataModule(root, CROP, root.parent / "packs", **values)
+        data.prepare_data()
+        data.setup()
+        return data
+
+    return make
+
+
+def rows_of(batches: Iterable[Batch]) -> list[int]:
+    return [int(row) for batch in batches for row in batch["index"]]
+
+
+def equal(one: Batch, other: Batch) -> bool:
+    return all(torch.equal(one[name].nan_to_num(), other[name].nan_to_num()) for name in one)  # type: ignore[literal-required]
+
+
+class TestBatches:
+    def test_shapes_and_types(self, made: Any) -> None:
+        data = made(evaluation_batch_size=10)
+        for batch, faces in ((next(iter(data.train_dataloader())), 8), (next(iter(data.val_dataloader())), 10)):
+            assert batch["image"].shape == (faces, 48, 48, 3)
+            assert batch["image"].dtype == torch.uint8
+            assert batch["emotion"].dtype == batch["index"].dtype == torch.int64
+            assert batch["target"].shape == (faces, 8)
+            assert batch["target"].dtype == torch.float32
+            assert batch["valence_arousal"].shape == (faces, 2)
+            assert batch["valence_arousal"].dtype == torch.float32
+            assert batch["valence_arousal"].isnan().all()
+
+    def test_each_picture_stands_beside_its_own_label(self, made: Any) -> None:
+        data = made()
+        keys = data.pack.table.key
+        for loader in (data.train_dataloader(), data.val_dataloader(), data.test_dataloader()):
+            for batch in loader:
+                for image, emotion, target, row in zip(
+                    batch["image"], batch["emotion"], batch["target"], batch["index"], strict=True
+                ):
+                    number = int(keys[row])
+                    start = 0 if number < 100 else 100 if number < 124 else 124
+                    assert np.array_equal(image.numpy(), picture(number))
+                    assert emotion == (number - start) % 8
+                    assert target.tolist() == [float(place == emotion) for place in range(8)]
+
+    def test_roles(self, made: Any) -> None:
+        data = made(evaluation_batch_size=7)
+        split = data.pack.table.split
+        assert set(split[rows_of(data.train_dataloader())]) == {"train"}
+        val, test = rows_of(data.val_dataloader()), rows_of(data.test_dataloader())
+        assert set(split[val]) == {"val"}
+        assert set(split[test]) == {"test"}
+        assert len(val) == len(set(val)) == 22  # 24 less two undecided ones
+        assert len(test) == len(set(test)) == 15
+        assert (data.roles.selection_is, data.roles.report_is) == ("val", "test")
+        for role, rows in (("selection", val), ("report", test)):
+            assert rows_of(data.evaluation_dataloader(role)) == rows
+        assert sorted(rows_of(data.evaluation_dataloader("train"))) == data.roles.train.tolist()
+
+    def test_augmentation_is_for_training_alone(self, made: Any) -> None:
+        data = made(augmentation=STANDARD)
+        for loader, changed in (
+            (data.train_dataloader(), True),
+            (data.val_dataloader(), False),
+            (data.test_dataloader(), False),
+            (data.evaluation_dataloader("train"), False),
+        ):
+            batch = next(iter(loader))
+            stored = data.pack.images(batch["index"].numpy())
+            assert np.array_equal(batch["image"].numpy(), stored) is not changed
+
+    @pytest.mark.parametrize("balanced", [False, True])
+    def test_workers_change_nothing(self, made: Any, balanced: bool) -> None:
+        """Batch for batch and pixel for pixel, augmentation included."""
+        options = {"augmentation": STANDARD, "labels": "soft", "balanced": balanced, "seed": 5}
+        alone, with_workers = (made(workers=workers, **options) for workers in (0, 2))
+        for one, other in (
+            (alone.train_dataloader(), with_workers.train_dataloader()),
+            (alone.val_dataloader(), with_workers.val_dataloader()),
+        ):
+            pairs = list(zip(one, other, strict=True))
+            assert pairs
+            assert all(equal(*pair) for pair in pairs)
+
+    def test_seeds(self, made: Any) -> None:
+        batches = [list(made(augmentation=STANDARD, seed=seed).train_dataloader()) for seed in (1, 1, 2)]
+        assert all(equal(*pair) for pair in zip(batches[0], batches[1], strict=True))
+        assert rows_of(batches[0]) != rows_of(batches[2])
+
+    def test_seeds_of_training_do_not_move_the_selection(self, made: Any) -> None:
+        one, other, third = (
+            made(selection=0.2, seed=seed, selection_seed=held).roles for seed, held in ((1, 0), (2, 0), (1, 1))
+        )
+        assert np.array_equal(one.selection, other.selection)
+        assert not np.array_equal(one.selection, third.selection)
+
+
+class TestSoftLabels:
+    def test_undecided_faces_train_but_are_not_measured(self, made: Any) -> None:
+        hard, soft = made(), made(labels="soft")
+        assert len(hard.roles.train) == 90
+        assert len(soft.roles.train) == 100
+        assert np.array_equal(hard.roles.selection, soft.roles.selection)
+        batches = list(soft.train_dataloader())
+        undecided = [
+            target for batch in batches for target in batch["target"][batch["emotion"] < 0] if target[4] == 0.5
+        ]
+        assert undecided
+        assert all(target.tolist() == [0, 0, 0.5, 0, 0.5, 0, 0, 0] for target in undecided)
+
+    def test_targets_are_the_votes_in_training_and_the_emotion_in_evaluation(self, made: Any) -> None:
+        data = made(labels="soft")
+        for batch in data.train_dataloader():
+            for emotion, target in zip(batch["emotion"], batch["target"], strict=True):
+                if emotion >= 0:
+                    expected = np.zeros(8)
+                    expected[emotion] = 0.8
+                    expected[7 if emotion != 7 else 0] = 0.2
+                    assert target.numpy() == pytest.approx(expected)
+        for batch in data.val_dataloader():
+            assert torch.equal(batch["target"].argmax(1), batch["emotion"])
+            assert (batch["target"].max(1).values == 1).all()
+
+
+class TestSevenClasses:
+    @pytest.mark.parametrize("labels", ["hard", "soft"])
+    def test_contempt_is_gone_everywhere(self, made: Any, labels: str) -> None:
+        data = made(classes=7, labels=labels)
+        assert data.class_names == EMOTIONS[:7]
+        for loader in (data.train_dataloader(), data.val_dataloader(), data.test_dataloader()):
+            for batch in loader:
+                assert batch["emotion"].max() < 7
+                assert batch["target"].shape[1] == 7
+                assert torch.allclose(batch["target"].sum(1), torch.ones(len(batch["target"])))
+        for rows in (data.roles.train, data.roles.selection, data.roles.report):
+            assert not (data.pack.table.emotion[rows] == 7).any()
+
+    def test_soft_labels_are_shared_out_among_the_seven(self, made: Any) -> None:
+        data = made(classes=7, labels="soft")
+        for batch in data.train_dataloader():
+            for emotion, target in zip(batch["emotion"], batch["target"], strict=True):
+                # 8 votes beside 2 for contempt, or 5 for anger beside 5 for contempt: all of what is left.
+                if emotion >= 0:
+                    assert target[emotion] == 1
+                else:
+                    assert target.tolist() in ([0, 0, 0.5, 0, 0.5, 0, 0], [0, 0, 0, 0, 0, 0, 1])
+
+    def test_the_pack_is_the_same(self, made: Any) -> None:
+        assert made(classes=7).pack.folder == made(classes=8, labels="soft").pack.folder
+
+
+def test_class_counts(made: Any) -> None:
+    for options in ({}, {"labels": "soft"}):
+        data = made(**options)
+        numbers = [number for number in range(100) if number % 10 != 9]
+        assert data.class_counts() == [sum(number % 8 == emotion for number in numbers) for emotion in range(8)]
+        assert all(isinstance(count, int) for count in data.class_counts())
+    assert len(made(classes=7).class_counts()) == 7
+
+
+def test_balanced_training_draws_rare_classes_as_often(root: Path, tmp_path: Path) -> None:
+    table = pq.read_table(root / "faces.parquet").slice(0, 90)
+    rare = [number for number in range(90) if number % 8 != 3 or number < 16]
+    pq.write_table(table.take(rare), tmp_path / "rare.parquet")
+    data = EmotionDataModule(
+        tmp_path, CROP, tmp_path / "packs", batch_size=8, workers=0, selection=0.1, balanced=True, processes=1
+    )
+    data.prepare_data()
+    data.setup()
+    assert data.class_counts()[3] <= 2
+    drawn = np.zeros(8)
+    for seed in range(40):
+        data.seed = seed
+        for batch in data.train_dataloader():
+            drawn += np.bincount(batch["emotion"], minlength=8)
+    assert (np.abs(drawn / drawn.sum() - 1 / 8) < 0.03).all()
+
+
+class TestPreparing:
+    def module(self, root: Path, packs: Path, **options: Any) -> EmotionDataModule:
+        return EmotionDataModule(root, CROP, packs, workers=0, processes=1, **options)
+
+    def test_happens_once_and_says_so(self, root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+        caplog.set_level(logging.INFO, "emodet")
+        data = self.module(root, tmp_path / "packs")
+        data.prepare_data()
+        assert "preparing FER+ from" in caplog.text
+        assert "train  neutral" in caplog.text
+        times = {file: file.stat().st_mtime_ns for file in data.pack_folder().iterdir()}
+        caplog.clear()
+        data.prepare_data()
+        self.module(root, tmp_path / "packs").prepare_data()
+        assert caplog.text == ""
+        assert {file: file.stat().st_mtime_ns for file in data.pack_folder().iterdir()} == times
+
+    def test_dropped_faces_are_told(self, root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+        table = pq.read_table(root / "faces.parquet").to_pylist()
+        for place in range(3):
+            table[100 + place]["image"] = table[place]["image"]
+        pq.write_table(pa.Table.from_pylist(table), tmp_path / "faces.parquet")
+        caplog.set_level(logging.INFO, "emodet")
+        data = self.module(tmp_path, tmp_path / "packs")
+        data.prepare_data()
+        assert "3 pictures occur in more than one split (6 faces)" in caplog.text
+        data.setup()
+        assert "3 training faces dropped: same picture as a selection or report face" in caplog.text
+        assert len(data.roles.train) == 87
+
+    def test_setup_twice_opens_once(self, root: Path, tmp_path: Path) -> None:
+        data = self.module(root, tmp_path / "packs")
+        data.prepare_data()
+        data.setup("fit")
+        pack = data.pack
+        data.setup("test")
+        assert data.pack is pack
+
+    def test_a_synthetic_release_is_drawn_first(self, tmp_path: Path) -> None:
+        options = {"layout": "yolo", "faces": {"train": 16, "val": 8}, "balance": "uniform", "size": 48}
+        data = self.module(tmp_path / "drawn", tmp_path / "packs", synthetic=options, batch_size=4, selection="val")
+        data.prepare_data()
+        data.setup()
+        assert data.class_counts() == [2] * 8
+        assert next(iter(data.train_dataloader()))["image"].shape == (4, 48, 48, 3)
+
+    def test_home_folders_are_understood(self, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("HOME", str(tmp_path))
+        data = EmotionDataModule("~/drawn", CROP, "~/packs")
+        assert (data.root, data.packs) == (tmp_path / "drawn", tmp_path / "packs")
+
+    def test_before_preparing_setup_says_what_to_do(self, root: Path, tmp_path: Path) -> None:
+        with pytest.raises(EmodetError, match=r"not a pack .* `python -m emodet\.prepare`"):
+            self.module(root, tmp_path / "packs").setup()
+
+
+class TestRefused:
+    def test_a_batch_larger_than_the_data(self, made: Any) -> None:
+        data = made(batch_size=91)
+        with pytest.raises(EmodetError, match=r"data\.batch_size=91 .* 90 training faces .* smaller batch"):
+            data.train_dataloader()
+        assert len(made(batch_size=90).train_dataloader()) == 1
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            ({"labels": "mixed"}, r"data\.labels='mixed'"),
+            ({"classes": 6}, "classes=6"),
+            ({"batch_size": 0}, r"data\.batch_size=0"),
+            ({"evaluation_batch_size": -1}, r"data\.evaluation_batch_size=-1"),
+            ({"workers": -1}, r"data\.workers=-1"),
+            ({"augmentation": [{"name": "Turn"}]}, "name='Turn'"),
+        ],
+    )
+    def test_arguments(self, tmp_path: Path, options: dict[str, Any], message: str) -> None:
+        with pytest.raises(EmodetError, match=message):
+            EmotionDataModule(tmp_path, CROP, tmp_path, **options)
+
+    @pytest.mark.parametrize("name", ["absent", "empty"])
+    def test_roots(self, tmp_path: Path, name: str) -> None:
+        (tmp_path / "empty").mkdir()
+        with pytest.raises(EmodetError, match=rf"data\.root=.*{name}"):
+            EmotionDataModule(tmp_path / name, CROP, tmp_path / "packs").prepare_data()
+        assert not (tmp_path / "packs").exists()
+
+
+def test_augmented_shows_each_face_beside_itself(made: Any) -> None:
+    data = made(augmentation=STANDARD)
+    shown = data.augmented(12)
+    assert shown.shape == (12, 2, 48, 48, 3)
+    assert shown.dtype == np.uint8
+    stored = {face.tobytes() for face in data.pack.images(data.roles.train)}
+    assert len({face.tobytes() for face in shown[:, 0]} & stored) == 12  # twelve different ones
+    assert not np.array_equal(shown[:, 0], shown[:, 1])
+    assert np.array_equal(data.augmented(12), shown)
+    assert len(data.augmented(10**6)) == 90
+
+
+def test_workers_by_default_are_few(made: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(datamodule, "_cores", lambda: 64)
+    assert made(workers=None).workers == 8
+    monkeypatch.setattr(datamodule, "_cores", lambda: 2)
+    assert made(workers=None).workers == 2
+
+
+def test_the_pack_on_disk_is_what_batches_come_from(made: Any) -> None:
+    data = made()
+    assert Pack(data.pack_folder()).fingerprint == data.pack.fingerprint
