@@ -1,5 +1,6 @@
 """A trained net with everything that is known about it, from whatever kind of file holds it."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -158,10 +159,22 @@ def _data_of(folder: RunFolder) -> dict[str, Any] | None:
 
 
 def _training_data(facts: Mapping[str, Any], data: Mapping[str, Any] | None) -> TrainingData:
-    if data is None:
-        return _UNKNOWN
-    if "synthetic" in data:
+    if data is not None and "synthetic" in data:
         return TrainingData("faces drawn by emodet", TERMS["synthetic"])
-    kind = "ferplus" if data.get("reader") == "ferplus" else "affectnet"
-    title = {"ferplus": "FER+", "affectnet": "AffectNet"}[kind]
-    return TrainingData(str(facts.get("pack", {}).get("title", title)), TERMS[kind])
+    pack = {**_manifest(facts), **facts.get("pack", {})}
+    reader = str(pack.get("reader") or (data or {}).get("reader") or "")
+    kind = "affectnet" if reader == "yolo" or reader.startswith("affectnet") else reader
+    return TrainingData(str(pack.get("title") or reader or _UNKNOWN.name), TERMS.get(kind, _UNKNOWN.terms))
+
+
+def _manifest(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Reader and title of the pack that a run was trained on, where it is still there and still the same."""
+    known = facts.get("pack", {})
+    file = Path(known.get("folder", "")) / "manifest.json"
+    try:
+        manifest = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    if manifest.get("fingerprint") != known.get("fingerprint"):
+        return {}
+    return {key: manifest[key] for key in ("reader", "title") if key in manifest}
