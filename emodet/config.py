@@ -4,6 +4,8 @@ Every field that is None here and not set in a file keeps the default of the sig
 written twice. `conf/` holds the choices.
 """
 
+import errno
+import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -295,6 +297,9 @@ class ExportConfig:
     data: DataConfig = field(default_factory=DataConfig)
 
 
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
 def conf_folder() -> str:
     """The folder of the configuration: beside the package in a checkout, inside it where it was installed."""
     package = Path(__file__).resolve().parent
@@ -306,7 +311,7 @@ def conf_folder() -> str:
 
 def given(config: Any) -> dict[str, Any]:
     """The fields that were set, as plain nested dicts, lists, numbers and strings; None means not set."""
-    plain = OmegaConf.to_container(config, resolve=True) if OmegaConf.is_config(config) else config
+    plain: Any = OmegaConf.to_container(config, resolve=True) if OmegaConf.is_config(config) else config
     return {str(key): _without_none(value) for key, value in dict(plain).items() if value is not None}
 
 
@@ -330,6 +335,14 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callabl
             except EmodetError as problem:
                 print(f"error: {problem}", file=sys.stderr)
                 sys.exit(2)
+            except OSError as problem:
+                if problem.errno not in _NO_ROOM:
+                    raise
+                print(f"error: no room to write {problem.filename or 'a file'} ({problem.strerror})", file=sys.stderr)
+                sys.exit(2)
+            except KeyboardInterrupt:
+                print("stopped by SIGINT", file=sys.stderr)
+                sys.exit(128 + signal.SIGINT)
 
         entry: Callable[[], Any] = hydra.main(version_base="1.3", config_path=conf_folder(), config_name=config_name)(
             run

@@ -30,6 +30,7 @@ from emodet.evaluation.statistics import format_table
 from emodet.models.classifier import EmotionClassifier
 from emodet.runs.assembly import build_classifier, build_data, build_trainer
 from emodet.runs.checkpoints import init_from, load_classifier, save_weights, set_temperature
+from emodet.runs.console import quiet_lightning
 from emodet.runs.folder import RunFolder, now, provenance
 from emodet.runs.interruption import Interrupted
 from emodet.runs.loggers import build_loggers
@@ -41,6 +42,7 @@ log = logging.getLogger(__name__)
 @command("train")
 def main(config: DictConfig) -> float:
     """Compose, build, fit, calibrate, report. Returns the best epoch's selection metric."""
+    quiet_lightning()
     settings = given(config)
     if "threads" in settings:
         torch.set_num_threads(settings["threads"])

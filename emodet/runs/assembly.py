@@ -18,6 +18,7 @@ from emodet.data.datamodule import EmotionDataModule
 from emodet.errors import EmodetError
 from emodet.models.classifier import EmotionClassifier, balanced_class_weights
 from emodet.models.metrics import lower_is_better
+from emodet.runs.checkpoints import WholeCheckpoints
 from emodet.runs.folder import RunFolder
 from emodet.runs.interruption import Interruption
 
@@ -96,6 +97,7 @@ def build_trainer(settings: Mapping[str, Any], run: RunFolder, loggers: Sequence
             default_root_dir=run.path,
             logger=list(loggers),
             callbacks=_callbacks(settings["training"], run),
+            plugins=[WholeCheckpoints()],
             # Order, augmentation and the sharing of faces between processes are the data module's.
             use_distributed_sampler=False,
             enable_model_summary=False,

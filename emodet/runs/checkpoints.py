@@ -8,11 +8,31 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.fabric.plugins.io import TorchCheckpointIO
 
 from emodet.errors import EmodetError
 from emodet.models.classifier import EmotionClassifier
+from emodet.models.nets import build_net
 
-__all__ = ["init_from", "load_classifier", "read_checkpoint", "save_weights", "set_temperature"]
+__all__ = ["WholeCheckpoints", "init_from", "load_classifier", "read_checkpoint", "save_weights", "set_temperature"]
+
+
+class WholeCheckpoints(TorchCheckpointIO):
+    """Lightning's way to write checkpoints, with each file written whole or not at all.
+
+    Its own goes through the folder for temporary files and copies from there, which leaves half a checkpoint in the
+    place of the last good one when the disk is full.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        """Write `checkpoint`.
+
+        Raises:
+            EmodetError: The file cannot be written; one that was there is still there.
+        """
+        file = Path(path)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        _write(checkpoint, file)
 
 
 def read_checkpoint(file: Path) -> dict[str, Any]:
@@ -54,7 +74,7 @@ def load_classifier(file: Path) -> EmotionClassifier:
     try:
         classifier = EmotionClassifier(**settings)
         classifier.load_state_dict(state)
-    except (TypeError, RuntimeError) as problem:
+    except (TypeError, AttributeError, RuntimeError) as problem:
         raise EmodetError(f"checkpoint {file}: is not one of an emotion classifier ({problem})") from None
     return classifier.eval()
 
@@ -90,11 +110,11 @@ def init_from(classifier: EmotionClassifier, file: Path) -> list[str]:
         odd = sorted(set(state) ^ set(own))
         raise EmodetError(f"init_from={file}: weights of another net; differing names: {', '.join(odd[:6])} …")
     notes: list[str] = []
+    per_class = _rows_per_class(classifier)
     for name, tensor in own.items():
         given = state[name]
-        if given.shape == tensor.shape and (names is None or names == classifier.class_names):
-            tensor.copy_(given)
-        elif given.shape[1:] == tensor.shape[1:] and tensor.ndim and tensor.shape[0] == len(classifier.class_names):
+        same_classes = names == classifier.class_names or (names is None and given.shape == tensor.shape)
+        if name in per_class and not same_classes and given.shape[1:] == tensor.shape[1:]:
             notes.extend(_carry_classes(name, tensor, given, classifier.class_names, names))
         elif given.shape == tensor.shape:
             tensor.copy_(given)
@@ -120,6 +140,14 @@ def _net_state(content: Mapping[str, Any]) -> tuple[dict[str, torch.Tensor], tup
     return state, None if names is None else tuple(names)
 
 
+def _rows_per_class(classifier: EmotionClassifier) -> set[str]:
+    """Which tensors of the net have a row per class: those that would differ with one class more."""
+    own = classifier.net.state_dict()
+    with torch.device("meta"):
+        wider = build_net(classifier.hparams["net"], len(classifier.class_names) + 1).state_dict()
+    return {name for name, tensor in own.items() if tensor.shape != wider[name].shape}
+
+
 def _carry_classes(
     layer: str, tensor: torch.Tensor, given: torch.Tensor, wanted: tuple[str, ...], names: tuple[str, ...] | None
 ) -> list[str]:
@@ -137,9 +165,15 @@ def _carry_classes(
 def _write(content: Any, file: Path) -> None:
     unfinished = file.with_name(f"{file.name}.unfinished-{os.getpid()}")
     try:
-        torch.save(content, unfinished)
+        with unfinished.open("wb") as stream:
+            torch.save(content, stream)
+            stream.flush()
+            os.fsync(stream.fileno())
         unfinished.replace(file)
     except (OSError, RuntimeError) as problem:
-        raise EmodetError(f"{file}: could not be written ({problem})") from problem
+        kept = "; the file that was there before is kept" if file.is_file() else ""
+        raise EmodetError(
+            f"{file}: could not be written, is the disk full? ({_first_line(problem)}){kept}"
+        ) from problem
     finally:
         unfinished.unlink(missing_ok=True)

@@ -64,7 +64,7 @@ class Interruption(L.Callback):
         # A validation that is due would be left out by the resumed run.
         validates = fetcher is not None and loop._should_check_val_fx(fetcher)
         if not (loop.batch_progress.is_last_batch or validates or loop._should_accumulate()):
-            trainer.save_checkpoint(self.checkpoint)
+            trainer.save_checkpoint(self.checkpoint, weights_only=False)
             self._leave_if_asked()
 
     # An epoch's checkpoint, and its row in the metrics, are written after `on_train_epoch_end`.
