@@ -13,11 +13,13 @@ __all__ = ["annotate", "colour_of", "draw_text", "heat_tile", "hide", "hide_face
 
 UInt8 = npt.NDArray[np.uint8]
 Colour = tuple[int, int, int]
+Area = tuple[int, int, int, int]
 
 _FONT = cv2.FONT_HERSHEY_DUPLEX
 _GREY: Colour = (150, 150, 150)
 _WHITE: Colour = (255, 255, 255)
 _INK: Colour = (20, 24, 30)
+_BARS = 3
 _CELLS = 6  # across a hidden face
 _GROW = 0.3  # of its side, around a hidden face: hair and ears too
 
@@ -32,7 +34,7 @@ def annotate(image_rgb: UInt8, faces: Sequence[Face], *, note: str = "") -> UInt
     """Draw what was recognised.
 
     Each face gets its box in its emotion's colour, a label with the emotion and its confidence, and, where the face
-    is large enough, a bar for each of the three most probable classes.
+    is large enough and there is room beside it, a bar for each of the three most probable classes.
 
     Args:
         image_rgb: uint8, (H, W, 3), RGB; not changed.
@@ -50,7 +52,7 @@ def annotate(image_rgb: UInt8, faces: Sequence[Face], *, note: str = "") -> UInt
         cv2.rectangle(picture, (left, top), (right, bottom), _INK, line + 2, cv2.LINE_AA)
         cv2.rectangle(picture, (left, top), (right, bottom), colour_of(face.emotion), line, cv2.LINE_AA)
     # Labels after all boxes, so that no box runs through one; largest faces last, so that theirs stay readable.
-    taken: list[tuple[int, int, int, int]] = []
+    taken: list[Area] = [_pixels(face.box, width, height) for face in faces] if len(faces) > 1 else []
     for face in sorted(faces, key=lambda face: face.box[3] - face.box[1], reverse=True):
         _label(picture, face, taken)
     if note:
@@ -149,53 +151,65 @@ def text_size(text: str, scale: float) -> tuple[int, int]:
     return width, height
 
 
-def _label(picture: UInt8, face: Face, taken: list[tuple[int, int, int, int]]) -> None:
+def _label(picture: UInt8, face: Face, taken: list[Area]) -> None:
+    """The emotion on a coloured ground, on the box, or below it where another label is; bars beside large faces."""
     height, width = picture.shape[:2]
     left, top, right, bottom = _pixels(face.box, width, height)
-    scale = float(
-        np.clip((right - left) / 300, max(0.35, min(height, width) / 2200), max(0.4, min(height, width) / 900))
-    )
+    least, most = max(0.38, min(height, width) / 2200), max(0.45, min(height, width) / 900)
+    scale = float(np.clip((right - left) / 300, least, most))
     pad = max(2, round(8 * scale))
     colour = colour_of(face.emotion)
     number = "" if face.track_id is None else f"#{face.track_id} "
     text = f"{number}{face.emotion} {round(face.confidence * 100)}%"
     wide, high = text_size(text, scale)
     x = int(np.clip(left, 0, max(0, width - wide - 2 * pad)))
-    y = top - high - 2 * pad if top - high - 2 * pad >= 0 else top
-    # A label that would cover another moves below its box.
-    box = (x, y, x + wide + 2 * pad, y + high + 2 * pad)
-    if any(_meet(box, other) for other in taken) and bottom + high + 2 * pad <= height:
-        box = (x, bottom, box[2], bottom + high + 2 * pad)
+    tall = high + 2 * pad
+    box = (x, top - tall, x + wide + 2 * pad, top) if top >= tall else (x, top, x + wide + 2 * pad, top + tall)
+    if any(_meet(box, other) for other in taken) and bottom + tall <= height:
+        box = (x, bottom, box[2], bottom + tall)
     taken.append(box)
     cv2.rectangle(picture, box[:2], box[2:], colour, cv2.FILLED)
     draw_text(picture, text, (box[0] + pad, box[3] - pad), scale, _INK if _bright(colour) else _WHITE)
-    if right - left >= 90 and bottom - top >= 120:
-        _bars(picture, face, (left, bottom, right - left), scale * 0.8)
+    if min(right - left, bottom - top) >= min(height, width) / 7:
+        _bars(picture, face, (left, top, right, bottom), max(least, scale * 0.7), taken)
 
 
-def _bars(picture: UInt8, face: Face, corner: tuple[int, int, int], scale: float) -> None:
-    """The three most probable classes, over the lower edge of the box."""
-    left, bottom, wide = corner
-    row = round(26 * scale)
-    best = sorted(face.probabilities.items(), key=lambda pair: -pair[1])[:3]
-    label = max(text_size(name, scale * 0.75)[0] for name, _ in best) + round(12 * scale)
+def _bars(picture: UInt8, face: Face, box: Area, scale: float, taken: list[Area]) -> None:
+    """The three most probable classes, beside the box or below it, where there is room: never over the face."""
+    height, width = picture.shape[:2]
+    left, top, right, bottom = box
+    best = sorted(face.probabilities.items(), key=lambda pair: -pair[1])[:_BARS]
+    pad = max(3, round(10 * scale))
+    row = text_size("Hg", scale)[1] + pad
+    label = max(text_size(name, scale)[0] for name, _ in best)
+    length = round(100 * scale) + 20
+    wide, tall = label + length + 3 * pad, row * len(best) + pad
+    places = ((right + pad, top), (left - wide - pad, top), (left, bottom + pad))
+    for x, y in places:
+        panel = (x, y, x + wide, y + tall)
+        inside = x >= 0 and y >= 0 and panel[2] < width and panel[3] < height
+        if inside and not any(_meet(panel, other) for other in taken):
+            break
+    else:
+        return
+    taken.append(panel)
+    picture[panel[1] : panel[3], panel[0] : panel[2]] //= 3
     for place, (name, probability) in enumerate(best):
-        y = bottom - row * (len(best) - place) - round(4 * scale)
-        start, room = left + round(6 * scale) + label, wide - label - round(12 * scale)
-        draw_text(picture, name, (left + round(6 * scale), y + round(row * 0.7)), scale * 0.75, _WHITE, outline=_INK)
-        if room > 8:
-            cv2.rectangle(picture, (start, y + 3), (start + room, y + row - 3), _INK, cv2.FILLED)
-            filled = start + max(1, round(room * probability))
-            cv2.rectangle(picture, (start, y + 3), (filled, y + row - 3), colour_of(name), cv2.FILLED)
+        base = y + pad + row * place + row - pad
+        draw_text(picture, name, (x + pad, base), scale, _WHITE)
+        start = x + label + 2 * pad
+        cv2.rectangle(picture, (start, base - row + pad), (start + length, base), _INK, cv2.FILLED)
+        filled = start + max(1, round(length * probability))
+        cv2.rectangle(picture, (start, base - row + pad), (filled, base), colour_of(name), cv2.FILLED)
 
 
-def _pixels(box: Box, width: int, height: int) -> tuple[int, int, int, int]:
+def _pixels(box: Box, width: int, height: int) -> Area:
     x1, y1, x2, y2 = box
     left, top = int(np.clip(round(x1), 0, width - 1)), int(np.clip(round(y1), 0, height - 1))
     return left, top, int(np.clip(round(x2) - 1, left, width - 1)), int(np.clip(round(y2) - 1, top, height - 1))
 
 
-def _meet(one: tuple[int, int, int, int], other: tuple[int, int, int, int]) -> bool:
+def _meet(one: Area, other: Area) -> bool:
     return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
 
 
