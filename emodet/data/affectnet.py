@@ -15,6 +15,7 @@ __all__ = [
     "TRAIN_COUNTS",
     "VALIDATION_COUNTS",
     "doubt_about_order",
+    "doubt_about_totals",
     "five_points",
     "valence_and_arousal",
 ]
@@ -101,3 +102,14 @@ def doubt_about_order(records: Sequence[Record]) -> str | None:
             )
     more = f"; {len(odd) - 2} more classes differ" if len(odd) > 2 else ""
     return f"Are the labels in AffectNet's order? {'; '.join(odd[:2])}{more}." if odd else None
+
+
+def doubt_about_totals(found: Mapping[str, int], published: Mapping[str, int]) -> list[str]:
+    """One sentence if a part holds another number of faces than was published, and none otherwise.
+
+    For exports of which only totals are known.
+    """
+    differing = [
+        f"{part} {found.get(part, 0):,} ({count:,})" for part, count in published.items() if found.get(part, 0) != count
+    ]
+    return [f"Faces found (in the published export): {', '.join(differing)}."] if differing else []

@@ -4,23 +4,15 @@ import csv
 import itertools
 import math
 import re
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
 from emodet.data import affectnet
-from emodet.data.folders import (
-    LEAST_RESOLVED,
-    few,
-    first_line,
-    folders_below,
-    inner_root,
-    names_in,
-    relative_path,
-    spellings,
-)
+from emodet.data.folders import first_line, inner_root, relative_path, spellings
+from emodet.data.listed_pictures import NOT_THERE, TWICE, locate, note_of_missing
 from emodet.data.records import Listing, Reader, Record
 from emodet.emotions import EMOTIONS
 from emodet.errors import EmodetError
@@ -65,8 +57,6 @@ _LISTS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     ),
 }
 
-_SAMPLE = 1000
-_QUICK_SAMPLE = 20
 _LEAST_BOX_PIXELS = 10
 _MAX_PIXELS = 1e6
 _EMPTY_CELLS = frozenset({"", "null", "none", "na", "n/a"})
@@ -76,8 +66,6 @@ _HEADER_SIGN = "subdirectory"
 
 _NULL_BOX = "box is NULL or negative"
 _SMALL_BOX = f"box under {_LEAST_BOX_PIXELS} pixels"
-_NOT_THERE = "picture is not there"
-_TWICE = "listed more than once"
 
 # Pictures of the two parts lie in folders of their own; a key must not mean one in each.
 _AUTOMATIC_PREFIX = "automatic/"
@@ -158,7 +146,7 @@ class AffectNetCsv(Reader):
             listed = []
             for record in self._rows(path, split, findings):
                 if record.key in seen:
-                    findings.left_out[_TWICE] += 1
+                    findings.left_out[TWICE] += 1
                     continue
                 seen.add(record.key)
                 listed.append(record)
@@ -279,51 +267,13 @@ class AffectNetCsv(Reader):
     def _there(self, listed: list[Record], path: Path, split: str, findings: "_Findings") -> list[Record]:
         """Those whose picture is there; finds the folder of pictures first."""
         keys = [_key_to_path(record.key) for record in listed]
-        sample = keys[:: max(1, math.ceil(len(keys) / _SAMPLE))]
-        folder, hits = self._folder_of(sample)
-        if hits < LEAST_RESOLVED * len(sample):
-            missing = next((key for key in sample if not _is_there(folder, key)), sample[0])
-            raise EmodetError(
-                f"{path}: of a sample of {len(sample):,} listed pictures {hits:,} are below data.root={self.root} "
-                f"(best folder: {folder}; not there: {missing}). "
-                "Unpack all parts of the archive, or point root at the folder that holds lists and pictures"
-            )
-        by_folder: dict[str, list[int]] = defaultdict(list)
-        for index, key in enumerate(keys):
-            by_folder[key.rpartition("/")[0]].append(index)
-        there = [False] * len(keys)
-        for directory, indices in by_folder.items():
-            names = names_in(folder / directory)
-            for index in indices:
-                name = keys[index].rpartition("/")[2]
-                there[index] = name in names or any(other in names for other in spellings(name))
-        missing_keys = [key for key, is_there in zip(keys, there, strict=True) if not is_there]
-        if len(missing_keys) > (1 - LEAST_RESOLVED) * len(keys):
-            raise EmodetError(
-                f"{path}: {len(missing_keys):,} of {len(keys):,} listed pictures are not below {folder} "
-                f"({few(missing_keys)}). Unpack all parts of the archive"
-            )
-        if missing_keys:
-            findings.left_out[_NOT_THERE] += len(missing_keys)
-            findings.notes.append(
-                f"{len(missing_keys):,} pictures of {path.name} are not below {folder.relative_to(self.base)}/: "
-                f"{few(missing_keys)}"
-            )
-        self._folders[split] = folder
-        return [record for record, is_there in zip(listed, there, strict=True) if is_there]
-
-    def _folder_of(self, sample: list[str]) -> tuple[Path, int]:
-        """The folder below which most of the sample lies, and how many do."""
-        quick = sample[:: max(1, math.ceil(len(sample) / _QUICK_SAMPLE))]
-        best, most = self.base, 0
-        for folder in folders_below(self.base):
-            if any(_is_there(folder, key) for key in quick):
-                hits = sum(_is_there(folder, key) for key in sample)
-                if hits > most:
-                    best, most = folder, hits
-                if hits == len(sample):
-                    break
-        return best, most
+        located = locate(self.root, self.base, keys, path)
+        missing = located.found.count(None)
+        if missing:
+            findings.left_out[NOT_THERE] += missing
+            findings.notes.append(note_of_missing(located, keys, self.base, path))
+        self._folders[split] = located.folder
+        return [record for record, found in zip(listed, located.found, strict=True) if found is not None]
 
 
 def _key_to_path(key: str) -> str:
@@ -463,10 +413,3 @@ def _is_list(path: Path) -> bool:
 
 def _bears_signs(root: Path) -> bool:
     return any(True for kind in _LISTS for _ in _list_files(root, kind))
-
-
-def _is_there(folder: Path, key: str) -> bool:
-    try:
-        return any((folder / path).is_file() for path in spellings(key))
-    except OSError:  # a name longer than any disk takes
-        return False

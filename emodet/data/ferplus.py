@@ -4,7 +4,7 @@ Goodfellow et al. 2013 (arXiv 1307.0414) for the pictures, Barsoum et al. 2016 (
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,7 +17,7 @@ from emodet.data.records import Listing, Reader, Record
 from emodet.emotions import EMOTIONS, FERPLUS_ORDER
 from emodet.errors import EmodetError
 
-__all__ = ["FerPlus", "majority"]
+__all__ = ["FerPlus", "check_counting", "listing_of_votes", "majority"]
 
 _COLUMNS = ("index", "split", "image", *FERPLUS_ORDER, "unknown", "NF")
 
@@ -38,6 +38,53 @@ def majority(votes: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.int64]:
     top = kept.argmax(axis=1)
     clear = 2 * kept.max(axis=1) > kept.sum(axis=1)
     return np.where(clear & (top < len(EMOTIONS)), top, -1).astype(np.int64)
+
+
+def check_counting(votes: str) -> None:
+    """Refuse a way of counting votes that is not known.
+
+    Raises:
+        EmodetError: It is neither ``as_given`` nor ``without_single``.
+    """
+    if votes not in ("as_given", "without_single"):
+        raise EmodetError(f"votes={votes!r}: there are as_given and without_single")
+
+
+def listing_of_votes(
+    keys: Sequence[str], splits: Sequence[str], votes: npt.NDArray[np.integer[Any]], counting: str
+) -> Listing:
+    """The faces that votes describe: soft labels, and an emotion where there is a majority.
+
+    Args:
+        keys: N names.
+        splits: N times train, val or test.
+        votes: (N, 10), as `majority` takes them.
+        counting: ``as_given`` takes each vote into the soft label; ``without_single`` drops the votes that stand alone.
+    """
+    emotions = majority(votes)
+    counted = np.where(votes > 1, votes, 0) if counting == "without_single" else votes
+    shares = counted[:, : len(EMOTIONS)].astype(np.float64)
+    totals = shares.sum(axis=1)
+    records: list[Record] = []
+    left_out: Counter[str] = Counter()
+    for row in sorted(range(len(keys)), key=keys.__getitem__):
+        if not totals[row]:
+            left_out["no vote for any of the eight"] += 1
+            continue
+        records.append(
+            Record(
+                key=keys[row],
+                split=splits[row],
+                emotion=int(emotions[row]) if emotions[row] >= 0 else None,
+                soft_label=tuple((shares[row] / totals[row]).tolist()),
+            )
+        )
+    undecided = sum(record.emotion is None for record in records)
+    note = (
+        f"{undecided} of {len(records)} faces have votes but no majority: "
+        "their soft labels can train, no metric counts them"
+    )
+    return Listing(tuple(records), dict(left_out), (note,))
 
 
 class FerPlus(Reader):
@@ -62,8 +109,7 @@ class FerPlus(Reader):
 
     def __init__(self, root: Path, votes: str = "as_given") -> None:
         super().__init__(root)
-        if votes not in ("as_given", "without_single"):
-            raise EmodetError(f"votes={votes!r}: there are as_given and without_single")
+        check_counting(votes)
         self.votes = votes
         self.file = self._find(root)
         self._images: pa.ChunkedArray | None = None
@@ -96,30 +142,7 @@ class FerPlus(Reader):
             raise EmodetError(f"{self.file}: the vote columns must hold whole numbers from 0")
         if len(set(index.tolist())) != len(index):
             raise EmodetError(f"{self.file}: the column index names a row more than once")
-        emotions = majority(votes)
-        counted = np.where(votes > 1, votes, 0) if self.votes == "without_single" else votes
-        shares = counted[:, : len(EMOTIONS)].astype(np.float64)
-        totals = shares.sum(axis=1)
-        records: list[Record] = []
-        left_out: Counter[str] = Counter()
-        for row in np.argsort(index):
-            if not totals[row]:
-                left_out["no vote for any of the eight"] += 1
-                continue
-            records.append(
-                Record(
-                    key=f"{index[row]:05d}",
-                    split=splits[row],
-                    emotion=int(emotions[row]) if emotions[row] >= 0 else None,
-                    soft_label=tuple((shares[row] / totals[row]).tolist()),
-                )
-            )
-        undecided = sum(record.emotion is None for record in records)
-        note = (
-            f"{undecided} of {len(records)} faces have votes but no majority: "
-            "their soft labels can train, no metric counts them"
-        )
-        return Listing(tuple(records), dict(left_out), (note,))
+        return listing_of_votes([f"{number:05d}" for number in index.tolist()], splits, votes, self.votes)
 
     def encoded(self, record: Record) -> bytes:
         if self._images is None:

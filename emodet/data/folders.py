@@ -17,10 +17,14 @@ __all__ = [
     "few",
     "first_line",
     "folders_below",
+    "folders_in",
     "inner_root",
+    "is_picture",
     "names_in",
+    "pictures_below",
     "pictures_by_stem",
     "relative_path",
+    "some_names",
     "spellings",
 ]
 
@@ -80,6 +84,59 @@ def names_in(folder: Path) -> set[str]:
         return set()
 
 
+def folders_in(folder: Path) -> list[str]:
+    """The names of the folders in `folder` in order, hidden ones left out; empty where it cannot be read."""
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(entry.name for entry in entries if _may_enter(entry))
+    except (OSError, ValueError):
+        return []
+
+
+def pictures_below(folder: Path) -> Iterator[str]:
+    """The pictures in `folder` and in all folders below it, as paths relative to it with forward slashes.
+
+    Links are followed, but no folder is entered twice, so that a loop of links ends.
+
+    Raises:
+        EmodetError: A folder cannot be read.
+    """
+    pending, entered = [""], set()
+    while pending:
+        directory = pending.pop()
+        prefix = f"{directory}/" if directory else ""
+        try:
+            place = (folder / directory).stat()
+            # Without inode numbers, as on some network drives, nothing can be told apart.
+            if place.st_ino and (place.st_dev, place.st_ino) in entered:
+                continue
+            entered.add((place.st_dev, place.st_ino))
+            with os.scandir(folder / directory) as entries:
+                inside = sorted(entries, key=lambda entry: entry.name)
+        except OSError as problem:
+            raise EmodetError(f"{folder / directory}: cannot be read ({problem.strerror or problem})") from None
+        for entry in inside:
+            if _may_enter(entry):
+                pending.append(prefix + entry.name)
+            elif is_picture(entry.name):
+                yield prefix + entry.name
+
+
+def is_picture(name: str) -> bool:
+    """Whether a file's name says that it is a picture; hidden files are none."""
+    stem, _, suffix = name.rpartition(".")
+    return suffix.lower() in PICTURE_SUFFIXES and stem != "" and not name.startswith(".")
+
+
+def some_names(folder: Path) -> list[str]:
+    """A thousand names of `folder` at most, whichever come first; empty where it cannot be read. For recognising."""
+    try:
+        with os.scandir(folder) as entries:
+            return [entry.name for entry in itertools.islice(entries, 1000)]
+    except (OSError, ValueError):
+        return []
+
+
 def pictures_by_stem(folder: Path) -> tuple[dict[str, str], list[str]]:
     """The pictures of one folder.
 
@@ -90,9 +147,9 @@ def pictures_by_stem(folder: Path) -> tuple[dict[str, str], list[str]]:
     found: dict[str, str] = {}
     passed_over: list[str] = []
     for name in sorted(names_in(folder)):
-        stem, _, suffix = name.rpartition(".")
-        if suffix.lower() not in PICTURE_SUFFIXES or not stem or name.startswith("."):
+        if not is_picture(name):
             continue
+        stem = name.rpartition(".")[0]
         if stem in found:
             passed_over.append(name)
         else:
@@ -150,4 +207,7 @@ def few(names: Iterable[str], count: int = 3) -> str:
 
 
 def _may_enter(entry: "os.DirEntry[str]") -> bool:
-    return not entry.name.startswith(".") and entry.name != "__MACOSX" and entry.is_dir()
+    try:
+        return not entry.name.startswith(".") and entry.name != "__MACOSX" and entry.is_dir()
+    except OSError:  # a link to itself
+        return False

@@ -8,7 +8,19 @@ from typing import Any
 
 from emodet.data.affectnet_csv import AffectNetCsv
 from emodet.data.affectnet_npy import AffectNetNpy
+from emodet.data.affectnet_plus import AffectNetPlus
+from emodet.data.ckplus import CkPlus48
+from emodet.data.class_folders import ClassFolders
+from emodet.data.expw import ExpW
+from emodet.data.fer2013 import Fer2013
 from emodet.data.ferplus import FerPlus
+from emodet.data.ferplus_csv import FerPlusCsv
+from emodet.data.image_label_parquet import ImageLabelParquet
+from emodet.data.jaffe import Jaffe
+from emodet.data.labels_csv import LabelsCsv
+from emodet.data.list_files import ListFiles
+from emodet.data.own_csv import OwnCsv
+from emodet.data.rafdb import RafDb
 from emodet.data.records import Reader
 from emodet.data.yolo import Yolo
 from emodet.errors import EmodetError
@@ -18,10 +30,22 @@ __all__ = ["READERS", "open_reader"]
 READERS: dict[str, type[Reader]] = {
     reader.name: reader
     for reader in (
+        AffectNetPlus,
         AffectNetNpy,
         AffectNetCsv,
+        LabelsCsv,
         Yolo,
         FerPlus,
+        ImageLabelParquet,
+        FerPlusCsv,
+        Fer2013,
+        RafDb,
+        ExpW,
+        Jaffe,
+        CkPlus48,
+        OwnCsv,
+        ListFiles,
+        ClassFolders,
     )
 }
 """By the name that ``data.reader`` takes. A root is offered to them in this order: the more particular signs first."""
@@ -52,7 +76,7 @@ def open_reader(root: Path, reader: str = "auto", **options: Any) -> Reader:
         raise EmodetError(f"data.root={root} is empty; unpack the data set there, or point data.root elsewhere")
     found = READERS[reader] if reader != "auto" else next((it for it in READERS.values() if it.recognises(root)), None)
     if found is None:
-        known = "\n".join(f"  {name:<14} {it.title}: {it.signs}" for name, it in READERS.items())
+        known = "\n".join(f"  {name:<19} {it.title}: {it.signs}" for name, it in READERS.items())
         holds = f"it holds {', '.join(content)}" if content else "it is a file"
         raise EmodetError(
             f"data.root={root} is no data set that is known ({holds}). Known, with their signs:\n{known}\n"

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
+from emodet.data.affectnet import doubt_about_totals
 from emodet.data.folders import LEAST_RESOLVED, few, inner_root, names_in, pictures_by_stem
 from emodet.data.records import Listing, Reader, Record
 from emodet.emotions import emotion_name, ids_of
@@ -76,11 +77,7 @@ class Yolo(Reader):
         if not records:
             raise EmodetError(f"{self.base}: no face with one of the eight emotions is labelled")
         found = Counter(record.split for record in records)
-        differing = [
-            f"{split} {found[split]:,} ({count:,})" for split, count in _PUBLISHED.items() if found[split] != count
-        ]
-        if differing:
-            notes.append(f"Faces found (in the published export): {', '.join(differing)}.")
+        notes += doubt_about_totals(found, _PUBLISHED)
         records.sort(key=lambda record: record.key)
         return Listing(tuple(records), dict(left_out), tuple(notes))
 
