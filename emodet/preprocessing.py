@@ -23,7 +23,6 @@ UInt8 = npt.NDArray[np.uint8]
 Float32 = npt.NDArray[np.float32]
 
 _INTERPOLATION = {"linear": cv2.INTER_LINEAR, "cubic": cv2.INTER_CUBIC, "nearest": cv2.INTER_NEAREST}
-_MAX_ROTATED_SIDE = 1024
 _MAX_SQUARE = 16_384
 
 
@@ -225,11 +224,7 @@ def _rotated_square(image: UInt8, centre: tuple[float, float], side: float, angl
     left, top = _whole(centre[0] - reach / 2), _whole(centre[1] - reach / 2)
     around = _cut(image, left, top, reach)
     x, y = centre[0] - left, centre[1] - top
-    if side > _MAX_ROTATED_SIDE:
-        # Averaging by whole factors first keeps the linear interpolation of the warp from skipping pixels.
-        smaller = reach // math.ceil(side / _MAX_ROTATED_SIDE)
-        around = np.asarray(cv2.resize(around, (smaller, smaller), interpolation=cv2.INTER_AREA), dtype=np.uint8)
-        x, y, side = (value * smaller / reach for value in (x, y, side))
+    # Turned at full size, and reduced afterwards by averaging, so that no pixel is skipped.
     pixels = max(1, _whole(side))
     # Pixel centres lie at whole numbers for the warp, at halves for boxes.
     x, y = x - 0.5, y - 0.5

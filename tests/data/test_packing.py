@@ -285,34 +285,38 @@ def test_killed_at_any_moment_it_leaves_nothing_that_looks_whole(yolo: Path, tmp
     assert [folder.name for folder in packs.iterdir()] == [pack.folder.name]  # what was left is gone
 
 
+def children(parent: int) -> list[int]:
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (entry / "cmdline").read_bytes()
+            its_parent = int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1])
+        except OSError:
+            continue
+        if its_parent == parent and b"spawn_main" in command:
+            found.append(int(entry.name))
+    return found
+
+
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for processes in /proc")
 def test_workers_of_a_killed_parent_end(yolo: Path, tmp_path: Path) -> None:
-    process = subprocess.Popen(prepare_apart(yolo, tmp_path / "packs", 2, 900), stdout=subprocess.PIPE, text=True)
-
-    def children() -> list[int]:
-        found = []
-        for entry in Path("/proc").glob("[0-9]*"):
-            try:
-                command = (entry / "cmdline").read_bytes()
-                parent = int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1])
-            except OSError:
-                continue
-            if parent == process.pid and b"spawn_main" in command:
-                found.append(int(entry.name))
-        return found
-
+    process = subprocess.Popen(prepare_apart(yolo, tmp_path / "packs", 2, 900), stdout=subprocess.DEVNULL)
     until = time.monotonic() + 30
-    while len(workers := children()) < 2 and time.monotonic() < until:
+    while len(workers := children(process.pid)) < 2 and time.monotonic() < until:
         time.sleep(0.02)
-    assert len(workers) == 2
     file = next(tmp_path.glob("packs/*.unfinished/images-00000.npy"))
     while not np.load(file, mmap_mode="r")[0].any() and time.monotonic() < until:
         time.sleep(0.02)
     process.kill()
-    process.communicate()
+    process.wait()
+    until = time.monotonic() + 10
     while any(Path(f"/proc/{worker}").exists() for worker in workers) and time.monotonic() < until:
         time.sleep(0.05)
-    assert not any(Path(f"/proc/{worker}").exists() for worker in workers)
+    left = [worker for worker in workers if Path(f"/proc/{worker}").exists()]
+    for worker in left:
+        os.kill(worker, signal.SIGKILL)
+    assert len(workers) == 2
+    assert left == []
 
 
 def test_a_killed_worker_is_an_error_and_leaves_nothing(yolo: Path, tmp_path: Path) -> None:
