@@ -123,7 +123,7 @@ def describe(settings: Mapping[str, Any], trained: Trained) -> ModelInfo:
     return ModelInfo(
         class_names=trained.classifier.class_names,
         preprocessing=Preprocessing.from_dict({**trained_with, **changes}),
-        temperature=trained.classifier.temperature.item(),
+        temperature=trained.temperature,
         training_data=tuple(dict.fromkeys(stated)),
         metrics=trained.metrics,
         commit=provenance()["commit"] or trained.commit,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from omegaconf import OmegaConf
 
 from emodet.config import given
@@ -59,13 +60,18 @@ class Trained:
     fingerprint: str
     calibrated: bool
 
+    @property
+    def temperature(self) -> float:
+        """The temperature as a person would write it: the shortest number that is the same in float32."""
+        return float(str(np.float32(self.classifier.temperature.item())))
+
     def card(self) -> WeightsCard:
         """What `emodet.runs.weights.write_weights` puts beside the weights."""
         return WeightsCard(
             net=dict(self.classifier.hparams["net"]),
             class_names=self.classifier.class_names,
             preprocessing=self.classifier.preprocessing.to_dict(),
-            temperature=self.classifier.temperature.item(),
+            temperature=self.temperature,
             training_data=self.training_data,
             metrics=self.metrics,
             commit=self.commit,
