@@ -60,6 +60,11 @@ class EmotionClassifier(L.LightningModule):
         if not 0 <= label_smoothing < 1:
             raise EmodetError(f"loss.label_smoothing={label_smoothing}: expected 0 to below 1")
         self.class_names = tuple(class_names)
+        if class_weights is not None and len(class_weights) != len(self.class_names):
+            raise EmodetError(
+                f"loss.class_weights={list(class_weights)}: {len(class_weights)} weights for {len(self.class_names)} "
+                f"classes ({', '.join(self.class_names)}); give one for each, or balanced"
+            )
         self.preprocessing = Preprocessing.from_dict(preprocessing)
         self.net = build_net(net, len(self.class_names))
         if channels_last:
@@ -106,9 +111,14 @@ class EmotionClassifier(L.LightningModule):
         """One step on an augmented batch.
 
         Raises:
-            EmodetError: The loss is not finite.
+            EmodetError: The loss is not finite, or one face is too few for the net.
         """
-        logits = self.net(self._normalised(batch["image"], self._side())).float()
+        try:
+            logits = self.net(self._normalised(batch["image"], self._side())).float()
+        except ValueError as problem:
+            if len(batch["image"]) > 1:
+                raise
+            raise EmodetError(f"data.batch_size=1: this net's batch norm needs at least 2 faces ({problem})") from None
         loss: torch.Tensor = self.loss(logits, batch["target"])
         if not torch.isfinite(loss):
             raise EmodetError(

@@ -36,6 +36,8 @@ def build_optimizer(settings: Mapping[str, Any], net: nn.Module) -> torch.optim.
     if name not in _OPTIMIZERS:
         raise EmodetError(f"optimizer.name={name!r}: there are {', '.join(_OPTIMIZERS)}")
     decay = float(arguments.pop("weight_decay", 0.0))
+    if decay < 0:  # torch looks at the value for all groups only
+        raise EmodetError(f"optimizer.weight_decay={decay}: {name} does not take a weight_decay below 0")
     trained = [parameter for parameter in net.parameters() if parameter.requires_grad]
     groups = [
         {"params": [parameter for parameter in trained if parameter.ndim > 1], "weight_decay": decay},

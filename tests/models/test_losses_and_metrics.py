@@ -1,0 +1,131 @@
+"""Loss and metrics against PyTorch's, scikit-learn's and the report's own."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+
+from emodet.emotions import EMOTIONS
+from emodet.evaluation.calibration import expected_calibration_error, softmax
+from emodet.models.classifier import balanced_class_weights
+from emodet.models.losses import SoftCrossEntropy
+from emodet.models.metrics import EmotionMetrics, TrainingMetrics, lower_is_better
+
+sklearn = pytest.importorskip("sklearn.metrics")
+
+
+@given(
+    st.integers(1, 20),
+    st.integers(2, 8),
+    st.floats(0, 0.9),
+    st.booleans(),
+    st.integers(0, 2**31 - 1),
+)
+def test_the_loss_of_hard_labels_is_torchs(
+    faces: int, classes: int, smoothing: float, weighted: bool, seed: int
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    logits = 5 * torch.randn(faces, classes, generator=generator)
+    emotion = torch.randint(classes, (faces,), generator=generator)
+    weight = torch.rand(classes, generator=generator) + 0.1 if weighted else None
+    ours = SoftCrossEntropy(weight, smoothing)(logits, F.one_hot(emotion, classes).float())
+    theirs = F.cross_entropy(logits, emotion, weight=weight, label_smoothing=smoothing)
+    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
+
+
+def test_the_loss_of_soft_labels_is_their_cross_entropy() -> None:
+    logits = torch.tensor([[1.0, 2.0, 0.5], [0.0, 0.0, 3.0]])
+    target = torch.tensor([[0.2, 0.5, 0.3], [0.0, 0.1, 0.9]])
+    expected = -(target * logits.log_softmax(dim=1)).sum(dim=1).mean()
+    torch.testing.assert_close(SoftCrossEntropy()(logits, target), expected)
+
+
+def test_class_weights_do_not_change_the_scale() -> None:
+    logits, target = torch.randn(9, 3), torch.randn(9, 3).softmax(dim=1)
+    same = SoftCrossEntropy(torch.full((3,), 7.0))(logits, target)
+    torch.testing.assert_close(same, SoftCrossEntropy()(logits, target))
+
+
+def test_balanced_class_weights_are_scikit_learns() -> None:
+    utilities = pytest.importorskip("sklearn.utils.class_weight")
+    labels = np.repeat(np.arange(4), [10, 3, 1, 6])
+    expected = utilities.compute_class_weight("balanced", classes=np.arange(4), y=labels)
+    assert balanced_class_weights([10, 3, 1, 6]) == pytest.approx(expected.tolist())
+
+
+def made_answers(seed: int, faces: int = 300) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    emotion = torch.randint(8, (faces,), generator=generator)
+    logits = torch.randn(faces, 8, generator=generator) + 1.5 * F.one_hot(emotion, 8)
+    return logits, emotion
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_metrics_are_scikit_learns_and_the_reports(seed: int) -> None:
+    logits, emotion = made_answers(seed)
+    unlabelled = torch.rand(len(emotion), generator=torch.Generator().manual_seed(seed)) < 0.2
+    metrics = EmotionMetrics(EMOTIONS)
+    for part in torch.arange(len(emotion)).split(64):
+        metrics.update(logits[part], torch.where(unlabelled, -1, emotion)[part])
+    values = {name: float(value) for name, value in metrics.compute().items()}
+    logits, emotion = logits[~unlabelled], emotion[~unlabelled]
+    true, answered = emotion.numpy(), logits.argmax(dim=1).numpy()
+    probabilities = softmax(logits.numpy())
+    assert values["accuracy"] == pytest.approx(sklearn.accuracy_score(true, answered))
+    assert values["macro_f1"] == pytest.approx(sklearn.f1_score(true, answered, average="macro"))
+    assert values["balanced_accuracy"] == pytest.approx(sklearn.balanced_accuracy_score(true, answered))
+    assert values["nll"] == pytest.approx(sklearn.log_loss(true, probabilities, labels=range(8)), rel=1e-5)
+    error = expected_calibration_error(probabilities, true)
+    assert values["calibration_error"] == pytest.approx(error, abs=1e-5)
+    recalls = sklearn.recall_score(true, answered, average=None)
+    assert [values[f"recall/{name}"] for name in EMOTIONS] == pytest.approx(recalls.tolist())
+    matrix = metrics.confusion_matrix.compute().numpy()
+    np.testing.assert_array_equal(matrix, sklearn.confusion_matrix(true, answered))
+
+
+def test_a_class_without_faces_is_in_no_mean() -> None:
+    """As in the report; torchmetrics' own means count a class that was only answered as 0."""
+    metrics = EmotionMetrics(["a", "b", "c"])
+    metrics.update(torch.eye(3) * 9, torch.tensor([0, 1, 1]))
+    values = metrics.compute()
+    assert float(values["balanced_accuracy"]) == pytest.approx(0.75)
+    assert float(values["macro_f1"]) == pytest.approx((1 + 2 / 3) / 2)
+    assert {"recall/a", "recall/b"} == {name for name in values if name.startswith("recall/")}
+
+
+def test_reset_forgets() -> None:
+    metrics = EmotionMetrics(EMOTIONS)
+    logits, emotion = made_answers(3)
+    metrics.update(logits, emotion)
+    before = metrics.compute()
+    metrics.reset()
+    metrics.update(logits[:0], emotion[:0])  # a batch without faces counts nothing
+    metrics.update(-logits, emotion)
+    metrics.reset()
+    metrics.update(logits, emotion)
+    assert metrics.compute() == before
+
+
+def test_training_metrics_go_on_from_what_was_counted() -> None:
+    logits, emotion = made_answers(4, 96)
+    losses = torch.rand(3)
+    whole, first, second = (TrainingMetrics(EMOTIONS) for _ in range(3))
+    parts = torch.arange(96).split(32)
+    for part, loss in zip(parts, losses, strict=True):
+        whole.update(logits[part], emotion[part], loss)
+    first.update(logits[parts[0]], emotion[parts[0]], losses[0])
+    second.restore({name: value.clone() for name, value in first.so_far().items()})
+    for part, loss in zip(parts[1:], losses[1:], strict=True):
+        second.update(logits[part], emotion[part], loss)
+    assert second.compute() == whole.compute()
+    assert float(whole.compute()["loss"]) == pytest.approx(float(losses.mean()))
+
+
+@pytest.mark.parametrize(
+    ("metric", "lower"),
+    [("val/loss", True), ("val/nll", True), ("val/calibration_error", True), ("val/accuracy", False)],
+)
+def test_which_way_is_better(metric: str, lower: bool) -> None:
+    assert lower_is_better(metric) is lower
