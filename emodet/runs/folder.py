@@ -83,6 +83,8 @@ class RunFolder:
             with file.open(newline="", encoding="utf-8") as stream:
                 for row in csv.DictReader(stream):
                     columns.extend(name for name in row if name not in columns)
+                    if not row["step"]:  # cut short by a kill
+                        continue
                     filled = {name: value for name, value in row.items() if value}
                     kind = ",".join(sorted(set(filled) - {"step", "epoch"}))
                     rows[(row["step"], kind)] = filled
