@@ -112,7 +112,7 @@ def _held_out(emotion: Indices, group: Indices, rows: Indices, share: float, see
     counts = np.zeros((len(names), 8), dtype=np.int64)
     np.add.at(counts, (group_of, emotion), 1)
     wanted = (np.bincount(emotion, minlength=8) * share).tolist()
-    taken = np.zeros(8, dtype=np.int64)
+    taken = [0] * 8
     chosen = np.zeros(len(names), dtype=bool)
     main = counts.argmax(axis=1).tolist()
     brings = counts.max(axis=1, initial=0).tolist()
@@ -120,7 +120,7 @@ def _held_out(emotion: Indices, group: Indices, rows: Indices, share: float, see
         # A group goes over when its most frequent class still lacks at least half of what the group brings.
         if taken[main[number]] + brings[number] / 2 <= wanted[main[number]]:
             chosen[number] = True
-            taken += counts[number]
+            taken = [so_far + more for so_far, more in zip(taken, counts[number].tolist(), strict=True)]
     return rows[chosen[group_of]]
 
 
