@@ -62,12 +62,15 @@ class VideoFile:
         size: Width and height in pixels, upright.
     """
 
-    def __init__(self, address: Path | str, *, max_pixels: int | None = None) -> None:
+    def __init__(
+        self, address: Path | str, *, max_pixels: int | None = None, capture: cv2.VideoCapture | None = None
+    ) -> None:
         """Open the file.
 
         Args:
             address: A path, or the URL of a file.
             max_pixels: Frames with more pixels are refused; None for no limit.
+            capture: The address opened already.
 
         Raises:
             EmodetError: It is not there, is no video that OpenCV can read, or its frames are larger than
@@ -77,7 +80,7 @@ class VideoFile:
         self._suffix = Path(str(address).partition("?")[0]).suffix.lower()
         if isinstance(address, Path) and not address.stat().st_size:
             raise EmodetError(f"{self.name}: the file is empty")
-        self._capture = _open(str(address))
+        self._capture = capture or _open(str(address))
         if not self._capture.isOpened():
             raise EmodetError(f"{self.name}: not a video that OpenCV can read, or cut off before its first frame")
         self.frame_rate = _frame_rate(self._capture)
@@ -149,6 +152,7 @@ class LiveVideo:
         attempts: int = 8,
         first_wait_s: float = 0.5,
         on_event: Callable[[str], None] | None = None,
+        capture: cv2.VideoCapture | None = None,
     ) -> None:
         """Open the camera or the stream; if it drops later, it is opened again after growing pauses.
 
@@ -157,6 +161,7 @@ class LiveVideo:
             attempts: How often in a row to try to open it again before giving up.
             first_wait_s: The first pause; it doubles up to half a minute.
             on_event: Told in words when the connection is lost and when it is back.
+            capture: The address opened already.
 
         Raises:
             EmodetError: It cannot be opened.
@@ -165,7 +170,7 @@ class LiveVideo:
         self._address = address
         self._attempts, self._first_wait_s = attempts, first_wait_s
         self._tell = on_event or _log.warning
-        self._capture = _open(address)
+        self._capture = capture or _open(address)
         if not self._capture.isOpened():
             raise EmodetError(
                 f"{self.name}: there is no such camera, or another program uses it"
@@ -252,15 +257,12 @@ def open_video(
     """
     if not live and not isinstance(address, int):
         return VideoFile(address, max_pixels=max_pixels)
-    if isinstance(address, str) and address.lower().startswith("http"):
-        probe = _open(address)
-        ends = probe.isOpened() and probe.get(cv2.CAP_PROP_FRAME_COUNT) > 0
-        probe.release()
-        if ends:
-            return VideoFile(address, max_pixels=max_pixels)
     if isinstance(address, Path):
         address = str(address)
-    return LiveVideo(address, on_event=on_event)
+    capture = _open(address)
+    if isinstance(address, str) and address.lower().startswith("http") and capture.get(cv2.CAP_PROP_FRAME_COUNT) > 0:
+        return VideoFile(address, max_pixels=max_pixels, capture=capture)
+    return LiveVideo(address, on_event=on_event, capture=capture)
 
 
 def read_ahead(items: Iterable[Item], capacity: int = 4) -> Generator[Item, None, None]:

@@ -49,8 +49,8 @@ def annotate(image_rgb: UInt8, faces: Sequence[Face], *, note: str = "") -> UInt
     line = max(1, round(max(height, width) / 500))
     for face in faces:
         left, top, right, bottom = _pixels(face.box, width, height)
-        cv2.rectangle(picture, (left, top), (right, bottom), _INK, line + 2, cv2.LINE_AA)
-        cv2.rectangle(picture, (left, top), (right, bottom), colour_of(face.emotion), line, cv2.LINE_AA)
+        cv2.rectangle(picture, (left, top), (right, bottom), _INK, line + 2)
+        cv2.rectangle(picture, (left, top), (right, bottom), colour_of(face.emotion), line)
     # Labels after all boxes, so that no box runs through one; largest faces last, so that theirs stay readable.
     taken: list[Area] = [_pixels(face.box, width, height) for face in faces] if len(faces) > 1 else []
     for face in sorted(faces, key=lambda face: face.box[3] - face.box[1], reverse=True):

