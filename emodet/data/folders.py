@@ -197,7 +197,7 @@ def first_line(path: Path) -> str:
     with path.open("rb") as file:
         # readline ends at \n; a file with \r alone comes as far as the limit.
         start = file.readline(_MAX_LINE_BYTES).partition(b"\r")[0]
-    return start.decode("utf-8-sig", errors="replace").strip()
+    return start.decode("utf-8-sig", errors="replace").rstrip("\r\n")
 
 
 def few(names: Iterable[str], count: int = 3) -> str:

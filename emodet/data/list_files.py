@@ -89,7 +89,7 @@ class ListFiles(Reader):
         once = EachOnce()
         for split, file in ((split, file) for split, files in self.lists.items() for file in files):
             paths = [relative_path(line.path, line.where) for line in lines[file]]
-            located = locate(self.root, self.base, paths, file)
+            located = locate(self.root, self.base, paths, file, split)
             if None in located.found:
                 notes.append(note_of_missing(located, paths, self.base, file))
             folder = located.folder.relative_to(self.base)

@@ -2,10 +2,11 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from emodet.data.class_labels import split_of
 from emodet.data.folders import LEAST_RESOLVED, few, folders_below, names_in, spellings
 from emodet.errors import EmodetError
 
@@ -31,7 +32,7 @@ class Located(NamedTuple):
     found: list[str | None]
 
 
-def locate(root: Path, base: Path, paths: Sequence[str], listed_in: Path) -> Located:
+def locate(root: Path, base: Path, paths: Sequence[str], listed_in: Path, split: str | None = None) -> Located:
     """Find the folder below which a list's pictures lie, and which of them are there.
 
     The first rows decide nothing: an evenly spaced sample settles on a folder, and then every path is looked up.
@@ -41,6 +42,8 @@ def locate(root: Path, base: Path, paths: Sequence[str], listed_in: Path) -> Loc
         base: The folder to search in.
         paths: As the list has them, with forward slashes and relative (`relative_path`).
         listed_in: The list, for an error.
+        split: What the list is for, if one thing: of folders that fit alike, one inside a folder called after another
+            split comes last.
 
     Raises:
         EmodetError: Fewer than 90 % of the pictures are there.
@@ -48,7 +51,7 @@ def locate(root: Path, base: Path, paths: Sequence[str], listed_in: Path) -> Loc
     if not paths:
         return Located(base, [])
     sample = paths[:: max(1, math.ceil(len(paths) / _SAMPLE))]
-    folder, hits = _folder_of(base, sample)
+    folder, hits = _folder_of(base, sample, split)
     if hits < LEAST_RESOLVED * len(sample):
         missing = next((path for path in sample if not _is_there(folder, path)), sample[0])
         raise EmodetError(
@@ -119,11 +122,18 @@ class EachOnce:
         return False
 
 
-def _folder_of(base: Path, sample: Sequence[str]) -> tuple[Path, int]:
+def _folder_of(base: Path, sample: Sequence[str], split: str | None) -> tuple[Path, int]:
     """The folder below which most of the sample lies, and how many do."""
+
+    def is_of_another_split(folder: Path) -> bool:
+        return any(split_of(part) not in (None, split) for part in folder.relative_to(base).parts)
+
+    folders: Iterable[Path] = folders_below(base)
+    if split is not None:
+        folders = sorted(folders, key=is_of_another_split)
     quick = sample[:: max(1, math.ceil(len(sample) / _QUICK_SAMPLE))]
     best, most = base, 0
-    for folder in folders_below(base):
+    for folder in folders:
         if any(_is_there(folder, path) for path in quick):
             hits = sum(_is_there(folder, path) for path in sample)
             if hits > most:
