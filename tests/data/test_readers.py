@@ -106,7 +106,9 @@ def test_a_file_as_root_is_no_known_release(tmp_path):
 
 
 def test_an_unknown_reader(tmp_path):
-    with pytest.raises(EmodetError, match=r"data.reader='affectnet' is not known; there are auto, affectnet_plus, affectnet_npy"):
+    with pytest.raises(
+        EmodetError, match=r"data.reader='affectnet' is not known; there are auto, affectnet_plus, affectnet_npy"
+    ):
         open_reader(tmp_path, "affectnet")
 
 
