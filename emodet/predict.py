@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import time
+import warnings
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -18,6 +19,7 @@ from types import FrameType
 import cv2
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 from tqdm import tqdm
 
 from emodet.errors import EmodetError
@@ -69,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(argv)
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     try:
-        with _heeding_termination():
+        with _heeding_termination(), _pillow_allows(options.max_pixels):
             return _Run(options).run()
     except EmodetError as problem:
         print(f"error: {problem}", file=sys.stderr)
@@ -311,6 +313,20 @@ def _heeding_termination() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+@contextlib.contextmanager
+def _pillow_allows(pixels: int) -> Iterator[None]:
+    """Raise Pillow's own limit to what the user asked for, and keep it quiet: `decode_rgb` says what is refused."""
+    before = Image.MAX_IMAGE_PIXELS
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        if before is not None:
+            Image.MAX_IMAGE_PIXELS = max(before, pixels)
+        try:
+            yield
+        finally:
+            Image.MAX_IMAGE_PIXELS = before
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -177,6 +177,14 @@ def test_max_pixels_can_be_raised_and_lowered(predict, photo, video):
     assert predict(photo, "--max-pixels", str(512 * 512))[0] == 0
 
 
+def test_a_picture_beyond_pillows_own_limit_is_read_when_asked_for(predict, tmp_path):
+    large = tmp_path / "large.png"
+    Image.new("1", (18_000, 10_000)).save(large)
+    status, _, err = predict(large, "--max-pixels", "200000000")
+    assert status == 0, err
+    assert "Warning" not in err
+
+
 def test_a_folder_of_results(predict, photo, video, tmp_path):
     found = tmp_path / "found"
     status, out, err = predict(photo, video, "--output", found, "--annotate", "--min-confidence", "0.5")
