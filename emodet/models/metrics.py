@@ -7,7 +7,7 @@ from torch import nn
 from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassCalibrationError, MulticlassConfusionMatrix
 
-__all__ = ["EmotionMetrics", "TrainingMetrics", "lower_is_better"]
+__all__ = ["EmotionMetrics", "TrainingMetrics", "lower_is_better", "monitored_names"]
 
 CALIBRATION_BINS = 15
 
@@ -15,6 +15,12 @@ CALIBRATION_BINS = 15
 def lower_is_better(metric: str) -> bool:
     """Whether a metric is an error: its name ends in loss, nll or error."""
     return metric.endswith(("loss", "nll", "error"))
+
+
+def monitored_names(names: Sequence[str]) -> list[str]:
+    """What a run can be followed by on its selection faces: ``val/loss`` and `EmotionMetrics.compute`'s names."""
+    means = ("loss", "accuracy", "macro_f1", "balanced_accuracy", "calibration_error", "nll")
+    return [f"val/{name}" for name in (*means, *(f"recall/{name}" for name in names))]
 
 
 class EmotionMetrics(nn.Module):

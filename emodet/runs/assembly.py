@@ -17,7 +17,7 @@ from lightning.pytorch.loggers import Logger
 from emodet.data.datamodule import EmotionDataModule
 from emodet.errors import EmodetError
 from emodet.models.classifier import EmotionClassifier, balanced_class_weights
-from emodet.models.metrics import lower_is_better
+from emodet.models.metrics import lower_is_better, monitored_names
 from emodet.runs.checkpoints import WholeCheckpoints
 from emodet.runs.folder import RunFolder
 from emodet.runs.interruption import Interruption
@@ -71,7 +71,9 @@ def build_classifier(settings: Mapping[str, Any], data: EmotionDataModule) -> Em
     if loss.get("class_weights") == "balanced":
         loss["class_weights"] = balanced_class_weights(data.class_counts())
     schedule = settings.get("schedule", {})
+    _require_metric("schedule.monitor", schedule.get("monitor"), data.class_names)
     training = settings["training"]
+    _require_metric("training.select_by", training["select_by"], data.class_names)
     chosen = {key: training[key] for key in ("resolutions", "channels_last", "compile") if key in training}
     return EmotionClassifier(
         net=net,
@@ -83,6 +85,13 @@ def build_classifier(settings: Mapping[str, Any], data: EmotionDataModule) -> Em
         **loss,
         **chosen,
     )
+
+
+def _require_metric(argument: str, metric: str | None, names: Sequence[str]) -> None:
+    # Lightning would say so after the first epoch, which may be an hour later.
+    known = monitored_names(names)
+    if metric is not None and metric not in known:
+        raise EmodetError(f"{argument}={metric}: there is no such metric; there are {', '.join(known)}")
 
 
 def build_trainer(settings: Mapping[str, Any], run: RunFolder, loggers: Sequence[Logger]) -> L.Trainer:

@@ -44,15 +44,10 @@ class Interruption(L.Callback):
         self._received: int | None = None
         self._before: dict[int, Any] = {}
 
-    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        if stage == "fit":
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._note)
-
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        # Lightning puts its own handlers in place between setup and here; ours must be the ones that stand.
-        for number in self._before:
-            signal.signal(number, self._note)
+        # Lightning has its own handlers in place by now, and puts back at the end what was there before those.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._before[number] = signal.signal(number, self._note)
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Mapping[str, Any], batch_idx: int

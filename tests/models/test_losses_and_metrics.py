@@ -11,7 +11,7 @@ from emodet.emotions import EMOTIONS
 from emodet.evaluation.calibration import expected_calibration_error, softmax
 from emodet.models.classifier import balanced_class_weights
 from emodet.models.losses import SoftCrossEntropy
-from emodet.models.metrics import EmotionMetrics, TrainingMetrics, lower_is_better
+from emodet.models.metrics import EmotionMetrics, TrainingMetrics, lower_is_better, monitored_names
 
 sklearn = pytest.importorskip("sklearn.metrics")
 
@@ -129,3 +129,9 @@ def test_training_metrics_go_on_from_what_was_counted() -> None:
 )
 def test_which_way_is_better(metric: str, lower: bool) -> None:
     assert lower_is_better(metric) is lower
+
+
+def test_what_can_be_monitored_is_what_is_computed() -> None:
+    metrics = EmotionMetrics(EMOTIONS)
+    metrics.update(*made_answers(5))
+    assert {f"val/{name}" for name in (*metrics.compute(), "loss")} == set(monitored_names(EMOTIONS))
