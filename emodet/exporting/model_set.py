@@ -123,7 +123,7 @@ def export_set(trained: Trained, info: ModelInfo, data: EmotionDataModule | None
                 (place / names[kind]).unlink(missing_ok=True)
         if any(gate.written.values()):
             content = {**gate.as_dict(), "files": _described(place), "made_from": _origin(trained, plan)}
-            (place / names["gate"]).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+            _write(json.dumps(content, indent=2) + "\n", place / names["gate"], plan.output)
     return gate
 
 
@@ -200,7 +200,10 @@ class _Making:
         file = self.place / self.names["pt2"]
         values = {key.removeprefix("emodet."): json.loads(text) for key, text in info.to_metadata().items()}
         described = json.dumps(values, ensure_ascii=False, sort_keys=True)
-        torch.export.save(program, file, extra_files={"emodet.json": described})
+        try:
+            torch.export.save(program, file, extra_files={"emodet.json": described})
+        except (OSError, RuntimeError) as problem:  # torch's own zip writer raises the latter on a full disk
+            raise EmodetError(f"output={self.plan.output}: {self.names['pt2']} cannot be written ({problem})") from None
         loaded = torch.export.load(file).module()
         with torch.inference_mode():
             found = [loaded(torch.from_numpy(part)).numpy() for part in (self.crops[:1], *_batches(self.crops))]
@@ -281,6 +284,13 @@ def _torch_probabilities(classifier: EmotionClassifier, crops: UInt8) -> Float32
 
 def _batches(crops: UInt8) -> Sequence[UInt8]:
     return [crops[start : start + _BATCH] for start in range(0, len(crops), _BATCH)]
+
+
+def _write(text: str, file: Path, output: Path) -> None:
+    try:
+        file.write_text(text, encoding="utf-8")
+    except OSError as problem:
+        raise EmodetError(f"output={output}: {file.name} cannot be written ({problem.strerror or problem})") from None
 
 
 def _described(place: Path) -> dict[str, dict[str, Any]]:
