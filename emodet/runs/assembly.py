@@ -15,6 +15,7 @@ from lightning.pytorch.callbacks import (
 from lightning.pytorch.loggers import Logger
 
 from emodet.data.datamodule import EmotionDataModule
+from emodet.data.readers import READERS
 from emodet.errors import EmodetError
 from emodet.models.classifier import EmotionClassifier, balanced_class_weights
 from emodet.models.metrics import lower_is_better, monitored_names
@@ -48,8 +49,7 @@ def build_data(settings: Mapping[str, Any]) -> EmotionDataModule:
     data = dict(settings["data"])
     root = data.pop("root", None)
     if root is None:
-        kind = "ferplus" if data.get("reader") == "ferplus" else "affectnet"
-        raise EmodetError(f"data.root is not set. {_HOW_TO_GET[kind]}")
+        raise EmodetError(f"data.root is not set. {_how_to_get(data.get('reader', 'auto'))}")
     return EmotionDataModule(
         root=root,
         preprocessing=settings.get("preprocessing", {}),
@@ -57,6 +57,14 @@ def build_data(settings: Mapping[str, Any]) -> EmotionDataModule:
         seed=settings.get("seed", 0),
         **data,
     )
+
+
+def _how_to_get(reader: str) -> str:
+    if reader in _HOW_TO_GET:
+        return _HOW_TO_GET[reader]
+    if reader not in READERS or reader.startswith("affectnet") or reader == "yolo":
+        return _HOW_TO_GET["affectnet"]
+    return f"Say with data.root=/path where {READERS[reader].title} lies: {READERS[reader].signs}"
 
 
 def build_classifier(settings: Mapping[str, Any], data: EmotionDataModule) -> EmotionClassifier:

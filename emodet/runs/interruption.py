@@ -44,10 +44,11 @@ class Interruption(L.Callback):
         self._received: int | None = None
         self._before: dict[int, Any] = {}
 
-    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        # Lightning has its own handlers in place by now, and puts back at the end what was there before those.
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._before[number] = signal.signal(number, self._note)
+    def on_sanity_check_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._take_over(trainer)
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._take_over(trainer)
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Mapping[str, Any], batch_idx: int
@@ -74,6 +75,14 @@ class Interruption(L.Callback):
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         self._restore()
+
+    def _take_over(self, trainer: L.Trainer) -> None:
+        # Not in an earlier hook: Lightning puts its own handler of SIGTERM in place after those, which would end the
+        # process with status 0 and without a checkpoint. It also puts back at the end what was there before its own.
+        if not self._before:
+            self._before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
+            if trainer.received_sigterm:
+                self._received = signal.SIGTERM
 
     def _note(self, number: int, _frame: FrameType | None) -> None:
         if self._received is not None:
