@@ -20,6 +20,7 @@ _REQUIRED = ("path", "emotion")
 _BOX = ("x1", "y1", "x2", "y2")
 _OPTIONAL = ("split", "subject", *_BOX, "valence", "arousal")
 _MOST_FILES = 100
+_LEAST_BOX_PIXELS = 2
 _NOT_ANNOTATED = -2
 _NO_EMOTION = "without emotion"
 _NOTHING_KNOWN = "neither emotion nor valence and arousal"
@@ -199,6 +200,11 @@ def _box(row: dict[str, str], rows: CsvRows) -> _Box | None:
         raise rows.error(
             f"the box {x1:g}, {y1:g}, {x2:g}, {y2:g} is empty or outside the picture; x1, y1 is the upper left corner, "
             "x2, y2 the lower right one, not width and height"
+        )
+    if min(x2 - x1, y2 - y1) < _LEAST_BOX_PIXELS:
+        raise rows.error(
+            f"the box {x1:g}, {y1:g}, {x2:g}, {y2:g} is under {_LEAST_BOX_PIXELS} pixels wide or high; boxes are in "
+            "pixels of the picture, not in fractions of it"
         )
     return x1, y1, x2, y2
 

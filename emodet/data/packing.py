@@ -256,9 +256,20 @@ class _Cutter:
         # With a box the picture's own pixels are needed; without one a JPEG may be decoded smaller.
         least = 2 * self.preprocessing.size if record.box is None or self.crop == "image" else None
         image = decode_rgb(self.reader.encoded(record), name=record.key, least_side=least)
-        if self.crop == "box":
-            return self.preprocessing.crop(image, record.box, record.landmarks)
-        return self.preprocessing.crop(image)
+        if self.crop != "box":
+            return self.preprocessing.crop(image)
+        if record.box is not None:
+            _require_inside(record.box, image.shape[1], image.shape[0])
+        return self.preprocessing.crop(image, record.box, record.landmarks)
+
+
+def _require_inside(box: Sequence[float], width: int, height: int) -> None:
+    # A box may reach over the edge, where pixels are repeated; of one whose middle lies outside little else is left.
+    x1, y1, x2, y2 = box
+    if not (0 <= (x1 + x2) / 2 <= width and 0 <= (y1 + y2) / 2 <= height):
+        raise EmodetError(
+            f"the middle of the box {x1:g}, {y1:g}, {x2:g}, {y2:g} is outside the {width}×{height} picture"
+        )
 
 
 _cutter: _Cutter | None = None

@@ -133,6 +133,7 @@ def test_several_files_are_asked_about(tmp_path):
         (",happy,train,,,,,,,", "line 3: '' is not the path of a picture"),
         ("p/a.jpg,happy,train,,10,10,5,50,,", "line 3: the box 10, 10, 5, 50 is empty or outside the picture"),
         ("p/a.jpg,happy,train,,-50,0,-5,50,,", "line 3: the box -50, 0, -5, 50 is empty or outside the picture"),
+        ("p/a.jpg,happy,train,,0.1,0.1,0.9,0.9,,", "boxes are in pixels of the picture, not in fractions of it"),
         ("p/a.jpg,happy,train,,10,10,,50,,", "line 3: x2='' is not a number"),
         ("p/a.jpg,happy,train,,0,0,inf,50,,", "is not finite"),
         ("p/a.jpg,happy,train,,,,,,5,0", "line 3: valence=5 is outside -1 to 1"),
