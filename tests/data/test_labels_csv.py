@@ -79,6 +79,15 @@ def test_a_path_that_fits_in_two_splits_is_left_out(tmp_path):
     assert listing.left_out["path fits a picture in two splits"] == 1
 
 
+def test_paths_that_differ_only_in_case_go_by_their_spelling(tmp_path):
+    pictures = ["Train/anger/image1.jpg", "Test/Anger/image1.jpg"]
+    put(tmp_path, "anger/image1.jpg,anger", "Anger/image1.jpg,sad", pictures=pictures)
+    assert faces(open_reader(tmp_path).read()) == {
+        "Test/Anger/image1.jpg": ("test", "sadness"),
+        "Train/anger/image1.jpg": ("train", "anger"),
+    }
+
+
 def test_pictures_that_are_not_listed_or_not_there(tmp_path):
     rows = [f"anger/image{number}.jpg,anger" for number in range(20)]
     put(tmp_path, *rows, pictures=[f"anger/image{number}.jpg" for number in range(1, 22)])
