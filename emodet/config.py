@@ -14,7 +14,9 @@ from typing import Any
 
 import hydra
 from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import ConfigKeyError
 
 from emodet.errors import EmodetError
 
@@ -64,6 +66,7 @@ class DataConfig:
     batch_size: int | None = None
     evaluation_batch_size: int | None = None
     balanced: bool | None = None
+    training_faces: int | None = None
     workers: int | None = None
     processes: int | None = None
     max_unreadable: float | None = None
@@ -241,7 +244,8 @@ class EvaluateConfig:
     """Everything that `python -m emodet.evaluate` takes.
 
     Attributes:
-        checkpoint: The ``.ckpt`` to measure. Its run's data is used unless `data.root` is given.
+        checkpoint: The ``.ckpt`` to measure, a run's folder, or plain weights (``.pt``) with their card. Its run's
+            data is used unless `data` or `data.root` is given.
         model: The model file (``.onnx``) to measure instead.
         role: ``report`` or ``selection``: which faces to measure on.
         output: The folder for the report; by default ``evaluation-ROLE`` in the run's folder.
@@ -323,6 +327,20 @@ def _without_none(value: Any) -> Any:
     return value
 
 
+def _refuse_what_hydra_lets_pass(config: DictConfig, schema: type) -> None:
+    """Two choices for a group of one, of which Hydra takes the last; new keys with ``+``, which pass its schema."""
+    for override in HydraConfig.get().overrides.task:
+        group, _, value = override.partition("=")
+        if value.startswith("[") and (Path(conf_folder()) / group).is_dir():
+            raise EmodetError(
+                f"{override}: one choice was expected, as in {group}=NAME; --multirun {group}=a,b runs several"
+            )
+    try:
+        OmegaConf.merge(OmegaConf.structured(schema), OmegaConf.to_container(config))
+    except ConfigKeyError as problem:
+        raise EmodetError(f"{problem.full_key}: there is no such key ({str(problem).splitlines()[0]})") from None
+
+
 def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], Any]]:
     """Decorate a task function as a Hydra command whose `EmodetError`s end in one message and exit status 2."""
     schemas = {"train": TrainConfig, "prepare": PrepareConfig, "evaluate": EvaluateConfig, "export": ExportConfig}
@@ -331,6 +349,7 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callabl
     def decorate(task: Callable[[DictConfig], Any]) -> Callable[[], Any]:
         def run(config: DictConfig) -> Any:
             try:
+                _refuse_what_hydra_lets_pass(config, schemas[config_name])
                 return task(config)
             except EmodetError as problem:
                 print(f"error: {problem}", file=sys.stderr)

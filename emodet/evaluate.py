@@ -8,11 +8,12 @@ from emodet.laboratory import require_laboratory
 
 require_laboratory("emodet.evaluate")
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from emodet.config import command, given
 from emodet.data.datamodule import EmotionDataModule
@@ -22,7 +23,7 @@ from emodet.evaluation.reporting import report
 from emodet.evaluation.statistics import format_table
 from emodet.modelfile import read_model_file
 from emodet.runs.assembly import build_data
-from emodet.runs.checkpoints import load_classifier
+from emodet.runs.trained import load_trained, run_data
 
 
 @command("evaluate")
@@ -30,7 +31,7 @@ def main(config: DictConfig) -> None:
     """Let it answer on every face of the role, then write the report and print its table."""
     settings = given(config)
     if ("checkpoint" in settings) == ("model" in settings):
-        raise EmodetError("say what to measure: either checkpoint=FILE.ckpt or model=FILE.onnx")
+        raise EmodetError("say what to measure: either checkpoint=RUN_OR_FILE (.ckpt, .pt) or model=FILE.onnx")
     measured = Path(settings.get("checkpoint") or settings["model"]).expanduser()
     if "checkpoint" in settings:
         answers, data, temperature = measure_checkpoint(measured, settings)
@@ -52,42 +53,38 @@ def main(config: DictConfig) -> None:
     print(f"\nreport: {folder / 'report.html'}")
 
 
-def measure_checkpoint(file: Path, settings: dict[str, Any]) -> tuple[Answers, EmotionDataModule, float]:
-    """A checkpoint's answers in float32, its data, and the temperature that training fitted."""
-    classifier = load_classifier(file)
-    data = open_data(file, settings, classifier.preprocessing.to_dict(), len(classifier.class_names))
-    return answer(classifier, data, settings["role"], settings["accelerator"]), data, classifier.temperature.item()
+def measure_checkpoint(path: Path, settings: dict[str, Any]) -> tuple[Answers, EmotionDataModule, float]:
+    """A checkpoint's (a run's, or plain weights') answers in float32, its data, and the temperature it was fitted."""
+    trained = load_trained(path)
+    classifier = trained.classifier
+    data = open_data(settings, path, trained.data, classifier.preprocessing.to_dict(), len(classifier.class_names))
+    return answer(classifier, data, settings["role"], settings["accelerator"]), data, trained.temperature
 
 
-def measure_model_file(file: Path, settings: dict[str, Any]) -> tuple[Answers, EmotionDataModule, float]:
+def measure_model_file(path: Path, settings: dict[str, Any]) -> tuple[Answers, EmotionDataModule, float]:
     """A model file's answers; its probabilities are calibrated already."""
-    model = read_model_file(file)
-    data = open_data(file, settings, model.info.preprocessing.to_dict(), len(model.info.class_names))
+    model = read_model_file(path)
+    data = open_data(settings, path, run_data(path), model.info.preprocessing.to_dict(), len(model.info.class_names))
     return answer_with_model_file(model, data, settings["role"]), data, 1.0
 
 
-def open_data(file: Path, settings: dict[str, Any], preprocessing: dict[str, Any], classes: int) -> EmotionDataModule:
-    """The data that was asked for, or that of the run that `file` lies in, cut as the net was trained."""
+def open_data(
+    settings: dict[str, Any], path: Path, own: Mapping[str, Any] | None, preprocessing: dict[str, Any], classes: int
+) -> EmotionDataModule:
+    """The data that was asked for, or that of the run that `path` lies in, cut as the net was trained."""
     chosen = dict(settings.get("data", {}))
     if HydraConfig.get().runtime.choices.get("data") is None:
-        chosen = {**own_data(file), **chosen}
+        if own is None and "root" not in chosen:
+            raise EmodetError(
+                f"{path} does not lie in a run's folder, so its data is not known: add data=NAME data.root=/path "
+                "(python -m emodet.evaluate --help lists the names)"
+            )
+        # data.root=… alone says where the run's own data lies on this machine.
+        chosen = {**(own or {}), **chosen}
     data = build_data({"data": {**chosen, "classes": classes}, "preprocessing": preprocessing})
     data.prepare_data()
     data.setup()
     return data
-
-
-def own_data(file: Path) -> dict[str, Any]:
-    """The data settings of the run whose folder `file` lies in, at most two levels up."""
-    for folder in file.resolve().parents[:2]:
-        config = folder / "config.yaml"
-        if config.is_file():
-            found: dict[str, Any] = given(OmegaConf.load(config))["data"]
-            return found
-    raise EmodetError(
-        f"{file} does not lie in a run's folder, so its data is not known: add data=NAME data.root=/path (there are "
-        "affectnet, affectnet_yolo, ferplus, synthetic)"
-    )
 
 
 if __name__ == "__main__":

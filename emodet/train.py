@@ -29,12 +29,14 @@ from emodet.evaluation.reporting import report
 from emodet.evaluation.statistics import format_table
 from emodet.models.classifier import EmotionClassifier
 from emodet.runs.assembly import build_classifier, build_data, build_trainer
-from emodet.runs.checkpoints import init_from, load_classifier, save_weights, set_temperature
+from emodet.runs.checkpoints import init_from, load_classifier, set_temperature
 from emodet.runs.console import quiet_lightning
 from emodet.runs.folder import RunFolder, now, provenance
 from emodet.runs.interruption import Interrupted
-from emodet.runs.loggers import build_loggers
+from emodet.runs.loggers import build_loggers, close_loggers
 from emodet.runs.resuming import use_resumed_arguments
+from emodet.runs.trained import load_trained
+from emodet.runs.weights import write_weights
 
 log = logging.getLogger(__name__)
 
@@ -52,26 +54,35 @@ def main(config: DictConfig) -> float:
     data.prepare_data()
     data.setup()
     classifier = build_classifier(settings, data)
-    if "init_from" in settings:
+    if "init_from" in settings and "resume" not in settings:
         for note in init_from(classifier, Path(settings["init_from"])):
             log.info("%s", note)
-    trainer = build_trainer(settings, run, build_loggers(settings["logger"], run.path, settings["name"], run.attempts))
-    if trainer.is_global_zero:
-        describe(run, config, data, classifier)
-    fit(trainer, classifier, data, run, resume="resume" in settings)
-    finish(run, data)
-    monitor = trainer.checkpoint_callback
-    return float(getattr(monitor, "best_model_score", None) or float("nan"))
+    loggers = build_loggers(settings["logger"], run.path, settings["name"], run.attempts)
+    trainer = build_trainer(settings, run, loggers)
+    try:
+        if trainer.is_global_zero:
+            describe(run, config, data, classifier)
+        fit(trainer, classifier, data, run, resume="resume" in settings)
+        if trainer.is_global_zero:
+            finish(run, data)
+    finally:
+        close_loggers(loggers)
+    best = getattr(trainer.checkpoint_callback, "best_model_score", None)
+    return float("nan") if best is None else float(best)
 
 
 def describe(run: RunFolder, config: DictConfig, data: EmotionDataModule, classifier: EmotionClassifier) -> None:
     """Write down what the run is made of, and show what augmentation does to its faces."""
-    run.write_config(config)
+    run.write_config(config, root=data.root, packs=data.packs)
     parameters = sum(parameter.numel() for parameter in classifier.net.parameters())
     facts = {
         **provenance(),
         "seed": int(config.seed),
-        "pack": {"folder": str(data.pack.folder), "fingerprint": data.pack.fingerprint},
+        "pack": {
+            "folder": str(data.pack.folder),
+            "fingerprint": data.pack.fingerprint,
+            **{key: data.pack.manifest[key] for key in ("title", "reader")},
+        },
         "faces": {
             "train": len(data.roles.train),
             "selection": len(data.roles.selection),
@@ -119,7 +130,6 @@ def finish(run: RunFolder, data: EmotionDataModule) -> None:
     chosen = answer(classifier, data, "selection")
     temperature = fit_temperature(chosen.logits, chosen.emotion)
     set_temperature(run.best, temperature)
-    save_weights(classifier.net, run.path / "weights.pt")
     results: dict[str, Any] = {}
     details = {"checkpoint": str(run.best), **{key: run.facts()[key] for key in ("commit", "seed")}}
     both_are_one = np.array_equal(data.roles.selection, data.roles.report)
@@ -129,6 +139,8 @@ def finish(run: RunFolder, data: EmotionDataModule) -> None:
         results[role] = evaluation.as_dict()["metrics"]
         print(format_table(evaluation), end="\n\n")
     run.write_facts({"temperature": temperature, "results": results, "ended": now()})
+    trained = load_trained(run.best)
+    write_weights(trained.classifier, trained.card(), run.path / "weights.pt")
     print(
         f"run folder:  {run.path}\ncheckpoint:  {run.best}\nreport:      {run.path / 'evaluation-report/report.html'}"
     )

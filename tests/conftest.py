@@ -3,6 +3,7 @@
 import os
 import runpy
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from unittest.mock import patch
@@ -28,8 +29,10 @@ def own_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patched.setenv("EMODET_SYNTHETIC", str(base / "synthetic"))
         patched.setenv("WANDB_DIR", str(base))
         patched.setenv("WANDB_MODE", "offline")
-        for name in ("EMODET_AFFECTNET", "EMODET_FERPLUS", "WANDB_API_KEY"):
-            patched.delenv(name, raising=False)
+        kept = ("EMODET_OUTPUTS", "EMODET_PACKS", "EMODET_SYNTHETIC")
+        for name in [name for name in os.environ if name.startswith("EMODET_") and name not in kept]:
+            patched.delenv(name)
+        patched.delenv("WANDB_API_KEY", raising=False)
         yield base
 
 
@@ -59,22 +62,31 @@ def small(release: Path) -> list[str]:
     ]
 
 
+def run_command(module: str, *arguments: str) -> int:
+    """Run ``python -m MODULE ARGUMENTS`` in this process and return its exit status."""
+    from hydra.core.global_hydra import GlobalHydra
+
+    GlobalHydra.instance().clear()
+    with patch.object(sys, "argv", [module, *arguments]), warnings.catch_warnings():
+        # Tests that import the command's module before running it as a program do so on purpose.
+        warnings.filterwarnings("ignore", ".*found in sys.modules after import of package", RuntimeWarning)
+        try:
+            runpy.run_module(module, run_name="__main__", alter_sys=False)
+        except SystemExit as stop:
+            return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+    return 0
+
+
 @pytest.fixture
 def command() -> Command:
-    """Run ``python -m MODULE ARGUMENTS`` in this process and return its exit status."""
+    """See `run_command`."""
+    return run_command
 
-    def run(module: str, *arguments: str) -> int:
-        from hydra.core.global_hydra import GlobalHydra
 
-        GlobalHydra.instance().clear()
-        with patch.object(sys, "argv", [module, *arguments]):
-            try:
-                runpy.run_module(module, run_name="__main__", alter_sys=False)
-            except SystemExit as stop:
-                return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
-        return 0
-
-    return run
+@pytest.fixture(scope="session")
+def command_once() -> Command:
+    """The same for what is made once for several tests."""
+    return run_command
 
 
 @pytest.fixture

@@ -30,6 +30,7 @@ from tqdm import tqdm
 
 from emodet.data.pack import FORMAT, VERSION, Pack, Table, block_hashes, counts_by_split, fingerprint_of
 from emodet.data.records import Listing, Reader, Record
+from emodet.data.synthetic_releases import STAMP
 from emodet.emotions import EMOTIONS
 from emodet.errors import EmodetError
 from emodet.images import decode_rgb
@@ -452,13 +453,14 @@ def _write_manifest(
     for pixel_hash, split in zip(table.pixel_hash.tolist(), table.split.tolist(), strict=True):
         splits_of[pixel_hash].add(split)
     across = {pixel_hash for pixel_hash, splits in splits_of.items() if len(splits) > 1}
+    drawn = (reader.root / STAMP).is_file()
     manifest = {
         "format": FORMAT,
         "version": VERSION,
         "reader": reader.name,
-        "title": reader.title,
+        "title": f"drawn faces, as {reader.title}" if drawn else reader.title,
         "options": reader.options(),
-        "redistributable": reader.redistributable,
+        "redistributable": drawn or reader.redistributable,
         "crop": crop,
         "preprocessing": preprocessing.to_dict(),
         "counts": counts_by_split(table),

@@ -50,12 +50,10 @@ class RunFolder:
         """How often the run was started before."""
         return len(list(self.path.glob("csv/*/metrics.csv")))
 
-    def write_config(self, config: DictConfig) -> None:
-        """Store the composed configuration, with paths made absolute so that it holds from anywhere."""
+    def write_config(self, config: DictConfig, *, root: Path, packs: Path) -> None:
+        """Store the composed configuration, with the data's paths made absolute so that it holds from anywhere."""
         absolute = config.copy()
-        for name in ("root", "packs"):
-            if absolute.data.get(name) is not None:
-                absolute.data[name] = str(Path(absolute.data[name]).expanduser().resolve())
+        absolute.data.root, absolute.data.packs = str(root.resolve()), str(packs.resolve())
         (self.path / "config.yaml").write_text(OmegaConf.to_yaml(absolute, resolve=True), encoding="utf-8")
 
     def write_facts(self, facts: Mapping[str, Any]) -> None:

@@ -17,7 +17,7 @@ from emodet.runs.checkpoints import load_classifier
 from emodet.runs.folder import RunFolder
 from emodet.runs.weights import WeightsCard, load_weights
 
-__all__ = ["TERMS", "Trained", "load_trained", "plain_metrics", "run_folder_of"]
+__all__ = ["TERMS", "Trained", "load_trained", "plain_metrics", "run_data", "run_folder_of"]
 
 TERMS: Mapping[str, str] = {
     "affectnet": (
@@ -157,6 +157,12 @@ def _metrics(facts: Mapping[str, Any]) -> dict[str, dict[str, float]]:
         splits.get(role, role): plain_metrics(estimates, faces.get(role))
         for role, estimates in facts.get("results", {}).items()
     }
+
+
+def run_data(file: Path) -> dict[str, Any] | None:
+    """The data settings of the run that `file` lies in; None where it lies in none."""
+    folder = run_folder_of(file)
+    return None if folder is None else _data_of(folder)
 
 
 def _data_of(folder: RunFolder) -> dict[str, Any] | None:
