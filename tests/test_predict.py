@@ -384,13 +384,16 @@ def test_ctrl_c_finishes_what_is_open(model, astronaut, tmp_path, number, status
     found = tmp_path / "found"
     command = [sys.executable, "-m", "emodet.predict", str(video), "--model", str(model), "--output", str(found)]
     process = subprocess.Popen(
-        [*command, "--annotate", "--rows", "csv", "--detector", "centerface"], stderr=subprocess.PIPE, text=True
+        [*command, "--annotate", "--rows", "csv", "--detector", "centerface"],
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     )
     rows = found / "faces.csv"
     waited = time.monotonic() + 60
     while not (rows.exists() and rows.read_text().count("\n") > 20) and time.monotonic() < waited:
         time.sleep(0.02)
-    os.kill(process.pid, number)
+    os.killpg(process.pid, number)  # as a terminal does: the encoder of the video is in the group too
     _, err = process.communicate(timeout=60)
     assert process.returncode == status, err
     assert "Traceback" not in err
