@@ -3,6 +3,7 @@
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -121,6 +122,8 @@ class EmotionDataModule(L.LightningDataModule):
         batch_size: Faces per training batch and process.
         evaluation_batch_size: Likewise without gradients.
         balanced: Whether training draws every class equally often.
+        training_faces: Train on so many faces, seeded, the same ones throughout: to see whether a net learns at all,
+            or how its accuracy grows with the data. None takes all.
         augmentation: The steps of an `Augmentation`.
         workers: Processes that fetch batches; None takes one per core, eight at most.
         processes: Processes that prepare; None takes one per core.
@@ -144,6 +147,7 @@ class EmotionDataModule(L.LightningDataModule):
         batch_size: int = 32,
         evaluation_batch_size: int = 256,
         balanced: bool = False,
+        training_faces: int | None = None,
         augmentation: Sequence[Mapping[str, Any]] = (),
         workers: int | None = None,
         processes: int | None = None,
@@ -156,6 +160,8 @@ class EmotionDataModule(L.LightningDataModule):
         for name, value in (("batch_size", batch_size), ("evaluation_batch_size", evaluation_batch_size)):
             if value < 1:
                 raise EmodetError(f"data.{name}={value}: at least 1 face is needed")
+        if training_faces is not None and training_faces < 1:
+            raise EmodetError(f"data.training_faces={training_faces}: at least 1 face is needed")
         if workers is not None and workers < 0:
             raise EmodetError(f"data.workers={workers}: 0 (fetch in the training process) or more")
         self.root = Path(root).expanduser()
@@ -169,6 +175,7 @@ class EmotionDataModule(L.LightningDataModule):
         self.balanced, self.augmentation = balanced, Augmentation(augmentation)
         self.workers = min(8, _cores()) if workers is None else workers
         self.processes, self.max_unreadable = processes, max_unreadable
+        self.training_faces = training_faces
         self.pack: Pack
         self.roles: Roles
 
@@ -207,6 +214,10 @@ class EmotionDataModule(L.LightningDataModule):
             # A face without an emotion still teaches where its soft label says something about these classes.
             usable |= (table.emotion < 0) & (np.nan_to_num(table.soft_label[:, :classes]).sum(axis=1) > 0)
         self.roles = assign_roles(table, usable, self.selection, self.selection_seed)
+        train = self.roles.train
+        if self.training_faces is not None and self.training_faces < len(train):
+            order = np.random.default_rng([self.selection_seed, 0xFACE5]).permutation(len(train))
+            self.roles = replace(self.roles, train=np.sort(train[order[: self.training_faces]]))
         for reason, count in self.roles.dropped.items():
             log.info("%d training faces dropped: %s", count, reason)
 

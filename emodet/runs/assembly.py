@@ -109,6 +109,12 @@ def build_trainer(settings: Mapping[str, Any], run: RunFolder, loggers: Sequence
         EmodetError: A value does not fit.
     """
     arguments = dict(settings["trainer"])
+    epochs, every = arguments.get("max_epochs"), arguments.get("check_val_every_n_epoch")
+    if epochs is not None and every is not None and 0 <= epochs < every:
+        raise EmodetError(
+            f"trainer.check_val_every_n_epoch={every}: no validation in trainer.max_epochs={epochs}, so no epoch could "
+            "be selected"
+        )
     try:
         return L.Trainer(
             default_root_dir=run.path,

@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from netrc import NetrcParseError, netrc
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
 
 from emodet.errors import EmodetError
 
-__all__ = ["build_loggers"]
+__all__ = ["build_loggers", "close_loggers"]
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +37,14 @@ def build_loggers(settings: Mapping[str, Any], folder: Path, name: str, attempt:
     if kind == "wandb":
         loggers.append(_wandb(settings, folder, name))
     return loggers
+
+
+def close_loggers(loggers: Iterable[Logger]) -> None:
+    """End the runs of trackers that would go on into the next training of this process, as in a multirun."""
+    if any(isinstance(logger, WandbLogger) for logger in loggers):
+        import wandb
+
+        wandb.finish()
 
 
 def _wandb(settings: Mapping[str, Any], folder: Path, name: str) -> WandbLogger:

@@ -1,0 +1,421 @@
+"""`python -m emodet.train`, as a user would type it, on drawn faces."""
+
+import csv
+import json
+import math
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import pytest
+import torch
+import yaml
+
+from emodet.emotions import EMOTIONS
+from emodet.models.classifier import EmotionClassifier
+from emodet.models.losses import SoftCrossEntropy
+from emodet.runs.checkpoints import load_classifier
+from emodet.runs.folder import RunFolder
+
+CONF = Path(__file__).parents[1] / "conf"
+Command = Callable[..., int]
+
+
+def options(group: str) -> list[str]:
+    return sorted(file.stem for file in (CONF / group).glob("*.yaml"))
+
+
+def rows(run: Path) -> list[dict[str, str]]:
+    with (run / "metrics.csv").open(newline="", encoding="utf-8") as stream:
+        return [{name: value for name, value in row.items() if value} for row in csv.DictReader(stream)]
+
+
+# What a run leaves behind.
+
+
+@pytest.fixture(scope="module")
+def finished(command_once: Command, small: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One complete run, with its pictures."""
+    run = tmp_path_factory.mktemp("finished") / "run"
+    arguments = ["experiment=affectnet_yolo", *small, "trainer.precision=32-true", "logger=csv"]
+    assert command_once("emodet.train", *arguments, "seed=5", f"hydra.run.dir={run}") == 0
+    return run
+
+
+def test_a_run_says_what_it_is_made_of(finished: Path) -> None:
+    config = yaml.safe_load((finished / "config.yaml").read_text(encoding="utf-8"))
+    assert config["name"] == "affectnet_yolo"
+    assert config["trainer"]["max_epochs"] == 2
+    assert config["net"]["channels"] == [4, 4, 8, 8]
+    facts = RunFolder(finished).facts()
+    assert facts["seed"] == 5
+    assert len(facts["pack"]["fingerprint"]) >= 32
+    assert facts["versions"].keys() >= {"python", "torch", "lightning", "numpy"}
+    assert facts["faces"] == {"train": 72, "selection": 24, "report": 24, "dropped": {}}
+    assert facts["splits"] == {"selection": "val", "report": "test"}
+    assert facts["commit"] is None or len(facts["commit"].removesuffix("+changes")) == 40
+    net = load_classifier(finished / "checkpoints/best.ckpt").net
+    assert facts["trainable_parameters"] == sum(parameter.numel() for parameter in net.parameters())
+    assert facts["started"] <= facts["ended"]
+
+
+def test_a_run_keeps_best_and_last_and_plain_weights(finished: Path) -> None:
+    best = load_classifier(finished / "checkpoints/best.ckpt")
+    last = torch.load(finished / "checkpoints/last.ckpt", weights_only=True)
+    assert last["optimizer_states"]
+    assert last["global_step"] == 18
+    weights = torch.load(finished / "weights.pt", weights_only=True)
+    assert all(torch.equal(tensor, best.net.state_dict()[name]) for name, tensor in weights.items())
+    temperature = RunFolder(finished).facts()["temperature"]
+    assert float(best.temperature) == pytest.approx(temperature)
+    assert temperature != 1
+    assert sorted(path.name for path in (finished / "checkpoints").iterdir()) == ["best.ckpt", "last.ckpt"]
+
+
+def test_a_run_shows_curves_faces_and_reports(finished: Path) -> None:
+    for name in ("curves.png", "augmentation.png"):
+        picture = cv2.imread(str(finished / name))
+        assert picture is not None
+        assert picture.std() > 5
+    page = (finished / "evaluation-report/report.html").read_text(encoding="utf-8")
+    assert all(emotion in page for emotion in EMOTIONS)
+    report = json.loads((finished / "evaluation-report/report.json").read_text(encoding="utf-8"))
+    assert report["metrics"] == RunFolder(finished).facts()["results"]["report"]
+    names = {name for row in rows(finished) for name in row}
+    assert names >= {"epoch", "step", "train/loss", "train/accuracy", "val/loss", "val/accuracy", "val/recall/fear"}
+    assert [path.name for path in finished.iterdir() if "unfinished" in path.name] == []
+
+
+def test_the_report_is_of_the_epoch_that_was_selected(finished: Path) -> None:
+    """The best checkpoint holds the averaged weights that were validated: its accuracy is the one in the curve."""
+    validated = [float(row["val/macro_f1"]) for row in rows(finished) if "val/macro_f1" in row]
+    selection = RunFolder(finished).facts()["results"]["selection"]
+    assert selection["macro_f1"]["value"] == pytest.approx(max(validated), abs=1e-6)
+
+
+def test_nothing_but_the_run_speaks(
+    command: Command, small: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str], without_pictures: None
+) -> None:
+    arguments = ["experiment=ferplus", *small, "training.resolutions=[]"]
+    assert command("emodet.train", *arguments, f"hydra.run.dir={tmp_path / 'run'}") == 0
+    captured = capfd.readouterr()
+    for unwanted in ("litlogger", "LeafSpec", "smaller than the logging interval", "TPU", "Traceback"):
+        assert unwanted not in captured.out + captured.err
+    assert f"run folder:  {tmp_path / 'run'}" in captured.out
+    assert (tmp_path / "run" / "train.log").is_file()
+
+
+# Every file of the configuration.
+
+
+@pytest.fixture(scope="session")
+def releases(own_folders: Path) -> dict[str, Path]:
+    """One drawn release per reader that the embedded data set can be written for."""
+    from emodet.data.synthetic_releases import write_release
+
+    made = {}
+    for layout in ("affectnet_csv", "yolo", "ferplus"):
+        faces = {"train": 120, "val": 24} | ({} if layout == "affectnet_csv" else {"test": 24})
+        made[layout] = write_release(own_folders / layout, layout, faces, size=48, balance="uniform")
+    return {"auto": made["affectnet_csv"], "yolo": made["yolo"], "ferplus": made["ferplus"]}
+
+
+ONE_BATCH = [
+    *("data.workers=0", "data.processes=1", "data.batch_size=4", "trainer.max_epochs=1", "trainer.accelerator=cpu"),
+    *("trainer.limit_train_batches=1", "trainer.limit_val_batches=1", "trainer.check_val_every_n_epoch=1"),
+    *("trainer.enable_progress_bar=false", "trainer.num_sanity_val_steps=0"),
+]
+
+
+def reader_of(data: str) -> str:
+    settings = yaml.safe_load((CONF / "data" / f"{data}.yaml").read_text(encoding="utf-8"))
+    return str(settings.get("reader", "auto"))
+
+
+def data_of(experiment: str) -> str:
+    """Which data an experiment's file, or one that it builds on, chooses."""
+    defaults = yaml.safe_load((CONF / "experiment" / f"{experiment}.yaml").read_text(encoding="utf-8")).get("defaults")
+    for entry in defaults or []:
+        if isinstance(entry, dict) and "override /data" in entry:
+            return str(entry["override /data"])
+        if isinstance(entry, str) and entry in options("experiment"):
+            return data_of(entry)
+    return "affectnet"
+
+
+@pytest.mark.parametrize("experiment", options("experiment"))
+def test_every_experiment_runs_one_batch(
+    experiment: str, command: Command, releases: dict[str, Path], tmp_path: Path, without_pictures: None
+) -> None:
+    root = releases[reader_of(data_of(experiment))]
+    # The tracker is kept for one of them: starting it takes seconds.
+    tracker = [] if experiment == "baseline" else ["logger=csv"]
+    arguments = [f"experiment={experiment}", f"data.root={root}", *ONE_BATCH, *tracker]
+    assert command("emodet.train", *arguments, f"hydra.run.dir={tmp_path}") == 0
+    assert "report" in RunFolder(tmp_path).facts()["results"]
+    assert (tmp_path / "wandb").is_dir() == (experiment == "baseline")
+
+
+@pytest.mark.parametrize("experiment", options("experiment"))
+def test_every_experiment_is_a_document(experiment: str) -> None:
+    text = (CONF / "experiment" / f"{experiment}.yaml").read_text(encoding="utf-8")
+    for part in ("Purpose", "Command", "Data", "Hardware", "Expected", "Recipe"):
+        assert f"\n# {part} " in text, part
+    assert f"experiment={experiment}" in text
+    assert "data.root=/" not in text.replace("data.root=/path", "")
+
+
+# Every choice of every other group, several groups in one run.
+CHOICES = {
+    group: [option for option in options(group) if group != "data" or reader_of(option) in ("auto", "yolo", "ferplus")]
+    for group in ("augmentation", "data", "debug", "logger", "net", "optimizer", "schedule", "trainer")
+}
+EXTRA = {
+    "timm": ["net.name=timm/test_resnet"],
+    "residual_cnn": ["net.channels=[4,4,8,8]"],
+    "synthetic": ["data.synthetic.faces={train:40,val:16,test:16}", "data.synthetic.progress=false"],
+    "wandb": ["logger.tags=[a,b]"],
+}
+
+
+@pytest.mark.parametrize("turn", range(max(map(len, CHOICES.values()))))
+def test_every_choice_runs_one_batch(
+    turn: int, command: Command, releases: dict[str, Path], tmp_path: Path, without_pictures: None
+) -> None:
+    chosen = {group: names[turn % len(names)] for group, names in CHOICES.items()}
+    if chosen["debug"] == "overfit":  # it is about the dropout of our own net
+        chosen["net"] = "residual_cnn"
+    if chosen["net"] == "timm":
+        pytest.importorskip("timm")
+    arguments = [f"{group}={name}" for group, name in chosen.items()]
+    arguments += [argument for name in chosen.values() for argument in EXTRA.get(name, [])]
+    if chosen["data"] != "synthetic":
+        arguments.append(f"data.root={releases[reader_of(chosen['data'])]}")
+    small = [*ONE_BATCH, "preprocessing.size=48", "training.resolutions=[]", "training.weight_averaging=null"]
+    assert command("emodet.train", "experiment=ferplus", *arguments, *small, f"hydra.run.dir={tmp_path}") == 0
+    assert "report" in RunFolder(tmp_path).facts()["results"]
+
+
+def test_every_turn_together_makes_every_choice() -> None:
+    turns = range(max(map(len, CHOICES.values())))
+    for group, names in CHOICES.items():
+        assert {names[turn % len(names)] for turn in turns} == set(names), group
+    nets = {CHOICES["net"][turn % 2] for turn in turns if CHOICES["debug"][turn % 3] != "overfit"}
+    assert nets == set(CHOICES["net"])
+
+
+@pytest.mark.parametrize("data", [name for name in options("data") if name != "synthetic"])
+def test_every_data_set_that_is_not_there_says_how_to_point_at_it(
+    data: str, command: Command, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert command("emodet.train", "experiment=affectnet8", f"data={data}", f"hydra.run.dir={tmp_path}") == 2
+    error = capfd.readouterr().err
+    assert error.startswith("error: data.root is not set.")
+    assert "data.root=/path" in error
+    assert "Traceback" not in error
+
+
+# What is said when something is wrong.
+
+
+def test_the_command_alone_lists_the_experiments(command: Command, capfd: pytest.CaptureFixture[str]) -> None:
+    assert command("emodet.train") != 0
+    said = capfd.readouterr()
+    assert all(experiment in said.out + said.err for experiment in options("experiment"))
+
+
+def test_the_baseline_without_affectnet_says_how_to_get_it(
+    command: Command, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert command("emodet.train", "experiment=baseline", f"hydra.run.dir={tmp_path}") == 2
+    error = capfd.readouterr().err
+    for part in ("mohammadmahoor.com", "data.root=/path", "EMODET_AFFECTNET", "data=synthetic"):
+        assert part in error
+    assert "Traceback" not in error
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["data.root=/nowhere/at/all"], "data.root=/nowhere/at/all"),
+        (["data.batch_size=73"], "data.batch_size=73"),
+        (["data.batch_size=1"], "data.batch_size=1: this net's batch norm needs at least 2 faces"),
+        (["net.name=resnet"], "net.name='resnet': there are residual_cnn"),
+        (["net.stage_dropout=[0.1]"], "must be equally long"),
+        (["optimizer.name=lion"], "optimizer.name='lion'"),
+        (["schedule=plateau", "schedule.monitor=val/acuracy"], "schedule.monitor=val/acuracy: there is no such metric"),
+        (["training.select_by=val/f1"], "training.select_by=val/f1: there is no such metric; there are val/loss"),
+        (["training.resolutions=[[0,96]]"], "sides from 16 to the crops' 48"),
+        (["loss.class_weights=[1,2]"], "loss.class_weights=[1, 2]"),
+        (["trainer.precision=8"], "trainer: Lightning does not take"),
+        (["trainer.max_epochs=1"], "trainer.check_val_every_n_epoch=2: no validation in trainer.max_epochs=1"),
+        (["init_from=/no/weights.pt"], "/no/weights.pt: there is no such file"),
+        (["logger.name=tensorboard"], "logger.name='tensorboard': there are csv, wandb"),
+    ],
+)
+def test_errors_are_one_sentence_and_status_2(
+    arguments: list[str],
+    message: str,
+    command: Command,
+    small: list[str],
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    without_pictures: None,
+) -> None:
+    run = f"hydra.run.dir={tmp_path}"
+    assert command("emodet.train", "experiment=ferplus", *small, "training.resolutions=[]", *arguments, run) == 2
+    error = capfd.readouterr().err
+    assert message in error
+    assert "Traceback" not in error
+    assert "HYDRA_FULL_ERROR" not in error
+
+
+def stops_at_epoch(monkeypatch: pytest.MonkeyPatch, do: Callable[[], None]) -> None:
+    """Let something happen at the start of the second epoch."""
+    monkeypatch.setattr(
+        EmotionClassifier,
+        "on_train_epoch_start",
+        lambda self: do() if self.current_epoch == 1 else None,
+    )
+
+
+def last_is_that_of_the_first_epoch(run: Path) -> None:
+    last = torch.load(run / "checkpoints/last.ckpt", weights_only=True)
+    assert (last["epoch"], last["global_step"]) == (0, 9)
+    assert all(torch.isfinite(tensor).all() for tensor in last["state_dict"].values())
+    load_classifier(run / "checkpoints/best.ckpt")
+    assert [path.name for path in run.rglob("*unfinished*")] == []
+
+
+PLAIN = ["experiment=ferplus", "training.resolutions=[]", "trainer.check_val_every_n_epoch=1"]
+
+
+def test_a_loss_that_becomes_nan_keeps_the_last_good_checkpoint(
+    command: Command,
+    small: list[str],
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    without_pictures: None,
+) -> None:
+    with monkeypatch.context() as patched:
+        nan = torch.tensor(math.nan)
+        stops_at_epoch(patched, lambda: patched.setattr(SoftCrossEntropy, "forward", lambda *_: nan))
+        assert command("emodet.train", *small, *PLAIN, f"hydra.run.dir={tmp_path}") == 2
+    error = capfd.readouterr().err
+    assert "error: the loss became nan in epoch 1, batch 0. The last good checkpoint is kept" in error
+    assert "Traceback" not in error
+    last_is_that_of_the_first_epoch(tmp_path)
+    assert command("emodet.train", f"resume={tmp_path}", "optimizer.lr=0.0001") == 0
+
+
+def test_a_disk_that_fills_keeps_the_last_good_checkpoint(
+    command: Command,
+    small: list[str],
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    without_pictures: None,
+) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with monkeypatch.context() as patched:
+        stops_at_epoch(patched, lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1])))
+        try:
+            assert command("emodet.train", *small, *PLAIN, f"hydra.run.dir={tmp_path}") == 2
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    error = capfd.readouterr().err
+    assert "ckpt: could not be written, is the disk full?" in error
+    assert "Traceback" not in error
+    last_is_that_of_the_first_epoch(tmp_path)
+
+
+# Ways to train.
+
+
+def test_early_stopping_and_validation_every_second_epoch(
+    command: Command, small: list[str], tmp_path: Path, without_pictures: None
+) -> None:
+    arguments = [*PLAIN, "trainer.check_val_every_n_epoch=2", "training.patience=1", "trainer.max_epochs=20"]
+    assert command("emodet.train", *small, *arguments, "optimizer.lr=1e-12", f"hydra.run.dir={tmp_path}") == 0
+    table = rows(tmp_path)
+    assert [row["epoch"] for row in table if "val/loss" in row] == ["1", "3"]
+    assert [row["epoch"] for row in table if "train/loss" in row] == ["0", "1", "2", "3"]
+
+
+def test_the_overfit_preset_learns_its_sixteen_faces_by_heart(
+    command: Command, small: list[str], tmp_path: Path, without_pictures: None
+) -> None:
+    data = [argument for argument in small if argument.startswith(("data=", "data.root", "data.processes", "preproc"))]
+    # With the net's own widths: narrow ones cannot.
+    arguments = ["experiment=ferplus", "debug=overfit", *data, "trainer.max_epochs=20", "trainer.precision=32-true"]
+    assert command("emodet.train", *arguments, f"hydra.run.dir={tmp_path}") == 0
+    assert RunFolder(tmp_path).facts()["faces"]["train"] == 16
+    table = [row for row in rows(tmp_path) if "train/accuracy" in row]
+    assert len(table) == 20
+    assert float(table[-1]["train/accuracy"]) == 1
+
+
+def test_fine_tuning_to_seven_classes_starts_from_the_weights(
+    finished: Path, command: Command, small: list[str], tmp_path: Path, without_pictures: None
+) -> None:
+    arguments = [*PLAIN, "data.classes=7", "optimizer.lr=1e-12", "trainer.max_epochs=1", "trainer.precision=32-true"]
+    source = f"init_from={finished / 'checkpoints/best.ckpt'}"
+    assert command("emodet.train", *small, *arguments, source, f"hydra.run.dir={tmp_path}") == 0
+    own, given = (torch.load(run / "weights.pt", weights_only=True) for run in (tmp_path, finished))
+    assert own["head.5.weight"].shape[0] == 7
+    torch.testing.assert_close(own["head.5.weight"], given["head.5.weight"][:7])
+    torch.testing.assert_close(own["stages.3.0.weight"], given["stages.3.0.weight"])
+
+
+def test_a_multirun_makes_a_folder_per_seed_and_they_differ(
+    command: Command, small: list[str], tmp_path: Path, without_pictures: None
+) -> None:
+    arguments = [*PLAIN, "trainer.max_epochs=1", "seed=0,1", f"hydra.sweep.dir={tmp_path}", "-m"]
+    assert command("emodet.train", *small, *arguments) == 0
+    weights = [torch.load(tmp_path / job / "weights.pt", weights_only=True) for job in ("0", "1")]
+    assert not torch.equal(weights[0]["head.5.weight"], weights[1]["head.5.weight"])
+    assert [RunFolder(tmp_path / job).facts()["seed"] for job in ("0", "1")] == [0, 1]
+
+
+def test_the_command_returns_the_selected_metric_to_sweepers(
+    command: Command, small: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, without_pictures: None
+) -> None:
+    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+
+    results: list[Any] = []
+    sweep = BasicSweeper.sweep
+    monkeypatch.setattr(BasicSweeper, "sweep", lambda self, arguments: results.extend(sweep(self, arguments)))
+    arguments = [*PLAIN, "trainer.max_epochs=1", "training.select_by=val/loss", f"hydra.sweep.dir={tmp_path}", "-m"]
+    assert command("emodet.train", *small, *arguments) == 0
+    expected = min(float(row["val/loss"]) for row in rows(tmp_path / "0") if "val/loss" in row)
+    assert [job.return_value for batch in results for job in batch] == [pytest.approx(expected, abs=1e-5)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_process_of_its_own_stops_for_a_signal_and_is_resumed(number: int, small: list[str], tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    start = [sys.executable, "-m", "emodet.train"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    arguments = [*start, *PLAIN, *small, "data.workers=1", "trainer.max_epochs=5000", f"hydra.run.dir={run}"]
+    process = subprocess.Popen(arguments, env=environment, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not (run / "checkpoints" / "last.ckpt").is_file() and time.monotonic() < deadline:
+        time.sleep(0.2)
+    process.send_signal(number)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 128 + number, error
+    assert f"continue with  python -m emodet.train resume={run}" in error
+    assert "Traceback" not in error
+    done = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["epoch"]
+    arguments = [*start, f"resume={run}", f"trainer.max_epochs={done + 2}"]
+    subprocess.run(arguments, env=environment, check=True, timeout=120)
+    assert (run / "evaluation-report/report.html").is_file()
