@@ -43,6 +43,7 @@ lint: $(INSTALLED)  ## check style and types
 	$(BIN)/mypy
 
 demo: $(INSTALLED)  ## recognise emotions in a portrait
+	mkdir -p data/demo
 	$(BIN)/python -c "import cv2, skimage.data; cv2.imwrite('data/demo/portrait.png', skimage.data.astronaut()[..., ::-1])"
 	$(BIN)/python -m emodet.predict data/demo/portrait.png --annotate --output data/demo
 

@@ -1,20 +1,45 @@
 """Training commands need the `train` extra; without it they say so instead of failing in the middle of an import."""
 
 import sys
+from importlib import metadata
 from importlib.util import find_spec
 
 __all__ = ["require_laboratory"]
 
 _NEEDED = ("torch", "lightning", "torchmetrics", "albumentations", "hydra", "pyarrow", "matplotlib")
+_ONE_FOLDER = ("opencv-python", "opencv-python-headless")
 
 
 def require_laboratory(command: str) -> None:
     """Exit with status 2 and one sentence where `command` cannot run in this installation."""
     missing = [name for name in _NEEDED if find_spec(name) is None]
     if missing:
-        print(
-            f"error: python -m {command} needs {', '.join(missing)}, which the light install leaves out. "
-            "Install the laboratory with  pip install 'emodet[train]'",
-            file=sys.stderr,
+        sys.exit(
+            _told(
+                f"python -m {command} needs {', '.join(missing)}, which the light install leaves out. "
+                "Install the laboratory with  pip install 'emodet[train]'"
+            )
         )
-        sys.exit(2)
+    # albumentations brings the headless build into the folder of the other one: of two versions, half of each is left.
+    versions = {name: version for name in _ONE_FOLDER if (version := _version(name)) is not None}
+    if len(set(versions.values())) > 1:
+        found = " and ".join(f"{name} {number}" for name, number in versions.items())
+        version = versions[_ONE_FOLDER[0]]
+        sys.exit(
+            _told(
+                f"{found} share one folder and must have one version:  "
+                f"pip install --force-reinstall --no-deps opencv-python-headless=={version} opencv-python=={version}"
+            )
+        )
+
+
+def _told(problem: str) -> int:
+    print(f"error: {problem}", file=sys.stderr)
+    return 2
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
