@@ -97,11 +97,15 @@ def describe(run: RunFolder, config: DictConfig, data: EmotionDataModule, classi
     captions = ["as it is", "augmented"] * len(pairs)
     sheet = contact_sheet(pairs.reshape(-1, *pairs.shape[2:]), captions, columns=16)
     cv2.imwrite(str(run.path / "augmentation.png"), cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
+    roles = data.roles
+    measured = (
+        f"{len(roles.selection)} selection ({roles.selection_is}), {len(roles.report)} report ({roles.report_is})"
+    )
+    if roles.selection_is == roles.report_is:
+        measured = f"{len(roles.report)} {roles.report_is}"
     log.info(
-        "%s: %d training, %d selection (%s), %d report (%s) faces; %s trainable parameters; everything goes to %s",
-        data.pack.manifest["title"],
-        *(len(data.roles.train), len(data.roles.selection), data.roles.selection_is),
-        *(len(data.roles.report), data.roles.report_is, f"{parameters:,}", run.path),
+        "%s: %d training, %s faces; %s trainable parameters; everything goes to %s",
+        *(data.pack.manifest["title"], len(roles.train), measured, f"{parameters:,}", run.path),
     )
 
 
