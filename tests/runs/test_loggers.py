@@ -10,7 +10,7 @@ from lightning.pytorch.loggers import CSVLogger, WandbLogger
 
 from emodet.errors import EmodetError
 from emodet.runs import loggers
-from emodet.runs.loggers import build_loggers
+from emodet.runs.loggers import build_loggers, close_loggers
 
 
 @pytest.fixture(autouse=True)
@@ -93,9 +93,12 @@ def test_with_credentials_but_no_network_it_goes_on_offline(
 
 
 def test_disabled_stays_disabled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("wandb")
     monkeypatch.setenv("WANDB_MODE", "disabled")
     monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
-    _, logger = build_loggers(settings("wandb"), tmp_path, "run", 0)
-    assert isinstance(logger, WandbLogger)
-    assert logger.experiment.disabled
+    wandb = pytest.importorskip("wandb")
+    built = build_loggers(settings("wandb"), tmp_path, "run", 0)
+    assert isinstance(built[1], WandbLogger)
+    assert built[1].experiment.disabled
+    assert wandb.run is not None
+    close_loggers(built)
+    assert wandb.run is None  # or the next training of this process would log into it
