@@ -102,3 +102,4 @@ def test_disabled_stays_disabled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert wandb.run is not None
     close_loggers(built)
     assert wandb.run is None  # or the next training of this process would log into it
+    wandb.teardown()  # it remembers the environment of its first use
