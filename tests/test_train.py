@@ -21,7 +21,7 @@ import yaml
 from emodet.emotions import EMOTIONS
 from emodet.models.classifier import EmotionClassifier
 from emodet.models.losses import SoftCrossEntropy
-from emodet.runs.checkpoints import load_classifier
+from emodet.runs.checkpoints import load_classifier, read_checkpoint
 from emodet.runs.folder import RunFolder
 
 CONF = Path(__file__).parents[1] / "conf"
@@ -98,6 +98,18 @@ def test_the_report_is_of_the_epoch_that_was_selected(finished: Path) -> None:
     validated = [float(row["val/macro_f1"]) for row in rows(finished) if "val/macro_f1" in row]
     selection = RunFolder(finished).facts()["results"]["selection"]
     assert selection["macro_f1"]["value"] == pytest.approx(max(validated), abs=1e-6)
+
+
+def test_the_best_checkpoint_holds_the_averaged_weights(
+    command: Command, small: list[str], tmp_path: Path, without_pictures: None
+) -> None:
+    arguments = ["experiment=affectnet_yolo", *small, "logger=csv", "trainer.max_epochs=1"]
+    averaged = [*arguments, "training.weight_averaging=0.9", f"hydra.run.dir={tmp_path / 'run'}"]
+    assert command("emodet.train", *averaged) == 0
+    best, last = (read_checkpoint(tmp_path / f"run/checkpoints/{name}.ckpt") for name in ("best", "last"))
+    layer = "net.stages.0.0.weight"
+    assert torch.equal(best["state_dict"][layer], last["state_dict"][layer])
+    assert not torch.equal(best["state_dict"][layer], last["current_model_state"][layer])
 
 
 def test_nothing_but_the_run_speaks(

@@ -139,7 +139,8 @@ def _callbacks(training: Mapping[str, Any], run: RunFolder) -> list[Callback]:
             run.best.stem,
             monitor=monitor,
             mode=mode,
-            save_weights_only=True,
+            # Not save_weights_only: Lightning then leaves the callbacks out, and with them the averaged weights that
+            # were validated.
             enable_version_counter=False,
         ),
         # A second one, because Lightning's save_last follows the monitored metric.
