@@ -32,7 +32,15 @@ LIGHT = (
 # Imported inside the one function that needs it: to write a model file, to write rows as Parquet.
 DEFERRED = {"emodet.modelfile": {"onnx"}, "emodet.inference.rows": {"pyarrow"}}
 COMMANDS = ("emodet.prepare", "emodet.train", "emodet.evaluate", "emodet.export", "emodet.audit")
-LABORATORY = ("emodet.data", "emodet.models", "emodet.evaluation", "emodet.runs", "emodet.config", "emodet.laboratory")
+LABORATORY = (
+    "emodet.data",
+    "emodet.models",
+    "emodet.evaluation",
+    "emodet.exporting",
+    "emodet.runs",
+    "emodet.config",
+    "emodet.laboratory",
+)
 USER = ("emodet.inference", "emodet.predict")
 
 

@@ -1,0 +1,47 @@
+"""What comes with the package answers on a fresh machine, without data and without a network."""
+
+import numpy as np
+import pytest
+from skimage.data import astronaut
+
+from emodet import Recognizer
+from emodet.emotions import EMOTIONS
+from emodet.modelfile import shipped_model
+
+
+@pytest.fixture(scope="module")
+def recognizer() -> Recognizer:
+    return Recognizer(detector="centerface", threads=1)
+
+
+def test_a_portrait_has_one_face_and_it_smiles(recognizer):
+    (face,) = recognizer(astronaut())
+    assert face.emotion == "happiness"
+    assert face.confidence > 0.8
+    x1, y1, x2, y2 = face.box
+    assert x1 < 225 < x2
+    assert y1 < 115 < y2
+
+
+def test_a_picture_without_a_face_is_an_empty_result(recognizer):
+    assert recognizer(np.full((240, 320, 3), 127, dtype=np.uint8)) == ()
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_the_files_say_what_they_are(precision):
+    info = shipped_model(precision, threads=1).info
+    assert info.class_names == EMOTIONS
+    assert info.precision == precision
+    assert info.preprocessing.alignment == "eyes"
+    assert info.temperature != 1
+    assert [(data.name, "research use only" in data.terms) for data in info.training_data] == [("FER+", True)]
+    assert all(0.8 < values["accuracy"] < 1 for values in info.metrics.values())
+
+
+def test_both_precisions_agree_on_the_portrait():
+    image = astronaut()
+    crop = shipped_model("fp32", threads=1).info.preprocessing.crop(image, (175, 65, 275, 180))
+    fp32, int8 = (shipped_model(name, threads=1).probabilities(crop[None])[0] for name in ("fp32", "int8"))
+    assert fp32.argmax() == int8.argmax()
+    assert np.abs(fp32 - int8).max() < 0.1
+    assert int8.sum() == pytest.approx(1, abs=1e-5)
