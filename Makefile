@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 # What `make train` changes in the reference recipe so that it ends within minutes on two cores.
-BRIEFLY := preprocessing.size=48 optimizer.lr=0.001 schedule=onecycle trainer.max_epochs=6 trainer.precision=bf16-mixed
+BRIEFLY := preprocessing.size=48 optimizer.lr=0.001 trainer.max_epochs=6 trainer.precision=bf16-mixed
 
 .DEFAULT_GOAL := help
 .PHONY: help install train test test-slow test-all lint demo clean
