@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from emodet.data import affectnet
-from emodet.data.folders import first_line, inner_root, relative_path, spellings
+from emodet.data.folder_reader import FolderReader
+from emodet.data.folders import first_line, relative_path, spellings
 from emodet.data.listed_pictures import NOT_THERE, TWICE, locate, note_of_missing
-from emodet.data.records import Listing, Reader, Record
+from emodet.data.records import Listing, Record
 from emodet.emotions import EMOTIONS
 from emodet.errors import EmodetError
 
@@ -71,7 +72,7 @@ _SMALL_BOX = f"box under {_LEAST_BOX_PIXELS} pixels"
 _AUTOMATIC_PREFIX = "automatic/"
 
 
-class AffectNetCsv(Reader):
+class AffectNetCsv(FolderReader):
     """AffectNet 2017: `training.csv`, `validation.csv`, `automatically_annotated.csv` and the folders of pictures.
 
     Sources for the layout: the columns that the release documents, and the copies that public loaders and notebooks
@@ -113,10 +114,6 @@ class AffectNetCsv(Reader):
         landmarks: bool = False,
     ) -> None:
         super().__init__(root)
-        base = inner_root(root, _bears_signs)
-        if base is None:
-            raise EmodetError(f"data.root={root}: no {self.title} is there. Expected {self.signs}")
-        self.base = base
         self.automatic, self.keep_none, self.landmarks = automatic, keep_none, landmarks
         if automatic:
             # The published counts of this part differ; the class's own are those of the usual one.
@@ -125,10 +122,6 @@ class AffectNetCsv(Reader):
                 "val": affectnet.VALIDATION_COUNTS,
             }
         self._folders: dict[str, Path] = {}
-
-    @classmethod
-    def recognises(cls, root: Path) -> bool:
-        return inner_root(root, _bears_signs) is not None
 
     def read(self) -> Listing:
         """List every face.
@@ -275,6 +268,10 @@ class AffectNetCsv(Reader):
         self._folders[split] = located.folder
         return [record for record, found in zip(listed, located.found, strict=True) if found is not None]
 
+    @classmethod
+    def _bears_signs(cls, folder: Path) -> bool:
+        return any(True for kind in _LISTS for _ in _list_files(folder, kind))
+
 
 def _key_to_path(key: str) -> str:
     return key.removeprefix(_AUTOMATIC_PREFIX)
@@ -409,7 +406,3 @@ def _is_list(path: Path) -> bool:
         return True
     cells = line.split(",")
     return len(cells) in (len(_COLUMNS), len(_COLUMNS) + 1) and bool(_PICTURE.search(cells[-len(_COLUMNS)].strip('" ')))
-
-
-def _bears_signs(root: Path) -> bool:
-    return any(True for kind in _LISTS for _ in _list_files(root, kind))

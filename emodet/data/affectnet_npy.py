@@ -16,8 +16,9 @@ import numpy as np
 from numpy.lib import format as npy
 
 from emodet.data import affectnet
-from emodet.data.folders import LEAST_RESOLVED, few, inner_root, names_in, pictures_by_stem
-from emodet.data.records import Listing, Reader, Record
+from emodet.data.folder_reader import FolderReader
+from emodet.data.folders import LEAST_RESOLVED, few, names_in, pictures_by_stem
+from emodet.data.records import Listing, Record
 from emodet.emotions import EMOTIONS
 from emodet.errors import EmodetError
 
@@ -36,7 +37,7 @@ _NO_PICTURE = "annotation without a picture"
 _NO_ANNOTATION = "picture without an annotation"
 
 
-class AffectNetNpy(Reader):
+class AffectNetNpy(FolderReader):
     """AffectNet 2021 ("AffectNet-8"): ``train_set`` and ``val_set``, each with ``images`` and ``annotations``.
 
     ``<N>_exp.npy`` holds the emotion, ``_val`` and ``_aro`` valence and arousal, each one text ("3", "-0.48"), and
@@ -64,15 +65,7 @@ class AffectNetNpy(Reader):
 
     def __init__(self, root: Path, *, landmarks: bool = False) -> None:
         super().__init__(root)
-        base = inner_root(root, _bears_signs)
-        if base is None:
-            raise EmodetError(f"data.root={root}: no {self.title} is there. Expected {self.signs}")
-        self.base = base
         self.landmarks = landmarks
-
-    @classmethod
-    def recognises(cls, root: Path) -> bool:
-        return inner_root(root, _bears_signs) is not None
 
     def read(self) -> Listing:
         """List every face.
@@ -104,14 +97,6 @@ class AffectNetNpy(Reader):
         if doubt:
             notes.append(doubt)
         return Listing(tuple(records), dict(left_out), tuple(notes))
-
-    def encoded(self, record: Record) -> bytes:
-        """The picture's file as bytes.
-
-        Raises:
-            OSError: It cannot be read.
-        """
-        return (self.base / record.key).read_bytes()
 
     def options(self) -> dict[str, Any]:
         return {"landmarks": self.landmarks}
@@ -152,6 +137,10 @@ class AffectNetNpy(Reader):
             box = (0.0, 0.0, float(_SIDE), float(_SIDE)) if points else None
             records.append(Record(key, split, emotion, None, valence, arousal, box, points))
         return records
+
+    @classmethod
+    def _bears_signs(cls, folder: Path) -> bool:
+        return any(_has_expression(folder / name / "annotations") for names in _FOLDERS.values() for name in names)
 
 
 _Face = tuple[int, float | None, float | None, tuple[tuple[float, float], ...] | None]
@@ -267,10 +256,6 @@ def _as_number(stem: str) -> tuple[bool, int, str]:
     """Sorts 2 before 10, and names that are no numbers after all numbers."""
     is_number = stem.isascii() and stem.isdigit() and len(stem) < 20
     return not is_number, int(stem) if is_number else 0, stem
-
-
-def _bears_signs(root: Path) -> bool:
-    return any(_has_expression(root / name / "annotations") for names in _FOLDERS.values() for name in names)
 
 
 def _has_expression(folder: Path) -> bool:

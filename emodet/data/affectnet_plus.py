@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 from emodet.data import affectnet
-from emodet.data.folders import LEAST_RESOLVED, few, inner_root, names_in, pictures_by_stem, some_names
-from emodet.data.records import Listing, Reader, Record
+from emodet.data.folder_reader import FolderReader
+from emodet.data.folders import LEAST_RESOLVED, few, names_in, pictures_by_stem, some_names
+from emodet.data.records import Listing, Record
 from emodet.emotions import EMOTIONS
 from emodet.errors import EmodetError
 
@@ -37,7 +38,7 @@ _NO_ANNOTATION = "picture without an annotation"
 _NOTHING_KNOWN = "neither human label nor soft label"
 
 
-class AffectNetPlus(Reader):
+class AffectNetPlus(FolderReader):
     """``human_annotated/{train_set,validation_set}/{images,annotations}`` and ``no_human_annotated/…``.
 
     Each ``annotations/<N>.json`` has the keys ``human-label`` (AffectNet's id 0 to 10, or null), ``soft-label`` (eight
@@ -65,17 +66,10 @@ class AffectNetPlus(Reader):
     signs: ClassVar[str] = "human_annotated/ or no_human_annotated/ with annotations/*.json"
 
     def __init__(self, root: Path, *, no_human: bool = False, subset: str = "all") -> None:
-        super().__init__(root)
         if subset not in ("all", *_SUBSETS):
             raise EmodetError(f"subset={subset!r}: there are all, {', '.join(_SUBSETS)}")
-        base = _base_of(root)
-        if base is None:
-            raise EmodetError(f"data.root={root}: no {self.title} is there. Expected {self.signs}")
-        self.base, self.no_human, self.subset = base, no_human, subset
-
-    @classmethod
-    def recognises(cls, root: Path) -> bool:
-        return _base_of(root) is not None
+        super().__init__(root)
+        self.no_human, self.subset = no_human, subset
 
     def read(self) -> Listing:
         """List every face.
@@ -109,14 +103,6 @@ class AffectNetPlus(Reader):
         doubt = affectnet.doubt_about_order(records)
         notes = (*findings.notes, *findings.sentences(), *([doubt] if doubt else []))
         return Listing(tuple(records), dict(findings.left_out), notes)
-
-    def encoded(self, record: Record) -> bytes:
-        """The picture's file as bytes.
-
-        Raises:
-            OSError: It cannot be read.
-        """
-        return (self.base / record.key).read_bytes()
 
     def options(self) -> dict[str, Any]:
         return {"no_human": self.no_human, "subset": self.subset}
@@ -158,6 +144,20 @@ class AffectNetPlus(Reader):
             key = f"{name}/images/{pictures[stem]}"
             records.append(Record(key, split, face.label, face.shares, face.valence, face.arousal))
         return records
+
+    @classmethod
+    def _base_of(cls, root: Path) -> Path | None:
+        # The root may also be one of the two parts.
+        if root.name in (_HUMAN, _NO_HUMAN) and cls._bears_signs(root.parent):
+            return root.parent
+        return super()._base_of(root)
+
+    @classmethod
+    def _bears_signs(cls, folder: Path) -> bool:
+        parts = [_NO_HUMAN, *(f"{_HUMAN}/{name}" for names in _FOLDERS.values() for name in names)]
+        return any(
+            name.lower().endswith(".json") for part in parts for name in some_names(folder / part / "annotations")
+        )
 
 
 class _Face(NamedTuple):
@@ -301,17 +301,3 @@ class _Annotation:
 
 def _by_key(content: Mapping[str, Any]) -> dict[str, Any]:
     return {re.sub(r"[\s_]", "-", key.strip().lower()): value for key, value in content.items()}
-
-
-def _base_of(root: Path) -> Path | None:
-    """The folder that holds the two parts, also where the root is one of them."""
-    if root.name in (_HUMAN, _NO_HUMAN) and _bears_signs(root.parent):
-        return root.parent
-    return inner_root(root, _bears_signs)
-
-
-def _bears_signs(root: Path) -> bool:
-    folders = [_NO_HUMAN, *(f"{_HUMAN}/{name}" for names in _FOLDERS.values() for name in names)]
-    return any(
-        name.lower().endswith(".json") for folder in folders for name in some_names(root / folder / "annotations")
-    )

@@ -43,11 +43,11 @@ class CkPlus48(ClassFolders):
         return name.partition("_")[0].upper() if _FRAME.match(name) else None
 
     @classmethod
-    def _bears_signs(cls, root: Path) -> bool:
-        if not super()._bears_signs(root):
+    def _bears_signs(cls, folder: Path) -> bool:
+        if not super()._bears_signs(folder):
             return False
-        splits = split_folders_in(root)[0].values()
-        folders = itertools.chain.from_iterable(
-            (root / split / label for label in class_folders_in(root / split)) for split in ("", *splits)
+        splits = split_folders_in(folder)[0].values()
+        classes = itertools.chain.from_iterable(
+            (folder / split / label for label in class_folders_in(folder / split)) for split in ("", *splits)
         )
-        return any(_FRAME.match(name) for folder in folders for name in some_names(folder))
+        return any(_FRAME.match(name) for place in classes for name in some_names(place))

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from emodet.data.class_labels import check_order, classes_of, is_class_label, split_of
-from emodet.data.folders import few, folders_in, inner_root, pictures_below
-from emodet.data.records import Listing, Reader, Record
+from emodet.data.folder_reader import FolderReader
+from emodet.data.folders import few, folders_in, pictures_below
+from emodet.data.records import Listing, Record
 from emodet.emotions import EMOTIONS
 from emodet.errors import EmodetError
 
@@ -16,7 +17,7 @@ __all__ = ["ClassFolders", "class_folders_in", "split_folders_in"]
 _FEWEST_CLASSES = 2
 
 
-class ClassFolders(Reader):
+class ClassFolders(FolderReader):
     """Class folders inside ``train``, ``val`` (also ``valid``) and ``test``, or without a split: then all is training.
 
     Class folders are named in any known way (``happy``, ``Happiness``, ``1_happy``) or numbered: 0 to 7 are AffectNet's
@@ -39,16 +40,9 @@ class ClassFolders(Reader):
     signs: ClassVar[str] = "at least two folders named or numbered as classes, at the top or in train/, val/, test/"
 
     def __init__(self, root: Path, *, order: str = "auto") -> None:
-        super().__init__(root)
         check_order(order)
-        base = inner_root(root, self._bears_signs)
-        if base is None:
-            raise EmodetError(f"data.root={root}: no {self.title} are there. Expected {self.signs}")
-        self.base, self.order = base, order
-
-    @classmethod
-    def recognises(cls, root: Path) -> bool:
-        return inner_root(root, cls._bears_signs) is not None
+        super().__init__(root)
+        self.order = order
 
     def read(self) -> Listing:
         """List every face.
@@ -86,14 +80,6 @@ class ClassFolders(Reader):
         records.sort(key=lambda record: record.key)
         return Listing(tuple(records), dict(+left_out), tuple(notes))
 
-    def encoded(self, record: Record) -> bytes:
-        """The picture's file as bytes.
-
-        Raises:
-            OSError: It cannot be read.
-        """
-        return (self.base / record.key).read_bytes()
-
     def options(self) -> dict[str, Any]:
         return {"order": self.order}
 
@@ -102,8 +88,8 @@ class ClassFolders(Reader):
         return None
 
     @classmethod
-    def _bears_signs(cls, root: Path) -> bool:
-        return any(_has_classes(root / folder) for folder in ("", *split_folders_in(root)[0].values()))
+    def _bears_signs(cls, folder: Path) -> bool:
+        return any(_has_classes(folder / split) for split in ("", *split_folders_in(folder)[0].values()))
 
 
 def split_folders_in(base: Path) -> tuple[dict[str, str], list[str]]:

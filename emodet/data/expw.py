@@ -5,9 +5,10 @@ from collections import Counter
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
-from emodet.data.folders import inner_root, relative_path
+from emodet.data.folder_reader import FolderReader
+from emodet.data.folders import relative_path
 from emodet.data.listed_pictures import NOT_THERE, TWICE, EachOnce, locate, note_of_missing
-from emodet.data.records import Listing, Reader, Record
+from emodet.data.records import Listing, Record
 from emodet.emotions import EMOTIONS, FER2013_ORDER
 from emodet.errors import EmodetError
 
@@ -19,7 +20,7 @@ _EMPTY_BOX = "box is empty or outside the picture"
 _CLASSES = {str(number): EMOTIONS.index(name) for number, name in enumerate(FER2013_ORDER)}
 
 
-class ExpW(Reader):
+class ExpW(FolderReader):
     """`label.lst` and ``image/origin/*.jpg``.
 
     A line is ``name face_id top left right bottom confidence label``: the top comes before the left. The label counts
@@ -42,15 +43,7 @@ class ExpW(Reader):
 
     def __init__(self, root: Path) -> None:
         super().__init__(root)
-        base = inner_root(root, _bears_signs)
-        if base is None:
-            raise EmodetError(f"data.root={root}: no {self.title} is there. Expected {self.signs}")
-        self.base = base
-        self.list = next(base / name for name in _LISTS if (base / name).is_file())
-
-    @classmethod
-    def recognises(cls, root: Path) -> bool:
-        return inner_root(root, _bears_signs) is not None
+        self.list = next(self.base / name for name in _LISTS if (self.base / name).is_file())
 
     def read(self) -> Listing:
         """List every face.
@@ -106,6 +99,10 @@ class ExpW(Reader):
             raise EmodetError(f"{self.list}: the list has no lines")
         return faces
 
+    @classmethod
+    def _bears_signs(cls, folder: Path) -> bool:
+        return any((folder / name).is_file() for name in _LISTS)
+
 
 class _Face(NamedTuple):
     """A line, understood; the box is (x1, y1, x2, y2)."""
@@ -134,7 +131,3 @@ def _face(line: str, where: str) -> _Face:
     if label not in _CLASSES:
         raise EmodetError(f"{where}: label {label!r} is not a number from 0 to 6")
     return _Face(relative_path(name, where), number, (left, top, right, bottom), _CLASSES[label], where)
-
-
-def _bears_signs(root: Path) -> bool:
-    return any((root / name).is_file() for name in _LISTS)

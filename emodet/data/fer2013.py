@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from emodet.data.csv_rows import header_of
-from emodet.data.folders import inner_root
-from emodet.data.records import Listing, Reader, Record
+from emodet.data.folder_reader import FolderReader
+from emodet.data.records import Listing, Record
 from emodet.emotions import EMOTIONS, FER2013_ORDER
 from emodet.errors import EmodetError
 
@@ -27,7 +27,7 @@ _PIXEL = {str(value).encode(): value for value in range(256)}
 _CLASSES = {str(number): EMOTIONS.index(name) for number, name in enumerate(FER2013_ORDER)}
 
 
-class Fer2013(Reader):
+class Fer2013(FolderReader):
     """`fer2013.csv`, or `icml_face_data.csv`, which is the same with spaces before the names of its columns.
 
     A record's key is the row's number from 0, as FER+ counts. PublicTest is our val and PrivateTest our test. The file
@@ -52,14 +52,8 @@ class Fer2013(Reader):
 
     def __init__(self, root: Path) -> None:
         super().__init__(root)
-        file = _find(root)
-        if file is None:
-            raise EmodetError(f"data.root={root}: no {self.title} is there. Expected {self.signs}")
-        self.table = PixelTable(file)
-
-    @classmethod
-    def recognises(cls, root: Path) -> bool:
-        return _find(root) is not None
+        files = (self.base / name for name in _FILES)
+        self.table = PixelTable(root if root.is_file() else next(file for file in files if _has_columns(file)))
 
     def read(self) -> Listing:
         """List every face.
@@ -85,6 +79,14 @@ class Fer2013(Reader):
             EmodetError: The row does not hold 48×48 numbers from 0 to 255.
         """
         return self.table.png(int(record.key))
+
+    @classmethod
+    def _bears_signs(cls, folder: Path) -> bool:
+        return any(_has_columns(folder / name) for name in _FILES)
+
+    @classmethod
+    def _fits(cls, file: Path) -> bool:
+        return file.name.lower().endswith(".csv") and _has_columns(file)
 
 
 class PixelRow(NamedTuple):
@@ -183,13 +185,6 @@ class PixelTable:
 
 def _text(cell: bytes) -> str:
     return cell.decode("utf-8", errors="replace")
-
-
-def _find(root: Path) -> Path | None:
-    if root.is_file():
-        return root if root.name.lower().endswith(".csv") and _has_columns(root) else None
-    base = inner_root(root, lambda folder: any(_has_columns(folder / name) for name in _FILES))
-    return None if base is None else next(base / name for name in _FILES if _has_columns(base / name))
 
 
 def _has_columns(file: Path) -> bool:

@@ -12,8 +12,9 @@ import numpy as np
 from emodet.data.csv_rows import CsvRows, header_of
 from emodet.data.fer2013 import SPLITS, PixelTable
 from emodet.data.ferplus import FerPlus, check_counting, listing_of_votes
-from emodet.data.folders import folders_in, inner_root
-from emodet.data.records import Listing, Reader, Record
+from emodet.data.folder_reader import FolderReader
+from emodet.data.folders import folders_in
+from emodet.data.records import Listing, Record
 from emodet.emotions import EMOTIONS
 from emodet.errors import EmodetError
 
@@ -25,7 +26,7 @@ _COLUMNS = ("usage", "image name", *_VOTE_COLUMNS)
 _PUBLISHED_TEST = 3153
 
 
-class FerPlusCsv(Reader):
+class FerPlusCsv(FolderReader):
     """`fer2013new.csv` with ten votes a row, and `fer2013.csv` with the pictures in the same order of rows.
 
     The two are joined by row and nothing else: image names repeat and are missing in places, and are no row numbers.
@@ -47,24 +48,17 @@ class FerPlusCsv(Reader):
     expected: ClassVar[Mapping[str, Mapping[str, int]]] = FerPlus.expected
 
     def __init__(self, root: Path, votes: str = "as_given") -> None:
-        super().__init__(root)
         check_counting(votes)
+        super().__init__(root)
         self.votes = votes
-        base = inner_root(root, _bears_signs)
-        if base is None:
-            raise EmodetError(f"data.root={root}: no {self.title} is there. Expected {self.signs}")
-        pictures = _find(base, _PICTURES)
+        pictures = _find(self.base, _PICTURES)
         if pictures is None:
             raise EmodetError(
                 f"data.root={root}: {_VOTES} has the votes, but {_PICTURES} with the pictures is not there; "
                 "put FER2013's file beside it"
             )
-        self.file = _find(base, _VOTES) or base / _VOTES
+        self.file = _find(self.base, _VOTES) or self.base / _VOTES
         self.table = PixelTable(pictures)
-
-    @classmethod
-    def recognises(cls, root: Path) -> bool:
-        return inner_root(root, _bears_signs) is not None
 
     def options(self) -> dict[str, Any]:
         return {"votes": self.votes}
@@ -116,11 +110,11 @@ class FerPlusCsv(Reader):
         """
         return self.table.png(int(record.key))
 
+    @classmethod
+    def _bears_signs(cls, folder: Path) -> bool:
+        file = _find(folder, _VOTES)
+        return file is not None and set(_COLUMNS) <= set(header_of(file))
+
 
 def _find(base: Path, name: str) -> Path | None:
     return next((base / folder / name for folder in ("", *folders_in(base)) if (base / folder / name).is_file()), None)
-
-
-def _bears_signs(root: Path) -> bool:
-    file = _find(root, _VOTES)
-    return file is not None and set(_COLUMNS) <= set(header_of(file))

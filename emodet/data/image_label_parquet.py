@@ -12,8 +12,9 @@ import pyarrow.parquet as pq
 
 from emodet.data import affectnet
 from emodet.data.class_labels import split_of
-from emodet.data.folders import inner_root, names_in
-from emodet.data.records import Listing, Reader, Record
+from emodet.data.folder_reader import FolderReader
+from emodet.data.folders import names_in
+from emodet.data.records import Listing, Record
 from emodet.emotions import EMOTIONS, emotion_name
 from emodet.errors import EmodetError
 
@@ -25,7 +26,7 @@ _MOST_FILES = 1000
 _PUBLISHED_HQ = 27_823
 
 
-class ImageLabelParquet(Reader):
+class ImageLabelParquet(FolderReader):
     """Parquet files with the columns ``image`` (encoded picture) and ``label``, as AffectNet's HQ export has.
 
     A number in ``label`` is an index into the class names that the file's own metadata holds (in the HQ export anger,
@@ -47,16 +48,9 @@ class ImageLabelParquet(Reader):
 
     def __init__(self, root: Path, *, names: Sequence[str] | None = None) -> None:
         super().__init__(root)
-        base = root.parent if root.is_file() else inner_root(root, lambda folder: bool(_files(folder)))
-        self.files = ([root.name] if _fits(root) else []) if root.is_file() else _files(base) if base else []
-        if base is None or not self.files:
-            raise EmodetError(f"data.root={root}: no {self.title} is there. Expected {self.signs}")
-        self.base, self.names = base, None if names is None else tuple(names)
+        self.files = [root.name] if root.is_file() else self._files(self.base)
+        self.names = None if names is None else tuple(names)
         self._cursor: _Cursor | None = None
-
-    @classmethod
-    def recognises(cls, root: Path) -> bool:
-        return _fits(root) if root.is_file() else inner_root(root, lambda folder: bool(_files(folder))) is not None
 
     def read(self) -> Listing:
         """List every face.
@@ -110,6 +104,36 @@ class ImageLabelParquet(Reader):
     def __getstate__(self) -> dict[str, Any]:
         # Each worker process opens the files for itself.
         return {**self.__dict__, "_cursor": None}
+
+    @classmethod
+    def _bears_signs(cls, folder: Path) -> bool:
+        return bool(cls._files(folder))
+
+    @classmethod
+    def _files(cls, folder: Path) -> list[str]:
+        """Paths below `folder`, in order."""
+        paths = [
+            f"{prefix}{name}"
+            for prefix in ("", "data/")
+            for name in sorted(names_in(folder / prefix))
+            if name.endswith(".parquet")
+        ]
+        return [path for path in paths[:_MOST_FILES] if cls._fits(folder / path)]
+
+    @classmethod
+    def _fits(cls, file: Path) -> bool:
+        if file.suffix != ".parquet":
+            return False
+        try:
+            schema = pq.read_schema(file)
+        except (pa.ArrowException, OSError):
+            return False
+        if not set(_COLUMNS) <= set(schema.names):
+            return False
+        image = schema.field("image").type
+        if pa.types.is_struct(image):
+            image = image.field("bytes").type if image.get_field_index("bytes") >= 0 else pa.null()
+        return bool(pa.types.is_binary(image) or pa.types.is_large_binary(image))
 
     def _labels(self, file: Path) -> list[str | None]:
         """The class name of each row."""
@@ -211,29 +235,3 @@ def _names_in_metadata(schema: pa.Schema) -> list[str] | None:
 
 def _classes(records: Sequence[Record]) -> set[str]:
     return {EMOTIONS[record.emotion] for record in records if record.emotion is not None}
-
-
-def _files(folder: Path) -> list[str]:
-    """Paths below `folder`, in order."""
-    paths = [
-        f"{prefix}{name}"
-        for prefix in ("", "data/")
-        for name in sorted(names_in(folder / prefix))
-        if name.endswith(".parquet")
-    ]
-    return [path for path in paths[:_MOST_FILES] if _fits(folder / path)]
-
-
-def _fits(file: Path) -> bool:
-    if file.suffix != ".parquet":
-        return False
-    try:
-        schema = pq.read_schema(file)
-    except (pa.ArrowException, OSError):
-        return False
-    if not set(_COLUMNS) <= set(schema.names):
-        return False
-    image = schema.field("image").type
-    if pa.types.is_struct(image):
-        image = image.field("bytes").type if image.get_field_index("bytes") >= 0 else pa.null()
-    return bool(pa.types.is_binary(image) or pa.types.is_large_binary(image))

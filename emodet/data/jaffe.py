@@ -5,10 +5,10 @@ from collections import Counter
 from pathlib import Path
 from typing import ClassVar
 
-from emodet.data.folders import few, folders_in, inner_root, pictures_below, some_names
-from emodet.data.records import Listing, Reader, Record
+from emodet.data.folder_reader import FolderReader
+from emodet.data.folders import few, folders_in, pictures_below, some_names
+from emodet.data.records import Listing, Record
 from emodet.emotions import emotion_id
-from emodet.errors import EmodetError
 
 __all__ = ["Jaffe"]
 
@@ -18,7 +18,7 @@ _OTHER_NAME = "picture without a code in its name"
 _PUBLISHED = 213
 
 
-class Jaffe(Reader):
+class Jaffe(FolderReader):
     """Pictures called ``KA.AN1.39.tiff``, in one folder or in class folders: the person KA shows anger.
 
     The code in the name decides, not the folder. The person is the record's subject: she shows each expression three
@@ -36,17 +36,6 @@ class Jaffe(Reader):
     name: ClassVar[str] = "jaffe"
     title: ClassVar[str] = "JAFFE"
     signs: ClassVar[str] = "pictures called like KA.AN1.39.tiff, at the top or in folders"
-
-    def __init__(self, root: Path) -> None:
-        super().__init__(root)
-        base = inner_root(root, _bears_signs)
-        if base is None:
-            raise EmodetError(f"data.root={root}: no {self.title} is there. Expected {self.signs}")
-        self.base = base
-
-    @classmethod
-    def recognises(cls, root: Path) -> bool:
-        return inner_root(root, _bears_signs) is not None
 
     def read(self) -> Listing:
         """List every face.
@@ -76,16 +65,6 @@ class Jaffe(Reader):
             notes.append(f"Faces found (published): {len(records)} ({_PUBLISHED}).")
         return Listing(tuple(records), dict(left_out), tuple(notes))
 
-    def encoded(self, record: Record) -> bytes:
-        """The picture's file as bytes.
-
-        Raises:
-            OSError: It cannot be read.
-        """
-        return (self.base / record.key).read_bytes()
-
-
-def _bears_signs(root: Path) -> bool:
-    return any(
-        any(_NAME.fullmatch(name) for name in some_names(root / folder)) for folder in ("", *folders_in(root)[:100])
-    )
+    @classmethod
+    def _bears_signs(cls, folder: Path) -> bool:
+        return any(any(map(_NAME.fullmatch, some_names(folder / name))) for name in ("", *folders_in(folder)[:100]))

@@ -7,17 +7,17 @@ from typing import Any, ClassVar
 from emodet.data import affectnet
 from emodet.data.class_labels import split_of
 from emodet.data.csv_rows import CsvRows, header_of
+from emodet.data.folder_reader import FolderReader
 from emodet.data.folders import (
     LEAST_RESOLVED,
     few,
     folders_in,
-    inner_root,
     is_picture,
     names_in,
     relative_path,
 )
 from emodet.data.listed_pictures import NOT_THERE, TWICE, EachOnce
-from emodet.data.records import Listing, Reader, Record
+from emodet.data.records import Listing, Record
 from emodet.emotions import EMOTIONS, emotion_name
 from emodet.errors import EmodetError
 
@@ -31,7 +31,7 @@ _TWO_PLACES = "path fits a picture in two splits"
 _UNLISTED = f"picture that {_FILE} does not list"
 
 
-class LabelsCsv(Reader):
+class LabelsCsv(FolderReader):
     """`labels.csv` with the columns ``pth`` (``anger/image0000006.jpg``) and ``label``, and class folders of pictures.
 
     The folder is AffectNet's class; the csv's label was made by a net. `label_source` says which one to believe, and a
@@ -53,17 +53,10 @@ class LabelsCsv(Reader):
     signs: ClassVar[str] = "labels.csv with the columns pth and label beside class folders"
 
     def __init__(self, root: Path, *, label_source: str = "csv") -> None:
-        super().__init__(root)
         if label_source not in ("csv", "folder"):
             raise EmodetError(f"label_source={label_source!r}: there are csv and folder")
-        base = inner_root(root, _bears_signs)
-        if base is None:
-            raise EmodetError(f"data.root={root}: no {self.title} is there. Expected {self.signs}")
-        self.base, self.label_source = base, label_source
-
-    @classmethod
-    def recognises(cls, root: Path) -> bool:
-        return inner_root(root, _bears_signs) is not None
+        super().__init__(root)
+        self.label_source = label_source
 
     def read(self) -> Listing:
         """List every face.
@@ -119,16 +112,12 @@ class LabelsCsv(Reader):
         records.sort(key=lambda record: record.key)
         return Listing(tuple(records), dict(+left_out), tuple(notes))
 
-    def encoded(self, record: Record) -> bytes:
-        """The picture's file as bytes.
-
-        Raises:
-            OSError: It cannot be read.
-        """
-        return (self.base / record.key).read_bytes()
-
     def options(self) -> dict[str, Any]:
         return {"label_source": self.label_source}
+
+    @classmethod
+    def _bears_signs(cls, folder: Path) -> bool:
+        return set(_COLUMNS) <= set(header_of(folder / _FILE))
 
 
 class _Places:
@@ -164,7 +153,3 @@ def _class_named(text: str, where: str) -> str:
         return emotion_name(text)
     except EmodetError as problem:
         raise EmodetError(f"{where}: {problem}") from None
-
-
-def _bears_signs(root: Path) -> bool:
-    return set(_COLUMNS) <= set(header_of(root / _FILE))

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 from emodet.data.class_labels import check_order, classes_of, is_class_label, split_of
-from emodet.data.folders import first_line, folders_in, inner_root, is_picture, names_in, relative_path, some_names
+from emodet.data.folder_reader import FolderReader
+from emodet.data.folders import first_line, folders_in, is_picture, names_in, relative_path, some_names
 from emodet.data.listed_pictures import NOT_THERE, TWICE, EachOnce, locate, note_of_missing
-from emodet.data.records import Listing, Reader, Record
+from emodet.data.records import Listing, Record
 from emodet.emotions import EMOTIONS
 from emodet.errors import EmodetError
 
@@ -21,7 +22,7 @@ _MOST_FILES = 50
 _SPLIT_ORDER = ("test", "val", "train")
 
 
-class ListFiles(Reader):
+class ListFiles(FolderReader):
     """``*.txt`` lists of ``path label`` lines, at the top or one folder down, and a folder of pictures anywhere below.
 
     A line is split at its last white space, so paths may hold spaces. Lines that are blank or start with ``#`` are
@@ -43,16 +44,10 @@ class ListFiles(Reader):
     signs: ClassVar[str] = "a .txt of lines 'path label' (picture.jpg 3, picture.jpg happy) beside a folder of pictures"
 
     def __init__(self, root: Path, *, order: str = "auto") -> None:
-        super().__init__(root)
         check_order(order)
+        super().__init__(root)
         self.order = order
-        if root.is_file() and _is_list(root):
-            self.base, files = root.parent, [root]
-        else:
-            base = inner_root(root, _bears_signs)
-            if base is None:
-                raise EmodetError(f"data.root={root}: no {self.title.lower()} are there. Expected {self.signs}")
-            self.base, files = base, list(_list_files(base))
+        files = [root] if root.is_file() else list(_list_files(self.base))
         self.lists: dict[str, list[Path]] = {split: [] for split in _SPLIT_ORDER}
         for file in files:
             words = {split for word in re.split(r"[^a-z]+", file.stem.lower()) if (split := split_of(word))}
@@ -64,10 +59,6 @@ class ListFiles(Reader):
                     "train, val and test, or point data.root at a single list"
                 )
             self.lists[words.pop()].append(file)
-
-    @classmethod
-    def recognises(cls, root: Path) -> bool:
-        return (root.is_file() and _is_list(root)) or inner_root(root, _bears_signs) is not None
 
     def read(self) -> Listing:
         """List every face.
@@ -108,16 +99,16 @@ class ListFiles(Reader):
         records.sort(key=lambda record: record.key)
         return Listing(tuple(records), dict(left_out), tuple(notes))
 
-    def encoded(self, record: Record) -> bytes:
-        """The picture's file as bytes.
-
-        Raises:
-            OSError: It cannot be read.
-        """
-        return (self.base / record.key).read_bytes()
-
     def options(self) -> dict[str, Any]:
         return {"order": self.order}
+
+    @classmethod
+    def _bears_signs(cls, folder: Path) -> bool:
+        return any(True for _ in _list_files(folder))
+
+    @classmethod
+    def _fits(cls, file: Path) -> bool:
+        return _is_list(file)
 
 
 class LabelledLine(NamedTuple):
@@ -176,7 +167,3 @@ def _is_list(file: Path) -> bool:
     except OSError:
         return False
     return len(words) == 2 and is_picture(words[0].replace("\\", "/").rpartition("/")[2]) and is_class_label(words[1])
-
-
-def _bears_signs(root: Path) -> bool:
-    return any(True for _ in _list_files(root))

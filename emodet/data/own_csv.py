@@ -8,9 +8,10 @@ from typing import ClassVar, NamedTuple
 from emodet.data import affectnet
 from emodet.data.class_labels import split_of
 from emodet.data.csv_rows import CsvRows, header_of
-from emodet.data.folders import few, inner_root, names_in, relative_path
+from emodet.data.folder_reader import FolderReader
+from emodet.data.folders import few, names_in, relative_path
 from emodet.data.listed_pictures import NOT_THERE, TWICE, EachOnce, locate, note_of_missing
-from emodet.data.records import Listing, Reader, Record
+from emodet.data.records import Listing, Record
 from emodet.emotions import EMOTIONS, NOT_EMOTIONS, emotion_name
 from emodet.errors import EmodetError
 
@@ -28,7 +29,7 @@ _NOTHING_KNOWN = "neither emotion nor valence and arousal"
 _Box = tuple[float, float, float, float]
 
 
-class OwnCsv(Reader):
+class OwnCsv(FolderReader):
     """One ``.csv`` with the columns ``path`` and ``emotion``, and any of ``split, subject, x1, y1, x2, y2, valence,
     arousal``.
 
@@ -57,22 +58,13 @@ class OwnCsv(Reader):
 
     def __init__(self, root: Path) -> None:
         super().__init__(root)
-        base = root.parent if root.is_file() else inner_root(root, lambda folder: bool(_fitting(folder)))
-        files = ([root] if _fits(root) else []) if root.is_file() else _fitting(base) if base else []
-        if base is None or not files:
-            raise EmodetError(f"data.root={root}: no {self.title} is there. Expected {self.signs}")
+        files = [root] if root.is_file() else self._fitting(self.base)
         if len(files) > 1:
             raise EmodetError(
                 f"data.root={root}: {few(file.name for file in files)} have the columns path and emotion, and one file "
                 "was expected; put them together, with a column split, or point data.root at one of them"
             )
-        self.base, self.file = base, files[0]
-
-    @classmethod
-    def recognises(cls, root: Path) -> bool:
-        if root.is_file():
-            return _fits(root)
-        return inner_root(root, lambda folder: bool(_fitting(folder))) is not None
+        self.file = files[0]
 
     def read(self) -> Listing:
         """List every face.
@@ -131,6 +123,19 @@ class OwnCsv(Reader):
             OSError: It cannot be read.
         """
         return (self.base / record.key.removesuffix(_suffix(record.box))).read_bytes()
+
+    @classmethod
+    def _bears_signs(cls, folder: Path) -> bool:
+        return bool(cls._fitting(folder))
+
+    @classmethod
+    def _fits(cls, file: Path) -> bool:
+        return file.suffix.lower() == ".csv" and set(_REQUIRED) <= set(header_of(file))
+
+    @classmethod
+    def _fitting(cls, folder: Path) -> list[Path]:
+        names = sorted(name for name in names_in(folder) if name.lower().endswith(".csv"))
+        return [folder / name for name in names[:_MOST_FILES] if cls._fits(folder / name)]
 
     def _faces(self) -> tuple[list["_Face"], list[str]]:
         """The rows, understood, and notes about the columns."""
@@ -218,12 +223,3 @@ def _number(name: str, text: str, rows: CsvRows) -> float:
 
 def _suffix(box: _Box | None) -> str:
     return "" if box is None else f"#{','.join(f'{value:.12g}' for value in box)}"
-
-
-def _fits(file: Path) -> bool:
-    return file.suffix.lower() == ".csv" and set(_REQUIRED) <= set(header_of(file))
-
-
-def _fitting(folder: Path) -> list[Path]:
-    names = sorted(name for name in names_in(folder) if name.lower().endswith(".csv"))
-    return [folder / name for name in names[:_MOST_FILES] if _fits(folder / name)]

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import ClassVar
 
 from emodet.data.class_labels import ORDERS
-from emodet.data.folders import inner_root, relative_path
+from emodet.data.folder_reader import FolderReader
+from emodet.data.folders import relative_path
 from emodet.data.list_files import labelled_lines
 from emodet.data.listed_pictures import NOT_THERE, TWICE, EachOnce, locate, note_of_missing
-from emodet.data.records import Listing, Reader, Record
+from emodet.data.records import Listing, Record
 from emodet.emotions import EMOTIONS, RAFDB_ORDER
 from emodet.errors import EmodetError
 
@@ -22,7 +23,7 @@ _LISTS = tuple(
 _CLASSES = {str(number): name for number, name in ORDERS["rafdb"].items()}
 
 
-class RafDb(Reader):
+class RafDb(FolderReader):
     """RAF-DB basic: ``EmoLabel/list_patition_label.txt`` (sic) and ``Image/aligned/train_00001_aligned.jpg``.
 
     A line is ``train_00001.jpg 5``; the number counts from 1 in RAF-DB's own order, the name says the split. The
@@ -47,15 +48,7 @@ class RafDb(Reader):
 
     def __init__(self, root: Path) -> None:
         super().__init__(root)
-        base = inner_root(root, _bears_signs)
-        if base is None:
-            raise EmodetError(f"data.root={root}: no {self.title} is there. Expected {self.signs}")
-        self.base = base
-        self.list = next(base / name for name in _LISTS if (base / name).is_file())
-
-    @classmethod
-    def recognises(cls, root: Path) -> bool:
-        return inner_root(root, _bears_signs) is not None
+        self.list = next(self.base / name for name in _LISTS if (self.base / name).is_file())
 
     def read(self) -> Listing:
         """List every face.
@@ -93,14 +86,6 @@ class RafDb(Reader):
         records.sort(key=lambda record: record.key)
         return Listing(tuple(records), dict(left_out), tuple(notes))
 
-    def encoded(self, record: Record) -> bytes:
-        """The picture's file as bytes.
-
-        Raises:
-            OSError: It cannot be read.
-        """
-        return (self.base / record.key).read_bytes()
-
-
-def _bears_signs(root: Path) -> bool:
-    return any((root / name).is_file() for name in _LISTS)
+    @classmethod
+    def _bears_signs(cls, folder: Path) -> bool:
+        return any((folder / name).is_file() for name in _LISTS)

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import ClassVar
 
 from emodet.data.affectnet import doubt_about_totals
-from emodet.data.folders import LEAST_RESOLVED, few, inner_root, names_in, pictures_by_stem
-from emodet.data.records import Listing, Reader, Record
+from emodet.data.folder_reader import FolderReader
+from emodet.data.folders import LEAST_RESOLVED, few, names_in, pictures_by_stem
+from emodet.data.records import Listing, Record
 from emodet.emotions import emotion_name, ids_of
 from emodet.errors import EmodetError
 
@@ -24,7 +25,7 @@ _EMPTY_LABEL = "label file is empty"
 _NO_PICTURE = "label file without a picture"
 
 
-class Yolo(Reader):
+class Yolo(FolderReader):
     """AffectNet's YOLO export of 96×96 faces: ``{train,valid,test}/{images,labels}`` and ``data.yaml``.
 
     The number in a label's first line is an index into the names of ``data.yaml``, which in the published export are
@@ -43,17 +44,6 @@ class Yolo(Reader):
     name: ClassVar[str] = "yolo"
     title: ClassVar[str] = "AffectNet (YOLO export)"
     signs: ClassVar[str] = "data.yaml beside train/ (or valid/, test/) with images/ and labels/"
-
-    def __init__(self, root: Path) -> None:
-        super().__init__(root)
-        base = inner_root(root, _bears_signs)
-        if base is None:
-            raise EmodetError(f"data.root={root}: no {self.title} is there. Expected {self.signs}")
-        self.base = base
-
-    @classmethod
-    def recognises(cls, root: Path) -> bool:
-        return inner_root(root, _bears_signs) is not None
 
     def read(self) -> Listing:
         """List every face.
@@ -80,14 +70,6 @@ class Yolo(Reader):
         notes += doubt_about_totals(found, _PUBLISHED)
         records.sort(key=lambda record: record.key)
         return Listing(tuple(records), dict(left_out), tuple(notes))
-
-    def encoded(self, record: Record) -> bytes:
-        """The picture's file as bytes.
-
-        Raises:
-            OSError: It cannot be read.
-        """
-        return (self.base / record.key).read_bytes()
 
     def _split(
         self,
@@ -160,6 +142,14 @@ class Yolo(Reader):
             for number, name, emotion in zip(numbers, names.values(), ids, strict=True)
         }
 
+    @classmethod
+    def _bears_signs(cls, folder: Path) -> bool:
+        return any((folder / name).is_file() for name in _YAML_NAMES) and any(
+            (folder / name / "images").is_dir() and (folder / name / "labels").is_dir()
+            for names in _FOLDERS.values()
+            for name in names
+        )
+
 
 def _label_lines(path: Path) -> list[str]:
     try:
@@ -182,11 +172,3 @@ def _class_of(line: str, path: Path, known: Mapping[int, object]) -> int:
             f"{path}: class {cells[0]} is not among the numbers in data.yaml ({min(known)} to {max(known)})"
         )
     return int(number)
-
-
-def _bears_signs(root: Path) -> bool:
-    return any((root / name).is_file() for name in _YAML_NAMES) and any(
-        (root / name / "images").is_dir() and (root / name / "labels").is_dir()
-        for names in _FOLDERS.values()
-        for name in names
-    )
