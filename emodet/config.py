@@ -70,6 +70,7 @@ class DataConfig:
     workers: int | None = None
     processes: int | None = None
     max_unreadable: float | None = None
+    corrections: str | None = None
 
 
 @dataclass
@@ -123,10 +124,14 @@ class LossConfig:
     Attributes:
         label_smoothing: See `emodet.models.losses.SoftCrossEntropy`.
         class_weights: ``balanced`` (inverse to the training faces per class), or one number per class.
+        focal_gamma: See `SoftCrossEntropy`.
+        logit_adjustment: Likewise; the prior is that of the training faces.
     """
 
     label_smoothing: float | None = None
     class_weights: Any = None
+    focal_gamma: float | None = None
+    logit_adjustment: float | None = None
 
 
 @dataclass
@@ -137,6 +142,10 @@ class TrainingConfig:
         select_by: The metric on the selection faces that chooses the best epoch.
         patience: Epochs without gain in it after which training stops; None goes on to the end.
         weight_averaging: Decay per step of an exponential moving average of the weights; None does without.
+        mixup: See `emodet.models.mixing.Mixing`.
+        cutmix: Likewise.
+        mixing_chance: Likewise.
+        sharpness: See `emodet.models.sharpness.SharpnessAware`.
         resolutions: See `emodet.models.classifier.EmotionClassifier`.
         channels_last: Likewise.
         compile: Likewise.
@@ -145,6 +154,10 @@ class TrainingConfig:
     select_by: str = "val/accuracy"
     patience: int | None = None
     weight_averaging: float | None = None
+    mixup: float | None = None
+    cutmix: float | None = None
+    mixing_chance: float | None = None
+    sharpness: float | None = None
     resolutions: list[Any] | None = None
     channels_last: bool | None = None
     compile: bool | None = None

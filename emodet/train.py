@@ -20,6 +20,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from emodet.config import command, given
+from emodet.data.corrections import CorrectedPack
 from emodet.data.datamodule import EmotionDataModule
 from emodet.errors import EmodetError
 from emodet.evaluation.calibration import fit_temperature
@@ -73,7 +74,8 @@ def main(config: DictConfig) -> float:
 
 def describe(run: RunFolder, config: DictConfig, data: EmotionDataModule, classifier: EmotionClassifier) -> None:
     """Write down what the run is made of, and show what augmentation does to its faces."""
-    run.write_config(config, root=data.root, packs=data.packs)
+    run.check_same_data(data.fingerprint)
+    run.write_config(config, root=data.root, packs=data.packs, corrections=data.corrections)
     parameters = sum(parameter.numel() for parameter in classifier.net.parameters())
     facts = {
         **provenance(),
@@ -83,6 +85,8 @@ def describe(run: RunFolder, config: DictConfig, data: EmotionDataModule, classi
             "fingerprint": data.pack.fingerprint,
             **{key: data.pack.manifest[key] for key in ("title", "reader")},
         },
+        "corrections": data.pack.facts() if isinstance(data.pack, CorrectedPack) else None,
+        "fingerprint": data.fingerprint,
         "faces": {
             "train": len(data.roles.train),
             "selection": len(data.roles.selection),

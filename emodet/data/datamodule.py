@@ -15,7 +15,8 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from emodet.data.augmentation import Augmentation
-from emodet.data.pack import Pack
+from emodet.data.corrections import CorrectedPack, fingerprint_with, in_words, read_corrections
+from emodet.data.pack import Pack, Table
 from emodet.data.packing import pack_folder, prepare_pack, summary
 from emodet.data.readers import open_reader
 from emodet.data.records import Reader
@@ -128,6 +129,7 @@ class EmotionDataModule(L.LightningDataModule):
         workers: Processes that fetch batches; None takes one per core, eight at most.
         processes: Processes that prepare; None takes one per core.
         max_unreadable: The share of pictures that may be unreadable.
+        corrections: A file that excludes and relabels faces, see `emodet.data.corrections`.
         seed: Of order and augmentation.
     """
 
@@ -152,6 +154,7 @@ class EmotionDataModule(L.LightningDataModule):
         workers: int | None = None,
         processes: int | None = None,
         max_unreadable: float = 0.01,
+        corrections: str | Path | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -176,6 +179,7 @@ class EmotionDataModule(L.LightningDataModule):
         self.workers = min(8, _cores()) if workers is None else workers
         self.processes, self.max_unreadable = processes, max_unreadable
         self.training_faces = training_faces
+        self.corrections = None if corrections is None else Path(corrections).expanduser()
         self.pack: Pack
         self.roles: Roles
 
@@ -206,20 +210,38 @@ class EmotionDataModule(L.LightningDataModule):
         """Open the pack and share out its faces; cheap, and the same in every process."""
         if hasattr(self, "pack"):
             return
-        self.pack = Pack(self.pack_folder())
-        table = self.pack.table
-        classes = len(self.class_names)
-        usable = (table.emotion >= 0) & (table.emotion < classes)
-        if self.soft:
-            # A face without an emotion still teaches where its soft label says something about these classes.
-            usable |= (table.emotion < 0) & (np.nan_to_num(table.soft_label[:, :classes]).sum(axis=1) > 0)
-        self.roles = assign_roles(table, usable, self.selection, self.selection_seed)
+        pack, excluded = Pack(self.pack_folder()), 0
+        if self.corrections is not None:
+            as_released = pack.table
+            pack = CorrectedPack(pack, read_corrections(self.corrections))
+            here = pack.excluded & (as_released.split == "train")
+            excluded = int((self._usable(as_released) & here).sum())
+            log.info("corrections %s: %s", self.corrections, in_words(pack.facts()["faces"]))
+        table = pack.table
+        self.roles = assign_roles(table, self._usable(table), self.selection, self.selection_seed)
+        if excluded:
+            self.roles = replace(self.roles, dropped={**self.roles.dropped, "excluded by corrections": excluded})
+        self.pack = pack
         train = self.roles.train
         if self.training_faces is not None and self.training_faces < len(train):
             order = np.random.default_rng([self.selection_seed, 0xFACE5]).permutation(len(train))
             self.roles = replace(self.roles, train=np.sort(train[order[: self.training_faces]]))
         for reason, count in self.roles.dropped.items():
             log.info("%d training faces dropped: %s", count, reason)
+
+    @property
+    def fingerprint(self) -> str:
+        """The pack's, and of the corrections where there are any: equal for data that trains the same."""
+        pack = self.pack
+        return fingerprint_with(pack.fingerprint, pack.corrections if isinstance(pack, CorrectedPack) else None)
+
+    def _usable(self, table: Table) -> npt.NDArray[np.bool_]:
+        classes = len(self.class_names)
+        usable = (table.emotion >= 0) & (table.emotion < classes)
+        if self.soft:
+            # A face without an emotion still teaches where its soft label says something about these classes.
+            usable |= (table.emotion < 0) & (np.nan_to_num(table.soft_label[:, :classes]).sum(axis=1) > 0)
+        return np.asarray(usable)
 
     def class_counts(self) -> list[int]:
         """Training faces per class, in the order of `class_names`; faces without an emotion are not counted."""

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from emodet.data.corrections import CorrectedPack, in_words
 from emodet.data.datamodule import EmotionDataModule
 from emodet.evaluation.measuring import Answers, to_predictions
 from emodet.evaluation.report import write_report
@@ -45,5 +46,14 @@ def report(
         "temperature": temperature,
         "pack fingerprint": data.pack.fingerprint,
     }
+    if isinstance(data.pack, CorrectedPack):
+        facts = data.pack.facts()
+        described["corrections"] = f"{facts['file']}, SHA-256 {facts['sha256']}: {in_words(facts['faces'])}"
+        split = data.pack.table.split[answers.index[0]]
+        if split in facts["faces"]:
+            evaluation = evaluation.with_notes(
+                f"Corrections changed the faces measured here ({in_words({split: facts['faces'][split]})}): the "
+                "figures cannot be compared with those of others on this split."
+            )
     write_report(evaluation, predictions, face, folder, details=described, errors=errors)
     return evaluation

@@ -231,7 +231,7 @@ class _Making:
         for part in answers.values():
             predictions = to_predictions(part, self.data, 1.0)
             evaluation = evaluate_predictions(predictions, resamples=0)
-            same = self.data.pack.fingerprint == self.own_pack
+            same = self.data.fingerprint == self.own_pack
             split = evaluation.split if same else f"{evaluation.data}: {evaluation.split}"
             metrics[split] = plain_metrics(evaluation.as_dict()["metrics"], evaluation.faces)
         info = replace(self.info, precision=kind, metrics=metrics)

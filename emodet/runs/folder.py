@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
 import time
@@ -30,7 +31,8 @@ class RunFolder:
     """Where a run keeps what it is made of and what came out.
 
     ``config.yaml`` (composed), ``run.json`` (commit, versions, seed, pack, figures), ``checkpoints/``, ``csv/``,
-    ``metrics.csv`` (all attempts), ``curves.png``, ``augmentation.png``, ``evaluation-report/``.
+    ``metrics.csv`` (all attempts), ``curves.png``, ``augmentation.png``, ``evaluation-report/``, and ``corrections.csv``
+    where the data was corrected.
     """
 
     path: Path
@@ -46,15 +48,41 @@ class RunFolder:
         return self.path / "checkpoints" / "best.ckpt"
 
     @property
+    def corrections(self) -> Path:
+        """The run's copy of the corrections that its data was read with; there only where it had any."""
+        return self.path / "corrections.csv"
+
+    @property
     def attempts(self) -> int:
         """How often the run was started before."""
         return len(list(self.path.glob("csv/*/metrics.csv")))
 
-    def write_config(self, config: DictConfig, *, root: Path, packs: Path) -> None:
-        """Store the composed configuration, with the data's paths made absolute so that it holds from anywhere."""
+    def write_config(self, config: DictConfig, *, root: Path, packs: Path, corrections: Path | None = None) -> None:
+        """Store the composed configuration, with the data's paths made absolute so that it holds from anywhere.
+
+        Corrections are copied into the folder, and the configuration names the copy: the file may be edited later.
+        """
         absolute = config.copy()
         absolute.data.root, absolute.data.packs = str(root.resolve()), str(packs.resolve())
+        if corrections is not None:
+            if corrections.resolve() != self.corrections.resolve():
+                shutil.copyfile(corrections, self.corrections)
+            absolute.data.corrections = str(self.corrections.resolve())
         (self.path / "config.yaml").write_text(OmegaConf.to_yaml(absolute, resolve=True), encoding="utf-8")
+
+    def check_same_data(self, fingerprint: str) -> None:
+        """Refuse to go on with other data than the run began with.
+
+        Raises:
+            EmodetError: `fingerprint` is not the one in ``run.json``.
+        """
+        known = self.facts().get("fingerprint") if (self.path / "run.json").is_file() else None
+        if known is not None and known != fingerprint:
+            raise EmodetError(
+                f"{self.path}: this run began with other data (fingerprint {known[:12]}, now {fingerprint[:12]}): its "
+                "faces, its crops or its corrections have changed. Start a new run, or give it the data it had; "
+                f"the corrections it began with are in {self.corrections.name}, where it had any"
+            )
 
     def write_facts(self, facts: Mapping[str, Any]) -> None:
         """Merge `facts` into ``run.json``, replacing the file whole."""

@@ -46,7 +46,7 @@ class Trained:
         training_data: What it was trained on.
         metrics: Split to metric to value, as training measured them; empty where not known.
         commit: The project's commit that trained it, empty if not known.
-        fingerprint: Of the pack that it was trained on, empty if not known.
+        fingerprint: Of the data that it was trained on (`EmotionDataModule.fingerprint`), empty if not known.
         calibrated: Whether a temperature was fitted.
     """
 
@@ -134,7 +134,7 @@ def load_trained(path: Path) -> Trained:
         training_data=(_training_data(facts, data),),
         metrics=_metrics(facts) if is_best else {},
         commit=facts.get("commit") or "",
-        fingerprint=facts.get("pack", {}).get("fingerprint", ""),
+        fingerprint=facts.get("fingerprint") or facts.get("pack", {}).get("fingerprint", ""),
         calibrated=is_best and "temperature" in facts,
     )
 
@@ -167,7 +167,11 @@ def run_data(file: Path) -> dict[str, Any] | None:
 
 def _data_of(folder: RunFolder) -> dict[str, Any] | None:
     config = folder.path / "config.yaml"
-    return given(OmegaConf.load(config)).get("data") if config.is_file() else None
+    data: dict[str, Any] | None = given(OmegaConf.load(config)).get("data") if config.is_file() else None
+    if data is not None and "corrections" in data and folder.corrections.is_file():
+        # Wherever the folder lies now.
+        data["corrections"] = str(folder.corrections)
+    return data
 
 
 def _training_data(facts: Mapping[str, Any], data: Mapping[str, Any] | None) -> TrainingData:

@@ -1,0 +1,305 @@
+"""Corrections of a release: faces to leave out and labels to change, as a CSV file that a person can read and edit.
+
+The release and its pack stay as they are. Corrections are laid over the pack's table when the data module opens it, and
+they are part of the data's fingerprint. `python -m emodet.audit` proposes such a file.
+"""
+
+import csv
+import hashlib
+import json
+import os
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from emodet.data.csv_rows import CsvRows
+from emodet.data.pack import Pack, Table
+from emodet.emotions import EMOTIONS, emotion_id
+from emodet.errors import EmodetError
+
+__all__ = [
+    "ACTIONS",
+    "COLUMNS",
+    "CorrectedPack",
+    "Correction",
+    "Corrections",
+    "fingerprint_with",
+    "in_words",
+    "read_corrections",
+    "write_corrections",
+]
+
+ACTIONS = ("exclude", "relabel")
+COLUMNS = ("key", "split", "action", "emotion", "was", "reason", "score")
+_SPLITS = ("", "train", "val", "test")
+_LISTED = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Correction:
+    """What is to be done with one face.
+
+    Attributes:
+        key: The face's, as in the pack's table.
+        action: ``exclude`` leaves it out of training, selection and report; ``relabel`` gives it another emotion, which
+            takes the place of its soft label too.
+        emotion: 0 to 7, the new one; None where it is excluded.
+        split: train, val or test, where only the face of that split is meant; empty for any.
+        was: The emotion that the face must have for the correction to be about it, -1 for none; None leaves that
+            unchecked.
+        reason: For people.
+        score: For people; the audit says what it means beside the reason.
+        line: Of the file, from 1.
+    """
+
+    key: str
+    action: str
+    emotion: int | None = None
+    split: str = ""
+    was: int | None = None
+    reason: str = ""
+    score: float | None = None
+    line: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Corrections:
+    """A file of corrections.
+
+    Attributes:
+        file: Where it was read.
+        sha256: Of its bytes.
+        rows: In the file's order, at most one for each key and split.
+    """
+
+    file: Path
+    sha256: str
+    rows: tuple[Correction, ...]
+
+    def apply(self, table: Table) -> Table:
+        """The table with these corrections laid over it.
+
+        Excluded faces keep their row and have neither an emotion nor a soft label, so that nothing can use them.
+
+        Raises:
+            EmodetError: A row names a face that is not there, or whose label is not what the row says it was, or two
+                rows are about one face.
+        """
+        emotion, soft_label = table.emotion.copy(), table.soft_label.copy()
+        for correction, places in self._places(table):
+            emotion[places] = -1 if correction.emotion is None else correction.emotion
+            soft_label[places] = np.nan
+        return replace(table, emotion=emotion, soft_label=soft_label)
+
+    def excluded(self, table: Table) -> npt.NDArray[np.bool_]:
+        """Which faces of the table are left out: bool (N,). Raises what `apply` raises."""
+        mask = np.zeros(len(table), dtype=np.bool_)
+        for correction, places in self._places(table):
+            if correction.action == "exclude":
+                mask[places] = True
+        return mask
+
+    def counts(self, table: Table) -> dict[str, dict[str, int]]:
+        """How many faces are excluded and relabelled, by split. Raises what `apply` raises."""
+        counted: dict[str, Counter[str]] = defaultdict(Counter)
+        for correction, places in self._places(table):
+            for split in table.split[places].tolist():
+                counted[split]["excluded" if correction.action == "exclude" else "relabelled"] += 1
+        return {split: dict(counted[split]) for split in ("train", "val", "test") if split in counted}
+
+    def _places(self, table: Table) -> list[tuple[Correction, list[int]]]:
+        wanted = {row.key for row in self.rows}
+        of: dict[str, list[int]] = defaultdict(list)
+        for place, key in enumerate(table.key.tolist()):
+            if key in wanted:
+                of[key].append(place)
+        unknown = [row for row in self.rows if row.key not in of]
+        if unknown:
+            shown = "; ".join(f"line {row.line}: {row.key}" for row in unknown[:_LISTED])
+            raise EmodetError(
+                f"{self.file}: {len(unknown)} of {len(self.rows)} rows name a face that this data set does not have "
+                f"({shown}). Is it a correction of other data, or of faces that could not be read?"
+            )
+        found = [(row, [place for place in of[row.key] if row.split in ("", table.split[place])]) for row in self.rows]
+        by_place: dict[int, Correction] = {}
+        for row, places in found:
+            if not places:
+                there = ", ".join(sorted({str(table.split[place]) for place in of[row.key]}))
+                raise self._error(row, f"{row.key} is in {there}, not in {row.split}")
+            for place in places:
+                label = int(table.emotion[place])
+                if row.was is not None and row.was != label:
+                    raise self._error(
+                        row,
+                        f"{row.key} was to be corrected from {_name(row.was)}, but its label is {_name(label)}: this "
+                        "correction was made for other labels. Leave the column was out to correct it all the same",
+                    )
+                other = by_place.setdefault(place, row)
+                if other is not row:
+                    raise self._error(row, f"{row.key} is corrected by line {other.line} already")
+        return found
+
+    def _error(self, row: Correction, what: str) -> EmodetError:
+        return EmodetError(f"{self.file}, line {row.line}: {what}")
+
+
+class CorrectedPack(Pack):
+    """A pack whose table says what corrections make of it. Pixels, folder and fingerprint are the pack's own.
+
+    Args:
+        pack: Opened.
+        corrections: Laid over its table.
+
+    Raises:
+        EmodetError: See `Corrections.apply`.
+    """
+
+    def __init__(self, pack: Pack, corrections: Corrections) -> None:
+        # Not opened once more: its content has been checked.
+        self.pack, self.corrections = pack, corrections
+        self.folder, self.manifest, self.preprocessing = pack.folder, pack.manifest, pack.preprocessing
+        _ = self.table
+
+    @cached_property
+    def table(self) -> Table:
+        """What is known about each face after the corrections."""
+        return self.corrections.apply(self.pack.table)
+
+    @cached_property
+    def excluded(self) -> npt.NDArray[np.bool_]:
+        """Which faces the corrections leave out: bool (N,)."""
+        return self.corrections.excluded(self.pack.table)
+
+    def facts(self) -> dict[str, Any]:
+        """What a run says of them: file name, SHA-256, and how many faces of each split they change."""
+        counts = self.corrections.counts(self.pack.table)
+        return {"file": self.corrections.file.name, "sha256": self.corrections.sha256, "faces": counts}
+
+    def __len__(self) -> int:
+        return len(self.pack)
+
+    def images(self, indices: Sequence[int] | npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.uint8]:
+        """See `Pack.images`."""
+        return self.pack.images(indices)
+
+    def verify(self) -> None:
+        """See `Pack.verify`."""
+        self.pack.verify()
+
+    def __getstate__(self) -> dict[str, Any]:
+        # As of any pack, the table stays behind: a worker reads and corrects it for itself.
+        kept = ("pack", "corrections", "folder", "manifest", "preprocessing")
+        return {name: self.__dict__[name] for name in kept}
+
+
+def fingerprint_with(pack_fingerprint: str, corrections: Corrections | None) -> str:
+    """The fingerprint of a pack with corrections laid over it; without any, the pack's own."""
+    if corrections is None:
+        return pack_fingerprint
+    parts = {"pack": pack_fingerprint, "corrections": corrections.sha256}
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def in_words(counts: Mapping[str, Mapping[str, int]]) -> str:
+    """`Corrections.counts` for people: ``train 12 excluded, 3 relabelled; val 1 excluded``."""
+    parts = [f"{split} " + ", ".join(f"{n} {what}" for what, n in each.items()) for split, each in counts.items()]
+    return "; ".join(parts) or "no face"
+
+
+def read_corrections(path: Path) -> Corrections:
+    """Read a file of corrections.
+
+    The columns ``key`` and ``action`` must be there, ``emotion`` where a label is changed; ``split`` and ``was`` are
+    checked where they are given, ``reason`` and ``score`` are for people.
+
+    Raises:
+        EmodetError: The file cannot be read, lacks a column, or a row is not what it should be; the message names the
+            line.
+    """
+    try:
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as problem:
+        raise EmodetError(f"data.corrections={path}: cannot be read ({problem})") from None
+    rows = CsvRows(path, ("key", "action"), tuple(name for name in COLUMNS if name not in ("key", "action")))
+    found: dict[tuple[str, str], Correction] = {}
+    for cells in rows:
+        correction = _correction(cells, rows)
+        other = found.setdefault((correction.key, correction.split), correction)
+        if other is not correction:
+            same = (other.action, other.emotion) == (correction.action, correction.emotion)
+            what = "says the same again" if same else "contradicts it"
+            raise rows.error(f"{correction.key} is in line {other.line} already, and this line {what}; keep one")
+    return Corrections(path, digest, tuple(found.values()))
+
+
+def write_corrections(corrections: Iterable[Correction], path: Path) -> None:
+    """Write a file that `read_corrections` reads, whole or not at all.
+
+    Raises:
+        EmodetError: It cannot be written.
+    """
+    unfinished = path.with_name(f"{path.name}.unfinished-{os.getpid()}")
+    try:
+        with unfinished.open("w", newline="", encoding="utf-8") as stream:
+            writer = csv.writer(stream, lineterminator="\n")
+            writer.writerow(COLUMNS)
+            for each in corrections:
+                score = "" if each.score is None else f"{each.score:.4g}"
+                new, old = ("" if label is None else _name(label) for label in (each.emotion, each.was))
+                writer.writerow([each.key, each.split, each.action, new, old, each.reason, score])
+        unfinished.replace(path)
+    except OSError as problem:
+        unfinished.unlink(missing_ok=True)
+        raise EmodetError(f"{path}: cannot be written ({problem})") from problem
+
+
+def _correction(cells: Mapping[str, str], rows: CsvRows) -> Correction:
+    key, action, emotion = cells["key"], cells["action"], cells.get("emotion", "")
+    split, score = cells.get("split", ""), cells.get("score", "")
+    if not key:
+        raise rows.error("the column key is empty")
+    if action not in ACTIONS:
+        raise rows.error(f"action {action!r} is not known; there are {', '.join(ACTIONS)}")
+    if split not in _SPLITS:
+        raise rows.error(f"split {split!r} is not train, val or test")
+    if action == "exclude" and emotion:
+        raise rows.error(f"exclude takes no emotion, but {emotion!r} stands there; is relabel meant?")
+    new = None
+    if action == "relabel":
+        if not emotion:
+            raise rows.error("relabel needs the new class in the column emotion")
+        new = _emotion(emotion, rows)
+        if new is None:
+            raise rows.error(f"a face cannot be relabelled as {emotion!r}, which is none of the classes; exclude it")
+    was = cells.get("was", "")
+    try:
+        number = float(score) if score else None
+    except ValueError:
+        raise rows.error(f"score {score!r} is not a number") from None
+    return Correction(
+        key=key,
+        action=action,
+        emotion=new,
+        split=split,
+        was=None if not was else -1 if (label := _emotion(was, rows)) is None else label,
+        reason=cells.get("reason", ""),
+        score=number,
+        line=rows.line,
+    )
+
+
+def _emotion(text: str, rows: CsvRows) -> int | None:
+    try:
+        return emotion_id(text)
+    except EmodetError as problem:
+        raise rows.error(str(problem)) from None
+
+
+def _name(emotion: int) -> str:
+    return "none" if emotion < 0 else EMOTIONS[emotion]
