@@ -5,9 +5,10 @@ written twice. `conf/` holds the choices.
 """
 
 import errno
+import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import hydra
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError
 
@@ -211,6 +213,52 @@ class LoggerConfig:
 
 
 @dataclass
+class PrunerConfig:
+    """See `optuna.pruners.PercentilePruner`; epochs are its steps.
+
+    Attributes:
+        percentile: Of the finished trials' values at the same epoch: a trial ends when its best one so far is worse.
+        startup_trials: Trials that must have finished before any is ended.
+        warmup_epochs: Epochs in which none is ended.
+        interval_epochs: Epochs between two comparisons.
+        min_trials: Finished trials that must have a value at that epoch.
+    """
+
+    percentile: float = 50.0
+    startup_trials: int | None = None
+    warmup_epochs: int | None = None
+    interval_epochs: int | None = None
+    min_trials: int | None = None
+
+
+@dataclass
+class SweepConfig:
+    """What `--multirun` runs; the groups `sweep` and `launcher` choose it.
+
+    Attributes:
+        params: Key to what it may be, as Hydra writes sweeps; the command line adds to it and replaces it.
+        at_once: Runs side by side, which share out the cores.
+        batch: Runs that are handed to the launcher together; None: all of a grid, `at_once` of a search.
+        trials: How many finished or stopped trials a search ends with, those of its study file included.
+        study: The search's file (Optuna's journal); one that is there is gone on with.
+        seed: Of the search.
+        startup_trials: Trials drawn at random before the search learns from them.
+        pruner: When a trial is stopped early; None lets all go to their end.
+        trial: Number of the trial that a run is; the search itself sets it.
+    """
+
+    params: dict[str, Any] = field(default_factory=dict)
+    at_once: int = 1
+    batch: int | None = None
+    trials: int | None = None
+    study: str | None = None
+    seed: int = 0
+    startup_trials: int | None = None
+    pruner: PrunerConfig | None = None
+    trial: int | None = None
+
+
+@dataclass
 class TrainConfig:
     """Everything that `python -m emodet.train` takes.
 
@@ -237,6 +285,7 @@ class TrainConfig:
     training: TrainingConfig = field(default_factory=TrainingConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     logger: LoggerConfig = field(default_factory=LoggerConfig)
+    sweep: SweepConfig = field(default_factory=SweepConfig)
 
 
 @dataclass
@@ -314,6 +363,9 @@ class ExportConfig:
     data: DataConfig = field(default_factory=DataConfig)
 
 
+SWEEPERS = "hydra_plugins.emodet_sweeps."
+"""Where the sweepers are that Hydra finds by this name: its plugins live in that package."""
+
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -340,9 +392,31 @@ def _without_none(value: Any) -> Any:
     return value
 
 
-def _refuse_what_hydra_lets_pass(config: DictConfig, schema: type) -> None:
-    """Two choices for a group of one, of which Hydra takes the last; new keys with ``+``, which pass its schema."""
-    for override in HydraConfig.get().overrides.task:
+def share_of_cores(at_once: int) -> int:
+    """Threads that compute in each of `at_once` runs side by side: together with `workers_beside` its share of cores."""
+    return max(1, _cores() // max(1, at_once) - workers_beside(at_once))
+
+
+def workers_beside(at_once: int) -> int:
+    """Processes that fetch batches in each of `at_once` runs side by side; none where its share is one core."""
+    return min(8, _cores() // max(1, at_once) // 2)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+for _resolver in (share_of_cores, workers_beside):
+    OmegaConf.register_new_resolver(_resolver.__name__, _resolver, replace=True)
+
+
+def refuse_what_hydra_lets_pass(config: DictConfig, overrides: Iterable[str], schema: type = TrainConfig) -> None:
+    """Two choices for a group of one, of which Hydra takes the last; new keys with ``+``, which pass its schema.
+
+    Raises:
+        EmodetError: There is one of these.
+    """
+    for override in overrides:
         group, _, value = override.partition("=")
         if value.startswith("[") and (Path(conf_folder()) / group).is_dir():
             raise EmodetError(
@@ -354,6 +428,12 @@ def _refuse_what_hydra_lets_pass(config: DictConfig, schema: type) -> None:
         raise EmodetError(f"{problem.full_key}: there is no such key ({str(problem).splitlines()[0]})") from None
 
 
+def in_sweep() -> bool:
+    """Whether this is one run of a sweep, whose failure is the sweep's to tell."""
+    hydra_config = HydraConfig.get()
+    return hydra_config.mode == RunMode.MULTIRUN and str(hydra_config.sweeper._target_).startswith(SWEEPERS)
+
+
 def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], Any]]:
     """Decorate a task function as a Hydra command whose `EmodetError`s end in one message and exit status 2."""
     schemas = {"train": TrainConfig, "prepare": PrepareConfig, "evaluate": EvaluateConfig, "export": ExportConfig}
@@ -362,15 +442,20 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callabl
     def decorate(task: Callable[[DictConfig], Any]) -> Callable[[], Any]:
         def run(config: DictConfig) -> Any:
             try:
-                _refuse_what_hydra_lets_pass(config, schemas[config_name])
+                refuse_what_hydra_lets_pass(config, HydraConfig.get().overrides.task, schemas[config_name])
                 return task(config)
             except EmodetError as problem:
                 print(f"error: {problem}", file=sys.stderr)
+                if in_sweep():
+                    raise  # one failed run; the sweep goes on and says so at its end
                 sys.exit(2)
             except OSError as problem:
                 if problem.errno not in _NO_ROOM:
                     raise
-                print(f"error: no room to write {problem.filename or 'a file'} ({problem.strerror})", file=sys.stderr)
+                told = f"no room to write {problem.filename or 'a file'} ({problem.strerror})"
+                print(f"error: {told}", file=sys.stderr)
+                if in_sweep():
+                    raise EmodetError(told) from None
                 sys.exit(2)
             except KeyboardInterrupt:
                 print("stopped by SIGINT", file=sys.stderr)

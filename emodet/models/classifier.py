@@ -1,13 +1,14 @@
 """The LightningModule around a net: loss, optimizer, schedule, metrics."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import lightning as L
 import numpy as np
 import torch
 import torch.nn.functional as F
+from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import LRSchedulerTypeUnion, OptimizerLRScheduler
 from torch.optim.lr_scheduler import ReduceLROnPlateau
@@ -16,8 +17,10 @@ from emodet.data.datamodule import Batch
 from emodet.errors import EmodetError
 from emodet.models.losses import SoftCrossEntropy
 from emodet.models.metrics import EmotionMetrics, TrainingMetrics
+from emodet.models.mixing import Mixing
 from emodet.models.nets import build_net
 from emodet.models.optimization import build_optimizer, build_schedule
+from emodet.models.sharpness import SharpnessAware
 from emodet.preprocessing import Preprocessing
 
 __all__ = ["EmotionClassifier", "balanced_class_weights"]
@@ -34,6 +37,13 @@ class EmotionClassifier(L.LightningModule):
         schedule: See `build_schedule`; None keeps the learning rate.
         label_smoothing: See `SoftCrossEntropy`.
         class_weights: One weight per class; None weighs all alike.
+        focal_gamma: See `SoftCrossEntropy`.
+        logit_adjustment: Likewise.
+        class_prior: Likewise.
+        mixup: See `Mixing`.
+        cutmix: Likewise.
+        mixing_chance: Likewise.
+        sharpness: See `SharpnessAware`; None takes plain steps.
         resolutions: The side in pixels that crops are reduced to in training, by the epoch from which on it holds:
             ``[[0, 48], [20, 96]]``. Low-resolution epochs cost a quarter. Evaluation always sees the crops' own size.
         channels_last: Memory format of the net and its input; faster on CPUs with bf16 and on GPUs.
@@ -50,6 +60,13 @@ class EmotionClassifier(L.LightningModule):
         schedule: Mapping[str, Any] | None = None,
         label_smoothing: float = 0.0,
         class_weights: Sequence[float] | None = None,
+        focal_gamma: float = 0.0,
+        logit_adjustment: float = 0.0,
+        class_prior: Sequence[float] | None = None,
+        mixup: float = 0.0,
+        cutmix: float = 0.0,
+        mixing_chance: float = 1.0,
+        sharpness: float | None = None,
         resolutions: Sequence[Sequence[int]] = (),
         channels_last: bool = True,
         compile: bool = False,
@@ -57,8 +74,6 @@ class EmotionClassifier(L.LightningModule):
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
-        if not 0 <= label_smoothing < 1:
-            raise EmodetError(f"loss.label_smoothing={label_smoothing}: expected 0 to below 1")
         self.class_names = tuple(class_names)
         if class_weights is not None and len(class_weights) != len(self.class_names):
             raise EmodetError(
@@ -73,7 +88,9 @@ class EmotionClassifier(L.LightningModule):
         self.resolutions = _checked(resolutions, self.preprocessing.size)
         self.channels_last, self.compiles, self.seed = channels_last, compile, seed
         weight = None if class_weights is None else torch.tensor(class_weights, dtype=torch.float32)
-        self.loss = SoftCrossEntropy(weight, label_smoothing)
+        self.loss = SoftCrossEntropy(weight, label_smoothing, focal_gamma, logit_adjustment, class_prior)
+        self.mixing = Mixing(mixup, cutmix, mixing_chance)
+        self.sharpness = None if sharpness is None else SharpnessAware(self.net, sharpness)
         self.train_metrics = TrainingMetrics(self.class_names)
         self.val_metrics = EmotionMetrics(self.class_names)
         self.test_metrics = EmotionMetrics(self.class_names)
@@ -103,9 +120,25 @@ class EmotionClassifier(L.LightningModule):
             self.net.compile()
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Make every dropout mask a function of (seed, epoch, batch, process), so that there is no state to lose."""
-        place = [self.seed, self.current_epoch, batch_idx, self.global_rank]
-        torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1)[0]))
+        """Make dropout masks and blends a function of (seed, epoch, batch, process): there is no state to lose."""
+        self._draw_anew(batch_idx)
+
+    def optimizer_step(
+        self,
+        epoch: int,
+        batch_idx: int,
+        optimizer: torch.optim.Optimizer | LightningOptimizer,
+        optimizer_closure: Callable[[], Any] | None = None,
+    ) -> None:
+        """Take a step, sharpness-aware where that was asked for.
+
+        Raises:
+            EmodetError: Sharpness-aware steps do not go together with how the trainer takes its steps.
+        """
+        if self.sharpness is not None and optimizer_closure is not None:
+            _require_whole_steps(self.trainer)
+            optimizer_closure = self.sharpness.around(optimizer_closure, lambda: self._draw_anew(batch_idx))
+        super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
 
     def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
         """One step on an augmented batch.
@@ -113,19 +146,26 @@ class EmotionClassifier(L.LightningModule):
         Raises:
             EmodetError: The loss is not finite, or one face is too few for the net.
         """
+        image, target, emotion = self._normalised(batch["image"], self._side()), batch["target"], batch["emotion"]
+        blend = self.mixing(image, target)
+        if blend is not None:
+            image, target = blend
+            # What a blend is counted as in the training accuracy: what it holds most of.
+            emotion = target.argmax(dim=1)
         try:
-            logits = self.net(self._normalised(batch["image"], self._side())).float()
+            logits = self.net(image).float()
         except ValueError as problem:
             if len(batch["image"]) > 1:
                 raise
             raise EmodetError(f"data.batch_size=1: this net's batch norm needs at least 2 faces ({problem})") from None
-        loss: torch.Tensor = self.loss(logits, batch["target"])
+        loss: torch.Tensor = self.loss(logits, target)
         if not torch.isfinite(loss):
             raise EmodetError(
                 f"the loss became {loss.item()} in epoch {self.current_epoch}, batch {batch_idx}. The last good "
                 "checkpoint is kept; lower optimizer.lr, set trainer.gradient_clip_val=1, or trainer.precision=32-true"
             )
-        self.train_metrics.update(logits.detach(), batch["emotion"], loss.detach())
+        if self.sharpness is None or not self.sharpness.looking:
+            self.train_metrics.update(logits.detach(), emotion, loss.detach())
         return loss
 
     def on_train_epoch_end(self) -> None:
@@ -193,6 +233,10 @@ class EmotionClassifier(L.LightningModule):
             "lr_scheduler": build_schedule(self.schedule_settings, optimizer, steps, epochs or 1),
         }
 
+    def _draw_anew(self, batch_idx: int) -> None:
+        place = [self.seed, self.current_epoch, batch_idx, self.global_rank]
+        torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1)[0]))
+
     def _measure(self, stage: str, metrics: EmotionMetrics, batch: Batch) -> None:
         logits = self(batch["image"])
         loss = self.loss(logits, batch["target"])
@@ -215,6 +259,19 @@ class EmotionClassifier(L.LightningModule):
             x = F.interpolate(x, size=(side, side), mode="area")
         x = (x / 255 - self.mean) / self.std
         return x.contiguous(memory_format=torch.channels_last if self.channels_last else torch.contiguous_format)
+
+
+def _require_whole_steps(trainer: L.Trainer) -> None:
+    if trainer.accumulate_grad_batches > 1:
+        raise EmodetError(
+            f"training.sharpness does not go together with trainer.accumulate_grad_batches="
+            f"{trainer.accumulate_grad_batches}: the worst point is that of one batch; use a larger data.batch_size"
+        )
+    if trainer.scaler is not None:
+        raise EmodetError(
+            f"training.sharpness does not go together with trainer.precision={trainer.precision}, which scales "
+            "gradients; use bf16-mixed or 32-true"
+        )
 
 
 def _checked(resolutions: Sequence[Sequence[int]], size: int) -> list[tuple[int, int]]:

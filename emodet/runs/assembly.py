@@ -25,6 +25,9 @@ from emodet.runs.interruption import Interruption
 
 __all__ = ["build_classifier", "build_data", "build_trainer"]
 
+# What of the group `training` the classifier is built from; the rest makes callbacks.
+_TAUGHT_BY = ("mixup", "cutmix", "mixing_chance", "sharpness", "resolutions", "channels_last", "compile")
+
 _HOW_TO_GET = {
     "affectnet": (
         "AffectNet is given to researchers by its authors, who ask for a signed agreement: "
@@ -78,11 +81,14 @@ def build_classifier(settings: Mapping[str, Any], data: EmotionDataModule) -> Em
     loss = dict(settings.get("loss", {}))
     if loss.get("class_weights") == "balanced":
         loss["class_weights"] = balanced_class_weights(data.class_counts())
+    if loss.get("logit_adjustment"):
+        counts = data.class_counts()
+        loss["class_prior"] = [count / sum(counts) for count in counts]
     schedule = settings.get("schedule", {})
     _require_metric("schedule.monitor", schedule.get("monitor"), data.class_names)
     training = settings["training"]
     _require_metric("training.select_by", training["select_by"], data.class_names)
-    chosen = {key: training[key] for key in ("resolutions", "channels_last", "compile") if key in training}
+    chosen = {key: training[key] for key in _TAUGHT_BY if key in training}
     return EmotionClassifier(
         net=net,
         class_names=list(data.class_names),
