@@ -12,7 +12,7 @@ import shutil
 from omegaconf import DictConfig
 
 from emodet.config import command, given
-from emodet.data.packing import summary
+from emodet.data.summary import summary
 from emodet.runs.assembly import build_data
 
 

@@ -17,10 +17,11 @@ from torch.utils.data import DataLoader, Dataset
 from emodet.data.augmentation import Augmentation
 from emodet.data.corrections import CorrectedPack, fingerprint_with, in_words, read_corrections
 from emodet.data.pack import Pack, Table
-from emodet.data.packing import pack_folder, prepare_pack, summary
+from emodet.data.packing import pack_folder, prepare_pack
 from emodet.data.readers import open_reader
 from emodet.data.records import Reader
 from emodet.data.splits import Draw, EvaluationBatches, Roles, TrainingBatches, assign_roles, balanced_weights
+from emodet.data.summary import summary
 from emodet.data.synthetic_releases import write_release
 from emodet.emotions import class_names
 from emodet.errors import EmodetError

@@ -12,7 +12,7 @@ import tempfile
 import threading
 import time
 from collections import defaultdict, deque
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, contextmanager, suppress
@@ -20,7 +20,6 @@ from dataclasses import dataclass
 from itertools import islice
 from multiprocessing.connection import wait
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +27,7 @@ import pyarrow.parquet as pq
 from numpy.lib.format import open_memmap, write_array_header_1_0
 from tqdm import tqdm
 
+from emodet.data.cropping import check_crop, cut, require_croppable
 from emodet.data.pack import FORMAT, VERSION, Pack, Table, block_hashes, counts_by_split, fingerprint_of
 from emodet.data.records import Listing, Reader, Record
 from emodet.data.synthetic_releases import STAMP
@@ -43,13 +43,12 @@ except ImportError:  # Windows
 else:
     _locking = True
 
-__all__ = ["pack_folder", "prepare_pack", "summary"]
+__all__ = ["pack_folder", "prepare_pack"]
 
 log = logging.getLogger(__name__)
 
 _CHUNK = 64
 _FACES_PER_PROCESS = 2000
-_LISTED = 20
 
 
 def pack_folder(reader: Reader, preprocessing: Preprocessing, crop: str, packs: Path) -> Path:
@@ -75,6 +74,7 @@ def prepare_pack(
     processes: int | None = None,
     max_unreadable: float = 0.01,
     progress: bool = True,
+    announce: Callable[[Listing], None] | None = None,
 ) -> Pack:
     """Make the pack of a release, or open it where it is there already.
 
@@ -87,14 +87,14 @@ def prepare_pack(
             seconds to start.
         max_unreadable: The share of pictures that may be unreadable. Those are listed in the manifest and left out.
         progress: Whether to draw a progress bar on standard error.
+        announce: Told what was listed, before the long work.
 
     Raises:
         EmodetError: The release cannot be read, holds no face, misses boxes that `crop` needs, or has more unreadable
             pictures than allowed; an argument is out of range; or the disk is full. Nothing is left behind. (What a
             killed process had written lies in a folder ``….unfinished`` until the next preparation clears it.)
     """
-    if crop not in ("image", "box"):
-        raise EmodetError(f"data.crop={crop!r}: there are image and box")
+    check_crop(crop)
     if not 0 <= max_unreadable <= 1:
         raise EmodetError(f"data.max_unreadable={max_unreadable}: a share from 0 to 1 was expected")
     if processes is not None and processes < 1:
@@ -107,9 +107,9 @@ def prepare_pack(
     listing = reader.read()
     if not listing.records:
         raise EmodetError(f"{reader.title} in {reader.root}: no face in it. Left out: {dict(listing.left_out)}")
-    if crop == "box" and any(record.box is None for record in listing.records):
-        missing = sum(record.box is None for record in listing.records)
-        raise EmodetError(f"data.crop=box: {missing} of {len(listing.records)} faces have no box; use data.crop=image")
+    if announce is not None:
+        announce(listing)
+    require_croppable(listing.records, crop, preprocessing, max_unreadable)
     try:
         with _place_to_write(folder) as unfinished:
             # Another process may have been faster; its pack is as good as ours.
@@ -124,31 +124,6 @@ def prepare_pack(
             "Fewer at once need less: data.processes=1"
         ) from None
     return Pack(folder)
-
-
-def summary(manifest: Mapping[str, Any]) -> str:
-    """The manifest's counts as a table: found against published, differences in words."""
-    rows = ["split  class            found  published", "-----  ---------------  ------  ---------"]
-    words: list[str] = []
-    for split in ("train", "val", "test"):
-        found, published = manifest["counts"].get(split, {}), manifest["expected"].get(split, {})
-        for name in (*EMOTIONS, "without emotion"):
-            if name not in found and name not in published:
-                continue
-            count, wanted = found.get(name, 0), published.get(name)
-            rows.append(f"{split:<5}  {name:<15}  {count:>6}  {'' if wanted is None else wanted:>9}")
-            if wanted is not None and wanted != count:
-                words.append(
-                    f"{split}/{name}: {abs(wanted - count)} {'fewer' if count < wanted else 'more'} than published"
-                )
-    left_out = [f"left out: {count} × {reason}" for reason, count in manifest["left_out"].items()]
-    unreadable = [f"unreadable: {entry['key']}: {entry['reason']}" for entry in manifest["unreadable"][:_LISTED]]
-    if len(manifest["unreadable"]) > _LISTED:
-        unreadable.append(f"unreadable: {len(manifest['unreadable']) - _LISTED} more, listed in manifest.json")
-    across = manifest["identical_across_splits"]
-    if across["groups"]:
-        words.append(f"{across['groups']} pictures occur in more than one split ({across['faces']} faces)")
-    return "\n".join([*rows, *manifest["notes"], *left_out, *unreadable, *words])
 
 
 @contextmanager
@@ -255,22 +230,9 @@ class _Cutter:
 
     def _cut(self, record: Record) -> npt.NDArray[np.uint8]:
         # With a box the picture's own pixels are needed; without one a JPEG may be decoded smaller.
-        least = 2 * self.preprocessing.size if record.box is None or self.crop == "image" else None
+        least = 2 * self.preprocessing.size if self.crop == "image" else None
         image = decode_rgb(self.reader.encoded(record), name=record.key, least_side=least)
-        if self.crop != "box":
-            return self.preprocessing.crop(image)
-        if record.box is not None:
-            _require_inside(record.box, image.shape[1], image.shape[0])
-        return self.preprocessing.crop(image, record.box, record.landmarks)
-
-
-def _require_inside(box: Sequence[float], width: int, height: int) -> None:
-    # A box may reach over the edge, where pixels are repeated; of one whose middle lies outside little else is left.
-    x1, y1, x2, y2 = box
-    if not (0 <= (x1 + x2) / 2 <= width and 0 <= (y1 + y2) / 2 <= height):
-        raise EmodetError(
-            f"the middle of the box {x1:g}, {y1:g}, {x2:g}, {y2:g} is outside the {width}×{height} picture"
-        )
+        return cut(image, record, self.crop, self.preprocessing)
 
 
 _cutter: _Cutter | None = None

@@ -16,9 +16,10 @@ from PIL import Image
 
 from emodet.data import packing
 from emodet.data.pack import Pack
-from emodet.data.packing import pack_folder, prepare_pack, summary
+from emodet.data.packing import pack_folder, prepare_pack
 from emodet.data.readers import open_reader
 from emodet.data.records import Record
+from emodet.data.summary import summary
 from emodet.data.synthetic_releases import write_release
 from emodet.errors import EmodetError
 from emodet.preprocessing import Preprocessing

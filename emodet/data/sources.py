@@ -1,0 +1,133 @@
+"""One data set of a run: where it lies, how it is read and cut, and what its faces are used for."""
+
+import inspect
+import logging
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from emodet.data.pack import Pack, Table
+from emodet.data.packing import pack_folder, prepare_pack
+from emodet.data.readers import READERS, open_reader
+from emodet.data.records import Listing, Reader
+from emodet.data.synthetic_releases import write_release
+from emodet.emotions import class_names
+from emodet.errors import EmodetError
+from emodet.preprocessing import Preprocessing
+
+__all__ = ["Source"]
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """A release as the configuration names it.
+
+    Attributes:
+        root: Where the release lies.
+        preprocessing: What a crop is.
+        packs: The folder in which packs lie.
+        name: What a mix of several calls it; empty where it is the only one.
+        reader: The reader's name, or ``auto`` to go by the release's signs.
+        reader_options: The reader's own arguments. Where crops are turned by the eyes, a reader that can read landmarks
+            does so without being told.
+        synthetic: Arguments of `write_release`: the release is drawn into `root` first.
+        crop: ``image`` (stored pictures are face crops) or ``box``.
+        classes: 8, or 7 without contempt.
+        labels: ``hard`` or ``soft``, see `EmotionDataModule`.
+        selection: See `emodet.data.splits.assign_roles`.
+        weight: How many times as often as those of a source with weight 1 its faces are drawn in training.
+        processes: How many prepare; None takes one per core.
+        max_unreadable: The share of pictures that may be unreadable.
+
+    Raises:
+        EmodetError: A value is out of its range.
+    """
+
+    root: Path
+    preprocessing: Preprocessing
+    packs: Path
+    name: str = ""
+    reader: str = "auto"
+    reader_options: Mapping[str, Any] = field(default_factory=dict)
+    synthetic: Mapping[str, Any] | None = None
+    crop: str = "image"
+    classes: int = 8
+    labels: str = "hard"
+    selection: str | float = "auto"
+    weight: float = 1.0
+    processes: int | None = None
+    max_unreadable: float = 0.01
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "root", Path(self.root).expanduser())
+        class_names(self.classes)
+        if self.labels not in ("hard", "soft"):
+            raise EmodetError(f"data.labels={self.labels!r}: there are hard and soft")
+        if isinstance(self.weight, bool) or not (math.isfinite(self.weight) and self.weight > 0):
+            raise EmodetError(f"weight={self.weight!r}: a number above 0 was expected; leave the source out instead")
+
+    @property
+    def soft(self) -> bool:
+        """Whether it trains on soft labels where there are any."""
+        return self.labels == "soft"
+
+    def open_reader(self) -> Reader:
+        """The reader of the release, which is drawn first where it is a synthetic one.
+
+        Raises:
+            EmodetError: See `emodet.data.readers.open_reader`.
+        """
+        if self.synthetic is not None:
+            write_release(self.root, **self.synthetic)
+        reader = open_reader(self.root, self.reader, **self.reader_options)
+        needs_eyes = self.crop == "box" and self.preprocessing.alignment == "eyes"
+        can_read_them = "landmarks" in inspect.signature(READERS[reader.name]).parameters
+        if needs_eyes and can_read_them and "landmarks" not in self.reader_options:
+            reader = open_reader(self.root, reader.name, **self.reader_options, landmarks=True)
+        return reader
+
+    def pack_folder(self) -> Path:
+        """Where the pack lies, or will lie."""
+        return pack_folder(self.open_reader(), self.preprocessing, self.crop, self.packs)
+
+    def prepare(self, announce: Callable[[Reader, Listing], None] | None = None) -> tuple[Pack, bool]:
+        """Make the pack where there is none yet, and open it.
+
+        Args:
+            announce: Told what was listed, before the long work of packing; not called where the pack is there.
+
+        Returns:
+            The pack, and whether it was there.
+
+        Raises:
+            EmodetError: See `emodet.data.packing.prepare_pack`.
+        """
+        folder, reader = self.pack_folder(), self.open_reader()
+        if (folder / "manifest.json").is_file():
+            return Pack(folder), True
+        log.info("preparing %s from %s into %s (once; later runs open the pack)", reader.title, self.root, folder)
+        pack = prepare_pack(
+            reader,
+            self.preprocessing,
+            self.packs,
+            crop=self.crop,
+            processes=self.processes,
+            max_unreadable=self.max_unreadable,
+            announce=None if announce is None else lambda listing: announce(reader, listing),
+        )
+        return pack, False
+
+    def usable(self, table: Table) -> npt.NDArray[np.bool_]:
+        """Which faces of its table can be used at all: bool (N,)."""
+        usable = (table.emotion >= 0) & (table.emotion < self.classes)
+        if self.soft:
+            # A face without an emotion still teaches where its soft label says something about these classes.
+            usable |= (table.emotion < 0) & (np.nan_to_num(table.soft_label[:, : self.classes]).sum(axis=1) > 0)
+        return np.asarray(usable)
