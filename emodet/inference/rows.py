@@ -9,7 +9,7 @@ from typing import Any, Protocol, TextIO
 from emodet.errors import EmodetError
 from emodet.inference.faces import Face
 
-__all__ = ["ROW_FORMATS", "RowWriter", "RowsError", "face_row", "open_rows"]
+__all__ = ["ROW_FORMATS", "RowWriter", "RowsError", "face_row", "open_rows", "row_columns"]
 
 ROW_FORMATS = ("jsonl", "csv", "parquet")
 
@@ -71,6 +71,11 @@ def face_row(source: str, frame: int, time_s: float | None, place: int, face: Fa
         if face.landmarks is None
         else {name: [round(x, 1), round(y, 1)] for name, (x, y) in zip(_POINTS, face.landmarks, strict=False)},
     }
+
+
+def row_columns(class_names: tuple[str, ...]) -> list[str]:
+    """The columns of a row in CSV and Parquet, in their order."""
+    return [column for column, _ in _columns(class_names)]
 
 
 def open_rows(kind: str, target: Path | TextIO, class_names: tuple[str, ...]) -> RowWriter:
@@ -137,7 +142,7 @@ class _JsonLines(_Text):
 class _Csv(_Text):
     def __init__(self, stream: TextIO, name: str, owned: bool, class_names: tuple[str, ...]) -> None:
         super().__init__(stream, name, owned)
-        self._writer = csv.DictWriter(stream, [column for column, _ in _columns(class_names)], lineterminator="\n")
+        self._writer = csv.DictWriter(stream, row_columns(class_names), lineterminator="\n")
         self._write(self._writer.writeheader)
 
     def write(self, row: dict[str, Any]) -> None:

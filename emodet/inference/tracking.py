@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 from emodet.inference.faces import Box, Detection
 
-__all__ = ["Track", "Tracker", "affinity"]
+__all__ = ["PATIENCE_S", "Track", "Tracker", "affinity"]
+
+PATIENCE_S = 1.0
 
 _LEAST_AFFINITY = 0.25
 
@@ -36,7 +38,7 @@ class Tracker:
     only where two faces lie nearly in the same place.
     """
 
-    def __init__(self, *, patience_s: float = 1.0) -> None:
+    def __init__(self, *, patience_s: float = PATIENCE_S) -> None:
         """Start without tracks.
 
         Args:
