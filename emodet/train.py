@@ -24,8 +24,9 @@ from emodet.data.corrections import CorrectedPack
 from emodet.data.datamodule import EmotionDataModule
 from emodet.errors import EmodetError
 from emodet.evaluation.calibration import fit_temperature
+from emodet.evaluation.contact_sheet import contact_sheet
+from emodet.evaluation.curves import plot_curves
 from emodet.evaluation.measuring import answer
-from emodet.evaluation.plots import contact_sheet, plot_curves
 from emodet.evaluation.reporting import report
 from emodet.evaluation.statistics import format_table
 from emodet.models.classifier import EmotionClassifier
@@ -75,7 +76,7 @@ def main(config: DictConfig) -> float:
 def describe(run: RunFolder, config: DictConfig, data: EmotionDataModule, classifier: EmotionClassifier) -> None:
     """Write down what the run is made of, and show what augmentation does to its faces."""
     run.check_same_data(data.fingerprint)
-    run.write_config(config, root=data.root, packs=data.packs, corrections=data.corrections)
+    run.write_config(config, places=data.places(), corrections=data.corrections)
     parameters = sum(parameter.numel() for parameter in classifier.net.parameters())
     facts = {
         **provenance(),

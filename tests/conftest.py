@@ -93,4 +93,4 @@ def command_once() -> Command:
 def without_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave out the figures of the run and its reports: they cost far more than a small training."""
     monkeypatch.setattr("emodet.evaluation.reporting.write_report", lambda *_, **__: None)
-    monkeypatch.setattr("emodet.evaluation.plots.plot_curves", lambda *_, **__: None)
+    monkeypatch.setattr("emodet.evaluation.curves.plot_curves", lambda *_, **__: None)

@@ -41,7 +41,7 @@ def run(small, tmp_path_factory) -> Path:
     arguments = ["experiment=affectnet_yolo", *small, "trainer.max_epochs=1", "logger=csv", f"hydra.run.dir={folder}"]
     with (
         patch("emodet.evaluation.reporting.write_report", lambda *_, **__: None),
-        patch("emodet.evaluation.plots.plot_curves", lambda *_, **__: None),
+        patch("emodet.evaluation.curves.plot_curves", lambda *_, **__: None),
     ):
         assert run_command("emodet.train", *arguments, "trainer.precision=32-true") == 0
     return folder

@@ -20,7 +20,8 @@ import numpy as np
 import numpy.typing as npt
 
 from emodet.errors import EmodetError
-from emodet.evaluation.plots import contact_sheet, plot_confusion, plot_coverage, plot_per_class, plot_reliability
+from emodet.evaluation.contact_sheet import contact_sheet
+from emodet.evaluation.plots import plot_confusion, plot_coverage, plot_per_class, plot_reliability
 from emodet.evaluation.predictions import Predictions
 from emodet.evaluation.statistics import Estimate, Evaluation
 from emodet.palette import class_colours

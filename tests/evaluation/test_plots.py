@@ -9,14 +9,9 @@ from made_answers import make_predictions
 
 from emodet.emotions import EMOTIONS
 from emodet.errors import EmodetError
-from emodet.evaluation.plots import (
-    contact_sheet,
-    plot_confusion,
-    plot_coverage,
-    plot_curves,
-    plot_per_class,
-    plot_reliability,
-)
+from emodet.evaluation.contact_sheet import contact_sheet
+from emodet.evaluation.curves import plot_curves
+from emodet.evaluation.plots import plot_confusion, plot_coverage, plot_per_class, plot_reliability
 from emodet.evaluation.predictions import Predictions
 from emodet.evaluation.statistics import evaluate_predictions
 from emodet.palette import EMOTION_COLOURS, class_colours
