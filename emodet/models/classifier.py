@@ -16,7 +16,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from emodet.data.datamodule import Batch
 from emodet.errors import EmodetError
 from emodet.models.losses import SoftCrossEntropy
-from emodet.models.metrics import EmotionMetrics, TrainingMetrics
+from emodet.models.metrics import EmotionMetrics, Mean, TrainingMetrics
 from emodet.models.mixing import Mixing
 from emodet.models.nets import build_net
 from emodet.models.optimization import build_optimizer, build_schedule
@@ -94,6 +94,7 @@ class EmotionClassifier(L.LightningModule):
         self.train_metrics = TrainingMetrics(self.class_names)
         self.val_metrics = EmotionMetrics(self.class_names)
         self.test_metrics = EmotionMetrics(self.class_names)
+        self.val_loss, self.test_loss = Mean(), Mean()
         # Divides the logits before the softmax; fitted on the selection faces after training (Guo et al. 2017).
         self.temperature: torch.Tensor
         self.register_buffer("temperature", torch.ones(()))
@@ -166,7 +167,7 @@ class EmotionClassifier(L.LightningModule):
             )
         if self.sharpness is None or not self.sharpness.looking:
             self.train_metrics.update(logits.detach(), emotion, loss.detach())
-        return loss
+        return loss * self._share_of_weight(target)
 
     def on_train_epoch_end(self) -> None:
         self._log_metrics("train", self.train_metrics)
@@ -174,13 +175,18 @@ class EmotionClassifier(L.LightningModule):
     def on_validation_epoch_start(self) -> None:
         # The sanity check counted a few batches.
         self.val_metrics.reset()
+        self.val_loss.reset()
+        if self.trainer.world_size > 1:
+            # Each process has batch norm's running averages of its own faces; the first one's are those that are saved.
+            for buffer in self.net.buffers():
+                torch.distributed.broadcast(buffer, 0)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Measure a batch of selection faces."""
-        self._measure("val", self.val_metrics, batch)
+        self._measure(self.val_metrics, self.val_loss, batch)
 
     def on_validation_epoch_end(self) -> None:
-        self._log_metrics("val", self.val_metrics)
+        self._log_metrics("val", self.val_metrics, self.val_loss)
 
     def on_validation_end(self) -> None:
         """Let a plateau schedule see the validation, before the epoch's checkpoint is written.
@@ -204,20 +210,23 @@ class EmotionClassifier(L.LightningModule):
             scheduler.step()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep what an epoch under way has counted, so that its metrics hold after a resumption."""
-        checkpoint["train_metrics"] = self.train_metrics.so_far()
+        """Keep what an epoch under way has counted, in all processes, so that its metrics hold after a resumption."""
+        counted = self.train_metrics.so_far()
+        if self.trainer.world_size > 1:
+            counted = {name: self.trainer.strategy.reduce(n.clone(), reduce_op="sum") for name, n in counted.items()}
+        checkpoint["train_metrics"] = counted
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Go on counting from there."""
-        if "train_metrics" in checkpoint:
+        """Go on counting from there, in the first process: they are summed."""
+        if "train_metrics" in checkpoint and self.global_rank == 0:
             self.train_metrics.restore(checkpoint["train_metrics"])
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """Measure a batch of report faces."""
-        self._measure("test", self.test_metrics, batch)
+        self._measure(self.test_metrics, self.test_loss, batch)
 
     def on_test_epoch_end(self) -> None:
-        self._log_metrics("test", self.test_metrics)
+        self._log_metrics("test", self.test_metrics, self.test_loss)
 
     def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, torch.Tensor]:
         """Logits float32 (N, K), emotion int64 (N,) and index int64 (N,) of a batch."""
@@ -237,15 +246,29 @@ class EmotionClassifier(L.LightningModule):
         place = [self.seed, self.current_epoch, batch_idx, self.global_rank]
         torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1)[0]))
 
-    def _measure(self, stage: str, metrics: EmotionMetrics, batch: Batch) -> None:
-        logits = self(batch["image"])
-        loss = self.loss(logits, batch["target"])
-        metrics.update(logits / self.temperature, batch["emotion"])
-        self.log(f"{stage}/loss", loss, on_step=False, on_epoch=True, batch_size=len(logits), sync_dist=True)
+    def _share_of_weight(self, target: torch.Tensor) -> torch.Tensor | float:
+        """What makes the mean of the processes' gradients that of all their faces, where classes weigh differently."""
+        if self.trainer.world_size == 1 or self.loss.weight is None:
+            return 1.0
+        own = (target @ self.loss.weight).sum()
+        mean: torch.Tensor = self.trainer.strategy.reduce(own.clone(), reduce_op="mean")
+        return own / mean
 
-    def _log_metrics(self, stage: str, metrics: EmotionMetrics | TrainingMetrics) -> None:
+    def _measure(self, metrics: EmotionMetrics, loss: Mean, batch: Batch) -> None:
+        if not len(batch["image"]):  # see `EvaluationBatches`
+            return
+        logits = self(batch["image"])
+        losses, weights = self.loss.per_face(logits, batch["target"])
+        metrics.update(logits / self.temperature, batch["emotion"])
+        loss.update(losses, weights)
+
+    def _log_metrics(self, stage: str, metrics: EmotionMetrics | TrainingMetrics, loss: Mean | None = None) -> None:
         # Already summed over all processes by torchmetrics.
-        self.log_dict({f"{stage}/{name}": value for name, value in metrics.compute().items()})
+        values = metrics.compute()
+        if loss is not None:
+            values = {"loss": loss.compute(), **values}
+            loss.reset()
+        self.log_dict({f"{stage}/{name}": value for name, value in values.items()})
         metrics.reset()
 
     def _side(self) -> int | None:

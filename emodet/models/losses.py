@@ -63,6 +63,11 @@ class SoftCrossEntropy(nn.Module):
 
     def forward(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """Logits (N, K) and targets (N, K), rows sum to 1, to a scalar."""
+        losses, weights = self.per_face(logits, target)
+        return losses.mean() if self.weight is None else losses.sum() / weights.sum()
+
+    def per_face(self, logits: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The same before it is averaged: losses (N,), weighted, and the weights (N,) to divide their sum by."""
         if self.adjustment is not None:
             logits = logits + self.adjustment
         if self.focal_gamma == 0:
@@ -71,9 +76,7 @@ class SoftCrossEntropy(nn.Module):
             )
         else:
             losses = self._focal(logits, target)
-        if self.weight is None:
-            return losses.mean()
-        return losses.sum() / (target @ self.weight).sum()
+        return losses, losses.new_ones(len(losses)) if self.weight is None else target @ self.weight
 
     def _focal(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         log_p = logits.log_softmax(dim=1)

@@ -1,15 +1,21 @@
-"""The torchmetrics that a run is followed by. Intervals and reports are in `emodet.evaluation`."""
+"""The torchmetrics that a run is followed by. Intervals and reports are in `emodet.evaluation`.
+
+Counts are whole numbers and sums are kept in float64, so a figure does not depend on how the faces were shared out to
+batches and processes.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import nn
-from torchmetrics import MeanMetric
-from torchmetrics.classification import MulticlassCalibrationError, MulticlassConfusionMatrix
+from torchmetrics import Metric
+from torchmetrics.classification import MulticlassConfusionMatrix
 
-__all__ = ["EmotionMetrics", "TrainingMetrics", "lower_is_better", "monitored_names"]
+__all__ = ["CalibrationError", "EmotionMetrics", "Mean", "TrainingMetrics", "lower_is_better", "monitored_names"]
 
 CALIBRATION_BINS = 15
+# Apple's GPUs have no float64.
+_WIDE = torch.float32 if torch.backends.mps.is_available() else torch.float64
 
 
 def lower_is_better(metric: str) -> bool:
@@ -36,10 +42,8 @@ class EmotionMetrics(nn.Module):
         super().__init__()
         self.names = list(names)
         self.confusion_matrix = _confusion_matrix(self.names)
-        self.calibration_error = MulticlassCalibrationError(
-            len(self.names), n_bins=CALIBRATION_BINS, norm="l1", validate_args=False
-        )
-        self.nll = MeanMetric(nan_strategy="disable")
+        self.calibration_error = CalibrationError()
+        self.nll = Mean()
 
     def update(self, logits: torch.Tensor, emotion: torch.Tensor) -> None:
         """Count a batch: float logits (N, K) and int64 emotions (N,), -1 for none."""
@@ -50,7 +54,7 @@ class EmotionMetrics(nn.Module):
         probabilities = logits.softmax(dim=1)
         self.confusion_matrix.update(probabilities, emotion)
         self.calibration_error.update(probabilities, emotion)
-        self.nll.update(nn.functional.cross_entropy(logits, emotion, reduction="none"))
+        self.nll.update(nn.functional.cross_entropy(logits, emotion, reduction="none"), torch.ones_like(emotion))
 
     def compute(self) -> dict[str, torch.Tensor]:
         """Scalars by name: accuracy, macro_f1, balanced_accuracy, calibration_error, nll, recall/CLASS.
@@ -76,6 +80,63 @@ class EmotionMetrics(nn.Module):
             metric.reset()
 
 
+class Mean(Metric):
+    """A mean from two sums: of weighted values, and of their weights.
+
+    Not torchmetrics' `MeanMetric`: it either looks for NaN, which waits for the GPU, or (1.9) leaves the weights out.
+    """
+
+    full_state_update = False
+    total: torch.Tensor
+    weight: torch.Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        for name in ("total", "weight"):
+            self.add_state(name, torch.zeros((), dtype=_WIDE), dist_reduce_fx="sum")
+
+    def update(self, weighted: torch.Tensor, weights: torch.Tensor) -> None:
+        """Count values that bear their weights already, and these weights, of any shape."""
+        self.total += weighted.to(_WIDE).sum()
+        self.weight += weights.to(self.weight).sum()
+
+    def compute(self) -> torch.Tensor:
+        """The mean, a float32 scalar."""
+        return (self.total / self.weight).float()
+
+
+class CalibrationError(Metric):
+    """The expected calibration error with equally wide bins: torchmetrics' ``norm="l1"``, from sums per bin.
+
+    torchmetrics keeps every answer and gathers them from all processes; the sums are as good.
+    """
+
+    full_state_update = False
+    faces: torch.Tensor
+    confidence: torch.Tensor
+    right: torch.Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        for name in ("faces", "confidence", "right"):
+            self.add_state(name, torch.zeros(CALIBRATION_BINS, dtype=_WIDE), dist_reduce_fx="sum")
+        # As torchmetrics has them, in float32.
+        self.edges: torch.Tensor
+        self.register_buffer("edges", torch.linspace(0, 1, CALIBRATION_BINS + 1), persistent=False)
+
+    def update(self, probabilities: torch.Tensor, emotion: torch.Tensor) -> None:
+        """Count a batch: float probabilities (N, K) and int64 emotions (N,)."""
+        confidence, answer = probabilities.float().max(dim=1)
+        bins = (torch.bucketize(confidence, self.edges.float(), right=True) - 1).clamp(0, CALIBRATION_BINS - 1)
+        self.faces.index_add_(0, bins, torch.ones_like(confidence, dtype=_WIDE))
+        self.confidence.index_add_(0, bins, confidence.to(_WIDE))
+        self.right.index_add_(0, bins, (answer == emotion).to(_WIDE))
+
+    def compute(self) -> torch.Tensor:
+        """The mean distance between confidence and accuracy, weighted by the bins' faces: a scalar."""
+        return ((self.confidence - self.right).abs().sum() / self.faces.sum()).float()
+
+
 class TrainingMetrics(nn.Module):
     """Accuracy, macro F1 and mean loss of an epoch under way, which a checkpoint can carry over.
 
@@ -86,13 +147,13 @@ class TrainingMetrics(nn.Module):
     def __init__(self, names: Sequence[str]) -> None:
         super().__init__()
         self.confusion_matrix = _confusion_matrix(names)
-        self.loss = MeanMetric(nan_strategy="disable")
+        self.loss = Mean()
 
     def update(self, logits: torch.Tensor, emotion: torch.Tensor, loss: torch.Tensor) -> None:
         """Count a batch: float logits (N, K), int64 emotions (N,), -1 for none, and its mean loss."""
         labelled = emotion >= 0
         self.confusion_matrix.update(logits[labelled], emotion[labelled])
-        self.loss.update(loss, weight=len(logits))
+        self.loss.update(loss * len(logits), torch.tensor(len(logits)))
 
     def compute(self) -> dict[str, torch.Tensor]:
         """Scalars by name: loss, accuracy, macro_f1."""
@@ -112,7 +173,7 @@ class TrainingMetrics(nn.Module):
         """Go on from what `so_far` returned."""
         for name, value in self._states():
             metric, state = name.split(".")
-            setattr(getattr(self, metric), state, counted[name].to(value.device))
+            setattr(getattr(self, metric), state, counted[name].to(value))
 
     def _states(self) -> Iterator[tuple[str, torch.Tensor]]:
         for name, metric in (("confusion_matrix", self.confusion_matrix), ("loss", self.loss)):
@@ -128,7 +189,7 @@ def _confusion_matrix(names: Sequence[str]) -> MulticlassConfusionMatrix:
 
 def _from_confusion(matrix: torch.Tensor) -> dict[str, torch.Tensor]:
     """Accuracy, macro F1 and balanced accuracy of counts (K, K), rows the true classes."""
-    counts = matrix.double()
+    counts = matrix.to(torch.float32 if matrix.device.type == "mps" else torch.float64)
     right, true, answered = counts.diagonal(), counts.sum(dim=1), counts.sum(dim=0)
     present = true > 0
     scalars = {

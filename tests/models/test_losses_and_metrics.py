@@ -11,7 +11,7 @@ from emodet.emotions import EMOTIONS
 from emodet.evaluation.calibration import expected_calibration_error, softmax
 from emodet.models.classifier import balanced_class_weights
 from emodet.models.losses import SoftCrossEntropy
-from emodet.models.metrics import EmotionMetrics, TrainingMetrics, lower_is_better, monitored_names
+from emodet.models.metrics import EmotionMetrics, Mean, TrainingMetrics, lower_is_better, monitored_names
 
 sklearn = pytest.importorskip("sklearn.metrics")
 
@@ -93,6 +93,25 @@ def test_a_class_without_faces_is_in_no_mean() -> None:
     assert float(values["balanced_accuracy"]) == pytest.approx(0.75)
     assert float(values["macro_f1"]) == pytest.approx((1 + 2 / 3) / 2)
     assert {"recall/a", "recall/b"} == {name for name in values if name.startswith("recall/")}
+
+
+def test_figures_do_not_depend_on_how_faces_are_shared_out() -> None:
+    """To the last bit: otherwise two processes could select another epoch than one."""
+    logits, emotion = made_answers(7, 999)
+    order = torch.randperm(999, generator=torch.Generator().manual_seed(0))
+    one, other = EmotionMetrics(EMOTIONS), EmotionMetrics(EMOTIONS)
+    one.update(logits, emotion)
+    for part in order.split(13):
+        other.update(logits[part], emotion[part])
+    assert one.compute() == other.compute()
+    loss = SoftCrossEntropy(torch.linspace(0, 3, 8))
+    means = Mean(), Mean()
+    for mean, parts in zip(means, ([torch.arange(999)], order.split(13)), strict=True):
+        for part in parts:
+            losses, weights = loss.per_face(logits[part], F.one_hot(emotion[part], 8).float())
+            mean.update(losses, weights)
+    assert means[0].compute() == means[1].compute()
+    torch.testing.assert_close(means[0].compute(), loss(logits, F.one_hot(emotion, 8).float()))
 
 
 def test_reset_forgets() -> None:
