@@ -26,17 +26,20 @@ from emodet.errors import EmodetError
 from emodet.evaluation.calibration import fit_temperature
 from emodet.evaluation.contact_sheet import contact_sheet
 from emodet.evaluation.curves import plot_curves
-from emodet.evaluation.measuring import answer
+from emodet.evaluation.measuring import answer, to_predictions
 from emodet.evaluation.reporting import report
 from emodet.evaluation.statistics import format_table
+from emodet.exporting.model_of_run import write_model_of_run
 from emodet.models.classifier import EmotionClassifier
+from emodet.models.cost import net_cost
 from emodet.runs.assembly import build_classifier, build_data, build_trainer
 from emodet.runs.checkpoints import init_from, load_classifier, set_temperature
 from emodet.runs.console import quiet_lightning
 from emodet.runs.folder import RunFolder, now, provenance
 from emodet.runs.interruption import Interrupted
-from emodet.runs.loggers import build_loggers, close_loggers
+from emodet.runs.loggers import build_loggers
 from emodet.runs.resuming import use_resumed_arguments
+from emodet.runs.tracking import Tracking, may_show_pictures
 from emodet.runs.trained import load_trained
 from emodet.runs.weights import write_weights
 
@@ -59,25 +62,26 @@ def main(config: DictConfig) -> float:
     if "init_from" in settings and "resume" not in settings:
         for note in init_from(classifier, Path(settings["init_from"])):
             log.info("%s", note)
-    loggers = build_loggers(settings["logger"], run.path, settings["name"], run.attempts)
-    trainer = build_trainer(settings, run, loggers)
-    try:
+    pictures = may_show_pictures(settings["logger"]["pictures"], data.pack)
+    loggers = build_loggers(settings["logger"], run, settings["name"])
+    with Tracking(loggers, data.pack, pictures) as tracking:
+        trainer = build_trainer(settings, run, loggers)
         if trainer.is_global_zero:
-            describe(run, config, data, classifier)
+            describe(run, config, data, classifier, tracking)
         fit(trainer, classifier, data, run, resume="resume" in settings)
         if trainer.is_global_zero:
-            finish(run, data)
-    finally:
-        close_loggers(loggers)
+            finish(run, data, tracking)
     best = getattr(trainer.checkpoint_callback, "best_model_score", None)
     return float("nan") if best is None else float(best)
 
 
-def describe(run: RunFolder, config: DictConfig, data: EmotionDataModule, classifier: EmotionClassifier) -> None:
+def describe(
+    run: RunFolder, config: DictConfig, data: EmotionDataModule, classifier: EmotionClassifier, tracking: Tracking
+) -> None:
     """Write down what the run is made of, and show what augmentation does to its faces."""
     run.check_same_data(data.fingerprint)
     run.write_config(config, places=data.places(), corrections=data.corrections)
-    parameters = sum(parameter.numel() for parameter in classifier.net.parameters())
+    cost = net_cost(classifier.net, data.preprocessing.size)
     facts = {
         **provenance(),
         "seed": int(config.seed),
@@ -95,13 +99,16 @@ def describe(run: RunFolder, config: DictConfig, data: EmotionDataModule, classi
             "dropped": dict(data.roles.dropped),
         },
         "splits": {"selection": data.roles.selection_is, "report": data.roles.report_is},
-        "trainable_parameters": parameters,
+        "trainable_parameters": cost.parameters,
+        "multiply_adds": cost.multiply_adds,
     }
     run.write_facts(facts)
     pairs = data.augmented(32)
     captions = ["as it is", "augmented"] * len(pairs)
     sheet = contact_sheet(pairs.reshape(-1, *pairs.shape[2:]), captions, columns=16)
     cv2.imwrite(str(run.path / "augmentation.png"), cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
+    choices = {key: choice for key, choice in HydraConfig.get().runtime.choices.items() if "/" not in key}
+    tracking.begin({**given(config), **facts, "folder": str(run.path), "choices": choices}, sheet)
     roles = data.roles
     measured = (
         f"{len(roles.selection)} selection ({roles.selection_is}), {len(roles.report)} report ({roles.report_is})"
@@ -109,8 +116,8 @@ def describe(run: RunFolder, config: DictConfig, data: EmotionDataModule, classi
     if roles.selection_is == roles.report_is:
         measured = f"{len(roles.report)} {roles.report_is}"
     log.info(
-        "%s: %d training, %s faces; %s trainable parameters; everything goes to %s",
-        *(data.pack.manifest["title"], len(roles.train), measured, f"{parameters:,}", run.path),
+        "%s: %d training, %s faces; %s; everything goes to %s",
+        *(data.pack.manifest["title"], len(roles.train), measured, cost, run.path),
     )
 
 
@@ -131,7 +138,7 @@ def fit(
             plot_curves(run.merge_metrics(), run.path / "curves.png")
 
 
-def finish(run: RunFolder, data: EmotionDataModule) -> None:
+def finish(run: RunFolder, data: EmotionDataModule, tracking: Tracking) -> None:
     """Calibrate the best checkpoint on the selection faces, then measure it on the report faces."""
     if not run.best.is_file():
         raise EmodetError(f"{run.path}: no epoch was validated, so there is no best checkpoint to report on")
@@ -147,9 +154,15 @@ def finish(run: RunFolder, data: EmotionDataModule) -> None:
         evaluation = report(answers, data, temperature, run.path / f"evaluation-{role}", details)
         results[role] = evaluation.as_dict()["metrics"]
         print(format_table(evaluation), end="\n\n")
+        tracking.evaluated(role, evaluation, to_predictions(answers, data, temperature), answers.index)
     run.write_facts({"temperature": temperature, "results": results, "ended": now()})
     trained = load_trained(run.best)
     write_weights(trained.classifier, trained.card(), run.path / "weights.pt")
+    tracking.end({"temperature": temperature, "faces_per_second": run.facts().get("faces_per_second")})
+    if tracking.keeps_files:
+        about = {"temperature": temperature, "metrics": trained.metrics, "fingerprint": data.fingerprint}
+        tracking.keep("checkpoint", [run.best], about, ["best"])
+        tracking.keep("model-file", write_model_of_run(trained, data, run.path / "model"), about)
     print(
         f"run folder:  {run.path}\ncheckpoint:  {run.best}\nreport:      {run.path / 'evaluation-report/report.html'}"
     )
