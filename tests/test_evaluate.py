@@ -63,6 +63,23 @@ def test_a_checkpoint_outside_a_run_needs_data(command, run, tmp_path, capsys):
     assert "data.root" in capsys.readouterr().err
 
 
+def test_worse_pictures_are_measured_too(command, run, tmp_path, capsys):
+    out = tmp_path / "worse"
+    checkpoint = f"checkpoint={run}/checkpoints/best.ckpt"
+    assert command("emodet.evaluate", checkpoint, f"output={out}", "corruptions=true", "resamples=100") == 0
+    said = capsys.readouterr().out
+    page = (out / "report.html").read_text()
+    rows = (out / "robustness.csv").read_text().splitlines()
+    assert len(rows) == 2 + 3 * 7
+    assert (out / "robustness.png").read_bytes().startswith(b"\x89PNG")
+    for text in ("low light", "10 % of the light", "quality 25"):
+        assert text in said
+        assert text in page
+    # Without corruptions a second report in its place leaves none of this behind.
+    assert command("emodet.evaluate", checkpoint, f"output={out}", "resamples=100") == 0
+    assert not (out / "robustness.csv").exists()
+
+
 @pytest.mark.parametrize("arguments", [[], ["checkpoint=a.ckpt", "model=b.onnx"]])
 def test_one_thing_is_measured(command, capsys, arguments):
     assert command("emodet.evaluate", *arguments) == 2

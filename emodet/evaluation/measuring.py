@@ -1,20 +1,23 @@
 """Let a checkpoint or a model file answer on the faces of a role."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from emodet.data.datamodule import EmotionDataModule
+from emodet.data.datamodule import Batch, EmotionDataModule
 from emodet.errors import EmodetError
 from emodet.evaluation.calibration import softmax
 from emodet.evaluation.predictions import Predictions
 from emodet.modelfile import ModelFile
 from emodet.models.classifier import EmotionClassifier
 
-__all__ = ["Answers", "answer", "answer_with_model_file", "to_predictions"]
+__all__ = ["Answers", "Change", "answer", "answer_with_model_file", "to_predictions"]
+
+# Changes crops, uint8 (N, H, W, 3), given their faces' positions in the pack's table, int64 (N,).
+Change = Callable[[npt.NDArray[np.uint8], npt.NDArray[np.int64]], npt.NDArray[np.uint8]]
 
 _ROLES = ("selection", "report", "train")
 _LEAST_PROBABILITY = 1e-30  # a float32 softmax can be 0, whose logarithm is not finite
@@ -47,7 +50,13 @@ def device_of(accelerator: str) -> torch.device:
         raise EmodetError(f"accelerator={accelerator!r}: there are auto, cpu, gpu, mps") from None
 
 
-def answer(classifier: EmotionClassifier, data: EmotionDataModule, role: str, accelerator: str = "auto") -> Answers:
+def answer(
+    classifier: EmotionClassifier,
+    data: EmotionDataModule,
+    role: str,
+    accelerator: str = "auto",
+    change: Change | None = None,
+) -> Answers:
     """One pass over a role's faces in float32, without augmentation, each face once.
 
     Args:
@@ -55,6 +64,7 @@ def answer(classifier: EmotionClassifier, data: EmotionDataModule, role: str, ac
         data: Set up.
         role: ``selection``, ``report``, or ``train``: the training faces that have an emotion.
         accelerator: See `device_of`.
+        change: What is done to the crops before; None leaves them as they are.
 
     Raises:
         EmodetError: There is no such role.
@@ -62,21 +72,29 @@ def answer(classifier: EmotionClassifier, data: EmotionDataModule, role: str, ac
     if role not in _ROLES:
         raise EmodetError(f"role={role!r}: there are {', '.join(_ROLES)}")
     classifier.to(device_of(accelerator)).eval()
-    parts = list(_parts(classifier, data, role))
+    parts = list(_parts(classifier, data, role, change))
     logits, emotion, index = (np.concatenate(column) for column in zip(*parts, strict=True))
     return Answers(logits, emotion, index, role)
 
 
 @torch.inference_mode()
 def _parts(
-    classifier: EmotionClassifier, data: EmotionDataModule, role: str
+    classifier: EmotionClassifier, data: EmotionDataModule, role: str, change: Change | None
 ) -> Iterator[tuple[npt.NDArray[np.float32], npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
     for batch in data.evaluation_dataloader(role):
-        logits = classifier(batch["image"].to(classifier.device))
+        image = torch.from_numpy(_crops(batch, change))
+        logits = classifier(image.to(classifier.device))
         yield logits.cpu().numpy(), batch["emotion"].numpy(), batch["index"].numpy()
 
 
-def answer_with_model_file(model: ModelFile, data: EmotionDataModule, role: str) -> Answers:
+def _crops(batch: Batch, change: Change | None) -> npt.NDArray[np.uint8]:
+    crops: npt.NDArray[np.uint8] = batch["image"].numpy()
+    return crops if change is None else change(crops, batch["index"].numpy())
+
+
+def answer_with_model_file(
+    model: ModelFile, data: EmotionDataModule, role: str, change: Change | None = None
+) -> Answers:
     """One pass of a model file over a role's faces, each face once.
 
     A model file gives calibrated probabilities; their logarithms stand as logits, so the temperature that goes with
@@ -86,6 +104,7 @@ def answer_with_model_file(model: ModelFile, data: EmotionDataModule, role: str)
         model: Opened.
         data: Set up, with crops as the model file takes them.
         role: See `answer`.
+        change: Likewise.
 
     Raises:
         EmodetError: There is no such role, the classes of the file and of the data differ, or the crops have another
@@ -101,7 +120,7 @@ def answer_with_model_file(model: ModelFile, data: EmotionDataModule, role: str)
     # By name: the columns of a file are in its own order.
     columns = [names.index(name) for name in data.class_names]
     parts = [
-        (model.probabilities(batch["image"].numpy()), batch["emotion"].numpy(), batch["index"].numpy())
+        (model.probabilities(_crops(batch, change)), batch["emotion"].numpy(), batch["index"].numpy())
         for batch in data.evaluation_dataloader(role)
     ]
     probabilities, emotion, index = (np.concatenate(column) for column in zip(*parts, strict=True))

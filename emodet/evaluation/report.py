@@ -23,6 +23,7 @@ from emodet.errors import EmodetError
 from emodet.evaluation.contact_sheet import contact_sheet
 from emodet.evaluation.plots import plot_confusion, plot_coverage, plot_per_class, plot_reliability
 from emodet.evaluation.predictions import Predictions
+from emodet.evaluation.robustness import Robustness, plot_robustness
 from emodet.evaluation.statistics import Estimate, Evaluation
 from emodet.palette import class_colours
 
@@ -42,6 +43,8 @@ _FILES = frozenset(
         "reliability.png",
         "per_class.png",
         "coverage.png",
+        "robustness.png",
+        "robustness.csv",
         "errors.png",
         "uncertain.png",
     }
@@ -69,11 +72,13 @@ def write_report(
     *,
     details: Details,
     errors: int = 48,
+    robustness: Robustness | None = None,
 ) -> Path:
     """Write the report's folder, whole or not at all.
 
     It holds ``report.html``, ``report.json``, ``predictions.csv``, ``confusion_matrix.png``, ``reliability.png``,
-    ``per_class.png``, ``coverage.png``, and with faces ``errors.png`` and ``uncertain.png``.
+    ``per_class.png``, ``coverage.png``, and with faces ``errors.png`` and ``uncertain.png``, and
+    where it was measured ``robustness.png`` and ``robustness.csv``.
 
     Args:
         evaluation: The figures.
@@ -83,6 +88,7 @@ def write_report(
         folder: Where the report goes. A report that is already there is replaced as a whole.
         details: What the reader needs to repeat it: checkpoint, commit, pack fingerprint, seeds, temperature.
         errors: How many of the worst errors to show; half as many of the most uncertain answers.
+        robustness: The figures as pictures get worse, where they were measured.
 
     Returns:
         The path of ``report.html``.
@@ -98,7 +104,7 @@ def write_report(
         folder.parent.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".partial", dir=folder.parent))
         try:
-            _fill(partial, evaluation, predictions, faces, details, worst, uncertain)
+            _fill(partial, evaluation, predictions, faces, details, worst, uncertain, robustness)
             partial.chmod(0o755)  # mkdtemp makes it private
             _put_in_place(partial, folder)
         except BaseException:
@@ -144,6 +150,7 @@ def _fill(
     details: Details,
     worst: Int64,
     uncertain: Int64,
+    robustness: Robustness | None,
 ) -> None:
     pictures = {
         "confusion_matrix": (plot_confusion(evaluation), plot_confusion(evaluation, dark=True)),
@@ -151,6 +158,9 @@ def _fill(
         "per_class": (plot_per_class(evaluation), plot_per_class(evaluation, dark=True)),
         "coverage": (plot_coverage(predictions, evaluation), plot_coverage(predictions, evaluation, dark=True)),
     }
+    if robustness is not None:
+        pictures["robustness"] = (plot_robustness(robustness), plot_robustness(robustness, dark=True))
+        (folder / "robustness.csv").write_text(robustness.as_csv(), encoding="utf-8")
     for name, (light, _) in pictures.items():
         (folder / f"{name}.png").write_bytes(light)
     shown: dict[int, UInt8] = {}
@@ -170,7 +180,8 @@ def _fill(
     text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
     (folder / "report.json").write_text(text + "\n", encoding="utf-8")
     _write_answers(folder / "predictions.csv", predictions)
-    page = _page(evaluation, predictions, pictures, shown if faces is not None else None, details, worst, uncertain)
+    seen = shown if faces is not None else None
+    page = _page(evaluation, predictions, pictures, seen, details, worst, uncertain, robustness)
     (folder / "report.html").write_text(page, encoding="utf-8")
 
 
@@ -273,6 +284,7 @@ def _page(
     details: Details,
     worst: Int64,
     uncertain: Int64,
+    robustness: Robustness | None,
 ) -> str:
     title = f"{evaluation.data}, split {evaluation.split}"
     style = Path(__file__).with_name("report.css").read_text(encoding="utf-8")
@@ -314,7 +326,7 @@ def _page(
 <div>{_picture(pictures["coverage"], "Accuracy by the share of faces answered; the figures follow as a table.")}
 {_coverage_table(evaluation)}</div></div>
 </section>
-<section aria-labelledby="errors"><h2 id="errors">Errors</h2>
+{_robustness_section(robustness, pictures)}<section aria-labelledby="errors"><h2 id="errors">Errors</h2>
 {_galleries(predictions, shown, worst, uncertain)}
 </section>
 <section aria-labelledby="details"><h2 id="details">Details</h2>
@@ -326,6 +338,26 @@ def _page(
 </body>
 </html>
 """
+
+
+def _robustness_section(robustness: Robustness | None, pictures: Mapping[str, tuple[bytes, bytes]]) -> str:
+    if robustness is None:
+        return ""
+    rows = "".join(
+        f"<tr><td>{_text(row.corruption)}</td><td>{_text(row.label)}</td>"
+        f'<td>{_percent(row.accuracy)} <span class="interval">[{_hundred(row.low)}, {_hundred(row.high)}]</span></td>'
+        f"<td>{_percent(row.macro_f1)}</td><td>{_three(row.calibration_error)}</td></tr>"
+        for row in robustness.rows
+    )
+    return (
+        '<section aria-labelledby="robustness"><h2 id="robustness">Worse pictures</h2><div class="pair">'
+        f"<div>{_picture(pictures['robustness'], 'Accuracy by corruption and level; the figures stand beside it.')}"
+        f'<p class="quiet">Mean over all levels: {_percent(robustness.mean)}; as they are: '
+        f"{_percent(robustness.clean)}.</p></div>"
+        '<table class="scores"><thead><tr><th scope="col">Corruption</th><th scope="col">Level</th>'
+        '<th scope="col">Accuracy [95&nbsp;%]</th><th scope="col">Macro F1</th>'
+        f'<th scope="col">Calibration error</th></tr></thead><tbody>{rows}</tbody></table></div></section>\n'
+    )
 
 
 def _lead(evaluation: Evaluation, details: Details) -> str:

@@ -1,6 +1,6 @@
 """From answers to the page: one place for what `train` and `evaluate` both leave behind."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +8,10 @@ import numpy.typing as npt
 
 from emodet.data.corrections import CorrectedPack, in_words
 from emodet.data.datamodule import EmotionDataModule
-from emodet.evaluation.measuring import Answers, to_predictions
+from emodet.evaluation.corruptions import Corruption, corrupt
+from emodet.evaluation.measuring import Answers, Change, to_predictions
 from emodet.evaluation.report import write_report
+from emodet.evaluation.robustness import measure_robustness
 from emodet.evaluation.statistics import Evaluation, evaluate_predictions
 
 __all__ = ["report"]
@@ -24,8 +26,12 @@ def report(
     *,
     resamples: int = 2000,
     errors: int = 48,
+    answer_on: Callable[[Change], Answers] | None = None,
 ) -> Evaluation:
     """Measure answers and write the report's folder; see `evaluate_predictions` and `write_report`.
+
+    With `answer_on`, which answers on the same faces after a change to their crops, the report holds how the figures
+    fall as pictures get worse.
 
     Raises:
         EmodetError: The folder cannot be written.
@@ -55,5 +61,14 @@ def report(
                 f"Corrections changed the faces measured here ({in_words({split: facts['faces'][split]})}): the "
                 "figures cannot be compared with those of others on this split."
             )
-    write_report(evaluation, predictions, face, folder, details=described, errors=errors)
+    robustness = None
+    if answer_on is not None:
+
+        def measure(corruption: Corruption, level: float) -> Evaluation:
+            answered = answer_on(lambda crops, index: corrupt(crops, index, corruption, level))
+            return evaluate_predictions(to_predictions(answered, data, temperature), resamples=resamples)
+
+        robustness = measure_robustness(evaluation, measure)
+        print(robustness.as_text(), end="\n\n")
+    write_report(evaluation, predictions, face, folder, details=described, errors=errors, robustness=robustness)
     return evaluation

@@ -1,0 +1,125 @@
+"""What cameras and life do to a face: blur, noise, compression, darkness, distance, tilt, something in front of it.
+
+In the manner of Hendrycks and Dietterich 2019, with levels that mean the same for crops of any size: lengths are shares
+of the crop's side. They change pixels as they are stored, before anything the net's own preprocessing does.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from emodet.errors import EmodetError
+
+__all__ = ["CORRUPTIONS", "Corruption", "corrupt"]
+
+UInt8 = npt.NDArray[np.uint8]
+_One = Callable[[UInt8, float, np.random.Generator], npt.NDArray[np.generic]]
+
+
+@dataclass(frozen=True, slots=True)
+class Corruption:
+    """One way in which pictures get worse.
+
+    Attributes:
+        name: In one word or two.
+        levels: From mild to harsh.
+        unit: What a level is, with ``{}`` in the place of its value.
+        apply: Changes one crop.
+    """
+
+    name: str
+    levels: tuple[float, ...]
+    unit: str
+    apply: _One
+
+    def label(self, level: float) -> str:
+        """A level in words."""
+        return self.unit.format(f"{level:g}")
+
+
+def _blur(crop: UInt8, share: float, _random: np.random.Generator) -> npt.NDArray[np.generic]:
+    return np.asarray(cv2.GaussianBlur(crop, (0, 0), share / 100 * crop.shape[0], borderType=cv2.BORDER_REPLICATE))
+
+
+def _noise(crop: UInt8, deviation: float, random: np.random.Generator) -> npt.NDArray[np.generic]:
+    # Alike in all channels, as in a grey picture: colour noise would vanish where the net sees grey only.
+    return crop + random.normal(0, deviation, (*crop.shape[:2], 1))
+
+
+def _jpeg(crop: UInt8, quality: float, _random: np.random.Generator) -> npt.NDArray[np.generic]:
+    done, data = cv2.imencode(".jpg", crop[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, int(quality)])
+    if not done:
+        raise EmodetError(f"a crop of shape {crop.shape} could not be compressed as JPEG")
+    return np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR))[..., ::-1]
+
+
+def _low_light(crop: UInt8, percent: float, random: np.random.Generator) -> npt.NDArray[np.generic]:
+    # The light that is left, and the noise of the photons that are too few: 2 per grey level.
+    light = crop * (percent / 100)
+    photons = random.poisson(2 * light.mean(axis=2, keepdims=True) + 1e-9)
+    return np.asarray(light + photons / 2 - light.mean(axis=2, keepdims=True))
+
+
+def _small(crop: UInt8, pixels: float, _random: np.random.Generator) -> npt.NDArray[np.generic]:
+    side = crop.shape[0]
+    if pixels >= side:
+        return crop
+    few = cv2.resize(crop, (int(pixels), int(pixels)), interpolation=cv2.INTER_AREA)
+    return np.asarray(cv2.resize(few, (side, side), interpolation=cv2.INTER_LINEAR))
+
+
+def _tilt(crop: UInt8, degrees: float, random: np.random.Generator) -> npt.NDArray[np.generic]:
+    side = crop.shape[0]
+    turn = cv2.getRotationMatrix2D(((side - 1) / 2, (side - 1) / 2), degrees * random.choice([-1, 1]), 1.0)
+    return np.asarray(cv2.warpAffine(crop, turn, (side, side), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))
+
+
+def _cover(crop: UInt8, percent: float, random: np.random.Generator) -> npt.NDArray[np.generic]:
+    side = crop.shape[0]
+    height = round(side * np.sqrt(percent / 100) * random.uniform(0.75, 1.33))
+    height = int(np.clip(height, 1, side))
+    width = int(np.clip(round(side * side * percent / 100 / height), 1, side))
+    top, left = random.integers(0, side - height + 1), random.integers(0, side - width + 1)
+    covered = crop.copy()
+    covered[top : top + height, left : left + width] = random.integers(0, 256)
+    return covered
+
+
+CORRUPTIONS: Mapping[str, Corruption] = MappingProxyType(
+    {
+        each.name: each
+        for each in (
+            Corruption("blur", (1, 2, 4), "σ {} % of the side", _blur),
+            Corruption("noise", (8, 16, 32), "σ {} of 255", _noise),
+            Corruption("JPEG", (50, 25, 10), "quality {}", _jpeg),
+            Corruption("low light", (50, 25, 10), "{} % of the light", _low_light),
+            Corruption("down-scaling", (32, 24, 16), "{} pixels", _small),
+            Corruption("rotation", (10, 20, 30), "± {}°", _tilt),
+            Corruption("occlusion", (10, 20, 30), "{} % of the area", _cover),
+        )
+    }
+)
+
+
+def corrupt(crops: UInt8, index: npt.NDArray[np.integer], corruption: Corruption, level: float, seed: int = 0) -> UInt8:
+    """Corrupt a batch of crops.
+
+    Args:
+        crops: uint8 (N, H, W, 3), RGB.
+        index: (N,), a number per face; with `seed` it decides what is random, so batches of any size give the same.
+        corruption: One of `CORRUPTIONS`.
+        level: One of its levels, or any other of that unit.
+        seed: Of the noise and of what lies where.
+
+    Returns:
+        uint8 (N, H, W, 3), RGB; a new array.
+    """
+    found = np.empty_like(crops)
+    for place, (crop, number) in enumerate(zip(crops, index.tolist(), strict=True)):
+        random = np.random.default_rng([seed, number])
+        found[place] = np.clip(np.rint(corruption.apply(crop, level, random)), 0, 255).astype(np.uint8)
+    return found
