@@ -22,7 +22,16 @@ from omegaconf.errors import ConfigKeyError
 
 from emodet.errors import EmodetError
 
-__all__ = ["EvaluateConfig", "ExportConfig", "PrepareConfig", "TrainConfig", "command", "conf_folder", "given"]
+__all__ = [
+    "AuditConfig",
+    "EvaluateConfig",
+    "ExportConfig",
+    "PrepareConfig",
+    "TrainConfig",
+    "command",
+    "conf_folder",
+    "given",
+]
 
 
 @dataclass
@@ -73,6 +82,7 @@ class DataConfig:
     processes: int | None = None
     max_unreadable: float | None = None
     corrections: str | None = None
+    sources: Any = None
 
 
 @dataclass
@@ -200,14 +210,20 @@ class LoggerConfig:
     """Where a run's metrics go besides its own CSV files.
 
     Attributes:
-        name: ``csv`` (nowhere else) or ``wandb``.
+        name: ``csv`` (nowhere else), ``wandb`` or ``tensorboard``.
+        pictures: Whether the tracker is shown faces, see `emodet.runs.tracking.may_show_pictures`.
+        artifacts: Whether Weights & Biases keeps the best checkpoint and the model file.
         project: Of Weights & Biases.
+        entity: Likewise: the team or user; None is the one that is logged in.
         group: Likewise.
         tags: Likewise.
     """
 
     name: str = "csv"
+    pictures: Any = "auto"
+    artifacts: bool = True
     project: str = "emodet"
+    entity: str | None = None
     group: str | None = None
     tags: list[str] | None = None
 
@@ -295,10 +311,12 @@ class PrepareConfig(TrainConfig):
     Attributes:
         verify: Whether to compare every byte of a pack that is there already with its manifest.
         force: Whether to delete a pack that is there already and make it again.
+        list: Whether to say what is there, against what is published of it, and pack nothing.
     """
 
     verify: bool = False
     force: bool = False
+    list: bool = False
 
 
 @dataclass
@@ -313,6 +331,8 @@ class EvaluateConfig:
         output: The folder for the report; by default ``evaluation-ROLE`` in the run's folder.
         resamples: Of the bootstrap.
         errors: How many of the worst errors the page shows.
+        corruptions: Whether to measure how accuracy falls with blur, noise, compression, darkness, distance, tilt and
+            occlusion too; see `emodet.evaluation.corruptions`.
         accelerator: As Lightning names it.
     """
 
@@ -322,8 +342,83 @@ class EvaluateConfig:
     output: str | None = None
     resamples: int = 2000
     errors: int = 48
+    corruptions: bool = False
     accelerator: str = "auto"
     data: DataConfig = field(default_factory=DataConfig)
+
+
+@dataclass
+class OutOfFoldConfig:
+    """See `emodet.auditing.out_of_fold.Plan`."""
+
+    folds: int | None = None
+    epochs: int | None = None
+    side: int | None = None
+
+
+@dataclass
+class CopiesConfig:
+    """See `emodet.auditing.duplicates.CopyRules`."""
+
+    radius: int | None = None
+    correlation: float | None = None
+    least_contrast: float | None = None
+
+
+@dataclass
+class QualityConfig:
+    """See `emodet.auditing.quality.QualityRules`."""
+
+    uniform: float | None = None
+    dark: float | None = None
+    glaring: float | None = None
+    flat: float | None = None
+    blurred: float | None = None
+
+
+@dataclass
+class ProposalsConfig:
+    """See `emodet.auditing.proposals.ProposalRules`."""
+
+    splits: list[str] | None = None
+    exclude_below: float | None = None
+    relabel_from: float | None = None
+
+
+@dataclass
+class AuditConfig(TrainConfig):
+    """Everything that `python -m emodet.audit` takes; its nets are trained as `train` trains, so it takes that too.
+
+    Attributes:
+        output: The folder for what comes out, and for the nets' answers; by default ``audit/`` and the data's name and
+            fingerprint, in the outputs' folder. The same command goes on there.
+        quick: Whether to leave out what takes long: the nets, the detector, the stored pictures' sizes.
+        probabilities: A file of answers by nets of your own that were not trained on the faces they answer, instead of
+            training some: see `emodet.auditing.probabilities`.
+        model: The model file that is asked about the class order: a path, ``int8`` or ``fp32`` for a shipped one,
+            ``none`` to leave it out.
+        detector: As in `emodet.inference.detectors.DETECTORS`; ``none`` leaves it out.
+        detector_faces: Let the detector look at so many faces, drawn at random; None takes all.
+        gallery: How many pictures a gallery of the page shows.
+        pictures: Whether the page shows pictures at all.
+        out_of_fold: How much is spent on the nets.
+        copies: What counts as a copy.
+        quality: What counts as a bad picture.
+        proposals: What is proposed for correction.
+    """
+
+    output: str | None = None
+    quick: bool = False
+    probabilities: str | None = None
+    model: str = "int8"
+    detector: str = "auto"
+    detector_faces: int | None = 10000
+    gallery: int = 48
+    pictures: bool = True
+    out_of_fold: OutOfFoldConfig = field(default_factory=OutOfFoldConfig)
+    copies: CopiesConfig = field(default_factory=CopiesConfig)
+    quality: QualityConfig = field(default_factory=QualityConfig)
+    proposals: ProposalsConfig = field(default_factory=ProposalsConfig)
 
 
 @dataclass
@@ -336,6 +431,8 @@ class ExportConfig:
         output: The folder for the files; by default ``export`` in the run's folder.
         name: The files' common name.
         formats: Of fp32, int8 and pt2; None makes what can be made.
+        format: ``web`` writes the page that recognises in the browser, as a static folder, and nothing else.
+        model: For the page: a model file, or ``int8`` or ``fp32`` for one that comes with the package.
         force: Whether files that fail the gate are written all the same.
         overwrite: Whether files of that name may be replaced.
         trained_on: What the files call their training data; by default what the run says.
@@ -352,6 +449,8 @@ class ExportConfig:
     output: str | None = None
     name: str = "emodet"
     formats: list[str] | None = None
+    format: str | None = None
+    model: str | None = None
     force: bool = False
     overwrite: bool = False
     trained_on: str | None = None
@@ -437,6 +536,7 @@ def in_sweep() -> bool:
 def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], Any]]:
     """Decorate a task function as a Hydra command whose `EmodetError`s end in one message and exit status 2."""
     schemas = {"train": TrainConfig, "prepare": PrepareConfig, "evaluate": EvaluateConfig, "export": ExportConfig}
+    schemas |= {"audit": AuditConfig}
     ConfigStore.instance().store(name=f"{config_name}_schema", node=schemas[config_name])
 
     def decorate(task: Callable[[DictConfig], Any]) -> Callable[[], Any]:
