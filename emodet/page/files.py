@@ -11,7 +11,8 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from importlib.resources.abc import Traversable
-from typing import Any
+from pathlib import Path
+from typing import Any, get_args
 
 from emodet import onnx_bytes
 from emodet.errors import EmodetError
@@ -21,10 +22,10 @@ from emodet.inference.recognizer import DETECT_EVERY, STILL_SIDE, STREAM_SIDE
 from emodet.inference.rows import row_columns
 from emodet.inference.smoothing import Smoothing
 from emodet.inference.tracking import PATIENCE_S
-from emodet.modelfile import ModelInfo
+from emodet.modelfile import DEFAULT_PRECISION, ModelInfo, Precision, read_model_file, shipped_model
 from emodet.palette import class_colours
 
-__all__ = ["LIVE_SIDE", "PageFile", "page_files", "shipped_card"]
+__all__ = ["LIVE_SIDE", "PageFile", "model_for_page", "page_files"]
 
 LIVE_SIDE = 320
 """Camera frames are searched for faces at this many pixels along their longer side; one thread of WebAssembly takes
@@ -114,10 +115,24 @@ def page_files(
     return files
 
 
-def shipped_card() -> str | None:
-    """The card of the shipped model files, Markdown, or None where they have none."""
-    file = importlib.resources.files("emodet") / "weights" / "MODEL_CARD.md"
-    return file.read_text(encoding="utf-8") if file.is_file() else None
+def model_for_page(model: str | None = None) -> tuple[bytes, str | None]:
+    """The bytes of a model file, and its card where it is a shipped one.
+
+    Args:
+        model: A path; ``int8`` or ``fp32`` for one that comes with the package; None for its default.
+
+    Raises:
+        EmodetError: There is no such file, or it is no model file of emodet's.
+    """
+    name = DEFAULT_PRECISION if model is None else model
+    weights = importlib.resources.files("emodet") / "weights"
+    if name in get_args(Precision) and not Path(name).exists():
+        file, card = weights / f"emodet-{name}.onnx", weights / "MODEL_CARD.md"
+        # Opened as well, so that what the page would choke on is refused here.
+        shipped_model("int8" if name == "int8" else "fp32")
+        return file.read_bytes(), card.read_text(encoding="utf-8") if card.is_file() else None
+    read_model_file(name)
+    return Path(name).read_bytes(), None
 
 
 def _model(name: str, model: bytes, info: ModelInfo, card: str | None) -> dict[str, Any]:

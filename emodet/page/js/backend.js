@@ -1,0 +1,33 @@
+/** The page's side of the worker: questions out, answers back. */
+
+export class Backend {
+  constructor() {
+    this.worker = new Worker(new URL("./worker.js", import.meta.url), { type: "module" });
+    this.waiting = new Map();
+    this.next = 1;
+    this.worker.onmessage = ({ data: { id, result, problem } }) => {
+      const { resolve, reject } = this.waiting.get(id);
+      this.waiting.delete(id);
+      if (problem === undefined) resolve(result);
+      else reject(new Error(problem));
+    };
+    this.worker.onerror = (event) => {
+      event.preventDefault();
+      const problem = new Error("worker");
+      for (const { reject } of this.waiting.values()) reject(problem);
+      this.waiting.clear();
+      this.broken = problem;
+    };
+  }
+
+  /** Ask the worker; see worker.js for what it can be asked. */
+  ask(ask, content = {}, transfer = []) {
+    if (this.broken) return Promise.reject(this.broken);
+    return new Promise((resolve, reject) => {
+      const id = this.next;
+      this.next += 1;
+      this.waiting.set(id, { resolve, reject });
+      this.worker.postMessage({ id, ask, ...content }, transfer);
+    });
+  }
+}

@@ -1,0 +1,82 @@
+/** Puts the page together: loads what it runs with, then gives each tab its work. */
+
+import { Backend } from "./backend.js";
+import { CameraTab } from "./ui/camera.js";
+import { ModelTab } from "./ui/model.js";
+import { PictureTab } from "./ui/picture.js";
+import { byId, hideProblem, megabytes, showProblem } from "./ui/page.js";
+import { tabs } from "./ui/tabs.js";
+import { VideoTab } from "./ui/video.js";
+
+/** Why this browser cannot run the page, or null. */
+function unsupported() {
+  const missing = [
+    [typeof Worker === "function", "workers"],
+    [typeof OffscreenCanvas === "function", "OffscreenCanvas"],
+    [typeof createImageBitmap === "function", "createImageBitmap"],
+    // The smallest program with a vector instruction: ONNX Runtime Web has no other build.
+    [
+      WebAssembly.validate(
+        Uint8Array.of(0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 10, 1, 8, 0, 65, 0, 253, 15, 253, 98, 11),
+      ),
+      "WebAssembly SIMD",
+    ],
+  ].find(([there]) => !there);
+  return missing
+    ? `This browser lacks ${missing[1]}, which this page recognises with. Use a current Firefox, Chrome, Edge or Safari.`
+    : null;
+}
+
+async function description() {
+  const answer = await fetch("page.json");
+  if (!answer.ok) throw new Error(`page.json: ${answer.status}`);
+  return answer.json();
+}
+
+async function start() {
+  const loading = byId("loading");
+  const lacking = unsupported();
+  if (lacking) return showProblem(lacking);
+  byId("problem").querySelector("button").addEventListener("click", hideProblem);
+  let about;
+  try {
+    about = await description();
+  } catch {
+    return showProblem(
+      location.protocol === "file:"
+        ? "Opened as a file this page cannot load its parts. Serve its folder, for example with “python -m http.server”, and open that address."
+        : "This page could not load its description (page.json). Check that its server runs, then reload the page.",
+    );
+  }
+  byId("version").textContent = about.emodet;
+  const backend = new Backend();
+  const ready = backend.ask("open", { base: document.baseURI, description: about });
+  const all = { about, backend, ready };
+  const camera = new CameraTab(all);
+  new PictureTab(all);
+  const video = new VideoTab(all);
+  const model = new ModelTab(all);
+  tabs((name) => {
+    hideProblem();
+    camera.visible(name === "camera");
+    video.visible(name === "video");
+    if (name === "model") model.show();
+  });
+  for (const place of document.querySelectorAll(".server-only")) place.hidden = !about.server;
+  byId("unless-server").hidden = !about.server;
+  const size = about.model.bytes + about.detector.bytes + 14_300_000;
+  loading.textContent = `Loading what recognises faces (${megabytes(size)}) …`;
+  try {
+    const { threads } = await ready;
+    loading.textContent = threads > 1 ? `Ready, with ${threads} threads.` : "Ready.";
+    document.documentElement.dataset.ready = "yes";
+    return undefined;
+  } catch (problem) {
+    console.warn(problem);
+    return showProblem(
+      "What recognises faces could not be loaded. Check the connection to this page's server, then reload the page.",
+    );
+  }
+}
+
+await start();

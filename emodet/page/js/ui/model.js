@@ -1,0 +1,66 @@
+/** What the model file says of itself: card, figures, classes, terms; and what runs it here. */
+
+import { markdown } from "./markdown.js";
+import { byId, element, megabytes } from "./page.js";
+
+const figure = (value) => (Number.isInteger(value) ? value.toLocaleString("en") : value.toFixed(3));
+
+function definitions(pairs) {
+  const rows = pairs.map(([name, value]) =>
+    element("tr", {}, element("th", { scope: "row" }, name), element("td", {}, ...[value].flat())),
+  );
+  return element("div", { className: "wide" }, element("table", {}, element("tbody", {}, ...rows)));
+}
+
+export class ModelTab {
+  constructor({ about, ready }) {
+    Object.assign(this, { about, ready, shown: false });
+  }
+
+  async show() {
+    if (this.shown) return;
+    this.shown = true;
+    const { model, detector } = this.about;
+    const running = element("td", {}, "loading …");
+    const classes = model.class_names.map((name) => {
+      const swatch = element("span", { className: "swatch", "aria-hidden": "true" });
+      swatch.style.background = model.colours[name];
+      return element("span", {}, swatch, `${name}  `);
+    });
+    const cut = model.preprocessing;
+    const facts = [
+      ["Model file", `${model.file.split("/").at(-1)}, ${megabytes(model.bytes)}, ${model.precision}`],
+      ["Classes", classes],
+      ["Crop", `${cut.size} × ${cut.size} pixels, ${cut.colour}, margin ${cut.margin}, alignment by ${cut.alignment}`],
+      ["Temperature", model.temperature.toFixed(3)],
+      ["Faces are found by", `CenterFace, ${megabytes(detector.bytes)}`],
+      ["Runs with", running],
+    ];
+    const metrics = Object.entries(model.metrics).map(([split, values]) => [
+      split,
+      Object.entries(values).map(([name, value]) => `${name.replaceAll("_", " ")} ${figure(value)}`).join(", "),
+    ]);
+    const terms = model.training_data.map(({ name, terms: text }) => [name, text]);
+    byId("model-content").replaceChildren(
+      element("h2", {}, "The model"),
+      definitions(facts),
+      element("h2", {}, "Figures of this very file"),
+      definitions(metrics.length ? metrics : [["none", "This file carries no figures."]]),
+      element("h2", {}, "Trained on, and its terms"),
+      definitions(terms),
+      element("h2", {}, "Not for"),
+      element(
+        "p",
+        {},
+        "Inferring emotions of people at work or in education (forbidden in the European Union by Article 5(1)(f) of the AI Act, medical and safety reasons excepted), nor for hiring, insurance, policing or credit. An expression is not a feeling.",
+      ),
+      ...(model.card ? markdown(model.card) : []),
+    );
+    try {
+      const { threads, version } = await this.ready;
+      running.textContent = `ONNX Runtime Web ${version}, WebAssembly, ${threads === 1 ? "one thread" : `${threads} threads`}`;
+    } catch {
+      running.textContent = "nothing: it could not be loaded";
+    }
+  }
+}

@@ -1,0 +1,73 @@
+/** What every tab needs of the page: its elements, sentences about problems, downloads, numbers in words. */
+
+export const byId = (id) => document.getElementById(id);
+
+/** A new element with properties and children. */
+export function element(name, properties = {}, ...children) {
+  const made = document.createElement(name);
+  for (const [key, value] of Object.entries(properties)) {
+    if (key in made) made[key] = value;
+    else made.setAttribute(key, value);
+  }
+  made.append(...children);
+  return made;
+}
+
+export const showProblem = (text) => window.emodetTell(text);
+
+export function hideProblem() {
+  byId("problem").hidden = true;
+}
+
+export const percent = (share) => `${Math.round(share * 100)} %`;
+export const megabytes = (bytes) => `${(bytes / 1e6).toFixed(bytes < 1e7 ? 1 : 0)} MB`;
+
+/** 75.4 → 1:15 */
+export function clock(seconds) {
+  const whole = Math.floor(seconds);
+  return `${Math.floor(whole / 60)}:${String(whole % 60).padStart(2, "0")}`;
+}
+
+/** Hand a file to the user. */
+export function download(blob, name) {
+  const url = URL.createObjectURL(blob);
+  const link = element("a", { href: url, download: name });
+  document.body.append(link);
+  link.click();
+  link.remove();
+  setTimeout(() => URL.revokeObjectURL(url), 60_000);
+}
+
+/** A canvas as a PNG. */
+export const asPng = (canvas) =>
+  new Promise((resolve, reject) => {
+    canvas.toBlob((blob) => (blob ? resolve(blob) : reject(new Error("the picture is too large to be saved"))), "image/png");
+  });
+
+/** 2026-11-22T22-55-03, for names of files. */
+export const stamp = () => new Date().toISOString().slice(0, 19).replaceAll(":", "-");
+
+/** A slider for the least confidence, with its value in words beside it; `changed` is told the new value. */
+export function confidenceSlider(id, changed = () => {}) {
+  const slider = byId(id);
+  const value = byId(`${id}-value`);
+  slider.addEventListener("input", () => {
+    value.textContent = percent(slider.valueAsNumber);
+    changed(slider.valueAsNumber);
+  });
+  return () => slider.valueAsNumber;
+}
+
+/** Files dropped onto a place, which shows that it takes them. */
+export function takesDrops(place, take) {
+  place.addEventListener("dragover", (event) => {
+    event.preventDefault();
+    place.classList.add("over-it");
+  });
+  place.addEventListener("dragleave", () => place.classList.remove("over-it"));
+  place.addEventListener("drop", (event) => {
+    event.preventDefault();
+    place.classList.remove("over-it");
+    take([...event.dataTransfer.files]);
+  });
+}

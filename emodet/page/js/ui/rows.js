@@ -1,0 +1,58 @@
+/** One row for each face of each frame, with the columns that `python -m emodet.predict --rows csv` writes. */
+
+const POINTS = ["left_eye", "right_eye", "nose", "left_mouth", "right_mouth"];
+
+const rounded = (value, digits) => (value === null || value === undefined ? null : Number(value.toFixed(digits)));
+
+/** A face as column to value. */
+function rowOf(source, frame, time, place, face, names) {
+  const [x1, y1, x2, y2] = face.box.map((value) => rounded(value, 1));
+  const row = {
+    source, frame, time_s: rounded(time, 3), face: place, track_id: face.track_id, x1, y1, x2, y2,
+    detection_score: rounded(face.detection_score, 4),
+    emotion: face.emotion,
+    most_probable: face.most_probable,
+    confidence: rounded(face.confidence, 4),
+    valence: rounded(face.valence, 4),
+    arousal: rounded(face.arousal, 4),
+  };
+  names.forEach((name, column) => (row[`p_${name}`] = rounded(face.probabilities[column], 5)));
+  POINTS.forEach((point, at) => {
+    row[`${point}_x`] = rounded(face.landmarks?.[at][0], 1);
+    row[`${point}_y`] = rounded(face.landmarks?.[at][1], 1);
+  });
+  return row;
+}
+
+// A spreadsheet would run what begins with these.
+const quoted = (value) => {
+  const text = value === null || value === undefined ? "" : String(value);
+  const safe = typeof value === "string" && /^[=+\-@\t\r]/.test(text) ? `'${text}` : text;
+  return /[",\n\r]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
+};
+
+export class Rows {
+  /** @param {object} about page.json @param {string} source what the first column says */
+  constructor(about, source) {
+    this.columns = about.columns;
+    this.names = about.model.class_names;
+    this.source = source;
+    this.lines = [this.columns.join(",")];
+  }
+
+  get count() {
+    return this.lines.length - 1;
+  }
+
+  /** Take in the faces of a frame; `time` is null for pictures. */
+  add(frame, time, faces) {
+    faces.forEach((face, place) => {
+      const row = rowOf(this.source, frame, time, place, face, this.names);
+      this.lines.push(this.columns.map((column) => quoted(row[column])).join(","));
+    });
+  }
+
+  asCsv() {
+    return new Blob([`${this.lines.join("\n")}\n`], { type: "text/csv" });
+  }
+}

@@ -1,0 +1,279 @@
+/** A video file: recognised frame by frame in this browser or on the server, then played with its answers. */
+
+import { FacesPanel } from "./faces.js";
+import { drawFaces, hideFaces } from "./overlay.js";
+import { byId, clock, download, percent, showProblem, takesDrops } from "./page.js";
+import { Rows } from "./rows.js";
+import { offerServer, ServerVideo } from "./server.js";
+import { Timeline } from "./timeline.js";
+import { recorded } from "./recording.js";
+
+const LEAST_CONFIDENCE = 0.4;
+const LONGEST_S = 3600;
+const PATIENCE_MS = 20_000; // for one frame to be decoded
+const STEP_S = 1; // of the arrow keys
+
+const UNREADABLE = "This browser cannot play the file, or it is damaged. Convert it to MP4 (H.264) or WebM and try again.";
+
+/** Wait for an event of a media element; rejects with a sentence when it fails or takes too long. */
+function happens(video, event, signal) {
+  return new Promise((resolve, reject) => {
+    const end = (result) => {
+      clearTimeout(timer);
+      video.removeEventListener(event, good);
+      video.removeEventListener("error", bad);
+      signal?.removeEventListener("abort", stopped);
+      result();
+    };
+    const good = () => end(resolve);
+    const bad = () => end(() => reject(new Error(UNREADABLE)));
+    const stopped = () => end(() => reject(new DOMException("stopped", "AbortError")));
+    const timer = setTimeout(bad, PATIENCE_MS);
+    video.addEventListener(event, good);
+    video.addEventListener("error", bad);
+    signal?.addEventListener("abort", stopped);
+  });
+}
+
+export class VideoTab {
+  constructor({ about, backend, ready }) {
+    Object.assign(this, { about, backend, ready });
+    this.player = byId("video-player");
+    this.canvas = byId("video-canvas");
+    this.panel = new FacesPanel(byId("video-faces"), about.model);
+    this.line = byId("video-timeline");
+    this.timeline = new Timeline(this.line, about.model.colours);
+    const picked = byId("video-file");
+    picked.addEventListener("change", () => {
+      this.take([...picked.files]);
+      picked.value = "";
+    });
+    takesDrops(byId("video"), (files) => this.take(files));
+    byId("video-cancel").addEventListener("click", () => this.stopping?.abort());
+    byId("video-close").addEventListener("click", () => this.close());
+    byId("video-rows").addEventListener("click", () => download(this.rows.asCsv(), `${this.stem}-emodet.csv`));
+    byId("video-save").addEventListener("click", (event) => this.save(event.target));
+    byId("video-blur").addEventListener("change", () => this.draw());
+    for (const event of ["timeupdate", "seeked", "loadeddata"]) this.player.addEventListener(event, () => this.draw());
+    this.player.addEventListener("play", () => this.follow());
+    this.line.addEventListener("pointerdown", (event) => this.pointTo(event));
+    this.line.addEventListener("pointermove", (event) => event.buttons && this.pointTo(event));
+    this.line.addEventListener("keydown", (event) => this.steer(event));
+    window.addEventListener("resize", () => this.draw());
+    window.addEventListener("pagehide", () => this.remote?.forget());
+    offerServer(byId("video-where"), about);
+  }
+
+  note(text) {
+    byId("video-note").textContent = text;
+  }
+
+  progress(text, share) {
+    byId("video-bar").value = share ?? 0;
+    if (share === null) byId("video-bar").removeAttribute("value");
+    byId("video-share").textContent = share === null ? `${text} …` : `${text}: ${percent(share)}`;
+  }
+
+  async take([file, ...others]) {
+    if (!file) return;
+    if (this.stopping) return this.note("One video at a time: cancel this one first.");
+    this.close();
+    byId("problem").hidden = true;
+    if (others.length) this.note(`One video at a time: ${file.name} is taken.`);
+    this.stopping = new AbortController();
+    this.stem = file.name.replace(/\.[^.]*$/, "") || "video";
+    this.url = URL.createObjectURL(file);
+    byId("video-progress").hidden = false;
+    this.progress("Opening", 0);
+    const { signal } = this.stopping;
+    try {
+      const where = byId("video-where").value;
+      const found = where === "here" ? await this.here(signal) : await this.onServer(file, where, signal);
+      await this.show(file, found);
+      this.note(found.note);
+    } catch (problem) {
+      this.close();
+      if (problem.name === "AbortError") this.note("Stopped.");
+      else showProblem(`${file.name}: ${problem.message}`);
+    } finally {
+      this.stopping = null;
+      byId("video-progress").hidden = true;
+    }
+    return undefined;
+  }
+
+  /** Frame by frame in this browser: the video is moved to each time in turn. */
+  async here(signal) {
+    const video = document.createElement("video");
+    Object.assign(video, { muted: true, preload: "auto", src: this.url });
+    try {
+      await happens(video, "loadeddata", signal);
+      if (!video.videoWidth) throw new Error("The file has sound but no picture. Pick a video.");
+      // Recordings of browsers often do not say how long they are until their end was seen.
+      if (video.duration === Infinity) {
+        video.currentTime = 1e9;
+        await happens(video, "durationchange", signal);
+      }
+      const { duration } = video;
+      if (duration > LONGEST_S) {
+        throw new Error(`${clock(duration)} are longer than the hour that is recognised here. Cut it, or use “python -m emodet.predict”.`);
+      }
+      await this.ready.catch(() => {
+        throw new Error("What recognises faces could not be loaded. Reload the page.");
+      });
+      return await this.recognise(video, duration, signal);
+    } finally {
+      video.removeAttribute("src");
+      video.load();
+    }
+  }
+
+  async recognise(video, duration, signal) {
+    const rate = Number(byId("video-rate").value);
+    const hide = byId("video-blur").checked;
+    const { stream_side: longestSide } = this.about.detector;
+    const detectEvery = Math.max(1, Math.round((this.about.stream.detect_every * rate) / 25));
+    await this.backend.ask("start", { stream: "video", longestSide, detectEvery });
+    const count = Math.max(1, Math.floor(duration * rate));
+    const frames = [];
+    const begun = performance.now();
+    for (let index = 0; index < count; index += 1) {
+      const time = Math.min(duration, (index + 0.5) / rate);
+      const there = happens(video, "seeked", signal);
+      video.currentTime = time;
+      await there;
+      const bitmap = await createImageBitmap(video);
+      const ask = { stream: "video", bitmap, time, leastConfidence: LEAST_CONFIDENCE, hide };
+      const answer = await this.backend.ask("frame", ask, [bitmap]);
+      answer.bitmap.close();
+      frames.push({ time, faces: answer.faces, hidden: answer.hidden });
+      const left = ((performance.now() - begun) / (index + 1)) * (count - index - 1);
+      this.progress(`Recognising, ${clock(left / 1000)} left`, (index + 1) / count);
+    }
+    return { frames, step: 1 / rate, note: "" };
+  }
+
+  async onServer(file, model, signal) {
+    this.remote = new ServerVideo(this.about.model.class_names);
+    const wish = { model, leastConfidence: LEAST_CONFIDENCE, blur: byId("video-blur").checked };
+    return this.remote.recognise(file, wish, (text, share) => this.progress(text, share), signal);
+  }
+
+  async show(file, { frames, step }) {
+    Object.assign(this, { frames, step });
+    this.timeline.clear();
+    this.rows = new Rows(this.about, file.name);
+    frames.forEach(({ time, faces }, index) => {
+      this.timeline.add(time, faces);
+      this.rows.add(index, time, faces);
+    });
+    this.player.src = this.url;
+    byId("video-result").hidden = false;
+    const played = await happens(this.player, "loadeddata").then(() => true, () => false);
+    if (!played) {
+      if (!this.remote?.files?.annotated) throw new Error(UNREADABLE);
+      // The server reads more kinds of video than this browser plays; what it wrote can be played.
+      URL.revokeObjectURL(this.url);
+      this.url = URL.createObjectURL(await this.remote.file("annotated"));
+      this.annotated = true;
+      this.player.src = this.url;
+      await happens(this.player, "loadeddata");
+    }
+    this.line.setAttribute("aria-valuemax", this.player.duration.toFixed(1));
+    this.draw();
+    const seen = new Set(frames.flatMap(({ faces }) => faces.map(({ track_id: number }) => number))).size;
+    if (!seen) this.note("No face was found in the video.");
+    this.player.focus({ preventScroll: true });
+  }
+
+  /** The answer that belongs to a time, or null. */
+  at(time) {
+    const { frames = [], step } = this;
+    let low = 0;
+    let high = frames.length - 1;
+    while (low < high) {
+      const middle = (low + high + 1) >> 1;
+      if (frames[middle].time <= time + step / 2) low = middle;
+      else high = middle - 1;
+    }
+    const frame = frames[low];
+    return frame && Math.abs(frame.time - time) <= step * 1.5 ? frame : null;
+  }
+
+  draw() {
+    const { player, canvas } = this;
+    if (!this.frames || !player.videoWidth) return;
+    canvas.width = player.videoWidth;
+    canvas.height = player.videoHeight;
+    // The picture's own pixels, laid over the player with the same fit.
+    if (!this.annotated) this.paint(canvas.getContext("2d"), false);
+    this.panel.show(this.at(player.currentTime)?.faces ?? []);
+    this.timeline.draw(0, player.duration || 1, { at: player.currentTime, gap: this.step * 1.5 });
+    this.line.setAttribute("aria-valuenow", player.currentTime.toFixed(1));
+    const faces = this.at(player.currentTime)?.faces ?? [];
+    const said = faces.length ? faces.map(({ emotion }) => emotion).join(", ") : "no face";
+    this.line.setAttribute("aria-valuetext", `${clock(player.currentTime)}: ${said}`);
+  }
+
+  /** Boxes over the player, or with the picture where they are to be recorded or faces are to be hidden. */
+  paint(context, withPicture) {
+    const blur = byId("video-blur").checked;
+    const frame = this.at(this.player.currentTime);
+    if (withPicture || blur) context.drawImage(this.player, 0, 0, context.canvas.width, context.canvas.height);
+    if (blur) hideFaces(context, frame ? (frame.hidden ?? frame.faces.map(({ box }) => box)) : []);
+    drawFaces(context, frame?.faces ?? [], this.about.model.colours);
+  }
+
+  follow() {
+    this.draw();
+    if (!this.player.paused && !this.player.ended) requestAnimationFrame(() => this.follow());
+  }
+
+  pointTo(event) {
+    const { left, width } = this.line.getBoundingClientRect();
+    const time = this.timeline.timeAt((event.clientX - left) / width, 0, this.player.duration);
+    this.player.currentTime = Math.min(this.player.duration, Math.max(0, time));
+  }
+
+  steer(event) {
+    const { currentTime: now, duration } = this.player;
+    const to = { ArrowRight: now + STEP_S, ArrowLeft: now - STEP_S, ArrowUp: now + STEP_S, ArrowDown: now - STEP_S, PageUp: now + 10, PageDown: now - 10, Home: 0, End: duration }[event.key];
+    if (to === undefined) return;
+    event.preventDefault();
+    this.player.currentTime = Math.min(duration, Math.max(0, to));
+  }
+
+  /** The annotated video: the server's, or one that is recorded while the player plays it through once. */
+  async save(button) {
+    button.disabled = true;
+    try {
+      if (this.remote?.files?.annotated) {
+        download(await this.remote.file("annotated"), `${this.stem}-emodet.mp4`);
+      } else {
+        this.note("Recording: the video is played through once …");
+        const { blob, ending } = await recorded(this.player, (context) => this.paint(context, true));
+        download(blob, `${this.stem}-emodet.${ending}`);
+        this.note("The annotated video is in your downloads.");
+      }
+    } catch (problem) {
+      this.note(problem.message);
+    }
+    button.disabled = false;
+  }
+
+  close() {
+    this.remote?.forget();
+    this.player.pause();
+    this.player.removeAttribute("src");
+    this.player.load();
+    if (this.url) URL.revokeObjectURL(this.url);
+    Object.assign(this, { frames: null, remote: null, url: null, annotated: false });
+    byId("video-result").hidden = true;
+    this.note("");
+  }
+
+  visible(open) {
+    if (open) this.draw();
+    else this.player.pause();
+  }
+}

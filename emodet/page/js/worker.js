@@ -1,0 +1,93 @@
+/**
+ * Recognises in a thread of its own, so that the page stays responsive. Answers {id, ask, …} with {id, result} or
+ * {id, problem}; one after the other, because a session of ONNX Runtime runs one thing at a time.
+ */
+
+import { openNetworks } from "./recognition/networks.js";
+import { FaceStream, Recognizer } from "./recognition/recognizer.js";
+
+let recognizer = null;
+let canvas = null;
+const streams = new Map();
+const stills = new Map();
+
+/** The pixels of a bitmap, {width, height, data: RGBA}, transparency laid over white. */
+function pixelsOf(bitmap, transparent) {
+  if (canvas?.width !== bitmap.width || canvas.height !== bitmap.height) {
+    canvas = new OffscreenCanvas(bitmap.width, bitmap.height);
+  }
+  const context = canvas.getContext("2d", { willReadFrequently: true });
+  if (transparent) {
+    context.fillStyle = "#fff";
+    context.fillRect(0, 0, bitmap.width, bitmap.height);
+  }
+  context.drawImage(bitmap, 0, 0);
+  return context.getImageData(0, 0, bitmap.width, bitmap.height);
+}
+
+const ASKS = {
+  async open({ base, description }) {
+    const networks = await openNetworks(base, description);
+    recognizer = new Recognizer(networks, description);
+    // The first run of each network takes several times as long as the next ones: not while somebody waits.
+    const side = description.detector.live_side;
+    const black = { width: side, height: (side * 3) / 4, data: new Uint8ClampedArray((side * side * 3)) };
+    await recognizer.detector.find(black, side);
+    await recognizer.readings(black, [{ box: [0, 0, 64, 64], landmarks: null }]);
+    return { threads: networks.threads, version: networks.version };
+  },
+
+  start({ stream, longestSide, detectEvery }) {
+    streams.set(stream, new FaceStream(recognizer, { longestSide, detectEvery }));
+  },
+
+  /** A frame of a stream that was started; its bitmap goes back with the answer, to be drawn. */
+  async frame({ stream, bitmap, time, leastConfidence, hide }) {
+    const begun = performance.now();
+    const answer = await streams.get(stream).step(pixelsOf(bitmap, false), time, { leastConfidence, hide });
+    return { ...answer, bitmap, took: performance.now() - begun };
+  },
+
+  async still({ bitmap, key, leastConfidence }) {
+    const picture = pixelsOf(bitmap, true);
+    bitmap.close();
+    // Not the canvas of frames: a large one would be kept.
+    canvas = null;
+    const faces = await recognizer.still(picture, leastConfidence);
+    if (key !== undefined && faces.length) stills.set(key, picture);
+    return { faces };
+  },
+
+  async heat({ key, face, className }) {
+    const picture = stills.get(key);
+    return recognizer.heat(picture, face, className);
+  },
+
+  forget({ key }) {
+    stills.delete(key);
+  },
+
+  /** For tests and benchmarks: crops that were cut elsewhere, and crops cut here. */
+  async readings({ crops, count }) {
+    return recognizer.networks.readings(crops, count);
+  },
+
+  async crop({ bitmap, box, landmarks, preprocessing }) {
+    const { crop } = await import("./recognition/crop.js");
+    return crop(pixelsOf(bitmap, false), box, landmarks, preprocessing);
+  },
+};
+
+let last = Promise.resolve();
+
+self.onmessage = ({ data: { id, ask, ...rest } }) => {
+  last = last.then(async () => {
+    try {
+      const result = await ASKS[ask](rest);
+      self.postMessage({ id, result }, result?.bitmap ? [result.bitmap] : []);
+    } catch (problem) {
+      rest.bitmap?.close?.();
+      self.postMessage({ id, problem: String(problem?.message ?? problem) });
+    }
+  });
+};
