@@ -1,6 +1,7 @@
 """Make a pack: ``python -m emodet.prepare data=affectnet data.root=/path/to/AffectNet``.
 
-With ``experiment=NAME`` it makes the pack that this experiment will ask for; `emodet.train` then starts at once.
+With ``experiment=NAME`` it makes the pack that this experiment will ask for; `emodet.train` then starts at once. A mix
+of data sets (``data=mixed``) has a pack for each. ``list=true`` says what is there and packs nothing.
 """
 
 from emodet.laboratory import require_laboratory
@@ -9,28 +10,66 @@ require_laboratory("emodet.prepare")
 
 import shutil
 
+import numpy as np
 from omegaconf import DictConfig
 
 from emodet.config import command, given
-from emodet.data.summary import summary
+from emodet.data.datamodule import EmotionDataModule
+from emodet.data.records import Listing, Reader
+from emodet.data.sources import Source
+from emodet.data.summary import listing_summary, outcome, summary
 from emodet.runs.assembly import build_data
 
 
 @command("prepare")
 def main(config: DictConfig) -> None:
-    """Read, crop, pack, and say what was found."""
+    """Read, say what was found, crop, pack, and say what came out."""
     data = build_data(given(config))
-    folder = data.pack_folder()
-    if config.force and folder.is_dir():
+    for source in data.sources:
+        if source.name:
+            print(f"== {source.name}")
+        if config.list:
+            announce(*source.read())
+        else:
+            prepare(source, force=config.force, verify=config.verify)
+    if not config.list:
+        data.setup()
+        say_roles(data)
+
+
+def announce(reader: Reader, listing: Listing) -> None:
+    """Print what a reader found; before the packing, which may take hours."""
+    print(listing_summary(reader, listing), end="\n\n", flush=True)
+
+
+def prepare(source: Source, *, force: bool, verify: bool) -> None:
+    """Make the pack of one data set, or open and, if asked for, verify the one that is there."""
+    folder = source.pack_folder()
+    if force and folder.is_dir():
         shutil.rmtree(folder)
-    was_there = folder.is_dir()
-    data.prepare_data()
-    data.setup()
-    print(summary(data.pack.manifest))
-    if was_there and config.verify:
-        data.pack.verify()
+    pack, was_there = source.prepare(announce)
+    print(summary(pack.manifest) if was_there else outcome(pack.manifest))
+    if was_there and verify:
+        pack.verify()
         print("every byte is what the manifest says")
-    print(f"pack:        {folder}{' (was there)' if was_there else ''}\nfingerprint: {data.pack.fingerprint}")
+    note = " (was there)" if was_there else ""
+    print(f"pack:        {folder}{note}\nfingerprint: {pack.fingerprint}", end="\n\n", flush=True)
+
+
+def say_roles(data: EmotionDataModule) -> None:
+    """Print how many faces train, select and report; in a mix, of each data set."""
+    roles = data.roles
+    every = {
+        "train": ("train", roles.train),
+        "selection": (roles.selection_is, roles.selection),
+        "report": (roles.report_is, roles.report),
+    }
+    for role, (title, rows) in every.items():
+        of_each = np.bincount(data.source_of(rows), minlength=len(data.sources))
+        parts = [f"{name} {count:,}" for name, count in zip(data.source_names, of_each.tolist(), strict=False)]
+        print(f"{role:<12} {len(rows):,} faces of {title}{' (' + ', '.join(parts) + ')' if parts else ''}")
+    if data.source_names:
+        print(f"fingerprint of the mix: {data.fingerprint}")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """The LightningDataModule: packs in, batches out."""
 
+import copy
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,13 +17,12 @@ from torch.utils.data import DataLoader, Dataset
 
 from emodet.data.augmentation import Augmentation
 from emodet.data.corrections import CorrectedPack, fingerprint_with, in_words, read_corrections
-from emodet.data.pack import Pack, Table
-from emodet.data.packing import pack_folder, prepare_pack
-from emodet.data.readers import open_reader
-from emodet.data.records import Reader
-from emodet.data.splits import Draw, EvaluationBatches, Roles, TrainingBatches, assign_roles, balanced_weights
-from emodet.data.summary import summary
-from emodet.data.synthetic_releases import write_release
+from emodet.data.mixed import MixedPack, mix_in, share_out, usable_faces
+from emodet.data.pack import Pack
+from emodet.data.records import Listing, Reader
+from emodet.data.sources import Source, sources_of
+from emodet.data.splits import Draw, EvaluationBatches, Roles, TrainingBatches, drawing_weights
+from emodet.data.summary import listing_summary, outcome
 from emodet.emotions import class_names
 from emodet.errors import EmodetError
 from emodet.preprocessing import Preprocessing
@@ -41,6 +41,7 @@ class Batch(TypedDict):
         target: float32 (N, K), rows sum to 1: the soft label, or 1 for the emotion.
         valence_arousal: float32 (N, 2), -1 to 1, NaN where not annotated.
         index: int64 (N,), positions in the pack's table.
+        source: int64 (N,), positions in `EmotionDataModule.source_names`, 0 where there is one data set.
     """
 
     image: torch.Tensor
@@ -48,6 +49,7 @@ class Batch(TypedDict):
     target: torch.Tensor
     valence_arousal: torch.Tensor
     index: torch.Tensor
+    source: torch.Tensor
 
 
 class Faces(Dataset[Batch]):
@@ -56,12 +58,13 @@ class Faces(Dataset[Batch]):
     Args:
         pack: The prepared data set.
         classes: 8, or 7 without contempt.
-        soft: Whether `Batch.target` is the soft label where there is one.
+        soft: For each data set of the pack, whether `Batch.target` is the soft label where there is one.
         augmentation: Applied with the draw's seed; None leaves the crops as they are.
     """
 
-    def __init__(self, pack: Pack, classes: int, soft: bool, augmentation: Augmentation | None) -> None:
-        self.pack, self.classes, self.soft, self.augmentation = pack, classes, soft, augmentation
+    def __init__(self, pack: Pack, classes: int, soft: Sequence[bool], augmentation: Augmentation | None) -> None:
+        self.pack, self.classes, self.soft, self.augmentation = pack, classes, np.array(soft, np.bool_), augmentation
+        self._mix = mix_in(pack)
 
     def __getitems__(self, draw: Draw) -> Batch:
         table, rows = self.pack.table, draw.indices
@@ -72,9 +75,10 @@ class Faces(Dataset[Batch]):
         target = np.zeros((len(rows), self.classes), dtype=np.float32)
         labelled = np.flatnonzero(emotion >= 0)
         target[labelled, emotion[labelled]] = 1
-        if self.soft:
+        source = np.zeros(len(rows), dtype=np.int64) if self._mix is None else self._mix.source_of(rows)
+        if self.soft.any():
             shares = table.soft_label[rows][:, : self.classes]
-            given = np.flatnonzero(np.nan_to_num(shares).sum(axis=1) > 0)
+            given = np.flatnonzero((np.nan_to_num(shares).sum(axis=1) > 0) & self.soft[source])
             target[given] = shares[given] / shares[given].sum(axis=1, keepdims=True)
         return {
             "image": torch.from_numpy(crops),
@@ -82,6 +86,7 @@ class Faces(Dataset[Batch]):
             "target": torch.from_numpy(target),
             "valence_arousal": torch.from_numpy(np.stack([table.valence[rows], table.arousal[rows]], axis=1)),
             "index": torch.from_numpy(rows),
+            "source": torch.from_numpy(source),
         }
 
 
@@ -106,10 +111,10 @@ class _StartsWhenAsked(DataLoader[Batch]):
 
 
 class EmotionDataModule(L.LightningDataModule):
-    """Any release that a reader knows, prepared on first use, as training, selection and report batches.
+    """Any release that a reader knows, or several, prepared on first use, as training, selection and report batches.
 
     Args:
-        root: Where the release lies.
+        root: Where the release lies; None where there are `sources`.
         preprocessing: `Preprocessing.to_dict`'s values: what a crop is.
         packs: The folder in which packs lie; by default ``$EMODET_PACKS``, else ``data/packs``.
         reader: The reader's name, or ``auto`` to go by the release's signs.
@@ -130,13 +135,21 @@ class EmotionDataModule(L.LightningDataModule):
         workers: Processes that fetch batches; None takes one per core, eight at most.
         processes: Processes that prepare; None takes one per core.
         max_unreadable: The share of pictures that may be unreadable.
-        corrections: A file that excludes and relabels faces, see `emodet.data.corrections`.
+        corrections: A file that excludes and relabels faces, see `emodet.data.corrections`; in a mix its keys begin
+            with the data set's name and a colon.
         seed: Of order and augmentation.
+        sources: Several data sets instead of one, in order, by name: for each the attributes of a
+            `emodet.data.sources.Source` in which it differs from the arguments above. See
+            `emodet.data.mixed.mixed_roles` for which faces then train, select and report.
+
+    Attributes:
+        sources: The data sets; one, if `sources` was not given.
+        pack: Set up by `setup`, as is `roles`.
     """
 
     def __init__(
         self,
-        root: str | Path,
+        root: str | Path | None,
         preprocessing: Mapping[str, Any],
         packs: str | Path | None = None,
         reader: str = "auto",
@@ -157,10 +170,9 @@ class EmotionDataModule(L.LightningDataModule):
         max_unreadable: float = 0.01,
         corrections: str | Path | None = None,
         seed: int = 0,
+        sources: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
         super().__init__()
-        if labels not in ("hard", "soft"):
-            raise EmodetError(f"data.labels={labels!r}: there are hard and soft")
         for name, value in (("batch_size", batch_size), ("evaluation_batch_size", evaluation_batch_size)):
             if value < 1:
                 raise EmodetError(f"data.{name}={value}: at least 1 face is needed")
@@ -168,67 +180,92 @@ class EmotionDataModule(L.LightningDataModule):
             raise EmodetError(f"data.training_faces={training_faces}: at least 1 face is needed")
         if workers is not None and workers < 0:
             raise EmodetError(f"data.workers={workers}: 0 (fetch in the training process) or more")
-        self.root = Path(root).expanduser()
         self.packs = Path(packs or os.environ.get("EMODET_PACKS") or "data/packs").expanduser()
         self.preprocessing = Preprocessing.from_dict(preprocessing)
-        self.reader, self.reader_options = reader, dict(reader_options or {})
-        self.synthetic = dict(synthetic) if synthetic else None
-        self.crop, self.class_names, self.soft = crop, class_names(classes), labels == "soft"
-        self.selection, self.selection_seed, self.seed = selection, selection_seed, seed
+        self.class_names = class_names(classes)
+        shared: dict[str, Any] = {
+            "preprocessing": self.preprocessing,
+            "packs": self.packs,
+            "crop": crop,
+            "classes": classes,
+            "labels": labels,
+            "selection": selection,
+            "processes": processes,
+            "max_unreadable": max_unreadable,
+        }
+        own: dict[str, Any] = {
+            "reader": reader,
+            "reader_options": dict(reader_options or {}),
+            "synthetic": synthetic or None,
+        }
+        if sources is not None:
+            if root is not None:
+                raise EmodetError(f"data.root={root} is for one data set; in a mix each has its own in data.sources")
+            self.sources = sources_of(sources, shared)
+        elif root is None:
+            raise EmodetError("data.root is not set, nor are there data.sources")
+        else:
+            self.sources = (Source(root=Path(root), **shared, **own),)
+        self.is_mixed = sources is not None
+        self.selection_seed, self.seed = selection_seed, seed
         self.batch_size, self.evaluation_batch_size = batch_size, evaluation_batch_size
         self.balanced, self.augmentation = balanced, Augmentation(augmentation)
         self.workers = min(8, _cores()) if workers is None else workers
-        self.processes, self.max_unreadable = processes, max_unreadable
         self.training_faces = training_faces
         self.corrections = None if corrections is None else Path(corrections).expanduser()
         self.pack: Pack
         self.roles: Roles
 
-    def pack_folder(self) -> Path:
-        """Where the pack lies, or will lie. Draws the release first where it is a synthetic one."""
-        if self.synthetic is not None:
-            write_release(self.root, **self.synthetic)
-        return pack_folder(self._open_reader(), self.preprocessing, self.crop, self.packs)
+    @property
+    def source_names(self) -> tuple[str, ...]:
+        """What the data sets of a mix are called, in order; empty where there is only one and no mix."""
+        return tuple(source.name for source in self.sources) if self.is_mixed else ()
+
+    def places(self) -> dict[str, Any]:
+        """The settings that say where the data lies, with absolute paths; of a mix, all that its sets differ in."""
+        packs = str(self.packs.resolve())
+        if not self.is_mixed:
+            return {"root": str(self.sources[0].root.resolve()), "packs": packs}
+        return {"packs": packs, "sources": {source.name: source.settings() for source in self.sources}}
 
     def prepare_data(self) -> None:
-        """Make the pack where there is none yet, and say so."""
-        folder = self.pack_folder()
-        reader = self._open_reader()
-        if (folder / "manifest.json").is_file():
-            return
-        log.info("preparing %s from %s into %s (once; later runs open the pack)", reader.title, self.root, folder)
-        pack = prepare_pack(
-            reader,
-            self.preprocessing,
-            self.packs,
-            crop=self.crop,
-            processes=self.processes,
-            max_unreadable=self.max_unreadable,
-        )
-        log.info("%s", summary(pack.manifest))
+        """Make the packs where there are none yet: say what was found before the long work, and what came out."""
+        for source in self.sources:
+            pack, was_there = source.prepare(_announce)
+            if not was_there:
+                log.info("%s", outcome(pack.manifest))
 
     def setup(self, stage: str | None = None) -> None:
-        """Open the pack and share out its faces; cheap, and the same in every process."""
+        """Open the packs and share out their faces; cheap, and the same in every process."""
         if hasattr(self, "pack"):
             return
-        pack, excluded = Pack(self.pack_folder()), 0
+        opened = [Pack(source.pack_folder()) for source in self.sources]
+        pack = MixedPack(dict(zip(self.source_names, opened, strict=True))) if self.is_mixed else opened[0]
+        excluded = 0
         if self.corrections is not None:
             as_released = pack.table
             pack = CorrectedPack(pack, read_corrections(self.corrections))
             here = pack.excluded & (as_released.split == "train")
-            excluded = int((self._usable(as_released) & here).sum())
+            excluded = int((usable_faces(pack, as_released, self.sources) & here).sum())
             log.info("corrections %s: %s", self.corrections, in_words(pack.facts()["faces"]))
-        table = pack.table
-        self.roles = assign_roles(table, self._usable(table), self.selection, self.selection_seed)
+        roles = share_out(pack, self.sources, self.selection_seed)
         if excluded:
-            self.roles = replace(self.roles, dropped={**self.roles.dropped, "excluded by corrections": excluded})
-        self.pack = pack
-        train = self.roles.train
+            roles = replace(roles, dropped={**roles.dropped, "excluded by corrections": excluded})
+        train = roles.train
         if self.training_faces is not None and self.training_faces < len(train):
             order = np.random.default_rng([self.selection_seed, 0xFACE5]).permutation(len(train))
-            self.roles = replace(self.roles, train=np.sort(train[order[: self.training_faces]]))
+            roles = replace(roles, train=np.sort(train[order[: self.training_faces]]))
+        self.pack, self.roles = pack, roles
         for reason, count in self.roles.dropped.items():
             log.info("%d training faces dropped: %s", count, reason)
+
+    def shared_out(self, roles: Roles, pack: Pack | None = None) -> "EmotionDataModule":
+        """The same data with other roles, for training in folds; `pack` gives other crops of the same faces."""
+        other = copy.copy(self)
+        other.roles = roles
+        if pack is not None:
+            other.pack, other.preprocessing = pack, pack.preprocessing
+        return other
 
     @property
     def fingerprint(self) -> str:
@@ -236,13 +273,10 @@ class EmotionDataModule(L.LightningDataModule):
         pack = self.pack
         return fingerprint_with(pack.fingerprint, pack.corrections if isinstance(pack, CorrectedPack) else None)
 
-    def _usable(self, table: Table) -> npt.NDArray[np.bool_]:
-        classes = len(self.class_names)
-        usable = (table.emotion >= 0) & (table.emotion < classes)
-        if self.soft:
-            # A face without an emotion still teaches where its soft label says something about these classes.
-            usable |= (table.emotion < 0) & (np.nan_to_num(table.soft_label[:, :classes]).sum(axis=1) > 0)
-        return np.asarray(usable)
+    def source_of(self, indices: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Which data set each of these faces is from: int64, positions in `sources`."""
+        mix = mix_in(self.pack)
+        return np.zeros(len(indices), dtype=np.int64) if mix is None else mix.source_of(indices)
 
     def class_counts(self) -> list[int]:
         """Training faces per class, in the order of `class_names`; faces without an emotion are not counted."""
@@ -252,12 +286,14 @@ class EmotionDataModule(L.LightningDataModule):
     def train_dataloader(self) -> DataLoader[Batch]:
         """Augmented batches, see `TrainingBatches`."""
         train = self.roles.train
-        weights = balanced_weights(self.pack.table.emotion[train]) if self.balanced else None
+        wanted = np.array([source.weight for source in self.sources])[self.source_of(train)]
+        weights = drawing_weights(self.pack.table.emotion[train], balanced=self.balanced, wanted=wanted)
         rank, world_size = self._place()
         batches = TrainingBatches(
             train, self.batch_size, self.seed, weights, self._progress, rank=rank, world_size=world_size
         )
-        return self._loader(Faces(self.pack, len(self.class_names), self.soft, self.augmentation), batches)
+        soft = [source.soft for source in self.sources]
+        return self._loader(Faces(self.pack, len(self.class_names), soft, self.augmentation), batches)
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """The selection faces."""
@@ -281,7 +317,7 @@ class EmotionDataModule(L.LightningDataModule):
 
     def _evaluation(self, indices: npt.NDArray[np.int64], rank: int, world_size: int) -> DataLoader[Batch]:
         batches = EvaluationBatches(indices, self.evaluation_batch_size, rank, world_size)
-        return self._loader(Faces(self.pack, len(self.class_names), False, None), batches)
+        return self._loader(Faces(self.pack, len(self.class_names), [False] * len(self.sources), None), batches)
 
     def _loader(self, faces: Faces, batches: TrainingBatches | EvaluationBatches) -> DataLoader[Batch]:
         return _StartsWhenAsked(
@@ -294,9 +330,6 @@ class EmotionDataModule(L.LightningDataModule):
             pin_memory=torch.cuda.is_available(),
         )
 
-    def _open_reader(self) -> Reader:
-        return open_reader(self.root, self.reader, **self.reader_options)
-
     def _place(self) -> tuple[int, int]:
         return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
 
@@ -308,3 +341,7 @@ class EmotionDataModule(L.LightningDataModule):
 
 def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _announce(reader: Reader, listing: Listing) -> None:
+    log.info("%s", listing_summary(reader, listing))

@@ -3,6 +3,7 @@
 import inspect
 import logging
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from emodet.data.cropping import check_crop, require_croppable
 from emodet.data.pack import Pack, Table
 from emodet.data.packing import pack_folder, prepare_pack
 from emodet.data.readers import READERS, open_reader
@@ -20,9 +22,17 @@ from emodet.emotions import class_names
 from emodet.errors import EmodetError
 from emodet.preprocessing import Preprocessing
 
-__all__ = ["Source"]
+__all__ = ["SOURCE_SETTINGS", "Source", "sources_of"]
 
 log = logging.getLogger(__name__)
+
+# It becomes part of metric names and of keys.
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+SOURCE_SETTINGS = (
+    *("root", "packs", "reader", "reader_options", "synthetic", "crop", "classes", "labels", "selection", "weight"),
+    *("processes", "max_unreadable"),
+)
+"""What can be set for one data set of a mix."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +83,12 @@ class Source:
         if isinstance(self.weight, bool) or not (math.isfinite(self.weight) and self.weight > 0):
             raise EmodetError(f"weight={self.weight!r}: a number above 0 was expected; leave the source out instead")
 
+    def settings(self) -> dict[str, Any]:
+        """What `sources_of` makes the same source from, as plain values with absolute paths; without ``processes``."""
+        values = {name: getattr(self, name) for name in SOURCE_SETTINGS if name != "processes"}
+        paths = {name: str(values[name].resolve()) for name in ("root", "packs")}
+        return {**values, **paths, "reader_options": dict(self.reader_options)}
+
     @property
     def soft(self) -> bool:
         """Whether it trains on soft labels where there are any."""
@@ -96,6 +112,18 @@ class Source:
     def pack_folder(self) -> Path:
         """Where the pack lies, or will lie."""
         return pack_folder(self.open_reader(), self.preprocessing, self.crop, self.packs)
+
+    def read(self) -> tuple[Reader, Listing]:
+        """List the faces without opening a picture, for `emodet.data.summary.listing_summary`.
+
+        Raises:
+            EmodetError: The release cannot be read, or its faces cannot be cut as `crop` asks.
+        """
+        reader = self.open_reader()
+        check_crop(self.crop)
+        listing = reader.read()
+        require_croppable(listing.records, self.crop, self.preprocessing, self.max_unreadable)
+        return reader, listing
 
     def prepare(self, announce: Callable[[Reader, Listing], None] | None = None) -> tuple[Pack, bool]:
         """Make the pack where there is none yet, and open it.
@@ -131,3 +159,39 @@ class Source:
             # A face without an emotion still teaches where its soft label says something about these classes.
             usable |= (table.emotion < 0) & (np.nan_to_num(table.soft_label[:, : self.classes]).sum(axis=1) > 0)
         return np.asarray(usable)
+
+
+def sources_of(given: Mapping[str, Mapping[str, Any]], shared: Mapping[str, Any]) -> tuple[Source, ...]:
+    """The data sets of a mix.
+
+    Args:
+        given: Each one's own settings, by its name.
+        shared: What holds for those that say nothing else. Classes are the exception: a data set may have fewer of
+            them than the mix, not more.
+
+    Raises:
+        EmodetError: There is none, a name or a setting is not one, or a value is out of its range. The message names
+            the data set.
+    """
+    if not given:
+        raise EmodetError("data.sources is empty: name data sets, as in data.sources=[affectnet8,rafdb]")
+    found = []
+    for name, values in given.items():
+        where = f"data.sources: {name}"
+        if not _NAME.fullmatch(name):
+            raise EmodetError(f"{where!r}: a name of letters, digits, - and _ was expected")
+        unknown = sorted(set(values) - set(SOURCE_SETTINGS))
+        if unknown:
+            raise EmodetError(
+                f"{where}: {', '.join(unknown)} cannot be set for one data set; there are {', '.join(SOURCE_SETTINGS)}"
+            )
+        if values.get("root") is None:
+            raise EmodetError(f"{where}: root is not set; say where it lies: data.sources={{{name}: {{root: /path}}}}")
+        settings = {**shared, **values, "name": name}
+        settings["classes"] = min(settings["classes"], shared["classes"])
+        settings["packs"] = Path(settings["packs"]).expanduser()
+        try:
+            found.append(Source(**settings))
+        except EmodetError as problem:
+            raise EmodetError(f"{where}: {problem}") from None
+    return tuple(found)

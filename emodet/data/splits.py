@@ -11,7 +11,15 @@ from torch.utils.data import Sampler
 from emodet.data.pack import Table
 from emodet.errors import EmodetError
 
-__all__ = ["Draw", "EvaluationBatches", "Roles", "TrainingBatches", "assign_roles"]
+__all__ = [
+    "Draw",
+    "EvaluationBatches",
+    "Roles",
+    "TrainingBatches",
+    "assign_roles",
+    "drawing_weights",
+    "numbered",
+]
 
 Indices = npt.NDArray[np.int64]
 
@@ -54,7 +62,7 @@ def assign_roles(table: Table, usable: npt.NDArray[np.bool_], selection: str | f
     Raises:
         EmodetError: `selection` is not one of these, or a role would be left without a face.
     """
-    picture = _numbered(table.pixel_hash)
+    picture = numbered(table.pixel_hash)
     of = {split: np.flatnonzero((table.split == split) & usable) for split in ("train", "val", "test")}
     labelled = {split: rows[table.emotion[rows] >= 0] for split, rows in of.items()}
     if selection == "auto":
@@ -74,7 +82,7 @@ def assign_roles(table: Table, usable: npt.NDArray[np.bool_], selection: str | f
             raise EmodetError("data.selection=val: this release has no val split; use auto or a share such as 0.1")
     elif isinstance(selection, int | float) and 0 < selection <= 0.5:
         known = table.subject != ""
-        subject = np.where(known, _numbered(table.subject), -1)
+        subject = np.where(known, numbered(table.subject), -1)
         # What must not be torn apart: the subject where it is known, else the picture.
         group = np.where(known, subject, len(table) + picture)
         candidates = train[table.emotion[train] >= 0]
@@ -100,7 +108,7 @@ def assign_roles(table: Table, usable: npt.NDArray[np.bool_], selection: str | f
     return Roles(train, chosen, report, selection_is, report_is, dropped)
 
 
-def _numbered(words: npt.NDArray[np.str_]) -> Indices:
+def numbered(words: npt.NDArray[np.str_]) -> Indices:
     """A number for each word, equal for equal words; comparing numbers is much faster than comparing text."""
     numbers: dict[str, int] = {}
     return np.array([numbers.setdefault(word, len(numbers)) for word in words.tolist()], dtype=np.int64)
@@ -186,22 +194,45 @@ class TrainingBatches(Sampler[Draw]):
 
 
 class EvaluationBatches(Sampler[Draw]):
-    """Every face exactly once over all processes, in order: no process repeats one to even out the numbers."""
+    """Every face exactly once over all processes, in order: no process repeats one to even out the numbers.
+
+    All processes make the same number of batches, so that none waits for another; where one has no face left, its last
+    batch is empty.
+    """
 
     def __init__(self, indices: Indices, batch_size: int, rank: int = 0, world_size: int = 1) -> None:
         self.indices, self.batch_size = indices[rank::world_size], batch_size
+        self.count = -(-len(indices) // (batch_size * world_size))
 
     def __len__(self) -> int:
-        return -(-len(self.indices) // self.batch_size)
+        return self.count
 
     def __iter__(self) -> Iterator[Draw]:
-        for start in range(0, len(self.indices), self.batch_size):
+        for batch in range(self.count):
+            start = batch * self.batch_size
             yield Draw(self.indices[start : start + self.batch_size], 0)
 
 
-def balanced_weights(emotion: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.float64]:
-    """Chances that make every class equally frequent; faces without an emotion keep the average chance."""
-    counts = np.bincount(emotion[emotion >= 0], minlength=8).astype(np.float64)
-    present = max(1, int((counts > 0).sum()))
-    per_class = np.divide(counts.sum() / present, counts, out=np.zeros_like(counts), where=counts > 0)
-    return np.where(emotion >= 0, per_class[np.maximum(emotion, 0)], 1.0)
+def drawing_weights(
+    emotion: npt.NDArray[np.integer[Any]], *, balanced: bool, wanted: npt.NDArray[np.float64] | None = None
+) -> npt.NDArray[np.float64] | None:
+    """The faces' chances to be drawn.
+
+    Args:
+        emotion: Integer (N,), 0 to 7, -1 for none.
+        balanced: Whether every class is drawn equally often; faces without an emotion keep the average chance.
+        wanted: float64 (N,), above 0: how much more often one face is drawn than another, of the same class where
+            classes are balanced. None means that none is.
+
+    Returns:
+        float64 (N,), or None where each face comes once.
+    """
+    if wanted is None:
+        wanted = np.ones(len(emotion))
+    if not balanced:
+        return None if (wanted == wanted[:1]).all() else wanted / wanted.mean()
+    labelled = emotion >= 0
+    sums = np.bincount(emotion[labelled], weights=wanted[labelled], minlength=8)
+    present = max(1, int((sums > 0).sum()))
+    per_class = np.divide(labelled.sum() / present, sums, out=np.zeros_like(sums), where=sums > 0)
+    return np.asarray(np.where(labelled, per_class[np.maximum(emotion, 0)], 1 / wanted.mean()) * wanted)

@@ -84,7 +84,7 @@ def _row(split: str, name: str, count: int, should: int | None) -> str:
 
 def _counts_of(records: Sequence[Record]) -> dict[str, dict[str, int]]:
     counted = Counter((record.split, record.emotion) for record in records)
-    names = {None: _NO_EMOTION, **dict(enumerate(EMOTIONS))}
+    names: dict[int | None, str] = {None: _NO_EMOTION, **dict(enumerate(EMOTIONS))}
     return {
         split: {name: counted[split, emotion] for emotion, name in names.items() if counted[split, emotion]}
         for split in _SPLITS

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import lightning as L
+from hydra.core.hydra_config import HydraConfig
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import (
     Callback,
@@ -22,8 +23,10 @@ from emodet.models.metrics import lower_is_better, monitored_names
 from emodet.runs.checkpoints import WholeCheckpoints
 from emodet.runs.folder import RunFolder
 from emodet.runs.interruption import Interruption
+from emodet.runs.mixed_settings import merged_sources, resolved_sources
+from emodet.runs.throughput import Throughput
 
-__all__ = ["build_classifier", "build_data", "build_trainer"]
+__all__ = ["build_classifier", "build_data", "build_trainer", "names_data", "open_data"]
 
 # What of the group `training` the classifier is built from; the rest makes callbacks.
 _TAUGHT_BY = ("mixup", "cutmix", "mixing_chance", "sharpness", "resolutions", "channels_last", "compile")
@@ -51,7 +54,9 @@ def build_data(settings: Mapping[str, Any]) -> EmotionDataModule:
     """
     data = dict(settings["data"])
     root = data.pop("root", None)
-    if root is None:
+    if "sources" in data:
+        data["sources"] = resolved_sources(data)
+    elif root is None:
         raise EmodetError(f"data.root is not set. {_how_to_get(data.get('reader', 'auto'))}")
     return EmotionDataModule(
         root=root,
@@ -60,6 +65,42 @@ def build_data(settings: Mapping[str, Any]) -> EmotionDataModule:
         seed=settings.get("seed", 0),
         **data,
     )
+
+
+def open_data(
+    settings: Mapping[str, Any], own: Mapping[str, Any] | None, preprocessing: Mapping[str, Any], classes: int
+) -> EmotionDataModule:
+    """The data that a command asks for, or that of a net's own run, cut as the net was trained; set up.
+
+    Args:
+        settings: Of the command. ``data=NAME`` takes other data than the run's; ``data.root=…`` alone says where the
+            run's own data lies on this machine, as ``data.sources={NAME: {root: …}}`` does for a mix.
+        own: The data settings of the net's run, None where not known.
+        preprocessing: `Preprocessing.to_dict`'s values, of the net.
+        classes: Of the net.
+
+    Raises:
+        EmodetError: Nothing says which data, or it cannot be opened.
+    """
+    chosen = dict(settings.get("data", {}))
+    if not names_data():
+        if own is None and not {"root", "sources"} & set(chosen):
+            raise EmodetError(
+                "the net does not lie in a run's folder, so its data is not known: add data=NAME data.root=/path "
+                "(--help lists the names)"
+            )
+        if own is not None and {"sources"} <= set(own) & set(chosen):
+            chosen["sources"] = merged_sources(own["sources"], chosen["sources"])
+        chosen = {**(own or {}), **chosen}
+    data = build_data({"data": {**chosen, "classes": classes}, "preprocessing": preprocessing})
+    data.prepare_data()
+    data.setup()
+    return data
+
+
+def names_data() -> bool:
+    """Whether the command was given ``data=NAME``."""
+    return HydraConfig.get().runtime.choices.get("data") is not None
 
 
 def _how_to_get(reader: str) -> str:
@@ -152,6 +193,7 @@ def _callbacks(training: Mapping[str, Any], run: RunFolder) -> list[Callback]:
         # A second one, because Lightning's save_last follows the monitored metric.
         ModelCheckpoint(run.last.parent, run.last.stem, save_on_train_epoch_end=True, enable_version_counter=False),
         LearningRateMonitor("epoch"),
+        Throughput(run),
     ]
     if "patience" in training:
         callbacks.append(EarlyStopping(monitor, mode=mode, patience=training["patience"], check_finite=False))

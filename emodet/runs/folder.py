@@ -57,13 +57,14 @@ class RunFolder:
         """How often the run was started before."""
         return len(list(self.path.glob("csv/*/metrics.csv")))
 
-    def write_config(self, config: DictConfig, *, root: Path, packs: Path, corrections: Path | None = None) -> None:
+    def write_config(self, config: DictConfig, *, places: Mapping[str, Any], corrections: Path | None = None) -> None:
         """Store the composed configuration, with the data's paths made absolute so that it holds from anywhere.
 
-        Corrections are copied into the folder, and the configuration names the copy: the file may be edited later.
+        `places` are those paths and what else the data module found out about its settings. Corrections are copied into
+        the folder, and the configuration names the copy: the file may be edited later.
         """
         absolute = config.copy()
-        absolute.data.root, absolute.data.packs = str(root.resolve()), str(packs.resolve())
+        absolute.data = OmegaConf.merge(absolute.data, places)
         if corrections is not None:
             if corrections.resolve() != self.corrections.resolve():
                 shutil.copyfile(corrections, self.corrections)
@@ -122,10 +123,10 @@ class RunFolder:
         return merged
 
 
-def provenance() -> dict[str, Any]:
-    """Where and from what a run was made: command, commit, versions, machine, time."""
+def provenance(command: str = "emodet.train") -> dict[str, Any]:
+    """Where and from what a run of `command` was made: command line, commit, versions, machine, time."""
     return {
-        "command": " ".join(["python", "-m", "emodet.train", *sys.argv[1:]]),
+        "command": " ".join(["python", "-m", command, *sys.argv[1:]]),
         "commit": _commit(),
         "versions": {"python": platform.python_version(), **_versions()},
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",

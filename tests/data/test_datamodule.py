@@ -238,12 +238,12 @@ class TestPreparing:
         data.prepare_data()
         assert "preparing FER+ from" in caplog.text
         assert "train  neutral" in caplog.text
-        times = {file: file.stat().st_mtime_ns for file in data.pack_folder().iterdir()}
+        times = {file: file.stat().st_mtime_ns for file in data.sources[0].pack_folder().iterdir()}
         caplog.clear()
         data.prepare_data()
         self.module(root, tmp_path / "packs").prepare_data()
         assert caplog.text == ""
-        assert {file: file.stat().st_mtime_ns for file in data.pack_folder().iterdir()} == times
+        assert {file: file.stat().st_mtime_ns for file in data.sources[0].pack_folder().iterdir()} == times
 
     def test_dropped_faces_are_told(self, root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
         table = pq.read_table(root / "faces.parquet").to_pylist()
@@ -277,7 +277,7 @@ class TestPreparing:
     def test_home_folders_are_understood(self, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("HOME", str(tmp_path))
         data = EmotionDataModule("~/drawn", CROP, "~/packs")
-        assert (data.root, data.packs) == (tmp_path / "drawn", tmp_path / "packs")
+        assert (data.sources[0].root, data.packs) == (tmp_path / "drawn", tmp_path / "packs")
 
     def test_before_preparing_setup_says_what_to_do(self, root: Path, tmp_path: Path) -> None:
         with pytest.raises(EmodetError, match=r"not a pack .* `python -m emodet\.prepare`"):
@@ -335,4 +335,4 @@ def test_workers_by_default_are_few(made: Any, monkeypatch: pytest.MonkeyPatch) 
 
 def test_the_pack_on_disk_is_what_batches_come_from(made: Any) -> None:
     data = made()
-    assert Pack(data.pack_folder()).fingerprint == data.pack.fingerprint
+    assert Pack(data.sources[0].pack_folder()).fingerprint == data.pack.fingerprint
