@@ -82,6 +82,10 @@ class Tracking:
 
     def end(self, figures: Mapping[str, Any]) -> None:
         """Tell the run's final figures: these, and those of the evaluations."""
+        if not any(name.startswith("selection/") for name in self._figures):
+            # The same faces select and report; runs are compared by what they were selected on.
+            own = {name: value for name, value in self._figures.items() if name.startswith("report/")}
+            self._figures.update({f"selection/{name.removeprefix('report/')}": value for name, value in own.items()})
         for tracker in self.trackers:
             tracker.finish({**figures, **self._figures})
 

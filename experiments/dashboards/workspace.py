@@ -1,0 +1,190 @@
+"""The dashboard of a project in Weights & Biases, as code: overview, calibration, per class, comparison of a sweep.
+
+    python experiments/dashboards/workspace.py --entity TEAM            # save it as a view of the project (network)
+    python experiments/dashboards/workspace.py --entity TEAM --print    # only show what would be saved (no network)
+
+Needs the extra `dashboards`. Panels name the metrics that `python -m emodet.train logger=wandb` logs; a test compares
+them with what a run really logged.
+"""
+
+import argparse
+import sys
+
+try:
+    import wandb_workspaces.reports.v2 as wr
+    import wandb_workspaces.workspaces as ws
+except ModuleNotFoundError:
+    sys.exit("error: this needs wandb-workspaces: pip install 'emodet[dashboards]'")
+
+from emodet.emotions import EMOTIONS
+
+NAME = "emodet"
+_TABLES = "Custom Chart Tables"
+# What a sweep may turn; runs that keep a default have no value there.
+HYPERPARAMETERS = {
+    "optimizer.lr": True,
+    "optimizer.weight_decay": True,
+    "loss.label_smoothing": False,
+    "net.head_dropout": False,
+    "data.batch_size": True,
+    "seed": False,
+}
+"""Keys of the configuration, and whether their axis is logarithmic."""
+
+
+def lines(title: str, *metrics: str, **more: object) -> wr.LinePlot:
+    return wr.LinePlot(title=title, x="epoch", y=list(metrics), **more)
+
+
+def chart(role: str, name: str, kind: str, fields: dict[str, str], title: str) -> wr.CustomChart:
+    """A chart that the run drew itself, of the runs that are chosen."""
+    return wr.CustomChart(
+        query={"summaryTable": {"tableKey": f"{_TABLES}/{role}/{name}_table"}},
+        chart_name=kind,
+        chart_fields=fields,
+        chart_strings={"title": title},
+    )
+
+
+def overview() -> ws.Section:
+    return ws.Section(
+        name="Overview",
+        is_open=True,
+        panels=[
+            wr.ScalarChart(title="Accuracy, report faces", metric=wr.SummaryMetric("report/accuracy")),
+            wr.ScalarChart(title="Macro F1, report faces", metric=wr.SummaryMetric("report/macro_f1")),
+            wr.BarPlot(
+                title="Accuracy with its 95 % interval",
+                metrics=["report/accuracy/low", "report/accuracy", "report/accuracy/high"],
+                orientation="h",
+            ),
+            lines("Loss", "train/loss", "val/loss"),
+            lines("Accuracy", "train/accuracy", "val/accuracy"),
+            lines("Macro F1", "train/macro_f1", "val/macro_f1"),
+            lines("Learning rate", metric_regex="^lr-", log_y=True),
+            lines("Training faces per second", "train/faces_per_second"),
+            wr.MediaBrowser(title="Augmentation", media_keys=["augmentation"], num_columns=1),
+            wr.RunComparer(diff_only="split"),
+        ],
+    )
+
+
+def calibration() -> ws.Section:
+    return ws.Section(
+        name="Calibration",
+        panels=[
+            lines("Calibration error, selection faces, at temperature 1", "val/calibration_error"),
+            lines("NLL, selection faces, at temperature 1", "val/nll"),
+            wr.BarPlot(
+                title="Calibration error, report faces: at temperature 1, and calibrated",
+                metrics=["report/calibration_error_at_temperature_1", "report/calibration_error"],
+            ),
+            wr.BarPlot(title="Temperature", metrics=["temperature"]),
+            chart(
+                "report",
+                "reliability",
+                "wandb/lineseries/v0",
+                {"step": "step", "lineKey": "lineKey", "lineVal": "lineVal"},
+                "Reliability, report faces",
+            ),
+            chart(
+                "report",
+                "faces_by_confidence",
+                "wandb/bar/v0",
+                {"label": "confidence", "value": "faces"},
+                "Report faces by confidence",
+            ),
+        ],
+    )
+
+
+def per_class() -> ws.Section:
+    recalls = [f"val/recall/{name}" for name in EMOTIONS]
+    return ws.Section(
+        name="Per class",
+        panels=[
+            lines("Recall, selection faces", *recalls, range_y=(0, 1)),
+            lines("Mean recall over the classes", "val/balanced_accuracy"),
+            wr.BarPlot(title="Recall, report faces", metrics=[f"report/recall/{name}" for name in EMOTIONS]),
+            chart(
+                "report",
+                "confusion_matrix",
+                "wandb/confusion_matrix/v1",
+                {"Actual": "Actual", "Predicted": "Predicted", "nPredictions": "nPredictions"},
+                "Answers to each true class, report faces",
+            ),
+            chart(
+                "report",
+                "recall_by_class",
+                "wandb/bar/v0",
+                {"label": "emotion", "value": "recall"},
+                "Recall, report faces",
+            ),
+            wr.WeavePanelSummaryTable(table_name="report/worst_errors"),
+        ],
+    )
+
+
+def sweep() -> ws.Section:
+    columns = [
+        wr.ParallelCoordinatesPlotColumn(metric=wr.Config(key), log=logarithmic)
+        for key, logarithmic in HYPERPARAMETERS.items()
+    ]
+    score = wr.SummaryMetric("selection/macro_f1")
+    return ws.Section(
+        name="Comparison of a sweep",
+        panels=[
+            wr.ParallelCoordinatesPlot(columns=[*columns, wr.ParallelCoordinatesPlotColumn(metric=score)]),
+            wr.ParameterImportancePlot(with_respect_to="selection/macro_f1"),
+            wr.ScatterPlot(title="Learning rate", x=wr.Config("optimizer.lr"), y=score, log_x=True, running_ymax=True),
+            wr.ScatterPlot(title="Accuracy and work", x=wr.Config("multiply_adds"), y=score, log_x=True),
+            wr.BarPlot(
+                title="Macro F1 by group: mean and standard error over its runs",
+                metrics=["selection/macro_f1"],
+                groupby="Group",
+                groupby_aggfunc="mean",
+                groupby_rangefunc="stderr",
+            ),
+            lines("Selection accuracy by group", "val/accuracy", groupby="Group", groupby_rangefunc="minmax"),
+        ],
+    )
+
+
+def build(entity: str, project: str = "emodet", name: str = NAME) -> ws.Workspace:
+    """The workspace; asks for nothing."""
+    pinned = ["report/accuracy", "report/macro_f1", "report/calibration_error", "faces_per_second"]
+    return ws.Workspace(
+        entity=entity,
+        project=project,
+        name=name,
+        sections=[overview(), calibration(), per_class(), sweep()],
+        settings=ws.WorkspaceSettings(x_axis="epoch", max_runs=20),
+        runset_settings=ws.RunsetSettings(
+            order=[ws.Ordering(ws.Summary("report/macro_f1"), ascending=False)],
+            pinned_columns=[
+                *(f"summary:{metric}" for metric in pinned),
+                *(f"config:{key}" for key in ("choices.value.experiment", "choices.value.data", "seed.value")),
+            ],
+        ),
+    )
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=str(__doc__).partition("\n")[0])
+    options.add_argument("--entity", required=True, help="the team or user that the project belongs to")
+    options.add_argument("--project", default="emodet")
+    options.add_argument("--name", default=NAME, help="of the view")
+    options.add_argument("--print", action="store_true", help="show the workspace as JSON and save nothing")
+    chosen = options.parse_args()
+    workspace = build(chosen.entity, chosen.project, chosen.name)
+    if chosen.print:
+        print(workspace._to_model().model_dump_json(by_alias=True, indent=2))
+        return
+    try:
+        workspace.save()
+    except Exception as problem:  # no network, no credentials, no such project: each is of another kind
+        sys.exit(f"error: the workspace could not be saved ({problem}). It needs a network and `wandb login`")
+
+
+if __name__ == "__main__":
+    main()
