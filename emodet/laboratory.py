@@ -1,6 +1,7 @@
 """Training commands need the `train` extra; without it they say so instead of failing in the middle of an import."""
 
 import sys
+from collections.abc import Sequence
 from importlib import metadata
 from importlib.util import find_spec
 
@@ -10,14 +11,21 @@ _NEEDED = ("torch", "lightning", "torchmetrics", "albumentations", "hydra", "pya
 _ONE_FOLDER = ("opencv-python", "opencv-python-headless")
 
 
-def require_laboratory(command: str) -> None:
-    """Exit with status 2 and one sentence where `command` cannot run in this installation."""
-    missing = [name for name in _NEEDED if find_spec(name) is None]
+def require_laboratory(command: str, *, extra: str = "train", needs: Sequence[str] = ()) -> None:
+    """Exit with status 2 and one sentence where `command` cannot run in this installation.
+
+    Args:
+        command: Its module.
+        extra: The extra that brings what only some commands need, besides `train`.
+        needs: The modules of that extra.
+    """
+    missing = [name for name in (*_NEEDED, *needs) if find_spec(name) is None]
     if missing:
+        extras = "train" if extra == "train" else f"train,{extra}"
         sys.exit(
             _told(
                 f"python -m {command} needs {', '.join(missing)}, which the light install leaves out. "
-                "Install the laboratory with  pip install 'emodet[train]'"
+                f"Install the laboratory with  pip install 'emodet[{extras}]'"
             )
         )
     # albumentations brings the headless build into the folder of the other one: of two versions, half of each is left.

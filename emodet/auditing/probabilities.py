@@ -1,0 +1,120 @@
+"""What nets say of faces that they were not trained on: kept in a file, and read from one that somebody else made."""
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from emodet.data.csv_rows import CsvRows
+from emodet.data.pack import Table
+from emodet.emotions import emotion_name
+from emodet.errors import EmodetError
+
+__all__ = ["Held", "read_probabilities", "write_probabilities"]
+
+_PREFIX = "p_"
+_SUM_TO_ONE = 0.02  # rounding in the file of somebody else
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Held:
+    """Probabilities of faces by nets that were not trained on them.
+
+    Attributes:
+        probabilities: float64 (N, K), one row per face of the pack, NaN where there is no answer.
+        made_by: Who answered, for people.
+    """
+
+    probabilities: npt.NDArray[np.float64]
+    made_by: str
+
+    @property
+    def known(self) -> npt.NDArray[np.bool_]:
+        """Which faces have an answer: bool (N,)."""
+        return ~np.isnan(self.probabilities[:, 0])
+
+
+def write_probabilities(held: Held, table: Table, class_names: Sequence[str], path: Path) -> None:
+    """Write ``key``, ``split`` and a column ``p_CLASS`` for each class as Parquet, whole or not at all."""
+    rows = np.flatnonzero(held.known)
+    columns: dict[str, Any] = {"key": table.key[rows].tolist(), "split": table.split[rows].tolist()}
+    for number, name in enumerate(class_names):
+        columns[f"{_PREFIX}{name}"] = held.probabilities[rows, number].astype(np.float32)
+    unfinished = path.with_name(f"{path.name}.unfinished-{os.getpid()}")
+    try:
+        pq.write_table(pa.table(columns).replace_schema_metadata({"made_by": held.made_by}), unfinished)
+        unfinished.replace(path)
+    except OSError as problem:
+        unfinished.unlink(missing_ok=True)
+        raise EmodetError(f"{path}: cannot be written ({problem})") from problem
+
+
+def read_probabilities(path: Path, table: Table, class_names: Sequence[str]) -> Held:
+    """Read probabilities that `write_probabilities`, an evaluation (``predictions.csv``) or somebody else wrote.
+
+    Args:
+        path: ``.csv`` or ``.parquet`` with the columns ``key`` and ``p_CLASS`` for each class, and perhaps ``split``.
+        table: Of the pack whose faces they are about.
+        class_names: The classes, in the order of the columns of what is returned.
+
+    Raises:
+        EmodetError: The file cannot be read, lacks a column, names a face that is not in the table or one twice, or a
+            row is no distribution.
+    """
+    rows = _from_parquet(path, class_names) if path.suffix == ".parquet" else _from_csv(path, class_names)
+    places: dict[tuple[str, str], list[int]] = {}
+    for place, (key, split) in enumerate(zip(table.key.tolist(), table.split.tolist(), strict=True)):
+        for known_as in (split, ""):
+            places.setdefault((key, known_as), []).append(place)
+    found = np.full((len(table), len(class_names)), np.nan)
+    for where, key, split, shares in rows:
+        there = places.get((key, split))
+        if there is None:
+            raise EmodetError(f"{where}: the face {key!r} is not in this data set; are these answers to other data?")
+        if not np.isnan(found[there[0], 0]):
+            raise EmodetError(f"{where}: the face {key!r} has an answer already")
+        if not np.isfinite(shares).all() or shares.min() < 0 or abs(shares.sum() - 1) > _SUM_TO_ONE:
+            raise EmodetError(f"{where}: {shares.tolist()} are no probabilities that sum to 1")
+        found[there] = shares / shares.sum()
+    return Held(found, f"{path.name}, as given")
+
+
+def _from_csv(path: Path, class_names: Sequence[str]) -> Iterable[tuple[str, str, str, npt.NDArray[np.float64]]]:
+    rows = CsvRows(path, ("key", *(f"{_PREFIX}{name}" for name in class_names)), ("split",))
+    for cells in rows:
+        try:
+            shares = np.array([float(cells[f"{_PREFIX}{name}"]) for name in class_names])
+        except ValueError:
+            raise rows.error("a probability is not a number") from None
+        yield rows.where, cells["key"], cells.get("split", ""), shares
+
+
+def _from_parquet(path: Path, class_names: Sequence[str]) -> Iterable[tuple[str, str, str, npt.NDArray[np.float64]]]:
+    try:
+        table = pq.read_table(path)
+    except (pa.ArrowException, OSError) as problem:
+        raise EmodetError(f"{path}: cannot be read as Parquet ({problem})") from None
+    named: Mapping[str, str] = {
+        emotion_name(column.removeprefix(_PREFIX)): column
+        for column in table.column_names
+        if column.startswith(_PREFIX)
+    }
+    lacking = [name for name in ("key", *class_names) if name not in ("key", *named)]
+    if lacking or "key" not in table.column_names:
+        raise EmodetError(
+            f"{path}: columns key and {_PREFIX}CLASS are needed; {', '.join(lacking) or 'key'} is missing"
+        )
+    try:
+        shares = np.stack([table.column(named[name]).to_numpy().astype(np.float64) for name in class_names], axis=1)
+    except (ValueError, TypeError, pa.ArrowException):
+        raise EmodetError(f"{path}: the columns {_PREFIX}CLASS must hold numbers") from None
+    keys = [str(key) for key in table.column("key").to_pylist()]
+    splits = table.column("split").to_pylist() if "split" in table.column_names else [""] * len(keys)
+    for row, (key, split) in enumerate(zip(keys, splits, strict=True)):
+        yield f"{path}, row {row}", key, split, shares[row]
