@@ -7,7 +7,7 @@ INSTALLED := .venv/.installed
 BRIEFLY := preprocessing.size=48 optimizer.lr=0.001 trainer.max_epochs=6 trainer.precision=bf16-mixed
 
 .DEFAULT_GOAL := help
-.PHONY: help install train test test-slow test-all lint demo clean
+.PHONY: help install train test test-slow test-all lint demo app clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -16,7 +16,7 @@ install: $(INSTALLED)  ## make the environment, with the versions in pins.txt
 
 $(INSTALLED): pyproject.toml pins.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --constraint pins.txt --editable '.[train,dev,tensorboard,dashboards]'
+	$(BIN)/python -m pip install --quiet --constraint pins.txt --editable '.[train,dev,app,tensorboard,dashboards]'
 	# albumentations brings opencv-python-headless into the same folder: the one with windows is laid over it.
 	$(BIN)/python -m pip install --quiet --constraint pins.txt --no-deps --force-reinstall opencv-python
 	touch $@
@@ -46,6 +46,9 @@ demo: $(INSTALLED)  ## recognise emotions in a portrait
 	mkdir -p data/demo
 	$(BIN)/python -c "import cv2, skimage.data; cv2.imwrite('data/demo/portrait.png', skimage.data.astronaut()[..., ::-1])"
 	$(BIN)/python -m emodet.predict data/demo/portrait.png --annotate --output data/demo
+
+app: $(INSTALLED)  ## the page with camera, pictures and videos, in the browser
+	$(BIN)/python -m emodet.app --open
 
 clean:  ## delete the environment and caches; runs and packs stay
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis dist build

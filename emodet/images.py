@@ -12,7 +12,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 
 from emodet.errors import EmodetError
 
-__all__ = ["MAX_PIXELS", "decode_rgb"]
+__all__ = ["MAX_PIXELS", "TooManyPixelsError", "decode_rgb"]
 
 MAX_PIXELS = 64_000_000
 """Pictures with more pixels are refused unless the caller raises the limit."""
@@ -28,6 +28,10 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+
+
+class TooManyPixelsError(EmodetError):
+    """A picture is larger than its reader allows; nothing of it was decoded."""
 
 
 def decode_rgb(
@@ -48,7 +52,8 @@ def decode_rgb(
         uint8, (H, W, 3), RGB.
 
     Raises:
-        EmodetError: The bytes are no picture, are cut off, or exceed `max_pixels`.
+        EmodetError: The bytes are no picture or are cut off.
+        TooManyPixelsError: They exceed `max_pixels`.
     """
     if not data:
         raise EmodetError(f"{name}: the file is empty")
@@ -58,7 +63,7 @@ def decode_rgb(
         with Image.open(io.BytesIO(data), formats=_FORMATS) as picture:
             width, height = picture.size
             if width * height > max_pixels:
-                raise EmodetError(
+                raise TooManyPixelsError(
                     f"{name}: {width}×{height} pixels are more than the limit of {max_pixels:,}; "
                     "raise max_pixels if the file is to be trusted"
                 )
@@ -75,7 +80,7 @@ def decode_rgb(
     except Image.DecompressionBombError:
         own = 2 * (Image.MAX_IMAGE_PIXELS or 0)
         limit = f"{max_pixels:,}" if max_pixels <= own else f"{own:,} (PIL.Image.MAX_IMAGE_PIXELS, doubled)"
-        raise EmodetError(f"{name}: more pixels than the limit of {limit}") from None
+        raise TooManyPixelsError(f"{name}: more pixels than the limit of {limit}") from None
     except Exception as problem:
         # For files that are damaged inside Pillow raises OSError, ValueError, SyntaxError, struct.error, and more.
         raise EmodetError(f"{name}: damaged or cut off ({problem or type(problem).__name__})") from None

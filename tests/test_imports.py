@@ -41,7 +41,7 @@ LABORATORY = (
     "emodet.config",
     "emodet.laboratory",
 )
-USER = ("emodet.inference", "emodet.predict")
+USER = ("emodet.inference", "emodet.page", "emodet.predict", "emodet.web", "emodet.app")
 
 
 def modules() -> dict[str, Path]:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -10,7 +11,7 @@ import numpy.typing as npt
 from emodet.inference.faces import UNCERTAIN, Face
 from emodet.inference.overlay import colour_of, draw_text, text_size
 
-__all__ = ["Timeline"]
+__all__ = ["Stretch", "Timeline"]
 
 UInt8 = npt.NDArray[np.uint8]
 
@@ -22,8 +23,31 @@ _WIDTH, _LEFT, _RIGHT, _ROW, _GAP, _TOP = 1400, 110, 30, 64, 14, 96
 _PAPER, _INK, _QUIET, _GRID = (255, 255, 255), (27, 36, 48), (90, 102, 118), (227, 231, 236)
 
 
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """A time in which a track showed one emotion.
+
+    Attributes:
+        track_id: The track's number; 0 for faces without one.
+        start_s: In seconds.
+        end_s: In seconds.
+        emotion: A class, or ``uncertain``.
+        confidence: Its mean probability, 0..1.
+    """
+
+    track_id: int
+    start_s: float
+    end_s: float
+    emotion: str
+    confidence: float
+
+
 class Timeline:
-    """Collects what each track showed, and draws it."""
+    """Collects what each track showed, and draws it.
+
+    Attributes:
+        end_s: The time of the last frame, in seconds.
+    """
 
     def __init__(self, class_names: Sequence[str]) -> None:
         """Start an empty one; `class_names` as in the model file."""
@@ -32,11 +56,11 @@ class Timeline:
         # For each track: frames by bin and emotion, and the sum of their confidences.
         self._tracks: dict[int, npt.NDArray[np.float32]] = {}
         self._forgotten = 0
-        self._end_s = 0.0
+        self.end_s = 0.0
 
     def add(self, time_s: float, faces: Sequence[Face]) -> None:
         """Take in one frame."""
-        self._end_s = max(self._end_s, time_s)
+        self.end_s = max(self.end_s, time_s)
         while time_s >= self._bin_s * _BINS:
             self._bin_s *= 2
             for number, counts in self._tracks.items():
@@ -60,6 +84,21 @@ class Timeline:
                 del self._tracks[shortest]
                 self._forgotten += 1
 
+    def stretches(self) -> tuple[Stretch, ...]:
+        """By track and time, neighbours of one emotion joined; as fine as the drawing, so their number is bounded."""
+        found: list[Stretch] = []
+        for number in sorted(self._tracks):
+            bins = self._bins(number)
+            first, frames, sure = 0, 0.0, 0.0
+            for index, (place, until, best) in enumerate(bins):
+                count, confidence = self._tracks[number][place, best]
+                frames, sure = frames + float(count), sure + float(confidence)
+                if index + 1 == len(bins) or bins[index + 1][0] > until or bins[index + 1][2] != best:
+                    times = (bins[first][0] * self._bin_s, until * self._bin_s)
+                    found.append(Stretch(number, *times, self._names[best], sure / frames))
+                    first, frames, sure = index + 1, 0.0, 0.0
+        return tuple(found)
+
     def draw(self, title: str) -> UInt8:
         """The plot: uint8, (H, 1400, 3), RGB. The height of a stretch is its confidence, its colour the emotion."""
         longest = sorted(self._tracks, key=lambda number: -self._tracks[number][:, :, 0].sum())[:_TRACKS_DRAWN]
@@ -68,7 +107,7 @@ class Timeline:
         picture = np.full((height, _WIDTH, 3), _PAPER, dtype=np.uint8)
         draw_text(picture, _shortened(title, _WIDTH - 40, 0.75), (20, 34), 0.75, _INK)
         self._legend(picture)
-        end_s = max(self._end_s + self._bin_s, 1e-3)
+        end_s = max(self.end_s + self._bin_s, 1e-3)
         bottom = height - 60
         self._axis(picture, end_s, bottom)
         if not rows:
@@ -85,16 +124,23 @@ class Timeline:
         draw_text(picture, f"face {number}" if number else "face", (20, top + _ROW // 2 + 6), 0.6, _INK)
         cv2.line(picture, (_LEFT, base), (_WIDTH - _RIGHT, base), _GRID, 1)
         counts = self._tracks[number]
-        filled = np.flatnonzero(counts[:, :, 0].sum(axis=1))
-        for place, following in zip(filled, [*filled[1:], filled[-1] + 1], strict=True):
-            best = int(np.argmax(counts[place, :, 0]))
+        for place, until, best in self._bins(number):
             confidence = counts[place, best, 1] / counts[place, best, 0]
-            # Up to the next reading, unless the face was gone in between.
-            until = following if (following - place) * self._bin_s <= _GONE_S else place + 1
             x1, x2 = (_x(step * self._bin_s, end_s) for step in (place, until))
             high = max(3, round(float(confidence) * _ROW))
             colour = colour_of(self._names[best])
             cv2.rectangle(picture, (x1, base - high), (max(x1, x2 - 1), base), colour, cv2.FILLED)
+
+    def _bins(self, number: int) -> list[tuple[int, int, int]]:
+        """The bins of a track with readings: where it begins, where it ends, which emotion it showed most."""
+        counts = self._tracks[number][:, :, 0]
+        filled = [int(place) for place in np.flatnonzero(counts.sum(axis=1))]
+        # Up to the next reading, unless the face was gone in between.
+        ends = [
+            following if (following - place) * self._bin_s <= _GONE_S else place + 1
+            for place, following in zip(filled, [*filled[1:], filled[-1] + 1], strict=True)
+        ]
+        return [(place, end, int(np.argmax(counts[place]))) for place, end in zip(filled, ends, strict=True)]
 
     def _legend(self, picture: UInt8) -> None:
         seen = sum((counts[:, :, 0].sum(axis=0) for counts in self._tracks.values()), np.zeros(len(self._names)))

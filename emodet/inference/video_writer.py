@@ -109,6 +109,18 @@ class VideoWriter:
             self._partial.unlink(missing_ok=True)
             self._messages.close()
 
+    def discard(self) -> None:
+        """Stop at once and leave no file; for a video that nobody wants any more."""
+        if self._messages.closed:
+            return
+        self._encoder.kill()
+        assert self._encoder.stdin is not None
+        with contextlib.suppress(OSError):
+            self._encoder.stdin.close()
+        self._encoder.wait()
+        self._partial.unlink(missing_ok=True)
+        self._messages.close()
+
     def _failed(self) -> EmodetError:
         self._messages.seek(0)
         lines = self._messages.read().decode("utf-8", "replace").strip().splitlines()
