@@ -131,7 +131,7 @@ def answer_with_model_file(
 def to_predictions(answers: Answers, data: EmotionDataModule, temperature: float) -> Predictions:
     """Answers with their faces' names, calibrated by `temperature`."""
     table = data.pack.table
-    subjects = table.subject[answers.index]
+    subjects, names = table.subject[answers.index], data.source_names
     split = {"selection": data.roles.selection_is, "report": data.roles.report_is, "train": "train"}[answers.role]
     return Predictions(
         keys=table.key[answers.index].tolist(),
@@ -142,4 +142,5 @@ def to_predictions(answers: Answers, data: EmotionDataModule, temperature: float
         split=split,
         data=str(data.pack.manifest["title"]),
         groups=[subject or None for subject in subjects.tolist()] if (subjects != "").any() else None,
+        sources=[names[number] for number in data.source_of(answers.index)] if names else None,
     )

@@ -1,7 +1,7 @@
 """What a net answered on one split: the one thing that metrics, pictures and the report are made from."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,7 @@ class Predictions:
         groups: N names of whoever is on the picture, None where unknown. Where given, the intervals resample whole
             groups, because faces of one person are not independent.
         uncalibrated: Float, (N, K), rows sum to 1: the answer at temperature 1, to show what calibration changed.
+        sources: N names of the data sets that a mix has the faces from; None where there is one data set.
     """
 
     keys: Sequence[str]
@@ -41,6 +42,7 @@ class Predictions:
     data: str
     groups: Sequence[str | None] | None = None
     uncalibrated: Floats | None = None
+    sources: Sequence[str] | None = None
 
     def __post_init__(self) -> None:
         # Tuples and wide floats, whatever came: everything after this relies on them.
@@ -59,6 +61,28 @@ class Predictions:
             object.__setattr__(self, "groups", tuple(self.groups))
             if len(self.groups) != faces:
                 raise EmodetError(f"groups: {len(self.groups)} of them for {faces} faces; one for each is needed")
+        if self.sources is not None:
+            object.__setattr__(self, "sources", tuple(self.sources))
+            if len(self.sources) != faces:
+                raise EmodetError(f"sources: {len(self.sources)} of them for {faces} faces; one for each is needed")
+
+    def of_source(self, name: str) -> "Predictions":
+        """Those on the faces of one data set of a mix, in the same order."""
+        here = np.array([source == name for source in self.sources or ()], dtype=np.bool_)
+
+        def chosen(values: Sequence[Any]) -> list[Any]:
+            return [value for value, wanted in zip(values, here, strict=True) if wanted]
+
+        return replace(
+            self,
+            keys=chosen(self.keys),
+            emotion=self.emotion[here],
+            probabilities=self.probabilities[here],
+            uncalibrated=None if self.uncalibrated is None else self.uncalibrated[here],
+            groups=None if self.groups is None else chosen(self.groups),
+            data=name,
+            sources=None,
+        )
 
     @property
     def predicted(self) -> Int64:

@@ -4,9 +4,7 @@ The page is a single HTML file that asks for nothing: pictures, style and figure
 forbids any request. It can be mailed, attached to a run, or opened ten years from now.
 """
 
-import base64
 import csv
-import html
 import json
 import math
 import shutil
@@ -15,12 +13,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
 from emodet.errors import EmodetError
 from emodet.evaluation.contact_sheet import contact_sheet
+from emodet.evaluation.markup import data_uri, document, encoded, percent, small, swatch, text
 from emodet.evaluation.plots import plot_confusion, plot_coverage, plot_per_class, plot_reliability
 from emodet.evaluation.predictions import Predictions
 from emodet.evaluation.robustness import Robustness, plot_robustness
@@ -49,7 +47,6 @@ _FILES = frozenset(
         "uncertain.png",
     }
 )
-_TILE = 144  # pixels: twice what a phone shows of a face
 _LEGIBLE_SHARE = 0.02
 
 
@@ -170,7 +167,7 @@ def _fill(
             if len(indices):
                 captions = [_caption(predictions, int(index)) for index in indices]
                 sheet = contact_sheet([shown[int(index)] for index in indices], captions, 8, tile=128)
-                (folder / f"{name}.png").write_bytes(_encoded(sheet, ".png"))
+                (folder / f"{name}.png").write_bytes(encoded(sheet, ".png"))
     content = {
         "details": {key: _plain(value) for key, value in details.items()},
         **evaluation.as_dict(),
@@ -223,28 +220,7 @@ def _write_answers(path: Path, predictions: Predictions) -> None:
             writer.writerow([key, names[emotion], names[answer], *(f"{share:.6f}" for share in shares)])
 
 
-def _encoded(image_rgb: UInt8, kind: str) -> bytes:
-    worked, data = cv2.imencode(
-        kind, cv2.cvtColor(image_rgb, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 88] if kind == ".jpg" else []
-    )
-    if not worked:
-        raise OSError(f"a picture of shape {image_rgb.shape} could not be encoded as {kind}")
-    return data.tobytes()
-
-
-# The page. Every value from outside passes `_text`.
-
-
-def _text(value: object) -> str:
-    return html.escape(str(value), quote=True)
-
-
-def _data_uri(data: bytes, kind: str) -> str:
-    return f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}"
-
-
-def _percent(value: float | None) -> str:
-    return "–" if value is None else f"{100 * value:.1f}&nbsp;%"
+# The page. Every value from outside passes `text`.
 
 
 def _hundred(value: float | None) -> str:
@@ -265,15 +241,11 @@ def _interval(each: Estimate, *, percent: bool = True) -> str:
 
 
 def _picture(pair: tuple[bytes, bytes], alt: str) -> str:
-    light, dark = (_data_uri(data, "png") for data in pair)
+    light, dark = (data_uri(data, "png") for data in pair)
     return (
         f'<picture><source media="(prefers-color-scheme: dark)" srcset="{dark}">'
-        f'<img src="{light}" alt="{_text(alt)}"></picture>'
+        f'<img src="{light}" alt="{text(alt)}"></picture>'
     )
-
-
-def _swatch(colour: str) -> str:
-    return f'<span class="swatch" style="background:{colour}" aria-hidden="true"></span>'
 
 
 def _page(
@@ -287,21 +259,9 @@ def _page(
     robustness: Robustness | None,
 ) -> str:
     title = f"{evaluation.data}, split {evaluation.split}"
-    style = Path(__file__).with_name("report.css").read_text(encoding="utf-8")
-    notes = "".join(f"<li>{_text(note)}</li>" for note in evaluation.notes)
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
-<title>{_text(title)}: emodet evaluation</title>
-<style>
-{style}</style>
-</head>
-<body>
-<header>
-<h1>{_text(title)}</h1>
+    notes = "".join(f"<li>{text(note)}</li>" for note in evaluation.notes)
+    body = f"""<header>
+<h1>{text(title)}</h1>
 <p>{_lead(evaluation, details)}</p>
 <nav aria-label="Sections"><a href="#classes">Classes</a><a href="#confusions">Confusions</a>
 <a href="#confidence">Confidence</a><a href="#errors">Errors</a><a href="#details">Details</a></nav>
@@ -311,6 +271,7 @@ def _page(
 <section aria-labelledby="figures"><h2 id="figures">Figures</h2>
 {_tiles(evaluation)}
 <p>{_in_words(evaluation)}</p>
+{_source_table(evaluation)}
 </section>
 <section aria-labelledby="classes"><h2 id="classes">Classes</h2>
 <div class="pair"><div>{_class_table(evaluation)}</div>
@@ -335,25 +296,24 @@ def _page(
 </main>
 <footer><p>{_method_words(evaluation)}</p>
 <p>The classes say what a face shows to the people who labelled it, not what somebody feels.</p></footer>
-</body>
-</html>
 """
+    return document(f"{title}: emodet evaluation", body)
 
 
 def _robustness_section(robustness: Robustness | None, pictures: Mapping[str, tuple[bytes, bytes]]) -> str:
     if robustness is None:
         return ""
     rows = "".join(
-        f"<tr><td>{_text(row.corruption)}</td><td>{_text(row.label)}</td>"
-        f'<td>{_percent(row.accuracy)} <span class="interval">[{_hundred(row.low)}, {_hundred(row.high)}]</span></td>'
-        f"<td>{_percent(row.macro_f1)}</td><td>{_three(row.calibration_error)}</td></tr>"
+        f"<tr><td>{text(row.corruption)}</td><td>{text(row.label)}</td>"
+        f'<td>{percent(row.accuracy)} <span class="interval">[{_hundred(row.low)}, {_hundred(row.high)}]</span></td>'
+        f"<td>{percent(row.macro_f1)}</td><td>{_three(row.calibration_error)}</td></tr>"
         for row in robustness.rows
     )
     return (
         '<section aria-labelledby="robustness"><h2 id="robustness">Worse pictures</h2><div class="pair">'
         f"<div>{_picture(pictures['robustness'], 'Accuracy by corruption and level; the figures stand beside it.')}"
-        f'<p class="quiet">Mean over all levels: {_percent(robustness.mean)}; as they are: '
-        f"{_percent(robustness.clean)}.</p></div>"
+        f'<p class="quiet">Mean over all levels: {percent(robustness.mean)}; as they are: '
+        f"{percent(robustness.clean)}.</p></div>"
         '<table class="scores"><thead><tr><th scope="col">Corruption</th><th scope="col">Level</th>'
         '<th scope="col">Accuracy [95&nbsp;%]</th><th scope="col">Macro F1</th>'
         f'<th scope="col">Calibration error</th></tr></thead><tbody>{rows}</tbody></table></div></section>\n'
@@ -364,7 +324,7 @@ def _lead(evaluation: Evaluation, details: Details) -> str:
     parts = [f"{evaluation.faces:,} faces", f"{len(evaluation.class_names)} classes"]
     for key in ("checkpoint", "model"):
         if details.get(key):
-            parts.append(_text(details[key]))
+            parts.append(text(details[key]))
     return " · ".join(parts)
 
 
@@ -379,7 +339,7 @@ def _tiles(evaluation: Evaluation) -> str:
         ("Brier score", scores.brier, False),
     ]
     cells = "".join(
-        f'<div><dt>{name}</dt><dd class="value">{_percent(each.value) if percent else _three(each.value)}</dd>'
+        f'<div><dt>{name}</dt><dd class="value">{percent(each.value) if percent else _three(each.value)}</dd>'
         f'<dd class="interval">{_interval(each, percent=percent)}</dd></div>'
         for name, each, percent in tiles
     )
@@ -388,11 +348,33 @@ def _tiles(evaluation: Evaluation) -> str:
 
 def _in_words(evaluation: Evaluation) -> str:
     name, share = evaluation.majority
-    sentences = [f"Always answering {_text(name)} would be right for {_percent(share)}."]
+    sentences = [f"Always answering {text(name)} would be right for {percent(share)}."]
     known = [row for row in evaluation.per_class if row.recall.value is not None]
     hardest = min(known, key=lambda row: row.recall.value or 0.0)
-    sentences.append(f"Least often found: {_text(hardest.name)}, {_percent(hardest.recall.value)} of its faces.")
+    sentences.append(f"Least often found: {text(hardest.name)}, {percent(hardest.recall.value)} of its faces.")
     return " ".join(sentences)
+
+
+def _source_table(evaluation: Evaluation) -> str:
+    if not evaluation.per_source:
+        return ""
+    rows = "".join(
+        f'<tr><th scope="row">{text(row.name)}</th><td>{row.faces:,}</td>'
+        + "".join(
+            f'<td>{_hundred(each.value)} <span class="interval">{_interval(each)}</span></td>'
+            for each in (row.accuracy, row.macro_f1, row.balanced_accuracy)
+        )
+        + "</tr>"
+        for row in evaluation.per_source
+    )
+    head = "".join(
+        f'<th scope="col">{name}</th>' for name in ("Data set", "Faces", "Accuracy", "Macro F1", "Balanced accuracy")
+    )
+    return (
+        '<div class="wide"><table class="scores"><caption>The data sets of the mix, in percent with 95&nbsp;% '
+        f"intervals. Means are over the classes that have faces there.</caption><thead><tr>{head}</tr></thead>"
+        f"<tbody>{rows}</tbody></table></div>"
+    )
 
 
 def _class_table(evaluation: Evaluation) -> str:
@@ -408,7 +390,7 @@ def _class_table(evaluation: Evaluation) -> str:
             )
         interval = f' <span class="interval">{_interval(recall)}</span>' if recall.value is not None else ""
         rows.append(
-            f'<tr><th scope="row">{_swatch(colour)}{_text(row.name)}</th><td>{row.faces:,}</td>'
+            f'<tr><th scope="row">{swatch(colour)}{text(row.name)}</th><td>{row.faces:,}</td>'
             f"<td>{_hundred(recall.value)}{interval}{reach}</td>"
             f"<td>{_hundred(row.precision)}</td><td>{_hundred(row.f1)}</td></tr>"
         )
@@ -439,9 +421,9 @@ def _confusions(evaluation: Evaluation, most: int = 8) -> str:
         if not off[true, answer]:
             break
         rows.append(
-            f'<tr><td>{_swatch(colours[true])}{_text(names[true])}</td><td style="text-align:left">'
-            f"{_swatch(colours[answer])}{_text(names[answer])}</td><td>{off[true, answer]:,}</td>"
-            f"<td>{_percent(float(off[true, answer] / counts[true].sum()))}</td></tr>"
+            f'<tr><td>{swatch(colours[true])}{text(names[true])}</td><td style="text-align:left">'
+            f"{swatch(colours[answer])}{text(names[answer])}</td><td>{off[true, answer]:,}</td>"
+            f"<td>{percent(float(off[true, answer] / counts[true].sum()))}</td></tr>"
         )
     top = (
         '<table><caption>The most frequent confusions</caption><thead><tr><th scope="col">True class</th>'
@@ -450,9 +432,9 @@ def _confusions(evaluation: Evaluation, most: int = 8) -> str:
         if rows
         else "<p>There are none: every answer is right.</p>"
     )
-    head = "".join(f'<th scope="col">{_text(name)}</th>' for name in names)
+    head = "".join(f'<th scope="col">{text(name)}</th>' for name in names)
     body = "".join(
-        f'<tr><th scope="row">{_text(name)}</th>{"".join(f"<td>{count:,}</td>" for count in row)}</tr>'
+        f'<tr><th scope="row">{text(name)}</th>{"".join(f"<td>{count:,}</td>" for count in row)}</tr>'
         for name, row in zip(names, counts.tolist(), strict=True)
     )
     return (
@@ -487,8 +469,8 @@ def _calibration_words(evaluation: Evaluation) -> str:
 
 def _coverage_table(evaluation: Evaluation) -> str:
     rows = "".join(
-        f"<tr><td>{_percent(point.coverage)}</td><td>{_three(point.threshold)}</td>"
-        f'<td>{_percent(point.accuracy.value)} <span class="interval">{_interval(point.accuracy)}</span></td></tr>'
+        f"<tr><td>{percent(point.coverage)}</td><td>{_three(point.threshold)}</td>"
+        f'<td>{percent(point.accuracy.value)} <span class="interval">{_interval(point.accuracy)}</span></td></tr>'
         for point in evaluation.coverage
     )
     return (
@@ -509,7 +491,7 @@ def _galleries(predictions: Predictions, shown: Mapping[int, UInt8] | None, wors
     elif len(worst) or len(uncertain):
         colours = class_colours(tuple(predictions.class_names))
         legend = "".join(
-            f"<li>{_swatch(colour)}{_text(name)}</li>"
+            f"<li>{swatch(colour)}{text(name)}</li>"
             for name, colour in zip(predictions.class_names, colours, strict=True)
         )
         parts.append(f'<ul class="legend" aria-label="Colours of the classes">{legend}</ul>')
@@ -532,31 +514,23 @@ def _cards(predictions: Predictions, shown: Mapping[int, UInt8], indices: Int64)
         )
         words = ", ".join(f"{name} {100 * share:.0f} %" for name, share in ranked if share >= _LEGIBLE_SHARE)
         verdict = (
-            f"{_text(answer['emotion'])}, right" if right else f"{_text(answer['emotion'])} → {_text(answer['answer'])}"
+            f"{text(answer['emotion'])}, right" if right else f"{text(answer['emotion'])} → {text(answer['answer'])}"
         )
         alt = f"Face labelled {answer['emotion']}, answered {answer['answer']}"
         cards.append(
-            f'<li><img src="{_data_uri(_encoded(_small(shown[index]), ".jpg"), "jpeg")}" alt="{_text(alt)}" '
-            f'loading="lazy"><div class="shares" role="img" aria-label="{_text(words)}" title="{_text(words)}">'
+            f'<li><img src="{data_uri(encoded(small(shown[index]), ".jpg"), "jpeg")}" alt="{text(alt)}" '
+            f'loading="lazy"><div class="shares" role="img" aria-label="{text(words)}" title="{text(words)}">'
             f"{shares}</div>"
             f"<p>{verdict} <b>{100 * answer['confidence']:.0f}&nbsp;%</b></p>"
-            f'<p class="key">{_text(answer["key"])}</p></li>'
+            f'<p class="key">{text(answer["key"])}</p></li>'
         )
     return f'<ul class="gallery">{"".join(cards)}</ul>'
-
-
-def _small(image_rgb: UInt8) -> UInt8:
-    scale = _TILE / max(image_rgb.shape[:2])
-    if scale >= 1:
-        return image_rgb
-    to = (max(1, round(image_rgb.shape[1] * scale)), max(1, round(image_rgb.shape[0] * scale)))
-    return np.asarray(cv2.resize(image_rgb, to, interpolation=cv2.INTER_AREA), dtype=np.uint8)
 
 
 def _key_table(predictions: Predictions, indices: Int64) -> str:
     answers = [_answer(predictions, int(index)) for index in indices]
     rows = "".join(
-        f"<tr><td>{_text(each['key'])}</td><td>{_text(each['emotion'])}</td><td>{_text(each['answer'])}</td>"
+        f"<tr><td>{text(each['key'])}</td><td>{text(each['emotion'])}</td><td>{text(each['answer'])}</td>"
         f"<td>{_hundred(each['confidence'])}</td></tr>"
         for each in answers
     )
@@ -570,7 +544,7 @@ def _details_table(evaluation: Evaluation, details: Details) -> str:
     facts: Sequence[tuple[str, object]] = [("data", evaluation.data), ("split", evaluation.split), *details.items()]
     unique = dict(facts)
     rows = "".join(
-        f'<tr><th scope="row">{_text(key)}</th><td>{"–" if value is None else _text(value)}</td></tr>'
+        f'<tr><th scope="row">{text(key)}</th><td>{"–" if value is None else text(value)}</td></tr>'
         for key, value in unique.items()
     )
     return f'<table class="facts"><tbody>{rows}</tbody></table>'
@@ -581,7 +555,7 @@ def _method_words(evaluation: Evaluation) -> str:
         return "No intervals were asked for."
     return (
         f"Intervals are 95&nbsp;% bootstrap percentiles: {evaluation.resamples:,} resamples of "
-        f"{_text(evaluation.resampled)}, seed {evaluation.seed}; Wilson's score interval where all or nothing was "
+        f"{text(evaluation.resampled)}, seed {evaluation.seed}; Wilson's score interval where all or nothing was "
         "found. Means over classes weigh every class that has faces alike. Calibration error: 15 bins of equal width, "
         "its interval centred on the measured value. Brier score: squared differences summed over the classes, 0 to 2."
     )

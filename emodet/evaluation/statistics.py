@@ -23,6 +23,7 @@ __all__ = [
     "Estimate",
     "Evaluation",
     "ProbabilityScores",
+    "SourceResult",
     "evaluate_predictions",
     "format_table",
 ]
@@ -74,6 +75,25 @@ class ClassResult:
     recall: Estimate
     precision: float | None
     f1: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class SourceResult:
+    """One row of the table of a mix's data sets.
+
+    Attributes:
+        name: What the mix calls the data set.
+        faces: How many of its faces were evaluated.
+        accuracy: On them.
+        macro_f1: Mean F1 over the classes that have faces among them.
+        balanced_accuracy: Mean recall over the classes that have faces among them.
+    """
+
+    name: str
+    faces: int
+    accuracy: Estimate
+    macro_f1: Estimate
+    balanced_accuracy: Estimate
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +151,7 @@ class Evaluation:
         seed: Of the resampling.
         resampled: In words, what was resampled.
         notes: Sentences that belong beside the figures.
+        per_source: One row for each data set of a mix; empty where there is one data set.
     """
 
     data: str
@@ -151,6 +172,7 @@ class Evaluation:
     seed: int
     resampled: str
     notes: tuple[str, ...]
+    per_source: tuple[SourceResult, ...] = ()
 
     def with_notes(self, *notes: str) -> "Evaluation":
         """The same, with further notes before its own: how the split was used, say."""
@@ -168,10 +190,16 @@ class Evaluation:
                 "macro_f1": asdict(self.macro_f1),
                 "balanced_accuracy": asdict(self.balanced_accuracy),
                 **asdict(self.calibrated),
+                **{
+                    f"{metric}/{row.name}": asdict(getattr(row, metric))
+                    for row in self.per_source
+                    for metric in ("accuracy", "macro_f1")
+                },
             },
             "uncalibrated": None if self.uncalibrated is None else asdict(self.uncalibrated),
             "majority": {"name": self.majority[0], "share": self.majority[1]},
             "per_class": [asdict(row) for row in self.per_class],
+            **({"per_source": [asdict(row) for row in self.per_source]} if self.per_source else {}),
             "confusion": {"rows": "true class", "columns": "answer", "counts": self.confusion.tolist()},
             "reliability": [asdict(each) for each in self.bins],
             "coverage": [asdict(each) for each in self.coverage],
@@ -288,7 +316,16 @@ def evaluate_predictions(predictions: Predictions, *, resamples: int = 2000, see
         seed=seed,
         resampled="faces" if group_ids is None else "whole groups (subjects)",
         notes=_notes(per_class),
+        per_source=_per_source(predictions, resamples, seed),
     )
+
+
+def _per_source(predictions: Predictions, resamples: int, seed: int) -> tuple[SourceResult, ...]:
+    rows = []
+    for name in dict.fromkeys(predictions.sources or ()):
+        own = evaluate_predictions(predictions.of_source(name), resamples=resamples, seed=seed)
+        rows.append(SourceResult(name, own.faces, own.accuracy, own.macro_f1, own.balanced_accuracy))
+    return tuple(rows)
 
 
 def _notes(per_class: tuple[ClassResult, ...]) -> tuple[str, ...]:
@@ -424,7 +461,8 @@ def _wilson(share: float, trials: int) -> tuple[float, float]:
 def format_table(evaluation: Evaluation) -> str:
     """The figures as plain text for a terminal, no wider than 80 characters with ordinary names."""
     rows = evaluation.per_class
-    first = max(len("balanced accuracy"), *(len(row.name) for row in rows))
+    names = [*(row.name for row in rows), *(row.name for row in evaluation.per_source)]
+    first = max(len("balanced accuracy"), *map(len, names))
     lines = [f"{evaluation.data}, split {evaluation.split}: {evaluation.faces:,} faces", ""]
     share, scores = ("accuracy", "macro F1", "balanced accuracy"), evaluation.calibrated
     for name, each in zip(share, (evaluation.accuracy, evaluation.macro_f1, evaluation.balanced_accuracy), strict=True):
@@ -445,6 +483,13 @@ def format_table(evaluation: Evaluation) -> str:
         f"{_percent(row.precision):>9}  {_percent(row.f1):>7}"
         for row in rows
     ]
+    if evaluation.per_source:
+        lines += ["", f"{'data set':<{first}}  {'faces':>7}  {'right':>7}  {'95 % interval':<16}  {'macro F1':>9}"]
+        lines += [
+            f"{row.name:<{first}}  {row.faces:>7,}  {_percent(row.accuracy.value):>7}  "
+            f"{_percents(row.accuracy):<16}  {_percent(row.macro_f1.value):>9}"
+            for row in evaluation.per_source
+        ]
     lines += ["", f"{'answered':<{first}}  {'above':>7}  {'right':>7}  95 % interval"]
     lines += [
         f"{_percent(point.coverage):<{first}}  {_number(point.threshold):>7}  {_percent(point.accuracy.value):>7}  "

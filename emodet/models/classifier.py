@@ -16,7 +16,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from emodet.data.datamodule import Batch
 from emodet.errors import EmodetError
 from emodet.models.losses import SoftCrossEntropy
-from emodet.models.metrics import EmotionMetrics, Mean, TrainingMetrics
+from emodet.models.metrics import EmotionMetrics, Mean, SourceMetrics, TrainingMetrics
 from emodet.models.mixing import Mixing
 from emodet.models.nets import build_net
 from emodet.models.optimization import build_optimizer, build_schedule
@@ -49,6 +49,7 @@ class EmotionClassifier(L.LightningModule):
         channels_last: Memory format of the net and its input; faster on CPUs with bf16 and on GPUs.
         compile: Whether to compile the net in place.
         seed: Of dropout; with epoch and batch it decides every mask, so that a resumed run draws the same.
+        source_names: The data sets of a mix, each of which gets metrics of its own.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class EmotionClassifier(L.LightningModule):
         channels_last: bool = True,
         compile: bool = False,
         seed: int = 0,
+        source_names: Sequence[str] = (),
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
@@ -95,6 +97,7 @@ class EmotionClassifier(L.LightningModule):
         self.val_metrics = EmotionMetrics(self.class_names)
         self.test_metrics = EmotionMetrics(self.class_names)
         self.val_loss, self.test_loss = Mean(), Mean()
+        self.source_metrics = SourceMetrics(self.class_names, source_names)
         # Divides the logits before the softmax; fitted on the selection faces after training (Guo et al. 2017).
         self.temperature: torch.Tensor
         self.register_buffer("temperature", torch.ones(()))
@@ -176,6 +179,7 @@ class EmotionClassifier(L.LightningModule):
         # The sanity check counted a few batches.
         self.val_metrics.reset()
         self.val_loss.reset()
+        self.source_metrics.reset()
         if self.trainer.world_size > 1:
             # Each process has batch norm's running averages of its own faces; the first one's are those that are saved.
             for buffer in self.net.buffers():
@@ -260,14 +264,16 @@ class EmotionClassifier(L.LightningModule):
         logits = self(batch["image"])
         losses, weights = self.loss.per_face(logits, batch["target"])
         metrics.update(logits / self.temperature, batch["emotion"])
+        self.source_metrics.update(logits, batch["emotion"], batch["source"])
         loss.update(losses, weights)
 
     def _log_metrics(self, stage: str, metrics: EmotionMetrics | TrainingMetrics, loss: Mean | None = None) -> None:
         # Already summed over all processes by torchmetrics.
         values = metrics.compute()
         if loss is not None:
-            values = {"loss": loss.compute(), **values}
+            values = {"loss": loss.compute(), **values, **self.source_metrics.compute()}
             loss.reset()
+            self.source_metrics.reset()
         self.log_dict({f"{stage}/{name}": value for name, value in values.items()})
         metrics.reset()
 

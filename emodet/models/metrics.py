@@ -11,9 +11,18 @@ from torch import nn
 from torchmetrics import Metric
 from torchmetrics.classification import MulticlassConfusionMatrix
 
-__all__ = ["CalibrationError", "EmotionMetrics", "Mean", "TrainingMetrics", "lower_is_better", "monitored_names"]
+__all__ = [
+    "CalibrationError",
+    "EmotionMetrics",
+    "Mean",
+    "SourceMetrics",
+    "TrainingMetrics",
+    "lower_is_better",
+    "monitored_names",
+]
 
 CALIBRATION_BINS = 15
+_OF_SOURCES = ("accuracy", "macro_f1")
 # Apple's GPUs have no float64.
 _WIDE = torch.float32 if torch.backends.mps.is_available() else torch.float64
 
@@ -23,10 +32,19 @@ def lower_is_better(metric: str) -> bool:
     return metric.endswith(("loss", "nll", "error"))
 
 
-def monitored_names(names: Sequence[str]) -> list[str]:
-    """What a run can be followed by on its selection faces: ``val/loss`` and `EmotionMetrics.compute`'s names."""
+def monitored_names(names: Sequence[str], sources: Sequence[str] = ()) -> list[str]:
+    """What a run can be followed by on its selection faces.
+
+    Args:
+        names: The classes.
+        sources: The data sets of a mix.
+
+    Returns:
+        ``val/loss`` and `EmotionMetrics.compute`'s names; in a mix also `SourceMetrics.compute`'s.
+    """
     means = ("loss", "accuracy", "macro_f1", "balanced_accuracy", "calibration_error", "nll")
-    return [f"val/{name}" for name in (*means, *(f"recall/{name}" for name in names))]
+    of_sources = (f"{metric}/{source}" for source in sources for metric in _OF_SOURCES)
+    return [f"val/{name}" for name in (*means, *(f"recall/{name}" for name in names), *of_sources)]
 
 
 class EmotionMetrics(nn.Module):
@@ -78,6 +96,47 @@ class EmotionMetrics(nn.Module):
         """Forget everything counted so far."""
         for metric in (self.confusion_matrix, self.calibration_error, self.nll):
             metric.reset()
+
+
+class SourceMetrics(nn.Module):
+    """Accuracy and macro F1 on the faces of each data set of a mix.
+
+    Args:
+        names: The classes, in order.
+        sources: The data sets, in the order of `Batch`'s ``source``.
+    """
+
+    def __init__(self, names: Sequence[str], sources: Sequence[str]) -> None:
+        super().__init__()
+        self.classes, self.sources = len(names), list(sources)
+        # One matrix over pairs of data set and class: choosing the faces of each would wait for the GPU each time.
+        pairs = [f"{source}/{name}" for source in self.sources for name in names]
+        self.confusion_matrix = _confusion_matrix(pairs) if pairs else None
+
+    def update(self, logits: torch.Tensor, emotion: torch.Tensor, source: torch.Tensor) -> None:
+        """Count a batch: float logits (N, K), int64 emotions (N,), -1 for none, int64 data sets (N,)."""
+        labelled = emotion >= 0
+        if self.confusion_matrix is None or not len(emotion):
+            return
+        start = source[labelled] * self.classes
+        self.confusion_matrix.update(start + logits[labelled].argmax(dim=1), start + emotion[labelled])
+
+    def compute(self) -> dict[str, torch.Tensor]:
+        """Scalars by name: accuracy/SOURCE, macro_f1/SOURCE; none for a data set without faces, or without a mix."""
+        if self.confusion_matrix is None:
+            return {}
+        matrix, size, found = self.confusion_matrix.compute(), self.classes, {}
+        for number, source in enumerate(self.sources):
+            own = matrix[number * size : (number + 1) * size, number * size : (number + 1) * size]
+            if own.sum() > 0:
+                scalars = _from_confusion(own)
+                found.update({f"{metric}/{source}": scalars[metric] for metric in _OF_SOURCES})
+        return found
+
+    def reset(self) -> None:
+        """Forget everything counted so far."""
+        if self.confusion_matrix is not None:
+            self.confusion_matrix.reset()
 
 
 class Mean(Metric):

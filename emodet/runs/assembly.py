@@ -25,6 +25,7 @@ from emodet.runs.folder import RunFolder
 from emodet.runs.interruption import Interruption
 from emodet.runs.mixed_settings import merged_sources, resolved_sources
 from emodet.runs.throughput import Throughput
+from emodet.sweeps.callbacks import sweep_callbacks
 
 __all__ = ["build_classifier", "build_data", "build_trainer", "names_data", "open_data"]
 
@@ -126,9 +127,10 @@ def build_classifier(settings: Mapping[str, Any], data: EmotionDataModule) -> Em
         counts = data.class_counts()
         loss["class_prior"] = [count / sum(counts) for count in counts]
     schedule = settings.get("schedule", {})
-    _require_metric("schedule.monitor", schedule.get("monitor"), data.class_names)
+    monitored = monitored_names(data.class_names, data.source_names)
+    _require_metric("schedule.monitor", schedule.get("monitor"), monitored)
     training = settings["training"]
-    _require_metric("training.select_by", training["select_by"], data.class_names)
+    _require_metric("training.select_by", training["select_by"], monitored)
     chosen = {key: training[key] for key in _TAUGHT_BY if key in training}
     return EmotionClassifier(
         net=net,
@@ -137,14 +139,14 @@ def build_classifier(settings: Mapping[str, Any], data: EmotionDataModule) -> Em
         optimizer=settings["optimizer"],
         schedule=schedule if "name" in schedule else None,
         seed=settings["seed"],
+        source_names=list(data.source_names),
         **loss,
         **chosen,
     )
 
 
-def _require_metric(argument: str, metric: str | None, names: Sequence[str]) -> None:
+def _require_metric(argument: str, metric: str | None, known: Sequence[str]) -> None:
     # Lightning would say so after the first epoch, which may be an hour later.
-    known = monitored_names(names)
     if metric is not None and metric not in known:
         raise EmodetError(f"{argument}={metric}: there is no such metric; there are {', '.join(known)}")
 
@@ -166,7 +168,7 @@ def build_trainer(settings: Mapping[str, Any], run: RunFolder, loggers: Sequence
         return L.Trainer(
             default_root_dir=run.path,
             logger=list(loggers),
-            callbacks=_callbacks(settings["training"], run),
+            callbacks=[*sweep_callbacks(settings, run), *_callbacks(settings["training"], run)],
             plugins=[WholeCheckpoints()],
             # Order, augmentation and the sharing of faces between processes are the data module's.
             use_distributed_sampler=False,

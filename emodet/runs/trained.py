@@ -131,7 +131,7 @@ def load_trained(path: Path) -> Trained:
         file=path,
         folder=folder.path,
         data=data,
-        training_data=(_training_data(facts, data),),
+        training_data=_all_training_data(facts, data),
         metrics=_metrics(facts) if is_best else {},
         commit=facts.get("commit") or "",
         fingerprint=facts.get("fingerprint") or facts.get("pack", {}).get("fingerprint", ""),
@@ -172,6 +172,16 @@ def _data_of(folder: RunFolder) -> dict[str, Any] | None:
         # Wherever the folder lies now.
         data["corrections"] = str(folder.corrections)
     return data
+
+
+def _all_training_data(facts: Mapping[str, Any], data: Mapping[str, Any] | None) -> tuple[TrainingData, ...]:
+    """What a run was trained on, each data set of a mix on its own terms: all of them hold."""
+    packs = facts.get("pack", {}).get("sources")
+    if not packs:
+        return (_training_data(facts, data),)
+    sources = (data or {}).get("sources", {})
+    every = (_training_data({"pack": pack}, sources.get(name)) for name, pack in packs.items())
+    return tuple(dict.fromkeys(every))
 
 
 def _training_data(facts: Mapping[str, Any], data: Mapping[str, Any] | None) -> TrainingData:

@@ -50,6 +50,7 @@ def batch(faces: int, seed: int = 0) -> Batch:
         "target": target,
         "valence_arousal": torch.full((faces, 2), torch.nan),
         "index": torch.arange(faces),
+        "source": torch.zeros(faces, dtype=torch.int64),
     }
 
 

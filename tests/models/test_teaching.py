@@ -164,6 +164,7 @@ def made_batch(seed: int, faces: int = 8) -> Batch:
         "target": F.one_hot(emotion, 4).float(),
         "valence_arousal": torch.full((faces, 2), torch.nan),
         "index": torch.arange(faces),
+        "source": torch.zeros(faces, dtype=torch.int64),
     }
 
 
