@@ -49,7 +49,7 @@ class EmotionClassifier(L.LightningModule):
         channels_last: Memory format of the net and its input; faster on CPUs with bf16 and on GPUs.
         compile: Whether to compile the net in place.
         seed: Of dropout; with epoch and batch it decides every mask, so that a resumed run draws the same.
-        source_names: The data sets of a mix, each of which gets metrics of its own.
+        source_names: The data sets of a mix, each of which gets metrics of its own; None where there is no mix.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class EmotionClassifier(L.LightningModule):
         channels_last: bool = True,
         compile: bool = False,
         seed: int = 0,
-        source_names: Sequence[str] = (),
+        source_names: Sequence[str] | None = None,
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
@@ -97,7 +97,7 @@ class EmotionClassifier(L.LightningModule):
         self.val_metrics = EmotionMetrics(self.class_names)
         self.test_metrics = EmotionMetrics(self.class_names)
         self.val_loss, self.test_loss = Mean(), Mean()
-        self.source_metrics = SourceMetrics(self.class_names, source_names)
+        self.source_metrics = SourceMetrics(self.class_names, source_names or ())
         # Divides the logits before the softmax; fitted on the selection faces after training (Guo et al. 2017).
         self.temperature: torch.Tensor
         self.register_buffer("temperature", torch.ones(()))

@@ -23,6 +23,7 @@ from emodet.models.metrics import lower_is_better, monitored_names
 from emodet.runs.checkpoints import WholeCheckpoints
 from emodet.runs.folder import RunFolder
 from emodet.runs.interruption import Interruption
+from emodet.runs.launching import on_devices
 from emodet.runs.mixed_settings import merged_sources, resolved_sources
 from emodet.runs.throughput import Throughput
 from emodet.sweeps.callbacks import sweep_callbacks
@@ -139,7 +140,7 @@ def build_classifier(settings: Mapping[str, Any], data: EmotionDataModule) -> Em
         optimizer=settings["optimizer"],
         schedule=schedule if "name" in schedule else None,
         seed=settings["seed"],
-        source_names=list(data.source_names),
+        source_names=list(data.source_names) or None,
         **loss,
         **chosen,
     )
@@ -151,8 +152,8 @@ def _require_metric(argument: str, metric: str | None, known: Sequence[str]) -> 
         raise EmodetError(f"{argument}={metric}: there is no such metric; there are {', '.join(known)}")
 
 
-def build_trainer(settings: Mapping[str, Any], run: RunFolder, loggers: Sequence[Logger]) -> L.Trainer:
-    """The trainer with its callbacks.
+def build_trainer(settings: Mapping[str, Any], run: RunFolder, loggers: Sequence[Logger] = ()) -> L.Trainer:
+    """The trainer with its callbacks; loggers may also be given to it later.
 
     Raises:
         EmodetError: A value does not fit.
@@ -164,19 +165,29 @@ def build_trainer(settings: Mapping[str, Any], run: RunFolder, loggers: Sequence
             f"trainer.check_val_every_n_epoch={every}: no validation in trainer.max_epochs={epochs}, so no epoch could "
             "be selected"
         )
+    arguments = on_devices(arguments)
+    plugins = [*arguments.pop("plugins"), WholeCheckpoints()]
     try:
-        return L.Trainer(
+        trainer = L.Trainer(
             default_root_dir=run.path,
             logger=list(loggers),
             callbacks=[*sweep_callbacks(settings, run), *_callbacks(settings["training"], run)],
-            plugins=[WholeCheckpoints()],
+            plugins=plugins,
             # Order, augmentation and the sharing of faces between processes are the data module's.
             use_distributed_sampler=False,
             enable_model_summary=False,
             **arguments,
         )
     except (TypeError, ValueError, MisconfigurationException) as problem:
-        raise EmodetError(f"trainer: Lightning does not take {arguments} ({problem})") from None
+        raise EmodetError(f"trainer: Lightning does not take {settings['trainer']} ({problem})") from None
+    # Its handler of SIGTERM waits for other processes from within the signal, and ends with status 0 and without a
+    # checkpoint; `Interruption` has the only handlers.
+    trainer._signal_connector.register_signal_handlers = _no_handlers  # type: ignore[method-assign]
+    return trainer
+
+
+def _no_handlers() -> None:
+    pass
 
 
 def _callbacks(training: Mapping[str, Any], run: RunFolder) -> list[Callback]:
