@@ -174,8 +174,8 @@ def _fill(
         "errors": [_answer(predictions, int(index)) for index in worst],
         "uncertain": [_answer(predictions, int(index)) for index in uncertain],
     }
-    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
-    (folder / "report.json").write_text(text + "\n", encoding="utf-8")
+    figures = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
+    (folder / "report.json").write_text(figures + "\n", encoding="utf-8")
     _write_answers(folder / "predictions.csv", predictions)
     seen = shown if faces is not None else None
     page = _page(evaluation, predictions, pictures, seen, details, worst, uncertain, robustness)
@@ -339,9 +339,9 @@ def _tiles(evaluation: Evaluation) -> str:
         ("Brier score", scores.brier, False),
     ]
     cells = "".join(
-        f'<div><dt>{name}</dt><dd class="value">{percent(each.value) if percent else _three(each.value)}</dd>'
-        f'<dd class="interval">{_interval(each, percent=percent)}</dd></div>'
-        for name, each, percent in tiles
+        f'<div><dt>{name}</dt><dd class="value">{percent(each.value) if shares else _three(each.value)}</dd>'
+        f'<dd class="interval">{_interval(each, percent=shares)}</dd></div>'
+        for name, each, shares in tiles
     )
     return f'<dl class="tiles">{cells}</dl>'
 
@@ -455,16 +455,16 @@ def _alt_reliability(evaluation: Evaluation) -> str:
 
 def _calibration_words(evaluation: Evaluation) -> str:
     scores, before = evaluation.calibrated, evaluation.uncalibrated
-    text = (
+    words = (
         f"The gap between confidence and accuracy is {_three(scores.ece.value)} on average "
         f"{_interval(scores.ece, percent=False)}."
     )
     if before is not None:
-        text += (
+        words += (
             f" Without the fitted temperature it is {_three(before.ece.value)} "
             f"{_interval(before.ece, percent=False)}, and the NLL {_three(before.nll.value)}."
         )
-    return f'<p class="quiet">{text}</p>'
+    return f'<p class="quiet">{words}</p>'
 
 
 def _coverage_table(evaluation: Evaluation) -> str:
