@@ -16,7 +16,12 @@ from emodet.data.corrections import Correction
 from emodet.data.pack import Table
 from emodet.emotions import EMOTIONS
 
-__all__ = ["Findings", "Unfound"]
+__all__ = ["NOT_TELLING", "Findings", "Unfound", "kind_of"]
+
+NOT_TELLING = (
+    "That is no more than always giving the most frequent label is worth, so their doubts say nothing and none is "
+    "proposed: spend more on them (out_of_fold.epochs, out_of_fold.side)"
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -143,6 +148,7 @@ class Findings:
                     each.split: {
                         "judged": each.judged,
                         "agree": each.agree,
+                        "telling": each.telling,
                         "candidates": len(each.candidates),
                         "pairs": [[EMOTIONS[a], EMOTIONS[b], count] for (a, b), count in each.pairs],
                     }

@@ -45,6 +45,7 @@ class NoiseFindings:
         split: train, val or test.
         judged: Faces that have a label and an answer.
         agree: Share of them whose most probable class is their label.
+        majority: Share of them that has the most frequent label.
         candidates: The worst first.
         pairs: (given, suggested) to candidates, the most frequent first.
     """
@@ -52,8 +53,14 @@ class NoiseFindings:
     split: str
     judged: int
     agree: float
+    majority: float
     candidates: tuple[Candidate, ...]
     pairs: tuple[tuple[tuple[int, int], int], ...]
+
+    @property
+    def telling(self) -> bool:
+        """Whether the nets know enough to doubt a label: more than to name the most frequent one."""
+        return self.agree > self.majority
 
 
 def find_label_noise(table: Table, held: Held) -> tuple[NoiseFindings, ...]:
@@ -96,7 +103,8 @@ def _judged(
         for place in places
     )
     pairs = Counter((each.given, each.suggested) for each in candidates)
-    return NoiseFindings(split, len(rows), agree, candidates, tuple(pairs.most_common()))
+    majority = float(np.bincount(given).max() / len(given))
+    return NoiseFindings(split, len(rows), agree, majority, candidates, tuple(pairs.most_common()))
 
 
 def _suspicious(given: npt.NDArray[np.int64], shares: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from emodet.auditing.duplicates import CopyGroup
-from emodet.auditing.findings import Findings
+from emodet.auditing.findings import NOT_TELLING, Findings
 from emodet.auditing.label_noise import Candidate, NoiseFindings
 from emodet.auditing.quality import FAULTS
 from emodet.emotions import EMOTIONS
@@ -223,10 +223,15 @@ class _Page:
             f'<th scope="col">{name}</th>' for name in ("Split", "Judged", "Nets agree", "In doubt", "Share")
         )
         shown = "".join(self._doubts(each) for each in noise)
+        warnings = "".join(
+            f'<p class="bad">{each.split}: nets agree with {percent(each.agree)} of the labels. {NOT_TELLING}.</p>'
+            for each in noise
+            if not each.telling
+        )
         return (
             f'<p class="quiet">Answered by {text(self.findings.answered_by)}. In doubt is what confident learning '
             "(Northcutt et al. 2021) takes for another class: candidates to look at, among them faces that the nets "
-            f"get wrong.</p><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>{shown}"
+            f"get wrong.</p>{warnings}<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>{shown}"
         )
 
     def _doubts(self, noise: NoiseFindings) -> str:

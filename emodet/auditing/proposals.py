@@ -53,7 +53,8 @@ def propose(
     """The corrections that follow from what was found, at most one for each face, in the table's order.
 
     Pictures of one colour are excluded; so are copies of faces in a later split (train before val before test), copies
-    that contradict most of their group, further copies of the same pixels, and labels that nets find improbable.
+    that contradict most of their group, further copies of the same pixels, and labels that nets find improbable, where
+    the nets know enough.
     """
     found: dict[int, Correction] = {}
 
@@ -75,7 +76,7 @@ def propose(
     for group in groups:
         for row, reason in _superfluous(table, group):
             add(row, "exclude", reason)
-    for each in (candidate for findings in noise for candidate in findings.candidates):
+    for each in (candidate for findings in noise if findings.telling for candidate in findings.candidates):
         if each.sure >= rules.relabel_from:
             add(each.row, "relabel", "label noise", emotion=each.suggested, score=each.quality)
         elif each.quality < rules.exclude_below:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from emodet.auditing.findings import Findings
+from emodet.auditing.findings import NOT_TELLING, Findings
 from emodet.auditing.page import audit_page
 from emodet.data.corrections import write_corrections
 from emodet.data.pack import Pack
@@ -59,7 +59,7 @@ def in_words(findings: Findings) -> str:
     for each in findings.noise or ():
         lines.append(
             f"{len(each.candidates):>7,}  labels of {each.split} in doubt; nets agree with {100 * each.agree:.1f} % of "
-            f"{each.judged:,}"
+            f"{each.judged:,}" + ("" if each.telling else f". {NOT_TELLING}")
         )
     lines += ["class order:", *(f"  {each.sentence}" for each in findings.order)]
     if not findings.order:

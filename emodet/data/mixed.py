@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from emodet.data.corrections import CorrectedPack
 from emodet.data.pack import Pack, Table
 from emodet.data.sources import Source
 from emodet.data.splits import Roles, assign_roles, numbered
@@ -110,8 +109,11 @@ class MixedPack(Pack):
 
 def mix_in(pack: Pack) -> MixedPack | None:
     """The mix that a pack is, also with corrections laid over it; None where it is a single data set's."""
-    plain = pack.pack if isinstance(pack, CorrectedPack) else pack
-    return plain if isinstance(plain, MixedPack) else None
+    if isinstance(pack, MixedPack):
+        return pack
+    # A pack laid over another one: with corrections, with smaller crops.
+    below = getattr(pack, "pack", None)
+    return None if below is None else mix_in(below)
 
 
 def usable_faces(pack: Pack, table: Table, sources: Sequence[Source]) -> npt.NDArray[np.bool_]:
