@@ -94,7 +94,7 @@ class Tracker(Logger):
         except Exception as problem:  # trackers raise anything: their transport's, their service's, the disk's
             if what not in self._warned:
                 self._warned.add(what)
-                log.warning("%s did not take %s (%s); training goes on", self.title, what, _in_a_line(problem))
+                log.warning("%s did not take %s (%s); the run goes on", self.title, what, _in_a_line(problem))
             return False
         return True
 
@@ -124,5 +124,6 @@ def final_figures(role: str, evaluation: Evaluation) -> dict[str, float]:
 
 
 def _in_a_line(problem: Exception) -> str:
-    text = " ".join(str(problem).split())
+    reason = problem.strerror if isinstance(problem, OSError) and problem.strerror else str(problem)
+    text = " ".join(reason.split())
     return f"{type(problem).__name__}: {text[:300]}" if text else type(problem).__name__

@@ -7,6 +7,7 @@ import secrets
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from netrc import NetrcParseError, netrc
 from pathlib import Path
@@ -58,6 +59,8 @@ class WandbTracker(Tracker, WandbLogger):
         if offline:
             init["mode"] = "offline"
         super().__init__(save_dir=folder, id=run_id, **init)
+        # Lightning hands it on although wandb warns of it.
+        self._wandb_init.pop("anonymous", None)
         self.folder, self.keeps_files = folder, keeps_files
         self.logs: list[Path] = []
         # Artifacts are copied before they are uploaded; by default into the user's home, where pictures of a run would
@@ -74,6 +77,9 @@ class WandbTracker(Tracker, WandbLogger):
             Exception: The service cannot be reached; wandb has several kinds.
         """
         self.logs.append(Path(self.experiment.dir).parent)
+        for handler in logging.getLogger("wandb").handlers:
+            # On a full disk each line for its debug.log would print a traceback.
+            handler.handleError = lambda record: None  # type: ignore[method-assign]
 
     @rank_zero_only
     def describe(self, made_of: Mapping[str, Any]) -> None:
@@ -160,7 +166,9 @@ class WandbTracker(Tracker, WandbLogger):
         if self._experiment is not None:
             disabled = self.experiment.disabled
             # The one that was opened last may have been opened by itself.
-            super().attempt("the end of the run", lambda: self.experiment.finish(exit_code=status))
+            run = self._experiment
+            if not Tracker.attempt(self, "the end of the run", lambda: run.finish(exit_code=status)):
+                _forget_the_service()
             self._experiment = None
             if not disabled:
                 self._say_what_is_left()
@@ -191,8 +199,8 @@ class WandbTracker(Tracker, WandbLogger):
         for folder in offline:
             if _ends_early(folder):
                 log.warning(
-                    "%s is not whole: its log ends before the run did. Is the disk full? Metrics and figures are in "
-                    "the run's folder all the same (metrics.csv, run.json)",
+                    "%s is not whole: its log ends before the run did, because the disk was full or wandb's own process "
+                    "died. Metrics and figures are in the run's folder all the same (metrics.csv, run.json)",
                     folder,
                 )
         if offline:
@@ -240,8 +248,12 @@ def open_wandb(settings: Mapping[str, Any], run: RunFolder, name: str) -> WandbT
         tracker.start()
     except Exception as problem:  # wandb raises several kinds, some of them its transport's
         log.warning("Weights & Biases cannot be reached (%s); this run is logged offline", problem)
+        tracker.close(1)
         tracker = made(offline=True)
-        tracker.start()
+        try:
+            tracker.start()
+        except Exception as again:
+            raise EmodetError(f"logger=wandb: wandb cannot start, not even offline ({again}); use logger=csv") from None
     _remember(run, tracker, project)
     return tracker
 
@@ -251,9 +263,17 @@ def _remember(run: RunFolder, tracker: WandbTracker, project: str) -> None:
     started = tracker.experiment
     if started.disabled:
         return
-    run.write_facts({"wandb": {"id": started.id, "project": project, "url": started.url}})
+    run.write_facts({"wandb": {"id": started.id, "project": project, "url": None if started.offline else started.url}})
     if started.offline:
         log.info("Weights & Biases is offline: this run is logged in %s", tracker.logs[-1])
+
+
+def _forget_the_service() -> None:
+    """Or the next run of this process would go on in the one that could not be ended."""
+    import wandb
+
+    with suppress(Exception):
+        wandb.teardown()
 
 
 def _has_credentials() -> bool:
