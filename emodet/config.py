@@ -5,13 +5,14 @@ written twice. `conf/` holds the choices.
 """
 
 import errno
+import logging
 import os
 import signal
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import hydra
 from hydra.core.config_store import ConfigStore
@@ -462,8 +463,13 @@ class ExportConfig:
     data: DataConfig = field(default_factory=DataConfig)
 
 
+log = logging.getLogger(__name__)
+
 SWEEPERS = "hydra_plugins.emodet_sweeps."
 """Where the sweepers are that Hydra finds by this name: its plugins live in that package."""
+
+SWEEPER = "EMODET_SWEEPER"
+"""Environment variable with the number of the process that runs a sweep, while it does."""
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -492,7 +498,7 @@ def _without_none(value: Any) -> Any:
 
 
 def share_of_cores(at_once: int) -> int:
-    """Threads that compute in each of `at_once` runs side by side: together with `workers_beside` its share of cores."""
+    """Threads that compute in each of `at_once` runs side by side; with `workers_beside` its share of the cores."""
     return max(1, _cores() // max(1, at_once) - workers_beside(at_once))
 
 
@@ -533,6 +539,13 @@ def in_sweep() -> bool:
     return hydra_config.mode == RunMode.MULTIRUN and str(hydra_config.sweeper._target_).startswith(SWEEPERS)
 
 
+def _leave(status: Any) -> NoReturn:
+    """End the command; in a worker of a sweep only the run, as launchers know no other exception from their runs."""
+    if in_sweep() and os.environ.get(SWEEPER) != str(os.getpid()):
+        raise EmodetError(f"stopped, with exit status {status}")
+    sys.exit(status)
+
+
 def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], Any]]:
     """Decorate a task function as a Hydra command whose `EmodetError`s end in one message and exit status 2."""
     schemas = {"train": TrainConfig, "prepare": PrepareConfig, "evaluate": EvaluateConfig, "export": ExportConfig}
@@ -557,9 +570,15 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callabl
                 if in_sweep():
                     raise EmodetError(told) from None
                 sys.exit(2)
+            except Exception:
+                if in_sweep():  # which says which run failed, not where in the code
+                    log.exception("a defect")
+                raise
             except KeyboardInterrupt:
                 print("stopped by SIGINT", file=sys.stderr)
-                sys.exit(128 + signal.SIGINT)
+                _leave(128 + signal.SIGINT)
+            except SystemExit as leaving:
+                _leave(leaving.code)
 
         entry: Callable[[], Any] = hydra.main(version_base="1.3", config_path=conf_folder(), config_name=config_name)(
             run

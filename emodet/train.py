@@ -34,14 +34,19 @@ from emodet.models.classifier import EmotionClassifier
 from emodet.models.cost import net_cost
 from emodet.runs.assembly import build_classifier, build_data, build_trainer
 from emodet.runs.checkpoints import init_from, load_classifier, set_temperature
+from emodet.runs.command_line import take_over_arguments
 from emodet.runs.console import quiet_lightning
+from emodet.runs.ending import ending_noted
 from emodet.runs.folder import RunFolder, now, provenance
 from emodet.runs.interruption import Interrupted
 from emodet.runs.loggers import build_loggers
-from emodet.runs.resuming import use_resumed_arguments
+from emodet.runs.processes import Processes, together
+from emodet.runs.resuming import batch_size_for
 from emodet.runs.tracking import Tracking, may_show_pictures
 from emodet.runs.trained import load_trained
 from emodet.runs.weights import write_weights
+from emodet.sweeps.extras import require_extras
+from emodet.sweeps.membership import join_sweep
 
 log = logging.getLogger(__name__)
 
@@ -49,34 +54,70 @@ log = logging.getLogger(__name__)
 @command("train")
 def main(config: DictConfig) -> float:
     """Compose, build, fit, calibrate, report. Returns the best epoch's selection metric."""
+    run = RunFolder(Path(HydraConfig.get().runtime.output_dir))
+    with ending_noted(run):
+        return train(given(config), config, run)
+
+
+def train(settings: dict[str, Any], config: DictConfig, run: RunFolder) -> float:
+    """`main` on plain values, in the run's folder."""
     quiet_lightning()
-    settings = given(config)
+    join_sweep(settings)
     if "threads" in settings:
         torch.set_num_threads(settings["threads"])
+        cv2.setNumThreads(settings["threads"])
     L.seed_everything(settings["seed"], verbose=False)
-    run = RunFolder(Path(HydraConfig.get().runtime.output_dir))
     data = build_data(settings)
-    data.prepare_data()
-    data.setup()
-    classifier = build_classifier(settings, data)
-    if "init_from" in settings and "resume" not in settings:
-        for note in init_from(classifier, Path(settings["init_from"])):
-            log.info("%s", note)
-    pictures = may_show_pictures(settings["logger"]["pictures"], data.pack)
-    loggers = build_loggers(settings["logger"], run, settings["name"])
-    with Tracking(loggers, data.pack, pictures) as tracking:
-        trainer = build_trainer(settings, run, loggers)
-        if trainer.is_global_zero:
-            describe(run, config, data, classifier, tracking)
-        fit(trainer, classifier, data, run, resume="resume" in settings)
-        if trainer.is_global_zero:
-            finish(run, data, tracking)
+    trainer = build_trainer(settings, run)
+    with together(trainer) as processes:
+        if "threads" not in settings and processes.count > 1:
+            torch.set_num_threads(processes.threads)
+        if "workers" not in settings["data"]:
+            data.workers = min(8, processes.cores)
+        processes.in_turn(data.prepare_data)
+        data.setup()
+        processes.require_same("data set", data.fingerprint, "give all nodes the same data")
+        if "resume" in settings:
+            keep_global_batch(data, config, run, processes)
+        classifier = build_classifier(settings, data)
+        if "init_from" in settings and "resume" not in settings:
+            for note in init_from(classifier, Path(settings["init_from"])):
+                log.info("%s", note)
+        pictures = may_show_pictures(settings["logger"]["pictures"], data.pack)
+        trainer.loggers = build_loggers(settings["logger"], run, settings["name"])
+        with Tracking(trainer.loggers, data.pack, pictures) as tracking:
+            if trainer.is_global_zero:
+                describe(run, config, data, classifier, tracking, processes.count)
+            fit(trainer, classifier, data, run, resume="resume" in settings)
+            processes.part()
+            if trainer.is_global_zero:
+                run.write_facts({"selected": {"metric": settings["training"]["select_by"], "value": selected(trainer)}})
+                finish(run, data, tracking)
+    return selected(trainer)
+
+
+def selected(trainer: L.Trainer) -> float:
+    """The best epoch's selection metric, NaN where no epoch was validated."""
     best = getattr(trainer.checkpoint_callback, "best_model_score", None)
     return float("nan") if best is None else float(best)
 
 
+def keep_global_batch(data: EmotionDataModule, config: DictConfig, run: RunFolder, processes: Processes) -> None:
+    """Let the processes of a resumed run share the batches that it had, however many they are now."""
+    told = processes.of_first("batch", lambda: str(batch_size_for(run.facts(), data.batch_size, processes.count)))
+    if int(told) != data.batch_size:
+        whole = int(told) * processes.count
+        log.info("data.batch_size=%s: %d process(es) share the run's %d faces a step", told, processes.count, whole)
+        data.batch_size = config.data.batch_size = int(told)
+
+
 def describe(
-    run: RunFolder, config: DictConfig, data: EmotionDataModule, classifier: EmotionClassifier, tracking: Tracking
+    run: RunFolder,
+    config: DictConfig,
+    data: EmotionDataModule,
+    classifier: EmotionClassifier,
+    tracking: Tracking,
+    processes: int,
 ) -> None:
     """Write down what the run is made of, and show what augmentation does to its faces."""
     run.check_same_data(data.fingerprint)
@@ -88,7 +129,7 @@ def describe(
         "pack": {
             "folder": str(data.pack.folder),
             "fingerprint": data.pack.fingerprint,
-            **{key: data.pack.manifest[key] for key in ("title", "reader")},
+            **{key: data.pack.manifest[key] for key in ("title", "reader", "sources") if key in data.pack.manifest},
         },
         "corrections": data.pack.facts() if isinstance(data.pack, CorrectedPack) else None,
         "fingerprint": data.fingerprint,
@@ -101,6 +142,9 @@ def describe(
         "splits": {"selection": data.roles.selection_is, "report": data.roles.report_is},
         "trainable_parameters": cost.parameters,
         "multiply_adds": cost.multiply_adds,
+        "threads": torch.get_num_threads(),
+        "workers": data.workers,
+        "batch": {"processes": processes, "per_process": data.batch_size},
     }
     run.write_facts(facts)
     pairs = data.augmented(32)
@@ -128,14 +172,21 @@ def fit(
     try:
         trainer.fit(classifier, data, ckpt_path=run.last if resume else None, weights_only=True)
     except Interrupted as stop:
-        if stop.checkpoint is None:
-            print(f"stopped by {stop} before there was a checkpoint", file=sys.stderr)
-        else:
-            print(f"stopped by {stop}; continue with  python -m emodet.train resume={run.path}", file=sys.stderr)
-        sys.exit(stop.exit_status)
+        if trainer.is_global_zero:
+            print(how_to_go_on(stop, run), file=sys.stderr)
+        raise SystemExit(stop.exit_status) from stop
     finally:
         if trainer.is_global_zero and run.attempts:
             plot_curves(run.merge_metrics(), run.path / "curves.png")
+
+
+def how_to_go_on(stop: Interrupted, run: RunFolder) -> str:
+    """A sentence for who stopped a run."""
+    if stop.requeued:
+        return f"stopped by {stop}; its job is back in the queue and goes on in {run.path}"
+    if stop.checkpoint is None:
+        return f"stopped by {stop} before there was a checkpoint"
+    return f"stopped by {stop}; continue with  python -m emodet.train resume={run.path}"
 
 
 def finish(run: RunFolder, data: EmotionDataModule, tracking: Tracking) -> None:
@@ -169,5 +220,6 @@ def finish(run: RunFolder, data: EmotionDataModule, tracking: Tracking) -> None:
 
 
 if __name__ == "__main__":
-    use_resumed_arguments()
+    take_over_arguments()
+    require_extras(sys.argv[1:])
     main()

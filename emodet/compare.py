@@ -1,0 +1,41 @@
+"""Compare runs: ``python -m emodet.compare outputs/ferplus/2026-11-22_19-52-10_sweep``.
+
+Takes folders of sweeps, of single runs, or folders that hold these; also of a sweep that was killed or still runs.
+"""
+
+from emodet.laboratory import require_laboratory
+
+require_laboratory("emodet.compare")
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from emodet.errors import EmodetError
+from emodet.sweeps.comparison_files import compare
+
+__all__ = ["main"]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command. Returns the exit status: 0, or 2 after an error."""
+    parser = argparse.ArgumentParser(prog="python -m emodet.compare", description=__doc__.split("\n\n")[0])
+    parser.add_argument("folder", nargs="+", type=Path, help="a sweep's folder, a run's, or one that holds such")
+    parser.add_argument("--output", type=Path, help="where to write (default: the folder, if it is a single one)")
+    options = parser.parse_args(arguments)
+    output: Path | None = options.output
+    if output is None:
+        if len(options.folder) > 1:
+            parser.error("--output is needed with several folders")
+        output = options.folder[0]
+    try:
+        print(compare([folder.expanduser() for folder in options.folder], output.expanduser().resolve()))
+    except EmodetError as problem:
+        print(f"error: {problem}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
