@@ -4,7 +4,8 @@ import inspect
 import logging
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -100,14 +101,8 @@ class Source:
         Raises:
             EmodetError: See `emodet.data.readers.open_reader`.
         """
-        if self.synthetic is not None:
-            write_release(self.root, **self.synthetic)
-        reader = open_reader(self.root, self.reader, **self.reader_options)
-        needs_eyes = self.crop == "box" and self.preprocessing.alignment == "eyes"
-        can_read_them = "landmarks" in inspect.signature(READERS[reader.name]).parameters
-        if needs_eyes and can_read_them and "landmarks" not in self.reader_options:
-            reader = open_reader(self.root, reader.name, **self.reader_options, landmarks=True)
-        return reader
+        with self._named():
+            return self._open_reader()
 
     def pack_folder(self) -> Path:
         """Where the pack lies, or will lie."""
@@ -120,9 +115,10 @@ class Source:
             EmodetError: The release cannot be read, or its faces cannot be cut as `crop` asks.
         """
         reader = self.open_reader()
-        check_crop(self.crop)
-        listing = reader.read()
-        require_croppable(listing.records, self.crop, self.preprocessing, self.max_unreadable)
+        with self._named():
+            check_crop(self.crop)
+            listing = reader.read()
+            require_croppable(listing.records, self.crop, self.preprocessing, self.max_unreadable)
         return reader, listing
 
     def prepare(self, announce: Callable[[Reader, Listing], None] | None = None) -> tuple[Pack, bool]:
@@ -141,15 +137,16 @@ class Source:
         if (folder / "manifest.json").is_file():
             return Pack(folder), True
         log.info("preparing %s from %s into %s (once; later runs open the pack)", reader.title, self.root, folder)
-        pack = prepare_pack(
-            reader,
-            self.preprocessing,
-            self.packs,
-            crop=self.crop,
-            processes=self.processes,
-            max_unreadable=self.max_unreadable,
-            announce=None if announce is None else lambda listing: announce(reader, listing),
-        )
+        with self._named():
+            pack = prepare_pack(
+                reader,
+                self.preprocessing,
+                self.packs,
+                crop=self.crop,
+                processes=self.processes,
+                max_unreadable=self.max_unreadable,
+                announce=None if announce is None else lambda listing: announce(reader, listing),
+            )
         return pack, False
 
     def usable(self, table: Table) -> npt.NDArray[np.bool_]:
@@ -159,6 +156,26 @@ class Source:
             # A face without an emotion still teaches where its soft label says something about these classes.
             usable |= (table.emotion < 0) & (np.nan_to_num(table.soft_label[:, : self.classes]).sum(axis=1) > 0)
         return np.asarray(usable)
+
+    def _open_reader(self) -> Reader:
+        if self.synthetic is not None:
+            write_release(self.root, **self.synthetic)
+        reader = open_reader(self.root, self.reader, **self.reader_options)
+        needs_eyes = self.crop == "box" and self.preprocessing.alignment == "eyes"
+        can_read_them = "landmarks" in inspect.signature(READERS[reader.name]).parameters
+        if needs_eyes and can_read_them and "landmarks" not in self.reader_options:
+            reader = open_reader(self.root, reader.name, **self.reader_options, landmarks=True)
+        return reader
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        """Say in an error which data set of a mix it is about."""
+        try:
+            yield
+        except EmodetError as problem:
+            if not self.name:
+                raise
+            raise EmodetError(f"data.sources: {self.name}: {problem}") from None
 
 
 def sources_of(given: Mapping[str, Mapping[str, Any]], shared: Mapping[str, Any]) -> tuple[Source, ...]:

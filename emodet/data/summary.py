@@ -62,16 +62,23 @@ def _compared(found: Counts, published: Counts) -> tuple[list[str], list[str]]:
             # A class that a list of published counts leaves out has no faces there; undecided faces are in none.
             should = wanted.get(name, 0) if wanted and name in EMOTIONS else None
             rows.append(_row(split, name, count, should))
-            if should is not None and should != count:
-                words.append(
-                    f"{split}/{name}: {abs(should - count):,} {'fewer' if count < should else 'more'} than published "
-                    f"({count:,} of {should:,})"
-                )
+        if wanted:
+            words.append(_in_words(split, here, wanted))
         if names:
             rows.append(_row(split, "all", sum(here.values()), None if _NO_EMOTION in here else sum(wanted.values())))
-    if any(published.values()) and not words:
-        words.append("As many faces of every class as are published.")
     return rows, words
+
+
+def _in_words(split: str, found: Mapping[str, int], published: Mapping[str, int]) -> str:
+    total = sum(published.values())
+    if not found:
+        return f"{split}: none of the {total:,} published faces is there."
+    more = {name: found.get(name, 0) - published.get(name, 0) for name in EMOTIONS}
+    different = [f"{name} {abs(by):,} {'fewer' if by < 0 else 'more'}" for name, by in more.items() if by]
+    if not different:
+        return f"{split}: as many faces of every class as were published."
+    here = sum(found.get(name, 0) for name in EMOTIONS)
+    return f"{split}: {here:,} faces where {total:,} were published; by class: {', '.join(different)}."
 
 
 def _row(split: str, name: str, count: int, should: int | None) -> str:

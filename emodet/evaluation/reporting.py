@@ -38,9 +38,12 @@ def report(
     """
     predictions = to_predictions(answers, data, temperature)
     evaluation = evaluate_predictions(predictions, resamples=resamples)
-    if np.isin(answers.index, data.roles.selection).any():
+    chosen_on = int(np.isin(answers.index, data.roles.selection).sum())
+    if chosen_on:
+        # In a mix, some data sets may select and report on the same faces.
+        which = "these faces" if chosen_on == len(answers.index) else f"{chosen_on:,} of these faces"
         evaluation = evaluation.with_notes(
-            "Training chose its epoch and its temperature on these faces: the figures are optimistic."
+            f"Training chose its epoch and its temperature on {which}: the figures are optimistic."
         )
 
     def face(number: int) -> npt.NDArray[np.uint8]:

@@ -57,6 +57,11 @@ class RunFolder:
         """How often the run was started before."""
         return len(list(self.path.glob("csv/*/metrics.csv")))
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether a run in this folder came to its report."""
+        return (self.path / "run.json").is_file() and "ended" in self.facts()
+
     def write_config(self, config: DictConfig, *, places: Mapping[str, Any], corrections: Path | None = None) -> None:
         """Store the composed configuration, with the data's paths made absolute so that it holds from anywhere.
 
@@ -64,12 +69,16 @@ class RunFolder:
         the folder, and the configuration names the copy: the file may be edited later.
         """
         absolute = config.copy()
-        absolute.data = OmegaConf.merge(absolute.data, places)
+        for key, value in places.items():
+            OmegaConf.update(absolute, f"data.{key}", value, merge=False)
         if corrections is not None:
             if corrections.resolve() != self.corrections.resolve():
                 shutil.copyfile(corrections, self.corrections)
             absolute.data.corrections = str(self.corrections.resolve())
-        (self.path / "config.yaml").write_text(OmegaConf.to_yaml(absolute, resolve=True), encoding="utf-8")
+        # Whole or not at all: other processes of the run may be reading it.
+        unfinished = self.path / f"config.yaml.unfinished-{os.getpid()}"
+        unfinished.write_text(OmegaConf.to_yaml(absolute, resolve=True), encoding="utf-8")
+        unfinished.replace(self.path / "config.yaml")
 
     def check_same_data(self, fingerprint: str) -> None:
         """Refuse to go on with other data than the run began with.

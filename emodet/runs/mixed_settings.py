@@ -30,12 +30,18 @@ def resolved_sources(data: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         data: The data part of a configuration; its ``sources`` are names, or settings by name.
 
     Raises:
-        EmodetError: A data set is named twice or is not known, what is said of it are no settings, or it is not known
-            where it lies.
+        EmodetError: None is named, one is named twice or is not known, what is said of it are no settings, or it is
+            not known where it lies.
     """
     for_all = {key: data[key] for key in _FOR_ALL if key in data}
+    named = _by_name(data["sources"] or {})
+    if not named:
+        raise EmodetError(
+            f"data.sources names no data set; name some, as in data.sources=[affectnet8,rafdb]. There are "
+            f"{', '.join(_known())}"
+        )
     found = {}
-    for name, values in _by_name(data["sources"]).items():
+    for name, values in named.items():
         where = f"data.sources: {name}"
         if not isinstance(values, Mapping):
             raise EmodetError(f"{where}: settings were expected, as in {{{name}: {{root: /path}}}}, not {values!r}")

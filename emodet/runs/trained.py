@@ -27,6 +27,9 @@ TERMS: Mapping[str, str] = {
         "The votes are under the MIT licence (Microsoft). The pictures (FER2013: web search results, ICML 2013 "
         "challenge) have no open licence: research use only"
     ),
+    "fer2013": ("The pictures (web search results, ICML 2013 challenge) have no open licence: research use only"),
+    "rafdb": ("RAF-DB is for non-commercial research only; its pictures come from the web and may not be passed on"),
+    "jaffe": "JAFFE is for non-commercial scientific research that names its source",
     "synthetic": "Drawn by emodet; no picture of a person",
 }
 """On which terms the owners of a data set let it be used, as model files and cards repeat them."""
@@ -189,7 +192,7 @@ def _training_data(facts: Mapping[str, Any], data: Mapping[str, Any] | None) -> 
         return TrainingData("faces drawn by emodet", TERMS["synthetic"])
     pack = {**_manifest(facts), **facts.get("pack", {})}
     reader = str(pack.get("reader") or (data or {}).get("reader") or "")
-    kind = "affectnet" if reader == "yolo" or reader.startswith("affectnet") else reader
+    kind = "affectnet" if reader == "yolo" or reader.startswith("affectnet") else reader.removesuffix("_csv")
     return TrainingData(str(pack.get("title") or reader or _UNKNOWN.name), TERMS.get(kind, _UNKNOWN.terms))
 
 
