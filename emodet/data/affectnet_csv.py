@@ -160,22 +160,16 @@ class AffectNetCsv(FolderReader):
         records.sort(key=lambda record: record.key)
         return Listing(tuple(records), dict(findings.left_out), tuple(findings.notes))
 
-    def encoded(self, record: Record) -> bytes:
-        """The picture's file as bytes.
+    def file_of(self, record: Record) -> Path:
+        """The picture's file as it is spelt on disk; as the list spells it where it is not there.
 
         Raises:
-            OSError: It cannot be read.
             EmodetError: The release cannot be read (only where `read` was not called before).
         """
         if record.split not in self._folders:
             self.read()
-        folder = self._folders.get(record.split, self.base)
-        for path in spellings(_key_to_path(record.key)):
-            try:
-                return (folder / path).read_bytes()
-            except FileNotFoundError:
-                continue
-        raise FileNotFoundError(2, "No such picture", str(folder / _key_to_path(record.key)))
+        folder, path = self._folders.get(record.split, self.base), _key_to_path(record.key)
+        return next((folder / other for other in spellings(path) if (folder / other).exists()), folder / path)
 
     def options(self) -> dict[str, Any]:
         return {"automatic": self.automatic, "keep_none": self.keep_none, "landmarks": self.landmarks}

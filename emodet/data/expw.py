@@ -77,13 +77,9 @@ class ExpW(FolderReader):
         records.sort(key=lambda record: record.key)
         return Listing(tuple(records), dict(left_out), tuple(notes))
 
-    def encoded(self, record: Record) -> bytes:
-        """The photograph's file as bytes.
-
-        Raises:
-            OSError: It cannot be read.
-        """
-        return (self.base / record.key.rpartition("#")[0]).read_bytes()
+    def file_of(self, record: Record) -> Path:
+        """The photograph, which several faces may share."""
+        return self.base / record.key.rpartition("#")[0]
 
     def _faces(self) -> list["_Face"]:
         try:

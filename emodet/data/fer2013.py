@@ -71,6 +71,10 @@ class Fer2013(FolderReader):
             records.append(Record(f"{row:05d}", SPLITS[face.usage], _CLASSES[face.emotion]))
         return Listing(tuple(records))
 
+    def file_of(self, _record: Record) -> Path:
+        """The one file that holds all pictures."""
+        return self.table.path
+
     def encoded(self, record: Record) -> bytes:
         """The picture as PNG.
 

@@ -144,6 +144,10 @@ class FerPlus(Reader):
             raise EmodetError(f"{self.file}: the column index names a row more than once")
         return listing_of_votes([f"{number:05d}" for number in index.tolist()], splits, votes, self.votes)
 
+    def file_of(self, _record: Record) -> Path:
+        """The one file that holds all pictures."""
+        return self.file
+
     def encoded(self, record: Record) -> bytes:
         if self._images is None:
             try:

@@ -101,6 +101,10 @@ class FerPlusCsv(FolderReader):
             notes.append(f"Test faces with a majority (published): {decided:,} ({_PUBLISHED_TEST:,}).")
         return Listing(listing.records, listing.left_out, tuple(notes))
 
+    def file_of(self, _record: Record) -> Path:
+        """The one file that holds all pictures."""
+        return self.table.path
+
     def encoded(self, record: Record) -> bytes:
         """The picture as PNG.
 

@@ -14,7 +14,7 @@ class FolderReader(Reader):
     """A family that lies in a folder, or in folders around it that hold nothing else.
 
     A subclass says in `_bears_signs` by what it knows its folder, and in `_fits` by what it knows its file, where a
-    single file is enough. A record's key is the picture's path below `base` unless `encoded` says otherwise.
+    single file is enough. A record's key is the picture's path below `base` unless `file_of` says otherwise.
 
     Args:
         root: The folder that bears the signs, a folder that holds nothing but its folder, or a file that fits.
@@ -37,13 +37,9 @@ class FolderReader(Reader):
     def recognises(cls, root: Path) -> bool:
         return cls._base_of(root) is not None
 
-    def encoded(self, record: Record) -> bytes:
-        """The picture's file as bytes.
-
-        Raises:
-            OSError: It cannot be read.
-        """
-        return (self.base / record.key).read_bytes()
+    def file_of(self, record: Record) -> Path:
+        """See `Reader.file_of`."""
+        return self.base / record.key
 
     @classmethod
     @abstractmethod

@@ -83,6 +83,10 @@ class ImageLabelParquet(FolderReader):
         records.sort(key=lambda record: record.key)
         return Listing(tuple(records), dict(left_out), tuple(notes))
 
+    def file_of(self, record: Record) -> Path:
+        """The Parquet file that its row is in."""
+        return self.base / record.key.rpartition(":")[0]
+
     def encoded(self, record: Record) -> bytes:
         """The picture as it was encoded.
 

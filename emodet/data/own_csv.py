@@ -116,13 +116,9 @@ class OwnCsv(FolderReader):
         records.sort(key=lambda record: record.key)
         return Listing(tuple(records), dict(left_out), tuple(notes))
 
-    def encoded(self, record: Record) -> bytes:
-        """The picture's file as bytes.
-
-        Raises:
-            OSError: It cannot be read.
-        """
-        return (self.base / record.key.removesuffix(_suffix(record.box))).read_bytes()
+    def file_of(self, record: Record) -> Path:
+        """The picture, which several faces may share."""
+        return self.base / record.key.removesuffix(_suffix(record.box))
 
     @classmethod
     def _bears_signs(cls, folder: Path) -> bool:

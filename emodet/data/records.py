@@ -4,6 +4,7 @@ A reader turns one data set's layout into `Record`s and nothing else: it decodes
 nothing in silence. What it leaves out it counts in `Listing.left_out`, by reason.
 """
 
+import stat
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,7 +13,10 @@ from typing import Any, ClassVar
 
 from emodet.errors import EmodetError
 
-__all__ = ["Listing", "Reader", "Record"]
+__all__ = ["MAX_ENCODED_BYTES", "Listing", "Reader", "Record"]
+
+MAX_ENCODED_BYTES = 2**28
+"""A picture's file that is larger is refused before it is read into memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,13 +105,26 @@ class Reader(ABC):
             EmodetError: A file of the release is missing or is not what it should be; the message names it.
         """
 
+    def file_of(self, record: Record) -> Path:
+        """The file that holds the record's picture; several records may share one. By default the key is its path."""
+        return self.root / record.key
+
     def encoded(self, record: Record) -> bytes:
-        """The picture's file as bytes; by default the key is its path below the root.
+        """The picture as it was encoded; by default all of its file.
 
         Raises:
             OSError: It cannot be read.
+            EmodetError: It is no ordinary file, or is larger than any picture.
         """
-        return (self.root / record.key).read_bytes()
+        file = self.file_of(record)
+        found = file.stat()
+        if not stat.S_ISREG(found.st_mode):
+            raise EmodetError(f"{record.key}: not a file but a folder, a pipe or a device")
+        if found.st_size > MAX_ENCODED_BYTES:
+            raise EmodetError(
+                f"{record.key}: {found.st_size:,} bytes are more than the {MAX_ENCODED_BYTES:,} of the largest picture"
+            )
+        return file.read_bytes()
 
     def options(self) -> dict[str, Any]:
         """What besides the root decides the listing: plain values, part of the pack's identity."""
