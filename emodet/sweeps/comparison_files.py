@@ -144,10 +144,11 @@ def _words(comparison: Comparison) -> str:
     selection, report = comparison.selection_is or "selection", comparison.report_is or "report"
     same = "the same faces that chose the epoch, so optimistic" if selection == report else f"{report} faces"
     return (
-        f"{finished} of {len(comparison.runs) + len(comparison.not_started)} runs finished. {comparison.metric} is that "
-        f"of each run's best epoch on the {selection} faces; the other figures are of the report ({same}). Means are "
-        "over seeds, with 95 % intervals of Student's t; they say how seeds vary, not how faces do. In brackets: the "
-        "best value of runs that did not finish and count in no mean. Of many configurations, the first was also lucky."
+        f"{finished} of {len(comparison.runs) + len(comparison.not_started)} runs finished. {comparison.metric} is "
+        f"that of each run's best epoch on the {selection} faces; the other figures are of the report ({same}). Means "
+        "are over seeds, with 95 % intervals of Student's t; they say how seeds vary, not how faces do. In brackets: "
+        "the best value of runs that did not finish and count in no mean. Of many configurations, the first was also "
+        "lucky."
     )
 
 

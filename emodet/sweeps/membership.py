@@ -1,5 +1,6 @@
 """What a run knows of the sweep that it is part of."""
 
+import multiprocessing
 import signal
 import sys
 from collections.abc import Mapping
@@ -73,6 +74,9 @@ def join_sweep(settings: dict[str, Any]) -> None:
         return
     if sweep.stopping:
         sys.exit(128 + signal.SIGTERM)
+    if multiprocessing.get_start_method(allow_none=True) == "loky":
+        # joblib leaves its own way of starting processes in its workers, which no process of theirs knows.
+        multiprocessing.set_start_method(None, force=True)
     settings["name"] = f"{settings['name']}/{sweep.number}"
     settings["logger"].setdefault("group", sweep.name)
 

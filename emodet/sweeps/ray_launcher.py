@@ -49,7 +49,9 @@ def launch(launcher: _Launcher, job_overrides: Sequence[Sequence[str]], first: i
     except ModuleNotFoundError:
         raise EmodetError("launcher=ray needs Ray: pip install 'emodet[cluster]'") from None
     context, function = launcher.hydra_context, launcher.task_function
-    assert launcher.config is not None and context is not None and function is not None
+    assert launcher.config is not None
+    assert context is not None
+    assert function is not None
     setup_globals()
     Path(str(launcher.config.hydra.sweep.dir)).mkdir(parents=True, exist_ok=True)
     own = not ray.is_initialized()

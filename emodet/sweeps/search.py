@@ -47,6 +47,11 @@ def run_search(sweeper: Sweeper, arguments: Sequence[str]) -> list[Ended]:
     session.check(space.corners())
     make_pruner(settings.get("pruner"))
     metric = session.settings["training"]["select_by"]
+    if metric == "val/loss" and any(key.startswith("loss.") for key in space.varied):
+        raise EmodetError(
+            "training.select_by=val/loss: the loss is another one in each trial, as the search varies "
+            f"{', '.join(key for key in space.varied if key.startswith('loss.'))}; select by val/nll or val/accuracy"
+        )
     file = Path(settings["study"]).expanduser().resolve()
     opened = open_study(
         file,

@@ -1,5 +1,6 @@
 """One sweep from its first check to its comparison; what a grid and a search have in common."""
 
+import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from emodet.config import given, refuse_what_hydra_lets_pass
 from emodet.errors import EmodetError
+from emodet.runs.assembly import build_data
 from emodet.runs.folder import now
 from emodet.sweeps.launching import Ended, Job, Stopping, launch
 from emodet.sweeps.plan import Plan
@@ -81,12 +83,27 @@ class Session:
     def check(self, runs: Iterable[Sequence[str]]) -> None:
         """Compose runs without starting any: an unknown key, choice or type of value stops before the first one.
 
+        Then make the packs that they will ask for: once, not in every run that starts at the same time.
+
         Raises:
-            EmodetError: Hydra would have let it pass.
+            EmodetError: Hydra would have let it pass, or there is no data for any run.
         """
+        data: dict[str, dict[str, Any]] = {}
         for overrides in runs:
             config = self.config_loader.load_sweep_config(self._config, list(overrides))
             refuse_what_hydra_lets_pass(_without_hydra(config), overrides)
+            HydraConfig.instance().set_config(config)
+            settings = given(_without_hydra(config))
+            data[json.dumps([settings["data"], settings.get("preprocessing")], sort_keys=True)] = settings
+        HydraConfig.instance().set_config(self._config)
+        problems = []
+        for settings in data.values():
+            try:
+                build_data(settings).prepare_data()
+            except EmodetError as problem:
+                problems.append(problem)
+        if problems and len(problems) == len(data):
+            raise problems[0]
 
     @contextmanager
     def running(self, kind: str, study: Path | None = None) -> Iterator[Running]:
