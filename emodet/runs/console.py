@@ -8,6 +8,9 @@ __all__ = ["quiet_lightning"]
 _MESSAGES = (
     # Advertisement.
     "💡 Tip",
+    # What `emodet.runs.processes` says in one line.
+    "Initializing distributed",
+    "-" * 100,
     # Where training runs is in the trainer's line of the configuration.
     "TPU available",
     "Loading `train_dataloader` to estimate",
@@ -20,6 +23,8 @@ _WARNINGS = (
     r".*is smaller than the logging interval",
     # The order of the faces is a function of the epoch and the batch: see `emodet.data.splits.TrainingBatches`.
     r".*your dataloader is not resumable",
+    # torchmetrics has summed over all processes already.
+    r"It is recommended to use `self\.log\(.*sync_dist=True",
     # A run that is resumed, and the two checkpoints that share a folder.
     r"Checkpoint directory .* exists and is not empty",
 )
@@ -27,7 +32,8 @@ _WARNINGS = (
 
 def quiet_lightning() -> None:
     """Leave these messages out; may be called more than once."""
-    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.rank_zero"):
+    fabric = "lightning.fabric.utilities"
+    for name in ("lightning.pytorch.utilities.rank_zero", f"{fabric}.rank_zero", f"{fabric}.distributed"):
         logger = logging.getLogger(name)
         if _is_of_use not in logger.filters:
             logger.addFilter(_is_of_use)

@@ -2,6 +2,8 @@
 
 import csv
 import os
+import re
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -9,10 +11,12 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 
+from emodet.config import conf_folder
 from emodet.errors import EmodetError
 from emodet.models.classifier import EmotionClassifier
-from emodet.runs.resuming import resumed_arguments
+from emodet.runs.resuming import batch_size_for, resumed_arguments
 
 pytestmark = pytest.mark.usefixtures("without_pictures")
 
@@ -162,27 +166,80 @@ def test_before_there_is_a_checkpoint_it_says_so(
     assert "there is no checkpoint to resume from" in capfd.readouterr().err
 
 
-def made_run(folder: Path, overrides: str) -> Path:
-    (folder / ".hydra").mkdir(parents=True)
-    (folder / ".hydra" / "overrides.yaml").write_text(overrides, encoding="utf-8")
-    (folder / "checkpoints").mkdir()
+def made_run(folder: Path, config: str = "name: made\nseed: 3\n") -> Path:
+    (folder / "checkpoints").mkdir(parents=True)
+    (folder / "config.yaml").write_text(config, encoding="utf-8")
     (folder / "checkpoints" / "last.ckpt").touch()
     return folder
 
 
 def test_the_command_line_of_a_resumed_run(tmp_path: Path) -> None:
-    run = made_run(tmp_path / "a b", "- experiment=ferplus\n- hydra.run.dir=elsewhere\n- resume='/old'\n- seed=3\n")
+    run = made_run(tmp_path / "a b")
     assert resumed_arguments(["seed=4"]) == ["seed=4"]
-    assert resumed_arguments([f"resume={run}", "trainer.max_epochs=9"]) == [
-        *("experiment=ferplus", "seed=3", "trainer.max_epochs=9"),
-        *(f"resume='{run}'", f"hydra.run.dir='{run}'"),
-    ]
+    for typed in (f"resume={run}", f"resume='{run}'"):
+        assert resumed_arguments([typed, "trainer.max_epochs=9"]) == [
+            *("--config-name", "resumed", "trainer.max_epochs=9"),
+            *(f"resume='{run}'", f"hydra.run.dir='{run}'"),
+        ]
 
 
 def test_folders_that_cannot_be_resumed(tmp_path: Path) -> None:
     with pytest.raises(EmodetError, match=r"resume=.*nowhere: not a run's folder"):
         resumed_arguments([f"resume={tmp_path / 'nowhere'}"])
-    run = made_run(tmp_path / "run", "[]")
+    run = made_run(tmp_path / "run")
+    with pytest.raises(EmodetError, match=r"trainer=ddp chooses a file of conf/trainer.* trainer\.devices=2"):
+        resumed_arguments([f"resume={run}", "trainer=ddp"])
     (run / "checkpoints" / "last.ckpt").unlink()
     with pytest.raises(EmodetError, match=r"resume=.*run: there is no checkpoint to resume from .*last\.ckpt"):
         resumed_arguments([f"resume={run}"])
+
+
+def test_a_resumed_run_is_not_changed_by_files_that_were_edited(
+    command: Any, small: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conf, run = tmp_path / "conf", tmp_path / "run"
+    shutil.copytree(conf_folder(), conf)
+    monkeypatch.setattr("emodet.config.conf_folder", lambda: str(conf))
+    with monkeypatch.context() as patched:
+        signal_at(patched, "training_step", 0, 5)
+        assert command("emodet.train", *small, *COMMON, "trainer.max_epochs=1", f"hydra.run.dir={run}") == 130
+    before = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
+    (conf / "experiment" / "ferplus.yaml").unlink()
+    for file, edited in (("optimizer/adamw.yaml", "lr: 9"), ("train.yaml", "size: 90")):
+        text = (conf / file).read_text(encoding="utf-8")
+        changed = re.sub(rf"{edited.split()[0]} .*", edited, text)
+        assert changed != text
+        (conf / file).write_text(changed, encoding="utf-8")
+    assert command("emodet.train", f"resume={run}", "logger.project=other") == 0
+    after = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
+    assert after.pop("resume") == str(run)
+    assert after["logger"].pop("project") == "other"
+    before.pop("resume")
+    before["logger"].pop("project")
+    assert after == before
+
+
+def test_a_mistyped_key_is_refused_when_resuming_too(
+    command: Any, small: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    run = made_run(tmp_path / "run")
+    assert command("emodet.train", f"resume={run}", "trainer.max_epoch=9") != 0
+    assert "max_epoch" in capfd.readouterr().err
+
+
+BATCH = {"batch": {"processes": 2, "per_process": 16}}
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "processes", "faces"), [(16, 2, 16), (16, 1, 32), (32, 1, 32), (16, 4, 8), (8, 4, 8)]
+)
+def test_a_resumed_run_keeps_its_global_batch(batch_size: int, processes: int, faces: int) -> None:
+    assert batch_size_for(BATCH, batch_size, processes) == faces
+
+
+def test_another_global_batch_is_refused() -> None:
+    with pytest.raises(EmodetError, match=r"data.batch_size=64 on 1 .* takes 32 faces a step"):
+        batch_size_for(BATCH, 64, 1)
+    with pytest.raises(EmodetError, match=r"3 processes cannot share this run's 32 faces"):
+        batch_size_for(BATCH, 16, 3)
+    assert batch_size_for({}, 7, 3) == 7  # of a run that did not note it
