@@ -124,6 +124,8 @@ def final_figures(role: str, evaluation: Evaluation) -> dict[str, float]:
 
 
 def _in_a_line(problem: Exception) -> str:
+    if isinstance(problem.__cause__, OSError):  # Lightning wraps it
+        problem = problem.__cause__
     reason = problem.strerror if isinstance(problem, OSError) and problem.strerror else str(problem)
     text = " ".join(reason.split())
     return f"{type(problem).__name__}: {text[:300]}" if text else type(problem).__name__
