@@ -1,0 +1,278 @@
+"""Corrections: what a file may say, what it does to the data, and that nothing about it goes unsaid."""
+
+import json
+import pickle
+import random
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from made_reader import MadeReader, records
+
+from emodet.data.corrections import (
+    CorrectedPack,
+    Correction,
+    Corrections,
+    fingerprint_with,
+    read_corrections,
+    write_corrections,
+)
+from emodet.data.datamodule import EmotionDataModule
+from emodet.data.pack import Pack
+from emodet.data.packing import prepare_pack
+from emodet.emotions import EMOTIONS
+from emodet.errors import EmodetError
+from emodet.preprocessing import Preprocessing
+from emodet.runs.resuming import resumed_arguments
+
+Command = Callable[..., int]
+
+HEADER = "key,split,action,emotion,was,reason,score\n"
+
+
+@pytest.fixture(scope="module")
+def pack(tmp_path_factory: pytest.TempPathFactory) -> Pack:
+    """Sixteen faces of train, labelled 0 to 7 twice, and eight of val; every face also has a soft label."""
+    shares = [tuple(1.0 if place == number % 8 else 0.0 for place in range(8)) for number in range(16)]
+    faces = records(16, emotion=[number % 8 for number in range(16)], soft_label=shares)
+    faces += records(8, "val", emotion=list(range(8)), soft_label=shares[:8])
+    folder = tmp_path_factory.mktemp("corrections")
+    return prepare_pack(MadeReader(folder, faces), Preprocessing(size=48), folder / "packs", processes=1)
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> Callable[[str], Corrections]:
+    def write(rows: str, header: str = HEADER) -> Corrections:
+        file = tmp_path / "corrections.csv"
+        file.write_text(header + rows, encoding="utf-8")
+        return read_corrections(file)
+
+    return write
+
+
+def test_what_is_written_is_read_again(tmp_path: Path) -> None:
+    rows = [
+        Correction("a,b.png", "exclude", split="train", was=3, reason="copy of c", score=0.25),
+        Correction("c.png", "relabel", 6, was=-1, reason='he said "no"'),
+        Correction("d.png", "relabel", 0, split="val"),
+    ]
+    write_corrections(rows, tmp_path / "some.csv")
+    read = read_corrections(tmp_path / "some.csv")
+    assert [replace(row, line=0) for row in read.rows] == rows
+    assert [row.line for row in read.rows] == [2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ("a,,drop,,,,\n", "line 2: action 'drop' is not known; there are exclude, relabel"),
+        ("a,,exclude,,,,\nb,,relabel,,,,\n", "line 3: relabel needs the new class"),
+        ("a,,relabel,furious,,,\n", "line 2: class name 'furious' is not known"),
+        ("a,,relabel,3,,,\n", "line 2: class name '3' is not known"),
+        ("a,,relabel,uncertain,,,\n", "line 2: a face cannot be relabelled as 'uncertain'"),
+        ("a,,exclude,fear,,,\n", "line 2: exclude takes no emotion"),
+        ("a,,exclude,,furious,,\n", "line 2: class name 'furious'"),
+        ("a,,exclude,,,,high\n", "line 2: score 'high' is not a number"),
+        ("a,training,exclude,,,,\n", "line 2: split 'training' is not train, val or test"),
+        (",,exclude,,,,\n", "line 2: the column key is empty"),
+        (
+            "a,,exclude,,,,\nb,,exclude,,,,\na,,exclude,,,,\n",
+            "line 4: a is in line 2 already, and this line says the same",
+        ),
+        ("a,,exclude,,,,\na,,relabel,fear,,,\n", "line 3: a is in line 2 already, and this line contradicts it"),
+        ("a,,exclude\n", "line 2: 3 columns where the header has 7; is the file cut off?"),
+        ("", "there are no rows below the header"),
+    ],
+)
+def test_a_bad_row_is_named(written: Callable[[str], Corrections], rows: str, said: str) -> None:
+    with pytest.raises(EmodetError) as problem:
+        written(rows)
+    assert said in str(problem.value)
+    assert "corrections.csv" in str(problem.value)
+
+
+def test_a_missing_column_is_named(written: Any, tmp_path: Path) -> None:
+    with pytest.raises(EmodetError, match=r"corrections\.csv: the header lacks action"):
+        written("a,fear\n", header="key,emotion\n")
+    with pytest.raises(EmodetError, match="cannot be read"):
+        read_corrections(tmp_path / "nowhere.csv")
+
+
+def test_only_key_and_action_are_needed(written: Any, pack: Pack) -> None:
+    table = written("exclude,val/0003\n", header="action,key\n").apply(pack.table)
+    assert table.emotion[pack.table.key == "val/0003"] == -1
+
+
+@given(st.text(alphabet=st.sampled_from('aß,;"\n\r\t excludrb0.5'), max_size=200))
+def test_no_file_crashes_with_anything_but_our_own_error(text: str) -> None:
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "corrections.csv"
+        file.write_bytes((HEADER[: random.Random(text).randrange(len(HEADER))] + text).encode())
+        with suppress(EmodetError):
+            read_corrections(file)
+
+
+def test_the_table_is_changed_where_it_says_and_nowhere_else(written: Any, pack: Pack) -> None:
+    before = pack.table
+    corrections = written("train/0003,train,exclude,,surprise,,\nval/0005,,relabel,happy,disgust,,\n")
+    after = corrections.apply(before)
+    changed = np.flatnonzero(before.emotion != after.emotion)
+    assert before.key[changed].tolist() == ["train/0003", "val/0005"]
+    assert after.emotion[changed].tolist() == [-1, 1]
+    assert np.isnan(after.soft_label[changed]).all()
+    others = np.setdiff1d(np.arange(len(before)), changed)
+    np.testing.assert_array_equal(before.soft_label[others], after.soft_label[others])
+    assert corrections.counts(before) == {"train": {"excluded": 1}, "val": {"relabelled": 1}}
+    assert before.key[corrections.excluded(before)].tolist() == ["train/0003"]
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        (
+            "train/0003,,exclude,,,,\ntrain/9999,,exclude,,,,\n",
+            "1 of 2 rows name a face that this data set does not have",
+        ),
+        ("train/9999,,exclude,,,,\n", "line 2: train/9999"),
+        ("train/0003,val,exclude,,,,\n", "line 2: train/0003 is in train, not in val"),
+        (
+            "train/0003,,exclude,,fear,,\n",
+            "line 2: train/0003 was to be corrected from fear, but its label is surprise",
+        ),
+        (
+            "train/0003,,exclude,,,,\ntrain/0003,train,exclude,,,,\n",
+            "line 3: train/0003 is corrected by line 2 already",
+        ),
+    ],
+)
+def test_a_row_that_does_not_fit_the_data_is_named(written: Any, pack: Pack, rows: str, said: str) -> None:
+    corrections = written(rows)
+    with pytest.raises(EmodetError) as problem:
+        CorrectedPack(pack, corrections)
+    assert said in str(problem.value)
+
+
+def test_a_corrected_pack_is_still_corrected_in_a_worker(written: Any, pack: Pack) -> None:
+    corrected = CorrectedPack(pack, written("train/0003,,relabel,fear,,,\n"))
+    far = pickle.loads(pickle.dumps(corrected))
+    assert far.table.emotion.tolist() == corrected.table.emotion.tolist() != pack.table.emotion.tolist()
+    np.testing.assert_array_equal(far.images([3, 20]), pack.images([3, 20]))
+    assert (len(far), far.fingerprint) == (len(pack), pack.fingerprint)
+    # The table is read again there, not sent.
+    assert len(pickle.dumps(corrected)) < len(pickle.dumps(corrected.table))
+
+
+def test_the_fingerprint_is_the_packs_and_the_files(written: Any, pack: Pack) -> None:
+    one = fingerprint_with(pack.fingerprint, written("train/0003,,exclude,,,,\n"))
+    again = fingerprint_with(pack.fingerprint, written("train/0003,,exclude,,,,\n"))
+    other = fingerprint_with(pack.fingerprint, written("train/0004,,exclude,,,,\n"))
+    assert fingerprint_with(pack.fingerprint, None) == pack.fingerprint
+    assert one == again
+    assert len({pack.fingerprint, one, other}) == 3
+
+
+@pytest.fixture
+def data_with(release: Path, own_folders: Path) -> Callable[..., EmotionDataModule]:
+    def make(**options: Any) -> EmotionDataModule:
+        values = {"packs": own_folders / "packs", "workers": 0, "processes": 1, "batch_size": 8} | options
+        data = EmotionDataModule(release, Preprocessing(size=48).to_dict(), **values)
+        data.prepare_data()
+        data.setup()
+        return data
+
+    return make
+
+
+def test_the_data_module_leaves_out_and_relabels(data_with: Any, tmp_path: Path, caplog: Any) -> None:
+    plain = data_with()
+    gone, renamed = plain.roles.train[:2].tolist()
+    table = plain.pack.table
+    new = (table.emotion[renamed] + 1) % 8
+    file = tmp_path / "mine.csv"
+    write_corrections(
+        [
+            Correction(str(table.key[gone]), "exclude"),
+            Correction(str(table.key[renamed]), "relabel", int(new)),
+            Correction(str(table.key[plain.roles.report[0]]), "exclude"),
+        ],
+        file,
+    )
+    with caplog.at_level("INFO"):
+        data = data_with(corrections=str(file))
+    assert gone not in np.concatenate([data.roles.train, data.roles.selection, data.roles.report])
+    assert plain.roles.report[0] not in data.roles.report
+    assert data.roles.dropped["excluded by corrections"] == 1
+    assert "train 1 excluded, 1 relabelled; test 1 excluded" in caplog.text
+    assert "1 training faces dropped: excluded by corrections" in caplog.text
+    (place,) = np.flatnonzero(data.roles.train == renamed)
+    target = data.evaluation_dataloader("train").dataset.__getitems__(  # type: ignore[attr-defined]
+        next(iter(data.evaluation_dataloader("train").batch_sampler))  # type: ignore[arg-type]
+    )["target"]
+    assert target[place].argmax() == new
+    assert data.pack.fingerprint == plain.pack.fingerprint == plain.fingerprint != data.fingerprint
+
+
+def test_a_relabelled_face_does_not_keep_its_soft_label(pack: Pack, written: Any) -> None:
+    from emodet.data.datamodule import Faces
+    from emodet.data.splits import Draw
+
+    corrected = CorrectedPack(pack, written("train/0003,,relabel,fear,,,\n"))
+    batch = Faces(corrected, 8, [True], None).__getitems__(Draw(np.array([3, 4]), 0))
+    assert batch["target"].argmax(dim=1).tolist() == [EMOTIONS.index("fear"), 4]
+    assert batch["target"].sum(dim=1).tolist() == [1, 1]
+
+
+def test_a_run_names_its_corrections_and_goes_on_with_no_others(
+    command: Command,
+    small: list[str],
+    release: Path,
+    data_with: Any,
+    tmp_path: Path,
+    without_pictures: None,
+    capsys: Any,
+) -> None:
+    table, train = data_with().pack.table, data_with().roles.train
+    file, run = tmp_path / "mine.csv", tmp_path / "run"
+    write_corrections([Correction(str(table.key[train[0]]), "exclude")], file)
+    arguments = ["experiment=affectnet_yolo", *small, "logger=csv", "trainer.precision=32-true", "trainer.max_epochs=1"]
+    assert command("emodet.train", *arguments, f"data.corrections={file}", f"hydra.run.dir={run}") == 0
+    facts = json.loads((run / "run.json").read_text())
+    digest = read_corrections(file).sha256
+    assert facts["corrections"] == {"file": "mine.csv", "sha256": digest, "faces": {"train": {"excluded": 1}}}
+    assert facts["fingerprint"] != facts["pack"]["fingerprint"]
+    assert facts["faces"]["dropped"]["excluded by corrections"] == 1
+    assert (run / "corrections.csv").read_bytes() == file.read_bytes()
+    # The run keeps its own copy: what becomes of the file changes nothing, editing the copy is noticed.
+    file.unlink()
+    assert f"data.corrections='{run}/corrections.csv'" in resumed_arguments([f"resume={run}"])
+    write_corrections([Correction(str(table.key[train[1]]), "exclude")], run / "corrections.csv")
+    capsys.readouterr()
+    assert command("emodet.train", *arguments, f"data.corrections={run}/corrections.csv", f"hydra.run.dir={run}") == 2
+    assert "this run began with other data" in capsys.readouterr().err
+
+
+def test_a_report_on_corrected_faces_says_so(data_with: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from emodet.evaluation import reporting
+    from emodet.evaluation.measuring import Answers
+
+    plain = data_with()
+    key = str(plain.pack.table.key[plain.roles.report[0]])
+    write_corrections([Correction(key, "exclude")], tmp_path / "mine.csv")
+    data = data_with(corrections=tmp_path / "mine.csv")
+    seen: dict[str, Any] = {}
+    monkeypatch.setattr(reporting, "write_report", lambda evaluation, *_, details, **__: seen.update(details))
+    rows = data.roles.report
+    emotion = data.pack.table.emotion[rows]
+    answers = Answers(np.eye(8, dtype=np.float32)[emotion], emotion, rows, "report")
+    evaluation = reporting.report(answers, data, 1.0, tmp_path / "report", {}, resamples=10)
+    assert "test 1 excluded" in seen["corrections"]
+    assert read_corrections(tmp_path / "mine.csv").sha256 in seen["corrections"]
+    assert any("cannot be compared" in note for note in evaluation.notes)
