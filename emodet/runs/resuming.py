@@ -52,7 +52,9 @@ def resumed_arguments(arguments: Sequence[str]) -> list[str]:
                 "logger.name=wandb; init_from=CHECKPOINT starts a new run from the weights"
             )
     _store(config)
-    return ["--config-name", _NAME, *typed, f"resume='{folder}'", f"hydra.run.dir='{folder}'"]
+    # The run's copy, wherever the folder lies now.
+    own = [f"data.corrections='{run.corrections}'"] if run.corrections.is_file() else []
+    return ["--config-name", _NAME, *own, *typed, f"resume='{folder}'", f"hydra.run.dir='{folder}'"]
 
 
 def unquoted(value: str) -> str:
