@@ -1,6 +1,10 @@
 """emodet: emotions in faces, from AffectNet on disk to a camera."""
 
+import os
 from typing import TYPE_CHECKING
+
+# Builds of ONNX Runtime tell their maker about the models they open, unless this is set before they are imported.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:
     from emodet.inference.recognizer import Recognizer

@@ -147,6 +147,7 @@ def _run(
         ws="none",
         lifespan="on",
         limit_concurrency=options.connections,
+        timeout_keep_alive=30,
         timeout_graceful_shutdown=2,
         ssl_certfile=options.certificate,
         ssl_keyfile=options.key,

@@ -6,7 +6,8 @@ import threading
 from collections.abc import AsyncIterator, Mapping
 from importlib import metadata
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
+from fastapi.security import HTTPBearer
 from starlette.types import Receive, Scope, Send
 
 from emodet.errors import EmodetError
@@ -63,7 +64,7 @@ class Application:
         self.page_problem: str | None = None
         self._page = page_application(self._gathered() if page is None else page)
         self.api = self._built()
-        self._gate = Gate(self.api, settings)
+        self._gate = Gate(self.api, settings, self._stopping)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
@@ -114,6 +115,8 @@ class Application:
             docs_url=None,
             redoc_url=None,
             redirect_slashes=False,
+            # What is done here is told to nobody, whatever else this process is set up to report.
+            telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
         )
         install(api)
 
@@ -124,9 +127,11 @@ class Application:
                 status="ok", version=self._version, waiting=pool.waiting, running=pool.running, videos=jobs.busy
             )
 
-        api.include_router(picture_routes(self.recognizers, pool, limits))
-        api.include_router(video_routes(self.recognizers, jobs, limits, self._stopping))
-        api.include_router(model_routes(self.recognizers))
+        # For the description only: the gate has looked at it before.
+        token = [Depends(HTTPBearer(auto_error=False, description="Where the server was started with a token."))]
+        api.include_router(picture_routes(self.recognizers, pool, limits, self._stopping), dependencies=token)
+        api.include_router(video_routes(self.recognizers, jobs, limits, self._stopping), dependencies=token)
+        api.include_router(model_routes(self.recognizers), dependencies=token)
         # What no operation answers: a mounted page would also take the wrong methods of the operations.
         api.router.default = self._page
         return api

@@ -9,10 +9,11 @@ import hmac
 import html
 import logging
 import re
+import threading
 import time
 from collections.abc import Sequence
 from http.cookies import CookieError, SimpleCookie
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import HTMLResponse, RedirectResponse, Response
@@ -31,13 +32,11 @@ SECURITY_HEADERS = {
         [
             "default-src 'none'",
             "script-src 'self' 'wasm-unsafe-eval'",
-            "worker-src 'self' blob:",
+            "worker-src 'self'",
             "style-src 'self'",
             "img-src 'self' blob: data:",
             "media-src 'self' blob:",
-            "connect-src 'self' blob: data:",
-            "font-src 'self'",
-            "manifest-src 'self'",
+            "connect-src 'self'",
             "base-uri 'none'",
             "form-action 'none'",
             "frame-ancestors 'none'",
@@ -63,8 +62,9 @@ _log = logging.getLogger("emodet.web")
 class Gate:
     """The outermost part of the application."""
 
-    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+    def __init__(self, app: ASGIApp, settings: Settings, stopping: threading.Event) -> None:
         self.app = app
+        self._stopping = stopping
         self._settings = settings
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -89,12 +89,17 @@ class Gate:
                 for name, value in SECURITY_HEADERS.items():
                     headers[name] = value
                 headers.setdefault("Cache-Control", "no-store")
-                await body.drain()
+                if headers.get("connection") != "close":
+                    await body.drain()
             await send(message)
 
         response = self._checked(scope)
         try:
             await (response or self.app)(scope, body.receive, send_with_headers)
+        except asyncio.CancelledError:
+            # The server ends and waits no longer; anything else is a defect.
+            if not self._stopping.is_set():
+                raise
         finally:
             if self._settings.log:
                 # Neither queries nor the numbers of videos: both let whoever reads them in.
@@ -111,7 +116,7 @@ class Gate:
             way_out = f"Call it {', '.join(sorted(hosts))}, or start it with --allowed-host NAME."
             return answer(Refusal(403, "foreign_host", f"This server is not called {host[:100]!r}.", way_out))
         origin = headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
+        if origin is not None and origin.partition("://")[2].lower() != host.lower():
             message = f"Requests of the page {origin[:100]!r} are not taken."
             return answer(Refusal(403, "foreign_origin", message, "Use this server's own page, or a program."))
         if self._settings.token is None or scope["path"] in _OPEN:

@@ -24,7 +24,7 @@ def model_routes(recognizers: Recognizers) -> APIRouter:
         """Which models requests can name."""
         return ModelsAnswer(default=recognizers.default, models=list(recognizers.offers))
 
-    @routes.get("/model", responses=refused_with(422), operation_id="model")
+    @routes.get("/model", responses=refused_with(404, 422), operation_id="model")
     async def model(
         model: Annotated[str | None, Query(max_length=64, description="A name from /v1/models.")] = None,
     ) -> ModelAnswer:

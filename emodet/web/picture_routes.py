@@ -1,6 +1,7 @@
 """Pictures: POST /v1/recognize and POST /v1/annotate."""
 
 import base64
+import threading
 import time
 from collections.abc import Callable
 from typing import Annotated, TypeVar
@@ -35,18 +36,18 @@ _JPEG_QUALITY = 92
 _POINTS = ("left_eye", "right_eye", "nose", "left_mouth", "right_mouth")
 
 
-def picture_routes(recognizers: Recognizers, pool: Pool, limits: Limits) -> APIRouter:
+def picture_routes(recognizers: Recognizers, pool: Pool, limits: Limits, stopping: threading.Event) -> APIRouter:
     """The two operations."""
     routes = APIRouter(prefix="/v1", tags=["pictures"])
     held = HeldBytes(limits.held_bytes)
     described = one_file("image/jpeg", "image/png", "image/webp")
-    refused = refused_with(400, 408, 413, 422, 429, 503)
+    refused = refused_with(400, 404, 408, 413, 422, 429, 503)
 
     async def with_picture(request: Request, options: Options, work: Callable[[Recognizer, UInt8], Result]) -> Result:
         offer = recognizers.offer(options.model)
         detector = recognizers.detector_named(options.detector)
         pool.check()
-        data = await read_picture(request, limits, held)
+        data = await read_picture(request, limits, held, stopping)
 
         def do() -> Result:
             recognizer = recognizers.recognizer(

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from fastapi import Request
 
-from emodet.web.refusals import Refusal
+from emodet.web.refusals import Refusal, ending, gone
 
 __all__ = ["Pool"]
 
@@ -71,23 +71,28 @@ class Pool:
             Refusal: The queue is full, the time is over, or nobody waits for the answer any more.
         """
         self.check()
+        try:
+            future = self._threads.submit(self._timed, work)
+        except RuntimeError:
+            raise ending() from None
         with self._lock:
             self._inside += 1
-        future = self._threads.submit(self._timed, work)
-        future.add_done_callback(self._left)
+        future.add_done_callback(self._done)
         answer = asyncio.wrap_future(future)
-        gone = asyncio.ensure_future(_gone(request))
+        left = asyncio.ensure_future(_left(request))
         try:
-            waited: set[asyncio.Future[Any]] = {answer, gone}
+            waited: set[asyncio.Future[Any]] = {answer, left}
             done, _ = await asyncio.wait(waited, timeout=self._answer_s, return_when=asyncio.FIRST_COMPLETED)
             if answer in done:
+                if future.cancelled():
+                    raise ending()
                 return answer.result()
-            if gone in done:
-                raise Refusal(499, "gone", "The client went away.", "Stay.")
+            if left in done:
+                raise gone()
             message = f"There was no answer within {self._answer_s:g} seconds."
             raise Refusal(503, "took_too_long", message, "Try again when the server is less busy.", retry_s=10)
         finally:
-            gone.cancel()
+            left.cancel()
             answer.cancel()
 
     def close(self) -> None:
@@ -105,11 +110,11 @@ class Pool:
                 self._running -= 1
                 self._mean_s += 0.1 * (time.perf_counter() - started - self._mean_s)
 
-    def _left(self, future: "Future[Result]") -> None:
+    def _done(self, future: "Future[Result]") -> None:
         with self._lock:
             self._inside -= 1
 
 
-async def _gone(request: Request) -> None:
+async def _left(request: Request) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass

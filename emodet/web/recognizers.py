@@ -101,7 +101,7 @@ class Recognizers:
         found = self.offers.get(self.default if name is None else name)
         if found is None:
             message = f"There is no model called {str(name)[:80]!r}."
-            raise Refusal(422, "bad_value", message, f"There are {', '.join(self.offers)}.")
+            raise Refusal(404, "not_found", message, f"There are {', '.join(self.offers)}.")
         return found
 
     def detector_named(self, name: str) -> str:
@@ -113,9 +113,8 @@ class Recognizers:
         if name == "auto":
             return self.detector
         if name not in self._specs:
-            raise Refusal(
-                422, "bad_value", f"The detector {name[:80]!r} is not at hand.", f"There are {', '.join(self._specs)}."
-            )
+            message = f"The detector {name[:80]!r} is not at hand."
+            raise Refusal(404, "not_found", message, f"There are {', '.join(self._specs)}.")
         return name
 
     def recognizer(

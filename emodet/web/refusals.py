@@ -8,7 +8,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
-__all__ = ["Refusal", "answer", "install"]
+__all__ = ["Refusal", "answer", "ending", "gone", "install"]
 
 _log = logging.getLogger(__name__)
 
@@ -45,6 +45,16 @@ class Refusal(Exception):  # noqa: N818 (it is no defect, neither here nor alway
         return {"code": self.code, "message": self.message, "way_out": self.way_out}
 
 
+def gone() -> Refusal:
+    """For a client that went away: nobody reads it."""
+    return Refusal(499, "gone", "The client went away.", "Send it again.")
+
+
+def ending(headers: dict[str, str] | None = None) -> Refusal:
+    """For what the server does not do any more."""
+    return Refusal(503, "stopping", "The server is ending.", "Start it again.", retry_s=10, headers=headers)
+
+
 def answer(refusal: Refusal) -> JSONResponse:
     """The refusal as a response."""
     headers = dict(refusal.headers)
@@ -66,7 +76,9 @@ def install(app: FastAPI) -> None:
         name = str(first["loc"][-1])
         given = first.get("input")
         value = f"={str(given)[:80]!r}" if isinstance(given, str | int | float) else ""
-        message = f"{name}{value}: {first['msg'][:1].lower()}{first['msg'][1:]}"
+        message = f"{name}{value}: {first['msg'][:1].lower()}{first['msg'][1:]}."
+        if first["type"] == "extra_forbidden":
+            message = f"There is no option {name[:80]!r}."
         return answer(Refusal(422, "bad_value", message, "See openapi.json for what is taken."))
 
     async def http(request: Request, problem: Exception) -> Response:

@@ -6,7 +6,8 @@ decoding it.
 
 import asyncio
 import shutil
-from collections.abc import AsyncGenerator, AsyncIterator
+import threading
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from email.message import Message
 from pathlib import Path
@@ -15,13 +16,15 @@ from typing import Any
 from fastapi import Request
 from python_multipart.exceptions import MultipartParseError
 from python_multipart.multipart import MultipartParser
+from starlette.requests import ClientDisconnect
 
-from emodet.web.refusals import Refusal
+from emodet.web.refusals import Refusal, ending, gone
 from emodet.web.settings import Limits
 
 __all__ = ["HeldBytes", "read_picture", "save_video"]
 
 _ENVELOPE = 65_536  # of a form, around its file
+_LOOK_S = 0.2
 _SPACE_EVERY = 64 * 2**20
 
 
@@ -48,15 +51,15 @@ class HeldBytes:
         self._held -= count
 
 
-async def read_picture(request: Request, limits: Limits, held: HeldBytes) -> bytes:
+async def read_picture(request: Request, limits: Limits, held: HeldBytes, stopping: threading.Event) -> bytes:
     """The encoded picture. The caller gives its bytes back to `held`.
 
     Raises:
-        Refusal: There is none, it is too large, it stalls, or the server holds too many.
+        Refusal: There is none, it is too large, it stalls, the server holds too many, or it ends.
     """
     data = bytearray()
     try:
-        async with aclosing(_file(request, limits.image_bytes, limits.pause_seconds)) as chunks:
+        async with aclosing(_file(request, limits.image_bytes, limits.pause_seconds, stopping)) as chunks:
             async for chunk in chunks:
                 held.take(len(chunk))
                 data += chunk
@@ -66,16 +69,16 @@ async def read_picture(request: Request, limits: Limits, held: HeldBytes) -> byt
     return bytes(data)
 
 
-async def save_video(request: Request, path: Path, limits: Limits) -> None:
+async def save_video(request: Request, path: Path, limits: Limits, stopping: threading.Event) -> None:
     """Write the encoded video to a file that is not there yet.
 
     Raises:
-        Refusal: There is none, it is too large, it stalls, or the disk is full.
+        Refusal: There is none, it is too large, it stalls, the disk is full, or the server ends.
     """
     written = next_look = 0
     try:
         with path.open("xb") as file:
-            async with aclosing(_file(request, limits.video_bytes, limits.pause_seconds)) as chunks:
+            async with aclosing(_file(request, limits.video_bytes, limits.pause_seconds, stopping)) as chunks:
                 async for chunk in chunks:
                     if written >= next_look:
                         next_look = written + _SPACE_EVERY
@@ -88,13 +91,13 @@ async def save_video(request: Request, path: Path, limits: Limits) -> None:
         raise _disk_full() from None
 
 
-async def _file(request: Request, limit: int, pause_s: float) -> AsyncGenerator[bytes, None]:
+async def _file(request: Request, limit: int, pause_s: float, stopping: threading.Event) -> AsyncGenerator[bytes, None]:
     length = request.headers.get("content-length", "")
     if length.isdecimal() and int(length) > limit + _ENVELOPE:
         raise _too_large(limit)
     kind = Message()
     kind["Content-Type"] = request.headers.get("content-type", "")
-    body = _pieces(request, pause_s)
+    body = _pieces(request, pause_s, stopping)
     if kind.get_content_type() == "multipart/form-data":
         boundary = kind.get_param("boundary")
         if not isinstance(boundary, str) or not 0 < len(boundary) <= 200:
@@ -111,19 +114,28 @@ async def _file(request: Request, limit: int, pause_s: float) -> AsyncGenerator[
         raise Refusal(400, "bad_request", "The body is empty.", "Send an encoded picture or video as the body.")
 
 
-async def _pieces(request: Request, pause_s: float) -> AsyncGenerator[bytes, None]:
-    stream: AsyncIterator[bytes] = request.stream()
+async def _pieces(request: Request, pause_s: float, stopping: threading.Event) -> AsyncGenerator[bytes, None]:
+    stream = request.stream()
     while True:
+        following = asyncio.ensure_future(anext(stream, None))
+        waited_s = 0.0
         try:
-            async with asyncio.timeout(pause_s):
-                piece = await anext(stream)
-        except StopAsyncIteration:
+            while not (await asyncio.wait({following}, timeout=_LOOK_S))[0]:
+                waited_s += _LOOK_S
+                # Whatever still comes belongs to the old request.
+                if stopping.is_set():
+                    raise ending(headers={"Connection": "close"})
+                if waited_s >= pause_s:
+                    message = f"Nothing of the upload came for {pause_s:g} seconds."
+                    headers = {"Connection": "close"}
+                    raise Refusal(408, "took_too_long", message, "Send it again.", headers=headers)
+            piece = following.result()
+        except ClientDisconnect:
+            raise gone() from None
+        finally:
+            following.cancel()
+        if piece is None:
             return
-        except TimeoutError:
-            message = f"Nothing of the upload came for {pause_s:g} seconds."
-            # Whatever still comes belongs to the old request.
-            headers = {"Connection": "close"}
-            raise Refusal(408, "took_too_long", message, "Send it again.", headers=headers) from None
         if piece:
             yield piece
 

@@ -36,6 +36,16 @@ _RESULTS = {
     "timeline_png": (TIMELINE_PNG, "timeline.png"),
 }
 
+_EVENT = {
+    "type": "object",
+    "required": ["event", "data"],
+    "properties": {
+        "event": {"type": "string", "enum": ["progress", "rows", "done", "failed"]},
+        "id": {"type": "string", "description": "Of rows: where they end."},
+        "data": {"type": "string", "description": "JSON."},
+    },
+}
+
 Number = Annotated[str, InPath(max_length=64, description="The `id` of the video.")]
 
 
@@ -46,7 +56,7 @@ def video_routes(recognizers: Recognizers, jobs: VideoJobs, limits: Limits, stop
     @routes.post(
         "",
         status_code=202,
-        responses=refused_with(400, 408, 413, 422, 429, 507),
+        responses=refused_with(400, 404, 408, 413, 422, 429, 503, 507),
         openapi_extra=one_file("video/mp4", "video/webm"),
         operation_id="send_video",
     )
@@ -63,7 +73,7 @@ def video_routes(recognizers: Recognizers, jobs: VideoJobs, limits: Limits, stop
         )
         job = jobs.begin(order)
         try:
-            await save_video(request, job.upload, limits)
+            await save_video(request, job.upload, limits, stopping)
         except BaseException:
             jobs.remove(job)
             raise
@@ -85,7 +95,7 @@ def video_routes(recognizers: Recognizers, jobs: VideoJobs, limits: Limits, stop
         "/{number}/events",
         responses={
             **refused_with(404),
-            200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}, "description": "Until its end."},
+            200: {"content": {"text/event-stream": {"schema": _EVENT}}, "description": "Until its end."},
         },
         response_class=Response,
         operation_id="video_events",
@@ -143,8 +153,9 @@ def video_routes(recognizers: Recognizers, jobs: VideoJobs, limits: Limits, stop
 
 
 def _status(job: VideoJob, limits: Limits) -> VideoStatus:
+    state = job.state  # before the rest: once it says done, the rest is
     total, done = job.frames_total, job.frames_done
-    progress = 1.0 if job.state == "done" else min(1.0, done / total) if total else None
+    progress = 1.0 if state == "done" else min(1.0, done / total) if total else None
     expires = None
     if job.finished_s is not None:
         left = job.finished_s + limits.keep_seconds - time.monotonic()
@@ -153,7 +164,7 @@ def _status(job: VideoJob, limits: Limits) -> VideoStatus:
     files = {key: f"{base}/{address}" if job.file(name) else None for key, (name, address) in _RESULTS.items()}
     return VideoStatus(
         id=job.number,
-        state="waiting" if job.state in ("uploading", "waiting") else job.state,  # type: ignore[arg-type]
+        state="waiting" if state in ("uploading", "waiting") else state,  # type: ignore[arg-type]
         error=None if job.error is None else Problem(**job.error.to_dict()),
         width=job.size[0],
         height=job.size[1],
