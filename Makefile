@@ -3,11 +3,12 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+PAGE := emodet/page
 # What `make train` changes in the reference recipe so that it ends within minutes on two cores.
 BRIEFLY := preprocessing.size=48 optimizer.lr=0.001 trainer.max_epochs=6 trainer.precision=bf16-mixed
 
 .DEFAULT_GOAL := help
-.PHONY: help install train test test-slow test-all lint demo app clean
+.PHONY: help install train test test-slow test-all lint demo page app clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -19,6 +20,8 @@ $(INSTALLED): pyproject.toml pins.txt
 	$(BIN)/python -m pip install --quiet --constraint pins.txt --editable '.[train,dev,app,tensorboard,dashboards,sweep,cluster]'
 	# albumentations brings opencv-python-headless into the same folder: the one with windows is laid over it.
 	$(BIN)/python -m pip install --quiet --constraint pins.txt --no-deps --force-reinstall opencv-python
+	@if command -v npm > /dev/null && $(MAKE) --no-print-directory page; then true; else \
+	  echo "the page in the browser is not built: \`make page\` does it, with Node.js and npm"; fi
 	touch $@
 
 train: $(INSTALLED)  ## train the baseline: on drawn faces for minutes, or with DATA=/path/to/AffectNet in full
@@ -46,6 +49,12 @@ demo: $(INSTALLED)  ## recognise emotions in a portrait
 	mkdir -p data/demo
 	$(BIN)/python -c "import cv2, skimage.data; cv2.imwrite('data/demo/portrait.png', skimage.data.astronaut()[..., ::-1])"
 	$(BIN)/python -m emodet.predict data/demo/portrait.png --annotate --output data/demo
+
+page: $(PAGE)/runtime/ort.js  ## get what the page runs with in the browser (needs Node.js with npm)
+
+$(PAGE)/runtime/ort.js: $(PAGE)/package-lock.json $(PAGE)/gather.mjs
+	@command -v npm > /dev/null || { echo "make page needs Node.js 18 or newer with npm: nodejs.org, or apt install nodejs npm" >&2; exit 1; }
+	cd $(PAGE) && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error && npm run --silent build
 
 app: $(INSTALLED)  ## the page with camera, pictures and videos, in the browser
 	$(BIN)/python -m emodet.app --open

@@ -3,6 +3,9 @@
 A run's folder does as well, and so do plain weights with their card (``checkpoint=weights.pt``). What is
 written is held to a gate first, against the checkpoint and, for int8, on labelled faces; without data at hand there is
 no int8.
+
+``format=web output=DIR`` writes the page that recognises in the browser, with the shipped model file or
+``model=FILE``, as a folder that any file server can host.
 """
 
 from emodet.laboratory import require_laboratory
@@ -11,21 +14,24 @@ require_laboratory("emodet.export")
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from emodet.config import command, given
 from emodet.data.datamodule import EmotionDataModule
 from emodet.errors import EmodetError
 from emodet.exporting.gate import Gate
+from emodet.exporting.model_of_run import describe_trained
 from emodet.exporting.model_set import FORMATS, ExportPlan, export_set, file_names
 from emodet.modelfile import ModelInfo, TrainingData
+from emodet.page.files import model_for_page, page_files
+from emodet.page.folder import write_folder
 from emodet.preprocessing import Preprocessing
-from emodet.runs.assembly import build_data
+from emodet.runs.assembly import names_data, open_data
 from emodet.runs.folder import provenance
 from emodet.runs.trained import Trained, load_trained
 
@@ -38,12 +44,15 @@ _FRAMING = ("margin", "alignment", "detail", "interpolation")
 def main(config: DictConfig) -> None:
     """Load, open the data, make the files, say what came out."""
     settings = given(config)
+    if "format" in settings:
+        write_page(settings)
+        return
     if "checkpoint" not in settings:
         raise EmodetError("say what to export: checkpoint=RUN/checkpoints/best.ckpt, a run's folder, or weights.pt")
     if "threads" in settings:
         torch.set_num_threads(settings["threads"])
     trained = load_trained(Path(settings["checkpoint"]))
-    data = open_data(settings, trained)
+    data = data_at_hand(settings, trained)
     plan = plan_of(settings, trained, with_data=data is not None)
     if not trained.calibrated:
         log.warning("%s: no temperature was fitted to it, so its confidence is not calibrated", trained.file)
@@ -52,38 +61,49 @@ def main(config: DictConfig) -> None:
     finish(gate, plan)
 
 
-def open_data(settings: Mapping[str, Any], trained: Trained) -> EmotionDataModule | None:
+def write_page(settings: Mapping[str, Any]) -> None:
+    """The page that recognises in the browser, as a static folder.
+
+    Raises:
+        EmodetError: A value does not fit, or something that the page needs is not in this installation.
+    """
+    if settings["format"] != "web":
+        raise EmodetError(f"format={settings['format']}: there is web; model files go by formats=[fp32,int8,pt2]")
+    if "checkpoint" in settings:
+        raise EmodetError(
+            f"format=web takes a model file: export checkpoint={settings['checkpoint']} first, then name the file with "
+            "model=FILE.onnx"
+        )
+    if "output" not in settings:
+        raise EmodetError("say where to write the page: format=web output=DIR")
+    output = Path(settings["output"]).expanduser()
+    model, card = model_for_page(settings.get("model"))
+    files = page_files(model, card=card)
+    write_folder(files, output, overwrite=settings["overwrite"])
+    size = sum(len(file.content) for file in files.values())
+    print(f"page:  {output}  {len(files)} files, {size / 1e6:.1f} MB")
+    print(f"to look at it:  python -m http.server --directory {output} --bind 127.0.0.1")
+
+
+def data_at_hand(settings: Mapping[str, Any], trained: Trained) -> EmotionDataModule | None:
     """The data that was asked for, else that of the net's own run, else none.
 
     Raises:
         EmodetError: The data that was asked for cannot be opened.
     """
-    named = HydraConfig.get().runtime.choices.get("data") is not None
-    chosen = dict(settings["data"])
-    asked_for = named or "root" in chosen
-    if not named:
-        # data.root=… alone says where the run's own data lies on this machine.
-        chosen = {**(trained.data or {}), **chosen}
+    classifier = trained.classifier
     try:
-        data = build_data(
-            {
-                "data": {**chosen, "classes": len(trained.classifier.class_names)},
-                "preprocessing": trained.classifier.preprocessing.to_dict(),
-            }
-        )
-        data.prepare_data()
-        data.setup()
+        return open_data(settings, trained.data, classifier.preprocessing.to_dict(), len(classifier.class_names))
     except EmodetError as problem:
+        asked_for = names_data() or {"root", "sources"} & set(settings["data"])
         if asked_for or "int8" in settings.get("formats", ()):
             raise
-        reason = "it lies in no run's folder" if trained.data is None else str(problem)
         log.warning(
             "int8 is left out, because it needs faces to be calibrated and measured on, and there is no data at hand "
             "(%s). Name it with  data=NAME data.root=/path",
-            reason,
+            problem,
         )
         return None
-    return data
 
 
 def plan_of(settings: Mapping[str, Any], trained: Trained, *, with_data: bool) -> ExportPlan:
@@ -120,15 +140,11 @@ def describe(settings: Mapping[str, Any], trained: Trained) -> ModelInfo:
         TrainingData(settings.get("trained_on", known.name), settings.get("terms", known.terms))
         for known in trained.training_data
     ]
-    return ModelInfo(
-        class_names=trained.classifier.class_names,
+    return replace(
+        describe_trained(trained),
         preprocessing=Preprocessing.from_dict({**trained_with, **changes}),
-        temperature=trained.temperature,
         training_data=tuple(dict.fromkeys(stated)),
-        metrics=trained.metrics,
         commit=provenance()["commit"] or trained.commit,
-        fingerprint=trained.fingerprint,
-        precision="fp32",
     )
 
 

@@ -31,6 +31,9 @@ LIVE_SIDE = 320
 """Camera frames are searched for faces at this many pixels along their longer side; one thread of WebAssembly takes
 about half as long for it as for `STREAM_SIDE`."""
 
+_LIVE_EVERY_S = 0.4  # looked for again; in between, known faces are followed
+_USUAL_RATE = 25  # frames per second of the videos that `DETECT_EVERY` counts the frames of
+
 _TYPES = {
     "html": "text/html; charset=utf-8",
     "css": "text/css; charset=utf-8",
@@ -100,12 +103,13 @@ def page_files(
             "multiple": centerface.MULTIPLE,
             "still_side": STILL_SIDE,
             "stream_side": STREAM_SIDE,
+            "stream_every_s": DETECT_EVERY / _USUAL_RATE,
             "live_side": LIVE_SIDE,
+            "live_every_s": _LIVE_EVERY_S,
         },
         "stream": {
             "smoothing": asdict(Smoothing()),
             "patience_s": PATIENCE_S,
-            "detect_every": DETECT_EVERY,
             "score_to_hide": SCORE_TO_HIDE,
         },
         "columns": row_columns(info.class_names),

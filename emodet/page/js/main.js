@@ -42,11 +42,7 @@ async function start() {
   try {
     about = await description();
   } catch {
-    return showProblem(
-      location.protocol === "file:"
-        ? "Opened as a file this page cannot load its parts. Serve its folder, for example with “python -m http.server”, and open that address."
-        : "This page could not load its description (page.json). Check that its server runs, then reload the page.",
-    );
+    return showProblem("This page could not load its description (page.json). Check that its server runs, then reload the page.");
   }
   byId("version").textContent = about.emodet;
   const backend = new Backend();

@@ -20,7 +20,9 @@
   }
   var general = "Something went wrong on this page. Reload it; if it happens again, use another browser.";
   window.addEventListener("error", function (event) {
-    if (event.target instanceof HTMLScriptElement) {
+    if (location.protocol === "file:") {
+      tell("Opened as a file this page cannot load its parts. Serve its folder, for example with “python -m http.server”, and open that address.");
+    } else if (event.target instanceof HTMLScriptElement) {
       tell("A part of this page could not be loaded. Check that its server runs, then reload the page.");
     } else if (!(event.target instanceof HTMLElement)) {
       tell(general);

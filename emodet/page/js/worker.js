@@ -66,16 +66,6 @@ const ASKS = {
   forget({ key }) {
     stills.delete(key);
   },
-
-  /** For tests and benchmarks: crops that were cut elsewhere, and crops cut here. */
-  async readings({ crops, count }) {
-    return recognizer.networks.readings(crops, count);
-  },
-
-  async crop({ bitmap, box, landmarks, preprocessing }) {
-    const { crop } = await import("./recognition/crop.js");
-    return crop(pixelsOf(bitmap, false), box, landmarks, preprocessing);
-  },
 };
 
 let last = Promise.resolve();

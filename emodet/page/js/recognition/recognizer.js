@@ -72,7 +72,8 @@ export class Recognizer {
 export class FaceStream {
   /**
    * @param {Recognizer} recognizer
-   * @param {{longestSide: number, detectEvery: number}} pace frames are searched at this many pixels, and this often
+   * @param {{longestSide: number, detectEvery: number}} pace frames are searched at this many pixels, and after so many
+   *   seconds again
    */
   constructor(recognizer, { longestSide, detectEvery }) {
     this.recognizer = recognizer;
@@ -81,7 +82,7 @@ export class FaceStream {
     this.tracker = new Tracker(recognizer.settings.patience_s);
     this.follower = new Follower();
     this.smoothers = new Map();
-    this.since = detectEvery;
+    this.searched = -Infinity;
   }
 
   /**
@@ -119,18 +120,17 @@ export class FaceStream {
     const tracks = this.tracker.update(found, time);
     const alive = new Set(this.tracker.tracks.map((track) => track.number));
     for (const number of this.smoothers.keys()) if (!alive.has(number)) this.smoothers.delete(number);
-    this.since = 0;
+    this.searched = time;
     return tracks;
   }
 
   /** The visible tracks moved to this frame, or null where it is time to look for faces. */
   follow(picture, time, hide) {
-    this.since += 1;
     this.follower.look(picture);
     const visible = this.tracker.tracks.filter((track) => track.visible);
     // One that was just missed is looked for in every frame until the tracker gives it up.
     const missed = visible.length < this.tracker.tracks.length;
-    if (hide || !visible.length || missed || this.since >= this.detectEvery) return null;
+    if (hide || !visible.length || missed || time - this.searched >= this.detectEvery - 1e-6) return null;
     const moved = visible.map((track) => this.follower.follow(track.detection));
     if (moved.includes(null)) return null;
     visible.forEach((track, at) => Object.assign(track, { detection: moved[at], seen: time }));

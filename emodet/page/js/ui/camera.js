@@ -98,8 +98,7 @@ export class CameraTab {
     }
     if (this.stream !== stream) return undefined;
     this.note("");
-    const { live_side: longestSide } = this.about.detector;
-    const { detect_every: detectEvery } = this.about.stream;
+    const { live_side: longestSide, live_every_s: detectEvery } = this.about.detector;
     await this.backend.ask("start", { stream: "camera", longestSide, detectEvery });
     Object.assign(this, { begun, paused: false, frame: 0, drawn: [], latencies: [], last: performance.now() });
     this.timeline.clear();
@@ -171,7 +170,7 @@ export class CameraTab {
     this.latencies.push(now - taken);
     while (this.drawn.length > 2 && now - this.drawn[0] > 2000) this.drawn.shift();
     if (this.latencies.length > 60) this.latencies.shift();
-    this.rows?.add(this.frame - 1, (now - this.recordedFrom) / 1000, answer.faces);
+    this.rows?.add("camera", this.frame - 1, (now - this.recordedFrom) / 1000, answer.faces);
     this.tell(answer.faces, time);
     return undefined;
   }
@@ -231,7 +230,7 @@ export class CameraTab {
       download(rows.asCsv(), `emodet-${stamp()}.csv`);
       this.note(`${rows.count} rows are in your downloads.`);
     } else {
-      this.rows = new Rows(this.about, "camera");
+      this.rows = new Rows(this.about);
       this.recordedFrom = performance.now();
       byId("camera-record").setAttribute("aria-pressed", "true");
       byId("camera-record").textContent = "Stop and download";

@@ -21,7 +21,7 @@ export class ModelTab {
     if (this.shown) return;
     this.shown = true;
     const { model, detector } = this.about;
-    const running = element("td", {}, "loading …");
+    const running = element("span", {}, "loading …");
     const classes = model.class_names.map((name) => {
       const swatch = element("span", { className: "swatch", "aria-hidden": "true" });
       swatch.style.background = model.colours[name];

@@ -3,6 +3,7 @@
 const GREY = "#969696";
 const INK = "#14181e";
 const CELLS = 6; // across a hidden face
+const CROWD = 6;
 const GROW = 0.3; // of its side, around a hidden face: hair and ears too
 
 export const colourOf = (colours, emotion) => colours[emotion] ?? GREY;
@@ -39,10 +40,12 @@ const meet = (a, b) => a[0] < b[2] && b[0] < a[2] && a[1] < b[3] && b[1] < a[3];
 function label(context, face, box, colours, unit, taken) {
   const number = face.track_id === null ? "" : `#${face.track_id} `;
   const doubt = face.emotion === "uncertain" ? ` (${face.most_probable}?)` : "";
-  const text = `${number}${face.emotion}${doubt} ${Math.round(face.confidence * 100)}%`;
+  let text = `${number}${face.emotion}${doubt} ${Math.round(face.confidence * 100)}%`;
   const size = Math.max(11 * unit, Math.min(20 * unit, (box[2] - box[0]) / 9));
   context.font = `600 ${size}px system-ui, sans-serif`;
   const pad = size * 0.35;
+  // Among many faces a label that is far wider than its face would hide others: its number and its colour must do.
+  if (taken.length >= CROWD && number && context.measureText(text).width > 1.6 * (box[2] - box[0])) text = number.trim();
   const wide = context.measureText(text).width + 2 * pad;
   const high = size + 2 * pad;
   const x = Math.min(Math.max(0, box[0]), Math.max(0, context.canvas.width - wide));
@@ -67,7 +70,7 @@ function label(context, face, box, colours, unit, taken) {
  */
 export function drawFaces(context, faces, colours, mirrored = false) {
   const { width, height } = context.canvas;
-  const unit = Math.max(1, Math.max(width, height) / 640);
+  const unit = Math.max(1, Math.max(width, height) / 1000);
   const boxes = faces.map(({ box: [x1, y1, x2, y2] }) => (mirrored ? [width - x2, y1, width - x1, y2] : [x1, y1, x2, y2]));
   faces.forEach((face, at) => {
     const [x1, y1, x2, y2] = boxes[at];

@@ -1,7 +1,8 @@
 /** Pictures: dropped, pasted or picked; each with its faces, a heat map where it is asked for, and a download. */
 
 import { drawFaces, hideFaces } from "./overlay.js";
-import { asPng, byId, confidenceSlider, download, element, megabytes, percent, showProblem, takesDrops } from "./page.js";
+import { asPng, byId, confidenceSlider, download, element, megabytes, percent, showProblem, stamp, takesDrops } from "./page.js";
+import { Rows } from "./rows.js";
 import { offerServer, recognisePicture } from "./server.js";
 
 const MOST_PIXELS = 64e6; // as Python's decoder
@@ -185,11 +186,23 @@ export class PictureTab {
     });
     byId("picture-blur").addEventListener("change", () => this.results.forEach((result) => result.draw()));
     byId("picture-clear").addEventListener("click", () => [...this.results].forEach((result) => result.remove()));
+    byId("picture-rows").addEventListener("click", () => this.save());
     offerServer(byId("picture-where"), about);
   }
 
   note(text) {
     byId("picture-note").textContent = text;
+  }
+
+  /** What can be done with all pictures, where there are some. */
+  offer() {
+    for (const id of ["picture-clear", "picture-rows"]) byId(id).hidden = !this.results.length;
+  }
+
+  save() {
+    const rows = new Rows(this.about);
+    for (const { file, faces } of [...this.results].reverse()) rows.add(file.name || "pasted picture", 0, null, faces);
+    download(rows.asCsv(), `emodet-${stamp()}.csv`);
   }
 
   async take(files) {
@@ -236,7 +249,7 @@ export class PictureTab {
     result.kept = kept;
     this.results.unshift(result);
     byId("picture-results").prepend(result.place);
-    byId("picture-clear").hidden = false;
+    this.offer();
   }
 
   /** Another least confidence changes which answers are uncertain, not the answers. */
@@ -252,6 +265,6 @@ export class PictureTab {
   forget(result) {
     this.results = this.results.filter((other) => other !== result);
     this.backend.ask("forget", { key: result.key }).catch(() => {});
-    byId("picture-clear").hidden = !this.results.length;
+    this.offer();
   }
 }

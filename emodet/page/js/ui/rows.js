@@ -32,11 +32,10 @@ const quoted = (value) => {
 };
 
 export class Rows {
-  /** @param {object} about page.json @param {string} source what the first column says */
-  constructor(about, source) {
+  /** @param {object} about page.json */
+  constructor(about) {
     this.columns = about.columns;
     this.names = about.model.class_names;
-    this.source = source;
     this.lines = [this.columns.join(",")];
   }
 
@@ -44,10 +43,10 @@ export class Rows {
     return this.lines.length - 1;
   }
 
-  /** Take in the faces of a frame; `time` is null for pictures. */
-  add(frame, time, faces) {
+  /** Take in the faces of a frame of a source; `time` is null for pictures. */
+  add(source, frame, time, faces) {
     faces.forEach((face, place) => {
-      const row = rowOf(this.source, frame, time, place, face, this.names);
+      const row = rowOf(source, frame, time, place, face, this.names);
       this.lines.push(this.columns.map((column) => quoted(row[column])).join(","));
     });
   }

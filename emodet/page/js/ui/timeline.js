@@ -87,7 +87,8 @@ export class Timeline {
         const until = Math.min(next, time + gap, to);
         const tall = Math.max(2, confidence * (each - 8));
         context.fillStyle = colourOf(this.colours, emotion);
-        context.fillRect(x(time), base - tall, Math.max(1, x(until) - x(time) + 0.5), tall);
+        const left = Math.round(x(time));
+        context.fillRect(left, base - tall, Math.max(1, Math.round(x(until)) - left), tall);
       });
     });
     if (at !== null) {

@@ -17,6 +17,7 @@ const UNREADABLE = "This browser cannot play the file, or it is damaged. Convert
 
 /** Wait for an event of a media element; rejects with a sentence when it fails or takes too long. */
 function happens(video, event, signal) {
+  signal?.throwIfAborted();
   return new Promise((resolve, reject) => {
     const end = (result) => {
       clearTimeout(timer);
@@ -27,7 +28,7 @@ function happens(video, event, signal) {
     };
     const good = () => end(resolve);
     const bad = () => end(() => reject(new Error(UNREADABLE)));
-    const stopped = () => end(() => reject(new DOMException("stopped", "AbortError")));
+    const stopped = () => end(() => reject(signal.reason));
     const timer = setTimeout(bad, PATIENCE_MS);
     video.addEventListener(event, good);
     video.addEventListener("error", bad);
@@ -87,6 +88,7 @@ export class VideoTab {
     this.progress("Opening", 0);
     const { signal } = this.stopping;
     try {
+      if (!file.size) throw new Error("The file is empty.");
       const where = byId("video-where").value;
       const found = where === "here" ? await this.here(signal) : await this.onServer(file, where, signal);
       await this.show(file, found);
@@ -131,8 +133,7 @@ export class VideoTab {
   async recognise(video, duration, signal) {
     const rate = Number(byId("video-rate").value);
     const hide = byId("video-blur").checked;
-    const { stream_side: longestSide } = this.about.detector;
-    const detectEvery = Math.max(1, Math.round((this.about.stream.detect_every * rate) / 25));
+    const { stream_side: longestSide, stream_every_s: detectEvery } = this.about.detector;
     await this.backend.ask("start", { stream: "video", longestSide, detectEvery });
     const count = Math.max(1, Math.floor(duration * rate));
     const frames = [];
@@ -146,6 +147,7 @@ export class VideoTab {
       const ask = { stream: "video", bitmap, time, leastConfidence: LEAST_CONFIDENCE, hide };
       const answer = await this.backend.ask("frame", ask, [bitmap]);
       answer.bitmap.close();
+      signal.throwIfAborted();
       frames.push({ time, faces: answer.faces, hidden: answer.hidden });
       const left = ((performance.now() - begun) / (index + 1)) * (count - index - 1);
       this.progress(`Recognising, ${clock(left / 1000)} left`, (index + 1) / count);
@@ -162,10 +164,10 @@ export class VideoTab {
   async show(file, { frames, step }) {
     Object.assign(this, { frames, step });
     this.timeline.clear();
-    this.rows = new Rows(this.about, file.name);
+    this.rows = new Rows(this.about);
     frames.forEach(({ time, faces }, index) => {
       this.timeline.add(time, faces);
-      this.rows.add(index, time, faces);
+      this.rows.add(file.name, index, time, faces);
     });
     this.player.src = this.url;
     byId("video-result").hidden = false;

@@ -1,0 +1,49 @@
+"""What the camera of the tests shows, and files that users bring."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+
+def encoded(picture: np.ndarray, kind: str = ".png") -> bytes:
+    """RGB pixels as a file."""
+    return cv2.imencode(kind, picture[..., ::-1])[1].tobytes()
+
+
+def camera_frames(astronaut: np.ndarray, count: int = 60) -> Iterator[np.ndarray]:
+    """640×480: she sways to and fro."""
+    head = cv2.resize(astronaut, (460, 460), interpolation=cv2.INTER_AREA)
+    for index in range(count):
+        frame = np.full((480, 640, 3), 110, dtype=np.uint8)
+        x = int(90 + 30 * np.sin(index / count * 2 * np.pi))
+        frame[10:470, x : x + 460] = head
+        yield frame
+
+
+def write_y4m(path: Path, frames: Iterator[np.ndarray], rate: int = 30) -> Path:
+    """Raw video, as Chromium's made camera reads it."""
+    with path.open("wb") as file:
+        for index, frame in enumerate(frames):
+            height, width = frame.shape[:2]
+            if index == 0:
+                file.write(f"YUV4MPEG2 W{width} H{height} F{rate}:1 Ip A1:1 C420jpeg\n".encode())
+            file.write(b"FRAME\n" + cv2.cvtColor(frame, cv2.COLOR_RGB2YUV_I420).tobytes())
+    return path
+
+
+def write_mp4(path: Path, frames: Iterator[np.ndarray], rate: int = 30) -> Path:
+    """H.264, as cameras write it."""
+    import imageio_ffmpeg
+
+    writer = None
+    for frame in frames:
+        if writer is None:
+            size = (frame.shape[1], frame.shape[0])
+            writer = imageio_ffmpeg.write_frames(str(path), size, fps=rate, macro_block_size=2)
+            writer.send(None)
+        writer.send(np.ascontiguousarray(frame))
+    assert writer is not None
+    writer.close()
+    return path

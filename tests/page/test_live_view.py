@@ -1,0 +1,159 @@
+"""The camera in the browser: a face is found, named and followed, on a page that only files stand behind."""
+
+import csv
+import io
+import re
+
+import cv2
+import numpy as np
+import pytest
+from watching import until
+
+
+@pytest.fixture(scope="module")
+def live(shared):
+    page = shared.open()
+    page.click("#camera-start")
+    page.wait_for_selector("html[data-first-result]")
+    page.wait_for_selector("#camera-faces .face")
+    return shared
+
+
+def png(data: bytes) -> np.ndarray:
+    return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+
+
+def downloaded(page, selector: str) -> tuple[str, bytes]:
+    with page.expect_download() as waiting:
+        page.click(selector)
+    return waiting.value.suggested_filename, waiting.value.path().read_bytes()
+
+
+def test_before_the_camera_starts_the_page_says_what_it_is_not_for(watched) -> None:
+    page = watched.open(ready=False)
+    text = page.inner_text("#notice")
+    for word in ("AI Act", "work", "education"):
+        assert word in text
+    assert page.locator("#notice button").count() == 1  # and it asks nothing else
+    assert page.locator("#live").is_hidden()
+
+
+def test_a_face_is_found_and_named(live) -> None:
+    page = live.page
+    until(page, "document.querySelector('#camera-faces h3 span + span').textContent === 'happiness'")
+    shares = [int(text.removesuffix(" %")) for text in page.locator("#camera-faces .share").all_inner_texts()]
+    assert len(shares) == 8
+    assert shares[1] > 80
+    assert 97 <= sum(shares) <= 103
+    until(page, "document.querySelector('#camera-rate').textContent > 0")
+    assert int(page.inner_text("#camera-latency")) > 0
+
+
+def test_the_face_keeps_its_number_while_it_sways(live) -> None:
+    page = live.page
+    number = re.search(r"face \d+", page.inner_text("#camera-faces h3"))[0]
+    page.wait_for_timeout(1500)
+    assert number in page.inner_text("#camera-faces h3")
+
+
+def test_a_screen_reader_hears_it(live) -> None:
+    until(live.page, "document.querySelector('#camera-said').textContent === 'happiness'")
+    assert live.page.get_attribute("#camera-said", "aria-live") == "polite"
+
+
+def test_the_snapshot_shows_the_annotated_frame(live) -> None:
+    name, data = downloaded(live.page, "#camera-snapshot")
+    picture = png(data)
+    assert name.endswith(".png")
+    assert picture.shape == (480, 640, 3)
+    happiness = (picture == (0x0D, 0xB8, 0xCF)).all(axis=2)  # the box's colour, blue first
+    assert happiness.sum() > 300
+
+
+def test_rows_are_recorded_with_the_columns_of_predict(live) -> None:
+    from emodet.emotions import EMOTIONS
+    from emodet.inference.rows import row_columns
+
+    page = live.page
+    page.click("#camera-record")
+    until(page, "/Recording: [1-9]/.test(document.querySelector('#camera-note').textContent)")
+    name, data = downloaded(page, "#camera-record")
+    rows = list(csv.DictReader(io.StringIO(data.decode())))
+    assert name.endswith(".csv")
+    assert list(rows[0]) == row_columns(EMOTIONS)
+    assert {row["emotion"] for row in rows} == {"happiness"}
+    assert sum(float(rows[0][f"p_{emotion}"]) for emotion in EMOTIONS) == pytest.approx(1, abs=1e-3)
+    times = [float(row["time_s"]) for row in rows]
+    assert times == sorted(times)
+    assert 100 < float(rows[0]["x1"]) < float(rows[0]["left_eye_x"]) < float(rows[0]["right_eye_x"]) < 640
+
+
+def test_a_hidden_face_is_nowhere_in_the_picture(live) -> None:
+    page = live.page
+    # The middle of the face in the mirrored picture, whichever way she sways: her box's lines never come here.
+    code = "[...document.querySelector('#camera-canvas').getContext('2d').getImageData(334, 105, 14, 50).data]"
+
+    def colours() -> int:
+        return len(np.unique(np.array(page.evaluate(code)).reshape(-1, 4), axis=0))
+
+    assert colours() > 200
+    page.check("#camera-blur")
+    page.wait_for_timeout(700)
+    # 14 × 50 pixels of cells that are 20 wide and more hold a handful of colours.
+    assert max(colours() for _ in range(4)) <= 12
+    page.uncheck("#camera-blur")
+
+
+def test_mirroring_turns_the_picture_around(live) -> None:
+    page = live.page
+    code = "[...document.querySelector('#camera-canvas').getContext('2d').getImageData(0, 400, 640, 1).data]"
+
+    def line() -> np.ndarray:
+        return np.array(page.evaluate(code), dtype=float).reshape(640, 4)[:, 0]
+
+    def likeness(one: np.ndarray, other: np.ndarray) -> float:
+        return max(np.corrcoef(np.roll(one, shift)[100:-100], other[100:-100])[0, 1] for shift in range(-70, 71, 2))
+
+    mirrored = line()
+    page.uncheck("#camera-mirror")
+    page.wait_for_timeout(700)
+    straight = line()
+    page.check("#camera-mirror")
+    assert likeness(mirrored[::-1], straight) > likeness(mirrored, straight) + 0.2
+
+
+def test_pause_and_a_high_least_confidence(live) -> None:
+    page = live.page
+    page.click("#camera-pause")
+    page.wait_for_timeout(300)
+    still = "document.querySelector('#camera-canvas').toDataURL()"
+    assert page.evaluate(still) == (page.wait_for_timeout(400), page.evaluate(still))[1]
+    assert page.get_attribute("#camera-pause", "aria-pressed") == "true"
+    page.click("#camera-pause")
+    until(page, f"{still} !== {page.evaluate(still)!r}")
+
+
+def test_nothing_came_from_elsewhere_and_nothing_failed(live) -> None:
+    assert live.errors == []
+    assert {request.split("/")[2] for request in live.requests if not request.startswith(("blob:", "data:"))} == {
+        live.url.split("/")[2]
+    }
+
+
+def test_leaving_the_tab_lets_the_camera_go_and_coming_back_takes_it(live) -> None:
+    page = live.page
+    page.click("#tab-picture")
+    assert page.evaluate("document.querySelector('#camera-video').srcObject") is None
+    page.click("#tab-camera")
+    until(page, "document.querySelector('#camera-video').srcObject !== null")
+    page.wait_for_selector("#live:not([hidden])")
+
+
+def test_a_camera_that_is_unplugged(live) -> None:
+    page = live.page
+    until(page, "document.querySelector('#camera-video').srcObject !== null")
+    page.evaluate(
+        "document.querySelector('#camera-video').srcObject.getVideoTracks()[0].dispatchEvent(new Event('ended'))"
+    )
+    assert "unplugged" in live.problem()
+    assert page.locator("#notice").is_visible()

@@ -1,0 +1,137 @@
+"""Pictures in the browser: good ones, several, and bad ones."""
+
+import csv
+import io
+
+import cv2
+import numpy as np
+import pytest
+from made_media import encoded
+
+
+@pytest.fixture(scope="module")
+def pictures(shared):
+    shared.open("picture")
+    return shared
+
+
+@pytest.fixture(autouse=True)
+def fresh(pictures):
+    yield
+    if pictures.page.locator("#picture-clear").is_visible():
+        pictures.page.click("#picture-clear")
+
+
+@pytest.fixture(scope="module")
+def portrait(astronaut) -> bytes:
+    return encoded(astronaut)
+
+
+def add(pictures, *files: tuple[str, bytes]) -> None:
+    payloads = [{"name": name, "mimeType": "image/png", "buffer": data} for name, data in files]
+    pictures.page.set_input_files("#picture-files", payloads)
+
+
+def result(pictures, name: str):
+    found = pictures.page.locator(".result", has=pictures.page.get_by_role("heading", name=name))
+    found.wait_for()
+    return found
+
+
+def test_a_picture_is_recognised_explained_and_downloaded(pictures, portrait) -> None:
+    add(pictures, ("portrait.png", portrait))
+    card = result(pictures, "portrait.png")
+    assert "One face: happiness" in card.inner_text()
+    card.get_by_role("button", name="Heat map").click()
+    heat = card.get_by_role("img", name="Heat map of face 1 for happiness")
+    heat.wait_for()
+    # Her smile is what the answer rests on: it glows in the lower half.
+    code = "c => [...c.getContext('2d').getImageData(0, 0, c.width, c.height).data]"
+    glow = np.array(heat.evaluate(code)).reshape(192, 192, 4).astype(int)
+    yellow = glow[..., 0] - glow[..., 2]
+    assert yellow[96:].sum() > 3 * yellow[:96].sum()
+    with pictures.page.expect_download() as waiting:
+        card.get_by_role("button", name="Download annotated").click()
+    picture = cv2.imdecode(np.frombuffer(waiting.value.path().read_bytes(), np.uint8), cv2.IMREAD_COLOR)
+    assert waiting.value.suggested_filename == "portrait-emodet.png"
+    assert picture.shape == (512, 512, 3)
+
+
+def test_the_same_faces_and_figures_as_in_python(pictures, astronaut, portrait) -> None:
+    from emodet import Recognizer
+
+    expected = Recognizer("int8", detector="centerface")(astronaut)
+    add(pictures, ("portrait.png", portrait))
+    result(pictures, "portrait.png")
+    with pictures.page.expect_download() as waiting:
+        pictures.page.click("#picture-rows")
+    rows = list(csv.DictReader(io.StringIO(waiting.value.path().read_text())))
+    assert len(rows) == len(expected) == 1
+    found = [float(rows[0][name]) for name in ("x1", "y1", "x2", "y2")]
+    assert found == pytest.approx(expected[0].box, abs=0.6)
+    for name, value in expected[0].probabilities.items():
+        assert float(rows[0][f"p_{name}"]) == pytest.approx(value, abs=0.02), name
+
+
+def test_twenty_faces_and_none(pictures, astronaut) -> None:
+    head = astronaut[40:240, 130:330]
+    crowd = np.vstack([np.hstack([head] * 5)] * 4)
+    add(pictures, ("crowd.png", encoded(crowd)), ("nobody.png", encoded(astronaut[300:500, 0:200])))
+    assert "20 faces: 20 happiness" in result(pictures, "crowd.png").inner_text()
+    assert result(pictures, "crowd.png").locator("tbody tr").count() == 20
+    assert "No face was found" in result(pictures, "nobody.png").inner_text()
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "said"),
+    [
+        ("empty.png", b"", "empty"),
+        ("text.png", b"this is no picture" * 50, "no picture that this browser can read"),
+        ("film.mp4", b"\0\0\0\x18ftypmp42" + bytes(500), "no picture that this browser can read"),
+    ],
+)
+def test_a_file_that_is_no_picture(pictures, portrait, name, data, said) -> None:
+    add(pictures, (name, data), ("after.png", portrait))
+    result(pictures, "after.png")  # the others are recognised all the same
+    assert name in pictures.problem()
+    assert said in pictures.problem()
+    pictures.page.click("#problem button")
+    assert pictures.page.locator("#problem").is_hidden()
+
+
+def test_a_cut_off_picture(pictures, portrait) -> None:
+    add(pictures, ("cut.png", portrait[: len(portrait) // 3]))
+    assert "cut.png: this is no picture" in pictures.problem()
+
+
+def test_a_picture_with_too_many_pixels_is_not_decoded(pictures) -> None:
+    huge = encoded(np.zeros((8001, 8001, 3), dtype=np.uint8), ".jpg")
+    add(pictures, ("huge.jpg", huge))
+    assert "huge.jpg: 8001 × 8001 pixels are more than the limit" in pictures.problem()
+
+
+def test_pasting_and_dropping(pictures, astronaut) -> None:
+    small = list(encoded(astronaut[0:300, 60:360], ".jpg"))
+    code = """([bytes, kind]) => {
+        const data = new DataTransfer();
+        data.items.add(new File([new Uint8Array(bytes)], `${kind}.png`, {type: 'image/png'}));
+        const place = kind === 'paste' ? document : document.querySelector('#picture-drop');
+        const event = kind === 'paste' ? new ClipboardEvent('paste', {clipboardData: data})
+            : new DragEvent('drop', {dataTransfer: data, bubbles: true, cancelable: true});
+        place.dispatchEvent(event);
+    }"""
+    for kind in ("paste", "drop"):
+        pictures.page.evaluate(code, [small, kind])
+        assert "happiness" in result(pictures, f"{kind}.png").inner_text()
+
+
+def test_a_higher_least_confidence_makes_answers_uncertain(pictures, astronaut) -> None:
+    blurred = cv2.GaussianBlur(astronaut, (0, 0), 7)  # neutral, of which the net is 70 % sure
+    add(pictures, ("blurred.png", encoded(blurred)))
+    answer = result(pictures, "blurred.png").locator("tbody td").first
+    assert answer.inner_text() == "neutral"
+    slider = pictures.page.locator("#picture-confidence")
+    slider.fill("0.95")
+    assert answer.inner_text() == "uncertain (neutral?)"
+    slider.fill("0.4")
+    assert answer.inner_text() == "neutral"

@@ -1,0 +1,108 @@
+"""What cannot work is a sentence on the page that says what to do: never a blank page, never a stack trace."""
+
+import pytest
+from made_media import encoded
+from serving import serve
+from watching import Watched, until
+
+
+def test_permission_refused(browser, site) -> None:
+    context = browser.new_context()
+    watched = Watched(context, site.url)
+    page = watched.open(ready=False)
+    refusal = {"permission": {"name": "camera"}, "setting": "denied", "origin": site.url.rstrip("/")}
+    context.new_cdp_session(page).send("Browser.setPermission", refusal)
+    page.click("#camera-start")
+    assert "not allowed" in watched.problem()
+    assert page.locator("#camera-start").is_enabled()  # to be tried again
+    context.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("NotFoundError", "No camera was found"),
+        ("NotReadableError", "another program, or another tab"),
+        ("SomethingNewError", "SomethingNewError"),
+    ],
+)
+def test_a_camera_that_cannot_be_had(watched, name, said) -> None:
+    watched.page.add_init_script(
+        f"navigator.mediaDevices.getUserMedia = () => Promise.reject(new DOMException('', '{name}'))"
+    )
+    watched.open(ready=False).click("#camera-start")
+    assert said in watched.problem()
+    assert "Start the camera" in watched.problem() or "Try again" in watched.problem()
+
+
+def test_a_page_without_cameras(watched) -> None:
+    """As over HTTP from another machine, where browsers have no `navigator.mediaDevices`."""
+    watched.page.add_init_script("Object.defineProperty(Navigator.prototype, 'mediaDevices', {value: undefined})")
+    watched.open(ready=False).click("#camera-start")
+    assert "no camera" in watched.problem()
+    assert "pictures and videos work" in watched.problem()
+
+
+@pytest.mark.parametrize("lacking", ["OffscreenCanvas", "createImageBitmap", "WebAssembly", "Worker"])
+def test_an_unsupported_browser(watched, lacking) -> None:
+    watched.page.add_init_script(f"delete globalThis.{lacking}")
+    watched.open(ready=False)
+    assert "Use a current Firefox, Chrome, Edge or Safari" in watched.problem()
+
+
+@pytest.mark.parametrize(
+    ("missing", "said"),
+    [
+        ("model/centerface.onnx", "could not be loaded"),
+        ("runtime/ort-wasm-simd-threaded.wasm", "could not be loaded"),
+        ("page.json", "page.json"),
+        ("js/ui/camera.js", "could not be loaded"),
+        ("js/recognition/crop.js", "could not be loaded"),
+    ],
+)
+def test_a_part_that_is_missing(watched, missing, said) -> None:
+    watched.page.context.route(f"**/{missing}", lambda route: route.fulfill(status=404, body=""))
+    watched.open(ready=False)
+    assert said in watched.problem()
+    assert "reload" in watched.problem()
+
+
+def test_two_tabs_with_the_camera(watched) -> None:
+    first = watched.open()
+    first.click("#camera-start")
+    first.wait_for_selector("#live:not([hidden])")
+    second = Watched(watched.page.context, watched.url)
+    page = second.open()
+    page.click("#camera-start")
+    until(page, "document.querySelector('#camera-note').textContent.includes('Another tab')")
+
+
+def test_a_server_that_has_gone_does_not_matter_once_the_page_is_there(browser, page_folder, astronaut) -> None:
+    process, url = serve(page_folder)
+    context = browser.new_context()
+    page = Watched(context, url).open("picture")
+    process.terminate()
+    process.wait(10)
+    data = encoded(astronaut[0:300, 60:360], ".jpg")
+    page.set_input_files("#picture-files", {"name": "face.jpg", "mimeType": "image/jpeg", "buffer": data})
+    page.wait_for_selector(".result")
+    assert "happiness" in page.inner_text(".result > p")
+    context.close()
+
+
+def test_the_page_without_javascript_says_so(browser, site) -> None:
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(site.url)
+    assert "switch JavaScript on" in page.content()
+    context.close()
+
+
+def test_opened_as_a_file(browser, page_folder) -> None:
+    """Browsers load no modules from files; the page says how it is to be opened."""
+    context = browser.new_context()
+    page = context.new_page()
+    page.goto(f"file://{page_folder}/index.html")
+    page.wait_for_selector("#problem:not([hidden])")
+    assert "http.server" in page.inner_text("#problem p")
+    context.close()

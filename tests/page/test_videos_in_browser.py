@@ -1,0 +1,94 @@
+"""Videos in the browser, without a server: progress, the player with its timeline, rows, and files that are none."""
+
+import csv
+import io
+from itertools import islice
+
+import pytest
+from made_media import camera_frames, write_mp4
+from watching import until
+
+
+@pytest.fixture(scope="module")
+def video(shared):
+    shared.open("video")
+    return shared
+
+
+@pytest.fixture(scope="module")
+def clip(astronaut, tmp_path_factory):
+    return write_mp4(tmp_path_factory.mktemp("clip") / "clip.mp4", islice(camera_frames(astronaut), 45))
+
+
+def test_a_video_is_recognised_and_played_with_its_answers(video, clip) -> None:
+    page = video.page
+    page.set_input_files("#video-file", clip)
+    page.wait_for_selector("#video-progress:not([hidden])")
+    page.wait_for_selector("#video-result:not([hidden])")
+    page.wait_for_selector("#video-faces .face")
+    assert "happiness" in page.inner_text("#video-faces")
+    with page.expect_download() as waiting:
+        page.click("#video-rows")
+    rows = list(csv.DictReader(io.StringIO(waiting.value.path().read_text())))
+    assert waiting.value.suggested_filename == "clip-emodet.csv"
+    assert len(rows) == 15  # 1.5 s, 10 frames of each
+    assert {row["track_id"] for row in rows} == {"1"}
+    assert {row["emotion"] for row in rows} == {"happiness"}
+    assert [float(row["time_s"]) for row in rows] == pytest.approx(
+        [(index + 0.5) / 10 for index in range(15)], abs=1e-3
+    )
+    # She sways to the right first: by 30 pixels within the first half second.
+    assert float(rows[4]["x1"]) - float(rows[0]["x1"]) == pytest.approx(25, abs=6)
+
+
+def test_the_timeline_moves_the_player(video, clip) -> None:
+    page = video.page
+    page.click("#video-timeline", position={"x": 400, "y": 30})
+    until(page, "document.querySelector('#video-player').currentTime > 0.3")
+    page.press("#video-timeline", "Home")
+    until(page, "document.querySelector('#video-player').currentTime === 0")
+    page.press("#video-timeline", "ArrowRight")
+    until(page, "document.querySelector('#video-player').currentTime === 1")
+    assert "happiness" in page.get_attribute("#video-timeline", "aria-valuetext")
+
+
+@pytest.mark.slow
+def test_the_annotated_video_can_be_downloaded(video, clip, tmp_path) -> None:
+    import cv2
+
+    with video.page.expect_download() as waiting:
+        video.page.click("#video-save")
+    path = tmp_path / waiting.value.suggested_filename
+    waiting.value.save_as(path)
+    capture = cv2.VideoCapture(str(path))
+    good, frame = capture.read()
+    assert good
+    assert frame.shape == (480, 640, 3)
+    capture.release()
+
+
+def test_cancel_stops_at_once(video, clip) -> None:
+    page = video.page
+    page.select_option("#video-rate", "25")
+    page.set_input_files("#video-file", clip)
+    page.click("#video-cancel")
+    until(page, "document.querySelector('#video-note').textContent === 'Stopped.'")
+    assert page.locator("#video-result").is_hidden()
+    page.select_option("#video-rate", "10")
+
+
+NO_VIDEO = [
+    ("noise.mp4", b"nonsense" * 400, "This browser cannot play the file"),
+    ("empty.webm", b"", "The file is empty"),
+]
+
+
+@pytest.mark.parametrize(("name", "data", "said"), NO_VIDEO)
+def test_a_file_that_is_no_video(video, name, data, said) -> None:
+    video.page.set_input_files("#video-file", {"name": name, "mimeType": "video/mp4", "buffer": data})
+    assert f"{name}: {said}" in video.problem()
+    assert video.page.locator("#video-progress").is_hidden()
+
+
+def test_nothing_failed_meanwhile(video) -> None:
+    assert video.errors == []
