@@ -123,7 +123,7 @@ def describe(
     run.check_same_data(data.fingerprint)
     run.write_config(config, places=data.places(), corrections=data.corrections)
     cost = net_cost(classifier.net, data.preprocessing.size)
-    facts = {
+    facts: dict[str, Any] = {
         **provenance(),
         "seed": int(config.seed),
         "pack": {
@@ -209,11 +209,16 @@ def finish(run: RunFolder, data: EmotionDataModule, tracking: Tracking) -> None:
     run.write_facts({"temperature": temperature, "results": results, "ended": now()})
     trained = load_trained(run.best)
     write_weights(trained.classifier, trained.card(), run.path / "weights.pt")
-    tracking.end({"temperature": temperature, "faces_per_second": run.facts().get("faces_per_second")})
+    facts = run.facts()
+    selected_by, rate = facts["selected"], facts.get("faces_per_second")
+    own = {"temperature": temperature, "faces_per_second": rate}
+    tracking.end({**own, f"selected/{selected_by['metric']}": selected_by["value"]})
     if tracking.keeps_files:
         about = {"temperature": temperature, "metrics": trained.metrics, "fingerprint": data.fingerprint}
         tracking.keep("checkpoint", [run.best], about, ["best"])
         tracking.keep("model-file", write_model_of_run(trained, data, run.path / "model"), about)
+    if rate is not None:
+        print(f"trained at:  {rate:,.1f} faces/s, median of the epochs")
     print(
         f"run folder:  {run.path}\ncheckpoint:  {run.best}\nreport:      {run.path / 'evaluation-report/report.html'}"
     )
