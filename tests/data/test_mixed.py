@@ -1,0 +1,484 @@
+"""Several data sets as one: none vanishes, nothing leaks between them, each keeps its own pack, labels and splits."""
+
+import pickle
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from made_reader import MadeReader, picture, png, records
+
+from emodet.data.datamodule import EmotionDataModule, Faces
+from emodet.data.mixed import MixedPack, mixed_roles
+from emodet.data.pack import Pack, Table
+from emodet.data.packing import prepare_pack
+from emodet.data.splits import Draw, Roles, assign_roles
+from emodet.emotions import EMOTIONS, RAFDB_ORDER
+from emodet.errors import EmodetError
+from emodet.preprocessing import Preprocessing
+
+SIDE = 24
+CROP = Preprocessing(size=SIDE).to_dict()
+
+Numbered = dict[str, list[tuple[int, str]]]
+"""Split to (number of the picture, class name)."""
+
+
+def class_folders(root: Path, faces: Numbered) -> Path:
+    for split, here in faces.items():
+        for number, name in here:
+            place = root / split / name
+            place.mkdir(parents=True, exist_ok=True)
+            (place / f"{number}.png").write_bytes(png(picture(number, SIDE)))
+    return root
+
+
+def rafdb(root: Path, faces: Numbered) -> Path:
+    (root / "Image/aligned").mkdir(parents=True)
+    (root / "EmoLabel").mkdir()
+    lines = []
+    for split, here in faces.items():
+        for number, name in here:
+            (root / f"Image/aligned/{split}_{number:05d}_aligned.jpg").write_bytes(png(picture(number, SIDE)))
+            lines.append(f"{split}_{number:05d}.jpg {RAFDB_ORDER.index(name) + 1}\n")
+    (root / "EmoLabel/list_patition_label.txt").write_text("".join(lines))
+    return root
+
+
+def every(names: tuple[str, ...], count: int, start: int) -> list[tuple[int, str]]:
+    return [(start + number, names[number % len(names)]) for number in range(count)]
+
+
+@pytest.fixture(scope="module")
+def roots(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Eight classes with train and val, and RAF-DB with train and test; no picture in common."""
+    base = tmp_path_factory.mktemp("mixed")
+    first = {"train": every(EMOTIONS, 80, 0), "val": every(EMOTIONS, 16, 100)}
+    second = {"train": every(RAFDB_ORDER, 70, 200), "test": every(RAFDB_ORDER, 14, 300)}
+    return {"first": class_folders(base / "first", first), "rafdb": rafdb(base / "rafdb", second)}
+
+
+@pytest.fixture
+def mix(tmp_path: Path) -> Callable[..., EmotionDataModule]:
+    """Makes data modules of a mix that are set up."""
+
+    def make(sources: dict[str, Any], **options: Any) -> EmotionDataModule:
+        given = {name: {"root": value} if isinstance(value, Path) else value for name, value in sources.items()}
+        values = {"batch_size": 4, "workers": 0, "processes": 1} | options
+        data = EmotionDataModule(None, CROP, tmp_path / "packs", sources=given, **values)
+        data.prepare_data()
+        data.setup()
+        return data
+
+    return make
+
+
+def alone(root: Path, packs: Path, **options: Any) -> EmotionDataModule:
+    data = EmotionDataModule(root, CROP, packs, batch_size=4, workers=0, processes=1, **options)
+    data.prepare_data()
+    data.setup()
+    return data
+
+
+def keys(data: EmotionDataModule, role: str) -> list[str]:
+    return data.pack.table.key[getattr(data.roles, role)].tolist()
+
+
+def numbers_of(data: EmotionDataModule, role: str) -> list[tuple[str, int]]:
+    """Data set and number of the picture of each face."""
+    found = []
+    for key in keys(data, role):
+        source, _, path = key.partition(":")
+        found.append((source, int("".join(filter(str.isdigit, path.rpartition("/")[2])))))
+    return found
+
+
+class TestNoDataSetVanishes:
+    def test_all_faces_of_all_are_there_with_their_own_pixels_and_labels(self, roots, mix) -> None:
+        data = mix(roots)
+        table = data.pack.table
+        assert len(data.pack) == len(table) == 80 + 16 + 70 + 14
+        for number, (name, pack) in enumerate(zip(data.source_names, data.pack.packs, strict=True)):
+            rows = np.flatnonzero(data.source_of(np.arange(len(table))) == number)
+            assert [key.removeprefix(f"{name}:") for key in table.key[rows].tolist()] == pack.table.key.tolist()
+            assert np.array_equal(data.pack.images(rows), pack.images(np.arange(len(pack))))
+            assert np.array_equal(table.emotion[rows], pack.table.emotion)
+            assert {int(each) for each in pack.table.emotion} == set(range(8 if name == "first" else 7))
+
+    @pytest.mark.parametrize("role", ["train", "selection", "report"])
+    def test_each_has_faces_in_every_role(self, roots, mix, role) -> None:
+        data = mix(roots)
+        assert {key.partition(":")[0] for key in keys(data, role)} == {"first", "rafdb"}
+
+    def test_batches_say_where_a_face_is_from(self, roots, mix) -> None:
+        data = mix(roots)
+        seen = Counter()
+        for batch in data.train_dataloader():
+            for row, source, image in zip(
+                batch["index"].tolist(), batch["source"].tolist(), batch["image"], strict=True
+            ):
+                assert data.pack.table.key[row].startswith(f"{data.source_names[source]}:")
+                assert np.array_equal(image.numpy(), data.pack.images([row])[0])
+                seen[source] += 1
+        assert seen[0] > 50
+        assert seen[1] > 50
+
+    def test_pixels_are_not_copied(self, roots, mix, tmp_path) -> None:
+        data = mix(roots)
+        before = {folder.name for folder in (tmp_path / "packs").iterdir()}
+        assert len(before) == 2
+        assert {pack.folder.name for pack in data.pack.packs} == before
+        assert len(pickle.dumps(data.pack)) < 10_000
+        copy = pickle.loads(pickle.dumps(data.pack))
+        assert np.array_equal(copy.images([5, 150]), data.pack.images([5, 150]))
+        assert np.array_equal(copy.source_of([0, 95, 96, 179]), [0, 0, 1, 1])
+
+    def test_any_order_of_positions(self, roots, mix) -> None:
+        pack = mix(roots).pack
+        wanted = [170, 3, 96, 95, 3]
+        assert np.array_equal(pack.images(wanted), np.stack([pack.images([row])[0] for row in wanted]))
+        for outside in ([-1], [180]):
+            with pytest.raises(IndexError, match="in a mix of 180 faces"):
+                pack.images(outside)
+
+
+class TestClasses:
+    def test_seven_drop_contempt_everywhere(self, roots, mix) -> None:
+        data = mix(roots, classes=7)
+        for role in ("train", "selection", "report"):
+            emotion = data.pack.table.emotion[getattr(data.roles, role)]
+            assert set(emotion.tolist()) == set(range(7))
+
+    def test_a_data_set_may_drop_it_for_itself(self, roots, mix) -> None:
+        data = mix({"first": {"root": roots["first"], "classes": 7}, "second": roots["first"].parent / "rafdb"})
+        assert len(data.class_names) == 8
+        assert 7 not in data.pack.table.emotion[data.roles.train]
+
+    def test_soft_labels_teach_only_where_they_are_asked_for(self, tmp_path) -> None:
+        shares = (0.5, 0.5, *[0.0] * 6)
+        packs = {}
+        for name in ("a", "b"):
+            faces = records(4, emotion=[0, 1, 0, None], soft_label=shares)
+            packs[name] = prepare_pack(
+                MadeReader(tmp_path / name, faces), Preprocessing(size=SIDE), tmp_path / name, progress=False
+            )
+        batch = Faces(MixedPack(packs), 8, [False, True], None).__getitems__(Draw(np.arange(8), 0))
+        assert batch["target"][:3, :2].tolist() == [[1, 0], [0, 1], [1, 0]]
+        assert batch["target"][4:, :2].tolist() == [[0.5, 0.5]] * 4
+
+
+class TestSplits:
+    def test_each_is_shared_out_as_if_it_were_alone(self, roots, mix, tmp_path) -> None:
+        data = mix(roots)
+        for name, root in roots.items():
+            own = alone(root, tmp_path / "packs")
+            for role in ("train", "selection", "report"):
+                here = [key.partition(":")[2] for key in keys(data, role) if key.startswith(f"{name}:")]
+                assert here == keys(own, role)
+        assert data.roles.selection_is == "0.1 of train"
+        assert data.roles.report_is == "first val + rafdb test"
+
+    def test_one_may_select_on_its_val(self, roots, mix) -> None:
+        data = mix({"first": {"root": roots["first"], "selection": "val"}, "rafdb": roots["rafdb"]})
+        assert data.roles.selection_is == "first val (selection and report) + rafdb 0.1 of train"
+        assert data.roles.report_is == "first val (selection and report) + rafdb test"
+
+    def test_people_of_two_data_sets_are_not_one(self, mix, tmp_path) -> None:
+        roots = {}
+        for start, name in enumerate(("one", "two")):
+            for person in range(8):
+                for frame, emotion in enumerate(("happy", "sad")):
+                    place = tmp_path / name / emotion
+                    place.mkdir(parents=True, exist_ok=True)
+                    number = 1000 * start + 10 * person + frame
+                    (place / f"S{person:03d}_001_{number:08d}.png").write_bytes(png(picture(number, SIDE)))
+            roots[name] = {"root": tmp_path / name, "selection": 0.5}
+        data = mix(roots)
+        subject = data.pack.table.subject
+        assert len(set(subject.tolist())) == 16
+        for part in ("one", "two"):
+            of = [set(subject[getattr(data.roles, role)].tolist()) for role in ("train", "selection")]
+            own = [{each for each in names if each.startswith(part)} for names in of]
+            assert own[0]
+            assert own[1]
+            assert not own[0] & own[1]
+
+
+class TestCopies:
+    """`left` and `right` share pictures 0 to 3 in ways that a name could not tell."""
+
+    def test_what_another_reports_on_does_not_train(self, mix, tmp_path) -> None:
+        left = {"train": every(EMOTIONS, 40, 0), "val": every(EMOTIONS, 8, 100)}
+        right = {"train": every(EMOTIONS, 40, 200), "val": every(EMOTIONS, 8, 300), "test": every(EMOTIONS, 8, 0)}
+        roots = {"left": class_folders(tmp_path / "l", left), "right": class_folders(tmp_path / "r", right)}
+        data = mix({name: {"root": root, "selection": "val"} for name, root in roots.items()})
+        trained = {number for _, number in numbers_of(data, "train")}
+        assert trained == {*range(8, 40), *range(200, 240)}
+        assert data.roles.dropped["same picture as a selection or report face"] == 8
+
+    def test_what_another_reports_on_does_not_select(self, mix, tmp_path) -> None:
+        left = {"train": every(EMOTIONS, 40, 0), "val": every(EMOTIONS, 8, 100), "test": every(EMOTIONS, 8, 400)}
+        right = {"train": every(EMOTIONS, 40, 200), "val": every(EMOTIONS, 8, 300), "test": every(EMOTIONS, 4, 100)}
+        roots = {"left": class_folders(tmp_path / "l", left), "right": class_folders(tmp_path / "r", right)}
+        data = mix(roots)
+        assert sorted(numbers_of(data, "selection")) == [
+            *(("left", number) for number in range(104, 108)),
+            *(("right", number) for number in range(300, 308)),
+        ]
+        assert data.roles.dropped == {"does not select, as another data set reports on the same picture": 4}
+
+    def test_a_picture_of_two_trains_once_with_the_first_one_s_label(self, mix, tmp_path) -> None:
+        left = {"train": every(("happy", "sad"), 20, 0), "val": every(("happy", "sad"), 4, 100)}
+        right = {"train": every(("sad", "happy"), 40, 10), "val": every(("happy", "sad"), 4, 200)}
+        roots = {"left": class_folders(tmp_path / "l", left), "right": class_folders(tmp_path / "r", right)}
+        given = {name: {"root": root, "selection": "val"} for name, root in roots.items()}
+        data = mix(given)
+        trained = numbers_of(data, "train")
+        assert Counter(number for _, number in trained) == Counter(range(50))
+        assert {source for source, number in trained if 10 <= number < 20} == {"left"}
+        reason = "same picture as a training face of a data set that is named before"
+        assert data.roles.dropped == {reason: 10}
+        turned = mix(dict(reversed(given.items())))
+        assert {source for source, number in numbers_of(turned, "train") if 10 <= number < 20} == {"right"}
+
+    def test_a_data_set_of_nothing_but_copies_is_refused(self, mix, tmp_path) -> None:
+        left = {"train": every(EMOTIONS, 40, 0), "val": every(EMOTIONS, 8, 100)}
+        right = {"train": every(EMOTIONS, 16, 0), "val": every(EMOTIONS, 8, 200)}
+        roots = {"left": class_folders(tmp_path / "l", left), "right": class_folders(tmp_path / "r", right)}
+        given = {name: {"root": root, "selection": "val"} for name, root in roots.items()}
+        with pytest.raises(EmodetError, match="none of the 16 training faces of right is left"):
+            mix(given)
+
+    def test_only_copies_to_select_on(self, mix, tmp_path) -> None:
+        left = {"train": every(EMOTIONS, 16, 0), "val": every(EMOTIONS, 8, 100), "test": every(EMOTIONS, 8, 200)}
+        right = {"train": every(EMOTIONS, 16, 300), "val": every(EMOTIONS, 8, 200), "test": every(EMOTIONS, 8, 100)}
+        roots = {"left": class_folders(tmp_path / "l", left), "right": class_folders(tmp_path / "r", right)}
+        with pytest.raises(EmodetError, match=r"no selection face is left.*data\.selection=0\.1"):
+            mix(roots)
+
+
+@st.composite
+def mixes(draw: st.DrawFn) -> list[Table]:
+    tables = []
+    for _ in range(draw(st.integers(1, 3))):
+        count = draw(st.integers(12, 40))
+        split = draw(
+            st.lists(st.sampled_from(["train", "train", "train", "val", "test"]), min_size=count, max_size=count)
+        )
+        pictures = draw(st.lists(st.integers(0, 60), min_size=count, max_size=count))
+        blank = np.full(count, np.nan, np.float32)
+        tables.append(
+            Table(
+                key=np.array([f"{number:03d}" for number in range(count)]),
+                split=np.array(split),
+                emotion=np.array([number % 3 for number in range(count)]),
+                soft_label=np.full((count, 8), np.nan, np.float32),
+                valence=blank,
+                arousal=blank,
+                subject=np.array([""] * count),
+                pixel_hash=np.array([f"{number}" for number in pictures]),
+            )
+        )
+    return tables
+
+
+def joined(tables: list[Table]) -> Table:
+    def column(name: str) -> Any:
+        return np.concatenate([getattr(table, name) for table in tables])
+
+    return replace(tables[0], **{name: column(name) for name in Table.__slots__})
+
+
+@given(mixes(), st.sampled_from(["auto", "val", 0.3]), st.integers(0, 3))
+@settings(max_examples=60, deadline=None)
+def test_roles_share_no_picture(tables: list[Table], selection: str | float, seed: int) -> None:
+    names = [f"set{number}" for number in range(len(tables))]
+    starts = np.cumsum([0, *map(len, tables)])[:-1].tolist()
+    try:
+        own = [assign_roles(table, np.ones(len(table), bool), selection, seed) for table in tables]
+        roles = mixed_roles(names, joined(tables), starts, own)
+    except EmodetError:
+        return
+    table = joined(tables)
+    source = np.repeat(range(len(tables)), [len(table) for table in tables])
+    of = {role: table.pixel_hash[getattr(roles, role)] for role in ("train", "selection", "report")}
+    assert not set(of["train"]) & (set(of["selection"]) | set(of["report"]))
+    trained_by: dict[str, set[int]] = {}
+    for row in roles.train.tolist():
+        trained_by.setdefault(table.pixel_hash[row], set()).add(int(source[row]))
+    assert all(len(sets) == 1 for sets in trained_by.values())
+    reported_by: dict[str, set[int]] = {}
+    for row in roles.report.tolist():
+        reported_by.setdefault(table.pixel_hash[row], set()).add(int(source[row]))
+    assert all(reported_by.get(table.pixel_hash[row], set()) <= {int(source[row])} for row in roles.selection.tolist())
+    # What is reported is what each reports alone, and every data set still trains.
+    assert len(roles.report) == sum(len(each.report) for each in own)
+    assert set(source[roles.train].tolist()) == set(range(len(tables)))
+    if len(tables) == 1:
+        assert all(np.array_equal(getattr(roles, role), getattr(own[0], role)) for role in of)
+
+
+class TestDrawing:
+    def test_a_weight_draws_a_data_set_more_often(self, roots, mix) -> None:
+        data = mix({"first": roots["first"], "rafdb": {"root": roots["rafdb"], "weight": 4}}, batch_size=1)
+        drawn = Counter(int(source) for batch in data.train_dataloader() for source in batch["source"])
+        faces = Counter(data.source_of(data.roles.train).tolist())
+        assert sum(drawn.values()) == sum(faces.values())
+        assert drawn[1] / drawn[0] == pytest.approx(4 * faces[1] / faces[0], rel=0.5)
+
+    def test_balanced_classes_stay_so_under_weights(self, roots, mix) -> None:
+        data = mix({"first": roots["first"], "rafdb": {"root": roots["rafdb"], "weight": 4}}, balanced=True)
+        weights = data.train_dataloader().batch_sampler.weights
+        emotion = data.pack.table.emotion[data.roles.train]
+        source = data.source_of(data.roles.train)
+        shares = np.bincount(emotion, weights=weights, minlength=8)
+        assert shares == pytest.approx(np.full(8, 1 / 8))
+        happy = emotion == EMOTIONS.index("happiness")
+        of = [weights[happy & (source == number)] for number in range(2)]
+        assert of[1][0] == pytest.approx(4 * of[0][0])
+
+    def test_without_weights_each_face_comes_once(self, roots, mix) -> None:
+        data = mix(roots, batch_size=1)
+        drawn = Counter(int(row) for batch in data.train_dataloader() for row in batch["index"])
+        assert set(drawn.values()) == {1}
+
+
+class TestIdentity:
+    def test_is_free_of_place_and_says_order_names_and_content(self, roots, mix, tmp_path) -> None:
+        one = mix(roots).fingerprint
+        elsewhere = set_up(roots, tmp_path / "elsewhere").fingerprint
+        assert one == elsewhere
+        assert mix(dict(reversed(roots.items()))).fingerprint != one
+        assert mix({"first": roots["first"], "other": roots["rafdb"]}).fingerprint != one
+        assert mix({"first": roots["first"]}).fingerprint != one
+
+    def test_the_manifest_says_what_is_in_it(self, roots, mix) -> None:
+        manifest = mix(roots).pack.manifest
+        assert manifest["title"] == "Class folders + RAF-DB (basic)"
+        assert manifest["reader"] == "mixed"
+        assert manifest["redistributable"] is False
+        assert manifest["counts"]["train"]["contempt"] == 10
+        assert manifest["counts"]["train"]["happiness"] == 20
+        assert [values["reader"] for values in manifest["sources"].values()] == ["class_folders", "rafdb"]
+
+    def test_a_changed_pack_is_found(self, roots, mix) -> None:
+        data = mix(roots)
+        images = np.load(data.pack.packs[1].folder / "images-00000.npy", mmap_mode="r+")
+        images[3, 2, 1, 0] ^= 1
+        images.flush()
+        with pytest.raises(EmodetError, match=r"images-00000\.npy"):
+            data.pack.verify()
+
+    def test_crops_of_another_size_are_refused(self, tmp_path) -> None:
+        packs = {
+            name: prepare_pack(
+                MadeReader(tmp_path, records(2, emotion=0)), Preprocessing(size=size), tmp_path / name, progress=False
+            )
+            for name, size in (("a", 24), ("b", 32))
+        }
+        with pytest.raises(EmodetError, match=r"the crops of b are not made as those of a are \(size 32, not 24\)"):
+            MixedPack(packs)
+
+    def test_corrections_name_the_data_set(self, roots, mix, tmp_path) -> None:
+        file = tmp_path / "corrections.csv"
+        key = "rafdb:Image/aligned/train_00203_aligned.jpg"
+        file.write_text(f"key,action,emotion\n{key},exclude,\nfirst:train/sadness/2.png,relabel,fear\n")
+        plain, corrected = mix(roots), mix(roots, corrections=file)
+        assert key in {*keys(plain, "train"), *keys(plain, "selection")}
+        assert key not in {*keys(corrected, "train"), *keys(corrected, "selection")}
+        table = corrected.pack.table
+        assert EMOTIONS[table.emotion[table.key.tolist().index("first:train/sadness/2.png")]] == "fear"
+        assert corrected.fingerprint != plain.fingerprint
+        assert next(iter(corrected.train_dataloader()))["source"].max() <= 1
+
+
+def set_up(roots: dict[str, Path], packs: Path) -> EmotionDataModule:
+    data = EmotionDataModule(
+        None, CROP, packs, sources={name: {"root": root} for name, root in roots.items()}, workers=0, processes=1
+    )
+    data.prepare_data()
+    data.setup()
+    return data
+
+
+class TestRefused:
+    @pytest.mark.parametrize(
+        ("sources", "message"),
+        [
+            ({}, "data.sources is empty"),
+            ({"a b": {"root": "x"}}, "'data.sources: a b': a name of letters"),
+            ({"a:b": {"root": "x"}}, "a name of letters"),
+            ({"a": {}}, "data.sources: a: root is not set"),
+            ({"a": {"root": "x", "rot": 1}}, "data.sources: a: rot cannot be set for one data set; there are root"),
+            ({"a": {"root": "x", "batch_size": 1}}, "batch_size cannot be set for one data set"),
+            ({"a": {"root": "x", "weight": 0}}, "data.sources: a: weight=0"),
+            ({"a": {"root": "x", "weight": True}}, "data.sources: a: weight=True"),
+            ({"a": {"root": "x", "weight": float("nan")}}, "weight=nan"),
+            ({"a": {"root": "x", "labels": "both"}}, "data.sources: a: data.labels='both'"),
+            ({"a": {"root": "x", "classes": 6}}, "data.sources: a: classes=6"),
+        ],
+    )
+    def test_settings(self, tmp_path, sources, message) -> None:
+        with pytest.raises(EmodetError) as caught:
+            EmotionDataModule(None, CROP, tmp_path, sources=sources)
+        assert message in str(caught.value)
+
+    def test_a_root_beside_sources(self, tmp_path) -> None:
+        with pytest.raises(EmodetError, match=r"data\.root=.* is for one data set"):
+            EmotionDataModule(tmp_path, CROP, tmp_path, sources={"a": {"root": "x"}})
+
+    def test_neither(self, tmp_path) -> None:
+        with pytest.raises(EmodetError, match=r"data\.root is not set, nor are there data\.sources"):
+            EmotionDataModule(None, CROP, tmp_path)
+
+    @pytest.mark.parametrize("broken", ["root", "crop", "picture", "selection"])
+    def test_an_error_names_the_data_set(self, roots, mix, tmp_path, broken) -> None:
+        values: dict[str, Any] = {"root": roots["rafdb"]}
+        if broken == "root":
+            values["root"] = tmp_path / "absent"
+        elif broken == "crop":
+            values["crop"] = "box"
+        elif broken == "selection":
+            values["selection"] = "val"
+        else:
+            values["root"] = rafdb(tmp_path / "copy", {"train": every(RAFDB_ORDER, 14, 0)})
+            next((tmp_path / "copy/Image/aligned").iterdir()).write_bytes(b"no picture")
+        with pytest.raises(EmodetError, match=r"^data\.sources: second: "):
+            mix({"first": roots["first"], "second": values})
+
+
+def test_one_data_set_is_a_mix_too(roots, mix, tmp_path) -> None:
+    data, own = mix({"first": roots["first"]}), alone(roots["first"], tmp_path / "packs")
+    assert isinstance(data.pack, MixedPack)
+    assert isinstance(own.pack, Pack)
+    assert data.source_names == ("first",)
+    assert own.source_names == ()
+    for role in ("train", "selection", "report"):
+        assert np.array_equal(getattr(data.roles, role), getattr(own.roles, role))
+
+
+def test_roles_of_nothing_shared_stay_what_they_are() -> None:
+    count = 8
+    blank = np.full(count, np.nan, np.float32)
+    table = Table(
+        key=np.arange(count).astype(str),
+        split=np.array(["train", "train", "val", "test"] * 2),
+        emotion=np.zeros(count, np.int64),
+        soft_label=np.full((count, 8), np.nan, np.float32),
+        valence=blank,
+        arousal=blank,
+        subject=np.array([""] * count),
+        pixel_hash=np.arange(count).astype(str),
+    )
+    own = Roles(np.array([0, 1]), np.array([2]), np.array([3]), "val", "test", {"for a reason": 2})
+    roles = mixed_roles(["a", "b"], table, [0, 4], [own, own])
+    assert roles.train.tolist() == [0, 1, 4, 5]
+    assert roles.selection.tolist() == [2, 6]
+    assert roles.report.tolist() == [3, 7]
+    assert (roles.selection_is, roles.report_is) == ("val", "test")
+    assert roles.dropped == {"for a reason": 4}

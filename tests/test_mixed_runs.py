@@ -1,0 +1,224 @@
+"""``data=mixed`` through the real commands, and what is said when something is wrong."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from emodet.data.synthetic_releases import write_release
+from emodet.errors import EmodetError
+from emodet.modelfile import read_model_file
+from emodet.preprocessing import Preprocessing
+from emodet.runs.assembly import build_data
+from emodet.runs.mixed_settings import resolved_sources
+
+SMALL = ["data.workers=0", "data.processes=1", "preprocessing.size=48"]
+NET = [
+    "data.batch_size=8",
+    "net.channels=[4,4,8,8]",
+    "net.features=8",
+    "trainer.max_epochs=1",
+    "trainer.accelerator=cpu",
+    "trainer.precision=32-true",
+    "trainer.enable_progress_bar=false",
+    "logger=csv",
+    "data.balanced=false",
+]
+
+
+@pytest.fixture(scope="module")
+def ferplus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_release(tmp_path_factory.mktemp("sources") / "ferplus", "ferplus", {"train": 40, "val": 16, "test": 0})
+
+
+@pytest.fixture(scope="module")
+def mixed(release: Path, ferplus: Path) -> list[str]:
+    sources = f"{{affectnet_yolo: {{root: {release}}}, ferplus: {{root: {ferplus}, weight: 2}}}}"
+    return ["data=mixed", f"data.sources={sources}", *SMALL]
+
+
+@pytest.fixture(scope="module")
+def run(command_once, mixed, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("run")
+    arguments = [*mixed, *NET, "training.select_by=val/macro_f1/ferplus", f"hydra.run.dir={folder}"]
+    with pytest.MonkeyPatch.context() as patched:
+        # Figures cost far more than such a training.
+        patched.setattr("emodet.evaluation.reporting.write_report", lambda *_, **__: None)
+        patched.setattr("emodet.evaluation.curves.plot_curves", lambda *_, **__: None)
+        assert command_once("emodet.train", "experiment=affectnet8", *arguments) == 0
+    return folder
+
+
+@pytest.fixture
+def packs(tmp_path, monkeypatch) -> Path:
+    monkeypatch.setenv("EMODET_PACKS", str(tmp_path / "packs"))
+    return tmp_path / "packs"
+
+
+def test_prepare_lists_every_data_set_and_packs_nothing(command, mixed, packs, capsys):
+    assert command("emodet.prepare", *mixed, "list=true") == 0
+    said = capsys.readouterr().out
+    assert said.index("== affectnet_yolo") < said.index("AffectNet (YOLO export) in") < said.index("== ferplus")
+    assert said.index("== ferplus") < said.index("FER+ in")
+    assert "found  published  difference" in said
+    assert "fingerprint" not in said
+    assert not packs.exists()
+
+
+def test_prepare_says_what_it_found_before_it_packs_and_makes_a_pack_for_each(
+    command, mixed, packs, capsys, monkeypatch
+):
+    seen = []
+    crop = Preprocessing.crop
+
+    def noted(*arguments, **options):
+        seen.append(capsys.readouterr().out)
+        return crop(*arguments, **options)
+
+    monkeypatch.setattr(Preprocessing, "crop", noted)
+    assert command("emodet.prepare", *mixed) == 0
+    said = capsys.readouterr().out
+    assert "found  published" in seen[0]
+    assert "faces packed" not in seen[0]
+    assert any("FER+ in" in said for said in seen[1:])
+    assert len([folder for folder in packs.iterdir() if (folder / "manifest.json").is_file()]) == 2
+    assert "fingerprint of the mix: " in said
+    assert "(affectnet_yolo 72, ferplus 40)" in said
+    assert command("emodet.prepare", *mixed, "verify=true") == 0
+    said = capsys.readouterr().out
+    assert said.count("(was there)") == 2
+    assert said.count("every byte is what the manifest says") == 2
+
+
+def test_data_sets_by_name_take_their_roots_from_their_own_variables(
+    command, release, ferplus, packs, monkeypatch, capsys
+):
+    monkeypatch.setenv("EMODET_FERPLUS", str(ferplus))
+    monkeypatch.setenv("EMODET_AFFECTNET", str(release))
+    assert command("emodet.prepare", "data=mixed", "data.sources=[affectnet8,ferplus]", *SMALL) == 0
+    said = capsys.readouterr().out
+    assert "(affectnet8 72, ferplus 40)" in said
+    assert "selection" in said
+    # FER+'s own file says that its val selects; what is said for the whole mix goes over that.
+    assert "affectnet8 val + ferplus val (selection and report)" in said
+    assert (
+        command("emodet.prepare", "data=mixed", "data.sources=[affectnet8,ferplus]", "data.selection=0.3", *SMALL) == 0
+    )
+    assert "faces of 0.3 of train" in capsys.readouterr().out
+
+
+def test_a_data_set_of_one_s_own_says_what_it_is(command, release, packs, capsys):
+    sources = f"{{mine: {{data: affectnet_yolo, root: {release}}}, other: {{root: {release}}}}}"
+    # The same pictures twice: nothing is left to train on for the second one.
+    assert command("emodet.prepare", "data=mixed", f"data.sources={sources}", *SMALL) == 2
+    assert "training faces of other is left" in capsys.readouterr().err
+
+
+def test_a_run_follows_each_data_set(run):
+    header = (run / "metrics.csv").read_text().splitlines()[0].split(",")
+    for name in ("affectnet_yolo", "ferplus"):
+        assert f"val/accuracy/{name}" in header
+        assert f"val/macro_f1/{name}" in header
+    facts = json.loads((run / "run.json").read_text())
+    assert set(facts["results"]["report"]) >= {"accuracy", "accuracy/ferplus", "macro_f1/affectnet_yolo"}
+    assert facts["pack"]["reader"] == "mixed"
+    assert list(facts["pack"]["sources"]) == ["affectnet_yolo", "ferplus"]
+    assert facts["splits"]["report"] == "affectnet_yolo test + ferplus val (selection and report)"
+
+
+@pytest.mark.slow
+def test_evaluate_and_export_know_the_run_s_data_sets(run, command, tmp_path, capsys):
+    assert command("emodet.evaluate", f"checkpoint={run}", f"output={tmp_path / 'ev'}", "resamples=50", "errors=0") == 0
+    assert "\ndata set " in capsys.readouterr().out
+    assert "The data sets of the mix" in (tmp_path / "ev/report.html").read_text()
+    report = json.loads((tmp_path / "ev/report.json").read_text())
+    rows = {row["name"]: row for row in report["per_source"]}
+    assert {name: row["faces"] for name, row in rows.items()} == {"affectnet_yolo": 24, "ferplus": report["faces"] - 24}
+    right = sum(row["faces"] * row["accuracy"]["value"] for row in rows.values())
+    assert right / report["faces"] == pytest.approx(report["metrics"]["accuracy"]["value"])
+    before = json.loads((run / "run.json").read_text())["results"]["report"]["accuracy/ferplus"]["value"]
+    assert report["metrics"]["accuracy/ferplus"]["value"] == pytest.approx(before)
+    assert command("emodet.export", f"checkpoint={run}", f"output={tmp_path / 'ex'}", "formats=[fp32]") == 0
+    info = read_model_file(tmp_path / "ex/emodet-fp32.onnx").info
+    assert [data.name for data in info.training_data] == [
+        "drawn faces, as AffectNet (YOLO export)",
+        "drawn faces, as FER+",
+    ]
+    assert "MIT licence" in info.training_data[1].terms
+    assert info.metrics["affectnet_yolo test + ferplus val (selection and report)"]["accuracy/ferplus"] == before
+
+
+@pytest.mark.slow
+def test_a_data_set_that_has_moved_is_pointed_at(run, ferplus, command, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("EMODET_PACKS", str(tmp_path / "packs"))
+    moved = tmp_path / "moved"
+    shutil.copytree(ferplus, moved)
+    config = OmegaConf.load(run / "config.yaml")
+    config.data.sources.ferplus.root = str(tmp_path / "gone")
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    OmegaConf.save(config, copy / "config.yaml")
+    arguments = [f"checkpoint={copy}", f"output={tmp_path / 'ev'}", "resamples=0", "errors=0"]
+    assert command("emodet.evaluate", *arguments) == 2
+    message = capsys.readouterr().err
+    assert "data.sources: ferplus: data.root=" in message
+    assert "does not exist" in message
+    assert command("emodet.evaluate", *arguments, f"data.sources={{ferplus: {{root: {moved}}}}}") == 0
+
+
+@pytest.mark.parametrize(
+    ("sources", "message"),
+    [
+        ([], "data.sources names no data set; name some, as in data.sources=[affectnet8,rafdb]. There are affectnet"),
+        ("", "data.sources names no data set"),
+        (["rafdbb"], "data.sources: rafdbb: there is no data set 'rafdbb'; there are affectnet"),
+        (["rafdb", "rafdb"], "names rafdb more than once"),
+        (["mixed"], "there is no data set 'mixed'"),
+        (["rafdb"], "data.sources={rafdb: {root: /path}} or with the environment variable EMODET_RAFDB"),
+        ({"rafdb": "/path"}, "data.sources: rafdb: settings were expected"),
+        (7, "data.sources=7: names of data sets were expected"),
+        ({"rafdb": {"root": "/x", "batch_size": 3}}, "data.sources: rafdb: batch_size cannot be set"),
+        ({"mine": {"data": "nothing", "root": "/x"}}, "data.sources: mine: there is no data set 'nothing'"),
+    ],
+)
+def test_sources_that_cannot_be_resolved(sources, message):
+    with pytest.raises(EmodetError) as caught:
+        build_data({"data": {"sources": sources}})
+    assert message in str(caught.value)
+
+
+def test_what_is_said_goes_over_what_is_said_for_all_and_that_over_a_data_set_s_file():
+    sources = {"expw": {"root": "/x"}, "ferplus": {"root": "/y", "labels": "soft"}, "mine": {"root": "/z", "weight": 2}}
+    plain = resolved_sources({"sources": sources})
+    assert plain["expw"] == {"root": "/x", "reader": "expw", "crop": "box", "classes": 7}
+    assert plain["ferplus"]["selection"] == "val"
+    assert plain["mine"] == {"root": "/z", "weight": 2}
+    over = resolved_sources({"sources": sources, "crop": "image", "labels": "hard", "selection": 0.2})
+    assert [over[name]["crop"] for name in over] == ["image"] * 3
+    assert [over[name]["labels"] for name in over] == ["hard", "soft", "hard"]
+    assert [over[name]["selection"] for name in over] == [0.2] * 3
+    # What a run's folder holds is resolved to itself.
+    assert resolved_sources({"sources": plain}) == plain
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "data.sources names no data set"),
+        (["data.sources={rafdb: {root: /x}}", "data.root=/y"], "data.root=/y is for one data set"),
+        (["data.sources={rafdb: {root: /nowhere}}"], "data.sources: rafdb: data.root=/nowhere does not exist"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_sentence(command, packs, capsys, arguments, message):
+    assert command("emodet.prepare", "data=mixed", *arguments, *SMALL) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert "Traceback" not in error
+
+
+def test_a_metric_of_no_data_set_is_refused(command, mixed, capsys, tmp_path):
+    arguments = [*mixed, *NET, "training.select_by=val/accuracy/rafdb", f"hydra.run.dir={tmp_path}"]
+    assert command("emodet.train", "experiment=affectnet8", *arguments) == 2
+    assert "val/accuracy/ferplus" in capsys.readouterr().err
