@@ -53,8 +53,6 @@ SECURITY_HEADERS = {
 }
 
 _OPEN = frozenset(["/healthz"])  # for whoever watches over the server
-_LARGEST_DRAINED = 64 * 2**20
-_DRAINED_S = 5.0
 
 _log = logging.getLogger("emodet.web")
 
@@ -78,7 +76,6 @@ class Gate:
 
     async def _request(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = time.perf_counter()
-        body = _Body(scope, receive)
         status = 0
 
         async def send_with_headers(message: Message) -> None:
@@ -89,13 +86,11 @@ class Gate:
                 for name, value in SECURITY_HEADERS.items():
                     headers[name] = value
                 headers.setdefault("Cache-Control", "no-store")
-                if headers.get("connection") != "close":
-                    await body.drain()
             await send(message)
 
         response = self._checked(scope)
         try:
-            await (response or self.app)(scope, body.receive, send_with_headers)
+            await (response or self.app)(scope, receive, send_with_headers)
         except asyncio.CancelledError:
             # The server ends and waits no longer; anything else is a defect.
             if not self._stopping.is_set():
@@ -151,38 +146,6 @@ class Gate:
         token = (self._settings.token or "").encode()
         # Each in constant time.
         return any(hmac.compare_digest(each.encode("utf-8", "replace"), token) for each in given)
-
-
-class _Body:
-    """A request's body, which is read to its end before an answer that did not want it.
-
-    A client that is still sending would otherwise find its connection reset and never see the answer.
-    """
-
-    def __init__(self, scope: Scope, receive: Receive) -> None:
-        headers = Headers(scope=scope)
-        self._receive = receive
-        self._ended = headers.get("content-length", "0") == "0" and "transfer-encoding" not in headers
-        # Such a client sends nothing before it is told to, which the first call of `receive` does.
-        self._asks = "100-continue" in headers.get("expect", "").lower()
-
-    async def receive(self) -> Message:
-        self._asks = False
-        message = await self._receive()
-        if message["type"] == "http.disconnect" or not message.get("more_body", False):
-            self._ended = True
-        return message
-
-    async def drain(self) -> None:
-        if self._ended or self._asks:
-            return
-        read = 0
-        try:
-            async with asyncio.timeout(_DRAINED_S):
-                while not self._ended and read < _LARGEST_DRAINED:
-                    read += len((await self.receive()).get("body", b""))
-        except TimeoutError:
-            pass
 
 
 def _name(host: str) -> str:

@@ -70,4 +70,4 @@ def test_a_few_of_each(described, number):
 
 @pytest.mark.slow
 def test_many_of_each(described, number):
-    check(described, number, 100)
+    check(described, number, 60)

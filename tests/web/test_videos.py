@@ -1,9 +1,11 @@
 import csv
 import io
 import json
+import subprocess
 import threading
 import time
 
+import imageio_ffmpeg
 import numpy as np
 import pytest
 from made_server import ended, refusal
@@ -11,7 +13,9 @@ from made_videos import moving_face, write_video
 from skimage import data
 
 from emodet.inference.capture import VideoFile
+from emodet.web.refusals import Refusal
 from emodet.web.settings import Limits
+from emodet.web.video_file import open_upload
 
 FILES = ("rows.csv", "rows.jsonl", "annotated.mp4", "timeline.png", "timeline")
 
@@ -147,20 +151,23 @@ def test_what_is_no_video(client, video, portrait, uploads):
     assert stored(uploads) == before
 
 
-def test_a_playlist_reads_no_file_of_this_machine(client, video, tmp_path, uploads):
+def test_a_playlist_reads_no_file_of_this_machine(client, video, tmp_path):
     """ffmpeg would follow it."""
+    own = tmp_path / "own.ts"
     (tmp_path / "own.avi").write_bytes(video)
-    lists = (
-        f"#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:10.0,\n{tmp_path}/own.avi\n#EXT-X-ENDLIST\n",
-        f"ffconcat version 1.0\nfile {tmp_path}/own.avi\n",
-        "ffconcat version 1.0\nfile own.avi\n",
-    )
-    for folder in uploads.glob("emodet-app-*"):
-        (folder / "own.avi").write_bytes(video)
-    for text in lists:
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-loglevel", "error", "-i", str(own.with_suffix(".avi")), str(own)]
+    subprocess.run(command, check=True)
+    playlist = f"#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:10.0,\n{own}\n#EXT-X-ENDLIST\n"
+    (tmp_path / "list.m3u8").write_text(playlist)
+    assert VideoFile(tmp_path / "list.m3u8").size == (320, 240)  # what a stranger must not have
+    sent(client, own.read_bytes(), "?annotate=false")
+    (tmp_path / "list").write_text("ffconcat version 1.0\nfile own.ts\n")
+    assert VideoFile(tmp_path / "list").size == (320, 240)
+    for name in ("list.m3u8", "list"):
+        with pytest.raises(Refusal):
+            open_upload(tmp_path / name, Limits())
+    for text in (playlist, f"ffconcat version 1.0\nfile {own}\n"):
         refusal(client.post("/v1/videos", content=text.encode()), 422, "video_unreadable")
-    for folder in uploads.glob("emodet-app-*"):
-        (folder / "own.avi").unlink()
 
 
 def test_a_video_that_breaks_off_keeps_what_was_recognised(client, video):
