@@ -233,3 +233,14 @@ def test_a_folder_of_something_else_is_left_alone(answers: Predictions, evaluati
         write_report(evaluation, answers, None, tmp_path / "thesis.tex", details={})
     with pytest.raises(EmodetError, match="errors=-1"):
         write_report(evaluation, answers, None, tmp_path / "r", details={}, errors=-1)
+
+
+def test_a_mix_has_a_table_of_its_data_sets(tmp_path: Path, plain_pictures: None) -> None:
+    mixed = make_predictions(90, sources=["<b>one</b>"] * 30 + ["two"] * 60)
+    page = write_report(evaluate_predictions(mixed, resamples=20), mixed, None, tmp_path / "r", details=DETAILS)
+    text = page.read_text(encoding="utf-8")
+    assert "The data sets of the mix" in text
+    assert "&lt;b&gt;one&lt;/b&gt;" in text
+    assert "<b>one</b>" not in text
+    rows = json.loads((tmp_path / "r" / "report.json").read_text(encoding="utf-8"))["per_source"]
+    assert [(row["name"], row["faces"]) for row in rows] == [("<b>one</b>", 30), ("two", 60)]

@@ -272,3 +272,39 @@ def test_the_calibration_errors_interval_is_not_pushed_up_by_the_resampling() ->
     assert error.high is not None
     assert error.method == "centred bootstrap"
     assert error.value - error.low == pytest.approx(error.high - error.value, rel=0.35)
+
+
+def test_each_data_set_of_a_mix_has_the_figures_that_its_faces_have_alone() -> None:
+    sources = ["rafdb" if index % 3 else "affectnet8" for index in range(600)]
+    mixed = make_predictions(sources=sources)
+    found = evaluate_predictions(mixed, resamples=50)
+    assert [row.name for row in found.per_source] == ["affectnet8", "rafdb"]
+    assert sum(row.faces for row in found.per_source) == 600
+    for row in found.per_source:
+        here = np.array(sources) == row.name
+        alone = evaluate_predictions(
+            make_predictions(
+                keys=[key for key, wanted in zip(mixed.keys, here, strict=True) if wanted],
+                emotion=mixed.emotion[here],
+                probabilities=mixed.probabilities[here],
+                uncalibrated=None,
+            ),
+            resamples=50,
+        )
+        assert (row.accuracy, row.macro_f1, row.faces) == (alone.accuracy, alone.macro_f1, alone.faces)
+        assert found.as_dict()["metrics"][f"accuracy/{row.name}"]["value"] == alone.accuracy.value
+    table = format_table(found)
+    assert "\ndata set " in table
+    assert "\naffectnet8 " in table
+
+
+def test_one_data_set_has_no_table_of_data_sets(predictions: Predictions) -> None:
+    found = evaluate_predictions(predictions, resamples=0)
+    assert found.per_source == ()
+    assert "per_source" not in found.as_dict()
+    assert "data set" not in format_table(found)
+
+
+def test_sources_are_one_for_each_face() -> None:
+    with pytest.raises(EmodetError, match="sources: 1 of them for 600 faces"):
+        make_predictions(sources=["a"])

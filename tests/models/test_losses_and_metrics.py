@@ -11,7 +11,7 @@ from emodet.emotions import EMOTIONS
 from emodet.evaluation.calibration import expected_calibration_error, softmax
 from emodet.models.classifier import balanced_class_weights
 from emodet.models.losses import SoftCrossEntropy
-from emodet.models.metrics import EmotionMetrics, Mean, TrainingMetrics, lower_is_better, monitored_names
+from emodet.models.metrics import EmotionMetrics, Mean, SourceMetrics, TrainingMetrics, lower_is_better, monitored_names
 
 sklearn = pytest.importorskip("sklearn.metrics")
 
@@ -154,3 +154,34 @@ def test_what_can_be_monitored_is_what_is_computed() -> None:
     metrics = EmotionMetrics(EMOTIONS)
     metrics.update(*made_answers(5))
     assert {f"val/{name}" for name in (*metrics.compute(), "loss")} == set(monitored_names(EMOTIONS))
+
+
+def test_the_metrics_of_each_data_set_are_those_of_its_faces_alone() -> None:
+    generator = torch.Generator().manual_seed(0)
+    names, sources = EMOTIONS[:7], ["one", "two", "empty"]
+    logits = torch.randn(200, 7, generator=generator)
+    emotion, source = torch.randint(-1, 7, (200,), generator=generator), torch.randint(2, (200,), generator=generator)
+    # A class that only one of them has.
+    emotion[(emotion == 6) & (source == 1)] = 0
+    together = SourceMetrics(names, sources)
+    for part in range(0, 200, 32):
+        rows = slice(part, part + 32)
+        together.update(logits[rows], emotion[rows], source[rows])
+    expected = {}
+    for number, name in enumerate(sources[:2]):
+        alone, here = EmotionMetrics(names), source == number
+        alone.update(logits[here], emotion[here])
+        expected.update({f"{metric}/{name}": alone.compute()[metric] for metric in ("accuracy", "macro_f1")})
+    found = together.compute()
+    assert set(found) == set(expected)
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value)
+    assert {f"val/{name}" for name in found} <= set(monitored_names(names, sources))
+    together.reset()
+    assert together.compute() == {}
+
+
+def test_without_a_mix_there_are_no_metrics_of_data_sets() -> None:
+    metrics = SourceMetrics(EMOTIONS, ())
+    metrics.update(torch.randn(4, 8), torch.zeros(4, dtype=torch.int64), torch.zeros(4, dtype=torch.int64))
+    assert metrics.compute() == {}
