@@ -17,7 +17,7 @@ def camera_frames(astronaut: np.ndarray, count: int = 60) -> Iterator[np.ndarray
     head = cv2.resize(astronaut, (460, 460), interpolation=cv2.INTER_AREA)
     for index in range(count):
         frame = np.full((480, 640, 3), 110, dtype=np.uint8)
-        x = int(90 + 30 * np.sin(index / count * 2 * np.pi))
+        x = int(90 + 12 * np.sin(index / count * 2 * np.pi))
         frame[10:470, x : x + 460] = head
         yield frame
 

@@ -22,8 +22,8 @@ def test_permission_refused(browser, site) -> None:
     ("name", "said"),
     [
         ("NotFoundError", "No camera was found"),
-        ("NotReadableError", "another program, or another tab"),
-        ("SomethingNewError", "SomethingNewError"),
+        pytest.param("NotReadableError", "another program, or another tab", marks=pytest.mark.slow),
+        pytest.param("SomethingNewError", "SomethingNewError", marks=pytest.mark.slow),
     ],
 )
 def test_a_camera_that_cannot_be_had(watched, name, said) -> None:
@@ -35,6 +35,7 @@ def test_a_camera_that_cannot_be_had(watched, name, said) -> None:
     assert "Start the camera" in watched.problem() or "Try again" in watched.problem()
 
 
+@pytest.mark.slow
 def test_a_page_without_cameras(watched) -> None:
     """As over HTTP from another machine, where browsers have no `navigator.mediaDevices`."""
     watched.page.add_init_script("Object.defineProperty(Navigator.prototype, 'mediaDevices', {value: undefined})")
@@ -43,7 +44,13 @@ def test_a_page_without_cameras(watched) -> None:
     assert "pictures and videos work" in watched.problem()
 
 
-@pytest.mark.parametrize("lacking", ["OffscreenCanvas", "createImageBitmap", "WebAssembly", "Worker"])
+@pytest.mark.parametrize(
+    "lacking",
+    [
+        "OffscreenCanvas",
+        *(pytest.param(it, marks=pytest.mark.slow) for it in ("createImageBitmap", "WebAssembly", "Worker")),
+    ],
+)
 def test_an_unsupported_browser(watched, lacking) -> None:
     watched.page.add_init_script(f"delete globalThis.{lacking}")
     watched.open(ready=False)
@@ -54,10 +61,15 @@ def test_an_unsupported_browser(watched, lacking) -> None:
     ("missing", "said"),
     [
         ("model/centerface.onnx", "could not be loaded"),
-        ("runtime/ort-wasm-simd-threaded.wasm", "could not be loaded"),
-        ("page.json", "page.json"),
-        ("js/ui/camera.js", "could not be loaded"),
-        ("js/recognition/crop.js", "could not be loaded"),
+        *(
+            pytest.param(name, said, marks=pytest.mark.slow)
+            for name, said in [
+                ("runtime/ort-wasm-simd-threaded.wasm", "could not be loaded"),
+                ("page.json", "page.json"),
+                ("js/ui/camera.js", "could not be loaded"),
+                ("js/recognition/crop.js", "could not be loaded"),
+            ]
+        ),
     ],
 )
 def test_a_part_that_is_missing(watched, missing, said) -> None:
@@ -67,6 +79,7 @@ def test_a_part_that_is_missing(watched, missing, said) -> None:
     assert "reload" in watched.problem()
 
 
+@pytest.mark.slow
 def test_two_tabs_with_the_camera(watched) -> None:
     first = watched.open()
     first.click("#camera-start")
@@ -77,6 +90,7 @@ def test_two_tabs_with_the_camera(watched) -> None:
     until(page, "document.querySelector('#camera-note').textContent.includes('Another tab')")
 
 
+@pytest.mark.slow
 def test_a_server_that_has_gone_does_not_matter_once_the_page_is_there(browser, page_folder, astronaut) -> None:
     process, url = serve(page_folder)
     context = browser.new_context()

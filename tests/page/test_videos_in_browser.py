@@ -37,8 +37,8 @@ def test_a_video_is_recognised_and_played_with_its_answers(video, clip) -> None:
     assert [float(row["time_s"]) for row in rows] == pytest.approx(
         [(index + 0.5) / 10 for index in range(15)], abs=1e-3
     )
-    # She sways to the right first: by 30 pixels within the first half second.
-    assert float(rows[4]["x1"]) - float(rows[0]["x1"]) == pytest.approx(25, abs=6)
+    # She sways to the right first: by 12 pixels within the first half second.
+    assert float(rows[4]["x1"]) - float(rows[0]["x1"]) == pytest.approx(10, abs=5)
 
 
 def test_the_timeline_moves_the_player(video, clip) -> None:

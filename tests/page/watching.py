@@ -4,7 +4,7 @@ import time
 from typing import Any
 
 READY = "html[data-ready]"
-PATIENCE_S = 60
+PATIENCE_S = 120
 
 
 def until(page: Any, code: str, *, seconds: float = PATIENCE_S) -> None:

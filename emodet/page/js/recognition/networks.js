@@ -12,7 +12,10 @@ function setUp() {
   if (settled) return settled;
   const folder = new URL("../../runtime/", import.meta.url).href;
   ort.env.wasm.wasmPaths = { mjs: `${folder}ort-wasm-simd-threaded.js`, wasm: `${folder}ort-wasm-simd-threaded.wasm` };
-  const threads = self.crossOriginIsolated ? Math.min(MOST_THREADS, navigator.hardwareConcurrency ?? 1) : 1;
+  // Half of the cores: the page, the camera and the browser's drawing need the others, and threads that wait for each
+  // other lose more than they win where cores are busy.
+  const cores = navigator.hardwareConcurrency ?? 1;
+  const threads = self.crossOriginIsolated ? Math.max(1, Math.min(MOST_THREADS, cores >> 1)) : 1;
   ort.env.wasm.numThreads = threads;
   ort.env.logLevel = "error";
   settled = { threads, version: ort.env.versions.web };
@@ -36,6 +39,8 @@ async function opened(url) {
     executionProviders: ["wasm"],
     graphOptimizationLevel: "all",
     logSeverityLevel: 3,
+    // Threads that spin while they wait take the cores from the page, the camera and the other network.
+    extra: { session: { intra_op: { allow_spinning: "0" } } },
   });
 }
 

@@ -23,6 +23,7 @@ export class Tracker {
   constructor(patience) {
     this.patience = patience;
     this.next = 1;
+    this.last = -Infinity;
     this.tracks = [];
   }
 
@@ -32,7 +33,9 @@ export class Tracker {
    * @returns {object[]} the track of each detection, in their order
    */
   update(detections, time) {
-    this.tracks = this.tracks.filter((track) => time - track.seen <= this.patience);
+    // Measured at the last search, so that a machine that manages one frame a second still knows whom it saw.
+    this.tracks = this.tracks.filter((track) => Math.min(this.last, time) - track.seen <= this.patience);
+    this.last = time;
     const pairs = this.tracks.flatMap((track) =>
       detections.map((detection, position) => ({ track, position, likeness: affinity(track.detection, detection) })),
     );

@@ -162,6 +162,7 @@ export class CameraTab {
     this.draw(answer, hide);
     const now = performance.now();
     this.frame += 1;
+    this.canvas.dataset.frames = String(this.frame);
     if (this.begun !== null) {
       document.documentElement.dataset.firstResult = String(Math.round(now - this.begun));
       this.begun = null;
@@ -184,7 +185,8 @@ export class CameraTab {
     context.drawImage(bitmap, 0, 0);
     context.setTransform(1, 0, 0, 1, 0, 0);
     bitmap.close();
-    if (hide) hideFaces(context, hidden.map(([x1, y1, x2, y2]) => (mirrored ? [width - x2, y1, width - x1, y2] : [x1, y1, x2, y2])));
+    // Also of a frame that was on its way when hiding was switched on.
+    if (hide || byId("camera-blur").checked) hideFaces(context, hidden.map(([x1, y1, x2, y2]) => (mirrored ? [width - x2, y1, width - x1, y2] : [x1, y1, x2, y2])));
     drawFaces(context, faces, this.about.model.colours, mirrored);
   }
 
@@ -195,8 +197,8 @@ export class CameraTab {
     this.timeline.add(time, faces, time - SPAN);
     this.timeline.draw(time - SPAN, time, { ago: true });
     const span = (this.drawn.at(-1) - this.drawn[0]) / 1000;
-    if (this.frame % 5 === 0 && span > 0) {
-      byId("camera-rate").textContent = ((this.drawn.length - 1) / span).toFixed(0);
+    if (span > 0 && (this.frame % 5 === 0 || this.drawn.length < 5)) {
+      byId("camera-rate").textContent = ((this.drawn.length - 1) / span).toFixed(span > this.drawn.length / 5 ? 1 : 0);
       byId("camera-latency").textContent = [...this.latencies].sort((a, b) => a - b)[this.latencies.length >> 1].toFixed(0);
       if (this.rows) this.note(`Recording: ${this.rows.count} rows.`);
     }

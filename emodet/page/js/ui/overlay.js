@@ -70,7 +70,8 @@ function label(context, face, box, colours, unit, taken) {
  */
 export function drawFaces(context, faces, colours, mirrored = false) {
   const { width, height } = context.canvas;
-  const unit = Math.max(1, Math.max(width, height) / 1000);
+  // One pixel of the screen; a canvas that is not on the page is taken to be shown 1000 pixels wide.
+  const unit = Math.max(0.8, width / (context.canvas.clientWidth || Math.min(width, 1000)));
   const boxes = faces.map(({ box: [x1, y1, x2, y2] }) => (mirrored ? [width - x2, y1, width - x1, y2] : [x1, y1, x2, y2]));
   faces.forEach((face, at) => {
     const [x1, y1, x2, y2] = boxes[at];

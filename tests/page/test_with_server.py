@@ -1,0 +1,84 @@
+"""The page with `python -m emodet.app` behind it: pictures and videos on the server, and a server that goes away."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from itertools import islice
+
+import pytest
+from made_media import camera_frames, encoded, write_mp4
+from watching import Watched, until
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def server() -> Iterator[tuple[subprocess.Popen[str], str]]:
+    pytest.importorskip("fastapi")
+    command = [sys.executable, "-u", "-m", "emodet.app", "--port", "0"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment)
+    assert process.stdout is not None
+    url = process.stdout.readline().split()[1]
+    yield process, url
+    process.kill()
+    process.wait(20)
+
+
+@pytest.fixture
+def page(browser, server) -> Iterator[Watched]:
+    context = browser.new_context(permissions=["camera"])
+    watched = Watched(context, server[1])
+    watched.open("picture", ready=False)
+    watched.page.wait_for_selector("#picture-where option >> nth=1", state="attached")
+    yield watched
+    context.close()
+
+
+def test_pictures_and_videos_on_the_server(page, astronaut, tmp_path) -> None:
+    tab = page.page
+    tab.select_option("#picture-where", "emodet-int8")
+    data = encoded(astronaut, ".jpg")
+    tab.set_input_files("#picture-files", {"name": "face.jpg", "mimeType": "image/jpeg", "buffer": data})
+    tab.wait_for_selector(".result")
+    assert "One face: happiness" in tab.inner_text(".result")
+    clip = write_mp4(tmp_path / "clip.mp4", islice(camera_frames(astronaut), 30))
+    tab.click("#tab-video")
+    tab.select_option("#video-where", "emodet-int8")
+    tab.set_input_files("#video-file", clip)
+    tab.wait_for_selector("#video-result:not([hidden])")
+    tab.wait_for_selector("#video-faces .face:visible")
+    assert "happiness" in tab.inner_text("#video-faces")
+    with tab.expect_download() as waiting:
+        tab.click("#video-save")
+    assert waiting.value.suggested_filename == "clip-emodet.mp4"
+    assert waiting.value.path().stat().st_size > 1000
+    with tab.expect_request(lambda request: request.method == "DELETE"):
+        tab.click("#video-close")  # what the server kept of it is deleted
+    assert page.errors == []
+
+
+def test_a_video_that_the_server_refuses(page) -> None:
+    tab = page.page
+    tab.click("#tab-video")
+    tab.select_option("#video-where", "emodet-int8")
+    noise = {"name": "noise.mp4", "mimeType": "video/mp4", "buffer": b"nonsense" * 400}
+    tab.set_input_files("#video-file", noise)
+    assert "noise.mp4: " in page.problem()
+    assert "Send MP4" in page.problem()
+
+
+def test_a_server_that_stops_in_mid_upload(page, server, tmp_path) -> None:
+    tab = page.page
+    tab.click("#tab-video")
+    tab.select_option("#video-where", "emodet-int8")
+    server[0].send_signal(signal.SIGSTOP)  # takes the connection and answers nothing
+    large = tmp_path / "large.mp4"
+    large.write_bytes(os.urandom(20_000_000))
+    tab.set_input_files("#video-file", large)
+    until(tab, "document.querySelector('#video-share').textContent.startsWith('Sending')")
+    server[0].kill()
+    assert "server could not be reached" in page.problem()
+    assert tab.locator("#video-progress").is_hidden()
