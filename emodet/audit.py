@@ -13,6 +13,7 @@ import logging
 import os
 import sys
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast, get_args
 
@@ -36,7 +37,7 @@ from emodet.auditing.undetected import LEAST_SCORE, LONGEST_SIDE, RELIABILITY, d
 from emodet.config import command, given
 from emodet.data.datamodule import EmotionDataModule
 from emodet.errors import EmodetError
-from emodet.inference.detectors import make_detector
+from emodet.inference.detectors import Detector, make_detector
 from emodet.modelfile import ModelFile, Precision, read_model_file, shipped_model
 from emodet.runs.assembly import build_data
 from emodet.runs.console import quiet_lightning
@@ -60,13 +61,15 @@ def main(config: DictConfig) -> None:
             "data.corrections: the audit looks at a data set as it was released, so that its proposals fit it; leave "
             "corrections out here"
         )
+    # Refused here rather than after the hours that nets take.
+    rules = Rules.of(settings)
     data = build_data(settings)
     data.prepare_data()
     data.setup()
     folder = Path(settings.get("output") or _place(data)).expanduser()
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        findings = examine(settings, data, folder)
+        findings = examine(settings, rules, data, folder)
     except Interrupted as stop:
         print(f"stopped by {stop}; the same command goes on from here", file=sys.stderr)
         sys.exit(stop.exit_status)
@@ -75,22 +78,58 @@ def main(config: DictConfig) -> None:
     print(f"{in_words(findings)}\n\npage:        {folder / 'audit.html'}\ncorrections: {folder / 'corrections.csv'}")
 
 
-def examine(settings: Mapping[str, Any], data: EmotionDataModule, folder: Path) -> Findings:
+@dataclass(frozen=True, slots=True, eq=False)
+class Rules:
+    """What the audit goes by, and whom it asks besides the nets that it trains."""
+
+    copies: CopyRules
+    quality: QualityRules
+    proposals: ProposalRules
+    plan: Plan
+    model: ModelFile | None
+    detector: Detector | None
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any]) -> "Rules":
+        """From the configuration's values.
+
+        Raises:
+            EmodetError: One is out of its range, or what it names is not there.
+        """
+        if settings["gallery"] < 0:
+            raise EmodetError(f"gallery={settings['gallery']}: how many pictures to show, 0 or more")
+        if "probabilities" in settings and not Path(settings["probabilities"]).expanduser().is_file():
+            raise EmodetError(f"probabilities={settings['probabilities']}: there is no such file")
+        if settings.get("detector_faces", 1) < 1:
+            raise EmodetError(f"detector_faces={settings['detector_faces']}: 1 or more, or null for all")
+        threads = settings.get("threads")
+        asks_detector = not settings["quick"] and settings["detector"] != "none"
+        return cls(
+            CopyRules(**settings["copies"]),
+            QualityRules(**settings["quality"]),
+            ProposalRules(**settings["proposals"]),
+            Plan(**settings["out_of_fold"]),
+            _model(settings["model"], threads),
+            make_detector(settings["detector"], threads=threads) if asks_detector else None,
+        )
+
+
+def examine(settings: Mapping[str, Any], rules: Rules, data: EmotionDataModule, folder: Path) -> Findings:
     """Everything that the audit looks at; what `folder` holds of an earlier call is not done again."""
     table, manifest = data.pack.table, data.pack.manifest
     looks = look_at(data.pack)
-    photographs = group_numbers(table, looks, CopyRules(**settings["copies"]))
+    photographs = group_numbers(table, looks, rules.copies)
     groups = copy_groups(table, photographs)
-    quality = judge(looks, QualityRules(**settings["quality"]))
+    quality = judge(looks, rules.quality)
     skipped: list[str] = []
-    held = answers_of_nets(settings, data, photographs, folder)
+    held = answers_of_nets(settings, rules.plan, data, photographs, folder)
     if held is None:
         skipped.append("Label noise was not looked at: quick=true leaves out the nets that it needs.")
     noise = None if held is None else find_label_noise(table, held)
     sides = None if settings["quick"] else sides_of(data)
     if sides is None:
         skipped.append("The stored pictures' sizes were not looked at: quick=true leaves them out.")
-    unfound = faces_not_found(settings, data)
+    unfound = faces_not_found(settings, rules.detector, data)
     if unfound is None:
         skipped.append("No detector looked for faces: quick=true or detector=none leaves it out.")
     return Findings(
@@ -104,17 +143,21 @@ def examine(settings: Mapping[str, Any], data: EmotionDataModule, folder: Path) 
         quality=quality,
         sides=sides,
         crop_side=data.preprocessing.size,
-        order=tuple(class_order(settings, data, held)),
+        order=tuple(class_order(settings["seed"], rules.model, data, held)),
         noise=noise,
         answered_by="" if held is None else held.made_by,
         unfound=unfound,
-        corrections=propose(table, quality, groups, noise or (), ProposalRules(**settings["proposals"])),
+        corrections=propose(table, quality, groups, noise or (), rules.proposals),
         skipped=tuple(skipped),
     )
 
 
 def answers_of_nets(
-    settings: Mapping[str, Any], data: EmotionDataModule, photographs: npt.NDArray[np.int64], folder: Path
+    settings: Mapping[str, Any],
+    plan: Plan,
+    data: EmotionDataModule,
+    photographs: npt.NDArray[np.int64],
+    folder: Path,
 ) -> Held | None:
     """What nets say of faces that they were not trained on: read, trained for, or None where it is to be quick."""
     table = data.pack.table
@@ -122,15 +165,16 @@ def answers_of_nets(
         return read_probabilities(Path(settings["probabilities"]).expanduser(), table, data.class_names)
     if settings["quick"]:
         return None
-    held = out_of_fold(settings, data, photographs, folder, Plan(**settings["out_of_fold"]))
+    held = out_of_fold(settings, data, photographs, folder, plan)
     write_probabilities(held, table, data.class_names, folder / "out_of_fold.parquet")
     return held
 
 
-def class_order(settings: Mapping[str, Any], data: EmotionDataModule, held: Held | None) -> Iterator[OrderFinding]:
+def class_order(
+    seed: int, model: ModelFile | None, data: EmotionDataModule, held: Held | None
+) -> Iterator[OrderFinding]:
     """What valence and arousal, a model file and the nets of train say of each split, of each data set apart."""
     table, names = data.pack.table, data.class_names
-    model = _model(settings["model"], settings.get("threads"))
     source = data.source_of(np.arange(len(table)))
     for number in range(len(data.sources)):
         for split in ("train", "val", "test"):
@@ -143,7 +187,7 @@ def class_order(settings: Mapping[str, Any], data: EmotionDataModule, held: Held
             if found is not None:
                 yield found
             if model is not None and rows.size:
-                some = some_of_each_class(table.emotion, rows, _ASKED_PER_CLASS, settings["seed"])
+                some = some_of_each_class(table.emotion, rows, _ASKED_PER_CLASS, seed)
                 answers = answered_classes(model, data.pack, some, names)
                 yield by_answers(table.emotion[some], answers, names, f"the {model.name} ({split}{of})")
             # On train they repeat whatever order they were taught.
@@ -152,11 +196,10 @@ def class_order(settings: Mapping[str, Any], data: EmotionDataModule, held: Held
                 yield by_answers(table.emotion[known], told, names, f"what nets learnt from train ({split}{of})")
 
 
-def faces_not_found(settings: Mapping[str, Any], data: EmotionDataModule) -> Unfound | None:
-    """What a detector says of the crops, or of as many of them as were asked for."""
-    if settings["quick"] or settings["detector"] == "none":
+def faces_not_found(settings: Mapping[str, Any], detector: Detector | None, data: EmotionDataModule) -> Unfound | None:
+    """What a detector says of the crops, or of as many of them as were asked for; None without a detector."""
+    if detector is None:
         return None
-    detector = make_detector(settings["detector"], threads=settings.get("threads"))
     rows, most = np.arange(len(data.pack), dtype=np.int64), settings.get("detector_faces")
     if most is not None and most < len(rows):
         drawn = np.random.default_rng([settings["seed"], 0xFACE]).choice(rows, most, replace=False)

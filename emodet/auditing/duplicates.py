@@ -35,6 +35,8 @@ class CopyRules:
     def __post_init__(self) -> None:
         if not 0 < self.correlation <= 1:
             raise EmodetError(f"copies.correlation={self.correlation}: above 0, at most 1")
+        if not 0 <= self.radius < 32:
+            raise EmodetError(f"copies.radius={self.radius}: 0 to 31 bits")
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,7 +72,7 @@ class _Page:
             if self.show is not None
             else "This page holds no pictures, but the names of files and faces of the data set."
         )
-        return f'<div class="callout" role="note"><ul><li>{what} Nothing of it was sent anywhere.</li></ul></div>'
+        return f'<div class="callout" role="note"><p>{what} Nothing of it was sent anywhere.</p></div>'
 
     def tiles(self) -> str:
         findings, copies = self.findings, self.findings.copies()

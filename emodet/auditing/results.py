@@ -31,10 +31,8 @@ def write_results(
         pictures: Whether the page shows pictures at all.
 
     Raises:
-        EmodetError: `gallery` is negative, or a file cannot be written.
+        EmodetError: A file cannot be written.
     """
-    if gallery < 0:
-        raise EmodetError(f"gallery={gallery}: how many pictures to show, 0 or more")
     show = (lambda row: pack.images([row])[0]) if pictures else None
     write_corrections(findings.corrections, folder / "corrections.csv")
     try:
