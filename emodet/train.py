@@ -177,7 +177,15 @@ def fit(
         raise SystemExit(stop.exit_status) from stop
     finally:
         if trainer.is_global_zero and run.attempts:
-            plot_curves(run.merge_metrics(), run.path / "curves.png")
+            draw_curves(run)
+
+
+def draw_curves(run: RunFolder) -> None:
+    """Leave a picture of the metrics so far; what keeps it from being drawn is said, and takes no other's place."""
+    try:
+        plot_curves(run.merge_metrics(), run.path / "curves.png")
+    except EmodetError as problem:  # stopped in its first epoch, say
+        log.warning("no curves were drawn: %s", problem)
 
 
 def how_to_go_on(stop: Interrupted, run: RunFolder) -> str:

@@ -314,6 +314,28 @@ def last_is_that_of_the_first_epoch(run: Path) -> None:
 PLAIN = ["experiment=ferplus", "training.resolutions=[]", "trainer.check_val_every_n_epoch=1"]
 
 
+def test_stopped_before_there_is_anything_to_draw(
+    command: Command,
+    small: list[str],
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with monkeypatch.context() as patched:
+        step = EmotionClassifier.training_step
+
+        def stopped_at_the_second(self: EmotionClassifier, batch: Any, batch_idx: int) -> Any:
+            if batch_idx == 1:
+                os.kill(os.getpid(), signal.SIGINT)
+            return step(self, batch, batch_idx)
+
+        patched.setattr(EmotionClassifier, "training_step", stopped_at_the_second)
+        assert command("emodet.train", *small, *PLAIN, f"hydra.run.dir={tmp_path}") == 130
+    said = capfd.readouterr()
+    assert "stopped by SIGINT; continue with  python -m emodet.train resume=" in said.err
+    assert "Traceback" not in said.err
+
+
 def test_a_loss_that_becomes_nan_keeps_the_last_good_checkpoint(
     command: Command,
     small: list[str],
