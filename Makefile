@@ -17,7 +17,7 @@ install: $(INSTALLED)  ## make the environment, with the versions in pins.txt
 
 $(INSTALLED): pyproject.toml pins.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --constraint pins.txt --editable '.[train,dev,app,tensorboard,dashboards,sweep,cluster]'
+	$(BIN)/python -m pip install --quiet --constraint pins.txt --editable '.[train,audit,dev,app,tensorboard,dashboards,sweep,cluster]'
 	# albumentations brings opencv-python-headless into the same folder: the one with windows is laid over it.
 	$(BIN)/python -m pip install --quiet --constraint pins.txt --no-deps --force-reinstall opencv-python
 	@if command -v npm > /dev/null && $(MAKE) --no-print-directory page; then true; else \

@@ -34,6 +34,7 @@ DEFERRED = {"emodet.modelfile": {"onnx"}, "emodet.inference.rows": {"pyarrow"}}
 COMMANDS = ("emodet.prepare", "emodet.train", "emodet.evaluate", "emodet.export", "emodet.audit")
 LABORATORY = (
     "emodet.data",
+    "emodet.auditing",
     "emodet.models",
     "emodet.evaluation",
     "emodet.exporting",

@@ -31,8 +31,8 @@ class RunFolder:
     """Where a run keeps what it is made of and what came out.
 
     ``config.yaml`` (composed), ``run.json`` (commit, versions, seed, pack, figures), ``checkpoints/``, ``csv/``,
-    ``metrics.csv`` (all attempts), ``curves.png``, ``augmentation.png``, ``evaluation-report/``, and ``corrections.csv``
-    where the data was corrected.
+    ``metrics.csv`` (all attempts), ``curves.png``, ``augmentation.png``, ``evaluation-report/``, and where the data was
+    corrected ``corrections.csv``.
     """
 
     path: Path
