@@ -10,9 +10,9 @@ from pathlib import Path
 
 from emodet.errors import EmodetError
 from emodet.runs.folder import RunFolder
-from emodet.runs.launching import is_started_by_parent, started_by
 from emodet.runs.requeueing import find, folder_name, job_of, was_requeued
 from emodet.runs.resuming import resumed_arguments, unquoted
+from emodet.runs.starting import is_started_by_parent, started_by
 
 __all__ = ["take_over_arguments", "training_arguments"]
 

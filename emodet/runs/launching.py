@@ -1,8 +1,7 @@
-"""How many processes train, on which devices, and who starts them: Lightning itself, torchrun or SLURM's srun."""
+"""How many processes train together, on which devices, and by which of Lightning's strategies."""
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from inspect import signature
 from typing import Any
 
@@ -15,11 +14,9 @@ from lightning.pytorch.strategies import DDPStrategy
 from torch.nn.parallel import DistributedDataParallel
 
 from emodet.errors import EmodetError
+from emodet.runs.starting import Started, started_by
 
-__all__ = ["PARENT", "Started", "is_started_by_parent", "on_devices", "started_by"]
-
-PARENT = "EMODET_PARENT"
-"""The environment variable in which a process that starts others leaves them its id."""
+__all__ = ["on_devices"]
 
 _STRATEGIES = ("auto", "ddp")
 # torch 2.14 has a new name for it.
@@ -28,51 +25,6 @@ _SYNCS_BUFFERS = next(
     for name in ("forward_sync_buffers", "broadcast_buffers")
     if name in signature(DistributedDataParallel.__init__).parameters
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Started:
-    """Processes that torchrun or srun has started.
-
-    Attributes:
-        by: Who.
-        rank: The number of this one.
-        per_node: How many there are on each node.
-        nodes: On how many nodes.
-    """
-
-    by: str
-    rank: int
-    per_node: int
-    nodes: int
-
-
-def started_by(environ: Mapping[str, str] | None = None) -> Started | None:
-    """Who started this process and others like it; None where it is alone, or starts the others itself.
-
-    Raises:
-        EmodetError: srun was told how many tasks in all, and not how many on a node.
-    """
-    environ = os.environ if environ is None else environ
-    if "TORCHELASTIC_RUN_ID" in environ:
-        count, per_node = int(environ["WORLD_SIZE"]), int(environ["LOCAL_WORLD_SIZE"])
-        return Started("torchrun", int(environ["RANK"]), per_node, count // per_node)
-    # Of the step, which only srun has: a batch script that starts python without it has the job's numbers.
-    tasks = int(environ.get("SLURM_STEP_NUM_TASKS", "1"))
-    if tasks == 1:
-        return None
-    if "SLURM_NTASKS_PER_NODE" not in environ:
-        raise EmodetError(
-            f"srun started {tasks} tasks, and it is not said how many on a node: give the job --ntasks-per-node and "
-            "leave --ntasks out"
-        )
-    per_node = int(environ["SLURM_NTASKS_PER_NODE"])
-    return Started("srun", int(environ["SLURM_PROCID"]), per_node, -(-tasks // per_node))
-
-
-def is_started_by_parent(environ: Mapping[str, str]) -> bool:
-    """Whether Lightning started this process from within the first one of its run."""
-    return environ.get(PARENT) == str(os.getppid())
 
 
 def on_devices(trainer: Mapping[str, Any]) -> dict[str, Any]:

@@ -22,13 +22,14 @@ from typing import Any
 import lightning as L
 import torch
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from lightning.pytorch.strategies import ParallelStrategy
 from omegaconf import read_write
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 from emodet.errors import EmodetError
 from emodet.runs.interruption import Interrupted
-from emodet.runs.launching import PARENT, is_started_by_parent
+from emodet.runs.starting import PARENT, RUN_OF_SWEEP, is_started_by_parent
 
 __all__ = ["Processes", "fair_share", "together"]
 
@@ -37,6 +38,7 @@ log = logging.getLogger(__name__)
 # What Lightning and torch leave in the environment for the processes that they start.
 _LEFT_BEHIND = (
     "MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "LOCAL_RANK", "WORLD_SIZE", "OMP_NUM_THREADS", PARENT,
+    RUN_OF_SWEEP,
 )  # fmt: skip
 _LOOKS_S = 0.3  # between two looks at the store
 _GRACE_S = 10.0  # for a process to end by itself after another did
@@ -318,6 +320,8 @@ def _as_this_job() -> Iterator[None]:
         )
     hydra, typed = HydraConfig.instance().cfg.hydra, sys.argv  # type: ignore[union-attr]
     os.environ[PARENT] = str(os.getpid())
+    if hydra.mode == RunMode.MULTIRUN:
+        os.environ[RUN_OF_SWEEP] = json.dumps([str(Path(hydra.sweep.dir).resolve()), int(hydra.job.num)])
     folder = hydra.run.dir
     with read_write(hydra):
         hydra.run.dir = str(Path(hydra.runtime.output_dir).resolve())

@@ -1,6 +1,8 @@
 """What a run knows of the sweep that it is part of."""
 
+import json
 import multiprocessing
+import os
 import signal
 import sys
 from collections.abc import Mapping
@@ -10,6 +12,8 @@ from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
+
+from emodet.runs.starting import RUN_OF_SWEEP, is_started_by_parent
 
 __all__ = ["Membership", "join_sweep", "membership", "stop_file"]
 
@@ -48,13 +52,18 @@ def membership(settings: Mapping[str, Any]) -> Membership | None:
         settings: The run's composed configuration as plain values.
     """
     hydra_config = HydraConfig.get()
-    if hydra_config.mode != RunMode.MULTIRUN:
+    if hydra_config.mode == RunMode.MULTIRUN:
+        folder, number = hydra_config.sweep.dir, hydra_config.job.num
+    elif is_started_by_parent(os.environ) and RUN_OF_SWEEP in os.environ:
+        # A further process of the run, which Lightning starts by a command line of its own.
+        folder, number = json.loads(os.environ[RUN_OF_SWEEP])
+    else:
         return None
     sweep = settings.get("sweep", {})
     trial, study = sweep.get("trial"), sweep.get("study")
     return Membership(
-        folder=Path(hydra_config.sweep.dir).resolve(),
-        number=int(hydra_config.job.num),
+        folder=Path(folder).resolve(),
+        number=int(number),
         study=None if trial is None or study is None else Path(study),
         trial=trial,
     )
