@@ -82,6 +82,7 @@ class DataConfig:
     workers: int | None = None
     processes: int | None = None
     max_unreadable: float | None = None
+    changed: str | None = None
     corrections: str | None = None
     sources: Any = None
 
@@ -313,11 +314,15 @@ class PrepareConfig(TrainConfig):
         verify: Whether to compare every byte of a pack that is there already with its manifest.
         force: Whether to delete a pack that is there already and make it again.
         list: Whether to say what is there, against what is published of it, and pack nothing.
+        shard: Which share of the faces to prepare, of how many (``3/16``), so that several machines share the work.
+        merge: Whether to join the shards that are there to the pack, instead of preparing what is missing of it.
     """
 
     verify: bool = False
     force: bool = False
     list: bool = False
+    shard: str | None = None
+    merge: bool = False
 
 
 @dataclass
@@ -384,6 +389,7 @@ class ProposalsConfig:
     splits: list[str] | None = None
     exclude_below: float | None = None
     relabel_from: float | None = None
+    agreed_from: float | None = None
 
 
 @dataclass

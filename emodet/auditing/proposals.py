@@ -31,11 +31,14 @@ class ProposalRules:
         exclude_below: A label-noise candidate is proposed for exclusion where its label's probability is below this.
         relabel_from: It is proposed for relabelling instead where another class is at least this probable; above 1
             nothing is relabelled.
+        agreed_from: Nothing is proposed because of nets where the face's soft label, the votes of several people, gives
+            its label at least this share: they outweigh a net that was trained for minutes.
     """
 
     splits: Sequence[str] = ("train",)
     exclude_below: float = 0.05
     relabel_from: float = 0.9
+    agreed_from: float = 0.5
 
     def __post_init__(self) -> None:
         odd = [split for split in self.splits if split not in _RANK]
@@ -77,6 +80,8 @@ def propose(
         for row, reason in _superfluous(table, group):
             add(row, "exclude", reason)
     for each in (candidate for findings in noise if findings.telling for candidate in findings.candidates):
+        if table.soft_label[each.row, each.given] >= rules.agreed_from:
+            continue
         if each.sure >= rules.relabel_from:
             add(each.row, "relabel", "label noise", emotion=each.suggested, score=each.quality)
         elif each.quality < rules.exclude_below:

@@ -194,6 +194,19 @@ def test_proposals_say_what_and_why_once_for_each_face() -> None:
     assert everywhere == ()
 
 
+def test_what_people_agreed_on_outweighs_the_nets() -> None:
+    from emodet.auditing.label_noise import Candidate, NoiseFindings
+
+    votes = np.full((3, 8), np.nan, dtype=np.float32)
+    votes[0], votes[1] = 0, 0
+    votes[0, 5], votes[0, 7] = 0.6, 0.4
+    votes[1, 5], votes[1, 7] = 0.4, 0.3
+    table = table_of(3, emotion=[5, 5, 5], soft_label=votes)
+    noise = NoiseFindings("train", 3, 0.8, 0.2, tuple(Candidate(row, 5, 7, 0.95, 0.01) for row in range(3)), ())
+    quality = judge(looks_of(sharpness=[1.0] * 3), QualityRules())
+    assert [each.key for each in propose(table, quality, (), (noise,), ProposalRules())] == ["0001", "0002"]
+
+
 def test_copies_that_are_evenly_at_odds_are_all_left_out() -> None:
     table = table_of(2, emotion=[1, 6], pixel_hash=["a", "b"])
     quality = judge(looks_of(sharpness=[1.0, 1.0]), QualityRules())
