@@ -46,7 +46,8 @@ def decode_rgb(
         data: JPEG, PNG, BMP, TIFF, WebP, GIF or PNM.
         name: What to call the picture in an error, usually its path.
         max_pixels: Width times height above which nothing is decoded.
-        least_side: A JPEG may be decoded at 1/2, 1/4 or 1/8 size while its shorter side stays at least this long.
+        least_side: A JPEG is decoded at 1/2, 1/4 or 1/8 size where that leaves its shorter side at least this long and
+            divides both sides evenly: an odd one would come out stretched by part of a pixel.
 
     Returns:
         uint8, (H, W, 3), RGB.
@@ -68,7 +69,7 @@ def decode_rgb(
                     "raise max_pixels if the file is to be trusted"
                 )
             if least_side is not None and picture.format == "JPEG":
-                picture.draft("RGB" if picture.mode == "YCbCr" else picture.mode, (least_side, least_side))
+                picture.draft(picture.mode, _reduced(width, height, least_side))
             picture.load()
             # Not `ImageOps.exif_transpose`: it writes the tags back and fails where any of them is damaged.
             turn = _UPRIGHT.get(picture.getexif().get(ExifTags.Base.Orientation, 1))
@@ -84,6 +85,14 @@ def decode_rgb(
     except Exception as problem:
         # For files that are damaged inside Pillow raises OSError, ValueError, SyntaxError, struct.error, and more.
         raise EmodetError(f"{name}: damaged or cut off ({problem or type(problem).__name__})") from None
+
+
+def _reduced(width: int, height: int, least_side: int) -> tuple[int, int]:
+    """The size at which a JPEG of this size is decoded."""
+    for factor in (8, 4, 2):
+        if width % factor == height % factor == 0 and min(width, height) // factor >= least_side:
+            return width // factor, height // factor
+    return width, height
 
 
 def _to_rgb(picture: Image.Image, wide: bool) -> npt.NDArray[np.uint8]:

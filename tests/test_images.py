@@ -180,14 +180,18 @@ def test_one_pixel() -> None:
 
 
 class TestSmallerJpegs:
-    @pytest.mark.parametrize("least", [24, 50, 100, 101, 200, 400, 1000])
-    def test_the_shorter_side_stays_at_least_as_long_as_asked(self, least: int) -> None:
-        data = encoded(Image.fromarray(corners(403, 811)), "JPEG")
-        found = decode_rgb(data, least_side=least)
-        assert min(found.shape[:2]) >= min(least, 403)
-        # The next halving would have been too small.
-        assert min(found.shape[:2]) // 2 <= least or found.shape[0] <= 403 // 8 + 1
-        assert near(found, cv2.resize(corners(403, 811), found.shape[1::-1], interpolation=cv2.INTER_AREA), 8)
+    @pytest.mark.parametrize(
+        ("least", "factor"), [(24, 8), (50, 8), (51, 4), (100, 4), (101, 2), (200, 2), (201, 1), (400, 1), (1000, 1)]
+    )
+    def test_the_shorter_side_stays_at_least_as_long_as_asked(self, least: int, factor: int) -> None:
+        found = decode_rgb(encoded(Image.fromarray(corners(400, 808)), "JPEG"), least_side=least)
+        assert found.shape[:2] == (400 // factor, 808 // factor)
+        assert near(found, cv2.resize(corners(400, 808), found.shape[1::-1], interpolation=cv2.INTER_AREA), 8)
+
+    @pytest.mark.parametrize(("shape", "factor"), [((425, 400), 1), ((426, 402), 2), ((404, 804), 4), ((404, 802), 2)])
+    def test_sides_that_do_not_divide_are_not_stretched(self, shape: tuple[int, int], factor: int) -> None:
+        found = decode_rgb(encoded(Image.fromarray(corners(*shape)), "JPEG"), least_side=48)
+        assert found.shape[:2] == (shape[0] // factor, shape[1] // factor)
 
     @pytest.mark.parametrize("mode", ["L", "CMYK"])
     def test_other_modes(self, mode: str) -> None:

@@ -135,6 +135,7 @@ class EmotionDataModule(L.LightningDataModule):
         workers: Processes that fetch batches; None takes one per core, eight at most.
         processes: Processes that prepare; None takes one per core.
         max_unreadable: The share of pictures that may be unreadable.
+        changed: ``refuse`` a release that is no longer what was packed of it, or ``use`` its pack as it is.
         corrections: A file that excludes and relabels faces, see `emodet.data.corrections`; in a mix its keys begin
             with the data set's name and a colon.
         seed: Of order and augmentation.
@@ -168,6 +169,7 @@ class EmotionDataModule(L.LightningDataModule):
         workers: int | None = None,
         processes: int | None = None,
         max_unreadable: float = 0.01,
+        changed: str = "refuse",
         corrections: str | Path | None = None,
         seed: int = 0,
         sources: Mapping[str, Mapping[str, Any]] | None = None,
@@ -192,6 +194,7 @@ class EmotionDataModule(L.LightningDataModule):
             "selection": selection,
             "processes": processes,
             "max_unreadable": max_unreadable,
+            "changed": changed,
         }
         own: dict[str, Any] = {
             "reader": reader,

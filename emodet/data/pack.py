@@ -1,14 +1,15 @@
 """The pack: a prepared data set, opened in milliseconds and shared by all worker processes.
 
 A pack is a folder. ``images-NNNNN.npy`` hold uint8 crops (faces, size, size, 3), or one channel where the crops are
-grey; ``table.parquet`` holds one row per face in the same order; ``manifest.json`` says what was packed and how, and is
-written last. A folder without a valid manifest is not a pack, so nothing half-written ever looks whole.
+grey; ``table.parquet`` holds one row per face in the same order, with a hash of its crop; ``manifest.json`` says what
+was packed and how, and is written last. A folder without a valid manifest is not a pack, so nothing half-written ever
+looks whole. How the crops are shared out to files means nothing: that follows from who prepared them.
 """
 
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,16 +20,24 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from emodet.data.image_file import open_images
+from emodet.data.records import Record
 from emodet.emotions import EMOTIONS
 from emodet.errors import EmodetError
 from emodet.preprocessing import Preprocessing
 
-__all__ = ["BLOCK_BYTES", "FORMAT", "VERSION", "Pack", "Table", "block_hashes", "counts_by_split", "fingerprint_of"]
+__all__ = [
+    *("FORMAT", "MANIFEST", "TABLE", "VERSION", "Pack", "Table"),
+    *("counts_by_split", "crop_hash", "file_sha256", "fingerprint_of", "table_of"),
+]
 
 FORMAT = "emodet-pack"
-VERSION = 1
-BLOCK_BYTES = 64 * 2**20
-_BLOCKS_CHECKED_ON_OPENING = 8
+VERSION = 2
+"""Of the format and of how crops are made. Since 2 a fingerprint is made of the crops' hashes in the table; in 1 it was
+made of the image files' blocks."""
+MANIFEST, TABLE = "manifest.json", "table.parquet"
+_CHECKED_ON_OPENING = 64
+_VERIFIED_AT_ONCE = 512
 _NEEDED = frozenset({"counts", "expected", "fingerprint", "preprocessing", "shards", "table_sha256"})
 
 
@@ -44,7 +53,7 @@ class Table:
         valence: float32 (N,), -1 to 1, NaN where there is none.
         arousal: float32 (N,), likewise.
         subject: str (N,), empty where unknown.
-        pixel_hash: str (N,), equal for identical crops.
+        pixel_hash: str (N,), see `crop_hash`: equal for identical crops.
     """
 
     key: npt.NDArray[np.str_]
@@ -106,9 +115,9 @@ class Table:
 class Pack:
     """A prepared data set on disk.
 
-    Opening checks the manifest, the table's hash, the size of the image files and the hashes of up to eight evenly
-    spaced 64 MiB blocks of them; `verify` checks every byte. Images are mapped, not read, and a pickled pack carries
-    only its path, so worker processes share one copy of the pixels.
+    Opening checks the manifest, the table's hash, the size of the image files, and the hashes of 64 crops, evenly
+    spaced; `verify` checks every crop. Images are mapped, not read, and a pickled pack carries only its path, so worker
+    processes share one copy of the pixels.
 
     Args:
         folder: The pack's folder.
@@ -121,9 +130,9 @@ class Pack:
         self.folder = folder
         self.manifest = _read_manifest(folder)
         self.preprocessing = Preprocessing.from_dict(self.manifest["preprocessing"])
-        self._check_sizes()
-        self._check_blocks(_BLOCKS_CHECKED_ON_OPENING)
-        self._check_table()
+        self._check_files()
+        faces = len(self)
+        self._check_crops(np.unique(np.linspace(0, faces - 1, min(faces, _CHECKED_ON_OPENING)).astype(np.int64)))
 
     @property
     def fingerprint(self) -> str:
@@ -133,7 +142,7 @@ class Pack:
     @cached_property
     def table(self) -> Table:
         """What is known about each face."""
-        return Table.from_arrow(pq.read_table(self.folder / "table.parquet"))
+        return Table.from_arrow(pq.read_table(self.folder / TABLE))
 
     def __len__(self) -> int:
         return int(sum(shard["faces"] for shard in self.manifest["shards"]))
@@ -150,12 +159,7 @@ class Pack:
         wanted = np.asarray(indices, dtype=np.int64)
         if wanted.size and (wanted.min() < 0 or wanted.max() >= len(self)):
             raise IndexError(f"indices from {wanted.min()} to {wanted.max()} in a pack of {len(self)} faces")
-        size = self.preprocessing.size
-        crops = np.empty((len(wanted), size, size, self._channels), dtype=np.uint8)
-        shard_of = np.searchsorted(self._starts, wanted, side="right") - 1
-        for number in np.unique(shard_of):
-            here = shard_of == number
-            crops[here] = self._shards[number][wanted[here] - self._starts[number]]
+        crops = self._stored(wanted)
         return np.repeat(crops, 3, axis=3) if self._channels == 1 else crops
 
     def verify(self) -> None:
@@ -164,9 +168,9 @@ class Pack:
         Raises:
             EmodetError: A file was changed or damaged.
         """
-        self._check_sizes()
-        self._check_blocks(None)
-        self._check_table()
+        self._check_files()
+        for start in range(0, len(self), _VERIFIED_AT_ONCE):
+            self._check_crops(np.arange(start, min(start + _VERIFIED_AT_ONCE, len(self))))
 
     def __getstate__(self) -> dict[str, Any]:
         kept = ("folder", "manifest", "preprocessing")
@@ -178,42 +182,53 @@ class Pack:
 
     @cached_property
     def _shards(self) -> list[npt.NDArray[np.uint8]]:
+        size = self.preprocessing.size
         return [
-            np.load(self.folder / shard["file"], mmap_mode="r", allow_pickle=False) for shard in self.manifest["shards"]
+            open_images(self.folder / shard["file"], shard["faces"], size, self._channels)
+            for shard in self.manifest["shards"]
         ]
 
     @cached_property
     def _starts(self) -> npt.NDArray[np.int64]:
         return np.cumsum([0, *(shard["faces"] for shard in self.manifest["shards"][:-1])])
 
-    def _check_sizes(self) -> None:
+    def _stored(self, wanted: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
+        """Crops as they are stored, with one channel or three."""
+        if len(self._shards) == 1:
+            return self._shards[0][wanted]
+        size = self.preprocessing.size
+        crops = np.empty((len(wanted), size, size, self._channels), dtype=np.uint8)
+        shard_of = np.searchsorted(self._starts, wanted, side="right") - 1
+        for number in np.unique(shard_of):
+            here = shard_of == number
+            crops[here] = self._shards[number][wanted[here] - self._starts[number]]
+        return crops
+
+    def _check_files(self) -> None:
         size = self.preprocessing.size
         for shard in self.manifest["shards"]:
             file = self.folder / shard["file"]
-            if not file.is_file():
-                raise self._broken(shard["file"])
             try:
-                shape = np.load(file, mmap_mode="r", allow_pickle=False).shape
-            except (ValueError, OSError, EOFError):
+                open_images(file, shard["faces"], size, self._channels)
+            except ValueError:
                 raise self._broken(shard["file"]) from None
-            if shape != (shard["faces"], size, size, self._channels):
-                raise self._broken(shard["file"])
-        if not (self.folder / "table.parquet").is_file():
-            raise self._broken("table.parquet")
+        table = self.folder / TABLE
+        if not table.is_file() or file_sha256(table) != self.manifest["table_sha256"]:
+            raise self._broken(TABLE)
+        if len(self._pixel_hashes) != len(self):
+            raise self._broken(MANIFEST)
 
-    def _check_blocks(self, most: int | None) -> None:
-        blocks = [(shard, number) for shard in self.manifest["shards"] for number in range(len(shard["blocks"]))]
-        if most is not None and len(blocks) > most:
-            blocks = [blocks[position] for position in np.linspace(0, len(blocks) - 1, most).astype(int)]
-        for shard, number in blocks:
-            with (self.folder / shard["file"]).open("rb") as file:
-                file.seek(number * BLOCK_BYTES)
-                if hashlib.sha256(file.read(BLOCK_BYTES)).hexdigest() != shard["blocks"][number]:
-                    raise self._broken(shard["file"])
+    def _check_crops(self, rows: npt.NDArray[np.int64]) -> None:
+        hashes = self._pixel_hashes
+        for row, crop in zip(rows.tolist(), self._stored(rows), strict=True):
+            if crop_hash(crop) != hashes[row].as_py():
+                number = int(np.searchsorted(self._starts, row, side="right")) - 1
+                raise self._broken(self.manifest["shards"][number]["file"])
 
-    def _check_table(self) -> None:
-        if _sha256(self.folder / "table.parquet") != self.manifest["table_sha256"]:
-            raise self._broken("table.parquet")
+    @cached_property
+    def _pixel_hashes(self) -> pa.ChunkedArray:
+        # Not of `table`, which not every process that opens a pack needs.
+        return pq.read_table(self.folder / TABLE, columns=["pixel_hash"]).column(0)
 
     def _broken(self, name: str) -> EmodetError:
         return EmodetError(
@@ -222,11 +237,28 @@ class Pack:
         )
 
 
-def block_hashes(file: Path) -> Iterator[str]:
-    """SHA-256 of each 64 MiB block of a file, in order."""
-    with file.open("rb") as stream:
-        while block := stream.read(BLOCK_BYTES):
-            yield hashlib.sha256(block).hexdigest()
+def crop_hash(crop: npt.NDArray[np.uint8]) -> str:
+    """24 hex digits that differ where a stored crop differs."""
+    return hashlib.blake2b(np.ascontiguousarray(crop).data, digest_size=12).hexdigest()
+
+
+def table_of(records: Sequence[Record], hashes: Sequence[str]) -> Table:
+    """The table of these faces, with the `crop_hash` of each."""
+
+    def number(value: float | None) -> float:
+        return np.nan if value is None else value
+
+    blank = (np.nan,) * len(EMOTIONS)
+    return Table(
+        key=np.array([record.key for record in records], dtype=np.str_),
+        split=np.array([record.split for record in records], dtype=np.str_),
+        emotion=np.array([-1 if record.emotion is None else record.emotion for record in records], dtype=np.int64),
+        soft_label=np.array([record.soft_label or blank for record in records], np.float32).reshape(-1, len(EMOTIONS)),
+        valence=np.array([number(record.valence) for record in records], dtype=np.float32),
+        arousal=np.array([number(record.arousal) for record in records], dtype=np.float32),
+        subject=np.array([record.subject or "" for record in records], dtype=np.str_),
+        pixel_hash=np.array(hashes, dtype=np.str_),
+    )
 
 
 def counts_by_split(table: Table) -> dict[str, dict[str, int]]:
@@ -240,24 +272,20 @@ def counts_by_split(table: Table) -> dict[str, dict[str, int]]:
     return found
 
 
-def fingerprint_of(table: Table, shards: Sequence[Mapping[str, Any]], preprocessing: Preprocessing) -> str:
-    """What `Pack.fingerprint` is: a hash over the content's hashes, free of paths and times."""
-    parts = {
-        "version": VERSION,
-        "table": table.digest(),
-        "shards": [shard["blocks"] for shard in shards],
-        "crop": preprocessing.fingerprint(),
-    }
+def fingerprint_of(table: Table, preprocessing: Preprocessing) -> str:
+    """What `Pack.fingerprint` is: a hash over annotations and crops, free of paths, times and numbers of files."""
+    parts = {"version": VERSION, "table": table.digest(), "crop": preprocessing.fingerprint()}
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def _sha256(file: Path) -> str:
+def file_sha256(file: Path) -> str:
+    """Of a file's bytes, as hex digits."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:
-    file = folder / "manifest.json"
+    file = folder / MANIFEST
     if not file.is_file():
         raise EmodetError(f"{folder}: not a pack (it has no manifest.json). `python -m emodet.prepare` makes one")
     try:

@@ -13,11 +13,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from emodet.data.changes import Changes, check_release
 from emodet.data.cropping import check_crop, require_croppable
 from emodet.data.pack import Pack, Table
-from emodet.data.packing import pack_folder, prepare_pack
+from emodet.data.packing import Packing, pack_folder
+from emodet.data.parts import Shard
 from emodet.data.readers import READERS, open_reader
 from emodet.data.records import Listing, Reader
+from emodet.data.sharding import ShardDone
 from emodet.data.synthetic_releases import write_release
 from emodet.emotions import class_names
 from emodet.errors import EmodetError
@@ -31,7 +34,7 @@ log = logging.getLogger(__name__)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 SOURCE_SETTINGS = (
     *("root", "packs", "reader", "reader_options", "synthetic", "crop", "classes", "labels", "selection", "weight"),
-    *("processes", "max_unreadable"),
+    *("processes", "max_unreadable", "changed"),
 )
 """What can be set for one data set of a mix."""
 
@@ -56,6 +59,8 @@ class Source:
         weight: How many times as often as those of a source with weight 1 its faces are drawn in training.
         processes: How many prepare; None takes one per core.
         max_unreadable: The share of pictures that may be unreadable.
+        changed: What to do where the release is no longer what was packed of it: ``refuse``, or ``use`` the pack as it
+            is.
 
     Raises:
         EmodetError: A value is out of its range.
@@ -75,12 +80,15 @@ class Source:
     weight: float = 1.0
     processes: int | None = None
     max_unreadable: float = 0.01
+    changed: str = "refuse"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "root", Path(self.root).expanduser())
         class_names(self.classes)
         if self.labels not in ("hard", "soft"):
             raise EmodetError(f"data.labels={self.labels!r}: there are hard and soft")
+        if self.changed not in ("refuse", "use"):
+            raise EmodetError(f"data.changed={self.changed!r}: there are refuse and use")
         if isinstance(self.weight, bool) or not (math.isfinite(self.weight) and self.weight > 0):
             raise EmodetError(f"weight={self.weight!r}: a number above 0 was expected; leave the source out instead")
 
@@ -121,33 +129,70 @@ class Source:
             require_croppable(listing.records, self.crop, self.preprocessing, self.max_unreadable)
         return reader, listing
 
-    def prepare(self, announce: Callable[[Reader, Listing], None] | None = None) -> tuple[Pack, bool]:
-        """Make the pack where there is none yet, and open it.
+    def packing(self, announce: Callable[[Reader, Listing], None] | None = None) -> Packing:
+        """How it is packed.
+
+        Args:
+            announce: Told what was listed, before the long work.
+        """
+        reader = self.open_reader()
+        return Packing(
+            reader=reader,
+            preprocessing=self.preprocessing,
+            packs=self.packs,
+            crop=self.crop,
+            processes=self.processes,
+            max_unreadable=self.max_unreadable,
+            announce=None if announce is None else lambda listing: announce(reader, listing),
+        )
+
+    def prepare(
+        self,
+        announce: Callable[[Reader, Listing], None] | None = None,
+        *,
+        thorough: bool = False,
+        merge: bool = False,
+    ) -> tuple[Pack, bool]:
+        """Make the pack where there is none yet, and open it; or make sure that the release is still what was packed.
 
         Args:
             announce: Told what was listed, before the long work of packing; not called where the pack is there.
+            thorough: See `emodet.data.changes.check_release`.
+            merge: Join the shards that are there instead of preparing what is missing.
 
         Returns:
             The pack, and whether it was there.
 
         Raises:
-            EmodetError: See `emodet.data.packing.prepare_pack`.
+            EmodetError: The release has changed since; or see `emodet.data.packing.Packing`.
         """
-        folder, reader = self.pack_folder(), self.open_reader()
-        if (folder / "manifest.json").is_file():
-            return Pack(folder), True
-        log.info("preparing %s from %s into %s (once; later runs open the pack)", reader.title, self.root, folder)
+        packing = self.packing(announce)
         with self._named():
-            pack = prepare_pack(
-                reader,
-                self.preprocessing,
-                self.packs,
-                crop=self.crop,
-                processes=self.processes,
-                max_unreadable=self.max_unreadable,
-                announce=None if announce is None else lambda listing: announce(reader, listing),
+            if packing.is_there():
+                pack = Pack(packing.folder)
+                self._require_unchanged(pack, check_release(pack, packing.cropper, self.packs, thorough=thorough))
+                return pack, True
+            log.info(
+                "preparing %s from %s into %s (once; later runs open the pack)",
+                *(packing.reader.title, self.root, packing.folder),
             )
-        return pack, False
+            return packing.merged() if merge else packing.whole(), False
+
+    def prepare_shard(self, shard: Shard, announce: Callable[[Reader, Listing], None] | None = None) -> ShardDone:
+        """Make one machine's share of the pack: see `emodet.data.packing.Packing.shard`."""
+        with self._named():
+            return self.packing(announce).shard(shard)
+
+    def _require_unchanged(self, pack: Pack, changes: Changes) -> None:
+        if not changes:
+            return
+        found = f"{self.root} is no longer what was packed of it on {pack.manifest['packed']}: {changes}"
+        if self.changed == "refuse":
+            raise EmodetError(
+                f"{found}. `python -m emodet.prepare` with force=true and the same settings packs it again; "
+                f"data.changed=use goes on with {pack.folder} as it is"
+            )
+        log.warning("%s. The pack is used as it is (data.changed=use)", found)
 
     def usable(self, table: Table) -> npt.NDArray[np.bool_]:
         """Which faces of its table can be used at all: bool (N,)."""

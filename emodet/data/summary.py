@@ -7,7 +7,7 @@ from typing import Any
 from emodet.data.records import Listing, Reader, Record
 from emodet.emotions import EMOTIONS
 
-__all__ = ["listing_summary", "outcome", "summary"]
+__all__ = ["listing_summary", "outcome", "summary", "unreadable_in_words"]
 
 _SPLITS = ("train", "val", "test")
 _NO_EMOTION = "without emotion"
@@ -37,10 +37,16 @@ def outcome(manifest: Mapping[str, Any]) -> str:
     return "\n".join([f"{faces:,} faces packed", *_outcome(manifest)])
 
 
+def unreadable_in_words(unreadable: Sequence[Mapping[str, str]], listed_in: str = "manifest.json") -> str:
+    """A line for each picture that could not be read, at most twenty."""
+    lines = [f"unreadable: {entry['key']}: {entry['reason']}\n" for entry in unreadable[:_LISTED]]
+    if len(unreadable) > _LISTED:
+        lines.append(f"unreadable: {len(unreadable) - _LISTED:,} more, listed in {listed_in}\n")
+    return "".join(lines)
+
+
 def _outcome(manifest: Mapping[str, Any]) -> list[str]:
-    lines = [f"unreadable: {entry['key']}: {entry['reason']}" for entry in manifest["unreadable"][:_LISTED]]
-    if len(manifest["unreadable"]) > _LISTED:
-        lines.append(f"unreadable: {len(manifest['unreadable']) - _LISTED:,} more, listed in manifest.json")
+    lines = unreadable_in_words(manifest["unreadable"]).splitlines()
     across = manifest["identical_across_splits"]
     if across["groups"]:
         lines.append(f"{across['groups']:,} pictures occur in more than one split ({across['faces']:,} faces)")

@@ -1,12 +1,10 @@
-"""Preparing: whole or not at all, whatever happens; unreadable pictures are listed; the result is always the same."""
+"""Preparing: what is packed, what is refused, which pictures are unreadable."""
 
+import io
 import json
 import os
-import random
-import signal
-import subprocess
-import sys
-import time
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +12,11 @@ import pytest
 from made_reader import MadeReader, picture, png, records
 from PIL import Image
 
-from emodet.data import packing
+from emodet.data import image_file, unfinished
 from emodet.data.pack import Pack
 from emodet.data.packing import pack_folder, prepare_pack
 from emodet.data.readers import open_reader
-from emodet.data.records import Record
+from emodet.data.records import Reader, Record
 from emodet.data.summary import summary
 from emodet.data.synthetic_releases import write_release
 from emodet.errors import EmodetError
@@ -30,21 +28,6 @@ CROP = Preprocessing(size=48)
 def prepare(reader: MadeReader, packs: Path, **options: object) -> Pack:
     values: dict[str, object] = {"processes": 1, "progress": False} | options
     return prepare_pack(reader, CROP, packs, **values)  # type: ignore[arg-type]
-
-
-@pytest.fixture(scope="module")
-def yolo(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """400 little pictures as a release on disk: worker processes must find them."""
-    root = tmp_path_factory.mktemp("release") / "yolo"
-    for name, count in (("train", 400), ("valid", 8)):
-        for part in ("images", "labels"):
-            (root / name / part).mkdir(parents=True)
-        for number in range(count):
-            (root / name / "images" / f"{number:04d}.png").write_bytes(png(picture(number + len(name))))
-            (root / name / "labels" / f"{number:04d}.txt").write_text(f"{number % 8} 0.5 0.5 1 1\n")
-    names = "[anger, contempt, disgust, fear, happy, neutral, sad, surprise]"
-    (root / "data.yaml").write_text(f"train: ../train/images\nval: ../valid/images\nnc: 8\nnames: {names}\n")
-    return root
 
 
 class TestWhatIsPacked:
@@ -74,6 +57,30 @@ class TestWhatIsPacked:
         other = prepare(reader, tmp_path / "packs")
         assert np.abs(other.images([0])[0, :30, :30].astype(int) - 30).max() < 10
         assert other.folder != pack.folder
+
+    def test_large_jpegs_without_boxes_are_decoded_smaller(self, tmp_path: Path) -> None:
+        """A net of 48 pixels needs no more than that; averaging twice changes no smooth picture by much."""
+        across = np.linspace(0, 255, 192)[None, :, None]
+        whole = np.broadcast_to(across, (192, 192, 3)).astype(np.uint8)
+        stream = io.BytesIO()
+        Image.fromarray(whole).save(stream, "JPEG", quality=95)
+        pack = prepare(MadeReader(tmp_path, records(1), {"train/0000": stream.getvalue()}), tmp_path / "packs")
+        assert np.abs(pack.images([0])[0].astype(int) - CROP.crop(whole)).max() <= 3
+
+    def test_the_part_size_means_nothing(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        faces = [*records(70, emotion=1), *records(9, "val", 70, emotion=2)]
+        broken: dict[str, bytes | None] = {faces[row].key: b"" for row in (0, 33, 78)}
+        one = prepare(MadeReader(tmp_path, faces, broken), tmp_path / "one", max_unreadable=0.1)
+        monkeypatch.setattr("emodet.data.parts.PART_BYTES", 10 * 48 * 48 * 3)
+        eight = prepare(MadeReader(tmp_path, faces, broken), tmp_path / "eight", max_unreadable=0.1)
+        assert [shard["faces"] for shard in eight.manifest["shards"]] == [8, 10, 10, 9, 10, 10, 10, 9]
+        assert len(one.manifest["shards"]) == 1
+        assert one.fingerprint == eight.fingerprint
+        assert one.manifest["unreadable"] == eight.manifest["unreadable"]
+        assert np.array_equal(one.images(range(76)), eight.images(range(76)))
+        rows = np.random.default_rng(0).integers(0, 76, 200)
+        assert np.array_equal(one.images(rows), eight.images(rows))
+        eight.verify()
 
     def test_identical_pictures_in_two_splits_are_counted(self, tmp_path: Path) -> None:
         faces = [*records(4, "train", 0, emotion=1), *records(3, "val", 2, emotion=1)]
@@ -127,6 +134,38 @@ class TestUnreadable:
         text = summary(pack.manifest)
         assert text.count("unreadable: ") == 21
         assert "8 more, listed in manifest.json" in text
+
+    def test_bombs_pipes_and_giants_are_unreadable(self, tmp_path: Path) -> None:
+        """Nothing of them is decoded, waited for or read into memory."""
+
+        def chunk(kind: bytes, data: bytes) -> bytes:
+            return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+        header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
+        pixels = zlib.compress(bytes(10**6))
+        bomb = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+        root = tmp_path / "root"
+        root.mkdir()
+        (root / "0000.png").write_bytes(bomb)
+        os.mkfifo(root / "0001.png")
+        with (root / "0002.png").open("wb") as giant:
+            giant.truncate(2**40)
+        (root / "0003.png").symlink_to("/dev/zero")
+        (root / "0004.png").mkdir()
+        (root / "0005.png").write_bytes(png(picture(5)))
+
+        class OnDisk(MadeReader):
+            file_of = Reader.file_of
+            encoded = Reader.encoded
+
+        faces = [Record(f"{number:04d}.png", "train", 1) for number in range(6)]
+        pack = prepare(OnDisk(root, faces), tmp_path / "packs", max_unreadable=0.9)
+        assert pack.table.key.tolist() == ["0005.png"]
+        reasons = [entry["reason"] for entry in pack.manifest["unreadable"]]
+        for reason, told in zip(
+            reasons, ("more pixels than the limit", "a pipe", "1,099,511,627,776", "a device", "a folder"), strict=True
+        ):
+            assert told in reason
 
     def test_one_of_a_few_is_more_than_one_percent(self, tmp_path: Path) -> None:
         with pytest.raises(EmodetError, match="cannot be read"):
@@ -187,186 +226,49 @@ def test_a_pack_that_is_there_is_opened_not_made(tmp_path: Path, monkeypatch: py
     assert {file: file.stat().st_mtime_ns for file in first.folder.iterdir()} == times
 
 
-def test_a_failure_in_the_middle_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def failing(*_: object, **__: object) -> None:
-        raise KeyboardInterrupt
-
-    reader = MadeReader(tmp_path, records(4))
-    for place in ("_cut", "__call__"):
-        with monkeypatch.context() as patched:
-            patched.setattr(packing._Cutter, place, failing)
-            with pytest.raises(KeyboardInterrupt):
-                prepare(reader, tmp_path / "packs")
-        assert list((tmp_path / "packs").iterdir()) == []
-    for place in ("_write_manifest", "block_hashes"):
-        with monkeypatch.context() as patched:
-            patched.setattr(packing, place, failing)
-            with pytest.raises(KeyboardInterrupt):
-                prepare(reader, tmp_path / "packs")
-        assert list((tmp_path / "packs").iterdir()) == []
-    assert len(prepare(reader, tmp_path / "packs")) == 4
+def test_an_older_pack_is_named_and_left(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    reader = MadeReader(tmp_path, records(3))
+    old = pack_folder(reader, CROP, "image", tmp_path / "packs", version=1)
+    old.mkdir(parents=True)
+    pack = prepare(reader, tmp_path / "packs")
+    assert f"{old} is a pack of version 1" in caplog.text
+    assert old.is_dir()
+    assert pack.folder != old
 
 
 def test_without_the_calls_that_only_linux_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """macOS allocates and counts its cores otherwise; Windows has no such locks."""
+    """macOS allocates and counts its cores otherwise; Windows has no such locks; some file systems know no links."""
+
+    def no_links(*_: object) -> None:
+        raise OSError(95, "Operation not supported")
+
     expected = prepare(MadeReader(tmp_path, records(6)), tmp_path / "packs")
     monkeypatch.delattr(os, "posix_fallocate")
     monkeypatch.delattr(os, "sched_getaffinity")
-    monkeypatch.setattr(packing, "_locking", False)
+    monkeypatch.setattr(os, "link", no_links)
+    monkeypatch.setattr(unfinished, "_locking", False)
     found = prepare(MadeReader(tmp_path, records(6)), tmp_path / "other", processes=None)
     assert found.fingerprint == expected.fingerprint
     assert [file.name for file in (tmp_path / "other").iterdir()] == [found.folder.name]
     assert found.folder.stat().st_mode == expected.folder.stat().st_mode
 
 
-PREPARE = """
-import sys
-from pathlib import Path
-from emodet.data.packing import prepare_pack
-from emodet.data.readers import open_reader
-from emodet.errors import EmodetError
-from emodet.preprocessing import Preprocessing
+class TestImageFile:
+    @pytest.mark.parametrize("kept", [[], [0], [9], [1, 2, 8], list(range(10))])
+    def test_closing_gaps(self, tmp_path: Path, kept: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(image_file, "_ROWS_MOVED_AT_ONCE", 2)
+        file = image_file.ImageFile(tmp_path / "a.npy", 10, 8, 3)
+        file.create()
+        crops = np.stack([picture(number, 8) for number in range(10)])
+        file.write(4, crops[4:])
+        file.write(0, crops[:4])
+        assert np.array_equal(np.load(file.path), crops)
+        file.keep(kept)
+        assert np.array_equal(np.load(file.path), crops[kept])
 
-if __name__ == "__main__":
-    root, packs, processes, size = sys.argv[1:5]
-    if len(sys.argv) > 5:
-        import resource
-        resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[5]),) * 2)
-    print("go", flush=True)
-    try:
-        crop, count = Preprocessing(size=int(size)), int(processes)
-        pack = prepare_pack(open_reader(Path(root)), crop, Path(packs), processes=count, progress=False)
-    except EmodetError as error:
-        sys.exit(f"error: {error}")
-    print(pack.fingerprint)
-"""
-
-
-def prepare_apart(root: Path, packs: Path, processes: int = 1, size: int = 48, limit: int | None = None) -> list[str]:
-    script = packs.parent / "prepare.py"
-    script.write_text(PREPARE)
-    limits = [] if limit is None else [str(limit)]
-    return [sys.executable, str(script), str(root), str(packs), str(processes), str(size), *limits]
-
-
-def test_the_number_of_processes_does_not_matter(yolo: Path, tmp_path: Path) -> None:
-    one = prepare_pack(open_reader(yolo), CROP, tmp_path / "one", processes=1, progress=False)
-    done = subprocess.run(prepare_apart(yolo, tmp_path / "two", 2), capture_output=True, text=True, check=True)
-    assert done.stdout.split()[-1] == one.fingerprint
-    assert done.stderr == ""
-    two = prepare_pack(open_reader(yolo), CROP, tmp_path / "two", progress=False)
-    for name in ("images-00000.npy", "table.parquet"):
-        assert (one.folder / name).read_bytes() == (two.folder / name).read_bytes()
-
-
-@pytest.mark.parametrize("processes", [1, 2])
-def test_killed_at_any_moment_it_leaves_nothing_that_looks_whole(yolo: Path, tmp_path: Path, processes: int) -> None:
-    expected = prepare_pack(open_reader(yolo), CROP, tmp_path / "expected", processes=1, progress=False)
-    packs = tmp_path / "packs"
-    rng = random.Random(processes)
-    killed = 0
-    for delay in (0.0, 0.02, 0.1) if processes == 1 else (0.1, 0.8):
-        process = subprocess.Popen(prepare_apart(yolo, packs, processes), stdout=subprocess.PIPE, text=True)
-        assert process.stdout is not None
-        process.stdout.readline()
-        time.sleep(delay * rng.uniform(0.7, 1.3))
-        process.kill()
-        process.communicate()
-        killed += process.returncode == -signal.SIGKILL
-        for folder in packs.glob("*") if packs.exists() else ():
-            if folder.name == expected.folder.name or (folder / "manifest.json").exists():
-                # It was finished, so it must be whole.
-                assert Pack(folder).fingerprint == expected.fingerprint
-            else:
-                assert folder.name.endswith(".unfinished")
-    assert killed
-    pack = prepare_pack(open_reader(yolo), CROP, packs, processes=1, progress=False)
-    pack.verify()
-    assert pack.fingerprint == expected.fingerprint
-    assert [folder.name for folder in packs.iterdir()] == [pack.folder.name]  # what was left is gone
-
-
-def children(parent: int) -> list[int]:
-    found = []
-    for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            command = (entry / "cmdline").read_bytes()
-            its_parent = int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1])
-        except OSError:
-            continue
-        if its_parent == parent and b"spawn_main" in command:
-            found.append(int(entry.name))
-    return found
-
-
-@pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for processes in /proc")
-def test_workers_of_a_killed_parent_end(yolo: Path, tmp_path: Path) -> None:
-    process = subprocess.Popen(prepare_apart(yolo, tmp_path / "packs", 2, 900), stdout=subprocess.DEVNULL)
-    until = time.monotonic() + 30
-    while len(workers := children(process.pid)) < 2 and time.monotonic() < until:
-        time.sleep(0.02)
-    file = next(tmp_path.glob("packs/*.unfinished/images-00000.npy"))
-    while not np.load(file, mmap_mode="r")[0].any() and time.monotonic() < until:
-        time.sleep(0.02)
-    process.kill()
-    process.wait()
-    until = time.monotonic() + 10
-    while any(Path(f"/proc/{worker}").exists() for worker in workers) and time.monotonic() < until:
-        time.sleep(0.05)
-    left = [worker for worker in workers if Path(f"/proc/{worker}").exists()]
-    for worker in left:
-        os.kill(worker, signal.SIGKILL)
-    assert len(workers) == 2
-    assert left == []
-
-
-def test_a_killed_worker_is_an_error_and_leaves_nothing(yolo: Path, tmp_path: Path) -> None:
-    """As the kernel does when memory runs out."""
-    killer = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
-    script = tmp_path / "main.py"
-    script.write_text(f"if __name__ == '__mp_main__':\n    {killer}\n{PREPARE}")
-    command = [sys.executable, str(script), str(yolo), str(tmp_path / "packs"), "2", "48"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 1
-    assert done.stderr.startswith("error: a process that prepares pictures was killed")
-    assert list((tmp_path / "packs").iterdir()) == []
-
-
-def test_two_at_once_make_one_pack(yolo: Path, tmp_path: Path) -> None:
-    command = prepare_apart(yolo, tmp_path / "packs")
-    both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    outputs = [process.communicate()[0].split()[-1] for process in both]
-    assert [process.returncode for process in both] == [0, 0]
-    assert outputs[0] == outputs[1]
-    assert len(list((tmp_path / "packs").iterdir())) == 1
-
-
-class TestFullDisk:
-    """A limit on file sizes makes every write beyond it fail, as a full disk does."""
-
-    @pytest.mark.parametrize("limit", [1000, 2_000_000, 2_820_000])
-    def test_is_an_error_and_leaves_nothing(self, yolo: Path, tmp_path: Path, limit: int) -> None:
-        command = prepare_apart(yolo, tmp_path / "packs", limit=limit)
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert done.returncode == 1
-        assert "writing the pack failed" in done.stderr
-        assert "nothing was kept" in done.stderr
-        assert list((tmp_path / "packs").iterdir()) == []
-
-    def test_that_suffices_it_works(self, yolo: Path, tmp_path: Path) -> None:
-        command = prepare_apart(yolo, tmp_path / "packs", limit=2_821_000)
-        subprocess.run(command, capture_output=True, text=True, check=True)
-
-    @pytest.mark.parametrize("place", ["_without_gaps", "_write_manifest"])
-    def test_late(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
-        def full(*_: object) -> None:
-            raise OSError(28, "No space left on device")
-
-        monkeypatch.setattr(packing, place, full)
-        faces = records(100, emotion=1)
-        with pytest.raises(EmodetError, match=r"No space left on device.*nothing was kept"):
-            prepare(MadeReader(tmp_path, faces, {faces[3].key: b""}), tmp_path / "packs")
-        assert list((tmp_path / "packs").iterdir()) == []
+    def test_any_number_of_rows_has_a_header_of_one_length(self) -> None:
+        lengths = {len(image_file.ImageFile(Path("a"), rows, 96, 3)._header()) for rows in (0, 1, 10, 10**6, 10**12)}
+        assert len(lengths) == 1
 
 
 @pytest.mark.parametrize("layout", ["affectnet_csv", "affectnet_npy", "yolo", "ferplus"])
