@@ -13,12 +13,15 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from emodet.data.records import Listing, Reader, Record
+from emodet.data.folder_reader import FolderReader
+from emodet.data.folders import few, names_in
+from emodet.data.records import Listing, Record
 from emodet.emotions import EMOTIONS, FERPLUS_ORDER
 from emodet.errors import EmodetError
 
 __all__ = ["FerPlus", "check_counting", "listing_of_votes", "majority"]
 
+_MOST_FILES = 1000
 _COLUMNS = ("index", "split", "image", *FERPLUS_ORDER, "unknown", "NF")
 
 
@@ -87,16 +90,19 @@ def listing_of_votes(
     return Listing(tuple(records), dict(left_out), (note,))
 
 
-class FerPlus(Reader):
+class FerPlus(FolderReader):
     """One ``.parquet`` file with the columns index, split, image, the eight emotions, unknown and NF.
 
     The image column holds encoded 48×48 pictures. Faces without a majority keep their votes as a soft label and have
     no emotion. Faces on which nobody voted for any of the eight are left out.
 
     Args:
-        root: The file, or a folder that holds exactly one such file.
+        root: The file, a folder that holds exactly one such file, or a folder that holds nothing but its folder.
         votes: ``as_given`` takes each vote into the soft label; ``without_single`` drops the votes that stand alone,
             as the majority protocol does.
+
+    Raises:
+        EmodetError: The root bears none of the signs, or there are several such files.
     """
 
     name: ClassVar[str] = "ferplus"
@@ -108,20 +114,18 @@ class FerPlus(Reader):
     }
 
     def __init__(self, root: Path, votes: str = "as_given") -> None:
-        super().__init__(root)
         check_counting(votes)
+        super().__init__(root)
         self.votes = votes
-        self.file = self._find(root)
+        files = [root] if root.is_file() else self._fitting(self.base)
+        if len(files) > 1:
+            raise EmodetError(
+                f"data.root={root}: expected one Parquet file with FER+'s columns; found "
+                f"{few(file.name for file in files)}. Point data.root at one of them"
+            )
+        self.file = files[0]
         self._images: pa.ChunkedArray | None = None
         self._rows: dict[str, int] = {}
-
-    @classmethod
-    def recognises(cls, root: Path) -> bool:
-        try:
-            cls._find(root)
-        except (EmodetError, OSError):
-            return False
-        return True
 
     def options(self) -> dict[str, Any]:
         return {"votes": self.votes}
@@ -164,15 +168,13 @@ class FerPlus(Reader):
         return {**self.__dict__, "_images": None, "_rows": {}}
 
     @classmethod
-    def _find(cls, root: Path) -> Path:
-        files = [root] if root.is_file() else sorted(root.glob("*.parquet"))
-        fitting = [file for file in files if file.suffix == ".parquet" and cls._has_columns(file)]
-        if len(fitting) != 1:
-            found = ", ".join(file.name for file in fitting) or "none"
-            raise EmodetError(
-                f"data.root={root}: expected one Parquet file with the columns {', '.join(_COLUMNS)}; found {found}"
-            )
-        return fitting[0]
+    def _bears_signs(cls, folder: Path) -> bool:
+        return bool(cls._fitting(folder))
+
+    @classmethod
+    def _fitting(cls, folder: Path) -> list[Path]:
+        names = sorted(name for name in names_in(folder) if name.endswith(".parquet"))
+        return [folder / name for name in names[:_MOST_FILES] if cls._fits(folder / name)]
 
     def _check_types(self, table: pa.Table) -> None:
         image = pq.read_schema(self.file).field("image").type
@@ -182,9 +184,9 @@ class FerPlus(Reader):
         if not pa.types.is_integer(index.type) or index.null_count:
             raise EmodetError(f"{self.file}: the column index must hold a whole number in every row")
 
-    @staticmethod
-    def _has_columns(file: Path) -> bool:
+    @classmethod
+    def _fits(cls, file: Path) -> bool:
         try:
-            return set(_COLUMNS) <= set(pq.read_schema(file).names)
+            return file.suffix == ".parquet" and set(_COLUMNS) <= set(pq.read_schema(file).names)
         except (pa.ArrowException, OSError):
             return False

@@ -67,4 +67,7 @@ class Jaffe(FolderReader):
 
     @classmethod
     def _bears_signs(cls, folder: Path) -> bool:
-        return any(any(map(_NAME.fullmatch, some_names(folder / name))) for name in ("", *folders_in(folder)[:100]))
+        inside = folders_in(folder)
+        # Where there is but one folder, that one is the base, so that keys are the same however it was unpacked.
+        places = ["", *inside[:100]] if len(inside) > 1 else [""]
+        return any(any(map(_NAME.fullmatch, some_names(folder / place))) for place in places)

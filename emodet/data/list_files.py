@@ -104,7 +104,10 @@ class ListFiles(FolderReader):
 
     @classmethod
     def _bears_signs(cls, folder: Path) -> bool:
-        return any(True for _ in _list_files(folder))
+        lists = list(_list_files(folder))
+        # Where there is but one folder and it has the lists, that one is the base, so that keys are the same however it
+        # was unpacked.
+        return any(file.parent == folder for file in lists) or (bool(lists) and len(folders_in(folder)) > 1)
 
     @classmethod
     def _fits(cls, file: Path) -> bool:

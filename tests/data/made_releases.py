@@ -1,0 +1,184 @@
+"""A small release of every family that a reader knows, with real pictures, for tests that go over all readers."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from made_reader import picture, png
+
+from emodet.emotions import FERPLUS_ORDER
+
+SIDE = 40
+
+
+@dataclass(frozen=True)
+class Made:
+    """A release on disk.
+
+    Attributes:
+        root: What a user would name.
+        said_in: The file that says the most about the faces.
+        picture: The file of one face's picture; None where pictures lie inside another file.
+        faces: How many it has.
+    """
+
+    root: Path
+    said_in: Path
+    picture: Path | None
+    faces: int
+
+
+def put_picture(path: Path, number: int) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(png(picture(number, SIDE)))
+    return path
+
+
+def put_text(path: Path, *lines: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join([*lines, ""]))
+    return path
+
+
+def affectnet_csv(root: Path) -> Made:
+    header = "subDirectory_filePath,face_x,face_y,face_width,face_height,facial_landmarks,expression,valence,arousal"
+    points = ";".join(f"{10 + index % 17};{12 + index // 4}" for index in range(68))
+    folder = root / "Manually_Annotated/Manually_Annotated_Images"
+    for name, start, count in (("training", 0, 6), ("validation", 6, 2)):
+        rows = [f"1/{n}.jpg,5,5,30,30,{points},{n},0.5,-0.25" for n in range(start, start + count)]
+        put_text(root / f"Manually_Annotated_file_lists/{name}.csv", header, *rows)
+    pictures = [put_picture(folder / f"1/{number}.jpg", number) for number in range(8)]
+    return Made(root, root / "Manually_Annotated_file_lists/training.csv", pictures[0], 8)
+
+
+def affectnet_npy(root: Path) -> Made:
+    for number in range(8):
+        base = root / ("val_set" if number > 5 else "train_set")
+        put_picture(base / f"images/{number}.jpg", number)
+        (base / "annotations").mkdir(exist_ok=True)
+        for kind, value in (("exp", str(number)), ("val", "0.5"), ("aro", "-0.25")):
+            np.save(base / f"annotations/{number}_{kind}.npy", np.array(value))
+    return Made(root, root / "train_set/annotations/0_exp.npy", root / "train_set/images/0.jpg", 8)
+
+
+def affectnet_plus(root: Path) -> Made:
+    for number in range(8):
+        base = root / "human_annotated" / ("validation_set" if number > 5 else "train_set")
+        put_picture(base / f"images/{number}.jpg", number)
+        label = {"human-label": number, "soft-label": [0.3] + [0.1] * 7, "subset": 1, "meta-data": {"valence": 0.5}}
+        put_text(base / f"annotations/{number}.json", json.dumps(label))
+    base = root / "human_annotated/train_set"
+    return Made(root, base / "annotations/0.json", base / "images/0.jpg", 8)
+
+
+def labels_csv(root: Path) -> Made:
+    names = ["anger", "happy"]
+    rows = [f"{number},{names[number % 2]}/{number}.jpg,{names[number % 2]},0.8" for number in range(8)]
+    pictures = [put_picture(root / names[number % 2] / f"{number}.jpg", number) for number in range(8)]
+    return Made(root, put_text(root / "labels.csv", ",pth,label,relFCs", *rows), pictures[0], 8)
+
+
+def yolo(root: Path) -> Made:
+    for number in range(8):
+        base = root / ("valid" if number > 5 else "train")
+        put_picture(base / f"images/{number}.jpg", number)
+        put_text(base / f"labels/{number}.txt", f"{number} 0.5 0.5 1 1")
+    names = "[anger, contempt, disgust, fear, happy, neutral, sad, surprise]"
+    return Made(root, put_text(root / "data.yaml", "nc: 8", f"names: {names}"), root / "train/images/0.jpg", 8)
+
+
+def ferplus(root: Path) -> Made:
+    root.mkdir(parents=True)
+    rows = []
+    for number in range(8):
+        votes = dict.fromkeys((*FERPLUS_ORDER, "unknown", "NF"), 0) | {FERPLUS_ORDER[number]: 10}
+        rows.append(
+            {"index": number, "split": "val" if number > 5 else "train", "image": png(picture(number)), **votes}
+        )
+    file = root / "faces.parquet"
+    pq.write_table(pa.Table.from_pylist(rows), file)
+    return Made(root, file, None, 8)
+
+
+def image_label_parquet(root: Path) -> Made:
+    root.mkdir(parents=True)
+    pictures = [{"bytes": png(picture(number)), "path": f"{number}.png"} for number in range(8)]
+    names = {"info": {"features": {"label": {"names": ["anger", "happy"]}}}}
+    table = pa.table({"image": pictures, "label": [number % 2 for number in range(8)]})
+    file = root / "train-00000-of-00001.parquet"
+    pq.write_table(table.replace_schema_metadata({"huggingface": json.dumps(names)}), file)
+    return Made(root, file, None, 8)
+
+
+def fer2013(root: Path) -> Made:
+    usages = ["Training", "Training", "PublicTest", "PrivateTest"]
+    rows = [f"{n % 7},{' '.join([str(n)] * 2304)},{usages[n % 4]}" for n in range(8)]
+    return Made(root, put_text(root / "fer2013.csv", "emotion,pixels,Usage", *rows), None, 8)
+
+
+def ferplus_csv(root: Path) -> Made:
+    fer2013(root)
+    usages = ["Training", "Training", "PublicTest", "PrivateTest"]
+    votes = [",".join("10" if place == n else "0" for place in range(10)) for n in range(8)]
+    header = "Usage,Image name,neutral,happiness,surprise,sadness,anger,disgust,fear,contempt,unknown,NF"
+    file = put_text(
+        root / "fer2013new.csv", header, *(f"{usages[n % 4]},fer{n}.png,{row}" for n, row in enumerate(votes))
+    )
+    return Made(root, file, None, 8)
+
+
+def rafdb(root: Path) -> Made:
+    names = [f"{'test' if number > 5 else 'train'}_{number:05d}" for number in range(8)]
+    pictures = [put_picture(root / f"Image/aligned/{name}_aligned.jpg", n) for n, name in enumerate(names)]
+    lines = [f"{name}.jpg {number % 7 + 1}" for number, name in enumerate(names)]
+    return Made(root, put_text(root / "EmoLabel/list_patition_label.txt", *lines), pictures[0], 8)
+
+
+def expw(root: Path) -> Made:
+    lines = [f"{number // 2}.jpg {number % 2} 5 5 35 35 9.9 {number % 7}" for number in range(8)]
+    pictures = [put_picture(root / f"image/origin/{number}.jpg", number) for number in range(4)]
+    return Made(root, put_text(root / "label/label.lst", *lines), pictures[0], 8)
+
+
+def jaffe(root: Path) -> Made:
+    names = [f"{person}.{code}1.{number}.tiff" for person in ("KA", "KL") for number, code in enumerate(("AN", "HA"))]
+    pictures = [put_picture(root / name, number) for number, name in enumerate(names)]
+    return Made(root, pictures[1], pictures[0], 4)
+
+
+def ckplus(root: Path) -> Made:
+    for number in range(8):
+        put_picture(root / ("anger", "happy")[number % 2] / f"S{number:03d}_001_000000{number:02d}.png", number)
+    return Made(root, root / "happy/S001_001_00000001.png", root / "anger/S000_001_00000000.png", 8)
+
+
+def own_csv(root: Path) -> Made:
+    rows = [f"{number}.jpg,{'happy' if number % 2 else 'sad'},train,5,5,35,35" for number in range(8)]
+    pictures = [put_picture(root / f"pictures/{number}.jpg", number) for number in range(8)]
+    return Made(root, put_text(root / "mine.csv", "path,emotion,split,x1,y1,x2,y2", *rows), pictures[0], 8)
+
+
+def list_files(root: Path) -> Made:
+    pictures = [put_picture(root / f"pictures/{number}.jpg", number) for number in range(8)]
+    put_text(root / "val.txt", *(f"{number}.jpg {number}" for number in range(6, 8)))
+    return Made(root, put_text(root / "train.txt", *(f"{number}.jpg {number}" for number in range(6))), pictures[0], 8)
+
+
+def class_folders(root: Path) -> Made:
+    for number in range(8):
+        put_picture(root / "train" / ("anger", "happy")[number % 2] / f"{number}.jpg", number)
+    return Made(root, root / "train/happy/1.jpg", root / "train/anger/0.jpg", 8)
+
+
+RELEASES: dict[str, Callable[[Path], Made]] = {
+    make.__name__: make
+    for make in (
+        *(affectnet_csv, affectnet_npy, affectnet_plus, labels_csv, yolo, ferplus, image_label_parquet, fer2013),
+        *(ferplus_csv, rafdb, expw, jaffe, ckplus, own_csv, list_files, class_folders),
+    )
+}
+"""By the reader's name."""

@@ -1,0 +1,142 @@
+"""The four crop modes, from a release on disk to the pack: each is what `Preprocessing` cuts live, or is refused."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from made_reader import MadeReader, picture, png, records
+from made_releases import RELEASES
+
+from emodet.data.datamodule import EmotionDataModule
+from emodet.data.pack import Pack
+from emodet.data.packing import prepare_pack
+from emodet.data.readers import open_reader
+from emodet.data.records import Record
+from emodet.data.sources import Source
+from emodet.errors import EmodetError
+from emodet.images import decode_rgb
+from emodet.preprocessing import Preprocessing
+
+MODES: dict[str, tuple[str, dict[str, Any]]] = {
+    "none": ("image", {}),
+    "box": ("box", {}),
+    "scaled box": ("box", {"margin": 0.25}),
+    "aligned by the eyes": ("box", {"margin": 0.1, "alignment": "eyes"}),
+}
+WITH_BOXES = ["affectnet_csv", "expw", "own_csv"]
+TILTED = ((12.0, 18.0), (28.0, 26.0), (18.0, 28.0), (12.0, 32.0), (24.0, 36.0))
+
+
+def source(name: str, root: Path, mode: str, **more: Any) -> Source:
+    crop, values = MODES[mode]
+    preprocessing = Preprocessing(size=24, **values)
+    options = {"processes": 1, "packs": root.parent / "packs", "preprocessing": preprocessing, "crop": crop} | more
+    return Source(root=root, reader=name, **options)
+
+
+@pytest.mark.parametrize(
+    ("name", "mode"),
+    [*((name, mode) for name in WITH_BOXES for mode in list(MODES)[:3]), ("affectnet_csv", "aligned by the eyes")],
+)
+def test_a_pack_holds_what_the_one_definition_cuts(name: str, mode: str, tmp_path: Path) -> None:
+    made = RELEASES[name](tmp_path / "release")
+    crop, values = MODES[mode]
+    pack, _ = source(name, made.root, mode).prepare()
+    reader = open_reader(made.root, name, **({"landmarks": True} if "alignment" in values else {}))
+    faces = {record.key: record for record in reader.read().records}
+    for row, key in enumerate(pack.table.key.tolist()):
+        stored = decode_rgb(reader.encoded(faces[key]))
+        wanted = Preprocessing(size=24, **values).crop(
+            stored, None if crop == "image" else faces[key].box, faces[key].landmarks
+        )
+        assert np.array_equal(pack.images([row])[0], wanted)
+
+
+def test_the_modes_differ(tmp_path: Path) -> None:
+    # Upright eyes would make turning change nothing.
+    faces = [Record("a/0001", "train", 0, box=(8, 8, 36, 36), landmarks=TILTED)]
+    reader = MadeReader(tmp_path, faces, {"a/0001": png(picture(1))})
+    crops = []
+    for crop, values in MODES.values():
+        preprocessing = Preprocessing(size=24, **values)
+        pack = prepare_pack(reader, preprocessing, tmp_path / "packs", crop=crop, processes=1, progress=False)
+        crops.append(pack.images([0])[0].astype(int))
+    for one in range(len(crops)):
+        for other in range(one):
+            assert np.abs(crops[one] - crops[other]).mean() > 5
+
+
+class TestLandmarks:
+    @pytest.mark.parametrize("name", ["affectnet_csv", "affectnet_npy"])
+    def test_are_read_where_they_are_needed_without_being_told(self, name: str, tmp_path: Path) -> None:
+        made = RELEASES[name](tmp_path / "release")
+        assert source(name, made.root, "aligned by the eyes").open_reader().options()["landmarks"] is True
+        assert source(name, made.root, "scaled box").open_reader().options()["landmarks"] is False
+        assert source(name, made.root, "none").open_reader().options()["landmarks"] is False
+
+    def test_are_left_where_they_were_turned_off(self, tmp_path: Path) -> None:
+        made = RELEASES["affectnet_csv"](tmp_path / "release")
+        made_source = source("affectnet_csv", made.root, "aligned by the eyes", reader_options={"landmarks": False})
+        with pytest.raises(EmodetError, match=r"alignment=eyes: 8 of 8 faces have no landmarks"):
+            made_source.prepare()
+
+
+class TestRefused:
+    @pytest.mark.parametrize("name", [name for name in RELEASES if name not in WITH_BOXES])
+    def test_boxes_that_are_not_there(self, name: str, tmp_path: Path) -> None:
+        made = RELEASES[name](tmp_path / "release")
+        with pytest.raises(EmodetError, match=rf"data\.crop=box: {made.faces} of {made.faces} faces have no box"):
+            source(name, made.root, "box").prepare()
+        assert not list((tmp_path / "packs").glob("*/manifest.json"))
+
+    @pytest.mark.parametrize("name", ["expw", "own_csv"])
+    def test_landmarks_that_are_not_there(self, name: str, tmp_path: Path) -> None:
+        made = RELEASES[name](tmp_path / "release")
+        with pytest.raises(EmodetError, match=r"preprocessing\.alignment=eyes: 8 of 8 faces have no landmarks"):
+            source(name, made.root, "aligned by the eyes").prepare()
+
+    def test_already_when_listing(self, tmp_path: Path) -> None:
+        made = RELEASES["rafdb"](tmp_path / "release")
+        with pytest.raises(EmodetError, match="8 of 8 faces have no box"):
+            source("rafdb", made.root, "box").read()
+
+    def test_another_mode_names_the_ways(self, tmp_path: Path) -> None:
+        made = RELEASES["rafdb"](tmp_path / "release")
+        message = r"data\.crop='eyes': there are image and box; with box, preprocessing\.margin scales"
+        with pytest.raises(EmodetError, match=message):
+            source("rafdb", made.root, "none", crop="eyes").prepare()
+
+
+@pytest.mark.parametrize(
+    ("lacking", "values", "said"),
+    [
+        ("box", {}, "there is no box, which data.crop=box cuts at"),
+        ("landmarks", {"alignment": "eyes"}, "there are no landmarks"),
+    ],
+)
+def test_the_few_faces_that_lack_it_are_listed(lacking: str, values: dict[str, Any], said: str, tmp_path: Path) -> None:
+    faces = records(20, emotion=0, box=(5, 5, 40, 40), landmarks=TILTED)
+    object.__setattr__(faces[7], lacking, None)
+    options = {"crop": "box", "processes": 1, "progress": False}
+    reader, preprocessing = MadeReader(tmp_path, faces), Preprocessing(size=24, **values)
+    pack = prepare_pack(reader, preprocessing, tmp_path / "packs", max_unreadable=0.05, **options)
+    assert len(pack) == 19
+    (entry,) = pack.manifest["unreadable"]
+    assert entry["key"] == faces[7].key
+    assert said in entry["reason"]
+    with pytest.raises(EmodetError, match="1 of 20 faces have no"):
+        prepare_pack(reader, preprocessing, tmp_path / "others", max_unreadable=0.01, **options)
+
+
+def test_the_data_module_takes_the_modes(tmp_path: Path) -> None:
+    made = RELEASES["affectnet_csv"](tmp_path / "release")
+    preprocessing = Preprocessing(size=24, margin=0.1, alignment="eyes")
+    data = EmotionDataModule(
+        made.root, preprocessing.to_dict(), tmp_path / "packs", crop="box", selection="val", workers=0, processes=1
+    )
+    data.prepare_data()
+    data.setup()
+    assert isinstance(data.pack, Pack)
+    assert data.pack.manifest["options"]["landmarks"] is True
+    assert data.pack.preprocessing == preprocessing
