@@ -114,10 +114,9 @@ def find_runs(folders: Sequence[Path]) -> tuple[list[Outcome], list[Planned]]:
     for folder in folders:
         if not folder.is_dir():
             raise EmodetError(f"{folder}: there is no such folder")
-        before = len(found) + len(planned)
-        for run in _runs_within(folder.resolve(), planned):
-            found[run] = None
-        if len(found) + len(planned) == before and folder.resolve() not in found:
+        within = list(_runs_within(folder.resolve(), planned))
+        found.update(dict.fromkeys(within))
+        if not within and not any(run.is_relative_to(folder.resolve()) for run in planned):
             raise EmodetError(f"{folder}: neither a sweep's folder nor a run's, and none lies in it")
     return [read_outcome(run) for run in found], [plan for run, plan in planned.items() if run not in found]
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from statistics import median
 
 from emodet.evaluation.figures import DARK, LIGHT, Theme, as_png, house_figure, over_figure
 from emodet.sweeps.comparison import Comparison, Configuration
@@ -14,6 +15,8 @@ _MOST = 20
 
 def plot_means(comparison: Comparison, *, dark: bool = False) -> bytes | None:
     """Each configuration's seeds, mean and 95 % interval, the best on top, as PNG; None without a measured run."""
+    from matplotlib.ticker import MaxNLocator
+
     theme = DARK if dark else LIGHT
     lower = comparison.lower_is_better
     shown = [each for each in comparison.configurations if any(run.best(lower) for run in each.runs)][:_MOST]
@@ -59,11 +62,13 @@ def plot_means(comparison: Comparison, *, dark: bool = False) -> bytes | None:
                 )
         axes.set_yticks(range(len(shown)), [_short(each) for each in shown], fontsize=8.2)
         axes.set_ylim(len(shown) - 0.5, -0.5)
-        axes.set_xlabel(f"{comparison.metric}, best epoch ({comparison.selection_is or 'selection'} faces)")
+        axes.xaxis.set_major_locator(MaxNLocator(5))
+        axes.set_xlabel(f"{comparison.metric} of the best epoch")
         figure.legend(loc="outside lower center", ncols=3, fontsize=8.5)
         more = len(comparison.configurations) - len(shown)
         rest = f"{comparison.title}; {len(comparison.runs)} runs" + (f", {more} more not shown" if more else "")
-        over_figure(figure, f"{'Lower' if lower else 'Higher'} is better", rest)
+        better = "lower" if lower else "higher"
+        over_figure(figure, f"{comparison.metric} of each configuration ({better} is better)", rest)
         return as_png(figure)
 
 
@@ -102,6 +107,8 @@ def plot_curves_of_runs(comparison: Comparison, *, dark: bool = False) -> bytes 
 
 def plot_values(comparison: Comparison, *, dark: bool = False) -> bytes | None:
     """How each value that varied went, a panel per key, as PNG; None with fewer than four runs or a single key."""
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
     theme = DARK if dark else LIGHT
     lower = comparison.lower_is_better
     measured = [
@@ -117,6 +124,7 @@ def plot_values(comparison: Comparison, *, dark: bool = False) -> bytes | None:
     down = math.ceil(len(columns) / across)
     with house_figure(3.3 * across, 1.2 + 2.2 * down, theme) as figure:
         panels = figure.subplots(down, across, squeeze=False, sharey=True)
+        figure.get_layout_engine().set(h_pad=0.13)  # type: ignore[union-attr,call-arg]  # below the second line of the title
         for index, axes in enumerate(panels.flat):
             if index >= len(columns):
                 axes.set_visible(False)
@@ -144,8 +152,13 @@ def plot_values(comparison: Comparison, *, dark: bool = False) -> bytes | None:
             if not numbers:
                 axes.set_xticks(range(len(names)), [_cut(name, 12) for name in names], fontsize=8)
                 axes.set_xlim(-0.5, len(names) - 0.5)
-            elif min(numbers) > 0 and max(numbers) / min(numbers) >= 20:
+            elif min(numbers) > 0 and max(numbers) / median(numbers) > 4:  # about 2 where nothing multiplies
                 axes.set_xscale("log")
+                # Less than two decades have room for few numbers.
+                axes.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
+                axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+                axes.xaxis.set_minor_formatter(NullFormatter())
+            axes.tick_params(labelsize=8)
             axes.set_title(column, fontsize=9)
             if index % across == 0:
                 axes.set_ylabel(comparison.metric, fontsize=8.5)

@@ -95,7 +95,7 @@ def _distribution(key: str, override: "Override") -> "BaseDistribution":
                 return IntDistribution(low, high, log=log)
             return FloatDistribution(float(low), float(high), log=log)
         if isinstance(value, RangeSweep):
-            numbers = [float(number) for number in value.range()]
+            numbers = [round(float(number), 12) for number in value.range()]
             if not numbers:
                 raise ValueError("it is empty")
             if all(number.is_integer() for number in numbers) and isinstance(value.step, int):
