@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from emodet.audit import Rules
 from emodet.emotions import EMOTIONS
+from emodet.errors import EmodetError
 
 Command = Callable[..., int]
 
@@ -52,7 +54,16 @@ def asked(small: list[str], planted: Path) -> list[str]:
 
 
 @pytest.fixture(scope="module")
+def quickly(command_once: Command, asked: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Without nets, a detector and sizes."""
+    folder = tmp_path_factory.mktemp("quickly")
+    assert command_once("emodet.audit", *asked, "quick=true", "model=none", f"output={folder}") == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
 def audited(command_once: Command, asked: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """With everything."""
     folder = tmp_path_factory.mktemp("audited")
     assert command_once("emodet.audit", *asked, f"output={folder}") == 0
     return folder
@@ -63,8 +74,8 @@ def rows(file: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(stream))
 
 
-def test_what_was_planted_is_found_and_proposed(audited: Path, planted: Path) -> None:
-    found = json.loads((audited / "audit.json").read_text())
+def test_what_was_planted_is_found_and_proposed(quickly: Path) -> None:
+    found = json.loads((quickly / "audit.json").read_text())
     across = [group for group in found["groups"] if group["splits"] == ["train", "val"]]
     assert any(any("copied" in key for key in group["keys"]) and group["identical"] for group in across)
     at_odds = [group for group in found["groups"] if any("again" in key for key in group["keys"])]
@@ -72,19 +83,19 @@ def test_what_was_planted_is_found_and_proposed(audited: Path, planted: Path) ->
     assert len(at_odds[0]["emotions"]) == 2
     assert not at_odds[0]["identical"]
     assert found["pictures"]["faults"]["uniform"]["faces"] == 1
-    assert found["faces_not_found"]["looked_at"] == 3
-    assert found["pictures"]["stored_sides"]["50 %"] == 48
-    assert found["label_noise"]["splits"]["train"]["judged"] == 73
-    said = {row["reason"].partition(":")[0].split(" train")[0]: row for row in rows(audited / "corrections.csv")}
+    said = {row["reason"].partition(":")[0].split(" train")[0]: row for row in rows(quickly / "corrections.csv")}
     assert {row["action"] for row in said.values()} <= {"exclude", "relabel"}
-    assert all(row["split"] == "train" and row["was"] in EMOTIONS for row in rows(audited / "corrections.csv"))
-    assert any("again" in row["key"] for row in rows(audited / "corrections.csv"))
+    assert all(row["split"] == "train" and row["was"] in EMOTIONS for row in rows(quickly / "corrections.csv"))
+    assert any("again" in row["key"] for row in rows(quickly / "corrections.csv"))
     assert "one colour all over" in said
     assert any(reason.startswith("same picture as valid") for reason in said)
+    assert found["label_noise"] is None
+    assert "Label noise was not looked at: quick=true leaves out the nets that it needs." in found["skipped"]
+    assert not (quickly / "label_noise.csv").exists()
 
 
-def test_the_page_asks_for_nothing_and_holds_every_section(audited: Path) -> None:
-    page = (audited / "audit.html").read_text(encoding="utf-8")
+def test_the_page_asks_for_nothing_and_holds_every_section(quickly: Path) -> None:
+    page = (quickly / "audit.html").read_text(encoding="utf-8")
     assert "default-src 'none'" in page
     assert set(re.findall(r'(?:src|href)="(.{5})', page)) <= {
         "data:",
@@ -100,6 +111,19 @@ def page_sections(page: str) -> list[str]:
     return re.findall(r'id="(\w+)"', page)
 
 
+@pytest.mark.slow
+def test_the_whole_audit_looks_at_everything(audited: Path) -> None:
+    found = json.loads((audited / "audit.json").read_text())
+    assert found["faces_not_found"]["looked_at"] == 3
+    assert found["pictures"]["stored_sides"]["50 %"] == 48
+    assert found["label_noise"]["splits"]["train"]["judged"] == 73
+    assert found["skipped"] == []
+    assert len(found["class_order"]) == 5
+    page = (audited / "audit.html").read_text(encoding="utf-8")
+    assert "Not looked" not in page
+
+
+@pytest.mark.slow
 def test_every_labelled_face_is_answered_by_a_net_that_did_not_see_it(audited: Path) -> None:
     import pyarrow.parquet as pq
 
@@ -115,6 +139,7 @@ def test_every_labelled_face_is_answered_by_a_net_that_did_not_see_it(audited: P
     assert not list(audited.glob("folds-*/fold-*/checkpoints"))
 
 
+@pytest.mark.slow
 def test_the_proposals_train(
     command: Command, asked: list[str], audited: Path, tmp_path: Path, without_pictures: None
 ) -> None:
@@ -127,6 +152,7 @@ def test_the_proposals_train(
     assert sum(facts["corrections"]["faces"]["train"].values()) == len(rows(audited / "corrections.csv"))
 
 
+@pytest.mark.slow
 def test_what_was_done_is_not_done_again(
     command: Command, asked: list[str], audited: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any
 ) -> None:
@@ -147,65 +173,40 @@ def test_what_was_done_is_not_done_again(
     assert "a fold was trained again" in capfd.readouterr().err
 
 
-def test_quick_and_own_answers(command: Command, asked: list[str], audited: Path, tmp_path: Path, capsys: Any) -> None:
-    assert command("emodet.audit", *asked, f"output={tmp_path}", "quick=true") == 0
-    said = capsys.readouterr().out
-    assert "Label noise was not looked at: quick=true" in said
-    assert "photographs" in said
-    assert not (tmp_path / "label_noise.csv").exists()
+@pytest.mark.slow
+def test_own_answers_take_the_place_of_nets(command: Command, asked: list[str], audited: Path, tmp_path: Path) -> None:
     answers = f"probabilities={audited}/out_of_fold.parquet"
     assert command("emodet.audit", *asked, f"output={tmp_path}", "quick=true", answers) == 0
     assert (tmp_path / "label_noise.csv").read_text() == (audited / "label_noise.csv").read_text()
+    assert not list(tmp_path.glob("folds-*"))
+
+
+SETTINGS: dict[str, Any] = {
+    **{"copies": {}, "quality": {}, "proposals": {}, "out_of_fold": {}},
+    **{"gallery": 4, "quick": True, "detector": "none", "model": "none"},
+}
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("given", "said"),
     [
-        (["data.corrections=some.csv"], "looks at a data set as it was released"),
-        (["probabilities=nowhere.csv", "quick=true"], "nowhere.csv"),
-        (["out_of_fold.folds=1"], "out_of_fold.folds=1: at least 2"),
-        (["proposals.splits=[training]", "quick=true"], "training is not train, val or test"),
-        (["copies.radius=40", "quick=true"], "radius=40"),
-        (["detector_faces=0"], "detector_faces=0"),
-        (["detector=eyes"], "detector='eyes' is not known"),
-        (["gallery=-1", "quick=true"], "gallery=-1"),
-        (["model=nowhere.onnx", "quick=true"], "nowhere.onnx"),
+        ({"probabilities": "nowhere.csv"}, "probabilities=nowhere.csv: there is no such file"),
+        ({"out_of_fold": {"folds": 1}}, "out_of_fold.folds=1: at least 2"),
+        ({"out_of_fold": {"side": 8}}, "out_of_fold.side=8: at least 16"),
+        ({"proposals": {"splits": ["training"]}}, "training is not train, val or test"),
+        ({"copies": {"radius": 40}}, "copies.radius=40"),
+        ({"gallery": -1}, "gallery=-1"),
+        ({"model": "nowhere.onnx"}, "nowhere.onnx"),
+        ({"detector_faces": 0}, "detector_faces=0"),
+        ({"detector": "eyes", "quick": False}, "detector='eyes' is not known"),
     ],
 )
-def test_bad_values_are_named(
-    command: Command, asked: list[str], tmp_path: Path, capsys: Any, arguments: list[str], said: str
-) -> None:
-    assert command("emodet.audit", *asked, f"output={tmp_path}", *arguments) == 2
-    assert said in capsys.readouterr().err
+def test_bad_values_are_named_before_anything_takes_long(given: dict[str, Any], said: str) -> None:
+    with pytest.raises(EmodetError) as problem:
+        Rules.of(SETTINGS | given)
+    assert said in str(problem.value)
 
 
-def test_hostile_names_stay_text() -> None:
-    from made_faces import looks_of, table_of
-
-    from emodet.auditing.findings import Findings
-    from emodet.auditing.page import audit_page
-    from emodet.auditing.quality import QualityRules, judge
-
-    hostile = '"><script>alert(1)</script>'
-    table = table_of(1, key=[hostile])
-    findings = Findings(
-        title=hostile,
-        table=table,
-        class_names=EMOTIONS,
-        published={},
-        left_out={hostile: 3},
-        unreadable=0,
-        groups=(),
-        quality=judge(looks_of(contrast=[0.0]), QualityRules()),
-        sides=None,
-        crop_side=48,
-        order=(),
-        noise=None,
-        answered_by="",
-        unfound=None,
-        corrections=(),
-        skipped=(hostile,),
-    )
-    page = audit_page(findings, None, {"command": hostile}, 8)
-    assert "<script" not in page
-    assert page.count("&lt;script&gt;") >= 5
+def test_corrected_data_is_not_audited(command: Command, asked: list[str], tmp_path: Path, capsys: Any) -> None:
+    assert command("emodet.audit", *asked, f"output={tmp_path}", "data.corrections=some.csv") == 2
+    assert "looks at a data set as it was released" in capsys.readouterr().err
