@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from statistics import median
 
 from emodet.evaluation.figures import DARK, LIGHT, Theme, as_png, house_figure, over_figure
 from emodet.sweeps.comparison import Comparison, Configuration
@@ -11,6 +10,7 @@ from emodet.sweeps.outcomes import ENDED_EARLY, FINISHED, Outcome
 __all__ = ["plot_curves_of_runs", "plot_means", "plot_values", "varied_numbers"]
 
 _MOST = 20
+_BY_FACTORS = ("optimizer.lr", "optimizer.weight_decay")
 
 
 def plot_means(comparison: Comparison, *, dark: bool = False) -> bytes | None:
@@ -107,7 +107,7 @@ def plot_curves_of_runs(comparison: Comparison, *, dark: bool = False) -> bytes 
 
 def plot_values(comparison: Comparison, *, dark: bool = False) -> bytes | None:
     """How each value that varied went, a panel per key, as PNG; None with fewer than four runs or a single key."""
-    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+    from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
     theme = DARK if dark else LIGHT
     lower = comparison.lower_is_better
@@ -124,7 +124,8 @@ def plot_values(comparison: Comparison, *, dark: bool = False) -> bytes | None:
     down = math.ceil(len(columns) / across)
     with house_figure(3.3 * across, 1.2 + 2.2 * down, theme) as figure:
         panels = figure.subplots(down, across, squeeze=False, sharey=True)
-        figure.get_layout_engine().set(h_pad=0.13)  # type: ignore[union-attr,call-arg]  # below the second line of the title
+        # Below the second line of the title.
+        figure.get_layout_engine().set(h_pad=0.13)  # type: ignore[union-attr,call-arg]
         for index, axes in enumerate(panels.flat):
             if index >= len(columns):
                 axes.set_visible(False)
@@ -152,12 +153,14 @@ def plot_values(comparison: Comparison, *, dark: bool = False) -> bytes | None:
             if not numbers:
                 axes.set_xticks(range(len(names)), [_cut(name, 12) for name in names], fontsize=8)
                 axes.set_xlim(-0.5, len(names) - 0.5)
-            elif min(numbers) > 0 and max(numbers) / median(numbers) > 4:  # about 2 where nothing multiplies
+            elif min(numbers) > 0 and max(numbers) / min(numbers) >= 8 and column in _BY_FACTORS:
                 axes.set_xscale("log")
                 # Less than two decades have room for few numbers.
                 axes.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
                 axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
                 axes.xaxis.set_minor_formatter(NullFormatter())
+            else:
+                axes.xaxis.set_major_locator(MaxNLocator(4))
             axes.tick_params(labelsize=8)
             axes.set_title(column, fontsize=9)
             if index % across == 0:
