@@ -168,6 +168,7 @@ class WandbTracker(Tracker, WandbLogger):
             # The one that was opened last may have been opened by itself.
             run = self._experiment
             if not Tracker.attempt(self, "the end of the run", lambda: run.finish(exit_code=status)):
+                # Or the next run of this process would go on in this one.
                 _forget_the_service()
             self._experiment = None
             if not disabled:
@@ -199,8 +200,8 @@ class WandbTracker(Tracker, WandbLogger):
         for folder in offline:
             if _ends_early(folder):
                 log.warning(
-                    "%s is not whole: its log ends before the run did, because the disk was full or wandb's own process "
-                    "died. Metrics and figures are in the run's folder all the same (metrics.csv, run.json)",
+                    "%s is not whole: its log ends before the run did, because the disk was full or wandb's own "
+                    "process died. Metrics and figures are in the run's folder all the same (metrics.csv, run.json)",
                     folder,
                 )
         if offline:
@@ -248,6 +249,8 @@ def open_wandb(settings: Mapping[str, Any], run: RunFolder, name: str) -> WandbT
         tracker.start()
     except Exception as problem:  # wandb raises several kinds, some of them its transport's
         log.warning("Weights & Biases cannot be reached (%s); this run is logged offline", problem)
+        # Or the attempt would still hold the run's id.
+        _forget_the_service()
         tracker.close(1)
         tracker = made(offline=True)
         try:
@@ -269,7 +272,7 @@ def _remember(run: RunFolder, tracker: WandbTracker, project: str) -> None:
 
 
 def _forget_the_service() -> None:
-    """Or the next run of this process would go on in the one that could not be ended."""
+    """End wandb's own process; the next run starts another."""
     import wandb
 
     with suppress(Exception):

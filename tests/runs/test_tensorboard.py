@@ -58,7 +58,8 @@ CHARTS = ("confusion_matrix", "reliability", "recall_by_class")
 def test_a_run_that_is_continued_goes_on_in_the_same_curves(
     arguments: list[str], command: Any, tmp_path: Path, without_pictures: None
 ) -> None:
-    assert command("emodet.train", *arguments, "trainer.max_epochs=1", f"hydra.run.dir={tmp_path}") == 0
+    arguments = [*arguments, "schedule=constant", "trainer.max_epochs=1"]
+    assert command("emodet.train", *arguments, f"hydra.run.dir={tmp_path}") == 0
     assert command("emodet.train", f"resume={tmp_path}", "trainer.max_epochs=2") == 0
     events = read(tmp_path)
     steps = [event.step for event in events.Scalars("val/accuracy")]
