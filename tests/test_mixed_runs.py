@@ -89,7 +89,7 @@ def test_prepare_says_what_it_found_before_it_packs_and_makes_a_pack_for_each(
     assert command("emodet.prepare", *mixed, "verify=true") == 0
     said = capsys.readouterr().out
     assert said.count("(was there)") == 2
-    assert said.count("every byte is what the manifest says") == 2
+    assert said.count("every crop is what the manifest says") == 2
 
 
 def test_data_sets_by_name_take_their_roots_from_their_own_variables(
