@@ -277,6 +277,8 @@ def _forget_the_service() -> None:
 
     with suppress(Exception):
         wandb.teardown()
+    # Where the process is dead, that goes only half of the way.
+    wandb.run = None
 
 
 def _has_credentials() -> bool:

@@ -169,12 +169,13 @@ def test_a_dead_process_of_wandb_stops_neither_this_run_nor_the_next(tmp_path: P
         (tmp_path / str(number)).mkdir()
     command = [sys.executable, "-c", DYING, str(tmp_path)]
     environment = {**{name: value for name, value in os.environ.items() if name not in OWN}, "WANDB_MODE": "offline"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     assert "did not take metrics" in done.stdout
     assert "wandb's own process died" in done.stdout
     assert done.stdout.rstrip().endswith("done")
-    assert len(read_wandb_log(tmp_path / "1").history) == 5
+    next_one = read_wandb_log(tmp_path / "1")
+    assert (len(next_one.history), next_one.ended) == (5, [0])
 
 
 ABSENT = """
