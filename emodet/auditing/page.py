@@ -322,8 +322,7 @@ class _Page:
             uri = data_uri(encoded(small(self.show(row)), ".jpg"), "jpeg")
             alt = f"Face labelled {_word(int(self.table.emotion[row]))}"
             cards.append(
-                f'<li><img src="{uri}" alt="{alt}" loading="lazy"><p>{caption}</p>'
-                f'<p class="key">{text(self.table.key[row])}</p></li>'
+                f'<li><img src="{uri}" alt="{alt}"><p>{caption}</p><p class="key">{text(self.table.key[row])}</p></li>'
             )
         return f'<ul class="gallery">{"".join(cards)}</ul>'
 
