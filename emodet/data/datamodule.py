@@ -65,26 +65,31 @@ class Faces(Dataset[Batch]):
     def __init__(self, pack: Pack, classes: int, soft: Sequence[bool], augmentation: Augmentation | None) -> None:
         self.pack, self.classes, self.soft, self.augmentation = pack, classes, np.array(soft, np.bool_), augmentation
         self._mix = mix_in(pack)
+        # What a worker process gets of the table: a few numbers per face, not its keys, which are a hundred times that.
+        table = pack.table
+        self._emotion = table.emotion.astype(np.int8)
+        self._valence_arousal = np.stack([table.valence, table.arousal], axis=1)
+        self._shares = table.soft_label[:, :classes] if self.soft.any() else None
 
     def __getitems__(self, draw: Draw) -> Batch:
-        table, rows = self.pack.table, draw.indices
+        rows = draw.indices
         crops = self.pack.images(rows)
         if self.augmentation is not None:
             crops = self.augmentation(crops, draw.seed)
-        emotion = table.emotion[rows]
+        emotion = self._emotion[rows].astype(np.int64)
         target = np.zeros((len(rows), self.classes), dtype=np.float32)
         labelled = np.flatnonzero(emotion >= 0)
         target[labelled, emotion[labelled]] = 1
         source = np.zeros(len(rows), dtype=np.int64) if self._mix is None else self._mix.source_of(rows)
-        if self.soft.any():
-            shares = table.soft_label[rows][:, : self.classes]
+        if self._shares is not None:
+            shares = self._shares[rows]
             given = np.flatnonzero((np.nan_to_num(shares).sum(axis=1) > 0) & self.soft[source])
             target[given] = shares[given] / shares[given].sum(axis=1, keepdims=True)
         return {
             "image": torch.from_numpy(crops),
             "emotion": torch.from_numpy(emotion),
             "target": torch.from_numpy(target),
-            "valence_arousal": torch.from_numpy(np.stack([table.valence[rows], table.arousal[rows]], axis=1)),
+            "valence_arousal": torch.from_numpy(self._valence_arousal[rows]),
             "index": torch.from_numpy(rows),
             "source": torch.from_numpy(source),
         }
