@@ -50,9 +50,9 @@ demo: $(INSTALLED)  ## recognise emotions in a portrait
 	$(BIN)/python -c "import cv2, skimage.data; cv2.imwrite('data/demo/portrait.png', skimage.data.astronaut()[..., ::-1])"
 	$(BIN)/python -m emodet.predict data/demo/portrait.png --annotate --output data/demo
 
-page: $(PAGE)/runtime/ort.js  ## get what the page runs with in the browser (needs Node.js with npm)
+page: $(PAGE)/runtime/$(if $(WEBGPU),ort-webgpu,ort).js  ## get what the page runs with in the browser (needs Node.js with npm); WEBGPU=1 adds WebGPU
 
-$(PAGE)/runtime/ort.js: $(PAGE)/package-lock.json $(PAGE)/gather.mjs
+$(PAGE)/runtime/ort.js $(PAGE)/runtime/ort-webgpu.js: $(PAGE)/package-lock.json $(PAGE)/gather.mjs
 	@command -v npm > /dev/null || { echo "make page needs Node.js 18 or newer with npm: nodejs.org, or apt install nodejs npm" >&2; exit 1; }
 	cd $(PAGE) && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error && npm run --silent build
 

@@ -46,6 +46,8 @@ _TYPES = {
 }
 _OWN = ("index.html", "style.css", "icon.svg", "third_party.txt", "js")
 _RUNTIME = ("ort.js", "ort-wasm-simd-threaded.js", "ort-wasm-simd-threaded.wasm")
+# Only where it was asked for: another 27 MB.
+_WEBGPU = ("ort-webgpu.js", "ort-wasm-simd-threaded.asyncify.js", "ort-wasm-simd-threaded.asyncify.wasm")
 _FORMAT_VERSION = 1
 
 
@@ -92,6 +94,7 @@ def page_files(
         "format_version": _FORMAT_VERSION,
         "emodet": importlib.metadata.version("emodet"),
         "server": None if server is None else dict(server),
+        "webgpu": f"runtime/{_WEBGPU[0]}" in files,
         "model": _model(model_name, model, info, card),
         "detector": {
             "file": "model/centerface.onnx",
@@ -173,7 +176,8 @@ def _runtime_files() -> Iterator[tuple[str, PageFile]]:
             "checkout, `make page` gets it; it needs Node.js 18 or newer with npm (nodejs.org, or `apt install nodejs "
             "npm`). Wheels that are built after it bring it along"
         )
-    for name in _RUNTIME:
+    more = _WEBGPU if all((base / name).is_file() for name in _WEBGPU) else ()
+    for name in (*_RUNTIME, *more):
         yield from _under(base / name, f"runtime/{name}")
 
 

@@ -1,5 +1,6 @@
 /**
- * Copies what the page takes from npm into runtime/: `npm ci && npm run build`, or `make page`.
+ * Copies what the page takes from npm into runtime/: `npm ci && npm run build`, or `make page`. WEBGPU=1 adds the build
+ * that finds faces on a graphics processor, which is 27 MB more.
  *
  * Modules are called .js: there are file servers that do not know .mjs and send it as a type that browsers refuse.
  */
@@ -14,6 +15,13 @@ const FILES = {
   "dist/ort-wasm-simd-threaded.mjs": "ort-wasm-simd-threaded.js",
   "dist/ort-wasm-simd-threaded.wasm": "ort-wasm-simd-threaded.wasm",
 };
+if (process.env.WEBGPU === "1") {
+  Object.assign(FILES, {
+    "dist/ort.webgpu.min.mjs": "ort-webgpu.js",
+    "dist/ort-wasm-simd-threaded.asyncify.mjs": "ort-wasm-simd-threaded.asyncify.js",
+    "dist/ort-wasm-simd-threaded.asyncify.wasm": "ort-wasm-simd-threaded.asyncify.wasm",
+  });
+}
 
 await rm(TO, { recursive: true, force: true });
 await mkdir(TO, { recursive: true });

@@ -4,6 +4,7 @@ import csv
 import io
 from itertools import islice
 
+import cv2
 import pytest
 from made_media import camera_frames, write_mp4
 from watching import until
@@ -54,8 +55,8 @@ def test_the_timeline_moves_the_player(video, clip) -> None:
 
 @pytest.mark.slow
 def test_the_annotated_video_can_be_downloaded(video, clip, tmp_path) -> None:
-    import cv2
-
+    video.page.set_input_files("#video-file", clip)
+    video.page.wait_for_selector("#video-faces .face:visible")
     with video.page.expect_download() as waiting:
         video.page.click("#video-save")
     path = tmp_path / waiting.value.suggested_filename

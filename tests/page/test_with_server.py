@@ -31,7 +31,7 @@ def server() -> Iterator[tuple[subprocess.Popen[str], str]]:
 def page(browser, server) -> Iterator[Watched]:
     context = browser.new_context(permissions=["camera"])
     watched = Watched(context, server[1])
-    watched.open("picture", ready=False)
+    watched.open("picture")
     watched.page.wait_for_selector("#picture-where option >> nth=1", state="attached")
     yield watched
     context.close()

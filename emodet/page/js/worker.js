@@ -34,7 +34,7 @@ const ASKS = {
     const black = { width: side, height: (side * 3) / 4, data: new Uint8ClampedArray((side * side * 3)) };
     await recognizer.detector.find(black, side);
     await recognizer.readings(black, [{ box: [0, 0, 64, 64], landmarks: null }]);
-    return { threads: networks.threads, version: networks.version };
+    return { threads: networks.threads, gpu: networks.gpu, version: networks.version };
   },
 
   start({ stream, longestSide, detectEvery }) {

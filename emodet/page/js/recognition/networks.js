@@ -1,25 +1,33 @@
 /** The two networks in ONNX Runtime Web, and what runs them. */
 
-import * as ort from "../../runtime/ort.js";
-
 const MOST_THREADS = 4;
 const BATCH = 32;
 
-let settled = null;
+/** Whether this browser has a graphics processor for WebGPU. */
+async function hasGpu() {
+  try {
+    return Boolean(await navigator.gpu?.requestAdapter());
+  } catch {
+    return false;
+  }
+}
 
-/** Set ONNX Runtime up, once. Threads need a page that is cross-origin isolated, which a plain file server's is not. */
-function setUp() {
-  if (settled) return settled;
-  const folder = new URL("../../runtime/", import.meta.url).href;
-  ort.env.wasm.wasmPaths = { mjs: `${folder}ort-wasm-simd-threaded.js`, wasm: `${folder}ort-wasm-simd-threaded.wasm` };
+/**
+ * ONNX Runtime, set up. Threads need a page that is cross-origin isolated, which a plain file server's is not; WebGPU
+ * needs a build of its own that is only there where `make page WEBGPU=1` was run.
+ */
+async function runtime({ webgpu }) {
+  const gpu = webgpu && (await hasGpu());
+  const ort = await import(`../../runtime/${gpu ? "ort-webgpu" : "ort"}.js`);
+  const program = new URL(`../../runtime/ort-wasm-simd-threaded${gpu ? ".asyncify" : ""}`, import.meta.url).href;
+  ort.env.wasm.wasmPaths = { mjs: `${program}.js`, wasm: `${program}.wasm` };
   // Half of the cores: the page, the camera and the browser's drawing need the others, and threads that wait for each
   // other lose more than they win where cores are busy.
   const cores = navigator.hardwareConcurrency ?? 1;
   const threads = self.crossOriginIsolated ? Math.max(1, Math.min(MOST_THREADS, cores >> 1)) : 1;
   ort.env.wasm.numThreads = threads;
   ort.env.logLevel = "error";
-  settled = { threads, version: ort.env.versions.web };
-  return settled;
+  return { ort, gpu, threads };
 }
 
 async function fetched(url) {
@@ -33,25 +41,36 @@ async function fetched(url) {
   return new Uint8Array(await answer.arrayBuffer());
 }
 
-async function opened(url) {
+async function opened(ort, url, gpu) {
   const bytes = await fetched(url);
-  return ort.InferenceSession.create(bytes, {
-    executionProviders: ["wasm"],
+  const options = {
     graphOptimizationLevel: "all",
     logSeverityLevel: 3,
     // Threads that spin while they wait take the cores from the page, the camera and the other network.
     extra: { session: { intra_op: { allow_spinning: "0" } } },
-  });
+  };
+  try {
+    return await ort.InferenceSession.create(bytes, { ...options, executionProviders: gpu ? ["webgpu", "wasm"] : ["wasm"] });
+  } catch (problem) {
+    if (!gpu) throw problem;
+    return ort.InferenceSession.create(bytes, { ...options, executionProviders: ["wasm"] });
+  }
 }
 
-/** Opens both at once: {probabilities, detect, threads, version}. */
+/** Opens both: {readings, columns, detect, threads, gpu, version}. */
 export async function openNetworks(base, description) {
-  const { threads, version } = setUp();
+  const { ort, gpu, threads } = await runtime(description);
   const { model, detector } = description;
-  const [emotions, faces] = await Promise.all([
-    opened(new URL(model.file, base)),
-    opened(new URL(detector.file, base)),
-  ]);
+  // The detector alone on a graphics processor: a face of a few pixels is done before it would have got there.
+  const emotions = opened(ort, new URL(model.file, base), false);
+  // WebGPU is refused while the other one still starts WebAssembly.
+  if (gpu) await emotions;
+  const faces = opened(ort, new URL(detector.file, base), gpu);
+  return networks(await emotions, await faces, description, { ort, gpu, threads });
+}
+
+/** What the two sessions answer. */
+function networks(emotions, faces, { model }, { ort, gpu, threads }) {
   const { size } = model.preprocessing;
   const columns = model.class_names.length + (model.outputs.includes("valence_arousal") ? 2 : 0);
 
@@ -83,5 +102,5 @@ export async function openNetworks(base, description) {
     return { heat, size: extent, offset, points };
   }
 
-  return { readings, columns, detect, threads, version };
+  return { readings, columns, detect, threads, gpu, version: ort.env.versions.web };
 }

@@ -88,7 +88,6 @@ export class CameraTab {
     button.disabled = false;
     this.note("Loading what recognises faces …");
     this.wanted = true;
-    this.channel?.postMessage("camera?");
     await this.video.play().catch(() => {});
     this.listCameras();
     try {
@@ -98,6 +97,7 @@ export class CameraTab {
     }
     if (this.stream !== stream) return undefined;
     this.note("");
+    this.channel?.postMessage("camera?");
     const { live_side: longestSide, live_every_s: detectEvery } = this.about.detector;
     await this.backend.ask("start", { stream: "camera", longestSide, detectEvery });
     Object.assign(this, { begun, paused: false, frame: 0, drawn: [], latencies: [], last: performance.now() });

@@ -57,8 +57,8 @@ export class ModelTab {
       ...(model.card ? markdown(model.card) : []),
     );
     try {
-      const { threads, version } = await this.ready;
-      running.textContent = `ONNX Runtime Web ${version}, WebAssembly, ${threads === 1 ? "one thread" : `${threads} threads`}`;
+      const { threads, gpu, version } = await this.ready;
+      running.textContent = `ONNX Runtime Web ${version}, WebAssembly, ${threads === 1 ? "one thread" : `${threads} threads`}${gpu ? "; faces are found with WebGPU" : ""}`;
     } catch {
       running.textContent = "nothing: it could not be loaded";
     }
