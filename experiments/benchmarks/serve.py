@@ -70,6 +70,11 @@ class Server:
         self._process.send_signal(signal.SIGINT)
         self._process.wait()
 
+    def cpu_s(self) -> float:
+        """Of all its threads, since it was started."""
+        fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def resident_mb(self) -> float:
         text = Path(f"/proc/{self._process.pid}/status").read_text()
         return int(re.search(r"VmRSS:\s+(\d+)", text).group(1)) / 1024
@@ -115,12 +120,14 @@ def rates(server: Server, rounds: int, threads: int) -> dict[str, dict[str, floa
     for size, picture in pictures.items():
         same(recognizer, clients[0], picture)
         times: dict[str, list[float]] = {name: [] for name in ways}
+        cpu = dict.fromkeys(ways, 0.0)
         for number in range(rounds + 1):
             for name, way in ways.items():
-                started = time.perf_counter()
+                started, used = time.perf_counter(), time.process_time() + server.cpu_s()
                 way(picture)
                 if number:  # the first round warms up
                     times[name].append(time.perf_counter() - started)
+                    cpu[name] += time.process_time() + server.cpu_s() - used
         bare = sum(times["bare Recognizer"])
         for name, each in times.items():
             paired = np.array(times["bare Recognizer"]) / np.array(each)
@@ -128,16 +135,19 @@ def rates(server: Server, rounds: int, threads: int) -> dict[str, dict[str, floa
             found[f"{size}, {name}"] = {
                 "pictures/s": PICTURES * rounds / sum(each),
                 "times bare": bare / sum(each),
+                "CPU ms": 1000 * cpu[name] / (PICTURES * rounds),
                 "p10": float(low),
                 "p90": float(high),
             }
     print(
         f"\n## Pictures per second, one face, detector {recognizer.detector.name}\n\n"
         f"{rounds} rounds of {PICTURES} pictures each way, in turns.\n\n"
-        "| | pictures/s | times bare | of the rounds, p10 to p90 |\n|---|---:|---:|---|"
+        "| | pictures/s | times bare | of the rounds, p10 to p90 | CPU ms a picture, server and client |\n"
+        "|---|---:|---:|---|---:|"
     )
     for name, row in found.items():
-        print(f"| {name} | {row['pictures/s']:.1f} | {row['times bare']:.2f} | {row['p10']:.2f} to {row['p90']:.2f} |")
+        spread = f"{row['p10']:.2f} to {row['p90']:.2f}"
+        print(f"| {name} | {row['pictures/s']:.1f} | {row['times bare']:.2f} | {spread} | {row['CPU ms']:.1f} |")
     print()
     for size in pictures:
         ratio = found[f"{size}, REST, one client"]["times bare"]
