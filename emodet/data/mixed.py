@@ -242,7 +242,11 @@ def _manifest_of(packs: Mapping[str, Pack]) -> dict[str, Any]:
     named = [[name, manifest["fingerprint"]] for name, manifest in manifests.items()]
     return {
         "reader": "mixed",
-        "title": " + ".join(str(manifest["title"]) for manifest in manifests.values()),
+        # Each one's full title stands in `sources`: all of them together are too long for a figure.
+        "title": " + ".join(
+            f"{name} (drawn faces)" if manifest["title"].startswith("drawn faces") else name
+            for name, manifest in manifests.items()
+        ),
         "redistributable": all(manifest.get("redistributable", False) for manifest in manifests.values()),
         "counts": {split: dict(found) for split, found in counts.items()},
         "expected": {},

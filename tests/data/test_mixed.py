@@ -359,12 +359,13 @@ class TestIdentity:
 
     def test_the_manifest_says_what_is_in_it(self, roots, mix) -> None:
         manifest = mix(roots).pack.manifest
-        assert manifest["title"] == "Class folders + RAF-DB (basic)"
+        assert manifest["title"] == "first + rafdb"
         assert manifest["reader"] == "mixed"
         assert manifest["redistributable"] is False
         assert manifest["counts"]["train"]["contempt"] == 10
         assert manifest["counts"]["train"]["happiness"] == 20
         assert [values["reader"] for values in manifest["sources"].values()] == ["class_folders", "rafdb"]
+        assert manifest["sources"]["rafdb"]["title"] == "RAF-DB (basic)"
 
     def test_a_changed_pack_is_found(self, roots, mix) -> None:
         data = mix(roots)
