@@ -8,6 +8,7 @@ from emodet.laboratory import require_laboratory
 require_laboratory("emodet.train")
 
 import logging
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -144,6 +145,7 @@ def describe(
         "multiply_adds": cost.multiply_adds,
         "threads": torch.get_num_threads(),
         "workers": data.workers,
+        "process": os.getpid(),
         "batch": {"processes": processes, "per_process": data.batch_size},
     }
     run.write_facts(facts)

@@ -31,7 +31,7 @@ LIGHT = (
 )
 # Imported inside the one function that needs it: to write a model file, to write rows as Parquet.
 DEFERRED = {"emodet.modelfile": {"onnx"}, "emodet.inference.rows": {"pyarrow"}}
-COMMANDS = ("emodet.prepare", "emodet.train", "emodet.evaluate", "emodet.export", "emodet.audit")
+COMMANDS = ("emodet.prepare", "emodet.train", "emodet.evaluate", "emodet.export", "emodet.audit", "emodet.compare")
 LABORATORY = (
     "emodet.data",
     "emodet.auditing",
@@ -39,6 +39,7 @@ LABORATORY = (
     "emodet.evaluation",
     "emodet.exporting",
     "emodet.runs",
+    "emodet.sweeps",
     "emodet.config",
     "emodet.laboratory",
 )
