@@ -312,13 +312,25 @@ def _parser() -> argparse.ArgumentParser:
         "--workers", type=_count, default=2, metavar="N", help="pictures at the same time (default: %(default)s)"
     )
     limits = parser.add_argument_group("limits")
-    limits.add_argument("--max-image", type=_count, default=20, metavar="MB", help="(default: %(default)s)")
-    limits.add_argument("--max-pixels", type=_count, default=40_000_000, metavar="N", help="(default: %(default)s)")
-    limits.add_argument("--max-video", type=_count, default=2000, metavar="MB", help="(default: %(default)s)")
+    limits.add_argument(
+        "--max-image", type=_count, default=20, metavar="MB", help="of a picture (default: %(default)s)"
+    )
+    limits.add_argument(
+        "--max-pixels",
+        type=_count,
+        default=40_000_000,
+        metavar="N",
+        help="of a picture or a frame (default: %(default)s)",
+    )
+    limits.add_argument(
+        "--max-video", type=_count, default=2000, metavar="MB", help="of a video (default: %(default)s)"
+    )
     limits.add_argument("--max-minutes", type=_count, default=60, metavar="N", help="of a video (default: %(default)s)")
     limits.add_argument("--queue", type=_count, default=16, metavar="N", help="pictures that wait (default: 16)")
     limits.add_argument("--keep", type=_count, default=60, metavar="MINUTES", help="results of videos (default: 60)")
-    limits.add_argument("--connections", type=_count, default=256, metavar="N", help="at once (default: %(default)s)")
+    limits.add_argument(
+        "--connections", type=_count, default=256, metavar="N", help="at the same time (default: %(default)s)"
+    )
     limits.add_argument("--log", action="store_true", help="a line for each request, to standard error")
     return parser
 
