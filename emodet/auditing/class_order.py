@@ -149,7 +149,7 @@ def by_answers(
         weak = [name for place, name in enumerate(names) if shares[place].max() < _LEAST_AGREEMENT]
         sentence = f"The order fits the answers of {told_by} ({100 * best:.0f} % agreement, mean over the classes)."
         if weak:
-            sentence += f" Of {', '.join(weak)} it cannot tell: it rarely knows them."
+            sentence += f" Of {', '.join(weak)}, which it rarely knows, it cannot tell."
     return OrderFinding(told_by, bool(shows), sentence, shows, names, shares)
 
 

@@ -179,7 +179,7 @@ def test_proposals_say_what_and_why_once_for_each_face() -> None:
         (),
     )
     quality = judge(looks_of(contrast=[50.0] * 7 + [0.5] + [50.0] * 4), QualityRules())
-    found = propose(table, quality, copy_groups(table, numbers), (noise,), ProposalRules())
+    found = propose(table, quality, copy_groups(table, numbers), (noise,), ProposalRules(relabel_from=0.9))
     said = [(each.key, each.action, each.emotion, each.reason) for each in found]
     assert said == [
         ("0000", "exclude", None, "copy of 0001 in val"),
@@ -190,6 +190,8 @@ def test_proposals_say_what_and_why_once_for_each_face() -> None:
         ("0009", "exclude", None, "label noise"),
     ]
     assert all(each.was == emotion[int(each.key)] and each.split == "train" for each in found)
+    plain = propose(table, quality, copy_groups(table, numbers), (noise,), ProposalRules())
+    assert {each.key: each.action for each in plain}["0008"] == "exclude"
     everywhere = propose(table, quality, copy_groups(table, numbers), (), ProposalRules(splits=("val",)))
     assert everywhere == ()
 
