@@ -1,0 +1,69 @@
+"""How many of FER2013's labels that ten voters of FER+ overruled does confident learning find?
+
+python experiments/ferplus/audit/known_errors.py AUDIT_FOLDER/out_of_fold.parquet ferplus.parquet
+
+FER2013's label takes the place of the given one, FER+'s majority is the truth. The nets were trained on FER+'s votes,
+not on FER2013's labels, so this is an upper bound of what an audit of FER2013 itself would find.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from emodet.auditing.label_noise import find_label_noise
+from emodet.auditing.probabilities import read_probabilities
+from emodet.data.ferplus import majority
+from emodet.data.pack import Table
+from emodet.emotions import EMOTIONS, FER2013_ORDER
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("answers", type=Path)
+    options.add_argument("file", type=Path)
+    chosen = options.parse_args()
+    columns = ["index", "split", "fer2013_label", *EMOTIONS, "unknown", "NF"]
+    rows = pq.read_table(chosen.file, columns=columns)
+    votes = np.stack([rows.column(name).to_numpy() for name in (*EMOTIONS, "unknown", "NF")], axis=1)
+    truth = majority(votes)
+    given = np.array([EMOTIONS.index(FER2013_ORDER[number]) for number in rows.column("fer2013_label").to_pylist()])
+    # FER2013 has no contempt, so such a face cannot be labelled rightly.
+    kept = (truth >= 0) & (truth != EMOTIONS.index("contempt"))
+    count = len(truth)
+    blank = np.full(count, np.nan, dtype=np.float32)
+    table = Table(
+        key=np.array([f"{number:05d}" for number in rows.column("index").to_pylist()]),
+        split=np.array(rows.column("split").to_pylist()),
+        emotion=np.where(kept, given, -1),
+        soft_label=np.full((count, 8), np.nan, dtype=np.float32),
+        valence=blank,
+        arousal=blank,
+        subject=np.full(count, ""),
+        pixel_hash=np.array([str(number) for number in range(count)]),
+    )
+    held = read_probabilities(chosen.answers, table, EMOTIONS)
+    print("| split | wrong labels | in doubt | of them wrong | of the wrong found | nets suggest what the voters say |")
+    print("|---|---|---|---|---|---|")
+    for each in find_label_noise(table, held):
+        here = kept & (table.split == each.split)
+        wrong = int((given[here] != truth[here]).sum())
+        for name, candidates in (
+            (each.split, each.candidates),
+            (f"{each.split}, label under 5 %", [it for it in each.candidates if it.quality < 0.05]),
+            (f"{each.split}, another at least 90 %", [it for it in each.candidates if it.sure >= 0.9]),
+            (f"{each.split}, another at least 95 %", [it for it in each.candidates if it.sure >= 0.95]),
+        ):
+            places = [it.row for it in candidates]
+            hit = (given[places] != truth[places]).mean()
+            found = (given[places] != truth[places]).sum() / wrong
+            as_voters = np.mean([it.suggested == truth[it.row] for it in candidates])
+            print(
+                f"| {name} | {wrong:,} of {here.sum():,} ({wrong / here.sum():.0%}) | {len(places):,} | {hit:.0%} | "
+                f"{found:.0%} | {as_voters:.0%} |"
+            )
+
+
+if __name__ == "__main__":
+    main()
