@@ -251,6 +251,21 @@ def test_waiting_for_a_process_that_failed_ends() -> None:
     assert not waiting.is_alive()
 
 
+def test_the_first_process_being_killed_while_it_evaluates_is_told_once() -> None:
+    class Gone:
+        def check(self, _keys: list[str]) -> bool:
+            raise torch.distributed.DistNetworkError("Connection reset by peer")
+
+    processes = meet(3, local=3)
+    for process in processes[1:]:
+        process._store = Gone()
+    with pytest.raises(EmodetError, match=r"the first process of this run ended without a word.*Connection reset"):
+        processes[1].end()
+    with pytest.raises(SystemExit) as left:
+        processes[2].end()
+    assert left.value.code in (1, 2)
+
+
 def test_cores_are_shared_where_they_are_the_same() -> None:
     everything = [("a", range(8)), ("a", range(8)), ("b", range(8))]
     assert [fair_share(rank, everything) for rank in range(3)] == [4, 4, 8]
