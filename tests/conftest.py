@@ -65,6 +65,7 @@ def small(release: Path) -> list[str]:
 def run_command(module: str, *arguments: str) -> int:
     """Run ``python -m MODULE ARGUMENTS`` in this process and return its exit status."""
     from hydra.core.global_hydra import GlobalHydra
+    from hydra.core.hydra_config import HydraConfig
 
     GlobalHydra.instance().clear()
     with patch.object(sys, "argv", [module, *arguments]), warnings.catch_warnings():
@@ -74,6 +75,9 @@ def run_command(module: str, *arguments: str) -> int:
             runpy.run_module(module, run_name="__main__", alter_sys=False)
         except SystemExit as stop:
             return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+        finally:
+            # A process that ends forgets it; the next test must not take this command's configuration for its own.
+            HydraConfig.instance().cfg = None
     return 0
 
 

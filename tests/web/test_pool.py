@@ -2,6 +2,7 @@ import asyncio
 import threading
 
 import pytest
+from event_loop import in_a_loop
 
 from emodet.web.pool import Pool
 from emodet.web.refusals import Refusal
@@ -45,7 +46,7 @@ def test_what_has_no_room_is_refused_and_what_is_done_makes_room():
         await until(lambda: (pool.running, pool.waiting) == (0, 0))
         pool.close()
 
-    asyncio.run(act())
+    in_a_loop(act())
 
 
 def test_a_client_that_goes_away_frees_its_place():
@@ -67,7 +68,7 @@ def test_a_client_that_goes_away_frees_its_place():
         assert done == ["stays"]
         pool.close()
 
-    asyncio.run(act())
+    in_a_loop(act())
 
 
 def test_an_answer_that_takes_too_long():
@@ -86,7 +87,7 @@ def test_an_answer_that_takes_too_long():
         assert await pool.run(lambda: 1, Client()) == 1
         pool.close()
 
-    asyncio.run(act())
+    in_a_loop(act())
 
 
 def test_an_error_is_the_callers():
@@ -100,4 +101,4 @@ def test_an_error_is_the_callers():
             await pool.run(lambda: 1, Client())
         assert refused.value.code == "stopping"
 
-    asyncio.run(act())
+    in_a_loop(act())

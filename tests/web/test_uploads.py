@@ -3,6 +3,7 @@ import threading
 import time
 
 import pytest
+from event_loop import in_a_loop
 from starlette.requests import Request
 
 from emodet.web.refusals import Refusal
@@ -30,7 +31,7 @@ def request(*pieces, stalls=False, leaves=False):
 
 def refused(reading):
     with pytest.raises(Refusal) as caught:
-        asyncio.run(reading)
+        in_a_loop(reading)
     return caught.value.status, caught.value.code
 
 
@@ -38,10 +39,10 @@ def test_what_is_held_is_given_back_when_the_upload_fails():
     held, go_on = HeldBytes(100), threading.Event()
     assert refused(read_picture(request(bytes(90), bytes(20)), LIMITS, held, go_on)) == (429, "busy")
     assert refused(read_picture(request(bytes(90), leaves=True), LIMITS, held, go_on)) == (499, "gone")
-    assert asyncio.run(read_picture(request(b"a" * 50, b"b" * 50), LIMITS, held, go_on)) == b"a" * 50 + b"b" * 50
+    assert in_a_loop(read_picture(request(b"a" * 50, b"b" * 50), LIMITS, held, go_on)) == b"a" * 50 + b"b" * 50
     assert refused(read_picture(request(b"c"), LIMITS, held, go_on)) == (429, "busy")
     held.give_back(100)
-    assert asyncio.run(read_picture(request(b"c"), LIMITS, held, go_on)) == b"c"
+    assert in_a_loop(read_picture(request(b"c"), LIMITS, held, go_on)) == b"c"
 
 
 def test_an_upload_that_stalls():
@@ -63,5 +64,5 @@ def test_bytes_are_counted_as_they_come(tmp_path):
     pieces = [bytes(400)] * 3
     assert refused(save_video(request(*pieces), tmp_path / "a", LIMITS, threading.Event())) == (413, "too_large")
     assert (tmp_path / "a").stat().st_size == 800
-    asyncio.run(save_video(request(*pieces[:2]), tmp_path / "b", LIMITS, threading.Event()))
+    in_a_loop(save_video(request(*pieces[:2]), tmp_path / "b", LIMITS, threading.Event()))
     assert (tmp_path / "b").read_bytes() == bytes(800)
