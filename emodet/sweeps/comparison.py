@@ -179,7 +179,8 @@ def compare_runs(runs: Sequence[Outcome], not_started: Sequence[Planned], title:
 
 
 def _common(values: Iterable[str]) -> str:
-    return ", ".join(sorted({value for value in values if value}))
+    # "val (selection and report)" names the faces of both roles.
+    return ", ".join(sorted({value.split(" (")[0] for value in values if value}))
 
 
 def _compared(run: Outcome) -> dict[str, Any]:

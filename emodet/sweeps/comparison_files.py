@@ -124,12 +124,15 @@ def _csv(rows: Sequence[Sequence[object]]) -> str:
 
 def _table(comparison: Comparison, output: Path) -> list[list[str]]:
     head = [*comparison.columns, comparison.metric, "95 % interval", "seeds"]
-    head += [f"{name} ({comparison.report_is or 'report'})" for name in REPORTED] + ["best checkpoint"]
+    # The same faces would give the same figure again.
+    twice = comparison.selection_is == comparison.report_is
+    shown = [name for name in REPORTED if not (twice and comparison.metric.endswith(f"/{name}"))]
+    head += [f"{comparison.report_is or 'report'} {name}" for name in shown] + ["best checkpoint"]
     rows = [head]
     for each in comparison.configurations:
         mean, value = each.selected, each.best_value
         told = _number(mean) if mean else "–" if value is None else f"({value:.4f})"
-        reported = [_number(each.reported.get(name)) for name in REPORTED]
+        reported = [_number(each.reported.get(name)) for name in shown]
         rows.append(
             [
                 *(each.label[column] for column in comparison.columns),
