@@ -27,6 +27,7 @@ from lightning.pytorch.strategies import ParallelStrategy
 from omegaconf import read_write
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
+from emodet.config import in_sweep
 from emodet.errors import EmodetError
 from emodet.runs.interruption import Interrupted
 from emodet.runs.starting import PARENT, RUN_OF_SWEEP, is_started_by_parent
@@ -41,7 +42,8 @@ _LEFT_BEHIND = (
     RUN_OF_SWEEP,
 )  # fmt: skip
 _LOOKS_S = 0.3  # between two looks at the store
-_GRACE_S = 10.0  # for a process to end by itself after another did
+_READING_S = 10.0  # for the others to read how the run ended
+_GRACE_S = 60.0  # for a process to end by itself after another failed
 
 
 class Processes:
@@ -133,10 +135,16 @@ class Processes:
             self._wait_for_the_others()
             self._ending.set()
             return
-        self._wait(lambda: self._store.check(["ended"]))
-        status = int(self._store.get("ended"))
-        self._store.set(f"read/{self.rank}", "")
-        self._ending.set()
+        try:
+            self._wait(lambda: self._store.check(["ended"]))
+            status = int(self._store.get("ended"))
+            self._store.set(f"read/{self.rank}", "")
+        except RuntimeError as problem:  # the first process, which keeps the store, has gone
+            if self.rank == 1:
+                raise _without_a_word("the first process", problem) from None
+            status = 2
+        finally:
+            self._ending.set()
         if status:
             raise SystemExit(self._own_status(status))
 
@@ -148,15 +156,11 @@ class Processes:
         """
         if self._store is None:
             return problem
-        cut_off = _is_cut_off(problem)
-        if cut_off:
+        if _is_cut_off(problem):
             # Very likely another process ended first and says why.
             with suppress(SystemExit):
                 self._wait(lambda: False, 3)
-            problem = EmodetError(
-                "another process of this run ended without a word: it was killed, perhaps for want of memory. "
-                "Continue from the last checkpoint with resume=RUN_FOLDER"
-            )
+            problem = _without_a_word("another process", problem)
         status = _status_of(problem)
         own = json.dumps([self.rank, status])
         try:
@@ -169,6 +173,8 @@ class Processes:
             self._wait_for_the_others()
         self._ending.set()
         if told[0] != self.rank:
+            if HydraConfig.initialized() and in_sweep():
+                return EmodetError(f"process {told[0]} of this run failed, and said why")
             return SystemExit(self._own_status(told[1]))
         if self._parent is None:
             return problem
@@ -196,7 +202,7 @@ class Processes:
         keys = [f"read/{rank}" for rank in range(1, self.count)]
         started = time.monotonic()
         with suppress(Exception):
-            while not self._store.check(keys) and time.monotonic() - started < _GRACE_S:
+            while not self._store.check(keys) and time.monotonic() - started < _READING_S:
                 time.sleep(_LOOKS_S / 3)
 
     def _watch(self) -> None:
@@ -332,6 +338,14 @@ def _as_this_job() -> Iterator[None]:
         sys.argv = typed
         with read_write(hydra):
             hydra.run.dir = folder
+
+
+def _without_a_word(who: str, problem: BaseException) -> EmodetError:
+    said = next(iter(str(problem).splitlines()), type(problem).__name__)
+    return EmodetError(
+        f"{who} of this run ended without a word: it was killed, perhaps for want of memory, or cannot be reached "
+        f"({said[:200]}). Continue from the last checkpoint with resume=RUN_FOLDER"
+    )
 
 
 def _own_cores() -> list[int]:

@@ -66,5 +66,6 @@ def _scontrol(*arguments: str) -> str:
 
 
 def find(name: str, outputs: Path) -> Path | None:
-    """The folder of that name somewhere in the folder for outputs."""
-    return next((folder for folder in outputs.rglob(name) if folder.is_dir()), None)
+    """The folder of that name in the folder for outputs, below one or two that are called as the run is."""
+    places = (folder for pattern in ("*", "*/*") for folder in outputs.glob(f"{pattern}/{name}"))
+    return next((folder for folder in places if folder.is_dir()), None)
