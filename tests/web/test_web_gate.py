@@ -113,7 +113,8 @@ def test_requests_are_logged_without_what_lets_in(serve, caplog):
     with serve(token=TOKEN, log=True) as client, caplog.at_level("INFO", "emodet.web"):
         client.get(f"/?token={TOKEN}")
         client.get("/v1/videos/secret-number/rows.csv")
-    lines = [record.getMessage() for record in caplog.records]
+    # The test's own client may log what it asks for, too.
+    lines = [record.getMessage() for record in caplog.records if record.name == "emodet.web"]
     assert lines[0].startswith("GET / 303 ")
     assert lines[1].startswith("GET /v1/videos/…/rows.csv 404 ")
     assert not [line for line in lines if TOKEN in line or "secret" in line]
