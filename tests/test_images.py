@@ -13,8 +13,9 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
+from emodet import images
 from emodet.errors import EmodetError
-from emodet.images import decode_rgb
+from emodet.images import TooManyPixelsError, decode_rgb
 
 UInt8 = npt.NDArray[np.uint8]
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
@@ -202,6 +203,59 @@ class TestSmallerJpegs:
 
     def test_other_formats_keep_their_size(self) -> None:
         assert decode_rgb(encoded(Image.fromarray(corners(400, 400))), least_side=10).shape == (400, 400, 3)
+
+
+class TestPlainJpegs:
+    """Those without EXIF and the like may go to OpenCV, which is faster; nobody can tell by the pixels."""
+
+    @pytest.mark.parametrize("mode", ["RGB", "L"])
+    @pytest.mark.parametrize("shape", [(224, 224), (225, 301), (16, 8), (7, 9), (1, 1)])
+    def test_have_the_pixels_that_pillow_gives(self, mode: str, shape: tuple[int, int]) -> None:
+        picture = Image.fromarray(corners(*shape)).convert(mode)
+        kinds = [
+            {"quality": q, "subsampling": s, "progressive": p} for q in (30, 95) for s in (0, 1, 2) for p in (0, 1)
+        ]
+        for data in [encoded(picture, "JPEG", **kind) for kind in kinds]:
+            assert images._size_of_plain_jpeg(data) == shape[::-1]
+            for least in (None, 8, 96):
+                found = decode_rgb(data, least_side=least, quick=True)
+                assert np.array_equal(found, decode_rgb(data, least_side=least))
+                assert found.flags.writeable
+                assert found.flags.c_contiguous
+
+    def test_all_others_go_to_pillow(self) -> None:
+        picture = Image.fromarray(corners(64, 64))
+        plain = encoded(picture, "JPEG")
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        others = [
+            encoded(picture, "PNG"),
+            encoded(picture, "JPEG", exif=exif),
+            encoded(picture, "JPEG", xmp=b"<x:xmpmeta tiff:Orientation='6'/>"),
+            encoded(picture.convert("CMYK"), "JPEG"),
+            encoded(picture, "JPEG", keep_rgb=True),
+            plain[:-2],
+            plain[:-300],
+            plain + b"\0",
+            plain[:20] + b"\xff\xd9",
+            b"\xff\xd8\xff\xd9",
+            b"",
+        ]
+        assert images._size_of_plain_jpeg(plain) == (64, 64)
+        assert [images._size_of_plain_jpeg(data) for data in others] == [None] * len(others)
+
+    def test_one_that_is_cut_off_is_an_error(self) -> None:
+        plain = encoded(Image.fromarray(corners(64, 64)), "JPEG")
+        with pytest.raises(EmodetError, match="cut off"):
+            decode_rgb(plain[:-300], quick=True)
+
+    def test_bombs_are_refused(self) -> None:
+        plain = bytearray(encoded(Image.fromarray(corners(64, 64)), "JPEG"))
+        frame = plain.index(b"\xff\xc0")
+        plain[frame + 5 : frame + 9] = b"\xff\xdc\xff\xdc"
+        assert images._size_of_plain_jpeg(bytes(plain)) == (65500, 65500)
+        with pytest.raises(TooManyPixelsError):
+            decode_rgb(bytes(plain), quick=True)
 
 
 def png_header(width: int, height: int) -> bytes:

@@ -95,7 +95,7 @@ class Cropper:
             raise EmodetError(f"{record.key}: {file.name} was changed while it was read")
         # A box is in the picture's own pixels; without one a JPEG is decoded no larger than is needed.
         least = self.preprocessing.size if self.crop == "image" else None
-        image = decode_rgb(data, name=record.key, least_side=least)
+        image = decode_rgb(data, name=record.key, least_side=least, quick=True)
         return cut(image, record, self.crop, self.preprocessing)[:, :, : self.channels], facts
 
 

@@ -4,6 +4,7 @@ A reader turns one data set's layout into `Record`s and nothing else: it decodes
 nothing in silence. What it leaves out it counts in `Listing.left_out`, by reason.
 """
 
+import os
 import stat
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -17,6 +18,8 @@ __all__ = ["MAX_ENCODED_BYTES", "Listing", "Reader", "Record"]
 
 MAX_ENCODED_BYTES = 2**28
 """A picture's file that is larger is refused before it is read into memory."""
+
+_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,15 +119,21 @@ class Reader(ABC):
             OSError: It cannot be read.
             EmodetError: It is no ordinary file, or is larger than any picture.
         """
-        file = self.file_of(record)
-        found = file.stat()
-        if not stat.S_ISREG(found.st_mode):
-            raise EmodetError(f"{record.key}: not a file but a folder, a pipe or a device")
-        if found.st_size > MAX_ENCODED_BYTES:
-            raise EmodetError(
-                f"{record.key}: {found.st_size:,} bytes are more than the {MAX_ENCODED_BYTES:,} of the largest picture"
-            )
-        return file.read_bytes()
+        # Not blocking: opening a pipe would wait for somebody who writes into it.
+        descriptor = os.open(self.file_of(record), _FLAGS)
+        try:
+            found = os.fstat(descriptor)
+            if not stat.S_ISREG(found.st_mode):
+                raise EmodetError(f"{record.key}: not a file but a folder, a pipe or a device")
+            if found.st_size > MAX_ENCODED_BYTES:
+                raise EmodetError(
+                    f"{record.key}: {found.st_size:,} bytes are more than the {MAX_ENCODED_BYTES:,} of the largest "
+                    "picture"
+                )
+            with os.fdopen(descriptor, "rb", buffering=0, closefd=False) as stream:
+                return stream.readall()
+        finally:
+            os.close(descriptor)
 
     def options(self) -> dict[str, Any]:
         """What besides the root decides the listing: plain values, part of the pack's identity."""
