@@ -1,0 +1,344 @@
+"""A made AffectNet of full size through prepare, split, balanced sampling and one epoch of loading: time, memory, disk.
+
+    python experiments/benchmarks/full_size.py [--share 1] [--size 96] [--workers 2] [--folder DIR] [--json FILE]
+
+Writes 287,651 training and 4,000 validation faces in the layout of 2017, with 68 landmarks in each row, each its own
+JPEG of 112 pixels that no other equals (drawn faces with a pattern of their own), into a temporary folder that it
+deletes. Each step runs in a process of its own; its memory is that of all its processes together, shared pages counted
+once (the sum of Pss, sampled). Prints Markdown. Nothing else should run on the machine: the load is printed.
+"""
+
+import argparse
+import csv
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from emodet.data.affectnet import TRAIN_COUNTS, VALIDATION_COUNTS
+from emodet.data.synthetic import draw_face
+from emodet.emotions import EMOTIONS
+
+COLUMNS = "subDirectory_filePath face_x face_y face_width face_height facial_landmarks expression valence arousal"
+DRAWN = 512
+SIDE = 112
+BATCH = 32
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--share", type=float, default=1.0, help="of the faces, to try it out")
+    parser.add_argument("--size", type=int, default=96, help="of the crops")
+    parser.add_argument("--workers", type=int, default=2, help="that load the epoch")
+    parser.add_argument("--folder", type=Path, help="where the temporary folder is made")
+    parser.add_argument("--json", type=Path, help="also write the figures here")
+    parser.add_argument("--step", choices=sorted(STEPS), help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.step is not None:
+        print(json.dumps(STEPS[arguments.step](arguments)))
+        return
+    figures: dict[str, Any] = {"machine": machine(), "load before": os.getloadavg()[0]}
+    with tempfile.TemporaryDirectory(prefix="emodet-full-size-", dir=arguments.folder) as folder:
+        arguments.folder = Path(folder)
+        began = time.perf_counter()
+        faces = write_release(arguments.folder / "release", arguments.share)
+        figures["faces"], figures["made in s"] = faces, time.perf_counter() - began
+        figures["release bytes"] = disk_of(arguments.folder / "release")
+        prepare = [sys.executable, "-m", "emodet.prepare", *settings(arguments)]
+        figures["list"] = measured([*prepare, "list=true"], arguments)
+        figures["prepare"] = measured(prepare, arguments)
+        figures["pack bytes"] = disk_of(arguments.folder / "packs")
+        figures["prepare again"] = measured(prepare, arguments)
+        figures["verify"] = measured([*prepare, "verify=true"], arguments)
+        for step in STEPS:
+            own = [sys.executable, __file__, "--step", step, "--folder", folder]
+            own += ["--size", str(arguments.size), "--workers", str(arguments.workers)]
+            figures[step] = measured(own, arguments)
+        figures["small"] = small_pack(arguments)
+        for context in ("fork", "spawn"):
+            figures[f"workers, {context}"] = private_memory(arguments, context)
+    figures["load after"] = os.getloadavg()[0]
+    report(figures)
+    if arguments.json is not None:
+        arguments.json.write_text(json.dumps(figures, indent=2))
+
+
+def machine() -> list[str]:
+    name = next(
+        (line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
+        platform.processor(),
+    )
+    return [f"{name}, {os.cpu_count()} cores", f"Python {platform.python_version()}, OpenCV {cv2.__version__}"]
+
+
+# The release
+
+
+def write_release(root: Path, share: float) -> int:
+    """The layout of 2017; returns how many faces it has."""
+    with ProcessPoolExecutor() as pool:
+        drawn = list(pool.map(draw, range(DRAWN), chunksize=32))
+        lists = root / "Manually_Annotated_file_lists"
+        lists.mkdir(parents=True)
+        total = 0
+        for name, counts in (("training.csv", TRAIN_COUNTS), ("validation.csv", VALIDATION_COUNTS)):
+            emotions = np.repeat(np.arange(8), [max(2, round(counts[emotion] * share)) for emotion in EMOTIONS])
+            np.random.default_rng(total).shuffle(emotions)
+            pieces = np.array_split(np.arange(total, total + len(emotions)), 64)
+            for _ in pool.map(write_pictures, [root] * 64, pieces, [drawn] * 64):
+                pass
+            with (lists / name).open("w", newline="", encoding="utf-8") as stream:
+                writer = csv.writer(stream, lineterminator="\n")
+                writer.writerow(COLUMNS.split())
+                for number, emotion in enumerate(emotions.tolist(), start=total):
+                    writer.writerow([place(number), 8, 8, 96, 96, landmarks(number), emotion, 0.25, -0.125])
+            total += len(emotions)
+    return total
+
+
+def draw(number: int) -> np.ndarray:
+    cv2.setNumThreads(0)
+    return draw_face(number % 8, number, SIDE).image
+
+
+def place(number: int) -> str:
+    """As AffectNet names them: a number as folder, a hash as file."""
+    return f"{number % 1200 + 1}/{np.uint64(number) * np.uint64(0x9E3779B97F4A7C15):016x}{number:024x}.jpg"
+
+
+def landmarks(number: int) -> str:
+    return ";".join(f"{(number * 7 + point * 13) % 9600 / 100:.2f}" for point in range(136))
+
+
+def write_pictures(root: Path, numbers: np.ndarray, drawn: list[np.ndarray]) -> None:
+    cv2.setNumThreads(0)
+    for number in numbers.tolist():
+        picture = drawn[number % DRAWN].copy()
+        # Its number as 20 squares of black and white, so that no two crops are alike.
+        bits = np.array([number >> bit & 1 for bit in range(20)], np.uint8).reshape(2, 10) * 255
+        picture[-20:, 1:101] = np.kron(bits, np.ones((10, 10), np.uint8))[:, :, None]
+        file = root / "Manually_Annotated" / "Manually_Annotated_Images" / place(number)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(cv2.imencode(".jpg", picture[:, :, ::-1], (cv2.IMWRITE_JPEG_QUALITY, 90))[1].tobytes())
+
+
+def disk_of(folder: Path) -> int:
+    """What it takes on disk, not what its files add up to."""
+    return 512 * sum(path.lstat().st_blocks for path in folder.rglob("*"))
+
+
+# The steps
+
+
+def settings(arguments: argparse.Namespace) -> list[str]:
+    return [
+        *("data=affectnet", f"data.root={arguments.folder / 'release'}", f"data.packs={arguments.folder / 'packs'}"),
+        f"preprocessing.size={arguments.size}",
+    ]
+
+
+def opened(arguments: argparse.Namespace, **given: Any) -> Any:
+    from emodet.data.datamodule import EmotionDataModule
+
+    values: dict[str, Any] = {"packs": arguments.folder / "packs", "batch_size": BATCH, "workers": arguments.workers}
+    return EmotionDataModule(arguments.folder / "release", {"size": arguments.size}, balanced=True, **values | given)
+
+
+def start(arguments: argparse.Namespace) -> dict[str, float]:
+    """From after the imports to the first batch, as `emodet.train` does it: once out of the cache, once in it."""
+    import emodet.train  # noqa: F401  all that training imports
+
+    found = {}
+    for name in ("from disk", "from the cache"):
+        if name == "from disk":
+            drop_from_cache(arguments.folder / "packs")
+        times = [time.perf_counter()]
+        data = opened(arguments)
+        data.prepare_data()
+        times.append(time.perf_counter())
+        data.setup()
+        times.append(time.perf_counter())
+        loader = data.train_dataloader()
+        first = next(iter(loader))
+        times.append(time.perf_counter())
+        assert len(first["emotion"]) == BATCH
+        del loader
+        parts = ("prepare_data", "setup", "first batch")
+        found |= {
+            f"{part}, {name}": after - before for part, before, after in zip(parts, times, times[1:], strict=False)
+        }
+        found[f"in all, {name}"] = times[-1] - times[0]
+    return found
+
+
+def drop_from_cache(folder: Path) -> None:
+    os.sync()
+    for file in folder.rglob("*"):
+        if file.is_file():
+            descriptor = os.open(file, os.O_RDONLY)
+            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+            os.close(descriptor)
+
+
+def split(arguments: argparse.Namespace) -> dict[str, float]:
+    """Opening, sharing out to roles, and an epoch's balanced order."""
+    from emodet.data.pack import Pack
+    from emodet.data.splits import assign_roles, drawing_weights
+
+    found = {}
+    (folder,) = (arguments.folder / "packs").iterdir()
+    began = time.perf_counter()
+    pack = Pack(folder)
+    found["opening"] = time.perf_counter() - began
+    began = time.perf_counter()
+    table = pack.table
+    found["reading the table"] = time.perf_counter() - began
+    began = time.perf_counter()
+    roles = assign_roles(table, table.emotion >= 0, "auto", 0)
+    found["roles"] = time.perf_counter() - began
+    data = opened(arguments, workers=0)
+    data.setup()
+    began = time.perf_counter()
+    drawing_weights(table.emotion[roles.train], balanced=True, wanted=np.ones(len(roles.train)))
+    next(iter(data.train_dataloader().batch_sampler))
+    found["balanced order of an epoch"] = time.perf_counter() - began
+    return found | {f"{role} faces": len(getattr(roles, role)) for role in ("train", "selection", "report")}
+
+
+def epoch(arguments: argparse.Namespace) -> dict[str, float]:
+    """One epoch of balanced batches without augmentation and without a net."""
+    data = opened(arguments)
+    data.setup()
+    began = time.perf_counter()
+    counts = np.zeros(8, dtype=np.int64)
+    for batch in data.train_dataloader():
+        counts += np.bincount(batch["emotion"].numpy(), minlength=8)
+    seconds = time.perf_counter() - began
+    spread = float(counts.max() / counts.min())
+    return {"seconds": seconds, "faces": int(counts.sum()), "most over least frequent class": spread}
+
+
+STEPS: dict[str, Callable[[argparse.Namespace], dict[str, float]]] = {"split": split, "start": start, "epoch": epoch}
+
+
+# Measuring
+
+
+def measured(command: list[str], arguments: argparse.Namespace) -> dict[str, Any]:
+    """Seconds, memory of all processes together, and what the command printed as JSON in its last line."""
+    began = time.perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    peak = [0]
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.wait(0.25):
+            peak[0] = max(peak[0], sum(memory_of(each)["Pss"] for each in family(process.pid)))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    output, _ = process.communicate()
+    done.set()
+    watcher.join()
+    if process.returncode:
+        raise SystemExit(f"{' '.join(command)} failed:\n{output}")
+    last = output.strip().splitlines()[-1]
+    said = json.loads(last) if last.startswith("{") else {}
+    return {"wall s": time.perf_counter() - began, "peak bytes": peak[0], **said}
+
+
+def family(parent: int) -> list[int]:
+    found = [parent]
+    for number in found:
+        for task in Path(f"/proc/{number}/task").glob("*/children"):
+            try:
+                found += [int(child) for child in task.read_text().split()]
+            except OSError:
+                continue
+    return found
+
+
+def memory_of(process: int) -> dict[str, int]:
+    """Bytes of a process, by kind."""
+    kinds = dict.fromkeys(("Pss", "Private_Clean", "Private_Dirty"), 0)
+    try:
+        lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()[1:]
+    except OSError:
+        return kinds
+    for line in lines:
+        name, _, amount = line.partition(":")
+        if name in kinds:
+            kinds[name] = int(amount.split()[0]) * 1024
+    return kinds
+
+
+def small_pack(arguments: argparse.Namespace) -> str:
+    """A pack of 320 of these faces, to compare workers with."""
+    write_release(arguments.folder / "small" / "release", 0.001)
+    given = argparse.Namespace(**vars(arguments) | {"folder": arguments.folder / "small"})
+    opened(given, processes=1).prepare_data()
+    return "made"
+
+
+def private_memory(arguments: argparse.Namespace, context: str) -> dict[str, int]:
+    """What four workers of the loader have to themselves, all together, beyond four on a pack of 320 faces."""
+    sums = {}
+    for name, folder in (("small", arguments.folder / "small"), ("full", arguments.folder)):
+        script = f"""
+import json, sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+import argparse
+from pathlib import Path
+from full_size import memory_of, opened
+if __name__ == "__main__":
+    data = opened(argparse.Namespace(folder=Path({str(folder)!r}), size={arguments.size}, workers=4))
+    data.setup()
+    loader = data.train_dataloader()
+    loader.multiprocessing_context = {context!r}
+    batches = loader._get_iterator()
+    for _ in range(8):
+        next(batches)
+    every = [memory_of(worker.pid) for worker in batches._workers]
+    print(json.dumps({{kind: sum(each[kind] for each in every) for kind in ("Private_Clean", "Private_Dirty")}}))
+"""
+        file = arguments.folder / "workers.py"
+        file.write_text(script)
+        output = subprocess.run([sys.executable, file], capture_output=True, text=True, check=True).stdout
+        sums[name] = json.loads(output.strip().splitlines()[-1])
+    return {kind: sums["full"][kind] - sums["small"][kind] for kind in sums["full"]}
+
+
+def report(figures: dict[str, Any]) -> None:
+    print("## Machine\n\n" + "\n".join(f"- {line}" for line in figures["machine"]))
+    print(f"- load {figures['load before']:.1f} before, {figures['load after']:.1f} after\n")
+    print(
+        f"{figures['faces']:,} faces; the release takes {figures['release bytes'] / 1e9:.2f} GB on disk, the pack "
+        f"{figures['pack bytes'] / 1e9:.2f} GB.\n"
+    )
+    print("| step | wall s | memory GB |\n|---|---:|---:|")
+    for step in ("list", "prepare", "prepare again", "verify", *STEPS):
+        print(f"| {step} | {figures[step]['wall s']:.1f} | {figures[step]['peak bytes'] / 1e9:.2f} |")
+    for step in STEPS:
+        print(f"\n| {step} | |\n|---|---:|")
+        for name, value in figures[step].items():
+            if name not in ("wall s", "peak bytes"):
+                print(f"| {name} | {value:,.2f} |" if isinstance(value, float) else f"| {name} | {value:,} |")
+    print("\n| four workers, started by | private and written MB | private and only read MB |\n|---|---:|---:|")
+    for context in ("fork", "spawn"):
+        found = figures[f"workers, {context}"]
+        print(f"| {context} | {found['Private_Dirty'] / 1e6:.0f} | {found['Private_Clean'] / 1e6:.0f} |")
+
+
+if __name__ == "__main__":
+    main()

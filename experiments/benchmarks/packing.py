@@ -1,0 +1,171 @@
+"""Packing against a bare loop of decode and resize, on one core; and what decoding JPEGs smaller changes in crops.
+
+    python experiments/benchmarks/packing.py [--pictures 2000] [--rounds 3] [--json FILE]
+
+The pictures are drawn faces as JPEG, square, of the sides that AffectNet's releases have. The bare loop reads a file,
+decodes it, at half the size where that suffices, and resizes it with OpenCV into an array; it is written twice, with
+Pillow and with OpenCV, and the faster one counts. Packing is all of `emodet.data.packing`: listing, decoding, cutting,
+hashing, writing, the table, the manifest. All in turns, in one process, on processor time (user and system): that of a
+machine with other work is longer, but longer for all of them alike. Prints Markdown.
+"""
+
+import argparse
+import io
+import json
+import os
+import platform
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import cv2
+import numpy as np
+import PIL
+from PIL import Image
+from skimage import data as skimage_data
+
+from emodet import Recognizer
+from emodet.data.own_csv import OwnCsv
+from emodet.data.packing import prepare_pack
+from emodet.data.synthetic import draw_face
+from emodet.images import decode_rgb
+from emodet.preprocessing import Preprocessing
+
+CASES = ((224, 96), (224, 48), (112, 96), (425, 96))
+DRAWN = 64
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pictures", type=int, default=2000)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--json", type=Path, help="also write the figures here")
+    arguments = parser.parse_args()
+    cv2.setNumThreads(1)
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    name = next(line for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line).split(":")[1]
+    print(f"- {name.strip()}, one core, Python {platform.python_version()}")
+    print(f"- Pillow {PIL.__version__}, OpenCV {cv2.__version__}, load {os.getloadavg()[0]:.1f}\n")
+    figures: dict[str, Any] = {}
+    print("| pictures | crops | bare, Pillow | bare, OpenCV | packing, faces/s | of the faster bare loop |")
+    print("|---:|---:|---:|---:|---:|---:|")
+    with tempfile.TemporaryDirectory() as folder:
+        for side, size in CASES:
+            speeds = compared(Path(folder) / f"{side}-{size}", side, size, arguments.pictures, arguments.rounds)
+            figures[f"{side} to {size}"] = speeds
+            shown = " | ".join(f"{speeds[name]:,.0f}" for name in ("Pillow", "OpenCV", "packing"))
+            print(f"| {side} | {size} | {shown} | {speeds['ratio']:.2f} |", flush=True)
+    print("\n| pictures | crops | mean difference | 99 % | largest | answers: mean | largest | same emotion |")
+    print("|---:|---:|---:|---:|---:|---:|---:|---:|")
+    for side in (224, 300, 424, 425, 600):
+        for size in (48, 96):
+            figures[f"difference, {side} to {size}"] = found = differences(side, size)
+            print(
+                f"| {side} | {size} | {found['mean']:.2f} | {found['p99']:.0f} | {found['largest']:.0f} | "
+                f"{found['answers']:.4f} | {found['largest answer']:.3f} | {found['same emotion']:.1%} |"
+            )
+    if arguments.json is not None:
+        arguments.json.write_text(json.dumps(figures, indent=2))
+
+
+def compared(folder: Path, side: int, size: int, count: int, rounds: int) -> dict[str, float]:
+    """Pictures a second of processor time, the median of some rounds in turns, and the median ratio."""
+    write_pictures(folder, side, count)
+    files = sorted(folder.glob("*.jpg"))
+    preprocessing = Preprocessing(size=size)
+    runs: dict[str, Callable[[int], object]] = {
+        "Pillow": lambda _: bare(files, side, size, with_pillow),
+        "OpenCV": lambda _: bare(files, side, size, with_opencv),
+        "packing": lambda number: prepare_pack(
+            OwnCsv(folder), preprocessing, folder / f"packs{number}", processes=1, progress=False
+        ),
+    }
+    speeds: dict[str, list[float]] = {name: [] for name in runs}
+    for number in range(rounds):
+        for name, run in runs.items():
+            began = time.process_time()
+            run(number)
+            speeds[name].append(count / (time.process_time() - began))
+    ratios = [
+        packing / max(one, other)
+        for one, other, packing in zip(speeds["Pillow"], speeds["OpenCV"], speeds["packing"], strict=True)
+    ]
+    return {**{name: median(found) for name, found in speeds.items()}, "ratio": median(ratios)}
+
+
+def write_pictures(folder: Path, side: int, count: int) -> None:
+    folder.mkdir()
+    rows = ["path,emotion"]
+    for number in range(DRAWN):
+        jpeg = jpeg_of(draw_face(number % 8, number, side).image)
+        for name in range(number, count, DRAWN):
+            (folder / f"{name:05d}.jpg").write_bytes(jpeg)
+    emotions = ("neutral", "happy", "sad", "surprise", "fear", "disgust", "anger", "contempt")
+    rows += [f"{name:05d}.jpg,{emotions[name % DRAWN % 8]}" for name in range(count)]
+    (folder / "faces.csv").write_text("\n".join(rows) + "\n")
+
+
+def jpeg_of(picture: np.ndarray) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(picture).save(stream, "JPEG", quality=90)
+    return stream.getvalue()
+
+
+def bare(files: list[Path], side: int, size: int, decode: Callable[[bytes, int], np.ndarray]) -> np.ndarray:
+    factor = next((factor for factor in (4, 2) if side % factor == 0 and side // factor >= size), 1)
+    crops = np.empty((len(files), size, size, 3), np.uint8)
+    for row, file in enumerate(files):
+        crops[row] = cv2.resize(decode(file.read_bytes(), factor), (size, size), interpolation=cv2.INTER_AREA)
+    return crops
+
+
+def with_pillow(data: bytes, factor: int) -> np.ndarray:
+    with Image.open(io.BytesIO(data)) as picture:
+        picture.draft("RGB", (picture.width // factor, picture.height // factor))
+        return np.asarray(picture)
+
+
+def with_opencv(data: bytes, factor: int) -> np.ndarray:
+    flags = {1: cv2.IMREAD_COLOR, 2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4}
+    return cv2.cvtColor(cv2.imdecode(np.frombuffer(data, np.uint8), flags[factor]), cv2.COLOR_BGR2RGB)
+
+
+def differences(side: int, size: int) -> dict[str, float]:
+    """Crops of the same JPEGs decoded in full and as packing decodes them: in grey levels, and in the shipped model."""
+    jpegs = [jpeg_of(draw_face(number % 8, number, side).image) for number in range(DRAWN)]
+    jpegs += [jpeg_of(picture) for picture in photographs(side)]
+    preprocessing = Preprocessing(size=size)
+    full = np.stack([preprocessing.crop(decode_rgb(jpeg)) for jpeg in jpegs])
+    packed = np.stack([preprocessing.crop(decode_rgb(jpeg, least_side=size)) for jpeg in jpegs])
+    apart = np.abs(full.astype(int) - packed)
+    one, other = answers(full), answers(packed)
+    return {
+        "mean": float(apart.mean()),
+        "p99": float(np.percentile(apart, 99)),
+        "largest": float(apart.max()),
+        "answers": float(np.abs(one - other).mean()),
+        "largest answer": float(np.abs(one - other).max()),
+        "same emotion": float((one.argmax(1) == other.argmax(1)).mean()),
+    }
+
+
+def photographs(side: int) -> list[np.ndarray]:
+    """The astronaut's face, framed in sixteen ways."""
+    rng = np.random.default_rng(0)
+    found = []
+    for _ in range(16):
+        x, y, half = 226 + rng.normal(0, 6), 116 + rng.normal(0, 6), rng.uniform(65, 95)
+        box = (x - half, y - half, x + half, y + half)
+        found.append(Preprocessing(size=side, margin=0).crop(skimage_data.astronaut(), box))
+    return found
+
+
+def answers(crops: np.ndarray) -> np.ndarray:
+    return np.array([list(face.probabilities.values()) for face in Recognizer().crops(crops)])
+
+
+if __name__ == "__main__":
+    main()
