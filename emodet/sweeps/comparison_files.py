@@ -49,6 +49,10 @@ def write_comparison(comparison: Comparison, output: Path) -> None:
     Raises:
         EmodetError: One of them cannot be written.
     """
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as problem:
+        raise EmodetError(f"output={output}: could not be made ({problem.strerror or problem})") from None
     pictures = {name: picture for name, plot in _PICTURES if (picture := plot(comparison)) is not None}
     files = {
         "comparison.csv": _configurations_csv(comparison, output).encode(),
@@ -58,7 +62,6 @@ def write_comparison(comparison: Comparison, output: Path) -> None:
         **{f"{name}.png": picture for name, picture in pictures.items()},
     }
     try:
-        output.mkdir(parents=True, exist_ok=True)
         for name, content in files.items():
             unfinished = output / f"{name}.unfinished-{os.getpid()}"
             unfinished.write_bytes(content)

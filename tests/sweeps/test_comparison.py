@@ -196,5 +196,5 @@ def test_one_seed_has_no_interval() -> None:
 def test_a_folder_that_cannot_be_written_is_named(sweep: Path, tmp_path: Path) -> None:
     place = tmp_path / "file"
     place.touch()
-    with pytest.raises(EmodetError, match="could not be written"):
+    with pytest.raises(EmodetError, match="could not be made"):
         write_comparison(compared(sweep), place / "within")

@@ -59,12 +59,9 @@ def test_one_run_that_fails_is_named_and_ends_no_other(
     [
         (["optimizer.learning_rate=1,2"], "learning_rate"),
         (["+optimizer.learning_rate=1,2"], "optimizer.learning_rate: there is no such key"),
-        (["augmentation=light,brutal"], "brutal"),
         (["optimizer.lr=0.1,fast"], "fast"),
         (["data.root=/nowhere/a,/nowhere/b"], "/nowhere/a"),
-        (["sweep=random"], "random"),
         (["launcher=telepathy"], "telepathy"),
-        (["sweep=optuna", "optimizer.learning_rate=interval(0.1,1)"], "learning_rate"),
         (["sweep=optuna", "augmentation=choice(light,brutal)"], "brutal"),
         (["sweep=optuna", "seed=1,2"], "seed: a search takes one seed"),
         (["sweep=optuna", *FIXED, "optimizer.lr=0.1", "loss.label_smoothing=0.1"], "nothing to search in"),
@@ -149,7 +146,7 @@ SEARCH = [
 
 @pytest.fixture(scope="module")
 def searched(command_once: Command, small: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A search of five trials whose second fails; all that do not beat the best so far are to end early."""
+    """A search of four trials whose second fails; all that do not beat the best so far are to end early."""
     folder = tmp_path_factory.mktemp("search") / "sweep"
     original = train.build_classifier
 
@@ -162,7 +159,7 @@ def searched(command_once: Command, small: list[str], tmp_path_factory: pytest.T
         patched.setattr("emodet.runs.assembly.build_classifier", build)
         patched.setattr("emodet.evaluation.reporting.write_report", lambda *_, **__: None)
         patched.setattr("emodet.evaluation.curves.plot_curves", lambda *_, **__: None)
-        arguments = [*BRIEF, *small, *SEARCH, "sweep.trials=5", f"hydra.sweep.dir={folder}"]
+        arguments = [*BRIEF, *small, *SEARCH, "sweep.trials=4", f"hydra.sweep.dir={folder}"]
         assert command_once("emodet.train", "-m", *arguments) == 0
     return folder
 
@@ -184,7 +181,7 @@ def test_a_failed_trial_ends_no_search_and_bad_ones_end_early(searched: Path) ->
     ]
     assert runs[1]["reason"] == "made to fail"
     assert {"optimizer.lr", "loss.label_smoothing"} <= runs[0].keys()
-    assert len({run["optimizer.lr"] for run in runs}) == 5
+    assert len({run["optimizer.lr"] for run in runs}) == 4
 
 
 def test_a_trial_that_ended_early_left_a_whole_folder_that_says_why(searched: Path) -> None:
@@ -214,6 +211,7 @@ def test_the_search_is_told_what_the_runs_return(searched: Path) -> None:
     assert (config["augmentation"]["steps"], config["net"]["head_dropout"]) == ([], 0.1)
 
 
+@pytest.mark.slow
 def test_a_search_goes_on_with_its_file_and_refuses_another_ones(
     searched: Path, command: Command, small: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str],
     without_pictures: None,
@@ -242,6 +240,7 @@ def test_a_search_goes_on_with_its_file_and_refuses_another_ones(
     assert "not a study, its first line" in capfd.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_trial_that_a_signal_stopped_is_queued_again(
     command: Command, small: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, without_pictures: None
 ) -> None:
@@ -278,11 +277,16 @@ def test_a_study_in_use_is_refused(
 # Choices that ship.
 
 
-@pytest.mark.parametrize("launcher", sorted(file.stem for file in (Path(conf_folder()) / "launcher").glob("*.yaml")))
-@pytest.mark.parametrize("sweep", sorted(file.stem for file in (Path(conf_folder()) / "sweep").glob("*.yaml")))
-def test_every_choice_composes(sweep: str, launcher: str) -> None:
+LAUNCHERS, SWEEPS = (
+    sorted(file.stem for file in (Path(conf_folder()) / group).glob("*.yaml")) for group in ("launcher", "sweep")
+)
+
+
+@pytest.mark.parametrize(("number", "launcher"), list(enumerate(LAUNCHERS)))
+def test_every_choice_composes(number: int, launcher: str) -> None:
     from hydra import compose, initialize_config_dir
 
+    sweep = SWEEPS[number % len(SWEEPS)]
     if launcher.startswith("submitit"):
         pytest.importorskip("submitit")
     with initialize_config_dir(conf_folder(), version_base="1.3"):
@@ -359,5 +363,5 @@ def test_every_line_that_a_tracker_would_start_composes(file: Path) -> None:
 def test_the_plan_is_plain_json(searched: Path) -> None:
     plan = json.loads((searched / "sweep.json").read_text(encoding="utf-8"))
     assert plan["kind"] == "search"
-    assert list(plan["runs"]) == ["0", "1", "2", "3", "4"]
+    assert list(plan["runs"]) == ["0", "1", "2", "3"]
     assert plan["started"] <= plan["ended"]
