@@ -5,6 +5,7 @@ one lost worker it loses the results of all others.
 """
 
 import logging
+import signal
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -56,11 +57,15 @@ def launch(launcher: _Launcher, job_overrides: Sequence[Sequence[str]], first: i
     Path(str(launcher.config.hydra.sweep.dir)).mkdir(parents=True, exist_ok=True)
     own = not ray.is_initialized()
     if own:
+        # Ray sets a handler that leaves at once, without waiting for the runs that were told to stop.
+        terminated = signal.getsignal(signal.SIGTERM)
         settings: Any = OmegaConf.to_container(OmegaConf.create(launcher.init), resolve=True)
         try:
             ray.init(**{"log_to_driver": True, "logging_level": logging.WARNING, **settings})
         except (ConnectionError, ValueError, TypeError, RuntimeError) as problem:
             raise EmodetError(f"hydra.launcher.init={settings}: Ray does not start ({problem})") from None
+        finally:
+            signal.signal(signal.SIGTERM, terminated)
     try:
         arguments: Any = OmegaConf.to_container(OmegaConf.create(launcher.remote), resolve=True)
         # A task that killed its worker would kill the next one too.

@@ -76,17 +76,18 @@ def test_runs_side_by_side_share_the_machine(launcher: str, small: list[str], tm
 
 
 def test_a_worker_that_is_killed_costs_its_own_runs(small: list[str], tmp_path: Path) -> None:
-    arguments = [*without_workers(small), "launcher=joblib", "sweep.at_once=1", ENDLESS, "seed=1,2"]
+    arguments = [*without_workers(small), "launcher=joblib", ENDLESS, "seed=1,2,3"]
     process = start([*arguments, f"hydra.sweep.dir={tmp_path}"])
-    os.kill(process_of(tmp_path / "0"), signal.SIGKILL)
-    process_of(tmp_path / "1")
+    first, _second = process_of(tmp_path / "0"), process_of(tmp_path / "1")
+    os.kill(first, signal.SIGKILL)
+    process_of(tmp_path / "2")
     process.send_signal(signal.SIGTERM)
     out, error = process.communicate(timeout=120)
     assert process.returncode == 128 + signal.SIGTERM, error
     assert "error: the launcher lost its runs" in error
     assert "run 0 did not finish: its process ended, or was ended with another of this pool" in error
     # What had not begun began in a new pool; the signal to the sweep reached it there, and it left a checkpoint.
-    assert states(tmp_path) == ["failed", "interrupted"]
+    assert states(tmp_path) == ["failed", "failed", "interrupted"]
     assert "comparison:  " in out
 
 
@@ -119,7 +120,7 @@ def test_a_killed_search_is_compared_and_gone_on_with(small: list[str], tmp_path
     import optuna
 
     journal = tmp_path / "study.journal"
-    epochs = "trainer.max_epochs=40"
+    epochs = "trainer.max_epochs=12"
     common = [*without_workers(small), "sweep=optuna", "sweep.trials=1", epochs, f"sweep.study={journal}"]
     process = start([*common, f"hydra.sweep.dir={tmp_path / 'a'}"])
     process_of(tmp_path / "a" / "0")
