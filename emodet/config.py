@@ -47,6 +47,7 @@ class PreprocessingConfig:
     interpolation: str | None = None
     mean: list[float] | None = None
     std: list[float] | None = None
+    contrast: str | None = None
 
 
 @dataclass

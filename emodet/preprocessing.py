@@ -17,13 +17,16 @@ import numpy.typing as npt
 
 from emodet.errors import EmodetError
 
-__all__ = ["Preprocessing"]
+__all__ = ["LEAST_DEVIATION", "Preprocessing"]
 
 UInt8 = npt.NDArray[np.uint8]
 Float32 = npt.NDArray[np.float32]
 
 _INTERPOLATION = {"linear": cv2.INTER_LINEAR, "cubic": cv2.INTER_CUBIC, "nearest": cv2.INTER_NEAREST}
 _MAX_SQUARE = 16_384
+
+LEAST_DEVIATION = 2.0
+"""What ``contrast="crop"`` divides by at least, in pixel values: below it there is nothing but rounding to enlarge."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +44,9 @@ class Preprocessing:
         interpolation: How a face smaller than `size` is enlarged. Reduction always averages areas.
         mean: Per channel, of pixel values scaled to 0..1, in RGB order.
         std: Likewise.
+        contrast: ``crop`` takes each crop's own mean and deviation, over all its pixels and channels, in place of
+            `mean` and `std`: the net then sees the same face in bright and in dim light, and of high and of low
+            contrast. ``fixed`` shows it what the camera gave.
     """
 
     size: int = 96
@@ -51,6 +57,7 @@ class Preprocessing:
     interpolation: Literal["linear", "cubic", "nearest"] = "linear"
     mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
     std: tuple[float, float, float] = (0.25, 0.25, 0.25)
+    contrast: Literal["fixed", "crop"] = "fixed"
 
     def __post_init__(self) -> None:
         _require(_is_int(self.size) and 8 <= self.size <= 1024, "size", self.size, "whole pixels, 8 to 1024")
@@ -69,6 +76,7 @@ class Preprocessing:
             _require(fits, field, value, "three numbers, for R, G and B")
             object.__setattr__(self, field, tuple(float(number) for number in value))
         _require(min(self.std) > 0, "std", self.std, "three numbers above 0")
+        _require(self.contrast in ("fixed", "crop"), "contrast", self.contrast, "fixed or crop")
 
     def crop(
         self,
@@ -117,8 +125,18 @@ class Preprocessing:
         return self._recolour(self._resize(square))
 
     def normalise(self, crops: UInt8) -> Float32:
-        """Pixels to net input: uint8 (N, H, W, 3) RGB to float32 (N, 3, H, W), ``(x / 255 - mean) / std``."""
-        scaled = (crops.astype(np.float32) / 255 - np.array(self.mean, np.float32)) / np.array(self.std, np.float32)
+        """Pixels to net input: uint8 (N, H, W, 3) RGB to float32 (N, 3, H, W), ``(x / 255 - mean) / std``.
+
+        With ``contrast="crop"`` it is ``(x - m) / max(s, LEAST_DEVIATION)``, m and s being each crop's own.
+        """
+        scaled: Float32 = crops.astype(np.float32)
+        if self.contrast == "crop":
+            scaled -= scaled.mean(axis=(1, 2, 3), keepdims=True)
+            deviation = np.sqrt(np.square(scaled).mean(axis=(1, 2, 3), keepdims=True))
+            scaled /= np.maximum(deviation, np.float32(LEAST_DEVIATION))
+        else:
+            scaled = scaled / np.float32(255) - np.array(self.mean, np.float32)
+            scaled /= np.array(self.std, np.float32)
         return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2), dtype=np.float32)
 
     def to_dict(self) -> dict[str, Any]:
@@ -143,8 +161,8 @@ class Preprocessing:
         return cls(**plain)
 
     def fingerprint(self) -> str:
-        """64 hex digits that differ when a crop could differ; mean and std are left out, as crops are uint8."""
-        values = {key: value for key, value in self.to_dict().items() if key not in ("mean", "std")}
+        """64 hex digits that differ when a crop could differ: without mean, std and contrast, as crops are uint8."""
+        values = {key: value for key, value in self.to_dict().items() if key not in ("mean", "std", "contrast")}
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
     def _resize(self, square: UInt8) -> UInt8:

@@ -279,6 +279,23 @@ def test_normalise_is_per_channel_in_rgb_order() -> None:
         assert np.allclose(found[:, channel], (crops[..., channel] / 255 - mean) / std, atol=1e-6)
 
 
+def test_a_crop_s_own_contrast_makes_it_the_same_in_dim_light() -> None:
+    preprocessing = Preprocessing(size=8, contrast="crop")
+    bright = noise(8, 8)[None] // 2 * 2
+    found = preprocessing.normalise(np.concatenate([bright, bright // 2, bright // 2 + 60]))
+    assert np.abs(found.mean(axis=(1, 2, 3))).max() < 1e-5
+    assert np.abs(found.std(axis=(1, 2, 3)) - 1).max() < 1e-5
+    assert np.abs(found[1:] - found[0]).max() < 1e-4
+    # All channels alike: a red face stays redder than a green one.
+    assert np.ptp(found[0].mean(axis=(1, 2))) > 0.01
+
+
+@pytest.mark.parametrize("value", [0, 7, 255])
+def test_a_crop_without_any_contrast_is_nothing(value: int) -> None:
+    flat = np.full((1, 8, 8, 3), value, np.uint8)
+    assert np.abs(Preprocessing(size=8, contrast="crop").normalise(flat)).max() == 0
+
+
 class TestRefused:
     @pytest.mark.parametrize(
         "box",
@@ -334,6 +351,7 @@ class TestRefused:
             ("interpolation", "area"),
             ("interpolation", {}),
             ("mean", (0.5,)),
+            ("contrast", "standard"),
             ("mean", 0.5),
             ("mean", "abc"),
             ("std", (0.5, 0, 0.5)),
@@ -362,6 +380,7 @@ def values(draw: st.DrawFn) -> Preprocessing:
         interpolation=draw(st.sampled_from(["linear", "cubic", "nearest"])),
         mean=draw(st.tuples(numbers, numbers, numbers)),
         std=draw(st.tuples(numbers, numbers, numbers)),
+        contrast=draw(st.sampled_from(["fixed", "crop"])),
     )
 
 
@@ -386,4 +405,5 @@ def test_the_fingerprint_tells_crops_apart_and_nothing_else() -> None:
     ]
     assert len({one.fingerprint() for one in (base, *others)}) == 7
     assert Preprocessing(size=64, mean=(0, 0, 0), std=(1, 1, 1)).fingerprint() == base.fingerprint()
+    assert Preprocessing(size=64, contrast="crop").fingerprint() == base.fingerprint()
     assert Preprocessing(size=64, margin=0).fingerprint() == base.fingerprint()

@@ -14,6 +14,7 @@ from torch import nn
 
 from emodet.errors import EmodetError
 from emodet.models.classifier import EmotionClassifier
+from emodet.preprocessing import LEAST_DEVIATION
 
 if TYPE_CHECKING:
     import onnx
@@ -47,6 +48,7 @@ class ProbabilityGraph(nn.Module):
         self.luma: torch.Tensor
         self.temperature: torch.Tensor
         self.side, self.grey = preprocessing.size, preprocessing.colour == "grey"
+        self.own_contrast = preprocessing.contrast == "crop"
         # In one multiplication and one addition over whole rows of pixels: a broadcast over an innermost axis of
         # three is slow enough to be seen beside an int8 net.
         std, mean = np.array(preprocessing.std), np.array(preprocessing.mean)
@@ -62,7 +64,12 @@ class ProbabilityGraph(nn.Module):
         x = crops.to(torch.float32)
         if self.grey:
             x = torch.floor(x @ self.luma + 0.5)
-        rows = x.reshape(-1, self.side, 3 * self.side) * self.scale + self.shift
+        rows = x.reshape(-1, self.side, 3 * self.side)
+        if self.own_contrast:
+            rows = rows - rows.mean(dim=(1, 2), keepdim=True)
+            rows = rows / rows.square().mean(dim=(1, 2), keepdim=True).sqrt().clamp_min(LEAST_DEVIATION)
+        else:
+            rows = rows * self.scale + self.shift
         x = rows.reshape(-1, self.side, self.side, 3)
         logits: torch.Tensor = self.net(x.permute(0, 3, 1, 2))
         return torch.softmax(logits / self.temperature, dim=1)

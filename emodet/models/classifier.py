@@ -21,7 +21,7 @@ from emodet.models.mixing import Mixing
 from emodet.models.nets import build_net
 from emodet.models.optimization import build_optimizer, build_schedule
 from emodet.models.sharpness import SharpnessAware
-from emodet.preprocessing import Preprocessing
+from emodet.preprocessing import LEAST_DEVIATION, Preprocessing
 
 __all__ = ["EmotionClassifier", "balanced_class_weights"]
 
@@ -286,7 +286,11 @@ class EmotionClassifier(L.LightningModule):
         x = image.permute(0, 3, 1, 2).to(self.mean.dtype)
         if side is not None and side != x.shape[2]:
             x = F.interpolate(x, size=(side, side), mode="area")
-        x = (x / 255 - self.mean) / self.std
+        if self.preprocessing.contrast == "crop":
+            x = x - x.mean(dim=(1, 2, 3), keepdim=True)
+            x = x / x.square().mean(dim=(1, 2, 3), keepdim=True).sqrt().clamp_min(LEAST_DEVIATION)
+        else:
+            x = (x / 255 - self.mean) / self.std
         return x.contiguous(memory_format=torch.channels_last if self.channels_last else torch.contiguous_format)
 
 

@@ -10,7 +10,7 @@ import torch
 from made_classifier import made_classifier
 
 from emodet.data.synthetic import draw_face
-from emodet.exporting.graph import OPSET, ProbabilityGraph
+from emodet.exporting.graph import OPSET, ProbabilityGraph, to_onnx, to_program
 
 
 def torch_answer(classifier, crops):
@@ -51,6 +51,21 @@ def test_colour_crops_of_a_grey_net_are_made_grey_as_preprocessing_does(faces):
     with torch.inference_mode():
         found = graph(torch.from_numpy(colour)).numpy()
     assert np.abs(found - torch_answer(grey, cut)).max() <= 1e-5
+
+
+@pytest.mark.parametrize("colour", ["rgb", "grey"])
+def test_a_crop_s_own_contrast_is_taken_inside_the_model(faces, colour):
+    own = made_classifier(contrast="crop", colour=colour)
+    crops = np.stack([own.preprocessing.crop(face) for face in faces[:16]]) // 4 * 4
+    model = to_onnx(to_program(own))
+    found = onnx_answer(model, crops)
+    assert np.abs(found - torch_answer(own, crops)).max() <= 1e-5
+    # As the numpy of `normalise` has it, and so the same face in a quarter of the light.
+    with torch.inference_mode():
+        logits = own.net(torch.from_numpy(own.preprocessing.normalise(crops))) / own.temperature
+    assert np.abs(found - logits.softmax(dim=1).numpy()).max() <= 1e-5
+    assert np.abs(onnx_answer(model, crops // 4) - found).max() <= 1e-3
+    assert np.abs(onnx_answer(model, np.zeros_like(crops[:1]))).max() <= 1
 
 
 def test_grey_is_rounded_as_opencv_rounds_it():
