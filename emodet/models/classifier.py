@@ -15,12 +15,14 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from emodet.data.datamodule import Batch
 from emodet.errors import EmodetError
+from emodet.models.agreement import DIMENSIONS
 from emodet.models.losses import SoftCrossEntropy
 from emodet.models.metrics import EmotionMetrics, Mean, SourceMetrics, TrainingMetrics
 from emodet.models.mixing import Mixing
 from emodet.models.nets import build_net
 from emodet.models.optimization import build_optimizer, build_schedule
 from emodet.models.sharpness import SharpnessAware
+from emodet.models.valence_arousal import ConcordanceLoss, ValenceArousalMetrics, checked_weight, split_outputs
 from emodet.preprocessing import LEAST_DEVIATION, Preprocessing
 
 __all__ = ["EmotionClassifier", "balanced_class_weights"]
@@ -50,6 +52,11 @@ class EmotionClassifier(L.LightningModule):
         compile: Whether to compile the net in place.
         seed: Of dropout; with epoch and batch it decides every mask, so that a resumed run draws the same.
         source_names: The data sets of a mix, each of which gets metrics of its own; None where there is no mix.
+        valence_arousal: The weight of `ConcordanceLoss`, for a net that says valence and arousal beside the classes;
+            without it, or with 0, the net does not.
+
+    Attributes:
+        says_valence_arousal: Whether the net does.
     """
 
     def __init__(
@@ -73,6 +80,7 @@ class EmotionClassifier(L.LightningModule):
         compile: bool = False,
         seed: int = 0,
         source_names: Sequence[str] | None = None,
+        valence_arousal: float | None = None,
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
@@ -83,7 +91,9 @@ class EmotionClassifier(L.LightningModule):
                 f"classes ({', '.join(self.class_names)}); give one for each, or balanced"
             )
         self.preprocessing = Preprocessing.from_dict(preprocessing)
-        self.net = build_net(net, len(self.class_names))
+        self.valence_arousal_weight = checked_weight(valence_arousal)
+        self.says_valence_arousal = self.valence_arousal_weight > 0
+        self.net = build_net(net, len(self.class_names) + (len(DIMENSIONS) if self.says_valence_arousal else 0))
         if channels_last:
             self.net = self.net.to(memory_format=torch.channels_last)
         self.optimizer_settings, self.schedule_settings = dict(optimizer), dict(schedule) if schedule else None
@@ -91,6 +101,7 @@ class EmotionClassifier(L.LightningModule):
         self.channels_last, self.compiles, self.seed = channels_last, compile, seed
         weight = None if class_weights is None else torch.tensor(class_weights, dtype=torch.float32)
         self.loss = SoftCrossEntropy(weight, label_smoothing, focal_gamma, logit_adjustment, class_prior)
+        self.concordance_loss = ConcordanceLoss()
         self.mixing = Mixing(mixup, cutmix, mixing_chance)
         self.sharpness = None if sharpness is None else SharpnessAware(self.net, sharpness)
         self.train_metrics = TrainingMetrics(self.class_names)
@@ -98,6 +109,7 @@ class EmotionClassifier(L.LightningModule):
         self.test_metrics = EmotionMetrics(self.class_names)
         self.val_loss, self.test_loss = Mean(), Mean()
         self.source_metrics = SourceMetrics(self.class_names, source_names or ())
+        self.valence_arousal_metrics = ValenceArousalMetrics()
         # Divides the logits before the softmax; fitted on the selection faces after training (Guo et al. 2017).
         self.temperature: torch.Tensor
         self.register_buffer("temperature", torch.ones(()))
@@ -111,8 +123,18 @@ class EmotionClassifier(L.LightningModule):
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """Crops, uint8 (N, H, W, 3) RGB, to logits, float32 (N, K), before temperature."""
-        logits: torch.Tensor = self.net(self._normalised(image))
-        return logits.float()
+        return self.says(image)[0]
+
+    def says(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Everything that the net says of crops.
+
+        Args:
+            image: uint8 (N, H, W, 3) RGB.
+
+        Returns:
+            Logits, float32 (N, K), before temperature; and valence and arousal, float32 (N, 2), -1 to 1, or None.
+        """
+        return self._split(self.net(self._normalised(image)))
 
     def probabilities(self, image: torch.Tensor) -> torch.Tensor:
         """Crops, uint8 (N, H, W, 3) RGB, to calibrated probabilities, float32 (N, K)."""
@@ -151,18 +173,23 @@ class EmotionClassifier(L.LightningModule):
             EmodetError: The loss is not finite, or one face is too few for the net.
         """
         image, target, emotion = self._normalised(batch["image"], self._side()), batch["target"], batch["emotion"]
-        blend = self.mixing(image, target)
+        annotated = batch["valence_arousal"]
+        blend = self.mixing(image, target, annotated)
         if blend is not None:
-            image, target = blend
+            image, target, annotated = blend
             # What a blend is counted as in the training accuracy: what it holds most of.
             emotion = target.argmax(dim=1)
         try:
-            logits = self.net(image).float()
+            logits, said = self._split(self.net(image))
         except ValueError as problem:
             if len(batch["image"]) > 1:
                 raise
             raise EmodetError(f"data.batch_size=1: this net's batch norm needs at least 2 faces ({problem})") from None
-        loss: torch.Tensor = self.loss(logits, target)
+        on_classes: torch.Tensor = self.loss(logits, target)
+        beside = torch.zeros_like(on_classes)
+        if said is not None:
+            beside = self.valence_arousal_weight * self.concordance_loss(said, annotated)
+        loss = on_classes + beside
         if not torch.isfinite(loss):
             raise EmodetError(
                 f"the loss became {loss.item()} in epoch {self.current_epoch}, batch {batch_idx}. The last good "
@@ -170,7 +197,7 @@ class EmotionClassifier(L.LightningModule):
             )
         if self.sharpness is None or not self.sharpness.looking:
             self.train_metrics.update(logits.detach(), emotion, loss.detach())
-        return loss * self._share_of_weight(target)
+        return on_classes * self._share_of_weight(target) + beside
 
     def on_train_epoch_end(self) -> None:
         self._log_metrics("train", self.train_metrics)
@@ -180,6 +207,7 @@ class EmotionClassifier(L.LightningModule):
         self.val_metrics.reset()
         self.val_loss.reset()
         self.source_metrics.reset()
+        self.valence_arousal_metrics.reset()
         if self.trainer.world_size > 1:
             # Each process has batch norm's running averages of its own faces; the first one's are those that are saved.
             for buffer in self.net.buffers():
@@ -233,8 +261,12 @@ class EmotionClassifier(L.LightningModule):
         self._log_metrics("test", self.test_metrics, self.test_loss)
 
     def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, torch.Tensor]:
-        """Logits float32 (N, K), emotion int64 (N,) and index int64 (N,) of a batch."""
-        return {"logits": self(batch["image"]), "emotion": batch["emotion"], "index": batch["index"]}
+        """Logits float32 (N, K), emotion int64 (N,) and index int64 (N,) of a batch; where the net says them, also
+        valence_arousal float32 (N, 2).
+        """
+        logits, said = self.says(batch["image"])
+        answers = {"logits": logits, "emotion": batch["emotion"], "index": batch["index"]}
+        return answers if said is None else {**answers, "valence_arousal": said}
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         optimizer = build_optimizer(self.optimizer_settings, self.net)
@@ -261,21 +293,32 @@ class EmotionClassifier(L.LightningModule):
     def _measure(self, metrics: EmotionMetrics, loss: Mean, batch: Batch) -> None:
         if not len(batch["image"]):  # see `EvaluationBatches`
             return
-        logits = self(batch["image"])
+        logits, said = self.says(batch["image"])
         losses, weights = self.loss.per_face(logits, batch["target"])
         metrics.update(logits / self.temperature, batch["emotion"])
         self.source_metrics.update(logits, batch["emotion"], batch["source"])
         loss.update(losses, weights)
+        if said is not None:
+            self.valence_arousal_metrics.update(said, batch["valence_arousal"])
 
     def _log_metrics(self, stage: str, metrics: EmotionMetrics | TrainingMetrics, loss: Mean | None = None) -> None:
         # Already summed over all processes by torchmetrics.
         values = metrics.compute()
         if loss is not None:
             values = {"loss": loss.compute(), **values, **self.source_metrics.compute()}
+            if self.says_valence_arousal:
+                beside = self.valence_arousal_metrics.compute()
+                # The coefficient is one of all faces, not a mean over batches.
+                lacking = self.valence_arousal_metrics.lacking(beside).to(values["loss"])
+                values = {**values, **beside, "loss": values["loss"] + self.valence_arousal_weight * lacking}
             loss.reset()
             self.source_metrics.reset()
+            self.valence_arousal_metrics.reset()
         self.log_dict({f"{stage}/{name}": value for name, value in values.items()})
         metrics.reset()
+
+    def _split(self, outputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        return split_outputs(outputs.float(), len(self.class_names))
 
     def _side(self) -> int | None:
         fitting = [side for epoch, side in self.resolutions if epoch <= self.current_epoch]

@@ -11,7 +11,10 @@ from torch import nn
 from torchmetrics import Metric
 from torchmetrics.classification import MulticlassConfusionMatrix
 
+from emodet.models.agreement import agreement_names
+
 __all__ = [
+    "WIDE",
     "CalibrationError",
     "EmotionMetrics",
     "Mean",
@@ -23,28 +26,31 @@ __all__ = [
 
 CALIBRATION_BINS = 15
 _OF_SOURCES = ("accuracy", "macro_f1")
-# Apple's GPUs have no float64.
-_WIDE = torch.float32 if torch.backends.mps.is_available() else torch.float64
+WIDE = torch.float32 if torch.backends.mps.is_available() else torch.float64
+"""What sums are kept in; Apple's GPUs have no float64."""
 
 
 def lower_is_better(metric: str) -> bool:
-    """Whether a metric is an error: its name ends in loss, nll or error."""
-    return metric.endswith(("loss", "nll", "error"))
+    """Whether a metric is an error: its name ends in loss, nll or error, or it is a root mean squared one."""
+    return metric.endswith(("loss", "nll", "error")) or metric.rpartition("/")[2].startswith("rmse")
 
 
-def monitored_names(names: Sequence[str], sources: Sequence[str] = ()) -> list[str]:
+def monitored_names(names: Sequence[str], sources: Sequence[str] = (), *, valence_arousal: bool = False) -> list[str]:
     """What a run can be followed by on its selection faces.
 
     Args:
         names: The classes.
         sources: The data sets of a mix.
+        valence_arousal: Whether the net says valence and arousal.
 
     Returns:
-        ``val/loss`` and `EmotionMetrics.compute`'s names; in a mix also `SourceMetrics.compute`'s.
+        ``val/loss`` and `EmotionMetrics.compute`'s names; in a mix also `SourceMetrics.compute`'s, and where they are
+        said those of `ValenceArousalMetrics.compute`.
     """
     means = ("loss", "accuracy", "macro_f1", "balanced_accuracy", "calibration_error", "nll")
     of_sources = (f"{metric}/{source}" for source in sources for metric in _OF_SOURCES)
-    return [f"val/{name}" for name in (*means, *(f"recall/{name}" for name in names), *of_sources)]
+    of_dimensions = agreement_names() if valence_arousal else []
+    return [f"val/{name}" for name in (*means, *(f"recall/{name}" for name in names), *of_sources, *of_dimensions)]
 
 
 class EmotionMetrics(nn.Module):
@@ -152,11 +158,11 @@ class Mean(Metric):
     def __init__(self) -> None:
         super().__init__()
         for name in ("total", "weight"):
-            self.add_state(name, torch.zeros((), dtype=_WIDE), dist_reduce_fx="sum")
+            self.add_state(name, torch.zeros((), dtype=WIDE), dist_reduce_fx="sum")
 
     def update(self, weighted: torch.Tensor, weights: torch.Tensor) -> None:
         """Count values that bear their weights already, and these weights, of any shape."""
-        self.total += weighted.to(_WIDE).sum()
+        self.total += weighted.to(WIDE).sum()
         self.weight += weights.to(self.weight).sum()
 
     def compute(self) -> torch.Tensor:
@@ -178,7 +184,7 @@ class CalibrationError(Metric):
     def __init__(self) -> None:
         super().__init__()
         for name in ("faces", "confidence", "right"):
-            self.add_state(name, torch.zeros(CALIBRATION_BINS, dtype=_WIDE), dist_reduce_fx="sum")
+            self.add_state(name, torch.zeros(CALIBRATION_BINS, dtype=WIDE), dist_reduce_fx="sum")
         # As torchmetrics has them, in float32.
         self.edges: torch.Tensor
         self.register_buffer("edges", torch.linspace(0, 1, CALIBRATION_BINS + 1), persistent=False)
@@ -187,9 +193,9 @@ class CalibrationError(Metric):
         """Count a batch: float probabilities (N, K) and int64 emotions (N,)."""
         confidence, answer = probabilities.float().max(dim=1)
         bins = (torch.bucketize(confidence, self.edges.float(), right=True) - 1).clamp(0, CALIBRATION_BINS - 1)
-        self.faces.index_add_(0, bins, torch.ones_like(confidence, dtype=_WIDE))
-        self.confidence.index_add_(0, bins, confidence.to(_WIDE))
-        self.right.index_add_(0, bins, (answer == emotion).to(_WIDE))
+        self.faces.index_add_(0, bins, torch.ones_like(confidence, dtype=WIDE))
+        self.confidence.index_add_(0, bins, confidence.to(WIDE))
+        self.right.index_add_(0, bins, (answer == emotion).to(WIDE))
 
     def compute(self) -> torch.Tensor:
         """The mean distance between confidence and accuracy, weighted by the bins' faces: a scalar."""

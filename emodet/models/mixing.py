@@ -33,18 +33,19 @@ class Mixing:
         self._ways = [kind(alpha=alpha) for kind, alpha in kinds if alpha > 0]
         self._chance = chance
 
-    def __call__(self, image: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor] | None:
+    def __call__(self, image: torch.Tensor, *targets: torch.Tensor) -> tuple[torch.Tensor, ...] | None:
         """Blend a batch, or return None where this one stays as it is.
 
         Args:
             image: float (N, 3, H, W).
-            target: float (N, K), rows sum to 1.
+            targets: Each float (N, …): what goes with the faces and is blended in the same shares. NaN stands for what
+                is not known of a face, and is then not known of its blends either.
 
         Returns:
-            Both anew, in the same shapes.
+            All of them anew, in the same order and shapes.
         """
         if not self._ways or torch.rand(()).item() >= self._chance:
             return None
         way = self._ways[int(torch.randint(len(self._ways), ()))]
-        blended, shares = way(image, target)
-        return blended, shares
+        blended, shares = way(image, torch.cat(targets, dim=1))
+        return blended, *shares.split([target.shape[1] for target in targets], dim=1)
