@@ -34,11 +34,12 @@ from emodet.exporting.model_of_run import write_model_of_run
 from emodet.models.classifier import EmotionClassifier
 from emodet.models.cost import net_cost
 from emodet.runs.assembly import build_classifier, build_data, build_trainer
-from emodet.runs.checkpoints import init_from, load_classifier, set_temperature
+from emodet.runs.checkpoints import load_classifier, set_temperature
 from emodet.runs.command_line import take_over_arguments
 from emodet.runs.console import quiet_lightning
 from emodet.runs.ending import ending_noted
 from emodet.runs.folder import RunFolder, now, provenance
+from emodet.runs.initial_weights import init_from
 from emodet.runs.interruption import Interrupted
 from emodet.runs.loggers import build_loggers
 from emodet.runs.processes import Processes, together

@@ -2,7 +2,6 @@
 
 import os
 import pickle
-from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -12,9 +11,8 @@ from lightning.fabric.plugins.io import TorchCheckpointIO
 
 from emodet.errors import EmodetError
 from emodet.models.classifier import EmotionClassifier
-from emodet.models.nets import build_net
 
-__all__ = ["WholeCheckpoints", "init_from", "load_classifier", "read_checkpoint", "save_weights", "set_temperature"]
+__all__ = ["WholeCheckpoints", "load_classifier", "read_checkpoint", "save_weights", "set_temperature"]
 
 
 class WholeCheckpoints(TorchCheckpointIO):
@@ -91,75 +89,9 @@ def save_weights(net: torch.nn.Module, file: Path) -> None:
     _write({name: tensor.detach().cpu().contiguous() for name, tensor in net.state_dict().items()}, file)
 
 
-def init_from(classifier: EmotionClassifier, file: Path) -> list[str]:
-    """Start from trained weights: a checkpoint of ours, or a plain state dict of the net.
-
-    The last layer is carried over class by class, by name, where the file says its classes; if it does not and the
-    number of classes differs, the last layer stays fresh.
-
-    Returns:
-        Sentences that say what was not carried over.
-
-    Raises:
-        EmodetError: See `read_checkpoint`; or the weights are of another net.
-    """
-    content = read_checkpoint(file)
-    state, names = _net_state(content)
-    own = classifier.net.state_dict()
-    if set(state) != set(own):
-        odd = sorted(set(state) ^ set(own))
-        raise EmodetError(f"init_from={file}: weights of another net; differing names: {', '.join(odd[:6])} …")
-    notes: list[str] = []
-    per_class = _rows_per_class(classifier)
-    for name, tensor in own.items():
-        given = state[name]
-        same_classes = names == classifier.class_names or (names is None and given.shape == tensor.shape)
-        if name in per_class and not same_classes and given.shape[1:] == tensor.shape[1:]:
-            notes.extend(_carry_classes(name, tensor, given, classifier.class_names, names))
-        elif given.shape == tensor.shape:
-            tensor.copy_(given)
-        else:
-            raise EmodetError(
-                f"init_from={file}: {name} has shape {tuple(given.shape)}, this net needs {tuple(tensor.shape)}; "
-                "use the same net arguments"
-            )
-    classifier.net.load_state_dict(own)
-    return notes
-
-
 def _first_line(problem: Exception) -> str:
     """Torch explains itself over many lines; an empty file gives it nothing to say."""
     return next(iter(str(problem).splitlines()), type(problem).__name__)
-
-
-def _net_state(content: Mapping[str, Any]) -> tuple[dict[str, torch.Tensor], tuple[str, ...] | None]:
-    if "state_dict" not in content:
-        return dict(content), None
-    state = {name[4:]: value for name, value in content["state_dict"].items() if name.startswith("net.")}
-    names = content.get("hyper_parameters", {}).get("class_names")
-    return state, None if names is None else tuple(names)
-
-
-def _rows_per_class(classifier: EmotionClassifier) -> set[str]:
-    """Which tensors of the net have a row per class: those that would differ with one class more."""
-    own = classifier.net.state_dict()
-    with torch.device("meta"):
-        wider = build_net(classifier.hparams["net"], len(classifier.class_names) + 1).state_dict()
-    return {name for name, tensor in own.items() if tensor.shape != wider[name].shape}
-
-
-def _carry_classes(
-    layer: str, tensor: torch.Tensor, given: torch.Tensor, wanted: tuple[str, ...], names: tuple[str, ...] | None
-) -> list[str]:
-    if names is None or len(names) != len(given):
-        return [f"{layer} stays fresh: the file does not say which classes its {len(given)} rows are"]
-    fresh = []
-    for row, name in enumerate(wanted):
-        if name in names:
-            tensor[row] = given[names.index(name)]
-        else:
-            fresh.append(name)
-    return [f"{layer} stays fresh for {', '.join(fresh)}"] if fresh else []
 
 
 def _write(content: Any, file: Path) -> None:

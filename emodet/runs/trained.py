@@ -79,6 +79,7 @@ class Trained:
             metrics=self.metrics,
             commit=self.commit,
             fingerprint=self.fingerprint,
+            valence_arousal=self.classifier.says_valence_arousal,
         )
 
 

@@ -21,7 +21,7 @@ from emodet.modelfile import TrainingData
 from emodet.models.classifier import EmotionClassifier
 from emodet.runs.checkpoints import read_checkpoint, save_weights
 
-__all__ = ["CARD_VERSION", "WeightsCard", "load_weights", "read_card", "write_weights"]
+__all__ = ["CARD_VERSION", "WeightsCard", "card_beside", "load_weights", "read_card", "write_weights"]
 
 CARD_VERSION = 1
 _FORMAT = "emodet-weights"
@@ -41,6 +41,7 @@ class WeightsCard:
         commit: The project's commit that trained it, empty if not known.
         fingerprint: Of the pack that it was trained on, empty if not known.
         weights_sha256: Of the ``.pt`` file.
+        valence_arousal: Whether the net says valence and arousal behind the classes.
     """
 
     net: Mapping[str, Any]
@@ -52,6 +53,7 @@ class WeightsCard:
     commit: str
     fingerprint: str
     weights_sha256: str = ""
+    valence_arousal: bool = False
 
 
 def write_weights(classifier: EmotionClassifier, card: WeightsCard, file: Path) -> Path:
@@ -104,6 +106,20 @@ def read_card(file: Path) -> WeightsCard:
         raise EmodetError(f"{place}: not the card of weights, or damaged ({problem})") from None
 
 
+def card_beside(file: Path) -> WeightsCard | None:
+    """The card of plain weights, None where there is none.
+
+    Raises:
+        EmodetError: See `read_card`; or the card is of other weights.
+    """
+    if not _card_of(file).is_file():
+        return None
+    card = read_card(file)
+    if _sha256(file) != card.weights_sha256:
+        raise EmodetError(f"weights {file}: not the file that {_card_of(file).name} was written for; get both anew")
+    return card
+
+
 def load_weights(file: Path) -> tuple[EmotionClassifier, WeightsCard]:
     """Rebuild a classifier from plain weights and their card, in evaluation mode.
 
@@ -112,11 +128,14 @@ def load_weights(file: Path) -> tuple[EmotionClassifier, WeightsCard]:
     """
     if not file.is_file():
         raise EmodetError(f"weights {file}: there is no such file")
-    card = read_card(file)
-    if _sha256(file) != card.weights_sha256:
-        raise EmodetError(f"weights {file}: not the file that {_card_of(file).name} was written for; get both anew")
+    card = card_beside(file) or read_card(file)
     classifier = EmotionClassifier(
-        net=card.net, class_names=card.class_names, preprocessing=card.preprocessing, optimizer={}, channels_last=False
+        net=card.net,
+        class_names=card.class_names,
+        preprocessing=card.preprocessing,
+        optimizer={},
+        channels_last=False,
+        valence_arousal=1.0 if card.valence_arousal else None,
     )
     try:
         classifier.net.load_state_dict(read_checkpoint(file))

@@ -20,12 +20,12 @@ from emodet.models.classifier import EmotionClassifier
 from emodet.preprocessing import Preprocessing
 from emodet.runs.checkpoints import (
     WholeCheckpoints,
-    init_from,
     load_classifier,
     read_checkpoint,
     save_weights,
     set_temperature,
 )
+from emodet.runs.initial_weights import init_from
 
 
 def made(classes: int = 8, seed: int = 0, channels: tuple[int, ...] = (4, 8), **settings: Any) -> EmotionClassifier:
