@@ -141,12 +141,15 @@ class LossConfig:
         class_weights: ``balanced`` (inverse to the training faces per class), or one number per class.
         focal_gamma: See `SoftCrossEntropy`.
         logit_adjustment: Likewise; the prior is that of the training faces.
+        valence_arousal: The weight of the loss on valence and arousal, see
+            `emodet.models.valence_arousal.ConcordanceLoss`; None and 0 are for a net without these outputs.
     """
 
     label_smoothing: float | None = None
     class_weights: Any = None
     focal_gamma: float | None = None
     logit_adjustment: float | None = None
+    valence_arousal: float | None = None
 
 
 @dataclass

@@ -1,9 +1,12 @@
 """From a composed configuration, as plain values, to the data module, the classifier and the trainer."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import lightning as L
+import numpy as np
+import numpy.typing as npt
 from hydra.core.hydra_config import HydraConfig
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import (
@@ -18,6 +21,7 @@ from lightning.pytorch.loggers import Logger
 from emodet.data.datamodule import EmotionDataModule
 from emodet.data.readers import READERS
 from emodet.errors import EmodetError
+from emodet.models.agreement import agreement_names
 from emodet.models.classifier import EmotionClassifier, balanced_class_weights
 from emodet.models.metrics import lower_is_better, monitored_names
 from emodet.runs.checkpoints import WholeCheckpoints
@@ -29,6 +33,8 @@ from emodet.runs.throughput import Throughput
 from emodet.sweeps.callbacks import sweep_callbacks
 
 __all__ = ["build_classifier", "build_data", "build_trainer", "names_data", "open_data"]
+
+log = logging.getLogger(__name__)
 
 # What of the group `training` the classifier is built from; the rest makes callbacks.
 _TAUGHT_BY = ("mixup", "cutmix", "mixing_chance", "sharpness", "resolutions", "channels_last", "compile")
@@ -128,10 +134,19 @@ def build_classifier(settings: Mapping[str, Any], data: EmotionDataModule) -> Em
         counts = data.class_counts()
         loss["class_prior"] = [count / sum(counts) for count in counts]
     schedule = settings.get("schedule", {})
-    monitored = monitored_names(data.class_names, data.source_names)
+    both = bool(loss.get("valence_arousal"))
+    monitored = monitored_names(data.class_names, data.source_names, valence_arousal=both)
     _require_metric("schedule.monitor", schedule.get("monitor"), monitored)
     training = settings["training"]
     _require_metric("training.select_by", training["select_by"], monitored)
+    if both:
+        _require_annotations(f"loss.valence_arousal={loss['valence_arousal']}", "training", data, data.roles.train)
+        for argument, metric in (
+            ("training.select_by", training["select_by"]),
+            ("schedule.monitor", schedule.get("monitor")),
+        ):
+            if metric is not None and metric.removeprefix("val/") in agreement_names():
+                _require_annotations(f"{argument}={metric}", "selection", data, data.roles.selection)
     chosen = {key: training[key] for key in _TAUGHT_BY if key in training}
     return EmotionClassifier(
         net=net,
@@ -150,6 +165,18 @@ def _require_metric(argument: str, metric: str | None, known: Sequence[str]) -> 
     # Lightning would say so after the first epoch, which may be an hour later.
     if metric is not None and metric not in known:
         raise EmodetError(f"{argument}={metric}: there is no such metric; there are {', '.join(known)}")
+
+
+def _require_annotations(argument: str, role: str, data: EmotionDataModule, rows: npt.NDArray[np.int64]) -> None:
+    """Refuse to learn, or to select by, valence and arousal that nobody annotated; say how many faces have them."""
+    table = data.pack.table
+    known = np.isfinite([table.valence[rows], table.arousal[rows]])
+    if not known.any(axis=1).all():
+        raise EmodetError(
+            f"{argument}: none of the {len(rows):,} {role} faces of {data.pack.manifest['title']} has valence and "
+            "arousal annotated. AffectNet's CSV and npy releases have them, and so may a CSV of your own (data=own_csv)"
+        )
+    log.info("valence and arousal: annotated on %d of %d %s faces", known.all(axis=0).sum(), len(rows), role)
 
 
 def build_trainer(settings: Mapping[str, Any], run: RunFolder, loggers: Sequence[Logger] = ()) -> L.Trainer:
