@@ -1,5 +1,6 @@
 """Sweeps in other processes: what they share out, and what is left when one of them dies. Real processes, so slow."""
 
+import contextlib
 import csv
 import json
 import os
@@ -7,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -22,13 +24,32 @@ BRIEF = [
 ENDLESS = "trainer.max_epochs=100000"
 
 
-def start(arguments: list[str]) -> subprocess.Popen[str]:
-    environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
-    command = [sys.executable, "-m", "emodet.train", "-m", *BRIEF, *arguments]
-    # Its own group: a signal for it is none for pytest.
-    return subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
+Start = Callable[[list[str]], subprocess.Popen[str]]
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Starts sweeps; what a failed test leaves running is ended, as its runs are endless."""
+    processes: list[subprocess.Popen[str]] = []
+
+    def started(arguments: list[str]) -> subprocess.Popen[str]:
+        environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+        command = [sys.executable, "-m", "emodet.train", "-m", *BRIEF, *arguments]
+        # Its own group: a signal for it is none for pytest.
+        process = subprocess.Popen(
+            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        )
+        processes.append(process)
+        return process
+
+    yield started
+    for process in processes:
+        if process.poll() is None:
+            process.terminate()  # its runs hear of it, wherever they are
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.communicate(timeout=60)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 def states(sweep: Path) -> list[str]:
@@ -51,7 +72,7 @@ def without_workers(small: list[str]) -> list[str]:
 
 
 @pytest.mark.parametrize("launcher", ["joblib", "submitit_local", "ray"])
-def test_runs_side_by_side_share_the_machine(launcher: str, small: list[str], tmp_path: Path) -> None:
+def test_runs_side_by_side_share_the_machine(launcher: str, start: Start, small: list[str], tmp_path: Path) -> None:
     if launcher == "ray":
         pytest.importorskip("ray")
     if launcher == "submitit_local":
@@ -75,7 +96,7 @@ def test_runs_side_by_side_share_the_machine(launcher: str, small: list[str], tm
     assert facts["process"] != process.pid
 
 
-def test_a_worker_that_is_killed_costs_its_own_runs(small: list[str], tmp_path: Path) -> None:
+def test_a_worker_that_is_killed_costs_its_own_runs(start: Start, small: list[str], tmp_path: Path) -> None:
     arguments = [*without_workers(small), "launcher=joblib", ENDLESS, "seed=1,2,3"]
     process = start([*arguments, f"hydra.sweep.dir={tmp_path}"])
     first, _second = process_of(tmp_path / "0"), process_of(tmp_path / "1")
@@ -91,7 +112,7 @@ def test_a_worker_that_is_killed_costs_its_own_runs(small: list[str], tmp_path: 
     assert "comparison:  " in out
 
 
-def test_a_task_of_ray_that_is_killed_is_one_failure(small: list[str], tmp_path: Path) -> None:
+def test_a_task_of_ray_that_is_killed_is_one_failure(start: Start, small: list[str], tmp_path: Path) -> None:
     pytest.importorskip("ray")
     process = start([*without_workers(small), "launcher=ray", ENDLESS, "seed=1,2", f"hydra.sweep.dir={tmp_path}"])
     first, _second = process_of(tmp_path / "0"), process_of(tmp_path / "1")
@@ -103,7 +124,7 @@ def test_a_task_of_ray_that_is_killed_is_one_failure(small: list[str], tmp_path:
     assert states(tmp_path) == ["failed", "interrupted"]
 
 
-def test_a_job_of_submitit_that_is_killed_is_one_failure(small: list[str], tmp_path: Path) -> None:
+def test_a_job_of_submitit_that_is_killed_is_one_failure(start: Start, small: list[str], tmp_path: Path) -> None:
     pytest.importorskip("submitit")
     arguments = [*without_workers(small), "launcher=submitit_local", ENDLESS, "seed=1,2"]
     process = start([*arguments, f"hydra.sweep.dir={tmp_path}"])
@@ -116,7 +137,7 @@ def test_a_job_of_submitit_that_is_killed_is_one_failure(small: list[str], tmp_p
     assert states(tmp_path) == ["failed", "interrupted"]
 
 
-def test_a_killed_search_is_compared_and_gone_on_with(small: list[str], tmp_path: Path) -> None:
+def test_a_killed_search_is_compared_and_gone_on_with(start: Start, small: list[str], tmp_path: Path) -> None:
     import optuna
 
     journal = tmp_path / "study.journal"
