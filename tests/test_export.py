@@ -160,8 +160,8 @@ def test_a_model_file_s_columns_are_matched_by_name(exported, data):
             self.order = list(range(8))[::-1]
             self.info = type("Info", (), {"class_names": tuple(model.info.class_names[i] for i in self.order)})
 
-        def probabilities(self, crops):
-            return self.model.probabilities(crops)[:, self.order]
+        def run(self, crops):
+            return self.model.probabilities(crops)[:, self.order], None
 
     model = read_model_file(exported / "emodet-fp32.onnx")
     straight, permuted = (answer_with_model_file(each, data, "selection") for each in (model, Permuted(model)))

@@ -29,8 +29,8 @@ class _Curve:
 def plot_curves(metrics_csv: Path, png: Path) -> None:
     """Draw a run's loss, scores and learning rate from the table that Lightning's `CSVLogger` writes.
 
-    Columns are found by name: ``*loss*``; ``*accuracy*``, ``*macro_f1*``; ``lr-*``. What is missing is left out. The
-    best validation value is marked. Gaps are values that were not finite.
+    Columns are found by name: ``*loss*``; ``*accuracy*``, ``*macro_f1*``; ``*/ccc_*``; ``lr-*``. What is missing is
+    left out. The best validation value is marked. Gaps are values that were not finite.
 
     Args:
         metrics_csv: The logger's ``metrics.csv``, with columns ``step`` and ``epoch`` and rows that fill only some.
@@ -44,10 +44,18 @@ def plot_curves(metrics_csv: Path, png: Path) -> None:
     curves, unit = _read_curves(metrics_csv)
     losses = [curve for curve in curves if "loss" in curve.name]
     scores = [curve for curve in curves if curve.name.endswith(("accuracy", "macro_f1"))]
+    concordances = [curve for curve in curves if curve.name.partition("/")[2].startswith("ccc_")]
     # Parameter groups (with and without weight decay) mostly share their rate: one line for all that do.
     rates = list({curve.values: curve for curve in curves if curve.name.startswith("lr")}.values())
     panels = [
-        (title, drawn) for title, drawn in (("Loss", losses), ("Scores", scores), ("Learning rate", rates)) if drawn
+        (title, drawn)
+        for title, drawn in (
+            ("Loss", losses),
+            ("Scores", scores),
+            ("Concordance", concordances),
+            ("Learning rate", rates),
+        )
+        if drawn
     ]
     if not losses and not scores:
         named = ", ".join(curve.name for curve in curves) or "none"
@@ -122,14 +130,15 @@ def _draw_curve(axes: "Axes", curve: _Curve) -> None:
     }
     split, _, metric = curve.name.partition("/")
     colour, line = styles.get(split, (LIGHT.ink, "-"))
-    line = {"macro_f1": "--", "balanced_accuracy": ":"}.get(metric, line)
+    line = {"macro_f1": "--", "balanced_accuracy": ":", "ccc_arousal": "--"}.get(metric, line)
     finite = [index for index, value in enumerate(curve.values) if math.isfinite(value)]
     label, lower_is_better = curve.name, "loss" in curve.name
     if split == "val" and len(finite) > 1:
         best = (min if lower_is_better else max)(finite, key=lambda index: curve.values[index])
         value = curve.values[best]
         axes.plot(curve.places[best], value, "o", color=colour, markersize=5, zorder=3)
-        label += f", best {value:.3f}" if lower_is_better else f", best {100 * value:.1f} %"
+        is_share = not lower_is_better and not metric.startswith("ccc_")
+        label += f", best {100 * value:.1f} %" if is_share else f", best {value:.3f}"
     marker = "o" if len(finite) == 1 else ""
     axes.plot(
         curve.places,

@@ -1,7 +1,7 @@
 """Let a checkpoint or a model file answer on the faces of a role."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -32,12 +32,14 @@ class Answers:
         emotion: int64 (N,), the true classes.
         index: int64 (N,), positions in the pack's table.
         role: ``selection``, ``report`` or ``train``.
+        valence_arousal: float32 (N, 2), -1 to 1; None where the net does not say them.
     """
 
     logits: npt.NDArray[np.float32]
     emotion: npt.NDArray[np.int64]
     index: npt.NDArray[np.int64]
     role: str
+    valence_arousal: npt.NDArray[np.float32] | None = None
 
 
 def device_of(accelerator: str) -> torch.device:
@@ -72,19 +74,26 @@ def answer(
     if role not in _ROLES:
         raise EmodetError(f"role={role!r}: there are {', '.join(_ROLES)}")
     classifier.to(device_of(accelerator)).eval()
-    parts = list(_parts(classifier, data, role, change))
-    logits, emotion, index = (np.concatenate(column) for column in zip(*parts, strict=True))
-    return Answers(logits, emotion, index, role)
+    return _joined(list(_parts(classifier, data, role, change)), role)
+
+
+# Of one batch: logits or probabilities (N, K), valence and arousal (N, 2) or None, emotion (N,), index (N,).
+_Part = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32] | None, npt.NDArray[np.int64], npt.NDArray[np.int64]]
+
+
+def _joined(parts: Sequence[_Part], role: str) -> Answers:
+    logits, said, emotion, index = zip(*parts, strict=True)
+    both = None if any(part is None for part in said) else np.concatenate([part for part in said if part is not None])
+    return Answers(np.concatenate(logits), np.concatenate(emotion), np.concatenate(index), role, both)
 
 
 @torch.inference_mode()
-def _parts(
-    classifier: EmotionClassifier, data: EmotionDataModule, role: str, change: Change | None
-) -> Iterator[tuple[npt.NDArray[np.float32], npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
+def _parts(classifier: EmotionClassifier, data: EmotionDataModule, role: str, change: Change | None) -> Iterator[_Part]:
     for batch in data.evaluation_dataloader(role):
         image = torch.from_numpy(_crops(batch, change))
-        logits = classifier(image.to(classifier.device))
-        yield logits.cpu().numpy(), batch["emotion"].numpy(), batch["index"].numpy()
+        logits, said = classifier.says(image.to(classifier.device))
+        both = None if said is None else said.cpu().numpy()
+        yield logits.cpu().numpy(), both, batch["emotion"].numpy(), batch["index"].numpy()
 
 
 def _crops(batch: Batch, change: Change | None) -> npt.NDArray[np.uint8]:
@@ -120,12 +129,11 @@ def answer_with_model_file(
     # By name: the columns of a file are in its own order.
     columns = [names.index(name) for name in data.class_names]
     parts = [
-        (model.probabilities(_crops(batch, change)), batch["emotion"].numpy(), batch["index"].numpy())
+        (*model.run(_crops(batch, change)), batch["emotion"].numpy(), batch["index"].numpy())
         for batch in data.evaluation_dataloader(role)
     ]
-    probabilities, emotion, index = (np.concatenate(column) for column in zip(*parts, strict=True))
-    logits = np.log(np.maximum(probabilities[:, columns], _LEAST_PROBABILITY))
-    return Answers(logits, emotion, index, role)
+    answers = _joined(parts, role)
+    return replace(answers, logits=np.log(np.maximum(answers.logits[:, columns], _LEAST_PROBABILITY)))
 
 
 def to_predictions(answers: Answers, data: EmotionDataModule, temperature: float) -> Predictions:
@@ -143,4 +151,8 @@ def to_predictions(answers: Answers, data: EmotionDataModule, temperature: float
         data=str(data.pack.manifest["title"]),
         groups=[subject or None for subject in subjects.tolist()] if (subjects != "").any() else None,
         sources=[names[number] for number in data.source_of(answers.index)] if names else None,
+        valence_arousal=answers.valence_arousal,
+        annotated=None
+        if answers.valence_arousal is None
+        else np.stack([table.valence[answers.index], table.arousal[answers.index]], axis=1),
     )

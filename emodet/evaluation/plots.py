@@ -2,12 +2,16 @@
 
 import numpy as np
 
+from emodet.errors import EmodetError
 from emodet.evaluation.figures import DARK, LIGHT, as_png, house_figure, over_figure
 from emodet.evaluation.predictions import Predictions
 from emodet.evaluation.statistics import Evaluation
+from emodet.models.agreement import DIMENSIONS
 from emodet.palette import class_colours
 
-__all__ = ["plot_confusion", "plot_coverage", "plot_per_class", "plot_reliability"]
+__all__ = ["plot_confusion", "plot_coverage", "plot_per_class", "plot_reliability", "plot_valence_arousal"]
+
+_SINGLE_FACES = 600  # above that points would cover each other, and fields are counted instead
 
 
 def _title(evaluation: Evaluation) -> str:
@@ -190,4 +194,47 @@ def plot_coverage(predictions: Predictions, evaluation: Evaluation, *, dark: boo
         axes.set_xlabel("faces that get an answer, the surest first")
         axes.set_ylabel("accuracy on them")
         over_figure(figure, "Answering only when sure", _title(evaluation))
+        return as_png(figure)
+
+
+def plot_valence_arousal(predictions: Predictions, evaluation: Evaluation, *, dark: bool = False) -> bytes:
+    """Predicted valence and arousal by the annotated ones, as PNG; the dashed line is where both are the same.
+
+    Few faces are points in the colours of their classes; many are counted in fields, the darker the more.
+
+    Raises:
+        EmodetError: There is nothing to draw: `Evaluation.per_dimension` is empty.
+    """
+    from matplotlib.colors import LinearSegmentedColormap, LogNorm
+
+    if predictions.valence_arousal is None or predictions.annotated is None or not evaluation.per_dimension:
+        raise EmodetError("no face has valence and arousal both predicted and annotated")
+    theme = DARK if dark else LIGHT
+    rows = evaluation.per_dimension
+    colours = np.array(class_colours(evaluation.class_names))[predictions.emotion]
+    with house_figure(2.6 * len(rows) + 0.4, 3.7, theme) as figure:
+        for axes, row in zip(figure.subplots(1, len(rows), sharey=True, squeeze=False)[0], rows, strict=True):
+            number = DIMENSIONS.index(row.name)
+            known = np.isfinite(predictions.annotated[:, number])
+            true, said = predictions.annotated[known, number], predictions.valence_arousal[known, number]
+            axes.axhline(0, color=theme.grid, linewidth=0.8)
+            axes.axvline(0, color=theme.grid, linewidth=0.8)
+            if row.faces <= _SINGLE_FACES:
+                axes.scatter(true, said, 13, colours[known], edgecolors=theme.quiet, linewidths=0.4, alpha=0.8)
+            else:
+                ramp = LinearSegmentedColormap.from_list("faces", theme.ramp[1:])
+                edges = np.linspace(-1, 1, 41)
+                axes.hist2d(true, said, bins=[edges, edges], cmap=ramp, norm=LogNorm(vmin=1), cmin=1)
+            axes.plot([-1, 1], [-1, 1], color=theme.ink, linewidth=1, linestyle=(0, (4, 3)))
+            axes.set_xlim(-1.04, 1.04)
+            axes.set_ylim(-1.04, 1.04)
+            axes.set_aspect("equal")
+            axes.grid(False)
+            axes.set_xticks([-1, 0, 1])
+            axes.set_yticks([-1, 0, 1])
+            axes.set_title(row.name)
+            axes.set_xlabel(f"annotated\nCCC {_three(row.ccc.value)}, RMSE {_three(row.rmse.value)}")
+            if axes.get_subplotspec().is_first_col():
+                axes.set_ylabel("predicted")
+        over_figure(figure, "Valence and arousal", _title(evaluation))
         return as_png(figure)

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from emodet.errors import EmodetError
+from emodet.models.agreement import DIMENSIONS
 
 __all__ = ["Predictions"]
 
@@ -32,6 +33,9 @@ class Predictions:
             groups, because faces of one person are not independent.
         uncalibrated: Float, (N, K), rows sum to 1: the answer at temperature 1, to show what calibration changed.
         sources: N names of the data sets that a mix has the faces from; None where there is one data set.
+        valence_arousal: Float, (N, 2), -1 to 1: what the net says of both; None where it does not.
+        annotated: Float, (N, 2), -1 to 1: what they truly are, NaN where that is not known; given together with
+            `valence_arousal`.
     """
 
     keys: Sequence[str]
@@ -43,6 +47,8 @@ class Predictions:
     groups: Sequence[str | None] | None = None
     uncalibrated: Floats | None = None
     sources: Sequence[str] | None = None
+    valence_arousal: Floats | None = None
+    annotated: Floats | None = None
 
     def __post_init__(self) -> None:
         # Tuples and wide floats, whatever came: everything after this relies on them.
@@ -65,6 +71,14 @@ class Predictions:
             object.__setattr__(self, "sources", tuple(self.sources))
             if len(self.sources) != faces:
                 raise EmodetError(f"sources: {len(self.sources)} of them for {faces} faces; one for each is needed")
+        if (self.valence_arousal is None) != (self.annotated is None):
+            raise EmodetError("valence_arousal and annotated: both are needed, or neither")
+        if self.valence_arousal is not None:
+            said = _dimensions("valence_arousal", self.valence_arousal, faces)
+            if not np.isfinite(said).all():
+                raise EmodetError("valence_arousal: not finite; NaN stands for missing in annotated alone")
+            object.__setattr__(self, "valence_arousal", said)
+            object.__setattr__(self, "annotated", _dimensions("annotated", self.annotated, faces))
 
     def of_source(self, name: str) -> "Predictions":
         """Those on the faces of one data set of a mix, in the same order."""
@@ -82,6 +96,8 @@ class Predictions:
             groups=None if self.groups is None else chosen(self.groups),
             data=name,
             sources=None,
+            valence_arousal=None if self.valence_arousal is None else self.valence_arousal[here],
+            annotated=None if self.annotated is None else self.annotated[here],
         )
 
     @property
@@ -108,6 +124,17 @@ def _ids(value: Any, faces: int, classes: int) -> Int64:
             "leave out faces of other classes before evaluating"
         )
     return ids.astype(np.int64)
+
+
+def _dimensions(name: str, value: Any, faces: int) -> npt.NDArray[np.float64]:
+    rows = np.asarray(value, dtype=np.float64)
+    if rows.shape != (faces, len(DIMENSIONS)):
+        raise EmodetError(f"{name}: shape {rows.shape}, but {faces} faces need {faces, len(DIMENSIONS)}")
+    outside = np.abs(rows) > 1 + _SUM_TOLERANCE
+    if outside.any():
+        first = int(np.flatnonzero(outside.any(axis=1))[0])
+        raise EmodetError(f"{name}: {rows[first].tolist()} at face {first}; -1 to 1 was expected")
+    return rows
 
 
 def _rows(name: str, value: Any, faces: int, classes: int) -> npt.NDArray[np.float64]:

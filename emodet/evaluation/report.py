@@ -19,10 +19,17 @@ import numpy.typing as npt
 from emodet.errors import EmodetError
 from emodet.evaluation.contact_sheet import contact_sheet
 from emodet.evaluation.markup import data_uri, document, encoded, percent, small, swatch, text
-from emodet.evaluation.plots import plot_confusion, plot_coverage, plot_per_class, plot_reliability
+from emodet.evaluation.plots import (
+    plot_confusion,
+    plot_coverage,
+    plot_per_class,
+    plot_reliability,
+    plot_valence_arousal,
+)
 from emodet.evaluation.predictions import Predictions
 from emodet.evaluation.robustness import Robustness, plot_robustness
 from emodet.evaluation.statistics import Estimate, Evaluation
+from emodet.models.agreement import DIMENSIONS
 from emodet.palette import class_colours
 
 __all__ = ["most_uncertain", "worst_errors", "write_report"]
@@ -41,6 +48,7 @@ _FILES = frozenset(
         "reliability.png",
         "per_class.png",
         "coverage.png",
+        "valence_arousal.png",
         "robustness.png",
         "robustness.csv",
         "errors.png",
@@ -75,7 +83,7 @@ def write_report(
 
     It holds ``report.html``, ``report.json``, ``predictions.csv``, ``confusion_matrix.png``, ``reliability.png``,
     ``per_class.png``, ``coverage.png``, and with faces ``errors.png`` and ``uncertain.png``, and
-    where it was measured ``robustness.png`` and ``robustness.csv``.
+    where it was measured ``valence_arousal.png``, ``robustness.png`` and ``robustness.csv``.
 
     Args:
         evaluation: The figures.
@@ -155,6 +163,11 @@ def _fill(
         "per_class": (plot_per_class(evaluation), plot_per_class(evaluation, dark=True)),
         "coverage": (plot_coverage(predictions, evaluation), plot_coverage(predictions, evaluation, dark=True)),
     }
+    if evaluation.per_dimension:
+        pictures["valence_arousal"] = (
+            plot_valence_arousal(predictions, evaluation),
+            plot_valence_arousal(predictions, evaluation, dark=True),
+        )
     if robustness is not None:
         pictures["robustness"] = (plot_robustness(robustness), plot_robustness(robustness, dark=True))
         (folder / "robustness.csv").write_text(robustness.as_csv(), encoding="utf-8")
@@ -207,17 +220,24 @@ def _caption(predictions: Predictions, index: int) -> str:
 
 def _write_answers(path: Path, predictions: Predictions) -> None:
     names = predictions.class_names
+    beside: list[list[str]] = [[] for _ in predictions.keys]
+    columns: list[str] = []
+    if predictions.valence_arousal is not None and predictions.annotated is not None:
+        columns = [*DIMENSIONS, *(f"annotated_{name}" for name in DIMENSIONS)]
+        both = np.concatenate([predictions.valence_arousal, predictions.annotated], axis=1)
+        beside = [["" if math.isnan(value) else f"{value:.6f}" for value in row] for row in both.tolist()]
     with path.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream)
-        writer.writerow(["key", "emotion", "answer", *(f"p_{name}" for name in names)])
-        for key, emotion, answer, shares in zip(
+        writer.writerow(["key", "emotion", "answer", *(f"p_{name}" for name in names), *columns])
+        for key, emotion, answer, shares, more in zip(
             predictions.keys,
             predictions.emotion.tolist(),
             predictions.predicted.tolist(),
             predictions.probabilities.tolist(),
+            beside,
             strict=True,
         ):
-            writer.writerow([key, names[emotion], names[answer], *(f"{share:.6f}" for share in shares)])
+            writer.writerow([key, names[emotion], names[answer], *(f"{share:.6f}" for share in shares), *more])
 
 
 # The page. Every value from outside passes `text`.
@@ -264,7 +284,8 @@ def _page(
 <h1>{text(title)}</h1>
 <p>{_lead(evaluation, details)}</p>
 <nav aria-label="Sections"><a href="#classes">Classes</a><a href="#confusions">Confusions</a>
-<a href="#confidence">Confidence</a><a href="#errors">Errors</a><a href="#details">Details</a></nav>
+<a href="#confidence">Confidence</a>
+{_dimensions_link(evaluation)}<a href="#errors">Errors</a><a href="#details">Details</a></nav>
 </header>
 <main>
 {f'<div class="callout" role="note"><ul>{notes}</ul></div>' if notes else ""}
@@ -287,7 +308,8 @@ def _page(
 <div>{_picture(pictures["coverage"], "Accuracy by the share of faces answered; the figures follow as a table.")}
 {_coverage_table(evaluation)}</div></div>
 </section>
-{_robustness_section(robustness, pictures)}<section aria-labelledby="errors"><h2 id="errors">Errors</h2>
+{_dimensions_section(evaluation, pictures)}{_robustness_section(robustness, pictures)}
+<section aria-labelledby="errors"><h2 id="errors">Errors</h2>
 {_galleries(predictions, shown, worst, uncertain)}
 </section>
 <section aria-labelledby="details"><h2 id="details">Details</h2>
@@ -298,6 +320,34 @@ def _page(
 <p>The classes say what a face shows to the people who labelled it, not what somebody feels.</p></footer>
 """
     return document(f"{title}: emodet evaluation", body)
+
+
+def _dimensions_link(evaluation: Evaluation) -> str:
+    return '<a href="#dimensions">Valence and arousal</a>' if evaluation.per_dimension else ""
+
+
+def _dimensions_section(evaluation: Evaluation, pictures: Mapping[str, tuple[bytes, bytes]]) -> str:
+    if not evaluation.per_dimension:
+        return ""
+    rows = "".join(
+        f'<tr><th scope="row">{row.name}</th><td>{row.faces:,}</td>'
+        + "".join(
+            f'<td>{_three(each.value)} <span class="interval">{_interval(each, percent=False)}</span></td>'
+            for each in (row.ccc, row.rmse)
+        )
+        + f'<td>{percent(row.sagr.value)} <span class="interval">{_interval(row.sagr)}</span></td></tr>'
+        for row in evaluation.per_dimension
+    )
+    head = "".join(f'<th scope="col">{name}</th>' for name in ("", "Faces", "CCC", "RMSE", "Same sign"))
+    alt = "Predicted valence and arousal by the annotated ones; the figures stand in the table."
+    return (
+        '<section aria-labelledby="dimensions"><h2 id="dimensions">Valence and arousal</h2><div class="pair">'
+        '<div class="wide"><table class="scores"><caption>On the faces that have them annotated, with 95&nbsp;% '
+        "intervals. CCC: concordance correlation coefficient, 1 where both are the same, 0 where they have nothing to "
+        "do with each other. RMSE: root mean squared error on the scale from -1 to 1.</caption>"
+        f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
+        f"{_picture(pictures['valence_arousal'], alt)}</div></section>\n"
+    )
 
 
 def _robustness_section(robustness: Robustness | None, pictures: Mapping[str, tuple[bytes, bytes]]) -> str:

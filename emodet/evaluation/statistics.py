@@ -15,11 +15,13 @@ import numpy.typing as npt
 from emodet.errors import EmodetError
 from emodet.evaluation.calibration import BINS, ReliabilityBin, bin_of, reliability_bins
 from emodet.evaluation.predictions import Predictions
+from emodet.models.agreement import AGREEMENTS, DIMENSIONS, agreement_terms, concordance, rmse, sign_agreement
 
 __all__ = [
     "COVERAGES",
     "ClassResult",
     "CoveragePoint",
+    "DimensionResult",
     "Estimate",
     "Evaluation",
     "ProbabilityScores",
@@ -97,6 +99,25 @@ class SourceResult:
 
 
 @dataclass(frozen=True, slots=True)
+class DimensionResult:
+    """How what is said of valence, or of arousal, agrees with what was annotated; see `emodet.models.agreement`.
+
+    Attributes:
+        name: ``valence`` or ``arousal``.
+        faces: How many of the evaluated faces have it annotated.
+        ccc: Lin's concordance correlation coefficient, -1 to 1.
+        rmse: Root mean squared error, 0 to 2.
+        sagr: The share of the faces on which the sign is right.
+    """
+
+    name: str
+    faces: int
+    ccc: Estimate
+    rmse: Estimate
+    sagr: Estimate
+
+
+@dataclass(frozen=True, slots=True)
 class CoveragePoint:
     """Accuracy where only the surest answers are given and the rest is called uncertain.
 
@@ -152,6 +173,7 @@ class Evaluation:
         resampled: In words, what was resampled.
         notes: Sentences that belong beside the figures.
         per_source: One row for each data set of a mix; empty where there is one data set.
+        per_dimension: Valence and arousal; empty where the net does not say them, or no face has them annotated.
     """
 
     data: str
@@ -173,10 +195,15 @@ class Evaluation:
     resampled: str
     notes: tuple[str, ...]
     per_source: tuple[SourceResult, ...] = ()
+    per_dimension: tuple[DimensionResult, ...] = ()
 
     def with_notes(self, *notes: str) -> "Evaluation":
         """The same, with further notes before its own: how the split was used, say."""
         return replace(self, notes=(*notes, *self.notes))
+
+    def agreements(self) -> dict[str, Estimate]:
+        """The figures of valence and arousal by name, ``ccc_valence`` and so on."""
+        return {f"{metric}_{row.name}": getattr(row, metric) for metric in AGREEMENTS for row in self.per_dimension}
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON; what is not defined is None."""
@@ -195,11 +222,13 @@ class Evaluation:
                     for row in self.per_source
                     for metric in ("accuracy", "macro_f1")
                 },
+                **{name: asdict(estimate) for name, estimate in self.agreements().items()},
             },
             "uncalibrated": None if self.uncalibrated is None else asdict(self.uncalibrated),
             "majority": {"name": self.majority[0], "share": self.majority[1]},
             "per_class": [asdict(row) for row in self.per_class],
             **({"per_source": [asdict(row) for row in self.per_source]} if self.per_source else {}),
+            **({"per_dimension": [asdict(row) for row in self.per_dimension]} if self.per_dimension else {}),
             "confusion": {"rows": "true class", "columns": "answer", "counts": self.confusion.tolist()},
             "reliability": [asdict(each) for each in self.bins],
             "coverage": [asdict(each) for each in self.coverage],
@@ -296,6 +325,17 @@ def evaluate_predictions(predictions: Predictions, *, resamples: int = 2000, see
         )
         for i, (asked, threshold) in enumerate(zip(COVERAGES, features.thresholds, strict=True))
     )
+    per_dimension = tuple(
+        DimensionResult(
+            name=name,
+            faces=int(features.known[:, number].sum()),
+            ccc=estimate(lambda s, i=number: concordance(features.agreement(s, i))),  # type: ignore[misc]
+            rmse=estimate(lambda s, i=number: rmse(features.agreement(s, i))),  # type: ignore[misc]
+            sagr=estimate(lambda s, i=number: sign_agreement(features.agreement(s, i)), features.known[:, number]),  # type: ignore[misc]
+        )
+        for number, name in enumerate(DIMENSIONS)
+        if features.known[:, number].any()
+    )
     most = int(support.argmax())
     return Evaluation(
         data=predictions.data,
@@ -315,8 +355,9 @@ def evaluate_predictions(predictions: Predictions, *, resamples: int = 2000, see
         resamples=resamples,
         seed=seed,
         resampled="faces" if group_ids is None else "whole groups (subjects)",
-        notes=_notes(per_class),
+        notes=(*_notes(per_class), *_notes_on_dimensions(predictions, per_dimension)),
         per_source=_per_source(predictions, resamples, seed),
+        per_dimension=per_dimension,
     )
 
 
@@ -345,6 +386,15 @@ def _notes(per_class: tuple[ClassResult, ...]) -> tuple[str, ...]:
     return tuple(notes)
 
 
+def _notes_on_dimensions(predictions: Predictions, per_dimension: tuple[DimensionResult, ...]) -> tuple[str, ...]:
+    if predictions.valence_arousal is None:
+        return ()
+    if not per_dimension:
+        return ("The net says valence and arousal too; no face of this split has them annotated.",)
+    few = [f"{row.name} ({row.faces:,})" for row in per_dimension if row.faces < len(predictions.keys)]
+    return (f"Measured on the faces that have it annotated: {', '.join(few)}.",) if few else ()
+
+
 class _Features:
     """One row per face, and the metrics as functions of sums over rows.
 
@@ -369,6 +419,11 @@ class _Features:
         for which, rows in (("calibrated", predictions.probabilities), ("uncalibrated", predictions.uncalibrated)):
             if rows is not None:
                 columns.update(_probability_columns(which, np.asarray(rows, dtype=np.float64), emotion))
+        self.known = np.zeros((faces, len(DIMENSIONS)), dtype=np.bool_)
+        if predictions.valence_arousal is not None and predictions.annotated is not None:
+            self.known = np.isfinite(predictions.annotated)
+            terms = agreement_terms(predictions.valence_arousal, predictions.annotated)
+            columns.update({name: terms[:, number] for number, name in enumerate(DIMENSIONS)})
         ends = np.cumsum([column.shape[1] for column in columns.values()])
         self._place: Mapping[str, slice] = {
             name: slice(int(end) - column.shape[1], int(end))
@@ -397,6 +452,10 @@ class _Features:
     def covered(self, sums: Float64, index: int) -> Float64:
         """Accuracy above the threshold with that index; NaN where no face of a resample is above it."""
         return _ratio(self._of(sums, "covered/right")[:, index], self._of(sums, "covered")[:, index])
+
+    def agreement(self, sums: Float64, dimension: int) -> Float64:
+        """(R, 8): what `emodet.models.agreement` measures valence (0) or arousal (1) by."""
+        return self._of(sums, DIMENSIONS[dimension])
 
     def calibration_error(self, sums: Float64, which: str) -> Float64:
         gaps = np.abs(self._of(sums, f"{which}/gap")).sum(axis=1)
@@ -489,6 +548,13 @@ def format_table(evaluation: Evaluation) -> str:
             f"{row.name:<{first}}  {row.faces:>7,}  {_percent(row.accuracy.value):>7}  "
             f"{_percents(row.accuracy):<16}  {_percent(row.macro_f1.value):>9}"
             for row in evaluation.per_source
+        ]
+    if evaluation.per_dimension:
+        lines += ["", f"{'':<{first}}  {'faces':>7}  {'CCC':>7}  {'95 % interval':<16}  {'RMSE':>6}  {'same sign':>9}"]
+        lines += [
+            f"{row.name:<{first}}  {row.faces:>7,}  {_number(row.ccc.value):>7}  {_numbers(row.ccc):<16}  "
+            f"{_number(row.rmse.value):>6}  {_percent(row.sagr.value):>9}"
+            for row in evaluation.per_dimension
         ]
     lines += ["", f"{'answered':<{first}}  {'above':>7}  {'right':>7}  95 % interval"]
     lines += [

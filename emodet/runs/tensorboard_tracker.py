@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 
 from emodet.errors import EmodetError
 from emodet.evaluation.contact_sheet import contact_sheet
-from emodet.evaluation.plots import plot_confusion, plot_per_class, plot_reliability
+from emodet.evaluation.plots import plot_confusion, plot_per_class, plot_reliability, plot_valence_arousal
 from emodet.evaluation.predictions import Predictions
 from emodet.evaluation.statistics import Evaluation
 from emodet.runs.folder import RunFolder
@@ -52,12 +52,14 @@ class TensorBoardTracker(Tracker, TensorBoardLogger):
     @rank_zero_only
     def add_evaluation(self, role: str, evaluation: Evaluation, predictions: Predictions) -> None:
         charts = {
-            "confusion_matrix": plot_confusion,
-            "reliability": plot_reliability,
-            "recall_by_class": plot_per_class,
+            "confusion_matrix": plot_confusion(evaluation),
+            "reliability": plot_reliability(evaluation),
+            "recall_by_class": plot_per_class(evaluation),
         }
-        for name, plot in charts.items():
-            picture = cv2.imdecode(np.frombuffer(plot(evaluation), np.uint8), cv2.IMREAD_COLOR_RGB)
+        if evaluation.per_dimension:
+            charts["valence_arousal"] = plot_valence_arousal(predictions, evaluation)
+        for name, png in charts.items():
+            picture = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR_RGB)
             self.add_picture(f"{role}/{name}", np.asarray(picture, dtype=np.uint8))
 
     @rank_zero_only

@@ -112,6 +112,7 @@ def final_figures(role: str, evaluation: Evaluation) -> dict[str, float]:
         "calibration_error": evaluation.calibrated.ece,
         "brier": evaluation.calibrated.brier,
         **{f"recall/{row.name}": row.recall for row in evaluation.per_class},
+        **evaluation.agreements(),
     }
     if evaluation.uncalibrated is not None:
         estimates["calibration_error_at_temperature_1"] = evaluation.uncalibrated.ece

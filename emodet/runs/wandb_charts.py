@@ -6,13 +6,16 @@ they are drawn from stand in a section of their own.
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from emodet.evaluation.predictions import Predictions
 from emodet.evaluation.statistics import Evaluation
+from emodet.models.agreement import DIMENSIONS
 
 if TYPE_CHECKING:
     from wandb.plot.custom_chart import CustomChart
 
-__all__ = ["confusion_matrix", "faces_by_confidence", "recall_by_class", "reliability"]
+__all__ = ["confusion_matrix", "faces_by_confidence", "recall_by_class", "reliability", "valence_arousal"]
 
 
 def confusion_matrix(predictions: Predictions, title: str) -> "CustomChart":
@@ -65,3 +68,14 @@ def recall_by_class(evaluation: Evaluation, title: str) -> "CustomChart":
     ]
     table = wandb.Table(["emotion", "recall", "low", "high", "precision", "f1", "faces"], rows)
     return wandb.plot.bar(table, "emotion", "recall", title, split_table=True)
+
+
+def valence_arousal(predictions: Predictions, dimension: str, title: str) -> "CustomChart":
+    """Predicted by annotated ``valence`` or ``arousal``, of the faces that have it annotated."""
+    import wandb
+
+    assert predictions.valence_arousal is not None and predictions.annotated is not None  # noqa: PT018
+    number = DIMENSIONS.index(dimension)
+    pairs = np.stack([predictions.annotated[:, number], predictions.valence_arousal[:, number]], axis=1)
+    table = wandb.Table(["annotated", "predicted"], pairs[np.isfinite(pairs[:, 0])].tolist())
+    return wandb.plot.scatter(table, "annotated", "predicted", title, split_table=True)

@@ -25,7 +25,13 @@ from emodet.evaluation.predictions import Predictions
 from emodet.evaluation.statistics import Evaluation
 from emodet.runs.folder import RunFolder
 from emodet.runs.tracker import Tracker
-from emodet.runs.wandb_charts import confusion_matrix, faces_by_confidence, recall_by_class, reliability
+from emodet.runs.wandb_charts import (
+    confusion_matrix,
+    faces_by_confidence,
+    recall_by_class,
+    reliability,
+    valence_arousal,
+)
 
 __all__ = ["WandbTracker", "open_wandb"]
 
@@ -110,11 +116,12 @@ class WandbTracker(Tracker, WandbLogger):
 
     @rank_zero_only
     def add_evaluation(self, role: str, evaluation: Evaluation, predictions: Predictions) -> None:
-        charts = {
+        charts: dict[str, Callable[[str], Any]] = {
             "confusion_matrix": lambda title: confusion_matrix(predictions, title),
             "reliability": lambda title: reliability(evaluation, title),
             "faces_by_confidence": lambda title: faces_by_confidence(evaluation, title),
             "recall_by_class": lambda title: recall_by_class(evaluation, title),
+            **{row.name: partial(valence_arousal, predictions, row.name) for row in evaluation.per_dimension},
         }
         for name, chart in charts.items():
             title = f"{name.replace('_', ' ')}: {evaluation.data}, {evaluation.split}"
