@@ -41,6 +41,11 @@ class Augmentation:
         self._compose = A.Compose(_chain(steps))
         self.steps = [dict(step) for step in steps]
 
+    @property
+    def transforms(self) -> list[Any]:
+        """The steps as albumentations made them: their parameters, checked and complete."""
+        return list(self._compose.transforms)
+
     def __call__(self, crops: npt.NDArray[np.uint8], seed: int) -> npt.NDArray[np.uint8]:
         """Augment a batch.
 
