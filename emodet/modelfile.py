@@ -423,6 +423,8 @@ def _check_shapes(session: "onnxruntime.InferenceSession", info: ModelInfo, name
     if _VALENCE_AROUSAL in results and results[_VALENCE_AROUSAL].shape != (2, 2):
         shape = results[_VALENCE_AROUSAL].shape
         raise EmodetError(f"{name}: it gives valence_arousal of shape {shape} for 2 crops; (2, 2) was expected")
+    if _VALENCE_AROUSAL in results and not (np.abs(results[_VALENCE_AROUSAL]) <= 1 + 1e-3).all():
+        raise EmodetError(f"{name}: its output called valence_arousal leaves -1 to 1: {results[_VALENCE_AROUSAL]}")
 
 
 def _write_whole(data: bytes, place: Path) -> None:

@@ -200,7 +200,7 @@ def plot_coverage(predictions: Predictions, evaluation: Evaluation, *, dark: boo
 def plot_valence_arousal(predictions: Predictions, evaluation: Evaluation, *, dark: bool = False) -> bytes:
     """Predicted valence and arousal by the annotated ones, as PNG; the dashed line is where both are the same.
 
-    Few faces are points in the colours of their classes; many are counted in fields, the darker the more.
+    Few faces are points; many are counted in fields, the darker the more.
 
     Raises:
         EmodetError: There is nothing to draw: `Evaluation.per_dimension` is empty.
@@ -211,16 +211,15 @@ def plot_valence_arousal(predictions: Predictions, evaluation: Evaluation, *, da
         raise EmodetError("no face has valence and arousal both predicted and annotated")
     theme = DARK if dark else LIGHT
     rows = evaluation.per_dimension
-    colours = np.array(class_colours(evaluation.class_names))[predictions.emotion]
-    with house_figure(2.6 * len(rows) + 0.4, 3.7, theme) as figure:
+    with house_figure(2.55 * len(rows) + 0.5, 3.7, theme) as figure:
         for axes, row in zip(figure.subplots(1, len(rows), sharey=True, squeeze=False)[0], rows, strict=True):
             number = DIMENSIONS.index(row.name)
             known = np.isfinite(predictions.annotated[:, number])
             true, said = predictions.annotated[known, number], predictions.valence_arousal[known, number]
-            axes.axhline(0, color=theme.grid, linewidth=0.8)
-            axes.axvline(0, color=theme.grid, linewidth=0.8)
+            axes.axhline(0, color=theme.grid, linewidth=0.8, zorder=0)
+            axes.axvline(0, color=theme.grid, linewidth=0.8, zorder=0)
             if row.faces <= _SINGLE_FACES:
-                axes.scatter(true, said, 13, colours[known], edgecolors=theme.quiet, linewidths=0.4, alpha=0.8)
+                axes.scatter(true, said, 14, theme.blue, edgecolors="none", alpha=0.55)
             else:
                 ramp = LinearSegmentedColormap.from_list("faces", theme.ramp[1:])
                 edges = np.linspace(-1, 1, 41)
@@ -233,7 +232,9 @@ def plot_valence_arousal(predictions: Predictions, evaluation: Evaluation, *, da
             axes.set_xticks([-1, 0, 1])
             axes.set_yticks([-1, 0, 1])
             axes.set_title(row.name)
-            axes.set_xlabel(f"annotated\nCCC {_three(row.ccc.value)}, RMSE {_three(row.rmse.value)}")
+            figures = f"CCC {_three(row.ccc.value)}\nRMSE {_three(row.rmse.value)}"
+            axes.text(0.03, 0.97, figures, transform=axes.transAxes, va="top", fontsize=8.5, linespacing=1.4)
+            axes.set_xlabel("annotated")
             if axes.get_subplotspec().is_first_col():
                 axes.set_ylabel("predicted")
         over_figure(figure, "Valence and arousal", _title(evaluation))

@@ -14,10 +14,12 @@ import numpy.typing as npt
 from emodet.errors import EmodetError
 from emodet.evaluation.calibration import softmax
 from emodet.evaluation.measuring import Answers
+from emodet.evaluation.statistics import Evaluation
 from emodet.modelfile import ModelFile
 
 __all__ = [
     "LARGEST_ACCURACY_LOSS",
+    "LARGEST_BESIDE",
     "LARGEST_DIFFERENCE",
     "LARGEST_ROW_ERROR",
     "SPEED_BATCHES",
@@ -26,6 +28,8 @@ __all__ = [
     "Speed",
     "accuracy_check",
     "accuracy_of",
+    "agreements_of",
+    "beside_checks",
     "difference_check",
     "machine",
     "measure_speed",
@@ -39,6 +43,8 @@ Verdict = Literal["passed", "failed", "warning", "recorded"]
 
 LARGEST_DIFFERENCE = 1e-5
 """Of a probability of an unquantised file from the checkpoint's."""
+LARGEST_BESIDE = 1e-4
+"""Likewise of valence and arousal, which no softmax makes smaller."""
 LARGEST_ROW_ERROR = 1e-5
 """Of the sum of a face's probabilities from 1."""
 LARGEST_ACCURACY_LOSS = 0.005
@@ -148,26 +154,54 @@ class Gate:
         return "\n".join(lines)
 
 
-def difference_check(file: str, expected: Floats, found: Floats, *, limited: bool) -> Check:
-    """The largest difference of a probability between two answers on the same faces.
+def difference_check(
+    file: str,
+    expected: Floats,
+    found: Floats,
+    *,
+    limited: bool,
+    of: str = "a probability",
+    most: float = LARGEST_DIFFERENCE,
+) -> Check:
+    """The largest difference between two answers on the same faces.
 
     Args:
         file: Which file `found` is of.
         expected: (N, K).
         found: (N, K).
-        limited: Whether more than `LARGEST_DIFFERENCE` fails; otherwise it is written down.
+        limited: Whether more than `most` fails; otherwise it is written down.
+        of: What the numbers are.
+        most: See `limited`.
     """
     if expected.shape != found.shape:
         raise EmodetError(f"{file}: answers of shape {found.shape}, {expected.shape} were expected")
     value = float(np.abs(np.asarray(expected, np.float64) - found).max())
     verdict: Verdict = "recorded"
     if limited:
-        verdict = "passed" if value <= LARGEST_DIFFERENCE else "failed"
+        verdict = "passed" if value <= most else "failed"
     elif not np.isfinite(value):
         verdict = "failed"
     against = "the checkpoint" if limited else "fp32"
-    limit = LARGEST_DIFFERENCE if limited else None
-    return Check(file, f"largest difference of a probability from {against}", value, limit, len(found), verdict)
+    limit = most if limited else None
+    return Check(file, f"largest difference of {of} from {against}", value, limit, len(found), verdict)
+
+
+def beside_checks(file: str, expected: Floats | None, found: Floats | None, *, limited: bool) -> list[Check]:
+    """`difference_check` of valence and arousal, (N, 2) or None; nothing where neither has them."""
+    if expected is None and found is None:
+        return []
+    if expected is None or found is None:
+        raise EmodetError(f"{file}: one of two answers has valence and arousal, the other has not")
+    return [difference_check(file, expected, found, limited=limited, of="valence or arousal", most=LARGEST_BESIDE)]
+
+
+def agreements_of(file: str, evaluation: Evaluation) -> list[Check]:
+    """How well valence and arousal agree with what was annotated, for the record; nothing where that is not known."""
+    return [
+        Check(file, f"CCC of {row.name}", row.ccc.value, None, row.faces, "recorded")
+        for row in evaluation.per_dimension
+        if row.ccc.value is not None
+    ]
 
 
 def row_sum_check(file: str, probabilities: Floats) -> Check:

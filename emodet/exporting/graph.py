@@ -14,16 +14,20 @@ from torch import nn
 
 from emodet.errors import EmodetError
 from emodet.models.classifier import EmotionClassifier
+from emodet.models.valence_arousal import split_outputs
 from emodet.preprocessing import LEAST_DEVIATION
 
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["OPSET", "ProbabilityGraph", "to_onnx", "to_program"]
+__all__ = ["OPSET", "OUTPUTS", "ProbabilityGraph", "to_onnx", "to_program"]
 
 OPSET = 18
 """ONNX operators of 2022: the first opset that torch's exporter writes without converting, and one that ONNX Runtime
 reads from 1.14 on, its builds for browsers and telephones included."""
+
+OUTPUTS = ("probabilities", "valence_arousal")
+"""What the graph gives, in order; the second one where the net says it."""
 
 _IR_VERSION = 10  # the newest that the oldest ONNX Runtime of our dependencies (1.20) reads
 # ITU-R BT.601 luma as OpenCV computes it on uint8: 15-bit weights, rounded half up.
@@ -47,6 +51,7 @@ class ProbabilityGraph(nn.Module):
         self.shift: torch.Tensor
         self.luma: torch.Tensor
         self.temperature: torch.Tensor
+        self.classes = len(classifier.class_names)
         self.side, self.grey = preprocessing.size, preprocessing.colour == "grey"
         self.own_contrast = preprocessing.contrast == "crop"
         # In one multiplication and one addition over whole rows of pixels: a broadcast over an innermost axis of
@@ -59,8 +64,10 @@ class ProbabilityGraph(nn.Module):
         self.register_buffer("luma", luma[:, None].repeat(1, 3))
         self.register_buffer("temperature", classifier.temperature.detach().clone().cpu().float())
 
-    def forward(self, crops: torch.Tensor) -> torch.Tensor:
-        """Crops, uint8 (N, H, W, 3) RGB, to calibrated probabilities, float32 (N, K)."""
+    def forward(self, crops: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
+        """Crops, uint8 (N, H, W, 3) RGB, to calibrated probabilities, float32 (N, K); where the net says them, also to
+        valence and arousal, float32 (N, 2), -1 to 1.
+        """
         x = crops.to(torch.float32)
         if self.grey:
             x = torch.floor(x @ self.luma + 0.5)
@@ -71,8 +78,9 @@ class ProbabilityGraph(nn.Module):
         else:
             rows = rows * self.scale + self.shift
         x = rows.reshape(-1, self.side, self.side, 3)
-        logits: torch.Tensor = self.net(x.permute(0, 3, 1, 2))
-        return torch.softmax(logits / self.temperature, dim=1)
+        logits, said = split_outputs(self.net(x.permute(0, 3, 1, 2)), self.classes)
+        probabilities = torch.softmax(logits / self.temperature, dim=1)
+        return probabilities if said is None else (probabilities, said)
 
 
 def to_program(classifier: EmotionClassifier) -> torch.export.ExportedProgram:
@@ -100,7 +108,8 @@ def to_program(classifier: EmotionClassifier) -> torch.export.ExportedProgram:
 def to_onnx(program: torch.export.ExportedProgram) -> "onnx.ModelProto":
     """`to_program`'s result as an ONNX model in float32, batch norms folded into convolutions.
 
-    Input ``crops``, uint8 (N, size, size, 3); output ``probabilities``, float32 (N, K).
+    Input ``crops``, uint8 (N, size, size, 3); output ``probabilities``, float32 (N, K), and where the net says them
+    ``valence_arousal``, float32 (N, 2).
 
     Raises:
         EmodetError: torch's exporter does not know an operator of the net.
@@ -112,7 +121,7 @@ def to_onnx(program: torch.export.ExportedProgram) -> "onnx.ModelProto":
                 dynamo=True,
                 opset_version=OPSET,
                 input_names=["crops"],
-                output_names=["probabilities"],
+                output_names=list(OUTPUTS[: len(program.graph_signature.user_outputs)]),
                 verbose=False,
             )
     except Exception as problem:  # as in to_program

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from emodet.data.datamodule import EmotionDataModule
 from emodet.errors import EmodetError
+from emodet.exporting.graph import OUTPUTS
 from emodet.exporting.model_set import ExportPlan, export_set, file_names
 from emodet.modelfile import ModelInfo
 from emodet.runs.trained import Trained
@@ -25,6 +26,7 @@ def describe_trained(trained: Trained) -> ModelInfo:
         commit=trained.commit,
         fingerprint=trained.fingerprint,
         precision="fp32",
+        outputs=OUTPUTS if trained.classifier.says_valence_arousal else OUTPUTS[:1],
     )
 
 

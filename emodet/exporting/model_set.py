@@ -23,6 +23,8 @@ from emodet.exporting.gate import (
     Gate,
     accuracy_check,
     accuracy_of,
+    agreements_of,
+    beside_checks,
     difference_check,
     machine,
     measure_speed,
@@ -137,7 +139,7 @@ class _Making:
         self.own_pack = trained.fingerprint
         self.names = file_names(plan.name)
         self.crops, self.compared_on = _comparison_crops(self.classifier, data)
-        self.expected = _torch_probabilities(self.classifier, self.crops)
+        self.expected, self.beside = _torch_answers(self.classifier, self.crops)
         self.checks: list[Check] = []
 
     def make(self) -> Gate:
@@ -145,9 +147,10 @@ class _Making:
         program = to_program(self.classifier)
         exported = to_onnx(program)
         fp32 = self._model_file("fp32", exported, self.info)
-        answered = fp32.probabilities(self.crops)
+        answered, beside = fp32.run(self.crops)
         self.checks += [
             difference_check("fp32", self.expected, answered, limited=True),
+            *beside_checks("fp32", self.beside, beside, limited=True),
             row_sum_check("fp32", answered),
         ]
         models, info = {"fp32": fp32}, self.info
@@ -191,6 +194,7 @@ class _Making:
             accuracy_of("int8", judged),
             accuracy_check("int8", selection, judged),
             difference_check("int8", np.exp(selection.logits), probabilities, limited=False),
+            *beside_checks("int8", selection.valence_arousal, judged.valence_arousal, limited=False),
             row_sum_check("int8", model.probabilities(self.crops)),
         ]
         self._with_figures("int8", graph, answers)
@@ -206,11 +210,13 @@ class _Making:
             raise EmodetError(f"output={self.plan.output}: {self.names['pt2']} cannot be written ({problem})") from None
         loaded = torch.export.load(file).module()
         with torch.inference_mode():
-            found = [loaded(torch.from_numpy(part)).numpy() for part in (self.crops[:1], *_batches(self.crops))]
-        answered = np.concatenate(found)
+            found = [loaded(torch.from_numpy(part)) for part in (self.crops[:1], *_batches(self.crops))]
+        answered, beside = _joined(found)
         expected = np.concatenate([self.expected[:1], self.expected])
+        expected_beside = None if self.beside is None else np.concatenate([self.beside[:1], self.beside])
         self.checks += [
             difference_check("pt2", expected, answered, limited=True),
+            *beside_checks("pt2", expected_beside, beside, limited=True),
             row_sum_check("pt2", answered),
         ]
 
@@ -228,9 +234,11 @@ class _Making:
         """Write the file once more, with its own figures inside; what it says is returned."""
         assert self.data is not None
         metrics: dict[str, Mapping[str, float]] = {}
-        for part in answers.values():
+        for role, part in answers.items():
             predictions = to_predictions(part, self.data, 1.0)
             evaluation = evaluate_predictions(predictions, resamples=0)
+            if role == "selection":
+                self.checks += agreements_of(kind, evaluation)
             same = self.data.fingerprint == self.own_pack
             split = evaluation.split if same else f"{evaluation.data}: {evaluation.split}"
             metrics[split] = plain_metrics(evaluation.as_dict()["metrics"], evaluation.faces)
@@ -276,10 +284,22 @@ def _comparison_crops(classifier: EmotionClassifier, data: EmotionDataModule | N
 
 
 @torch.inference_mode()
-def _torch_probabilities(classifier: EmotionClassifier, crops: UInt8) -> Float32:
+def _torch_answers(classifier: EmotionClassifier, crops: UInt8) -> tuple[Float32, Float32 | None]:
+    """Probabilities (N, K), and valence and arousal (N, 2) or None, of the checkpoint."""
     classifier.cpu().eval()
-    parts = [classifier.probabilities(torch.from_numpy(part)).numpy() for part in _batches(crops)]
-    return np.concatenate(parts)
+    parts = []
+    for part in _batches(crops):
+        logits, said = classifier.says(torch.from_numpy(part))
+        probabilities = torch.softmax(logits / classifier.temperature, dim=1)
+        parts.append(probabilities if said is None else (probabilities, said))
+    return _joined(parts)
+
+
+def _joined(parts: Sequence[torch.Tensor | tuple[torch.Tensor, torch.Tensor]]) -> tuple[Float32, Float32 | None]:
+    """Batches of what a `ProbabilityGraph` gives, as one."""
+    first = [part if isinstance(part, torch.Tensor) else part[0] for part in parts]
+    second = [part[1] for part in parts if not isinstance(part, torch.Tensor)]
+    return torch.cat(first).numpy(), torch.cat(second).numpy() if second else None
 
 
 def _batches(crops: UInt8) -> Sequence[UInt8]:
