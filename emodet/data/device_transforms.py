@@ -38,7 +38,8 @@ def sent(values: npt.NDArray[Any], device: torch.device) -> torch.Tensor:
 
 def mirror(crops: torch.Tensor) -> torch.Tensor:
     """Left for right."""
-    return V.horizontal_flip(crops)
+    mirrored: torch.Tensor = V.horizontal_flip(crops)
+    return mirrored
 
 
 def grey(crops: torch.Tensor) -> torch.Tensor:
