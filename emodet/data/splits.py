@@ -133,10 +133,19 @@ def _held_out(emotion: Indices, group: Indices, rows: Indices, share: float, see
 
 
 class Draw(NamedTuple):
-    """One training batch: which faces, and the seed of everything random that is done to them."""
+    """One batch: which faces, and the seed of everything random that is done to them.
+
+    Attributes:
+        indices: int64 (N,), positions in the pack's table.
+        seed: Of their augmentation.
+        epoch: In which they are trained on; None where they are not.
+        places: Which of the faces that all processes see in the epoch, in order, these are.
+    """
 
     indices: Indices
     seed: int
+    epoch: int | None = None
+    places: slice = slice(None)
 
 
 class TrainingBatches(Sampler[Draw]):
@@ -154,6 +163,7 @@ class TrainingBatches(Sampler[Draw]):
         progress: Called when an epoch starts: its number, and how many of its batches are done already.
         rank: Of this process.
         world_size: How many processes share the epoch.
+        look: Called with an epoch's number and its `order` before the first batch.
     """
 
     def __init__(
@@ -165,6 +175,7 @@ class TrainingBatches(Sampler[Draw]):
         progress: Callable[[], tuple[int, int]],
         rank: int = 0,
         world_size: int = 1,
+        look: Callable[[int, Indices], None] | None = None,
     ) -> None:
         if batch_size * world_size > len(indices):
             raise EmodetError(
@@ -173,24 +184,35 @@ class TrainingBatches(Sampler[Draw]):
             )
         self.indices, self.batch_size, self.seed, self.progress = indices, batch_size, seed, progress
         self.weights = None if weights is None else weights / weights.sum()
-        self.rank, self.world_size = rank, world_size
+        self.rank, self.world_size, self.look = rank, world_size, look
 
     def __len__(self) -> int:
         return len(self.indices) // (self.batch_size * self.world_size)
 
-    def __iter__(self) -> Iterator[Draw]:
-        epoch, done = self.progress()
+    def order(self, epoch: int) -> Indices:
+        """The faces of an epoch's batches in order, over all processes: int64 (len(self) * batch * processes,)."""
         generator = np.random.default_rng([self.seed, epoch])
         count = len(self.indices)
         if self.weights is None:
             order = generator.permutation(count)
         else:
             order = generator.choice(count, size=count, p=self.weights)
+        return self.indices[order[: len(self) * self.batch_size * self.world_size]]
+
+    def places(self, batch: int) -> slice:
+        """Where in `order` the faces of this process's batch are."""
         whole = self.batch_size * self.world_size
+        return slice(batch * whole + self.rank, (batch + 1) * whole, self.world_size)
+
+    def __iter__(self) -> Iterator[Draw]:
+        epoch, done = self.progress()
+        order = self.order(epoch)
+        if self.look is not None:
+            self.look(epoch, order)
         for batch in range(done, len(self)):
-            mine = order[batch * whole : (batch + 1) * whole][self.rank :: self.world_size]
+            places = self.places(batch)
             entropy = np.random.SeedSequence([self.seed, epoch, batch, self.rank]).generate_state(1)[0]
-            yield Draw(self.indices[mine], int(entropy))
+            yield Draw(order[places], int(entropy), epoch, places)
 
 
 class EvaluationBatches(Sampler[Draw]):
