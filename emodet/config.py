@@ -28,6 +28,7 @@ __all__ = [
     "EvaluateConfig",
     "ExportConfig",
     "PrepareConfig",
+    "TeachConfig",
     "TrainConfig",
     "command",
     "conf_folder",
@@ -81,6 +82,7 @@ class DataConfig:
     balanced: bool | None = None
     training_faces: int | None = None
     workers: int | None = None
+    device: str | None = None
     processes: int | None = None
     max_unreadable: float | None = None
     changed: str | None = None
@@ -150,6 +152,21 @@ class LossConfig:
     focal_gamma: float | None = None
     logit_adjustment: float | None = None
     valence_arousal: float | None = None
+
+
+@dataclass
+class DistillationConfig:
+    """What a student learns from teachers, see `emodet.data.distillation.Distillation`.
+
+    Attributes:
+        answers: The folder that `python -m emodet.teach` wrote; None, with the others, trains without teachers.
+        weight: See `Distillation`.
+        temperature: Likewise.
+    """
+
+    answers: str | None = None
+    weight: float | None = None
+    temperature: float | None = None
 
 
 @dataclass
@@ -304,6 +321,7 @@ class TrainConfig:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     loss: LossConfig = field(default_factory=LossConfig)
+    distillation: DistillationConfig = field(default_factory=DistillationConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     logger: LoggerConfig = field(default_factory=LoggerConfig)
@@ -327,6 +345,34 @@ class PrepareConfig(TrainConfig):
     list: bool = False
     shard: str | None = None
     merge: bool = False
+
+
+@dataclass
+class TeachConfig(TrainConfig):
+    """Everything that `python -m emodet.teach` takes; it looks at what a training shows, so it takes what that takes.
+
+    Attributes:
+        checkpoint: The teacher, or a list of them: runs' folders, ``.ckpt``, or plain weights (``.pt``) with their
+            card. Several answer with the mean of their probabilities.
+        output: The folder for the answers; by default ``teach/`` in the outputs' folder, and a name made of what is
+            asked of whom. The same command goes on there.
+        epochs: How many epochs of the student are answered; None takes trainer.max_epochs.
+        augmented: Whether teachers look at exactly the augmented crops that the student will see, epoch by epoch;
+            ``false`` lets them look at each training face once, as it is, whatever the student's seed and augmentation.
+        flip: Whether each crop's mirror image is answered too, and the mean is taken.
+        student_processes: How many processes will share the student's training.
+        accelerator: As Lightning names it.
+        precision: ``32-true``, or ``bf16-mixed``, which is faster where the machine has it.
+    """
+
+    checkpoint: Any = None
+    output: str | None = None
+    epochs: int | None = None
+    augmented: bool = True
+    flip: bool = False
+    student_processes: int = 1
+    accelerator: str = "auto"
+    precision: str = "32-true"
 
 
 @dataclass
@@ -559,7 +605,7 @@ def _leave(status: Any) -> NoReturn:
 def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], Any]]:
     """Decorate a task function as a Hydra command whose `EmodetError`s end in one message and exit status 2."""
     schemas = {"train": TrainConfig, "prepare": PrepareConfig, "evaluate": EvaluateConfig, "export": ExportConfig}
-    schemas |= {"audit": AuditConfig}
+    schemas |= {"audit": AuditConfig, "teach": TeachConfig}
     ConfigStore.instance().store(name=f"{config_name}_schema", node=schemas[config_name])
 
     def decorate(task: Callable[[DictConfig], Any]) -> Callable[[], Any]:

@@ -69,9 +69,11 @@ def train(settings: dict[str, Any], config: DictConfig, run: RunFolder) -> float
         torch.set_num_threads(settings["threads"])
         cv2.setNumThreads(settings["threads"])
     L.seed_everything(settings["seed"], verbose=False)
-    data = build_data(settings)
+    data = build_data(settings, settings["distillation"])
     trainer = build_trainer(settings, run)
     with together(trainer) as processes:
+        data.trainer = trainer
+        data.require_device()
         if "threads" not in settings and processes.count > 1:
             torch.set_num_threads(processes.threads)
         if "workers" not in settings["data"]:
@@ -81,6 +83,7 @@ def train(settings: dict[str, Any], config: DictConfig, run: RunFolder) -> float
         processes.require_same("data set", data.fingerprint, "give all nodes the same data")
         if "resume" in settings:
             keep_global_batch(data, config, run, processes)
+        data.require_answers(processes.count, trainer.max_epochs if (trainer.max_epochs or 0) > 0 else None)
         classifier = build_classifier(settings, data)
         if "init_from" in settings and "resume" not in settings:
             for note in init_from(classifier, Path(settings["init_from"])):
@@ -134,6 +137,7 @@ def describe(
             **{key: data.pack.manifest[key] for key in ("title", "reader", "sources") if key in data.pack.manifest},
         },
         "corrections": data.pack.facts() if isinstance(data.pack, CorrectedPack) else None,
+        "distillation": data.distillation.facts() if data.distillation is not None else None,
         "fingerprint": data.fingerprint,
         "faces": {
             "train": len(data.roles.train),
@@ -146,6 +150,7 @@ def describe(
         "multiply_adds": cost.multiply_adds,
         "threads": torch.get_num_threads(),
         "workers": data.workers,
+        "data_device": None if data.device is None else str(data.device),
         "process": os.getpid(),
         "batch": {"processes": processes, "per_process": data.batch_size},
     }

@@ -3,7 +3,7 @@
 import copy
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypedDict
@@ -17,12 +17,16 @@ from torch.utils.data import DataLoader, Dataset
 
 from emodet.data.augmentation import Augmentation
 from emodet.data.corrections import CorrectedPack, fingerprint_with, in_words, read_corrections
+from emodet.data.device_augmentation import DeviceAugmentation
+from emodet.data.device_faces import DeviceFaces, device_named, place_of
+from emodet.data.distillation import Distillation, open_distillation
 from emodet.data.mixed import MixedPack, mix_in, share_out, usable_faces
 from emodet.data.pack import Pack
 from emodet.data.records import Listing, Reader
 from emodet.data.sources import Source, sources_of
 from emodet.data.splits import Draw, EvaluationBatches, Roles, TrainingBatches, drawing_weights
 from emodet.data.summary import listing_summary, outcome
+from emodet.data.teachers_answers import Asked, Views, digest_of
 from emodet.emotions import class_names
 from emodet.errors import EmodetError
 from emodet.preprocessing import Preprocessing
@@ -38,7 +42,8 @@ class Batch(TypedDict):
     Attributes:
         image: uint8 (N, H, W, 3), RGB.
         emotion: int64 (N,), 0 to K - 1, or -1 for a face that only has a soft label.
-        target: float32 (N, K), rows sum to 1: the soft label, or 1 for the emotion.
+        target: float32 (N, K), rows sum to 1: the soft label, or 1 for the emotion; where a student is trained, with
+            its teachers' answers in it.
         valence_arousal: float32 (N, 2), -1 to 1, NaN where not annotated.
         index: int64 (N,), positions in the pack's table.
         source: int64 (N,), positions in `EmotionDataModule.source_names`, 0 where there is one data set.
@@ -60,10 +65,19 @@ class Faces(Dataset[Batch]):
         classes: 8, or 7 without contempt.
         soft: For each data set of the pack, whether `Batch.target` is the soft label where there is one.
         augmentation: Applied with the draw's seed; None leaves the crops as they are.
+        distillation: Mixes teachers' answers into the targets; None leaves them as they are.
     """
 
-    def __init__(self, pack: Pack, classes: int, soft: Sequence[bool], augmentation: Augmentation | None) -> None:
+    def __init__(
+        self,
+        pack: Pack,
+        classes: int,
+        soft: Sequence[bool],
+        augmentation: Augmentation | None,
+        distillation: Distillation | None = None,
+    ) -> None:
         self.pack, self.classes, self.soft, self.augmentation = pack, classes, np.array(soft, np.bool_), augmentation
+        self.distillation = distillation
         self._mix = mix_in(pack)
         # What a worker process gets of the table: a few numbers per face, not its keys, which are a hundred times that.
         table = pack.table
@@ -71,11 +85,19 @@ class Faces(Dataset[Batch]):
         self._valence_arousal = np.stack([table.valence, table.arousal], axis=1)
         self._shares = table.soft_label[:, :classes] if self.soft.any() else None
 
+    def crops(self, draw: Draw) -> npt.NDArray[np.uint8]:
+        """Its faces as the net is shown them: uint8 (N, H, W, 3), RGB."""
+        crops = self.pack.images(draw.indices)
+        return crops if self.augmentation is None else self.augmentation(crops, draw.seed)
+
     def __getitems__(self, draw: Draw) -> Batch:
-        rows = draw.indices
-        crops = self.pack.images(rows)
-        if self.augmentation is not None:
-            crops = self.augmentation(crops, draw.seed)
+        labels = self.labels(draw.indices)
+        if self.distillation is not None:
+            labels["target"] = torch.from_numpy(self.distillation.targets(labels["target"].numpy(), draw))
+        return {"image": torch.from_numpy(self.crops(draw)), **labels}  # type: ignore[typeddict-item]
+
+    def labels(self, rows: npt.NDArray[np.int64]) -> dict[str, torch.Tensor]:
+        """What a `Batch` of these faces holds beside their crops, without teachers' answers."""
         emotion = self._emotion[rows].astype(np.int64)
         target = np.zeros((len(rows), self.classes), dtype=np.float32)
         labelled = np.flatnonzero(emotion >= 0)
@@ -86,7 +108,6 @@ class Faces(Dataset[Batch]):
             given = np.flatnonzero((np.nan_to_num(shares).sum(axis=1) > 0) & self.soft[source])
             target[given] = shares[given] / shares[given].sum(axis=1, keepdims=True)
         return {
-            "image": torch.from_numpy(crops),
             "emotion": torch.from_numpy(emotion),
             "target": torch.from_numpy(target),
             "valence_arousal": torch.from_numpy(self._valence_arousal[rows]),
@@ -138,6 +159,9 @@ class EmotionDataModule(L.LightningDataModule):
             or how its accuracy grows with the data. None takes all.
         augmentation: The steps of an `Augmentation`.
         workers: Processes that fetch batches; None takes one per core, eight at most.
+        device: The torch device (``cuda``, ``cuda:0``, ``cpu``) on which training and selection faces lie as a whole,
+            and on which batches are gathered and augmented; ``cuda`` is the one that the net trains on. Workers are
+            then for reports only. None leaves the faces on disk, and workers fetch them.
         processes: Processes that prepare; None takes one per core.
         max_unreadable: The share of pictures that may be unreadable.
         changed: ``refuse`` a release that is no longer what was packed of it, or ``use`` its pack as it is.
@@ -147,10 +171,13 @@ class EmotionDataModule(L.LightningDataModule):
         sources: Several data sets instead of one, in order, by name: for each the attributes of a
             `emodet.data.sources.Source` in which it differs from the arguments above. See
             `emodet.data.mixed.mixed_roles` for which faces then train, select and report.
+        distillation: Arguments of `open_distillation`: training targets also hold what teachers said. None and an empty
+            one do without.
 
     Attributes:
         sources: The data sets; one, if `sources` was not given.
         pack: Set up by `setup`, as is `roles`.
+        distillation: What was opened; None where there is none.
     """
 
     def __init__(
@@ -172,12 +199,14 @@ class EmotionDataModule(L.LightningDataModule):
         training_faces: int | None = None,
         augmentation: Sequence[Mapping[str, Any]] = (),
         workers: int | None = None,
+        device: str | None = None,
         processes: int | None = None,
         max_unreadable: float = 0.01,
         changed: str = "refuse",
         corrections: str | Path | None = None,
         seed: int = 0,
         sources: Mapping[str, Mapping[str, Any]] | None = None,
+        distillation: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         for name, value in (("batch_size", batch_size), ("evaluation_batch_size", evaluation_batch_size)):
@@ -221,6 +250,17 @@ class EmotionDataModule(L.LightningDataModule):
         self.workers = min(8, _cores()) if workers is None else workers
         self.training_faces = training_faces
         self.corrections = None if corrections is None else Path(corrections).expanduser()
+        self.distillation = open_distillation(**distillation) if distillation else None
+        self.device = None if device is None else device_named(device)
+        self._workers_said = bool(workers)
+        self._on_device: dict[str, DeviceFaces] = {}
+        if self.device is not None:
+            DeviceAugmentation(self.augmentation, torch.device("cpu"))  # refuses steps that are not made on a device
+            if self.distillation is not None:
+                raise EmodetError(
+                    f"data.device={device} does not go together with distillation.answers: teachers answered to faces "
+                    "that worker processes augmented; leave out data.device"
+                )
         self.pack: Pack
         self.roles: Roles
 
@@ -235,6 +275,17 @@ class EmotionDataModule(L.LightningDataModule):
         if not self.is_mixed:
             return {"root": str(self.sources[0].root.resolve()), "packs": packs}
         return {"packs": packs, "sources": {source.name: source.settings() for source in self.sources}}
+
+    def require_device(self) -> None:
+        """Make sure that the faces can lie where they shall, before any long work.
+
+        Raises:
+            EmodetError: See `place_of`.
+        """
+        if self.device is not None:
+            place = place_of(self.device, self.trainer)
+            if self._workers_said:
+                log.info("data.workers=%d: for reports only, as the other faces lie on %s", self.workers, place)
 
     def prepare_data(self) -> None:
         """Make the packs where there are none yet: say what was found before the long work, and what came out."""
@@ -267,10 +318,43 @@ class EmotionDataModule(L.LightningDataModule):
         for reason, count in self.roles.dropped.items():
             log.info("%d training faces dropped: %s", count, reason)
 
+    def asked(self, processes: int = 1, *, augmented: bool = True) -> Asked:
+        """What teachers are asked whose answers a training on this data, in so many processes, would learn from.
+
+        Without `augmented`: each training face once, as it is.
+        """
+        chances = self._chances()
+        views = Views(
+            seed=self.seed,
+            batch_size=self.batch_size,
+            processes=processes,
+            chances="equal" if chances is None else digest_of(chances),
+            augmentation=self.augmentation.steps,
+        )
+        return Asked(
+            data=self.fingerprint,
+            classes=self.class_names,
+            faces=digest_of(self.roles.train),
+            views=views if augmented else None,
+        )
+
+    def require_answers(self, processes: int, epochs: int | None) -> None:
+        """Refuse teachers' answers that are not to what a training will show; nothing where there are none.
+
+        Args:
+            processes: That share the training.
+            epochs: How many it takes; None where that is not known.
+
+        Raises:
+            EmodetError: See `TeachersAnswers.require`.
+        """
+        if self.distillation is not None:
+            self.distillation.answers.require(self.asked(processes), epochs)
+
     def shared_out(self, roles: Roles, pack: Pack | None = None) -> "EmotionDataModule":
         """The same data with other roles, for training in folds; `pack` gives other crops of the same faces."""
         other = copy.copy(self)
-        other.roles = roles
+        other.roles, other._on_device = roles, {}
         if pack is not None:
             other.pack, other.preprocessing = pack, pack.preprocessing
         return other
@@ -292,27 +376,45 @@ class EmotionDataModule(L.LightningDataModule):
         return [int((emotion == number).sum()) for number in range(len(self.class_names))]
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        """Augmented batches, see `TrainingBatches`."""
-        train = self.roles.train
-        wanted = np.array([source.weight for source in self.sources])[self.source_of(train)]
-        weights = drawing_weights(self.pack.table.emotion[train], balanced=self.balanced, wanted=wanted)
-        rank, world_size = self._place()
-        batches = TrainingBatches(
-            train, self.batch_size, self.seed, weights, self._progress, rank=rank, world_size=world_size
-        )
-        soft = [source.soft for source in self.sources]
-        return self._loader(Faces(self.pack, len(self.class_names), soft, self.augmentation), batches)
+        """Augmented batches, see `TrainingBatches`.
+
+        Raises:
+            EmodetError: Teachers' answers are not to these batches.
+        """
+        batches = self._training_batches(self._progress, *self._place())
+        faces = self._training_faces(self.distillation)
+        if self.distillation is not None:
+            answers = self.distillation.answers
+            self.require_answers(batches.world_size, None)
+            batches.look = answers.require_epoch
+            draw = next(iter(batches), None)
+            if draw is not None:  # None at the end of an epoch that is resumed
+                answers.require_same_crops(draw, faces.crops(draw))
+        if self.device is not None:
+            return self._loader(self._on(self.device, faces, self.roles.train, "training"), batches)
+        return self._loader(faces, batches)
+
+    def views(self, epoch: int, rank: int = 0, world_size: int = 1) -> DataLoader[Batch]:
+        """The augmented batches that training would show in an epoch, for whom else they are to be shown to."""
+        return self._loader(self._training_faces(None), self._training_batches(lambda: (epoch, 0), rank, world_size))
+
+    def training_faces_as_they_are(self) -> DataLoader[Batch]:
+        """Every training face once, in order, not augmented, also those without an emotion."""
+        return self._evaluation(self.roles.train, 0, 1)
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """The selection faces."""
-        return self._evaluation(self.roles.selection, *self._place())
+        return self._evaluation(self.roles.selection, *self._place(), "selection")
 
     def test_dataloader(self) -> DataLoader[Batch]:
         """The report faces."""
-        return self._evaluation(self.roles.report, *self._place())
+        return self._evaluation(self.roles.report, *self._place(), "report")
 
     def evaluation_dataloader(self, role: str) -> DataLoader[Batch]:
-        """All faces of a role that have an emotion, without augmentation, whatever number of processes trains."""
+        """All faces of a role that have an emotion, without augmentation, whatever number of processes trains.
+
+        They come from the disk into the host's memory, wherever `device` is.
+        """
         rows = {"train": self.roles.train, "selection": self.roles.selection, "report": self.roles.report}[role]
         return self._evaluation(rows[self.pack.table.emotion[rows] >= 0], 0, 1)
 
@@ -321,13 +423,46 @@ class EmotionDataModule(L.LightningDataModule):
         train = self.roles.train
         rows = np.random.default_rng([self.seed, 0x617D]).choice(train, min(count, len(train)), replace=False)
         crops = self.pack.images(rows)
-        return np.stack([crops, self.augmentation(crops, self.seed)], axis=1)
+        if self.device is None:
+            return np.stack([crops, self.augmentation(crops, self.seed)], axis=1)
+        place = place_of(self.device, self.trainer)
+        changed = DeviceAugmentation(self.augmentation, place)(torch.from_numpy(crops).to(place), self.seed)
+        return np.stack([crops, changed.cpu().numpy()], axis=1)
 
-    def _evaluation(self, indices: npt.NDArray[np.int64], rank: int, world_size: int) -> DataLoader[Batch]:
+    def _chances(self) -> npt.NDArray[np.float64] | None:
+        """The training faces' chances to be drawn, None where each comes once."""
+        train = self.roles.train
+        wanted = np.array([source.weight for source in self.sources])[self.source_of(train)]
+        return drawing_weights(self.pack.table.emotion[train], balanced=self.balanced, wanted=wanted)
+
+    def _training_batches(self, progress: Callable[[], tuple[int, int]], rank: int, world_size: int) -> TrainingBatches:
+        return TrainingBatches(
+            self.roles.train, self.batch_size, self.seed, self._chances(), progress, rank=rank, world_size=world_size
+        )
+
+    def _training_faces(self, distillation: Distillation | None) -> Faces:
+        soft = [source.soft for source in self.sources]
+        return Faces(self.pack, len(self.class_names), soft, self.augmentation, distillation)
+
+    def _evaluation(
+        self, indices: npt.NDArray[np.int64], rank: int, world_size: int, role: str | None = None
+    ) -> DataLoader[Batch]:
         batches = EvaluationBatches(indices, self.evaluation_batch_size, rank, world_size)
-        return self._loader(Faces(self.pack, len(self.class_names), [False] * len(self.sources), None), batches)
+        faces = Faces(self.pack, len(self.class_names), [False] * len(self.sources), None)
+        if self.device is not None and role is not None:
+            return self._loader(self._on(self.device, faces, batches.indices, role), batches)
+        return self._loader(faces, batches)
 
-    def _loader(self, faces: Faces, batches: TrainingBatches | EvaluationBatches) -> DataLoader[Batch]:
+    def _on(self, device: torch.device, faces: Faces, rows: npt.NDArray[np.int64], role: str) -> DeviceFaces:
+        if role not in self._on_device:
+            place = place_of(device, self.trainer)
+            augmentation = None if faces.augmentation is None else DeviceAugmentation(faces.augmentation, place)
+            self._on_device[role] = DeviceFaces(self.pack, rows, faces.labels(rows), place, augmentation, role)
+        return self._on_device[role]
+
+    def _loader(self, faces: Faces | DeviceFaces, batches: TrainingBatches | EvaluationBatches) -> DataLoader[Batch]:
+        if isinstance(faces, DeviceFaces):
+            return _StartsWhenAsked(faces, batch_sampler=batches, collate_fn=_as_fetched)  # type: ignore[arg-type]
         return _StartsWhenAsked(
             faces,
             batch_sampler=batches,  # type: ignore[arg-type]  # it yields draws, which __getitems__ takes

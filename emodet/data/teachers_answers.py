@@ -148,6 +148,14 @@ class TeachersAnswers:
         """Where the answers of an epoch lie, or those to the faces as they are."""
         return self.folder / (FACES if epoch is None or self.asked.views is None else f"epoch-{epoch:04d}.npz")
 
+    def holds(self, epoch: int | None) -> bool:
+        """Whether the answers of an epoch, or those to the faces as they are, are there and whole."""
+        try:
+            self._read(epoch)
+        except EmodetError:
+            return False
+        return True
+
     def require(self, asked: Asked, epochs: int | None = None) -> None:
         """Refuse answers that are not those to what a training will show.
 

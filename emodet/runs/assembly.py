@@ -54,8 +54,12 @@ _HOW_TO_GET = {
 }
 
 
-def build_data(settings: Mapping[str, Any]) -> EmotionDataModule:
+def build_data(settings: Mapping[str, Any], distillation: Mapping[str, Any] | None = None) -> EmotionDataModule:
     """The data module.
+
+    Args:
+        settings: Of the command.
+        distillation: See `EmotionDataModule`; of `settings` only training takes it.
 
     Raises:
         EmodetError: `data.root` is not set, or a value does not fit.
@@ -71,6 +75,7 @@ def build_data(settings: Mapping[str, Any]) -> EmotionDataModule:
         preprocessing=settings.get("preprocessing", {}),
         augmentation=settings.get("augmentation", {}).get("steps", ()),
         seed=settings.get("seed", 0),
+        distillation=distillation,
         **data,
     )
 

@@ -71,6 +71,9 @@ class RunFolder:
         absolute = config.copy()
         for key, value in places.items():
             OmegaConf.update(absolute, f"data.{key}", value, merge=False)
+        answers = OmegaConf.select(absolute, "distillation.answers")
+        if answers is not None:
+            absolute.distillation.answers = str(Path(answers).expanduser().resolve())
         if corrections is not None:
             if corrections.resolve() != self.corrections.resolve():
                 shutil.copyfile(corrections, self.corrections)
