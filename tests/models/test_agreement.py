@@ -1,0 +1,112 @@
+"""Concordance, error and signs from sums: the textbook's figures, whatever is masked, however faces are shared out."""
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import scipy.stats
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from emodet.models.agreement import (
+    AGREEMENTS,
+    TERMS,
+    agreement_names,
+    agreement_terms,
+    concordance,
+    rmse,
+    sign_agreement,
+)
+
+Floats = npt.NDArray[np.float64]
+
+VALUES = st.floats(-1, 1, allow_nan=False, width=32)
+PAIRS = arrays.arrays(np.float64, st.tuples(st.integers(1, 40), st.just(2)), elements=VALUES)
+
+
+def sums(said: Floats, annotated: Floats) -> Floats:
+    return np.asarray(agreement_terms(said, annotated).sum(axis=0))
+
+
+def made(faces: int = 200, seed: int = 0) -> tuple[Floats, Floats]:
+    generator = np.random.default_rng(seed)
+    annotated = generator.uniform(-1, 1, faces)
+    return np.tanh(0.6 * annotated + generator.normal(0.1, 0.3, faces)), annotated
+
+
+def test_the_figures_are_the_textbook_s() -> None:
+    x, y = made()
+    pearson = scipy.stats.pearsonr(x, y).statistic
+    # Lin 1989, equation (1), with the moments over n.
+    expected = 2 * pearson * x.std() * y.std() / (x.var() + y.var() + (x.mean() - y.mean()) ** 2)
+    assert concordance(sums(x, y)) == pytest.approx(expected, abs=1e-12)
+    assert rmse(sums(x, y)) == pytest.approx(np.sqrt(np.mean((x - y) ** 2)), abs=1e-12)
+    assert sign_agreement(sums(x, y)) == pytest.approx(np.mean(np.sign(x) == np.sign(y)))
+
+
+def test_what_moves_or_stretches_loses_concordance_and_not_correlation() -> None:
+    _, y = made()
+    assert concordance(sums(y, y)) == pytest.approx(1)
+    assert concordance(sums(-y + 2 * y.mean(), y)) == pytest.approx(-1)
+    assert concordance(sums(y / 2, y)) < 0.81
+    assert concordance(sums(y - 0.5, y)) < 0.8
+
+
+@given(PAIRS)
+def test_the_bounds_hold_and_order_does_not_matter(pairs: Floats) -> None:
+    total = sums(pairs[:, 0], pairs[:, 1])
+    value = float(concordance(total))
+    assert np.isnan(value) or -1 - 1e-6 <= value <= 1 + 1e-6
+    assert 0 <= float(rmse(total)) <= 2
+    assert 0 <= float(sign_agreement(total)) <= 1
+    other = sums(pairs[:, 1], pairs[:, 0])
+    assert float(concordance(other)) == pytest.approx(value, abs=1e-9, nan_ok=True)
+
+
+@given(PAIRS, st.data())
+def test_a_face_without_annotation_counts_nowhere(pairs: Floats, data: st.DataObject) -> None:
+    known = data.draw(arrays.arrays(np.bool_, len(pairs)))
+    annotated = np.where(known, pairs[:, 1], np.nan)
+    found = sums(pairs[:, 0], annotated)
+    np.testing.assert_array_equal(found, sums(np.where(known, pairs[:, 0], 0.77), annotated))
+    np.testing.assert_allclose(found, sums(pairs[known, 0], pairs[known, 1]), atol=1e-12)
+    assert found[0] == known.sum()
+
+
+def test_sums_of_parts_add_up() -> None:
+    x, y = made()
+    parts = sum(sums(x[start : start + 37], y[start : start + 37]) for start in range(0, len(x), 37))
+    for measure in AGREEMENTS.values():
+        assert measure(np.asarray(parts)) == pytest.approx(measure(sums(x, y)), abs=1e-12)
+
+
+def test_what_is_not_defined_is_not_a_number() -> None:
+    nothing = np.zeros(len(TERMS))
+    assert all(np.isnan(measure(nothing)) for measure in AGREEMENTS.values())
+    same = np.full(5, 0.3)
+    assert np.isnan(concordance(sums(same, same)))
+    assert concordance(sums(same, made(5)[1])) == pytest.approx(0, abs=1e-12)
+    assert concordance(sums(same, same + 0.2)) == pytest.approx(0, abs=1e-12)
+    # One face: a difference, but nothing that could go together.
+    assert concordance(sums(np.array([0.5]), np.array([0.1]))) == 0
+    assert rmse(sums(np.array([0.5]), np.array([0.1]))) == pytest.approx(0.4)
+
+
+def test_many_resamples_at_once() -> None:
+    x, y = made()
+    stacked = np.stack([sums(x, y), sums(x[:50], y[:50]), np.zeros(len(TERMS))])
+    found = concordance(stacked)
+    assert found.shape == (3,)
+    assert found[1] == pytest.approx(concordance(stacked[1]))
+    assert np.isnan(found[2])
+
+
+def test_a_zero_agrees_with_a_zero_alone() -> None:
+    said, annotated = np.array([0.0, 0.2, 0.0, -0.1]), np.array([0.0, 0.0, -0.5, -0.9])
+    assert sign_agreement(sums(said, annotated)) == 0.5
+
+
+def test_the_names_say_measure_and_dimension() -> None:
+    assert agreement_names() == [
+        *("ccc_valence", "ccc_arousal", "rmse_valence", "rmse_arousal", "sagr_valence", "sagr_arousal"),
+    ]

@@ -1,0 +1,312 @@
+"""Valence and arousal beside the classes: the head, the masked loss, the metrics of a training, and blends."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+from torch.utils.data import DataLoader
+
+from emodet.data.datamodule import Batch
+from emodet.emotions import EMOTIONS
+from emodet.errors import EmodetError
+from emodet.models.agreement import agreement_names, agreement_terms, concordance
+from emodet.models.classifier import EmotionClassifier
+from emodet.models.metrics import lower_is_better, monitored_names
+from emodet.models.mixing import Mixing
+from emodet.models.valence_arousal import ConcordanceLoss, ValenceArousalMetrics, split_outputs
+from emodet.preprocessing import Preprocessing
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*does not have many workers"),
+    pytest.mark.filterwarnings("ignore:.*smaller than the logging interval"),
+    pytest.mark.filterwarnings("ignore:.*LeafSpec"),
+]
+
+NAMES = ["neutral", "happiness", "sadness", "anger"]
+NET = {"name": "residual_cnn", "channels": [4, 4], "stage_dropout": [0.0, 0.0], "features": 8, "head_dropout": 0.0}
+
+
+def made(**settings: Any) -> EmotionClassifier:
+    torch.manual_seed(0)
+    values: dict[str, Any] = {
+        "net": NET,
+        "class_names": NAMES,
+        "preprocessing": Preprocessing(size=32).to_dict(),
+        "optimizer": {"name": "sgd", "lr": 0.05},
+        "valence_arousal": 0.5,
+    }
+    return EmotionClassifier(**(values | settings))
+
+
+def batch(faces: int, seed: int = 0, annotated: float = 0.7) -> Batch:
+    random = np.random.default_rng(seed)
+    emotion = torch.from_numpy(random.integers(0, 4, faces))
+    both = random.uniform(-1, 1, (faces, 2)).astype(np.float32)
+    both[random.random(faces) >= annotated] = np.nan
+    return {
+        "image": torch.from_numpy(random.integers(0, 256, (faces, 32, 32, 3), dtype=np.uint8)),
+        "emotion": emotion,
+        "target": F.one_hot(emotion, 4).float(),
+        "valence_arousal": torch.from_numpy(both),
+        "index": torch.arange(faces),
+        "source": torch.zeros(faces, dtype=torch.int64),
+    }
+
+
+class Made(L.LightningDataModule):
+    def __init__(self, train: list[Batch], val: list[Batch]) -> None:
+        super().__init__()
+        self.train, self.val = train, val
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        return DataLoader(self.train, batch_size=None)  # type: ignore[arg-type]
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        return DataLoader(self.val, batch_size=None)  # type: ignore[arg-type]
+
+    test_dataloader = val_dataloader
+
+
+def trainer(folder: Path, **settings: Any) -> L.Trainer:
+    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    return L.Trainer(
+        max_epochs=1, accelerator="cpu", enable_model_summary=False, default_root_dir=folder, **(quiet | settings)
+    )
+
+
+def lacking(said: torch.Tensor, annotated: torch.Tensor) -> float:
+    """1 - CCC, the mean over both dimensions, by numpy."""
+    sums = agreement_terms(said.numpy(), annotated.numpy()).sum(axis=0)
+    return float(1 - concordance(sums).mean())
+
+
+# The head.
+
+
+def test_the_published_net_is_untouched_and_the_head_is_130_parameters_more() -> None:
+    values = {"net": {"name": "residual_cnn"}, "class_names": list(EMOTIONS)}
+    plain, both = made(**values, valence_arousal=None), made(**values, valence_arousal=1.0)
+    running = [name for name in plain.net.state_dict() if "num_batches" not in name]
+    assert sum(plain.net.state_dict()[name].numel() for name in running) == 1_979_080
+    assert sum(both.net.state_dict()[name].numel() for name in running) == 1_979_080 + 2 * (64 + 1)
+    assert list(plain.state_dict()) == list(both.state_dict())
+    assert not plain.says_valence_arousal
+    assert made(**values, valence_arousal=0).net.head[-1].out_features == 8  # type: ignore[index, union-attr]
+
+
+def test_logits_are_the_first_outputs_and_the_last_two_are_bounded() -> None:
+    classifier = made().eval()
+    image = batch(5)["image"]
+    with torch.no_grad():
+        classifier.net.head[-1].weight.mul_(100)  # type: ignore[index, union-attr]
+        outputs = classifier.net(classifier._normalised(image))
+        logits, said = classifier.says(image)
+    assert said is not None
+    assert (logits.shape, said.shape, said.dtype) == ((5, 4), (5, 2), torch.float32)
+    torch.testing.assert_close(logits, outputs[:, :4])
+    torch.testing.assert_close(said, torch.tanh(outputs[:, 4:]))
+    assert said.abs().max() <= 1
+    torch.testing.assert_close(classifier(image), logits)
+    torch.testing.assert_close(classifier.probabilities(image), logits.softmax(dim=1))
+
+
+def test_a_net_of_timm_can_say_them_too() -> None:
+    pytest.importorskip("timm")
+    classifier = made(net={"name": "timm/test_resnet"}).eval()
+    with torch.no_grad():
+        logits, said = classifier.says(batch(2)["image"])
+    assert said is not None
+    assert (logits.shape, said.shape) == ((2, 4), (2, 2))
+
+
+@pytest.mark.parametrize("weight", [-1.0, math.nan, math.inf])
+def test_a_weight_that_cannot_be(weight: float) -> None:
+    with pytest.raises(EmodetError, match=r"loss\.valence_arousal=.*a weight above 0"):
+        made(valence_arousal=weight)
+
+
+# The loss.
+
+
+def test_the_loss_lacks_what_the_concordance_has() -> None:
+    annotated = batch(60)["valence_arousal"]
+    said = torch.tanh(annotated.nan_to_num() + torch.randn(60, 2, generator=torch.Generator().manual_seed(0)) / 3)
+    assert float(ConcordanceLoss()(said, annotated)) == pytest.approx(lacking(said, annotated), abs=1e-4)
+    assert float(ConcordanceLoss()(annotated.nan_to_num(), annotated)) == pytest.approx(0, abs=1e-4)
+
+
+FACES = arrays.arrays(
+    np.float32, st.tuples(st.integers(1, 12), st.just(4)), elements=st.floats(-1, 1, width=32, allow_subnormal=False)
+)
+
+
+@given(FACES, st.data())
+def test_it_is_bounded_finite_and_blind_to_faces_without_annotation(
+    values: np.ndarray[Any, np.dtype[np.float32]], data: st.DataObject
+) -> None:
+    known = torch.from_numpy(data.draw(arrays.arrays(np.bool_, (len(values), 2))))
+    said = torch.from_numpy(values[:, :2]).requires_grad_()
+    annotated = torch.where(known, torch.from_numpy(values[:, 2:]), torch.nan)
+    loss = ConcordanceLoss()(said, annotated)
+    (gradient,) = torch.autograd.grad(loss, said)
+    assert -1e-5 <= loss.item() <= 2 + 1e-5
+    assert gradient.isfinite().all()
+    assert (gradient[~known] == 0).all()
+    others = torch.where(known, said.detach(), 0.9)
+    torch.testing.assert_close(ConcordanceLoss()(others, annotated), loss.detach(), rtol=0, atol=1e-6)
+    if not known.any():
+        assert loss.item() == 0
+
+
+@pytest.mark.parametrize("faces", [1, 2, 8])
+def test_constant_predictions_and_lone_faces_pull_nowhere_wild(faces: int) -> None:
+    for target in (torch.full((faces, 2), 0.5), torch.linspace(-0.8, 0.8, faces)[:, None].repeat(1, 2)):
+        said = torch.full((faces, 2), 0.5, requires_grad=True)
+        loss = ConcordanceLoss()(said, target)
+        loss.backward()
+        assert float(loss.detach()) == pytest.approx(1, abs=1e-5)
+        assert said.grad is not None
+        assert said.grad.isfinite().all()
+        assert said.grad.abs().max() < 10
+
+
+def test_going_down_the_loss_leads_to_what_was_annotated() -> None:
+    annotated = 0.8 * batch(40)["valence_arousal"]
+    raw = torch.zeros(40, 2).normal_(std=0.1, generator=torch.Generator().manual_seed(1)).requires_grad_()
+    optimizer = torch.optim.Adam([raw], lr=0.05)
+    for _ in range(200):
+        optimizer.zero_grad()
+        ConcordanceLoss()(raw.tanh(), annotated).backward()
+        optimizer.step()
+    known = annotated.isfinite()
+    assert (raw.tanh() - annotated)[known].abs().max() < 0.05
+
+
+# The metrics.
+
+
+def test_metrics_are_those_of_all_faces_however_they_come() -> None:
+    metrics = ValenceArousalMetrics()
+    parts = [batch(faces, seed) for faces, seed in ((7, 0), (1, 1), (20, 2))]
+    said = [torch.tanh(torch.randn(len(part["emotion"]), 2)) for part in parts]
+    for answer, part in zip(said, parts, strict=True):
+        metrics.update(answer, part["valence_arousal"])
+    x, y = torch.cat(said).numpy(), torch.cat([part["valence_arousal"] for part in parts]).numpy()
+    found = metrics.compute()
+    assert list(found) == agreement_names()
+    for number, name in enumerate(("valence", "arousal")):
+        known = np.isfinite(y[:, number])
+        a, b = x[known, number].astype(np.float64), y[known, number].astype(np.float64)
+        ccc = 2 * np.cov(a, b, bias=True)[0, 1] / (a.var() + b.var() + (a.mean() - b.mean()) ** 2)
+        assert float(found[f"ccc_{name}"]) == pytest.approx(ccc, abs=1e-6)
+        assert float(found[f"rmse_{name}"]) == pytest.approx(np.sqrt(np.mean((a - b) ** 2)), abs=1e-6)
+        assert float(found[f"sagr_{name}"]) == pytest.approx(np.mean(np.sign(a) == np.sign(b)), abs=1e-6)
+    metrics.reset()
+    metrics.update(torch.zeros(3, 2), torch.full((3, 2), torch.nan))
+    assert metrics.compute() == {}
+
+
+def test_they_agree_with_torchmetrics_where_that_can_be_used() -> None:
+    """Which takes variances over n - 1, so with many faces."""
+    from torchmetrics.functional.regression import concordance_corrcoef
+
+    generator = torch.Generator().manual_seed(0)
+    annotated = torch.rand(5000, 2, generator=generator) * 2 - 1
+    said = torch.tanh(annotated + torch.randn(5000, 2, generator=generator) / 2)
+    metrics = ValenceArousalMetrics()
+    metrics.update(said, annotated)
+    expected = concordance_corrcoef(said, annotated)
+    found = metrics.compute()
+    torch.testing.assert_close(torch.stack([found["ccc_valence"], found["ccc_arousal"]]), expected, rtol=0, atol=1e-3)
+
+
+def test_which_of_them_can_be_followed_and_which_way_is_better() -> None:
+    plain, both = monitored_names(NAMES), monitored_names(NAMES, valence_arousal=True)
+    assert both == [*plain, *(f"val/{name}" for name in agreement_names())]
+    assert lower_is_better("val/rmse_arousal")
+    assert not lower_is_better("val/ccc_valence")
+    assert not lower_is_better("selection/sagr_valence")
+
+
+def test_a_training_follows_both(tmp_path: Path) -> None:
+    classifier, data = made(), Made([batch(16)], [batch(8, 10), batch(5, 11)])
+    part = data.train[0]
+    run = trainer(tmp_path, num_sanity_val_steps=1)
+    logits, said = split_outputs(made().train().net(classifier._normalised(part["image"])), 4)
+    assert said is not None
+    run.fit(classifier, data)
+    # Of the first step, before it was taken.
+    on_classes = F.cross_entropy(logits, part["target"]).detach()
+    beside = lacking(said.detach(), part["valence_arousal"])
+    assert float(run.callback_metrics["train/loss"]) == pytest.approx(float(on_classes) + 0.5 * beside, abs=1e-4)
+    classifier.eval()
+    with torch.no_grad():
+        answers = [classifier.says(each["image"]) for each in data.val]
+    logits, said = (
+        torch.cat([each[0] for each in answers]),
+        torch.cat([each[1] for each in answers if each[1] is not None]),
+    )
+    target, annotated = (torch.cat([each[key] for each in data.val]) for key in ("target", "valence_arousal"))
+    sums = agreement_terms(said.numpy(), annotated.numpy()).sum(axis=0)
+    logged = run.callback_metrics
+    assert float(logged["val/ccc_valence"]) == pytest.approx(float(concordance(sums[0])), abs=1e-6)
+    assert float(logged["val/ccc_arousal"]) == pytest.approx(float(concordance(sums[1])), abs=1e-6)
+    expected = float(F.cross_entropy(logits, target)) + 0.5 * lacking(said, annotated)
+    assert float(logged["val/loss"]) == pytest.approx(expected, abs=1e-4)
+    run.test(classifier, data, verbose=False)
+    assert float(run.callback_metrics["test/ccc_valence"]) == pytest.approx(float(concordance(sums[0])), abs=1e-6)
+
+
+def test_without_any_annotation_the_head_gets_no_gradient_and_nothing_breaks(tmp_path: Path) -> None:
+    classifier, data = made(), Made([batch(8, annotated=0)], [batch(6, 1, annotated=0)])
+    before = classifier.net.head[-1].weight.detach().clone()  # type: ignore[index, union-attr]
+    run = trainer(tmp_path)
+    run.fit(classifier, data)
+    after = classifier.net.head[-1].weight.detach()  # type: ignore[index, union-attr]
+    torch.testing.assert_close(after[4:], before[4:], rtol=0, atol=0)
+    assert not torch.equal(after[:4], before[:4])
+    assert run.callback_metrics["val/loss"].isfinite()
+    assert not [name for name in run.callback_metrics if "ccc" in name]
+
+
+def test_predictions_have_them_too(tmp_path: Path) -> None:
+    classifier = made().eval()
+    (answer,) = trainer(tmp_path).predict(classifier, DataLoader([batch(5)], batch_size=None))  # type: ignore[arg-type, misc]
+    torch.testing.assert_close(answer["valence_arousal"], classifier.says(batch(5)["image"])[1])  # type: ignore[call-overload]
+
+
+# Blends.
+
+
+@pytest.mark.parametrize("way", [{"mixup": 1.0}, {"cutmix": 1.0}])
+def test_a_blend_s_valence_and_arousal_are_blended_as_its_target(way: dict[str, float]) -> None:
+    part = batch(8, annotated=1.0)
+    target, annotated = part["target"], part["valence_arousal"].clone()
+    annotated[3] = torch.nan
+    torch.manual_seed(5)
+    blend = Mixing(**way)(part["image"].permute(0, 3, 1, 2).float(), target, annotated)
+    assert blend is not None
+    _, targets, both = blend
+    # Each face with the one before it: the share shows where the two are of different classes.
+    own, other = target, target.roll(1, 0)
+    differ = int((own.argmax(1) != other.argmax(1)).nonzero()[0])
+    share = float(targets[differ, own[differ].argmax()])
+    assert 0 < share < 1
+    expected = share * annotated + (1 - share) * annotated.roll(1, 0)
+    torch.testing.assert_close(both, expected, rtol=0, atol=1e-6, equal_nan=True)
+    assert both.isnan().any(dim=1).nonzero().flatten().tolist() == [3, 4]
+
+
+def test_blended_batches_train(tmp_path: Path) -> None:
+    classifier, data = made(mixup=0.5, cutmix=0.5), Made([batch(8, seed) for seed in range(4)], [batch(6, 9)])
+    run = trainer(tmp_path)
+    run.fit(classifier, data)
+    assert run.callback_metrics["train/loss"].isfinite()
