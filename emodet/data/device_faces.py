@@ -122,8 +122,8 @@ def place_of(device: torch.device, trainer: L.Trainer | None) -> torch.device:
         return device
     if not torch.cuda.is_available():
         raise EmodetError(
-            f"data.device={device}: torch {torch.__version__} finds no CUDA device on this machine. Use data.device=cpu, "
-            f"which computes the same on the CPU, or {_WITHOUT}"
+            f"data.device={device}: torch {torch.__version__} finds no CUDA device here. Use data.device=cpu "
+            f"(the same on the CPU), or {_WITHOUT}"
         )
     if device.index is not None and device.index >= torch.cuda.device_count():
         raise EmodetError(f"data.device={device}: torch sees {torch.cuda.device_count()} CUDA device(s), from cuda:0")
@@ -166,6 +166,6 @@ def _require_room(shape: tuple[int, int, int, int], device: torch.device, role: 
     raise EmodetError(
         f"data.device={device}: the {faces:,} {role} faces take {needed / 1e9:.2f} GB ({height}×{width}×{channels} "
         f"bytes each). {free / 1e9:.2f} GB are free there, of which faces may take {FOR_FACES:.0%}; the rest is for "
-        f"the net and its batches. Make crops smaller (preprocessing.size, preprocessing.colour=grey), take fewer faces "
+        "the net and its batches. Make crops smaller (preprocessing.size, preprocessing.colour=grey), take fewer faces "
         f"(data.training_faces), or {_WITHOUT}"
     )

@@ -76,15 +76,15 @@ def drawn(count: int, size: int) -> UInt8:
 def write_sheet(file: Path, size: int) -> None:
     """The faces, and below for each configuration what worker processes and what a device makes of them."""
     faces = drawn(COLUMNS, size)
-    rows, captions = [*faces], ["as it is"] * COLUMNS
+    rows, captions = [*faces], ["as it is\n"] * COLUMNS
     for name in NAMES[1:]:
         augmentation = configured(name)
-        for way, augment in (("workers", augmentation), ("device", on("cpu", augmentation))):
+        for way, augment in (("worker", augmentation), ("device", on("cpu", augmentation))):
             for seed in (1, 2):
                 rows += [*augment(faces, seed)]
-                captions += [f"{name}, {way}"] * COLUMNS
+                captions += [f"{name}\n{way}"] * COLUMNS
     # With a palette a third as large.
-    sheet = Image.fromarray(contact_sheet(rows, captions, COLUMNS, tile=60)).quantize(128, dither=Image.Dither.NONE)
+    sheet = Image.fromarray(contact_sheet(rows, captions, COLUMNS, tile=60)).quantize(256, dither=Image.Dither.NONE)
     sheet.save(file, optimize=True)
     print(f"{file}: {file.stat().st_size / 1000:.0f} kB\n")
 
