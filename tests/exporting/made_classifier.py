@@ -6,7 +6,7 @@ from emodet.emotions import EMOTIONS
 from emodet.models.classifier import EmotionClassifier
 
 
-def made_classifier(**preprocessing):
+def made_classifier(*, valence_arousal=None, **preprocessing):
     """Untrained, but with batch norms that do something, a temperature, and logits far enough apart to be compared."""
     torch.manual_seed(0)
     classifier = EmotionClassifier(
@@ -14,6 +14,7 @@ def made_classifier(**preprocessing):
         class_names=list(EMOTIONS),
         preprocessing={"size": 48, "mean": [0.5, 0.4, 0.6], "std": [0.25, 0.3, 0.2], **preprocessing},
         optimizer={"name": "adamw"},
+        valence_arousal=valence_arousal,
     ).eval()
     for module in classifier.net.modules():
         if isinstance(module, torch.nn.BatchNorm1d | torch.nn.BatchNorm2d):
