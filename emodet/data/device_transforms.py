@@ -18,8 +18,8 @@ import torch.nn.functional as F
 from torchvision.transforms.v2 import functional as V
 
 __all__ = [
-    *("Border", "Floats", "Interpolation", "add_noise", "blur", "convolve", "erase", "grey", "look_up", "mirror"),
-    *("resample", "sent", "shift_hsv", "warp"),
+    *("Border", "Floats", "Interpolation", "add_noise", "blur", "convolve", "erase", "grey", "light_across"),
+    *("light_around", "look_up", "mirror", "resample", "sent", "shift_hsv", "warp"),
 ]
 
 Floats = npt.NDArray[np.float64]
@@ -103,6 +103,36 @@ def shift_hsv(crops: torch.Tensor, tables: npt.NDArray[np.uint8]) -> torch.Tenso
     share = torch.minimum(sixth, 4 - sixth).clamp_(0, 1)
     # Parts of levels are cut off on the way back; what is a whole level but for rounding stays one.
     return (value[:, None] * (1 - saturation[:, None] / 255 * share) + 1e-4).to(torch.uint8)
+
+
+def light_across(crops: torch.Tensor, intensity: Floats, direction: Floats) -> torch.Tensor:
+    """Multiply by 1 - i to 1 + i along a direction, (N, 2) as x and y; negative i the other way round.
+
+    The gradient is x · direction in pictures of side 1, as albumentations has it, so below 0 for some directions.
+    """
+    place = torch.linspace(0, 1, crops.shape[3], device=crops.device)
+    along = sent(direction, crops.device)[:, :, None, None]
+    gradient = along[:, 0] * place + along[:, 1] * place[:, None]
+    i = sent(intensity, crops.device)[:, None, None]
+    gradient = torch.where(i < 0, 1 - gradient, gradient) * (2 * i.abs()) + (1 - i.abs())
+    return _whole(crops * gradient[:, None])
+
+
+def light_around(crops: torch.Tensor, intensity: Floats, centre: Floats, sigma: Floats | None) -> torch.Tensor:
+    """Multiply by 1 + i · f of the distance to a centre, (N, 2) as x and y in pixels; parts of levels are cut off.
+
+    f is a bell curve of deviation `sigma` in pixels, (N,), or, where that is None, the distance in diagonals.
+    """
+    side = crops.shape[3]
+    place = torch.arange(side, device=crops.device, dtype=torch.float32)
+    x, y = sent(centre, crops.device)[:, :, None, None].unbind(1)
+    squared = (place - x) ** 2 + (place[:, None] - y) ** 2
+    if sigma is None:
+        falling = torch.sqrt(squared / (2 * side * side))
+    else:
+        falling = torch.exp(-squared / (2 * sent(sigma, crops.device)[:, None, None] ** 2))
+    light = 1 + sent(intensity, crops.device)[:, None, None] * falling
+    return (crops * light[:, None]).clamp_(0, 255).to(torch.uint8)
 
 
 def blur(crops: torch.Tensor, kernels: Floats) -> torch.Tensor:

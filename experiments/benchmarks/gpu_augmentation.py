@@ -58,7 +58,7 @@ def main() -> None:
 def configured(name: str) -> Augmentation:
     """An augmentation of ``conf/augmentation``."""
     steps = OmegaConf.to_container(OmegaConf.load(f"{conf_folder()}/augmentation/{name}.yaml"))
-    return Augmentation(steps["steps"])  # type: ignore[index, call-overload]
+    return Augmentation(steps["steps"])  # type: ignore[index, call-overload, arg-type]
 
 
 def on(device: str, augmentation: Augmentation) -> Callable[[UInt8, int], UInt8]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,10 +12,10 @@ import pytest
 import torch
 import yaml
 from made_reader import picture, png
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from emodet.data import device_faces
 from emodet.data.datamodule import Batch, EmotionDataModule
-from emodet.data.device_augmentation import DEVICE_STEPS
 from emodet.data.splits import Draw
 from emodet.emotions import EMOTIONS, FERPLUS_ORDER
 from emodet.errors import EmodetError
@@ -209,5 +210,68 @@ class TestRefused:
         monkeypatch.setattr(device_faces, "free_bytes", lambda device: int(needed / device_faces.FOR_FACES) + 1)
         assert len(list(data.train_dataloader())) == 6
 
-    def test_steps_that_are_made_are_those_of_the_configurations(self) -> None:
-        assert "Erasing" in DEVICE_STEPS
+    def test_distillation_does_not_go_together_with_it(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("emodet.data.datamodule.open_distillation", lambda **_: object())
+        with pytest.raises(EmodetError, match=r"data\.device=cpu does not go together with distillation\.answers"):
+            EmotionDataModule(tmp_path, CROP, tmp_path, device="cpu", distillation={"answers": "somewhere"})
+
+
+class TestPlace:
+    """Which CUDA device it is, told by what a trainer says; there need not be one."""
+
+    @pytest.fixture(autouse=True)
+    def two_gpus(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+        monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
+
+    def place(self, name: str, net: str | None, processes: int = 1) -> str:
+        trainer: Any = None
+        if net is not None:
+            trainer = SimpleNamespace(
+                strategy=SimpleNamespace(root_device=torch.device(net)), world_size=processes, global_rank=0
+            )
+        return str(device_faces.place_of(device_faces.device_named(name), trainer))
+
+    def test_it_is_the_one_that_the_net_trains_on(self) -> None:
+        assert self.place("cuda", "cuda:0", 2) == "cuda:0"
+        assert self.place("cuda", "cuda:1", 2) == "cuda:1"
+        assert self.place("cuda", None) == "cuda:1"
+
+    def test_it_may_be_named(self) -> None:
+        assert self.place("cuda:0", "cuda:1") == "cuda:0"
+        assert self.place("cpu", "cuda:1", 2) == "cpu"
+
+    @pytest.mark.parametrize(
+        ("name", "net", "processes", "message"),
+        [
+            ("cuda", "cpu", 1, r"data\.device=cuda, but the net trains on cpu.*trainer\.accelerator=gpu"),
+            ("cuda:0", "cuda:0", 2, r"data\.device=cuda:0: the 2 processes.*data\.device=cuda the faces of each"),
+            ("cuda:2", "cuda:0", 1, r"data\.device=cuda:2: torch sees 2 CUDA"),
+        ],
+    )
+    def test_refused(self, name: str, net: str, processes: int, message: str) -> None:
+        with pytest.raises(EmodetError, match=message):
+            self.place(name, net, processes)
+
+
+def test_a_resumed_epoch_goes_on_where_it_stopped(both: Any) -> None:
+    data = both(augmentation=STANDARD)[1]
+    data._progress = lambda: (2, 0)
+    whole = list(data.train_dataloader())
+    data._progress = lambda: (2, 4)
+    require_equal(whole[4:], data.train_dataloader(), crops=True)
+
+
+def test_a_batch_on_cuda_is_gathered_there(both: Any) -> None:
+    """Without a CUDA device: torch's stand-ins for tensors know on which device each is."""
+    data = both(Preprocessing(size=48, colour="grey").to_dict(), augmentation=STANDARD)[1]
+    faces: Any = data.train_dataloader().dataset
+    rows = data.roles.train[:16]
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        faces.device = torch.device("cuda")
+        faces._crops = torch.empty(faces._crops.shape, dtype=torch.uint8, device="cuda")
+        faces._labels = {name: torch.empty_like(values, device="cuda") for name, values in faces._labels.items()}
+        batch = faces.__getitems__(Draw(rows, 5))
+    assert {values.device.type for values in batch.values()} == {"cuda"}
+    assert batch["image"].shape == (16, 48, 48, 3)
