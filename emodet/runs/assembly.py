@@ -145,7 +145,7 @@ def build_classifier(settings: Mapping[str, Any], data: EmotionDataModule) -> Em
     training = settings["training"]
     _require_metric("training.select_by", training["select_by"], monitored)
     if both:
-        _require_annotations(f"loss.valence_arousal={loss['valence_arousal']}", "training", data, data.roles.train)
+        _require_annotations(f"loss.valence_arousal={loss['valence_arousal']:g}", "training", data, data.roles.train)
         for argument, metric in (
             ("training.select_by", training["select_by"]),
             ("schedule.monitor", schedule.get("monitor")),

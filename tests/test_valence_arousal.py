@@ -1,0 +1,139 @@
+"""Valence and arousal from the training on drawn faces to the recognizer, as a user would type it."""
+
+import csv
+import json
+from pathlib import Path
+from unittest.mock import patch
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from emodet import Recognizer
+from emodet.data.synthetic import draw_face
+from emodet.modelfile import read_model_file
+from emodet.runs.checkpoints import load_classifier
+from emodet.runs.folder import RunFolder
+
+SMALL = [
+    *("data.workers=0", "data.processes=1", "data.batch_size=12", "preprocessing.size=48", "net.channels=[4,4,8,8]"),
+    *("net.features=8", "trainer.max_epochs=2", "trainer.accelerator=cpu", "trainer.precision=32-true", "logger=csv"),
+    *("trainer.enable_progress_bar=false", "training.weight_averaging=null", "optimizer.lr=0.02"),
+]
+
+
+@pytest.fixture(scope="module")
+def annotated(own_folders: Path) -> Path:
+    """Drawn faces as AffectNet of 2017, with valence and arousal; some rows are uncertain or no faces, with -2."""
+    from emodet.data.synthetic_releases import write_release
+
+    return write_release(own_folders / "annotated", "affectnet_csv", {"train": 96, "val": 24}, size=48)
+
+
+@pytest.fixture(scope="module")
+def run(command_once, annotated, tmp_path_factory) -> Path:
+    """A run of two epochs, chosen by the concordance of valence."""
+    folder = tmp_path_factory.mktemp("run") / "both"
+    arguments = (f"data.root={annotated}", *SMALL, "training.select_by=val/ccc_valence", f"hydra.run.dir={folder}")
+    with (
+        patch("emodet.evaluation.reporting.write_report", lambda *_, **__: None),
+        patch("emodet.evaluation.curves.plot_curves", lambda *_, **__: None),
+    ):
+        assert command_once("emodet.train", "experiment=affectnet_va", *arguments) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model_file(command_once, run) -> Path:
+    assert command_once("emodet.export", f"checkpoint={run}", "formats=[fp32]", "threads=1") == 0
+    return run / "export" / "emodet-fp32.onnx"
+
+
+def test_a_run_logs_and_selects_by_them(run: Path) -> None:
+    with (run / "metrics.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    logged = [float(row["val/ccc_valence"]) for row in rows if row["val/ccc_valence"]]
+    assert len(logged) == 2
+    assert len(set(logged)) == 2
+    facts = RunFolder(run).facts()
+    assert facts["selected"]["metric"] == "val/ccc_valence"
+    assert facts["selected"]["value"] == pytest.approx(max(logged), abs=1e-6)
+    for role in ("selection", "report"):
+        assert {"ccc_arousal", "rmse_valence", "sagr_arousal"} <= set(facts["results"][role])
+    # The best epoch's figure again, from its checkpoint: the same faces, the same sums.
+    assert facts["results"]["selection"]["ccc_valence"]["value"] == pytest.approx(max(logged), abs=1e-4)
+    assert load_classifier(run / "checkpoints/best.ckpt").says_valence_arousal
+
+
+@pytest.fixture
+def one_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the report's pictures only that of valence and arousal is drawn: the others take seconds."""
+    png = cv2.imencode(".png", np.zeros((2, 2, 3), np.uint8))[1].tobytes()
+    for name in ("plot_confusion", "plot_reliability", "plot_per_class", "plot_coverage"):
+        monkeypatch.setattr(f"emodet.evaluation.report.{name}", lambda *_, **__: png)
+
+
+@pytest.mark.usefixtures("one_picture")
+def test_the_model_file_measures_as_the_checkpoint_did(
+    command, run: Path, model_file: Path, annotated: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    info = read_model_file(model_file).info
+    assert info.outputs == ("probabilities", "valence_arousal")
+    facts = RunFolder(run).facts()
+    for role, split in facts["splits"].items():
+        assert info.metrics[split]["ccc_valence"] == pytest.approx(
+            facts["results"][role]["ccc_valence"]["value"], abs=1e-4
+        )
+    gate = json.loads((run / "export" / "emodet-gate.json").read_text())
+    beside = [check for check in gate["checks"] if "valence or arousal" in check["what"]]
+    assert [(check["file"], check["verdict"]) for check in beside] == [("fp32", "passed")]
+    data = (f"data.root={annotated}", "data.workers=0")
+    arguments = (
+        f"model={model_file}",
+        "data=affectnet",
+        *data,
+        f"output={tmp_path}/report",
+        "resamples=50",
+        "errors=0",
+    )
+    assert command("emodet.evaluate", *arguments) == 0
+    assert "valence" in capsys.readouterr().out
+    measured = json.loads((tmp_path / "report" / "report.json").read_text())["metrics"]
+    for name in ("ccc_valence", "rmse_arousal", "accuracy"):
+        assert measured[name]["value"] == pytest.approx(facts["results"]["report"][name]["value"], abs=1e-4)
+    assert measured["rmse_arousal"]["low"] < measured["rmse_arousal"]["value"] < measured["rmse_arousal"]["high"]
+    assert (tmp_path / "report" / "valence_arousal.png").is_file()
+
+
+def test_a_recognizer_answers_as_the_checkpoint(run: Path, model_file: Path) -> None:
+    classifier = load_classifier(run / "checkpoints/best.ckpt")
+    recognizer = Recognizer(model_file, detector="none")
+    found = []
+    for emotion in ("happiness", "sadness", "surprise"):
+        picture = draw_face(emotion, 1, 96).image
+        (face,) = recognizer(picture)
+        with torch.inference_mode():
+            _, said = classifier.says(torch.from_numpy(classifier.preprocessing.crop(picture)[None]))
+        assert said is not None
+        assert (face.valence, face.arousal) == pytest.approx(tuple(said[0].tolist()), abs=1e-4)
+        found.append((face.valence, face.arousal))
+    assert np.ptp(np.array(found), axis=0).min() > 1e-3  # the faces are told apart at all
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["loss.valence_arousal=1"], "loss.valence_arousal=1: none of the 72 training faces of drawn faces"),
+        (["training.select_by=val/ccc_valence"], "training.select_by=val/ccc_valence: there is no such metric"),
+    ],
+)
+def test_what_cannot_be_is_said_before_the_first_epoch(
+    arguments: list[str], message: str, command, small: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    run = f"hydra.run.dir={tmp_path}"
+    assert command("emodet.train", "experiment=affectnet_yolo", *small, "logger=csv", *arguments, run) == 2
+    error = capfd.readouterr().err
+    assert message in error, error
+    assert "Traceback" not in error
+    assert not (tmp_path / "checkpoints").exists()
