@@ -31,7 +31,7 @@ LIGHT = (
 )
 # Imported inside the one function that needs it: to write a model file, to write rows as Parquet.
 DEFERRED = {"emodet.modelfile": {"onnx"}, "emodet.inference.rows": {"pyarrow"}}
-COMMANDS = ("emodet.prepare", "emodet.train", "emodet.evaluate", "emodet.export", "emodet.audit", "emodet.compare")
+COMMANDS = tuple(f"emodet.{name}" for name in ("prepare", "train", "teach", "evaluate", "export", "audit", "compare"))
 LABORATORY = (
     "emodet.data",
     "emodet.auditing",

@@ -17,6 +17,7 @@ import cv2
 import pytest
 import torch
 import yaml
+from made_teachers import made_teacher
 
 from emodet.emotions import EMOTIONS
 from emodet.models.classifier import EmotionClassifier
@@ -170,6 +171,10 @@ def test_every_experiment_runs_one_batch(
     # The tracker is kept for one of them: starting it takes seconds.
     tracker = [] if experiment == "baseline" else ["logger=csv"]
     arguments = [f"experiment={experiment}", f"data.root={root}", *ONE_BATCH, *tracker]
+    if "\ndistillation:" in (CONF / "experiment" / f"{experiment}.yaml").read_text(encoding="utf-8"):
+        teacher, answers = made_teacher(tmp_path / "teacher.pt"), tmp_path / "answers"
+        assert command("emodet.teach", *arguments, f"checkpoint={teacher}", f"output={answers}") == 0
+        arguments.append(f"distillation.answers={answers}")
     assert command("emodet.train", *arguments, f"hydra.run.dir={tmp_path}") == 0
     assert "report" in RunFolder(tmp_path).facts()["results"]
     assert (tmp_path / "wandb").is_dir() == (experiment == "baseline")

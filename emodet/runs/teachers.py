@@ -177,15 +177,15 @@ def _notes(teacher: Trained, data: EmotionDataModule) -> Iterable[str]:
     others = [f"{name} {one}, not {other}" for name, (one, other) in pairs.items() if one != other]
     if others:
         yield f"it was trained on crops that were made otherwise: {'; '.join(others)}"
-    if teacher.fingerprint and teacher.fingerprint != data.fingerprint:
+    if teacher.fingerprint != data.fingerprint:
         yield (
-            "it was trained on other data, or on this data in other crops; whether faces were among it that the "
-            "student selects or reports on is not known here"
+            "it is not known to be trained on these crops of this data; see to it that the student's selection and "
+            "report faces were not among its training faces"
         )
 
 
 def _resized(image: torch.Tensor, size: int) -> torch.Tensor:
-    """Crops, uint8 (N, H, W, 3), at another size: float32 of 0 to 255. As `Preprocessing.crop` resizes, nearly."""
+    """Crops, uint8 (N, H, W, 3), at another size, as `Preprocessing.crop` resizes: whole numbers in float32."""
     if image.shape[1] == size:
         return image
     x = image.permute(0, 3, 1, 2).float()
@@ -193,7 +193,7 @@ def _resized(image: torch.Tensor, size: int) -> torch.Tensor:
         x = F.interpolate(x, size=(size, size), mode="area")
     else:
         x = F.interpolate(x, size=(size, size), mode="bilinear", align_corners=False)
-    return x.permute(0, 2, 3, 1)
+    return x.round().permute(0, 2, 3, 1)
 
 
 def _weights_sha256(classifier: EmotionClassifier) -> str:

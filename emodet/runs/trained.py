@@ -179,13 +179,18 @@ def _data_of(folder: RunFolder) -> dict[str, Any] | None:
 
 
 def _all_training_data(facts: Mapping[str, Any], data: Mapping[str, Any] | None) -> tuple[TrainingData, ...]:
-    """What a run was trained on, each data set of a mix on its own terms: all of them hold."""
+    """What a run was trained on, each data set of a mix on its own terms, and what its teachers were: all hold."""
+    taught = [
+        TrainingData(str(known["name"]), str(known["terms"]))
+        for teacher in (facts.get("distillation") or {}).get("teachers", ())
+        for known in teacher["training_data"]
+    ]
     packs = facts.get("pack", {}).get("sources")
     if not packs:
-        return (_training_data(facts, data),)
+        return tuple(dict.fromkeys([_training_data(facts, data), *taught]))
     sources = (data or {}).get("sources", {})
     every = (_training_data({"pack": pack}, sources.get(name)) for name, pack in packs.items())
-    return tuple(dict.fromkeys(every))
+    return tuple(dict.fromkeys([*every, *taught]))
 
 
 def _training_data(facts: Mapping[str, Any], data: Mapping[str, Any] | None) -> TrainingData:

@@ -1,0 +1,42 @@
+"""Small nets that answer far from evenly, as plain weights with a card: teachers without a training."""
+
+from pathlib import Path
+
+import torch
+
+from emodet.emotions import class_names
+from emodet.modelfile import TrainingData
+from emodet.models.classifier import EmotionClassifier
+from emodet.runs.weights import WeightsCard, write_weights
+
+
+def made_teacher(file: Path, seed: int = 0, *, size: int = 48, classes: int = 8, temperature: float = 1.5) -> Path:
+    """Write ``file`` (.pt) and its card; each seed gives another net."""
+    torch.manual_seed(seed)
+    classifier = EmotionClassifier(
+        net={"name": "residual_cnn", "channels": [4, 8, 8, 16], "features": 16},
+        class_names=list(class_names(classes)),
+        preprocessing={"size": size},
+        optimizer={"name": "adamw"},
+    )
+    with torch.no_grad():
+        # Batch norms that know what pictures do to them tell one picture from another.
+        for norm in (module for module in classifier.modules() if isinstance(module, torch.nn.BatchNorm2d)):
+            norm.momentum = None  # the mean of all
+        for _ in range(10):
+            blobs = torch.rand(16, 3, 4, 4) * torch.rand(16, 1, 1, 1) * 255
+            pictures = torch.nn.functional.interpolate(blobs, size=(size, size), mode="bilinear")
+            classifier.net(classifier._normalised(pictures.permute(0, 2, 3, 1)))
+        classifier.net.head[-1].weight.mul_(6)
+    card = WeightsCard(
+        net=classifier.hparams["net"],
+        class_names=classifier.class_names,
+        preprocessing=classifier.preprocessing.to_dict(),
+        temperature=temperature,
+        training_data=(TrainingData(f"teachers' faces {seed}", "may teach"),),
+        metrics={},
+        commit="",
+        fingerprint="",
+    )
+    write_weights(classifier, card, file)
+    return file
