@@ -30,7 +30,10 @@ _PADDING = {"replicate": "border", "reflect": "reflection", "constant": "zeros"}
 
 
 def sent(values: npt.NDArray[Any], device: torch.device) -> torch.Tensor:
-    """An array on a device, without waiting for it; float64 becomes float32, which is what pixels are computed in."""
+    """An array on a device; float64 becomes float32, which is what pixels are computed in.
+
+    The host does not wait for a CUDA device as long as the array is small: up to 64 kB are staged at once.
+    """
     if values.dtype == np.float64:
         values = values.astype(np.float32)
     return torch.from_numpy(np.ascontiguousarray(values)).to(device, non_blocking=True)

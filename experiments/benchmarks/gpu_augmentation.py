@@ -1,9 +1,10 @@
 """Augmentation where the faces lie (data.device) beside that of worker processes: pictures, distributions, speed.
 
-    python experiments/benchmarks/gpu_augmentation.py [--sheet FILE.png] [--size 96] [--rounds 5] [--only-sheet]
+    python experiments/benchmarks/gpu_augmentation.py [--sheet FILE.png] [--size 96] [--rounds 5] [--only PART]
 
-Everything is computed on drawn faces. On the CPU both ways have one thread. Where torch finds a CUDA device, it is
-measured too, with the faces there and the host waiting for the last batch alone. Prints Markdown.
+Everything is computed on drawn faces. On the CPU both ways have one thread, and speed is of processor time, which other
+programs on the machine do not take. Where torch finds a CUDA device, it is measured too, in time that passes: with the
+faces there, and the host waiting for the last batch alone. Prints Markdown.
 """
 
 import argparse
@@ -29,7 +30,7 @@ from emodet.data.synthetic import draw_face
 from emodet.evaluation.contact_sheet import contact_sheet
 
 UInt8 = npt.NDArray[np.uint8]
-NAMES = ("light", "standard", "strong")
+NAMES = ("light", "standard", "strong", "live")
 BATCH = 128
 COLUMNS = 10
 DRAWS = 4000
@@ -40,19 +41,21 @@ def main() -> None:
     parser.add_argument("--sheet", type=Path, help="write the picture here")
     parser.add_argument("--size", type=int, default=96)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--only-sheet", action="store_true")
+    parser.add_argument("--only", choices=("sheet", "distributions", "speeds"))
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
     if arguments.sheet:
         write_sheet(arguments.sheet, arguments.size)
-    if arguments.only_sheet:
+    if arguments.only == "sheet":
         return
     print(
         f"{platform.machine()}, {os.cpu_count()} cores, one thread, torch {torch.__version__}, OpenCV {cv2.__version__}"
     )
-    print_distributions()
-    print_speeds(arguments.size, arguments.rounds)
+    if arguments.only != "speeds":
+        print_distributions()
+    if arguments.only != "distributions":
+        print_speeds(arguments.size, arguments.rounds)
 
 
 def configured(name: str) -> Augmentation:
@@ -77,7 +80,7 @@ def write_sheet(file: Path, size: int) -> None:
     """The faces, and below for each configuration what worker processes and what a device makes of them."""
     faces = drawn(COLUMNS, size)
     rows, captions = [*faces], ["as it is\n"] * COLUMNS
-    for name in NAMES[1:]:
+    for name in NAMES[1:3]:
         augmentation = configured(name)
         for way, augment in (("worker", augmentation), ("device", on("cpu", augmentation))):
             for seed in (1, 2):
@@ -133,42 +136,38 @@ def print_speeds(size: int, rounds: int) -> None:
     there = {"cpu": torch.from_numpy(crops)}
     if torch.cuda.is_available():
         there["cuda"] = there["cpu"].cuda()
-    print(
-        f"\nFaces/s of augmentation alone, batches of {BATCH} at {size} px, median of {rounds} rounds (lowest, highest)\n"
-    )
-    print(
-        "| augmentation | albumentations, one face at a time | " + " | ".join(f"device={name}" for name in there) + " |"
-    )
-    print("|---|---:|" + "---:|" * len(there))
+    print(f"\nFaces/s of augmentation alone, batches of {BATCH} at {size} px: median of {rounds} (lowest, highest).\n")
+    columns = ["albumentations, one face at a time", *(f"device={name}" for name in there)]
+    print(f"| augmentation | {' | '.join(columns)} |")
+    print("|---|" + "---:|" * len(columns))
     for name in NAMES:
         augmentation = configured(name)
         found: dict[str, list[float]] = {"workers": [], **{device: [] for device in there}}
         on_devices = {device: DeviceAugmentation(augmentation, tensor.device) for device, tensor in there.items()}
         for seed in range(rounds):
-            found["workers"].append(rate(partial(augmentation, crops), seed, 2))
+            found["workers"].append(rate(partial(augmentation, crops), seed, 4, time.process_time))
             for device, augment in on_devices.items():
-                batches = 2 if device == "cpu" else 100
-                found[device].append(rate(partial(augment, there[device]), seed, batches))
+                batches, clock = (4, time.process_time) if device == "cpu" else (100, synchronised)
+                found[device].append(rate(partial(augment, there[device]), seed, batches, clock))
         cells = [f"{median(speeds):,.0f} ({min(speeds):,.0f}, {max(speeds):,.0f})" for speeds in found.values()]
         print(f"| {name} | " + " | ".join(cells) + " |")
     if "cuda" not in there:
         print("\nCUDA: not measured: no GPU at hand.")
 
 
-def rate(augment: Callable[[int], object], seed: int, batches: int) -> float:
+def rate(augment: Callable[[int], object], seed: int, batches: int, clock: Callable[[], float]) -> float:
     """Faces a second over some batches, after one that does not count."""
     augment(seed)
-    _synchronise()
-    began = time.perf_counter()
+    began = clock()
     for number in range(batches):
         augment(1000 * seed + number)
-    _synchronise()
-    return batches * BATCH / (time.perf_counter() - began)
+    return batches * BATCH / (clock() - began)
 
 
-def _synchronise() -> None:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
+def synchronised() -> float:
+    """The time, once the GPU has done what it was given."""
+    torch.cuda.synchronize()
+    return time.perf_counter()
 
 
 if __name__ == "__main__":
