@@ -8,11 +8,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from unittest.mock import patch
 
+import hypothesis
 import pytest
 
 # Before anything imports a numerical library: many small tensors are slower on many threads.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+
+# How long an example takes is the machine's affair.
+hypothesis.settings.register_profile("emodet", deadline=None)
+hypothesis.settings.load_profile("emodet")
 
 FACES = {"train": 72, "val": 24, "test": 24}
 
