@@ -233,7 +233,9 @@ def plot_valence_arousal(predictions: Predictions, evaluation: Evaluation, *, da
             axes.set_yticks([-1, 0, 1])
             axes.set_title(row.name)
             figures = f"CCC {_three(row.ccc.value)}\nRMSE {_three(row.rmse.value)}"
-            axes.text(0.03, 0.97, figures, transform=axes.transAxes, va="top", fontsize=8.5, linespacing=1.4)
+            paper = {"facecolor": theme.paper, "edgecolor": "none", "alpha": 0.8, "pad": 2}
+            at = {"transform": axes.transAxes, "va": "top", "fontsize": 8.5, "linespacing": 1.4}
+            axes.text(0.03, 0.97, figures, bbox=paper, **at)
             axes.set_xlabel("annotated")
             if axes.get_subplotspec().is_first_col():
                 axes.set_ylabel("predicted")
