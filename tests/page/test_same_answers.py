@@ -6,8 +6,9 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from model_stub import graph, info
 
-from emodet.modelfile import shipped_model
+from emodet.modelfile import read_model_file, shipped_model, write_model_file
 from emodet.preprocessing import Preprocessing
 
 RUN = """async ([text, count, precision]) => {
@@ -19,6 +20,18 @@ RUN = """async ([text, count, precision]) => {
     opened[precision] ??= await openNetworks(base, about);
     const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
     return [...await opened[precision].readings(bytes, count)];
+}"""
+BOTH = """async ([text, count, model]) => {
+    const base = new URL('.', document.baseURI).href;
+    const about = await (await fetch(`${base}page.json`)).json();
+    about.model = { ...about.model, ...model };
+    const { openNetworks } = await import(`${base}js/recognition/networks.js`);
+    const { Recognizer } = await import(`${base}js/recognition/recognizer.js`);
+    const networks = await openNetworks(base, about);
+    const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+    const rows = [...await networks.readings(bytes, count)];
+    const first = rows.slice(0, networks.columns);
+    return [rows, new Recognizer(networks, about).face({ box: [0, 0, 1, 1] }, first, 0, true)];
 }"""
 CUT = """async ([text, width, height, cases]) => {
     const base = new URL('.', document.baseURI).href;
@@ -108,6 +121,25 @@ def test_the_same_probabilities_of_many_crops(page, astronaut, precision, limit)
     print(f"{precision}: largest difference {largest:.2g}, same class {same:.4f}")
     assert largest <= limit
     assert same >= 0.99
+
+
+def test_the_same_valence_and_arousal(page, site, astronaut) -> None:
+    """Of a model file with the second output; faces of it have both, in their places."""
+    about = info(outputs=("probabilities", "valence_arousal"))
+    file = write_model_file(graph(valence_arousal=True), about, site.folder / "model" / "both.onnx")
+    crops = face_crops(astronaut, about.preprocessing, 40)
+    probabilities, both = read_model_file(file).run(crops)
+    described = {
+        "file": "model/both.onnx",
+        "class_names": list(about.class_names),
+        "outputs": list(about.outputs),
+        "preprocessing": about.preprocessing.to_dict(),
+    }
+    found, face = page.evaluate(BOTH, [text(crops), len(crops), described])
+    rows = np.array(found).reshape(len(crops), -1)
+    np.testing.assert_allclose(rows, np.concatenate([probabilities, both], axis=1), atol=1e-3)
+    assert (face["valence"], face["arousal"]) == pytest.approx(tuple(both[0]), abs=1e-3)
+    assert len(face["probabilities"]) == 8
 
 
 def test_the_same_crops(page, astronaut) -> None:
