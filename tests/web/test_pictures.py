@@ -210,3 +210,19 @@ def test_a_model_file_of_ones_own(serve, tmp_path, portrait):
         assert client.get("/v1/models").json() == {"default": "mine", "models": ["mine", "other", "emodet-int8"]}
         assert client.post("/v1/recognize?model=other", content=portrait).json()["model"] == "other"
         assert client.get("/v1/model").json()["card"] is None
+
+
+def test_a_model_file_with_valence_and_arousal(serve, tmp_path, portrait):
+    from model_stub import graph, info
+
+    from emodet.modelfile import write_model_file
+
+    about = info(outputs=("probabilities", "valence_arousal"))
+    path = write_model_file(graph(valence_arousal=True), about, tmp_path / "both.onnx")
+    with serve(models=(str(path), "int8")) as client:
+        (face,) = client.post("/v1/recognize", content=portrait).json()["faces"]
+        assert -1 <= face["valence"] <= 1
+        assert -1 <= face["arousal"] <= 1
+        assert face["valence"] != face["arousal"]
+        (plain,) = client.post("/v1/recognize?model=emodet-int8", content=portrait).json()["faces"]
+        assert (plain["valence"], plain["arousal"]) == (None, None)
