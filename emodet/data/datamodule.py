@@ -381,15 +381,15 @@ class EmotionDataModule(L.LightningDataModule):
         Raises:
             EmodetError: Teachers' answers are not to these batches.
         """
-        batches = self._training_batches(self._progress, *self._place())
-        faces = self._training_faces(self.distillation)
+        place = self._place()
+        batches, faces = self._training_batches(self._progress, *place), self._training_faces(self.distillation)
         if self.distillation is not None:
             answers = self.distillation.answers
             self.require_answers(batches.world_size, None)
+            # Wherever training stands, the answers to its first batch are there.
+            first = next(iter(self._training_batches(lambda: (0, 0), *place)))
+            answers.require_same_crops(first, faces.crops(first))
             batches.look = answers.require_epoch
-            draw = next(iter(batches), None)
-            if draw is not None:  # None at the end of an epoch that is resumed
-                answers.require_same_crops(draw, faces.crops(draw))
         if self.device is not None:
             return self._loader(self._on(self.device, faces, self.roles.train, "training"), batches)
         return self._loader(faces, batches)
