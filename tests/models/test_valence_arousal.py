@@ -265,6 +265,22 @@ def test_a_training_follows_both(tmp_path: Path) -> None:
     assert float(run.callback_metrics["test/ccc_valence"]) == pytest.approx(float(concordance(sums[0])), abs=1e-6)
 
 
+def test_a_step_goes_down_both_losses(tmp_path: Path) -> None:
+    classifier, part = made(optimizer={"name": "sgd", "lr": 0.05, "momentum": 0.0}), batch(16)
+    layer = classifier.net.get_submodule("head.5")
+    assert isinstance(layer, torch.nn.Linear)
+    before = layer.weight.detach().clone()
+    logits, said = split_outputs(classifier.train().net(classifier._normalised(part["image"])), 4)
+    assert said is not None
+    loss = F.cross_entropy(logits, part["target"]) + 0.5 * ConcordanceLoss()(said, part["valence_arousal"])
+    (gradient,) = torch.autograd.grad(loss, layer.weight)
+    trainer(tmp_path, num_sanity_val_steps=0).fit(classifier, Made([part], [batch(8, 1)]))
+    moved = before - layer.weight.detach()
+    for rows in (slice(0, 4), slice(4, 6)):
+        assert gradient[rows].abs().max() > 1e-3
+        assert F.cosine_similarity(moved[rows].flatten(), gradient[rows].flatten(), dim=0) > 0.999
+
+
 def test_without_any_annotation_the_head_gets_no_gradient_and_nothing_breaks(tmp_path: Path) -> None:
     classifier, data = made(), Made([batch(8, annotated=0)], [batch(6, 1, annotated=0)])
     before = classifier.net.head[-1].weight.detach().clone()  # type: ignore[index, union-attr]
