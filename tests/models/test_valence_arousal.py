@@ -321,8 +321,17 @@ def test_a_blend_s_valence_and_arousal_are_blended_as_its_target(way: dict[str, 
     assert both.isnan().any(dim=1).nonzero().flatten().tolist() == [3, 4]
 
 
-def test_blended_batches_train(tmp_path: Path) -> None:
-    classifier, data = made(mixup=0.5, cutmix=0.5), Made([batch(8, seed) for seed in range(4)], [batch(6, 9)])
-    run = trainer(tmp_path)
-    run.fit(classifier, data)
-    assert run.callback_metrics["train/loss"].isfinite()
+def test_a_blended_batch_learns_from_the_blended_annotations(tmp_path: Path) -> None:
+    classifier, part = made(mixup=0.5, cutmix=0.5), batch(16)
+    again = made(mixup=0.5, cutmix=0.5).train()
+    again._draw_anew(0)
+    blend = again.mixing(again._normalised(part["image"]), part["target"], part["valence_arousal"])
+    assert blend is not None
+    image, target, annotated = blend
+    with torch.no_grad():
+        logits, said = split_outputs(again.net(image), 4)
+        assert said is not None
+        expected = F.cross_entropy(logits, target) + 0.5 * ConcordanceLoss()(said, annotated)
+    run = trainer(tmp_path, num_sanity_val_steps=0)
+    run.fit(classifier, Made([part], [batch(6, 9)]))
+    assert float(run.callback_metrics["train/loss"]) == pytest.approx(float(expected), abs=1e-5)
