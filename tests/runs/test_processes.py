@@ -65,6 +65,36 @@ def test_two_processes_measure_what_one_does_to_the_last_bit(
 
 
 @pytest.mark.slow
+def test_two_processes_measure_valence_and_arousal_as_one_does(small: list[str], tmp_path: Path) -> None:
+    """A third of the faces that they measure on is not annotated; and two train together."""
+    from emodet.data.synthetic_releases import write_release
+
+    root = write_release(tmp_path / "release", "affectnet_csv", {"train": 64, "val": 24}, size=48)
+    listed = root / "Manually_Annotated_file_lists" / "validation.csv"
+    rows = [line.split(",") for line in listed.read_text().splitlines()]
+    listed.write_text("\n".join(",".join(row if n % 3 else [*row[:-2], "-2", "-2"]) for n, row in enumerate(rows, 1)))
+    run = tmp_path / "run"
+    annotated = [*small, "data=affectnet", f"data.root={root}", f"data.packs={tmp_path / 'packs'}", "logger=csv"]
+    arguments = ["experiment=affectnet_va", *annotated, "trainer.max_epochs=1", "trainer.precision=32-true"]
+    trained = start_two(["-m", "emodet.train"], [*arguments, *BOTH[-2:], f"hydra.run.dir={run}"])
+    assert trained.statuses == [0, 0], trained.error
+    best = run / "checkpoints" / "best.ckpt"
+    data = {
+        "root": str(root),
+        "packs": str(tmp_path / "packs"),
+        "preprocessing": {"size": 48},
+        "workers": 0,
+        "evaluation_batch_size": 11,
+    }
+    one = measured(best, data, {"accelerator": "cpu", "devices": 1})
+    settings = {**data, "trainer": {"accelerator": "cpu", "strategy": "ddp", "devices": 2}}
+    both = start_two([str(HERE / "measured_metrics.py"), str(best)], [json.dumps(settings)])
+    assert both.statuses == [0, 0], both.error
+    assert json.loads(both.out.splitlines()[-1]) == pytest.approx(one, abs=1e-6)
+    assert {"val/ccc_valence", "val/rmse_arousal", "test/ccc_arousal", "test/sagr_valence"} <= one.keys()
+
+
+@pytest.mark.slow
 def test_lightning_starts_the_second_process_of_one_run(
     command: Any, small: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
