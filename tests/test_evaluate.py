@@ -63,6 +63,7 @@ def test_a_checkpoint_outside_a_run_needs_data(command, run, tmp_path, capsys):
     assert "data.root" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_worse_pictures_are_measured_too(command, run, tmp_path, capsys):
     out = tmp_path / "worse"
     checkpoint = f"checkpoint={run}/checkpoints/best.ckpt"

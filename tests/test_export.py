@@ -199,6 +199,7 @@ def test_without_data_there_is_no_int8_and_a_sentence_about_it(command, run, gra
     assert names_in(tmp_path / "export") == {"mine-fp32.onnx", "mine.pt2", "mine-gate.json"}
 
 
+@pytest.mark.slow
 def test_int8_that_loses_accuracy_is_not_written_unless_forced(
     command, run, graphs_at_hand, tmp_path, capsys, monkeypatch
 ):

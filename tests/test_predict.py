@@ -177,6 +177,7 @@ def test_max_pixels_can_be_raised_and_lowered(predict, photo, video):
     assert predict(photo, "--max-pixels", str(512 * 512))[0] == 0
 
 
+@pytest.mark.slow
 def test_a_picture_beyond_pillows_own_limit_is_read_when_asked_for(predict, tmp_path):
     large = tmp_path / "large.png"
     Image.new("1", (18_000, 10_000)).save(large)

@@ -208,6 +208,7 @@ EXTRA = {
 
 
 @pytest.mark.parametrize("turn", range(max(map(len, CHOICES.values()))))
+@pytest.mark.slow
 def test_every_choice_runs_one_batch(
     turn: int, command: Command, releases: dict[str, Path], tmp_path: Path, without_pictures: None
 ) -> None:
@@ -394,6 +395,7 @@ def test_early_stopping_and_validation_every_second_epoch(
     assert [row["epoch"] for row in table if "train/loss" in row] == ["0", "1", "2", "3"]
 
 
+@pytest.mark.slow
 def test_the_overfit_preset_learns_its_sixteen_faces_by_heart(
     command: Command, small: list[str], tmp_path: Path, without_pictures: None
 ) -> None:

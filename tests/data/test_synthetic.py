@@ -178,6 +178,7 @@ def test_valence_and_arousal_follow_the_class() -> None:
     assert means["fear"][1] > 0.4 > means["neutral"][1] > means["sadness"][1]
 
 
+@pytest.mark.slow
 def test_a_linear_classifier_learns_faces_of_people_it_has_not_seen() -> None:
     """Least squares on pixels about the face: far above the chance of 1/8, and far from perfect."""
 

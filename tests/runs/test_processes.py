@@ -41,6 +41,7 @@ def faces_by_epoch(records: Path) -> dict[int, list[int]]:
 # The same figures.
 
 
+@pytest.mark.slow
 def test_two_processes_measure_what_one_does_to_the_last_bit(
     command: Any, small: list[str], release: Path, tmp_path: Path, without_pictures: None
 ) -> None:

@@ -105,7 +105,9 @@ CASES: dict[str, tuple[list[str], list[tuple[str, int, int]]]] = {
 }
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    "case", [case if case == "workers" else pytest.param(case, marks=pytest.mark.slow) for case in CASES]
+)
 def test_stopped_and_continued_equals_uninterrupted(
     case: str, command: Any, small: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

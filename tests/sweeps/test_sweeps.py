@@ -32,6 +32,7 @@ def table(folder: Path, name: str) -> list[dict[str, str]]:
         return list(csv.DictReader(stream))
 
 
+@pytest.mark.slow
 def test_one_run_that_fails_is_named_and_ends_no_other(
     command: Command, small: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str], without_pictures: None
 ) -> None:
@@ -91,6 +92,7 @@ def at_epoch(monkeypatch: pytest.MonkeyPatch, number: int, do: Callable[[Emotion
     )
 
 
+@pytest.mark.slow
 def test_a_sweep_that_is_stopped_compares_what_there_is(
     command: Command,
     small: list[str],
