@@ -175,6 +175,8 @@ class TrainingConfig:
 
     Attributes:
         select_by: The metric on the selection faces that chooses the best epoch.
+        keep: Which epoch is kept, calibrated and reported on: ``best`` by `select_by`, or ``last``, for a training
+            whose length was fixed beforehand; no face then chooses the epoch, and `select_by` is only noted.
         patience: Epochs without gain in it after which training stops; None goes on to the end.
         weight_averaging: Decay per step of an exponential moving average of the weights; None does without.
         mixup: See `emodet.models.mixing.Mixing`.
@@ -187,6 +189,7 @@ class TrainingConfig:
     """
 
     select_by: str = "val/accuracy"
+    keep: str = "best"
     patience: int | None = None
     weight_averaging: float | None = None
     mixup: float | None = None

@@ -55,7 +55,7 @@ log = logging.getLogger(__name__)
 
 @command("train")
 def main(config: DictConfig) -> float:
-    """Compose, build, fit, calibrate, report. Returns the best epoch's selection metric."""
+    """Compose, build, fit, calibrate, report. Returns the kept epoch's selection metric."""
     run = RunFolder(Path(HydraConfig.get().runtime.output_dir))
     with ending_noted(run):
         return train(given(config), config, run)
@@ -102,7 +102,7 @@ def train(settings: dict[str, Any], config: DictConfig, run: RunFolder) -> float
 
 
 def selected(trainer: L.Trainer) -> float:
-    """The best epoch's selection metric, NaN where no epoch was validated."""
+    """The kept epoch's selection metric, NaN where no epoch was validated."""
     best = getattr(trainer.checkpoint_callback, "best_model_score", None)
     return float("nan") if best is None else float(best)
 

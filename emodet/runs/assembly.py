@@ -17,6 +17,7 @@ from lightning.pytorch.callbacks import (
     ModelCheckpoint,
 )
 from lightning.pytorch.loggers import Logger
+from torch import Tensor
 
 from emodet.data.datamodule import EmotionDataModule
 from emodet.data.readers import READERS
@@ -197,6 +198,7 @@ def build_trainer(settings: Mapping[str, Any], run: RunFolder, loggers: Sequence
             f"trainer.check_val_every_n_epoch={every}: no validation in trainer.max_epochs={epochs}, so no epoch could "
             "be selected"
         )
+    _require_kept(settings["training"], epochs, every)
     arguments = on_devices(arguments)
     plugins = [*arguments.pop("plugins"), WholeCheckpoints()]
     try:
@@ -218,6 +220,32 @@ def build_trainer(settings: Mapping[str, Any], run: RunFolder, loggers: Sequence
     return trainer
 
 
+def _require_kept(training: Mapping[str, Any], epochs: int | None, every: int | None) -> None:
+    """Refuse what would make another epoch than the last one the one that is kept."""
+    if training["keep"] not in ("best", "last"):
+        raise EmodetError(f"training.keep={training['keep']}: best (by training.select_by) or last")
+    if training["keep"] == "best":
+        return
+    if "patience" in training:
+        raise EmodetError(
+            f"training.keep=last and training.patience={training['patience']}: patience lets the selection faces choose "
+            "the last epoch, which keep=last is there to avoid; leave one of them out (training.patience=null)"
+        )
+    if epochs is not None and epochs > 0 and epochs % (every or 1):
+        raise EmodetError(
+            f"training.keep=last: epoch {epochs}, the last one, would not be validated, as trainer.check_val_every_n_epoch="
+            f"{every} does not divide trainer.max_epochs={epochs}; trainer.check_val_every_n_epoch=1 does"
+        )
+
+
+class LastEpoch(ModelCheckpoint):
+    """Keeps the epoch that was validated last, whatever its metric, and notes that metric as the best one."""
+
+    def check_monitor_top_k(self, trainer: L.Trainer, current: Tensor | None = None) -> bool:
+        """Whether this epoch replaces the one that is kept: always."""
+        return True
+
+
 def _no_handlers() -> None:
     pass
 
@@ -226,7 +254,7 @@ def _callbacks(training: Mapping[str, Any], run: RunFolder) -> list[Callback]:
     monitor = training["select_by"]
     mode = "min" if lower_is_better(monitor) else "max"
     callbacks: list[Callback] = [
-        ModelCheckpoint(
+        (LastEpoch if training["keep"] == "last" else ModelCheckpoint)(
             run.best.parent,
             run.best.stem,
             monitor=monitor,

@@ -46,7 +46,7 @@ class Configuration:
         label: Value of each of `Comparison.columns`, as text.
         runs: All of them.
         finished: Those that count.
-        selected: Mean of the selection metric at each run's best epoch; None without a finished run.
+        selected: Mean of the selection metric at each run's kept epoch; None without a finished run.
         reported: Means on the report faces, name to mean.
         best: The run whose checkpoint is best; None without any checkpoint.
         best_value: Its value.
@@ -217,9 +217,9 @@ def _configuration(runs: Sequence[Outcome], columns: Sequence[str], lower: bool)
         column: runs[0].choices.get(column, "") if column in _GROUPS else _text(runs[0].settings.get(column))
         for column in columns
     }
-    finished = tuple(run for run in runs if run.state == FINISHED and run.best(lower) is not None)
-    values = [point[1] for run in finished if (point := run.best(lower)) is not None]
-    with_checkpoint = [(point[1], run) for run in runs if run.checkpoint and (point := run.best(lower)) is not None]
+    finished = tuple(run for run in runs if run.state == FINISHED and run.kept(lower) is not None)
+    values = [point[1] for run in finished if (point := run.kept(lower)) is not None]
+    with_checkpoint = [(point[1], run) for run in runs if run.checkpoint and (point := run.kept(lower)) is not None]
     # A finished run's checkpoint is preferred: that of another one was not calibrated.
     of_finished = [each for each in with_checkpoint if each[1].state in (FINISHED, ENDED_EARLY)] or with_checkpoint
     best = (min if lower else max)(of_finished, key=lambda each: each[0]) if of_finished else None

@@ -96,14 +96,14 @@ def _configurations_csv(comparison: Comparison, output: Path) -> str:
 def _runs_csv(comparison: Comparison, output: Path) -> str:
     rows: list[list[object]] = [
         [
-            *("run", "state", "seed", *comparison.columns, "best_epoch", comparison.metric),
+            *("run", "state", "seed", *comparison.columns, "kept_epoch", comparison.metric),
             *(f"report/{name}" for name in REPORTED),
             *("epochs", "seconds", "reason"),
         ]
     ]
     labels = {id(run): each.label for each in comparison.configurations for run in each.runs}
     for run in comparison.runs:
-        point = run.best(comparison.lower_is_better)
+        point = run.kept(comparison.lower_is_better)
         rows.append(
             [
                 *(_place(run.folder, output), run.state, run.seed, *labels[id(run)].values()),
@@ -151,7 +151,7 @@ def _words(comparison: Comparison) -> str:
     same = "the same faces that chose the epoch, so optimistic" if selection == report else f"{report} faces"
     return (
         f"{finished} of {len(comparison.runs) + len(comparison.not_started)} runs finished. {comparison.metric} is "
-        f"that of each run's best epoch on the {selection} faces; the other figures are of the report ({same}). Means "
+        f"that of each run's kept epoch on the {selection} faces; the other figures are of the report ({same}). Means "
         "are over seeds, with 95 % intervals of Student's t; they say how seeds vary, not how faces do. In brackets: "
         "the best value of runs that did not finish and count in no mean. Of many configurations, the first was also "
         "lucky."

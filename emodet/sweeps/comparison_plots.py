@@ -19,7 +19,7 @@ def plot_means(comparison: Comparison, *, dark: bool = False) -> bytes | None:
 
     theme = DARK if dark else LIGHT
     lower = comparison.lower_is_better
-    shown = [each for each in comparison.configurations if any(run.best(lower) for run in each.runs)][:_MOST]
+    shown = [each for each in comparison.configurations if any(run.kept(lower) for run in each.runs)][:_MOST]
     if not shown:
         return None
     with house_figure(6.4, 1.5 + 0.34 * len(shown), theme) as figure:
@@ -46,7 +46,7 @@ def plot_means(comparison: Comparison, *, dark: bool = False) -> bytes | None:
                 )
                 axes.plot([mean.value] * 2, [place - 0.22, place + 0.22], color=theme.blue, linewidth=2.2)
             for run in each.runs:
-                point = run.best(lower)
+                point = run.kept(lower)
                 if point is None:
                     continue
                 whole = run.state == FINISHED
@@ -63,7 +63,7 @@ def plot_means(comparison: Comparison, *, dark: bool = False) -> bytes | None:
         axes.set_yticks(range(len(shown)), [_short(each) for each in shown], fontsize=8.2)
         axes.set_ylim(len(shown) - 0.5, -0.5)
         axes.xaxis.set_major_locator(MaxNLocator(5))
-        axes.set_xlabel(f"{comparison.metric} of the best epoch")
+        axes.set_xlabel(f"{comparison.metric} of the kept epoch")
         figure.legend(loc="outside lower center", ncols=3, fontsize=8.5)
         more = len(comparison.configurations) - len(shown)
         rest = f"{comparison.title}; {len(comparison.runs)} runs" + (f", {more} more not shown" if more else "")
@@ -115,7 +115,7 @@ def plot_values(comparison: Comparison, *, dark: bool = False) -> bytes | None:
         (configuration, run, point[1])
         for configuration in comparison.configurations
         for run in configuration.runs
-        if (point := run.best(lower)) is not None
+        if (point := run.kept(lower)) is not None
     ]
     columns = comparison.columns[:6]
     if len(measured) < 4 or not columns:
@@ -166,7 +166,7 @@ def plot_values(comparison: Comparison, *, dark: bool = False) -> bytes | None:
             if index % across == 0:
                 axes.set_ylabel(comparison.metric, fontsize=8.5)
         figure.legend(loc="outside lower center", ncols=2, fontsize=8.5)
-        over_figure(figure, "What each value did", f"{comparison.title}; one point per run, its best epoch")
+        over_figure(figure, "What each value did", f"{comparison.title}; one point per run, its kept epoch")
         return as_png(figure)
 
 

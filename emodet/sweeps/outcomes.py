@@ -35,8 +35,9 @@ class Outcome:
         settings: The composed configuration, one entry per value, dots between the keys.
         seed: Its seed.
         metric: What its best epoch was selected by.
+        keeps_last: Whether it kept its last epoch (``training.keep=last``) instead.
         curve: (epoch, value of the metric), rising epochs.
-        checkpoint: Of the best epoch; None where there is none.
+        checkpoint: Of the kept epoch; None where there is none.
         measured: Metrics of the report, name to value; empty where there is none.
         selection_is: The split that selected, empty where not known.
         report_is: The split that was reported on, likewise.
@@ -50,6 +51,7 @@ class Outcome:
     settings: Mapping[str, Any]
     seed: int
     metric: str
+    keeps_last: bool
     curve: tuple[tuple[int, float], ...]
     checkpoint: Path | None
     measured: Mapping[str, float]
@@ -57,11 +59,13 @@ class Outcome:
     report_is: str
     seconds: float | None
 
-    def best(self, lower_is_better: bool) -> tuple[int, float] | None:
-        """Epoch and value of the best epoch; None before the first validation."""
+    def kept(self, lower_is_better: bool) -> tuple[int, float] | None:
+        """Epoch and value of the kept epoch; None before the first validation."""
         finite = [point for point in self.curve if math.isfinite(point[1])]
         if not finite:
             return None
+        if self.keeps_last:
+            return finite[-1]
         return (min if lower_is_better else max)(finite, key=lambda point: point[1])
 
 
@@ -94,6 +98,7 @@ def read_outcome(folder: Path) -> Outcome:
         settings=settings,
         seed=seed,
         metric=metric,
+        keeps_last=settings.get("training.keep") == "last",
         curve=_curve(folder, metric),
         checkpoint=best if best.is_file() else None,
         measured={name: float(each["value"]) for name, each in report.items() if each.get("value") is not None},

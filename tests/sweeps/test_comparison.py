@@ -103,7 +103,7 @@ def test_the_command_writes_tables_pictures_and_a_page(sweep: Path, capsys: pyte
     assert [run["state"] for run in runs][3:] == [
         *("finished", "failed", "unfinished", "ended early", "interrupted", "not started")
     ]
-    assert (runs[0]["best_epoch"], runs[0]["epochs"], runs[0]["seconds"]) == ("1", "3", "120")
+    assert (runs[0]["kept_epoch"], runs[0]["epochs"], runs[0]["seconds"]) == ("1", "3", "120")
     for name in ("comparison", "curves", "values"):
         picture = cv2.imread(str(sweep / f"{name}.png"))
         assert picture is not None
