@@ -8,7 +8,7 @@ PAGE := emodet/page
 BRIEFLY := preprocessing.size=48 optimizer.lr=0.001 trainer.max_epochs=6 trainer.precision=bf16-mixed
 
 .DEFAULT_GOAL := help
-.PHONY: help install train test test-slow test-all lint demo page app clean
+.PHONY: help install train reproduce test test-slow test-all lint demo page app clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -31,6 +31,29 @@ else
 	@echo "drawn faces, and a short training: $(BRIEFLY)"
 	$(BIN)/python -m emodet.train experiment=baseline data=synthetic $(BRIEFLY)
 endif
+
+# The shipped model from nothing, stage by stage. A stage that is whole is not run again, one that was stopped goes on.
+REPRODUCED := outputs/reproduced
+stage = $(BIN)/python -m emodet.train $(if $(wildcard $(@D)/checkpoints/last.ckpt),resume='$(@D)',experiment=$(1) \
+  data.root='$(FERPLUS)' hydra.run.dir='$(@D)' seed=0 $(addprefix init_from=,$(filter %.pt,$<)) $(OPTIONS))
+
+reproduce: $(INSTALLED)  ## retrain the shipped model from FERPLUS=/path/to/ferplus, in hours, and export it
+	@test -n '$(FERPLUS)' || { echo "make reproduce FERPLUS=/path/to/ferplus: say where the FER+ files are" >&2; exit 1; }
+	$(MAKE) --no-print-directory $(REPRODUCED)/shipped/weights.pt
+	$(BIN)/python -m emodet.export checkpoint=$(REPRODUCED)/shipped/weights.pt data=ferplus data.root='$(FERPLUS)' \
+	  output=$(REPRODUCED)/model
+
+$(REPRODUCED)/first/weights.pt:
+	$(call stage,ferplus)
+
+$(REPRODUCED)/second/weights.pt: $(REPRODUCED)/first/weights.pt
+	$(call stage,ferplus_second)
+
+$(REPRODUCED)/live/weights.pt: $(REPRODUCED)/second/weights.pt
+	$(call stage,ferplus_live_continued)
+
+$(REPRODUCED)/shipped/weights.pt: $(REPRODUCED)/live/weights.pt
+	$(call stage,ferplus_shipped)
 
 test: $(INSTALLED)  ## run the tests that take seconds
 	$(BIN)/python -m pytest -m "not slow" --numprocesses 2 --dist loadfile

@@ -17,7 +17,6 @@ import cv2
 import pytest
 import torch
 import yaml
-from made_teachers import made_teacher
 
 from emodet.emotions import EMOTIONS
 from emodet.models.classifier import EmotionClassifier
@@ -25,12 +24,7 @@ from emodet.models.losses import SoftCrossEntropy
 from emodet.runs.checkpoints import load_classifier, read_checkpoint
 from emodet.runs.folder import RunFolder
 
-CONF = Path(__file__).parents[1] / "conf"
 Command = Callable[..., int]
-
-
-def options(group: str) -> list[str]:
-    return sorted(file.stem for file in (CONF / group).glob("*.yaml"))
 
 
 def rows(run: Path) -> list[dict[str, str]]:
@@ -113,6 +107,21 @@ def test_the_best_checkpoint_holds_the_averaged_weights(
     assert not torch.equal(best["state_dict"][layer], last["current_model_state"][layer])
 
 
+def test_a_fixed_length_keeps_the_last_epoch_however_good_it_is(
+    command: Command, small: list[str], tmp_path: Path, without_pictures: None
+) -> None:
+    # At this rate the net forgets what it knew: its first epoch is its best.
+    arguments = [*small, *PLAIN, "trainer.max_epochs=3", "training.weight_averaging=null", "optimizer.lr=1"]
+    assert command("emodet.train", *arguments, "training.keep=last", f"hydra.run.dir={tmp_path}") == 0
+    validated = [float(row["val/accuracy"]) for row in rows(tmp_path) if "val/accuracy" in row]
+    assert validated[-1] < max(validated)
+    facts = RunFolder(tmp_path).facts()
+    assert facts["selected"]["value"] == pytest.approx(validated[-1])
+    assert facts["results"]["selection"]["accuracy"]["value"] == pytest.approx(validated[-1], abs=1e-6)
+    best, last = (read_checkpoint(tmp_path / f"checkpoints/{name}.ckpt") for name in ("best", "last"))
+    assert best["epoch"] == last["epoch"] == 2
+
+
 def test_nothing_but_the_run_speaks(
     command: Command, small: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str], without_pictures: None
 ) -> None:
@@ -125,133 +134,7 @@ def test_nothing_but_the_run_speaks(
     assert (tmp_path / "run" / "train.log").is_file()
 
 
-# Every file of the configuration.
-
-
-@pytest.fixture(scope="session")
-def releases(own_folders: Path) -> dict[str, Path]:
-    """One drawn release per reader that the embedded data set can be written for."""
-    from emodet.data.synthetic_releases import write_release
-
-    made = {}
-    for layout in ("affectnet_csv", "yolo", "ferplus"):
-        faces = {"train": 120, "val": 24} | ({} if layout == "affectnet_csv" else {"test": 24})
-        made[layout] = write_release(own_folders / layout, layout, faces, size=48, balance="uniform")
-    return {"auto": made["affectnet_csv"], "yolo": made["yolo"], "ferplus": made["ferplus"]}
-
-
-ONE_BATCH = [
-    *("data.workers=0", "data.processes=1", "data.batch_size=4", "trainer.max_epochs=1", "trainer.accelerator=cpu"),
-    *("trainer.limit_train_batches=1", "trainer.limit_val_batches=1", "trainer.check_val_every_n_epoch=1"),
-    *("trainer.enable_progress_bar=false", "trainer.num_sanity_val_steps=0"),
-]
-
-
-def reader_of(data: str) -> str:
-    settings = yaml.safe_load((CONF / "data" / f"{data}.yaml").read_text(encoding="utf-8"))
-    return str(settings.get("reader", "auto"))
-
-
-def data_of(experiment: str) -> str:
-    """Which data an experiment's file, or one that it builds on, chooses."""
-    defaults = yaml.safe_load((CONF / "experiment" / f"{experiment}.yaml").read_text(encoding="utf-8")).get("defaults")
-    for entry in defaults or []:
-        if isinstance(entry, dict) and "override /data" in entry:
-            return str(entry["override /data"])
-        if isinstance(entry, str) and entry in options("experiment"):
-            return data_of(entry)
-    return "affectnet"
-
-
-@pytest.mark.parametrize("experiment", options("experiment"))
-def test_every_experiment_runs_one_batch(
-    experiment: str, command: Command, releases: dict[str, Path], tmp_path: Path, without_pictures: None
-) -> None:
-    root = releases[reader_of(data_of(experiment))]
-    # The tracker is kept for one of them: starting it takes seconds.
-    tracker = [] if experiment == "baseline" else ["logger=csv"]
-    arguments = [f"experiment={experiment}", f"data.root={root}", *ONE_BATCH, *tracker]
-    if "\ndistillation:" in (CONF / "experiment" / f"{experiment}.yaml").read_text(encoding="utf-8"):
-        teacher, answers = made_teacher(tmp_path / "teacher.pt"), tmp_path / "answers"
-        assert command("emodet.teach", *arguments, f"checkpoint={teacher}", f"output={answers}") == 0
-        arguments.append(f"distillation.answers={answers}")
-    assert command("emodet.train", *arguments, f"hydra.run.dir={tmp_path}") == 0
-    assert "report" in RunFolder(tmp_path).facts()["results"]
-    assert (tmp_path / "wandb").is_dir() == (experiment == "baseline")
-
-
-@pytest.mark.parametrize("experiment", options("experiment"))
-def test_every_experiment_is_a_document(experiment: str) -> None:
-    text = (CONF / "experiment" / f"{experiment}.yaml").read_text(encoding="utf-8")
-    for part in ("Purpose", "Command", "Data", "Hardware", "Expected", "Recipe"):
-        assert f"\n# {part} " in text, part
-    assert f"experiment={experiment}" in text
-    assert "data.root=/" not in text.replace("data.root=/path", "")
-
-
-# Every choice of every other group, several groups in one run.
-CHOICES = {
-    group: [
-        option
-        for option in options(group)
-        # A mix has tests of its own.
-        if group != "data" or (reader_of(option) in ("auto", "yolo", "ferplus") and option != "mixed")
-    ]
-    for group in ("augmentation", "data", "debug", "logger", "net", "optimizer", "schedule", "trainer")
-}
-EXTRA = {
-    "timm": ["net.name=timm/test_resnet"],
-    "residual_cnn": ["net.channels=[4,4,8,8]"],
-    "synthetic": ["data.synthetic.faces={train:40,val:16,test:16}", "data.synthetic.progress=false"],
-    "wandb": ["logger.tags=[a,b]"],
-}
-
-
-@pytest.mark.parametrize("turn", range(max(map(len, CHOICES.values()))))
-@pytest.mark.slow
-def test_every_choice_runs_one_batch(
-    turn: int, command: Command, releases: dict[str, Path], tmp_path: Path, without_pictures: None
-) -> None:
-    chosen = {group: names[turn % len(names)] for group, names in CHOICES.items()}
-    if chosen["debug"] == "overfit":  # it is about the dropout of our own net
-        chosen["net"] = "residual_cnn"
-    if chosen["net"] == "timm":
-        pytest.importorskip("timm")
-    arguments = [f"{group}={name}" for group, name in chosen.items()]
-    arguments += [argument for name in chosen.values() for argument in EXTRA.get(name, [])]
-    if chosen["data"] != "synthetic":
-        arguments.append(f"data.root={releases[reader_of(chosen['data'])]}")
-    small = [*ONE_BATCH, "preprocessing.size=48", "training.resolutions=[]", "training.weight_averaging=null"]
-    assert command("emodet.train", "experiment=ferplus", *arguments, *small, f"hydra.run.dir={tmp_path}") == 0
-    assert "report" in RunFolder(tmp_path).facts()["results"]
-
-
-def test_every_turn_together_makes_every_choice() -> None:
-    turns = range(max(map(len, CHOICES.values())))
-    for group, names in CHOICES.items():
-        assert {names[turn % len(names)] for turn in turns} == set(names), group
-    nets = {CHOICES["net"][turn % 2] for turn in turns if CHOICES["debug"][turn % 3] != "overfit"}
-    assert nets == set(CHOICES["net"])
-
-
-@pytest.mark.parametrize("data", [name for name in options("data") if name not in ("synthetic", "mixed")])
-def test_every_data_set_that_is_not_there_says_how_to_point_at_it(
-    data: str, command: Command, capfd: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
-    assert command("emodet.train", "experiment=affectnet8", f"data={data}", f"hydra.run.dir={tmp_path}") == 2
-    error = capfd.readouterr().err
-    assert error.startswith("error: data.root is not set.")
-    assert "data.root=/path" in error
-    assert "Traceback" not in error
-
-
 # What is said when something is wrong.
-
-
-def test_the_command_alone_lists_the_experiments(command: Command, capfd: pytest.CaptureFixture[str]) -> None:
-    assert command("emodet.train") != 0
-    said = capfd.readouterr()
-    assert all(experiment in said.out + said.err for experiment in options("experiment"))
 
 
 def test_the_baseline_without_affectnet_says_how_to_get_it(
@@ -279,6 +162,9 @@ def test_the_baseline_without_affectnet_says_how_to_get_it(
         (["loss.class_weights=[1,2]"], "loss.class_weights=[1, 2]"),
         (["trainer.precision=8"], "trainer: Lightning does not take"),
         (["trainer.max_epochs=1"], "trainer.check_val_every_n_epoch=2: no validation in trainer.max_epochs=1"),
+        (["training.keep=first"], "training.keep=first: best (by training.select_by) or last"),
+        (["training.keep=last", "training.patience=2"], "patience lets the selection faces choose the last epoch"),
+        (["training.keep=last", "trainer.max_epochs=3"], "epoch 3, the last one, would not be validated"),
         (["init_from=/no/weights.pt"], "/no/weights.pt: there is no such file"),
         (["logger.name=mlflow"], "logger.name='mlflow': there are csv"),
     ],

@@ -228,13 +228,14 @@ def _require_kept(training: Mapping[str, Any], epochs: int | None, every: int | 
         return
     if "patience" in training:
         raise EmodetError(
-            f"training.keep=last and training.patience={training['patience']}: patience lets the selection faces choose "
-            "the last epoch, which keep=last is there to avoid; leave one of them out (training.patience=null)"
+            f"training.keep=last and training.patience={training['patience']}: patience lets the selection faces "
+            "choose the last epoch, which keep=last is there to avoid; leave one of them out (training.patience=null)"
         )
     if epochs is not None and epochs > 0 and epochs % (every or 1):
         raise EmodetError(
-            f"training.keep=last: epoch {epochs}, the last one, would not be validated, as trainer.check_val_every_n_epoch="
-            f"{every} does not divide trainer.max_epochs={epochs}; trainer.check_val_every_n_epoch=1 does"
+            f"training.keep=last: epoch {epochs}, the last one, would not be validated, as "
+            f"trainer.check_val_every_n_epoch={every} does not divide trainer.max_epochs={epochs}; "
+            "trainer.check_val_every_n_epoch=1 does"
         )
 
 

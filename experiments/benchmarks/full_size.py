@@ -114,7 +114,7 @@ def draw(number: int) -> np.ndarray:
 
 def place(number: int) -> str:
     """As AffectNet names them: a number as folder, a hash as file."""
-    return f"{number % 1200 + 1}/{np.uint64(number) * np.uint64(0x9E3779B97F4A7C15):016x}{number:024x}.jpg"
+    return f"{number % 1200 + 1}/{number * 0x9E3779B97F4A7C15 % 2**64:016x}{number:024x}.jpg"
 
 
 def landmarks(number: int) -> str:

@@ -44,6 +44,14 @@ def sweep(tmp_path: Path) -> Path:
     return folder
 
 
+def test_a_run_that_keeps_its_last_epoch_is_compared_by_it(tmp_path: Path) -> None:
+    for seed, keep in enumerate(("best", "last")):
+        settings = {"training": {"keep": keep}, "optimizer": {"lr": 10.0**-seed}}
+        made_run(tmp_path / str(seed), [0.5, 0.9, 0.7], settings=settings)
+    values = {each.label["training.keep"]: each.best_value for each in compared(tmp_path).configurations}
+    assert values == {"best": 0.9, "last": 0.7}
+
+
 def test_means_are_over_the_best_epochs_of_finished_runs(sweep: Path) -> None:
     comparison = compared(sweep)
     assert comparison.columns == ("optimizer.lr",)

@@ -1,0 +1,157 @@
+"""Every file under conf/ trains: each experiment, each choice of each group."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from made_teachers import made_teacher
+
+from emodet.runs.folder import RunFolder
+
+CONF = Path(__file__).parents[1] / "conf"
+Command = Callable[..., int]
+
+
+def options(group: str) -> list[str]:
+    return sorted(file.stem for file in (CONF / group).glob("*.yaml"))
+
+
+@pytest.fixture(scope="session")
+def releases(own_folders: Path) -> dict[str, Path]:
+    """One drawn release per reader that the embedded data set can be written for."""
+    from emodet.data.synthetic_releases import write_release
+
+    made = {}
+    for layout in ("affectnet_csv", "yolo", "ferplus"):
+        faces = {"train": 120, "val": 24} | ({} if layout == "affectnet_csv" else {"test": 24})
+        made[layout] = write_release(own_folders / layout, layout, faces, size=48, balance="uniform")
+    return {"auto": made["affectnet_csv"], "yolo": made["yolo"], "ferplus": made["ferplus"]}
+
+
+ONE_BATCH = [
+    *("data.workers=0", "data.processes=1", "data.batch_size=4", "trainer.max_epochs=1", "trainer.accelerator=cpu"),
+    *("trainer.limit_train_batches=1", "trainer.limit_val_batches=1", "trainer.check_val_every_n_epoch=1"),
+    *("trainer.enable_progress_bar=false", "trainer.num_sanity_val_steps=0"),
+]
+
+
+def reader_of(data: str) -> str:
+    settings = yaml.safe_load((CONF / "data" / f"{data}.yaml").read_text(encoding="utf-8"))
+    return str(settings.get("reader", "auto"))
+
+
+def data_of(experiment: str) -> str:
+    """Which data an experiment's file, or one that it builds on, chooses."""
+    defaults = yaml.safe_load((CONF / "experiment" / f"{experiment}.yaml").read_text(encoding="utf-8")).get("defaults")
+    for entry in defaults or []:
+        if isinstance(entry, dict) and "override /data" in entry:
+            return str(entry["override /data"])
+        if isinstance(entry, str) and entry in options("experiment"):
+            return data_of(entry)
+    return "affectnet"
+
+
+@pytest.mark.parametrize("experiment", options("experiment"))
+def test_every_experiment_runs_one_batch(
+    experiment: str, command: Command, releases: dict[str, Path], tmp_path: Path, without_pictures: None
+) -> None:
+    root = releases[reader_of(data_of(experiment))]
+    # The tracker is kept for one of them: starting it takes seconds.
+    tracker = [] if experiment == "baseline" else ["logger=csv"]
+    arguments = [f"experiment={experiment}", f"data.root={root}", *ONE_BATCH, *tracker]
+    if "\ndistillation:" in (CONF / "experiment" / f"{experiment}.yaml").read_text(encoding="utf-8"):
+        teacher, answers = made_teacher(tmp_path / "teacher.pt"), tmp_path / "answers"
+        assert command("emodet.teach", *arguments, f"checkpoint={teacher}", f"output={answers}") == 0
+        arguments.append(f"distillation.answers={answers}")
+    assert command("emodet.train", *arguments, f"hydra.run.dir={tmp_path}") == 0
+    assert "report" in RunFolder(tmp_path).facts()["results"]
+    assert (tmp_path / "wandb").is_dir() == (experiment == "baseline")
+
+
+@pytest.mark.parametrize("experiment", options("experiment"))
+def test_every_experiment_is_a_document(experiment: str) -> None:
+    text = (CONF / "experiment" / f"{experiment}.yaml").read_text(encoding="utf-8")
+    for part in ("Purpose", "Command", "Data", "Hardware", "Expected", "Recipe"):
+        assert f"\n# {part} " in text, part
+    assert f"experiment={experiment}" in text
+    assert "data.root=/" not in text.replace("data.root=/path", "")
+
+
+@pytest.mark.parametrize("rung", options("experiment/ferplus_ladder"))
+def test_every_rung_of_the_ladder_composes_and_changes_the_one_below(rung: str) -> None:
+    file = CONF / "experiment" / "ferplus_ladder" / f"{rung}.yaml"
+    assert f"experiment=ferplus_ladder/{rung}" in file.read_text(encoding="utf-8")
+    below = str(yaml.safe_load(file.read_text(encoding="utf-8"))["defaults"][0]).removeprefix("/experiment/")
+    import emodet.train  # noqa: F401  its schema is what the file is composed with
+
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        own, other = (
+            compose("train", [f"experiment={name}"]) for name in (f"ferplus_ladder/{rung}", below.removesuffix(".yaml"))
+        )
+    assert own != other
+
+
+# Every choice of every other group, several groups in one run.
+CHOICES = {
+    group: [
+        option
+        for option in options(group)
+        # A mix has tests of its own.
+        if group != "data" or (reader_of(option) in ("auto", "yolo", "ferplus") and option != "mixed")
+    ]
+    for group in ("augmentation", "data", "debug", "logger", "net", "optimizer", "schedule", "trainer")
+}
+EXTRA = {
+    "timm": ["net.name=timm/test_resnet"],
+    "residual_cnn": ["net.channels=[4,4,8,8]"],
+    "synthetic": ["data.synthetic.faces={train:40,val:16,test:16}", "data.synthetic.progress=false"],
+    "wandb": ["logger.tags=[a,b]"],
+}
+
+
+@pytest.mark.parametrize("turn", range(max(map(len, CHOICES.values()))))
+@pytest.mark.slow
+def test_every_choice_runs_one_batch(
+    turn: int, command: Command, releases: dict[str, Path], tmp_path: Path, without_pictures: None
+) -> None:
+    chosen = {group: names[turn % len(names)] for group, names in CHOICES.items()}
+    if chosen["debug"] == "overfit":  # it is about the dropout of our own net
+        chosen["net"] = "residual_cnn"
+    if chosen["net"] == "timm":
+        pytest.importorskip("timm")
+    arguments = [f"{group}={name}" for group, name in chosen.items()]
+    arguments += [argument for name in chosen.values() for argument in EXTRA.get(name, [])]
+    if chosen["data"] != "synthetic":
+        arguments.append(f"data.root={releases[reader_of(chosen['data'])]}")
+    small = [*ONE_BATCH, "preprocessing.size=48", "training.resolutions=[]", "training.weight_averaging=null"]
+    assert command("emodet.train", "experiment=ferplus", *arguments, *small, f"hydra.run.dir={tmp_path}") == 0
+    assert "report" in RunFolder(tmp_path).facts()["results"]
+
+
+def test_every_turn_together_makes_every_choice() -> None:
+    turns = range(max(map(len, CHOICES.values())))
+    for group, names in CHOICES.items():
+        assert {names[turn % len(names)] for turn in turns} == set(names), group
+    nets = {CHOICES["net"][turn % 2] for turn in turns if CHOICES["debug"][turn % 3] != "overfit"}
+    assert nets == set(CHOICES["net"])
+
+
+@pytest.mark.parametrize("data", [name for name in options("data") if name not in ("synthetic", "mixed")])
+def test_every_data_set_that_is_not_there_says_how_to_point_at_it(
+    data: str, command: Command, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert command("emodet.train", "experiment=affectnet8", f"data={data}", f"hydra.run.dir={tmp_path}") == 2
+    error = capfd.readouterr().err
+    assert error.startswith("error: data.root is not set.")
+    assert "data.root=/path" in error
+    assert "Traceback" not in error
+
+
+def test_the_command_alone_lists_the_experiments(command: Command, capfd: pytest.CaptureFixture[str]) -> None:
+    assert command("emodet.train") != 0
+    said = capfd.readouterr()
+    assert all(experiment in said.out + said.err for experiment in options("experiment"))
