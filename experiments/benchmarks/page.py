@@ -1,10 +1,12 @@
 """What the page costs in headless Chromium on this machine: frames per second, time to the first result, size.
 
-    python experiments/benchmarks/page.py [--seconds 15] [--rounds 3] [--pictures DIR] [--screenshots DIR]
+    python experiments/benchmarks/page.py [--seconds 15] [--rounds 3] [--pictures DIR] [--screenshots DIR] [--webgpu]
 
 The camera shows scikit-image's astronaut (NASA, public domain), swaying, at 640×480 and 30 frames/s. The page comes
 from a plain file server, as one thread, and from one that sends isolation headers, with threads. `--pictures` also
 lists how many faces the browser finds in each picture of a folder; `--screenshots` writes the README's pictures.
+`--webgpu` (after `make page WEBGPU=1`) lets Chromium make a WebGPU adapter of software, compares what it finds with
+WebAssembly, and looks which of the two the page takes.
 Prints Markdown. Nothing else should run on the machine: its load before and after is printed with the figures.
 """
 
@@ -70,6 +72,25 @@ PARTS = """async () => {
         await time(`faces searched in ${width}×${height}`, () => opened.int8.detect(planes.slice(), width, height), 15);
     }
     return result;
+}"""
+
+
+# Without `--disable-gpu`; --use-webgpu-adapter makes the processor do what a graphics card does.
+SOFTWARE_GPU = ("--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader", "--enable-features=Vulkan")
+BOTH_WAYS = """async () => {
+    const base = new URL('.', document.baseURI).href;
+    const { openNetworks } = await import(`${base}js/recognition/networks.js`);
+    const about = await (await fetch(`${base}page.json`)).json();
+    const values = Float32Array.from({ length: 3 * 320 * 256 }, (_, index) => (index * 7919) % 255);
+    const found = {};
+    for (const [name, webgpu] of [["WebGPU", "also software"], ["WebAssembly", false], ["the page takes", true]]) {
+        const networks = await openNetworks(base, { ...about, webgpu });
+        const { heat } = await networks.detect(values.slice(), 320, 256);
+        const begun = performance.now();
+        await networks.detect(values.slice(), 320, 256);
+        found[name] = { gpu: networks.gpu, ms: performance.now() - begun, heat: Array.from(heat) };
+    }
+    return found;
 }"""
 
 
@@ -152,6 +173,23 @@ def found_faces(browser: Any, url: str, folder: Path) -> None:
     page.context.close()
 
 
+def webgpu(driver: Any, chromium: str, folder: Path) -> None:
+    """The detector on a software adapter beside WebAssembly, on the same made pixels."""
+    kept = [switch for switch in SWITCHES if switch != "--disable-gpu"]
+    browser = driver.chromium.launch(executable_path=chromium, args=[*kept, *SOFTWARE_GPU])
+    with served(folder, isolated=False) as url:
+        page = browser.new_page()
+        page.set_default_timeout(240_000)
+        page.goto(url)
+        found = page.evaluate(BOTH_WAYS)
+    browser.close()
+    print("\n| detector at 320×256 | on WebGPU | ms |\n|---|---|---:|")
+    for name, way in found.items():
+        print(f"| {name} | {'yes' if way['gpu'] else 'no'} | {way['ms']:.0f} |")
+    heats = [np.array(found[name]["heat"]) for name in ("WebGPU", "WebAssembly")]
+    print(f"\nLargest difference of the heat, 0 to 1: {np.abs(heats[0] - heats[1]).max():.1e}")
+
+
 def screenshots(browser: Any, url: str, folder: Path) -> None:
     for name, width, height, scheme in [("page_desktop", 1280, 860, "light"), ("page_phone", 390, 844, "dark")]:
         context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
@@ -172,6 +210,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--pictures", type=Path)
     parser.add_argument("--screenshots", type=Path)
+    parser.add_argument("--webgpu", action="store_true")
     arguments = parser.parse_args()
     chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if chromium is None:
@@ -185,6 +224,9 @@ def main() -> None:
         total = sum(len(file.content) for file in files.values())
         for precision in ("fp32", "int8"):
             (folder / "model" / f"emodet-{precision}.onnx").write_bytes(model_for_page(precision)[0])
+        if arguments.webgpu:
+            webgpu(driver, chromium, folder)
+            return
         write_camera(place / "camera.y4m")
         browser = driver.chromium.launch(
             executable_path=chromium, args=[*SWITCHES, f"--use-file-for-fake-video-capture={place / 'camera.y4m'}"]

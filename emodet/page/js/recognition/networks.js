@@ -3,10 +3,12 @@
 const MOST_THREADS = 4;
 const BATCH = 32;
 
-/** Whether this browser has a graphics processor for WebGPU. */
-async function hasGpu() {
+/** Whether this browser has a graphics processor for WebGPU; one made of software is a hundred times slower than WebAssembly. */
+async function hasGpu(softwareToo) {
   try {
-    return Boolean(await navigator.gpu?.requestAdapter());
+    const adapter = await navigator.gpu?.requestAdapter();
+    const isSoftware = adapter?.info?.isFallbackAdapter ?? adapter?.isFallbackAdapter;
+    return Boolean(adapter) && (softwareToo || !isSoftware);
   } catch {
     return false;
   }
@@ -17,7 +19,7 @@ async function hasGpu() {
  * needs a build of its own that is only there where `make page WEBGPU=1` was run.
  */
 async function runtime({ webgpu }) {
-  const gpu = webgpu && (await hasGpu());
+  const gpu = webgpu && (await hasGpu(webgpu === "also software"));
   const ort = await import(`../../runtime/${gpu ? "ort-webgpu" : "ort"}.js`);
   const program = new URL(`../../runtime/ort-wasm-simd-threaded${gpu ? ".asyncify" : ""}`, import.meta.url).href;
   ort.env.wasm.wasmPaths = { mjs: `${program}.js`, wasm: `${program}.wasm` };
