@@ -392,6 +392,8 @@ class EvaluateConfig:
         errors: How many of the worst errors the page shows.
         corruptions: Whether to measure how accuracy falls with blur, noise, compression, darkness, distance, tilt and
             occlusion too; see `emodet.evaluation.corruptions`.
+        flip: Whether each crop's mirror image is answered too, and the mean is taken: twice the work, so figures of it
+            stand apart.
         accelerator: As Lightning names it.
     """
 
@@ -402,6 +404,7 @@ class EvaluateConfig:
     resamples: int = 2000
     errors: int = 48
     corruptions: bool = False
+    flip: bool = False
     accelerator: str = "auto"
     data: DataConfig = field(default_factory=DataConfig)
 

@@ -1,14 +1,13 @@
 """Measure a checkpoint or a model file: ``python -m emodet.evaluate checkpoint=RUN/checkpoints/best.ckpt``.
 
 Without ``data=…`` it measures on the data of the checkpoint's own run. ``role=selection`` takes the faces that chose
-the epoch instead of the ones that report.
+the epoch instead of the ones that report; ``flip=true`` lets it answer on each crop and its mirror image.
 """
 
 from emodet.laboratory import require_laboratory
 
 require_laboratory("emodet.evaluate")
 
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from omegaconf import DictConfig
 from emodet.config import command, given
 from emodet.data.datamodule import EmotionDataModule
 from emodet.errors import EmodetError
-from emodet.evaluation.measuring import Answers, Change, answer, answer_with_model_file
+from emodet.evaluation.measuring import AnswerOn, answer, answer_with_model_file, with_mirror_images
 from emodet.evaluation.reporting import report
 from emodet.evaluation.statistics import format_table
 from emodet.modelfile import read_model_file
@@ -37,24 +36,24 @@ def main(config: DictConfig) -> None:
         answer_on, data, temperature = measure_checkpoint(measured, settings)
     else:
         answer_on, data, temperature = measure_model_file(measured, settings)
-    folder = (
-        Path(settings["output"]) if "output" in settings else measured.parent / f"{measured.stem}-{settings['role']}"
-    )
+    details = {"measured": str(measured)}
+    name = f"{measured.stem}-{settings['role']}"
+    if settings["flip"]:
+        answer_on = with_mirror_images(answer_on, temperature)
+        details["answers"], name = "mean of each crop and its mirror image", f"{name}-flip"
+    folder = Path(settings["output"]) if "output" in settings else measured.parent / name
     evaluation = report(
         answer_on(None),
         data,
         temperature,
         folder,
-        {"measured": str(measured)},
+        details,
         resamples=settings["resamples"],
         errors=settings["errors"],
         answer_on=answer_on if settings["corruptions"] else None,
     )
     print(format_table(evaluation))
     print(f"\nreport: {folder / 'report.html'}")
-
-
-AnswerOn = Callable[[Change | None], Answers]
 
 
 def measure_checkpoint(path: Path, settings: dict[str, Any]) -> tuple[AnswerOn, EmotionDataModule, float]:

@@ -47,6 +47,13 @@ def test_the_selection_faces_are_another_role_and_say_so(command, run, tmp_path)
     assert any("optimistic" in note for note in report["notes"])
 
 
+def test_mirror_images_are_answered_too_and_the_page_says_so(command, run, tmp_path):
+    checkpoint, output = f"checkpoint={run}/checkpoints/best.ckpt", tmp_path / "both"
+    assert command("emodet.evaluate", checkpoint, f"output={output}", "flip=true") == 0
+    assert "mean of each crop and its mirror image" in (output / "report.html").read_text(encoding="utf-8")
+    assert metrics(output) != metrics(run / "evaluation-report")
+
+
 def test_other_data_can_be_named(command, run, release, tmp_path):
     output = tmp_path / "other"
     lonely = tmp_path / "lonely.ckpt"

@@ -14,10 +14,21 @@ from emodet.evaluation.predictions import Predictions
 from emodet.modelfile import ModelFile
 from emodet.models.classifier import EmotionClassifier
 
-__all__ = ["Answers", "Change", "answer", "answer_with_model_file", "to_predictions"]
+__all__ = [
+    "AnswerOn",
+    "Answers",
+    "Change",
+    "answer",
+    "answer_with_model_file",
+    "to_predictions",
+    "with_mirror_images",
+]
 
 # Changes crops, uint8 (N, H, W, 3), given their faces' positions in the pack's table, int64 (N,).
 Change = Callable[[npt.NDArray[np.uint8], npt.NDArray[np.int64]], npt.NDArray[np.uint8]]
+
+# Answers on the faces of a role after this change to their crops.
+AnswerOn = Callable[["Change | None"], "Answers"]
 
 _ROLES = ("selection", "report", "train")
 _LEAST_PROBABILITY = 1e-30  # a float32 softmax can be 0, whose logarithm is not finite
@@ -134,6 +145,29 @@ def answer_with_model_file(
     ]
     answers = _joined(parts, role)
     return replace(answers, logits=np.log(np.maximum(answers.logits[:, columns], _LEAST_PROBABILITY)))
+
+
+def with_mirror_images(answer_on: AnswerOn, temperature: float) -> AnswerOn:
+    """The same with each crop's mirror image answered too, and the mean of both calibrated probabilities.
+
+    Args:
+        answer_on: How a net answers.
+        temperature: Of its logits; the ones that come back belong to it too.
+    """
+
+    def both(change: Change | None) -> Answers:
+        def mirrored(crops: npt.NDArray[np.uint8], index: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
+            changed = crops if change is None else change(crops, index)
+            return np.ascontiguousarray(changed[:, :, ::-1])
+
+        straight, other = answer_on(change), answer_on(mirrored)
+        mean = (softmax(straight.logits, temperature) + softmax(other.logits, temperature)) / 2
+        logits = (temperature * np.log(np.maximum(mean, _LEAST_PROBABILITY))).astype(np.float32)
+        said = (straight.valence_arousal, other.valence_arousal)
+        dimensions = None if said[0] is None or said[1] is None else (said[0] + said[1]) / np.float32(2)
+        return replace(straight, logits=logits, valence_arousal=dimensions)
+
+    return both
 
 
 def to_predictions(answers: Answers, data: EmotionDataModule, temperature: float) -> Predictions:
