@@ -8,7 +8,6 @@ import contextlib
 import logging
 import os
 import secrets
-import signal
 import socket
 import ssl
 import sys
@@ -22,6 +21,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from emodet.errors import EmodetError
+from emodet.termination import Terminated, heeding_termination
 
 if TYPE_CHECKING:
     from emodet.web.settings import Settings
@@ -45,10 +45,6 @@ exit status: 2 a mistake in the call, 130 stopped by Ctrl-C, 143 stopped by SIGT
 """
 
 
-class _Terminated(KeyboardInterrupt):
-    """SIGTERM: everything is put away as after Ctrl-C."""
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the server until it is stopped.
 
@@ -61,14 +57,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(argv)
     logging.basicConfig(format="%(message)s", level=logging.WARNING, stream=sys.stderr)
     try:
-        with _heeding_termination():
+        with heeding_termination():
             _require_extra()
             _serve(options)
         return 0
     except EmodetError as problem:
         print(f"error: {problem}", file=sys.stderr)
         return 2
-    except _Terminated:
+    except Terminated:
         return 143
     except KeyboardInterrupt:
         return 130
@@ -251,22 +247,6 @@ def _reached_at() -> str:
         probe.connect(("192.0.2.1", 9))
         return str(probe.getsockname()[0])
     return socket.gethostname()
-
-
-@contextlib.contextmanager
-def _heeding_termination() -> Iterator[None]:
-    def terminate(number: int, frame: FrameType | None) -> None:
-        raise _Terminated
-
-    try:
-        before = signal.signal(signal.SIGTERM, terminate)
-    except ValueError:  # not in the main thread: whoever called this deals with signals
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _parser() -> argparse.ArgumentParser:

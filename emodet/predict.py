@@ -7,14 +7,12 @@ import argparse
 import contextlib
 import logging
 import os
-import signal
 import sys
 import time
 import warnings
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
-from types import FrameType
 
 import cv2
 import numpy as np
@@ -35,6 +33,7 @@ from emodet.inference.smoothing import Smoothing
 from emodet.inference.sources import Problem, Source, find_sources
 from emodet.inference.summary import SourceSummary, Summary
 from emodet.modelfile import PROVIDERS
+from emodet.termination import Terminated, heeding_termination
 
 __all__ = ["main"]
 
@@ -55,10 +54,6 @@ exit status: 0 all inputs done, 1 some failed, 2 a mistake in the call, 130 stop
 """
 
 
-class _Terminated(KeyboardInterrupt):
-    """SIGTERM: files are finished as after Ctrl-C."""
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command.
 
@@ -71,12 +66,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(argv)
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     try:
-        with _heeding_termination(), _pillow_allows(options.max_pixels):
+        with heeding_termination(), _pillow_allows(options.max_pixels):
             return _Run(options).run()
     except EmodetError as problem:
         print(f"error: {problem}", file=sys.stderr)
         return 2
-    except _Terminated:
+    except Terminated:
         return 143
     except KeyboardInterrupt:
         return 130
@@ -131,7 +126,7 @@ class _Run:
                 pass
             except KeyboardInterrupt as stop:
                 self._tell("stopped: what was open is finished")
-                status = 143 if isinstance(stop, _Terminated) else 130
+                status = 143 if isinstance(stop, Terminated) else 130
         self._finish()
         return status or (1 if self._summary.failed else 0)
 
@@ -297,22 +292,6 @@ def _picture(source: Source, max_pixels: int) -> UInt8:
     if min(height, width) < _LEAST_SIDE:
         raise EmodetError(f"{name}: {width}×{height} pixels are too few to show a face")
     return image
-
-
-@contextlib.contextmanager
-def _heeding_termination() -> Iterator[None]:
-    def terminate(number: int, frame: FrameType | None) -> None:
-        raise _Terminated
-
-    try:
-        before = signal.signal(signal.SIGTERM, terminate)
-    except ValueError:  # not in the main thread: whoever called this deals with signals
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 @contextlib.contextmanager
