@@ -34,7 +34,7 @@ from emodet.auditing.proposals import ProposalRules, propose
 from emodet.auditing.quality import QualityRules, judge, stored_sides
 from emodet.auditing.results import in_words, write_results
 from emodet.auditing.undetected import LEAST_SCORE, LONGEST_SIDE, RELIABILITY, detection_scores
-from emodet.config import command, given
+from emodet.commands import command, given
 from emodet.data.datamodule import EmotionDataModule
 from emodet.errors import EmodetError
 from emodet.inference.detectors import Detector, make_detector

@@ -14,7 +14,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from emodet.config import command, given
+from emodet.commands import command, given
 from emodet.data.datamodule import EmotionDataModule
 from emodet.errors import EmodetError
 from emodet.evaluation.measuring import AnswerOn, answer, answer_with_model_file, with_mirror_images

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from omegaconf import DictConfig
 
-from emodet.config import command, given
+from emodet.commands import command, given
 from emodet.data.datamodule import EmotionDataModule
 from emodet.errors import EmodetError
 from emodet.exporting.gate import Gate

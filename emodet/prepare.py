@@ -16,7 +16,7 @@ import shutil
 import numpy as np
 from omegaconf import DictConfig
 
-from emodet.config import command, given
+from emodet.commands import command, given
 from emodet.data.datamodule import EmotionDataModule
 from emodet.data.parts import Shard
 from emodet.data.records import Listing, Reader

@@ -22,7 +22,7 @@ import cv2
 import torch
 from omegaconf import DictConfig
 
-from emodet.config import command, given
+from emodet.commands import command, given
 from emodet.data.answers_files import write_answers
 from emodet.data.datamodule import EmotionDataModule
 from emodet.data.teachers_answers import Asked, TeachersAnswers, begin_answers

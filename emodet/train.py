@@ -20,7 +20,7 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from emodet.config import command, given
+from emodet.commands import command, given
 from emodet.data.corrections import CorrectedPack
 from emodet.data.datamodule import EmotionDataModule
 from emodet.errors import EmodetError

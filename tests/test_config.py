@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from emodet.config import TrainConfig, conf_folder, given
+from emodet.commands import conf_folder, given
+from emodet.config import TrainConfig
 
 Command = Any
 

@@ -3,137 +3,37 @@
 import copy
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
 
-import cv2
 import lightning as L
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from emodet.data.augmentation import Augmentation
 from emodet.data.corrections import CorrectedPack, fingerprint_with, in_words, read_corrections
 from emodet.data.device_augmentation import DeviceAugmentation
 from emodet.data.device_faces import DeviceFaces, device_named, place_of
 from emodet.data.distillation import Distillation, open_distillation
+from emodet.data.faces import Batch, Faces, StartsWhenAsked, as_fetched, single_threaded
 from emodet.data.mixed import MixedPack, mix_in, share_out, usable_faces
 from emodet.data.pack import Pack
 from emodet.data.records import Listing, Reader
 from emodet.data.sources import Source, sources_of
-from emodet.data.splits import Draw, EvaluationBatches, Roles, TrainingBatches, drawing_weights
+from emodet.data.splits import EvaluationBatches, Roles, TrainingBatches, drawing_weights
 from emodet.data.summary import listing_summary, outcome
 from emodet.data.teachers_answers import Asked, Views, digest_of
 from emodet.emotions import class_names
 from emodet.errors import EmodetError
 from emodet.preprocessing import Preprocessing
 
-__all__ = ["Batch", "EmotionDataModule", "Faces"]
+__all__ = ["EmotionDataModule"]
 
 log = logging.getLogger(__name__)
-
-
-class Batch(TypedDict):
-    """What the net is trained and measured on.
-
-    Attributes:
-        image: uint8 (N, H, W, 3), RGB.
-        emotion: int64 (N,), 0 to K - 1, or -1 for a face that only has a soft label.
-        target: float32 (N, K), rows sum to 1: the soft label, or 1 for the emotion; where a student is trained, with
-            its teachers' answers in it.
-        valence_arousal: float32 (N, 2), -1 to 1, NaN where not annotated.
-        index: int64 (N,), positions in the pack's table.
-        source: int64 (N,), positions in `EmotionDataModule.source_names`, 0 where there is one data set.
-    """
-
-    image: torch.Tensor
-    emotion: torch.Tensor
-    target: torch.Tensor
-    valence_arousal: torch.Tensor
-    index: torch.Tensor
-    source: torch.Tensor
-
-
-class Faces(Dataset[Batch]):
-    """Whole batches out of a pack: one fetch, one seeding and one copy for each.
-
-    Args:
-        pack: The prepared data set.
-        classes: 8, or 7 without contempt.
-        soft: For each data set of the pack, whether `Batch.target` is the soft label where there is one.
-        augmentation: Applied with the draw's seed; None leaves the crops as they are.
-        distillation: Mixes teachers' answers into the targets; None leaves them as they are.
-    """
-
-    def __init__(
-        self,
-        pack: Pack,
-        classes: int,
-        soft: Sequence[bool],
-        augmentation: Augmentation | None,
-        distillation: Distillation | None = None,
-    ) -> None:
-        self.pack, self.classes, self.soft, self.augmentation = pack, classes, np.array(soft, np.bool_), augmentation
-        self.distillation = distillation
-        self._mix = mix_in(pack)
-        # What a worker process gets of the table: a few numbers per face, not its keys, which are a hundred times that.
-        table = pack.table
-        self._emotion = table.emotion.astype(np.int8)
-        self._valence_arousal = np.stack([table.valence, table.arousal], axis=1)
-        self._shares = table.soft_label[:, :classes] if self.soft.any() else None
-
-    def crops(self, draw: Draw) -> npt.NDArray[np.uint8]:
-        """Its faces as the net is shown them: uint8 (N, H, W, 3), RGB."""
-        crops = self.pack.images(draw.indices)
-        return crops if self.augmentation is None else self.augmentation(crops, draw.seed)
-
-    def __getitems__(self, draw: Draw) -> Batch:
-        labels = self.labels(draw.indices)
-        if self.distillation is not None:
-            labels["target"] = torch.from_numpy(self.distillation.targets(labels["target"].numpy(), draw))
-        return {"image": torch.from_numpy(self.crops(draw)), **labels}  # type: ignore[typeddict-item]
-
-    def labels(self, rows: npt.NDArray[np.int64]) -> dict[str, torch.Tensor]:
-        """What a `Batch` of these faces holds beside their crops, without teachers' answers."""
-        emotion = self._emotion[rows].astype(np.int64)
-        target = np.zeros((len(rows), self.classes), dtype=np.float32)
-        labelled = np.flatnonzero(emotion >= 0)
-        target[labelled, emotion[labelled]] = 1
-        source = np.zeros(len(rows), dtype=np.int64) if self._mix is None else self._mix.source_of(rows)
-        if self._shares is not None:
-            shares = self._shares[rows]
-            given = np.flatnonzero((np.nan_to_num(shares).sum(axis=1) > 0) & self.soft[source])
-            target[given] = shares[given] / shares[given].sum(axis=1, keepdims=True)
-        return {
-            "emotion": torch.from_numpy(emotion),
-            "target": torch.from_numpy(target),
-            "valence_arousal": torch.from_numpy(self._valence_arousal[rows]),
-            "index": torch.from_numpy(rows),
-            "source": torch.from_numpy(source),
-        }
-
-
-def _as_fetched(batch: Any) -> Any:
-    return batch
-
-
-def _single_threaded(_worker: int) -> None:
-    # A worker is one of several: OpenCV's own threads would only get in each other's way.
-    cv2.setNumThreads(0)
-
-
-class _StartsWhenAsked(DataLoader[Batch]):
-    """A loader whose workers start with the first batch that is asked for, not when the iteration is set up.
-
-    Lightning sets the first epoch's iteration up before it has read where a resumed run stands; workers that started
-    then would fetch the wrong batches.
-    """
-
-    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
-        yield from super().__iter__()
 
 
 class EmotionDataModule(L.LightningDataModule):
@@ -462,14 +362,14 @@ class EmotionDataModule(L.LightningDataModule):
 
     def _loader(self, faces: Faces | DeviceFaces, batches: TrainingBatches | EvaluationBatches) -> DataLoader[Batch]:
         if isinstance(faces, DeviceFaces):
-            return _StartsWhenAsked(faces, batch_sampler=batches, collate_fn=_as_fetched)  # type: ignore[arg-type]
-        return _StartsWhenAsked(
+            return StartsWhenAsked(faces, batch_sampler=batches, collate_fn=as_fetched)  # type: ignore[arg-type]
+        return StartsWhenAsked(
             faces,
             batch_sampler=batches,  # type: ignore[arg-type]  # it yields draws, which __getitems__ takes
-            collate_fn=_as_fetched,
+            collate_fn=as_fetched,
             num_workers=self.workers,
             persistent_workers=self.workers > 0,
-            worker_init_fn=_single_threaded,
+            worker_init_fn=single_threaded,
             pin_memory=torch.cuda.is_available(),
         )
 

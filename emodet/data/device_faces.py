@@ -10,7 +10,6 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING
 
 import lightning as L
 import numpy as np
@@ -20,12 +19,10 @@ from torch.utils.data import Dataset
 
 from emodet.data.device_augmentation import DeviceAugmentation
 from emodet.data.device_transforms import sent
+from emodet.data.faces import Batch
 from emodet.data.pack import Pack
 from emodet.data.splits import Draw
 from emodet.errors import EmodetError
-
-if TYPE_CHECKING:
-    from emodet.data.datamodule import Batch
 
 __all__ = ["DeviceFaces", "device_named", "free_bytes", "place_of"]
 
@@ -38,8 +35,8 @@ _AT_ONCE = 2048
 _WITHOUT = "leave out data.device, so that worker processes fetch the faces"
 
 
-class DeviceFaces(Dataset["Batch"]):
-    """Some faces of a pack, whole, on a device; batches as `emodet.data.datamodule.Faces` makes them.
+class DeviceFaces(Dataset[Batch]):
+    """Some faces of a pack, whole, on a device; batches as `emodet.data.faces.Faces` makes them.
 
     Args:
         pack: The prepared data set. Its crops are copied once; one byte per pixel where they are grey.
@@ -77,7 +74,7 @@ class DeviceFaces(Dataset["Batch"]):
         seconds = perf_counter() - began
         log.info("%d %s faces lie on %s: %.2f GB, in %.1f s", len(rows), role, device, np.prod(shape) / 1e9, seconds)
 
-    def __getitems__(self, draw: Draw) -> "Batch":
+    def __getitems__(self, draw: Draw) -> Batch:
         """A batch on the device. The host does not wait for it.
 
         Raises:

@@ -7,7 +7,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from emodet.data.datamodule import Batch, EmotionDataModule
+from emodet.data.datamodule import EmotionDataModule
+from emodet.data.faces import Batch
 from emodet.errors import EmodetError
 from emodet.evaluation.calibration import softmax
 from emodet.evaluation.predictions import Predictions

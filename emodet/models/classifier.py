@@ -13,7 +13,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import LRSchedulerTypeUnion, OptimizerLRScheduler
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from emodet.data.datamodule import Batch
+from emodet.data.faces import Batch
 from emodet.errors import EmodetError
 from emodet.models.agreement import DIMENSIONS
 from emodet.models.losses import SoftCrossEntropy

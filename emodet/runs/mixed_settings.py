@@ -9,7 +9,7 @@ import hydra
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
-from emodet.config import conf_folder, given
+from emodet.commands import conf_folder, given
 from emodet.data.sources import SOURCE_SETTINGS
 from emodet.errors import EmodetError
 

@@ -27,7 +27,7 @@ from lightning.pytorch.strategies import ParallelStrategy
 from omegaconf import read_write
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
-from emodet.config import in_sweep
+from emodet.commands import in_sweep
 from emodet.errors import EmodetError
 from emodet.runs.interruption import Interrupted
 from emodet.runs.starting import PARENT, RUN_OF_SWEEP, is_started_by_parent

@@ -7,7 +7,7 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 
-from emodet.config import conf_folder
+from emodet.commands import conf_folder
 from emodet.errors import EmodetError
 from emodet.runs.folder import RunFolder
 

@@ -14,7 +14,8 @@ import torch
 import torch.nn.functional as F
 
 from emodet.data.answers_files import Said, brightness_of
-from emodet.data.datamodule import Batch, EmotionDataModule
+from emodet.data.datamodule import EmotionDataModule
+from emodet.data.faces import Batch
 from emodet.errors import EmodetError
 from emodet.evaluation.measuring import device_of
 from emodet.models.classifier import EmotionClassifier

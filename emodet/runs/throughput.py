@@ -6,7 +6,7 @@ from typing import Any
 
 import lightning as L
 
-from emodet.data.datamodule import Batch
+from emodet.data.faces import Batch
 from emodet.runs.folder import RunFolder
 from emodet.runs.tracker import Tracker
 

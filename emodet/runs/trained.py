@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from omegaconf import OmegaConf
 
-from emodet.config import given
+from emodet.commands import given
 from emodet.errors import EmodetError
 from emodet.modelfile import TrainingData
 from emodet.models.classifier import EmotionClassifier

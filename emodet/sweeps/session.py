@@ -14,7 +14,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from emodet.config import given, refuse_what_hydra_lets_pass
+from emodet.commands import given, refuse_what_hydra_lets_pass
 from emodet.errors import EmodetError
 from emodet.runs.assembly import build_data
 from emodet.runs.folder import now

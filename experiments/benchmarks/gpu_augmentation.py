@@ -23,7 +23,7 @@ import torch
 from omegaconf import OmegaConf
 from PIL import Image
 
-from emodet.config import conf_folder
+from emodet.commands import conf_folder
 from emodet.data.augmentation import Augmentation
 from emodet.data.device_augmentation import DeviceAugmentation
 from emodet.data.synthetic import draw_face

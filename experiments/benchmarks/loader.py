@@ -23,7 +23,7 @@ import torch
 from omegaconf import OmegaConf
 from torch.utils.data import DataLoader, Dataset
 
-from emodet.config import conf_folder
+from emodet.commands import conf_folder
 from emodet.data.datamodule import EmotionDataModule
 from emodet.data.synthetic_releases import write_release
 from emodet.models.classifier import EmotionClassifier

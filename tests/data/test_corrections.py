@@ -221,7 +221,7 @@ def test_the_data_module_leaves_out_and_relabels(data_with: Any, tmp_path: Path,
 
 
 def test_a_relabelled_face_does_not_keep_its_soft_label(pack: Pack, written: Any) -> None:
-    from emodet.data.datamodule import Faces
+    from emodet.data.faces import Faces
     from emodet.data.splits import Draw
 
     corrected = CorrectedPack(pack, written("train/0003,,relabel,fear,,,\n"))

@@ -14,7 +14,8 @@ import yaml
 from made_reader import picture, png
 
 from emodet.data import datamodule
-from emodet.data.datamodule import Batch, EmotionDataModule
+from emodet.data.datamodule import EmotionDataModule
+from emodet.data.faces import Batch
 from emodet.data.pack import Pack
 from emodet.emotions import EMOTIONS, FERPLUS_ORDER
 from emodet.errors import EmodetError

@@ -15,7 +15,8 @@ from made_reader import picture, png
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from emodet.data import device_faces
-from emodet.data.datamodule import Batch, EmotionDataModule
+from emodet.data.datamodule import EmotionDataModule
+from emodet.data.faces import Batch
 from emodet.data.splits import Draw
 from emodet.emotions import EMOTIONS, FERPLUS_ORDER
 from emodet.errors import EmodetError

@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_reader import MadeReader, picture, png, records
 
-from emodet.data.datamodule import EmotionDataModule, Faces
+from emodet.data.datamodule import EmotionDataModule
+from emodet.data.faces import Faces
 from emodet.data.mixed import MixedPack, mixed_roles
 from emodet.data.pack import Pack, Table
 from emodet.data.packing import prepare_pack

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torch.utils.data import DataLoader
 
-from emodet.data.datamodule import Batch
+from emodet.data.faces import Batch
 from emodet.errors import EmodetError
 from emodet.models.classifier import EmotionClassifier
 from emodet.preprocessing import Preprocessing

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.utils.data import DataLoader
 
-from emodet.data.datamodule import Batch
+from emodet.data.faces import Batch
 from emodet.errors import EmodetError
 from emodet.models.classifier import EmotionClassifier
 from emodet.models.losses import SoftCrossEntropy

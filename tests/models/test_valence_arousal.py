@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from torch.utils.data import DataLoader
 
-from emodet.data.datamodule import Batch
+from emodet.data.faces import Batch
 from emodet.emotions import EMOTIONS
 from emodet.errors import EmodetError
 from emodet.models.agreement import agreement_names, agreement_terms, concordance

@@ -13,7 +13,7 @@ import pytest
 import torch
 import yaml
 
-from emodet.config import conf_folder
+from emodet.commands import conf_folder
 from emodet.errors import EmodetError
 from emodet.models.classifier import EmotionClassifier
 from emodet.runs.resuming import batch_size_for, resumed_arguments
@@ -201,7 +201,7 @@ def test_a_resumed_run_is_not_changed_by_files_that_were_edited(
 ) -> None:
     conf, run = tmp_path / "conf", tmp_path / "run"
     shutil.copytree(conf_folder(), conf)
-    monkeypatch.setattr("emodet.config.conf_folder", lambda: str(conf))
+    monkeypatch.setattr("emodet.commands.conf_folder", lambda: str(conf))
     with monkeypatch.context() as patched:
         signal_at(patched, "training_step", 0, 5)
         assert command("emodet.train", *small, *COMMON, "trainer.max_epochs=1", f"hydra.run.dir={run}") == 130

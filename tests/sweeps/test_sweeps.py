@@ -14,7 +14,7 @@ import yaml
 from omegaconf import OmegaConf
 
 from emodet import train
-from emodet.config import conf_folder, share_of_cores, workers_beside
+from emodet.commands import conf_folder, share_of_cores, workers_beside
 from emodet.errors import EmodetError
 from emodet.models.classifier import EmotionClassifier
 from emodet.runs.folder import RunFolder
