@@ -15,6 +15,7 @@ __all__ = ["occlusion_map"]
 
 _PATCH = 0.25  # of the crop's side
 _STEPS = 9  # positions along each side
+_LEAST_PROBABILITY = 1e-12  # a softmax in float32 can be 0, whose logarithm is not finite
 
 
 def occlusion_map(model: ModelFile, crop: npt.NDArray[np.uint8], class_name: str) -> npt.NDArray[np.float32]:
@@ -26,8 +27,9 @@ def occlusion_map(model: ModelFile, crop: npt.NDArray[np.uint8], class_name: str
         class_name: One of its classes.
 
     Returns:
-        float32, (size, size): how far the class's probability falls when the surroundings of a pixel are covered
-        with the crop's mean colour; below 0 where covering speaks for it. 81 covered crops go through the graph.
+        float32, (size, size): how far the class's log odds, ln(p / (1 - p)), fall when the surroundings of a pixel are
+        covered with the crop's mean colour; below 0 where covering speaks for it. Log odds, because the probability
+        of a sure answer hardly moves whatever is covered. 81 covered crops go through the graph.
 
     Raises:
         EmodetError: The model file has no such class.
@@ -43,12 +45,19 @@ def occlusion_map(model: ModelFile, crop: npt.NDArray[np.uint8], class_name: str
     places = [(y, x) for y in starts for x in starts]
     for index, (y, x) in enumerate(places, start=1):
         covered[index, y : y + patch, x : x + patch] = colour
-    probabilities = model.probabilities(covered)[:, column]
+    odds = _log_odds(model.probabilities(covered), column)
     heat = np.zeros((size, size), dtype=np.float32)
     times = np.zeros((size, size), dtype=np.float32)
-    for (y, x), probability in zip(places, probabilities[1:], strict=True):
-        heat[y : y + patch, x : x + patch] += probabilities[0] - probability
+    for (y, x), left in zip(places, odds[1:], strict=True):
+        heat[y : y + patch, x : x + patch] += odds[0] - left
         times[y : y + patch, x : x + patch] += 1
     heat /= np.maximum(times, 1)
     # Patches leave edges that mean nothing.
     return np.asarray(cv2.GaussianBlur(heat, (0, 0), patch / 4), dtype=np.float32)
+
+
+def _log_odds(probabilities: npt.NDArray[np.float32], column: int) -> npt.NDArray[np.float32]:
+    # The others' sum, not 1 - p: near 1 that would be a step of float32.
+    others = np.delete(probabilities, column, axis=1).sum(axis=1)
+    least = np.float32(_LEAST_PROBABILITY)
+    return np.asarray(np.log(np.maximum(probabilities[:, column], least)) - np.log(np.maximum(others, least)))

@@ -80,7 +80,7 @@ class ErrorAnswer(BaseModel):
 
 
 class HeatMapAnswer(BaseModel):
-    """What a face's answer rests on: how far its probability falls where the surroundings of a pixel are covered."""
+    """What a face's answer rests on: how far its log odds fall where the surroundings of a pixel are covered."""
 
     emotion: str
     size: int = Field(description="Side of the crop and the map in pixels.", examples=[48])

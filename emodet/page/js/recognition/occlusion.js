@@ -5,6 +5,7 @@
 
 const PATCH = 0.25; // of the crop's side
 const STEPS = 9; // positions along each side
+const LEAST = 1e-12; // a softmax in float32 can be 0, whose logarithm is not finite
 
 function blurred(values, side, sigma) {
   const reach = Math.max(1, Math.round(sigma * 4));
@@ -32,14 +33,21 @@ function blurred(values, side, sigma) {
   return pass(across, (row, column) => column * side + row);
 }
 
+/** ln(p / (1 - p)) of a class, from one row of probabilities; the others' sum is exacter than 1 - p. */
+function logOdds(row, column) {
+  const others = row.reduce((sum, value, at) => (at === column ? sum : sum + value), 0);
+  return Math.log(Math.max(row[column], LEAST)) - Math.log(Math.max(others, LEAST));
+}
+
 /**
- * @param {(crops: Uint8Array, count: number) => Promise<Float32Array>} probabilities of crops, row by row
+ * @param {(crops: Uint8Array, count: number) => Promise<Float32Array>} readings of crops, row by row: probabilities first
  * @param {Uint8Array} crop size × size × 3, RGB
  * @param {number} column the class's
  * @param {number} classes how many there are
- * @returns {Promise<Float32Array>} size × size: how far the class's probability falls where a pixel is covered
+ * @param {number} wide how many numbers a row has
+ * @returns {Promise<Float32Array>} size × size: how far the class's log odds fall where a pixel is covered
  */
-export async function occlusionMap(probabilities, crop, column, classes) {
+export async function occlusionMap(readings, crop, column, classes, wide) {
   const size = Math.sqrt(crop.length / 3);
   const patch = Math.max(1, Math.round(size * PATCH));
   const starts = Array.from({ length: STEPS }, (_, at) => Math.round(((size - patch) * at) / (STEPS - 1)));
@@ -58,11 +66,13 @@ export async function occlusionMap(probabilities, crop, column, classes) {
       for (let x = left; x < left + patch; x += 1) own.set(colour, (y * size + x) * 3);
     }
   });
-  const answers = await probabilities(covered, 1 + places.length);
+  const answers = await readings(covered, 1 + places.length);
+  const odds = (at) => logOdds(answers.subarray(at * wide, at * wide + classes), column);
+  const before = odds(0);
   const heat = new Float32Array(size * size);
   const times = new Float32Array(size * size);
   places.forEach(({ top, left }, at) => {
-    const fall = answers[column] - answers[(at + 1) * classes + column];
+    const fall = before - odds(at + 1);
     for (let y = top; y < top + patch; y += 1) {
       for (let x = left; x < left + patch; x += 1) {
         heat[y * size + x] += fall;

@@ -61,9 +61,8 @@ export class Recognizer {
   async heat(picture, { box, landmarks }, className) {
     const { class_names: names, preprocessing } = this.model;
     const cut = crop(picture, box, landmarks, preprocessing);
-    const wide = this.networks.columns;
     const run = (crops, count) => this.networks.readings(crops, count);
-    const heat = await occlusionMap(run, cut, names.indexOf(className), wide);
+    const heat = await occlusionMap(run, cut, names.indexOf(className), names.length, this.networks.columns);
     return { crop: cut, heat, size: preprocessing.size };
   }
 }
