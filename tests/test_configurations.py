@@ -5,8 +5,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 from made_teachers import made_teacher
 
 from emodet.runs.folder import RunFolder
@@ -31,6 +29,15 @@ def releases(own_folders: Path) -> dict[str, Path]:
     return {"auto": made["affectnet_csv"], "yolo": made["yolo"], "ferplus": made["ferplus"]}
 
 
+EXPERIMENTS = [
+    *options("experiment"),
+    *(
+        f"{folder.name}/{name}"
+        for folder in sorted((CONF / "experiment").iterdir())
+        if folder.is_dir()
+        for name in options(f"experiment/{folder.name}")
+    ),
+]
 ONE_BATCH = [
     *("data.workers=0", "data.processes=1", "data.batch_size=4", "trainer.max_epochs=1", "trainer.accelerator=cpu"),
     *("trainer.limit_train_batches=1", "trainer.limit_val_batches=1", "trainer.check_val_every_n_epoch=1"),
@@ -49,8 +56,8 @@ def data_of(experiment: str) -> str:
     for entry in defaults or []:
         if isinstance(entry, dict) and "override /data" in entry:
             return str(entry["override /data"])
-        if isinstance(entry, str) and entry in options("experiment"):
-            return data_of(entry)
+        if isinstance(entry, str) and (name := entry.removeprefix("/experiment/")) in EXPERIMENTS:
+            return data_of(name)
     return "affectnet"
 
 
@@ -60,10 +67,7 @@ QUICK = ("affectnet8", "affectnet_yolo", "baseline", "ferplus", "ferplus_distill
 
 @pytest.mark.parametrize(
     "experiment",
-    [
-        pytest.param(experiment, marks=[] if experiment in QUICK else [pytest.mark.slow])
-        for experiment in options("experiment")
-    ],
+    [pytest.param(experiment, marks=[] if experiment in QUICK else [pytest.mark.slow]) for experiment in EXPERIMENTS],
 )
 def test_every_experiment_runs_one_batch(
     experiment: str, command: Command, releases: dict[str, Path], tmp_path: Path, without_pictures: None
@@ -80,28 +84,13 @@ def test_every_experiment_runs_one_batch(
     assert "report" in RunFolder(tmp_path).facts()["results"]
 
 
-@pytest.mark.parametrize("experiment", options("experiment"))
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_every_experiment_is_a_document(experiment: str) -> None:
     text = (CONF / "experiment" / f"{experiment}.yaml").read_text(encoding="utf-8")
     for part in ("Purpose", "Command", "Data", "Hardware", "Expected", "Recipe"):
         assert f"\n# {part} " in text, part
     assert f"experiment={experiment}" in text
     assert "data.root=/" not in text.replace("data.root=/path", "")
-
-
-@pytest.mark.parametrize("rung", options("experiment/ferplus_ladder"))
-def test_every_rung_of_the_ladder_composes_and_changes_the_one_below(rung: str) -> None:
-    file = CONF / "experiment" / "ferplus_ladder" / f"{rung}.yaml"
-    assert f"experiment=ferplus_ladder/{rung}" in file.read_text(encoding="utf-8")
-    below = str(yaml.safe_load(file.read_text(encoding="utf-8"))["defaults"][0]).removeprefix("/experiment/")
-    import emodet.train  # noqa: F401  its schema is what the file is composed with
-
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        own, other = (
-            compose("train", [f"experiment={name}"]) for name in (f"ferplus_ladder/{rung}", below.removesuffix(".yaml"))
-        )
-    assert own != other
 
 
 # Every choice of every other group, several groups in one run.
