@@ -43,7 +43,8 @@ def report(
         # In a mix, some data sets may select and report on the same faces.
         which = "these faces" if chosen_on == len(answers.index) else f"{chosen_on:,} of these faces"
         evaluation = evaluation.with_notes(
-            f"Training chose its epoch and its temperature on {which}: the figures are optimistic."
+            f"Training chose its temperature on {which}, and its epoch unless it kept the last one: the figures are "
+            "optimistic."
         )
 
     def face(number: int) -> npt.NDArray[np.uint8]:
