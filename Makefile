@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
-PAGE := emodet/page
+PAGE := emodet/app/page
 # What `make train` changes in the reference recipe so that it ends within minutes on two cores.
 BRIEFLY := preprocessing.size=48 optimizer.lr=0.001 trainer.max_epochs=6 trainer.precision=bf16-mixed
 

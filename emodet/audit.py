@@ -25,7 +25,7 @@ from omegaconf import DictConfig
 from emodet.auditing.answers import answered_classes, some_of_each_class
 from emodet.auditing.class_order import OrderFinding, by_answers, by_valence_arousal
 from emodet.auditing.duplicates import CopyRules, copy_groups, group_numbers
-from emodet.auditing.findings import Findings, Unfound
+from emodet.auditing.findings import Findings, UndetectedFaces
 from emodet.auditing.label_noise import find_label_noise
 from emodet.auditing.looks import look_at
 from emodet.auditing.out_of_fold import Plan, out_of_fold
@@ -34,15 +34,15 @@ from emodet.auditing.proposals import ProposalRules, propose
 from emodet.auditing.quality import QualityRules, judge, stored_sides
 from emodet.auditing.results import in_words, write_results
 from emodet.auditing.undetected import LEAST_SCORE, LONGEST_SIDE, RELIABILITY, detection_scores
-from emodet.commands import command, given
+from emodet.commands import command, to_plain_dict
 from emodet.data.datamodule import EmotionDataModule
 from emodet.errors import EmodetError
 from emodet.inference.detectors import Detector, make_detector
 from emodet.modelfile import ModelFile, Precision, read_model_file, shipped_model
-from emodet.runs.assembly import build_data
-from emodet.runs.console import quiet_lightning
-from emodet.runs.folder import provenance
-from emodet.runs.interruption import Interrupted
+from emodet.training.assembly import build_data
+from emodet.training.console import quiet_lightning
+from emodet.training.folder import provenance
+from emodet.training.interruption import Interrupted
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ _ASKED_PER_CLASS = 300
 def main(config: DictConfig) -> None:
     """Look at every picture once, ask nets, a model file and a detector, and write down what they say."""
     quiet_lightning()
-    settings = given(config)
+    settings = to_plain_dict(config)
     if "threads" in settings:
         torch.set_num_threads(settings["threads"])
     if "corrections" in settings["data"]:
@@ -196,7 +196,7 @@ def class_order(
                 yield by_answers(table.emotion[known], told, names, f"what nets learnt from train ({split}{of})")
 
 
-def faces_not_found(settings: Mapping[str, Any], detector: Detector | None, data: EmotionDataModule) -> Unfound | None:
+def faces_not_found(settings: Mapping[str, Any], detector: Detector | None, data: EmotionDataModule) -> UndetectedFaces | None:
     """What a detector says of the crops, or of as many of them as were asked for; None without a detector."""
     if detector is None:
         return None
@@ -206,10 +206,10 @@ def faces_not_found(settings: Mapping[str, Any], detector: Detector | None, data
         rows = np.sort(drawn)
 
     def find(picture: npt.NDArray[np.uint8]) -> float:
-        found = detector(picture, longest_side=LONGEST_SIDE, least_score=LEAST_SCORE)
+        found = detector(picture, longest_side=LONGEST_SIDE, min_score=LEAST_SCORE)
         return found[0].score if found else 0.0
 
-    return Unfound(detector.name, rows, detection_scores(data.pack, rows, find), RELIABILITY)
+    return UndetectedFaces(detector.name, rows, detection_scores(data.pack, rows, find), RELIABILITY)
 
 
 def sides_of(data: EmotionDataModule) -> npt.NDArray[np.float64]:

@@ -24,7 +24,7 @@ __all__ = [
     "SWEEPERS",
     "command",
     "conf_folder",
-    "given",
+    "to_plain_dict",
     "in_sweep",
     "refuse_what_hydra_lets_pass",
     "share_of_cores",
@@ -51,7 +51,7 @@ def conf_folder() -> str:
     raise EmodetError(f"the configuration is neither in {package} nor beside it: install emodet again")
 
 
-def given(config: Any) -> dict[str, Any]:
+def to_plain_dict(config: Any) -> dict[str, Any]:
     """The fields that were set, as plain nested dicts, lists, numbers and strings; None means not set."""
     plain: Any = OmegaConf.to_container(config, resolve=True) if OmegaConf.is_config(config) else config
     return {str(key): _without_none(value) for key, value in dict(plain).items() if value is not None}

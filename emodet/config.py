@@ -27,7 +27,7 @@ class PreprocessingConfig:
 
 @dataclass
 class SyntheticConfig:
-    """See `emodet.data.synthetic_releases.write_release`."""
+    """See `emodet.synthetic.releases.write_release`."""
 
     layout: str | None = None
     faces: dict[str, int] | None = None
@@ -211,7 +211,7 @@ class LoggerConfig:
 
     Attributes:
         name: ``csv`` (nowhere else), ``wandb`` or ``tensorboard``.
-        pictures: Whether the tracker is shown faces, see `emodet.runs.tracking.may_show_pictures`.
+        pictures: Whether the tracker is shown faces, see `emodet.training.tracking.may_show_pictures`.
         artifacts: Whether Weights & Biases keeps the best checkpoint and the model file.
         project: Of Weights & Biases.
         entity: Likewise: the team or user; None is the one that is logged in.

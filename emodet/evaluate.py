@@ -14,21 +14,21 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from emodet.commands import command, given
+from emodet.commands import command, to_plain_dict
 from emodet.data.datamodule import EmotionDataModule
 from emodet.errors import EmodetError
 from emodet.evaluation.measuring import AnswerOn, answer, answer_with_model_file, with_mirror_images
 from emodet.evaluation.reporting import report
 from emodet.evaluation.statistics import format_table
 from emodet.modelfile import read_model_file
-from emodet.runs.assembly import open_data
-from emodet.runs.trained import load_trained, run_data
+from emodet.training.assembly import open_data
+from emodet.training.trained import load_trained, run_data
 
 
 @command("evaluate")
 def main(config: DictConfig) -> None:
     """Let it answer on every face of the role, then write the report and print its table."""
-    settings = given(config)
+    settings = to_plain_dict(config)
     if ("checkpoint" in settings) == ("model" in settings):
         raise EmodetError("say what to measure: either checkpoint=RUN_OR_FILE (.ckpt, .pt) or model=FILE.onnx")
     measured = Path(settings.get("checkpoint") or settings["model"]).expanduser()

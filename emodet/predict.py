@@ -33,7 +33,7 @@ from emodet.inference.smoothing import Smoothing
 from emodet.inference.sources import Problem, Source, find_sources
 from emodet.inference.summary import SourceSummary, Summary
 from emodet.modelfile import PROVIDERS
-from emodet.termination import Terminated, heeding_termination
+from emodet.termination import Terminated, raise_on_sigterm
 
 __all__ = ["main"]
 
@@ -66,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(argv)
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     try:
-        with heeding_termination(), _pillow_allows(options.max_pixels):
+        with raise_on_sigterm(), _pillow_allows(options.max_pixels):
             return _Run(options).run()
     except EmodetError as problem:
         print(f"error: {problem}", file=sys.stderr)
@@ -192,8 +192,8 @@ class _Run:
         detector = self._recognizer.detector
         started = time.perf_counter()
         hides = self._options.blur_faces
-        found = self._recognizer.detect(image, least_score=min(SCORE_TO_HIDE, detector.least_score) if hides else None)
-        faces = self._recognizer.recognise(image, [each for each in found if each.score >= detector.least_score])
+        found = self._recognizer.detect(image, min_score=min(SCORE_TO_HIDE, detector.min_score) if hides else None)
+        faces = self._recognizer.recognise(image, [each for each in found if each.score >= detector.min_score])
         self._summary.meter.add(time.perf_counter() - started)
         counts.add(faces)
         written = self._outputs.still(source, image, faces, [each.box for each in found])

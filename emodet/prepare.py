@@ -16,14 +16,14 @@ import shutil
 import numpy as np
 from omegaconf import DictConfig
 
-from emodet.commands import command, given
+from emodet.commands import command, to_plain_dict
 from emodet.data.datamodule import EmotionDataModule
 from emodet.data.parts import Shard
-from emodet.data.records import Listing, Reader
+from emodet.datasets.records import Listing, Reader
 from emodet.data.sources import Source
-from emodet.data.summary import listing_summary, outcome, summary, unreadable_in_words
+from emodet.datasets.summary import listing_summary, outcome, summary, unreadable_in_words
 from emodet.errors import EmodetError
-from emodet.runs.assembly import build_data
+from emodet.training.assembly import build_data
 
 
 @command("prepare")
@@ -31,7 +31,7 @@ def main(config: DictConfig) -> None:
     """Read, say what was found, crop, pack, and say what came out."""
     shard = None if config.shard is None else Shard.parse(str(config.shard))
     refuse_combinations(config)
-    data = build_data(given(config))
+    data = build_data(to_plain_dict(config))
     for source in data.sources:
         if source.name:
             print(f"== {source.name}")

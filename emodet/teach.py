@@ -22,15 +22,15 @@ import cv2
 import torch
 from omegaconf import DictConfig
 
-from emodet.commands import command, given
+from emodet.commands import command, to_plain_dict
 from emodet.data.answers_files import write_answers
 from emodet.data.datamodule import EmotionDataModule
 from emodet.data.teachers_answers import Asked, TeachersAnswers, begin_answers
 from emodet.errors import EmodetError
-from emodet.runs.assembly import build_data
-from emodet.runs.console import quiet_lightning
-from emodet.runs.folder import provenance
-from emodet.runs.teachers import Teachers, answers_to_epoch, answers_to_faces, load_teachers
+from emodet.training.assembly import build_data
+from emodet.training.console import quiet_lightning
+from emodet.training.folder import provenance
+from emodet.training.teachers import Teachers, answers_to_epoch, answers_to_faces, load_teachers
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ _MADE_BY = ("albumentations", "opencv-python", "numpy")
 def main(config: DictConfig) -> None:
     """Load the teachers, let them answer to what is missing, and say how a student is trained with it."""
     quiet_lightning()
-    settings = given(config)
+    settings = to_plain_dict(config)
     if "threads" in settings:
         torch.set_num_threads(settings["threads"])
         cv2.setNumThreads(settings["threads"])

@@ -5,7 +5,7 @@ import signal
 from collections.abc import Iterator
 from types import FrameType
 
-__all__ = ["Terminated", "heeding_termination"]
+__all__ = ["Terminated", "raise_on_sigterm"]
 
 
 class Terminated(KeyboardInterrupt):
@@ -13,7 +13,7 @@ class Terminated(KeyboardInterrupt):
 
 
 @contextlib.contextmanager
-def heeding_termination() -> Iterator[None]:
+def raise_on_sigterm() -> Iterator[None]:
     """Raise `Terminated` where SIGTERM finds the program; outside the main thread it is left as it is."""
 
     def terminate(number: int, frame: FrameType | None) -> None:

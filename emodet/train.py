@@ -20,7 +20,7 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from emodet.commands import command, given
+from emodet.commands import command, to_plain_dict
 from emodet.data.corrections import CorrectedPack
 from emodet.data.datamodule import EmotionDataModule
 from emodet.errors import EmodetError
@@ -30,23 +30,23 @@ from emodet.evaluation.curves import plot_curves
 from emodet.evaluation.measuring import answer, to_predictions
 from emodet.evaluation.reporting import report
 from emodet.evaluation.statistics import format_table
-from emodet.exporting.model_of_run import write_model_of_run
+from emodet.export.model_of_run import write_model_of_run
 from emodet.models.classifier import EmotionClassifier
 from emodet.models.cost import net_cost
-from emodet.runs.assembly import build_classifier, build_data, build_trainer
-from emodet.runs.checkpoints import load_classifier, set_temperature
-from emodet.runs.command_line import take_over_arguments
-from emodet.runs.console import quiet_lightning
-from emodet.runs.ending import ending_noted
-from emodet.runs.folder import RunFolder, now, provenance
-from emodet.runs.initial_weights import init_from
-from emodet.runs.interruption import Interrupted
-from emodet.runs.loggers import build_loggers
-from emodet.runs.processes import Processes, together
-from emodet.runs.resuming import batch_size_for
-from emodet.runs.tracking import Tracking, may_show_pictures
-from emodet.runs.trained import load_trained
-from emodet.runs.weights import write_weights
+from emodet.training.assembly import build_classifier, build_data, build_trainer
+from emodet.training.checkpoints import load_classifier, set_temperature
+from emodet.training.command_line import take_over_arguments
+from emodet.training.console import quiet_lightning
+from emodet.training.ending import ending_noted
+from emodet.training.folder import RunFolder, now, provenance
+from emodet.training.initial_weights import init_from
+from emodet.training.interruption import Interrupted
+from emodet.training.loggers import build_loggers
+from emodet.training.processes import Processes, together
+from emodet.training.resuming import batch_size_for
+from emodet.training.tracking import Tracking, may_show_pictures
+from emodet.training.trained import load_trained
+from emodet.training.weights import write_weights
 from emodet.sweeps.extras import require_extras
 from emodet.sweeps.membership import join_sweep
 
@@ -58,7 +58,7 @@ def main(config: DictConfig) -> float:
     """Compose, build, fit, calibrate, report. Returns the kept epoch's selection metric."""
     run = RunFolder(Path(HydraConfig.get().runtime.output_dir))
     with ending_noted(run):
-        return train(given(config), config, run)
+        return train(to_plain_dict(config), config, run)
 
 
 def train(settings: dict[str, Any], config: DictConfig, run: RunFolder) -> float:
@@ -160,7 +160,7 @@ def describe(
     sheet = contact_sheet(pairs.reshape(-1, *pairs.shape[2:]), captions, columns=16)
     cv2.imwrite(str(run.path / "augmentation.png"), cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
     choices = {key: choice for key, choice in HydraConfig.get().runtime.choices.items() if "/" not in key}
-    tracking.begin({**given(config), **facts, "folder": str(run.path), "choices": choices}, sheet)
+    tracking.begin({**to_plain_dict(config), **facts, "folder": str(run.path), "choices": choices}, sheet)
     roles = data.roles
     measured = (
         f"{len(roles.selection)} selection ({roles.selection_is}), {len(roles.report)} report ({roles.report_is})"

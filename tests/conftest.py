@@ -44,7 +44,7 @@ def own_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def release(own_folders: Path) -> Path:
     """Drawn faces as the YOLO export, 48 px: 72 train, 24 val, 24 test."""
-    from emodet.data.synthetic_releases import write_release
+    from emodet.synthetic.releases import write_release
 
     return write_release(own_folders / "release", "yolo", FACES, size=48)
 

@@ -7,7 +7,7 @@ import torch
 from emodet.emotions import class_names
 from emodet.modelfile import TrainingData
 from emodet.models.classifier import EmotionClassifier
-from emodet.runs.weights import WeightsCard, write_weights
+from emodet.training.weights import WeightsCard, write_weights
 
 
 def made_teacher(file: Path, seed: int = 0, *, size: int = 48, classes: int = 8, temperature: float = 1.5) -> Path:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from emodet.commands import conf_folder, given
+from emodet.commands import conf_folder, to_plain_dict
 from emodet.config import TrainConfig
 
 Command = Any
@@ -69,11 +69,11 @@ def test_two_choices_in_a_group_of_one_are_refused(
 
 def test_only_what_was_set_is_passed_on() -> None:
     config = OmegaConf.structured(TrainConfig)
-    assert given(config)["data"] == {}
-    assert given(config)["trainer"] == {}
+    assert to_plain_dict(config)["data"] == {}
+    assert to_plain_dict(config)["trainer"] == {}
     merged = OmegaConf.merge(config, {"trainer": {"max_epochs": 3}, "net": {"channels": [1, 2]}})
-    assert given(merged)["trainer"] == {"max_epochs": 3}
-    assert type(given(merged)["net"]["channels"]) is list
+    assert to_plain_dict(merged)["trainer"] == {"max_epochs": 3}
+    assert type(to_plain_dict(merged)["net"]["channels"]) is list
 
 
 def test_the_configuration_is_found() -> None:

@@ -7,7 +7,7 @@ import pytest
 import yaml
 from made_teachers import made_teacher
 
-from emodet.runs.folder import RunFolder
+from emodet.training.folder import RunFolder
 
 CONF = Path(__file__).parents[1] / "conf"
 Command = Callable[..., int]
@@ -20,7 +20,7 @@ def options(group: str) -> list[str]:
 @pytest.fixture(scope="session")
 def releases(own_folders: Path) -> dict[str, Path]:
     """One drawn release per reader that the embedded data set can be written for."""
-    from emodet.data.synthetic_releases import write_release
+    from emodet.synthetic.releases import write_release
 
     made = {}
     for layout in ("affectnet_csv", "yolo", "ferplus"):

@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from emodet import Recognizer
-from emodet.data.synthetic import draw_face
+from emodet.synthetic.faces import draw_face
 from emodet.modelfile import read_model_file
-from emodet.runs.checkpoints import load_classifier
-from emodet.runs.folder import RunFolder
+from emodet.training.checkpoints import load_classifier
+from emodet.training.folder import RunFolder
 
 SMALL = [
     *("data.workers=0", "data.processes=1", "data.batch_size=12", "preprocessing.size=48", "net.channels=[4,4,8,8]"),
@@ -26,7 +26,7 @@ SMALL = [
 @pytest.fixture(scope="module")
 def annotated(own_folders: Path) -> Path:
     """Drawn faces as AffectNet of 2017, with valence and arousal; some rows are uncertain or no faces, with -2."""
-    from emodet.data.synthetic_releases import write_release
+    from emodet.synthetic.releases import write_release
 
     return write_release(own_folders / "annotated", "affectnet_csv", {"train": 96, "val": 24}, size=48)
 
@@ -63,7 +63,7 @@ def test_a_run_logs_and_selects_by_them(run: Path) -> None:
         assert {"ccc_arousal", "rmse_valence", "sagr_arousal"} <= set(facts["results"][role])
     # The best epoch's figure again, from its checkpoint: the same faces, the same sums.
     assert facts["results"]["selection"]["ccc_valence"]["value"] == pytest.approx(max(logged), abs=1e-4)
-    assert load_classifier(run / "checkpoints/best.ckpt").says_valence_arousal
+    assert load_classifier(run / "checkpoints/best.ckpt").has_va_head
 
 
 @pytest.fixture
@@ -114,7 +114,7 @@ def test_a_recognizer_answers_as_the_checkpoint(run: Path, model_file: Path) -> 
         picture = draw_face(emotion, 1, 96).image
         (face,) = recognizer(picture)
         with torch.inference_mode():
-            _, said = classifier.says(torch.from_numpy(classifier.preprocessing.crop(picture)[None]))
+            _, said = classifier.predict_heads(torch.from_numpy(classifier.preprocessing.crop(picture)[None]))
         assert said is not None
         assert (face.valence, face.arousal) == pytest.approx(tuple(said[0].tolist()), abs=1e-4)
         found.append((face.valence, face.arousal))

@@ -12,8 +12,8 @@ import torch
 from emodet.errors import EmodetError
 from emodet.evaluation.measuring import answer, answer_with_model_file
 from emodet.modelfile import read_model_file
-from emodet.runs.assembly import build_data
-from emodet.runs.checkpoints import load_classifier
+from emodet.training.assembly import build_data
+from emodet.training.checkpoints import load_classifier
 
 FILES = {"emodet-fp32.onnx", "emodet-int8.onnx", "emodet.pt2", "emodet-gate.json"}
 
@@ -59,7 +59,7 @@ def data(small, release, own_folders):
 @pytest.fixture(scope="module")
 def graphs(run):
     """What both exporters make of the run's checkpoint, which takes seconds."""
-    from emodet.exporting.graph import to_onnx, to_program
+    from emodet.export.graph import to_onnx, to_program
 
     program = to_program(load_classifier(run / "checkpoints" / "best.ckpt"))
     return program, to_onnx(program)
@@ -68,15 +68,15 @@ def graphs(run):
 @pytest.fixture
 def graphs_at_hand(graphs, monkeypatch):
     """Exports of the same checkpoint that spare themselves those seconds."""
-    monkeypatch.setattr("emodet.exporting.model_set.to_program", lambda _: graphs[0])
-    monkeypatch.setattr("emodet.exporting.model_set.to_onnx", lambda _: graphs[1])
+    monkeypatch.setattr("emodet.export.model_set.to_program", lambda _: graphs[0])
+    monkeypatch.setattr("emodet.export.model_set.to_onnx", lambda _: graphs[1])
 
 
 @pytest.fixture(scope="module")
 def exported(run, graphs) -> Path:
     with (
-        patch("emodet.exporting.model_set.to_program", lambda _: graphs[0]),
-        patch("emodet.exporting.model_set.to_onnx", lambda _: graphs[1]),
+        patch("emodet.export.model_set.to_program", lambda _: graphs[0]),
+        patch("emodet.export.model_set.to_onnx", lambda _: graphs[1]),
     ):
         assert run_command("emodet.export", f"checkpoint={run}", "threads=1", "calibration_faces=32") == 0
     return run / "export"
@@ -204,7 +204,7 @@ def test_int8_that_loses_accuracy_is_not_written_unless_forced(
     command, run, graphs_at_hand, tmp_path, capsys, monkeypatch
 ):
     # No file gets twice as many faces more right than there are.
-    monkeypatch.setattr("emodet.exporting.gate.LARGEST_ACCURACY_LOSS", -2.0)
+    monkeypatch.setattr("emodet.export.gate.LARGEST_ACCURACY_LOSS", -2.0)
     arguments = ("emodet.export", f"checkpoint={run}", "threads=1", "calibration_faces=8", f"output={tmp_path}")
     formats = "formats=[fp32,int8]"
     assert command(*arguments, formats) == 2
@@ -222,7 +222,7 @@ def test_int8_that_loses_accuracy_is_not_written_unless_forced(
 
 
 def test_files_that_differ_from_the_checkpoint_are_not_written_at_all(command, run, tmp_path, capsys, monkeypatch):
-    from emodet.exporting import graph
+    from emodet.export import graph
 
     original = graph.ProbabilityGraph.forward
     monkeypatch.setattr(graph.ProbabilityGraph, "forward", lambda self, crops: original(self, crops) ** 1.001)
@@ -273,8 +273,8 @@ def test_a_mistyped_key_is_refused(command, run, capsys):
 
 
 def test_the_weights_of_a_run_export_as_its_checkpoint(command, run, exported, graphs_at_hand, tmp_path):
-    from emodet.runs.trained import load_trained
-    from emodet.runs.weights import write_weights
+    from emodet.training.trained import load_trained
+    from emodet.training.weights import write_weights
 
     trained = load_trained(run)
     write_weights(trained.classifier, trained.card(), tmp_path / "weights.pt")

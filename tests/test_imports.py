@@ -31,20 +31,25 @@ LIGHT = (
 )
 # Imported inside the one function that needs it: to write a model file, to write rows as Parquet.
 DEFERRED = {"emodet.modelfile": {"onnx"}, "emodet.inference.rows": {"pyarrow"}}
-COMMANDS = tuple(f"emodet.{name}" for name in ("prepare", "train", "teach", "evaluate", "export", "audit", "compare"))
+COMMANDS = (
+    *(f"emodet.{name}" for name in ("prepare", "train", "teach", "evaluate", "audit", "compare")),
+    "emodet.export.__main__",
+)
 LABORATORY = (
+    "emodet.datasets",
+    "emodet.synthetic",
     "emodet.data",
     "emodet.auditing",
     "emodet.models",
     "emodet.evaluation",
-    "emodet.exporting",
-    "emodet.runs",
+    "emodet.export",
+    "emodet.training",
     "emodet.sweeps",
     "emodet.commands",
     "emodet.config",
     "emodet.laboratory",
 )
-USER = ("emodet.inference", "emodet.page", "emodet.predict", "emodet.web", "emodet.app")
+USER = ("emodet.inference", "emodet.predict", "emodet.app")
 
 
 def modules() -> dict[str, Path]:
@@ -102,7 +107,7 @@ def test_importing_the_package_loads_nothing() -> None:
 
 
 def test_importing_the_data_package_loads_nothing() -> None:
-    loaded = in_a_fresh_interpreter(["emodet.data", "emodet.evaluation", "emodet.models", "emodet.runs"])
+    loaded = in_a_fresh_interpreter(["emodet.data", "emodet.evaluation", "emodet.models", "emodet.training"])
     assert not loaded & {"numpy", "cv2", "onnxruntime", "PIL", *HEAVY}
     assert not any(within(name, USER) for name in loaded)
 
@@ -145,7 +150,7 @@ def test_data_models_and_evaluation_know_no_runs() -> None:
     for name, file in MODULES.items():
         if within(name, ("emodet.data", "emodet.models", "emodet.evaluation")):
             ours = imported(file, deferred=True)
-            assert not [it for it in ours if within(it, ("emodet.runs", "emodet.commands", "emodet.config"))], name
+            assert not [it for it in ours if within(it, ("emodet.training", "emodet.commands", "emodet.config"))], name
             assert not [it for it in ours if it.split(".")[0] in ("hydra", "omegaconf")], name
 
 

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from emodet.data.synthetic_releases import write_release
+from emodet.synthetic.releases import write_release
 from emodet.errors import EmodetError
 from emodet.modelfile import read_model_file
 from emodet.preprocessing import Preprocessing
-from emodet.runs.assembly import build_data
-from emodet.runs.mixed_settings import resolved_sources
+from emodet.training.assembly import build_data
+from emodet.training.mixed_settings import resolved_sources
 
 SMALL = ["data.workers=0", "data.processes=1", "preprocessing.size=48"]
 NET = [

@@ -21,9 +21,9 @@ from emodet.data.datamodule import EmotionDataModule
 from emodet.data.teachers_answers import TeachersAnswers
 from emodet.errors import EmodetError
 from emodet.models.classifier import EmotionClassifier
-from emodet.runs.folder import RunFolder
-from emodet.runs.teachers import Teachers, answers_to_faces, load_teachers
-from emodet.runs.trained import load_trained
+from emodet.training.folder import RunFolder
+from emodet.training.teachers import Teachers, answers_to_faces, load_teachers
+from emodet.training.trained import load_trained
 from emodet.teach import answer_epochs, begin, epochs_of, teachers_of
 
 pytestmark = pytest.mark.usefixtures("without_pictures")

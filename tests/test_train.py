@@ -21,8 +21,8 @@ import yaml
 from emodet.emotions import EMOTIONS
 from emodet.models.classifier import EmotionClassifier
 from emodet.models.losses import SoftCrossEntropy
-from emodet.runs.checkpoints import load_classifier, read_checkpoint
-from emodet.runs.folder import RunFolder
+from emodet.training.checkpoints import load_classifier, read_checkpoint
+from emodet.training.folder import RunFolder
 
 Command = Callable[..., int]
 

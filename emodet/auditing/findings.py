@@ -16,7 +16,7 @@ from emodet.data.corrections import Correction
 from emodet.data.pack import Table
 from emodet.emotions import EMOTIONS
 
-__all__ = ["NOT_TELLING", "Findings", "Unfound", "kind_of"]
+__all__ = ["NOT_TELLING", "Findings", "UndetectedFaces", "kind_of"]
 
 NOT_TELLING = (
     "That is no more than always giving the most frequent label is worth, so their doubts say nothing and none is "
@@ -25,7 +25,7 @@ NOT_TELLING = (
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Unfound:
+class UndetectedFaces:
     """What a face detector said.
 
     Attributes:
@@ -82,7 +82,7 @@ class Findings:
     order: tuple[OrderFinding, ...]
     noise: tuple[NoiseFindings, ...] | None
     answered_by: str
-    unfound: Unfound | None
+    unfound: UndetectedFaces | None
     corrections: tuple[Correction, ...]
     skipped: tuple[str, ...]
 

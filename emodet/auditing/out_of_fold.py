@@ -24,12 +24,12 @@ from emodet.auditing.folds import assign_folds, with_subjects
 from emodet.auditing.probabilities import Held
 from emodet.data.datamodule import EmotionDataModule
 from emodet.data.pack import Pack, Table
-from emodet.data.splits import Roles
+from emodet.data.splits import Splits
 from emodet.errors import EmodetError
 from emodet.evaluation.calibration import fit_temperature, softmax
 from emodet.evaluation.measuring import answer
-from emodet.runs.assembly import build_classifier, build_trainer
-from emodet.runs.folder import RunFolder
+from emodet.training.assembly import build_classifier, build_trainer
+from emodet.training.folder import RunFolder
 
 __all__ = ["Plan", "ReducedPack", "out_of_fold"]
 
@@ -131,7 +131,7 @@ def out_of_fold(
     for number in range(plan.folds):
         held_out = train[fold_of == number]
         asked = np.concatenate([held_out, others])
-        roles = Roles(
+        roles = Splits(
             train=train[(fold_of != number) & ~copies],
             selection=held_out,
             report=asked,

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from emodet.data.csv_rows import CsvRows
+from emodet.datasets.csv_rows import CsvRows
 from emodet.data.pack import Table
 from emodet.emotions import emotion_name
 from emodet.errors import EmodetError

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
 from emodet.auditing.looks import Looks
-from emodet.data.records import Reader
+from emodet.datasets.records import Reader
 
 __all__ = ["FAULTS", "Quality", "QualityRules", "judge", "stored_sides"]
 

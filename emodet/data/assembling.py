@@ -14,9 +14,9 @@ import pyarrow.parquet as pq
 from emodet.data.changes import write_traces
 from emodet.data.pack import FORMAT, MANIFEST, TABLE, VERSION, Table, counts_by_split, file_sha256, fingerprint_of
 from emodet.data.parts import PICTURES, Part
-from emodet.data.records import Listing, Reader
+from emodet.datasets.records import Listing, Reader
 from emodet.data.release_state import Traces
-from emodet.data.synthetic_releases import STAMP
+from emodet.synthetic.releases import STAMP
 
 __all__ = ["assemble"]
 

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from emodet.data.cutting import Cropper
 from emodet.data.pack import Pack, crop_hash, file_sha256
 from emodet.data.parts import PICTURES
-from emodet.data.records import Record
+from emodet.datasets.records import Record
 from emodet.data.release_state import Pictures, Traces, annotation_digests, facts_of, traces_now, traces_of
 from emodet.errors import EmodetError
 

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from emodet.data.csv_rows import CsvRows
+from emodet.datasets.csv_rows import CsvRows
 from emodet.data.pack import Pack, Table
 from emodet.emotions import EMOTIONS, emotion_id
 from emodet.errors import EmodetError

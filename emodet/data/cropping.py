@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from emodet.data.records import Record
+from emodet.datasets.records import Record
 from emodet.errors import EmodetError
 from emodet.preprocessing import Preprocessing
 

@@ -19,12 +19,12 @@ import numpy.typing as npt
 from emodet.data.cropping import cut
 from emodet.data.image_file import ImageFile
 from emodet.data.pack import crop_hash
-from emodet.data.records import Reader, Record
+from emodet.datasets.records import Reader, Record
 from emodet.errors import EmodetError
 from emodet.images import decode_rgb
 from emodet.preprocessing import Preprocessing
 
-__all__ = ["ABSENT", "Cropper", "Cutters", "Outcome", "file_facts"]
+__all__ = ["ABSENT", "Cropper", "CropPool", "Outcome", "file_facts"]
 
 ABSENT = (-1, 0)
 """What `file_facts` says of a file that cannot be looked at."""
@@ -155,7 +155,7 @@ def _in_worker(chunk: _Chunk) -> Outcome:
     return _cut_chunk(_cropper, chunk)
 
 
-class Cutters:
+class CropPool:
     """Processes that cut, started with the first faces and ended with the context.
 
     Args:
@@ -176,7 +176,7 @@ class Cutters:
         self.count = min(processes or max(1, min(_cores(), faces // _FACES_PER_PROCESS)), chunks)
         self._pool: ProcessPoolExecutor | None = None
 
-    def __enter__(self) -> "Cutters":
+    def __enter__(self) -> "CropPool":
         return self
 
     def __exit__(

@@ -19,13 +19,13 @@ from emodet.data.corrections import CorrectedPack, fingerprint_with, in_words, r
 from emodet.data.device_augmentation import DeviceAugmentation
 from emodet.data.device_faces import DeviceFaces, device_named, place_of
 from emodet.data.distillation import Distillation, open_distillation
-from emodet.data.faces import Batch, Faces, StartsWhenAsked, as_fetched, single_threaded
+from emodet.data.faces import Batch, FaceDataset, LazyDataLoader, as_fetched, single_threaded
 from emodet.data.mixed import MixedPack, mix_in, share_out, usable_faces
 from emodet.data.pack import Pack
-from emodet.data.records import Listing, Reader
+from emodet.datasets.records import Listing, Reader
 from emodet.data.sources import Source, sources_of
-from emodet.data.splits import EvaluationBatches, Roles, TrainingBatches, drawing_weights
-from emodet.data.summary import listing_summary, outcome
+from emodet.data.splits import EvaluationBatches, Splits, TrainingBatches, drawing_weights
+from emodet.datasets.summary import listing_summary, outcome
 from emodet.data.teachers_answers import Asked, Views, digest_of
 from emodet.emotions import class_names
 from emodet.errors import EmodetError
@@ -162,7 +162,7 @@ class EmotionDataModule(L.LightningDataModule):
                     "that worker processes augmented; leave out data.device"
                 )
         self.pack: Pack
-        self.roles: Roles
+        self.roles: Splits
 
     @property
     def source_names(self) -> tuple[str, ...]:
@@ -251,7 +251,7 @@ class EmotionDataModule(L.LightningDataModule):
         if self.distillation is not None:
             self.distillation.answers.require(self.asked(processes), epochs)
 
-    def shared_out(self, roles: Roles, pack: Pack | None = None) -> "EmotionDataModule":
+    def shared_out(self, roles: Splits, pack: Pack | None = None) -> "EmotionDataModule":
         """The same data with other roles, for training in folds; `pack` gives other crops of the same faces."""
         other = copy.copy(self)
         other.roles, other._on_device = roles, {}
@@ -340,30 +340,30 @@ class EmotionDataModule(L.LightningDataModule):
             self.roles.train, self.batch_size, self.seed, self._chances(), progress, rank=rank, world_size=world_size
         )
 
-    def _training_faces(self, distillation: Distillation | None) -> Faces:
+    def _training_faces(self, distillation: Distillation | None) -> FaceDataset:
         soft = [source.soft for source in self.sources]
-        return Faces(self.pack, len(self.class_names), soft, self.augmentation, distillation)
+        return FaceDataset(self.pack, len(self.class_names), soft, self.augmentation, distillation)
 
     def _evaluation(
         self, indices: npt.NDArray[np.int64], rank: int, world_size: int, role: str | None = None
     ) -> DataLoader[Batch]:
         batches = EvaluationBatches(indices, self.evaluation_batch_size, rank, world_size)
-        faces = Faces(self.pack, len(self.class_names), [False] * len(self.sources), None)
+        faces = FaceDataset(self.pack, len(self.class_names), [False] * len(self.sources), None)
         if self.device is not None and role is not None:
             return self._loader(self._on(self.device, faces, batches.indices, role), batches)
         return self._loader(faces, batches)
 
-    def _on(self, device: torch.device, faces: Faces, rows: npt.NDArray[np.int64], role: str) -> DeviceFaces:
+    def _on(self, device: torch.device, faces: FaceDataset, rows: npt.NDArray[np.int64], role: str) -> DeviceFaces:
         if role not in self._on_device:
             place = place_of(device, self.trainer)
             augmentation = None if faces.augmentation is None else DeviceAugmentation(faces.augmentation, place)
             self._on_device[role] = DeviceFaces(self.pack, rows, faces.labels(rows), place, augmentation, role)
         return self._on_device[role]
 
-    def _loader(self, faces: Faces | DeviceFaces, batches: TrainingBatches | EvaluationBatches) -> DataLoader[Batch]:
+    def _loader(self, faces: FaceDataset | DeviceFaces, batches: TrainingBatches | EvaluationBatches) -> DataLoader[Batch]:
         if isinstance(faces, DeviceFaces):
-            return StartsWhenAsked(faces, batch_sampler=batches, collate_fn=as_fetched)  # type: ignore[arg-type]
-        return StartsWhenAsked(
+            return LazyDataLoader(faces, batch_sampler=batches, collate_fn=as_fetched)  # type: ignore[arg-type]
+        return LazyDataLoader(
             faces,
             batch_sampler=batches,  # type: ignore[arg-type]  # it yields draws, which __getitems__ takes
             collate_fn=as_fetched,

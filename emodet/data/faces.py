@@ -15,7 +15,7 @@ from emodet.data.mixed import mix_in
 from emodet.data.pack import Pack
 from emodet.data.splits import Draw
 
-__all__ = ["Batch", "Faces", "StartsWhenAsked", "as_fetched", "single_threaded"]
+__all__ = ["Batch", "FaceDataset", "LazyDataLoader", "as_fetched", "single_threaded"]
 
 
 class Batch(TypedDict):
@@ -39,7 +39,7 @@ class Batch(TypedDict):
     source: torch.Tensor
 
 
-class Faces(Dataset[Batch]):
+class FaceDataset(Dataset[Batch]):
     """Whole batches out of a pack: one fetch, one seeding and one copy for each.
 
     Args:
@@ -99,7 +99,7 @@ class Faces(Dataset[Batch]):
 
 
 def as_fetched(batch: Any) -> Any:
-    """What a loader collates: `Faces` gives whole batches."""
+    """What a loader collates: `FaceDataset` gives whole batches."""
     return batch
 
 
@@ -109,7 +109,7 @@ def single_threaded(_worker: int) -> None:
     cv2.setNumThreads(0)
 
 
-class StartsWhenAsked(DataLoader[Batch]):
+class LazyDataLoader(DataLoader[Batch]):
     """A loader whose workers start with the first batch that is asked for, not when the iteration is set up.
 
     Lightning sets the first epoch's iteration up before it has read where a resumed run stands; workers that started

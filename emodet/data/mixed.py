@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from emodet.data.pack import Pack, Table
 from emodet.data.sources import Source
-from emodet.data.splits import Roles, assign_roles, numbered
+from emodet.data.splits import Splits, assign_roles, numbered
 from emodet.errors import EmodetError
 
 __all__ = ["MixedPack", "mix_in", "mixed_roles", "share_out", "usable_faces"]
@@ -122,7 +122,7 @@ def usable_faces(pack: Pack, table: Table, sources: Sequence[Source]) -> npt.NDA
     return np.concatenate([source.usable(_part_of(table, rows)) for source, rows in parts])
 
 
-def share_out(pack: Pack, sources: Sequence[Source], seed: int) -> Roles:
+def share_out(pack: Pack, sources: Sequence[Source], seed: int) -> Splits:
     """Which faces train, select and report: see `assign_roles` for one data set and `mixed_roles` for several.
 
     Raises:
@@ -140,7 +140,7 @@ def share_out(pack: Pack, sources: Sequence[Source], seed: int) -> Roles:
     return mixed_roles([source.name for source in sources], pack.table, [rows.start for rows in _parts(pack)], roles)
 
 
-def mixed_roles(names: Sequence[str], table: Table, starts: Sequence[int], roles: Sequence[Roles]) -> Roles:
+def mixed_roles(names: Sequence[str], table: Table, starts: Sequence[int], roles: Sequence[Splits]) -> Splits:
     """One sharing out of all faces, made of the data sets' own.
 
     Each data set's faces are shared out as if it were alone, so that its selection and report stay what they are
@@ -194,7 +194,7 @@ def mixed_roles(names: Sequence[str], table: Table, starts: Sequence[int], roles
             "data.sources: no selection face is left, as each is a copy of a face that another data set reports on; "
             "set data.selection=0.1"
         )
-    return Roles(
+    return Splits(
         train=np.concatenate(train),
         selection=np.concatenate(selection),
         report=np.concatenate(report),

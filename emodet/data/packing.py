@@ -25,7 +25,7 @@ from emodet.data.cutting import Cropper
 from emodet.data.pack import MANIFEST, VERSION, Pack
 from emodet.data.part_making import PartMaking, require_readable
 from emodet.data.parts import Part, Parts, Shard, Work
-from emodet.data.records import Listing, Reader
+from emodet.datasets.records import Listing, Reader
 from emodet.data.release_state import Pictures, Traces, annotation_digests, listing_digest, traces_of
 from emodet.data.sharding import ShardDone, require_all, shards_missing
 from emodet.data.unfinished import place_to_write, put_in_place

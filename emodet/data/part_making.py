@@ -10,9 +10,9 @@ import numpy as np
 from tqdm import tqdm
 
 from emodet.data.changes import changed_pictures
-from emodet.data.cutting import Cropper, Cutters
+from emodet.data.cutting import Cropper, CropPool
 from emodet.data.parts import Part, Parts, Shard, spans
-from emodet.data.records import Listing, Record
+from emodet.datasets.records import Listing, Record
 from emodet.data.release_state import Pictures, annotation_digests
 from emodet.data.unfinished import place_to_write, put_in_place
 from emodet.errors import EmodetError
@@ -30,7 +30,7 @@ class PartMaking:
 
     Attributes:
         cropper: What cuts one face.
-        processes: How many cut at once, see `emodet.data.cutting.Cutters`.
+        processes: How many cut at once, see `emodet.data.cutting.CropPool`.
         max_unreadable: The share of all listed pictures that may be unreadable.
         progress: Whether to draw a progress bar on standard error.
         listing: All faces.
@@ -71,7 +71,7 @@ class PartMaking:
             desc=f"packing {self.cropper.reader.title}" + ("" if shard.count == 1 else f", shard {shard}"),
             disable=not self.progress,
         )
-        with bar, Cutters(self.cropper, self.processes, faces) as cutters:
+        with bar, CropPool(self.cropper, self.processes, faces) as cutters:
             self._require_room(faces * row_bytes)
             for span in todo:
                 place = self.parts.place(span)
@@ -87,7 +87,7 @@ class PartMaking:
         """The keys of a part's faces whose pictures are no longer what was cut."""
         return changed_pictures(self.cropper, self._records(part.rows), part.pictures, part.hashes())
 
-    def _make_part(self, span: range, shard: Shard, cutters: Cutters, folder: Path, bar: "tqdm[None]") -> None:
+    def _make_part(self, span: range, shard: Shard, cutters: CropPool, folder: Path, bar: "tqdm[None]") -> None:
         records = self._records(span)
         image_file = self.parts.image_file(folder, len(records))
         image_file.create()

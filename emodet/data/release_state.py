@@ -13,8 +13,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from emodet.data.cutting import file_facts
-from emodet.data.folders import is_picture
-from emodet.data.records import Reader, Record
+from emodet.datasets.folders import is_picture
+from emodet.datasets.records import Reader, Record
 
 __all__ = ["Pictures", "Traces", "annotation_digests", "facts_of", "listing_digest", "traces_now", "traces_of"]
 

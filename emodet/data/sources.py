@@ -18,10 +18,10 @@ from emodet.data.cropping import check_crop, require_croppable
 from emodet.data.pack import Pack, Table
 from emodet.data.packing import Packing, pack_folder
 from emodet.data.parts import Shard
-from emodet.data.readers import READERS, open_reader
-from emodet.data.records import Listing, Reader
+from emodet.datasets.readers import READERS, open_reader
+from emodet.datasets.records import Listing, Reader
 from emodet.data.sharding import ShardDone
-from emodet.data.synthetic_releases import write_release
+from emodet.synthetic.releases import write_release
 from emodet.emotions import class_names
 from emodet.errors import EmodetError
 from emodet.preprocessing import Preprocessing
@@ -107,7 +107,7 @@ class Source:
         """The reader of the release, which is drawn first where it is a synthetic one.
 
         Raises:
-            EmodetError: See `emodet.data.readers.open_reader`.
+            EmodetError: See `emodet.datasets.readers.open_reader`.
         """
         with self._named():
             return self._open_reader()
@@ -117,7 +117,7 @@ class Source:
         return pack_folder(self.open_reader(), self.preprocessing, self.crop, self.packs)
 
     def read(self) -> tuple[Reader, Listing]:
-        """List the faces without opening a picture, for `emodet.data.summary.listing_summary`.
+        """List the faces without opening a picture, for `emodet.datasets.summary.listing_summary`.
 
         Raises:
             EmodetError: The release cannot be read, or its faces cannot be cut as `crop` asks.

@@ -14,7 +14,7 @@ from emodet.errors import EmodetError
 __all__ = [
     "Draw",
     "EvaluationBatches",
-    "Roles",
+    "Splits",
     "TrainingBatches",
     "assign_roles",
     "drawing_weights",
@@ -25,7 +25,7 @@ Indices = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
-class Roles:
+class Splits:
     """Positions in the pack's table, by what they are used for.
 
     Attributes:
@@ -45,7 +45,7 @@ class Roles:
     dropped: Mapping[str, int]
 
 
-def assign_roles(table: Table, usable: npt.NDArray[np.bool_], selection: str | float, seed: int) -> Roles:
+def assign_roles(table: Table, usable: npt.NDArray[np.bool_], selection: str | float, seed: int) -> Splits:
     """Share out the faces.
 
     Selection and report are different data wherever the release allows it. A release with train, val and test selects
@@ -105,7 +105,7 @@ def assign_roles(table: Table, usable: npt.NDArray[np.bool_], selection: str | f
         if not rows.size:
             raise EmodetError(f"data.selection={selection!r} leaves no face for the role {role!r}")
     dropped = {reason: count for reason, count in dropped.items() if count}
-    return Roles(train, chosen, report, selection_is, report_is, dropped)
+    return Splits(train, chosen, report, selection_is, report_is, dropped)
 
 
 def numbered(words: npt.NDArray[np.str_]) -> Indices:

@@ -103,7 +103,7 @@ def _joined(parts: Sequence[_Part], role: str) -> Answers:
 def _parts(classifier: EmotionClassifier, data: EmotionDataModule, role: str, change: Change | None) -> Iterator[_Part]:
     for batch in data.evaluation_dataloader(role):
         image = torch.from_numpy(_crops(batch, change))
-        logits, said = classifier.says(image.to(classifier.device))
+        logits, said = classifier.predict_heads(image.to(classifier.device))
         both = None if said is None else said.cpu().numpy()
         yield logits.cpu().numpy(), both, batch["emotion"].numpy(), batch["index"].numpy()
 

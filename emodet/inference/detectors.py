@@ -24,15 +24,15 @@ class Detector(Protocol):
     Attributes:
         name: As in `DETECTORS`.
         description: The name with where its weights come from, for people.
-        least_score: What it leaves out when nothing else is asked for.
+        min_score: What it leaves out when nothing else is asked for.
     """
 
     name: str
     description: str
-    least_score: float
+    min_score: float
 
     def __call__(
-        self, image_rgb: npt.NDArray[np.uint8], *, longest_side: int, least_score: float | None = None
+        self, image_rgb: npt.NDArray[np.uint8], *, longest_side: int, min_score: float | None = None
     ) -> tuple[Detection, ...]:
         """Find the faces of a picture, the surest first.
 
@@ -40,7 +40,7 @@ class Detector(Protocol):
             image_rgb: uint8, (H, W, 3), RGB.
             longest_side: A larger picture is searched at this many pixels along its longer side; what is found is
                 given in pixels of the picture as it came.
-            least_score: Leave out what is less sure; None for the detector's own value.
+            min_score: Leave out what is less sure; None for the detector's own value.
         """
         ...
 
@@ -50,10 +50,10 @@ class WholePicture:
 
     name = "none"
     description = "none (each picture is one face)"
-    least_score = 0.0
+    min_score = 0.0
 
     def __call__(
-        self, image_rgb: npt.NDArray[np.uint8], *, longest_side: int = 0, least_score: float | None = None
+        self, image_rgb: npt.NDArray[np.uint8], *, longest_side: int = 0, min_score: float | None = None
     ) -> tuple[Detection, ...]:
         """One detection that covers the picture."""
         height, width = image_rgb.shape[:2]

@@ -73,7 +73,7 @@ def recognise_video(
         recognizer,
         smoothing=smoothing,
         detect_every=1 if hide else DETECT_EVERY,
-        least_score=min(SCORE_TO_HIDE, recognizer.detector.least_score) if hide else None,
+        min_score=min(SCORE_TO_HIDE, recognizer.detector.min_score) if hide else None,
     )
     if isinstance(video, LiveVideo):
         frames, step = iter(video), every
@@ -111,7 +111,7 @@ def _results(
                 started = time.perf_counter()
                 found = stream.step(frame.image_rgb, frame.time_s)
                 done = time.perf_counter()
-                faces = tuple(face for face in found if face.detection_score >= recognizer.detector.least_score)
+                faces = tuple(face for face in found if face.detection_score >= recognizer.detector.min_score)
                 if explain:
                     maps = heat_maps(recognizer, frame.image_rgb, faces, at_most=_EXPLAINED)
             elif not all_frames:

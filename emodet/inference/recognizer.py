@@ -95,16 +95,16 @@ class Recognizer:
         return self.recognise(image_rgb, self.detect(image_rgb))
 
     def detect(
-        self, image_rgb: UInt8, *, longest_side: int = STILL_SIDE, least_score: float | None = None
+        self, image_rgb: UInt8, *, longest_side: int = STILL_SIDE, min_score: float | None = None
     ) -> tuple[Detection, ...]:
         """Find the faces of a picture; at most `max_faces`, the surest first.
 
         Args:
             image_rgb: uint8, (H, W, 3), RGB.
             longest_side: A larger picture is searched at this many pixels along its longer side.
-            least_score: Leave out what the detector is less sure of; None for its own value.
+            min_score: Leave out what the detector is less sure of; None for its own value.
         """
-        found = self.detector(checked_image(image_rgb), longest_side=longest_side, least_score=least_score)
+        found = self.detector(checked_image(image_rgb), longest_side=longest_side, min_score=min_score)
         if self.max_faces is None or len(found) <= self.max_faces:
             return found
         largest = set(sorted(range(len(found)), key=lambda index: -found[index].side)[: self.max_faces])
@@ -231,7 +231,7 @@ class FaceStream:
         smoothing: Smoothing | None = None,
         detect_every: int = DETECT_EVERY,
         longest_side: int = STREAM_SIDE,
-        least_score: float | None = None,
+        min_score: float | None = None,
     ) -> None:
         """Start a stream.
 
@@ -240,7 +240,7 @@ class FaceStream:
             smoothing: None for the default.
             detect_every: Look for faces in every so many frames, and wherever one that is followed gets lost.
             longest_side: Larger frames are searched at this many pixels along their longer side.
-            least_score: As in `Recognizer.detect`.
+            min_score: As in `Recognizer.detect`.
 
         Raises:
             EmodetError: `detect_every` is below 1.
@@ -251,7 +251,7 @@ class FaceStream:
         self._smoothing = smoothing or Smoothing()
         self._detect_every = detect_every
         self._longest_side = longest_side
-        self._least_score = least_score
+        self._least_score = min_score
         self._tracker = Tracker()
         self._follower = Follower()
         self._smoothers: dict[int, Smoother] = {}
@@ -290,7 +290,7 @@ class FaceStream:
         checked_image(image_rgb)
         visible = None if isinstance(self._recognizer.detector, WholePicture) else self._follow(image_rgb, time_s)
         if visible is None:
-            found = self._recognizer.detect(image_rgb, longest_side=self._longest_side, least_score=self._least_score)
+            found = self._recognizer.detect(image_rgb, longest_side=self._longest_side, min_score=self._least_score)
             visible = self._tracker.update(found, time_s)
             self._since = 0
         alive = {track.number for track in self._tracker.tracks}

@@ -33,7 +33,7 @@ class YuNet:
     """Boxes, five landmarks, scores. One picture at a time, on the CPU, with OpenCV's threads."""
 
     name = "yunet"
-    least_score = _LEAST_SCORE
+    min_score = _LEAST_SCORE
 
     def __init__(self, path: Path) -> None:
         """Load the weights.
@@ -58,7 +58,7 @@ class YuNet:
         self._input = (320, 320)
 
     def __call__(
-        self, image_rgb: npt.NDArray[np.uint8], *, longest_side: int = 640, least_score: float | None = None
+        self, image_rgb: npt.NDArray[np.uint8], *, longest_side: int = 640, min_score: float | None = None
     ) -> tuple[Detection, ...]:
         """Find the faces of a picture; see `emodet.inference.detectors.Detector`."""
         height, width = image_rgb.shape[:2]
@@ -70,7 +70,7 @@ class YuNet:
         if size != self._input:
             self._network.setInputSize(size)
             self._input = size
-        self._network.setScoreThreshold(_LEAST_SCORE if least_score is None else least_score)
+        self._network.setScoreThreshold(_LEAST_SCORE if min_score is None else min_score)
         _, found = self._network.detect(cv2.cvtColor(small, cv2.COLOR_RGB2BGR))
         if found is None:
             return ()

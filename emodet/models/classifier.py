@@ -56,7 +56,7 @@ class EmotionClassifier(L.LightningModule):
             without it, or with 0, the net does not.
 
     Attributes:
-        says_valence_arousal: Whether the net does.
+        has_va_head: Whether the net does.
     """
 
     def __init__(
@@ -92,8 +92,8 @@ class EmotionClassifier(L.LightningModule):
             )
         self.preprocessing = Preprocessing.from_dict(preprocessing)
         self.valence_arousal_weight = checked_weight(valence_arousal)
-        self.says_valence_arousal = self.valence_arousal_weight > 0
-        self.net = build_net(net, len(self.class_names) + (len(DIMENSIONS) if self.says_valence_arousal else 0))
+        self.has_va_head = self.valence_arousal_weight > 0
+        self.net = build_net(net, len(self.class_names) + (len(DIMENSIONS) if self.has_va_head else 0))
         if channels_last:
             self.net = self.net.to(memory_format=torch.channels_last)
         self.optimizer_settings, self.schedule_settings = dict(optimizer), dict(schedule) if schedule else None
@@ -123,9 +123,9 @@ class EmotionClassifier(L.LightningModule):
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """Crops, uint8 (N, H, W, 3) RGB, to logits, float32 (N, K), before temperature."""
-        return self.says(image)[0]
+        return self.predict_heads(image)[0]
 
-    def says(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+    def predict_heads(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Everything that the net says of crops.
 
         Args:
@@ -264,7 +264,7 @@ class EmotionClassifier(L.LightningModule):
         """Logits float32 (N, K), emotion int64 (N,) and index int64 (N,) of a batch; where the net says them, also
         valence_arousal float32 (N, 2).
         """
-        logits, said = self.says(batch["image"])
+        logits, said = self.predict_heads(batch["image"])
         answers = {"logits": logits, "emotion": batch["emotion"], "index": batch["index"]}
         return answers if said is None else {**answers, "valence_arousal": said}
 
@@ -293,7 +293,7 @@ class EmotionClassifier(L.LightningModule):
     def _measure(self, metrics: EmotionMetrics, loss: Mean, batch: Batch) -> None:
         if not len(batch["image"]):  # see `EvaluationBatches`
             return
-        logits, said = self.says(batch["image"])
+        logits, said = self.predict_heads(batch["image"])
         losses, weights = self.loss.per_face(logits, batch["target"])
         metrics.update(logits / self.temperature, batch["emotion"])
         self.source_metrics.update(logits, batch["emotion"], batch["source"])
@@ -306,7 +306,7 @@ class EmotionClassifier(L.LightningModule):
         values = metrics.compute()
         if loss is not None:
             values = {"loss": loss.compute(), **values, **self.source_metrics.compute()}
-            if self.says_valence_arousal:
+            if self.has_va_head:
                 beside = self.valence_arousal_metrics.compute()
                 # The coefficient is one of all faces, not a mean over batches.
                 lacking = self.valence_arousal_metrics.lacking(beside).to(values["loss"])

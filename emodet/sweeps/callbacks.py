@@ -10,13 +10,13 @@ import lightning as L
 from lightning.pytorch.trainer.states import TrainerFn
 
 from emodet.models.metrics import lower_is_better
-from emodet.runs.folder import RunFolder
+from emodet.training.folder import RunFolder
 from emodet.sweeps.membership import Membership, membership
 
 if TYPE_CHECKING:
     import optuna
 
-__all__ = ["EndsEarly", "EndsWithSweep", "sweep_callbacks"]
+__all__ = ["PruningCallback", "EndsWithSweep", "sweep_callbacks"]
 
 
 def sweep_callbacks(settings: Mapping[str, Any], run: RunFolder) -> list[L.Callback]:
@@ -33,7 +33,7 @@ def sweep_callbacks(settings: Mapping[str, Any], run: RunFolder) -> list[L.Callb
     pruner = settings["sweep"].get("pruner")
     # What is resumed was told to the study as failed.
     if sweep.study is not None and "resume" not in settings:
-        callbacks.append(EndsEarly(sweep, settings["training"]["select_by"], pruner, run))
+        callbacks.append(PruningCallback(sweep, settings["training"]["select_by"], pruner, run))
     return callbacks
 
 
@@ -55,7 +55,7 @@ class EndsWithSweep(L.Callback):
             os.kill(os.getpid(), signal.SIGTERM)
 
 
-class EndsEarly(L.Callback):
+class PruningCallback(L.Callback):
     """Tells the study each epoch's metric, and ends the run where the pruner says so.
 
     The study's file is the only thing that the run shares with the search and with other trials, so it does not matter

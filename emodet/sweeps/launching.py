@@ -20,7 +20,7 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 
 from emodet.commands import SWEEPER
-from emodet.runs.folder import RunFolder, now
+from emodet.training.folder import RunFolder, now
 from emodet.sweeps.membership import stop_file
 
 __all__ = ["Ended", "Job", "Stopping", "launch"]

@@ -13,7 +13,7 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
-from emodet.runs.starting import RUN_OF_SWEEP, is_started_by_parent
+from emodet.training.starting import RUN_OF_SWEEP, is_started_by_parent
 
 __all__ = ["Membership", "join_sweep", "membership", "stop_file"]
 

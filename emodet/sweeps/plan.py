@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from emodet.errors import EmodetError
-from emodet.runs.folder import now
+from emodet.training.folder import now
 
 __all__ = ["Plan"]
 

@@ -14,10 +14,10 @@ from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from emodet.commands import given, refuse_what_hydra_lets_pass
+from emodet.commands import to_plain_dict, refuse_what_hydra_lets_pass
 from emodet.errors import EmodetError
-from emodet.runs.assembly import build_data
-from emodet.runs.folder import now
+from emodet.training.assembly import build_data
+from emodet.training.folder import now
 from emodet.sweeps.launching import Ended, Job, Stopping, launch
 from emodet.sweeps.plan import Plan
 
@@ -74,7 +74,7 @@ class Session:
         self.config_loader: ConfigLoader = sweeper.hydra_context.config_loader
         HydraConfig.instance().set_config(self._config)
         self.folder = Path(str(self._config.hydra.sweep.dir)).resolve()
-        self.settings = given(_without_hydra(self._config))
+        self.settings = to_plain_dict(_without_hydra(self._config))
 
     def params(self) -> list[str]:
         """The configuration's own overrides."""
@@ -93,7 +93,7 @@ class Session:
             config = self.config_loader.load_sweep_config(self._config, list(overrides))
             refuse_what_hydra_lets_pass(_without_hydra(config), overrides)
             HydraConfig.instance().set_config(config)
-            settings = given(_without_hydra(config))
+            settings = to_plain_dict(_without_hydra(config))
             data[json.dumps([settings["data"], settings.get("preprocessing")], sort_keys=True)] = settings
         HydraConfig.instance().set_config(self._config)
         problems = []

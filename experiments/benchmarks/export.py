@@ -17,12 +17,12 @@ import torch
 
 from emodet.evaluation.calibration import softmax
 from emodet.evaluation.measuring import answer_with_model_file
-from emodet.exporting.gate import machine, measure_speed
-from emodet.exporting.graph import to_onnx, to_program
-from emodet.exporting.quantisation import calibration_rows, quantise
+from emodet.export.gate import machine, measure_speed
+from emodet.export.graph import to_onnx, to_program
+from emodet.export.quantisation import calibration_rows, quantise
 from emodet.modelfile import ModelInfo, read_model_file, write_model_file
-from emodet.runs.assembly import build_data
-from emodet.runs.trained import load_trained
+from emodet.training.assembly import build_data
+from emodet.training.trained import load_trained
 
 VARIANTS = [(faces, reduced) for faces in (64, 512, 2048) for reduced in (True, False)]
 

@@ -26,8 +26,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from emodet.data.affectnet import TRAIN_COUNTS, VALIDATION_COUNTS
-from emodet.data.synthetic import draw_face
+from emodet.datasets.affectnet import TRAIN_COUNTS, VALIDATION_COUNTS
+from emodet.synthetic.faces import draw_face
 from emodet.emotions import EMOTIONS
 
 COLUMNS = "subDirectory_filePath face_x face_y face_width face_height facial_landmarks expression valence arousal"

@@ -26,7 +26,7 @@ from PIL import Image
 from emodet.commands import conf_folder
 from emodet.data.augmentation import Augmentation
 from emodet.data.device_augmentation import DeviceAugmentation
-from emodet.data.synthetic import draw_face
+from emodet.synthetic.faces import draw_face
 from emodet.evaluation.contact_sheet import contact_sheet
 
 UInt8 = npt.NDArray[np.uint8]

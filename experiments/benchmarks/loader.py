@@ -25,9 +25,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from emodet.commands import conf_folder
 from emodet.data.datamodule import EmotionDataModule
-from emodet.data.synthetic_releases import write_release
+from emodet.synthetic.releases import write_release
 from emodet.models.classifier import EmotionClassifier
-from emodet.runs.console import quiet_lightning
+from emodet.training.console import quiet_lightning
 
 FACES = {"train": 3000, "val": 64, "test": 64}
 

@@ -28,9 +28,9 @@ from PIL import Image
 from skimage import data as skimage_data
 
 from emodet import Recognizer
-from emodet.data.own_csv import OwnCsv
+from emodet.datasets.own_csv import OwnCsv
 from emodet.data.packing import prepare_pack
-from emodet.data.synthetic import draw_face
+from emodet.synthetic.faces import draw_face
 from emodet.images import decode_rgb
 from emodet.preprocessing import Preprocessing
 

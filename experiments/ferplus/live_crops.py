@@ -17,7 +17,7 @@ import torch
 
 from emodet.images import decode_rgb
 from emodet.inference.detectors import make_detector
-from emodet.runs.trained import load_trained
+from emodet.training.trained import load_trained
 
 WEIGHTS = Path(__file__).parent / "weights.pt"
 VARIANTS = ("as shipped", "colours kept", "pixels picked")

@@ -9,7 +9,7 @@ import numpy as np
 from emodet.auditing.looks import Looks
 from emodet.data.pack import Pack, Table
 from emodet.data.packing import prepare_pack
-from emodet.data.records import Listing, Reader, Record
+from emodet.datasets.records import Listing, Reader, Record
 from emodet.preprocessing import Preprocessing
 
 

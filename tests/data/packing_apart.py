@@ -11,7 +11,7 @@ import json, sys
 from pathlib import Path
 from emodet.data import parts
 from emodet.data.packing import Packing
-from emodet.data.readers import open_reader
+from emodet.datasets.readers import open_reader
 from emodet.errors import EmodetError
 from emodet.preprocessing import Preprocessing
 

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from emodet.data.augmentation import Augmentation
-from emodet.data.synthetic import draw_face
+from emodet.synthetic.faces import draw_face
 from emodet.errors import EmodetError
 
 CONF = Path(__file__).parents[2] / "conf" / "augmentation"

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from made_releases import RELEASES, Made
 
 from emodet.data.packing import prepare_pack
-from emodet.data.readers import READERS, open_reader
-from emodet.data.records import Listing
+from emodet.datasets.readers import READERS, open_reader
+from emodet.datasets.records import Listing
 from emodet.errors import EmodetError
 from emodet.preprocessing import Preprocessing
 

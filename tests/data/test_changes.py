@@ -12,10 +12,10 @@ from made_reader import picture, png
 from emodet.data import changes as changes_module
 from emodet.data import packing as packing_module
 from emodet.data.changes import Changes, check_release, looks_changed
-from emodet.data.own_csv import OwnCsv
+from emodet.datasets.own_csv import OwnCsv
 from emodet.data.pack import Pack
 from emodet.data.packing import Packing
-from emodet.data.records import Record
+from emodet.datasets.records import Record
 from emodet.errors import EmodetError
 from emodet.preprocessing import Preprocessing
 

@@ -29,7 +29,7 @@ from emodet.data.packing import prepare_pack
 from emodet.emotions import EMOTIONS
 from emodet.errors import EmodetError
 from emodet.preprocessing import Preprocessing
-from emodet.runs.resuming import resumed_arguments
+from emodet.training.resuming import resumed_arguments
 
 Command = Callable[..., int]
 
@@ -221,11 +221,11 @@ def test_the_data_module_leaves_out_and_relabels(data_with: Any, tmp_path: Path,
 
 
 def test_a_relabelled_face_does_not_keep_its_soft_label(pack: Pack, written: Any) -> None:
-    from emodet.data.faces import Faces
+    from emodet.data.faces import FaceDataset
     from emodet.data.splits import Draw
 
     corrected = CorrectedPack(pack, written("train/0003,,relabel,fear,,,\n"))
-    batch = Faces(corrected, 8, [True], None).__getitems__(Draw(np.array([3, 4]), 0))
+    batch = FaceDataset(corrected, 8, [True], None).__getitems__(Draw(np.array([3, 4]), 0))
     assert batch["target"].argmax(dim=1).tolist() == [EMOTIONS.index("fear"), 4]
     assert batch["target"].sum(dim=1).tolist() == [1, 1]
 

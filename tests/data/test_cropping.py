@@ -11,8 +11,8 @@ from made_releases import RELEASES
 from emodet.data.datamodule import EmotionDataModule
 from emodet.data.pack import Pack
 from emodet.data.packing import prepare_pack
-from emodet.data.readers import open_reader
-from emodet.data.records import Record
+from emodet.datasets.readers import open_reader
+from emodet.datasets.records import Record
 from emodet.data.sources import Source
 from emodet.errors import EmodetError
 from emodet.images import decode_rgb

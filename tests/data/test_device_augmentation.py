@@ -19,7 +19,7 @@ from emodet.data import device_transforms
 from emodet.data.augmentation import Augmentation
 from emodet.data.device_augmentation import DeviceAugmentation
 from emodet.data.device_steps import DEVICE_STEPS
-from emodet.data.synthetic import draw_face
+from emodet.synthetic.faces import draw_face
 from emodet.errors import EmodetError
 
 CONF = Path(__file__).parents[2] / "conf" / "augmentation"

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from made_reader import MadeReader, picture, png, records
 
 from emodet.data.datamodule import EmotionDataModule
-from emodet.data.faces import Faces
+from emodet.data.faces import FaceDataset
 from emodet.data.mixed import MixedPack, mixed_roles
 from emodet.data.pack import Pack, Table
 from emodet.data.packing import prepare_pack
-from emodet.data.splits import Draw, Roles, assign_roles
+from emodet.data.splits import Draw, Splits, assign_roles
 from emodet.emotions import EMOTIONS, RAFDB_ORDER
 from emodet.errors import EmodetError
 from emodet.preprocessing import Preprocessing
@@ -168,7 +168,7 @@ class TestClasses:
             packs[name] = prepare_pack(
                 MadeReader(tmp_path / name, faces), Preprocessing(size=SIDE), tmp_path / name, progress=False
             )
-        batch = Faces(MixedPack(packs), 8, [False, True], None).__getitems__(Draw(np.arange(8), 0))
+        batch = FaceDataset(MixedPack(packs), 8, [False, True], None).__getitems__(Draw(np.arange(8), 0))
         assert batch["target"][:3, :2].tolist() == [[1, 0], [0, 1], [1, 0]]
         assert batch["target"][4:, :2].tolist() == [[0.5, 0.5]] * 4
 
@@ -477,7 +477,7 @@ def test_roles_of_nothing_shared_stay_what_they_are() -> None:
         subject=np.array([""] * count),
         pixel_hash=np.arange(count).astype(str),
     )
-    own = Roles(np.array([0, 1]), np.array([2]), np.array([3]), "val", "test", {"for a reason": 2})
+    own = Splits(np.array([0, 1]), np.array([2]), np.array([3]), "val", "test", {"for a reason": 2})
     roles = mixed_roles(["a", "b"], table, [0, 4], [own, own])
     assert roles.train.tolist() == [0, 1, 4, 5]
     assert roles.selection.tolist() == [2, 6]

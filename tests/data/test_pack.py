@@ -17,7 +17,7 @@ from made_reader import MadeReader, picture, png, records
 from emodet.data import pack as pack_file
 from emodet.data.pack import Pack, Table
 from emodet.data.packing import prepare_pack
-from emodet.data.records import Record
+from emodet.datasets.records import Record
 from emodet.errors import EmodetError
 from emodet.preprocessing import Preprocessing
 

@@ -15,10 +15,10 @@ from PIL import Image
 from emodet.data import image_file, unfinished
 from emodet.data.pack import Pack
 from emodet.data.packing import pack_folder, prepare_pack
-from emodet.data.readers import open_reader
-from emodet.data.records import Reader, Record
-from emodet.data.summary import summary
-from emodet.data.synthetic_releases import write_release
+from emodet.datasets.readers import open_reader
+from emodet.datasets.records import Reader, Record
+from emodet.datasets.summary import summary
+from emodet.synthetic.releases import write_release
 from emodet.errors import EmodetError
 from emodet.preprocessing import Preprocessing
 

@@ -18,7 +18,7 @@ from packing_apart import PREPARE, prepare_apart, yolo_release
 from emodet.data import assembling, cutting, part_making, parts
 from emodet.data.pack import Pack
 from emodet.data.packing import prepare_pack
-from emodet.data.readers import open_reader
+from emodet.datasets.readers import open_reader
 from emodet.errors import EmodetError
 from emodet.preprocessing import Preprocessing
 
@@ -66,7 +66,7 @@ class TestStoppedInTheMiddle:
                 prepare(reader, tmp_path / "packs")
         (left,) = (tmp_path / "packs").iterdir()
         assert left.suffix == ".parts"
-        monkeypatch.setattr(cutting.Cutters, "cut", lambda *_: pytest.fail("was cut again"))
+        monkeypatch.setattr(cutting.CropPool, "cut", lambda *_: pytest.fail("was cut again"))
         pack = prepare(reader, tmp_path / "packs")
         pack.verify()
         assert [folder.name for folder in (tmp_path / "packs").iterdir()] == [pack.folder.name]

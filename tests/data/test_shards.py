@@ -14,8 +14,8 @@ from emodet.data import cutting
 from emodet.data.pack import Pack
 from emodet.data.packing import Packing
 from emodet.data.parts import Shard, spans
-from emodet.data.readers import open_reader
-from emodet.data.records import Reader
+from emodet.datasets.readers import open_reader
+from emodet.datasets.records import Reader
 from emodet.errors import EmodetError
 from emodet.preprocessing import Preprocessing
 
@@ -125,7 +125,7 @@ def test_a_whole_preparation_takes_the_shards_that_are_there(
 
 def test_a_shard_twice_is_made_once(made: MadeReader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = packing(made, tmp_path / "packs").shard(Shard(1, 2))
-    monkeypatch.setattr(cutting.Cutters, "cut", lambda *_: pytest.fail("was cut again"))
+    monkeypatch.setattr(cutting.CropPool, "cut", lambda *_: pytest.fail("was cut again"))
     assert packing(made, tmp_path / "packs").shard(Shard(1, 2)) == first
 
 

@@ -1,4 +1,4 @@
-"""Roles that share nothing, and batches that count each face as often as they should."""
+"""Splits that share nothing, and batches that count each face as often as they should."""
 
 from collections import Counter
 from itertools import pairwise
@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from emodet.data.pack import Table
-from emodet.data.splits import EvaluationBatches, Roles, TrainingBatches, assign_roles, drawing_weights
+from emodet.data.splits import EvaluationBatches, Splits, TrainingBatches, assign_roles, drawing_weights
 from emodet.errors import EmodetError
 
 Rows = npt.NDArray[np.int64]
@@ -32,7 +32,7 @@ def table(
     )
 
 
-def roles_of(made: Table, selection: str | float = "auto", seed: int = 0) -> Roles:
+def roles_of(made: Table, selection: str | float = "auto", seed: int = 0) -> Splits:
     return assign_roles(made, np.ones(len(made), dtype=bool), selection, seed)
 
 

@@ -17,7 +17,7 @@ from emodet.evaluation.plots import plot_valence_arousal
 from emodet.evaluation.predictions import Predictions
 from emodet.evaluation.report import write_report
 from emodet.evaluation.statistics import Evaluation, evaluate_predictions, format_table
-from emodet.runs.tracker import final_figures
+from emodet.training.tracker import final_figures
 
 Floats = npt.NDArray[np.float64]
 

@@ -24,11 +24,11 @@ class Counting:
 
     def __init__(self, inner):
         self.inner, self.calls = inner, 0
-        self.name, self.description, self.least_score = inner.name, inner.description, inner.least_score
+        self.name, self.description, self.min_score = inner.name, inner.description, inner.min_score
 
-    def __call__(self, image_rgb, *, longest_side, least_score=None):
+    def __call__(self, image_rgb, *, longest_side, min_score=None):
         self.calls += 1
-        return self.inner(image_rgb, longest_side=longest_side, least_score=least_score)
+        return self.inner(image_rgb, longest_side=longest_side, min_score=min_score)
 
 
 def test_the_name_at_the_top_is_the_recognizer():
@@ -124,9 +124,9 @@ def test_below_the_least_confidence_it_is_uncertain_and_still_says_the_best(mode
 def test_the_largest_faces_are_kept(model_path, astronaut):
     class Fixed:
         name = description = "fixed"
-        least_score = 0.0
+        min_score = 0.0
 
-        def __call__(self, image_rgb, *, longest_side, least_score=None):
+        def __call__(self, image_rgb, *, longest_side, min_score=None):
             return tuple(
                 Detection((0, 0, side, side), None, score) for side, score in ((20, 0.9), (50, 0.8), (90, 0.7))
             )
@@ -209,10 +209,10 @@ def test_a_face_that_goes_and_another_that_comes(recognizer, astronaut):
 def test_a_stream_stays_small_whatever_comes(model_path):
     class Jumping:
         name = description = "jumping"
-        least_score = 0.0
+        min_score = 0.0
         calls = 0
 
-        def __call__(self, image_rgb, *, longest_side, least_score=None):
+        def __call__(self, image_rgb, *, longest_side, min_score=None):
             self.calls += 1
             x = self.calls * 997 % 5000
             return (Detection((x, 0, x + 20, 20), None, 0.9),)

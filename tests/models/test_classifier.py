@@ -18,7 +18,7 @@ from emodet.data.faces import Batch
 from emodet.errors import EmodetError
 from emodet.models.classifier import EmotionClassifier
 from emodet.preprocessing import Preprocessing
-from emodet.runs.checkpoints import load_classifier, read_checkpoint
+from emodet.training.checkpoints import load_classifier, read_checkpoint
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*does not have many workers"),

@@ -98,7 +98,7 @@ def test_the_published_net_is_untouched_and_the_head_is_130_parameters_more() ->
     assert sum(plain.net.state_dict()[name].numel() for name in running) == 1_979_080
     assert sum(both.net.state_dict()[name].numel() for name in running) == 1_979_080 + 2 * (64 + 1)
     assert list(plain.state_dict()) == list(both.state_dict())
-    assert not plain.says_valence_arousal
+    assert not plain.has_va_head
     assert made(**values, valence_arousal=0).net.head[-1].out_features == 8  # type: ignore[index, union-attr]
 
 
@@ -108,7 +108,7 @@ def test_logits_are_the_first_outputs_and_the_last_two_are_bounded() -> None:
     with torch.no_grad():
         classifier.net.head[-1].weight.mul_(100)  # type: ignore[index, union-attr]
         outputs = classifier.net(classifier._normalised(image))
-        logits, said = classifier.says(image)
+        logits, said = classifier.predict_heads(image)
     assert said is not None
     assert (logits.shape, said.shape, said.dtype) == ((5, 4), (5, 2), torch.float32)
     torch.testing.assert_close(logits, outputs[:, :4])
@@ -122,7 +122,7 @@ def test_a_net_of_timm_can_say_them_too() -> None:
     pytest.importorskip("timm")
     classifier = made(net={"name": "timm/test_resnet"}).eval()
     with torch.no_grad():
-        logits, said = classifier.says(batch(2)["image"])
+        logits, said = classifier.predict_heads(batch(2)["image"])
     assert said is not None
     assert (logits.shape, said.shape) == ((2, 4), (2, 2))
 
@@ -249,7 +249,7 @@ def test_a_training_follows_both(tmp_path: Path) -> None:
     assert float(run.callback_metrics["train/loss"]) == pytest.approx(float(on_classes) + 0.5 * beside, abs=1e-4)
     classifier.eval()
     with torch.no_grad():
-        answers = [classifier.says(each["image"]) for each in data.val]
+        answers = [classifier.predict_heads(each["image"]) for each in data.val]
     logits, said = (
         torch.cat([each[0] for each in answers]),
         torch.cat([each[1] for each in answers if each[1] is not None]),
@@ -296,7 +296,7 @@ def test_without_any_annotation_the_head_gets_no_gradient_and_nothing_breaks(tmp
 def test_predictions_have_them_too(tmp_path: Path) -> None:
     classifier = made().eval()
     (answer,) = trainer(tmp_path).predict(classifier, DataLoader([batch(5)], batch_size=None))  # type: ignore[arg-type, misc]
-    torch.testing.assert_close(answer["valence_arousal"], classifier.says(batch(5)["image"])[1])  # type: ignore[call-overload]
+    torch.testing.assert_close(answer["valence_arousal"], classifier.predict_heads(batch(5)["image"])[1])  # type: ignore[call-overload]
 
 
 # Blends.

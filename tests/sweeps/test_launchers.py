@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from emodet.runs.folder import RunFolder
+from emodet.training.folder import RunFolder
 
 pytestmark = pytest.mark.slow
 

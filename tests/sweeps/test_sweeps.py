@@ -17,7 +17,7 @@ from emodet import train
 from emodet.commands import conf_folder, share_of_cores, workers_beside
 from emodet.errors import EmodetError
 from emodet.models.classifier import EmotionClassifier
-from emodet.runs.folder import RunFolder
+from emodet.training.folder import RunFolder
 from emodet.sweeps.extras import require_extras
 from emodet.sweeps.study import open_study
 
@@ -131,7 +131,7 @@ def test_runs_of_a_sweep_share_a_group_in_the_tracker(
         opened.append((settings["group"], name))
         return original({**settings, "name": "csv"}, run, name)
 
-    monkeypatch.setattr("emodet.runs.loggers.build_loggers", build)
+    monkeypatch.setattr("emodet.training.loggers.build_loggers", build)
     sweep = tmp_path / "ferplus" / "monday_sweep"
     arguments = [*BRIEF, *small, "trainer.max_epochs=1", "seed=0,1", f"hydra.sweep.dir={sweep}"]
     assert command("emodet.train", "-m", *arguments) == 0
@@ -158,7 +158,7 @@ def searched(command_once: Command, small: list[str], tmp_path_factory: pytest.T
         return original(settings, data)
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("emodet.runs.assembly.build_classifier", build)
+        patched.setattr("emodet.training.assembly.build_classifier", build)
         patched.setattr("emodet.evaluation.reporting.write_report", lambda *_, **__: None)
         patched.setattr("emodet.evaluation.curves.plot_curves", lambda *_, **__: None)
         arguments = [*BRIEF, *small, *SEARCH, "sweep.trials=4", f"hydra.sweep.dir={folder}"]

@@ -43,7 +43,7 @@ def main() -> None:
         for place, row in enumerate(picked.tolist()):
             crop = decode_rgb(table.column("image")[row].as_py())
             for number, (side, border) in enumerate(FRAMINGS):
-                found = detector(framed(crop, side, border), longest_side=LONGEST_SIDE, least_score=0.1)
+                found = detector(framed(crop, side, border), longest_side=LONGEST_SIDE, min_score=0.1)
                 scores[number, place] = found[0].score if found else 0
         for least in (LEAST_SCORE, 0.5, 0.7):
             missed = [1 - (each >= least).mean() for each in (*scores, scores.max(axis=0))]

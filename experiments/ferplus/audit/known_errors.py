@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from emodet.auditing.label_noise import find_label_noise
 from emodet.auditing.probabilities import read_probabilities
-from emodet.data.ferplus import majority
+from emodet.datasets.ferplus import majority
 from emodet.data.pack import Table
 from emodet.emotions import EMOTIONS, FER2013_ORDER
 

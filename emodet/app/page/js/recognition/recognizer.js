@@ -1,0 +1,140 @@
+/** The recognizer: a picture in, its faces with their emotions out; as `emodet.inference.recognizer`. */
+
+import { CenterFace } from "./centerface.js";
+import { crop } from "./crop.js";
+import { Follower } from "./following.js";
+import { occlusionMap } from "./occlusion.js";
+import { bestOf, Smoother } from "./smoothing.js";
+import { sideOf, Tracker } from "./tracking.js";
+
+export class Recognizer {
+  /** @param {object} networks what `openNetworks` gives; @param {object} description page.json */
+  constructor(networks, description) {
+    this.networks = networks;
+    this.model = description.model;
+    this.detector = new CenterFace(networks.detect, description.detector);
+    this.settings = description.stream;
+    this.stillSide = description.detector.still_side;
+  }
+
+  /** What the model file says of faces that have been found: one row each. */
+  async readings(picture, detections) {
+    const { preprocessing } = this.model;
+    const each = preprocessing.size ** 2 * 3;
+    const crops = new Uint8Array(detections.length * each);
+    detections.forEach(({ box, landmarks }, at) => crops.set(crop(picture, box, landmarks, preprocessing), at * each));
+    const values = await this.networks.readings(crops, detections.length);
+    const wide = this.networks.columns;
+    return detections.map((_, at) => Array.from(values.subarray(at * wide, (at + 1) * wide)));
+  }
+
+  /** A face as the page shows it; the words are those of `emodet.inference.faces.Face`. */
+  face(detection, reading, shown, certain, track = null) {
+    const names = this.model.class_names;
+    const probabilities = reading.slice(0, names.length);
+    const more = reading.length > names.length;
+    return {
+      box: detection.box,
+      landmarks: detection.landmarks,
+      detection_score: detection.score,
+      emotion: certain ? names[shown] : "uncertain",
+      most_probable: names[bestOf(probabilities)],
+      confidence: probabilities[shown],
+      probabilities,
+      valence: more ? reading[names.length] : null,
+      arousal: more ? reading[names.length + 1] : null,
+      track_id: track,
+    };
+  }
+
+  /** Every face of one picture, the surest detection first. */
+  async still(picture, leastConfidence) {
+    const found = await this.detector.find(picture, this.stillSide);
+    const readings = await this.readings(picture, found);
+    return found.map((detection, at) => {
+      const shown = bestOf(readings[at].slice(0, this.model.class_names.length));
+      return this.face(detection, readings[at], shown, readings[at][shown] >= leastConfidence);
+    });
+  }
+
+  /** The crop of a face and its heat map for a class. */
+  async heat(picture, { box, landmarks }, className) {
+    const { class_names: names, preprocessing } = this.model;
+    const cut = crop(picture, box, landmarks, preprocessing);
+    const run = (crops, count) => this.networks.readings(crops, count);
+    const heat = await occlusionMap(run, cut, names.indexOf(className), names.length, this.networks.columns);
+    return { crop: cut, heat, size: preprocessing.size };
+  }
+}
+
+/** The state of one video or camera: tracks, their smoothed readings, and when to look for faces again. */
+export class FaceStream {
+  /**
+   * @param {Recognizer} recognizer
+   * @param {{longestSide: number, detectEvery: number}} pace frames are searched at this many pixels, and after so many
+   *   seconds again
+   */
+  constructor(recognizer, { longestSide, detectEvery }) {
+    this.recognizer = recognizer;
+    this.longestSide = longestSide;
+    this.detectEvery = detectEvery;
+    this.tracker = new Tracker(recognizer.settings.patience_s);
+    this.follower = new Follower();
+    this.smoothers = new Map();
+    this.searched = -Infinity;
+  }
+
+  /**
+   * The next frame.
+   *
+   * @param {{width: number, height: number, data: Uint8ClampedArray}} picture RGBA
+   * @param {number} time seconds, not decreasing
+   * @param {{leastConfidence: number, hide: boolean}} wish with `hide`, faces are looked for in every frame and with a
+   *   lower threshold, so that each can be hidden
+   * @returns {Promise<{faces: object[], hidden: number[][]}>} faces by track number; boxes of every face that is or
+   *   was there less than a second ago
+   */
+  async step(picture, time, { leastConfidence, hide }) {
+    const tracks = (await this.locate(picture, time, hide)).sort((a, b) => a.number - b.number);
+    const least = this.recognizer.detector.settings.min_score;
+    const sure = tracks.filter((track) => track.detection.score >= least);
+    const readings = await this.recognizer.readings(picture, sure.map((track) => track.detection));
+    const classes = this.recognizer.model.class_names.length;
+    const faces = sure.map((track, at) => {
+      if (!this.smoothers.has(track.number)) {
+        this.smoothers.set(track.number, new Smoother(this.recognizer.settings.smoothing));
+      }
+      const calm = this.smoothers.get(track.number).update(readings[at], classes, time, leastConfidence);
+      return this.recognizer.face(track.detection, calm.reading, calm.shown, calm.certain, track.number);
+    });
+    return { faces, hidden: this.tracker.tracks.map((track) => track.detection.box) };
+  }
+
+  async locate(picture, time, hide) {
+    const followed = this.follow(picture, time, hide);
+    if (followed) return followed;
+    const { settings } = this.recognizer.detector;
+    const score = hide ? Math.min(this.recognizer.settings.score_to_hide, settings.min_score) : settings.min_score;
+    const found = await this.recognizer.detector.find(picture, this.longestSide, score);
+    const tracks = this.tracker.update(found, time);
+    const alive = new Set(this.tracker.tracks.map((track) => track.number));
+    for (const number of this.smoothers.keys()) if (!alive.has(number)) this.smoothers.delete(number);
+    this.searched = time;
+    return tracks;
+  }
+
+  /** The visible tracks moved to this frame, or null where it is time to look for faces. */
+  follow(picture, time, hide) {
+    this.follower.look(picture);
+    const visible = this.tracker.tracks.filter((track) => track.visible);
+    // One that was just missed is looked for in every frame until the tracker gives it up.
+    const missed = visible.length < this.tracker.tracks.length;
+    if (hide || !visible.length || missed || time - this.searched >= this.detectEvery - 1e-6) return null;
+    const moved = visible.map((track) => this.follower.follow(track.detection));
+    if (moved.includes(null)) return null;
+    visible.forEach((track, at) => Object.assign(track, { detection: moved[at], seen: time }));
+    return visible;
+  }
+}
+
+export { sideOf };

@@ -1,0 +1,115 @@
+"""What all releases of AffectNet share: ids, published counts, the landmark order, marks for "not annotated".
+
+Mollahosseini, Hasani, Mahoor: AffectNet, IEEE Transactions on Affective Computing 2017, tables 3 and 4.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+
+from emodet.datasets.records import Record
+from emodet.emotions import EMOTIONS, NOT_EMOTIONS
+
+__all__ = [
+    "AUTOMATIC_COUNTS",
+    "CLASS_NAMES",
+    "TRAIN_COUNTS",
+    "VALIDATION_COUNTS",
+    "doubt_about_order",
+    "doubt_about_totals",
+    "five_points",
+    "valence_and_arousal",
+]
+
+CLASS_NAMES: tuple[str, ...] = (*EMOTIONS, *NOT_EMOTIONS)
+"""AffectNet's ids 0 to 10."""
+
+TRAIN_COUNTS: Mapping[str, int] = dict(
+    zip(EMOTIONS, (74_874, 134_415, 25_459, 14_090, 6_378, 3_803, 24_882, 3_750), strict=True)
+)
+"""287,651 manually annotated training faces, in the 2017 release and in the one of 2021."""
+
+VALIDATION_COUNTS: Mapping[str, int] = dict.fromkeys(EMOTIONS, 500)
+"""4,000 in the 2017 release; the one of 2021 lacks a contempt face."""
+
+AUTOMATIC_COUNTS: Mapping[str, int] = dict(
+    zip(EMOTIONS, (143_142, 246_235, 20_854, 17_462, 3_799, 890, 28_000, 2), strict=True)
+)
+"""The automatically annotated part of the 2017 release, derived by arithmetic from published totals."""
+
+_MEAN_VALENCE: Mapping[str, float] = dict(
+    zip(EMOTIONS, (-0.063, 0.664, -0.637, 0.180, -0.126, -0.694, -0.453, -0.515), strict=True)
+)
+_MEAN_AROUSAL: Mapping[str, float] = dict(
+    zip(EMOTIONS, (-0.020, 0.070, -0.257, 0.689, 0.766, 0.457, 0.567, 0.583), strict=True)
+)
+_ENOUGH_FACES = 50
+_FAR = 0.5
+
+_LEFT_EYE, _RIGHT_EYE = range(36, 42), range(42, 48)
+_NOSE_TIP, _LEFT_MOUTH, _RIGHT_MOUTH = 30, 48, 54
+
+
+def five_points(numbers: Sequence[float]) -> tuple[tuple[float, float], ...] | None:
+    """68 landmarks in iBUG order to the five of a record; left and right as the picture shows them.
+
+    Args:
+        numbers: 136 of them: x1, y1, …, x68, y68 in pixels.
+
+    Returns:
+        Eye centres (means of points 37 to 42 and 43 to 48, counted from 1), nose tip (31), mouth corners (49, 55).
+        None where one of these is not finite.
+    """
+
+    def mean(indices: range) -> tuple[float, float]:
+        xs, ys = [numbers[2 * i] for i in indices], [numbers[2 * i + 1] for i in indices]
+        return math.fsum(xs) / len(xs), math.fsum(ys) / len(ys)
+
+    single = [(numbers[2 * i], numbers[2 * i + 1]) for i in (_NOSE_TIP, _LEFT_MOUTH, _RIGHT_MOUTH)]
+    try:
+        points = (mean(_LEFT_EYE), mean(_RIGHT_EYE), *single)
+    except (OverflowError, ValueError):  # fsum of values that are not finite or too large
+        return None
+    return points if all(math.isfinite(value) for point in points for value in point) else None
+
+
+def valence_and_arousal(valence: float, arousal: float) -> tuple[float, float] | tuple[None, None]:
+    """Both, or neither: -2 marks a face for which they were not annotated, NaN stands for an empty cell."""
+    if valence > -1.5 and arousal > -1.5 and abs(valence) <= 1 and abs(arousal) <= 1:
+        return valence, arousal
+    return None, None
+
+
+def doubt_about_order(records: Sequence[Record]) -> str | None:
+    """A sentence if the classes' mean valence and arousal say that the labels are numbered in another order.
+
+    The means of AffectNet's training set are compared for every class with at least 50 annotated training faces.
+    """
+    faces: dict[str, list[tuple[float, float]]] = {name: [] for name in EMOTIONS}
+    for record in records:
+        if record.split != "train" or record.emotion is None:
+            continue
+        if record.valence is not None and record.arousal is not None:
+            faces[EMOTIONS[record.emotion]].append((record.valence, record.arousal))
+    odd = []
+    for name, values in faces.items():
+        if len(values) < _ENOUGH_FACES:
+            continue
+        valence, arousal = (math.fsum(column) / len(values) for column in zip(*values, strict=True))
+        if abs(valence - _MEAN_VALENCE[name]) > _FAR or abs(arousal - _MEAN_AROUSAL[name]) > _FAR:
+            odd.append(
+                f"{name} has mean valence {valence:+.2f} and arousal {arousal:+.2f} "
+                f"where AffectNet has {_MEAN_VALENCE[name]:+.2f} and {_MEAN_AROUSAL[name]:+.2f}"
+            )
+    more = f"; {len(odd) - 2} more classes differ" if len(odd) > 2 else ""
+    return f"Are the labels in AffectNet's order? {'; '.join(odd[:2])}{more}." if odd else None
+
+
+def doubt_about_totals(found: Mapping[str, int], published: Mapping[str, int]) -> list[str]:
+    """One sentence if a part holds another number of faces than was published, and none otherwise.
+
+    For exports of which only totals are known.
+    """
+    differing = [
+        f"{part} {found.get(part, 0):,} ({count:,})" for part, count in published.items() if found.get(part, 0) != count
+    ]
+    return [f"Faces found (in the published export): {', '.join(differing)}."] if differing else []

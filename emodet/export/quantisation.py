@@ -1,0 +1,122 @@
+"""int8 for the convolutional trunk: weights per channel, activations by what calibration faces showed."""
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from emodet.errors import EmodetError
+
+if TYPE_CHECKING:
+    import onnx
+
+__all__ = ["TRUNK_OPERATORS", "calibration_rows", "quantise", "trunk_nodes"]
+
+UInt8 = npt.NDArray[np.uint8]
+
+TRUNK_OPERATORS = ("Conv", "MaxPool", "Add", "Relu")
+"""What becomes int8. A dense head or a softmax in int8 would put probabilities on a grid of 1/255."""
+
+_BATCH = 32
+
+
+def calibration_rows(candidates: npt.NDArray[np.int64], count: int) -> npt.NDArray[np.int64]:
+    """Which training faces show the trunk its ranges: the same ones every time, in order.
+
+    Args:
+        candidates: int64 (N,), positions in the pack's table.
+        count: How many; all of them where there are fewer.
+
+    Raises:
+        EmodetError: `count` is below 1, or there are no candidates.
+    """
+    if count < 1 or not len(candidates):
+        raise EmodetError(f"calibration_faces={count}: one or more are needed, there are {len(candidates)}")
+    chosen = np.random.default_rng(0).choice(candidates, min(count, len(candidates)), replace=False)
+    return np.sort(chosen)
+
+
+def trunk_nodes(model: "onnx.ModelProto") -> list[str]:
+    """Names of the convolutions, and of the pools, additions and ReLUs that follow nothing but these."""
+    constants = {tensor.name for tensor in model.graph.initializer}
+    inside: set[str] = set()
+    names: list[str] = []
+    for node in model.graph.node:
+        fed = [name for name in node.input if name and name not in constants]
+        follows = len(fed) == len(node.input) and all(name in inside for name in fed)
+        if node.op_type == "Conv" or (node.op_type in TRUNK_OPERATORS and follows):
+            inside.update(node.output)
+            names.append(node.name)
+    return names
+
+
+def quantise(model: "onnx.ModelProto", crops: UInt8, *, reduce_range: bool = True) -> "onnx.ModelProto":
+    """A copy of an fp32 model whose trunk computes in int8; the rest stays float32.
+
+    Args:
+        model: As `emodet.export.graph.to_onnx` makes it, batch norms folded.
+        crops: uint8 (N, H, W, 3) RGB: training faces, whose activations set the ranges.
+        reduce_range: Weights of 7 bits. On x86 without VNNI two products of 8 bits can overflow the 16 bits that they
+            are added in; 7 bits cannot.
+
+    Raises:
+        EmodetError: The net has no convolution.
+    """
+    from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
+
+    trunk = trunk_nodes(model)
+    if not trunk:
+        raise EmodetError("formats=int8: the net has no convolution to quantise; use formats=[fp32]")
+    with tempfile.TemporaryDirectory(prefix="emodet-quantise-") as folder:
+        file = Path(folder) / "int8.onnx"
+        quantize_static(
+            _marked(model),
+            str(file),
+            _Calibration(model.graph.input[0].name, crops),
+            quant_format=QuantFormat.QDQ,
+            op_types_to_quantize=list(TRUNK_OPERATORS),
+            nodes_to_quantize=trunk,
+            per_channel=True,
+            reduce_range=reduce_range,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+        )
+        return _loaded(file, model.ir_version)
+
+
+def _marked(model: "onnx.ModelProto") -> "onnx.ModelProto":
+    """A copy that says that batch norms are folded, without which the quantiser advises to do so."""
+    import onnx
+
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    onnx.helper.set_model_props(copy, {"onnx.quant.pre_process": "onnxruntime.quant"})
+    return copy
+
+
+def _loaded(file: Path, ir_version: int) -> "onnx.ModelProto":
+    import onnx
+
+    quantised = onnx.load(file)
+    del quantised.metadata_props[:]
+    quantised.producer_name, quantised.graph.name = "emodet", "emodet"
+    quantised.ir_version = min(quantised.ir_version, ir_version)
+    return quantised
+
+
+class _Calibration:
+    """ONNX Runtime's reader protocol: one batch per call, None at the end."""
+
+    def __init__(self, name: str, crops: UInt8) -> None:
+        self._batches: Iterator[dict[str, Any]] = (
+            {name: crops[start : start + _BATCH]} for start in range(0, len(crops), _BATCH)
+        )
+
+    def get_next(self) -> dict[str, Any] | None:
+        return next(self._batches, None)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return self._batches

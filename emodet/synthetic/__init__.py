@@ -1,0 +1,1 @@
+"""Drawn faces that show the eight emotions."""

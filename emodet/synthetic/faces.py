@@ -1,0 +1,417 @@
+"""Drawn faces that show the eight emotions: the embedded data set.
+
+No photograph is behind any of it, so the whole way from a release on disk to an evaluated checkpoint can be tried, and
+tested, by everybody. A face is an `Identity` (shape, skin, hair, …), a set of facial action units with their strengths,
+a pose and a light. The emotion shows in the action units alone: `EXPRESSIONS` says which.
+
+Sources: the action units are those of Ekman and Friesen (1978) and Ekman, Friesen and Hager (2002), *Facial Action
+Coding System*; which of them make an emotion follows Friesen and Ekman (1983), *EMFACS-7*, and the prototypes of the
+FACS Investigator's Guide (2002). How far a unit moves which point is our own drawing, not a measurement.
+"""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from types import MappingProxyType
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from emodet.synthetic.drawing import Identity, Look, Pose, paint
+from emodet.emotions import EMOTIONS, emotion_id
+from emodet.errors import EmodetError
+
+__all__ = [
+    "ACTION_UNITS",
+    "EXPRESSIONS",
+    "Identity",
+    "SyntheticFace",
+    "draw_action_units",
+    "draw_face",
+    "draw_identity",
+    "draw_no_face",
+    "draw_sheet",
+]
+
+UInt8 = npt.NDArray[np.uint8]
+
+ACTION_UNITS: Mapping[int, str] = MappingProxyType(
+    {
+        1: "inner brow raiser",
+        2: "outer brow raiser",
+        4: "brow lowerer",
+        5: "upper lid raiser",
+        6: "cheek raiser",
+        7: "lid tightener",
+        9: "nose wrinkler",
+        10: "upper lip raiser",
+        12: "lip corner puller",
+        14: "dimpler",
+        15: "lip corner depressor",
+        16: "lower lip depressor",
+        17: "chin raiser",
+        20: "lip stretcher",
+        23: "lip tightener",
+        24: "lip pressor",
+        25: "lips part",
+        26: "jaw drop",
+        43: "eyes closed",
+    }
+)
+"""The units that are drawn, by their number in the Facial Action Coding System."""
+
+EXPRESSIONS: Mapping[str, tuple[Mapping[int, float], ...]] = MappingProxyType(
+    {
+        "neutral": ({},),
+        "happiness": ({6: 0.9, 12: 1.0, 25: 0.8}, {6: 0.8, 12: 0.9}, {6: 0.9, 12: 1.0, 25: 0.6, 26: 0.5}),
+        "sadness": ({1: 0.9, 4: 0.7, 15: 0.9}, {1: 0.9, 4: 0.7, 15: 0.8, 17: 0.7}, {1: 0.9, 4: 0.5, 15: 0.9, 43: 0.4}),
+        "surprise": ({1: 0.9, 2: 0.9, 5: 0.8, 26: 0.9}, {1: 0.8, 2: 0.8, 5: 0.7, 25: 0.5, 26: 0.6}),
+        "fear": (
+            {1: 0.9, 2: 0.5, 4: 0.8, 5: 1.0, 7: 0.3, 20: 0.9, 25: 0.4, 26: 0.5},
+            {1: 0.9, 2: 0.6, 4: 0.7, 5: 0.9, 7: 0.3, 20: 0.8, 25: 0.8},
+        ),
+        "disgust": (
+            {9: 1.0, 15: 0.6, 16: 0.6, 25: 0.4},
+            {9: 0.9, 17: 0.7, 15: 0.5},
+            {9: 0.8, 10: 0.8, 16: 0.5, 25: 0.5},
+        ),
+        "anger": (
+            {4: 1.0, 5: 0.6, 7: 0.7, 23: 0.9},
+            {4: 1.0, 5: 0.5, 7: 0.6, 17: 0.5, 24: 0.9},
+            {4: 1.0, 5: 0.7, 7: 0.6, 10: 0.6, 16: 0.5, 25: 0.7},
+        ),
+        "contempt": ({12: 0.8, 14: 0.9},),
+    }
+)
+"""Prototypes of each emotion: action unit to its strength, 0 to 1 (1 is intensity E), in a fully shown emotion."""
+
+_UNILATERAL = ("contempt",)
+"""Shown on one side of the face: EMFACS codes contempt as R12A + R14A or L12A + L14A."""
+
+_MOOD: Mapping[str, tuple[float, float]] = MappingProxyType(
+    {
+        "neutral": (-0.063, -0.020),
+        "happiness": (0.664, 0.070),
+        "sadness": (-0.637, -0.257),
+        "surprise": (0.180, 0.689),
+        "fear": (-0.126, 0.766),
+        "disgust": (-0.694, 0.457),
+        "anger": (-0.453, 0.567),
+        "contempt": (-0.515, 0.583),
+    }
+)
+"""Mean valence and arousal of each class in AffectNet's training set; a drawn face varies about them."""
+
+_SKIN = np.array(
+    [(255, 226, 205), (246, 206, 176), (229, 178, 140), (198, 140, 102), (152, 100, 70), (112, 72, 52), (84, 54, 42)]
+)
+_HAIR = np.array(
+    [(30, 24, 24), (58, 38, 28), (92, 58, 36), (140, 88, 48), (196, 152, 88), (148, 62, 34), (150, 146, 144)]
+)
+_IRIS = np.array([(74, 46, 26), (96, 62, 32), (84, 108, 66), (74, 116, 150), (104, 130, 140)])
+_STYLES = ("short", "quiff", "parted", "fringe", "receding", "long", "bob", "bun", "curly", "scarf", "beanie", "bald")
+_STYLE_SHARES = (0.16, 0.09, 0.09, 0.08, 0.07, 0.13, 0.09, 0.06, 0.09, 0.05, 0.05, 0.04)
+
+_LEAST_RENDER_PX = 144
+"""Smaller pictures are painted at least this large: thin lines then fade instead of vanishing."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class SyntheticFace:
+    """One drawn face and all that is known about it.
+
+    Attributes:
+        image: uint8, (size, size, 3), RGB.
+        emotion: Id 0 to 7 (`emodet.emotions.EMOTIONS`).
+        intensity: How strongly the emotion shows, 0 to 1.
+        valence: -1 to 1.
+        arousal: -1 to 1.
+        box: (x1, y1, x2, y2) in pixels: from above the brows to the chin, ear to ear. May reach outside.
+        landmarks: (x, y) of the eye on the picture's left, the right one, the nose tip, the mouth corners.
+        points: 68 (x, y) in iBUG's order, from which `landmarks` are taken.
+        action_units: Unit to its strength on the picture's left and right side, 0 to 1.
+        subject: Who it is; empty for a person who appears once.
+    """
+
+    image: UInt8
+    emotion: int
+    intensity: float
+    valence: float
+    arousal: float
+    box: tuple[float, float, float, float]
+    landmarks: tuple[tuple[float, float], ...]
+    points: tuple[tuple[float, float], ...]
+    action_units: Mapping[int, tuple[float, float]]
+    subject: str
+
+
+def draw_identity(rng: np.random.Generator) -> Identity:
+    """A person: shape of face and features, skin from light to dark, hair, beard, age, glasses."""
+
+    def vary(low: float, high: float) -> float:
+        # Triangular: middling faces are commoner than extreme ones.
+        return float(low + (high - low) * (rng.random() + rng.random()) / 2)
+
+    def between(palette: npt.NDArray[np.int_], place: float) -> tuple[float, float, float]:
+        index = min(int(place), len(palette) - 2)
+        r, g, b = palette[index] + (palette[index + 1] - palette[index]) * (place - index)
+        return float(r), float(g), float(b)
+
+    tone = rng.random() * (len(_SKIN) - 1)
+    skin = between(_SKIN, tone)
+    age = float(rng.random() ** 1.6)
+    # Dark skin goes with dark hair and eyes mostly, as in people.
+    light_hair = rng.random() < 0.75 - 0.2 * tone
+    hair_colour = tuple(
+        float(v) for v in _HAIR[int(rng.integers(2, 6)) if light_hair else int(rng.integers(0, 3 if tone < 3 else 2))]
+    )
+    if age > 0.75 and rng.random() < 0.7:
+        hair_colour = tuple(float(v) for v in _HAIR[6] + int(rng.integers(-30, 60)))
+    style = str(rng.choice(_STYLES, p=_STYLE_SHARES))
+    may_have_beard = style in ("short", "quiff", "receding", "bald", "curly", "beanie")
+    beards, shares = (
+        ("none", "stubble", "full", "moustache"),
+        (0.5, 0.22, 0.18, 0.1) if may_have_beard else (1, 0, 0, 0),
+    )
+    rosy = rng.uniform(0.12, 0.5)
+    lip = tuple((1 - rosy) * v * 0.8 + rosy * red for v, red in zip(skin, (196, 52, 70), strict=True))
+    hue = rng.uniform(0, 180)
+    cloth = cv2.cvtColor(
+        np.array([[[hue, rng.uniform(40, 190), rng.uniform(60, 220)]]], dtype=np.uint8), cv2.COLOR_HSV2RGB
+    )[0, 0]
+    return Identity(
+        cheek=vary(0.93, 1.03),
+        jaw=vary(0.84, 1.14),
+        chin=vary(0.75, 1.3),
+        length=vary(0.95, 1.08),
+        eye_x=vary(0.40, 0.48),
+        eye_width=vary(0.20, 0.255),
+        eye_height=vary(0.115, 0.165),
+        eye_tilt=vary(-0.03, 0.05),
+        brow_y=vary(-0.40, -0.31),
+        brow_width=vary(0.022, 0.062),
+        brow_arch=vary(0.0, 0.09),
+        nose_y=vary(0.30, 0.40),
+        nose_width=vary(0.13, 0.22),
+        mouth_y=vary(0.70, 0.77),
+        mouth_width=vary(0.30, 0.40),
+        lips=vary(0.6, 1.4),
+        age=age,
+        freckles=float(rng.random()) if tone < 2 and rng.random() < 0.25 else 0.0,
+        skin=skin,
+        lip_colour=(lip[0], lip[1], lip[2]),
+        hair_colour=(hair_colour[0], hair_colour[1], hair_colour[2]),
+        iris=between(_IRIS, rng.random() * (1.2 if tone > 3 else len(_IRIS) - 1)),
+        cloth=(float(cloth[0]), float(cloth[1]), float(cloth[2])),
+        hair=style,
+        beard=str(rng.choice(beards, p=shares)),
+        glasses=str(rng.choice(("none", "thin", "thick", "gold"), p=(0.78, 0.08, 0.07, 0.07))),
+    )
+
+
+def draw_action_units(
+    emotion: int, rng: np.random.Generator, intensity: float, *, clean: bool = False
+) -> dict[int, tuple[float, float]]:
+    """One showing of an emotion.
+
+    Args:
+        emotion: Id 0 to 7.
+        rng: Decides the variant, each unit's share and the small movements that mean nothing.
+        intensity: 0 to 1, by which the prototype is multiplied.
+        clean: The first prototype as it stands, without chance (but for the side of a one-sided emotion).
+
+    Returns:
+        Unit to its strength on the picture's left and right side, 0 to 1.
+    """
+    name = EMOTIONS[emotion]
+    variants = EXPRESSIONS[name]
+    variant = variants[0] if clean else variants[int(rng.integers(len(variants)))]
+    side = int(rng.integers(2))
+    units: dict[int, tuple[float, float]] = {}
+    for unit, strength in variant.items():
+        shares = [1.0, 1.0] if clean else list(rng.uniform(0.7, 1.15) * rng.uniform(0.9, 1.1, 2))
+        if name in _UNILATERAL:
+            shares[side] *= 0.05
+        left, right = (float(np.clip(strength * intensity * share, 0, 1)) for share in shares)
+        units[unit] = (left, right)
+    if clean:
+        return units
+    # Faces move without meaning anything; a neutral one most visibly, since nothing else happens in it.
+    rate, most = (0.25, 0.3) if name == "neutral" else (0.10, 0.25)
+    for unit in ACTION_UNITS:
+        if unit not in (9, 26) and rng.random() < rate:
+            extra = float(rng.uniform(0, most))
+            left, right = units.get(unit, (0.0, 0.0))
+            units[unit] = (min(1.0, left + extra), min(1.0, right + extra))
+    if rng.random() < 0.03:
+        units[43] = (1.0, 1.0)
+    return units
+
+
+def draw_face(
+    emotion: int | str,
+    seed: int | tuple[int, ...] | np.random.Generator,
+    size: int = 96,
+    *,
+    identity: Identity | None = None,
+    subject: str = "",
+    intensity: float | None = None,
+    framing: tuple[float, float] = (0.66, 0.86),
+    clean: bool = False,
+) -> SyntheticFace:
+    """Draw one face. The same arguments give the same pixels.
+
+    Args:
+        emotion: Id 0 to 7, or a name that `emodet.emotions` knows.
+        seed: What numpy's `default_rng` takes, such as ``(seed, index)``, or a generator to draw from.
+        size: Side of the picture in pixels.
+        identity: Who; a new person without it.
+        subject: What to call them.
+        intensity: 0 to 1; without it 0.45 to 1.
+        framing: Least and greatest side of the face's box, as a fraction of the picture's.
+        clean: Frontal, evenly lit, sharp and the emotion's first prototype: for pictures that explain.
+
+    Returns:
+        Pixels, labels and geometry.
+
+    Raises:
+        EmodetError: `emotion` is none of the eight, or `size`, `intensity` or `framing` is out of range.
+    """
+    number = emotion_id(emotion) if isinstance(emotion, str) else int(emotion)
+    if number is None or not 0 <= number < len(EMOTIONS):
+        raise EmodetError(f"emotion={emotion!r}: a synthetic face shows one of {', '.join(EMOTIONS)}, or an id 0 to 7")
+    if not 16 <= size <= 2048:
+        raise EmodetError(f"size={size}: whole pixels from 16 to 2048 were expected")
+    if intensity is not None and not 0 <= intensity <= 1:
+        raise EmodetError(f"intensity={intensity}: a number from 0 to 1 was expected")
+    if not 0.2 <= framing[0] <= framing[1] <= 1.5:
+        raise EmodetError(f"framing={framing}: two rising fractions from 0.2 to 1.5 were expected")
+    rng = seed if isinstance(seed, np.random.Generator) else np.random.default_rng(seed)
+    person = identity if identity is not None else draw_identity(rng)
+    strength = intensity if intensity is not None else (1.0 if clean else float(0.45 + 0.55 * rng.beta(2.2, 1.4)))
+    units = draw_action_units(number, rng, strength, clean=clean)
+    still = 0.0 if clean else 1.0
+    pose = Pose(
+        yaw=still * float(np.clip(rng.normal(0, 0.2), -0.5, 0.5)),
+        pitch=still * float(np.clip(rng.normal(0, 0.11), -0.3, 0.3)),
+        roll=still * float(np.clip(rng.normal(0, 0.09), -0.3, 0.3)),
+        gaze_x=still * float(rng.uniform(-0.8, 0.8)),
+        gaze_y=still * float(rng.uniform(-0.5, 0.5)),
+    )
+    side = max(2 * size, _LEAST_RENDER_PX) if size <= 160 else round(1.5 * size)
+    scale = size / side
+    unit = side * float(rng.uniform(*framing)) / _BOX_UNITS
+    shift = still * rng.uniform(-0.04, 0.04, 2)
+    centre = (side * (0.5 + shift[0]), side * (0.5 + shift[1]) - 0.03 * unit)
+    painted, points = paint(person, units, pose, _look(rng, clean=clean), side=side, unit=unit, centre=centre)
+    small = np.asarray(cv2.resize(painted, (size, size), interpolation=cv2.INTER_AREA), dtype=np.uint8)
+    image = small if clean else _photographed(small, rng)
+    points = points * scale
+    valence, arousal = _mood(number, strength, rng)
+    return SyntheticFace(
+        image=image,
+        emotion=number,
+        intensity=strength,
+        valence=valence,
+        arousal=arousal,
+        box=_box(points, unit * scale),
+        landmarks=_five(points),
+        points=tuple((float(x), float(y)) for x, y in points),
+        action_units=MappingProxyType(units),
+        subject=subject,
+    )
+
+
+_BOX_UNITS = 2.1
+"""Side of a face's box in half face widths: what a face detector would mark."""
+
+
+def _box(points: npt.NDArray[np.float64], unit: float) -> tuple[float, float, float, float]:
+    """A square about the 68 points' middle, moved up by a part of the forehead."""
+    x1, y1 = points.min(axis=0)
+    x2, y2 = points.max(axis=0)
+    x, y, half = (x1 + x2) / 2, (y1 + y2) / 2 - 0.16 * unit, _BOX_UNITS / 2 * unit
+    return float(x - half), float(y - half), float(x + half), float(y + half)
+
+
+def _five(points: npt.NDArray[np.float64]) -> tuple[tuple[float, float], ...]:
+    rows = (points[36:42].mean(axis=0), points[42:48].mean(axis=0), points[30], points[48], points[54])
+    return tuple((float(x), float(y)) for x, y in rows)
+
+
+def _mood(emotion: int, intensity: float, rng: np.random.Generator) -> tuple[float, float]:
+    """Valence and arousal: the class's mean, more of it where the emotion shows more strongly."""
+    valence, arousal = _MOOD[EMOTIONS[emotion]]
+    noise = rng.normal(0, 0.08, 2)
+    factor = 0.5 + 0.7 * intensity
+    return float(np.clip(valence * factor + noise[0], -1, 1)), float(np.clip(arousal * factor + noise[1], -1, 1))
+
+
+def _look(rng: np.random.Generator, *, clean: bool) -> Look:
+    """Light and background. A clean look is a plain one, yet differently coloured each time."""
+    grounds = cv2.cvtColor(
+        np.array(
+            [[[rng.uniform(0, 180), rng.uniform(20, 110), rng.uniform(90, 240)] for _ in range(2)]], dtype=np.uint8
+        ),
+        cv2.COLOR_HSV2RGB,
+    )[0].astype(float)
+    first, second = ((float(c[0]), float(c[1]), float(c[2])) for c in grounds)
+    angle, strength = rng.uniform(0, 2 * math.pi), rng.uniform(0, 0.75)
+    blobs = np.concatenate(
+        [
+            rng.uniform(0, 1, (4, 2)),
+            rng.uniform(0.05, 0.3, (4, 1)),
+            rng.uniform(50, 200, (4, 1)) + rng.uniform(-35, 35, (4, 3)),
+        ],
+        1,
+    )
+    if clean:
+        pale = np.asarray(first) * 0.35 + 255 * 0.65
+        ground = (float(pale[0]), float(pale[1]), float(pale[2]))
+        return Look(light=(-0.1, -0.12), ground=(ground, ground), ground_angle=0.0, blobs=blobs[:0])
+    return Look(
+        light=(strength * math.cos(angle), strength * (0.8 * math.sin(angle) - 0.2)),
+        ground=(first, second),
+        ground_angle=float(rng.uniform(0, 2 * math.pi)),
+        blobs=blobs[: int(rng.integers(0, 5))],
+    )
+
+
+def _photographed(image: UInt8, rng: np.random.Generator) -> UInt8:
+    """What a camera adds: exposure, contrast, tint, blur and noise."""
+    gain = rng.uniform(0.72, 1.15) * rng.uniform(0.94, 1.06, 3)
+    gamma, lift = rng.uniform(0.8, 1.25), rng.uniform(-8, 14)
+    levels = np.linspace(0, 1, 256) ** gamma
+    table = np.clip(255 * levels[:, None] * gain + lift, 0, 255).astype(np.uint8)
+    out = cv2.LUT(image, table[None])
+    blur = rng.uniform(0, 1.3) * image.shape[0] / 96 if rng.random() < 0.35 else 0.0
+    if blur > 0.2:
+        out = cv2.GaussianBlur(out, (0, 0), float(blur))
+    noise = rng.uniform(0, 8)
+    grain = rng.standard_normal(out.shape, dtype=np.float32)
+    return np.asarray(np.clip(out + np.float32(noise) * grain + 0.5, 0, 255), dtype=np.uint8)
+
+
+def draw_no_face(seed: int | tuple[int, ...] | np.random.Generator, size: int = 96) -> UInt8:
+    """A background with nobody in it, uint8 (size, size, 3) RGB: what AffectNet labels as no face."""
+    rng = seed if isinstance(seed, np.random.Generator) else np.random.default_rng(seed)
+    tiny = rng.uniform(20, 240, (6, 6, 3)).astype(np.uint8)
+    return _photographed(np.asarray(cv2.resize(tiny, (size, size), interpolation=cv2.INTER_CUBIC), dtype=np.uint8), rng)
+
+
+def draw_sheet(people: int = 6, size: int = 160, seed: int = 0, *, clean: bool = True) -> UInt8:
+    """A sheet of faces for people to look at: a row for each person, a column for each emotion in id order.
+
+    Returns:
+        uint8, (people * size, 8 * size, 3), RGB.
+    """
+    rows = []
+    for person in range(people):
+        identity = draw_identity(np.random.default_rng((seed, person)))
+        faces = [
+            draw_face(emotion, (seed, person, emotion), size, identity=identity, clean=clean, framing=(0.59, 0.59))
+            for emotion in range(len(EMOTIONS))
+        ]
+        rows.append(np.concatenate([face.image for face in faces], axis=1))
+    return np.concatenate(rows, axis=0)

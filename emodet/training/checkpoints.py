@@ -1,0 +1,112 @@
+"""Checkpoints and plain weights: read without running any code that they bring."""
+
+import os
+import pickle
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric.plugins.io import TorchCheckpointIO
+
+from emodet.errors import EmodetError
+from emodet.models.classifier import EmotionClassifier
+
+__all__ = ["AtomicCheckpointIO", "load_classifier", "read_checkpoint", "save_weights", "set_temperature"]
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Lightning's way to write checkpoints, with each file written whole or not at all.
+
+    Its own goes through the folder for temporary files and copies from there, which leaves half a checkpoint in the
+    place of the last good one when the disk is full.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        """Write `checkpoint`.
+
+        Raises:
+            EmodetError: The file cannot be written; one that was there is still there.
+        """
+        file = Path(path)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        _write(checkpoint, file)
+
+
+def read_checkpoint(file: Path) -> dict[str, Any]:
+    """A checkpoint's content: tensors, numbers, strings, lists and dicts.
+
+    Raises:
+        EmodetError: There is no such file, it is none that torch wrote, is cut off, or holds more than plain data.
+    """
+    if not file.is_file():
+        raise EmodetError(f"checkpoint {file}: there is no such file")
+    try:
+        content = torch.load(file, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as problem:
+        reason = _first_line(problem)
+        raise EmodetError(
+            f"checkpoint {file}: refused, because it is no checkpoint or holds more than plain data, and loading that "
+            f"could run code ({reason})"
+        ) from None
+    except Exception as problem:  # any other bytes can fail in any way
+        raise EmodetError(f"checkpoint {file}: not a checkpoint, or cut off ({_first_line(problem)})") from None
+    if not isinstance(content, dict):
+        raise EmodetError(f"checkpoint {file}: holds a {type(content).__name__}, not a checkpoint")
+    return content
+
+
+def load_classifier(file: Path) -> EmotionClassifier:
+    """Rebuild a classifier from a checkpoint alone, in evaluation mode.
+
+    Raises:
+        EmodetError: See `read_checkpoint`; or it is a checkpoint of something else.
+    """
+    content = read_checkpoint(file)
+    try:
+        settings, state = content["hyper_parameters"], content["state_dict"]
+    except KeyError as missing:
+        raise EmodetError(
+            f"checkpoint {file}: has no {missing}; weights alone can be used with init_from={file}"
+        ) from None
+    try:
+        classifier = EmotionClassifier(**settings)
+        classifier.load_state_dict(state)
+    except (TypeError, AttributeError, RuntimeError) as problem:
+        raise EmodetError(f"checkpoint {file}: is not one of an emotion classifier ({problem})") from None
+    return classifier.eval()
+
+
+def set_temperature(file: Path, temperature: float) -> None:
+    """Write the fitted temperature into a checkpoint, replacing the file whole."""
+    content = read_checkpoint(file)
+    content["state_dict"]["temperature"] = torch.tensor(temperature)
+    _write(content, file)
+
+
+def save_weights(net: torch.nn.Module, file: Path) -> None:
+    """Write a net's state dict and nothing else, whole or not at all."""
+    _write({name: tensor.detach().cpu().contiguous() for name, tensor in net.state_dict().items()}, file)
+
+
+def _first_line(problem: Exception) -> str:
+    """Torch explains itself over many lines; an empty file gives it nothing to say."""
+    return next(iter(str(problem).splitlines()), type(problem).__name__)
+
+
+def _write(content: Any, file: Path) -> None:
+    unfinished = file.with_name(f"{file.name}.unfinished-{os.getpid()}")
+    try:
+        with unfinished.open("wb") as stream:
+            torch.save(content, stream)
+            stream.flush()
+            os.fsync(stream.fileno())
+        unfinished.replace(file)
+    except (OSError, RuntimeError) as problem:
+        kept = "; the file that was there before is kept" if file.is_file() else ""
+        raise EmodetError(
+            f"{file}: could not be written, is the disk full? ({_first_line(problem)}){kept}"
+        ) from problem
+    finally:
+        with suppress(OSError):
+            unfinished.unlink()

@@ -1,0 +1,45 @@
+"""What Lightning says on the console that is wrong or of no use here, and nothing else, is left unsaid."""
+
+import logging
+import warnings
+
+__all__ = ["quiet_lightning"]
+
+_MESSAGES = (
+    # Advertisement.
+    "💡 Tip",
+    # What `emodet.training.processes` says in one line.
+    "Initializing distributed",
+    "-" * 100,
+    # Where training runs is in the trainer's line of the configuration.
+    "TPU available",
+    "Loading `train_dataloader` to estimate",
+)
+
+_WARNINGS = (
+    # Lightning's own use of a torch function that is on its way out; nothing that a user could change.
+    r".*isinstance\(treespec, LeafSpec\)",
+    # Everything is logged once an epoch; nothing waits for the interval.
+    r".*is smaller than the logging interval",
+    # The order of the faces is a function of the epoch and the batch: see `emodet.data.splits.TrainingBatches`.
+    r".*your dataloader is not resumable",
+    # torchmetrics has summed over all processes already.
+    r"It is recommended to use `self\.log\(.*sync_dist=True",
+    # A run that is resumed, and the two checkpoints that share a folder.
+    r"Checkpoint directory .* exists and is not empty",
+)
+
+
+def quiet_lightning() -> None:
+    """Leave these messages out; may be called more than once."""
+    fabric = "lightning.fabric.utilities"
+    for name in ("lightning.pytorch.utilities.rank_zero", f"{fabric}.rank_zero", f"{fabric}.distributed"):
+        logger = logging.getLogger(name)
+        if _is_of_use not in logger.filters:
+            logger.addFilter(_is_of_use)
+    for pattern in _WARNINGS:
+        warnings.filterwarnings("ignore", pattern)
+
+
+def _is_of_use(record: logging.LogRecord) -> bool:
+    return not record.getMessage().startswith(_MESSAGES)

@@ -1,0 +1,98 @@
+"""Weights to start a training from: those of a trained net, carried over by name."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from emodet.errors import EmodetError
+from emodet.models.agreement import DIMENSIONS
+from emodet.models.classifier import EmotionClassifier
+from emodet.models.nets import build_net
+from emodet.training.checkpoints import read_checkpoint
+from emodet.training.weights import card_beside
+
+__all__ = ["init_from"]
+
+
+def init_from(classifier: EmotionClassifier, file: Path) -> list[str]:
+    """Start from trained weights: a checkpoint of ours, or a plain state dict of the net.
+
+    The last layer is carried over row by row, by what each says: the classes' names, valence and arousal. A checkpoint
+    says that, and so does the card beside plain weights; without either, a last layer of another size stays fresh.
+
+    Returns:
+        Sentences that say what was not carried over.
+
+    Raises:
+        EmodetError: See `read_checkpoint` and `read_card`; or the weights are of another net; or they also say valence
+            and arousal, and whether this net is to was left open.
+    """
+    content = read_checkpoint(file)
+    state, names = _net_state(content, file)
+    wanted = _names_of_outputs(classifier.class_names, classifier.has_va_head)
+    if names is not None and set(DIMENSIONS) <= set(names) and classifier.hparams["valence_arousal"] is None:
+        raise EmodetError(
+            f"init_from={file}: these weights also say valence and arousal. Set loss.valence_arousal=1 to go on with "
+            "both, or loss.valence_arousal=0 to leave them behind"
+        )
+    own = classifier.net.state_dict()
+    if set(state) != set(own):
+        odd = sorted(set(state) ^ set(own))
+        raise EmodetError(f"init_from={file}: weights of another net; differing names: {', '.join(odd[:6])} …")
+    notes: list[str] = []
+    per_output = _rows_per_output(classifier)
+    for name, tensor in own.items():
+        given = state[name]
+        same_rows = names == wanted or (names is None and given.shape == tensor.shape)
+        if name in per_output and not same_rows and given.shape[1:] == tensor.shape[1:]:
+            notes.extend(_carry_rows(name, tensor, given, wanted, names))
+        elif given.shape == tensor.shape:
+            tensor.copy_(given)
+        else:
+            raise EmodetError(
+                f"init_from={file}: {name} has shape {tuple(given.shape)}, this net needs {tuple(tensor.shape)}; "
+                "use the same net arguments"
+            )
+    classifier.net.load_state_dict(own)
+    return notes
+
+
+def _names_of_outputs(class_names: Iterable[str], has_va_head: bool) -> tuple[str, ...]:
+    """What the rows of the last layer say, in order."""
+    return (*class_names, *(DIMENSIONS if has_va_head else ()))
+
+
+def _net_state(content: Mapping[str, Any], file: Path) -> tuple[dict[str, torch.Tensor], tuple[str, ...] | None]:
+    if "state_dict" not in content:
+        card = card_beside(file)
+        return dict(content), None if card is None else _names_of_outputs(card.class_names, card.valence_arousal)
+    state = {name[4:]: value for name, value in content["state_dict"].items() if name.startswith("net.")}
+    settings = content.get("hyper_parameters", {})
+    if "class_names" not in settings:
+        return state, None
+    return state, _names_of_outputs(settings["class_names"], bool(settings.get("valence_arousal")))
+
+
+def _rows_per_output(classifier: EmotionClassifier) -> set[str]:
+    """Which tensors of the net have a row per output: those that would differ with one output more."""
+    own = classifier.net.state_dict()
+    outputs = len(_names_of_outputs(classifier.class_names, classifier.has_va_head))
+    with torch.device("meta"):
+        wider = build_net(classifier.hparams["net"], outputs + 1).state_dict()
+    return {name for name, tensor in own.items() if tensor.shape != wider[name].shape}
+
+
+def _carry_rows(
+    layer: str, tensor: torch.Tensor, given: torch.Tensor, wanted: tuple[str, ...], names: tuple[str, ...] | None
+) -> list[str]:
+    if names is None or len(names) != len(given):
+        return [f"{layer} stays fresh: the file does not say which classes its {len(given)} rows are"]
+    fresh = []
+    for row, name in enumerate(wanted):
+        if name in names:
+            tensor[row] = given[names.index(name)]
+        else:
+            fresh.append(name)
+    return [f"{layer} stays fresh for {', '.join(fresh)}"] if fresh else []

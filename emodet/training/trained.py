@@ -1,0 +1,215 @@
+"""A trained net with everything that is known about it, from whatever kind of file holds it."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from omegaconf import OmegaConf
+
+from emodet.commands import to_plain_dict
+from emodet.errors import EmodetError
+from emodet.modelfile import TrainingData
+from emodet.models.classifier import EmotionClassifier
+from emodet.training.checkpoints import load_classifier
+from emodet.training.folder import RunFolder
+from emodet.training.weights import WeightsCard, load_weights
+
+__all__ = ["TERMS", "Trained", "load_trained", "plain_metrics", "run_data", "run_folder_of"]
+
+TERMS: Mapping[str, str] = {
+    "affectnet": (
+        "AffectNet is licensed by its authors to research groups, for research only; its pictures may not be passed on"
+    ),
+    "ferplus": (
+        "The votes are under the MIT licence (Microsoft). The pictures (FER2013: web search results, ICML 2013 "
+        "challenge) have no open licence: research use only"
+    ),
+    "fer2013": ("The pictures (web search results, ICML 2013 challenge) have no open licence: research use only"),
+    "rafdb": ("RAF-DB is for non-commercial research only; its pictures come from the web and may not be passed on"),
+    "jaffe": "JAFFE is for non-commercial scientific research that names its source",
+    "synthetic": "Drawn by emodet; no picture of a person",
+}
+"""On which terms the owners of a data set let it be used, as model files and cards repeat them."""
+
+_UNKNOWN = TrainingData("not known", "not known")
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Trained:
+    """A classifier, where it came from, and what a model file has to say about it.
+
+    Attributes:
+        classifier: In evaluation mode.
+        file: The checkpoint or the weights.
+        folder: The folder of its run; without one, that of `file`.
+        data: The data settings of its run, None where not known.
+        training_data: What it was trained on.
+        metrics: Split to metric to value, as training measured them; empty where not known.
+        commit: The project's commit that trained it, empty if not known.
+        fingerprint: Of the data that it was trained on (`EmotionDataModule.fingerprint`), empty if not known.
+        calibrated: Whether a temperature was fitted.
+    """
+
+    classifier: EmotionClassifier
+    file: Path
+    folder: Path
+    data: Mapping[str, Any] | None
+    training_data: tuple[TrainingData, ...]
+    metrics: Mapping[str, Mapping[str, float]]
+    commit: str
+    fingerprint: str
+    calibrated: bool
+
+    @property
+    def temperature(self) -> float:
+        """The temperature as a person would write it: the shortest number that is the same in float32."""
+        return float(str(np.float32(self.classifier.temperature.item())))
+
+    def card(self) -> WeightsCard:
+        """What `emodet.training.weights.write_weights` puts beside the weights."""
+        return WeightsCard(
+            net=dict(self.classifier.hparams["net"]),
+            class_names=self.classifier.class_names,
+            preprocessing=self.classifier.preprocessing.to_dict(),
+            temperature=self.temperature,
+            training_data=self.training_data,
+            metrics=self.metrics,
+            commit=self.commit,
+            fingerprint=self.fingerprint,
+            valence_arousal=self.classifier.has_va_head,
+        )
+
+
+def load_trained(path: Path) -> Trained:
+    """Load a trained net.
+
+    Args:
+        path: A run's folder (its best checkpoint is taken), a checkpoint, or plain weights with their card.
+
+    Raises:
+        EmodetError: It is none of these.
+    """
+    path = path.expanduser()
+    if path.is_dir():
+        if not RunFolder(path).best.is_file():
+            raise EmodetError(f"checkpoint={path}: this folder has no {RunFolder(path).best.relative_to(path)}")
+        path = RunFolder(path).best
+    if path.suffix == ".pt":
+        classifier, card = load_weights(path)
+        run = run_folder_of(path)
+        return Trained(
+            classifier=classifier,
+            file=path,
+            folder=path.resolve().parent,
+            data=None if run is None else _data_of(run),
+            training_data=card.training_data,
+            metrics=card.metrics,
+            commit=card.commit,
+            fingerprint=card.fingerprint,
+            calibrated=True,
+        )
+    if path.suffix == ".onnx":
+        raise EmodetError(f"checkpoint={path}: this is a model file already; export takes what training wrote")
+    classifier = load_classifier(path)
+    folder = run_folder_of(path)
+    if folder is None:
+        return Trained(
+            classifier=classifier,
+            file=path,
+            folder=path.resolve().parent,
+            data=None,
+            training_data=(_UNKNOWN,),
+            metrics={},
+            commit="",
+            fingerprint="",
+            calibrated=classifier.temperature.item() != 1,
+        )
+    facts, data = folder.facts(), _data_of(folder)
+    # The figures are those of the best checkpoint, which is also the one that was calibrated.
+    is_best = path.resolve() == folder.best.resolve()
+    return Trained(
+        classifier=classifier,
+        file=path,
+        folder=folder.path,
+        data=data,
+        training_data=_all_training_data(facts, data),
+        metrics=_metrics(facts) if is_best else {},
+        commit=facts.get("commit") or "",
+        fingerprint=facts.get("fingerprint") or facts.get("pack", {}).get("fingerprint", ""),
+        calibrated=is_best and "temperature" in facts,
+    )
+
+
+def run_folder_of(file: Path) -> RunFolder | None:
+    """The run's folder that `file` lies in, at most two levels up; None where it lies in none."""
+    folders = (RunFolder(folder) for folder in file.resolve().parents[:2])
+    return next((folder for folder in folders if (folder.path / "run.json").is_file()), None)
+
+
+def plain_metrics(estimates: Mapping[str, Any], faces: int | None = None) -> dict[str, float]:
+    """`Evaluation.as_dict()`'s metrics without their intervals: name to value, undefined ones left out."""
+    values = {name: float(each["value"]) for name, each in estimates.items() if each["value"] is not None}
+    return values if faces is None else {"faces": float(faces), **values}
+
+
+def _metrics(facts: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+    splits, faces = facts.get("splits", {}), facts.get("faces", {})
+    return {
+        splits.get(role, role): plain_metrics(estimates, faces.get(role))
+        for role, estimates in facts.get("results", {}).items()
+    }
+
+
+def run_data(file: Path) -> dict[str, Any] | None:
+    """The data settings of the run that `file` lies in; None where it lies in none."""
+    folder = run_folder_of(file)
+    return None if folder is None else _data_of(folder)
+
+
+def _data_of(folder: RunFolder) -> dict[str, Any] | None:
+    config = folder.path / "config.yaml"
+    data: dict[str, Any] | None = to_plain_dict(OmegaConf.load(config)).get("data") if config.is_file() else None
+    if data is not None and "corrections" in data and folder.corrections.is_file():
+        # Wherever the folder lies now.
+        data["corrections"] = str(folder.corrections)
+    return data
+
+
+def _all_training_data(facts: Mapping[str, Any], data: Mapping[str, Any] | None) -> tuple[TrainingData, ...]:
+    """What a run was trained on, each data set of a mix on its own terms, and what its teachers were: all hold."""
+    taught = [
+        TrainingData(str(known["name"]), str(known["terms"]))
+        for teacher in (facts.get("distillation") or {}).get("teachers", ())
+        for known in teacher["training_data"]
+    ]
+    packs = facts.get("pack", {}).get("sources")
+    if not packs:
+        return tuple(dict.fromkeys([_training_data(facts, data), *taught]))
+    sources = (data or {}).get("sources", {})
+    every = (_training_data({"pack": pack}, sources.get(name)) for name, pack in packs.items())
+    return tuple(dict.fromkeys([*every, *taught]))
+
+
+def _training_data(facts: Mapping[str, Any], data: Mapping[str, Any] | None) -> TrainingData:
+    if data is not None and "synthetic" in data:
+        return TrainingData("faces drawn by emodet", TERMS["synthetic"])
+    pack = {**_manifest(facts), **facts.get("pack", {})}
+    reader = str(pack.get("reader") or (data or {}).get("reader") or "")
+    kind = "affectnet" if reader == "yolo" or reader.startswith("affectnet") else reader.removesuffix("_csv")
+    return TrainingData(str(pack.get("title") or reader or _UNKNOWN.name), TERMS.get(kind, _UNKNOWN.terms))
+
+
+def _manifest(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Reader and title of the pack that a run was trained on, where it is still there and still the same."""
+    known = facts.get("pack", {})
+    file = Path(known.get("folder", "")) / "manifest.json"
+    try:
+        manifest = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    if manifest.get("fingerprint") != known.get("fingerprint"):
+        return {}
+    return {key: manifest[key] for key in ("reader", "title") if key in manifest}

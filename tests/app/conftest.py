@@ -1,0 +1,79 @@
+"""One server in this process for the tests of the web rooms, and what is sent to it."""
+
+import socket
+import tempfile
+import threading
+
+import pytest
+import uvicorn
+from made_server import ADDRESS, TOKEN, encoded
+from made_videos import moving_face, write_video
+from skimage import data
+from starlette.testclient import TestClient
+
+from emodet.app.page.files import PageFile
+from emodet.app.application import create_app
+from emodet.app.settings import Settings
+
+PAGE = {
+    "index.html": PageFile(b"<!doctype html><p>the page", "text/html; charset=utf-8"),
+    "js/main.js": PageFile(b"export {};", "text/javascript; charset=utf-8"),
+    "runtime/ort.wasm": PageFile(b"\0asm", "application/wasm"),
+}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def uploads(tmp_path_factory):
+    """Where servers of this process make their temporary folders."""
+    folder = tmp_path_factory.mktemp("uploads")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(tempfile, "tempdir", str(folder))
+        # Whatever detectors this machine holds.
+        patched.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+        yield folder
+
+
+@pytest.fixture(scope="session")
+def serve():
+    """Start a server with other settings: ``with serve(token=…) as client``."""
+
+    def start(**settings):
+        app = create_app(Settings(**({"detector": "centerface", "threads": 1} | settings)), page=PAGE)
+        return TestClient(app, base_url=ADDRESS, raise_server_exceptions=False, follow_redirects=False)
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def client(serve):
+    """The client of a server that only this machine reaches."""
+    with serve() as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def portrait():
+    """One face, 512×512, JPEG."""
+    return encoded(data.astronaut(), ".jpg")
+
+
+@pytest.fixture(scope="session")
+def video(tmp_path_factory):
+    """One face that wanders, 320×240, 24 frames in 2.4 s, AVI."""
+    path = tmp_path_factory.mktemp("video") / "face.avi"
+    return write_video(path, moving_face(data.astronaut(), 24)).read_bytes()
+
+
+@pytest.fixture(scope="session")
+def guarded_address(uploads):
+    """A server in a thread of this process that wants `TOKEN`: where it is reached over the network."""
+    app = create_app(Settings(detector="centerface", threads=1, token=TOKEN), page=PAGE)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = uvicorn.Server(uvicorn.Config(app, log_config=None, ws="none", lifespan="on"))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            thread.join()

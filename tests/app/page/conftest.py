@@ -1,0 +1,98 @@
+"""A real browser for the page: Debian's Chromium with a made camera, and the page behind `python -m http.server`.
+
+Where there is no Chromium, or the page was not built, these tests are skipped and say what is missing.
+"""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from made_media import camera_frames, write_y4m
+from serving import Site, serve
+from watching import Watched
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+SWITCHES = (
+    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+    "--use-fake-device-for-media-stream",
+)
+
+
+def chromium() -> str | None:
+    return next((found for name in BROWSERS if (found := shutil.which(name))), None)
+
+
+def built() -> bool:
+    import emodet.app.page
+
+    return (Path(emodet.app.page.__file__).parent / "runtime" / "ort.js").is_file()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    missing = None
+    if chromium() is None:
+        missing = "no Chromium on this machine: apt install chromium"
+    elif not built():
+        missing = "the page's runtime is not there: `make page` gets it, with Node.js and npm"
+    for item in items:
+        if missing and Path(__file__).parent in item.path.parents and "browser" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.skip(reason=missing))
+
+
+@pytest.fixture(scope="session")
+def astronaut() -> np.ndarray:
+    """NASA's portrait of Eileen Collins (public domain): uint8, (512, 512, 3), RGB; she smiles."""
+    import skimage.data
+
+    return skimage.data.astronaut()
+
+
+@pytest.fixture(scope="package")
+def page_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page as a static folder, with the shipped model file."""
+    from emodet.app.page.files import model_for_page, page_files
+    from emodet.app.page.folder import write_folder
+
+    model, card = model_for_page()
+    return write_folder(page_files(model, card=card), tmp_path_factory.mktemp("page") / "site")
+
+
+@pytest.fixture(scope="package")
+def site(page_folder: Path) -> Iterator[Site]:
+    process, url = serve(page_folder)
+    yield Site(page_folder, url)
+    process.terminate()
+    process.wait(10)
+
+
+@pytest.fixture(scope="package")
+def browser(astronaut: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """Chromium, whose camera shows the astronaut. One for all tests; each takes a context of its own."""
+    from playwright.sync_api import sync_playwright
+
+    camera = write_y4m(tmp_path_factory.mktemp("camera") / "camera.y4m", camera_frames(astronaut))
+    with sync_playwright() as driver:
+        opened = driver.chromium.launch(
+            executable_path=chromium(), args=[*SWITCHES, f"--use-file-for-fake-video-capture={camera}"]
+        )
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def watched(browser: Any, site: Site) -> Iterator[Watched]:
+    context = browser.new_context(viewport={"width": 1280, "height": 900}, permissions=["camera"])
+    yield Watched(context, site.url)
+    context.close()
+
+
+@pytest.fixture(scope="module")
+def shared(browser: Any, site: Site) -> Iterator[Watched]:
+    """One page for the tests of a file that do not disturb each other: loading it takes seconds."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900}, permissions=["camera"])
+    yield Watched(context, site.url)
+    context.close()

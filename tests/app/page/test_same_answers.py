@@ -1,0 +1,193 @@
+"""The browser cuts and answers as Python does: the same crop, the same probabilities."""
+
+import base64
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from model_stub import graph, info
+
+from emodet.modelfile import read_model_file, shipped_model, write_model_file
+from emodet.preprocessing import Preprocessing
+
+RUN = """async ([text, count, precision]) => {
+    const base = new URL('.', document.baseURI).href;
+    const about = await (await fetch(`${base}page.json`)).json();
+    about.model.file = `model/emodet-${precision}.onnx`;
+    const { openNetworks } = await import(`${base}js/recognition/networks.js`);
+    globalThis.opened ??= {};
+    opened[precision] ??= await openNetworks(base, about);
+    const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+    return [...await opened[precision].readings(bytes, count)];
+}"""
+BOTH = """async ([text, count, model]) => {
+    const base = new URL('.', document.baseURI).href;
+    const about = await (await fetch(`${base}page.json`)).json();
+    about.model = { ...about.model, ...model };
+    const { openNetworks } = await import(`${base}js/recognition/networks.js`);
+    const { Recognizer } = await import(`${base}js/recognition/recognizer.js`);
+    const networks = await openNetworks(base, about);
+    const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+    const rows = [...await networks.readings(bytes, count)];
+    const first = rows.slice(0, networks.columns);
+    return [rows, new Recognizer(networks, about).face({ box: [0, 0, 1, 1] }, first, 0, true)];
+}"""
+CUT = """async ([text, width, height, cases]) => {
+    const base = new URL('.', document.baseURI).href;
+    const { crop } = await import(`${base}js/recognition/crop.js`);
+    const data = Uint8ClampedArray.from(atob(text), (letter) => letter.charCodeAt(0));
+    const encode = (bytes) => btoa(Array.from(bytes, (byte) => String.fromCharCode(byte)).join(''));
+    const picture = { data, width, height };
+    return cases.map(([box, landmarks, preprocessing]) => encode(crop(picture, box, landmarks, preprocessing)));
+}"""
+FOLLOW = """async ([text, width, height, frames, box]) => {
+    const base = new URL('.', document.baseURI).href;
+    const { Follower } = await import(`${base}js/recognition/following.js`);
+    const data = Uint8ClampedArray.from(atob(text), (letter) => letter.charCodeAt(0));
+    const follower = new Follower();
+    let detection = { box, landmarks: null, score: 1 };
+    const found = [];
+    for (let frame = 0; frame < frames; frame += 1) {
+        const size = width * height * 4;
+        follower.look({ width, height, data: data.subarray(frame * size, (frame + 1) * size) });
+        if (frame) detection = follower.follow(detection);
+        if (!detection) return found;
+        found.push(detection.box);
+    }
+    return found;
+}"""
+
+
+def text(array: np.ndarray) -> str:
+    return base64.b64encode(np.ascontiguousarray(array).tobytes()).decode()
+
+
+def rgba(picture: np.ndarray) -> np.ndarray:
+    return np.dstack([picture, np.full(picture.shape[:2], 255, np.uint8)])
+
+
+def face_crops(astronaut: np.ndarray, preprocessing: Preprocessing, count: int) -> np.ndarray:
+    """Drawn faces of all emotions, the astronaut lit and framed differently, and noise."""
+    from emodet.synthetic.faces import draw_face
+
+    rng = np.random.default_rng(0)
+    crops = []
+    for number in range(count):
+        if number % 4 == 3:
+            picture = rng.integers(0, 256, (60, 60, 3), dtype=np.uint8)
+            crops.append(preprocessing.crop(picture))
+        elif number % 4 == 2:
+            x, y, side = rng.uniform(160, 200), rng.uniform(60, 90), rng.uniform(70, 130)
+            lit = np.clip(astronaut * rng.uniform(0.3, 1.6), 0, 255).astype(np.uint8)
+            crops.append(preprocessing.crop(lit, (x, y, x + side, y + side)))
+        else:
+            crops.append(preprocessing.crop(draw_face(number % 8, (0, number), 64).image))
+    return np.stack(crops)
+
+
+@pytest.fixture(scope="module")
+def page(shared, site) -> Any:
+    """With both shipped model files beside each other."""
+    from emodet.app.page.files import model_for_page
+
+    for precision in ("fp32", "int8"):
+        (site.folder / "model" / f"emodet-{precision}.onnx").write_bytes(model_for_page(precision)[0])
+    return shared.open(ready=False)
+
+
+def compare(page: Any, astronaut: np.ndarray, precision: str, count: int) -> tuple[float, float]:
+    """The largest difference of a probability, and the share of crops with the same best class."""
+    model = shipped_model(precision)
+    crops = face_crops(astronaut, model.info.preprocessing, count)
+    expected = model.probabilities(crops)
+    found = np.array(page.evaluate(RUN, [text(crops), count, precision])).reshape(expected.shape)
+    assert len(set(expected.argmax(axis=1))) >= 4  # otherwise agreeing would be no feat
+    same = (found.argmax(axis=1) == expected.argmax(axis=1)).mean()
+    return float(np.abs(found - expected).max()), float(same)
+
+
+@pytest.mark.parametrize(("precision", "limit"), [("fp32", 1e-3), ("int8", 0.02)])
+def test_the_same_probabilities(page, astronaut, precision, limit) -> None:
+    largest, same = compare(page, astronaut, precision, 64)
+    assert largest <= limit
+    assert same >= 0.99
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("precision", "limit"), [("fp32", 1e-3), ("int8", 0.02)])
+def test_the_same_probabilities_of_many_crops(page, astronaut, precision, limit) -> None:
+    largest, same = compare(page, astronaut, precision, 2000)
+    print(f"{precision}: largest difference {largest:.2g}, same class {same:.4f}")
+    assert largest <= limit
+    assert same >= 0.99
+
+
+def test_the_same_valence_and_arousal(page, site, astronaut) -> None:
+    """Of a model file with the second output; faces of it have both, in their places."""
+    about = info(outputs=("probabilities", "valence_arousal"))
+    file = write_model_file(graph(valence_arousal=True), about, site.folder / "model" / "both.onnx")
+    crops = face_crops(astronaut, about.preprocessing, 40)
+    probabilities, both = read_model_file(file).run(crops)
+    described = {
+        "file": "model/both.onnx",
+        "class_names": list(about.class_names),
+        "outputs": list(about.outputs),
+        "preprocessing": about.preprocessing.to_dict(),
+    }
+    found, face = page.evaluate(BOTH, [text(crops), len(crops), described])
+    rows = np.array(found).reshape(len(crops), -1)
+    np.testing.assert_allclose(rows, np.concatenate([probabilities, both], axis=1), atol=1e-3)
+    assert (face["valence"], face["arousal"]) == pytest.approx(tuple(both[0]), abs=1e-3)
+    assert len(face["probabilities"]) == 8
+
+
+def test_the_same_crops(page, astronaut) -> None:
+    """Every kind of preprocessing, boxes of all sizes, also over the picture's edges: within one level of 255."""
+    rng = np.random.default_rng(1)
+    picture = np.ascontiguousarray(astronaut[40:340, 120:420])
+    cases, kinds = [], []
+    for _ in range(160):
+        kind = Preprocessing(
+            size=int(rng.choice([48, 64, 96])),
+            margin=float(rng.choice([0, 0.1, 0.25])),
+            alignment=str(rng.choice(["none", "eyes"])),
+            colour=str(rng.choice(["rgb", "grey"])),
+            interpolation=str(rng.choice(["linear", "cubic"])),
+            detail=None if rng.random() < 0.7 else 40,
+        )
+        wide, x, y = rng.uniform(12, 250), rng.uniform(-20, 250), rng.uniform(-20, 250)
+        box = [float(value) for value in (x, y, x + wide, y + wide * rng.uniform(0.8, 1.3))]
+        eyes = [[x + 0.3 * wide, y + 0.4 * wide + rng.normal(0, 0.08 * wide)], [x + 0.7 * wide, y + 0.4 * wide]]
+        landmarks = [[float(value) for value in eye] for eye in eyes]
+        kinds.append(kind)
+        cases.append([box, landmarks, kind.to_dict()])
+    cases.append([None, None, kinds[0].to_dict()])
+    kinds.append(kinds[0])
+    found = page.evaluate(CUT, [text(rgba(picture)), 300, 300, cases])
+    for (box, landmarks, _), kind, encoded in zip(cases, kinds, found, strict=True):
+        expected = kind.crop(picture, box, landmarks).astype(int)
+        crop = np.frombuffer(base64.b64decode(encoded), np.uint8).reshape(expected.shape).astype(int)
+        assert np.abs(crop - expected).max() <= 1, (box, kind)
+        assert (crop != expected).mean() < 0.15, (box, kind)
+
+
+def test_a_face_is_followed(page, astronaut) -> None:
+    """Without looking for it again: over frames in which it moves, turns and grows."""
+    frames, boxes = [], []
+    for index in range(8):
+        turn = cv2.getRotationMatrix2D((223, 118), index * 0.7, 1 + 0.012 * index)
+        turn[:, 2] += (5 * index, 3 * index)
+        frames.append(rgba(cv2.warpAffine(astronaut, turn, (512, 512), borderMode=cv2.BORDER_REPLICATE)))
+        x, y = turn @ (223, 118, 1)
+        half = 50 * (1 + 0.012 * index)
+        boxes.append([x - half, y - half, x + half, y + half])
+    found = page.evaluate(FOLLOW, [text(np.stack(frames)), 512, 512, len(frames), boxes[0]])
+    assert len(found) == len(frames)
+    assert np.abs(np.array(found) - np.array(boxes)).max() < 2.5
+
+
+def test_a_face_that_is_gone_is_not_followed(page, astronaut) -> None:
+    blank = np.full_like(astronaut, 120)
+    found = page.evaluate(FOLLOW, [text(np.stack([rgba(astronaut), rgba(blank)])), 512, 512, 2, [173, 68, 273, 168]])
+    assert len(found) == 1

@@ -1,0 +1,115 @@
+"""`python -m emodet.export format=web`: the page as a folder, or a refusal that says what to do. No browser here."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+from unittest.mock import patch
+
+import pytest
+
+import emodet.app.page
+from emodet.errors import EmodetError
+from emodet.modelfile import shipped_model
+from emodet.app.page.files import model_for_page, page_files
+from emodet.app.page.folder import write_folder
+
+RUNTIME = Path(emodet.app.page.__file__).parent / "runtime"
+ALL_OF_IT = 32_000_000
+
+pytestmark = pytest.mark.skipif(
+    not RUNTIME.is_dir(), reason="the page's runtime is not there: `make page` gets it, with Node.js and npm"
+)
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory, command_once) -> Path:
+    folder = tmp_path_factory.mktemp("export") / "site"
+    assert command_once("emodet.export", "format=web", f"output={folder}") == 0
+    return folder
+
+
+def test_the_folder_is_whole_and_small_enough(written) -> None:
+    files = [file for file in written.rglob("*") if file.is_file()]
+    assert sum(file.stat().st_size for file in files) < ALL_OF_IT
+    assert (written / "index.html").is_file()
+    assert not list(written.parent.glob(".*"))  # nothing unfinished stays
+
+
+def test_every_module_that_is_imported_is_there_and_nothing_is_from_elsewhere(written) -> None:
+    for file in (*written.rglob("js/**/*.js"), written / "index.html"):
+        content = file.read_text(encoding="utf-8")
+        for name in re.findall(r'(?:from|import|src=|href=)\s*\(?"([^"#]+)"', content):
+            assert (file.parent / name).resolve().is_file(), f"{file}: {name}"
+        assert "https://" not in content
+        assert "http://" not in content.replace("http://www.w3.org", "")
+
+
+def test_the_page_knows_the_model_file(written) -> None:
+    about = json.loads((written / "page.json").read_text(encoding="utf-8"))
+    info = shipped_model("int8").info
+    assert about["server"] is None
+    assert about["model"]["preprocessing"] == info.preprocessing.to_dict()
+    assert tuple(about["model"]["class_names"]) == info.class_names
+    assert (written / about["model"]["file"]).read_bytes() == model_for_page("int8")[0]
+    assert about["model"]["bytes"] == (written / about["model"]["file"]).stat().st_size
+    assert "Limits" in about["model"]["card"]
+
+
+def test_another_model_file(tmp_path, command, capsys) -> None:
+    from importlib.resources import files
+
+    mine = tmp_path / "mine.onnx"
+    mine.write_bytes((files("emodet") / "weights" / "emodet-fp32.onnx").read_bytes())
+    assert command("emodet.export", "format=web", f"output={tmp_path / 'site'}", f"model={mine}") == 0
+    about = json.loads((tmp_path / "site" / "page.json").read_text(encoding="utf-8"))
+    assert about["model"]["precision"] == "fp32"
+    assert about["model"]["card"] is None
+    assert "31" not in capsys.readouterr().out.split("MB")[0].split(",")[-1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["format=web"], "output=DIR"),
+        (["format=pdf", "output=there"], "there is web"),
+        (["format=web", "output=there", "checkpoint=best.ckpt"], "model=FILE.onnx"),
+        (["format=web", "output=there", "model=missing.onnx"], "missing.onnx"),
+    ],
+)
+def test_refusals(command, capsys, monkeypatch, tmp_path, arguments, said) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert command("emodet.export", *arguments) == 2
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "there").exists()
+
+
+def test_a_folder_that_holds_something_else_is_left_alone(tmp_path) -> None:
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(EmodetError, match=r"thesis\.tex"):
+        write_folder({}, tmp_path, overwrite=True)
+    assert (tmp_path / "thesis.tex").is_file()
+
+
+def test_an_older_page_is_replaced_only_when_asked(written, tmp_path) -> None:
+    copy = tmp_path / "site"
+    shutil.copytree(written, copy)
+    (copy / "old.js").write_text("")
+    files = page_files(model_for_page()[0])
+    with pytest.raises(EmodetError, match="overwrite=true"):
+        write_folder(files, copy)
+    write_folder(files, copy, overwrite=True)
+    assert not (copy / "old.js").exists()
+
+
+def test_an_install_without_the_runtime_says_how_to_get_it(tmp_path) -> None:
+    bare = tmp_path / "emodet"
+    shutil.copytree(RUNTIME.parent, bare / "page", ignore=shutil.ignore_patterns("runtime", "node_modules"))
+    model = model_for_page()[0]
+    with patch("importlib.resources.files", lambda _: bare), pytest.raises(EmodetError, match=r"make page.*npm"):
+        page_files(model)
+
+
+def test_a_model_file_of_somebody_else_is_refused() -> None:
+    with pytest.raises(EmodetError, match="not an ONNX model"):
+        page_files(b"\xff" * 100)

@@ -1,0 +1,147 @@
+"""The command, as a process of its own that is started and stopped, and in this process where it refuses to start."""
+
+import http.client
+import json
+import shutil
+import signal
+import socket
+import ssl
+import subprocess
+import time
+
+import pytest
+from made_server import address_in, server_process
+
+from emodet.app import __main__ as app
+
+
+def connection(address, **options):
+    scheme, _, place = address.partition("://")
+    kind = http.client.HTTPSConnection if scheme == "https" else http.client.HTTPConnection
+    return kind(place.replace("0.0.0.0", "127.0.0.1"), timeout=30, **options)
+
+
+def asked(address, method, path, body=None, **headers):
+    made = connection(address)
+    made.request(method, path, body, headers)
+    answer = made.getresponse()
+    content = answer.read()
+    made.close()
+    return answer.status, content
+
+
+def test_it_answers_and_ends_with_ctrl_c(tmp_path, portrait, video):
+    with server_process(tmp_path) as (process, lines):
+        address, token = address_in(lines)
+        assert address.startswith("http://127.0.0.1:")
+        assert token is None
+        assert lines[1].startswith("model: emodet-int8 (also emodet-fp32); faces: centerface")
+        status, content = asked(address, "POST", "/v1/recognize", portrait)
+        assert (status, json.loads(content)["faces"][0]["emotion"]) == (200, "happiness")
+        # Refused from its headers alone, while the client still sends: the answer arrives all the same.
+        status, content = asked(address, "POST", "/v1/recognize", bytes(21_000_000))
+        assert (status, json.loads(content)["error"]["code"]) == (413, "too_large")
+        # A path that no client library would send.
+        with socket.create_connection(address.rpartition("/")[2].split(":")) as raw:
+            raw.sendall(b"GET /../../../../etc/passwd HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            assert b" 404 " in raw.recv(100)
+        status, content = asked(address, "POST", "/v1/videos", video)
+        assert status == 202
+        listening = connection(address)
+        listening.request("GET", f"/v1/videos/{json.loads(content)['id']}/events")
+        assert listening.getresponse().read(5) == b"event"
+        (folder,) = tmp_path.glob("emodet-app-*")
+        assert folder.stat().st_mode & 0o077 == 0
+        started = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        out, errors = process.communicate(timeout=30)
+        assert time.monotonic() - started < 10
+        assert process.returncode == 130
+        assert (out, errors) == ("", "")
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_others_need_the_token_and_sigterm_during_an_upload_leaves_nothing(tmp_path, portrait, video):
+    with server_process(tmp_path, "--host", "0.0.0.0") as (process, lines):
+        address, token = address_in(lines)
+        assert len(token) >= 24
+        assert any("only over HTTPS" in line for line in lines)
+        port = address.rpartition(":")[2]
+        address = f"http://127.0.0.1:{port}"
+        assert asked(address, "POST", "/v1/recognize", portrait)[0] == 401
+        bearer = {"Authorization": f"Bearer {token}"}
+        assert asked(address, "POST", "/v1/recognize", portrait, **bearer)[0] == 200
+        with socket.create_connection(("127.0.0.1", int(port))) as upload:
+            head = ("POST /v1/videos HTTP/1.1", "Host: x", f"Authorization: Bearer {token}", "Content-Length: 9999999")
+            upload.sendall("\r\n".join([*head, "", ""]).encode() + video)
+            until = time.monotonic() + 20
+            while not [path for path in tmp_path.rglob("upload.part") if path.stat().st_size]:
+                assert time.monotonic() < until
+                time.sleep(0.01)
+            process.send_signal(signal.SIGTERM)
+            out, errors = process.communicate(timeout=30)
+            answer = upload.recv(10_000)
+        assert process.returncode == 143
+        assert (out, errors) == ("", "")
+        assert answer.startswith(b"HTTP/1.1 503 ")
+        assert b'"stopping"' in answer
+        assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="makes its certificate with openssl")
+def test_https(tmp_path):
+    certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    make = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -addext subjectAltName=IP:127.0.0.1"
+    subprocess.run([*make.split(), "-out", certificate, "-keyout", key], check=True, capture_output=True)
+    (tmp_path / "uploads").mkdir()
+    options = ("--certificate", str(certificate), "--key", str(key), "--token", "correct-horse-battery")
+    with server_process(tmp_path / "uploads", *options) as (_, lines):
+        address, token = address_in(lines)
+        assert address.startswith("https://127.0.0.1:")
+        made = connection(address, context=ssl.create_default_context(cafile=str(certificate)))
+        made.request("GET", f"/?token={token}")
+        assert "Secure" in made.getresponse().getheader("Set-Cookie")
+
+
+def refused(capsys, *arguments):
+    assert app.main(["--port", "0", *arguments]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    (line,) = printed.err.splitlines()
+    assert line.startswith("error: ")
+    return line
+
+
+def test_a_port_in_use(capsys):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = str(other.getsockname()[1])
+        line = refused(capsys, "--port", port)
+    assert port in line
+    assert "--port N" in line
+
+
+def test_mistakes_in_the_call(capsys, tmp_path, monkeypatch):
+    bad = tmp_path / "bad.onnx"
+    bad.write_bytes(b"no model")
+    assert "No such file" in refused(capsys, "--model", str(tmp_path / "nix.onnx"))
+    assert "not an ONNX model" in refused(capsys, "--model", str(bad))
+    assert "two models called emodet-int8" in refused(capsys, "--model", "int8", "--model", "emodet-int8=fp32")
+    assert "NAME=FILE" in refused(capsys, "--model", "a b=int8")
+    assert "'haar' is not known" in refused(capsys, "--detector", "haar")
+    assert "no such address" in refused(capsys, "--host", "no-such-host.invalid")
+    assert "12 or more" in refused(capsys, "--token", "short")
+    assert "no file" in refused(capsys, "--certificate", str(tmp_path / "nix.pem"))
+    assert "not a PEM certificate" in refused(capsys, "--certificate", str(bad))
+    assert "--certificate FILE" in refused(capsys, "--key", str(bad))
+    monkeypatch.setenv(app.TOKEN_VARIABLE, "short")
+    assert "12 or more" in refused(capsys)
+    for arguments in (["--port", "99999"], ["--workers", "0"], ["--max-image", "x"], ["surplus"]):
+        with pytest.raises(SystemExit) as stop:
+            app.main(arguments)
+        assert stop.value.code == 2
+
+
+def test_without_the_extra(capsys, monkeypatch):
+    monkeypatch.setattr(app, "find_spec", lambda name: None if name == "uvicorn" else object())
+    assert "pip install 'emodet[app]'" in refused(capsys)

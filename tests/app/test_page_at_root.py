@@ -1,0 +1,71 @@
+import json
+
+import pytest
+from made_server import refusal
+from starlette.testclient import TestClient
+
+from emodet.errors import EmodetError
+from emodet.app.application import create_app
+from emodet.app.settings import Limits, Settings
+
+
+def test_the_page_is_served_and_kept_by_the_browser(client):
+    page = client.get("/")
+    assert page.text.endswith("the page")
+    assert client.get("/index.html").content == page.content
+    for path, kind in (("/js/main.js", "text/javascript"), ("/runtime/ort.wasm", "application/wasm")):
+        answer = client.get(path)
+        assert answer.headers["content-type"].startswith(kind)
+        assert answer.headers["cache-control"] == "no-cache"
+        again = client.get(path, headers={"If-None-Match": answer.headers["etag"]})
+        assert (again.status_code, again.content) == (304, b"")
+        changed = client.get(path, headers={"If-None-Match": '"other"'})
+        assert changed.content == answer.content
+    head = client.head("/")
+    assert (head.status_code, head.content, head.headers["content-length"]) == (200, b"", str(len(page.content)))
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("/../app.py", "/%2e%2e/app.py", "/..%2fapp.py", "/js/../../files.py", "/js/..%5c..%5capp.py", "//etc/passwd"),
+        *("/js", "/js/", "/index.html/", "/C:/Windows/win.ini", "/%00", "/js/main.js%00.html", "/" + "a" * 5000),
+        *("/v1/models/..%2f..%2fetc%2fpasswd.onnx", "/v1/videos/..%2f..%2fx/rows.csv", "/v1/videos/%2e%2e/timeline"),
+    ],
+)
+def test_no_path_reaches_the_file_system(client, path):
+    refusal(client.get(path), 404, "not_found")
+
+
+def test_the_page_knows_its_server(uploads, monkeypatch):
+    told = {}
+
+    def files(model, *, server, card):
+        told.update(server, model=len(model), card=card)
+        return {}
+
+    monkeypatch.setattr("emodet.app.application.page_files", files)
+    create_app(Settings(detector="centerface", threads=1, secure=False, limits=Limits(video_bytes=5)))
+    assert told["default_model"] == "emodet-int8"
+    assert [each["name"] for each in told["models"]] == ["emodet-int8", "emodet-fp32"]
+    assert told["models"][0]["bytes"] == told["model"]
+    assert told["detectors"] == ["auto", "centerface", "none"]
+    assert told["limits"]["video_bytes"] == 5
+    assert told["secure"] is False
+    assert "Model card" in told["card"]
+    json.dumps(told)
+
+
+def test_an_installation_without_the_page(monkeypatch, portrait):
+    def files(*_, **__):
+        raise EmodetError("the page's <runtime> is missing; `make page` gets it")
+
+    monkeypatch.setattr("emodet.app.application.page_files", files)
+    app = create_app(Settings(detector="centerface", threads=1))
+    assert "make page" in app.page_problem
+    with TestClient(app, base_url="http://localhost") as client:
+        page = client.get("/")
+        assert page.status_code == 503
+        assert "The page&#x27;s &lt;runtime&gt; is missing" in page.text
+        assert client.post("/v1/recognize", content=portrait).status_code == 200
+        refusal(client.get("/js/main.js"), 404, "not_found")

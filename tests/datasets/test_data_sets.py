@@ -1,0 +1,173 @@
+"""Every data set that has a name in the configuration, from its files on disk to a pack, by the real command."""
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+
+from emodet.data.pack import Pack
+from emodet.datasets.readers import READERS
+from emodet.emotions import EMOTIONS
+
+
+def colour(number):
+    return (number * 29 % 256, number * 67 % 256, 255 - number * 13 % 256)
+
+
+def put(root, path, number, side=40):
+    """A picture of one colour that tells which one it is."""
+    (root / path).parent.mkdir(parents=True, exist_ok=True)
+    picture = np.full((side, side, 3), colour(number), np.uint8)
+    assert cv2.imwrite(str(root / path), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+
+
+def put_text(root, path, *lines):
+    (root / path).parent.mkdir(parents=True, exist_ok=True)
+    (root / path).write_text("\n".join([*lines, ""]))
+
+
+def affectnet_plus(root):
+    for number in range(24):
+        folder = f"human_annotated/{'validation_set' if number % 4 == 3 else 'train_set'}"
+        put(root, f"{folder}/images/{number}.png", number)
+        label = {"human-label": number % 8, "soft-label": [0.5] + [0.5 / 7] * 7, "subset": 1}
+        put_text(root, f"{folder}/annotations/{number}.json", json.dumps(label))
+    return {number: number % 8 for number in range(24)}
+
+
+def rafdb(root):
+    names = [f"{'test' if number % 4 == 3 else 'train'}_{number:05d}" for number in range(28)]
+    put_text(root, "EmoLabel/list_patition_label.txt", *(f"{name}.jpg {i % 7 + 1}" for i, name in enumerate(names)))
+    for number, name in enumerate(names):
+        put(root, f"Image/aligned/{name}_aligned.png", number)
+        (root / f"Image/aligned/{name}_aligned.png").rename(root / f"Image/aligned/{name}_aligned.jpg")
+    order = ["surprise", "fear", "disgust", "happiness", "sadness", "anger", "neutral"]
+    return {number: EMOTIONS.index(order[number % 7]) for number in range(28)}
+
+
+def grey(number):
+    return 9 * number
+
+
+def fer2013(root):
+    usages = ["Training", "Training", "PublicTest", "PrivateTest"]
+    rows = [f"{i % 7},{' '.join([str(grey(i))] * 2304)},{usages[i % 4]}" for i in range(28)]
+    put_text(root, "fer2013.csv", "emotion,pixels,Usage", *rows)
+    order = ["anger", "disgust", "fear", "happiness", "sadness", "surprise", "neutral"]
+    return {number: EMOTIONS.index(order[number % 7]) for number in range(28)}
+
+
+def ferplus_csv(root):
+    fer2013(root)
+    header = "Usage,Image name,neutral,happiness,surprise,sadness,anger,disgust,fear,contempt,unknown,NF"
+    usages = ["Training", "Training", "PublicTest", "PrivateTest"]
+    votes = [",".join("10" if place == i % 8 else "0" for place in range(10)) for i in range(28)]
+    put_text(root, "fer2013new.csv", header, *(f"{usages[i % 4]},x.png,{row}" for i, row in enumerate(votes)))
+    order = ["neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt"]
+    return {number: EMOTIONS.index(order[number % 8]) for number in range(28)}
+
+
+def expw(root):
+    # Two faces a photograph, left and right; the first one's box is wider than high if top and left are mixed up.
+    lines = []
+    for number in range(0, 28, 2):
+        picture = np.full((60, 120, 3), 0, np.uint8)
+        picture[10:40, 5:35], picture[20:50, 80:110] = colour(number), colour(number + 1)
+        (root / "image/origin").mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(root / f"image/origin/{number}.png"), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+        lines += [f"{number}.png 0 10 5 35 40 9.9 {number % 7}", f"{number}.png 1 20 80 110 50 9.9 {(number + 1) % 7}"]
+    put_text(root, "label/label.lst", *lines)
+    order = ["anger", "disgust", "fear", "happiness", "sadness", "surprise", "neutral"]
+    return {number: EMOTIONS.index(order[number % 7]) for number in range(28)}
+
+
+def ckplus(root):
+    names = ["anger", "contempt", "disgust", "fear", "happy", "sadness", "surprise"]
+    ours = ["anger", "contempt", "disgust", "fear", "happiness", "sadness", "surprise"]
+    for number in range(28):
+        put(root, f"CK+48/{names[number % 7]}/S{number // 7:03d}_00{number % 7}_000000{number:02d}.png", number)
+    return {number: EMOTIONS.index(ours[number % 7]) for number in range(28)}
+
+
+def jaffe(root):
+    codes = {"AN": "anger", "DI": "disgust", "FE": "fear", "HA": "happiness", "NE": "neutral", "SA": "sadness"}
+    women = ["KA", "KL", "KM", "KR", "MK"]
+    labels = {}
+    for number in range(30):
+        code = list(codes)[number % 6]
+        put(root, f"{women[number // 6]}.{code}{1 + number // 6}.{number}.tiff", number)
+        labels[number] = EMOTIONS.index(codes[code])
+    return labels
+
+
+def class_folders(root):
+    names = ["0_neutral", "Happy", "SAD", "suprise", "fear", "disgusted", "angry", "contempt"]
+    for number in range(32):
+        put(root, f"{['train', 'train', 'valid', 'test'][number // 8]}/{names[number % 8]}/{number}.png", number)
+    return {number: number % 8 for number in range(32)}
+
+
+def own_csv(root):
+    splits = ["train", "train", "val", "test"]
+    for number in range(32):
+        put(root, f"pictures/{number}.png", number)
+    rows = [f"{number}.png;{EMOTIONS[number % 8]};{splits[number // 8]}" for number in range(32)]
+    put_text(root, "mine.csv", "path;emotion;split", *rows)
+    return {number: number % 8 for number in range(32)}
+
+
+def test_a_box_outside_the_picture_is_reported_and_never_a_smear_of_its_edge(command, tmp_path, capsys):
+    for number in range(8):
+        put(tmp_path, f"{number}.png", number)
+    boxes = ["0,0,30,30", "-9,-9,20,20", "30,30,60,49", "45,0,90,30", "0,30,30,90", *["5,5,30,30"] * 3]
+    rows = [f"{number}.png,{'happy' if number % 2 else 'sad'},{box}" for number, box in enumerate(boxes)]
+    put_text(tmp_path, "mine.csv", "path,emotion,x1,y1,x2,y2", *rows)
+    arguments = ["data=own_csv", f"data.root={tmp_path}", f"data.packs={tmp_path / 'packs'}", "data.processes=1"]
+    arguments += ["data.crop=box", "data.selection=0.5", "preprocessing.size=32"]
+    assert command("emodet.prepare", *arguments) == 2
+    assert "the middle of the box 30, 30, 60, 49 is outside the 40×40 picture" in capsys.readouterr().err
+    assert command("emodet.prepare", *arguments, "data.max_unreadable=0.5") == 0
+    said = capsys.readouterr().out
+    assert all(f"unreadable: {number}.png: the middle" in said for number in (2, 3, 4))
+
+
+@pytest.mark.parametrize("name", ["rafdb", "own_csv"])
+def test_a_root_that_is_not_set_is_asked_for_by_the_data_sets_own_name(command, name, capsys):
+    assert command("emodet.prepare", f"data={name}") == 2
+    message = capsys.readouterr().err
+    assert "data.root is not set" in message
+    assert READERS[name].title in message
+    assert "mohammadmahoor" not in message
+
+
+MADE = [affectnet_plus, rafdb, fer2013, ferplus_csv, expw, ckplus, jaffe, class_folders, own_csv]
+
+
+@pytest.mark.parametrize("make", MADE, ids=lambda make: make.__name__)
+def test_each_picture_keeps_its_label(make, command, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("EMODET_PACKS", str(tmp_path / "packs"))
+    root = tmp_path / "release"
+    labels = make(root)
+    # Recognised by its signs too, before it is named.
+    for choice in ("data=affectnet data.packs=" + str(tmp_path / "auto"), f"data={make.__name__}"):
+        # So few faces are not enough for a tenth of each class.
+        small = ["data.processes=1", "preprocessing.size=32", "data.selection=0.5"]
+        arguments = [*choice.split(), f"data.root={root}", *small]
+        if make is expw and choice.startswith("data=affectnet"):
+            arguments.append("data.crop=box")
+        assert command("emodet.prepare", *arguments) == 0, capsys.readouterr().err
+    (folder,), (same,) = (tmp_path / "packs").iterdir(), (tmp_path / "auto").iterdir()
+    pack = Pack(folder)
+    assert pack.fingerprint == Pack(same).fingerprint
+    assert len(pack) == len(labels)
+    crops = pack.images(np.arange(len(pack)))
+    means = crops.reshape(len(pack), -1, 3).mean(axis=1)
+    grey_set = make in (fer2013, ferplus_csv)
+    wanted = np.array([(grey(number),) * 3 if grey_set else colour(number) for number in labels], np.float64)
+    # Each pixel is its picture's colour, so the nearest colour names the picture.
+    distance = np.abs(means[:, None] - wanted[None]).max(axis=2)
+    assert distance.min(axis=1).max() < 3
+    numbers = np.array(list(labels))[distance.argmin(axis=1)]
+    assert sorted(numbers) == sorted(labels)
+    assert [labels[number] for number in numbers.tolist()] == pack.table.emotion.tolist()

@@ -1,0 +1,231 @@
+"""Drawn faces: the same for the same seed, the emotion visible in geometry and pixels."""
+
+import cv2
+import numpy as np
+import pytest
+
+from emodet.synthetic.faces import (
+    ACTION_UNITS,
+    EXPRESSIONS,
+    SyntheticFace,
+    draw_action_units,
+    draw_face,
+    draw_identity,
+    draw_no_face,
+    draw_sheet,
+)
+from emodet.emotions import EMOTIONS
+from emodet.errors import EmodetError
+
+
+@pytest.fixture(scope="module")
+def clean() -> dict[str, list[SyntheticFace]]:
+    """Ten people, frontal, each showing every emotion fully."""
+    people = [draw_identity(np.random.default_rng((5, person))) for person in range(10)]
+    return {
+        name: [draw_face(name, (5, number), identity=person, clean=True) for number, person in enumerate(people)]
+        for name in EMOTIONS
+    }
+
+
+def eye_side(face: SyntheticFace) -> float:
+    return face.landmarks[1][0] - face.landmarks[0][0]
+
+
+def corner_lift(face: SyntheticFace) -> float:
+    """Mouth corners above the middle of the lips, in eye distances."""
+    points = np.asarray(face.points)
+    return float((points[[62, 66], 1].mean() - points[[48, 54], 1].mean()) / eye_side(face))
+
+
+def mouth_opening(face: SyntheticFace) -> float:
+    points = np.asarray(face.points)
+    return float((points[66, 1] - points[62, 1]) / eye_side(face))
+
+
+def mouth_width(face: SyntheticFace) -> float:
+    points = np.asarray(face.points)
+    return float((points[54, 0] - points[48, 0]) / eye_side(face))
+
+
+def eye_opening(face: SyntheticFace) -> float:
+    points = np.asarray(face.points)
+    return float((points[[40, 41, 46, 47], 1].mean() - points[[37, 38, 43, 44], 1].mean()) / eye_side(face))
+
+
+def inner_brow(face: SyntheticFace) -> float:
+    """Inner brow ends above the eyes."""
+    points = np.asarray(face.points)
+    return float((points[36:48, 1].mean() - points[[21, 22], 1].mean()) / eye_side(face))
+
+
+def outer_brow(face: SyntheticFace) -> float:
+    points = np.asarray(face.points)
+    return float((points[36:48, 1].mean() - points[[17, 26], 1].mean()) / eye_side(face))
+
+
+def test_the_seed_alone_decides() -> None:
+    first, second = draw_face("fear", (3, 14)), draw_face(EMOTIONS.index("fear"), (3, 14))
+    assert np.array_equal(first.image, second.image)
+    assert first.points == second.points
+    assert (first.valence, first.arousal) == (second.valence, second.arousal)
+    draw_face("anger", (3, 1))
+    assert np.array_equal(first.image, draw_face("fear", (3, 14)).image), "drawing keeps no state"
+    assert not np.array_equal(first.image, draw_face("fear", (3, 15)).image)
+
+
+@pytest.mark.parametrize("size", [32, 48, 96, 113, 224])
+def test_a_face_is_described_in_its_own_pixels(size: int) -> None:
+    face = draw_face("happiness", (1, size), size)
+    assert face.image.shape == (size, size, 3)
+    assert face.image.dtype == np.uint8
+    assert np.ptp(face.image.astype(int)) > 80
+    points = np.asarray(face.points)
+    assert points.shape == (68, 2)
+    x1, y1, x2, y2 = face.box
+    assert x2 - x1 == pytest.approx(y2 - y1)
+    assert 0.6 * size < x2 - x1 < 0.9 * size
+    inside = (points > (x1, y1)).all(axis=1) & (points < (x2, y2)).all(axis=1)
+    assert inside.mean() > 0.9
+    left_eye, right_eye, nose, left_mouth, right_mouth = face.landmarks
+    assert left_eye[0] < right_eye[0]
+    assert left_mouth[0] < right_mouth[0]
+    assert max(left_eye[1], right_eye[1]) < nose[1] < min(left_mouth[1], right_mouth[1])
+
+
+def test_landmarks_lie_on_what_is_drawn() -> None:
+    """Eyes have the darkest and the brightest pixels of their surroundings; cheeks have neither."""
+    hits = 0
+    for number in range(20):
+        face = draw_face("neutral", (8, number), 192, clean=True)
+        grey = cv2.cvtColor(face.image, cv2.COLOR_RGB2GRAY).astype(int)
+        (lx, ly), (rx, ry) = face.landmarks[:2]
+        spread = [
+            np.ptp(grey[round(y) - 9 : round(y) + 9, round(x) - 12 : round(x) + 12]) for x, y in face.landmarks[:2]
+        ]
+        cheeks = [
+            np.ptp(grey[round(y) + 26 : round(y) + 36, round(x) - 4 : round(x) + 4]) for x, y in ((lx, ly), (rx, ry))
+        ]
+        hits += min(spread) > 150 and min(spread) > 2 * max(cheeks)
+    assert hits >= 18
+
+
+def test_every_prototype_is_drawn_from_known_action_units() -> None:
+    assert tuple(EXPRESSIONS) == EMOTIONS
+    for variants in EXPRESSIONS.values():
+        for variant in variants:
+            assert set(variant) <= set(ACTION_UNITS)
+            assert all(0 < strength <= 1 for strength in variant.values())
+    # The cores that FACS literature names; a variant may add to them.
+    cores = {
+        "happiness": {6, 12}, "sadness": {1, 4, 15}, "surprise": {1, 2, 5}, "fear": {1, 2, 4, 5, 20},
+        "disgust": {9}, "anger": {4, 5, 7}, "contempt": {12, 14},
+    }  # fmt: skip
+    for name, core in cores.items():
+        assert all(core <= set(variant) for variant in EXPRESSIONS[name]), name
+
+
+def test_strength_follows_intensity_and_contempt_is_one_sided() -> None:
+    rng = np.random.default_rng(0)
+    for name in EMOTIONS[1:]:
+        weak = draw_action_units(EMOTIONS.index(name), rng, 0.3, clean=True)
+        strong = draw_action_units(EMOTIONS.index(name), rng, 1.0, clean=True)
+        assert all(max(weak[unit]) < max(strong[unit]) for unit in strong)
+        one_sided = all(min(pair) < 0.2 * max(pair) for pair in strong.values())
+        assert one_sided == (name == "contempt")
+    sides = {draw_action_units(7, rng, 1.0, clean=True)[12][0] > 0.4 for _ in range(20)}
+    assert sides == {True, False}
+    assert draw_action_units(0, rng, 1.0, clean=True) == {}
+
+
+def test_each_emotion_moves_what_its_units_name(clean: dict[str, list[SyntheticFace]]) -> None:
+    """Every person, compared with the same person's neutral face or another emotion."""
+
+    def above(measure: object, high: str, low: str) -> bool:
+        pairs = zip(clean[high], clean[low], strict=True)
+        return all(measure(a) > measure(b) + 0.01 for a, b in pairs)  # type: ignore[operator]
+
+    assert above(corner_lift, "happiness", "neutral")
+    assert above(corner_lift, "neutral", "sadness")
+    assert above(inner_brow, "sadness", "neutral")
+    assert above(inner_brow, "neutral", "anger")
+    assert above(inner_brow, "neutral", "disgust")
+    assert above(outer_brow, "surprise", "sadness")
+    assert above(mouth_opening, "surprise", "neutral")
+    assert above(mouth_opening, "surprise", "fear")
+    assert above(mouth_width, "fear", "surprise")
+    assert above(mouth_width, "fear", "neutral")
+    assert above(eye_opening, "surprise", "neutral")
+    assert above(eye_opening, "fear", "neutral")
+    assert above(eye_opening, "neutral", "disgust")
+    assert above(eye_opening, "neutral", "happiness")
+
+    def lopsided(face: SyntheticFace) -> float:
+        return abs(face.landmarks[3][1] - face.landmarks[4][1]) / eye_side(face)
+
+    assert above(lopsided, "contempt", "happiness")
+
+
+def test_valence_and_arousal_follow_the_class() -> None:
+    means = {
+        name: np.mean(
+            [(face.valence, face.arousal) for face in (draw_face(name, (2, k), 32) for k in range(25))], axis=0
+        )
+        for name in EMOTIONS
+    }
+    assert all(-1 <= value <= 1 for mean in means.values() for value in mean)
+    assert means["happiness"][0] > 0.4 > means["neutral"][0] > -0.3 > means["sadness"][0]
+    assert means["fear"][1] > 0.4 > means["neutral"][1] > means["sadness"][1]
+
+
+@pytest.mark.slow
+def test_a_linear_classifier_learns_faces_of_people_it_has_not_seen() -> None:
+    """Least squares on pixels about the face: far above the chance of 1/8, and far from perfect."""
+
+    def pixels(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        rows, labels = [], np.arange(count) % 8
+        for index, label in enumerate(labels):
+            face = draw_face(int(label), (seed, index), 48)
+            eyes = np.asarray(face.landmarks[:2])
+            mouth = np.asarray(face.landmarks[3:]).mean(axis=0)
+            # Eyes and mouth to fixed places, so that a linear rule can read shape.
+            source = np.float32([eyes[0], eyes[1], mouth])
+            matrix = cv2.getAffineTransform(source, np.float32([[8, 9], [20, 9], [14, 22]]))
+            grey = cv2.warpAffine(cv2.cvtColor(face.image, cv2.COLOR_RGB2GRAY), matrix, (28, 30)).astype(np.float64)
+            rows.append(((grey - grey.mean()) / (grey.std() + 1e-6)).ravel())
+        return np.stack(rows), labels
+
+    train, train_labels = pixels(560, 21)
+    test, test_labels = pixels(160, 22)
+    gram = train.T @ train + 300 * np.eye(train.shape[1])
+    weights = np.linalg.solve(gram, train.T @ (np.eye(8)[train_labels] - 1 / 8))
+    accuracy = float(((test @ weights).argmax(axis=1) == test_labels).mean())
+    assert 0.35 < accuracy < 0.95
+
+
+def test_a_neutral_face_is_not_always_still() -> None:
+    still = sum(not draw_face("neutral", (4, k), 32).action_units for k in range(40))
+    assert still < 10
+
+
+def test_a_sheet_has_a_row_per_person_and_a_column_per_emotion() -> None:
+    sheet = draw_sheet(2, 64, seed=3)
+    assert sheet.shape == (128, 512, 3)
+    assert np.array_equal(sheet, draw_sheet(2, 64, seed=3))
+    assert draw_no_face(1, 40).shape == (40, 40, 3)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"emotion": 8}, "emotion=8"),
+        ({"emotion": "uncertain"}, "emotion='uncertain'"),
+        ({"emotion": "bored"}, "bored"),
+        ({"size": 4}, "size=4"),
+        ({"intensity": 1.5}, "intensity=1.5"),
+        ({"framing": (0.9, 0.5)}, "framing="),
+    ],
+)
+def test_arguments_out_of_range_are_named(change: dict[str, object], says: str) -> None:
+    with pytest.raises(EmodetError, match=says):
+        draw_face(**({"emotion": 0, "seed": 0} | change))  # type: ignore[arg-type]

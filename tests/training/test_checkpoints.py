@@ -1,0 +1,234 @@
+"""Checkpoints: read without running what they bring, written whole or not at all, weights carried over by name."""
+
+import os
+import pickle
+import resource
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from emodet.emotions import class_names
+from emodet.errors import EmodetError
+from emodet.models.classifier import EmotionClassifier
+from emodet.preprocessing import Preprocessing
+from emodet.training.checkpoints import (
+    AtomicCheckpointIO,
+    load_classifier,
+    read_checkpoint,
+    save_weights,
+    set_temperature,
+)
+from emodet.training.initial_weights import init_from
+
+
+def made(classes: int = 8, seed: int = 0, channels: tuple[int, ...] = (4, 8), **settings: Any) -> EmotionClassifier:
+    torch.manual_seed(seed)
+    net = {"name": "residual_cnn", "channels": list(channels), "stage_dropout": [0.1] * len(channels), "features": 6}
+    values: dict[str, Any] = {
+        "net": net,
+        "class_names": list(class_names(classes)),
+        "preprocessing": Preprocessing(size=32).to_dict(),
+        "optimizer": {"name": "adam"},
+    }
+    return EmotionClassifier(**(values | settings))
+
+
+def save(classifier: EmotionClassifier, file: Path) -> Path:
+    torch.save({"hyper_parameters": dict(classifier.hparams), "state_dict": classifier.state_dict()}, file)
+    return file
+
+
+class Marks:
+    """Unpickled, it would write a file."""
+
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self.marker),)
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+@pytest.mark.parametrize("form", ["zip", "legacy", "bare pickle"])
+def test_a_file_that_brings_code_is_refused_and_its_code_does_not_run(tmp_path: Path, form: str) -> None:
+    marker, file = tmp_path / "it_ran", tmp_path / "evil.ckpt"
+    content = {"state_dict": {"a": torch.zeros(2)}, "hyper_parameters": Marks(marker)}
+    if form == "bare pickle":
+        file.write_bytes(pickle.dumps(Marks(marker)))
+    else:
+        torch.save(content, file, _use_new_zipfile_serialization=form == "zip")
+    for read in (read_checkpoint, load_classifier, lambda path: init_from(made(), path)):
+        with pytest.raises(EmodetError, match=r"evil\.ckpt: refused, .*more than plain data"):
+            read(file)
+    assert not marker.exists()
+    with file.open("rb") as stream:  # the trap is a real one
+        pickle.load(stream) if form == "bare pickle" else torch.load(file, weights_only=False)
+    assert marker.exists()
+
+
+def test_a_checkpoint_names_nets_never_import_paths(tmp_path: Path) -> None:
+    classifier = made()
+    settings = {**classifier.hparams, "net": {"name": "os.system"}}
+    torch.save({"hyper_parameters": settings, "state_dict": classifier.state_dict()}, tmp_path / "a.ckpt")
+    with pytest.raises(EmodetError, match=r"net\.name='os\.system': there are"):
+        load_classifier(tmp_path / "a.ckpt")
+
+
+def test_files_that_are_no_checkpoints(tmp_path: Path) -> None:
+    whole = save(made(), tmp_path / "whole.ckpt").read_bytes()
+    (tmp_path / "cut.ckpt").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "text.ckpt").write_text("accuracy: 0.9\n" * 30, encoding="utf-8")
+    (tmp_path / "empty.ckpt").touch()
+    (tmp_path / "folder.ckpt").mkdir()
+    with zipfile.ZipFile(tmp_path / "zip.ckpt", "w") as archive:
+        archive.writestr("hello.txt", "hello")
+    torch.save([1, 2], tmp_path / "list.ckpt")
+    for name in ("cut", "text", "empty", "folder", "zip", "list", "missing"):
+        with pytest.raises(EmodetError, match=rf"checkpoint .*{name}\.ckpt: (there is no|not a|refused|holds a list)"):
+            read_checkpoint(tmp_path / f"{name}.ckpt")
+
+
+@given(st.one_of(st.binary(max_size=200), st.text(max_size=200).map(str.encode)))
+def test_any_bytes_are_an_error_of_the_file(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
+    file = tmp_path_factory.getbasetemp() / "any.ckpt"
+    file.write_bytes(content)
+    with pytest.raises(EmodetError, match=r"checkpoint .*any\.ckpt"):
+        read_checkpoint(file)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"state_dict": None}, r"has no 'hyper_parameters'; weights alone can be used with init_from="),
+        ({"hyper_parameters": {"net": {"name": "residual_cnn"}}}, "is not one of an emotion classifier"),
+        ({"hyper_parameters": [1]}, "is not one of an emotion classifier"),
+        ({"state_dict": {"net.stages.0.0.weight": torch.zeros(1)}}, "is not one of an emotion classifier"),
+    ],
+)
+def test_checkpoints_of_something_else(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    classifier = made()
+    content = {"hyper_parameters": dict(classifier.hparams), "state_dict": classifier.state_dict()} | change
+    if change == {"state_dict": None}:
+        content = classifier.net.state_dict()
+    torch.save(content, tmp_path / "other.ckpt")
+    with pytest.raises(EmodetError, match=message):
+        load_classifier(tmp_path / "other.ckpt")
+
+
+def test_the_temperature_is_all_that_set_temperature_changes(tmp_path: Path) -> None:
+    file = save(made(), tmp_path / "best.ckpt")
+    before = read_checkpoint(file)
+    set_temperature(file, 1.25)
+    after = read_checkpoint(file)
+    assert float(after["state_dict"].pop("temperature")) == 1.25
+    before["state_dict"].pop("temperature")
+    assert after["hyper_parameters"] == before["hyper_parameters"]
+    assert all(torch.equal(tensor, after["state_dict"][name]) for name, tensor in before["state_dict"].items())
+    assert float(load_classifier(file).temperature) == 1.25
+    assert [path.name for path in tmp_path.iterdir()] == ["best.ckpt"]
+
+
+@contextmanager
+def room_for(size: int) -> Iterator[None]:
+    """No file may grow beyond `size` bytes: what a disk does when it is full."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_full_disk_leaves_the_last_good_file(tmp_path: Path) -> None:
+    file = save(made(), tmp_path / "last.ckpt")
+    good = file.read_bytes()
+    content = read_checkpoint(file)
+    writes = [
+        lambda: set_temperature(file, 2.0),
+        lambda: save_weights(made().net, file),
+        lambda: AtomicCheckpointIO().save_checkpoint(content, file),
+    ]
+    for write in writes:
+        with (
+            room_for(4000),
+            pytest.raises(EmodetError, match=r"last\.ckpt: could not be written, is the disk full\?.*kept"),
+        ):
+            write()
+        assert file.read_bytes() == good
+        assert [path.name for path in tmp_path.iterdir()] == ["last.ckpt"]
+    with room_for(4000), pytest.raises(EmodetError, match=r"new\.ckpt: could not be written"):
+        AtomicCheckpointIO().save_checkpoint(content, tmp_path / "new.ckpt")
+    assert not (tmp_path / "new.ckpt").exists()
+
+
+def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("a file", encoding="utf-8")
+    with pytest.raises(EmodetError, match=r"could not be written"):
+        save_weights(made().net, tmp_path / "a" / "weights.pt")
+
+
+@pytest.mark.parametrize("kind", ["checkpoint", "weights"])
+def test_starting_from_trained_weights(tmp_path: Path, kind: str) -> None:
+    trained, file = made(seed=1), tmp_path / "trained"
+    save(trained, file) if kind == "checkpoint" else save_weights(trained.net, file)
+    classifier = made(seed=2)
+    assert init_from(classifier, file) == []
+    for name, tensor in trained.net.state_dict().items():
+        assert torch.equal(tensor, classifier.net.state_dict()[name]), name
+
+
+def test_eight_classes_to_seven_go_by_name(tmp_path: Path) -> None:
+    # A wide layer of seven rows: rows per class are found by what they are for, not by their number.
+    trained, classifier = made(8, seed=1, channels=(4, 7)), made(7, seed=2, channels=(4, 7))
+    shuffled = dict(trained.hparams) | {"class_names": list(reversed(class_names(8)))}
+    torch.save({"hyper_parameters": shuffled, "state_dict": trained.state_dict()}, tmp_path / "a.ckpt")
+    assert init_from(classifier, tmp_path / "a.ckpt") == []
+    given, own = trained.net.state_dict(), classifier.net.state_dict()
+    for row, name in enumerate(class_names(7)):
+        source = shuffled["class_names"].index(name)
+        assert torch.equal(own["head.5.weight"][row], given["head.5.weight"][source]), name
+        assert torch.equal(own["head.5.bias"][row], given["head.5.bias"][source]), name
+    assert all(torch.equal(own[name], given[name]) for name in own if not name.startswith("head.5."))
+
+
+def test_seven_classes_to_eight_leave_the_new_one_fresh_and_say_so(tmp_path: Path) -> None:
+    # Here another layer has as many rows as there are classes.
+    trained, classifier = made(7, seed=1, channels=(4, 8)), made(8, seed=2, channels=(4, 8))
+    fresh = {name: tensor.clone() for name, tensor in classifier.net.state_dict().items()}
+    notes = init_from(classifier, save(trained, tmp_path / "a.ckpt"))
+    assert notes == ["head.5.weight stays fresh for contempt", "head.5.bias stays fresh for contempt"]
+    given, own = trained.net.state_dict(), classifier.net.state_dict()
+    assert torch.equal(own["head.5.weight"][:7], given["head.5.weight"])
+    assert torch.equal(own["head.5.weight"][7], fresh["head.5.weight"][7])
+    assert all(torch.equal(own[name], given[name]) for name in own if not name.startswith("head.5."))
+
+
+def test_plain_weights_of_another_class_count_leave_the_last_layer_fresh(tmp_path: Path) -> None:
+    trained, classifier = made(8, seed=1), made(7, seed=2)
+    fresh = classifier.net.state_dict()["head.5.weight"].clone()
+    save_weights(trained.net, tmp_path / "weights.pt")
+    notes = init_from(classifier, tmp_path / "weights.pt")
+    assert len(notes) == 2
+    assert "does not say which classes its 8 rows are" in notes[0]
+    assert torch.equal(classifier.net.state_dict()["head.5.weight"], fresh)
+    assert torch.equal(classifier.net.state_dict()["head.1.weight"], trained.net.state_dict()["head.1.weight"])
+
+
+def test_weights_of_another_net(tmp_path: Path) -> None:
+    save_weights(made(channels=(4, 8, 8)).net, tmp_path / "deeper.pt")
+    with pytest.raises(
+        EmodetError, match=r"init_from=.*deeper\.pt: weights of another net; differing names: stages\.2"
+    ):
+        init_from(made(), tmp_path / "deeper.pt")
+    save_weights(made(channels=(4, 16)).net, tmp_path / "wider.pt")
+    with pytest.raises(
+        EmodetError, match=r"stages\.1\.0\.weight has shape \(16, 4, 3, 3\), this net needs \(8, 4, 3, 3\)"
+    ):
+        init_from(made(), tmp_path / "wider.pt")

@@ -1,0 +1,114 @@
+"""Nets with and without valence and arousal as each other's start: what is carried, stays fresh, or is refused."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from test_checkpoints import made, save
+
+from emodet.emotions import EMOTIONS, class_names
+from emodet.errors import EmodetError
+from emodet.models.classifier import EmotionClassifier
+from emodet.training.checkpoints import load_classifier, save_weights
+from emodet.training.initial_weights import init_from
+from emodet.training.weights import WeightsCard, load_weights, write_weights
+
+KINDS = ["checkpoint", "weights with their card"]
+
+
+def saved(classifier: EmotionClassifier, folder: Path, kind: str) -> Path:
+    if kind == "checkpoint":
+        return save(classifier, folder / "a.ckpt")
+    write_weights(classifier, card(classifier), folder / "weights.pt")
+    return folder / "weights.pt"
+
+
+def card(classifier: EmotionClassifier) -> WeightsCard:
+    return WeightsCard(
+        net=dict(classifier.hparams["net"]),
+        class_names=classifier.class_names,
+        preprocessing=classifier.preprocessing.to_dict(),
+        temperature=1.0,
+        training_data=(),
+        metrics={},
+        commit="",
+        fingerprint="",
+        valence_arousal=classifier.has_va_head,
+    )
+
+
+def layers(classifier: EmotionClassifier) -> dict[str, Any]:
+    return {name: tensor.clone() for name, tensor in classifier.net.state_dict().items()}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_plain_net_into_one_with_the_head(tmp_path: Path, kind: str) -> None:
+    trained, classifier = made(seed=1), made(seed=2, valence_arousal=1.0)
+    fresh, given = layers(classifier), layers(trained)
+    notes = init_from(classifier, saved(trained, tmp_path, kind))
+    assert notes == [f"head.5.{name} stays fresh for valence, arousal" for name in ("weight", "bias")]
+    own = layers(classifier)
+    for name in ("head.5.weight", "head.5.bias"):
+        assert torch.equal(own[name][:8], given[name])
+        assert torch.equal(own[name][8:], fresh[name][8:])
+    assert all(torch.equal(own[name], given[name]) for name in own if not name.startswith("head.5."))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_one_with_the_head_into_a_plain_net_has_to_be_meant(tmp_path: Path, kind: str) -> None:
+    trained = made(seed=1, valence_arousal=0.5)
+    file = saved(trained, tmp_path, kind)
+    plain = made(seed=2)
+    before = layers(plain)
+    with pytest.raises(EmodetError, match=r"also say valence and arousal. Set loss\.valence_arousal=1 .*=0 to leave"):
+        init_from(plain, file)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in layers(plain).items())
+    without = made(seed=2, valence_arousal=0)
+    assert init_from(without, file) == []
+    given, own = layers(trained), layers(without)
+    assert torch.equal(own["head.5.weight"], given["head.5.weight"][:8])
+    assert torch.equal(own["head.1.weight"], given["head.1.weight"])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_both_with_the_head_and_other_classes_go_by_name(tmp_path: Path, kind: str) -> None:
+    trained, classifier = made(7, seed=1, valence_arousal=1.0), made(8, seed=2, valence_arousal=2.0)
+    notes = init_from(classifier, saved(trained, tmp_path, kind))
+    assert notes == ["head.5.weight stays fresh for contempt", "head.5.bias stays fresh for contempt"]
+    given, own = layers(trained)["head.5.weight"], layers(classifier)["head.5.weight"]
+    assert torch.equal(own[:7], given[:7])
+    assert torch.equal(own[8:], given[7:])
+
+
+def test_a_card_names_the_rows_of_plain_weights(tmp_path: Path) -> None:
+    trained, classifier = made(8, seed=1), made(7, seed=2)
+    assert init_from(classifier, saved(trained, tmp_path, "weights")) == []
+    given, own = layers(trained)["head.5.weight"], layers(classifier)["head.5.weight"]
+    for row, name in enumerate(class_names(7)):
+        assert torch.equal(own[row], given[EMOTIONS.index(name)])
+    save_weights(made(8, seed=3).net, tmp_path / "weights.pt")
+    with pytest.raises(EmodetError, match=r"not the file that weights\.json was written for"):
+        init_from(classifier, tmp_path / "weights.pt")
+
+
+def test_a_net_with_the_head_comes_back_whole(tmp_path: Path) -> None:
+    trained = made(seed=1, valence_arousal=0.5).eval()
+    image = torch.randint(256, (3, 32, 32, 3), dtype=torch.uint8)
+    expected = trained.predict_heads(image)
+    for again in (
+        load_classifier(saved(trained, tmp_path, "checkpoint")),
+        load_weights(saved(trained, tmp_path, ""))[0],
+    ):
+        for one, other in zip(expected, again.predict_heads(image), strict=True):
+            assert one is not None
+            assert other is not None
+            torch.testing.assert_close(one, other)
+    # A card of before there was such a head.
+    card_file = tmp_path / "weights.json"
+    plain = saved(made(seed=1), tmp_path, "")
+    values = json.loads(card_file.read_text())
+    del values["valence_arousal"]
+    card_file.write_text(json.dumps(values))
+    assert load_weights(plain)[0].predict_heads(image)[1] is None

@@ -1,0 +1,69 @@
+"""A run's folder: facts merged, attempts joined."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from emodet.errors import EmodetError
+from emodet.training.folder import RunFolder, provenance
+
+
+def write_attempt(folder: Path, number: int, rows: list[dict[str, object]]) -> None:
+    file = folder / "csv" / str(number) / "metrics.csv"
+    file.parent.mkdir(parents=True)
+    with file.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, ["epoch", "step", "train/loss", "val/loss", "lr"])
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def test_attempts_are_joined_and_the_later_row_of_a_step_stays(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    assert run.attempts == 0
+    first: list[dict[str, object]] = [
+        {"epoch": 0, "step": 8, "train/loss": 2.0},
+        {"epoch": 0, "step": 8, "val/loss": 2.1},
+        {"epoch": 1, "step": 17, "train/loss": 1.5},
+    ]
+    write_attempt(tmp_path, 0, first)
+    write_attempt(tmp_path, 2, [{"epoch": 2, "step": 26, "train/loss": 1.0}])
+    write_attempt(tmp_path, 10, [{"epoch": 1, "step": 17, "train/loss": 1.4}, {"epoch": 3, "step": 100, "lr": 0.1}])
+    assert run.attempts == 3
+    with run.merge_metrics().open(newline="", encoding="utf-8") as stream:
+        rows = [{name: value for name, value in row.items() if value} for row in csv.DictReader(stream)]
+    assert rows == [
+        {"epoch": "0", "step": "8", "train/loss": "2.0"},
+        {"epoch": "0", "step": "8", "val/loss": "2.1"},
+        {"epoch": "1", "step": "17", "train/loss": "1.4"},
+        {"epoch": "2", "step": "26", "train/loss": "1.0"},
+        {"epoch": "3", "step": "100", "lr": "0.1"},
+    ]
+
+
+def test_an_attempt_that_a_kill_cut_short_is_no_obstacle(tmp_path: Path) -> None:
+    write_attempt(tmp_path, 0, [{"epoch": 0, "step": 8, "train/loss": 2.0}])
+    file = tmp_path / "csv/0/metrics.csv"
+    file.write_text(file.read_text(encoding="utf-8") + "1,", encoding="utf-8")
+    (tmp_path / "csv/1").mkdir()
+    (tmp_path / "csv/1/metrics.csv").touch()
+    with RunFolder(tmp_path).merge_metrics().open(newline="", encoding="utf-8") as stream:
+        assert [row["step"] for row in csv.DictReader(stream)] == ["8"]
+
+
+def test_facts_are_merged(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    with pytest.raises(EmodetError, match=r"not a run's folder \(it has no run\.json\)"):
+        run.facts()
+    run.write_facts({"seed": 1, "temperature": 1.0})
+    run.write_facts({"temperature": 1.3})
+    assert run.facts() == {"seed": 1, "temperature": 1.3}
+    assert [path.name for path in tmp_path.iterdir()] == ["run.json"]
+
+
+def test_provenance_is_plain_and_complete() -> None:
+    facts = json.loads(json.dumps(provenance()))
+    assert {"command", "commit", "versions", "machine", "started"} == facts.keys()
+    assert {"python", "torch", "lightning", "numpy", "albumentations", "hydra-core"} <= facts["versions"].keys()
+    assert facts["started"].endswith("Z")
