@@ -22,6 +22,8 @@ HEAVY = (
 LIGHT = (
     "emodet",
     "emodet.errors",
+    "emodet.files",
+    "emodet.cpu",
     "emodet.emotions",
     "emodet.palette",
     "emodet.preprocessing",

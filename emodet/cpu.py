@@ -1,0 +1,12 @@
+"""Processor cores that this process may use."""
+
+import os
+
+__all__ = ["available_cores"]
+
+
+def available_cores() -> int:
+    """Number of cores in the process's affinity mask (containers, `taskset`); all cores where there is no mask."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

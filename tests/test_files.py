@@ -1,0 +1,49 @@
+"""Atomic writes and checksums."""
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from emodet.cpu import available_cores
+from emodet.files import atomic_path, sha256_of, write_atomically
+
+
+def test_write_creates_folders_and_replaces(tmp_path: Path) -> None:
+    target = tmp_path / "a" / "b.txt"
+    write_atomically(target, "é")
+    assert target.read_bytes() == "é".encode()
+    write_atomically(target, b"new")
+    assert target.read_bytes() == b"new"
+    assert [file.name for file in target.parent.iterdir()] == ["b.txt"]
+
+
+def test_failed_write_keeps_the_old_file(tmp_path: Path) -> None:
+    target = tmp_path / "kept.json"
+    target.write_text("old")
+    with pytest.raises(RuntimeError), atomic_path(target) as temporary:
+        assert temporary.suffix == ".json"
+        temporary.write_text("half")
+        raise RuntimeError
+    assert target.read_text() == "old"
+    assert [file.name for file in tmp_path.iterdir()] == ["kept.json"]
+
+
+def test_permissions_follow_the_umask_or_the_replaced_file(tmp_path: Path) -> None:
+    plain = tmp_path / "plain"
+    plain.write_text("x")
+    write_atomically(tmp_path / "fresh", "x")
+    assert (tmp_path / "fresh").stat().st_mode == plain.stat().st_mode
+    plain.chmod(0o640)
+    write_atomically(plain, "y")
+    assert plain.stat().st_mode & 0o777 == 0o640
+
+
+def test_sha256(tmp_path: Path) -> None:
+    file = tmp_path / "large"
+    file.write_bytes(bytes(range(256)) * 10_000)
+    assert sha256_of(file) == hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def test_available_cores() -> None:
+    assert available_cores() >= 1
