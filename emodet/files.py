@@ -17,10 +17,6 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """A temporary path beside `path`, which replaces `path` when the block ends without an exception.
 
     Readers see the old file or the whole new one. The folder of `path` is created if needed.
-
-    Example:
-        >>> with atomic_path("scores.csv") as temporary:
-        ...     temporary.write_text("a,b\\n")
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -21,10 +21,15 @@ def test_write_creates_folders_and_replaces(tmp_path: Path) -> None:
 def test_failed_write_keeps_the_old_file(tmp_path: Path) -> None:
     target = tmp_path / "kept.json"
     target.write_text("old")
-    with pytest.raises(RuntimeError), atomic_path(target) as temporary:
-        assert temporary.suffix == ".json"
-        temporary.write_text("half")
-        raise RuntimeError
+
+    def fail() -> None:
+        with atomic_path(target) as temporary:
+            assert temporary.suffix == ".json"
+            temporary.write_text("half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
     assert target.read_text() == "old"
     assert [file.name for file in tmp_path.iterdir()] == ["kept.json"]
 
