@@ -1,26 +1,86 @@
-"""What the pictures of a report have in common: colours for light and dark pages, fonts, titles, PNG.
+"""Matplotlib figures for light and dark pages, without pyplot, a display or global state.
 
-matplotlib is imported inside the functions and used without pyplot, so nothing here touches a global state or needs a
-screen. Figures are narrow on purpose: their letters stay readable on a phone.
+Styles are the `.mplstyle` files in this package's `styles` folder. Colours inside `styled_figure`: ``C0`` blue, ``C1``
+red, ``C2`` grey, `ink()` text, `paper()` background. Figures are narrow, so that text stays legible on a phone.
 """
 
 import io
+import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from matplotlib.colors import Colormap
     from matplotlib.figure import Figure
 
-__all__ = ["DARK", "LIGHT", "Theme", "as_png", "house_figure", "over_figure"]
+__all__ = ["add_title", "ink", "paper", "ramp", "styled_figure", "to_png"]
 
-_DPI = 160
+_STYLES = Path(__file__).with_name("styles")
+
+
+@contextmanager
+def styled_figure(width: float, height: float, *, dark: bool = False) -> Iterator["Figure"]:
+    """An empty figure (size in inches). The style ends with the block: draw and call `to_png` inside it."""
+    from matplotlib import style
+    from matplotlib.figure import Figure
+
+    with style.context([_STYLES / "report.mplstyle", _STYLES / f"{'dark' if dark else 'light'}.mplstyle"]):
+        yield Figure(figsize=(width, height))
+
+
+def ink() -> str:
+    """Colour of text in the current style."""
+    from matplotlib import rcParams
+
+    return str(rcParams["text.color"])
+
+
+def paper() -> str:
+    """Colour of the background in the current style."""
+    from matplotlib import rcParams
+
+    return str(rcParams["axes.facecolor"])
+
+
+def ramp() -> "Colormap":
+    """Colour map from the background over blue towards the text colour."""
+    from matplotlib.colors import LinearSegmentedColormap, to_rgb
+
+    end = [(a + b) / 2 for a, b in zip(to_rgb("C0"), to_rgb(ink()), strict=True)]
+    return LinearSegmentedColormap.from_list("ramp", [(0, paper()), (0.75, "C0"), (1, end)])
+
+
+def add_title(figure: "Figure", title: str, subtitle: str) -> None:
+    """A bold title and a smaller line below it at the left edge, both wrapped to the width; call it last."""
+    width = figure.get_figwidth()
+    head, below = textwrap.wrap(title, int(10 * width)), textwrap.wrap(subtitle, int(12.5 * width))
+    # Empty lines keep the room for the subtitle, whose size differs.
+    lines = [*head, *(" " for _ in below)]
+    figure.suptitle("\n".join(lines), x=0.02, ha="left", fontsize=10.5, weight="bold", linespacing=1.35)
+    top = 0.98 - 0.235 * len(head) / figure.get_figheight()
+    figure.text(0.02, top, "\n".join(below), ha="left", va="top", fontsize=8.5, linespacing=1.5)
+
+
+def to_png(figure: "Figure") -> bytes:
+    """Encode a finished figure; the same content gives the same bytes."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    FigureCanvasAgg(figure)
+    out = io.BytesIO()
+    # Without matplotlib's name and version in it.
+    figure.savefig(out, format="png", metadata={"Software": None})
+    return out.getvalue()
+
+
+# The earlier names, until their last user has moved to the ones above.
 
 
 @dataclass(frozen=True, slots=True)
 class Theme:
-    """Colours of paper, ink and what stands between; the page's style sheet has the same ones."""
+    """Colours of one style."""
 
     paper: str
     ink: str
@@ -53,56 +113,9 @@ DARK = Theme(
 
 @contextmanager
 def house_figure(width: float, height: float, theme: Theme) -> Iterator["Figure"]:
-    """An empty figure (inches) in the house style; the style ends with the block, so draw and encode inside it."""
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
-
-    style: dict[Any, Any] = {
-        "font.family": "DejaVu Sans",
-        "font.size": 9.5,
-        "axes.titlesize": 10.5,
-        "axes.titleweight": "bold",
-        "axes.titlelocation": "left",
-        "axes.titlepad": 9,
-        "axes.facecolor": theme.paper,
-        "axes.edgecolor": theme.quiet,
-        "axes.labelcolor": theme.ink,
-        "axes.titlecolor": theme.ink,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.axisbelow": True,
-        "axes.grid": True,
-        "grid.color": theme.grid,
-        "grid.linewidth": 0.8,
-        "text.color": theme.ink,
-        "xtick.color": theme.quiet,
-        "ytick.color": theme.quiet,
-        "xtick.labelcolor": theme.ink,
-        "ytick.labelcolor": theme.ink,
-        "legend.frameon": False,
-        "legend.fontsize": 9,
-        "figure.facecolor": theme.paper,
-        "savefig.facecolor": theme.paper,
-        "svg.fonttype": "none",
-    }
-    with rc_context(style):
-        yield Figure(figsize=(width, height), dpi=_DPI, layout="constrained")
+    """See `styled_figure`."""
+    with styled_figure(width, height, dark=theme is DARK) as figure:
+        yield figure
 
 
-def as_png(figure: "Figure") -> bytes:
-    """A finished figure as PNG."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    FigureCanvasAgg(figure)
-    out = io.BytesIO()
-    # Without the library's name and version in it, the same figures give the same bytes.
-    figure.savefig(out, format="png", dpi=_DPI, metadata={"Software": None})
-    return out.getvalue()
-
-
-def over_figure(figure: "Figure", head: str, rest: str) -> None:
-    """A bold title and a quiet line below it, at the figure's left edge; call it last."""
-    # The empty second line keeps the room in which the layout would otherwise put the axes.
-    figure.suptitle(f"{head}\n ", x=0.02, ha="left", fontsize=10.5, weight="bold", linespacing=1.35)
-    height = figure.get_figheight()
-    figure.text(0.02, 0.98 - 0.235 / height, rest, ha="left", va="top", fontsize=8.5)
+as_png, over_figure = to_png, add_title

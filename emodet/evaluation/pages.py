@@ -1,0 +1,92 @@
+"""Self-contained HTML pages from jinja2 templates: images and style inside the file, no request to anywhere.
+
+`base.html`, `macros.html` and `style.css` in this package's `templates` folder are shared by all pages. Templates of
+other packages lie in a `templates` folder of their own and extend ``base.html``.
+"""
+
+import base64
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+__all__ = ["THUMBNAIL_SIZE", "data_uri", "encode_image", "number", "percent", "render", "thumbnail"]
+
+UInt8 = npt.NDArray[np.uint8]
+
+THUMBNAIL_SIZE = 144
+"""Longer side of an image in a gallery, in pixels: twice what a phone shows of a face."""
+
+
+def render(template: str, **values: Any) -> str:
+    """Fill in a template; every value is escaped, and a name that is not given raises `jinja2.UndefinedError`.
+
+    Args:
+        template: File name in a `templates` folder of `emodet.evaluation`, `emodet.auditing` or `emodet.sweeps`.
+        values: What the template uses. Filters besides those of jinja2: `percent`, `number`, `data_uri`, `thumbnail`.
+    """
+    return _environment().get_template(template).render(**values)
+
+
+@cache
+def _environment() -> Environment:
+    package = Path(__file__).parents[1]
+    folders = [package / name / "templates" for name in ("evaluation", "auditing", "sweeps")]
+    environment = Environment(
+        loader=FileSystemLoader(folders),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(percent=percent, number=number, data_uri=data_uri, thumbnail=thumbnail)
+    return environment
+
+
+def percent(value: float | None) -> str:
+    """A share as a percentage with one decimal, ``83.4 %`` with a no-break space; a dash for None."""
+    return "–" if value is None else f"{100 * value:.1f}\u00a0%"
+
+
+def number(value: float | None) -> str:
+    """Three decimals; a dash for None."""
+    return "–" if value is None else f"{value:.3f}"
+
+
+def data_uri(image: bytes | str) -> str:
+    """PNG or JPEG bytes as a data URI for ``src``; a data URI stays as it is."""
+    if isinstance(image, str):
+        return image
+    kind = "png" if image.startswith(b"\x89PNG") else "jpeg"
+    return f"data:image/{kind};base64,{base64.b64encode(image).decode('ascii')}"
+
+
+def thumbnail(image: UInt8) -> str:
+    """A JPEG of at most `THUMBNAIL_SIZE` pixels as a data URI.
+
+    Args:
+        image: uint8 (H, W, 3), RGB.
+    """
+    height, width = image.shape[:2]
+    scale = THUMBNAIL_SIZE / max(height, width)
+    if scale < 1:
+        size = (max(1, round(width * scale)), max(1, round(height * scale)))
+        image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+    return data_uri(encode_image(image, ".jpg"))
+
+
+def encode_image(image: UInt8, suffix: str) -> bytes:
+    """Encode an image, uint8 (H, W, 3) RGB, as ``.png`` or ``.jpg`` (quality 88).
+
+    Raises:
+        OSError: OpenCV cannot encode it.
+    """
+    options = [cv2.IMWRITE_JPEG_QUALITY, 88] if suffix == ".jpg" else []
+    encoded, data = cv2.imencode(suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)
+    if not encoded:
+        raise OSError(f"an image of shape {image.shape} could not be encoded as {suffix}")
+    return data.tobytes()
