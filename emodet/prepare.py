@@ -19,7 +19,7 @@ from omegaconf import DictConfig
 from emodet.commands import command, to_plain_dict
 from emodet.data.datamodule import EmotionDataModule
 from emodet.data.parts import Shard
-from emodet.datasets.records import Listing, Reader
+from emodet.datasets.samples import Listing, Reader
 from emodet.data.sources import Source
 from emodet.datasets.summary import listing_summary, outcome, summary, unreadable_in_words
 from emodet.errors import EmodetError

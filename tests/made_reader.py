@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 from PIL import Image
 
-from emodet.datasets.records import Listing, Reader, Record
+from emodet.datasets.samples import Listing, Reader, Sample
 
 
 def png(pixels: np.ndarray) -> bytes:
@@ -21,10 +21,10 @@ def picture(number: int, size: int = 48) -> np.ndarray:
     return np.random.default_rng(number).integers(0, 256, (size, size, 3), dtype=np.uint8)
 
 
-def records(count: int, split: str = "train", start: int = 0, **given: Any) -> list[Record]:
+def records(count: int, split: str = "train", start: int = 0, **given: Any) -> list[Sample]:
     values = {"emotion": None} | given
     return [
-        Record(
+        Sample(
             key=f"{split}/{start + number:04d}",
             split=split,
             **{name: value[number] if isinstance(value, list) else value for name, value in values.items()},
@@ -40,7 +40,7 @@ class MadeReader(Reader):
     title: ClassVar[str] = "Made"
     signs: ClassVar[str] = "none"
 
-    def __init__(self, root: Path, records: list[Record], pictures: dict[str, bytes | None] | None = None) -> None:
+    def __init__(self, root: Path, records: list[Sample], pictures: dict[str, bytes | None] | None = None) -> None:
         super().__init__(root)
         self.records = tuple(records)
         self.pictures = pictures or {}
@@ -52,7 +52,7 @@ class MadeReader(Reader):
     def read(self) -> Listing:
         return Listing(self.records)
 
-    def encoded(self, record: Record) -> bytes:
+    def encoded(self, record: Sample) -> bytes:
         if record.key in self.pictures:
             data = self.pictures[record.key]
             if data is None:

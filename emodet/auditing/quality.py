@@ -10,7 +10,7 @@ import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
 from emodet.auditing.looks import Looks
-from emodet.datasets.records import Reader
+from emodet.datasets.samples import Reader
 
 __all__ = ["FAULTS", "Quality", "QualityRules", "judge", "stored_sides"]
 
@@ -94,7 +94,7 @@ def stored_sides(reader: Reader, crop: str) -> dict[str, float]:
         crop: ``image`` or ``box``, as the pack was made.
     """
     sides: dict[str, float] = {}
-    for record in reader.read().records:
+    for record in reader.read().samples:
         if crop == "box" and record.box is not None:
             x1, y1, x2, y2 = record.box
             sides[record.key] = min(x2 - x1, y2 - y1)

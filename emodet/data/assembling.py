@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from emodet.data.changes import write_traces
 from emodet.data.pack import FORMAT, MANIFEST, TABLE, VERSION, Table, counts_by_split, file_sha256, fingerprint_of
 from emodet.data.parts import PICTURES, Part
-from emodet.datasets.records import Listing, Reader
+from emodet.datasets.samples import Listing, Reader
 from emodet.data.release_state import Traces
 from emodet.synthetic.releases import STAMP
 

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from emodet.data.cutting import Cropper
 from emodet.data.pack import Pack, crop_hash, file_sha256
 from emodet.data.parts import PICTURES
-from emodet.datasets.records import Record
+from emodet.datasets.samples import Sample
 from emodet.data.release_state import Pictures, Traces, annotation_digests, facts_of, traces_now, traces_of
 from emodet.errors import EmodetError
 
@@ -55,7 +55,7 @@ class Changes:
         return "; ".join(f"{_number(keys)} {what} ({_few(keys)})" for keys, what in parts if keys)
 
 
-def compared(records: Sequence[Record], then: Pictures) -> Changes:
+def compared(records: Sequence[Sample], then: Pictures) -> Changes:
     """How the listing differs; pictures are not looked at.
 
     Args:
@@ -72,7 +72,7 @@ def compared(records: Sequence[Record], then: Pictures) -> Changes:
 
 
 def changed_pictures(
-    cropper: Cropper, records: Sequence[Record], then: Pictures, hashes: Mapping[str, str]
+    cropper: Cropper, records: Sequence[Sample], then: Pictures, hashes: Mapping[str, str]
 ) -> list[str]:
     """The keys of those faces whose crop would not be what it was.
 
@@ -116,7 +116,7 @@ def changes_since(pack: Pack, cropper: Cropper) -> Changes:
             "prepare it again"
         )
     then = Pictures.from_arrow(pq.read_table(file))
-    records = cropper.reader.read().records
+    records = cropper.reader.read().samples
     changes = compared(records, then)
     place = {key: row for row, key in enumerate(then.key)}
     both = [record for record in records if record.key in place]
@@ -173,7 +173,7 @@ def check_release(pack: Pack, cropper: Cropper, packs: Path, *, thorough: bool) 
     return changes
 
 
-def _hash_of(cropper: Cropper, record: Record) -> str | None:
+def _hash_of(cropper: Cropper, record: Sample) -> str | None:
     try:
         return crop_hash(cropper(record)[0])
     except (EmodetError, OSError):

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from emodet.datasets.records import Record
+from emodet.datasets.samples import Sample
 from emodet.errors import EmodetError
 from emodet.preprocessing import Preprocessing
 
@@ -36,7 +36,7 @@ def check_crop(crop: str) -> None:
         )
 
 
-def require_croppable(records: Sequence[Record], crop: str, preprocessing: Preprocessing, allowed: float) -> None:
+def require_croppable(records: Sequence[Sample], crop: str, preprocessing: Preprocessing, allowed: float) -> None:
     """Refuse a way to crop for which too many faces lack what it needs, before a picture is opened.
 
     Args:
@@ -66,7 +66,7 @@ def require_croppable(records: Sequence[Record], crop: str, preprocessing: Prepr
 
 
 def cut(
-    image_rgb: npt.NDArray[np.uint8], record: Record, crop: str, preprocessing: Preprocessing
+    image_rgb: npt.NDArray[np.uint8], record: Sample, crop: str, preprocessing: Preprocessing
 ) -> npt.NDArray[np.uint8]:
     """One face out of its stored picture.
 

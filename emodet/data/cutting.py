@@ -19,7 +19,7 @@ import numpy.typing as npt
 from emodet.data.cropping import cut
 from emodet.data.image_file import ImageFile
 from emodet.data.pack import crop_hash
-from emodet.datasets.records import Reader, Record
+from emodet.datasets.samples import Reader, Sample
 from emodet.errors import EmodetError
 from emodet.images import decode_rgb
 from emodet.preprocessing import Preprocessing
@@ -78,7 +78,7 @@ class Cropper:
         """Of a stored crop."""
         return 1 if self.preprocessing.colour == "grey" else 3
 
-    def __call__(self, record: Record) -> tuple[npt.NDArray[np.uint8], tuple[int, int]]:
+    def __call__(self, record: Sample) -> tuple[npt.NDArray[np.uint8], tuple[int, int]]:
         """Cut one face.
 
         Returns:
@@ -105,7 +105,7 @@ class _Chunk:
 
     file: ImageFile
     start: int
-    records: tuple[Record, ...]
+    records: tuple[Sample, ...]
 
 
 def _cut_chunk(cropper: Cropper, chunk: _Chunk) -> Outcome:
@@ -186,7 +186,7 @@ class CropPool:
             # After an error nobody waits for crops that nobody will read.
             self._pool.shutdown(wait=kind is None, cancel_futures=True)
 
-    def cut(self, records: Sequence[Record], file: ImageFile) -> Generator[Outcome, None, None]:
+    def cut(self, records: Sequence[Sample], file: ImageFile) -> Generator[Outcome, None, None]:
         """Write the crops of `records` to the rows of `file`, and say what became of them, in order.
 
         Raises:

@@ -22,7 +22,7 @@ from emodet.data.distillation import Distillation, open_distillation
 from emodet.data.faces import Batch, FaceDataset, LazyDataLoader, as_fetched, single_threaded
 from emodet.data.mixed import MixedPack, mix_in, share_out, usable_faces
 from emodet.data.pack import Pack
-from emodet.datasets.records import Listing, Reader
+from emodet.datasets.samples import Listing, Reader
 from emodet.data.sources import Source, sources_of
 from emodet.data.splits import EvaluationBatches, Splits, TrainingBatches, drawing_weights
 from emodet.datasets.summary import listing_summary, outcome

@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from emodet.data.image_file import open_images
-from emodet.datasets.records import Record
+from emodet.datasets.samples import Sample
 from emodet.emotions import EMOTIONS
 from emodet.errors import EmodetError
 from emodet.preprocessing import Preprocessing
@@ -242,7 +242,7 @@ def crop_hash(crop: npt.NDArray[np.uint8]) -> str:
     return hashlib.blake2b(np.ascontiguousarray(crop).data, digest_size=12).hexdigest()
 
 
-def table_of(records: Sequence[Record], hashes: Sequence[str]) -> Table:
+def table_of(records: Sequence[Sample], hashes: Sequence[str]) -> Table:
     """The table of these faces, with the `crop_hash` of each."""
 
     def number(value: float | None) -> float:

@@ -25,7 +25,7 @@ from emodet.data.cutting import Cropper
 from emodet.data.pack import MANIFEST, VERSION, Pack
 from emodet.data.part_making import PartMaking, require_readable
 from emodet.data.parts import Part, Parts, Shard, Work
-from emodet.datasets.records import Listing, Reader
+from emodet.datasets.samples import Listing, Reader
 from emodet.data.release_state import Pictures, Traces, annotation_digests, listing_digest, traces_of
 from emodet.data.sharding import ShardDone, require_all, shards_missing
 from emodet.data.unfinished import place_to_write, put_in_place
@@ -154,7 +154,7 @@ class Packing:
         if self._there() is not None:
             raise EmodetError(f"{self.folder}: the whole pack is there already; shard={shard} has nothing to add")
         making = self._making(self._listed())
-        faces, parts = len(making.listing.records), making.parts
+        faces, parts = len(making.listing.samples), making.parts
         with self._saying_what_is_kept(parts):
             mine = making.make(shard)
         return ShardDone(
@@ -175,7 +175,7 @@ class Packing:
             return pack
         traces = traces_of(self.reader.root, self.packs)
         making = self._making(self._listed())
-        require_all(making.parts, len(making.listing.records))
+        require_all(making.parts, len(making.listing.samples))
         with self._saying_what_is_kept(making.parts), place_to_write(self.folder) as folder:
             if not self.is_there():
                 self._join(making, traces, folder, every=True)
@@ -203,18 +203,18 @@ class Packing:
 
     def _listed(self) -> Listing:
         listing = self.reader.read()
-        if not listing.records:
+        if not listing.samples:
             raise EmodetError(
                 f"{self.reader.title} in {self.reader.root}: no face in it. Left out: {dict(listing.left_out)}"
             )
         if self.announce is not None:
             self.announce(listing)
-        require_croppable(listing.records, self.crop, self.preprocessing, self.max_unreadable)
+        require_croppable(listing.samples, self.crop, self.preprocessing, self.max_unreadable)
         return listing
 
     def _making(self, listing: Listing) -> PartMaking:
-        digest = listing_digest(listing.records, annotation_digests(listing.records))
-        work = Work.of(self.reader, self.crop, self.preprocessing, digest, len(listing.records))
+        digest = listing_digest(listing.samples, annotation_digests(listing.samples))
+        work = Work.of(self.reader, self.crop, self.preprocessing, digest, len(listing.samples))
         return PartMaking(
             cropper=self.cropper,
             processes=self.processes,
@@ -233,7 +233,7 @@ class Packing:
             for part in found:
                 part.check(every=True)
         unreadable = [entry for part in found for entry in part.unreadable]
-        require_readable(unreadable, len(listing.records), self.max_unreadable)
+        require_readable(unreadable, len(listing.samples), self.max_unreadable)
         traces = self._require_unchanged(making, found, traces)
         assemble(found, self.reader, listing, traces, folder)
         put_in_place(folder, self.folder)
@@ -256,9 +256,9 @@ class Packing:
             )
         now = traces_of(self.reader.root, self.packs)
         if now != before:
-            annotations = annotation_digests(listing.records)
-            listed = Pictures([record.key for record in listing.records], annotations, _NOTHING, _NOTHING)
-            changes = compared(self.reader.read().records, listed)
+            annotations = annotation_digests(listing.samples)
+            listed = Pictures([record.key for record in listing.samples], annotations, _NOTHING, _NOTHING)
+            changes = compared(self.reader.read().samples, listed)
             if changes:
                 raise EmodetError(
                     f"{self.reader.root}: the release changed while it was packed: {changes}. Prepare again when "

@@ -12,7 +12,7 @@ from tqdm import tqdm
 from emodet.data.changes import changed_pictures
 from emodet.data.cutting import Cropper, CropPool
 from emodet.data.parts import Part, Parts, Shard, spans
-from emodet.datasets.records import Listing, Record
+from emodet.datasets.samples import Listing, Sample
 from emodet.data.release_state import Pictures, annotation_digests
 from emodet.data.unfinished import place_to_write, put_in_place
 from emodet.errors import EmodetError
@@ -58,7 +58,7 @@ class PartMaking:
             OSError: A file cannot be written.
             BrokenProcessPool: A process that cuts was killed.
         """
-        rows = shard.rows(len(self.listing.records))
+        rows = shard.rows(len(self.listing.samples))
         kept = [part for part in self.parts.found() if not _meets(part.rows, rows) or self._is_still_right(part)]
         row_bytes = self.parts.image_file(self.parts.folder, 0).row_bytes
         todo = [span for gap in self.parts.missing(rows, kept) for span in spans(gap, row_bytes)]
@@ -101,7 +101,7 @@ class PartMaking:
             for record, reason in zip(records[done.start :], done.reasons, strict=False):
                 if reason is not None:
                     self._unreadable.append({"key": record.key, "reason": reason})
-            require_readable(self._unreadable, len(self.listing.records), self.max_unreadable)
+            require_readable(self._unreadable, len(self.listing.samples), self.max_unreadable)
             bar.update(len(done.hashes))
         seen = np.array(facts, dtype=np.int64).reshape(-1, 2)
         pictures = Pictures([record.key for record in records], annotation_digests(records), seen[:, 0], seen[:, 1])
@@ -132,8 +132,8 @@ class PartMaking:
                 "room, or name another folder"
             )
 
-    def _records(self, rows: range) -> tuple[Record, ...]:
-        return self.listing.records[rows.start : rows.stop]
+    def _records(self, rows: range) -> tuple[Sample, ...]:
+        return self.listing.samples[rows.start : rows.stop]
 
 
 def require_readable(unreadable: Sequence[Mapping[str, str]], total: int, allowed: float) -> None:

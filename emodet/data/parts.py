@@ -24,7 +24,7 @@ from PIL import features
 
 from emodet.data.image_file import ImageFile, open_images
 from emodet.data.pack import TABLE, VERSION, crop_hash, file_sha256, table_of
-from emodet.datasets.records import Reader, Record
+from emodet.datasets.samples import Reader, Sample
 from emodet.data.release_state import Pictures
 from emodet.data.unfinished import SUFFIX
 from emodet.errors import EmodetError
@@ -280,7 +280,7 @@ class Parts:
     def write(
         self,
         folder: Path,
-        records: Sequence[Record],
+        records: Sequence[Sample],
         pictures: Pictures,
         hashes: Sequence[str | None],
         reasons: Sequence[str | None],

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from emodet.data.cutting import file_facts
 from emodet.datasets.folders import is_picture
-from emodet.datasets.records import Reader, Record
+from emodet.datasets.samples import Reader, Sample
 
 __all__ = ["Pictures", "Traces", "annotation_digests", "facts_of", "listing_digest", "traces_now", "traces_of"]
 
@@ -60,7 +60,7 @@ class Pictures(NamedTuple):
         return cls(table.column("key").to_pylist(), *numbers)
 
 
-def annotation_digests(records: Sequence[Record]) -> npt.NDArray[np.uint64]:
+def annotation_digests(records: Sequence[Sample]) -> npt.NDArray[np.uint64]:
     """For each record a number that differs where anything that is known of the face differs: uint64 (N,)."""
     parts = (
         repr((r.split, r.emotion, r.soft_label, r.valence, r.arousal, r.box, r.landmarks, r.subject)).encode()
@@ -70,7 +70,7 @@ def annotation_digests(records: Sequence[Record]) -> npt.NDArray[np.uint64]:
     return np.frombuffer(together, dtype="<u8").astype(np.uint64)
 
 
-def listing_digest(records: Sequence[Record], annotations: npt.NDArray[np.uint64]) -> str:
+def listing_digest(records: Sequence[Sample], annotations: npt.NDArray[np.uint64]) -> str:
     """Hex digits that are equal on any two machines that list the same faces with the same annotations."""
     total = hashlib.sha256()
     for record in records:
@@ -79,7 +79,7 @@ def listing_digest(records: Sequence[Record], annotations: npt.NDArray[np.uint64
     return total.hexdigest()
 
 
-def facts_of(reader: Reader, records: Sequence[Record]) -> npt.NDArray[np.int64]:
+def facts_of(reader: Reader, records: Sequence[Sample]) -> npt.NDArray[np.int64]:
     """`file_facts` of each record's picture as they are now: int64 (N, 2).
 
     Several at once: a network file system takes a millisecond for each.

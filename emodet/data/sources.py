@@ -19,7 +19,7 @@ from emodet.data.pack import Pack, Table
 from emodet.data.packing import Packing, pack_folder
 from emodet.data.parts import Shard
 from emodet.datasets.readers import READERS, open_reader
-from emodet.datasets.records import Listing, Reader
+from emodet.datasets.samples import Listing, Reader
 from emodet.data.sharding import ShardDone
 from emodet.synthetic.releases import write_release
 from emodet.emotions import class_names
@@ -126,7 +126,7 @@ class Source:
         with self._named():
             check_crop(self.crop)
             listing = reader.read()
-            require_croppable(listing.records, self.crop, self.preprocessing, self.max_unreadable)
+            require_croppable(listing.samples, self.crop, self.preprocessing, self.max_unreadable)
         return reader, listing
 
     def packing(self, announce: Callable[[Reader, Listing], None] | None = None) -> Packing:

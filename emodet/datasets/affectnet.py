@@ -6,7 +6,7 @@ Mollahosseini, Hasani, Mahoor: AffectNet, IEEE Transactions on Affective Computi
 import math
 from collections.abc import Mapping, Sequence
 
-from emodet.datasets.records import Record
+from emodet.datasets.samples import Sample
 from emodet.emotions import EMOTIONS, NOT_EMOTIONS
 
 __all__ = [
@@ -79,7 +79,7 @@ def valence_and_arousal(valence: float, arousal: float) -> tuple[float, float] |
     return None, None
 
 
-def doubt_about_order(records: Sequence[Record]) -> str | None:
+def doubt_about_order(records: Sequence[Sample]) -> str | None:
     """A sentence if the classes' mean valence and arousal say that the labels are numbered in another order.
 
     The means of AffectNet's training set are compared for every class with at least 50 annotated training faces.

@@ -14,7 +14,7 @@ from emodet.datasets import affectnet
 from emodet.datasets.folder_reader import FolderReader
 from emodet.datasets.folders import first_line, relative_path, spellings
 from emodet.datasets.listed_pictures import NOT_THERE, TWICE, locate, note_of_missing
-from emodet.datasets.records import Listing, Record
+from emodet.datasets.samples import Listing, Sample
 from emodet.emotions import EMOTIONS
 from emodet.errors import EmodetError
 
@@ -132,7 +132,7 @@ class AffectNetCsv(FolderReader):
         """
         findings = _Findings()
         lists = self._lists(findings)
-        records: list[Record] = []
+        records: list[Sample] = []
         seen: set[str] = set()
         # Validation first: a picture in both lists stays a validation face.
         for split, path in sorted(lists.items(), reverse=True):
@@ -160,7 +160,7 @@ class AffectNetCsv(FolderReader):
         records.sort(key=lambda record: record.key)
         return Listing(tuple(records), dict(findings.left_out), tuple(findings.notes))
 
-    def file_of(self, record: Record) -> Path:
+    def file_of(self, record: Sample) -> Path:
         """The picture's file as it is spelt on disk; as the list spells it where it is not there.
 
         Raises:
@@ -203,7 +203,7 @@ class AffectNetCsv(FolderReader):
             )
         return lists
 
-    def _rows(self, path: Path, split: str, findings: "_Findings") -> Iterator[Record]:
+    def _rows(self, path: Path, split: str, findings: "_Findings") -> Iterator[Sample]:
         """The faces of one list that are wanted and usable, in file order."""
         prefix = _AUTOMATIC_PREFIX if self.automatic and split == "train" else ""
         emotions: dict[str, int] = {}
@@ -249,9 +249,9 @@ class AffectNetCsv(FolderReader):
                 points = lines.five_points(row[at["facial_landmarks"]])
                 findings.without_landmarks += points is None
             key = prefix + relative_path(row[at["subdirectory_filepath"]], f"{path}, line {lines.number_of_line}")
-            yield Record(key, split, emotion, None, valence, arousal, box, points)
+            yield Sample(key, split, emotion, None, valence, arousal, box, points)
 
-    def _there(self, listed: list[Record], path: Path, split: str, findings: "_Findings") -> list[Record]:
+    def _there(self, listed: list[Sample], path: Path, split: str, findings: "_Findings") -> list[Sample]:
         """Those whose picture is there; finds the folder of pictures first."""
         keys = [_key_to_path(record.key) for record in listed]
         located = locate(self.root, self.base, keys, path)

@@ -18,7 +18,7 @@ from numpy.lib import format as npy
 from emodet.datasets import affectnet
 from emodet.datasets.folder_reader import FolderReader
 from emodet.datasets.folders import LEAST_RESOLVED, few, names_in, pictures_by_stem
-from emodet.datasets.records import Listing, Record
+from emodet.datasets.samples import Listing, Sample
 from emodet.emotions import EMOTIONS
 from emodet.errors import EmodetError
 
@@ -76,7 +76,7 @@ class AffectNetNpy(FolderReader):
         """
         left_out: Counter[str] = Counter()
         notes: list[str] = []
-        records: list[Record] = []
+        records: list[Sample] = []
         for split, names in _FOLDERS.items():
             folders = [self.base / name for name in names if (self.base / name / "annotations").is_dir()]
             if not folders:
@@ -101,7 +101,7 @@ class AffectNetNpy(FolderReader):
     def options(self) -> dict[str, Any]:
         return {"landmarks": self.landmarks}
 
-    def _split(self, folder: Path, split: str, left_out: Counter[str], notes: list[str]) -> list[Record]:
+    def _split(self, folder: Path, split: str, left_out: Counter[str], notes: list[str]) -> list[Sample]:
         annotations = folder / "annotations"
         there = names_in(annotations)
         stems = sorted((name.removesuffix("_exp.npy") for name in there if name.endswith("_exp.npy")), key=_as_number)
@@ -135,7 +135,7 @@ class AffectNetNpy(FolderReader):
                 continue
             key = f"{folder.name}/images/{pictures[stem]}"
             box = (0.0, 0.0, float(_SIDE), float(_SIDE)) if points else None
-            records.append(Record(key, split, emotion, None, valence, arousal, box, points))
+            records.append(Sample(key, split, emotion, None, valence, arousal, box, points))
         return records
 
     @classmethod

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, NamedTuple
 from emodet.datasets import affectnet
 from emodet.datasets.folder_reader import FolderReader
 from emodet.datasets.folders import LEAST_RESOLVED, few, names_in, pictures_by_stem, some_names
-from emodet.datasets.records import Listing, Record
+from emodet.datasets.samples import Listing, Sample
 from emodet.emotions import EMOTIONS
 from emodet.errors import EmodetError
 
@@ -79,7 +79,7 @@ class AffectNetPlus(FolderReader):
                 the part asked for is not. The message names the file.
         """
         findings = _Findings()
-        records: list[Record] = []
+        records: list[Sample] = []
         for split, names in _FOLDERS.items():
             found = [f"{_HUMAN}/{name}" for name in names if (self.base / _HUMAN / name / "annotations").is_dir()]
             if not found:
@@ -107,7 +107,7 @@ class AffectNetPlus(FolderReader):
     def options(self) -> dict[str, Any]:
         return {"no_human": self.no_human, "subset": self.subset}
 
-    def _part(self, name: str, split: str, published: int, findings: "_Findings") -> list[Record]:
+    def _part(self, name: str, split: str, published: int, findings: "_Findings") -> list[Sample]:
         folder = self.base / name
         annotated = {
             text.rpartition(".")[0] for text in names_in(folder / "annotations") if text.lower().endswith(".json")
@@ -142,7 +142,7 @@ class AffectNetPlus(FolderReader):
                 continue
             findings.add(face)
             key = f"{name}/images/{pictures[stem]}"
-            records.append(Record(key, split, face.label, face.shares, face.valence, face.arousal))
+            records.append(Sample(key, split, face.label, face.shares, face.valence, face.arousal))
         return records
 
     @classmethod

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from emodet.datasets.class_labels import check_order, classes_of, is_class_label, split_of
 from emodet.datasets.folder_reader import FolderReader
 from emodet.datasets.folders import few, folders_in, pictures_below
-from emodet.datasets.records import Listing, Record
+from emodet.datasets.samples import Listing, Sample
 from emodet.emotions import EMOTIONS
 from emodet.errors import EmodetError
 
@@ -63,7 +63,7 @@ class ClassFolders(FolderReader):
         )
         notes += [understood] if understood else []
         left_out: Counter[str] = Counter()
-        records: list[Record] = []
+        records: list[Sample] = []
         for split, folder in splits.items():
             for label in classes[split]:
                 place = f"{folder}/{label}" if folder else label
@@ -72,7 +72,7 @@ class ClassFolders(FolderReader):
                     left_out[meaning[label]] += len(pictures)
                     continue
                 emotion = EMOTIONS.index(meaning[label])
-                records += [Record(f"{place}/{path}", split, emotion, subject=self._subject(path)) for path in pictures]
+                records += [Sample(f"{place}/{path}", split, emotion, subject=self._subject(path)) for path in pictures]
             if not classes[split]:
                 notes.append(f"{folder}/ holds no class folder, so no {split} faces.")
         if not records:

@@ -8,7 +8,7 @@ from typing import ClassVar, NamedTuple
 from emodet.datasets.folder_reader import FolderReader
 from emodet.datasets.folders import relative_path
 from emodet.datasets.listed_pictures import NOT_THERE, TWICE, EachOnce, locate, note_of_missing
-from emodet.datasets.records import Listing, Record
+from emodet.datasets.samples import Listing, Sample
 from emodet.emotions import EMOTIONS, FER2013_ORDER
 from emodet.errors import EmodetError
 
@@ -73,11 +73,11 @@ class ExpW(FolderReader):
                 left_out[_EMPTY_BOX] += 1
             else:
                 key = f"{picture}#{face.number}"
-                records.append(Record(key, "train", face.emotion, box=face.box, subject=picture))
+                records.append(Sample(key, "train", face.emotion, box=face.box, subject=picture))
         records.sort(key=lambda record: record.key)
         return Listing(tuple(records), dict(left_out), tuple(notes))
 
-    def file_of(self, record: Record) -> Path:
+    def file_of(self, record: Sample) -> Path:
         """The photograph, which several faces may share."""
         return self.base / record.key.rpartition("#")[0]
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from emodet.datasets.csv_rows import header_of
 from emodet.datasets.folder_reader import FolderReader
-from emodet.datasets.records import Listing, Record
+from emodet.datasets.samples import Listing, Sample
 from emodet.emotions import EMOTIONS, FER2013_ORDER
 from emodet.errors import EmodetError
 
@@ -68,14 +68,14 @@ class Fer2013(FolderReader):
                 raise EmodetError(f"{where}: Usage={face.usage!r} is not {', '.join(SPLITS)}")
             if face.emotion not in _CLASSES:
                 raise EmodetError(f"{where}: emotion={face.emotion!r} is not a number from 0 to 6")
-            records.append(Record(f"{row:05d}", SPLITS[face.usage], _CLASSES[face.emotion]))
+            records.append(Sample(f"{row:05d}", SPLITS[face.usage], _CLASSES[face.emotion]))
         return Listing(tuple(records))
 
-    def file_of(self, _record: Record) -> Path:
+    def file_of(self, _record: Sample) -> Path:
         """The one file that holds all pictures."""
         return self.table.path
 
-    def encoded(self, record: Record) -> bytes:
+    def encoded(self, record: Sample) -> bytes:
         """The picture as PNG.
 
         Raises:

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from emodet.datasets.folder_reader import FolderReader
 from emodet.datasets.folders import few, names_in
-from emodet.datasets.records import Listing, Record
+from emodet.datasets.samples import Listing, Sample
 from emodet.emotions import EMOTIONS, FERPLUS_ORDER
 from emodet.errors import EmodetError
 
@@ -68,14 +68,14 @@ def listing_of_votes(
     counted = np.where(votes > 1, votes, 0) if counting == "without_single" else votes
     shares = counted[:, : len(EMOTIONS)].astype(np.float64)
     totals = shares.sum(axis=1)
-    records: list[Record] = []
+    records: list[Sample] = []
     left_out: Counter[str] = Counter()
     for row in sorted(range(len(keys)), key=keys.__getitem__):
         if not totals[row]:
             left_out["no vote for any of the eight"] += 1
             continue
         records.append(
-            Record(
+            Sample(
                 key=keys[row],
                 split=splits[row],
                 emotion=int(emotions[row]) if emotions[row] >= 0 else None,
@@ -148,11 +148,11 @@ class FerPlus(FolderReader):
             raise EmodetError(f"{self.file}: the column index names a row more than once")
         return listing_of_votes([f"{number:05d}" for number in index.tolist()], splits, votes, self.votes)
 
-    def file_of(self, _record: Record) -> Path:
+    def file_of(self, _record: Sample) -> Path:
         """The one file that holds all pictures."""
         return self.file
 
-    def encoded(self, record: Record) -> bytes:
+    def encoded(self, record: Sample) -> bytes:
         if self._images is None:
             try:
                 table = pq.read_table(self.file, columns=["index", "image"])

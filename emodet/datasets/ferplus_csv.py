@@ -14,7 +14,7 @@ from emodet.datasets.fer2013 import SPLITS, PixelTable
 from emodet.datasets.ferplus import FerPlus, check_counting, listing_of_votes
 from emodet.datasets.folder_reader import FolderReader
 from emodet.datasets.folders import folders_in
-from emodet.datasets.records import Listing, Record
+from emodet.datasets.samples import Listing, Sample
 from emodet.emotions import EMOTIONS
 from emodet.errors import EmodetError
 
@@ -96,16 +96,16 @@ class FerPlusCsv(FolderReader):
         notes = list(listing.notes)
         if unnamed:
             notes.append(f"{unnamed:,} rows have no image name; their votes count like any others.")
-        decided = sum(record.split == "test" and record.emotion is not None for record in listing.records)
+        decided = sum(record.split == "test" and record.emotion is not None for record in listing.samples)
         if decided != _PUBLISHED_TEST:
             notes.append(f"Test faces with a majority (published): {decided:,} ({_PUBLISHED_TEST:,}).")
-        return Listing(listing.records, listing.left_out, tuple(notes))
+        return Listing(listing.samples, listing.left_out, tuple(notes))
 
-    def file_of(self, _record: Record) -> Path:
+    def file_of(self, _record: Sample) -> Path:
         """The one file that holds all pictures."""
         return self.table.path
 
-    def encoded(self, record: Record) -> bytes:
+    def encoded(self, record: Sample) -> bytes:
         """The picture as PNG.
 
         Raises:

@@ -4,7 +4,7 @@ from abc import abstractmethod
 from pathlib import Path
 
 from emodet.datasets.folders import inner_root
-from emodet.datasets.records import Reader, Record
+from emodet.datasets.samples import Reader, Sample
 from emodet.errors import EmodetError
 
 __all__ = ["FolderReader"]
@@ -37,7 +37,7 @@ class FolderReader(Reader):
     def recognises(cls, root: Path) -> bool:
         return cls._base_of(root) is not None
 
-    def file_of(self, record: Record) -> Path:
+    def file_of(self, record: Sample) -> Path:
         """See `Reader.file_of`."""
         return self.base / record.key
 

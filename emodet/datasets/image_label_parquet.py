@@ -14,7 +14,7 @@ from emodet.datasets import affectnet
 from emodet.datasets.class_labels import split_of
 from emodet.datasets.folder_reader import FolderReader
 from emodet.datasets.folders import names_in
-from emodet.datasets.records import Listing, Record
+from emodet.datasets.samples import Listing, Sample
 from emodet.emotions import EMOTIONS, emotion_name
 from emodet.errors import EmodetError
 
@@ -61,7 +61,7 @@ class ImageLabelParquet(FolderReader):
         """
         left_out: Counter[str] = Counter()
         notes: list[str] = []
-        records: list[Record] = []
+        records: list[Sample] = []
         without_split = False
         for file in self.files:
             word = Path(file).name.partition(".")[0].partition("-")[0]
@@ -73,7 +73,7 @@ class ImageLabelParquet(FolderReader):
                 elif name not in EMOTIONS:
                     left_out[name] += 1
                 else:
-                    records.append(Record(f"{file}:{row:07d}", split or "train", EMOTIONS.index(name)))
+                    records.append(Sample(f"{file}:{row:07d}", split or "train", EMOTIONS.index(name)))
         if not records:
             raise EmodetError(f"data.root={self.root}: no face with one of the eight emotions is in the files")
         if without_split:
@@ -83,11 +83,11 @@ class ImageLabelParquet(FolderReader):
         records.sort(key=lambda record: record.key)
         return Listing(tuple(records), dict(left_out), tuple(notes))
 
-    def file_of(self, record: Record) -> Path:
+    def file_of(self, record: Sample) -> Path:
         """The Parquet file that its row is in."""
         return self.base / record.key.rpartition(":")[0]
 
-    def encoded(self, record: Record) -> bytes:
+    def encoded(self, record: Sample) -> bytes:
         """The picture as it was encoded.
 
         Raises:
@@ -237,5 +237,5 @@ def _names_in_metadata(schema: pa.Schema) -> list[str] | None:
     return names if isinstance(names, list) and names and all(isinstance(name, str) for name in names) else None
 
 
-def _classes(records: Sequence[Record]) -> set[str]:
+def _classes(records: Sequence[Sample]) -> set[str]:
     return {EMOTIONS[record.emotion] for record in records if record.emotion is not None}

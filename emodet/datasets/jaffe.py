@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from emodet.datasets.folder_reader import FolderReader
 from emodet.datasets.folders import few, folders_in, pictures_below, some_names
-from emodet.datasets.records import Listing, Record
+from emodet.datasets.samples import Listing, Sample
 from emodet.emotions import emotion_id
 
 __all__ = ["Jaffe"]
@@ -56,7 +56,7 @@ class Jaffe(FolderReader):
                 left_out["same name as another picture"] += 1
                 continue
             seen.add(name.upper())
-            records.append(Record(path, "train", emotion_id(code[2]), subject=code[1].upper()))
+            records.append(Sample(path, "train", emotion_id(code[2]), subject=code[1].upper()))
         notes = ["There is no official split, so all faces are training faces."]
         if others:
             left_out[_OTHER_NAME] += len(others)

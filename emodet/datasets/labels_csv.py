@@ -17,7 +17,7 @@ from emodet.datasets.folders import (
     relative_path,
 )
 from emodet.datasets.listed_pictures import NOT_THERE, TWICE, EachOnce
-from emodet.datasets.records import Listing, Record
+from emodet.datasets.samples import Listing, Sample
 from emodet.emotions import EMOTIONS, emotion_name
 from emodet.errors import EmodetError
 
@@ -68,7 +68,7 @@ class LabelsCsv(FolderReader):
         rows = CsvRows(self.base / _FILE, _COLUMNS)
         places = _Places(self.base)
         left_out: Counter[str] = Counter()
-        records: list[Record] = []
+        records: list[Sample] = []
         once = EachOnce()
         missing: list[str] = []
         agreeing = listed = 0
@@ -91,7 +91,7 @@ class LabelsCsv(FolderReader):
             if used not in EMOTIONS:
                 left_out[used] += 1
                 continue
-            records.append(Record(key, split_of(folder) or "train", EMOTIONS.index(used)))
+            records.append(Sample(key, split_of(folder) or "train", EMOTIONS.index(used)))
         if len(missing) > (1 - LEAST_RESOLVED) * listed:
             raise EmodetError(
                 f"{rows.path}: {len(missing):,} of {listed:,} listed pictures are not below {self.base} "

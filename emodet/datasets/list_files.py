@@ -11,7 +11,7 @@ from emodet.datasets.class_labels import check_order, classes_of, is_class_label
 from emodet.datasets.folder_reader import FolderReader
 from emodet.datasets.folders import first_line, folders_in, is_picture, names_in, relative_path, some_names
 from emodet.datasets.listed_pictures import NOT_THERE, TWICE, EachOnce, locate, note_of_missing
-from emodet.datasets.records import Listing, Record
+from emodet.datasets.samples import Listing, Sample
 from emodet.emotions import EMOTIONS
 from emodet.errors import EmodetError
 
@@ -76,7 +76,7 @@ class ListFiles(FolderReader):
         notes = [understood] if understood else []
         notes += [f"There is no list of {split} faces." for split in ("train", "val") if not self.lists[split]]
         left_out: Counter[str] = Counter()
-        records: list[Record] = []
+        records: list[Sample] = []
         once = EachOnce()
         for split, file in ((split, file) for split, files in self.lists.items() for file in files):
             paths = [relative_path(line.path, line.where) for line in lines[file]]
@@ -93,7 +93,7 @@ class ListFiles(FolderReader):
                 elif name not in EMOTIONS:
                     left_out[name] += 1
                 else:
-                    records.append(Record(key, split, EMOTIONS.index(name)))
+                    records.append(Sample(key, split, EMOTIONS.index(name)))
         if not records:
             raise EmodetError(f"{', '.join(map(str, lines))}: no face with one of the eight emotions is listed")
         records.sort(key=lambda record: record.key)

@@ -11,7 +11,7 @@ from emodet.datasets.csv_rows import CsvRows, header_of
 from emodet.datasets.folder_reader import FolderReader
 from emodet.datasets.folders import few, names_in, relative_path
 from emodet.datasets.listed_pictures import NOT_THERE, TWICE, EachOnce, locate, note_of_missing
-from emodet.datasets.records import Listing, Record
+from emodet.datasets.samples import Listing, Sample
 from emodet.emotions import EMOTIONS, NOT_EMOTIONS, emotion_name
 from emodet.errors import EmodetError
 
@@ -98,7 +98,7 @@ class OwnCsv(FolderReader):
                 continue
             several = len(boxes[found]) > 1
             records.append(
-                Record(
+                Sample(
                     key=picture + (_suffix(face.box) if several else ""),
                     split=face.split,
                     emotion=EMOTIONS.index(face.says) if face.says in EMOTIONS else None,
@@ -116,7 +116,7 @@ class OwnCsv(FolderReader):
         records.sort(key=lambda record: record.key)
         return Listing(tuple(records), dict(left_out), tuple(notes))
 
-    def file_of(self, record: Record) -> Path:
+    def file_of(self, record: Sample) -> Path:
         """The picture, which several faces may share."""
         return self.base / record.key.removesuffix(_suffix(record.box))
 

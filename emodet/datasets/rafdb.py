@@ -10,7 +10,7 @@ from emodet.datasets.folder_reader import FolderReader
 from emodet.datasets.folders import relative_path
 from emodet.datasets.list_files import labelled_lines
 from emodet.datasets.listed_pictures import NOT_THERE, TWICE, EachOnce, locate, note_of_missing
-from emodet.datasets.records import Listing, Record
+from emodet.datasets.samples import Listing, Sample
 from emodet.emotions import EMOTIONS, RAFDB_ORDER
 from emodet.errors import EmodetError
 
@@ -79,7 +79,7 @@ class RafDb(FolderReader):
             notes.append(note_of_missing(located, paths, self.base, self.list))
         folder = located.folder.relative_to(self.base)
         records = [
-            Record((folder / found).as_posix(), split, emotion)
+            Sample((folder / found).as_posix(), split, emotion)
             for found, (_, split, emotion) in zip(located.found, listed, strict=True)
             if found is not None
         ]

@@ -21,7 +21,7 @@ from emodet.datasets.labels_csv import LabelsCsv
 from emodet.datasets.list_files import ListFiles
 from emodet.datasets.own_csv import OwnCsv
 from emodet.datasets.rafdb import RafDb
-from emodet.datasets.records import Reader
+from emodet.datasets.samples import Reader
 from emodet.datasets.yolo import Yolo
 from emodet.errors import EmodetError
 

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from emodet.datasets.records import Listing, Reader, Record
+from emodet.datasets.samples import Listing, Reader, Sample
 from emodet.emotions import EMOTIONS
 
 __all__ = ["listing_summary", "outcome", "summary", "unreadable_in_words"]
@@ -18,9 +18,9 @@ Counts = Mapping[str, Mapping[str, int]]
 
 def listing_summary(reader: Reader, listing: Listing) -> str:
     """What a reader listed, before a picture is opened: counts, what is known of the faces, what is left out."""
-    rows, words = _compared(_counts_of(listing.records), reader.expected)
+    rows, words = _compared(_counts_of(listing.samples), reader.expected)
     left_out = [f"left out: {count:,} × {reason}" for reason, count in listing.left_out.items()]
-    known = f"Known of the faces: {_known(listing.records)}."
+    known = f"Known of the faces: {_known(listing.samples)}."
     return "\n".join([f"{reader.title} in {reader.root}", "", *rows, "", *words, known, *listing.notes, *left_out])
 
 
@@ -95,7 +95,7 @@ def _row(split: str, name: str, count: int, should: int | None) -> str:
     return f"{split:<5}  {name:<15}  {count:>7,}  {wanted:>9}  {difference:>10}".rstrip()
 
 
-def _counts_of(records: Sequence[Record]) -> dict[str, dict[str, int]]:
+def _counts_of(records: Sequence[Sample]) -> dict[str, dict[str, int]]:
     counted = Counter((record.split, record.emotion) for record in records)
     names: dict[int | None, str] = {None: _NO_EMOTION, **dict(enumerate(EMOTIONS))}
     return {
@@ -105,7 +105,7 @@ def _counts_of(records: Sequence[Record]) -> dict[str, dict[str, int]]:
     }
 
 
-def _known(records: Sequence[Record]) -> str:
+def _known(records: Sequence[Sample]) -> str:
     total = len(records)
     parts = []
     for name, known in (

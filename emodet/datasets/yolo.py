@@ -9,7 +9,7 @@ from typing import ClassVar
 from emodet.datasets.affectnet import doubt_about_totals
 from emodet.datasets.folder_reader import FolderReader
 from emodet.datasets.folders import LEAST_RESOLVED, few, names_in, pictures_by_stem
-from emodet.datasets.records import Listing, Record
+from emodet.datasets.samples import Listing, Sample
 from emodet.emotions import emotion_name, ids_of
 from emodet.errors import EmodetError
 
@@ -55,7 +55,7 @@ class Yolo(FolderReader):
         emotions = self._emotions()
         left_out: Counter[str] = Counter()
         notes = ["The boxes of the label files are not used: the pictures are face crops."]
-        records: list[Record] = []
+        records: list[Sample] = []
         for split, names in _FOLDERS.items():
             folders = [self.base / name for name in names if (self.base / name / "labels").is_dir()]
             if not folders:
@@ -78,7 +78,7 @@ class Yolo(FolderReader):
         emotions: Mapping[int, tuple[str, int | None]],
         left_out: Counter[str],
         notes: list[str],
-    ) -> list[Record]:
+    ) -> list[Sample]:
         # By name: the two folders need not be listed in the same order.
         pictures, passed_over = pictures_by_stem(folder / "images")
         labels = {name.removesuffix(".txt") for name in names_in(folder / "labels") if name.endswith(".txt")}
@@ -102,7 +102,7 @@ class Yolo(FolderReader):
             if emotion is None:
                 left_out[name] += 1
                 continue
-            records.append(Record(f"{folder.name}/images/{pictures[stem]}", split, emotion))
+            records.append(Sample(f"{folder.name}/images/{pictures[stem]}", split, emotion))
         for reason, names in ((_EMPTY_LABEL, empty), (_NO_LABEL, unlabelled), (_NO_PICTURE, missing)):
             if names:
                 left_out[reason] += len(names)

@@ -23,7 +23,7 @@ def main() -> None:
     chosen = options.parse_args()
 
     reader = FerPlus(chosen.root)
-    records = [record for record in reader.read().records if record.emotion is not None and record.split == "train"]
+    records = [record for record in reader.read().samples if record.emotion is not None and record.split == "train"]
     picks = np.random.default_rng(chosen.seed).choice(len(records), chosen.faces, replace=False)
     detector = make_detector(chosen.detector)
     rows = []

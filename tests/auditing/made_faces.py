@@ -9,7 +9,7 @@ import numpy as np
 from emodet.auditing.looks import Looks
 from emodet.data.pack import Pack, Table
 from emodet.data.packing import prepare_pack
-from emodet.datasets.records import Listing, Reader, Record
+from emodet.datasets.samples import Listing, Reader, Sample
 from emodet.preprocessing import Preprocessing
 
 
@@ -38,9 +38,9 @@ class Pictures(Reader):
         return False
 
     def read(self) -> Listing:
-        return Listing(tuple(Record(key, split, emotion) for key, split, emotion, _ in self.faces))
+        return Listing(tuple(Sample(key, split, emotion) for key, split, emotion, _ in self.faces))
 
-    def encoded(self, record: Record) -> bytes:
+    def encoded(self, record: Sample) -> bytes:
         return self.stored[record.key]
 
 

@@ -15,7 +15,7 @@ from made_releases import RELEASES, Made
 
 from emodet.data.packing import prepare_pack
 from emodet.datasets.readers import READERS, open_reader
-from emodet.datasets.records import Listing
+from emodet.datasets.samples import Listing
 from emodet.errors import EmodetError
 from emodet.preprocessing import Preprocessing
 
@@ -45,7 +45,7 @@ def test_there_is_a_made_release_for_every_reader(tmp_path: Path) -> None:
         made = make(tmp_path / name)
         assert type(open_reader(made.root)) is READERS[name]
         listing = read(made, name)
-        assert len(listing.records) == made.faces
+        assert len(listing.samples) == made.faces
         assert listing.left_out == {}
         assert made.said_in.is_file()
 
@@ -90,7 +90,7 @@ def test_a_loop_of_links_ends(name: str, tmp_path: Path) -> None:
         (folder / "itself").symlink_to(folder / "itself")
     with contextlib.suppress(EmodetError):
         # Where folders are classes, one that is called loop is none; else nothing has changed.
-        assert {record.emotion for record in read(made, name).records} == {each.emotion for each in expected.records}
+        assert {record.emotion for record in read(made, name).samples} == {each.emotion for each in expected.samples}
     outer = tmp_path / "outer"
     outer.mkdir()
     (outer / "only").symlink_to(outer, target_is_directory=True)
@@ -117,7 +117,7 @@ FILES: dict[str, Callable[[Path], object]] = {
 @pytest.mark.parametrize("name", RELEASES)
 def test_a_damaged_file_is_an_error_of_ours_or_changes_no_other_face(name: str, fault: str, tmp_path: Path) -> None:
     made = RELEASES[name](tmp_path / "release")
-    before = {record.key: record for record in read(made, name).records}
+    before = {record.key: record for record in read(made, name).samples}
     FILES[fault](made.said_in)
     for reader in READERS.values():
         reader.recognises(made.root)
@@ -125,7 +125,7 @@ def test_a_damaged_file_is_an_error_of_ours_or_changes_no_other_face(name: str, 
     if listing is None:
         assert str(made.root) in refusal
         return
-    for record in listing.records:
+    for record in listing.samples:
         assert before[record.key].emotion == record.emotion
         assert before[record.key].split == record.split
 
@@ -155,7 +155,7 @@ def test_whatever_is_changed_in_a_file_only_an_error_of_ours_comes_out(
         made.said_in.write_bytes(whole[:place] + new + whole[place + gone :])
         with contextlib.suppress(EmodetError):
             reader = open_reader(made.root, name)
-            for record in reader.read().records:
+            for record in reader.read().samples:
                 with contextlib.suppress(EmodetError, OSError):
                     reader.encoded(record)
     finally:
@@ -291,7 +291,7 @@ def test_what_can_be_left_out_is_counted(
     made = RELEASES[name](tmp_path / "release")
     change(made)
     listing = read(made, name)
-    assert len(listing.records) == left
+    assert len(listing.samples) == left
     assert [count for said, count in listing.left_out.items() if reason in said] == [1]
 
 
@@ -317,7 +317,7 @@ def test_soft_labels_that_do_not_add_up_are_scaled_and_counted(tmp_path: Path) -
     made = RELEASES["affectnet_plus"](tmp_path / "release")
     replaced("[0.3, ", "[1.3, ")(made)
     listing = read(made, "affectnet_plus")
-    for record in listing.records:
+    for record in listing.samples:
         assert sum(record.soft_label or ()) == pytest.approx(1)
     assert any(
         note.startswith("1 soft labels did not sum to 1 but to 2 up to 2; they were scaled") for note in listing.notes

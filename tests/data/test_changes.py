@@ -15,7 +15,7 @@ from emodet.data.changes import Changes, check_release, looks_changed
 from emodet.datasets.own_csv import OwnCsv
 from emodet.data.pack import Pack
 from emodet.data.packing import Packing
-from emodet.datasets.records import Record
+from emodet.datasets.samples import Sample
 from emodet.errors import EmodetError
 from emodet.preprocessing import Preprocessing
 
@@ -173,7 +173,7 @@ class TestWhilePacking:
         work, seen = packing(root), []
         encoded = work.reader.encoded
 
-        def reading(record: Record) -> bytes:
+        def reading(record: Sample) -> bytes:
             seen.append(record.key)
             if len(seen) == 7:
                 happens()
@@ -193,7 +193,7 @@ class TestWhilePacking:
         work = packing(root)
         encoded = work.reader.encoded
 
-        def reading(record: Record) -> bytes:
+        def reading(record: Sample) -> bytes:
             data = encoded(record)
             if record.key == "1/03.png":
                 with (root / record.key).open("ab") as stream:

@@ -12,7 +12,7 @@ from emodet.data.datamodule import EmotionDataModule
 from emodet.data.pack import Pack
 from emodet.data.packing import prepare_pack
 from emodet.datasets.readers import open_reader
-from emodet.datasets.records import Record
+from emodet.datasets.samples import Sample
 from emodet.data.sources import Source
 from emodet.errors import EmodetError
 from emodet.images import decode_rgb
@@ -44,7 +44,7 @@ def test_a_pack_holds_what_the_one_definition_cuts(name: str, mode: str, tmp_pat
     crop, values = MODES[mode]
     pack, _ = source(name, made.root, mode).prepare()
     reader = open_reader(made.root, name, **({"landmarks": True} if "alignment" in values else {}))
-    faces = {record.key: record for record in reader.read().records}
+    faces = {record.key: record for record in reader.read().samples}
     for row, key in enumerate(pack.table.key.tolist()):
         stored = decode_rgb(reader.encoded(faces[key]))
         wanted = Preprocessing(size=24, **values).crop(
@@ -55,7 +55,7 @@ def test_a_pack_holds_what_the_one_definition_cuts(name: str, mode: str, tmp_pat
 
 def test_the_modes_differ(tmp_path: Path) -> None:
     # Upright eyes would make turning change nothing.
-    faces = [Record("a/0001", "train", 0, box=(8, 8, 36, 36), landmarks=TILTED)]
+    faces = [Sample("a/0001", "train", 0, box=(8, 8, 36, 36), landmarks=TILTED)]
     reader = MadeReader(tmp_path, faces, {"a/0001": png(picture(1))})
     crops = []
     for crop, values in MODES.values():

@@ -17,17 +17,17 @@ from made_reader import MadeReader, picture, png, records
 from emodet.data import pack as pack_file
 from emodet.data.pack import Pack, Table
 from emodet.data.packing import prepare_pack
-from emodet.datasets.records import Record
+from emodet.datasets.samples import Sample
 from emodet.errors import EmodetError
 from emodet.preprocessing import Preprocessing
 
 SIZE = 48
 SOFT = (0.5, 0.25, 0, 0, 0, 0, 0, 0.25)
 RECORDS = [
-    Record("a/Ä ö.jpg", "train", 3, valence=0.25, arousal=-1.0, subject="p1"),
-    Record("b/0001", "train", None, soft_label=SOFT),
-    Record("b/0002", "val", 7, valence=0.0),
-    Record("b/0003", "test", 0, subject="p2"),
+    Sample("a/Ä ö.jpg", "train", 3, valence=0.25, arousal=-1.0, subject="p1"),
+    Sample("b/0001", "train", None, soft_label=SOFT),
+    Sample("b/0002", "val", 7, valence=0.0),
+    Sample("b/0003", "test", 0, subject="p2"),
     *records(20, "train", 10, emotion=[number % 8 for number in range(20)]),
 ]
 
@@ -150,14 +150,14 @@ class TestFingerprint:
     @pytest.mark.parametrize(
         "changed",
         [
-            Record("a/Ä ö.jpg", "val", 3, valence=0.25, arousal=-1.0, subject="p1"),
-            Record("a/Ä ö.jpg", "train", 4, valence=0.25, arousal=-1.0, subject="p1"),
-            Record("a/Ä ö.jpg", "train", 3, valence=0.5, arousal=-1.0, subject="p1"),
-            Record("a/Ä ö.jpg", "train", 3, valence=0.25, arousal=-1.0, subject="p2"),
-            Record("a/Ä ö.jpg", "train", 3, valence=0.25, arousal=-1.0, subject="p1", soft_label=SOFT),
+            Sample("a/Ä ö.jpg", "val", 3, valence=0.25, arousal=-1.0, subject="p1"),
+            Sample("a/Ä ö.jpg", "train", 4, valence=0.25, arousal=-1.0, subject="p1"),
+            Sample("a/Ä ö.jpg", "train", 3, valence=0.5, arousal=-1.0, subject="p1"),
+            Sample("a/Ä ö.jpg", "train", 3, valence=0.25, arousal=-1.0, subject="p2"),
+            Sample("a/Ä ö.jpg", "train", 3, valence=0.25, arousal=-1.0, subject="p1", soft_label=SOFT),
         ],
     )
-    def test_differs_with_annotations(self, whole: Pack, tmp_path: Path, changed: Record) -> None:
+    def test_differs_with_annotations(self, whole: Pack, tmp_path: Path, changed: Sample) -> None:
         reader = MadeReader(tmp_path, [changed, *RECORDS[1:]], {changed.key: png(picture(0))})
         other = prepare_pack(reader, Preprocessing(size=SIZE), tmp_path / "packs", processes=1, progress=False)
         assert other.fingerprint != whole.fingerprint

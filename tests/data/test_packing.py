@@ -16,7 +16,7 @@ from emodet.data import image_file, unfinished
 from emodet.data.pack import Pack
 from emodet.data.packing import pack_folder, prepare_pack
 from emodet.datasets.readers import open_reader
-from emodet.datasets.records import Reader, Record
+from emodet.datasets.samples import Reader, Sample
 from emodet.datasets.summary import summary
 from emodet.synthetic.releases import write_release
 from emodet.errors import EmodetError
@@ -32,14 +32,14 @@ def prepare(reader: MadeReader, packs: Path, **options: object) -> Pack:
 
 class TestWhatIsPacked:
     def test_without_boxes_the_stored_picture_is_the_crop(self, tmp_path: Path) -> None:
-        record = Record("a/0001", "train", 0, box=(10, 10, 40, 40))
+        record = Sample("a/0001", "train", 0, box=(10, 10, 40, 40))
         pack = prepare(MadeReader(tmp_path, [record]), tmp_path / "packs")
         assert np.array_equal(pack.images([0])[0], picture(1))
 
     def test_with_boxes_the_crop_is_cut_by_the_one_definition(self, tmp_path: Path) -> None:
         preprocessing = Preprocessing(size=24, margin=0.2, alignment="eyes")
         eyes = ((18.0, 20.0), (30.0, 24.0), (25.0, 28.0), (20.0, 33.0), (29.0, 34.0))
-        record = Record("a/0001", "train", 0, box=(10, 12, 40, 38), landmarks=eyes)
+        record = Sample("a/0001", "train", 0, box=(10, 12, 40, 38), landmarks=eyes)
         reader = MadeReader(tmp_path, [record])
         pack = prepare_pack(reader, preprocessing, tmp_path / "packs", crop="box", processes=1, progress=False)
         assert np.array_equal(pack.images([0])[0], preprocessing.crop(picture(1), record.box, record.landmarks))
@@ -50,7 +50,7 @@ class TestWhatIsPacked:
         whole[300:380, 300:380] = 220
         file = tmp_path / "a.jpg"
         Image.fromarray(whole).save(file, quality=95)
-        record = Record("a/0001", "train", 0, box=(300, 300, 380, 380))
+        record = Sample("a/0001", "train", 0, box=(300, 300, 380, 380))
         reader = MadeReader(tmp_path, [record], {record.key: file.read_bytes()})
         pack = prepare(reader, tmp_path / "packs", crop="box")
         assert pack.images([0]).min() > 200
@@ -158,7 +158,7 @@ class TestUnreadable:
             file_of = Reader.file_of
             encoded = Reader.encoded
 
-        faces = [Record(f"{number:04d}.png", "train", 1) for number in range(6)]
+        faces = [Sample(f"{number:04d}.png", "train", 1) for number in range(6)]
         pack = prepare(OnDisk(root, faces), tmp_path / "packs", max_unreadable=0.9)
         assert pack.table.key.tolist() == ["0005.png"]
         reasons = [entry["reason"] for entry in pack.manifest["unreadable"]]

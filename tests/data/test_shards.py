@@ -15,7 +15,7 @@ from emodet.data.pack import Pack
 from emodet.data.packing import Packing
 from emodet.data.parts import Shard, spans
 from emodet.datasets.readers import open_reader
-from emodet.datasets.records import Reader
+from emodet.datasets.samples import Reader
 from emodet.errors import EmodetError
 from emodet.preprocessing import Preprocessing
 

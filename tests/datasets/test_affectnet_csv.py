@@ -49,13 +49,13 @@ def release(root, train=TRAIN, val=VAL):
 
 
 def by_key(listing):
-    return {record.key: record for record in listing.records}
+    return {record.key: record for record in listing.samples}
 
 
 def test_reads_the_release_as_it_is_distributed(tmp_path):
     reader = AffectNetCsv(release(tmp_path))
     listing = reader.read()
-    assert [(r.key, r.split, r.emotion) for r in listing.records] == [
+    assert [(r.key, r.split, r.emotion) for r in listing.samples] == [
         ("10/bb.jpg", "train", 0),
         ("10/cc.JPG", "train", 6),
         ("2/aa.jpg", "train", 1),
@@ -67,7 +67,7 @@ def test_reads_the_release_as_it_is_distributed(tmp_path):
     assert face.box == (10, 20, 110, 130)
     assert (face.valence, face.arousal) == (0.25, -0.5)
     assert face.landmarks is None
-    assert [reader.encoded(r) for r in listing.records] == [b"bb.jpg", b"cc.JPG", b"aa.jpg", b"dd.png", b"ee.jpg"]
+    assert [reader.encoded(r) for r in listing.samples] == [b"bb.jpg", b"cc.JPG", b"aa.jpg", b"dd.png", b"ee.jpg"]
 
 
 def test_minus_two_is_no_valence(tmp_path):
@@ -79,7 +79,7 @@ def test_minus_two_is_no_valence(tmp_path):
 
 def test_a_pickled_reader_still_finds_pictures(tmp_path):
     reader = AffectNetCsv(release(tmp_path))
-    record = reader.read().records[0]
+    record = reader.read().samples[0]
     assert pickle.loads(pickle.dumps(reader)).encoded(record) == b"bb.jpg"
     assert AffectNetCsv(tmp_path).encoded(record) == b"bb.jpg"
 
@@ -91,7 +91,7 @@ def test_a_pickled_reader_still_finds_pictures(tmp_path):
 def test_validation_lists_with_and_without_a_header(tmp_path, header, encoding):
     release(tmp_path)
     put_list(tmp_path, VAL, "validation.csv", header=header, encoding=encoding)
-    val = [r for r in AffectNetCsv(tmp_path).read().records if r.split == "val"]
+    val = [r for r in AffectNetCsv(tmp_path).read().samples if r.split == "val"]
     assert [(r.key, r.emotion, r.box) for r in val] == [
         ("3/dd.png", 7, (10, 20, 110, 130)),
         ("3/ee.jpg", 2, (10, 20, 110, 130)),
@@ -103,10 +103,10 @@ def test_index_and_unnamed_columns_of_files_saved_again(tmp_path, header):
     plain = AffectNetCsv(release(tmp_path)).read()
     rows = [f"{i},{line}" for i, line in enumerate(TRAIN)]
     put_list(tmp_path, rows, header="," + HEADER if header else None)
-    assert AffectNetCsv(tmp_path).read().records == plain.records
+    assert AffectNetCsv(tmp_path).read().samples == plain.samples
     if header:
         put_list(tmp_path, [f"{line},x" for line in rows], header=f"Unnamed: 0,{HEADER},Unnamed: 10")
-        assert AffectNetCsv(tmp_path).read().records == plain.records
+        assert AffectNetCsv(tmp_path).read().samples == plain.samples
 
 
 def test_columns_are_found_by_name_in_any_order(tmp_path):
@@ -115,7 +115,7 @@ def test_columns_are_found_by_name_in_any_order(tmp_path):
     order = sorted(range(len(names)), key=lambda i: names[i])
     rows = [",".join(line.split(",")[i] for i in order) for line in TRAIN]
     put_list(tmp_path, rows, header=",".join(names[i] for i in order))
-    assert AffectNetCsv(tmp_path).read().records == plain.records
+    assert AffectNetCsv(tmp_path).read().samples == plain.samples
 
 
 def test_whole_numbers_that_became_decimals(tmp_path):
@@ -156,7 +156,7 @@ def test_unusable_boxes_are_left_out_with_their_reason(tmp_path, box, reason):
     release(tmp_path, train=[*TRAIN, row("5/x.jpg", 1, box=box)])
     listing = AffectNetCsv(tmp_path).read()
     assert listing.left_out == {reason: 1}
-    assert len(listing.records) == 5
+    assert len(listing.samples) == 5
 
 
 def test_a_box_that_begins_outside_is_clamped(tmp_path):
@@ -174,9 +174,9 @@ def test_five_landmarks_of_68(tmp_path):
 
 def test_landmarks_that_are_missing_or_wrong(tmp_path):
     release(tmp_path, train=[TRAIN[0].replace(LANDMARKS, "NULL")])
-    assert AffectNetCsv(tmp_path, landmarks=True).read().records[0].landmarks is None
+    assert AffectNetCsv(tmp_path, landmarks=True).read().samples[0].landmarks is None
     put_list(tmp_path, [TRAIN[0].replace(LANDMARKS, "1;2;3")])
-    assert AffectNetCsv(tmp_path).read().records
+    assert AffectNetCsv(tmp_path).read().samples
     with pytest.raises(EmodetError, match=r"training.csv, line 2: .*3 numbers instead of 136"):
         AffectNetCsv(tmp_path, landmarks=True).read()
 
@@ -191,7 +191,7 @@ def test_nesting_is_searched(tmp_path, lists, pictures):
     put_list(tmp_path, VAL, "validation.csv", folder=lists)
     put_pictures(tmp_path, [*TRAIN, *VAL], folder=pictures)
     reader = AffectNetCsv(tmp_path)
-    assert [r.key for r in reader.read().records] == ["10/bb.jpg", "10/cc.JPG", "2/aa.jpg", "3/dd.png", "3/ee.jpg"]
+    assert [r.key for r in reader.read().samples] == ["10/bb.jpg", "10/cc.JPG", "2/aa.jpg", "3/dd.png", "3/ee.jpg"]
 
 
 def test_each_split_in_a_folder_of_its_own_and_other_list_names(tmp_path):
@@ -200,13 +200,13 @@ def test_each_split_in_a_folder_of_its_own_and_other_list_names(tmp_path):
     put_pictures(tmp_path, TRAIN, folder="train")
     put_pictures(tmp_path, VAL, folder="val")
     reader = AffectNetCsv(tmp_path)
-    assert [reader.encoded(r) for r in reader.read().records] == [b"bb.jpg", b"cc.JPG", b"aa.jpg", b"dd.png", b"ee.jpg"]
+    assert [reader.encoded(r) for r in reader.read().samples] == [b"bb.jpg", b"cc.JPG", b"aa.jpg", b"dd.png", b"ee.jpg"]
 
 
 def test_a_release_one_folder_further_down(tmp_path):
     release(tmp_path / "AffectNet")
     assert AffectNetCsv.recognises(tmp_path)
-    assert len(AffectNetCsv(tmp_path).read().records) == 5
+    assert len(AffectNetCsv(tmp_path).read().samples) == 5
 
 
 def test_backslashes_and_the_other_case_of_an_extension(tmp_path):
@@ -224,7 +224,7 @@ def test_few_missing_pictures_are_left_out_and_named(tmp_path):
     (tmp_path / PICTURES / "7/11.jpg").unlink()
     listing = AffectNetCsv(tmp_path).read()
     assert listing.left_out == {"picture is not there": 1}
-    assert len(listing.records) == 31
+    assert len(listing.samples) == 31
     assert any("7/11.jpg" in note for note in listing.notes)
 
 
@@ -251,14 +251,14 @@ def test_a_picture_listed_twice_stays_a_validation_face(tmp_path):
     listing = AffectNetCsv(tmp_path).read()
     assert listing.left_out == {"listed more than once": 2}
     assert by_key(listing)["3/dd.png"].split == "val"
-    assert len({r.key for r in listing.records}) == len(listing.records) == 5
+    assert len({r.key for r in listing.samples}) == len(listing.samples) == 5
 
 
 def test_without_a_validation_list_there_are_training_faces_only(tmp_path):
     put_list(tmp_path, TRAIN)
     put_pictures(tmp_path, TRAIN)
     listing = AffectNetCsv(tmp_path).read()
-    assert {r.split for r in listing.records} == {"train"}
+    assert {r.split for r in listing.samples} == {"train"}
     assert "There is no validation.csv, so no val faces." in listing.notes
 
 
@@ -267,16 +267,16 @@ def test_the_automatically_annotated_part(tmp_path):
     automatic = [row("2/aa.jpg", 5), row("9/zz.jpg", 4)]
     put_list(tmp_path, automatic, "automatically_annotated.csv", folder="Automatically_Annotated_file_lists")
     put_pictures(tmp_path, automatic, folder="Automatically_Annotated/Automatically_Annotated_Images")
-    assert len(AffectNetCsv(tmp_path).read().records) == 5
+    assert len(AffectNetCsv(tmp_path).read().samples) == 5
     reader = AffectNetCsv(tmp_path, automatic=True)
     listing = reader.read()
-    assert [(r.key, r.split, r.emotion) for r in listing.records] == [
+    assert [(r.key, r.split, r.emotion) for r in listing.samples] == [
         ("3/dd.png", "val", 7),
         ("3/ee.jpg", "val", 2),
         ("automatic/2/aa.jpg", "train", 5),
         ("automatic/9/zz.jpg", "train", 4),
     ]
-    assert reader.encoded(listing.records[3]) == b"zz.jpg"
+    assert reader.encoded(listing.samples[3]) == b"zz.jpg"
     assert reader.expected["train"]["happiness"] == 246_235
     assert AffectNetCsv.expected["train"]["happiness"] == 134_415
 
@@ -346,10 +346,10 @@ def test_quoted_cells_and_line_ends_of_other_systems(tmp_path):
     plain = AffectNetCsv(release(tmp_path)).read()
     quoted = [",".join(f'"{cell}"' for cell in line.split(",")) for line in TRAIN]
     path = put_list(tmp_path, [*quoted, ""])
-    assert AffectNetCsv(tmp_path).read().records == plain.records
+    assert AffectNetCsv(tmp_path).read().samples == plain.samples
     for end in ("\r\n", "\r"):
         path.write_bytes(end.join([HEADER, *quoted[:1], *TRAIN[1:], ""]).encode())
-        assert AffectNetCsv(tmp_path).read().records == plain.records
+        assert AffectNetCsv(tmp_path).read().samples == plain.samples
 
 
 def test_another_encoding_is_named(tmp_path):

@@ -36,23 +36,23 @@ def release(tmp_path):
 def test_reads_the_release_in_the_order_of_numbers(release):
     reader = AffectNetNpy(release)
     listing = reader.read()
-    assert [(r.key, r.split, r.emotion) for r in listing.records] == [
+    assert [(r.key, r.split, r.emotion) for r in listing.samples] == [
         ("train_set/images/2.jpg", "train", 0),
         ("train_set/images/10.jpg", "train", 3),
         ("train_set/images/141.jpg", "train", 7),
         ("val_set/images/0.jpg", "val", 6),
         ("val_set/images/5495.jpg", "val", 1),
     ]
-    assert (listing.records[0].valence, listing.records[0].arousal) == (0.25, -0.5)
-    assert listing.records[0].box is None
-    assert listing.records[0].landmarks is None
-    assert (listing.records[4].valence, listing.records[4].arousal) == (None, None)
+    assert (listing.samples[0].valence, listing.samples[0].arousal) == (0.25, -0.5)
+    assert listing.samples[0].box is None
+    assert listing.samples[0].landmarks is None
+    assert (listing.samples[4].valence, listing.samples[4].arousal) == (None, None)
     assert listing.left_out == {}
-    assert pickle.loads(pickle.dumps(reader)).encoded(listing.records[2]) == b"picture 141"
+    assert pickle.loads(pickle.dumps(reader)).encoded(listing.samples[2]) == b"picture 141"
 
 
 def test_landmarks_bring_the_whole_picture_as_box(release):
-    face = AffectNetNpy(release, landmarks=True).read().records[0]
+    face = AffectNetNpy(release, landmarks=True).read().samples[0]
     assert face.landmarks == ((39.5, 79), (45.5, 91), (31, 62), (49, 98), (55, 110))
     assert face.box == (0, 0, 224, 224)
 
@@ -60,7 +60,7 @@ def test_landmarks_bring_the_whole_picture_as_box(release):
 @pytest.mark.parametrize("name", ["valid_set", "validation_set"])
 def test_other_names_of_the_validation_folder(release, name):
     (release / "val_set").rename(release / name)
-    records = AffectNetNpy(release).read().records
+    records = AffectNetNpy(release).read().samples
     assert [r.key for r in records if r.split == "val"] == [f"{name}/images/0.jpg", f"{name}/images/5495.jpg"]
 
 
@@ -83,7 +83,7 @@ def test_other_names_of_the_validation_folder(release, name):
 )
 def test_text_numbers_and_shapes(release, value):
     np.save(release / "train_set/annotations/2_exp.npy", np.array(value))
-    assert AffectNetNpy(release).read().records[0].emotion == 4
+    assert AffectNetNpy(release).read().samples[0].emotion == 4
 
 
 def test_faces_of_no_emotion_are_counted_by_name(release):
@@ -91,7 +91,7 @@ def test_faces_of_no_emotion_are_counted_by_name(release):
         put_face(release / "train_set", number, emotion)
     listing = AffectNetNpy(release).read()
     assert listing.left_out == {"none": 1, "uncertain": 1, "no-face": 1}
-    assert len(listing.records) == 5
+    assert len(listing.samples) == 5
 
 
 def test_what_has_no_counterpart_is_left_out_and_named(release):
@@ -113,13 +113,13 @@ def test_pictures_that_are_not_there_stop(release):
 
 def test_without_valence_files_there_is_none(release):
     (release / "train_set/annotations/2_val.npy").unlink()
-    face = AffectNetNpy(release).read().records[0]
+    face = AffectNetNpy(release).read().samples[0]
     assert (face.valence, face.arousal) == (None, None)
 
 
 def test_other_extensions_and_names_that_are_no_numbers(release):
     put_face(release / "train_set", "extra", "5", suffix=".PNG")
-    keys = [r.key for r in AffectNetNpy(release).read().records]
+    keys = [r.key for r in AffectNetNpy(release).read().samples]
     assert keys[3] == "train_set/images/extra.PNG"
 
 
@@ -133,7 +133,7 @@ def test_only_a_validation_part(release):
     for path in sorted((release / "train_set").rglob("*"), reverse=True):
         path.rmdir() if path.is_dir() else path.unlink()
     listing = AffectNetNpy(release).read()
-    assert {r.split for r in listing.records} == {"val"}
+    assert {r.split for r in listing.samples} == {"val"}
     assert any("no train faces" in note for note in listing.notes)
 
 

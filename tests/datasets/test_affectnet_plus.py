@@ -46,11 +46,11 @@ def release(tmp_path):
 
 
 def faces(listing):
-    return {r.key: (r.split, None if r.emotion is None else EMOTIONS[r.emotion]) for r in listing.records}
+    return {r.key: (r.split, None if r.emotion is None else EMOTIONS[r.emotion]) for r in listing.samples}
 
 
 def train(root, **options):
-    return next(r for r in AffectNetPlus(root, **options).read().records if r.key == f"{TRAIN}/images/2.jpg")
+    return next(r for r in AffectNetPlus(root, **options).read().samples if r.key == f"{TRAIN}/images/2.jpg")
 
 
 def test_human_labels_soft_labels_valence_and_arousal(release):
@@ -78,9 +78,9 @@ def test_keys_are_spelt_in_many_ways_and_numbers_may_be_text(release, change, as
     if as_text:
         content[change("soft-label")] = "[0.5, 0.25, 0.25, 0, 0, 0, 0, 0]"
         content[change("subset")] = "0"
-    before = AffectNetPlus(release).read().records
+    before = AffectNetPlus(release).read().samples
     put(release, TRAIN, 2, json.dumps(content).encode("utf-8-sig"))
-    assert AffectNetPlus(release).read().records == before
+    assert AffectNetPlus(release).read().samples == before
 
 
 def test_meta_data_may_also_lie_flat(release):
@@ -116,7 +116,7 @@ def test_soft_labels_that_do_not_sum_to_1_are_scaled_and_counted(release):
     put(release, TRAIN, 5, annotation(1, shares=[0] * 8))
     listing = AffectNetPlus(release).read()
     assert train(release).soft_label == (0.375, 0.625, 0, 0, 0, 0, 0, 0)
-    assert all(sum(r.soft_label) == pytest.approx(1, abs=1e-12) for r in listing.records if r.soft_label)
+    assert all(sum(r.soft_label) == pytest.approx(1, abs=1e-12) for r in listing.samples if r.soft_label)
     assert "2 soft labels did not sum to 1 but to 0.8 up to 80; they were scaled." in listing.notes
     assert "1 faces have no soft label (none given, or all zero)." in listing.notes
 
@@ -131,11 +131,11 @@ def test_a_subset_can_be_chosen(release):
 
 def test_faces_without_a_human_label_are_read_when_asked_for(release):
     put(release, "no_human_annotated", 2, annotation(None))
-    assert len(open_reader(release).read().records) == 3
+    assert len(open_reader(release).read().samples) == 3
     assert any("no_human=true reads it" in note for note in open_reader(release).read().notes)
     listing = open_reader(release, no_human=True).read()
     assert faces(listing)["no_human_annotated/images/2.jpg"] == ("train", None)
-    assert len(listing.records) == 4
+    assert len(listing.samples) == 4
     (release / "no_human_annotated").rename(release / "elsewhere")
     with pytest.raises(EmodetError, match=r"no_human=True asks for no_human_annotated/, which is not there"):
         open_reader(release, no_human=True).read()
@@ -145,7 +145,7 @@ def test_roots_above_and_below(release, tmp_path_factory):
     outer = tmp_path_factory.mktemp("outer")
     release.rename(outer / "AffectNet+")
     for root in (outer, outer / "AffectNet+", outer / "AffectNet+/human_annotated"):
-        assert len(open_reader(root).read().records) == 3
+        assert len(open_reader(root).read().samples) == 3
 
 
 def test_stems_that_only_one_folder_holds_are_counted(release):

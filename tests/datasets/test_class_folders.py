@@ -21,7 +21,7 @@ def put(root, *paths):
 
 
 def faces(listing):
-    return {r.key: (r.split, None if r.emotion is None else EMOTIONS[r.emotion]) for r in listing.records}
+    return {r.key: (r.split, None if r.emotion is None else EMOTIONS[r.emotion]) for r in listing.samples}
 
 
 def test_named_folders_in_splits(tmp_path):
@@ -43,7 +43,7 @@ def test_named_folders_in_splits(tmp_path):
         "Test/Anger/d.BMP": ("test", "anger"),
         "Test/fearful/e.tif": ("test", "fear"),
     }
-    record = reader.read().records[0]
+    record = reader.read().samples[0]
     assert pickle.loads(pickle.dumps(reader)).encoded(record) == record.key.encode()
 
 
@@ -119,7 +119,7 @@ def test_one_release_folder_around_it_and_pictures_further_down(tmp_path):
     put(tmp_path, "DATASET/train/happy/s1/a.jpg", "DATASET/train/sad/s1/t/a.jpg", "__MACOSX/train/x.jpg")
     reader = open_reader(tmp_path)
     assert set(faces(reader.read())) == {"train/happy/s1/a.jpg", "train/sad/s1/t/a.jpg"}
-    assert reader.encoded(reader.read().records[1]) == b"DATASET/train/sad/s1/t/a.jpg"
+    assert reader.encoded(reader.read().samples[1]) == b"DATASET/train/sad/s1/t/a.jpg"
 
 
 def test_a_second_folder_for_one_split_is_named(tmp_path):
@@ -186,7 +186,7 @@ def test_ckplus_knows_persons(tmp_path):
     reader = open_reader(tmp_path)
     assert type(reader) is CkPlus48
     listing = reader.read()
-    assert [(r.emotion, r.subject, r.split) for r in listing.records] == [
+    assert [(r.emotion, r.subject, r.split) for r in listing.samples] == [
         (6, "S010", "train"),
         (6, "S010", "train"),
         (7, "S138", "train"),
@@ -209,7 +209,7 @@ def test_jaffe_by_the_code_in_the_name(tmp_path, folders):
     reader = open_reader(root)
     assert type(reader) is Jaffe
     listing = reader.read()
-    assert [(EMOTIONS[r.emotion], r.subject) for r in listing.records] == [
+    assert [(EMOTIONS[r.emotion], r.subject) for r in listing.samples] == [
         ("anger", "KA"),
         ("happiness", "KA"),
         ("neutral", "YM"),
@@ -217,11 +217,11 @@ def test_jaffe_by_the_code_in_the_name(tmp_path, folders):
     ]
     assert listing.left_out == {"picture without a code in its name": 1}
     assert "Faces found (published): 4 (213)." in listing.notes
-    assert reader.encoded(listing.records[0]).endswith(b"KA.AN1.39.tiff")
+    assert reader.encoded(listing.samples[0]).endswith(b"KA.AN1.39.tiff")
 
 
 def test_jaffe_twice_in_one_root_counts_once(tmp_path):
     put(tmp_path, "KA.AN1.39.tiff", "angry/KA.AN1.39.tiff", "happy/KA.HA1.29.tiff")
     listing = open_reader(tmp_path).read()
-    assert [r.key for r in listing.records] == ["KA.AN1.39.tiff", "happy/KA.HA1.29.tiff"]
+    assert [r.key for r in listing.samples] == ["KA.AN1.39.tiff", "happy/KA.HA1.29.tiff"]
     assert listing.left_out == {"same name as another picture": 1}

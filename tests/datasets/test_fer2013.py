@@ -48,10 +48,10 @@ def test_fer2013_counts_in_its_own_order_and_keeps_every_pixel(tmp_path, end):
     reader = open_reader(put(tmp_path / "fer2013", end=end).parent)
     assert type(reader) is Fer2013
     listing = reader.read()
-    assert [(r.key, r.split, r.emotion) for r in listing.records] == EXPECTED
+    assert [(r.key, r.split, r.emotion) for r in listing.samples] == EXPECTED
     for copy in (reader, pickle.loads(pickle.dumps(reader)), open_reader(tmp_path)):
         for number in (3, 0):
-            rgb = decode_rgb(copy.encoded(listing.records[number]))
+            rgb = decode_rgb(copy.encoded(listing.samples[number]))
             assert rgb.shape == (48, 48, 3)
             assert (rgb == picture(number)[:, :, None]).all()
 
@@ -60,16 +60,16 @@ def test_spaces_before_the_names_of_columns_and_another_order_of_them(tmp_path):
     reader = open_reader(put_icml(tmp_path))
     assert type(reader) is Fer2013
     listing = reader.read()
-    assert [(r.key, r.split, r.emotion) for r in listing.records] == EXPECTED
-    assert (decode_rgb(reader.encoded(listing.records[2]))[:, :, 0] == picture(2)).all()
+    assert [(r.key, r.split, r.emotion) for r in listing.samples] == EXPECTED
+    assert (decode_rgb(reader.encoded(listing.samples[2]))[:, :, 0] == picture(2)).all()
 
 
 def test_the_file_itself_as_root_quoted_cells_and_blank_lines(tmp_path):
     rows = [f'"{emotion}","{pixels(number)}",{usage}\n\n' for number, (emotion, usage) in enumerate(FACES)]
     (tmp_path / "mine.csv").write_text('"emotion","pixels","Usage"\n' + "".join(rows), encoding="utf-8-sig")
     reader = open_reader(tmp_path / "mine.csv")
-    assert [(r.key, r.split, r.emotion) for r in reader.read().records] == EXPECTED
-    assert (decode_rgb(reader.encoded(reader.read().records[3]))[:, :, 0] == picture(3)).all()
+    assert [(r.key, r.split, r.emotion) for r in reader.read().samples] == EXPECTED
+    assert (decode_rgb(reader.encoded(reader.read().samples[3]))[:, :, 0] == picture(3)).all()
 
 
 def test_pixels_are_not_held(tmp_path):
@@ -120,7 +120,7 @@ def test_a_pixel_that_is_none_is_an_error_of_its_face(tmp_path, value):
     first = pixels(0).split()[0]
     (tmp_path / "fer2013.csv").write_text(text.replace(f"0,{first} ", f"0,{value} ", 1))
     reader = open_reader(tmp_path)
-    (record,) = reader.read().records
+    (record,) = reader.read().samples
     with pytest.raises(EmodetError, match="row 0: not 48×48 numbers from 0 to 255"):
         reader.encoded(record)
 
@@ -155,23 +155,23 @@ def test_ferplus_joins_by_row_and_never_by_image_name(tmp_path, end):
     reader = open_reader(put_votes(put(tmp_path), end=end))
     assert type(reader) is FerPlusCsv
     listing = reader.read()
-    assert [(r.key, r.split, None if r.emotion is None else EMOTIONS[r.emotion]) for r in listing.records] == [
+    assert [(r.key, r.split, None if r.emotion is None else EMOTIONS[r.emotion]) for r in listing.samples] == [
         ("00000", "train", "anger"),
         ("00001", "train", None),
         ("00003", "test", "happiness"),
     ]
-    shares = dict(zip(EMOTIONS, listing.records[0].soft_label, strict=True))
+    shares = dict(zip(EMOTIONS, listing.samples[0].soft_label, strict=True))
     assert shares == {**dict.fromkeys(EMOTIONS, 0), "anger": 0.8, "sadness": 0.1, "disgust": 0.1}
     assert listing.left_out == {"no vote for any of the eight": 1}
     assert any("1 rows have no image name" in note for note in listing.notes)
     assert "Test faces with a majority (published): 1 (3,153)." in listing.notes
     again = pickle.loads(pickle.dumps(reader))
-    assert (decode_rgb(again.encoded(listing.records[2]))[:, :, 0] == picture(3)).all()
+    assert (decode_rgb(again.encoded(listing.samples[2]))[:, :, 0] == picture(3)).all()
 
 
 def test_single_votes_can_be_dropped_from_the_soft_label(tmp_path):
     reader = open_reader(put_votes(put(tmp_path)), votes="without_single")
-    assert max(reader.read().records[0].soft_label) == 1
+    assert max(reader.read().samples[0].soft_label) == 1
     assert reader.options() == {"votes": "without_single"}
     with pytest.raises(EmodetError, match="votes='all': there are as_given and without_single"):
         open_reader(tmp_path, votes="all")
@@ -180,7 +180,7 @@ def test_single_votes_can_be_dropped_from_the_soft_label(tmp_path):
 def test_files_in_folders_of_their_own(tmp_path):
     put(tmp_path / "fer2013")
     put_votes(tmp_path)
-    assert len(open_reader(tmp_path).read().records) == 3
+    assert len(open_reader(tmp_path).read().samples) == 3
 
 
 def test_votes_without_pictures(tmp_path):
@@ -230,5 +230,5 @@ def test_whatever_the_files_hold_only_an_emodet_error_comes_out(tmp_path, header
     for kind in (Fer2013, FerPlusCsv):
         with contextlib.suppress(EmodetError):
             reader = kind(tmp_path)
-            for record in reader.read().records:
+            for record in reader.read().samples:
                 reader.encoded(record)

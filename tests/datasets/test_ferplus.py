@@ -74,22 +74,22 @@ def test_majority(case: str, tmp_path: Path) -> None:
     found = int(majority(row)[0])
     assert (EMOTIONS[found] if found >= 0 else None) == expected
     # And through the file, whose columns stand in FER+'s own order.
-    records = FerPlus(write(tmp_path, rows_of(votes))).read().records
+    records = FerPlus(write(tmp_path, rows_of(votes))).read().samples
     assert records[0].emotion == (None if expected is None else EMOTIONS.index(expected))
 
 
 def test_soft_labels_are_the_votes_for_the_eight(tmp_path: Path) -> None:
     file = write(tmp_path, rows_of({"happiness": 6, "neutral": 1, "surprise": 1, "unknown": 2}))
-    (record,) = FerPlus(file).read().records
+    (record,) = FerPlus(file).read().samples
     assert record.soft_label == pytest.approx((1 / 8, 6 / 8, 0, 1 / 8, 0, 0, 0, 0))
-    (record,) = FerPlus(file, votes="without_single").read().records
+    (record,) = FerPlus(file, votes="without_single").read().samples
     assert record.soft_label == pytest.approx((0, 1, 0, 0, 0, 0, 0, 0))
 
 
 def test_who_is_left_out_is_counted(tmp_path: Path) -> None:
     votes = ({"NF": 10}, {"unknown": 9, "anger": 1}, {"anger": 10})
     listing = FerPlus(write(tmp_path, rows_of(*votes))).read()
-    assert [(record.key, record.emotion) for record in listing.records] == [("00001", None), ("00002", 6)]
+    assert [(record.key, record.emotion) for record in listing.samples] == [("00001", None), ("00002", 6)]
     assert listing.left_out == {"no vote for any of the eight": 1}
     assert "1 of 2 faces have votes but no majority" in listing.notes[0]
     listing = FerPlus(tmp_path, votes="without_single").read()
@@ -99,7 +99,7 @@ def test_who_is_left_out_is_counted(tmp_path: Path) -> None:
 def test_faces_come_in_the_order_of_their_number_with_their_own_picture(tmp_path: Path) -> None:
     rows = rows_of(*[{"anger": 10}] * 5)
     reader = FerPlus(write(tmp_path, [rows[place] for place in (3, 0, 4, 1, 2)]))
-    records = reader.read().records
+    records = reader.read().samples
     assert [record.key for record in records] == [f"{number:05d}" for number in range(5)]
     for number, record in enumerate(records):
         assert (decode_rgb(reader.encoded(record)) == number).all()
@@ -107,7 +107,7 @@ def test_faces_come_in_the_order_of_their_number_with_their_own_picture(tmp_path
 
 def test_a_pickled_reader_carries_no_pictures(tmp_path: Path) -> None:
     reader = FerPlus(write(tmp_path, rows_of({"anger": 10})))
-    record = reader.read().records[0]
+    record = reader.read().samples[0]
     before = len(pickle.dumps(reader))
     data = reader.encoded(record)
     again = pickle.dumps(reader)
@@ -173,7 +173,7 @@ class TestRefused:
         data[4 : len(data) // 2] = b"\xff" * (len(data) // 2 - 4)
         file.write_bytes(data)
         with pytest.raises((EmodetError, OSError), match=r"faces\.parquet|[Cc]orrupt|[Ii]nvalid|deserialize"):
-            reader.encoded(next(iter(reader.read().records)))
+            reader.encoded(next(iter(reader.read().samples)))
 
     def test_another_way_to_count_votes(self, tmp_path: Path) -> None:
         with pytest.raises(EmodetError, match="votes='all'"):
@@ -183,6 +183,6 @@ class TestRefused:
 @pytest.mark.skipif(not REAL.is_file(), reason="needs FER+ on disk")
 def test_the_real_file_has_the_published_counts() -> None:
     listing = FerPlus(REAL).read()
-    found = Counter((record.split, record.emotion) for record in listing.records if record.emotion is not None)
+    found = Counter((record.split, record.emotion) for record in listing.samples if record.emotion is not None)
     for split, counts in FerPlus.expected.items():
         assert {name: found[split, EMOTIONS.index(name)] for name in counts} == counts

@@ -32,7 +32,7 @@ def put(
 
 
 def names_of(listing):
-    return [EMOTIONS[record.emotion] for record in listing.records]
+    return [EMOTIONS[record.emotion] for record in listing.samples]
 
 
 def test_names_come_from_the_metadata(tmp_path):
@@ -40,7 +40,7 @@ def test_names_come_from_the_metadata(tmp_path):
     assert type(reader) is ImageLabelParquet
     listing = reader.read()
     assert names_of(listing) == AS_EMOTIONS
-    assert {record.split for record in listing.records} == {"train"}
+    assert {record.split for record in listing.samples} == {"train"}
     assert "Faces found (in the published export): HQ export 7 (27,823)." in listing.notes
     assert not FerPlus.recognises(tmp_path)
 
@@ -78,14 +78,14 @@ def test_several_files_and_splits(tmp_path):
     put(tmp_path, [3], "data/validation-00000-of-00001.parquet")
     put(tmp_path, [4], "test.parquet")
     listing = open_reader(tmp_path).read()
-    assert [(r.split, EMOTIONS[r.emotion]) for r in listing.records] == [
+    assert [(r.split, EMOTIONS[r.emotion]) for r in listing.samples] == [
         ("train", "anger"),
         ("train", "disgust"),
         ("train", "fear"),
         ("val", "happiness"),
         ("test", "neutral"),
     ]
-    assert len({record.key for record in listing.records}) == 5
+    assert len({record.key for record in listing.samples}) == 5
 
 
 @pytest.mark.parametrize("group", [None, 1, 7, 100])
@@ -93,7 +93,7 @@ def test_pictures_of_any_row_in_any_order(tmp_path, group):
     put(tmp_path, [number % 7 for number in range(300)], group=group)
     put(tmp_path, [0, 1], "data/test-0.parquet")
     reader = open_reader(tmp_path)
-    records = reader.read().records
+    records = reader.read().samples
     expected = {record.key: f"{record.key[:-8]} {int(record.key[-7:])}".encode() * 50 for record in records}
     order = [*range(0, 302, 3), 0, 301, 299, 64, 63, 65, 2, 2]
     for copy in (reader, pickle.loads(pickle.dumps(reader))):
@@ -105,7 +105,7 @@ def test_pictures_of_any_row_in_any_order(tmp_path, group):
 def test_encoded_pictures_without_a_path_beside_them(tmp_path):
     put(tmp_path, [3, 4], image=pa.array([b"one", None], pa.binary()))
     reader = open_reader(tmp_path / "data/train-00000-of-00001.parquet")
-    one, nothing = reader.read().records
+    one, nothing = reader.read().samples
     assert reader.encoded(one) == b"one"
     with pytest.raises(EmodetError, match="row 1: there is no picture in it"):
         reader.encoded(nothing)
@@ -151,7 +151,7 @@ def test_a_file_that_is_cut_off_or_damaged(tmp_path):
     assert not ImageLabelParquet.recognises(tmp_path)
     path.write_bytes(whole)
     reader = open_reader(tmp_path)
-    records = reader.read().records
+    records = reader.read().samples
     path.write_bytes(b"\xff" * (len(whole) // 2) + whole[len(whole) // 2 :])
     fresh = pickle.loads(pickle.dumps(reader))
     with pytest.raises((EmodetError, OSError)):

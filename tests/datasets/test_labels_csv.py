@@ -26,7 +26,7 @@ def put(root, *rows, pictures=None, header=HEADER):
 
 
 def faces(listing):
-    return {record.key: (record.split, EMOTIONS[record.emotion]) for record in listing.records}
+    return {record.key: (record.split, EMOTIONS[record.emotion]) for record in listing.samples}
 
 
 ROWS = ["anger/image0000006.jpg,surprise", "anger/image0000007.jpg,anger", "contempt/image0000006.jpg,contempt"]
@@ -48,7 +48,7 @@ def test_the_label_source_decides_and_agreement_is_reported(tmp_path):
     assert faces(other.read())["anger/image0000006.jpg"] == ("train", "anger")
     assert any("taken from the folder; csv and folder agree on 2 of 3" in note for note in other.read().notes)
     assert reader.options() != other.options()
-    assert pickle.loads(pickle.dumps(reader)).encoded(listing.records[0]) == b"anger/image0000006.jpg"
+    assert pickle.loads(pickle.dumps(reader)).encoded(listing.samples[0]) == b"anger/image0000006.jpg"
     with pytest.raises(EmodetError, match="label_source='both': there are csv and folder"):
         open_reader(tmp_path, label_source="both")
 

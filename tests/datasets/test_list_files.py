@@ -29,7 +29,7 @@ def put_text(root, name, *lines, encoding="utf-8"):
 
 
 def faces(listing):
-    return {record.key: (record.split, EMOTIONS[record.emotion]) for record in listing.records}
+    return {record.key: (record.split, EMOTIONS[record.emotion]) for record in listing.samples}
 
 
 def test_lists_of_paths_and_labels(tmp_path):
@@ -48,7 +48,7 @@ def test_lists_of_paths_and_labels(tmp_path):
         "images/3/e.jpg": ("val", "surprise"),
     }
     assert listing.left_out == {"none": 1}
-    record = listing.records[1]
+    record = listing.samples[1]
     assert pickle.loads(pickle.dumps(reader)).encoded(record) == b"images/2/c.jpg"
 
 
@@ -159,7 +159,7 @@ def test_rafdb_counts_from_1_in_its_own_order(tmp_path, folder):
         f"{inner}/train_00001_aligned.jpg": ("train", "sadness"),
         f"{inner}/train_00002_aligned.jpg": ("train", "surprise"),
     }
-    assert reader.encoded(listing.records[0]) == f"{folder}/test_0001_aligned.jpg".encode()
+    assert reader.encoded(listing.samples[0]) == f"{folder}/test_0001_aligned.jpg".encode()
 
 
 def test_rafdb_all_seven(tmp_path):
@@ -172,7 +172,7 @@ def test_rafdb_all_seven(tmp_path):
 def test_rafdb_put_right(tmp_path):
     rafdb(tmp_path)
     (tmp_path / "basic" / RAFDB_LIST).rename(tmp_path / "basic/EmoLabel/list_partition_label.txt")
-    assert len(open_reader(tmp_path, "rafdb").read().records) == 3
+    assert len(open_reader(tmp_path, "rafdb").read().samples) == 3
 
 
 @pytest.mark.parametrize(
@@ -217,19 +217,19 @@ def test_expw_has_top_before_left_and_faces_of_a_picture_stay_together(tmp_path,
     reader = open_reader(expw(tmp_path, folder=folder))
     assert type(reader) is ExpW
     listing = reader.read()
-    assert [(r.key, EMOTIONS[r.emotion], r.box, r.subject, r.split) for r in listing.records] == [
+    assert [(r.key, EMOTIONS[r.emotion], r.box, r.subject, r.split) for r in listing.samples] == [
         (f"{folder}/angry boy_1.jpg#0", "anger", (113, 28, 226, 141), f"{folder}/angry boy_1.jpg", "train"),
         (f"{folder}/angry boy_1.jpg#1", "happiness", (10, 30, 60, 80), f"{folder}/angry boy_1.jpg", "train"),
         (f"{folder}/b.jpg#0", "neutral", (-5, 0, 60, 60), f"{folder}/b.jpg", "train"),
     ]
-    assert reader.encoded(listing.records[1]) == f"{folder}/angry boy_1.jpg".encode()
+    assert reader.encoded(listing.samples[1]) == f"{folder}/angry boy_1.jpg".encode()
 
 
 def test_expw_boxes_without_area_and_faces_listed_twice_are_counted(tmp_path):
     lines = [*EXPW, "b.jpg 1 50 10 60 40 1 1", "b.jpg 2 -9 -9 -1 40 1 1", EXPW[0]]
     listing = open_reader(expw(tmp_path, lines)).read()
     assert listing.left_out == {"box is empty or outside the picture": 2, "listed more than once": 1}
-    assert len(listing.records) == 3
+    assert len(listing.samples) == 3
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ def put(root, *rows, header=HEADER, name="faces.csv", encoding="utf-8", pictures
 def test_every_column(tmp_path):
     reader = open_reader(put(tmp_path, *ROWS))
     assert type(reader) is OwnCsv
-    a, b, c = reader.read().records
+    a, b, c = reader.read().samples
     assert (a.key, a.split, EMOTIONS[a.emotion], a.subject) == ("p/a.jpg", "train", "happiness", "ann")
     assert (a.box, a.valence, a.arousal) == ((10, 20, 110, 120), 0.5, -0.25)
     assert (b.key, b.split, EMOTIONS[b.emotion], b.subject) == ("p/b.jpg", "val", "sadness", "ben")
@@ -47,7 +47,7 @@ def test_every_column(tmp_path):
 def test_two_columns_are_enough(tmp_path):
     put(tmp_path, "p/a.jpg,joy", "p/b.jpg,NE", header="path,emotion")
     listing = open_reader(tmp_path / "faces.csv").read()
-    assert [(r.key, r.split, EMOTIONS[r.emotion]) for r in listing.records] == [
+    assert [(r.key, r.split, EMOTIONS[r.emotion]) for r in listing.samples] == [
         ("p/a.jpg", "train", "happiness"),
         ("p/b.jpg", "train", "neutral"),
     ]
@@ -64,7 +64,7 @@ def test_as_other_programs_save_it(tmp_path, encoding, end, delimiter):
     with (tmp_path / "faces.csv").open("w", encoding=encoding, newline="") as file:
         csv.writer(file, delimiter=delimiter, lineterminator=end).writerows([header, *rows, []])
     listing = open_reader(tmp_path).read()
-    assert [(r.key, r.split, r.emotion) for r in listing.records] == [("p/a.jpg", "train", 1), ("p/b.jpg", "val", 2)]
+    assert [(r.key, r.split, r.emotion) for r in listing.samples] == [("p/a.jpg", "train", 1), ("p/b.jpg", "val", 2)]
     assert "Columns that are not read: unnamed: 3." in listing.notes
 
 
@@ -72,8 +72,8 @@ def test_pictures_in_another_folder_and_with_another_case_of_the_extension(tmp_p
     put(tmp_path, "a.JPG,happy", "b.jpg,sad", header="path,emotion", pictures=("x/pictures/a.jpg", "x/pictures/b.jpg"))
     reader = open_reader(tmp_path)
     listing = reader.read()
-    assert [r.key for r in listing.records] == ["x/pictures/a.jpg", "x/pictures/b.jpg"]
-    assert reader.encoded(listing.records[0]) == b"x/pictures/a.jpg"
+    assert [r.key for r in listing.samples] == ["x/pictures/a.jpg", "x/pictures/b.jpg"]
+    assert reader.encoded(listing.samples[0]) == b"x/pictures/a.jpg"
 
 
 def test_several_faces_of_one_picture_are_one_subject(tmp_path):
@@ -81,18 +81,18 @@ def test_several_faces_of_one_picture_are_one_subject(tmp_path):
     put(tmp_path, "p/a.jpg,happy,0,0,50,50", "p/b.jpg,sad,0,0,9,9", "p/a.jpg,sad,60,0,99.5,50", header=header)
     reader = open_reader(tmp_path)
     listing = reader.read()
-    assert [(r.key, r.subject, r.emotion) for r in listing.records] == [
+    assert [(r.key, r.subject, r.emotion) for r in listing.samples] == [
         ("p/a.jpg#0,0,50,50", "p/a.jpg", 1),
         ("p/a.jpg#60,0,99.5,50", "p/a.jpg", 2),
         ("p/b.jpg", None, 2),
     ]
-    assert [reader.encoded(r) for r in listing.records] == [b"p/a.jpg", b"p/a.jpg", b"p/b.jpg"]
+    assert [reader.encoded(r) for r in listing.samples] == [b"p/a.jpg", b"p/a.jpg", b"p/b.jpg"]
 
 
 def test_valence_without_an_emotion_and_rows_that_say_nothing(tmp_path):
     rows = ["p/a.jpg,,0.5,0.5", "p/b.jpg,,,", "p/c.png,none,0.1,0.1"]
     listing = open_reader(put(tmp_path, *rows, header="path,emotion,valence,arousal")).read()
-    assert [(r.key, r.emotion, r.valence) for r in listing.records] == [("p/a.jpg", None, 0.5)]
+    assert [(r.key, r.emotion, r.valence) for r in listing.samples] == [("p/a.jpg", None, 0.5)]
     assert listing.left_out == {"neither emotion nor valence and arousal": 1, "none": 1}
 
 
@@ -115,7 +115,7 @@ def test_several_files_are_asked_about(tmp_path):
     put(tmp_path, "1,2", header="a,b", name="other.csv")
     with pytest.raises(EmodetError, match=r"faces.csv, more.csv have the columns path and emotion, and one file was"):
         open_reader(tmp_path)
-    assert len(open_reader(tmp_path / "more.csv").read().records) == 3
+    assert len(open_reader(tmp_path / "more.csv").read().samples) == 3
     with pytest.raises(EmodetError, match=r"Expected one \.csv"):
         open_reader(tmp_path / "other.csv", "own_csv")
 
@@ -170,7 +170,7 @@ def test_columns_that_do_not_fit(tmp_path, header, message):
 def test_a_file_that_was_cut_off_anywhere_is_never_read_as_something_else(tmp_path):
     put(tmp_path, *ROWS)
     whole = (tmp_path / "faces.csv").read_bytes()
-    read = {record.key: record for record in open_reader(tmp_path).read().records}
+    read = {record.key: record for record in open_reader(tmp_path).read().samples}
     for length in range(len(whole)):
         (tmp_path / "faces.csv").write_bytes(whole[:length])
         try:
@@ -178,7 +178,7 @@ def test_a_file_that_was_cut_off_anywhere_is_never_read_as_something_else(tmp_pa
         except EmodetError:
             continue
         # Only in the middle of the last cell can a cut not be seen.
-        for record in listing.records:
+        for record in listing.samples:
             whole_one = read[record.key]
             assert (record.emotion, record.split, record.box) == (whole_one.emotion, whole_one.split, whole_one.box)
 

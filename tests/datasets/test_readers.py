@@ -41,7 +41,7 @@ def test_a_release_is_recognised_by_its_signs(tmp_path, make, reader):
     make(tmp_path)
     found = open_reader(tmp_path)
     assert type(found) is reader
-    assert [record.emotion for record in found.read().records] == [1]
+    assert [record.emotion for record in found.read().samples] == [1]
     assert [name for name, it in READERS.items() if it.recognises(tmp_path)] == [reader.name]
 
 

@@ -8,7 +8,7 @@ import pytest
 from made_releases import RELEASES, Made
 
 from emodet.datasets.readers import READERS, open_reader
-from emodet.datasets.records import Listing
+from emodet.datasets.samples import Listing
 
 BOM = b"\xef\xbb\xbf"
 # What a user's text editor or another system's tools may have written again.
@@ -20,7 +20,7 @@ WITH_PICTURES = [name for name in RELEASES if name not in ("ferplus", "image_lab
 def read(root: Path) -> tuple[str, Listing]:
     reader = open_reader(root)
     listing = reader.read()
-    for record in listing.records:
+    for record in listing.samples:
         assert reader.encoded(record)
     return reader.name, listing
 
@@ -89,7 +89,7 @@ def test_unpacking_into_folders_of_folders_changes_nothing(name: str, tmp_path: 
     (tmp_path / "downloads/archive/__MACOSX").mkdir()
     (tmp_path / "downloads/archive/.hidden").mkdir()
     found, listing = read(tmp_path / "downloads")
-    assert (found, listing.records) == (name, before.records)
+    assert (found, listing.samples) == (name, before.samples)
 
 
 @pytest.mark.parametrize("name", WITH_PICTURES)
@@ -102,8 +102,8 @@ def test_extensions_in_capitals_change_only_themselves(name: str, tmp_path: Path
     found, listing = read(made.root)
     assert found == name
     assert listing.left_out == before.left_out
-    assert [(record.key.lower(), record.split, record.emotion, record.box) for record in listing.records] == [
-        (record.key.lower(), record.split, record.emotion, record.box) for record in before.records
+    assert [(record.key.lower(), record.split, record.emotion, record.box) for record in listing.samples] == [
+        (record.key.lower(), record.split, record.emotion, record.box) for record in before.samples
     ]
 
 

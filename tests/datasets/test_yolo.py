@@ -34,7 +34,7 @@ def release(tmp_path):
 
 
 def faces(listing):
-    return {record.key: (record.split, record.emotion) for record in listing.records}
+    return {record.key: (record.split, record.emotion) for record in listing.samples}
 
 
 def test_maps_classes_by_name(release):
@@ -46,9 +46,9 @@ def test_maps_classes_by_name(release):
         "valid/images/v1.jpg": ("val", EMOTIONS.index("happiness")),
         "test/images/t1.jpg": ("test", EMOTIONS.index("anger")),
     }
-    assert all(record.box is None for record in listing.records)
-    assert [r.key for r in listing.records] == sorted(r.key for r in listing.records)
-    assert pickle.loads(pickle.dumps(reader)).encoded(listing.records[-1]) == b"v1"
+    assert all(record.box is None for record in listing.samples)
+    assert [r.key for r in listing.samples] == sorted(r.key for r in listing.samples)
+    assert pickle.loads(pickle.dumps(reader)).encoded(listing.samples[-1]) == b"v1"
     assert any("boxes" in note for note in listing.notes)
 
 
@@ -69,7 +69,7 @@ def test_names_as_list_and_as_dict(release, names):
 
 def test_another_order_of_names_is_followed(release):
     (release / "data.yaml").write_text("names: [neutral, happy, sad, surprise, fear, disgust, anger, contempt]")
-    assert [r.emotion for r in Yolo(release).read().records if r.split == "train"] == list(range(8))
+    assert [r.emotion for r in Yolo(release).read().samples if r.split == "train"] == list(range(8))
 
 
 def test_the_first_line_counts_and_empty_files_are_listed(release):
@@ -92,7 +92,7 @@ def test_pairs_by_stem_and_lists_the_others(release):
     (release / "train/labels/classes.txt").write_text("anger\n")
     listing = Yolo(release).read()
     assert listing.left_out == {"picture without a label file": 1, "label file without a picture": 1}
-    assert len(listing.records) == 10 + 19
+    assert len(listing.samples) == 10 + 19
     assert faces(listing)["train/images/c19.jpg"] == ("train", EMOTIONS.index("contempt"))
 
 

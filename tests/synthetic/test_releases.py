@@ -39,9 +39,9 @@ def test_its_reader_recognises_it_and_finds_every_face(releases: dict[str, Path]
     reader = open_reader(releases[layout])
     assert reader.name == layout
     listing = reader.read()
-    found = Counter(record.split for record in listing.records)
+    found = Counter(record.split for record in listing.samples)
     assert found == Counter({split: count for split, count in faces_for(layout).items() if count})
-    for record in listing.records[::9]:
+    for record in listing.samples[::9]:
         image = decode_rgb(reader.encoded(record), name=record.key)
         assert image.shape[0] == image.shape[1]
         if record.box is not None:
@@ -49,7 +49,7 @@ def test_its_reader_recognises_it_and_finds_every_face(releases: dict[str, Path]
             assert 0 <= x1 < x2 <= image.shape[1]
             assert 0 <= y1 < y2 <= image.shape[0]
             assert x2 - x1 > 0.55 * image.shape[1]
-    per_class = Counter(record.emotion for record in listing.records if record.split == "val")
+    per_class = Counter(record.emotion for record in listing.samples if record.split == "val")
     if layout != "ferplus":  # there people vote
         assert per_class == dict.fromkeys(range(8), 2)
 
@@ -80,7 +80,7 @@ def test_one_picture_has_one_emotion_in_every_layout(releases: dict[str, Path]) 
 
     def labels(layout: str) -> dict[bytes, int | None]:
         reader = open_reader(releases[layout])
-        return {reader.encoded(record): record.emotion for record in reader.read().records if record.split != "test"}
+        return {reader.encoded(record): record.emotion for record in reader.read().samples if record.split != "test"}
 
     assert labels("yolo") == labels("affectnet_npy")
     (file,) = releases["ferplus"].glob("*.parquet")
@@ -120,7 +120,7 @@ def test_the_2017_lists_have_nine_columns_and_all_eleven_ids(releases: dict[str,
 
 
 def test_the_2017_boxes_and_landmarks_reach_the_records(releases: dict[str, Path]) -> None:
-    for record in open_reader(releases["affectnet_csv"], landmarks=True).read().records:
+    for record in open_reader(releases["affectnet_csv"], landmarks=True).read().samples:
         assert record.box is not None
         assert record.landmarks is not None
         x1, y1, x2, y2 = record.box
@@ -181,7 +181,7 @@ def test_the_ferplus_file_has_its_columns_and_ten_votes_a_row(releases: dict[str
 def test_training_classes_are_as_uneven_as_affectnets_or_uniform(tmp_path: Path) -> None:
     def per_class(name: str, balance: str) -> list[int]:
         write_release(tmp_path / name, "yolo", {"train": 80}, size=32, balance=balance)  # type: ignore[arg-type]
-        found = Counter(record.emotion for record in open_reader(tmp_path / name).read().records)
+        found = Counter(record.emotion for record in open_reader(tmp_path / name).read().samples)
         return [found[k] for k in range(8)]
 
     uneven = per_class("uneven", "affectnet")
