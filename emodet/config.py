@@ -80,6 +80,8 @@ class NetConfig:
     stage_dropout: list[float] | None = None
     head_dropout: float | None = None
     features: int | None = None
+    pretrained: bool | None = None
+    input_size: int | None = None
     arguments: dict[str, Any] | None = None
 
 

@@ -84,6 +84,8 @@ class EmotionClassifier(L.LightningModule):
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
+        # A checkpoint brings its weights: loading it neither reads nor downloads pretrained ones.
+        self.hparams["net"] = {key: False if key == "pretrained" else value for key, value in net.items()}
         self.class_names = tuple(class_names)
         if class_weights is not None and len(class_weights) != len(self.class_names):
             raise EmodetError(
@@ -93,7 +95,7 @@ class EmotionClassifier(L.LightningModule):
         self.preprocessing = Preprocessing.from_dict(preprocessing)
         self.valence_arousal_weight = checked_weight(valence_arousal)
         self.has_va_head = self.valence_arousal_weight > 0
-        self.net = build_net(net, len(self.class_names) + (len(DIMENSIONS) if self.has_va_head else 0))
+        self.net = build_net(net, len(self.class_names) + (len(DIMENSIONS) if self.has_va_head else 0), preprocessing)
         if channels_last:
             self.net = self.net.to(memory_format=torch.channels_last)
         self.optimizer_settings, self.schedule_settings = dict(optimizer), dict(schedule) if schedule else None

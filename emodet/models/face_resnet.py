@@ -1,0 +1,202 @@
+"""dlib's face descriptor net (ResNet-29, 5.58 M parameters, CC0) as a backbone for emotions.
+
+The pretrained weights come with the Python package `face-recognition-models`. The file is read here, without running
+any of that package's code, and only if it is the very file whose checksum is below.
+"""
+
+import hashlib
+import importlib.util
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from emodet.errors import EmodetError
+from emodet.preprocessing import Preprocessing
+
+__all__ = ["FaceResNet"]
+
+SHA256 = "55533b28a95800a551ba546ba62fe69625c7e95a7061c338adffead08719da30"
+_FILE = "models/dlib_face_recognition_resnet_model_v1.dat"
+_STATISTICS = Path(__file__).with_name("face_resnet_statistics.npz")
+
+# (in, out, halves the map), from the image on.
+_BLOCKS = (
+    *[(32, 32, False)] * 3,
+    *((32, 64, True), *[(64, 64, False)] * 3),
+    *((64, 128, True), *[(128, 128, False)] * 2),
+    *((128, 256, True), *[(256, 256, False)] * 2),
+    (256, 256, True),
+)
+_MIN_SIZE = 103  # below it the last block's convolution has no room
+_PIXEL_MEAN = (122.782, 117.001, 104.298)
+# Where each crop has its own mean and deviation, those of an average face stand in for the ones that were removed.
+_FACE_MEAN, _FACE_DEVIATION = 114.0, 64.0
+
+
+class Block(nn.Module):
+    """conv 3×3 → batch norm → ReLU → conv 3×3 → batch norm, plus the input, → ReLU. May halve the map."""
+
+    def __init__(self, channels_in: int, channels: int, halve: bool) -> None:
+        super().__init__()
+        self.halve, self.new_channels = halve, channels - channels_in
+        self.conv1 = nn.Conv2d(channels_in, channels, 3, stride=2 if halve else 1, padding=0 if halve else 1)
+        self.norm1 = nn.BatchNorm2d(channels)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.norm2 = nn.BatchNorm2d(channels)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(N, channels_in, H, W) to (N, channels, H, W), or about (H / 2, W / 2)."""
+        y = self.norm2(self.conv2(F.relu(self.norm1(self.conv1(x)))))
+        if self.halve:
+            # dlib adds maps of different sizes as if the smaller one were padded with zeros.
+            x = F.avg_pool2d(x, 2)
+            height, width = max(x.shape[2], y.shape[2]), max(x.shape[3], y.shape[3])
+            x = F.pad(x, (0, width - x.shape[3], 0, height - x.shape[2], 0, self.new_channels))
+            y = F.pad(y, (0, width - y.shape[3], 0, height - y.shape[2]))
+        return F.relu(x + y)
+
+
+class FaceResNet(nn.Module):
+    """dlib's ResNet-29 with batch norm, and a head of batch norm, dropout and one linear layer.
+
+    Args:
+        num_classes: Number of logits.
+        pretrained: Whether to start from dlib's weights, which need ``pip install 'emodet[teachers]'``. Each
+            convolution is rescaled to He's deviation, together with the running statistics behind it, which keeps the
+            function: dlib's own weights are so small that Adam's first steps would drown them.
+        head_dropout: Share of features zeroed before the last layer.
+        input_size: Side in pixels to which the net resizes its input; None takes it as it comes, from 103 px on.
+        preprocessing: `Preprocessing.to_dict`'s values, which say how the input was normalised; None means the
+            defaults.
+
+    Raises:
+        EmodetError: The weights are not installed or not the expected file, or an argument is out of range.
+    """
+
+    def __init__(
+        self,
+        num_classes: int = 8,
+        pretrained: bool = True,
+        head_dropout: float = 0.4,
+        input_size: int | None = 112,
+        preprocessing: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        if input_size is not None and input_size < _MIN_SIZE:
+            raise EmodetError(f"net.input_size={input_size}: at least {_MIN_SIZE} pixels were expected (112 is usual)")
+        self.input_size = input_size
+        self.scale: torch.Tensor
+        self.offset: torch.Tensor
+        scale, offset = _to_dlib(Preprocessing.from_dict(preprocessing or {}))
+        self.register_buffer("scale", scale.view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("offset", offset.view(1, 3, 1, 1), persistent=False)
+        self.conv = nn.Conv2d(3, 32, 7, stride=2)
+        self.norm = nn.BatchNorm2d(32)
+        self.blocks = nn.Sequential(*(Block(*block) for block in _BLOCKS))
+        self.head = nn.Sequential(nn.BatchNorm1d(256), nn.Dropout(head_dropout), nn.Linear(256, num_classes))
+        if pretrained:
+            self._load(_read(_weights_file()))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Normalised RGB float (N, 3, H, W) to logits (N, num_classes)."""
+        logits: torch.Tensor = self.head(self.features(x))
+        return logits
+
+    def features(self, x: torch.Tensor) -> torch.Tensor:
+        """Normalised RGB float (N, 3, H, W) to the pooled features (N, 256), at least 0."""
+        size = self.input_size
+        if size is not None and tuple(x.shape[2:]) != (size, size):
+            mode = {"mode": "bicubic", "align_corners": False} if x.shape[2] < size else {"mode": "area"}
+            x = F.interpolate(x, (size, size), **mode)
+        elif size is None and min(x.shape[2:]) < _MIN_SIZE:
+            raise EmodetError(f"preprocessing.size={min(x.shape[2:])}: net.input_size=null needs {_MIN_SIZE} or more")
+        x = F.max_pool2d(F.relu(self.norm(self.conv(x * self.scale + self.offset))), 3, stride=2)
+        pooled: torch.Tensor = self.blocks(x).mean(dim=(2, 3))
+        return pooled
+
+    def convolutions(self) -> Iterator[tuple[nn.Conv2d, nn.BatchNorm2d]]:
+        """Each convolution with the batch norm behind it, from the image on."""
+        yield self.conv, self.norm
+        for block in self.blocks:
+            assert isinstance(block, Block)
+            yield block.conv1, block.norm1
+            yield block.conv2, block.norm2
+
+    @torch.no_grad()
+    def _load(self, layers: Iterator[npt.NDArray[np.float32]]) -> None:
+        # dlib merged its batch norms into affine layers. The statistics of its convolutions' outputs, measured on the
+        # training faces of FER+, make batch norms of them again, so that training mode starts from the same function.
+        with np.load(_STATISTICS) as file:
+            means, variances = torch.from_numpy(file["mean"]), torch.from_numpy(file["variance"])
+        start = 0
+        for conv, norm in self.convolutions():
+            flat, affine = torch.from_numpy(next(layers)), torch.from_numpy(next(layers))
+            weight, bias = flat[: conv.weight.numel()].view_as(conv.weight), flat[conv.weight.numel() :]
+            gain, shift = affine.chunk(2)
+            end = start + norm.num_features
+            mean, variance = means[start:end], variances[start:end]
+            rescale = math.sqrt(2 / weight[0].numel()) / weight.std()
+            conv.weight.copy_(weight * rescale)
+            assert conv.bias is not None
+            assert norm.running_mean is not None
+            assert norm.running_var is not None
+            conv.bias.copy_(bias * rescale)
+            norm.running_mean.copy_(mean * rescale)
+            norm.running_var.copy_(variance * rescale**2)
+            norm.weight.copy_(gain * (norm.running_var + norm.eps).sqrt() / rescale)
+            norm.bias.copy_(shift + gain * mean)
+            start = end
+
+
+def _to_dlib(preprocessing: Preprocessing) -> tuple[torch.Tensor, torch.Tensor]:
+    """Scale and offset (3,) that turn normalised channels into dlib's input, (pixel - mean) / 256."""
+    if preprocessing.contrast == "crop":
+        deviation, mean = torch.full((3,), _FACE_DEVIATION), torch.full((3,), _FACE_MEAN)
+    else:
+        deviation, mean = torch.tensor(preprocessing.std) * 255, torch.tensor(preprocessing.mean) * 255
+    return deviation / 256, (mean - torch.tensor(_PIXEL_MEAN)) / 256
+
+
+def _weights_file() -> Path:
+    found = importlib.util.find_spec("face_recognition_models")  # looks for it, does not import it
+    if found is None or not found.submodule_search_locations:
+        raise EmodetError(
+            "net.pretrained=true: face_resnet's weights are not installed; pip install 'emodet[teachers]', or "
+            "net.pretrained=false"
+        )
+    return Path(found.submodule_search_locations[0]) / _FILE
+
+
+def _read(path: Path) -> Iterator[npt.NDArray[np.float32]]:
+    """The parameters of each layer, from the image on: of convolutions and affine layers in turn."""
+    try:
+        data = path.read_bytes()
+    except OSError as problem:
+        raise EmodetError(f"net.pretrained=true: {path} cannot be read ({problem.strerror})") from None
+    if hashlib.sha256(data).hexdigest() != SHA256:
+        raise EmodetError(f"net.pretrained=true: {path} is not dlib's file (SHA-256 {SHA256[:12]}…); reinstall it")
+    position = 0
+    for _ in range(1 + 2 * len(_BLOCKS)):
+        for tag in (b"con_4", b"affine_"):
+            position = data.index(tag, position) + len(tag)
+            # A tensor: its version, its four dimensions, its values.
+            numbers = []
+            for _ in range(5):
+                number, position = _integer(data, position)
+                numbers.append(number)
+            count = math.prod(numbers[1:])
+            yield np.frombuffer(data, "<f4", count, position).copy()
+            position += 4 * count
+
+
+def _integer(data: bytes, position: int) -> tuple[int, int]:
+    """Read an integer as dlib stores it (a length, then the bytes, lowest first); return it and the next position."""
+    end = position + 1 + (data[position] & 0x0F)
+    return int.from_bytes(data[position + 1 : end], "little"), end
