@@ -49,13 +49,13 @@ class DataConfig:
     crop: str | None = None
     classes: int | None = None
     labels: str | None = None
-    selection: Any = None
-    selection_seed: int | None = None
+    val_from: Any = None
+    split_seed: int | None = None
     batch_size: int | None = None
     evaluation_batch_size: int | None = None
     balanced: bool | None = None
     training_faces: int | None = None
-    workers: int | None = None
+    num_workers: int | None = None
     device: str | None = None
     processes: int | None = None
     max_unreadable: float | None = None
@@ -150,7 +150,7 @@ class TrainingConfig:
     """How the net is led through its epochs.
 
     Attributes:
-        select_by: The metric on the selection faces that chooses the best epoch.
+        select_by: The metric on the val faces that chooses the best epoch.
         keep: Which epoch is kept, calibrated and reported on: ``best`` by `select_by`, or ``last``, for a training
             whose length was fixed beforehand; no face then chooses the epoch, and `select_by` is only noted.
         patience: Epochs without gain in it after which training stops; None goes on to the end.
@@ -362,8 +362,8 @@ class EvaluateConfig:
         checkpoint: The ``.ckpt`` to measure, a run's folder, or plain weights (``.pt``) with their card. Its run's
             data is used unless `data` or `data.root` is given.
         model: The model file (``.onnx``) to measure instead.
-        role: ``report`` or ``selection``: which faces to measure on.
-        output: The folder for the report; by default ``evaluation-ROLE`` in the run's folder.
+        split: ``test`` or ``val``: which faces to measure on.
+        output: The folder for the report; by default ``evaluation-SPLIT`` in the run's folder.
         resamples: Of the bootstrap.
         errors: How many of the worst errors the page shows.
         corruptions: Whether to measure how accuracy falls with blur, noise, compression, darkness, distance, tilt and
@@ -375,7 +375,7 @@ class EvaluateConfig:
 
     checkpoint: str | None = None
     model: str | None = None
-    role: str = "report"
+    split: str = "test"
     output: str | None = None
     resamples: int = 2000
     errors: int = 48

@@ -1,6 +1,6 @@
 """Measure a checkpoint or a model file: ``python -m emodet.evaluate checkpoint=RUN/checkpoints/best.ckpt``.
 
-Without ``data=…`` it measures on the data of the checkpoint's own run. ``role=selection`` takes the faces that chose
+Without ``data=…`` it measures on the data of the checkpoint's own run. ``split=val`` takes the faces that chose
 the epoch instead of the ones that report; ``flip=true`` lets it answer on each crop and its mirror image.
 """
 
@@ -27,7 +27,7 @@ from emodet.training.trained import load_trained, run_data
 
 @command("evaluate")
 def main(config: DictConfig) -> None:
-    """Let it answer on every face of the role, then write the report and print its table."""
+    """Let it answer on every face of the split, then write the report and print its table."""
     settings = to_plain_dict(config)
     if ("checkpoint" in settings) == ("model" in settings):
         raise EmodetError("say what to measure: either checkpoint=RUN_OR_FILE (.ckpt, .pt) or model=FILE.onnx")
@@ -37,7 +37,7 @@ def main(config: DictConfig) -> None:
     else:
         answer_on, data, temperature = measure_model_file(measured, settings)
     details = {"measured": str(measured)}
-    name = f"{measured.stem}-{settings['role']}"
+    name = f"{measured.stem}-{settings['split']}"
     if settings["flip"]:
         answer_on = with_mirror_images(answer_on, temperature)
         details["answers"], name = "mean of each crop and its mirror image", f"{name}-flip"
@@ -61,7 +61,7 @@ def measure_checkpoint(path: Path, settings: dict[str, Any]) -> tuple[AnswerOn, 
     trained = load_trained(path)
     classifier = trained.classifier
     data = open_data(settings, trained.data, classifier.preprocessing.to_dict(), len(classifier.class_names))
-    answer_on = partial(answer, classifier, data, settings["role"], settings["accelerator"])
+    answer_on = partial(answer, classifier, data, settings["split"], settings["accelerator"])
     return answer_on, data, trained.temperature
 
 
@@ -69,7 +69,7 @@ def measure_model_file(path: Path, settings: dict[str, Any]) -> tuple[AnswerOn, 
     """How a model file answers; its probabilities are calibrated already."""
     model = read_model_file(path)
     data = open_data(settings, run_data(path), model.info.preprocessing.to_dict(), len(model.info.class_names))
-    return partial(answer_with_model_file, model, data, settings["role"]), data, 1.0
+    return partial(answer_with_model_file, model, data, settings["split"]), data, 1.0
 
 
 if __name__ == "__main__":

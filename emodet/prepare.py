@@ -92,16 +92,16 @@ def prepare(source: Source, *, force: bool, verify: bool, merge: bool) -> None:
 
 def say_roles(data: EmotionDataModule) -> None:
     """Print how many faces train, select and report; in a mix, of each data set."""
-    roles = data.roles
+    splits = data.splits
     every = {
-        "train": ("train", roles.train),
-        "selection": (roles.selection_is, roles.selection),
-        "report": (roles.report_is, roles.report),
+        "train": ("train", splits.train),
+        "val": (splits.val_name, splits.val),
+        "test": (splits.test_name, splits.test),
     }
-    for role, (title, rows) in every.items():
+    for split, (title, rows) in every.items():
         of_each = np.bincount(data.source_of(rows), minlength=len(data.sources))
         parts = [f"{name} {count:,}" for name, count in zip(data.source_names, of_each.tolist(), strict=False)]
-        print(f"{role:<12} {len(rows):,} faces of {title}{' (' + ', '.join(parts) + ')' if parts else ''}")
+        print(f"{split:<12} {len(rows):,} faces of {title}{' (' + ', '.join(parts) + ')' if parts else ''}")
     if data.source_names:
         print(f"fingerprint of the mix: {data.fingerprint}")
 

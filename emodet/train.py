@@ -55,7 +55,7 @@ log = logging.getLogger(__name__)
 
 @command("train")
 def main(config: DictConfig) -> float:
-    """Compose, build, fit, calibrate, report. Returns the kept epoch's selection metric."""
+    """Compose, build, fit, calibrate, report. Returns the kept epoch's val metric."""
     run = RunFolder(Path(HydraConfig.get().runtime.output_dir))
     with ending_noted(run):
         return train(to_plain_dict(config), config, run)
@@ -76,8 +76,8 @@ def train(settings: dict[str, Any], config: DictConfig, run: RunFolder) -> float
         data.require_device()
         if "threads" not in settings and processes.count > 1:
             torch.set_num_threads(processes.threads)
-        if "workers" not in settings["data"]:
-            data.workers = min(8, processes.cores)
+        if "num_workers" not in settings["data"]:
+            data.num_workers = min(8, processes.cores)
         processes.in_turn(data.prepare_data)
         data.setup()
         processes.require_same("data set", data.fingerprint, "give all nodes the same data")
@@ -102,7 +102,7 @@ def train(settings: dict[str, Any], config: DictConfig, run: RunFolder) -> float
 
 
 def selected(trainer: L.Trainer) -> float:
-    """The kept epoch's selection metric, NaN where no epoch was validated."""
+    """The kept epoch's val metric, NaN where no epoch was validated."""
     best = getattr(trainer.checkpoint_callback, "best_model_score", None)
     return float("nan") if best is None else float(best)
 
@@ -140,16 +140,16 @@ def describe(
         "distillation": data.distillation.facts() if data.distillation is not None else None,
         "fingerprint": data.fingerprint,
         "faces": {
-            "train": len(data.roles.train),
-            "selection": len(data.roles.selection),
-            "report": len(data.roles.report),
-            "dropped": dict(data.roles.dropped),
+            "train": len(data.splits.train),
+            "val": len(data.splits.val),
+            "test": len(data.splits.test),
+            "dropped": dict(data.splits.dropped),
         },
-        "splits": {"selection": data.roles.selection_is, "report": data.roles.report_is},
+        "splits": {"val": data.splits.val_name, "test": data.splits.test_name},
         "trainable_parameters": cost.parameters,
         "multiply_adds": cost.multiply_adds,
         "threads": torch.get_num_threads(),
-        "workers": data.workers,
+        "num_workers": data.num_workers,
         "data_device": None if data.device is None else str(data.device),
         "process": os.getpid(),
         "batch": {"processes": processes, "per_process": data.batch_size},
@@ -161,15 +161,15 @@ def describe(
     cv2.imwrite(str(run.path / "augmentation.png"), cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
     choices = {key: choice for key, choice in HydraConfig.get().runtime.choices.items() if "/" not in key}
     tracking.begin({**to_plain_dict(config), **facts, "folder": str(run.path), "choices": choices}, sheet)
-    roles = data.roles
+    splits = data.splits
     measured = (
-        f"{len(roles.selection)} selection ({roles.selection_is}), {len(roles.report)} report ({roles.report_is})"
+        f"{len(splits.val)} val ({splits.val_name}), {len(splits.test)} test ({splits.test_name})"
     )
-    if roles.selection_is == roles.report_is:
-        measured = f"{len(roles.report)} {roles.report_is}"
+    if splits.val_name == splits.test_name:
+        measured = f"{len(splits.test)} {splits.test_name}"
     log.info(
         "%s: %d training, %s faces; %s; everything goes to %s",
-        *(data.pack.manifest["title"], len(roles.train), measured, cost, run.path),
+        *(data.pack.manifest["title"], len(splits.train), measured, cost, run.path),
     )
 
 
@@ -206,22 +206,22 @@ def how_to_go_on(stop: Interrupted, run: RunFolder) -> str:
 
 
 def finish(run: RunFolder, data: EmotionDataModule, tracking: Tracking) -> None:
-    """Calibrate the best checkpoint on the selection faces, then measure it on the report faces."""
+    """Calibrate the best checkpoint on the val faces, then measure it on the test faces."""
     if not run.best.is_file():
         raise EmodetError(f"{run.path}: no epoch was validated, so there is no best checkpoint to report on")
     classifier = load_classifier(run.best)
-    chosen = answer(classifier, data, "selection")
+    chosen = answer(classifier, data, "val")
     temperature = fit_temperature(chosen.logits, chosen.emotion)
     set_temperature(run.best, temperature)
     results: dict[str, Any] = {}
     details = {"checkpoint": str(run.best), **{key: run.facts()[key] for key in ("commit", "seed")}}
-    both_are_one = np.array_equal(data.roles.selection, data.roles.report)
-    for role in ("report",) if both_are_one else ("selection", "report"):
-        answers = chosen if role == "selection" or both_are_one else answer(classifier, data, role)
-        evaluation = report(answers, data, temperature, run.path / f"evaluation-{role}", details)
-        results[role] = evaluation.as_dict()["metrics"]
+    both_are_one = np.array_equal(data.splits.val, data.splits.test)
+    for split in ("test",) if both_are_one else ("val", "test"):
+        answers = chosen if split == "val" or both_are_one else answer(classifier, data, split)
+        evaluation = report(answers, data, temperature, run.path / f"evaluation-{split}", details)
+        results[split] = evaluation.as_dict()["metrics"]
         print(format_table(evaluation), end="\n\n")
-        tracking.evaluated(role, evaluation, to_predictions(answers, data, temperature), answers.index)
+        tracking.evaluated(split, evaluation, to_predictions(answers, data, temperature), answers.index)
     run.write_facts({"temperature": temperature, "results": results, "ended": now()})
     trained = load_trained(run.best)
     write_weights(trained.classifier, trained.card(), run.path / "weights.pt")
@@ -236,7 +236,7 @@ def finish(run: RunFolder, data: EmotionDataModule, tracking: Tracking) -> None:
     if rate is not None:
         print(f"trained at:  {rate:,.1f} faces/s, median of the epochs")
     print(
-        f"run folder:  {run.path}\ncheckpoint:  {run.best}\nreport:      {run.path / 'evaluation-report/report.html'}"
+        f"run folder:  {run.path}\ncheckpoint:  {run.best}\nreport:      {run.path / 'evaluation-test/report.html'}"
     )
 
 

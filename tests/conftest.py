@@ -55,7 +55,7 @@ def small(release: Path) -> list[str]:
     return [
         "data=affectnet_yolo",
         f"data.root={release}",
-        "data.workers=0",
+        "data.num_workers=0",
         "data.processes=1",
         "data.batch_size=8",
         "preprocessing.size=48",

@@ -39,7 +39,7 @@ EXPERIMENTS = [
     ),
 ]
 ONE_BATCH = [
-    *("data.workers=0", "data.processes=1", "data.batch_size=4", "trainer.max_epochs=1", "trainer.accelerator=cpu"),
+    *("data.num_workers=0", "data.processes=1", "data.batch_size=4", "trainer.max_epochs=1", "trainer.accelerator=cpu"),
     *("trainer.limit_train_batches=1", "trainer.limit_val_batches=1", "trainer.check_val_every_n_epoch=1"),
     *("trainer.enable_progress_bar=false", "trainer.num_sanity_val_steps=0"),
 ]
@@ -81,7 +81,7 @@ def test_every_experiment_runs_one_batch(
         assert command("emodet.teach", *arguments, f"checkpoint={teacher}", f"output={answers}") == 0
         arguments.append(f"distillation.answers={answers}")
     assert command("emodet.train", *arguments, f"hydra.run.dir={tmp_path}") == 0
-    assert "report" in RunFolder(tmp_path).facts()["results"]
+    assert "test" in RunFolder(tmp_path).facts()["results"]
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
@@ -127,7 +127,7 @@ def test_every_choice_runs_one_batch(
         arguments.append(f"data.root={releases[reader_of(chosen['data'])]}")
     small = [*ONE_BATCH, "preprocessing.size=48", "training.resolutions=[]", "training.weight_averaging=null"]
     assert command("emodet.train", "experiment=ferplus", *arguments, *small, f"hydra.run.dir={tmp_path}") == 0
-    assert "report" in RunFolder(tmp_path).facts()["results"]
+    assert "test" in RunFolder(tmp_path).facts()["results"]
 
 
 def test_every_turn_together_makes_every_choice() -> None:

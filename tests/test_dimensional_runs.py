@@ -17,7 +17,7 @@ from emodet.training.checkpoints import load_classifier
 from emodet.training.folder import RunFolder
 
 SMALL = [
-    *("data.workers=0", "data.processes=1", "data.batch_size=12", "preprocessing.size=48", "net.channels=[4,4,8,8]"),
+    *("data.num_workers=0", "data.processes=1", "data.batch_size=12", "preprocessing.size=48", "net.channels=[4,4,8,8]"),
     *("net.features=8", "trainer.max_epochs=2", "trainer.accelerator=cpu", "trainer.precision=32-true", "logger=csv"),
     *("trainer.enable_progress_bar=false", "training.weight_averaging=null", "optimizer.lr=0.02"),
 ]
@@ -59,10 +59,10 @@ def test_a_run_logs_and_selects_by_them(run: Path) -> None:
     facts = RunFolder(run).facts()
     assert facts["selected"]["metric"] == "val/ccc_valence"
     assert facts["selected"]["value"] == pytest.approx(max(logged), abs=1e-6)
-    for role in ("selection", "report"):
-        assert {"ccc_arousal", "rmse_valence", "sagr_arousal"} <= set(facts["results"][role])
+    for split in ("val", "test"):
+        assert {"ccc_arousal", "rmse_valence", "sagr_arousal"} <= set(facts["results"][split])
     # The best epoch's figure again, from its checkpoint: the same faces, the same sums.
-    assert facts["results"]["selection"]["ccc_valence"]["value"] == pytest.approx(max(logged), abs=1e-4)
+    assert facts["results"]["val"]["ccc_valence"]["value"] == pytest.approx(max(logged), abs=1e-4)
     assert load_classifier(run / "checkpoints/best.ckpt").has_va_head
 
 
@@ -81,14 +81,14 @@ def test_the_model_file_measures_as_the_checkpoint_did(
     info = read_model_file(model_file).info
     assert info.outputs == ("probabilities", "valence_arousal")
     facts = RunFolder(run).facts()
-    for role, split in facts["splits"].items():
+    for split, split in facts["splits"].items():
         assert info.metrics[split]["ccc_valence"] == pytest.approx(
-            facts["results"][role]["ccc_valence"]["value"], abs=1e-4
+            facts["results"][split]["ccc_valence"]["value"], abs=1e-4
         )
     gate = json.loads((run / "export" / "emodet-gate.json").read_text())
     beside = [check for check in gate["checks"] if "valence or arousal" in check["what"]]
     assert [(check["file"], check["verdict"]) for check in beside] == [("fp32", "passed")]
-    data = (f"data.root={annotated}", "data.workers=0")
+    data = (f"data.root={annotated}", "data.num_workers=0")
     arguments = (
         f"model={model_file}",
         "data=affectnet",
@@ -101,7 +101,7 @@ def test_the_model_file_measures_as_the_checkpoint_did(
     assert "valence" in capsys.readouterr().out
     measured = json.loads((tmp_path / "report" / "report.json").read_text())["metrics"]
     for name in ("ccc_valence", "rmse_arousal", "accuracy"):
-        assert measured[name]["value"] == pytest.approx(facts["results"]["report"][name]["value"], abs=1e-4)
+        assert measured[name]["value"] == pytest.approx(facts["results"]["test"][name]["value"], abs=1e-4)
     assert measured["rmse_arousal"]["low"] < measured["rmse_arousal"]["value"] < measured["rmse_arousal"]["high"]
     assert (tmp_path / "report" / "valence_arousal.png").is_file()
 

@@ -30,7 +30,7 @@ def metrics(report: Path) -> dict:
 def test_a_checkpoint_measures_as_its_run_did(command, run, tmp_path, capsys):
     output = tmp_path / "again"
     assert command("emodet.evaluate", f"checkpoint={run}/checkpoints/best.ckpt", f"output={output}") == 0
-    assert metrics(output) == metrics(run / "evaluation-report")
+    assert metrics(output) == metrics(run / "evaluation-test")
     said = capsys.readouterr().out
     assert "split test: 24 faces" in said
     assert str(output / "report.html") in said
@@ -40,8 +40,8 @@ def test_a_checkpoint_measures_as_its_run_did(command, run, tmp_path, capsys):
 def test_the_selection_faces_are_another_role_and_say_so(command, run, tmp_path):
     output = tmp_path / "selection"
     checkpoint = f"checkpoint={run}/checkpoints/best.ckpt"
-    assert command("emodet.evaluate", checkpoint, "role=selection", f"output={output}") == 0
-    assert metrics(output) == metrics(run / "evaluation-selection")
+    assert command("emodet.evaluate", checkpoint, "split=val", f"output={output}") == 0
+    assert metrics(output) == metrics(run / "evaluation-val")
     report = json.loads((output / "report.json").read_text())
     assert report["split"] == "val"
     assert any("optimistic" in note for note in report["notes"])
@@ -51,16 +51,16 @@ def test_mirror_images_are_answered_too_and_the_page_says_so(command, run, tmp_p
     checkpoint, output = f"checkpoint={run}/checkpoints/best.ckpt", tmp_path / "both"
     assert command("emodet.evaluate", checkpoint, f"output={output}", "flip=true") == 0
     assert "mean of each crop and its mirror image" in (output / "report.html").read_text(encoding="utf-8")
-    assert metrics(output) != metrics(run / "evaluation-report")
+    assert metrics(output) != metrics(run / "evaluation-test")
 
 
 def test_other_data_can_be_named(command, run, release, tmp_path):
     output = tmp_path / "other"
     lonely = tmp_path / "lonely.ckpt"
     lonely.write_bytes((run / "checkpoints" / "best.ckpt").read_bytes())
-    arguments = (f"checkpoint={lonely}", "data=affectnet_yolo", f"data.root={release}", "data.workers=0")
+    arguments = (f"checkpoint={lonely}", "data=affectnet_yolo", f"data.root={release}", "data.num_workers=0")
     assert command("emodet.evaluate", *arguments, f"output={output}") == 0
-    assert metrics(output) == metrics(run / "evaluation-report")
+    assert metrics(output) == metrics(run / "evaluation-test")
 
 
 def test_a_checkpoint_outside_a_run_needs_data(command, run, tmp_path, capsys):
@@ -104,5 +104,5 @@ def test_what_is_no_checkpoint(command, tmp_path, capsys, content):
 
 
 def test_there_is_no_such_role(command, run, capsys):
-    assert command("emodet.evaluate", f"checkpoint={run}/checkpoints/best.ckpt", "role=exam") == 2
+    assert command("emodet.evaluate", f"checkpoint={run}/checkpoints/best.ckpt", "split=exam") == 2
     assert "exam" in capsys.readouterr().err

@@ -49,7 +49,7 @@ def run(small, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def data(small, release, own_folders):
-    settings = {"root": release, "packs": own_folders / "packs", "reader": "auto", "workers": 0}
+    settings = {"root": release, "packs": own_folders / "packs", "reader": "auto", "num_workers": 0}
     opened = build_data({"data": settings, "preprocessing": {"size": 48}})
     opened.prepare_data()
     opened.setup()
@@ -130,7 +130,7 @@ def test_a_model_file_says_everything_about_itself(run, exported, data, precisio
     if precision == "fp32":
         for name, value in info.metrics["test"].items():
             if name != "faces":
-                assert value == pytest.approx(facts["results"]["report"][name]["value"], abs=1e-4), name
+                assert value == pytest.approx(facts["results"]["test"][name]["value"], abs=1e-4), name
 
 
 def test_a_torch_program_says_it_too(exported):
@@ -143,8 +143,8 @@ def test_a_torch_program_says_it_too(exported):
 
 def test_a_model_file_answers_on_a_role_s_faces_as_its_checkpoint(run, exported, data):
     classifier = load_classifier(run / "checkpoints" / "best.ckpt")
-    expected = answer(classifier, data, "report", "cpu")
-    found = answer_with_model_file(read_model_file(exported / "emodet-fp32.onnx"), data, "report")
+    expected = answer(classifier, data, "test", "cpu")
+    found = answer_with_model_file(read_model_file(exported / "emodet-fp32.onnx"), data, "test")
     np.testing.assert_array_equal(found.index, expected.index)
     np.testing.assert_array_equal(found.emotion, expected.emotion)
     probabilities = torch.softmax(torch.from_numpy(expected.logits) / classifier.temperature, 1).numpy()
@@ -164,12 +164,12 @@ def test_a_model_file_s_columns_are_matched_by_name(exported, data):
             return self.model.probabilities(crops)[:, self.order], None
 
     model = read_model_file(exported / "emodet-fp32.onnx")
-    straight, permuted = (answer_with_model_file(each, data, "selection") for each in (model, Permuted(model)))
+    straight, permuted = (answer_with_model_file(each, data, "val") for each in (model, Permuted(model)))
     np.testing.assert_array_equal(straight.logits, permuted.logits)
     permuted = Permuted(model)
     permuted.info.class_names = permuted.info.class_names[1:]
     with pytest.raises(EmodetError, match=r"data\.classes"):
-        answer_with_model_file(permuted, data, "selection")
+        answer_with_model_file(permuted, data, "val")
 
 
 def test_files_that_are_there_are_kept(command, run, exported, capsys):

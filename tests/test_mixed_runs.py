@@ -14,7 +14,7 @@ from emodet.preprocessing import Preprocessing
 from emodet.training.assembly import build_data
 from emodet.training.mixed_settings import resolved_sources
 
-SMALL = ["data.workers=0", "data.processes=1", "preprocessing.size=48"]
+SMALL = ["data.num_workers=0", "data.processes=1", "preprocessing.size=48"]
 NET = [
     "data.batch_size=8",
     "net.channels=[4,4,8,8]",
@@ -100,11 +100,11 @@ def test_data_sets_by_name_take_their_roots_from_their_own_variables(
     assert command("emodet.prepare", "data=mixed", "data.sources=[affectnet8,ferplus]", *SMALL) == 0
     said = capsys.readouterr().out
     assert "(affectnet8 72, ferplus 40)" in said
-    assert "selection" in said
+    assert "val" in said
     # FER+'s own file says that its val selects; what is said for the whole mix goes over that.
-    assert "affectnet8 val + ferplus val (selection and report)" in said
+    assert "affectnet8 val + ferplus val (selection and test)" in said
     assert (
-        command("emodet.prepare", "data=mixed", "data.sources=[affectnet8,ferplus]", "data.selection=0.3", *SMALL) == 0
+        command("emodet.prepare", "data=mixed", "data.sources=[affectnet8,ferplus]", "data.val_from=0.3", *SMALL) == 0
     )
     assert "faces of 0.3 of train" in capsys.readouterr().out
 
@@ -122,10 +122,10 @@ def test_a_run_follows_each_data_set(run):
         assert f"val/accuracy/{name}" in header
         assert f"val/macro_f1/{name}" in header
     facts = json.loads((run / "run.json").read_text())
-    assert set(facts["results"]["report"]) >= {"accuracy", "accuracy/ferplus", "macro_f1/affectnet_yolo"}
+    assert set(facts["results"]["test"]) >= {"accuracy", "accuracy/ferplus", "macro_f1/affectnet_yolo"}
     assert facts["pack"]["reader"] == "mixed"
     assert list(facts["pack"]["sources"]) == ["affectnet_yolo", "ferplus"]
-    assert facts["splits"]["report"] == "affectnet_yolo test + ferplus val (selection and report)"
+    assert facts["splits"]["test"] == "affectnet_yolo test + ferplus val (selection and test)"
 
 
 @pytest.mark.slow
@@ -138,7 +138,7 @@ def test_evaluate_and_export_know_the_run_s_data_sets(run, command, tmp_path, ca
     assert {name: row["faces"] for name, row in rows.items()} == {"affectnet_yolo": 24, "ferplus": report["faces"] - 24}
     right = sum(row["faces"] * row["accuracy"]["value"] for row in rows.values())
     assert right / report["faces"] == pytest.approx(report["metrics"]["accuracy"]["value"])
-    before = json.loads((run / "run.json").read_text())["results"]["report"]["accuracy/ferplus"]["value"]
+    before = json.loads((run / "run.json").read_text())["results"]["test"]["accuracy/ferplus"]["value"]
     assert report["metrics"]["accuracy/ferplus"]["value"] == pytest.approx(before)
     assert command("emodet.export", f"checkpoint={run}", f"output={tmp_path / 'ex'}", "formats=[fp32]") == 0
     info = read_model_file(tmp_path / "ex/emodet-fp32.onnx").info
@@ -147,7 +147,7 @@ def test_evaluate_and_export_know_the_run_s_data_sets(run, command, tmp_path, ca
         "drawn faces, as FER+",
     ]
     assert "MIT licence" in info.training_data[1].terms
-    assert info.metrics["affectnet_yolo test + ferplus val (selection and report)"]["accuracy/ferplus"] == before
+    assert info.metrics["affectnet_yolo test + ferplus val (selection and test)"]["accuracy/ferplus"] == before
 
 
 @pytest.mark.slow
@@ -193,12 +193,12 @@ def test_what_is_said_goes_over_what_is_said_for_all_and_that_over_a_data_set_s_
     sources = {"expw": {"root": "/x"}, "ferplus": {"root": "/y", "labels": "soft"}, "mine": {"root": "/z", "weight": 2}}
     plain = resolved_sources({"sources": sources})
     assert plain["expw"] == {"root": "/x", "reader": "expw", "crop": "box", "classes": 7}
-    assert plain["ferplus"]["selection"] == "val"
+    assert plain["ferplus"]["val_from"] == "val"
     assert plain["mine"] == {"root": "/z", "weight": 2}
-    over = resolved_sources({"sources": sources, "crop": "image", "labels": "hard", "selection": 0.2})
+    over = resolved_sources({"sources": sources, "crop": "image", "labels": "hard", "val_from": 0.2})
     assert [over[name]["crop"] for name in over] == ["image"] * 3
     assert [over[name]["labels"] for name in over] == ["hard", "soft", "hard"]
-    assert [over[name]["selection"] for name in over] == [0.2] * 3
+    assert [over[name]["val_from"] for name in over] == [0.2] * 3
     # What a run's folder holds is resolved to itself.
     assert resolved_sources({"sources": plain}) == plain
 

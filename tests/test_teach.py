@@ -179,7 +179,7 @@ def test_how_many_epochs() -> None:
 @pytest.fixture(scope="module")
 def data(release: Path) -> EmotionDataModule:
     """What `STUDENT` and `small` make, without augmentation."""
-    made = EmotionDataModule(release, {"size": 48}, reader="yolo", batch_size=8, workers=0, processes=1)
+    made = EmotionDataModule(release, {"size": 48}, reader="yolo", batch_size=8, num_workers=0, processes=1)
     made.prepare_data()
     made.setup()
     return made
@@ -210,7 +210,7 @@ def test_a_teacher_of_another_size_gets_the_crops_at_its_own(
     with caplog.at_level("INFO"):
         teachers = loaded(paths, data)
     assert "the student's crops of 48 pixels are resized to its 24" in caplog.text
-    crops = data.pack.images(data.roles.train[:6])
+    crops = data.pack.images(data.splits.train[:6])
     for one, size in zip(teachers.trained, (24, 64), strict=True):
         interpolation = cv2.INTER_AREA if size < 48 else cv2.INTER_LINEAR
         resized = np.stack([cv2.resize(crop, (size, size), interpolation=interpolation) for crop in crops])
@@ -221,7 +221,7 @@ def test_a_teacher_of_another_size_gets_the_crops_at_its_own(
 
 
 def test_bf16_says_nearly_the_same(data: EmotionDataModule, teachers: list[Path]) -> None:
-    crops = torch.from_numpy(data.pack.images(data.roles.train[:6]))
+    crops = torch.from_numpy(data.pack.images(data.splits.train[:6]))
     exact, rough = (np.exp(loaded(teachers, data, precision=way).say(crops)) for way in ("32-true", "bf16-mixed"))
     assert not np.array_equal(exact, rough)
     np.testing.assert_allclose(rough, exact, atol=0.05)
@@ -229,7 +229,7 @@ def test_bf16_says_nearly_the_same(data: EmotionDataModule, teachers: list[Path]
 
 def test_each_face_as_it_is(data: EmotionDataModule, teachers: list[Path]) -> None:
     said, note = answers_to_faces(loaded(teachers, data, flip=True), data)
-    assert np.array_equal(said.index, data.roles.train)
+    assert np.array_equal(said.index, data.splits.train)
     shares = said_by(teachers, torch.from_numpy(data.pack.images(said.index)), flip=True)
     np.testing.assert_allclose(np.exp(said.log_probabilities.astype(np.float32)), shares, atol=1e-3)
     right = (shares.argmax(1).numpy() == data.pack.table.emotion[said.index]).mean()
@@ -283,7 +283,7 @@ def test_a_killed_command_goes_on_where_it_was(
 ) -> None:
     folder = tmp_path / "answers"
     ask = [*STUDENT, *small, named(teachers), "flip=true", f"output={folder}"]
-    process = subprocess.Popen([sys.executable, "-m", "emodet.teach", *ask, "epochs=4000", "data.workers=1"])
+    process = subprocess.Popen([sys.executable, "-m", "emodet.teach", *ask, "epochs=4000", "data.num_workers=1"])
     deadline = time.monotonic() + 300
     while not (folder / "epoch-0001.npz").is_file() and time.monotonic() < deadline:
         time.sleep(0.02)

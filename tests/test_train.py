@@ -53,8 +53,8 @@ def test_a_run_says_what_it_is_made_of(finished: Path) -> None:
     assert facts["seed"] == 5
     assert len(facts["pack"]["fingerprint"]) >= 32
     assert facts["versions"].keys() >= {"python", "torch", "lightning", "numpy"}
-    assert facts["faces"] == {"train": 72, "selection": 24, "report": 24, "dropped": {}}
-    assert facts["splits"] == {"selection": "val", "report": "test"}
+    assert facts["faces"] == {"train": 72, "val": 24, "test": 24, "dropped": {}}
+    assert facts["splits"] == {"val": "val", "test": "test"}
     assert facts["commit"] is None or len(facts["commit"].removesuffix("+changes")) == 40
     net = load_classifier(finished / "checkpoints/best.ckpt").net
     assert facts["trainable_parameters"] == sum(parameter.numel() for parameter in net.parameters())
@@ -79,10 +79,10 @@ def test_a_run_shows_curves_faces_and_reports(finished: Path) -> None:
         picture = cv2.imread(str(finished / name))
         assert picture is not None
         assert picture.std() > 5
-    page = (finished / "evaluation-report/report.html").read_text(encoding="utf-8")
+    page = (finished / "evaluation-test/report.html").read_text(encoding="utf-8")
     assert all(emotion in page for emotion in EMOTIONS)
-    report = json.loads((finished / "evaluation-report/report.json").read_text(encoding="utf-8"))
-    assert report["metrics"] == RunFolder(finished).facts()["results"]["report"]
+    report = json.loads((finished / "evaluation-test/report.json").read_text(encoding="utf-8"))
+    assert report["metrics"] == RunFolder(finished).facts()["results"]["test"]
     names = {name for row in rows(finished) for name in row}
     assert names >= {"epoch", "step", "train/loss", "train/accuracy", "val/loss", "val/accuracy", "val/recall/fear"}
     assert [path.name for path in finished.iterdir() if "unfinished" in path.name] == []
@@ -91,8 +91,8 @@ def test_a_run_shows_curves_faces_and_reports(finished: Path) -> None:
 def test_the_report_is_of_the_epoch_that_was_selected(finished: Path) -> None:
     """The best checkpoint holds the averaged weights that were validated: its accuracy is the one in the curve."""
     validated = [float(row["val/macro_f1"]) for row in rows(finished) if "val/macro_f1" in row]
-    selection = RunFolder(finished).facts()["results"]["selection"]
-    assert selection["macro_f1"]["value"] == pytest.approx(max(validated), abs=1e-6)
+    val = RunFolder(finished).facts()["results"]["val"]
+    assert val["macro_f1"]["value"] == pytest.approx(max(validated), abs=1e-6)
 
 
 def test_the_best_checkpoint_holds_the_averaged_weights(
@@ -162,7 +162,7 @@ def test_the_baseline_without_affectnet_says_how_to_get_it(
         (["trainer.precision=8"], "trainer: Lightning does not take"),
         (["trainer.max_epochs=1"], "trainer.check_val_every_n_epoch=2: no validation in trainer.max_epochs=1"),
         (["training.keep=first"], "training.keep=first: best (by training.select_by) or last"),
-        (["training.keep=last", "training.patience=2"], "patience lets the selection faces choose the last epoch"),
+        (["training.keep=last", "training.patience=2"], "patience lets the val faces choose the last epoch"),
         (["training.keep=last", "trainer.max_epochs=3"], "epoch 3, the last one, would not be validated"),
         (["init_from=/no/weights.pt"], "/no/weights.pt: there is no such file"),
         (["logger.name=mlflow"], "logger.name='mlflow': there are csv"),
@@ -332,7 +332,7 @@ def test_a_process_of_its_own_stops_for_a_signal_and_is_resumed(number: int, sma
     run = tmp_path / "run"
     start = [sys.executable, "-m", "emodet.train"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    arguments = [*start, *PLAIN, *small, "data.workers=1", "trainer.max_epochs=5000", f"hydra.run.dir={run}"]
+    arguments = [*start, *PLAIN, *small, "data.num_workers=1", "trainer.max_epochs=5000", f"hydra.run.dir={run}"]
     process = subprocess.Popen(arguments, env=environment, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 120
     while not (run / "checkpoints" / "last.ckpt").is_file() and time.monotonic() < deadline:
@@ -345,4 +345,4 @@ def test_a_process_of_its_own_stops_for_a_signal_and_is_resumed(number: int, sma
     done = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["epoch"]
     arguments = [*start, f"resume={run}", f"trainer.max_epochs={done + 2}"]
     subprocess.run(arguments, env=environment, check=True, timeout=120)
-    assert (run / "evaluation-report/report.html").is_file()
+    assert (run / "evaluation-test/report.html").is_file()

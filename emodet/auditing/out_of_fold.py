@@ -131,16 +131,16 @@ def out_of_fold(
     for number in range(plan.folds):
         held_out = train[fold_of == number]
         asked = np.concatenate([held_out, others])
-        roles = Splits(
+        splits = Splits(
             train=train[(fold_of != number) & ~copies],
-            selection=held_out,
+            val=held_out,
             report=asked,
-            selection_is=f"fold {number + 1} of train",
-            report_is="not trained on",
+            val_name=f"fold {number + 1} of train",
+            test_name="not trained on",
             dropped={},
         )
         name = f"{number + 1} of {plan.folds}"
-        logits = _answers_of_fold(chosen, data.shared_out(roles, pack), RunFolder(place / f"fold-{number + 1}"), name)
+        logits = _answers_of_fold(chosen, data.shared_out(splits, pack), RunFolder(place / f"fold-{number + 1}"), name)
         answers[held_out] = logits[: len(held_out)]
         by_net.append(logits[len(held_out) :])
         right = float((answers[held_out].argmax(axis=1) == table.emotion[held_out]).mean())
@@ -189,23 +189,23 @@ def _identity(
 def _answers_of_fold(
     settings: Mapping[str, Any], data: EmotionDataModule, run: RunFolder, name: str
 ) -> npt.NDArray[np.float64]:
-    """Logits of the report faces of `data`, from the fold's file or from its training: float64 (len(report), K)."""
+    """Logits of the test faces of `data`, from the fold's file or from its training: float64 (len(test), K)."""
     file = run.path / "answers.npz"
     with suppress(OSError, ValueError, KeyError):
         stored = np.load(file, allow_pickle=False)
-        if np.array_equal(stored["index"], data.roles.report):
+        if np.array_equal(stored["index"], data.splits.test):
             log.info("fold %s: its answers are there (%s)", name, file)
             return np.asarray(stored["logits"], dtype=np.float64)
     run.path.mkdir(parents=True, exist_ok=True)
-    log.info("fold %s: training on %d faces, %s", name, len(data.roles.train), run.path)
+    log.info("fold %s: training on %d faces, %s", name, len(data.splits.train), run.path)
     L.seed_everything(settings["seed"], verbose=False)
     classifier = build_classifier(settings, data)
     trainer = build_trainer(settings, run, [CSVLogger(run.path, name="csv", version=str(run.attempts))])
     trainer.fit(classifier, data, ckpt_path=run.last if run.last.is_file() else None, weights_only=True)
-    answers = answer(classifier, data, "report", settings["trainer"].get("accelerator", "auto"))
-    logits = answers.logits[np.argsort(answers.index)][np.argsort(np.argsort(data.roles.report))]
+    answers = answer(classifier, data, "test", settings["trainer"].get("accelerator", "auto"))
+    logits = answers.logits[np.argsort(answers.index)][np.argsort(np.argsort(data.splits.test))]
     unfinished = file.with_name("answers.unfinished.npz")
-    np.savez(unfinished, index=data.roles.report, logits=logits)
+    np.savez(unfinished, index=data.splits.test, logits=logits)
     unfinished.replace(file)
     shutil.rmtree(run.best.parent, ignore_errors=True)
     return np.asarray(logits, dtype=np.float64)

@@ -47,7 +47,7 @@ class Correction:
 
     Attributes:
         key: The face's, as in the pack's table.
-        action: ``exclude`` leaves it out of training, selection and report; ``relabel`` gives it another emotion, which
+        action: ``exclude`` leaves it out of train, val and test; ``relabel`` gives it another emotion, which
             takes the place of its soft label too.
         emotion: 0 to 7, the new one; None where it is excluded.
         split: train, val or test, where only the face of that split is meant; empty for any.

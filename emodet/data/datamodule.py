@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 
 
 class EmotionDataModule(L.LightningDataModule):
-    """Any release that a reader knows, or several, prepared on first use, as training, selection and report batches.
+    """Any release that a reader knows, or several, prepared on first use, as training, val and test batches.
 
     Args:
         root: Where the release lies; None where there are `sources`.
@@ -50,16 +50,16 @@ class EmotionDataModule(L.LightningDataModule):
         classes: 8, or 7 without contempt.
         labels: ``hard`` trains on the emotion; ``soft`` on the soft label where there is one, and so also on faces
             without a clear emotion.
-        selection: See `assign_roles`.
-        selection_seed: Decides which faces are held out; kept apart from `seed` so that seeds can be compared.
+        val_from: See `assign_splits`.
+        split_seed: Decides which faces are held out; kept apart from `seed` so that seeds can be compared.
         batch_size: Faces per training batch and process.
         evaluation_batch_size: Likewise without gradients.
         balanced: Whether training draws every class equally often.
         training_faces: Train on so many faces, seeded, the same ones throughout: to see whether a net learns at all,
             or how its accuracy grows with the data. None takes all.
         augmentation: The steps of an `Augmentation`.
-        workers: Processes that fetch batches; None takes one per core, eight at most.
-        device: The torch device (``cuda``, ``cuda:0``, ``cpu``) on which training and selection faces lie as a whole,
+        num_workers: Processes that fetch batches; None takes one per core, eight at most.
+        device: The torch device (``cuda``, ``cuda:0``, ``cpu``) on which training and val faces lie as a whole,
             and on which batches are gathered and augmented; ``cuda`` is the one that the net trains on. Workers are
             then for reports only. None leaves the faces on disk, and workers fetch them.
         processes: Processes that prepare; None takes one per core.
@@ -70,13 +70,13 @@ class EmotionDataModule(L.LightningDataModule):
         seed: Of order and augmentation.
         sources: Several data sets instead of one, in order, by name: for each the attributes of a
             `emodet.data.sources.Source` in which it differs from the arguments above. See
-            `emodet.data.mixed.mixed_roles` for which faces then train, select and report.
+            `emodet.data.mixed.mixed_splits` for which faces then train, select and report.
         distillation: Arguments of `open_distillation`: training targets also hold what teachers said. None and an empty
             one do without.
 
     Attributes:
         sources: The data sets; one, if `sources` was not given.
-        pack: Set up by `setup`, as is `roles`.
+        pack: Set up by `setup`, as is `splits`.
         distillation: What was opened; None where there is none.
     """
 
@@ -91,14 +91,14 @@ class EmotionDataModule(L.LightningDataModule):
         crop: str = "image",
         classes: int = 8,
         labels: str = "hard",
-        selection: str | float = "auto",
-        selection_seed: int = 0,
+        val_from: str | float = "auto",
+        split_seed: int = 0,
         batch_size: int = 32,
         evaluation_batch_size: int = 256,
         balanced: bool = False,
         training_faces: int | None = None,
         augmentation: Sequence[Mapping[str, Any]] = (),
-        workers: int | None = None,
+        num_workers: int | None = None,
         device: str | None = None,
         processes: int | None = None,
         max_unreadable: float = 0.01,
@@ -114,8 +114,8 @@ class EmotionDataModule(L.LightningDataModule):
                 raise EmodetError(f"data.{name}={value}: at least 1 face is needed")
         if training_faces is not None and training_faces < 1:
             raise EmodetError(f"data.training_faces={training_faces}: at least 1 face is needed")
-        if workers is not None and workers < 0:
-            raise EmodetError(f"data.workers={workers}: 0 (fetch in the training process) or more")
+        if num_workers is not None and num_workers < 0:
+            raise EmodetError(f"data.num_workers={num_workers}: 0 (fetch in the training process) or more")
         self.packs = Path(packs or os.environ.get("EMODET_PACKS") or "data/packs").expanduser()
         self.preprocessing = Preprocessing.from_dict(preprocessing)
         self.class_names = class_names(classes)
@@ -125,7 +125,7 @@ class EmotionDataModule(L.LightningDataModule):
             "crop": crop,
             "classes": classes,
             "labels": labels,
-            "selection": selection,
+            "val_from": val_from,
             "processes": processes,
             "max_unreadable": max_unreadable,
             "changed": changed,
@@ -144,15 +144,15 @@ class EmotionDataModule(L.LightningDataModule):
         else:
             self.sources = (Source(root=Path(root), **shared, **own),)
         self.is_mixed = sources is not None
-        self.selection_seed, self.seed = selection_seed, seed
+        self.split_seed, self.seed = split_seed, seed
         self.batch_size, self.evaluation_batch_size = batch_size, evaluation_batch_size
         self.balanced, self.augmentation = balanced, Augmentation(augmentation)
-        self.workers = min(8, _cores()) if workers is None else workers
+        self.num_workers = min(8, _cores()) if num_workers is None else num_workers
         self.training_faces = training_faces
         self.corrections = None if corrections is None else Path(corrections).expanduser()
         self.distillation = open_distillation(**distillation) if distillation else None
         self.device = None if device is None else device_named(device)
-        self._workers_said = bool(workers)
+        self._workers_said = bool(num_workers)
         self._on_device: dict[str, DeviceFaces] = {}
         if self.device is not None:
             DeviceAugmentation(self.augmentation, torch.device("cpu"))  # refuses steps that are not made on a device
@@ -162,7 +162,7 @@ class EmotionDataModule(L.LightningDataModule):
                     "that worker processes augmented; leave out data.device"
                 )
         self.pack: Pack
-        self.roles: Splits
+        self.splits: Splits
 
     @property
     def source_names(self) -> tuple[str, ...]:
@@ -185,7 +185,7 @@ class EmotionDataModule(L.LightningDataModule):
         if self.device is not None:
             place = place_of(self.device, self.trainer)
             if self._workers_said:
-                log.info("data.workers=%d: for reports only, as the other faces lie on %s", self.workers, place)
+                log.info("data.num_workers=%d: for reports only, as the other faces lie on %s", self.num_workers, place)
 
     def prepare_data(self) -> None:
         """Make the packs where there are none yet: say what was found before the long work, and what came out."""
@@ -207,15 +207,15 @@ class EmotionDataModule(L.LightningDataModule):
             here = pack.excluded & (as_released.split == "train")
             excluded = int((usable_faces(pack, as_released, self.sources) & here).sum())
             log.info("corrections %s: %s", self.corrections, in_words(pack.facts()["faces"]))
-        roles = share_out(pack, self.sources, self.selection_seed)
+        splits = share_out(pack, self.sources, self.split_seed)
         if excluded:
-            roles = replace(roles, dropped={**roles.dropped, "excluded by corrections": excluded})
-        train = roles.train
+            splits = replace(splits, dropped={**splits.dropped, "excluded by corrections": excluded})
+        train = splits.train
         if self.training_faces is not None and self.training_faces < len(train):
-            order = np.random.default_rng([self.selection_seed, 0xFACE5]).permutation(len(train))
-            roles = replace(roles, train=np.sort(train[order[: self.training_faces]]))
-        self.pack, self.roles = pack, roles
-        for reason, count in self.roles.dropped.items():
+            order = np.random.default_rng([self.split_seed, 0xFACE5]).permutation(len(train))
+            splits = replace(splits, train=np.sort(train[order[: self.training_faces]]))
+        self.pack, self.splits = pack, splits
+        for reason, count in self.splits.dropped.items():
             log.info("%d training faces dropped: %s", count, reason)
 
     def asked(self, processes: int = 1, *, augmented: bool = True) -> Asked:
@@ -234,7 +234,7 @@ class EmotionDataModule(L.LightningDataModule):
         return Asked(
             data=self.fingerprint,
             classes=self.class_names,
-            faces=digest_of(self.roles.train),
+            faces=digest_of(self.splits.train),
             views=views if augmented else None,
         )
 
@@ -251,10 +251,10 @@ class EmotionDataModule(L.LightningDataModule):
         if self.distillation is not None:
             self.distillation.answers.require(self.asked(processes), epochs)
 
-    def shared_out(self, roles: Splits, pack: Pack | None = None) -> "EmotionDataModule":
-        """The same data with other roles, for training in folds; `pack` gives other crops of the same faces."""
+    def shared_out(self, splits: Splits, pack: Pack | None = None) -> "EmotionDataModule":
+        """The same data with other splits, for training in folds; `pack` gives other crops of the same faces."""
         other = copy.copy(self)
-        other.roles, other._on_device = roles, {}
+        other.splits, other._on_device = splits, {}
         if pack is not None:
             other.pack, other.preprocessing = pack, pack.preprocessing
         return other
@@ -272,7 +272,7 @@ class EmotionDataModule(L.LightningDataModule):
 
     def class_counts(self) -> list[int]:
         """Training faces per class, in the order of `class_names`; faces without an emotion are not counted."""
-        emotion = self.pack.table.emotion[self.roles.train]
+        emotion = self.pack.table.emotion[self.splits.train]
         return [int((emotion == number).sum()) for number in range(len(self.class_names))]
 
     def train_dataloader(self) -> DataLoader[Batch]:
@@ -291,7 +291,7 @@ class EmotionDataModule(L.LightningDataModule):
             answers.require_same_crops(first, faces.crops(first))
             batches.look = answers.require_epoch
         if self.device is not None:
-            return self._loader(self._on(self.device, faces, self.roles.train, "training"), batches)
+            return self._loader(self._on(self.device, faces, self.splits.train, "training"), batches)
         return self._loader(faces, batches)
 
     def views(self, epoch: int, rank: int = 0, world_size: int = 1) -> DataLoader[Batch]:
@@ -300,27 +300,27 @@ class EmotionDataModule(L.LightningDataModule):
 
     def training_faces_as_they_are(self) -> DataLoader[Batch]:
         """Every training face once, in order, not augmented, also those without an emotion."""
-        return self._evaluation(self.roles.train, 0, 1)
+        return self._evaluation(self.splits.train, 0, 1)
 
     def val_dataloader(self) -> DataLoader[Batch]:
-        """The selection faces."""
-        return self._evaluation(self.roles.selection, *self._place(), "selection")
+        """The val faces."""
+        return self._evaluation(self.splits.val, *self._place(), "val")
 
     def test_dataloader(self) -> DataLoader[Batch]:
-        """The report faces."""
-        return self._evaluation(self.roles.report, *self._place(), "report")
+        """The test faces."""
+        return self._evaluation(self.splits.test, *self._place(), "test")
 
-    def evaluation_dataloader(self, role: str) -> DataLoader[Batch]:
-        """All faces of a role that have an emotion, without augmentation, whatever number of processes trains.
+    def evaluation_dataloader(self, split: str) -> DataLoader[Batch]:
+        """All faces of a split that have an emotion, without augmentation, whatever number of processes trains.
 
         They come from the disk into the host's memory, wherever `device` is.
         """
-        rows = {"train": self.roles.train, "selection": self.roles.selection, "report": self.roles.report}[role]
+        rows = {"train": self.splits.train, "val": self.splits.val, "test": self.splits.test}[split]
         return self._evaluation(rows[self.pack.table.emotion[rows] >= 0], 0, 1)
 
     def augmented(self, count: int) -> npt.NDArray[np.uint8]:
         """Training crops as the net sees them: uint8 (n, 2, H, W, 3), each beside its augmented self, n <= count."""
-        train = self.roles.train
+        train = self.splits.train
         rows = np.random.default_rng([self.seed, 0x617D]).choice(train, min(count, len(train)), replace=False)
         crops = self.pack.images(rows)
         if self.device is None:
@@ -331,13 +331,13 @@ class EmotionDataModule(L.LightningDataModule):
 
     def _chances(self) -> npt.NDArray[np.float64] | None:
         """The training faces' chances to be drawn, None where each comes once."""
-        train = self.roles.train
+        train = self.splits.train
         wanted = np.array([source.weight for source in self.sources])[self.source_of(train)]
         return drawing_weights(self.pack.table.emotion[train], balanced=self.balanced, wanted=wanted)
 
     def _training_batches(self, progress: Callable[[], tuple[int, int]], rank: int, world_size: int) -> TrainingBatches:
         return TrainingBatches(
-            self.roles.train, self.batch_size, self.seed, self._chances(), progress, rank=rank, world_size=world_size
+            self.splits.train, self.batch_size, self.seed, self._chances(), progress, rank=rank, world_size=world_size
         )
 
     def _training_faces(self, distillation: Distillation | None) -> FaceDataset:
@@ -345,20 +345,20 @@ class EmotionDataModule(L.LightningDataModule):
         return FaceDataset(self.pack, len(self.class_names), soft, self.augmentation, distillation)
 
     def _evaluation(
-        self, indices: npt.NDArray[np.int64], rank: int, world_size: int, role: str | None = None
+        self, indices: npt.NDArray[np.int64], rank: int, world_size: int, split: str | None = None
     ) -> DataLoader[Batch]:
         batches = EvaluationBatches(indices, self.evaluation_batch_size, rank, world_size)
         faces = FaceDataset(self.pack, len(self.class_names), [False] * len(self.sources), None)
-        if self.device is not None and role is not None:
-            return self._loader(self._on(self.device, faces, batches.indices, role), batches)
+        if self.device is not None and split is not None:
+            return self._loader(self._on(self.device, faces, batches.indices, split), batches)
         return self._loader(faces, batches)
 
-    def _on(self, device: torch.device, faces: FaceDataset, rows: npt.NDArray[np.int64], role: str) -> DeviceFaces:
-        if role not in self._on_device:
+    def _on(self, device: torch.device, faces: FaceDataset, rows: npt.NDArray[np.int64], split: str) -> DeviceFaces:
+        if split not in self._on_device:
             place = place_of(device, self.trainer)
             augmentation = None if faces.augmentation is None else DeviceAugmentation(faces.augmentation, place)
-            self._on_device[role] = DeviceFaces(self.pack, rows, faces.labels(rows), place, augmentation, role)
-        return self._on_device[role]
+            self._on_device[split] = DeviceFaces(self.pack, rows, faces.labels(rows), place, augmentation, split)
+        return self._on_device[split]
 
     def _loader(self, faces: FaceDataset | DeviceFaces, batches: TrainingBatches | EvaluationBatches) -> DataLoader[Batch]:
         if isinstance(faces, DeviceFaces):
@@ -367,8 +367,8 @@ class EmotionDataModule(L.LightningDataModule):
             faces,
             batch_sampler=batches,  # type: ignore[arg-type]  # it yields draws, which __getitems__ takes
             collate_fn=as_fetched,
-            num_workers=self.workers,
-            persistent_workers=self.workers > 0,
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
             worker_init_fn=single_threaded,
             pin_memory=torch.cuda.is_available(),
         )

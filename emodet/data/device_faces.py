@@ -44,7 +44,7 @@ class DeviceFaces(Dataset[Batch]):
         labels: The batch of all these faces without ``image``, in the order of `rows`.
         device: Where they will lie.
         augmentation: Applied with the draw's seed; None leaves the crops as they are.
-        role: What the faces are, for messages (``training``).
+        split: What the faces are, for messages (``training``).
 
     Raises:
         EmodetError: They do not fit into the device's memory.
@@ -58,13 +58,13 @@ class DeviceFaces(Dataset[Batch]):
         labels: Mapping[str, torch.Tensor],
         device: torch.device,
         augmentation: DeviceAugmentation | None,
-        role: str,
+        split: str,
     ) -> None:
         order = np.argsort(rows, kind="stable")
         self.rows, self.device, self.augmentation = rows[order], device, augmentation
         size, self._is_grey = pack.preprocessing.size, pack.preprocessing.colour == "grey"
         shape = (len(rows), size, size, 1 if self._is_grey else 3)
-        _require_room(shape, device, role)
+        _require_room(shape, device, split)
         began = perf_counter()
         self._crops = torch.empty(shape, dtype=torch.uint8, device=device)
         for start in range(0, len(rows), _AT_ONCE):
@@ -72,7 +72,7 @@ class DeviceFaces(Dataset[Batch]):
             self._crops[start : start + _AT_ONCE].copy_(crops[..., : shape[3]])
         self._labels = {name: values[torch.from_numpy(order)].to(device) for name, values in labels.items()}
         seconds = perf_counter() - began
-        log.info("%d %s faces lie on %s: %.2f GB, in %.1f s", len(rows), role, device, np.prod(shape) / 1e9, seconds)
+        log.info("%d %s faces lie on %s: %.2f GB, in %.1f s", len(rows), split, device, np.prod(shape) / 1e9, seconds)
 
     def __getitems__(self, draw: Draw) -> Batch:
         """A batch on the device. The host does not wait for it.
@@ -155,13 +155,13 @@ def free_bytes(device: torch.device) -> int | None:
     return int(found[1]) * 1024 if found else None
 
 
-def _require_room(shape: tuple[int, int, int, int], device: torch.device, role: str) -> None:
+def _require_room(shape: tuple[int, int, int, int], device: torch.device, split: str) -> None:
     needed, free = int(np.prod(shape, dtype=np.int64)), free_bytes(device)
     if free is None or needed <= FOR_FACES * free:
         return
     faces, height, width, channels = shape
     raise EmodetError(
-        f"data.device={device}: the {faces:,} {role} faces take {needed / 1e9:.2f} GB ({height}×{width}×{channels} "
+        f"data.device={device}: the {faces:,} {split} faces take {needed / 1e9:.2f} GB ({height}×{width}×{channels} "
         f"bytes each). {free / 1e9:.2f} GB are free there, of which faces may take {FOR_FACES:.0%}; the rest is for "
         "the net and its batches. Make crops smaller (preprocessing.size, preprocessing.colour=grey), take fewer faces "
         f"(data.training_faces), or {_WITHOUT}"

@@ -13,10 +13,10 @@ import numpy.typing as npt
 
 from emodet.data.pack import Pack, Table
 from emodet.data.sources import Source
-from emodet.data.splits import Splits, assign_roles, numbered
+from emodet.data.splits import Splits, assign_splits, numbered
 from emodet.errors import EmodetError
 
-__all__ = ["MixedPack", "mix_in", "mixed_roles", "share_out", "usable_faces"]
+__all__ = ["MixedPack", "mix_in", "mixed_splits", "share_out", "usable_faces"]
 
 Indices = npt.NDArray[np.int64]
 
@@ -123,27 +123,27 @@ def usable_faces(pack: Pack, table: Table, sources: Sequence[Source]) -> npt.NDA
 
 
 def share_out(pack: Pack, sources: Sequence[Source], seed: int) -> Splits:
-    """Which faces train, select and report: see `assign_roles` for one data set and `mixed_roles` for several.
+    """Which faces train, select and report: see `assign_splits` for one data set and `mixed_splits` for several.
 
     Raises:
-        EmodetError: A role, or a data set, would be left without a face; the message names the data set.
+        EmodetError: A split, or a data set, would be left without a face; the message names the data set.
     """
-    roles = []
+    splits = []
     for source, rows in zip(sources, _parts(pack), strict=True):
         table = _part_of(pack.table, rows)
         try:
-            roles.append(assign_roles(table, source.usable(table), source.selection, seed))
+            splits.append(assign_splits(table, source.usable(table), source.val_from, seed))
         except EmodetError as problem:
             raise EmodetError(f"data.sources: {source.name}: {problem}" if source.name else str(problem)) from None
     if mix_in(pack) is None:
-        return roles[0]
-    return mixed_roles([source.name for source in sources], pack.table, [rows.start for rows in _parts(pack)], roles)
+        return splits[0]
+    return mixed_splits([source.name for source in sources], pack.table, [rows.start for rows in _parts(pack)], splits)
 
 
-def mixed_roles(names: Sequence[str], table: Table, starts: Sequence[int], roles: Sequence[Splits]) -> Splits:
+def mixed_splits(names: Sequence[str], table: Table, starts: Sequence[int], splits: Sequence[Splits]) -> Splits:
     """One sharing out of all faces, made of the data sets' own.
 
-    Each data set's faces are shared out as if it were alone, so that its selection and report stay what they are
+    Each data set's faces are shared out as if it were alone, so that its val and test faces stay what they are
     elsewhere. Then, over all of them:
 
     - a face whose picture another data set reports on does not select;
@@ -154,7 +154,7 @@ def mixed_roles(names: Sequence[str], table: Table, starts: Sequence[int], roles
         names: Of the data sets.
         table: Of all faces.
         starts: For each data set, its first row in `table`.
-        roles: For each data set, positions in its own part of `table`.
+        splits: For each data set, positions in its own part of `table`.
 
     Returns:
         Positions in `table`. Titles name the data sets where these differ (``affectnet val + rafdb test``).
@@ -163,23 +163,23 @@ def mixed_roles(names: Sequence[str], table: Table, starts: Sequence[int], roles
         EmodetError: A data set is left without a face to train on, or all are left without one to select on.
     """
     picture = numbered(table.pixel_hash)
-    report = [start + own.report for start, own in zip(starts, roles, strict=True)]
+    report = [start + own.test for start, own in zip(starts, splits, strict=True)]
     dropped = Counter[str]()
-    for own in roles:
+    for own in splits:
         dropped.update(own.dropped)
-    selection = []
-    for number, (start, own) in enumerate(zip(starts, roles, strict=True)):
-        rows = start + own.selection
+    val = []
+    for number, (start, own) in enumerate(zip(starts, splits, strict=True)):
+        rows = start + own.val
         reported = _pictures(picture, report[:number] + report[number + 1 :])
         copies = np.isin(picture[rows], reported)
         dropped["does not select, as another data set reports on the same picture"] += int(copies.sum())
-        selection.append(rows[~copies])
-    measured = _pictures(picture, report + selection)
+        val.append(rows[~copies])
+    measured = _pictures(picture, report + val)
     train: list[Indices] = []
-    for name, start, own in zip(names, starts, roles, strict=True):
+    for name, start, own in zip(names, starts, splits, strict=True):
         rows = start + own.train
         copies = np.isin(picture[rows], measured)
-        dropped["same picture as a selection or report face"] += int(copies.sum())
+        dropped["same picture as a val or test face"] += int(copies.sum())
         rows = rows[~copies]
         copies = np.isin(picture[rows], _pictures(picture, train))
         dropped["same picture as a training face of a data set that is named before"] += int(copies.sum())
@@ -189,17 +189,17 @@ def mixed_roles(names: Sequence[str], table: Table, starts: Sequence[int], roles
                 f"of other data sets' faces; name {name} first, or leave it out"
             )
         train.append(rows[~copies])
-    if not any(map(len, selection)):
+    if not any(map(len, val)):
         raise EmodetError(
-            "data.sources: no selection face is left, as each is a copy of a face that another data set reports on; "
-            "set data.selection=0.1"
+            "data.sources: no val face is left, as each is a copy of a face that another data set reports on; "
+            "set data.val_from=0.1"
         )
     return Splits(
         train=np.concatenate(train),
-        selection=np.concatenate(selection),
-        report=np.concatenate(report),
-        selection_is=_title(names, [own.selection_is for own in roles]),
-        report_is=_title(names, [own.report_is for own in roles]),
+        val=np.concatenate(val),
+        test=np.concatenate(report),
+        val_name=_title(names, [own.val_name for own in splits]),
+        test_name=_title(names, [own.test_name for own in splits]),
         dropped={reason: count for reason, count in dropped.items() if count},
     )
 

@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 # It becomes part of metric names and of keys.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 SOURCE_SETTINGS = (
-    *("root", "packs", "reader", "reader_options", "synthetic", "crop", "classes", "labels", "selection", "weight"),
+    *("root", "packs", "reader", "reader_options", "synthetic", "crop", "classes", "labels", "val_from", "weight"),
     *("processes", "max_unreadable", "changed"),
 )
 """What can be set for one data set of a mix."""
@@ -55,7 +55,7 @@ class Source:
         crop: ``image`` (stored pictures are face crops) or ``box``.
         classes: 8, or 7 without contempt.
         labels: ``hard`` or ``soft``, see `EmotionDataModule`.
-        selection: See `emodet.data.splits.assign_roles`.
+        val_from: See `emodet.data.splits.assign_splits`.
         weight: How many times as often as those of a source with weight 1 its faces are drawn in training.
         processes: How many prepare; None takes one per core.
         max_unreadable: The share of pictures that may be unreadable.
@@ -76,7 +76,7 @@ class Source:
     crop: str = "image"
     classes: int = 8
     labels: str = "hard"
-    selection: str | float = "auto"
+    val_from: str | float = "auto"
     weight: float = 1.0
     processes: int | None = None
     max_unreadable: float = 0.01

@@ -16,7 +16,7 @@ __all__ = [
     "EvaluationBatches",
     "Splits",
     "TrainingBatches",
-    "assign_roles",
+    "assign_splits",
     "drawing_weights",
     "numbered",
 ]
@@ -30,82 +30,82 @@ class Splits:
 
     Attributes:
         train: int64, faces that the net learns from.
-        selection: int64, faces that choose the epoch, the hyper-parameters and the temperature.
-        report: int64, faces that the result is reported on.
-        selection_is: What the selection faces are, for titles (``val``, ``0.1 of train``).
-        report_is: Likewise for the report (``test``, ``val``).
+        val: int64, faces that choose the epoch, the hyper-parameters and the temperature.
+        test: int64, faces that the result is reported on.
+        val_name: What the val faces are, for titles (``val``, ``0.1 of train``).
+        test_name: Likewise for the test faces (``test``, ``val``).
         dropped: How many training faces are not used, by the reason in words.
     """
 
     train: Indices
-    selection: Indices
-    report: Indices
-    selection_is: str
-    report_is: str
+    val: Indices
+    test: Indices
+    val_name: str
+    test_name: str
     dropped: Mapping[str, int]
 
 
-def assign_roles(table: Table, usable: npt.NDArray[np.bool_], selection: str | float, seed: int) -> Splits:
+def assign_splits(table: Table, usable: npt.NDArray[np.bool_], val_from: str | float, seed: int) -> Splits:
     """Share out the faces.
 
     Selection and report are different data wherever the release allows it. A release with train, val and test selects
     on val and reports on test. One without a test split reports on its val, and selects on a seeded, stratified part
-    of train that has no subject and no picture in common with the rest. ``selection="val"`` chooses and reports on the
+    of train that has no subject and no picture in common with the rest. ``val_from="val"`` chooses and reports on the
     same val instead, and the split's name then says so.
 
     Args:
         table: The pack's table.
         usable: bool (N,), which faces may be used at all.
-        selection: ``auto``, ``val``, or the share of train to hold out, between 0 and 0.5.
+        val_from: ``auto``, ``val``, or the share of train to hold out, between 0 and 0.5.
         seed: Decides which faces are held out.
 
     Raises:
-        EmodetError: `selection` is not one of these, or a role would be left without a face.
+        EmodetError: `val_from` is not one of these, or a split would be left without a face.
     """
     picture = numbered(table.pixel_hash)
     of = {split: np.flatnonzero((table.split == split) & usable) for split in ("train", "val", "test")}
     labelled = {split: rows[table.emotion[rows] >= 0] for split, rows in of.items()}
-    if selection == "auto":
-        selection = "val" if labelled["test"].size and labelled["val"].size else 0.1
+    if val_from == "auto":
+        val_from = "val" if labelled["test"].size and labelled["val"].size else 0.1
     dropped: dict[str, int] = {}
     train = of["train"]
     official = next(((labelled[split], split) for split in ("test", "val") if labelled[split].size), None)
-    same_picture = "same picture as a selection or report face"
+    same_picture = "same picture as a val or test face"
     if official is not None:
         # Before anything is held out of train: a copy of a report face must not select either.
         copies = np.isin(picture[train], picture[official[0]])
         dropped[same_picture] = int(copies.sum())
         train = train[~copies]
-    if selection == "val":
-        chosen, selection_is = labelled["val"], "val"
+    if val_from == "val":
+        chosen, val_name = labelled["val"], "val"
         if not chosen.size:
-            raise EmodetError("data.selection=val: this release has no val split; use auto or a share such as 0.1")
-    elif isinstance(selection, int | float) and 0 < selection <= 0.5:
+            raise EmodetError("data.val_from=val: this release has no val split; use auto or a share such as 0.1")
+    elif isinstance(val_from, int | float) and 0 < val_from <= 0.5:
         known = table.subject != ""
         subject = np.where(known, numbered(table.subject), -1)
         # What must not be torn apart: the subject where it is known, else the picture.
         group = np.where(known, subject, len(table) + picture)
         candidates = train[table.emotion[train] >= 0]
-        chosen = _held_out(table.emotion[candidates], group[candidates], candidates, float(selection), seed)
+        chosen = _held_out(table.emotion[candidates], group[candidates], candidates, float(val_from), seed)
         train = np.setdiff1d(train, chosen)
-        selection_is = f"{selection:g} of train"
+        val_name = f"{val_from:g} of train"
         # Faces that only have a soft label were no candidates.
         straddling = known[train] & np.isin(subject[train], subject[chosen])
-        dropped["same subject as a selection face"] = int(straddling.sum())
+        dropped["same subject as a val face"] = int(straddling.sum())
         train = train[~straddling]
     else:
-        raise EmodetError(f"data.selection={selection!r}: expected auto, val, or a share of train from 0 to 0.5")
-    report, report_is = official or (chosen, selection_is)
-    if selection_is == report_is:
-        report_is = selection_is = f"{selection_is} (selection and report)"
+        raise EmodetError(f"data.val_from={val_from!r}: expected auto, val, or a share of train from 0 to 0.5")
+    test, test_name = official or (chosen, val_name)
+    if val_name == test_name:
+        test_name = val_name = f"{val_name} (selection and test)"
     copies = np.isin(picture[train], picture[chosen])
     dropped[same_picture] = dropped.get(same_picture, 0) + int(copies.sum())
     train = train[~copies]
-    for role, rows in (("train", train), ("selection", chosen), ("report", report)):
+    for split, rows in (("train", train), ("val", chosen), ("test", test)):
         if not rows.size:
-            raise EmodetError(f"data.selection={selection!r} leaves no face for the role {role!r}")
+            raise EmodetError(f"data.val_from={val_from!r} leaves no face for the split {split!r}")
     dropped = {reason: count for reason, count in dropped.items() if count}
-    return Splits(train, chosen, report, selection_is, report_is, dropped)
+    return Splits(train, chosen, test, val_name, test_name, dropped)
 
 
 def numbered(words: npt.NDArray[np.str_]) -> Indices:

@@ -81,7 +81,7 @@ class Asked:
                 ("the data set with its corrections", self.data, other.data),
                 ("data.classes", self.classes, other.classes),
                 (
-                    "the training faces (data.selection, data.selection_seed, data.labels, data.training_faces)",
+                    "the training faces (data.val_from, data.split_seed, data.labels, data.training_faces)",
                     self.faces,
                     other.faces,
                 ),

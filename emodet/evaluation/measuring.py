@@ -1,4 +1,4 @@
-"""Let a checkpoint or a model file answer on the faces of a role."""
+"""Let a checkpoint or a model file answer on the faces of a split."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -28,10 +28,10 @@ __all__ = [
 # Changes crops, uint8 (N, H, W, 3), given their faces' positions in the pack's table, int64 (N,).
 Change = Callable[[npt.NDArray[np.uint8], npt.NDArray[np.int64]], npt.NDArray[np.uint8]]
 
-# Answers on the faces of a role after this change to their crops.
+# Answers on the faces of a split after this change to their crops.
 AnswerOn = Callable[["Change | None"], "Answers"]
 
-_ROLES = ("selection", "report", "train")
+_SPLITS = ("val", "test", "train")
 _LEAST_PROBABILITY = 1e-30  # a float32 softmax can be 0, whose logarithm is not finite
 
 
@@ -43,14 +43,14 @@ class Answers:
         logits: float32 (N, K), before temperature.
         emotion: int64 (N,), the true classes.
         index: int64 (N,), positions in the pack's table.
-        role: ``selection``, ``report`` or ``train``.
+        split: ``val``, ``test`` or ``train``.
         valence_arousal: float32 (N, 2), -1 to 1; None where the net does not say them.
     """
 
     logits: npt.NDArray[np.float32]
     emotion: npt.NDArray[np.int64]
     index: npt.NDArray[np.int64]
-    role: str
+    split: str
     valence_arousal: npt.NDArray[np.float32] | None = None
 
 
@@ -67,41 +67,41 @@ def device_of(accelerator: str) -> torch.device:
 def answer(
     classifier: EmotionClassifier,
     data: EmotionDataModule,
-    role: str,
+    split: str,
     accelerator: str = "auto",
     change: Change | None = None,
 ) -> Answers:
-    """One pass over a role's faces in float32, without augmentation, each face once.
+    """One pass over a split's faces in float32, without augmentation, each face once.
 
     Args:
         classifier: Put into evaluation mode on the device and left there.
         data: Set up.
-        role: ``selection``, ``report``, or ``train``: the training faces that have an emotion.
+        split: ``val``, ``test``, or ``train``: the training faces that have an emotion.
         accelerator: See `device_of`.
         change: What is done to the crops before; None leaves them as they are.
 
     Raises:
-        EmodetError: There is no such role.
+        EmodetError: There is no such split.
     """
-    if role not in _ROLES:
-        raise EmodetError(f"role={role!r}: there are {', '.join(_ROLES)}")
+    if split not in _SPLITS:
+        raise EmodetError(f"split={split!r}: there are {', '.join(_SPLITS)}")
     classifier.to(device_of(accelerator)).eval()
-    return _joined(list(_parts(classifier, data, role, change)), role)
+    return _joined(list(_parts(classifier, data, split, change)), split)
 
 
 # Of one batch: logits or probabilities (N, K), valence and arousal (N, 2) or None, emotion (N,), index (N,).
 _Part = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32] | None, npt.NDArray[np.int64], npt.NDArray[np.int64]]
 
 
-def _joined(parts: Sequence[_Part], role: str) -> Answers:
+def _joined(parts: Sequence[_Part], split: str) -> Answers:
     logits, said, emotion, index = zip(*parts, strict=True)
     both = None if any(part is None for part in said) else np.concatenate([part for part in said if part is not None])
-    return Answers(np.concatenate(logits), np.concatenate(emotion), np.concatenate(index), role, both)
+    return Answers(np.concatenate(logits), np.concatenate(emotion), np.concatenate(index), split, both)
 
 
 @torch.inference_mode()
-def _parts(classifier: EmotionClassifier, data: EmotionDataModule, role: str, change: Change | None) -> Iterator[_Part]:
-    for batch in data.evaluation_dataloader(role):
+def _parts(classifier: EmotionClassifier, data: EmotionDataModule, split: str, change: Change | None) -> Iterator[_Part]:
+    for batch in data.evaluation_dataloader(split):
         image = torch.from_numpy(_crops(batch, change))
         logits, said = classifier.predict_heads(image.to(classifier.device))
         both = None if said is None else said.cpu().numpy()
@@ -114,9 +114,9 @@ def _crops(batch: Batch, change: Change | None) -> npt.NDArray[np.uint8]:
 
 
 def answer_with_model_file(
-    model: ModelFile, data: EmotionDataModule, role: str, change: Change | None = None
+    model: ModelFile, data: EmotionDataModule, split: str, change: Change | None = None
 ) -> Answers:
-    """One pass of a model file over a role's faces, each face once.
+    """One pass of a model file over a split's faces, each face once.
 
     A model file gives calibrated probabilities; their logarithms stand as logits, so the temperature that goes with
     these answers is 1.
@@ -124,15 +124,15 @@ def answer_with_model_file(
     Args:
         model: Opened.
         data: Set up, with crops as the model file takes them.
-        role: See `answer`.
+        split: See `answer`.
         change: Likewise.
 
     Raises:
-        EmodetError: There is no such role, the classes of the file and of the data differ, or the crops have another
+        EmodetError: There is no such split, the classes of the file and of the data differ, or the crops have another
             size.
     """
-    if role not in _ROLES:
-        raise EmodetError(f"role={role!r}: there are {', '.join(_ROLES)}")
+    if split not in _SPLITS:
+        raise EmodetError(f"split={split!r}: there are {', '.join(_SPLITS)}")
     names = model.info.class_names
     if set(names) != set(data.class_names):
         raise EmodetError(
@@ -142,9 +142,9 @@ def answer_with_model_file(
     columns = [names.index(name) for name in data.class_names]
     parts = [
         (*model.run(_crops(batch, change)), batch["emotion"].numpy(), batch["index"].numpy())
-        for batch in data.evaluation_dataloader(role)
+        for batch in data.evaluation_dataloader(split)
     ]
-    answers = _joined(parts, role)
+    answers = _joined(parts, split)
     return replace(answers, logits=np.log(np.maximum(answers.logits[:, columns], _LEAST_PROBABILITY)))
 
 
@@ -175,7 +175,7 @@ def to_predictions(answers: Answers, data: EmotionDataModule, temperature: float
     """Answers with their faces' names, calibrated by `temperature`."""
     table = data.pack.table
     subjects, names = table.subject[answers.index], data.source_names
-    split = {"selection": data.roles.selection_is, "report": data.roles.report_is, "train": "train"}[answers.role]
+    split = {"val": data.splits.val_name, "test": data.splits.test_name, "train": "train"}[answers.split]
     return Predictions(
         keys=table.key[answers.index].tolist(),
         emotion=answers.emotion,

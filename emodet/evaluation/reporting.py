@@ -38,7 +38,7 @@ def report(
     """
     predictions = to_predictions(answers, data, temperature)
     evaluation = evaluate_predictions(predictions, resamples=resamples)
-    chosen_on = int(np.isin(answers.index, data.roles.selection).sum())
+    chosen_on = int(np.isin(answers.index, data.splits.val).sum())
     if chosen_on:
         # In a mix, some data sets may select and report on the same faces.
         which = "these faces" if chosen_on == len(answers.index) else f"{chosen_on:,} of these faces"

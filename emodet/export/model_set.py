@@ -156,7 +156,7 @@ class _Making:
         models, info = {"fp32": fp32}, self.info
         if self.data is not None:
             reference = self._answers(fp32, self.data)
-            self.checks.append(accuracy_of("fp32", reference["selection"]))
+            self.checks.append(accuracy_of("fp32", reference["val"]))
             info = self._with_figures("fp32", exported, reference)
             if "int8" in self.plan.formats:
                 models["int8"] = self._quantised(exported, reference, self.data)
@@ -176,7 +176,7 @@ class _Making:
             compared_on=self.compared_on,
             judged_on=""
             if self.data is None
-            else f"{self.data.pack.manifest['title']}, {self.data.roles.selection_is}",
+            else f"{self.data.pack.manifest['title']}, {self.data.splits.val_name}",
             written=written,
             default=default,
         )
@@ -184,17 +184,17 @@ class _Making:
     def _quantised(
         self, exported: "onnx.ModelProto", reference: dict[str, Answers], data: EmotionDataModule
     ) -> ModelFile:
-        rows = calibration_rows(data.roles.train, self.plan.calibration_faces)
+        rows = calibration_rows(data.splits.train, self.plan.calibration_faces)
         graph = quantise(exported, data.pack.images(rows), reduce_range=self.plan.reduce_range)
         model = self._model_file("int8", graph, replace(self.info, precision="int8", metrics={}))
         answers = self._answers(model, data)
-        judged, selection = answers["selection"], reference["selection"]
+        judged, val = answers["val"], reference["val"]
         probabilities = np.exp(judged.logits)
         self.checks += [
             accuracy_of("int8", judged),
-            accuracy_check("int8", selection, judged),
-            difference_check("int8", np.exp(selection.logits), probabilities, limited=False),
-            *beside_checks("int8", selection.valence_arousal, judged.valence_arousal, limited=False),
+            accuracy_check("int8", val, judged),
+            difference_check("int8", np.exp(val.logits), probabilities, limited=False),
+            *beside_checks("int8", val.valence_arousal, judged.valence_arousal, limited=False),
             row_sum_check("int8", model.probabilities(self.crops)),
         ]
         self._with_figures("int8", graph, answers)
@@ -224,20 +224,20 @@ class _Making:
         return read_model_file(write_model_file(graph, info, self.place / self.names[kind]), threads=self.plan.threads)
 
     def _answers(self, model: ModelFile, data: EmotionDataModule) -> dict[str, Answers]:
-        """On the selection faces, and on the report's where these are others."""
-        answers = {"selection": answer_with_model_file(model, data, "selection")}
-        if not np.array_equal(data.roles.selection, data.roles.report):
-            answers["report"] = answer_with_model_file(model, data, "report")
+        """On the val faces, and on the test faces where these are others."""
+        answers = {"val": answer_with_model_file(model, data, "val")}
+        if not np.array_equal(data.splits.val, data.splits.test):
+            answers["test"] = answer_with_model_file(model, data, "test")
         return answers
 
     def _with_figures(self, kind: Precision, graph: "onnx.ModelProto", answers: Mapping[str, Answers]) -> ModelInfo:
         """Write the file once more, with its own figures inside; what it says is returned."""
         assert self.data is not None
         metrics: dict[str, Mapping[str, float]] = {}
-        for role, part in answers.items():
+        for split, part in answers.items():
             predictions = to_predictions(part, self.data, 1.0)
             evaluation = evaluate_predictions(predictions, resamples=0)
-            if role == "selection":
+            if split == "val":
                 self.checks += agreements_of(kind, evaluation)
             same = self.data.fingerprint == self.own_pack
             split = evaluation.split if same else f"{evaluation.data}: {evaluation.split}"
@@ -278,9 +278,9 @@ def example_crops(classifier: EmotionClassifier, count: int) -> UInt8:
 def _comparison_crops(classifier: EmotionClassifier, data: EmotionDataModule | None) -> tuple[UInt8, str]:
     if data is None:
         return example_crops(classifier, 64), "64 drawn faces and pictures of noise"
-    rows = data.roles.selection
+    rows = data.splits.val
     rows = rows[np.unique(np.linspace(0, len(rows) - 1, min(_COMPARED, len(rows))).astype(int))]
-    return data.pack.images(rows), f"{len(rows):,} faces of {data.pack.manifest['title']}, {data.roles.selection_is}"
+    return data.pack.images(rows), f"{len(rows):,} faces of {data.pack.manifest['title']}, {data.splits.val_name}"
 
 
 @torch.inference_mode()

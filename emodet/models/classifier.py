@@ -112,7 +112,7 @@ class EmotionClassifier(L.LightningModule):
         self.val_loss, self.test_loss = Mean(), Mean()
         self.source_metrics = SourceMetrics(self.class_names, source_names or ())
         self.valence_arousal_metrics = ValenceArousalMetrics()
-        # Divides the logits before the softmax; fitted on the selection faces after training (Guo et al. 2017).
+        # Divides the logits before the softmax; fitted on the val faces after training (Guo et al. 2017).
         self.temperature: torch.Tensor
         self.register_buffer("temperature", torch.ones(()))
         mean, std = (
@@ -216,7 +216,7 @@ class EmotionClassifier(L.LightningModule):
                 torch.distributed.broadcast(buffer, 0)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Measure a batch of selection faces."""
+        """Measure a batch of val faces."""
         self._measure(self.val_metrics, self.val_loss, batch)
 
     def on_validation_epoch_end(self) -> None:
@@ -256,7 +256,7 @@ class EmotionClassifier(L.LightningModule):
             self.train_metrics.restore(checkpoint["train_metrics"])
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
-        """Measure a batch of report faces."""
+        """Measure a batch of test faces."""
         self._measure(self.test_metrics, self.test_loss, batch)
 
     def on_test_epoch_end(self) -> None:

@@ -36,7 +36,7 @@ def lower_is_better(metric: str) -> bool:
 
 
 def monitored_names(names: Sequence[str], sources: Sequence[str] = (), *, valence_arousal: bool = False) -> list[str]:
-    """What a run can be followed by on its selection faces.
+    """What a run can be followed by on its val faces.
 
     Args:
         names: The classes.

@@ -16,7 +16,7 @@ __all__ = ["Comparison", "Configuration", "Mean", "Planned", "compare_runs", "fi
 
 _GROUPS = ("data", "augmentation", "net", "optimizer", "schedule", "trainer", "debug", "experiment")
 # What a configuration may differ in and still be the same: where things lie, how fast they go, who is told.
-_SAME = ("seed", "name", "resume", "threads", "data.root", "data.packs", "data.workers", "data.processes")
+_SAME = ("seed", "name", "resume", "threads", "data.root", "data.packs", "data.num_workers", "data.processes")
 _SAME_PARTS = ("sweep.", "logger.")
 REPORTED = ("accuracy", "macro_f1")
 
@@ -46,8 +46,8 @@ class Configuration:
         label: Value of each of `Comparison.columns`, as text.
         runs: All of them.
         finished: Those that count.
-        selected: Mean of the selection metric at each run's kept epoch; None without a finished run.
-        reported: Means on the report faces, name to mean.
+        selected: Mean of the val metric at each run's kept epoch; None without a finished run.
+        reported: Means on the test faces, name to mean.
         best: The run whose checkpoint is best; None without any checkpoint.
         best_value: Its value.
     """
@@ -86,8 +86,8 @@ class Comparison:
         configurations: The best first; those without a finished run last.
         runs: All runs, in the order in which they were started.
         not_started: Runs that never began.
-        selection_is: The split that `metric` was measured on.
-        report_is: The split of the report.
+        val_name: The split that `metric` was measured on.
+        test_name: The split of the report.
     """
 
     title: str
@@ -97,8 +97,8 @@ class Comparison:
     configurations: tuple[Configuration, ...]
     runs: tuple[Outcome, ...]
     not_started: tuple[Planned, ...]
-    selection_is: str
-    report_is: str
+    val_name: str
+    test_name: str
 
 
 def find_runs(folders: Sequence[Path]) -> tuple[list[Outcome], list[Planned]]:
@@ -173,13 +173,13 @@ def compare_runs(runs: Sequence[Outcome], not_started: Sequence[Planned], title:
         configurations=tuple(sorted(configurations, key=lambda each: _rank(each, lower))),
         runs=tuple(runs),
         not_started=tuple(not_started),
-        selection_is=_common(run.selection_is for run in runs),
-        report_is=_common(run.report_is for run in runs),
+        val_name=_common(run.val_name for run in runs),
+        test_name=_common(run.test_name for run in runs),
     )
 
 
 def _common(values: Iterable[str]) -> str:
-    # "val (selection and report)" names the faces of both roles.
+    # "val (selection and test)" names the faces of both splits.
     return ", ".join(sorted({value.split(" (")[0] for value in values if value}))
 
 

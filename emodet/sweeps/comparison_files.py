@@ -128,9 +128,9 @@ def _csv(rows: Sequence[Sequence[object]]) -> str:
 def _table(comparison: Comparison, output: Path) -> list[list[str]]:
     head = [*comparison.columns, comparison.metric, "95 % interval", "seeds"]
     # The same faces would give the same figure again.
-    twice = comparison.selection_is == comparison.report_is
+    twice = comparison.val_name == comparison.test_name
     shown = [name for name in REPORTED if not (twice and comparison.metric.endswith(f"/{name}"))]
-    head += [f"{comparison.report_is or 'report'} {name}" for name in shown] + ["best checkpoint"]
+    head += [f"{comparison.test_name or 'test'} {name}" for name in shown] + ["best checkpoint"]
     rows = [head]
     for each in comparison.configurations:
         mean, value = each.selected, each.best_value
@@ -147,11 +147,11 @@ def _table(comparison: Comparison, output: Path) -> list[list[str]]:
 
 def _words(comparison: Comparison) -> str:
     finished = sum(run.state == FINISHED for run in comparison.runs)
-    selection, report = comparison.selection_is or "selection", comparison.report_is or "report"
-    same = "the same faces that chose the epoch, so optimistic" if selection == report else f"{report} faces"
+    val, test = comparison.val_name or "val", comparison.test_name or "test"
+    same = "the same faces that chose the epoch, so optimistic" if val == test else f"{test} faces"
     return (
         f"{finished} of {len(comparison.runs) + len(comparison.not_started)} runs finished. {comparison.metric} is "
-        f"that of each run's kept epoch on the {selection} faces; the other figures are of the report ({same}). Means "
+        f"that of each run's kept epoch on the {val} faces; the other figures are of the test faces ({same}). Means "
         "are over seeds, with 95 % intervals of Student's t; they say how seeds vary, not how faces do. In brackets: "
         "the best value of runs that did not finish and count in no mean. Of many configurations, the first was also "
         "lucky."

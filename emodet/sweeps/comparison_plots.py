@@ -73,7 +73,7 @@ def plot_means(comparison: Comparison, *, dark: bool = False) -> bytes | None:
 
 
 def plot_curves_of_runs(comparison: Comparison, *, dark: bool = False) -> bytes | None:
-    """The selection metric of every run over the epochs, as PNG; None without any."""
+    """The val metric of every run over the epochs, as PNG; None without any."""
     from matplotlib.ticker import MaxNLocator
 
     theme = DARK if dark else LIGHT

@@ -39,8 +39,8 @@ class Outcome:
         curve: (epoch, value of the metric), rising epochs.
         checkpoint: Of the kept epoch; None where there is none.
         measured: Metrics of the report, name to value; empty where there is none.
-        selection_is: The split that selected, empty where not known.
-        report_is: The split that was reported on, likewise.
+        val_name: The split that selected, empty where not known.
+        test_name: The split that was reported on, likewise.
         seconds: From start to end, None where one is not known.
     """
 
@@ -55,8 +55,8 @@ class Outcome:
     curve: tuple[tuple[int, float], ...]
     checkpoint: Path | None
     measured: Mapping[str, float]
-    selection_is: str
-    report_is: str
+    val_name: str
+    test_name: str
     seconds: float | None
 
     def kept(self, lower_is_better: bool) -> tuple[int, float] | None:
@@ -88,7 +88,7 @@ def read_outcome(folder: Path) -> Outcome:
     facts = _facts(folder)
     state, reason = _state(facts)
     best = folder / "checkpoints" / "best.ckpt"
-    report = facts.get("results", {}).get("report", {})
+    report = facts.get("results", {}).get("test", {})
     splits = facts.get("splits", {})
     return Outcome(
         folder=folder,
@@ -102,8 +102,8 @@ def read_outcome(folder: Path) -> Outcome:
         curve=_curve(folder, metric),
         checkpoint=best if best.is_file() else None,
         measured={name: float(each["value"]) for name, each in report.items() if each.get("value") is not None},
-        selection_is=str(splits.get("selection", "")),
-        report_is=str(splits.get("report", "")),
+        val_name=str(splits.get("val", "")),
+        test_name=str(splits.get("test", "")),
         seconds=_seconds(facts),
     )
 

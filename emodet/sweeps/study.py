@@ -29,7 +29,7 @@ _VERSION = 1
 
 NOT_COMPARED = (
     *("sweep.trials=", "sweep.at_once=", "sweep.batch=", "sweep.study=", "sweep.seed=", "sweep.startup_trials="),
-    *("sweep.pruner", "launcher=", "logger", "data.root=", "data.packs=", "data.workers=", "data.processes="),
+    *("sweep.pruner", "launcher=", "logger", "data.root=", "data.packs=", "data.num_workers=", "data.processes="),
     *("threads=", "trainer.enable_progress_bar=", "trainer.accelerator=", "trainer.devices="),
 )
 """Overrides that do not change what a trial finds, so that a search may go on with others."""

@@ -146,13 +146,13 @@ def build_classifier(settings: Mapping[str, Any], data: EmotionDataModule) -> Em
     training = settings["training"]
     _require_metric("training.select_by", training["select_by"], monitored)
     if both:
-        _require_annotations(f"loss.valence_arousal={loss['valence_arousal']:g}", "training", data, data.roles.train)
+        _require_annotations(f"loss.valence_arousal={loss['valence_arousal']:g}", "training", data, data.splits.train)
         for argument, metric in (
             ("training.select_by", training["select_by"]),
             ("schedule.monitor", schedule.get("monitor")),
         ):
             if metric is not None and metric.removeprefix("val/") in agreement_names():
-                _require_annotations(f"{argument}={metric}", "selection", data, data.roles.selection)
+                _require_annotations(f"{argument}={metric}", "val", data, data.splits.val)
     chosen = {key: training[key] for key in _TAUGHT_BY if key in training}
     return EmotionClassifier(
         net=net,
@@ -173,16 +173,16 @@ def _require_metric(argument: str, metric: str | None, known: Sequence[str]) -> 
         raise EmodetError(f"{argument}={metric}: there is no such metric; there are {', '.join(known)}")
 
 
-def _require_annotations(argument: str, role: str, data: EmotionDataModule, rows: npt.NDArray[np.int64]) -> None:
+def _require_annotations(argument: str, split: str, data: EmotionDataModule, rows: npt.NDArray[np.int64]) -> None:
     """Refuse to learn, or to select by, valence and arousal that nobody annotated; say how many faces have them."""
     table = data.pack.table
     known = np.isfinite([table.valence[rows], table.arousal[rows]])
     if not known.any(axis=1).all():
         raise EmodetError(
-            f"{argument}: none of the {len(rows):,} {role} faces of {data.pack.manifest['title']} has valence and "
+            f"{argument}: none of the {len(rows):,} {split} faces of {data.pack.manifest['title']} has valence and "
             "arousal annotated. AffectNet's CSV and npy releases have them, and so may a CSV of your own (data=own_csv)"
         )
-    log.info("valence and arousal: annotated on %d of %d %s faces", known.all(axis=0).sum(), len(rows), role)
+    log.info("valence and arousal: annotated on %d of %d %s faces", known.all(axis=0).sum(), len(rows), split)
 
 
 def build_trainer(settings: Mapping[str, Any], run: RunFolder, loggers: Sequence[Logger] = ()) -> L.Trainer:
@@ -228,7 +228,7 @@ def _require_kept(training: Mapping[str, Any], epochs: int | None, every: int | 
         return
     if "patience" in training:
         raise EmodetError(
-            f"training.keep=last and training.patience={training['patience']}: patience lets the selection faces "
+            f"training.keep=last and training.patience={training['patience']}: patience lets the val faces "
             "choose the last epoch, which keep=last is there to avoid; leave one of them out (training.patience=null)"
         )
     if epochs is not None and epochs > 0 and epochs % (every or 1):

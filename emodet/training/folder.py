@@ -31,7 +31,7 @@ class RunFolder:
     """Where a run keeps what it is made of and what came out.
 
     ``config.yaml`` (composed), ``run.json`` (commit, versions, seed, pack, figures), ``checkpoints/``, ``csv/``,
-    ``metrics.csv`` (all attempts), ``curves.png``, ``augmentation.png``, ``evaluation-report/``, and where the data was
+    ``metrics.csv`` (all attempts), ``curves.png``, ``augmentation.png``, ``evaluation-test/``, and where the data was
     corrected ``corrections.csv``.
     """
 

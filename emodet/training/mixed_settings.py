@@ -16,7 +16,7 @@ from emodet.errors import EmodetError
 __all__ = ["merged_sources", "resolved_sources"]
 
 # Said for the whole mix, they hold for each data set, whatever its own file says.
-_FOR_ALL = ("crop", "labels", "selection", "max_unreadable")
+_FOR_ALL = ("crop", "labels", "val_from", "max_unreadable")
 _ENVIRONMENT = re.compile(r"\$\{oc\.env:(\w+)")
 
 

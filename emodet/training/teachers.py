@@ -128,7 +128,7 @@ def answers_to_epoch(teachers: Teachers, data: EmotionDataModule, epoch: int, pr
         Rows in the order in which faces are seen over all processes, see `TrainingBatches.order`.
     """
     whole = data.batch_size * processes
-    count = len(data.roles.train) // whole * whole
+    count = len(data.splits.train) // whole * whole
     places = (
         (slice(number * whole + rank, (number + 1) * whole, processes), batch)
         for rank in range(processes)
@@ -145,7 +145,7 @@ def answers_to_faces(teachers: Teachers, data: EmotionDataModule) -> tuple[Said,
         for batch in data.training_faces_as_they_are():
             yield slice(start, start := start + len(batch["index"])), batch
 
-    return _collect(teachers.say, places(), len(data.roles.train), len(data.class_names))
+    return _collect(teachers.say, places(), len(data.splits.train), len(data.class_names))
 
 
 def _collect(
@@ -180,8 +180,8 @@ def _notes(teacher: Trained, data: EmotionDataModule) -> Iterable[str]:
         yield f"it was trained on crops that were made otherwise: {'; '.join(others)}"
     if teacher.fingerprint != data.fingerprint:
         yield (
-            "it is not known to be trained on these crops of this data; see to it that the student's selection and "
-            "report faces were not among its training faces"
+            "it is not known to be trained on these crops of this data; see to it that the student's val and "
+            "test faces were not among its training faces"
         )
 
 

@@ -50,7 +50,7 @@ class TensorBoardTracker(Tracker, TensorBoardLogger):
         self.attempt(name, lambda: self.experiment.add_image(name, picture, dataformats="HWC"))
 
     @rank_zero_only
-    def add_evaluation(self, role: str, evaluation: Evaluation, predictions: Predictions) -> None:
+    def add_evaluation(self, split: str, evaluation: Evaluation, predictions: Predictions) -> None:
         charts = {
             "confusion_matrix": plot_confusion(evaluation),
             "reliability": plot_reliability(evaluation),
@@ -60,11 +60,11 @@ class TensorBoardTracker(Tracker, TensorBoardLogger):
             charts["valence_arousal"] = plot_valence_arousal(predictions, evaluation)
         for name, png in charts.items():
             picture = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR_RGB)
-            self.add_picture(f"{role}/{name}", np.asarray(picture, dtype=np.uint8))
+            self.add_picture(f"{split}/{name}", np.asarray(picture, dtype=np.uint8))
 
     @rank_zero_only
     def add_errors(
-        self, role: str, predictions: Predictions, worst: Sequence[int], pictures: Sequence[UInt8] | None
+        self, split: str, predictions: Predictions, worst: Sequence[int], pictures: Sequence[UInt8] | None
     ) -> None:
         names = predictions.class_names
         answers = [
@@ -73,11 +73,11 @@ class TensorBoardTracker(Tracker, TensorBoardLogger):
         ]
         if pictures:
             captions = [f"{true}\nas {answer} {100 * confidence:.0f} %" for true, answer, confidence in answers]
-            self.add_picture(f"{role}/worst_errors", contact_sheet(pictures, captions, 8))
+            self.add_picture(f"{split}/worst_errors", contact_sheet(pictures, captions, 8))
         lines = ["| face | emotion | answer | confidence |", "|---|---|---|---|"]
         for index, (true, answer, confidence) in zip(worst, answers, strict=True):
             lines.append(f"| {predictions.keys[index]} | {true} | {answer} | {confidence:.3f} |")
-        name = f"{role}/worst_errors"
+        name = f"{split}/worst_errors"
         self.attempt(name, lambda: self.experiment.add_text(name, "\n".join(lines)))
 
     @rank_zero_only

@@ -60,17 +60,17 @@ class Tracker(Logger):
         """Take a picture: uint8 (H, W, 3), RGB."""
         raise NotImplementedError
 
-    def add_evaluation(self, role: str, evaluation: Evaluation, predictions: Predictions) -> None:
-        """Take the charts of a role's final evaluation."""
+    def add_evaluation(self, split: str, evaluation: Evaluation, predictions: Predictions) -> None:
+        """Take the charts of a split's final evaluation."""
         raise NotImplementedError
 
     def add_errors(
-        self, role: str, predictions: Predictions, worst: Sequence[int], pictures: Sequence[UInt8] | None
+        self, split: str, predictions: Predictions, worst: Sequence[int], pictures: Sequence[UInt8] | None
     ) -> None:
         """Take the worst errors.
 
         Args:
-            role: ``selection`` or ``report``.
+            split: ``final/val`` or ``final/test``.
             predictions: The answers.
             worst: Positions in them.
             pictures: uint8 (H, W, 3), RGB, one for each; None where they may not be shown.
@@ -99,7 +99,7 @@ class Tracker(Logger):
         return True
 
 
-def final_figures(role: str, evaluation: Evaluation) -> dict[str, float]:
+def final_figures(split: str, evaluation: Evaluation) -> dict[str, float]:
     """The figures of an evaluation by name, as in ``report/accuracy``, each with ``…/low`` and ``…/high``.
 
     Figures and ends of intervals that are not defined are left out.
@@ -116,11 +116,11 @@ def final_figures(role: str, evaluation: Evaluation) -> dict[str, float]:
     }
     if evaluation.uncalibrated is not None:
         estimates["calibration_error_at_temperature_1"] = evaluation.uncalibrated.ece
-    figures: dict[str, float] = {f"{role}/faces": float(evaluation.faces)}
+    figures: dict[str, float] = {f"{split}/faces": float(evaluation.faces)}
     for name, estimate in estimates.items():
         for suffix, value in (("", estimate.value), ("/low", estimate.low), ("/high", estimate.high)):
             if value is not None:
-                figures[f"{role}/{name}{suffix}"] = value
+                figures[f"{split}/{name}{suffix}"] = value
     return figures
 
 

@@ -61,31 +61,32 @@ class Tracking:
                 tracker.add_picture("augmentation", augmentation)
 
     def evaluated(
-        self, role: str, evaluation: Evaluation, predictions: Predictions, index: npt.NDArray[np.int64]
+        self, split: str, evaluation: Evaluation, predictions: Predictions, index: npt.NDArray[np.int64]
     ) -> None:
         """Tell the evaluation of the best epoch.
 
         Args:
-            role: ``selection`` or ``report``.
+            split: ``val`` or ``test``.
             evaluation: The figures.
             predictions: The answers that they were made from.
             index: int64 (N,), the positions of their faces in the pack.
         """
         if not self.trackers:
             return
-        self._figures.update(final_figures(role, evaluation))
+        prefix = f"final/{split}"  # val/ alone is the epochs'
+        self._figures.update(final_figures(prefix, evaluation))
         worst = worst_errors(predictions, _WORST)
         pictures = list(self.pack.images(index[worst])) if self.pictures else None
         for tracker in self.trackers:
-            tracker.add_evaluation(role, evaluation, predictions)
-            tracker.add_errors(role, predictions, worst.tolist(), pictures)
+            tracker.add_evaluation(prefix, evaluation, predictions)
+            tracker.add_errors(prefix, predictions, worst.tolist(), pictures)
 
     def end(self, figures: Mapping[str, Any]) -> None:
         """Tell the run's final figures: these, and those of the evaluations."""
-        if not any(name.startswith("selection/") for name in self._figures):
+        if not any(name.startswith("final/val/") for name in self._figures):
             # The same faces select and report; runs are compared by what they were selected on.
-            own = {name: value for name, value in self._figures.items() if name.startswith("report/")}
-            self._figures.update({f"selection/{name.removeprefix('report/')}": value for name, value in own.items()})
+            own = {name: value for name, value in self._figures.items() if name.startswith("final/test/")}
+            self._figures.update({f"final/val/{name.removeprefix('final/test/')}": value for name, value in own.items()})
         for tracker in self.trackers:
             tracker.finish({**figures, **self._figures})
 

@@ -158,8 +158,8 @@ def plain_metrics(estimates: Mapping[str, Any], faces: int | None = None) -> dic
 def _metrics(facts: Mapping[str, Any]) -> dict[str, dict[str, float]]:
     splits, faces = facts.get("splits", {}), facts.get("faces", {})
     return {
-        splits.get(role, role): plain_metrics(estimates, faces.get(role))
-        for role, estimates in facts.get("results", {}).items()
+        splits.get(split, split): plain_metrics(estimates, faces.get(split))
+        for split, estimates in facts.get("results", {}).items()
     }
 
 

@@ -115,7 +115,7 @@ class WandbTracker(Tracker, WandbLogger):
         self._log(name, chart)
 
     @rank_zero_only
-    def add_evaluation(self, role: str, evaluation: Evaluation, predictions: Predictions) -> None:
+    def add_evaluation(self, split: str, evaluation: Evaluation, predictions: Predictions) -> None:
         charts: dict[str, Callable[[str], Any]] = {
             "confusion_matrix": lambda title: confusion_matrix(predictions, title),
             "reliability": lambda title: reliability(evaluation, title),
@@ -125,11 +125,11 @@ class WandbTracker(Tracker, WandbLogger):
         }
         for name, chart in charts.items():
             title = f"{name.replace('_', ' ')}: {evaluation.data}, {evaluation.split}"
-            self._log(f"{role}/{name}", partial(chart, title))
+            self._log(f"{split}/{name}", partial(chart, title))
 
     @rank_zero_only
     def add_errors(
-        self, role: str, predictions: Predictions, worst: Sequence[int], pictures: Sequence[UInt8] | None
+        self, split: str, predictions: Predictions, worst: Sequence[int], pictures: Sequence[UInt8] | None
     ) -> None:
         def chart() -> Any:
             import wandb
@@ -149,7 +149,7 @@ class WandbTracker(Tracker, WandbLogger):
             columns += ["key", "emotion", "answer", "confidence", *(f"p_{name}" for name in names)]
             return wandb.Table(list[str | int](columns), rows)
 
-        self._log(f"{role}/worst_errors", chart)
+        self._log(f"{split}/worst_errors", chart)
 
     @rank_zero_only
     def add_files(self, kind: str, files: Sequence[Path], about: Mapping[str, Any], aliases: Sequence[str]) -> None:

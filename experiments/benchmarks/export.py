@@ -2,7 +2,7 @@
 
     python experiments/benchmarks/export.py RUN_FOLDER [--threads 1] [--output FILE.json]
 
-Every variant is made from the same checkpoint, answers on all selection faces of the run's own data, and is timed in
+Every variant is made from the same checkpoint, answers on all val faces of the run's own data, and is timed in
 turns with the others, so that a machine that slows down slows all of them.
 """
 
@@ -58,8 +58,8 @@ def main() -> None:
             file = write_model_file(graph, kind, Path(folder) / "variant.onnx")
             sizes[name] = file.stat().st_size
             models[name] = read_model_file(file, threads=arguments.threads)
-    answers = {name: answer_with_model_file(model, data, "selection") for name, model in models.items()}
-    speeds = measure_speed(models, data.pack.images(data.roles.selection[:32]))
+    answers = {name: answer_with_model_file(model, data, "val") for name, model in models.items()}
+    speeds = measure_speed(models, data.pack.images(data.splits.val[:32]))
     rows = []
     for name, each in answers.items():
         probabilities, reference = softmax(each.logits), softmax(answers["fp32"].logits)
@@ -84,7 +84,7 @@ def main() -> None:
 def variants(exported, data):
     yield "fp32", exported
     for faces, reduced in VARIANTS:
-        crops = data.pack.images(calibration_rows(data.roles.train, faces))
+        crops = data.pack.images(calibration_rows(data.splits.train, faces))
         yield f"int8, {7 if reduced else 8} bits, {faces} faces", quantise(exported, crops, reduce_range=reduced)
 
 

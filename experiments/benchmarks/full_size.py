@@ -151,7 +151,7 @@ def settings(arguments: argparse.Namespace) -> list[str]:
 def opened(arguments: argparse.Namespace, **given: Any) -> Any:
     from emodet.data.datamodule import EmotionDataModule
 
-    values: dict[str, Any] = {"packs": arguments.folder / "packs", "batch_size": BATCH, "workers": arguments.workers}
+    values: dict[str, Any] = {"packs": arguments.folder / "packs", "batch_size": BATCH, "num_workers": arguments.workers}
     return EmotionDataModule(arguments.folder / "release", {"size": arguments.size}, balanced=True, **values | given)
 
 
@@ -192,9 +192,9 @@ def drop_from_cache(folder: Path) -> None:
 
 
 def split(arguments: argparse.Namespace) -> dict[str, float]:
-    """Opening, sharing out to roles, and an epoch's balanced order."""
+    """Opening, sharing out to splits, and an epoch's balanced order."""
     from emodet.data.pack import Pack
-    from emodet.data.splits import assign_roles, drawing_weights
+    from emodet.data.splits import assign_splits, drawing_weights
 
     found = {}
     (folder,) = (arguments.folder / "packs").iterdir()
@@ -205,15 +205,15 @@ def split(arguments: argparse.Namespace) -> dict[str, float]:
     table = pack.table
     found["reading the table"] = time.perf_counter() - began
     began = time.perf_counter()
-    roles = assign_roles(table, table.emotion >= 0, "auto", 0)
-    found["roles"] = time.perf_counter() - began
+    splits = assign_splits(table, table.emotion >= 0, "auto", 0)
+    found["splits"] = time.perf_counter() - began
     data = opened(arguments, workers=0)
     data.setup()
     began = time.perf_counter()
-    drawing_weights(table.emotion[roles.train], balanced=True, wanted=np.ones(len(roles.train)))
+    drawing_weights(table.emotion[splits.train], balanced=True, wanted=np.ones(len(splits.train)))
     next(iter(data.train_dataloader().batch_sampler))
     found["balanced order of an epoch"] = time.perf_counter() - began
-    return found | {f"{role} faces": len(getattr(roles, role)) for role in ("train", "selection", "report")}
+    return found | {f"{split} faces": len(getattr(splits, split)) for split in ("train", "val", "test")}
 
 
 def epoch(arguments: argparse.Namespace) -> dict[str, float]:

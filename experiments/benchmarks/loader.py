@@ -111,7 +111,7 @@ def made_data(folder: Path, arguments: argparse.Namespace, steps: Any = None) ->
         packs=folder / "packs",
         batch_size=arguments.batch,
         augmentation=steps,
-        workers=0,
+        num_workers=0,
     )
     data.prepare_data()
     data.setup()
@@ -127,7 +127,7 @@ def loaded(data: EmotionDataModule) -> float:
 
 def augmented(data: EmotionDataModule) -> float:
     """Faces a second of augmentation alone, on crops in memory."""
-    crops = data.pack.images(data.roles.train[:1024])
+    crops = data.pack.images(data.splits.train[:1024])
     began = time.perf_counter()
     data.augmentation(crops, 0)
     return len(crops) / (time.perf_counter() - began)
@@ -156,7 +156,7 @@ def trained(data: EmotionDataModule, arguments: argparse.Namespace, *, constant:
         use_distributed_sampler=False,
         callbacks=[clock],
     )
-    data.workers = 0 if constant else arguments.workers
+    data.num_workers = 0 if constant else arguments.workers
     loader: Any = data.train_dataloader()
     if constant:
         loader = DataLoader(Constant(next(iter(loader)), arguments.steps + skipped), batch_size=None)

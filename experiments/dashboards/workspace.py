@@ -36,10 +36,10 @@ def lines(title: str, *metrics: str, **more: object) -> wr.LinePlot:
     return wr.LinePlot(title=title, x="epoch", y=list(metrics), **more)
 
 
-def chart(role: str, name: str, kind: str, fields: dict[str, str], title: str) -> wr.CustomChart:
+def chart(split: str, name: str, kind: str, fields: dict[str, str], title: str) -> wr.CustomChart:
     """A chart that the run drew itself, of the runs that are chosen."""
     return wr.CustomChart(
-        query={"summaryTable": {"tableKey": f"{_TABLES}/{role}/{name}_table"}},
+        query={"summaryTable": {"tableKey": f"{_TABLES}/{split}/{name}_table"}},
         chart_name=kind,
         chart_fields=fields,
         chart_strings={"title": title},
@@ -51,11 +51,11 @@ def overview() -> ws.Section:
         name="Overview",
         is_open=True,
         panels=[
-            wr.ScalarChart(title="Accuracy, report faces", metric=wr.SummaryMetric("report/accuracy")),
-            wr.ScalarChart(title="Macro F1, report faces", metric=wr.SummaryMetric("report/macro_f1")),
+            wr.ScalarChart(title="Accuracy, test faces", metric=wr.SummaryMetric("final/test/accuracy")),
+            wr.ScalarChart(title="Macro F1, test faces", metric=wr.SummaryMetric("final/test/macro_f1")),
             wr.BarPlot(
                 title="Accuracy with its 95 % interval",
-                metrics=["report/accuracy/low", "report/accuracy", "report/accuracy/high"],
+                metrics=["final/test/accuracy/low", "report/accuracy", "report/accuracy/high"],
                 orientation="h",
             ),
             lines("Loss", "train/loss", "val/loss"),
@@ -73,26 +73,26 @@ def calibration() -> ws.Section:
     return ws.Section(
         name="Calibration",
         panels=[
-            lines("Calibration error, selection faces, at temperature 1", "val/calibration_error"),
-            lines("NLL, selection faces, at temperature 1", "val/nll"),
+            lines("Calibration error, val faces, at temperature 1", "val/calibration_error"),
+            lines("NLL, val faces, at temperature 1", "val/nll"),
             wr.BarPlot(
-                title="Calibration error, report faces: at temperature 1, and calibrated",
-                metrics=["report/calibration_error_at_temperature_1", "report/calibration_error"],
+                title="Calibration error, test faces: at temperature 1, and calibrated",
+                metrics=["final/test/calibration_error_at_temperature_1", "report/calibration_error"],
             ),
             wr.BarPlot(title="Temperature", metrics=["temperature"]),
             chart(
-                "report",
+                "final/test",
                 "reliability",
                 "wandb/lineseries/v0",
                 {"step": "step", "lineKey": "lineKey", "lineVal": "lineVal"},
-                "Reliability, report faces",
+                "Reliability, test faces",
             ),
             chart(
-                "report",
+                "final/test",
                 "faces_by_confidence",
                 "wandb/bar/v0",
                 {"label": "confidence", "value": "faces"},
-                "Report faces by confidence",
+                "Test faces by confidence",
             ),
         ],
     )
@@ -103,24 +103,24 @@ def per_class() -> ws.Section:
     return ws.Section(
         name="Per class",
         panels=[
-            lines("Recall, selection faces", *recalls, range_y=(0, 1)),
+            lines("Recall, val faces", *recalls, range_y=(0, 1)),
             lines("Mean recall over the classes", "val/balanced_accuracy"),
-            wr.BarPlot(title="Recall, report faces", metrics=[f"report/recall/{name}" for name in EMOTIONS]),
+            wr.BarPlot(title="Recall, test faces", metrics=[f"final/test/recall/{name}" for name in EMOTIONS]),
             chart(
-                "report",
+                "final/test",
                 "confusion_matrix",
                 "wandb/confusion_matrix/v1",
                 {"Actual": "Actual", "Predicted": "Predicted", "nPredictions": "nPredictions"},
-                "Answers to each true class, report faces",
+                "Answers to each true class, test faces",
             ),
             chart(
-                "report",
+                "final/test",
                 "recall_by_class",
                 "wandb/bar/v0",
                 {"label": "emotion", "value": "recall"},
-                "Recall, report faces",
+                "Recall, test faces",
             ),
-            wr.WeavePanelSummaryTable(table_name="report/worst_errors"),
+            wr.WeavePanelSummaryTable(table_name="final/test/worst_errors"),
         ],
     )
 
@@ -130,17 +130,17 @@ def sweep() -> ws.Section:
         wr.ParallelCoordinatesPlotColumn(metric=wr.Config(key), log=logarithmic)
         for key, logarithmic in HYPERPARAMETERS.items()
     ]
-    score = wr.SummaryMetric("selection/macro_f1")
+    score = wr.SummaryMetric("final/val/macro_f1")
     return ws.Section(
         name="Comparison of a sweep",
         panels=[
             wr.ParallelCoordinatesPlot(columns=[*columns, wr.ParallelCoordinatesPlotColumn(metric=score)]),
-            wr.ParameterImportancePlot(with_respect_to="selection/macro_f1"),
+            wr.ParameterImportancePlot(with_respect_to="final/val/macro_f1"),
             wr.ScatterPlot(title="Learning rate", x=wr.Config("optimizer.lr"), y=score, log_x=True, running_ymax=True),
             wr.ScatterPlot(title="Accuracy and work", x=wr.Config("multiply_adds"), y=score, log_x=True),
             wr.BarPlot(
                 title="Macro F1 by group: mean and standard error over its runs",
-                metrics=["selection/macro_f1"],
+                metrics=["final/val/macro_f1"],
                 groupby="Group",
                 groupby_aggfunc="mean",
                 groupby_rangefunc="stderr",
@@ -152,7 +152,7 @@ def sweep() -> ws.Section:
 
 def build(entity: str, project: str = "emodet", name: str = NAME) -> ws.Workspace:
     """The workspace; asks for nothing."""
-    pinned = ["report/accuracy", "report/macro_f1", "report/calibration_error", "faces_per_second"]
+    pinned = ["final/test/accuracy", "report/macro_f1", "report/calibration_error", "faces_per_second"]
     return ws.Workspace(
         entity=entity,
         project=project,
@@ -160,7 +160,7 @@ def build(entity: str, project: str = "emodet", name: str = NAME) -> ws.Workspac
         sections=[overview(), calibration(), per_class(), sweep()],
         settings=ws.WorkspaceSettings(x_axis="epoch", max_runs=20),
         runset_settings=ws.RunsetSettings(
-            order=[ws.Ordering(ws.Summary("report/macro_f1"), ascending=False)],
+            order=[ws.Ordering(ws.Summary("final/test/macro_f1"), ascending=False)],
             pinned_columns=[
                 *(f"summary:{metric}" for metric in pinned),
                 *(f"config:{key}" for key in ("choices.value.experiment", "choices.value.data", "seed.value")),

@@ -182,7 +182,7 @@ def test_the_fingerprint_is_the_packs_and_the_files(written: Any, pack: Pack) ->
 @pytest.fixture
 def data_with(release: Path, own_folders: Path) -> Callable[..., EmotionDataModule]:
     def make(**options: Any) -> EmotionDataModule:
-        values = {"packs": own_folders / "packs", "workers": 0, "processes": 1, "batch_size": 8} | options
+        values = {"packs": own_folders / "packs", "num_workers": 0, "processes": 1, "batch_size": 8} | options
         data = EmotionDataModule(release, Preprocessing(size=48).to_dict(), **values)
         data.prepare_data()
         data.setup()
@@ -193,7 +193,7 @@ def data_with(release: Path, own_folders: Path) -> Callable[..., EmotionDataModu
 
 def test_the_data_module_leaves_out_and_relabels(data_with: Any, tmp_path: Path, caplog: Any) -> None:
     plain = data_with()
-    gone, renamed = plain.roles.train[:2].tolist()
+    gone, renamed = plain.splits.train[:2].tolist()
     table = plain.pack.table
     new = (table.emotion[renamed] + 1) % 8
     file = tmp_path / "mine.csv"
@@ -201,18 +201,18 @@ def test_the_data_module_leaves_out_and_relabels(data_with: Any, tmp_path: Path,
         [
             Correction(str(table.key[gone]), "exclude"),
             Correction(str(table.key[renamed]), "relabel", int(new)),
-            Correction(str(table.key[plain.roles.report[0]]), "exclude"),
+            Correction(str(table.key[plain.splits.test[0]]), "exclude"),
         ],
         file,
     )
     with caplog.at_level("INFO"):
         data = data_with(corrections=str(file))
-    assert gone not in np.concatenate([data.roles.train, data.roles.selection, data.roles.report])
-    assert plain.roles.report[0] not in data.roles.report
-    assert data.roles.dropped["excluded by corrections"] == 1
+    assert gone not in np.concatenate([data.splits.train, data.splits.val, data.splits.test])
+    assert plain.splits.test[0] not in data.splits.test
+    assert data.splits.dropped["excluded by corrections"] == 1
     assert "train 1 excluded, 1 relabelled; test 1 excluded" in caplog.text
     assert "1 training faces dropped: excluded by corrections" in caplog.text
-    (place,) = np.flatnonzero(data.roles.train == renamed)
+    (place,) = np.flatnonzero(data.splits.train == renamed)
     target = data.evaluation_dataloader("train").dataset.__getitems__(  # type: ignore[attr-defined]
         next(iter(data.evaluation_dataloader("train").batch_sampler))  # type: ignore[arg-type]
     )["target"]
@@ -239,7 +239,7 @@ def test_a_run_names_its_corrections_and_goes_on_with_no_others(
     without_pictures: None,
     capsys: Any,
 ) -> None:
-    table, train = data_with().pack.table, data_with().roles.train
+    table, train = data_with().pack.table, data_with().splits.train
     file, run = tmp_path / "mine.csv", tmp_path / "run"
     write_corrections([Correction(str(table.key[train[0]]), "exclude")], file)
     arguments = ["experiment=affectnet_yolo", *small, "logger=csv", "trainer.precision=32-true", "trainer.max_epochs=1"]
@@ -264,14 +264,14 @@ def test_a_report_on_corrected_faces_says_so(data_with: Any, tmp_path: Path, mon
     from emodet.evaluation.measuring import Answers
 
     plain = data_with()
-    key = str(plain.pack.table.key[plain.roles.report[0]])
+    key = str(plain.pack.table.key[plain.splits.test[0]])
     write_corrections([Correction(key, "exclude")], tmp_path / "mine.csv")
     data = data_with(corrections=tmp_path / "mine.csv")
     seen: dict[str, Any] = {}
     monkeypatch.setattr(reporting, "write_report", lambda evaluation, *_, details, **__: seen.update(details))
-    rows = data.roles.report
+    rows = data.splits.test
     emotion = data.pack.table.emotion[rows]
-    answers = Answers(np.eye(8, dtype=np.float32)[emotion], emotion, rows, "report")
+    answers = Answers(np.eye(8, dtype=np.float32)[emotion], emotion, rows, "test")
     evaluation = reporting.report(answers, data, 1.0, tmp_path / "report", {}, resamples=10)
     assert "test 1 excluded" in seen["corrections"]
     assert read_corrections(tmp_path / "mine.csv").sha256 in seen["corrections"]

@@ -133,7 +133,7 @@ def test_the_data_module_takes_the_modes(tmp_path: Path) -> None:
     made = RELEASES["affectnet_csv"](tmp_path / "release")
     preprocessing = Preprocessing(size=24, margin=0.1, alignment="eyes")
     data = EmotionDataModule(
-        made.root, preprocessing.to_dict(), tmp_path / "packs", crop="box", selection="val", workers=0, processes=1
+        made.root, preprocessing.to_dict(), tmp_path / "packs", crop="box", val_from="val", num_workers=0, processes=1
     )
     data.prepare_data()
     data.setup()

@@ -52,7 +52,7 @@ def made(root: Path) -> Any:
     """Makes data modules of this release that are set up."""
 
     def make(**options: Any) -> EmotionDataModule:
-        values = {"batch_size": 8, "workers": 0, "processes": 1} | options
+        values = {"batch_size": 8, "num_workers": 0, "processes": 1} | options
         data = EmotionDataModule(root, CROP, root.parent / "packs", **values)
         data.prepare_data()
         data.setup()
@@ -105,10 +105,10 @@ class TestBatches:
         assert set(split[test]) == {"test"}
         assert len(val) == len(set(val)) == 22  # 24 less two undecided ones
         assert len(test) == len(set(test)) == 15
-        assert (data.roles.selection_is, data.roles.report_is) == ("val", "test")
-        for role, rows in (("selection", val), ("report", test)):
-            assert rows_of(data.evaluation_dataloader(role)) == rows
-        assert sorted(rows_of(data.evaluation_dataloader("train"))) == data.roles.train.tolist()
+        assert (data.splits.val_name, data.splits.test_name) == ("val", "test")
+        for split, rows in (("val", val), ("test", test)):
+            assert rows_of(data.evaluation_dataloader(split)) == rows
+        assert sorted(rows_of(data.evaluation_dataloader("train"))) == data.splits.train.tolist()
 
     def test_augmentation_is_for_training_alone(self, made: Any) -> None:
         data = made(augmentation=STANDARD)
@@ -126,7 +126,7 @@ class TestBatches:
     def test_workers_change_nothing(self, made: Any, balanced: bool) -> None:
         """Batch for batch and pixel for pixel, augmentation included."""
         options = {"augmentation": STANDARD, "labels": "soft", "balanced": balanced, "seed": 5}
-        alone, with_workers = (made(workers=workers, **options) for workers in (0, 2))
+        alone, with_workers = (made(num_workers=workers, **options) for workers in (0, 2))
         for one, other in (
             (alone.train_dataloader(), with_workers.train_dataloader()),
             (alone.val_dataloader(), with_workers.val_dataloader()),
@@ -142,18 +142,18 @@ class TestBatches:
 
     def test_seeds_of_training_do_not_move_the_selection(self, made: Any) -> None:
         one, other, third = (
-            made(selection=0.2, seed=seed, selection_seed=held).roles for seed, held in ((1, 0), (2, 0), (1, 1))
+            made(val_from=0.2, seed=seed, split_seed=held).splits for seed, held in ((1, 0), (2, 0), (1, 1))
         )
-        assert np.array_equal(one.selection, other.selection)
-        assert not np.array_equal(one.selection, third.selection)
+        assert np.array_equal(one.val, other.val)
+        assert not np.array_equal(one.val, third.val)
 
 
 class TestSoftLabels:
     def test_undecided_faces_train_but_are_not_measured(self, made: Any) -> None:
         hard, soft = made(), made(labels="soft")
-        assert len(hard.roles.train) == 90
-        assert len(soft.roles.train) == 100
-        assert np.array_equal(hard.roles.selection, soft.roles.selection)
+        assert len(hard.splits.train) == 90
+        assert len(soft.splits.train) == 100
+        assert np.array_equal(hard.splits.val, soft.splits.val)
         batches = list(soft.train_dataloader())
         undecided = [
             target for batch in batches for target in batch["target"][batch["emotion"] < 0] if target[4] == 0.5
@@ -185,7 +185,7 @@ class TestSevenClasses:
                 assert batch["emotion"].max() < 7
                 assert batch["target"].shape[1] == 7
                 assert torch.allclose(batch["target"].sum(1), torch.ones(len(batch["target"])))
-        for rows in (data.roles.train, data.roles.selection, data.roles.report):
+        for rows in (data.splits.train, data.splits.val, data.splits.test):
             assert not (data.pack.table.emotion[rows] == 7).any()
 
     def test_soft_labels_are_shared_out_among_the_seven(self, made: Any) -> None:
@@ -216,7 +216,7 @@ def test_balanced_training_draws_rare_classes_as_often(root: Path, tmp_path: Pat
     rare = [number for number in range(90) if number % 8 != 3 or number < 16]
     pq.write_table(table.take(rare), tmp_path / "rare.parquet")
     data = EmotionDataModule(
-        tmp_path, CROP, tmp_path / "packs", batch_size=8, workers=0, selection=0.1, balanced=True, processes=1
+        tmp_path, CROP, tmp_path / "packs", batch_size=8, num_workers=0, val_from=0.1, balanced=True, processes=1
     )
     data.prepare_data()
     data.setup()
@@ -231,7 +231,7 @@ def test_balanced_training_draws_rare_classes_as_often(root: Path, tmp_path: Pat
 
 class TestPreparing:
     def module(self, root: Path, packs: Path, **options: Any) -> EmotionDataModule:
-        return EmotionDataModule(root, CROP, packs, workers=0, processes=1, **options)
+        return EmotionDataModule(root, CROP, packs, num_workers=0, processes=1, **options)
 
     def test_happens_once_and_says_so(self, root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
         caplog.set_level(logging.INFO, "emodet")
@@ -256,8 +256,8 @@ class TestPreparing:
         data.prepare_data()
         assert "3 pictures occur in more than one split (6 faces)" in caplog.text
         data.setup()
-        assert "3 training faces dropped: same picture as a selection or report face" in caplog.text
-        assert len(data.roles.train) == 87
+        assert "3 training faces dropped: same picture as a val or test face" in caplog.text
+        assert len(data.splits.train) == 87
 
     def test_setup_twice_opens_once(self, root: Path, tmp_path: Path) -> None:
         data = self.module(root, tmp_path / "packs")
@@ -269,7 +269,7 @@ class TestPreparing:
 
     def test_a_synthetic_release_is_drawn_first(self, tmp_path: Path) -> None:
         options = {"layout": "yolo", "faces": {"train": 16, "val": 8}, "balance": "uniform", "size": 48}
-        data = self.module(tmp_path / "drawn", tmp_path / "packs", synthetic=options, batch_size=4, selection="val")
+        data = self.module(tmp_path / "drawn", tmp_path / "packs", synthetic=options, batch_size=4, val_from="val")
         data.prepare_data()
         data.setup()
         assert data.class_counts() == [2] * 8
@@ -299,7 +299,7 @@ class TestRefused:
             ({"classes": 6}, "classes=6"),
             ({"batch_size": 0}, r"data\.batch_size=0"),
             ({"evaluation_batch_size": -1}, r"data\.evaluation_batch_size=-1"),
-            ({"workers": -1}, r"data\.workers=-1"),
+            ({"num_workers": -1}, r"data\.num_workers=-1"),
             ({"augmentation": [{"name": "Turn"}]}, "name='Turn'"),
         ],
     )
@@ -320,7 +320,7 @@ def test_augmented_shows_each_face_beside_itself(made: Any) -> None:
     shown = data.augmented(12)
     assert shown.shape == (12, 2, 48, 48, 3)
     assert shown.dtype == np.uint8
-    stored = {face.tobytes() for face in data.pack.images(data.roles.train)}
+    stored = {face.tobytes() for face in data.pack.images(data.splits.train)}
     assert len({face.tobytes() for face in data.augmented(80)[:, 0]} & stored) == 80  # all different
     assert not np.array_equal(shown[:, 0], shown[:, 1])
     assert np.array_equal(data.augmented(12), shown)
@@ -329,9 +329,9 @@ def test_augmented_shows_each_face_beside_itself(made: Any) -> None:
 
 def test_workers_by_default_are_few(made: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(datamodule, "_cores", lambda: 64)
-    assert made(workers=None).workers == 8
+    assert made(num_workers=None).num_workers == 8
     monkeypatch.setattr(datamodule, "_cores", lambda: 2)
-    assert made(workers=None).workers == 2
+    assert made(num_workers=None).num_workers == 2
 
 
 def test_the_pack_on_disk_is_what_batches_come_from(made: Any) -> None:

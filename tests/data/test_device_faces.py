@@ -48,7 +48,7 @@ def both(root: Path) -> Any:
     def make(crop: dict[str, Any] = CROP, **options: Any) -> list[EmotionDataModule]:
         made = []
         for device in (None, "cpu"):
-            values = {"batch_size": 8, "workers": 0, "processes": 1, "device": device} | options
+            values = {"batch_size": 8, "num_workers": 0, "processes": 1, "device": device} | options
             data = EmotionDataModule(root if "sources" not in values else None, crop, root.parent / "packs", **values)
             data.prepare_data()
             data.setup()
@@ -80,7 +80,7 @@ class TestSameBatches:
             {"labels": "soft"},
             {"labels": "soft", "classes": 7},
             {"balanced": True, "seed": 3},
-            {"training_faces": 20, "selection": 0.3},
+            {"training_faces": 20, "val": 0.3},
         ],
         ids=str,
     )
@@ -97,14 +97,14 @@ class TestSameBatches:
         host, device = both(augmentation=STANDARD, labels="soft")
         for name in ("val_dataloader", "test_dataloader"):
             require_equal(getattr(host, name)(), getattr(device, name)(), crops=True)
-        for role in ("train", "selection", "report"):
-            require_equal(host.evaluation_dataloader(role), device.evaluation_dataloader(role), crops=True)
+        for split in ("train", "val", "test"):
+            require_equal(host.evaluation_dataloader(split), device.evaluation_dataloader(split), crops=True)
 
     def test_grey_crops_lie_there_as_one_channel(self, both: Any) -> None:
         host, device = both(Preprocessing(size=48, colour="grey").to_dict())
         require_equal(host.train_dataloader(), device.train_dataloader(), crops=True)
         dataset: Any = device.train_dataloader().dataset
-        assert dataset._crops.shape == (len(device.roles.train), 48, 48, 1)
+        assert dataset._crops.shape == (len(device.splits.train), 48, 48, 1)
 
     def test_of_several_data_sets(self, both: Any, root: Path, release: Path) -> None:
         own = {"reader": "ferplus", "root": str(root), "labels": "soft", "weight": 2.0}
@@ -116,15 +116,15 @@ class TestSameBatches:
 
     def test_with_corrections(self, both: Any, root: Path, tmp_path: Path) -> None:
         (plain, _), file = both(), tmp_path / "corrections.csv"
-        keys = plain.pack.table.key[plain.roles.train[:2]].tolist()
+        keys = plain.pack.table.key[plain.splits.train[:2]].tolist()
         file.write_text(f"key,action,emotion\n{keys[0]},exclude,\n{keys[1]},relabel,contempt\n")
         host, device = both(corrections=file, batch_size=5)
-        assert len(device.roles.train) == len(plain.roles.train) - 1
+        assert len(device.splits.train) == len(plain.splits.train) - 1
         require_equal(host.train_dataloader(), device.train_dataloader(), crops=True)
         found = {}
         for batch in device.train_dataloader():
             found |= dict(zip(batch["index"].tolist(), batch["emotion"].tolist(), strict=True))
-        assert found[int(plain.roles.train[1])] == 7
+        assert found[int(plain.splits.train[1])] == 7
 
     def test_each_process_has_its_share(self, both: Any) -> None:
         host, device = both(augmentation=STANDARD, evaluation_batch_size=4)
@@ -134,7 +134,7 @@ class TestSameBatches:
                 data._on_device.clear()
             require_equal(host.train_dataloader(), device.train_dataloader(), crops=False)
             require_equal(host.val_dataloader(), device.val_dataloader(), crops=True)
-            assert len(device._on_device["selection"].rows) == len(range(rank, len(host.roles.selection), 2))
+            assert len(device._on_device["val"].rows) == len(range(rank, len(host.splits.val), 2))
 
 
 class TestAugmented:
@@ -146,7 +146,7 @@ class TestAugmented:
     def test_otherwise_in_each_epoch(self, both: Any) -> None:
         data = both(augmentation=STANDARD)[1]
         faces: Any = data.train_dataloader().dataset
-        rows = data.roles.train[:8]
+        rows = data.splits.train[:8]
         one, other = (faces.__getitems__(Draw(rows, seed))["image"] for seed in (1, 2))
         assert not torch.equal(one, other)
         assert not torch.equal(one, torch.from_numpy(data.pack.images(rows)))
@@ -163,14 +163,14 @@ class TestAugmented:
         data = both()[1]
         faces: Any = data.train_dataloader().dataset
         with pytest.raises(IndexError, match="not among the 54"):
-            faces.__getitems__(Draw(data.roles.report[:2], 0))
+            faces.__getitems__(Draw(data.splits.test[:2], 0))
 
 
 def test_the_faces_are_put_there_once(both: Any) -> None:
     data = both()[1]
     one, other = data.train_dataloader().dataset, data.train_dataloader().dataset
     assert one is other
-    assert data.shared_out(data.roles).train_dataloader().dataset is not one
+    assert data.shared_out(data.splits).train_dataloader().dataset is not one
 
 
 class TestRefused:
@@ -268,7 +268,7 @@ def test_a_batch_on_cuda_is_gathered_there(both: Any) -> None:
     """Without a CUDA device: torch's stand-ins for tensors know on which device each is."""
     data = both(Preprocessing(size=48, colour="grey").to_dict(), augmentation=STANDARD)[1]
     faces: Any = data.train_dataloader().dataset
-    rows = data.roles.train[:16]
+    rows = data.splits.train[:16]
     with FakeTensorMode(allow_non_fake_inputs=True):
         faces.device = torch.device("cuda")
         faces._crops = torch.empty(faces._crops.shape, dtype=torch.uint8, device="cuda")

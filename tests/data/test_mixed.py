@@ -15,10 +15,10 @@ from made_reader import MadeReader, picture, png, records
 
 from emodet.data.datamodule import EmotionDataModule
 from emodet.data.faces import FaceDataset
-from emodet.data.mixed import MixedPack, mixed_roles
+from emodet.data.mixed import MixedPack, mixed_splits
 from emodet.data.pack import Pack, Table
 from emodet.data.packing import prepare_pack
-from emodet.data.splits import Draw, Splits, assign_roles
+from emodet.data.splits import Draw, Splits, assign_splits
 from emodet.emotions import EMOTIONS, RAFDB_ORDER
 from emodet.errors import EmodetError
 from emodet.preprocessing import Preprocessing
@@ -70,7 +70,7 @@ def mix(tmp_path: Path) -> Callable[..., EmotionDataModule]:
 
     def make(sources: dict[str, Any], **options: Any) -> EmotionDataModule:
         given = {name: {"root": value} if isinstance(value, Path) else value for name, value in sources.items()}
-        values = {"batch_size": 4, "workers": 0, "processes": 1} | options
+        values = {"batch_size": 4, "num_workers": 0, "processes": 1} | options
         data = EmotionDataModule(None, CROP, tmp_path / "packs", sources=given, **values)
         data.prepare_data()
         data.setup()
@@ -80,20 +80,20 @@ def mix(tmp_path: Path) -> Callable[..., EmotionDataModule]:
 
 
 def alone(root: Path, packs: Path, **options: Any) -> EmotionDataModule:
-    data = EmotionDataModule(root, CROP, packs, batch_size=4, workers=0, processes=1, **options)
+    data = EmotionDataModule(root, CROP, packs, batch_size=4, num_workers=0, processes=1, **options)
     data.prepare_data()
     data.setup()
     return data
 
 
-def keys(data: EmotionDataModule, role: str) -> list[str]:
-    return data.pack.table.key[getattr(data.roles, role)].tolist()
+def keys(data: EmotionDataModule, split: str) -> list[str]:
+    return data.pack.table.key[getattr(data.splits, split)].tolist()
 
 
-def numbers_of(data: EmotionDataModule, role: str) -> list[tuple[str, int]]:
+def numbers_of(data: EmotionDataModule, split: str) -> list[tuple[str, int]]:
     """Data set and number of the picture of each face."""
     found = []
-    for key in keys(data, role):
+    for key in keys(data, split):
         source, _, path = key.partition(":")
         found.append((source, int("".join(filter(str.isdigit, path.rpartition("/")[2])))))
     return found
@@ -111,10 +111,10 @@ class TestNoDataSetVanishes:
             assert np.array_equal(table.emotion[rows], pack.table.emotion)
             assert {int(each) for each in pack.table.emotion} == set(range(8 if name == "first" else 7))
 
-    @pytest.mark.parametrize("role", ["train", "selection", "report"])
-    def test_each_has_faces_in_every_role(self, roots, mix, role) -> None:
+    @pytest.mark.parametrize("split", ["train", "val", "test"])
+    def test_each_has_faces_in_every_role(self, roots, mix, split) -> None:
         data = mix(roots)
-        assert {key.partition(":")[0] for key in keys(data, role)} == {"first", "rafdb"}
+        assert {key.partition(":")[0] for key in keys(data, split)} == {"first", "rafdb"}
 
     def test_batches_say_where_a_face_is_from(self, roots, mix) -> None:
         data = mix(roots)
@@ -151,14 +151,14 @@ class TestNoDataSetVanishes:
 class TestClasses:
     def test_seven_drop_contempt_everywhere(self, roots, mix) -> None:
         data = mix(roots, classes=7)
-        for role in ("train", "selection", "report"):
-            emotion = data.pack.table.emotion[getattr(data.roles, role)]
+        for split in ("train", "val", "test"):
+            emotion = data.pack.table.emotion[getattr(data.splits, split)]
             assert set(emotion.tolist()) == set(range(7))
 
     def test_a_data_set_may_drop_it_for_itself(self, roots, mix) -> None:
         data = mix({"first": {"root": roots["first"], "classes": 7}, "second": roots["first"].parent / "rafdb"})
         assert len(data.class_names) == 8
-        assert 7 not in data.pack.table.emotion[data.roles.train]
+        assert 7 not in data.pack.table.emotion[data.splits.train]
 
     def test_soft_labels_teach_only_where_they_are_asked_for(self, tmp_path) -> None:
         shares = (0.5, 0.5, *[0.0] * 6)
@@ -178,16 +178,16 @@ class TestSplits:
         data = mix(roots)
         for name, root in roots.items():
             own = alone(root, tmp_path / "packs")
-            for role in ("train", "selection", "report"):
-                here = [key.partition(":")[2] for key in keys(data, role) if key.startswith(f"{name}:")]
-                assert here == keys(own, role)
-        assert data.roles.selection_is == "0.1 of train"
-        assert data.roles.report_is == "first val + rafdb test"
+            for split in ("train", "val", "test"):
+                here = [key.partition(":")[2] for key in keys(data, split) if key.startswith(f"{name}:")]
+                assert here == keys(own, split)
+        assert data.splits.val_name == "0.1 of train"
+        assert data.splits.test_name == "first val + rafdb test"
 
     def test_one_may_select_on_its_val(self, roots, mix) -> None:
-        data = mix({"first": {"root": roots["first"], "selection": "val"}, "rafdb": roots["rafdb"]})
-        assert data.roles.selection_is == "first val (selection and report) + rafdb 0.1 of train"
-        assert data.roles.report_is == "first val (selection and report) + rafdb test"
+        data = mix({"first": {"root": roots["first"], "val": "val"}, "rafdb": roots["rafdb"]})
+        assert data.splits.val_name == "first val (selection and test) + rafdb 0.1 of train"
+        assert data.splits.test_name == "first val (selection and test) + rafdb test"
 
     def test_people_of_two_data_sets_are_not_one(self, mix, tmp_path) -> None:
         roots = {}
@@ -198,12 +198,12 @@ class TestSplits:
                     place.mkdir(parents=True, exist_ok=True)
                     number = 1000 * start + 10 * person + frame
                     (place / f"S{person:03d}_001_{number:08d}.png").write_bytes(png(picture(number, SIDE)))
-            roots[name] = {"root": tmp_path / name, "selection": 0.5}
+            roots[name] = {"root": tmp_path / name, "val": 0.5}
         data = mix(roots)
         subject = data.pack.table.subject
         assert len(set(subject.tolist())) == 16
         for part in ("one", "two"):
-            of = [set(subject[getattr(data.roles, role)].tolist()) for role in ("train", "selection")]
+            of = [set(subject[getattr(data.splits, split)].tolist()) for split in ("train", "val")]
             own = [{each for each in names if each.startswith(part)} for names in of]
             assert own[0]
             assert own[1]
@@ -217,33 +217,33 @@ class TestCopies:
         left = {"train": every(EMOTIONS, 40, 0), "val": every(EMOTIONS, 8, 100)}
         right = {"train": every(EMOTIONS, 40, 200), "val": every(EMOTIONS, 8, 300), "test": every(EMOTIONS, 8, 0)}
         roots = {"left": class_folders(tmp_path / "l", left), "right": class_folders(tmp_path / "r", right)}
-        data = mix({name: {"root": root, "selection": "val"} for name, root in roots.items()})
+        data = mix({name: {"root": root, "val": "val"} for name, root in roots.items()})
         trained = {number for _, number in numbers_of(data, "train")}
         assert trained == {*range(8, 40), *range(200, 240)}
-        assert data.roles.dropped["same picture as a selection or report face"] == 8
+        assert data.splits.dropped["same picture as a val or test face"] == 8
 
     def test_what_another_reports_on_does_not_select(self, mix, tmp_path) -> None:
         left = {"train": every(EMOTIONS, 40, 0), "val": every(EMOTIONS, 8, 100), "test": every(EMOTIONS, 8, 400)}
         right = {"train": every(EMOTIONS, 40, 200), "val": every(EMOTIONS, 8, 300), "test": every(EMOTIONS, 4, 100)}
         roots = {"left": class_folders(tmp_path / "l", left), "right": class_folders(tmp_path / "r", right)}
         data = mix(roots)
-        assert sorted(numbers_of(data, "selection")) == [
+        assert sorted(numbers_of(data, "val")) == [
             *(("left", number) for number in range(104, 108)),
             *(("right", number) for number in range(300, 308)),
         ]
-        assert data.roles.dropped == {"does not select, as another data set reports on the same picture": 4}
+        assert data.splits.dropped == {"does not select, as another data set reports on the same picture": 4}
 
     def test_a_picture_of_two_trains_once_with_the_first_one_s_label(self, mix, tmp_path) -> None:
         left = {"train": every(("happy", "sad"), 20, 0), "val": every(("happy", "sad"), 4, 100)}
         right = {"train": every(("sad", "happy"), 40, 10), "val": every(("happy", "sad"), 4, 200)}
         roots = {"left": class_folders(tmp_path / "l", left), "right": class_folders(tmp_path / "r", right)}
-        given = {name: {"root": root, "selection": "val"} for name, root in roots.items()}
+        given = {name: {"root": root, "val": "val"} for name, root in roots.items()}
         data = mix(given)
         trained = numbers_of(data, "train")
         assert Counter(number for _, number in trained) == Counter(range(50))
         assert {source for source, number in trained if 10 <= number < 20} == {"left"}
         reason = "same picture as a training face of a data set that is named before"
-        assert data.roles.dropped == {reason: 10}
+        assert data.splits.dropped == {reason: 10}
         turned = mix(dict(reversed(given.items())))
         assert {source for source, number in numbers_of(turned, "train") if 10 <= number < 20} == {"right"}
 
@@ -251,7 +251,7 @@ class TestCopies:
         left = {"train": every(EMOTIONS, 40, 0), "val": every(EMOTIONS, 8, 100)}
         right = {"train": every(EMOTIONS, 16, 0), "val": every(EMOTIONS, 8, 200)}
         roots = {"left": class_folders(tmp_path / "l", left), "right": class_folders(tmp_path / "r", right)}
-        given = {name: {"root": root, "selection": "val"} for name, root in roots.items()}
+        given = {name: {"root": root, "val": "val"} for name, root in roots.items()}
         with pytest.raises(EmodetError, match="none of the 16 training faces of right is left"):
             mix(given)
 
@@ -259,7 +259,7 @@ class TestCopies:
         left = {"train": every(EMOTIONS, 16, 0), "val": every(EMOTIONS, 8, 100), "test": every(EMOTIONS, 8, 200)}
         right = {"train": every(EMOTIONS, 16, 300), "val": every(EMOTIONS, 8, 200), "test": every(EMOTIONS, 8, 100)}
         roots = {"left": class_folders(tmp_path / "l", left), "right": class_folders(tmp_path / "r", right)}
-        with pytest.raises(EmodetError, match=r"no selection face is left.*data\.selection=0\.1"):
+        with pytest.raises(EmodetError, match=r"no val face is left.*data\.val_from=0\.1"):
             mix(roots)
 
 
@@ -297,46 +297,46 @@ def joined(tables: list[Table]) -> Table:
 
 @given(mixes(), st.sampled_from(["auto", "val", 0.3]), st.integers(0, 3))
 @settings(max_examples=60, deadline=None)
-def test_roles_share_no_picture(tables: list[Table], selection: str | float, seed: int) -> None:
+def test_roles_share_no_picture(tables: list[Table], val_from: str | float, seed: int) -> None:
     names = [f"set{number}" for number in range(len(tables))]
     starts = np.cumsum([0, *map(len, tables)])[:-1].tolist()
     try:
-        own = [assign_roles(table, np.ones(len(table), bool), selection, seed) for table in tables]
-        roles = mixed_roles(names, joined(tables), starts, own)
+        own = [assign_splits(table, np.ones(len(table), bool), val_from, seed) for table in tables]
+        splits = mixed_splits(names, joined(tables), starts, own)
     except EmodetError:
         return
     table = joined(tables)
     source = np.repeat(range(len(tables)), [len(table) for table in tables])
-    of = {role: table.pixel_hash[getattr(roles, role)] for role in ("train", "selection", "report")}
-    assert not set(of["train"]) & (set(of["selection"]) | set(of["report"]))
+    of = {split: table.pixel_hash[getattr(splits, split)] for split in ("train", "val", "test")}
+    assert not set(of["train"]) & (set(of["val"]) | set(of["test"]))
     trained_by: dict[str, set[int]] = {}
-    for row in roles.train.tolist():
+    for row in splits.train.tolist():
         trained_by.setdefault(table.pixel_hash[row], set()).add(int(source[row]))
     assert all(len(sets) == 1 for sets in trained_by.values())
     reported_by: dict[str, set[int]] = {}
-    for row in roles.report.tolist():
+    for row in splits.test.tolist():
         reported_by.setdefault(table.pixel_hash[row], set()).add(int(source[row]))
-    assert all(reported_by.get(table.pixel_hash[row], set()) <= {int(source[row])} for row in roles.selection.tolist())
+    assert all(reported_by.get(table.pixel_hash[row], set()) <= {int(source[row])} for row in splits.val.tolist())
     # What is reported is what each reports alone, and every data set still trains.
-    assert len(roles.report) == sum(len(each.report) for each in own)
-    assert set(source[roles.train].tolist()) == set(range(len(tables)))
+    assert len(splits.test) == sum(len(each.test) for each in own)
+    assert set(source[splits.train].tolist()) == set(range(len(tables)))
     if len(tables) == 1:
-        assert all(np.array_equal(getattr(roles, role), getattr(own[0], role)) for role in of)
+        assert all(np.array_equal(getattr(splits, split), getattr(own[0], split)) for split in of)
 
 
 class TestDrawing:
     def test_a_weight_draws_a_data_set_more_often(self, roots, mix) -> None:
         data = mix({"first": roots["first"], "rafdb": {"root": roots["rafdb"], "weight": 4}}, batch_size=1)
         drawn = Counter(int(source) for batch in data.train_dataloader() for source in batch["source"])
-        faces = Counter(data.source_of(data.roles.train).tolist())
+        faces = Counter(data.source_of(data.splits.train).tolist())
         assert sum(drawn.values()) == sum(faces.values())
         assert drawn[1] / drawn[0] == pytest.approx(4 * faces[1] / faces[0], rel=0.5)
 
     def test_balanced_classes_stay_so_under_weights(self, roots, mix) -> None:
         data = mix({"first": roots["first"], "rafdb": {"root": roots["rafdb"], "weight": 4}}, balanced=True)
         weights = data.train_dataloader().batch_sampler.weights
-        emotion = data.pack.table.emotion[data.roles.train]
-        source = data.source_of(data.roles.train)
+        emotion = data.pack.table.emotion[data.splits.train]
+        source = data.source_of(data.splits.train)
         shares = np.bincount(emotion, weights=weights, minlength=8)
         assert shares == pytest.approx(np.full(8, 1 / 8))
         happy = emotion == EMOTIONS.index("happiness")
@@ -391,8 +391,8 @@ class TestIdentity:
         key = "rafdb:Image/aligned/train_00203_aligned.jpg"
         file.write_text(f"key,action,emotion\n{key},exclude,\nfirst:train/sadness/2.png,relabel,fear\n")
         plain, corrected = mix(roots), mix(roots, corrections=file)
-        assert key in {*keys(plain, "train"), *keys(plain, "selection")}
-        assert key not in {*keys(corrected, "train"), *keys(corrected, "selection")}
+        assert key in {*keys(plain, "train"), *keys(plain, "val")}
+        assert key not in {*keys(corrected, "train"), *keys(corrected, "val")}
         table = corrected.pack.table
         assert EMOTIONS[table.emotion[table.key.tolist().index("first:train/sadness/2.png")]] == "fear"
         assert corrected.fingerprint != plain.fingerprint
@@ -401,7 +401,7 @@ class TestIdentity:
 
 def set_up(roots: dict[str, Path], packs: Path) -> EmotionDataModule:
     data = EmotionDataModule(
-        None, CROP, packs, sources={name: {"root": root} for name, root in roots.items()}, workers=0, processes=1
+        None, CROP, packs, sources={name: {"root": root} for name, root in roots.items()}, num_workers=0, processes=1
     )
     data.prepare_data()
     data.setup()
@@ -438,15 +438,15 @@ class TestRefused:
         with pytest.raises(EmodetError, match=r"data\.root is not set, nor are there data\.sources"):
             EmotionDataModule(None, CROP, tmp_path)
 
-    @pytest.mark.parametrize("broken", ["root", "crop", "picture", "selection"])
+    @pytest.mark.parametrize("broken", ["root", "crop", "picture", "val"])
     def test_an_error_names_the_data_set(self, roots, mix, tmp_path, broken) -> None:
         values: dict[str, Any] = {"root": roots["rafdb"]}
         if broken == "root":
             values["root"] = tmp_path / "absent"
         elif broken == "crop":
             values["crop"] = "box"
-        elif broken == "selection":
-            values["selection"] = "val"
+        elif broken == "val":
+            values["val"] = "val"
         else:
             values["root"] = rafdb(tmp_path / "copy", {"train": every(RAFDB_ORDER, 14, 0)})
             next((tmp_path / "copy/Image/aligned").iterdir()).write_bytes(b"no picture")
@@ -460,8 +460,8 @@ def test_one_data_set_is_a_mix_too(roots, mix, tmp_path) -> None:
     assert isinstance(own.pack, Pack)
     assert data.source_names == ("first",)
     assert own.source_names == ()
-    for role in ("train", "selection", "report"):
-        assert np.array_equal(getattr(data.roles, role), getattr(own.roles, role))
+    for split in ("train", "val", "test"):
+        assert np.array_equal(getattr(data.splits, split), getattr(own.splits, split))
 
 
 def test_roles_of_nothing_shared_stay_what_they_are() -> None:
@@ -478,9 +478,9 @@ def test_roles_of_nothing_shared_stay_what_they_are() -> None:
         pixel_hash=np.arange(count).astype(str),
     )
     own = Splits(np.array([0, 1]), np.array([2]), np.array([3]), "val", "test", {"for a reason": 2})
-    roles = mixed_roles(["a", "b"], table, [0, 4], [own, own])
-    assert roles.train.tolist() == [0, 1, 4, 5]
-    assert roles.selection.tolist() == [2, 6]
-    assert roles.report.tolist() == [3, 7]
-    assert (roles.selection_is, roles.report_is) == ("val", "test")
-    assert roles.dropped == {"for a reason": 4}
+    splits = mixed_splits(["a", "b"], table, [0, 4], [own, own])
+    assert splits.train.tolist() == [0, 1, 4, 5]
+    assert splits.val.tolist() == [2, 6]
+    assert splits.test.tolist() == [3, 7]
+    assert (splits.val_name, splits.test_name) == ("val", "test")
+    assert splits.dropped == {"for a reason": 4}

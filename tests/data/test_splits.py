@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from emodet.data.pack import Table
-from emodet.data.splits import EvaluationBatches, Splits, TrainingBatches, assign_roles, drawing_weights
+from emodet.data.splits import EvaluationBatches, Splits, TrainingBatches, assign_splits, drawing_weights
 from emodet.errors import EmodetError
 
 Rows = npt.NDArray[np.int64]
@@ -32,8 +32,8 @@ def table(
     )
 
 
-def roles_of(made: Table, selection: str | float = "auto", seed: int = 0) -> Splits:
-    return assign_roles(made, np.ones(len(made), dtype=bool), selection, seed)
+def splits_of(made: Table, val_from: str | float = "auto", seed: int = 0) -> Splits:
+    return assign_splits(made, np.ones(len(made), dtype=bool), val_from, seed)
 
 
 AFFECTNET = (749, 1344, 255, 141, 64, 38, 249, 38)  # a hundredth of its training faces
@@ -47,86 +47,86 @@ def affectnet(val: int = 40) -> Table:
 
 class TestWhichSplits:
     def test_three_splits_select_on_val_and_report_on_test(self) -> None:
-        roles = roles_of(table(["train"] * 8 + ["val"] * 3 + ["test"] * 2, [0] * 13))
-        assert roles.train.tolist() == list(range(8))
-        assert roles.selection.tolist() == [8, 9, 10]
-        assert roles.report.tolist() == [11, 12]
-        assert (roles.selection_is, roles.report_is, roles.dropped) == ("val", "test", {})
+        splits = splits_of(table(["train"] * 8 + ["val"] * 3 + ["test"] * 2, [0] * 13))
+        assert splits.train.tolist() == list(range(8))
+        assert splits.val.tolist() == [8, 9, 10]
+        assert splits.test.tolist() == [11, 12]
+        assert (splits.val_name, splits.test_name, splits.dropped) == ("val", "test", {})
 
     def test_without_a_test_split_val_reports_and_a_part_of_train_selects(self) -> None:
         made = affectnet()
-        roles = roles_of(made)
-        assert (made.split[roles.report] == "val").all()
-        assert len(roles.report) == 40
-        assert (made.split[roles.selection] == "train").all()
-        assert sorted([*roles.train, *roles.selection]) == np.flatnonzero(made.split == "train").tolist()
-        assert (roles.selection_is, roles.report_is) == ("0.1 of train", "val")
+        splits = splits_of(made)
+        assert (made.split[splits.test] == "val").all()
+        assert len(splits.test) == 40
+        assert (made.split[splits.val] == "train").all()
+        assert sorted([*splits.train, *splits.val]) == np.flatnonzero(made.split == "train").tolist()
+        assert (splits.val_name, splits.test_name) == ("0.1 of train", "val")
 
     def test_with_train_alone_the_held_out_part_does_both_and_says_so(self) -> None:
-        roles = roles_of(table(["train"] * 100, [0, 1] * 50), 0.2)
-        assert np.array_equal(roles.selection, roles.report)
-        assert len(roles.selection) == 20
-        assert roles.selection_is == roles.report_is == "0.2 of train (selection and report)"
+        splits = splits_of(table(["train"] * 100, [0, 1] * 50), 0.2)
+        assert np.array_equal(splits.val, splits.test)
+        assert len(splits.val) == 20
+        assert splits.val_name == splits.test_name == "0.2 of train (selection and test)"
 
     def test_val_may_do_both_and_says_so(self) -> None:
-        roles = roles_of(table(["train"] * 8 + ["val"] * 3, [0] * 11), "val")
-        assert roles.selection.tolist() == roles.report.tolist() == [8, 9, 10]
-        assert roles.selection_is == roles.report_is == "val (selection and report)"
+        splits = splits_of(table(["train"] * 8 + ["val"] * 3, [0] * 11), "val")
+        assert splits.val.tolist() == splits.test.tolist() == [8, 9, 10]
+        assert splits.val_name == splits.test_name == "val (selection and test)"
 
     def test_a_share_holds_out_also_where_there_is_a_val(self) -> None:
-        roles = roles_of(table(["train"] * 80 + ["val"] * 3 + ["test"] * 2, [0] * 85), 0.25)
-        assert len(roles.selection) == 20
-        assert roles.selection.max() < 80
-        assert roles.report.tolist() == [83, 84]
+        splits = splits_of(table(["train"] * 80 + ["val"] * 3 + ["test"] * 2, [0] * 85), 0.25)
+        assert len(splits.val) == 20
+        assert splits.val.max() < 80
+        assert splits.test.tolist() == [83, 84]
 
-    @pytest.mark.parametrize("selection", ["test", 0, 1, 0.6, -0.1, True, None])
-    def test_what_cannot_select_is_refused(self, selection: object) -> None:
-        with pytest.raises(EmodetError, match=r"data\.selection="):
-            roles_of(affectnet(), selection)  # type: ignore[arg-type]
+    @pytest.mark.parametrize("val_from", ["test", 0, 1, 0.6, -0.1, True, None])
+    def test_what_cannot_select_is_refused(self, val_from: object) -> None:
+        with pytest.raises(EmodetError, match=r"data\.val_from="):
+            splits_of(affectnet(), val_from)  # type: ignore[arg-type]
 
     def test_a_val_that_is_not_there_is_refused(self) -> None:
-        with pytest.raises(EmodetError, match=r"data\.selection=val: this release has no val"):
-            roles_of(table(["train"] * 10, [0] * 10), "val")
+        with pytest.raises(EmodetError, match=r"data\.val_from=val: this release has no val"):
+            splits_of(table(["train"] * 10, [0] * 10), "val")
 
     @pytest.mark.parametrize("split", [["train"] * 3, ["val"] * 8, ["train"] * 4 + ["val"] * 2])
     def test_a_role_without_a_face_is_refused(self, split: list[str]) -> None:
-        with pytest.raises(EmodetError, match="leaves no face for the role"):
-            roles_of(table(split, [0] * len(split)))
+        with pytest.raises(EmodetError, match="leaves no face for the split"):
+            splits_of(table(split, [0] * len(split)))
 
     def test_faces_that_are_not_usable_have_no_role(self) -> None:
         made = affectnet()
-        roles = assign_roles(made, made.emotion < 7, "auto", 0)
-        for rows in (roles.train, roles.selection, roles.report):
+        splits = assign_splits(made, made.emotion < 7, "auto", 0)
+        for rows in (splits.train, splits.val, splits.test):
             assert (made.emotion[rows] < 7).all()
 
     def test_only_faces_with_an_emotion_select_and_report(self) -> None:
         emotion = [0, -1] * 50 + [1, -1] * 5 + [2, -1] * 5
-        roles = roles_of(table(["train"] * 100 + ["val"] * 10 + ["test"] * 10, emotion))
-        assert len(roles.train) == 100
-        assert len(roles.selection) == len(roles.report) == 5
+        splits = splits_of(table(["train"] * 100 + ["val"] * 10 + ["test"] * 10, emotion))
+        assert len(splits.train) == 100
+        assert len(splits.val) == len(splits.test) == 5
 
 
 class TestStrata:
     @pytest.mark.parametrize("share", [0.05, 0.1, 0.5])
     def test_each_class_gives_its_share(self, share: float) -> None:
         made = affectnet()
-        roles = roles_of(made, share)
-        held = np.bincount(made.emotion[roles.selection], minlength=8)
+        splits = splits_of(made, share)
+        held = np.bincount(made.emotion[splits.val], minlength=8)
         assert (np.abs(held - np.array(AFFECTNET) * share) <= 0.5).all()
 
     def test_seeds(self) -> None:
         made = affectnet()
-        assert np.array_equal(roles_of(made, seed=3).selection, roles_of(made, seed=3).selection)
-        other = roles_of(made, seed=4).selection
-        assert len(np.intersect1d(other, roles_of(made, seed=3).selection)) < len(other) / 2
+        assert np.array_equal(splits_of(made, seed=3).val, splits_of(made, seed=3).val)
+        other = splits_of(made, seed=4).val
+        assert len(np.intersect1d(other, splits_of(made, seed=3).val)) < len(other) / 2
 
 
 class TestCopies:
     def test_training_copies_of_measured_faces_are_dropped_and_counted(self) -> None:
         picture = ["a", "b", "c", "d", "e", "f", "a", "x", "c", "y"]
-        roles = roles_of(table(["train"] * 6 + ["val"] * 2 + ["test"] * 2, [0] * 10, picture=picture))
-        assert roles.train.tolist() == [1, 3, 4, 5]
-        assert roles.dropped == {"same picture as a selection or report face": 2}
+        splits = splits_of(table(["train"] * 6 + ["val"] * 2 + ["test"] * 2, [0] * 10, picture=picture))
+        assert splits.train.tolist() == [1, 3, 4, 5]
+        assert splits.dropped == {"same picture as a val or test face": 2}
 
     def test_a_copy_of_a_report_face_does_not_select_either(self) -> None:
         """Every training face but 40 is a copy of a val face."""
@@ -134,34 +134,34 @@ class TestCopies:
         picture = [f"v{number % 20}" if number >= 40 else f"t{number}" for number in range(count)]
         picture += [f"v{number}" for number in range(20)]
         made = table(["train"] * count + ["val"] * 20, [0] * (count + 20), picture=picture)
-        roles = roles_of(made, 0.25)
-        assert len(roles.selection) == 10
-        assert max(roles.selection.max(), roles.train.max()) < 40
-        assert roles.dropped == {"same picture as a selection or report face": 360}
+        splits = splits_of(made, 0.25)
+        assert len(splits.val) == 10
+        assert max(splits.val.max(), splits.train.max()) < 40
+        assert splits.dropped == {"same picture as a val or test face": 360}
 
     def test_copies_within_train_stay_together_and_stay(self) -> None:
         picture = [f"p{number // 4}" for number in range(400)]
         made = table(["train"] * 400 + ["val"] * 8, [0] * 408, picture=[*picture, *map(str, range(8))])
-        roles = roles_of(made)
-        assert len(roles.selection) == 40
-        assert len(roles.train) == 360
-        assert not set(made.pixel_hash[roles.train]) & set(made.pixel_hash[roles.selection])
-        assert roles.dropped == {}
+        splits = splits_of(made)
+        assert len(splits.val) == 40
+        assert len(splits.train) == 360
+        assert not set(made.pixel_hash[splits.train]) & set(made.pixel_hash[splits.val])
+        assert splits.dropped == {}
 
     def test_a_subject_s_undecided_faces_do_not_train_when_the_subject_selects(self) -> None:
         emotion = [0, -1] * 200 + [0] * 8
         subject = [f"s{number // 4}" for number in range(400)] + [""] * 8
         made = table(["train"] * 400 + ["val"] * 8, emotion, subject)
-        roles = roles_of(made)
-        assert len(roles.selection) == 20
-        assert roles.dropped == {"same subject as a selection face": 20}
-        assert not set(made.subject[roles.train]) & set(made.subject[roles.selection])
+        splits = splits_of(made)
+        assert len(splits.val) == 20
+        assert splits.dropped == {"same subject as a val face": 20}
+        assert not set(made.subject[splits.train]) & set(made.subject[splits.val])
 
     def test_an_undecided_copy_of_a_selection_face_is_called_a_copy(self) -> None:
         emotion = [0] * 100 + [-1] * 100 + [0] * 8
         picture = [f"p{number}" for number in range(100)] * 2 + [f"v{number}" for number in range(8)]
-        roles = roles_of(table(["train"] * 200 + ["val"] * 8, emotion, picture=picture))
-        assert roles.dropped == {"same picture as a selection or report face": 10}
+        splits = splits_of(table(["train"] * 200 + ["val"] * 8, emotion, picture=picture))
+        assert splits.dropped == {"same picture as a val or test face": 10}
 
 
 @st.composite
@@ -180,14 +180,14 @@ def releases(draw: st.DrawFn) -> tuple[Table, npt.NDArray[np.bool_]]:
 
 @given(releases(), st.sampled_from(["auto", "val", 0.1, 0.3, 0.5]), st.integers(0, 5))
 @settings(max_examples=150, deadline=None)
-def test_roles_share_nothing(release: tuple[Table, npt.NDArray[np.bool_]], selection: str | float, seed: int) -> None:
+def test_roles_share_nothing(release: tuple[Table, npt.NDArray[np.bool_]], val_from: str | float, seed: int) -> None:
     made, usable = release
     try:
-        roles = assign_roles(made, usable, selection, seed)
+        splits = assign_splits(made, usable, val_from, seed)
     except EmodetError:
         return
-    train, chosen, report = roles.train, roles.selection, roles.report
-    same = roles.selection_is == roles.report_is
+    train, chosen, report = splits.train, splits.val, splits.test
+    same = splits.val_name == splits.test_name
     for one, other in (
         ((train, chosen), (train, report)) if same else ((train, chosen), (train, report), (chosen, report))
     ):
@@ -200,7 +200,7 @@ def test_roles_share_nothing(release: tuple[Table, npt.NDArray[np.bool_]], selec
     measured = set(made.pixel_hash[chosen]) | set(made.pixel_hash[report])
     assert not set(made.pixel_hash[train]) & measured
     assert (made.split[train] == "train").all()
-    drawn_by_us = "of train" in roles.selection_is
+    drawn_by_us = "of train" in splits.val_name
     if drawn_by_us:
         assert not (set(made.subject[train]) & set(made.subject[chosen])) - {""}
         assert (made.split[chosen] == "train").all()
@@ -208,7 +208,7 @@ def test_roles_share_nothing(release: tuple[Table, npt.NDArray[np.bool_]], selec
             assert not set(made.pixel_hash[chosen]) & set(made.pixel_hash[report])
     candidates = int((usable & (made.split == "train")).sum())
     taken = len(train) + (len(chosen) if drawn_by_us else 0)
-    assert taken + sum(roles.dropped.values()) == candidates
+    assert taken + sum(splits.dropped.values()) == candidates
 
 
 def batches(

@@ -30,7 +30,7 @@ def made(release: Path) -> Callable[..., EmotionDataModule]:
     """Makes data modules that are set up."""
 
     def make(**options: Any) -> EmotionDataModule:
-        values = {"batch_size": 16, "workers": 0, "processes": 1, "augmentation": STANDARD, "reader": "yolo"} | options
+        values = {"batch_size": 16, "num_workers": 0, "processes": 1, "augmentation": STANDARD, "reader": "yolo"} | options
         preprocessing = {"size": values.pop("size", 24), "detail": None}
         data = EmotionDataModule(release, preprocessing, **values)
         data.prepare_data()
@@ -79,7 +79,7 @@ def faces_answers(made: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One answer for each face as it is."""
     data = made()
     stored = begin(tmp_path_factory.mktemp("answers") / "faces", data, augmented=False)
-    rows = data.roles.train
+    rows = data.splits.train
     crops = data.pack.images(rows)
     write_answers(stored.file_of(None), Said(np.log(shares(crops, rows)), rows, brightness_of(crops)))
     return stored.folder
@@ -117,7 +117,7 @@ class TestTargets:
                 assert_targets(batch, weight, temperature)
 
     def test_in_worker_processes_and_from_the_middle_of_an_epoch(self, made: Any, answers: Path) -> None:
-        data = made(distillation={"answers": answers, "weight": 1.0}, workers=1)
+        data = made(distillation={"answers": answers, "weight": 1.0}, num_workers=1)
         batches = list(at(data, 1, done=2).train_dataloader())
         assert len(batches) == 2
         for batch in batches:
@@ -166,7 +166,7 @@ class TestTargets:
         stored = begin(tmp_path / "sure", data, augmented=False)
         sure = np.full((72, 8), 1e-12)
         sure[:, 3] = 1 - 7e-12
-        write_answers(stored.file_of(None), Said(np.log(sure), data.roles.train, np.zeros(72, np.float16)))
+        write_answers(stored.file_of(None), Said(np.log(sure), data.splits.train, np.zeros(72, np.float16)))
         student = made(augmentation=[], distillation={"answers": stored.folder, "weight": 1.0, "temperature": 4.0})
         target = next(iter(at(student, 0).train_dataloader()))["target"]
         expected = 1e-3 / (1 + 7e-3)
@@ -182,7 +182,7 @@ class TestRefused:
             ({"augmentation": []}, r"augmentation \(HorizontalFlip, .*; [0-9a-f]{8} there, none here\)"),
             ({"augmentation": [{**STANDARD[0], "p": 0.4}, *STANDARD[1:]]}, r"augmentation \(HorizontalFlip"),
             ({"training_faces": 71}, "the training faces"),
-            ({"selection": 0.2}, "the training faces"),
+            ({"val": 0.2}, "the training faces"),
             ({"balanced": True}, r"how often faces are drawn \(data.balanced.*equal there"),
             ({"classes": 7}, r"data.classes \(neutral, .*contempt there, neutral"),
             ({"size": 26}, "the data set with its corrections"),

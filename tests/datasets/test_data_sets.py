@@ -124,7 +124,7 @@ def test_a_box_outside_the_picture_is_reported_and_never_a_smear_of_its_edge(com
     rows = [f"{number}.png,{'happy' if number % 2 else 'sad'},{box}" for number, box in enumerate(boxes)]
     put_text(tmp_path, "mine.csv", "path,emotion,x1,y1,x2,y2", *rows)
     arguments = ["data=own_csv", f"data.root={tmp_path}", f"data.packs={tmp_path / 'packs'}", "data.processes=1"]
-    arguments += ["data.crop=box", "data.selection=0.5", "preprocessing.size=32"]
+    arguments += ["data.crop=box", "data.val_from=0.5", "preprocessing.size=32"]
     assert command("emodet.prepare", *arguments) == 2
     assert "the middle of the box 30, 30, 60, 49 is outside the 40×40 picture" in capsys.readouterr().err
     assert command("emodet.prepare", *arguments, "data.max_unreadable=0.5") == 0
@@ -152,7 +152,7 @@ def test_each_picture_keeps_its_label(make, command, tmp_path, monkeypatch, caps
     # Recognised by its signs too, before it is named.
     for choice in ("data=affectnet data.packs=" + str(tmp_path / "auto"), f"data={make.__name__}"):
         # So few faces are not enough for a tenth of each class.
-        small = ["data.processes=1", "preprocessing.size=32", "data.selection=0.5"]
+        small = ["data.processes=1", "preprocessing.size=32", "data.val_from=0.5"]
         arguments = [*choice.split(), f"data.root={root}", *small]
         if make is expw and choice.startswith("data=affectnet"):
             arguments.append("data.crop=box")

@@ -19,7 +19,7 @@ def logits_of(crops: np.ndarray) -> np.ndarray:
 def net(change: Change | None) -> Answers:
     crops = CROPS if change is None else change(CROPS, FACES)
     assert crops.flags.c_contiguous
-    return Answers(logits_of(crops), FACES % 3, FACES, "report", crops[:, 0, :2, 0] / np.float32(255))
+    return Answers(logits_of(crops), FACES % 3, FACES, "test", crops[:, 0, :2, 0] / np.float32(255))
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.4, 2.5])

@@ -23,7 +23,7 @@ def answers(right: int, faces: int = 1000) -> Answers:
     logits = np.zeros((faces, 2), dtype=np.float32)
     logits[:, 0] = 1
     emotion = np.where(np.arange(faces) < right, 0, 1)
-    return Answers(logits, emotion, np.arange(faces), "selection")
+    return Answers(logits, emotion, np.arange(faces), "val")
 
 
 @pytest.mark.parametrize(("lost", "verdict"), [(-3, "passed"), (0, "passed"), (5, "passed"), (6, "failed")])

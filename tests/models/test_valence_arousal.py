@@ -233,7 +233,7 @@ def test_which_of_them_can_be_followed_and_which_way_is_better() -> None:
     assert both == [*plain, *(f"val/{name}" for name in agreement_names())]
     assert lower_is_better("val/rmse_arousal")
     assert not lower_is_better("val/ccc_valence")
-    assert not lower_is_better("selection/sagr_valence")
+    assert not lower_is_better("val/sagr_valence")
 
 
 def test_a_training_follows_both(tmp_path: Path) -> None:

@@ -146,8 +146,8 @@ def test_a_choice_stands_for_what_follows_from_it(tmp_path: Path) -> None:
 
 
 def test_where_a_run_took_place_makes_no_configuration(tmp_path: Path) -> None:
-    made_run(tmp_path / "0", [0.5], settings=lr(0.1, 0, threads=1, name="a", data={"root": "/a", "workers": 0}))
-    made_run(tmp_path / "1", [0.5], settings=lr(0.1, 1, threads=8, name="b", data={"root": "/b", "workers": 3}))
+    made_run(tmp_path / "0", [0.5], settings=lr(0.1, 0, threads=1, name="a", data={"root": "/a", "num_workers": 0}))
+    made_run(tmp_path / "1", [0.5], settings=lr(0.1, 1, threads=8, name="b", data={"root": "/b", "num_workers": 3}))
     (configuration,) = compared(tmp_path).configurations
     assert len(configuration.finished) == 2
     assert configuration.name == "all alike"

@@ -68,7 +68,7 @@ def process_of(run: Path, *, seconds: float = 150) -> int:
 
 def without_workers(small: list[str]) -> list[str]:
     """What the launcher sets is what is tested."""
-    return [argument for argument in small if argument != "data.workers=0" and "max_epochs" not in argument]
+    return [argument for argument in small if argument != "data.num_workers=0" and "max_epochs" not in argument]
 
 
 @pytest.mark.parametrize("launcher", ["joblib", "submitit_local", "ray"])
@@ -92,7 +92,7 @@ def test_runs_side_by_side_share_the_machine(launcher: str, start: Start, small:
     assert "comparison:  " in out
     facts = RunFolder(tmp_path / "1").facts()
     cores = len(os.sched_getaffinity(0))
-    assert 2 * (facts["threads"] + facts["workers"]) <= max(cores, 2)
+    assert 2 * (facts["threads"] + facts["num_workers"]) <= max(cores, 2)
     assert facts["process"] != process.pid
 
 

@@ -194,7 +194,7 @@ def test_a_trial_that_ended_early_left_a_whole_folder_that_says_why(searched: Pa
     assert "val/nll up to epoch 0 is" in facts["ended_early"]["reason"]
     assert re.search(r"[12] of [12] finished trials were better", facts["ended_early"]["reason"])
     assert facts["ended_early"]["reason"] in (searched / "comparison.md").read_text(encoding="utf-8")
-    assert "report" in facts["results"]
+    assert "test" in facts["results"]
     assert run.best.is_file()
     assert (run.path / "weights.pt").is_file()
 

@@ -29,15 +29,15 @@ def facts(run: Path) -> dict[str, Any]:
 def test_the_command_trains_measures_and_says_so(
     command: Any, small: list[str], tmp_path: Path, without_pictures: None, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = [*small, *TRAIN, "data.workers=1", f"hydra.run.dir={tmp_path}"]
+    arguments = [*small, *TRAIN, "data.num_workers=1", f"hydra.run.dir={tmp_path}"]
     assert command("emodet.train", *arguments) == 0
     found = facts(tmp_path)
     assert found["data_device"] == "cpu"
-    assert {"selection", "report"} <= set(found["results"])
+    assert {"val", "test"} <= set(found["results"])
     log = (tmp_path / "train.log").read_text(encoding="utf-8")
     assert "72 training faces lie on cpu" in log
-    assert "24 selection faces lie on cpu" in log
-    assert "data.workers=1: for reports only" in log
+    assert "24 val faces lie on cpu" in log
+    assert "data.num_workers=1: for reports only" in log
     assert (tmp_path / "augmentation.png").is_file()
     # What was trained where must not matter to what measures it.
     assert command("emodet.evaluate", f"checkpoint={tmp_path}", "resamples=20", "errors=0") == 0

@@ -54,7 +54,7 @@ def test_two_processes_measure_what_one_does_to_the_last_bit(
         "packs": config["data"]["packs"],
         "preprocessing": {key: value for key, value in config["preprocessing"].items() if value is not None},
         "reader": "yolo",
-        "workers": 0,
+        "num_workers": 0,
         "evaluation_batch_size": 11,
     }
     one = measured(best, data, {"accelerator": "cpu", "devices": 1})
@@ -84,7 +84,7 @@ def test_two_processes_measure_valence_and_arousal_as_one_does(small: list[str],
         "root": str(root),
         "packs": str(tmp_path / "packs"),
         "preprocessing": {"size": 48},
-        "workers": 0,
+        "num_workers": 0,
         "evaluation_batch_size": 11,
     }
     one = measured(best, data, {"accelerator": "cpu", "devices": 1})
@@ -117,7 +117,7 @@ def test_lightning_starts_the_second_process_of_one_run(
     facts = json.loads((run / "run.json").read_text(encoding="utf-8"))
     assert facts["batch"] == {"processes": 2, "per_process": 8}
     assert checkpoint(run)["global_step"] == 8  # two epochs of 72 faces, 16 a step
-    alone = facts["results"]["selection"]
+    alone = facts["results"]["val"]
     best = max((row for row in curves(run) if "val/accuracy" in row), key=lambda row: float(row["val/accuracy"]))
     for name in ("accuracy", "macro_f1", "balanced_accuracy"):
         assert float(best[f"val/{name}"]) == pytest.approx(alone[name]["value"], abs=1e-7)

@@ -88,7 +88,7 @@ CASES: dict[str, tuple[list[str], list[tuple[str, int, int]]]] = {
         [("training_step", 1, 3), ("training_step", 0, 8), ("validation_step", 2, 0)],
     ),
     "workers": (
-        ["schedule=cosine", "training.weight_averaging=null", "data.workers=1"],
+        ["schedule=cosine", "training.weight_averaging=null", "data.num_workers=1"],
         [("training_step", 1, 4)],
     ),
     "plateau, validated every second epoch": (

@@ -73,37 +73,37 @@ def test_metrics_of_every_epoch(tracked: tuple[Path, WandbLog]) -> None:
 def test_final_figures_with_intervals_are_in_the_summary(tracked: tuple[Path, WandbLog]) -> None:
     run, log = tracked
     results = RunFolder(run).facts()["results"]
-    for role in ("selection", "report"):
+    for split in ("val", "test"):
         for figure in FIGURES:
-            known = results[role]["ece" if figure == "calibration_error" else figure]
-            assert log.summary[f"{role}/{figure}"] == pytest.approx(known["value"])
+            known = results[split]["ece" if figure == "calibration_error" else figure]
+            assert log.summary[f"final/{split}/{figure}"] == pytest.approx(known["value"])
             if known["low"] is not None:
-                assert log.summary[f"{role}/{figure}/low"] == pytest.approx(known["low"])
-                assert log.summary[f"{role}/{figure}/high"] == pytest.approx(known["high"])
-        assert f"{role}/recall/fear" in log.summary
+                assert log.summary[f"final/{split}/{figure}/low"] == pytest.approx(known["low"])
+                assert log.summary[f"final/{split}/{figure}/high"] == pytest.approx(known["high"])
+        assert f"final/{split}/recall/fear" in log.summary
     facts = RunFolder(run).facts()
     assert log.summary["temperature"] == pytest.approx(facts["temperature"])
     assert log.summary["faces_per_second"] == facts["faces_per_second"] > 0
 
 
-@pytest.mark.parametrize("role", ["selection", "report"])
-def test_charts_are_the_services_own_and_hold_the_figures(role: str, tracked: tuple[Path, WandbLog]) -> None:
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_charts_are_the_services_own_and_hold_the_figures(split: str, tracked: tuple[Path, WandbLog]) -> None:
     _, log = tracked
-    assert {name: log.charts[f"{role}/{name}"] for name in CHARTS} == CHARTS
-    faces = log.config["faces"][role]
-    matrix = log.table(f"Custom Chart Tables/{role}/confusion_matrix_table")
+    assert {name: log.charts[f"final/{split}/{name}"] for name in CHARTS} == CHARTS
+    faces = log.config["faces"][split]
+    matrix = log.table(f"Custom Chart Tables/final/{split}/confusion_matrix_table")
     assert matrix["columns"] == ["Actual", "Predicted", "nPredictions"]
     assert len(matrix["data"]) == len(EMOTIONS) ** 2
     right = sum(count for true, answer, count in matrix["data"] if true == answer)
-    assert right / faces == pytest.approx(log.summary[f"{role}/accuracy"])
-    bins = log.table(f"Custom Chart Tables/{role}/faces_by_confidence_table")["data"]
+    assert right / faces == pytest.approx(log.summary[f"final/{split}/accuracy"])
+    bins = log.table(f"Custom Chart Tables/final/{split}/faces_by_confidence_table")["data"]
     assert sum(row[1] for row in bins) == faces
-    lines = log.table(f"Custom Chart Tables/{role}/reliability_table")["data"]
+    lines = log.table(f"Custom Chart Tables/final/{split}/reliability_table")["data"]
     assert {row[1] for row in lines} == {"accuracy", "perfectly calibrated"}
     assert all(row[0] == row[2] for row in lines if row[1] == "perfectly calibrated")
-    rows = log.table(f"Custom Chart Tables/{role}/recall_by_class_table")["data"]
+    rows = log.table(f"Custom Chart Tables/final/{split}/recall_by_class_table")["data"]
     assert {row[0]: row[1] for row in rows} == {
-        emotion: pytest.approx(log.summary[f"{role}/recall/{emotion}"]) for emotion in EMOTIONS
+        emotion: pytest.approx(log.summary[f"final/{split}/recall/{emotion}"]) for emotion in EMOTIONS
     }
 
 
@@ -111,7 +111,7 @@ def test_pictures_of_drawn_faces_are_shown(tracked: tuple[Path, WandbLog]) -> No
     run, log = tracked
     (sheet,) = {row["augmentation.path"] for row in log.history if "augmentation.path" in row}
     assert list(run.glob(f"wandb/offline-run-*/files/{sheet}"))
-    table = log.table("report/worst_errors")
+    table = log.table("final/test/worst_errors")
     assert table["columns"] == ["face", "key", "emotion", "answer", "confidence", *(f"p_{name}" for name in EMOTIONS)]
     assert table["data"]
     confidences = [row[4] for row in table["data"]]
@@ -132,7 +132,7 @@ def test_the_lineage_is_manifest_run_checkpoint_and_model_file(tracked: tuple[Pa
     assert (checkpoint["type"], checkpoint["used"], set(checkpoint["aliases"])) == ("model", False, {"best", "latest"})
     assert set(model["files"]) == {"emodet-fp32.onnx", "emodet-gate.json"}
     assert model["metadata"]["fingerprint"] == checkpoint["metadata"]["fingerprint"] == facts["fingerprint"]
-    assert checkpoint["metadata"]["metrics"]["test"]["accuracy"] == facts["results"]["report"]["accuracy"]["value"]
+    assert checkpoint["metadata"]["metrics"]["test"]["accuracy"] == facts["results"]["test"]["accuracy"]["value"]
     # What waits to be uploaded is in the run's folder, and is what the run ended with.
     for artifact, own in ((checkpoint, "checkpoints/best.ckpt"), (model, "model/emodet-fp32.onnx")):
         waiting = Path(artifact["files"][Path(own).name])
@@ -229,7 +229,7 @@ def test_no_picture_of_affectnet_gets_into_the_log(
     assert (tmp_path / "augmentation.png").is_file()  # it stays on this machine
     log = read_wandb_log(tmp_path)
     assert not log.config["pack"]["title"].startswith("drawn")
-    table = log.table("report/worst_errors")
+    table = log.table("final/test/worst_errors")
     assert table["data"]
     assert "face" not in table["columns"]
     assert not [row for row in log.history if "augmentation.path" in row]

@@ -40,15 +40,15 @@ def test_the_curves_of_both_parts_are_one(name: str, continued: tuple[RunFolder,
 
 def test_figures_with_intervals(continued: tuple[RunFolder, Any]) -> None:
     run, events = continued
-    report = run.facts()["results"]["report"]
+    report = run.facts()["results"]["test"]
     for end, key in (("", "value"), ("/low", "low"), ("/high", "high")):
-        assert events.Scalars(f"report/accuracy{end}")[-1].value == pytest.approx(report["accuracy"][key])
-    assert {f"report/recall/{emotion}" for emotion in EMOTIONS} <= set(events.Tags()["scalars"])
+        assert events.Scalars(f"final/test/accuracy{end}")[-1].value == pytest.approx(report["accuracy"][key])
+    assert {f"final/test/recall/{emotion}" for emotion in EMOTIONS} <= set(events.Tags()["scalars"])
 
 
 def test_charts_are_pictures(continued: tuple[RunFolder, Any]) -> None:
     _, events = continued
-    pictures = {f"{role}/{name}" for role in ("selection", "report") for name in CHARTS}
+    pictures = {f"final/{split}/{name}" for split in ("val", "test") for name in CHARTS}
     assert set(events.Tags()["images"]) == {*pictures, "augmentation"}
     for name in pictures:
         assert events.Images(name)[-1].width > 300

@@ -57,7 +57,7 @@ def test_a_run_that_is_stopped_and_continued_is_one_run(
     assert log.run_ids == [known, known]
     assert log.ended == [130, 0]
     assert [row["epoch"] for row in log.history if "val/accuracy" in row] == [0, 1]
-    assert "report/accuracy" in log.summary
+    assert "final/test/accuracy" in log.summary
 
 
 def test_each_run_of_a_multirun_is_a_run_of_its_own(
@@ -69,7 +69,7 @@ def test_each_run_of_a_multirun_is_a_run_of_its_own(
     assert [log.config["seed"] for log in logs] == [1, 2]
     assert [log.ended for log in logs] == [[0], [0]]
     assert len({run_id for log in logs for run_id in log.run_ids}) == 2
-    assert all("report/accuracy" in log.summary for log in logs)
+    assert all("final/test/accuracy" in log.summary for log in logs)
 
 
 def test_a_network_that_goes_away_loses_nothing(small: list[str], tmp_path: Path) -> None:
@@ -96,8 +96,8 @@ def test_a_network_that_goes_away_loses_nothing(small: list[str], tmp_path: Path
     assert [row["epoch"] for row in log.history if "val/accuracy" in row] == [0, 1]
     assert log.config["optimizer"]["lr"]
     assert log.artifact("pack-")["used"]
-    assert log.charts["report/confusion_matrix"] == "wandb/confusion_matrix/v1"
-    assert "report/accuracy" in log.summary
+    assert log.charts["final/test/confusion_matrix"] == "wandb/confusion_matrix/v1"
+    assert "final/test/accuracy" in log.summary
 
 
 def test_a_network_that_was_never_there(small: list[str], tmp_path: Path) -> None:
@@ -138,8 +138,8 @@ def test_a_full_disk_costs_the_tracker_s_log_and_nothing_else(small: list[str], 
     assert "Traceback" not in done.stderr + done.stdout
     run = RunFolder(little_disk)
     assert run.best.is_file()
-    assert run.facts()["results"]["report"]["accuracy"]
-    assert (run.path / "evaluation-report" / "report.html").is_file()
+    assert run.facts()["results"]["test"]["accuracy"]
+    assert (run.path / "evaluation-test" / "report.html").is_file()
     assert (run.path / "metrics.csv").read_text(encoding="utf-8").count("\n") > 2
 
 
