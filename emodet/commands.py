@@ -1,45 +1,45 @@
-"""What makes a function a Hydra command: composed by the schema, with one sentence for what is wrong."""
+"""Hydra commands: composed from ``conf/`` and the command line, checked against the schema, one message per error."""
 
 import errno
-import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import hydra
+import yaml
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import ConfigKeyError
 
-from emodet.config import AuditConfig, EvaluateConfig, ExportConfig, PrepareConfig, TeachConfig, TrainConfig
+from emodet.config import (
+    AuditConfig,
+    EvaluateConfig,
+    ExportConfig,
+    PrepareConfig,
+    TrainConfig,
+    checked,
+    defaults,
+)
+from emodet.cpu import available_cores
 from emodet.errors import EmodetError
 
-__all__ = [
-    "SWEEPER",
-    "SWEEPERS",
-    "command",
-    "conf_folder",
-    "to_plain_dict",
-    "in_sweep",
-    "refuse_what_hydra_lets_pass",
-    "share_of_cores",
-    "workers_beside",
-]
+__all__ = ["command", "conf_folder", "quoted", "share_of_cores", "to_plain_dict", "workers_beside"]
 
-log = logging.getLogger(__name__)
-
-SWEEPERS = "hydra_plugins.emodet_sweeps."
-"""Where the sweepers are that Hydra finds by this name: its plugins live in that package."""
-
-SWEEPER = "EMODET_SWEEPER"
-"""Environment variable with the number of the process that runs a sweep, while it does."""
-
+_SCHEMAS = {
+    "train": TrainConfig,
+    "prepare": PrepareConfig,
+    "evaluate": EvaluateConfig,
+    "export": ExportConfig,
+    "audit": AuditConfig,
+}
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# Keys whose value is a path, which may hold characters that Hydra's grammar gives a meaning.
+_PATHS = ("root", "packs", "corrections", "checkpoint", "model", "init_from", "resume", "output", "dir", "probabilities")
 
 
 def conf_folder() -> str:
@@ -52,7 +52,7 @@ def conf_folder() -> str:
 
 
 def to_plain_dict(config: Any) -> dict[str, Any]:
-    """The fields that were set, as plain nested dicts, lists, numbers and strings; None means not set."""
+    """A configuration as plain nested dicts, lists, numbers and strings, without the keys whose value is null."""
     plain: Any = OmegaConf.to_container(config, resolve=True) if OmegaConf.is_config(config) else config
     return {str(key): _without_none(value) for key, value in dict(plain).items() if value is not None}
 
@@ -66,91 +66,166 @@ def _without_none(value: Any) -> Any:
 
 
 def share_of_cores(at_once: int) -> int:
-    """Threads that compute in each of `at_once` runs side by side; with `workers_beside` its share of the cores."""
-    return max(1, _cores() // max(1, at_once) - workers_beside(at_once))
+    """Threads for each of `at_once` runs side by side; with `workers_beside` its share of the cores."""
+    return max(1, available_cores() // max(1, at_once) - workers_beside(at_once))
 
 
 def workers_beside(at_once: int) -> int:
-    """Processes that fetch batches in each of `at_once` runs side by side; none where its share is one core."""
-    return min(8, _cores() // max(1, at_once) // 2)
+    """Data workers for each of `at_once` runs side by side; none where its share is one core."""
+    return min(8, available_cores() // max(1, at_once) // 2)
 
 
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def run_id() -> str:
+    """Name of a run's folder: date, time and process; in a SLURM job its id, so that a requeued job finds the folder."""
+    from time import gmtime, strftime
+
+    job, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
+    job = f"{job}_{task}" if job else os.environ.get("SLURM_JOB_ID")
+    return f"slurm-{job}" if job else f"{strftime('%Y-%m-%d_%H-%M-%S', gmtime())}_{os.getpid()}"
 
 
 for _resolver in (share_of_cores, workers_beside):
     OmegaConf.register_new_resolver(_resolver.__name__, _resolver, replace=True)
+OmegaConf.register_new_resolver("run_id", run_id, replace=True, use_cache=True)
 
 
-def refuse_what_hydra_lets_pass(config: DictConfig, overrides: Iterable[str], schema: type = TrainConfig) -> None:
-    """Two choices for a group of one, of which Hydra takes the last; new keys with ``+``, which pass its schema.
+def command(
+    config_name: str, arguments: Callable[[list[str]], list[str]] = list
+) -> Callable[[Callable[[DictConfig], Any]], Callable[[], Any]]:
+    """Decorate a function of a checked configuration as a command.
 
-    Raises:
-        EmodetError: There is one of these.
+    An `EmodetError` ends in one message and exit status 2.
+
+    Args:
+        config_name: Its file in ``conf/``, without the suffix.
+        arguments: Changes the command line before Hydra reads it.
     """
-    for override in overrides:
-        group, _, value = override.partition("=")
-        if value.startswith("[") and (Path(conf_folder()) / group).is_dir():
-            raise EmodetError(
-                f"{override}: one choice was expected, as in {group}=NAME; --multirun {group}=a,b runs several"
-            )
-    try:
-        OmegaConf.merge(OmegaConf.structured(schema), OmegaConf.to_container(config))
-    except ConfigKeyError as problem:
-        raise EmodetError(f"{problem.full_key}: there is no such key ({str(problem).splitlines()[0]})") from None
-
-
-def in_sweep() -> bool:
-    """Whether this is one run of a sweep, whose failure is the sweep's to tell."""
-    hydra_config = HydraConfig.get()
-    return hydra_config.mode == RunMode.MULTIRUN and str(hydra_config.sweeper._target_).startswith(SWEEPERS)
-
-
-def _leave(status: Any) -> NoReturn:
-    """End the command; in a worker of a sweep only the run, as launchers know no other exception from their runs."""
-    if in_sweep() and os.environ.get(SWEEPER) != str(os.getpid()):
-        raise EmodetError(f"stopped, with exit status {status}")
-    sys.exit(status)
-
-
-def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], Any]]:
-    """Decorate a task function as a Hydra command whose `EmodetError`s end in one message and exit status 2."""
-    schemas = {"train": TrainConfig, "prepare": PrepareConfig, "evaluate": EvaluateConfig, "export": ExportConfig}
-    schemas |= {"audit": AuditConfig, "teach": TeachConfig}
-    ConfigStore.instance().store(name=f"{config_name}_schema", node=schemas[config_name])
+    schema = _SCHEMAS[config_name]
+    # Groups accept any key while they are composed, as those of a user's class are not known before; `checked` is the
+    # judge of all of them.
+    loose = {
+        key: OmegaConf.create(value, flags={"struct": False}) if isinstance(value, dict) else value
+        for key, value in defaults(schema).items()
+    }
+    ConfigStore.instance().store(name=f"{config_name}_schema", node=loose)
 
     def decorate(task: Callable[[DictConfig], Any]) -> Callable[[], Any]:
         def run(config: DictConfig) -> Any:
-            try:
-                refuse_what_hydra_lets_pass(config, HydraConfig.get().overrides.task, schemas[config_name])
-                return task(config)
-            except EmodetError as problem:
-                print(f"error: {problem}", file=sys.stderr)
-                if in_sweep():
-                    raise  # one failed run; the sweep goes on and says so at its end
-                sys.exit(2)
-            except OSError as problem:
-                if problem.errno not in _NO_ROOM:
-                    raise
-                told = f"no room to write {problem.filename or 'a file'} ({problem.strerror})"
-                print(f"error: {told}", file=sys.stderr)
-                if in_sweep():
-                    raise EmodetError(told) from None
-                sys.exit(2)
-            except Exception:
-                if in_sweep():  # which says which run failed, not where in the code
-                    log.exception("a defect")
-                raise
-            except KeyboardInterrupt:
-                print("stopped by SIGINT", file=sys.stderr)
-                _leave(128 + signal.SIGINT)
-            except SystemExit as leaving:
-                _leave(leaving.code)
+            return _reported(lambda: task(_checked(schema, config)))
 
-        entry: Callable[[], Any] = hydra.main(version_base="1.3", config_path=conf_folder(), config_name=config_name)(
-            run
-        )
+        def entry() -> Any:
+            typed = sys.argv[1:]
+            if "--help" in typed or "-h" in typed:
+                print(help_text(config_name, task.__globals__.get("__doc__") or "", schema, typed))
+                return None
+            sys.argv[1:] = _reported(lambda: arguments(_accepted(schema, typed)))
+            if "--hydra-help" in typed:
+                sys.argv.append("experiment=null")
+            return hydra.main(version_base="1.3", config_path=conf_folder(), config_name=config_name)(run)()
+
         return entry
 
     return decorate
+
+
+def _reported(action: Callable[[], Any]) -> Any:
+    """Run `action`; print a user's error as one line and exit with 2, or let a multirun count the run as failed."""
+    try:
+        return action()
+    except EmodetError as problem:
+        message = str(problem)
+    except OSError as problem:
+        if problem.errno not in _NO_ROOM:
+            raise
+        message = f"no room to write {problem.filename or 'a file'} ({problem.strerror})"
+    except KeyboardInterrupt:
+        print("stopped by SIGINT", file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)
+    print(f"error: {message}", file=sys.stderr)
+    if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
+        raise EmodetError(message)
+    sys.exit(2)
+
+
+def _checked(schema: type, config: DictConfig) -> DictConfig:
+    plain: Any = OmegaConf.to_container(config, resolve=True)
+    given = [override.lstrip("+~").partition("=")[0] for override in HydraConfig.get().overrides.task]
+    return OmegaConf.create(checked(schema, plain, given))
+
+
+def _accepted(schema: type, typed: Sequence[str]) -> list[str]:
+    """Arguments for Hydra, with paths quoted; refuses what Hydra would answer with a parser's message.
+
+    Raises:
+        EmodetError: A key is not known, or a group of one choice is given a list.
+    """
+    keys = [*defaults(schema), "hydra"]
+    accepted = []
+    for argument in typed:
+        key, given, value = argument.lstrip("+~").partition("=")
+        folder = Path(conf_folder()) / key.partition("@")[0]
+        if not given or argument.startswith("-") or key.startswith("hydra"):
+            accepted.append(_quoted_path(argument))
+            continue
+        if folder.is_dir() and value.startswith("[") and key != "callbacks":
+            raise EmodetError(
+                f"{argument}: one choice was expected, as in {key}=NAME; --multirun {key}=a,b runs several"
+            )
+        if not folder.is_dir() and key.split(".")[0] not in keys:
+            # The full check names the old key or the nearest one.
+            checked(schema, {key.split(".")[0]: value})
+        accepted.append(_quoted_path(argument))
+    return accepted
+
+
+def _quoted_path(argument: str) -> str:
+    key, given, value = argument.partition("=")
+    plain = key.lstrip("+~").rpartition(".")[2] in _PATHS and "/" not in key
+    if not given or not plain or not value or value[0] in "'\"" or value == "null":
+        return argument
+    path = Path(value).expanduser()
+    if value.startswith("~"):
+        value = str(path)
+    # A list of paths, an interpolation or several runs of a sweep are Hydra's to read, unless a file has that name.
+    if (value[0] in "[{" or "${" in value or "," in value) and not path.exists():
+        return f"{key}={value}"
+    return f"{key}={quoted(value)}"
+
+
+def quoted(value: str) -> str:
+    """Text as Hydra's grammar quotes it."""
+    return QuotedString(value, Quote.single).with_quotes()
+
+
+def help_text(config_name: str, purpose: str, schema: type, typed: Sequence[str]) -> str:
+    """The answer to ``--help``: purpose, groups with their choices, experiments with their purpose, keys."""
+    folders = [Path(conf_folder())]
+    folders += [
+        Path(after)
+        for flag, after in zip(typed, typed[1:], strict=False)
+        if flag in ("--config-dir", "-cd") and Path(after).is_dir()
+    ]
+    used = yaml.safe_load((folders[0] / f"{config_name}.yaml").read_text(encoding="utf-8"))["defaults"]
+    groups = [next(iter(entry)) for entry in used if isinstance(entry, dict)]
+    lines = [purpose.strip(), "", "Groups (GROUP=CHOICE):"]
+    for group in groups:
+        choices = sorted({file.stem for folder in folders for file in folder.glob(f"{group}/*.yaml")})
+        if group != "experiment" and " " not in group:
+            lines.append(f"  {group:<14} {', '.join(choices)}")
+    if "experiment" in groups:
+        lines += ["", "Experiments (experiment=NAME):"]
+        files = sorted({file for folder in folders for file in folder.glob("experiment/**/*.yaml")})
+        for file in files:
+            name = file.as_posix().rpartition("/experiment/")[2].removesuffix(".yaml")
+            lines.append(f"  {name:<22} {_purpose(file)}")
+    lines += ["", "Keys with their defaults (KEY=VALUE); a class of your own: net._target_=mypackage.MyNet", ""]
+    lines.append(OmegaConf.to_yaml(OmegaConf.create(defaults(schema))))
+    return "\n".join(lines)
+
+
+def _purpose(experiment: Path) -> str:
+    """The first sentence of the file's ``Purpose``."""
+    text = experiment.read_text(encoding="utf-8").partition("# Purpose")[2]
+    comment = [line.lstrip("# ").strip() for line in text.splitlines()]
+    end = next((number for number, line in enumerate(comment) if number and line.startswith(("Command", "defaults"))), 1)
+    return " ".join(comment[:end]).strip().partition(". ")[0]

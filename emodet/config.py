@@ -1,291 +1,175 @@
-"""What a run may be configured by: the schema that refuses a mistyped key, in a file and on the command line.
+"""Configuration of the commands: the keys, their defaults and types, derived from signatures.
 
-Every field that is None here and not set in a file keeps the default of the signature that it is for, so no default is
-written twice. `conf/` holds the choices.
+Signatures hold the defaults, ``conf/`` holds the choices. A dataclass per command lists its keys; a key annotated with
+`Arguments` is a group with the arguments of one callable, one with `Spec` names its class itself (``_target_``).
 """
 
-from dataclasses import dataclass, field
-from typing import Any
+import inspect
+import math
+import types
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
-__all__ = ["AuditConfig", "EvaluateConfig", "ExportConfig", "PrepareConfig", "TeachConfig", "TrainConfig"]
+from emodet.data.augmentation import Augmentation
+from emodet.data.datamodule import EmotionDataModule
+from emodet.errors import EmodetError
+from emodet.models.build import target_of
+from emodet.preprocessing import Preprocessing
+from emodet.synthetic.releases import write_release
 
-
-@dataclass
-class PreprocessingConfig:
-    """See `emodet.preprocessing.Preprocessing`."""
-
-    size: int | None = None
-    margin: float | None = None
-    alignment: str | None = None
-    colour: str | None = None
-    detail: int | None = None
-    interpolation: str | None = None
-    mean: list[float] | None = None
-    std: list[float] | None = None
-    contrast: str | None = None
-
-
-@dataclass
-class SyntheticConfig:
-    """See `emodet.synthetic.releases.write_release`."""
-
-    layout: str | None = None
-    faces: dict[str, int] | None = None
-    seed: int | None = None
-    balance: str | None = None
-    workers: int | None = None
-    progress: bool | None = None
-
-
-@dataclass
-class DataConfig:
-    """See `emodet.data.datamodule.EmotionDataModule`."""
-
-    root: str | None = None
-    packs: str | None = None
-    reader: str | None = None
-    reader_options: dict[str, Any] | None = None
-    synthetic: SyntheticConfig | None = None
-    crop: str | None = None
-    classes: int | None = None
-    labels: str | None = None
-    val_from: Any = None
-    split_seed: int | None = None
-    batch_size: int | None = None
-    evaluation_batch_size: int | None = None
-    balanced: bool | None = None
-    training_faces: int | None = None
-    num_workers: int | None = None
-    device: str | None = None
-    processes: int | None = None
-    max_unreadable: float | None = None
-    changed: str | None = None
-    corrections: str | None = None
-    sources: Any = None
+__all__ = [
+    "RENAMED_KEYS",
+    "Arguments",
+    "AuditConfig",
+    "EvaluateConfig",
+    "ExportConfig",
+    "PrepareConfig",
+    "Spec",
+    "Specs",
+    "TrainConfig",
+    "checked",
+    "defaults",
+]
 
 
-@dataclass
-class AugmentationConfig:
-    """See `emodet.data.augmentation.Augmentation`."""
+@dataclass(frozen=True)
+class Arguments:
+    """Marks a group of keys that are the arguments of `target`, but for those in `without`."""
 
-    steps: list[Any] | None = None
-
-
-@dataclass
-class NetConfig:
-    """See `emodet.models.nets.build_net`; `arguments` is for the nets of timm."""
-
-    name: str | None = None
-    channels: list[int] | None = None
-    stage_dropout: list[float] | None = None
-    head_dropout: float | None = None
-    features: int | None = None
-    pretrained: bool | None = None
-    input_size: int | None = None
-    arguments: dict[str, Any] | None = None
+    target: Callable[..., Any]
+    without: tuple[str, ...] = ()
 
 
-@dataclass
-class OptimizerConfig:
-    """See `emodet.models.optimization.build_optimizer`."""
+@dataclass(frozen=True)
+class Spec:
+    """Marks a group that names its own class: ``{_target_: …, **arguments}``; arguments in `without` are supplied."""
 
-    name: str | None = None
-    lr: float | None = None
-    weight_decay: float | None = None
-    momentum: float | None = None
-    nesterov: bool | None = None
-    betas: list[float] | None = None
-    eps: float | None = None
+    without: tuple[str, ...] = ()
 
 
-@dataclass
-class ScheduleConfig:
-    """See `emodet.models.optimization.build_schedule`; without a name the learning rate stays."""
-
-    name: str | None = None
-    warmup: float | None = None
-    final: float | None = None
-    factor: float | None = None
-    patience: int | None = None
-    monitor: str | None = None
+@dataclass(frozen=True)
+class Specs:
+    """Marks a group of named specs, each of which may be null."""
 
 
-@dataclass
-class LossConfig:
-    """What is made small.
-
-    Attributes:
-        label_smoothing: See `emodet.models.losses.SoftCrossEntropy`.
-        class_weights: ``balanced`` (inverse to the training faces per class), or one number per class.
-        focal_gamma: See `SoftCrossEntropy`.
-        logit_adjustment: Likewise; the prior is that of the training faces.
-        valence_arousal: The weight of the loss on valence and arousal, see
-            `emodet.models.valence_arousal.ConcordanceLoss`; None and 0 are for a net without these outputs.
-    """
-
-    label_smoothing: float | None = None
-    class_weights: Any = None
-    focal_gamma: float | None = None
-    logit_adjustment: float | None = None
-    valence_arousal: float | None = None
+Group = dict[str, Any]
+_TRAINER_SUPPLIED = ("logger", "callbacks", "plugins", "default_root_dir", "use_distributed_sampler")
+_DATA_SUPPLIED = ("preprocessing", "augmentation", "seed", "distillation", "synthetic")
+Data = Annotated[Group, Arguments(EmotionDataModule, _DATA_SUPPLIED)]
 
 
-@dataclass
+@dataclass(kw_only=True)
 class DistillationConfig:
-    """What a student learns from teachers, see `emodet.data.distillation.Distillation`.
-
-    Attributes:
-        answers: The folder that `python -m emodet.teach` wrote; None, with the others, trains without teachers.
-        weight: See `Distillation`.
-        temperature: Likewise.
-    """
+    """What a student learns from teachers, see `emodet.data.distillation.Distillation`."""
 
     answers: str | None = None
     weight: float | None = None
     temperature: float | None = None
 
 
-@dataclass
+@dataclass(kw_only=True)
 class TrainingConfig:
-    """How the net is led through its epochs.
+    """Training-loop options.
 
     Attributes:
-        select_by: The metric on the val faces that chooses the best epoch.
-        keep: Which epoch is kept, calibrated and reported on: ``best`` by `select_by`, or ``last``, for a training
-            whose length was fixed beforehand; no face then chooses the epoch, and `select_by` is only noted.
-        patience: Epochs without gain in it after which training stops; None goes on to the end.
-        weight_averaging: Decay per step of an exponential moving average of the weights; None does without.
+        monitor: The metric on the val split that chooses the best epoch.
         mixup: See `emodet.models.mixing.Mixing`.
         cutmix: Likewise.
-        mixing_chance: Likewise.
-        sharpness: See `emodet.models.sharpness.SharpnessAware`.
-        resolutions: See `emodet.models.classifier.EmotionClassifier`.
+        mix_prob: Likewise.
+        sam_rho: See `emodet.models.sharpness.SharpnessAware`; null takes plain steps.
+        progressive_sizes: See `emodet.models.classifier.EmotionClassifier`.
         channels_last: Likewise.
         compile: Likewise.
     """
 
-    select_by: str = "val/accuracy"
-    keep: str = "best"
-    patience: int | None = None
-    weight_averaging: float | None = None
-    mixup: float | None = None
-    cutmix: float | None = None
-    mixing_chance: float | None = None
-    sharpness: float | None = None
-    resolutions: list[Any] | None = None
-    channels_last: bool | None = None
-    compile: bool | None = None
+    monitor: str = "val/accuracy"
+    mixup: float = 0.0
+    cutmix: float = 0.0
+    mix_prob: float = 1.0
+    sam_rho: float | None = None
+    progressive_sizes: Sequence[Any] = ()
+    channels_last: bool = True
+    compile: bool = False
 
 
-@dataclass
-class TrainerConfig:
-    """See `lightning.Trainer`."""
-
-    max_epochs: int | None = None
-    max_steps: int | None = None
-    max_time: str | None = None
-    accelerator: str | None = None
-    devices: Any = None
-    num_nodes: int | None = None
-    strategy: str | None = None
-    precision: str | None = None
-    gradient_clip_val: float | None = None
-    accumulate_grad_batches: int | None = None
-    check_val_every_n_epoch: int | None = None
-    val_check_interval: Any = None
-    limit_train_batches: Any = None
-    limit_val_batches: Any = None
-    limit_test_batches: Any = None
-    overfit_batches: Any = None
-    num_sanity_val_steps: int | None = None
-    log_every_n_steps: int | None = None
-    profiler: str | None = None
-    deterministic: Any = None
-    benchmark: bool | None = None
-    sync_batchnorm: bool | None = None
-    detect_anomaly: bool | None = None
-    enable_progress_bar: bool | None = None
-
-
-@dataclass
+@dataclass(kw_only=True)
 class LoggerConfig:
-    """Where a run's metrics go besides its own CSV files.
+    """Loggers besides the CSV files of every run.
 
     Attributes:
-        name: ``csv`` (nowhere else), ``wandb`` or ``tensorboard``.
-        pictures: Whether the tracker is shown faces, see `emodet.training.tracking.may_show_pictures`.
+        name: ``csv`` (no other), ``wandb`` or ``tensorboard``.
+        pictures: Whether the logger gets faces, see `emodet.training.tracking.may_show_pictures`.
         artifacts: Whether Weights & Biases keeps the best checkpoint and the model file.
         project: Of Weights & Biases.
-        entity: Likewise: the team or user; None is the one that is logged in.
-        group: Likewise.
-        tags: Likewise.
+        entity: Of Weights & Biases: the team or user; null is the one that is logged in.
+        group: Of Weights & Biases.
+        tags: Of Weights & Biases.
     """
 
     name: str = "csv"
-    pictures: Any = "auto"
+    pictures: bool | str = "auto"
     artifacts: bool = True
     project: str = "emodet"
     entity: str | None = None
     group: str | None = None
-    tags: list[str] | None = None
+    tags: Sequence[str] | None = None
 
 
-@dataclass
-class PrunerConfig:
-    """See `optuna.pruners.PercentilePruner`; epochs are its steps.
-
-    Attributes:
-        percentile: Of the finished trials' values at the same epoch: a trial ends when its best one so far is worse.
-        startup_trials: Trials that must have finished before any is ended.
-        warmup_epochs: Epochs in which none is ended.
-        interval_epochs: Epochs between two comparisons.
-        min_trials: Finished trials that must have a value at that epoch.
-    """
-
-    percentile: float = 50.0
-    startup_trials: int | None = None
-    warmup_epochs: int | None = None
-    interval_epochs: int | None = None
-    min_trials: int | None = None
-
-
-@dataclass
+@dataclass(kw_only=True)
 class SweepConfig:
-    """What `--multirun` runs; the groups `sweep` and `launcher` choose it.
+    """What ``--multirun`` runs; the groups `sweep` and `launcher` choose it.
 
     Attributes:
         params: Key to what it may be, as Hydra writes sweeps; the command line adds to it and replaces it.
-        at_once: Runs side by side, which share out the cores.
-        batch: Runs that are handed to the launcher together; None: all of a grid, `at_once` of a search.
+        at_once: Runs side by side, which share the cores.
+        batch: Runs that are handed to the launcher together; null: all of a grid, `at_once` of a search.
         trials: How many finished or stopped trials a search ends with, those of its study file included.
-        study: The search's file (Optuna's journal); one that is there is gone on with.
+        study: The search's file (Optuna's journal); one that exists is continued.
         seed: Of the search.
         startup_trials: Trials drawn at random before the search learns from them.
-        pruner: When a trial is stopped early; None lets all go to their end.
-        trial: Number of the trial that a run is; the search itself sets it.
+        pruner: When a trial is stopped early; null lets all run to their end.
+        trial: Number of the trial that a run is; the search sets it.
     """
 
-    params: dict[str, Any] = field(default_factory=dict)
+    params: dict[str, Any] | None = None
     at_once: int = 1
     batch: int | None = None
     trials: int | None = None
     study: str | None = None
     seed: int = 0
     startup_trials: int | None = None
-    pruner: PrunerConfig | None = None
+    pruner: dict[str, Any] | None = None
     trial: int | None = None
 
 
-@dataclass
+@dataclass(kw_only=True)
 class TrainConfig:
-    """Everything that `python -m emodet.train` takes.
+    """Keys of ``python -m emodet.train``.
 
     Attributes:
         name: Of the run's folder and of the run in the logger.
         seed: Of initial weights, order, augmentation and dropout.
-        init_from: A checkpoint, or a state dict, whose weights training starts from.
-        resume: A run's folder to continue in.
-        threads: Of torch on the CPU; None leaves it to torch.
+        init_from: A run folder, a checkpoint or a state dict whose weights training starts from.
+        resume: A run folder to continue in.
+        threads: Of torch on the CPU; null leaves it to torch.
+        trust: Packages of your own whose classes a stored run or checkpoint may name.
+        data: The data set, see `EmotionDataModule`.
+        preprocessing: See `Preprocessing`.
+        augmentation: See `Augmentation`.
+        net: Any ``torch.nn.Module`` that takes ``num_classes``.
+        optimizer: Any ``torch.optim.Optimizer``.
+        scheduler: A learning-rate scheduler.
+        loss: Training objective.
+        distillation: Teachers.
+        training: Training-loop options.
+        trainer: See `lightning.Trainer`.
+        callbacks: Callbacks by name; null leaves one out.
+        logger: Loggers by name, besides the CSV files of every run.
+        sweep: Options of ``--multirun``.
     """
 
     name: str = "run"
@@ -293,84 +177,55 @@ class TrainConfig:
     init_from: str | None = None
     resume: str | None = None
     threads: int | None = None
-    data: DataConfig = field(default_factory=DataConfig)
-    preprocessing: PreprocessingConfig = field(default_factory=PreprocessingConfig)
-    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
-    net: NetConfig = field(default_factory=NetConfig)
-    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
-    loss: LossConfig = field(default_factory=LossConfig)
-    distillation: DistillationConfig = field(default_factory=DistillationConfig)
-    training: TrainingConfig = field(default_factory=TrainingConfig)
-    trainer: TrainerConfig = field(default_factory=TrainerConfig)
-    logger: LoggerConfig = field(default_factory=LoggerConfig)
-    sweep: SweepConfig = field(default_factory=SweepConfig)
+    trust: Sequence[str] = ()
+    data: Data
+    preprocessing: Annotated[Group, Arguments(Preprocessing)]
+    augmentation: Annotated[Group, Arguments(Augmentation)]
+    net: Annotated[Group, Spec(("num_classes", "preprocessing"))]
+    optimizer: Annotated[Group, Spec(("params",))]
+    scheduler: Annotated[Group, Spec(("optimizer", "steps", "epochs"))]
+    loss: Annotated[Group, Spec(("class_names", "class_prior"))]
+    distillation: Annotated[Group, Arguments(DistillationConfig)]
+    training: Annotated[Group, Arguments(TrainingConfig)]
+    trainer: Annotated[Group, Spec(_TRAINER_SUPPLIED)]
+    callbacks: Annotated[Group, Specs()]
+    logger: Annotated[Group, Arguments(LoggerConfig)]
+    sweep: Annotated[Group, Arguments(SweepConfig)]
 
 
-@dataclass
+@dataclass(kw_only=True)
 class PrepareConfig(TrainConfig):
-    """Everything that `python -m emodet.prepare` takes; it knows the experiments, so it takes what `train` takes.
+    """Keys of ``python -m emodet.prepare``, which takes every experiment, and so every key of ``train``.
 
     Attributes:
-        verify: Whether to compare every byte of a pack that is there already with its manifest.
-        force: Whether to delete a pack that is there already and make it again.
-        list: Whether to say what is there, against what is published of it, and pack nothing.
-        shard: Which share of the faces to prepare, of how many (``3/16``), so that several machines share the work.
-        merge: Whether to join the shards that are there to the pack, instead of preparing what is missing of it.
+        verify: Whether to compare every byte of a pack that exists with its manifest.
+        force: Whether to delete a pack that exists and make it again.
+        list: Whether to report what the release holds, and pack nothing.
     """
 
     verify: bool = False
     force: bool = False
     list: bool = False
-    shard: str | None = None
-    merge: bool = False
 
 
-@dataclass
-class TeachConfig(TrainConfig):
-    """Everything that `python -m emodet.teach` takes; it looks at what a training shows, so it takes what that takes.
-
-    Attributes:
-        checkpoint: The teacher, or a list of them: runs' folders, ``.ckpt``, or plain weights (``.pt``) with their
-            card. Several answer with the mean of their probabilities.
-        output: The folder for the answers; by default ``teach/`` in the outputs' folder, and a name made of what is
-            asked of whom. The same command goes on there.
-        epochs: How many epochs of the student are answered; None takes trainer.max_epochs.
-        augmented: Whether teachers look at exactly the augmented crops that the student will see, epoch by epoch;
-            ``false`` lets them look at each training face once, as it is, whatever the student's seed and augmentation.
-        flip: Whether each crop's mirror image is answered too, and the mean is taken.
-        student_processes: How many processes will share the student's training.
-        accelerator: As Lightning names it.
-        precision: ``32-true``, or ``bf16-mixed``, which is faster where the machine has it.
-    """
-
-    checkpoint: Any = None
-    output: str | None = None
-    epochs: int | None = None
-    augmented: bool = True
-    flip: bool = False
-    student_processes: int = 1
-    accelerator: str = "auto"
-    precision: str = "32-true"
-
-
-@dataclass
+@dataclass(kw_only=True)
 class EvaluateConfig:
-    """Everything that `python -m emodet.evaluate` takes.
+    """Keys of ``python -m emodet.evaluate``.
 
     Attributes:
-        checkpoint: The ``.ckpt`` to measure, a run's folder, or plain weights (``.pt``) with their card. Its run's
-            data is used unless `data` or `data.root` is given.
+        checkpoint: The ``.ckpt`` to measure, a run folder, or plain weights (``.pt``) with their card. Its run's data
+            is used unless `data` or `data.root` is given.
         model: The model file (``.onnx``) to measure instead.
-        split: ``test`` or ``val``: which faces to measure on.
-        output: The folder for the report; by default ``evaluation-SPLIT`` in the run's folder.
+        split: ``test`` or ``val``.
+        output: The folder for the report; by default ``evaluation-SPLIT`` in the run folder.
         resamples: Of the bootstrap.
         errors: How many of the worst errors the page shows.
         corruptions: Whether to measure how accuracy falls with blur, noise, compression, darkness, distance, tilt and
             occlusion too; see `emodet.evaluation.corruptions`.
-        flip: Whether each crop's mirror image is answered too, and the mean is taken: twice the work, so figures of it
-            stand apart.
+        flip: Whether to average over each crop and its mirror image: twice the work.
         accelerator: As Lightning names it.
+        trust: Packages of your own whose classes the checkpoint may name.
+        data: Other data than that of the checkpoint's run.
     """
 
     checkpoint: str | None = None
@@ -382,65 +237,69 @@ class EvaluateConfig:
     corruptions: bool = False
     flip: bool = False
     accelerator: str = "auto"
-    data: DataConfig = field(default_factory=DataConfig)
+    trust: Sequence[str] = ()
+    data: Data
 
 
-@dataclass
-class OutOfFoldConfig:
-    """See `emodet.auditing.out_of_fold.Plan`."""
-
-    folds: int | None = None
-    epochs: int | None = None
-    side: int | None = None
-
-
-@dataclass
-class CopiesConfig:
-    """See `emodet.auditing.duplicates.CopyRules`."""
-
-    radius: int | None = None
-    correlation: float | None = None
-    least_contrast: float | None = None
-
-
-@dataclass
-class QualityConfig:
-    """See `emodet.auditing.quality.QualityRules`."""
-
-    uniform: float | None = None
-    dark: float | None = None
-    glaring: float | None = None
-    flat: float | None = None
-    blurred: float | None = None
-
-
-@dataclass
-class ProposalsConfig:
-    """See `emodet.auditing.proposals.ProposalRules`."""
-
-    splits: list[str] | None = None
-    exclude_below: float | None = None
-    relabel_from: float | None = None
-    agreed_from: float | None = None
-
-
-@dataclass
-class AuditConfig(TrainConfig):
-    """Everything that `python -m emodet.audit` takes; its nets are trained as `train` trains, so it takes that too.
+@dataclass(kw_only=True)
+class ExportConfig:
+    """Keys of ``python -m emodet.export``.
 
     Attributes:
-        output: The folder for what comes out, and for the nets' answers; by default ``audit/`` and the data's name and
-            fingerprint, in the outputs' folder. The same command goes on there.
-        quick: Whether to leave out what takes long: the nets, the detector, the stored pictures' sizes.
-        probabilities: A file of answers by nets of your own that were not trained on the faces they answer, instead of
-            training some: see `emodet.auditing.probabilities`.
-        model: The model file that is asked about the class order: a path, ``int8`` or ``fp32`` for a shipped one,
-            ``none`` to leave it out.
+        checkpoint: A ``.ckpt``, a run folder, or plain weights (``.pt``) with their card. Its run's data is used
+            unless other data is named.
+        output: The folder for the files; by default ``export`` in the run folder.
+        name: The files' common name.
+        formats: Of fp32, int8 and pt2; null makes what can be made.
+        format: ``web`` writes the page that recognises in the browser, as a static folder, and nothing else.
+        model: For the page: a model file, or ``int8`` or ``fp32`` for a shipped one.
+        force: Whether files that fail the parity check are written all the same.
+        overwrite: Whether files of that name may be replaced.
+        trained_on: What the files call their training data; by default what the run says.
+        terms: On which terms the training data may be used, as the files repeat it; known for AffectNet and FER+.
+        calibration_faces: How many training faces set the ranges of int8.
+        reduce_range: Whether int8 weights have 7 bits, which is safe on processors without VNNI.
+        threads: Of torch and ONNX Runtime while measuring; null leaves it to them.
+        trust: Packages of your own whose classes the checkpoint may name.
+        preprocessing: Margin, alignment and detail with which a detector's faces are cut, where training pictures were
+            face crops already or framed otherwise.
+        data: Faces to calibrate and to measure on.
+    """
+
+    checkpoint: str | None = None
+    output: str | None = None
+    name: str = "emodet"
+    formats: Sequence[str] | None = None
+    format: str | None = None
+    model: str | None = None
+    force: bool = False
+    overwrite: bool = False
+    trained_on: str | None = None
+    terms: str | None = None
+    calibration_faces: int = 512
+    reduce_range: bool = True
+    threads: int | None = None
+    trust: Sequence[str] = ()
+    preprocessing: dict[str, Any]
+    data: Data
+
+
+@dataclass(kw_only=True)
+class AuditConfig(TrainConfig):
+    """Keys of ``python -m emodet.audit``, which trains short runs, and so takes every key of ``train``.
+
+    Attributes:
+        output: The folder for the page and the corrections; by default ``audit/NAME`` in the folder for outputs.
+        quick: Whether to leave out what takes long: no net is trained, no detector runs.
+        probabilities: A file with out-of-fold class probabilities, instead of training nets: see
+            `emodet.auditing.probabilities`.
+        model: The model file that checks the class order: a path, ``int8`` or ``fp32`` for a shipped one, ``none`` to
+            leave it out.
         detector: As in `emodet.inference.detectors.DETECTORS`; ``none`` leaves it out.
-        detector_faces: Let the detector look at so many faces, drawn at random; None takes all.
+        detector_faces: How many faces, drawn at random, the detector checks; null takes all.
         gallery: How many pictures a gallery of the page shows.
         pictures: Whether the page shows pictures at all.
-        out_of_fold: How much is spent on the nets.
+        out_of_fold: Options of the out-of-fold training.
         copies: What counts as a copy.
         quality: What counts as a bad picture.
         proposals: What is proposed for correction.
@@ -454,48 +313,235 @@ class AuditConfig(TrainConfig):
     detector_faces: int | None = 10000
     gallery: int = 48
     pictures: bool = True
-    out_of_fold: OutOfFoldConfig = field(default_factory=OutOfFoldConfig)
-    copies: CopiesConfig = field(default_factory=CopiesConfig)
-    quality: QualityConfig = field(default_factory=QualityConfig)
-    proposals: ProposalsConfig = field(default_factory=ProposalsConfig)
+    out_of_fold: dict[str, Any]
+    copies: dict[str, Any]
+    quality: dict[str, Any]
+    proposals: dict[str, Any]
 
 
-@dataclass
-class ExportConfig:
-    """Everything that `python -m emodet.export` takes.
+RENAMED_KEYS: Mapping[str, str] = {
+    "data.workers": "data.num_workers",
+    "data.selection": "data.val_from",
+    "data.selection_seed": "data.split_seed",
+    "schedule": "scheduler",
+    "training.select_by": "training.monitor",
+    "training.sharpness": "training.sam_rho",
+    "training.mixing_chance": "training.mix_prob",
+    "training.resolutions": "training.progressive_sizes",
+    "training.keep": "callbacks.best.keep",
+    "training.patience": "callbacks.early_stopping.patience, with callbacks=[default,early_stopping]",
+    "training.weight_averaging": "callbacks.ema.decay, with callbacks=[default,ema]",
+    "net.name": "net=NAME, or net._target_=PACKAGE.CLASS",
+    "net.arguments": "net.KEY for each argument",
+    "optimizer.name": "optimizer=NAME, or optimizer._target_=PACKAGE.CLASS",
+    "scheduler.name": "scheduler=NAME",
+    "role": "split",
+    "shard": "no key: one machine packs a data set",
+    "merge": "no key: one machine packs a data set",
+    "data.device": "no key: workers load and augment the faces",
+    "data.changed": "no key: force=true makes a pack again",
+    "distillation.answers": "teacher.checkpoint",
+    "distillation": "teacher",
+}
+"""Old keys and what takes their place; consulted for keys that are not known."""
 
-    Attributes:
-        checkpoint: A ``.ckpt``, a run's folder, or plain weights (``.pt``) with their card. Its run's data is used
-            unless other data is named.
-        output: The folder for the files; by default ``export`` in the run's folder.
-        name: The files' common name.
-        formats: Of fp32, int8 and pt2; None makes what can be made.
-        format: ``web`` writes the page that recognises in the browser, as a static folder, and nothing else.
-        model: For the page: a model file, or ``int8`` or ``fp32`` for one that comes with the package.
-        force: Whether files that fail the gate are written all the same.
-        overwrite: Whether files of that name may be replaced.
-        trained_on: What the files call their training data; by default what the run says.
-        terms: On which terms the training data may be used, as the files repeat it; known for AffectNet and FER+.
-        calibration_faces: How many training faces set the ranges of int8.
-        reduce_range: Whether int8 weights have 7 bits, which is safe on processors without VNNI.
-        threads: Of torch and ONNX Runtime while measuring; None leaves it to them.
-        preprocessing: Margin, alignment and detail with which a detector's faces are to be cut, where training pictures
-            were face crops already or framed otherwise.
-        data: Faces to calibrate and to measure on.
+
+# The tree of keys: a group is a dict, a leaf is a Parameter of some signature.
+
+Tree = dict[str, Any]
+
+
+def tree_of(target: Callable[..., Any], without: Sequence[str] = ()) -> Tree:
+    """Keys of a signature: groups as nested dicts, `Spec`s and `Specs` as they are, leaves as (type, default)."""
+    function = target.__init__ if inspect.isclass(target) else target  # type: ignore[misc]
+    try:
+        hints = typing.get_type_hints(function, include_extras=True)
+    except (NameError, TypeError):  # a class of the user's whose annotations cannot be evaluated
+        hints = {}
+    tree: Tree = {}
+    for name, parameter in inspect.signature(target).parameters.items():
+        if name in without or name == "self" or parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            continue
+        hint = hints.get(name, Any)
+        markers = getattr(hint, "__metadata__", ())
+        if markers and isinstance(markers[0], Arguments):
+            tree[name] = tree_of(markers[0].target, markers[0].without)
+            if markers[0].target is EmotionDataModule:
+                tree[name]["synthetic"] = tree_of(write_release, ("root", "folder", "size", "interpolation"))
+        elif markers:
+            tree[name] = markers[0]
+        elif hint == dict[str, Any] and parameter.default is parameter.empty:
+            tree[name] = {}
+        else:
+            tree[name] = (hint, None if parameter.default is parameter.empty else parameter.default)
+    return tree
+
+
+def defaults(command: type) -> dict[str, Any]:
+    """Plain nested values of a command's keys before anything is chosen; specs are empty."""
+    return _values(tree_of(command))
+
+
+def _values(tree: Tree) -> dict[str, Any]:
+    plain: dict[str, Any] = {}
+    for name, entry in tree.items():
+        if isinstance(entry, dict):
+            # Drawn faces are off by default.
+            plain[name] = None if name == "synthetic" else _values(entry)
+        else:
+            plain[name] = {} if isinstance(entry, Spec | Specs) else _plain(entry[1])
+    return plain
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple | list):
+        return [_plain(member) for member in value]
+    if isinstance(value, Mapping):
+        return {str(key): _plain(member) for key, member in value.items()}
+    return str(value) if isinstance(value, Path) else value
+
+
+def checked(command: type, values: Mapping[str, Any], replaced: Sequence[str] = ()) -> dict[str, Any]:
+    """Check composed values against a command's keys and types, and fill in the defaults of specs' classes.
+
+    Args:
+        command: The dataclass.
+        values: Plain nested values.
+        replaced: Dotted keys given on the command line. A ``_target_`` among them replaces the group's class, and
+            options of the class that was there go, but for those that the command line gives too.
+
+    Raises:
+        EmodetError: A key is not known, or a value has another type.
     """
+    return _checked(tree_of(command), values, "", set(replaced))
 
-    checkpoint: str | None = None
-    output: str | None = None
-    name: str = "emodet"
-    formats: list[str] | None = None
-    format: str | None = None
-    model: str | None = None
-    force: bool = False
-    overwrite: bool = False
-    trained_on: str | None = None
-    terms: str | None = None
-    calibration_faces: int = 512
-    reduce_range: bool = True
-    threads: int | None = None
-    preprocessing: PreprocessingConfig = field(default_factory=PreprocessingConfig)
-    data: DataConfig = field(default_factory=DataConfig)
+
+def _checked(tree: Tree, values: Mapping[str, Any], path: str, given: set[str]) -> dict[str, Any]:
+    result = {}
+    for name, value in values.items():
+        key = f"{path}{name}"
+        if name not in tree:
+            raise _unknown(key, [f"{path}{known}" for known in tree])
+        entry = tree[name]
+        if isinstance(entry, Spec):
+            result[name] = _checked_spec(entry, value, key, given)
+        elif isinstance(entry, Specs):
+            result[name] = {
+                each: None if spec is None else _checked_spec(Spec(), spec, f"{key}.{each}", given)
+                for each, spec in (value or {}).items()
+            }
+        elif isinstance(entry, dict):
+            if value is not None and not isinstance(value, Mapping):
+                raise EmodetError(f"{key}={value}: a group of keys was expected ({', '.join(entry) or 'key: value'})")
+            result[name] = dict(value or {}) if not entry else value and _checked(entry, value, f"{key}.", given)
+        else:
+            result[name] = _converted_or_error(value, entry[0], key)
+    return result
+
+
+def _checked_spec(spec: Spec, values: Any, key: str, given: set[str]) -> dict[str, Any]:
+    if not isinstance(values, Mapping):
+        raise EmodetError(f"{key}={values}: {{_target_: PACKAGE.CLASS, …}} was expected")
+    if "_target_" not in values:
+        return dict(values)
+    if f"{key}._target_" in given:
+        values = {name: value for name, value in values.items() if name.startswith("_") or f"{key}.{name}" in given}
+    target = target_of(values, key)
+    tree = tree_of(target, spec.without)
+    parameters = inspect.signature(target).parameters.values()
+    is_open = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
+    own = {}
+    for name, value in values.items():
+        if name in tree and not isinstance(tree[name], dict | Spec | Specs):
+            own[name] = _converted_or_error(value, tree[name][0], f"{key}.{name}")
+        elif is_open or name.startswith("_") or name in tree:
+            own[name] = value
+        else:
+            raise _unknown(f"{key}.{name}", [f"{key}.{known}" for known in tree], values["_target_"])
+    filled = {
+        parameter.name: _plain(parameter.default)
+        for parameter in parameters
+        if parameter.name in tree and parameter.default is not parameter.empty and _is_plain(parameter.default)
+    }
+    return {**filled, **own}
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, tuple | list):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, str | int | float | bool)
+
+
+def _unknown(key: str, known: Sequence[str], target: str = "") -> EmodetError:
+    for old, new in RENAMED_KEYS.items():
+        if key == old or key.startswith(f"{old}."):
+            return EmodetError(f"{key}: renamed; now it is {new}")
+    near = get_close_matches(key, known, 1)
+    of = f" {target} has" if target else " there is"
+    names = ", ".join(name.rpartition(".")[2] for name in known)
+    return EmodetError(f"{key}:{of} no such key; {f'did you mean {near[0]}?' if near else f'there are {names}'}")
+
+
+def _converted_or_error(value: Any, hint: Any, key: str) -> Any:
+    try:
+        return converted(value, hint)
+    except (TypeError, ValueError):
+        expected = getattr(hint, "__name__", str(hint)) if inspect.isclass(hint) else str(hint)
+        expected = expected.replace("typing.", "").replace("collections.abc.", "")
+        raise EmodetError(f"{key}={value}: {expected} was expected") from None
+
+
+def converted(value: Any, hint: Any) -> Any:
+    """`value` as `hint` describes it; whole floats become ints where those are expected, numbers become text.
+
+    Raises:
+        TypeError, ValueError: It does not fit.
+    """
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Annotated:
+        return converted(value, arguments[0])
+    if origin in (typing.Union, types.UnionType):
+        return _first_that_fits(value, arguments)
+    if origin is Literal:
+        if value in arguments:
+            return value
+        raise ValueError
+    if hint in (None, type(None)):
+        if value is None:
+            return None
+        raise TypeError
+    kind = origin or hint
+    if kind in (bool, int, float, str) or kind is Path:
+        return _scalar(value, kind)
+    if kind in (list, tuple, set, Sequence):
+        if not isinstance(value, list | tuple):
+            raise TypeError
+        return [converted(member, arguments[0]) for member in value] if len(arguments) in (1, 2) else list(value)
+    if kind in (dict, Mapping) and not isinstance(value, Mapping):
+        raise TypeError
+    return value
+
+
+def _first_that_fits(value: Any, hints: Sequence[Any]) -> Any:
+    exact = [hint for hint in hints if inspect.isclass(hint) and type(value) is hint]
+    for hint in (*exact, *hints):
+        try:
+            return converted(value, hint)
+        except (TypeError, ValueError):
+            continue
+    raise TypeError
+
+
+def _scalar(value: Any, kind: Any) -> Any:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if kind is bool and isinstance(value, bool):
+        return value
+    if kind is int and is_number and float(value).is_integer():
+        return int(value)
+    if kind is float and is_number and not math.isnan(value):
+        return value
+    if kind in (str, Path) and (isinstance(value, str) or is_number):
+        return str(value)
+    raise TypeError
+
+

@@ -9,36 +9,23 @@ import numpy as np
 import numpy.typing as npt
 from hydra.core.hydra_config import HydraConfig
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.callbacks import (
-    Callback,
-    EarlyStopping,
-    EMAWeightAveraging,
-    LearningRateMonitor,
-    ModelCheckpoint,
-)
 from lightning.pytorch.loggers import Logger
-from torch import Tensor
 
 from emodet.data.datamodule import EmotionDataModule
 from emodet.datasets.readers import READERS
 from emodet.errors import EmodetError
 from emodet.models.agreement import agreement_names
+from emodet.models.build import build
 from emodet.models.classifier import EmotionClassifier, balanced_class_weights
-from emodet.models.metrics import lower_is_better, monitored_names
+from emodet.models.metrics import monitored_names
 from emodet.training.checkpoints import AtomicCheckpointIO
 from emodet.training.folder import RunFolder
-from emodet.training.interruption import Interruption
-from emodet.training.launching import on_devices
 from emodet.training.mixed_settings import merged_sources, resolved_sources
-from emodet.training.throughput import Throughput
-from emodet.sweeps.callbacks import sweep_callbacks
+from emodet.training.signals import StopOnSignal
 
 __all__ = ["build_classifier", "build_data", "build_trainer", "names_data", "open_data"]
 
 log = logging.getLogger(__name__)
-
-# What of the group `training` the classifier is built from; the rest makes callbacks.
-_TAUGHT_BY = ("mixup", "cutmix", "mixing_chance", "sharpness", "resolutions", "channels_last", "compile")
 
 _HOW_TO_GET = {
     "affectnet": (
@@ -131,46 +118,42 @@ def build_classifier(settings: Mapping[str, Any], data: EmotionDataModule) -> Em
     Raises:
         EmodetError: A value does not fit.
     """
-    net = dict(settings["net"])
-    net.update(net.pop("arguments", {}))
     loss = dict(settings.get("loss", {}))
     if loss.get("class_weights") == "balanced":
         loss["class_weights"] = balanced_class_weights(data.class_counts())
     if loss.get("logit_adjustment"):
         counts = data.class_counts()
         loss["class_prior"] = [count / sum(counts) for count in counts]
-    schedule = settings.get("schedule", {})
+    scheduler, training = settings.get("scheduler", {}), settings["training"]
     both = bool(loss.get("valence_arousal"))
     monitored = monitored_names(data.class_names, data.source_names, valence_arousal=both)
-    _require_metric("schedule.monitor", schedule.get("monitor"), monitored)
-    training = settings["training"]
-    _require_metric("training.select_by", training["select_by"], monitored)
+    chosen_by = {"scheduler.monitor": scheduler.get("monitor"), "training.monitor": training["monitor"]}
+    for argument, metric in chosen_by.items():
+        # Lightning reports it after the first epoch, which may be an hour later.
+        if metric is not None and metric not in monitored:
+            raise EmodetError(f"{argument}={metric}: there is no such metric; there are {', '.join(monitored)}")
     if both:
         _require_annotations(f"loss.valence_arousal={loss['valence_arousal']:g}", "training", data, data.splits.train)
-        for argument, metric in (
-            ("training.select_by", training["select_by"]),
-            ("schedule.monitor", schedule.get("monitor")),
-        ):
+        for argument, metric in chosen_by.items():
             if metric is not None and metric.removeprefix("val/") in agreement_names():
                 _require_annotations(f"{argument}={metric}", "val", data, data.splits.val)
-    chosen = {key: training[key] for key in _TAUGHT_BY if key in training}
     return EmotionClassifier(
-        net=net,
+        net=settings["net"],
         class_names=list(data.class_names),
         preprocessing=data.preprocessing.to_dict(),
         optimizer=settings["optimizer"],
-        schedule=schedule if "name" in schedule else None,
+        schedule=scheduler if "name" in scheduler else None,
         seed=settings["seed"],
         source_names=list(data.source_names) or None,
         **loss,
-        **chosen,
+        mixup=training["mixup"],
+        cutmix=training["cutmix"],
+        mixing_chance=training["mix_prob"],
+        sharpness=training.get("sam_rho"),
+        resolutions=training["progressive_sizes"],
+        channels_last=training["channels_last"],
+        compile=training["compile"],
     )
-
-
-def _require_metric(argument: str, metric: str | None, known: Sequence[str]) -> None:
-    # Lightning would say so after the first epoch, which may be an hour later.
-    if metric is not None and metric not in known:
-        raise EmodetError(f"{argument}={metric}: there is no such metric; there are {', '.join(known)}")
 
 
 def _require_annotations(argument: str, split: str, data: EmotionDataModule, rows: npt.NDArray[np.int64]) -> None:
@@ -186,92 +169,56 @@ def _require_annotations(argument: str, split: str, data: EmotionDataModule, row
 
 
 def build_trainer(settings: Mapping[str, Any], run: RunFolder, loggers: Sequence[Logger] = ()) -> L.Trainer:
-    """The trainer with its callbacks; loggers may also be given to it later.
+    """The trainer with its callbacks.
+
+    Args:
+        settings: Of the command.
+        run: The run's folder.
+        loggers: In place of the configured ones.
 
     Raises:
         EmodetError: A value does not fit.
     """
-    arguments = dict(settings["trainer"])
-    epochs, every = arguments.get("max_epochs"), arguments.get("check_val_every_n_epoch")
+    _require_validation(settings)
+    specs = {name: spec for name, spec in settings["callbacks"].items() if spec is not None}
+    callbacks = [build(spec, f"callbacks.{name}") for name, spec in specs.items()]
+    try:
+        return build(
+            settings["trainer"],
+            "trainer",
+            default_root_dir=str(run.path),
+            logger=list(loggers),
+            # The last one, so that its checkpoint holds what the others did in the same step.
+            callbacks=[*callbacks, StopOnSignal()],
+            plugins=[AtomicCheckpointIO()],
+            # Order, augmentation and the split of samples between ranks are the data module's.
+            use_distributed_sampler=False,
+        )
+    except MisconfigurationException as problem:
+        raise EmodetError(f"trainer: Lightning does not accept {settings['trainer']} ({problem})") from None
+
+
+def _require_validation(settings: Mapping[str, Any]) -> None:
+    """Refuse a training in which no epoch, or not the one to keep, would be validated."""
+    trainer, callbacks = settings["trainer"], settings["callbacks"]
+    epochs, every = trainer.get("max_epochs"), trainer.get("check_val_every_n_epoch")
+    if trainer.get("limit_val_batches") == 0:
+        raise EmodetError("trainer.limit_val_batches=0: no validation, so no epoch could be chosen; leave it out")
     if epochs is not None and every is not None and 0 <= epochs < every:
         raise EmodetError(
             f"trainer.check_val_every_n_epoch={every}: no validation in trainer.max_epochs={epochs}, so no epoch could "
-            "be selected"
+            "be chosen"
         )
-    _require_kept(settings["training"], epochs, every)
-    arguments = on_devices(arguments)
-    plugins = [*arguments.pop("plugins"), AtomicCheckpointIO()]
-    try:
-        trainer = L.Trainer(
-            default_root_dir=run.path,
-            logger=list(loggers),
-            callbacks=[*sweep_callbacks(settings, run), *_callbacks(settings["training"], run)],
-            plugins=plugins,
-            # Order, augmentation and the sharing of faces between processes are the data module's.
-            use_distributed_sampler=False,
-            enable_model_summary=False,
-            **arguments,
-        )
-    except (TypeError, ValueError, MisconfigurationException) as problem:
-        raise EmodetError(f"trainer: Lightning does not take {settings['trainer']} ({problem})") from None
-    # Its handler of SIGTERM waits for other processes from within the signal, and ends with status 0 and without a
-    # checkpoint; `Interruption` has the only handlers.
-    trainer._signal_connector.register_signal_handlers = _no_handlers  # type: ignore[method-assign]
-    return trainer
-
-
-def _require_kept(training: Mapping[str, Any], epochs: int | None, every: int | None) -> None:
-    """Refuse what would make another epoch than the last one the one that is kept."""
-    if training["keep"] not in ("best", "last"):
-        raise EmodetError(f"training.keep={training['keep']}: best (by training.select_by) or last")
-    if training["keep"] == "best":
+    if (callbacks.get("best") or {}).get("keep") != "last":
         return
-    if "patience" in training:
+    if callbacks.get("early_stopping"):
         raise EmodetError(
-            f"training.keep=last and training.patience={training['patience']}: patience lets the val faces "
-            "choose the last epoch, which keep=last is there to avoid; leave one of them out (training.patience=null)"
+            "callbacks.best.keep=last and callbacks.early_stopping: early stopping lets the val split choose the last "
+            "epoch, which keep=last avoids; leave one of them out (callbacks.early_stopping=null)"
         )
     if epochs is not None and epochs > 0 and epochs % (every or 1):
         raise EmodetError(
-            f"training.keep=last: epoch {epochs}, the last one, would not be validated, as "
+            f"callbacks.best.keep=last: epoch {epochs}, the last one, would not be validated, as "
             f"trainer.check_val_every_n_epoch={every} does not divide trainer.max_epochs={epochs}; "
             "trainer.check_val_every_n_epoch=1 does"
         )
-
-
-class LastEpoch(ModelCheckpoint):
-    """Keeps the epoch that was validated last, whatever its metric, and notes that metric as the best one."""
-
-    def check_monitor_top_k(self, trainer: L.Trainer, current: Tensor | None = None) -> bool:
-        """Whether this epoch replaces the one that is kept: always."""
-        return True
-
-
-def _no_handlers() -> None:
-    pass
-
-
-def _callbacks(training: Mapping[str, Any], run: RunFolder) -> list[Callback]:
-    monitor = training["select_by"]
-    mode = "min" if lower_is_better(monitor) else "max"
-    callbacks: list[Callback] = [
-        (LastEpoch if training["keep"] == "last" else ModelCheckpoint)(
-            run.best.parent,
-            run.best.stem,
-            monitor=monitor,
-            mode=mode,
-            # Not save_weights_only: Lightning then leaves the callbacks out, and with them the averaged weights that
-            # were validated.
-            enable_version_counter=False,
-        ),
-        # A second one, because Lightning's save_last follows the monitored metric.
-        ModelCheckpoint(run.last.parent, run.last.stem, save_on_train_epoch_end=True, enable_version_counter=False),
-        LearningRateMonitor("epoch"),
-        Throughput(run),
-    ]
-    if "patience" in training:
-        callbacks.append(EarlyStopping(monitor, mode=mode, patience=training["patience"], check_finite=False))
-    if "weight_averaging" in training:
-        callbacks.append(EMAWeightAveraging(decay=training["weight_averaging"]))
-    # The last one: what it saves must hold what the others did in the same step.
-    return [*callbacks, Interruption(run.last)]

@@ -1,4 +1,4 @@
-"""A run's folder: everything that it takes to understand a run, repeat it and continue it."""
+"""The run folder: what it takes to understand a run, repeat it and resume it."""
 
 import csv
 import json
@@ -8,15 +8,18 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+import yaml
+from filelock import FileLock, Timeout
 
 from emodet.errors import EmodetError
+from emodet.files import write_atomically
 
 __all__ = ["RunFolder", "now", "provenance"]
 
@@ -28,11 +31,11 @@ _PACKAGES = (
 
 @dataclass(frozen=True, slots=True)
 class RunFolder:
-    """Where a run keeps what it is made of and what came out.
+    """A run's configuration and results.
 
-    ``config.yaml`` (composed), ``run.json`` (commit, versions, seed, pack, figures), ``checkpoints/``, ``csv/``,
-    ``metrics.csv`` (all attempts), ``curves.png``, ``augmentation.png``, ``evaluation-test/``, and where the data was
-    corrected ``corrections.csv``.
+    ``config.yaml`` (every value in force), ``run.json`` (commit, versions, seed, pack, figures), ``checkpoints/``,
+    ``csv/``, ``metrics.csv`` (all attempts), ``curves.png``, ``augmentation.png``, ``evaluation-val/``,
+    ``evaluation-test/``, ``weights.pt`` with its card, and ``corrections.csv`` where the data was corrected.
     """
 
     path: Path
@@ -46,6 +49,11 @@ class RunFolder:
     def best(self) -> Path:
         """The checkpoint of the epoch that was selected."""
         return self.path / "checkpoints" / "best.ckpt"
+
+    @property
+    def config(self) -> Path:
+        """Every value in force, as plain data."""
+        return self.path / "config.yaml"
 
     @property
     def corrections(self) -> Path:
@@ -62,26 +70,66 @@ class RunFolder:
         """Whether a run in this folder came to its report."""
         return (self.path / "run.json").is_file() and "ended" in self.facts()
 
-    def write_config(self, config: DictConfig, *, places: Mapping[str, Any], corrections: Path | None = None) -> None:
-        """Store the composed configuration, with the data's paths made absolute so that it holds from anywhere.
+    @contextmanager
+    def claimed(self) -> Iterator[None]:
+        """Keep other trainings out of the folder.
 
-        `places` are those paths and what else the data module found out about its settings. Corrections are copied into
-        the folder, and the configuration names the copy: the file may be edited later.
+        Raises:
+            EmodetError: Another training runs in it.
         """
-        absolute = config.copy()
-        for key, value in places.items():
-            OmegaConf.update(absolute, f"data.{key}", value, merge=False)
-        answers = OmegaConf.select(absolute, "distillation.answers")
-        if answers is not None:
-            absolute.distillation.answers = str(Path(answers).expanduser().resolve())
+        lock = FileLock(self.path / ".lock", timeout=0)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise EmodetError(f"hydra.run.dir={self.path}: another training runs in this folder; name another") from None
+        except OSError as problem:
+            raise EmodetError(
+                f"{self.path}: cannot be written ({problem.strerror or problem}); EMODET_OUTPUTS=FOLDER or "
+                "hydra.run.dir=FOLDER names another place"
+            ) from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def write_config(self, values: Mapping[str, Any], *, places: Mapping[str, Any], corrections: Path | None) -> None:
+        """Store every value in force as plain data, with absolute paths to the data.
+
+        Corrections are copied into the folder, and the configuration names the copy: the file may be edited later.
+
+        Args:
+            values: Of the configuration, plain and nested.
+            places: Values of `data` that say where it lies.
+            corrections: The file that the data was corrected by.
+        """
+        stored = {**values, "data": {**values["data"], **places}}
         if corrections is not None:
             if corrections.resolve() != self.corrections.resolve():
                 shutil.copyfile(corrections, self.corrections)
-            absolute.data.corrections = str(self.corrections.resolve())
-        # Whole or not at all: other processes of the run may be reading it.
-        unfinished = self.path / f"config.yaml.unfinished-{os.getpid()}"
-        unfinished.write_text(OmegaConf.to_yaml(absolute, resolve=True), encoding="utf-8")
-        unfinished.replace(self.path / "config.yaml")
+            stored["data"]["corrections"] = str(self.corrections.resolve())
+        write_atomically(self.config, yaml.safe_dump(stored, sort_keys=False, allow_unicode=True))
+
+    def read_config(self) -> dict[str, Any]:
+        """What ``config.yaml`` holds, as plain data.
+
+        Raises:
+            EmodetError: There is none, it is damaged, or it holds more than keys and values of this project.
+        """
+        try:
+            values = yaml.safe_load(self.config.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise EmodetError(f"{self.path}: not a run folder (it has no config.yaml)") from None
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as problem:
+            raise EmodetError(f"{self.config}: cannot be read ({str(problem).splitlines()[0]})") from None
+        if not isinstance(values, dict):
+            raise EmodetError(f"{self.config}: damaged, it holds no keys")
+        odd = sorted(str(key) for key in values if key in ("defaults", "hydra"))
+        if odd or "${" in str(values):
+            raise EmodetError(
+                f"{self.config}: refused, because a stored configuration is plain data; it holds "
+                f"{', '.join(odd) or 'an interpolation ${…}'}"
+            )
+        return {str(key): value for key, value in values.items()}
 
     def check_same_data(self, fingerprint: str) -> None:
         """Refuse to go on with other data than the run began with.
@@ -98,19 +146,25 @@ class RunFolder:
             )
 
     def write_facts(self, facts: Mapping[str, Any]) -> None:
-        """Merge `facts` into ``run.json``, replacing the file whole."""
-        file = self.path / "run.json"
-        known = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-        unfinished = file.with_name(f"{file.name}.unfinished-{os.getpid()}")
-        unfinished.write_text(json.dumps({**known, **facts}, indent=2), encoding="utf-8")
-        unfinished.replace(file)
+        """Merge `facts` into ``run.json``."""
+        known = self.facts() if (self.path / "run.json").is_file() else {}
+        write_atomically(self.path / "run.json", json.dumps({**known, **facts}, indent=2))
 
     def facts(self) -> dict[str, Any]:
-        """What ``run.json`` says."""
+        """What ``run.json`` holds.
+
+        Raises:
+            EmodetError: There is none, or it is damaged.
+        """
         file = self.path / "run.json"
-        if not file.is_file():
-            raise EmodetError(f"{self.path}: not a run's folder (it has no run.json)")
-        known: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        try:
+            known = json.loads(file.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise EmodetError(f"{self.path}: not a run folder (it has no run.json)") from None
+        except (OSError, ValueError, RecursionError) as problem:
+            raise EmodetError(f"{file}: damaged ({problem}); delete it to resume, its figures are lost") from None
+        if not isinstance(known, dict):
+            raise EmodetError(f"{file}: damaged, it holds no keys; delete it to resume, its figures are lost")
         return known
 
     def merge_metrics(self) -> Path:

@@ -1,0 +1,133 @@
+"""Callbacks of a training run: which checkpoints it keeps, when it stops early, how fast it is."""
+
+import statistics
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import lightning as L
+from lightning.pytorch import callbacks
+from torch import Tensor
+
+from emodet.data.faces import Batch
+from emodet.errors import EmodetError
+from emodet.models.metrics import lower_is_better
+from emodet.training.folder import RunFolder
+
+__all__ = ["BestCheckpoint", "EarlyStopping", "LastCheckpoint", "Throughput"]
+
+
+class BestCheckpoint(callbacks.ModelCheckpoint):
+    """Keeps ``checkpoints/best.ckpt`` in the run folder, the epoch that is calibrated and reported on.
+
+    Args:
+        monitor: The metric.
+        keep: ``best`` keeps the best epoch by `monitor`. ``last`` keeps the last validated epoch, for a training whose
+            length was fixed beforehand: no face then chooses the epoch, and `monitor` is only noted.
+    """
+
+    def __init__(self, monitor: str = "val/accuracy", keep: str = "best") -> None:
+        if keep not in ("best", "last"):
+            raise EmodetError(f"callbacks.best.keep={keep}: best (by training.monitor) or last")
+        super().__init__(
+            filename="best",
+            monitor=monitor,
+            mode="min" if lower_is_better(monitor) else "max",
+            # Not save_weights_only: Lightning then leaves out the callbacks, and with them the averaged weights.
+            enable_version_counter=False,
+        )
+        self.keep = keep
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        self.dirpath = str(_checkpoints_of(trainer))
+        super().setup(trainer, pl_module, stage)
+
+    def check_monitor_top_k(self, trainer: L.Trainer, current: Tensor | None = None) -> bool:
+        """Whether this epoch replaces the one that is kept."""
+        return self.keep == "last" or super().check_monitor_top_k(trainer, current)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over the best epoch's score, also where the run folder was moved or copied since."""
+        best = str(Path(self.dirpath or "") / "best.ckpt")
+        score = state_dict.get("best_model_score")
+        moved = {"dirpath": self.dirpath, "best_model_path": best, "kth_best_model_path": best}
+        super().load_state_dict({**state_dict, **moved, "best_k_models": {} if score is None else {best: score}})
+
+
+class LastCheckpoint(callbacks.ModelCheckpoint):
+    """Keeps ``checkpoints/last.ckpt`` in the run folder, the one to resume from.
+
+    Separate from `BestCheckpoint`, because ``save_last`` of Lightning's follows the monitored metric.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(filename="last", save_on_train_epoch_end=True, enable_version_counter=False)
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        self.dirpath = str(_checkpoints_of(trainer))
+        super().setup(trainer, pl_module, stage)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Keep the file's name, also where the run folder was moved since."""
+        last = str(Path(self.dirpath or "") / "last.ckpt")
+        super().load_state_dict({**state_dict, "dirpath": self.dirpath, "best_model_path": last, "best_k_models": {}})
+
+
+def _checkpoints_of(trainer: L.Trainer) -> Path:
+    return RunFolder(Path(trainer.default_root_dir)).last.parent
+
+
+class EarlyStopping(callbacks.EarlyStopping):
+    """Lightning's, with the metric's own direction; `patience` of a resumed run is the one that is configured now.
+
+    Args:
+        monitor: The metric.
+        patience: Validations without gain after which training stops.
+        min_delta: Gain that counts.
+    """
+
+    def __init__(self, monitor: str = "val/accuracy", patience: int = 10, min_delta: float = 0.0) -> None:
+        mode = "min" if lower_is_better(monitor) else "max"
+        super().__init__(monitor, min_delta=min_delta, patience=patience, mode=mode, check_finite=False)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over the count, not the patience."""
+        super().load_state_dict({**state_dict, "patience": self.patience})
+
+
+class Throughput(L.Callback):
+    """Measures faces per second in each epoch, over all ranks, including waiting for data, without validation.
+
+    Loggers get ``train/faces_per_second``; ``run.json`` gets the median over the epochs. ``metrics.csv`` does not, as
+    it is equal for a run that was stopped and resumed.
+    """
+
+    def __init__(self) -> None:
+        self._epochs: list[float] = []
+        self._faces, self._seconds, self._since = 0, 0.0, 0.0
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._faces, self._seconds, self._since = 0, 0.0, perf_counter()
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Batch, batch_idx: int
+    ) -> None:
+        now = perf_counter()
+        self._faces += len(batch["image"]) * trainer.world_size
+        self._seconds += now - self._since
+        self._since = now
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._since = perf_counter()
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if not self._faces or not trainer.is_global_zero:
+            return
+        rate = self._faces / self._seconds
+        self._epochs.append(rate)
+        run = RunFolder(Path(trainer.default_root_dir))
+        run.write_facts({"faces_per_second": round(statistics.median(self._epochs), 1)})
+        figures = {"train/faces_per_second": rate, "epoch": float(trainer.current_epoch)}
+        for logger in trainer.loggers:
+            if not isinstance(logger, L.pytorch.loggers.CSVLogger):
+                logger.log_metrics(figures, trainer.global_step)

@@ -1,0 +1,57 @@
+"""Several processes that train one run: Lightning, torchrun or srun start them."""
+
+import atexit
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+
+import cv2
+import torch
+
+from emodet.errors import EmodetError
+
+__all__ = ["leave_process_group", "rank", "rank_arguments", "set_threads"]
+
+
+def rank() -> int:
+    """The number of this process among those that train the run; 0 writes all files."""
+    for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK"):
+        if name in os.environ and (name != "SLURM_PROCID" or int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1):
+            return int(os.environ[name])
+    return 0
+
+
+def rank_arguments(arguments: Sequence[str]) -> list[str]:
+    """The arguments for Hydra: ranks other than the first write no log and no folder.
+
+    Raises:
+        EmodetError: Each of several processes would run a sweep of its own.
+    """
+    arguments = list(arguments)
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and {"-m", "--multirun"} & set(arguments):
+        raise EmodetError(
+            "--multirun under torchrun: each process would run a sweep of its own. Start the sweep once, with "
+            "trainer.devices=N for the processes of each run"
+        )
+    if rank() == 0:
+        return arguments
+    arguments += ["hydra.output_subdir=null", "hydra/job_logging=disabled", "hydra/hydra_logging=disabled"]
+    if not any(argument.startswith("hydra.run.dir=") for argument in arguments):
+        folder = tempfile.mkdtemp(prefix="emodet-")
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        arguments.append(f"hydra.run.dir='{folder}'")
+    return arguments
+
+
+def set_threads(threads: int | None) -> None:
+    """Set the threads of torch and OpenCV; None leaves them."""
+    if threads is not None:
+        torch.set_num_threads(threads)
+        cv2.setNumThreads(threads)
+
+
+def leave_process_group() -> None:
+    """End the communication between the ranks: the first one evaluates alone."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()

@@ -1,0 +1,175 @@
+"""``resume=RUN``: continue a run with its own configuration, in its own folder, from ``checkpoints/last.ckpt``."""
+
+import inspect
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+import yaml
+from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.profilers import Profiler
+from lightning.pytorch.strategies import Strategy
+
+from emodet.commands import conf_folder, quoted
+from emodet.config import TrainConfig, checked
+from emodet.errors import EmodetError
+from emodet.models.build import require_trusted, target_of
+from emodet.training.checkpoints import read_checkpoint
+from emodet.training.folder import RunFolder
+
+__all__ = ["batch_size_for", "require_same_net", "resumed_arguments", "was_requeued"]
+
+_NAME = "resumed"
+_KINDS: Mapping[str, type | tuple[type, ...]] = {
+    "net": torch.nn.Module,
+    "loss": torch.nn.Module,
+    "optimizer": torch.optim.Optimizer,
+    "scheduler": (torch.optim.lr_scheduler.LRScheduler, dict),
+    "trainer": (L.Trainer, Strategy, Profiler),
+    "callbacks": L.Callback,
+    "logger": (Logger, L.Callback),
+}
+"""What the specs of a stored configuration may be; other groups hold none."""
+
+# What may differ in a resumed run, because it does not change the training so far and is really applied.
+_MAY_CHANGE = (
+    *("resume", "name", "threads", "trust", "logger", "callbacks.early_stopping"),
+    *("data.root", "data.packs", "data.sources", "data.num_workers", "data.batch_size", "data.corrections"),
+    *("trainer.max_epochs", "trainer.max_steps", "trainer.max_time", "trainer.limit_test_batches"),
+    *("trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy", "trainer.precision"),
+    *("trainer.profiler", "trainer.enable_progress_bar", "trainer.log_every_n_steps", "trainer.detect_anomaly"),
+    *("trainer.deterministic", "trainer.benchmark", "trainer.gradient_clip_val", "trainer.num_sanity_val_steps"),
+)
+_LENGTH = ("trainer.max_epochs", "trainer.max_steps")
+_LENGTH_ARGUMENTS = {"steps", "total_steps", "T_max", "total_iters"}
+
+
+def resumed_arguments(arguments: Sequence[str]) -> list[str]:
+    """The arguments for Hydra of a run that is resumed; the same ones where none is.
+
+    The run's ``config.yaml`` becomes the primary configuration: neither an edited ``conf/`` nor a newer version of it
+    changes a run. It is plain data, and what it names is checked before Hydra sees it. Nothing is written.
+
+    Args:
+        arguments: After the command, as Hydra takes them.
+
+    Raises:
+        EmodetError: The folder holds no run, or no checkpoint; a class that it names is not trusted; or a value is
+            changed that a resumed run cannot change.
+    """
+    overrides = [argument for argument in arguments if "=" in argument and not argument.startswith("-")]
+    parsed = {override.key_or_group: override for override in OverridesParser.create().parse_overrides(overrides)}
+    if "resume" not in parsed or parsed["resume"].value() is None:
+        return list(arguments)
+    run = RunFolder(Path(str(parsed["resume"].value())).expanduser().resolve())
+    stored = run.read_config()
+    if not run.last.is_file():
+        raise EmodetError(f"resume={run.path}: there is no checkpoint to resume from ({run.last})")
+    read_checkpoint(run.last)
+    given = {key: override for key, override in parsed.items() if not key.startswith("hydra")}
+    trust = given["trust"].value() if "trust" in given else []
+    for key, value in stored.items():
+        require_trusted(value, _KINDS.get(key, ()), f"{run.config}: {key}", [str(package) for package in trust])
+    stored = {**checked(TrainConfig, stored), "resume": None, "trust": []}
+    for key, override in given.items():
+        _require_may_change(key, override.value(), stored, run)
+    hydra = yaml.safe_load((Path(conf_folder()) / "train.yaml").read_text(encoding="utf-8"))["hydra"]
+    node = {"defaults": ["train_schema", "_self_"], **stored, "hydra": hydra}
+    ConfigStore.instance().store(name=_NAME, node=node)
+    # The run's copy, wherever the folder lies now.
+    own = [f"data.corrections={quoted(str(run.corrections))}"] if run.corrections.is_file() else []
+    typed = [argument for argument in arguments if not argument.startswith("resume=")]
+    folder = quoted(str(run.path))
+    return ["--config-name", _NAME, *own, *typed, f"resume={folder}", f"hydra.run.dir={folder}"]
+
+
+def _require_may_change(key: str, value: Any, stored: Mapping[str, Any], run: RunFolder) -> None:
+    restart = f"init_from={run.path} starts a new run from its best weights with other values"
+    if (Path(conf_folder()) / key).is_dir() and key != "logger":
+        raise EmodetError(f"resume={run.path}: {key}={value} is another choice than the run began with; {restart}")
+    group, _, name = key.partition(".")
+    is_new_callback = group == "callbacks" and name.split(".")[0] not in stored["callbacks"]
+    allowed = is_new_callback or any(key == may or key.startswith(f"{may}.") for may in _MAY_CHANGE)
+    if not allowed and value != _value_at(stored, key):
+        raise EmodetError(
+            f"resume={run.path}: {key}={value} cannot change in a resumed run (it began with "
+            f"{_value_at(stored, key)}); {restart}"
+        )
+    if key in _LENGTH and value != _value_at(stored, key) and _has_length(stored["scheduler"]):
+        raise EmodetError(
+            f"resume={run.path}: {key}={value}, but the run's learning-rate schedule was made for "
+            f"{_value_at(stored, key)} and ends there; {restart}, and a schedule of its own length"
+        )
+
+
+def _value_at(values: Any, key: str) -> Any:
+    for part in key.split("."):
+        values = values.get(part) if isinstance(values, Mapping) else None
+    return values
+
+
+def _has_length(scheduler: Mapping[str, Any]) -> bool:
+    """Whether a schedule depends on how many steps the run takes."""
+    if "_target_" not in scheduler:
+        return scheduler.get("name") in ("onecycle", "cosine")
+    return bool(_LENGTH_ARGUMENTS & set(inspect.signature(target_of(scheduler, "scheduler")).parameters))
+
+
+def was_requeued(run: RunFolder) -> bool:
+    """Whether SLURM runs this job again, after a checkpoint of its was saved."""
+    return int(os.environ.get("SLURM_RESTART_COUNT") or 0) > 0 and run.last.is_file()
+
+
+def require_same_net(run: RunFolder, net: torch.nn.Module) -> None:
+    """Refuse a checkpoint of another net than the one that the configuration describes.
+
+    Raises:
+        EmodetError: Names or shapes of the weights differ.
+    """
+    state = read_checkpoint(run.last).get("state_dict", {})
+    saved = {name: tuple(tensor.shape) for name, tensor in state.items() if name.startswith("net.")}
+    own = {f"net.{name}": tuple(tensor.shape) for name, tensor in net.state_dict().items()}
+    different = sorted(name for name in {*saved, *own} if saved.get(name) != own.get(name))
+    if different:
+        name = different[0]
+        raise EmodetError(
+            f"resume={run.path}: its checkpoint is of another net than {run.config.name} describes ({name} has shape "
+            f"{saved.get(name)}, expected {own.get(name)}); undo the change, or start a new run with init_from"
+        )
+
+
+def batch_size_for(facts: Mapping[str, Any], batch_size: int, processes: int) -> int:
+    """Batch size per rank with which a resumed run keeps its global batch.
+
+    The order of samples, the place in the epoch and the schedule are counted in global batches. So a run can continue
+    on another number of ranks, and not with another global batch.
+
+    Args:
+        facts: Of ``run.json``.
+        batch_size: As configured.
+        processes: Ranks that train from now on.
+
+    Raises:
+        EmodetError: Another global batch was asked for, or the ranks cannot share it evenly.
+    """
+    before = facts.get("batch")
+    if before is None or batch_size * processes == before["processes"] * before["per_process"]:
+        return batch_size
+    whole = before["processes"] * before["per_process"]
+    if batch_size != before["per_process"]:
+        raise EmodetError(
+            f"data.batch_size={batch_size} on {processes} process(es): this run takes {whole} faces a step, and its "
+            "schedule and its place in the epoch are counted in such steps. Leave data.batch_size out to keep them, or "
+            "start a new run with init_from=CHECKPOINT"
+        )
+    if whole % processes:
+        raise EmodetError(
+            f"trainer.devices: {processes} processes cannot share this run's {whole} faces a step evenly; it was "
+            f"started on {before['processes']}"
+        )
+    return int(whole // processes)

@@ -1,0 +1,166 @@
+"""What a training run writes into its folder before and after `Trainer.fit`."""
+
+import logging
+import os
+import signal
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import cv2
+import lightning as L
+import numpy as np
+import torch
+from hydra.core.hydra_config import HydraConfig
+
+from emodet.data.corrections import CorrectedPack
+from emodet.data.datamodule import EmotionDataModule
+from emodet.errors import EmodetError
+from emodet.evaluation.calibration import fit_temperature
+from emodet.evaluation.contact_sheet import contact_sheet
+from emodet.evaluation.curves import plot_curves
+from emodet.evaluation.measuring import answer, to_predictions
+from emodet.evaluation.reporting import report
+from emodet.evaluation.statistics import format_table
+from emodet.export.model_of_run import write_model_of_run
+from emodet.models.classifier import EmotionClassifier
+from emodet.models.cost import net_cost
+from emodet.training.checkpoints import load_classifier, set_temperature
+from emodet.training.folder import RunFolder, now, provenance
+from emodet.training.ranks import rank
+from emodet.training.tracking import Tracking
+from emodet.training.trained import load_trained
+from emodet.training.weights import write_weights
+
+__all__ = ["describe_run", "draw_curves", "finish_run", "outcome_noted"]
+
+log = logging.getLogger(__name__)
+
+
+@contextmanager
+def outcome_noted(run: RunFolder) -> Iterator[None]:
+    """Note in ``run.json`` how a run ended that did not reach its report: ``failed`` or ``interrupted``."""
+    try:
+        yield
+    except Exception as problem:
+        kind = "" if isinstance(problem, EmodetError) else f"{type(problem).__name__}: "
+        _note(run, failed=f"{kind}{problem}")
+        raise
+    except KeyboardInterrupt:
+        _note(run, interrupted="SIGINT")
+        raise
+    except SystemExit as leaving:
+        if isinstance(leaving.code, int) and leaving.code > 128:
+            _note(run, interrupted=signal.Signals(leaving.code - 128).name)
+        raise
+
+
+def _note(run: RunFolder, **facts: Any) -> None:
+    if rank() == 0:
+        with suppress(OSError, EmodetError):  # a full disk hides no other error
+            run.write_facts({**facts, "left": now()})
+
+
+def describe_run(
+    run: RunFolder,
+    values: Mapping[str, Any],
+    data: EmotionDataModule,
+    classifier: EmotionClassifier,
+    trainer: L.Trainer,
+    tracking: Tracking,
+) -> None:
+    """Write ``config.yaml``, ``run.json`` and ``augmentation.png``."""
+    run.write_config(values, places=data.places(), corrections=data.corrections)
+    cost = net_cost(classifier.net, data.preprocessing.size)
+    facts: dict[str, Any] = {
+        **provenance(),
+        "seed": int(values["seed"]),
+        "pack": {
+            "folder": str(data.pack.folder),
+            "fingerprint": data.pack.fingerprint,
+            **{key: data.pack.manifest[key] for key in ("title", "reader", "sources") if key in data.pack.manifest},
+        },
+        "corrections": data.pack.facts() if isinstance(data.pack, CorrectedPack) else None,
+        "distillation": data.distillation.facts() if data.distillation is not None else None,
+        "fingerprint": data.fingerprint,
+        "faces": {
+            "train": len(data.splits.train),
+            "val": len(data.splits.val),
+            "test": len(data.splits.test),
+            "dropped": dict(data.splits.dropped),
+        },
+        "splits": {"val": data.splits.val_name, "test": data.splits.test_name},
+        "trainable_parameters": cost.parameters,
+        "multiply_adds": cost.multiply_adds,
+        "threads": torch.get_num_threads(),
+        "num_workers": data.num_workers,
+        "process": os.getpid(),
+        "batch": {"processes": trainer.world_size, "per_process": data.batch_size},
+    }
+    run.write_facts(facts)
+    pairs = data.augmented(32)
+    captions = ["as it is", "augmented"] * len(pairs)
+    sheet = contact_sheet(pairs.reshape(-1, *pairs.shape[2:]), captions, columns=16)
+    cv2.imwrite(str(run.path / "augmentation.png"), cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
+    choices = {key: choice for key, choice in HydraConfig.get().runtime.choices.items() if "/" not in key}
+    tracking.begin({**values, **facts, "folder": str(run.path), "choices": choices}, sheet)
+    splits = data.splits
+    measured = (
+        f"{len(splits.val)} val ({splits.val_name}), {len(splits.test)} test ({splits.test_name})"
+    )
+    if splits.val_name == splits.test_name:
+        measured = f"{len(splits.test)} {splits.test_name}"
+    log.info(
+        "%s: %d training, %s faces; %s; everything goes to %s",
+        *(data.pack.manifest["title"], len(splits.train), measured, cost, run.path),
+    )
+
+
+def draw_curves(run: RunFolder) -> None:
+    """Draw ``curves.png`` of the metrics so far."""
+    try:
+        plot_curves(run.merge_metrics(), run.path / "curves.png")
+    except EmodetError as problem:  # stopped in its first epoch, say
+        log.warning("no curves were drawn: %s", problem)
+
+
+def finish_run(
+    run: RunFolder, data: EmotionDataModule, trainer: L.Trainer, monitor: str, tracking: Tracking
+) -> None:
+    """Calibrate the best checkpoint on val, evaluate it on val and test, write plain weights with their card."""
+    if not run.best.is_file():
+        raise EmodetError(
+            f"{run.path}: no epoch was validated (trainer.max_steps={trainer.max_steps}, trainer.max_epochs="
+            f"{trainer.max_epochs}), so there is no best checkpoint to report on; train for at least one epoch"
+        )
+    score = getattr(trainer.checkpoint_callback, "best_model_score", None)
+    run.write_facts({"selected": {"metric": monitor, "value": None if score is None else float(score)}})
+    classifier = load_classifier(run.best)
+    chosen = answer(classifier, data, "val")
+    temperature = fit_temperature(chosen.logits, chosen.emotion)
+    set_temperature(run.best, temperature)
+    results: dict[str, Any] = {}
+    details = {"checkpoint": str(run.best), **{key: run.facts()[key] for key in ("commit", "seed")}}
+    both_are_one = np.array_equal(data.splits.val, data.splits.test)
+    for split in ("test",) if both_are_one else ("val", "test"):
+        answers = chosen if split == "val" or both_are_one else answer(classifier, data, split)
+        evaluation = report(answers, data, temperature, run.path / f"evaluation-{split}", details)
+        results[split] = evaluation.as_dict()["metrics"]
+        print(format_table(evaluation), end="\n\n")
+        tracking.evaluated(split, evaluation, to_predictions(answers, data, temperature), answers.index)
+    run.write_facts({"temperature": temperature, "results": results, "ended": now()})
+    trained = load_trained(run.best)
+    write_weights(trained.classifier, trained.card(), run.path / "weights.pt")
+    facts = run.facts()
+    selected_by, rate = facts["selected"], facts.get("faces_per_second")
+    own = {"temperature": temperature, "faces_per_second": rate}
+    tracking.end({**own, f"selected/{selected_by['metric']}": selected_by["value"]})
+    if tracking.keeps_files:
+        about = {"temperature": temperature, "metrics": trained.metrics, "fingerprint": data.fingerprint}
+        tracking.keep("checkpoint", [run.best], about, ["best"])
+        tracking.keep("model-file", write_model_of_run(trained, data, run.path / "model"), about)
+    if rate is not None:
+        print(f"trained at:  {rate:,.1f} faces/s, median of the epochs")
+    print(
+        f"run folder:  {run.path}\ncheckpoint:  {run.best}\nreport:      {run.path / 'evaluation-test/report.html'}"
+    )

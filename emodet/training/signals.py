@@ -1,0 +1,145 @@
+"""SIGINT, SIGTERM and SIGUSR1 in a training: finish the step, save a checkpoint, exit with the signal's status."""
+
+import logging
+import os
+import signal
+import subprocess
+from pathlib import Path
+from time import monotonic
+from types import FrameType
+from typing import Any
+
+import lightning as L
+import torch
+
+from emodet.training.folder import RunFolder
+
+__all__ = ["Interrupted", "StopOnSignal"]
+
+log = logging.getLogger(__name__)
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, *([signal.SIGUSR1] if hasattr(signal, "SIGUSR1") else []))
+_REPEATED_S = 3.0
+
+
+class Interrupted(BaseException):
+    """A signal stopped training.
+
+    Not an `Exception`: nothing between the training loop and the command may handle it as a failure.
+
+    Attributes:
+        checkpoint: To resume from; None where there is none.
+        requeued: Whether SLURM runs the job again.
+    """
+
+    def __init__(self, signal_number: int, checkpoint: Path | None, requeued: bool = False) -> None:
+        self.signal_number, self.checkpoint, self.requeued = signal_number, checkpoint, requeued
+        super().__init__(signal.Signals(signal_number).name)
+
+    @property
+    def exit_status(self) -> int:
+        """128 plus the signal's number, as shells expect."""
+        return 128 + self.signal_number
+
+
+class StopOnSignal(L.Callback):
+    """Saves ``last.ckpt`` after the current optimizer step when a signal arrives; a second signal stops at once.
+
+    Steps end where no gradients are accumulated and no validation is due, so that a resumed run continues exactly. All
+    ranks agree after each step whether one of them got a signal. It is the last callback, so that its checkpoint holds
+    what the others did in the same step. Its handlers replace Lightning's, which exits with status 0 on SIGTERM.
+
+    SIGUSR1 in a SLURM job (``#SBATCH --signal=SIGUSR1@90``) also puts the job back into the queue; run again, it
+    resumes in the same folder.
+    """
+
+    def __init__(self) -> None:
+        self._received, self._received_at = 0, 0.0
+        self._before: dict[int, Any] = {}
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._last = RunFolder(Path(trainer.default_root_dir)).last
+        try:
+            self._before = {number: signal.signal(number, self._note) for number in _SIGNALS}
+        except ValueError:  # not the main thread: its owner handles signals
+            log.debug("signals are left to the main thread")
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        accumulates = (batch_idx + 1) % trainer.accumulate_grad_batches != 0
+        # An epoch's end, or a validation that is due, comes after this hook; a resumed run would leave it out.
+        if not (trainer.is_last_batch or accumulates or _validates(trainer, batch_idx)):
+            self._stop_if_asked(trainer, save=True)
+
+    # An epoch's checkpoint, and its row in the metrics, are written after `on_train_epoch_end`.
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._stop_if_asked(trainer)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._stop_if_asked(trainer)
+
+    def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        self._restore()
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        self._restore()
+
+    def _note(self, number: int, _frame: FrameType | None) -> None:
+        if self._received:
+            # torchrun and SLURM pass on signals that the whole group got; only a person presses Ctrl-C twice.
+            if number == signal.SIGINT or monotonic() - self._received_at > _REPEATED_S:
+                raise Interrupted(number, self._saved())
+            return
+        self._received, self._received_at = number, monotonic()
+        # Not `print`, which a signal may have interrupted; one rank speaks.
+        if int(os.environ.get("LOCAL_RANK", "0")) == 0:
+            name = signal.Signals(number).name
+            os.write(1, f"\n{name}: finishing this step, then saving a checkpoint (again: stop now)\n".encode())
+
+    def _stop_if_asked(self, trainer: L.Trainer, save: bool = False) -> None:
+        number = self._received
+        if trainer.world_size > 1:
+            own = torch.tensor(number, device=trainer.strategy.root_device)
+            number = int(trainer.strategy.reduce(own, reduce_op=torch.distributed.ReduceOp.MAX))  # type: ignore[arg-type]
+        if not number:
+            return
+        if save:
+            trainer.save_checkpoint(self._last)
+        requeued = trainer.is_global_zero and number not in (signal.SIGINT, signal.SIGTERM) and _requeue()
+        raise Interrupted(number, self._saved(), requeued)
+
+    def _saved(self) -> Path | None:
+        return self._last if self._last.is_file() else None
+
+    def _restore(self) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before.clear()
+
+
+def _validates(trainer: L.Trainer, batch_idx: int) -> bool:
+    """Whether validation runs after this batch."""
+    every = trainer.val_check_batch
+    if every in (None, float("inf")) or not trainer.fit_loop.epoch_loop.val_loop:
+        return False
+    epochs = trainer.check_val_every_n_epoch
+    if epochs is not None and (trainer.current_epoch + 1) % epochs:
+        return False
+    done = trainer.fit_loop.total_batch_idx if epochs is None else batch_idx
+    return bool((done + 1) % int(every) == 0)
+
+
+def _requeue() -> bool:
+    """Put this SLURM job back into the queue. Returns whether that was done."""
+    job = os.environ.get("SLURM_JOB_ID")
+    if "SLURM_ARRAY_JOB_ID" in os.environ:
+        job = f"{os.environ['SLURM_ARRAY_JOB_ID']}_{os.environ['SLURM_ARRAY_TASK_ID']}"
+    if job is None:
+        return False
+    try:
+        subprocess.run(["scontrol", "requeue", job], capture_output=True, text=True, check=True, timeout=20)
+    except (OSError, subprocess.SubprocessError) as problem:
+        log.warning("job %s could not go back into the queue (%s)", job, getattr(problem, "stderr", None) or problem)
+        return False
+    return True
