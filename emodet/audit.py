@@ -42,7 +42,7 @@ from emodet.modelfile import ModelFile, Precision, read_model_file, shipped_mode
 from emodet.training.assembly import build_data
 from emodet.training.console import quiet_lightning
 from emodet.training.folder import provenance
-from emodet.training.interruption import Interrupted
+from emodet.training.signals import Interrupted
 
 log = logging.getLogger(__name__)
 

@@ -463,7 +463,7 @@ def _checked_spec(spec: Spec, values: Any, key: str, given: set[str]) -> dict[st
         for parameter in parameters
         if parameter.name in tree and parameter.default is not parameter.empty and _is_plain(parameter.default)
     }
-    return {**filled, **own}
+    return {"_target_": values["_target_"], **filled, **own}
 
 
 def _is_plain(value: Any) -> bool:

@@ -19,7 +19,7 @@ from unittest.mock import patch
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 
-from emodet.commands import SWEEPER
+SWEEPER = "EMODET_SWEEPER"
 from emodet.training.folder import RunFolder, now
 from emodet.sweeps.membership import stop_file
 

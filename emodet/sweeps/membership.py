@@ -1,6 +1,5 @@
 """What a run knows of the sweep that it is part of."""
 
-import json
 import multiprocessing
 import os
 import signal
@@ -12,8 +11,6 @@ from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-
-from emodet.training.starting import RUN_OF_SWEEP, is_started_by_parent
 
 __all__ = ["Membership", "join_sweep", "membership", "stop_file"]
 
@@ -54,9 +51,6 @@ def membership(settings: Mapping[str, Any]) -> Membership | None:
     hydra_config = HydraConfig.get()
     if hydra_config.mode == RunMode.MULTIRUN:
         folder, number = hydra_config.sweep.dir, hydra_config.job.num
-    elif is_started_by_parent(os.environ) and RUN_OF_SWEEP in os.environ:
-        # A further process of the run, which Lightning starts by a command line of its own.
-        folder, number = json.loads(os.environ[RUN_OF_SWEEP])
     else:
         return None
     sweep = settings.get("sweep", {})

@@ -14,7 +14,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from emodet.commands import to_plain_dict, refuse_what_hydra_lets_pass
+from emodet.commands import to_plain_dict
 from emodet.errors import EmodetError
 from emodet.training.assembly import build_data
 from emodet.training.folder import now
@@ -91,7 +91,6 @@ class Session:
         data: dict[str, dict[str, Any]] = {}
         for overrides in runs:
             config = self.config_loader.load_sweep_config(self._config, list(overrides))
-            refuse_what_hydra_lets_pass(_without_hydra(config), overrides)
             HydraConfig.instance().set_config(config)
             settings = to_plain_dict(_without_hydra(config))
             data[json.dumps([settings["data"], settings.get("preprocessing")], sort_keys=True)] = settings
