@@ -125,7 +125,7 @@ def test_every_choice_runs_one_batch(
     arguments += [argument for name in chosen.values() for argument in EXTRA.get(name, [])]
     if chosen["data"] != "synthetic":
         arguments.append(f"data.root={releases[reader_of(chosen['data'])]}")
-    small = [*ONE_BATCH, "preprocessing.size=48", "training.resolutions=[]", "training.weight_averaging=null"]
+    small = [*ONE_BATCH, "preprocessing.size=48", "training.progressive_sizes=[]", "callbacks=[default]"]
     assert command("emodet.train", "experiment=ferplus", *arguments, *small, f"hydra.run.dir={tmp_path}") == 0
     assert "test" in RunFolder(tmp_path).facts()["results"]
 

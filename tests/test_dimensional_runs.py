@@ -19,7 +19,7 @@ from emodet.training.folder import RunFolder
 SMALL = [
     *("data.num_workers=0", "data.processes=1", "data.batch_size=12", "preprocessing.size=48", "net.channels=[4,4,8,8]"),
     *("net.features=8", "trainer.max_epochs=2", "trainer.accelerator=cpu", "trainer.precision=32-true", "logger=csv"),
-    *("trainer.enable_progress_bar=false", "training.weight_averaging=null", "optimizer.lr=0.02"),
+    *("trainer.enable_progress_bar=false", "callbacks=[default]", "optimizer.lr=0.02"),
 ]
 
 
@@ -35,7 +35,7 @@ def annotated(own_folders: Path) -> Path:
 def run(command_once, annotated, tmp_path_factory) -> Path:
     """A run of two epochs, chosen by the concordance of valence."""
     folder = tmp_path_factory.mktemp("run") / "both"
-    arguments = (f"data.root={annotated}", *SMALL, "training.select_by=val/ccc_valence", f"hydra.run.dir={folder}")
+    arguments = (f"data.root={annotated}", *SMALL, "training.monitor=val/ccc_valence", f"hydra.run.dir={folder}")
     with (
         patch("emodet.evaluation.reporting.write_report", lambda *_, **__: None),
         patch("emodet.evaluation.curves.plot_curves", lambda *_, **__: None),
@@ -125,7 +125,7 @@ def test_a_recognizer_answers_as_the_checkpoint(run: Path, model_file: Path) -> 
     ("arguments", "message"),
     [
         (["loss.valence_arousal=1"], "loss.valence_arousal=1: none of the 72 training faces of drawn faces"),
-        (["training.select_by=val/ccc_valence"], "training.select_by=val/ccc_valence: there is no such metric"),
+        (["training.monitor=val/ccc_valence"], "training.monitor=val/ccc_valence: there is no such metric"),
     ],
 )
 def test_what_cannot_be_is_said_before_the_first_epoch(

@@ -42,7 +42,7 @@ def mixed(release: Path, ferplus: Path) -> list[str]:
 @pytest.fixture(scope="module")
 def run(command_once, mixed, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("run")
-    arguments = [*mixed, *NET, "training.select_by=val/macro_f1/ferplus", f"hydra.run.dir={folder}"]
+    arguments = [*mixed, *NET, "training.monitor=val/macro_f1/ferplus", f"hydra.run.dir={folder}"]
     with pytest.MonkeyPatch.context() as patched:
         # Figures cost far more than such a training.
         patched.setattr("emodet.evaluation.reporting.write_report", lambda *_, **__: None)
@@ -219,6 +219,6 @@ def test_what_is_wrong_is_said_in_one_sentence(command, packs, capsys, arguments
 
 
 def test_a_metric_of_no_data_set_is_refused(command, mixed, capsys, tmp_path):
-    arguments = [*mixed, *NET, "training.select_by=val/accuracy/rafdb", f"hydra.run.dir={tmp_path}"]
+    arguments = [*mixed, *NET, "training.monitor=val/accuracy/rafdb", f"hydra.run.dir={tmp_path}"]
     assert command("emodet.train", "experiment=affectnet8", *arguments) == 2
     assert "val/accuracy/ferplus" in capsys.readouterr().err

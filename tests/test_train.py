@@ -99,7 +99,7 @@ def test_the_best_checkpoint_holds_the_averaged_weights(
     command: Command, small: list[str], tmp_path: Path, without_pictures: None
 ) -> None:
     arguments = ["experiment=affectnet_yolo", *small, "logger=csv", "trainer.max_epochs=1"]
-    averaged = [*arguments, "training.weight_averaging=0.9", f"hydra.run.dir={tmp_path / 'run'}"]
+    averaged = [*arguments, "callbacks.ema.decay=0.9", f"hydra.run.dir={tmp_path / 'run'}"]
     assert command("emodet.train", *averaged) == 0
     best, last = (read_checkpoint(tmp_path / f"run/checkpoints/{name}.ckpt") for name in ("best", "last"))
     layer = "net.stages.0.0.weight"
@@ -111,8 +111,8 @@ def test_a_fixed_length_keeps_the_last_epoch_however_good_it_is(
     command: Command, small: list[str], tmp_path: Path, without_pictures: None
 ) -> None:
     # Only batch norm's averages move, and away from what fits: the first epoch has the least loss.
-    arguments = [*small, *PLAIN, "trainer.max_epochs=3", "training.weight_averaging=null", "optimizer.lr=1e-12"]
-    kept = ["training.select_by=val/loss", "training.keep=last", f"hydra.run.dir={tmp_path}"]
+    arguments = [*small, *PLAIN, "trainer.max_epochs=3", "callbacks=[default]", "optimizer.lr=1e-12"]
+    kept = ["training.monitor=val/loss", "callbacks.best.keep=last", f"hydra.run.dir={tmp_path}"]
     assert command("emodet.train", *arguments, *kept) == 0
     validated = [float(row["val/loss"]) for row in rows(tmp_path) if "val/loss" in row]
     assert validated[-1] > min(validated)
@@ -124,7 +124,7 @@ def test_a_fixed_length_keeps_the_last_epoch_however_good_it_is(
 def test_nothing_but_the_run_speaks(
     command: Command, small: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str], without_pictures: None
 ) -> None:
-    arguments = ["experiment=ferplus", *small, "training.resolutions=[]"]
+    arguments = ["experiment=ferplus", *small, "training.progressive_sizes=[]"]
     assert command("emodet.train", *arguments, f"hydra.run.dir={tmp_path / 'run'}") == 0
     captured = capfd.readouterr()
     for unwanted in ("litlogger", "LeafSpec", "smaller than the logging interval", "TPU", "Traceback"):
@@ -155,15 +155,15 @@ def test_the_baseline_without_affectnet_says_how_to_get_it(
         (["net.name=resnet"], "net.name='resnet': there are residual_cnn"),
         (["net.stage_dropout=[0.1]"], "must be equally long"),
         (["optimizer.name=lion"], "optimizer.name='lion'"),
-        (["schedule=plateau", "schedule.monitor=val/acuracy"], "schedule.monitor=val/acuracy: there is no such metric"),
-        (["training.select_by=val/f1"], "training.select_by=val/f1: there is no such metric; there are val/loss"),
-        (["training.resolutions=[[0,96]]"], "sides from 16 to the crops' 48"),
+        (["scheduler=plateau", "scheduler.monitor=val/acuracy"], "scheduler.monitor=val/acuracy: there is no such metric"),
+        (["training.monitor=val/f1"], "training.monitor=val/f1: there is no such metric; there are val/loss"),
+        (["training.progressive_sizes=[[0,96]]"], "sides from 16 to the crops' 48"),
         (["loss.class_weights=[1,2]"], "loss.class_weights=[1, 2]"),
         (["trainer.precision=8"], "trainer: Lightning does not take"),
         (["trainer.max_epochs=1"], "trainer.check_val_every_n_epoch=2: no validation in trainer.max_epochs=1"),
         (["training.keep=first"], "training.keep=first: best (by training.select_by) or last"),
-        (["training.keep=last", "training.patience=2"], "patience lets the val faces choose the last epoch"),
-        (["training.keep=last", "trainer.max_epochs=3"], "epoch 3, the last one, would not be validated"),
+        (["callbacks.best.keep=last", "training.patience=2"], "patience lets the val faces choose the last epoch"),
+        (["callbacks.best.keep=last", "trainer.max_epochs=3"], "epoch 3, the last one, would not be validated"),
         (["init_from=/no/weights.pt"], "/no/weights.pt: there is no such file"),
         (["logger.name=mlflow"], "logger.name='mlflow': there are csv"),
     ],
@@ -178,7 +178,7 @@ def test_errors_are_one_sentence_and_status_2(
     without_pictures: None,
 ) -> None:
     run = f"hydra.run.dir={tmp_path}"
-    assert command("emodet.train", "experiment=ferplus", *small, "training.resolutions=[]", *arguments, run) == 2
+    assert command("emodet.train", "experiment=ferplus", *small, "training.progressive_sizes=[]", *arguments, run) == 2
     error = capfd.readouterr().err
     assert message in error
     assert "Traceback" not in error
@@ -202,7 +202,7 @@ def last_is_that_of_the_first_epoch(run: Path) -> None:
     assert [path.name for path in run.rglob("*unfinished*")] == []
 
 
-PLAIN = ["experiment=ferplus", "training.resolutions=[]", "trainer.check_val_every_n_epoch=1"]
+PLAIN = ["experiment=ferplus", "training.progressive_sizes=[]", "trainer.check_val_every_n_epoch=1"]
 
 
 def test_stopped_before_there_is_anything_to_draw(
@@ -319,7 +319,7 @@ def test_a_multirun_makes_a_folder_per_seed_and_they_differ(
 def test_the_selected_metric_reaches_the_table_of_its_sweep(
     command: Command, small: list[str], tmp_path: Path, without_pictures: None
 ) -> None:
-    arguments = [*PLAIN, "trainer.max_epochs=1", "training.select_by=val/loss", f"hydra.sweep.dir={tmp_path}", "-m"]
+    arguments = [*PLAIN, "trainer.max_epochs=1", "training.monitor=val/loss", f"hydra.sweep.dir={tmp_path}", "-m"]
     assert command("emodet.train", *small, *arguments) == 0
     expected = min(float(row["val/loss"]) for row in rows(tmp_path / "0") if "val/loss" in row)
     with (tmp_path / "runs.csv").open(newline="", encoding="utf-8") as stream:

@@ -161,18 +161,15 @@ def _short(settings: Mapping[str, Any], plan: Plan) -> dict[str, Any]:
     """The settings of a short training that ends with its last epoch: nothing is selected on what is held out."""
     trainer = {key: value for key, value in settings["trainer"].items() if key not in ("max_steps", "max_time")}
     trainer |= {"max_epochs": plan.epochs, "check_val_every_n_epoch": plan.epochs, "num_sanity_val_steps": 0}
-    training = {
-        key: value
-        for key, value in settings["training"].items()
-        if key not in ("resolutions", "patience", "weight_averaging")
-    }
-    return {**settings, "trainer": trainer, "training": training}
+    training = {**settings["training"], "progressive_sizes": []}
+    callbacks = {name: settings["callbacks"][name] for name in ("best", "last")}
+    return {**settings, "trainer": trainer, "training": training, "callbacks": callbacks}
 
 
 def _identity(
     settings: Mapping[str, Any], data: EmotionDataModule, pack: Pack, train: Int64, fold_of: Int64, copies: Any
 ) -> str:
-    kept = ("net", "optimizer", "schedule", "loss", "training", "augmentation", "seed")
+    kept = ("net", "optimizer", "scheduler", "loss", "training", "augmentation", "seed")
     parts = {
         **{name: settings.get(name) for name in kept},
         "trainer": {key: value for key, value in settings["trainer"].items() if key not in _IRRELEVANT},

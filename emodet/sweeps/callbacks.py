@@ -33,7 +33,7 @@ def sweep_callbacks(settings: Mapping[str, Any], run: RunFolder) -> list[L.Callb
     pruner = settings["sweep"].get("pruner")
     # What is resumed was told to the study as failed.
     if sweep.study is not None and "resume" not in settings:
-        callbacks.append(PruningCallback(sweep, settings["training"]["select_by"], pruner, run))
+        callbacks.append(PruningCallback(sweep, settings["training"]["monitor"], pruner, run))
     return callbacks
 
 

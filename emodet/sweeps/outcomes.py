@@ -82,7 +82,7 @@ def read_outcome(folder: Path) -> Outcome:
         assert isinstance(composed, dict)
         assert isinstance(choices, dict)
         settings = dict(_flat(composed))
-        metric, seed = str(settings["training.select_by"]), int(settings["seed"])
+        metric, seed = str(settings["training.monitor"]), int(settings["seed"])
     except Exception as problem:  # a damaged file can fail in any way
         raise EmodetError(f"{folder}: not the folder of a run ({problem})") from None
     facts = _facts(folder)

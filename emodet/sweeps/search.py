@@ -46,10 +46,10 @@ def run_search(sweeper: Sweeper, arguments: Sequence[str]) -> list[Ended]:
     space = search_space(parser.parse_overrides(session.params()), parser.parse_overrides(list(arguments)))
     session.check(space.corners())
     make_pruner(settings.get("pruner"))
-    metric = session.settings["training"]["select_by"]
+    metric = session.settings["training"]["monitor"]
     if metric == "val/loss" and any(key.startswith("loss.") for key in space.varied):
         raise EmodetError(
-            "training.select_by=val/loss: the loss is another one in each trial, as the search varies "
+            "training.monitor=val/loss: the loss is another one in each trial, as the search varies "
             f"{', '.join(key for key in space.varied if key.startswith('loss.'))}; select by val/nll or val/accuracy"
         )
     file = Path(settings["study"]).expanduser().resolve()

@@ -124,7 +124,7 @@ def _existing(file: Path, purpose: Mapping[str, Any]) -> "optuna.Study":
         trials = len(study.trials)
     except Exception as problem:  # damaged content can fail in any way
         raise EmodetError(f"sweep.study={file}: not a study of emodet, or damaged ({problem!r})") from None
-    for part, what in (("metric", "training.select_by"), ("space", "search space"), ("fixed", "fixed settings")):
+    for part, what in (("metric", "training.monitor"), ("space", "search space"), ("fixed", "fixed settings")):
         if made_for.get(part) != purpose[part]:
             differing = _difference(made_for.get(part), purpose[part])
             raise EmodetError(

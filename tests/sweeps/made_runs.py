@@ -30,7 +30,7 @@ def made_run(
     }
     OmegaConf.save(OmegaConf.create(hydra), folder / ".hydra" / "hydra.yaml")
     (folder / "csv" / "0").mkdir(parents=True)
-    rows = [f"epoch,step,train/loss,{config.training.select_by}"]
+    rows = [f"epoch,step,train/loss,{config.training.monitor}"]
     for epoch, value in enumerate(curve):
         rows += [f"{epoch},{epoch * 9 + 8},,{value}", f"{epoch},{epoch * 9 + 8},2.0,"]
     (folder / "csv" / "0" / "metrics.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")

@@ -18,7 +18,7 @@ from emodet.training.folder import RunFolder
 pytestmark = pytest.mark.slow
 
 BRIEF = [
-    *("experiment=affectnet_yolo", "trainer.precision=32-true", "logger=csv", "training.weight_averaging=null"),
+    *("experiment=affectnet_yolo", "trainer.precision=32-true", "logger=csv", "callbacks=[default]"),
     "trainer.max_epochs=1",
 ]
 ENDLESS = "trainer.max_epochs=100000"

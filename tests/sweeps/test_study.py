@@ -58,7 +58,7 @@ def test_the_same_seed_searches_alike(tmp_path: Path) -> None:
     [
         (("lr=interval(0.0,2.0)",), "val/accuracy", "another search space (lr: 0.0 to 1.0, now 0.0 to 2.0)"),
         (("x=a,b",), "val/accuracy", "another search space (lr: 0.0 to 1.0, now not searched; x: not searched, now "),
-        (("lr=interval(0.0,1.0)",), "val/macro_f1", "another training.select_by (val/accuracy, now val/macro_f1)"),
+        (("lr=interval(0.0,1.0)",), "val/macro_f1", "another training.monitor (val/accuracy, now val/macro_f1)"),
         (
             ("lr=interval(0.0,1.0)", "trainer.max_epochs=9"),
             "val/accuracy",

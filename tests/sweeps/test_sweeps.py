@@ -22,7 +22,7 @@ from emodet.sweeps.extras import require_extras
 from emodet.sweeps.study import open_study
 
 Command = Callable[..., int]
-BRIEF = ["experiment=affectnet_yolo", "trainer.precision=32-true", "logger=csv", "training.weight_averaging=null"]
+BRIEF = ["experiment=affectnet_yolo", "trainer.precision=32-true", "logger=csv", "callbacks=[default]"]
 # What the shipped search would vary, and these do not.
 FIXED = ["augmentation=none", "net.head_dropout=0.1", "optimizer.weight_decay=0.01"]
 
@@ -67,7 +67,7 @@ def test_one_run_that_fails_is_named_and_ends_no_other(
         (["sweep=optuna", "seed=1,2"], "seed: a search takes one seed"),
         (["sweep=optuna", *FIXED, "optimizer.lr=0.1", "loss.label_smoothing=0.1"], "nothing to search in"),
         (["sweep=optuna", "sweep.pruner.percentile=200"], "sweep.pruner="),
-        (["sweep=optuna", "training.select_by=val/loss"], "the loss is another one in each trial"),
+        (["sweep=optuna", "training.monitor=val/loss"], "the loss is another one in each trial"),
     ],
 )
 def test_what_makes_no_sense_stops_before_the_first_run(
@@ -142,7 +142,7 @@ def test_runs_of_a_sweep_share_a_group_in_the_tracker(
 
 SEARCH = [
     *("sweep=optuna", "sweep.startup_trials=2", "sweep.pruner={percentile:0,startup_trials:1,warmup_epochs:0}"),
-    *("training.select_by=val/nll", *FIXED, "optimizer.lr=tag(log,interval(1e-4,1e-2))"),
+    *("training.monitor=val/nll", *FIXED, "optimizer.lr=tag(log,interval(1e-4,1e-2))"),
 ]
 
 
@@ -359,7 +359,7 @@ def test_every_line_that_a_tracker_would_start_composes(file: Path) -> None:
                 if "." in key or key == "seed":
                     assert OmegaConf.select(config, key) == value
     assert config.logger.name == "wandb"
-    assert sweep["metric"] == {"name": config.training.select_by, "goal": "maximize"}
+    assert sweep["metric"] == {"name": config.training.monitor, "goal": "maximize"}
 
 
 def test_the_plan_is_plain_json(searched: Path) -> None:

@@ -15,7 +15,7 @@ TRAIN = [
     "experiment=ferplus",
     "data.device=cpu",
     "preprocessing.colour=grey",
-    "training.resolutions=[[0,32],[1,48]]",
+    "training.progressive_sizes=[[0,32],[1,48]]",
     "trainer.check_val_every_n_epoch=1",
     "trainer.precision=32-true",
 ]

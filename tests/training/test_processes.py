@@ -22,8 +22,8 @@ from emodet.training.processes import Processes, fair_share
 
 CONDUCTED = [str(HERE / "conducted_training.py")]
 TRAIN = [
-    *("experiment=ferplus", "training.resolutions=[]", "trainer.check_val_every_n_epoch=1"),
-    *("trainer.precision=32-true", "training.weight_averaging=0.9"),
+    *("experiment=ferplus", "training.progressive_sizes=[]", "trainer.check_val_every_n_epoch=1"),
+    *("trainer.precision=32-true", "callbacks.ema.decay=0.9"),
 ]
 BOTH = [*TRAIN, "trainer.strategy=ddp", "trainer.devices=2"]
 
@@ -129,7 +129,7 @@ def test_lightning_starts_the_second_process_of_one_run(
 @pytest.mark.slow
 def test_stopped_by_a_signal_to_one_of_two_and_continued_equals_uninterrupted(small: list[str], tmp_path: Path) -> None:
     whole, run = tmp_path / "whole", tmp_path / "run"
-    arguments = [*small, *BOTH, "data.balanced=true", "schedule=onecycle"]
+    arguments = [*small, *BOTH, "data.balanced=true", "scheduler=onecycle"]
     assert start_two(CONDUCTED, [*arguments, f"hydra.run.dir={whole}"]).statuses == [0, 0]
     stopped = start_two(
         CONDUCTED, [*arguments, f"hydra.run.dir={run}"], {"at": [1, 0, 1], "do": int(signal.SIGTERM)}, by="srun"

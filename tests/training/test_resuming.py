@@ -22,7 +22,7 @@ pytestmark = pytest.mark.usefixtures("without_pictures")
 
 COMMON = [
     "experiment=ferplus",
-    "training.resolutions=[[0,32],[1,48]]",
+    "training.progressive_sizes=[[0,32],[1,48]]",
     "trainer.check_val_every_n_epoch=1",
     "trainer.precision=32-true",
     "trainer.max_epochs=3",
@@ -81,20 +81,20 @@ def assert_same_end(one: Path, other: Path) -> None:
 
 
 # Nine batches an epoch. What is trained, and where it is stopped: in a hook, in an epoch, at a batch.
-AVERAGED = ["schedule=onecycle", "data.balanced=true"]
+AVERAGED = ["scheduler=onecycle", "data.balanced=true"]
 CASES: dict[str, tuple[list[str], list[tuple[str, int, int]]]] = {
     "averaged and balanced": (
-        [*AVERAGED, "training.weight_averaging=0.9"],
+        [*AVERAGED, "callbacks.ema.decay=0.9"],
         [("training_step", 1, 3), ("training_step", 0, 8), ("validation_step", 2, 0)],
     ),
     "workers": (
-        ["schedule=cosine", "training.weight_averaging=null", "data.num_workers=1"],
+        ["scheduler=cosine", "callbacks=[default]", "data.num_workers=1"],
         [("training_step", 1, 4)],
     ),
     "plateau, validated every second epoch": (
         [
-            *("schedule=plateau", "schedule.patience=0", "schedule.factor=0.5", "schedule.monitor=val/accuracy"),
-            *("training.weight_averaging=null", "trainer.check_val_every_n_epoch=2", "optimizer.lr=0.0001"),
+            *("scheduler=plateau", "scheduler.patience=0", "scheduler.factor=0.5", "scheduler.monitor=val/accuracy"),
+            *("callbacks=[default]", "trainer.check_val_every_n_epoch=2", "optimizer.lr=0.0001"),
         ],
         [("validation_step", 1, 0), ("training_step", 0, 8)],
     ),
@@ -127,7 +127,7 @@ def test_stopped_and_continued_equals_uninterrupted(
 def test_stopped_twice_and_asked_for_more_epochs(
     command: Any, small: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    settings = [*small, *COMMON, "schedule=constant", "training.weight_averaging=null"]
+    settings = [*small, *COMMON, "scheduler=constant", "callbacks=[default]"]
     whole, run = tmp_path / "whole", tmp_path / "a run"
     assert command("emodet.train", *settings, f"hydra.run.dir={whole}") == 0
     with monkeypatch.context() as patched:

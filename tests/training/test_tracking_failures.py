@@ -18,7 +18,7 @@ from emodet.training.folder import RunFolder
 pytest.importorskip("wandb")
 pytestmark = pytest.mark.slow
 
-TRACKED = ["experiment=affectnet_yolo", "logger=wandb", "logger.artifacts=false", "schedule=constant"]
+TRACKED = ["experiment=affectnet_yolo", "logger=wandb", "logger.artifacts=false", "scheduler=constant"]
 
 
 # Of this process's wandb, and what decides whether it is online.
