@@ -1,4 +1,4 @@
-"""SIGTERM in programs that answer to people: everything is put away as after Ctrl-C."""
+"""SIGTERM in interactive commands: clean up as after Ctrl-C."""
 
 import contextlib
 import signal
@@ -14,17 +14,25 @@ class Terminated(KeyboardInterrupt):
 
 @contextlib.contextmanager
 def raise_on_sigterm() -> Iterator[None]:
-    """Raise `Terminated` where SIGTERM finds the program; outside the main thread it is left as it is."""
+    """Raise `Terminated` on SIGTERM, and `KeyboardInterrupt` on SIGINT even if it was ignored by inheritance.
+
+    Outside the main thread, signals are left alone.
+    """
 
     def terminate(number: int, frame: FrameType | None) -> None:
         raise Terminated
 
     try:
-        before = signal.signal(signal.SIGTERM, terminate)
-    except ValueError:  # not in the main thread: whoever called this deals with signals
+        # Shells start background jobs with SIGINT ignored.
+        before = {
+            signal.SIGTERM: signal.signal(signal.SIGTERM, terminate),
+            signal.SIGINT: signal.signal(signal.SIGINT, signal.default_int_handler),
+        }
+    except ValueError:  # not the main thread
         yield
         return
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

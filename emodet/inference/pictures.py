@@ -1,4 +1,4 @@
-"""What a user sees of a frame: faces hidden or not, labels, heat maps beside it."""
+"""Annotated pictures: hidden or visible faces, labels, heat maps at the side."""
 
 import dataclasses
 import math
@@ -22,7 +22,7 @@ _READABLE_SIDE = 480
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class HeatMap:
-    """What a face's answer rests on: its crop, uint8 (size, size, 3) RGB, and the heat, float32 (size, size)."""
+    """What a prediction rests on: the crop, uint8 (size, size, 3) RGB, and the heat, float32 (size, size)."""
 
     title: str
     crop: UInt8
@@ -35,10 +35,10 @@ def heat_maps(
     """Explain the faces of a frame, the largest first.
 
     Args:
-        recognizer: What recognised them.
+        recognizer: The recognizer that found them.
         image_rgb: uint8, (H, W, 3), RGB.
-        faces: What it found there.
-        at_most: Leave out smaller ones; each costs 82 crops through the model file.
+        faces: Its faces.
+        at_most: Skip smaller ones; each face costs 82 crops through the model file.
     """
     largest = sorted(faces, key=lambda face: face.box[0] - face.box[2])[:at_most]
     maps = []
@@ -63,10 +63,10 @@ def draw(
 
     Args:
         image_rgb: uint8, (H, W, 3), RGB; not changed.
-        faces: What to label.
+        faces: Faces to label.
         hidden: Boxes to make unrecognisable, everywhere in the result; None shows all faces.
         maps: Heat maps for the strip to the right; None for no strip.
-        note: For the lower left corner.
+        note: Text for the lower left corner.
 
     Returns:
         uint8, (H, W, 3), or (H, W + `strip_width`, 3) with a strip.
@@ -81,12 +81,12 @@ def draw(
 
 
 def strip_width(height: int) -> int:
-    """How wide the strip beside a picture of that height is: even, and three tiles fit into it."""
+    """Width of the strip beside a picture of that height: even, and three tiles fit into it."""
     return max(2, 2 * math.floor(height * 0.3 / 2))
 
 
 def readable(image_rgb: UInt8, faces: Sequence[Face]) -> tuple[UInt8, tuple[Face, ...]]:
-    """Enlarge a picture that is too small to write into, by a whole factor, and move its faces along."""
+    """Enlarge a picture that is too small for labels by a whole factor, and its faces with it."""
     factor = math.ceil(_READABLE_SIDE / max(image_rgb.shape[:2]))
     if factor <= 1:
         return image_rgb, tuple(faces)

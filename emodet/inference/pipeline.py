@@ -1,73 +1,138 @@
-"""A video through a recognizer: frames in, results out, reading and recognising each in a thread of its own."""
+"""Recognise a video: one loop from frames to sinks, for the command line and the server."""
 
 import time
-from collections.abc import Generator
-from contextlib import closing
+from collections.abc import Generator, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
+from functools import cached_property
+from threading import Event
 
-from emodet.inference.capture import Frame, LiveVideo, VideoFile, read_ahead
+import numpy as np
+import numpy.typing as npt
+
+from emodet.inference.capture import LiveVideo, read_ahead
 from emodet.inference.faces import Box, Face
-from emodet.inference.pictures import HeatMap, heat_maps
+from emodet.inference.meter import Meter
+from emodet.inference.pictures import HeatMap, draw, heat_maps
 from emodet.inference.recognizer import DETECT_EVERY, FaceStream, Recognizer
+from emodet.inference.sinks import Sink
 from emodet.inference.smoothing import Smoothing
+from emodet.inference.video_reader import Frame, VideoReader
 
-__all__ = ["SCORE_TO_HIDE", "Result", "recognise_video"]
+__all__ = ["SCORE_TO_HIDE", "Result", "recognise_stream", "recognise_video"]
 
 SCORE_TO_HIDE = 0.3
-"""When faces are to be hidden, whatever the detector is this sure of is hidden too, but not recognised."""
+"""With hidden faces, detections from this score on are hidden, though only surer ones are recognised."""
 
-_EXPLAINED = 3  # faces of a frame of a video: as many as have room beside it
+_EXPLAINED = 3  # faces per frame: as many as have room beside it
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Result:
-    """One frame and what was recognised.
+    """One frame and its faces.
 
     Attributes:
-        frame: The picture.
-        faces: Its faces; those of the last recognised frame where `fresh` is False.
-        hidden: Every place where a face is or was less than a second ago.
-        maps: Heat maps, where they were asked for.
-        fresh: Whether this frame was recognised, and not left out by `every`.
-        recognised_s: How long finding and recognising took.
-        age_s: How old the picture was when that was done; for something live, the latency that a user feels.
+        frame: The frame.
+        faces: Its faces; those of the last recognised frame if not `fresh`.
+        hidden: Boxes of all faces seen in the last second; None if faces are not hidden.
+        maps: Heat maps; None if not requested.
+        fresh: Whether this frame was recognised, not skipped by `every`.
+        recognised_s: Time spent on detection and recognition, in seconds.
+        age_s: From capture to result, in seconds: the latency of a live source.
+        note: Frame rate and latency, as text.
     """
 
     frame: Frame
     faces: tuple[Face, ...]
-    hidden: tuple[Box, ...]
-    maps: tuple[HeatMap, ...]
+    hidden: tuple[Box, ...] | None
+    maps: tuple[HeatMap, ...] | None
     fresh: bool
     recognised_s: float
     age_s: float
+    note: str
+
+    @cached_property
+    def annotated(self) -> npt.NDArray[np.uint8]:
+        """The frame with labels: uint8, (H, W, 3), RGB."""
+        return draw(self.frame.image_rgb, self.faces, hidden=self.hidden, maps=self.maps, note=self.note)
+
+
+def recognise_stream(
+    recognizer: Recognizer,
+    video: VideoReader | LiveVideo,
+    sinks: Sequence[Sink],
+    *,
+    smoothing: Smoothing,
+    every: int = 1,
+    hide: bool = False,
+    explain: bool = False,
+    note: bool = False,
+    stop: Event | None = None,
+) -> None:
+    """Recognise a video and give each result to every sink. Sinks are opened, and closed also after an error.
+
+    Args:
+        recognizer: Recognises the faces.
+        video: A file or a live source.
+        sinks: Where results go.
+        smoothing: How predictions are smoothed over time.
+        every: Recognise only every N-th frame. Sinks with `every_frame` get all frames.
+        hide: Detect faces in every frame and with a lower threshold, so that `Result.annotated` hides them all.
+        explain: Compute heat maps.
+        note: Draw frame rate and latency.
+        stop: Ends the loop when it is set.
+
+    Raises:
+        EmodetError: The video breaks off, or a sink cannot be written.
+    """
+    results = recognise_video(
+        recognizer,
+        video,
+        smoothing=smoothing,
+        every=every,
+        all_frames=any(sink.every_frame for sink in sinks),
+        hide=hide,
+        explain=explain,
+        note=note,
+    )
+    with ExitStack() as stack:
+        for sink in sinks:
+            stack.enter_context(sink)
+        for result in stack.enter_context(closing(results)):
+            if stop is not None and stop.is_set():
+                return
+            for sink in sinks:
+                sink.write(result)
 
 
 def recognise_video(
     recognizer: Recognizer,
-    video: VideoFile | LiveVideo,
+    video: VideoReader | LiveVideo,
     *,
     smoothing: Smoothing,
     every: int = 1,
     all_frames: bool = False,
     hide: bool = False,
     explain: bool = False,
+    note: bool = False,
 ) -> Generator[Result, None, None]:
-    """Recognise a video.
+    """The results of a video, one by one; see `recognise_stream`. Decoding and recognition each have a thread.
 
     Args:
-        recognizer: What recognises.
-        video: A file, or something live.
-        smoothing: How readings are calmed.
-        every: Recognise only every so many frames.
-        all_frames: Also give the frames between, as a video that is to be watched needs them.
-        hide: Look for faces in every frame and with a lower threshold, so that each can be hidden.
-        explain: Make heat maps.
+        recognizer: Recognises the faces.
+        video: A file or a live source.
+        smoothing: How predictions are smoothed over time.
+        every: Recognise only every N-th frame.
+        all_frames: Also yield the frames between, with the last known faces.
+        hide: See `recognise_stream`.
+        explain: Compute heat maps.
+        note: Fill `Result.note`.
 
     Yields:
-        A `Result` for each frame, or for each recognised one. Closing the iterator ends the threads.
+        A `Result` per frame, or per recognised frame. Closing the iterator ends the threads.
 
     Raises:
-        EmodetError: As iterating `video` does.
+        EmodetError: The video breaks off.
     """
     stream = FaceStream(
         recognizer,
@@ -75,48 +140,42 @@ def recognise_video(
         detect_every=1 if hide else DETECT_EVERY,
         min_score=min(SCORE_TO_HIDE, recognizer.detector.min_score) if hide else None,
     )
+    live = isinstance(video, LiveVideo)
+
+    def results() -> Generator[Result, None, None]:
+        meter = Meter()
+        faces: tuple[Face, ...] = ()
+        maps: tuple[HeatMap, ...] | None = None
+        started = done = 0.0
+        with closing(frames):
+            for number, frame in enumerate(frames):
+                fresh = number % step == 0
+                if fresh:
+                    started = time.perf_counter()
+                    found = stream.step(frame.image_rgb, frame.time_s)
+                    done = time.perf_counter()
+                    meter.add(done - (frame.taken_s if live else started))
+                    faces = tuple(face for face in found if face.detection_score >= recognizer.detector.min_score)
+                    if explain:
+                        maps = heat_maps(recognizer, frame.image_rgb, faces, at_most=_EXPLAINED)
+                elif not all_frames:
+                    continue
+                elif hide:
+                    stream.locate(frame.image_rgb, frame.time_s)
+                hidden = tuple(track.detection.box for track in stream.tracks) if hide else None
+                text = meter.note if note else ""
+                yield Result(frame, faces, hidden, maps, fresh, done - started, done - frame.taken_s, text)
+
     if isinstance(video, LiveVideo):
         frames, step = iter(video), every
     else:
-        # What nobody will see is left out where it is read.
-        frames, step = read_ahead(video.frames(1 if all_frames else every), capacity=8), every if all_frames else 1
-    results = _results(recognizer, stream, frames, step=step, all_frames=all_frames, hide=hide, explain=explain)
-    done = read_ahead(results, capacity=2)
+        # Frames that nobody sees are not even converted.
+        frames, step = read_ahead(video.frames(1 if all_frames else every)), every if all_frames else 1
+    ahead = read_ahead(results(), capacity=2)
     try:
-        yield from done
+        yield from ahead
     finally:
         if isinstance(video, LiveVideo):
-            # Before the threads are waited for: they may be waiting for a camera.
+            # Before the threads are joined: they may be waiting for a camera.
             video.close()
-        done.close()
-
-
-def _results(
-    recognizer: Recognizer,
-    stream: FaceStream,
-    frames: Generator[Frame, None, None],
-    *,
-    step: int,
-    all_frames: bool,
-    hide: bool,
-    explain: bool,
-) -> Generator[Result, None, None]:
-    faces: tuple[Face, ...] = ()
-    maps: tuple[HeatMap, ...] = ()
-    started = done = 0.0
-    with closing(frames):
-        for number, frame in enumerate(frames):
-            fresh = number % step == 0
-            if fresh:
-                started = time.perf_counter()
-                found = stream.step(frame.image_rgb, frame.time_s)
-                done = time.perf_counter()
-                faces = tuple(face for face in found if face.detection_score >= recognizer.detector.min_score)
-                if explain:
-                    maps = heat_maps(recognizer, frame.image_rgb, faces, at_most=_EXPLAINED)
-            elif not all_frames:
-                continue
-            elif hide:
-                stream.locate(frame.image_rgb, frame.time_s)
-            hidden = tuple(track.detection.box for track in stream.tracks)
-            yield Result(frame, faces, hidden, maps, fresh, done - started, done - frame.taken_s)
+        ahead.close()

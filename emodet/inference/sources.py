@@ -1,82 +1,67 @@
-"""What a user named, as a list of things to recognise: pictures, videos, cameras, streams, standard input."""
+"""Resolve the inputs that a user names: images, videos, folders, globs, cameras, streams, standard input."""
 
 import dataclasses
 import glob
+import os
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Literal
 
 from emodet.errors import EmodetError
 
-__all__ = ["IMAGE_SUFFIXES", "VIDEO_SUFFIXES", "Problem", "Source", "find_sources", "hide_password"]
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "RESULT_ENDINGS",
+    "VIDEO_SUFFIXES",
+    "FoundSources",
+    "Problem",
+    "Source",
+    "find_sources",
+    "hide_password",
+    "is_video",
+    "printable",
+]
 
+# Also formats that `decode_rgb` refuses by name: an image that is not read is an error, not passed over.
 IMAGE_SUFFIXES = frozenset(
     [
-        ".jpg",
-        ".jpeg",
-        ".jpe",
-        ".jfif",
-        ".png",
-        ".bmp",
-        ".dib",
-        ".tif",
-        ".tiff",
-        ".webp",
-        ".gif",
-        ".ppm",
-        ".pgm",
-        ".pbm",
-        ".pnm",
-    ]  # what decode_rgb reads
+        *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".bmp", ".dib", ".tif", ".tiff", ".webp", ".gif"),
+        *(".ppm", ".pgm", ".pbm", ".pnm", ".avif", ".heic", ".heif", ".hif", ".jp2", ".j2k", ".jpx", ".jpf", ".jxl"),
+    ]
 )
 VIDEO_SUFFIXES = frozenset(
     [
-        ".mp4",
-        ".m4v",
-        ".mov",
-        ".avi",
-        ".mkv",
-        ".webm",
-        ".mpg",
-        ".mpeg",
-        ".wmv",
-        ".flv",
-        ".ts",
-        ".mts",
-        ".m2ts",
-        ".3gp",
-        ".ogv",
-        ".mjpg",
-        ".mjpeg",
+        *(".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".asf", ".flv", ".ts", ".mts"),
+        *(".m2ts", ".3gp", ".3g2", ".ogv", ".mjpg", ".mjpeg", ".mxf", ".dv"),
     ]
 )
+RESULT_ENDINGS = (".annotated.jpg", ".annotated.mp4", ".timeline.png")
+"""Results of earlier runs end like this; folders and globs pass them over."""
 
-_SCHEMES = ("rtsp://", "rtsps://", "rtmp://", "http://", "https://", "udp://", "tcp://", "rtp://")
-_STARTS_OF_VIDEOS = (
-    b"RIFF....AVI ",
-    b"....ftyp",
-    b"\x1aE\xdf\xa3",
-    b"\x00\x00\x01\xba",
-    b"\x00\x00\x01\xb3",
-    b"FLV\x01",
+_URL = re.compile(r"(rtsps?|rtmps?|https?|udp|tcp|rtp|srtp)://", re.IGNORECASE)
+_VIDEO_STARTS = re.compile(
+    rb"RIFF....AVI |....ftyp(?!avi|hei|hev|hif|mif|msf)|....(moov|mdat|wide|free)|\x1aE\xdf\xa3|\0\0\x01[\xba\xb3]"
+    rb"|FLV\x01|OggS|\x30\x26\xb2\x75\x8e\x66\xcf\x11",
+    re.DOTALL,
 )
+_MAX_STEM_BYTES = 160  # so that endings and numbers fit into the 255 bytes of a file name
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One thing to recognise.
+    """One input.
 
     Attributes:
-        kind: ``image``, ``video`` (a file that ends), ``live`` (a camera or a stream) or ``stdin`` (one encoded
-            image).
-        name: As rows, progress and messages call it; a stream's password is left out of it.
-        address: A path; for ``live`` a camera's number or a URL.
-        stem: Where its results go below the output folder, without a suffix; no two sources share one.
+        kind: ``image``, ``video`` (a file), ``live`` (a camera or URL) or ``pipe`` (one encoded image from standard
+            input or a named pipe).
+        name: For rows, progress and messages; printable, and without a password.
+        address: A path; for ``live`` a camera index or a URL; ``-`` for standard input.
+        stem: Relative path of its results below the output folder, without a suffix; unique.
     """
 
-    kind: Literal["image", "video", "live", "stdin"]
+    kind: Literal["image", "video", "live", "pipe"]
     name: str
     address: Path | str | int
     stem: PurePath
@@ -84,115 +69,164 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Something that was named and cannot be recognised, with what to tell the user."""
+    """An input that cannot be read, and the error message."""
 
     name: str
     message: str
 
 
-def find_sources(named: Iterable[str], *, leave_out: Path | None = None) -> list[Source | Problem]:
-    """Turn what a user typed into sources, in that order; folders and globs sorted by name.
+@dataclass(slots=True)
+class FoundSources:
+    """What `find_sources` found.
+
+    Attributes:
+        sources: Inputs, each once, in the order named; a `Problem` in the place of one that cannot be read.
+        skipped: Files in folders and globs that were passed over: reason to names.
+    """
+
+    sources: list[Source | Problem] = field(default_factory=list)
+    skipped: dict[str, list[str]] = field(default_factory=dict)
+
+    def skip(self, path: Path, reason: str) -> None:
+        """Record a file that is passed over."""
+        self.skipped.setdefault(reason, []).append(printable(path))
+
+
+def find_sources(named: Iterable[str]) -> FoundSources:
+    """Resolve inputs; the files of folders and globs are sorted by name.
 
     Args:
-        named: Files, folders (with everything below them), globs (``**`` reaches into folders), camera numbers,
-            URLs, or ``-``.
-        leave_out: A folder whose files are results of earlier runs, not inputs.
-
-    Returns:
-        Sources, each once; and a `Problem` in the place of what cannot be one.
+        named: Files, folders (with everything below, also through links), globs (``**`` matches folders), camera
+            indices, URLs, or ``-``. Folders and globs pass over hidden files and `RESULT_ENDINGS`.
     """
-    found: list[Source | Problem] = []
+    found = FoundSources()
     for text in named:
         try:
-            found.extend(_sources_of(text, leave_out))
+            found.sources.extend(_resolve(text, found))
         except EmodetError as problem:
-            found.append(Problem(hide_password(text), str(problem)))
+            found.sources.append(Problem(printable(text), str(problem)))
         except OSError as problem:
-            found.append(Problem(text, f"{text}: {problem.strerror or problem}"))
-    return _with_own_stems(_once(found))
+            found.sources.append(Problem(printable(text), f"{printable(text)}: {problem.strerror or problem}"))
+    found.sources = _with_unique_stems(_once(found.sources))
+    return found
 
 
 def hide_password(address: str) -> str:
-    """The same URL with the password in ``user:password@host`` replaced by three dots."""
-    return re.sub(r"(?<=://)([^/@:]*):[^/]*@", r"\1:…@", address)
+    """The same text, printable, with the password in ``user:password@host`` replaced by three dots."""
+    return printable(re.sub(r"(?<=://)([^/@:]*):[^/]*@", r"\1:…@", address))
 
 
-def _sources_of(text: str, leave_out: Path | None) -> Sequence[Source]:
+def printable(path: str | os.PathLike[str]) -> str:
+    """A path that any terminal and file takes: bytes that are not UTF-8 and control characters are escaped."""
+    text = os.fsencode(path).decode("utf-8", "backslashreplace")
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
+
+
+def is_video(start: bytes) -> bool:
+    """Whether a file that begins with these 16 bytes is a video."""
+    return _VIDEO_STARTS.match(start) is not None
+
+
+def _resolve(text: str, found: FoundSources) -> list[Source]:
     if text == "-":
-        return [Source("stdin", "-", "-", PurePath("stdin"))]
-    if text.lower().startswith(_SCHEMES):
-        safe = hide_password(text)
-        host = re.sub(r"[^A-Za-z0-9.-]+", "-", safe.partition("://")[2].rpartition("@")[2].partition("?")[0])
-        return [Source("live", safe, text, PurePath(host.strip("-.") or "stream"))]
+        return [Source("pipe", "-", "-", PurePath("stdin"))]
+    if _URL.match(text):
+        name = hide_password(text)
+        stem = re.sub(r"[^A-Za-z0-9.-]+", "-", name.partition("://")[2].rpartition("@")[2].partition("?")[0])
+        return [Source("live", name, text, PurePath(stem.strip("-.") or "stream"))]
     path = Path(text)
     if text.isdecimal() and not path.exists():
         return [Source("live", f"camera {int(text)}", int(text), PurePath(f"camera{int(text)}"))]
+    files: list[tuple[Path, PurePath]]
     if path.is_dir():
-        return _in_folder(path, text, leave_out)
-    if path.exists():
-        return [_file(path, PurePath(path.stem))]
-    if glob.has_magic(text):
-        matches = sorted(Path(match) for match in glob.glob(text, recursive=True))  # noqa: PTH207 (an absolute pattern has no root to ask)
-        files = [match for match in matches if match.is_file() and not _below(match, leave_out)]
+        files = [(file, file.relative_to(path).with_suffix("")) for file in _scan(path, found)]
         if not files:
-            raise EmodetError(f"{text}: no file matches it")
-        return [_file(file, PurePath(file.stem)) for file in files]
-    raise EmodetError(f"{text}: there is no such file or folder")
+            raise EmodetError(f"{printable(text)}: no image or video in this folder (by file name)")
+    elif path.exists():
+        files = [(path, PurePath(path.stem))]
+    elif glob.has_magic(text):
+        matches = sorted(Path(match) for match in glob.glob(text, recursive=True))  # noqa: PTH207 (absolute patterns)
+        files = [(file, PurePath(file.stem)) for file in matches if file.is_file() and not _is_result(file, found)]
+        if not files:
+            raise EmodetError(f"{printable(text)}: no file matches")
+    else:
+        raise EmodetError(f"{printable(text)}: there is no such file or folder")
+    return [Source(_kind(file), printable(file), file, stem) for file, stem in files]
 
 
-def _in_folder(folder: Path, text: str, leave_out: Path | None) -> list[Source]:
-    files = [
-        file
-        for file in sorted(folder.rglob("*"))
-        if file.suffix.lower() in IMAGE_SUFFIXES | VIDEO_SUFFIXES
-        and not any(part.startswith(".") for part in file.relative_to(folder).parts)
-        and file.is_file()
-        and not _below(file, leave_out)
-    ]
-    if not files:
-        raise EmodetError(f"{text}: there is no image or video in this folder (looked for by their file names)")
-    return [_file(file, file.relative_to(folder).with_suffix("")) for file in files]
+def _scan(folder: Path, found: FoundSources) -> list[Path]:
+    """Images and videos below a folder, by name; links to folders are followed once."""
+    files, visited = [], set()
+
+    def failed(error: OSError) -> None:
+        found.skip(Path(error.filename or folder), f"folder that cannot be read ({error.strerror})")
+
+    for parent, folders, names in os.walk(folder, followlinks=True, onerror=failed):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        real = os.path.realpath(parent)
+        if real in visited:  # a link to a folder above
+            folders.clear()
+            continue
+        visited.add(real)
+        for name in sorted(names):
+            file = Path(parent, name)
+            suffix = file.suffix.lower()
+            if suffix not in IMAGE_SUFFIXES | VIDEO_SUFFIXES:
+                if not name.startswith("."):
+                    found.skip(file, "neither image nor video by name")
+            elif name.startswith("."):
+                found.skip(file, "hidden")
+            elif not file.is_file():
+                found.skip(file, "broken link or no regular file")
+            elif not _is_result(file, found):
+                files.append(file)
+    return sorted(files)
 
 
-def _below(file: Path, folder: Path | None) -> bool:
-    return folder is not None and file.resolve().is_relative_to(folder.resolve())
+def _is_result(file: Path, found: FoundSources) -> bool:
+    result = file.name.endswith(RESULT_ENDINGS)
+    if result:
+        found.skip(file, "result of an earlier run")
+    return result
 
 
-def _file(path: Path, stem: PurePath) -> Source:
-    return Source("video" if _is_video(path) else "image", str(path), path, stem)
-
-
-def _is_video(path: Path) -> bool:
+def _kind(path: Path) -> Literal["image", "video", "pipe"]:
+    if not path.is_file():
+        return "pipe"  # to be read once: its first bytes as well
     suffix = path.suffix.lower()
     if suffix in VIDEO_SUFFIXES or suffix in IMAGE_SUFFIXES:
-        return suffix in VIDEO_SUFFIXES
+        return "video" if suffix in VIDEO_SUFFIXES else "image"
     with path.open("rb") as file:
-        start = file.read(16)
-    return any(re.match(re.escape(magic).replace(rb"\.", b"."), start, re.DOTALL) for magic in _STARTS_OF_VIDEOS)
+        return "video" if is_video(file.read(16)) else "image"
 
 
 def _once(found: Iterable[Source | Problem]) -> list[Source | Problem]:
-    seen: set[object] = set()
-    kept: list[Source | Problem] = []
+    kept: dict[object, Source | Problem] = {}
     for each in found:
-        identity = each.address.resolve() if isinstance(each, Source) and isinstance(each.address, Path) else each
-        if identity not in seen:
-            seen.add(identity)
-            kept.append(each)
-    return kept
+        key: object = each
+        if isinstance(each, Source) and isinstance(each.address, Path) and each.kind != "pipe":
+            key = each.address.resolve()
+        kept.setdefault(key, each)
+    return list(kept.values())
 
 
-def _with_own_stems(found: Iterable[Source | Problem]) -> list[Source | Problem]:
+def _with_unique_stems(found: Iterable[Source | Problem]) -> list[Source | Problem]:
     taken: set[str] = set()
-    own: list[Source | Problem] = []
+    unique: list[Source | Problem] = []
     for each in found:
         if isinstance(each, Source):
-            stem, number = each.stem, 1
-            # Compared without case: some file systems know no difference.
-            while str(stem).lower() in taken:
+            plain = each.stem.with_name(_short(each.stem.name))
+            stem, number = plain, 1
+            while str(stem).lower() in taken:  # some file systems ignore case
                 number += 1
-                stem = each.stem.with_name(f"{each.stem.name}-{number}")
+                stem = plain.with_name(f"{plain.name}-{number}")
             taken.add(str(stem).lower())
             each = dataclasses.replace(each, stem=stem)
-        own.append(each)
-    return own
+        unique.append(each)
+    return unique
+
+
+def _short(name: str) -> str:
+    """A file name that every file system takes, leaving room for an ending."""
+    data = os.fsencode(name).decode("utf-8", "replace").replace("\ufffd", "_").encode()
+    return data[:_MAX_STEM_BYTES].decode("utf-8", "ignore")

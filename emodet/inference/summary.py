@@ -1,4 +1,4 @@
-"""What a run did, counted as it goes: for the lines at its end and for `summary.json`."""
+"""Counts of a run, for the lines at its end and for `summary.json`."""
 
 import json
 from collections import Counter
@@ -11,6 +11,8 @@ from emodet.inference.meter import Meter
 
 __all__ = ["SourceSummary", "Summary"]
 
+_NAMED = 5  # files named per line for people; summary.json has all
+
 
 @dataclass(slots=True)
 class SourceSummary:
@@ -18,12 +20,14 @@ class SourceSummary:
 
     Attributes:
         name: As in the rows.
-        frames: How many were recognised.
-        faces: How many faces those held together.
+        frames: Recognised frames.
+        faces: Faces in them.
         emotions: How often each label was given.
-        left_out: Frames of something live that were never looked at, since a newer one was there.
+        left_out: Frames of a live source that were dropped for newer ones.
+        damaged: Frames of a video that could not be decoded.
+        notes: What the user should know though the input was read.
         error: Why it failed, or None.
-        files: What was written about it.
+        files: Files written for it.
     """
 
     name: str
@@ -31,6 +35,8 @@ class SourceSummary:
     faces: int = 0
     emotions: Counter[str] = field(default_factory=Counter)
     left_out: int = 0
+    damaged: int = 0
+    notes: list[str] = field(default_factory=list)
     error: str | None = None
     files: list[str] = field(default_factory=list)
 
@@ -45,52 +51,55 @@ class Summary:
     """All inputs of a run.
 
     Attributes:
-        sources: One for each input, in order. Only inputs are kept, not frames.
-        meter: Frame rate and latency over all of them.
+        sources: One per input, in order. Frames are not kept.
+        skipped: Files that were passed over: reason to names.
+        meter: Frame rate and latency over all inputs.
     """
 
     def __init__(self, *, min_confidence: float) -> None:
         self.sources: list[SourceSummary] = []
+        self.skipped: dict[str, list[str]] = {}
         self.meter = Meter()
         self._min_confidence = min_confidence
 
     def begin(self, name: str) -> SourceSummary:
-        """Start with the next input."""
+        """Start the next input."""
         self.sources.append(SourceSummary(name))
         return self.sources[-1]
 
     @property
     def failed(self) -> list[SourceSummary]:
-        """The inputs that failed, wholly or in the middle."""
+        """Inputs that failed, wholly or in the middle."""
         return [source for source in self.sources if source.error is not None]
 
     @property
     def coverage(self) -> float | None:
-        """The share of faces whose emotion was certain; None without faces."""
+        """The share of faces whose emotion is certain; None without faces."""
         faces = sum(source.faces for source in self.sources)
         return 1 - self._emotions()["uncertain"] / faces if faces else None
 
     def lines(self) -> list[str]:
-        """For people, one after the other."""
+        """For people."""
         frames, faces = sum(s.frames for s in self.sources), sum(s.faces for s in self.sources)
         done = len(self.sources) - len(self.failed)
         lines = [
-            f"{done} of {len(self.sources)} input{'s' * (len(self.sources) != 1)} done, "
-            f"{frames} frame{'s' * (frames != 1)}, {faces} face{'s' * (faces != 1)}"
+            f"{done} of {_count(len(self.sources), 'input')} done, {_count(frames, 'frame')}, {_count(faces, 'face')}"
         ]
         if faces:
-            counts = ", ".join(f"{name} {count}" for name, count in self._emotions().most_common())
-            lines.append(f"emotions: {counts}")
+            lines.append("emotions: " + ", ".join(f"{name} {count}" for name, count in self._emotions().most_common()))
         if faces and self._min_confidence > 0:
             lines.append(f"coverage: {self.coverage:.1%} of the faces reach a confidence of {self._min_confidence:g}")
         if self.meter.frames:
-            lines.append(
-                f"speed: {self.meter.frame_rate:.1f} frames/s; latency p50 {self.meter.latency_ms(50):.1f} ms, "
-                f"p95 {self.meter.latency_ms(95):.1f} ms"
-            )
-        left_out = sum(source.left_out for source in self.sources)
-        if left_out:
-            lines.append(f"left out: {left_out} live frames, for newer ones")
+            p50, p95 = self.meter.latency_ms(50), self.meter.latency_ms(95)
+            lines.append(f"speed: {self.meter.frame_rate:.1f} frames/s; latency p50 {p50:.1f} ms, p95 {p95:.1f} ms")
+        if dropped := sum(source.left_out for source in self.sources):
+            lines.append(f"dropped: {dropped} live frames, for newer ones")
+        for reason, names in self.skipped.items():
+            lines.append(f"skipped: {_count(len(names), 'file')}, {reason}: {_some(names)}")
+        if self.failed:
+            lines.append(f"failed: {_some([source.name for source in self.failed])}")
+        if files := [file for source in self.sources for file in source.files]:
+            lines.append(f"written: {_some(files)}")
         return lines
 
     def to_json(self) -> str:
@@ -102,6 +111,8 @@ class Summary:
                 "faces": source.faces,
                 "emotions": dict(source.emotions.most_common()),
                 "left_out": source.left_out,
+                "damaged": source.damaged,
+                "notes": source.notes,
                 "error": source.error,
                 "files": source.files,
             }
@@ -110,6 +121,7 @@ class Summary:
         values = {
             "sources": sources,
             "failed": len(self.failed),
+            "skipped": self.skipped,
             "min_confidence": self._min_confidence,
             "coverage": self.coverage,
             "frames_per_second": round(self.meter.frame_rate, 2),
@@ -120,3 +132,12 @@ class Summary:
 
     def _emotions(self) -> Counter[str]:
         return sum((source.emotions for source in self.sources), Counter[str]())
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number != 1)}"
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more

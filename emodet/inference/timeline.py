@@ -1,8 +1,9 @@
-"""Emotion by time, one line for each track, in constant memory; drawn with OpenCV."""
+"""Emotion over time, one line per track, in constant memory; drawn with OpenCV."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -15,7 +16,7 @@ __all__ = ["Stretch", "Timeline"]
 
 UInt8 = npt.NDArray[np.uint8]
 
-_BINS = 1024  # of time; when they are full, neighbours are joined and each covers twice as much
+_BINS = 1024  # when they are full, neighbours are merged and each covers twice the time
 _FIRST_BIN_S = 0.05
 _GONE_S = 1.0
 _TRACKS_KEPT, _TRACKS_DRAWN = 48, 12
@@ -25,7 +26,7 @@ _PAPER, _INK, _QUIET, _GRID = (255, 255, 255), (27, 36, 48), (90, 102, 118), (22
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
-    """A time in which a track showed one emotion.
+    """A period in which a track showed one emotion.
 
     Attributes:
         track_id: The track's number; 0 for faces without one.
@@ -43,14 +44,14 @@ class Stretch:
 
 
 class Timeline:
-    """Collects what each track showed, and draws it.
+    """Collects the emotions of each track, and draws them.
 
     Attributes:
         end_s: The time of the last frame, in seconds.
     """
 
     def __init__(self, class_names: Sequence[str]) -> None:
-        """Start an empty one; `class_names` as in the model file."""
+        """Start empty; `class_names` are those of the model file."""
         self._names = (*class_names, UNCERTAIN)
         self._bin_s = _FIRST_BIN_S
         # For each track: frames by bin and emotion, and the sum of their confidences.
@@ -59,7 +60,7 @@ class Timeline:
         self.end_s = 0.0
 
     def add(self, time_s: float, faces: Sequence[Face]) -> None:
-        """Take in one frame."""
+        """Add one frame."""
         self.end_s = max(self.end_s, time_s)
         while time_s >= self._bin_s * _BINS:
             self._bin_s *= 2
@@ -85,7 +86,7 @@ class Timeline:
                 self._forgotten += 1
 
     def stretches(self) -> tuple[Stretch, ...]:
-        """By track and time, neighbours of one emotion joined; as fine as the drawing, so their number is bounded."""
+        """By track and time, with equal neighbours merged; as fine as the drawing, so their number is bounded."""
         found: list[Stretch] = []
         for number in sorted(self._tracks):
             bins = self._bins(number)
@@ -98,6 +99,23 @@ class Timeline:
                     found.append(Stretch(number, *times, self._names[best], sure / frames))
                     first, frames, sure = index + 1, 0.0, 0.0
         return tuple(found)
+
+    def to_dict(self, duration_s: float = 0.0) -> dict[str, Any]:
+        """For JSON: ``duration_s``, and per track its `stretches`."""
+        tracks: dict[int, list[dict[str, Any]]] = {}
+        for each in self.stretches():
+            tracks.setdefault(each.track_id, []).append(
+                {
+                    "start_s": round(each.start_s, 3),
+                    "end_s": round(each.end_s, 3),
+                    "emotion": each.emotion,
+                    "confidence": round(each.confidence, 4),
+                }
+            )
+        return {
+            "duration_s": round(max(self.end_s, duration_s), 3),
+            "tracks": [{"track_id": number, "stretches": found} for number, found in tracks.items()],
+        }
 
     def draw(self, title: str) -> UInt8:
         """The plot: uint8, (H, 1400, 3), RGB. The height of a stretch is its confidence, its colour the emotion."""
@@ -132,10 +150,10 @@ class Timeline:
             cv2.rectangle(picture, (x1, base - high), (max(x1, x2 - 1), base), colour, cv2.FILLED)
 
     def _bins(self, number: int) -> list[tuple[int, int, int]]:
-        """The bins of a track with readings: where it begins, where it ends, which emotion it showed most."""
+        """Bins of a track with predictions: first, end, most frequent emotion."""
         counts = self._tracks[number][:, :, 0]
         filled = [int(place) for place in np.flatnonzero(counts.sum(axis=1))]
-        # Up to the next reading, unless the face was gone in between.
+        # Up to the next prediction, unless the face was gone in between.
         ends = [
             following if (following - place) * self._bin_s <= _GONE_S else place + 1
             for place, following in zip(filled, [*filled[1:], filled[-1] + 1], strict=True)

@@ -1,63 +1,77 @@
-"""Videos that browsers play: H.264 in MP4, by the ffmpeg that comes with `imageio-ffmpeg`."""
+"""Write videos that browsers play: H.264 in MP4, each frame at its own time, with the sound of the source."""
 
-import contextlib
-import subprocess
-import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack
+from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
+import av
 import cv2
 import numpy as np
 import numpy.typing as npt
+from av.video.reformatter import Colorspace, VideoReformatter
 
+from emodet.cpu import available_cores
 from emodet.errors import EmodetError
+from emodet.files import atomic_path
+from emodet.inference.video_reader import open_container
 
 __all__ = ["VideoWriter"]
 
+_TIME_BASE = Fraction(1, 90_000)
+_COPIED_SOUND = frozenset(["aac", "mp3", "opus"])  # browsers play these in MP4; others become AAC
+_BT709, _LIMITED_RANGE = 1, 1
+
 
 class VideoWriter:
-    """Takes frames of one size; a context manager. The file gets its name when it is whole, and has no sound."""
+    """A context manager that takes frames. The file appears under its name when it is complete, also after an error."""
 
-    def __init__(self, path: Path, *, size: tuple[int, int], frame_rate: float) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        size: tuple[int, int],
+        frame_rate: float = 25.0,
+        sound: Path | str | None = None,
+        start_s: float = 0.0,
+    ) -> None:
         """Start the encoder.
 
         Args:
-            path: An ``.mp4``; a file that is there is replaced.
-            size: Width and height of every frame, in pixels.
-            frame_rate: Frames per second.
+            path: An ``.mp4``; an existing file is replaced.
+            size: Width and height in pixels. Other frames are resized to it; an odd side grows by one pixel.
+            frame_rate: Average frames per second, for the encoder's rate control.
+            sound: A video whose first audio track is copied, or converted to AAC; None for no sound.
+            start_s: Time stamp in `sound` that belongs to 0 s, in seconds.
 
         Raises:
-            EmodetError: The encoder is not installed or the file cannot be written.
+            EmodetError: The file cannot be written.
         """
+        self.path, self.size = path, size
+        self._last = -1
+        self._reformatter = VideoReformatter()
+        self._open = ExitStack()
         try:
-            import imageio_ffmpeg
-        except ImportError:
-            raise EmodetError("annotated videos need the package imageio-ffmpeg: pip install imageio-ffmpeg") from None
-        self.path = path
-        self.size = size
-        self._partial = path.with_name(f".{path.name}.part")
-        self._messages = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the encoder)
-        width, height = size
-        command = [
-            *(imageio_ffmpeg.get_ffmpeg_exe(), "-hide_banner", "-loglevel", "error", "-nostdin", "-y"),
-            *("-f", "rawvideo", "-pixel_format", "rgb24", "-video_size", f"{width}x{height}"),
-            *("-framerate", f"{frame_rate:.6f}", "-i", "-"),
-            # Chroma at half resolution is what browsers decode; it needs even sides.
-            *("-vf", "pad=ceil(iw/2)*2:ceil(ih/2)*2,format=yuv420p"),
-            *("-c:v", "libx264", "-preset", "veryfast", "-crf", "21", "-movflags", "+faststart", "-f", "mp4"),
-            str(self._partial),
-        ]
-        try:
-            # A session of its own: Ctrl-C is for us, who then let the encoder finish.
-            self._encoder = subprocess.Popen(
-                command,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.DEVNULL,
-                stderr=self._messages,
-                start_new_session=True,
+            partial = self._open.enter_context(atomic_path(path))
+            # faststart: browsers play it before it is loaded completely.
+            self._container = av.open(str(partial), "w", format="mp4", options={"movflags": "+faststart"})
+            self._stream: Any = self._container.add_stream(
+                "libx264",
+                rate=Fraction(frame_rate).limit_denominator(100_000),
+                options={"preset": "veryfast", "crf": "21"},
             )
-        except OSError as problem:
-            raise EmodetError(f"{path}: the video encoder could not be started ({problem})") from None
+            context = self._stream.codec_context
+            context.width, context.height = (side + side % 2 for side in size)
+            context.pix_fmt, context.time_base = "yuv420p", _TIME_BASE
+            context.colorspace = context.color_primaries = context.color_trc = _BT709
+            context.color_range = _LIMITED_RANGE
+            context.thread_count = min(4, available_cores())
+            self._sound = None if sound is None else _Sound(sound, start_s, self._container)
+        except (av.FFmpegError, OSError) as error:
+            self._open.__exit__(type(error), error, None)
+            raise self._failed(error) from None
 
     def __enter__(self) -> "VideoWriter":
         return self
@@ -66,63 +80,114 @@ class VideoWriter:
         self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            self.close()
+            self.close(rest_of_sound=problem is None)
         except EmodetError:
             if problem is None:
                 raise
 
-    def write(self, image_rgb: npt.NDArray[np.uint8]) -> None:
-        """Add a frame: uint8, (H, W, 3), RGB. One of another size (a camera that came back) is fitted in.
+    def write(self, image_rgb: npt.NDArray[np.uint8], time_s: float) -> None:
+        """Add a frame.
+
+        Args:
+            image_rgb: uint8, (H, W, 3), RGB.
+            time_s: When it is shown, in seconds, increasing.
 
         Raises:
-            EmodetError: The encoder stopped, as it does when a disk is full.
+            EmodetError: The file cannot be written.
         """
-        height, width = image_rgb.shape[:2]
-        if (width, height) != self.size:
+        width, height = self.size
+        if image_rgb.shape[:2] != (height, width):
             image_rgb = np.asarray(cv2.resize(image_rgb, self.size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
-        assert self._encoder.stdin is not None
+        if width % 2 or height % 2:
+            image_rgb = np.pad(image_rgb, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+        frame = self._reformatter.reformat(
+            av.VideoFrame.from_ndarray(np.ascontiguousarray(image_rgb), format="rgb24"),
+            format="yuv420p",
+            dst_colorspace=Colorspace.ITU709,
+        )
+        self._last = max(self._last + 1, round(time_s / _TIME_BASE))
+        frame.pts, frame.time_base = self._last, _TIME_BASE
         try:
-            self._encoder.stdin.write(np.ascontiguousarray(image_rgb).data)
-        except OSError:
-            self._encoder.wait()
-            raise self._failed() from None
+            self._container.mux(self._stream.encode(frame))
+            if self._sound is not None:
+                self._sound.copy(until_s=time_s)
+        except (av.FFmpegError, OSError) as error:
+            raise self._failed(error) from None
 
-    def close(self) -> None:
-        """Finish the file.
+    def close(self, *, rest_of_sound: bool = True) -> None:
+        """Finish the file; without `rest_of_sound` the sound ends with the last frame.
 
         Raises:
-            EmodetError: It could not be written.
+            EmodetError: The file cannot be written.
         """
-        if self._messages.closed:
-            return
-        assert self._encoder.stdin is not None
-        with contextlib.suppress(OSError):
-            self._encoder.stdin.close()
-        failed = self._encoder.wait() != 0
         try:
-            if failed:
-                raise self._failed()
-            self._partial.replace(self.path)
-        except OSError as problem:
-            raise EmodetError(f"{self.path}: could not be written ({problem.strerror or problem})") from None
-        finally:
-            self._partial.unlink(missing_ok=True)
-            self._messages.close()
+            with self._open:
+                try:
+                    self._container.mux(self._stream.encode(None))
+                    if self._sound is not None:
+                        self._sound.finish(float("inf") if rest_of_sound else float(self._last * _TIME_BASE))
+                finally:
+                    self._container.close()
+        except (av.FFmpegError, OSError) as error:
+            raise self._failed(error) from None
 
-    def discard(self) -> None:
-        """Stop at once and leave no file; for a video that nobody wants any more."""
-        if self._messages.closed:
-            return
-        self._encoder.kill()
-        assert self._encoder.stdin is not None
-        with contextlib.suppress(OSError):
-            self._encoder.stdin.close()
-        self._encoder.wait()
-        self._partial.unlink(missing_ok=True)
-        self._messages.close()
-
-    def _failed(self) -> EmodetError:
-        self._messages.seek(0)
-        lines = self._messages.read().decode("utf-8", "replace").strip().splitlines()
-        reason = lines[-1] if lines else f"the encoder ended with {self._encoder.returncode}"
+    def _failed(self, error: Exception) -> EmodetError:
+        reason = getattr(error, "strerror", None) or error
         return EmodetError(f"{self.path}: the video could not be written ({reason})")
+
+
+class _Sound:
+    """The first audio track of a video, copied packet by packet as the frames are written."""
+
+    def __init__(self, address: Path | str, start_s: float, output: Any) -> None:
+        self._output = output
+        self._input: Any = open_container(address)
+        self._track = self._input.streams.best("audio")
+        self._offset_s = start_s
+        self._next: Any = None
+        if self._track is None:
+            return
+        self._copied = self._track.codec_context.name in _COPIED_SOUND
+        if self._copied:
+            self._stream = output.add_stream_from_template(self._track)
+        else:
+            self._stream = output.add_stream("aac", rate=self._track.codec_context.sample_rate or 48_000)
+        self._packets = self._demux()
+        self._next = next(self._packets, None)
+
+    def copy(self, until_s: float) -> None:
+        """Copy the packets that begin before a time in seconds."""
+        while self._next is not None and float(self._next.dts * self._next.time_base) - self._offset_s <= until_s:
+            packet, self._next = self._next, next(self._packets, None)
+            offset = round(self._offset_s / packet.time_base)
+            if self._copied:
+                packet.pts, packet.dts, packet.stream = packet.pts - offset, packet.dts - offset, self._stream
+                self._output.mux(packet)
+                continue
+            for frame in self._decode(packet):
+                if frame.pts is not None:
+                    frame.pts -= round(self._offset_s / frame.time_base)
+                self._output.mux(self._stream.encode(frame))
+
+    def finish(self, until_s: float) -> None:
+        """Copy up to a time in seconds, and close."""
+        try:
+            self.copy(until_s)
+            if self._track is not None and not self._copied:
+                self._output.mux(self._stream.encode(None))
+        finally:
+            self._input.close()
+
+    def _demux(self) -> Iterator[Any]:
+        try:
+            for packet in self._input.demux(self._track):
+                if packet.dts is not None and packet.pts is not None and packet.size:
+                    yield packet
+        except av.FFmpegError:  # damaged: the sound ends here
+            return
+
+    def _decode(self, packet: Any) -> list[Any]:
+        try:
+            return list(packet.decode())
+        except av.FFmpegError:
+            return []

@@ -25,13 +25,14 @@ import onnxruntime
 from skimage import data
 
 from emodet.errors import EmodetError
-from emodet.inference.capture import VideoFile, read_ahead
+from emodet.inference.capture import read_ahead
 from emodet.inference.detectors import make_detector
 from emodet.inference.following import Follower
 from emodet.inference.overlay import annotate
 from emodet.inference.pipeline import recognise_video
 from emodet.inference.recognizer import DETECT_EVERY, STREAM_SIDE, Recognizer, open_model
 from emodet.inference.smoothing import Smoothing
+from emodet.inference.video_reader import VideoReader
 from emodet.inference.video_writer import VideoWriter
 
 WIDTH, HEIGHT = 640, 480
@@ -120,7 +121,7 @@ def model_files(files: dict[str, str], threads: int) -> dict[str, dict[str, floa
 def stages(int8: str, videos: dict[int, Path], threads: int) -> dict[str, float]:
     """Milliseconds of each stage, alone, for one face, and per face where it goes by faces."""
     recognizer = Recognizer(int8, detector="none", threads=threads)
-    frames = [frame.image_rgb for frame in VideoFile(videos[1])][:60]
+    frames = [frame.image_rgb for frame in VideoReader(videos[1])][:60]
     found: dict[str, float] = {}
 
     def measure(name: str, action: Callable[[np.ndarray], object]) -> None:
@@ -133,7 +134,7 @@ def stages(int8: str, videos: dict[int, Path], threads: int) -> dict[str, float]
         found[name] = float(np.median(times))
 
     started = time.perf_counter()
-    count = sum(1 for _ in VideoFile(videos[1]))
+    count = sum(1 for _ in VideoReader(videos[1]))
     found["reading a frame of H.264 as RGB"] = (time.perf_counter() - started) * 1000 / count
     for name in ("yunet", "centerface"):
         try:
@@ -161,11 +162,9 @@ def stages(int8: str, videos: dict[int, Path], threads: int) -> dict[str, float]
     with tempfile.TemporaryDirectory() as folder:
         with VideoWriter(Path(folder) / "v.mp4", size=(WIDTH, HEIGHT), frame_rate=25) as writer:
             started = time.perf_counter()
-            for frame in frames:
-                writer.write(frame)
-        found["encoding a frame as H.264, in a process of its own"] = (
-            (time.perf_counter() - started) * 1000 / len(frames)
-        )
+            for index, frame in enumerate(frames):
+                writer.write(frame, index / 25)
+        found["encoding a frame as H.264"] = (time.perf_counter() - started) * 1000 / len(frames)
     print(f"\n## Stages at {WIDTH}×{HEIGHT}, p50\n\n| stage | ms |\n|---|---:|")
     for name, value in found.items():
         print(f"| {name} | {value:.2f} |")
@@ -199,12 +198,12 @@ def run(recognizer: Recognizer, path: Path, count: int, drawn: bool) -> dict[str
     with tempfile.TemporaryDirectory() as folder:
         writer = VideoWriter(Path(folder) / "v.mp4", size=(WIDTH, HEIGHT), frame_rate=25) if drawn else None
         started = time.perf_counter()
-        with closing(recognise_video(recognizer, VideoFile(path), smoothing=Smoothing())) as results:
+        with closing(recognise_video(recognizer, VideoReader(path), smoothing=Smoothing())) as results:
             for result in results:
                 steps.append(result.recognised_s * 1000)
                 seen += len(result.faces)
                 if writer is not None:
-                    writer.write(annotate(result.frame.image_rgb, result.faces))
+                    writer.write(annotate(result.frame.image_rgb, result.faces), result.frame.time_s)
         if writer is not None:
             writer.close()
         seconds = time.perf_counter() - started
@@ -219,8 +218,8 @@ def run(recognizer: Recognizer, path: Path, count: int, drawn: bool) -> dict[str
 
 def write_video(path: Path, count: int, frames: int) -> Path:
     with VideoWriter(path, size=(WIDTH, HEIGHT), frame_rate=25) as writer:
-        for frame in read_ahead(wandering_faces(count, frames)):
-            writer.write(frame)
+        for index, frame in enumerate(read_ahead(wandering_faces(count, frames))):
+            writer.write(frame, index / 25)
     return path
 
 

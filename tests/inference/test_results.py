@@ -2,7 +2,6 @@ import csv
 import io
 import json
 
-import cv2
 import numpy as np
 import pytest
 
@@ -14,7 +13,6 @@ from emodet.inference.pictures import draw, readable, strip_width
 from emodet.inference.rows import RowsError, face_row, open_rows
 from emodet.inference.summary import Summary
 from emodet.inference.timeline import Timeline
-from emodet.inference.video_writer import VideoWriter
 
 NAMES = ("happiness", "neutral", "anger")
 
@@ -147,44 +145,6 @@ def test_a_strip_has_an_even_width_and_no_maps_leave_it_empty():
     assert drawn.shape == (200, 300 + strip_width(200), 3)
     assert strip_width(200) % 2 == 0
     assert draw(noise(), [face()]).shape == (200, 300, 3)
-
-
-@pytest.mark.parametrize("size", [(64, 48), (63, 47)])
-def test_videos_are_h264_with_the_sources_frame_rate_and_every_frame(tmp_path, size):
-    path = tmp_path / "v.mp4"
-    rate = 23.976
-    with VideoWriter(path, size=size, frame_rate=rate) as writer:
-        for index in range(30):
-            writer.write(np.full((size[1], size[0], 3), (200, 8 * index, 30), dtype=np.uint8))
-        writer.write(np.zeros((20, 20, 3), dtype=np.uint8))  # a camera that came back with another size
-    capture = cv2.VideoCapture(str(path))
-    code = int(capture.get(cv2.CAP_PROP_FOURCC)).to_bytes(4, "little")
-    assert code in (b"h264", b"avc1")
-    assert capture.get(cv2.CAP_PROP_FPS) == pytest.approx(rate, abs=0.01)
-    assert capture.get(cv2.CAP_PROP_FRAME_COUNT) == 31
-    assert capture.get(cv2.CAP_PROP_FRAME_WIDTH) == 64
-    found, frame = capture.read()
-    assert found
-    np.testing.assert_allclose(frame[20, 20], (30, 0, 200), atol=12)  # BGR: red stayed red
-    data = path.read_bytes()
-    assert data.index(b"moov") < data.index(b"mdat")  # playable before it is wholly loaded
-    assert [file.name for file in tmp_path.iterdir()] == ["v.mp4"]
-
-
-def test_an_error_while_a_video_is_written_still_finishes_it(tmp_path):
-    with pytest.raises(KeyboardInterrupt), VideoWriter(tmp_path / "v.mp4", size=(64, 48), frame_rate=10) as writer:  # noqa: PT012
-        for _ in range(5):
-            writer.write(np.zeros((48, 64, 3), dtype=np.uint8))
-        raise KeyboardInterrupt
-    assert cv2.VideoCapture(str(tmp_path / "v.mp4")).get(cv2.CAP_PROP_FRAME_COUNT) == 5
-
-
-def test_a_video_that_cannot_be_written_says_why(tmp_path):
-    writer = VideoWriter(tmp_path / "gone" / "v.mp4", size=(640, 480), frame_rate=10)
-    with pytest.raises(EmodetError, match="could not be written"):  # noqa: PT012
-        for _ in range(100):
-            writer.write(np.zeros((480, 640, 3), dtype=np.uint8))
-        writer.close()
 
 
 def test_a_timeline_shows_each_tracks_emotion_at_its_time():

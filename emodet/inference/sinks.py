@@ -1,0 +1,194 @@
+"""Where the results of a video go: rows, an annotated video, a timeline, a window. Sinks are context managers."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from emodet.errors import EmodetError
+from emodet.files import write_atomically
+from emodet.inference.rows import RowWriter, face_row
+from emodet.inference.timeline import Timeline
+from emodet.inference.video_writer import VideoWriter
+
+if TYPE_CHECKING:
+    from emodet.inference.pipeline import Result
+
+__all__ = [
+    "AnnotatedVideoSink",
+    "RowSink",
+    "Sink",
+    "TimelineSink",
+    "WindowClosed",
+    "WindowSink",
+    "show",
+    "write_picture",
+]
+
+UInt8 = npt.NDArray[np.uint8]
+
+_JPEG_QUALITY = 92
+
+
+class WindowClosed(Exception):  # noqa: N818 (a wish, not an error)
+    """The user closed the window, or pressed q or Esc in it."""
+
+
+class Sink:
+    """Takes the results of one video; a context manager. Subclasses override `write` and, if needed, `close`.
+
+    Attributes:
+        every_frame: Whether it also needs the frames that are not recognised.
+        files: What has been written when it is closed.
+    """
+
+    every_frame = False
+
+    def __init__(self) -> None:
+        self.files: list[Path] = []
+
+    def __enter__(self) -> "Sink":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self.close(complete=problem is None)
+        except EmodetError:
+            # The first error is the one to report.
+            if problem is None:
+                raise
+
+    def write(self, result: "Result") -> None:
+        """Take one result, in order.
+
+        Raises:
+            EmodetError: It cannot be written.
+        """
+        raise NotImplementedError
+
+    def close(self, *, complete: bool) -> None:
+        """Finish; `complete` is False after an error."""
+
+
+class RowSink(Sink):
+    """Writes a row per face of each recognised frame. The writer stays open for further videos."""
+
+    def __init__(self, writers: Sequence[RowWriter], source: str) -> None:
+        super().__init__()
+        self._writers, self._source = writers, source
+
+    def write(self, result: "Result") -> None:
+        if result.fresh:
+            for place, face in enumerate(result.faces):
+                row = face_row(self._source, result.frame.index, result.frame.time_s, place, face)
+                for writer in self._writers:
+                    writer.write(row)
+
+
+class AnnotatedVideoSink(Sink):
+    """Writes the annotated frames as H.264 in MP4, each at its own time, with the sound of the source."""
+
+    every_frame = True
+
+    def __init__(
+        self, path: Path, *, frame_rate: float = 25.0, sound: Path | str | None = None, start_s: float = 0.0
+    ) -> None:
+        """The arguments are those of `VideoWriter`."""
+        super().__init__()
+        self._path, self._frame_rate, self._sound, self._start_s = path, frame_rate, sound, start_s
+        self._writer: VideoWriter | None = None
+
+    def write(self, result: "Result") -> None:
+        picture = result.annotated
+        if self._writer is None:
+            self._writer = VideoWriter(
+                self._path,
+                size=(picture.shape[1], picture.shape[0]),
+                frame_rate=self._frame_rate,
+                sound=self._sound,
+                start_s=self._start_s,
+            )
+        self._writer.write(picture, result.frame.time_s)
+
+    def close(self, *, complete: bool) -> None:
+        if self._writer is not None:
+            self._writer.close(rest_of_sound=complete)
+            self.files.append(self._path)
+
+
+class TimelineSink(Sink):
+    """Draws emotion over time, one line per track.
+
+    Attributes:
+        timeline: The data that is drawn.
+    """
+
+    def __init__(self, path: Path, class_names: Sequence[str], title: str) -> None:
+        super().__init__()
+        self._path, self._title = path, title
+        self._empty = True
+        self.timeline = Timeline(class_names)
+
+    def write(self, result: "Result") -> None:
+        if result.fresh:
+            self._empty = False
+            self.timeline.add(result.frame.time_s, result.faces)
+
+    def close(self, *, complete: bool) -> None:
+        if not self._empty:
+            write_picture(self.timeline.draw(self._title), self._path)
+            self.files.append(self._path)
+
+
+class WindowSink(Sink):
+    """Shows the annotated frames in a window."""
+
+    every_frame = True
+
+    def write(self, result: "Result") -> None:
+        """Raises `WindowClosed` when the user closes the window."""
+        show(result.annotated, wait_ms=1)
+
+
+def write_picture(picture: UInt8, path: Path) -> None:
+    """Write a uint8 (H, W, 3) RGB picture as JPEG or PNG, by the suffix; an existing file is replaced.
+
+    Raises:
+        EmodetError: It cannot be written.
+    """
+    settings = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY] if path.suffix == ".jpg" else []
+    done, data = cv2.imencode(path.suffix, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), settings)
+    if not done:
+        raise EmodetError(f"{path}: {picture.shape[1]}×{picture.shape[0]} pixels cannot be encoded as {path.suffix}")
+    try:
+        write_atomically(path, data.tobytes())
+    except OSError as problem:
+        raise EmodetError(f"{path}: could not be written ({problem.strerror or problem})") from None
+
+
+def show(picture: UInt8, *, wait_ms: int) -> None:
+    """Show a picture in the window; with `wait_ms` 0 until a key is pressed.
+
+    Raises:
+        WindowClosed: The user closed the window, or pressed q or Esc.
+        EmodetError: No window can be opened.
+    """
+    title = "emodet"
+    try:
+        cv2.imshow(title, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+        while True:
+            key = cv2.waitKey(wait_ms or 50) & 0xFF
+            if key in (ord("q"), 27) or cv2.getWindowProperty(title, cv2.WND_PROP_VISIBLE) < 1:
+                raise WindowClosed
+            if wait_ms or key != 0xFF:
+                return
+    except cv2.error as problem:
+        raise EmodetError(
+            f"--show: no window can be opened ({problem.err or problem}); opencv-python-headless has none"
+        ) from None

@@ -1,0 +1,279 @@
+"""Read videos with PyAV: every frame upright, with square pixels, at the time at which players show it."""
+
+import itertools
+import time
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import numpy.typing as npt
+from av.container import InputContainer
+from av.video.reformatter import VideoReformatter
+
+from emodet.cpu import available_cores
+from emodet.errors import EmodetError
+from emodet.images import MAX_PIXELS
+from emodet.inference.sources import hide_password
+
+__all__ = ["Frame", "VideoReader", "open_container"]
+
+# Containers that hold their frames themselves. Playlists (HLS, DASH, ffconcat) name other files for FFmpeg to open: an
+# untrusted one would show what lies on this machine.
+_CONTAINERS = (
+    "mov,mp4,m4a,3gp,3g2,mj2,avi,matroska,webm,mpegts,mpeg,mpegvideo,flv,ogg,asf,mxf,dv,ivf,m4v,h264,hevc,mjpeg"
+)
+_NETWORK = "http,https,httpproxy,tls,tcp,udp,rtp,srtp,rtsp,rtsps,rtmp,rtmps,rtmpt,crypto"
+_TIMEOUT_S = 10.0
+FALLBACK_RATE, MAX_RATE = 25.0, 1000.0  # frames per second
+_MISSING_SHARE, _MISSING_FRAMES = 0.02, 2  # tolerance before a file counts as cut off
+_MAX_READ_ERRORS = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One frame of a video.
+
+    Attributes:
+        index: From 0, also counting frames that were skipped.
+        time_s: Seconds since the start of the video, or since a live source was opened.
+        image_rgb: uint8, (H, W, 3), RGB.
+        taken_s: `time.perf_counter` when it was decoded.
+    """
+
+    index: int
+    time_s: float
+    image_rgb: npt.NDArray[np.uint8]
+    taken_s: float
+
+
+class VideoReader:
+    """A video file, or the URL of one. Iterating gives every frame, once.
+
+    Rotation, mirroring and the pixel aspect ratio are applied. Damaged frames are skipped and counted.
+
+    Attributes:
+        name: For messages, without a password.
+        frame_rate: Average frames per second; 25 if the file does not say.
+        frame_count: Expected number of frames; 0 if unknown.
+        duration_s: In seconds; None if unknown.
+        size: Width and height in pixels, as displayed.
+        start_s: Time stamp of the file that counts as 0 s, in seconds.
+        damaged: Frames so far that could not be decoded.
+        partly_damaged: Frames so far that were decoded with errors.
+    """
+
+    def __init__(self, address: Path | str, *, max_pixels: int | None = MAX_PIXELS) -> None:
+        """Open the video and decode its first frame.
+
+        Args:
+            address: A path or a URL.
+            max_pixels: Refuse frames with more pixels; None for no limit.
+
+        Raises:
+            EmodetError: The file is missing, not a video, a playlist, or its frames exceed `max_pixels`.
+        """
+        self.name = hide_password(str(address))
+        self._max_pixels = max_pixels
+        self._container = open_container(address, max_pixels=max_pixels)
+        try:
+            self._open()
+        except BaseException:
+            self._container.close()
+            raise
+
+    def _open(self) -> None:
+        container = self._container
+        stream: Any = container.streams.best("video")
+        if stream is None:
+            raise EmodetError(f"{self.name}: there is no video track in this file")
+        self._stream = stream
+        stream.thread_type = "AUTO"
+        stream.codec_context.thread_count = min(4, available_cores())
+        rate = float(stream.average_rate or stream.guessed_rate or 0)
+        self.frame_rate = rate if 0 < rate <= MAX_RATE else FALLBACK_RATE
+        self.start_s = self._start_s()
+        duration = container.duration / 1e6 if container.duration else None
+        if duration is not None and "matroska" in container.format.name and 0 < self.start_s < duration:
+            duration -= self.start_s  # many writers store the last time stamp
+        self.duration_s = duration
+        # Kept here: a stream must not be used after its container is closed.
+        self._stored_frames, self._video_end_s = int(stream.frames), None
+        if stream.duration is not None and stream.time_base is not None:
+            self._video_end_s = float((stream.duration + (stream.start_time or 0)) * stream.time_base)
+        self._is_avi = container.format.name == "avi"
+        self.frame_count = self._stored_frames or round((duration or 0) * self.frame_rate)
+        self.damaged = self.partly_damaged = 0
+        self._packets = 0
+        self._read_s = self._video_read_s = float("-inf")
+        self._last_s, self._shift_s = float("-inf"), 0.0
+        self._check_pixels(stream.codec_context.width, stream.codec_context.height)
+        self._reformatter = VideoReformatter()
+        self._decoded: Iterator[av.VideoFrame] = self._decode()
+        first = next(self._decoded, None)
+        if first is None:
+            raise EmodetError(f"{self.name}: no frame of this video can be decoded")
+        height, width = self._upright(first).shape[:2]
+        self.size = (width, height)
+        self._decoded = itertools.chain([first], self._decoded)
+
+    def __iter__(self) -> Generator[Frame, None, None]:
+        """Every frame; see `frames`."""
+        return self.frames()
+
+    def frames(self, every: int = 1) -> Generator[Frame, None, None]:
+        """Every `every`-th frame, beginning with the first.
+
+        Raises:
+            EmodetError: After the last frame, if the file is cut off.
+        """
+        index = -1
+        try:
+            for index, decoded in enumerate(self._decoded):
+                time_s = self._time_s(decoded)
+                if index % every == 0:
+                    yield Frame(index, time_s, self._upright(decoded), time.perf_counter())
+        finally:
+            self.close()
+        if self._cut_off():
+            of = f" of {self.frame_count}" if self.frame_count > index + 1 else ""
+            raise EmodetError(f"{self.name}: the file ends early, after {index + 1}{of} frames; those were recognised")
+
+    def close(self) -> None:
+        """Close the file."""
+        self._container.close()
+
+    def _decode(self) -> Iterator[av.VideoFrame]:
+        errors = 0
+        while errors < _MAX_READ_ERRORS:
+            try:
+                for packet in self._container.demux():
+                    yield from self._decode_packet(packet)
+                return
+            except av.FFmpegError:  # damaged container: FFmpeg looks for the next packet
+                errors += 1
+
+    def _decode_packet(self, packet: Any) -> Iterator[av.VideoFrame]:
+        stamp = packet.dts if packet.pts is None else packet.pts
+        if stamp is not None and packet.time_base is not None:
+            end_s = float((stamp + (packet.duration or 0)) * packet.time_base)
+            self._read_s = max(self._read_s, end_s)
+            if packet.stream is self._stream:
+                self._video_read_s = max(self._video_read_s, end_s)
+        if packet.stream is not self._stream:
+            return
+        self._packets += packet.size > 0
+        try:
+            frames = self._stream.decode(packet)
+        except av.FFmpegError:
+            self.damaged += 1
+            return
+        for frame in frames:
+            self.partly_damaged += bool(frame.is_corrupt)
+            yield frame
+
+    def _start_s(self) -> float:
+        """The container's start, so that a video track that begins after the sound keeps its delay."""
+        video, container = self._stream.start_time, self._container.start_time
+        if video is None:
+            return (container or 0) / 1e6
+        video_s = float(video * self._stream.time_base)
+        if container is None or abs(container / 1e6 - video_s) < 2e-6:
+            return video_s
+        # A negative start is priming of the audio codec, which players do not show.
+        return min(video_s, max(container / 1e6, 0.0))
+
+    def _time_s(self, frame: av.VideoFrame) -> float:
+        stamp = frame.dts if frame.pts is None else frame.pts
+        step_s = 1 / self.frame_rate
+        first = self._last_s == float("-inf")
+        following = 0.0 if first else self._last_s + step_s
+        time_s = following
+        if stamp is not None and frame.time_base is not None:
+            time_s = float(stamp * frame.time_base) - self.start_s + self._shift_s
+        if not first and time_s <= self._last_s:
+            if self._last_s - time_s > 1:  # the clock was reset, as in joined recordings
+                self._shift_s += following - time_s
+            time_s = following
+        self._last_s = max(0.0, time_s)
+        return self._last_s
+
+    def _upright(self, frame: av.VideoFrame) -> npt.NDArray[np.uint8]:
+        width, height = frame.width, frame.height
+        ratio = float(self._stream.sample_aspect_ratio or 1)
+        if ratio > 1:
+            width = round(width * ratio)
+        elif 0 < ratio < 1:
+            height = round(height / ratio)
+        self._check_pixels(width, height)
+        scaled = (width, height) != (frame.width, frame.height)
+        rgb = self._reformatter.reformat(frame, width, height, "rgb24", interpolation="BICUBIC" if scaled else None)
+        image = np.asarray(rgb.to_ndarray(), dtype=np.uint8)
+        matrix: Any = frame.side_data.get("DISPLAYMATRIX")
+        return image if matrix is None else _oriented(image, np.frombuffer(bytes(matrix), np.int32))
+
+    def _check_pixels(self, width: int, height: int) -> None:
+        if self._max_pixels is not None and width * height > self._max_pixels:
+            raise EmodetError(
+                f"{self.name}: frames of {width}×{height} pixels exceed max_pixels={self._max_pixels:,}; "
+                "raise it if you trust the file"
+            )
+
+    def _cut_off(self) -> bool:
+        """Whether the file holds less than its header says."""
+        if self._is_avi:  # FFmpeg derives its duration from what is there; dropped frames have no packet
+            found = max(self._packets, round((self._video_read_s - self.start_s) * self.frame_rate))
+            return self._stored_frames - found > _MISSING_FRAMES + self._stored_frames * _MISSING_SHARE
+        if self._video_end_s is not None:
+            end_s, found_s = self._video_end_s, self._video_read_s
+        elif self.duration_s is not None:  # that of the longest track
+            end_s, found_s = self.start_s + self.duration_s, self._read_s
+        else:
+            return False
+        return end_s - found_s > _MISSING_FRAMES / self.frame_rate + (end_s - self.start_s) * _MISSING_SHARE
+
+
+def open_container(address: Path | str, *, max_pixels: int | None = None) -> InputContainer:
+    """Open a file or a URL so that it can open no other file.
+
+    Raises:
+        EmodetError: It cannot be opened or is not a video container.
+    """
+    text, name = str(address), hide_password(str(address))
+    remote = not isinstance(address, Path) and "://" in text
+    if not remote and Path(text).is_file() and not Path(text).stat().st_size:
+        raise EmodetError(f"{name}: the file is empty")
+    options = {"protocol_whitelist": _NETWORK if remote else "file", "rtsp_transport": "tcp"}
+    if not remote:
+        options["format_whitelist"] = _CONTAINERS
+    try:
+        return av.open(
+            text if remote else f"file:{text}",
+            container_options=options,
+            options={} if max_pixels is None else {"max_pixels": str(max_pixels)},
+            metadata_errors="replace",
+            timeout=_TIMEOUT_S if remote else None,
+        )
+    except (av.FFmpegError, OSError, ValueError) as error:
+        if isinstance(error, FileNotFoundError | IsADirectoryError) or (isinstance(error, OSError) and remote):
+            raise EmodetError(f"{name}: cannot be opened ({error.strerror or error})") from None
+        raise EmodetError(
+            f"{name}: not a video (MP4, MOV, MKV, WebM, AVI, MPEG and others are read, playlists are not), "
+            "or cut off before its first frame"
+        ) from None
+
+
+def _oriented(image: npt.NDArray[np.uint8], matrix: npt.NDArray[np.int32]) -> npt.NDArray[np.uint8]:
+    """Apply a display matrix (3×3, 16.16 fixed point): (x, y) is shown at (ax + cy, bx + dy)."""
+    a, b, c, d = (int(matrix[place]) for place in (0, 1, 3, 4))
+    if abs(a) >= abs(b):
+        right, down = a, d
+    else:
+        image, right, down = image.transpose(1, 0, 2), c, b
+    if right < 0:
+        image = image[:, ::-1]
+    if down < 0:
+        image = image[::-1]
+    return np.ascontiguousarray(image)
