@@ -172,9 +172,7 @@ def test_written_videos_are_h264_with_true_times_and_colours(tmp_path, size):
     assert [file.name for file in tmp_path.iterdir()] == ["v.mp4"]
 
 
-@pytest.mark.parametrize(
-    ("sound", "ending", "written"), [("aac", "mkv", "aac"), ("aac", "ts", "aac"), ("ac3", "mkv", "aac")]
-)
+@pytest.mark.parametrize(("sound", "ending"), [("aac", "mkv"), ("aac", "ts"), ("ac3", "mkv"), ("libopus", "webm")])
 def test_the_sound_is_kept_in_step(tmp_path, sound, ending):
     codec = "libvpx" if ending == "webm" else "libx264"
     source = write_video(tmp_path / f"v.{ending}", quadrants(30), codec=codec, sound=sound, sound_s=5, start_s=20)
