@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from emodet.errors import EmodetError
-from emodet.evaluation.measuring import answer, answer_with_model_file
+from emodet.evaluation.outputs import predict_split, predict_split_with_model_file
 from emodet.modelfile import read_model_file
 from emodet.training.assembly import build_data
 from emodet.training.checkpoints import load_classifier
@@ -143,8 +143,8 @@ def test_a_torch_program_says_it_too(exported):
 
 def test_a_model_file_answers_on_a_role_s_faces_as_its_checkpoint(run, exported, data):
     classifier = load_classifier(run / "checkpoints" / "best.ckpt")
-    expected = answer(classifier, data, "test", "cpu")
-    found = answer_with_model_file(read_model_file(exported / "emodet-fp32.onnx"), data, "test")
+    expected = predict_split(classifier, data, "test", "cpu")
+    found = predict_split_with_model_file(read_model_file(exported / "emodet-fp32.onnx"), data, "test")
     np.testing.assert_array_equal(found.index, expected.index)
     np.testing.assert_array_equal(found.emotion, expected.emotion)
     probabilities = torch.softmax(torch.from_numpy(expected.logits) / classifier.temperature, 1).numpy()
@@ -164,12 +164,12 @@ def test_a_model_file_s_columns_are_matched_by_name(exported, data):
             return self.model.probabilities(crops)[:, self.order], None
 
     model = read_model_file(exported / "emodet-fp32.onnx")
-    straight, permuted = (answer_with_model_file(each, data, "val") for each in (model, Permuted(model)))
+    straight, permuted = (predict_split_with_model_file(each, data, "val") for each in (model, Permuted(model)))
     np.testing.assert_array_equal(straight.logits, permuted.logits)
     permuted = Permuted(model)
     permuted.info.class_names = permuted.info.class_names[1:]
     with pytest.raises(EmodetError, match=r"data\.classes"):
-        answer_with_model_file(permuted, data, "val")
+        predict_split_with_model_file(permuted, data, "val")
 
 
 def test_files_that_are_there_are_kept(command, run, exported, capsys):

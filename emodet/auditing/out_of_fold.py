@@ -27,7 +27,7 @@ from emodet.data.pack import Pack, Table
 from emodet.data.splits import Splits
 from emodet.errors import EmodetError
 from emodet.evaluation.calibration import fit_temperature, softmax
-from emodet.evaluation.measuring import answer
+from emodet.evaluation.outputs import predict_split
 from emodet.training.assembly import build_classifier, build_trainer
 from emodet.training.folder import RunFolder
 
@@ -199,7 +199,7 @@ def _answers_of_fold(
     classifier = build_classifier(settings, data)
     trainer = build_trainer(settings, run, [CSVLogger(run.path, name="csv", version=str(run.attempts))])
     trainer.fit(classifier, data, ckpt_path=run.last if run.last.is_file() else None, weights_only=True)
-    answers = answer(classifier, data, "test", settings["trainer"].get("accelerator", "auto"))
+    answers = predict_split(classifier, data, "test", settings["trainer"].get("accelerator", "auto"))
     logits = answers.logits[np.argsort(answers.index)][np.argsort(np.argsort(data.splits.test))]
     unfinished = file.with_name("answers.unfinished.npz")
     np.savez(unfinished, index=data.splits.test, logits=logits)

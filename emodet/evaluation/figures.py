@@ -55,13 +55,16 @@ def ramp() -> "Colormap":
 
 def add_title(figure: "Figure", title: str, subtitle: str) -> None:
     """A bold title and a smaller line below it at the left edge, both wrapped to the width; call it last."""
-    width = figure.get_figwidth()
-    head, below = textwrap.wrap(title, int(10 * width)), textwrap.wrap(subtitle, int(12.5 * width))
+    width, height = figure.get_size_inches()
+    head, below = textwrap.wrap(title, int(10.5 * width)), textwrap.wrap(subtitle, int(14 * width))
+    # Every line beyond the first two adds its height to the figure.
+    height += 0.2 * (len(head) + len(below) - 2)
+    figure.set_figheight(height)
     # Empty lines keep the room for the subtitle, whose size differs.
-    lines = [*head, *(" " for _ in below)]
-    figure.suptitle("\n".join(lines), x=0.02, ha="left", fontsize=10.5, weight="bold", linespacing=1.35)
-    top = 0.98 - 0.235 * len(head) / figure.get_figheight()
-    figure.text(0.02, top, "\n".join(below), ha="left", va="top", fontsize=8.5, linespacing=1.5)
+    lines = "\n".join([*head, *(" " for _ in below)])
+    figure.suptitle(lines, x=0.02, ha="left", fontsize=10.5, weight="bold", linespacing=1.35)
+    top = 0.98 - 0.235 * len(head) / height
+    figure.text(0.02, top, "\n".join(below), ha="left", va="top", fontsize=8.5, linespacing=1.4)
 
 
 def to_png(figure: "Figure") -> bytes:

@@ -61,7 +61,7 @@ def swatch(colour: str) -> str:
 
 def style() -> str:
     """The style sheet of all pages."""
-    return Path(__file__).with_name("report.css").read_text(encoding="utf-8")
+    return (Path(__file__).parent / "templates" / "style.css").read_text(encoding="utf-8")
 
 
 def document(title: str, body: str, *, more_style: str = "") -> str:

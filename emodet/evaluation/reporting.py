@@ -1,6 +1,6 @@
-"""From answers to the page: one place for what `train` and `evaluate` both leave behind."""
+"""From outputs to the report's folder: shared by `train` and `evaluate`."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -9,16 +9,16 @@ import numpy.typing as npt
 from emodet.data.corrections import CorrectedPack, in_words
 from emodet.data.datamodule import EmotionDataModule
 from emodet.evaluation.corruptions import Corruption, corrupt
-from emodet.evaluation.measuring import Answers, Change, to_predictions
+from emodet.evaluation.outputs import Predict, SplitOutputs, to_predictions
 from emodet.evaluation.report import write_report
 from emodet.evaluation.robustness import measure_robustness
-from emodet.evaluation.statistics import Evaluation, evaluate_predictions
+from emodet.evaluation.scores import Evaluation, evaluate_predictions
 
 __all__ = ["report"]
 
 
 def report(
-    answers: Answers,
+    outputs: SplitOutputs,
     data: EmotionDataModule,
     temperature: float,
     folder: Path,
@@ -26,53 +26,48 @@ def report(
     *,
     resamples: int = 2000,
     errors: int = 48,
-    answer_on: Callable[[Change], Answers] | None = None,
+    predict: Predict | None = None,
 ) -> Evaluation:
-    """Measure answers and write the report's folder; see `evaluate_predictions` and `write_report`.
+    """Evaluate outputs and write the report's folder; see `evaluate_predictions` and `write_report`.
 
-    With `answer_on`, which answers on the same faces after a change to their crops, the report holds how the figures
-    fall as pictures get worse.
+    With `predict`, which runs the model on the same faces with changed crops, the report includes robustness.
 
     Raises:
         EmodetError: The folder cannot be written.
     """
-    predictions = to_predictions(answers, data, temperature)
+    predictions = to_predictions(outputs, data, temperature)
     evaluation = evaluate_predictions(predictions, resamples=resamples)
-    chosen_on = int(np.isin(answers.index, data.splits.val).sum())
-    if chosen_on:
+    selected = int(np.isin(outputs.index, data.splits.val).sum())
+    if selected:
         # In a mix, some data sets may select and report on the same faces.
-        which = "these faces" if chosen_on == len(answers.index) else f"{chosen_on:,} of these faces"
+        which = "these faces" if selected == len(outputs.index) else f"{selected:,} of these faces"
         evaluation = evaluation.with_notes(
-            f"Training chose its temperature on {which}, and its epoch unless it kept the last one: the figures are "
+            f"The temperature, and the epoch unless the last one was kept, were selected on {which}: scores are "
             "optimistic."
         )
-
-    def face(number: int) -> npt.NDArray[np.uint8]:
-        crop: npt.NDArray[np.uint8] = data.pack.images(answers.index[number : number + 1])[0]
-        return crop
-
-    described: dict[str, str | int | float | None] = {
-        **details,
-        "temperature": temperature,
-        "pack fingerprint": data.pack.fingerprint,
-    }
+    described = {**details, "temperature": temperature, "pack fingerprint": data.pack.fingerprint}
     if isinstance(data.pack, CorrectedPack):
         facts = data.pack.facts()
         described["corrections"] = f"{facts['file']}, SHA-256 {facts['sha256']}: {in_words(facts['faces'])}"
-        split = data.pack.table.split[answers.index[0]]
+        split = data.pack.table.split[outputs.index[0]]
         if split in facts["faces"]:
             evaluation = evaluation.with_notes(
                 f"Corrections changed the faces measured here ({in_words({split: facts['faces'][split]})}): the "
-                "figures cannot be compared with those of others on this split."
+                "scores cannot be compared with those of others on this split."
             )
     robustness = None
-    if answer_on is not None:
+    if predict is not None:
 
         def measure(corruption: Corruption, level: float) -> Evaluation:
-            answered = answer_on(lambda crops, index: corrupt(crops, index, corruption, level))
-            return evaluate_predictions(to_predictions(answered, data, temperature), resamples=resamples)
+            corrupted = predict(lambda crops, index: corrupt(crops, index, corruption, level))
+            return evaluate_predictions(to_predictions(corrupted, data, temperature), resamples=resamples)
 
         robustness = measure_robustness(evaluation, measure)
         print(robustness.as_text(), end="\n\n")
-    write_report(evaluation, predictions, face, folder, details=described, errors=errors, robustness=robustness)
+
+    def image(number: int) -> npt.NDArray[np.uint8]:
+        crop: npt.NDArray[np.uint8] = data.pack.images(outputs.index[number : number + 1])[0]
+        return crop
+
+    write_report(evaluation, predictions, image, folder, details=described, errors=errors, robustness=robustness)
     return evaluation

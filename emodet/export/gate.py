@@ -13,8 +13,8 @@ import numpy.typing as npt
 
 from emodet.errors import EmodetError
 from emodet.evaluation.calibration import softmax
-from emodet.evaluation.measuring import Answers
-from emodet.evaluation.statistics import Evaluation
+from emodet.evaluation.outputs import SplitOutputs
+from emodet.evaluation.scores import Evaluation
 from emodet.modelfile import ModelFile
 
 __all__ = [
@@ -197,11 +197,12 @@ def beside_checks(file: str, expected: Floats | None, found: Floats | None, *, l
 
 def agreements_of(file: str, evaluation: Evaluation) -> list[Check]:
     """How well valence and arousal agree with what was annotated, for the record; nothing where that is not known."""
-    return [
-        Check(file, f"CCC of {row.name}", row.ccc.value, None, row.faces, "recorded")
-        for row in evaluation.per_dimension
-        if row.ccc.value is not None
-    ]
+    checks = []
+    for name in evaluation.dimensions:
+        ccc = evaluation[f"ccc_{name}"]
+        if ccc.value is not None:
+            checks.append(Check(file, f"CCC of {name}", ccc.value, None, ccc.n, "recorded"))
+    return checks
 
 
 def row_sum_check(file: str, probabilities: Floats) -> Check:
@@ -212,13 +213,13 @@ def row_sum_check(file: str, probabilities: Floats) -> Check:
     return Check(file, what, value, LARGEST_ROW_ERROR, len(probabilities), verdict)
 
 
-def accuracy_of(file: str, answers: Answers) -> Check:
+def accuracy_of(file: str, answers: SplitOutputs) -> Check:
     """The share of the labelled faces that a file gets right, for the record."""
     faces = len(answers.emotion)
     return Check(file, "accuracy", _right(answers) / faces, None, faces, "recorded")
 
 
-def accuracy_check(file: str, reference: Answers, found: Answers) -> Check:
+def accuracy_check(file: str, reference: SplitOutputs, found: SplitOutputs) -> Check:
     """How many more of the labelled faces the reference gets right, as a share; negative where it gets fewer."""
     if not np.array_equal(reference.index, found.index):
         raise EmodetError(f"{file}: answers on other faces than the reference")
@@ -296,7 +297,7 @@ def _cpu_lines() -> dict[str, str]:
     return {key.strip(): value.strip() for key, _, value in pairs}
 
 
-def _right(answers: Answers) -> int:
+def _right(answers: SplitOutputs) -> int:
     return int((softmax(answers.logits).argmax(axis=1) == answers.emotion).sum())
 
 

@@ -16,8 +16,8 @@ from emodet.data.datamodule import EmotionDataModule
 from emodet.synthetic.faces import draw_face
 from emodet.emotions import EMOTIONS
 from emodet.errors import EmodetError
-from emodet.evaluation.measuring import Answers, answer_with_model_file, to_predictions
-from emodet.evaluation.statistics import evaluate_predictions
+from emodet.evaluation.outputs import SplitOutputs, predict_split_with_model_file, to_predictions
+from emodet.evaluation.scores import evaluate_predictions
 from emodet.export.gate import (
     Check,
     Gate,
@@ -182,7 +182,7 @@ class _Making:
         )
 
     def _quantised(
-        self, exported: "onnx.ModelProto", reference: dict[str, Answers], data: EmotionDataModule
+        self, exported: "onnx.ModelProto", reference: dict[str, SplitOutputs], data: EmotionDataModule
     ) -> ModelFile:
         rows = calibration_rows(data.splits.train, self.plan.calibration_faces)
         graph = quantise(exported, data.pack.images(rows), reduce_range=self.plan.reduce_range)
@@ -223,14 +223,14 @@ class _Making:
     def _model_file(self, kind: str, graph: "onnx.ModelProto", info: ModelInfo) -> ModelFile:
         return read_model_file(write_model_file(graph, info, self.place / self.names[kind]), threads=self.plan.threads)
 
-    def _answers(self, model: ModelFile, data: EmotionDataModule) -> dict[str, Answers]:
+    def _answers(self, model: ModelFile, data: EmotionDataModule) -> dict[str, SplitOutputs]:
         """On the val faces, and on the test faces where these are others."""
-        answers = {"val": answer_with_model_file(model, data, "val")}
+        answers = {"val": predict_split_with_model_file(model, data, "val")}
         if not np.array_equal(data.splits.val, data.splits.test):
-            answers["test"] = answer_with_model_file(model, data, "test")
+            answers["test"] = predict_split_with_model_file(model, data, "test")
         return answers
 
-    def _with_figures(self, kind: Precision, graph: "onnx.ModelProto", answers: Mapping[str, Answers]) -> ModelInfo:
+    def _with_figures(self, kind: Precision, graph: "onnx.ModelProto", answers: Mapping[str, SplitOutputs]) -> ModelInfo:
         """Write the file once more, with its own figures inside; what it says is returned."""
         assert self.data is not None
         metrics: dict[str, Mapping[str, float]] = {}
@@ -241,7 +241,7 @@ class _Making:
                 self.checks += agreements_of(kind, evaluation)
             same = self.data.fingerprint == self.own_pack
             split = evaluation.split if same else f"{evaluation.data}: {evaluation.split}"
-            metrics[split] = plain_metrics(evaluation.as_dict()["metrics"], evaluation.faces)
+            metrics[split] = plain_metrics(evaluation.metrics(), evaluation.faces)
         info = replace(self.info, precision=kind, metrics=metrics)
         write_model_file(graph, info, self.place / self.names[kind])
         return info

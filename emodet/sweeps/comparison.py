@@ -179,7 +179,7 @@ def compare_runs(runs: Sequence[Outcome], not_started: Sequence[Planned], title:
 
 
 def _common(values: Iterable[str]) -> str:
-    # "val (selection and test)" names the faces of both splits.
+    # "val (also used for model selection)" names the faces of both splits.
     return ", ".join(sorted({value.split(" (")[0] for value in values if value}))
 
 

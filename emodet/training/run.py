@@ -19,9 +19,9 @@ from emodet.errors import EmodetError
 from emodet.evaluation.calibration import fit_temperature
 from emodet.evaluation.contact_sheet import contact_sheet
 from emodet.evaluation.curves import plot_curves
-from emodet.evaluation.measuring import answer, to_predictions
+from emodet.evaluation.outputs import predict_split, to_predictions
 from emodet.evaluation.reporting import report
-from emodet.evaluation.statistics import format_table
+from emodet.evaluation.table import format_table
 from emodet.export.model_of_run import write_model_of_run
 from emodet.models.classifier import EmotionClassifier
 from emodet.models.cost import net_cost
@@ -136,18 +136,18 @@ def finish_run(
     score = getattr(trainer.checkpoint_callback, "best_model_score", None)
     run.write_facts({"selected": {"metric": monitor, "value": None if score is None else float(score)}})
     classifier = load_classifier(run.best)
-    chosen = answer(classifier, data, "val")
+    chosen = predict_split(classifier, data, "val")
     temperature = fit_temperature(chosen.logits, chosen.emotion)
     set_temperature(run.best, temperature)
     results: dict[str, Any] = {}
     details = {"checkpoint": str(run.best), **{key: run.facts()[key] for key in ("commit", "seed")}}
     both_are_one = np.array_equal(data.splits.val, data.splits.test)
     for split in ("test",) if both_are_one else ("val", "test"):
-        answers = chosen if split == "val" or both_are_one else answer(classifier, data, split)
-        evaluation = report(answers, data, temperature, run.path / f"evaluation-{split}", details)
-        results[split] = evaluation.as_dict()["metrics"]
+        outputs = chosen if split == "val" or both_are_one else predict_split(classifier, data, split)
+        evaluation = report(outputs, data, temperature, run.path / f"evaluation-{split}", details)
+        results[split] = evaluation.metrics()
         print(format_table(evaluation), end="\n\n")
-        tracking.evaluated(split, evaluation, to_predictions(answers, data, temperature), answers.index)
+        tracking.evaluated(split, evaluation, to_predictions(outputs, data, temperature), outputs.index)
     run.write_facts({"temperature": temperature, "results": results, "ended": now()})
     trained = load_trained(run.best)
     write_weights(trained.classifier, trained.card(), run.path / "weights.pt")

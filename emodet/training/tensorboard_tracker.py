@@ -15,7 +15,7 @@ from emodet.errors import EmodetError
 from emodet.evaluation.contact_sheet import contact_sheet
 from emodet.evaluation.plots import plot_confusion, plot_per_class, plot_reliability, plot_valence_arousal
 from emodet.evaluation.predictions import Predictions
-from emodet.evaluation.statistics import Evaluation
+from emodet.evaluation.scores import Evaluation
 from emodet.training.folder import RunFolder
 from emodet.training.tracker import Tracker
 
@@ -56,7 +56,7 @@ class TensorBoardTracker(Tracker, TensorBoardLogger):
             "reliability": plot_reliability(evaluation),
             "recall_by_class": plot_per_class(evaluation),
         }
-        if evaluation.per_dimension:
+        if evaluation.dimensions:
             charts["valence_arousal"] = plot_valence_arousal(predictions, evaluation)
         for name, png in charts.items():
             picture = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR_RGB)

@@ -12,7 +12,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from emodet.data.pack import Pack
 from emodet.evaluation.predictions import Predictions
-from emodet.evaluation.statistics import Evaluation
+from emodet.evaluation.scores import Evaluation
 
 __all__ = ["Tracker", "final_figures"]
 
@@ -104,21 +104,16 @@ def final_figures(split: str, evaluation: Evaluation) -> dict[str, float]:
 
     Figures and ends of intervals that are not defined are left out.
     """
-    estimates = {
-        "accuracy": evaluation.accuracy,
-        "macro_f1": evaluation.macro_f1,
-        "balanced_accuracy": evaluation.balanced_accuracy,
-        "nll": evaluation.calibrated.nll,
-        "calibration_error": evaluation.calibrated.ece,
-        "brier": evaluation.calibrated.brier,
-        **{f"recall/{row.name}": row.recall for row in evaluation.per_class},
-        **evaluation.agreements(),
+    names = {"ece": "calibration_error", "uncalibrated/ece": "calibration_error_at_temperature_1"}
+    left_out = ("uncalibrated/nll", "uncalibrated/brier")
+    scores = {
+        names.get(name, name): score
+        for name, score in evaluation.scores.items()
+        if name not in left_out and "@" not in name and not name.startswith(("precision/", "f1/"))
     }
-    if evaluation.uncalibrated is not None:
-        estimates["calibration_error_at_temperature_1"] = evaluation.uncalibrated.ece
     figures: dict[str, float] = {f"{split}/faces": float(evaluation.faces)}
-    for name, estimate in estimates.items():
-        for suffix, value in (("", estimate.value), ("/low", estimate.low), ("/high", estimate.high)):
+    for name, score in scores.items():
+        for suffix, value in (("", score.value), ("/low", score.low), ("/high", score.high)):
             if value is not None:
                 figures[f"{split}/{name}{suffix}"] = value
     return figures

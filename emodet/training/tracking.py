@@ -15,7 +15,7 @@ from emodet.data.pack import Pack
 from emodet.errors import EmodetError
 from emodet.evaluation.predictions import Predictions
 from emodet.evaluation.report import worst_errors
-from emodet.evaluation.statistics import Evaluation
+from emodet.evaluation.scores import Evaluation
 from emodet.training.loggers import close_loggers
 from emodet.training.tracker import Tracker, final_figures
 

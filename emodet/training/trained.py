@@ -150,7 +150,7 @@ def run_folder_of(file: Path) -> RunFolder | None:
 
 
 def plain_metrics(estimates: Mapping[str, Any], faces: int | None = None) -> dict[str, float]:
-    """`Evaluation.as_dict()`'s metrics without their intervals: name to value, undefined ones left out."""
+    """`Evaluation.metrics()` without their intervals: name to value, undefined ones left out."""
     values = {name: float(each["value"]) for name, each in estimates.items() if each["value"] is not None}
     return values if faces is None else {"faces": float(faces), **values}
 

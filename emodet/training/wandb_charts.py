@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from emodet.evaluation.predictions import Predictions
-from emodet.evaluation.statistics import Evaluation
+from emodet.evaluation.scores import Evaluation
 from emodet.models.agreement import DIMENSIONS
 
 if TYPE_CHECKING:
@@ -62,10 +62,10 @@ def recall_by_class(evaluation: Evaluation, title: str) -> "CustomChart":
     """Recall; the table also has its interval, precision and F1."""
     import wandb
 
-    rows = [
-        [row.name, row.recall.value, row.recall.low, row.recall.high, row.precision, row.f1, row.faces]
-        for row in evaluation.per_class
-    ]
+    rows = []
+    for name in evaluation.class_names:
+        recall, precision, f1 = (evaluation[f"{metric}/{name}"] for metric in ("recall", "precision", "f1"))
+        rows.append([name, recall.value, recall.low, recall.high, precision.value, f1.value, recall.n])
     table = wandb.Table(["emotion", "recall", "low", "high", "precision", "f1", "faces"], rows)
     return wandb.plot.bar(table, "emotion", "recall", title, split_table=True)
 

@@ -22,7 +22,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from emodet.data.pack import Pack
 from emodet.errors import EmodetError
 from emodet.evaluation.predictions import Predictions
-from emodet.evaluation.statistics import Evaluation
+from emodet.evaluation.scores import Evaluation
 from emodet.training.folder import RunFolder
 from emodet.training.tracker import Tracker
 from emodet.training.wandb_charts import (
@@ -121,7 +121,7 @@ class WandbTracker(Tracker, WandbLogger):
             "reliability": lambda title: reliability(evaluation, title),
             "faces_by_confidence": lambda title: faces_by_confidence(evaluation, title),
             "recall_by_class": lambda title: recall_by_class(evaluation, title),
-            **{row.name: partial(valence_arousal, predictions, row.name) for row in evaluation.per_dimension},
+            **{name: partial(valence_arousal, predictions, name) for name in evaluation.dimensions},
         }
         for name, chart in charts.items():
             title = f"{name.replace('_', ' ')}: {evaluation.data}, {evaluation.split}"

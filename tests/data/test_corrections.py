@@ -261,7 +261,7 @@ def test_a_run_names_its_corrections_and_goes_on_with_no_others(
 
 def test_a_report_on_corrected_faces_says_so(data_with: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from emodet.evaluation import reporting
-    from emodet.evaluation.measuring import Answers
+    from emodet.evaluation.outputs import SplitOutputs
 
     plain = data_with()
     key = str(plain.pack.table.key[plain.splits.test[0]])
@@ -271,7 +271,7 @@ def test_a_report_on_corrected_faces_says_so(data_with: Any, tmp_path: Path, mon
     monkeypatch.setattr(reporting, "write_report", lambda evaluation, *_, details, **__: seen.update(details))
     rows = data.splits.test
     emotion = data.pack.table.emotion[rows]
-    answers = Answers(np.eye(8, dtype=np.float32)[emotion], emotion, rows, "test")
+    answers = SplitOutputs(np.eye(8, dtype=np.float32)[emotion], emotion, rows, "test")
     evaluation = reporting.report(answers, data, 1.0, tmp_path / "report", {}, resamples=10)
     assert "test 1 excluded" in seen["corrections"]
     assert read_corrections(tmp_path / "mine.csv").sha256 in seen["corrections"]

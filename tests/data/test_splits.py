@@ -66,12 +66,12 @@ class TestWhichSplits:
         splits = splits_of(table(["train"] * 100, [0, 1] * 50), 0.2)
         assert np.array_equal(splits.val, splits.test)
         assert len(splits.val) == 20
-        assert splits.val_name == splits.test_name == "0.2 of train (selection and test)"
+        assert splits.val_name == splits.test_name == "0.2 of train (also used for model selection)"
 
     def test_val_may_do_both_and_says_so(self) -> None:
         splits = splits_of(table(["train"] * 8 + ["val"] * 3, [0] * 11), "val")
         assert splits.val.tolist() == splits.test.tolist() == [8, 9, 10]
-        assert splits.val_name == splits.test_name == "val (selection and test)"
+        assert splits.val_name == splits.test_name == "val (also used for model selection)"
 
     def test_a_share_holds_out_also_where_there_is_a_val(self) -> None:
         splits = splits_of(table(["train"] * 80 + ["val"] * 3 + ["test"] * 2, [0] * 85), 0.25)

@@ -1,66 +1,89 @@
+"""Figures, training curves, contact sheets and the palette."""
+
 import subprocess
 import sys
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-from made_answers import make_predictions
+from made_predictions import make_predictions
 
 from emodet.emotions import EMOTIONS
 from emodet.errors import EmodetError
 from emodet.evaluation.contact_sheet import contact_sheet
 from emodet.evaluation.curves import plot_curves
-from emodet.evaluation.plots import plot_confusion, plot_coverage, plot_per_class, plot_reliability
+from emodet.evaluation.plots import (
+    plot_confusion,
+    plot_coverage,
+    plot_per_class,
+    plot_reliability,
+    plot_valence_arousal,
+)
 from emodet.evaluation.predictions import Predictions
-from emodet.evaluation.statistics import evaluate_predictions
+from emodet.evaluation.scores import evaluate_predictions
 from emodet.palette import EMOTION_COLOURS, class_colours
 
 
-@pytest.fixture
-def predictions() -> Predictions:
-    return make_predictions()
-
-
-def decoded(png: bytes) -> np.ndarray:
+def decoded(png):
     image = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR)
     assert image is not None
     return image
 
 
-def test_every_figure_is_a_picture_in_both_themes(predictions: Predictions) -> None:
+def check_edges(image):
+    """No text is cut off: nothing but the background at the edges, but for axes that end there."""
+    for edge in (image[0], image[-1], image[:, 0]):
+        assert (edge == image[0, 0]).all()
+
+
+@pytest.fixture(scope="module")
+def predictions():
+    random = np.random.default_rng(0)
+    annotated = random.uniform(-1, 1, (600, 2))
+    predicted = np.clip(annotated + random.normal(0, 0.2, (600, 2)), -1, 1)
+    data = "A data set whose title is longer than a figure is wide, as those of mixes are"
+    return make_predictions(data=data, valence_arousal=predicted, annotated=annotated)
+
+
+@pytest.mark.parametrize("name", ["confusion", "reliability", "per_class", "coverage", "valence_arousal"])
+def test_figures_in_both_styles(predictions, name):
     evaluation = evaluate_predictions(predictions, resamples=50)
-    for plot in (
-        plot_confusion,
-        plot_reliability,
-        plot_per_class,
-        lambda each, dark=False: plot_coverage(predictions, each, dark=dark),
-    ):
-        light, dark = decoded(plot(evaluation)), decoded(plot(evaluation, dark=True))
-        assert light.shape == dark.shape
-        assert light[0, 0].mean() > 200 > 60 > dark[0, 0].mean()
-        assert len(np.unique(light.reshape(-1, 3), axis=0)) > 50
+    plots = {
+        "confusion": lambda dark: plot_confusion(evaluation, dark=dark),
+        "reliability": lambda dark: plot_reliability(evaluation, dark=dark),
+        "per_class": lambda dark: plot_per_class(evaluation, dark=dark),
+        "coverage": lambda dark: plot_coverage(predictions, evaluation, dark=dark),
+        "valence_arousal": lambda dark: plot_valence_arousal(predictions, evaluation, dark=dark),
+    }
+    light, dark = decoded(plots[name](False)), decoded(plots[name](True))
+    assert light.shape == dark.shape
+    assert light[0, 0].mean() > 200 > 60 > dark[0, 0].mean()
+    assert len(np.unique(light.reshape(-1, 3), axis=0)) > 50
+    check_edges(light)
 
 
-def test_the_same_figures_give_the_same_bytes(predictions: Predictions) -> None:
+def test_the_same_scores_give_the_same_bytes(predictions):
     evaluation = evaluate_predictions(predictions, resamples=50)
-    assert plot_confusion(evaluation) == plot_confusion(evaluation)
+    assert plot_per_class(evaluation) == plot_per_class(evaluation)
 
 
-def test_figures_of_a_split_without_some_classes_and_without_intervals() -> None:
-    rows = np.array([[0.7, 0.2, 0.1]] * 4)
-    answers = Predictions(
-        keys=list("abcd"),
-        emotion=np.zeros(4, int),
-        probabilities=rows,
-        class_names=("x", "y", "z"),
-        split="v",
-        data="d",
-    )
-    evaluation = evaluate_predictions(answers, resamples=0)
+def test_figures_of_a_split_without_some_classes_and_without_intervals():
+    values = {"emotion": np.zeros(4, int), "probabilities": np.array([[0.7, 0.2, 0.1]] * 4)}
+    few = Predictions(keys=list("abcd"), class_names=("x", "y", "z"), split="v", data="d", **values)
+    evaluation = evaluate_predictions(few, resamples=0)
     for png in (plot_confusion(evaluation), plot_reliability(evaluation), plot_per_class(evaluation)):
         assert decoded(png).size
-    assert decoded(plot_coverage(answers, evaluation)).size
+    assert decoded(plot_coverage(few, evaluation)).size
+    with pytest.raises(EmodetError, match="annotated"):
+        plot_valence_arousal(few, evaluation)
+
+
+def test_many_faces_are_counted_in_fields():
+    random = np.random.default_rng(0)
+    annotated = random.uniform(-1, 1, (900, 2))
+    annotated[:, 1] = np.nan
+    many = make_predictions(900, valence_arousal=random.uniform(-1, 1, (900, 2)), annotated=annotated)
+    assert decoded(plot_valence_arousal(many, evaluate_predictions(many, resamples=0))).size
 
 
 METRICS = """epoch,step,lr-AdamW,train/loss,val/accuracy,val/loss,val/macro_f1
@@ -74,83 +97,61 @@ METRICS = """epoch,step,lr-AdamW,train/loss,val/accuracy,val/loss,val/macro_f1
 """
 
 
-@pytest.mark.parametrize("left_out", [(), ("lr-AdamW",), ("val/accuracy", "val/macro_f1"), ("train/loss", "val/loss")])
-def test_curves_are_drawn_from_what_is_there(tmp_path: Path, left_out: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("left_out", [(), ("lr-AdamW", "epoch"), ("val/accuracy", "val/macro_f1"), ("train/loss",)])
+def test_curves_are_drawn_from_the_columns_there_are(tmp_path, left_out):
     table = [line.split(",") for line in METRICS.splitlines()]
     kept = [place for place, name in enumerate(table[0]) if name not in left_out]
     path, png = tmp_path / "metrics.csv", tmp_path / "curves.png"
     path.write_text("\n".join(",".join(row[place] for place in kept) for row in table))
     plot_curves(path, png)
-    assert decoded(png.read_bytes()).size
+    check_edges(decoded(png.read_bytes()))
     assert sorted(each.name for each in tmp_path.iterdir()) == ["curves.png", "metrics.csv"]
 
 
-def test_curves_without_epochs_are_drawn_over_steps(tmp_path: Path) -> None:
-    (tmp_path / "metrics.csv").write_text("step,train/loss\n0,2.0\n10,1.0\n")
-    plot_curves(tmp_path / "metrics.csv", tmp_path / "curves.png")
-    assert decoded((tmp_path / "curves.png").read_bytes()).size
-
-
-@pytest.mark.parametrize("text", ["", "epoch,step,grad_norm\n0,1,3.0\n", "epoch,step,val/loss\n0,1,\n"])
-def test_a_table_without_curves_is_refused_and_nothing_is_written(tmp_path: Path, text: str) -> None:
-    (tmp_path / "metrics.csv").write_text(text)
-    with pytest.raises(EmodetError, match="no loss and no accuracy"):
+@pytest.mark.parametrize("text", [None, "", "epoch,step,grad_norm\n0,1,3.0\n", "epoch,step,val/loss\n0,1,\n"])
+def test_a_table_without_curves_is_refused(tmp_path, text):
+    if text is not None:
+        (tmp_path / "metrics.csv").write_text(text)
+    with pytest.raises(EmodetError, match=r"metrics\.csv"):
         plot_curves(tmp_path / "metrics.csv", tmp_path / "curves.png")
     assert not (tmp_path / "curves.png").exists()
 
 
-def test_a_missing_table_is_named(tmp_path: Path) -> None:
-    with pytest.raises(EmodetError, match=r"nowhere\.csv"):
-        plot_curves(tmp_path / "nowhere.csv", tmp_path / "curves.png")
-
-
-def test_a_contact_sheet_keeps_colours_order_and_place() -> None:
+def test_a_contact_sheet_keeps_order_colours_and_shapes():
     colours = [(255, 0, 0), (0, 255, 0), (0, 0, 255)]
-    images = np.stack([np.full((48, 48, 3), colour, np.uint8) for colour in colours])
-    sheet = contact_sheet(images, columns=2, tile=48)
-    assert sheet.dtype == np.uint8
-    assert sheet.shape == (2 * 56 + 8, 2 * 56 + 8, 3)
-    assert sheet[32, 32].tolist() == [255, 0, 0]
-    assert sheet[32, 32 + 56].tolist() == [0, 255, 0]
-    assert sheet[32 + 56, 32].tolist() == [0, 0, 255]
-    assert sheet[32 + 56, 32 + 56].tolist() == [255, 255, 255]
+    sheet = contact_sheet([np.full((48, 48, 3), colour, np.uint8) for colour in colours], columns=2, tile=48)
+    assert (sheet.dtype, sheet.shape) == (np.uint8, (2 * 56 + 8, 2 * 56 + 8, 3))
+    places = [(32, 32), (32, 88), (88, 32), (88, 88)]
+    assert [tuple(sheet[place]) for place in places] == [*colours, (255, 255, 255)]
+    wide = contact_sheet([np.zeros((10, 40, 3), np.uint8)], tile=40)
+    assert (wide == 0).all(axis=2).sum() == 400
 
 
-def test_captions_are_written_below_their_picture_and_cut_to_its_width() -> None:
+def test_captions_are_below_their_image_and_cut_to_its_width():
     images = np.full((2, 64, 64, 3), 255, np.uint8)
     plain = contact_sheet(images, ["", ""], columns=2, tile=64)
     sheet = contact_sheet(images, ["a very long caption that no tile of this size holds", ""], columns=2, tile=64)
-    assert sheet.shape == plain.shape
     changed = np.argwhere((sheet != plain).any(axis=2))
-    assert len(changed)
     assert changed[:, 0].min() >= 8 + 64
     assert changed[:, 1].max() < 8 + 64
-
-
-def test_pictures_of_other_shapes_are_fitted_not_stretched() -> None:
-    wide = np.zeros((10, 40, 3), np.uint8)
-    sheet = contact_sheet([wide], tile=40)
-    assert (sheet == 0).all(axis=2).sum() == 400
 
 
 @pytest.mark.parametrize(
     ("images", "captions", "columns", "words"),
     [
-        (np.zeros((0, 8, 8, 3), np.uint8), None, 4, "none given"),
+        (np.zeros((0, 8, 8, 3), np.uint8), None, 4, "images"),
         (np.zeros((2, 8, 8, 3), np.uint8), ["one"], 4, "captions: 1"),
         (np.zeros((2, 8, 8, 3), np.uint8), None, 0, "columns=0"),
         (np.zeros((2, 8, 8, 3), np.float32), None, 4, "float32"),
         (np.zeros((2, 8, 8), np.uint8), None, 4, "uint8"),
     ],
 )
-def test_a_sheet_that_cannot_be_laid_out_is_refused(
-    images: np.ndarray, captions: list[str] | None, columns: int, words: str
-) -> None:
+def test_a_sheet_that_cannot_be_laid_out_is_refused(images, captions, columns, words):
     with pytest.raises(EmodetError, match=words):
         contact_sheet(images, captions, columns)
 
 
-def test_importing_the_pictures_loads_no_matplotlib() -> None:
+def test_importing_the_report_loads_neither_matplotlib_nor_torch():
     code = "import sys, emodet.evaluation.report; sys.exit('matplotlib' in sys.modules or 'torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
@@ -165,7 +166,7 @@ DICHROMATS = {
 
 
 @pytest.mark.parametrize("vision", DICHROMATS)
-def test_colours_stay_apart_in_every_vision(vision: str) -> None:
+def test_class_colours_are_distinguishable_in_every_vision(vision):
     color = pytest.importorskip("skimage.color")
     rgb = np.array([[int(code[i : i + 2], 16) for i in (1, 3, 5)] for code in class_colours(EMOTIONS)]) / 255
     linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
@@ -176,7 +177,7 @@ def test_colours_stay_apart_in_every_vision(vision: str) -> None:
     assert color.deltaE_ciede2000(lab[first], lab[second]).min() >= 15
 
 
-def test_every_emotion_has_a_colour_and_other_classes_get_one() -> None:
+def test_every_emotion_has_a_colour_and_other_classes_get_one():
     assert tuple(EMOTION_COLOURS) == EMOTIONS
     assert len(set(class_colours(EMOTIONS))) == 8
     assert len(set(class_colours(("bored", "neutral", "amused")))) == 3

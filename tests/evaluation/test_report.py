@@ -1,3 +1,5 @@
+"""The report's folder: JSON, CSV, figures and a page that needs nothing else."""
+
 import csv
 import json
 import re
@@ -7,240 +9,158 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from made_answers import make_predictions
+from made_predictions import make_predictions
 
 from emodet.errors import EmodetError
-from emodet.evaluation.predictions import Predictions
 from emodet.evaluation.report import most_uncertain, worst_errors, write_report
-from emodet.evaluation.statistics import Evaluation, evaluate_predictions
+from emodet.evaluation.scores import evaluate_predictions
 
-FILES = [
-    "confusion_matrix.png",
-    "coverage.png",
-    "errors.png",
-    "per_class.png",
-    "predictions.csv",
-    "reliability.png",
-    "report.html",
-    "report.json",
-    "uncertain.png",
-]
-DETAILS = {"checkpoint": "best.ckpt", "temperature": 1.5, "seed": 0}
+NASTY = '<script>alert("1")</script>&'
+DETAILS = {"checkpoint": NASTY, "temperature": 1.5, "best loss": float("nan")}
+FIGURES = {"confusion_matrix.png", "reliability.png", "per_class.png", "coverage.png", "valence_arousal.png"}
 
 
-def face(index: int) -> np.ndarray:
+def image(index):
     return np.full((48, 48, 3), index % 256, np.uint8)
 
 
 @pytest.fixture(scope="module")
-def answers() -> Predictions:
-    return make_predictions(300)
+def predictions():
+    """Valence and arousal of some faces, and text from outside everywhere."""
+    random = np.random.default_rng(0)
+    annotated = random.uniform(-1, 1, (300, 2))
+    predicted = np.clip(annotated + random.normal(0, 0.2, (300, 2)), -1, 1)
+    annotated[:50] = np.nan
+    keys = [f"{NASTY}{index}" for index in range(300)]
+    dimensions = {"valence_arousal": predicted, "annotated": annotated}
+    return make_predictions(300, keys=keys, data=NASTY, sources=[NASTY, "b"] * 150, **dimensions)
 
 
 @pytest.fixture(scope="module")
-def evaluation(answers: Predictions) -> Evaluation:
-    return evaluate_predictions(answers, resamples=100)
-
-
-@pytest.fixture
-def plain_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The figures take seconds and have their own tests; here is what becomes of them."""
-    png = cv2.imencode(".png", np.zeros((2, 2, 3), np.uint8))[1].tobytes()
-    for name in ("plot_confusion", "plot_reliability", "plot_per_class", "plot_coverage"):
-        monkeypatch.setattr(f"emodet.evaluation.report.{name}", lambda *_, **__: png)
+def folder(predictions, tmp_path_factory):
+    evaluation = evaluate_predictions(predictions, resamples=100).with_notes("<i>note")
+    page = write_report(
+        evaluation, predictions, image, tmp_path_factory.mktemp("base") / "new" / "r", details=DETAILS, errors=10
+    )
+    assert page.name == "report.html"
+    return page.parent
 
 
 class Page(HTMLParser):
-    """Elements, in order, and whether they nest."""
+    """Elements in order, text, and whether they nest."""
 
-    VOID = ("meta", "img", "source", "link", "br")
-
-    def __init__(self, text: str) -> None:
+    def __init__(self, file: Path):
         super().__init__()
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.open: list[str] = []
-        self.text = ""
-        self.feed(text)
+        self.elements, self.open, self.text = [], [], ""
+        self.feed(file.read_text(encoding="utf-8"))
         assert self.open == []
 
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+    def handle_starttag(self, tag, attrs):
         self.elements.append((tag, dict(attrs)))
-        if tag not in self.VOID:
+        if tag not in ("meta", "img", "source", "link", "br"):
             self.open.append(tag)
 
-    def handle_endtag(self, tag: str) -> None:
+    def handle_endtag(self, tag):
         assert self.open.pop() == tag
 
-    def handle_data(self, data: str) -> None:
+    def handle_data(self, data):
         self.text += data
 
-    def of(self, tag: str) -> list[dict[str, str | None]]:
+    def all(self, tag):
         return [attributes for name, attributes in self.elements if name == tag]
 
 
-def test_the_folder_holds_everything(answers: Predictions, evaluation: Evaluation, tmp_path: Path) -> None:
-    page = write_report(evaluation, answers, face, tmp_path / "new" / "report", details=DETAILS)
-    assert page == tmp_path / "new" / "report" / "report.html"
-    assert sorted(each.name for each in page.parent.iterdir()) == FILES
-    assert [each.name for each in page.parent.parent.iterdir()] == ["report"]
-    for picture in page.parent.glob("*.png"):
-        assert cv2.imread(str(picture)) is not None
+def test_the_folder_is_complete(folder):
+    names = {file.name for file in folder.iterdir()}
+    assert names == FIGURES | {"report.html", "report.json", "predictions.csv", "errors.png", "uncertain.png"}
+    assert [file.name for file in folder.parent.iterdir()] == ["r"]
+    for name in FIGURES | {"errors.png", "uncertain.png"}:
+        assert cv2.imread(str(folder / name)) is not None
 
 
-@pytest.mark.usefixtures("plain_pictures")
-def test_the_json_says_what_was_evaluated(answers: Predictions, evaluation: Evaluation, tmp_path: Path) -> None:
-    details = {**DETAILS, "best loss": float("nan")}
-    write_report(evaluation, answers, face, tmp_path / "r", details=details, errors=10)
-    found = json.loads((tmp_path / "r" / "report.json").read_text(), parse_constant=pytest.fail)
+def test_the_json_holds_every_score(folder, predictions):
+    found = json.loads((folder / "report.json").read_text(), parse_constant=pytest.fail)
+    expected = evaluate_predictions(predictions, resamples=100)
     assert found["details"] == {**DETAILS, "best loss": "nan"}
-    assert (found["split"], found["faces"]) == ("val", 300)
-    assert found["metrics"]["accuracy"]["value"] == evaluation.accuracy.value
-    assert found["metrics"]["ece"]["low"] == evaluation.calibrated.ece.low
-    assert [row["name"] for row in found["per_class"]] == list(answers.class_names)
-    assert np.array(found["confusion"]["counts"]).sum() == 300
-    assert len(found["errors"]) == 10
-    assert len(found["uncertain"]) == 5
-    sure = [each["confidence"] for each in found["errors"]]
-    assert sure == sorted(sure, reverse=True)
+    assert (found["data"], found["split"], found["faces"]) == (NASTY, "val", 300)
+    for name, score in expected.scores.items():
+        row = {"value": score.value, "low": score.low, "high": score.high, "n": score.n}
+        assert found["metrics"][name] == row
+    assert found["confusion"]["counts"] == expected.confusion.tolist()
+    assert sum(each["faces"] for each in found["reliability"]) == 300
+    assert [len(found[name]) for name in ("errors", "uncertain")] == [10, 5]
     assert all(each["emotion"] != each["answer"] for each in found["errors"])
 
 
-@pytest.mark.usefixtures("plain_pictures")
-def test_every_answer_is_in_the_table(answers: Predictions, evaluation: Evaluation, tmp_path: Path) -> None:
-    write_report(evaluation, answers, None, tmp_path / "r", details={})
-    with (tmp_path / "r" / "predictions.csv").open(newline="") as stream:
+def test_the_csv_holds_every_prediction(folder, predictions):
+    with (folder / "predictions.csv").open(newline="") as stream:
         rows = list(csv.DictReader(stream))
-    assert [row["key"] for row in rows] == list(answers.keys)
-    assert np.mean([row["emotion"] == row["answer"] for row in rows]) == pytest.approx(evaluation.accuracy.value)
-    assert float(rows[7]["p_fear"]) == pytest.approx(answers.probabilities[7, 4], abs=1e-6)
+    assert [row["key"] for row in rows] == list(predictions.keys)
+    right = np.mean(predictions.predicted == predictions.emotion)
+    assert np.mean([row["emotion"] == row["answer"] for row in rows]) == pytest.approx(right)
+    assert float(rows[70]["p_fear"]) == pytest.approx(predictions.probabilities[70, 4], abs=1e-6)
+    assert float(rows[70]["arousal"]) == pytest.approx(predictions.valence_arousal[70, 1], abs=1e-6)
+    assert [rows[at]["annotated_valence"] for at in (0, 70)] == ["", f"{predictions.annotated[70, 0]:.6f}"]
 
 
-@pytest.mark.usefixtures("plain_pictures")
-def test_the_page_asks_for_nothing(answers: Predictions, evaluation: Evaluation, tmp_path: Path) -> None:
-    text = write_report(evaluation, answers, face, tmp_path / "r", details=DETAILS).read_text()
-    page = Page(text)
+def test_the_page_makes_no_request_and_escapes_what_comes_from_outside(folder):
+    page, text = Page(folder / "report.html"), (folder / "report.html").read_text()
     assert "default-src 'none'" in text
-    assert not page.of("script")
-    assert not page.of("link")
-    sources = [each["src"] for each in page.of("img")] + [each["srcset"] for each in page.of("source")]
-    assert all(source is not None and source.startswith("data:image/") for source in sources)
-    assert not re.search(r"url\(|@import|https?://", text)
-    assert all((each["href"] or "").startswith("#") for each in page.of("a"))
+    assert not re.search(r"url\(|@import|https?://|<script|<i>note", text)
+    assert not page.all("script") + page.all("link")
+    sources = [each["src"] for each in page.all("img")] + [each["srcset"] for each in page.all("source")]
+    assert all(source.startswith("data:image/") for source in sources)
+    assert NASTY in page.text
+    assert "<i>note" in page.text
 
 
-@pytest.mark.usefixtures("plain_pictures")
-def test_the_page_can_be_read_without_seeing_it(answers: Predictions, evaluation: Evaluation, tmp_path: Path) -> None:
-    page = Page(write_report(evaluation, answers, face, tmp_path / "r", details=DETAILS, errors=6).read_text())
-    assert len(page.of("img")) == 4 + 6 + 3
-    assert all(each.get("alt") for each in page.of("img"))
-    assert all(each.get("scope") in ("row", "col") for each in page.of("th"))
-    assert page.of("html")[0]["lang"] == "en"
+def test_the_page_is_accessible(folder):
+    page = Page(folder / "report.html")
+    assert len(page.all("img")) == 5 + 10 + 5
+    assert all(each.get("alt") for each in page.all("img"))
+    assert all(each.get("scope") in ("row", "col") for each in page.all("th"))
+    assert page.all("html")[0]["lang"] == "en"
     places = {each["id"] for _, each in page.elements if "id" in each}
-    assert all((each["href"] or "")[1:] in places for each in page.of("a"))
-    assert "Made faces, split val" in page.text
-    assert "300 faces" in page.text
+    assert all(each["href"][1:] in places for each in page.all("a"))
+    for words in ("300 faces", "Most confident mistakes", "Valence and arousal", "never predicted contempt"):
+        assert words in page.text
 
 
-@pytest.mark.usefixtures("plain_pictures")
-def test_values_from_outside_are_escaped(tmp_path: Path) -> None:
-    nasty = '<script>alert("1")</script>&'
-    answers = make_predictions(50, keys=[f"{nasty}{i}" for i in range(50)], data=nasty, split="<b>")
-    evaluation = evaluate_predictions(answers, resamples=10).with_notes("<i>note")
-    for faces in (face, None):
-        page = write_report(evaluation, answers, faces, tmp_path / "r", details={nasty: nasty, "checkpoint": nasty})
-        parsed = Page(page.read_text())
-        assert not parsed.of("script")
-        assert "<i>note" in parsed.text
-        assert nasty in parsed.text
-        assert "<script" not in page.read_text()
+def test_images_that_must_not_leave_stay_out_and_a_new_report_replaces_the_old_one(folder, tmp_path):
+    plain = make_predictions(60)
+    target = tmp_path / "r"
+    target.mkdir()
+    for name in ("report.json", "errors.png", "valence_arousal.png"):
+        (target / name).write_bytes((folder / name).read_bytes())
+    page = Page(write_report(evaluate_predictions(plain, resamples=0), plain, None, target, details={}, errors=6))
+    assert len(page.all("img")) == 4
+    for index in worst_errors(plain, 6):
+        assert plain.keys[index] in page.text
+    names = {file.name for file in target.iterdir()}
+    assert names == (FIGURES - {"valence_arousal.png"}) | {"report.html", "report.json", "predictions.csv"}
+    assert "Valence" not in page.text
 
 
-@pytest.mark.usefixtures("plain_pictures")
-def test_faces_that_may_not_leave_stay_out(answers: Predictions, evaluation: Evaluation, tmp_path: Path) -> None:
-    page = Page(write_report(evaluation, answers, None, tmp_path / "r", details={}, errors=6).read_text())
-    assert len(page.of("img")) == 4
-    assert "Pictures are not shown" in page.text
-    for index in worst_errors(answers, 6):
-        assert answers.keys[index] in page.text
-    assert not (tmp_path / "r" / "errors.png").exists()
-    assert not (tmp_path / "r" / "uncertain.png").exists()
-
-
-@pytest.mark.usefixtures("plain_pictures")
-def test_the_gallery_shows_the_faces_asked_for(answers: Predictions, evaluation: Evaluation, tmp_path: Path) -> None:
-    asked: list[int] = []
-
-    def watched(index: int) -> np.ndarray:
-        asked.append(index)
-        return np.full((200, 100, 3), (250, 10, 10), np.uint8)
-
-    write_report(evaluation, answers, watched, tmp_path / "r", details={}, errors=4)
-    assert set(asked) == {*worst_errors(answers, 4).tolist(), *most_uncertain(answers, 2).tolist()}
-    sheet = cv2.imread(str(tmp_path / "r" / "errors.png"))
-    assert sheet is not None
-    assert sheet[72, 72].tolist() == [10, 10, 250]  # red stays red: OpenCV reads BGR
-
-
-def test_worst_and_most_uncertain(answers: Predictions) -> None:
-    worst = worst_errors(answers, 1000)
-    assert len(worst) == (answers.predicted != answers.emotion).sum()
-    wrong = np.flatnonzero(answers.predicted != answers.emotion)
-    assert answers.confidence[worst[0]] == answers.confidence[wrong].max()
-    assert answers.confidence[most_uncertain(answers, 3)].tolist() == sorted(answers.confidence)[:3]
-
-
-@pytest.mark.usefixtures("plain_pictures")
-def test_a_report_without_errors(tmp_path: Path) -> None:
-    rows = np.array([[0.9, 0.1], [0.2, 0.8]])
-    answers = Predictions(
-        keys=["a", "b"], emotion=np.array([0, 1]), probabilities=rows, class_names=("x", "y"), split="test", data="d"
-    )
-    page = Page(write_report(evaluate_predictions(answers), answers, face, tmp_path / "r", details={}).read_text())
-    assert "0 of 2 answers are wrong" in page.text
-    assert "every answer is right" in page.text
-    assert not (tmp_path / "r" / "errors.png").exists()
-
-
-@pytest.mark.usefixtures("plain_pictures")
-def test_a_report_is_replaced_as_a_whole(answers: Predictions, evaluation: Evaluation, tmp_path: Path) -> None:
-    write_report(evaluation, answers, face, tmp_path / "r", details={"run": "first"})
-    write_report(evaluation, answers, None, tmp_path / "r", details={"run": "second"})
-    assert "errors.png" not in [each.name for each in (tmp_path / "r").iterdir()]
-    assert json.loads((tmp_path / "r" / "report.json").read_text())["details"] == {"run": "second"}
-    assert [each.name for each in tmp_path.iterdir()] == ["r"]
-
-
-@pytest.mark.usefixtures("plain_pictures")
-def test_a_report_that_fails_leaves_the_old_one(answers: Predictions, evaluation: Evaluation, tmp_path: Path) -> None:
-    write_report(evaluation, answers, None, tmp_path / "r", details={"run": "first"})
-
-    def broken(index: int) -> np.ndarray:
-        raise OSError("No space left on device")
-
-    with pytest.raises(EmodetError, match="No space left"):
-        write_report(evaluation, answers, broken, tmp_path / "r", details={"run": "second"})
-    assert json.loads((tmp_path / "r" / "report.json").read_text())["details"] == {"run": "first"}
-    assert [each.name for each in tmp_path.iterdir()] == ["r"]
-
-
-@pytest.mark.usefixtures("plain_pictures")
-def test_a_folder_of_something_else_is_left_alone(answers: Predictions, evaluation: Evaluation, tmp_path: Path) -> None:
-    (tmp_path / "thesis.tex").write_text("years of work")
-    with pytest.raises(EmodetError, match=r"thesis\.tex"):
-        write_report(evaluation, answers, None, tmp_path, details={})
-    assert (tmp_path / "thesis.tex").read_text() == "years of work"
-    with pytest.raises(EmodetError, match="is a file"):
-        write_report(evaluation, answers, None, tmp_path / "thesis.tex", details={})
+def test_a_folder_that_is_no_report_is_left_alone(tmp_path):
+    predictions = make_predictions(60)
+    evaluation = evaluate_predictions(predictions, resamples=0)
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "mine.png").write_text("mine")
+    (tmp_path / "file").write_text("")
+    for target, words in ((tmp_path / "photos", "mine.png"), (tmp_path / "file", "is a file")):
+        with pytest.raises(EmodetError, match=words):
+            write_report(evaluation, predictions, None, target, details={})
     with pytest.raises(EmodetError, match="errors=-1"):
-        write_report(evaluation, answers, None, tmp_path / "r", details={}, errors=-1)
+        write_report(evaluation, predictions, None, tmp_path / "r", details={}, errors=-1)
+    with pytest.raises(EmodetError, match="cannot be written"):
+        write_report(evaluation, predictions, None, tmp_path / "file" / "below", details={})
+    assert {file.name for file in tmp_path.iterdir()} == {"photos", "file"}
 
 
-def test_a_mix_has_a_table_of_its_data_sets(tmp_path: Path, plain_pictures: None) -> None:
-    mixed = make_predictions(90, sources=["<b>one</b>"] * 30 + ["two"] * 60)
-    page = write_report(evaluate_predictions(mixed, resamples=20), mixed, None, tmp_path / "r", details=DETAILS)
-    text = page.read_text(encoding="utf-8")
-    assert "The data sets of the mix" in text
-    assert "&lt;b&gt;one&lt;/b&gt;" in text
-    assert "<b>one</b>" not in text
-    rows = json.loads((tmp_path / "r" / "report.json").read_text(encoding="utf-8"))["per_source"]
-    assert [(row["name"], row["faces"]) for row in rows] == [("<b>one</b>", 30), ("two", 60)]
+def test_worst_and_most_uncertain_are_ordered_by_confidence():
+    predictions = make_predictions()
+    worst, uncertain = worst_errors(predictions, 20), most_uncertain(predictions, 20)
+    assert (predictions.predicted[worst] != predictions.emotion[worst]).all()
+    assert (np.diff(predictions.confidence[worst]) <= 0).all()
+    assert (np.diff(predictions.confidence[uncertain]) >= 0).all()
+    assert predictions.confidence[uncertain[-1]] <= np.sort(predictions.confidence)[19]

@@ -1,4 +1,4 @@
-"""Corrupted crops, and the figures on them."""
+"""Corrupted crops, and the scores on them."""
 
 import csv
 import io
@@ -8,25 +8,24 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from made_answers import make_predictions
+from made_predictions import make_predictions
 from skimage import data
 
-from emodet.evaluation.corruptions import CORRUPTIONS, Corruption, corrupt
+from emodet.evaluation.corruptions import CORRUPTIONS, corrupt
 from emodet.evaluation.robustness import measure_robustness, plot_robustness
-from emodet.evaluation.statistics import Evaluation, evaluate_predictions
+from emodet.evaluation.scores import evaluate_predictions
 
 
-def faces(side: int, count: int = 6) -> np.ndarray:
+def faces(side, count=6):
     portrait = data.astronaut()
     return np.stack([portrait[40 + 6 * n : 40 + 6 * n + side, 180 : 180 + side] for n in range(count)])
 
 
 @pytest.mark.parametrize("name", CORRUPTIONS)
 @pytest.mark.parametrize("side", [48, 96])
-def test_each_level_is_harsher_than_the_one_before(name: str, side: int) -> None:
+def test_each_level_is_harsher_than_the_one_before(name, side):
     corruption, crops = CORRUPTIONS[name], faces(side)
-    kept = crops.copy()
-    harm = []
+    kept, harm = crops.copy(), []
     for level in corruption.levels:
         worse = corrupt(crops, np.arange(6), corruption, level)
         assert (worse.dtype, worse.shape) == (crops.dtype, crops.shape)
@@ -36,7 +35,7 @@ def test_each_level_is_harsher_than_the_one_before(name: str, side: int) -> None
 
 
 @given(st.sampled_from(sorted(CORRUPTIONS)), st.integers(1, 5), st.integers(0, 9))
-def test_a_face_is_corrupted_alike_in_whatever_batch(name: str, cut: int, seed: int) -> None:
+def test_a_face_is_corrupted_alike_in_every_batch(name, cut, seed):
     corruption, crops, index = CORRUPTIONS[name], faces(48), np.array([5, 900, 3, 17, 40, 8])
     whole = corrupt(crops, index, corruption, corruption.levels[1], seed)
     parts = [
@@ -46,40 +45,30 @@ def test_a_face_is_corrupted_alike_in_whatever_batch(name: str, cut: int, seed: 
     np.testing.assert_array_equal(whole, np.concatenate(parts))
 
 
-def test_what_each_level_says_is_what_it_does() -> None:
-    grey = np.full((4, 60, 60, 3), 128, np.uint8)
-    index = np.arange(4)
-    noisy = corrupt(grey, index, CORRUPTIONS["noise"], 16).astype(float)
-    assert noisy.std() == pytest.approx(16, rel=0.1)
-    dark = corrupt(grey, index, CORRUPTIONS["low light"], 25).astype(float)
-    assert dark.mean() == pytest.approx(32, rel=0.05)
+def test_levels_mean_what_their_unit_says():
+    grey, index = np.full((4, 60, 60, 3), 128, np.uint8), np.arange(4)
+    assert corrupt(grey, index, CORRUPTIONS["noise"], 16).astype(float).std() == pytest.approx(16, rel=0.1)
+    assert corrupt(grey, index, CORRUPTIONS["low light"], 25).mean() == pytest.approx(32, rel=0.05)
     covered = corrupt(grey, index, CORRUPTIONS["occlusion"], 20)
     assert (covered != 128).any(axis=3).mean(axis=(1, 2)) == pytest.approx(0.2, rel=0.1)
-    # Distance: what is left of the finest detail.
     lines = np.zeros((1, 64, 64, 3), np.uint8)
     lines[:, :, ::2] = 255
     assert corrupt(lines, index[:1], CORRUPTIONS["down-scaling"], 32).std() < 5
-    # A picture that is smaller than that already stays as it is.
+    # An image that is smaller than that already stays as it is.
     np.testing.assert_array_equal(corrupt(lines, index[:1], CORRUPTIONS["down-scaling"], 64), lines)
-    turned = corrupt(
-        np.pad(np.full((1, 40, 8, 3), 255, np.uint8), ((0, 0), (12, 12), (28, 28), (0, 0))),
-        index[:1],
-        CORRUPTIONS["rotation"],
-        30,
-    )
-    moments = np.argwhere(turned[0, ..., 0] > 127) - 31.5
-    angle = np.degrees(
-        0.5 * np.arctan2(2 * np.prod(moments, axis=1).mean(), (moments[:, 0] ** 2 - moments[:, 1] ** 2).mean())
-    )
+    bar = np.pad(np.full((1, 40, 8, 3), 255, np.uint8), ((0, 0), (12, 12), (28, 28), (0, 0)))
+    moments = np.argwhere(corrupt(bar, index[:1], CORRUPTIONS["rotation"], 30)[0, ..., 0] > 127) - 31.5
+    squares = (moments[:, 0] ** 2 - moments[:, 1] ** 2).mean()
+    angle = np.degrees(0.5 * np.arctan2(2 * np.prod(moments, axis=1).mean(), squares))
     assert abs(angle) == pytest.approx(30, abs=2)
 
 
-def test_the_table_names_every_level_and_its_figures() -> None:
+def test_every_level_is_measured_and_tabulated():
     predictions = make_predictions()
     clean = evaluate_predictions(predictions, resamples=100)
-    asked: list[tuple[str, float]] = []
+    asked = []
 
-    def measure(corruption: Corruption, level: float) -> Evaluation:
+    def measure(corruption, level):
         asked.append((corruption.name, level))
         wrong = np.arange(len(predictions.emotion)) < len(asked) * 5
         shuffled = np.where(wrong[:, None], predictions.probabilities[:, ::-1], predictions.probabilities)
@@ -87,12 +76,11 @@ def test_the_table_names_every_level_and_its_figures() -> None:
 
     found = measure_robustness(clean, measure)
     assert asked == [(each.name, level) for each in CORRUPTIONS.values() for level in each.levels]
-    assert found.clean == clean.accuracy.value
+    assert found.clean == clean["accuracy"]
     rows = list(csv.DictReader(io.StringIO(found.as_csv())))
     assert [row["corruption"] for row in rows] == ["none", *(name for name, _ in asked)]
-    assert float(rows[5]["accuracy"]) == pytest.approx(found.rows[4].accuracy, abs=1e-6)
-    assert found.mean == pytest.approx(np.mean([row.accuracy for row in found.rows]))
-    assert all(row.low <= row.accuracy <= row.high for row in found.rows)
+    assert float(rows[5]["accuracy"]) == pytest.approx(found.rows[4].accuracy.value, abs=1e-6)
+    assert found.mean.value == pytest.approx(np.mean([row.accuracy.value for row in found.rows]))
     for name, level in asked:
         assert CORRUPTIONS[name].label(level) in found.as_text()
     light, dark = plot_robustness(found), plot_robustness(found, dark=True)

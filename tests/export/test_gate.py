@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from emodet.evaluation.measuring import Answers
+from emodet.evaluation.outputs import SplitOutputs
 from emodet.export.gate import (
     Gate,
     Speed,
@@ -18,12 +18,12 @@ from emodet.export.gate import (
 )
 
 
-def answers(right: int, faces: int = 1000) -> Answers:
+def answers(right: int, faces: int = 1000) -> SplitOutputs:
     """Of so many faces so many right, over two classes."""
     logits = np.zeros((faces, 2), dtype=np.float32)
     logits[:, 0] = 1
     emotion = np.where(np.arange(faces) < right, 0, 1)
-    return Answers(logits, emotion, np.arange(faces), "val")
+    return SplitOutputs(logits, emotion, np.arange(faces), "val")
 
 
 @pytest.mark.parametrize(("lost", "verdict"), [(-3, "passed"), (0, "passed"), (5, "passed"), (6, "failed")])

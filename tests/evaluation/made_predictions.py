@@ -1,4 +1,4 @@
-"""Made answers to evaluate."""
+"""Predictions to evaluate."""
 
 import numpy as np
 
@@ -10,7 +10,7 @@ SHARES = np.array([0.37, 0.27, 0.11, 0.13, 0.03, 0.02, 0.06, 0.01])
 
 
 def make_predictions(faces: int = 600, seed: int = 0, **changes: object) -> Predictions:
-    """Answers that resemble a net's on FER+: rare classes hard, too sure of itself before calibration."""
+    """They resemble a net on FER+: rare classes are hard; overconfident before calibration."""
     generator = np.random.default_rng(seed)
     emotion = generator.choice(8, faces, p=SHARES)
     logits = generator.normal(0, 1.1, (faces, 8)) + 0.7 * np.log(SHARES)

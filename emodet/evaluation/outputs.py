@@ -1,0 +1,198 @@
+"""Outputs of a checkpoint or a model file for every face of a split."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from emodet.data.datamodule import EmotionDataModule
+from emodet.data.faces import Batch
+from emodet.errors import EmodetError
+from emodet.evaluation.calibration import softmax
+from emodet.evaluation.predictions import Predictions
+from emodet.modelfile import ModelFile
+from emodet.models.classifier import EmotionClassifier
+
+__all__ = [
+    "CropTransform",
+    "Predict",
+    "SplitOutputs",
+    "average_flips",
+    "device_of",
+    "predict_split",
+    "predict_split_with_model_file",
+    "to_predictions",
+]
+
+UInt8 = npt.NDArray[np.uint8]
+Float32 = npt.NDArray[np.float32]
+Int64 = npt.NDArray[np.int64]
+
+CropTransform = Callable[[UInt8, Int64], UInt8]
+"""Changes crops, uint8 (N, H, W, 3), given their faces' positions in the pack's table, int64 (N,)."""
+
+Predict = Callable[["CropTransform | None"], "SplitOutputs"]
+"""Runs a model over the faces of a split, with this change to their crops."""
+
+_SPLITS = ("val", "test", "train")
+_MIN_PROBABILITY = 1e-30  # a float32 softmax can be 0, whose logarithm is not finite
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SplitOutputs:
+    """Outputs for N faces.
+
+    Attributes:
+        logits: float32 (N, K), before temperature scaling.
+        emotion: int64 (N,), the true classes.
+        index: int64 (N,), positions in the pack's table.
+        split: ``val``, ``test`` or ``train``.
+        valence_arousal: float32 (N, 2), -1 to 1; None without a valence/arousal head.
+    """
+
+    logits: Float32
+    emotion: Int64
+    index: Int64
+    split: str
+    valence_arousal: Float32 | None = None
+
+
+def device_of(accelerator: str) -> torch.device:
+    """The device of an accelerator's name; ``auto`` is a GPU where there is one.
+
+    Raises:
+        EmodetError: torch does not know the name.
+    """
+    if accelerator == "auto":
+        return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+    try:
+        return torch.device({"gpu": "cuda"}.get(accelerator, accelerator))
+    except RuntimeError:
+        raise EmodetError(f"accelerator={accelerator!r}: choose auto, cpu, gpu or mps") from None
+
+
+def predict_split(
+    classifier: EmotionClassifier,
+    data: EmotionDataModule,
+    split: str,
+    accelerator: str = "auto",
+    transform: CropTransform | None = None,
+) -> SplitOutputs:
+    """One pass over a split's faces in float32, without augmentation, each face once.
+
+    Args:
+        classifier: Put into evaluation mode on the device and left there.
+        data: Set up.
+        split: ``val``, ``test``, or ``train``: the training faces that have an emotion.
+        accelerator: See `device_of`.
+        transform: Change to the crops; None leaves them as they are.
+
+    Raises:
+        EmodetError: The split does not exist.
+    """
+    classifier.to(device_of(accelerator)).eval()
+
+    def forward(crops: UInt8) -> tuple[Float32, Float32 | None]:
+        with torch.inference_mode():
+            logits, dimensions = classifier.predict_heads(torch.from_numpy(crops).to(classifier.device))
+        return logits.cpu().numpy(), None if dimensions is None else dimensions.cpu().numpy()
+
+    return _run(forward, data, split, transform)
+
+
+def predict_split_with_model_file(
+    model: ModelFile, data: EmotionDataModule, split: str, transform: CropTransform | None = None
+) -> SplitOutputs:
+    """One pass of a model file over a split's faces, each face once.
+
+    A model file gives calibrated probabilities; their logarithms stand as logits, so the temperature of these outputs
+    is 1.
+
+    Args:
+        model: Opened.
+        data: Set up, with crops as the model file takes them.
+        split: See `predict_split`.
+        transform: Likewise.
+
+    Raises:
+        EmodetError: The split does not exist, the classes of the file and of the data differ, or the crops have
+            another size.
+    """
+    names = model.info.class_names
+    if set(names) != set(data.class_names):
+        raise EmodetError(
+            f"{model.name} has the classes {', '.join(names)}; the data has {', '.join(data.class_names)}. Set "
+            "data.classes"
+        )
+    # By name: the columns of a file are in its own order.
+    columns = [names.index(name) for name in data.class_names]
+    outputs = _run(model.run, data, split, transform)
+    return replace(outputs, logits=np.log(np.maximum(outputs.logits[:, columns], _MIN_PROBABILITY)))
+
+
+def _run(
+    forward: Callable[[UInt8], tuple[Float32, Float32 | None]],
+    data: EmotionDataModule,
+    split: str,
+    transform: CropTransform | None,
+) -> SplitOutputs:
+    if split not in _SPLITS:
+        raise EmodetError(f"split={split!r}: choose one of {', '.join(_SPLITS)}")
+
+    def batches() -> Iterator[tuple[Float32, Float32 | None, Int64, Int64]]:
+        batch: Batch
+        for batch in data.evaluation_dataloader(split):
+            crops, index = batch["image"].numpy(), batch["index"].numpy()
+            yield *forward(crops if transform is None else transform(crops, index)), batch["emotion"].numpy(), index
+
+    logits, dimensions, emotion, index = zip(*batches(), strict=True)
+    both = None if dimensions[0] is None else np.concatenate(dimensions)
+    return SplitOutputs(np.concatenate(logits), np.concatenate(emotion), np.concatenate(index), split, both)
+
+
+def average_flips(predict: Predict, temperature: float) -> Predict:
+    """The same model averaged over each crop and its mirror image: the mean of both calibrated probabilities.
+
+    Args:
+        predict: Runs the model.
+        temperature: Of its logits, and of the logits that come back.
+    """
+
+    def averaged(transform: CropTransform | None) -> SplitOutputs:
+        def flipped(crops: UInt8, index: Int64) -> UInt8:
+            changed = crops if transform is None else transform(crops, index)
+            return np.ascontiguousarray(changed[:, :, ::-1])
+
+        plain, mirrored = predict(transform), predict(flipped)
+        mean = (softmax(plain.logits, temperature) + softmax(mirrored.logits, temperature)) / 2
+        logits = (temperature * np.log(np.maximum(mean, _MIN_PROBABILITY))).astype(np.float32)
+        both = None
+        if plain.valence_arousal is not None and mirrored.valence_arousal is not None:
+            both = (plain.valence_arousal + mirrored.valence_arousal) / np.float32(2)
+        return replace(plain, logits=logits, valence_arousal=both)
+
+    return averaged
+
+
+def to_predictions(outputs: SplitOutputs, data: EmotionDataModule, temperature: float) -> Predictions:
+    """Calibrated probabilities with the keys, groups and data sets of their faces."""
+    table = data.pack.table
+    subjects, names = table.subject[outputs.index], data.source_names
+    titles = {"val": data.splits.val_name, "test": data.splits.test_name, "train": "train"}
+    both = outputs.valence_arousal
+    annotated = np.stack([table.valence[outputs.index], table.arousal[outputs.index]], axis=1)
+    return Predictions(
+        keys=table.key[outputs.index].tolist(),
+        emotion=outputs.emotion,
+        probabilities=softmax(outputs.logits, temperature),
+        uncalibrated=softmax(outputs.logits),
+        class_names=data.class_names,
+        split=titles[outputs.split],
+        data=str(data.pack.manifest["title"]),
+        groups=[subject or None for subject in subjects.tolist()] if (subjects != "").any() else None,
+        sources=[names[number] for number in data.source_of(outputs.index)] if names else None,
+        valence_arousal=both,
+        annotated=None if both is None else annotated,
+    )

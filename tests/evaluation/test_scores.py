@@ -1,0 +1,247 @@
+"""One table of scores: values, intervals, notes, JSON and text."""
+
+import json
+
+import numpy as np
+import pytest
+from made_predictions import make_predictions
+
+from emodet.emotions import EMOTIONS
+from emodet.errors import EmodetError
+from emodet.evaluation.calibration import softmax
+from emodet.evaluation.predictions import Predictions
+from emodet.evaluation.scores import COVERAGES, evaluate_predictions
+from emodet.evaluation.table import format_table
+from emodet.models.agreement import agreement_names
+
+
+def of(emotion, probabilities, names=("x", "y"), **changes):
+    keys = [str(index) for index in range(len(emotion))]
+    values = {"emotion": np.array(emotion), "probabilities": np.array(probabilities, dtype=float), "class_names": names}
+    return Predictions(keys=keys, split="val", data="d", **values, **changes)
+
+
+def certain(emotion, predicted, names=EMOTIONS, **changes):
+    """Predictions at 90 %."""
+    rows = np.full((len(predicted), len(names)), 0.1 / (len(names) - 1))
+    rows[np.arange(len(predicted)), predicted] = 0.9
+    return of(emotion, rows, names, **changes)
+
+
+def with_dimensions(faces=300, unknown=0.3, **changes):
+    """Predicted and annotated valence and arousal; a share of the faces without annotation."""
+    random = np.random.default_rng(1)
+    annotated = random.uniform(-1, 1, (faces, 2))
+    predicted = np.tanh(0.8 * annotated + random.normal(0, [0.2, 0.5], (faces, 2)))
+    annotated[random.random(faces) < unknown] = np.nan
+    return make_predictions(faces, **{"valence_arousal": predicted, "annotated": annotated, **changes})
+
+
+def test_class_scores_agree_with_scikit_learn():
+    metrics = pytest.importorskip("sklearn.metrics")
+    predictions = make_predictions()
+    found = evaluate_predictions(predictions, resamples=0)
+    true, predicted = predictions.emotion, predictions.predicted
+    expected = {
+        "accuracy": metrics.accuracy_score(true, predicted),
+        "macro_f1": metrics.f1_score(true, predicted, average="macro", zero_division=0),
+        "balanced_accuracy": metrics.balanced_accuracy_score(true, predicted),
+        "nll": metrics.log_loss(true, predictions.probabilities, labels=range(8)),
+    }
+    each = metrics.precision_recall_fscore_support(true, predicted, labels=range(8), zero_division=0)
+    for k, name in enumerate(EMOTIONS):
+        expected |= {f"{metric}/{name}": each[n][k] for n, metric in enumerate(("precision", "recall", "f1"))}
+        assert found[f"recall/{name}"].n == each[3][k]
+    assert {name: found[name].value or 0.0 for name in expected} == pytest.approx(expected)
+    assert found.confusion.tolist() == metrics.confusion_matrix(true, predicted, labels=range(8)).tolist()
+
+
+def test_probability_scores():
+    torch = pytest.importorskip("torch")
+    theirs = pytest.importorskip("torchmetrics.functional.classification")
+    predictions = make_predictions()
+    found = evaluate_predictions(predictions, resamples=0)
+    for prefix, rows in (("", predictions.probabilities), ("uncalibrated/", predictions.uncalibrated)):
+        error = theirs.multiclass_calibration_error(torch.from_numpy(rows), torch.from_numpy(predictions.emotion), 8)
+        assert found[f"{prefix}ece"].value == pytest.approx(float(error), abs=1e-6)
+    by_hand = evaluate_predictions(of([0, 1], [[0.8, 0.2], [0.6, 0.4]]), resamples=0)
+    assert by_hand["brier"].value == pytest.approx(((0.2**2 + 0.2**2) + (0.6**2 + 0.6**2)) / 2)
+    impossible = evaluate_predictions(of([1], [[1.0, 0.0]]), resamples=0)
+    assert impossible["nll"].value == pytest.approx(-np.log(1e-12))
+
+
+def test_valence_and_arousal_are_scored_on_the_annotated_faces():
+    predictions = with_dimensions()
+    found = evaluate_predictions(predictions, resamples=300)
+    assert found.dimensions == ["valence", "arousal"]
+    assert set(agreement_names()) <= set(found.metrics())
+    for number, name in enumerate(found.dimensions):
+        known = np.isfinite(predictions.annotated[:, number])
+        x, y = predictions.valence_arousal[known, number], predictions.annotated[known, number]
+        ccc = 2 * np.cov(x, y, bias=True)[0, 1] / (x.var() + y.var() + (x.mean() - y.mean()) ** 2)
+        assert found[f"ccc_{name}"].value == pytest.approx(ccc, abs=1e-9)
+        assert found[f"ccc_{name}"].n == known.sum() < 300
+        assert found[f"ccc_{name}"].low < ccc < found[f"ccc_{name}"].high
+        assert found[f"rmse_{name}"].value == pytest.approx(np.sqrt(np.mean((x - y) ** 2)), abs=1e-9)
+        assert found[f"sagr_{name}"].value == pytest.approx(np.mean(np.sign(x) == np.sign(y)))
+    # The classes are scored as without.
+    assert found["accuracy"] == evaluate_predictions(make_predictions(300), resamples=300)["accuracy"]
+    unknown = evaluate_predictions(with_dimensions(annotated=np.full((300, 2), np.nan)), resamples=0)
+    assert unknown.dimensions == []
+    assert any("valence" in note for note in unknown.notes)
+
+
+def test_a_second_run_gives_the_same_and_another_seed_does_not():
+    first, again, other = (evaluate_predictions(make_predictions(), resamples=300, seed=seed) for seed in (7, 7, 8))
+    assert first.as_dict() == again.as_dict()
+    assert first["accuracy"] != other["accuracy"]
+    assert first["accuracy"].value == other["accuracy"].value
+
+
+def test_intervals_contain_their_value():
+    found = evaluate_predictions(make_predictions())
+    without = ("precision/", "f1/", "coverage@", "threshold@")
+    for name, score in found.scores.items():
+        if name.startswith(without):
+            assert score.low is score.high is None
+        else:
+            assert score.low <= score.value <= score.high, name
+
+
+def test_the_interval_of_the_accuracy_is_the_binomial_one_and_holds_the_truth_95_times_in_100():
+    found = evaluate_predictions(make_predictions(2000), resamples=4000)["accuracy"]
+    half = 1.96 * np.sqrt(found.value * (1 - found.value) / 2000)
+    assert found.high - found.low == pytest.approx(2 * half, rel=0.05)
+    generator, held = np.random.default_rng(0), 0
+    for trial in range(200):
+        right, emotion = generator.random(150) < 0.7, generator.integers(0, 2, 150)
+        predictions = certain(emotion.tolist(), np.where(right, emotion, 1 - emotion).tolist(), ("x", "y"))
+        score = evaluate_predictions(predictions, resamples=400, seed=trial)["accuracy"]
+        held += score.low <= 0.7 <= score.high
+    assert 180 <= held <= 199
+
+
+def test_where_all_or_nothing_is_found_the_interval_is_wilson_s():
+    found = evaluate_predictions(certain([0] * 76 + [7] * 24, [0] * 100))
+    recall = found["recall/contempt"]
+    assert (recall.value, recall.low, recall.high) == (0.0, 0.0, pytest.approx(0.1380, abs=1e-4))
+    assert (found["precision/contempt"].value, found["f1/contempt"].value) == (None, 0.0)
+    assert any("never predicted contempt" in note for note in found.notes)
+    alright = evaluate_predictions(certain([0, 1, 2] * 10, [0, 1, 2] * 10, ("x", "y", "z")))
+    assert alright["accuracy"].low == pytest.approx(0.8865, abs=1e-3)
+    assert (alright["macro_f1"].value, alright["macro_f1"].low) == (1.0, None)
+    assert evaluate_predictions(certain([3], [3]))["accuracy"].low == pytest.approx(0.2065, abs=1e-3)
+
+
+def test_the_calibration_error_s_interval_is_not_pushed_up_by_the_resampling():
+    # Confidence is true: plain percentiles of the resamples all lie above the small error measured.
+    generator = np.random.default_rng(3)
+    shares = softmax(generator.normal(0, 1.5, (400, 4)))
+    emotion = (generator.random((400, 1)) > np.cumsum(shares, axis=1)).sum(axis=1).clip(0, 3)
+    error = evaluate_predictions(of(emotion, shares, ("w", "x", "y", "z")))["ece"]
+    assert error.value - error.low == pytest.approx(error.high - error.value, rel=0.35)
+
+
+def test_a_class_without_faces_is_left_out_of_the_means():
+    found = evaluate_predictions(certain([0, 0, 1, 1], [0, 1, 1, 2], ("x", "y", "z")))
+    assert (found["recall/z"].value, found["f1/z"].value, found["precision/z"].value) == (None, None, 0.0)
+    assert found["balanced_accuracy"].value == pytest.approx((0.5 + 0.5) / 2)
+    assert found["macro_f1"].value == pytest.approx((2 / 3 + 0.5) / 2)
+    assert any("no faces of z" in note for note in found.notes)
+    json.dumps(found.as_dict(), allow_nan=False)
+    assert "–" in format_table(found)
+
+
+def test_groups_are_resampled_as_wholes():
+    # 10 people with 30 faces each, all right or all wrong: there are 10 observations, not 300.
+    people = [str(person) for person in range(10) for _ in range(30)]
+    predicted = [0 if person < 6 else 1 for person in range(10) for _ in range(30)]
+    widths = []
+    for groups in (None, people):
+        score = evaluate_predictions(certain([0] * 300, predicted, ("x", "y"), groups=groups))["accuracy"]
+        widths.append(score.high - score.low)
+    assert widths[1] == pytest.approx(widths[0] * np.sqrt(30), rel=0.2)
+    # A face of unknown group is a group of its own.
+    alone, unknown = (evaluate_predictions(make_predictions(200, groups=groups)) for groups in (None, [None] * 200))
+    assert alone["accuracy"] == unknown["accuracy"]
+    assert "groups" in evaluate_predictions(make_predictions(200, groups=[None] * 100 + ["0"] * 100)).unit
+
+
+def test_coverage_takes_the_most_confident_faces():
+    confidence = np.linspace(0.99, 0.5, 10)
+    rows = np.stack([confidence, 1 - confidence], axis=1)
+    found = evaluate_predictions(of([0] * 7 + [1] * 3, rows))  # the three least confident are wrong
+    values = [(found[f"coverage@{share:g}"].value, found[f"accuracy@{share:g}"].value) for share in COVERAGES]
+    assert values == [pytest.approx(pair) for pair in ((1, 0.7), (0.9, 7 / 9), (0.8, 7 / 8), (0.7, 1), (0.5, 1))]
+    assert found["threshold@0.7"].value == confidence[6]
+    ties = evaluate_predictions(certain([0, 0, 1, 1], [0, 0, 1, 0], ("x", "y")))
+    assert {ties[f"coverage@{share:g}"].value for share in COVERAGES} == {1.0}
+
+
+def test_each_data_set_of_a_mix_has_the_scores_that_its_faces_have_alone():
+    sources = ["rafdb" if index % 3 else "affectnet8" for index in range(600)]
+    mixed = make_predictions(sources=sources)
+    found = evaluate_predictions(mixed, resamples=50)
+    assert found.sources == ["affectnet8", "rafdb"]
+    for name in found.sources:
+        alone = evaluate_predictions(mixed.of_source(name), resamples=50)
+        for metric in ("accuracy", "macro_f1", "balanced_accuracy"):
+            one, other = found[f"{metric}/{name}"], alone[metric]
+            assert (one.value, one.low, one.high, one.n) == (other.value, other.low, other.high, other.n)
+        assert name in format_table(found)
+    assert evaluate_predictions(make_predictions(), resamples=0).sources == []
+
+
+def test_the_main_metrics_are_those_of_the_whole_split_and_the_data_sets():
+    found = evaluate_predictions(make_predictions(sources=["a", "b"] * 300), resamples=20)
+    assert set(found.metrics()) == {
+        *("accuracy", "macro_f1", "balanced_accuracy", "nll", "ece", "brier"),
+        *(f"{metric}/{name}" for metric in ("accuracy", "macro_f1", "balanced_accuracy") for name in "ab"),
+    }
+    assert set(found.metrics()["ece"]) == {"value", "low", "high"}
+    assert set(found.as_dict()["metrics"]) == set(found.scores)
+
+
+def test_the_text_table_names_split_faces_and_intervals():
+    table = format_table(evaluate_predictions(with_dimensions(), resamples=100))
+    for word in (*EMOTIONS, "Made faces", "split val", "300 faces", "macro F1", "100 resamples", "valence", "arousal"):
+        assert word in table
+    assert max(map(len, table.splitlines()[:-4])) <= 80
+    assert "No intervals" in format_table(evaluate_predictions(make_predictions(), resamples=0))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"emotion": np.array([0, 8])}, "emotion: 8"),
+        ({"emotion": np.array([0.0, 1.0])}, "emotion: float64"),
+        ({"emotion": np.array([0])}, "emotion: "),
+        ({"probabilities": np.zeros((2, 8))}, "softmax"),
+        ({"probabilities": np.full((2, 8), np.nan)}, "softmax"),
+        ({"probabilities": np.full((2, 7), 1 / 7)}, "probabilities: shape"),
+        ({"groups": ["a"]}, "groups: 1"),
+        ({"sources": ["a"]}, "sources: 1"),
+        ({"class_names": ("x",) * 8}, "class_names"),
+        ({"keys": []}, "no faces"),
+        ({"annotated": np.zeros((2, 2))}, "valence_arousal and annotated"),
+        ({"valence_arousal": np.zeros((2, 3)), "annotated": np.zeros((2, 2))}, "valence_arousal: shape"),
+        ({"valence_arousal": np.full((2, 2), np.nan), "annotated": np.zeros((2, 2))}, "not finite"),
+        ({"valence_arousal": np.zeros((2, 2)), "annotated": np.full((2, 2), -2.0)}, "annotated: .*-1 to 1"),
+    ],
+)
+def test_predictions_that_do_not_fit_are_refused(changes, words):
+    good = {
+        "keys": ["a", "b"],
+        "emotion": np.array([0, 1]),
+        "probabilities": softmax(np.zeros((2, 8))),
+        "class_names": EMOTIONS,
+        "split": "val",
+        "data": "d",
+    }
+    with pytest.raises(EmodetError, match=words):
+        Predictions(**{**good, **changes})
+
+
+def test_a_negative_number_of_resamples_is_refused():
+    with pytest.raises(EmodetError, match="resamples=-1"):
+        evaluate_predictions(make_predictions(), resamples=-1)
