@@ -1,0 +1,439 @@
+"""Run each golden item on the installed emodet and return plain JSON values.
+
+`NAMES` and `KEYS` hold every module path and configuration key that the items use. After a rename, change them there;
+after a change of an interface, change the function of that item. The values that come back must keep their form.
+"""
+
+import contextlib
+import csv
+import hashlib
+import importlib
+import io
+import json
+import os
+import re
+import runpy
+import subprocess
+import sys
+import tarfile
+import time
+from collections import Counter
+from pathlib import Path
+from unittest.mock import patch
+
+import cv2
+import numpy as np
+
+NAMES = {
+    "write_release": "emodet.data.synthetic_releases:write_release",
+    "Pack": "emodet.data.pack:Pack",
+    "open_reader": "emodet.data.readers:open_reader",
+    "EmodetError": "emodet.errors:EmodetError",
+    "Predictions": "emodet.evaluation.predictions:Predictions",
+    "evaluate_predictions": "emodet.evaluation.statistics:evaluate_predictions",
+    "shipped_model": "emodet.modelfile:shipped_model",
+    "create_app": "emodet.web.application:create_app",
+    "Settings": "emodet.web.settings:Settings",
+    "Limits": "emodet.web.settings:Limits",
+    "EmotionClassifier": "emodet.models.classifier:EmotionClassifier",
+}
+KEYS = {
+    "num_workers": "data.workers",
+    "prepare_processes": "data.processes",
+    "scheduler": "schedule",
+    "monitor": "training.select_by",
+    "weight_averaging": "training.weight_averaging",
+    "image_size": "preprocessing.size",
+}
+HERE = Path(__file__).parent
+CLASSES = ("neutral", "happiness", "sadness", "surprise", "fear", "disgust", "anger", "contempt")
+
+
+def load(name):
+    module, attribute = NAMES[name].split(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
+def sha(data, length=64):
+    return hashlib.sha256(data).hexdigest()[:length]
+
+
+def processor():
+    """Return the vector extensions of this processor; int8 kernels differ between them."""
+    text = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    flags = re.search(r"^flags\s*:(.*)$", text, re.MULTILINE)
+    return sorted(flag for flag in set(flags[1].split() if flags else []) if re.match(r"avx|amx|fma|sse4", flag))
+
+
+def run_here(module, *arguments):
+    """Run ``python -m module arguments`` in this process (Hydra commands); return the exit status."""
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.core.hydra_config import HydraConfig
+
+    GlobalHydra.instance().clear()
+    with patch.object(sys, "argv", [module, *arguments]), contextlib.redirect_stdout(io.StringIO()):
+        try:
+            runpy.run_module(module, run_name="__main__", alter_sys=False)
+        except SystemExit as stop:
+            return stop.code
+        finally:
+            HydraConfig.instance().cfg = None
+    return 0
+
+
+def run_apart(folder, *command, status=0):
+    """Run a Python command line in a process of its own with one thread; return its standard output."""
+    folders = {f"EMODET_{name}": str(folder / name.lower()) for name in ("OUTPUTS", "PACKS", "SYNTHETIC")}
+    fixed = {"OMP_NUM_THREADS": "1", "NO_ALBUMENTATIONS_UPDATE": "1", "WANDB_MODE": "offline", "WANDB_DIR": str(folder)}
+    environment = {**os.environ, **folders, **fixed, "XDG_CACHE_HOME": str(folder / "cache")}
+    done = subprocess.run([sys.executable, *map(str, command)], env=environment, capture_output=True, text=True)
+    assert done.returncode == status, f"{command}: status {done.returncode}\n{done.stderr[-3000:]}"
+    return done.stdout
+
+
+# 1. Packs of drawn faces.
+
+PACKS = {
+    "yolo": ("yolo", []),
+    "affectnet_csv": ("affectnet_csv", []),
+    "affectnet_npy": ("affectnet_npy", []),
+    "affectnet_csv, boxes aligned by the eyes": (
+        "affectnet_csv",
+        ["data.crop=box", "preprocessing.alignment=eyes", "preprocessing.margin=0.1", "preprocessing.colour=grey"],
+    ),
+}
+
+
+def draw_release(root, layout, train=40, val=16):
+    """Write drawn faces of 48 px; the YOLO layout also has a test split, as large as val."""
+    faces = {"train": train, "val": val, **({"test": val} if layout == "yolo" else {})}
+    return load("write_release")(root, layout, faces, seed=3, size=48)
+
+
+def packs(folder):
+    """Run ``emodet.prepare`` on each layout and describe the pack."""
+    found = {}
+    for number, (name, (layout, settings)) in enumerate(PACKS.items()):
+        root = draw_release(folder / layout, layout)
+        files = sorted(path for path in root.rglob("*") if path.suffix in (".jpg", ".csv", ".npy", ".txt"))
+        place = folder / f"packs{number}"
+        data = ["data=affectnet", f"data.root={root}", f"{KEYS['prepare_processes']}=1", f"{KEYS['image_size']}=40"]
+        with patch.dict(os.environ, {"EMODET_PACKS": str(place)}):
+            assert run_here("emodet.prepare", *data, *settings) == 0
+        (inside,) = place.iterdir()
+        pack = load("Pack")(inside)
+        table = pack.table
+        splits = {}
+        for split in sorted(set(table.split.tolist())):
+            rows = np.flatnonzero(table.split == split)
+            ids = Counter(table.emotion[rows].tolist())
+            labels = {"none" if k < 0 else CLASSES[k]: count for k, count in sorted(ids.items())}
+            splits[split] = {"faces": len(rows), "pixels": sha(pack.images(rows).tobytes()), "labels": labels}
+        drawn = sha(b"".join(str(file.relative_to(root)).encode() + file.read_bytes() for file in files))
+        found[name] = {"release": drawn, "fingerprint": pack.fingerprint, "faces": len(pack), "splits": splits}
+    return found
+
+
+# 2. Readers, on the releases that the reader tests of commit abc22e5 make (`capture_releases.py`).
+
+
+def unpack_releases(folder):
+    """Unpack `releases.tar.xz`; return the cases: id, root, reader, options, test."""
+    with tarfile.open(HERE / "releases.tar.xz") as tar:
+        tar.extractall(folder, filter="tar")
+    return json.loads((HERE / "releases.json").read_text())
+
+
+def read_samples(root, reader, options):
+    """Return the samples as plain tuples, and the left-out counts.
+
+    A sample is (path, split, emotion, box, soft label, valence, arousal, landmarks, subject).
+    """
+    listing = load("open_reader")(root, reader, **options).read()
+    fields = ("key", "split", "emotion", "box", "soft_label", "valence", "arousal", "landmarks", "subject")
+    return [[getattr(record, field) for field in fields] for record in listing.records], dict(listing.left_out)
+
+
+def read_case(folder, case):
+    """Describe what a reader lists: counts, left-out counts, digests; or that it refuses the release."""
+
+    def plain(value):
+        if value is None or isinstance(value, str):
+            return value
+        if isinstance(value, int) or np.isscalar(value):
+            return round(float(value), 4) + 0.0
+        return [plain(each) for each in value]
+
+    try:
+        samples, left_out = read_samples(folder / case["id"] / case["root"], case["reader"], case["options"])
+    except load("EmodetError"):
+        return {"error": True}
+    samples = sorted(([plain(value) for value in sample] for sample in samples), key=json.dumps)
+    counts = Counter(f"{split}/{'none' if label is None else CLASSES[int(label)]}" for _, split, label, *_ in samples)
+    digests = [sha(json.dumps([sample[:end] for sample in samples]).encode(), 12) for end in (4, 9)]
+    found = {"counts": dict(sorted(counts.items())), "basic": digests[0], "all": digests[1]}
+    return found | ({"left_out": left_out} if left_out else {})
+
+
+# 3. Figures of the evaluation report.
+
+EVALUATIONS = {
+    "plain": {},
+    "grouped": {"groups": True},
+    "two data sets": {"sources": True},
+    "valence and arousal": {"dimensions": True},
+    "small, a class never found and one absent": {"faces": 60, "missed": 4, "absent": 5},
+}
+
+
+def evaluation(name, faces=400, groups=False, sources=False, dimensions=False, missed=None, absent=None):
+    """Evaluate seeded predictions; return figure → [value, low, high], and the exact counts."""
+    rng = np.random.default_rng(11)
+    shares = np.array([0.3, 0.25, 0.1, 0.12, 0.08, 0.05, 0.07, 0.03])
+    if absent is not None:
+        shares[absent] = 0
+    emotion = rng.choice(8, faces, p=shares / shares.sum())
+    logits = rng.normal(0, 1.2, (faces, 8))
+    logits[np.arange(faces), emotion] += rng.uniform(0, 5, faces)
+    if missed is not None:
+        logits[:, missed] = -9
+    values = {"groups": [f"person {k}" for k in rng.integers(0, 60, faces)] if groups else None}
+    values["sources"] = [("one", "two")[k] for k in rng.integers(0, 2, faces)] if sources else None
+    if dimensions:
+        annotated = rng.uniform(-1, 1, (faces, 2))
+        values["valence_arousal"] = np.clip(annotated * 0.6 + rng.normal(0, 0.3, (faces, 2)), -1, 1)
+        annotated[::7, 1] = np.nan
+        values["annotated"] = annotated
+    softmax = [np.exp(x) / np.exp(x).sum(axis=1, keepdims=True) for x in (logits, 2 * logits)]
+    predictions = load("Predictions")(
+        keys=[f"{k:04d}" for k in range(faces)],
+        emotion=emotion,
+        probabilities=softmax[0],
+        uncalibrated=softmax[1],
+        class_names=CLASSES,
+        split="val",
+        data=name,
+        **values,
+    )
+    return report_figures(load("evaluate_predictions")(predictions, resamples=1000, seed=0).as_dict())
+
+
+def report_figures(report):
+    """Flatten today's report.json: nested estimates become rows."""
+    rows = dict(report["metrics"])
+    rows |= {f"uncalibrated/{key}": value for key, value in report["uncalibrated"].items()}
+    for row in report["per_class"]:
+        rows |= {f"{metric}/{row['name']}": row[metric] for metric in ("recall", "precision", "f1")}
+    for row in report.get("per_source", []):
+        rows[f"balanced_accuracy/{row['name']}"] = row["balanced_accuracy"]
+    for row in report["coverage"]:
+        rows |= {f"coverage {row['asked']}/{metric}": row[metric] for metric in ("coverage", "threshold", "accuracy")}
+    ends = ("value", "low", "high")
+    figures = {k: [v[end] for end in ends] if isinstance(v, dict) else [v, None, None] for k, v in rows.items()}
+    bins = [[value for value in row.values() if not isinstance(value, str)] for row in report["reliability"]]
+    return {"figures": figures, "confusion": report["confusion"]["counts"], "reliability": bins}
+
+
+# 4. Probabilities of the model files in the package.
+
+
+def model_probabilities(precision):
+    """Answer on 4 drawn crops (`crops.npz`) and 4 crops of seeded noise, uint8 (8, 48, 48, 3)."""
+    noise = np.random.default_rng(7).integers(0, 256, (4, 48, 48, 3), dtype=np.uint8)
+    crops = np.concatenate([np.load(HERE / "crops.npz")["crops"], noise])
+    model = load("shipped_model")(precision, threads=1)
+    assert tuple(model.info.class_names) == CLASSES
+    return [[round(float(p), 9) for p in row] for row in model.probabilities(crops)]
+
+
+# 5. Rows of ``python -m emodet.predict``.
+
+
+def inputs(folder):
+    """Write a picture, a folder of three pictures, and a video of 24 frames; return their paths."""
+    from skimage import data
+
+    astronaut = cv2.cvtColor(data.astronaut(), cv2.COLOR_RGB2BGR)
+    picture, several, video = folder / "picture.png", folder / "several", folder / "video.mp4"
+    several.mkdir()
+    cv2.imwrite(str(picture), astronaut)
+    head = astronaut[:256, 96:352]
+    cv2.imwrite(str(several / "two.png"), np.concatenate([head, head[:, ::-1]], axis=1))
+    cv2.imwrite(str(several / "none.png"), np.full((200, 200, 3), 90, np.uint8))
+    cv2.imwrite(str(several / "small.png"), cv2.resize(astronaut, (200, 200), interpolation=cv2.INTER_AREA))
+    writer = cv2.VideoWriter(str(video), cv2.VideoWriter_fourcc(*"mp4v"), 12.0, (320, 240))
+    for index in range(24):
+        frame = np.full((240, 320, 3), 120, np.uint8)
+        x, y = 10 + 5 * index, 20 + 2 * index
+        frame[y : y + 140, x : x + 140] = cv2.resize(head, (140, 140), interpolation=cv2.INTER_AREA)
+        writer.write(frame)
+    writer.release()
+    return {"picture": [picture], "folder": [several], "video": [video], "video, fp32, every 4th, unsmoothed": [
+        *(video, "--model", "fp32", "--every", 4, "--smooth", 0)]}  # fmt: skip
+
+
+def predict(folder):
+    """Return the rows per input: file, frame, time, track, box, score, emotion, probabilities, landmarks."""
+    found = {}
+    for name, arguments in inputs(folder).items():
+        settings = ["--rows", "jsonl", "--detector", "centerface", "--threads", 1, "--quiet"]
+        out = run_apart(folder, "-m", "emodet.predict", *arguments, *settings)
+        rows = [json.loads(line) for line in out.splitlines()]
+        found[name] = [
+            {"file": Path(row["source"]).name, "box": [row[end] for end in ("x1", "y1", "x2", "y2")]}
+            | {key: row[key] for key in ("frame", "time_s", "face", "track_id", "emotion")}
+            | {"score": round(row["detection_score"], 3), "p": [round(row["probabilities"][k], 4) for k in CLASSES]}
+            | {"landmarks": [row["landmarks"][point] for point in sorted(row["landmarks"])]}
+            for row in rows
+        ]
+    return found
+
+
+# 6. Answers of the server.
+
+
+def shape(value):
+    """Replace each leaf of a JSON value by its type."""
+    if isinstance(value, dict):
+        return {key: shape(each) for key, each in sorted(value.items())}
+    if isinstance(value, list):
+        return [shape(value[0])] if value else []
+    return "number" if isinstance(value, int | float) and not isinstance(value, bool) else type(value).__name__
+
+
+def make_client(limits=None, **settings):
+    from starlette.testclient import TestClient
+
+    settings |= {"limits": load("Limits")(**limits)} if limits else {}
+    app = load("create_app")(load("Settings")(detector="centerface", threads=1, **settings))
+    return TestClient(app, base_url="http://127.0.0.1:8000", raise_server_exceptions=False)
+
+
+def rest(folder):
+    """Send requests; return status, content type, error code, JSON shape, and the main values."""
+    paths = inputs(folder)
+    picture = paths["picture"][0].read_bytes()
+    video = paths["video"][0].read_bytes()
+    requests = {
+        "health": ("GET", "/healthz", b""),
+        "models": ("GET", "/v1/models", b""),
+        "model": ("GET", "/v1/model?model=emodet-fp32", b""),
+        "recognize": ("POST", "/v1/recognize", picture),
+        "recognize, uncertain": ("POST", "/v1/recognize?min_confidence=1", picture),
+        "recognize, whole picture": ("POST", "/v1/recognize?detector=none&model=emodet-fp32", picture),
+        "recognize, heat maps": ("POST", "/v1/recognize?heat_maps=1", picture),
+        "recognize, two": ("POST", "/v1/recognize", (folder / "several/two.png").read_bytes()),
+        "recognize, at most one": ("POST", "/v1/recognize?max_faces=1", (folder / "several/two.png").read_bytes()),
+        "recognize, no face": ("POST", "/v1/recognize", (folder / "several/none.png").read_bytes()),
+        "annotate": ("POST", "/v1/annotate", picture),
+        "openapi": ("GET", "/openapi.json", b""),
+        "no body": ("POST", "/v1/recognize", b""),
+        "no picture": ("POST", "/v1/recognize", b"nothing"),
+        "cut off": ("POST", "/v1/recognize", picture[:3000]),
+        "bad value": ("POST", "/v1/recognize?min_confidence=2", picture),
+        "unknown option": ("POST", "/v1/recognize?min_confidense=0.5", picture),
+        "unknown model": ("POST", "/v1/recognize?model=nix", picture),
+        "wrong method": ("GET", "/v1/recognize", b""),
+        "unknown route": ("GET", "/v1/nix", b""),
+        "no video": ("POST", "/v1/videos", b"nothing"),
+        "unknown video": ("GET", "/v1/videos/nix", b""),
+    }
+    with make_client() as client:
+        found = {name: described(client.request(m, path, content=body)) for name, (m, path, body) in requests.items()}
+        found["foreign host"] = described(client.get("/healthz", headers={"Host": "example.org"}))
+        answer = client.post("/v1/videos", content=video)
+        found["video"] = described(answer)
+        address, until = answer.headers["location"], time.monotonic() + 60
+        while (status := client.get(address)).json()["state"] not in ("done", "failed") and time.monotonic() < until:
+            time.sleep(0.05)
+        found["video, done"] = described(status)
+        rows = client.get(f"{address}/rows.jsonl").text.splitlines()
+        found["video, rows"] = {"rows": len(rows), "shape": shape(json.loads(rows[0]))}
+        found["video, deleted"] = [client.delete(address).status_code, client.get(address).status_code]
+    with make_client(limits={"image_bytes": 1000}, token="correct-horse-battery") as client:
+        found["no token"] = described(client.post("/v1/recognize", content=picture))
+        bearer = {"Authorization": "Bearer correct-horse-battery"}
+        found["too large"] = described(client.post("/v1/recognize", content=picture, headers=bearer))
+    return found
+
+
+def described(answer):
+    found = {"status": answer.status_code, "type": answer.headers.get("content-type", "").partition(";")[0]}
+    if found["type"] == "application/json":
+        content = answer.json()
+        if "openapi" in content:
+            return found | {"paths": sorted(f"{m} {path}" for path, each in content["paths"].items() for m in each)}
+        found |= {"shape": shape(content)}
+        keys = ("state", "width", "height", "model", "detector", "name", "models", "default", "rows", "frames_done")
+        found |= {key: content[key] for key in keys if key in content}
+        if "error" in content and content["error"]:
+            found["code"] = content["error"]["code"]
+        if isinstance(content.get("faces"), list):
+            found["faces"] = [[each["emotion"], *(round(end) for end in each["box"])] for each in content["faces"]]
+    return found
+
+
+# 7 and 8. Training, resuming, exporting.
+
+TRAININGS = {
+    "recipe": [f"{KEYS['scheduler']}=onecycle", f"{KEYS['weight_averaging']}=0.9", "loss.label_smoothing=0.1"],
+    "plain": [f"{KEYS['scheduler']}=constant", f"{KEYS['weight_averaging']}=null", "augmentation=none"],
+}
+STOPPED = """
+import os, runpy, signal
+from {module} import {name}
+step = {name}.training_step
+def stopped(self, batch, batch_idx):
+    if (self.current_epoch, batch_idx) == (1, 2):
+        os.kill(os.getpid(), signal.SIGTERM)
+    return step(self, batch, batch_idx)
+{name}.training_step = stopped
+runpy.run_module("emodet.train", run_name="__main__", alter_sys=True)
+"""
+
+
+def train(folder, name, run, *, stop=False):
+    """Train two epochs of 12 steps; `stop` sends SIGTERM in the second epoch."""
+    root = draw_release(folder / "release", "yolo", train=192, val=64)
+    settings = [
+        *("experiment=affectnet_yolo", "data=affectnet_yolo", f"data.root={root}", "data.batch_size=16", "logger=csv"),
+        *(f"{KEYS['num_workers']}=0", f"{KEYS['prepare_processes']}=1", f"{KEYS['image_size']}=40", "seed=5"),
+        *("net.channels=[8,8,16,16]", "net.features=16", "optimizer.lr=0.01"),
+        *(f"{KEYS['monitor']}=val/accuracy", "trainer.max_epochs=2"),
+        *("trainer.accelerator=cpu", "trainer.precision=32-true", "trainer.enable_progress_bar=false"),
+        *TRAININGS[name],
+        f"hydra.run.dir={run}",
+    ]
+    module, attribute = NAMES["EmotionClassifier"].split(":")
+    start = ["-c", STOPPED.format(module=module, name=attribute)] if stop else ["-m", "emodet.train"]
+    run_apart(folder, *start, *settings, status=143 if stop else 0)
+
+
+def resume(folder, run):
+    run_apart(folder, "-m", "emodet.train", f"resume={run}")
+
+
+def training_figures(run):
+    """Return the metrics of each epoch: train and val."""
+    epochs = {}
+    with (run / "metrics.csv").open(newline="") as stream:
+        for row in csv.DictReader(stream):
+            figures = {key: round(float(v), 7) for key, v in row.items() if v and key.startswith(("train/", "val/"))}
+            if figures:
+                epochs.setdefault(row["epoch"], {}).update(figures)
+    return epochs
+
+
+def weights(run):
+    """Return the plain weights: name → tensor."""
+    import torch
+
+    return torch.load(run / "weights.pt", weights_only=True)
+
+
+def export(folder, run):
+    """Export; return the checks of the parity gate: file, what, value, limit, verdict, faces."""
+    checkpoint = f"checkpoint={run}/checkpoints/best.ckpt"
+    run_apart(folder, "-m", "emodet.export", checkpoint, "threads=1", "calibration_faces=32", f"output={folder}/export")
+    gate = json.loads((folder / "export/emodet-gate.json").read_text())
+    return [check for check in gate["checks"] if "time" not in check["what"] and "speed" not in check["what"]]

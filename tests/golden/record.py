@@ -1,0 +1,68 @@
+"""Record the golden results: ``python tests/golden/record.py [ITEM …]``. Without arguments, all items.
+
+The first record was made on commit abc22e5. Record an item again only where a change of it is intended, and say so in
+the commit.
+"""
+
+import json
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+sys.path.insert(0, str(Path(__file__).parent))
+
+import adapter  # noqa: E402
+import numpy as np  # noqa: E402
+
+
+def record_readers(folder):
+    cases = adapter.unpack_releases(folder)
+    return {case["id"]: adapter.read_case(folder, case) for case in cases}
+
+
+def record_training(folder):
+    found = {}
+    for name in adapter.TRAININGS:
+        adapter.train(folder, name, folder / name)
+        found[name] = adapter.training_figures(folder / name)
+    return {"epochs": found, "export": adapter.export(folder, folder / "plain")}
+
+
+ITEMS = {
+    "model": lambda _: {name: adapter.model_probabilities(name) for name in ("fp32", "int8")},
+    "packs": adapter.packs,
+    "readers": record_readers,
+    "evaluation": lambda _: {name: adapter.evaluation(name, **given) for name, given in adapter.EVALUATIONS.items()},
+    "predict": adapter.predict,
+    "training": record_training,
+    "rest": adapter.rest,
+}
+
+
+def draw_crops():
+    """Write `crops.npz`, once: the model file's crops of four drawn faces."""
+    from emodet.data.synthetic import draw_face
+
+    preprocessing = adapter.load("shipped_model")("fp32", threads=1).info.preprocessing
+    faces = [draw_face(name, (1, k), 160) for k, name in enumerate(("happiness", "surprise", "anger", "sadness"))]
+    crops = np.stack([preprocessing.crop(face.image, face.box) for face in faces])
+    np.savez_compressed(adapter.HERE / "crops.npz", crops=crops)
+
+
+def main():
+    if not (adapter.HERE / "crops.npz").exists():
+        draw_crops()
+    for name in sys.argv[1:] or ITEMS:
+        with tempfile.TemporaryDirectory() as folder:
+            content = {"processor": adapter.processor(), "result": ITEMS[name](Path(folder))}
+        text = json.dumps(content, separators=(",", ":"), sort_keys=True)
+        # One line per entry of the result, so that a change shows in a diff.
+        (adapter.HERE / f"{name}.json").write_text(text.replace("},", "},\n") + "\n")
+        print(name, len(text), "bytes", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,140 @@
+"""Compare emodet with the results of commit abc22e5: packs, readers, figures, model files, rows, training, server.
+
+`adapter.py` runs each item; names and configuration keys stand at its top. `record.py` wrote the JSON files.
+"""
+
+import json
+import math
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import adapter
+
+EXACT, FLOAT32 = 1e-9, 1e-6
+OTHER_PROCESSOR = 2e-2  # of a probability or a loss where int8 kernels or summation orders differ
+
+
+def golden(name):
+    content = json.loads((adapter.HERE / f"{name}.json").read_text())
+    return content["result"], content["processor"] == adapter.processor()
+
+
+def differences(found, expected, tolerance, where=""):
+    """List every difference: keys, lengths, types, and numbers that are further apart than `tolerance`."""
+    if isinstance(expected, dict) and isinstance(found, dict):
+        for key in sorted({*expected, *found}):
+            if key not in found or key not in expected:
+                yield f"{where}/{key}: only in {'the record' if key in expected else 'the new result'}"
+            else:
+                yield from differences(found[key], expected[key], tolerance, f"{where}/{key}")
+    elif isinstance(expected, list) and isinstance(found, list) and len(expected) == len(found):
+        for index, (a, b) in enumerate(zip(found, expected, strict=True)):
+            yield from differences(a, b, tolerance, f"{where}[{index}]")
+    elif isinstance(expected, float) and isinstance(found, int | float):
+        if not math.isclose(found, expected, rel_tol=0, abs_tol=tolerance):
+            yield f"{where}: {found} instead of {expected}"
+    elif found != expected:
+        yield f"{where}: {found!r} instead of {expected!r}"
+
+
+def assert_equal(found, expected, tolerance=EXACT):
+    found = json.loads(json.dumps(found))  # tuples become lists
+    problems = list(differences(found, expected, tolerance))
+    assert not problems, f"{len(problems)} differences:\n" + "\n".join(problems[:20])
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_model_file_probabilities(precision):
+    expected, same_processor = golden("model")
+    tolerance = FLOAT32 if same_processor else {"fp32": 1e-5, "int8": OTHER_PROCESSOR}[precision]
+    assert_equal(adapter.model_probabilities(precision), expected[precision], tolerance)
+
+
+def test_packs(tmp_path):
+    """`release` differs where drawing or writing changed; `pixels` and `fingerprint` alone where packing did."""
+    assert_equal(adapter.packs(tmp_path), golden("packs")[0])
+
+
+@pytest.fixture(scope="module")
+def cases(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("releases")
+    return folder, adapter.unpack_releases(folder)
+
+
+READERS = sorted({case["reader"] for case in json.loads((adapter.HERE / "releases.json").read_text())})
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_readers(cases, reader):
+    folder, every = cases
+    expected, own = golden("readers")[0], [case for case in every if case["reader"] == reader]
+    found = {case["id"]: adapter.read_case(folder, case) for case in own}
+    assert_equal(found, {case["id"]: expected[case["id"]] for case in own})
+
+
+@pytest.mark.parametrize("name", adapter.EVALUATIONS)
+def test_report_figures(name):
+    assert_equal(adapter.evaluation(name, **adapter.EVALUATIONS[name]), golden("evaluation")[0][name])
+
+
+@pytest.mark.slow
+def test_predict_rows(tmp_path):
+    """Boxes may move by a tenth of a pixel, where the same processor runs the same decoder."""
+    expected, same_processor = golden("predict")
+    found = adapter.predict(tmp_path)
+    exact = ("file", "frame", "face", "track_id", "emotion", "time_s")
+    for name, rows in expected.items():
+        assert_equal([{k: row[k] for k in exact} for row in found[name]], [{k: row[k] for k in exact} for row in rows])
+        for keys, tolerance in ((("p", "score"), 2e-3), (("box", "landmarks"), 0.11)):
+            wide = tolerance if same_processor else 10 * tolerance
+            assert_equal([{k: row[k] for k in keys} for row in found[name]], [{k: r[k] for k in keys} for r in rows], wide)
+
+
+@pytest.mark.slow
+def test_server_answers(tmp_path):
+    assert_equal(adapter.rest(tmp_path), golden("rest")[0], 1)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Train each configuration once."""
+    folder = tmp_path_factory.mktemp("runs")
+    for name in adapter.TRAININGS:
+        adapter.train(folder, name, folder / name)
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", adapter.TRAININGS)
+def test_training_losses(runs, name):
+    expected, same_processor = golden("training")
+    found, expected = adapter.training_figures(runs / name), expected["epochs"][name]
+    if not same_processor:  # small differences change single answers: compare the losses alone
+        found, expected = ({k: {m: v for m, v in row.items() if "loss" in m} for k, row in e.items()} for e in (found, expected))
+    assert_equal(found, expected, FLOAT32 if same_processor else OTHER_PROCESSOR)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", adapter.TRAININGS)
+def test_a_resumed_run_has_the_same_weights(runs, tmp_path, name):
+    adapter.train(runs, name, tmp_path / "run", stop=True)
+    adapter.resume(runs, tmp_path / "run")
+    whole, resumed = adapter.weights(runs / name), adapter.weights(tmp_path / "run")
+    assert whole.keys() == resumed.keys()
+    assert max(float((whole[key].double() - resumed[key].double()).abs().max()) for key in whole) == 0
+    assert_equal(adapter.training_figures(tmp_path / "run"), adapter.training_figures(runs / name))
+
+
+@pytest.mark.slow
+def test_export_gate(runs):
+    expected, same_processor = golden("training")
+    found = {(check["file"], check["what"]): check for check in adapter.export(runs, runs / "plain")}
+    wanted = {(check["file"], check["what"]): check for check in expected["export"]}
+    assert found.keys() == wanted.keys()
+    for key, check in wanted.items():
+        assert {**found[key], "value": 0} == {**check, "value": 0}
+        assert found[key]["value"] == pytest.approx(check["value"], abs=1e-5 if same_processor else OTHER_PROCESSOR)
