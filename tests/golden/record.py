@@ -14,8 +14,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 sys.path.insert(0, str(Path(__file__).parent))
 
-import adapter  # noqa: E402
-import numpy as np  # noqa: E402
+import adapter
+import numpy as np
 
 
 def record_readers(folder):
