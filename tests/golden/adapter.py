@@ -143,7 +143,7 @@ def packs(folder):
     return found
 
 
-# 2. Readers, on the releases that the reader tests of commit abc22e5 make (`capture_releases.py`).
+# 2. Readers, on releases of the reader tests of abc22e5, collected by `capture_releases.py` (see commit e373e13).
 
 
 def unpack_releases(folder):
