@@ -26,24 +26,22 @@ import cv2
 import numpy as np
 
 NAMES = {
-    "write_release": "emodet.data.synthetic_releases:write_release",
+    "write_release": "emodet.synthetic.releases:write_release",
     "Pack": "emodet.data.pack:Pack",
-    "open_reader": "emodet.data.readers:open_reader",
+    "open_reader": "emodet.datasets.readers:open_reader",
     "EmodetError": "emodet.errors:EmodetError",
     "Predictions": "emodet.evaluation.predictions:Predictions",
     "evaluate_predictions": "emodet.evaluation.statistics:evaluate_predictions",
     "shipped_model": "emodet.modelfile:shipped_model",
-    "create_app": "emodet.web.application:create_app",
-    "Settings": "emodet.web.settings:Settings",
-    "Limits": "emodet.web.settings:Limits",
+    "create_app": "emodet.app.application:create_app",
+    "Settings": "emodet.app.settings:Settings",
+    "Limits": "emodet.app.settings:Limits",
     "EmotionClassifier": "emodet.models.classifier:EmotionClassifier",
 }
 KEYS = {
-    "num_workers": "data.workers",
+    "num_workers": "data.num_workers",
     "prepare_processes": "data.processes",
-    "scheduler": "schedule",
-    "monitor": "training.select_by",
-    "weight_averaging": "training.weight_averaging",
+    "monitor": "training.monitor",
     "image_size": "preprocessing.size",
 }
 REASONS: dict[str, str] = {}
@@ -389,8 +387,8 @@ def described(answer):
 # 7 and 8. Training, resuming, exporting.
 
 TRAININGS = {
-    "recipe": [f"{KEYS['scheduler']}=onecycle", f"{KEYS['weight_averaging']}=0.9", "loss.label_smoothing=0.1"],
-    "plain": [f"{KEYS['scheduler']}=constant", f"{KEYS['weight_averaging']}=null", "augmentation=none"],
+    "recipe": ["scheduler=onecycle", "callbacks=[default,ema]", "callbacks.ema.decay=0.9", "loss.label_smoothing=0.1"],
+    "plain": ["scheduler=constant", "callbacks=[default]", "augmentation=none"],
 }
 STOPPED = """
 import os, runpy, signal
