@@ -28,6 +28,17 @@ def quadrants(frames=1, size=(64, 48)):
     return [frame] * frames
 
 
+def write_damaged_video(path, frames):
+    """Noise, 128×96, with 3,000 bytes overwritten at a quarter of the file."""
+    rng = np.random.default_rng(0)
+    noise = (np.kron(rng.integers(0, 256, (24, 32, 3)), np.ones((4, 4, 1))).astype(np.uint8) for _ in range(frames))
+    data = bytearray(write_video(path, noise).read_bytes())
+    middle = data.index(b"mdat") + len(data) // 4
+    data[middle : middle + 3000] = b"\xff" * 3000
+    path.write_bytes(data)
+    return path
+
+
 def write_video(
     path, frames, *, rate=10, codec=None, times_s=None, start_s=0.0, sound=None, sound_s=0.0, ratio=None, matrix=None
 ):

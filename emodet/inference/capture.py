@@ -104,7 +104,7 @@ class LiveVideo:
             thread.join(timeout=2)
 
     def _read(self) -> None:
-        started = time.perf_counter()
+        started: float | None = None
         index = 0
         try:
             while not self._stop.is_set():
@@ -112,6 +112,7 @@ class LiveVideo:
                     for frame in self._source:
                         if self._stop.is_set():
                             return
+                        started = frame.taken_s if started is None else started
                         with self._changed:
                             self.dropped += self._newest is not None
                             self._newest = Frame(index, frame.taken_s - started, frame.image_rgb, frame.taken_s)

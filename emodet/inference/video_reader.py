@@ -38,7 +38,7 @@ class Frame:
 
     Attributes:
         index: From 0, also counting frames that were skipped.
-        time_s: Seconds since the start of the video, or since a live source was opened.
+        time_s: Seconds since the start of the video, or since the first frame of a live source.
         image_rgb: uint8, (H, W, 3), RGB.
         taken_s: `time.perf_counter` when it was decoded.
     """

@@ -5,7 +5,7 @@ from fractions import Fraction
 import av
 import numpy as np
 import pytest
-from made_videos import quadrants, tracks, write_video
+from made_videos import quadrants, tracks, write_damaged_video, write_video
 
 from emodet.errors import EmodetError
 from emodet.inference.video_reader import VideoReader
@@ -93,13 +93,7 @@ def test_a_picture_that_begins_after_the_sound_keeps_its_delay(tmp_path):
 
 
 def test_damaged_bytes_in_the_middle_cost_their_frames_only(tmp_path):
-    rng = np.random.default_rng(0)
-    noise = [np.kron(rng.integers(0, 256, (24, 32, 3)), np.ones((4, 4, 1))).astype(np.uint8) for _ in range(48)]
-    data = bytearray(write_video(tmp_path / "v.mp4", noise).read_bytes())
-    middle = data.index(b"mdat") + len(data) // 4
-    data[middle : middle + 3000] = b"\xff" * 3000
-    (tmp_path / "v.mp4").write_bytes(data)
-    video, frames, error = read(tmp_path / "v.mp4")
+    video, frames, error = read(write_damaged_video(tmp_path / "v.mp4", 48))
     assert error is None
     assert 0 < video.damaged < 24
     assert len(frames) == 48 - video.damaged
