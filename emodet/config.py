@@ -64,11 +64,19 @@ Data = Annotated[Group, Arguments(EmotionDataModule, _DATA_SUPPLIED)]
 
 @dataclass(kw_only=True)
 class DistillationConfig:
-    """What a student learns from teachers, see `emodet.data.distillation.Distillation`."""
+    """Distillation from trained teachers, see `emodet.models.distillation.Distillation`.
 
-    answers: str | None = None
-    weight: float | None = None
-    temperature: float | None = None
+    Attributes:
+        teachers: Run folders, checkpoints (``.ckpt``) or plain weights (``.pt``) with their card; none trains without.
+        weight: See `Distillation`.
+        temperature: See `Distillation`.
+        flip: See `Distillation`.
+    """
+
+    teachers: Sequence[str] = ()
+    weight: float = 0.7
+    temperature: float = 1.0
+    flip: bool = False
 
 
 @dataclass(kw_only=True)
@@ -77,11 +85,12 @@ class TrainingConfig:
 
     Attributes:
         monitor: The metric on the val split that chooses the best epoch.
-        mixup: See `emodet.models.mixing.Mixing`.
+        mixup: See `emodet.models.mixup.Mixup`.
         cutmix: Likewise.
         mix_prob: Likewise.
-        sam_rho: See `emodet.models.sharpness.SharpnessAware`; null takes plain steps.
-        progressive_sizes: See `emodet.models.classifier.EmotionClassifier`.
+        sam_rho: See `emodet.models.sam.SharpnessAware`; null takes plain steps.
+        progressive_sizes: See `emodet.models.extras.ProgressiveSizes`.
+        valence_arousal: See `emodet.models.classifier.EmotionClassifier`.
         channels_last: Likewise.
         compile: Likewise.
     """
@@ -92,6 +101,7 @@ class TrainingConfig:
     mix_prob: float = 1.0
     sam_rho: float | None = None
     progressive_sizes: Sequence[Any] = ()
+    valence_arousal: float | None = None
     channels_last: bool = True
     compile: bool = False
 
@@ -183,8 +193,8 @@ class TrainConfig:
     augmentation: Annotated[Group, Arguments(Augmentation)]
     net: Annotated[Group, Spec(("num_classes", "preprocessing"))]
     optimizer: Annotated[Group, Spec(("params",))]
-    scheduler: Annotated[Group, Spec(("optimizer", "steps", "epochs"))]
-    loss: Annotated[Group, Spec(("class_names", "class_prior"))]
+    scheduler: Annotated[Group, Spec(("optimizer", "total_steps"))]
+    loss: Annotated[Group, Spec(("class_counts",))]
     distillation: Annotated[Group, Arguments(DistillationConfig)]
     training: Annotated[Group, Arguments(TrainingConfig)]
     trainer: Annotated[Group, Spec(_TRAINER_SUPPLIED)]
@@ -340,8 +350,8 @@ RENAMED_KEYS: Mapping[str, str] = {
     "merge": "no key: one machine packs a data set",
     "data.device": "no key: workers load and augment the faces",
     "data.changed": "no key: force=true makes a pack again",
-    "distillation.answers": "teacher.checkpoint",
-    "distillation": "teacher",
+    "distillation.answers": "distillation.teachers",
+    "loss.valence_arousal": "training.valence_arousal",
 }
 """Old keys and what takes their place; consulted for keys that are not known."""
 
@@ -543,5 +553,3 @@ def _scalar(value: Any, kind: Any) -> Any:
     if kind in (str, Path) and (isinstance(value, str) or is_number):
         return str(value)
     raise TypeError
-
-

@@ -26,6 +26,7 @@ from emodet.training.resume import batch_size_for, require_same_net, resumed_arg
 from emodet.training.run import describe_run, draw_curves, finish_run, outcome_noted
 from emodet.training.signals import Interrupted
 from emodet.training.tracking import Tracking, may_show_pictures
+from emodet.training.trained import load_trained
 
 
 @command("train", arguments=lambda typed: rank_arguments(resumed_arguments(typed)))
@@ -47,10 +48,11 @@ def train(settings: dict[str, Any], values: dict[str, Any], run: RunFolder) -> f
     if resumes:
         size = batch_size_for(run.facts(), settings["data"]["batch_size"], trainer.world_size)
         settings["data"]["batch_size"] = values["data"]["batch_size"] = size
-    data = build_data(settings, settings["distillation"])
+    data = build_data(settings)
     data.prepare_data()
     data.setup()
-    classifier = build_classifier(settings, data)
+    teachers = [load_trained(Path(each)) for each in settings["distillation"]["teachers"]]
+    classifier = build_classifier(settings, data, [teacher.classifier for teacher in teachers])
     if resumes:
         run.check_same_data(data.fingerprint)
         require_same_net(run, classifier.net)
@@ -60,7 +62,7 @@ def train(settings: dict[str, Any], values: dict[str, Any], run: RunFolder) -> f
     trainer.loggers = build_loggers(settings["logger"], run, settings["name"])
     with Tracking(trainer.loggers, data.pack, pictures) as tracking:
         if trainer.is_global_zero:
-            describe_run(run, values, data, classifier, trainer, tracking)
+            describe_run(run, values, data, classifier, trainer, tracking, teachers)
         fit(trainer, classifier, data, run, resumes)
         leave_process_group()
         if trainer.is_global_zero:
@@ -68,7 +70,9 @@ def train(settings: dict[str, Any], values: dict[str, Any], run: RunFolder) -> f
     return best_score(trainer)
 
 
-def fit(trainer: L.Trainer, classifier: L.LightningModule, data: L.LightningDataModule, run: RunFolder, resumes: bool) -> None:
+def fit(
+    trainer: L.Trainer, classifier: L.LightningModule, data: L.LightningDataModule, run: RunFolder, resumes: bool
+) -> None:
     """Train; draw curves whatever happens; exit with the signal's status after a signal."""
     try:
         trainer.fit(classifier, datamodule=data, ckpt_path=run.last if resumes else None, weights_only=True)

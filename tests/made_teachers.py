@@ -17,8 +17,7 @@ def made_teacher(file: Path, seed: int = 0, *, size: int = 48, classes: int = 8,
         net={"name": "residual_cnn", "channels": [4, 8, 8, 16], "features": 16},
         class_names=list(class_names(classes)),
         preprocessing={"size": size},
-        optimizer={"name": "adamw"},
-    )
+        )
     with torch.no_grad():
         # Batch norms that know what pictures do to them tell one picture from another.
         for norm in (module for module in classifier.modules() if isinstance(module, torch.nn.BatchNorm2d)):
@@ -26,7 +25,7 @@ def made_teacher(file: Path, seed: int = 0, *, size: int = 48, classes: int = 8,
         for _ in range(10):
             blobs = torch.rand(16, 3, 4, 4) * torch.rand(16, 1, 1, 1) * 255
             pictures = torch.nn.functional.interpolate(blobs, size=(size, size), mode="bilinear")
-            classifier.net(classifier._normalised(pictures.permute(0, 2, 3, 1)))
+            classifier.net(classifier.normalise(pictures.permute(0, 2, 3, 1)))
         classifier.net.head[-1].weight.mul_(6)
     card = WeightsCard(
         net=classifier.hparams["net"],

@@ -34,7 +34,7 @@ LIGHT = (
 # Imported inside the one function that needs it: to write a model file, to write rows as Parquet.
 DEFERRED = {"emodet.modelfile": {"onnx"}, "emodet.inference.rows": {"pyarrow"}}
 COMMANDS = (
-    *(f"emodet.{name}" for name in ("prepare", "train", "teach", "evaluate", "audit", "compare")),
+    *(f"emodet.{name}" for name in ("prepare", "train", "evaluate", "audit", "compare")),
     "emodet.export.__main__",
 )
 LABORATORY = (

@@ -18,7 +18,6 @@ from emodet.data.augmentation import Augmentation
 from emodet.data.corrections import CorrectedPack, fingerprint_with, in_words, read_corrections
 from emodet.data.device_augmentation import DeviceAugmentation
 from emodet.data.device_faces import DeviceFaces, device_named, place_of
-from emodet.data.distillation import Distillation, open_distillation
 from emodet.data.faces import Batch, FaceDataset, LazyDataLoader, as_fetched, single_threaded
 from emodet.data.mixed import MixedPack, mix_in, share_out, usable_faces
 from emodet.data.pack import Pack
@@ -26,7 +25,6 @@ from emodet.datasets.samples import Listing, Reader
 from emodet.data.sources import Source, sources_of
 from emodet.data.splits import EvaluationBatches, Splits, TrainingBatches, drawing_weights
 from emodet.datasets.summary import listing_summary, outcome
-from emodet.data.teachers_answers import Asked, Views, digest_of
 from emodet.emotions import class_names
 from emodet.errors import EmodetError
 from emodet.preprocessing import Preprocessing
@@ -71,13 +69,10 @@ class EmotionDataModule(L.LightningDataModule):
         sources: Several data sets instead of one, in order, by name: for each the attributes of a
             `emodet.data.sources.Source` in which it differs from the arguments above. See
             `emodet.data.mixed.mixed_splits` for which faces then train, select and report.
-        distillation: Arguments of `open_distillation`: training targets also hold what teachers said. None and an empty
-            one do without.
 
     Attributes:
         sources: The data sets; one, if `sources` was not given.
         pack: Set up by `setup`, as is `splits`.
-        distillation: What was opened; None where there is none.
     """
 
     def __init__(
@@ -106,7 +101,6 @@ class EmotionDataModule(L.LightningDataModule):
         corrections: str | Path | None = None,
         seed: int = 0,
         sources: Mapping[str, Mapping[str, Any]] | None = None,
-        distillation: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         for name, value in (("batch_size", batch_size), ("evaluation_batch_size", evaluation_batch_size)):
@@ -150,17 +144,11 @@ class EmotionDataModule(L.LightningDataModule):
         self.num_workers = min(8, _cores()) if num_workers is None else num_workers
         self.training_faces = training_faces
         self.corrections = None if corrections is None else Path(corrections).expanduser()
-        self.distillation = open_distillation(**distillation) if distillation else None
         self.device = None if device is None else device_named(device)
         self._workers_said = bool(num_workers)
         self._on_device: dict[str, DeviceFaces] = {}
         if self.device is not None:
             DeviceAugmentation(self.augmentation, torch.device("cpu"))  # refuses steps that are not made on a device
-            if self.distillation is not None:
-                raise EmodetError(
-                    f"data.device={device} does not go together with distillation.answers: teachers answered to faces "
-                    "that worker processes augmented; leave out data.device"
-                )
         self.pack: Pack
         self.splits: Splits
 
@@ -218,39 +206,6 @@ class EmotionDataModule(L.LightningDataModule):
         for reason, count in self.splits.dropped.items():
             log.info("%d training faces dropped: %s", count, reason)
 
-    def asked(self, processes: int = 1, *, augmented: bool = True) -> Asked:
-        """What teachers are asked whose answers a training on this data, in so many processes, would learn from.
-
-        Without `augmented`: each training face once, as it is.
-        """
-        chances = self._chances()
-        views = Views(
-            seed=self.seed,
-            batch_size=self.batch_size,
-            processes=processes,
-            chances="equal" if chances is None else digest_of(chances),
-            augmentation=self.augmentation.steps,
-        )
-        return Asked(
-            data=self.fingerprint,
-            classes=self.class_names,
-            faces=digest_of(self.splits.train),
-            views=views if augmented else None,
-        )
-
-    def require_answers(self, processes: int, epochs: int | None) -> None:
-        """Refuse teachers' answers that are not to what a training will show; nothing where there are none.
-
-        Args:
-            processes: That share the training.
-            epochs: How many it takes; None where that is not known.
-
-        Raises:
-            EmodetError: See `TeachersAnswers.require`.
-        """
-        if self.distillation is not None:
-            self.distillation.answers.require(self.asked(processes), epochs)
-
     def shared_out(self, splits: Splits, pack: Pack | None = None) -> "EmotionDataModule":
         """The same data with other splits, for training in folds; `pack` gives other crops of the same faces."""
         other = copy.copy(self)
@@ -276,31 +231,11 @@ class EmotionDataModule(L.LightningDataModule):
         return [int((emotion == number).sum()) for number in range(len(self.class_names))]
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        """Augmented batches, see `TrainingBatches`.
-
-        Raises:
-            EmodetError: Teachers' answers are not to these batches.
-        """
-        place = self._place()
-        batches, faces = self._training_batches(self._progress, *place), self._training_faces(self.distillation)
-        if self.distillation is not None:
-            answers = self.distillation.answers
-            self.require_answers(batches.world_size, None)
-            # Wherever training stands, the answers to its first batch are there.
-            first = next(iter(self._training_batches(lambda: (0, 0), *place)))
-            answers.require_same_crops(first, faces.crops(first))
-            batches.look = answers.require_epoch
+        """Augmented batches, see `TrainingBatches`."""
+        batches, faces = self._training_batches(self._progress, *self._place()), self._training_faces()
         if self.device is not None:
             return self._loader(self._on(self.device, faces, self.splits.train, "training"), batches)
         return self._loader(faces, batches)
-
-    def views(self, epoch: int, rank: int = 0, world_size: int = 1) -> DataLoader[Batch]:
-        """The augmented batches that training would show in an epoch, for whom else they are to be shown to."""
-        return self._loader(self._training_faces(None), self._training_batches(lambda: (epoch, 0), rank, world_size))
-
-    def training_faces_as_they_are(self) -> DataLoader[Batch]:
-        """Every training face once, in order, not augmented, also those without an emotion."""
-        return self._evaluation(self.splits.train, 0, 1)
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """The val faces."""
@@ -340,9 +275,9 @@ class EmotionDataModule(L.LightningDataModule):
             self.splits.train, self.batch_size, self.seed, self._chances(), progress, rank=rank, world_size=world_size
         )
 
-    def _training_faces(self, distillation: Distillation | None) -> FaceDataset:
+    def _training_faces(self) -> FaceDataset:
         soft = [source.soft for source in self.sources]
-        return FaceDataset(self.pack, len(self.class_names), soft, self.augmentation, distillation)
+        return FaceDataset(self.pack, len(self.class_names), soft, self.augmentation)
 
     def _evaluation(
         self, indices: npt.NDArray[np.int64], rank: int, world_size: int, split: str | None = None
@@ -360,7 +295,9 @@ class EmotionDataModule(L.LightningDataModule):
             self._on_device[split] = DeviceFaces(self.pack, rows, faces.labels(rows), place, augmentation, split)
         return self._on_device[split]
 
-    def _loader(self, faces: FaceDataset | DeviceFaces, batches: TrainingBatches | EvaluationBatches) -> DataLoader[Batch]:
+    def _loader(
+        self, faces: FaceDataset | DeviceFaces, batches: TrainingBatches | EvaluationBatches
+    ) -> DataLoader[Batch]:
         if isinstance(faces, DeviceFaces):
             return LazyDataLoader(faces, batch_sampler=batches, collate_fn=as_fetched)  # type: ignore[arg-type]
         return LazyDataLoader(

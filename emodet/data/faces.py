@@ -10,7 +10,6 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from emodet.data.augmentation import Augmentation
-from emodet.data.distillation import Distillation
 from emodet.data.mixed import mix_in
 from emodet.data.pack import Pack
 from emodet.data.splits import Draw
@@ -24,8 +23,7 @@ class Batch(TypedDict):
     Attributes:
         image: uint8 (N, H, W, 3), RGB.
         emotion: int64 (N,), 0 to K - 1, or -1 for a face that only has a soft label.
-        target: float32 (N, K), rows sum to 1: the soft label, or 1 for the emotion; where a student is trained, with
-            its teachers' answers in it.
+        target: float32 (N, K), rows sum to 1: the soft label, or 1 for the emotion.
         valence_arousal: float32 (N, 2), -1 to 1, NaN where not annotated.
         index: int64 (N,), positions in the pack's table.
         source: int64 (N,), positions in `EmotionDataModule.source_names`, 0 where there is one data set.
@@ -47,7 +45,6 @@ class FaceDataset(Dataset[Batch]):
         classes: 8, or 7 without contempt.
         soft: For each data set of the pack, whether `Batch.target` is the soft label where there is one.
         augmentation: Applied with the draw's seed; None leaves the crops as they are.
-        distillation: Mixes teachers' answers into the targets; None leaves them as they are.
     """
 
     def __init__(
@@ -56,10 +53,8 @@ class FaceDataset(Dataset[Batch]):
         classes: int,
         soft: Sequence[bool],
         augmentation: Augmentation | None,
-        distillation: Distillation | None = None,
     ) -> None:
         self.pack, self.classes, self.soft, self.augmentation = pack, classes, np.array(soft, np.bool_), augmentation
-        self.distillation = distillation
         self._mix = mix_in(pack)
         # What a worker process gets of the table: a few numbers per face, not its keys, which are a hundred times that.
         table = pack.table
@@ -73,13 +68,10 @@ class FaceDataset(Dataset[Batch]):
         return crops if self.augmentation is None else self.augmentation(crops, draw.seed)
 
     def __getitems__(self, draw: Draw) -> Batch:
-        labels = self.labels(draw.indices)
-        if self.distillation is not None:
-            labels["target"] = torch.from_numpy(self.distillation.targets(labels["target"].numpy(), draw))
-        return {"image": torch.from_numpy(self.crops(draw)), **labels}  # type: ignore[typeddict-item]
+        return {"image": torch.from_numpy(self.crops(draw)), **self.labels(draw.indices)}  # type: ignore[typeddict-item]
 
     def labels(self, rows: npt.NDArray[np.int64]) -> dict[str, torch.Tensor]:
-        """What a `Batch` of these faces holds beside their crops, without teachers' answers."""
+        """What a `Batch` of these faces holds beside their crops."""
         emotion = self._emotion[rows].astype(np.int64)
         target = np.zeros((len(rows), self.classes), dtype=np.float32)
         labelled = np.flatnonzero(emotion >= 0)

@@ -163,7 +163,6 @@ class TrainingBatches(Sampler[Draw]):
         progress: Called when an epoch starts: its number, and how many of its batches are done already.
         rank: Of this process.
         world_size: How many processes share the epoch.
-        look: Called with an epoch's number and its `order` before the first batch.
     """
 
     def __init__(
@@ -175,7 +174,6 @@ class TrainingBatches(Sampler[Draw]):
         progress: Callable[[], tuple[int, int]],
         rank: int = 0,
         world_size: int = 1,
-        look: Callable[[int, Indices], None] | None = None,
     ) -> None:
         if batch_size * world_size > len(indices):
             raise EmodetError(
@@ -184,7 +182,7 @@ class TrainingBatches(Sampler[Draw]):
             )
         self.indices, self.batch_size, self.seed, self.progress = indices, batch_size, seed, progress
         self.weights = None if weights is None else weights / weights.sum()
-        self.rank, self.world_size, self.look = rank, world_size, look
+        self.rank, self.world_size = rank, world_size
 
     def __len__(self) -> int:
         return len(self.indices) // (self.batch_size * self.world_size)
@@ -207,8 +205,6 @@ class TrainingBatches(Sampler[Draw]):
     def __iter__(self) -> Iterator[Draw]:
         epoch, done = self.progress()
         order = self.order(epoch)
-        if self.look is not None:
-            self.look(epoch, order)
         for batch in range(done, len(self)):
             places = self.places(batch)
             entropy = np.random.SeedSequence([self.seed, epoch, batch, self.rank]).generate_state(1)[0]

@@ -1,6 +1,6 @@
-"""How well numbers that a net says agree with annotated ones: concordance, error and signs, from sums over faces.
+"""Agreement of predicted with annotated numbers: concordance, error and signs, from sums over faces.
 
-All of it is a function of sums, so it is the same however the faces were shared out to batches, processes and
+Every measure is a function of sums, so it does not depend on how faces are shared out to batches, processes and
 bootstrap resamples. numpy alone.
 """
 
@@ -24,24 +24,33 @@ __all__ = [
 Float64 = npt.NDArray[np.float64]
 
 DIMENSIONS = ("valence", "arousal")
-"""What is said beside the classes, in this order everywhere: unpleasant to pleasant, calm to excited, each -1 to 1."""
+"""Outputs beside the classes, in this order everywhere: unpleasant to pleasant, calm to excited, each -1 to 1."""
 
-TERMS = ("faces", "said", "annotated", "said²", "annotated²", "said·annotated", "difference²", "same sign")
+TERMS = (
+    "faces",
+    "predicted",
+    "annotated",
+    "predicted²",
+    "annotated²",
+    "predicted·annotated",
+    "difference²",
+    "same sign",
+)
 """What is summed over the annotated faces, in this order on the last axis."""
 
 
-def agreement_terms(said: npt.NDArray[np.floating[Any]], annotated: npt.NDArray[np.floating[Any]]) -> Float64:
+def agreement_terms(predicted: npt.NDArray[np.floating[Any]], annotated: npt.NDArray[np.floating[Any]]) -> Float64:
     """What each face adds to the sums.
 
     Args:
-        said: (…), -1 to 1.
+        predicted: (…), -1 to 1.
         annotated: In the same shape, NaN where there is no annotation.
 
     Returns:
         float64 (…, 8): `TERMS`; zeros for a face without annotation.
     """
     known = np.isfinite(annotated)
-    x, y = (np.where(known, values, 0).astype(np.float64) for values in (said, annotated))
+    x, y = (np.where(known, values, 0).astype(np.float64) for values in (predicted, annotated))
     same_sign = known & (np.sign(x) == np.sign(y))
     return np.stack([known, x, y, x * x, y * y, x * y, np.square(x - y), same_sign], axis=-1).astype(np.float64)
 

@@ -1,23 +1,32 @@
-"""Objects from plain-data specs, ``{"_target_": "package.module.Class", **arguments}``.
+"""Objects from plain-data specs, ``{"_target_": "package.module.Class", **arguments}``, as Hydra writes them.
 
 What a user's command line or configuration files name is built as it is. What a checkpoint, a run folder or a card
 brings is checked first: `require_trusted` accepts classes of a few packages, of the expected kind, and nothing else.
 """
 
+import functools
+import importlib
 import inspect
 import typing
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from hydra.errors import InstantiationException
-from hydra.utils import get_object, instantiate
-
 from emodet.errors import EmodetError
 
-__all__ = ["TRUSTED_PACKAGES", "build", "require_trusted", "target_of"]
+__all__ = ["OBJECT", "TRUSTED_PACKAGES", "build", "require_trusted", "spec_of", "target_of", "trust"]
 
 TRUSTED_PACKAGES = ("emodet", "lightning", "torch", "torchmetrics", "albumentations")
-"""Packages whose classes a stored spec may name. The user adds others with ``trust=[PACKAGE]``."""
+"""Packages whose classes a stored spec may name. The user adds others with ``trust=[PACKAGE]``, or with `trust`."""
+
+OBJECT = "_object_"
+"""Key of what a checkpoint stores of an argument that was an object: the name of its class."""
+
+_trusted: set[str] = set()
+
+
+def trust(*packages: str) -> None:
+    """Let stored specs name classes of these root packages too, in this process. Only the user may decide that."""
+    _trusted.update(package.partition(".")[0] for package in packages if package)
 
 
 def target_of(spec: Mapping[str, Any], key: str) -> Callable[..., Any]:
@@ -26,12 +35,16 @@ def target_of(spec: Mapping[str, Any], key: str) -> Callable[..., Any]:
     Raises:
         EmodetError: There is no ``_target_``, or it cannot be imported.
     """
+    if OBJECT in spec:
+        raise EmodetError(
+            f"{key}: it was given as an object of {spec[OBJECT]}, which a file does not hold; pass {key}="
+        )
     path = spec.get("_target_")
     if not isinstance(path, str) or "." not in path:
         raise EmodetError(f"{key}._target_={path}: the path of a class was expected, as in mypackage.MyClass")
     try:
-        found = get_object(path)
-    except Exception as problem:
+        found = _import(path)
+    except Exception as problem:  # a module of the user's may fail in any way
         reason = str(problem).splitlines()[-1] if str(problem) else type(problem).__name__
         raise EmodetError(f"{key}._target_={path}: cannot be imported ({reason})") from None
     if not callable(found):
@@ -39,8 +52,8 @@ def target_of(spec: Mapping[str, Any], key: str) -> Callable[..., Any]:
     return typing.cast(Callable[..., Any], found)
 
 
-def build(spec: Mapping[str, Any], key: str, **supplied: Any) -> Any:
-    """Build a spec's object with its own arguments and `supplied` ones.
+def build(spec: Mapping[str, Any], key: str, *positional: Any, **supplied: Any) -> Any:
+    """Build a spec's object with its own arguments, `positional` and `supplied` ones; nested specs are built too.
 
     `supplied` arguments that the target does not take are left out, so that a class needs only those it uses.
 
@@ -49,13 +62,22 @@ def build(spec: Mapping[str, Any], key: str, **supplied: Any) -> Any:
     """
     target = target_of(spec, key)
     parameters = inspect.signature(target).parameters
+    arguments = {name: value for name, value in spec.items() if not name.startswith("_")}
     if not any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values()):
+        known = sorted(set(parameters) - set(supplied))
+        if unknown := sorted(set(arguments) - set(known)):
+            raise EmodetError(
+                f"{key}.{unknown[0]}: {spec['_target_']} has no such argument; there are {', '.join(known)}"
+            )
         supplied = {name: value for name, value in supplied.items() if name in parameters}
     try:
-        return instantiate({**spec, "_partial_": True}, _convert_="all")(**supplied)
-    except (TypeError, ValueError, AssertionError, InstantiationException) as problem:
-        reason = str(problem.__cause__ or problem) or type(problem).__name__
-        raise EmodetError(f"{key}: {spec['_target_']} does not accept {_arguments(spec)} ({reason})") from problem
+        own = {name: _built(value, f"{key}.{name}") for name, value in arguments.items()}
+        if spec.get("_partial_"):
+            return functools.partial(target, *positional, **own, **supplied)
+        return target(*positional, **own, **supplied)
+    except (TypeError, ValueError, AssertionError) as problem:
+        reason = str(problem) or type(problem).__name__
+        raise EmodetError(f"{key}: {spec['_target_']} does not accept {arguments} ({reason})") from problem
 
 
 def require_trusted(spec: Any, kinds: type | tuple[type, ...], where: str, packages: Iterable[str] = ()) -> None:
@@ -68,19 +90,29 @@ def require_trusted(spec: Any, kinds: type | tuple[type, ...], where: str, packa
         spec: Plain data, any nesting.
         kinds: Base classes that a target must have.
         where: The file and key, for the error message.
-        packages: Root packages that the user trusts besides `TRUSTED_PACKAGES`.
+        packages: Root packages that the user trusts besides `TRUSTED_PACKAGES` and those given to `trust`.
 
     Raises:
         EmodetError: A target is refused.
     """
     if isinstance(spec, Mapping):
         if "_target_" in spec:
-            _require_target(spec, kinds, where, (*TRUSTED_PACKAGES, *packages))
+            _require_target(spec, kinds, where, (*TRUSTED_PACKAGES, *_trusted, *packages))
         for name, value in spec.items():
             require_trusted(value, kinds, f"{where}.{name}", packages)
     elif isinstance(spec, list | tuple):
         for value in spec:
             require_trusted(value, kinds, where, packages)
+
+
+def spec_of(argument: Any) -> dict[str, Any] | None:
+    """What a checkpoint stores of an argument: a spec as it is, an object by the name of its class."""
+    if argument is None or isinstance(argument, Mapping):
+        return None if argument is None else dict(argument)
+    while isinstance(argument, functools.partial):
+        argument = argument.func
+    named = argument if inspect.isclass(argument) or inspect.isroutine(argument) else type(argument)
+    return {OBJECT: f"{named.__module__}.{named.__qualname__}"}
 
 
 def _require_target(
@@ -105,5 +137,19 @@ def _require_target(
         raise EmodetError(f"{where}._target_={path}: refused, because it is no {expected}")
 
 
-def _arguments(spec: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in spec.items() if not name.startswith("_")}
+def _import(path: str) -> Any:
+    """The object of a dotted path: a module, and attributes in it."""
+    parts = path.split(".")
+    found: Any = importlib.import_module(parts[0])
+    for number, part in enumerate(parts[1:], start=2):
+        path = ".".join(parts[:number])
+        found = getattr(found, part) if hasattr(found, part) else importlib.import_module(path)
+    return found
+
+
+def _built(value: Any, key: str) -> Any:
+    if isinstance(value, Mapping):
+        if "_target_" in value:
+            return build(value, key)
+        return {name: _built(member, f"{key}.{name}") for name, member in value.items()}
+    return [_built(member, key) for member in value] if isinstance(value, list | tuple) else value

@@ -1,7 +1,7 @@
-"""The LightningModule around a net: loss, optimizer, schedule, metrics."""
+"""The LightningModule around a net: loss, optimizer, scheduler, metrics."""
 
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import lightning as L
@@ -11,124 +11,120 @@ import torch.nn.functional as F
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import LRSchedulerTypeUnion, OptimizerLRScheduler
+from torch import nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from emodet.data.faces import Batch
 from emodet.errors import EmodetError
 from emodet.models.agreement import DIMENSIONS
-from emodet.models.losses import SoftCrossEntropy
-from emodet.models.metrics import EmotionMetrics, Mean, SourceMetrics, TrainingMetrics
-from emodet.models.mixing import Mixing
+from emodet.models.build import build, require_trusted, spec_of
+from emodet.models.extras import TrainingExtra
+from emodet.models.losses import SoftCrossEntropy, per_face
+from emodet.models.metrics import SplitMetrics, TrainingMetrics
 from emodet.models.nets import build_net
-from emodet.models.optimization import build_optimizer, build_schedule
-from emodet.models.sharpness import SharpnessAware
-from emodet.models.valence_arousal import ConcordanceLoss, ValenceArousalMetrics, checked_weight, split_outputs
+from emodet.models.optimization import build_optimizer, build_scheduler
+from emodet.models.valence_arousal import ConcordanceLoss, checked_weight, split_outputs
 from emodet.preprocessing import LEAST_DEVIATION, Preprocessing
 
-__all__ = ["EmotionClassifier", "balanced_class_weights"]
+__all__ = ["EmotionClassifier"]
+
+_OPTIMIZER = {"_target_": "torch.optim.AdamW", "lr": 0.003, "weight_decay": 0.02}
 
 
 class EmotionClassifier(L.LightningModule):
-    """Trains and measures a net on `Batch`es. Everything it is built from is plain data, stored in its checkpoints.
+    """Trains and measures a net on `Batch`es.
+
+    Net, optimizer, scheduler and loss are objects, or specs: plain data with a ``_target_`` (`emodet.models.build`).
+    Checkpoints store specs. Of an object they store the class's name, and loading asks for the object again.
 
     Args:
-        net: See `build_net`.
-        class_names: The classes, in the order of the logits.
-        preprocessing: `Preprocessing.to_dict`'s values.
-        optimizer: See `build_optimizer`.
-        schedule: See `build_schedule`; None keeps the learning rate.
-        label_smoothing: See `SoftCrossEntropy`.
-        class_weights: One weight per class; None weighs all alike.
-        focal_gamma: See `SoftCrossEntropy`.
-        logit_adjustment: Likewise.
-        class_prior: Likewise.
-        mixup: See `Mixing`.
-        cutmix: Likewise.
-        mixing_chance: Likewise.
-        sharpness: See `SharpnessAware`; None takes plain steps.
-        resolutions: The side in pixels that crops are reduced to in training, by the epoch from which on it holds:
-            ``[[0, 48], [20, 96]]``. Low-resolution epochs cost a quarter. Evaluation always sees the crops' own size.
-        channels_last: Memory format of the net and its input; faster on CPUs with bf16 and on GPUs.
-        compile: Whether to compile the net in place.
-        seed: Of dropout; with epoch and batch it decides every mask, so that a resumed run draws the same.
-        source_names: The data sets of a mix, each of which gets metrics of its own; None where there is no mix.
-        valence_arousal: The weight of `ConcordanceLoss`, for a net that says valence and arousal beside the classes;
-            without it, or with 0, the net does not.
+        net: Maps normalised RGB float (N, 3, H, W) to K logits, and to valence and arousal behind them where there is
+            a head for them; see `build_net` for specs.
+        class_names: The K classes, in the order of the logits.
+        preprocessing: What the crops are, and how they are normalised; its values, or None for the defaults.
+        optimizer: See `build_optimizer`; None is AdamW with lr 0.003 and weight decay 0.02.
+        scheduler: See `build_scheduler`; None keeps the learning rate.
+        loss: A module that maps logits (N, K) and targets (N, K) to a scalar; None is `SoftCrossEntropy`.
+        extras: Changes to the training step, in this order. Checkpoints do not store them.
+        valence_arousal: Weight of `ConcordanceLoss`; above 0, the net has a valence/arousal head.
+        source_names: Data sets of a mix; each gets metrics of its own.
+        channels_last: Memory format of the net and its input.
+        compile: Whether to compile the net, in place.
+        seed: With epoch, batch and rank it seeds dropout and extras, so that a resumed run equals an unbroken one.
 
     Attributes:
-        has_va_head: Whether the net does.
+        has_va_head: Whether the net has a valence/arousal head.
+        temperature: Divides the logits before the softmax (Guo et al. 2017); 1 until it is fitted after training.
+
+    Raises:
+        EmodetError: An argument is not known or out of range.
     """
+
+    temperature: torch.Tensor
+    mean: torch.Tensor
+    std: torch.Tensor
 
     def __init__(
         self,
-        net: Mapping[str, Any],
+        net: nn.Module | Mapping[str, Any],
         class_names: Sequence[str],
-        preprocessing: Mapping[str, Any],
-        optimizer: Mapping[str, Any],
-        schedule: Mapping[str, Any] | None = None,
-        label_smoothing: float = 0.0,
-        class_weights: Sequence[float] | None = None,
-        focal_gamma: float = 0.0,
-        logit_adjustment: float = 0.0,
-        class_prior: Sequence[float] | None = None,
-        mixup: float = 0.0,
-        cutmix: float = 0.0,
-        mixing_chance: float = 1.0,
-        sharpness: float | None = None,
-        resolutions: Sequence[Sequence[int]] = (),
+        preprocessing: Preprocessing | Mapping[str, Any] | None = None,
+        optimizer: Mapping[str, Any] | Callable[..., torch.optim.Optimizer] | None = None,
+        scheduler: Mapping[str, Any] | Callable[..., Any] | None = None,
+        loss: nn.Module | Mapping[str, Any] | None = None,
+        extras: Sequence[TrainingExtra] = (),
+        valence_arousal: float | None = None,
+        source_names: Sequence[str] = (),
         channels_last: bool = True,
         compile: bool = False,
         seed: int = 0,
-        source_names: Sequence[str] | None = None,
-        valence_arousal: float | None = None,
     ) -> None:
         super().__init__()
-        self.save_hyperparameters()
-        # A checkpoint brings its weights: loading it neither reads nor downloads pretrained ones.
-        self.hparams["net"] = {key: False if key == "pretrained" else value for key, value in net.items()}
-        self.class_names = tuple(class_names)
-        if class_weights is not None and len(class_weights) != len(self.class_names):
-            raise EmodetError(
-                f"loss.class_weights={list(class_weights)}: {len(class_weights)} weights for {len(self.class_names)} "
-                f"classes ({', '.join(self.class_names)}); give one for each, or balanced"
-            )
-        self.preprocessing = Preprocessing.from_dict(preprocessing)
+        if not isinstance(preprocessing, Preprocessing):
+            preprocessing = Preprocessing.from_dict(preprocessing or {})
+        self.preprocessing, self.class_names = preprocessing, tuple(class_names)
+        self.save_hyperparameters(
+            {
+                "net": _without_pretrained(spec_of(net)),
+                "class_names": list(class_names),
+                "preprocessing": preprocessing.to_dict(),
+                "optimizer": spec_of(optimizer),
+                "scheduler": spec_of(scheduler),
+                "loss": spec_of(loss),
+                "valence_arousal": valence_arousal,
+                "source_names": list(source_names),
+                "channels_last": channels_last,
+                "compile": compile,
+                "seed": seed,
+            }
+        )
         self.valence_arousal_weight = checked_weight(valence_arousal)
         self.has_va_head = self.valence_arousal_weight > 0
-        self.net = build_net(net, len(self.class_names) + (len(DIMENSIONS) if self.has_va_head else 0), preprocessing)
-        if channels_last:
-            self.net = self.net.to(memory_format=torch.channels_last)
-        self.optimizer_settings, self.schedule_settings = dict(optimizer), dict(schedule) if schedule else None
-        self.resolutions = _checked(resolutions, self.preprocessing.size)
+        if not isinstance(net, nn.Module):
+            outputs = len(self.class_names) + (len(DIMENSIONS) if self.has_va_head else 0)
+            net = build_net(net, outputs, preprocessing.to_dict())
+        self.net = net.to(memory_format=torch.channels_last) if channels_last else net
         self.channels_last, self.compiles, self.seed = channels_last, compile, seed
-        weight = None if class_weights is None else torch.tensor(class_weights, dtype=torch.float32)
-        self.loss = SoftCrossEntropy(weight, label_smoothing, focal_gamma, logit_adjustment, class_prior)
+        self.optimizer_spec, self.scheduler_spec, self.loss_spec = optimizer or _OPTIMIZER, scheduler, loss
+        # Built by `setup`: who only predicts needs no code of a loss of one's own.
+        self.loss: nn.Module | None = None
         self.concordance_loss = ConcordanceLoss()
-        self.mixing = Mixing(mixup, cutmix, mixing_chance)
-        self.sharpness = None if sharpness is None else SharpnessAware(self.net, sharpness)
+        self.extras = list(extras)
         self.train_metrics = TrainingMetrics(self.class_names)
-        self.val_metrics = EmotionMetrics(self.class_names)
-        self.test_metrics = EmotionMetrics(self.class_names)
-        self.val_loss, self.test_loss = Mean(), Mean()
-        self.source_metrics = SourceMetrics(self.class_names, source_names or ())
-        self.valence_arousal_metrics = ValenceArousalMetrics()
-        # Divides the logits before the softmax; fitted on the val faces after training (Guo et al. 2017).
-        self.temperature: torch.Tensor
-        self.register_buffer("temperature", torch.ones(()))
-        mean, std = (
-            torch.tensor(values).view(1, 3, 1, 1) for values in (self.preprocessing.mean, self.preprocessing.std)
+        self.val_metrics, self.test_metrics = (
+            SplitMetrics(self.class_names, source_names, self.valence_arousal_weight) for _ in range(2)
         )
-        self.mean: torch.Tensor
-        self.std: torch.Tensor
-        self.register_buffer("mean", mean, persistent=False)
-        self.register_buffer("std", std, persistent=False)
+        self.register_buffer("temperature", torch.ones(()))
+        self.register_buffer("mean", torch.tensor(preprocessing.mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(preprocessing.std).view(1, 3, 1, 1), persistent=False)
+        self._counts = True
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """Crops, uint8 (N, H, W, 3) RGB, to logits, float32 (N, K), before temperature."""
         return self.predict_heads(image)[0]
 
     def predict_heads(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Everything that the net says of crops.
+        """Forward pass: logits and valence/arousal.
 
         Args:
             image: uint8 (N, H, W, 3) RGB.
@@ -136,20 +132,56 @@ class EmotionClassifier(L.LightningModule):
         Returns:
             Logits, float32 (N, K), before temperature; and valence and arousal, float32 (N, 2), -1 to 1, or None.
         """
-        return self._split(self.net(self._normalised(image)))
+        return self._split(self.net(self.normalise(image)))
 
     def probabilities(self, image: torch.Tensor) -> torch.Tensor:
         """Crops, uint8 (N, H, W, 3) RGB, to calibrated probabilities, float32 (N, K)."""
         return F.softmax(self(image) / self.temperature, dim=1)
 
+    def normalise(self, image: torch.Tensor) -> torch.Tensor:
+        """Crops (N, H, W, 3) RGB, 0 to 255, to the net's input (N, 3, H, W): `Preprocessing.normalise` in torch."""
+        # (N, H, W, 3) seen as (N, 3, H, W) is channels_last already.
+        x = image.permute(0, 3, 1, 2).to(self.mean.dtype)
+        if self.preprocessing.contrast == "crop":
+            x = x - x.mean(dim=(1, 2, 3), keepdim=True)
+            x = x / x.square().mean(dim=(1, 2, 3), keepdim=True).sqrt().clamp_min(LEAST_DEVIATION)
+        else:
+            x = (x / 255 - self.mean) / self.std
+        return x.contiguous(memory_format=torch.channels_last if self.channels_last else torch.contiguous_format)
+
+    def setup(self, stage: str) -> None:
+        """Build the loss and check the extras.
+
+        Raises:
+            EmodetError: The loss's spec or an extra does not fit.
+        """
+        if self.loss is None and stage != "predict":
+            loss = self.loss_spec if self.loss_spec is not None else SoftCrossEntropy()
+            if not isinstance(loss, nn.Module):
+                require_trusted(loss, nn.Module, "loss")
+                loss = build(loss, "loss")
+            weight = getattr(loss, "weight", None)
+            if isinstance(loss, SoftCrossEntropy) and weight is not None and len(weight) != len(self.class_names):
+                given = ", ".join(f"{each:g}" for each in weight.tolist())
+                raise EmodetError(
+                    f"loss.class_weights=[{given}]: {len(weight)} weights for {len(self.class_names)} classes "
+                    f"({', '.join(self.class_names)}); give one for each, or balanced"
+                )
+            self.loss = loss.to(self.device)
+        if stage == "fit":
+            for extra in self.extras:
+                extra.setup(self)
+
     def on_fit_start(self) -> None:
         """Compile here, not in `__init__`: on the device, and keeping the weights' names."""
+        for extra in self.extras:
+            extra.on_fit_start(self)
         if self.compiles:
             self.net.compile()
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Make dropout masks and blends a function of (seed, epoch, batch, process): there is no state to lose."""
-        self._draw_anew(batch_idx)
+        """Make dropout masks and extras a function of (seed, epoch, batch, rank): there is no state to lose."""
+        self._reseed(batch_idx)
 
     def optimizer_step(
         self,
@@ -158,14 +190,10 @@ class EmotionClassifier(L.LightningModule):
         optimizer: torch.optim.Optimizer | LightningOptimizer,
         optimizer_closure: Callable[[], Any] | None = None,
     ) -> None:
-        """Take a step, sharpness-aware where that was asked for.
-
-        Raises:
-            EmodetError: Sharpness-aware steps do not go together with how the trainer takes its steps.
-        """
-        if self.sharpness is not None and optimizer_closure is not None:
-            _require_whole_steps(self.trainer)
-            optimizer_closure = self.sharpness.around(optimizer_closure, lambda: self._draw_anew(batch_idx))
+        """Take a step with the gradients of the extras' closures."""
+        if optimizer_closure is not None:
+            for extra in self.extras:
+                optimizer_closure = extra.wrap_closure(optimizer_closure, lambda: self._reseed(batch_idx), self)
         super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
 
     def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
@@ -174,32 +202,37 @@ class EmotionClassifier(L.LightningModule):
         Raises:
             EmodetError: The loss is not finite, or one face is too few for the net.
         """
-        image, target, emotion = self._normalised(batch["image"], self._side()), batch["target"], batch["emotion"]
-        annotated = batch["valence_arousal"]
-        blend = self.mixing(image, target, annotated)
-        if blend is not None:
-            image, target, annotated = blend
-            # What a blend is counted as in the training accuracy: what it holds most of.
-            emotion = target.argmax(dim=1)
+        for extra in self.extras:
+            batch = extra.transform_batch(batch, self)
+        x, target, annotated, emotion = (
+            *(self.normalise(batch["image"]), batch["target"], batch["valence_arousal"]),
+            batch["emotion"],
+        )
+        for extra in self.extras:
+            if (changed := extra.transform_input(x, target, annotated)) is not None:
+                x, target, annotated = changed
+                # The training accuracy counts a blend as what it holds most of.
+                emotion = target.argmax(dim=1)
         try:
-            logits, said = self._split(self.net(image))
+            logits, valence_arousal = self._split(self.net(x))
         except ValueError as problem:
-            if len(batch["image"]) > 1:
+            if len(x) > 1:
                 raise
             raise EmodetError(f"data.batch_size=1: this net's batch norm needs at least 2 faces ({problem})") from None
-        on_classes: torch.Tensor = self.loss(logits, target)
-        beside = torch.zeros_like(on_classes)
-        if said is not None:
-            beside = self.valence_arousal_weight * self.concordance_loss(said, annotated)
-        loss = on_classes + beside
+        assert self.loss is not None
+        class_loss: torch.Tensor = self.loss(logits, target)
+        va_loss = torch.zeros_like(class_loss)
+        if valence_arousal is not None:
+            va_loss = self.valence_arousal_weight * self.concordance_loss(valence_arousal, annotated)
+        loss = class_loss + va_loss
         if not torch.isfinite(loss):
             raise EmodetError(
                 f"the loss became {loss.item()} in epoch {self.current_epoch}, batch {batch_idx}. The last good "
                 "checkpoint is kept; lower optimizer.lr, set trainer.gradient_clip_val=1, or trainer.precision=32-true"
             )
-        if self.sharpness is None or not self.sharpness.looking:
+        if self._counts:
             self.train_metrics.update(logits.detach(), emotion, loss.detach())
-        return on_classes * self._share_of_weight(target) + beside
+        return class_loss * self._share_of_weight(target) + va_loss
 
     def on_train_epoch_end(self) -> None:
         self._log_metrics("train", self.train_metrics)
@@ -207,23 +240,20 @@ class EmotionClassifier(L.LightningModule):
     def on_validation_epoch_start(self) -> None:
         # The sanity check counted a few batches.
         self.val_metrics.reset()
-        self.val_loss.reset()
-        self.source_metrics.reset()
-        self.valence_arousal_metrics.reset()
         if self.trainer.world_size > 1:
-            # Each process has batch norm's running averages of its own faces; the first one's are those that are saved.
+            # Each rank has batch norm's running averages of its own faces; rank 0's are those that are saved.
             for buffer in self.net.buffers():
                 torch.distributed.broadcast(buffer, 0)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Measure a batch of val faces."""
-        self._measure(self.val_metrics, self.val_loss, batch)
+        """Measure a batch of the val split."""
+        self._measure(self.val_metrics, batch)
 
     def on_validation_epoch_end(self) -> None:
-        self._log_metrics("val", self.val_metrics, self.val_loss)
+        self._log_metrics("val", self.val_metrics)
 
     def on_validation_end(self) -> None:
-        """Let a plateau schedule see the validation, before the epoch's checkpoint is written.
+        """Step a plateau scheduler after each validation, before the epoch's checkpoint is written.
 
         Raises:
             EmodetError: There is no metric of the monitored name.
@@ -234,141 +264,94 @@ class EmotionClassifier(L.LightningModule):
             if isinstance(config.scheduler, ReduceLROnPlateau):
                 monitor, metrics = str(config.monitor), self.trainer.callback_metrics
                 if monitor not in metrics:
-                    there_are = ", ".join(name for name in sorted(metrics) if name.startswith("val/"))
-                    raise EmodetError(f"schedule.monitor={monitor}: there is no such metric; there are {there_are}")
+                    known = ", ".join(name for name in sorted(metrics) if name.startswith("val/"))
+                    raise EmodetError(f"scheduler.monitor={monitor}: there is no such metric; there are {known}")
                 config.scheduler.step(metrics[monitor])
 
     def lr_scheduler_step(self, scheduler: LRSchedulerTypeUnion, metric: Any) -> None:
-        """Step a schedule that does not look at a metric; see `on_validation_end` for one that does."""
+        """Step a scheduler that needs no metric; see `on_validation_end` for one that does."""
         if not isinstance(scheduler, ReduceLROnPlateau):
             scheduler.step()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep what an epoch under way has counted, in all processes, so that its metrics hold after a resumption."""
-        counted = self.train_metrics.so_far()
+        """Keep the metrics of an unfinished epoch, summed over all ranks, so that they hold after a resume."""
+        counted = self.train_metrics.counts()
         if self.trainer.world_size > 1:
             counted = {name: self.trainer.strategy.reduce(n.clone(), reduce_op="sum") for name, n in counted.items()}
         checkpoint["train_metrics"] = counted
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Go on counting from there, in the first process: they are summed."""
+        """Restore these metrics on rank 0, as they are sums. Leave out the weights of a loss that is not built."""
         if "train_metrics" in checkpoint and self.global_rank == 0:
             self.train_metrics.restore(checkpoint["train_metrics"])
+        if self.loss is None:
+            state = checkpoint["state_dict"]
+            checkpoint["state_dict"] = {name: value for name, value in state.items() if not name.startswith("loss.")}
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
-        """Measure a batch of test faces."""
-        self._measure(self.test_metrics, self.test_loss, batch)
+        """Measure a batch of the test split."""
+        self._measure(self.test_metrics, batch)
 
     def on_test_epoch_end(self) -> None:
-        self._log_metrics("test", self.test_metrics, self.test_loss)
+        self._log_metrics("test", self.test_metrics)
 
     def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, torch.Tensor]:
-        """Logits float32 (N, K), emotion int64 (N,) and index int64 (N,) of a batch; where the net says them, also
+        """Logits float32 (N, K), emotion int64 (N,) and index int64 (N,) of a batch; with a valence/arousal head also
         valence_arousal float32 (N, 2).
         """
-        logits, said = self.predict_heads(batch["image"])
+        logits, valence_arousal = self.predict_heads(batch["image"])
         answers = {"logits": logits, "emotion": batch["emotion"], "index": batch["index"]}
-        return answers if said is None else {**answers, "valence_arousal": said}
+        return answers if valence_arousal is None else {**answers, "valence_arousal": valence_arousal}
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        optimizer = build_optimizer(self.optimizer_settings, self.net)
-        if self.schedule_settings is None:
+        optimizer = build_optimizer(self.optimizer_spec, self.net)
+        if self.scheduler_spec is None:
             return optimizer
-        steps, epochs = int(self.trainer.estimated_stepping_batches), self.trainer.max_epochs
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": build_schedule(self.schedule_settings, optimizer, steps, epochs or 1),
-        }
+        steps = int(self.trainer.estimated_stepping_batches)
+        return {"optimizer": optimizer, "lr_scheduler": build_scheduler(self.scheduler_spec, optimizer, steps)}
 
-    def _draw_anew(self, batch_idx: int) -> None:
+    @contextmanager
+    def uncounted(self) -> Iterator[None]:
+        """Training steps in this context do not count in the metrics: a second pass over the same batch."""
+        self._counts = False
+        try:
+            yield
+        finally:
+            self._counts = True
+
+    def _reseed(self, batch_idx: int) -> None:
         place = [self.seed, self.current_epoch, batch_idx, self.global_rank]
         torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1)[0]))
 
     def _share_of_weight(self, target: torch.Tensor) -> torch.Tensor | float:
-        """What makes the mean of the processes' gradients that of all their faces, where classes weigh differently."""
-        if self.trainer.world_size == 1 or self.loss.weight is None:
+        """The factor that makes the mean of the ranks' gradients that of all faces, where class weights differ."""
+        weight = self.loss.weight if isinstance(self.loss, SoftCrossEntropy) else None
+        if self.trainer.world_size == 1 or weight is None:
             return 1.0
-        own = (target @ self.loss.weight).sum()
+        own = (target @ weight).sum()
         mean: torch.Tensor = self.trainer.strategy.reduce(own.clone(), reduce_op="mean")
         return own / mean
 
-    def _measure(self, metrics: EmotionMetrics, loss: Mean, batch: Batch) -> None:
+    def _measure(self, metrics: SplitMetrics, batch: Batch) -> None:
         if not len(batch["image"]):  # see `EvaluationBatches`
             return
-        logits, said = self.predict_heads(batch["image"])
-        losses, weights = self.loss.per_face(logits, batch["target"])
-        metrics.update(logits / self.temperature, batch["emotion"])
-        self.source_metrics.update(logits, batch["emotion"], batch["source"])
-        loss.update(losses, weights)
-        if said is not None:
-            self.valence_arousal_metrics.update(said, batch["valence_arousal"])
+        assert self.loss is not None
+        logits, valence_arousal = self.predict_heads(batch["image"])
+        metrics.loss.update(*per_face(self.loss, logits, batch["target"]))
+        metrics.scores.update(logits / self.temperature, batch["emotion"])
+        metrics.sources.update(logits, batch["emotion"], batch["source"])
+        if valence_arousal is not None:
+            metrics.valence_arousal.update(valence_arousal, batch["valence_arousal"])
 
-    def _log_metrics(self, stage: str, metrics: EmotionMetrics | TrainingMetrics, loss: Mean | None = None) -> None:
-        # Already summed over all processes by torchmetrics.
-        values = metrics.compute()
-        if loss is not None:
-            values = {"loss": loss.compute(), **values, **self.source_metrics.compute()}
-            if self.has_va_head:
-                beside = self.valence_arousal_metrics.compute()
-                # The coefficient is one of all faces, not a mean over batches.
-                lacking = self.valence_arousal_metrics.lacking(beside).to(values["loss"])
-                values = {**values, **beside, "loss": values["loss"] + self.valence_arousal_weight * lacking}
-            loss.reset()
-            self.source_metrics.reset()
-            self.valence_arousal_metrics.reset()
-        self.log_dict({f"{stage}/{name}": value for name, value in values.items()})
+    def _log_metrics(self, stage: str, metrics: SplitMetrics | TrainingMetrics) -> None:
+        # Already summed over all ranks by torchmetrics.
+        self.log_dict({f"{stage}/{name}": value for name, value in metrics.compute().items()})
         metrics.reset()
 
     def _split(self, outputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
-        return split_outputs(outputs.float(), len(self.class_names))
-
-    def _side(self) -> int | None:
-        fitting = [side for epoch, side in self.resolutions if epoch <= self.current_epoch]
-        return fitting[-1] if fitting else None
-
-    def _normalised(self, image: torch.Tensor, side: int | None = None) -> torch.Tensor:
-        # (N, H, W, 3) seen as (N, 3, H, W) is channels_last already.
-        x = image.permute(0, 3, 1, 2).to(self.mean.dtype)
-        if side is not None and side != x.shape[2]:
-            x = F.interpolate(x, size=(side, side), mode="area")
-        if self.preprocessing.contrast == "crop":
-            x = x - x.mean(dim=(1, 2, 3), keepdim=True)
-            x = x / x.square().mean(dim=(1, 2, 3), keepdim=True).sqrt().clamp_min(LEAST_DEVIATION)
-        else:
-            x = (x / 255 - self.mean) / self.std
-        return x.contiguous(memory_format=torch.channels_last if self.channels_last else torch.contiguous_format)
+        return split_outputs(outputs.float(), len(self.class_names), has_va_head=self.has_va_head)
 
 
-def _require_whole_steps(trainer: L.Trainer) -> None:
-    if trainer.accumulate_grad_batches > 1:
-        raise EmodetError(
-            f"training.sharpness does not go together with trainer.accumulate_grad_batches="
-            f"{trainer.accumulate_grad_batches}: the worst point is that of one batch; use a larger data.batch_size"
-        )
-    if trainer.scaler is not None:
-        raise EmodetError(
-            f"training.sharpness does not go together with trainer.precision={trainer.precision}, which scales "
-            "gradients; use bf16-mixed or 32-true"
-        )
-
-
-def _checked(resolutions: Sequence[Sequence[int]], size: int) -> list[tuple[int, int]]:
-    pairs = [(int(epoch), int(side)) for epoch, side in resolutions]
-    if pairs != sorted(pairs) or any(not (16 <= side <= size and epoch >= 0) for epoch, side in pairs):
-        raise EmodetError(
-            f"resolutions={pairs}: pairs of (epoch from which on, side in pixels) were expected, epochs rising, "
-            f"sides from 16 to the crops' {size}"
-        )
-    return pairs
-
-
-def balanced_class_weights(counts: Sequence[int]) -> list[float]:
-    """Weights inverse to the classes' frequencies, 1 on average over the faces (scikit-learn's "balanced").
-
-    Raises:
-        EmodetError: A class has no face.
-    """
-    if min(counts) == 0:
-        raise EmodetError(f"loss.class_weights=balanced: a class has no training face (counts {list(counts)})")
-    total = math.fsum(counts)
-    return [total / (len(counts) * count) for count in counts]
+def _without_pretrained(net: Mapping[str, Any]) -> dict[str, Any]:
+    """A checkpoint brings its own weights: loading it neither reads nor downloads pretrained ones."""
+    return {key: False if key == "pretrained" else value for key, value in net.items()}

@@ -83,7 +83,7 @@ class FaceResNet(nn.Module):
     def __init__(
         self,
         num_classes: int = 8,
-        pretrained: bool = True,
+        pretrained: bool = False,
         head_dropout: float = 0.4,
         input_size: int | None = 112,
         preprocessing: Mapping[str, Any] | None = None,

@@ -1,6 +1,7 @@
-"""What the net is trained to make small."""
+"""Training objectives."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -8,7 +9,7 @@ from torch import nn
 
 from emodet.errors import EmodetError
 
-__all__ = ["SoftCrossEntropy"]
+__all__ = ["SoftCrossEntropy", "balanced_class_weights", "per_face"]
 
 
 class SoftCrossEntropy(nn.Module):
@@ -18,16 +19,16 @@ class SoftCrossEntropy(nn.Module):
     targets bear (as that function does for integer labels), so that class weights do not change the scale of the loss.
 
     Args:
-        weight: float (K,), one per class; None weighs all alike.
         label_smoothing: The share of each target that is spread over all classes (Szegedy et al. 2016, section 7).
-        focal_gamma: The power of 1 - p that turns the loss away from what is answered well already; 0 is plain cross
-            entropy (Lin et al. 2017, section 3, without its class weight).
+        class_weights: One per class, or ``balanced``: inverse to `class_counts`; None weighs all alike.
+        focal_gamma: The power of 1 - p that lowers the loss of well-classified faces; 0 is plain cross entropy (Lin et
+            al. 2017, section 3, without its class weight).
         logit_adjustment: The share τ of the log prior that is added to the logits while training, so that the logits
             without it aim at balanced accuracy (Menon et al. 2021, section 5.1); 0 does without.
-        class_prior: float (K,), the classes' shares in the training data; needed where `logit_adjustment` is not 0.
+        class_counts: Training faces per class.
 
     Raises:
-        EmodetError: A number is out of range, or a class has no share where shares are needed.
+        EmodetError: A number is out of range, or a class has no training face where its share is needed.
     """
 
     weight: torch.Tensor | None
@@ -35,11 +36,11 @@ class SoftCrossEntropy(nn.Module):
 
     def __init__(
         self,
-        weight: torch.Tensor | None = None,
         label_smoothing: float = 0.0,
+        class_weights: Literal["balanced"] | Sequence[float] | None = None,
         focal_gamma: float = 0.0,
         logit_adjustment: float = 0.0,
-        class_prior: Sequence[float] | None = None,
+        class_counts: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
         if not 0 <= label_smoothing < 1:
@@ -48,17 +49,17 @@ class SoftCrossEntropy(nn.Module):
             raise EmodetError(f"loss.focal_gamma={focal_gamma}: expected 0 or more")
         if not logit_adjustment >= 0:
             raise EmodetError(f"loss.logit_adjustment={logit_adjustment}: expected 0 or more")
-        self.register_buffer("weight", weight)
         self.label_smoothing, self.focal_gamma = label_smoothing, focal_gamma
-        adjustment = None
+        weight = adjustment = None
+        if class_weights == "balanced":
+            weight = torch.tensor(balanced_class_weights(_counted("loss.class_weights=balanced", class_counts)))
+        elif class_weights is not None:
+            weight = torch.tensor([float(each) for each in class_weights])
         if logit_adjustment > 0:
-            if class_prior is None or min(class_prior) <= 0:
-                raise EmodetError(
-                    f"loss.logit_adjustment={logit_adjustment}: needs a training face of every class (shares "
-                    f"{None if class_prior is None else [round(share, 4) for share in class_prior]})"
-                )
-            adjustment = logit_adjustment * torch.tensor(class_prior, dtype=torch.float32).log()
-        # Not persistent: it follows from what the classifier is built from.
+            counts = torch.tensor(_counted(f"loss.logit_adjustment={logit_adjustment}", class_counts))
+            adjustment = logit_adjustment * (counts / counts.sum()).log()
+        # Not persistent: they follow from a checkpoint's hyper-parameters.
+        self.register_buffer("weight", weight, persistent=False)
         self.register_buffer("adjustment", adjustment, persistent=False)
 
     def forward(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
@@ -86,3 +87,24 @@ class SoftCrossEntropy(nn.Module):
         # 1 - p through expm1 keeps its gradient where p is nearly 1.
         missing = (-torch.expm1(log_p)).clamp_min(torch.finfo(log_p.dtype).tiny)
         return -(share * missing**self.focal_gamma * log_p).sum(dim=1)
+
+
+def per_face(loss: nn.Module, logits: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Losses (N,), weighted, and the weights (N,) to divide their sum by. A loss of another class counts as a mean."""
+    if isinstance(loss, SoftCrossEntropy):
+        return loss.per_face(logits, target)
+    mean: torch.Tensor = loss(logits, target)
+    return mean.expand(len(logits)), logits.new_ones(len(logits))
+
+
+def balanced_class_weights(counts: Sequence[int]) -> list[float]:
+    """Weights inverse to the classes' frequencies, 1 on average over the faces (scikit-learn's "balanced")."""
+    total = sum(counts)
+    return [total / (len(counts) * count) for count in counts]
+
+
+def _counted(argument: str, counts: Sequence[int] | None) -> list[int]:
+    if counts is None or min(counts) == 0:
+        found = None if counts is None else list(counts)
+        raise EmodetError(f"{argument}: needs a training face of every class (class_counts={found})")
+    return list(counts)

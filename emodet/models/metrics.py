@@ -1,25 +1,30 @@
-"""The torchmetrics that a run is followed by. Intervals and reports are in `emodet.evaluation`.
+"""Metrics of a run, as torchmetrics. Intervals and reports are in `emodet.evaluation`.
 
 Counts are whole numbers and sums are kept in float64, so a figure does not depend on how the faces were shared out to
 batches and processes.
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import nn
-from torchmetrics import Metric
+from torchmetrics import Metric, MetricCollection
 from torchmetrics.classification import MulticlassConfusionMatrix
 
-from emodet.models.agreement import agreement_names
+from emodet.models.agreement import AGREEMENTS, DIMENSIONS, TERMS, agreement_names
 
 __all__ = [
     "WIDE",
     "CalibrationError",
-    "EmotionMetrics",
+    "ClassificationScores",
     "Mean",
+    "NegativeLogLikelihood",
     "SourceMetrics",
+    "SplitMetrics",
     "TrainingMetrics",
+    "ValenceArousalMetrics",
+    "emotion_metrics",
     "lower_is_better",
     "monitored_names",
 ]
@@ -41,11 +46,10 @@ def monitored_names(names: Sequence[str], sources: Sequence[str] = (), *, valenc
     Args:
         names: The classes.
         sources: The data sets of a mix.
-        valence_arousal: Whether the net says valence and arousal.
+        valence_arousal: Whether the net has a valence/arousal head.
 
     Returns:
-        ``val/loss`` and `EmotionMetrics.compute`'s names; in a mix also `SourceMetrics.compute`'s, and where they are
-        said those of `ValenceArousalMetrics.compute`.
+        Those that `SplitMetrics.compute` can have, after ``val/``.
     """
     means = ("loss", "accuracy", "macro_f1", "balanced_accuracy", "calibration_error", "nll")
     of_sources = (f"{metric}/{source}" for source in sources for metric in _OF_SOURCES)
@@ -53,55 +57,42 @@ def monitored_names(names: Sequence[str], sources: Sequence[str] = (), *, valenc
     return [f"val/{name}" for name in (*means, *(f"recall/{name}" for name in names), *of_sources, *of_dimensions)]
 
 
-class EmotionMetrics(nn.Module):
-    """Accuracy, macro F1, balanced accuracy, recall per class, confusion matrix, calibration error and NLL.
+def emotion_metrics(names: Sequence[str]) -> MetricCollection:
+    """Accuracy, macro F1, balanced accuracy, recall/CLASS, calibration_error and nll.
 
-    States are summed over all processes. Faces without an emotion (-1) count nowhere.
+    Updated with float logits (N, K) and int64 emotions (N,); faces without an emotion (-1) count nowhere.
+    """
+    metrics: dict[str, Metric | MetricCollection] = {
+        "scores": ClassificationScores(names),
+        "calibration_error": CalibrationError(),
+        "nll": NegativeLogLikelihood(),
+    }
+    return MetricCollection(metrics, compute_groups=False)
+
+
+class ClassificationScores(MulticlassConfusionMatrix):
+    """Accuracy, macro F1, balanced accuracy and recall/CLASS, from one confusion matrix.
+
+    A mean over classes is one over those that have faces; the others have no recall.
 
     Args:
         names: The classes, in order.
     """
 
     def __init__(self, names: Sequence[str]) -> None:
-        super().__init__()
+        # Validation would look at every label for values out of range, which waits for the GPU.
+        super().__init__(len(names), ignore_index=-1, validate_args=False)
         self.names = list(names)
-        self.confusion_matrix = _confusion_matrix(self.names)
-        self.calibration_error = CalibrationError()
-        self.nll = Mean()
 
-    def update(self, logits: torch.Tensor, emotion: torch.Tensor) -> None:
-        """Count a batch: float logits (N, K) and int64 emotions (N,), -1 for none."""
-        labelled = emotion >= 0
-        logits, emotion = logits[labelled].float(), emotion[labelled]
-        if not len(emotion):
-            return
-        probabilities = logits.softmax(dim=1)
-        self.confusion_matrix.update(probabilities, emotion)
-        self.calibration_error.update(probabilities, emotion)
-        self.nll.update(nn.functional.cross_entropy(logits, emotion, reduction="none"), torch.ones_like(emotion))
-
-    def compute(self) -> dict[str, torch.Tensor]:
-        """Scalars by name: accuracy, macro_f1, balanced_accuracy, calibration_error, nll, recall/CLASS.
-
-        The mean over classes is one over those that have faces, and the others have no recall.
-        """
-        matrix = self.confusion_matrix.compute()
+    def compute(self) -> dict[str, torch.Tensor]:  # type: ignore[override]
+        """Scalars by name."""
+        matrix = super().compute()
         recalls = {
             f"recall/{name}": row[number] / row.sum()
             for number, (name, row) in enumerate(zip(self.names, matrix, strict=True))
             if row.sum() > 0
         }
-        return {
-            **_from_confusion(matrix),
-            "calibration_error": self.calibration_error.compute(),
-            "nll": self.nll.compute(),
-            **recalls,
-        }
-
-    def reset(self) -> None:
-        """Forget everything counted so far."""
-        for metric in (self.confusion_matrix, self.calibration_error, self.nll):
-            metric.reset()
+        return {**_from_confusion(matrix), **recalls}
 
 
 class SourceMetrics(nn.Module):
@@ -140,7 +131,7 @@ class SourceMetrics(nn.Module):
         return found
 
     def reset(self) -> None:
-        """Forget everything counted so far."""
+        """Reset all states."""
         if self.confusion_matrix is not None:
             self.confusion_matrix.reset()
 
@@ -170,10 +161,19 @@ class Mean(Metric):
         return (self.total / self.weight).float()
 
 
+class NegativeLogLikelihood(Mean):
+    """The mean negative log likelihood of the labels."""
+
+    def update(self, logits: torch.Tensor, emotion: torch.Tensor) -> None:  # type: ignore[override]
+        """Count a batch: float logits (N, K) and int64 emotions (N,), -1 for none."""
+        losses = nn.functional.cross_entropy(logits.float(), emotion, ignore_index=-1, reduction="none")
+        super().update(losses, emotion >= 0)
+
+
 class CalibrationError(Metric):
     """The expected calibration error with equally wide bins: torchmetrics' ``norm="l1"``, from sums per bin.
 
-    torchmetrics keeps every answer and gathers them from all processes; the sums are as good.
+    torchmetrics keeps every prediction and gathers them from all processes.
     """
 
     full_state_update = False
@@ -189,9 +189,11 @@ class CalibrationError(Metric):
         self.edges: torch.Tensor
         self.register_buffer("edges", torch.linspace(0, 1, CALIBRATION_BINS + 1), persistent=False)
 
-    def update(self, probabilities: torch.Tensor, emotion: torch.Tensor) -> None:
-        """Count a batch: float probabilities (N, K) and int64 emotions (N,)."""
-        confidence, answer = probabilities.float().max(dim=1)
+    def update(self, logits: torch.Tensor, emotion: torch.Tensor) -> None:
+        """Count a batch: float logits (N, K) and int64 emotions (N,), -1 for none."""
+        labelled = emotion >= 0
+        logits, emotion = logits[labelled].float(), emotion[labelled]
+        confidence, answer = logits.softmax(dim=1).max(dim=1)
         bins = (torch.bucketize(confidence, self.edges.float(), right=True) - 1).clamp(0, CALIBRATION_BINS - 1)
         self.faces.index_add_(0, bins, torch.ones_like(confidence, dtype=WIDE))
         self.confidence.index_add_(0, bins, confidence.to(WIDE))
@@ -203,7 +205,7 @@ class CalibrationError(Metric):
 
 
 class TrainingMetrics(nn.Module):
-    """Accuracy, macro F1 and mean loss of an epoch under way, which a checkpoint can carry over.
+    """Accuracy, macro F1 and mean loss of an unfinished epoch, which a checkpoint can store.
 
     Args:
         names: The classes, in order.
@@ -226,16 +228,16 @@ class TrainingMetrics(nn.Module):
         return {"loss": self.loss.compute(), "accuracy": scalars["accuracy"], "macro_f1": scalars["macro_f1"]}
 
     def reset(self) -> None:
-        """Forget everything counted so far."""
+        """Reset all states."""
         self.confusion_matrix.reset()
         self.loss.reset()
 
-    def so_far(self) -> dict[str, torch.Tensor]:
-        """What was counted by this process, as tensors by name."""
+    def counts(self) -> dict[str, torch.Tensor]:
+        """The states of this process, as tensors by name."""
         return dict(self._states())
 
     def restore(self, counted: Mapping[str, torch.Tensor]) -> None:
-        """Go on from what `so_far` returned."""
+        """Continue from what `counts` returned."""
         for name, value in self._states():
             metric, state = name.split(".")
             setattr(getattr(self, metric), state, counted[name].to(value))
@@ -245,6 +247,77 @@ class TrainingMetrics(nn.Module):
             for key, value in metric.metric_state.items():
                 if isinstance(value, torch.Tensor):  # none of these has a list
                     yield f"{name}.{key}", value
+
+
+class ValenceArousalMetrics(Metric):
+    """Concordance, root mean squared error and sign agreement of valence and of arousal, over the annotated faces.
+
+    Not torchmetrics' `ConcordanceCorrCoef`: it knows no faces without annotation, waits for the GPU in each batch, and
+    takes variances over n - 1. Sums are added up over all processes.
+    """
+
+    full_state_update = False
+    sums: torch.Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("sums", torch.zeros(len(DIMENSIONS), len(TERMS), dtype=WIDE), dist_reduce_fx="sum")
+
+    def update(self, predicted: torch.Tensor, annotated: torch.Tensor) -> None:
+        """Count a batch: float (N, 2), and the same annotated, NaN where not. See `agreement_terms`."""
+        known = annotated.isfinite()
+        x, y = (torch.where(known, values, 0).to(WIDE) for values in (predicted, annotated))
+        same_sign = known & (x.sign() == y.sign())
+        terms = (known.to(WIDE), x, y, x * x, y * y, x * y, (x - y).square(), same_sign.to(WIDE))
+        self.sums += torch.stack(terms, dim=2).sum(dim=0)
+
+    def compute(self) -> dict[str, torch.Tensor]:
+        """Scalars by name, ``ccc_valence`` and so on, float32; what is not defined is left out."""
+        sums = self.sums.cpu().double().numpy()
+        found = {
+            f"{name}_{dimension}": float(measure(sums[number]))
+            for name, measure in AGREEMENTS.items()
+            for number, dimension in enumerate(DIMENSIONS)
+        }
+        return {name: torch.tensor(value) for name, value in found.items() if not math.isnan(value)}
+
+    @staticmethod
+    def loss(values: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """`ConcordanceLoss` over all counted faces, from what `compute` returned; 0 without annotated faces."""
+        known = [values[name] for name in (f"ccc_{dimension}" for dimension in DIMENSIONS) if name in values]
+        return 1 - torch.stack(known).mean() if known else torch.zeros(())
+
+
+class SplitMetrics(nn.Module):
+    """All metrics of the val or test split.
+
+    Args:
+        names: The classes, in order.
+        sources: The data sets of a mix.
+        va_weight: Weight of the valence/arousal loss; 0 without that head.
+    """
+
+    def __init__(self, names: Sequence[str], sources: Sequence[str] = (), va_weight: float = 0.0) -> None:
+        super().__init__()
+        self.scores, self.loss = emotion_metrics(names), Mean()
+        self.sources, self.valence_arousal = SourceMetrics(names, sources), ValenceArousalMetrics()
+        self.va_weight = va_weight
+
+    def compute(self) -> dict[str, torch.Tensor]:
+        """Scalars by name; ``loss`` is the whole training objective over the split."""
+        loss = self.loss.compute()
+        values = {**self.scores.compute(), **self.sources.compute()}
+        if self.va_weight:
+            agreement = self.valence_arousal.compute()
+            # The coefficient is one of all faces, not a mean over batches.
+            loss = loss + self.va_weight * self.valence_arousal.loss(agreement).to(loss)
+            values.update(agreement)
+        return {"loss": loss, **values}
+
+    def reset(self) -> None:
+        """Reset all states."""
+        for metric in (self.scores, self.loss, self.sources, self.valence_arousal):
+            metric.reset()
 
 
 def _confusion_matrix(names: Sequence[str]) -> MulticlassConfusionMatrix:

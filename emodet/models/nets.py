@@ -1,64 +1,97 @@
-"""Nets by name. A checkpoint says a name from here and plain arguments, never an import path: loading it runs no code
-that it brings.
-"""
+"""Nets from plain data, by registered name or by ``_target_``."""
 
-import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from importlib.metadata import entry_points
 from typing import Any
 
+import torch
 from torch import nn
 
 from emodet.errors import EmodetError
+from emodet.models.build import build, require_trusted
 from emodet.models.face_resnet import FaceResNet
 from emodet.models.residual_cnn import ResidualCNN
 
-__all__ = ["NETS", "build_net"]
-
-NETS: dict[str, Callable[..., nn.Module]] = {"residual_cnn": ResidualCNN, "face_resnet": FaceResNet}
-"""To add a net, write a module that maps float (N, 3, H, W) to logits (N, num_classes) and enter it here."""
+__all__ = ["NETS", "TimmNet", "build_net"]
 
 _TIMM = "timm/"
+
+
+class TimmNet(nn.Module):
+    """A net of timm.
+
+    Args:
+        num_classes: Number of logits.
+        model: timm's name of the architecture, such as ``resnet18``.
+        pretrained: Whether timm downloads its pretrained weights.
+        **arguments: Of timm's model, such as ``drop_path_rate``. Those that name files and addresses are refused: a
+            checkpoint holds these arguments, and opening it must open nothing else.
+
+    Raises:
+        EmodetError: timm is not installed, has no such net, or does not take an argument.
+    """
+
+    def __init__(
+        self, num_classes: int = 8, model: str = "resnet18", pretrained: bool = False, **arguments: Any
+    ) -> None:
+        super().__init__()
+        for key in arguments:
+            if key.startswith(("pretrained", "checkpoint")) or key.endswith(("_dir", "_path", "_file", "_url")):
+                raise EmodetError(f"net.{key}: nets are built without files and addresses; use init_from=FILE")
+        try:
+            import timm
+        except ModuleNotFoundError:
+            raise EmodetError(f"net.model={model} needs timm: pip install 'emodet[timm]'") from None
+        if not timm.is_model(model):
+            near = ", ".join(timm.list_models(f"*{model[:8]}*")[:8]) or "timm.list_models() has the names"
+            raise EmodetError(f"net.model={model}: timm {timm.__version__} has no such net. Similar: {near}")
+        self.model = timm.create_model(model, pretrained=pretrained, num_classes=num_classes, **arguments)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Normalised RGB float (N, 3, H, W) to logits (N, num_classes)."""
+        logits: torch.Tensor = self.model(x)
+        return logits
+
+
+NETS: dict[str, type[nn.Module]] = {"residual_cnn": ResidualCNN, "face_resnet": FaceResNet}
+"""Nets by name. A package adds its own with an entry point of the group ``emodet.nets``."""
 
 
 def build_net(net: Mapping[str, Any], num_classes: int, preprocessing: Mapping[str, Any] | None = None) -> nn.Module:
     """Build a net.
 
     Args:
-        net: ``name``, one of `NETS` or ``timm/`` and timm's own name; the rest are the net's arguments.
-        num_classes: Number of logits.
+        net: Its arguments, and either ``_target_``, the path of an `nn.Module` class of a trusted package (see
+            `emodet.models.build`), or ``name``: one of `NETS`, of the entry points ``emodet.nets``, or ``timm/`` and
+            timm's own name.
+        num_classes: Number of outputs; passed as ``num_classes``.
         preprocessing: `Preprocessing.to_dict`'s values, for a net that has an argument of this name.
 
     Raises:
-        EmodetError: The name or an argument is not known, or timm is not installed.
+        EmodetError: The name, the class or an argument is not known, or not trusted.
     """
-    arguments = dict(net)
-    name = str(arguments.pop("name", ""))
+    spec = dict(net)
+    if "name" in spec and "_target_" not in spec:
+        spec["_target_"] = _registered(spec)
+    require_trusted(spec, nn.Module, "net", {spec["_target_"].partition(".")[0]} if "name" in spec else ())
+    spec.pop("name", None)
+    built = build(spec, "net", num_classes=num_classes, preprocessing=preprocessing)
+    if not isinstance(built, nn.Module):
+        raise EmodetError(
+            f"net._target_={spec['_target_']}: a torch.nn.Module was expected, not {type(built).__name__}"
+        )
+    return built
+
+
+def _registered(spec: dict[str, Any]) -> str:
+    """The path of a registered net's class."""
+    name = str(spec["name"])
     if name.startswith(_TIMM):
-        return _timm_net(name.removeprefix(_TIMM), num_classes, arguments)
-    if name not in NETS:
-        raise EmodetError(f"net.name={name!r}: there are {', '.join(NETS)}, and timm's as {_TIMM}NAME")
-    known = set(inspect.signature(NETS[name]).parameters) - {"num_classes"}
-    if "preprocessing" in known:
-        known.remove("preprocessing")
-        arguments_of_input = {"preprocessing": preprocessing}
-    else:
-        arguments_of_input = {}
-    unknown = sorted(set(arguments) - known)
-    if unknown:
-        raise EmodetError(f"net: {name} has no argument {', '.join(unknown)}; there are {', '.join(sorted(known))}")
-    return NETS[name](num_classes=num_classes, **arguments, **arguments_of_input)
-
-
-def _timm_net(name: str, num_classes: int, arguments: Mapping[str, Any]) -> nn.Module:
-    try:
-        import timm
-    except ModuleNotFoundError:
-        raise EmodetError(f"net.name={_TIMM}{name} needs timm: pip install 'emodet[timm]'") from None
-    if not timm.is_model(name):
-        near = ", ".join(timm.list_models(f"*{name[:8]}*")[:8]) or "timm.list_models() has the names"
-        raise EmodetError(f"net.name={_TIMM}{name}: timm {timm.__version__} has no such net. Similar: {near}")
-    try:
-        net: nn.Module = timm.create_model(name, num_classes=num_classes, **arguments)
-    except TypeError as problem:
-        raise EmodetError(f"net: timm's {name} does not take {dict(arguments)} ({problem})") from None
-    return net
+        spec["model"] = name.removeprefix(_TIMM)
+        return f"{__name__}.TimmNet"
+    if name in NETS:
+        return f"{NETS[name].__module__}.{NETS[name].__qualname__}"
+    installed = {entry.name: entry.value.replace(":", ".") for entry in entry_points(group="emodet.nets")}
+    if name not in installed:
+        raise EmodetError(f"net.name={name!r}: there are {', '.join([*NETS, *installed])}, and timm's as {_TIMM}NAME")
+    return installed[name]

@@ -1,5 +1,6 @@
 """From a composed configuration, as plain values, to the data module, the classifier and the trainer."""
 
+import inspect
 import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,9 +16,13 @@ from emodet.data.datamodule import EmotionDataModule
 from emodet.datasets.readers import READERS
 from emodet.errors import EmodetError
 from emodet.models.agreement import agreement_names
-from emodet.models.build import build
-from emodet.models.classifier import EmotionClassifier, balanced_class_weights
+from emodet.models.build import build, target_of, trust
+from emodet.models.classifier import EmotionClassifier
+from emodet.models.distillation import Distillation
+from emodet.models.extras import ProgressiveSizes, TrainingExtra
 from emodet.models.metrics import monitored_names
+from emodet.models.mixup import Mixup
+from emodet.models.sam import SharpnessAware
 from emodet.training.checkpoints import AtomicCheckpointIO
 from emodet.training.folder import RunFolder
 from emodet.training.mixed_settings import merged_sources, resolved_sources
@@ -42,12 +47,11 @@ _HOW_TO_GET = {
 }
 
 
-def build_data(settings: Mapping[str, Any], distillation: Mapping[str, Any] | None = None) -> EmotionDataModule:
+def build_data(settings: Mapping[str, Any]) -> EmotionDataModule:
     """The data module.
 
     Args:
         settings: Of the command.
-        distillation: See `EmotionDataModule`; of `settings` only training takes it.
 
     Raises:
         EmodetError: `data.root` is not set, or a value does not fit.
@@ -63,7 +67,6 @@ def build_data(settings: Mapping[str, Any], distillation: Mapping[str, Any] | No
         preprocessing=settings.get("preprocessing", {}),
         augmentation=settings.get("augmentation", {}).get("steps", ()),
         seed=settings.get("seed", 0),
-        distillation=distillation,
         **data,
     )
 
@@ -112,48 +115,63 @@ def _how_to_get(reader: str) -> str:
     return f"Say with data.root=/path where {READERS[reader].title} lies: {READERS[reader].signs}"
 
 
-def build_classifier(settings: Mapping[str, Any], data: EmotionDataModule) -> EmotionClassifier:
+def build_classifier(
+    settings: Mapping[str, Any], data: EmotionDataModule, teachers: Sequence[EmotionClassifier] = ()
+) -> EmotionClassifier:
     """The classifier with fresh weights, for the classes and crops of `data`, which is set up.
 
     Raises:
         EmodetError: A value does not fit.
     """
-    loss = dict(settings.get("loss", {}))
-    if loss.get("class_weights") == "balanced":
-        loss["class_weights"] = balanced_class_weights(data.class_counts())
-    if loss.get("logit_adjustment"):
-        counts = data.class_counts()
-        loss["class_prior"] = [count / sum(counts) for count in counts]
-    scheduler, training = settings.get("scheduler", {}), settings["training"]
-    both = bool(loss.get("valence_arousal"))
-    monitored = monitored_names(data.class_names, data.source_names, valence_arousal=both)
+    scheduler, training, loss = settings["scheduler"], settings["training"], dict(settings["loss"])
+    # What the user's own configuration names is trusted; that of a resumed run was checked before.
+    trust(*(str(settings[key].get("_target_", "")) for key in ("net", "loss")))
+    if "class_counts" in inspect.signature(target_of(loss, "loss")).parameters:
+        loss["class_counts"] = data.class_counts()
+    weight = training.get("valence_arousal")
+    monitored = monitored_names(data.class_names, data.source_names, valence_arousal=bool(weight))
     chosen_by = {"scheduler.monitor": scheduler.get("monitor"), "training.monitor": training["monitor"]}
     for argument, metric in chosen_by.items():
         # Lightning reports it after the first epoch, which may be an hour later.
         if metric is not None and metric not in monitored:
             raise EmodetError(f"{argument}={metric}: there is no such metric; there are {', '.join(monitored)}")
-    if both:
-        _require_annotations(f"loss.valence_arousal={loss['valence_arousal']:g}", "training", data, data.splits.train)
+    if weight:
+        _require_annotations(f"training.valence_arousal={weight:g}", "training", data, data.splits.train)
         for argument, metric in chosen_by.items():
             if metric is not None and metric.removeprefix("val/") in agreement_names():
                 _require_annotations(f"{argument}={metric}", "val", data, data.splits.val)
-    return EmotionClassifier(
+    classifier = EmotionClassifier(
         net=settings["net"],
-        class_names=list(data.class_names),
-        preprocessing=data.preprocessing.to_dict(),
+        class_names=data.class_names,
+        preprocessing=data.preprocessing,
         optimizer=settings["optimizer"],
-        schedule=scheduler if "name" in scheduler else None,
-        seed=settings["seed"],
-        source_names=list(data.source_names) or None,
-        **loss,
-        mixup=training["mixup"],
-        cutmix=training["cutmix"],
-        mixing_chance=training["mix_prob"],
-        sharpness=training.get("sam_rho"),
-        resolutions=training["progressive_sizes"],
+        scheduler=scheduler,
+        loss=loss,
+        extras=_extras(settings, teachers),
+        valence_arousal=weight,
+        source_names=data.source_names,
         channels_last=training["channels_last"],
         compile=training["compile"],
+        seed=settings["seed"],
     )
+    classifier.setup("fit")  # refuses a value now, not after loggers have started
+    return classifier
+
+
+def _extras(settings: Mapping[str, Any], teachers: Sequence[EmotionClassifier]) -> list[TrainingExtra]:
+    training, extras = settings["training"], list[TrainingExtra]()
+    if teachers:
+        options = {key: value for key, value in settings["distillation"].items() if key != "teachers"}
+        # The first one: teachers see the crops at their own size.
+        extras.append(Distillation(teachers, **options))
+    if training["progressive_sizes"]:
+        extras.append(ProgressiveSizes(training["progressive_sizes"]))
+    mixup = Mixup(training["mixup"], training["cutmix"], training["mix_prob"])
+    if mixup.kinds:
+        extras.append(mixup)
+    if training.get("sam_rho") is not None:
+        extras.append(SharpnessAware(training["sam_rho"]))
+    return extras
 
 
 def _require_annotations(argument: str, split: str, data: EmotionDataModule, rows: npt.NDArray[np.int64]) -> None:

@@ -64,14 +64,15 @@ def load_classifier(file: Path) -> EmotionClassifier:
     """
     content = read_checkpoint(file)
     try:
-        settings, state = content["hyper_parameters"], content["state_dict"]
+        settings, _ = content["hyper_parameters"], content["state_dict"]
     except KeyError as missing:
         raise EmodetError(
             f"checkpoint {file}: has no {missing}; weights alone can be used with init_from={file}"
         ) from None
     try:
         classifier = EmotionClassifier(**settings)
-        classifier.load_state_dict(state)
+        classifier.on_load_checkpoint(content)
+        classifier.load_state_dict(content["state_dict"])
     except (TypeError, AttributeError, RuntimeError) as problem:
         raise EmodetError(f"checkpoint {file}: is not one of an emotion classifier ({problem})") from None
     return classifier.eval()

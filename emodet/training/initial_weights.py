@@ -34,8 +34,8 @@ def init_from(classifier: EmotionClassifier, file: Path) -> list[str]:
     wanted = _names_of_outputs(classifier.class_names, classifier.has_va_head)
     if names is not None and set(DIMENSIONS) <= set(names) and classifier.hparams["valence_arousal"] is None:
         raise EmodetError(
-            f"init_from={file}: these weights also say valence and arousal. Set loss.valence_arousal=1 to go on with "
-            "both, or loss.valence_arousal=0 to leave them behind"
+            f"init_from={file}: the weights have a valence/arousal head. Set training.valence_arousal=1 to keep "
+            "it, or training.valence_arousal=0 to leave it out"
         )
     own = classifier.net.state_dict()
     if set(state) != set(own):

@@ -39,7 +39,15 @@ _KINDS: Mapping[str, type | tuple[type, ...]] = {
 # What may differ in a resumed run, because it does not change the training so far and is really applied.
 _MAY_CHANGE = (
     *("resume", "name", "threads", "trust", "logger", "callbacks.early_stopping"),
-    *("data.root", "data.packs", "data.sources", "data.num_workers", "data.batch_size", "data.corrections"),
+    *(
+        "data.root",
+        "data.packs",
+        "data.sources",
+        "data.num_workers",
+        "data.batch_size",
+        "data.corrections",
+        "distillation.teachers",
+    ),
     *("trainer.max_epochs", "trainer.max_steps", "trainer.max_time", "trainer.limit_test_batches"),
     *("trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy", "trainer.precision"),
     *("trainer.profiler", "trainer.enable_progress_bar", "trainer.log_every_n_steps", "trainer.detect_anomaly"),
@@ -115,8 +123,6 @@ def _value_at(values: Any, key: str) -> Any:
 
 def _has_length(scheduler: Mapping[str, Any]) -> bool:
     """Whether a schedule depends on how many steps the run takes."""
-    if "_target_" not in scheduler:
-        return scheduler.get("name") in ("onecycle", "cosine")
     return bool(_LENGTH_ARGUMENTS & set(inspect.signature(target_of(scheduler, "scheduler")).parameters))
 
 

@@ -3,7 +3,7 @@
 import logging
 import os
 import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -29,7 +29,7 @@ from emodet.training.checkpoints import load_classifier, set_temperature
 from emodet.training.folder import RunFolder, now, provenance
 from emodet.training.ranks import rank
 from emodet.training.tracking import Tracking
-from emodet.training.trained import load_trained
+from emodet.training.trained import Trained, load_trained
 from emodet.training.weights import write_weights
 
 __all__ = ["describe_run", "draw_curves", "finish_run", "outcome_noted"]
@@ -68,8 +68,12 @@ def describe_run(
     classifier: EmotionClassifier,
     trainer: L.Trainer,
     tracking: Tracking,
+    teachers: Sequence[Trained] = (),
 ) -> None:
     """Write ``config.yaml``, ``run.json`` and ``augmentation.png``."""
+    if teachers:
+        paths = [str(teacher.file.resolve()) for teacher in teachers]
+        values = {**values, "distillation": {**values["distillation"], "teachers": paths}}
     run.write_config(values, places=data.places(), corrections=data.corrections)
     cost = net_cost(classifier.net, data.preprocessing.size)
     facts: dict[str, Any] = {
@@ -81,7 +85,9 @@ def describe_run(
             **{key: data.pack.manifest[key] for key in ("title", "reader", "sources") if key in data.pack.manifest},
         },
         "corrections": data.pack.facts() if isinstance(data.pack, CorrectedPack) else None,
-        "distillation": data.distillation.facts() if data.distillation is not None else None,
+        "distillation": {**values["distillation"], "teachers": [teacher.facts() for teacher in teachers]}
+        if teachers
+        else None,
         "fingerprint": data.fingerprint,
         "faces": {
             "train": len(data.splits.train),
@@ -105,9 +111,7 @@ def describe_run(
     choices = {key: choice for key, choice in HydraConfig.get().runtime.choices.items() if "/" not in key}
     tracking.begin({**values, **facts, "folder": str(run.path), "choices": choices}, sheet)
     splits = data.splits
-    measured = (
-        f"{len(splits.val)} val ({splits.val_name}), {len(splits.test)} test ({splits.test_name})"
-    )
+    measured = f"{len(splits.val)} val ({splits.val_name}), {len(splits.test)} test ({splits.test_name})"
     if splits.val_name == splits.test_name:
         measured = f"{len(splits.test)} {splits.test_name}"
     log.info(
@@ -124,9 +128,7 @@ def draw_curves(run: RunFolder) -> None:
         log.warning("no curves were drawn: %s", problem)
 
 
-def finish_run(
-    run: RunFolder, data: EmotionDataModule, trainer: L.Trainer, monitor: str, tracking: Tracking
-) -> None:
+def finish_run(run: RunFolder, data: EmotionDataModule, trainer: L.Trainer, monitor: str, tracking: Tracking) -> None:
     """Calibrate the best checkpoint on val, evaluate it on val and test, write plain weights with their card."""
     if not run.best.is_file():
         raise EmodetError(
@@ -161,6 +163,4 @@ def finish_run(
         tracking.keep("model-file", write_model_of_run(trained, data, run.path / "model"), about)
     if rate is not None:
         print(f"trained at:  {rate:,.1f} faces/s, median of the epochs")
-    print(
-        f"run folder:  {run.path}\ncheckpoint:  {run.best}\nreport:      {run.path / 'evaluation-test/report.html'}"
-    )
+    print(f"run folder:  {run.path}\ncheckpoint:  {run.best}\nreport:      {run.path / 'evaluation-test/report.html'}")

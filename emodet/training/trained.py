@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +67,14 @@ class Trained:
     def temperature(self) -> float:
         """The temperature as a person would write it: the shortest number that is the same in float32."""
         return float(str(np.float32(self.classifier.temperature.item())))
+
+    def facts(self) -> dict[str, Any]:
+        """What the ``run.json`` of its student says about it."""
+        return {
+            "file": str(self.file.resolve()),
+            "fingerprint": self.fingerprint,
+            "training_data": [asdict(data) for data in self.training_data],
+        }
 
     def card(self) -> WeightsCard:
         """What `emodet.training.weights.write_weights` puts beside the weights."""

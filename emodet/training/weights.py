@@ -133,7 +133,6 @@ def load_weights(file: Path) -> tuple[EmotionClassifier, WeightsCard]:
         net=card.net,
         class_names=card.class_names,
         preprocessing=card.preprocessing,
-        optimizer={},
         channels_last=False,
         valence_arousal=1.0 if card.valence_arousal else None,
     )

@@ -140,7 +140,6 @@ def trained(data: EmotionDataModule, arguments: argparse.Namespace, *, constant:
         net={"name": "residual_cnn"},
         class_names=list(data.class_names),
         preprocessing=data.preprocessing.to_dict(),
-        optimizer={"name": "adamw", "lr": 0.001},
         channels_last=arguments.threads > 1,
     )
     clock = Clock(skipped)

@@ -13,7 +13,6 @@ def made_classifier(*, valence_arousal=None, **preprocessing):
         net={"name": "residual_cnn", "channels": [4, 8, 8, 16], "features": 16},
         class_names=list(EMOTIONS),
         preprocessing={"size": 48, "mean": [0.5, 0.4, 0.6], "std": [0.25, 0.3, 0.2], **preprocessing},
-        optimizer={"name": "adamw"},
         valence_arousal=valence_arousal,
     ).eval()
     for module in classifier.net.modules():

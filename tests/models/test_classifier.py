@@ -17,6 +17,8 @@ from torch.utils.data import DataLoader
 from emodet.data.faces import Batch
 from emodet.errors import EmodetError
 from emodet.models.classifier import EmotionClassifier
+from emodet.models.extras import ProgressiveSizes
+from emodet.models.losses import SoftCrossEntropy
 from emodet.preprocessing import Preprocessing
 from emodet.training.checkpoints import load_classifier, read_checkpoint
 
@@ -34,7 +36,7 @@ def made(**settings: Any) -> EmotionClassifier:
         "net": {"name": "residual_cnn", "channels": [4, 4], "stage_dropout": [0.2, 0.2], "features": 8},
         "class_names": list(NAMES),
         "preprocessing": Preprocessing(size=32, mean=(0.6, 0.5, 0.4), std=(0.2, 0.25, 0.3)).to_dict(),
-        "optimizer": {"name": "sgd", "lr": 0.05},
+        "optimizer": {"_target_": "torch.optim.SGD", "lr": 0.05},
     }
     return EmotionClassifier(**(values | settings))
 
@@ -104,7 +106,7 @@ def test_probabilities_are_calibrated() -> None:
 
 
 def test_training_sees_the_resolution_of_its_epoch_and_evaluation_the_full_one(tmp_path: Path) -> None:
-    classifier = made(resolutions=[[0, 16], [2, 24], [3, 32]])
+    classifier = made(extras=[ProgressiveSizes([[0, 16], [2, 24], [3, 32]])])
     sides: list[tuple[int, bool, int]] = []
     classifier.net.register_forward_pre_hook(
         lambda net, inputs: sides.append((classifier.current_epoch, net.training, inputs[0].shape[-1]))
@@ -116,28 +118,32 @@ def test_training_sees_the_resolution_of_its_epoch_and_evaluation_the_full_one(t
 
 def test_a_smaller_resolution_is_the_mean_of_the_pixels() -> None:
     classifier = made()
-    image = batch(2)["image"]
+    part = batch(2)
+    image = part["image"]
     means = image.float().reshape(2, 16, 2, 16, 2, 3).mean(dim=(2, 4)).numpy()
     expected = (means / 255 - np.array(classifier.preprocessing.mean)) / np.array(classifier.preprocessing.std)
     np.testing.assert_allclose(
-        classifier._normalised(image, 16).numpy(), expected.transpose(0, 3, 1, 2), rtol=0, atol=1e-5
+        classifier.normalise(ProgressiveSizes([[0, 16]]).transform_batch(part, classifier)["image"]).numpy(),
+        expected.transpose(0, 3, 1, 2),
+        rtol=0,
+        atol=1e-5,
     )
 
 
-@pytest.mark.parametrize("resolutions", [[[0, 15]], [[0, 33]], [[3, 32], [0, 16]], [[-1, 16]]])
-def test_resolutions_that_cannot_be(resolutions: list[list[int]]) -> None:
-    with pytest.raises(EmodetError, match=r"resolutions=.*sides from 16 to the crops' 32"):
-        made(resolutions=resolutions)
+@pytest.mark.parametrize("sizes", [[[0, 15]], [[0, 33]], [[3, 32], [0, 16]], [[-1, 16]]])
+def test_sizes_that_cannot_be(sizes: list[list[int]]) -> None:
+    with pytest.raises(EmodetError, match=r"training\.progressive_sizes=.*(16|32)"):
+        made(extras=[ProgressiveSizes(sizes)]).setup("fit")
 
 
 def test_label_smoothing_out_of_range() -> None:
     with pytest.raises(EmodetError, match=r"loss\.label_smoothing=1\.0: expected 0 to below 1"):
-        made(label_smoothing=1.0)
+        made(loss={"_target_": "emodet.models.losses.SoftCrossEntropy", "label_smoothing": 1.0}).setup("fit")
 
 
 def test_class_weights_must_be_one_per_class() -> None:
     with pytest.raises(EmodetError, match=r"loss\.class_weights.*3.*4 classes"):
-        made(class_weights=[1.0, 2.0, 3.0])
+        made(loss=SoftCrossEntropy(class_weights=[1.0, 2.0, 3.0])).setup("fit")
 
 
 def test_logged_metrics_are_those_of_the_selection_faces_alone(tmp_path: Path) -> None:
@@ -165,7 +171,7 @@ def test_the_sanity_check_counts_nowhere(tmp_path: Path) -> None:
 
     class Counting(EmotionClassifier):
         def on_validation_epoch_end(self) -> None:
-            counted.append(int(self.val_metrics.confusion_matrix.compute().sum()))
+            counted.append(int(self.val_metrics.scores["scores"].confmat.sum()))
             super().on_validation_epoch_end()
 
     values = dict(made().hparams)
@@ -233,8 +239,13 @@ class Rates(L.Callback):
 
 def test_a_plateau_counts_validations_not_epochs(tmp_path: Path) -> None:
     """A metric that never improves: the first validation sets the mark, each later one lowers the rate."""
-    schedule = {"name": "plateau", "factor": 0.5, "patience": 0, "monitor": "val/accuracy"}
-    classifier = made(schedule=schedule, optimizer={"name": "sgd", "lr": 0.0008})
+    scheduler = {
+        "_target_": "emodet.models.optimization.plateau",
+        "factor": 0.5,
+        "patience": 0,
+        "monitor": "val/accuracy",
+    }
+    classifier = made(scheduler=scheduler, optimizer={"_target_": "torch.optim.SGD", "lr": 0.0008})
     never = batch(8)
     never["emotion"] = torch.full((8,), -1)
     never["emotion"][0] = 3
@@ -249,8 +260,8 @@ def test_a_plateau_counts_validations_not_epochs(tmp_path: Path) -> None:
 
 
 def test_a_plateau_on_no_metric(tmp_path: Path) -> None:
-    classifier = made(schedule={"name": "plateau", "monitor": "val/acuracy"})
-    with pytest.raises(EmodetError, match=r"schedule\.monitor=val/acuracy: .*val/accuracy, val/balanced_accuracy"):
+    classifier = made(scheduler={"_target_": "emodet.models.optimization.plateau", "monitor": "val/acuracy"})
+    with pytest.raises(EmodetError, match=r"scheduler\.monitor=val/acuracy: .*val/accuracy, val/balanced_accuracy"):
         trainer(tmp_path).fit(classifier, Made())
 
 
@@ -267,7 +278,7 @@ def plain(value: Any) -> Iterator[Any]:
 
 
 def test_a_checkpoint_holds_plain_data_and_is_enough_to_rebuild(tmp_path: Path) -> None:
-    classifier = made(class_weights=[1.0, 2.0, 3.0, 4.0], schedule={"name": "cosine"}, resolutions=[[0, 16]])
+    classifier = made(loss={"_target_": "emodet.models.losses.SoftCrossEntropy", "class_weights": [1.0, 2.0, 3.0, 4.0]})
     run = trainer(tmp_path)
     run.fit(classifier, Made())
     classifier.temperature.fill_(1.7)

@@ -1,35 +1,51 @@
-"""Optimizers and schedules: what decays, and the shape of the curves."""
+"""Optimizers and schedulers from specs and callables: what decays, and the shape of the curves."""
 
+import functools
 import itertools
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
-from torch.optim.lr_scheduler import ReduceLROnPlateau
+from torch.optim.lr_scheduler import ReduceLROnPlateau, StepLR
 
 from emodet.errors import EmodetError
-from emodet.models.optimization import build_optimizer, build_schedule
+from emodet.models.optimization import build_optimizer, build_scheduler, onecycle
 from emodet.models.residual_cnn import ResidualCNN
 
 
-def curve(settings: dict[str, object], steps: int, lr: float = 0.4) -> list[float]:
+def optimizer_of(lr: float = 0.4) -> torch.optim.Optimizer:
+    return torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=lr)
+
+
+def spec(name: str, **arguments: Any) -> dict[str, Any]:
+    return {"_target_": f"emodet.models.optimization.{name}", **arguments}
+
+
+def curve(scheduler: Any, steps: int) -> list[float]:
     """The learning rate of each of `steps` optimizer steps."""
-    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=lr)
-    scheduler = build_schedule(settings, optimizer, steps, epochs=5)["scheduler"]
+    optimizer = optimizer_of()
+    built = build_scheduler(scheduler, optimizer, steps)
+    assert built["interval"] == "step"
     rates = []
     for _ in range(steps):
         rates.append(optimizer.param_groups[0]["lr"])
         optimizer.step()
-        scheduler.step()
+        built["scheduler"].step()
     return rates
 
 
-@pytest.mark.parametrize(("name", "kind"), [("adam", "Adam"), ("adamw", "AdamW"), ("sgd", "SGD")])
-def test_norms_and_biases_do_not_decay(name: str, kind: str) -> None:
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        {"_target_": "torch.optim.AdamW", "lr": 0.1, "weight_decay": 0.3},
+        functools.partial(torch.optim.SGD, lr=0.1, weight_decay=0.3),
+    ],
+)
+def test_norms_and_biases_do_not_decay(optimizer: Any) -> None:
     net = ResidualCNN()
-    optimizer = build_optimizer({"name": name, "lr": 0.1, "weight_decay": 0.3}, net)
-    assert type(optimizer).__name__ == kind
-    decays = {id(p): group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
+    built = build_optimizer(optimizer, net)
+    decays = {id(p): group["weight_decay"] for group in built.param_groups for p in group["params"]}
     names = {id(parameter): name for name, parameter in net.named_parameters()}
     assert decays.keys() == names.keys()
     kernels = {f"{path}.weight" for path, module in net.named_modules() if isinstance(module, nn.Conv2d | nn.Linear)}
@@ -40,27 +56,27 @@ def test_norms_and_biases_do_not_decay(name: str, kind: str) -> None:
 def test_frozen_parameters_are_left_out() -> None:
     net = nn.Linear(2, 2)
     net.bias.requires_grad_(False)
-    optimizer = build_optimizer({"name": "sgd", "lr": 1.0}, net)
+    optimizer = build_optimizer({"_target_": "torch.optim.SGD", "lr": 1.0}, net)
     assert sum(len(group["params"]) for group in optimizer.param_groups) == 1
 
 
 @pytest.mark.parametrize(
-    ("settings", "message"),
+    ("optimizer", "message"),
     [
-        ({"name": "adan"}, r"optimizer\.name='adan': there are adam, adamw, sgd"),
-        ({}, "there are adam, adamw, sgd"),
-        ({"name": "adam", "momentum": 0.9}, "adam does not take .*momentum"),
-        ({"name": "adamw", "lr": -1.0}, "adamw does not take .*learning rate"),
-        ({"name": "adamw", "lr": 0.1, "weight_decay": -1.0}, "adamw does not take .*weight_decay"),
+        ({"_target_": "torch.optim.Adan"}, r"optimizer\._target_=torch\.optim\.Adan"),
+        ({"lr": 0.1}, r"optimizer\._target_=None"),
+        ({"_target_": "torch.optim.Adam", "momentum": 0.9}, "momentum"),
+        ({"_target_": "torch.optim.AdamW", "lr": -1.0}, "learning rate"),
+        ({"_target_": "torch.optim.AdamW", "lr": 0.1, "weight_decay": -1.0}, "weight_decay"),
     ],
 )
-def test_optimizers_that_cannot_be(settings: dict[str, object], message: str) -> None:
+def test_optimizers_that_cannot_be(optimizer: dict[str, Any], message: str) -> None:
     with pytest.raises(EmodetError, match=message):
-        build_optimizer(settings, nn.Linear(2, 2))
+        build_optimizer(optimizer, nn.Linear(2, 2))
 
 
 def test_cosine_rises_for_its_share_then_falls_to_the_end() -> None:
-    rates = curve({"name": "cosine", "warmup": 0.1, "final": 0.05}, 200)
+    rates = curve(spec("cosine", warmup=0.1, final=0.05), 200)
     peak = rates.index(max(rates))
     assert 18 <= peak <= 21
     assert max(rates) == pytest.approx(0.4, rel=0.01)
@@ -72,7 +88,7 @@ def test_cosine_rises_for_its_share_then_falls_to_the_end() -> None:
 
 
 def test_onecycle_starts_at_a_25th_and_ends_at_its_final_share() -> None:
-    rates = curve({"name": "onecycle", "warmup": 0.25, "final": 0.01}, 100)
+    rates = curve(functools.partial(onecycle, warmup=0.25, final=0.01), 100)
     assert rates[0] == pytest.approx(0.4 / 25)
     assert 23 <= rates.index(max(rates)) <= 25
     assert max(rates) == pytest.approx(0.4)
@@ -82,14 +98,12 @@ def test_onecycle_starts_at_a_25th_and_ends_at_its_final_share() -> None:
 @pytest.mark.parametrize("name", ["cosine", "onecycle"])
 @pytest.mark.parametrize("steps", [1, 2, 3, 7])
 def test_short_runs_have_a_schedule_too(name: str, steps: int) -> None:
-    assert all(0 <= rate <= 0.4 + 1e-9 for rate in curve({"name": name}, steps))
+    assert all(0 <= rate <= 0.4 + 1e-9 for rate in curve(spec(name), steps))
 
 
 def test_plateau_lowers_when_the_monitored_value_stops_improving() -> None:
-    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
-    built = build_schedule(
-        {"name": "plateau", "factor": 0.1, "patience": 1, "monitor": "val/accuracy"}, optimizer, 10, 5
-    )
+    optimizer = optimizer_of(1.0)
+    built = build_scheduler(spec("plateau", factor=0.1, patience=1, monitor="val/accuracy"), optimizer, 10)
     scheduler = built["scheduler"]
     assert isinstance(scheduler, ReduceLROnPlateau)
     assert built["monitor"] == "val/accuracy"
@@ -101,17 +115,22 @@ def test_plateau_lowers_when_the_monitored_value_stops_improving() -> None:
     assert optimizer.param_groups[0]["lr"] == pytest.approx(0.1)
 
 
+def test_a_scheduler_of_torch_steps_per_epoch() -> None:
+    built = build_scheduler({"_target_": "torch.optim.lr_scheduler.StepLR", "step_size": 3}, optimizer_of(), 10)
+    assert isinstance(built["scheduler"], StepLR)
+    assert "interval" not in built
+
+
 @pytest.mark.parametrize(
-    ("settings", "message"),
+    ("scheduler", "message"),
     [
-        ({"name": "cosin"}, r"schedule\.name='cosin': there are plateau, cosine, onecycle"),
-        ({"name": "cosine", "patience": 3}, "cosine does not take .*patience"),
-        ({"name": "cosine", "warmup": 1.0}, r"schedule\.warmup=1\.0"),
-        ({"name": "onecycle", "final": -0.1}, r"schedule\.final=-0\.1"),
-        ({"name": "plateau", "factor": 1.0}, "plateau does not take"),
+        (spec("cosin"), r"scheduler\._target_=emodet\.models\.optimization\.cosin"),
+        (spec("cosine", patience=3), "patience"),
+        (spec("cosine", warmup=1.0), r"scheduler\.warmup=1\.0"),
+        (spec("onecycle", final=-0.1), r"scheduler\.final=-0\.1"),
+        (spec("plateau", factor=1.0), "[Ff]actor"),
     ],
 )
-def test_schedules_that_cannot_be(settings: dict[str, object], message: str) -> None:
-    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+def test_schedulers_that_cannot_be(scheduler: dict[str, Any], message: str) -> None:
     with pytest.raises(EmodetError, match=message):
-        build_schedule(settings, optimizer, 10, 5)
+        build_scheduler(scheduler, optimizer_of(), 10)

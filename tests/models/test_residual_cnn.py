@@ -6,7 +6,6 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from emodet.errors import EmodetError
-from emodet.models.nets import NETS, build_net
 from emodet.models.residual_cnn import ResidualCNN
 
 
@@ -76,39 +75,3 @@ def test_logits_come_out_in_both_modes_and_at_other_sizes(training: bool, side: 
 def test_stages_and_dropouts_must_fit() -> None:
     with pytest.raises(EmodetError, match=r"net\.channels=\[8, 8\].*net\.stage_dropout=\[0\.1\].*equally long"):
         ResidualCNN(channels=[8, 8], stage_dropout=[0.1])
-
-
-def test_every_registered_net_maps_pictures_to_logits() -> None:
-    for name in NETS:
-        assert build_net({"name": name}, 5).eval()(torch.zeros(2, 3, 48, 48)).shape == (2, 5)
-
-
-@pytest.mark.parametrize(
-    ("net", "message"),
-    [
-        ({"name": "resnet18"}, r"net\.name='resnet18': there are residual_cnn, and timm's as timm/NAME"),
-        ({}, "there are residual_cnn"),
-        ({"name": "os.system"}, "there are residual_cnn"),
-        ({"name": "residual_cnn", "chanels": [1]}, "no argument chanels; there are .*channels"),
-        ({"name": "residual_cnn", "num_classes": 3}, "no argument num_classes"),
-    ],
-)
-def test_what_is_not_known_is_said(net: dict[str, object], message: str) -> None:
-    with pytest.raises(EmodetError, match=message):
-        build_net(net, 8)
-
-
-def test_nets_of_timm_by_their_name() -> None:
-    pytest.importorskip("timm")
-    net = build_net({"name": "timm/test_resnet", "in_chans": 3}, 7).eval()
-    assert net(torch.zeros(2, 3, 64, 64)).shape == (2, 7)
-    with pytest.raises(EmodetError, match=r"timm/resnet18x: timm .* has no such net. Similar: .*resnet18"):
-        build_net({"name": "timm/resnet18x"}, 8)
-    with pytest.raises(EmodetError, match=r"does not take .*no_such_argument"):
-        build_net({"name": "timm/test_resnet", "no_such_argument": 1}, 8)
-
-
-def test_without_timm_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "timm", None)
-    with pytest.raises(EmodetError, match=r"needs timm: pip install 'emodet\[timm\]'"):
-        build_net({"name": "timm/resnet18"}, 8)

@@ -17,7 +17,8 @@ from emodet.data.faces import Batch
 from emodet.errors import EmodetError
 from emodet.models.classifier import EmotionClassifier
 from emodet.models.losses import SoftCrossEntropy
-from emodet.models.mixing import Mixing
+from emodet.models.mixup import Mixup
+from emodet.models.sam import SharpnessAware
 from emodet.preprocessing import Preprocessing
 
 pytestmark = [
@@ -39,7 +40,9 @@ def test_the_focal_loss_is_its_papers(seed: int, gamma: float, weighted: bool) -
     p = logits.double().softmax(dim=1).gather(1, emotion[:, None])[:, 0]
     losses = -((1 - p) ** gamma) * p.log()
     expected = losses.mean() if weight is None else (losses * weight[emotion]).sum() / weight[emotion].sum()
-    ours = SoftCrossEntropy(weight, focal_gamma=gamma)(logits, F.one_hot(emotion, 5).float())
+    ours = SoftCrossEntropy(class_weights=None if weight is None else weight.tolist(), focal_gamma=gamma)(
+        logits, F.one_hot(emotion, 5).float()
+    )
     torch.testing.assert_close(ours.double(), expected, rtol=1e-4, atol=1e-6)
 
 
@@ -53,9 +56,8 @@ def test_the_focal_loss_has_a_gradient_where_the_answer_is_certain(logit: float)
 
 def test_logit_adjustment_shifts_by_the_log_prior() -> None:
     logits, emotion = made_logits(3)
-    prior = [0.5, 0.2, 0.15, 0.1, 0.05]
-    adjusted = SoftCrossEntropy(logit_adjustment=1.5, class_prior=prior)
-    expected = F.cross_entropy(logits + 1.5 * torch.tensor(prior).log(), emotion)
+    adjusted = SoftCrossEntropy(logit_adjustment=1.5, class_counts=[50, 20, 15, 10, 5])
+    expected = F.cross_entropy(logits + 1.5 * torch.tensor([0.5, 0.2, 0.15, 0.1, 0.05]).log(), emotion)
     torch.testing.assert_close(adjusted(logits, F.one_hot(emotion, 5).float()), expected)
 
 
@@ -65,7 +67,7 @@ def test_logit_adjustment_lifts_rare_classes() -> None:
     answers = {}
     for tau in (0.0, 1.0):
         logits = torch.zeros(1, 2, requires_grad=True)
-        loss = SoftCrossEntropy(logit_adjustment=tau, class_prior=prior.tolist())
+        loss = SoftCrossEntropy(logit_adjustment=tau, class_counts=[9, 1])
         optimizer = torch.optim.SGD([logits], lr=1.0)
         for _ in range(400):
             optimizer.zero_grad()
@@ -82,7 +84,7 @@ def test_logit_adjustment_lifts_rare_classes() -> None:
         ({"focal_gamma": -1.0}, r"loss\.focal_gamma=-1\.0: expected 0 or more"),
         ({"logit_adjustment": -0.5}, r"loss\.logit_adjustment=-0\.5: expected 0 or more"),
         ({"logit_adjustment": 1.0}, r"loss\.logit_adjustment=1\.0: needs a training face of every class"),
-        ({"logit_adjustment": 1.0, "class_prior": [1.0, 0.0]}, r"needs a training face of every class"),
+        ({"logit_adjustment": 1.0, "class_counts": [9, 0]}, r"needs a training face of every class"),
         ({"label_smoothing": 1.0}, r"loss\.label_smoothing=1\.0: expected 0 to below 1"),
     ],
 )
@@ -102,9 +104,9 @@ def made_faces(faces: int = 6) -> tuple[torch.Tensor, torch.Tensor]:
 def test_pixels_and_targets_are_blended_in_the_same_shares(way: str, seed: int) -> None:
     torch.manual_seed(seed)
     image, target = made_faces()
-    blend = Mixing(**{way: 1.0})(image, target)
+    blend = Mixup(**{way: 1.0}).transform_input(image, target, target[:, :2])
     assert blend is not None
-    blended, shares = blend
+    blended, shares, _ = blend
     assert (blended.shape, shares.shape) == (image.shape, target.shape)
     torch.testing.assert_close(shares.sum(dim=1), torch.ones(6))
     values = torch.arange(6.0)
@@ -114,18 +116,18 @@ def test_pixels_and_targets_are_blended_in_the_same_shares(way: str, seed: int) 
 
 def test_blends_are_as_frequent_as_asked_for_and_repeat() -> None:
     image, target = made_faces()
-    mixing = Mixing(mixup=0.4, cutmix=1.0, chance=0.3)
+    mixing = Mixup(mixup=0.4, cutmix=1.0, mix_prob=0.3)
 
     def draws() -> list[torch.Tensor | None]:
         torch.manual_seed(7)
-        blends = (mixing(image, target) for _ in range(600))
+        blends = (mixing.transform_input(image, target, target[:, :2]) for _ in range(600))
         return [None if blend is None else blend[0] for blend in blends]
 
     first, second = draws(), draws()
     assert sum(blend is not None for blend in first) == pytest.approx(180, abs=40)
     assert all((a is None and b is None) or torch.equal(a, b) for a, b in zip(first, second, strict=True))  # type: ignore[arg-type]
-    assert Mixing()(image, target) is None
-    assert Mixing(mixup=1.0, chance=0.0)(image, target) is None
+    assert Mixup().transform_input(image, target, target) is None
+    assert Mixup(mixup=1.0, mix_prob=0.0).transform_input(image, target, target) is None
 
 
 @pytest.mark.parametrize(
@@ -133,12 +135,12 @@ def test_blends_are_as_frequent_as_asked_for_and_repeat() -> None:
     [
         ({"mixup": -0.1}, r"training\.mixup=-0\.1"),
         ({"cutmix": float("nan")}, r"training\.cutmix=nan"),
-        ({"chance": 1.5}, r"training\.mixing_chance=1\.5"),
+        ({"mix_prob": 1.5}, r"training\.mix_prob=1\.5"),
     ],
 )
 def test_blends_that_cannot_be(arguments: dict[str, float], message: str) -> None:
     with pytest.raises(EmodetError, match=message):
-        Mixing(**arguments)
+        Mixup(**arguments)
 
 
 NAMES = ["neutral", "happiness", "sadness", "anger"]
@@ -150,7 +152,7 @@ def made(**settings: Any) -> EmotionClassifier:
         "net": {"name": "residual_cnn", "channels": [4, 4], "stage_dropout": [0.3, 0.3], "features": 8},
         "class_names": NAMES,
         "preprocessing": Preprocessing(size=32).to_dict(),
-        "optimizer": {"name": "sgd", "lr": 0.1},
+        "optimizer": {"_target_": "torch.optim.SGD", "lr": 0.1},
     }
     return EmotionClassifier(**(values | settings))
 
@@ -180,11 +182,13 @@ def fit(classifier: EmotionClassifier, folder: Path, batches: list[Batch], **set
 def sharp_step(net: nn.Module, classifier: EmotionClassifier, batch: Batch, rho: float, lr: float) -> None:
     """One sharpness-aware step of plain gradient descent, written as the paper's algorithm 1."""
     weights = list(net.parameters())
-    image = classifier._normalised(batch["image"])
+    image = classifier.normalise(batch["image"])
+
+    loss_of = SoftCrossEntropy()
 
     def gradient() -> list[torch.Tensor]:
-        classifier._draw_anew(0)
-        return list(torch.autograd.grad(classifier.loss(net(image), batch["target"]), weights))
+        classifier._reseed(0)
+        return list(torch.autograd.grad(loss_of(net(image), batch["target"]), weights))
 
     up = gradient()
     length = torch.sqrt(sum((each**2).sum() for each in up))
@@ -192,8 +196,8 @@ def sharp_step(net: nn.Module, classifier: EmotionClassifier, batch: Batch, rho:
     with torch.no_grad():
         for weight, each in zip(there.parameters(), up, strict=True):
             weight += rho * each / length
-    classifier._draw_anew(0)
-    loss = classifier.loss(there(image), batch["target"])
+    classifier._reseed(0)
+    loss = loss_of(there(image), batch["target"])
     down = torch.autograd.grad(loss, list(there.parameters()))
     with torch.no_grad():
         for weight, each in zip(weights, down, strict=True):
@@ -201,7 +205,7 @@ def sharp_step(net: nn.Module, classifier: EmotionClassifier, batch: Batch, rho:
 
 
 def test_a_sharpness_aware_step_is_the_papers(tmp_path: Path) -> None:
-    classifier, batch = made(sharpness=0.5), made_batch(1)
+    classifier, batch = made(extras=[SharpnessAware(0.5)]), made_batch(1)
     expected = copy.deepcopy(classifier.net)
     sharp_step(expected.train(), classifier, batch, rho=0.5, lr=0.1)
     fit(classifier, tmp_path, [batch])
@@ -225,8 +229,8 @@ def test_a_sharpness_aware_step_is_the_papers(tmp_path: Path) -> None:
 def test_a_face_counts_once_in_the_training_metrics_whatever_the_steps(tmp_path: Path) -> None:
     batches = [made_batch(seed) for seed in range(3)]
     seen = []
-    for settings in ({}, {"sharpness": 0.05}, {"mixup": 0.5}):
-        classifier = made(**settings)
+    for extras in ([], [SharpnessAware(0.05)], [Mixup(0.5)]):
+        classifier = made(extras=extras)
         counted: list[int] = []
         metrics = classifier.train_metrics
         compute = metrics.compute
@@ -242,14 +246,12 @@ def test_a_face_counts_once_in_the_training_metrics_whatever_the_steps(tmp_path:
 
 
 @pytest.mark.parametrize(
-    ("classifier", "trainer", "message"),
+    ("rho", "trainer", "message"),
     [
-        ({"sharpness": 0.0}, {}, r"training\.sharpness=0\.0: a radius above 0"),
-        ({"sharpness": 0.05}, {"accumulate_grad_batches": 2}, r"accumulate_grad_batches=2: the worst point"),
+        (0.0, {}, r"training\.sam_rho=0\.0"),
+        (0.05, {"accumulate_grad_batches": 2}, r"accumulate_grad_batches=2: the worst point"),
     ],
 )
-def test_sharpness_that_cannot_be(
-    classifier: dict[str, Any], trainer: dict[str, Any], message: str, tmp_path: Path
-) -> None:
+def test_sharpness_that_cannot_be(rho: float, trainer: dict[str, Any], message: str, tmp_path: Path) -> None:
     with pytest.raises(EmodetError, match=message):
-        fit(made(**classifier), tmp_path, [made_batch(0), made_batch(1)], **trainer)
+        fit(made(extras=[SharpnessAware(rho)]), tmp_path, [made_batch(0), made_batch(1)], **trainer)

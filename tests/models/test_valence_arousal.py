@@ -19,9 +19,9 @@ from emodet.emotions import EMOTIONS
 from emodet.errors import EmodetError
 from emodet.models.agreement import agreement_names, agreement_terms, concordance
 from emodet.models.classifier import EmotionClassifier
-from emodet.models.metrics import lower_is_better, monitored_names
-from emodet.models.mixing import Mixing
-from emodet.models.valence_arousal import ConcordanceLoss, ValenceArousalMetrics, split_outputs
+from emodet.models.metrics import ValenceArousalMetrics, lower_is_better, monitored_names
+from emodet.models.mixup import Mixup
+from emodet.models.valence_arousal import ConcordanceLoss, split_outputs
 from emodet.preprocessing import Preprocessing
 
 pytestmark = [
@@ -40,7 +40,7 @@ def made(**settings: Any) -> EmotionClassifier:
         "net": NET,
         "class_names": NAMES,
         "preprocessing": Preprocessing(size=32).to_dict(),
-        "optimizer": {"name": "sgd", "lr": 0.05},
+        "optimizer": {"_target_": "torch.optim.SGD", "lr": 0.05},
         "valence_arousal": 0.5,
     }
     return EmotionClassifier(**(values | settings))
@@ -107,7 +107,7 @@ def test_logits_are_the_first_outputs_and_the_last_two_are_bounded() -> None:
     image = batch(5)["image"]
     with torch.no_grad():
         classifier.net.head[-1].weight.mul_(100)  # type: ignore[index, union-attr]
-        outputs = classifier.net(classifier._normalised(image))
+        outputs = classifier.net(classifier.normalise(image))
         logits, said = classifier.predict_heads(image)
     assert said is not None
     assert (logits.shape, said.shape, said.dtype) == ((5, 4), (5, 2), torch.float32)
@@ -129,7 +129,7 @@ def test_a_net_of_timm_can_say_them_too() -> None:
 
 @pytest.mark.parametrize("weight", [-1.0, math.nan, math.inf])
 def test_a_weight_that_cannot_be(weight: float) -> None:
-    with pytest.raises(EmodetError, match=r"loss\.valence_arousal=.*a weight above 0"):
+    with pytest.raises(EmodetError, match=r"training\.valence_arousal=.*a weight above 0"):
         made(valence_arousal=weight)
 
 
@@ -240,7 +240,7 @@ def test_a_training_follows_both(tmp_path: Path) -> None:
     classifier, data = made(), Made([batch(16)], [batch(8, 10), batch(5, 11)])
     part = data.train[0]
     run = trainer(tmp_path, num_sanity_val_steps=1)
-    logits, said = split_outputs(made().train().net(classifier._normalised(part["image"])), 4)
+    logits, said = split_outputs(made().train().net(classifier.normalise(part["image"])), 4, has_va_head=True)
     assert said is not None
     run.fit(classifier, data)
     # Of the first step, before it was taken.
@@ -266,11 +266,11 @@ def test_a_training_follows_both(tmp_path: Path) -> None:
 
 
 def test_a_step_goes_down_both_losses(tmp_path: Path) -> None:
-    classifier, part = made(optimizer={"name": "sgd", "lr": 0.05, "momentum": 0.0}), batch(16)
+    classifier, part = made(optimizer={"_target_": "torch.optim.SGD", "lr": 0.05, "momentum": 0.0}), batch(16)
     layer = classifier.net.get_submodule("head.5")
     assert isinstance(layer, torch.nn.Linear)
     before = layer.weight.detach().clone()
-    logits, said = split_outputs(classifier.train().net(classifier._normalised(part["image"])), 4)
+    logits, said = split_outputs(classifier.train().net(classifier.normalise(part["image"])), 4, has_va_head=True)
     assert said is not None
     loss = F.cross_entropy(logits, part["target"]) + 0.5 * ConcordanceLoss()(said, part["valence_arousal"])
     (gradient,) = torch.autograd.grad(loss, layer.weight)
@@ -308,7 +308,7 @@ def test_a_blend_s_valence_and_arousal_are_blended_as_its_target(way: dict[str, 
     target, annotated = part["target"], part["valence_arousal"].clone()
     annotated[3] = torch.nan
     torch.manual_seed(5)
-    blend = Mixing(**way)(part["image"].permute(0, 3, 1, 2).float(), target, annotated)
+    blend = Mixup(**way).transform_input(part["image"].permute(0, 3, 1, 2).float(), target, annotated)
     assert blend is not None
     _, targets, both = blend
     # Each face with the one before it: the share shows where the two are of different classes.
@@ -322,14 +322,14 @@ def test_a_blend_s_valence_and_arousal_are_blended_as_its_target(way: dict[str, 
 
 
 def test_a_blended_batch_learns_from_the_blended_annotations(tmp_path: Path) -> None:
-    classifier, part = made(mixup=0.5, cutmix=0.5), batch(16)
-    again = made(mixup=0.5, cutmix=0.5).train()
-    again._draw_anew(0)
-    blend = again.mixing(again._normalised(part["image"]), part["target"], part["valence_arousal"])
+    classifier, part = made(extras=[Mixup(0.5, 0.5)]), batch(16)
+    again = made(extras=[Mixup(0.5, 0.5)]).train()
+    again._reseed(0)
+    blend = again.extras[0].transform_input(again.normalise(part["image"]), part["target"], part["valence_arousal"])
     assert blend is not None
     image, target, annotated = blend
     with torch.no_grad():
-        logits, said = split_outputs(again.net(image), 4)
+        logits, said = split_outputs(again.net(image), 4, has_va_head=True)
         assert said is not None
         expected = F.cross_entropy(logits, target) + 0.5 * ConcordanceLoss()(said, annotated)
     run = trainer(tmp_path, num_sanity_val_steps=0)

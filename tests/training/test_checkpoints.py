@@ -35,7 +35,7 @@ def made(classes: int = 8, seed: int = 0, channels: tuple[int, ...] = (4, 8), **
         "net": net,
         "class_names": list(class_names(classes)),
         "preprocessing": Preprocessing(size=32).to_dict(),
-        "optimizer": {"name": "adam"},
+        "optimizer": {"_target_": "torch.optim.Adam"},
     }
     return EmotionClassifier(**(values | settings))
 

@@ -1,0 +1,85 @@
+"""Changes to the training step that a classifier is composed of: one small class each."""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+
+from emodet.data.faces import Batch
+from emodet.errors import EmodetError
+
+if TYPE_CHECKING:
+    from emodet.models.classifier import EmotionClassifier
+
+__all__ = ["ProgressiveSizes", "TrainingExtra"]
+
+
+class TrainingExtra:
+    """Changes the training step; every hook does nothing by default. The classifier calls extras in their order.
+
+    Random numbers come from torch's generator, which the classifier seeds from (seed, epoch, batch, rank).
+    """
+
+    def setup(self, classifier: "EmotionClassifier") -> None:
+        """Check that it fits the classifier and its trainer, before training."""
+
+    def on_fit_start(self, classifier: "EmotionClassifier") -> None:
+        """Prepare for training; `classifier.device` is final."""
+
+    def transform_batch(self, batch: Batch, classifier: "EmotionClassifier") -> Batch:
+        """Change a batch of crops: uint8 (N, H, W, 3). Returns a new dict."""
+        return batch
+
+    def transform_input(
+        self, x: torch.Tensor, target: torch.Tensor, valence_arousal: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None:
+        """Change normalised input float (N, 3, H, W) and its targets (N, K) and (N, 2); None changes nothing."""
+
+    def wrap_closure(
+        self, closure: Callable[[], Any], reseed: Callable[[], None], classifier: "EmotionClassifier"
+    ) -> Callable[[], Any]:
+        """Change how gradients are computed.
+
+        Args:
+            closure: Clears gradients, runs forward and backward passes, returns the loss.
+            reseed: Makes the next pass draw the random numbers of the first.
+            classifier: Whose step it is.
+        """
+        return closure
+
+
+class ProgressiveSizes(TrainingExtra):
+    """Train on reduced crops first: an epoch at half the size costs a quarter (Tan and Le 2021, EfficientNetV2).
+
+    Evaluation always sees the crops' own size. Teachers that stand before it in the list of extras do so as well.
+
+    Args:
+        sizes: Pairs of the epoch from which on it holds, and the side in pixels: ``[[0, 48], [20, 96]]``.
+
+    Raises:
+        EmodetError: The epochs do not rise, or a side is below 16 pixels.
+    """
+
+    def __init__(self, sizes: Sequence[Sequence[int]]) -> None:
+        self.sizes = [(int(epoch), int(side)) for epoch, side in sizes]
+        if self.sizes != sorted(self.sizes) or any(side < 16 or epoch < 0 for epoch, side in self.sizes):
+            raise EmodetError(
+                f"training.progressive_sizes={self.sizes}: pairs of (first epoch, side in pixels) were expected, "
+                "epochs rising, sides from 16 pixels on"
+            )
+
+    def setup(self, classifier: "EmotionClassifier") -> None:
+        """Refuse sides above that of the crops."""
+        size = classifier.preprocessing.size
+        if any(side > size for _, side in self.sizes):
+            raise EmodetError(f"training.progressive_sizes={self.sizes}: sides up to the crops' {size} were expected")
+
+    def transform_batch(self, batch: Batch, classifier: "EmotionClassifier") -> Batch:
+        """Reduce the crops by averaging areas: float32 (N, side, side, 3)."""
+        fitting = [side for epoch, side in self.sizes if epoch <= classifier.current_epoch]
+        image = batch["image"]
+        if not fitting or fitting[-1] == image.shape[1]:
+            return batch
+        x = image.permute(0, 3, 1, 2).to(torch.float32)
+        return {**batch, "image": F.interpolate(x, size=(fitting[-1],) * 2, mode="area").permute(0, 2, 3, 1)}

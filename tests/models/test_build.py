@@ -1,0 +1,130 @@
+"""Nets by name and by class, and what a file may name: nothing that runs code of others."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from emodet.errors import EmodetError
+from emodet.models import build as building
+from emodet.models.build import build, require_trusted, spec_of, trust
+from emodet.models.classifier import EmotionClassifier
+from emodet.models.nets import NETS, build_net
+
+RESIDUAL = "emodet.models.residual_cnn.ResidualCNN"
+
+OWN_NET = """
+from torch import nn
+class MyNet(nn.Module):
+    def __init__(self, num_classes, width=4):
+        super().__init__()
+        layers = nn.Conv2d(3, width, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, num_classes)
+        self.layers = nn.Sequential(*layers)
+    def forward(self, x):
+        return self.layers(x)
+def make_net(num_classes):
+    return MyNet(num_classes)
+"""
+
+
+@pytest.fixture
+def own_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    (tmp_path / "mylab_of_test.py").write_text(OWN_NET, encoding="utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(building, "_trusted", set())
+    monkeypatch.delitem(sys.modules, "mylab_of_test", raising=False)
+    return "mylab_of_test"
+
+
+def test_every_registered_net_maps_pictures_to_logits() -> None:
+    for name in NETS:
+        assert build_net({"name": name}, 5).eval()(torch.zeros(2, 3, 48, 48)).shape == (2, 5)
+
+
+def test_a_class_by_its_path_is_the_registered_net() -> None:
+    torch.manual_seed(0)
+    one = build_net({"name": "residual_cnn", "channels": [4, 4], "stage_dropout": [0, 0]}, 5)
+    torch.manual_seed(0)
+    other = build_net({"_target_": RESIDUAL, "channels": [4, 4], "stage_dropout": [0, 0]}, 5)
+    for name, value in one.state_dict().items():
+        torch.testing.assert_close(value, other.state_dict()[name])
+
+
+@pytest.mark.parametrize(
+    ("net", "message"),
+    [
+        ({"name": "resnet18"}, r"net\.name='resnet18': there are residual_cnn, .*timm/NAME"),
+        ({"name": "os.system"}, "there are residual_cnn"),
+        ({}, r"net\._target_=None"),
+        ({"name": "residual_cnn", "chanels": [1]}, r"net\.chanels: .*there are channels"),
+        ({"name": "residual_cnn", "num_classes": 3}, r"net\.num_classes: "),
+        ({"_target_": "os.system", "command": "true"}, r"net\._target_=os\.system: refused.*trust=\[os\]"),
+        ({"_target_": "torch.hub.load", "repo_or_dir": "x", "model": "y"}, r"torch\.hub\.load: refused"),
+        ({"_target_": "torch.load", "f": "x"}, r"torch\.load: refused"),
+        ({"_target_": "torch.optim.SGD", "lr": 1.0}, r"torch\.optim\.SGD: refused.*Module"),
+        ({"_target_": "emodet.models.build.importlib.import_module", "name": "x"}, "refused"),
+        ({"_target_": "emodet.models.nets.nn.Module.apply"}, "refused"),
+        ({"_target_": "torch.nn.Nothing"}, r"torch\.nn\.Nothing: cannot be imported"),
+        ({"_target_": RESIDUAL, "channels": {"_target_": "os.getcwd"}}, r"os\.getcwd: refused"),
+    ],
+)
+def test_nets_that_are_refused(net: dict[str, Any], message: str) -> None:
+    with pytest.raises(EmodetError, match=message):
+        build_net(net, 8)
+
+
+def test_a_package_of_the_users_is_refused_until_it_is_trusted(own_package: str) -> None:
+    spec = {"_target_": f"{own_package}.MyNet", "width": 2}
+    with pytest.raises(EmodetError, match=rf"trust=\[{own_package}\]"):
+        build_net(spec, 3)
+    assert own_package not in sys.modules
+    trust(own_package)
+    assert build_net(spec, 3)(torch.zeros(1, 3, 16, 16)).shape == (1, 3)
+    assert build_net({"_target_": f"{own_package}.make_net"}, 3)(torch.zeros(1, 3, 16, 16)).shape == (1, 3)
+
+
+def test_supplied_arguments_go_where_they_are_taken() -> None:
+    assert isinstance(
+        build({"_target_": "torch.nn.Linear", "in_features": 2}, "net", out_features=3, size=7), nn.Linear
+    )
+    partial = build({"_target_": "torch.optim.SGD", "lr": 0.5, "_partial_": True}, "optimizer")
+    assert partial([nn.Parameter(torch.zeros(1))]).param_groups[0]["lr"] == 0.5
+
+
+def test_functions_of_emodet_are_accepted_for_what_they_return() -> None:
+    scheduler = {"_target_": "emodet.models.optimization.cosine"}
+    require_trusted(scheduler, (torch.optim.lr_scheduler.LRScheduler, dict), "config.yaml: scheduler")
+    with pytest.raises(EmodetError, match=r"config\.yaml: scheduler\._target_=.*refused"):
+        require_trusted(scheduler, nn.Module, "config.yaml: scheduler")
+
+
+def test_an_object_is_asked_for_again() -> None:
+    stored = spec_of(nn.Linear(1, 1))
+    assert stored == {"_object_": "torch.nn.modules.linear.Linear"}
+    with pytest.raises(EmodetError, match=r"net: .*torch\.nn\.modules\.linear\.Linear.*net="):
+        EmotionClassifier(stored, ["a", "b"])  # type: ignore[arg-type]
+
+
+def test_nets_of_timm_by_their_name() -> None:
+    pytest.importorskip("timm")
+    for spec in ({"name": "timm/test_resnet"}, {"_target_": "emodet.models.nets.TimmNet", "model": "test_resnet"}):
+        assert build_net({**spec, "in_chans": 3}, 7).eval()(torch.zeros(2, 3, 64, 64)).shape == (2, 7)
+    with pytest.raises(EmodetError, match=r"resnet18x: timm .* has no such net. Similar: .*resnet18"):
+        build_net({"name": "timm/resnet18x"}, 8)
+    with pytest.raises(EmodetError, match="no_such_argument"):
+        build_net({"name": "timm/test_resnet", "no_such_argument": 1}, 8)
+
+
+@pytest.mark.parametrize("key", ["checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir"])
+def test_arguments_of_timm_that_name_files_and_addresses_are_refused(key: str) -> None:
+    with pytest.raises(EmodetError, match=rf"net\.{key}: .*init_from"):
+        build_net({"name": "timm/resnet18", key: "elsewhere"}, 8)
+
+
+def test_without_timm_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "timm", None)
+    with pytest.raises(EmodetError, match=r"needs timm: pip install 'emodet\[timm\]'"):
+        build_net({"name": "timm/resnet18"}, 8)
