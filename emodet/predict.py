@@ -11,12 +11,10 @@ import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from functools import partial
 from pathlib import Path
 
 import cv2
 from PIL import Image
-from tqdm import tqdm
 
 from emodet.errors import EmodetError
 from emodet.files import write_atomically
@@ -24,12 +22,12 @@ from emodet.images import MAX_PIXELS
 from emodet.inference.batch import Batch, BatchOptions, opened, result_path
 from emodet.inference.capture import read_ahead
 from emodet.inference.detectors import DETECTORS
+from emodet.inference.pipeline import StreamOptions
 from emodet.inference.recognizer import Recognizer
 from emodet.inference.rows import ROW_FORMATS, RowsError
 from emodet.inference.sinks import WindowClosed
 from emodet.inference.smoothing import Smoothing
 from emodet.inference.sources import RESULT_ENDINGS, FoundSources, Source, find_sources
-from emodet.inference.summary import SourceSummary, Summary
 from emodet.modelfile import PROVIDERS
 from emodet.termination import Terminated, raise_on_sigterm
 
@@ -46,8 +44,13 @@ examples:
 
 exit status: 0 all inputs read, 1 some failed, 2 a mistake in the call, 130 stopped by Ctrl-C
 """
-
-_log = logging.getLogger(__name__)
+_SOURCES = f"""an image, a video, a folder (with everything below), a glob, a camera index, an rtsp or http address, or
+- for an encoded image on standard input; folders and globs pass over hidden files and results of earlier runs
+(*{", *".join(RESULT_ENDINGS)})"""
+_DETECTORS = f"""face detector: {", ".join(DETECTORS)}, or yunet:FILE.onnx (default: auto, YuNet if its weights are
+there, else CenterFace; yunet downloads them once; none: each picture is one face)"""
+_ROWS = """one row per face and frame, into DIR, or to standard output without --output (default: jsonl with --output,
+else text)"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -88,74 +91,49 @@ def _run(options: argparse.Namespace) -> int:
     )
     found = find_sources(options.sources)
     rows = options.rows or ("jsonl" if options.output else None)
-    _refuse_overwriting(found, options, rows)
-    summary = Summary(min_confidence=options.min_confidence)
-    summary.skipped = found.skipped
+    _refuse_overwriting(found, options.output, rows)
     batch_options = BatchOptions(
         folder=options.output,
         rows=rows,
         byte_order_mark=options.csv_bom,
         annotate=options.annotate or options.explain,
         show=options.show,
-        hide=options.blur_faces,
-        explain=options.explain,
-        every=options.every,
-        smoothing=Smoothing(seconds=options.smooth),
+        stream=StreamOptions(
+            smoothing=Smoothing(seconds=options.smooth),
+            every=options.every,
+            hide=options.blur_faces,
+            explain=options.explain,
+        ),
         max_pixels=options.max_pixels,
+        quiet=options.quiet,
     )
-    report = partial(_report, quiet=options.quiet)
-    bar = partial(
-        tqdm, file=sys.stderr, dynamic_ncols=True, disable=options.quiet or not sys.stderr.isatty(), leave=False
-    )
-    report(f"model: {recognizer.model.name}; faces: {recognizer.detector.description}")
     status = 0
-    with Batch(
-        recognizer,
-        batch_options,
-        summary,
-        say=_say,
-        report=report,
-        progress=lambda name, frames: bar(total=frames or None, unit="frame", desc=name),
-    ) as batch:
+    with Batch(recognizer, batch_options) as batch:
+        batch.summary.skipped = found.skipped
+        batch.report(f"model: {recognizer.model.name}; faces: {recognizer.detector.description}")
         try:
-            _recognise_all(found, batch, options)
+            # The next image is decoded while this one is recognised.
+            with closing(read_ahead(opened(found.sources, options.max_pixels), capacity=1)) as items:
+                for item in items:
+                    if not batch.recognise(item) and options.strict:
+                        break
         except WindowClosed:
             pass
+        except RowsError as error:
+            batch.report(f"error: {error}", always=True)
         except KeyboardInterrupt as stop:
-            report("stopped: open files are finished")
+            batch.report("stopped: open files are finished")
             status = 143 if isinstance(stop, Terminated) else 130
     if options.output is not None:
-        write_atomically(options.output / "summary.json", summary.to_json())
-    for line in summary.lines():
-        report(line)
+        try:
+            write_atomically(options.output / "summary.json", batch.summary.to_json())
+        except OSError as error:
+            raise EmodetError(f"{options.output / 'summary.json'}: could not be written ({error.strerror})") from None
+    for line in batch.summary.lines():
+        batch.report(line)
     if batch.rows_path is not None:
-        report(f"rows: {batch.rows_path}")
-    return status or (1 if summary.failed else 0)
-
-
-def _recognise_all(found: FoundSources, batch: Batch, options: argparse.Namespace) -> None:
-    # The next image is decoded while this one is recognised.
-    with closing(read_ahead(opened(found.sources, options.max_pixels), capacity=1)) as items:
-        for item in items:
-            counts = batch.summary.begin(item.source.name)
-            try:
-                batch.recognise(item, counts)
-            except (WindowClosed, BrokenPipeError):
-                raise
-            except EmodetError as problem:
-                _fail(counts, str(problem))
-                if isinstance(problem, RowsError):
-                    return
-            except Exception as problem:
-                _log.exception("a defect in emodet; please report it")
-                _fail(counts, f"{item.source.name}: {type(problem).__name__} ({problem})")
-            if options.strict and counts.error:
-                return
-
-
-def _fail(counts: SourceSummary, message: str) -> None:
-    counts.error = message
-    _report(f"error: {message}", quiet=False)
+        batch.report(f"rows: {batch.rows_path}")
+    return status or (1 if batch.summary.failed else 0)
 
 
 def _check(options: argparse.Namespace) -> None:
@@ -183,9 +161,8 @@ def _check(options: argparse.Namespace) -> None:
         raise EmodetError(f"--output {options.output}: cannot be written to ({problem.strerror})") from None
 
 
-def _refuse_overwriting(found: FoundSources, options: argparse.Namespace, rows: str | None) -> None:
+def _refuse_overwriting(found: FoundSources, folder: Path | None, rows: str | None) -> None:
     """Refuse a run whose results would replace one of its inputs, under whatever name."""
-    folder = options.output
     if folder is None:
         return
     inputs: dict[tuple[int, int], str] = {}
@@ -204,18 +181,6 @@ def _refuse_overwriting(found: FoundSources, options: argparse.Namespace, rows: 
                 raise EmodetError(
                     f"--output {folder}: {result.name} would replace the input {name}; name another folder"
                 )
-
-
-def _say(line: str) -> None:
-    """Print a result to standard output, above a progress bar."""
-    tqdm.write(line.rstrip(), file=sys.stdout)
-    sys.stdout.flush()
-
-
-def _report(line: str, *, quiet: bool) -> None:
-    """Print a message about the run to standard error, above a progress bar."""
-    if not quiet:
-        tqdm.write(line, file=sys.stderr)
 
 
 @contextlib.contextmanager
@@ -239,77 +204,36 @@ def _parser() -> argparse.ArgumentParser:
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "sources",
-        nargs="+",
-        metavar="SOURCE",
-        help="an image, a video, a folder (with everything below), a glob, a camera index, an rtsp or http address, "
-        "or - for an encoded image on standard input. Folders and globs pass over hidden files and results of earlier "
-        f"runs (*{', *'.join(RESULT_ENDINGS)})",
-    )
-    what = parser.add_argument_group("recognition")
-    what.add_argument("--model", metavar="FILE", help="model file, or int8 or fp32 for a shipped one")
-    what.add_argument(
-        "--detector",
-        default="auto",
-        metavar="NAME",
-        help=f"face detector: {', '.join(DETECTORS)}, or yunet:FILE.onnx (default: auto, YuNet if its weights are "
-        "there, else CenterFace; yunet downloads them once; none: each picture is one face)",
-    )
-    what.add_argument(
-        "--min-confidence",
-        type=_probability,
-        default=0.0,
-        metavar="P",
-        help='below this probability an emotion is "uncertain"; the summary has the coverage (default: 0)',
-    )
-    what.add_argument("--explain", action="store_true", help="add a heat map of what each prediction rests on")
-    video = parser.add_argument_group("videos, cameras and streams")
-    video.add_argument("--every", type=_count, default=1, metavar="N", help="recognise every Nth frame (default: 1)")
-    video.add_argument(
-        "--smooth",
-        type=_seconds,
-        default=Smoothing().seconds,
-        metavar="SECONDS",
-        help="time constant of smoothing per face; 0 for none (default: %(default)s)",
-    )
-    out = parser.add_argument_group("results")
-    out.add_argument(
+    parser.add_argument("sources", nargs="+", metavar="SOURCE", help=_SOURCES)
+    add = parser.add_argument_group("recognition").add_argument
+    add("--model", metavar="FILE", help="model file, or int8 or fp32 for a shipped one")
+    add("--detector", default="auto", metavar="NAME", help=_DETECTORS)
+    add("--min-confidence", type=_probability, default=0.0, metavar="P", help='below it an emotion is "uncertain" (0)')
+    add("--explain", action="store_true", help="add a heat map of what each prediction rests on")
+    add = parser.add_argument_group("videos, cameras and streams").add_argument
+    add("--every", type=_count, default=1, metavar="N", help="recognise every Nth frame (default: 1)")
+    smooth = "time constant of smoothing per face; 0 for none (default: %(default)s)"
+    add("--smooth", type=_seconds, default=Smoothing().seconds, metavar="SECONDS", help=smooth)
+    add = parser.add_argument_group("results").add_argument
+    add(
         "--output",
         type=Path,
         metavar="DIR",
-        help="folder for rows, annotated pictures, timelines and summary.json; results of the same name are replaced",
+        help="folder for rows, pictures, timelines, summary.json; replaces results",
     )
-    out.add_argument(
-        "--rows",
-        choices=ROW_FORMATS,
-        help="one row per face and frame, into DIR, or to standard output without --output "
-        "(default: jsonl with --output, else text)",
-    )
-    out.add_argument("--csv-bom", action="store_true", help="begin CSV with a byte-order mark, as spreadsheets expect")
-    out.add_argument(
-        "--annotate", action="store_true", help="write annotated pictures, and H.264 videos with their sound"
-    )
-    out.add_argument("--show", action="store_true", help="show them in a window; q or Esc ends")
-    out.add_argument("--blur-faces", action="store_true", help="make faces unrecognisable in pictures and videos")
-    how = parser.add_argument_group("run")
-    how.add_argument("--threads", type=_count, metavar="N", help="threads per network (default: one per core)")
-    how.add_argument(
-        "--providers",
-        type=lambda text: tuple(text.split(",")),
-        default=("cpu",),
-        metavar="LIST",
-        help=f"execution providers of the model file, preferred first: {', '.join(PROVIDERS)} (default: cpu)",
-    )
-    how.add_argument("--strict", action="store_true", help="stop at the first input that fails")
-    how.add_argument(
-        "--max-pixels",
-        type=_count,
-        default=MAX_PIXELS,
-        metavar="N",
-        help="refuse larger images and frames, which may be decompression bombs (default: %(default)s)",
-    )
-    how.add_argument("--quiet", action="store_true", help="print results and errors only")
+    add("--rows", choices=ROW_FORMATS, help=_ROWS)
+    add("--csv-bom", action="store_true", help="begin CSV with a byte-order mark, as spreadsheets expect")
+    add("--annotate", action="store_true", help="write annotated pictures, and H.264 videos with their sound")
+    add("--show", action="store_true", help="show them in a window; q or Esc ends")
+    add("--blur-faces", action="store_true", help="make faces unrecognisable in pictures and videos")
+    add = parser.add_argument_group("run").add_argument
+    add("--threads", type=_count, metavar="N", help="threads per network (default: one per core)")
+    providers = f"execution providers of the model file, preferred first: {', '.join(PROVIDERS)} (default: cpu)"
+    add("--providers", type=lambda text: tuple(text.split(",")), default=("cpu",), metavar="LIST", help=providers)
+    add("--strict", action="store_true", help="stop at the first input that fails")
+    pixels = "refuse larger images and frames, which may be decompression bombs (default: %(default)s)"
+    add("--max-pixels", type=_count, default=MAX_PIXELS, metavar="N", help=pixels)
+    add("--quiet", action="store_true", help="print results and errors only")
     return parser
 
 

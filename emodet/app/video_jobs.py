@@ -20,7 +20,7 @@ from emodet.app.refusals import ApiError
 from emodet.app.settings import Limits
 from emodet.app.video_file import duration_s, ending_of, open_upload, told, too_long
 from emodet.errors import EmodetError
-from emodet.inference.pipeline import Result, recognise_stream
+from emodet.inference.pipeline import Result, StreamOptions, recognise_stream
 from emodet.inference.rows import open_rows
 from emodet.inference.sinks import AnnotatedVideoSink, RowSink, Sink, TimelineSink
 from emodet.inference.smoothing import Smoothing
@@ -196,7 +196,7 @@ class VideoJobs:
         try:
             if not job.stop.is_set():
                 job.state = "running"
-                _recognise(job, video, path, self._recognizers, self._limits)
+                _recognise(job, video, self._recognizers, self._limits)
                 state = "done"
         except ApiError as problem:
             error = problem
@@ -239,7 +239,7 @@ class _JobSink(Sink):
             (self._job.folder / TIMELINE).write_text(json.dumps(told), encoding="utf-8")
 
 
-def _recognise(job: VideoJob, video: VideoReader, path: Path, recognizers: Recognizers, limits: Limits) -> None:
+def _recognise(job: VideoJob, video: VideoReader, recognizers: Recognizers, limits: Limits) -> None:
     """Recognise one video from its first frame to its last; what was recognised before an error stays."""
     order = job.order
     recognizer = recognizers.recognizer(
@@ -253,17 +253,11 @@ def _recognise(job: VideoJob, video: VideoReader, path: Path, recognizers: Recog
         ]
         sinks = [_JobSink(job, limits, chart.timeline), RowSink(writers, "video"), chart]
         if order.annotate:
-            movie = job.folder / ANNOTATED
-            sinks.append(AnnotatedVideoSink(movie, frame_rate=video.frame_rate, sound=path, start_s=video.start_s))
-        recognise_stream(
-            recognizer,
-            video,
-            sinks,
-            smoothing=Smoothing(seconds=order.smooth),
-            every=order.every,
-            hide=order.blur_faces and order.annotate,
-            stop=job.stop,
+            sinks.append(AnnotatedVideoSink(job.folder / ANNOTATED, video))
+        options = StreamOptions(
+            smoothing=Smoothing(seconds=order.smooth), every=order.every, hide=order.blur_faces and order.annotate
         )
+        recognise_stream(recognizer, video, sinks, options, stop=job.stop)
 
 
 def _delete(folder: Path) -> None:

@@ -1,28 +1,39 @@
 """Recognise many inputs, one after the other, and write what was asked for. No input ends the batch."""
 
+import dataclasses
+import logging
 import sys
 import time
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from tqdm import tqdm
 
 from emodet.errors import EmodetError
 from emodet.images import MAX_PIXELS, decode_rgb
 from emodet.inference.capture import LiveVideo, open_video
 from emodet.inference.faces import Face
 from emodet.inference.pictures import draw, heat_maps, readable
-from emodet.inference.pipeline import SCORE_TO_HIDE, Result, recognise_stream
+from emodet.inference.pipeline import SCORE_TO_HIDE, Result, StreamOptions, recognise_stream
 from emodet.inference.recognizer import Recognizer
-from emodet.inference.rows import RowWriter, face_row, open_rows
-from emodet.inference.sinks import AnnotatedVideoSink, RowSink, Sink, TimelineSink, WindowSink, show, write_picture
-from emodet.inference.smoothing import Smoothing
-from emodet.inference.sources import RESULT_ENDINGS, Problem, Source, is_video
+from emodet.inference.rows import RowsError, RowWriter, face_row, open_rows
+from emodet.inference.sinks import (
+    AnnotatedVideoSink,
+    RowSink,
+    Sink,
+    TimelineSink,
+    WindowClosed,
+    WindowSink,
+    show,
+    write_picture,
+)
+from emodet.inference.sources import RESULT_ENDINGS, Problem, Source, is_video, printable
 from emodet.inference.summary import SourceSummary, Summary
 from emodet.inference.video_reader import VideoReader
 from emodet.inference.web_images import fetch_image, image_notes
@@ -30,6 +41,8 @@ from emodet.inference.web_images import fetch_image, image_notes
 __all__ = ["Batch", "BatchOptions", "Opened", "opened", "result_path"]
 
 UInt8 = npt.NDArray[np.uint8]
+
+_log = logging.getLogger(__name__)
 
 _MIN_SIDE = 8  # pixels; nothing smaller shows a face
 _MAX_STILL_MAPS = 3
@@ -45,11 +58,9 @@ class BatchOptions:
         byte_order_mark: Begin CSV with one.
         annotate: Write annotated pictures and videos.
         show: Show them in a window.
-        hide: Make faces unrecognisable in both.
-        explain: Add heat maps to both.
-        every: Recognise every N-th frame of videos.
-        smoothing: How predictions of videos are smoothed.
+        stream: How videos are recognised; `hide` and `explain` also apply to images.
         max_pixels: Refuse larger images and frames.
+        quiet: Report errors only.
     """
 
     folder: Path | None = None
@@ -57,11 +68,9 @@ class BatchOptions:
     byte_order_mark: bool = False
     annotate: bool = False
     show: bool = False
-    hide: bool = False
-    explain: bool = False
-    every: int = 1
-    smoothing: Smoothing = Smoothing()  # noqa: RUF009 (frozen)
+    stream: StreamOptions = field(default_factory=StreamOptions)
     max_pixels: int = MAX_PIXELS
+    quiet: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,42 +128,21 @@ class Batch:
         rows_path: The file of rows, or None.
     """
 
-    def __init__(
-        self,
-        recognizer: Recognizer,
-        options: BatchOptions,
-        summary: Summary,
-        *,
-        say: Callable[[str], None],
-        report: Callable[[str], None],
-        progress: Callable[[str, int], Any],
-    ) -> None:
+    def __init__(self, recognizer: Recognizer, options: BatchOptions) -> None:
         """Open the file of rows.
 
-        Args:
-            recognizer: Recognises the faces.
-            options: What to write and show.
-            summary: Counts are added to it.
-            say: Takes a line about a result.
-            report: Takes a line about the run.
-            progress: Makes a progress bar (tqdm) from a name and a number of frames.
-
         Raises:
-            EmodetError: The file of rows cannot be opened.
+            EmodetError: It cannot be opened.
         """
-        self.summary = summary
+        self.summary = Summary(min_confidence=recognizer.min_confidence)
         self.rows_path = options.folder / f"faces.{options.rows}" if options.folder and options.rows else None
         self._recognizer, self._options = recognizer, options
-        self._say, self._report, self._progress = say, report, progress
+        self._names = recognizer.model.info.class_names
         self._open = ExitStack()
         self._writers: list[RowWriter] = []
         if options.rows is not None:
-            rows = open_rows(
-                options.rows,
-                self.rows_path or sys.stdout,
-                recognizer.model.info.class_names,
-                byte_order_mark=options.byte_order_mark,
-            )
+            target = self.rows_path or sys.stdout
+            rows = open_rows(options.rows, target, self._names, byte_order_mark=options.byte_order_mark)
             self._writers.append(self._open.enter_context(rows))
 
     def __enter__(self) -> "Batch":
@@ -165,27 +153,45 @@ class Batch:
     ) -> None:
         self._open.__exit__(kind, problem, trace)
 
-    def recognise(self, item: Opened, counts: SourceSummary) -> None:
-        """Recognise one input.
+    def report(self, line: str, *, always: bool = False) -> None:
+        """Print a message to standard error, above a progress bar."""
+        if always or not self._options.quiet:
+            tqdm.write(line, file=sys.stderr)
+
+    def recognise(self, item: Opened) -> bool:
+        """Recognise one input; False if it failed, which is reported.
 
         Raises:
-            EmodetError: It cannot be read, or a result cannot be written.
+            RowsError: No more rows can be written.
             WindowClosed: The user wants no more.
         """
-        if item.error is not None:
-            raise item.error
-        assert isinstance(item.source, Source)
-        for note in item.notes:
-            self._note(counts, note)
-        if item.image_rgb is None:
-            self._video(item.source, counts)
-        else:
-            self._image(item.source, item.image_rgb, counts)
+        counts = self.summary.begin(item.source.name)
+        try:
+            if item.error is not None or isinstance(item.source, Problem):
+                raise item.error or EmodetError(item.source.name)
+            for note in item.notes:
+                self._note(counts, note)
+            if item.image_rgb is None:
+                self._video(item.source, counts)
+            else:
+                self._image(item.source, item.image_rgb, counts)
+        except (BrokenPipeError, WindowClosed):
+            raise
+        except EmodetError as error:
+            counts.error = str(error)
+            if isinstance(error, RowsError):
+                raise
+        except Exception as error:
+            _log.exception("a defect of emodet; please report it")
+            counts.error = f"{counts.name}: {type(error).__name__} ({error})"
+        if counts.error:
+            self.report(f"error: {counts.error}", always=True)
+        return counts.error is None
 
     def _image(self, source: Source, image: UInt8, counts: SourceSummary) -> None:
         options, detector = self._options, self._recognizer.detector
         started = time.perf_counter()
-        min_score = min(SCORE_TO_HIDE, detector.min_score) if options.hide else None
+        min_score = min(SCORE_TO_HIDE, detector.min_score) if options.stream.hide else None
         found = self._recognizer.detect(image, min_score=min_score)
         faces = self._recognizer.recognise(image, [each for each in found if each.score >= detector.min_score])
         self.summary.meter.add(time.perf_counter() - started)
@@ -194,44 +200,35 @@ class Batch:
             for writer in self._writers:
                 writer.write(face_row(source.name, 0, None, place, face))
         if options.rows is None:
-            self._say_faces(source.name, faces)
+            _print_faces(source.name, faces)
         if not (options.annotate or options.show):
             return
-        maps = heat_maps(self._recognizer, image, faces, at_most=_MAX_STILL_MAPS) if options.explain else None
+        maps = heat_maps(self._recognizer, image, faces, at_most=_MAX_STILL_MAPS) if options.stream.explain else None
         large, moved = readable(image, faces)
         factor = large.shape[1] / image.shape[1]
-        x1y1x2y2 = [each.box for each in found]
-        hidden = [(a * factor, b * factor, c * factor, d * factor) for a, b, c, d in x1y1x2y2] if options.hide else None
-        picture = draw(large, moved, hidden=hidden, maps=maps)
+        boxes = [(x1 * factor, y1 * factor, x2 * factor, y2 * factor) for x1, y1, x2, y2 in (it.box for it in found)]
+        picture = draw(large, moved, hidden=boxes if options.stream.hide else None, maps=maps)
         if options.annotate and options.folder is not None:
             path = result_path(options.folder, source, RESULT_ENDINGS[0])
             write_picture(picture, path)
-            counts.files.append(str(path))
+            counts.files.append(printable(path))
         if options.show:
             show(picture, wait_ms=0)
 
     def _video(self, source: Source, counts: SourceSummary) -> None:
         options = self._options
-        video = open_video(
-            source.address, live=source.kind == "live", max_pixels=options.max_pixels, on_event=self._report
-        )
+        limit = options.max_pixels
+        video = open_video(source.address, live=source.kind == "live", max_pixels=limit, on_event=self.report)
         live = isinstance(video, LiveVideo)
-        total = 0 if isinstance(video, LiveVideo) else video.frame_count
-        with self._progress(source.name, total) as bar:
+        total = None if isinstance(video, LiveVideo) else video.frame_count or None
+        quiet = options.quiet or not sys.stderr.isatty()
+        with tqdm(total=total, unit="frame", desc=source.name, file=sys.stderr, disable=quiet, leave=False) as bar:
             sinks = [_Counts(counts, self.summary, bar, live), *self._sinks(source, video)]
             try:
-                recognise_stream(
-                    self._recognizer,
-                    video,
-                    sinks,
-                    smoothing=options.smoothing,
-                    every=options.every,
-                    hide=options.hide,
-                    explain=options.explain,
-                    note=live or options.show,
-                )
+                stream = dataclasses.replace(options.stream, note=live or options.show)
+                recognise_stream(self._recognizer, video, sinks, stream)
             finally:
-                counts.files.extend(str(file) for sink in sinks for file in sink.files)
+                counts.files.extend(printable(file) for sink in sinks for file in sink.files)
                 if isinstance(video, LiveVideo):
                     counts.left_out = video.dropped
                 else:
@@ -239,7 +236,7 @@ class Batch:
                 if options.rows is None and counts.frames:
                     shares = [f"{name} {count / counts.faces:.0%}" for name, count in counts.emotions.most_common()]
                     shown = ", ".join(shares) or "no face"
-                    self._say(f"{source.name}: {counts.frames} frames, {counts.faces} faces: {shown}")
+                    _say(f"{source.name}: {counts.frames} frames, {counts.faces} faces: {shown}")
 
     def _sinks(self, source: Source, video: VideoReader | LiveVideo) -> list[Sink]:
         options = self._options
@@ -247,12 +244,8 @@ class Batch:
         if options.folder is not None:
             _, movie, chart = (result_path(options.folder, source, ending) for ending in RESULT_ENDINGS)
             if options.annotate:
-                sound = (
-                    source.address if isinstance(video, VideoReader) and not isinstance(source.address, int) else None
-                )
-                start_s = video.start_s if isinstance(video, VideoReader) else 0.0
-                sinks.append(AnnotatedVideoSink(movie, frame_rate=video.frame_rate, sound=sound, start_s=start_s))
-            sinks.append(TimelineSink(chart, self._recognizer.model.info.class_names, source.name))
+                sinks.append(AnnotatedVideoSink(movie, video))
+            sinks.append(TimelineSink(chart, self._names, source.name))
         if options.show:
             sinks.append(WindowSink())
         return sinks
@@ -267,15 +260,7 @@ class Batch:
 
     def _note(self, counts: SourceSummary, note: str) -> None:
         counts.notes.append(note)
-        self._report(f"note: {counts.name}: {note}")
-
-    def _say_faces(self, name: str, faces: Sequence[Face]) -> None:
-        self._say(f"{name}: {'' if faces else 'no face'}")
-        for face in faces:
-            best = sorted(face.probabilities.items(), key=lambda pair: -pair[1])[:3]
-            place = ", ".join(str(round(value)) for value in face.box)
-            shares = ", ".join(f"{name} {value:.0%}" for name, value in best)
-            self._say(f"  {face.emotion:<10} box ({place})  {shares}")
+        self.report(f"note: {counts.name}: {note}")
 
 
 class _Counts(Sink):
@@ -295,3 +280,18 @@ class _Counts(Sink):
 def result_path(folder: Path, source: Source, ending: str) -> Path:
     """Where a result of an input goes."""
     return folder / source.stem.with_name(source.stem.name + ending)
+
+
+def _print_faces(name: str, faces: Sequence[Face]) -> None:
+    _say(f"{name}: {'' if faces else 'no face'}")
+    for face in faces:
+        best = sorted(face.probabilities.items(), key=lambda pair: -pair[1])[:3]
+        place = ", ".join(str(round(value)) for value in face.box)
+        shares = ", ".join(f"{name} {value:.0%}" for name, value in best)
+        _say(f"  {face.emotion:<10} box ({place})  {shares}")
+
+
+def _say(line: str) -> None:
+    """Print a result to standard output, above a progress bar."""
+    tqdm.write(line.rstrip(), file=sys.stdout)
+    sys.stdout.flush()

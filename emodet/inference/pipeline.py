@@ -3,7 +3,7 @@
 import time
 from collections.abc import Generator, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from threading import Event
 
@@ -19,7 +19,7 @@ from emodet.inference.sinks import Sink
 from emodet.inference.smoothing import Smoothing
 from emodet.inference.video_reader import Frame, VideoReader
 
-__all__ = ["SCORE_TO_HIDE", "Result", "recognise_stream", "recognise_video"]
+__all__ = ["SCORE_TO_HIDE", "Result", "StreamOptions", "recognise_stream", "recognise_video"]
 
 SCORE_TO_HIDE = 0.3
 """With hidden faces, detections from this score on are hidden, though only surer ones are recognised."""
@@ -57,16 +57,31 @@ class Result:
         return draw(self.frame.image_rgb, self.faces, hidden=self.hidden, maps=self.maps, note=self.note)
 
 
+@dataclass(frozen=True, slots=True)
+class StreamOptions:
+    """How videos are recognised.
+
+    Attributes:
+        smoothing: How predictions are smoothed over time.
+        every: Recognise only every N-th frame.
+        hide: Detect faces in every frame and with a lower threshold, so that `Result.annotated` hides them all.
+        explain: Compute heat maps.
+        note: Draw frame rate and latency.
+    """
+
+    smoothing: Smoothing = field(default_factory=Smoothing)
+    every: int = 1
+    hide: bool = False
+    explain: bool = False
+    note: bool = False
+
+
 def recognise_stream(
     recognizer: Recognizer,
     video: VideoReader | LiveVideo,
     sinks: Sequence[Sink],
+    options: StreamOptions | None = None,
     *,
-    smoothing: Smoothing,
-    every: int = 1,
-    hide: bool = False,
-    explain: bool = False,
-    note: bool = False,
     stop: Event | None = None,
 ) -> None:
     """Recognise a video and give each result to every sink. Sinks are opened, and closed also after an error.
@@ -74,31 +89,19 @@ def recognise_stream(
     Args:
         recognizer: Recognises the faces.
         video: A file or a live source.
-        sinks: Where results go.
-        smoothing: How predictions are smoothed over time.
-        every: Recognise only every N-th frame. Sinks with `every_frame` get all frames.
-        hide: Detect faces in every frame and with a lower threshold, so that `Result.annotated` hides them all.
-        explain: Compute heat maps.
-        note: Draw frame rate and latency.
+        sinks: Where results go. Those with `every_frame` also get the frames that are not recognised.
+        options: None for the defaults.
         stop: Ends the loop when it is set.
 
     Raises:
         EmodetError: The video breaks off, or a sink cannot be written.
     """
-    results = recognise_video(
-        recognizer,
-        video,
-        smoothing=smoothing,
-        every=every,
-        all_frames=any(sink.every_frame for sink in sinks),
-        hide=hide,
-        explain=explain,
-        note=note,
-    )
+    all_frames = any(sink.every_frame for sink in sinks)
     with ExitStack() as stack:
         for sink in sinks:
             stack.enter_context(sink)
-        for result in stack.enter_context(closing(results)):
+        results = stack.enter_context(closing(recognise_video(recognizer, video, options, all_frames=all_frames)))
+        for result in results:
             if stop is not None and stop.is_set():
                 return
             for sink in sinks:
@@ -108,74 +111,70 @@ def recognise_stream(
 def recognise_video(
     recognizer: Recognizer,
     video: VideoReader | LiveVideo,
+    options: StreamOptions | None = None,
     *,
-    smoothing: Smoothing,
-    every: int = 1,
     all_frames: bool = False,
-    hide: bool = False,
-    explain: bool = False,
-    note: bool = False,
 ) -> Generator[Result, None, None]:
-    """The results of a video, one by one; see `recognise_stream`. Decoding and recognition each have a thread.
+    """The results of a video, one by one; with `all_frames` also the frames between, with the last known faces.
 
-    Args:
-        recognizer: Recognises the faces.
-        video: A file or a live source.
-        smoothing: How predictions are smoothed over time.
-        every: Recognise only every N-th frame.
-        all_frames: Also yield the frames between, with the last known faces.
-        hide: See `recognise_stream`.
-        explain: Compute heat maps.
-        note: Fill `Result.note`.
-
-    Yields:
-        A `Result` per frame, or per recognised frame. Closing the iterator ends the threads.
+    Decoding and recognition each have a thread; closing the iterator ends them.
 
     Raises:
         EmodetError: The video breaks off.
     """
-    stream = FaceStream(
-        recognizer,
-        smoothing=smoothing,
-        detect_every=1 if hide else DETECT_EVERY,
-        min_score=min(SCORE_TO_HIDE, recognizer.detector.min_score) if hide else None,
-    )
-    live = isinstance(video, LiveVideo)
-
-    def results() -> Generator[Result, None, None]:
-        meter = Meter()
-        faces: tuple[Face, ...] = ()
-        maps: tuple[HeatMap, ...] | None = None
-        started = done = 0.0
-        with closing(frames):
-            for number, frame in enumerate(frames):
-                fresh = number % step == 0
-                if fresh:
-                    started = time.perf_counter()
-                    found = stream.step(frame.image_rgb, frame.time_s)
-                    done = time.perf_counter()
-                    meter.add(done - (frame.taken_s if live else started))
-                    faces = tuple(face for face in found if face.detection_score >= recognizer.detector.min_score)
-                    if explain:
-                        maps = heat_maps(recognizer, frame.image_rgb, faces, at_most=_EXPLAINED)
-                elif not all_frames:
-                    continue
-                elif hide:
-                    stream.locate(frame.image_rgb, frame.time_s)
-                hidden = tuple(track.detection.box for track in stream.tracks) if hide else None
-                text = meter.note if note else ""
-                yield Result(frame, faces, hidden, maps, fresh, done - started, done - frame.taken_s, text)
-
+    options = options or StreamOptions()
     if isinstance(video, LiveVideo):
-        frames, step = iter(video), every
+        frames, step = iter(video), options.every
+    elif all_frames:
+        frames, step = read_ahead(video.frames()), options.every
     else:
-        # Frames that nobody sees are not even converted.
-        frames, step = read_ahead(video.frames(1 if all_frames else every)), every if all_frames else 1
-    ahead = read_ahead(results(), capacity=2)
+        frames, step = read_ahead(video.frames(options.every)), 1  # others are not even converted
+    live = isinstance(video, LiveVideo)
+    results = read_ahead(_results(recognizer, frames, options, step=step, all_frames=all_frames, live=live), capacity=2)
     try:
-        yield from ahead
+        yield from results
     finally:
         if isinstance(video, LiveVideo):
             # Before the threads are joined: they may be waiting for a camera.
             video.close()
-        ahead.close()
+        results.close()
+
+
+def _results(
+    recognizer: Recognizer,
+    frames: Generator[Frame, None, None],
+    options: StreamOptions,
+    *,
+    step: int,
+    all_frames: bool,
+    live: bool,
+) -> Generator[Result, None, None]:
+    min_score = recognizer.detector.min_score
+    stream = FaceStream(
+        recognizer,
+        smoothing=options.smoothing,
+        detect_every=1 if options.hide else DETECT_EVERY,
+        min_score=min(SCORE_TO_HIDE, min_score) if options.hide else None,
+    )
+    meter = Meter()
+    faces: tuple[Face, ...] = ()
+    maps: tuple[HeatMap, ...] | None = None
+    started = done = 0.0
+    with closing(frames):
+        for number, frame in enumerate(frames):
+            fresh = number % step == 0
+            if fresh:
+                started = time.perf_counter()
+                found = stream.step(frame.image_rgb, frame.time_s)
+                done = time.perf_counter()
+                meter.add(done - (frame.taken_s if live else started))
+                faces = tuple(face for face in found if face.detection_score >= min_score)
+                if options.explain:
+                    maps = heat_maps(recognizer, frame.image_rgb, faces, at_most=_EXPLAINED)
+            elif not all_frames:
+                continue
+            elif options.hide:
+                stream.locate(frame.image_rgb, frame.time_s)
+            hidden = tuple(track.detection.box for track in stream.tracks) if options.hide else None
+            note = meter.note if options.note else ""
+            yield Result(frame, faces, hidden, maps, fresh, done - started, done - frame.taken_s, note)

@@ -132,8 +132,11 @@ def open_rows(
         if kind == "csv":
             return _Csv(target, class_names, byte_order_mark)
         return _JsonLines(target)
+    except BrokenPipeError:
+        raise
     except OSError as error:
-        raise EmodetError(f"{target}: rows could not be written ({error.strerror or error})") from None
+        name = target if isinstance(target, Path) else "standard output"
+        raise RowsError(f"{name}: rows could not be written ({error.strerror or error})") from None
 
 
 class _JsonLines(RowWriter):
@@ -157,12 +160,7 @@ class _Csv(_JsonLines):
         if byte_order_mark:
             self._stream.write("\ufeff")
         self._writer = csv.DictWriter(self._stream, row_columns(class_names), lineterminator="\n")
-        try:
-            self._writer.writeheader()
-        except BrokenPipeError:
-            raise
-        except OSError as error:
-            raise self._failed(error) from None
+        self._writer.writeheader()
 
     def _put(self, row: dict[str, Any]) -> None:
         cells = _flat(row)

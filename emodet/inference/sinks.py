@@ -11,8 +11,10 @@ import numpy.typing as npt
 
 from emodet.errors import EmodetError
 from emodet.files import write_atomically
+from emodet.inference.capture import LiveVideo
 from emodet.inference.rows import RowWriter, face_row
 from emodet.inference.timeline import Timeline
+from emodet.inference.video_reader import VideoReader
 from emodet.inference.video_writer import VideoWriter
 
 if TYPE_CHECKING:
@@ -96,24 +98,17 @@ class AnnotatedVideoSink(Sink):
 
     every_frame = True
 
-    def __init__(
-        self, path: Path, *, frame_rate: float = 25.0, sound: Path | str | None = None, start_s: float = 0.0
-    ) -> None:
-        """The arguments are those of `VideoWriter`."""
+    def __init__(self, path: Path, video: VideoReader | LiveVideo) -> None:
         super().__init__()
-        self._path, self._frame_rate, self._sound, self._start_s = path, frame_rate, sound, start_s
+        self._path, self._video = path, video
         self._writer: VideoWriter | None = None
 
     def write(self, result: "Result") -> None:
         picture = result.annotated
         if self._writer is None:
-            self._writer = VideoWriter(
-                self._path,
-                size=(picture.shape[1], picture.shape[0]),
-                frame_rate=self._frame_rate,
-                sound=self._sound,
-                start_s=self._start_s,
-            )
+            size, source = (picture.shape[1], picture.shape[0]), self._video
+            file = source if isinstance(source, VideoReader) else None
+            self._writer = VideoWriter(self._path, size=size, frame_rate=source.frame_rate, source=file)
         self._writer.write(picture, result.frame.time_s)
 
     def close(self, *, complete: bool) -> None:

@@ -215,7 +215,7 @@ def _with_unique_stems(found: Iterable[Source | Problem]) -> list[Source | Probl
     unique: list[Source | Problem] = []
     for each in found:
         if isinstance(each, Source):
-            plain = each.stem.with_name(_short(each.stem.name))
+            plain = PurePath(*map(_short, each.stem.parts))
             stem, number = plain, 1
             while str(stem).lower() in taken:  # some file systems ignore case
                 number += 1
@@ -228,5 +228,5 @@ def _with_unique_stems(found: Iterable[Source | Problem]) -> list[Source | Probl
 
 def _short(name: str) -> str:
     """A file name that every file system takes, leaving room for an ending."""
-    data = os.fsencode(name).decode("utf-8", "replace").replace("\ufffd", "_").encode()
-    return data[:_MAX_STEM_BYTES].decode("utf-8", "ignore")
+    text = os.fsencode(name).decode("utf-8", "replace").replace("\ufffd", "_")
+    return text.encode()[:_MAX_STEM_BYTES].decode("utf-8", "ignore")

@@ -1,10 +1,10 @@
 """Counts of a run, for the lines at its end and for `summary.json`."""
 
+import dataclasses
 import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from emodet.inference.faces import Face
 from emodet.inference.meter import Meter
@@ -104,20 +104,12 @@ class Summary:
 
     def to_json(self) -> str:
         """Everything, for programs."""
-        sources: list[dict[str, Any]] = [
-            {
-                "source": source.name,
-                "frames": source.frames,
-                "faces": source.faces,
-                "emotions": dict(source.emotions.most_common()),
-                "left_out": source.left_out,
-                "damaged": source.damaged,
-                "notes": source.notes,
-                "error": source.error,
-                "files": source.files,
-            }
+        sources = [
+            {"source": source.name, **dataclasses.asdict(source), "emotions": dict(source.emotions.most_common())}
             for source in self.sources
         ]
+        for each in sources:
+            del each["name"]
         values = {
             "sources": sources,
             "failed": len(self.failed),

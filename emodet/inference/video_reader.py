@@ -55,6 +55,7 @@ class VideoReader:
     Rotation, mirroring and the pixel aspect ratio are applied. Damaged frames are skipped and counted.
 
     Attributes:
+        address: As given.
         name: For messages, without a password.
         frame_rate: Average frames per second; 25 if the file does not say.
         frame_count: Expected number of frames; 0 if unknown.
@@ -75,7 +76,7 @@ class VideoReader:
         Raises:
             EmodetError: The file is missing, not a video, a playlist, or its frames exceed `max_pixels`.
         """
-        self.name = hide_password(str(address))
+        self.address, self.name = address, hide_password(str(address))
         self._max_pixels = max_pixels
         self._container = open_container(address, max_pixels=max_pixels)
         try:

@@ -16,7 +16,7 @@ from av.video.reformatter import Colorspace, VideoReformatter
 from emodet.cpu import available_cores
 from emodet.errors import EmodetError
 from emodet.files import atomic_path
-from emodet.inference.video_reader import open_container
+from emodet.inference.video_reader import VideoReader, open_container
 
 __all__ = ["VideoWriter"]
 
@@ -34,8 +34,7 @@ class VideoWriter:
         *,
         size: tuple[int, int],
         frame_rate: float = 25.0,
-        sound: Path | str | None = None,
-        start_s: float = 0.0,
+        source: VideoReader | None = None,
     ) -> None:
         """Start the encoder.
 
@@ -43,8 +42,7 @@ class VideoWriter:
             path: An ``.mp4``; an existing file is replaced.
             size: Width and height in pixels. Other frames are resized to it; an odd side grows by one pixel.
             frame_rate: Average frames per second, for the encoder's rate control.
-            sound: A video whose first audio track is copied, or converted to AAC; None for no sound.
-            start_s: Time stamp in `sound` that belongs to 0 s, in seconds.
+            source: A video whose first audio track is copied, or converted to AAC; None for no sound.
 
         Raises:
             EmodetError: The file cannot be written.
@@ -68,7 +66,7 @@ class VideoWriter:
             context.colorspace = context.color_primaries = context.color_trc = _BT709
             context.color_range = _LIMITED_RANGE
             context.thread_count = min(4, available_cores())
-            self._sound = None if sound is None else _Sound(sound, start_s, self._container)
+            self._sound = None if source is None else _Sound(source.address, source.start_s, self._container)
         except (av.FFmpegError, OSError) as error:
             self._open.__exit__(type(error), error, None)
             raise self._failed(error) from None

@@ -31,7 +31,6 @@ from emodet.inference.following import Follower
 from emodet.inference.overlay import annotate
 from emodet.inference.pipeline import recognise_video
 from emodet.inference.recognizer import DETECT_EVERY, STREAM_SIDE, Recognizer, open_model
-from emodet.inference.smoothing import Smoothing
 from emodet.inference.video_reader import VideoReader
 from emodet.inference.video_writer import VideoWriter
 
@@ -198,7 +197,7 @@ def run(recognizer: Recognizer, path: Path, count: int, drawn: bool) -> dict[str
     with tempfile.TemporaryDirectory() as folder:
         writer = VideoWriter(Path(folder) / "v.mp4", size=(WIDTH, HEIGHT), frame_rate=25) if drawn else None
         started = time.perf_counter()
-        with closing(recognise_video(recognizer, VideoReader(path), smoothing=Smoothing())) as results:
+        with closing(recognise_video(recognizer, VideoReader(path))) as results:
             for result in results:
                 steps.append(result.recognised_s * 1000)
                 seen += len(result.faces)

@@ -171,7 +171,7 @@ def test_the_sound_is_kept_in_step(tmp_path, sound, ending):
     codec = "libvpx" if ending == "webm" else "libx264"
     source = write_video(tmp_path / f"v.{ending}", quadrants(30), codec=codec, sound=sound, sound_s=5, start_s=20)
     video = VideoReader(source)
-    with VideoWriter(tmp_path / "out.mp4", size=(64, 48), sound=source, start_s=video.start_s) as writer:
+    with VideoWriter(tmp_path / "out.mp4", size=(64, 48), source=video) as writer:
         for frame in video:
             writer.write(frame.image_rgb, frame.time_s)
     found = tracks(tmp_path / "out.mp4")
@@ -181,8 +181,8 @@ def test_the_sound_is_kept_in_step(tmp_path, sound, ending):
 
 
 def test_after_an_error_the_file_holds_what_was_written(tmp_path):
-    source = write_video(tmp_path / "v.mkv", quadrants(30), sound="aac", sound_s=3)
-    with pytest.raises(KeyboardInterrupt), VideoWriter(tmp_path / "out.mp4", size=(64, 48), sound=source) as writer:  # noqa: PT012
+    source = VideoReader(write_video(tmp_path / "v.mkv", quadrants(30), sound="aac", sound_s=3))
+    with pytest.raises(KeyboardInterrupt), VideoWriter(tmp_path / "out.mp4", size=(64, 48), source=source) as writer:  # noqa: PT012
         for index in range(5):
             writer.write(np.zeros((48, 64, 3), dtype=np.uint8), index / 10)
         raise KeyboardInterrupt
