@@ -27,7 +27,7 @@ from emodet.inference.recognizer import Recognizer
 from emodet.inference.rows import ROW_FORMATS, RowsError
 from emodet.inference.sinks import WindowClosed
 from emodet.inference.smoothing import Smoothing
-from emodet.inference.sources import RESULT_ENDINGS, FoundSources, Source, find_sources
+from emodet.inference.sources import RESULT_ENDINGS, FoundSources, find_sources
 from emodet.modelfile import PROVIDERS
 from emodet.termination import Terminated, raise_on_sigterm
 
@@ -168,12 +168,12 @@ def _refuse_overwriting(found: FoundSources, folder: Path | None, rows: str | No
     inputs: dict[tuple[int, int], str] = {}
     results = [folder / "summary.json", folder / f"faces.{rows}"]
     for source in found.sources:
-        if isinstance(source, Source):
+        if source.error is None:
             results.extend(result_path(folder, source, ending) for ending in RESULT_ENDINGS)
-            if isinstance(source.address, Path):
-                with contextlib.suppress(OSError):
-                    status = source.address.stat()
-                    inputs[status.st_dev, status.st_ino] = source.name
+        if isinstance(source.address, Path):
+            with contextlib.suppress(OSError):
+                status = source.address.stat()
+                inputs[status.st_dev, status.st_ino] = source.name
     for result in results:
         with contextlib.suppress(OSError):
             status = result.stat()

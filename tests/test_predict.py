@@ -103,39 +103,6 @@ def test_no_face_is_a_result_and_not_an_error(predict, tmp_path):
     assert "0 faces" in err
 
 
-def kinds_of_pictures(astronaut):
-    grey = astronaut.mean(axis=2).astype(np.uint8)
-    rgba = np.dstack([astronaut, np.full(grey.shape, 255, dtype=np.uint8)])
-    exif = Image.Exif()
-    exif[0x0112] = 6  # to be turned clockwise by 90° when shown
-    turned = np.ascontiguousarray(np.rot90(astronaut))
-    return {
-        "grey.png": encoded(grey, "PNG"),
-        "rgba.png": encoded(rgba, "PNG"),
-        "sixteen.png": encoded(grey.astype(np.uint16) * 257, "PNG"),
-        "cmyk.jpg": encoded(astronaut, "JPEG", "CMYK", quality=95),
-        "turned.jpg": encoded(turned, "JPEG", exif=exif, quality=95),
-        "palette.gif": encoded(astronaut, "GIF", "P"),
-        "lossless.webp": encoded(astronaut, "WEBP", lossless=True),
-        "plain.bmp": encoded(astronaut, "BMP"),
-    }
-
-
-def test_every_kind_of_picture_is_read_right(predict, astronaut, tmp_path):
-    folder = tmp_path / "kinds"
-    folder.mkdir()
-    pictures = kinds_of_pictures(astronaut)
-    for name, data in pictures.items():
-        (folder / name).write_bytes(data)
-    status, out, err = predict(folder, "--rows", "jsonl")
-    rows = json_lines(out)
-    assert status == 0, err
-    assert sorted(Path(row["source"]).name for row in rows) == sorted(pictures)
-    for row in rows:
-        assert row["x1"] == pytest.approx(178, abs=8), row["source"]
-        assert row["y1"] == pytest.approx(56, abs=9), row["source"]
-
-
 def broken_pictures(astronaut):
     jpeg = encoded(astronaut, "JPEG")
     large = io.BytesIO()
@@ -438,19 +405,13 @@ def test_options_that_make_no_sense(arguments, capsys):
     assert "usage" in capsys.readouterr().err
 
 
-def test_a_model_file_that_is_none(predict, photo, tmp_path, model, capsys):
+def test_a_model_file_that_is_none_and_a_folder_that_cannot_be_written(predict, photo, tmp_path, model, capsys):
     cut = tmp_path / "cut.onnx"
     cut.write_bytes(model.read_bytes()[:200])
     for path in (photo, cut):
         assert main([str(photo), "--model", str(path)]) == 2
-        assert "not an ONNX model" in capsys.readouterr().err
-
-
-def test_an_output_folder_that_cannot_be_written(predict, photo, tmp_path):
-    (tmp_path / "file").write_text("in the way")
-    status, _, err = predict(photo, "--output", tmp_path / "file" / "found")
-    assert status == 2
-    assert "cannot be written" in err
+        assert str(path) in capsys.readouterr().err
+    assert predict(photo, "--output", photo / "found")[0] == 2
 
 
 def test_a_disk_that_fills_with_pictures_fails_those_inputs(predict, photo, tmp_path, monkeypatch):
@@ -472,17 +433,7 @@ def test_a_disk_that_fills_with_pictures_fails_those_inputs(predict, photo, tmp_
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
 def test_a_disk_that_fills_with_rows_ends_the_run(model, photo):
     with open("/dev/full", "w") as full:  # noqa: PTH123
-        command = [
-            sys.executable,
-            "-m",
-            "emodet.predict",
-            str(photo),
-            str(photo),
-            "--model",
-            str(model),
-            "--rows",
-            "jsonl",
-        ]
+        command = [sys.executable, "-m", "emodet.predict", photo, photo, "--model", model, "--rows", "jsonl"]
         result = subprocess.run([*command, "--detector", "none"], stdout=full, stderr=subprocess.PIPE, text=True)
     assert result.returncode == 1
     assert "No space left" in result.stderr

@@ -33,7 +33,7 @@ from emodet.inference.sinks import (
     show,
     write_picture,
 )
-from emodet.inference.sources import RESULT_ENDINGS, Problem, Source, is_video, printable
+from emodet.inference.sources import RESULT_ENDINGS, Source, is_video, printable
 from emodet.inference.summary import SourceSummary, Summary
 from emodet.inference.video_reader import VideoReader
 from emodet.inference.web_images import fetch_image, image_notes
@@ -77,24 +77,21 @@ class BatchOptions:
 class Opened:
     """An input with its decoded image; without one for a video or after an error."""
 
-    source: Source | Problem
+    source: Source
     image_rgb: UInt8 | None = None
     notes: tuple[str, ...] = ()
-    error: EmodetError | None = None
+    error: str | None = None
 
 
-def opened(sources: Iterable[Source | Problem], max_pixels: int = MAX_PIXELS) -> Generator[Opened, None, None]:
+def opened(sources: Iterable[Source], max_pixels: int = MAX_PIXELS) -> Generator[Opened, None, None]:
     """Decode the images among the inputs, one at a time."""
     for source in sources:
-        if isinstance(source, Problem):
-            yield Opened(source, error=EmodetError(source.message))
-            continue
         try:
-            yield _opened(source, max_pixels)
-        except EmodetError as problem:
-            yield Opened(source, error=problem)
-        except Exception as problem:
-            yield Opened(source, error=EmodetError(f"{source.name}: {type(problem).__name__} ({problem})"))
+            yield _opened(source, max_pixels) if source.error is None else Opened(source, error=source.error)
+        except EmodetError as error:
+            yield Opened(source, error=str(error))
+        except Exception as error:
+            yield Opened(source, error=f"{source.name}: {type(error).__name__} ({error})")
 
 
 def _opened(source: Source, max_pixels: int) -> Opened:
@@ -167,8 +164,8 @@ class Batch:
         """
         counts = self.summary.begin(item.source.name)
         try:
-            if item.error is not None or isinstance(item.source, Problem):
-                raise item.error or EmodetError(item.source.name)
+            if item.error is not None:
+                raise EmodetError(item.error)
             for note in item.notes:
                 self._note(counts, note)
             if item.image_rgb is None:

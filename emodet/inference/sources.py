@@ -16,7 +16,6 @@ __all__ = [
     "RESULT_ENDINGS",
     "VIDEO_SUFFIXES",
     "FoundSources",
-    "Problem",
     "Source",
     "find_sources",
     "hide_password",
@@ -59,20 +58,14 @@ class Source:
         name: For rows, progress and messages; printable, and without a password.
         address: A path; for ``live`` a camera index or a URL; ``-`` for standard input.
         stem: Relative path of its results below the output folder, without a suffix; unique.
+        error: Why it cannot be read, or None.
     """
 
     kind: Literal["image", "video", "live", "pipe"]
     name: str
     address: Path | str | int
     stem: PurePath
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """An input that cannot be read, and the error message."""
-
-    name: str
-    message: str
+    error: str | None = None
 
 
 @dataclass(slots=True)
@@ -80,11 +73,11 @@ class FoundSources:
     """What `find_sources` found.
 
     Attributes:
-        sources: Inputs, each once, in the order named; a `Problem` in the place of one that cannot be read.
+        sources: Inputs, each once, in the order named, with an `error` if they cannot be read.
         skipped: Files in folders and globs that were passed over: reason to names.
     """
 
-    sources: list[Source | Problem] = field(default_factory=list)
+    sources: list[Source] = field(default_factory=list)
     skipped: dict[str, list[str]] = field(default_factory=dict)
 
     def skip(self, path: Path, reason: str) -> None:
@@ -103,11 +96,11 @@ def find_sources(named: Iterable[str]) -> FoundSources:
     for text in named:
         try:
             found.sources.extend(_resolve(text, found))
-        except EmodetError as problem:
-            found.sources.append(Problem(printable(text), str(problem)))
-        except OSError as problem:
-            found.sources.append(Problem(printable(text), f"{printable(text)}: {problem.strerror or problem}"))
-    found.sources = _with_unique_stems(_once(found.sources))
+        except (EmodetError, OSError) as problem:
+            name = hide_password(text)
+            message = f"{name}: {problem.strerror or problem}" if isinstance(problem, OSError) else str(problem)
+            found.sources.append(Source("image", name, text, PurePath(), message))
+    found.sources = _unique(found.sources)
     return found
 
 
@@ -200,30 +193,25 @@ def _kind(path: Path) -> Literal["image", "video", "pipe"]:
         return "video" if is_video(file.read(16)) else "image"
 
 
-def _once(found: Iterable[Source | Problem]) -> list[Source | Problem]:
-    kept: dict[object, Source | Problem] = {}
-    for each in found:
-        key: object = each
-        if isinstance(each, Source) and isinstance(each.address, Path) and each.kind != "pipe":
-            key = each.address.resolve()
-        kept.setdefault(key, each)
-    return list(kept.values())
-
-
-def _with_unique_stems(found: Iterable[Source | Problem]) -> list[Source | Problem]:
-    taken: set[str] = set()
-    unique: list[Source | Problem] = []
-    for each in found:
-        if isinstance(each, Source):
-            plain = PurePath(*map(_short, each.stem.parts))
-            stem, number = plain, 1
-            while str(stem).lower() in taken:  # some file systems ignore case
-                number += 1
-                stem = plain.with_name(f"{plain.name}-{number}")
-            taken.add(str(stem).lower())
-            each = dataclasses.replace(each, stem=stem)
-        unique.append(each)
-    return unique
+def _unique(sources: Iterable[Source]) -> list[Source]:
+    """Each file once, with a stem of its own."""
+    files: set[Path] = set()
+    stems: set[str] = set()
+    kept: list[Source] = []
+    for source in sources:
+        if isinstance(source.address, Path) and source.kind != "pipe":
+            file = source.address.resolve()
+            if file in files:
+                continue
+            files.add(file)
+        plain = PurePath(*map(_short, source.stem.parts))
+        stem, number = plain, 1
+        while source.error is None and str(stem).lower() in stems:  # some file systems ignore case
+            number += 1
+            stem = plain.with_name(f"{plain.name}-{number}")
+        stems.add(str(stem).lower())
+        kept.append(dataclasses.replace(source, stem=stem))
+    return kept
 
 
 def _short(name: str) -> str:

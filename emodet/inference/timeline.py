@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import cv2
@@ -12,7 +11,7 @@ import numpy.typing as npt
 from emodet.inference.faces import UNCERTAIN, Face
 from emodet.inference.overlay import colour_of, draw_text, text_size
 
-__all__ = ["Stretch", "Timeline"]
+__all__ = ["Timeline"]
 
 UInt8 = npt.NDArray[np.uint8]
 
@@ -22,25 +21,6 @@ _GONE_S = 1.0
 _TRACKS_KEPT, _TRACKS_DRAWN = 48, 12
 _WIDTH, _LEFT, _RIGHT, _ROW, _GAP, _TOP = 1400, 110, 30, 64, 14, 96
 _PAPER, _INK, _QUIET, _GRID = (255, 255, 255), (27, 36, 48), (90, 102, 118), (227, 231, 236)
-
-
-@dataclass(frozen=True, slots=True)
-class Stretch:
-    """A period in which a track showed one emotion.
-
-    Attributes:
-        track_id: The track's number; 0 for faces without one.
-        start_s: In seconds.
-        end_s: In seconds.
-        emotion: A class, or ``uncertain``.
-        confidence: Its mean probability, 0..1.
-    """
-
-    track_id: int
-    start_s: float
-    end_s: float
-    emotion: str
-    confidence: float
 
 
 class Timeline:
@@ -85,37 +65,26 @@ class Timeline:
                 del self._tracks[shortest]
                 self._forgotten += 1
 
-    def stretches(self) -> tuple[Stretch, ...]:
-        """By track and time, with equal neighbours merged; as fine as the drawing, so their number is bounded."""
-        found: list[Stretch] = []
-        for number in sorted(self._tracks):
-            bins = self._bins(number)
-            first, frames, sure = 0, 0.0, 0.0
-            for index, (place, until, best) in enumerate(bins):
-                count, confidence = self._tracks[number][place, best]
-                frames, sure = frames + float(count), sure + float(confidence)
-                if index + 1 == len(bins) or bins[index + 1][0] > until or bins[index + 1][2] != best:
-                    times = (bins[first][0] * self._bin_s, until * self._bin_s)
-                    found.append(Stretch(number, *times, self._names[best], sure / frames))
-                    first, frames, sure = index + 1, 0.0, 0.0
-        return tuple(found)
-
     def to_dict(self, duration_s: float = 0.0) -> dict[str, Any]:
-        """For JSON: ``duration_s``, and per track its `stretches`."""
-        tracks: dict[int, list[dict[str, Any]]] = {}
-        for each in self.stretches():
-            tracks.setdefault(each.track_id, []).append(
-                {
-                    "start_s": round(each.start_s, 3),
-                    "end_s": round(each.end_s, 3),
-                    "emotion": each.emotion,
-                    "confidence": round(each.confidence, 4),
-                }
-            )
-        return {
-            "duration_s": round(max(self.end_s, duration_s), 3),
-            "tracks": [{"track_id": number, "stretches": found} for number, found in tracks.items()],
-        }
+        """For JSON: ``duration_s``, and per track ``stretches`` of one emotion with their mean confidence.
+
+        As fine as the drawing, so their number is bounded. Faces without a track have the number 0.
+        """
+        tracks = []
+        for number in sorted(self._tracks):
+            stretches, bins = [], self._bins(number)
+            first, frames, confidence = 0, 0.0, 0.0
+            for index, (place, end, best) in enumerate(bins):
+                frames += float(self._tracks[number][place, best, 0])
+                confidence += float(self._tracks[number][place, best, 1])
+                if index + 1 == len(bins) or bins[index + 1][0] > end or bins[index + 1][2] != best:
+                    stretch = {"start_s": round(bins[first][0] * self._bin_s, 3), "end_s": round(end * self._bin_s, 3)}
+                    stretches.append(
+                        {**stretch, "emotion": self._names[best], "confidence": round(confidence / frames, 4)}
+                    )
+                    first, frames, confidence = index + 1, 0.0, 0.0
+            tracks.append({"track_id": number, "stretches": stretches})
+        return {"duration_s": round(max(self.end_s, duration_s), 3), "tracks": tracks}
 
     def draw(self, title: str) -> UInt8:
         """The plot: uint8, (H, 1400, 3), RGB. The height of a stretch is its confidence, its colour the emotion."""

@@ -139,8 +139,8 @@ class _Sound:
 
     def __init__(self, address: Path | str, start_s: float, output: Any) -> None:
         self._output = output
-        self._input: Any = open_container(address)
-        self._track = self._input.streams.best("audio")
+        self._input = open_container(address)
+        self._track: Any = self._input.streams.best("audio")
         self._offset_s = start_s
         self._next: Any = None
         if self._track is None:
@@ -149,7 +149,7 @@ class _Sound:
         if self._copied:
             self._stream = output.add_stream_from_template(self._track)
         else:
-            self._stream = output.add_stream("aac", rate=self._track.codec_context.sample_rate or 48_000)
+            self._stream = output.add_stream("aac", rate=getattr(self._track.codec_context, "sample_rate", 0) or 48_000)
         self._packets = self._demux()
         self._next = next(self._packets, None)
 

@@ -3,7 +3,7 @@ from pathlib import PurePath
 
 import pytest
 
-from emodet.inference.sources import Problem, Source, find_sources, hide_password, is_video
+from emodet.inference.sources import find_sources, hide_password, is_video
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def test_names_that_a_terminal_or_a_file_system_may_not_take(tmp_path):
         assert source.name.isprintable()
         assert len(os.fsencode(source.stem.name + "-99.annotated.mp4")) < 255
         assert source.address.exists()
-    assert isinstance(find_sources(["x" * 5000]).sources[0], Problem)
+    assert find_sources(["x" * 5000]).sources[0].error
 
 
 def test_a_file_with_brackets_in_its_name_is_a_file(tmp_path):
@@ -77,15 +77,15 @@ def test_cameras_streams_and_standard_input(tmp_path, monkeypatch):
     assert "secret" not in found[1].name + str(found[1].stem)
     assert str(found[1].stem) == "cam.local-554-live"
     (tmp_path / "0").mkdir()
-    assert isinstance(find_sources(["0"]).sources[0], Problem)
+    assert find_sources(["0"]).sources[0].error
 
 
 def test_what_cannot_be_read_stays_in_its_place(tree):
     (tree / "empty").mkdir()
     found = find_sources(["nothing.jpg", str(tree / "a.png"), str(tree / "*.gif"), str(tree / "empty")]).sources
-    assert [type(each) for each in found] == [Problem, Source, Problem, Problem]
+    assert [each.error is None for each in found] == [False, True, False, False]
     for each, name in zip(found, ["nothing.jpg", "a.png", "*.gif", "empty"], strict=True):
-        assert name in (each.message if isinstance(each, Problem) else each.name)
+        assert name in (each.error or each.name)
 
 
 @pytest.mark.parametrize(
