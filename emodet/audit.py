@@ -215,9 +215,9 @@ def faces_not_found(settings: Mapping[str, Any], detector: Detector | None, data
 def sides_of(data: EmotionDataModule) -> npt.NDArray[np.float64]:
     """How many pixels each face has where it is stored, NaN where not known: float64 (N,)."""
     known: dict[str, float] = {}
-    for source in data.sources:
-        before = f"{source.name}:" if data.source_names else ""
-        sides = stored_sides(source.open_reader(), source.crop)
+    for name, source in data.sources.items():
+        before = f"{name}:" if name else ""
+        sides = stored_sides(source.open_reader(data.preprocessing), source.crop)
         known |= {f"{before}{key}": side for key, side in sides.items()}
     return np.array([known.get(key, np.nan) for key in data.pack.table.key.tolist()])
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from emodet.data.augmentation import Augmentation
-from emodet.data.datamodule import EmotionDataModule
+from emodet.data.build import build_datamodule
 from emodet.errors import EmodetError
 from emodet.models.build import target_of
 from emodet.preprocessing import Preprocessing
@@ -58,8 +58,8 @@ class Specs:
 
 Group = dict[str, Any]
 _TRAINER_SUPPLIED = ("logger", "callbacks", "plugins", "default_root_dir", "use_distributed_sampler")
-_DATA_SUPPLIED = ("preprocessing", "augmentation", "seed", "distillation", "synthetic")
-Data = Annotated[Group, Arguments(EmotionDataModule, _DATA_SUPPLIED)]
+_DATA_SUPPLIED = ("preprocessing", "augmentation", "seed")
+Data = Annotated[Group, Arguments(build_datamodule, _DATA_SUPPLIED)]
 
 
 @dataclass(kw_only=True)
@@ -167,7 +167,7 @@ class TrainConfig:
         resume: A run folder to continue in.
         threads: Of torch on the CPU; null leaves it to torch.
         trust: Packages of your own whose classes a stored run or checkpoint may name.
-        data: The data set, see `EmotionDataModule`.
+        data: The data set, see `emodet.data.build.build_datamodule`.
         preprocessing: See `Preprocessing`.
         augmentation: See `Augmentation`.
         net: Any ``torch.nn.Module`` that takes ``num_classes``.
@@ -332,6 +332,8 @@ class AuditConfig(TrainConfig):
 RENAMED_KEYS: Mapping[str, str] = {
     "data.workers": "data.num_workers",
     "data.selection": "data.val_from",
+    "data.balanced": "data.sampling=balanced",
+    "data.evaluation_batch_size": "data.eval_batch_size",
     "data.selection_seed": "data.split_seed",
     "schedule": "scheduler",
     "training.select_by": "training.monitor",
@@ -376,7 +378,7 @@ def tree_of(target: Callable[..., Any], without: Sequence[str] = ()) -> Tree:
         markers = getattr(hint, "__metadata__", ())
         if markers and isinstance(markers[0], Arguments):
             tree[name] = tree_of(markers[0].target, markers[0].without)
-            if markers[0].target is EmotionDataModule:
+            if markers[0].target is build_datamodule:
                 tree[name]["synthetic"] = tree_of(write_release, ("root", "folder", "size", "interpolation"))
         elif markers:
             tree[name] = markers[0]

@@ -24,7 +24,7 @@ NET = [
     "trainer.precision=32-true",
     "trainer.enable_progress_bar=false",
     "logger=csv",
-    "data.balanced=false",
+    "data.sampling=natural",
 ]
 
 

@@ -20,7 +20,7 @@ def packs(tmp_path, monkeypatch) -> Path:
 
 
 def only_pack(packs: Path) -> Path:
-    (folder,) = packs.iterdir()
+    (folder,) = [file.parent for file in packs.glob("*/manifest.json")]
     return folder
 
 
@@ -49,11 +49,11 @@ def test_a_second_time_the_pack_is_there_and_verified(command, release, packs, c
 def test_one_flipped_byte_is_found(command, release, packs, capsys):
     arguments = ("emodet.prepare", "data=affectnet_yolo", f"data.root={release}", *SMALL)
     command(*arguments)
-    images = np.load(only_pack(packs) / "images-00000.npy", mmap_mode="r+")
+    images = np.load(only_pack(packs) / "images.npy", mmap_mode="r+")
     images[60, 3, 3, 1] ^= 1
     images.flush()
     assert command(*arguments, "verify=true") == 2
-    assert "images-00000.npy" in capsys.readouterr().err
+    assert "images.npy" in capsys.readouterr().err
 
 
 def test_an_experiment_names_what_to_prepare(command, tmp_path, packs):
@@ -80,7 +80,7 @@ def test_a_root_that_is_no_release(command, tmp_path, packs, capsys, make, told)
     message = capsys.readouterr().err
     assert str(root) in message
     assert told in message
-    assert not packs.exists() or not list(packs.iterdir())
+    assert not list(packs.glob("*/manifest.json"))
 
 
 def test_a_release_whose_pictures_are_gone(command, release, tmp_path, packs, capsys):
@@ -90,7 +90,7 @@ def test_a_release_whose_pictures_are_gone(command, release, tmp_path, packs, ca
     (root / "train" / "images").mkdir()
     assert command("emodet.prepare", f"data.root={root}", "data.reader=yolo", *SMALL) == 2
     assert "train" in capsys.readouterr().err
-    assert not packs.exists() or not list(packs.iterdir())
+    assert not list(packs.glob("*/manifest.json"))
 
 
 def test_unreadable_pictures_are_listed_or_stop(command, release, tmp_path, packs, capsys):
@@ -101,7 +101,7 @@ def test_unreadable_pictures_are_listed_or_stop(command, release, tmp_path, pack
     arguments = ("emodet.prepare", f"data.root={root}", "data.reader=yolo", *SMALL)
     assert command(*arguments, "data.max_unreadable=0") == 2
     assert victim.name in capsys.readouterr().err
-    assert not packs.exists() or not list(packs.iterdir())
+    assert not list(packs.glob("*/manifest.json"))
     assert command(*arguments, "data.max_unreadable=0.05") == 0
     assert victim.name in capsys.readouterr().out
     manifest = json.loads((only_pack(packs) / "manifest.json").read_text())

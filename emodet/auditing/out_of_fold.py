@@ -140,7 +140,7 @@ def out_of_fold(
             dropped={},
         )
         name = f"{number + 1} of {plan.folds}"
-        logits = _answers_of_fold(chosen, data.shared_out(splits, pack), RunFolder(place / f"fold-{number + 1}"), name)
+        logits = _answers_of_fold(chosen, data.with_splits(splits, pack), RunFolder(place / f"fold-{number + 1}"), name)
         answers[held_out] = logits[: len(held_out)]
         by_net.append(logits[len(held_out) :])
         right = float((answers[held_out].argmax(axis=1) == table.emotion[held_out]).mean())
@@ -174,7 +174,7 @@ def _identity(
         **{name: settings.get(name) for name in kept},
         "trainer": {key: value for key, value in settings["trainer"].items() if key not in _IRRELEVANT},
         "data": data.fingerprint,
-        "batches": [data.batch_size, data.balanced, [source.labels for source in data.sources], list(data.class_names)],
+        "batches": [data.batch_size, data.sampling, [source.labels for source in data.sources.values()], list(data.class_names)],
         "side": pack.preprocessing.size,
         "folds": hashlib.sha256(
             b"".join(np.ascontiguousarray(each).tobytes() for each in (train, fold_of, copies))

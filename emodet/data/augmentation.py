@@ -1,5 +1,6 @@
-"""Augmentation of face crops with albumentations, from a plain list in the configuration to a seeded function."""
+"""Augmentation of face crops with albumentations: the only module that uses it (2.0.8, no longer developed)."""
 
+import importlib
 import os
 import warnings
 from collections.abc import Mapping, Sequence
@@ -26,25 +27,36 @@ _INTERPOLATIONS = {"linear": cv2.INTER_LINEAR, "area": cv2.INTER_AREA, "nearest"
 
 
 class Augmentation:
-    """A chain of albumentations transforms on uint8 RGB crops that keep their size.
+    """Seeded chains of albumentations transforms on uint8 RGB crops that keep their size.
 
     Args:
-        steps: One mapping per transform: ``name`` is the class in albumentations, the rest its arguments. Groups
-            (``OneOf``, ``SomeOf``, ``Sequential``) hold their members under ``transforms``. ``border_mode``,
-            ``interpolation`` and a downscale's ``interpolation_pair`` are written in words.
+        steps: One mapping per transform: ``name`` is the class in albumentations, or ``_target_`` the path of one's own
+            (``mylab.MyTransform``), the rest its arguments. Groups (``OneOf``, ``SomeOf``, ``Sequential``) hold their
+            members under ``transforms``. ``border_mode``, ``interpolation`` and a downscale's ``interpolation_pair``
+            are written in words.
+        mix: Instead of `steps`: parts of a batch with steps of their own, ``[{share: 0.5, steps: […]}, …]``; the shares
+            sum to 1.
+
+    Attributes:
+        parts: Share of a batch and steps of each part.
 
     Raises:
-        EmodetError: A transform is not known, or does not take an argument that was given.
+        EmodetError: A transform is not known, or does not take an argument that was given; or shares do not sum to 1.
     """
 
-    def __init__(self, steps: Sequence[Mapping[str, Any]]) -> None:
-        self._compose = A.Compose(_chain(steps))
-        self.steps = [dict(step) for step in steps]
-
-    @property
-    def transforms(self) -> list[Any]:
-        """The steps as albumentations made them: their parameters, checked and complete."""
-        return list(self._compose.transforms)
+    def __init__(self, steps: Sequence[Mapping[str, Any]] = (), mix: Sequence[Mapping[str, Any]] | None = None) -> None:
+        self.parts = [(1.0, _checked_list(steps, "steps"))]
+        if mix:
+            if steps:
+                raise EmodetError("augmentation: steps and mix exclude each other; move the steps into a part of mix")
+            for part in (checked := _checked_list(mix, "mix")):
+                if set(part) != {"share", "steps"} or not isinstance(part["share"], int | float) or part["share"] <= 0:
+                    raise EmodetError(f"augmentation.mix: {{share: above 0, steps: […]}} was expected, not {part}")
+            self.parts = [(float(part["share"]), _checked_list(part["steps"], "steps")) for part in checked]
+            total = sum(share for share, _ in self.parts)
+            if abs(total - 1) > 1e-6:
+                raise EmodetError(f"augmentation.mix: the shares sum to {total:g}; 1 was expected")
+        self._composed = [A.Compose([_transform(step) for step in own]) if own else None for _, own in self.parts]
 
     def __call__(self, crops: npt.NDArray[np.uint8], seed: int) -> npt.NDArray[np.uint8]:
         """Augment a batch.
@@ -59,37 +71,57 @@ class Augmentation:
         Raises:
             EmodetError: A step changes the crops' size or type.
         """
-        if not self.steps:
-            return crops.copy()
-        # Seeding makes one generator per transform: cheap for a batch, half of the work for a single face.
-        self._compose.set_random_seed(seed)
-        found = np.empty_like(crops)
-        for place, crop in enumerate(crops):
-            image = self._compose(image=crop)["image"]
-            if getattr(image, "shape", None) != crop.shape or image.dtype != np.uint8:
-                raise EmodetError(
-                    f"augmentation: {', '.join(str(step['name']) for step in self.steps)} made {type(image).__name__} "
-                    f"of shape {tuple(image.shape)} and type {image.dtype} out of uint8 {crop.shape}; "
-                    "leave out the step that changes size or type"
-                )
-            found[place] = image
+        found = crops.copy()
+        # Batches are in random order, so consecutive rows are a random part.
+        ends = np.rint(np.cumsum([share for share, _ in self.parts]) * len(crops)).astype(int).tolist()
+        start = 0
+        for number, (compose, end) in enumerate(zip(self._composed, ends, strict=True)):
+            if compose is not None:
+                # Seeding makes one generator per transform: cheap for a batch, half of the work for a single face.
+                compose.set_random_seed(seed + number)
+                for row in range(start, end):
+                    found[row] = self._augmented(compose, crops[row], number)
+            start = end
         return found
 
+    def _augmented(self, compose: Any, crop: npt.NDArray[np.uint8], number: int) -> npt.NDArray[np.uint8]:
+        image = compose(image=crop)["image"]
+        if getattr(image, "shape", None) != crop.shape or image.dtype != np.uint8:
+            names = ", ".join(str(step.get("name", step.get("_target_"))) for step in self.parts[number][1])
+            raise EmodetError(
+                f"augmentation: {names} made {type(image).__name__} of shape {tuple(image.shape)} and type "
+                f"{image.dtype} out of uint8 {crop.shape}; leave out the step that changes size or type"
+            )
+        return np.asarray(image)
 
-def _chain(steps: object) -> list[Any]:
+
+def _checked_list(steps: object, key: str) -> list[dict[str, Any]]:
     if not isinstance(steps, Sequence) or isinstance(steps, str) or not all(isinstance(it, Mapping) for it in steps):
-        raise EmodetError(f"augmentation: steps or transforms {steps!r}: expected a list of {{name: TRANSFORM, …}}")
-    return [_transform(step) for step in steps]
+        raise EmodetError(f"augmentation: {key}={steps!r}: expected a list of {{name: TRANSFORM, …}}")
+    return [dict(step) for step in steps]
+
+
+def _class_of(step: dict[str, Any]) -> tuple[str, Any]:
+    """The name of a step's transform and its class, both taken out of `step`."""
+    path = step.pop("_target_", None)
+    if path is None:
+        name = str(step.pop("name", None))
+        return name, getattr(A, name, None)
+    module, _, attribute = str(path).rpartition(".")
+    try:
+        return str(path), getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as problem:
+        raise EmodetError(f"augmentation: _target_={path}: cannot be imported ({problem})") from None
 
 
 def _transform(step: Mapping[str, Any]) -> Any:
     arguments = dict(step)
-    name = arguments.pop("name", None)
-    kind = getattr(A, str(name), None)
+    name, kind = _class_of(arguments)
     if not (isinstance(kind, type) and issubclass(kind, A.BasicTransform | A.BaseCompose)):
-        raise EmodetError(f"augmentation: name={name!r} is not a transform of albumentations {A.__version__}")
+        raise EmodetError(f"augmentation: {name!r} is not a transform of albumentations {A.__version__}")
     if "transforms" in arguments:
-        arguments["transforms"] = _chain(arguments["transforms"])
+        members = _checked_list(arguments["transforms"], "transforms")
+        arguments["transforms"] = [_transform(member) for member in members]
     for key, value in arguments.items():
         if key == "border_mode":
             arguments[key] = _word(_BORDERS, name, key, value)

@@ -1,35 +1,30 @@
 """Corrections of a release: faces to leave out and labels to change, as a CSV file that a person can read and edit.
 
-The release and its pack stay as they are. Corrections are laid over the pack's table when the data module opens it, and
-they are part of the data's fingerprint. `python -m emodet.audit` proposes such a file.
+The release and its pack stay unchanged: corrections are applied to the pack's table when the data module opens it, and
+are part of the data's fingerprint. `python -m emodet.audit` proposes such a file.
 """
 
 import csv
 import hashlib
-import json
-import os
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from emodet.data.pack import Table
 from emodet.datasets.csv_rows import CsvRows
-from emodet.data.pack import Pack, Table
 from emodet.emotions import EMOTIONS, emotion_id
 from emodet.errors import EmodetError
+from emodet.files import atomic_path
 
 __all__ = [
     "ACTIONS",
     "COLUMNS",
-    "CorrectedPack",
     "Correction",
     "Corrections",
-    "fingerprint_with",
     "in_words",
     "read_corrections",
     "write_corrections",
@@ -43,18 +38,17 @@ _LISTED = 5
 
 @dataclass(frozen=True, slots=True)
 class Correction:
-    """What is to be done with one face.
+    """A correction of one face.
 
     Attributes:
         key: The face's, as in the pack's table.
-        action: ``exclude`` leaves it out of train, val and test; ``relabel`` gives it another emotion, which
-            takes the place of its soft label too.
+        action: ``exclude`` leaves it out of train, val and test; ``relabel`` gives it another emotion, which also
+            replaces its soft label.
         emotion: 0 to 7, the new one; None where it is excluded.
-        split: train, val or test, where only the face of that split is meant; empty for any.
-        was: The emotion that the face must have for the correction to be about it, -1 for none; None leaves that
-            unchecked.
-        reason: For people.
-        score: For people; the audit says what it means beside the reason.
+        split: train, val or test, if only the face of that split is meant; empty for any.
+        was: The emotion that the face must have, -1 for none; None does not check it.
+        reason: Free text.
+        score: The audit's; its meaning is in `reason`.
         line: Of the file, from 1.
     """
 
@@ -149,63 +143,6 @@ class Corrections:
         return EmodetError(f"{self.file}, line {row.line}: {what}")
 
 
-class CorrectedPack(Pack):
-    """A pack whose table says what corrections make of it. Pixels, folder and fingerprint are the pack's own.
-
-    Args:
-        pack: Opened.
-        corrections: Laid over its table.
-
-    Raises:
-        EmodetError: See `Corrections.apply`.
-    """
-
-    def __init__(self, pack: Pack, corrections: Corrections) -> None:
-        # Not opened once more: its content has been checked.
-        self.pack, self.corrections = pack, corrections
-        self.folder, self.manifest, self.preprocessing = pack.folder, pack.manifest, pack.preprocessing
-        _ = self.table
-
-    @cached_property
-    def table(self) -> Table:
-        """What is known about each face after the corrections."""
-        return self.corrections.apply(self.pack.table)
-
-    @cached_property
-    def excluded(self) -> npt.NDArray[np.bool_]:
-        """Which faces the corrections leave out: bool (N,)."""
-        return self.corrections.excluded(self.pack.table)
-
-    def facts(self) -> dict[str, Any]:
-        """What a run says of them: file name, SHA-256, and how many faces of each split they change."""
-        counts = self.corrections.counts(self.pack.table)
-        return {"file": self.corrections.file.name, "sha256": self.corrections.sha256, "faces": counts}
-
-    def __len__(self) -> int:
-        return len(self.pack)
-
-    def images(self, indices: Sequence[int] | npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.uint8]:
-        """See `Pack.images`."""
-        return self.pack.images(indices)
-
-    def verify(self) -> None:
-        """See `Pack.verify`."""
-        self.pack.verify()
-
-    def __getstate__(self) -> dict[str, Any]:
-        # As of any pack, the table stays behind: a worker reads and corrects it for itself.
-        kept = ("pack", "corrections", "folder", "manifest", "preprocessing")
-        return {name: self.__dict__[name] for name in kept}
-
-
-def fingerprint_with(pack_fingerprint: str, corrections: Corrections | None) -> str:
-    """The fingerprint of a pack with corrections laid over it; without any, the pack's own."""
-    if corrections is None:
-        return pack_fingerprint
-    parts = {"pack": pack_fingerprint, "corrections": corrections.sha256}
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-
-
 def in_words(counts: Mapping[str, Mapping[str, int]]) -> str:
     """`Corrections.counts` for people: ``train 12 excluded, 3 relabelled; val 1 excluded``."""
     parts = [f"{split} " + ", ".join(f"{n} {what}" for what, n in each.items()) for split, each in counts.items()]
@@ -244,18 +181,15 @@ def write_corrections(corrections: Iterable[Correction], path: Path) -> None:
     Raises:
         EmodetError: It cannot be written.
     """
-    unfinished = path.with_name(f"{path.name}.unfinished-{os.getpid()}")
     try:
-        with unfinished.open("w", newline="", encoding="utf-8") as stream:
+        with atomic_path(path) as unfinished, unfinished.open("w", newline="", encoding="utf-8") as stream:
             writer = csv.writer(stream, lineterminator="\n")
             writer.writerow(COLUMNS)
             for each in corrections:
                 score = "" if each.score is None else f"{each.score:.4g}"
                 new, old = ("" if label is None else _name(label) for label in (each.emotion, each.was))
                 writer.writerow([each.key, each.split, each.action, new, old, each.reason, score])
-        unfinished.replace(path)
     except OSError as problem:
-        unfinished.unlink(missing_ok=True)
         raise EmodetError(f"{path}: cannot be written ({problem})") from problem
 
 

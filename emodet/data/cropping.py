@@ -1,11 +1,7 @@
-"""Which part of a stored picture is the face: the crop modes, and what each needs to be known of a face.
+"""Which part of a stored picture is the face: ``data.crop`` and what it needs of a sample.
 
-Two settings make four modes, and `Preprocessing` cuts them all, as it does live:
-
-- none: ``data.crop=image`` takes the whole picture, which is a face crop already;
-- box: ``data.crop=box`` cuts the square around the record's box;
-- scaled box: with ``preprocessing.margin`` besides;
-- aligned by the eyes: with ``preprocessing.alignment=eyes`` besides, turned upright by the record's landmarks.
+``image`` takes the whole picture, which is a face crop already. ``box`` cuts the square around the sample's box, with
+``preprocessing.margin`` around it, and with ``preprocessing.alignment=eyes`` turned upright by the sample's landmarks.
 """
 
 from collections.abc import Sequence
@@ -19,12 +15,9 @@ from emodet.preprocessing import Preprocessing
 
 __all__ = ["check_crop", "cut", "require_croppable"]
 
-_NO_BOX = "there is no box, which data.crop=box cuts at"
-_NO_EYES = "there are no landmarks, by whose eyes preprocessing.alignment=eyes turns the face upright"
-
 
 def check_crop(crop: str) -> None:
-    """Refuse a way to crop that is not known.
+    """Refuse an unknown way to crop.
 
     Raises:
         EmodetError: It is neither ``image`` nor ``box``.
@@ -36,67 +29,63 @@ def check_crop(crop: str) -> None:
         )
 
 
-def require_croppable(records: Sequence[Sample], crop: str, preprocessing: Preprocessing, allowed: float) -> None:
-    """Refuse a way to crop for which too many faces lack what it needs, before a picture is opened.
+def require_croppable(samples: Sequence[Sample], crop: str, preprocessing: Preprocessing, allowed: float) -> None:
+    """Refuse a way to crop for which too many samples lack a box or landmarks, before a picture is opened.
 
     Args:
-        records: The faces.
+        samples: The faces.
         crop: ``image`` or ``box``.
-        preprocessing: What a crop is.
-        allowed: The share of faces that may lack it; `cut` refuses them one by one.
+        preprocessing: Geometry of a crop.
+        allowed: The share of faces that may lack it; `cut` refuses those one by one.
 
     Raises:
         EmodetError: More faces than that have no box, or no landmarks.
     """
     if crop != "box":
         return
-    allowed_faces = allowed * len(records)
-    missing = sum(record.box is None for record in records)
-    if missing > allowed_faces:
+    missing = sum(sample.box is None for sample in samples)
+    if missing > allowed * len(samples):
         raise EmodetError(
-            f"data.crop=box: {missing:,} of {len(records):,} faces have no box; use data.crop=image, or a reader's "
+            f"data.crop=box: {missing:,} of {len(samples):,} faces have no box; use data.crop=image, or a reader's "
             "option that brings boxes"
         )
-    missing = sum(record.landmarks is None for record in records)
-    if preprocessing.alignment == "eyes" and missing > allowed_faces:
+    missing = sum(sample.landmarks is None for sample in samples)
+    if preprocessing.alignment == "eyes" and missing > allowed * len(samples):
         raise EmodetError(
-            f"preprocessing.alignment=eyes: {missing:,} of {len(records):,} faces have no landmarks; use "
+            f"preprocessing.alignment=eyes: {missing:,} of {len(samples):,} faces have no landmarks; use "
             "preprocessing.alignment=none, or data.reader_options={landmarks: true} where the reader has that option"
         )
 
 
 def cut(
-    image_rgb: npt.NDArray[np.uint8], record: Sample, crop: str, preprocessing: Preprocessing
+    image_rgb: npt.NDArray[np.uint8], sample: Sample, crop: str, preprocessing: Preprocessing
 ) -> npt.NDArray[np.uint8]:
-    """One face out of its stored picture.
+    """Crop one face out of its stored picture.
 
     Args:
-        image_rgb: uint8, (H, W, 3), RGB.
-        record: The face.
+        image_rgb: uint8 (H, W, 3), RGB.
+        sample: The face.
         crop: ``image`` or ``box``.
-        preprocessing: What a crop is.
+        preprocessing: Geometry and colour of a crop.
 
     Returns:
-        uint8, (size, size, 3), RGB.
+        uint8 (size, size, 3), RGB.
 
     Raises:
-        EmodetError: The face has no box or no landmarks though the crop needs them, or the middle of its box lies
-            outside the picture.
+        EmodetError: The sample has no box or no landmarks though the crop needs them, or the box's centre lies outside
+            the picture.
     """
     if crop != "box":
         return preprocessing.crop(image_rgb)
-    if record.box is None:
-        raise EmodetError(_NO_BOX)
-    if preprocessing.alignment == "eyes" and record.landmarks is None:
-        raise EmodetError(_NO_EYES)
-    _require_inside(record.box, image_rgb.shape[1], image_rgb.shape[0])
-    return preprocessing.crop(image_rgb, record.box, record.landmarks)
-
-
-def _require_inside(box: Sequence[float], width: int, height: int) -> None:
-    # A box may reach over the edge, where pixels are repeated; of one whose middle lies outside little else is left.
-    x1, y1, x2, y2 = box
+    if sample.box is None:
+        raise EmodetError("no box, which data.crop=box needs")
+    if preprocessing.alignment == "eyes" and sample.landmarks is None:
+        raise EmodetError("no landmarks, which preprocessing.alignment=eyes needs")
+    x1, y1, x2, y2 = sample.box
+    height, width = image_rgb.shape[:2]
+    # A box may reach over the edge, where pixels are repeated; if its centre is outside, hardly any of it is left.
     if not (0 <= (x1 + x2) / 2 <= width and 0 <= (y1 + y2) / 2 <= height):
         raise EmodetError(
-            f"the middle of the box {x1:g}, {y1:g}, {x2:g}, {y2:g} is outside the {width}×{height} picture"
+            f"the centre of the box {x1:g}, {y1:g}, {x2:g}, {y2:g} is outside the {width}×{height} picture"
         )
+    return preprocessing.crop(image_rgb, sample.box, sample.landmarks)

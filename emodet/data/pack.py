@@ -1,9 +1,8 @@
 """The pack: a prepared data set, opened in milliseconds and shared by all worker processes.
 
-A pack is a folder. ``images-NNNNN.npy`` hold uint8 crops (faces, size, size, 3), or one channel where the crops are
-grey; ``table.parquet`` holds one row per face in the same order, with a hash of its crop; ``manifest.json`` says what
-was packed and how, and is written last. A folder without a valid manifest is not a pack, so nothing half-written ever
-looks whole. How the crops are shared out to files means nothing: that follows from who prepared them.
+A pack is a folder. ``images.npy`` holds uint8 crops (faces, size, size, 3), or one channel where the crops are grey;
+``table.parquet`` holds one row per face in the same order, with a hash of its crop; ``manifest.json`` describes
+what was packed and how, and is written last: a folder without a valid manifest is not a pack.
 """
 
 import hashlib
@@ -20,25 +19,26 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from emodet.data.image_file import open_images
 from emodet.datasets.samples import Sample
 from emodet.emotions import EMOTIONS
 from emodet.errors import EmodetError
+from emodet.files import sha256_of
 from emodet.preprocessing import Preprocessing
 
 __all__ = [
-    *("FORMAT", "MANIFEST", "TABLE", "VERSION", "Pack", "Table"),
-    *("counts_by_split", "crop_hash", "file_sha256", "fingerprint_of", "table_of"),
+    *("FORMAT", "IMAGES", "MANIFEST", "TABLE", "VERSION", "Pack", "Table"),
+    *("counts_by_split", "crop_hash", "fingerprint_of", "table_of"),
 ]
 
 FORMAT = "emodet-pack"
-VERSION = 2
-"""Of the format and of how crops are made. Since 2 a fingerprint is made of the crops' hashes in the table; in 1 it was
-made of the image files' blocks."""
-MANIFEST, TABLE = "manifest.json", "table.parquet"
+VERSION = 3
+"""Of the files."""
+_CONTENT_VERSION = 2
+"""Of what a fingerprint is made of, and of how crops are made."""
+MANIFEST, TABLE, IMAGES = "manifest.json", "table.parquet", "images.npy"
 _CHECKED_ON_OPENING = 64
 _VERIFIED_AT_ONCE = 512
-_NEEDED = frozenset({"counts", "expected", "fingerprint", "preprocessing", "shards", "table_sha256"})
+_NEEDED = frozenset({"counts", "expected", "faces", "fingerprint", "preprocessing", "table_sha256", "title", "reader"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +115,7 @@ class Table:
 class Pack:
     """A prepared data set on disk.
 
-    Opening checks the manifest, the table's hash, the size of the image files, and the hashes of 64 crops, evenly
+    Opening checks the manifest, the table's hash, the size of the image file, and the hashes of 64 crops, evenly
     spaced; `verify` checks every crop. Images are mapped, not read, and a pickled pack carries only its path, so worker
     processes share one copy of the pixels.
 
@@ -123,15 +123,14 @@ class Pack:
         folder: The pack's folder.
 
     Raises:
-        EmodetError: There is no pack, it is of another version, or its content is not what the manifest says.
+        EmodetError: There is no pack, it is of another version, or its content differs from the manifest.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.manifest = _read_manifest(folder)
-        self.preprocessing = Preprocessing.from_dict(self.manifest["preprocessing"])
-        self._check_files()
+        self.manifest, self.preprocessing = _read_manifest(folder)
         faces = len(self)
+        self._check_table()
         self._check_crops(np.unique(np.linspace(0, faces - 1, min(faces, _CHECKED_ON_OPENING)).astype(np.int64)))
 
     @property
@@ -141,11 +140,11 @@ class Pack:
 
     @cached_property
     def table(self) -> Table:
-        """What is known about each face."""
+        """The annotations of each face."""
         return Table.from_arrow(pq.read_table(self.folder / TABLE))
 
     def __len__(self) -> int:
-        return int(sum(shard["faces"] for shard in self.manifest["shards"]))
+        return int(self.manifest["faces"])
 
     def images(self, indices: Sequence[int] | npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.uint8]:
         """Fetch crops.
@@ -159,81 +158,59 @@ class Pack:
         wanted = np.asarray(indices, dtype=np.int64)
         if wanted.size and (wanted.min() < 0 or wanted.max() >= len(self)):
             raise IndexError(f"indices from {wanted.min()} to {wanted.max()} in a pack of {len(self)} faces")
-        crops = self._stored(wanted)
-        return np.repeat(crops, 3, axis=3) if self._channels == 1 else crops
+        crops = self._crops[wanted]
+        return np.repeat(crops, 3, axis=3) if crops.shape[3] == 1 else crops
 
     def verify(self) -> None:
-        """Compare every byte with the manifest.
+        """Compare every crop and annotation with the manifest.
 
         Raises:
             EmodetError: A file was changed or damaged.
         """
-        self._check_files()
+        self._check_table()
         for start in range(0, len(self), _VERIFIED_AT_ONCE):
             self._check_crops(np.arange(start, min(start + _VERIFIED_AT_ONCE, len(self))))
+        if fingerprint_of(self.table, self.preprocessing) != self.fingerprint:
+            raise self._broken(MANIFEST)
 
     def __getstate__(self) -> dict[str, Any]:
         kept = ("folder", "manifest", "preprocessing")
         return {name: value for name, value in self.__dict__.items() if name in kept}
 
-    @property
-    def _channels(self) -> int:
-        return 1 if self.preprocessing.colour == "grey" else 3
-
     @cached_property
-    def _shards(self) -> list[npt.NDArray[np.uint8]]:
-        size = self.preprocessing.size
-        return [
-            open_images(self.folder / shard["file"], shard["faces"], size, self._channels)
-            for shard in self.manifest["shards"]
-        ]
-
-    @cached_property
-    def _starts(self) -> npt.NDArray[np.int64]:
-        return np.cumsum([0, *(shard["faces"] for shard in self.manifest["shards"][:-1])])
-
-    def _stored(self, wanted: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
-        """Crops as they are stored, with one channel or three."""
-        if len(self._shards) == 1:
-            return self._shards[0][wanted]
-        size = self.preprocessing.size
-        crops = np.empty((len(wanted), size, size, self._channels), dtype=np.uint8)
-        shard_of = np.searchsorted(self._starts, wanted, side="right") - 1
-        for number in np.unique(shard_of):
-            here = shard_of == number
-            crops[here] = self._shards[number][wanted[here] - self._starts[number]]
-        return crops
-
-    def _check_files(self) -> None:
-        size = self.preprocessing.size
-        for shard in self.manifest["shards"]:
-            file = self.folder / shard["file"]
-            try:
-                open_images(file, shard["faces"], size, self._channels)
-            except ValueError:
-                raise self._broken(shard["file"]) from None
-        table = self.folder / TABLE
-        if not table.is_file() or file_sha256(table) != self.manifest["table_sha256"]:
-            raise self._broken(TABLE)
-        if len(self._pixel_hashes) != len(self):
-            raise self._broken(MANIFEST)
-
-    def _check_crops(self, rows: npt.NDArray[np.int64]) -> None:
-        hashes = self._pixel_hashes
-        for row, crop in zip(rows.tolist(), self._stored(rows), strict=True):
-            if crop_hash(crop) != hashes[row].as_py():
-                number = int(np.searchsorted(self._starts, row, side="right")) - 1
-                raise self._broken(self.manifest["shards"][number]["file"])
+    def _crops(self) -> npt.NDArray[np.uint8]:
+        """Crops as they are stored, mapped, with one channel or three."""
+        size, channels = self.preprocessing.size, 1 if self.preprocessing.colour == "grey" else 3
+        file = self.folder / IMAGES
+        try:
+            crops = np.load(file, mmap_mode="r", allow_pickle=False)
+            whole = file.stat().st_size == crops.offset + crops.nbytes
+        except (OSError, EOFError, ValueError, SyntaxError, MemoryError, OverflowError):
+            raise self._broken(IMAGES) from None
+        if not whole or crops.dtype != np.uint8 or crops.shape != (len(self), size, size, channels):
+            raise self._broken(IMAGES)
+        return crops  # type: ignore[no-any-return]  # np.load has no types
 
     @cached_property
     def _pixel_hashes(self) -> pa.ChunkedArray:
         # Not of `table`, which not every process that opens a pack needs.
         return pq.read_table(self.folder / TABLE, columns=["pixel_hash"]).column(0)
 
+    def _check_table(self) -> None:
+        table = self.folder / TABLE
+        if not table.is_file() or sha256_of(table) != self.manifest["table_sha256"]:
+            raise self._broken(TABLE)
+        if len(self._pixel_hashes) != len(self):
+            raise self._broken(MANIFEST)
+
+    def _check_crops(self, rows: npt.NDArray[np.int64]) -> None:
+        for row, crop in zip(rows.tolist(), self._crops[rows], strict=True):
+            if crop_hash(crop) != self._pixel_hashes[row].as_py():
+                raise self._broken(IMAGES)
+
     def _broken(self, name: str) -> EmodetError:
         return EmodetError(
-            f"pack {self.folder}: {name} is missing or is not what the manifest says. It was changed or damaged "
-            "after it was packed; delete the folder and prepare it again"
+            f"pack {self.folder}: {name} is missing, damaged or changed; delete the folder and prepare it again"
         )
 
 
@@ -273,33 +250,25 @@ def counts_by_split(table: Table) -> dict[str, dict[str, int]]:
 
 
 def fingerprint_of(table: Table, preprocessing: Preprocessing) -> str:
-    """What `Pack.fingerprint` is: a hash over annotations and crops, free of paths, times and numbers of files."""
-    parts = {"version": VERSION, "table": table.digest(), "crop": preprocessing.fingerprint()}
+    """`Pack.fingerprint`: a hash over annotations and crops, without paths and times."""
+    parts = {"version": _CONTENT_VERSION, "table": table.digest(), "crop": preprocessing.fingerprint()}
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def file_sha256(file: Path) -> str:
-    """Of a file's bytes, as hex digits."""
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _read_manifest(folder: Path) -> dict[str, Any]:
+def _read_manifest(folder: Path) -> tuple[dict[str, Any], Preprocessing]:
     file = folder / MANIFEST
     if not file.is_file():
-        raise EmodetError(f"{folder}: not a pack (it has no manifest.json). `python -m emodet.prepare` makes one")
+        raise EmodetError(f"{folder}: not a pack (it has no {MANIFEST}); `python -m emodet.prepare` makes one")
     try:
         manifest = json.loads(file.read_text(encoding="utf-8"))
         if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-            raise ValueError("it is not a pack's manifest")
-    except (ValueError, UnicodeDecodeError) as problem:
+            raise ValueError("not a pack's manifest")
+        if manifest.get("version") != VERSION:
+            raise ValueError(f"version {manifest.get('version')}, version {VERSION} is expected")
+        if missing := sorted(_NEEDED - set(manifest)):
+            raise ValueError(f"{', '.join(missing)} is missing")
+        if not isinstance(manifest["faces"], int) or manifest["faces"] < 1:
+            raise ValueError(f"faces={manifest['faces']!r}")
+        return manifest, Preprocessing.from_dict(manifest["preprocessing"])
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError, EmodetError) as problem:
         raise EmodetError(f"{file}: unreadable ({problem}); delete {folder} and prepare it again") from None
-    if manifest.get("version") != VERSION:
-        raise EmodetError(
-            f"pack {folder} has version {manifest.get('version')}, this emodet reads version {VERSION}; "
-            "delete it and prepare it again"
-        )
-    missing = sorted(_NEEDED - set(manifest))
-    if missing:
-        raise EmodetError(f"{file}: {', '.join(missing)} is missing in it; delete {folder} and prepare it again")
-    return manifest

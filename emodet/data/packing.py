@@ -1,50 +1,66 @@
-"""From a release on disk to a pack: whole, or in shards on several machines that one of them joins.
+"""Make a pack: decode and crop the pictures of a release once, at training size.
 
-Both ways cut part by part (`emodet.data.parts`) and then assemble the parts, so both make the same pack: its
-fingerprint does not know how the work was shared out. What a killed run, or one that found the disk full, has finished
-is kept and carried on.
+A pool of processes writes chunks of crops into one ``.npy`` file; a journal lists the finished chunks, so that an
+interrupted packing continues where it stopped. The manifest is written last.
 """
 
 import hashlib
 import json
 import logging
+import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+import cv2
 import numpy as np
-import numpy.typing as npt
+import PIL
+import pyarrow as pa
+import pyarrow.parquet as pq
+from filelock import FileLock, Timeout
+from numpy.lib.format import open_memmap, write_array_header_1_0
+from PIL import features
+from tqdm import tqdm
 
-from emodet.data.assembling import assemble
-from emodet.data.changes import compared
+from emodet.data.crop_pool import Cropper, CropPool, CropResult
 from emodet.data.cropping import check_crop, require_croppable
-from emodet.data.cutting import Cropper
-from emodet.data.pack import MANIFEST, VERSION, Pack
-from emodet.data.part_making import PartMaking, require_readable
-from emodet.data.parts import Part, Parts, Shard, Work
+from emodet.data.pack import (
+    FORMAT,
+    IMAGES,
+    MANIFEST,
+    TABLE,
+    VERSION,
+    Pack,
+    Table,
+    counts_by_split,
+    crop_hash,
+    fingerprint_of,
+    table_of,
+)
+from emodet.data.release import ABOUT, ReleaseState, release_state
 from emodet.datasets.samples import Listing, Reader
-from emodet.data.release_state import Pictures, Traces, annotation_digests, listing_digest, traces_of
-from emodet.data.sharding import ShardDone, require_all, shards_missing
-from emodet.data.unfinished import place_to_write, put_in_place
 from emodet.errors import EmodetError
+from emodet.files import sha256_of, write_atomically
 from emodet.preprocessing import Preprocessing
 
 __all__ = ["Packing", "pack_folder", "prepare_pack"]
 
 log = logging.getLogger(__name__)
 
-_NAMED = 5
+_CHUNK = 64
+_NAMED = 10
+_JOURNAL = "journal.jsonl"
 
 
-def pack_folder(
-    reader: Reader, preprocessing: Preprocessing, crop: str, packs: Path, *, version: int = VERSION
-) -> Path:
-    """Where the pack of a release with these crops lies below `packs`: the name changes with anything that matters."""
+def pack_folder(reader: Reader, preprocessing: Preprocessing, crop: str, packs: Path) -> Path:
+    """Where the pack of a release with these crops lies below `packs`: its name depends on all that matters."""
     identity = {
-        "version": version,
+        "version": VERSION,
         "reader": reader.name,
         "root": str(reader.root.resolve()),
         "options": reader.options(),
@@ -55,45 +71,24 @@ def pack_folder(
     return packs / f"{reader.name}-{preprocessing.size}px-{digest[:12]}"
 
 
-def prepare_pack(
-    reader: Reader,
-    preprocessing: Preprocessing,
-    packs: Path,
-    *,
-    crop: str = "image",
-    processes: int | None = None,
-    max_unreadable: float = 0.01,
-    progress: bool = True,
-    announce: Callable[[Listing], None] | None = None,
-) -> Pack:
-    """Make the pack of a release, or open it where it is there already: see `Packing`."""
-    packing = Packing(
-        reader=reader,
-        preprocessing=preprocessing,
-        packs=packs,
-        crop=crop,
-        processes=processes,
-        max_unreadable=max_unreadable,
-        progress=progress,
-        announce=announce,
-    )
-    return packing.whole()
+def prepare_pack(reader: Reader, preprocessing: Preprocessing, packs: Path, **options: Any) -> Pack:
+    """Make the pack of a release, or open it if it exists; `options` are those of `Packing`."""
+    return Packing(reader, preprocessing, packs, **options).run()
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Packing:
     """How a release is packed.
 
     Attributes:
         reader: The release.
-        preprocessing: What a crop is.
+        preprocessing: Geometry and colour of a crop.
         packs: The folder in which packs lie.
-        crop: ``image`` takes each stored picture as a face crop, ``box`` cuts at the record's box.
-        processes: How many decode at once; by default one per core, but none for less than 2,000 faces, as it takes
-            seconds to start.
-        max_unreadable: The share of pictures that may be unreadable. Those are listed in the manifest and left out.
+        crop: ``image`` takes each stored picture as a face crop, ``box`` cuts at the sample's box.
+        processes: How many decode in parallel; None takes one per core, or none for fewer than 2,000 faces.
+        max_unreadable: The share of pictures that may be unreadable. They are listed in the manifest and left out.
         progress: Whether to draw a progress bar on standard error.
-        announce: Told what was listed, before the long work.
+        announce: Called with the listing before the long work.
 
     Raises:
         EmodetError: A value is out of its range.
@@ -106,7 +101,7 @@ class Packing:
     processes: int | None = None
     max_unreadable: float = 0.01
     progress: bool = True
-    announce: Callable[[Listing], None] | None = None
+    announce: Callable[[Listing], None] | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         check_crop(self.crop)
@@ -120,174 +115,237 @@ class Packing:
         """Where the pack lies, or will lie."""
         return pack_folder(self.reader, self.preprocessing, self.crop, self.packs)
 
-    @property
-    def cropper(self) -> Cropper:
-        """What cuts one face."""
-        return Cropper(self.reader, self.preprocessing, self.crop)
-
-    def whole(self) -> Pack:
-        """Make the pack, or open it where it is there already.
-
-        Raises:
-            EmodetError: The release cannot be read, holds no face, misses boxes that `crop` needs, has more unreadable
-                pictures than allowed, or changed while it was packed; or the disk is full. Finished parts are kept for
-                the next run. (What a killed process was writing lies in a folder ``….unfinished`` until then.)
-        """
-        if (pack := self._there()) is not None:
-            return pack
-        traces = traces_of(self.reader.root, self.packs)
-        listing = self._listed()
-        making = self._making(listing)
-        with self._saying_what_is_kept(making.parts), place_to_write(self.folder) as folder:
-            # Another process may have been faster; its pack is as good as ours.
-            if not self.is_there():
-                making.make(Shard(1, 1))
-                self._join(making, traces, folder, every=False)
-        return Pack(self.folder)
-
-    def shard(self, shard: Shard) -> ShardDone:
-        """Make one machine's share; where it was made before, only what is missing of it.
-
-        Raises:
-            EmodetError: As for `whole`.
-        """
-        if self._there() is not None:
-            raise EmodetError(f"{self.folder}: the whole pack is there already; shard={shard} has nothing to add")
-        making = self._making(self._listed())
-        faces, parts = len(making.listing.samples), making.parts
-        with self._saying_what_is_kept(parts):
-            mine = making.make(shard)
-        return ShardDone(
-            folder=parts.folder,
-            rows=shard.rows(faces),
-            faces=sum(part.faces for part in mine),
-            unreadable=[entry for part in mine for entry in part.unreadable],
-            missing=shards_missing(parts, faces, shard.count),
-        )
-
-    def merged(self) -> Pack:
-        """Join the shards that are there to the pack, after comparing each crop with its hash.
-
-        Raises:
-            EmodetError: A shard is missing, damaged or of other work; or as for `whole`.
-        """
-        if (pack := self._there()) is not None:
-            return pack
-        traces = traces_of(self.reader.root, self.packs)
-        making = self._making(self._listed())
-        require_all(making.parts, len(making.listing.samples))
-        with self._saying_what_is_kept(making.parts), place_to_write(self.folder) as folder:
-            if not self.is_there():
-                self._join(making, traces, folder, every=True)
-        return Pack(self.folder)
-
-    def is_there(self) -> bool:
-        """Whether the pack is."""
+    def exists(self) -> bool:
+        """Whether the pack exists."""
         return (self.folder / MANIFEST).is_file()
 
-    def _there(self) -> Pack | None:
-        folder = self.folder
-        if self.is_there():
-            return Pack(folder)
-        if folder.exists():
-            raise EmodetError(f"{folder}: in the place of the pack lies something else (no {MANIFEST}); delete it")
-        for version in range(1, VERSION):
-            old = pack_folder(self.reader, self.preprocessing, self.crop, self.packs, version=version)
-            if old.is_dir():
-                log.warning(
-                    "%s is a pack of version %d, this emodet makes and reads version %d: it is made again, and you can "
-                    "delete the old one",
-                    *(old, version, VERSION),
-                )
-        return None
+    def run(self) -> Pack:
+        """Make the pack, or open it if it exists.
 
-    def _listed(self) -> Listing:
+        Raises:
+            EmodetError: The release cannot be read, has no face, lacks boxes that `crop` needs, has more unreadable
+                pictures than allowed, or changed while it was packed; or the disk is full. Finished chunks are kept.
+        """
+        folder = self.folder
+        if not self.exists():
+            if folder.exists():
+                raise EmodetError(f"{folder}: the pack's folder holds something else (no {MANIFEST}); delete it")
+            try:
+                self.packs.mkdir(parents=True, exist_ok=True)
+                with self._locked() as lock:
+                    if not self.exists():  # another process may have made it in the meantime
+                        self._make()
+                    # Whoever still waits for this lock finds the pack.
+                    lock.unlink(missing_ok=True)
+            except OSError as problem:
+                raise EmodetError(
+                    f"data.packs={self.packs}: writing the pack failed ({problem}). Finished faces are kept: make "
+                    "room or name another folder, and run it again"
+                ) from problem
+            except NotImplementedError:
+                raise EmodetError(
+                    f"data.packs={self.packs}: no file locks there; name a folder on a local disk"
+                ) from None
+            except BrokenProcessPool:
+                raise EmodetError(
+                    "a process that prepares pictures was killed (out of memory?). Finished faces are kept: run it "
+                    "again, with data.processes=1 to need less memory"
+                ) from None
+        return Pack(folder)
+
+    @contextmanager
+    def _locked(self) -> Iterator[Path]:
+        lock = FileLock(self.packs / f".{self.folder.name}.lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            log.info("another process prepares %s; waiting for it", self.folder)
+            lock.acquire()
+        try:
+            yield Path(lock.lock_file)
+        finally:
+            lock.release()
+
+    def _make(self) -> None:
         listing = self.reader.read()
         if not listing.samples:
             raise EmodetError(
-                f"{self.reader.title} in {self.reader.root}: no face in it. Left out: {dict(listing.left_out)}"
+                f"{self.reader.title} in {self.reader.root}: no face found. Left out: {dict(listing.left_out)}"
             )
         if self.announce is not None:
             self.announce(listing)
         require_croppable(listing.samples, self.crop, self.preprocessing, self.max_unreadable)
-        return listing
+        state = release_state(self.reader, listing.samples, self.packs)
+        work = _Work(self, listing, self.folder.with_name(f"{self.folder.name}.unfinished"), state)
+        results = work.crop_all()
+        if release_state(self.reader, listing.samples, self.packs) != state:
+            raise EmodetError(f"{self.reader.root}: the release changed while it was packed; prepare it again")
+        work.finish(results)
+        work.folder.rename(self.folder)
 
-    def _making(self, listing: Listing) -> PartMaking:
-        digest = listing_digest(listing.samples, annotation_digests(listing.samples))
-        work = Work.of(self.reader, self.crop, self.preprocessing, digest, len(listing.samples))
-        return PartMaking(
-            cropper=self.cropper,
-            processes=self.processes,
-            max_unreadable=self.max_unreadable,
-            progress=self.progress,
-            listing=listing,
-            parts=Parts(work, self.packs),
-            is_over=self.is_there,
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """A pack in the making: crops of all listed faces, and the journal of the chunks that are done."""
+
+    packing: Packing
+    listing: Listing
+    folder: Path
+    state: ReleaseState
+
+    def crop_all(self) -> list[CropResult]:
+        """Crop every face that the journal does not list yet; the results of all chunks in order."""
+        packing, samples = self.packing, self.listing.samples
+        cropper = Cropper(packing.reader, packing.preprocessing, packing.crop)
+        done = self._resume(cropper)
+        start = sum(len(result.hashes) for result in done)
+        bar = tqdm(
+            total=len(samples),
+            initial=start,
+            unit="face",
+            desc=f"packing {packing.reader.title}",
+            disable=not packing.progress,
+        )
+        pool = CropPool(cropper, packing.processes, len(samples) - start)
+        with bar, pool, (self.folder / _JOURNAL).open("a", encoding="utf-8") as journal:
+            chunks = [(at, samples[at : at + _CHUNK]) for at in range(start, len(samples), _CHUNK)]
+            for result in pool.crop(self.folder / IMAGES, chunks):
+                journal.write(json.dumps([result.hashes, result.reasons]) + "\n")
+                journal.flush()
+                done.append(result)
+                self._require_readable(done)
+                bar.update(len(result.hashes))
+        self._require_readable(done)
+        return done
+
+    def _resume(self, cropper: Cropper) -> list[CropResult]:
+        """Results of the chunks whose crops an earlier run wrote for the same listing; prepares the files."""
+        header = json.dumps([VERSION, self.state, _libraries(), len(self.listing.samples)])
+        done: list[CropResult] = []
+        journal = self.folder / _JOURNAL
+        try:
+            lines = journal.read_text(encoding="utf-8").split("\n")
+            if lines[0] == header:
+                crops = np.load(self.folder / IMAGES, mmap_mode="r", allow_pickle=False)
+                for line in lines[1:-1]:
+                    result = CropResult(*map(tuple, json.loads(line)))
+                    start = len(done) * _CHUNK
+                    if any(
+                        crop_hash(crops[start + row]) != digest for row, digest in enumerate(result.hashes) if digest
+                    ):
+                        break
+                    done.append(result)
+        except (OSError, ValueError, TypeError, IndexError):
+            pass  # nothing, or nothing whole: begin anew
+        if not done:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            self.folder.mkdir()
+            self._create_images(cropper)
+        text = "".join(json.dumps([result.hashes, result.reasons]) + "\n" for result in done)
+        write_atomically(journal, f"{header}\n{text}")
+        return done
+
+    def _create_images(self, cropper: Cropper) -> None:
+        size = self.packing.preprocessing.size
+        shape = (len(self.listing.samples), size, size, cropper.channels)
+        needed, free = int(np.prod(shape, dtype=np.int64)), shutil.disk_usage(self.folder).free
+        if needed > free:
+            raise EmodetError(
+                f"data.packs={self.packing.packs}: the crops need {needed / 1e9:.2f} GB, {free / 1e9:.2f} GB are free. "
+                "Make room, or name another folder"
+            )
+        open_memmap(self.folder / IMAGES, mode="w+", dtype=np.uint8, shape=shape)
+
+    def _require_readable(self, results: Sequence[CropResult]) -> None:
+        unreadable, total, allowed = self._unreadable(results), len(self.listing.samples), self.packing.max_unreadable
+        if len(unreadable) <= allowed * total + 1e-6 and len(unreadable) < total:
+            return
+        shown = "\n".join(f"  {entry['key']}: {entry['reason']}" for entry in unreadable[:_NAMED])
+        share, verb = ("none", "can") if allowed == 1 else (f"more than {allowed:.1%}", "cannot")
+        raise EmodetError(
+            f"{share} of the {total} pictures {verb} be read (data.max_unreadable={allowed:g}). First ones:\n{shown}\n"
+            "Repair the files, or raise data.max_unreadable, the share that may be left out"
         )
 
-    def _join(self, making: PartMaking, traces: Traces, folder: Path, *, every: bool) -> None:
-        """Put the pack together out of parts that hold each face, and delete them."""
-        parts, listing = making.parts, making.listing
-        found = parts.in_order(parts.found())
-        if every:
-            for part in found:
-                part.check(every=True)
-        unreadable = [entry for part in found for entry in part.unreadable]
-        require_readable(unreadable, len(listing.samples), self.max_unreadable)
-        traces = self._require_unchanged(making, found, traces)
-        assemble(found, self.reader, listing, traces, folder)
-        put_in_place(folder, self.folder)
-        parts.remove()
+    def _unreadable(self, results: Sequence[CropResult]) -> list[dict[str, str]]:
+        reasons = [reason for result in results for reason in result.reasons]
+        pairs = zip(self.listing.samples, reasons, strict=False)
+        return [{"key": sample.key, "reason": reason} for sample, reason in pairs if reason is not None]
 
-    def _require_unchanged(self, making: PartMaking, found: Sequence[Part], before: Traces) -> Traces:
-        """Refuse to join what was cut of a release that has changed in the meantime."""
-        listing = making.listing
-        changed: list[str] = []
-        for part in found:
-            keys = making.changed(part)
-            if keys:
-                changed += keys
-                shutil.rmtree(part.folder)
-        if changed:
-            raise EmodetError(
-                f"{self.reader.root}: {len(changed):,} pictures are not what was cut ({', '.join(changed[:_NAMED])}); "
-                "they changed while the release was packed, or another machine has other copies of them. Prepare again "
-                "when nothing writes to the release: all else is kept"
-            )
-        now = traces_of(self.reader.root, self.packs)
-        if now != before:
-            annotations = annotation_digests(listing.samples)
-            listed = Pictures([record.key for record in listing.samples], annotations, _NOTHING, _NOTHING)
-            changes = compared(self.reader.read().samples, listed)
-            if changes:
-                raise EmodetError(
-                    f"{self.reader.root}: the release changed while it was packed: {changes}. Prepare again when "
-                    "nothing writes to it"
-                )
-        return now
+    def finish(self, results: Sequence[CropResult]) -> None:
+        """Close the gaps of unreadable pictures; write the table and the manifest."""
+        hashes = [digest for result in results for digest in result.hashes]
+        rows = [row for row, digest in enumerate(hashes) if digest is not None]
+        if len(rows) < len(hashes):
+            _keep_rows(self.folder / IMAGES, rows)
+        table = table_of([self.listing.samples[row] for row in rows], [str(hashes[row]) for row in rows])
+        pq.write_table(table.to_arrow(), self.folder / TABLE)
+        manifest = json.dumps(self._manifest(table, self._unreadable(results)), indent=2)
+        for name in (IMAGES, TABLE):
+            with (self.folder / name).open("rb") as stream:
+                os.fsync(stream.fileno())
+        write_atomically(self.folder / MANIFEST, manifest)
+        (self.folder / _JOURNAL).unlink()
 
-    @contextmanager
-    def _saying_what_is_kept(self, parts: Parts) -> Iterator[None]:
-        try:
-            yield
-        except OSError as problem:
-            raise EmodetError(
-                f"data.packs={self.packs}: writing the pack failed ({problem}); {self._what_is_kept(parts)}"
-            ) from problem
-        except BrokenProcessPool:
-            raise EmodetError(
-                "a process that prepares pictures was killed, perhaps for want of memory; "
-                f"{self._what_is_kept(parts)}. Fewer at once need less: data.processes=1"
-            ) from None
-        finally:
-            with suppress(OSError):
-                parts.folder.rmdir()  # where it is empty
-
-    def _what_is_kept(self, parts: Parts) -> str:
-        faces = sum(len(part.rows) for part in parts.found())
-        if not faces:
-            return "nothing was kept"
-        return f"{faces:,} of {parts.work.faces:,} faces are done and kept in {parts.folder}; run it again to carry on"
+    def _manifest(self, table: Table, unreadable: Sequence[Mapping[str, str]]) -> dict[str, Any]:
+        packing, reader = self.packing, self.packing.reader
+        about = about_release(reader.root)
+        return {
+            "format": FORMAT,
+            "version": VERSION,
+            "reader": reader.name,
+            "title": f"{about['title']}, as {reader.title}" if "title" in about else reader.title,
+            "options": reader.options(),
+            "redistributable": bool(about.get("redistributable", reader.redistributable)),
+            "crop": packing.crop,
+            "preprocessing": packing.preprocessing.to_dict(),
+            "faces": len(table),
+            "counts": counts_by_split(table),
+            "expected": {split: dict(counts) for split, counts in reader.expected.items()},
+            "left_out": dict(self.listing.left_out),
+            "notes": list(self.listing.notes),
+            "unreadable": list(unreadable),
+            "identical_across_splits": _across_splits(table),
+            "table_sha256": sha256_of(self.folder / TABLE),
+            "release": self.state._asdict(),
+            "fingerprint": fingerprint_of(table, packing.preprocessing),
+            "made_with": _libraries(),
+            "packed": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        }
 
 
-_NOTHING: npt.NDArray[np.int64] = np.empty(0, dtype=np.int64)
+def about_release(root: Path) -> dict[str, Any]:
+    """What a release's own file `ABOUT` says of it: ``title``, ``redistributable``; empty without such a file."""
+    try:
+        found = json.loads((root / ABOUT).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _keep_rows(file: Path, rows: Sequence[int]) -> None:
+    """Shorten an ``.npy`` file to these rows, which rise."""
+    crops = np.load(file, mmap_mode="r+")
+    kept, offset = (len(rows), *crops.shape[1:]), int(crops.offset)
+    for start in range(0, len(rows), _CHUNK):
+        block = rows[start : start + _CHUNK]
+        crops[start : start + len(block)] = crops[block]
+    crops.flush()
+    row_bytes = int(np.prod(crops.shape[1:]))
+    del crops
+    with file.open("r+b") as stream:
+        # The header is padded to one length for any number of rows.
+        write_array_header_1_0(stream, {"descr": "|u1", "fortran_order": False, "shape": kept})
+        stream.truncate(offset + len(rows) * row_bytes)
+
+
+def _across_splits(table: Table) -> dict[str, int]:
+    pairs = pa.table({"picture": table.pixel_hash.tolist(), "split": table.split.tolist()})
+    pictures = pairs.group_by("picture").aggregate([("split", "count_distinct"), ("split", "count")])
+    across = pictures.column("split_count_distinct").to_numpy() > 1
+    return {"groups": int(across.sum()), "faces": int(pictures.column("split_count").to_numpy()[across].sum())}
+
+
+def _libraries() -> dict[str, str]:
+    """Libraries that decide a crop's pixels."""
+    return {"Pillow": PIL.__version__, "libjpeg": str(features.version("jpg") or ""), "OpenCV": cv2.__version__}

@@ -1,259 +1,173 @@
-"""One data set of a run: where it lies, how it is read and cut, and what its faces are used for."""
+"""One data set: where it lies, how it is read and cropped, and how its faces are used."""
 
 import inspect
 import logging
 import math
-import re
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from emodet.data.changes import Changes, check_release
-from emodet.data.cropping import check_crop, require_croppable
+from emodet.data.cropping import require_croppable
 from emodet.data.pack import Pack, Table
-from emodet.data.packing import Packing, pack_folder
-from emodet.data.parts import Shard
+from emodet.data.packing import Packing
+from emodet.data.release import label_files_state, release_state
 from emodet.datasets.readers import READERS, open_reader
 from emodet.datasets.samples import Listing, Reader
-from emodet.data.sharding import ShardDone
-from emodet.synthetic.releases import write_release
-from emodet.emotions import class_names
 from emodet.errors import EmodetError
 from emodet.preprocessing import Preprocessing
 
-__all__ = ["SOURCE_SETTINGS", "Source", "sources_of"]
+__all__ = ["Source", "default_packs"]
 
 log = logging.getLogger(__name__)
 
-# It becomes part of metric names and of keys.
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
-SOURCE_SETTINGS = (
-    *("root", "packs", "reader", "reader_options", "synthetic", "crop", "classes", "labels", "val_from", "weight"),
-    *("processes", "max_unreadable", "changed"),
-)
-"""What can be set for one data set of a mix."""
+
+def default_packs() -> Path:
+    """The folder for packs: ``$EMODET_PACKS``, else ``data/packs``."""
+    return Path(os.environ.get("EMODET_PACKS") or "data/packs").expanduser()
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Source:
-    """A release as the configuration names it.
+    """A data set on disk.
 
     Attributes:
-        root: Where the release lies.
-        preprocessing: What a crop is.
+        root: The folder, for some data sets the file.
+        reader: A name in `emodet.datasets.readers.READERS`, or ``auto`` to recognise the release.
+        reader_options: The reader's own arguments. A reader that can read landmarks does so where crops are aligned.
         packs: The folder in which packs lie.
-        name: What a mix of several calls it; empty where it is the only one.
-        reader: The reader's name, or ``auto`` to go by the release's signs.
-        reader_options: The reader's own arguments. Where crops are turned by the eyes, a reader that can read landmarks
-            does so without being told.
-        synthetic: Arguments of `write_release`: the release is drawn into `root` first.
         crop: ``image`` (stored pictures are face crops) or ``box``.
-        classes: 8, or 7 without contempt.
-        labels: ``hard`` or ``soft``, see `EmotionDataModule`.
+        classes: 8, or 7 without contempt; None takes all that are trained.
+        labels: ``hard`` trains on the emotion; ``soft`` on the soft label where there is one, and so also on faces
+            without a clear emotion.
         val_from: See `emodet.data.splits.assign_splits`.
         weight: How many times as often as those of a source with weight 1 its faces are drawn in training.
-        processes: How many prepare; None takes one per core.
+        processes: How many prepare it; None takes one per core.
         max_unreadable: The share of pictures that may be unreadable.
-        changed: What to do where the release is no longer what was packed of it: ``refuse``, or ``use`` the pack as it
-            is.
 
     Raises:
         EmodetError: A value is out of its range.
     """
 
-    root: Path
-    preprocessing: Preprocessing
-    packs: Path
-    name: str = ""
+    root: str | Path
     reader: str = "auto"
     reader_options: Mapping[str, Any] = field(default_factory=dict)
-    synthetic: Mapping[str, Any] | None = None
+    packs: str | Path = field(default_factory=default_packs)
     crop: str = "image"
-    classes: int = 8
+    classes: int | None = None
     labels: str = "hard"
     val_from: str | float = "auto"
     weight: float = 1.0
     processes: int | None = None
     max_unreadable: float = 0.01
-    changed: str = "refuse"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "root", Path(self.root).expanduser())
-        class_names(self.classes)
+        for name in ("root", "packs"):
+            object.__setattr__(self, name, Path(getattr(self, name)).expanduser())
+        if self.classes not in (None, 7, 8):
+            raise EmodetError(f"data.classes={self.classes!r}: there are 7 and 8")
         if self.labels not in ("hard", "soft"):
             raise EmodetError(f"data.labels={self.labels!r}: there are hard and soft")
-        if self.changed not in ("refuse", "use"):
-            raise EmodetError(f"data.changed={self.changed!r}: there are refuse and use")
         if isinstance(self.weight, bool) or not (math.isfinite(self.weight) and self.weight > 0):
             raise EmodetError(f"weight={self.weight!r}: a number above 0 was expected; leave the source out instead")
 
     def settings(self) -> dict[str, Any]:
-        """What `sources_of` makes the same source from, as plain values with absolute paths; without ``processes``."""
-        values = {name: getattr(self, name) for name in SOURCE_SETTINGS if name != "processes"}
-        paths = {name: str(values[name].resolve()) for name in ("root", "packs")}
-        return {**values, **paths, "reader_options": dict(self.reader_options)}
+        """The attributes as plain values with absolute paths, without ``processes``."""
+        values = {name: value for name, value in asdict(self).items() if name != "processes"}
+        return {**values, **{name: str(Path(values[name]).resolve()) for name in ("root", "packs")}}
 
-    @property
-    def soft(self) -> bool:
-        """Whether it trains on soft labels where there are any."""
-        return self.labels == "soft"
-
-    def open_reader(self) -> Reader:
-        """The reader of the release, which is drawn first where it is a synthetic one.
+    def open_reader(self, preprocessing: Preprocessing) -> Reader:
+        """The reader of the release.
 
         Raises:
             EmodetError: See `emodet.datasets.readers.open_reader`.
         """
-        with self._named():
-            return self._open_reader()
+        reader = open_reader(Path(self.root), self.reader, **self.reader_options)
+        aligned = self.crop == "box" and preprocessing.alignment == "eyes"
+        has_landmarks = "landmarks" in inspect.signature(READERS[reader.name]).parameters
+        if aligned and has_landmarks and "landmarks" not in self.reader_options:
+            reader = open_reader(Path(self.root), reader.name, **self.reader_options, landmarks=True)
+        return reader
 
-    def pack_folder(self) -> Path:
-        """Where the pack lies, or will lie."""
-        return pack_folder(self.open_reader(), self.preprocessing, self.crop, self.packs)
-
-    def read(self) -> tuple[Reader, Listing]:
-        """List the faces without opening a picture, for `emodet.datasets.summary.listing_summary`.
-
-        Raises:
-            EmodetError: The release cannot be read, or its faces cannot be cut as `crop` asks.
-        """
-        reader = self.open_reader()
-        with self._named():
-            check_crop(self.crop)
-            listing = reader.read()
-            require_croppable(listing.samples, self.crop, self.preprocessing, self.max_unreadable)
-        return reader, listing
-
-    def packing(self, announce: Callable[[Reader, Listing], None] | None = None) -> Packing:
-        """How it is packed.
-
-        Args:
-            announce: Told what was listed, before the long work.
-        """
-        reader = self.open_reader()
+    def packing(
+        self, preprocessing: Preprocessing, announce: Callable[[Reader, Listing], None] | None = None
+    ) -> Packing:
+        """How it is packed; `announce` is called with what was listed, before the long work."""
+        reader = self.open_reader(preprocessing)
         return Packing(
-            reader=reader,
-            preprocessing=self.preprocessing,
-            packs=self.packs,
-            crop=self.crop,
-            processes=self.processes,
-            max_unreadable=self.max_unreadable,
+            reader,
+            preprocessing,
+            Path(self.packs),
+            self.crop,
+            self.processes,
+            self.max_unreadable,
             announce=None if announce is None else lambda listing: announce(reader, listing),
         )
 
-    def prepare(
-        self,
-        announce: Callable[[Reader, Listing], None] | None = None,
-        *,
-        thorough: bool = False,
-        merge: bool = False,
-    ) -> tuple[Pack, bool]:
-        """Make the pack where there is none yet, and open it; or make sure that the release is still what was packed.
-
-        Args:
-            announce: Told what was listed, before the long work of packing; not called where the pack is there.
-            thorough: See `emodet.data.changes.check_release`.
-            merge: Join the shards that are there instead of preparing what is missing.
-
-        Returns:
-            The pack, and whether it was there.
+    def read(self, preprocessing: Preprocessing) -> tuple[Reader, Listing]:
+        """List the faces without opening a picture.
 
         Raises:
-            EmodetError: The release has changed since; or see `emodet.data.packing.Packing`.
+            EmodetError: The release cannot be read, or its faces cannot be cropped as `crop` asks.
         """
-        packing = self.packing(announce)
-        with self._named():
-            if packing.is_there():
-                pack = Pack(packing.folder)
-                self._require_unchanged(pack, check_release(pack, packing.cropper, self.packs, thorough=thorough))
-                return pack, True
-            log.info(
-                "preparing %s from %s into %s (once; later runs open the pack)",
-                *(packing.reader.title, self.root, packing.folder),
+        reader = self.packing(preprocessing).reader
+        listing = reader.read()
+        require_croppable(listing.samples, self.crop, preprocessing, self.max_unreadable)
+        return reader, listing
+
+    def prepare(
+        self, preprocessing: Preprocessing, announce: Callable[[Reader, Listing], None] | None = None
+    ) -> tuple[Pack, bool]:
+        """Make the pack if it does not exist, and open it.
+
+        A warning says so where label files or folders of the release have changed since it was packed.
+
+        Returns:
+            The pack, and whether it existed.
+
+        Raises:
+            EmodetError: See `emodet.data.packing.Packing.run`.
+        """
+        packing = self.packing(preprocessing, announce)
+        existed = packing.exists()
+        if not existed:
+            log.info("preparing %s from %s (once; later runs open the pack)", packing.reader.title, self.root)
+        pack = packing.run()
+        now = label_files_state(Path(self.root), Path(self.packs)) if existed else None
+        if now is not None and now != pack.manifest.get("release", {}).get("labels"):
+            log.warning(
+                "%s has changed since it was packed on %s; the pack is used as it is. `python -m emodet.prepare` with "
+                "the same settings compares both, and with force=true packs it again",
+                *(self.root, pack.manifest.get("packed")),
             )
-            return packing.merged() if merge else packing.whole(), False
+        return pack, existed
 
-    def prepare_shard(self, shard: Shard, announce: Callable[[Reader, Listing], None] | None = None) -> ShardDone:
-        """Make one machine's share of the pack: see `emodet.data.packing.Packing.shard`."""
-        with self._named():
-            return self.packing(announce).shard(shard)
+    def require_unchanged(self, pack: Pack, preprocessing: Preprocessing) -> None:
+        """Compare a pack with the release: its samples, and path, size and time of each file.
 
-    def _require_unchanged(self, pack: Pack, changes: Changes) -> None:
-        if not changes:
-            return
-        found = f"{self.root} is no longer what was packed of it on {pack.manifest['packed']}: {changes}"
-        if self.changed == "refuse":
+        Raises:
+            EmodetError: They differ.
+        """
+        reader = self.open_reader(preprocessing)
+        now = release_state(reader, reader.read().samples, Path(self.packs))
+        then = pack.manifest.get("release", {})
+        changed = [what for what in ("listing", "files") if getattr(now, what) != then.get(what)]
+        if changed:
+            words = {"listing": "other faces or annotations", "files": "other files, sizes or times"}
             raise EmodetError(
-                f"{found}. `python -m emodet.prepare` with force=true and the same settings packs it again; "
-                f"data.changed=use goes on with {pack.folder} as it is"
+                f"data.root={self.root} has changed since it was packed on {pack.manifest.get('packed')} "
+                f"({'; '.join(words[what] for what in changed)}): force=true packs it again"
             )
-        log.warning("%s. The pack is used as it is (data.changed=use)", found)
 
-    def usable(self, table: Table) -> npt.NDArray[np.bool_]:
-        """Which faces of its table can be used at all: bool (N,)."""
-        usable = (table.emotion >= 0) & (table.emotion < self.classes)
-        if self.soft:
-            # A face without an emotion still teaches where its soft label says something about these classes.
-            usable |= (table.emotion < 0) & (np.nan_to_num(table.soft_label[:, : self.classes]).sum(axis=1) > 0)
+    def usable(self, table: Table, classes: int) -> npt.NDArray[np.bool_]:
+        """Which faces of its table can be used for so many classes: bool (N,)."""
+        classes = min(classes, self.classes or classes)
+        usable = (table.emotion >= 0) & (table.emotion < classes)
+        if self.labels == "soft":
+            # A face without an emotion still trains if its soft label is about these classes.
+            usable |= (table.emotion < 0) & (np.nan_to_num(table.soft_label[:, :classes]).sum(axis=1) > 0)
         return np.asarray(usable)
-
-    def _open_reader(self) -> Reader:
-        if self.synthetic is not None:
-            write_release(self.root, **self.synthetic)
-        reader = open_reader(self.root, self.reader, **self.reader_options)
-        needs_eyes = self.crop == "box" and self.preprocessing.alignment == "eyes"
-        can_read_them = "landmarks" in inspect.signature(READERS[reader.name]).parameters
-        if needs_eyes and can_read_them and "landmarks" not in self.reader_options:
-            reader = open_reader(self.root, reader.name, **self.reader_options, landmarks=True)
-        return reader
-
-    @contextmanager
-    def _named(self) -> Iterator[None]:
-        """Say in an error which data set of a mix it is about."""
-        try:
-            yield
-        except EmodetError as problem:
-            if not self.name:
-                raise
-            raise EmodetError(f"data.sources: {self.name}: {problem}") from None
-
-
-def sources_of(given: Mapping[str, Mapping[str, Any]], shared: Mapping[str, Any]) -> tuple[Source, ...]:
-    """The data sets of a mix.
-
-    Args:
-        given: Each one's own settings, by its name.
-        shared: What holds for those that say nothing else. Classes are the exception: a data set may have fewer of
-            them than the mix, not more.
-
-    Raises:
-        EmodetError: There is none, a name or a setting is not one, or a value is out of its range. The message names
-            the data set.
-    """
-    if not given:
-        raise EmodetError("data.sources is empty: name data sets, as in data.sources=[affectnet8,rafdb]")
-    found = []
-    for name, values in given.items():
-        where = f"data.sources: {name}"
-        if not _NAME.fullmatch(name):
-            raise EmodetError(f"{where!r}: a name of letters, digits, - and _ was expected")
-        unknown = sorted(set(values) - set(SOURCE_SETTINGS))
-        if unknown:
-            raise EmodetError(
-                f"{where}: {', '.join(unknown)} cannot be set for one data set; there are {', '.join(SOURCE_SETTINGS)}"
-            )
-        if values.get("root") is None:
-            raise EmodetError(f"{where}: root is not set; say where it lies: data.sources={{{name}: {{root: /path}}}}")
-        settings = {**shared, **values, "name": name}
-        settings["classes"] = min(settings["classes"], shared["classes"])
-        settings["packs"] = Path(settings["packs"]).expanduser()
-        try:
-            found.append(Source(**settings))
-        except EmodetError as problem:
-            raise EmodetError(f"{where}: {problem}") from None
-    return tuple(found)

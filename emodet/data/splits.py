@@ -1,40 +1,32 @@
-"""Which faces train, which select and which report; and in which order they come."""
+"""Which faces train, validate and test."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from torch.utils.data import Sampler
 
 from emodet.data.pack import Table
 from emodet.errors import EmodetError
 
-__all__ = [
-    "Draw",
-    "EvaluationBatches",
-    "Splits",
-    "TrainingBatches",
-    "assign_splits",
-    "drawing_weights",
-    "numbered",
-]
+__all__ = ["Splits", "assign_splits", "mix_splits"]
 
 Indices = npt.NDArray[np.int64]
+_SAME_PICTURE = "same picture as a val or test face"
 
 
 @dataclass(frozen=True, slots=True)
 class Splits:
-    """Positions in the pack's table, by what they are used for.
+    """Positions in the pack's table, by their use.
 
     Attributes:
-        train: int64, faces that the net learns from.
+        train: int64, faces that the net is trained on.
         val: int64, faces that choose the epoch, the hyper-parameters and the temperature.
         test: int64, faces that the result is reported on.
-        val_name: What the val faces are, for titles (``val``, ``0.1 of train``).
+        val_name: Where the val faces come from, for titles (``val``, ``0.1 of train``).
         test_name: Likewise for the test faces (``test``, ``val``).
-        dropped: How many training faces are not used, by the reason in words.
+        dropped: Number of training faces that are not used, by reason.
     """
 
     train: Indices
@@ -46,12 +38,12 @@ class Splits:
 
 
 def assign_splits(table: Table, usable: npt.NDArray[np.bool_], val_from: str | float, seed: int) -> Splits:
-    """Share out the faces.
+    """Assign the faces of one data set.
 
-    Selection and report are different data wherever the release allows it. A release with train, val and test selects
-    on val and reports on test. One without a test split reports on its val, and selects on a seeded, stratified part
-    of train that has no subject and no picture in common with the rest. ``val_from="val"`` chooses and reports on the
-    same val instead, and the split's name then says so.
+    Val and test are different faces wherever the release allows it. A release with train, val and test is used as it
+    is. One without a test split is tested on its val, and validated on a seeded, stratified part of train that has no
+    subject and no picture in common with the rest. ``val_from="val"`` validates and tests on the same val instead, and
+    the split's name then says so.
 
     Args:
         table: The pack's table.
@@ -60,61 +52,56 @@ def assign_splits(table: Table, usable: npt.NDArray[np.bool_], val_from: str | f
         seed: Decides which faces are held out.
 
     Raises:
-        EmodetError: `val_from` is not one of these, or a split would be left without a face.
+        EmodetError: `val_from` is none of these, or a split would be left without a face.
     """
-    picture = numbered(table.pixel_hash)
+    picture = _numbered(table.pixel_hash)
     of = {split: np.flatnonzero((table.split == split) & usable) for split in ("train", "val", "test")}
     labelled = {split: rows[table.emotion[rows] >= 0] for split, rows in of.items()}
     if val_from == "auto":
         val_from = "val" if labelled["test"].size and labelled["val"].size else 0.1
-    dropped: dict[str, int] = {}
+    dropped = Counter[str]()
     train = of["train"]
     official = next(((labelled[split], split) for split in ("test", "val") if labelled[split].size), None)
-    same_picture = "same picture as a val or test face"
     if official is not None:
-        # Before anything is held out of train: a copy of a report face must not select either.
-        copies = np.isin(picture[train], picture[official[0]])
-        dropped[same_picture] = int(copies.sum())
-        train = train[~copies]
+        # Before anything is held out of train: a copy of a test face must not validate either.
+        train = _without_copies(train, picture, official[0], dropped)
     if val_from == "val":
-        chosen, val_name = labelled["val"], "val"
-        if not chosen.size:
+        val, val_name = labelled["val"], "val"
+        if not val.size:
             raise EmodetError("data.val_from=val: this release has no val split; use auto or a share such as 0.1")
     elif isinstance(val_from, int | float) and 0 < val_from <= 0.5:
-        known = table.subject != ""
-        subject = np.where(known, numbered(table.subject), -1)
-        # What must not be torn apart: the subject where it is known, else the picture.
-        group = np.where(known, subject, len(table) + picture)
-        candidates = train[table.emotion[train] >= 0]
-        chosen = _held_out(table.emotion[candidates], group[candidates], candidates, float(val_from), seed)
-        train = np.setdiff1d(train, chosen)
+        train, val = _hold_out(table, picture, train, float(val_from), seed, dropped)
         val_name = f"{val_from:g} of train"
-        # Faces that only have a soft label were no candidates.
-        straddling = known[train] & np.isin(subject[train], subject[chosen])
-        dropped["same subject as a val face"] = int(straddling.sum())
-        train = train[~straddling]
     else:
         raise EmodetError(f"data.val_from={val_from!r}: expected auto, val, or a share of train from 0 to 0.5")
-    test, test_name = official or (chosen, val_name)
+    test, test_name = official or (val, val_name)
     if val_name == test_name:
-        test_name = val_name = f"{val_name} (also used for model selection)"
-    copies = np.isin(picture[train], picture[chosen])
-    dropped[same_picture] = dropped.get(same_picture, 0) + int(copies.sum())
-    train = train[~copies]
-    for split, rows in (("train", train), ("val", chosen), ("test", test)):
+        test_name = val_name = f"{val_name} (selection and test)"
+    train = _without_copies(train, picture, val, dropped)
+    for split, rows in (("train", train), ("val", val), ("test", test)):
         if not rows.size:
             raise EmodetError(f"data.val_from={val_from!r} leaves no face for the split {split!r}")
-    dropped = {reason: count for reason, count in dropped.items() if count}
-    return Splits(train, chosen, test, val_name, test_name, dropped)
+    return Splits(train, val, test, val_name, test_name, _counted(dropped))
 
 
-def numbered(words: npt.NDArray[np.str_]) -> Indices:
-    """A number for each word, equal for equal words; comparing numbers is much faster than comparing text."""
-    numbers: dict[str, int] = {}
-    return np.array([numbers.setdefault(word, len(numbers)) for word in words.tolist()], dtype=np.int64)
+def _hold_out(
+    table: Table, picture: Indices, train: Indices, share: float, seed: int, dropped: Counter[str]
+) -> tuple[Indices, Indices]:
+    """Train without, and with only, the held-out faces."""
+    known = table.subject != ""
+    subject = np.where(known, _numbered(table.subject), -1)
+    # Faces that stay together: those of a subject where it is known, else of a picture.
+    group = np.where(known, subject, len(table) + picture)
+    candidates = train[table.emotion[train] >= 0]
+    val = _drawn_groups(table.emotion[candidates], group[candidates], candidates, share, seed)
+    train = np.setdiff1d(train, val)
+    # Faces that only have a soft label were no candidates.
+    straddling = known[train] & np.isin(subject[train], subject[val])
+    dropped["same subject as a val face"] += int(straddling.sum())
+    return train[~straddling], val
 
 
-def _held_out(emotion: Indices, group: Indices, rows: Indices, share: float, seed: int) -> Indices:
+def _drawn_groups(emotion: Indices, group: Indices, rows: Indices, share: float, seed: int) -> Indices:
     """Those of `rows` that are held out: about `share` of each class, in whole groups, in a seeded order."""
     names, group_of = np.unique(group, return_inverse=True)
     counts = np.zeros((len(names), 8), dtype=np.int64)
@@ -125,132 +112,86 @@ def _held_out(emotion: Indices, group: Indices, rows: Indices, share: float, see
     main = counts.argmax(axis=1).tolist()
     brings = counts.max(axis=1, initial=0).tolist()
     for number in np.random.default_rng([seed, 0x5E1EC7]).permutation(len(names)).tolist():
-        # A group goes over when its most frequent class still lacks at least half of what the group brings.
+        # A group is taken while its most frequent class still lacks at least half of what the group brings.
         if taken[main[number]] + brings[number] / 2 <= wanted[main[number]]:
             chosen[number] = True
             taken = [so_far + more for so_far, more in zip(taken, counts[number].tolist(), strict=True)]
     return rows[chosen[group_of]]
 
 
-class Draw(NamedTuple):
-    """One batch: which faces, and the seed of everything random that is done to them.
+def mix_splits(names: Sequence[str], table: Table, starts: Sequence[int], splits: Sequence[Splits]) -> Splits:
+    """Splits of several data sets together, made of each one's own, so that val and test stay what they are elsewhere.
 
-    Attributes:
-        indices: int64 (N,), positions in the pack's table.
-        seed: Of their augmentation.
-        epoch: In which they are trained on; None where they are not.
-        places: Which of the faces that all processes see in the epoch, in order, these are.
-    """
-
-    indices: Indices
-    seed: int
-    epoch: int | None = None
-    places: slice = slice(None)
-
-
-class TrainingBatches(Sampler[Draw]):
-    """The batches of an epoch, a function of (seed, epoch, number of processes) alone.
-
-    Order and augmentation carry no state, so a resumed run asks for the batches that are missing and gets the ones
-    that it would have had.
+    A face whose picture another data set tests on does not validate; one whose picture any data set validates or tests
+    on does not train; a picture that several data sets would train on trains once, with the label of the first.
 
     Args:
-        indices: int64, the training faces.
-        batch_size: Faces per batch and process. The last incomplete batch is left out: a batch norm over few faces
-            would be noise.
-        seed: Of the run.
-        weights: float64 (len(indices),) chances to be drawn, with replacement; None draws each face once.
-        progress: Called when an epoch starts: its number, and how many of its batches are done already.
-        rank: Of this process.
-        world_size: How many processes share the epoch.
-    """
-
-    def __init__(
-        self,
-        indices: Indices,
-        batch_size: int,
-        seed: int,
-        weights: npt.NDArray[np.float64] | None,
-        progress: Callable[[], tuple[int, int]],
-        rank: int = 0,
-        world_size: int = 1,
-    ) -> None:
-        if batch_size * world_size > len(indices):
-            raise EmodetError(
-                f"data.batch_size={batch_size} on {world_size} process(es) needs more faces than the {len(indices)} "
-                "training faces there are; choose a smaller batch"
-            )
-        self.indices, self.batch_size, self.seed, self.progress = indices, batch_size, seed, progress
-        self.weights = None if weights is None else weights / weights.sum()
-        self.rank, self.world_size = rank, world_size
-
-    def __len__(self) -> int:
-        return len(self.indices) // (self.batch_size * self.world_size)
-
-    def order(self, epoch: int) -> Indices:
-        """The faces of an epoch's batches in order, over all processes: int64 (len(self) * batch * processes,)."""
-        generator = np.random.default_rng([self.seed, epoch])
-        count = len(self.indices)
-        if self.weights is None:
-            order = generator.permutation(count)
-        else:
-            order = generator.choice(count, size=count, p=self.weights)
-        return self.indices[order[: len(self) * self.batch_size * self.world_size]]
-
-    def places(self, batch: int) -> slice:
-        """Where in `order` the faces of this process's batch are."""
-        whole = self.batch_size * self.world_size
-        return slice(batch * whole + self.rank, (batch + 1) * whole, self.world_size)
-
-    def __iter__(self) -> Iterator[Draw]:
-        epoch, done = self.progress()
-        order = self.order(epoch)
-        for batch in range(done, len(self)):
-            places = self.places(batch)
-            entropy = np.random.SeedSequence([self.seed, epoch, batch, self.rank]).generate_state(1)[0]
-            yield Draw(order[places], int(entropy), epoch, places)
-
-
-class EvaluationBatches(Sampler[Draw]):
-    """Every face exactly once over all processes, in order: no process repeats one to even out the numbers.
-
-    All processes make the same number of batches, so that none waits for another; where one has no face left, its last
-    batch is empty.
-    """
-
-    def __init__(self, indices: Indices, batch_size: int, rank: int = 0, world_size: int = 1) -> None:
-        self.indices, self.batch_size = indices[rank::world_size], batch_size
-        self.count = -(-len(indices) // (batch_size * world_size))
-
-    def __len__(self) -> int:
-        return self.count
-
-    def __iter__(self) -> Iterator[Draw]:
-        for batch in range(self.count):
-            start = batch * self.batch_size
-            yield Draw(self.indices[start : start + self.batch_size], 0)
-
-
-def drawing_weights(
-    emotion: npt.NDArray[np.integer[Any]], *, balanced: bool, wanted: npt.NDArray[np.float64] | None = None
-) -> npt.NDArray[np.float64] | None:
-    """The faces' chances to be drawn.
-
-    Args:
-        emotion: Integer (N,), 0 to 7, -1 for none.
-        balanced: Whether every class is drawn equally often; faces without an emotion keep the average chance.
-        wanted: float64 (N,), above 0: how much more often one face is drawn than another, of the same class where
-            classes are balanced. None means that none is.
+        names: Of the data sets.
+        table: Of all faces.
+        starts: For each data set, its first row in `table`.
+        splits: For each data set, positions in its own part of `table`.
 
     Returns:
-        float64 (N,), or None where each face comes once.
+        Positions in `table`. Titles name the data sets where these differ (``affectnet val + rafdb test``).
+
+    Raises:
+        EmodetError: A data set is left without a face to train on, or all are left without one to validate on.
     """
-    if wanted is None:
-        wanted = np.ones(len(emotion))
-    if not balanced:
-        return None if (wanted == wanted[:1]).all() else wanted / wanted.mean()
-    labelled = emotion >= 0
-    sums = np.bincount(emotion[labelled], weights=wanted[labelled], minlength=8)
-    present = max(1, int((sums > 0).sum()))
-    per_class = np.divide(labelled.sum() / present, sums, out=np.zeros_like(sums), where=sums > 0)
-    return np.asarray(np.where(labelled, per_class[np.maximum(emotion, 0)], 1 / wanted.mean()) * wanted)
+    picture = _numbered(table.pixel_hash)
+    dropped = Counter[str]()
+    for own in splits:
+        dropped.update(own.dropped)
+    test = [start + own.test for start, own in zip(starts, splits, strict=True)]
+    val: list[Indices] = []
+    for number, (start, own) in enumerate(zip(starts, splits, strict=True)):
+        elsewhere = _joined(test[:number] + test[number + 1 :])
+        reason = "does not validate, as another data set tests on the same picture"
+        val.append(_without_copies(start + own.val, picture, elsewhere, dropped, reason))
+    if not any(map(len, val)):
+        raise EmodetError(
+            "data.sources: no val face is left, as each is a copy of a face that another data set tests on; "
+            "set data.val_from=0.1"
+        )
+    train: list[Indices] = []
+    for name, start, own in zip(names, starts, splits, strict=True):
+        rows = _without_copies(start + own.train, picture, _joined(test + val), dropped)
+        reason = "same picture as a training face of a data set that is named before"
+        rows = _without_copies(rows, picture, _joined(train), dropped, reason)
+        if not rows.size:
+            raise EmodetError(
+                f"data.sources: none of the {len(own.train):,} training faces of {name} is left, as they are copies "
+                f"of other data sets' faces; name {name} first, or leave it out"
+            )
+        train.append(rows)
+    val_name, test_name = (
+        _title(names, titles) for titles in zip(*((s.val_name, s.test_name) for s in splits), strict=True)
+    )
+    return Splits(_joined(train), _joined(val), _joined(test), val_name, test_name, _counted(dropped))
+
+
+def _without_copies(
+    rows: Indices, picture: Indices, others: Indices, dropped: Counter[str], reason: str = _SAME_PICTURE
+) -> Indices:
+    copies = np.isin(picture[rows], picture[others])
+    dropped[reason] += int(copies.sum())
+    return rows[~copies]
+
+
+def _joined(rows: Sequence[Indices]) -> Indices:
+    return np.concatenate([*rows, np.empty(0, dtype=np.int64)])
+
+
+def _counted(dropped: Counter[str]) -> dict[str, int]:
+    return {reason: count for reason, count in dropped.items() if count}
+
+
+def _title(names: Sequence[str], titles: Sequence[str]) -> str:
+    if len(set(titles)) == 1:
+        return titles[0]
+    return " + ".join(f"{name} {title}" for name, title in zip(names, titles, strict=True))
+
+
+def _numbered(words: npt.NDArray[np.str_]) -> Indices:
+    """A number for each word, equal for equal words; comparing numbers is much faster than comparing text."""
+    numbers: dict[str, int] = {}
+    return np.array([numbers.setdefault(word, len(numbers)) for word in words.tolist()], dtype=np.int64)

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from emodet.data.corrections import CorrectedPack, in_words
+from emodet.data.corrections import in_words
 from emodet.data.datamodule import EmotionDataModule
 from emodet.evaluation.corruptions import Corruption, corrupt
 from emodet.evaluation.outputs import Predict, SplitOutputs, to_predictions
@@ -46,8 +46,7 @@ def report(
             "optimistic."
         )
     described = {**details, "temperature": temperature, "pack fingerprint": data.pack.fingerprint}
-    if isinstance(data.pack, CorrectedPack):
-        facts = data.pack.facts()
+    if (facts := data.correction_facts) is not None:
         described["corrections"] = f"{facts['file']}, SHA-256 {facts['sha256']}: {in_words(facts['faces'])}"
         split = data.pack.table.split[outputs.index[0]]
         if split in facts["faces"]:

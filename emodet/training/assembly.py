@@ -3,6 +3,7 @@
 import inspect
 import logging
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -12,8 +13,8 @@ from hydra.core.hydra_config import HydraConfig
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.loggers import Logger
 
+from emodet.data.build import build_datamodule
 from emodet.data.datamodule import EmotionDataModule
-from emodet.datasets.readers import READERS
 from emodet.errors import EmodetError
 from emodet.models.agreement import agreement_names
 from emodet.models.build import build, target_of, trust
@@ -23,6 +24,7 @@ from emodet.models.extras import ProgressiveSizes, TrainingExtra
 from emodet.models.metrics import monitored_names
 from emodet.models.mixup import Mixup
 from emodet.models.sam import SharpnessAware
+from emodet.synthetic.releases import write_release
 from emodet.training.checkpoints import AtomicCheckpointIO
 from emodet.training.folder import RunFolder
 from emodet.training.mixed_settings import merged_sources, resolved_sources
@@ -32,43 +34,24 @@ __all__ = ["build_classifier", "build_data", "build_trainer", "names_data", "ope
 
 log = logging.getLogger(__name__)
 
-_HOW_TO_GET = {
-    "affectnet": (
-        "AffectNet is given to researchers by its authors, who ask for a signed agreement: "
-        "https://mohammadmahoor.com/pages/databases/affectnet/. Unpack it and say where it lies, with "
-        "data.root=/path/to/AffectNet or the environment variable EMODET_AFFECTNET. Without it, data=synthetic runs "
-        "the same on drawn faces"
-    ),
-    "ferplus": (
-        "FER+ is one Parquet file with the pictures of FER2013 and the votes of FER+ (README, Data sets). Say where it "
-        "lies with data.root=/path/to/ferplus or the environment variable EMODET_FERPLUS. Without it, data=synthetic "
-        "runs the same on drawn faces"
-    ),
-}
-
-
 def build_data(settings: Mapping[str, Any]) -> EmotionDataModule:
-    """The data module.
-
-    Args:
-        settings: Of the command.
+    """The data module of a command's settings; drawn faces are written first.
 
     Raises:
         EmodetError: `data.root` is not set, or a value does not fit.
     """
     data = dict(settings["data"])
-    root = data.pop("root", None)
-    if "sources" in data:
-        data["sources"] = resolved_sources(data)
-    elif root is None:
-        raise EmodetError(f"data.root is not set. {_how_to_get(data.get('reader', 'auto'))}")
-    return EmotionDataModule(
-        root=root,
-        preprocessing=settings.get("preprocessing", {}),
-        augmentation=settings.get("augmentation", {}).get("steps", ()),
-        seed=settings.get("seed", 0),
-        **data,
-    )
+    if data.get("sources"):
+        data["sources"] = {name: _drawn(source) for name, source in resolved_sources(data).items()}
+    groups = {name: settings[name] for name in ("preprocessing", "augmentation", "seed") if name in settings}
+    return build_datamodule(**groups, **_drawn(data))
+
+
+def _drawn(data: Mapping[str, Any]) -> dict[str, Any]:
+    settings = {key: value for key, value in data.items() if key != "synthetic"}
+    if data.get("synthetic") and "root" in data:
+        write_release(Path(data["root"]).expanduser(), **data["synthetic"])
+    return settings
 
 
 def open_data(
@@ -105,14 +88,6 @@ def open_data(
 def names_data() -> bool:
     """Whether the command was given ``data=NAME``."""
     return HydraConfig.get().runtime.choices.get("data") is not None
-
-
-def _how_to_get(reader: str) -> str:
-    if reader in _HOW_TO_GET:
-        return _HOW_TO_GET[reader]
-    if reader not in READERS or reader.startswith("affectnet") or reader == "yolo":
-        return _HOW_TO_GET["affectnet"]
-    return f"Say with data.root=/path where {READERS[reader].title} lies: {READERS[reader].signs}"
 
 
 def build_classifier(

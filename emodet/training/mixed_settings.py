@@ -10,7 +10,7 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
 from emodet.commands import conf_folder, to_plain_dict
-from emodet.data.sources import SOURCE_SETTINGS
+from emodet.data.build import SOURCE_KEYS
 from emodet.errors import EmodetError
 
 __all__ = ["merged_sources", "resolved_sources"]
@@ -102,7 +102,7 @@ def _composed(file: str, where: str) -> tuple[dict[str, Any], str | None]:
         raise EmodetError(f"{where}: conf/data/{file}.yaml holds no settings")
     root = (OmegaConf.to_container(config, resolve=False) or {}).get("root")  # type: ignore[union-attr]
     variable = _ENVIRONMENT.match(str(root))
-    settings = {key: value for key, value in to_plain_dict(config).items() if key in SOURCE_SETTINGS}
+    settings = {key: value for key, value in to_plain_dict(config).items() if key in (*SOURCE_KEYS, "synthetic")}
     return settings, variable[1] if variable else None
 
 

@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from hydra.core.hydra_config import HydraConfig
 
-from emodet.data.corrections import CorrectedPack
 from emodet.data.datamodule import EmotionDataModule
 from emodet.errors import EmodetError
 from emodet.evaluation.calibration import fit_temperature
@@ -84,7 +83,7 @@ def describe_run(
             "fingerprint": data.pack.fingerprint,
             **{key: data.pack.manifest[key] for key in ("title", "reader", "sources") if key in data.pack.manifest},
         },
-        "corrections": data.pack.facts() if isinstance(data.pack, CorrectedPack) else None,
+        "corrections": data.correction_facts,
         "distillation": {**values["distillation"], "teachers": [teacher.facts() for teacher in teachers]}
         if teachers
         else None,

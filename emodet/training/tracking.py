@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from lightning.pytorch.loggers import Logger
 
-from emodet.data.mixed import mix_in
+from emodet.data.mixed import MixedPack
 from emodet.data.pack import Pack
 from emodet.errors import EmodetError
 from emodet.evaluation.predictions import Predictions
@@ -139,5 +139,4 @@ def may_show_pictures(choice: Any, pack: Pack) -> bool:
 
 
 def _packs_of(pack: Pack) -> Sequence[Pack]:
-    mix = mix_in(pack)
-    return (pack,) if mix is None else mix.packs
+    return pack.packs if isinstance(pack, MixedPack) else (pack,)

@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 from emodet.data.augmentation import Augmentation
-from emodet.synthetic.faces import draw_face
 from emodet.errors import EmodetError
+from emodet.synthetic.faces import draw_face
 
 CONF = Path(__file__).parents[2] / "conf" / "augmentation"
 NAMES = sorted(file.stem for file in CONF.glob("*.yaml"))
@@ -81,11 +81,11 @@ def test_a_flip_mirrors_left_and_right(crops: np.ndarray) -> None:
 @pytest.mark.parametrize(
     ("step", "message"),
     [
-        ({"name": "Rotatee"}, "name='Rotatee' is not a transform"),
-        ({"p": 0.5}, "name=None is not a transform"),
+        ({"name": "Rotatee"}, "'Rotatee' is not a transform"),
+        ({"p": 0.5}, "'None' is not a transform"),
         ({"name": "Compose", "transform": []}, "Compose"),
         ({"name": "Affine", "self": 1}, "Affine"),
-        ({"name": "os"}, "name='os' is not a transform"),
+        ({"name": "os"}, "'os' is not a transform"),
         ({"name": "HorizontalFlip", "probability": 0.5}, "HorizontalFlip has no argument probability"),
         ({"name": "Affine", "rotates": [-1, 1]}, "Affine has no argument rotates"),
         ({"name": "HorizontalFlip", "p": 2}, "HorizontalFlip does not take"),
@@ -93,7 +93,7 @@ def test_a_flip_mirrors_left_and_right(crops: np.ndarray) -> None:
         ({"name": "Affine", "border_mode": "mirror"}, "border_mode='mirror': there are replicate"),
         ({"name": "Affine", "interpolation": 1}, "interpolation=1: there are linear"),
         ({"name": "Downscale", "interpolation_pair": {"downscale": "best"}}, "'best': there are|interpolation_pair"),
-        ({"name": "OneOf", "transforms": [{"name": "Nothing"}]}, "name='Nothing'"),
+        ({"name": "OneOf", "transforms": [{"name": "Nothing"}]}, "'Nothing'"),
         ({"name": "OneOf", "transforms": [{"name": "ToGray", "q": 1}]}, "ToGray has no argument q"),
         ({"name": "OneOf", "transforms": {"name": "ToGray"}}, "transforms"),
         ({"name": "OneOf"}, "OneOf does not take"),
@@ -109,3 +109,52 @@ def test_a_mistyped_step_is_refused(step: Any, message: str) -> None:
 def test_a_step_that_changes_size_or_type_is_refused(step: dict[str, Any]) -> None:
     with pytest.raises(EmodetError, match=f"{step['name']} made ndarray"):
         Augmentation([step])(np.zeros((2, 48, 48, 3), np.uint8), 0)
+
+
+FLIP, INVERT = {"name": "HorizontalFlip", "p": 1}, {"name": "InvertImg", "p": 1}
+
+
+class TestMix:
+    def test_each_part_of_a_batch_has_its_own_steps(self, crops: np.ndarray) -> None:
+        mix = [{"share": 0.25, "steps": [FLIP]}, {"share": 0.5, "steps": [INVERT]}, {"share": 0.25, "steps": []}]
+        found = Augmentation(mix=mix)(crops, 0)
+        assert np.array_equal(found[:6], crops[:6, :, ::-1])
+        assert np.array_equal(found[6:18], 255 - crops[6:18])
+        assert np.array_equal(found[18:], crops[18:])
+
+    def test_one_part_is_the_same_as_steps(self, crops: np.ndarray) -> None:
+        mixed = Augmentation(mix=[{"share": 1, "steps": steps("standard")}])
+        assert np.array_equal(mixed(crops, 3), Augmentation(steps("standard"))(crops, 3))
+
+    @pytest.mark.parametrize(
+        ("mix", "message"),
+        [
+            ([{"share": 0.5, "steps": []}], "sum to 0.5"),
+            ([{"share": -1, "steps": []}, {"share": 2, "steps": []}], "above 0"),
+            ([{"share": 1}], "steps"),
+            ([{"share": 1, "steps": [{"name": "Turn"}]}], "'Turn'"),
+        ],
+    )
+    def test_refused(self, mix: Any, message: str) -> None:
+        with pytest.raises(EmodetError, match=message):
+            Augmentation(mix=mix)
+        with pytest.raises(EmodetError, match="exclude each other"):
+            Augmentation([FLIP], [{"share": 1, "steps": []}])
+
+
+def test_a_transform_of_ones_own(tmp_path: Path, crops: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mylab.py").write_text(
+        "import albumentations as A\n"
+        "class Darker(A.ImageOnlyTransform):\n"
+        "    def __init__(self, by=2, p=0.5):\n"
+        "        super().__init__(p=p)\n"
+        "        self.by = by\n"
+        "    def apply(self, img, **_):\n"
+        "        return img // self.by\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    found = Augmentation([{"_target_": "mylab.Darker", "by": 4, "p": 1}])(crops, 0)
+    assert np.array_equal(found, crops // 4)
+    for target in ("mylab.Lighter", "nowhere.Darker", "Darker", "os.path"):
+        with pytest.raises(EmodetError, match=target):
+            Augmentation([{"_target_": target}])

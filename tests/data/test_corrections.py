@@ -15,21 +15,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from made_reader import MadeReader, records
 
+from emodet.data.build import build_datamodule
 from emodet.data.corrections import (
-    CorrectedPack,
     Correction,
     Corrections,
-    fingerprint_with,
     read_corrections,
     write_corrections,
 )
 from emodet.data.datamodule import EmotionDataModule
+from emodet.data.mixed import MixedPack
 from emodet.data.pack import Pack
 from emodet.data.packing import prepare_pack
 from emodet.emotions import EMOTIONS
 from emodet.errors import EmodetError
 from emodet.preprocessing import Preprocessing
-from emodet.training.resuming import resumed_arguments
 
 Command = Callable[..., int]
 
@@ -156,12 +155,12 @@ def test_the_table_is_changed_where_it_says_and_nowhere_else(written: Any, pack:
 def test_a_row_that_does_not_fit_the_data_is_named(written: Any, pack: Pack, rows: str, said: str) -> None:
     corrections = written(rows)
     with pytest.raises(EmodetError) as problem:
-        CorrectedPack(pack, corrections)
+        MixedPack({"": pack}, corrections)
     assert said in str(problem.value)
 
 
 def test_a_corrected_pack_is_still_corrected_in_a_worker(written: Any, pack: Pack) -> None:
-    corrected = CorrectedPack(pack, written("train/0003,,relabel,fear,,,\n"))
+    corrected = MixedPack({"": pack}, written("train/0003,,relabel,fear,,,\n"))
     far = pickle.loads(pickle.dumps(corrected))
     assert far.table.emotion.tolist() == corrected.table.emotion.tolist() != pack.table.emotion.tolist()
     np.testing.assert_array_equal(far.images([3, 20]), pack.images([3, 20]))
@@ -170,20 +169,11 @@ def test_a_corrected_pack_is_still_corrected_in_a_worker(written: Any, pack: Pac
     assert len(pickle.dumps(corrected)) < len(pickle.dumps(corrected.table))
 
 
-def test_the_fingerprint_is_the_packs_and_the_files(written: Any, pack: Pack) -> None:
-    one = fingerprint_with(pack.fingerprint, written("train/0003,,exclude,,,,\n"))
-    again = fingerprint_with(pack.fingerprint, written("train/0003,,exclude,,,,\n"))
-    other = fingerprint_with(pack.fingerprint, written("train/0004,,exclude,,,,\n"))
-    assert fingerprint_with(pack.fingerprint, None) == pack.fingerprint
-    assert one == again
-    assert len({pack.fingerprint, one, other}) == 3
-
-
 @pytest.fixture
 def data_with(release: Path, own_folders: Path) -> Callable[..., EmotionDataModule]:
     def make(**options: Any) -> EmotionDataModule:
         values = {"packs": own_folders / "packs", "num_workers": 0, "processes": 1, "batch_size": 8} | options
-        data = EmotionDataModule(release, Preprocessing(size=48).to_dict(), **values)
+        data = build_datamodule({"size": 48}, root=release, **values)
         data.prepare_data()
         data.setup()
         return data
@@ -221,11 +211,11 @@ def test_the_data_module_leaves_out_and_relabels(data_with: Any, tmp_path: Path,
 
 
 def test_a_relabelled_face_does_not_keep_its_soft_label(pack: Pack, written: Any) -> None:
+    from emodet.data.batches import BatchIndices
     from emodet.data.faces import FaceDataset
-    from emodet.data.splits import Draw
 
-    corrected = CorrectedPack(pack, written("train/0003,,relabel,fear,,,\n"))
-    batch = FaceDataset(corrected, 8, [True], None).__getitems__(Draw(np.array([3, 4]), 0))
+    corrected = MixedPack({"": pack}, written("train/0003,,relabel,fear,,,\n"))
+    batch = FaceDataset(corrected, 8, np.zeros(24, int), [True], None).__getitems__(BatchIndices(np.array([3, 4]), 0))
     assert batch["target"].argmax(dim=1).tolist() == [EMOTIONS.index("fear"), 4]
     assert batch["target"].sum(dim=1).tolist() == [1, 1]
 
@@ -252,10 +242,9 @@ def test_a_run_names_its_corrections_and_goes_on_with_no_others(
     assert (run / "corrections.csv").read_bytes() == file.read_bytes()
     # The run keeps its own copy: what becomes of the file changes nothing, editing the copy is noticed.
     file.unlink()
-    assert f"data.corrections='{run}/corrections.csv'" in resumed_arguments([f"resume={run}"])
     write_corrections([Correction(str(table.key[train[1]]), "exclude")], run / "corrections.csv")
     capsys.readouterr()
-    assert command("emodet.train", *arguments, f"data.corrections={run}/corrections.csv", f"hydra.run.dir={run}") == 2
+    assert command("emodet.train", f"resume={run}") == 2
     assert "this run began with other data" in capsys.readouterr().err
 
 

@@ -11,9 +11,9 @@ from made_releases import RELEASES
 from emodet.data.datamodule import EmotionDataModule
 from emodet.data.pack import Pack
 from emodet.data.packing import prepare_pack
-from emodet.datasets.readers import open_reader
-from emodet.datasets.samples import Sample
 from emodet.data.sources import Source
+from emodet.datasets.readers import open_reader
+from emodet.datasets.samples import Reader, Sample
 from emodet.errors import EmodetError
 from emodet.images import decode_rgb
 from emodet.preprocessing import Preprocessing
@@ -28,11 +28,15 @@ WITH_BOXES = ["affectnet_csv", "expw", "own_csv"]
 TILTED = ((12.0, 18.0), (28.0, 26.0), (18.0, 28.0), (12.0, 32.0), (24.0, 36.0))
 
 
-def source(name: str, root: Path, mode: str, **more: Any) -> Source:
+def source(name: str, root: Path, mode: str, **more: Any) -> tuple[Source, Preprocessing]:
     crop, values = MODES[mode]
-    preprocessing = Preprocessing(size=24, **values)
-    options = {"processes": 1, "packs": root.parent / "packs", "preprocessing": preprocessing, "crop": crop} | more
-    return Source(root=root, reader=name, **options)
+    options = {"processes": 1, "packs": root.parent / "packs", "crop": crop} | more
+    return Source(root, name, **options), Preprocessing(size=24, **values)
+
+
+def prepare(name: str, root: Path, mode: str, **more: Any) -> Pack:
+    made, preprocessing = source(name, root, mode, **more)
+    return made.prepare(preprocessing)[0]
 
 
 @pytest.mark.parametrize(
@@ -42,7 +46,7 @@ def source(name: str, root: Path, mode: str, **more: Any) -> Source:
 def test_a_pack_holds_what_the_one_definition_cuts(name: str, mode: str, tmp_path: Path) -> None:
     made = RELEASES[name](tmp_path / "release")
     crop, values = MODES[mode]
-    pack, _ = source(name, made.root, mode).prepare()
+    pack = prepare(name, made.root, mode)
     reader = open_reader(made.root, name, **({"landmarks": True} if "alignment" in values else {}))
     faces = {record.key: record for record in reader.read().samples}
     for row, key in enumerate(pack.table.key.tolist()):
@@ -67,19 +71,23 @@ def test_the_modes_differ(tmp_path: Path) -> None:
             assert np.abs(crops[one] - crops[other]).mean() > 5
 
 
+def reader_of(name: str, root: Path, mode: str) -> Reader:
+    made, preprocessing = source(name, root, mode)
+    return made.open_reader(preprocessing)
+
+
 class TestLandmarks:
     @pytest.mark.parametrize("name", ["affectnet_csv", "affectnet_npy"])
     def test_are_read_where_they_are_needed_without_being_told(self, name: str, tmp_path: Path) -> None:
         made = RELEASES[name](tmp_path / "release")
-        assert source(name, made.root, "aligned by the eyes").open_reader().options()["landmarks"] is True
-        assert source(name, made.root, "scaled box").open_reader().options()["landmarks"] is False
-        assert source(name, made.root, "none").open_reader().options()["landmarks"] is False
+        assert reader_of(name, made.root, "aligned by the eyes").options()["landmarks"] is True
+        assert reader_of(name, made.root, "scaled box").options()["landmarks"] is False
+        assert reader_of(name, made.root, "none").options()["landmarks"] is False
 
     def test_are_left_where_they_were_turned_off(self, tmp_path: Path) -> None:
         made = RELEASES["affectnet_csv"](tmp_path / "release")
-        made_source = source("affectnet_csv", made.root, "aligned by the eyes", reader_options={"landmarks": False})
         with pytest.raises(EmodetError, match=r"alignment=eyes: 8 of 8 faces have no landmarks"):
-            made_source.prepare()
+            prepare("affectnet_csv", made.root, "aligned by the eyes", reader_options={"landmarks": False})
 
 
 class TestRefused:
@@ -87,32 +95,33 @@ class TestRefused:
     def test_boxes_that_are_not_there(self, name: str, tmp_path: Path) -> None:
         made = RELEASES[name](tmp_path / "release")
         with pytest.raises(EmodetError, match=rf"data\.crop=box: {made.faces} of {made.faces} faces have no box"):
-            source(name, made.root, "box").prepare()
+            prepare(name, made.root, "box")
         assert not list((tmp_path / "packs").glob("*/manifest.json"))
 
     @pytest.mark.parametrize("name", ["expw", "own_csv"])
     def test_landmarks_that_are_not_there(self, name: str, tmp_path: Path) -> None:
         made = RELEASES[name](tmp_path / "release")
         with pytest.raises(EmodetError, match=r"preprocessing\.alignment=eyes: 8 of 8 faces have no landmarks"):
-            source(name, made.root, "aligned by the eyes").prepare()
+            prepare(name, made.root, "aligned by the eyes")
 
     def test_already_when_listing(self, tmp_path: Path) -> None:
         made = RELEASES["rafdb"](tmp_path / "release")
+        made_source, preprocessing = source("rafdb", made.root, "box")
         with pytest.raises(EmodetError, match="8 of 8 faces have no box"):
-            source("rafdb", made.root, "box").read()
+            made_source.read(preprocessing)
 
     def test_another_mode_names_the_ways(self, tmp_path: Path) -> None:
         made = RELEASES["rafdb"](tmp_path / "release")
         message = r"data\.crop='eyes': there are image and box; with box, preprocessing\.margin scales"
         with pytest.raises(EmodetError, match=message):
-            source("rafdb", made.root, "none", crop="eyes").prepare()
+            prepare("rafdb", made.root, "none", crop="eyes")
 
 
 @pytest.mark.parametrize(
     ("lacking", "values", "said"),
     [
-        ("box", {}, "there is no box, which data.crop=box cuts at"),
-        ("landmarks", {"alignment": "eyes"}, "there are no landmarks"),
+        ("box", {}, "no box, which data.crop=box needs"),
+        ("landmarks", {"alignment": "eyes"}, "no landmarks, which"),
     ],
 )
 def test_the_few_faces_that_lack_it_are_listed(lacking: str, values: dict[str, Any], said: str, tmp_path: Path) -> None:
@@ -132,9 +141,8 @@ def test_the_few_faces_that_lack_it_are_listed(lacking: str, values: dict[str, A
 def test_the_data_module_takes_the_modes(tmp_path: Path) -> None:
     made = RELEASES["affectnet_csv"](tmp_path / "release")
     preprocessing = Preprocessing(size=24, margin=0.1, alignment="eyes")
-    data = EmotionDataModule(
-        made.root, preprocessing.to_dict(), tmp_path / "packs", crop="box", val_from="val", num_workers=0, processes=1
-    )
+    options = {"crop": "box", "val_from": "val", "processes": 1}
+    data = EmotionDataModule(Source(made.root, packs=tmp_path / "packs", **options), preprocessing, num_workers=0)
     data.prepare_data()
     data.setup()
     assert isinstance(data.pack, Pack)

@@ -1,8 +1,12 @@
 """The data module: from a release on disk to batches, with 8 or 7 classes, hard or soft, with and without workers."""
 
 import logging
+import os
+import subprocess
+import sys
 from collections.abc import Iterable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,9 +18,10 @@ import yaml
 from made_reader import picture, png
 
 from emodet.data import datamodule
+from emodet.data.build import build_datamodule
 from emodet.data.datamodule import EmotionDataModule
 from emodet.data.faces import Batch
-from emodet.data.pack import Pack
+from emodet.data.sources import Source
 from emodet.emotions import EMOTIONS, FERPLUS_ORDER
 from emodet.errors import EmodetError
 from emodet.preprocessing import Preprocessing
@@ -47,13 +52,18 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def module(root: Path, packs: Path, steps: Any = (), seed: int = 0, **options: Any) -> EmotionDataModule:
+    """As the commands make it."""
+    settings = {"root": str(root), "packs": str(packs), "num_workers": 0, "processes": 1} | options
+    return build_datamodule(CROP, {"steps": steps}, seed, **settings)
+
+
 @pytest.fixture
 def made(root: Path) -> Any:
     """Makes data modules of this release that are set up."""
 
     def make(**options: Any) -> EmotionDataModule:
-        values = {"batch_size": 8, "num_workers": 0, "processes": 1} | options
-        data = EmotionDataModule(root, CROP, root.parent / "packs", **values)
+        data = module(root, root.parent / "packs", **{"batch_size": 8, **options})
         data.prepare_data()
         data.setup()
         return data
@@ -71,7 +81,7 @@ def equal(one: Batch, other: Batch) -> bool:
 
 class TestBatches:
     def test_shapes_and_types(self, made: Any) -> None:
-        data = made(evaluation_batch_size=10)
+        data = made(eval_batch_size=10)
         for batch, faces in ((next(iter(data.train_dataloader())), 8), (next(iter(data.val_dataloader())), 10)):
             assert batch["image"].shape == (faces, 48, 48, 3)
             assert batch["image"].dtype == torch.uint8
@@ -97,7 +107,7 @@ class TestBatches:
                     assert target.tolist() == [float(place == emotion) for place in range(8)]
 
     def test_roles(self, made: Any) -> None:
-        data = made(evaluation_batch_size=7)
+        data = made(eval_batch_size=7)
         split = data.pack.table.split
         assert set(split[rows_of(data.train_dataloader())]) == {"train"}
         val, test = rows_of(data.val_dataloader()), rows_of(data.test_dataloader())
@@ -111,7 +121,7 @@ class TestBatches:
         assert sorted(rows_of(data.evaluation_dataloader("train"))) == data.splits.train.tolist()
 
     def test_augmentation_is_for_training_alone(self, made: Any) -> None:
-        data = made(augmentation=STANDARD)
+        data = made(steps=STANDARD)
         for loader, changed in (
             (data.train_dataloader(), True),
             (data.val_dataloader(), False),
@@ -122,10 +132,10 @@ class TestBatches:
             stored = data.pack.images(batch["index"].numpy())
             assert np.array_equal(batch["image"].numpy(), stored) is not changed
 
-    @pytest.mark.parametrize("balanced", [False, True])
-    def test_workers_change_nothing(self, made: Any, balanced: bool) -> None:
+    @pytest.mark.parametrize("sampling", ["natural", "balanced"])
+    def test_workers_change_nothing(self, made: Any, sampling: str) -> None:
         """Batch for batch and pixel for pixel, augmentation included."""
-        options = {"augmentation": STANDARD, "labels": "soft", "balanced": balanced, "seed": 5}
+        options = {"steps": STANDARD, "labels": "soft", "sampling": sampling, "seed": 5}
         alone, with_workers = (made(num_workers=workers, **options) for workers in (0, 2))
         for one, other in (
             (alone.train_dataloader(), with_workers.train_dataloader()),
@@ -136,7 +146,7 @@ class TestBatches:
             assert all(equal(*pair) for pair in pairs)
 
     def test_seeds(self, made: Any) -> None:
-        batches = [list(made(augmentation=STANDARD, seed=seed).train_dataloader()) for seed in (1, 1, 2)]
+        batches = [list(made(steps=STANDARD, seed=seed).train_dataloader()) for seed in (1, 1, 2)]
         assert all(equal(*pair) for pair in zip(batches[0], batches[1], strict=True))
         assert rows_of(batches[0]) != rows_of(batches[2])
 
@@ -215,9 +225,7 @@ def test_balanced_training_draws_rare_classes_as_often(root: Path, tmp_path: Pat
     table = pq.read_table(root / "faces.parquet").slice(0, 90)
     rare = [number for number in range(90) if number % 8 != 3 or number < 16]
     pq.write_table(table.take(rare), tmp_path / "rare.parquet")
-    data = EmotionDataModule(
-        tmp_path, CROP, tmp_path / "packs", batch_size=8, num_workers=0, val_from=0.1, balanced=True, processes=1
-    )
+    data = module(tmp_path, tmp_path / "packs", batch_size=8, val_from=0.1, sampling="balanced")
     data.prepare_data()
     data.setup()
     assert data.class_counts()[3] <= 2
@@ -230,21 +238,18 @@ def test_balanced_training_draws_rare_classes_as_often(root: Path, tmp_path: Pat
 
 
 class TestPreparing:
-    def module(self, root: Path, packs: Path, **options: Any) -> EmotionDataModule:
-        return EmotionDataModule(root, CROP, packs, num_workers=0, processes=1, **options)
-
     def test_happens_once_and_says_so(self, root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
         caplog.set_level(logging.INFO, "emodet")
-        data = self.module(root, tmp_path / "packs")
+        data = module(root, tmp_path / "packs")
         data.prepare_data()
         assert "preparing FER+ from" in caplog.text
         assert "train  neutral" in caplog.text
-        times = {file: file.stat().st_mtime_ns for file in data.sources[0].pack_folder().iterdir()}
+        times = {file: file.stat().st_mtime_ns for file in tmp_path.glob("packs/*/*")}
         caplog.clear()
         data.prepare_data()
-        self.module(root, tmp_path / "packs").prepare_data()
+        module(root, tmp_path / "packs").prepare_data()
         assert caplog.text == ""
-        assert {file: file.stat().st_mtime_ns for file in data.sources[0].pack_folder().iterdir()} == times
+        assert {file: file.stat().st_mtime_ns for file in tmp_path.glob("packs/*/*")} == times
 
     def test_dropped_faces_are_told(self, root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
         table = pq.read_table(root / "faces.parquet").to_pylist()
@@ -252,7 +257,7 @@ class TestPreparing:
             table[100 + place]["image"] = table[place]["image"]
         pq.write_table(pa.Table.from_pylist(table), tmp_path / "faces.parquet")
         caplog.set_level(logging.INFO, "emodet")
-        data = self.module(tmp_path, tmp_path / "packs")
+        data = module(tmp_path, tmp_path / "packs")
         data.prepare_data()
         assert "3 pictures occur in more than one split (6 faces)" in caplog.text
         data.setup()
@@ -260,29 +265,21 @@ class TestPreparing:
         assert len(data.splits.train) == 87
 
     def test_setup_twice_opens_once(self, root: Path, tmp_path: Path) -> None:
-        data = self.module(root, tmp_path / "packs")
+        data = module(root, tmp_path / "packs")
         data.prepare_data()
         data.setup("fit")
         pack = data.pack
         data.setup("test")
         assert data.pack is pack
 
-    def test_a_synthetic_release_is_drawn_first(self, tmp_path: Path) -> None:
-        options = {"layout": "yolo", "faces": {"train": 16, "val": 8}, "balance": "uniform", "size": 48}
-        data = self.module(tmp_path / "drawn", tmp_path / "packs", synthetic=options, batch_size=4, val_from="val")
-        data.prepare_data()
-        data.setup()
-        assert data.class_counts() == [2] * 8
-        assert next(iter(data.train_dataloader()))["image"].shape == (4, 48, 48, 3)
-
     def test_home_folders_are_understood(self, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("HOME", str(tmp_path))
-        data = EmotionDataModule("~/drawn", CROP, "~/packs")
-        assert (data.sources[0].root, data.packs) == (tmp_path / "drawn", tmp_path / "packs")
+        source = Source("~/drawn", packs="~/packs")
+        assert (source.root, source.packs) == (tmp_path / "drawn", tmp_path / "packs")
 
     def test_before_preparing_setup_says_what_to_do(self, root: Path, tmp_path: Path) -> None:
         with pytest.raises(EmodetError, match=r"not a pack .* `python -m emodet\.prepare`"):
-            self.module(root, tmp_path / "packs").setup()
+            module(root, tmp_path / "packs").setup()
 
 
 class TestRefused:
@@ -298,25 +295,39 @@ class TestRefused:
             ({"labels": "mixed"}, r"data\.labels='mixed'"),
             ({"classes": 6}, "classes=6"),
             ({"batch_size": 0}, r"data\.batch_size=0"),
-            ({"evaluation_batch_size": -1}, r"data\.evaluation_batch_size=-1"),
+            ({"eval_batch_size": -1}, r"data\.eval_batch_size=-1"),
             ({"num_workers": -1}, r"data\.num_workers=-1"),
-            ({"augmentation": [{"name": "Turn"}]}, "name='Turn'"),
+            ({"steps": [{"name": "Turn"}]}, "'Turn'"),
+            ({"sampling": "fair"}, r"data\.sampling='fair': there are natural, balanced, votes"),
+            ({"val_from": "test"}, r"data\.val_from='test'"),
         ],
     )
-    def test_arguments(self, tmp_path: Path, options: dict[str, Any], message: str) -> None:
+    def test_arguments(self, made: Any, options: dict[str, Any], message: str) -> None:
         with pytest.raises(EmodetError, match=message):
-            EmotionDataModule(tmp_path, CROP, tmp_path, **options)
+            made(**options)
+
+    @pytest.mark.parametrize(
+        ("reader", "said"),
+        [
+            ("auto", "EMODET_AFFECTNET.*data=synthetic"),
+            ("ferplus", "EMODET_FERPLUS"),
+            ("rafdb", "RAF-DB"),
+        ],
+    )
+    def test_without_a_root_it_says_where_to_get_the_data(self, reader: str, said: str) -> None:
+        with pytest.raises(EmodetError, match=rf"data\.root is not set.*{said}"):
+            build_datamodule(reader=reader)
 
     @pytest.mark.parametrize("name", ["absent", "empty"])
     def test_roots(self, tmp_path: Path, name: str) -> None:
         (tmp_path / "empty").mkdir()
         with pytest.raises(EmodetError, match=rf"data\.root=.*{name}"):
-            EmotionDataModule(tmp_path / name, CROP, tmp_path / "packs").prepare_data()
+            module(tmp_path / name, tmp_path / "packs").prepare_data()
         assert not (tmp_path / "packs").exists()
 
 
 def test_augmented_shows_each_face_beside_itself(made: Any) -> None:
-    data = made(augmentation=STANDARD)
+    data = made(steps=STANDARD)
     shown = data.augmented(12)
     assert shown.shape == (12, 2, 48, 48, 3)
     assert shown.dtype == np.uint8
@@ -327,13 +338,57 @@ def test_augmented_shows_each_face_beside_itself(made: Any) -> None:
     assert len(data.augmented(10**6)) == 90
 
 
-def test_workers_by_default_are_few(made: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(datamodule, "_cores", lambda: 64)
-    assert made(num_workers=None).num_workers == 8
-    monkeypatch.setattr(datamodule, "_cores", lambda: 2)
-    assert made(num_workers=None).num_workers == 2
+class TestWorkers:
+    def test_by_default_are_few(self, made: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(datamodule, "available_cores", lambda: 64)
+        assert made(num_workers=None).num_workers == 8
+        monkeypatch.setattr(datamodule, "available_cores", lambda: 2)
+        assert made(num_workers=None).num_workers == 2
+
+    @pytest.mark.parametrize("megabytes", [0, 4])
+    def test_small_shared_memory(
+        self, made: Any, megabytes: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """Workers would fail to put their batches there, and training would wait for ever."""
+        monkeypatch.setattr(datamodule, "available_cores", lambda: 8)
+        room = SimpleNamespace(f_blocks=megabytes * 10**6, f_frsize=1)
+        monkeypatch.setattr(os, "statvfs", lambda _: room)
+        chosen, default = made(num_workers=4, eval_batch_size=64), made(num_workers=None, eval_batch_size=64)
+        with pytest.raises(EmodetError, match=r"data\.num_workers=4: .*--shm-size.*data\.num_workers=0"):
+            chosen.train_dataloader()
+        default.train_dataloader()
+        assert default.num_workers == (0 if megabytes == 0 else 2)
+        assert "--shm-size" in caplog.text
+
+    @pytest.mark.slow
+    def test_signals_of_the_terminal_leave_them_alone(self, root: Path, tmp_path: Path) -> None:
+        script = tmp_path / "load.py"
+        script.write_text(
+            "import os, signal\n"
+            "from emodet.data.datamodule import EmotionDataModule\n"
+            "from emodet.data.sources import Source\n"
+            "if __name__ == '__main__':\n"
+            f"    source = Source({str(root)!r}, packs={str(tmp_path / 'packs')!r}, processes=1)\n"
+            "    data = EmotionDataModule(source, {'size': 48}, batch_size=8, num_workers=2)\n"
+            "    data.prepare_data(), data.setup()\n"
+            "    got = []\n"
+            "    for batch in data.train_dataloader():\n"
+            "        for name in (signal.SIGINT, signal.SIGTERM):\n"
+            "            signal.signal(name, signal.SIG_IGN)\n"
+            "            os.killpg(0, name)\n"
+            "        got.append(len(batch['index']))\n"
+            "    print(got)\n"
+        )
+        done = subprocess.run(
+            [sys.executable, script], capture_output=True, text=True, start_new_session=True, timeout=120, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.split("\n")[0] == str([8] * 11)
 
 
-def test_the_pack_on_disk_is_what_batches_come_from(made: Any) -> None:
-    data = made()
-    assert Pack(data.sources[0].pack_folder()).fingerprint == data.pack.fingerprint
+def test_without_hydra(root: Path, tmp_path: Path) -> None:
+    data = EmotionDataModule(Source(root, packs=tmp_path, processes=1), Preprocessing(size=48), num_workers=0)
+    data.prepare_data()
+    data.setup()
+    assert next(iter(data.train_dataloader()))["image"].shape == (32, 48, 48, 3)
+    assert data.places() == {"root": str(root.resolve()), "packs": str(tmp_path.resolve())}

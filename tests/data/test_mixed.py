@@ -13,12 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_reader import MadeReader, picture, png, records
 
+from emodet.data.batches import BatchIndices
+from emodet.data.build import build_datamodule
 from emodet.data.datamodule import EmotionDataModule
 from emodet.data.faces import FaceDataset
-from emodet.data.mixed import MixedPack, mixed_splits
-from emodet.data.pack import Pack, Table
+from emodet.data.mixed import MixedPack
+from emodet.data.pack import Table
 from emodet.data.packing import prepare_pack
-from emodet.data.splits import Draw, Splits, assign_splits
+from emodet.data.splits import Splits, assign_splits, mix_splits
 from emodet.emotions import EMOTIONS, RAFDB_ORDER
 from emodet.errors import EmodetError
 from emodet.preprocessing import Preprocessing
@@ -71,7 +73,7 @@ def mix(tmp_path: Path) -> Callable[..., EmotionDataModule]:
     def make(sources: dict[str, Any], **options: Any) -> EmotionDataModule:
         given = {name: {"root": value} if isinstance(value, Path) else value for name, value in sources.items()}
         values = {"batch_size": 4, "num_workers": 0, "processes": 1} | options
-        data = EmotionDataModule(None, CROP, tmp_path / "packs", sources=given, **values)
+        data = build_datamodule(CROP, packs=str(tmp_path / "packs"), sources=given, **values)
         data.prepare_data()
         data.setup()
         return data
@@ -80,7 +82,7 @@ def mix(tmp_path: Path) -> Callable[..., EmotionDataModule]:
 
 
 def alone(root: Path, packs: Path, **options: Any) -> EmotionDataModule:
-    data = EmotionDataModule(root, CROP, packs, batch_size=4, num_workers=0, processes=1, **options)
+    data = build_datamodule(CROP, root=str(root), packs=str(packs), batch_size=4, num_workers=0, processes=1, **options)
     data.prepare_data()
     data.setup()
     return data
@@ -168,7 +170,9 @@ class TestClasses:
             packs[name] = prepare_pack(
                 MadeReader(tmp_path / name, faces), Preprocessing(size=SIDE), tmp_path / name, progress=False
             )
-        batch = FaceDataset(MixedPack(packs), 8, [False, True], None).__getitems__(Draw(np.arange(8), 0))
+        source = MixedPack(packs).source_of(np.arange(8))
+        faces = FaceDataset(MixedPack(packs), 8, source, [False, True], None)
+        batch = faces.__getitems__(BatchIndices(np.arange(8), 0))
         assert batch["target"][:3, :2].tolist() == [[1, 0], [0, 1], [1, 0]]
         assert batch["target"][4:, :2].tolist() == [[0.5, 0.5]] * 4
 
@@ -185,7 +189,7 @@ class TestSplits:
         assert data.splits.test_name == "first val + rafdb test"
 
     def test_one_may_select_on_its_val(self, roots, mix) -> None:
-        data = mix({"first": {"root": roots["first"], "val": "val"}, "rafdb": roots["rafdb"]})
+        data = mix({"first": {"root": roots["first"], "val_from": "val"}, "rafdb": roots["rafdb"]})
         assert data.splits.val_name == "first val (selection and test) + rafdb 0.1 of train"
         assert data.splits.test_name == "first val (selection and test) + rafdb test"
 
@@ -198,7 +202,7 @@ class TestSplits:
                     place.mkdir(parents=True, exist_ok=True)
                     number = 1000 * start + 10 * person + frame
                     (place / f"S{person:03d}_001_{number:08d}.png").write_bytes(png(picture(number, SIDE)))
-            roots[name] = {"root": tmp_path / name, "val": 0.5}
+            roots[name] = {"root": tmp_path / name, "val_from": 0.5}
         data = mix(roots)
         subject = data.pack.table.subject
         assert len(set(subject.tolist())) == 16
@@ -217,7 +221,7 @@ class TestCopies:
         left = {"train": every(EMOTIONS, 40, 0), "val": every(EMOTIONS, 8, 100)}
         right = {"train": every(EMOTIONS, 40, 200), "val": every(EMOTIONS, 8, 300), "test": every(EMOTIONS, 8, 0)}
         roots = {"left": class_folders(tmp_path / "l", left), "right": class_folders(tmp_path / "r", right)}
-        data = mix({name: {"root": root, "val": "val"} for name, root in roots.items()})
+        data = mix({name: {"root": root, "val_from": "val"} for name, root in roots.items()})
         trained = {number for _, number in numbers_of(data, "train")}
         assert trained == {*range(8, 40), *range(200, 240)}
         assert data.splits.dropped["same picture as a val or test face"] == 8
@@ -231,13 +235,13 @@ class TestCopies:
             *(("left", number) for number in range(104, 108)),
             *(("right", number) for number in range(300, 308)),
         ]
-        assert data.splits.dropped == {"does not select, as another data set reports on the same picture": 4}
+        assert data.splits.dropped == {"does not validate, as another data set tests on the same picture": 4}
 
     def test_a_picture_of_two_trains_once_with_the_first_one_s_label(self, mix, tmp_path) -> None:
         left = {"train": every(("happy", "sad"), 20, 0), "val": every(("happy", "sad"), 4, 100)}
         right = {"train": every(("sad", "happy"), 40, 10), "val": every(("happy", "sad"), 4, 200)}
         roots = {"left": class_folders(tmp_path / "l", left), "right": class_folders(tmp_path / "r", right)}
-        given = {name: {"root": root, "val": "val"} for name, root in roots.items()}
+        given = {name: {"root": root, "val_from": "val"} for name, root in roots.items()}
         data = mix(given)
         trained = numbers_of(data, "train")
         assert Counter(number for _, number in trained) == Counter(range(50))
@@ -251,7 +255,7 @@ class TestCopies:
         left = {"train": every(EMOTIONS, 40, 0), "val": every(EMOTIONS, 8, 100)}
         right = {"train": every(EMOTIONS, 16, 0), "val": every(EMOTIONS, 8, 200)}
         roots = {"left": class_folders(tmp_path / "l", left), "right": class_folders(tmp_path / "r", right)}
-        given = {name: {"root": root, "val": "val"} for name, root in roots.items()}
+        given = {name: {"root": root, "val_from": "val"} for name, root in roots.items()}
         with pytest.raises(EmodetError, match="none of the 16 training faces of right is left"):
             mix(given)
 
@@ -302,7 +306,7 @@ def test_roles_share_no_picture(tables: list[Table], val_from: str | float, seed
     starts = np.cumsum([0, *map(len, tables)])[:-1].tolist()
     try:
         own = [assign_splits(table, np.ones(len(table), bool), val_from, seed) for table in tables]
-        splits = mixed_splits(names, joined(tables), starts, own)
+        splits = mix_splits(names, joined(tables), starts, own)
     except EmodetError:
         return
     table = joined(tables)
@@ -333,7 +337,7 @@ class TestDrawing:
         assert drawn[1] / drawn[0] == pytest.approx(4 * faces[1] / faces[0], rel=0.5)
 
     def test_balanced_classes_stay_so_under_weights(self, roots, mix) -> None:
-        data = mix({"first": roots["first"], "rafdb": {"root": roots["rafdb"], "weight": 4}}, balanced=True)
+        data = mix({"first": roots["first"], "rafdb": {"root": roots["rafdb"], "weight": 4}}, sampling="balanced")
         weights = data.train_dataloader().batch_sampler.weights
         emotion = data.pack.table.emotion[data.splits.train]
         source = data.source_of(data.splits.train)
@@ -352,8 +356,8 @@ class TestDrawing:
 class TestIdentity:
     def test_is_free_of_place_and_says_order_names_and_content(self, roots, mix, tmp_path) -> None:
         one = mix(roots).fingerprint
-        elsewhere = set_up(roots, tmp_path / "elsewhere").fingerprint
-        assert one == elsewhere
+        elsewhere = mix({name: {"root": root, "packs": tmp_path / "elsewhere"} for name, root in roots.items()})
+        assert one == elsewhere.fingerprint
         assert mix(dict(reversed(roots.items()))).fingerprint != one
         assert mix({"first": roots["first"], "other": roots["rafdb"]}).fingerprint != one
         assert mix({"first": roots["first"]}).fingerprint != one
@@ -370,10 +374,10 @@ class TestIdentity:
 
     def test_a_changed_pack_is_found(self, roots, mix) -> None:
         data = mix(roots)
-        images = np.load(data.pack.packs[1].folder / "images-00000.npy", mmap_mode="r+")
+        images = np.load(data.pack.packs[1].folder / "images.npy", mmap_mode="r+")
         images[3, 2, 1, 0] ^= 1
         images.flush()
-        with pytest.raises(EmodetError, match=r"images-00000\.npy"):
+        with pytest.raises(EmodetError, match=r"images\.npy"):
             data.pack.verify()
 
     def test_crops_of_another_size_are_refused(self, tmp_path) -> None:
@@ -383,7 +387,7 @@ class TestIdentity:
             )
             for name, size in (("a", 24), ("b", 32))
         }
-        with pytest.raises(EmodetError, match=r"the crops of b are not made as those of a are \(size 32, not 24\)"):
+        with pytest.raises(EmodetError, match=r"the crops of b are not made as those of a \(size 32, not 24\)"):
             MixedPack(packs)
 
     def test_corrections_name_the_data_set(self, roots, mix, tmp_path) -> None:
@@ -399,20 +403,10 @@ class TestIdentity:
         assert next(iter(corrected.train_dataloader()))["source"].max() <= 1
 
 
-def set_up(roots: dict[str, Path], packs: Path) -> EmotionDataModule:
-    data = EmotionDataModule(
-        None, CROP, packs, sources={name: {"root": root} for name, root in roots.items()}, num_workers=0, processes=1
-    )
-    data.prepare_data()
-    data.setup()
-    return data
-
-
 class TestRefused:
     @pytest.mark.parametrize(
         ("sources", "message"),
         [
-            ({}, "data.sources is empty"),
             ({"a b": {"root": "x"}}, "'data.sources: a b': a name of letters"),
             ({"a:b": {"root": "x"}}, "a name of letters"),
             ({"a": {}}, "data.sources: a: root is not set"),
@@ -422,21 +416,17 @@ class TestRefused:
             ({"a": {"root": "x", "weight": True}}, "data.sources: a: weight=True"),
             ({"a": {"root": "x", "weight": float("nan")}}, "weight=nan"),
             ({"a": {"root": "x", "labels": "both"}}, "data.sources: a: data.labels='both'"),
-            ({"a": {"root": "x", "classes": 6}}, "data.sources: a: classes=6"),
+            ({"a": {"root": "x", "classes": 6}}, "data.sources: a: data.classes=6"),
         ],
     )
     def test_settings(self, tmp_path, sources, message) -> None:
         with pytest.raises(EmodetError) as caught:
-            EmotionDataModule(None, CROP, tmp_path, sources=sources)
+            build_datamodule(CROP, packs=str(tmp_path), sources=sources)
         assert message in str(caught.value)
 
     def test_a_root_beside_sources(self, tmp_path) -> None:
         with pytest.raises(EmodetError, match=r"data\.root=.* is for one data set"):
-            EmotionDataModule(tmp_path, CROP, tmp_path, sources={"a": {"root": "x"}})
-
-    def test_neither(self, tmp_path) -> None:
-        with pytest.raises(EmodetError, match=r"data\.root is not set, nor are there data\.sources"):
-            EmotionDataModule(None, CROP, tmp_path)
+            build_datamodule(CROP, root=str(tmp_path), sources={"a": {"root": "x"}})
 
     @pytest.mark.parametrize("broken", ["root", "crop", "picture", "val"])
     def test_an_error_names_the_data_set(self, roots, mix, tmp_path, broken) -> None:
@@ -446,7 +436,7 @@ class TestRefused:
         elif broken == "crop":
             values["crop"] = "box"
         elif broken == "val":
-            values["val"] = "val"
+            values["val_from"] = "val"
         else:
             values["root"] = rafdb(tmp_path / "copy", {"train": every(RAFDB_ORDER, 14, 0)})
             next((tmp_path / "copy/Image/aligned").iterdir()).write_bytes(b"no picture")
@@ -456,8 +446,6 @@ class TestRefused:
 
 def test_one_data_set_is_a_mix_too(roots, mix, tmp_path) -> None:
     data, own = mix({"first": roots["first"]}), alone(roots["first"], tmp_path / "packs")
-    assert isinstance(data.pack, MixedPack)
-    assert isinstance(own.pack, Pack)
     assert data.source_names == ("first",)
     assert own.source_names == ()
     for split in ("train", "val", "test"):
@@ -478,7 +466,7 @@ def test_roles_of_nothing_shared_stay_what_they_are() -> None:
         pixel_hash=np.arange(count).astype(str),
     )
     own = Splits(np.array([0, 1]), np.array([2]), np.array([3]), "val", "test", {"for a reason": 2})
-    splits = mixed_splits(["a", "b"], table, [0, 4], [own, own])
+    splits = mix_splits(["a", "b"], table, [0, 4], [own, own])
     assert splits.train.tolist() == [0, 1, 4, 5]
     assert splits.val.tolist() == [2, 6]
     assert splits.test.tolist() == [3, 7]

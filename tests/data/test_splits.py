@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from emodet.data.batches import EvaluationBatches, TrainingBatches, sampling_weights
 from emodet.data.pack import Table
-from emodet.data.splits import EvaluationBatches, Splits, TrainingBatches, assign_splits, drawing_weights
+from emodet.data.splits import Splits, assign_splits
 from emodet.errors import EmodetError
 
 Rows = npt.NDArray[np.int64]
@@ -271,7 +272,7 @@ class TestTraining:
     def test_balanced_drawing_evens_the_classes_out(self) -> None:
         emotion = np.repeat(range(8), AFFECTNET)
         training = TrainingBatches(
-            np.arange(len(emotion)), 32, 0, drawing_weights(emotion, balanced=True), lambda: (0, 0)
+            np.arange(len(emotion)), 32, 0, sampling_weights(emotion, "balanced"), lambda: (0, 0)
         )
         drawn = Counter(emotion[np.concatenate([draw.indices for draw in training])].tolist())
         expected = len(training) * 32 / 8
@@ -279,12 +280,12 @@ class TestTraining:
 
     def test_balanced_drawing_with_a_class_missing_and_faces_without_one(self) -> None:
         emotion = np.array([0] * 90 + [3] * 10 + [-1] * 20)
-        weights = drawing_weights(emotion, balanced=True)
+        weights = sampling_weights(emotion, "balanced")
         assert weights[:90].sum() == pytest.approx(weights[90:100].sum())
         assert weights[100:] == pytest.approx(weights[:100].mean())
 
     def test_ranks_draw_their_own_part_of_one_balanced_order(self) -> None:
-        weights = drawing_weights(np.repeat([0, 1], [90, 10]), balanced=True)
+        weights = sampling_weights(np.repeat([0, 1], [90, 10]), "balanced")
         one = TrainingBatches(np.arange(100), 20, 0, weights, lambda: (0, 0))
         two = [TrainingBatches(np.arange(100), 10, 0, weights, lambda: (0, 0), rank, 2) for rank in range(2)]
         for whole, *parts in zip(one, *two, strict=True):
@@ -311,3 +312,15 @@ def test_evaluation_counts_each_face_exactly_once(count: int, size: int, world: 
 def test_evaluation_of_one_process_keeps_the_order() -> None:
     rows = [int(row) for draw in EvaluationBatches(np.array([5, 3, 9, 1]), 3) for row in draw.indices]
     assert rows == [5, 3, 9, 1]
+
+
+def test_faces_with_votes_for_a_rare_emotion_are_drawn_twice_as_often() -> None:
+    votes = np.zeros((6, 8), np.float32)
+    votes[[0, 1, 2], [7, 5, 4]] = 0.2, 0.2, 0.3  # contempt, disgust, fear
+    votes[[3, 4], [4, 7]] = 0.2, 0.1
+    votes[5] = np.nan
+    emotion = np.zeros(6, int)
+    weights = sampling_weights(emotion, "votes", None, votes)
+    assert weights is not None
+    assert (weights / weights[5]).tolist() == [2, 2, 2, 1, 1, 1]
+    assert sampling_weights(emotion, "natural", None, votes) is None

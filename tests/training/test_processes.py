@@ -55,7 +55,7 @@ def test_two_processes_measure_what_one_does_to_the_last_bit(
         "preprocessing": {key: value for key, value in config["preprocessing"].items() if value is not None},
         "reader": "yolo",
         "num_workers": 0,
-        "evaluation_batch_size": 11,
+        "eval_batch_size": 11,
     }
     one = measured(best, data, {"accelerator": "cpu", "devices": 1})
     settings = {**data, "trainer": {"accelerator": "cpu", "strategy": "ddp", "devices": 2}}
@@ -85,7 +85,7 @@ def test_two_processes_measure_valence_and_arousal_as_one_does(small: list[str],
         "packs": str(tmp_path / "packs"),
         "preprocessing": {"size": 48},
         "num_workers": 0,
-        "evaluation_batch_size": 11,
+        "eval_batch_size": 11,
     }
     one = measured(best, data, {"accelerator": "cpu", "devices": 1})
     settings = {**data, "trainer": {"accelerator": "cpu", "strategy": "ddp", "devices": 2}}
@@ -129,7 +129,7 @@ def test_lightning_starts_the_second_process_of_one_run(
 @pytest.mark.slow
 def test_stopped_by_a_signal_to_one_of_two_and_continued_equals_uninterrupted(small: list[str], tmp_path: Path) -> None:
     whole, run = tmp_path / "whole", tmp_path / "run"
-    arguments = [*small, *BOTH, "data.balanced=true", "scheduler=onecycle"]
+    arguments = [*small, *BOTH, "data.sampling=balanced", "scheduler=onecycle"]
     assert start_two(CONDUCTED, [*arguments, f"hydra.run.dir={whole}"]).statuses == [0, 0]
     stopped = start_two(
         CONDUCTED, [*arguments, f"hydra.run.dir={run}"], {"at": [1, 0, 1], "do": int(signal.SIGTERM)}, by="srun"

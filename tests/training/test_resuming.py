@@ -81,7 +81,7 @@ def assert_same_end(one: Path, other: Path) -> None:
 
 
 # Nine batches an epoch. What is trained, and where it is stopped: in a hook, in an epoch, at a batch.
-AVERAGED = ["scheduler=onecycle", "data.balanced=true"]
+AVERAGED = ["scheduler=onecycle", "data.sampling=balanced"]
 CASES: dict[str, tuple[list[str], list[tuple[str, int, int]]]] = {
     "averaged and balanced": (
         [*AVERAGED, "callbacks.ema.decay=0.9"],

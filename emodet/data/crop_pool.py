@@ -1,0 +1,177 @@
+"""Crop pictures in a pool of processes, straight into an ``.npy`` file."""
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from multiprocessing.connection import wait
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+import numpy.typing as npt
+
+from emodet.cpu import available_cores
+from emodet.data.cropping import cut
+from emodet.data.pack import crop_hash
+from emodet.datasets.samples import Reader, Sample
+from emodet.errors import EmodetError
+from emodet.images import decode_rgb
+from emodet.preprocessing import Preprocessing
+
+__all__ = ["CropPool", "CropResult", "Cropper"]
+
+_FACES_PER_PROCESS = 2000
+
+_Chunk = tuple[int, Sequence[Sample]]
+
+
+@dataclass(frozen=True, slots=True)
+class CropResult:
+    """Consecutive faces, cropped; the rows of unreadable pictures are left blank.
+
+    Attributes:
+        hashes: A `crop_hash` for each face, None where the picture is unreadable.
+        reasons: Why it is unreadable, else None.
+    """
+
+    hashes: tuple[str | None, ...]
+    reasons: tuple[str | None, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Cropper:
+    """From a sample to its crop.
+
+    Attributes:
+        reader: Of the release.
+        preprocessing: Geometry and colour of a crop.
+        crop: ``image`` or ``box``.
+    """
+
+    reader: Reader
+    preprocessing: Preprocessing
+    crop: str
+
+    @property
+    def channels(self) -> int:
+        """Of a stored crop."""
+        return 1 if self.preprocessing.colour == "grey" else 3
+
+    def __call__(self, sample: Sample) -> npt.NDArray[np.uint8]:
+        """Crop one face: uint8 (size, size, 3), RGB, or (size, size, 1) where crops are grey.
+
+        Raises:
+            EmodetError: The picture is damaged or not a picture, or cannot be cropped.
+            OSError: Its file cannot be read.
+        """
+        # A box is in the picture's own pixels; without one a JPEG is decoded no larger than needed.
+        least = self.preprocessing.size if self.crop == "image" else None
+        image = decode_rgb(self.reader.encoded(sample), name=sample.key, least_side=least, quick=True)
+        return cut(image, sample, self.crop, self.preprocessing)[:, :, : self.channels]
+
+
+class CropPool:
+    """Processes that crop; they end with the context, at once after an error.
+
+    Args:
+        cropper: Applied to each sample.
+        processes: How many; None takes one per core, or this process alone for fewer than 2,000 faces, as processes
+            take seconds to start.
+        faces: How many there are in all.
+    """
+
+    def __init__(self, cropper: Cropper, processes: int | None, faces: int) -> None:
+        self.cropper = cropper
+        self.count = processes or max(1, min(available_cores(), faces // _FACES_PER_PROCESS))
+        self._pool: ProcessPoolExecutor | None = None
+        self._others = set(multiprocessing.active_children())
+
+    def __enter__(self) -> "CropPool":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, _problem: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        if self._pool is None:
+            return
+        if kind is not None:
+            # Python waits for the pool's processes when it ends, also for those that are still starting.
+            for process in set(multiprocessing.active_children()) - self._others:
+                process.kill()
+        self._pool.shutdown(wait=kind is None, cancel_futures=True)
+
+    def crop(self, file: Path, chunks: Sequence[_Chunk]) -> Iterator[CropResult]:
+        """Write the crops of each chunk to `file`, from its first row on; yields the results in order.
+
+        Raises:
+            OSError: A crop cannot be written.
+            BrokenProcessPool: A process was killed.
+        """
+        if self.count <= 1:
+            for chunk in chunks:
+                yield _crop_chunk(self.cropper, file, chunk)
+            return
+        # Fork would copy the threads of whatever library the caller has loaded in an unknown state.
+        context = multiprocessing.get_context("spawn")
+        self._pool = ProcessPoolExecutor(self.count, context, initializer=_start_worker, initargs=(self.cropper, file))
+        waiting = iter(chunks)
+        # A bounded number in flight: the samples of a large release are not all pickled at once.
+        running = deque(self._pool.submit(_in_worker, chunk) for chunk in islice(waiting, 4 * self.count))
+        while running:
+            yield running.popleft().result()
+            running.extend(self._pool.submit(_in_worker, chunk) for chunk in islice(waiting, 1))
+
+
+def _crop_chunk(cropper: Cropper, file: Path, chunk: _Chunk) -> CropResult:
+    start, samples = chunk
+    size = cropper.preprocessing.size
+    crops = np.zeros((len(samples), size, size, cropper.channels), dtype=np.uint8)
+    hashes: list[str | None] = []
+    reasons: list[str | None] = []
+    for row, sample in enumerate(samples):
+        try:
+            crops[row] = cropper(sample)
+        except (EmodetError, OSError) as problem:
+            hashes.append(None)
+            reasons.append(str(problem))
+        else:
+            hashes.append(crop_hash(crops[row]))
+            reasons.append(None)
+    offset = np.load(file, mmap_mode="r").offset
+    # Written, not mapped: a full disk is then an error, not a killed process.
+    with file.open("r+b", buffering=0) as stream:
+        stream.seek(offset + start * crops[0].nbytes)
+        left = crops.data.cast("B")
+        while left:
+            left = left[stream.write(left) :]
+    return CropResult(tuple(hashes), tuple(reasons))
+
+
+_worker: tuple[Cropper, Path] | None = None
+
+
+def _start_worker(cropper: Cropper, file: Path) -> None:
+    global _worker
+    # Ctrl-C reaches every process of a terminal; the parent handles it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    _worker = (cropper, file)
+
+
+def _end_with_parent() -> None:
+    # A worker whose parent was killed would wait for work for ever.
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)
+
+
+def _in_worker(chunk: _Chunk) -> CropResult:
+    assert _worker is not None
+    return _crop_chunk(*_worker, chunk)
