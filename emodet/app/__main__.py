@@ -1,6 +1,6 @@
-"""The page and the REST interface on this machine: `python -m emodet.app`.
+"""The page and the REST interface: `python -m emodet.app`.
 
-Exit status: 2 for a mistake in the call, 130 after Ctrl-C, 143 after SIGTERM.
+Exit status: 2 for a user error, 130 after Ctrl-C, 143 after SIGTERM.
 """
 
 import argparse
@@ -14,23 +14,25 @@ import sys
 import threading
 import warnings
 import webbrowser
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING
 
 from emodet.errors import EmodetError
 from emodet.termination import Terminated, raise_on_sigterm
 
 if TYPE_CHECKING:
+    from fastapi import FastAPI
+
     from emodet.app.settings import Settings
 
 __all__ = ["main"]
 
 TOKEN_VARIABLE = "EMODET_TOKEN"
 
-_NEEDED = ("fastapi", "uvicorn", "python_multipart")
+_REQUIRED = ("fastapi", "uvicorn", "python_multipart")
+_SHUTDOWN_S = 2
 _EXAMPLES = """\
 examples:
   python -m emodet.app --open
@@ -38,10 +40,10 @@ examples:
   python -m emodet.app --host 0.0.0.0 --certificate cert.pem --key key.pem
   curl --data-binary @photo.jpg http://127.0.0.1:8000/v1/recognize
 
-The REST interface is described at /openapi.json. Anyone who reaches the server from another machine needs the token
-that it prints, or that EMODET_TOKEN holds.
+/openapi.json describes the REST interface. Clients on other machines need the token that the command prints, or that
+EMODET_TOKEN holds.
 
-exit status: 2 a mistake in the call, 130 stopped by Ctrl-C, 143 stopped by SIGTERM
+exit status: 2 user error, 130 stopped by Ctrl-C, 143 stopped by SIGTERM
 """
 
 
@@ -49,10 +51,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the server until it is stopped.
 
     Args:
-        argv: Its arguments; None takes them from the command line.
+        argv: Command-line arguments; None for those of the process.
 
     Returns:
-        The exit status, as the module's first lines say.
+        The exit status; see the module.
     """
     options = _parser().parse_args(argv)
     logging.basicConfig(format="%(message)s", level=logging.WARNING, stream=sys.stderr)
@@ -72,70 +74,53 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _serve(options: argparse.Namespace) -> None:
     _check_certificate(options.certificate, options.key)
-    token = options.token or os.environ.get(TOKEN_VARIABLE) or None
-    # Taken before the models are opened: a port in use is said at once.
-    with _listening(options.host, options.port) as listener:
+    # Before the models are opened: a port in use is reported at once.
+    with _listener(options.host, options.port) as listener:
         from PIL import Image
 
         from emodet.app.application import create_app
-        from emodet.app.settings import LOOPBACK
 
-        local = _is_loopback(listener)
-        if not local and token is None:
-            token = secrets.token_urlsafe(24)
-        settings = _settings(options, token, local, LOOPBACK)
-        # `decode_rgb` says what is refused; Pillow need not warn of it as well.
+        settings = _settings(options, listener)
+        # `decode_rgb` enforces the limit; Pillow's own would come first, or warn.
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS or 0, options.max_pixels)
         if options.log:
             logging.getLogger("emodet.app").setLevel(logging.INFO)
-        application = create_app(settings)
-        address = _address(listener, options.certificate is not None)
-        link = f"{address}?token={token}" if token else address
-
-        def started() -> None:
-            print(f"emodet: {link}")
-            model = application.recognizers.offers[application.recognizers.default]
-            others = [name for name in application.recognizers.offers if name != model.name]
-            also = f" (also {', '.join(others)})" if others else ""
-            print(f"model: {model.name}{also}; faces: {application.recognizers.description}")
-            if application.page_problem is not None:
-                print(f"the REST interface works, the page does not: {application.page_problem}")
-            if not local and options.certificate is None:
-                print("browsers give the page a camera only over HTTPS here: --certificate FILE --key FILE")
-            print("Ctrl-C ends", flush=True)
-            if options.open:
-                # Some browsers are waited for.
-                threading.Thread(target=webbrowser.open, args=(link,), daemon=True).start()
-
+        app = create_app(settings)
+        link = _address(listener, settings.tls) + (f"?token={settings.token}" if settings.token else "")
+        _print_start(app, settings, link)
+        if options.open:
+            # In a thread: some browsers block until they are closed.
+            threading.Thread(target=webbrowser.open, args=(link,), daemon=True).start()
         try:
-            _run(application, application.stop, started, listener, options)
+            _run(app, listener, options)
         finally:
-            application.close()
+            if not app.state.server.close(timeout_s=0.5):
+                # Threads cannot be interrupted, and Python would wait for them.
+                _exit_now()
 
 
-def _run(
-    application: object,
-    stopping: Callable[[], None],
-    started: Callable[[], None],
-    listener: socket.socket,
-    options: argparse.Namespace,
-) -> None:
+def _print_start(app: "FastAPI", settings: "Settings", link: str) -> None:
+    state = app.state.server
+    print(f"emodet: {link}")
+    others = [name for name in state.recognizers.offers if name != state.recognizers.default]
+    also = f" (also {', '.join(others)})" if others else ""
+    print(f"model: {state.recognizers.default}{also}; faces: {state.recognizers.description}")
+    if state.page_problem is not None:
+        print(f"the REST interface works, the page does not: {state.page_problem}")
+    if not settings.secure:
+        print("browsers give the page a camera only over HTTPS here: --certificate FILE --key FILE")
+    print("Ctrl-C stops the server", flush=True)
+
+
+def _run(app: "FastAPI", listener: socket.socket, options: argparse.Namespace) -> None:
     import uvicorn
 
-    class Server(uvicorn.Server):
-        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-            await super().startup(sockets=sockets)
-            if not self.should_exit:
-                started()
-
-        def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-            # First of all: answers that would go on keep it from ending.
-            stopping()
-            super().handle_exit(sig, frame)
+    from emodet.app.connections import LimitedProtocol
 
     config = uvicorn.Config(
-        application,  # type: ignore[arg-type]
+        app,
+        http=LimitedProtocol,
         log_config=None,
         access_log=False,
         server_header=False,
@@ -144,28 +129,36 @@ def _run(
         lifespan="on",
         limit_concurrency=options.connections,
         timeout_keep_alive=30,
-        timeout_graceful_shutdown=2,
+        timeout_graceful_shutdown=_SHUTDOWN_S,
         ssl_certfile=options.certificate,
         ssl_keyfile=options.key,
     )
-    # What is cut off when it ends needs no lines of its own.
-    logging.getLogger("uvicorn.error").addFilter(lambda record: "graceful shutdown" not in record.getMessage())
-    Server(config).run(sockets=[listener])
+    server = uvicorn.Server(config)
+    # Cancelled requests are part of a shutdown, not errors.
+    logging.getLogger("uvicorn.error").addFilter(lambda record: not server.should_exit)
+    server.run(sockets=[listener])
 
 
-def _settings(options: argparse.Namespace, token: str | None, local: bool, loopback: frozenset[str]) -> "Settings":
-    from emodet.app.settings import Limits, Settings
+def _exit_now() -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(143 if isinstance(sys.exception(), Terminated) else 130)
 
+
+def _settings(options: argparse.Namespace, listener: socket.socket) -> "Settings":
+    from emodet.app.settings import LOOPBACK, Limits, Settings
+
+    local = _is_loopback(listener)
+    token = options.token or os.environ.get(TOKEN_VARIABLE) or None
     named = frozenset(name.lower() for name in options.allowed_host)
-    hosts = named | loopback if local or named else None
     return Settings(
         models=tuple(options.model),
         detector=options.detector,
         providers=options.providers,
         threads=options.threads,
         workers=options.workers,
-        token=token,
-        hosts=hosts,
+        token=secrets.token_urlsafe(24) if token is None and not local else token,
+        hosts=named | LOOPBACK if local or named else None,
         secure=local or options.certificate is not None,
         tls=options.certificate is not None,
         log=options.log,
@@ -181,11 +174,10 @@ def _settings(options: argparse.Namespace, token: str | None, local: bool, loopb
 
 
 def _require_extra() -> None:
-    missing = [name.replace("_", "-") for name in _NEEDED if find_spec(name) is None]
+    missing = [name.replace("_", "-") for name in _REQUIRED if find_spec(name) is None]
     if missing:
         raise EmodetError(
-            f"python -m emodet.app needs {', '.join(missing)}, which the light install leaves out: "
-            "pip install 'emodet[app]'"
+            f"python -m emodet.app needs {', '.join(missing)}, not part of the light install: pip install 'emodet[app]'"
         )
 
 
@@ -201,15 +193,15 @@ def _check_certificate(certificate: Path | None, key: Path | None) -> None:
         raise EmodetError(f"--certificate, --key: there is no file {missing}") from None
     except (OSError, ssl.SSLError) as problem:
         raise EmodetError(
-            f"--certificate {certificate}, --key {key or 'none'}: not a PEM certificate with its key, which has no "
+            f"--certificate {certificate}, --key {key or 'none'}: not a PEM certificate with its key, without a "
             f"password ({problem.strerror or problem})"
         ) from None
 
 
 @contextlib.contextmanager
-def _listening(host: str, port: int) -> Iterator[socket.socket]:
+def _listener(host: str, port: int) -> Iterator[socket.socket]:
     try:
-        family, kind, protocol, _, place = socket.getaddrinfo(
+        family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
     except (OSError, UnicodeError):
@@ -218,12 +210,12 @@ def _listening(host: str, port: int) -> Iterator[socket.socket]:
         if os.name == "posix":
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            listener.bind(place)
+            listener.bind(address)
             listener.listen(128)
         except OSError as problem:
+            reason = problem.strerror or problem
             raise EmodetError(
-                f"--host {host} --port {port}: {problem.strerror or problem}; take another with --port N, or 0 for a "
-                "free one"
+                f"--host {host} --port {port}: {reason}; choose another with --port N, or 0 for a free one"
             ) from None
         yield listener
 
@@ -236,13 +228,13 @@ def _is_loopback(listener: socket.socket) -> bool:
 def _address(listener: socket.socket, tls: bool) -> str:
     host, port = listener.getsockname()[:2]
     if host in ("0.0.0.0", "::"):
-        host = _reached_at()
+        host = _outside_address()
     shown = f"[{host}]" if ":" in host else host
     return f"{'https' if tls else 'http'}://{shown}:{port}/"
 
 
-def _reached_at() -> str:
-    """The address under which others most likely reach this machine. Nothing is sent for it."""
+def _outside_address() -> str:
+    """The address at which others most likely reach this machine; sends nothing."""
     with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         probe.connect(("192.0.2.1", 9))
         return str(probe.getsockname()[0])
@@ -252,67 +244,43 @@ def _reached_at() -> str:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m emodet.app",
-        description="Serve the page and the REST interface: emotions in pictures, videos and cameras.",
+        description="Serve the page and the REST interface: facial emotion recognition in images, videos and cameras.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--open", action="store_true", help="open the page in the browser")
-    where = parser.add_argument_group("where it is reached")
-    where.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine only)")
-    where.add_argument("--port", type=_port, default=8000, metavar="N", help="0 for a free one (default: %(default)s)")
-    where.add_argument(
-        "--token",
-        metavar="TEXT",
-        help=f"what requests must show (default: {TOKEN_VARIABLE}, else made and printed where other machines reach "
-        "the server; the variable is not seen by others on this machine)",
-    )
-    where.add_argument(
-        "--allowed-host",
-        action="append",
-        default=[],
-        metavar="NAME",
-        help="a further name under which the server is called, behind a proxy for instance; may be repeated",
-    )
-    where.add_argument("--certificate", type=Path, metavar="FILE", help="PEM certificate, for HTTPS")
-    where.add_argument("--key", type=Path, metavar="FILE", help="its PEM key, where it is not in the same file")
-    what = parser.add_argument_group("recognising")
-    what.add_argument(
-        "--model",
-        action="append",
-        default=[],
-        metavar="FILE",
-        help="model file, NAME=FILE, int8 or fp32; may be repeated, the first is the default (default: both that come "
-        "with the package)",
-    )
-    what.add_argument("--detector", default="auto", metavar="NAME", help="as for emodet.predict (default: auto)")
-    what.add_argument("--providers", type=lambda text: tuple(text.split(",")), default=("cpu",), metavar="LIST",
-                      help="as for emodet.predict (default: cpu)")  # fmt: skip
-    what.add_argument("--threads", type=_count, metavar="N", help="threads of each part (default: one per core)")
-    what.add_argument(
-        "--workers", type=_count, default=2, metavar="N", help="pictures at the same time (default: %(default)s)"
-    )
-    limits = parser.add_argument_group("limits")
-    limits.add_argument(
-        "--max-image", type=_count, default=20, metavar="MB", help="of a picture (default: %(default)s)"
-    )
-    limits.add_argument(
-        "--max-pixels",
-        type=_count,
-        default=40_000_000,
-        metavar="N",
-        help="of a picture or a frame (default: %(default)s)",
-    )
-    limits.add_argument(
-        "--max-video", type=_count, default=2000, metavar="MB", help="of a video (default: %(default)s)"
-    )
-    limits.add_argument("--max-minutes", type=_count, default=60, metavar="N", help="of a video (default: %(default)s)")
-    limits.add_argument("--queue", type=_count, default=16, metavar="N", help="pictures that wait (default: 16)")
-    limits.add_argument("--keep", type=_count, default=60, metavar="MINUTES", help="results of videos (default: 60)")
-    limits.add_argument(
-        "--connections", type=_count, default=256, metavar="N", help="at the same time (default: %(default)s)"
-    )
-    limits.add_argument("--log", action="store_true", help="a line for each request, to standard error")
+    add = parser.add_argument_group("network").add_argument
+    add("--host", default="127.0.0.1", help="address to listen on (default: %(default)s, this machine only)")
+    add("--port", type=_port, default=8000, metavar="N", help="0 for a free one (default: %(default)s)")
+    token = f"token that requests must send (default: {TOKEN_VARIABLE}, else a random one unless the server is local)"
+    add("--token", metavar="TEXT", help=token)
+    name = "another name of the server in the Host header, for example behind a proxy; may be repeated"
+    add("--allowed-host", action="append", default=[], metavar="NAME", help=name)
+    add("--certificate", type=Path, metavar="FILE", help="PEM certificate, for HTTPS")
+    add("--key", type=Path, metavar="FILE", help="PEM key, if it is not in the same file")
+    add = parser.add_argument_group("recognition").add_argument
+    model = "model file, NAME=FILE, int8 or fp32; may be repeated, the first is the default (default: the shipped ones)"
+    add("--model", action="append", default=[], metavar="FILE", help=model)
+    add("--detector", default="auto", metavar="NAME", help="as in emodet.predict (default: %(default)s)")
+    add("--providers", type=_names, default=("cpu",), metavar="LIST", help="as in emodet.predict (default: cpu)")
+    add("--threads", type=_count, metavar="N", help="threads per ONNX Runtime call (default: one per core)")
+    add("--workers", type=_count, default=2, metavar="N", help="images in parallel (default: %(default)s)")
+    add = parser.add_argument_group("limits").add_argument
+    add("--max-image", type=_count, default=20, metavar="MB", help="size of an image (default: %(default)s)")
+    pixels = "pixels of an image or a video frame (default: %(default)s)"
+    add("--max-pixels", type=_count, default=40_000_000, metavar="N", help=pixels)
+    add("--max-video", type=_count, default=2000, metavar="MB", help="size of a video (default: %(default)s)")
+    add("--max-minutes", type=_count, default=60, metavar="N", help="duration of a video (default: %(default)s)")
+    add("--queue", type=_count, default=16, metavar="N", help="images in the queue (default: %(default)s)")
+    keep = "how long results of videos are kept (default: %(default)s)"
+    add("--keep", type=_count, default=60, metavar="MINUTES", help=keep)
+    add("--connections", type=_count, default=256, metavar="N", help="open connections (default: %(default)s)")
+    add("--log", action="store_true", help="log each request to standard error")
     return parser
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(text.split(","))
 
 
 def _count(text: str) -> int:

@@ -1,23 +1,25 @@
-"""The page at /: its files, and what it must know of its server."""
+"""The page at /, served from memory."""
 
 import hashlib
 import html
 from collections.abc import Mapping
 
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from emodet.app.models import Recognizers
 from emodet.app.page.files import PageFile
-from emodet.app.recognizers import Recognizers
 from emodet.app.settings import Settings
 
-__all__ = ["about_server", "page_application"]
+__all__ = ["page_application", "server_description"]
+
+_LIMITS = ("image_bytes", "pixels", "video_bytes", "video_seconds", "video_frames", "keep_seconds")
 
 
-def about_server(settings: Settings, recognizers: Recognizers, version: str) -> dict[str, object]:
-    """What `page.json` says of the server."""
-    limits = settings.limits
+def server_description(settings: Settings, recognizers: Recognizers, version: str) -> dict[str, object]:
+    """What the page must know about its server; the value of ``server`` in ``page.json``."""
     return {
         "version": version,
         "default_model": recognizers.default,
@@ -25,7 +27,7 @@ def about_server(settings: Settings, recognizers: Recognizers, version: str) -> 
             {
                 "name": offer.name,
                 "file": f"v1/models/{offer.name}.onnx",
-                "bytes": offer.size,
+                "bytes": offer.path.stat().st_size,
                 "precision": offer.file.info.precision,
                 "classes": list(offer.file.info.class_names),
             }
@@ -33,46 +35,34 @@ def about_server(settings: Settings, recognizers: Recognizers, version: str) -> 
         ],
         "detectors": ["auto", *recognizers.detectors],
         "detector": recognizers.detector,
-        "limits": {
-            "image_bytes": limits.image_bytes,
-            "pixels": limits.pixels,
-            "video_bytes": limits.video_bytes,
-            "video_seconds": limits.video_seconds,
-            "video_frames": limits.video_frames,
-            "keep_seconds": limits.keep_seconds,
-        },
+        "limits": {name: getattr(settings.limits, name) for name in _LIMITS},
         "secure": settings.secure,
     }
 
 
 def page_application(files: Mapping[str, PageFile] | str) -> ASGIApp:
-    """Answers whatever is no operation of the server.
+    """Serve the page, and answer 404 for any other address.
 
     Args:
-        files: The page by relative address; or, where there is none, what is missing and how to get it.
+        files: The page by relative URL; or the reason why there is none.
     """
-    tags: dict[str, str] = {}
-    if not isinstance(files, str):
-        tags = {name: f'"{hashlib.sha256(file.content).hexdigest()}"' for name, file in files.items()}
+    missing = files if isinstance(files, str) else None
+    pages = {} if isinstance(files, str) else files
+    tags = {name: f'"{hashlib.sha256(file.content).hexdigest()}"' for name, file in pages.items()}
 
     def respond(scope: Scope) -> Response:
-        path: str = scope["path"]
-        name = path[1:] or "index.html"
-        if isinstance(files, str):
-            file = None
-            if name == "index.html" and scope["method"] in ("GET", "HEAD"):
-                return HTMLResponse(_not_there(files), status_code=503)
-        else:
-            file = files.get(name)
-        if file is None:
+        name = scope["path"][1:] or "index.html"
+        readable = scope["method"] in ("GET", "HEAD")
+        if missing is not None and name == "index.html" and readable:
+            return HTMLResponse(_explanation(missing), status_code=503)
+        if name not in pages:
             raise HTTPException(404)
-        if scope["method"] not in ("GET", "HEAD"):
+        if not readable:
             raise HTTPException(405, headers={"Allow": "GET, HEAD"})
         headers = {"ETag": tags[name], "Cache-Control": "no-cache"}
-        asked = dict(scope["headers"]).get(b"if-none-match", b"").decode("latin-1")
-        if tags[name] in asked:
+        if tags[name] in Headers(scope=scope).get("if-none-match", ""):
             return Response(status_code=304, headers=headers)
-        return Response(file.content, media_type=file.media_type, headers=headers)
+        return Response(pages[name].content, media_type=pages[name].media_type, headers=headers)
 
     async def application(scope: Scope, receive: Receive, send: Send) -> None:
         await respond(scope)(scope, receive, send)
@@ -80,7 +70,7 @@ def page_application(files: Mapping[str, PageFile] | str) -> ASGIApp:
     return application
 
 
-def _not_there(problem: str) -> str:
+def _explanation(problem: str) -> str:
     lines = [f"{problem[:1].upper()}{problem[1:]}.", "The REST interface works: see openapi.json."]
     text = "".join(f"<p>{html.escape(line)}</p>" for line in lines)
     return f'<!doctype html><html lang="en"><meta charset="utf-8"><title>emodet</title><h1>emodet</h1>{text}</html>'

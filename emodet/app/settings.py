@@ -1,5 +1,6 @@
-"""What a server may be told: models, limits, who may reach it. Plain data."""
+"""Settings of the server: models, limits, access."""
 
+import re
 from dataclasses import dataclass, field
 
 from emodet.errors import EmodetError
@@ -7,27 +8,29 @@ from emodet.errors import EmodetError
 __all__ = ["LOOPBACK", "Limits", "Settings"]
 
 LOOPBACK = frozenset(["localhost", "127.0.0.1", "::1"])
-"""Names under which only this machine reaches a server."""
+"""Host names of the local machine."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """How much is taken from a request, and kept.
+    """Limits per request and for the whole server.
 
     Attributes:
-        image_bytes: Of an encoded picture.
-        pixels: Width times height of a picture, or of a frame.
-        video_bytes: Of an encoded video.
-        video_seconds: Of a video's duration.
-        video_frames: Of a video.
-        held_bytes: Of all encoded pictures together that are being uploaded or wait.
-        waiting: Pictures that wait for a worker; one more is refused with 429.
-        videos_waiting: Videos that are being uploaded or wait.
-        videos_kept: Videos whose results are kept; the oldest that is finished makes room.
-        keep_seconds: How long results of videos are kept.
-        pause_seconds: Between two pieces of an upload.
-        answer_seconds: From a whole upload to its answer.
-        free_bytes: Of the disk, which uploads leave free.
+        image_bytes: Size of an encoded image.
+        pixels: Width times height of an image or a video frame.
+        video_bytes: Size of an encoded video.
+        video_seconds: Duration of a video.
+        video_frames: Frames of a video.
+        held_bytes: Encoded images in memory, all requests together.
+        waiting: Images in the queue; one more is answered with 429.
+        videos_waiting: Videos in the queue.
+        videos_uploading: Videos being uploaded at the same time.
+        videos_kept: Videos whose results are kept; the oldest finished one is deleted for a new one.
+        keep_seconds: How long results of a video are kept.
+        pause_seconds: Longest pause within an upload.
+        upload_rate: Lowest average rate of an upload, in bytes per second, after the first `pause_seconds`.
+        answer_seconds: From the complete upload to the answer.
+        free_bytes: Disk space that uploads leave free.
     """
 
     image_bytes: int = 20_000_000
@@ -38,34 +41,36 @@ class Limits:
     held_bytes: int = 200_000_000
     waiting: int = 16
     videos_waiting: int = 4
+    videos_uploading: int = 32
     videos_kept: int = 16
     keep_seconds: float = 3600.0
     pause_seconds: float = 20.0
+    upload_rate: int = 4096
     answer_seconds: float = 60.0
     free_bytes: int = 500_000_000
 
     def __post_init__(self) -> None:
         for name in self.__slots__:
             if getattr(self, name) < (0 if name == "free_bytes" else 1):
-                raise EmodetError(f"{name}={getattr(self, name)}: a number from 1 is needed")
+                raise EmodetError(f"{name}={getattr(self, name)}: must be at least 1")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """How a server is set up.
+    """Settings of the server.
 
     Attributes:
         models: Model files, each ``FILE``, ``NAME=FILE``, ``int8`` or ``fp32``; the first is the default. Empty for
-            the two that come with the package.
-        detector: As in `emodet.inference.detectors.make_detector`; requests that say ``auto`` get this one.
+            the two shipped ones.
+        detector: As in `emodet.inference.detectors.make_detector`; used for requests with ``detector=auto``.
         providers: As in `emodet.modelfile.PROVIDERS`.
-        threads: Of each call of ONNX Runtime; None for one per core.
-        workers: Pictures that are recognised at the same time.
-        token: What requests must show, or None.
-        hosts: The names under which the server may be called (the header ``Host``, without the port); None for any.
-        secure: Whether browsers will give the page the camera: over TLS, or on this machine.
-        tls: Whether it is reached over TLS, so that the cookie is marked.
-        log: Whether each request is logged, without its query.
+        threads: Threads per ONNX Runtime call; None for one per core.
+        workers: Images recognised in parallel.
+        token: Required from every request; None for no token.
+        hosts: Allowed names in the Host header, without the port; None for any.
+        secure: Whether browsers give the page access to the camera: over TLS, or on the local machine.
+        tls: Whether the server is reached over TLS; marks the cookie as secure.
+        log: Log each request, without its query.
         limits: See `Limits`.
     """
 
@@ -83,12 +88,6 @@ class Settings:
 
     def __post_init__(self) -> None:
         if self.workers < 1:
-            raise EmodetError(f"workers={self.workers}: one or more are needed")
-        if self.token is not None and (len(self.token) < 12 or not _plain(self.token)):
-            raise EmodetError(
-                "the token needs 12 or more letters, digits and -._~ (it travels in addresses and cookies)"
-            )
-
-
-def _plain(text: str) -> bool:
-    return text.isascii() and all(letter.isalnum() or letter in "-._~" for letter in text)
+            raise EmodetError(f"workers={self.workers}: must be at least 1")
+        if self.token is not None and not re.fullmatch(r"[A-Za-z0-9._~-]{12,}", self.token):
+            raise EmodetError("the token must have 12 or more characters out of letters, digits and -._~")

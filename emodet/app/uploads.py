@@ -1,217 +1,161 @@
-"""What a request brings: the encoded file as the body itself, or as the one file of a form, in bounded memory and time.
+"""Uploads: the encoded file as the request body, or as the only file of a form, with limits on size, time and memory.
 
-What a client says about it (its name, its type) is not looked at: whether it is a picture or a video is found out by
-decoding it.
+The client's file name and content type are ignored; decoding decides what a file is.
 """
 
 import asyncio
 import shutil
-import threading
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
-from email.message import Message
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 from fastapi import Request
-from python_multipart.exceptions import MultipartParseError
-from python_multipart.multipart import MultipartParser
-from starlette.requests import ClientDisconnect
+from starlette.datastructures import UploadFile
+from starlette.exceptions import HTTPException
+from starlette.types import Message
 
-from emodet.app.refusals import ApiError, ending, gone
+from emodet.app.errors import ApiError
 from emodet.app.settings import Limits
 
-__all__ = ["HeldBytes", "read_picture", "save_video"]
+__all__ = ["BINARY", "HeldBytes", "image_upload", "one_file", "save_video"]
 
-_ENVELOPE = 65_536  # of a form, around its file
-_LOOK_S = 0.2
-_SPACE_EVERY = 64 * 2**20
+BINARY = {"schema": {"type": "string", "format": "binary"}}
+
+_FORM_BYTES = 65_536  # of a form, besides its file
+_CHUNK = 2**20
+_SPACE_CHECK = 64 * 2**20
 
 
 class HeldBytes:
-    """Counts the encoded pictures in memory, all requests together."""
+    """Counts the encoded images in memory, all requests together."""
 
     def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._held = 0
+        self._limit, self._held = limit, 0
 
     def take(self, count: int) -> None:
-        """Add some.
-
-        Raises:
-            ApiError: There are too many already.
-        """
+        """Add bytes; raises an `ApiError` above the limit."""
         if self._held + count > self._limit:
-            message = "Too many pictures are being uploaded at once."
+            message = "Too many images are being uploaded at once."
             raise ApiError(429, "busy", message, "Try again in a moment.", retry_s=2)
         self._held += count
 
-    def give_back(self, count: int) -> None:
-        """Take some off again."""
+    def release(self, count: int) -> None:
+        """Remove bytes."""
         self._held -= count
 
 
-async def read_picture(request: Request, limits: Limits, held: HeldBytes, stopping: threading.Event) -> bytes:
-    """The encoded picture. The caller gives its bytes back to `held`.
+def one_file(*media_types: str) -> dict[str, Any]:
+    """The OpenAPI description of a body that is one file."""
+    form = {"type": "object", "required": ["file"], "properties": {"file": BINARY["schema"]}}
+    content: dict[str, Any] = dict.fromkeys((*media_types, "application/octet-stream"), BINARY)
+    return {"requestBody": {"required": True, "content": content | {"multipart/form-data": {"schema": form}}}}
+
+
+@asynccontextmanager
+async def image_upload(request: Request, limits: Limits, memory: HeldBytes) -> AsyncIterator[bytes]:
+    """The encoded image, counted in `memory` until the context ends.
 
     Raises:
-        ApiError: There is none, it is too large, it stalls, the server holds too many, or it ends.
+        ApiError: The body is empty, too large or too slow, or the server holds too many images.
     """
-    data = bytearray()
+    held = 0
+
+    def hold(count: int) -> None:
+        nonlocal held
+        memory.take(count)
+        held += count
+
     try:
-        async with aclosing(_file(request, limits.image_bytes, limits.pause_seconds, stopping)) as chunks:
+        data = bytearray()
+        async with aclosing(_chunks(request, limits.image_bytes, limits, hold)) as chunks:
             async for chunk in chunks:
-                held.take(len(chunk))
                 data += chunk
-    except BaseException:
-        held.give_back(len(data))
-        raise
-    return bytes(data)
+        yield bytes(data)
+    finally:
+        memory.release(held)
 
 
-async def save_video(request: Request, path: Path, limits: Limits, stopping: threading.Event) -> None:
-    """Write the encoded video to a file that is not there yet.
+async def save_video(request: Request, path: Path, limits: Limits) -> None:
+    """Write the encoded video to a new file.
 
     Raises:
-        ApiError: There is none, it is too large, it stalls, the disk is full, or the server ends.
+        ApiError: The body is empty, too large or too slow, or the disk is full.
     """
-    written = next_look = 0
+    received = next_check = 0
+
+    def check_space(count: int) -> None:
+        nonlocal received, next_check
+        if received >= next_check:
+            next_check = received + _SPACE_CHECK
+            if shutil.disk_usage(path.parent).free < limits.free_bytes + _SPACE_CHECK:
+                raise OSError("not enough free space")
+        received += count
+
     try:
         with path.open("xb") as file:
-            async with aclosing(_file(request, limits.video_bytes, limits.pause_seconds, stopping)) as chunks:
+            async with aclosing(_chunks(request, limits.video_bytes, limits, check_space)) as chunks:
                 async for chunk in chunks:
-                    if written >= next_look:
-                        next_look = written + _SPACE_EVERY
-                        if shutil.disk_usage(path.parent).free < limits.free_bytes + _SPACE_EVERY:
-                            raise _disk_full()
-                    # Into the system's memory most often: too short to need a thread.
                     file.write(chunk)
-                    written += len(chunk)
     except OSError:
-        raise _disk_full() from None
+        message = "The disk of the server is full."
+        raise ApiError(507, "disk_full", message, "Send a smaller video, or free space on the server.") from None
 
 
-async def _file(request: Request, limit: int, pause_s: float, stopping: threading.Event) -> AsyncGenerator[bytes, None]:
-    length = request.headers.get("content-length", "")
-    if length.isdecimal() and int(length) > limit + _ENVELOPE:
-        raise _too_large(limit)
-    kind = Message()
-    kind["Content-Type"] = request.headers.get("content-type", "")
-    body = _pieces(request, pause_s, stopping)
-    if kind.get_content_type() == "multipart/form-data":
-        boundary = kind.get_param("boundary")
-        if not isinstance(boundary, str) or not 0 < len(boundary) <= 200:
-            raise _bad_form("it has no boundary")
-        body = _file_of_form(body, boundary.encode("latin-1", "replace"), limit + _ENVELOPE)
+async def _chunks(
+    request: Request, max_bytes: int, limits: Limits, on_chunk: Callable[[int], None]
+) -> AsyncIterator[bytes]:
+    """The file in pieces."""
+    is_form = request.headers.get("content-type", "").lower().startswith("multipart/form-data")
+    body = _limited(request, max_bytes + _FORM_BYTES if is_form else max_bytes, limits, on_chunk)
     count = 0
-    async with aclosing(body) as pieces:
-        async for piece in pieces:
-            count += len(piece)
-            if count > limit:
-                raise _too_large(limit)
-            yield piece
-    if not count:
-        raise ApiError(400, "bad_request", "The body is empty.", "Send an encoded picture or video as the body.")
-
-
-async def _pieces(request: Request, pause_s: float, stopping: threading.Event) -> AsyncGenerator[bytes, None]:
-    stream = request.stream()
-    while True:
-        following = asyncio.ensure_future(anext(stream, None))
-        waited_s = 0.0
+    if is_form:
         try:
-            while not (await asyncio.wait({following}, timeout=_LOOK_S))[0]:
-                waited_s += _LOOK_S
-                # Whatever still comes belongs to the old request.
-                if stopping.is_set():
-                    raise ending(headers={"Connection": "close"})
-                if waited_s >= pause_s:
-                    message = f"Nothing of the upload came for {pause_s:g} seconds."
-                    headers = {"Connection": "close"}
-                    raise ApiError(408, "took_too_long", message, "Send it again.", headers=headers)
-            piece = following.result()
-        except ClientDisconnect:
-            raise gone() from None
-        finally:
-            following.cancel()
-        if piece is None:
-            return
-        if piece:
-            yield piece
+            async with body.form(max_files=1, max_fields=100) as form:
+                file = next((value for _, value in form.multi_items() if isinstance(value, UploadFile)), None)
+                if file is None:
+                    raise _bad_form("it holds no complete file")
+                while chunk := await file.read(_CHUNK):
+                    count += len(chunk)
+                    yield chunk
+        except HTTPException as problem:
+            raise _bad_form(str(problem.detail).rstrip(".")) from None
+    else:
+        async for chunk in body.stream():
+            count += len(chunk)
+            yield chunk
+    if not count:
+        raise ApiError(400, "bad_request", "The body is empty.", "Send an encoded image or video as the body.")
 
 
-async def _file_of_form(body: AsyncGenerator[bytes, None], boundary: bytes, limit: int) -> AsyncGenerator[bytes, None]:
-    form = _Form()
-    parser = MultipartParser(boundary, form.callbacks())
-    count = 0
-    async with aclosing(body) as pieces:
-        async for piece in pieces:
-            count += len(piece)
-            if count > limit:
-                raise _too_large(limit - _ENVELOPE)
-            try:
-                parser.write(piece)
-            except MultipartParseError as problem:
-                raise _bad_form(str(problem)) from None
-            if form.files > 1:
-                raise _bad_form("it holds several files; one is taken")
-            for part in form.taken():
-                yield part
-    if not form.ended:
-        raise _bad_form("it is cut off")
-    if not form.files:
-        raise _bad_form("it holds no file")
+def _limited(request: Request, max_bytes: int, limits: Limits, on_chunk: Callable[[int], None]) -> Request:
+    """The same request, whose body must stay within a size and arrive at a minimum rate."""
+    length = request.headers.get("content-length", "")
+    if length.isdecimal() and int(length) > max_bytes:
+        raise _too_large(max_bytes)
+    loop, received = asyncio.get_running_loop(), 0
+    started = loop.time()
 
+    async def receive() -> Message:
+        nonlocal received
+        slowest = started + limits.pause_seconds + received / limits.upload_rate
+        try:
+            async with asyncio.timeout_at(min(slowest, loop.time() + limits.pause_seconds)):
+                message = await request.receive()
+        except TimeoutError:
+            text = (
+                f"The upload paused for {limits.pause_seconds:g} seconds, or is slower than {limits.upload_rate} B/s."
+            )
+            headers = {"Connection": "close"}
+            raise ApiError(408, "took_too_long", text, "Send it again.", headers=headers) from None
+        count = len(message.get("body", b""))
+        received += count
+        if received > max_bytes:
+            raise _too_large(max_bytes)
+        on_chunk(count)
+        return message
 
-class _Form:
-    """Collects the bytes of a form's file and leaves out its other fields."""
-
-    def __init__(self) -> None:
-        self.files = 0
-        self.ended = False
-        self._parts: list[bytes] = []
-        self._field = b""
-        self._value = b""
-        self._is_file = False
-
-    def taken(self) -> list[bytes]:
-        parts, self._parts = self._parts, []
-        return parts
-
-    def callbacks(self) -> Any:
-        return {
-            "on_part_begin": self._begin,
-            "on_header_field": self._header_field,
-            "on_header_value": self._header_value,
-            "on_header_end": self._header_end,
-            "on_part_data": self._data,
-            "on_end": self._end,
-        }
-
-    def _begin(self) -> None:
-        self._is_file = False
-
-    def _header_field(self, data: bytes, start: int, end: int) -> None:
-        self._field += data[start:end]
-
-    def _header_value(self, data: bytes, start: int, end: int) -> None:
-        self._value += data[start:end]
-
-    def _header_end(self) -> None:
-        if self._field.lower() == b"content-disposition":
-            header = Message()
-            header["Content-Disposition"] = self._value.decode("latin-1")
-            if header.get_filename() is not None:
-                self._is_file = True
-                self.files += 1
-        self._field = self._value = b""
-
-    def _data(self, data: bytes, start: int, end: int) -> None:
-        if self._is_file and self.files == 1:
-            self._parts.append(data[start:end])
-
-    def _end(self) -> None:
-        self.ended = True
+    return Request(request.scope, receive)
 
 
 def _too_large(limit: int) -> ApiError:
@@ -221,7 +165,3 @@ def _too_large(limit: int) -> ApiError:
 
 def _bad_form(problem: str) -> ApiError:
     return ApiError(400, "bad_request", f"The form cannot be read: {problem}.", "Send the file as the body itself.")
-
-
-def _disk_full() -> ApiError:
-    return ApiError(507, "disk_full", "The server's disk is full.", "Send a smaller video, or make room there.")

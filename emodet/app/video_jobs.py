@@ -1,24 +1,26 @@
-"""Videos that are recognised after their upload: one folder each, in a queue, until somebody has read the results.
+"""Recognition of uploaded videos: a queue, one worker thread, and one folder of results per video."""
 
-The folder is all there is of a video: rows go to files as they come, so that memory stays flat however long it is.
-"""
-
+import contextlib
 import json
 import logging
+import os
+import re
 import secrets
 import shutil
+import tempfile
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from emodet.app.recognizers import Offer, Recognizers
-from emodet.app.refusals import ApiError
+from emodet.app.errors import ApiError
+from emodet.app.models import Offer, Recognizers
+from emodet.app.schema import VideoOptions
 from emodet.app.settings import Limits
-from emodet.app.video_file import duration_s, ending_of, open_upload, told, too_long
 from emodet.errors import EmodetError
 from emodet.inference.pipeline import Result, StreamOptions, recognise_stream
 from emodet.inference.rows import open_rows
@@ -27,44 +29,41 @@ from emodet.inference.smoothing import Smoothing
 from emodet.inference.timeline import Timeline
 from emodet.inference.video_reader import VideoReader
 
-__all__ = ["Order", "VideoJob", "VideoJobs"]
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+__all__ = ["ANNOTATED", "ROWS", "TIMELINE", "TIMELINE_PNG", "VideoJob", "VideoJobs", "open_video", "temporary_folder"]
 
 ANNOTATED, TIMELINE, TIMELINE_PNG, ROWS = "annotated.mp4", "timeline.json", "timeline.png", "rows"
+
+_FOLDER_PREFIX = "emodet-app-"
 
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Order:
-    """How a video is to be recognised; as `emodet.app.schema.VideoOptions` says."""
-
-    offer: Offer
-    detector: str
-    min_confidence: float
-    max_faces: int | None
-    every: int
-    smooth: float
-    annotate: bool
-    blur_faces: bool
-
-
 @dataclass(slots=True, eq=False)
 class VideoJob:
-    """One video. The thread that recognises it writes, others read.
+    """One video. The worker thread writes the attributes, others read them.
 
     Attributes:
-        number: Random; whoever knows it can read the results.
-        folder: Its own.
-        order: What was asked for.
+        number: A random id, which grants access to the results.
+        folder: Holds the upload and the results.
+        offer: The model.
+        detector: Name of the detector.
+        options: The options of the request.
         state: ``uploading``, ``waiting``, ``running``, ``done``, ``failed``.
         error: Why it failed.
-        stop: Set when nobody wants it any more.
-        finished_s: `time.monotonic` when it was done.
+        stop: Set to cancel the job.
+        finished_s: `time.monotonic` at its end.
     """
 
     number: str
     folder: Path
-    order: Order
+    offer: Offer
+    detector: str
+    options: VideoOptions
     state: str = "uploading"
     error: ApiError | None = None
     size: tuple[int, int] = (0, 0)
@@ -80,119 +79,115 @@ class VideoJob:
 
     @property
     def ended(self) -> bool:
-        """Whether nothing will change any more."""
+        """Whether the job is done or failed."""
         return self.state in ("done", "failed")
 
     @property
     def upload(self) -> Path:
-        """Where the upload is written; it is renamed when it is whole."""
-        return self.folder / "upload.part"
+        """Path of the uploaded file, which is deleted at the end."""
+        return self.folder / "upload"
 
     def file(self, name: str) -> Path | None:
-        """One of its results, or None while there is none."""
+        """One of the results; None if it does not exist yet. Rows can be read while they are written."""
         path = self.folder / name
         return path if path.exists() and (self.ended or path.suffix in (".jsonl", ".csv")) else None
 
 
 class VideoJobs:
-    """All videos of a server."""
+    """All videos of a server.
+
+    Attributes:
+        folder: Holds the folders of the videos; must be set before the first upload.
+    """
+
+    folder: Path
 
     def __init__(self, recognizers: Recognizers, limits: Limits) -> None:
-        """Without a folder yet: `open` comes before the first video."""
-        self._recognizers = recognizers
-        self._folder: Path | None = None
-        self._limits = limits
+        self._recognizers, self._limits = recognizers, limits
         self._jobs: dict[str, VideoJob] = {}
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="video")
-
-    def open(self, folder: Path) -> None:
-        """Take a folder for theirs; whoever made it deletes it after `close`."""
-        self._folder = folder
+        self._idle = threading.Event()
+        self._idle.set()
 
     @property
-    def busy(self) -> int:
-        """How many are being uploaded, wait or are being recognised."""
-        return sum(not job.ended for job in self._jobs.values())
+    def active(self) -> int:
+        """Number of videos being uploaded, waiting or running."""
+        return sum(not job.ended for job in list(self._jobs.values()))
 
-    def begin(self, order: Order) -> VideoJob:
-        """Make room for a video that is about to be uploaded.
-
-        Raises:
-            ApiError: Too many are there already.
-        """
-        assert self._folder is not None, "the application's lifespan was not started"
-        if self.busy > self._limits.videos_waiting:
-            message = f"The server is busy with {self.busy} videos."
-            raise ApiError(429, "busy", message, "Try again when one of them is done.", retry_s=15)
-        ended = [job for job in self._jobs.values() if job.ended]
-        while len(self._jobs) >= self._limits.videos_kept and ended:
-            self.remove(ended.pop(0))
+    def create(self, options: VideoOptions) -> VideoJob:
+        """A job for a video that is about to be uploaded. Raises an `ApiError` if there are too many."""
+        offer = self._recognizers.offer(options.model)
+        detector = self._recognizers.detector_name(options.detector)
+        self._check_queue()
+        jobs = list(self._jobs.values())
+        uploading = sum(job.state == "uploading" for job in jobs)
+        if uploading >= self._limits.videos_uploading:
+            message = f"{uploading} videos are being uploaded."
+            raise ApiError(429, "busy", message, "Try again when one of them is complete.", retry_s=15)
+        surplus = max(0, len(jobs) - uploading + 1 - self._limits.videos_kept)
+        for job in [job for job in jobs if job.ended][:surplus]:
+            self.delete(job)
         number = secrets.token_urlsafe(18)
-        job = VideoJob(number, self._folder / number, order)
+        job = VideoJob(number, self.folder / number, offer, detector, options)
         job.folder.mkdir(mode=0o700)
         self._jobs[number] = job
         return job
 
     def start(self, job: VideoJob) -> None:
-        """Look at what was uploaded, and put it into the queue. It takes milliseconds: not for the event loop.
+        """Open the uploaded video and queue it. Takes milliseconds: do not call it in the event loop.
 
         Raises:
-            ApiError: It is no video, or exceeds the limits. The job is gone then.
+            ApiError: It is not a video, exceeds the limits, or the queue is full. The job is deleted.
         """
         try:
-            with job.upload.open("rb") as file:
-                path = job.upload.with_suffix(ending_of(file.read(16)))
-            job.upload.rename(path)
-            video = open_upload(path, self._limits)
+            self._check_queue()
+            video = open_video(job.upload, self._limits)
         except BaseException:
-            self.remove(job)
+            self.delete(job)
             raise
-        job.size, job.frame_rate, job.duration_s = video.size, video.frame_rate, duration_s(video)
+        job.size, job.frame_rate, job.duration_s = video.size, video.frame_rate, video.duration_s
         job.frames_total = video.frame_count or None
         job.state = "waiting"
-        self._thread.submit(self._recognise, job, video, path)
+        self._thread.submit(self._run, job, video)
 
     def get(self, number: str) -> VideoJob:
-        """A video by its number.
-
-        Raises:
-            ApiError: There is none, or none any more.
-        """
+        """A video by its id. Raises an `ApiError` if there is none."""
         job = self._jobs.get(number)
         if job is None or job.state == "uploading":
-            minutes = self._limits.keep_seconds / 60
-            way_out = f"Results are deleted {minutes:g} minutes after a video is done; send it again."
-            raise ApiError(404, "not_found", "There is no video of this number, or none any more.", way_out)
+            way_out = f"Results are deleted {self._limits.keep_seconds / 60:g} minutes after a video is done."
+            raise ApiError(404, "not_found", "There is no video with this id, or it was deleted.", way_out)
         return job
 
-    def remove(self, job: VideoJob) -> None:
-        """Stop a video and delete everything about it."""
+    def delete(self, job: VideoJob) -> None:
+        """Cancel a job and delete its files."""
         job.stop.set()
         self._jobs.pop(job.number, None)
-        if job.state != "running":
-            _delete(job.folder)
+        if job.state != "running":  # otherwise its thread does it
+            shutil.rmtree(job.folder, ignore_errors=True)
 
-    def sweep(self) -> None:
-        """Delete what has been kept long enough."""
-        now = time.monotonic()
+    def delete_old(self) -> None:
+        """Delete results that were kept for `Limits.keep_seconds`."""
+        oldest = time.monotonic() - self._limits.keep_seconds
         for job in list(self._jobs.values()):
-            if job.finished_s is not None and now - job.finished_s > self._limits.keep_seconds:
-                self.remove(job)
+            if job.finished_s is not None and job.finished_s < oldest:
+                self.delete(job)
 
-    def stop(self) -> None:
-        """Let nothing go on; `close` waits for it."""
+    def close(self, *, timeout_s: float) -> bool:
+        """Cancel and delete everything. Returns whether the running job ended within `timeout_s`."""
         for job in list(self._jobs.values()):
-            job.stop.set()
+            self.delete(job)
+        self._thread.shutdown(wait=False, cancel_futures=True)
+        return self._idle.wait(timeout_s)
 
-    def close(self) -> None:
-        """Stop and delete everything."""
-        self.stop()
-        self._thread.shutdown(wait=True, cancel_futures=True)
-        for job in list(self._jobs.values()):
-            self.remove(job)
+    def _check_queue(self) -> None:
+        queued = sum(job.state in ("waiting", "running") for job in list(self._jobs.values()))
+        if queued > self._limits.videos_waiting:
+            message = f"The server is busy with {queued} videos."
+            raise ApiError(429, "busy", message, "Try again when one of them is done.", retry_s=15)
 
-    def _recognise(self, job: VideoJob, video: VideoReader, path: Path) -> None:
+    def _run(self, job: VideoJob, video: VideoReader) -> None:
         state, error = "failed", None
+        self._idle.clear()
         try:
             if not job.stop.is_set():
                 job.state = "running"
@@ -201,22 +196,23 @@ class VideoJobs:
         except ApiError as problem:
             error = problem
         except EmodetError as problem:
-            way_out = "What was recognised before is there." if job.frames_done else "Send another file."
-            error = ApiError(422, "video_unreadable", told(problem, job.folder), way_out)
+            way_out = "The results up to there are available." if job.frames_done else "Send another file."
+            error = ApiError(422, "video_unreadable", _without_paths(problem, job.folder), way_out)
         except Exception:
-            _log.exception("a video failed")
-            error = ApiError(500, "internal", "Something broke in the server.", "Its messages say what.")
+            _log.exception("video recognition failed")
+            error = ApiError(500, "internal", "Internal error.", "See the server's log.")
         finally:
-            path.unlink(missing_ok=True)
+            job.upload.unlink(missing_ok=True)
             job.finished_s = time.monotonic()
             job.error, job.state = error, state
-            if job.stop.is_set() or job.number not in self._jobs:
+            if job.stop.is_set():
                 job.state = "failed"
-                _delete(job.folder)
+                shutil.rmtree(job.folder, ignore_errors=True)
+            self._idle.set()
 
 
 class _JobSink(Sink):
-    """Progress of a video, its limits, and the timeline as JSON."""
+    """Updates the progress of a job, enforces the limits, and writes the timeline as JSON."""
 
     def __init__(self, job: VideoJob, limits: Limits, timeline: Timeline) -> None:
         super().__init__()
@@ -226,7 +222,7 @@ class _JobSink(Sink):
     def write(self, result: Result) -> None:
         job, frame = self._job, result.frame
         if frame.time_s > self._limits.video_seconds or frame.index >= self._limits.video_frames:
-            raise too_long(self._limits)
+            raise _too_long(self._limits)
         if result.fresh:
             job.emotions.update(face.emotion for face in result.faces)
             job.rows += len(result.faces)
@@ -235,15 +231,15 @@ class _JobSink(Sink):
 
     def close(self, *, complete: bool) -> None:
         if self._job.frames_done and not self._job.stop.is_set():
-            told = self._timeline.to_dict(self._job.duration_s or 0.0)
-            (self._job.folder / TIMELINE).write_text(json.dumps(told), encoding="utf-8")
+            values = self._timeline.to_dict(self._job.duration_s or 0.0)
+            (self._job.folder / TIMELINE).write_text(json.dumps(values), encoding="utf-8")
 
 
 def _recognise(job: VideoJob, video: VideoReader, recognizers: Recognizers, limits: Limits) -> None:
-    """Recognise one video from its first frame to its last; what was recognised before an error stays."""
-    order = job.order
+    """Recognise one video; results up to an error are kept."""
+    options = job.options
     recognizer = recognizers.recognizer(
-        order.offer, order.detector, min_confidence=order.min_confidence, max_faces=order.max_faces
+        job.offer, job.detector, min_confidence=options.min_confidence, max_faces=options.max_faces
     )
     names = recognizer.model.info.class_names
     chart = TimelineSink(job.folder / TIMELINE_PNG, names, "video")
@@ -252,13 +248,56 @@ def _recognise(job: VideoJob, video: VideoReader, recognizers: Recognizers, limi
             stack.enter_context(open_rows(kind, job.folder / f"{ROWS}.{kind}", names)) for kind in ("jsonl", "csv")
         ]
         sinks = [_JobSink(job, limits, chart.timeline), RowSink(writers, "video"), chart]
-        if order.annotate:
+        if options.annotate:
             sinks.append(AnnotatedVideoSink(job.folder / ANNOTATED, video))
-        options = StreamOptions(
-            smoothing=Smoothing(seconds=order.smooth), every=order.every, hide=order.blur_faces and order.annotate
-        )
-        recognise_stream(recognizer, video, sinks, options, stop=job.stop)
+        hide = options.blur_faces and options.annotate
+        how = StreamOptions(smoothing=Smoothing(seconds=options.smooth), every=options.every, hide=hide)
+        recognise_stream(recognizer, video, sinks, how, stop=job.stop)
 
 
-def _delete(folder: Path) -> None:
-    shutil.rmtree(folder, ignore_errors=True)
+def open_video(path: Path, limits: Limits) -> VideoReader:
+    """Open an uploaded video. Raises an `ApiError` if it is not a video or exceeds the limits."""
+    try:
+        video = VideoReader(path, max_pixels=limits.pixels)
+    except EmodetError as problem:
+        message = "The frames are too large." if "pixels" in str(problem) else "The file is not a readable video."
+        way_out = f"Send MP4, MOV, AVI, MKV or WebM with frames of at most {limits.pixels:,} pixels."
+        raise ApiError(422, "video_unreadable", message, way_out) from None
+    seconds = video.duration_s
+    if seconds is not None and (seconds > limits.video_seconds or video.frame_count > limits.video_frames):
+        raise _too_long(limits)
+    return video
+
+
+def _too_long(limits: Limits) -> ApiError:
+    most = f"{limits.video_seconds / 60:g} minutes or {limits.video_frames:,} frames"
+    return ApiError(422, "video_too_long", f"The video is longer than {most}.", "Send a part of it.")
+
+
+def _without_paths(problem: EmodetError, folder: Path) -> str:
+    text = re.sub(re.escape(str(folder)) + r"[\\/][^\s:]+:?\s*", "", str(problem))
+    return f"{text[:1].upper()}{text[1:].rstrip('.')}."
+
+
+@contextlib.contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """A private folder, deleted at the end. Also deletes the folders of servers that were killed."""
+    # ignore_cleanup_errors: a job that did not stop in time may still write.
+    with tempfile.TemporaryDirectory(prefix=_FOLDER_PREFIX, ignore_cleanup_errors=True) as name, ExitStack() as stack:
+        folder = Path(name)
+        if fcntl is not None:
+            # The lock is held as long as this process lives.
+            lock = stack.enter_context((folder / "lock").open("wb"))
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            for other in set(folder.parent.glob(f"{_FOLDER_PREFIX}*")) - {folder}:
+                _delete_abandoned(other)
+        yield folder
+
+
+def _delete_abandoned(folder: Path) -> None:
+    # Fails, and is left alone: of another user, in use, or not ours.
+    with contextlib.suppress(OSError):
+        if folder.lstat().st_uid == os.getuid():
+            with (folder / "lock").open("rb") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(folder, ignore_errors=True)

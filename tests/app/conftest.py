@@ -1,5 +1,6 @@
-"""One server in this process for the tests of the web rooms, and what is sent to it."""
+"""Servers for the tests of the REST interface, and what is sent to them."""
 
+import contextlib
 import socket
 import tempfile
 import threading
@@ -11,8 +12,9 @@ from made_videos import moving_face, write_video
 from skimage import data
 from starlette.testclient import TestClient
 
-from emodet.app.page.files import PageFile
 from emodet.app.application import create_app
+from emodet.app.connections import LimitedProtocol
+from emodet.app.page.files import PageFile
 from emodet.app.settings import Settings
 
 PAGE = {
@@ -65,15 +67,28 @@ def video(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def guarded_address(uploads):
-    """A server in a thread of this process that wants `TOKEN`: where it is reached over the network."""
-    app = create_app(Settings(detector="centerface", threads=1, token=TOKEN), page=PAGE)
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        server = uvicorn.Server(uvicorn.Config(app, log_config=None, ws="none", lifespan="on"))
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-        finally:
-            server.should_exit = True
-            thread.join()
+def serve_live(uploads):
+    """Start a server that listens on a port: ``with serve_live(token=…) as address``."""
+
+    @contextlib.contextmanager
+    def start(connections=256, **settings):
+        app = create_app(Settings(detector="centerface", threads=1, **settings), page=PAGE)
+        config = uvicorn.Config(app, http=LimitedProtocol, limit_concurrency=connections, log_config=None, ws="none")
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            server = uvicorn.Server(config)
+            thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+            thread.start()
+            try:
+                yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+            finally:
+                server.should_exit = True
+                thread.join()
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def guarded_address(serve_live):
+    """The address of a server that requires `TOKEN`."""
+    with serve_live(token=TOKEN) as address:
+        yield address

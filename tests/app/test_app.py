@@ -75,7 +75,7 @@ def test_others_need_the_token_and_sigterm_during_an_upload_leaves_nothing(tmp_p
             head = ("POST /v1/videos HTTP/1.1", "Host: x", f"Authorization: Bearer {token}", "Content-Length: 9999999")
             upload.sendall("\r\n".join([*head, "", ""]).encode() + video)
             until = time.monotonic() + 20
-            while not [path for path in tmp_path.rglob("upload.part") if path.stat().st_size]:
+            while not [path for path in tmp_path.rglob("upload") if path.stat().st_size]:
                 assert time.monotonic() < until
                 time.sleep(0.01)
             process.send_signal(signal.SIGTERM)

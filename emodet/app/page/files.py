@@ -162,13 +162,13 @@ def _weights() -> bytes:
 
 
 def _own_files() -> Iterator[tuple[str, PageFile]]:
-    base = importlib.resources.files("emodet") / "page"
+    base = importlib.resources.files("emodet") / "app" / "page"
     for name in _OWN:
         yield from _under(base / name, name)
 
 
 def _runtime_files() -> Iterator[tuple[str, PageFile]]:
-    base = importlib.resources.files("emodet") / "page" / "runtime"
+    base = importlib.resources.files("emodet") / "app" / "page" / "runtime"
     missing = [name for name in _RUNTIME if not (base / name).is_file()]
     if missing:
         raise EmodetError(

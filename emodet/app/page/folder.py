@@ -6,8 +6,8 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from emodet.errors import EmodetError
 from emodet.app.page.files import PageFile
+from emodet.errors import EmodetError
 
 __all__ = ["write_folder"]
 

@@ -4,15 +4,14 @@ import json
 import re
 import shutil
 from pathlib import Path
-from unittest.mock import patch
 
 import pytest
 
 import emodet.app.page
-from emodet.errors import EmodetError
-from emodet.modelfile import shipped_model
 from emodet.app.page.files import model_for_page, page_files
 from emodet.app.page.folder import write_folder
+from emodet.errors import EmodetError
+from emodet.modelfile import shipped_model
 
 RUNTIME = Path(emodet.app.page.__file__).parent / "runtime"
 ALL_OF_IT = 32_000_000
@@ -102,11 +101,12 @@ def test_an_older_page_is_replaced_only_when_asked(written, tmp_path) -> None:
     assert not (copy / "old.js").exists()
 
 
-def test_an_install_without_the_runtime_says_how_to_get_it(tmp_path) -> None:
-    bare = tmp_path / "emodet"
-    shutil.copytree(RUNTIME.parent, bare / "page", ignore=shutil.ignore_patterns("runtime", "node_modules"))
+def test_an_install_without_the_runtime_says_how_to_get_it(tmp_path, monkeypatch) -> None:
+    bare = tmp_path / "emodet" / "app" / "page"
+    shutil.copytree(RUNTIME.parent, bare, ignore=shutil.ignore_patterns("runtime", "node_modules"))
     model = model_for_page()[0]
-    with patch("importlib.resources.files", lambda _: bare), pytest.raises(EmodetError, match=r"make page.*npm"):
+    monkeypatch.setattr("importlib.resources.files", lambda _: tmp_path / "emodet")
+    with pytest.raises(EmodetError, match=r"make page.*npm"):
         page_files(model)
 
 

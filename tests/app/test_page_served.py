@@ -4,9 +4,9 @@ import pytest
 from made_server import refusal
 from starlette.testclient import TestClient
 
-from emodet.errors import EmodetError
 from emodet.app.application import create_app
 from emodet.app.settings import Limits, Settings
+from emodet.errors import EmodetError
 
 
 def test_the_page_is_served_and_kept_by_the_browser(client):
@@ -62,7 +62,7 @@ def test_an_installation_without_the_page(monkeypatch, portrait):
 
     monkeypatch.setattr("emodet.app.application.page_files", files)
     app = create_app(Settings(detector="centerface", threads=1))
-    assert "make page" in app.page_problem
+    assert "make page" in app.state.server.page_problem
     with TestClient(app, base_url="http://localhost") as client:
         page = client.get("/")
         assert page.status_code == 503

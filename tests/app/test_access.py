@@ -1,9 +1,9 @@
 import pytest
 from made_server import ADDRESS, TOKEN, refusal
 
-from emodet.errors import EmodetError
-from emodet.app.gate import SECURITY_HEADERS
+from emodet.app.auth import SECURITY_HEADERS
 from emodet.app.settings import Settings
+from emodet.errors import EmodetError
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,136 @@
+"""Access control and security headers, as ASGI middleware."""
+
+import asyncio
+import hmac
+import html
+import logging
+import re
+import time
+
+from fastapi.security.utils import get_authorization_scheme_param
+from starlette.datastructures import MutableHeaders
+from starlette.requests import HTTPConnection
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from emodet.app.errors import ApiError, error_response, stopping
+from emodet.app.settings import Settings
+
+__all__ = ["COOKIE", "SECURITY_HEADERS", "AuthMiddleware"]
+
+COOKIE = "emodet_token"
+
+SECURITY_HEADERS = {
+    # WebAssembly may be compiled; nothing else is evaluated, and nothing is loaded from other origins.
+    "Content-Security-Policy": "; ".join(
+        [
+            "default-src 'none'",
+            "script-src 'self' 'wasm-unsafe-eval'",
+            "worker-src 'self'",
+            "style-src 'self'",
+            "img-src 'self' blob: data:",
+            "media-src 'self' blob:",
+            "connect-src 'self'",
+            "base-uri 'none'",
+            "form-action 'none'",
+            "frame-ancestors 'none'",
+        ]
+    ),
+    # Cross-origin isolation enables threads in WebAssembly.
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Embedder-Policy": "require-corp",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(self), microphone=(), geolocation=(), display-capture=(), usb=(), serial=()",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
+
+_WITHOUT_TOKEN = frozenset(["/healthz"])
+_SECRET_PATH = re.compile(r"(?<=/v1/videos/)[^/]+")
+
+_log = logging.getLogger("emodet.app")
+
+
+class AuthMiddleware:
+    """Checks Host, Origin and token before the body is read; adds the security headers and logs requests."""
+
+    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+        self.app, self._settings = app, settings
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        started, status = time.perf_counter(), 0
+
+        async def send_with_headers(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(scope=message)
+                headers.update(SECURITY_HEADERS)
+                headers.setdefault("Cache-Control", "no-store")
+            await send(message)
+
+        try:
+            response = self._reject(HTTPConnection(scope))
+            await (response or self.app)(scope, receive, send_with_headers)
+        except asyncio.CancelledError:
+            # uvicorn cancels the requests that outlast its graceful shutdown.
+            if not status:
+                await error_response(stopping())(scope, receive, send_with_headers)
+        finally:
+            if self._settings.log:
+                # Without the query and the ids of videos: both grant access.
+                path, ms = _SECRET_PATH.sub("…", scope["path"]), (time.perf_counter() - started) * 1000
+                _log.info("%s %s %d %.0f ms", scope["method"], path, status, ms)
+
+    def _reject(self, request: HTTPConnection) -> Response | None:
+        """The answer to a request that is not allowed; None if it is."""
+        host, origin = request.headers.get("host", ""), request.headers.get("origin")
+        hosts = self._settings.hosts
+        if hosts is not None and _host_name(host) not in hosts:
+            # DNS rebinding: another site's name that resolves to this machine.
+            way_out = f"Use {', '.join(sorted(hosts))}, or start the server with --allowed-host NAME."
+            return error_response(ApiError(403, "foreign_host", f"Host {host[:100]!r} is not allowed.", way_out))
+        if origin is not None and origin.partition("://")[2].lower() != host.lower():
+            message = f"Requests from the origin {origin[:100]!r} are not allowed."
+            return error_response(ApiError(403, "foreign_origin", message, "Use this server's own page, or a program."))
+        if self._settings.token is None or request.url.path in _WITHOUT_TOKEN:
+            return None
+        return self._check_token(request)
+
+    def _check_token(self, request: HTTPConnection) -> Response | None:
+        is_page = request.scope["method"] in ("GET", "HEAD") and request.scope["path"] == "/"
+        if is_page and self._is_token(given := request.query_params.get("token")):
+            # As a cookie it stays out of the address bar, the history and links.
+            response = RedirectResponse("./", status_code=303)
+            response.set_cookie(
+                COOKIE, given or "", httponly=True, samesite="strict", secure=self._settings.tls, max_age=30 * 86400
+            )
+            return response
+        scheme, bearer = get_authorization_scheme_param(request.headers.get("authorization"))
+        if scheme.lower() == "bearer" and self._is_token(bearer.strip()):
+            return None
+        if self._is_token(request.cookies.get(COOKIE)):
+            return None
+        way_out = "Open the address that the command printed, or send the header Authorization: Bearer TOKEN."
+        error = ApiError(
+            401, "token_needed", "This server needs a token.", way_out, headers={"WWW-Authenticate": "Bearer"}
+        )
+        if is_page and "text/html" in request.headers.get("accept", ""):
+            text = f"<!doctype html><meta charset=utf-8><title>emodet</title><h1>emodet</h1><p>{error.message}"
+            return HTMLResponse(f"{text}<p>{html.escape(way_out)}", status_code=401, headers=error.headers)
+        return error_response(error)
+
+    def _is_token(self, given: str | None) -> bool:
+        token = (self._settings.token or "").encode()
+        return given is not None and hmac.compare_digest(given.encode("utf-8", "replace"), token)
+
+
+def _host_name(host: str) -> str:
+    """The Host header in lower case, without its port and the brackets of IPv6."""
+    name = host.partition("]")[0].lstrip("[") if host.startswith("[") else host.partition(":")[0]
+    return name.rstrip(".").lower()

@@ -1,0 +1,132 @@
+"""Errors of the REST interface, all as JSON: ``{"error": {"code", "message", "way_out"}}``."""
+
+import math
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.responses import JSONResponse
+
+from emodet.app.schema import ErrorAnswer
+
+__all__ = ["ApiError", "client_gone", "error_response", "error_responses", "install_handlers", "stopping"]
+
+_DESCRIPTIONS = {
+    400: "The body is empty, or the form cannot be read.",
+    401: "The token is missing or wrong.",
+    403: "The Host or Origin header is not allowed.",
+    404: "Not found, or deleted.",
+    408: "The upload is too slow.",
+    409: "The result is not ready yet.",
+    413: "The file exceeds the size limit.",
+    416: "The range is outside the file.",
+    422: "A parameter is invalid, or the file is not a readable image or video.",
+    429: "The queue is full. The Retry-After header says when to try again.",
+    503: "No answer in time, or the server is shutting down.",
+    507: "The disk of the server is full.",
+}
+
+
+class ApiError(Exception):
+    """An error answer.
+
+    Attributes:
+        status: HTTP status.
+        code: Identifier for programs.
+        message: What is wrong.
+        way_out: What to do about it.
+        headers: Further headers of the answer.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        message: str,
+        way_out: str,
+        *,
+        retry_s: float | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> None:
+        """With `retry_s`, the answer has a Retry-After header, in whole seconds."""
+        super().__init__(message)
+        self.status, self.code, self.message, self.way_out = status, code, message, way_out
+        self.headers = dict(headers or {})
+        if retry_s is not None:
+            self.headers["Retry-After"] = str(max(1, math.ceil(retry_s)))
+
+    def to_dict(self) -> dict[str, str]:
+        """The value of ``error`` in the answer."""
+        return {"code": self.code, "message": self.message, "way_out": self.way_out}
+
+
+def client_gone() -> ApiError:
+    """The client closed the connection; nobody reads this answer."""
+    return ApiError(499, "gone", "The client closed the connection.", "Send the request again.")
+
+
+def stopping() -> ApiError:
+    """The server is shutting down."""
+    headers = {"Connection": "close"}
+    return ApiError(503, "stopping", "The server is shutting down.", "Start it again.", retry_s=10, headers=headers)
+
+
+def error_response(error: ApiError, headers: dict[str, str] | None = None) -> JSONResponse:
+    """The error as a response."""
+    return JSONResponse({"error": error.to_dict()}, status_code=error.status, headers=error.headers | (headers or {}))
+
+
+def error_responses(*statuses: int, by_reference: bool = False) -> dict[int | str, dict[str, Any]]:
+    """The OpenAPI description of an operation's errors; `by_reference` if its other answers are not JSON."""
+    described: dict[str, Any] = {"model": ErrorAnswer}
+    if by_reference:  # FastAPI describes a model with the media type of the other answers
+        schema = {"$ref": f"#/components/schemas/{ErrorAnswer.__name__}"}
+        described = {"content": {"application/json": {"schema": schema}}}
+    return {each: {**described, "description": _DESCRIPTIONS[each]} for each in (401, 403, *statuses)}
+
+
+def install_handlers(app: FastAPI, headers: dict[str, str]) -> None:
+    """Answer every exception as JSON.
+
+    Args:
+        app: The application.
+        headers: Added to answers to unexpected exceptions, which bypass the middleware.
+    """
+
+    @app.exception_handler(ApiError)
+    async def api_error(request: Request, error: ApiError) -> JSONResponse:
+        return error_response(error)
+
+    @app.exception_handler(ClientDisconnect)
+    async def disconnected(request: Request, error: ClientDisconnect) -> JSONResponse:
+        return error_response(client_gone())
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+        return error_response(_invalid_parameter(error.errors()[0]))
+
+    @app.exception_handler(HTTPException)
+    async def http_error(request: Request, error: HTTPException) -> JSONResponse:
+        known = {
+            404: ("not_found", "There is nothing at this address.", "See openapi.json for all addresses."),
+            405: ("method_not_allowed", f"{request.method} is not allowed here.", "See the Allow header."),
+        }
+        default = ("bad_request", str(error.detail), "See openapi.json for what is accepted.")
+        answer = ApiError(error.status_code, *known.get(error.status_code, default), headers=dict(error.headers or {}))
+        return error_response(answer)
+
+    @app.exception_handler(Exception)
+    async def unexpected(request: Request, error: Exception) -> JSONResponse:
+        answer = ApiError(500, "internal", "Internal error.", "See the server's log, and please report it.")
+        return error_response(answer, headers)
+
+
+def _invalid_parameter(problem: dict[str, Any]) -> ApiError:
+    name, given = str(problem["loc"][-1]), problem.get("input")
+    value = f"={str(given)[:80]!r}" if isinstance(given, str | int | float) else ""
+    message = f"{name}{value}: {problem['msg'][:1].lower()}{problem['msg'][1:]}."
+    if problem["type"] == "extra_forbidden":
+        message = f"There is no parameter {name[:80]!r}."
+    return ApiError(422, "bad_value", message, "See openapi.json for what is accepted.")
