@@ -51,7 +51,7 @@ class ProbabilityGraph(nn.Module):
         self.shift: torch.Tensor
         self.luma: torch.Tensor
         self.temperature: torch.Tensor
-        self.classes = len(classifier.class_names)
+        self.classes, self.has_va_head = len(classifier.class_names), classifier.has_va_head
         self.side, self.grey = preprocessing.size, preprocessing.colour == "grey"
         self.own_contrast = preprocessing.contrast == "crop"
         # In one multiplication and one addition over whole rows of pixels: a broadcast over an innermost axis of
@@ -78,7 +78,7 @@ class ProbabilityGraph(nn.Module):
         else:
             rows = rows * self.scale + self.shift
         x = rows.reshape(-1, self.side, self.side, 3)
-        logits, said = split_outputs(self.net(x.permute(0, 3, 1, 2)), self.classes)
+        logits, said = split_outputs(self.net(x.permute(0, 3, 1, 2)), self.classes, has_va_head=self.has_va_head)
         probabilities = torch.softmax(logits / self.temperature, dim=1)
         return probabilities if said is None else (probabilities, said)
 
