@@ -1,31 +1,56 @@
-"""From encoded bytes to RGB pixels: the one decoder, for preparing data and for recognising.
+"""Encoded images to RGB arrays: one decoder for data preparation and recognition.
 
-Pillow decodes: it reads a picture's size before its pixels (so that a decompression bomb costs nothing), says when a
-file is cut off instead of filling the rest with grey, and knows EXIF rotation, palettes and CMYK. Where many pictures
-are decoded, OpenCV, which takes half its time, may decode those JPEGs in which there is nothing of all this.
+Pillow decodes: it reads an image's size before its pixels, reports truncated files, and handles EXIF rotation, palettes
+and CMYK. OpenCV, twice as fast, may decode JPEGs without any of these (``quick=True``).
 """
 
+import importlib
+import importlib.util
 import io
+import logging
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
 
 import cv2
 import numpy as np
 import numpy.typing as npt
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError, features
 
 from emodet.errors import EmodetError
 
-__all__ = ["MAX_PIXELS", "TooManyPixelsError", "decode_rgb"]
+__all__ = ["IMAGE_SUFFIXES", "MAX_PIXELS", "ImageLike", "TooManyPixelsError", "decode_rgb", "load_rgb"]
+
+UInt8 = npt.NDArray[np.uint8]
+ImageLike = str | os.PathLike[str] | bytes | Image.Image | UInt8
+"""An image file's path or bytes, a Pillow image, or a uint8 array (H, W, 3) in RGB order."""
 
 MAX_PIXELS = 64_000_000
-"""Pictures with more pixels are refused unless the caller raises the limit."""
+"""Default limit of width times height."""
 
-_FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "GIF", "PPM")
+IMAGE_SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".avif", ".heic", ".heif"}
+    | {".ppm", ".pgm", ".pbm", ".pnm"}
+)
+"""File name suffixes of images, in lower case. HEIC needs the package pillow-heif."""
 
-# Markers of JPEG (ITU-T T.81, table B.1): baseline, extended and progressive frames; tables, restart interval and
-# comment, and the segments of applications but EXIF's, XMP's (1) and Adobe's (14).
-_START_OF_SCAN = 0xDA
-_START_OF_FRAME = (0xC0, 0xC1, 0xC2)
+_FORMATS = ["JPEG", "PNG", "BMP", "TIFF", "WEBP", "GIF", "PPM"] + (["AVIF"] if features.check("avif") else [])
+_HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+
+# A scan of a progressive JPEG costs a pass over all pixels but only a few bytes. Encoders write 3 to 20 scans.
+_MAX_SCANS = 100
+_MAX_SCANNED_PIXELS = 1_500_000_000
+
+# Markers of JPEG (ITU-T T.81, table B.1). Harmless: tables, restart interval, comment, and application segments other
+# than EXIF, XMP (1) and Adobe (14).
+_END, _START_OF_SCAN, _START_OF_FRAME = 0xD9, 0xDA, (0xC0, 0xC1, 0xC2)
 _HARMLESS = frozenset({0xC4, 0xDB, 0xDD, 0xFE, *range(0xE0, 0xF0)} - {0xE1, 0xEE})
+_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
+_EOI = b"\xff\xd9"
+_ZEROS = bytes(64)
+_NOISE = bytes(range(1, 251)) * 2
+
 _FLAGS = {
     1: cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION,
     2: cv2.IMREAD_REDUCED_COLOR_2 | cv2.IMREAD_IGNORE_ORIENTATION,
@@ -43,9 +68,46 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 
+_log = logging.getLogger(__name__)
+
 
 class TooManyPixelsError(EmodetError):
-    """A picture is larger than its reader allows; nothing of it was decoded."""
+    """An image has more pixels than the limit; nothing was decoded."""
+
+
+def load_rgb(image: ImageLike, *, max_pixels: int = MAX_PIXELS) -> UInt8:
+    """Convert a path, bytes, Pillow image or array to an RGB array.
+
+    Args:
+        image: See `ImageLike`. An array is returned as it is.
+        max_pixels: As in `decode_rgb`.
+
+    Returns:
+        uint8, (H, W, 3), RGB.
+
+    Raises:
+        EmodetError: The file cannot be read or decoded, or the array is not uint8 (H, W, 3).
+    """
+    if isinstance(image, str | os.PathLike):
+        try:
+            data = Path(image).read_bytes()
+        except (OSError, ValueError) as problem:
+            raise EmodetError(f"image {os.fspath(image)}: {getattr(problem, 'strerror', None) or problem}") from None
+        return decode_rgb(data, name=os.fspath(image), max_pixels=max_pixels)
+    if isinstance(image, bytes):
+        return decode_rgb(image, max_pixels=max_pixels)
+    if isinstance(image, Image.Image):
+        return _to_rgb(_upright(image), wide=False)
+    if not isinstance(image, np.ndarray):
+        raise EmodetError(
+            f"image is a {type(image).__name__}: expected a path, bytes, a Pillow image, or a uint8 array (H, W, 3) in "
+            "RGB order"
+        )
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+        raise EmodetError(
+            f"image has shape {image.shape} and dtype {image.dtype}: expected uint8 (H, W, 3) in RGB order"
+        )
+    return image
 
 
 def decode_rgb(
@@ -55,64 +117,161 @@ def decode_rgb(
     max_pixels: int = MAX_PIXELS,
     least_side: int | None = None,
     quick: bool = False,
-) -> npt.NDArray[np.uint8]:
-    """Decode a picture of any common kind to RGB.
+) -> UInt8:
+    """Decode an image file to RGB.
 
-    Grey, palette, CMYK and 16-bit pictures are converted; transparency is laid over white; EXIF rotation is applied;
-    of an animation or a multi-page file the first picture is taken.
+    Grey, palette, CMYK and 16-bit images are converted; transparency is composited on white; EXIF rotation is applied.
+    Of an animation or multi-page file the first image is read, with a logged warning; so is a JPEG that lacks only its
+    end marker.
 
     Args:
-        data: JPEG, PNG, BMP, TIFF, WebP, GIF or PNM.
-        name: What to call the picture in an error, usually its path.
-        max_pixels: Width times height above which nothing is decoded.
-        least_side: A JPEG is decoded at 1/2, 1/4 or 1/8 size where that leaves its shorter side at least this long and
-            divides both sides evenly: an odd one would come out stretched by part of a pixel.
-        quick: Let OpenCV decode those JPEGs in which there is nothing but a picture. The pixels are the same, in half
-            the time; but what is wrong inside a file is written to standard error, and names no file.
+        data: JPEG, PNG, BMP, TIFF, WebP, GIF, PNM or AVIF; HEIC with the package pillow-heif.
+        name: Name for messages, usually the path.
+        max_pixels: Limit of width times height.
+        least_side: A JPEG is decoded at 1/2, 1/4 or 1/8 size if its shorter side stays at least this long and both
+            sides are divisible: otherwise it would be stretched by part of a pixel.
+        quick: Let OpenCV decode JPEGs without EXIF, XMP or Adobe segments: the same pixels in half the time, but OpenCV
+            prints problems inside a file to standard error without its name.
 
     Returns:
         uint8, (H, W, 3), RGB.
 
     Raises:
-        EmodetError: The bytes are no picture or are cut off.
-        TooManyPixelsError: They exceed `max_pixels`.
+        EmodetError: The bytes are not an image, are truncated or damaged, or would take too long to decode.
+        TooManyPixelsError: The image exceeds `max_pixels`.
     """
     if not data:
         raise EmodetError(f"{name}: the file is empty")
-    if quick and (plain := _decode_plain_jpeg(data, max_pixels, least_side)) is not None:
-        return plain
-    # Pillow's own limit would warn at half of our limit and raise at a value of its own; ours is checked below,
-    # before any pixel is decoded.
+    if data[:2] == b"\xff\xd8":
+        return _decode_jpeg(data, name, max_pixels, least_side, quick)
+    if data[:2] == b"BM" and int.from_bytes(data[30:34], "little") in (1, 2):
+        # Pillow decodes these in Python: a file of 1 kB can take seconds.
+        raise EmodetError(f"{name}: run-length encoded BMP is not supported; save it as PNG")
+    return _decode(data, name, max_pixels, None)
+
+
+@dataclass(slots=True)
+class _Jpeg:
+    """Structure of a JPEG file.
+
+    Attributes:
+        size: (width, height) of the frame, or None.
+        plain: Grey or YCbCr, 8 bits, without segments that change how it is shown, ending with its end marker.
+        scans: Number of scans.
+        data: Offset of the last scan's entropy-coded data.
+        end: Offset of the end marker, or None.
+    """
+
+    size: tuple[int, int] | None = None
+    plain: bool = True
+    scans: int = 0
+    data: int = 0
+    end: int | None = None
+
+
+def _structure(data: bytes) -> _Jpeg:
+    jpeg, at = _Jpeg(), 2
+    while at + 4 <= len(data) and data[at] == 0xFF and data[at + 1] != _END and jpeg.scans <= _MAX_SCANS:
+        marker, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4])
+        if marker == 0xFF:  # fill byte
+            at += 1
+            continue
+        if marker == _START_OF_SCAN:
+            jpeg.scans, jpeg.data = jpeg.scans + 1, at + 2 + length
+            following = _MARKER.search(data, jpeg.data)
+            at = following.start() if following else len(data)
+            continue
+        if marker in _START_OF_FRAME and at + 10 <= len(data):
+            # Bits, height, width, components; 3 bytes for each component.
+            bits, components = data[at + 4], data[at + 9]
+            jpeg.plain &= jpeg.size is None and bits == 8 and components in (1, 3) and length == 8 + 3 * components
+            jpeg.size = int.from_bytes(data[at + 7 : at + 9]), int.from_bytes(data[at + 5 : at + 7])
+        jpeg.plain &= marker in _START_OF_FRAME or marker in _HARMLESS
+        at += 2 + max(2, length)
+    if data[at : at + 2] == _EOI:
+        jpeg.end = at
+    jpeg.plain &= bool(jpeg.scans) and jpeg.size is not None and jpeg.end == len(data) - 2
+    return jpeg
+
+
+def _decode_jpeg(data: bytes, name: str, max_pixels: int, least_side: int | None, quick: bool) -> UInt8:
+    jpeg = _structure(data)
+    area = jpeg.size[0] * jpeg.size[1] if jpeg.size else 0
+    if jpeg.scans > _MAX_SCANS or (area <= max_pixels and jpeg.scans * area > max(_MAX_SCANNED_PIXELS, max_pixels)):
+        raise EmodetError(f"{name}: a JPEG of {jpeg.scans} or more scans would take too long to decode")
+    pixels = _decode_plain_jpeg(data, jpeg, max_pixels, least_side) if quick else None
+    if pixels is None:
+        whole = data if jpeg.end is not None or not jpeg.scans else data + _EOI
+        pixels = _decode(whole, name, max_pixels, least_side)
+    # Decoders fill what is missing with grey, without an error, and go on after damage.
+    corners = pixels[[0, 0, -1, -1], [0, -1, 0, -1]].astype(int)
+    zeros = jpeg.scans == 1 and data.find(_ZEROS, jpeg.data, jpeg.end) >= 0
+    if zeros or jpeg.end is None or (np.abs(corners - 128) <= 2).all(axis=1).any():
+        _check_data(data, jpeg, name, max_pixels, zeros)
+    if jpeg.end is None:
+        _log.warning("%s: the end marker is missing; the image is complete", name)
+    return pixels
+
+
+def _check_data(data: bytes, jpeg: _Jpeg, name: str, max_pixels: int, zeros: bool) -> None:
+    """Refuse a JPEG whose entropy-coded data and pixels do not end together.
+
+    If the data end early, more data change the pixels. If zeros replaced data, the pixels may also end early: then less
+    data do not change them.
+    """
+    end = len(data) if jpeg.end is None else jpeg.end
+    exact, more = (
+        _decode(part + _EOI, name, max_pixels, None, upright=False) for part in (data[:end], data[:end] + _NOISE)
+    )
+    scan_follows = data.find(b"\xff\xda", end) >= 0 and data.find(b"\xff\xd8", end) < 0
+    if scan_follows or not np.array_equal(exact, more):
+        raise EmodetError(f"{name}: damaged or cut off (its data end before the last pixel)")
+    grey = (np.abs(exact[-1, -1].astype(int) - 128) <= 2).all()
+    less = data[: end - len(_ZEROS)] + _EOI
+    if zeros and not grey and np.array_equal(exact, _decode(less, name, max_pixels, None, upright=False)):
+        raise EmodetError(f"{name}: damaged (zeros in its data)")
+
+
+def _decode(data: bytes, name: str, max_pixels: int, least_side: int | None, *, upright: bool = True) -> UInt8:
+    # Pillow's own limit warns at half of ours and raises at another value; ours is checked before any pixel is decoded.
     try:
-        with Image.open(io.BytesIO(data), formats=_FORMATS) as picture:
+        with Image.open(io.BytesIO(data), formats=[*_FORMATS, *_heif()]) as picture:
             width, height = picture.size
             if width * height > max_pixels:
                 raise TooManyPixelsError(
-                    f"{name}: {width}×{height} pixels are more than the limit of {max_pixels:,}; "
-                    "raise max_pixels if the file is to be trusted"
+                    f"{name}: {width}×{height} pixels exceed the limit of {max_pixels:,}; raise max_pixels if you "
+                    "trust the file"
                 )
-            if least_side is not None and picture.format == "JPEG":
+            if least_side is not None:
                 factor = _reduction(width, height, least_side)
                 picture.draft(picture.mode, (width // factor, height // factor))
             picture.load()
-            # Not `ImageOps.exif_transpose`: it writes the tags back and fails where any of them is damaged.
-            turn = _UPRIGHT.get(picture.getexif().get(ExifTags.Base.Orientation, 1))
-            return _to_rgb(picture if turn is None else picture.transpose(turn), wide=picture.format == "PPM")
+            if getattr(picture, "is_animated", False):
+                _log.warning("%s: contains several images; only the first is read", name)
+            return _to_rgb(_upright(picture) if upright else picture, wide=picture.format == "PPM")
     except EmodetError:
         raise
     except UnidentifiedImageError:
-        raise EmodetError(f"{name}: not a picture ({', '.join(_FORMATS)} are read)") from None
+        if data[4:8] == b"ftyp" and data[8:12] in _HEIC_BRANDS:
+            raise EmodetError(f"{name}: HEIC is read with the package pillow-heif: pip install pillow-heif") from None
+        raise EmodetError(f"{name}: not an image ({', '.join(_FORMATS)} are supported)") from None
     except Image.DecompressionBombError:
         own = 2 * (Image.MAX_IMAGE_PIXELS or 0)
         limit = f"{max_pixels:,}" if max_pixels <= own else f"{own:,} (PIL.Image.MAX_IMAGE_PIXELS, doubled)"
         raise TooManyPixelsError(f"{name}: more pixels than the limit of {limit}") from None
-    except Exception as problem:
-        # For files that are damaged inside Pillow raises OSError, ValueError, SyntaxError, struct.error, and more.
+    except Exception as problem:  # Pillow raises OSError, ValueError, SyntaxError, struct.error and more
         raise EmodetError(f"{name}: damaged or cut off ({problem or type(problem).__name__})") from None
 
 
+def _heif() -> list[str]:
+    if importlib.util.find_spec("pillow_heif") is None:
+        return []
+    importlib.import_module("pillow_heif").register_heif_opener()
+    return ["HEIF"]
+
+
 def _reduction(width: int, height: int, least_side: int | None) -> int:
-    """By how much a JPEG of this size is decoded smaller: 1, 2, 4 or 8."""
+    """The factor, 1, 2, 4 or 8, by which a JPEG is decoded smaller."""
     if least_side is not None:
         for factor in (8, 4, 2):
             if width % factor == height % factor == 0 and min(width, height) // factor >= least_side:
@@ -120,12 +279,11 @@ def _reduction(width: int, height: int, least_side: int | None) -> int:
     return 1
 
 
-def _decode_plain_jpeg(data: bytes, max_pixels: int, least_side: int | None) -> npt.NDArray[np.uint8] | None:
-    """Pixels of a JPEG that holds nothing but a picture; None of anything else, also of a damaged one."""
-    size = _size_of_plain_jpeg(data)
-    if size is None or size[0] * size[1] > max_pixels:
+def _decode_plain_jpeg(data: bytes, jpeg: _Jpeg, max_pixels: int, least_side: int | None) -> UInt8 | None:
+    """Pixels of a plain JPEG, or None for any other or a damaged one."""
+    if not jpeg.plain or jpeg.size is None or jpeg.size[0] * jpeg.size[1] > max_pixels:
         return None
-    width, height = size
+    width, height = jpeg.size
     factor = _reduction(width, height, least_side)
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), _FLAGS[factor])
@@ -136,33 +294,18 @@ def _decode_plain_jpeg(data: bytes, max_pixels: int, least_side: int | None) -> 
     return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image), dtype=np.uint8)
 
 
-def _size_of_plain_jpeg(data: bytes) -> tuple[int, int] | None:
-    """Width and height of a grey or YCbCr JPEG that ends where it should and has no EXIF, XMP or Adobe segment."""
-    if data[:2] != b"\xff\xd8" or data[-2:] != b"\xff\xd9":
-        return None
-    size, place = None, 2
-    while place + 4 <= len(data) and data[place] == 0xFF:
-        marker, length = data[place + 1], int.from_bytes(data[place + 2 : place + 4])
-        if marker == _START_OF_SCAN:
-            return size
-        if marker in _START_OF_FRAME:
-            # Bits, height, width, components; each component's own 3 bytes follow.
-            bits, components = data[place + 4], data[place + 9]
-            if size is not None or bits != 8 or components not in (1, 3) or length != 8 + 3 * components:
-                return None
-            size = int.from_bytes(data[place + 7 : place + 9]), int.from_bytes(data[place + 5 : place + 7])
-        elif marker not in _HARMLESS:
-            return None
-        place += 2 + length
-    return None
+def _upright(picture: Image.Image) -> Image.Image:
+    # Not `ImageOps.exif_transpose`: it writes the tags back and fails if any of them is damaged.
+    turn = _UPRIGHT.get(picture.getexif().get(ExifTags.Base.Orientation, 1))
+    return picture if turn is None else picture.transpose(turn)
 
 
 def _to_rgb(picture: Image.Image, wide: bool) -> npt.NDArray[np.uint8]:
     if picture.mode.startswith("I") or picture.mode == "F":
         values = np.nan_to_num(np.asarray(picture, dtype=np.float64), posinf=np.inf)
         most = values.max(initial=0)
-        # 16-bit grey, and PNM, which Pillow widens to it. Other wide files have no agreed range: their own maximum
-        # decides whether it is 16 bits, 8 bits, or (floating point) 0 to 1.
+        # 16-bit grey, and PNM, which Pillow widens to it. Other wide formats have no agreed range: the maximum decides
+        # between 16 bits, 8 bits and (floating point) 0 to 1.
         if wide or picture.mode.startswith("I;16") or most > 255:
             scale = 255 / 65535
         else:

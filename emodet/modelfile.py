@@ -1,266 +1,179 @@
-"""The model file: one `.onnx` that describes itself; what it must say, and what is refused.
+"""The model file: one `.onnx` that describes itself.
 
-The graph takes ``crops``, uint8 (N, size, size, 3) RGB with any N, and returns ``probabilities``, float32 (N, K),
-and, where it was trained, ``valence_arousal``, float32 (N, 2) in -1..1. Everything else that a program needs to use
-it stands in the file's metadata, as JSON under keys that begin with ``emodet.``.
+The graph takes ``crops``, uint8 (N, size, size, 3) RGB with any N, and returns ``probabilities``, float32 (N, K), and
+optionally ``valence_arousal``, float32 (N, 2) in -1..1. Everything else that a program needs is in the file's metadata,
+as JSON under keys that begin with ``emodet.``. ``emodet.checksum`` is the SHA-256 of the bytes before the metadata.
 """
 
-import dataclasses
+import hashlib
 import json
-import math
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from emodet import onnx_bytes
-from emodet.emotions import EMOTIONS
 from emodet.errors import EmodetError
-from emodet.preprocessing import Preprocessing
+from emodet.files import write_atomically
+from emodet.modelinfo import CHECKSUM, FORMAT_VERSION, PREFIX, ModelInfo, Precision, TrainingData, parsed
+from emodet.onnx_session import open_session
 
 if TYPE_CHECKING:
     import onnx
-    import onnxruntime
 
 __all__ = [
     "DEFAULT_PRECISION",
     "FORMAT_VERSION",
-    "PROVIDERS",
     "ModelFile",
     "ModelInfo",
+    "Precision",
     "TrainingData",
-    "execution_providers",
     "read_model_file",
-    "session_options",
     "shipped_model",
     "write_model_file",
 ]
 
 UInt8 = npt.NDArray[np.uint8]
 Float32 = npt.NDArray[np.float32]
-Precision = Literal["fp32", "int8"]
-
-FORMAT_VERSION = 1
-"""Raised when a file written from now on could be misunderstood by a reader of before."""
 
 DEFAULT_PRECISION: Precision = "int8"
-"""Which of the two shipped model files is used when none is named."""
+"""The shipped model file used when none is named."""
 
-PROVIDERS: Mapping[str, str] = {
-    "cpu": "CPUExecutionProvider",
-    "cuda": "CUDAExecutionProvider",
-    "tensorrt": "TensorrtExecutionProvider",
-    "coreml": "CoreMLExecutionProvider",
-    "directml": "DmlExecutionProvider",
-    "openvino": "OpenVINOExecutionProvider",
-}
-"""What may run the graph, and what ONNX Runtime calls it. Only ``cpu`` is in every build of it."""
-
-_PREFIX = "emodet."
-_LARGEST_FILE = 2**31 - 1  # the limit of a protocol buffer
-_INPUT, _PROBABILITIES, _VALENCE_AROUSAL = "crops", "probabilities", "valence_arousal"
-
-
-@dataclass(frozen=True, slots=True)
-class TrainingData:
-    """One data set that the net was trained on, and under which terms its owners let it be used."""
-
-    name: str
-    terms: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelInfo:
-    """What a model file says about itself.
-
-    Attributes:
-        class_names: The classes in the order of the columns of ``probabilities``; names of `EMOTIONS`, each once.
-        preprocessing: How to cut a face for it.
-        temperature: What the logits are divided by before the softmax, inside the graph; for the record only.
-        training_data: What it was trained on.
-        metrics: Split (``test``, or as the report calls it) to metric to value, of this very file's precision.
-        commit: The project's commit that wrote it, empty if not known.
-        fingerprint: The pack's fingerprint that it was trained on, empty if not known.
-        precision: ``fp32``, or ``int8`` for a quantised trunk.
-        outputs: ``probabilities``, and ``valence_arousal`` where it has that head.
-        format_version: `FORMAT_VERSION` of its writer.
-    """
-
-    class_names: tuple[str, ...]
-    preprocessing: Preprocessing
-    temperature: float
-    training_data: tuple[TrainingData, ...]
-    metrics: Mapping[str, Mapping[str, float]] = field(hash=False)
-    commit: str
-    fingerprint: str
-    precision: Precision
-    outputs: tuple[str, ...] = (_PROBABILITIES,)
-    format_version: int = FORMAT_VERSION
-
-    def __post_init__(self) -> None:
-        names = self.class_names
-        unknown = [name for name in names if name not in EMOTIONS]
-        if unknown:
-            raise EmodetError(f"class_names={list(names)}: {unknown} are none of {', '.join(EMOTIONS)}")
-        if len(set(names)) != len(names) or len(names) < 2:
-            raise EmodetError(f"class_names={list(names)}: two or more classes, each once, are needed")
-        if not _is_number(self.temperature) or self.temperature <= 0:
-            raise EmodetError(f"temperature={self.temperature!r}: a number above 0 is needed")
-        if self.precision not in ("fp32", "int8"):
-            raise EmodetError(f"precision={self.precision!r}: there are fp32 and int8")
-        if self.outputs not in ((_PROBABILITIES,), (_PROBABILITIES, _VALENCE_AROUSAL)):
-            raise EmodetError(f"outputs={list(self.outputs)}: probabilities, then perhaps valence_arousal, are known")
-        for split, values in self.metrics.items():
-            for name, value in values.items():
-                if not _is_number(value):
-                    raise EmodetError(f"metrics[{split!r}][{name!r}]={value!r}: a finite number is needed")
-        if isinstance(self.format_version, bool) or not isinstance(self.format_version, int):
-            raise EmodetError(f"format_version={self.format_version!r}: a whole number is needed")
-
-    def to_metadata(self) -> dict[str, str]:
-        """Key to JSON text, as it stands in the file's `metadata_props`; `from_metadata` reads it back."""
-        values = {item.name: getattr(self, item.name) for item in dataclasses.fields(self)}
-        values["preprocessing"] = self.preprocessing.to_dict()
-        values["training_data"] = [dataclasses.asdict(data) for data in self.training_data]
-        values["metrics"] = {split: dict(numbers) for split, numbers in self.metrics.items()}
-        return {
-            _PREFIX + key: json.dumps(value, ensure_ascii=False, allow_nan=False, sort_keys=True)
-            for key, value in values.items()
-        }
-
-    @classmethod
-    def from_metadata(cls, pairs: Mapping[str, str]) -> "ModelInfo":
-        """The inverse of `to_metadata`; keys without the prefix ``emodet.`` are left alone.
-
-        Raises:
-            EmodetError: There is no such metadata, it is of a newer format, or a value is missing or not what it
-                should be.
-        """
-        ours = {key.removeprefix(_PREFIX): text for key, text in pairs.items() if key.startswith(_PREFIX)}
-        if not ours:
-            raise EmodetError("it has no emodet metadata: it was not written by `python -m emodet.export`")
-        try:
-            values = {key: json.loads(text) for key, text in ours.items()}
-        except json.JSONDecodeError as problem:
-            raise EmodetError(f"its metadata is damaged ({problem})") from None
-        version = values.get("format_version")
-        if isinstance(version, int) and version > FORMAT_VERSION:
-            raise EmodetError(
-                f"it is of format {version}, newer than the format {FORMAT_VERSION} that this version of emodet reads; "
-                "upgrade emodet"
-            )
-        wanted = {item.name for item in dataclasses.fields(cls)}
-        if set(values) != wanted:
-            raise EmodetError(
-                f"its metadata lacks {sorted(wanted - set(values)) or 'nothing'} "
-                f"and has {sorted(set(values) - wanted) or 'nothing'} that is not known"
-            )
-        try:
-            return cls(
-                class_names=_texts(values["class_names"]),
-                preprocessing=Preprocessing.from_dict(dict(values["preprocessing"])),
-                temperature=values["temperature"],
-                training_data=tuple(TrainingData(**data) for data in values["training_data"]),
-                metrics={str(split): dict(numbers) for split, numbers in dict(values["metrics"]).items()},
-                commit=str(values["commit"]),
-                fingerprint=str(values["fingerprint"]),
-                precision=values["precision"],
-                outputs=_texts(values["outputs"]),
-                format_version=values["format_version"],
-            )
-        except (TypeError, ValueError, AttributeError) as problem:
-            raise EmodetError(f"its metadata is damaged ({problem})") from None
+_MAX_FILE = 2**31 - 1  # limit of a protocol buffer
+_TOLERANCE = 1e-2  # of a row's sum; quantised graphs may round
+_INPUT = "crops"
 
 
 class ModelFile:
-    """An opened model file: face crops in, probabilities out. Safe to call from several threads.
+    """An opened model file: face crops in, probabilities out. Safe to call from several threads; can be pickled.
 
     Attributes:
-        name: Where it came from, for messages.
-        info: What it says about itself.
-        providers: What runs it, in ONNX Runtime's words.
+        name: Name for messages.
+        info: Metadata.
+        providers: ONNX Runtime's execution providers in use.
     """
 
     def __init__(
         self, data: bytes, *, name: str = "model file", providers: Sequence[str] = ("cpu",), threads: int | None = None
     ) -> None:
-        """Open a model file that has been read into memory; `read_model_file` takes a path.
+        """Open a model file's bytes; `read_model_file` takes a path.
 
         Raises:
             EmodetError: As `read_model_file`.
         """
         self.name = name
+        self._arguments = (data, name, tuple(providers) if not isinstance(providers, str) else providers, threads)
+        self._session = open_session(data, name, providers, threads)
+        pairs = self._session.get_modelmeta().custom_metadata_map
         try:
-            pairs, elsewhere = onnx_bytes.metadata(data), onnx_bytes.external_files(data)
-        except ValueError as problem:
-            raise EmodetError(f"{name}: not an ONNX model, or cut off ({problem})") from None
-        if elsewhere:
-            raise EmodetError(f"{name}: its weights lie in {', '.join(elsewhere)}; a model file is one file")
-        try:
+            _check_checksum(data, pairs.get(PREFIX + CHECKSUM))
             self.info = ModelInfo.from_metadata(pairs)
         except EmodetError as problem:
             raise EmodetError(f"{name}: {problem}") from None
-        self._session = _session(data, name, providers, threads)
         self.providers = tuple(self._session.get_providers())
-        _check_shapes(self._session, self.info, name)
+        self._check_graph()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _open, self._arguments
 
     def run(self, crops: UInt8, *, batch_size: int = 64) -> tuple[Float32, Float32 | None]:
-        """Run the graph on faces that `info.preprocessing.crop` has cut.
+        """Run the graph on crops of `info.preprocessing.crop`.
 
         Args:
             crops: uint8, (N, size, size, 3), RGB; N may be 0.
-            batch_size: How many go through the graph at once.
+            batch_size: Crops per call of the graph.
 
         Returns:
-            Probabilities, float32 (N, K), rows summing to 1, columns in the order of `info.class_names`; and
-            valence and arousal, float32 (N, 2) in -1..1, or None where the file has no such head.
+            Probabilities, float32 (N, K), rows summing to 1, columns in the order of `info.class_names`; and valence
+            and arousal, float32 (N, 2) in -1..1, or None without such a head.
 
         Raises:
-            EmodetError: The crops have another shape or type.
+            EmodetError: The crops have another shape or dtype, or the graph returns something else than probabilities.
         """
         size = self.info.preprocessing.size
         if crops.dtype != np.uint8 or crops.ndim != 4 or crops.shape[1:] != (size, size, 3):
             raise EmodetError(
-                f"crops have shape {crops.shape} and type {crops.dtype}: {self.name} takes uint8 RGB of shape "
-                f"(N, {size}, {size}, 3), as info.preprocessing.crop cuts them"
+                f"crops have shape {crops.shape} and dtype {crops.dtype}: {self.name} takes uint8 RGB (N, {size}, "
+                f"{size}, 3), as info.preprocessing.crop returns them"
             )
         parts = [
-            self._session.run(list(self.info.outputs), {_INPUT: np.ascontiguousarray(crops[at : at + batch_size])})
-            for at in range(0, len(crops), batch_size)
+            self._run(np.ascontiguousarray(crops[at : at + batch_size])) for at in range(0, len(crops), batch_size)
         ]
-        if not parts:
-            empty = np.zeros((0, len(self.info.class_names)), dtype=np.float32)
-            return empty, np.zeros((0, 2), dtype=np.float32) if len(self.info.outputs) > 1 else None
-        joined = [np.concatenate(columns) for columns in zip(*parts, strict=True)]
+        widths = (len(self.info.class_names), 2)
+        none = [np.zeros((0, width), dtype=np.float32) for width in widths[: len(self.info.outputs)]]
+        joined = [np.concatenate(columns) for columns in zip(*parts, strict=True)] or none
         return joined[0], joined[1] if len(joined) > 1 else None
 
     def probabilities(self, crops: UInt8, *, batch_size: int = 64) -> Float32:
         """The first output of `run`: float32 (N, K)."""
         return self.run(crops, batch_size=batch_size)[0]
 
+    def _run(self, crops: UInt8) -> list[Float32]:
+        count, classes = len(crops), len(self.info.class_names)
+        try:
+            results: list[Float32] = self._session.run(list(self.info.outputs), {_INPUT: crops})
+        except Exception as problem:  # onnxruntime's exceptions have no common base
+            raise EmodetError(f"{self.name}: the graph fails on crops of shape {crops.shape} ({problem})") from None
+        found = results[0]
+        if found.shape != (count, classes):
+            raise EmodetError(
+                f"{self.name}: probabilities of {count} crops have shape {found.shape}, but there are {classes} classes"
+            )
+        sums = found.sum(axis=1)
+        # Comparisons with NaN are false.
+        if not ((found >= -_TOLERANCE).all() and (np.abs(sums - 1) <= _TOLERANCE).all()):
+            raise EmodetError(
+                f"{self.name}: its output probabilities are not probabilities for these crops: {found.min()} to "
+                f"{found.max()}, sums {sums.min()} to {sums.max()}; the net or its export is faulty"
+            )
+        if len(results) > 1:
+            pairs = results[1]
+            if pairs.shape != (count, 2) or not (np.abs(pairs) <= 1 + _TOLERANCE).all():
+                raise EmodetError(
+                    f"{self.name}: its output valence_arousal has shape {pairs.shape} and values from {pairs.min()} to "
+                    f"{pairs.max()}; expected ({count}, 2) from -1 to 1"
+                )
+        return results
+
+    def _check_graph(self) -> None:
+        size, name = self.info.preprocessing.size, self.name
+        inputs = [(each.name, each.type, list(each.shape)) for each in self._session.get_inputs()]
+        if len(inputs) != 1 or inputs[0][:2] != (_INPUT, "tensor(uint8)") or len(inputs[0][2]) != 4:
+            raise EmodetError(f"{name}: its inputs are {inputs}; expected one uint8 input crops (N, size, size, 3)")
+        batch, *rest = inputs[0][2]
+        if isinstance(batch, int):
+            raise EmodetError(f"{name}: it takes exactly {batch} crops at once; expected any number")
+        if any(isinstance(has, int) and has != wants for has, wants in zip(rest, (size, size, 3), strict=True)):
+            raise EmodetError(f"{name}: its input is {rest}, but its preprocessing makes crops of ({size}, {size}, 3)")
+        outputs = {each.name: each.type for each in self._session.get_outputs()}
+        if outputs != dict.fromkeys(self.info.outputs, "tensor(float)"):
+            raise EmodetError(f"{name}: its outputs are {outputs}, but its metadata names {list(self.info.outputs)}")
+        # Declared shapes may be symbols; results are not.
+        crops = np.zeros((2, size, size, 3), dtype=np.uint8)
+        crops[1] = 255
+        self._run(crops)
+
 
 def read_model_file(
     path: str | os.PathLike[str], *, providers: Sequence[str] = ("cpu",), threads: int | None = None
 ) -> ModelFile:
-    """Open a model file, and refuse one that could be misunderstood.
+    """Open a model file.
 
     Args:
-        path: An `.onnx` file that `write_model_file` wrote.
-        providers: Names of `PROVIDERS`, the preferred first.
-        threads: How many threads one call may use; None leaves it to ONNX Runtime (one per core).
+        path: An `.onnx` file of `write_model_file`.
+        providers: Names of `PROVIDERS`, preferred first.
+        threads: Threads of one call; None for ONNX Runtime's default (one per core).
 
     Raises:
-        EmodetError: The file is not there, is no ONNX model, is cut off, lacks emodet's metadata, is of a newer
-            format, names classes that are not known, keeps weights in other files, or contradicts itself in its
-            shapes; or a provider is not installed.
+        EmodetError: The file is missing, is no ONNX model, is truncated, differs from its checksum, lacks emodet's
+            metadata, is of a newer format, names unknown classes, keeps weights in other files, or its graph and
+            metadata disagree; or a provider is not installed.
     """
     place = Path(path)
     try:
-        if place.stat().st_size > _LARGEST_FILE:
+        if place.stat().st_size > _MAX_FILE:
             raise EmodetError(f"model file {place}: larger than an ONNX model can be")
         data = place.read_bytes()
     except OSError as problem:
@@ -273,10 +186,10 @@ def read_model_file(
 def shipped_model(
     precision: Precision = DEFAULT_PRECISION, *, providers: Sequence[str] = ("cpu",), threads: int | None = None
 ) -> ModelFile:
-    """Open a model file that comes with the package.
+    """Open a model file of the package.
 
     Raises:
-        EmodetError: This installation has none; or as `read_model_file`.
+        EmodetError: The installation has none; or as `read_model_file`.
     """
     import importlib.resources
 
@@ -284,27 +197,25 @@ def shipped_model(
     if not file.is_file():
         raise EmodetError(
             f"this installation of emodet has no {precision} model file; name one with model=FILE.onnx, "
-            "as `python -m emodet.export` writes it"
+            "written by `python -m emodet.export`"
         )
     name = f"shipped model file {file.name}"
     return ModelFile(file.read_bytes(), name=name, providers=providers, threads=threads)
 
 
 def write_model_file(model: "onnx.ModelProto | bytes", info: ModelInfo, path: str | os.PathLike[str]) -> Path:
-    """Put `info` into an ONNX model and write both as one file, whole or not at all.
-
-    The file is opened as a reader would before it gets its name, so what is written can be read.
+    """Add `info` and a checksum to an ONNX model and write it atomically, after a reader has accepted it.
 
     Args:
-        model: The graph, as the module's first lines describe it.
-        info: What the file is to say about itself. Metadata that is already in `model` is kept under its own keys.
-        path: Where to write; a file that is there is replaced.
+        model: The graph, as the module's docstring describes it.
+        info: Metadata. Keys in `model` without the prefix ``emodet.`` are kept.
+        path: File to write or replace.
 
     Returns:
         `path`.
 
     Raises:
-        EmodetError: The graph is not what `info` says, or the file cannot be written.
+        EmodetError: Graph and `info` disagree, or the file cannot be written.
     """
     import onnx
 
@@ -314,137 +225,39 @@ def write_model_file(model: "onnx.ModelProto | bytes", info: ModelInfo, path: st
         proto.ParseFromString(model)
     else:
         proto.CopyFrom(model)
-    kept = {pair.key: pair.value for pair in proto.metadata_props if not pair.key.startswith(_PREFIX)}
+    kept = {pair.key: pair.value for pair in proto.metadata_props if not pair.key.startswith(PREFIX)}
     del proto.metadata_props[:]
-    onnx.helper.set_model_props(proto, kept | info.to_metadata())
     try:
         onnx.checker.check_model(proto)
     except onnx.checker.ValidationError as problem:
         raise EmodetError(f"{place}: the graph is not valid ONNX ({problem})") from None
-    data = proto.SerializeToString(deterministic=True)
+    graph = proto.SerializeToString(deterministic=True)
+    checksum = {PREFIX + CHECKSUM: json.dumps({"bytes": len(graph), "sha256": hashlib.sha256(graph).hexdigest()})}
+    metadata = onnx.ModelProto()
+    onnx.helper.set_model_props(metadata, kept | info.to_metadata() | checksum)
+    # Protocol buffers that follow each other are read as one message.
+    data = graph + metadata.SerializeToString(deterministic=True)
     ModelFile(data, name=str(place))
     try:
-        _write_whole(data, place)
+        write_atomically(place, data)
     except OSError as problem:
         raise EmodetError(f"{place}: could not be written ({problem.strerror or problem})") from None
     return place
 
 
-def _session(data: bytes, name: str, providers: Sequence[str], threads: int | None) -> "onnxruntime.InferenceSession":
-    import onnxruntime
+def _open(data: bytes, name: str, providers: Sequence[str], threads: int | None) -> ModelFile:
+    return ModelFile(data, name=name, providers=providers, threads=threads)
 
-    wanted = execution_providers(providers)
-    options = session_options(threads)
-    try:
-        session = onnxruntime.InferenceSession(data, options, providers=wanted)
-    except Exception as problem:  # onnxruntime raises a dozen kinds of its own, without a common base
-        raise EmodetError(f"{name}: ONNX Runtime cannot load it ({problem})") from None
-    missing = [provider for provider in wanted if provider not in session.get_providers()]
-    if missing:
+
+def _check_checksum(data: bytes, text: str | None) -> None:
+    if text is None:
+        return
+    values = parsed(CHECKSUM, text)
+    if not isinstance(values, dict) or not isinstance(count := values.get("bytes"), int) or not 0 < count < len(data):
+        raise EmodetError(f"its metadata is damaged ({PREFIX}{CHECKSUM}={text[:80]})")
+    digest = hashlib.sha256(data[:count]).hexdigest()
+    if digest != values.get("sha256"):
         raise EmodetError(
-            f"providers={list(providers)}: ONNX Runtime could not start {', '.join(missing)} here; "
-            "see its messages above, or use cpu"
+            f"its graph has SHA-256 {digest}, not {values.get('sha256')!s:.80} as in its metadata: it was changed "
+            "after export or damaged; copy or export it again"
         )
-    return session
-
-
-def execution_providers(providers: Sequence[str]) -> list[str]:
-    """Our names for providers in ONNX Runtime's words, checked against what is installed.
-
-    Raises:
-        EmodetError: One is not known, or not in the installed ONNX Runtime.
-    """
-    import onnxruntime
-
-    installed = set(onnxruntime.get_available_providers())
-    at_hand = ", ".join(short for short, long in PROVIDERS.items() if long in installed)
-    if isinstance(providers, str) or not providers:
-        raise EmodetError(f"providers={providers!r}: a list of names is needed; at hand are {at_hand}")
-    for short in providers:
-        if short not in PROVIDERS:
-            raise EmodetError(f"providers={list(providers)}: {short!r} is not known; at hand are {at_hand}")
-        if PROVIDERS[short] not in installed:
-            raise EmodetError(
-                f"providers={list(providers)}: the installed ONNX Runtime has no {PROVIDERS[short]}; at hand are "
-                f"{at_hand}. Other builds of it (onnxruntime-gpu, -directml, -openvino) have others"
-            )
-    return [PROVIDERS[short] for short in providers]
-
-
-def session_options(threads: int | None) -> "onnxruntime.SessionOptions":
-    """How every session of ONNX Runtime is set up here.
-
-    Args:
-        threads: How many threads one call may use; None leaves it to ONNX Runtime.
-
-    Raises:
-        EmodetError: `threads` is below 1.
-    """
-    import onnxruntime
-
-    if threads is not None and threads < 1:
-        raise EmodetError(f"threads={threads}: one or more are needed")
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # errors only: they come as exceptions anyway
-    options.intra_op_num_threads = threads or 0
-    # Threads that spin while they wait take the cores from decoding, drawing and the other session: on two cores a
-    # video with one face ran at 26 to 56 frames/s with spinning and at 64 to 84 without.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    return options
-
-
-def _check_shapes(session: "onnxruntime.InferenceSession", info: ModelInfo, name: str) -> None:
-    size, classes = info.preprocessing.size, len(info.class_names)
-    inputs = [(each.name, each.type, list(each.shape)) for each in session.get_inputs()]
-    if len(inputs) != 1 or inputs[0][:2] != (_INPUT, "tensor(uint8)") or len(inputs[0][2]) != 4:
-        raise EmodetError(f"{name}: its input is {inputs}; one uint8 input crops (N, size, size, 3) was expected")
-    batch, *rest = inputs[0][2]
-    if isinstance(batch, int):
-        raise EmodetError(f"{name}: it takes exactly {batch} crops at once; any number was expected")
-    if any(isinstance(has, int) and has != wants for has, wants in zip(rest, (size, size, 3), strict=True)):
-        raise EmodetError(f"{name}: its input is {rest}, but its preprocessing makes crops of ({size}, {size}, 3)")
-    outputs = {each.name: each.type for each in session.get_outputs()}
-    if outputs != dict.fromkeys(info.outputs, "tensor(float)"):
-        raise EmodetError(f"{name}: its outputs are {outputs}, but its metadata says float32 {list(info.outputs)}")
-    # Declared shapes may be symbols; what two crops really give cannot be.
-    crops = np.zeros((2, size, size, 3), dtype=np.uint8)
-    crops[1] = 255
-    try:
-        results = dict(zip(info.outputs, session.run(list(info.outputs), {_INPUT: crops}), strict=True))
-    except Exception as problem:  # as in _session
-        raise EmodetError(f"{name}: its graph does not run on crops of ({size}, {size}, 3) ({problem})") from None
-    found = results[_PROBABILITIES]
-    if found.shape != (2, classes):
-        raise EmodetError(
-            f"{name}: it gives probabilities of shape {found.shape} for 2 crops, but names {classes} classes"
-        )
-    if not (np.isfinite(found).all() and (found >= 0).all() and np.allclose(found.sum(axis=1), 1, atol=1e-2)):
-        raise EmodetError(f"{name}: its output called probabilities holds none: the rows sum to {found.sum(axis=1)}")
-    if _VALENCE_AROUSAL in results and results[_VALENCE_AROUSAL].shape != (2, 2):
-        shape = results[_VALENCE_AROUSAL].shape
-        raise EmodetError(f"{name}: it gives valence_arousal of shape {shape} for 2 crops; (2, 2) was expected")
-    if _VALENCE_AROUSAL in results and not (np.abs(results[_VALENCE_AROUSAL]) <= 1 + 1e-3).all():
-        raise EmodetError(f"{name}: its output called valence_arousal leaves -1 to 1: {results[_VALENCE_AROUSAL]}")
-
-
-def _write_whole(data: bytes, place: Path) -> None:
-    place.parent.mkdir(parents=True, exist_ok=True)
-    partial = place.with_name(f".{place.name}.{os.getpid()}.part")
-    try:
-        with partial.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(place)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def _texts(values: Any) -> tuple[str, ...]:
-    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
-        raise ValueError(f"{values!r} is not a list of names")
-    return tuple(values)
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

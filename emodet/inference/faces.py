@@ -1,15 +1,17 @@
-"""What is found in a picture: a detection (where a face is) and a face (what it shows)."""
+"""Result types: a detection (where a face is) and a face (what it shows)."""
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
-__all__ = ["UNCERTAIN", "Box", "Detection", "Face", "Points"]
+__all__ = ["UNCERTAIN", "Box", "Detection", "Face", "Points", "ordered_landmarks", "overlap"]
 
 Box = tuple[float, float, float, float]
 Points = tuple[tuple[float, float], ...]
 
 UNCERTAIN = "uncertain"
-"""What `Face.emotion` says where no emotion is probable enough."""
+"""`Face.emotion` where no class reaches the recognizer's `min_confidence`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,11 +19,11 @@ class Detection:
     """Where a face is.
 
     Attributes:
-        box: (x1, y1, x2, y2) in pixels, x2 and y2 exclusive; it may reach outside the picture.
-        landmarks: Five points (x, y) in pixels: the eye on the picture's left, the one on its right, the nose tip,
-            the mouth corners on the picture's left and right. None where the detector gives none.
-        score: 0..1, how sure the detector is.
-        whole_picture: The picture is a face that somebody has cut already: margin and alignment do not apply.
+        box: (x1, y1, x2, y2) in pixels, x2 and y2 exclusive; it may reach outside the image.
+        landmarks: Five points (x, y) in pixels: left eye, right eye, nose tip, left and right mouth corner, left and
+            right being those of the image when the face is turned upright. None without landmarks.
+        score: Detector confidence, 0..1.
+        whole_picture: The image is a face crop already: margin and alignment do not apply.
     """
 
     box: Box
@@ -31,7 +33,7 @@ class Detection:
 
     @property
     def side(self) -> float:
-        """The box's longer side in pixels."""
+        """Longer side of the box in pixels."""
         return max(self.box[2] - self.box[0], self.box[3] - self.box[1])
 
 
@@ -40,16 +42,16 @@ class Face:
     """One face of one frame.
 
     Attributes:
-        box: (x1, y1, x2, y2) in pixels, x2 and y2 exclusive; it may reach outside the picture.
+        box: (x1, y1, x2, y2) in pixels, x2 and y2 exclusive; it may reach outside the image.
         landmarks: Five points (x, y) in pixels, ordered as in `Detection`, or None.
-        detection_score: 0..1, how sure the detector is that this is a face.
-        emotion: The most probable class; in a video the one that its track shows, which changes only when another
-            is clearly more probable. ``uncertain`` where its probability is below the recognizer's min_confidence.
-        probabilities: Class name to probability, summing to 1, in the model file's order; in a video smoothed.
-        confidence: The probability of the most probable class, or of the one that the track shows.
-        valence: Unpleasant to pleasant, -1..1, or None where the model file does not say.
+        detection_score: Detector confidence, 0..1.
+        emotion: The most probable class; in a video the class that the track shows, which changes only when another
+            is clearly more probable. ``uncertain`` below the recognizer's `min_confidence`.
+        probabilities: Class name to probability, summing to 1, in the model file's order; smoothed in a video.
+        confidence: Probability of the most probable class, or of the class that the track shows.
+        valence: Unpleasant to pleasant, -1..1, or None without such a head.
         arousal: Calm to excited, likewise.
-        track_id: The same number for the same face from frame to frame, from 1; None in single pictures.
+        track_id: Constant for a face from frame to frame, from 1; None in still images.
     """
 
     box: Box
@@ -64,10 +66,44 @@ class Face:
 
     @property
     def uncertain(self) -> bool:
-        """Whether no emotion is probable enough; `most_probable` still names the best."""
+        """Whether no class reaches `min_confidence`; `most_probable` still names the best."""
         return self.emotion == UNCERTAIN
 
     @property
     def most_probable(self) -> str:
-        """The class with the highest probability, certain or not."""
+        """The class with the highest probability."""
         return max(self.probabilities, key=self.probabilities.__getitem__)
+
+    def to_dict(self) -> dict[str, Any]:
+        """All attributes as plain values, ready for JSON."""
+        return dataclasses.asdict(self) | {"probabilities": dict(self.probabilities)}
+
+
+def ordered_landmarks(points: Sequence[Sequence[float]]) -> Points:
+    """Order two eyes, nose tip and two mouth corners as `Detection.landmarks`.
+
+    Detectors name eyes and mouth corners by the person's side, or not reliably. Left and right follow from the
+    direction from eyes to mouth, so the eyes of an upside-down face are ordered from right to left.
+    """
+    (ax, ay), (bx, by), nose, (cx, cy), (dx, dy) = ((float(x), float(y)) for x, y in points)
+    down_x, down_y = (cx + dx - ax - bx) / 2, (cy + dy - ay - by) / 2
+    eyes, mouth = ((ax, ay), (bx, by)), ((cx, cy), (dx, dy))
+    if (bx - ax) * down_y - (by - ay) * down_x < 0:
+        eyes = eyes[::-1]
+    if (dx - cx) * down_y - (dy - cy) * down_x < 0:
+        mouth = mouth[::-1]
+    return (*eyes, nose, *mouth)
+
+
+def overlap(one: Box, other: Box) -> float:
+    """Intersection over union of two boxes, 0..1."""
+    shared = shared_area(one, other)
+    areas = sum((box[2] - box[0]) * (box[3] - box[1]) for box in (one, other))
+    return shared / (areas - shared) if shared else 0.0
+
+
+def shared_area(one: Box, other: Box) -> float:
+    """Area of the intersection of two boxes in square pixels."""
+    width = min(one[2], other[2]) - max(one[0], other[0])
+    height = min(one[3], other[3]) - max(one[1], other[1])
+    return max(0.0, width) * max(0.0, height)

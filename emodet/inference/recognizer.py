@@ -1,15 +1,16 @@
-"""The recognizer: a frame in, its faces with their emotions out."""
+"""The recognizer: an image or video in, its faces with their emotions out."""
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import get_args
+from typing import get_args, overload
 
 import numpy as np
 import numpy.typing as npt
 
 from emodet.errors import EmodetError
-from emodet.inference.detectors import Detector, WholePicture, checked_image, make_detector
+from emodet.images import ImageLike, load_rgb
+from emodet.inference.detectors import STILL_SIDES, STREAM_SIDES, Detector, WholePicture, find_faces, make_detector
 from emodet.inference.faces import UNCERTAIN, Detection, Face
 from emodet.inference.following import Follower
 from emodet.inference.smoothing import Smoother, Smoothing
@@ -21,27 +22,28 @@ __all__ = ["FaceStream", "Recognizer", "open_model"]
 UInt8 = npt.NDArray[np.uint8]
 Float32 = npt.NDArray[np.float32]
 
-STILL_SIDE = 1280
-STREAM_SIDE = 480
+STILL_SIDE = STILL_SIDES[0]
+STREAM_SIDE = STREAM_SIDES[0]
 DETECT_EVERY = 5
+_EMPTY_FRAME_SIDES = (*STREAM_SIDES, STILL_SIDES[-1])  # no face yet: perhaps one too large for the usual search
 
 
 class Recognizer:
-    """Finds the faces of a picture and says what they show.
+    """Detects faces and classifies their emotions. Safe to call from several threads; can be pickled and copied.
 
     ```python
     from emodet import Recognizer
 
     recognizer = Recognizer()
-    for face in recognizer(image_rgb):
+    for face in recognizer("photo.jpg"):
         print(face.emotion, face.confidence, face.box)
     ```
 
     Attributes:
-        model: The opened model file; `model.info` says what it is.
-        detector: What finds the faces; `detector.name` says which.
-        min_confidence: As it was given.
-        max_faces: As it was given.
+        model: The opened model file; `model.info` describes it.
+        detector: The face detector.
+        min_confidence: See `__init__`.
+        max_faces: See `__init__`.
     """
 
     def __init__(
@@ -57,97 +59,99 @@ class Recognizer:
         """Open the model file and the detector.
 
         Args:
-            model: A model file's path, an opened one, ``int8`` or ``fp32`` for one that comes with the package, or
-                None for the shipped default.
-            detector: A name (`emodet.inference.detectors.DETECTORS`, or ``yunet:FILE.onnx``), or a detector of your
-                own.
-            threads: How many threads a call of ONNX Runtime may use; None for one per core.
-            providers: What runs the model file, the preferred first: cpu, cuda, coreml, directml, openvino,
-                tensorrt, where the installed ONNX Runtime has them. Detectors run on the CPU.
+            model: Path of a model file, an opened one, ``int8`` or ``fp32`` for a shipped one, or None for the shipped
+                default.
+            detector: One of `emodet.inference.detectors.DETECTORS`, ``yunet:FILE.onnx``, or a detector of your own.
+            threads: Threads of one call of ONNX Runtime; None for one per core.
+            providers: Execution providers of the model file, preferred first: cpu, cuda, coreml, directml, openvino,
+                tensorrt, as far as the installed ONNX Runtime has them. Detectors run on the CPU.
             min_confidence: Below this probability, 0..1, a face's emotion is ``uncertain``.
-            max_faces: Recognise only this many faces of a frame, the largest first; None for all.
+            max_faces: Recognise only the largest faces of a frame; None for all.
 
         Raises:
-            EmodetError: The model file is not there or refused, the detector's weights are not at hand, or a value
-                is out of its range.
+            EmodetError: The model file is missing or refused, the detector's weights are not available, or a value is
+                out of its range.
         """
         if not 0 <= min_confidence <= 1:
-            raise EmodetError(f"min_confidence={min_confidence}: a probability from 0 to 1 is needed")
+            raise EmodetError(f"min_confidence={min_confidence}: expected a probability from 0 to 1")
         if max_faces is not None and max_faces < 1:
-            raise EmodetError(f"max_faces={max_faces}: 1 or more, or None for all, is needed")
+            raise EmodetError(f"max_faces={max_faces}: expected 1 or more, or None for all")
         self.model = model if isinstance(model, ModelFile) else open_model(model, providers=providers, threads=threads)
         self.detector = make_detector(detector, threads=threads) if isinstance(detector, str) else detector
         self.min_confidence = min_confidence
         self.max_faces = max_faces
 
-    def __call__(self, image_rgb: UInt8) -> tuple[Face, ...]:
-        """Recognise every face of one picture.
+    @overload
+    def __call__(self, image: list[ImageLike]) -> list[tuple[Face, ...]]: ...
+
+    @overload
+    def __call__(self, image: ImageLike) -> tuple[Face, ...]: ...
+
+    def __call__(self, image: ImageLike | list[ImageLike]) -> tuple[Face, ...] | list[tuple[Face, ...]]:
+        """Recognise every face of an image, or of each image of a list.
 
         Args:
-            image_rgb: uint8, (H, W, 3), RGB (OpenCV reads BGR: ``image[:, :, ::-1]``).
+            image: A path, the bytes of an image file, a Pillow image, or a uint8 array (H, W, 3) in RGB order (OpenCV
+                reads BGR: ``image[:, :, ::-1]``); or a list of these.
 
         Returns:
-            One `Face` for each, the surest detection first; empty where there is none.
+            One `Face` per detection, highest detection score first; empty without a face. For a list, a list of such.
 
         Raises:
-            EmodetError: The picture is not uint8 (H, W, 3).
+            EmodetError: An image cannot be read, or is not uint8 (H, W, 3).
         """
+        if isinstance(image, list):
+            return [self(one) for one in image]
+        image_rgb = load_rgb(image)
         return self.recognise(image_rgb, self.detect(image_rgb))
 
     def detect(
-        self, image_rgb: UInt8, *, longest_side: int = STILL_SIDE, min_score: float | None = None
+        self, image_rgb: UInt8, *, sides: Sequence[int] = STILL_SIDES, min_score: float | None = None
     ) -> tuple[Detection, ...]:
-        """Find the faces of a picture; at most `max_faces`, the surest first.
+        """Find the faces of an image; at most `max_faces`, highest score first.
 
         Args:
             image_rgb: uint8, (H, W, 3), RGB.
-            longest_side: A larger picture is searched at this many pixels along its longer side.
-            min_score: Leave out what the detector is less sure of; None for its own value.
+            sides: Sizes of the search, as in `emodet.inference.detectors.find_faces`.
+            min_score: Detection threshold, 0..1; None for the detector's own.
         """
-        found = self.detector(checked_image(image_rgb), longest_side=longest_side, min_score=min_score)
+        found = find_faces(self.detector, load_rgb(image_rgb), sides=sides, min_score=min_score)
         if self.max_faces is None or len(found) <= self.max_faces:
             return found
         largest = set(sorted(range(len(found)), key=lambda index: -found[index].side)[: self.max_faces])
         return tuple(detection for index, detection in enumerate(found) if index in largest)
 
     def recognise(self, image_rgb: UInt8, detections: Sequence[Detection]) -> tuple[Face, ...]:
-        """Say what faces show that have been found already, all in one batch.
+        """Classify detected faces, all in one batch.
 
         Args:
             image_rgb: uint8, (H, W, 3), RGB.
-            detections: Where they are.
+            detections: Where the faces are.
 
         Returns:
-            One `Face` for each detection, in their order.
+            One `Face` per detection, in their order.
         """
-        return tuple(
-            self.face(detection, reading, self._best(reading))
-            for detection, reading in zip(detections, self.readings(image_rgb, detections), strict=True)
-        )
+        predictions = self.predictions(image_rgb, detections)
+        return tuple(map(self._single, detections, predictions))
 
     def crops(self, pictures: UInt8 | Sequence[UInt8]) -> tuple[Face, ...]:
-        """Recognise faces that have been cut already, whatever their size.
+        """Classify face crops of any size.
 
-        Each picture is made what the model file expects (size, colour, detail), as a training picture that is one
-        face. Margin and alignment do not apply. Crops that `model.info.preprocessing.crop` has cut out of larger
-        pictures need no second time: `model.probabilities` takes those.
+        Each is resized and recoloured for the model file, as a training image that is one face; margin and alignment
+        do not apply. Crops of `model.info.preprocessing.crop` go to `model.probabilities` directly.
 
         Args:
             pictures: uint8, (N, H, W, 3), RGB, or a sequence of (H, W, 3) of different sizes.
 
         Returns:
-            One `Face` for each picture, its box the whole picture.
+            One `Face` per crop, its box the whole crop.
 
         Raises:
-            EmodetError: A picture is not uint8 (H, W, 3).
+            EmodetError: A crop is not uint8 (H, W, 3).
         """
-        found = [WholePicture()(checked_image(picture))[0] for picture in pictures]
-        cut = [self.crop(picture, detection) for picture, detection in zip(pictures, found, strict=True)]
-        readings = self._run(cut)
-        return tuple(
-            self.face(detection, reading, self._best(reading))
-            for detection, reading in zip(found, readings, strict=True)
-        )
+        found = [WholePicture()(load_rgb(picture))[0] for picture in pictures]
+        predictions = self._run([self.crop(picture, face) for picture, face in zip(pictures, found, strict=True)])
+        return tuple(map(self._single, found, predictions))
 
     def stream(
         self,
@@ -157,54 +161,58 @@ class Recognizer:
         smoothing: Smoothing | None = None,
         detect_every: int = DETECT_EVERY,
     ) -> Iterator[tuple[Face, ...]]:
-        """Recognise the frames of a video, following faces and calming their readings.
+        """Recognise the frames of a video with tracking and smoothing.
 
         Args:
             frames: uint8, (H, W, 3), RGB, in order; taken one at a time.
-            frame_rate: Frames per second, which smoothing and patience are measured against.
+            frame_rate: Frames per second.
             smoothing: None for the default.
-            detect_every: Look for faces in every so many frames; in between, known ones are followed.
+            detect_every: Detect faces in every n-th frame; between, they are tracked by optical flow.
 
         Yields:
             The faces of each frame, with their `track_id`.
         """
         if not frame_rate > 0:
-            raise EmodetError(f"frame_rate={frame_rate}: a number above 0 is needed")
+            raise EmodetError(f"frame_rate={frame_rate}: expected a number above 0")
         stream = FaceStream(self, smoothing=smoothing, detect_every=detect_every)
         for index, frame in enumerate(frames):
             yield stream.step(frame, index / frame_rate)
 
     def crop(self, image_rgb: UInt8, detection: Detection) -> UInt8:
-        """What the model file sees of a face: uint8, (size, size, 3), RGB."""
+        """The model file's input for a face: uint8, (size, size, 3), RGB."""
         box = None if detection.whole_picture else detection.box
         return self.model.info.preprocessing.crop(image_rgb, box, detection.landmarks)
 
-    def readings(self, image_rgb: UInt8, detections: Sequence[Detection]) -> Float32:
-        """What the model file says, as numbers: float32, (N, K), or (N, K + 2) with valence and arousal at the end."""
+    def predictions(self, image_rgb: UInt8, detections: Sequence[Detection]) -> Float32:
+        """Probabilities, float32 (N, K), with valence and arousal as columns K and K + 1 if the model file has them."""
         return self._run([self.crop(image_rgb, detection) for detection in detections])
 
     def face(
         self,
         detection: Detection,
-        reading: Float32,
+        prediction: Float32,
         shown: tuple[int, bool],
         track_id: int | None = None,
     ) -> Face:
-        """Put a `Face` together: a row of `readings`, the position of the class to show, whether it is certain."""
+        """Build a `Face` from a row of `predictions`, the index of the class to show, and whether it is certain."""
         names = self.model.info.class_names
         position, certain = shown
-        has_more = len(reading) > len(names)
+        has_more = len(prediction) > len(names)
         return Face(
             box=detection.box,
             landmarks=detection.landmarks,
             detection_score=detection.score,
             emotion=names[position] if certain else UNCERTAIN,
-            probabilities={name: float(value) for name, value in zip(names, reading, strict=False)},
-            confidence=float(reading[position]),
-            valence=float(reading[-2]) if has_more else None,
-            arousal=float(reading[-1]) if has_more else None,
+            probabilities={name: float(value) for name, value in zip(names, prediction, strict=False)},
+            confidence=float(prediction[position]),
+            valence=float(prediction[-2]) if has_more else None,
+            arousal=float(prediction[-1]) if has_more else None,
             track_id=track_id,
         )
+
+    def _single(self, detection: Detection, prediction: Float32) -> Face:
+        best = int(np.argmax(prediction[: len(self.model.info.class_names)]))
+        return self.face(detection, prediction, (best, bool(prediction[best] >= self.min_confidence)))
 
     def _run(self, crops: Sequence[UInt8]) -> Float32:
         size = self.model.info.preprocessing.size
@@ -212,17 +220,9 @@ class Recognizer:
         probabilities, valence_arousal = self.model.run(batch)
         return probabilities if valence_arousal is None else np.concatenate([probabilities, valence_arousal], axis=1)
 
-    def _best(self, reading: Float32) -> tuple[int, bool]:
-        position = int(np.argmax(reading[: len(self.model.info.class_names)]))
-        return position, bool(reading[position] >= self.min_confidence)
-
 
 class FaceStream:
-    """The state of one video or camera: tracks, their smoothed readings, and when to look for faces again.
-
-    Attributes:
-        tracks: Every track that is alive, also those that wait to be found again.
-    """
+    """State of one video or camera: tracks, smoothed predictions, and the schedule of detection. For one thread."""
 
     def __init__(
         self,
@@ -230,28 +230,25 @@ class FaceStream:
         *,
         smoothing: Smoothing | None = None,
         detect_every: int = DETECT_EVERY,
-        longest_side: int = STREAM_SIDE,
         min_score: float | None = None,
     ) -> None:
         """Start a stream.
 
         Args:
-            recognizer: What recognises.
+            recognizer: Detector and model file.
             smoothing: None for the default.
-            detect_every: Look for faces in every so many frames, and wherever one that is followed gets lost.
-            longest_side: Larger frames are searched at this many pixels along their longer side.
+            detect_every: Detect faces in every n-th frame, and whenever a tracked face is lost.
             min_score: As in `Recognizer.detect`.
 
         Raises:
             EmodetError: `detect_every` is below 1.
         """
         if detect_every < 1:
-            raise EmodetError(f"detect_every={detect_every}: 1 or more is needed")
+            raise EmodetError(f"detect_every={detect_every}: expected 1 or more")
         self._recognizer = recognizer
         self._smoothing = smoothing or Smoothing()
         self._detect_every = detect_every
-        self._longest_side = longest_side
-        self._least_score = min_score
+        self._min_score = min_score
         self._tracker = Tracker()
         self._follower = Follower()
         self._smoothers: dict[int, Smoother] = {}
@@ -259,7 +256,7 @@ class FaceStream:
 
     @property
     def tracks(self) -> tuple[Track, ...]:
-        """See the class."""
+        """Every live track, also those whose face is not visible at the moment."""
         return tuple(self._tracker.tracks)
 
     def step(self, image_rgb: UInt8, time_s: float) -> tuple[Face, ...]:
@@ -273,24 +270,25 @@ class FaceStream:
             Its faces, by track number.
         """
         visible = self.locate(image_rgb, time_s)
-        readings = self._recognizer.readings(image_rgb, [track.detection for track in visible])
+        predictions = self._recognizer.predictions(image_rgb, [track.detection for track in visible])
         classes = len(self._recognizer.model.info.class_names)
         faces = []
-        for track, reading in zip(visible, readings, strict=True):
+        for track, prediction in zip(visible, predictions, strict=True):
             smoother = self._smoothers.get(track.number)
             if smoother is None:
                 smoother = Smoother(self._smoothing, self._recognizer.min_confidence)
                 self._smoothers[track.number] = smoother
-            calmed, position, certain = smoother.update(reading, classes, time_s)
-            faces.append(self._recognizer.face(track.detection, calmed, (position, certain), track.number))
+            smoothed, position, certain = smoother.update(prediction, classes, time_s)
+            faces.append(self._recognizer.face(track.detection, smoothed, (position, certain), track.number))
         return tuple(faces)
 
     def locate(self, image_rgb: UInt8, time_s: float) -> list[Track]:
-        """Only find or follow the faces of the next frame: the tracks that are visible in it, by number."""
-        checked_image(image_rgb)
+        """Detect or track the faces of the next frame without classifying them: visible tracks, by number."""
+        load_rgb(image_rgb)
         visible = None if isinstance(self._recognizer.detector, WholePicture) else self._follow(image_rgb, time_s)
         if visible is None:
-            found = self._recognizer.detect(image_rgb, longest_side=self._longest_side, min_score=self._least_score)
+            sides = STREAM_SIDES if self._tracker.tracks else _EMPTY_FRAME_SIDES
+            found = self._recognizer.detect(image_rgb, sides=sides, min_score=self._min_score)
             visible = self._tracker.update(found, time_s)
             self._since = 0
         alive = {track.number for track in self._tracker.tracks}
@@ -298,13 +296,13 @@ class FaceStream:
         return sorted(visible, key=lambda track: track.number)
 
     def _follow(self, image_rgb: UInt8, time_s: float) -> list[Track] | None:
-        """The visible tracks moved to this frame, or None where it is time to look for faces."""
+        """The visible tracks moved to this frame, or None if faces must be detected."""
         self._since += 1
         if self._detect_every == 1:
             return None
         self._follower.look(image_rgb)
         visible = [track for track in self._tracker.tracks if track.visible]
-        # One that was just missed is looked for in every frame until the tracker gives it up.
+        # A face that was just missed is searched in every frame until the tracker drops it.
         if not visible or len(visible) < len(self._tracker.tracks) or self._since >= self._detect_every:
             return None
         moved = self._follower.follow([track.detection for track in visible])
@@ -319,7 +317,7 @@ class FaceStream:
 def open_model(
     model: str | os.PathLike[str] | None, *, providers: Sequence[str] = ("cpu",), threads: int | None = None
 ) -> ModelFile:
-    """Open a model file by path, or a shipped one: by ``int8`` or ``fp32``, or the default by None.
+    """Open a model file by path, or a shipped one by ``int8``, ``fp32`` or None for the default.
 
     Raises:
         EmodetError: As `emodet.modelfile.read_model_file`.

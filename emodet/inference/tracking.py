@@ -5,7 +5,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from emodet.inference.faces import Box, Detection
+from emodet.inference import faces
+from emodet.inference.faces import Detection
 
 __all__ = ["PATIENCE_S", "Track", "Tracker", "affinity"]
 
@@ -97,20 +98,10 @@ def affinity(one: Detection, other: Detection) -> float:
     The mean of the boxes' overlap (intersection over union) and of the landmarks' nearness, which falls to 1/e at a
     quarter of the box side; the overlap alone where landmarks are missing.
     """
-    overlap = _overlap(one.box, other.box)
+    overlap = faces.overlap(one.box, other.box)
     if one.landmarks is None or other.landmarks is None or len(one.landmarks) != len(other.landmarks):
         return overlap
     scale = (one.side + other.side) / 2
     pairs = list(zip(one.landmarks, other.landmarks, strict=True))
     distance = sum(math.dist(here, there) for here, there in pairs) / len(pairs)
     return (overlap + math.exp(-distance / (scale / 4))) / 2 if scale > 0 else 0.0
-
-
-def _overlap(one: Box, other: Box) -> float:
-    width = min(one[2], other[2]) - max(one[0], other[0])
-    height = min(one[3], other[3]) - max(one[1], other[1])
-    if width <= 0 or height <= 0:
-        return 0.0
-    shared = width * height
-    areas = sum((box[2] - box[0]) * (box[3] - box[1]) for box in (one, other))
-    return shared / (areas - shared)

@@ -155,7 +155,7 @@ def stages(int8: str, videos: dict[int, Path], threads: int) -> dict[str, float]
 
     measure("following one face", follow)
     measure("cutting one face", lambda frame: recognizer.crop(frame, faces[0]))
-    measure("recognising one face (int8)", lambda frame: recognizer.readings(frame, faces))
+    measure("recognising one face (int8)", lambda frame: recognizer.predictions(frame, faces))
     labelled = recognizer.recognise(frames[0], faces)
     measure("drawing one face", lambda frame: annotate(frame, labelled))
     with tempfile.TemporaryDirectory() as folder:

@@ -14,7 +14,6 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any, get_args
 
-from emodet import onnx_bytes
 from emodet.errors import EmodetError
 from emodet.inference import centerface
 from emodet.inference.pipeline import SCORE_TO_HIDE
@@ -22,7 +21,7 @@ from emodet.inference.recognizer import DETECT_EVERY, STILL_SIDE, STREAM_SIDE
 from emodet.inference.rows import row_columns
 from emodet.inference.smoothing import Smoothing
 from emodet.inference.tracking import PATIENCE_S
-from emodet.modelfile import DEFAULT_PRECISION, ModelInfo, Precision, read_model_file, shipped_model
+from emodet.modelfile import DEFAULT_PRECISION, ModelFile, ModelInfo, Precision, read_model_file, shipped_model
 from emodet.palette import class_colours
 
 __all__ = ["LIVE_SIDE", "PageFile", "model_for_page", "page_files"]
@@ -81,11 +80,8 @@ def page_files(
         EmodetError: The model file lacks emodet's metadata, there are no weights of the detector, or what npm brings is
             not in this installation; the message says how to get it.
     """
-    try:
-        info = ModelInfo.from_metadata(onnx_bytes.metadata(model))
-    except ValueError as problem:
-        raise EmodetError(f"the page's model file is not an ONNX model, or cut off ({problem})") from None
-    found = onnx_bytes.with_free_shapes(_weights() if detector is None else detector)
+    info = ModelFile(model, name="the page's model file").info
+    found = centerface.with_free_shapes(_weights() if detector is None else detector)
     model_name = f"model/emodet-{info.precision}.onnx"
     files = dict(_own_files()) | dict(_runtime_files())
     files[model_name] = PageFile(model, _TYPES["onnx"])
@@ -99,8 +95,8 @@ def page_files(
         "detector": {
             "file": "model/centerface.onnx",
             "bytes": len(found),
-            "least_side": centerface.LEAST_SIDE,
-            "min_score": centerface.LEAST_SCORE,
+            "least_side": centerface.MIN_SIDE,
+            "min_score": centerface.MIN_SCORE,
             "overlap": centerface.OVERLAP,
             "stride": centerface.STRIDE,
             "multiple": centerface.MULTIPLE,

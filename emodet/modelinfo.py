@@ -1,0 +1,161 @@
+"""Metadata of a model file: what it contains, its JSON form and its checks."""
+
+import dataclasses
+import json
+import re
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from emodet.emotions import EMOTIONS
+from emodet.errors import EmodetError
+from emodet.preprocessing import Preprocessing
+
+__all__ = ["CHECKSUM", "FORMAT_VERSION", "PREFIX", "ModelInfo", "Precision", "TrainingData", "parsed"]
+
+Precision = Literal["fp32", "int8"]
+
+FORMAT_VERSION = 1
+"""Increased when older readers could misunderstand newly written files."""
+
+PREFIX = "emodet."
+CHECKSUM = "checksum"
+
+_PROBABILITIES, _VALENCE_AROUSAL = "probabilities", "valence_arousal"
+_MAX_CHARACTERS = 1_000_000
+_SHARE = re.compile(r"(.*[_/ ])?(accuracy|f1|recall|precision|ece)([_/ ].*)?")  # metrics from 0 to 1
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingData:
+    """A data set that the net was trained on, and its owners' terms of use."""
+
+    name: str
+    terms: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelInfo:
+    """Metadata of a model file.
+
+    Attributes:
+        class_names: Classes in the order of the columns of ``probabilities``; names of `EMOTIONS`, each once.
+        preprocessing: How faces are cropped for it.
+        temperature: Divisor of the logits before the softmax, inside the graph; for the record only.
+        training_data: Data sets it was trained on.
+        metrics: Split to metric to value, of this file's precision.
+        commit: Commit of emodet that wrote it, or empty.
+        fingerprint: Fingerprint of the pack it was trained on, or empty.
+        precision: ``fp32``, or ``int8`` for a quantised trunk.
+        outputs: ``probabilities``, and ``valence_arousal`` with such a head.
+        format_version: `FORMAT_VERSION` of the writer.
+    """
+
+    class_names: tuple[str, ...]
+    preprocessing: Preprocessing
+    temperature: float
+    training_data: tuple[TrainingData, ...]
+    metrics: Mapping[str, Mapping[str, float]] = field(hash=False)
+    commit: str
+    fingerprint: str
+    precision: Precision
+    outputs: tuple[str, ...] = (_PROBABILITIES,)
+    format_version: int = FORMAT_VERSION
+
+    def __post_init__(self) -> None:
+        names = self.class_names
+        unknown = [name for name in names if name not in EMOTIONS]
+        if unknown:
+            raise EmodetError(f"class_names={list(names)}: {unknown} are none of {', '.join(EMOTIONS)}")
+        if len(set(names)) != len(names) or len(names) < 2:
+            raise EmodetError(f"class_names={list(names)}: expected two or more classes, each once")
+        if not _is_number(self.temperature) or not 1e-3 <= self.temperature <= 1e3:
+            raise EmodetError(f"temperature={self.temperature!r}: expected a number from 0.001 to 1000")
+        if self.precision not in ("fp32", "int8"):
+            raise EmodetError(f"precision={self.precision!r}: expected fp32 or int8")
+        if self.outputs not in ((_PROBABILITIES,), (_PROBABILITIES, _VALENCE_AROUSAL)):
+            raise EmodetError(f"outputs={list(self.outputs)}: expected probabilities, optionally valence_arousal")
+        for split, values in self.metrics.items():
+            for name, value in values.items():
+                if not _is_number(value):
+                    raise EmodetError(f"metrics[{split!r}][{name!r}]={value!r}: expected a finite number")
+                if _SHARE.fullmatch(name) and not 0 <= value <= 1:
+                    raise EmodetError(f"metrics[{split!r}][{name!r}]={value!r}: expected a number from 0 to 1")
+        version = self.format_version
+        if isinstance(version, bool) or not isinstance(version, int) or not 1 <= version <= FORMAT_VERSION:
+            raise EmodetError(f"format_version={version!r}: expected a whole number from 1 to {FORMAT_VERSION}")
+
+    def to_metadata(self) -> dict[str, str]:
+        """Key to JSON text, as in the file's `metadata_props`; the inverse of `from_metadata`."""
+        values = {item.name: getattr(self, item.name) for item in dataclasses.fields(self)}
+        values["preprocessing"] = self.preprocessing.to_dict()
+        values["training_data"] = [dataclasses.asdict(data) for data in self.training_data]
+        values["metrics"] = {split: dict(numbers) for split, numbers in self.metrics.items()}
+        return {
+            PREFIX + key: json.dumps(value, ensure_ascii=False, allow_nan=False, sort_keys=True)
+            for key, value in values.items()
+        }
+
+    @classmethod
+    def from_metadata(cls, pairs: Mapping[str, str]) -> "ModelInfo":
+        """The inverse of `to_metadata`; keys without the prefix ``emodet.`` are ignored.
+
+        Raises:
+            EmodetError: The metadata is missing, of a newer format, incomplete or invalid.
+        """
+        ours = {key.removeprefix(PREFIX): text for key, text in pairs.items() if key.startswith(PREFIX)}
+        ours.pop(CHECKSUM, None)
+        if not ours:
+            raise EmodetError("it has no emodet metadata: it was not written by `python -m emodet.export`")
+        values = {key: parsed(key, text) for key, text in ours.items()}
+        version = values.get("format_version")
+        if isinstance(version, int) and version > FORMAT_VERSION:
+            raise EmodetError(
+                f"its format_version {version} is newer than {FORMAT_VERSION}, which this emodet reads; upgrade emodet"
+            )
+        wanted = {item.name for item in dataclasses.fields(cls)}
+        if set(values) != wanted:
+            raise EmodetError(
+                f"its metadata lacks {sorted(wanted - set(values)) or 'nothing'} "
+                f"and has unknown {sorted(set(values) - wanted) or 'nothing'}"
+            )
+        try:
+            return cls(
+                class_names=_texts(values["class_names"]),
+                preprocessing=Preprocessing.from_dict(dict(values["preprocessing"])),
+                temperature=values["temperature"],
+                training_data=tuple(TrainingData(**data) for data in values["training_data"]),
+                metrics={str(split): dict(numbers) for split, numbers in dict(values["metrics"]).items()},
+                commit=str(values["commit"]),
+                fingerprint=str(values["fingerprint"]),
+                precision=values["precision"],
+                outputs=_texts(values["outputs"]),
+                format_version=values["format_version"],
+            )
+        except (TypeError, ValueError, AttributeError, OverflowError, RecursionError) as problem:
+            raise EmodetError(f"its metadata is damaged ({problem})") from None
+
+
+def parsed(key: str, text: str) -> Any:
+    """The JSON value of a metadata entry, with a limit on its size.
+
+    Raises:
+        EmodetError: It is too long, too deep or not JSON.
+    """
+    if len(text) > _MAX_CHARACTERS:
+        raise EmodetError(f"its metadata is damaged ({PREFIX}{key} has {len(text):,} characters)")
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as problem:  # also integers of thousands of digits
+        raise EmodetError(f"its metadata is damaged ({PREFIX}{key}: {problem})") from None
+
+
+def _texts(values: Any) -> tuple[str, ...]:
+    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+        raise ValueError(f"{values!r} is not a list of names")
+    return tuple(values)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
