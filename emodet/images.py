@@ -30,10 +30,13 @@ MAX_PIXELS = 64_000_000
 """Default limit of width times height."""
 
 IMAGE_SUFFIXES = frozenset(
-    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".avif", ".heic", ".heif"}
-    | {".ppm", ".pgm", ".pbm", ".pnm"}
+    [
+        *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".bmp", ".dib", ".tif", ".tiff", ".webp", ".gif"),
+        *(".ppm", ".pgm", ".pbm", ".pnm", ".avif", ".heic", ".heif", ".hif", ".jp2", ".j2k", ".jpx", ".jpf", ".jxl"),
+    ]
 )
-"""File name suffixes of images, in lower case. HEIC needs the package pillow-heif."""
+"""File name suffixes of images, in lower case, also of formats that `decode_rgb` refuses: an image that is not read is
+an error, not passed over."""
 
 _FORMATS = ["JPEG", "PNG", "BMP", "TIFF", "WEBP", "GIF", "PPM"] + (["AVIF"] if features.check("avif") else [])
 _HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")

@@ -10,6 +10,7 @@ from pathlib import Path, PurePath
 from typing import Literal
 
 from emodet.errors import EmodetError
+from emodet.images import IMAGE_SUFFIXES
 
 __all__ = [
     "IMAGE_SUFFIXES",
@@ -23,13 +24,6 @@ __all__ = [
     "printable",
 ]
 
-# Also formats that `decode_rgb` refuses by name: an image that is not read is an error, not passed over.
-IMAGE_SUFFIXES = frozenset(
-    [
-        *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".bmp", ".dib", ".tif", ".tiff", ".webp", ".gif"),
-        *(".ppm", ".pgm", ".pbm", ".pnm", ".avif", ".heic", ".heif", ".hif", ".jp2", ".j2k", ".jpx", ".jpf", ".jxl"),
-    ]
-)
 VIDEO_SUFFIXES = frozenset(
     [
         *(".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".asf", ".flv", ".ts", ".mts"),
