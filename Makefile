@@ -32,9 +32,9 @@ else
 	$(BIN)/python -m emodet.train experiment=baseline data=synthetic $(BRIEFLY)
 endif
 
-# The shipped model from nothing, stage by stage. A stage that is whole is not run again, one that was stopped goes on.
+# Trains the shipped model from scratch, stage by stage. Finished stages are skipped, an interrupted one is resumed.
 REPRODUCED := outputs/reproduced
-stage = $(BIN)/python -m emodet.train $(if $(wildcard $(@D)/checkpoints/last.ckpt),resume='$(@D)',experiment=$(1) \
+stage = $(BIN)/python -m emodet.train --config-dir experiments/ferplus/conf $(if $(wildcard $(@D)/checkpoints/last.ckpt),resume='$(@D)',experiment=$(1) \
   data.root='$(FERPLUS)' hydra.run.dir='$(@D)' seed=0 $(addprefix init_from=,$(filter %.pt,$<)) $(OPTIONS))
 
 reproduce: $(INSTALLED)  ## retrain the shipped model from FERPLUS=/path/to/ferplus, in hours, and export it
