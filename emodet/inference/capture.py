@@ -197,10 +197,13 @@ def _connect(address: str | int) -> VideoReader | _Camera:
     return _Camera(address) if isinstance(address, int) else VideoReader(address)
 
 
-def read_ahead(items: Iterable[Item], capacity: int = 4) -> Generator[Item, None, None]:
+def read_ahead(
+    items: Iterable[Item], capacity: int = 4, *, before_close: Callable[[], None] | None = None
+) -> Generator[Item, None, None]:
     """The same items, at most `capacity` of them produced ahead in a background thread.
 
-    What `items` raises is raised here, after the items before it.
+    What `items` raises is raised here, after the items before it. At the end, or when the iterator is closed, the
+    thread is waited for; `before_close` is called first, to wake it up.
     """
     iterator, end = iter(items), object()
     pool = ThreadPoolExecutor(1, thread_name_prefix="read-ahead")
@@ -210,6 +213,8 @@ def read_ahead(items: Iterable[Item], capacity: int = 4) -> Generator[Item, None
             ahead.append(pool.submit(next, iterator, end))
             yield item  # type: ignore[misc]
     finally:
+        if before_close is not None:
+            before_close()
         pool.shutdown(cancel_futures=True)
         if isinstance(iterator, Generator):
             iterator.close()

@@ -123,21 +123,17 @@ def recognise_video(
         EmodetError: The video breaks off.
     """
     options = options or StreamOptions()
-    if isinstance(video, LiveVideo):
-        frames, step = iter(video), options.every
+    live = video if isinstance(video, LiveVideo) else None
+    step = options.every
+    if not isinstance(video, VideoReader):
+        frames = iter(video)
     elif all_frames:
-        frames, step = read_ahead(video.frames()), options.every
+        frames = read_ahead(video.frames())
     else:
-        frames, step = read_ahead(video.frames(options.every)), 1  # others are not even converted
-    live = isinstance(video, LiveVideo)
-    results = read_ahead(_results(recognizer, frames, options, step=step, all_frames=all_frames, live=live), capacity=2)
-    try:
-        yield from results
-    finally:
-        if isinstance(video, LiveVideo):
-            # Before the threads are joined: they may be waiting for a camera.
-            video.close()
-        results.close()
+        frames, step = read_ahead(video.frames(step)), 1  # others are not even converted
+    results = _results(recognizer, frames, options, step=step, all_frames=all_frames, live=live is not None)
+    # The thread may be waiting for a camera.
+    return read_ahead(results, capacity=2, before_close=None if live is None else live.close)
 
 
 def _results(

@@ -9,6 +9,7 @@ import pytest
 
 from emodet.errors import EmodetError
 from emodet.inference.capture import LiveVideo, open_video, read_ahead
+from emodet.inference.pipeline import recognise_video
 from emodet.inference.video_reader import VideoReader
 
 
@@ -98,6 +99,15 @@ def test_closing_from_outside_ends_the_iteration_soon(camera):
     started = time.perf_counter()
     assert len(list(video)) > 0
     assert time.perf_counter() - started < 3
+
+
+def test_results_can_be_closed_while_the_connection_is_lost(camera, recognizer):
+    video = LiveVideo(camera(frames=5, calls=1).url, attempts=1, first_wait_s=60)
+    started = time.perf_counter()
+    with closing(recognise_video(recognizer, video)) as results:
+        assert next(results).frame.image_rgb.shape == (48, 64, 3)
+        time.sleep(0.3)
+    assert time.perf_counter() - started < 5
 
 
 def test_a_camera_and_a_stream_that_are_not_there():

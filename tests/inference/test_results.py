@@ -163,9 +163,11 @@ def test_a_timeline_of_hours_and_crowds_stays_small_and_keeps_the_longest():
     timeline = Timeline(NAMES)
     for step in range(3000):
         timeline.add(step * 4.0, [face("happiness", track_id=1), face("anger", track_id=2 + step)])
-    assert len(timeline._tracks) <= 49
-    assert 1 in timeline._tracks
-    assert timeline._tracks[1][:, 0, 0].sum() == 3000
+    tracks = timeline.to_dict()["tracks"]
+    assert len(tracks) <= 49
+    (longest,) = tracks[0]["stretches"]
+    assert (tracks[0]["track_id"], longest["start_s"], longest["emotion"]) == (1, 0, "happiness")
+    assert longest["end_s"] == pytest.approx(12_000, rel=0.01)
     assert timeline.draw("x" * 500).shape[0] < 1400
 
 
