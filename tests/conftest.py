@@ -98,6 +98,15 @@ def command_once() -> Command:
     return run_command
 
 
+@pytest.fixture(scope="session")
+def trained_run(small: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of one epoch, with its reports."""
+    folder = tmp_path_factory.mktemp("run") / "first"
+    options = ["trainer.max_epochs=1", "logger=csv", f"hydra.run.dir={folder}", "trainer.precision=32-true"]
+    assert run_command("emodet.train", "experiment=affectnet_yolo", *small, *options) == 0
+    return folder
+
+
 @pytest.fixture
 def without_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave out the figures of the run and its reports: they cost far more than a small training."""

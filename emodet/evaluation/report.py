@@ -1,4 +1,4 @@
-"""The evaluation report: a folder with scores as JSON, figures, every prediction as CSV, and one self-contained page."""
+"""The evaluation report: a folder with scores as JSON, figures, predictions as CSV, and one self-contained page."""
 
 import csv
 import json

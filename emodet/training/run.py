@@ -21,7 +21,7 @@ from emodet.evaluation.curves import plot_curves
 from emodet.evaluation.outputs import predict_split, to_predictions
 from emodet.evaluation.reporting import report
 from emodet.evaluation.table import format_table
-from emodet.export.model_of_run import write_model_of_run
+from emodet.export.model_files import write_model_of_run
 from emodet.models.classifier import EmotionClassifier
 from emodet.models.cost import net_cost
 from emodet.training.checkpoints import load_classifier, set_temperature

@@ -1,4 +1,4 @@
-"""A small net whose every part matters to the answer."""
+"""A small net whose every part affects its outputs."""
 
 import torch
 
@@ -7,7 +7,7 @@ from emodet.models.classifier import EmotionClassifier
 
 
 def made_classifier(*, valence_arousal=None, **preprocessing):
-    """Untrained, but with batch norms that do something, a temperature, and logits far enough apart to be compared."""
+    """Untrained, with batch norms that change their input, a temperature, and logits far enough apart to compare."""
     torch.manual_seed(0)
     classifier = EmotionClassifier(
         net={"name": "residual_cnn", "channels": [4, 8, 8, 16], "features": 16},

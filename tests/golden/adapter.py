@@ -31,7 +31,7 @@ NAMES = {
     "open_reader": "emodet.datasets.readers:open_reader",
     "EmodetError": "emodet.errors:EmodetError",
     "Predictions": "emodet.evaluation.predictions:Predictions",
-    "evaluate_predictions": "emodet.evaluation.statistics:evaluate_predictions",
+    "evaluate_predictions": "emodet.evaluation.scores:evaluate_predictions",
     "shipped_model": "emodet.modelfile:shipped_model",
     "create_app": "emodet.app.application:create_app",
     "Settings": "emodet.app.settings:Settings",
@@ -227,17 +227,12 @@ def evaluation(name, faces=400, groups=False, sources=False, dimensions=False, m
 
 
 def report_figures(report):
-    """Flatten today's report.json: nested estimates become rows."""
-    rows = dict(report["metrics"])
-    rows |= {f"uncalibrated/{key}": value for key, value in report["uncalibrated"].items()}
-    for row in report["per_class"]:
-        rows |= {f"{metric}/{row['name']}": row[metric] for metric in ("recall", "precision", "f1")}
-    for row in report.get("per_source", []):
-        rows[f"balanced_accuracy/{row['name']}"] = row["balanced_accuracy"]
-    for row in report["coverage"]:
-        rows |= {f"coverage {row['asked']}/{metric}": row[metric] for metric in ("coverage", "threshold", "accuracy")}
-    ends = ("value", "low", "high")
-    figures = {k: [v[end] for end in ends] if isinstance(v, dict) else [v, None, None] for k, v in rows.items()}
+    """Flatten report.json; a score at a coverage has its share before its metric, as in `evaluation.json`."""
+    figures = {}
+    for name, score in report["metrics"].items():
+        metric, at, share = name.partition("@")
+        key = f"coverage {float(share)}/{metric}" if at else name
+        figures[key] = [score[end] for end in ("value", "low", "high")]
     bins = [list(row.values()) for row in report["reliability"]]
     found = {"figures": figures, "confusion": report["confusion"]["counts"], "reliability": bins}
     return json.loads(json.dumps(found), parse_float=lambda text: round(float(text), 10))

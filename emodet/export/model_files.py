@@ -1,0 +1,372 @@
+"""Make, measure and write the model files of a trained net."""
+
+import json
+import logging
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from emodet.data.datamodule import EmotionDataModule
+from emodet.emotions import EMOTIONS
+from emodet.errors import EmodetError
+from emodet.evaluation.outputs import SplitOutputs, predict_split_with_model_file, to_predictions
+from emodet.evaluation.scores import evaluate_predictions
+from emodet.export.graph import OUTPUTS, to_onnx, to_program
+from emodet.export.parity import (
+    Check,
+    ParityReport,
+    accuracy_checks,
+    agreement_checks,
+    difference_checks,
+    machine,
+    measure_speed,
+    row_sum_check,
+    speed_checks,
+)
+from emodet.export.quantisation import calibration_rows, quantise
+from emodet.files import sha256_of
+from emodet.modelfile import ModelFile, ModelInfo, Precision, read_model_file, write_model_file
+from emodet.models.classifier import EmotionClassifier
+from emodet.synthetic.faces import draw_face
+from emodet.training.trained import Trained, plain_metrics
+
+if TYPE_CHECKING:
+    import onnx
+
+__all__ = [
+    "FORMATS",
+    "ExportOptions",
+    "describe_trained",
+    "example_crops",
+    "export_model_files",
+    "file_names",
+    "write_model_of_run",
+]
+
+UInt8 = npt.NDArray[np.uint8]
+Float32 = npt.NDArray[np.float32]
+
+log = logging.getLogger(__name__)
+
+FORMATS = ("fp32", "int8", "pt2")
+
+_COMPARED = 512  # faces on which torch and the files are compared; accuracy is measured on the whole split
+_BATCH = 32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportOptions:
+    """What to write.
+
+    Attributes:
+        output: The folder.
+        name: The files' common name.
+        formats: Of `FORMATS`.
+        calibration_faces: Number of training faces that set the ranges of int8.
+        reduce_range: See `emodet.export.quantisation.quantise`.
+        threads: Of ONNX Runtime; None takes its own choice.
+        force: Whether files that fail the parity checks are written all the same.
+        overwrite: Whether files of that name may be replaced.
+    """
+
+    output: Path
+    name: str = "emodet"
+    formats: tuple[str, ...] = FORMATS
+    calibration_faces: int = 512
+    reduce_range: bool = True
+    threads: int | None = None
+    force: bool = False
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.formats or set(self.formats) - set(FORMATS):
+            raise EmodetError(f"formats={list(self.formats)}: one or more of {', '.join(FORMATS)}")
+        if not self.name or Path(self.name).name != self.name or "=" in self.name or self.name.startswith("."):
+            raise EmodetError(f"name={self.name!r}: a file name without a folder, without =")
+        if self.calibration_faces < 1:
+            raise EmodetError(f"calibration_faces={self.calibration_faces}: one or more are needed")
+
+
+def file_names(name: str) -> dict[str, str]:
+    """File names by format; the parity report under ``gate``."""
+    return {
+        "fp32": f"{name}-fp32.onnx",
+        "int8": f"{name}-int8.onnx",
+        "pt2": f"{name}.pt2",
+        "gate": f"{name}-gate.json",
+    }
+
+
+def describe_trained(trained: Trained) -> ModelInfo:
+    """Metadata of a model file, as far as the training determines it."""
+    return ModelInfo(
+        class_names=trained.classifier.class_names,
+        preprocessing=trained.classifier.preprocessing,
+        temperature=trained.temperature,
+        training_data=tuple(dict.fromkeys(trained.training_data)),
+        metrics=trained.metrics,
+        commit=trained.commit,
+        fingerprint=trained.fingerprint,
+        precision="fp32",
+        outputs=OUTPUTS if trained.classifier.has_va_head else OUTPUTS[:1],
+    )
+
+
+def write_model_of_run(trained: Trained, data: EmotionDataModule, folder: Path) -> list[Path]:
+    """Export the net of a finished run as fp32, with its scores on the run's data.
+
+    What goes wrong is a warning: the run is complete without a model file.
+
+    Returns:
+        The model file and its parity report; nothing where it failed a check or could not be made.
+    """
+    options = ExportOptions(output=folder, formats=("fp32",), overwrite=True)
+    try:
+        report = export_model_files(trained, describe_trained(trained), data, options)
+    except EmodetError as problem:
+        log.warning("no model file was written: %s", problem)
+        return []
+    if not report.written["fp32"]:
+        log.warning("no model file was written; it failed: %s", "; ".join(each.what for each in report.failures()))
+        return []
+    names = file_names(options.name)
+    return [folder / names["fp32"], folder / names["gate"]]
+
+
+def export_model_files(
+    trained: Trained, info: ModelInfo, data: EmotionDataModule | None, options: ExportOptions
+) -> ParityReport:
+    """Make the files, compare them with the checkpoint, write those that pass.
+
+    Args:
+        trained: What to export.
+        info: Metadata; precision and, where there is data, metrics are replaced by each file's own.
+        data: Set up; without it there is no int8, and files are compared on drawn faces.
+        options: What to write.
+
+    Raises:
+        EmodetError: The folder cannot be written to, files of that name exist, or the net cannot be exported. A failed
+            check raises nothing; see `ParityReport.written`.
+    """
+    names = file_names(options.name)
+    existing = [name for name in names.values() if (options.output / name).exists()]
+    if existing and not options.overwrite:
+        raise EmodetError(
+            f"output={options.output} holds {', '.join(existing)} already; choose another output or name, or replace "
+            "the files with overwrite=true"
+        )
+    with _temporary_folder(options.output) as place:
+        report = _Export(trained, info, data, options, place).run()
+        written = [names[kind] for kind, passed in report.written.items() if passed]
+        if not written:
+            return report
+        content = {
+            **report.as_dict(),
+            "files": {
+                name: {"bytes": (place / name).stat().st_size, "sha256": sha256_of(place / name)}
+                for name in sorted(written)
+            },
+            "made_from": {
+                "checkpoint": trained.file.name,
+                "commit": trained.commit,
+                "fingerprint": trained.fingerprint,
+                "calibration_faces": options.calibration_faces,
+                "reduce_range": options.reduce_range,
+                "forced": options.force,
+            },
+        }
+        (place / names["gate"]).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        # No file of an earlier export stays beside the new ones.
+        for name in existing:
+            (options.output / name).unlink()
+        for name in (*written, names["gate"]):
+            (place / name).replace(options.output / name)
+    return report
+
+
+@contextmanager
+def _temporary_folder(output: Path) -> Iterator[Path]:
+    """A hidden folder inside `output`, so that moving files out of it is one step of the file system."""
+    created = not output.exists()
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        place = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=output))
+        try:
+            yield place
+        finally:
+            shutil.rmtree(place, ignore_errors=True)
+    except OSError as problem:
+        raise EmodetError(f"output={output}: cannot be written to ({problem.strerror or problem})") from None
+    finally:
+        if created:
+            with suppress(OSError):  # it holds the files
+                output.rmdir()
+
+
+class _Export:
+    """One export: what several of its steps need."""
+
+    def __init__(
+        self, trained: Trained, info: ModelInfo, data: EmotionDataModule | None, options: ExportOptions, place: Path
+    ) -> None:
+        self.trained, self.info, self.data, self.options, self.place = trained, info, data, options, place
+        self.names = file_names(options.name)
+        self.crops, self.compared_on = _comparison_crops(trained.classifier, data)
+        self.expected = _torch_outputs(trained.classifier, self.crops)
+        self.checks: list[Check] = []
+
+    def run(self) -> ParityReport:
+        """Write all files of the options into the temporary folder and measure them."""
+        data, options = self.data, self.options
+        program = to_program(self.trained.classifier)
+        graph = to_onnx(program)
+        fp32 = self.write("fp32", graph, self.info)
+        found = fp32.run(self.crops)
+        self.checks += difference_checks("fp32", self.expected, found, limited=True)
+        self.checks.append(row_sum_check("fp32", found[0]))
+        models, info = {"fp32": fp32}, self.info
+        if data is not None:
+            outputs = self.predict(fp32, data)
+            self.checks += accuracy_checks("fp32", outputs["val"])
+            info = self.write_with_metrics("fp32", graph, outputs, data)
+            if "int8" in options.formats:
+                models["int8"] = self.quantise(graph, outputs["val"], data)
+        if "pt2" in options.formats:
+            self.write_program(program, info)
+        speeds = measure_speed(models, self.crops)
+        if "int8" in models:
+            self.checks += speed_checks("int8", speeds)
+        written = self.written()
+        slower = any(check.verdict == "warning" for check in self.checks)
+        return ParityReport(
+            checks=tuple(self.checks),
+            speeds=speeds,
+            threads=options.threads or machine()["cores"],
+            machine=machine(),
+            compared_on=self.compared_on,
+            judged_on="" if data is None else f"{data.pack.manifest['title']}, {data.splits.val_name}",
+            written=written,
+            default="int8" if written.get("int8") and not slower else "fp32" if written.get("fp32") else None,
+        )
+
+    def quantise(self, graph: "onnx.ModelProto", reference: SplitOutputs, data: EmotionDataModule) -> ModelFile:
+        """Make the int8 file and compare it with fp32 on the val faces."""
+        rows = calibration_rows(data.splits.train, self.options.calibration_faces)
+        graph = quantise(graph, data.pack.images(rows), reduce_range=self.options.reduce_range)
+        model = self.write("int8", graph, replace(self.info, precision="int8", metrics={}))
+        outputs = self.predict(model, data)
+        val = outputs["val"]
+        self.checks += accuracy_checks("int8", val, reference)
+        pair = [(np.exp(each.logits), each.valence_arousal) for each in (reference, val)]
+        self.checks += difference_checks("int8", *pair, limited=False)
+        self.checks.append(row_sum_check("int8", model.probabilities(self.crops)))
+        self.write_with_metrics("int8", graph, outputs, data)
+        return model
+
+    def write_program(self, program: torch.export.ExportedProgram, info: ModelInfo) -> None:
+        """Write the torch program with the metadata as ``emodet.json``, and compare it, also on a batch of one."""
+        file = self.place / self.names["pt2"]
+        values = {key.removeprefix("emodet."): json.loads(text) for key, text in info.to_metadata().items()}
+        metadata = json.dumps(values, ensure_ascii=False, sort_keys=True)
+        try:
+            torch.export.save(program, file, extra_files={"emodet.json": metadata})
+        except (OSError, RuntimeError) as problem:  # torch's own zip writer raises the latter on a full disk
+            raise EmodetError(f"output={self.options.output}: {file.name} cannot be written ({problem})") from None
+        loaded = torch.export.load(file).module()
+        with torch.inference_mode():
+            found = _joined([loaded(torch.from_numpy(part)) for part in (self.crops[:1], *_batches(self.crops))])
+        probabilities, both = (None if part is None else np.concatenate([part[:1], part]) for part in self.expected)
+        assert probabilities is not None
+        self.checks += difference_checks("pt2", (probabilities, both), found, limited=True)
+        self.checks.append(row_sum_check("pt2", found[0]))
+
+    def write(self, kind: Precision, graph: "onnx.ModelProto", info: ModelInfo) -> ModelFile:
+        """Write a model file and open it."""
+        file = write_model_file(graph, info, self.place / self.names[kind])
+        return read_model_file(file, threads=self.options.threads)
+
+    def predict(self, model: ModelFile, data: EmotionDataModule) -> dict[str, SplitOutputs]:
+        """Outputs on val, and on test where its faces are others."""
+        same = np.array_equal(data.splits.val, data.splits.test)
+        splits = ("val",) if same else ("val", "test")
+        return {split: predict_split_with_model_file(model, data, split) for split in splits}
+
+    def write_with_metrics(
+        self, kind: Precision, graph: "onnx.ModelProto", outputs: Mapping[str, SplitOutputs], data: EmotionDataModule
+    ) -> ModelInfo:
+        """Write the file once more with its own metrics; returns its metadata."""
+        metrics: dict[str, Mapping[str, float]] = {}
+        for split, part in outputs.items():
+            evaluation = evaluate_predictions(to_predictions(part, data, 1.0), resamples=0)
+            if split == "val":
+                self.checks += agreement_checks(kind, evaluation)
+            own = data.fingerprint == self.trained.fingerprint
+            title = evaluation.split if own else f"{evaluation.data}: {evaluation.split}"
+            metrics[title] = plain_metrics(evaluation.metrics(), evaluation.faces)
+        info = replace(self.info, precision=kind, metrics=metrics)
+        write_model_file(graph, info, self.place / self.names[kind])
+        return info
+
+    def written(self) -> dict[str, bool]:
+        """Which of the files that were made are written."""
+        failed = {check.file for check in self.checks if check.verdict == "failed"}
+        if "fp32" in failed:
+            failed.add("int8")  # which is made from it and compared with it
+        made = [kind for kind in FORMATS if kind in self.options.formats and (kind != "int8" or self.data is not None)]
+        return {kind: self.options.force or kind not in failed for kind in made}
+
+
+def example_crops(classifier: EmotionClassifier, count: int) -> UInt8:
+    """Crops to compare on without data: drawn faces of all emotions and, in every fourth place, noise.
+
+    Returns:
+        uint8 (count, size, size, 3) RGB, cut as the net was trained; the same every time.
+    """
+    preprocessing, rng = classifier.preprocessing, np.random.default_rng(0)
+    crops = []
+    for number in range(count):
+        if number % 4 == 3:
+            image = rng.integers(0, 256, (preprocessing.size, preprocessing.size, 3), dtype=np.uint8)
+        else:
+            image = draw_face(number % len(EMOTIONS), (0, number), preprocessing.size).image
+        crops.append(preprocessing.crop(image))
+    return np.stack(crops)
+
+
+def _comparison_crops(classifier: EmotionClassifier, data: EmotionDataModule | None) -> tuple[UInt8, str]:
+    if data is None:
+        return example_crops(classifier, 64), "64 drawn faces and images of noise"
+    rows = data.splits.val
+    rows = rows[np.unique(np.linspace(0, len(rows) - 1, min(_COMPARED, len(rows))).astype(int))]
+    return data.pack.images(rows), f"{len(rows):,} faces of {data.pack.manifest['title']}, {data.splits.val_name}"
+
+
+@torch.inference_mode()
+def _torch_outputs(classifier: EmotionClassifier, crops: UInt8) -> tuple[Float32, Float32 | None]:
+    """The checkpoint's probabilities (N, K), and valence and arousal (N, 2) or None."""
+    classifier.cpu().eval()
+    parts: list[Any] = []
+    for part in _batches(crops):
+        logits, both = classifier.predict_heads(torch.from_numpy(part))
+        probabilities = torch.softmax(logits / classifier.temperature, dim=1)
+        parts.append(probabilities if both is None else (probabilities, both))
+    return _joined(parts)
+
+
+def _joined(parts: Sequence[torch.Tensor | tuple[torch.Tensor, torch.Tensor]]) -> tuple[Float32, Float32 | None]:
+    """Outputs of several batches of a `ProbabilityGraph` as one."""
+    first = [part if isinstance(part, torch.Tensor) else part[0] for part in parts]
+    second = [part[1] for part in parts if not isinstance(part, torch.Tensor)]
+    return torch.cat(first).numpy(), torch.cat(second).numpy() if second else None
+
+
+def _batches(crops: UInt8) -> list[UInt8]:
+    return [crops[start : start + _BATCH] for start in range(0, len(crops), _BATCH)]

@@ -1,0 +1,280 @@
+"""Parity report: how exported files compare with the checkpoint that they were made from, and how fast they are."""
+
+import platform
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from emodet.cpu import available_cores
+from emodet.errors import EmodetError
+from emodet.evaluation.calibration import softmax
+from emodet.evaluation.outputs import SplitOutputs
+from emodet.evaluation.scores import Evaluation
+from emodet.modelfile import ModelFile
+
+__all__ = [
+    "MAX_ACCURACY_LOSS",
+    "MAX_DIFFERENCE",
+    "MAX_DIMENSION_DIFFERENCE",
+    "MAX_ROW_ERROR",
+    "SPEED_BATCHES",
+    "Check",
+    "ParityReport",
+    "Speed",
+    "accuracy_checks",
+    "agreement_checks",
+    "difference_checks",
+    "machine",
+    "measure_speed",
+    "row_sum_check",
+    "speed_checks",
+]
+
+UInt8 = npt.NDArray[np.uint8]
+Floats = npt.NDArray[np.floating[Any]]
+Outputs = tuple[Floats, Floats | None]
+Verdict = Literal["passed", "failed", "warning", "recorded"]
+
+MAX_DIFFERENCE = 1e-5
+"""Of a probability of an unquantised file from the checkpoint's."""
+MAX_DIMENSION_DIFFERENCE = 1e-4
+"""Likewise of valence and arousal, which no softmax makes smaller."""
+MAX_ROW_ERROR = 1e-5
+"""Of the sum of a face's probabilities from 1."""
+MAX_ACCURACY_LOSS = 0.005
+"""Of the quantised file against fp32: half a point."""
+SPEED_BATCHES = (1, 32)
+_SECONDS_PER_FILE, _MIN_ROUNDS, _MAX_ROUNDS = 4.0, 7, 60
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One line of the report.
+
+    Attributes:
+        file: ``fp32``, ``int8`` or ``pt2``.
+        what: What was measured, in words.
+        value: The measured value.
+        limit: Largest value that passes; None where it is only recorded.
+        faces: Number of faces.
+        verdict: A file with ``failed`` is not written, one with ``warning`` is not the default.
+    """
+
+    file: str
+    what: str
+    value: float
+    limit: float | None
+    faces: int
+    verdict: Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """Speed of a file.
+
+    Attributes:
+        file: ``fp32`` or ``int8``.
+        batch: Faces per call.
+        median_ms: Of a call.
+        faces_per_s: ``batch`` by the median.
+        rounds: Number of timed calls, after two warm-up calls.
+    """
+
+    file: str
+    batch: int
+    median_ms: float
+    faces_per_s: float
+    rounds: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParityReport:
+    """Everything that was measured before the files were written.
+
+    Attributes:
+        checks: In the order in which they were made.
+        speeds: Of every `.onnx` file at every batch size.
+        threads: Of ONNX Runtime.
+        machine: See `machine`.
+        compared_on: The crops that the files were compared on, in words.
+        judged_on: The labelled faces that accuracy was measured on; empty without data.
+        written: File to whether it is written.
+        default: The model file to use where both exist: int8 if it is written and nowhere slower.
+    """
+
+    checks: tuple[Check, ...]
+    speeds: tuple[Speed, ...]
+    threads: int
+    machine: Mapping[str, Any]
+    compared_on: str
+    judged_on: str
+    written: Mapping[str, bool]
+    default: str | None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, as they are stored beside the files."""
+        return asdict(self)
+
+    def failures(self) -> list[Check]:
+        """The checks that failed."""
+        return [check for check in self.checks if check.verdict == "failed"]
+
+    def table(self) -> str:
+        """The report as plain text."""
+        rows = [("file", "check", "measured", "limit", "faces", "")]
+        for each in self.checks:
+            limit = "" if each.limit is None else _text(each.limit)
+            verdict = "FAILED" if each.verdict == "failed" else each.verdict
+            rows.append((each.file, each.what, _text(each.value), limit, f"{each.faces:,}", verdict))
+        widths = [max(len(row[column]) for row in rows) for column in range(6)]
+        lines = [
+            "  ".join(
+                f"{cell:>{width}}" if 2 <= column <= 4 else f"{cell:<{width}}"
+                for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+            ).rstrip()
+            for row in rows
+        ]
+        lines += ["", f"compared on {self.compared_on}"]
+        lines += [f"accuracy on {self.judged_on}"] if self.judged_on else []
+        if self.speeds:
+            lines += ["", f"{'file':<6}  {'batch':>5}  {'median':>10}  {'faces/s':>9}"]
+            lines += [
+                f"{each.file:<6}  {each.batch:>5}  {each.median_ms:>7.2f} ms  {each.faces_per_s:>9,.0f}"
+                for each in self.speeds
+            ]
+            lines.append(f"{self.threads} thread{'s' * (self.threads > 1)}, {self.machine['processor']}")
+        return "\n".join(lines)
+
+
+def difference_checks(file: str, expected: Outputs, found: Outputs, *, limited: bool) -> list[Check]:
+    """Largest differences of probabilities, and of valence and arousal where there are any, on the same faces.
+
+    Args:
+        file: Which file `found` is of.
+        expected: Probabilities (N, K); valence and arousal (N, 2) or None.
+        found: Likewise.
+        limited: Whether `MAX_DIFFERENCE` and `MAX_DIMENSION_DIFFERENCE` apply; otherwise only values that are not
+            finite fail.
+
+    Raises:
+        EmodetError: The shapes differ.
+    """
+    shapes = [[None if part is None else part.shape for part in outputs] for outputs in (expected, found)]
+    if shapes[0] != shapes[1]:
+        raise EmodetError(f"{file}: outputs of shape {shapes[1]}; {shapes[0]} expected")
+    named = (("a probability", MAX_DIFFERENCE), ("valence or arousal", MAX_DIMENSION_DIFFERENCE))
+    checks = []
+    for one, other, (name, limit) in zip(expected, found, named, strict=True):
+        if one is None or other is None:
+            continue
+        value = float(np.abs(np.asarray(one, np.float64) - other).max())
+        passed = value <= limit if limited else bool(np.isfinite(value))
+        verdict: Verdict = "failed" if not passed else "passed" if limited else "recorded"
+        what = f"largest difference of {name} from {'the checkpoint' if limited else 'fp32'}"
+        checks.append(Check(file, what, value, limit if limited else None, len(other), verdict))
+    return checks
+
+
+def row_sum_check(file: str, probabilities: Floats) -> Check:
+    """Largest distance of a face's sum of probabilities from 1."""
+    value = float(np.abs(np.asarray(probabilities, np.float64).sum(axis=1) - 1).max())
+    verdict: Verdict = "passed" if value <= MAX_ROW_ERROR else "failed"
+    return Check(file, "largest distance of a face's sum from 1", value, MAX_ROW_ERROR, len(probabilities), verdict)
+
+
+def accuracy_checks(file: str, found: SplitOutputs, reference: SplitOutputs | None = None) -> list[Check]:
+    """Accuracy on labelled faces, and how much of the reference's accuracy is lost (negative: gained).
+
+    Raises:
+        EmodetError: The reference is of other faces.
+    """
+    faces, correct = len(found.emotion), _correct(found)
+    checks = [Check(file, "accuracy", correct / faces, None, faces, "recorded")]
+    if reference is not None:
+        if not np.array_equal(reference.index, found.index):
+            raise EmodetError(f"{file}: outputs of other faces than the reference")
+        lost = _correct(reference) - correct
+        # Counted in faces: a loss of exactly half a point must not be decided by rounding.
+        verdict: Verdict = "passed" if lost <= MAX_ACCURACY_LOSS * faces + 1e-9 else "failed"
+        checks.append(Check(file, "accuracy lost against fp32", lost / faces, MAX_ACCURACY_LOSS, faces, verdict))
+    return checks
+
+
+def agreement_checks(file: str, evaluation: Evaluation) -> list[Check]:
+    """Concordance of valence and arousal, for the record; nothing where they are not annotated."""
+    rows = ((name, evaluation[f"ccc_{name}"]) for name in evaluation.dimensions)
+    return [
+        Check(file, f"CCC of {name}", ccc.value, None, ccc.n, "recorded") for name, ccc in rows if ccc.value is not None
+    ]
+
+
+def speed_checks(file: str, speeds: Sequence[Speed], reference: str = "fp32") -> list[Check]:
+    """Time per face against the reference's for each batch size; above 1 is slower, which is a warning."""
+    medians = {(speed.file, speed.batch): speed.median_ms for speed in speeds}
+    checks = []
+    for batch in sorted({speed.batch for speed in speeds if speed.file == file}):
+        value = medians[file, batch] / medians[reference, batch]
+        verdict: Verdict = "warning" if value > 1 else "recorded"
+        checks.append(Check(file, f"time against {reference}, batch {batch}", value, None, batch, verdict))
+    return checks
+
+
+def measure_speed(
+    models: Mapping[str, ModelFile], crops: UInt8, batches: Sequence[int] = SPEED_BATCHES
+) -> tuple[Speed, ...]:
+    """Time model files on the same crops, alternating, so that a machine that slows down slows all of them.
+
+    Args:
+        models: By the name of the file.
+        crops: uint8 (N, size, size, 3); repeated where a batch needs more.
+        batches: Faces per call.
+    """
+    speeds = []
+    for batch in batches:
+        faces = np.resize(crops, (batch, *crops.shape[1:]))
+        times: dict[str, list[float]] = {name: [] for name in models}
+        for model in models.values():
+            for _ in range(2):
+                model.run(faces, batch_size=batch)
+        end = time.perf_counter() + _SECONDS_PER_FILE * len(models)
+        for number in range(_MAX_ROUNDS):
+            for name, model in models.items():
+                start = time.perf_counter()
+                model.run(faces, batch_size=batch)
+                times[name].append(time.perf_counter() - start)
+            if number + 1 >= _MIN_ROUNDS and time.perf_counter() > end:
+                break
+        for name, taken in times.items():
+            median = float(np.median(taken))
+            speeds.append(Speed(name, batch, 1000 * median, batch / median, len(taken)))
+    return tuple(speeds)
+
+
+def machine() -> dict[str, Any]:
+    """Processor, its cores that this process may use, whether it has VNNI (int8 instructions), and the runtime."""
+    import onnxruntime
+
+    file = Path("/proc/cpuinfo")
+    lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
+    cpu = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+    flags = cpu.get("flags", "").split()
+    return {
+        "processor": cpu.get("model name") or platform.processor() or platform.machine(),
+        "cores": available_cores(),
+        "vnni": any("vnni" in flag for flag in flags) if flags else None,
+        "system": f"{platform.system()} {platform.machine()}",
+        "onnxruntime": onnxruntime.__version__,
+    }
+
+
+def _correct(outputs: SplitOutputs) -> int:
+    return int((softmax(outputs.logits).argmax(axis=1) == outputs.emotion).sum())
+
+
+def _text(value: float) -> str:
+    return f"{value:.4f}" if value == 0 or abs(value) >= 1e-3 else f"{value:.1e}"

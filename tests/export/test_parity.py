@@ -1,0 +1,116 @@
+"""Parity checks at their limits, speed, and the report."""
+
+import json
+import time
+
+import numpy as np
+import pytest
+
+from emodet.errors import EmodetError
+from emodet.evaluation.outputs import SplitOutputs
+from emodet.export.parity import (
+    ParityReport,
+    Speed,
+    accuracy_checks,
+    difference_checks,
+    machine,
+    measure_speed,
+    row_sum_check,
+    speed_checks,
+)
+
+HALF = np.full((3, 2), 0.5)
+
+
+def outputs(right, faces=1000):
+    """Over two classes, so many faces right."""
+    logits = np.zeros((faces, 2), dtype=np.float32)
+    logits[:, 0] = 1
+    return SplitOutputs(logits, np.where(np.arange(faces) < right, 0, 1), np.arange(faces), "val")
+
+
+@pytest.mark.parametrize(("lost", "verdict"), [(-3, "passed"), (0, "passed"), (5, "passed"), (6, "failed")])
+def test_half_a_point_of_accuracy_may_be_lost_and_no_face_more(lost, verdict):
+    accuracy, check = accuracy_checks("int8", outputs(900 - lost), outputs(900))
+    assert (accuracy.verdict, accuracy.value) == ("recorded", (900 - lost) / 1000)
+    assert (check.verdict, check.value, check.faces) == (verdict, pytest.approx(lost / 1000), 1000)
+
+
+@pytest.mark.parametrize(
+    ("part", "difference", "verdict"),
+    [(0, 0.0, "passed"), (0, 9e-6, "passed"), (0, 2e-5, "failed"), (1, 9e-5, "passed"), (1, 2e-4, "failed")],
+)
+def test_unquantised_outputs_may_differ_little(part, difference, verdict):
+    found = [HALF.copy(), HALF.copy()]
+    found[part][1, 0] -= difference
+    check = difference_checks("fp32", (HALF, HALF), tuple(found), limited=True)[part]
+    assert (check.verdict, check.value) == (verdict, pytest.approx(difference))
+
+
+def test_differences_of_a_quantised_file_are_recorded():
+    (check,) = difference_checks("int8", (HALF, None), (HALF - 0.2, None), limited=False)
+    assert (check.verdict, check.value, check.limit) == ("recorded", pytest.approx(0.2), None)
+
+
+@pytest.mark.parametrize("found", [(HALF, HALF), (HALF[:2], None)])
+def test_outputs_of_another_shape_are_refused(found):
+    with pytest.raises(EmodetError, match="fp32: outputs of shape"):
+        difference_checks("fp32", (HALF, None), found, limited=True)
+
+
+def test_values_that_are_not_finite_fail_everything():
+    broken = np.full((3, 2), np.nan)
+    for limited in (True, False):
+        checks = difference_checks("fp32", (HALF, HALF), (broken, broken), limited=limited)
+        assert [check.verdict for check in checks] == ["failed", "failed"]
+    assert row_sum_check("int8", broken).verdict == "failed"
+
+
+def test_rows_that_do_not_sum_to_one_fail():
+    assert row_sum_check("int8", np.array([[0.25, 0.75], [0.5, 0.5]])).verdict == "passed"
+    assert row_sum_check("int8", np.array([[0.25, 0.75], [0.5, 0.504]])).verdict == "failed"
+
+
+def test_slower_than_fp32_is_a_warning():
+    medians = {("fp32", 1): 2.0, ("int8", 1): 2.5, ("fp32", 32): 40.0, ("int8", 32): 10.0}
+    one, many = speed_checks("int8", [Speed(*key, ms, 1000, 9) for key, ms in medians.items()])
+    assert (one.verdict, one.value) == ("warning", pytest.approx(1.25))
+    assert (many.verdict, many.value) == ("recorded", pytest.approx(0.25))
+
+
+class SleepingModel:
+    def __init__(self, seconds):
+        self.seconds, self.batches = seconds, []
+
+    def run(self, crops, *, batch_size):
+        assert len(crops) == batch_size
+        self.batches.append(batch_size)
+        time.sleep(self.seconds)
+
+
+def test_speed_is_the_median_after_two_warm_up_calls():
+    quick, slow = SleepingModel(0.001), SleepingModel(0.004)
+    crops = np.zeros((5, 8, 8, 3), dtype=np.uint8)
+    speeds = {(each.file, each.batch): each for each in measure_speed({"a": quick, "b": slow}, crops)}
+    assert set(speeds) == {("a", 1), ("a", 32), ("b", 1), ("b", 32)}
+    assert speeds["b", 1].median_ms > 2 * speeds["a", 1].median_ms
+    assert speeds["b", 32].faces_per_s == pytest.approx(32_000 / speeds["b", 32].median_ms)
+    assert quick.batches.count(1) == speeds["a", 1].rounds + 2 == slow.batches.count(1)
+
+
+def test_table_and_json_agree():
+    report = ParityReport(
+        checks=tuple(accuracy_checks("int8", outputs(800), outputs(900))),
+        speeds=(Speed("fp32", 1, 2.0, 500.0, 9),),
+        threads=2,
+        machine=machine(),
+        compared_on="512 faces",
+        judged_on="",
+        written={"int8": False},
+        default=None,
+    )
+    for words in ("FAILED", "0.1000", "2 threads", "512 faces"):
+        assert words in report.table()
+    stored = json.loads(json.dumps(report.as_dict()))
+    assert stored["checks"][1]["value"] == pytest.approx(0.1)
+    assert stored["machine"]["onnxruntime"]
