@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 __all__ = ["OPSET", "OUTPUTS", "ProbabilityGraph", "to_onnx", "to_program"]
 
 OPSET = 18
-"""ONNX operators of 2022: the first opset that torch's exporter writes without converting, and one that ONNX Runtime
-reads from 1.14 on, its builds for browsers and telephones included."""
+"""ONNX operators of 2022: the first opset that torch's exporter writes without converting, read by ONNX Runtime from
+1.14 on, its builds for browsers and phones included."""
 
 OUTPUTS = ("probabilities", "valence_arousal")
-"""What the graph gives, in order; the second one where the net says it."""
+"""Outputs of the graph, in order; the second one with a valence/arousal head."""
 
 _IR_VERSION = 10  # the newest that the oldest ONNX Runtime of our dependencies (1.20) reads
 # ITU-R BT.601 luma as OpenCV computes it on uint8: 15-bit weights, rounded half up.
@@ -35,10 +35,10 @@ _LUMA, _LUMA_BITS = (9798, 19235, 3735), 15
 
 
 class ProbabilityGraph(nn.Module):
-    """A classifier as a model file holds it: colour, normalisation, net, temperature and softmax in one module.
+    """Colour conversion, normalisation, net, temperature and softmax of a classifier in one module.
 
-    A net that was trained on grey crops gets the conversion to grey inside, so that a program that cuts colour crops
-    cannot get it wrong. It gives what OpenCV gives, bit by bit, and does nothing to crops that are grey already.
+    For a net that was trained on grey crops the conversion to grey is part of it, so that programs that cut colour
+    crops cannot get it wrong. It equals OpenCV's bit by bit, and leaves grey crops as they are.
     """
 
     def __init__(self, classifier: EmotionClassifier) -> None:
@@ -52,51 +52,51 @@ class ProbabilityGraph(nn.Module):
         self.luma: torch.Tensor
         self.temperature: torch.Tensor
         self.classes, self.has_va_head = len(classifier.class_names), classifier.has_va_head
-        self.side, self.grey = preprocessing.size, preprocessing.colour == "grey"
+        self.size, self.grey = preprocessing.size, preprocessing.colour == "grey"
         self.own_contrast = preprocessing.contrast == "crop"
-        # In one multiplication and one addition over whole rows of pixels: a broadcast over an innermost axis of
-        # three is slow enough to be seen beside an int8 net.
+        # One multiplication and one addition over whole rows of pixels: a broadcast over an innermost axis of three
+        # costs noticeable time beside an int8 net.
         std, mean = np.array(preprocessing.std), np.array(preprocessing.mean)
-        self.register_buffer("scale", torch.tensor(np.tile(1 / (255 * std), self.side), dtype=torch.float32))
-        self.register_buffer("shift", torch.tensor(np.tile(-mean / std, self.side), dtype=torch.float32))
+        self.register_buffer("scale", torch.tensor(np.tile(1 / (255 * std), self.size), dtype=torch.float32))
+        self.register_buffer("shift", torch.tensor(np.tile(-mean / std, self.size), dtype=torch.float32))
         # Exact in float32: multiples of 2 ** -15 below 256 have 23 bits.
         luma = torch.tensor(_LUMA, dtype=torch.float32) / 2**_LUMA_BITS
         self.register_buffer("luma", luma[:, None].repeat(1, 3))
         self.register_buffer("temperature", classifier.temperature.detach().clone().cpu().float())
 
     def forward(self, crops: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
-        """Crops, uint8 (N, H, W, 3) RGB, to calibrated probabilities, float32 (N, K); where the net says them, also to
-        valence and arousal, float32 (N, 2), -1 to 1.
+        """Crops, uint8 (N, H, W, 3) RGB, to calibrated probabilities, float32 (N, K); with a valence/arousal head also
+        to valence and arousal, float32 (N, 2), -1 to 1.
         """
         x = crops.to(torch.float32)
         if self.grey:
             x = torch.floor(x @ self.luma + 0.5)
-        rows = x.reshape(-1, self.side, 3 * self.side)
+        rows = x.reshape(-1, self.size, 3 * self.size)
         if self.own_contrast:
             rows = rows - rows.mean(dim=(1, 2), keepdim=True)
             rows = rows / rows.square().mean(dim=(1, 2), keepdim=True).sqrt().clamp_min(LEAST_DEVIATION)
         else:
             rows = rows * self.scale + self.shift
-        x = rows.reshape(-1, self.side, self.side, 3)
-        logits, said = split_outputs(self.net(x.permute(0, 3, 1, 2)), self.classes, has_va_head=self.has_va_head)
+        x = rows.reshape(-1, self.size, self.size, 3).permute(0, 3, 1, 2)
+        logits, both = split_outputs(self.net(x), self.classes, has_va_head=self.has_va_head)
         probabilities = torch.softmax(logits / self.temperature, dim=1)
-        return probabilities if said is None else (probabilities, said)
+        return probabilities if both is None else (probabilities, both)
 
 
 def to_program(classifier: EmotionClassifier) -> torch.export.ExportedProgram:
-    """The classifier as torch runs it without its Python source; any batch size.
+    """The classifier as a torch program that needs no Python source, for any batch size.
 
     Raises:
-        EmodetError: torch cannot follow the net.
+        EmodetError: torch cannot trace the net.
     """
     graph = ProbabilityGraph(classifier).eval()
-    example = torch.zeros(2, graph.side, graph.side, 3, dtype=torch.uint8)
+    example = torch.zeros(2, graph.size, graph.size, 3, dtype=torch.uint8)
     batch = torch.export.Dim("N", min=1)
     try:
         with _quiet():
             program = torch.export.export(graph, (example,), dynamic_shapes={"crops": {0: batch}})
     except Exception as problem:  # torch.export raises a dozen kinds, without a common base
-        raise EmodetError(f"the net cannot be exported: torch.export says {_first_line(problem)}") from problem
+        raise EmodetError(f"the net cannot be exported: torch.export: {_first_line(problem)}") from problem
     for module in program.graph_module.modules():
         if isinstance(module, torch.fx.GraphModule):
             for node in module.graph.nodes:
@@ -108,8 +108,8 @@ def to_program(classifier: EmotionClassifier) -> torch.export.ExportedProgram:
 def to_onnx(program: torch.export.ExportedProgram) -> "onnx.ModelProto":
     """`to_program`'s result as an ONNX model in float32, batch norms folded into convolutions.
 
-    Input ``crops``, uint8 (N, size, size, 3); output ``probabilities``, float32 (N, K), and where the net says them
-    ``valence_arousal``, float32 (N, 2).
+    Input ``crops``, uint8 (N, size, size, 3); outputs ``probabilities``, float32 (N, K), and with a valence/arousal
+    head ``valence_arousal``, float32 (N, 2).
 
     Raises:
         EmodetError: torch's exporter does not know an operator of the net.
@@ -125,7 +125,7 @@ def to_onnx(program: torch.export.ExportedProgram) -> "onnx.ModelProto":
                 verbose=False,
             )
     except Exception as problem:  # as in to_program
-        raise EmodetError(f"the net cannot be exported: torch.onnx says {_first_line(problem)}") from problem
+        raise EmodetError(f"the net cannot be exported: torch.onnx: {_first_line(problem)}") from problem
     assert exported is not None  # only without dynamo
     return _tidied(exported.model_proto)
 
@@ -148,7 +148,7 @@ def _tidied(model: "onnx.ModelProto") -> "onnx.ModelProto":
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """The exporters print progress and warn of what they are about to rewrite."""
+    """Silence the exporters' progress and their warnings about what they rewrite."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:

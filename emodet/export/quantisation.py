@@ -1,4 +1,4 @@
-"""int8 for the convolutional trunk: weights per channel, activations by what calibration faces showed."""
+"""int8 for the convolutional trunk: weights per channel, activation ranges from calibration faces."""
 
 import tempfile
 from collections.abc import Iterator
@@ -24,19 +24,18 @@ _BATCH = 32
 
 
 def calibration_rows(candidates: npt.NDArray[np.int64], count: int) -> npt.NDArray[np.int64]:
-    """Which training faces show the trunk its ranges: the same ones every time, in order.
+    """Training faces for calibration: the same ones every time, in order.
 
     Args:
         candidates: int64 (N,), positions in the pack's table.
-        count: How many; all of them where there are fewer.
+        count: Number of faces; all of them where there are fewer.
 
     Raises:
         EmodetError: `count` is below 1, or there are no candidates.
     """
     if count < 1 or not len(candidates):
-        raise EmodetError(f"calibration_faces={count}: one or more are needed, there are {len(candidates)}")
-    chosen = np.random.default_rng(0).choice(candidates, min(count, len(candidates)), replace=False)
-    return np.sort(chosen)
+        raise EmodetError(f"calibration_faces={count}: one or more are needed, of {len(candidates)} training faces")
+    return np.sort(np.random.default_rng(0).choice(candidates, min(count, len(candidates)), replace=False))
 
 
 def trunk_nodes(model: "onnx.ModelProto") -> list[str]:
@@ -57,25 +56,30 @@ def quantise(model: "onnx.ModelProto", crops: UInt8, *, reduce_range: bool = Tru
     """A copy of an fp32 model whose trunk computes in int8; the rest stays float32.
 
     Args:
-        model: As `emodet.export.graph.to_onnx` makes it, batch norms folded.
+        model: From `emodet.export.graph.to_onnx`, batch norms folded.
         crops: uint8 (N, H, W, 3) RGB: training faces, whose activations set the ranges.
-        reduce_range: Weights of 7 bits. On x86 without VNNI two products of 8 bits can overflow the 16 bits that they
-            are added in; 7 bits cannot.
+        reduce_range: Weights of 7 bits. On x86 without VNNI, sums of two products of 8 bits saturate at 16 bits; with
+            7 bits they cannot.
 
     Raises:
         EmodetError: The net has no convolution.
     """
+    import onnx
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
 
     trunk = trunk_nodes(model)
     if not trunk:
         raise EmodetError("formats=int8: the net has no convolution to quantise; use formats=[fp32]")
+    # The mark of folded batch norms; without it the quantiser advises to fold them.
+    marked = onnx.ModelProto()
+    marked.CopyFrom(model)
+    onnx.helper.set_model_props(marked, {"onnx.quant.pre_process": "onnxruntime.quant"})
     with tempfile.TemporaryDirectory(prefix="emodet-quantise-") as folder:
         file = Path(folder) / "int8.onnx"
         quantize_static(
-            _marked(model),
+            marked,
             str(file),
-            _Calibration(model.graph.input[0].name, crops),
+            _CalibrationBatches(model.graph.input[0].name, crops),
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=list(TRUNK_OPERATORS),
             nodes_to_quantize=trunk,
@@ -84,31 +88,15 @@ def quantise(model: "onnx.ModelProto", crops: UInt8, *, reduce_range: bool = Tru
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
         )
-        return _loaded(file, model.ir_version)
-
-
-def _marked(model: "onnx.ModelProto") -> "onnx.ModelProto":
-    """A copy that says that batch norms are folded, without which the quantiser advises to do so."""
-    import onnx
-
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    onnx.helper.set_model_props(copy, {"onnx.quant.pre_process": "onnxruntime.quant"})
-    return copy
-
-
-def _loaded(file: Path, ir_version: int) -> "onnx.ModelProto":
-    import onnx
-
-    quantised = onnx.load(file)
+        quantised = onnx.load(file)
     del quantised.metadata_props[:]
     quantised.producer_name, quantised.graph.name = "emodet", "emodet"
-    quantised.ir_version = min(quantised.ir_version, ir_version)
+    quantised.ir_version = min(quantised.ir_version, model.ir_version)
     return quantised
 
 
-class _Calibration:
-    """ONNX Runtime's reader protocol: one batch per call, None at the end."""
+class _CalibrationBatches:
+    """ONNX Runtime's `CalibrationDataReader`: one batch per call, None at the end."""
 
     def __init__(self, name: str, crops: UInt8) -> None:
         self._batches: Iterator[dict[str, Any]] = (
