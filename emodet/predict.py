@@ -56,7 +56,7 @@ else text)"""
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command with these arguments, or those of the command line; returns the exit status."""
     options = _parser().parse_args(argv)
-    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.ERROR if options.quiet else logging.WARNING)
     for stream in (sys.stdout, sys.stderr):
         # File names hold characters that the terminal may not have; rows are UTF-8.
         if callable(reconfigure := getattr(stream, "reconfigure", None)):

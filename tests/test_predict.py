@@ -170,7 +170,7 @@ def test_one_input_never_ends_a_batch(predict, astronaut, tmp_path, monkeypatch)
     failed = {Path(each["source"]).name for each in summary["sources"] if each["error"]}
     assert failed == {"photo.heic", "defect.png"}
     assert list(summary["skipped"].values()) == [[str(folder / "notes.txt")]]
-    assert "3 frames" in next(each["notes"] for each in summary["sources"] if each["source"].endswith("gif"))[0]
+    assert "first" in next(each["notes"] for each in summary["sources"] if each["source"].endswith("gif"))[0]
     rows = (found / "faces.csv").read_bytes()
     assert rows.startswith(b"\xef\xbb\xbfsource,")
     assert len(rows.splitlines()) == 5

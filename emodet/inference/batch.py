@@ -36,7 +36,7 @@ from emodet.inference.sinks import (
 from emodet.inference.sources import RESULT_ENDINGS, Source, is_video, printable
 from emodet.inference.summary import SourceSummary, Summary
 from emodet.inference.video_reader import VideoReader
-from emodet.inference.web_images import fetch_image, image_notes
+from emodet.inference.web_images import fetch_image
 
 __all__ = ["Batch", "BatchOptions", "Opened", "opened", "result_path"]
 
@@ -110,11 +110,27 @@ def _opened(source: Source, max_pixels: int) -> Opened:
         raise EmodetError(f"{name}: could not be read ({problem.strerror or problem})") from None
     if source.kind == "pipe" and is_video(data[:16]):
         raise EmodetError(f"{name}: a video cannot be read from a pipe; save it to a file and name that")
-    image = decode_rgb(data, name=name, max_pixels=max_pixels)
+    logger, notes = logging.getLogger("emodet.images"), _Notes()
+    logger.addHandler(notes)
+    try:
+        image = decode_rgb(data, name=name, max_pixels=max_pixels)
+    finally:
+        logger.removeHandler(notes)
     height, width = image.shape[:2]
     if min(height, width) < _MIN_SIDE:
         raise EmodetError(f"{name}: {width}×{height} pixels are too few to show a face")
-    return Opened(source, image, image_notes(data))
+    return Opened(source, image, tuple(notes.texts))
+
+
+class _Notes(logging.Handler):
+    """Collects what the decoder warns of."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.texts: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.texts.append(record.getMessage())
 
 
 class Batch:
@@ -166,8 +182,7 @@ class Batch:
         try:
             if item.error is not None:
                 raise EmodetError(item.error)
-            for note in item.notes:
-                self._note(counts, note)
+            counts.notes.extend(item.notes)
             if item.image_rgb is None:
                 self._video(item.source, counts)
             else:

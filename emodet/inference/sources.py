@@ -13,7 +13,6 @@ from emodet.errors import EmodetError
 from emodet.images import IMAGE_SUFFIXES
 
 __all__ = [
-    "IMAGE_SUFFIXES",
     "RESULT_ENDINGS",
     "VIDEO_SUFFIXES",
     "FoundSources",

@@ -1,18 +1,15 @@
-"""Images by web address, and what to tell the user about an image file."""
+"""Images by web address."""
 
 import base64
-import io
 import re
 import time
 import urllib.parse
 import urllib.request
 from http.client import HTTPException
 
-from PIL import Image
-
 from emodet.errors import EmodetError
 
-__all__ = ["fetch_image", "image_notes"]
+__all__ = ["fetch_image"]
 
 _IMAGE_STARTS = re.compile(
     rb"\xff\xd8\xff|\x89PNG|GIF8|RIFF....WEBP|BM|II\*\0|MM\0\*|....ftyp(avif|hei|mif|msf)|\0\0\0\x0cjP", re.DOTALL
@@ -50,19 +47,3 @@ def fetch_image(url: str, name: str) -> bytes | None:
             return bytes(data)
     except (OSError, ValueError, HTTPException):
         return None  # FFmpeg reports why it cannot be opened
-
-
-def image_notes(data: bytes) -> tuple[str, ...]:
-    """What the user should know about an image that can be decoded."""
-    notes = []
-    if data.startswith(b"\xff\xd8") and b"\xff\xd9" not in data[-4096:]:
-        notes.append("the end marker of this JPEG is missing")
-    if data.startswith((b"GIF8", b"RIFF", b"\x89PNG")):
-        try:
-            with Image.open(io.BytesIO(data), formats=("GIF", "WEBP", "PNG")) as picture:
-                frames = int(getattr(picture, "n_frames", 1))
-        except Exception:  # decoding has succeeded: only its animation is damaged
-            frames = 1
-        if frames > 1:
-            notes.append(f"an animation: only the first of its {frames} frames is recognised")
-    return tuple(notes)
