@@ -2,7 +2,7 @@
 
 import os
 import pickle
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +10,17 @@ import torch
 from lightning.fabric.plugins.io import TorchCheckpointIO
 
 from emodet.errors import EmodetError
+from emodet.files import atomic_path
+from emodet.models.build import require_trusted
 from emodet.models.classifier import EmotionClassifier
 
-__all__ = ["AtomicCheckpointIO", "load_classifier", "read_checkpoint", "save_weights", "set_temperature"]
+__all__ = ["AtomicCheckpointIO", "load_classifier", "read_checkpoint", "require_trusted_net", "save_weights", "set_temperature"]
+
+_OPTIMIZING = (torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler, dict)
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Lightning's way to write checkpoints, with each file written whole or not at all.
-
-    Its own goes through the folder for temporary files and copies from there, which leaves half a checkpoint in the
-    place of the last good one when the disk is full.
-    """
+    """Lightning's way to write checkpoints, but atomic: a full disk leaves the last good one in its place."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         """Write `checkpoint`.
@@ -28,9 +28,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         Raises:
             EmodetError: The file cannot be written; one that was there is still there.
         """
-        file = Path(path)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        _write(checkpoint, file)
+        _write(checkpoint, Path(path))
 
 
 def read_checkpoint(file: Path) -> dict[str, Any]:
@@ -56,11 +54,16 @@ def read_checkpoint(file: Path) -> dict[str, Any]:
     return content
 
 
-def load_classifier(file: Path) -> EmotionClassifier:
+def load_classifier(file: Path, trust: Sequence[str] = ()) -> EmotionClassifier:
     """Rebuild a classifier from a checkpoint alone, in evaluation mode.
 
+    Args:
+        file: The checkpoint.
+        trust: Packages, besides our own, whose classes the checkpoint may name.
+
     Raises:
-        EmodetError: See `read_checkpoint`; or it is a checkpoint of something else.
+        EmodetError: See `read_checkpoint`; it is a checkpoint of something else; or it names a class that is not
+            trusted.
     """
     content = read_checkpoint(file)
     try:
@@ -69,6 +72,7 @@ def load_classifier(file: Path) -> EmotionClassifier:
         raise EmodetError(
             f"checkpoint {file}: has no {missing}; weights alone can be used with init_from={file}"
         ) from None
+    require_trusted_net(settings, f"checkpoint {file}", trust)
     try:
         classifier = EmotionClassifier(**settings)
         classifier.on_load_checkpoint(content)
@@ -76,6 +80,14 @@ def load_classifier(file: Path) -> EmotionClassifier:
     except (TypeError, AttributeError, RuntimeError) as problem:
         raise EmodetError(f"checkpoint {file}: is not one of an emotion classifier ({problem})") from None
     return classifier.eval()
+
+
+def require_trusted_net(settings: Mapping[str, Any], where: str, trust: Sequence[str]) -> None:
+    """Refuse stored arguments of a classifier that name classes of packages that are not trusted."""
+    if not isinstance(settings, Mapping):
+        raise EmodetError(f"{where}: is not one of an emotion classifier")
+    for name, value in settings.items():
+        require_trusted(value, torch.nn.Module if name in ("net", "loss") else _OPTIMIZING, f"{where}: {name}", trust)
 
 
 def set_temperature(file: Path, temperature: float) -> None:
@@ -96,18 +108,13 @@ def _first_line(problem: Exception) -> str:
 
 
 def _write(content: Any, file: Path) -> None:
-    unfinished = file.with_name(f"{file.name}.unfinished-{os.getpid()}")
     try:
-        with unfinished.open("wb") as stream:
+        with atomic_path(file) as unfinished, unfinished.open("wb") as stream:
             torch.save(content, stream)
             stream.flush()
             os.fsync(stream.fileno())
-        unfinished.replace(file)
     except (OSError, RuntimeError) as problem:
         kept = "; the file that was there before is kept" if file.is_file() else ""
         raise EmodetError(
             f"{file}: could not be written, is the disk full? ({_first_line(problem)}){kept}"
         ) from problem
-    finally:
-        with suppress(OSError):
-            unfinished.unlink()

@@ -11,13 +11,14 @@ from emodet.models.agreement import DIMENSIONS
 from emodet.models.classifier import EmotionClassifier
 from emodet.models.nets import build_net
 from emodet.training.checkpoints import read_checkpoint
+from emodet.training.folder import RunFolder
 from emodet.training.weights import card_beside
 
 __all__ = ["init_from"]
 
 
 def init_from(classifier: EmotionClassifier, file: Path) -> list[str]:
-    """Start from trained weights: a checkpoint of ours, or a plain state dict of the net.
+    """Start from trained weights: a run folder, a checkpoint of ours, or a plain state dict of the net.
 
     The last layer is carried over row by row, by what each says: the classes' names, valence and arousal. A checkpoint
     says that, and so does the card beside plain weights; without either, a last layer of another size stays fresh.
@@ -29,6 +30,9 @@ def init_from(classifier: EmotionClassifier, file: Path) -> list[str]:
         EmodetError: See `read_checkpoint` and `read_card`; or the weights are of another net; or they also say valence
             and arousal, and whether this net is to was left open.
     """
+    file = file.expanduser()
+    if file.is_dir():
+        file = RunFolder(file).best
     content = read_checkpoint(file)
     state, names = _net_state(content, file)
     wanted = _names_of_outputs(classifier.class_names, classifier.has_va_head)

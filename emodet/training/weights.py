@@ -6,10 +6,8 @@ weights, so that the two cannot be mixed up.
 """
 
 import dataclasses
-import hashlib
 import json
-import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,9 +15,10 @@ from typing import Any
 import torch
 
 from emodet.errors import EmodetError
+from emodet.files import sha256_of, write_atomically
 from emodet.modelfile import TrainingData
 from emodet.models.classifier import EmotionClassifier
-from emodet.training.checkpoints import read_checkpoint, save_weights
+from emodet.training.checkpoints import read_checkpoint, require_trusted_net, save_weights
 
 __all__ = ["CARD_VERSION", "WeightsCard", "card_beside", "load_weights", "read_card", "write_weights"]
 
@@ -57,23 +56,19 @@ class WeightsCard:
 
 
 def write_weights(classifier: EmotionClassifier, card: WeightsCard, file: Path) -> Path:
-    """Write `file` (``.pt``) and its card, each whole or not at all. Returns the card's path.
+    """Write `file` (``.pt``) and its card, each atomically. Returns the card's path.
 
     Raises:
         EmodetError: One of them cannot be written.
     """
     save_weights(classifier.net, file)
-    values = dataclasses.asdict(dataclasses.replace(card, weights_sha256=_sha256(file)))
+    values = dataclasses.asdict(dataclasses.replace(card, weights_sha256=sha256_of(file)))
     text = json.dumps({"format": _FORMAT, "version": CARD_VERSION, **values}, indent=2, ensure_ascii=False) + "\n"
     place = _card_of(file)
-    unfinished = place.with_name(f"{place.name}.unfinished-{os.getpid()}")
     try:
-        unfinished.write_text(text, encoding="utf-8")
-        unfinished.replace(place)
+        write_atomically(place, text)
     except OSError as problem:
         raise EmodetError(f"{place}: could not be written ({problem.strerror or problem})") from None
-    finally:
-        unfinished.unlink(missing_ok=True)
     return place
 
 
@@ -102,7 +97,7 @@ def read_card(file: Path) -> WeightsCard:
         values["class_names"] = tuple(values["class_names"])
         values["training_data"] = tuple(TrainingData(**data) for data in values["training_data"])
         return WeightsCard(**values)
-    except (OSError, ValueError, TypeError, KeyError) as problem:
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as problem:
         raise EmodetError(f"{place}: not the card of weights, or damaged ({problem})") from None
 
 
@@ -115,12 +110,12 @@ def card_beside(file: Path) -> WeightsCard | None:
     if not _card_of(file).is_file():
         return None
     card = read_card(file)
-    if _sha256(file) != card.weights_sha256:
+    if sha256_of(file) != card.weights_sha256:
         raise EmodetError(f"weights {file}: not the file that {_card_of(file).name} was written for; get both anew")
     return card
 
 
-def load_weights(file: Path) -> tuple[EmotionClassifier, WeightsCard]:
+def load_weights(file: Path, trust: Sequence[str] = ()) -> tuple[EmotionClassifier, WeightsCard]:
     """Rebuild a classifier from plain weights and their card, in evaluation mode.
 
     Raises:
@@ -129,6 +124,7 @@ def load_weights(file: Path) -> tuple[EmotionClassifier, WeightsCard]:
     if not file.is_file():
         raise EmodetError(f"weights {file}: there is no such file")
     card = card_beside(file) or read_card(file)
+    require_trusted_net({"net": card.net}, f"weights {file}", trust)
     classifier = EmotionClassifier(
         net=card.net,
         class_names=card.class_names,
@@ -146,8 +142,3 @@ def load_weights(file: Path) -> tuple[EmotionClassifier, WeightsCard]:
 
 def _card_of(file: Path) -> Path:
     return file.with_suffix(".json")
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
