@@ -5,7 +5,9 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
+from time import gmtime, strftime
 from typing import Any
 
 import hydra
@@ -39,7 +41,18 @@ _SCHEMAS = {
 }
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # Keys whose value is a path, which may hold characters that Hydra's grammar gives a meaning.
-_PATHS = ("root", "packs", "corrections", "checkpoint", "model", "init_from", "resume", "output", "dir", "probabilities")
+_PATHS = (
+    "root",
+    "packs",
+    "corrections",
+    "checkpoint",
+    "model",
+    "init_from",
+    "resume",
+    "output",
+    "dir",
+    "probabilities",
+)
 
 
 def conf_folder() -> str:
@@ -76,9 +89,7 @@ def workers_beside(at_once: int) -> int:
 
 
 def run_id() -> str:
-    """Name of a run's folder: date, time and process; in a SLURM job its id, so that a requeued job finds the folder."""
-    from time import gmtime, strftime
-
+    """Name of a run's folder: date, time and process; in a SLURM job its id, by which a requeued job finds it."""
     job, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
     job = f"{job}_{task}" if job else os.environ.get("SLURM_JOB_ID")
     return f"slurm-{job}" if job else f"{strftime('%Y-%m-%d_%H-%M-%S', gmtime())}_{os.getpid()}"
@@ -119,8 +130,6 @@ def command(
                 print(help_text(config_name, task.__globals__.get("__doc__") or "", schema, typed))
                 return None
             sys.argv[1:] = _reported(lambda: arguments(_accepted(schema, typed)))
-            if "--hydra-help" in typed:
-                sys.argv.append("experiment=null")
             return hydra.main(version_base="1.3", config_path=conf_folder(), config_name=config_name)(run)()
 
         return entry
@@ -201,9 +210,7 @@ def help_text(config_name: str, purpose: str, schema: type, typed: Sequence[str]
     """The answer to ``--help``: purpose, groups with their choices, experiments with their purpose, keys."""
     folders = [Path(conf_folder())]
     folders += [
-        Path(after)
-        for flag, after in zip(typed, typed[1:], strict=False)
-        if flag in ("--config-dir", "-cd") and Path(after).is_dir()
+        Path(after) for flag, after in pairwise(typed) if flag in ("--config-dir", "-cd") and Path(after).is_dir()
     ]
     used = yaml.safe_load((folders[0] / f"{config_name}.yaml").read_text(encoding="utf-8"))["defaults"]
     groups = [next(iter(entry)) for entry in used if isinstance(entry, dict)]
@@ -227,5 +234,7 @@ def _purpose(experiment: Path) -> str:
     """The first sentence of the file's ``Purpose``."""
     text = experiment.read_text(encoding="utf-8").partition("# Purpose")[2]
     comment = [line.lstrip("# ").strip() for line in text.splitlines()]
-    end = next((number for number, line in enumerate(comment) if number and line.startswith(("Command", "defaults"))), 1)
+    end = next(
+        (number for number, line in enumerate(comment) if number and line.startswith(("Command", "defaults"))), 1
+    )
     return " ".join(comment[:end]).strip().partition(". ")[0]

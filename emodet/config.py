@@ -216,6 +216,8 @@ class PrepareConfig(TrainConfig):
     verify: bool = False
     force: bool = False
     list: bool = False
+    shard: str | None = None
+    merge: bool = False
 
 
 @dataclass(kw_only=True)

@@ -7,6 +7,7 @@ from emodet.laboratory import require_laboratory
 
 require_laboratory("emodet.train")
 
+import logging
 import sys
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,8 @@ from emodet.training.run import describe_run, draw_curves, finish_run, outcome_n
 from emodet.training.signals import Interrupted
 from emodet.training.tracking import Tracking, may_show_pictures
 from emodet.training.trained import load_trained
+
+log = logging.getLogger(__name__)
 
 
 @command("train", arguments=lambda typed: rank_arguments(resumed_arguments(typed)))
@@ -57,7 +60,8 @@ def train(settings: dict[str, Any], values: dict[str, Any], run: RunFolder) -> f
         run.check_same_data(data.fingerprint)
         require_same_net(run, classifier.net)
     elif "init_from" in settings:
-        init_from(classifier, Path(settings["init_from"]))
+        for note in init_from(classifier, Path(settings["init_from"])):
+            log.info("%s", note)
     pictures = may_show_pictures(settings["logger"]["pictures"], data.pack)
     trainer.loggers = build_loggers(settings["logger"], run, settings["name"])
     with Tracking(trainer.loggers, data.pack, pictures) as tracking:

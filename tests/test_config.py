@@ -1,61 +1,97 @@
-"""The schema refuses what nobody knows; what was not set keeps its signature's default."""
+"""The configuration: keys and defaults from signatures, groups that replace cleanly, paths of any name, help."""
 
+import shutil
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
-from emodet.commands import conf_folder, to_plain_dict
-from emodet.config import TrainConfig
+import emodet.train  # noqa: F401  registers the schema
+from emodet.commands import conf_folder
+from emodet.config import RENAMED_KEYS, TrainConfig, checked, converted, defaults
+from emodet.errors import EmodetError
 
-Command = Any
+Command = Callable[..., int]
+CONF = Path(conf_folder())
+EXPERIMENTS = sorted(file.stem for file in (CONF / "experiment").glob("*.yaml"))
+CHOSEN_GROUPS = ("net", "optimizer", "scheduler", "callbacks", "trainer", "logger")
+
+
+def composed(*overrides: str) -> dict[str, Any]:
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(conf_folder(), version_base="1.3"):
+        config = compose("train", [*overrides, "name=test"])
+    given = [override.lstrip("+~").partition("=")[0] for override in overrides]
+    return checked(TrainConfig, OmegaConf.to_container(config, resolve=True), given)  # type: ignore[arg-type]
+
+
+def options(group: str) -> list[str]:
+    return sorted(file.stem for file in (CONF / group).glob("*.yaml"))
+
+
+# Keys.
 
 
 @pytest.mark.parametrize(
-    "argument",
-    ["trainer.max_epoch=3", "+trainer.max_epoch=3", "sed=1", "+sed=1", "data.batchsize=3", "+optimizer.momentun=0.9"],
+    ("argument", "near"),
+    [
+        ("trainer.max_epoch=3", "trainer.max_epochs"),
+        ("+trainer.max_epoch=3", "trainer.max_epochs"),
+        ("sed=1", "seed"),
+        ("+sed=1", "seed"),
+        ("data.batchsize=3", "data.batch_size"),
+        ("callbacks.best.moniter=val/loss", "callbacks.best.monitor"),
+        ("preprocessing.sise=3", "preprocessing.size"),
+    ],
 )
-def test_a_mistyped_key_is_refused_on_the_command_line(
-    argument: str, command: Command, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+def test_a_mistyped_key_is_refused_with_the_nearest_one(
+    argument: str, near: str, command: Command, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    assert command("emodet.train", "experiment=ferplus", argument, f"hydra.run.dir={tmp_path / 'run'}") != 0
-    said = capfd.readouterr()
-    assert argument.lstrip("+").split("=")[0].split(".")[-1] in said.err + said.out
-    assert not (tmp_path / "run" / "checkpoints").exists()
+    assert command("emodet.train", "experiment=ferplus", argument, f"hydra.run.dir={tmp_path / 'run'}") == 2
+    error = capfd.readouterr().err
+    assert error.startswith(f"error: {argument.lstrip('+').partition('=')[0]}")
+    assert f"did you mean {near}?" in error
 
 
 @pytest.mark.parametrize(
     ("text", "wrong"),
     [
-        ("trainer: {max_epoch: 3}", "max_epoch"),
+        ("trainer: {max_epoch: 3}", "trainer.max_epoch"),
         ("optimiser: {lr: 0.1}", "optimiser"),
-        ("trainer: {max_epochs: many}", "many"),
-        ("augmentation: {step: []}", "step"),
+        ("trainer: {max_epochs: many}", "trainer.max_epochs=many"),
+        ("augmentation: {step: []}", "augmentation.step"),
+        ("seed: 1.5", "seed=1.5"),
     ],
 )
-def test_a_mistyped_key_is_refused_inside_an_experiment_file(
+def test_a_mistake_in_an_experiment_file_is_refused(
     text: str, wrong: str, command: Command, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "experiment").mkdir()
     (tmp_path / "experiment" / "mine.yaml").write_text(f"# @package _global_\n{text}\n", encoding="utf-8")
     run = tmp_path / "run"
-    assert command("emodet.train", "--config-dir", str(tmp_path), "experiment=mine", f"hydra.run.dir={run}") != 0
-    said = capfd.readouterr()
-    assert wrong in said.err + said.out
-    assert not run.exists()
+    assert command("emodet.train", "--config-dir", str(tmp_path), "experiment=mine", f"hydra.run.dir={run}") == 2
+    assert capfd.readouterr().err.startswith(f"error: {wrong}")
+    assert not (run / "checkpoints").exists()
 
 
-def test_an_experiment_of_ones_own_is_found(
-    command: Command, small: list[str], tmp_path: Path, without_pictures: None
-) -> None:
-    (tmp_path / "experiment").mkdir()
-    text = "defaults:\n  - ferplus\n  - _self_\ntrainer: {max_epochs: 2}\ntraining: {resolutions: []}\n"
-    (tmp_path / "experiment" / "mine.yaml").write_text(f"# @package _global_\n{text}", encoding="utf-8")
-    run = tmp_path / "run"
-    arguments = ["--config-dir", str(tmp_path), "experiment=mine", *small, f"hydra.run.dir={run}"]
-    assert command("emodet.train", *arguments) == 0
-    assert "name: mine" in (run / "config.yaml").read_text(encoding="utf-8")
+@pytest.mark.parametrize(
+    "old", [key for key in RENAMED_KEYS if key.split(".")[0] in (*defaults(TrainConfig), "schedule")]
+)
+def test_an_old_key_names_the_new_one(old: str) -> None:
+    value: Any = 1
+    for part in reversed(old.split(".")):
+        value = {part: value}
+    try:
+        checked(TrainConfig, {**value})
+    except EmodetError as problem:
+        assert str(problem).startswith(old)
+        assert RENAMED_KEYS[old] in str(problem) or "expected" in str(problem)
 
 
 @pytest.mark.parametrize("choice", ["data=[synthetic,ferplus]", "net=[residual_cnn,timm]"])
@@ -67,14 +103,117 @@ def test_two_choices_in_a_group_of_one_are_refused(
     assert f"error: {choice}: one choice was expected" in capfd.readouterr().err
 
 
-def test_only_what_was_set_is_passed_on() -> None:
-    config = OmegaConf.structured(TrainConfig)
-    assert to_plain_dict(config)["data"] == {}
-    assert to_plain_dict(config)["trainer"] == {}
-    merged = OmegaConf.merge(config, {"trainer": {"max_epochs": 3}, "net": {"channels": [1, 2]}})
-    assert to_plain_dict(merged)["trainer"] == {"max_epochs": 3}
-    assert type(to_plain_dict(merged)["net"]["channels"]) is list
+def test_values_are_converted_to_the_types_of_the_signature() -> None:
+    assert converted(3, float) == 3
+    assert converted(1e3, int) == 1000
+    assert converted(2020, str) == "2020"
+    assert converted([1, 2], list[float] | None) == [1, 2]
+    for value, hint in (("many", int), (True, int), (1.5, int), ("x", list[int]), (3, dict[str, int])):
+        with pytest.raises((TypeError, ValueError)):
+            converted(value, hint)
 
 
-def test_the_configuration_is_found() -> None:
-    assert (Path(conf_folder()) / "train.yaml").is_file()
+def test_dict_values_are_taken_from_the_command_line() -> None:
+    config = composed(
+        "experiment=baseline",
+        "data.reader_options={label_source: folder}",
+        "callbacks.x={_target_: lightning.Callback}",
+    )
+    assert config["data"]["reader_options"] == {"label_source": "folder"}
+    assert config["callbacks"]["x"]["_target_"] == "lightning.Callback"
+
+
+def test_every_value_in_force_is_there() -> None:
+    config = composed("experiment=baseline")
+    assert config["data"]["evaluation_batch_size"] == 256
+    assert config["trainer"]["accumulate_grad_batches"] == 1
+    assert config["preprocessing"]["mean"] == [0.5, 0.5, 0.5]
+    assert config["callbacks"]["early_stopping"] == {
+        "_target_": "emodet.training.callbacks.EarlyStopping",
+        "monitor": "val/accuracy",
+        "patience": 40,
+        "min_delta": 0.0,
+    }
+
+
+# Groups.
+
+
+def test_a_choice_leaves_nothing_of_the_one_that_it_replaces() -> None:
+    assert (
+        composed("experiment=baseline", "scheduler=onecycle")["scheduler"]
+        == composed("experiment=affectnet8", "scheduler=onecycle")["scheduler"]
+    )
+    assert composed("experiment=baseline", "optimizer=sgd")["optimizer"]["lr"] == 0.1
+    assert set(composed("experiment=affectnet8", "callbacks=[default]")["callbacks"]) == {
+        *("best", "last", "lr_monitor", "throughput")
+    }
+
+
+@cache
+def alone(group: str, choice: str) -> dict[str, Any]:
+    return dict(composed("experiment=affectnet_va", f"{group}={choice}")[group])
+
+
+@pytest.mark.parametrize("experiment", ["baseline", "ferplus_live", "affectnet_yolo"])
+def test_experiments_take_every_choice_as_it_is(experiment: str) -> None:
+    groups = {group: options(group) for group in ("optimizer", "scheduler", "net")}
+    for turn in range(max(map(len, groups.values()))):
+        chosen = {group: choices[turn % len(choices)] for group, choices in groups.items()}
+        overrides = [f"{group}={choice}" for group, choice in chosen.items()]
+        config = composed(f"experiment={experiment}", "training.monitor=val/macro_f1", *overrides)
+        for group, choice in chosen.items():
+            assert config[group] == alone(group, choice), (group, choice)
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_options_of_a_choice_live_in_its_file(experiment: str) -> None:
+    values = yaml.safe_load((CONF / "experiment" / f"{experiment}.yaml").read_text(encoding="utf-8"))
+    assert not {"net", "optimizer", "scheduler", "callbacks"} & set(values)
+
+
+def test_there_are_at_most_twelve_experiments() -> None:
+    assert len(EXPERIMENTS) <= 12
+
+
+def test_a_class_of_ones_own_replaces_the_options_of_the_class_before() -> None:
+    path = "callbacks.best._target_=lightning.pytorch.callbacks.ModelCheckpoint"
+    best = composed("experiment=baseline", path, "callbacks.best.save_top_k=2")["callbacks"]["best"]
+    assert best["save_top_k"] == 2
+    assert best["monitor"] is None
+    with pytest.raises(EmodetError, match=r"callbacks.x._target_=nowhere.Class: cannot be imported"):
+        composed("experiment=baseline", "+callbacks.x._target_=nowhere.Class")
+
+
+# Paths and help.
+
+
+@pytest.mark.parametrize("name", ["a b", "[brackets] {x}", "Müller=1", "it's, all", "写真", "a\\"])
+def test_paths_of_any_name_are_taken_as_they_are(
+    name: str, command: Command, release: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / name
+    shutil.copytree(release, root)
+    assert command("emodet.prepare", "data=affectnet_yolo", f"data.root={root}", "list=true") == 0
+    assert command("emodet.evaluate", f"checkpoint={root / 'none.ckpt'}") == 2
+    assert f"{root / 'none.ckpt'}: there is no such file" in capfd.readouterr().err
+
+
+def test_help_lists_groups_experiments_and_keys(command: Command, capfd: pytest.CaptureFixture[str]) -> None:
+    for name in ("train", "prepare", "evaluate"):
+        assert command(f"emodet.{name}", "--help") == 0
+        said = capfd.readouterr().out
+        assert "batch_size: 32" in said
+    assert command("emodet.train", "--help") == 0
+    said = capfd.readouterr().out
+    for experiment in EXPERIMENTS:
+        assert f"  {experiment} " in said
+    assert "The reference recipe for this net" in said
+    assert command("emodet.train", "--hydra-help") == 0
+    assert "--config-dir" in capfd.readouterr().out
+
+
+def test_the_command_alone_lists_the_experiments(command: Command, capfd: pytest.CaptureFixture[str]) -> None:
+    assert command("emodet.train") != 0
+    said = capfd.readouterr()
+    assert all(experiment in said.out + said.err for experiment in EXPERIMENTS)

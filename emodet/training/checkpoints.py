@@ -14,7 +14,14 @@ from emodet.files import atomic_path
 from emodet.models.build import require_trusted
 from emodet.models.classifier import EmotionClassifier
 
-__all__ = ["AtomicCheckpointIO", "load_classifier", "read_checkpoint", "require_trusted_net", "save_weights", "set_temperature"]
+__all__ = [
+    "AtomicCheckpointIO",
+    "load_classifier",
+    "read_checkpoint",
+    "require_trusted_net",
+    "save_weights",
+    "set_temperature",
+]
 
 _OPTIMIZING = (torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler, dict)
 

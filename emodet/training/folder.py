@@ -81,7 +81,9 @@ class RunFolder:
         try:
             lock.acquire()
         except Timeout:
-            raise EmodetError(f"hydra.run.dir={self.path}: another training runs in this folder; name another") from None
+            raise EmodetError(
+                f"hydra.run.dir={self.path}: another training runs in this folder; name another"
+            ) from None
         except OSError as problem:
             raise EmodetError(
                 f"{self.path}: cannot be written ({problem.strerror or problem}); EMODET_OUTPUTS=FOLDER or "

@@ -18,7 +18,7 @@ from lightning.pytorch.strategies import Strategy
 from emodet.commands import conf_folder, quoted
 from emodet.config import TrainConfig, checked
 from emodet.errors import EmodetError
-from emodet.models.build import require_trusted, target_of
+from emodet.models.build import require_trusted, target_of, trust
 from emodet.training.checkpoints import read_checkpoint
 from emodet.training.folder import RunFolder
 
@@ -38,21 +38,15 @@ _KINDS: Mapping[str, type | tuple[type, ...]] = {
 
 # What may differ in a resumed run, because it does not change the training so far and is really applied.
 _MAY_CHANGE = (
-    *("resume", "name", "threads", "trust", "logger", "callbacks.early_stopping"),
-    *(
-        "data.root",
-        "data.packs",
-        "data.sources",
-        "data.num_workers",
-        "data.batch_size",
-        "data.corrections",
-        "distillation.teachers",
-    ),
+    *("resume", "name", "threads", "trust", "logger", "distillation.teachers"),
+    *("data.root", "data.packs", "data.sources", "data.num_workers", "data.batch_size", "data.corrections"),
     *("trainer.max_epochs", "trainer.max_steps", "trainer.max_time", "trainer.limit_test_batches"),
     *("trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy", "trainer.precision"),
     *("trainer.profiler", "trainer.enable_progress_bar", "trainer.log_every_n_steps", "trainer.detect_anomaly"),
     *("trainer.deterministic", "trainer.benchmark", "trainer.gradient_clip_val", "trainer.num_sanity_val_steps"),
 )
+# What they hold decides which epoch is kept.
+_FIXED_CALLBACKS = ("best", "last", "ema")
 _LENGTH = ("trainer.max_epochs", "trainer.max_steps")
 _LENGTH_ARGUMENTS = {"steps", "total_steps", "T_max", "total_iters"}
 
@@ -80,9 +74,9 @@ def resumed_arguments(arguments: Sequence[str]) -> list[str]:
         raise EmodetError(f"resume={run.path}: there is no checkpoint to resume from ({run.last})")
     read_checkpoint(run.last)
     given = {key: override for key, override in parsed.items() if not key.startswith("hydra")}
-    trust = given["trust"].value() if "trust" in given else []
+    trust(*(str(package) for package in (given["trust"].value() if "trust" in given else ())))
     for key, value in stored.items():
-        require_trusted(value, _KINDS.get(key, ()), f"{run.config}: {key}", [str(package) for package in trust])
+        require_trusted(value, _KINDS.get(key, ()), f"{run.config}: {key}")
     stored = {**checked(TrainConfig, stored), "resume": None, "trust": []}
     for key, override in given.items():
         _require_may_change(key, override.value(), stored, run)
@@ -101,8 +95,8 @@ def _require_may_change(key: str, value: Any, stored: Mapping[str, Any], run: Ru
     if (Path(conf_folder()) / key).is_dir() and key != "logger":
         raise EmodetError(f"resume={run.path}: {key}={value} is another choice than the run began with; {restart}")
     group, _, name = key.partition(".")
-    is_new_callback = group == "callbacks" and name.split(".")[0] not in stored["callbacks"]
-    allowed = is_new_callback or any(key == may or key.startswith(f"{may}.") for may in _MAY_CHANGE)
+    is_free_callback = group == "callbacks" and name.split(".")[0] not in _FIXED_CALLBACKS
+    allowed = is_free_callback or any(key == may or key.startswith(f"{may}.") for may in _MAY_CHANGE)
     if not allowed and value != _value_at(stored, key):
         raise EmodetError(
             f"resume={run.path}: {key}={value} cannot change in a resumed run (it began with "

@@ -4,6 +4,7 @@ import logging
 import os
 import signal
 import subprocess
+import threading
 from pathlib import Path
 from time import monotonic
 from types import FrameType
@@ -57,12 +58,12 @@ class StopOnSignal(L.Callback):
         self._received, self._received_at = 0, 0.0
         self._before: dict[int, Any] = {}
 
-    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._last = RunFolder(Path(trainer.default_root_dir)).last
-        try:
-            self._before = {number: signal.signal(number, self._note) for number in _SIGNALS}
-        except ValueError:  # not the main thread: its owner handles signals
-            log.debug("signals are left to the main thread")
+    # Lightning registers its handlers after `on_fit_start`, and restores those from before at its end.
+    def on_sanity_check_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._register(trainer)
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._register(trainer)
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -84,6 +85,11 @@ class StopOnSignal(L.Callback):
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         self._restore()
+
+    def _register(self, trainer: L.Trainer) -> None:
+        self._last = RunFolder(Path(trainer.default_root_dir)).last
+        if not self._before and threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.signal(number, self._note) for number in _SIGNALS}
 
     def _note(self, number: int, _frame: FrameType | None) -> None:
         if self._received:

@@ -86,7 +86,9 @@ class Tracking:
         if not any(name.startswith("final/val/") for name in self._figures):
             # The same faces select and report; runs are compared by what they were selected on.
             own = {name: value for name, value in self._figures.items() if name.startswith("final/test/")}
-            self._figures.update({f"final/val/{name.removeprefix('final/test/')}": value for name, value in own.items()})
+            self._figures.update(
+                {f"final/val/{name.removeprefix('final/test/')}": value for name, value in own.items()}
+            )
         for tracker in self.trackers:
             tracker.finish({**figures, **self._figures})
 

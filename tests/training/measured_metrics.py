@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+from emodet.training.launching import on_devices
 
 from emodet.data.datamodule import EmotionDataModule
 from emodet.training.checkpoints import load_classifier
-from emodet.training.launching import on_devices
 
 __all__ = ["measured"]
 

@@ -17,7 +17,13 @@ CHARTS = ("confusion_matrix", "reliability", "recall_by_class", "worst_errors")
 def continued(command_once: Any, small: list[str], tmp_path_factory: pytest.TempPathFactory) -> tuple[RunFolder, Any]:
     """A run of one epoch that was continued for another, and its events."""
     run = tmp_path_factory.mktemp("tensorboard")
-    arguments = ["experiment=affectnet_yolo", *small, "logger=tensorboard", "scheduler=constant", "trainer.max_epochs=1"]
+    arguments = [
+        "experiment=affectnet_yolo",
+        *small,
+        "logger=tensorboard",
+        "scheduler=constant",
+        "trainer.max_epochs=1",
+    ]
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr("emodet.evaluation.reporting.write_report", lambda *_, **__: None)
         patched.setattr("emodet.evaluation.curves.plot_curves", lambda *_, **__: None)

@@ -1,0 +1,253 @@
+"""A run that was stopped and resumed gives the weights, and the curves, of a run that was not."""
+
+import csv
+import shutil
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from emodet.errors import EmodetError
+from emodet.training.resume import batch_size_for
+
+pytestmark = pytest.mark.usefixtures("without_pictures")
+
+Command = Callable[..., int]
+COMMON = [
+    "experiment=ferplus",
+    "training.progressive_sizes=[[0,32],[1,48]]",
+    "trainer.check_val_every_n_epoch=1",
+    "trainer.precision=32-true",
+    "trainer.max_epochs=3",
+]
+GO_ON = ["trust=[own_classes]", "callbacks.stop=null"]
+
+
+def stop(number: int, epoch: int, batch: int, hook: str = "train", times: int = 1) -> str:
+    """A callback that sends a signal."""
+    values = f"number: {int(number)}, epoch: {epoch}, batch: {batch}, hook: {hook}, times: {times}"
+    return f"callbacks.stop={{_target_: own_classes.SendSignal, {values}}}"
+
+
+def checkpoint(run: Path, name: str = "last") -> dict[str, Any]:
+    content: dict[str, Any] = torch.load(run / "checkpoints" / f"{name}.ckpt", weights_only=True)
+    return content
+
+
+def assert_equal(a: Any, b: Any, where: str) -> None:
+    assert type(a) is type(b), where
+    if isinstance(a, torch.Tensor):
+        assert torch.equal(a, b), where
+    elif isinstance(a, dict):
+        assert a.keys() == b.keys(), where
+        for key in a:
+            assert_equal(a[key], b[key], f"{where}.{key}")
+    elif isinstance(a, list | tuple):
+        assert len(a) == len(b), where
+        for index, (x, y) in enumerate(zip(a, b, strict=True)):
+            assert_equal(x, y, f"{where}[{index}]")
+    else:
+        assert a == b, where
+
+
+def curves(run: Path) -> list[dict[str, str]]:
+    with (run / "metrics.csv").open(newline="", encoding="utf-8") as stream:
+        return [{name: value for name, value in sorted(row.items()) if value} for row in csv.DictReader(stream)]
+
+
+def assert_same_end(one: Path, other: Path) -> None:
+    for name in ("last", "best"):
+        a, b = checkpoint(one, name), checkpoint(other, name)
+        for key in ("state_dict", "optimizer_states", "lr_schedulers", "current_model_state", "epoch", "global_step"):
+            assert_equal(a.get(key), b.get(key), f"{name}.{key}")
+    weights = [torch.load(run / "weights.pt", weights_only=True) for run in (one, other)]
+    assert_equal(*weights, "weights")
+    assert curves(one) == curves(other)
+
+
+# Nine batches an epoch. What is trained, and where it is stopped: in training or validation, in an epoch, at a batch.
+CASES: dict[str, tuple[list[str], list[tuple[str, int, int]]]] = {
+    "averaged and balanced": (
+        ["scheduler=onecycle", "data.balanced=true", "callbacks.ema.decay=0.9"],
+        [("train", 1, 3), ("train", 0, 8), ("validation", 2, 0)],
+    ),
+    "workers": (["scheduler=cosine", "callbacks=[default]", "data.num_workers=1"], [("train", 1, 4)]),
+    "plateau, validated every second epoch": (
+        [
+            *("scheduler=plateau", "scheduler.patience=0", "scheduler.factor=0.5", "callbacks=[default]"),
+            *("trainer.check_val_every_n_epoch=2", "optimizer.lr=0.0001"),
+        ],
+        [("validation", 1, 0), ("train", 0, 8)],
+    ),
+    "accumulated gradients, several validations an epoch": (
+        ["optimizer=sgd", "trainer.accumulate_grad_batches=3", "trainer.val_check_interval=3"],
+        [("train", 1, 0), ("train", 1, 2)],
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    "case", [case if case == "workers" else pytest.param(case, marks=pytest.mark.slow) for case in CASES]
+)
+def test_stopped_and_resumed_equals_uninterrupted(
+    case: str, command: Command, small: list[str], tmp_path: Path
+) -> None:
+    settings, places = CASES[case]
+    whole = tmp_path / "whole"
+    assert command("emodet.train", *small, *COMMON, *settings, f"hydra.run.dir={whole}") == 0
+    for number, (hook, epoch, batch) in zip((signal.SIGTERM, signal.SIGINT, signal.SIGTERM), places, strict=False):
+        run = tmp_path / f"{hook}_{epoch}_{batch}"
+        stopped = [*settings, stop(number, epoch, batch, hook), f"hydra.run.dir={run}"]
+        assert command("emodet.train", *small, *COMMON, *stopped) == 128 + number
+        assert not (run / "weights.pt").exists()
+        assert command("emodet.train", f"resume={run}", *GO_ON) == 0
+        assert_same_end(whole, run)
+
+
+@pytest.mark.slow
+def test_stopped_twice_and_asked_for_more_epochs(
+    command: Command, small: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    settings = [*small, *COMMON, "scheduler=constant", "callbacks=[default]"]
+    whole, run = tmp_path / "whole", tmp_path / "a run"
+    assert command("emodet.train", *settings, f"hydra.run.dir={whole}") == 0
+    first = [*settings, stop(signal.SIGTERM, 0, 5), "trainer.max_epochs=2", f"hydra.run.dir={run}"]
+    assert command("emodet.train", *first) == 143
+    said = capfd.readouterr().err
+    assert f"stopped by SIGTERM; continue with  python -m emodet.train resume='{run}'" in said
+    # The very last batch: nothing is left to train.
+    assert command("emodet.train", f"resume={run}", "trust=[own_classes]", stop(signal.SIGINT, 1, 8)) == 130
+    assert checkpoint(run)["epoch"] == 1
+    assert command("emodet.train", f"resume={run}", *GO_ON, "trainer.max_epochs=3") == 0
+    assert_same_end(whole, run)
+    assert yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))["trainer"]["max_epochs"] == 3
+
+
+def test_a_second_ctrl_c_stops_at_once(
+    command: Command, small: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    before = signal.getsignal(signal.SIGINT)
+    run = [*small, *COMMON, f"hydra.run.dir={tmp_path}"]
+    assert command("emodet.train", *run, stop(signal.SIGINT, 1, 3, times=2)) == 130
+    content = checkpoint(tmp_path)
+    assert (content["epoch"], content["global_step"]) == (0, 9)  # that of the epoch before
+    assert "Traceback" not in capfd.readouterr().err
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_before_there_is_a_checkpoint_it_says_so(
+    command: Command, small: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [*small, *COMMON, stop(signal.SIGINT, 0, 0, times=2), f"hydra.run.dir={tmp_path}"]
+    assert command("emodet.train", *arguments) == 130
+    assert "stopped by SIGINT before there was a checkpoint" in capfd.readouterr().err
+    assert command("emodet.train", f"resume={tmp_path}") == 2
+    assert "there is no checkpoint to resume from" in capfd.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def short(command_once: Command, small: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of two epochs that was stopped in the second, with onecycle."""
+    run = tmp_path_factory.mktemp("short") / "run"
+    arguments = [*small, *COMMON, "trainer.max_epochs=2", "callbacks=[default]", stop(signal.SIGTERM, 1, 2)]
+    assert command_once("emodet.train", *arguments, f"hydra.run.dir={run}") == 143
+    return run
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        *("optimizer.lr=0.1", "optimizer.weight_decay=0.3", "scheduler.warmup=0.5", "net.channels=[8,8,8,8]"),
+        *("trainer.max_epochs=5", "trainer.limit_train_batches=3", "seed=4", "data.classes=7", "data.batch_size=16"),
+        *("optimizer=sgd", "trainer=ddp", "training.monitor=val/loss", "callbacks.best.keep=last"),
+    ],
+)
+def test_what_a_resumed_run_cannot_change_is_refused_and_nothing_is_written(
+    override: str, short: Path, command: Command, capfd: pytest.CaptureFixture[str]
+) -> None:
+    files = {
+        file: file.read_bytes()
+        for file in short.rglob("*")
+        if file.is_file() and file.parent.name != ".hydra" and file.suffix != ".log"
+    }
+    assert command("emodet.train", f"resume={short}", *GO_ON, override) == 2
+    error = capfd.readouterr().err
+    key = override.partition("=")[0]
+    assert key in error
+    assert "init_from=" in error or "Leave data.batch_size out" in error
+    for file, content in files.items():
+        assert file.name == "run.json" or file.read_bytes() == content, file
+
+
+def test_what_a_resumed_run_may_change_is_in_force(short: Path, command: Command, tmp_path: Path) -> None:
+    run = tmp_path / "moved [here]"
+    shutil.copytree(short, run)
+    (run / "checkpoints" / "best.ckpt").touch()
+    changed = ["logger.project=other", "callbacks.early_stopping={_target_: emodet.training.callbacks.EarlyStopping}"]
+    assert command("emodet.train", f"resume={run}", *GO_ON, *changed, "callbacks.early_stopping.patience=7") == 0
+    config = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
+    assert config["callbacks"]["early_stopping"]["patience"] == 7
+    assert config["resume"] == str(run)
+
+
+def test_a_moved_run_keeps_its_best_epoch(command: Command, small: list[str], tmp_path: Path) -> None:
+    # Only batch norm's averages move, and away from what fits: the first epoch has the least loss.
+    settings = [*COMMON, "callbacks=[default]", "scheduler=constant", "optimizer.lr=1e-12", "training.monitor=val/loss"]
+    run = [*small, *settings, stop(signal.SIGTERM, 2, 3), f"hydra.run.dir={tmp_path / 'run'}"]
+    assert command("emodet.train", *run) == 143
+    assert checkpoint(tmp_path / "run", "best")["epoch"] == 0
+    shutil.move(tmp_path / "run", tmp_path / "moved")
+    assert command("emodet.train", f"resume={tmp_path / 'moved'}", *GO_ON) == 0
+    assert checkpoint(tmp_path / "moved", "best")["epoch"] == 0
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda run: shutil.rmtree(run), "not a run folder"),
+        (lambda run: (run / "checkpoints/last.ckpt").unlink(), "there is no checkpoint to resume from"),
+        (lambda run: (run / "checkpoints/last.ckpt").write_bytes(b"PK\x03\x04cut"), "last.ckpt: "),
+        (lambda run: (run / "config.yaml").write_text("trainer: [", encoding="utf-8"), "config.yaml: cannot be read"),
+        (lambda run: (run / "run.json").write_text("{", encoding="utf-8"), "run.json: damaged"),
+    ],
+)
+def test_a_damaged_run_is_one_line(
+    damage: Any, message: str, short: Path, command: Command, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(short, run)
+    damage(run)
+    assert command("emodet.train", f"resume={run}", *GO_ON) == 2
+    error = capfd.readouterr().err
+    assert message in error
+    assert "Traceback" not in error
+
+
+def test_a_run_folder_gives_its_best_weights_to_a_new_run(short: Path, command: Command, tmp_path: Path) -> None:
+    config = yaml.safe_load((short / "config.yaml").read_text(encoding="utf-8"))
+    arguments = ["experiment=ferplus", f"data.root={config['data']['root']}", "data=affectnet_yolo", "data.processes=1"]
+    own = ["preprocessing.size=48", "net.channels=[4,4,8,8]", "net.features=8", "trainer=cpu", "debug=one_batch"]
+    new = [f"init_from={short}", "training.progressive_sizes=[]", "data.batch_size=8", f"hydra.run.dir={tmp_path}"]
+    assert command("emodet.train", *arguments, *own, *new, "trainer.enable_progress_bar=false") == 0
+
+
+BATCH = {"batch": {"processes": 2, "per_process": 16}}
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "processes", "samples"), [(16, 2, 16), (16, 1, 32), (32, 1, 32), (16, 4, 8), (8, 4, 8)]
+)
+def test_a_resumed_run_keeps_its_global_batch(batch_size: int, processes: int, samples: int) -> None:
+    assert batch_size_for(BATCH, batch_size, processes) == samples
+
+
+def test_another_global_batch_is_refused() -> None:
+    with pytest.raises(EmodetError, match=r"data.batch_size=64 on 1 .* takes 32 faces a step"):
+        batch_size_for(BATCH, 64, 1)
+    with pytest.raises(EmodetError, match=r"3 processes cannot share this run's 32 faces"):
+        batch_size_for(BATCH, 16, 3)
