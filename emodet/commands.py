@@ -169,12 +169,13 @@ def _accepted(schema: type, typed: Sequence[str]) -> list[str]:
         EmodetError: A key is not known, or a group of one choice is given a list.
     """
     keys = [*defaults(schema), "hydra"]
+    sweeps = bool({"-m", "--multirun"} & set(typed))
     accepted = []
     for argument in typed:
         key, given, value = argument.lstrip("+~").partition("=")
         folder = Path(conf_folder()) / key.partition("@")[0]
         if not given or argument.startswith("-") or key.startswith("hydra"):
-            accepted.append(_quoted_path(argument))
+            accepted.append(_quoted_path(argument, sweeps))
             continue
         if folder.is_dir() and value.startswith("[") and key != "callbacks":
             raise EmodetError(
@@ -183,11 +184,11 @@ def _accepted(schema: type, typed: Sequence[str]) -> list[str]:
         if not folder.is_dir() and key.split(".")[0] not in keys:
             # The full check names the old key or the nearest one.
             checked(schema, {key.split(".")[0]: value})
-        accepted.append(_quoted_path(argument))
+        accepted.append(_quoted_path(argument, sweeps))
     return accepted
 
 
-def _quoted_path(argument: str) -> str:
+def _quoted_path(argument: str, sweeps: bool) -> str:
     key, given, value = argument.partition("=")
     plain = key.lstrip("+~").rpartition(".")[2] in _PATHS and "/" not in key
     if not given or not plain or not value or value[0] in "'\"" or value == "null":
@@ -196,7 +197,7 @@ def _quoted_path(argument: str) -> str:
     if value.startswith("~"):
         value = str(path)
     # A list of paths, an interpolation or several runs of a sweep are Hydra's to read, unless a file has that name.
-    if (value[0] in "[{" or "${" in value or "," in value) and not path.exists():
+    if (value[0] in "[{" or "${" in value or ("," in value and sweeps)) and not path.exists():
         return f"{key}={value}"
     return f"{key}={quoted(value)}"
 

@@ -54,7 +54,7 @@ def test_an_attempt_that_a_kill_cut_short_is_no_obstacle(tmp_path: Path) -> None
 
 def test_facts_are_merged(tmp_path: Path) -> None:
     run = RunFolder(tmp_path)
-    with pytest.raises(EmodetError, match=r"not a run's folder \(it has no run\.json\)"):
+    with pytest.raises(EmodetError, match=r"not a run folder \(it has no run\.json\)"):
         run.facts()
     run.write_facts({"seed": 1, "temperature": 1.0})
     run.write_facts({"temperature": 1.3})
