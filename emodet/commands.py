@@ -4,7 +4,7 @@ import errno
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from time import gmtime, strftime
@@ -29,6 +29,7 @@ from emodet.config import (
 )
 from emodet.cpu import available_cores
 from emodet.errors import EmodetError
+from emodet.models.build import trust
 
 __all__ = ["command", "conf_folder", "quoted", "share_of_cores", "to_plain_dict", "workers_beside"]
 
@@ -159,7 +160,20 @@ def _reported(action: Callable[[], Any]) -> Any:
 def _checked(schema: type, config: DictConfig) -> DictConfig:
     plain: Any = OmegaConf.to_container(config, resolve=True)
     given = [override.lstrip("+~").partition("=")[0] for override in HydraConfig.get().overrides.task]
-    return OmegaConf.create(checked(schema, plain, given))
+    values = checked(schema, plain, given)
+    # The user's own configuration may name any class. That of a resumed run was checked before it was composed.
+    trust(*values.get("trust", ()), *_targets(values))
+    return OmegaConf.create(values)
+
+
+def _targets(values: Any) -> Iterator[str]:
+    """Every ``_target_`` in nested plain data."""
+    if isinstance(values, Mapping):
+        yield str(values.get("_target_", ""))
+        values = list(values.values())
+    if isinstance(values, list):
+        for value in values:
+            yield from _targets(value)
 
 
 def _accepted(schema: type, typed: Sequence[str]) -> list[str]:

@@ -55,7 +55,7 @@ def main(config: DictConfig) -> None:
 
 def open_checkpoint(path: Path, settings: dict[str, Any]) -> tuple[Predict, EmotionDataModule, float]:
     """A checkpoint (a run, or plain weights), its data, and its fitted temperature."""
-    trained = load_trained(path, settings["trust"])
+    trained = load_trained(path)
     classifier = trained.classifier
     data = open_data(settings, trained.data, classifier.preprocessing.to_dict(), len(classifier.class_names))
     predict = partial(predict_split, classifier, data, settings["split"], settings["accelerator"])

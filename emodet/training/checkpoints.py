@@ -2,7 +2,6 @@
 
 import os
 import pickle
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,19 +10,15 @@ from lightning.fabric.plugins.io import TorchCheckpointIO
 
 from emodet.errors import EmodetError
 from emodet.files import atomic_path
-from emodet.models.build import require_trusted
 from emodet.models.classifier import EmotionClassifier
 
 __all__ = [
     "AtomicCheckpointIO",
     "load_classifier",
     "read_checkpoint",
-    "require_trusted_net",
     "save_weights",
     "set_temperature",
 ]
-
-_OPTIMIZING = (torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler, dict)
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -61,12 +56,8 @@ def read_checkpoint(file: Path) -> dict[str, Any]:
     return content
 
 
-def load_classifier(file: Path, trust: Sequence[str] = ()) -> EmotionClassifier:
+def load_classifier(file: Path) -> EmotionClassifier:
     """Rebuild a classifier from a checkpoint alone, in evaluation mode.
-
-    Args:
-        file: The checkpoint.
-        trust: Packages, besides our own, whose classes the checkpoint may name.
 
     Raises:
         EmodetError: See `read_checkpoint`; it is a checkpoint of something else; or it names a class that is not
@@ -79,7 +70,6 @@ def load_classifier(file: Path, trust: Sequence[str] = ()) -> EmotionClassifier:
         raise EmodetError(
             f"checkpoint {file}: has no {missing}; weights alone can be used with init_from={file}"
         ) from None
-    require_trusted_net(settings, f"checkpoint {file}", trust)
     try:
         classifier = EmotionClassifier(**settings)
         classifier.on_load_checkpoint(content)
@@ -87,14 +77,6 @@ def load_classifier(file: Path, trust: Sequence[str] = ()) -> EmotionClassifier:
     except (TypeError, AttributeError, RuntimeError) as problem:
         raise EmodetError(f"checkpoint {file}: is not one of an emotion classifier ({problem})") from None
     return classifier.eval()
-
-
-def require_trusted_net(settings: Mapping[str, Any], where: str, trust: Sequence[str]) -> None:
-    """Refuse stored arguments of a classifier that name classes of packages that are not trusted."""
-    if not isinstance(settings, Mapping):
-        raise EmodetError(f"{where}: is not one of an emotion classifier")
-    for name, value in settings.items():
-        require_trusted(value, torch.nn.Module if name in ("net", "loss") else _OPTIMIZING, f"{where}: {name}", trust)
 
 
 def set_temperature(file: Path, temperature: float) -> None:

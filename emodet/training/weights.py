@@ -7,7 +7,7 @@ weights, so that the two cannot be mixed up.
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from emodet.errors import EmodetError
 from emodet.files import sha256_of, write_atomically
 from emodet.modelfile import TrainingData
 from emodet.models.classifier import EmotionClassifier
-from emodet.training.checkpoints import read_checkpoint, require_trusted_net, save_weights
+from emodet.training.checkpoints import read_checkpoint, save_weights
 
 __all__ = ["CARD_VERSION", "WeightsCard", "card_beside", "load_weights", "read_card", "write_weights"]
 
@@ -115,7 +115,7 @@ def card_beside(file: Path) -> WeightsCard | None:
     return card
 
 
-def load_weights(file: Path, trust: Sequence[str] = ()) -> tuple[EmotionClassifier, WeightsCard]:
+def load_weights(file: Path) -> tuple[EmotionClassifier, WeightsCard]:
     """Rebuild a classifier from plain weights and their card, in evaluation mode.
 
     Raises:
@@ -124,7 +124,6 @@ def load_weights(file: Path, trust: Sequence[str] = ()) -> tuple[EmotionClassifi
     if not file.is_file():
         raise EmodetError(f"weights {file}: there is no such file")
     card = card_beside(file) or read_card(file)
-    require_trusted_net({"net": card.net}, f"weights {file}", trust)
     classifier = EmotionClassifier(
         net=card.net,
         class_names=card.class_names,
