@@ -156,7 +156,7 @@ def alone(group: str, choice: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("experiment", ["baseline", "ferplus_live", "affectnet_yolo"])
 def test_experiments_take_every_choice_as_it_is(experiment: str) -> None:
-    groups = {group: options(group) for group in ("optimizer", "scheduler", "net")}
+    groups = {group: options(group) for group in ("optimizer", "scheduler", "loss", "net")}
     for turn in range(max(map(len, groups.values()))):
         chosen = {group: choices[turn % len(choices)] for group, choices in groups.items()}
         overrides = [f"{group}={choice}" for group, choice in chosen.items()]
@@ -168,7 +168,7 @@ def test_experiments_take_every_choice_as_it_is(experiment: str) -> None:
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_options_of_a_choice_live_in_its_file(experiment: str) -> None:
     values = yaml.safe_load((CONF / "experiment" / f"{experiment}.yaml").read_text(encoding="utf-8"))
-    assert not {"net", "optimizer", "scheduler", "callbacks"} & set(values)
+    assert not {"net", "optimizer", "scheduler", "loss", "callbacks"} & set(values)
 
 
 def test_there_are_at_most_twelve_experiments() -> None:

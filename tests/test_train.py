@@ -155,15 +155,15 @@ def test_the_baseline_without_affectnet_says_how_to_get_it(
         (["data.root=/nowhere/at/all"], "data.root=/nowhere/at/all"),
         (["data.batch_size=73"], "data.batch_size=73"),
         (["data.batch_size=1"], "data.batch_size=1: this net's batch norm needs at least 2 faces"),
-        (["net.name=resnet"], "net.name='resnet': there are residual_cnn"),
+        (["net._target_=emodet.NoNet"], "net._target_=emodet.NoNet: cannot be imported"),
         (["net.stage_dropout=[0.1]"], "must be equally long"),
-        (["optimizer.name=lion"], "optimizer.name='lion'"),
+        (["optimizer.lr=-1"], "optimizer"),
         (
             ["scheduler=plateau", "scheduler.monitor=val/acuracy"],
             "scheduler.monitor=val/acuracy: there is no such metric",
         ),
         (["training.monitor=val/f1"], "training.monitor=val/f1: there is no such metric; there are val/loss"),
-        (["training.progressive_sizes=[[0,96]]"], "sides from 16 to the crops' 48"),
+        (["training.progressive_sizes=[[0,96]]"], "training.progressive_sizes=[(0, 96)]"),
         (["loss.class_weights=[1,2]"], "loss.class_weights=[1, 2]"),
         (["trainer.precision=8"], "trainer.precision=8"),
         (["trainer.max_epochs=1"], "trainer.check_val_every_n_epoch=2: no validation in trainer.max_epochs=1"),
@@ -266,7 +266,12 @@ def test_a_disk_that_fills_keeps_the_last_good_checkpoint(
 ) -> None:
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     with monkeypatch.context() as patched:
-        stops_at_epoch(patched, lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1])))
+
+        def fill_disk() -> None:
+            size = (tmp_path / "checkpoints/last.ckpt").stat().st_size
+            resource.setrlimit(resource.RLIMIT_FSIZE, (size - 1000, before[1]))
+
+        stops_at_epoch(patched, fill_disk)
         try:
             assert command("emodet.train", *small, *PLAIN, f"hydra.run.dir={tmp_path}") == 2
         finally:
