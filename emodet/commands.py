@@ -117,7 +117,7 @@ def command(
     # judge of all of them.
     loose = {
         key: OmegaConf.create(value, flags={"struct": False}) if isinstance(value, dict) else value
-        for key, value in defaults(schema).items()
+        for key, value in defaults(schema, composed=False).items()
     }
     ConfigStore.instance().store(name=f"{config_name}_schema", node=loose)
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from emodet.data.augmentation import Augmentation
-from emodet.data.build import build_datamodule
+from emodet.data.build import SOURCE_KEYS, build_datamodule
 from emodet.errors import EmodetError
 from emodet.models.build import target_of
 from emodet.preprocessing import Preprocessing
@@ -38,10 +38,19 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Arguments:
-    """Marks a group of keys that are the arguments of `target`, but for those in `without`."""
+    """Marks a group of keys that are the arguments of `target`, but for those in `without`.
+
+    Attributes:
+        target: Whose signature it is.
+        without: Its arguments that are no keys.
+        unset: ``no``: defaults are there from the start. ``at first``: keys are null until everything is composed, then
+            they get their defaults; in a mix of data sets only those that no data set has of its own. ``always``: keys
+            that nobody sets stay null, as those of a checkpoint's own run take their place.
+    """
 
     target: Callable[..., Any]
     without: tuple[str, ...] = ()
+    unset: Literal["no", "at first", "always"] = "no"
 
 
 @dataclass(frozen=True)
@@ -59,7 +68,8 @@ class Specs:
 Group = dict[str, Any]
 _TRAINER_SUPPLIED = ("logger", "callbacks", "plugins", "default_root_dir", "use_distributed_sampler")
 _DATA_SUPPLIED = ("preprocessing", "augmentation", "seed")
-Data = Annotated[Group, Arguments(build_datamodule, _DATA_SUPPLIED)]
+Data = Annotated[Group, Arguments(build_datamodule, _DATA_SUPPLIED, "at first")]
+OtherData = Annotated[Group, Arguments(build_datamodule, _DATA_SUPPLIED, "always")]
 
 
 @dataclass(kw_only=True)
@@ -216,8 +226,6 @@ class PrepareConfig(TrainConfig):
     verify: bool = False
     force: bool = False
     list: bool = False
-    shard: str | None = None
-    merge: bool = False
 
 
 @dataclass(kw_only=True)
@@ -250,7 +258,7 @@ class EvaluateConfig:
     flip: bool = False
     accelerator: str = "auto"
     trust: Sequence[str] = ()
-    data: Data
+    data: OtherData
 
 
 @dataclass(kw_only=True)
@@ -293,7 +301,7 @@ class ExportConfig:
     threads: int | None = None
     trust: Sequence[str] = ()
     preprocessing: dict[str, Any]
-    data: Data
+    data: OtherData
 
 
 @dataclass(kw_only=True)
@@ -360,19 +368,23 @@ RENAMED_KEYS: Mapping[str, str] = {
 """Old keys and what takes their place; consulted for keys that are not known."""
 
 
-# The tree of keys: a group is a dict, a leaf is a Parameter of some signature.
+# The tree of keys.
 
-Tree = dict[str, Any]
+
+class Tree(dict[str, Any]):
+    """Keys of a group: nested groups, `Spec`s and `Specs` as they are, leaves as (type, default)."""
+
+    unset: str = "no"
 
 
 def tree_of(target: Callable[..., Any], without: Sequence[str] = ()) -> Tree:
-    """Keys of a signature: groups as nested dicts, `Spec`s and `Specs` as they are, leaves as (type, default)."""
+    """The keys of a signature."""
     function = target.__init__ if inspect.isclass(target) else target  # type: ignore[misc]
     try:
         hints = typing.get_type_hints(function, include_extras=True)
     except (NameError, TypeError):  # a class of the user's whose annotations cannot be evaluated
         hints = {}
-    tree: Tree = {}
+    tree = Tree()
     for name, parameter in inspect.signature(target).parameters.items():
         if name in without or name == "self" or parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             continue
@@ -380,28 +392,37 @@ def tree_of(target: Callable[..., Any], without: Sequence[str] = ()) -> Tree:
         markers = getattr(hint, "__metadata__", ())
         if markers and isinstance(markers[0], Arguments):
             tree[name] = tree_of(markers[0].target, markers[0].without)
+            tree[name].unset = markers[0].unset
             if markers[0].target is build_datamodule:
                 tree[name]["synthetic"] = tree_of(write_release, ("root", "folder", "size", "interpolation"))
         elif markers:
             tree[name] = markers[0]
         elif hint == dict[str, Any] and parameter.default is parameter.empty:
-            tree[name] = {}
+            tree[name] = Tree()
         else:
             tree[name] = (hint, None if parameter.default is parameter.empty else parameter.default)
     return tree
 
 
-def defaults(command: type) -> dict[str, Any]:
-    """Plain nested values of a command's keys before anything is chosen; specs are empty."""
-    return _values(tree_of(command))
+def defaults(command: type, composed: bool = True) -> dict[str, Any]:
+    """Plain nested values of a command's keys before anything is chosen; specs are empty.
+
+    Args:
+        command: The dataclass.
+        composed: Whether keys that are null while a configuration is composed have their defaults.
+    """
+    return _values(tree_of(command), composed)
 
 
-def _values(tree: Tree) -> dict[str, Any]:
+def _values(tree: Tree, composed: bool) -> dict[str, Any]:
     plain: dict[str, Any] = {}
     for name, entry in tree.items():
-        if isinstance(entry, dict):
-            # Drawn faces are off by default.
-            plain[name] = None if name == "synthetic" else _values(entry)
+        if name == "synthetic" and isinstance(entry, Tree):  # drawn faces are a choice
+            plain[name] = None
+        elif isinstance(entry, Tree):
+            plain[name] = _values(entry, composed)
+            if entry.unset != "no" and not composed:
+                plain[name] = dict.fromkeys(plain[name])
         else:
             plain[name] = {} if isinstance(entry, Spec | Specs) else _plain(entry[1])
     return plain
@@ -444,12 +465,15 @@ def _checked(tree: Tree, values: Mapping[str, Any], path: str, given: set[str]) 
                 each: None if spec is None else _checked_spec(Spec(), spec, f"{key}.{each}", given)
                 for each, spec in (value or {}).items()
             }
-        elif isinstance(entry, dict):
+        elif isinstance(entry, Tree):
             if value is not None and not isinstance(value, Mapping):
                 raise EmodetError(f"{key}={value}: a group of keys was expected ({', '.join(entry) or 'key: value'})")
             result[name] = dict(value or {}) if not entry else value and _checked(entry, value, f"{key}.", given)
-        else:
+        elif value is not None or tree.unset == "no":
             result[name] = _converted_or_error(value, entry[0], key)
+        else:
+            is_of_sources = values.get("sources") is not None and name in SOURCE_KEYS
+            result[name] = None if tree.unset == "always" or is_of_sources else _plain(entry[1])
     return result
 
 
@@ -466,7 +490,7 @@ def _checked_spec(spec: Spec, values: Any, key: str, given: set[str]) -> dict[st
     is_open = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
     own = {}
     for name, value in values.items():
-        if name in tree and not isinstance(tree[name], dict | Spec | Specs):
+        if name in tree and not isinstance(tree[name], Tree | Spec | Specs):
             own[name] = _converted_or_error(value, tree[name][0], f"{key}.{name}")
         elif is_open or name.startswith("_") or name in tree:
             own[name] = value

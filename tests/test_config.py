@@ -124,7 +124,7 @@ def test_dict_values_are_taken_from_the_command_line() -> None:
 
 def test_every_value_in_force_is_there() -> None:
     config = composed("experiment=baseline")
-    assert config["data"]["evaluation_batch_size"] == 256
+    assert config["data"]["eval_batch_size"] == 256
     assert config["trainer"]["accumulate_grad_batches"] == 1
     assert config["preprocessing"]["mean"] == [0.5, 0.5, 0.5]
     assert config["callbacks"]["early_stopping"] == {

@@ -34,6 +34,7 @@ __all__ = ["build_classifier", "build_data", "build_trainer", "names_data", "ope
 
 log = logging.getLogger(__name__)
 
+
 def build_data(settings: Mapping[str, Any]) -> EmotionDataModule:
     """The data module of a command's settings; drawn faces are written first.
 
@@ -41,7 +42,7 @@ def build_data(settings: Mapping[str, Any]) -> EmotionDataModule:
         EmodetError: `data.root` is not set, or a value does not fit.
     """
     data = dict(settings["data"])
-    if data.get("sources"):
+    if data.get("sources") is not None:
         data["sources"] = {name: _drawn(source) for name, source in resolved_sources(data).items()}
     groups = {name: settings[name] for name in ("preprocessing", "augmentation", "seed") if name in settings}
     return build_datamodule(**groups, **_drawn(data))

@@ -72,7 +72,7 @@ def assert_same_end(one: Path, other: Path) -> None:
 # Nine batches an epoch. What is trained, and where it is stopped: in training or validation, in an epoch, at a batch.
 CASES: dict[str, tuple[list[str], list[tuple[str, int, int]]]] = {
     "averaged and balanced": (
-        ["scheduler=onecycle", "data.balanced=true", "callbacks.ema.decay=0.9"],
+        ["scheduler=onecycle", "data.sampling=balanced", "callbacks.ema.decay=0.9"],
         [("train", 1, 3), ("train", 0, 8), ("validation", 2, 0)],
     ),
     "workers": (["scheduler=cosine", "callbacks=[default]", "data.num_workers=1"], [("train", 1, 4)]),
