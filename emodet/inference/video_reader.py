@@ -101,6 +101,7 @@ class VideoReader:
             duration -= self.start_s  # many writers store the last time stamp
         self.duration_s = duration
         # Kept here: a stream must not be used after its container is closed.
+        self._ratio = float(stream.sample_aspect_ratio or 1)
         self._stored_frames, self._video_end_s = int(stream.frames), None
         if stream.duration is not None and stream.time_base is not None:
             self._video_end_s = float((stream.duration + (stream.start_time or 0)) * stream.time_base)
@@ -203,11 +204,10 @@ class VideoReader:
 
     def _upright(self, frame: av.VideoFrame) -> npt.NDArray[np.uint8]:
         width, height = frame.width, frame.height
-        ratio = float(self._stream.sample_aspect_ratio or 1)
-        if ratio > 1:
-            width = round(width * ratio)
-        elif 0 < ratio < 1:
-            height = round(height / ratio)
+        if self._ratio > 1:
+            width = round(width * self._ratio)
+        elif 0 < self._ratio < 1:
+            height = round(height / self._ratio)
         self._check_pixels(width, height)
         scaled = (width, height) != (frame.width, frame.height)
         rgb = self._reformatter.reformat(frame, width, height, "rgb24", interpolation="BICUBIC" if scaled else None)

@@ -48,7 +48,7 @@ class VideoWriter:
             EmodetError: The file cannot be written.
         """
         self.path, self.size = path, size
-        self._last = -1
+        self._last, self._closed = -1, False
         self._reformatter = VideoReformatter()
         self._open = ExitStack()
         try:
@@ -118,6 +118,9 @@ class VideoWriter:
         Raises:
             EmodetError: The file cannot be written.
         """
+        if self._closed:
+            return
+        self._closed = True
         try:
             with self._open:
                 try:
