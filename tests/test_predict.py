@@ -535,3 +535,13 @@ def test_help_tells_of_every_option_with_examples(capsys):
     for option in (*options.split(), "explain", "max-pixels"):
         assert f"--{option}" in text
     assert "examples:" in text
+
+
+def test_the_documented_example_runs(model, video, tmp_path, monkeypatch):
+    """docs/recognise.md: a sink of one's own beside an annotated video."""
+    page = (Path(__file__).parents[1] / "docs" / "recognise.md").read_text()
+    code = page.split("```python\n")[1].split("```")[0]
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "video.mp4").write_bytes(video.read_bytes())
+    exec(code.replace("Recognizer()", f"Recognizer({str(model)!r}, detector='none')"), {"__name__": "example"})
+    assert len(list(VideoReader(tmp_path / "out.mp4"))) == 15
