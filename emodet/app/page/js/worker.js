@@ -32,7 +32,7 @@ const ASKS = {
     // The first run of each network takes several times as long as the next ones: not while somebody waits.
     const side = description.detector.live_side;
     const black = { width: side, height: (side * 3) / 4, data: new Uint8ClampedArray((side * side * 3)) };
-    await recognizer.detector.find(black, side);
+    await recognizer.detector.find(black, [side]);
     await recognizer.readings(black, [{ box: [0, 0, 64, 64], landmarks: null }]);
     return { threads: networks.threads, gpu: networks.gpu, version: networks.version };
   },

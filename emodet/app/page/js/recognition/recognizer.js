@@ -2,19 +2,19 @@
 
 import { CenterFace } from "./centerface.js";
 import { crop } from "./crop.js";
+import { FaceDetector } from "./detection.js";
 import { Follower } from "./following.js";
 import { occlusionMap } from "./occlusion.js";
 import { bestOf, Smoother } from "./smoothing.js";
-import { sideOf, Tracker } from "./tracking.js";
+import { Tracker } from "./tracking.js";
 
 export class Recognizer {
   /** @param {object} networks what `openNetworks` gives; @param {object} description page.json */
   constructor(networks, description) {
     this.networks = networks;
     this.model = description.model;
-    this.detector = new CenterFace(networks.detect, description.detector);
+    this.detector = new FaceDetector(new CenterFace(networks.detect, description.detector), description.detector);
     this.settings = description.stream;
-    this.stillSide = description.detector.still_side;
   }
 
   /** What the model file says of faces that have been found: one row each. */
@@ -49,7 +49,7 @@ export class Recognizer {
 
   /** Every face of one picture, the surest detection first. */
   async still(picture, leastConfidence) {
-    const found = await this.detector.find(picture, this.stillSide);
+    const found = await this.detector.find(picture, this.detector.settings.still_sides);
     const readings = await this.readings(picture, found);
     return found.map((detection, at) => {
       const shown = bestOf(readings[at].slice(0, this.model.class_names.length));
@@ -115,7 +115,9 @@ export class FaceStream {
     if (followed) return followed;
     const { settings } = this.recognizer.detector;
     const score = hide ? Math.min(this.recognizer.settings.score_to_hide, settings.min_score) : settings.min_score;
-    const found = await this.recognizer.detector.find(picture, this.longestSide, score);
+    // No face yet: perhaps one too large for the usual search.
+    const sides = this.tracker.tracks.length ? [this.longestSide] : [this.longestSide, settings.still_sides.at(-1)];
+    const found = await this.recognizer.detector.find(picture, sides, score);
     const tracks = this.tracker.update(found, time);
     const alive = new Set(this.tracker.tracks.map((track) => track.number));
     for (const number of this.smoothers.keys()) if (!alive.has(number)) this.smoothers.delete(number);
@@ -136,5 +138,3 @@ export class FaceStream {
     return visible;
   }
 }
-
-export { sideOf };

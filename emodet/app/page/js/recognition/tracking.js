@@ -1,10 +1,8 @@
 /** Which face of this frame is which of the last; as `emodet.inference.tracking`. */
 
-import { overlap } from "./centerface.js";
+import { overlap, sideOf } from "./boxes.js";
 
 const LEAST_AFFINITY = 0.25;
-
-export const sideOf = ({ box: [x1, y1, x2, y2] }) => Math.max(x2 - x1, y2 - y1);
 
 /** 0..1: the mean of the boxes' overlap and of the landmarks' nearness. */
 export function affinity(one, other) {

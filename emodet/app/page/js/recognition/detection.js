@@ -1,0 +1,122 @@
+/** Search for faces at several sizes; as `emodet.inference.detectors.find_faces`, with its constants from page.json. */
+
+import { overlap, shareInside, sideOf, stretched } from "./boxes.js";
+import { crop } from "./crop.js";
+import { reduced } from "./resize.js";
+
+/** A copy of at most so many pixels along the longer side. */
+function reducedPicture(picture, longestSide) {
+  const scale = longestSide / Math.max(picture.width, picture.height);
+  if (scale >= 1) return picture;
+  const width = Math.max(1, Math.round(picture.width * scale));
+  const height = Math.max(1, Math.round(picture.height * scale));
+  return { width, height, data: reduced(picture.data, picture.width, picture.height, 4, width, height) };
+}
+
+/** RGB to RGBA. */
+function withAlpha(pixels, side) {
+  const data = new Uint8ClampedArray(side * side * 4).fill(255);
+  for (let from = 0, to = 0; from < pixels.length; from += 3, to += 4) data.set(pixels.subarray(from, from + 3), to);
+  return { width: side, height: side, data };
+}
+
+export class FaceDetector {
+  /**
+   * @param {import("./centerface.js").CenterFace} network
+   * @param {object} settings the detector's part of page.json
+   */
+  constructor(network, settings) {
+    this.network = network;
+    this.settings = settings;
+  }
+
+  /**
+   * Find every face once: boxes of one face are merged, boxes inside a larger face dropped, doubtful faces checked by a
+   * second look.
+   *
+   * @param {{width: number, height: number, data: Uint8ClampedArray}} picture RGBA
+   * @param {number[]} sides sizes of the search: pixels along the longer side
+   * @param {number} minScore a lower threshold also returns faces that were not confirmed
+   * @returns {Promise<object[]>} highest score first
+   */
+  async find(picture, sides, minScore = this.settings.min_score) {
+    const { inside, min_score: certain } = this.settings;
+    const copy = reducedPicture(picture, Math.max(...sides));
+    const found = this.merged(await this.search(copy, sides, minScore));
+    const kept = [];
+    for (const face of found.sort((a, b) => sideOf(b) - sideOf(a))) {
+      const isPart = (other) => other.score >= certain && shareInside(face.box, other.box) > inside;
+      if (kept.some(isPart)) continue;
+      const checked = await this.checked(copy, face);
+      if (checked.score >= minScore) kept.push(checked);
+    }
+    const [x, y] = [picture.width / copy.width, picture.height / copy.height];
+    return kept.sort((a, b) => b.score - a.score).map((face) => stretched(face, x, y));
+  }
+
+  /** [{side, face}] of all searches. */
+  async search(picture, sides, minScore) {
+    const { max_face: maxFace, next_side: nextSide } = this.settings;
+    const longest = Math.max(picture.width, picture.height);
+    const searched = [];
+    for (const side of [...new Set(sides.map((each) => Math.min(each, longest)))].sort((a, b) => b - a)) {
+      if (!searched.length || side <= nextSide * searched.at(-1)) searched.push(side);
+    }
+    const found = [];
+    let small = picture;
+    for (const side of searched) {
+      small = reducedPicture(small, side);
+      const [x, y] = [picture.width / small.width, picture.height / small.height];
+      for (const face of await this.network.find(small, minScore)) {
+        if (sideOf(face) <= maxFace || side === searched.at(-1)) found.push({ side, face: stretched(face, x, y) });
+      }
+    }
+    return found;
+  }
+
+  /** One detection per face: that of the finest search whose score is close to the best. */
+  merged(found) {
+    const { same_face: sameFace, score_step: step } = this.settings;
+    const groups = [];
+    for (const item of found.sort((a, b) => b.face.score - a.face.score)) {
+      const group = groups.find(([best]) => overlap(best.face.box, item.face.box) > sameFace);
+      if (group) group.push(item);
+      else groups.push([item]);
+    }
+    return groups.map((group) => {
+      const close = group.filter((item) => item.face.score > group[0].face.score - step);
+      return close.reduce((best, item) => (item.side > best.side ? item : best)).face;
+    });
+  }
+
+  /** The face, with a score below the threshold if a second look does not confirm it. */
+  async checked(picture, face) {
+    const { min_score: certain, sure_score: sure, smallest_doubtful: smallest, turned } = this.settings;
+    const isTurned = face.landmarks !== null && Math.abs(roll(face.landmarks)) > turned;
+    if (face.score < certain || (face.score >= sure && !isTurned)) return face;
+    if (sideOf(face) >= smallest) {
+      if (await this.foundAgain(picture, face)) return face;
+      if (isTurned) {
+        const plain = { ...face, landmarks: null };
+        if (face.score >= sure || (await this.foundAgain(picture, plain))) return plain;
+        face = plain;
+      }
+    }
+    return { ...face, score: Math.min(face.score, certain - 0.01) };
+  }
+
+  /** Whether the enlarged, upright face is detected. */
+  async foundAgain(picture, { box, landmarks }) {
+    const { check, check_score: minScore } = this.settings;
+    const { size, margin } = check;
+    const enlarged = withAlpha(crop(picture, box, landmarks, check), size);
+    const edge = (size * margin) / (1 + 2 * margin);
+    const middle = [edge, edge, size - edge, size - edge];
+    return (await this.network.find(enlarged, minScore)).some((found) => overlap(middle, found.box) > 0.3);
+  }
+}
+
+/** Degrees by which the line through the eyes is turned, -180..180. */
+function roll([[ax, ay], [bx, by]]) {
+  return (Math.atan2(by - ay, bx - ax) * 180) / Math.PI;
+}
