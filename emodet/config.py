@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from emodet.data.augmentation import Augmentation
-from emodet.data.build import SOURCE_KEYS, build_datamodule
+from emodet.data.build import SOURCE_KEYS, DataSettings
 from emodet.errors import EmodetError
 from emodet.models.build import target_of
 from emodet.preprocessing import Preprocessing
@@ -67,9 +67,8 @@ class Specs:
 
 Group = dict[str, Any]
 _TRAINER_SUPPLIED = ("logger", "callbacks", "plugins", "default_root_dir", "use_distributed_sampler")
-_DATA_SUPPLIED = ("preprocessing", "augmentation", "seed")
-Data = Annotated[Group, Arguments(build_datamodule, _DATA_SUPPLIED, "at first")]
-OtherData = Annotated[Group, Arguments(build_datamodule, _DATA_SUPPLIED, "always")]
+Data = Annotated[Group, Arguments(DataSettings, unset="at first")]
+OtherData = Annotated[Group, Arguments(DataSettings, unset="always")]
 
 
 @dataclass(kw_only=True)
@@ -177,7 +176,7 @@ class TrainConfig:
         resume: A run folder to continue in.
         threads: Of torch on the CPU; null leaves it to torch.
         trust: Packages of your own whose classes a stored run or checkpoint may name.
-        data: The data set, see `emodet.data.build.build_datamodule`.
+        data: The data set, see `emodet.data.build.DataSettings`.
         preprocessing: See `Preprocessing`.
         augmentation: See `Augmentation`.
         net: Any ``torch.nn.Module`` that takes ``num_classes``.
@@ -393,8 +392,8 @@ def tree_of(target: Callable[..., Any], without: Sequence[str] = ()) -> Tree:
         if markers and isinstance(markers[0], Arguments):
             tree[name] = tree_of(markers[0].target, markers[0].without)
             tree[name].unset = markers[0].unset
-            if markers[0].target is build_datamodule:
-                tree[name]["synthetic"] = tree_of(write_release, ("root", "folder", "size", "interpolation"))
+            if markers[0].target is DataSettings:
+                tree[name]["synthetic"] = tree_of(write_release, ("root", "size"))
         elif markers:
             tree[name] = markers[0]
         elif hint == dict[str, Any] and parameter.default is parameter.empty:

@@ -46,7 +46,7 @@ def release(own_folders: Path) -> Path:
     """Drawn faces as the YOLO export, 48 px: 72 train, 24 val, 24 test."""
     from emodet.synthetic.releases import write_release
 
-    return write_release(own_folders / "release", "yolo", FACES, size=48)
+    return write_release(own_folders / "release", FACES, size=48)
 
 
 @pytest.fixture(scope="session")

@@ -20,7 +20,7 @@ def options(group: str) -> list[str]:
 @pytest.fixture(scope="session")
 def releases(own_folders: Path) -> dict[str, Path]:
     """One drawn release per reader that the embedded data set can be written for."""
-    from emodet.synthetic.releases import write_release
+    from made_drawn import write_release
 
     made = {}
     for layout in ("affectnet_csv", "yolo", "ferplus"):

@@ -26,7 +26,7 @@ SMALL = [
 @pytest.fixture(scope="module")
 def annotated(own_folders: Path) -> Path:
     """Drawn faces as AffectNet of 2017, with valence and arousal; some rows are uncertain or no faces, with -2."""
-    from emodet.synthetic.releases import write_release
+    from made_drawn import write_release
 
     return write_release(own_folders / "annotated", "affectnet_csv", {"train": 96, "val": 24}, size=48)
 

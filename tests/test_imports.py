@@ -158,6 +158,12 @@ def test_data_models_and_evaluation_know_no_runs() -> None:
                 assert not [it for it in ours if it.split(".")[0] in ("hydra", "omegaconf")], name
 
 
+def test_data_knows_no_drawn_faces() -> None:
+    for name, file in MODULES.items():
+        if within(name, ("emodet.datasets", "emodet.data")):
+            assert not [it for it in imported(file, deferred=True) if within(it, ("emodet.synthetic",))], name
+
+
 def test_no_circles() -> None:
     """Imports at the top of files form no circle."""
     graph = {name: imported(file, deferred=False) & set(MODULES) - {name} for name, file in MODULES.items()}

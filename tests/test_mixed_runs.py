@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from emodet.synthetic.releases import write_release
+from made_drawn import write_release
 from emodet.errors import EmodetError
 from emodet.modelfile import read_model_file
 from emodet.preprocessing import Preprocessing

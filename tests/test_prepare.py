@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from emodet.data.pack import Pack
-from emodet.synthetic.releases import write_release
+from made_drawn import write_release
 
 SMALL = ["data.processes=1", "preprocessing.size=32"]
 

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 from emodet.data.augmentation import Augmentation
@@ -11,10 +11,16 @@ from emodet.data.sources import Source, default_packs
 from emodet.datasets.readers import READERS
 from emodet.errors import EmodetError
 
-__all__ = ["SOURCE_KEYS", "build_datamodule"]
+__all__ = ["SOURCE_KEYS", "DataSettings", "build_datamodule"]
 
 SOURCE_KEYS = tuple(field.name for field in fields(Source))
 """Keys of ``data`` that can be set for one data set of a mix."""
+
+_FOR_EACH_SOURCE = ("crop", "labels", "val_from", "processes", "max_unreadable")
+_FOR_ALL = (
+    *("classes", "split_seed", "batch_size", "eval_batch_size", "sampling", "training_faces", "num_workers"),
+    "corrections",
+)
 
 # It becomes part of metric names and of keys.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
@@ -32,85 +38,82 @@ _HOW_TO_GET = {
 }
 
 
-def build_datamodule(
-    preprocessing: Mapping[str, Any] | None = None,
-    augmentation: Mapping[str, Any] | None = None,
-    seed: int = 0,
-    *,
-    root: str | None = None,
-    sources: Any = None,
-    packs: str | None = None,
-    reader: str = "auto",
-    reader_options: dict[str, Any] | None = None,
-    crop: str = "image",
-    classes: int = 8,
-    labels: str = "hard",
-    val_from: str | float = "auto",
-    split_seed: int = 0,
-    batch_size: int = 32,
-    eval_batch_size: int = 256,
-    sampling: str = "natural",
-    training_faces: int | None = None,
-    num_workers: int | None = None,
-    processes: int | None = None,
-    max_unreadable: float = 0.01,
-    corrections: str | None = None,
-) -> EmotionDataModule:
-    """The data module of the configuration groups ``data``, ``preprocessing`` and ``augmentation``.
+@dataclass(frozen=True, kw_only=True)
+class DataSettings:
+    """Keys of the configuration group ``data``.
 
-    Args:
-        preprocessing: Arguments of `Preprocessing`.
-        augmentation: Arguments of `Augmentation`.
-        seed: Of order and augmentation.
+    Attributes:
         root: Where the data set lies; None for a mix.
-        sources: A mix: settings of each data set by name, which override those below.
-        packs: See `Source`.
+        sources: A mix: settings of each data set by name, which override those here.
+        packs: See `Source`; None takes `default_packs`.
         reader: See `Source`.
         reader_options: See `Source`.
         crop: See `Source`.
-        classes: See `EmotionDataModule`.
         labels: See `Source`.
         val_from: See `Source`.
+        processes: See `Source`.
+        max_unreadable: See `Source`.
+        classes: See `EmotionDataModule`.
         split_seed: See `EmotionDataModule`.
         batch_size: See `EmotionDataModule`.
         eval_batch_size: See `EmotionDataModule`.
         sampling: See `EmotionDataModule`.
         training_faces: See `EmotionDataModule`.
         num_workers: See `EmotionDataModule`.
-        processes: See `Source`.
-        max_unreadable: See `Source`.
         corrections: See `EmotionDataModule`.
+    """
+
+    root: str | None = None
+    sources: Any = None
+    packs: str | None = None
+    reader: str = "auto"
+    reader_options: dict[str, Any] | None = None
+    crop: str = "image"
+    labels: str = "hard"
+    val_from: str | float = "auto"
+    processes: int | None = None
+    max_unreadable: float = 0.01
+    classes: int = 8
+    split_seed: int = 0
+    batch_size: int = 32
+    eval_batch_size: int = 256
+    sampling: str = "natural"
+    training_faces: int | None = None
+    num_workers: int | None = None
+    corrections: str | None = None
+
+
+def build_datamodule(
+    data: Mapping[str, Any],
+    preprocessing: Mapping[str, Any] | None = None,
+    augmentation: Mapping[str, Any] | None = None,
+    seed: int = 0,
+) -> EmotionDataModule:
+    """The data module of the configuration groups ``data``, ``preprocessing`` and ``augmentation``.
+
+    Args:
+        data: Keys of `DataSettings`.
+        preprocessing: Arguments of `Preprocessing`.
+        augmentation: Arguments of `Augmentation`.
+        seed: Of order and augmentation.
 
     Raises:
         EmodetError: There is no data set, or a value is out of its range.
     """
-    shared: dict[str, Any] = {
-        "packs": default_packs() if packs is None else packs,
-        **{"crop": crop, "labels": labels, "val_from": val_from},
-        **{"processes": processes, "max_unreadable": max_unreadable},
-    }
-    if sources:
-        if root is not None:
-            raise EmodetError(f"data.root={root} is for one data set; in a mix each has its own in data.sources")
-        of: Source | dict[str, Source] = _sources(sources, {**shared, "classes": classes})
-    elif root is None:
-        raise EmodetError(f"data.root is not set. {_how_to_get(reader)}")
+    given = DataSettings(**data)
+    shared = {name: getattr(given, name) for name in _FOR_EACH_SOURCE}
+    shared["packs"] = default_packs() if given.packs is None else given.packs
+    if given.sources:
+        if given.root is not None:
+            raise EmodetError(f"data.root={given.root} is for one data set; in a mix each has its own in data.sources")
+        sources: Source | dict[str, Source] = _sources(given.sources, {**shared, "classes": given.classes})
+    elif given.root is None:
+        raise EmodetError(f"data.root is not set. {_how_to_get(given.reader)}")
     else:
-        of = Source(root, reader, reader_options or {}, **shared)
-    return EmotionDataModule(
-        of,
-        preprocessing=preprocessing,
-        batch_size=batch_size,
-        eval_batch_size=eval_batch_size,
-        num_workers=num_workers,
-        augmentation=Augmentation(**(augmentation or {})),
-        sampling=sampling,
-        classes=classes,
-        split_seed=split_seed,
-        training_faces=training_faces,
-        corrections=corrections,
-        seed=seed,
-    )
+        sources = Source(given.root, given.reader, given.reader_options or {}, **shared)
+    own = {name: getattr(given, name) for name in _FOR_ALL}
+    augmented = Augmentation(**(augmentation or {}))
+    return EmotionDataModule(sources, preprocessing, augmentation=augmented, seed=seed, **own)
 
 
 def _sources(given: Mapping[str, Mapping[str, Any]], shared: Mapping[str, Any]) -> dict[str, Source]:

@@ -42,7 +42,7 @@ from emodet.data.pack import (
     fingerprint_of,
     table_of,
 )
-from emodet.data.release import ABOUT, ReleaseState, release_state
+from emodet.data.release import ReleaseState, about_release, release_state
 from emodet.datasets.samples import Listing, Reader
 from emodet.errors import EmodetError
 from emodet.files import sha256_of, write_atomically
@@ -116,7 +116,7 @@ class Packing:
         return pack_folder(self.reader, self.preprocessing, self.crop, self.packs)
 
     def exists(self) -> bool:
-        """Whether the pack exists."""
+        """Whether the pack is there."""
         return (self.folder / MANIFEST).is_file()
 
     def run(self) -> Pack:
@@ -236,7 +236,7 @@ class _Work:
                         break
                     done.append(result)
         except (OSError, ValueError, TypeError, IndexError):
-            pass  # nothing, or nothing whole: begin anew
+            done = []  # nothing, or nothing complete
         if not done:
             shutil.rmtree(self.folder, ignore_errors=True)
             self.folder.mkdir()
@@ -314,29 +314,20 @@ class _Work:
         }
 
 
-def about_release(root: Path) -> dict[str, Any]:
-    """What a release's own file `ABOUT` says of it: ``title``, ``redistributable``; empty without such a file."""
-    try:
-        found = json.loads((root / ABOUT).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
 def _keep_rows(file: Path, rows: Sequence[int]) -> None:
     """Shorten an ``.npy`` file to these rows, which rise."""
     crops = np.load(file, mmap_mode="r+")
-    kept, offset = (len(rows), *crops.shape[1:]), int(crops.offset)
+    kept = (len(rows), *crops.shape[1:])
+    end = int(crops.offset) + int(np.prod(kept, dtype=np.int64))
     for start in range(0, len(rows), _CHUNK):
         block = rows[start : start + _CHUNK]
         crops[start : start + len(block)] = crops[block]
     crops.flush()
-    row_bytes = int(np.prod(crops.shape[1:]))
     del crops
     with file.open("r+b") as stream:
         # The header is padded to one length for any number of rows.
         write_array_header_1_0(stream, {"descr": "|u1", "fortran_order": False, "shape": kept})
-        stream.truncate(offset + len(rows) * row_bytes)
+        stream.truncate(end)
 
 
 def _across_splits(table: Table) -> dict[str, int]:

@@ -1,20 +1,20 @@
 """Whether a release is still what was packed of it."""
 
 import hashlib
+import json
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from emodet.datasets.folders import is_picture
 from emodet.datasets.samples import Reader, Sample
 
-__all__ = ["ABOUT", "ReleaseState", "label_files_state", "release_state"]
+__all__ = ["ReleaseState", "about_release", "label_files_state", "release_state"]
 
-ABOUT = "synthetic.json"
-"""A file in a release's root with its own ``title`` and ``redistributable``."""
+_ABOUT = "synthetic.json"
 
 _LEVELS = 8
 _MOST_FILES = 100
@@ -62,6 +62,15 @@ def label_files_state(root: Path, packs: Path) -> str:
         folder = path.is_dir()
         digest.update(repr((str(path), folder, _facts_of(path)[int(folder) :])).encode())
     return digest.hexdigest()
+
+
+def about_release(root: Path) -> dict[str, Any]:
+    """A release's own ``title`` and ``redistributable``, from a file that drawn releases have; else empty."""
+    try:
+        found = json.loads((root / _ABOUT).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _label_files(root: Path, packs: Path) -> Iterator[Path]:

@@ -1,7 +1,6 @@
-"""Drawn faces that show the eight emotions: the embedded data set.
+"""Drawn faces that show the eight emotions: a data set without photographs, for trials and tests.
 
-No photograph is behind any of it, so the whole way from a release on disk to an evaluated checkpoint can be tried, and
-tested, by everybody. A face is an `Identity` (shape, skin, hair, …), a set of facial action units with their strengths,
+A face is an `Identity` (shape, skin, hair, …), a set of facial action units with their strengths,
 a pose and a light. The emotion shows in the action units alone: `EXPRESSIONS` says which.
 
 Sources: the action units are those of Ekman and Friesen (1978) and Ekman, Friesen and Hager (2002), *Facial Action
@@ -18,48 +17,29 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from emodet.synthetic.drawing import Identity, Look, Pose, paint
 from emodet.emotions import EMOTIONS, emotion_id
 from emodet.errors import EmodetError
+from emodet.synthetic.anatomy import Identity, Pose
+from emodet.synthetic.painting import Look, paint
+from emodet.synthetic.people import draw_identity
 
 __all__ = [
     "ACTION_UNITS",
     "EXPRESSIONS",
-    "Identity",
     "SyntheticFace",
     "draw_action_units",
     "draw_face",
-    "draw_identity",
     "draw_no_face",
     "draw_sheet",
 ]
 
 UInt8 = npt.NDArray[np.uint8]
 
-ACTION_UNITS: Mapping[int, str] = MappingProxyType(
-    {
-        1: "inner brow raiser",
-        2: "outer brow raiser",
-        4: "brow lowerer",
-        5: "upper lid raiser",
-        6: "cheek raiser",
-        7: "lid tightener",
-        9: "nose wrinkler",
-        10: "upper lip raiser",
-        12: "lip corner puller",
-        14: "dimpler",
-        15: "lip corner depressor",
-        16: "lower lip depressor",
-        17: "chin raiser",
-        20: "lip stretcher",
-        23: "lip tightener",
-        24: "lip pressor",
-        25: "lips part",
-        26: "jaw drop",
-        43: "eyes closed",
-    }
-)
-"""The units that are drawn, by their number in the Facial Action Coding System."""
+ACTION_UNITS = (1, 2, 4, 5, 6, 7, 9, 10, 12, 14, 15, 16, 17, 20, 23, 24, 25, 26, 43)
+"""The units that are drawn, by their number in the Facial Action Coding System: inner and outer brow raiser, brow
+lowerer, upper lid raiser, cheek raiser, lid tightener, nose wrinkler, upper lip raiser, lip corner puller, dimpler, lip
+corner depressor, lower lip depressor, chin raiser, lip stretcher, lip tightener, lip pressor, lips part, jaw drop, eyes
+closed."""
 
 EXPRESSIONS: Mapping[str, tuple[Mapping[int, float], ...]] = MappingProxyType(
     {
@@ -103,16 +83,6 @@ _MOOD: Mapping[str, tuple[float, float]] = MappingProxyType(
 )
 """Mean valence and arousal of each class in AffectNet's training set; a drawn face varies about them."""
 
-_SKIN = np.array(
-    [(255, 226, 205), (246, 206, 176), (229, 178, 140), (198, 140, 102), (152, 100, 70), (112, 72, 52), (84, 54, 42)]
-)
-_HAIR = np.array(
-    [(30, 24, 24), (58, 38, 28), (92, 58, 36), (140, 88, 48), (196, 152, 88), (148, 62, 34), (150, 146, 144)]
-)
-_IRIS = np.array([(74, 46, 26), (96, 62, 32), (84, 108, 66), (74, 116, 150), (104, 130, 140)])
-_STYLES = ("short", "quiff", "parted", "fringe", "receding", "long", "bob", "bun", "curly", "scarf", "beanie", "bald")
-_STYLE_SHARES = (0.16, 0.09, 0.09, 0.08, 0.07, 0.13, 0.09, 0.06, 0.09, 0.05, 0.05, 0.04)
-
 _LEAST_RENDER_PX = 144
 """Smaller pictures are painted at least this large: thin lines then fade instead of vanishing."""
 
@@ -144,70 +114,6 @@ class SyntheticFace:
     points: tuple[tuple[float, float], ...]
     action_units: Mapping[int, tuple[float, float]]
     subject: str
-
-
-def draw_identity(rng: np.random.Generator) -> Identity:
-    """A person: shape of face and features, skin from light to dark, hair, beard, age, glasses."""
-
-    def vary(low: float, high: float) -> float:
-        # Triangular: middling faces are commoner than extreme ones.
-        return float(low + (high - low) * (rng.random() + rng.random()) / 2)
-
-    def between(palette: npt.NDArray[np.int_], place: float) -> tuple[float, float, float]:
-        index = min(int(place), len(palette) - 2)
-        r, g, b = palette[index] + (palette[index + 1] - palette[index]) * (place - index)
-        return float(r), float(g), float(b)
-
-    tone = rng.random() * (len(_SKIN) - 1)
-    skin = between(_SKIN, tone)
-    age = float(rng.random() ** 1.6)
-    # Dark skin goes with dark hair and eyes mostly, as in people.
-    light_hair = rng.random() < 0.75 - 0.2 * tone
-    hair_colour = tuple(
-        float(v) for v in _HAIR[int(rng.integers(2, 6)) if light_hair else int(rng.integers(0, 3 if tone < 3 else 2))]
-    )
-    if age > 0.75 and rng.random() < 0.7:
-        hair_colour = tuple(float(v) for v in _HAIR[6] + int(rng.integers(-30, 60)))
-    style = str(rng.choice(_STYLES, p=_STYLE_SHARES))
-    may_have_beard = style in ("short", "quiff", "receding", "bald", "curly", "beanie")
-    beards, shares = (
-        ("none", "stubble", "full", "moustache"),
-        (0.5, 0.22, 0.18, 0.1) if may_have_beard else (1, 0, 0, 0),
-    )
-    rosy = rng.uniform(0.12, 0.5)
-    lip = tuple((1 - rosy) * v * 0.8 + rosy * red for v, red in zip(skin, (196, 52, 70), strict=True))
-    hue = rng.uniform(0, 180)
-    cloth = cv2.cvtColor(
-        np.array([[[hue, rng.uniform(40, 190), rng.uniform(60, 220)]]], dtype=np.uint8), cv2.COLOR_HSV2RGB
-    )[0, 0]
-    return Identity(
-        cheek=vary(0.93, 1.03),
-        jaw=vary(0.84, 1.14),
-        chin=vary(0.75, 1.3),
-        length=vary(0.95, 1.08),
-        eye_x=vary(0.40, 0.48),
-        eye_width=vary(0.20, 0.255),
-        eye_height=vary(0.115, 0.165),
-        eye_tilt=vary(-0.03, 0.05),
-        brow_y=vary(-0.40, -0.31),
-        brow_width=vary(0.022, 0.062),
-        brow_arch=vary(0.0, 0.09),
-        nose_y=vary(0.30, 0.40),
-        nose_width=vary(0.13, 0.22),
-        mouth_y=vary(0.70, 0.77),
-        mouth_width=vary(0.30, 0.40),
-        lips=vary(0.6, 1.4),
-        age=age,
-        freckles=float(rng.random()) if tone < 2 and rng.random() < 0.25 else 0.0,
-        skin=skin,
-        lip_colour=(lip[0], lip[1], lip[2]),
-        hair_colour=(hair_colour[0], hair_colour[1], hair_colour[2]),
-        iris=between(_IRIS, rng.random() * (1.2 if tone > 3 else len(_IRIS) - 1)),
-        cloth=(float(cloth[0]), float(cloth[1]), float(cloth[2])),
-        hair=style,
-        beard=str(rng.choice(beards, p=shares)),
-        glasses=str(rng.choice(("none", "thin", "thick", "gold"), p=(0.78, 0.08, 0.07, 0.07))),
-    )
 
 
 def draw_action_units(
@@ -278,27 +184,13 @@ def draw_face(
     Raises:
         EmodetError: `emotion` is none of the eight, or `size`, `intensity` or `framing` is out of range.
     """
-    number = emotion_id(emotion) if isinstance(emotion, str) else int(emotion)
-    if number is None or not 0 <= number < len(EMOTIONS):
-        raise EmodetError(f"emotion={emotion!r}: a synthetic face shows one of {', '.join(EMOTIONS)}, or an id 0 to 7")
-    if not 16 <= size <= 2048:
-        raise EmodetError(f"size={size}: whole pixels from 16 to 2048 were expected")
-    if intensity is not None and not 0 <= intensity <= 1:
-        raise EmodetError(f"intensity={intensity}: a number from 0 to 1 was expected")
-    if not 0.2 <= framing[0] <= framing[1] <= 1.5:
-        raise EmodetError(f"framing={framing}: two rising fractions from 0.2 to 1.5 were expected")
+    number = _checked(emotion, size, intensity, framing)
     rng = seed if isinstance(seed, np.random.Generator) else np.random.default_rng(seed)
     person = identity if identity is not None else draw_identity(rng)
     strength = intensity if intensity is not None else (1.0 if clean else float(0.45 + 0.55 * rng.beta(2.2, 1.4)))
     units = draw_action_units(number, rng, strength, clean=clean)
     still = 0.0 if clean else 1.0
-    pose = Pose(
-        yaw=still * float(np.clip(rng.normal(0, 0.2), -0.5, 0.5)),
-        pitch=still * float(np.clip(rng.normal(0, 0.11), -0.3, 0.3)),
-        roll=still * float(np.clip(rng.normal(0, 0.09), -0.3, 0.3)),
-        gaze_x=still * float(rng.uniform(-0.8, 0.8)),
-        gaze_y=still * float(rng.uniform(-0.5, 0.5)),
-    )
+    pose = _pose(rng, still)
     side = max(2 * size, _LEAST_RENDER_PX) if size <= 160 else round(1.5 * size)
     scale = size / side
     unit = side * float(rng.uniform(*framing)) / _BOX_UNITS
@@ -320,6 +212,29 @@ def draw_face(
         points=tuple((float(x), float(y)) for x, y in points),
         action_units=MappingProxyType(units),
         subject=subject,
+    )
+
+
+def _checked(emotion: int | str, size: int, intensity: float | None, framing: tuple[float, float]) -> int:
+    number = emotion_id(emotion) if isinstance(emotion, str) else int(emotion)
+    if number is None or not 0 <= number < len(EMOTIONS):
+        raise EmodetError(f"emotion={emotion!r}: a synthetic face shows one of {', '.join(EMOTIONS)}, or an id 0 to 7")
+    if not 16 <= size <= 2048:
+        raise EmodetError(f"size={size}: whole pixels from 16 to 2048 were expected")
+    if intensity is not None and not 0 <= intensity <= 1:
+        raise EmodetError(f"intensity={intensity}: a number from 0 to 1 was expected")
+    if not 0.2 <= framing[0] <= framing[1] <= 1.5:
+        raise EmodetError(f"framing={framing}: two rising fractions from 0.2 to 1.5 were expected")
+    return number
+
+
+def _pose(rng: np.random.Generator, still: float) -> Pose:
+    return Pose(
+        yaw=still * float(np.clip(rng.normal(0, 0.2), -0.5, 0.5)),
+        pitch=still * float(np.clip(rng.normal(0, 0.11), -0.3, 0.3)),
+        roll=still * float(np.clip(rng.normal(0, 0.09), -0.3, 0.3)),
+        gaze_x=still * float(rng.uniform(-0.8, 0.8)),
+        gaze_y=still * float(rng.uniform(-0.5, 0.5)),
     )
 
 

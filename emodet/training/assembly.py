@@ -45,7 +45,7 @@ def build_data(settings: Mapping[str, Any]) -> EmotionDataModule:
     if data.get("sources") is not None:
         data["sources"] = {name: _drawn(source) for name, source in resolved_sources(data).items()}
     groups = {name: settings[name] for name in ("preprocessing", "augmentation", "seed") if name in settings}
-    return build_datamodule(**groups, **_drawn(data))
+    return build_datamodule(_drawn(data), **groups)
 
 
 def _drawn(data: Mapping[str, Any]) -> dict[str, Any]:

@@ -27,8 +27,8 @@ import cv2
 import numpy as np
 
 from emodet.datasets.affectnet import TRAIN_COUNTS, VALIDATION_COUNTS
-from emodet.synthetic.faces import draw_face
 from emodet.emotions import EMOTIONS
+from emodet.synthetic.faces import draw_face
 
 COLUMNS = "subDirectory_filePath face_x face_y face_width face_height facial_landmarks expression valence arousal"
 DRAWN = 512
@@ -150,9 +150,11 @@ def settings(arguments: argparse.Namespace) -> list[str]:
 
 def opened(arguments: argparse.Namespace, **given: Any) -> Any:
     from emodet.data.datamodule import EmotionDataModule
+    from emodet.data.sources import Source
 
-    values: dict[str, Any] = {"packs": arguments.folder / "packs", "batch_size": BATCH, "num_workers": arguments.workers}
-    return EmotionDataModule(arguments.folder / "release", {"size": arguments.size}, balanced=True, **values | given)
+    source = Source(arguments.folder / "release", packs=arguments.folder / "packs")
+    values: dict[str, Any] = {"batch_size": BATCH, "num_workers": arguments.workers, "sampling": "balanced"}
+    return EmotionDataModule(source, {"size": arguments.size}, **values | given)
 
 
 def start(arguments: argparse.Namespace) -> dict[str, float]:
@@ -193,8 +195,9 @@ def drop_from_cache(folder: Path) -> None:
 
 def split(arguments: argparse.Namespace) -> dict[str, float]:
     """Opening, sharing out to splits, and an epoch's balanced order."""
+    from emodet.data.batches import sampling_weights
     from emodet.data.pack import Pack
-    from emodet.data.splits import assign_splits, drawing_weights
+    from emodet.data.splits import assign_splits
 
     found = {}
     (folder,) = (arguments.folder / "packs").iterdir()
@@ -210,7 +213,7 @@ def split(arguments: argparse.Namespace) -> dict[str, float]:
     data = opened(arguments, workers=0)
     data.setup()
     began = time.perf_counter()
-    drawing_weights(table.emotion[splits.train], balanced=True, wanted=np.ones(len(splits.train)))
+    sampling_weights(table.emotion[splits.train], "balanced")
     next(iter(data.train_dataloader().batch_sampler))
     found["balanced order of an epoch"] = time.perf_counter() - began
     return found | {f"{split} faces": len(getattr(splits, split)) for split in ("train", "val", "test")}

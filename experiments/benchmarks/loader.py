@@ -25,8 +25,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from emodet.commands import conf_folder
 from emodet.data.datamodule import EmotionDataModule
-from emodet.synthetic.releases import write_release
+from emodet.data.sources import Source
 from emodet.models.classifier import EmotionClassifier
+from emodet.synthetic.releases import write_release
 from emodet.training.console import quiet_lightning
 
 FACES = {"train": 3000, "val": 64, "test": 64}
@@ -101,14 +102,13 @@ def main() -> None:
 
 
 def made_data(folder: Path, arguments: argparse.Namespace, steps: Any = None) -> EmotionDataModule:
-    release = write_release(folder / "release", "yolo", FACES, size=arguments.size)
+    release = write_release(folder / "release", FACES, size=arguments.size)
     if steps is None:
         steps = OmegaConf.to_container(OmegaConf.load(f"{conf_folder()}/augmentation/{arguments.augmentation}.yaml"))
         steps = steps["steps"]  # type: ignore[index, call-overload]
     data = EmotionDataModule(
-        release,
+        Source(release, packs=folder / "packs"),
         {"size": arguments.size},
-        packs=folder / "packs",
         batch_size=arguments.batch,
         augmentation=steps,
         num_workers=0,

@@ -28,11 +28,11 @@ from PIL import Image
 from skimage import data as skimage_data
 
 from emodet import Recognizer
-from emodet.datasets.own_csv import OwnCsv
 from emodet.data.packing import prepare_pack
-from emodet.synthetic.faces import draw_face
+from emodet.datasets.own_csv import OwnCsv
 from emodet.images import decode_rgb
 from emodet.preprocessing import Preprocessing
+from emodet.synthetic.faces import draw_face
 
 CASES = ((224, 96), (224, 48), (112, 96), (425, 96))
 DRAWN = 64

@@ -173,7 +173,7 @@ def test_a_corrected_pack_is_still_corrected_in_a_worker(written: Any, pack: Pac
 def data_with(release: Path, own_folders: Path) -> Callable[..., EmotionDataModule]:
     def make(**options: Any) -> EmotionDataModule:
         values = {"packs": own_folders / "packs", "num_workers": 0, "processes": 1, "batch_size": 8} | options
-        data = build_datamodule({"size": 48}, root=release, **values)
+        data = build_datamodule({"root": release, **values}, {"size": 48})
         data.prepare_data()
         data.setup()
         return data

@@ -55,7 +55,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def module(root: Path, packs: Path, steps: Any = (), seed: int = 0, **options: Any) -> EmotionDataModule:
     """As the commands make it."""
     settings = {"root": str(root), "packs": str(packs), "num_workers": 0, "processes": 1} | options
-    return build_datamodule(CROP, {"steps": steps}, seed, **settings)
+    return build_datamodule(settings, CROP, {"steps": steps}, seed)
 
 
 @pytest.fixture
@@ -316,7 +316,7 @@ class TestRefused:
     )
     def test_without_a_root_it_says_where_to_get_the_data(self, reader: str, said: str) -> None:
         with pytest.raises(EmodetError, match=rf"data\.root is not set.*{said}"):
-            build_datamodule(reader=reader)
+            build_datamodule({"reader": reader})
 
     @pytest.mark.parametrize("name", ["absent", "empty"])
     def test_roots(self, tmp_path: Path, name: str) -> None:

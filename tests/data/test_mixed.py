@@ -73,7 +73,7 @@ def mix(tmp_path: Path) -> Callable[..., EmotionDataModule]:
     def make(sources: dict[str, Any], **options: Any) -> EmotionDataModule:
         given = {name: {"root": value} if isinstance(value, Path) else value for name, value in sources.items()}
         values = {"batch_size": 4, "num_workers": 0, "processes": 1} | options
-        data = build_datamodule(CROP, packs=str(tmp_path / "packs"), sources=given, **values)
+        data = build_datamodule({"packs": str(tmp_path / "packs"), "sources": given, **values}, CROP)
         data.prepare_data()
         data.setup()
         return data
@@ -82,7 +82,8 @@ def mix(tmp_path: Path) -> Callable[..., EmotionDataModule]:
 
 
 def alone(root: Path, packs: Path, **options: Any) -> EmotionDataModule:
-    data = build_datamodule(CROP, root=str(root), packs=str(packs), batch_size=4, num_workers=0, processes=1, **options)
+    values = {"root": str(root), "packs": str(packs), "batch_size": 4, "num_workers": 0, "processes": 1} | options
+    data = build_datamodule(values, CROP)
     data.prepare_data()
     data.setup()
     return data
@@ -421,12 +422,12 @@ class TestRefused:
     )
     def test_settings(self, tmp_path, sources, message) -> None:
         with pytest.raises(EmodetError) as caught:
-            build_datamodule(CROP, packs=str(tmp_path), sources=sources)
+            build_datamodule({"packs": str(tmp_path), "sources": sources}, CROP)
         assert message in str(caught.value)
 
     def test_a_root_beside_sources(self, tmp_path) -> None:
         with pytest.raises(EmodetError, match=r"data\.root=.* is for one data set"):
-            build_datamodule(CROP, root=str(tmp_path), sources={"a": {"root": "x"}})
+            build_datamodule({"root": str(tmp_path), "sources": {"a": {"root": "x"}}}, CROP)
 
     @pytest.mark.parametrize("broken", ["root", "crop", "picture", "val"])
     def test_an_error_names_the_data_set(self, roots, mix, tmp_path, broken) -> None:

@@ -26,7 +26,7 @@ import cv2
 import numpy as np
 
 NAMES = {
-    "write_release": "emodet.synthetic.releases:write_release",
+    "write_release": "made_drawn:write_release",
     "Pack": "emodet.data.pack:Pack",
     "open_reader": "emodet.datasets.readers:open_reader",
     "EmodetError": "emodet.errors:EmodetError",

@@ -4,18 +4,18 @@ import cv2
 import numpy as np
 import pytest
 
+from emodet.emotions import EMOTIONS
+from emodet.errors import EmodetError
 from emodet.synthetic.faces import (
     ACTION_UNITS,
     EXPRESSIONS,
     SyntheticFace,
     draw_action_units,
     draw_face,
-    draw_identity,
     draw_no_face,
     draw_sheet,
 )
-from emodet.emotions import EMOTIONS
-from emodet.errors import EmodetError
+from emodet.synthetic.people import draw_identity
 
 
 @pytest.fixture(scope="module")

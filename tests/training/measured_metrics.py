@@ -12,7 +12,7 @@ from typing import Any
 import lightning as L
 from emodet.training.launching import on_devices
 
-from emodet.data.datamodule import EmotionDataModule
+from emodet.data.build import build_datamodule
 from emodet.training.checkpoints import load_classifier
 
 __all__ = ["measured"]
@@ -20,7 +20,8 @@ __all__ = ["measured"]
 
 def measured(checkpoint: Path, data: dict[str, Any], trainer: dict[str, Any]) -> dict[str, float]:
     made = L.Trainer(logger=False, use_distributed_sampler=False, enable_progress_bar=False, **on_devices(trainer))
-    classifier, module = load_classifier(checkpoint), EmotionDataModule(**data)
+    settings = {key: value for key, value in data.items() if key != "preprocessing"}
+    classifier, module = load_classifier(checkpoint), build_datamodule(settings, data["preprocessing"])
     metrics: dict[str, float] = {}
     for measure in (made.validate, made.test):
         (values,) = measure(classifier, module, verbose=False)

@@ -1,0 +1,248 @@
+"""Geometry of a drawn face: action units move its points, a pose projects them.
+
+Face coordinates: the origin lies between the eyes, x to the image's right, y down, z towards the viewer; one unit is
+half the width of a face.
+"""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["BOW", "SIDES", "ZEROS", "Colour", "Identity", "Points", "Pose", "Projection", "Shape", "Units"]
+__all__ += ["curve", "down", "landmarks_of", "shape_of"]
+
+Points = npt.NDArray[np.float64]
+Colour = tuple[float, float, float]
+Units = Mapping[int, tuple[float, float]]
+
+_STEPS = 6
+SIDES = ((0, -1.0), (1, 1.0))
+_HEAD = np.array([0.0, 0.15, 0.0])
+"""The point about which a head turns."""
+_CATMULL_ROM = 0.5 * np.array([[0, 2, 0, 0], [-1, 0, 1, 0], [2, -5, 4, -1], [-1, 3, -3, 1]], dtype=np.float64)
+_T = np.linspace(0, 1, _STEPS, endpoint=False)
+_BASIS = np.stack([np.ones_like(_T), _T, _T**2, _T**3], axis=1) @ _CATMULL_ROM
+_U = np.linspace(-1, 1, 15)
+BOW = 1 - _U**2
+ZEROS = np.zeros_like(_U)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """What stays the same over all pictures of one person. Lengths in half face widths, colours RGB 0 to 255."""
+
+    cheek: float
+    jaw: float
+    chin: float
+    length: float
+    eye_x: float
+    eye_width: float
+    eye_height: float
+    eye_tilt: float
+    brow_y: float
+    brow_width: float
+    brow_arch: float
+    nose_y: float
+    nose_width: float
+    mouth_y: float
+    mouth_width: float
+    lips: float
+    age: float
+    freckles: float
+    skin: Colour
+    lip_colour: Colour
+    hair_colour: Colour
+    iris: Colour
+    cloth: Colour
+    hair: str
+    beard: str
+    glasses: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Pose:
+    """Angles in radians: `yaw` turns to the picture's right, `pitch` nods down, `roll` tilts clockwise."""
+
+    yaw: float = 0.0
+    pitch: float = 0.0
+    roll: float = 0.0
+    gaze_x: float = 0.0
+    gaze_y: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Shape:
+    """Points (n, 2) in face coordinates; pairs are the picture's left and right."""
+
+    outline: Points
+    brows: tuple[Points, Points]
+    lids: tuple[tuple[Points, Points], tuple[Points, Points]]
+    centres: tuple[Points, Points]
+    nose_y: float
+    nose_width: float
+    lips: tuple[Points, Points, Points, Points]
+    opening: float
+
+
+def curve(points: Any, *, closed: bool = False) -> Points:
+    """A smooth line through points (Catmull and Rom 1974)."""
+    knots = np.asarray(points, dtype=np.float64)
+    if closed:
+        padded = np.concatenate([knots[-1:], knots, knots[:2]])
+    else:
+        padded = np.concatenate([2 * knots[:1] - knots[1:2], knots, 2 * knots[-1:] - knots[-2:-1]])
+    windows = np.stack([padded[i : len(padded) - 3 + i] for i in range(4)], axis=1)
+    line = np.einsum("sk,nkd->nsd", _BASIS, windows).reshape(-1, 2)
+    return line if closed else np.concatenate([line, knots[-1:]])
+
+
+def shape_of(person: Identity, units: Units) -> Shape:
+    """Where everything is once the action units have moved it."""
+
+    def both(unit: int) -> float:
+        return sum(units.get(unit, (0.0, 0.0))) / 2
+
+    jaw_drop = both(26)
+    half = [
+        (0.0, -1.28), (0.58, -1.14), (0.92, -0.66), (person.cheek * 0.99, -0.05),
+        (person.cheek * (0.93 + 0.03 * both(12)), 0.42), (person.jaw * 0.74, 0.86), (person.chin * 0.36, 1.14),
+    ]  # fmt: skip
+    right = [(x, y * person.length + (0.17 * jaw_drop * min(1.0, max(0.0, y - 0.4) / 0.6))) for x, y in half]
+    bottom = (0.0, 1.23 * person.length + 0.17 * jaw_drop - 0.02 * both(17))
+    outline = curve([*right, bottom, *[(-x, y) for x, y in reversed(right[1:])]], closed=True)
+
+    brows, lids, centres = [], [], []
+    for index, s in SIDES:
+        a = {unit: pair[index] for unit, pair in units.items()}
+
+        def of(unit: int, a: Mapping[int, float] = a) -> float:
+            return a.get(unit, 0.0)
+
+        # Lowering yields to raising at the inner end (1+4 makes the oblique brows of sadness and fear).
+        frown = of(4) * (1 - 0.95 * of(1)) + 0.6 * of(9) * (1 - of(1))
+        inner = person.brow_y - 0.20 * of(1) + 0.15 * frown
+        middle = person.brow_y - person.brow_arch - 0.09 * of(1) * (1 - 0.6 * of(4)) - 0.14 * of(2) + 0.10 * frown
+        outer = person.brow_y + 0.05 - 0.15 * of(2) + 0.06 * of(4) * of(1) - 0.05 * frown
+        pull = 0.07 * of(4) + 0.03 * of(9)
+        ex = person.eye_x
+        brows.append(
+            curve([(s * (ex - 0.26 - pull), inner), (s * (ex - 0.03 - pull), middle), (s * (ex + 0.30), outer)])
+        )
+        up = 1 + 0.55 * of(5) - 0.22 * of(7) - 0.16 * of(6) - 0.30 * of(9) - 0.20 * of(4) * (1 - of(5)) - 0.9 * of(43)
+        low = 0.72 + 0.14 * of(5) - 0.50 * of(7) - 0.72 * of(6) - 0.40 * of(9) - 0.4 * of(43)
+        # Sad lids hang at the outer end, frowning ones at the inner.
+        slant = 0.05 * of(1) * of(4) - 0.05 * frown
+        x = s * ex + person.eye_width * _U
+        tilt = -s * _U * person.eye_tilt
+        heights = max(0.1, up) * person.eye_height, max(-0.25, low) * person.eye_height
+        upper = tilt - heights[0] * BOW**0.75 + slant * s * _U * BOW
+        lower = np.maximum(tilt + heights[1] * BOW**0.85, upper + 0.012 * BOW)
+        lids.append((np.stack([x, upper], axis=1), np.stack([x, lower], axis=1)))
+        centres.append(np.array([[s * ex, 0.0]]))
+
+    return Shape(
+        outline, (brows[0], brows[1]), (lids[0], lids[1]), (centres[0], centres[1]),
+        person.nose_y - 0.06 * both(9), person.nose_width * (1 + 0.16 * both(9) + 0.06 * both(12)),
+        *_mouth(person, units),
+    )  # fmt: skip
+
+
+def _mouth(person: Identity, units: Units) -> tuple[tuple[Points, Points, Points, Points], float]:
+    """Outer upper, inner upper, inner lower and outer lower line of the lips, left to right, and the opening."""
+
+    def both(unit: int) -> float:
+        return sum(units.get(unit, (0.0, 0.0))) / 2
+
+    half, lift = [], []
+    for index, _ in SIDES:
+        a = {unit: pair[index] for unit, pair in units.items()}
+        smile, down, dimple = a.get(12, 0.0), a.get(15, 0.0), a.get(14, 0.0)
+        wide = 0.15 * smile + 0.03 * down + 0.06 * dimple + 0.17 * a.get(20, 0.0) - 0.03 * a.get(23, 0.0)
+        half.append(person.mouth_width + wide - 0.09 * both(26) * (1 - both(20)) - 0.06 * both(18))
+        lift.append(0.20 * smile + 0.02 * dimple - 0.17 * down - 0.10 * a.get(20, 0.0))
+    opening = 0.11 * both(25) + 0.36 * both(26) + 0.05 * both(16) + 0.05 * both(10) + 0.04 * both(9)
+    opening += 0.10 * both(12) * both(25)
+    opening *= 1 - 0.85 * max(both(23), both(24), both(17) * 0.7)
+    thin = person.lips * (1 - 0.6 * max(both(23), both(24)) - 0.25 * both(12) - 0.2 * both(20))
+    centre = person.mouth_y * person.length + 0.03 * both(12) - 0.04 * both(9) - 0.03 * both(17) + 0.02 * both(26)
+    x = np.where(_U < 0, half[0], half[1]) * _U
+    ends = np.where(_U < 0, lift[0], lift[1]) * np.abs(_U) ** 1.7
+    middle = centre - ends
+    # A dropped jaw takes the corners half of the way along, a smile holds them.
+    drop = 0.4 * opening * both(26) * (1 - both(12))
+    middle = middle + drop
+    # The stretched mouth is a rectangle, the dropped jaw an oval, the smile a bowl.
+    bow = BOW ** (0.8 - 0.45 * both(20) - 0.3 * both(26) * (1 - both(12)) - 0.15 * both(25) * both(12))
+    raised = 0.06 * both(10) + 0.06 * both(9)
+    inner_upper = middle - bow * (drop + 0.2 * opening * (1 - both(12)) + 0.4 * raised)
+    inner_lower = middle + bow * (0.8 * opening - drop)
+    cupid = 1 - 0.28 * np.exp(-((_U / 0.16) ** 2))
+    outer_upper = inner_upper - (0.085 * thin * cupid + 0.5 * raised) * BOW**0.7
+    pout = 1 + 0.45 * both(17) + 0.5 * both(16)
+    outer_lower = inner_lower + 0.115 * thin * pout * BOW**0.7 - 0.03 * both(17) * BOW
+    lines = [np.stack([x, y], axis=1) for y in (outer_upper, inner_upper, inner_lower, outer_lower)]
+    return (lines[0], lines[1], lines[2], lines[3]), opening
+
+
+def down(y: float) -> Points:
+    """A step downwards."""
+    return np.array([0.0, y])
+
+
+def landmarks_of(shape: Shape) -> tuple[Points, npt.NDArray[np.float64]]:
+    """The 68 points of the iBUG order in face coordinates, and their extra depth."""
+    ring = shape.outline
+    low = ring[ring[:, 1] > -0.1]
+    jaw = low[np.argsort(np.arctan2(low[:, 0], low[:, 1]))]
+    jaw = jaw[np.linspace(0, len(jaw) - 1, 17).round().astype(int)]
+    left_brow, right_brow = (line[np.linspace(0, len(line) - 1, 5).round().astype(int)] for line in shape.brows)
+    y, w = shape.nose_y, shape.nose_width
+    bridge = [(0.0, -0.02 + (y + 0.02) * k / 3) for k in range(4)]
+    base = [(w * k, y + 0.13 - 0.02 * abs(k) - 0.03 * (abs(k) == 1)) for k in (-1.0, -0.5, 0.0, 0.5, 1.0)]
+    eyes = []
+    for upper, lower in shape.lids:
+        third = (len(_U) - 1) // 3
+        eyes.append(np.stack([upper[0], upper[third], upper[-1 - third], upper[-1], lower[-1 - third], lower[third]]))
+    a, b, c, d = shape.lips
+    at = np.linspace(0, len(_U) - 1, 7).round().astype(int)
+    inside = at[[1, 3, 5]]
+    mouth = np.concatenate([a[at], d[at[1:-1]][::-1], b[:1], b[inside], b[-1:], c[inside][::-1]])
+    points = np.concatenate([jaw, left_brow[::-1], right_brow, bridge, base, *eyes, mouth])
+    lift = np.zeros(68)
+    lift[28:31], lift[31:36] = (0.12, 0.2, 0.3), 0.15
+    return points, lift
+
+
+class Projection:
+    """Face coordinates to pixels of the picture that is painted."""
+
+    def __init__(self, pose: Pose, unit: float, centre: tuple[float, float]) -> None:
+        cy, sy = math.cos(pose.yaw), math.sin(pose.yaw)
+        cx, sx = math.cos(pose.pitch), math.sin(pose.pitch)
+        cr, sr = math.cos(pose.roll), math.sin(pose.roll)
+        yaw = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
+        pitch = np.array([[1, 0, 0], [0, cx, sx], [0, -sx, cx]])
+        roll = np.array([[cr, -sr, 0], [sr, cr, 0], [0, 0, 1]])
+        self.unit = unit
+        matrix = (unit * (roll @ pitch @ yaw))[:2].T
+        self._flat, self._deep = matrix[:2], matrix[2]
+        self._origin = np.asarray(centre) - _HEAD @ matrix
+
+    def __call__(self, points: Any, lift: Any = 0.0) -> Points:
+        """Points (n, 2) on the face's surface, an egg, or `lift` above it."""
+        flat = np.asarray(points, dtype=np.float64)
+        x, y = flat[:, 0], flat[:, 1]
+        squared = x * x / 1.17 + (y - 0.1) ** 2 / 2.25
+        depth = 0.9 * np.sqrt(np.maximum(0.02, 1 - squared)) + lift
+        seen: Points = flat @ self._flat + depth[:, None] * self._deep + self._origin
+        return seen
+
+    def rim(self, points: Any, depth: float = 0.0) -> Points:
+        """Points (n, 2) in a plane at one depth: the head's outline, hair, clothes."""
+        flat = np.asarray(points, dtype=np.float64)
+        seen: Points = flat @ self._flat + (depth * self._deep + self._origin)
+        return seen
