@@ -210,4 +210,4 @@ def _unique(sources: Iterable[Source]) -> list[Source]:
 def _short(name: str) -> str:
     """A file name that every file system takes, leaving room for an ending."""
     text = os.fsencode(name).decode("utf-8", "replace").replace("\ufffd", "_")
-    return text.encode()[:_MAX_STEM_BYTES].decode("utf-8", "ignore")
+    return os.fsdecode(text.encode()[:_MAX_STEM_BYTES].decode("utf-8", "ignore").encode())

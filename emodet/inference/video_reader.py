@@ -91,7 +91,8 @@ class VideoReader:
         if stream is None:
             raise EmodetError(f"{self.name}: there is no video track in this file")
         self._stream = stream
-        stream.thread_type = "AUTO"
+        # Frame threads delay each frame, which a live stream must not.
+        stream.thread_type = "SLICE" if "://" in str(self.address) else "AUTO"
         stream.codec_context.thread_count = min(4, available_cores())
         rate = float(stream.average_rate or stream.guessed_rate or 0)
         self.frame_rate = rate if 0 < rate <= MAX_RATE else FALLBACK_RATE
