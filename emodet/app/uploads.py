@@ -5,7 +5,7 @@ The client's file name and content type are ignored; decoding decides what a fil
 
 import asyncio
 import shutil
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -104,7 +104,7 @@ async def save_video(request: Request, path: Path, limits: Limits) -> None:
 
 async def _chunks(
     request: Request, max_bytes: int, limits: Limits, on_chunk: Callable[[int], None]
-) -> AsyncIterator[bytes]:
+) -> AsyncGenerator[bytes, None]:
     """The file in pieces."""
     is_form = request.headers.get("content-type", "").lower().startswith("multipart/form-data")
     body = _limited(request, max_bytes + _FORM_BYTES if is_form else max_bytes, limits, on_chunk)

@@ -6,6 +6,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from emodet.inference.video_writer import VideoWriter
+
 
 def encoded(picture: np.ndarray, kind: str = ".png") -> bytes:
     """RGB pixels as a file."""
@@ -35,15 +37,7 @@ def write_y4m(path: Path, frames: Iterator[np.ndarray], rate: int = 30) -> Path:
 
 def write_mp4(path: Path, frames: Iterator[np.ndarray], rate: int = 30) -> Path:
     """H.264, as cameras write it."""
-    import imageio_ffmpeg
-
-    writer = None
-    for frame in frames:
-        if writer is None:
-            size = (frame.shape[1], frame.shape[0])
-            writer = imageio_ffmpeg.write_frames(str(path), size, fps=rate, macro_block_size=2)
-            writer.send(None)
-        writer.send(np.ascontiguousarray(frame))
-    assert writer is not None
-    writer.close()
+    with VideoWriter(path, size=(640, 480), frame_rate=rate) as writer:
+        for index, frame in enumerate(frames):
+            writer.write(frame, index / rate)
     return path

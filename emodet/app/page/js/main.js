@@ -23,7 +23,7 @@ function unsupported() {
     ],
   ].find(([there]) => !there);
   return missing
-    ? `This browser lacks ${missing[1]}, which this page recognises with. Use a current Firefox, Chrome, Edge or Safari.`
+    ? `This browser lacks ${missing[1]}, which this page needs. Use a current Firefox, Chrome, Edge or Safari.`
     : null;
 }
 
@@ -61,7 +61,7 @@ async function start() {
   for (const place of document.querySelectorAll(".server-only")) place.hidden = !about.server;
   byId("unless-server").hidden = !about.server;
   const size = about.model.bytes + about.detector.bytes + 14_300_000;
-  loading.textContent = `Loading what recognises faces (${megabytes(size)}) …`;
+  loading.textContent = `Loading the models (${megabytes(size)}) …`;
   try {
     const { threads } = await ready;
     loading.textContent = threads > 1 ? `Ready, with ${threads} threads.` : "Ready.";
@@ -70,7 +70,7 @@ async function start() {
   } catch (problem) {
     console.warn(problem);
     return showProblem(
-      "What recognises faces could not be loaded. Check the connection to this page's server, then reload the page.",
+      "The models could not be loaded. Check the connection to this page's server, then reload the page.",
     );
   }
 }

@@ -86,7 +86,7 @@ export class CameraTab {
     byId("notice").hidden = true;
     byId("live").hidden = false;
     button.disabled = false;
-    this.note("Loading what recognises faces …");
+    this.note("Loading the models …");
     this.wanted = true;
     await this.video.play().catch(() => {});
     this.listCameras();
@@ -146,7 +146,7 @@ export class CameraTab {
         if (this.stream !== stream) return;
         console.warn(problem);
         this.leave();
-        showProblem("Recognising stopped. Press “Start the camera” to try again; if it happens again, reload the page.");
+        showProblem("Recognition stopped. Press “Start the camera” to try again; if it happens again, reload the page.");
       }
     }
   }
@@ -214,7 +214,7 @@ export class CameraTab {
   pause() {
     this.paused = !this.paused;
     byId("camera-pause").setAttribute("aria-pressed", String(this.paused));
-    this.note(this.paused ? "Paused: the picture stands still." : "");
+    this.note(this.paused ? "Paused." : "");
   }
 
   async snapshot() {
@@ -228,7 +228,7 @@ export class CameraTab {
       const rows = this.rows;
       this.rows = null;
       byId("camera-record").setAttribute("aria-pressed", "false");
-      byId("camera-record").textContent = "Record rows";
+      byId("camera-record").textContent = "Record CSV";
       download(rows.asCsv(), `emodet-${stamp()}.csv`);
       this.note(`${rows.count} rows are in your downloads.`);
     } else {

@@ -1,4 +1,4 @@
-/** What the model file says of itself: card, figures, classes, terms; and what runs it here. */
+/** The model tab: card, metrics, classes, terms, and what runs the model here. */
 
 import { markdown } from "./markdown.js";
 import { byId, element, megabytes } from "./page.js";
@@ -33,7 +33,7 @@ export class ModelTab {
       ["Classes", classes],
       ["Crop", `${cut.size} × ${cut.size} pixels, ${cut.colour}, margin ${cut.margin}, alignment by ${cut.alignment}`],
       ["Temperature", model.temperature.toFixed(3)],
-      ["Faces are found by", `CenterFace, ${megabytes(detector.bytes)}`],
+      ["Face detector", `CenterFace, ${megabytes(detector.bytes)}`],
       ["Runs with", running],
     ];
     const metrics = Object.entries(model.metrics).map(([split, values]) => [
@@ -44,21 +44,21 @@ export class ModelTab {
     byId("model-content").replaceChildren(
       element("h2", {}, "The model"),
       definitions(facts),
-      element("h2", {}, "Figures of this very file"),
-      definitions(metrics.length ? metrics : [["none", "This file carries no figures."]]),
-      element("h2", {}, "Trained on, and its terms"),
+      element("h2", {}, "Accuracy of this model"),
+      definitions(metrics.length ? metrics : [["none", "The model file contains no metrics."]]),
+      element("h2", {}, "Training data and its terms"),
       definitions(terms),
-      element("h2", {}, "Not for"),
+      element("h2", {}, "Prohibited uses"),
       element(
         "p",
         {},
-        "Inferring emotions of people at work or in education (forbidden in the European Union by Article 5(1)(f) of the AI Act, medical and safety reasons excepted), nor for hiring, insurance, policing or credit. An expression is not a feeling.",
+        "Inferring emotions of people at work or in education (prohibited in the European Union by Article 5(1)(f) of the AI Act, medical and safety reasons excepted), and decisions on hiring, insurance, policing or credit. An expression is not a feeling.",
       ),
       ...(model.card ? markdown(model.card) : []),
     );
     try {
       const { threads, gpu, version } = await this.ready;
-      running.textContent = `ONNX Runtime Web ${version}, WebAssembly, ${threads === 1 ? "one thread" : `${threads} threads`}${gpu ? "; faces are found with WebGPU" : ""}`;
+      running.textContent = `ONNX Runtime Web ${version}, WebAssembly, ${threads === 1 ? "one thread" : `${threads} threads`}${gpu ? "; face detection with WebGPU" : ""}`;
     } catch {
       running.textContent = "nothing: it could not be loaded";
     }

@@ -16,7 +16,7 @@ const KINDS = [
  */
 export async function recorded(player, paint) {
   const kind = typeof MediaRecorder === "function" && KINDS.find(([type]) => MediaRecorder.isTypeSupported(type));
-  if (!kind) throw new Error("This browser cannot record videos. Download the rows, or use “python -m emodet.predict VIDEO --annotate”.");
+  if (!kind) throw new Error("This browser cannot record videos. Download the CSV, or use “python -m emodet.predict VIDEO --annotate”.");
   const canvas = document.createElement("canvas");
   // Encoders want even sides.
   canvas.width = player.videoWidth - (player.videoWidth % 2);

@@ -1,7 +1,7 @@
 /** What the page asks of the server that stands behind it, where there is one. */
 
 const UNREACHABLE = "The server could not be reached: it may have been stopped. Start it again, then try once more; or choose “in this browser”.";
-const REFUSED = "The server asks for its token. Open the address that “python -m emodet.app” printed, which carries it.";
+const REFUSED = "The server needs its token. Open the address that “python -m emodet.app” printed; it contains the token.";
 const WAIT_MS = 500;
 
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));

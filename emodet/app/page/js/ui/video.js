@@ -121,7 +121,7 @@ export class VideoTab {
         throw new Error(`${clock(duration)} are longer than the hour that is recognised here. Cut it, or use “python -m emodet.predict”.`);
       }
       await this.ready.catch(() => {
-        throw new Error("What recognises faces could not be loaded. Reload the page.");
+        throw new Error("The models could not be loaded. Reload the page.");
       });
       return await this.recognise(video, duration, signal);
     } finally {
