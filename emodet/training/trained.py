@@ -10,6 +10,7 @@ import numpy as np
 from omegaconf import OmegaConf
 
 from emodet.commands import to_plain_dict
+from emodet.config import EvaluateConfig, checked
 from emodet.errors import EmodetError
 from emodet.modelfile import TrainingData
 from emodet.models.classifier import EmotionClassifier
@@ -180,7 +181,7 @@ def run_data(file: Path) -> dict[str, Any] | None:
 def _data_of(folder: RunFolder) -> dict[str, Any] | None:
     config = folder.path / "config.yaml"
     data: dict[str, Any] | None = to_plain_dict(OmegaConf.load(config)).get("data") if config.is_file() else None
-    if data is not None and "corrections" in data and folder.corrections.is_file():
+    if "corrections" in data and folder.corrections.is_file():
         # Wherever the folder lies now.
         data["corrections"] = str(folder.corrections)
     return data

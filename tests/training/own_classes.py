@@ -4,7 +4,10 @@ import os
 from pathlib import Path
 from typing import Any
 
+import albumentations as A
 import lightning as L
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 
@@ -40,6 +43,11 @@ class OwnCallback(L.Callback):
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         with self.file.open("a", encoding="utf-8") as stream:
             print(trainer.current_epoch, file=stream)
+
+
+class OwnAugmentation(A.ImageOnlyTransform):  # type: ignore[misc]
+    def apply(self, img: npt.NDArray[np.uint8], **params: Any) -> npt.NDArray[np.uint8]:
+        return 255 - img
 
 
 class SendSignal(L.Callback):

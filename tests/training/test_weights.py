@@ -23,7 +23,7 @@ def classifier():
         net=NET,
         class_names=list(EMOTIONS[:7]),
         preprocessing={"size": 48, "colour": "grey", "std": [0.2, 0.3, 0.4]},
-        )
+    )
     made.temperature.fill_(1.3)
     return made.eval()
 

@@ -1,0 +1,57 @@
+"""A net, loss, callback and augmentation of one's own, through train, evaluate and export."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from emodet.modelfile import read_model_file
+from emodet.training.checkpoints import read_checkpoint
+from emodet.training.folder import RunFolder
+
+Command = Callable[..., int]
+pytestmark = pytest.mark.usefixtures("without_pictures")
+
+
+def test_own_classes_are_trained_evaluated_and_exported(
+    command: Command, small: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    marker, run = tmp_path / "epochs", tmp_path / "run"
+    own = [
+        *("net._target_=own_classes.OwnNet", "net.width=6", "loss._target_=own_classes.OwnLoss", "loss.scale=0.5"),
+        *("+callbacks.mine._target_=own_classes.OwnCallback", f"callbacks.mine.file={marker}"),
+        "augmentation.steps=[{_target_: own_classes.OwnAugmentation, p: 1.0}]",
+    ]
+    arguments = [argument for argument in small if not argument.startswith("net.")]
+    assert (
+        command(
+            "emodet.train",
+            "experiment=ferplus_live",
+            *arguments,
+            *own,
+            "training.progressive_sizes=[]",
+            f"hydra.run.dir={run}",
+        )
+        == 0
+    )
+    assert marker.read_text(encoding="utf-8").split() == ["0", "1"]
+    # Options of the classes before are not the new ones'.
+    assert read_checkpoint(RunFolder(run).best)["hyper_parameters"]["net"] == {
+        "_target_": "own_classes.OwnNet",
+        "width": 6,
+    }
+    capfd.readouterr()
+    trusting = [f"checkpoint={run}", "trust=[own_classes]"]
+    assert command("emodet.evaluate", *trusting, "resamples=0", "errors=0") == 0
+    assert command("emodet.export", *trusting, "formats=[fp32]", "calibration_faces=16", "force=true") == 0
+    (file,) = run.rglob("*.onnx")
+    assert len(read_model_file(file).info.class_names) == 8
+
+
+def test_an_unknown_argument_of_ones_own_class_is_refused(
+    command: Command, small: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [argument for argument in small if not argument.startswith("net.")]
+    own = ["net._target_=own_classes.OwnNet", "net.widht=6", f"hydra.run.dir={tmp_path}"]
+    assert command("emodet.train", "experiment=baseline", *arguments, *own) == 2
+    assert "net.widht: own_classes.OwnNet has no such key; did you mean net.width?" in capfd.readouterr().err

@@ -1,0 +1,144 @@
+"""A run folder or checkpoint that someone sent runs no code, whatever it names."""
+
+import os
+import pickle
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+Command = Callable[..., int]
+pytestmark = pytest.mark.usefixtures("without_pictures")
+
+
+@pytest.fixture(scope="module")
+def trained(command_once: Command, small: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("trained") / "run"
+    arguments = ["experiment=ferplus", *small, "training.progressive_sizes=[]", "debug=one_batch", "data.batch_size=8"]
+    assert command_once("emodet.train", *arguments, f"hydra.run.dir={run}") == 0
+    return run
+
+
+class Runs:
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self.marker),)
+
+
+def hostile(marker: Path) -> dict[str, Any]:
+    """Changes to ``config.yaml`` that would make a folder if they ran, or open a pickle."""
+    evil = {"_target_": "os.mkdir", "path": str(marker)}
+    opens = {"_target_": "torch.load", "f": str(marker.parent / "evil.pt"), "weights_only": False}
+    return {
+        "net": {"net": {**evil, "_target_": "os.system", "command": f"mkdir {marker}"}},
+        "a function of a trusted package": {"net": opens},
+        "an alias of another package's": {"net": {"_target_": "torch.os.mkdir", "path": str(marker)}},
+        "nested": {
+            "callbacks": {"mine": {"_target_": "lightning.pytorch.callbacks.LambdaCallback", "on_fit_start": evil}}
+        },
+        "callbacks": {"callbacks": {"mine": evil}},
+        "logger": {"logger": {"mine": evil}},
+        "trainer": {"trainer": {"_target_": "subprocess.run", "args": ["mkdir", str(marker)]}},
+        "where no class belongs": {"data": {"root": opens}},
+        "Hydra's callbacks": {"hydra": {"callbacks": {"mine": evil}}},
+        "a defaults list": {"defaults": [{"/hydra/callbacks@hydra.callbacks": "mine"}, "/etc/evil"]},
+        "an interpolation": {"name": "${oc.env:HOME}"},
+        "its own word of trust": {"trust": ["os"], "net": {**evil, "_target_": "os.system"}},
+    }
+
+
+QUICK = ("net", "nested", "a defaults list")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [pytest.param(name, marks=[] if name in QUICK else [pytest.mark.slow]) for name in hostile(Path("/x"))],
+)
+def test_a_hostile_configuration_is_refused(
+    change: str, trained: Path, command: Command, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    run, marker = tmp_path / "run", tmp_path / "it_ran"
+    shutil.copytree(trained, run)
+    torch.save(Runs(marker), tmp_path / "evil.pt")
+    config = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
+    text = yaml.safe_dump({**config, **hostile(marker)[change]}, sort_keys=False)
+    (run / "config.yaml").write_text(text, encoding="utf-8")
+    for arguments in (
+        ["emodet.train", f"resume={run}"],
+        ["emodet.evaluate", f"checkpoint={run}", "errors=0", "resamples=0"],
+    ):
+        command(*arguments)
+        assert not marker.exists()
+    assert command("emodet.train", f"resume={run}") == 2
+    assert "Traceback" not in capfd.readouterr().err
+    assert (run / "config.yaml").read_text(encoding="utf-8") == text
+
+
+def test_hydra_follows_no_path_out_of_a_run_folder(trained: Path, tmp_path: Path) -> None:
+    """The command in a process of its own: what Hydra composes from is not this process's."""
+    run, marker = tmp_path / "run", tmp_path / "it_ran"
+    shutil.copytree(trained, run)
+    (run / "evil.yaml").write_text(
+        f"# @package hydra.callbacks\nmine: {{_target_: os.mkdir, path: {marker}}}\n", encoding="utf-8"
+    )
+    config = (run / "config.yaml").read_text(encoding="utf-8")
+    for defaults in ("../../../evil", str(run / "evil")):
+        (run / "config.yaml").write_text(f"defaults: ['{defaults}']\n{config}", encoding="utf-8")
+        done = subprocess.run(
+            [sys.executable, "-m", "emodet.train", f"resume={run}"], **{"capture_output": True, "text": True}
+        )
+        assert done.returncode == 2, done.stderr
+        assert "config.yaml: refused" in done.stderr
+        assert not marker.exists()
+
+
+@pytest.mark.parametrize(
+    "net",
+    [
+        {"_target_": "os.system", "command": "true"},
+        {"_target_": "torch.hub.load", "repo_or_dir": "someone/else", "model": "x"},
+        {"_target_": "own_classes.OwnNet"},
+        {"name": "os.system"},
+        {"_target_": "emodet.models.nets.TimmNet", "model": "resnet18", "checkpoint_path": "/etc/passwd"},
+        {"_target_": "emodet.models.nets.TimmNet", "model": "resnet18", "pretrained_cfg": {"url": "http://x"}},
+    ],
+)
+def test_a_checkpoint_names_only_nets_of_trusted_packages(
+    net: dict[str, Any],
+    trained: Path,
+    command: Command,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from emodet.models import build
+
+    monkeypatch.setattr(build, "_trusted", set())  # what other commands of this process trusted
+    content = torch.load(trained / "checkpoints/best.ckpt", weights_only=True)
+    content["hyper_parameters"]["net"] = net
+    run = tmp_path / "run"
+    shutil.copytree(trained, run)
+    torch.save(content, run / "checkpoints/best.ckpt")
+    assert command("emodet.evaluate", f"checkpoint={run}") == 2
+    error = capfd.readouterr().err
+    assert error.startswith("error: ")
+    assert "Traceback" not in error
+
+
+def test_a_pickle_is_refused(trained: Path, command: Command, tmp_path: Path) -> None:
+    run, marker = tmp_path / "run", tmp_path / "it_ran"
+    shutil.copytree(trained, run)
+    for name in ("best.ckpt", "last.ckpt"):
+        (run / "checkpoints" / name).write_bytes(pickle.dumps(Runs(marker)))
+    assert command("emodet.train", f"resume={run}") == 2
+    assert command("emodet.evaluate", f"checkpoint={run}") == 2
+    assert command("emodet.train", "experiment=ferplus", f"init_from={run}", f"hydra.run.dir={tmp_path / 'new'}") == 2
+    assert not marker.exists()
