@@ -1,0 +1,161 @@
+"""Distillation: what teachers add to the targets, whatever their size, preprocessing and class order; and trainings."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from made_batches import NAMES, made, made_batch, made_trainer
+from torch.utils.data import DataLoader, IterableDataset
+
+from emodet.errors import EmodetError
+from emodet.models.classifier import EmotionClassifier
+from emodet.models.distillation import Distillation
+from emodet.models.extras import ProgressiveSizes
+
+
+def teacher(seed: int = 0, temperature: float = 1.5, **settings: Any) -> EmotionClassifier:
+    """A net whose probabilities are far from even."""
+    classifier = made(seed=seed, **settings)
+    with torch.no_grad():
+        classifier.net.head[-1].weight.mul_(8)  # type: ignore[index, union-attr, operator]
+    classifier.temperature.fill_(temperature)
+    return classifier
+
+
+def ready(student: EmotionClassifier, *teachers: EmotionClassifier, **options: Any) -> Distillation:
+    distillation = Distillation(teachers, **options)
+    distillation.setup(student)
+    return distillation
+
+
+def test_the_target_is_a_mean_of_label_and_softened_probabilities() -> None:
+    student, part = made(), made_batch(6)
+    one, other = teacher(1), teacher(2, temperature=0.7)
+    changed = ready(student, one, other, weight=0.6, temperature=2.0).transform_batch(part, student)
+    with torch.no_grad():
+        mean = (one.probabilities(part["image"]) + other.probabilities(part["image"])) / 2
+    softened = mean.sqrt() / mean.sqrt().sum(dim=1, keepdim=True)
+    torch.testing.assert_close(changed["target"], 0.4 * part["target"] + 0.6 * softened)
+    assert changed["image"] is part["image"]
+    assert not changed["target"].requires_grad
+
+
+def test_classes_are_matched_by_name() -> None:
+    student, part, order = made(), made_batch(6), [2, 0, 3, 1]
+    shuffled = teacher(1, class_names=[NAMES[number] for number in order])
+    changed = ready(student, shuffled, weight=1.0).transform_batch(part, student)
+    with torch.no_grad():
+        own = shuffled.probabilities(part["image"])
+    torch.testing.assert_close(changed["target"][:, order], own)
+    with pytest.raises(EmodetError, match=r"distillation\.teachers\[1\].*a, b"):
+        ready(student, teacher(1), teacher(2, class_names=["a", "b"]))
+
+
+@pytest.mark.parametrize("size", [16, 32, 48])
+def test_each_teacher_has_its_own_size_and_normalisation(size: int) -> None:
+    student, part = made(), made_batch(6)
+    other = teacher(1, preprocessing={"size": size, "contrast": "crop", "mean": [0.1, 0.2, 0.3]})
+    changed = ready(student, other, weight=1.0).transform_batch(part, student)
+    image = part["image"].permute(0, 3, 1, 2).float()
+    if size < 32:
+        image = F.interpolate(image, (size, size), mode="area")
+    elif size > 32:
+        image = F.interpolate(image, (size, size), mode="bilinear", align_corners=False)
+    crops = image.round().permute(0, 2, 3, 1).numpy().astype(np.uint8)
+    with torch.no_grad():
+        logits = other.net(torch.from_numpy(other.preprocessing.normalise(crops))) / other.temperature
+    torch.testing.assert_close(changed["target"], logits.softmax(dim=1), rtol=1e-4, atol=1e-5)
+
+
+def test_flip_averages_over_the_mirror_image() -> None:
+    student, part, one = made(), made_batch(6), teacher(1)
+    changed = ready(student, one, weight=1.0, flip=True).transform_batch(part, student)
+    with torch.no_grad():
+        both = one.probabilities(part["image"]), one.probabilities(part["image"].flip(2))
+    torch.testing.assert_close(changed["target"], (both[0] + both[1]) / 2)
+    assert float((both[0] - both[1]).abs().max()) > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"weight": 0.0}, r"distillation\.weight=0\.0"),
+        ({"weight": 1.1}, r"distillation\.weight=1\.1"),
+        ({"temperature": 0.0}, r"distillation\.temperature=0\.0"),
+        ({"teachers": []}, r"distillation\.teachers"),
+    ],
+)
+def test_options_that_cannot_be(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(EmodetError, match=message):
+        Distillation(**{"teachers": [teacher()], **options})
+
+
+def test_a_teacher_that_gives_no_numbers_is_an_error() -> None:
+    student, broken = made(), teacher(1)
+    broken.temperature.fill_(float("nan"))
+    with pytest.raises(EmodetError, match=r"distillation\.teachers: .*not finite"):
+        ready(student, broken).transform_batch(made_batch(4), student)
+
+
+def fit(folder: Path, extras: list[Any], **settings: Any) -> EmotionClassifier:
+    student = made(seed=5, extras=extras)
+    loader = DataLoader([made_batch(8, seed) for seed in range(3)], batch_size=None)  # type: ignore[arg-type, var-annotated]
+    made_trainer(folder, **settings).fit(student, loader)
+    return student
+
+
+def weights(classifier: L.LightningModule) -> torch.Tensor:
+    return torch.cat([parameter.detach().flatten() for parameter in classifier.parameters()])
+
+
+def test_training_learns_from_the_teachers_and_leaves_them_alone(tmp_path: Path) -> None:
+    one = teacher(1)
+    before = weights(one)
+    taught = fit(tmp_path, [Distillation([one])])
+    assert not torch.equal(weights(taught), weights(fit(tmp_path, [])))
+    assert torch.equal(weights(one), before)
+    assert not one.training
+    assert len(list(taught.parameters())) == len(list(made().parameters()))
+    assert not [name for name in taught.state_dict() if "teacher" in name]
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_teachers_see_the_crops_at_their_own_size_in_every_precision(tmp_path: Path, precision: Any) -> None:
+    one = teacher(1)
+    seen: set[tuple[int, ...]] = set()
+    one.net.register_forward_pre_hook(lambda _net, inputs: seen.add(tuple(inputs[0].shape)))
+    fit(tmp_path, [Distillation([one]), ProgressiveSizes([[0, 16]])], precision=precision)
+    assert seen == {(8, 3, 32, 32)}
+
+
+class Epoch(IterableDataset[Any]):
+    """The batches of an epoch from one on, as the data module gives them to a resumed run."""
+
+    def __init__(self, start: int = 0) -> None:
+        self.start = start
+
+    def __len__(self) -> int:
+        return 4
+
+    def __iter__(self) -> Iterator[Any]:
+        return (made_batch(8, seed) for seed in range(self.start, 4))
+
+
+class SavesHalfway(L.Callback):
+    def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
+        if trainer.global_step == 2:
+            trainer.save_checkpoint(Path(trainer.default_root_dir) / "half.ckpt")
+
+
+def test_a_run_resumed_in_mid_epoch_is_the_unbroken_one(tmp_path: Path) -> None:
+    """Teachers keep no state: the same crops get the same targets."""
+    whole, resumed = (made(seed=5, extras=[Distillation([teacher(1)])]) for _ in range(2))
+    made_trainer(tmp_path, callbacks=[SavesHalfway()]).fit(whole, DataLoader(Epoch(), batch_size=None))
+    rest: Any = DataLoader(Epoch(2), batch_size=None)
+    made_trainer(tmp_path).fit(resumed, rest, ckpt_path=tmp_path / "half.ckpt", weights_only=True)
+    assert torch.equal(weights(resumed), weights(whole))
