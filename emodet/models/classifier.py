@@ -105,9 +105,10 @@ class EmotionClassifier(L.LightningModule):
             net = build_net(net, outputs, preprocessing.to_dict())
         self.net = net.to(memory_format=torch.channels_last) if channels_last else net
         self.channels_last, self.compiles, self.seed = channels_last, compile, seed
-        self.optimizer_spec, self.scheduler_spec, self.loss_spec = optimizer or _OPTIMIZER, scheduler, loss
-        # Built by `setup`: who only predicts needs no code of a loss of one's own.
-        self.loss: nn.Module | None = None
+        self.optimizer_spec, self.scheduler_spec = optimizer or _OPTIMIZER, scheduler
+        # A spec is built by `setup`: predicting needs no code of a loss of one's own.
+        self.loss_spec = loss if isinstance(loss, Mapping) else None
+        self.loss = None if isinstance(loss, Mapping) else loss or SoftCrossEntropy()
         self.concordance_loss = ConcordanceLoss()
         self.extras = list(extras)
         self.train_metrics = TrainingMetrics(self.class_names)
@@ -155,19 +156,17 @@ class EmotionClassifier(L.LightningModule):
         Raises:
             EmodetError: The loss's spec or an extra does not fit.
         """
-        if self.loss is None and stage != "predict":
-            loss = self.loss_spec if self.loss_spec is not None else SoftCrossEntropy()
-            if not isinstance(loss, nn.Module):
-                require_trusted(loss, nn.Module, "loss")
-                loss = build(loss, "loss")
-            weight = getattr(loss, "weight", None)
-            if isinstance(loss, SoftCrossEntropy) and weight is not None and len(weight) != len(self.class_names):
+        if self.loss is None and self.loss_spec is not None and stage != "predict":
+            require_trusted(self.loss_spec, nn.Module, "loss")
+            self.loss = build(self.loss_spec, "loss").to(self.device)
+        if isinstance(self.loss, SoftCrossEntropy) and self.loss.weight is not None:
+            weight = self.loss.weight
+            if len(weight) != len(self.class_names):
                 given = ", ".join(f"{each:g}" for each in weight.tolist())
                 raise EmodetError(
                     f"loss.class_weights=[{given}]: {len(weight)} weights for {len(self.class_names)} classes "
                     f"({', '.join(self.class_names)}); give one for each, or balanced"
                 )
-            self.loss = loss.to(self.device)
         if stage == "fit":
             for extra in self.extras:
                 extra.setup(self)
@@ -204,10 +203,8 @@ class EmotionClassifier(L.LightningModule):
         """
         for extra in self.extras:
             batch = extra.transform_batch(batch, self)
-        x, target, annotated, emotion = (
-            *(self.normalise(batch["image"]), batch["target"], batch["valence_arousal"]),
-            batch["emotion"],
-        )
+        x, emotion = self.normalise(batch["image"]), batch["emotion"]
+        target, annotated = batch["target"], batch["valence_arousal"]
         for extra in self.extras:
             if (changed := extra.transform_input(x, target, annotated)) is not None:
                 x, target, annotated = changed

@@ -1,4 +1,4 @@
-"""What a net weighs, and what one face costs it."""
+"""Size of a net, and the work of one forward pass."""
 
 from dataclasses import dataclass
 
@@ -11,13 +11,12 @@ __all__ = ["NetCost", "net_cost"]
 
 @dataclass(frozen=True, slots=True)
 class NetCost:
-    """The size of a net and the work of one forward pass.
+    """What a net costs.
 
     Attributes:
         parameters: Trainable numbers.
-        statistics: Numbers that are stored with them but not trained: batch norm's running means and variances.
-        multiply_adds: Of one face, in evaluation mode. Counted are convolutions and matrix products, biases, batch norm
-            and activations are not; one multiply-add is one, where other tools count two floating-point operations.
+        statistics: Stored numbers that are not trained: batch norm's running means and variances.
+        multiply_adds: Of one face, in convolutions and matrix products; other tools count each as two operations.
         size: The side of that face in pixels.
     """
 
@@ -32,14 +31,8 @@ class NetCost:
 
 
 def net_cost(net: nn.Module, size: int) -> NetCost:
-    """Count, without changing the net or drawing a random number.
-
-    Args:
-        net: Maps float (N, 3, H, W) to logits.
-        size: The side of the crops in pixels.
-    """
-    device = next(net.parameters()).device
-    was_training = net.training
+    """Count on a crop of `size` pixels, without changing the net or drawing a random number."""
+    was_training, device = net.training, next(net.parameters()).device
     net.eval()
     try:
         with torch.inference_mode(), FlopCounterMode(display=False) as counter:
@@ -48,7 +41,7 @@ def net_cost(net: nn.Module, size: int) -> NetCost:
         net.train(was_training)
     return NetCost(
         parameters=sum(each.numel() for each in net.parameters() if each.requires_grad),
-        statistics=sum(each.numel() for each in net.buffers() if each.is_floating_point()),
+        statistics=sum(each.numel() for name, each in net.named_buffers() if "running" in name),
         multiply_adds=counter.get_total_flops() // 2,
         size=size,
     )

@@ -1,13 +1,14 @@
 """Metrics of a run, as torchmetrics. Intervals and reports are in `emodet.evaluation`.
 
-Counts are whole numbers and sums are kept in float64, so a figure does not depend on how the faces were shared out to
-batches and processes.
+Counts are whole numbers and sums are kept in float64, so a figure does not depend on how faces are shared out to
+batches and processes. Faces without an emotion (-1) count nowhere.
 """
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 from torchmetrics import Metric, MetricCollection
 from torchmetrics.classification import MulticlassConfusionMatrix
@@ -15,7 +16,6 @@ from torchmetrics.classification import MulticlassConfusionMatrix
 from emodet.models.agreement import AGREEMENTS, DIMENSIONS, TERMS, agreement_names
 
 __all__ = [
-    "WIDE",
     "CalibrationError",
     "ClassificationScores",
     "Mean",
@@ -29,10 +29,9 @@ __all__ = [
     "monitored_names",
 ]
 
-CALIBRATION_BINS = 15
+_BINS = 15
 _OF_SOURCES = ("accuracy", "macro_f1")
-WIDE = torch.float32 if torch.backends.mps.is_available() else torch.float64
-"""What sums are kept in; Apple's GPUs have no float64."""
+_WIDE = torch.float32 if torch.backends.mps.is_available() else torch.float64  # Apple's GPUs have no float64
 
 
 def lower_is_better(metric: str) -> bool:
@@ -41,15 +40,12 @@ def lower_is_better(metric: str) -> bool:
 
 
 def monitored_names(names: Sequence[str], sources: Sequence[str] = (), *, valence_arousal: bool = False) -> list[str]:
-    """What a run can be followed by on its val faces.
+    """Names of the metrics that `SplitMetrics.compute` can have, after ``val/``.
 
     Args:
         names: The classes.
         sources: The data sets of a mix.
         valence_arousal: Whether the net has a valence/arousal head.
-
-    Returns:
-        Those that `SplitMetrics.compute` can have, after ``val/``.
     """
     means = ("loss", "accuracy", "macro_f1", "balanced_accuracy", "calibration_error", "nll")
     of_sources = (f"{metric}/{source}" for source in sources for metric in _OF_SOURCES)
@@ -57,17 +53,37 @@ def monitored_names(names: Sequence[str], sources: Sequence[str] = (), *, valenc
     return [f"val/{name}" for name in (*means, *(f"recall/{name}" for name in names), *of_sources, *of_dimensions)]
 
 
-def emotion_metrics(names: Sequence[str]) -> MetricCollection:
-    """Accuracy, macro F1, balanced accuracy, recall/CLASS, calibration_error and nll.
+class Mean(Metric):
+    """A mean from two sums: of weighted values, and of their weights.
 
-    Updated with float logits (N, K) and int64 emotions (N,); faces without an emotion (-1) count nowhere.
+    Not torchmetrics' `MeanMetric`: it either looks for NaN, which waits for the GPU, or (1.9) leaves the weights out.
     """
-    metrics: dict[str, Metric | MetricCollection] = {
-        "scores": ClassificationScores(names),
-        "calibration_error": CalibrationError(),
-        "nll": NegativeLogLikelihood(),
-    }
-    return MetricCollection(metrics, compute_groups=False)
+
+    full_state_update = False
+    total: torch.Tensor
+    weight: torch.Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        for name in ("total", "weight"):
+            self.add_state(name, torch.zeros((), dtype=_WIDE), dist_reduce_fx="sum")
+
+    def update(self, weighted: torch.Tensor, weights: torch.Tensor) -> None:
+        """Count values that are multiplied by their weights already, and these weights, of any shape."""
+        self.total += weighted.to(_WIDE).sum()
+        self.weight += weights.to(self.weight).sum()
+
+    def compute(self) -> torch.Tensor:
+        """The mean, a float32 scalar."""
+        return (self.total / self.weight).float()
+
+
+class NegativeLogLikelihood(Mean):
+    """The mean negative log likelihood of the labels."""
+
+    def update(self, logits: torch.Tensor, emotion: torch.Tensor) -> None:  # type: ignore[override]
+        """Count a batch: float logits (N, K) and int64 emotions (N,), -1 for none."""
+        super().update(F.cross_entropy(logits.float(), emotion, ignore_index=-1, reduction="none"), emotion >= 0)
 
 
 class ClassificationScores(MulticlassConfusionMatrix):
@@ -85,89 +101,14 @@ class ClassificationScores(MulticlassConfusionMatrix):
         self.names = list(names)
 
     def compute(self) -> dict[str, torch.Tensor]:  # type: ignore[override]
-        """Scalars by name."""
-        matrix = super().compute()
+        """Float32 scalars by name."""
+        matrix = self.confmat
         recalls = {
             f"recall/{name}": row[number] / row.sum()
             for number, (name, row) in enumerate(zip(self.names, matrix, strict=True))
             if row.sum() > 0
         }
         return {**_from_confusion(matrix), **recalls}
-
-
-class SourceMetrics(nn.Module):
-    """Accuracy and macro F1 on the faces of each data set of a mix.
-
-    Args:
-        names: The classes, in order.
-        sources: The data sets, in the order of `Batch`'s ``source``.
-    """
-
-    def __init__(self, names: Sequence[str], sources: Sequence[str]) -> None:
-        super().__init__()
-        self.classes, self.sources = len(names), list(sources)
-        # One matrix over pairs of data set and class: choosing the faces of each would wait for the GPU each time.
-        pairs = [f"{source}/{name}" for source in self.sources for name in names]
-        self.confusion_matrix = _confusion_matrix(pairs) if pairs else None
-
-    def update(self, logits: torch.Tensor, emotion: torch.Tensor, source: torch.Tensor) -> None:
-        """Count a batch: float logits (N, K), int64 emotions (N,), -1 for none, int64 data sets (N,)."""
-        labelled = emotion >= 0
-        if self.confusion_matrix is None or not len(emotion):
-            return
-        start = source[labelled] * self.classes
-        self.confusion_matrix.update(start + logits[labelled].argmax(dim=1), start + emotion[labelled])
-
-    def compute(self) -> dict[str, torch.Tensor]:
-        """Scalars by name: accuracy/SOURCE, macro_f1/SOURCE; none for a data set without faces, or without a mix."""
-        if self.confusion_matrix is None:
-            return {}
-        matrix, size, found = self.confusion_matrix.compute(), self.classes, {}
-        for number, source in enumerate(self.sources):
-            own = matrix[number * size : (number + 1) * size, number * size : (number + 1) * size]
-            if own.sum() > 0:
-                scalars = _from_confusion(own)
-                found.update({f"{metric}/{source}": scalars[metric] for metric in _OF_SOURCES})
-        return found
-
-    def reset(self) -> None:
-        """Reset all states."""
-        if self.confusion_matrix is not None:
-            self.confusion_matrix.reset()
-
-
-class Mean(Metric):
-    """A mean from two sums: of weighted values, and of their weights.
-
-    Not torchmetrics' `MeanMetric`: it either looks for NaN, which waits for the GPU, or (1.9) leaves the weights out.
-    """
-
-    full_state_update = False
-    total: torch.Tensor
-    weight: torch.Tensor
-
-    def __init__(self) -> None:
-        super().__init__()
-        for name in ("total", "weight"):
-            self.add_state(name, torch.zeros((), dtype=WIDE), dist_reduce_fx="sum")
-
-    def update(self, weighted: torch.Tensor, weights: torch.Tensor) -> None:
-        """Count values that bear their weights already, and these weights, of any shape."""
-        self.total += weighted.to(WIDE).sum()
-        self.weight += weights.to(self.weight).sum()
-
-    def compute(self) -> torch.Tensor:
-        """The mean, a float32 scalar."""
-        return (self.total / self.weight).float()
-
-
-class NegativeLogLikelihood(Mean):
-    """The mean negative log likelihood of the labels."""
-
-    def update(self, logits: torch.Tensor, emotion: torch.Tensor) -> None:  # type: ignore[override]
-        """Count a batch: float logits (N, K) and int64 emotions (N,), -1 for none."""
-        losses = nn.functional.cross_entropy(logits.float(), emotion, ignore_index=-1, reduction="none")
-        super().update(losses, emotion >= 0)
 
 
 class CalibrationError(Metric):
@@ -180,80 +121,77 @@ class CalibrationError(Metric):
     faces: torch.Tensor
     confidence: torch.Tensor
     right: torch.Tensor
+    edges: torch.Tensor
 
     def __init__(self) -> None:
         super().__init__()
         for name in ("faces", "confidence", "right"):
-            self.add_state(name, torch.zeros(CALIBRATION_BINS, dtype=WIDE), dist_reduce_fx="sum")
-        # As torchmetrics has them, in float32.
-        self.edges: torch.Tensor
-        self.register_buffer("edges", torch.linspace(0, 1, CALIBRATION_BINS + 1), persistent=False)
+            self.add_state(name, torch.zeros(_BINS, dtype=_WIDE), dist_reduce_fx="sum")
+        # In float32, as torchmetrics has them.
+        self.register_buffer("edges", torch.linspace(0, 1, _BINS + 1), persistent=False)
 
     def update(self, logits: torch.Tensor, emotion: torch.Tensor) -> None:
         """Count a batch: float logits (N, K) and int64 emotions (N,), -1 for none."""
         labelled = emotion >= 0
-        logits, emotion = logits[labelled].float(), emotion[labelled]
-        confidence, answer = logits.softmax(dim=1).max(dim=1)
-        bins = (torch.bucketize(confidence, self.edges.float(), right=True) - 1).clamp(0, CALIBRATION_BINS - 1)
-        self.faces.index_add_(0, bins, torch.ones_like(confidence, dtype=WIDE))
-        self.confidence.index_add_(0, bins, confidence.to(WIDE))
-        self.right.index_add_(0, bins, (answer == emotion).to(WIDE))
+        confidence, answer = logits[labelled].float().softmax(dim=1).max(dim=1)
+        bins = (torch.bucketize(confidence, self.edges.float(), right=True) - 1).clamp(0, _BINS - 1)
+        self.faces.index_add_(0, bins, torch.ones_like(confidence, dtype=_WIDE))
+        self.confidence.index_add_(0, bins, confidence.to(_WIDE))
+        self.right.index_add_(0, bins, (answer == emotion[labelled]).to(_WIDE))
 
     def compute(self) -> torch.Tensor:
         """The mean distance between confidence and accuracy, weighted by the bins' faces: a scalar."""
         return ((self.confidence - self.right).abs().sum() / self.faces.sum()).float()
 
 
-class TrainingMetrics(nn.Module):
-    """Accuracy, macro F1 and mean loss of an unfinished epoch, which a checkpoint can store.
+def emotion_metrics(names: Sequence[str]) -> MetricCollection:
+    """Accuracy, macro F1, balanced accuracy, recall/CLASS, calibration_error and nll.
+
+    Updated with float logits (N, K) and int64 emotions (N,), -1 for none.
+    """
+    metrics: dict[str, Metric | MetricCollection] = {
+        "scores": ClassificationScores(names),
+        "calibration_error": CalibrationError(),
+        "nll": NegativeLogLikelihood(),
+    }
+    return MetricCollection(metrics, compute_groups=False)
+
+
+class SourceMetrics(MulticlassConfusionMatrix):
+    """Accuracy and macro F1 on the faces of each data set of a mix: accuracy/SOURCE, macro_f1/SOURCE.
 
     Args:
         names: The classes, in order.
+        sources: The data sets, in the order of `Batch`'s ``source``; without any, nothing is counted.
     """
 
-    def __init__(self, names: Sequence[str]) -> None:
-        super().__init__()
-        self.confusion_matrix = _confusion_matrix(names)
-        self.loss = Mean()
+    def __init__(self, names: Sequence[str], sources: Sequence[str]) -> None:
+        # One matrix over pairs of data set and class: choosing the faces of each would wait for the GPU each time.
+        super().__init__(max(2, len(names) * len(sources)), ignore_index=-1, validate_args=False)
+        self.classes, self.sources = len(names), list(sources)
 
-    def update(self, logits: torch.Tensor, emotion: torch.Tensor, loss: torch.Tensor) -> None:
-        """Count a batch: float logits (N, K), int64 emotions (N,), -1 for none, and its mean loss."""
-        labelled = emotion >= 0
-        self.confusion_matrix.update(logits[labelled], emotion[labelled])
-        self.loss.update(loss * len(logits), torch.tensor(len(logits)))
+    def update(self, logits: torch.Tensor, emotion: torch.Tensor, source: torch.Tensor) -> None:  # type: ignore[override]
+        """Count a batch: float logits (N, K), int64 emotions (N,), -1 for none, int64 data sets (N,)."""
+        if self.sources:
+            start = source * self.classes
+            super().update(start + logits.argmax(dim=1), torch.where(emotion >= 0, start + emotion, -1))
 
-    def compute(self) -> dict[str, torch.Tensor]:
-        """Scalars by name: loss, accuracy, macro_f1."""
-        scalars = _from_confusion(self.confusion_matrix.compute())
-        return {"loss": self.loss.compute(), "accuracy": scalars["accuracy"], "macro_f1": scalars["macro_f1"]}
-
-    def reset(self) -> None:
-        """Reset all states."""
-        self.confusion_matrix.reset()
-        self.loss.reset()
-
-    def counts(self) -> dict[str, torch.Tensor]:
-        """The states of this process, as tensors by name."""
-        return dict(self._states())
-
-    def restore(self, counted: Mapping[str, torch.Tensor]) -> None:
-        """Continue from what `counts` returned."""
-        for name, value in self._states():
-            metric, state = name.split(".")
-            setattr(getattr(self, metric), state, counted[name].to(value))
-
-    def _states(self) -> Iterator[tuple[str, torch.Tensor]]:
-        for name, metric in (("confusion_matrix", self.confusion_matrix), ("loss", self.loss)):
-            for key, value in metric.metric_state.items():
-                if isinstance(value, torch.Tensor):  # none of these has a list
-                    yield f"{name}.{key}", value
+    def compute(self) -> dict[str, torch.Tensor]:  # type: ignore[override]
+        """Scalars by name; none for a data set without faces."""
+        found = {}
+        for number, source in enumerate(self.sources):
+            rows = slice(number * self.classes, (number + 1) * self.classes)
+            if (own := self.confmat[rows, rows]).sum() > 0:
+                scalars = _from_confusion(own)
+                found.update({f"{metric}/{source}": scalars[metric] for metric in _OF_SOURCES})
+        return found
 
 
 class ValenceArousalMetrics(Metric):
     """Concordance, root mean squared error and sign agreement of valence and of arousal, over the annotated faces.
 
     Not torchmetrics' `ConcordanceCorrCoef`: it knows no faces without annotation, waits for the GPU in each batch, and
-    takes variances over n - 1. Sums are added up over all processes.
+    takes variances over n - 1.
     """
 
     full_state_update = False
@@ -261,14 +199,14 @@ class ValenceArousalMetrics(Metric):
 
     def __init__(self) -> None:
         super().__init__()
-        self.add_state("sums", torch.zeros(len(DIMENSIONS), len(TERMS), dtype=WIDE), dist_reduce_fx="sum")
+        self.add_state("sums", torch.zeros(len(DIMENSIONS), len(TERMS), dtype=_WIDE), dist_reduce_fx="sum")
 
     def update(self, predicted: torch.Tensor, annotated: torch.Tensor) -> None:
         """Count a batch: float (N, 2), and the same annotated, NaN where not. See `agreement_terms`."""
         known = annotated.isfinite()
-        x, y = (torch.where(known, values, 0).to(WIDE) for values in (predicted, annotated))
+        x, y = (torch.where(known, values, 0).to(_WIDE) for values in (predicted, annotated))
         same_sign = known & (x.sign() == y.sign())
-        terms = (known.to(WIDE), x, y, x * x, y * y, x * y, (x - y).square(), same_sign.to(WIDE))
+        terms = (known.to(_WIDE), x, y, x * x, y * y, x * y, (x - y).square(), same_sign.to(_WIDE))
         self.sums += torch.stack(terms, dim=2).sum(dim=0)
 
     def compute(self) -> dict[str, torch.Tensor]:
@@ -280,12 +218,6 @@ class ValenceArousalMetrics(Metric):
             for number, dimension in enumerate(DIMENSIONS)
         }
         return {name: torch.tensor(value) for name, value in found.items() if not math.isnan(value)}
-
-    @staticmethod
-    def loss(values: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """`ConcordanceLoss` over all counted faces, from what `compute` returned; 0 without annotated faces."""
-        known = [values[name] for name in (f"ccc_{dimension}" for dimension in DIMENSIONS) if name in values]
-        return 1 - torch.stack(known).mean() if known else torch.zeros(())
 
 
 class SplitMetrics(nn.Module):
@@ -305,14 +237,16 @@ class SplitMetrics(nn.Module):
 
     def compute(self) -> dict[str, torch.Tensor]:
         """Scalars by name; ``loss`` is the whole training objective over the split."""
-        loss = self.loss.compute()
-        values = {**self.scores.compute(), **self.sources.compute()}
+        values = {"loss": self.loss.compute(), **self.scores.compute()}
+        if self.sources.sources:
+            values.update(self.sources.compute())
         if self.va_weight:
             agreement = self.valence_arousal.compute()
-            # The coefficient is one of all faces, not a mean over batches.
-            loss = loss + self.va_weight * self.valence_arousal.loss(agreement).to(loss)
             values.update(agreement)
-        return {"loss": loss, **values}
+            # `ConcordanceLoss` over all faces, as the coefficient is no mean over batches; 0 without annotated faces.
+            if known := [agreement[name] for name in ("ccc_valence", "ccc_arousal") if name in agreement]:
+                values["loss"] = values["loss"] + self.va_weight * (1 - torch.stack(known).mean()).to(values["loss"])
+        return values
 
     def reset(self) -> None:
         """Reset all states."""
@@ -320,14 +254,50 @@ class SplitMetrics(nn.Module):
             metric.reset()
 
 
-def _confusion_matrix(names: Sequence[str]) -> MulticlassConfusionMatrix:
-    # Its update would otherwise look at every label for values out of range, which waits for the GPU.
-    return MulticlassConfusionMatrix(len(names), validate_args=False)
+class TrainingMetrics(nn.Module):
+    """Accuracy, macro F1 and mean loss of an unfinished epoch, which a checkpoint can store.
+
+    Args:
+        names: The classes, in order.
+    """
+
+    def __init__(self, names: Sequence[str]) -> None:
+        super().__init__()
+        self.scores, self.loss = ClassificationScores(names), Mean()
+
+    def update(self, logits: torch.Tensor, emotion: torch.Tensor, loss: torch.Tensor) -> None:
+        """Count a batch: float logits (N, K), int64 emotions (N,), -1 for none, and its mean loss."""
+        self.scores.update(logits, emotion)
+        self.loss.update(loss * len(logits), torch.tensor(len(logits)))
+
+    def compute(self) -> dict[str, torch.Tensor]:
+        """Scalars by name: loss, accuracy, macro_f1."""
+        scores = self.scores.compute()
+        return {"loss": self.loss.compute(), "accuracy": scores["accuracy"], "macro_f1": scores["macro_f1"]}
+
+    def reset(self) -> None:
+        """Reset all states."""
+        self.scores.reset()
+        self.loss.reset()
+
+    def counts(self) -> dict[str, torch.Tensor]:
+        """The states of this process, as tensors by name."""
+        return {f"{name}.{state}": getattr(metric, state) for name, metric, state in self._states()}
+
+    def restore(self, counts: Mapping[str, torch.Tensor]) -> None:
+        """Continue from what `counts` returned."""
+        for name, metric, state in self._states():
+            setattr(metric, state, counts[f"{name}.{state}"].to(getattr(metric, state)))
+
+    def _states(self) -> Iterator[tuple[str, Metric, str]]:
+        yield "scores", self.scores, "confmat"
+        yield "loss", self.loss, "total"
+        yield "loss", self.loss, "weight"
 
 
 def _from_confusion(matrix: torch.Tensor) -> dict[str, torch.Tensor]:
     """Accuracy, macro F1 and balanced accuracy of counts (K, K), rows the true classes."""
-    counts = matrix.to(torch.float32 if matrix.device.type == "mps" else torch.float64)
+    counts = matrix.to(_WIDE)
     right, true, answered = counts.diagonal(), counts.sum(dim=1), counts.sum(dim=0)
     present = true > 0
     scalars = {

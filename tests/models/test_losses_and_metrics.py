@@ -1,5 +1,7 @@
 """Loss and metrics against PyTorch's, scikit-learn's and the report's own."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emodet.emotions import EMOTIONS
+from emodet.errors import EmodetError
 from emodet.evaluation.calibration import expected_calibration_error, softmax
 from emodet.models.losses import SoftCrossEntropy, balanced_class_weights
 from emodet.models.metrics import (
@@ -61,6 +64,58 @@ def test_balanced_class_weights_are_scikit_learns() -> None:
     labels = np.repeat(np.arange(4), [10, 3, 1, 6])
     expected = utilities.compute_class_weight("balanced", classes=np.arange(4), y=labels)
     assert balanced_class_weights([10, 3, 1, 6]) == pytest.approx(expected.tolist())
+
+
+def made_logits(seed: int, faces: int = 12, classes: int = 5) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return 4 * torch.randn(faces, classes, generator=generator), torch.randint(classes, (faces,), generator=generator)
+
+
+@given(st.integers(0, 1000), st.floats(0.25, 5), st.booleans())
+def test_the_focal_loss_is_its_papers(seed: int, gamma: float, weighted: bool) -> None:
+    logits, emotion = made_logits(seed)
+    weight = torch.arange(1.0, 6.0) if weighted else torch.ones(5)
+    p = logits.double().softmax(dim=1).gather(1, emotion[:, None])[:, 0]
+    losses = -((1 - p) ** gamma) * p.log()
+    expected = (losses * weight[emotion]).sum() / weight[emotion].sum()
+    loss = SoftCrossEntropy(class_weights=weight.tolist() if weighted else None, focal_gamma=gamma)
+    ours = loss(logits, F.one_hot(emotion, 5).float())
+    torch.testing.assert_close(ours.double(), expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("logit", [30.0, 200.0, -200.0])
+def test_the_focal_loss_has_a_gradient_where_the_prediction_is_certain(logit: float) -> None:
+    logits = torch.tensor([[logit, 0.0, 0.0]], requires_grad=True)
+    SoftCrossEntropy(focal_gamma=0.5, label_smoothing=0.1)(logits, torch.tensor([[1.0, 0, 0]])).backward()
+    assert logits.grad is not None
+    assert torch.isfinite(logits.grad).all()
+
+
+def test_logit_adjustment_shifts_by_the_log_prior() -> None:
+    logits, emotion = made_logits(3)
+    adjusted = SoftCrossEntropy(logit_adjustment=1.5, class_counts=[50, 20, 15, 10, 5])
+    expected = F.cross_entropy(logits + 1.5 * torch.tensor([0.5, 0.2, 0.15, 0.1, 0.05]).log(), emotion)
+    torch.testing.assert_close(adjusted(logits, F.one_hot(emotion, 5).float()), expected)
+
+
+def test_balanced_weights_come_from_the_counts() -> None:
+    weight = SoftCrossEntropy(class_weights="balanced", class_counts=[10, 3, 1, 6]).weight
+    torch.testing.assert_close(weight, torch.tensor(balanced_class_weights([10, 3, 1, 6])))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"focal_gamma": -1.0}, r"loss\.focal_gamma=-1\.0"),
+        ({"logit_adjustment": -0.5}, r"loss\.logit_adjustment=-0\.5"),
+        ({"logit_adjustment": 1.0}, r"loss\.logit_adjustment=1\.0.*every class"),
+        ({"class_weights": "balanced", "class_counts": [9, 0]}, r"loss\.class_weights=balanced.*every class.*\[9, 0\]"),
+        ({"label_smoothing": 1.0}, r"loss\.label_smoothing=1\.0"),
+    ],
+)
+def test_losses_that_cannot_be(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(EmodetError, match=message):
+        SoftCrossEntropy(**arguments)
 
 
 def made_answers(seed: int, faces: int = 300) -> tuple[torch.Tensor, torch.Tensor]:

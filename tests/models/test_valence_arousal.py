@@ -4,7 +4,6 @@ import math
 from pathlib import Path
 from typing import Any
 
-import lightning as L
 import numpy as np
 import pytest
 import torch
@@ -12,6 +11,8 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from made_batches import NAMES, MadeData, made_batch, made_trainer
+from made_batches import made as made_classifier
 from torch.utils.data import DataLoader
 
 from emodet.data.faces import Batch
@@ -22,64 +23,16 @@ from emodet.models.classifier import EmotionClassifier
 from emodet.models.metrics import ValenceArousalMetrics, lower_is_better, monitored_names
 from emodet.models.mixup import Mixup
 from emodet.models.valence_arousal import ConcordanceLoss, split_outputs
-from emodet.preprocessing import Preprocessing
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:.*does not have many workers"),
-    pytest.mark.filterwarnings("ignore:.*smaller than the logging interval"),
-    pytest.mark.filterwarnings("ignore:.*LeafSpec"),
-]
-
-NAMES = ["neutral", "happiness", "sadness", "anger"]
 NET = {"name": "residual_cnn", "channels": [4, 4], "stage_dropout": [0.0, 0.0], "features": 8, "head_dropout": 0.0}
 
 
 def made(**settings: Any) -> EmotionClassifier:
-    torch.manual_seed(0)
-    values: dict[str, Any] = {
-        "net": NET,
-        "class_names": NAMES,
-        "preprocessing": Preprocessing(size=32).to_dict(),
-        "optimizer": {"_target_": "torch.optim.SGD", "lr": 0.05},
-        "valence_arousal": 0.5,
-    }
-    return EmotionClassifier(**(values | settings))
+    return made_classifier(**{"net": NET, "valence_arousal": 0.5, **settings})
 
 
 def batch(faces: int, seed: int = 0, annotated: float = 0.7) -> Batch:
-    random = np.random.default_rng(seed)
-    emotion = torch.from_numpy(random.integers(0, 4, faces))
-    both = random.uniform(-1, 1, (faces, 2)).astype(np.float32)
-    both[random.random(faces) >= annotated] = np.nan
-    return {
-        "image": torch.from_numpy(random.integers(0, 256, (faces, 32, 32, 3), dtype=np.uint8)),
-        "emotion": emotion,
-        "target": F.one_hot(emotion, 4).float(),
-        "valence_arousal": torch.from_numpy(both),
-        "index": torch.arange(faces),
-        "source": torch.zeros(faces, dtype=torch.int64),
-    }
-
-
-class Made(L.LightningDataModule):
-    def __init__(self, train: list[Batch], val: list[Batch]) -> None:
-        super().__init__()
-        self.train, self.val = train, val
-
-    def train_dataloader(self) -> DataLoader[Batch]:
-        return DataLoader(self.train, batch_size=None)  # type: ignore[arg-type]
-
-    def val_dataloader(self) -> DataLoader[Batch]:
-        return DataLoader(self.val, batch_size=None)  # type: ignore[arg-type]
-
-    test_dataloader = val_dataloader
-
-
-def trainer(folder: Path, **settings: Any) -> L.Trainer:
-    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
-    return L.Trainer(
-        max_epochs=1, accelerator="cpu", enable_model_summary=False, default_root_dir=folder, **(quiet | settings)
-    )
+    return made_batch(faces, seed, annotated=annotated)
 
 
 def lacking(said: torch.Tensor, annotated: torch.Tensor) -> float:
@@ -237,9 +190,9 @@ def test_which_of_them_can_be_followed_and_which_way_is_better() -> None:
 
 
 def test_a_training_follows_both(tmp_path: Path) -> None:
-    classifier, data = made(), Made([batch(16)], [batch(8, 10), batch(5, 11)])
+    classifier, data = made(), MadeData([batch(16)], [batch(8, 10), batch(5, 11)])
     part = data.train[0]
-    run = trainer(tmp_path, num_sanity_val_steps=1)
+    run = made_trainer(tmp_path, num_sanity_val_steps=1)
     logits, said = split_outputs(made().train().net(classifier.normalise(part["image"])), 4, has_va_head=True)
     assert said is not None
     run.fit(classifier, data)
@@ -274,7 +227,7 @@ def test_a_step_goes_down_both_losses(tmp_path: Path) -> None:
     assert said is not None
     loss = F.cross_entropy(logits, part["target"]) + 0.5 * ConcordanceLoss()(said, part["valence_arousal"])
     (gradient,) = torch.autograd.grad(loss, layer.weight)
-    trainer(tmp_path, num_sanity_val_steps=0).fit(classifier, Made([part], [batch(8, 1)]))
+    made_trainer(tmp_path, num_sanity_val_steps=0).fit(classifier, MadeData([part], [batch(8, 1)]))
     moved = before - layer.weight.detach()
     for rows in (slice(0, 4), slice(4, 6)):
         assert gradient[rows].abs().max() > 1e-3
@@ -282,9 +235,9 @@ def test_a_step_goes_down_both_losses(tmp_path: Path) -> None:
 
 
 def test_without_any_annotation_the_head_gets_no_gradient_and_nothing_breaks(tmp_path: Path) -> None:
-    classifier, data = made(), Made([batch(8, annotated=0)], [batch(6, 1, annotated=0)])
+    classifier, data = made(), MadeData([batch(8, annotated=0)], [batch(6, 1, annotated=0)])
     before = classifier.net.head[-1].weight.detach().clone()  # type: ignore[index, union-attr]
-    run = trainer(tmp_path)
+    run = made_trainer(tmp_path)
     run.fit(classifier, data)
     after = classifier.net.head[-1].weight.detach()  # type: ignore[index, union-attr]
     torch.testing.assert_close(after[4:], before[4:], rtol=0, atol=0)
@@ -295,30 +248,8 @@ def test_without_any_annotation_the_head_gets_no_gradient_and_nothing_breaks(tmp
 
 def test_predictions_have_them_too(tmp_path: Path) -> None:
     classifier = made().eval()
-    (answer,) = trainer(tmp_path).predict(classifier, DataLoader([batch(5)], batch_size=None))  # type: ignore[arg-type, misc]
+    (answer,) = made_trainer(tmp_path).predict(classifier, DataLoader([batch(5)], batch_size=None))  # type: ignore[arg-type, misc]
     torch.testing.assert_close(answer["valence_arousal"], classifier.predict_heads(batch(5)["image"])[1])  # type: ignore[call-overload]
-
-
-# Blends.
-
-
-@pytest.mark.parametrize("way", [{"mixup": 1.0}, {"cutmix": 1.0}])
-def test_a_blend_s_valence_and_arousal_are_blended_as_its_target(way: dict[str, float]) -> None:
-    part = batch(8, annotated=1.0)
-    target, annotated = part["target"], part["valence_arousal"].clone()
-    annotated[3] = torch.nan
-    torch.manual_seed(5)
-    blend = Mixup(**way).transform_input(part["image"].permute(0, 3, 1, 2).float(), target, annotated)
-    assert blend is not None
-    _, targets, both = blend
-    # Each face with the one before it: the share shows where the two are of different classes.
-    own, other = target, target.roll(1, 0)
-    differ = int((own.argmax(1) != other.argmax(1)).nonzero()[0])
-    share = float(targets[differ, own[differ].argmax()])
-    assert 0 < share < 1
-    expected = share * annotated + (1 - share) * annotated.roll(1, 0)
-    torch.testing.assert_close(both, expected, rtol=0, atol=1e-6, equal_nan=True)
-    assert both.isnan().any(dim=1).nonzero().flatten().tolist() == [3, 4]
 
 
 def test_a_blended_batch_learns_from_the_blended_annotations(tmp_path: Path) -> None:
@@ -332,6 +263,6 @@ def test_a_blended_batch_learns_from_the_blended_annotations(tmp_path: Path) -> 
         logits, said = split_outputs(again.net(image), 4, has_va_head=True)
         assert said is not None
         expected = F.cross_entropy(logits, target) + 0.5 * ConcordanceLoss()(said, annotated)
-    run = trainer(tmp_path, num_sanity_val_steps=0)
-    run.fit(classifier, Made([part], [batch(6, 9)]))
+    run = made_trainer(tmp_path, num_sanity_val_steps=0)
+    run.fit(classifier, MadeData([part], [batch(6, 9)]))
     assert float(run.callback_metrics["train/loss"]) == pytest.approx(float(expected), abs=1e-5)

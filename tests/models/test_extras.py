@@ -1,0 +1,167 @@
+"""Extras of the training step: blends of faces, progressive sizes, sharpness-aware steps."""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from made_batches import MadeData, made, made_batch, made_trainer
+
+from emodet.errors import EmodetError
+from emodet.models.classifier import EmotionClassifier
+from emodet.models.extras import ProgressiveSizes, TrainingExtra
+from emodet.models.mixup import Mixup
+from emodet.models.sam import SharpnessAware
+
+
+def made_faces(faces: int = 6) -> tuple[torch.Tensor, torch.Tensor]:
+    """Faces of one grey value each, so that a blend's shares can be read off."""
+    values = torch.arange(faces, dtype=torch.float32)
+    return values.view(-1, 1, 1, 1).expand(-1, 3, 16, 16).clone(), F.one_hot(torch.arange(faces), faces).float()
+
+
+@pytest.mark.parametrize("kind", ["mixup", "cutmix"])
+@pytest.mark.parametrize("seed", range(3))
+def test_pixels_and_targets_are_blended_in_the_same_shares(kind: str, seed: int) -> None:
+    torch.manual_seed(seed)
+    image, target = made_faces()
+    annotated = torch.rand(6, 2)
+    annotated[3] = torch.nan
+    blend = Mixup(**{kind: 1.0}).transform_input(image, target, annotated)
+    assert blend is not None
+    blended, shares, both = blend
+    torch.testing.assert_close(shares.sum(dim=1), torch.ones(6))
+    torch.testing.assert_close(blended.mean(dim=(1, 2, 3)), shares @ torch.arange(6.0), rtol=0, atol=1e-4)
+    torch.testing.assert_close(image, made_faces()[0])  # the batch itself is left alone
+    share = shares.diagonal()[:, None]
+    expected = share * annotated + (1 - share) * annotated.roll(1, 0)
+    torch.testing.assert_close(both, expected, rtol=0, atol=1e-5, equal_nan=True)
+    assert both.isnan().any(dim=1).nonzero().flatten().tolist() == [3, 4]  # not known of its blends either
+
+
+def test_blends_are_as_frequent_as_asked_for_and_repeat() -> None:
+    image, target = made_faces()
+    mixup = Mixup(mixup=0.4, cutmix=1.0, mix_prob=0.3)
+
+    def draws() -> list[float | None]:
+        torch.manual_seed(7)
+        blends = (mixup.transform_input(image, target, target) for _ in range(400))
+        return [None if blend is None else float(blend[0].std()) for blend in blends]
+
+    first = draws()
+    assert sum(blend is not None for blend in first) == pytest.approx(120, abs=35)
+    assert first == draws()
+    assert Mixup().transform_input(image, target, target) is None
+    assert Mixup(mixup=1.0, mix_prob=0.0).transform_input(image, target, target) is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"mixup": -0.1}, r"training\.mixup=-0\.1"),
+        ({"cutmix": float("nan")}, r"training\.cutmix=nan"),
+        ({"mix_prob": 1.5}, r"training\.mix_prob=1\.5"),
+    ],
+)
+def test_blends_that_cannot_be(arguments: dict[str, float], message: str) -> None:
+    with pytest.raises(EmodetError, match=message):
+        Mixup(**arguments)
+
+
+def test_training_has_the_size_of_its_epoch_and_evaluation_the_full_one(tmp_path: Path) -> None:
+    classifier = made(extras=[ProgressiveSizes([[0, 16], [2, 24], [3, 32]])])
+    sides: list[tuple[int, bool, int]] = []
+    classifier.net.register_forward_pre_hook(
+        lambda net, inputs: sides.append((classifier.current_epoch, net.training, inputs[0].shape[-1]))
+    )
+    made_trainer(tmp_path, max_epochs=4, num_sanity_val_steps=0).fit(classifier, MadeData())
+    assert {(epoch, side) for epoch, training, side in sides if training} == {(0, 16), (1, 16), (2, 24), (3, 32)}
+    assert {side for _, training, side in sides if not training} == {32}
+
+
+def test_a_smaller_size_is_the_mean_of_the_pixels() -> None:
+    classifier, part = made(), made_batch(2)
+    reduced = ProgressiveSizes([[0, 16]]).transform_batch(part, classifier)["image"]
+    means = part["image"].float().reshape(2, 16, 2, 16, 2, 3).mean(dim=(2, 4))
+    np.testing.assert_allclose(reduced.numpy(), means.numpy(), rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("sizes", [[[0, 15]], [[0, 33]], [[3, 32], [0, 16]], [[-1, 16]]])
+def test_sizes_that_cannot_be(sizes: list[list[int]]) -> None:
+    with pytest.raises(EmodetError, match=r"training\.progressive_sizes=.*(16|32)"):
+        made(extras=[ProgressiveSizes(sizes)]).setup("fit")
+
+
+class Counts(L.Callback):
+    def on_train_batch_end(self, trainer: L.Trainer, module: Any, *_: Any) -> None:
+        self.faces = int(module.train_metrics.scores.confmat.sum())
+
+
+class Dropout(TrainingExtra):
+    """Notes the masks that a pass would draw."""
+
+    def __init__(self) -> None:
+        self.drawn: list[float] = []
+
+    def transform_input(self, *_: torch.Tensor) -> None:
+        self.drawn.append(float(torch.rand(())))
+
+
+def fit(folder: Path, extras: list[Any], parts: list[Any], **settings: Any) -> EmotionClassifier:
+    classifier = made(extras=extras, optimizer={"_target_": "torch.optim.SGD", "lr": 0.1})
+    made_trainer(folder, num_sanity_val_steps=0, limit_val_batches=0, **settings).fit(classifier, MadeData(parts))
+    return classifier
+
+
+def test_a_sharpness_aware_step_is_the_papers(tmp_path: Path) -> None:
+    """Foret et al. 2021, algorithm 1. Without dropout, the passes are functions of the weights alone."""
+    part, net = made_batch(8, 1), {"name": "residual_cnn", "channels": [4], "stage_dropout": [0], "head_dropout": 0}
+    classifiers = [made(net=net, extras=extras) for extras in ([], [SharpnessAware(0.5)])]
+    start, up = (copy.deepcopy(classifiers[0].net).train() for _ in range(2))
+
+    def gradients(model: torch.nn.Module) -> tuple[torch.Tensor, ...]:
+        loss = F.cross_entropy(model(classifiers[0].normalise(part["image"])), part["target"])
+        return torch.autograd.grad(loss, list(model.parameters()))
+
+    first = gradients(copy.deepcopy(start))
+    length = torch.sqrt(torch.stack([(each**2).sum() for each in first]).sum())
+    with torch.no_grad():
+        for weight, gradient in zip(up.parameters(), first, strict=True):
+            weight += 0.5 * gradient / length
+    expected = [w - 0.05 * g for w, g in zip(start.parameters(), gradients(up), strict=True)]
+    for classifier in classifiers:
+        trainer = made_trainer(tmp_path, limit_val_batches=0)
+        trainer.fit(classifier, MadeData([part]))
+    plain, sharp = classifiers
+    for weight, wanted in zip(sharp.net.parameters(), expected, strict=True):
+        torch.testing.assert_close(weight, wanted, rtol=1e-4, atol=2e-5)
+    pairs = zip(sharp.net.parameters(), plain.net.parameters(), strict=True)
+    assert max(float((a - b).detach().abs().max()) for a, b in pairs) > 1e-4
+    for (name, one), other in zip(sharp.net.named_buffers(), plain.net.buffers(), strict=True):
+        if "running" in name:  # only the first pass moves them
+            torch.testing.assert_close(one, other)
+
+
+def test_both_passes_draw_the_same_masks_and_count_once(tmp_path: Path) -> None:
+    draws, counts = Dropout(), Counts()
+    parts = [made_batch(8, seed) for seed in range(3)]
+    fit(tmp_path, [SharpnessAware(0.05), draws], parts, callbacks=[counts])
+    assert counts.faces == 24
+    assert draws.drawn[::2] == draws.drawn[1::2]
+    assert len(set(draws.drawn)) == 3
+
+
+@pytest.mark.parametrize(
+    ("rho", "trainer", "message"),
+    [
+        (0.0, {}, r"training\.sam_rho=0\.0"),
+        (0.05, {"accumulate_grad_batches": 2}, r"training\.sam_rho.*trainer\.accumulate_grad_batches=2"),
+    ],
+)
+def test_sharpness_that_cannot_be(rho: float, trainer: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(EmodetError, match=message):
+        fit(tmp_path, [SharpnessAware(rho)], [made_batch(8)], **trainer)
