@@ -27,7 +27,7 @@ from emodet.inference.recognizer import Recognizer
 from emodet.inference.rows import ROW_FORMATS, RowsError
 from emodet.inference.sinks import WindowClosed
 from emodet.inference.smoothing import Smoothing
-from emodet.inference.sources import RESULT_ENDINGS, FoundSources, find_sources
+from emodet.inference.sources import RESULT_ENDINGS, FoundSources, find_sources, printable
 from emodet.onnx_session import PROVIDERS
 from emodet.termination import Terminated, raise_on_sigterm
 
@@ -132,7 +132,7 @@ def _run(options: argparse.Namespace) -> int:
     for line in batch.summary.lines():
         batch.report(line)
     if batch.rows_path is not None:
-        batch.report(f"rows: {batch.rows_path}")
+        batch.report(f"rows: {printable(batch.rows_path)}")
     return status or (1 if batch.summary.failed else 0)
 
 

@@ -132,7 +132,9 @@ def _resolve(text: str, found: FoundSources) -> list[Source]:
         files = [(path, PurePath(path.stem))]
     elif glob.has_magic(text):
         matches = sorted(Path(match) for match in glob.glob(text, recursive=True))  # noqa: PTH207 (absolute patterns)
-        files = [(file, PurePath(file.stem)) for file in matches if file.is_file() and not _is_result(file, found)]
+        files = [(it, PurePath(it.stem)) for it in matches if not it.is_dir() and not _is_passed_over(it, found)]
+        for folder in (it for it in matches if it.is_dir() and "**" not in text):
+            files += [(file, file.relative_to(folder.parent).with_suffix("")) for file in _scan(folder, found)]
         if not files:
             raise EmodetError(f"{printable(text)}: no file matches")
     else:
@@ -148,7 +150,10 @@ def _scan(folder: Path, found: FoundSources) -> list[Path]:
         found.skip(Path(error.filename or folder), f"folder that cannot be read ({error.strerror})")
 
     for parent, folders, names in os.walk(folder, followlinks=True, onerror=failed):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in [name for name in folders if name.startswith(".")]:
+            found.skip(Path(parent, name), "hidden")
+            folders.remove(name)
+        folders.sort()
         real = os.path.realpath(parent)
         if real in visited:  # a link to a folder above
             folders.clear()
@@ -162,18 +167,19 @@ def _scan(folder: Path, found: FoundSources) -> list[Path]:
                     found.skip(file, "neither image nor video by name")
             elif name.startswith("."):
                 found.skip(file, "hidden")
-            elif not file.is_file():
-                found.skip(file, "broken link or no regular file")
-            elif not _is_result(file, found):
+            elif not _is_passed_over(file, found):
                 files.append(file)
     return sorted(files)
 
 
-def _is_result(file: Path, found: FoundSources) -> bool:
-    result = file.name.endswith(RESULT_ENDINGS)
-    if result:
+def _is_passed_over(file: Path, found: FoundSources) -> bool:
+    if not file.is_file():
+        found.skip(file, "broken link or no regular file")
+    elif file.name.endswith(RESULT_ENDINGS):
         found.skip(file, "result of an earlier run")
-    return result
+    else:
+        return False
+    return True
 
 
 def _kind(path: Path) -> Literal["image", "video", "pipe"]:

@@ -26,7 +26,7 @@ def test_a_folder_is_all_images_and_videos_below_it_in_order(tree):
         ("image", "sub/z"),
     ]
     named = {PurePath(name).name for names in found.skipped.values() for name in names}
-    assert named == {"notes.txt", ".y.png", "a.annotated.jpg", "clip.timeline.png"}
+    assert named == {"notes.txt", ".hidden", ".y.png", "a.annotated.jpg", "clip.timeline.png"}
     assert len(found.skipped) == 3
 
 
@@ -47,6 +47,8 @@ def test_globs_reach_into_folders_and_results_never_share_a_name(tree):
         (PurePath("sub/z.HEIC"), "z"),
     ]
     assert len(found.skipped["result of an earlier run"]) == 2
+    stems = [str(each.stem) for each in find_sources([str(tree / "[bs]*")]).sources]
+    assert stems == ["b", "sub/a", "sub/clip", "sub/z"]
 
 
 def test_names_that_a_terminal_or_a_file_system_may_not_take(tmp_path):
