@@ -1,7 +1,6 @@
-"""Whether a confidence of 80 % is right four times in five, and the temperature that makes it so. numpy only."""
+"""Calibration: temperature scaling and reliability diagrams. numpy only."""
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -27,19 +26,18 @@ BINS = 15
 """Equal-width bins of the confidence, as in Guo et al. 2017."""
 
 TEMPERATURE_RANGE = (0.05, 20.0)
-"""`fit_temperature` answers nothing outside."""
+"""Limits of `fit_temperature`."""
 
 
-@dataclass(frozen=True, slots=True)
-class ReliabilityBin:
+class ReliabilityBin(NamedTuple):
     """One bar of a reliability diagram.
 
     Attributes:
-        low: Confidence from which the bin takes faces.
-        high: Confidence below which it does; the last bin takes 1 as well.
-        faces: How many fell in.
-        confidence: Their mean confidence, None where there are none.
-        accuracy: The share of them that is right, None where there are none.
+        low: Lower edge of the confidence, included.
+        high: Upper edge, excluded but for 1.
+        faces: Number of faces.
+        confidence: Their mean confidence; None without faces.
+        accuracy: The share of them that is correct; None without faces.
     """
 
     low: float
@@ -50,14 +48,7 @@ class ReliabilityBin:
 
 
 def softmax(logits: Floats, temperature: float = 1.0) -> Float64:
-    """Probabilities of logits divided by a temperature.
-
-    Args:
-        logits: (N, K).
-        temperature: Above 0; above 1 makes the answer less sure.
-
-    Returns:
-        float64, (N, K), rows sum to 1.
+    """Probabilities of logits (N, K) divided by a temperature: float64 (N, K).
 
     Raises:
         EmodetError: The temperature is not above 0.
@@ -72,10 +63,8 @@ def softmax(logits: Floats, temperature: float = 1.0) -> Float64:
 def fit_temperature(logits: Floats, emotion: Int64) -> float:
     """The temperature that minimises the mean negative log likelihood (Guo et al. 2017, section 4.2).
 
-    Fit it on faces that the net was not trained on and that the report is not made of. It changes no decision, only how
-    sure the answers are.
-
-    The loss is convex in 1 / T, so the zero of its slope is found by bisection: no step size, no starting point.
+    Fit it on faces that the net was not trained on and that are not reported on. It changes confidences, not
+    predictions. The loss is convex in 1 / T, so the zero of its slope is found by bisection.
 
     Args:
         logits: (N, K), finite.
@@ -83,24 +72,23 @@ def fit_temperature(logits: Floats, emotion: Int64) -> float:
 
     Returns:
         T in `TEMPERATURE_RANGE`; an end of it where the loss falls all the way there (the low end for a net that is
-        always right), and 1.0 where no temperature makes a difference (each row's logits are all equal).
+        always correct), and 1.0 where no temperature makes a difference (all logits of each row are equal).
 
     Raises:
         EmodetError: Shapes do not fit, there are no faces, or a logit is not finite.
     """
-    rows = np.asarray(logits, dtype=np.float64)
-    ids = np.asarray(emotion)
+    rows, ids = np.asarray(logits, dtype=np.float64), np.asarray(emotion)
     if rows.ndim != 2 or ids.shape != rows.shape[:1] or len(rows) == 0:
         raise EmodetError(f"logits of shape {rows.shape} and emotion of shape {ids.shape}: (N, K) and (N,) are needed")
-    if not np.isfinite(rows).all():
-        faces = int((~np.isfinite(rows)).any(axis=1).sum())
-        raise EmodetError(f"logits: {faces} of {len(rows)} faces have values that are not finite; training diverged")
+    finite = np.isfinite(rows).all(axis=1)
+    if not finite.all():
+        raise EmodetError(f"logits: {(~finite).sum()} of {len(rows)} faces are not finite; training diverged")
     if ids.min() < 0 or ids.max() >= rows.shape[1]:
         raise EmodetError(f"emotion: ids from {ids.min()} to {ids.max()} do not fit logits of {rows.shape[1]} classes")
     true_logit = rows[np.arange(len(rows)), ids]
 
     def slope(inverse: float) -> float:
-        """Of the loss, by 1 / T: what the net expects its logit to be, less what it is."""
+        """Of the loss, by 1 / T: the expected logit less that of the true class."""
         return float(np.mean((softmax(rows, 1 / inverse) * rows).sum(axis=1) - true_logit))
 
     low, high = 1 / TEMPERATURE_RANGE[1], 1 / TEMPERATURE_RANGE[0]
@@ -112,69 +100,39 @@ def fit_temperature(logits: Floats, emotion: Int64) -> float:
         return TEMPERATURE_RANGE[1]
     if at_high <= 0:
         return TEMPERATURE_RANGE[0]
-    for _ in range(48):  # halves log(1 / T): 6 / 2**48 is far below what float64 logits can tell apart
+    for _ in range(48):  # halves log(1 / T): 6 / 2**48 is far below what float64 logits resolve
         middle = float(np.sqrt(low * high))
-        if slope(middle) < 0:
-            low = middle
-        else:
-            high = middle
+        low, high = (middle, high) if slope(middle) < 0 else (low, middle)
     return float(1 / np.sqrt(low * high))
 
 
 def bin_of(confidence: Floats, count: int = BINS) -> Int64:
-    """Which of `count` equal-width bins each confidence falls in.
-
-    Args:
-        confidence: (N,), 0 to 1.
-        count: Number of bins.
-
-    Returns:
-        int64, (N,), 0 to `count` - 1. A bin holds its lower edge; the last one also holds 1.
-    """
+    """Index of the equal-width bin of each confidence (N,): int64 (N,). The last bin includes 1."""
     edges = np.linspace(0, 1, count + 1)[1:-1]
     return np.searchsorted(edges, np.asarray(confidence, dtype=np.float64), side="right").astype(np.int64)
 
 
 def reliability_bins(probabilities: Floats, emotion: Int64, count: int = BINS) -> tuple[ReliabilityBin, ...]:
-    """Confidence against accuracy, bin by bin.
+    """Confidence against accuracy in equal-width bins of the highest probability.
 
     Args:
         probabilities: (N, K), rows sum to 1.
         emotion: int64, (N,): the true class.
-        count: Number of equal-width bins of the highest probability.
+        count: Number of bins.
     """
     rows = np.asarray(probabilities, dtype=np.float64)
-    confidence = rows.max(axis=1)
-    right = rows.argmax(axis=1) == emotion
+    confidence, correct = rows.max(axis=1), rows.argmax(axis=1) == emotion
     place = bin_of(confidence, count)
     faces = np.bincount(place, minlength=count)
-    confidences = np.bincount(place, weights=confidence, minlength=count)
-    rights = np.bincount(place, weights=right, minlength=count)
+    sums = [np.bincount(place, weights=weights, minlength=count) for weights in (confidence, correct)]
+    means = [[float(total / n) if n else None for total, n in zip(each, faces, strict=True)] for each in sums]
     return tuple(
-        ReliabilityBin(
-            low=index / count,
-            high=(index + 1) / count,
-            faces=int(faces[index]),
-            confidence=float(confidences[index] / faces[index]) if faces[index] else None,
-            accuracy=float(rights[index] / faces[index]) if faces[index] else None,
-        )
-        for index in range(count)
+        ReliabilityBin(at / count, (at + 1) / count, int(faces[at]), means[0][at], means[1][at]) for at in range(count)
     )
 
 
 def expected_calibration_error(probabilities: Floats, emotion: Int64, count: int = BINS) -> float:
-    """Mean gap between confidence and accuracy over the faces' bins, 0 to 1 (Naeini et al. 2015; Guo et al. 2017).
-
-    Args:
-        probabilities: (N, K), rows sum to 1.
-        emotion: int64, (N,): the true class.
-        count: Number of equal-width bins of the highest probability.
-    """
-    bins = reliability_bins(probabilities, emotion, count)
-    faces = sum(each.faces for each in bins)
-    gaps = (
-        each.faces * abs(each.accuracy - each.confidence)
-        for each in bins
-        if each.accuracy is not None and each.confidence is not None
-    )
-    return float(sum(gaps) / faces)
+    """Mean gap between confidence and accuracy, 0 to 1 (Naeini et al. 2015). Arguments as `reliability_bins`."""
+    bins = [each for each in reliability_bins(probabilities, emotion, count) if each.faces]
+    gaps = [each.faces * abs((each.accuracy or 0.0) - (each.confidence or 0.0)) for each in bins]
+    return float(sum(gaps) / len(probabilities))

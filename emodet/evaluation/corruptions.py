@@ -1,7 +1,8 @@
-"""What cameras and life do to a face: blur, noise, compression, darkness, distance, tilt, something in front of it.
+"""Image corruptions in the manner of Hendrycks and Dietterich 2019: blur, noise, JPEG, low light, low resolution,
+rotation, occlusion.
 
-In the manner of Hendrycks and Dietterich 2019, with levels that mean the same for crops of any size: lengths are shares
-of the crop's side. They change pixels as they are stored, before anything the net's own preprocessing does.
+Levels mean the same for crops of any size: lengths are shares of the crop's side. Pixels are changed as they are
+stored, before the net's preprocessing.
 """
 
 from collections.abc import Callable, Mapping
@@ -22,13 +23,13 @@ _One = Callable[[UInt8, float, np.random.Generator], npt.NDArray[np.generic]]
 
 @dataclass(frozen=True, slots=True)
 class Corruption:
-    """One way in which pictures get worse.
+    """One corruption.
 
     Attributes:
-        name: In one word or two.
+        name: For tables and figures.
         levels: From mild to harsh.
-        unit: What a level is, with ``{}`` in the place of its value.
-        apply: Changes one crop.
+        unit: A level in words, with ``{}`` for its value.
+        apply: Corrupts one crop.
     """
 
     name: str
@@ -46,7 +47,7 @@ def _blur(crop: UInt8, share: float, _random: np.random.Generator) -> npt.NDArra
 
 
 def _noise(crop: UInt8, deviation: float, random: np.random.Generator) -> npt.NDArray[np.generic]:
-    # Alike in all channels, as in a grey picture: colour noise would vanish where the net sees grey only.
+    # The same in all channels: colour noise would average out in a net with grey input.
     return crop + random.normal(0, deviation, (*crop.shape[:2], 1))
 
 
@@ -58,7 +59,7 @@ def _jpeg(crop: UInt8, quality: float, _random: np.random.Generator) -> npt.NDAr
 
 
 def _low_light(crop: UInt8, percent: float, random: np.random.Generator) -> npt.NDArray[np.generic]:
-    # The light that is left, and the noise of the photons that are too few: 2 per grey level.
+    # The remaining light, and photon noise at 2 photons per grey level.
     light = crop * (percent / 100)
     photons = random.poisson(2 * light.mean(axis=2, keepdims=True) + 1e-9)
     return np.asarray(light + photons / 2 - light.mean(axis=2, keepdims=True))
@@ -110,10 +111,10 @@ def corrupt(crops: UInt8, index: npt.NDArray[np.integer], corruption: Corruption
 
     Args:
         crops: uint8 (N, H, W, 3), RGB.
-        index: (N,), a number per face; with `seed` it decides what is random, so batches of any size give the same.
+        index: (N,), a number per face; with `seed` it determines the random numbers, whatever the batch size.
         corruption: One of `CORRUPTIONS`.
         level: One of its levels, or any other of that unit.
-        seed: Of the noise and of what lies where.
+        seed: Of noise, direction and place.
 
     Returns:
         uint8 (N, H, W, 3), RGB; a new array.

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from emodet.errors import EmodetError
+from emodet.evaluation.bootstrap import group_ids, interval, resampled_sums
 from emodet.evaluation.calibration import BINS, ReliabilityBin, bin_of, reliability_bins
 from emodet.evaluation.predictions import Predictions
 from emodet.models.agreement import AGREEMENTS, DIMENSIONS, TERMS, agreement_names, agreement_terms
@@ -29,9 +30,7 @@ COVERAGES = (1.0, 0.9, 0.8, 0.7, 0.5)
 MAIN_SCORES = ("accuracy", "macro_f1", "balanced_accuracy", "nll", "ece", "brier")
 """Scores of the whole split, in the order of every table."""
 
-_Z = 1.959963984540054  # of a normal distribution's central 95 %
 _MIN_PROBABILITY = 1e-12  # a true class at probability 0 would make the mean NLL infinite for all faces
-_DRAWS_AT_ONCE = 4_000_000  # numbers held at a time while resampling: 32 MB
 _DETAILS = ("recall", "precision", "f1", "uncalibrated")
 
 
@@ -137,11 +136,7 @@ class Evaluation:
             "metrics": {key: {**value, "n": self.scores[key].n} for key, value in metrics.items()},
             "majority": {"name": name, "share": share},
             "confusion": {"rows": "true class", "columns": "prediction", "counts": self.confusion.tolist()},
-            "reliability": [
-                {"low": each.low, "high": each.high, "faces": each.faces}
-                | {"confidence": each.confidence, "accuracy": each.accuracy}
-                for each in self.bins
-            ],
+            "reliability": [each._asdict() for each in self.bins],
             "intervals": {"level": 0.95, "resampled": self.unit, "resamples": self.resamples, "seed": self.seed},
             "notes": list(self.notes),
         }
@@ -170,9 +165,9 @@ def evaluate_predictions(predictions: Predictions, *, resamples: int = 2000, see
     if resamples < 0:
         raise EmodetError(f"resamples={resamples}: 0 (no intervals) or more are needed; 2000 is usual")
     terms, proportions, thresholds = _terms(predictions)
-    groups = _group_ids(predictions)
+    groups = group_ids(predictions.groups)
     measured = _metrics({name: column.sum(axis=0, keepdims=True) for name, column in terms.items()}, predictions)
-    resampled = _metrics(_resampled_sums(terms, groups, resamples, seed), predictions)
+    resampled = _metrics(resampled_sums(terms, groups, resamples, seed), predictions)
     scores = {}
     for name, (values, counts) in measured.items():
         value, n = float(values[0]), int(counts[0])
@@ -181,8 +176,8 @@ def evaluate_predictions(predictions: Predictions, *, resamples: int = 2000, see
             continue
         low, high = None, None
         if not name.startswith(("precision/", "f1/")):
-            spread = resampled[name][0]
-            low, high = _interval(name, value, spread[~np.isnan(spread)], proportions.get(name), groups)
+            proportion, centred = proportions.get(name), name.endswith("ece")
+            low, high = interval(value, resampled[name][0], proportion, groups, centred=centred)
         scores[name] = Score(name, value, low, high, n)
     faces = len(predictions.emotion)
     for share, threshold in zip(COVERAGES, thresholds, strict=True):
@@ -284,61 +279,6 @@ def _metrics(sums: Mapping[str, Float64], predictions: Predictions) -> dict[str,
 
 def _ratio(above: Float64, below: Float64) -> Float64:
     return np.asarray(np.divide(above, below, out=np.full(np.shape(below), np.nan), where=below > 0))
-
-
-def _interval(
-    name: str, value: float, spread: Float64, proportion: Bools | None, groups: Int64 | None
-) -> tuple[float | None, float | None]:
-    """Low and high of a score from its resamples; see `evaluate_predictions`."""
-    if spread.size == 0:
-        return None, None
-    if float(np.ptp(spread)) <= 1e-12:
-        if proportion is None or value not in (0.0, 1.0):
-            return None, None
-        return _wilson(value, int(proportion.sum() if groups is None else np.unique(groups[proportion]).size))
-    low, high = (float(end) for end in np.percentile(spread, (2.5, 97.5)))
-    if name.endswith("ece"):
-        shift = value - float(spread.mean())
-        return max(0.0, low + shift), high + shift
-    return low, high
-
-
-def _wilson(share: float, trials: int) -> tuple[float, float]:
-    """Wilson's 95 % score interval of a proportion (Wilson 1927), which holds where all or nothing was found."""
-    centre = share + _Z**2 / (2 * trials)
-    half = _Z * math.sqrt(share * (1 - share) / trials + _Z**2 / (4 * trials**2))
-    scale = 1 + _Z**2 / trials
-    # At its own ends the formula is 0 and 1, but for rounding.
-    return (centre - half) / scale if share > 0 else 0.0, (centre + half) / scale if share < 1 else 1.0
-
-
-def _group_ids(predictions: Predictions) -> Int64 | None:
-    """int64 (N,): a number per group; a face whose group is not known is a group of its own."""
-    if predictions.groups is None or all(group is None for group in predictions.groups):
-        return None
-    number: dict[tuple[bool, str | int], int] = {}
-    keys = ((group is None, place if group is None else group) for place, group in enumerate(predictions.groups))
-    return np.array([number.setdefault(key, len(number)) for key in keys], dtype=np.int64)
-
-
-def _resampled_sums(
-    terms: Mapping[str, Float64], groups: Int64 | None, resamples: int, seed: int
-) -> dict[str, Float64]:
-    """By name (R, ?): for each resample, the sum of the terms over the faces drawn."""
-    rows = np.concatenate(list(terms.values()), axis=1)
-    if groups is not None:
-        by_group = np.zeros((int(groups.max()) + 1, rows.shape[1]))
-        np.add.at(by_group, groups, rows)
-        rows = by_group
-    sums, size = np.zeros((resamples, rows.shape[1])), len(rows)
-    generator, chunk = np.random.default_rng(seed), max(1, _DRAWS_AT_ONCE // size)
-    for start in range(0, resamples, chunk):
-        count = min(chunk, resamples - start)
-        drawn = generator.integers(0, size, (count, size)) + np.arange(count)[:, None] * size
-        times = np.bincount(drawn.ravel(), minlength=count * size).reshape(count, size)
-        sums[start : start + count] = times.astype(np.float64) @ rows
-    ends = np.cumsum([column.shape[1] for column in terms.values()])
-    return dict(zip(terms, np.split(sums, ends[:-1], axis=1), strict=True))
 
 
 def _notes(predictions: Predictions, confusion: Int64, scores: Mapping[str, Score]) -> tuple[str, ...]:

@@ -5,10 +5,11 @@ import copy
 import io
 import logging
 import warnings
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 
@@ -20,7 +21,10 @@ from emodet.preprocessing import LEAST_DEVIATION
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["OPSET", "OUTPUTS", "ProbabilityGraph", "to_onnx", "to_program"]
+__all__ = ["OPSET", "OUTPUTS", "ProbabilityGraph", "batches", "joined", "to_onnx", "to_program", "torch_outputs"]
+
+UInt8 = npt.NDArray[np.uint8]
+Float32 = npt.NDArray[np.float32]
 
 OPSET = 18
 """ONNX operators of 2022: the first opset that torch's exporter writes without converting, read by ONNX Runtime from
@@ -30,6 +34,7 @@ OUTPUTS = ("probabilities", "valence_arousal")
 """Outputs of the graph, in order; the second one with a valence/arousal head."""
 
 _IR_VERSION = 10  # the newest that the oldest ONNX Runtime of our dependencies (1.20) reads
+_BATCH = 32
 # ITU-R BT.601 luma as OpenCV computes it on uint8: 15-bit weights, rounded half up.
 _LUMA, _LUMA_BITS = (9798, 19235, 3735), 15
 
@@ -81,6 +86,30 @@ class ProbabilityGraph(nn.Module):
         logits, both = split_outputs(self.net(x), self.classes, has_va_head=self.has_va_head)
         probabilities = torch.softmax(logits / self.temperature, dim=1)
         return probabilities if both is None else (probabilities, both)
+
+
+@torch.inference_mode()
+def torch_outputs(classifier: EmotionClassifier, crops: UInt8) -> tuple[Float32, Float32 | None]:
+    """The checkpoint's probabilities (N, K), and valence and arousal (N, 2) or None."""
+    classifier.cpu().eval()
+    parts: list[Any] = []
+    for part in batches(crops):
+        logits, both = classifier.predict_heads(torch.from_numpy(part))
+        probabilities = torch.softmax(logits / classifier.temperature, dim=1)
+        parts.append(probabilities if both is None else (probabilities, both))
+    return joined(parts)
+
+
+def joined(parts: Sequence[torch.Tensor | tuple[torch.Tensor, torch.Tensor]]) -> tuple[Float32, Float32 | None]:
+    """Outputs of several batches of a `ProbabilityGraph` as one."""
+    first = [part if isinstance(part, torch.Tensor) else part[0] for part in parts]
+    second = [part[1] for part in parts if not isinstance(part, torch.Tensor)]
+    return torch.cat(first).numpy(), torch.cat(second).numpy() if second else None
+
+
+def batches(crops: UInt8) -> list[UInt8]:
+    """Crops (N, …) in parts of at most 32."""
+    return [crops[start : start + _BATCH] for start in range(0, len(crops), _BATCH)]
 
 
 def to_program(classifier: EmotionClassifier) -> torch.export.ExportedProgram:

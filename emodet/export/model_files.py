@@ -4,11 +4,11 @@ import json
 import logging
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +19,7 @@ from emodet.emotions import EMOTIONS
 from emodet.errors import EmodetError
 from emodet.evaluation.outputs import SplitOutputs, predict_split_with_model_file, to_predictions
 from emodet.evaluation.scores import evaluate_predictions
-from emodet.export.graph import OUTPUTS, to_onnx, to_program
+from emodet.export.graph import OUTPUTS, batches, joined, to_onnx, to_program, torch_outputs
 from emodet.export.parity import (
     Check,
     ParityReport,
@@ -52,14 +52,12 @@ __all__ = [
 ]
 
 UInt8 = npt.NDArray[np.uint8]
-Float32 = npt.NDArray[np.float32]
 
 log = logging.getLogger(__name__)
 
 FORMATS = ("fp32", "int8", "pt2")
 
 _COMPARED = 512  # faces on which torch and the files are compared; accuracy is measured on the whole split
-_BATCH = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -220,7 +218,7 @@ class _Export:
         self.trained, self.info, self.data, self.options, self.place = trained, info, data, options, place
         self.names = file_names(options.name)
         self.crops, self.compared_on = _comparison_crops(trained.classifier, data)
-        self.expected = _torch_outputs(trained.classifier, self.crops)
+        self.expected = torch_outputs(trained.classifier, self.crops)
         self.checks: list[Check] = []
 
     def run(self) -> ParityReport:
@@ -282,7 +280,7 @@ class _Export:
             raise EmodetError(f"output={self.options.output}: {file.name} cannot be written ({problem})") from None
         loaded = torch.export.load(file).module()
         with torch.inference_mode():
-            found = _joined([loaded(torch.from_numpy(part)) for part in (self.crops[:1], *_batches(self.crops))])
+            found = joined([loaded(torch.from_numpy(part)) for part in (self.crops[:1], *batches(self.crops))])
         probabilities, both = (None if part is None else np.concatenate([part[:1], part]) for part in self.expected)
         assert probabilities is not None
         self.checks += difference_checks("pt2", (probabilities, both), found, limited=True)
@@ -347,26 +345,3 @@ def _comparison_crops(classifier: EmotionClassifier, data: EmotionDataModule | N
     rows = data.splits.val
     rows = rows[np.unique(np.linspace(0, len(rows) - 1, min(_COMPARED, len(rows))).astype(int))]
     return data.pack.images(rows), f"{len(rows):,} faces of {data.pack.manifest['title']}, {data.splits.val_name}"
-
-
-@torch.inference_mode()
-def _torch_outputs(classifier: EmotionClassifier, crops: UInt8) -> tuple[Float32, Float32 | None]:
-    """The checkpoint's probabilities (N, K), and valence and arousal (N, 2) or None."""
-    classifier.cpu().eval()
-    parts: list[Any] = []
-    for part in _batches(crops):
-        logits, both = classifier.predict_heads(torch.from_numpy(part))
-        probabilities = torch.softmax(logits / classifier.temperature, dim=1)
-        parts.append(probabilities if both is None else (probabilities, both))
-    return _joined(parts)
-
-
-def _joined(parts: Sequence[torch.Tensor | tuple[torch.Tensor, torch.Tensor]]) -> tuple[Float32, Float32 | None]:
-    """Outputs of several batches of a `ProbabilityGraph` as one."""
-    first = [part if isinstance(part, torch.Tensor) else part[0] for part in parts]
-    second = [part[1] for part in parts if not isinstance(part, torch.Tensor)]
-    return torch.cat(first).numpy(), torch.cat(second).numpy() if second else None
-
-
-def _batches(crops: UInt8) -> list[UInt8]:
-    return [crops[start : start + _BATCH] for start in range(0, len(crops), _BATCH)]

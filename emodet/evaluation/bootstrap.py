@@ -1,0 +1,78 @@
+"""Bootstrap intervals of metrics that are functions of sums over faces."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["group_ids", "interval", "resampled_sums"]
+
+Bools = npt.NDArray[np.bool_]
+Float64 = npt.NDArray[np.float64]
+Int64 = npt.NDArray[np.int64]
+
+_Z = 1.959963984540054  # of a normal distribution's central 95 %
+_DRAWS_AT_ONCE = 4_000_000  # numbers held at a time while resampling: 32 MB
+
+
+def interval(
+    value: float, spread: Float64, proportion: Bools | None, groups: Int64 | None, *, centred: bool = False
+) -> tuple[float | None, float | None]:
+    """Low and high end of a 95 % interval; None where there is none.
+
+    Args:
+        value: The measured value.
+        spread: (R,), the metric of each resample; NaN where it is not defined.
+        proportion: bool (N,), the faces that the metric is a proportion of; None for other metrics.
+        groups: As from `group_ids`.
+        centred: Whether to shift the percentiles so that the resamples' mean is `value`, cut at 0.
+    """
+    spread = spread[~np.isnan(spread)]
+    if spread.size == 0:
+        return None, None
+    if float(np.ptp(spread)) <= 1e-12:
+        if proportion is None or value not in (0.0, 1.0):
+            return None, None
+        return _wilson(value, int(proportion.sum() if groups is None else np.unique(groups[proportion]).size))
+    low, high = (float(end) for end in np.percentile(spread, (2.5, 97.5)))
+    if centred:
+        shift = value - float(spread.mean())
+        return max(0.0, low + shift), high + shift
+    return low, high
+
+
+def _wilson(share: float, trials: int) -> tuple[float, float]:
+    """Wilson's 95 % score interval of a proportion (Wilson 1927), which holds where all or nothing was found."""
+    centre = share + _Z**2 / (2 * trials)
+    half = _Z * math.sqrt(share * (1 - share) / trials + _Z**2 / (4 * trials**2))
+    scale = 1 + _Z**2 / trials
+    # At its own ends the formula is 0 and 1, but for rounding.
+    return (centre - half) / scale if share > 0 else 0.0, (centre + half) / scale if share < 1 else 1.0
+
+
+def group_ids(groups: Sequence[str | None] | None) -> Int64 | None:
+    """int64 (N,), a number per group; a face whose group is unknown is a group of its own. None without any group."""
+    if groups is None or all(group is None for group in groups):
+        return None
+    keys = [f"face {place}" if group is None else f"group {group}" for place, group in enumerate(groups)]
+    number = {key: position for position, key in enumerate(dict.fromkeys(keys))}
+    return np.array([number[key] for key in keys], dtype=np.int64)
+
+
+def resampled_sums(terms: Mapping[str, Float64], groups: Int64 | None, resamples: int, seed: int) -> dict[str, Float64]:
+    """By name (R, ?): for each resample, the sum of the terms over the faces drawn."""
+    rows = np.concatenate(list(terms.values()), axis=1)
+    if groups is not None:
+        by_group = np.zeros((int(groups.max()) + 1, rows.shape[1]))
+        np.add.at(by_group, groups, rows)
+        rows = by_group
+    sums, size = np.zeros((resamples, rows.shape[1])), len(rows)
+    generator, chunk = np.random.default_rng(seed), max(1, _DRAWS_AT_ONCE // size)
+    for start in range(0, resamples, chunk):
+        count = min(chunk, resamples - start)
+        drawn = generator.integers(0, size, (count, size)) + np.arange(count)[:, None] * size
+        times = np.bincount(drawn.ravel(), minlength=count * size).reshape(count, size)
+        sums[start : start + count] = times.astype(np.float64) @ rows
+    ends = np.cumsum([column.shape[1] for column in terms.values()])
+    return dict(zip(terms, np.split(sums, ends[:-1], axis=1), strict=True))
