@@ -170,26 +170,24 @@ def evaluate_predictions(predictions: Predictions, *, resamples: int = 2000, see
     resampled = _metrics(resampled_sums(terms, groups, resamples, seed), predictions)
     scores = {}
     for name, (values, counts) in measured.items():
-        value, n = float(values[0]), int(counts[0])
-        if math.isnan(value):
-            scores[name] = Score(name, None, n=n)
-            continue
-        low, high = None, None
-        if not name.startswith(("precision/", "f1/")):
+        value = float(values[0])
+        ends: tuple[float | None, float | None] = (None, None)
+        if not (math.isnan(value) or name.startswith(("precision/", "f1/"))):
             proportion, centred = proportions.get(name), name.endswith("ece")
-            low, high = interval(value, resampled[name][0], proportion, groups, centred=centred)
-        scores[name] = Score(name, value, low, high, n)
+            ends = interval(value, resampled[name][0], proportion, groups, centred=centred)
+        scores[name] = Score(name, None if math.isnan(value) else value, *ends, n=int(counts[0]))
     faces = len(predictions.emotion)
     for share, threshold in zip(COVERAGES, thresholds, strict=True):
-        covered = scores[f"accuracy@{share:g}"].n
-        scores[f"coverage@{share:g}"] = Score(f"coverage@{share:g}", covered / faces, n=faces)
+        coverage = scores[f"accuracy@{share:g}"].n / faces
+        scores[f"coverage@{share:g}"] = Score(f"coverage@{share:g}", coverage, n=faces)
         scores[f"threshold@{share:g}"] = Score(f"threshold@{share:g}", threshold, n=faces)
     for source in dict.fromkeys(predictions.sources or ()):
         alone = evaluate_predictions(predictions.of_source(source), resamples=resamples, seed=seed)
         for metric in ("accuracy", "macro_f1", "balanced_accuracy"):
             scores[f"{metric}/{source}"] = replace(alone[metric], name=f"{metric}/{source}")
-    confusion = np.zeros((len(predictions.class_names),) * 2, dtype=np.int64)
-    np.add.at(confusion, (predictions.emotion, predictions.predicted), 1)
+    classes = len(predictions.class_names)
+    pairs = predictions.emotion * classes + predictions.predicted
+    confusion = np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
     return Evaluation(
         data=predictions.data,
         split=predictions.split,
