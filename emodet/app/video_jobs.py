@@ -23,7 +23,7 @@ from emodet.app.schema import VideoOptions
 from emodet.app.settings import Limits
 from emodet.errors import EmodetError
 from emodet.inference.pipeline import Result, StreamOptions, recognise_stream
-from emodet.inference.rows import open_rows
+from emodet.inference.rows import RowWriter
 from emodet.inference.sinks import AnnotatedVideoSink, RowSink, Sink, TimelineSink
 from emodet.inference.smoothing import Smoothing
 from emodet.inference.timeline import Timeline
@@ -245,7 +245,7 @@ def _recognise(job: VideoJob, video: VideoReader, recognizers: Recognizers, limi
     chart = TimelineSink(job.folder / TIMELINE_PNG, names, "video")
     with ExitStack() as stack:
         writers = [
-            stack.enter_context(open_rows(kind, job.folder / f"{ROWS}.{kind}", names)) for kind in ("jsonl", "csv")
+            stack.enter_context(RowWriter(kind, job.folder / f"{ROWS}.{kind}", names)) for kind in ("jsonl", "csv")
         ]
         sinks = [_JobSink(job, limits, chart.timeline), RowSink(writers, "video"), chart]
         if options.annotate:

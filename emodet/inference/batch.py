@@ -22,7 +22,7 @@ from emodet.inference.faces import Face
 from emodet.inference.pictures import draw, heat_maps, readable
 from emodet.inference.pipeline import SCORE_TO_HIDE, Result, StreamOptions, recognise_stream
 from emodet.inference.recognizer import Recognizer
-from emodet.inference.rows import RowsError, RowWriter, face_row, open_rows
+from emodet.inference.rows import RowsError, RowWriter, face_row
 from emodet.inference.sinks import (
     AnnotatedVideoSink,
     RowSink,
@@ -155,7 +155,7 @@ class Batch:
         self._writers: list[RowWriter] = []
         if options.rows is not None:
             target = self.rows_path or sys.stdout
-            rows = open_rows(options.rows, target, self._names, byte_order_mark=options.byte_order_mark)
+            rows = RowWriter(options.rows, target, self._names, byte_order_mark=options.byte_order_mark)
             self._writers.append(self._open.enter_context(rows))
 
     def __enter__(self) -> "Batch":

@@ -2,8 +2,8 @@
 
 import csv
 import json
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
@@ -12,7 +12,7 @@ from emodet.errors import EmodetError
 from emodet.files import atomic_path
 from emodet.inference.faces import Face
 
-__all__ = ["ROW_FORMATS", "RowWriter", "RowsError", "face_row", "open_rows", "row_columns"]
+__all__ = ["ROW_FORMATS", "RowWriter", "RowsError", "face_row", "row_columns"]
 
 ROW_FORMATS = ("jsonl", "csv", "parquet")
 
@@ -71,10 +71,39 @@ def row_columns(class_names: Sequence[str]) -> list[str]:
 
 
 class RowWriter:
-    """Takes rows of `face_row`; a context manager that finishes the file. Errors are `RowsError`."""
+    """Takes rows of `face_row`; a context manager that finishes the file."""
 
-    def __init__(self, name: str) -> None:
-        self._name = name
+    def __init__(
+        self, kind: str, target: Path | TextIO, class_names: Sequence[str], *, byte_order_mark: bool = False
+    ) -> None:
+        """Open a file for rows.
+
+        Args:
+            kind: One of `ROW_FORMATS`.
+            target: A path, whose file is replaced, or an open text stream (``jsonl`` and ``csv`` only), not closed.
+            class_names: The model file's classes, for the columns.
+            byte_order_mark: Begin a CSV file with one: spreadsheets then read it as UTF-8.
+
+        Raises:
+            EmodetError: The format is unknown, cannot go to a stream, needs a missing package, or the file cannot be
+                opened.
+        """
+        if kind not in ROW_FORMATS:
+            raise EmodetError(f"rows={kind!r}: choose from {', '.join(ROW_FORMATS)}")
+        if kind == "parquet" and not isinstance(target, Path):
+            raise EmodetError("rows=parquet cannot go to standard output; name a folder with --output")
+        self._kind, self._columns, self._pending = kind, row_columns(class_names), list[dict[str, Any]]()
+        self._name = target if isinstance(target, Path) else "standard output"
+        self._open = ExitStack()
+        with self._errors():
+            if isinstance(target, Path):
+                self._stream: Any = self._open.enter_context(self._opened(target))
+            else:
+                self._stream = target
+            if kind == "csv":
+                self._csv = csv.DictWriter(self._stream, self._columns, lineterminator="\n")
+                self._stream.write("\ufeff" * byte_order_mark)
+                self._csv.writeheader()
 
     def __enter__(self) -> "RowWriter":
         return self
@@ -83,128 +112,67 @@ class RowWriter:
         self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            self.close()
-        except OSError as error:
+            with self._errors(), self._open:
+                self._flush()
+        except RowsError:
             if problem is None:
-                raise self._failed(error) from None
+                raise
 
     def write(self, row: dict[str, Any]) -> None:
-        """Add a row."""
-        try:
-            self._put(row)
-        except BrokenPipeError:  # the reader of our output has enough
-            raise
-        except OSError as error:
-            raise self._failed(error) from None
+        """Add a row.
 
-    def close(self) -> None:
-        """Finish the file."""
+        Raises:
+            RowsError: It cannot be written.
+        """
+        with self._errors():
+            if self._kind == "jsonl":
+                self._stream.write(json.dumps(row, ensure_ascii=False) + "\n")
+            elif self._kind == "csv":
+                self._csv.writerow({column: _plain_text(value) for column, value in _flat(row).items()})
+            else:
+                self._pending.append(_flat(row))
+            if self._kind != "parquet" or len(self._pending) >= _GROUP:
+                self._flush()  # programs that follow a text file see each row at once
 
-    def _put(self, row: dict[str, Any]) -> None:
-        raise NotImplementedError
+    def _flush(self) -> None:
+        if self._kind != "parquet":
+            self._stream.flush()
+        elif self._pending:
+            self._stream.write_table(self._table(self._pending, schema=self._schema))
+            self._pending = []
 
-    def _failed(self, error: OSError) -> RowsError:
-        return RowsError(f"{self._name}: rows could not be written ({error.strerror or error})")
-
-
-def open_rows(
-    kind: str, target: Path | TextIO, class_names: Sequence[str], *, byte_order_mark: bool = False
-) -> RowWriter:
-    """Open a file for rows.
-
-    Args:
-        kind: One of `ROW_FORMATS`.
-        target: A path, whose file is replaced, or an open text stream (``jsonl`` and ``csv`` only), not closed.
-        class_names: The model file's classes, for the columns.
-        byte_order_mark: Begin a CSV file with one: spreadsheets then read it as UTF-8.
-
-    Raises:
-        EmodetError: The format is unknown, cannot go to a stream, needs a missing package, or the file cannot be
-            opened. Writing raises `RowsError`.
-    """
-    if kind not in ROW_FORMATS:
-        raise EmodetError(f"rows={kind!r}: choose from {', '.join(ROW_FORMATS)}")
-    try:
-        if kind == "parquet":
-            if not isinstance(target, Path):
-                raise EmodetError("rows=parquet cannot go to standard output; name a folder with --output")
-            return _Parquet(target, class_names)
-        if kind == "csv":
-            return _Csv(target, class_names, byte_order_mark)
-        return _JsonLines(target)
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        name = target if isinstance(target, Path) else "standard output"
-        raise RowsError(f"{name}: rows could not be written ({error.strerror or error})") from None
-
-
-class _JsonLines(RowWriter):
-    def __init__(self, target: Path | TextIO) -> None:
-        super().__init__(str(target) if isinstance(target, Path) else "standard output")
-        self._owned = isinstance(target, Path)
-        self._stream = target.open("w", encoding="utf-8", newline="") if isinstance(target, Path) else target
-
-    def _put(self, row: dict[str, Any]) -> None:
-        self._stream.write(json.dumps(row, ensure_ascii=False) + "\n")
-        self._stream.flush()  # programs that follow the file see each row at once
-
-    def close(self) -> None:
-        if self._owned:
-            self._stream.close()
-
-
-class _Csv(_JsonLines):
-    def __init__(self, target: Path | TextIO, class_names: Sequence[str], byte_order_mark: bool) -> None:
-        super().__init__(target)
-        if byte_order_mark:
-            self._stream.write("\ufeff")
-        self._writer = csv.DictWriter(self._stream, row_columns(class_names), lineterminator="\n")
-        self._writer.writeheader()
-
-    def _put(self, row: dict[str, Any]) -> None:
-        cells = _flat(row)
-        for column in _TEXTS:
-            # A spreadsheet would run a file name that begins like a formula.
-            if len(cells[column]) > 1 and cells[column][0] in "=+-@\t\r":
-                cells[column] = f"'{cells[column]}"
-        self._writer.writerow(cells)
-        self._stream.flush()
-
-
-class _Parquet(RowWriter):
-    """Row groups of a few thousand rows; the file appears under its name when it is complete."""
-
-    def __init__(self, path: Path, class_names: Sequence[str]) -> None:
-        super().__init__(str(path))
+    @contextmanager
+    def _opened(self, path: Path) -> Iterator[Any]:
+        if self._kind != "parquet":
+            with path.open("w", encoding="utf-8", newline="") as stream:
+                yield stream
+            return
         try:
             import pyarrow
             from pyarrow import parquet
         except ImportError:
             raise EmodetError("rows=parquet needs the package pyarrow: pip install 'emodet[parquet]'") from None
         types = {name: pyarrow.int64() for name in _INTEGERS} | {name: pyarrow.string() for name in _TEXTS}
-        self._schema = pyarrow.schema([(it, types.get(it, pyarrow.float64())) for it in row_columns(class_names)])
+        self._schema = pyarrow.schema([(column, types.get(column, pyarrow.float64())) for column in self._columns])
         self._table = pyarrow.Table.from_pylist
-        self._rows: list[dict[str, Any]] = []
-        self._open = ExitStack()
-        if not path.parent.is_dir():
-            raise FileNotFoundError(2, "there is no such folder")
-        partial = self._open.enter_context(atomic_path(path))
-        self._writer = self._open.enter_context(parquet.ParquetWriter(partial, self._schema))
+        # The file appears under its name when it is complete.
+        with atomic_path(path) as partial, parquet.ParquetWriter(partial, self._schema) as writer:
+            yield writer
 
-    def _put(self, row: dict[str, Any]) -> None:
-        self._rows.append(_flat(row))
-        if len(self._rows) >= _GROUP:
-            self._flush()
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except BrokenPipeError:  # the reader of our output has enough
+            raise
+        except OSError as error:
+            raise RowsError(f"{self._name}: rows could not be written ({error.strerror or error})") from None
 
-    def _flush(self) -> None:
-        if self._rows:
-            self._writer.write_table(self._table(self._rows, schema=self._schema))
-            self._rows = []
 
-    def close(self) -> None:
-        with self._open:
-            self._flush()
+def _plain_text(value: Any) -> Any:
+    """A spreadsheet would run text, such as a file name, that begins like a formula."""
+    formula = isinstance(value, str) and len(value) > 1 and value[0] in "=+-@\t\r"
+    return f"'{value}" if formula else value
 
 
 def _rounded(value: float | None, digits: int) -> float | None:

@@ -80,10 +80,10 @@ class Summary:
 
     def lines(self) -> list[str]:
         """For people."""
-        frames, faces = sum(s.frames for s in self.sources), sum(s.faces for s in self.sources)
-        done = len(self.sources) - len(self.failed)
+        frames, faces, failed = sum(s.frames for s in self.sources), sum(s.faces for s in self.sources), self.failed
+        total = _count(len(self.sources), "input")
         lines = [
-            f"{done} of {_count(len(self.sources), 'input')} done, {_count(frames, 'frame')}, {_count(faces, 'face')}"
+            f"{len(self.sources) - len(failed)} of {total} done, {_count(frames, 'frame')}, {_count(faces, 'face')}"
         ]
         if faces:
             lines.append("emotions: " + ", ".join(f"{name} {count}" for name, count in self._emotions().most_common()))
@@ -96,21 +96,19 @@ class Summary:
             lines.append(f"dropped: {dropped} live frames, for newer ones")
         for reason, names in self.skipped.items():
             lines.append(f"skipped: {_count(len(names), 'file')}, {reason}: {_some(names)}")
-        if self.failed:
-            lines.append(f"failed: {_some([source.name for source in self.failed])}")
+        if failed:
+            lines.append(f"failed: {_some([source.name for source in failed])}")
         if files := [file for source in self.sources for file in source.files]:
             lines.append(f"written: {_some(files)}")
         return lines
 
     def to_json(self) -> str:
         """Everything, for programs."""
-        sources = [
-            {"source": source.name, **dataclasses.asdict(source), "emotions": dict(source.emotions.most_common())}
-            for source in self.sources
-        ]
-        for each in sources:
-            del each["name"]
-        values = {
+        sources = []
+        for source in self.sources:
+            values = dataclasses.asdict(source) | {"emotions": dict(source.emotions.most_common())}
+            sources.append({"source": values.pop("name"), **values})
+        summary = {
             "sources": sources,
             "failed": len(self.failed),
             "skipped": self.skipped,
@@ -120,7 +118,7 @@ class Summary:
             "latency_ms_p50": round(self.meter.latency_ms(50), 2),
             "latency_ms_p95": round(self.meter.latency_ms(95), 2),
         }
-        return json.dumps(values, ensure_ascii=False, indent=2) + "\n"
+        return json.dumps(summary, ensure_ascii=False, indent=2) + "\n"
 
     def _emotions(self) -> Counter[str]:
         return sum((source.emotions for source in self.sources), Counter[str]())

@@ -10,7 +10,7 @@ from emodet.inference.faces import UNCERTAIN, Face
 from emodet.inference.meter import Meter
 from emodet.inference.overlay import annotate, colour_of, hide_faces
 from emodet.inference.pictures import draw, readable, strip_width
-from emodet.inference.rows import RowsError, face_row, open_rows
+from emodet.inference.rows import RowsError, RowWriter, face_row
 from emodet.inference.summary import Summary
 from emodet.inference.timeline import Timeline
 
@@ -29,7 +29,7 @@ ROWS = [face_row("a.jpg", 0, None, 0, face()), face_row("v.mp4", 3, 0.12, 1, fac
 
 
 def written(kind, path):
-    with open_rows(kind, path, NAMES) as writer:
+    with RowWriter(kind, path, NAMES) as writer:
         for row in ROWS:
             writer.write(row)
     return path
@@ -43,7 +43,7 @@ def test_json_lines(tmp_path):
 
 
 def test_json_lines_are_there_as_they_come(tmp_path):
-    with open_rows("jsonl", tmp_path / "faces.jsonl", NAMES) as writer:
+    with RowWriter("jsonl", tmp_path / "faces.jsonl", NAMES) as writer:
         writer.write(ROWS[0])
         assert json.loads((tmp_path / "faces.jsonl").read_text()) == ROWS[0]
 
@@ -68,7 +68,7 @@ def test_parquet_and_csv_say_the_same(tmp_path):
 
 def test_many_rows_as_parquet_are_written_in_groups(tmp_path):
     parquet = pytest.importorskip("pyarrow.parquet")
-    with open_rows("parquet", tmp_path / "faces.parquet", NAMES) as writer:
+    with RowWriter("parquet", tmp_path / "faces.parquet", NAMES) as writer:
         for _ in range(10_000):
             writer.write(ROWS[1])
     file = parquet.ParquetFile(tmp_path / "faces.parquet")
@@ -77,13 +77,14 @@ def test_many_rows_as_parquet_are_written_in_groups(tmp_path):
 
 
 def test_rows_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").touch()
     for kind in ("jsonl", "csv", "parquet"):
         with pytest.raises(EmodetError, match="written"):
-            open_rows(kind, tmp_path / "no" / "folder", NAMES)
+            RowWriter(kind, tmp_path / "file" / "faces", NAMES)
     with pytest.raises(EmodetError, match="standard output"):
-        open_rows("parquet", io.StringIO(), NAMES)
+        RowWriter("parquet", io.StringIO(), NAMES)
     with pytest.raises(EmodetError, match="jsonl, csv, parquet"):
-        open_rows("xlsx", tmp_path / "x", NAMES)
+        RowWriter("xlsx", tmp_path / "x", NAMES)
 
 
 @pytest.mark.parametrize("kind", ["jsonl", "csv"])
@@ -93,13 +94,13 @@ def test_a_full_disk_while_rows_are_written(kind):
             raise OSError(28, "No space left on device")
 
     with pytest.raises(RowsError, match="No space left"):
-        open_rows(kind, Full(), NAMES).write(ROWS[0])
+        RowWriter(kind, Full(), NAMES).write(ROWS[0])
 
 
 def test_pyarrow_missing_names_the_extra(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
     with pytest.raises(EmodetError, match=r"emodet\[parquet\]"):
-        open_rows("parquet", tmp_path / "faces.parquet", NAMES)
+        RowWriter("parquet", tmp_path / "faces.parquet", NAMES)
 
 
 def noise(shape=(200, 300, 3)):
