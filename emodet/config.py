@@ -378,7 +378,7 @@ class Tree(dict[str, Any]):
 
 def tree_of(target: Callable[..., Any], without: Sequence[str] = ()) -> Tree:
     """The keys of a signature."""
-    function = target.__init__ if inspect.isclass(target) else target  # type: ignore[misc]
+    function = target.__init__ if inspect.isclass(target) else target
     try:
         hints = typing.get_type_hints(function, include_extras=True)
     except (NameError, TypeError):  # a class of the user's whose annotations cannot be evaluated
@@ -451,7 +451,7 @@ def checked(command: type, values: Mapping[str, Any], replaced: Sequence[str] = 
 
 
 def _checked(tree: Tree, values: Mapping[str, Any], path: str, given: set[str]) -> dict[str, Any]:
-    result = {}
+    result: dict[str, Any] = {}
     for name, value in values.items():
         key = f"{path}{name}"
         if name not in tree:

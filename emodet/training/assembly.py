@@ -175,7 +175,7 @@ def build_trainer(settings: Mapping[str, Any], run: RunFolder, loggers: Sequence
     specs = {name: spec for name, spec in settings["callbacks"].items() if spec is not None}
     callbacks = [build(spec, f"callbacks.{name}") for name, spec in specs.items()]
     try:
-        return build(
+        trainer: L.Trainer = build(
             settings["trainer"],
             "trainer",
             default_root_dir=str(run.path),
@@ -186,6 +186,7 @@ def build_trainer(settings: Mapping[str, Any], run: RunFolder, loggers: Sequence
             # Order, augmentation and the split of samples between ranks are the data module's.
             use_distributed_sampler=False,
         )
+        return trainer
     except MisconfigurationException as problem:
         raise EmodetError(f"trainer: Lightning does not accept {settings['trainer']} ({problem})") from None
 

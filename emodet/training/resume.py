@@ -74,7 +74,8 @@ def resumed_arguments(arguments: Sequence[str]) -> list[str]:
         raise EmodetError(f"resume={run.path}: there is no checkpoint to resume from ({run.last})")
     read_checkpoint(run.last)
     given = {key: override for key, override in parsed.items() if not key.startswith("hydra")}
-    trust(*(str(package) for package in (given["trust"].value() if "trust" in given else ())))
+    packages: Any = given["trust"].value() if "trust" in given else []
+    trust(*(packages if isinstance(packages, list) else [str(packages)]))
     for key, value in stored.items():
         require_trusted(value, _KINDS.get(key, ()), f"{run.config}: {key}")
     stored = {**checked(TrainConfig, stored), "resume": None, "trust": []}

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from omegaconf import OmegaConf
 
 from emodet.commands import to_plain_dict
 from emodet.config import EvaluateConfig, checked
@@ -179,8 +178,14 @@ def run_data(file: Path) -> dict[str, Any] | None:
 
 
 def _data_of(folder: RunFolder) -> dict[str, Any] | None:
-    config = folder.path / "config.yaml"
-    data: dict[str, Any] | None = to_plain_dict(OmegaConf.load(config)).get("data") if config.is_file() else None
+    if not folder.config.is_file():
+        return None
+    # Plain data: nothing that a stored configuration holds is resolved or imported.
+    stored = folder.read_config().get("data") or {}
+    try:
+        data: dict[str, Any] = to_plain_dict(checked(EvaluateConfig, {"data": stored}))["data"]
+    except EmodetError as problem:
+        raise EmodetError(f"{folder.config}: {problem}") from None
     if "corrections" in data and folder.corrections.is_file():
         # Wherever the folder lies now.
         data["corrections"] = str(folder.corrections)

@@ -1,6 +1,7 @@
 """Classes as a user of the project writes them, in a module of their own: net, loss, callback, augmentation."""
 
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -82,3 +83,15 @@ class Fail(L.Callback):
 
         if trainer.current_epoch == self.epoch and trainer.global_rank == self.rank:
             raise EmodetError("made to fail")
+
+
+class SlowSteps(L.Callback):
+    """Counts steps in a file, and makes them long enough to send a signal into one."""
+
+    def __init__(self, file: str, seconds: float) -> None:
+        self.file, self.seconds = Path(file), seconds
+
+    def on_train_batch_start(self, trainer: L.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        with self.file.open("a", encoding="utf-8") as stream:
+            stream.write("x")
+        time.sleep(self.seconds)

@@ -78,6 +78,7 @@ def test_a_hostile_configuration_is_refused(
         command(*arguments)
         assert not marker.exists()
     assert command("emodet.train", f"resume={run}") == 2
+    assert not marker.exists()
     assert "Traceback" not in capfd.readouterr().err
     assert (run / "config.yaml").read_text(encoding="utf-8") == text
 

@@ -1,0 +1,102 @@
+"""Signals to a training in processes of its own: data workers, a process group, several ranks."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+HERE = Path(__file__).parent
+TRAIN = [
+    *("experiment=ferplus", "training.progressive_sizes=[]", "trainer.check_val_every_n_epoch=1", "trainer=default"),
+    *("trainer.precision=32-true", "callbacks=[default]", "scheduler=constant", "trainer.num_sanity_val_steps=0"),
+]
+
+
+def start(arguments: list[str], run: Path) -> subprocess.Popen[str]:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(HERE)}
+    command = [sys.executable, "-m", "emodet.train", *arguments, f"hydra.run.dir={run}"]
+    # A shell script's background jobs ignore SIGINT; what the tests send must arrive.
+    return subprocess.Popen(
+        command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )  # fmt: skip
+
+
+def wait_for(condition: Any, seconds: float = 240) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it never came"
+        time.sleep(0.2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_to_the_group_leaves_a_checkpoint_in_mid_epoch(
+    number: int, small: list[str], tmp_path: Path, command: Any, without_pictures: None
+) -> None:
+    marker = tmp_path / "steps"
+    slow = f"callbacks.mine={{_target_: own_classes.SlowSteps, file: {marker}, seconds: 0.5}}"
+    own = ["data.num_workers=2", "trainer.max_epochs=1", slow]
+    training = start([*small, *TRAIN, *own], tmp_path / "run")
+    wait_for(lambda: marker.is_file() and marker.stat().st_size >= 2)
+    os.killpg(training.pid, number)
+    out, error = training.communicate(timeout=120)
+    assert training.returncode == 128 + number, error
+    assert "Traceback" not in error
+    assert out.count("finishing this step") == 1
+    assert error.count("stopped by") == 1
+    content = torch.load(tmp_path / "run/checkpoints/last.ckpt", weights_only=True)
+    assert 1 <= content["global_step"] <= 8
+    resumed = [f"resume={tmp_path / 'run'}", "trust=[own_classes]", "callbacks.mine=null", "data.num_workers=0"]
+    assert command("emodet.train", *resumed) == 0
+
+
+@pytest.mark.slow
+def test_two_ranks_train_one_run_and_stop_at_the_same_step(
+    small: list[str], tmp_path: Path, command: Any, without_pictures: None
+) -> None:
+    ddp = ["trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu"]
+    stop = f"callbacks.stop={{_target_: own_classes.SendSignal, number: {int(signal.SIGTERM)}, epoch: 1, batch: 1}}"
+    training = start([*small, *TRAIN, *ddp, stop], tmp_path / "run")
+    _, error = training.communicate(timeout=400)
+    assert training.returncode == 143, error
+    assert error.count("stopped by SIGTERM") == 1
+    facts = json.loads((tmp_path / "run/run.json").read_text(encoding="utf-8"))
+    assert facts["batch"] == {"processes": 2, "per_process": 8}
+    content = torch.load(tmp_path / "run/checkpoints/last.ckpt", weights_only=True)
+    assert content["global_step"] == 6  # 72 samples, 16 a step: 4 steps an epoch
+    # One process goes on with the same global batch.
+    resumed = ["trust=[own_classes]", "callbacks.stop=null", "trainer.devices=1", "trainer.strategy=auto"]
+    assert command("emodet.train", f"resume={tmp_path / 'run'}", *resumed) == 0
+    facts = json.loads((tmp_path / "run/run.json").read_text(encoding="utf-8"))
+    assert facts["batch"] == {"processes": 1, "per_process": 16}
+
+
+@pytest.mark.slow
+def test_an_error_on_one_rank_ends_both(small: list[str], tmp_path: Path) -> None:
+    ddp = ["trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu"]
+    for rank in (0, 1):
+        fail = f"callbacks.fail={{_target_: own_classes.Fail, epoch: 1, rank: {rank}}}"
+        training = start([*small, *TRAIN, *ddp, fail], tmp_path / str(rank))
+        _, error = training.communicate(timeout=400)
+        assert training.returncode != 0
+        assert "error: made to fail" in error
+
+
+@pytest.mark.slow
+def test_two_trainings_of_the_same_second_have_folders_of_their_own(small: list[str], tmp_path: Path) -> None:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "EMODET_OUTPUTS": str(tmp_path)}
+    arguments = [*small, *TRAIN, "trainer.max_epochs=1", "debug=one_batch"]
+    both = [
+        subprocess.Popen([sys.executable, "-m", "emodet.train", *arguments], env=environment, stdout=subprocess.DEVNULL)
+        for _ in range(2)
+    ]
+    assert [process.wait(timeout=400) for process in both] == [0, 0]
+    assert len(list(tmp_path.glob("ferplus/*/run.json"))) == 2
