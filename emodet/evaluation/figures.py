@@ -49,8 +49,9 @@ def ramp() -> "Colormap":
     """Colour map from the background over blue towards the text colour."""
     from matplotlib.colors import LinearSegmentedColormap, to_rgb
 
-    end = [(a + b) / 2 for a, b in zip(to_rgb("C0"), to_rgb(ink()), strict=True)]
-    return LinearSegmentedColormap.from_list("ramp", [(0, paper()), (0.75, "C0"), (1, end)])
+    (r, g, b), (ink_r, ink_g, ink_b) = to_rgb("C0"), to_rgb(ink())
+    end = ((r + ink_r) / 2, (g + ink_g) / 2, (b + ink_b) / 2)
+    return LinearSegmentedColormap.from_list("ramp", [(0.0, paper()), (0.75, "C0"), (1.0, end)])
 
 
 def add_title(figure: "Figure", title: str, subtitle: str) -> None:

@@ -1,6 +1,6 @@
 """Figures of an evaluation as PNG: confusion matrix, reliability diagram, recall per class, coverage, agreement."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -43,7 +43,7 @@ def plot_confusion(evaluation: Evaluation, *, dark: bool = False) -> bytes:
                 continue
             share = shares[true, predicted]
             text = "<1" if share < 0.005 else ">99" if 0.995 <= share < 1 else f"{100 * share:.0f}"
-            style = {"ha": "center", "va": "center", "color": paper() if share > 0.62 else ink()}
+            style: dict[str, Any] = {"ha": "center", "va": "center", "color": paper() if share > 0.62 else ink()}
             weight = "bold" if true == predicted else "normal"
             axes.text(predicted, true - 0.14, text, weight=weight, fontsize=9.5, **style)
             axes.text(predicted, true + 0.28, f"{count:,}", fontsize=6.5, **style)
@@ -83,7 +83,8 @@ def plot_reliability(evaluation: Evaluation, *, dark: bool = False) -> bytes:
             lines.append(f"95 % interval {error.low:.3f} to {error.high:.3f}")
         if "uncalibrated/ece" in evaluation.scores:
             lines.append(f"uncalibrated: {format_score(evaluation['uncalibrated/ece'])}")
-        above.text(0.03, 0.97, "\n".join(lines), transform=above.transAxes, va="top", fontsize=9, linespacing=1.5)
+        place: dict[str, Any] = {"transform": above.transAxes, "va": "top", "fontsize": 9, "linespacing": 1.5}
+        above.text(0.03, 0.97, "\n".join(lines), bbox=_text_box(), **place)
         shares = [each.faces / evaluation.faces for each in filled]
         below.bar(low, shares, width, align="edge", color="C2", edgecolor=paper())
         percent_axis(below, "y")
@@ -104,7 +105,8 @@ def plot_per_class(evaluation: Evaluation, *, dark: bool = False) -> bytes:
             axes.barh(place, recall.value, 0.62, color=colour, edgecolor="C2", linewidth=0.6)
             _error_bar(axes, place, recall)
             end = recall.value if recall.high is None else recall.high
-            axes.text(end + 0.02, place, format_score(recall), va="center", fontsize=8.5)
+            # A background of its own: the line of the mean runs behind it.
+            axes.text(end + 0.02, place, format_score(recall), va="center", fontsize=8.5, bbox=_text_box())
         mean = evaluation["balanced_accuracy"].value
         if mean is not None:
             axes.axvline(mean, color=ink(), linewidth=1, linestyle=_DASHED)
@@ -128,6 +130,10 @@ def share_axes(axes: "Axes", names: list[str]) -> None:
     axes.set_xticks(np.arange(0, 1.01, 0.25), ["0", "25", "50", "75", "100 %"])
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
+
+
+def _text_box() -> dict[str, Any]:
+    return {"facecolor": paper(), "edgecolor": "none", "alpha": 0.8, "pad": 1.5}
 
 
 def percent_axis(axes: "Axes", which: str) -> None:
@@ -181,9 +187,8 @@ def plot_valence_arousal(predictions: Predictions, evaluation: Evaluation, *, da
             _draw_agreement(axes, *pair)
             axes.set_title(name)
             lines = [f"{kind.upper()} {format_score(evaluation[f'{kind}_{name}'])}" for kind in ("ccc", "rmse")]
-            box = {"facecolor": paper(), "edgecolor": "none", "alpha": 0.8, "pad": 2}
-            place = {"transform": axes.transAxes, "va": "top", "fontsize": 8.5, "linespacing": 1.4}
-            axes.text(0.03, 0.97, "\n".join(lines), bbox=box, **place)
+            place: dict[str, Any] = {"transform": axes.transAxes, "va": "top", "fontsize": 8.5, "linespacing": 1.4}
+            axes.text(0.03, 0.97, "\n".join(lines), bbox=_text_box(), **place)
             axes.set_xlabel("annotated")
             if axes.get_subplotspec().is_first_col():
                 axes.set_ylabel("predicted")

@@ -75,14 +75,13 @@ class Predictions:
 
     def of_source(self, name: str) -> "Predictions":
         """The faces of one data set of a mix, in the same order."""
-        rows = np.flatnonzero([source == name for source in self.sources or ()])
-        arrays = {
-            field: None if values is None else values[rows]
-            for field in ("emotion", "probabilities", "uncalibrated", "valence_arousal", "annotated")
-            for values in [getattr(self, field)]
-        }
-        groups = None if self.groups is None else [self.groups[row] for row in rows]
-        return replace(self, keys=[self.keys[row] for row in rows], groups=groups, data=name, sources=None, **arrays)
+        rows = [row for row, source in enumerate(self.sources or ()) if source == name]
+        changes: dict[str, Any] = {"keys": [self.keys[row] for row in rows], "data": name, "sources": None}
+        changes["groups"] = None if self.groups is None else [self.groups[row] for row in rows]
+        for field in ("emotion", "probabilities", "uncalibrated", "valence_arousal", "annotated"):
+            values = getattr(self, field)
+            changes[field] = None if values is None else values[rows]
+        return replace(self, **changes)
 
     @property
     def predicted(self) -> Int64:
