@@ -16,9 +16,8 @@ CONF = Path(__file__).parents[2] / "conf" / "augmentation"
 NAMES = sorted(file.stem for file in CONF.glob("*.yaml"))
 
 
-def steps(name: str) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = yaml.safe_load((CONF / f"{name}.yaml").read_text())["steps"]
-    return found
+def shipped(name: str) -> Augmentation:
+    return Augmentation(**yaml.safe_load((CONF / f"{name}.yaml").read_text()))
 
 
 @pytest.fixture(scope="module")
@@ -34,14 +33,14 @@ def test_the_four_are_there() -> None:
 class TestEach:
     def test_keeps_shape_and_type_and_its_input(self, name: str, crops: np.ndarray) -> None:
         before = crops.copy()
-        found = Augmentation(steps(name))(crops, 1)
+        found = shipped(name)(crops, 1)
         assert found.shape == crops.shape
         assert found.dtype == np.uint8
         assert not np.shares_memory(found, crops)
         assert np.array_equal(crops, before)
 
     def test_is_a_function_of_crops_and_seed(self, name: str, crops: np.ndarray) -> None:
-        one, other = Augmentation(steps(name)), Augmentation(steps(name))
+        one, other = shipped(name), shipped(name)
         first = one(crops, 7)
         one(crops, 8)
         np.random.seed(3)  # noqa: NPY002  # whatever state the process is in
@@ -50,7 +49,7 @@ class TestEach:
         assert np.array_equal(pickle.loads(pickle.dumps(one))(crops, 7), first)
 
     def test_differs_between_seeds_and_faces(self, name: str, crops: np.ndarray) -> None:
-        augmentation = Augmentation(steps(name))
+        augmentation = shipped(name)
         if name == "none":
             assert np.array_equal(augmentation(crops, 7), crops)
             return
@@ -61,13 +60,13 @@ class TestEach:
     def test_works_at_the_sizes_of_the_experiments(self, name: str) -> None:
         for size in (48, 96):
             crop = np.random.default_rng(0).integers(0, 256, (2, size, size, 3), dtype=np.uint8)
-            assert Augmentation(steps(name))(crop, 0).shape == crop.shape
+            assert shipped(name)(crop, 0).shape == crop.shape
 
 
 def test_they_get_stronger(crops: np.ndarray) -> None:
     change = {}
     for name in ("none", "light", "standard", "strong"):
-        augmentation = Augmentation(steps(name))
+        augmentation = shipped(name)
         changes = [np.abs(augmentation(crops, seed).astype(float) - crops).mean() for seed in range(6)]
         change[name] = float(np.mean(changes))
     assert change["none"] == 0 < change["light"] < change["standard"] < change["strong"]
@@ -123,8 +122,9 @@ class TestMix:
         assert np.array_equal(found[18:], crops[18:])
 
     def test_one_part_is_the_same_as_steps(self, crops: np.ndarray) -> None:
-        mixed = Augmentation(mix=[{"share": 1, "steps": steps("standard")}])
-        assert np.array_equal(mixed(crops, 3), Augmentation(steps("standard"))(crops, 3))
+        steps = yaml.safe_load((CONF / "standard.yaml").read_text())["steps"]
+        mixed = Augmentation(mix=[{"share": 1, "steps": steps}])
+        assert np.array_equal(mixed(crops, 3), Augmentation(steps)(crops, 3))
 
     @pytest.mark.parametrize(
         ("mix", "message"),
