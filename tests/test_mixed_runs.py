@@ -102,7 +102,7 @@ def test_data_sets_by_name_take_their_roots_from_their_own_variables(
     assert "(affectnet8 72, ferplus 40)" in said
     assert "val" in said
     # FER+'s own file says that its val selects; what is said for the whole mix goes over that.
-    assert "affectnet8 val + ferplus val (selection and test)" in said
+    assert "affectnet8 val + ferplus val (also used for model selection)" in said
     assert (
         command("emodet.prepare", "data=mixed", "data.sources=[affectnet8,ferplus]", "data.val_from=0.3", *SMALL) == 0
     )
@@ -125,7 +125,7 @@ def test_a_run_follows_each_data_set(run):
     assert set(facts["results"]["test"]) >= {"accuracy", "accuracy/ferplus", "macro_f1/affectnet_yolo"}
     assert facts["pack"]["reader"] == "mixed"
     assert list(facts["pack"]["sources"]) == ["affectnet_yolo", "ferplus"]
-    assert facts["splits"]["test"] == "affectnet_yolo test + ferplus val (selection and test)"
+    assert facts["splits"]["test"] == "affectnet_yolo test + ferplus val (also used for model selection)"
 
 
 @pytest.mark.slow
@@ -147,7 +147,7 @@ def test_evaluate_and_export_know_the_run_s_data_sets(run, command, tmp_path, ca
         "drawn faces, as FER+",
     ]
     assert "MIT licence" in info.training_data[1].terms
-    assert info.metrics["affectnet_yolo test + ferplus val (selection and test)"]["accuracy/ferplus"] == before
+    assert info.metrics["affectnet_yolo test + ferplus val (also used for model selection)"]["accuracy/ferplus"] == before
 
 
 @pytest.mark.slow

@@ -76,7 +76,7 @@ def assign_splits(table: Table, usable: npt.NDArray[np.bool_], val_from: str | f
         raise EmodetError(f"data.val_from={val_from!r}: expected auto, val, or a share of train from 0 to 0.5")
     test, test_name = official or (val, val_name)
     if val_name == test_name:
-        test_name = val_name = f"{val_name} (selection and test)"
+        test_name = val_name = f"{val_name} (also used for model selection)"
     train = _without_copies(train, picture, val, dropped)
     for split, rows in (("train", train), ("val", val), ("test", test)):
         if not rows.size:

@@ -103,11 +103,6 @@ def test_a_missing_column_is_named(written: Any, tmp_path: Path) -> None:
         read_corrections(tmp_path / "nowhere.csv")
 
 
-def test_only_key_and_action_are_needed(written: Any, pack: Pack) -> None:
-    table = written("exclude,val/0003\n", header="action,key\n").apply(pack.table)
-    assert table.emotion[pack.table.key == "val/0003"] == -1
-
-
 @given(st.text(alphabet=st.sampled_from('aß,;"\n\r\t excludrb0.5'), max_size=200))
 def test_no_file_crashes_with_anything_but_our_own_error(text: str) -> None:
     import tempfile

@@ -8,7 +8,6 @@ import pytest
 from made_reader import MadeReader, picture, png, records
 from made_releases import RELEASES
 
-from emodet.data.datamodule import EmotionDataModule
 from emodet.data.pack import Pack
 from emodet.data.packing import prepare_pack
 from emodet.data.sources import Source
@@ -104,12 +103,6 @@ class TestRefused:
         with pytest.raises(EmodetError, match=r"preprocessing\.alignment=eyes: 8 of 8 faces have no landmarks"):
             prepare(name, made.root, "aligned by the eyes")
 
-    def test_already_when_listing(self, tmp_path: Path) -> None:
-        made = RELEASES["rafdb"](tmp_path / "release")
-        made_source, preprocessing = source("rafdb", made.root, "box")
-        with pytest.raises(EmodetError, match="8 of 8 faces have no box"):
-            made_source.read(preprocessing)
-
     def test_another_mode_names_the_ways(self, tmp_path: Path) -> None:
         made = RELEASES["rafdb"](tmp_path / "release")
         message = r"data\.crop='eyes': there are image and box; with box, preprocessing\.margin scales"
@@ -136,15 +129,3 @@ def test_the_few_faces_that_lack_it_are_listed(lacking: str, values: dict[str, A
     assert said in entry["reason"]
     with pytest.raises(EmodetError, match="1 of 20 faces have no"):
         prepare_pack(reader, preprocessing, tmp_path / "others", max_unreadable=0.01, **options)
-
-
-def test_the_data_module_takes_the_modes(tmp_path: Path) -> None:
-    made = RELEASES["affectnet_csv"](tmp_path / "release")
-    preprocessing = Preprocessing(size=24, margin=0.1, alignment="eyes")
-    options = {"crop": "box", "val_from": "val", "processes": 1}
-    data = EmotionDataModule(Source(made.root, packs=tmp_path / "packs", **options), preprocessing, num_workers=0)
-    data.prepare_data()
-    data.setup()
-    assert isinstance(data.pack, Pack)
-    assert data.pack.manifest["options"]["landmarks"] is True
-    assert data.pack.preprocessing == preprocessing

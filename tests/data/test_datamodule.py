@@ -208,9 +208,6 @@ class TestSevenClasses:
                 else:
                     assert target.tolist() in ([0, 0, 0.5, 0, 0.5, 0, 0], [0, 0, 0, 0, 0, 0, 1])
 
-    def test_the_pack_is_the_same(self, made: Any) -> None:
-        assert made(classes=7).pack.folder == made(classes=8, labels="soft").pack.folder
-
 
 def test_class_counts(made: Any) -> None:
     for options in ({}, {"labels": "soft"}):
@@ -263,19 +260,6 @@ class TestPreparing:
         data.setup()
         assert "3 training faces dropped: same picture as a val or test face" in caplog.text
         assert len(data.splits.train) == 87
-
-    def test_setup_twice_opens_once(self, root: Path, tmp_path: Path) -> None:
-        data = module(root, tmp_path / "packs")
-        data.prepare_data()
-        data.setup("fit")
-        pack = data.pack
-        data.setup("test")
-        assert data.pack is pack
-
-    def test_home_folders_are_understood(self, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setenv("HOME", str(tmp_path))
-        source = Source("~/drawn", packs="~/packs")
-        assert (source.root, source.packs) == (tmp_path / "drawn", tmp_path / "packs")
 
     def test_before_preparing_setup_says_what_to_do(self, root: Path, tmp_path: Path) -> None:
         with pytest.raises(EmodetError, match=r"not a pack .* `python -m emodet\.prepare`"):

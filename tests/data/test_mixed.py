@@ -20,7 +20,7 @@ from emodet.data.faces import FaceDataset
 from emodet.data.mixed import MixedPack
 from emodet.data.pack import Table
 from emodet.data.packing import prepare_pack
-from emodet.data.splits import Splits, assign_splits, mix_splits
+from emodet.data.splits import assign_splits, mix_splits
 from emodet.emotions import EMOTIONS, RAFDB_ORDER
 from emodet.errors import EmodetError
 from emodet.preprocessing import Preprocessing
@@ -114,11 +114,6 @@ class TestNoDataSetVanishes:
             assert np.array_equal(table.emotion[rows], pack.table.emotion)
             assert {int(each) for each in pack.table.emotion} == set(range(8 if name == "first" else 7))
 
-    @pytest.mark.parametrize("split", ["train", "val", "test"])
-    def test_each_has_faces_in_every_role(self, roots, mix, split) -> None:
-        data = mix(roots)
-        assert {key.partition(":")[0] for key in keys(data, split)} == {"first", "rafdb"}
-
     def test_batches_say_where_a_face_is_from(self, roots, mix) -> None:
         data = mix(roots)
         seen = Counter()
@@ -141,14 +136,6 @@ class TestNoDataSetVanishes:
         copy = pickle.loads(pickle.dumps(data.pack))
         assert np.array_equal(copy.images([5, 150]), data.pack.images([5, 150]))
         assert np.array_equal(copy.source_of([0, 95, 96, 179]), [0, 0, 1, 1])
-
-    def test_any_order_of_positions(self, roots, mix) -> None:
-        pack = mix(roots).pack
-        wanted = [170, 3, 96, 95, 3]
-        assert np.array_equal(pack.images(wanted), np.stack([pack.images([row])[0] for row in wanted]))
-        for outside in ([-1], [180]):
-            with pytest.raises(IndexError, match="in a mix of 180 faces"):
-                pack.images(outside)
 
 
 class TestClasses:
@@ -188,11 +175,6 @@ class TestSplits:
                 assert here == keys(own, split)
         assert data.splits.val_name == "0.1 of train"
         assert data.splits.test_name == "first val + rafdb test"
-
-    def test_one_may_select_on_its_val(self, roots, mix) -> None:
-        data = mix({"first": {"root": roots["first"], "val_from": "val"}, "rafdb": roots["rafdb"]})
-        assert data.splits.val_name == "first val (selection and test) + rafdb 0.1 of train"
-        assert data.splits.test_name == "first val (selection and test) + rafdb test"
 
     def test_people_of_two_data_sets_are_not_one(self, mix, tmp_path) -> None:
         roots = {}
@@ -260,13 +242,6 @@ class TestCopies:
         with pytest.raises(EmodetError, match="none of the 16 training faces of right is left"):
             mix(given)
 
-    def test_only_copies_to_select_on(self, mix, tmp_path) -> None:
-        left = {"train": every(EMOTIONS, 16, 0), "val": every(EMOTIONS, 8, 100), "test": every(EMOTIONS, 8, 200)}
-        right = {"train": every(EMOTIONS, 16, 300), "val": every(EMOTIONS, 8, 200), "test": every(EMOTIONS, 8, 100)}
-        roots = {"left": class_folders(tmp_path / "l", left), "right": class_folders(tmp_path / "r", right)}
-        with pytest.raises(EmodetError, match=r"no val face is left.*data\.val_from=0\.1"):
-            mix(roots)
-
 
 @st.composite
 def mixes(draw: st.DrawFn) -> list[Table]:
@@ -302,7 +277,7 @@ def joined(tables: list[Table]) -> Table:
 
 @given(mixes(), st.sampled_from(["auto", "val", 0.3]), st.integers(0, 3))
 @settings(max_examples=60, deadline=None)
-def test_roles_share_no_picture(tables: list[Table], val_from: str | float, seed: int) -> None:
+def test_splits_share_no_picture(tables: list[Table], val_from: str | float, seed: int) -> None:
     names = [f"set{number}" for number in range(len(tables))]
     starts = np.cumsum([0, *map(len, tables)])[:-1].tolist()
     try:
@@ -347,11 +322,6 @@ class TestDrawing:
         happy = emotion == EMOTIONS.index("happiness")
         of = [weights[happy & (source == number)] for number in range(2)]
         assert of[1][0] == pytest.approx(4 * of[0][0])
-
-    def test_without_weights_each_face_comes_once(self, roots, mix) -> None:
-        data = mix(roots, batch_size=1)
-        drawn = Counter(int(row) for batch in data.train_dataloader() for row in batch["index"])
-        assert set(drawn.values()) == {1}
 
 
 class TestIdentity:
@@ -451,25 +421,3 @@ def test_one_data_set_is_a_mix_too(roots, mix, tmp_path) -> None:
     assert own.source_names == ()
     for split in ("train", "val", "test"):
         assert np.array_equal(getattr(data.splits, split), getattr(own.splits, split))
-
-
-def test_roles_of_nothing_shared_stay_what_they_are() -> None:
-    count = 8
-    blank = np.full(count, np.nan, np.float32)
-    table = Table(
-        key=np.arange(count).astype(str),
-        split=np.array(["train", "train", "val", "test"] * 2),
-        emotion=np.zeros(count, np.int64),
-        soft_label=np.full((count, 8), np.nan, np.float32),
-        valence=blank,
-        arousal=blank,
-        subject=np.array([""] * count),
-        pixel_hash=np.arange(count).astype(str),
-    )
-    own = Splits(np.array([0, 1]), np.array([2]), np.array([3]), "val", "test", {"for a reason": 2})
-    splits = mix_splits(["a", "b"], table, [0, 4], [own, own])
-    assert splits.train.tolist() == [0, 1, 4, 5]
-    assert splits.val.tolist() == [2, 6]
-    assert splits.test.tolist() == [3, 7]
-    assert (splits.val_name, splits.test_name) == ("val", "test")
-    assert splits.dropped == {"for a reason": 4}

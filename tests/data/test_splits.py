@@ -47,7 +47,7 @@ def affectnet(val: int = 40) -> Table:
 
 
 class TestWhichSplits:
-    def test_three_splits_select_on_val_and_report_on_test(self) -> None:
+    def test_three_splits_validate_on_val_and_test_on_test(self) -> None:
         splits = splits_of(table(["train"] * 8 + ["val"] * 3 + ["test"] * 2, [0] * 13))
         assert splits.train.tolist() == list(range(8))
         assert splits.val.tolist() == [8, 9, 10]
@@ -90,17 +90,17 @@ class TestWhichSplits:
             splits_of(table(["train"] * 10, [0] * 10), "val")
 
     @pytest.mark.parametrize("split", [["train"] * 3, ["val"] * 8, ["train"] * 4 + ["val"] * 2])
-    def test_a_role_without_a_face_is_refused(self, split: list[str]) -> None:
+    def test_a_split_without_a_face_is_refused(self, split: list[str]) -> None:
         with pytest.raises(EmodetError, match="leaves no face for the split"):
             splits_of(table(split, [0] * len(split)))
 
-    def test_faces_that_are_not_usable_have_no_role(self) -> None:
+    def test_faces_that_are_not_usable_are_in_no_split(self) -> None:
         made = affectnet()
         splits = assign_splits(made, made.emotion < 7, "auto", 0)
         for rows in (splits.train, splits.val, splits.test):
             assert (made.emotion[rows] < 7).all()
 
-    def test_only_faces_with_an_emotion_select_and_report(self) -> None:
+    def test_only_faces_with_an_emotion_validate_and_test(self) -> None:
         emotion = [0, -1] * 50 + [1, -1] * 5 + [2, -1] * 5
         splits = splits_of(table(["train"] * 100 + ["val"] * 10 + ["test"] * 10, emotion))
         assert len(splits.train) == 100
@@ -181,7 +181,7 @@ def releases(draw: st.DrawFn) -> tuple[Table, npt.NDArray[np.bool_]]:
 
 @given(releases(), st.sampled_from(["auto", "val", 0.1, 0.3, 0.5]), st.integers(0, 5))
 @settings(max_examples=150, deadline=None)
-def test_roles_share_nothing(release: tuple[Table, npt.NDArray[np.bool_]], val_from: str | float, seed: int) -> None:
+def test_splits_share_nothing(release: tuple[Table, npt.NDArray[np.bool_]], val_from: str | float, seed: int) -> None:
     made, usable = release
     try:
         splits = assign_splits(made, usable, val_from, seed)

@@ -93,23 +93,6 @@ def test_a_face_is_described_in_its_own_pixels(size: int) -> None:
     assert max(left_eye[1], right_eye[1]) < nose[1] < min(left_mouth[1], right_mouth[1])
 
 
-def test_landmarks_lie_on_what_is_drawn() -> None:
-    """Eyes have the darkest and the brightest pixels of their surroundings; cheeks have neither."""
-    hits = 0
-    for number in range(20):
-        face = draw_face("neutral", (8, number), 192, clean=True)
-        grey = cv2.cvtColor(face.image, cv2.COLOR_RGB2GRAY).astype(int)
-        (lx, ly), (rx, ry) = face.landmarks[:2]
-        spread = [
-            np.ptp(grey[round(y) - 9 : round(y) + 9, round(x) - 12 : round(x) + 12]) for x, y in face.landmarks[:2]
-        ]
-        cheeks = [
-            np.ptp(grey[round(y) + 26 : round(y) + 36, round(x) - 4 : round(x) + 4]) for x, y in ((lx, ly), (rx, ry))
-        ]
-        hits += min(spread) > 150 and min(spread) > 2 * max(cheeks)
-    assert hits >= 18
-
-
 def test_every_prototype_is_drawn_from_known_action_units() -> None:
     assert tuple(EXPRESSIONS) == EMOTIONS
     for variants in EXPRESSIONS.values():
@@ -201,11 +184,6 @@ def test_a_linear_classifier_learns_faces_of_people_it_has_not_seen() -> None:
     weights = np.linalg.solve(gram, train.T @ (np.eye(8)[train_labels] - 1 / 8))
     accuracy = float(((test @ weights).argmax(axis=1) == test_labels).mean())
     assert 0.35 < accuracy < 0.95
-
-
-def test_a_neutral_face_is_not_always_still() -> None:
-    still = sum(not draw_face("neutral", (4, k), 32).action_units for k in range(40))
-    assert still < 10
 
 
 def test_a_sheet_has_a_row_per_person_and_a_column_per_emotion() -> None:
