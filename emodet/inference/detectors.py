@@ -1,5 +1,6 @@
 """Face detection: detectors by name, and the search at several sizes that stills, streams and packing share."""
 
+import cmath
 import functools
 import logging
 import math
@@ -14,7 +15,7 @@ import numpy.typing as npt
 
 from emodet.errors import EmodetError
 from emodet.inference import centerface, yunet
-from emodet.inference.faces import Box, Detection, overlap, shared_area
+from emodet.inference.faces import Box, Detection, Points, overlap, shared_area
 from emodet.preprocessing import Preprocessing
 
 __all__ = ["DETECTORS", "STILL_SIDES", "STREAM_SIDES", "Detector", "WholePicture", "find_faces", "make_detector"]
@@ -38,6 +39,7 @@ SCORE_STEP = 0.1  # a finer search is preferred unless its score is this much lo
 SMALLEST_DOUBTFUL = 12  # pixels of the search: below it nothing can tell a doubtful face from texture
 CHECK_SIDE, CHECK_MARGIN, CHECK_SCORE = 160, 0.6, 0.2
 TURNED = 60.0  # degrees of roll from which landmarks are checked
+LARGE, LARGE_MARGIN = 64, 0.055  # pixels; larger faces, which may be turned, must score this much more to be sure
 
 _log = logging.getLogger(__name__)
 _check_crop = Preprocessing(size=CHECK_SIDE, margin=CHECK_MARGIN, alignment="eyes")
@@ -118,8 +120,8 @@ def find_faces(
 
     The image is searched at several sizes. Boxes of one face are merged; boxes inside a larger face are parts of it
     and dropped. A face below the detector's ``sure_score``, or turned by more than 60 degrees, is enlarged and detected
-    again, by CenterFace where its weights are available: false boxes of either detector rarely survive this. Landmarks
-    that the second look does not confirm are dropped.
+    again, by CenterFace where its weights are available: false boxes of either detector rarely survive this, and the
+    landmarks of upside-down faces become right. Landmarks of a turned face that are not confirmed are dropped.
 
     Args:
         detector: A detector of `make_detector`, or one of your own, which is called once at the largest of `sides`.
@@ -183,28 +185,43 @@ def _merged(found: Sequence[tuple[int, Detection]]) -> list[Detection]:
 
 
 def _checked(detector: Detector, image_rgb: UInt8, face: Detection, sure_score: float) -> Detection:
-    """The face with a score below the detector's threshold if a second look does not confirm it."""
-    turned = face.landmarks is not None and abs(_roll(face)) > TURNED
-    if face.score < detector.min_score or (face.score >= sure_score and not turned):
+    """The face; with a score below the detector's threshold if a second look does not confirm it.
+
+    The second look also finds the landmarks of turned faces: the first is often wrong about them.
+    """
+    turned = _roll(face.landmarks) > TURNED
+    sure = face.score >= sure_score + (LARGE_MARGIN if face.side > LARGE else 0)
+    if face.score < detector.min_score or (sure and not turned):
         return face
     if face.side >= SMALLEST_DOUBTFUL:
-        if _found_again(detector, image_rgb, face):
-            return face
-        if turned:
+        found, landmarks = _second_look(detector, image_rgb, face)
+        if turned and not found:
             face = replace(face, landmarks=None)
-            if face.score >= sure_score or _found_again(detector, image_rgb, face):
-                return face
+            found, landmarks = _second_look(detector, image_rgb, face)
+        if found:
+            return replace(face, landmarks=landmarks) if _roll(landmarks) > TURNED else face
+        if face.score >= sure_score:
+            return face
     return replace(face, score=min(face.score, detector.min_score - 0.01))
 
 
-def _found_again(detector: Detector, image_rgb: UInt8, face: Detection) -> bool:
-    """Whether the enlarged, upright face is detected."""
-    checker = _second_detector() or detector
+def _second_look(detector: Detector, image_rgb: UInt8, face: Detection) -> tuple[bool, Points | None]:
+    """Detect the enlarged, upright face again: whether it is found, and its landmarks in pixels of `image_rgb`."""
     crop = _check_crop.crop(image_rgb, face.box, face.landmarks)
+    again = (_second_detector() or detector)(crop, longest_side=CHECK_SIDE, min_score=CHECK_SCORE)
     edge = CHECK_SIDE * CHECK_MARGIN / (1 + 2 * CHECK_MARGIN)
     middle = (edge, edge, CHECK_SIDE - edge, CHECK_SIDE - edge)
-    again = checker(crop, longest_side=CHECK_SIDE, min_score=CHECK_SCORE)
-    return any(overlap(middle, found.box) > 0.3 for found in again)
+    best = max(again, key=lambda found: overlap(middle, found.box), default=None)
+    if best is None or overlap(middle, best.box) <= 0.3:
+        return False, None
+    if best.landmarks is None:
+        return True, None
+    angle = 0.0 if face.landmarks is None else _angle(face.landmarks)
+    scale = face.side * (1 + 2 * CHECK_MARGIN) / CHECK_SIDE
+    centre = complex(face.box[0] + face.box[2], face.box[1] + face.box[3]) / 2
+    turn = cmath.rect(scale, angle)
+    points = [centre + turn * complex(x - CHECK_SIDE / 2, y - CHECK_SIDE / 2) for x, y in best.landmarks]
+    return True, tuple((point.real, point.imag) for point in points)
 
 
 @functools.cache
@@ -229,11 +246,15 @@ def _stretched(face: Detection, x: float, y: float) -> Detection:
     return replace(face, box=(x1 * x, y1 * y, x2 * x, y2 * y), landmarks=points)
 
 
-def _roll(face: Detection) -> float:
-    """Degrees by which the line through the eyes is turned, -180..180."""
-    assert face.landmarks is not None
-    (ax, ay), (bx, by) = face.landmarks[:2]
-    return math.degrees(math.atan2(by - ay, bx - ax))
+def _angle(landmarks: Points) -> float:
+    """Radians by which the line through the eyes is turned clockwise."""
+    (ax, ay), (bx, by) = landmarks[:2]
+    return math.atan2(by - ay, bx - ax)
+
+
+def _roll(landmarks: Points | None) -> float:
+    """Degrees by which a face is turned either way, 0..180; 0 without landmarks."""
+    return abs(math.degrees(_angle(landmarks))) if landmarks else 0.0
 
 
 def _area(box: Box) -> float:

