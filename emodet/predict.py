@@ -24,7 +24,7 @@ from emodet.inference.capture import read_ahead
 from emodet.inference.detectors import DETECTORS
 from emodet.inference.pipeline import StreamOptions
 from emodet.inference.recognizer import Recognizer
-from emodet.inference.rows import ROW_FORMATS, RowsError
+from emodet.inference.rows import ROW_FORMATS, RowsError, RowWriter
 from emodet.inference.sinks import WindowClosed
 from emodet.inference.smoothing import Smoothing
 from emodet.inference.sources import RESULT_ENDINGS, FoundSources, find_sources, printable
@@ -92,23 +92,14 @@ def _run(options: argparse.Namespace) -> int:
     found = find_sources(options.sources)
     rows = options.rows or ("jsonl" if options.output else None)
     _refuse_overwriting(found, options.output, rows)
-    batch_options = BatchOptions(
-        folder=options.output,
-        rows=rows,
-        byte_order_mark=options.csv_bom,
-        annotate=options.annotate or options.explain,
-        show=options.show,
-        stream=StreamOptions(
-            smoothing=Smoothing(seconds=options.smooth),
-            every=options.every,
-            hide=options.blur_faces,
-            explain=options.explain,
-        ),
-        max_pixels=options.max_pixels,
-        quiet=options.quiet,
-    )
+    rows_path = options.output / f"faces.{rows}" if options.output else None
     status = 0
-    with Batch(recognizer, batch_options) as batch:
+    with contextlib.ExitStack() as stack:
+        writer = None
+        if rows is not None:
+            names, mark = recognizer.model.info.class_names, options.csv_bom
+            writer = stack.enter_context(RowWriter(rows, rows_path or sys.stdout, names, byte_order_mark=mark))
+        batch = Batch(recognizer, _batch_options(options), writer)
         batch.summary.skipped = found.skipped
         batch.report(f"model: {recognizer.model.name}; faces: {recognizer.detector.description}")
         try:
@@ -131,9 +122,25 @@ def _run(options: argparse.Namespace) -> int:
             raise EmodetError(f"{options.output / 'summary.json'}: could not be written ({error.strerror})") from None
     for line in batch.summary.lines():
         batch.report(line)
-    if batch.rows_path is not None:
-        batch.report(f"rows: {printable(batch.rows_path)}")
+    if rows_path is not None:
+        batch.report(f"rows: {printable(rows_path)}")
     return status or (1 if batch.summary.failed else 0)
+
+
+def _batch_options(options: argparse.Namespace) -> BatchOptions:
+    return BatchOptions(
+        folder=options.output,
+        annotate=options.annotate or options.explain,
+        show=options.show,
+        stream=StreamOptions(
+            smoothing=Smoothing(seconds=options.smooth),
+            every=options.every,
+            hide=options.blur_faces,
+            explain=options.explain,
+        ),
+        max_pixels=options.max_pixels,
+        quiet=options.quiet,
+    )
 
 
 def _check(options: argparse.Namespace) -> None:

@@ -5,10 +5,8 @@ import logging
 import sys
 import time
 from collections.abc import Generator, Iterable, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -36,7 +34,7 @@ from emodet.inference.sinks import (
 from emodet.inference.sources import RESULT_ENDINGS, Source, is_video, printable
 from emodet.inference.summary import SourceSummary, Summary
 from emodet.inference.video_reader import VideoReader
-from emodet.inference.web_images import fetch_image
+from emodet.inference.web_images import MAX_BYTES, fetch_image
 
 __all__ = ["Batch", "BatchOptions", "Opened", "opened", "result_path"]
 
@@ -54,8 +52,6 @@ class BatchOptions:
 
     Attributes:
         folder: Folder for files; it exists. None writes none.
-        rows: One of `emodet.inference.rows.ROW_FORMATS`, or None for text for people.
-        byte_order_mark: Begin CSV with one.
         annotate: Write annotated pictures and videos.
         show: Show them in a window.
         stream: How videos are recognised; `hide` and `explain` also apply to images.
@@ -64,8 +60,6 @@ class BatchOptions:
     """
 
     folder: Path | None = None
-    rows: str | None = None
-    byte_order_mark: bool = False
     annotate: bool = False
     show: bool = False
     stream: StreamOptions = field(default_factory=StreamOptions)
@@ -105,7 +99,13 @@ def _opened(source: Source, max_pixels: int) -> Opened:
                 return Opened(source)
             data = fetched
         else:
-            data = sys.stdin.buffer.read() if source.address == "-" else Path(source.address).read_bytes()
+            if source.address == "-":
+                data = sys.stdin.buffer.read(MAX_BYTES + 1)
+            else:
+                with Path(source.address).open("rb") as file:
+                    data = file.read(MAX_BYTES + 1)
+            if len(data) > MAX_BYTES:
+                raise EmodetError(f"{name}: more than {MAX_BYTES >> 20} MB are no image")
     except OSError as problem:
         raise EmodetError(f"{name}: could not be read ({problem.strerror or problem})") from None
     if source.kind == "pipe" and is_video(data[:16]):
@@ -134,37 +134,16 @@ class _Notes(logging.Handler):
 
 
 class Batch:
-    """One run over many inputs; a context manager that finishes its files.
+    """One run over many inputs.
 
     Attributes:
         summary: Counts so far.
-        rows_path: The file of rows, or None.
     """
 
-    def __init__(self, recognizer: Recognizer, options: BatchOptions) -> None:
-        """Open the file of rows.
-
-        Raises:
-            EmodetError: It cannot be opened.
-        """
+    def __init__(self, recognizer: Recognizer, options: BatchOptions, rows: RowWriter | None) -> None:
+        """Without `rows`, results are printed as text for people."""
         self.summary = Summary(min_confidence=recognizer.min_confidence)
-        self.rows_path = options.folder / f"faces.{options.rows}" if options.folder and options.rows else None
-        self._recognizer, self._options = recognizer, options
-        self._names = recognizer.model.info.class_names
-        self._open = ExitStack()
-        self._writers: list[RowWriter] = []
-        if options.rows is not None:
-            target = self.rows_path or sys.stdout
-            rows = RowWriter(options.rows, target, self._names, byte_order_mark=options.byte_order_mark)
-            self._writers.append(self._open.enter_context(rows))
-
-    def __enter__(self) -> "Batch":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._open.__exit__(kind, problem, trace)
+        self._recognizer, self._options, self._rows = recognizer, options, rows
 
     def report(self, line: str, *, always: bool = False) -> None:
         """Print a message to standard error, above a progress bar."""
@@ -208,11 +187,11 @@ class Batch:
         faces = self._recognizer.recognise(image, [each for each in found if each.score >= detector.min_score])
         self.summary.meter.add(time.perf_counter() - started)
         counts.add(faces)
-        for place, face in enumerate(faces):
-            for writer in self._writers:
-                writer.write(face_row(source.name, 0, None, place, face))
-        if options.rows is None:
+        if self._rows is None:
             _print_faces(source.name, faces)
+        else:
+            for place, face in enumerate(faces):
+                self._rows.write(face_row(source.name, 0, None, place, face))
         if not (options.annotate or options.show):
             return
         maps = heat_maps(self._recognizer, image, faces, at_most=_MAX_STILL_MAPS) if options.stream.explain else None
@@ -245,19 +224,19 @@ class Batch:
                     counts.left_out = video.dropped
                 else:
                     self._damage(video, counts)
-                if options.rows is None and counts.frames:
+                if self._rows is None and counts.frames:
                     shares = [f"{name} {count / counts.faces:.0%}" for name, count in counts.emotions.most_common()]
                     shown = ", ".join(shares) or "no face"
                     _say(f"{source.name}: {counts.frames} frames, {counts.faces} faces: {shown}")
 
     def _sinks(self, source: Source, video: VideoReader | LiveVideo) -> list[Sink]:
         options = self._options
-        sinks: list[Sink] = [RowSink(self._writers, source.name)]
+        sinks: list[Sink] = [] if self._rows is None else [RowSink([self._rows], source.name)]
         if options.folder is not None:
             _, movie, chart = (result_path(options.folder, source, ending) for ending in RESULT_ENDINGS)
             if options.annotate:
                 sinks.append(AnnotatedVideoSink(movie, video))
-            sinks.append(TimelineSink(chart, self._names, source.name))
+            sinks.append(TimelineSink(chart, self._recognizer.model.info.class_names, source.name))
         if options.show:
             sinks.append(WindowSink())
         return sinks

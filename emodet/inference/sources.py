@@ -193,16 +193,16 @@ def _kind(path: Path) -> Literal["image", "video", "pipe"]:
 
 
 def _unique(sources: Iterable[Source]) -> list[Source]:
-    """Each file once, with a stem of its own."""
-    files: set[Path] = set()
+    """Each input once, with a stem of its own."""
+    seen: set[object] = set()
     stems: set[str] = set()
     kept: list[Source] = []
     for source in sources:
-        if isinstance(source.address, Path) and source.kind != "pipe":
-            file = source.address.resolve()
-            if file in files:
-                continue
-            files.add(file)
+        regular = isinstance(source.address, Path) and source.kind != "pipe"
+        key = Path(str(source.address)).resolve() if regular else source.address
+        if key in seen:
+            continue
+        seen.add(key)
         plain = PurePath(*map(_short, source.stem.parts))
         stem, number = plain, 1
         while source.error is None and str(stem).lower() in stems:  # some file systems ignore case

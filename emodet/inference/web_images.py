@@ -9,12 +9,15 @@ from http.client import HTTPException
 
 from emodet.errors import EmodetError
 
-__all__ = ["fetch_image"]
+__all__ = ["MAX_BYTES", "fetch_image"]
 
 _IMAGE_STARTS = re.compile(
     rb"\xff\xd8\xff|\x89PNG|GIF8|RIFF....WEBP|BM|II\*\0|MM\0\*|....ftyp(avif|hei|mif|msf)|\0\0\0\x0cjP", re.DOTALL
 )
-_TIMEOUT_S, _MAX_TIME_S, _MAX_BYTES = 10.0, 60.0, 256 << 20
+MAX_BYTES = 256 << 20
+"""Size limit of an encoded image."""
+
+_TIMEOUT_S, _MAX_TIME_S = 10.0, 60.0
 
 
 def fetch_image(url: str, name: str) -> bytes | None:
@@ -42,7 +45,7 @@ def fetch_image(url: str, name: str) -> bytes | None:
                 return None
             while block := response.read1(1 << 20):
                 data += block
-                if len(data) > _MAX_BYTES or time.monotonic() - started > _MAX_TIME_S:
+                if len(data) > MAX_BYTES or time.monotonic() - started > _MAX_TIME_S:
                     raise EmodetError(f"{name}: the image exceeds 256 MB or a minute; download it and name the file")
             return bytes(data)
     except (OSError, ValueError, HTTPException):

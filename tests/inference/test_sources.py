@@ -72,7 +72,7 @@ def test_a_file_with_brackets_in_its_name_is_a_file(tmp_path):
 
 def test_cameras_streams_and_standard_input(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    found = find_sources(["0", "rtsp://me:secret@cam.local:554/live?x=1", "-"]).sources
+    found = find_sources(["0", "rtsp://me:secret@cam.local:554/live?x=1", "-", "-", "0"]).sources
     assert [each.kind for each in found] == ["live", "live", "pipe"]
     assert found[0].address == 0
     assert found[1].address == "rtsp://me:secret@cam.local:554/live?x=1"
