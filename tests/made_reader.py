@@ -46,8 +46,8 @@ class MadeReader(Reader):
         self.pictures = pictures or {}
 
     @classmethod
-    def recognises(cls, root: Path) -> bool:
-        return False
+    def matches(cls, folder: Path) -> bool:
+        return True
 
     def read(self) -> Listing:
         return Listing(self.records)

@@ -6,7 +6,7 @@ Mollahosseini, Hasani, Mahoor: AffectNet, IEEE Transactions on Affective Computi
 import math
 from collections.abc import Mapping, Sequence
 
-from emodet.datasets.samples import Sample
+from emodet.datasets.samples import Listing, Sample
 from emodet.emotions import EMOTIONS, NOT_EMOTIONS
 
 __all__ = [
@@ -14,8 +14,10 @@ __all__ = [
     "CLASS_NAMES",
     "TRAIN_COUNTS",
     "VALIDATION_COUNTS",
-    "doubt_about_order",
-    "doubt_about_totals",
+    "Box",
+    "Points",
+    "check",
+    "compare_totals",
     "five_points",
     "valence_and_arousal",
 ]
@@ -36,12 +38,11 @@ AUTOMATIC_COUNTS: Mapping[str, int] = dict(
 )
 """The automatically annotated part of the 2017 release, derived by arithmetic from published totals."""
 
-_MEAN_VALENCE: Mapping[str, float] = dict(
-    zip(EMOTIONS, (-0.063, 0.664, -0.637, 0.180, -0.126, -0.694, -0.453, -0.515), strict=True)
-)
-_MEAN_AROUSAL: Mapping[str, float] = dict(
-    zip(EMOTIONS, (-0.020, 0.070, -0.257, 0.689, 0.766, 0.457, 0.567, 0.583), strict=True)
-)
+_MEAN_VALENCE = (-0.063, 0.664, -0.637, 0.180, -0.126, -0.694, -0.453, -0.515)
+_MEAN_AROUSAL = (-0.020, 0.070, -0.257, 0.689, 0.766, 0.457, 0.567, 0.583)
+Box = tuple[float, float, float, float]
+Points = tuple[tuple[float, float], ...]
+
 _ENOUGH_FACES = 50
 _FAR = 0.5
 
@@ -49,7 +50,7 @@ _LEFT_EYE, _RIGHT_EYE = range(36, 42), range(42, 48)
 _NOSE_TIP, _LEFT_MOUTH, _RIGHT_MOUTH = 30, 48, 54
 
 
-def five_points(numbers: Sequence[float]) -> tuple[tuple[float, float], ...] | None:
+def five_points(numbers: Sequence[float]) -> Points | None:
     """68 landmarks in iBUG order to the five of a record; left and right as the picture shows them.
 
     Args:
@@ -79,37 +80,41 @@ def valence_and_arousal(valence: float, arousal: float) -> tuple[float, float] |
     return None, None
 
 
-def doubt_about_order(records: Sequence[Sample]) -> str | None:
-    """A sentence if the classes' mean valence and arousal say that the labels are numbered in another order.
+def check(listing: Listing, samples: Sequence[Sample]) -> None:
+    """Note missing valence and arousal, and labels that seem to be numbered in another order.
 
-    The means of AffectNet's training set are compared for every class with at least 50 annotated training faces.
+    For the latter, mean valence and arousal of each class with at least 50 annotated training faces are compared with
+    AffectNet's.
     """
-    faces: dict[str, list[tuple[float, float]]] = {name: [] for name in EMOTIONS}
-    for record in records:
-        if record.split != "train" or record.emotion is None:
-            continue
-        if record.valence is not None and record.arousal is not None:
-            faces[EMOTIONS[record.emotion]].append((record.valence, record.arousal))
+    without = sum(sample.valence is None for sample in samples)
+    if without:
+        listing.notes.append(f"{without:,} faces have no valence and arousal (not given, -2 or outside -1 to 1).")
+    values: dict[int, list[tuple[float, float]]] = {number: [] for number in range(len(EMOTIONS))}
+    for sample in samples:
+        valence, arousal = sample.valence, sample.arousal
+        if sample.split == "train" and sample.emotion is not None and valence is not None and arousal is not None:
+            values[sample.emotion].append((valence, arousal))
     odd = []
-    for name, values in faces.items():
-        if len(values) < _ENOUGH_FACES:
+    for number, pairs in values.items():
+        if len(pairs) < _ENOUGH_FACES:
             continue
-        valence, arousal = (math.fsum(column) / len(values) for column in zip(*values, strict=True))
-        if abs(valence - _MEAN_VALENCE[name]) > _FAR or abs(arousal - _MEAN_AROUSAL[name]) > _FAR:
+        valence, arousal = (math.fsum(column) / len(pairs) for column in zip(*pairs, strict=True))
+        usual = _MEAN_VALENCE[number], _MEAN_AROUSAL[number]
+        if abs(valence - usual[0]) > _FAR or abs(arousal - usual[1]) > _FAR:
             odd.append(
-                f"{name} has mean valence {valence:+.2f} and arousal {arousal:+.2f} "
-                f"where AffectNet has {_MEAN_VALENCE[name]:+.2f} and {_MEAN_AROUSAL[name]:+.2f}"
+                f"{EMOTIONS[number]} has mean valence {valence:+.2f} and arousal {arousal:+.2f} "
+                f"where AffectNet has {usual[0]:+.2f} and {usual[1]:+.2f}"
             )
-    more = f"; {len(odd) - 2} more classes differ" if len(odd) > 2 else ""
-    return f"Are the labels in AffectNet's order? {'; '.join(odd[:2])}{more}." if odd else None
+    if odd:
+        more = f"; {len(odd) - 2} more classes differ" if len(odd) > 2 else ""
+        listing.notes.append(f"Are the labels in AffectNet's order? {'; '.join(odd[:2])}{more}.")
 
 
-def doubt_about_totals(found: Mapping[str, int], published: Mapping[str, int]) -> list[str]:
-    """One sentence if a part holds another number of faces than was published, and none otherwise.
-
-    For exports of which only totals are known.
-    """
+def compare_totals(listing: Listing, found: Mapping[str, int], published: Mapping[str, int]) -> None:
+    """Note parts with another number of faces than was published; for exports of which only totals are known."""
+    parts = [f"{name} {found.get(name, 0):,} ({count:,})" for name, count in published.items()]
     differing = [
-        f"{part} {found.get(part, 0):,} ({count:,})" for part, count in published.items() if found.get(part, 0) != count
+        part for part, (name, count) in zip(parts, published.items(), strict=True) if found.get(name, 0) != count
     ]
-    return [f"Faces found (in the published export): {', '.join(differing)}."] if differing else []
+    if differing:
+        listing.notes.append(f"Faces found (in the published export): {', '.join(differing)}.")

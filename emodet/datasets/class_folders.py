@@ -1,114 +1,102 @@
 """Pictures in one folder per class, named or numbered, with or without folders for the splits around them."""
 
 import itertools
-from collections import Counter
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
 
-from emodet.datasets.class_labels import check_order, classes_of, is_class_label, split_of
-from emodet.datasets.folder_reader import FolderReader
-from emodet.datasets.folders import few, folders_in, pictures_below
-from emodet.datasets.samples import Listing, Sample
+from emodet.datasets.class_labels import ORDERS, classes_of, is_class_label
+from emodet.datasets.folders import few, folders_in, is_broken_link, is_picture, pictures_below, split_of
+from emodet.datasets.samples import Listing, Reader, Sample
 from emodet.emotions import EMOTIONS
-from emodet.errors import EmodetError
 
 __all__ = ["ClassFolders", "class_folders_in", "split_folders_in"]
 
-_FEWEST_CLASSES = 2
+_MIN_CLASSES = 2
 
 
-class ClassFolders(FolderReader):
+@dataclass(kw_only=True, eq=False)
+class ClassFolders(Reader):
     """Class folders inside ``train``, ``val`` (also ``valid``) and ``test``, or without a split: then all is training.
 
     Class folders are named in any known way (``happy``, ``Happiness``, ``1_happy``) or numbered: 0 to 7 are AffectNet's
     ids (8 to 10 are counted and left out), 1 to 7 without 0 are RAF-DB's. Pictures may lie in folders below the class
-    folder. A record's key is the picture's path below the root.
+    folder, also behind links. A sample's key is the picture's path below the root. Pictures in formats that are not
+    read, links that lead nowhere and pictures outside the class folders are counted and named.
 
     FER2013 as class folders has both of its test parts merged into ``test``, 7,178 faces.
 
     Args:
-        root: The folder that holds the splits or the classes, or a folder that holds nothing but its folder.
         order: What numbered folders mean: ``auto``, ``affectnet``, ``alphabetical``, ``ferplus``, ``fer2013``,
             ``rafdb`` (from 1).
-
-    Raises:
-        EmodetError: The root bears none of the signs, or there is no such order.
     """
 
-    name: ClassVar[str] = "class_folders"
-    title: ClassVar[str] = "Class folders"
-    signs: ClassVar[str] = "at least two folders named or numbered as classes, at the top or in train/, val/, test/"
+    name = "class_folders"
+    title = "Class folders"
+    signs = "at least two folders named or numbered as classes, at the top or in train/, val/, test/"
+    choices = {"order": ("auto", *ORDERS)}  # noqa: RUF012
 
-    def __init__(self, root: Path, *, order: str = "auto") -> None:
-        check_order(order)
-        super().__init__(root)
-        self.order = order
-
-    def read(self) -> Listing:
-        """List every face.
-
-        Raises:
-            EmodetError: A class folder's name is not known or its number fits no order, or a folder cannot be read.
-        """
-        notes: list[str] = []
-        splits, passed_over = split_folders_in(self.base)
-        if passed_over:
-            notes.append(f"Read {', '.join(splits.values())}; passed over {few(passed_over)}.")
-        if not splits:
-            splits = {"train": ""}
-            notes.append("The class folders lie in no split, so all faces are training faces.")
-        classes = {split: class_folders_in(self.base / folder) for split, folder in splits.items()}
-        meaning, understood = classes_of(
-            itertools.chain.from_iterable(classes.values()), self.order, f"class folders in {self.base}"
-        )
-        notes += [understood] if understood else []
-        left_out: Counter[str] = Counter()
-        records: list[Sample] = []
-        for split, folder in splits.items():
-            for label in classes[split]:
-                place = f"{folder}/{label}" if folder else label
-                pictures = list(pictures_below(self.base / place))
-                if meaning[label] not in EMOTIONS:
-                    left_out[meaning[label]] += len(pictures)
-                    continue
-                emotion = EMOTIONS.index(meaning[label])
-                records += [Sample(f"{place}/{path}", split, emotion, subject=self._subject(path)) for path in pictures]
-            if not classes[split]:
-                notes.append(f"{folder}/ holds no class folder, so no {split} faces.")
-        if not records:
-            raise EmodetError(f"{self.base}: no picture lies in the class folders of the eight emotions")
-        records.sort(key=lambda record: record.key)
-        return Listing(tuple(records), dict(+left_out), tuple(notes))
-
-    def options(self) -> dict[str, Any]:
-        return {"order": self.order}
-
-    def _subject(self, _path: str) -> str | None:
-        """Who a picture shows, where its path below the class folder says so."""
-        return None
+    order: str = "auto"
 
     @classmethod
-    def _bears_signs(cls, folder: Path) -> bool:
-        return any(_has_classes(folder / split) for split in ("", *split_folders_in(folder)[0].values()))
+    def matches(cls, folder: Path) -> bool:
+        splits = split_folders_in(folder)[0].values()
+        return any(sum(map(is_class_label, folders_in(folder / split))) >= _MIN_CLASSES for split in ("", *splits))
+
+    def list_samples(self, listing: Listing) -> Iterator[Sample]:
+        splits, others = split_folders_in(self.base)
+        if others:
+            listing.notes.append(f"Read {', '.join(splits.values())}; {few(others)} is not read.")
+        if not splits:
+            splits = {"train": ""}
+            listing.notes.append("The class folders lie in no split, so all faces are training faces.")
+        classes = {split: class_folders_in(self.base / folder) for split, folder in splits.items()}
+        labels = itertools.chain.from_iterable(classes.values())
+        meaning, notes = classes_of(labels, self.order, f"class folders in {self.base}")
+        listing.notes += notes
+        unread: list[str] = []
+        for split, folder in splits.items():
+            prefix = f"{folder}/" if folder else ""
+            for label in classes[split]:
+                others = []
+                paths = list(pictures_below(self.base / folder / label, others))
+                unread += [f"{prefix}{label}/{path}" for path in others]
+                if meaning[label] not in EMOTIONS:
+                    listing.left_out[meaning[label]] += len(paths)
+                    continue
+                emotion = EMOTIONS.index(meaning[label])
+                for path in paths:
+                    yield Sample(f"{prefix}{label}/{path}", split, emotion, subject=self.subject_of(path))
+            if not classes[split]:
+                listing.notes.append(f"{folder}/ holds no class folder, so no {split} faces.")
+        self._count(listing, "unreadable format or broken link", unread)
+        self._count(listing, "outside the class folders", _outside(self.base, {"", *splits.values()}))
+
+    def subject_of(self, _path: str) -> str | None:
+        """Who a picture shows, where its path below the class folder has that."""
+        return None
+
+    @staticmethod
+    def _count(listing: Listing, reason: str, names: list[str]) -> None:
+        if names:
+            listing.left_out[reason] += len(names)
+            listing.notes.append(f"Not read, {reason}: {few(names)}.")
 
 
 def split_folders_in(base: Path) -> tuple[dict[str, str], list[str]]:
     """The folders of `base` that are called as a split is.
 
     Returns:
-        Folder name by split, and the names passed over because another folder means the same split.
+        Folder name by split, and the names of further folders for the same splits.
     """
     found: dict[str, str] = {}
-    passed_over = []
+    others = []
     for name in folders_in(base):
         split = split_of(name)
-        if split is None:
-            continue
-        if split in found:
-            passed_over.append(name)
-        else:
-            found[split] = name
-    return found, passed_over
+        if split is not None and found.setdefault(split, name) != name:
+            others.append(name)
+    return found, others
 
 
 def class_folders_in(folder: Path) -> list[str]:
@@ -117,5 +105,11 @@ def class_folders_in(folder: Path) -> list[str]:
     return sorted(names, key=lambda name: (int(name), name) if name.isascii() and name.isdigit() else (-1, name))
 
 
-def _has_classes(folder: Path) -> bool:
-    return sum(is_class_label(name) for name in folders_in(folder)) >= _FEWEST_CLASSES
+def _outside(base: Path, folders: set[str]) -> list[str]:
+    """Pictures, and links that lead nowhere, beside splits and class folders."""
+    found = []
+    for folder in sorted(folders):
+        with os.scandir(base / folder) as entries:
+            names = sorted(e.name for e in entries if (is_picture(e.name) and e.is_file()) or is_broken_link(e))
+        found += [f"{folder}/{name}".lstrip("/") for name in names]
+    return found

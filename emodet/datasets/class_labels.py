@@ -1,4 +1,4 @@
-"""What the words and numbers mean by which people label classes and name splits in folders and lists."""
+"""What the names and numbers mean by which people label classes in folders and lists."""
 
 from collections.abc import Iterable, Mapping
 
@@ -6,7 +6,7 @@ from emodet.datasets import affectnet
 from emodet.emotions import ALPHABETICAL_ORDER, FER2013_ORDER, FERPLUS_ORDER, RAFDB_ORDER, emotion_name
 from emodet.errors import EmodetError
 
-__all__ = ["ORDERS", "check_order", "classes_of", "is_class_label", "split_of"]
+__all__ = ["ORDERS", "class_named", "classes_of", "is_class_label"]
 
 ORDERS: Mapping[str, Mapping[int, str]] = {
     "affectnet": dict(enumerate(affectnet.CLASS_NAMES)),
@@ -17,21 +17,21 @@ ORDERS: Mapping[str, Mapping[int, str]] = {
 }
 """Class name by number, for each order in use."""
 
-_SPLITS: Mapping[str, tuple[str, ...]] = {
-    "train": ("train", "training", "train_set"),
-    "val": ("val", "valid", "validation", "val_set", "valid_set", "validation_set", "dev"),
-    "test": ("test", "testing", "test_set"),
-}
-_SPLIT_OF = {word: split for split, words in _SPLITS.items() for word in words}
 
+def class_named(text: str, where: str) -> str:
+    """One of `EMOTIONS` or `NOT_EMOTIONS` for a class name.
 
-def split_of(word: str) -> str | None:
-    """train, val or test for any usual word for it in any case, else None."""
-    return _SPLIT_OF.get(word.strip().lower())
+    Raises:
+        EmodetError: It is not known; `where` names its place.
+    """
+    try:
+        return emotion_name(text)
+    except EmodetError as problem:
+        raise EmodetError(f"{where}: {problem}") from None
 
 
 def is_class_label(label: str) -> bool:
-    """Whether it could name a class: a known name, or a number from 0 to 10."""
+    """Whether it could denote a class: a known name, or a number from 0 to 10."""
     if _is_number(label):
         return int(label) in ORDERS["affectnet"]
     try:
@@ -41,30 +41,19 @@ def is_class_label(label: str) -> bool:
     return True
 
 
-def check_order(order: str) -> None:
-    """Refuse an order that is not known.
-
-    Raises:
-        EmodetError: It is neither ``auto`` nor one of `ORDERS`.
-    """
-    if order not in ("auto", *ORDERS):
-        raise EmodetError(f"order={order!r}: there are auto, {', '.join(ORDERS)}")
-
-
-def classes_of(labels: Iterable[str], order: str, where: str) -> tuple[dict[str, str], str | None]:
+def classes_of(labels: Iterable[str], order: str, where: str) -> tuple[dict[str, str], list[str]]:
     """What each label of a data set means.
 
-    All labels are looked at together, since a number means nothing alone: from 0 they are AffectNet's ids, and 1 to 7
+    All labels are considered together, since a number alone means nothing: from 0 they are AffectNet's ids, and 1 to 7
     without 0 are RAF-DB's. Names need no order.
 
     Args:
         labels: All that the data set uses, in all splits.
         order: ``auto``, or the one of `ORDERS` that its numbers follow.
-        where: How an error names the place.
+        where: The place, for an error.
 
     Returns:
-        One of `EMOTIONS` or `NOT_EMOTIONS` for each label, and a sentence for the person who reads the summary, where
-        numbers had to be understood.
+        One of `EMOTIONS` or `NOT_EMOTIONS` for each label; and where they are numbers, a note that spells them out.
 
     Raises:
         EmodetError: A name is not known, names and numbers are mixed, or the numbers fit no order.
@@ -75,25 +64,21 @@ def classes_of(labels: Iterable[str], order: str, where: str) -> tuple[dict[str,
     if not numbers:
         if order != "auto" and names:
             raise EmodetError(f"{where}: order={order} is for numbered classes, but these have names ({names[0]}, …)")
-        try:
-            return {word: emotion_name(word) for word in names}, None
-        except EmodetError as problem:
-            raise EmodetError(f"{where}: {problem}") from None
+        return {word: class_named(word, where) for word in names}, []
     there = sorted(set(numbers.values()))
     listed = ", ".join(map(str, there[:12])) + (", …" if len(there) > 12 else "")
     if names:
         raise EmodetError(f"{where}: classes are numbered ({listed}) and named ({', '.join(names[:3])}) at once")
     used = order if order != "auto" else "affectnet" if there[0] == 0 else "rafdb" if there == [*range(1, 8)] else None
     if used is None or not set(there) <= set(ORDERS[used]):
-        which = f"order={used}" if used else "order=auto"
         raise EmodetError(
-            f"{where}: classes are numbered {listed}, which does not fit {which}. "
-            f"Say what the numbers mean with the reader's option order: {', '.join(ORDERS)}"
+            f"{where}: classes are numbered {listed}, which does not fit order={used or 'auto'}. "
+            f"Set the reader's option order to what the numbers mean: {', '.join(ORDERS)}"
         )
-    meaning = {word: ORDERS[used][number] for word, number in numbers.items()}
     spelt = ", ".join(f"{number} {ORDERS[used][number]}" for number in there)
-    doubt = "" if order != "auto" else " If they mean something else, say so with the reader's option order."
-    return meaning, f"Classes are numbered, understood as {used}'s: {spelt}.{doubt}"
+    doubt = "" if order != "auto" else " If they mean something else, set the reader's option order."
+    note = f"Classes are numbered, understood as {used}'s: {spelt}.{doubt}"
+    return {word: ORDERS[used][number] for word, number in numbers.items()}, [note]
 
 
 def _is_number(label: str) -> bool:

@@ -1,27 +1,42 @@
-"""Rows of a CSV file by column name; whatever does not fit is an error that names file and line."""
+"""Rows of CSV files and lines of text lists; whatever does not fit is an error that names file and line."""
 
+import codecs
 import csv
-from collections.abc import Iterator, Sequence
+import itertools
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
-from emodet.datasets.folders import first_line
 from emodet.errors import EmodetError
 
-__all__ = ["CsvRows", "header_of"]
+__all__ = ["CsvRows", "damaged_or_has", "first_line", "header_of", "text_lines"]
 
-_DELIMITERS = (",", ";", "\t")
+_DELIMITERS = (",", ";", "\t", "|")
+_HEAD_BYTES = 1 << 16
+
+
+class _Header(NamedTuple):
+    names: list[str]  # in lower case
+    delimiter: str
+    lines_before: int  # of Excel's ``sep=;``
 
 
 class CsvRows:
-    """The rows of a CSV file that has a header.
+    """The rows of a CSV file.
 
-    Commas, semicolons or tabs between cells, quoted cells, a byte-order mark, a header that starts with ``#``, spaces
-    around names and cells, columns in any order, and further columns are understood. Names are compared in lower case.
+    Understands commas, semicolons, tabs or bars as delimiters, Excel's ``sep=;`` line, quoted cells, UTF-8, and UTF-16
+    with a byte-order mark, a header that starts with ``#``, spaces around names and cells, columns in any order, and
+    further columns. Names are compared in lower case.
 
     Args:
         path: The file.
         required: The columns that must be there, in lower case.
         optional: Columns that may be there.
+        aliases: Other name → column, tried in this order where the column itself is missing.
+        positional: All columns of a file whose first line is no header: that is so where none of `required` is in the
+            first line and its number of cells fits (one more cell is an index at the start).
+        delimiter: The only one to accept; by default the most frequent one in the header.
 
     Attributes:
         names: The columns of `required` and `optional` that are there.
@@ -32,53 +47,85 @@ class CsvRows:
         EmodetError: The file cannot be read, or its header lacks a column or has it twice.
     """
 
-    def __init__(self, path: Path, required: Sequence[str], optional: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        path: Path,
+        required: Sequence[str],
+        optional: Sequence[str] = (),
+        *,
+        aliases: Mapping[str, str] | None = None,
+        positional: Sequence[str] = (),
+        delimiter: str | None = None,
+    ) -> None:
         self.path, self.line = path, 1
         try:
-            first = first_line(path)
-        except OSError as problem:
-            raise EmodetError(f"{path}: cannot be read ({problem})") from None
-        self._delimiter = _delimiter_of(first)
-        header = _names(first)
-        lacking = [name for name in required if name not in header]
+            self._encoding = _encoding_of(path)
+            header = _header(path, delimiter)
+        except (OSError, csv.Error) as problem:
+            raise EmodetError(f"{path}: cannot be read as CSV ({problem})") from None
+        names, self._delimiter, self._skipped = header.names, header.delimiter, header.lines_before + 1
+        for alias, name in (aliases or {}).items():
+            if name not in names and alias in names:
+                names[names.index(alias)] = name
+        if positional and not set(required) & set(names) and len(names) - len(positional) in (0, 1):
+            names, self._skipped = ["", *positional][-len(names) :], header.lines_before
+        lacking = [name for name in required if name not in names]
         if lacking:
-            there = ", ".join(filter(None, header))[:200] or "no names"
+            there = ", ".join(filter(None, names))[:200] or "no names"
             raise EmodetError(f"{path}: the header lacks {', '.join(lacking)}; it has {there}")
-        wanted = (*required, *optional)
-        twice = [name for name in wanted if header.count(name) > 1]
+        wanted = dict.fromkeys((*required, *optional))
+        twice = [name for name in wanted if names.count(name) > 1]
         if twice:
             raise EmodetError(f"{path}: the header has {', '.join(twice)} more than once")
-        self.names = tuple(name for name in wanted if name in header)
-        self.others = tuple(name for name in header if name and name not in wanted)
-        self._at = {name: header.index(name) for name in self.names}
-        self._width = len(header)
+        self.names = tuple(name for name in wanted if name in names)
+        self.others = tuple(name for name in names if name and name not in wanted)
+        self._columns = [(name, names.index(name)) for name in self.names]
+        self._width = len(names)
 
-    def __iter__(self) -> Iterator[dict[str, str]]:
-        """The cells of each row by column name, without surrounding spaces; blank lines are passed over.
+    def require_together(self, *columns: str) -> bool:
+        """Whether these columns are there; all of them or none must be.
 
         Raises:
-            EmodetError: A row has more or fewer columns than the header, as the last one of a file that was cut off;
-                the file is not CSV in UTF-8, or has no row.
+            EmodetError: Some are missing.
+        """
+        lacking = [name for name in columns if name not in self.names]
+        if lacking and len(lacking) < len(columns):
+            raise EmodetError(
+                f"{self.path}: {', '.join(columns)} belong together; the header lacks {', '.join(lacking)}"
+            )
+        return not lacking
+
+    def __iter__(self) -> Iterator[dict[str, str]]:
+        """The cells of each row by column name, stripped; blank lines are skipped.
+
+        Raises:
+            EmodetError: A row has more or fewer cells than the header, as the last one of a file that was cut off; the
+                file is not CSV or not text in its encoding, or has no row.
         """
         found = False
         try:
-            with self.path.open(encoding="utf-8-sig", newline="") as file:
-                rows = csv.reader(file, delimiter=self._delimiter, strict=True)
-                next(rows, None)
-                for row in rows:
-                    self.line = rows.line_num
-                    if not row:
+            with self.path.open(encoding=self._encoding, newline="") as file:
+                lines = enumerate(file, start=1)
+                for _ in range(self._skipped):
+                    next(lines, None)
+                for self.line, line in lines:
+                    # Splitting takes a third of the csv module's time on long lines: that one gets quoted lines only.
+                    if '"' in line:
+                        following = itertools.chain((line,), (text for _, text in lines))
+                        row = next(csv.reader(following, delimiter=self._delimiter, strict=True), [])
+                    elif line := line.rstrip("\r\n"):
+                        row = line.split(self._delimiter)
+                    else:
                         continue
-                    if len(row) != self._width:
+                    if row and len(row) != self._width:
                         raise self.error(f"{len(row)} columns where the header has {self._width}; is the file cut off?")
-                    found = True
-                    yield {name: row[index].strip() for name, index in self._at.items()}
+                    if row:
+                        found = True
+                        yield {name: row[index].strip() for name, index in self._columns}
         except csv.Error as problem:
-            raise EmodetError(f"{self.path}, after line {self.line}: not CSV ({problem})") from None
-        except UnicodeDecodeError as problem:
-            raise EmodetError(
-                f"{self.path}, after line {self.line}: not UTF-8 ({problem.reason}); save it as UTF-8"
-            ) from None
+            raise self.error(f"not CSV ({problem})") from None
+        except UnicodeError as problem:
+            raise _not_text(self.path, self.line, problem) from None
         except OSError as problem:
             raise EmodetError(f"{self.path}: cannot be read ({problem})") from None
         if not found:
@@ -94,21 +141,76 @@ class CsvRows:
         return EmodetError(f"{self.where}: {what}")
 
 
-def header_of(path: Path) -> tuple[str, ...]:
-    """The column names of a CSV file in lower case; empty where it cannot be read. For recognising."""
+def text_lines(path: Path) -> Iterator[tuple[str, str]]:
+    """The lines of a text file that are not blank, stripped, each with its place for an error.
+
+    Raises:
+        EmodetError: The file cannot be read as text, or has no such line.
+    """
+    found, number = False, 0
     try:
-        return tuple(_names(first_line(path)))
-    except OSError:
+        with path.open(encoding=_encoding_of(path)) as lines:
+            for number, line in enumerate(lines, start=1):
+                if line := line.strip():
+                    found = True
+                    yield line, f"{path}, line {number}"
+    except UnicodeError as problem:
+        raise _not_text(path, number, problem) from None
+    except OSError as problem:
+        raise EmodetError(f"{path}: cannot be read ({problem})") from None
+    if not found:
+        raise EmodetError(f"{path}: the list has no lines")
+
+
+def header_of(path: Path) -> tuple[str, ...]:
+    """The column names of a CSV file in lower case; empty where there are none or it cannot be read."""
+    try:
+        return tuple(_header(path).names)
+    except (OSError, csv.Error):
         return ()
 
 
-def _names(line: str) -> list[str]:
-    try:
-        cells = next(csv.reader([line], delimiter=_delimiter_of(line)), [])
-    except csv.Error:
-        return []
-    return [cell.strip().lstrip("#").strip().lower() for cell in cells]
+def damaged_or_has(path: Path, columns: Sequence[str]) -> bool:
+    """Whether a CSV file that is called as a release calls it is that release's, readable or damaged.
+
+    A file with a readable header and none of the columns belongs to something else. One that is empty, is not text, or
+    has some of the columns only is the release's, so that its reader reports the fault.
+    """
+    if not path.is_file():
+        return False
+    names = header_of(path)
+    return not any(names) or bool(set('\0\ufffd"') & set("".join(names))) or bool({*columns} & {*names})
 
 
-def _delimiter_of(line: str) -> str:
-    return max(_DELIMITERS, key=line.count)
+def first_line(path: Path) -> str:
+    """The first line of a text file without its end and byte-order mark; undecodable bytes become U+FFFD.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    return _first_lines(path)[0]
+
+
+def _first_lines(path: Path) -> list[str]:
+    with path.open("rb") as file:
+        start = file.read(_HEAD_BYTES)
+    return re.split(r"\r\n|\r|\n", start.decode(_encoding_of(path), errors="replace"), maxsplit=2)
+
+
+def _encoding_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return "utf-16" if file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
+
+
+def _header(path: Path, delimiter: str | None = None) -> _Header:
+    first, *following = _first_lines(path)
+    separator = re.fullmatch(r"""["']?sep=(.)["']?""", first.rstrip(" "), re.IGNORECASE)
+    line = following[0] if separator and following else first
+    delimiter = delimiter or (separator[1] if separator else max(_DELIMITERS, key=line.count))
+    cells = next(csv.reader([line], delimiter=delimiter, strict=True), [])
+    names = [cell.strip().lstrip("#").strip().lower() for cell in cells]
+    return _Header(names, delimiter, int(separator is not None))
+
+
+def _not_text(path: Path, line: int, problem: UnicodeError) -> EmodetError:
+    return EmodetError(f"{path}, after line {line}: not UTF-8 ({problem}); save it as UTF-8")

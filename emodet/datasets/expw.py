@@ -1,121 +1,74 @@
 """ExpW: photographs from the web with one or more faces each, boxes and labels in one list."""
 
 import math
-from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
-from emodet.datasets.folder_reader import FolderReader
+from emodet.datasets.class_labels import ORDERS
+from emodet.datasets.csv_rows import text_lines
 from emodet.datasets.folders import relative_path
-from emodet.datasets.listed_pictures import NOT_THERE, TWICE, EachOnce, locate, note_of_missing
-from emodet.datasets.samples import Listing, Sample
-from emodet.emotions import EMOTIONS, FER2013_ORDER
+from emodet.datasets.listed_pictures import TWICE, Seen, find_pictures, is_new
+from emodet.datasets.samples import Listing, Reader, Sample
+from emodet.emotions import EMOTIONS
 from emodet.errors import EmodetError
 
 __all__ = ["ExpW"]
 
 _LISTS = ("label.lst", "label/label.lst", "labels/label.lst")
 _COLUMNS = 7
-_EMPTY_BOX = "box is empty or outside the picture"
-_CLASSES = {str(number): EMOTIONS.index(name) for number, name in enumerate(FER2013_ORDER)}
+_CLASSES = {str(number): EMOTIONS.index(name) for number, name in ORDERS["fer2013"].items()}
 
 
-class ExpW(FolderReader):
+class ExpW(Reader):
     """`label.lst` and ``image/origin/*.jpg``.
 
     A line is ``name face_id top left right bottom confidence label``: the top comes before the left. The label counts
     in FER2013's order. Pictures are whole photographs, so faces are cut by their box (``data.crop=box``). Faces of one
-    photograph share their subject, the photograph, so that no split that is drawn has it on both sides. The confidence
-    is the face detector's and is not used. The set has no official split.
+    photograph have it as their subject, so that no split that is drawn separates them. The confidence is the face
+    detector's and is not used. The set has no official split.
 
     Zhang, Luo, Loy, Tang 2018, From Facial Expression Recognition to Interpersonal Relation Prediction.
-
-    Args:
-        root: The unpacked release, or a folder that holds nothing but its folder.
-
-    Raises:
-        EmodetError: The root bears none of the signs.
     """
 
-    name: ClassVar[str] = "expw"
-    title: ClassVar[str] = "ExpW"
-    signs: ClassVar[str] = "label.lst of lines 'name face_id top left right bottom confidence label'"
-
-    def __init__(self, root: Path) -> None:
-        super().__init__(root)
-        self.list = next(self.base / name for name in _LISTS if (self.base / name).is_file())
-
-    def read(self) -> Listing:
-        """List every face.
-
-        Raises:
-            EmodetError: The list cannot be read, has a line that does not fit or one face with two labels, or fewer
-                than 90 % of the pictures are there. The message names the line.
-        """
-        faces = self._faces()
-        paths = [face.path for face in faces]
-        located = locate(self.root, self.base, paths, self.list)
-        notes = ["There is no official split, so all faces are training faces."]
-        if None in located.found:
-            notes.append(note_of_missing(located, paths, self.base, self.list))
-        folder = located.folder.relative_to(self.base)
-        left_out: Counter[str] = Counter()
-        records = []
-        once = EachOnce()
-        for found, face in zip(located.found, faces, strict=True):
-            if found is None:
-                left_out[NOT_THERE] += 1
-                continue
-            picture = (folder / found).as_posix()
-            if not once.is_new(f"{picture}#{face.number}", EMOTIONS[face.emotion], face.where):
-                left_out[TWICE] += 1
-            elif face.box[2] <= max(face.box[0], 0) or face.box[3] <= max(face.box[1], 0):
-                left_out[_EMPTY_BOX] += 1
-            else:
-                key = f"{picture}#{face.number}"
-                records.append(Sample(key, "train", face.emotion, box=face.box, subject=picture))
-        records.sort(key=lambda record: record.key)
-        return Listing(tuple(records), dict(left_out), tuple(notes))
-
-    def file_of(self, record: Sample) -> Path:
-        """The photograph, which several faces may share."""
-        return self.base / record.key.rpartition("#")[0]
-
-    def _faces(self) -> list["_Face"]:
-        try:
-            with self.list.open(encoding="utf-8-sig") as lines:
-                faces = [
-                    _face(line, f"{self.list}, line {number}")
-                    for number, line in enumerate(lines, start=1)
-                    if line.strip()
-                ]
-        except (OSError, UnicodeDecodeError) as problem:
-            raise EmodetError(f"{self.list}: cannot be read ({problem})") from None
-        if not faces:
-            raise EmodetError(f"{self.list}: the list has no lines")
-        return faces
+    name = "expw"
+    title = "ExpW"
+    signs = "label.lst of lines 'name face_id top left right bottom confidence label'"
 
     @classmethod
-    def _bears_signs(cls, folder: Path) -> bool:
+    def matches(cls, folder: Path) -> bool:
         return any((folder / name).is_file() for name in _LISTS)
+
+    def list_samples(self, listing: Listing) -> Iterator[Sample]:
+        file = next(self.base / name for name in _LISTS if (self.base / name).is_file())
+        faces = [_face(line, where) for line, where in text_lines(file)]
+        listing.notes.append("There is no official split, so all faces are training faces.")
+        seen: Seen = {}
+        for picture, face in zip(find_pictures(listing, self.base, [f.path for f in faces], file), faces, strict=True):
+            if picture is None:
+                continue
+            key = f"{picture}#{face.number}"
+            if not is_new(seen, key, EMOTIONS[face.emotion], face.where):
+                listing.left_out[TWICE] += 1
+            elif face.box[2] <= max(face.box[0], 0) or face.box[3] <= max(face.box[1], 0):
+                listing.left_out["box is empty or outside the picture"] += 1
+            else:
+                yield Sample(key, "train", face.emotion, box=face.box, subject=picture, file=picture)
 
 
 class _Face(NamedTuple):
-    """A line, understood; the box is (x1, y1, x2, y2)."""
-
     path: str
     number: str
-    box: tuple[float, float, float, float]
+    box: tuple[float, float, float, float]  # x1, y1, x2, y2
     emotion: int
     where: str
 
 
 def _face(line: str, where: str) -> _Face:
-    name, *cells = line.strip().rsplit(maxsplit=_COLUMNS)
+    name, *cells = line.rsplit(maxsplit=_COLUMNS)
     if len(cells) != _COLUMNS:
         raise EmodetError(
-            f"{where}: {line.strip()[:80]!r} is not 'name face_id top left right bottom confidence label'; "
-            "is the file cut off?"
+            f"{where}: {line[:80]!r} is not 'name face_id top left right bottom confidence label'; is the file cut off?"
         )
     number, *numbers, label = cells
     try:

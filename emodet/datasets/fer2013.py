@@ -1,195 +1,143 @@
 """FER2013: 48×48 grey faces as numbers in one CSV file. Goodfellow et al. 2013 (arXiv 1307.0414)."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
-from emodet.datasets.csv_rows import header_of
-from emodet.datasets.folder_reader import FolderReader
-from emodet.datasets.samples import Listing, Sample
+from emodet.datasets.class_labels import ORDERS
+from emodet.datasets.csv_rows import damaged_or_has, header_of
+from emodet.datasets.samples import Listing, Reader, Sample
 from emodet.emotions import EMOTIONS, FER2013_ORDER
 from emodet.errors import EmodetError
 
-__all__ = ["SPLITS", "Fer2013", "PixelTable"]
+__all__ = ["SPLITS", "Fer2013", "PixelReader", "PixelRow"]
 
 SPLITS: Mapping[str, str] = {"Training": "train", "PublicTest": "val", "PrivateTest": "test"}
 """FER2013's word for a split, to ours."""
 
 _FILES = ("fer2013.csv", "icml_face_data.csv")
-_COLUMNS = ("emotion", "pixels", "usage")
+_COLUMNS = ("emotion", "usage", "pixels")
 _SIDE = 48
 _MAX_LINE_BYTES = 1 << 16
 _PIXEL = {str(value).encode(): value for value in range(256)}
-_CLASSES = {str(number): EMOTIONS.index(name) for number, name in enumerate(FER2013_ORDER)}
-
-
-class Fer2013(FolderReader):
-    """`fer2013.csv`, or `icml_face_data.csv`, which is the same with spaces before the names of its columns.
-
-    A record's key is the row's number from 0, as FER+ counts. PublicTest is our val and PrivateTest our test. The file
-    of 300 MB is not held in memory: a picture is read from its place in it, and handed out as PNG without loss. The
-    class folders in which FER2013 also goes round are read as class folders.
-
-    Args:
-        root: The file, the folder that holds it, or a folder that holds nothing but that folder.
-
-    Raises:
-        EmodetError: The root bears none of the signs.
-    """
-
-    name: ClassVar[str] = "fer2013"
-    title: ClassVar[str] = "FER2013 (CSV)"
-    signs: ClassVar[str] = "fer2013.csv or icml_face_data.csv with the columns emotion, pixels, Usage"
-    expected: ClassVar[Mapping[str, Mapping[str, int]]] = {
-        "train": dict(zip(FER2013_ORDER, (3995, 436, 4097, 7215, 4830, 3171, 4965), strict=True)),
-        "val": dict(zip(FER2013_ORDER, (467, 56, 496, 895, 653, 415, 607), strict=True)),
-        "test": dict(zip(FER2013_ORDER, (491, 55, 528, 879, 594, 416, 626), strict=True)),
-    }
-
-    def __init__(self, root: Path) -> None:
-        super().__init__(root)
-        files = (self.base / name for name in _FILES)
-        self.table = PixelTable(root if root.is_file() else next(file for file in files if _has_columns(file)))
-
-    def read(self) -> Listing:
-        """List every face.
-
-        Raises:
-            EmodetError: The file cannot be read or has a row that does not fit. The message names the line.
-        """
-        records = []
-        for row, face in enumerate(self.table.faces()):
-            where = f"{self.table.path}, row {row}"
-            if face.usage not in SPLITS:
-                raise EmodetError(f"{where}: Usage={face.usage!r} is not {', '.join(SPLITS)}")
-            if face.emotion not in _CLASSES:
-                raise EmodetError(f"{where}: emotion={face.emotion!r} is not a number from 0 to 6")
-            records.append(Sample(f"{row:05d}", SPLITS[face.usage], _CLASSES[face.emotion]))
-        return Listing(tuple(records))
-
-    def file_of(self, _record: Sample) -> Path:
-        """The one file that holds all pictures."""
-        return self.table.path
-
-    def encoded(self, record: Sample) -> bytes:
-        """The picture as PNG.
-
-        Raises:
-            OSError: The file cannot be read.
-            EmodetError: The row does not hold 48×48 numbers from 0 to 255.
-        """
-        return self.table.png(int(record.key))
-
-    @classmethod
-    def _bears_signs(cls, folder: Path) -> bool:
-        return any(_has_columns(folder / name) for name in _FILES)
-
-    @classmethod
-    def _fits(cls, file: Path) -> bool:
-        return file.name.lower().endswith(".csv") and _has_columns(file)
+_CLASSES = {str(number): EMOTIONS.index(name) for number, name in ORDERS["fer2013"].items()}
 
 
 class PixelRow(NamedTuple):
-    """What a row of `PixelTable` says besides its pixels."""
+    """A row of a file with the columns emotion, Usage and pixels, and where it begins in the file."""
 
     emotion: str
     usage: str
+    offset: int
 
 
-class PixelTable:
-    """A CSV file with the columns emotion, pixels (2,304 numbers) and Usage, of which only the rows' places are kept.
+class PixelReader(Reader):
+    """A reader whose pictures are rows of a CSV file of 300 MB, which is not held in memory.
 
-    Args:
-        path: The file.
+    A sample's key is the row's number from 0, its `Sample.file` the row's offset in bytes.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._at: dict[str, int] = {}
-        self._width = 0
-        self._places: npt.NDArray[np.int64] | None = None
+    def pixel_file(self) -> Path:
+        """The CSV file with the pixels."""
+        raise NotImplementedError
 
-    def faces(self) -> list[PixelRow]:
-        """Every row in order, from 0.
+    def pixel_rows(self) -> Iterator[PixelRow]:
+        """Every row in order.
 
         Raises:
             EmodetError: The file cannot be read or has a row that does not fit, as the last one of a file that was cut
                 off. The message names the line.
         """
-        header = header_of(self.path)
-        if sorted(name for name in header if name in _COLUMNS) != sorted(_COLUMNS):
-            raise EmodetError(
-                f"{self.path}: the header must have emotion, pixels and Usage; it has {', '.join(header)}"
-            )
-        self._at = {name: header.index(name) for name in _COLUMNS}
-        self._width = len(header)
-        found: list[PixelRow] = []
-        places: list[int] = []
+        path = self.pixel_file()
+        header = header_of(path)
+        if any(header.count(name) != 1 for name in _COLUMNS):
+            there = ", ".join(header)[:200] or "none"
+            raise EmodetError(f"{path}: needs the columns emotion, pixels and Usage once each; it has {there}")
+        columns = [header.index(name) for name in _COLUMNS]
         place = number = 0
         try:
-            with self.path.open("rb") as file:
+            with path.open("rb") as file:
                 while line := file.readline(_MAX_LINE_BYTES):
-                    number += 1
-                    start, place = place, place + len(line)
+                    offset, place, number = place, place + len(line), number + 1
                     if number == 1 or not line.strip():
                         continue
-                    cells = self._cells(line, f"line {number}")
-                    pixels = cells[self._at["pixels"]].strip()
+                    cells = _cells(line)
+                    if len(cells) != len(header):
+                        what = f"{len(cells)} columns where the header has {len(header)}"
+                        raise EmodetError(f"{path}, line {number}: {what}; is it cut off?")
+                    emotion, usage, pixels = (cells[column] for column in columns)
                     # Counting spaces takes a tenth of the time of splitting, and nearly always suffices.
                     count = pixels.count(b" ") + 1
                     if count != _SIDE * _SIDE and (count := len(pixels.split())) != _SIDE * _SIDE:
-                        raise EmodetError(
-                            f"{self.path}, line {number}: {count} pixels instead of {_SIDE}×{_SIDE}; is it cut off?"
-                        )
-                    places.append(start)
-                    emotion, usage = cells[self._at["emotion"]], cells[self._at["usage"]]
-                    found.append(PixelRow(_text(emotion), _text(usage)))
+                        raise EmodetError(f"{path}, line {number}: {count} pixels instead of 48×48; is it cut off?")
+                    yield PixelRow(emotion.decode(errors="replace"), usage.decode(errors="replace"), offset)
         except OSError as problem:
-            raise EmodetError(f"{self.path}: cannot be read ({problem})") from None
-        if not found:
-            raise EmodetError(f"{self.path}: there are no rows below the header")
-        self._places = np.array(places, dtype=np.int64)
-        return found
+            raise EmodetError(f"{path}: cannot be read ({problem})") from None
+        if number < 2:
+            raise EmodetError(f"{path}: there are no rows below the header")
 
-    def png(self, row: int) -> bytes:
-        """The picture of a row as PNG, 48×48, grey.
+    def file_of(self, _sample: Sample) -> Path:
+        return self.pixel_file()
+
+    def encoded(self, sample: Sample) -> bytes:
+        """The picture as PNG, 48×48, grey.
 
         Raises:
             OSError: The file cannot be read.
-            EmodetError: There is no such row, or it does not hold 48×48 numbers from 0 to 255.
+            EmodetError: The row does not hold 48×48 numbers from 0 to 255.
         """
-        if self._places is None:
-            self.faces()
-        places = self._places
-        if places is None or not 0 <= row < len(places):
-            raise EmodetError(f"{self.path}: there is no row {row}")
-        with self.path.open("rb") as file:
-            file.seek(int(places[row]))
-            cells = self._cells(file.readline(_MAX_LINE_BYTES), f"row {row}")
+        path = self.pixel_file()
+        with path.open("rb") as file:
+            file.seek(int(sample.file or 0))
+            pixels = max(_cells(file.readline(_MAX_LINE_BYTES)), key=len)
         try:
-            pixels = bytes(map(_PIXEL.__getitem__, cells[self._at["pixels"]].split()))
-            picture = np.frombuffer(pixels, np.uint8).reshape(_SIDE, _SIDE)
+            picture = np.frombuffer(bytes(map(_PIXEL.__getitem__, pixels.split())), np.uint8).reshape(_SIDE, _SIDE)
         except (KeyError, ValueError):
-            raise EmodetError(f"{self.path}, row {row}: not {_SIDE}×{_SIDE} numbers from 0 to 255") from None
+            raise EmodetError(f"{path}, row {int(sample.key)}: not 48×48 numbers from 0 to 255") from None
         return bytes(cv2.imencode(".png", picture)[1].tobytes())
 
-    def _cells(self, line: bytes, where: str) -> list[bytes]:
-        # No cell holds a comma, so quotes decide nothing; parsing them properly takes several times as long.
-        cells = [cell.strip(b' "\r\n') for cell in line.split(b",")]
-        if len(cells) != self._width:
-            raise EmodetError(
-                f"{self.path}, {where}: {len(cells)} columns where the header has {self._width}; is it cut off?"
-            )
-        return cells
+
+class Fer2013(PixelReader):
+    """`fer2013.csv`, or `icml_face_data.csv`, which is the same with spaces before the names of its columns.
+
+    A sample's key is the row's number from 0, as FER+ counts. PublicTest is our val and PrivateTest our test. The root
+    may also be the file itself. The class folders in which FER2013 also goes round are read as class folders.
+    """
+
+    name = "fer2013"
+    title = "FER2013 (CSV)"
+    signs = "fer2013.csv or icml_face_data.csv with the columns emotion, pixels, Usage"
+    expected = {  # noqa: RUF012
+        "train": dict(zip(FER2013_ORDER, (3995, 436, 4097, 7215, 4830, 3171, 4965), strict=True)),
+        "val": dict(zip(FER2013_ORDER, (467, 56, 496, 895, 653, 415, 607), strict=True)),
+        "test": dict(zip(FER2013_ORDER, (491, 55, 528, 879, 594, 416, 626), strict=True)),
+    }
+
+    @classmethod
+    def matches(cls, folder: Path) -> bool:
+        return any(damaged_or_has(folder / name, _COLUMNS[1:]) for name in _FILES)
+
+    @classmethod
+    def matches_file(cls, file: Path) -> bool:
+        return file.name.lower().endswith(".csv") and set(_COLUMNS) <= set(header_of(file))
+
+    def pixel_file(self) -> Path:
+        return self.root if self.root.is_file() else next(p for name in _FILES if (p := self.base / name).is_file())
+
+    def list_samples(self, listing: Listing) -> Iterator[Sample]:
+        path = self.pixel_file()
+        for number, row in enumerate(self.pixel_rows()):
+            where = f"{path}, row {number}"
+            if row.usage not in SPLITS:
+                raise EmodetError(f"{where}: Usage={row.usage!r} is not {', '.join(SPLITS)}")
+            if row.emotion not in _CLASSES:
+                raise EmodetError(f"{where}: emotion={row.emotion!r} is not a number from 0 to 6")
+            yield Sample(f"{number:05d}", SPLITS[row.usage], _CLASSES[row.emotion], file=str(row.offset))
 
 
-def _text(cell: bytes) -> str:
-    return cell.decode("utf-8", errors="replace")
-
-
-def _has_columns(file: Path) -> bool:
-    return set(_COLUMNS) <= set(header_of(file))
+def _cells(line: bytes) -> list[bytes]:
+    # No cell holds a comma, so quotes decide nothing; parsing them takes several times as long.
+    return [cell.strip(b' "\r\n') for cell in line.split(b",")]

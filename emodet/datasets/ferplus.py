@@ -1,28 +1,32 @@
-"""FER+: the faces of FER2013 with ten people's votes each, as one Parquet file.
+"""FER+: the faces of FER2013 with ten people's votes each, as one Parquet file or as its authors distribute it.
 
 Goodfellow et al. 2013 (arXiv 1307.0414) for the pictures, Barsoum et al. 2016 (arXiv 1608.01041) for the votes.
 """
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from emodet.datasets.folder_reader import FolderReader
-from emodet.datasets.folders import few, names_in
-from emodet.datasets.samples import Listing, Sample
+from emodet.datasets.csv_rows import CsvRows, damaged_or_has
+from emodet.datasets.fer2013 import SPLITS, PixelReader
+from emodet.datasets.folders import few, folders_in, names_in
+from emodet.datasets.samples import Listing, Reader, Sample
 from emodet.emotions import EMOTIONS, FERPLUS_ORDER
 from emodet.errors import EmodetError
 
-__all__ = ["FerPlus", "check_counting", "listing_of_votes", "majority"]
+__all__ = ["FerPlus", "FerPlusCsv", "majority"]
 
-_MOST_FILES = 1000
+_MAX_FILES = 1000
 _COLUMNS = ("index", "split", "image", *FERPLUS_ORDER, "unknown", "NF")
+_VOTES_FILE, _PIXELS_FILE = "fer2013new.csv", "fer2013.csv"
+_VOTES = (*EMOTIONS, "unknown", "nf")
+_PUBLISHED_TEST = 3153
 
 
 def majority(votes: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.int64]:
@@ -43,150 +47,187 @@ def majority(votes: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.int64]:
     return np.where(clear & (top < len(EMOTIONS)), top, -1).astype(np.int64)
 
 
-def check_counting(votes: str) -> None:
-    """Refuse a way of counting votes that is not known.
-
-    Raises:
-        EmodetError: It is neither ``as_given`` nor ``without_single``.
-    """
-    if votes not in ("as_given", "without_single"):
-        raise EmodetError(f"votes={votes!r}: there are as_given and without_single")
-
-
-def listing_of_votes(
-    keys: Sequence[str], splits: Sequence[str], votes: npt.NDArray[np.integer[Any]], counting: str
-) -> Listing:
-    """The faces that votes describe: soft labels, and an emotion where there is a majority.
+@dataclass(kw_only=True, eq=False)
+class _Votes(Reader):
+    """Both forms: samples from votes. Faces without a majority have a soft label and no emotion; faces on which nobody
+    voted for any of the eight are left out.
 
     Args:
-        keys: N names.
-        splits: N times train, val or test.
-        votes: (N, 10), as `majority` takes them.
-        counting: ``as_given`` takes each vote into the soft label; ``without_single`` drops the votes that stand alone.
-    """
-    emotions = majority(votes)
-    counted = np.where(votes > 1, votes, 0) if counting == "without_single" else votes
-    shares = counted[:, : len(EMOTIONS)].astype(np.float64)
-    totals = shares.sum(axis=1)
-    records: list[Sample] = []
-    left_out: Counter[str] = Counter()
-    for row in sorted(range(len(keys)), key=keys.__getitem__):
-        if not totals[row]:
-            left_out["no vote for any of the eight"] += 1
-            continue
-        records.append(
-            Sample(
-                key=keys[row],
-                split=splits[row],
-                emotion=int(emotions[row]) if emotions[row] >= 0 else None,
-                soft_label=tuple((shares[row] / totals[row]).tolist()),
-            )
-        )
-    undecided = sum(record.emotion is None for record in records)
-    note = (
-        f"{undecided} of {len(records)} faces have votes but no majority: "
-        "their soft labels can train, no metric counts them"
-    )
-    return Listing(tuple(records), dict(left_out), (note,))
-
-
-class FerPlus(FolderReader):
-    """One ``.parquet`` file with the columns index, split, image, the eight emotions, unknown and NF.
-
-    The image column holds encoded 48×48 pictures. Faces without a majority keep their votes as a soft label and have
-    no emotion. Faces on which nobody voted for any of the eight are left out.
-
-    Args:
-        root: The file, a folder that holds exactly one such file, or a folder that holds nothing but its folder.
-        votes: ``as_given`` takes each vote into the soft label; ``without_single`` drops the votes that stand alone,
-            as the majority protocol does.
-
-    Raises:
-        EmodetError: The root bears none of the signs, or there are several such files.
+        votes: ``as_given`` takes each vote into the soft label; ``without_single`` drops the votes that stand alone, as
+            the majority protocol does.
     """
 
-    name: ClassVar[str] = "ferplus"
-    title: ClassVar[str] = "FER+"
-    signs: ClassVar[str] = "one .parquet file with the columns index, split, image, the eight emotions, unknown, NF"
-    expected: ClassVar[Mapping[str, Mapping[str, int]]] = {
+    choices = {"votes": ("as_given", "without_single")}  # noqa: RUF012
+    expected = {  # noqa: RUF012
         "train": dict(zip(EMOTIONS, (8740, 7287, 3014, 3149, 532, 119, 2100, 119), strict=True)),
         "val": dict(zip(EMOTIONS, (1182, 865, 351, 415, 62, 24, 287, 13), strict=True)),
     }
 
-    def __init__(self, root: Path, votes: str = "as_given") -> None:
-        check_counting(votes)
-        super().__init__(root)
-        self.votes = votes
-        files = [root] if root.is_file() else self._fitting(self.base)
+    votes: str = "as_given"
+
+    def samples_of(
+        self,
+        listing: Listing,
+        keys: Sequence[tuple[str, str | None]],
+        splits: Sequence[str],
+        votes: npt.NDArray[np.integer[Any]],
+    ) -> list[Sample]:
+        """Samples of N pairs of key and file, N splits and (N, 10) votes as `majority` takes them."""
+        emotions = majority(votes).tolist()
+        counted = np.where(votes > 1, votes, 0) if self.votes == "without_single" else votes
+        shares = counted[:, : len(EMOTIONS)].astype(np.float64)
+        totals = shares.sum(axis=1, keepdims=True)
+        labels = (shares / np.maximum(totals, 1)).tolist()
+        samples = [
+            Sample(key, split, None if emotion < 0 else emotion, tuple(label), file=file)
+            for (key, file), split, emotion, label in zip(keys, splits, emotions, labels, strict=True)
+            if any(label)
+        ]
+        listing.left_out["no vote for any of the eight"] += len(keys) - len(samples)
+        undecided = sum(sample.emotion is None for sample in samples)
+        listing.notes.append(
+            f"{undecided} of {len(samples)} faces have votes but no majority: "
+            "their soft labels can train, no metric counts them"
+        )
+        return samples
+
+
+class FerPlus(_Votes):
+    """One ``.parquet`` file with the columns index, split, image (encoded), the eight emotions, unknown and NF.
+
+    The root is the file, or a folder that holds exactly one such file. A sample's key is the index.
+    """
+
+    name = "ferplus"
+    title = "FER+"
+    signs = "one .parquet file with the columns index, split, image, the eight emotions, unknown, NF"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        files = [self.root] if self.root.is_file() else self._files(self.base)
         if len(files) > 1:
             raise EmodetError(
-                f"data.root={root}: expected one Parquet file with FER+'s columns; found "
+                f"data.root={self.root}: expected one Parquet file with FER+'s columns; found "
                 f"{few(file.name for file in files)}. Point data.root at one of them"
             )
         self.file = files[0]
         self._images: pa.ChunkedArray | None = None
         self._rows: dict[str, int] = {}
 
-    def options(self) -> dict[str, Any]:
-        return {"votes": self.votes}
+    @classmethod
+    def matches(cls, folder: Path) -> bool:
+        return bool(cls._files(folder))
 
-    def read(self) -> Listing:
+    @classmethod
+    def matches_file(cls, file: Path) -> bool:
         try:
-            table = pq.read_table(self.file, columns=[name for name in _COLUMNS if name != "image"])
-        except (pa.ArrowException, OSError) as problem:
-            raise EmodetError(f"{self.file}: cannot be read as Parquet ({problem})") from None
-        self._check_types(table)
-        splits = table.column("split").to_pylist()
-        index = table.column("index").to_numpy()
+            return file.suffix == ".parquet" and set(_COLUMNS) <= set(pq.read_schema(file).names)
+        except (pa.ArrowException, OSError):
+            return False
+
+    @classmethod
+    def _files(cls, folder: Path) -> list[Path]:
+        names = sorted(name for name in names_in(folder) if name.endswith(".parquet"))
+        return [folder / name for name in names[:_MAX_FILES] if cls.matches_file(folder / name)]
+
+    def list_samples(self, listing: Listing) -> list[Sample]:
+        table = self._read([name for name in _COLUMNS if name != "image"])
+        image, index = pq.read_schema(self.file).field("image").type, table.column("index")
+        if not (pa.types.is_binary(image) or pa.types.is_large_binary(image)):
+            raise EmodetError(f"{self.file}: the column image has the type {image}; encoded pictures belong there")
+        if not pa.types.is_integer(index.type) or index.null_count:
+            raise EmodetError(f"{self.file}: the column index must hold a whole number in every row")
+        splits, keys = table.column("split").to_pylist(), _keys(table)
         strange = sorted({str(split) for split in splits} - {"train", "val", "test"})
         if strange:
             raise EmodetError(f"{self.file}: the column split holds {', '.join(strange)}, not train, val or test only")
         votes = np.stack([table.column(name).to_numpy() for name in (*EMOTIONS, "unknown", "NF")], axis=1)
         if votes.dtype.kind not in "iu" or (votes < 0).any():
             raise EmodetError(f"{self.file}: the vote columns must hold whole numbers from 0")
-        if len(set(index.tolist())) != len(index):
+        if len(set(keys)) != len(keys):
             raise EmodetError(f"{self.file}: the column index names a row more than once")
-        return listing_of_votes([f"{number:05d}" for number in index.tolist()], splits, votes, self.votes)
+        return self.samples_of(listing, [(key, None) for key in keys], splits, votes)
 
-    def file_of(self, _record: Sample) -> Path:
-        """The one file that holds all pictures."""
+    def file_of(self, _sample: Sample) -> Path:
         return self.file
 
-    def encoded(self, record: Sample) -> bytes:
+    def encoded(self, sample: Sample) -> bytes:
         if self._images is None:
-            try:
-                table = pq.read_table(self.file, columns=["index", "image"])
-            except pa.ArrowException as problem:
-                raise EmodetError(f"{self.file}: cannot be read as Parquet ({problem})") from None
+            table = self._read(["index", "image"])
             self._images = table.column("image")
-            self._rows = {f"{number:05d}": row for row, number in enumerate(table.column("index").to_pylist())}
-        data: bytes = self._images[self._rows[record.key]].as_py()
+            self._rows = {key: row for row, key in enumerate(_keys(table))}
+        data: bytes = self._images[self._rows[sample.key]].as_py()
         return data
 
+    def _read(self, columns: list[str]) -> pa.Table:
+        try:
+            return pq.read_table(self.file, columns=columns)
+        except (pa.ArrowException, OSError) as problem:
+            raise EmodetError(f"{self.file}: cannot be read as Parquet ({problem})") from None
+
     def __getstate__(self) -> dict[str, Any]:
-        # Each worker process opens the file for itself instead of being sent its pictures.
+        # Each worker process opens the file for itself instead of receiving its pictures.
         return {**self.__dict__, "_images": None, "_rows": {}}
 
-    @classmethod
-    def _bears_signs(cls, folder: Path) -> bool:
-        return bool(cls._fitting(folder))
+
+class FerPlusCsv(_Votes, PixelReader):
+    """`fer2013new.csv` with ten votes a row, and `fer2013.csv` with the pictures in the same order of rows.
+
+    The two are joined by row and nothing else: image names repeat and are missing in places, and are no row numbers.
+    A sample's key is the row from 0, so it is the same face as in `Fer2013` and `FerPlus`. Each file may lie at the top
+    or one folder down.
+    """
+
+    name = "ferplus_csv"
+    title = "FER+ (fer2013new.csv)"
+    signs = "fer2013new.csv with the ten vote columns, and fer2013.csv"
 
     @classmethod
-    def _fitting(cls, folder: Path) -> list[Path]:
-        names = sorted(name for name in names_in(folder) if name.endswith(".parquet"))
-        return [folder / name for name in names[:_MOST_FILES] if cls._fits(folder / name)]
+    def matches(cls, folder: Path) -> bool:
+        file = _find(folder, _VOTES_FILE)
+        return file is not None and damaged_or_has(file, _VOTES)
 
-    def _check_types(self, table: pa.Table) -> None:
-        image = pq.read_schema(self.file).field("image").type
-        if not (pa.types.is_binary(image) or pa.types.is_large_binary(image)):
-            raise EmodetError(f"{self.file}: the column image has the type {image}; encoded pictures belong there")
-        index = table.column("index")
-        if not pa.types.is_integer(index.type) or index.null_count:
-            raise EmodetError(f"{self.file}: the column index must hold a whole number in every row")
+    def pixel_file(self) -> Path:
+        pixels = _find(self.base, _PIXELS_FILE)
+        if pixels is None:
+            raise EmodetError(
+                f"data.root={self.root}: {_VOTES_FILE} has the votes, but {_PIXELS_FILE} with the pictures is not "
+                "there; put FER2013's file beside it"
+            )
+        return pixels
 
-    @classmethod
-    def _fits(cls, file: Path) -> bool:
-        try:
-            return file.suffix == ".parquet" and set(_COLUMNS) <= set(pq.read_schema(file).names)
-        except (pa.ArrowException, OSError):
-            return False
+    def list_samples(self, listing: Listing) -> list[Sample]:
+        rows = CsvRows(_find(self.base, _VOTES_FILE) or self.base / _VOTES_FILE, ("usage", "image name", *_VOTES))
+        usages, votes, unnamed = [], [], 0
+        for row in rows:
+            cells = [row[name] for name in _VOTES]
+            # Ten people voted; three digits are more than enough.
+            if not all(cell.isascii() and cell.isdigit() and len(cell) < 4 for cell in cells):
+                raise rows.error("the vote columns must hold whole numbers from 0")
+            usages.append(row["usage"])
+            unnamed += not row["image name"]
+            votes.append([int(cell) for cell in cells])
+        pixels = list(self.pixel_rows())
+        joined = f"They are joined by row, so both must be whole and unsorted, with {', '.join(SPLITS)} as Usage"
+        if len(pixels) != len(votes):
+            raise EmodetError(f"{rows.path} has {len(votes):,} rows, {self.pixel_file()} {len(pixels):,}. {joined}")
+        for number, (usage, face) in enumerate(zip(usages, pixels, strict=True)):
+            if usage != face.usage or usage not in SPLITS:
+                there = f"{usage!r} in {rows.path} and {face.usage!r} in {self.pixel_file()}"
+                raise EmodetError(f"row {number} is {there}. {joined}")
+        keys = [(f"{number:05d}", str(row.offset)) for number, row in enumerate(pixels)]
+        samples = self.samples_of(listing, keys, [SPLITS[usage] for usage in usages], np.array(votes))
+        if unnamed:
+            listing.notes.append(f"{unnamed:,} rows have no image name; their votes count like any others.")
+        decided = sum(sample.split == "test" and sample.emotion is not None for sample in samples)
+        if decided != _PUBLISHED_TEST:
+            listing.notes.append(f"Test faces with a majority (published): {decided:,} ({_PUBLISHED_TEST:,}).")
+        return samples
+
+
+def _keys(table: pa.Table) -> list[str]:
+    return [f"{number:05d}" for number in table.column("index").to_pylist()]
+
+
+def _find(base: Path, name: str) -> Path | None:
+    return next((base / folder / name for folder in ("", *folders_in(base)) if (base / folder / name).is_file()), None)

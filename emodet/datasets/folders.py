@@ -1,4 +1,4 @@
-"""Finding one's way in an unpacked release: nested folders, paths written in lists, pictures by name.
+"""Finding files in an unpacked release: nested folders, paths written in lists, pictures by name.
 
 Unpacking decides the nesting and copying decides the case of extensions, so readers search instead of insisting.
 """
@@ -6,77 +6,47 @@ Unpacking decides the nesting and copying decides the case of extensions, so rea
 import itertools
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from emodet.errors import EmodetError
 
 __all__ = [
-    "LEAST_RESOLVED",
-    "PICTURE_SUFFIXES",
     "few",
-    "first_line",
-    "folders_below",
     "folders_in",
-    "inner_root",
+    "is_broken_link",
     "is_picture",
     "names_in",
     "pictures_below",
-    "pictures_by_stem",
     "relative_path",
     "some_names",
     "spellings",
+    "split_of",
 ]
 
-PICTURE_SUFFIXES = frozenset({"jpg", "jpeg", "png", "bmp", "tif", "tiff", "webp"})
+PICTURE_SUFFIXES = frozenset(
+    {"jpg", "jpeg", "jpe", "jfif", "png", "bmp", "tif", "tiff", "webp", "gif", "avif", "jp2", "pgm", "ppm"}
+)
 """In lower case, without the dot; anything else beside the pictures (``Thumbs.db``, ``.DS_Store``) is no picture."""
 
-LEAST_RESOLVED = 0.9
-"""A release of whose pictures fewer than this share are there is taken for incomplete, and refused."""
+UNREAD_SUFFIXES = frozenset({"heic", "heif", "hif", "jxl", "psd", "svg", "dng", "cr2", "nef", "arw"})
+"""Pictures that emodet does not decode: counted and named, never skipped silently."""
 
-_MAX_LINE_BYTES = 1 << 16
-_MAX_FOLDERS = 2000
-
-
-def inner_root(root: Path, bears_signs: Callable[[Path], bool], *, levels: int = 2) -> Path | None:
-    """The folder that bears a family's signs: the root, or the only folder inside it, and so on.
-
-    Returns:
-        None where no such folder is found within `levels` steps down, or something cannot be read.
-    """
-    folder = root
-    try:
-        for _ in range(levels + 1):
-            if bears_signs(folder):
-                return folder
-            with os.scandir(folder) as entries:
-                inside = list(itertools.islice((e.name for e in entries if _may_enter(e)), 2))
-            if len(inside) != 1:
-                return None
-            folder = folder / inside[0]
-    except OSError:
-        return None
-    return None
+_SPLIT_WORDS: Mapping[str, tuple[str, ...]] = {
+    "train": ("train", "training", "train_set"),
+    "val": ("val", "valid", "validation", "val_set", "valid_set", "validation_set", "dev"),
+    "test": ("test", "testing", "test_set"),
+}
+_SPLIT_OF = {word: split for split, words in _SPLIT_WORDS.items() for word in words}
 
 
-def folders_below(base: Path, *, levels: int = 4) -> Iterator[Path]:
-    """`base` and the folders below it, nearest first, in name order; folders named by a number are not entered."""
-    level = [base]
-    for _ in range(levels + 1):
-        following: list[Path] = []
-        for folder in level:
-            yield folder
-            try:
-                with os.scandir(folder) as entries:
-                    names = sorted(entry.name for entry in entries if not entry.name.isdigit() and _may_enter(entry))
-            except OSError:
-                continue
-            following += [folder / name for name in names]
-        level = following[:_MAX_FOLDERS]
+def split_of(word: str) -> str | None:
+    """``train``, ``val`` or ``test`` for any usual word for it in any case, else None."""
+    return _SPLIT_OF.get(word.strip().lower())
 
 
 def names_in(folder: Path) -> set[str]:
-    """The names of everything in `folder`; empty where there is no such folder or it cannot be read."""
+    """The names of everything in `folder`; empty where it does not exist or cannot be read."""
     try:
         with os.scandir(folder) as entries:
             return {entry.name for entry in entries}
@@ -84,8 +54,17 @@ def names_in(folder: Path) -> set[str]:
         return set()
 
 
+def some_names(folder: Path) -> list[str]:
+    """At most a thousand names of `folder`, whichever come first; empty where it cannot be read. For recognising."""
+    try:
+        with os.scandir(folder) as entries:
+            return [entry.name for entry in itertools.islice(entries, 1000)]
+    except (OSError, ValueError):
+        return []
+
+
 def folders_in(folder: Path) -> list[str]:
-    """The names of the folders in `folder` in order, hidden ones left out; empty where it cannot be read."""
+    """The names of the folders in `folder` in order, without hidden ones; empty where it cannot be read."""
     try:
         with os.scandir(folder) as entries:
             return sorted(entry.name for entry in entries if _may_enter(entry))
@@ -93,10 +72,19 @@ def folders_in(folder: Path) -> list[str]:
         return []
 
 
-def pictures_below(folder: Path) -> Iterator[str]:
+def is_picture(name: str) -> bool:
+    """Whether a file's name is that of a picture; hidden files are none."""
+    return _has_suffix(name, PICTURE_SUFFIXES)
+
+
+def pictures_below(folder: Path, passed_over: list[str]) -> Iterator[str]:
     """The pictures in `folder` and in all folders below it, as paths relative to it with forward slashes.
 
     Links are followed, but no folder is entered twice, so that a loop of links ends.
+
+    Args:
+        folder: Where to look.
+        passed_over: Receives the paths of pictures in formats that are not read, and of links that lead nowhere.
 
     Raises:
         EmodetError: A folder cannot be read.
@@ -107,7 +95,7 @@ def pictures_below(folder: Path) -> Iterator[str]:
         prefix = f"{directory}/" if directory else ""
         try:
             place = (folder / directory).stat()
-            # Without inode numbers, as on some network drives, nothing can be told apart.
+            # Some network drives have no inode numbers.
             if place.st_ino and (place.st_dev, place.st_ino) in entered:
                 continue
             entered.add((place.st_dev, place.st_ino))
@@ -120,41 +108,13 @@ def pictures_below(folder: Path) -> Iterator[str]:
                 pending.append(prefix + entry.name)
             elif is_picture(entry.name):
                 yield prefix + entry.name
+            elif _has_suffix(entry.name, UNREAD_SUFFIXES) or is_broken_link(entry):
+                passed_over.append(prefix + entry.name)
 
 
-def is_picture(name: str) -> bool:
-    """Whether a file's name says that it is a picture; hidden files are none."""
-    stem, _, suffix = name.rpartition(".")
-    return suffix.lower() in PICTURE_SUFFIXES and stem != "" and not name.startswith(".")
-
-
-def some_names(folder: Path) -> list[str]:
-    """A thousand names of `folder` at most, whichever come first; empty where it cannot be read. For recognising."""
-    try:
-        with os.scandir(folder) as entries:
-            return [entry.name for entry in itertools.islice(entries, 1000)]
-    except (OSError, ValueError):
-        return []
-
-
-def pictures_by_stem(folder: Path) -> tuple[dict[str, str], list[str]]:
-    """The pictures of one folder.
-
-    Returns:
-        File name by stem, and the names that had to be passed over because a picture of another type bears the
-        same stem.
-    """
-    found: dict[str, str] = {}
-    passed_over: list[str] = []
-    for name in sorted(names_in(folder)):
-        if not is_picture(name):
-            continue
-        stem = name.rpartition(".")[0]
-        if stem in found:
-            passed_over.append(name)
-        else:
-            found[stem] = name
-    return found, passed_over
+def is_broken_link(entry: "os.DirEntry[str] | Path") -> bool:
+    """Whether it is a link to nothing, or to itself."""
+    return entry.is_symlink() and not os.path.exists(entry)  # noqa: PTH110
 
 
 def spellings(path: str) -> list[str]:
@@ -170,12 +130,8 @@ def spellings(path: str) -> list[str]:
 def relative_path(text: str, where: str) -> str:
     """A path written in a list, with forward slashes and without ``.`` parts.
 
-    Args:
-        text: What the list says; back-slashes count as slashes.
-        where: How an error names the place, as in ``training.csv, line 7``.
-
     Raises:
-        EmodetError: It is empty, absolute, or leaves the folder.
+        EmodetError: It is empty, absolute, or leaves the folder; `where` names the place (``training.csv, line 7``).
     """
     slashed = text.strip().replace("\\", "/")
     parts = [part for part in slashed.split("/") if part not in ("", ".")]
@@ -188,22 +144,15 @@ def relative_path(text: str, where: str) -> str:
     return "/".join(parts)
 
 
-def first_line(path: Path) -> str:
-    """The first line of a text file without its end and byte-order mark; undecodable bytes become U+FFFD.
-
-    Raises:
-        OSError: It cannot be read.
-    """
-    with path.open("rb") as file:
-        # readline ends at \n; a file with \r alone comes as far as the limit.
-        start = file.readline(_MAX_LINE_BYTES).partition(b"\r")[0]
-    return start.decode("utf-8-sig", errors="replace").rstrip("\r\n")
-
-
 def few(names: Iterable[str], count: int = 3) -> str:
     """The first names for a note: ``a, b, c, …``."""
     first = list(itertools.islice(names, count + 1))
     return ", ".join([*first[:count], "…"] if len(first) > count else first)
+
+
+def _has_suffix(name: str, suffixes: frozenset[str]) -> bool:
+    stem, _, suffix = name.rpartition(".")
+    return suffix.lower() in suffixes and stem != "" and not name.startswith(".")
 
 
 def _may_enter(entry: "os.DirEntry[str]") -> bool:

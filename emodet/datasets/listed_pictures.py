@@ -1,64 +1,106 @@
-"""From the paths that a list names to the pictures below a root, wherever unpacking put them."""
+"""From annotations to the pictures of a release, wherever unpacking put them."""
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import TypeVar
 
-from emodet.datasets.class_labels import split_of
-from emodet.datasets.folders import LEAST_RESOLVED, few, folders_below, names_in, spellings
+from emodet.datasets.folders import few, folders_in, is_picture, names_in, spellings, split_of
+from emodet.datasets.samples import Listing
 from emodet.errors import EmodetError
 
-__all__ = ["NOT_THERE", "TWICE", "EachOnce", "Located", "locate", "note_of_missing"]
+__all__ = [
+    "NOT_THERE",
+    "TWICE",
+    "Seen",
+    "find_pictures",
+    "is_new",
+    "map_in_threads",
+    "pair_by_stem",
+    "require_most",
+    "split_part",
+]
 
 NOT_THERE = "picture is not there"
 TWICE = "listed more than once"
 
+_RESOLVED = 0.9
+_MAX_FOLDERS = 2000
 _SAMPLE = 1000
 _QUICK_SAMPLE = 20
+_THREADS = 8
+_CHUNK = 256
+
+_T = TypeVar("_T")
+_R = TypeVar("_R")
 
 
-class Located(NamedTuple):
-    """Where listed pictures lie.
+def require_most(missing: Sequence[str], total: int, what: str) -> None:
+    """Refuse a release of whose annotated pictures more than a tenth are missing.
 
-    Attributes:
-        folder: The folder that the listed paths are relative to.
-        found: For each listed path the one that is there below `folder`, with its extension as it is spelt on disk, or
-            None.
+    Raises:
+        EmodetError: It is so; `what` names the place and where the pictures should be.
     """
+    if total - len(missing) < _RESOLVED * total:
+        raise EmodetError(
+            f"{what}: {len(missing):,} of {total:,} pictures are not there ({few(missing)}). Unpack the whole archive"
+        )
 
-    folder: Path
-    found: list[str | None]
+
+Seen = dict[str, tuple[str, str]]
+"""Of each picture so far: its label, and where it is listed."""
 
 
-def locate(root: Path, base: Path, paths: Sequence[str], listed_in: Path, split: str | None = None) -> Located:
-    """Find the folder below which a list's pictures lie, and which of them are there.
+def is_new(seen: Seen, key: str, label: str, where: str) -> bool:
+    """Add a picture to `seen`; False where it is there already.
 
-    The first rows decide nothing: an evenly spaced sample settles on a folder, and then every path is looked up.
+    Raises:
+        EmodetError: It is there with another label. `where` names this entry's place.
+    """
+    label_before, place = seen.setdefault(key, (label, where))
+    if label_before != label:
+        raise EmodetError(
+            f"{where}: {key} is {label} here and {label_before} in {place}; put one of them right or delete it"
+        )
+    return place == where
+
+
+def find_pictures(
+    listing: Listing, base: Path, paths: Sequence[str], listed_in: Path, split: str | None = None
+) -> list[str | None]:
+    """Find the folder that the paths of a list are relative to, and which of the pictures are there.
+
+    An evenly spaced sample decides on the folder, then every path is looked up. Missing pictures are counted and noted.
 
     Args:
-        root: What the user named, for an error.
+        listing: Receives the count and the note.
         base: The folder to search in.
-        paths: As the list has them, with forward slashes and relative (`relative_path`).
-        listed_in: The list, for an error.
+        paths: As the list has them (`relative_path`).
+        listed_in: The list.
         split: What the list is for, if one thing: of folders that fit alike, one inside a folder called after another
             split comes last.
+
+    Returns:
+        For each path the picture's path below `base`, with the extension as on disk, or None.
 
     Raises:
         EmodetError: Fewer than 90 % of the pictures are there.
     """
     if not paths:
-        return Located(base, [])
-    sample = paths[:: max(1, math.ceil(len(paths) / _SAMPLE))]
+        return []
+    sample = paths[:: math.ceil(len(paths) / _SAMPLE)]
     folder, hits = _folder_of(base, sample, split)
-    if hits < LEAST_RESOLVED * len(sample):
+    if hits < _RESOLVED * len(sample):
         missing = next((path for path in sample if not _is_there(folder, path)), sample[0])
         raise EmodetError(
-            f"{listed_in}: of a sample of {len(sample):,} listed pictures {hits:,} are below data.root={root} "
-            f"(best folder: {folder}; not there: {missing}). "
-            "Unpack all parts of the archive, or point root at the folder that holds lists and pictures"
+            f"{listed_in}: of a sample of {len(sample):,} listed pictures {hits:,} are below {base} "
+            f"(best folder: {folder}; not there: {missing}). Unpack all parts of the archive, or point data.root at "
+            "the folder that holds lists and pictures"
         )
+    below = folder.relative_to(base).as_posix()
+    prefix = "" if below == "." else f"{below}/"
     by_folder: dict[str, list[int]] = defaultdict(list)
     for index, path in enumerate(paths):
         by_folder[path.rpartition("/")[0]].append(index)
@@ -67,59 +109,96 @@ def locate(root: Path, base: Path, paths: Sequence[str], listed_in: Path, split:
         names = names_in(folder / directory)
         for index in indices:
             name = paths[index].rpartition("/")[2]
-            spelt = name if name in names else next((other for other in spellings(name) if other in names), None)
-            if spelt is not None:
-                found[index] = f"{directory}/{spelt}" if directory else spelt
-    missing_paths = [path for path, there in zip(paths, found, strict=True) if there is None]
-    if len(missing_paths) > (1 - LEAST_RESOLVED) * len(paths):
-        raise EmodetError(
-            f"{listed_in}: {len(missing_paths):,} of {len(paths):,} listed pictures are not below {folder} "
-            f"({few(missing_paths)}). Unpack all parts of the archive"
+            on_disk = name if name in names else next((other for other in spellings(name) if other in names), None)
+            if on_disk is not None:
+                found[index] = f"{prefix}{directory}/{on_disk}" if directory else prefix + on_disk
+    absent = [path for path, there in zip(paths, found, strict=True) if there is None]
+    require_most(absent, len(paths), f"{listed_in}, pictures in {folder}")
+    if absent:
+        listing.left_out[NOT_THERE] += len(absent)
+        listing.notes.append(
+            f"{len(absent):,} pictures of {listed_in.name} are not below {prefix or './'}: {few(absent)}"
         )
-    return Located(folder, found)
+    return found
 
 
-def note_of_missing(located: Located, paths: Sequence[str], base: Path, listed_in: Path) -> str:
-    """A sentence about the pictures that are not there, at least one."""
-    missing = [path for path, there in zip(paths, located.found, strict=True) if there is None]
-    return (
-        f"{len(missing):,} pictures of {listed_in.name} are not below {located.folder.relative_to(base)}/: "
-        f"{few(missing)}"
-    )
+def pair_by_stem(
+    listing: Listing, folder: Path, annotations: str, stems: Sequence[str], noun: str
+) -> list[tuple[str, str]]:
+    """Pair the annotation files of a folder with the pictures in ``images/``; count and name what has no counterpart.
+
+    Args:
+        listing: Receives counts and notes.
+        folder: The folder of ``images`` and of the annotations.
+        annotations: What the folder of annotation files is called.
+        stems: The names of the annotation files without what follows the stem, in the order wanted.
+        noun: What to call an annotation file, with its article.
+
+    Returns:
+        (stem, name of the picture).
+
+    Raises:
+        EmodetError: Fewer than 90 % of the annotated pictures are there.
+    """
+    pictures: dict[str, str] = {}
+    doubles = []
+    for name in sorted(filter(is_picture, names_in(folder / "images"))):
+        if pictures.setdefault(name.rpartition(".")[0], name) != name:
+            doubles.append(name)
+    annotated = set(stems)
+    missing = [stem for stem in stems if stem not in pictures]
+    require_most(missing, len(stems), f"{folder}: images/ does not fit {annotations}/")
+    extra = [name for stem, name in pictures.items() if stem not in annotated]
+    for reason, names in ((f"{noun.split(' ', 1)[1]} without a picture", missing), (f"picture without {noun}", extra)):
+        if names:
+            listing.left_out[reason] += len(names)
+            listing.notes.append(f"{folder.name}/, {reason}: {len(names):,} ({few(names)}).")
+    if doubles:
+        listing.notes.append(f"{folder.name}/images/: pictures named like another are not read: {few(doubles)}.")
+    return [(stem, pictures[stem]) for stem in stems if stem in pictures]
 
 
-class EachOnce:
-    """Lets each picture through once, and refuses a second entry that says something else about it."""
+def split_part(listing: Listing, base: Path, names: Sequence[str], annotations: str, split: str) -> Path | None:
+    """The folder of a split under one of several names; None, with a note, where there is none.
 
-    def __init__(self) -> None:
-        self._seen: dict[str, tuple[object, str]] = {}
-
-    def __len__(self) -> int:
-        return len(self._seen)
-
-    def __contains__(self, key: str) -> bool:
-        return key in self._seen
-
-    def is_new(self, key: str, label: object, where: str) -> bool:
-        """Whether `key` was not there before.
-
-        Args:
-            key: The picture.
-            label: What the entry says about it.
-            where: The entry's place, for an error.
-
-        Raises:
-            EmodetError: It was there with another label.
-        """
-        before = self._seen.get(key)
-        if before is None:
-            self._seen[key] = (label, where)
-            return True
-        if before[0] != label:
+    Raises:
+        EmodetError: It is there with pictures but without the folder of annotations.
+    """
+    there = [name for name in names if (base / name / annotations).is_dir()]
+    if there:
+        if len(there) > 1:
+            listing.notes.append(f"Read {there[0]}/; {few(there[1:])} is not read.")
+        return base / there[0]
+    for name in names:
+        if (base / name / "images").is_dir():
             raise EmodetError(
-                f"{where}: {key} is {label} here and {before[0]} in {before[1]}; put one of them right or delete it"
+                f"{base / name}: {annotations}/ is missing beside images/. Unpack all parts of the archive"
             )
-        return False
+    listing.notes.append(f"There is no {names[0]}/, so no {split} faces.")
+    return None
+
+
+def map_in_threads(function: Callable[[_T], _R], items: Sequence[_T]) -> Iterator[_R]:
+    """`function` of each item in order, several at a time: for small files, opening them takes the time."""
+    chunks = [items[start : start + _CHUNK] for start in range(0, len(items), _CHUNK)]
+    with ThreadPoolExecutor(_THREADS) as pool:
+        try:
+            for results in pool.map(lambda chunk: [function(item) for item in chunk], chunks):
+                yield from results
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _folders_below(base: Path, *, levels: int = 4) -> Iterator[Path]:
+    """`base` and the folders below it, nearest first, in name order; folders named by a number are not entered."""
+    level = [base]
+    for _ in range(levels + 1):
+        following: list[Path] = []
+        for folder in level:
+            yield folder
+            following += [folder / name for name in folders_in(folder) if not name.isdigit()]
+        level = following[:_MAX_FOLDERS]
 
 
 def _folder_of(base: Path, sample: Sequence[str], split: str | None) -> tuple[Path, int]:
@@ -128,10 +207,10 @@ def _folder_of(base: Path, sample: Sequence[str], split: str | None) -> tuple[Pa
     def is_of_another_split(folder: Path) -> bool:
         return any(split_of(part) not in (None, split) for part in folder.relative_to(base).parts)
 
-    folders: Iterable[Path] = folders_below(base)
+    folders: Iterable[Path] = _folders_below(base)
     if split is not None:
         folders = sorted(folders, key=is_of_another_split)
-    quick = sample[:: max(1, math.ceil(len(sample) / _QUICK_SAMPLE))]
+    quick = sample[:: math.ceil(len(sample) / _QUICK_SAMPLE)]
     best, most = base, 0
     for folder in folders:
         if any(_is_there(folder, path) for path in quick):

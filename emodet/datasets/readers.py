@@ -1,4 +1,4 @@
-"""Which reader reads a root: by name, or by the signs that the root bears."""
+"""Which reader reads a root: by name, or by the files that it recognises."""
 
 import inspect
 import os
@@ -13,8 +13,7 @@ from emodet.datasets.ckplus import CkPlus48
 from emodet.datasets.class_folders import ClassFolders
 from emodet.datasets.expw import ExpW
 from emodet.datasets.fer2013 import Fer2013
-from emodet.datasets.ferplus import FerPlus
-from emodet.datasets.ferplus_csv import FerPlusCsv
+from emodet.datasets.ferplus import FerPlus, FerPlusCsv
 from emodet.datasets.image_label_parquet import ImageLabelParquet
 from emodet.datasets.jaffe import Jaffe
 from emodet.datasets.labels_csv import LabelsCsv
@@ -30,32 +29,18 @@ __all__ = ["READERS", "open_reader"]
 READERS: dict[str, type[Reader]] = {
     reader.name: reader
     for reader in (
-        AffectNetPlus,
-        AffectNetNpy,
-        AffectNetCsv,
-        LabelsCsv,
-        Yolo,
-        FerPlus,
-        ImageLabelParquet,
-        FerPlusCsv,
-        Fer2013,
-        RafDb,
-        ExpW,
-        Jaffe,
-        CkPlus48,
-        OwnCsv,
-        ListFiles,
-        ClassFolders,
+        *(AffectNetPlus, AffectNetNpy, AffectNetCsv, LabelsCsv, Yolo, FerPlus, ImageLabelParquet, FerPlusCsv, Fer2013),
+        *(RafDb, ExpW, Jaffe, CkPlus48, OwnCsv, ListFiles, ClassFolders),
     )
 }
-"""By the name that ``data.reader`` takes. A root is offered to them in this order: the more particular signs first."""
+"""By the name that ``data.reader`` takes, the more particular ones first: a root is offered to them in this order."""
 
 
 def open_reader(root: Path, reader: str = "auto", **options: Any) -> Reader:
     """The reader of a data set on disk.
 
     Args:
-        root: The folder (for some, the file) that a user holds; ``~`` is understood.
+        root: The folder (for some, the file) of the data set; ``~`` is expanded.
         reader: A name in `READERS`, or ``auto`` for the first one that recognises the root.
         options: The reader's own options.
 
@@ -69,38 +54,30 @@ def open_reader(root: Path, reader: str = "auto", **options: Any) -> Reader:
     try:
         if not root.exists():
             raise EmodetError(f"data.root={root} does not exist; point it at the folder of a data set that you hold")
-        content = _content(root) if root.is_dir() else []
+        content = _content(root) if root.is_dir() else "it is a file"
     except OSError as problem:
         raise EmodetError(f"data.root={root} cannot be read ({problem.strerror or problem})") from None
-    if root.is_dir() and not content:
+    if not content:
         raise EmodetError(f"data.root={root} is empty; unpack the data set there, or point data.root elsewhere")
     found = READERS[reader] if reader != "auto" else next((it for it in READERS.values() if it.recognises(root)), None)
     if found is None:
         known = "\n".join(f"  {name:<19} {it.title}: {it.signs}" for name, it in READERS.items())
-        holds = f"it holds {', '.join(content)}" if content else "it is a file"
         raise EmodetError(
-            f"data.root={root} is no data set that is known ({holds}). Known, with their signs:\n{known}\n"
+            f"data.root={root} is no data set that is known ({content}). Known, with their signs:\n{known}\n"
             "If it is one of these, name it: data.reader=NAME"
         )
-    _check_options(found, options)
+    defaults = {each.name: each.default for each in list(inspect.signature(found).parameters.values())[1:]}
+    for name, value in options.items():
+        if name not in defaults:
+            known = ", ".join(f"{name}={default}" for name, default in defaults.items()) or "none"
+            raise EmodetError(f"reader {found.name}: {name!r} is no option of it. Options with their defaults: {known}")
+        if isinstance(defaults[name], bool) and not isinstance(value, bool):
+            raise EmodetError(f"reader {found.name}: {name}={value!r} must be true or false")
     return found(root, **options)
 
 
-def _content(folder: Path) -> list[str]:
-    """A few names, for a message."""
+def _content(folder: Path) -> str:
+    """A few names, for a message; empty where there are none."""
     with os.scandir(folder) as entries:
         names = sorted((entry.name for entry in islice(entries, 1000)), key=lambda name: (name.startswith("."), name))
-    return [*names[:6], "…"] if len(names) > 6 else names
-
-
-def _check_options(reader: type[Reader], options: dict[str, Any]) -> None:
-    parameters = list(inspect.signature(reader).parameters.values())[1:]
-    defaults = {parameter.name: parameter.default for parameter in parameters}
-    known = ", ".join(f"{name}={default}" for name, default in defaults.items()) or "none"
-    for name, value in options.items():
-        if name not in defaults:
-            raise EmodetError(
-                f"reader {reader.name}: {name!r} is no option of it. Options with their defaults: {known}"
-            )
-        if isinstance(defaults[name], bool) and not isinstance(value, bool):
-            raise EmodetError(f"reader {reader.name}: {name}={value!r} must be true or false")
+    return f"it holds {', '.join([*names[:6], '…'] if len(names) > 6 else names)}" if names else ""

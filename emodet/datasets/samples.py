@@ -1,43 +1,49 @@
-"""What is known about one annotated face, and the interface that every reader has.
+"""One annotated face, what a reader lists, and the base class of the readers.
 
-A reader turns one data set's layout into `Sample`s and nothing else: it decodes no pixels, drops no class and repairs
-nothing in silence. What it leaves out it counts in `Listing.left_out`, by reason.
+A reader turns the files of one family of data sets into `Sample`s. It decodes no pixels, drops no class and repairs
+nothing silently: what it leaves out is counted in `Listing.left_out`, by reason.
 """
 
 import os
 import stat
-from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar
 
+from emodet.datasets.folders import folders_in
 from emodet.errors import EmodetError
 
-__all__ = ["MAX_ENCODED_BYTES", "Listing", "Reader", "Sample"]
+__all__ = ["MAX_ENCODED_BYTES", "Counts", "Listing", "Reader", "Sample"]
 
 MAX_ENCODED_BYTES = 2**28
-"""A picture's file that is larger is refused before it is read into memory."""
+"""Larger picture files are refused before they are read into memory."""
+
+Counts = Mapping[str, Mapping[str, int]]
+"""Split → class name → number of faces."""
 
 _FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+_LEVELS = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One annotated face: where its pixels are and what is known about it.
+    """One annotated face.
 
     Attributes:
-        key: Names the face within its data set, the same on every machine (a relative path, or a row number).
-            Records are ordered by it, so it decides splits and shuffles.
-        split: ``train``, ``val`` or ``test``, as the release says.
-        emotion: 0 to 7 (`emodet.emotions.EMOTIONS`), or None for a face that is none of the eight or undecided.
-        soft_label: Eight shares that sum to 1, in the order of `EMOTIONS`, where several people or a model gave them.
-        valence: Unpleasant to pleasant, -1 to 1.
-        arousal: Calm to excited, -1 to 1.
-        box: (x1, y1, x2, y2) of the face in pixels of the stored picture, x2 and y2 exclusive.
-        landmarks: Five points (x, y) in pixels of the stored picture: the eye centres on the picture's left and
-            right, the nose tip, the mouth corners on the picture's left and right.
-        subject: Who it is: faces of one subject never lie on both sides of a split that we draw.
+        key: Identifies the face within its data set, on every machine (a relative path, or a row number). Samples are
+            ordered by it, so it decides splits and shuffles.
+        split: ``train``, ``val`` or ``test``, as the release has it.
+        emotion: 0 to 7 (index into `emodet.emotions.EMOTIONS`), or None for a face without one of the eight.
+        soft_label: Eight probabilities that sum to 1, in the order of `EMOTIONS`.
+        valence: -1 (unpleasant) to 1 (pleasant).
+        arousal: -1 (calm) to 1 (excited).
+        box: (x1, y1, x2, y2) in pixels of the stored picture, x2 and y2 exclusive.
+        landmarks: Five points (x, y) in pixels of the stored picture: eye centres, nose tip, mouth corners; left before
+            right, as the picture shows them.
+        subject: Person or photograph. A split that emodet draws never separates faces of one subject.
+        file: Where the reader finds the picture: usually its path below the base; None where the key is that path.
     """
 
     key: str
@@ -49,27 +55,28 @@ class Sample:
     box: tuple[float, float, float, float] | None = None
     landmarks: tuple[tuple[float, float], ...] | None = None
     subject: str | None = None
+    file: str | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         if self.split not in ("train", "val", "test"):
-            raise EmodetError(f"record {self.key!r}: split={self.split!r} is not train, val or test")
+            raise EmodetError(f"sample {self.key!r}: split={self.split!r} is not train, val or test")
         if self.emotion is not None and not 0 <= self.emotion <= 7:
-            raise EmodetError(f"record {self.key!r}: emotion={self.emotion} is not an id from 0 to 7")
+            raise EmodetError(f"sample {self.key!r}: emotion={self.emotion} is not an id from 0 to 7")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Listing:
     """What a reader found.
 
     Attributes:
-        samples: Ordered by key, the same on every machine.
-        left_out: How many faces are not in `samples`, by the reason in words (``"no-face": 82415``).
-        notes: Sentences for the person who reads the summary: a variant recognised, a doubt.
+        samples: Ordered by key.
+        left_out: Number of faces or files that are not in `samples`, by reason (``"no-face": 82415``).
+        notes: Sentences for the summary: a variant that was recognised, a doubt.
     """
 
-    samples: tuple[Sample, ...]
-    left_out: Mapping[str, int] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
+    samples: tuple[Sample, ...] = ()
+    left_out: Counter[str] = field(default_factory=Counter)
+    notes: list[str] = field(default_factory=list)
 
     @property
     def records(self) -> tuple[Sample, ...]:
@@ -77,69 +84,132 @@ class Listing:
         return self.samples
 
 
-class Reader(ABC):
-    """One family of data sets on disk.
+@dataclass(eq=False)
+class Reader:
+    """One family of data sets on disk; cheap to pickle, since worker processes fetch pictures with a copy.
 
-    A subclass takes the root and that family's own options as keyword arguments, checks in ``__init__`` only that the
-    root bears its signs, and is cheap to pickle: worker processes get a copy of it to fetch pictures with.
+    A subclass says what its folder looks like (`matches`) and lists the samples (`list_samples`). Options of a family
+    are keyword fields of a dataclass.
+
+    Args:
+        root: The folder that `matches`, a folder that holds nothing but its folder, or a file that `matches_file`.
 
     Attributes:
-        name: What the configuration calls it (``data.reader=affectnet_csv``).
-        title: What people call it.
-        signs: By what files it is recognised, for the message about a root of no known data set.
-        expected: Published counts: split to class name to faces; empty where nothing is published.
+        base: The folder that matches, or that holds the file. Keys are paths below it unless `Sample.file` is set.
+        name: Name in the configuration (``data.reader=affectnet_csv``).
+        title: Name for people.
+        signs: The files by which it is recognised, for messages.
+        expected: Published counts; empty where none are published.
         redistributable: Whether its pictures may appear in logs that leave the machine.
+        choices: The values of each option that takes one of several words.
+
+    Raises:
+        EmodetError: The root does not match, or an option has an unknown value.
     """
 
     name: ClassVar[str]
     title: ClassVar[str]
     signs: ClassVar[str]
-    expected: ClassVar[Mapping[str, Mapping[str, int]]] = {}
+    expected: ClassVar[Counts] = {}
     redistributable: ClassVar[bool] = False
+    choices: ClassVar[Mapping[str, Sequence[str]]] = {}
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    root: Path
+    base: Path = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        for option, known in self.choices.items():
+            if getattr(self, option) not in known:
+                raise EmodetError(f"{option}={getattr(self, option)!r}: there are {', '.join(known)}")
+        base = self.base_of(self.root)
+        if base is None:
+            raise EmodetError(self.missing(self.root))
+        self.base = base
 
     @classmethod
-    @abstractmethod
-    def recognises(cls, root: Path) -> bool:
-        """Whether `root` bears this family's signs. Looks at names and first lines only; raises nothing."""
+    def matches(cls, folder: Path) -> bool:
+        """Whether the data set lies in this very folder, readable or damaged; may raise OSError."""
+        raise NotImplementedError
 
-    @abstractmethod
+    @classmethod
+    def matches_file(cls, _file: Path) -> bool:
+        """Whether a single file is the data set."""
+        return False
+
+    @classmethod
+    def missing(cls, root: Path) -> str:
+        """The message for a root that does not match."""
+        return f"data.root={root}: {cls.title} is not there. Expected {cls.signs}"
+
+    @classmethod
+    def base_of(cls, root: Path) -> Path | None:
+        """The folder that holds the data set: the root, or the only folder inside it, two levels down at most."""
+        try:
+            if root.is_file():
+                return root.parent if cls.matches_file(root) else None
+            folder = root
+            for _ in range(_LEVELS):
+                if cls.matches(folder):
+                    return folder
+                inside = folders_in(folder)
+                if len(inside) != 1:
+                    return None
+                folder = folder / inside[0]
+        except OSError:
+            pass
+        return None
+
+    @classmethod
+    def recognises(cls, root: Path) -> bool:
+        """Whether `root` is of this family. Looks at names and first lines only; raises nothing."""
+        return cls.base_of(root) is not None
+
+    def list_samples(self, listing: Listing) -> Iterable[Sample]:
+        """Yield the samples, and add to ``listing.left_out`` and ``listing.notes``."""
+        raise NotImplementedError
+
     def read(self) -> Listing:
         """List every face.
 
         Raises:
-            EmodetError: A file of the release is missing or is not what it should be; the message names it.
+            EmodetError: A file is missing or malformed (the message names file and line), fewer than 90 % of the
+                annotated pictures are there, or no face is usable.
         """
+        listing = Listing()
+        listing.samples = tuple(sorted(self.list_samples(listing), key=self.sort_key))
+        listing.left_out = +listing.left_out
+        if not listing.samples:
+            raise EmodetError(f"data.root={self.root}: no face with an emotion or another annotation is in {self.base}")
+        return listing
 
-    def file_of(self, record: Sample) -> Path:
-        """The file that holds the record's picture; several records may share one. By default the key is its path."""
-        return self.root / record.key
+    def sort_key(self, sample: Sample) -> Any:
+        """What samples are ordered by."""
+        return sample.key
 
-    def encoded(self, record: Sample) -> bytes:
-        """The picture as it was encoded; by default all of its file.
+    def file_of(self, sample: Sample) -> Path:
+        """The file that holds the picture; several samples may share one."""
+        return self.base / (sample.file or sample.key)
+
+    def encoded(self, sample: Sample) -> bytes:
+        """The encoded picture.
 
         Raises:
             OSError: It cannot be read.
-            EmodetError: It is no ordinary file, or is larger than any picture.
+            EmodetError: It is not a regular file, or too large for a picture.
         """
-        # Not blocking: opening a pipe would wait for somebody who writes into it.
-        descriptor = os.open(self.file_of(record), _FLAGS)
+        # Non-blocking: opening a pipe would wait for a writer.
+        descriptor = os.open(self.file_of(sample), _FLAGS)
         try:
             found = os.fstat(descriptor)
             if not stat.S_ISREG(found.st_mode):
-                raise EmodetError(f"{record.key}: not a file but a folder, a pipe or a device")
+                raise EmodetError(f"{sample.key}: not a file but a folder, a pipe or a device")
             if found.st_size > MAX_ENCODED_BYTES:
-                raise EmodetError(
-                    f"{record.key}: {found.st_size:,} bytes are more than the {MAX_ENCODED_BYTES:,} of the largest "
-                    "picture"
-                )
+                raise EmodetError(f"{sample.key}: {found.st_size:,} bytes are more than {MAX_ENCODED_BYTES:,}")
             with os.fdopen(descriptor, "rb", buffering=0, closefd=False) as stream:
                 return stream.readall()
         finally:
             os.close(descriptor)
 
     def options(self) -> dict[str, Any]:
-        """What besides the root decides the listing: plain values, part of the pack's identity."""
-        return {}
+        """The options, as plain values: part of the pack's identity."""
+        return {each.name: getattr(self, each.name) for each in fields(self) if each.init and each.name != "root"}

@@ -34,8 +34,8 @@ class Pictures(Reader):
         self.stored = {key: cv2.imencode(".png", picture[..., ::-1])[1].tobytes() for key, _, _, picture in faces}
 
     @classmethod
-    def recognises(cls, root: Path) -> bool:
-        return False
+    def matches(cls, folder: Path) -> bool:
+        return True
 
     def read(self) -> Listing:
         return Listing(tuple(Sample(key, split, emotion) for key, split, emotion, _ in self.faces))

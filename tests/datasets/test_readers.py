@@ -1,130 +1,157 @@
-"""Which reader reads a root, and what a user is told when none does."""
+"""Which reader reads a root, over all readers; and that what happens to a release on its way changes no face."""
 
-import numpy as np
+import contextlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from made_releases import RELEASES, Made
+from on_disk import error_of, put_files
+from on_disk import read as listing_of
 
-from emodet.datasets.affectnet_csv import AffectNetCsv
-from emodet.datasets.affectnet_npy import AffectNetNpy
 from emodet.datasets.readers import READERS, open_reader
-from emodet.datasets.yolo import Yolo
+from emodet.datasets.samples import Listing
 from emodet.errors import EmodetError
 
-
-def make_csv(root):
-    root.mkdir(exist_ok=True)
-    header = "subDirectory_filePath,face_x,face_y,face_width,face_height,facial_landmarks,expression,valence,arousal"
-    (root / "training.csv").write_text(f"{header}\n1/a.jpg,0,0,50,50,,1,0.5,0.1\n")
-    (root / "1").mkdir()
-    (root / "1/a.jpg").write_bytes(b"")
+BINARY = ("affectnet_npy", "ferplus", "image_label_parquet")
+NAMES_ALONE = ("jaffe", "ckplus", "class_folders")  # no file says anything about the faces
+WITH_TEXT = [name for name in RELEASES if name not in (*BINARY, *NAMES_ALONE)]
+WITH_PICTURES = [name for name in RELEASES if name not in (*BINARY[1:], "fer2013", "ferplus_csv")]
 
 
-def make_npy(root):
-    for name in ("images", "annotations"):
-        (root / "train_set" / name).mkdir(parents=True)
-    (root / "train_set/images/4.jpg").write_bytes(b"")
-    np.save(root / "train_set/annotations/4_exp.npy", np.array("1"))
+def read(root: Path) -> tuple[str, Listing]:
+    reader = open_reader(root)
+    listing = reader.read()
+    assert all(reader.encoded(sample) for sample in listing.samples)
+    return reader.name, listing
 
 
-def make_yolo(root):
-    for name in ("images", "labels"):
-        (root / "train" / name).mkdir(parents=True)
-    (root / "data.yaml").write_text("names: [anger, happy]")
-    (root / "train/images/a.jpg").write_bytes(b"")
-    (root / "train/labels/a.txt").write_text("1 0.5 0.5 1 1")
+@pytest.mark.parametrize("name", RELEASES)
+def test_each_release_is_recognised_by_its_own_reader_first(name: str, tmp_path: Path) -> None:
+    made = RELEASES[name](tmp_path / "release")
+    assert next(reader.name for reader in READERS.values() if reader.recognises(made.root)) == name
+    assert READERS[name].title
+    assert READERS[name].signs
+    put_files(tmp_path, "other/holiday.jpg")
+    assert all(part in error_of(tmp_path / "other", name) for part in (str(tmp_path / "other"), READERS[name].title))
+    (tmp_path / "empty").mkdir()
+    assert "empty" in error_of(tmp_path / "empty", name)
 
 
-RELEASES = [(make_csv, AffectNetCsv), (make_npy, AffectNetNpy), (make_yolo, Yolo)]
+def test_the_more_particular_sign_wins(tmp_path: Path) -> None:
+    for name in ("affectnet_csv", "affectnet_npy"):
+        RELEASES[name](tmp_path)
+    assert open_reader(tmp_path).name == "affectnet_npy"
+    assert open_reader(tmp_path, "affectnet_csv").name == "affectnet_csv"
 
 
-@pytest.mark.parametrize(("make", "reader"), RELEASES)
-def test_a_release_is_recognised_by_its_signs(tmp_path, make, reader):
-    make(tmp_path)
-    found = open_reader(tmp_path)
-    assert type(found) is reader
-    assert [record.emotion for record in found.read().samples] == [1]
-    assert [name for name, it in READERS.items() if it.recognises(tmp_path)] == [reader.name]
+def test_a_root_in_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(variable, str(tmp_path))
+    RELEASES["yolo"](tmp_path / "release")
+    assert open_reader(Path("~/release")).root == tmp_path / "release"
 
 
-@pytest.mark.parametrize(("make", "reader"), RELEASES)
-def test_a_reader_can_be_named_and_given_options(tmp_path, make, reader):
-    make(tmp_path)
-    assert type(open_reader(tmp_path, reader.name)) is reader
-    if reader is not Yolo:
-        assert open_reader(tmp_path, landmarks=True).options()["landmarks"] is True
+def test_a_root_of_no_known_release_lists_the_known_ones(tmp_path: Path) -> None:
+    assert "nowhere" in error_of(tmp_path / "nowhere")
+    for name in ("holiday.jpg", "data.yaml", "train_set", "faces.parquet", "notes.txt"):
+        (tmp_path / name).write_bytes(b"\xff\x00")
+    message = error_of(tmp_path)
+    for part in (str(tmp_path), "holiday.jpg", *READERS, *(reader.signs for reader in READERS.values())):
+        assert part in message
+    assert str(tmp_path / "notes.txt") in error_of(tmp_path / "notes.txt")
 
 
-def test_npy_comes_before_csv(tmp_path):
-    make_csv(tmp_path)
-    make_npy(tmp_path)
-    assert type(open_reader(tmp_path)) is AffectNetNpy
-    assert type(open_reader(tmp_path, "affectnet_csv")) is AffectNetCsv
-
-
-def test_a_root_in_the_home_folder(tmp_path, monkeypatch):
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("USERPROFILE", str(tmp_path))
-    make_csv(tmp_path / "release")
-    assert open_reader("~/release").root == tmp_path / "release"
-
-
-def test_every_reader_says_how_it_is_called_and_recognised():
-    for name, reader in READERS.items():
-        assert reader.name == name
-        assert reader.title
-        assert reader.signs
-
-
-def test_a_missing_root(tmp_path):
-    with pytest.raises(EmodetError, match=r"data.root=.*nowhere does not exist"):
-        open_reader(tmp_path / "nowhere")
-
-
-@pytest.mark.parametrize("reader", ["auto", *READERS])
-def test_an_empty_root(tmp_path, reader):
-    with pytest.raises(EmodetError, match=r"data.root=.* is empty"):
-        open_reader(tmp_path, reader)
-
-
-@pytest.mark.parametrize("name", ["holiday.jpg", "data.yaml", "training.csv", "train_set", "faces.parquet"])
-def test_a_root_of_no_known_release_lists_the_known_ones(tmp_path, name):
-    (tmp_path / name).write_bytes(b"\xff\x00")
-    with pytest.raises(EmodetError) as caught:
-        open_reader(tmp_path)
-    message = str(caught.value)
-    assert str(tmp_path) in message
-    assert name in message
-    assert "data.reader=NAME" in message
-    for reader in READERS.values():
-        assert reader.name in message
-        assert reader.signs in message
-
-
-def test_a_file_as_root_is_no_known_release(tmp_path):
-    (tmp_path / "notes.txt").write_text("hello")
-    with pytest.raises(EmodetError, match="it is a file"):
-        open_reader(tmp_path / "notes.txt")
-
-
-def test_an_unknown_reader(tmp_path):
-    with pytest.raises(
-        EmodetError, match=r"data.reader='affectnet' is not known; there are auto, affectnet_plus, affectnet_npy"
+def test_unknown_readers_and_options_name_the_known_ones(tmp_path: Path) -> None:
+    RELEASES["affectnet_csv"](tmp_path / "csv")
+    assert open_reader(tmp_path / "csv", landmarks=True).options()["landmarks"] is True
+    for reader, options, parts in (
+        ("affectnet", {}, ("data.reader='affectnet'", "affectnet_plus, affectnet_npy")),
+        ("auto", {"landmark": True}, ("'landmark'", "landmarks=False")),
+        ("auto", {"landmarks": "yes"}, ("landmarks='yes'", "true or false")),
     ):
-        open_reader(tmp_path, "affectnet")
+        assert all(part in error_of(tmp_path / "csv", reader, **options) for part in parts)
+    RELEASES["yolo"](tmp_path / "yolo")
+    assert all(part in error_of(tmp_path / "yolo", landmarks=True) for part in ("'landmarks'", "none"))
 
 
-@pytest.mark.parametrize("reader", list(READERS))
-def test_a_reader_that_is_named_for_another_release_says_what_it_expects(tmp_path, reader):
-    (tmp_path / "holiday.jpg").write_bytes(b"")
-    with pytest.raises(EmodetError, match=r"data.root=.*[Ee]xpected"):
-        open_reader(tmp_path, reader)
+def texts(made: Made) -> list[Path]:
+    return [file for file in made.root.rglob("*") if file.suffix in {".csv", ".txt", ".lst", ".yaml", ".json"}]
 
 
-def test_an_unknown_option_names_the_known_ones(tmp_path):
-    make_csv(tmp_path)
-    with pytest.raises(EmodetError, match=r"affectnet_csv: 'landmark' is no option.*landmarks=False"):
-        open_reader(tmp_path, landmark=True)
-    with pytest.raises(EmodetError, match=r"landmarks='yes' must be true or false"):
-        open_reader(tmp_path, landmarks="yes")
-    make_yolo(tmp_path / "yolo")
-    with pytest.raises(EmodetError, match=r"yolo: 'landmarks' is no option of it.*none"):
-        open_reader(tmp_path / "yolo", landmarks=True)
+def littered(made: Made) -> None:
+    for folder in [Path(place) for place, _, _ in os.walk(made.root)]:
+        for name in ("Thumbs.db", ".DS_Store", "desktop.ini", "._0.jpg"):
+            (folder / name).write_bytes(b"\0litter")
+
+
+def rewritten(change: Callable[[bytes], bytes]) -> Callable[[Made], None]:
+    def apply(made: Made) -> None:
+        for file in texts(made):
+            file.write_bytes(change(file.read_bytes()))
+
+    return apply
+
+
+CHANGES: dict[str, tuple[Callable[[Made], None], list[str]]] = {
+    "littered": (littered, list(RELEASES)),
+    "byte-order mark": (rewritten(lambda data: b"\xef\xbb\xbf" + data), WITH_TEXT),
+    "other line ends": (rewritten(lambda data: data.replace(b"\n", b"\r\n")), WITH_TEXT),
+    "no last line end": (rewritten(lambda data: data.rstrip(b"\n")), WITH_TEXT),
+    "blank lines at the end": (rewritten(lambda data: data + b"\n\n"), WITH_TEXT),
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "name"), [(change, name) for change, (_, names) in CHANGES.items() for name in names]
+)
+def test_it_changes_nothing(change: str, name: str, tmp_path: Path) -> None:
+    made = RELEASES[name](tmp_path / "release")
+    before = read(made.root)
+    CHANGES[change][0](made)
+    assert read(made.root) == before
+    assert before[0] == name
+
+
+@pytest.mark.parametrize("name", RELEASES)
+def test_folders_around_it_and_links_to_it_change_nothing(name: str, tmp_path: Path) -> None:
+    made = RELEASES[name](tmp_path / "downloads/archive/release")
+    before = read(made.root)
+    put_files(tmp_path / "downloads/archive", "__MACOSX/x", ".hidden/x")
+    assert read(tmp_path / "downloads")[1].samples == before[1].samples
+    (tmp_path / "link").symlink_to(made.root)
+    assert read(tmp_path / "link") == before
+
+
+@pytest.mark.parametrize("name", WITH_PICTURES)
+def test_extensions_in_capitals_change_only_themselves(name: str, tmp_path: Path) -> None:
+    made = RELEASES[name](tmp_path / "release")
+    _, before = read(made.root)
+    for file in list(made.root.rglob("*")):
+        if file.suffix in (".jpg", ".png", ".tiff"):
+            file.rename(file.with_suffix(file.suffix.upper()))
+    found, listing = read(made.root)
+    assert (found, listing.left_out) == (name, before.left_out)
+    facts = [[(s.key.lower(), s.split, s.emotion, s.box) for s in each.samples] for each in (listing, before)]
+    assert facts[0] == facts[1]
+
+
+@pytest.mark.parametrize("name", [name for name in RELEASES if name not in NAMES_ALONE])
+@given(data=st.data())
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_whatever_a_file_holds_only_an_emodet_error_comes_out(name: str, tmp_path: Path, data: st.DataObject) -> None:
+    root = tmp_path / "release"
+    if not root.exists():
+        made = RELEASES[name](root)
+        made.said_in.rename(tmp_path / "whole")
+        (tmp_path / "place").write_text(str(made.said_in))
+    whole = (tmp_path / "whole").read_bytes()
+    at, new = data.draw(st.integers(0, len(whole))), data.draw(st.binary(max_size=12))
+    rest = b"" if data.draw(st.booleans()) else whole[at + len(new) :]
+    Path((tmp_path / "place").read_text()).write_bytes(whole[:at] + new + rest)
+    for reader in ("auto", name):
+        with contextlib.suppress(EmodetError):
+            listing_of(root, reader)
