@@ -78,11 +78,6 @@ class Listing:
     left_out: Counter[str] = field(default_factory=Counter)
     notes: list[str] = field(default_factory=list)
 
-    @property
-    def records(self) -> tuple[Sample, ...]:
-        """The former name of `samples`; goes when nothing uses it any more."""
-        return self.samples
-
 
 @dataclass(eq=False)
 class Reader:

@@ -51,10 +51,10 @@ def test_there_is_a_made_release_for_every_reader(tmp_path: Path) -> None:
 
 
 PICTURES: dict[str, tuple[Callable[[Path], object], str]] = {
-    "bomb": (lambda file: file.write_bytes(bomb()), "9000×9000 pixels are more than the limit"),
+    "bomb": (lambda file: file.write_bytes(bomb()), "9000"),
     "cut off": (lambda file: file.write_bytes(file.read_bytes()[:-200]), "damaged or cut off"),
     "empty": (lambda file: file.write_bytes(b""), "the file is empty"),
-    "no picture": (lambda file: file.write_text("<svg xmlns='http://www.w3.org/2000/svg'/>"), "not a picture"),
+    "no picture": (lambda file: file.write_text("<svg xmlns='http://www.w3.org/2000/svg'/>"), "supported"),
     "link to itself": (lambda file: (file.unlink(), file.symlink_to(file)), "symbolic links"),
 }
 
@@ -209,11 +209,11 @@ REFUSED: list[tuple[str, str, Callable[[Made], object], tuple[str, ...]]] = [
     ("unknown class", "ckplus", lambda m: (m.root / "glee").mkdir(), ("class folders in", "'glee'", "Known names")),
     ("missing column", "affectnet_csv", replaced("expression", "label"), ("training.csv", "lacks expression")),
     ("missing column", "affectnet_csv", replaced("face_width,", "width,"), ("training.csv", "lacks face_width")),
-    ("missing column", "fer2013", replaced("pixels", "image"), ("Expected fer2013.csv", "emotion, pixels, Usage")),
-    ("missing column", "ferplus_csv", replaced("contempt", "scorn"), ("Expected fer2013new.csv",)),
+    ("missing column", "fer2013", replaced("pixels", "image"), ("fer2013.csv", "emotion, pixels and Usage")),
+    ("missing column", "ferplus_csv", replaced("contempt", "scorn"), ("fer2013new.csv", "lacks contempt")),
     ("missing column", "labels_csv", replaced("pth", "path"), ("Expected labels.csv", "pth and label")),
-    ("missing column", "own_csv", replaced("y2", "bottom"), ("mine.csv", "belong together; y2 is missing")),
-    ("missing column", "own_csv", replaced("emotion", "label"), ("Expected one .csv", "path and emotion")),
+    ("missing column", "own_csv", replaced("y2", "bottom"), ("mine.csv", "belong together", "lacks y2")),
+    ("missing column", "own_csv", replaced("emotion", "mood"), ("mine.csv", "lacks emotion", "mood")),
     ("row cut off", "affectnet_csv", added("1/5.jpg,5,5,30"), ("training.csv, line 8", "4 columns", "9")),
     ("row cut off", "labels_csv", added("8,anger/0.jpg"), ("labels.csv, line 10", "is the file cut off?")),
     ("row cut off", "fer2013", added("3,1 2 3"), ("fer2013.csv, line 10", "is it cut off?")),
@@ -319,6 +319,4 @@ def test_soft_labels_that_do_not_add_up_are_scaled_and_counted(tmp_path: Path) -
     listing = read(made, "affectnet_plus")
     for record in listing.samples:
         assert sum(record.soft_label or ()) == pytest.approx(1)
-    assert any(
-        note.startswith("1 soft labels did not sum to 1 but to 2 up to 2; they were scaled") for note in listing.notes
-    )
+    assert any("1 soft labels" in note and "scaled" in note for note in listing.notes)

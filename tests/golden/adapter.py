@@ -159,7 +159,7 @@ def read_samples(root, reader, options):
     listing = load("open_reader")(root, reader, **options).read()
     left_out = {REASONS.get(reason, reason): count for reason, count in listing.left_out.items()}
     fields = ("key", "split", "emotion", "box", "soft_label", "valence", "arousal", "landmarks", "subject")
-    return [[getattr(record, field) for field in fields] for record in listing.records], left_out
+    return [[getattr(record, field) for field in fields] for record in listing.samples], left_out
 
 
 def read_case(folder, case):
