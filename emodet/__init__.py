@@ -1,9 +1,9 @@
-"""emodet: emotions in faces, from AffectNet on disk to a camera."""
+"""emodet: facial emotion recognition, from training to live video."""
 
 import os
 from typing import TYPE_CHECKING
 
-# Builds of ONNX Runtime tell their maker about the models they open, unless this is set before they are imported.
+# Some builds of ONNX Runtime send telemetry unless this is set before they are imported.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:
@@ -13,7 +13,7 @@ __all__ = ["Recognizer"]
 
 
 def __getattr__(name: str) -> object:
-    # On first use: importing the package itself loads nothing heavy.
+    # Imported on first use: importing the package loads nothing heavy.
     if name == "Recognizer":
         from emodet.inference.recognizer import Recognizer
 

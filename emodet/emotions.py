@@ -1,8 +1,7 @@
 """The eight emotions: their order, their names in other data sets, the 7-class view.
 
-This is the only place with an order. Data sets number their classes in at least five ways, so integers are never
-carried over: a foreign number becomes a name through that data set's own order (`FER2013_ORDER`, …), and the name
-becomes an id here.
+Data sets number their classes in at least five ways, so integers are never carried over: a data set's number becomes a
+name by that data set's order (`FER2013_ORDER`, …), and the name becomes an id here.
 """
 
 from collections.abc import Sequence
@@ -35,7 +34,7 @@ EMOTIONS: tuple[str, ...] = (
 """The eight classes; the position is the id. These are AffectNet's ids 0 to 7 (Mollahosseini et al. 2017, table 3)."""
 
 NOT_EMOTIONS: tuple[str, ...] = ("none", "uncertain", "no-face")
-"""AffectNet's ids 8, 9 and 10: a face with none of the eight, an undecided one, not a face. Never a class here."""
+"""AffectNet's ids 8, 9 and 10: a face with none of the eight, an undecided one, not a face. Never classes here."""
 
 ALPHABETICAL_ORDER: tuple[str, ...] = tuple(sorted(EMOTIONS))
 """Class folders and YOLO exports: anger, contempt, disgust, fear, happiness, neutral, sadness, surprise."""
@@ -91,7 +90,7 @@ _BY_ALIAS: dict[str, str] = {alias: name for name, others in _ALIASES.items() fo
 
 
 def emotion_name(text: str) -> str:
-    """Translate any data set's word for a class into ours.
+    """Translate a data set's name of a class.
 
     Args:
         text: A class name in any case, optionally with a number before it as in the folder name ``0_neutral``.
@@ -100,7 +99,7 @@ def emotion_name(text: str) -> str:
         One of `EMOTIONS` or `NOT_EMOTIONS`.
 
     Raises:
-        EmodetError: No known data set uses that word. The message lists those that are known.
+        EmodetError: The name is unknown; the message lists the known ones.
     """
     word = text.strip().lower()
     head, _, tail = word.partition("_")
@@ -110,27 +109,27 @@ def emotion_name(text: str) -> str:
         return _BY_ALIAS[word.replace(" ", "-")]
     except KeyError:
         known = "; ".join(", ".join((name, *others)) for name, others in _ALIASES.items())
-        raise EmodetError(f"class name {text!r} is not known. Known names, in any case: {known}") from None
+        raise EmodetError(f"class name {text!r} is unknown. Known names, in any case: {known}") from None
 
 
 def emotion_id(text: str) -> int | None:
     """The id 0 to 7 of a class name, or None for one of `NOT_EMOTIONS`.
 
     Raises:
-        EmodetError: No known data set uses that word.
+        EmodetError: The name is unknown.
     """
     name = emotion_name(text)
     return EMOTIONS.index(name) if name in EMOTIONS else None
 
 
 def ids_of(order: Sequence[str]) -> tuple[int | None, ...]:
-    """Our id for each class of a foreign order, None where it is not one of the eight.
+    """Ids of a data set's classes, None for classes that are not one of the eight.
 
     Args:
-        order: Class names (any alias) in the order in which a data set or a file numbers them.
+        order: Class names (any alias) in the data set's order.
 
     Raises:
-        EmodetError: A name is unknown, or two of them mean the same class.
+        EmodetError: A name is unknown, or two names mean the same class.
     """
     names = [emotion_name(text) for text in order]
     twice = sorted({name for name in names if names.count(name) > 1})
@@ -140,11 +139,11 @@ def ids_of(order: Sequence[str]) -> tuple[int | None, ...]:
 
 
 def class_names(count: int) -> tuple[str, ...]:
-    """The classes of the 8-class or the 7-class protocol; the latter drops contempt, so ids stay the same.
+    """Classes of the 8-class protocol, or of the 7-class protocol without contempt; ids are the same.
 
     Raises:
         EmodetError: `count` is neither 7 nor 8.
     """
     if count not in (7, 8):
-        raise EmodetError(f"classes={count}: there are protocols of 7 classes (without contempt) and of 8")
+        raise EmodetError(f"classes={count}: expected 7 (without contempt) or 8")
     return EMOTIONS[:count]

@@ -1,11 +1,11 @@
-"""The one exception that a user is meant to read.
+"""The exception for user errors.
 
-Commands print the message of an `EmodetError` after ``error:`` and exit with 2; every other exception is a
-defect and keeps its traceback. A message names the argument, the value it had and the way out.
+Commands print the message of an `EmodetError` after ``error:`` and exit with 2; any other exception is a
+defect and keeps its traceback. Messages name the argument, its value and the way out.
 """
 
 __all__ = ["EmodetError"]
 
 
 class EmodetError(Exception):
-    """Something the user can put right: a path, a value, a file that is not what it should be."""
+    """A mistake that the user can correct: a path, a value, an invalid file."""

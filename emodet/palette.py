@@ -1,8 +1,8 @@
-"""One colour per emotion, the same in every picture, table and page. Plain data: this file imports nothing.
+"""One colour per emotion, the same in every image, table and page.
 
-The colours were searched for so that every two of them stay at least 15 CIEDE2000 units apart, in ordinary vision and
+They are chosen so that every two of them stay at least 15 CIEDE2000 units apart, in ordinary vision and
 under simulated protanopia, deuteranopia and tritanopia (Machado et al. 2009, severity 1), with a contrast of 2:1 on
-white and 3:1 on black. Light ones are drawn with an outline, and a name always stands beside a colour.
+white and 3:1 on black. Light ones are drawn with an outline, and names always accompany colours.
 """
 
 __all__ = ["EMOTION_COLOURS", "OTHER_COLOURS", "class_colours"]
@@ -20,11 +20,11 @@ EMOTION_COLOURS: dict[str, str] = {
 """Class name to ``#RRGGBB``."""
 
 OTHER_COLOURS: tuple[str, ...] = ("#4477AA", "#CCBB44", "#228833", "#AA3377", "#66CCEE", "#EE6677", "#777777")
-"""For classes that are none of the eight, in turn."""
+"""For other classes, in turn."""
 
 
 def class_colours(class_names: tuple[str, ...]) -> tuple[str, ...]:
-    """A colour ``#RRGGBB`` for each class, `OTHER_COLOURS` in turn for names that are no emotion of ours."""
+    """A colour ``#RRGGBB`` for each class, `OTHER_COLOURS` in turn for unknown names."""
     others = [name for name in class_names if name not in EMOTION_COLOURS]
     spare = {name: OTHER_COLOURS[place % len(OTHER_COLOURS)] for place, name in enumerate(others)}
     return tuple(EMOTION_COLOURS.get(name) or spare[name] for name in class_names)

@@ -1,7 +1,7 @@
-"""What a face crop is: geometry, colour, size and normalisation, defined once.
+"""Face crops: geometry, colour, size and normalisation, defined once.
 
-Readers, training, the exported model file and live recognition all cut faces with `Preprocessing.crop`, and the model
-file carries the same values inside it. numpy and OpenCV only: this runs where torch is not installed.
+Data preparation, training, the model file and recognition all crop with `Preprocessing.crop`, and the model file
+contains its values. numpy and OpenCV only: it runs without torch.
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from emodet.errors import EmodetError
 
-__all__ = ["LEAST_DEVIATION", "Preprocessing"]
+__all__ = ["MIN_DEVIATION", "Preprocessing"]
 
 UInt8 = npt.NDArray[np.uint8]
 Float32 = npt.NDArray[np.float32]
@@ -25,28 +25,27 @@ Float32 = npt.NDArray[np.float32]
 _INTERPOLATION = {"linear": cv2.INTER_LINEAR, "cubic": cv2.INTER_CUBIC, "nearest": cv2.INTER_NEAREST}
 _MAX_SQUARE = 16_384
 
-LEAST_DEVIATION = 2.0
-"""What ``contrast="crop"`` divides by at least, in pixel values: below it there is nothing but rounding to enlarge."""
+MIN_DEVIATION = 2.0
+"""Lower bound of the divisor of ``contrast="crop"``, in pixel values: below it there is only rounding noise."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Preprocessing:
-    """How a face becomes the (size, size, 3) picture that the net sees. Plain values only.
+    """From an image and a box to the net's input. Plain values only.
 
     Attributes:
         size: Side of the crop in pixels.
-        margin: How much of the box side is added on each side: 0.1 makes the crop 1.2 box sides wide.
-        alignment: ``eyes`` turns the face upright by the line through its eyes where landmarks are given;
-            ``none`` cuts straight.
+        margin: Fraction of the box side added on each side: 0.1 makes the crop 1.2 box sides wide.
+        alignment: ``eyes`` rotates the face upright by the line through its eyes if landmarks are given; ``none`` does
+            not rotate.
         colour: ``rgb``, or ``grey``: luma (ITU-R BT.601) in all three channels.
-        detail: A face larger than this many pixels is first reduced to it, so that sharp pictures show no more
-            detail than the ones the net was trained on. None keeps all detail.
-        interpolation: How a face smaller than `size` is enlarged. Reduction always averages areas.
+        detail: A larger face is first reduced to this many pixels, to the detail of the training images. None keeps all
+            detail.
+        interpolation: How a face smaller than `size` is enlarged. Reduction averages areas.
         mean: Per channel, of pixel values scaled to 0..1, in RGB order.
         std: Likewise.
-        contrast: ``crop`` takes each crop's own mean and deviation, over all its pixels and channels, in place of
-            `mean` and `std`: the net then sees the same face in bright and in dim light, and of high and of low
-            contrast. ``fixed`` shows it what the camera gave.
+        contrast: ``crop`` normalises by each crop's own mean and standard deviation, over all pixels and channels, in
+            place of `mean` and `std`, which removes brightness and contrast; ``fixed`` does not.
     """
 
     size: int = 96
@@ -84,29 +83,28 @@ class Preprocessing:
         box: Sequence[float] | None = None,
         landmarks: Sequence[Sequence[float]] | npt.NDArray[np.floating[Any]] | None = None,
     ) -> UInt8:
-        """Cut one face out of a picture.
+        """Crop a face.
 
-        The crop is a square around the box's centre, `1 + 2 * margin` times its longer side wide. Where it reaches
-        over the picture's edge, the edge pixels are repeated. Without a box the whole picture is the face: its
-        centre square of the longer side is taken, and margin and alignment do not apply.
+        The crop is a square around the box's centre, `1 + 2 * margin` times its longer side wide. Outside the image the
+        edge pixels are repeated. Without a box the image is the face: a square of its longer side is taken, and margin
+        and alignment do not apply.
 
         Args:
             image_rgb: uint8, (H, W, 3), RGB.
-            box: (x1, y1, x2, y2) in pixels, x2 and y2 exclusive. It may reach outside the picture.
-            landmarks: (5, 2) or more points in pixels of the picture, the two eye centres first: the eye on the
-                picture's left, then the one on its right. Only ``alignment="eyes"`` reads them.
+            box: (x1, y1, x2, y2) in pixels, x2 and y2 exclusive. It may reach outside the image.
+            landmarks: (2, 2) or more points in pixels, first the eye that is left in the upright crop, then the right
+                one. Only ``alignment="eyes"`` uses them.
 
         Returns:
             uint8, (size, size, 3), RGB. Never a view of `image_rgb`.
 
         Raises:
-            EmodetError: The picture is not uint8 (H, W, 3), or the box is empty, not finite, or so large that the
-                square would be wider than 16,384 pixels.
+            EmodetError: The image is not uint8 (H, W, 3), or the box is empty, not finite, or makes a square wider than
+                16,384 pixels.
         """
         if image_rgb.ndim != 3 or image_rgb.shape[2] != 3 or image_rgb.dtype != np.uint8 or not image_rgb.size:
             raise EmodetError(
-                f"image has shape {image_rgb.shape} and type {image_rgb.dtype}: "
-                "a crop is cut from uint8 RGB pixels of shape (H, W, 3)"
+                f"image has shape {image_rgb.shape} and dtype {image_rgb.dtype}: expected uint8 RGB (H, W, 3)"
             )
         height, width = image_rgb.shape[:2]
         if box is None:
@@ -119,7 +117,7 @@ class Preprocessing:
             if side > _MAX_SQUARE:
                 raise EmodetError(
                     f"box {tuple(box)}: with margin {self.margin:g} the crop would be {side:.0f} pixels wide, "
-                    f"more than {_MAX_SQUARE}; make the picture smaller first, if the box is meant"
+                    f"more than {_MAX_SQUARE}; reduce the image first if the box is right"
                 )
         square = _rotated_square(image_rgb, centre, side, angle) if angle else _square(image_rgb, centre, side)
         return self._recolour(self._resize(square))
@@ -127,20 +125,20 @@ class Preprocessing:
     def normalise(self, crops: UInt8) -> Float32:
         """Pixels to net input: uint8 (N, H, W, 3) RGB to float32 (N, 3, H, W), ``(x / 255 - mean) / std``.
 
-        With ``contrast="crop"`` it is ``(x - m) / max(s, LEAST_DEVIATION)``, m and s being each crop's own.
+        With ``contrast="crop"`` it is ``(x - m) / max(s, MIN_DEVIATION)``, m and s being each crop's own.
         """
         scaled: Float32 = crops.astype(np.float32)
         if self.contrast == "crop":
             scaled -= scaled.mean(axis=(1, 2, 3), keepdims=True)
             deviation = np.sqrt(np.square(scaled).mean(axis=(1, 2, 3), keepdims=True))
-            scaled /= np.maximum(deviation, np.float32(LEAST_DEVIATION))
+            scaled /= np.maximum(deviation, np.float32(MIN_DEVIATION))
         else:
             scaled = scaled / np.float32(255) - np.array(self.mean, np.float32)
             scaled /= np.array(self.std, np.float32)
         return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2), dtype=np.float32)
 
     def to_dict(self) -> dict[str, Any]:
-        """Numbers, strings, lists and None, as JSON has them; `from_dict` reads it back to an equal object."""
+        """Values as JSON types; the inverse of `from_dict`."""
         values = dataclasses.asdict(self)
         return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
 
@@ -149,19 +147,19 @@ class Preprocessing:
         """The inverse of `to_dict`.
 
         Raises:
-            EmodetError: A key is not known, or a value is out of its range.
+            EmodetError: A key is unknown, or a value is out of its range.
         """
         known = {field.name for field in dataclasses.fields(cls)}
         unknown = sorted(set(values) - known)
         if unknown:
-            raise EmodetError(f"preprocessing: {', '.join(unknown)} not known; there are {', '.join(sorted(known))}")
+            raise EmodetError(f"preprocessing: unknown {', '.join(unknown)}; expected {', '.join(sorted(known))}")
         plain: dict[str, Any] = {
             key: tuple(value) if isinstance(value, list) else value for key, value in values.items()
         }
         return cls(**plain)
 
     def fingerprint(self) -> str:
-        """64 hex digits that differ when a crop could differ: without mean, std and contrast, as crops are uint8."""
+        """SHA-256 of the values that crops depend on: all but mean, std and contrast."""
         values = {key: value for key, value in self.to_dict().items() if key not in ("mean", "std", "contrast")}
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
@@ -227,8 +225,7 @@ def _cut(image: UInt8, left: int, top: int, pixels: int) -> UInt8:
     height, width = image.shape[:2]
     if top >= 0 and left >= 0 and top + pixels <= height and left + pixels <= width:
         return image[top : top + pixels, left : left + pixels].copy()
-    # Indices clipped to the picture repeat its edges, and cost nothing but the crop's own size however far the
-    # square reaches outside.
+    # Clipped indices repeat the edges at the cost of the crop's size, however far it reaches outside.
     rows = np.clip(np.arange(top, top + pixels), 0, height - 1)
     columns = np.clip(np.arange(left, left + pixels), 0, width - 1)
     return image[rows[:, None], columns[None, :]]
@@ -236,15 +233,15 @@ def _cut(image: UInt8, left: int, top: int, pixels: int) -> UInt8:
 
 def _rotated_square(image: UInt8, centre: tuple[float, float], side: float, angle: float) -> UInt8:
     """The square turned by `angle` degrees about its centre, upright in the result."""
-    # The upright square that holds the turned one at any angle, and a pixel around it: all that the warp reads. So
-    # its cost is the face's, and OpenCV's limit of 32,767 pixels is the face's too, not the picture's.
+    # The upright square that contains the rotated one: cost and OpenCV's limit of 32,767 pixels then depend on the
+    # face, not on the image.
     reach = math.ceil(side * math.sqrt(2)) + 4
     left, top = _whole(centre[0] - reach / 2), _whole(centre[1] - reach / 2)
     around = _cut(image, left, top, reach)
     x, y = centre[0] - left, centre[1] - top
-    # Turned at full size, and reduced afterwards by averaging, so that no pixel is skipped.
+    # Rotated at full size and reduced afterwards by averaging, so that no pixel is skipped.
     pixels = max(1, _whole(side))
-    # Pixel centres lie at whole numbers for the warp, at halves for boxes.
+    # Pixel centres are integers for the warp, halves for boxes.
     x, y = x - 0.5, y - 0.5
     matrix = np.array(cv2.getRotationMatrix2D((x, y), angle, pixels / side), dtype=np.float64)
     matrix[:, 2] += (pixels - 1) / 2 - np.array([x, y])

@@ -16,7 +16,7 @@ from torch import nn
 from emodet.errors import EmodetError
 from emodet.models.classifier import EmotionClassifier
 from emodet.models.valence_arousal import split_outputs
-from emodet.preprocessing import LEAST_DEVIATION
+from emodet.preprocessing import MIN_DEVIATION
 
 if TYPE_CHECKING:
     import onnx
@@ -79,7 +79,7 @@ class ProbabilityGraph(nn.Module):
         rows = x.reshape(-1, self.size, 3 * self.size)
         if self.own_contrast:
             rows = rows - rows.mean(dim=(1, 2), keepdim=True)
-            rows = rows / rows.square().mean(dim=(1, 2), keepdim=True).sqrt().clamp_min(LEAST_DEVIATION)
+            rows = rows / rows.square().mean(dim=(1, 2), keepdim=True).sqrt().clamp_min(MIN_DEVIATION)
         else:
             rows = rows * self.scale + self.shift
         x = rows.reshape(-1, self.size, self.size, 3).permute(0, 3, 1, 2)

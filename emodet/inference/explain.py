@@ -1,7 +1,6 @@
-"""Which parts of a face an answer rests on, seen from outside: cover a patch, and see how far the answer falls.
+"""Occlusion maps: which parts of a face a prediction depends on (Zeiler and Fergus 2014, section 4.2).
 
-Zeiler and Fergus 2014 ("Visualizing and understanding convolutional networks", section 4.2). It needs only the model
-file, no gradients.
+They need the model file only, no gradients.
 """
 
 import cv2
@@ -19,7 +18,7 @@ _LEAST_PROBABILITY = 1e-12  # a softmax in float32 can be 0, whose logarithm is 
 
 
 def occlusion_map(model: ModelFile, crop: npt.NDArray[np.uint8], class_name: str) -> npt.NDArray[np.float32]:
-    """How much each place of a crop speaks for a class.
+    """How much each part of a crop contributes to a class.
 
     Args:
         model: The model file.
@@ -28,8 +27,8 @@ def occlusion_map(model: ModelFile, crop: npt.NDArray[np.uint8], class_name: str
 
     Returns:
         float32, (size, size): how far the class's log odds, ln(p / (1 - p)), fall when the surroundings of a pixel are
-        covered with the crop's mean colour; below 0 where covering speaks for it. Log odds, because the probability
-        of a sure answer hardly moves whatever is covered. 81 covered crops go through the graph.
+        covered with the crop's mean colour; negative where they rise. Probabilities near 1 hardly change, log odds do.
+        82 crops are evaluated.
 
     Raises:
         EmodetError: The model file has no such class.
@@ -52,7 +51,7 @@ def occlusion_map(model: ModelFile, crop: npt.NDArray[np.uint8], class_name: str
         heat[y : y + patch, x : x + patch] += odds[0] - left
         times[y : y + patch, x : x + patch] += 1
     heat /= np.maximum(times, 1)
-    # Patches leave edges that mean nothing.
+    # Smooth the edges of the patches.
     return np.asarray(cv2.GaussianBlur(heat, (0, 0), patch / 4), dtype=np.float32)
 
 

@@ -1,4 +1,4 @@
-"""Where known faces went since the last frame, by sparse optical flow: cheaper than finding them again.
+"""Move known faces to the next frame by sparse optical flow, which is cheaper than detection.
 
 Lucas and Kanade 1981, in pyramids (Bouguet 2001); forward-backward check after Kalal et al. 2010 ("Forward-backward
 error: automatic detection of tracking failures").
@@ -22,7 +22,7 @@ _LARGEST_RESIZE = 1.2  # from one frame to the next
 
 
 class Follower:
-    """Remembers the last frame, and moves detections from it to the next one."""
+    """Keeps the last frame and moves detections from it to the next one."""
 
     def __init__(self) -> None:
         self._last: npt.NDArray[np.uint8] | None = None
@@ -30,7 +30,7 @@ class Follower:
         self._scale = 1.0
 
     def look(self, image_rgb: npt.NDArray[np.uint8]) -> None:
-        """Take in the next frame: uint8, (H, W, 3), RGB. Once for each frame, in order."""
+        """Add the next frame: uint8, (H, W, 3), RGB."""
         height, width = image_rgb.shape[:2]
         self._scale = min(1.0, _LONGEST_SIDE / max(height, width))
         grey = cv2.cvtColor(image_rgb, cv2.COLOR_RGB2GRAY)
@@ -40,7 +40,7 @@ class Follower:
         self._last, self._now = self._now, np.asarray(grey, dtype=np.uint8)
 
     def follow(self, detections: Sequence[Detection]) -> list[Detection | None]:
-        """Move each detection from the last frame to this one; None where the face was lost."""
+        """Move each detection from the last frame to this one; None if it was lost."""
         if self._last is None or self._now is None or self._last.shape != self._now.shape or min(self._now.shape) < 32:
             return [None] * len(detections)
         if not detections:
@@ -73,7 +73,7 @@ class Follower:
             return None
         turn, shift = matrix[:, :2], matrix[:, 2] / self._scale
         x1, y1, x2, y2 = detection.box
-        # The box moves with its centre and grows, but stays upright.
+        # The box is scaled and moved but stays upright.
         x, y = turn @ np.array([(x1 + x2) / 2, (y1 + y2) / 2]) + shift
         half_width, half_height = (x2 - x1) / 2 * resize, (y2 - y1) / 2 * resize
         box = (float(x - half_width), float(y - half_height), float(x + half_width), float(y + half_height))
@@ -84,7 +84,7 @@ class Follower:
 
 
 def _points(detection: Detection) -> npt.NDArray[np.float64]:
-    """The landmarks and a grid over the middle of the face, where background is rare."""
+    """The landmarks and a grid over the middle of the face, without background."""
     x1, y1, x2, y2 = detection.box
     steps = np.linspace(0.2, 0.8, _GRID)
     grid = np.stack(np.meshgrid(x1 + (x2 - x1) * steps, y1 + (y2 - y1) * steps), axis=-1).reshape(-1, 2)

@@ -1,4 +1,4 @@
-"""Frame rate and latency, measured in constant memory."""
+"""Frame rate and latency in constant memory."""
 
 import time
 from collections import deque
@@ -7,27 +7,26 @@ import numpy as np
 
 __all__ = ["Meter"]
 
-_KEPT = 2000
 _NOTED_EVERY = 10
 
 
 class Meter:
-    """Counts frames and remembers the latency of the last 2000.
+    """Counts frames and keeps the latencies of the last 2000.
 
     Attributes:
-        frames: How many there were.
-        note: A short line about the last seconds, brought up to date every few frames.
+        frames: Number of frames.
+        note: Frame rate and latency as text, updated every ten frames.
     """
 
     def __init__(self) -> None:
         self.frames = 0
         self.note = ""
-        self._latencies: deque[float] = deque(maxlen=_KEPT)
-        self._first = self._last = time.perf_counter()
+        self._latencies: deque[float] = deque(maxlen=2000)
         self._recent: deque[float] = deque(maxlen=60)
+        self._first = self._last = time.perf_counter()
 
     def add(self, latency_s: float) -> None:
-        """Take in one frame that has just been done."""
+        """Add a finished frame."""
         self.frames += 1
         self._last = time.perf_counter()
         self._latencies.append(latency_s)
@@ -38,15 +37,15 @@ class Meter:
 
     @property
     def frame_rate(self) -> float:
-        """Frames per second since the start; 0 before the first."""
+        """Frames per second since the start; 0 before the first frame."""
         return self.frames / (self._last - self._first) if self.frames and self._last > self._first else 0.0
 
     @property
     def recent_frame_rate(self) -> float:
-        """Frames per second of the last 60 frames; 0 before the second."""
+        """Frames per second of the last 60 frames; 0 before the second frame."""
         span = self._recent[-1] - self._recent[0] if len(self._recent) > 1 else 0.0
         return (len(self._recent) - 1) / span if span > 0 else 0.0
 
     def latency_ms(self, percentile: float) -> float:
-        """Of the last 2000 frames, in milliseconds; 0 before the first."""
+        """Percentile of the last 2000 latencies in milliseconds; 0 before the first frame."""
         return float(np.percentile(self._latencies, percentile)) * 1000 if self._latencies else 0.0

@@ -1,4 +1,4 @@
-"""Faces drawn into a picture: boxes, labels and bars; hidden faces; heat maps beside them. OpenCV only."""
+"""Drawing with OpenCV: boxes, labels and bars, anonymised faces, heat maps."""
 
 from collections.abc import Sequence
 
@@ -31,15 +31,12 @@ def colour_of(emotion: str) -> Colour:
 
 
 def annotate(image_rgb: UInt8, faces: Sequence[Face], *, note: str = "") -> UInt8:
-    """Draw what was recognised.
-
-    Each face gets its box in its emotion's colour, a label with the emotion and its confidence, and, where the face
-    is large enough and there is room beside it, a bar for each of the three most probable classes.
+    """Draw faces: box and label with confidence; bars of the three most probable classes beside large faces.
 
     Args:
         image_rgb: uint8, (H, W, 3), RGB; not changed.
-        faces: What to draw.
-        note: A line for the lower left corner (frame rate and latency).
+        faces: Faces to draw.
+        note: Text for the lower left corner.
 
     Returns:
         uint8, (H, W, 3), RGB.
@@ -62,10 +59,7 @@ def annotate(image_rgb: UInt8, faces: Sequence[Face], *, note: str = "") -> UInt
 
 
 def hide_faces(image_rgb: UInt8, boxes: Sequence[Box]) -> UInt8:
-    """A copy in which nobody can be recognised: each box with its surroundings in a few large cells.
-
-    The cells are the means of the pixels, so no sharpening brings a face back.
-    """
+    """A copy with each box and its surroundings averaged over a few large cells, which cannot be undone."""
     picture = image_rgb.copy()
     height, width = picture.shape[:2]
     for x1, y1, x2, y2 in boxes:
@@ -78,7 +72,7 @@ def hide_faces(image_rgb: UInt8, boxes: Sequence[Box]) -> UInt8:
 
 
 def hide(part: UInt8) -> UInt8:
-    """The same part of a picture in at most six by six cells: uint8, its shape kept."""
+    """An image averaged over at most six by six cells: uint8, same shape."""
     height, width = part.shape[:2]
     cells = cv2.resize(part, (min(_CELLS, width), min(_CELLS, height)), interpolation=cv2.INTER_AREA)
     return np.asarray(cv2.resize(cells, (width, height), interpolation=cv2.INTER_NEAREST), dtype=np.uint8)
@@ -92,7 +86,7 @@ def heat_tile(crop: UInt8, heat: npt.NDArray[np.float32], title: str, *, side: i
         heat: float32, (size, size), of `emodet.inference.explain.occlusion_map`.
         title: Written below the crop.
         side: The tile's width in pixels.
-        hidden: Show the heat over a crop in which nobody can be recognised.
+        hidden: Anonymise the crop below the heat map.
 
     Returns:
         uint8, (side + title, side, 3), RGB.
@@ -114,7 +108,7 @@ def heat_tile(crop: UInt8, heat: npt.NDArray[np.float32], title: str, *, side: i
 
 
 def with_strip(image_rgb: UInt8, tiles: Sequence[UInt8], *, width: int) -> UInt8:
-    """The picture with a strip to its right that holds the tiles, as many as there is room for.
+    """The picture with a strip of tiles to its right, as many as fit.
 
     Args:
         image_rgb: uint8, (H, W, 3), RGB.
@@ -138,7 +132,7 @@ def with_strip(image_rgb: UInt8, tiles: Sequence[UInt8], *, width: int) -> UInt8
 def draw_text(
     picture: UInt8, text: str, at: tuple[int, int], scale: float, colour: Colour, *, outline: Colour | None = None
 ) -> None:
-    """Write into `picture`, whose fonts know ASCII only; `at` is the left end of the base line."""
+    """Write ASCII text into `picture`; `at` is the left end of the base line."""
     plain = text.encode("ascii", "replace").decode()
     if outline is not None:
         cv2.putText(picture, plain, at, _FONT, scale, outline, max(2, round(4 * scale)), cv2.LINE_AA)
@@ -152,7 +146,7 @@ def text_size(text: str, scale: float) -> tuple[int, int]:
 
 
 def _label(picture: UInt8, face: Face, taken: list[Area]) -> None:
-    """The emotion on a coloured ground, on the box, or below it where another label is; bars beside large faces."""
+    """Label above the box, or below it if another label is there; bars beside large faces."""
     height, width = picture.shape[:2]
     left, top, right, bottom = _pixels(face.box, width, height)
     least, most = max(0.38, min(height, width) / 2200), max(0.45, min(height, width) / 900)
@@ -175,7 +169,7 @@ def _label(picture: UInt8, face: Face, taken: list[Area]) -> None:
 
 
 def _bars(picture: UInt8, face: Face, box: Area, scale: float, taken: list[Area]) -> None:
-    """The three most probable classes, beside the box or below it, where there is room: never over the face."""
+    """The three most probable classes beside or below the box, if there is room."""
     height, width = picture.shape[:2]
     left, top, right, bottom = box
     best = sorted(face.probabilities.items(), key=lambda pair: -pair[1])[:_BARS]

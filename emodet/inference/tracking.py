@@ -1,4 +1,4 @@
-"""Which face of this frame is which of the last: overlap of boxes and nearness of landmarks."""
+"""Tracking: match the faces of successive frames by overlap of boxes and distance of landmarks."""
 
 import itertools
 import math
@@ -17,13 +17,13 @@ _LEAST_AFFINITY = 0.25
 
 @dataclass(slots=True)
 class Track:
-    """One face followed over time.
+    """One face over time.
 
     Attributes:
-        number: From 1, never used again.
-        detection: Where the face is now, or was last.
-        seen_s: When that was.
-        visible: Whether it was found in the last frame that was looked at.
+        number: From 1, never reused.
+        detection: Its latest detection.
+        seen_s: Time of that detection in seconds.
+        visible: Whether it was found in the latest frame.
     """
 
     number: int
@@ -33,31 +33,27 @@ class Track:
 
 
 class Tracker:
-    """Gives each face a number that stays.
-
-    Pairs are taken greedily, the best first: with the few faces of a frame that differs from the optimal assignment
-    only where two faces lie nearly in the same place.
-    """
+    """Numbers faces. Pairs are matched greedily, best first, which for the few faces of a frame is nearly optimal."""
 
     def __init__(self, *, patience_s: float = PATIENCE_S) -> None:
         """Start without tracks.
 
         Args:
-            patience_s: How long a face that is not found keeps its number.
+            patience_s: Seconds for which a face that is not found keeps its number.
         """
         self._patience_s = patience_s
         self._numbers = itertools.count(1)
         self.tracks: list[Track] = []
 
     def update(self, detections: Sequence[Detection], time_s: float) -> list[Track]:
-        """Take in what a detector found in a frame.
+        """Add the detections of a frame.
 
         Args:
-            detections: Everything that was found.
+            detections: All faces of the frame.
             time_s: Seconds, not decreasing from call to call.
 
         Returns:
-            The track of each detection, in their order. `tracks` also holds those that wait to be found again.
+            The track of each detection, in their order. `tracks` also holds those that are not visible.
         """
         self.tracks = [track for track in self.tracks if time_s - track.seen_s <= self._patience_s]
         pairs = sorted(
@@ -93,10 +89,10 @@ class Tracker:
 
 
 def affinity(one: Detection, other: Detection) -> float:
-    """0..1: how likely two detections of successive frames are one face.
+    """Similarity of two detections of successive frames, 0..1.
 
     The mean of the boxes' overlap (intersection over union) and of the landmarks' nearness, which falls to 1/e at a
-    quarter of the box side; the overlap alone where landmarks are missing.
+    quarter of the box side; the overlap alone without landmarks.
     """
     overlap = faces.overlap(one.box, other.box)
     if one.landmarks is None or other.landmarks is None or len(one.landmarks) != len(other.landmarks):

@@ -24,7 +24,7 @@ from emodet.models.metrics import SplitMetrics, TrainingMetrics
 from emodet.models.nets import build_net
 from emodet.models.optimization import build_optimizer, build_scheduler
 from emodet.models.valence_arousal import ConcordanceLoss, checked_weight, split_outputs
-from emodet.preprocessing import LEAST_DEVIATION, Preprocessing
+from emodet.preprocessing import MIN_DEVIATION, Preprocessing
 
 __all__ = ["EmotionClassifier"]
 
@@ -145,7 +145,7 @@ class EmotionClassifier(L.LightningModule):
         x = image.permute(0, 3, 1, 2).to(self.mean.dtype)
         if self.preprocessing.contrast == "crop":
             x = x - x.mean(dim=(1, 2, 3), keepdim=True)
-            x = x / x.square().mean(dim=(1, 2, 3), keepdim=True).sqrt().clamp_min(LEAST_DEVIATION)
+            x = x / x.square().mean(dim=(1, 2, 3), keepdim=True).sqrt().clamp_min(MIN_DEVIATION)
         else:
             x = (x / 255 - self.mean) / self.std
         return x.contiguous(memory_format=torch.channels_last if self.channels_last else torch.contiguous_format)
