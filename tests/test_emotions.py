@@ -19,16 +19,7 @@ from emodet.errors import EmodetError
 
 def test_ids_are_those_of_affectnet() -> None:
     """Written out, not computed: Mollahosseini et al. 2017, table 3."""
-    assert dict(enumerate(EMOTIONS)) == {
-        0: "neutral",
-        1: "happiness",
-        2: "sadness",
-        3: "surprise",
-        4: "fear",
-        5: "disgust",
-        6: "anger",
-        7: "contempt",
-    }
+    assert " ".join(EMOTIONS) == "neutral happiness sadness surprise fear disgust anger contempt"
     assert NOT_EMOTIONS == ("none", "uncertain", "no-face")
 
 
@@ -47,28 +38,24 @@ def test_foreign_orders_are_translated_by_name(order: tuple[str, ...], ids: tupl
 
 
 @pytest.mark.parametrize(
-    ("word", "name"),
+    ("words", "name"),
     [
-        ("Happy", "happiness"),
-        ("  HAPPINESS ", "happiness"),
-        ("joy", "happiness"),
-        ("sad", "sadness"),
-        ("suprise", "surprise"),
-        ("Fearful", "fear"),
-        ("0_neutral", "neutral"),
-        ("07_contempt", "contempt"),
-        ("AN", "anger"),
-        ("no face", "no-face"),
-        ("no_face", "no-face"),
-        ("10_no-face", "no-face"),
-        ("NF", "no-face"),
-        ("8_none", "none"),
-        ("Uncertain", "uncertain"),
+        (["Happy", "  HAPPINESS ", "joy"], "happiness"),
+        (["sad"], "sadness"),
+        (["suprise"], "surprise"),
+        (["Fearful"], "fear"),
+        (["0_neutral"], "neutral"),
+        (["07_contempt"], "contempt"),
+        (["AN"], "anger"),
+        (["no face", "no_face", "10_no-face", "NF"], "no-face"),
+        (["8_none"], "none"),
+        (["Uncertain"], "uncertain"),
     ],
 )
-def test_words_of_other_data_sets(word: str, name: str) -> None:
-    assert emotion_name(word) == name
-    assert emotion_id(word) == (EMOTIONS.index(name) if name in EMOTIONS else None)
+def test_words_of_other_data_sets(words: list[str], name: str) -> None:
+    for word in words:
+        assert emotion_name(word) == name
+        assert emotion_id(word) == (EMOTIONS.index(name) if name in EMOTIONS else None)
 
 
 def test_each_name_means_itself() -> None:

@@ -1,5 +1,4 @@
 import copy
-import dataclasses
 import json
 import pickle
 
@@ -20,7 +19,6 @@ from emodet.modelfile import (
     ModelInfo,
     TrainingData,
     read_model_file,
-    shipped_model,
     write_model_file,
 )
 from emodet.preprocessing import Preprocessing
@@ -51,12 +49,6 @@ def set_metadata(**values):
 
 def test_what_is_written_is_read_back(path):
     assert read_model_file(path).info == info()
-
-
-def test_onnxruntime_alone_finds_class_names_and_preprocessing(path):
-    found = onnxruntime.InferenceSession(path).get_modelmeta().custom_metadata_map
-    assert json.loads(found["emodet.class_names"]) == list(EMOTIONS)
-    assert Preprocessing.from_dict(json.loads(found["emodet.preprocessing"])) == info().preprocessing
 
 
 def test_probabilities_are_those_of_the_graph_in_any_number_of_batches(path):
@@ -344,11 +336,6 @@ def test_providers_and_threads(path):
         read_model_file(path, threads=0)
 
 
-def test_a_precision_that_is_not_shipped():
-    with pytest.raises(EmodetError, match="no fp64 model file"):
-        shipped_model("fp64")
-
-
 @given(
     temperature=st.floats(0.01, 100),
     classes=st.permutations(EMOTIONS),
@@ -363,10 +350,3 @@ def test_info_survives_the_way_through_metadata(temperature, classes, text, valu
         metrics={text: {text: value}},
     )
     assert ModelInfo.from_metadata(original.to_metadata()) == original
-
-
-def test_info_is_checked_when_it_is_made():
-    with pytest.raises(EmodetError, match="accuracy"):
-        info(metrics={"test": {"accuracy": float("nan")}})
-    with pytest.raises(dataclasses.FrozenInstanceError):
-        info().temperature = 2

@@ -21,12 +21,6 @@ def noise(height: int, width: int, seed: int = 0) -> UInt8:
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
-def smooth(height: int, width: int) -> UInt8:
-    """Red grows to the right, green downwards: a colour says where it comes from."""
-    y, x = np.mgrid[:height, :width]
-    return np.stack([x * 255 // max(1, width - 1), y * 255 // max(1, height - 1), x * 0 + 60], axis=2).astype(np.uint8)
-
-
 def padded(image: UInt8, by: int) -> UInt8:
     return np.pad(image, ((by, by), (by, by), (0, 0)), mode="edge")
 
@@ -37,19 +31,10 @@ class TestGeometry:
         crop = Preprocessing(size=32).crop(image, (11, 23, 43, 55))
         assert np.array_equal(crop, image[23:55, 11:43])
 
-    def test_an_odd_side_is_a_slice_too(self) -> None:
-        image = noise(50, 50)
-        assert np.array_equal(Preprocessing(size=33).crop(image, (5, 7, 38, 40)), image[7:40, 5:38])
-
     def test_margin_is_a_fraction_of_the_box_on_each_side(self) -> None:
         image = noise(100, 100)
         crop = Preprocessing(size=48, margin=0.1).crop(image, (30, 30, 70, 70))
         assert np.array_equal(crop, image[26:74, 26:74])
-
-    def test_a_negative_margin_cuts_into_the_box(self) -> None:
-        image = noise(100, 100)
-        crop = Preprocessing(size=20, margin=-0.25).crop(image, (30, 30, 70, 70))
-        assert np.array_equal(crop, image[40:60, 40:60])
 
     @pytest.mark.parametrize("box", [(20, 30, 30, 62), (9, 41, 41, 51)])
     def test_a_longish_box_gives_the_square_of_its_longer_side(self, box: tuple[int, int, int, int]) -> None:
@@ -97,24 +82,10 @@ class TestGeometry:
         crop = Preprocessing(size=16).crop(image)
         assert np.abs(crop - expected).max() <= 1
 
-    def test_enlargement_is_what_was_asked_for(self) -> None:
-        image = noise(16, 16)
-        nearest = Preprocessing(size=48, interpolation="nearest").crop(image)
-        assert np.array_equal(nearest, image.repeat(3, axis=0).repeat(3, axis=1))
-        linear = Preprocessing(size=48, interpolation="linear").crop(image)
-        assert np.array_equal(linear, cv2.resize(image, (48, 48), interpolation=cv2.INTER_LINEAR))
-        cubic = Preprocessing(size=48, interpolation="cubic").crop(image)
-        assert not np.array_equal(cubic, linear)
-
     def test_a_one_pixel_picture(self) -> None:
         image = np.array([[[10, 20, 30]]], dtype=np.uint8)
         for box in (None, (0, 0, 1, 1), (-3, -3, 9, 9)):
             assert (Preprocessing(size=24).crop(image, box) == (10, 20, 30)).all()
-
-    def test_far_away_boxes_cost_only_the_crop(self) -> None:
-        image = noise(30, 30)
-        crop = Preprocessing(size=24).crop(image, (1e9, 1e9, 1e9 + 24, 1e9 + 24))
-        assert (crop == image[-1, -1]).all()
 
 
 @st.composite
@@ -159,14 +130,6 @@ def test_any_box_gives_a_crop_of_its_own(
         assert crop.max() <= image.max()
 
 
-def test_an_exact_fit_is_no_view() -> None:
-    image = noise(32, 32)
-    for box in (None, (0, 0, 32, 32)):
-        crop = Preprocessing(size=32).crop(image, box)
-        crop[:] = 0
-        assert image.any()
-
-
 class TestAlignment:
     EYES = np.array([[40.0, 45.0], [60.0, 45.0]])
     CENTRE = np.array([50.0, 55.0])
@@ -194,12 +157,6 @@ class TestAlignment:
         straight = Preprocessing(size=48).crop(tilted, box, tilted_eyes).astype(int)
         assert np.abs(straight - expected).mean() > 2 * np.abs(found - expected).mean() + 1
 
-    def test_level_eyes_change_nothing(self) -> None:
-        image = noise(100, 100)
-        box = (26, 31, 74, 79)
-        aligned = Preprocessing(size=48, alignment="eyes").crop(image, box, self.EYES)
-        assert np.array_equal(aligned, Preprocessing(size=48).crop(image, box))
-
     def test_a_hair_s_breadth_of_tilt_changes_hardly_anything(self) -> None:
         """The warp's pixel centres and the straight cut's are the same."""
         image = cv2.GaussianBlur(noise(100, 100), (0, 0), 2)
@@ -215,11 +172,6 @@ class TestAlignment:
         found = Preprocessing(size=40, alignment="eyes").crop(image, (20, 20, 60, 60), eyes).astype(int)
         assert np.abs(found - np.rot90(image[20:60, 20:60])).max() <= 1
 
-    def test_edges_repeat_in_the_corners_that_turn_in(self) -> None:
-        image = np.full((40, 40, 3), 90, np.uint8)
-        eyes = [(10.0, 10.0), (30.0, 30.0)]
-        assert (Preprocessing(size=40, alignment="eyes").crop(image, (0, 0, 40, 40), eyes) == 90).all()
-
     def test_large_faces_are_averaged_not_skipped(self) -> None:
         """3,000 pixels to 48: single-pixel noise must come out as its mean."""
         image = np.zeros((3000, 3000, 3), np.uint8)
@@ -227,13 +179,6 @@ class TestAlignment:
         eyes = [(1000.0, 1000.0), (2000.0, 1300.0)]
         crop = Preprocessing(size=48, alignment="eyes").crop(image, (100, 100, 2900, 2900), eyes)
         assert abs(crop[8:40, 8:40].astype(float).mean() - 255 / 4) < 4
-
-    def test_large_faces_stay_where_they_are(self) -> None:
-        image = smooth(2400, 2400)
-        eyes = [(1000.0, 1000.0), (1400.0, 1000.5)]
-        box = (300, 500, 2100, 2300)
-        aligned = Preprocessing(size=48, alignment="eyes").crop(image, box, eyes).astype(int)
-        assert np.abs(aligned - Preprocessing(size=48).crop(image, box)).max() <= 2
 
     def test_pictures_wider_than_opencv_warps(self) -> None:
         image = np.full((40, 40_000, 3), 7, np.uint8)
@@ -260,14 +205,6 @@ def test_detail_is_taken_away_from_sharp_faces_only() -> None:
     assert np.array_equal(Preprocessing(size=96, detail=32).crop(poor), Preprocessing(size=96).crop(poor))
 
 
-def test_grey_is_luma() -> None:
-    image = noise(32, 32)
-    crop = Preprocessing(size=32, colour="grey").crop(image)
-    luma = image @ np.array([0.299, 0.587, 0.114])
-    assert np.abs(crop[:, :, 0] - luma).max() <= 1
-    assert (crop == crop[:, :, :1]).all()
-
-
 def test_normalise_is_per_channel_in_rgb_order() -> None:
     crops = noise(8, 8)[None].repeat(2, axis=0)
     preprocessing = Preprocessing(size=8, mean=(0.1, 0.2, 0.3), std=(0.5, 0.25, 2))
@@ -288,12 +225,6 @@ def test_a_crop_s_own_contrast_makes_it_the_same_in_dim_light() -> None:
     assert np.abs(found[1:] - found[0]).max() < 1e-4
     # All channels alike: a red face stays redder than a green one.
     assert np.ptp(found[0].mean(axis=(1, 2))) > 0.01
-
-
-@pytest.mark.parametrize("value", [0, 7, 255])
-def test_a_crop_without_any_contrast_is_nothing(value: int) -> None:
-    flat = np.full((1, 8, 8, 3), value, np.uint8)
-    assert np.abs(Preprocessing(size=8, contrast="crop").normalise(flat)).max() == 0
 
 
 class TestRefused:
@@ -333,34 +264,23 @@ class TestRefused:
             Preprocessing(size=24).crop(image)
 
     @pytest.mark.parametrize(
-        ("field", "value"),
+        ("field", "values"),
         [
-            ("size", 7),
-            ("size", 1025),
-            ("size", 96.0),
-            ("size", "96"),
-            ("size", True),
-            ("margin", 2.5),
-            ("margin", -0.5),
-            ("margin", math.nan),
-            ("margin", "0.1"),
-            ("alignment", "nose"),
-            ("colour", "bgr"),
-            ("detail", 97),
-            ("detail", 4),
-            ("interpolation", "area"),
-            ("interpolation", {}),
-            ("mean", (0.5,)),
-            ("contrast", "standard"),
-            ("mean", 0.5),
-            ("mean", "abc"),
-            ("std", (0.5, 0, 0.5)),
-            ("std", (0.5, math.inf, 0.5)),
+            ("size", [7, 1025, 96.0, "96", True]),
+            ("margin", [2.5, -0.5, math.nan, "0.1"]),
+            ("alignment", ["nose"]),
+            ("colour", ["bgr"]),
+            ("detail", [97, 4]),
+            ("interpolation", ["area", {}]),
+            ("contrast", ["standard"]),
+            ("mean", [(0.5,), 0.5, "abc"]),
+            ("std", [(0.5, 0, 0.5), (0.5, math.inf, 0.5)]),
         ],
     )
-    def test_values_out_of_range_are_named(self, field: str, value: Any) -> None:
-        with pytest.raises(EmodetError, match=rf"preprocessing\.{field}="):
-            Preprocessing(**{field: value})
+    def test_values_out_of_range_are_named(self, field: str, values: list[Any]) -> None:
+        for value in values:
+            with pytest.raises(EmodetError, match=rf"preprocessing\.{field}="):
+                Preprocessing(**{field: value})
 
     def test_unknown_keys_are_named(self) -> None:
         with pytest.raises(EmodetError, match="padding"):

