@@ -83,9 +83,15 @@ class EmotionClassifier(L.LightningModule):
         if not isinstance(preprocessing, Preprocessing):
             preprocessing = Preprocessing.from_dict(preprocessing or {})
         self.preprocessing, self.class_names = preprocessing, tuple(class_names)
+        self.va_weight = checked_weight(valence_arousal)
+        self.has_va_head = self.va_weight > 0
+        net_spec = spec_of(net) or {}
+        if "pretrained" in net_spec:
+            # A checkpoint brings its own weights: loading it neither reads nor downloads pretrained ones.
+            net_spec["pretrained"] = False
         self.save_hyperparameters(
             {
-                "net": _without_pretrained(spec_of(net)),
+                "net": net_spec,
                 "class_names": list(class_names),
                 "preprocessing": preprocessing.to_dict(),
                 "optimizer": spec_of(optimizer),
@@ -98,8 +104,6 @@ class EmotionClassifier(L.LightningModule):
                 "seed": seed,
             }
         )
-        self.valence_arousal_weight = checked_weight(valence_arousal)
-        self.has_va_head = self.valence_arousal_weight > 0
         if not isinstance(net, nn.Module):
             outputs = len(self.class_names) + (len(DIMENSIONS) if self.has_va_head else 0)
             net = build_net(net, outputs, preprocessing.to_dict())
@@ -112,9 +116,8 @@ class EmotionClassifier(L.LightningModule):
         self.concordance_loss = ConcordanceLoss()
         self.extras = list(extras)
         self.train_metrics = TrainingMetrics(self.class_names)
-        self.val_metrics, self.test_metrics = (
-            SplitMetrics(self.class_names, source_names, self.valence_arousal_weight) for _ in range(2)
-        )
+        self.val_metrics = SplitMetrics(self.class_names, source_names, self.va_weight)
+        self.test_metrics = SplitMetrics(self.class_names, source_names, self.va_weight)
         self.register_buffer("temperature", torch.ones(()))
         self.register_buffer("mean", torch.tensor(preprocessing.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(preprocessing.std).view(1, 3, 1, 1), persistent=False)
@@ -189,7 +192,7 @@ class EmotionClassifier(L.LightningModule):
         optimizer: torch.optim.Optimizer | LightningOptimizer,
         optimizer_closure: Callable[[], Any] | None = None,
     ) -> None:
-        """Take a step with the gradients of the extras' closures."""
+        """Take a step, with gradients as the extras compute them."""
         if optimizer_closure is not None:
             for extra in self.extras:
                 optimizer_closure = extra.wrap_closure(optimizer_closure, lambda: self._reseed(batch_idx), self)
@@ -220,15 +223,8 @@ class EmotionClassifier(L.LightningModule):
         class_loss: torch.Tensor = self.loss(logits, target)
         va_loss = torch.zeros_like(class_loss)
         if valence_arousal is not None:
-            va_loss = self.valence_arousal_weight * self.concordance_loss(valence_arousal, annotated)
-        loss = class_loss + va_loss
-        if not torch.isfinite(loss):
-            raise EmodetError(
-                f"the loss became {loss.item()} in epoch {self.current_epoch}, batch {batch_idx}. The last good "
-                "checkpoint is kept; lower optimizer.lr, set trainer.gradient_clip_val=1, or trainer.precision=32-true"
-            )
-        if self._counts:
-            self.train_metrics.update(logits.detach(), emotion, loss.detach())
+            va_loss = self.va_weight * self.concordance_loss(valence_arousal, annotated)
+        self._count((class_loss + va_loss).detach(), logits.detach(), emotion, batch_idx)
         return class_loss * self._share_of_weight(target) + va_loss
 
     def on_train_epoch_end(self) -> None:
@@ -250,11 +246,7 @@ class EmotionClassifier(L.LightningModule):
         self._log_metrics("val", self.val_metrics)
 
     def on_validation_end(self) -> None:
-        """Step a plateau scheduler after each validation, before the epoch's checkpoint is written.
-
-        Raises:
-            EmodetError: There is no metric of the monitored name.
-        """
+        """Step a plateau scheduler after each validation, before the epoch's checkpoint is written."""
         if self.trainer.sanity_checking or self.trainer.state.fn != TrainerFn.FITTING:
             return
         for config in self.trainer.lr_scheduler_configs:
@@ -293,9 +285,7 @@ class EmotionClassifier(L.LightningModule):
         self._log_metrics("test", self.test_metrics)
 
     def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, torch.Tensor]:
-        """Logits float32 (N, K), emotion int64 (N,) and index int64 (N,) of a batch; with a valence/arousal head also
-        valence_arousal float32 (N, 2).
-        """
+        """Logits float32 (N, K), emotion and index int64 (N,) and, with that head, valence_arousal float32 (N, 2)."""
         logits, valence_arousal = self.predict_heads(batch["image"])
         answers = {"logits": logits, "emotion": batch["emotion"], "index": batch["index"]}
         return answers if valence_arousal is None else {**answers, "valence_arousal": valence_arousal}
@@ -304,8 +294,8 @@ class EmotionClassifier(L.LightningModule):
         optimizer = build_optimizer(self.optimizer_spec, self.net)
         if self.scheduler_spec is None:
             return optimizer
-        steps = int(self.trainer.estimated_stepping_batches)
-        return {"optimizer": optimizer, "lr_scheduler": build_scheduler(self.scheduler_spec, optimizer, steps)}
+        scheduler = build_scheduler(self.scheduler_spec, optimizer, int(self.trainer.estimated_stepping_batches))
+        return {"optimizer": optimizer, "lr_scheduler": scheduler}
 
     @contextmanager
     def uncounted(self) -> Iterator[None]:
@@ -319,6 +309,15 @@ class EmotionClassifier(L.LightningModule):
     def _reseed(self, batch_idx: int) -> None:
         place = [self.seed, self.current_epoch, batch_idx, self.global_rank]
         torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1)[0]))
+
+    def _count(self, loss: torch.Tensor, logits: torch.Tensor, emotion: torch.Tensor, batch_idx: int) -> None:
+        if not torch.isfinite(loss):
+            raise EmodetError(
+                f"the loss became {loss.item()} in epoch {self.current_epoch}, batch {batch_idx}. The last good "
+                "checkpoint is kept; lower optimizer.lr, set trainer.gradient_clip_val=1, or trainer.precision=32-true"
+            )
+        if self._counts:
+            self.train_metrics.update(logits, emotion, loss)
 
     def _share_of_weight(self, target: torch.Tensor) -> torch.Tensor | float:
         """The factor that makes the mean of the ranks' gradients that of all faces, where class weights differ."""
@@ -347,8 +346,3 @@ class EmotionClassifier(L.LightningModule):
 
     def _split(self, outputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
         return split_outputs(outputs.float(), len(self.class_names), has_va_head=self.has_va_head)
-
-
-def _without_pretrained(net: Mapping[str, Any]) -> dict[str, Any]:
-    """A checkpoint brings its own weights: loading it neither reads nor downloads pretrained ones."""
-    return {key: False if key == "pretrained" else value for key, value in net.items()}

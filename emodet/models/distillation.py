@@ -102,5 +102,5 @@ def _resize(image: torch.Tensor, size: int) -> torch.Tensor:
     if image.shape[1] == size:
         return image
     mode = {"mode": "area"} if size < image.shape[1] else {"mode": "bilinear", "align_corners": False}
-    x = F.interpolate(image.permute(0, 3, 1, 2).float(), size=(size, size), **mode)  # type: ignore[arg-type]
+    x = F.interpolate(image.permute(0, 3, 1, 2).float(), size=(size, size), **mode)
     return x.round().permute(0, 2, 3, 1)

@@ -144,13 +144,10 @@ class FaceResNet(nn.Module):
             mean, variance = means[start:end], variances[start:end]
             rescale = math.sqrt(2 / weight[0].numel()) / weight.std()
             conv.weight.copy_(weight * rescale)
-            assert conv.bias is not None
-            assert norm.running_mean is not None
-            assert norm.running_var is not None
-            conv.bias.copy_(bias * rescale)
-            norm.running_mean.copy_(mean * rescale)
-            norm.running_var.copy_(variance * rescale**2)
-            norm.weight.copy_(gain * (norm.running_var + norm.eps).sqrt() / rescale)
+            conv.state_dict()["bias"].copy_(bias * rescale)
+            norm.state_dict()["running_mean"].copy_(mean * rescale)
+            norm.state_dict()["running_var"].copy_(variance * rescale**2)
+            norm.weight.copy_(gain * (variance * rescale**2 + norm.eps).sqrt() / rescale)
             norm.bias.copy_(shift + gain * mean)
             start = end
 

@@ -81,7 +81,7 @@ class Mean(Metric):
 class NegativeLogLikelihood(Mean):
     """The mean negative log likelihood of the labels."""
 
-    def update(self, logits: torch.Tensor, emotion: torch.Tensor) -> None:  # type: ignore[override]
+    def update(self, logits: torch.Tensor, emotion: torch.Tensor) -> None:
         """Count a batch: float logits (N, K) and int64 emotions (N,), -1 for none."""
         super().update(F.cross_entropy(logits.float(), emotion, ignore_index=-1, reduction="none"), emotion >= 0)
 
