@@ -18,18 +18,11 @@ from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from emodet.config import (
-    AuditConfig,
-    EvaluateConfig,
-    ExportConfig,
-    PrepareConfig,
-    TrainConfig,
-    checked,
-    defaults,
-)
+from emodet.config import AuditConfig, EvaluateConfig, ExportConfig, PrepareConfig, TrainConfig
 from emodet.cpu import available_cores
 from emodet.errors import EmodetError
 from emodet.models.build import trust
+from emodet.schema import checked, defaults
 
 __all__ = ["command", "conf_folder", "quoted", "share_of_cores", "to_plain_dict", "workers_beside"]
 

@@ -14,8 +14,9 @@ from omegaconf import OmegaConf
 
 import emodet.train  # noqa: F401  registers the schema
 from emodet.commands import conf_folder
-from emodet.config import RENAMED_KEYS, TrainConfig, checked, converted
+from emodet.config import TrainConfig
 from emodet.errors import EmodetError
+from emodet.schema import RENAMED_KEYS, checked, converted
 
 Command = Callable[..., int]
 CONF = Path(conf_folder())

@@ -20,6 +20,7 @@ from filelock import FileLock, Timeout
 
 from emodet.errors import EmodetError
 from emodet.files import write_atomically
+from emodet.training.ranks import rank
 
 __all__ = ["RunFolder", "now", "provenance"]
 
@@ -72,11 +73,14 @@ class RunFolder:
 
     @contextmanager
     def claimed(self) -> Iterator[None]:
-        """Keep other trainings out of the folder.
+        """Keep other trainings out of the folder; other ranks of the same one come in.
 
         Raises:
             EmodetError: Another training runs in it.
         """
+        if rank() > 0:
+            yield
+            return
         lock = FileLock(self.path / ".lock", timeout=0)
         try:
             lock.acquire()

@@ -16,9 +16,10 @@ from lightning.pytorch.profilers import Profiler
 from lightning.pytorch.strategies import Strategy
 
 from emodet.commands import conf_folder, quoted
-from emodet.config import TrainConfig, checked
+from emodet.config import TrainConfig
 from emodet.errors import EmodetError
 from emodet.models.build import require_trusted, target_of, trust
+from emodet.schema import checked
 from emodet.training.checkpoints import read_checkpoint
 from emodet.training.folder import RunFolder
 

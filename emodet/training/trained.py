@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 
 from emodet.commands import to_plain_dict
-from emodet.config import EvaluateConfig, checked
+from emodet.config import EvaluateConfig
 from emodet.errors import EmodetError
 from emodet.modelfile import TrainingData
 from emodet.models.classifier import EmotionClassifier
+from emodet.schema import checked
 from emodet.training.checkpoints import load_classifier
 from emodet.training.folder import RunFolder
 from emodet.training.weights import WeightsCard, load_weights

@@ -1,0 +1,302 @@
+"""Keys, types and defaults of a configuration, derived from signatures, and the check of composed values against them.
+
+A field annotated with `Arguments` is a group with the arguments of one callable; one with `Spec` names its class itself
+(``_target_``); one with `Specs` holds several of these by name.
+"""
+
+import inspect
+import math
+import types
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from emodet.errors import EmodetError
+from emodet.models.build import target_of
+
+__all__ = ["RENAMED_KEYS", "Arguments", "Spec", "Specs", "checked", "converted", "defaults"]
+
+
+RENAMED_KEYS: Mapping[str, str] = {
+    "data.workers": "data.num_workers",
+    "data.selection": "data.val_from",
+    "data.balanced": "data.sampling=balanced",
+    "data.evaluation_batch_size": "data.eval_batch_size",
+    "data.selection_seed": "data.split_seed",
+    "schedule": "scheduler",
+    "training.select_by": "training.monitor",
+    "training.sharpness": "training.sam_rho",
+    "training.mixing_chance": "training.mix_prob",
+    "training.resolutions": "training.progressive_sizes",
+    "training.keep": "callbacks.best.keep",
+    "training.patience": "callbacks.early_stopping.patience, with callbacks=[default,early_stopping]",
+    "training.weight_averaging": "callbacks.ema.decay, with callbacks=[default,ema]",
+    "net.name": "net=NAME, or net._target_=PACKAGE.CLASS",
+    "net.arguments": "net.KEY for each argument",
+    "optimizer.name": "optimizer=NAME, or optimizer._target_=PACKAGE.CLASS",
+    "scheduler.name": "scheduler=NAME",
+    "role": "split",
+    "shard": "no key: one machine packs a data set",
+    "merge": "no key: one machine packs a data set",
+    "data.device": "no key: workers load and augment the faces",
+    "data.changed": "no key: force=true makes a pack again",
+    "distillation.answers": "distillation.teachers",
+    "loss.valence_arousal": "training.valence_arousal",
+}
+"""Old keys and what takes their place; consulted for keys that are not known."""
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Marks a group of keys that are the arguments of `target`, but for those in `without`.
+
+    Attributes:
+        target: Whose signature it is.
+        without: Its arguments that are no keys.
+        unset: ``no``: defaults are there from the start. ``at first``: keys are null until everything is composed, then
+            they get their defaults; in a mix of data sets only those that no data set has of its own. ``always``: keys
+            that nobody sets stay null, as those of a checkpoint's own run take their place.
+        of_sources: Keys that stay null in a mix, where ``sources`` is set.
+        optional: Nested groups that are null unless they are chosen.
+    """
+
+    target: Callable[..., Any]
+    without: tuple[str, ...] = ()
+    unset: Literal["no", "at first", "always"] = "no"
+    of_sources: tuple[str, ...] = ()
+    optional: Mapping[str, "Arguments"] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Spec:
+    """Marks a group that names its own class: ``{_target_: …, **arguments}``; arguments in `without` are supplied."""
+
+    without: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Specs:
+    """Marks a group of named specs, each of which may be null."""
+
+
+class Tree(dict[str, Any]):
+    """Keys of a group: nested groups, `Spec`s and `Specs` as they are, leaves as (type, default)."""
+
+    unset: str = "no"
+    of_sources: tuple[str, ...] = ()
+    is_optional: bool = False
+
+
+def tree_of(target: Callable[..., Any], without: Sequence[str] = ()) -> Tree:
+    """The keys of a signature."""
+    function = target.__init__ if inspect.isclass(target) else target
+    try:
+        hints = typing.get_type_hints(function, include_extras=True)
+    except (NameError, TypeError):  # a class of the user's whose annotations cannot be evaluated
+        hints = {}
+    tree = Tree()
+    for name, parameter in inspect.signature(target).parameters.items():
+        if name in without or name == "self" or parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            continue
+        hint = hints.get(name, Any)
+        markers = getattr(hint, "__metadata__", ())
+        if markers and isinstance(markers[0], Arguments):
+            tree[name] = _group(markers[0])
+        elif markers:
+            tree[name] = markers[0]
+        elif hint == dict[str, Any] and parameter.default is parameter.empty:
+            tree[name] = Tree()
+        else:
+            tree[name] = (hint, None if parameter.default is parameter.empty else parameter.default)
+    return tree
+
+
+def _group(marker: Arguments) -> Tree:
+    tree = tree_of(marker.target, marker.without)
+    tree.unset, tree.of_sources = marker.unset, marker.of_sources
+    for name, nested in marker.optional.items():
+        tree[name] = _group(nested)
+        tree[name].is_optional = True
+    return tree
+
+
+def defaults(command: type, composed: bool = True) -> dict[str, Any]:
+    """Plain nested values of a command's keys before anything is chosen; specs are empty.
+
+    Args:
+        command: The dataclass.
+        composed: Whether keys that are null while a configuration is composed have their defaults.
+    """
+    return _values(tree_of(command), composed)
+
+
+def _values(tree: Tree, composed: bool) -> dict[str, Any]:
+    plain: dict[str, Any] = {}
+    for name, entry in tree.items():
+        if isinstance(entry, Tree) and entry.is_optional:
+            plain[name] = None
+        elif isinstance(entry, Tree):
+            plain[name] = _values(entry, composed)
+            if entry.unset != "no" and not composed:
+                plain[name] = dict.fromkeys(plain[name])
+        else:
+            plain[name] = {} if isinstance(entry, Spec | Specs) else _plain(entry[1])
+    return plain
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple | list):
+        return [_plain(member) for member in value]
+    if isinstance(value, Mapping):
+        return {str(key): _plain(member) for key, member in value.items()}
+    return str(value) if isinstance(value, Path) else value
+
+
+def checked(command: type, values: Mapping[str, Any], replaced: Sequence[str] = ()) -> dict[str, Any]:
+    """Check composed values against a command's keys and types, and fill in the defaults of specs' classes.
+
+    Args:
+        command: The dataclass.
+        values: Plain nested values.
+        replaced: Dotted keys given on the command line. A ``_target_`` among them replaces the group's class, and
+            options of the class that was there go, but for those that the command line gives too.
+
+    Raises:
+        EmodetError: A key is not known, or a value has another type.
+    """
+    return _checked(tree_of(command), values, "", set(replaced))
+
+
+def _checked(tree: Tree, values: Mapping[str, Any], path: str, given: set[str]) -> dict[str, Any]:
+    result: dict[str, Any] = {}
+    for name, value in values.items():
+        key = f"{path}{name}"
+        if name not in tree:
+            raise _unknown(key, [f"{path}{known}" for known in tree])
+        entry = tree[name]
+        if isinstance(entry, Spec):
+            result[name] = _checked_spec(entry, value, key, given)
+        elif isinstance(entry, Specs):
+            result[name] = {
+                each: None if spec is None else _checked_spec(Spec(), spec, f"{key}.{each}", given)
+                for each, spec in (value or {}).items()
+            }
+        elif isinstance(entry, Tree):
+            if value is not None and not isinstance(value, Mapping):
+                raise EmodetError(f"{key}={value}: a group of keys was expected ({', '.join(entry) or 'key: value'})")
+            result[name] = dict(value or {}) if not entry else value and _checked(entry, value, f"{key}.", given)
+        elif value is not None or tree.unset == "no":
+            result[name] = _converted_or_error(value, entry[0], key)
+        else:
+            is_of_sources = values.get("sources") is not None and name in tree.of_sources
+            result[name] = None if tree.unset == "always" or is_of_sources else _plain(entry[1])
+    return result
+
+
+def _checked_spec(spec: Spec, values: Any, key: str, given: set[str]) -> dict[str, Any]:
+    if not isinstance(values, Mapping):
+        raise EmodetError(f"{key}={values}: {{_target_: PACKAGE.CLASS, …}} was expected")
+    if "_target_" not in values:
+        return dict(values)
+    if f"{key}._target_" in given:
+        values = {name: value for name, value in values.items() if name.startswith("_") or f"{key}.{name}" in given}
+    target = target_of(values, key)
+    tree = tree_of(target, spec.without)
+    parameters = inspect.signature(target).parameters.values()
+    is_open = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
+    own = {}
+    for name, value in values.items():
+        if name in tree and not isinstance(tree[name], Tree | Spec | Specs):
+            own[name] = _converted_or_error(value, tree[name][0], f"{key}.{name}")
+        elif is_open or name.startswith("_") or name in tree:
+            own[name] = value
+        else:
+            raise _unknown(f"{key}.{name}", [f"{key}.{known}" for known in tree], values["_target_"])
+    filled = {
+        parameter.name: _plain(parameter.default)
+        for parameter in parameters
+        if parameter.name in tree and parameter.default is not parameter.empty and _is_plain(parameter.default)
+    }
+    return {"_target_": values["_target_"], **filled, **own}
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, tuple | list):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, str | int | float | bool)
+
+
+def _unknown(key: str, known: Sequence[str], target: str = "") -> EmodetError:
+    for old, new in RENAMED_KEYS.items():
+        if key == old or key.startswith(f"{old}."):
+            return EmodetError(f"{key}: renamed; now it is {new}")
+    near = get_close_matches(key, known, 1)
+    of = f" {target} has" if target else " there is"
+    names = ", ".join(name.rpartition(".")[2] for name in known)
+    return EmodetError(f"{key}:{of} no such key; {f'did you mean {near[0]}?' if near else f'there are {names}'}")
+
+
+def _converted_or_error(value: Any, hint: Any, key: str) -> Any:
+    try:
+        return converted(value, hint)
+    except (TypeError, ValueError):
+        expected = getattr(hint, "__name__", str(hint)) if inspect.isclass(hint) else str(hint)
+        expected = expected.replace("typing.", "").replace("collections.abc.", "")
+        raise EmodetError(f"{key}={value}: {expected} was expected") from None
+
+
+def converted(value: Any, hint: Any) -> Any:
+    """`value` as `hint` describes it; whole floats become ints where those are expected, numbers become text.
+
+    Raises:
+        TypeError, ValueError: It does not fit.
+    """
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Annotated:
+        return converted(value, arguments[0])
+    if origin in (typing.Union, types.UnionType):
+        return _first_that_fits(value, arguments)
+    if origin is Literal:
+        if value in arguments:
+            return value
+        raise ValueError
+    if hint in (None, type(None)):
+        if value is None:
+            return None
+        raise TypeError
+    kind = origin or hint
+    if kind in (bool, int, float, str) or kind is Path:
+        return _scalar(value, kind)
+    if kind in (list, tuple, set, Sequence):
+        if not isinstance(value, list | tuple):
+            raise TypeError
+        return [converted(member, arguments[0]) for member in value] if len(arguments) in (1, 2) else list(value)
+    if kind in (dict, Mapping) and not isinstance(value, Mapping):
+        raise TypeError
+    return value
+
+
+def _first_that_fits(value: Any, hints: Sequence[Any]) -> Any:
+    exact = [hint for hint in hints if inspect.isclass(hint) and type(value) is hint]
+    for hint in (*exact, *hints):
+        try:
+            return converted(value, hint)
+        except (TypeError, ValueError):
+            continue
+    raise TypeError
+
+
+def _scalar(value: Any, kind: Any) -> Any:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if kind is bool and isinstance(value, bool):
+        return value
+    if kind is int and is_number and float(value).is_integer():
+        return int(value)
+    if kind is float and is_number and not math.isnan(value):
+        return value
+    if kind in (str, Path) and (isinstance(value, str) or is_number):
+        return str(value)
+    raise TypeError
