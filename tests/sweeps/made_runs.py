@@ -8,8 +8,9 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from emodet.config import TrainConfig
+from emodet.schema import defaults
 
-_SCHEMA = OmegaConf.structured(TrainConfig)
+_SCHEMA = OmegaConf.create(defaults(TrainConfig))
 
 
 def made_run(

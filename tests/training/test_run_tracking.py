@@ -198,11 +198,10 @@ def named(place: str) -> tuple[str, str]:
 
 
 def configuration_keys() -> set[str]:
-    from omegaconf import OmegaConf
-
     from emodet.config import TrainConfig
+    from emodet.schema import defaults
 
-    schema: Any = OmegaConf.to_container(OmegaConf.structured(TrainConfig))
+    schema: Any = defaults(TrainConfig)
     return {f"{group}.{key}" for group, keys in schema.items() if isinstance(keys, dict) for key in keys} | set(schema)
 
 
