@@ -40,8 +40,12 @@ class PixelReader(Reader):
     A sample's key is the row's number from 0, its `Sample.file` the row's offset in bytes.
     """
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.pixels = self.pixel_file()
+
     def pixel_file(self) -> Path:
-        """The CSV file with the pixels."""
+        """Find the CSV file with the pixels."""
         raise NotImplementedError
 
     def pixel_rows(self) -> Iterator[PixelRow]:
@@ -51,7 +55,7 @@ class PixelReader(Reader):
             EmodetError: The file cannot be read or has a row that does not fit, as the last one of a file that was cut
                 off. The message names the line.
         """
-        path = self.pixel_file()
+        path = self.pixels
         header = header_of(path)
         if any(header.count(name) != 1 for name in _COLUMNS):
             there = ", ".join(header)[:200] or "none"
@@ -80,7 +84,7 @@ class PixelReader(Reader):
             raise EmodetError(f"{path}: there are no rows below the header")
 
     def file_of(self, _sample: Sample) -> Path:
-        return self.pixel_file()
+        return self.pixels
 
     def encoded(self, sample: Sample) -> bytes:
         """The picture as PNG, 48×48, grey.
@@ -89,14 +93,13 @@ class PixelReader(Reader):
             OSError: The file cannot be read.
             EmodetError: The row does not hold 48×48 numbers from 0 to 255.
         """
-        path = self.pixel_file()
-        with path.open("rb") as file:
+        with self.pixels.open("rb") as file:
             file.seek(int(sample.file or 0))
             pixels = max(_cells(file.readline(_MAX_LINE_BYTES)), key=len)
         try:
             picture = np.frombuffer(bytes(map(_PIXEL.__getitem__, pixels.split())), np.uint8).reshape(_SIDE, _SIDE)
         except (KeyError, ValueError):
-            raise EmodetError(f"{path}, row {int(sample.key)}: not 48×48 numbers from 0 to 255") from None
+            raise EmodetError(f"{self.pixels}, row {int(sample.key)}: not 48×48 numbers from 0 to 255") from None
         return bytes(cv2.imencode(".png", picture)[1].tobytes())
 
 
@@ -128,9 +131,8 @@ class Fer2013(PixelReader):
         return self.root if self.root.is_file() else next(p for name in _FILES if (p := self.base / name).is_file())
 
     def list_samples(self, listing: Listing) -> Iterator[Sample]:
-        path = self.pixel_file()
         for number, row in enumerate(self.pixel_rows()):
-            where = f"{path}, row {number}"
+            where = f"{self.pixels}, row {number}"
             if row.usage not in SPLITS:
                 raise EmodetError(f"{where}: Usage={row.usage!r} is not {', '.join(SPLITS)}")
             if row.emotion not in _CLASSES:

@@ -210,10 +210,10 @@ class FerPlusCsv(_Votes, PixelReader):
         pixels = list(self.pixel_rows())
         joined = f"They are joined by row, so both must be whole and unsorted, with {', '.join(SPLITS)} as Usage"
         if len(pixels) != len(votes):
-            raise EmodetError(f"{rows.path} has {len(votes):,} rows, {self.pixel_file()} {len(pixels):,}. {joined}")
+            raise EmodetError(f"{rows.path} has {len(votes):,} rows, {self.pixels} {len(pixels):,}. {joined}")
         for number, (usage, face) in enumerate(zip(usages, pixels, strict=True)):
             if usage != face.usage or usage not in SPLITS:
-                there = f"{usage!r} in {rows.path} and {face.usage!r} in {self.pixel_file()}"
+                there = f"{usage!r} in {rows.path} and {face.usage!r} in {self.pixels}"
                 raise EmodetError(f"row {number} is {there}. {joined}")
         keys = [(f"{number:05d}", str(row.offset)) for number, row in enumerate(pixels)]
         samples = self.samples_of(listing, keys, [SPLITS[usage] for usage in usages], np.array(votes))
