@@ -81,8 +81,8 @@ def test_the_model_file_measures_as_the_checkpoint_did(
     info = read_model_file(model_file).info
     assert info.outputs == ("probabilities", "valence_arousal")
     facts = RunFolder(run).facts()
-    for split, split in facts["splits"].items():
-        assert info.metrics[split]["ccc_valence"] == pytest.approx(
+    for split, title in facts["splits"].items():
+        assert info.metrics[title]["ccc_valence"] == pytest.approx(
             facts["results"][split]["ccc_valence"]["value"], abs=1e-4
         )
     gate = json.loads((run / "export" / "emodet-gate.json").read_text())
@@ -124,7 +124,7 @@ def test_a_recognizer_answers_as_the_checkpoint(run: Path, model_file: Path) -> 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["loss.valence_arousal=1"], "loss.valence_arousal=1: none of the 72 training faces of drawn faces"),
+        (["training.valence_arousal=1"], "training.valence_arousal=1: none of the 72 training faces of drawn faces"),
         (["training.monitor=val/ccc_valence"], "training.monitor=val/ccc_valence: there is no such metric"),
     ],
 )
