@@ -64,6 +64,7 @@ class CsvRows:
         except (OSError, csv.Error) as problem:
             raise EmodetError(f"{path}: cannot be read as CSV ({problem})") from None
         names, self._delimiter, self._skipped = header.names, header.delimiter, header.lines_before + 1
+        there = ", ".join(filter(None, names))[:200] or "no names"
         for alias, name in (aliases or {}).items():
             if name not in names and alias in names:
                 names[names.index(alias)] = name
@@ -71,7 +72,6 @@ class CsvRows:
             names, self._skipped = ["", *positional][-len(names) :], header.lines_before
         lacking = [name for name in required if name not in names]
         if lacking:
-            there = ", ".join(filter(None, names))[:200] or "no names"
             raise EmodetError(f"{path}: the header lacks {', '.join(lacking)}; it has {there}")
         wanted = dict.fromkeys((*required, *optional))
         twice = [name for name in wanted if names.count(name) > 1]

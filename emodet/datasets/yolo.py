@@ -81,7 +81,7 @@ class Yolo(Reader):
 
 def _read_names(path: Path) -> dict[int, str]:
     """Our class name by the export's class number."""
-    import yaml  # type: ignore[import-untyped] # comes with the training extra, and only this needs it
+    import yaml  # comes with the training extra, and only this needs it
 
     try:
         if path.stat().st_size > _MAX_YAML_BYTES:

@@ -158,6 +158,7 @@ def test_a_row_that_does_not_fit_is_named(tmp_path, row, value):
     [
         ("path,mood", "emotion", "path, mood"),
         ("picture,emotion", "path", "picture, emotion"),
+        ("image,mood", "emotion", "image, mood"),
         ("path,emotion,x1,y1,x2", "y2", "x1"),
         ("path,emotion,valence", "arousal", "valence"),
         ("path,emotion,path", "path", "more than once"),
