@@ -4,6 +4,7 @@ Pillow decodes: it reads an image's size before its pixels, reports truncated fi
 and CMYK. OpenCV, twice as fast, may decode JPEGs without any of these (``quick=True``).
 """
 
+import functools
 import importlib
 import importlib.util
 import io
@@ -207,9 +208,8 @@ def _decode_jpeg(data: bytes, name: str, max_pixels: int, least_side: int | None
         whole = data if jpeg.end is not None or not jpeg.scans else data + _EOI
         pixels = _decode(whole, name, max_pixels, least_side)
     # Decoders fill what is missing with grey, without an error, and go on after damage.
-    corners = pixels[[0, 0, -1, -1], [0, -1, 0, -1]].astype(int)
     zeros = jpeg.scans == 1 and data.find(_ZEROS, jpeg.data, jpeg.end) >= 0
-    if zeros or jpeg.end is None or (np.abs(corners - 128) <= 2).all(axis=1).any():
+    if zeros or jpeg.end is None or any(_is_grey(pixels[y, x]) for y in (0, -1) for x in (0, -1)):
         _check_data(data, jpeg, name, max_pixels, zeros)
     if jpeg.end is None:
         _log.warning("%s: the end marker is missing; the image is complete", name)
@@ -229,9 +229,12 @@ def _check_data(data: bytes, jpeg: _Jpeg, name: str, max_pixels: int, zeros: boo
     scan_follows = data.find(b"\xff\xda", end) >= 0 and data.find(b"\xff\xd8", end) < 0
     if scan_follows or not np.array_equal(exact, more):
         raise EmodetError(f"{name}: damaged or cut off (its data end before the last pixel)")
-    grey = (np.abs(exact[-1, -1].astype(int) - 128) <= 2).all()
     less = data[: end - len(_ZEROS)] + _EOI
-    if zeros and not grey and np.array_equal(exact, _decode(less, name, max_pixels, None, upright=False)):
+    if (
+        zeros
+        and not _is_grey(exact[-1, -1])
+        and np.array_equal(exact, _decode(less, name, max_pixels, None, upright=False))
+    ):
         raise EmodetError(f"{name}: damaged (zeros in its data)")
 
 
@@ -266,6 +269,11 @@ def _decode(data: bytes, name: str, max_pixels: int, least_side: int | None, *, 
         raise EmodetError(f"{name}: damaged or cut off ({problem or type(problem).__name__})") from None
 
 
+def _is_grey(pixel: UInt8) -> bool:
+    return all(abs(value - 128) <= 2 for value in pixel.tolist())
+
+
+@functools.cache
 def _heif() -> list[str]:
     if importlib.util.find_spec("pillow_heif") is None:
         return []
