@@ -64,6 +64,31 @@ def test_an_experiment_names_what_to_prepare(command, tmp_path, packs):
     assert pack.preprocessing.size == 48
 
 
+def test_drawn_faces_are_made_first(command, tmp_path, packs, capsys):
+    drawn = ["data=synthetic", f"data.root={tmp_path}/drawn", "data.synthetic.faces={train: 16, val: 8, test: 8}"]
+    assert command("emodet.prepare", *drawn, "data.synthetic.progress=false", *SMALL) == 0
+    assert "drawn faces" in Pack(only_pack(packs)).manifest["title"]
+    few = "synthetic: {faces: {train: 16, val: 8, test: 8}, seed: 1}"
+    mix = f"data.sources={{a: {{data: class_folders, root: {tmp_path}/drawn, reader: yolo}}, "
+    mix += f"b: {{data: synthetic, root: {tmp_path}/other, {few}}}}}"
+    assert command("emodet.prepare", "data=mixed", mix, *SMALL) == 0
+    assert "fingerprint of the mix" in capsys.readouterr().out
+
+
+def test_a_changed_release_is_refused_until_it_is_packed_again(command, release, tmp_path, packs, capsys):
+    root = tmp_path / "changed"
+    shutil.copytree(release, root)
+    arguments = ("emodet.prepare", f"data.root={root}", "data.reader=yolo", *SMALL)
+    assert command(*arguments) == 0
+    label = sorted((root / "train" / "labels").iterdir())[0]
+    label.write_text(f"{(int(label.read_text()[0]) + 1) % 8} 0.5 0.5 1 1\n")
+    assert command(*arguments) == 2
+    message = capsys.readouterr().err
+    assert str(root) in message
+    assert "force=true" in message
+    assert command(*arguments, "force=true") == 0
+
+
 @pytest.mark.parametrize(
     ("make", "told"),
     [

@@ -133,27 +133,11 @@ def _transform(step: Mapping[str, Any]) -> Any:
             arguments[key] = tuple(value)
     try:
         with warnings.catch_warnings():
-            # An argument that it does not know only makes it warn; below it is refused.
-            warnings.filterwarnings("ignore", message="Argument")
-            transform = kind(**arguments)
-    except (TypeError, ValueError) as problem:
+            # albumentations only warns of an unknown argument.
+            warnings.filterwarnings("error", message="Argument")
+            return kind(**arguments)
+    except (TypeError, ValueError, UserWarning) as problem:
         raise EmodetError(f"augmentation: {name} does not take {arguments} ({problem})") from None
-    _refuse_unknown(transform, name, arguments)
-    return transform
-
-
-def _refuse_unknown(transform: Any, name: str, arguments: Mapping[str, Any]) -> None:
-    known: set[str] = {"p", "transforms"}
-    for kind in type(transform).__mro__:
-        function = getattr(kind.__dict__.get("__init__"), "__wrapped__", kind.__dict__.get("__init__"))
-        code = getattr(function, "__code__", None)
-        if code is not None:
-            known.update(code.co_varnames[: code.co_argcount + code.co_kwonlyargcount])
-        schema = kind.__dict__.get("InitSchema")
-        known.update(getattr(schema, "model_fields", {}))
-    unknown = sorted(set(arguments) - known)
-    if unknown:
-        raise EmodetError(f"augmentation: {name} has no argument {', '.join(unknown)}")
 
 
 def _word(words: Mapping[str, int], name: str, key: str, value: Any) -> int:

@@ -42,25 +42,12 @@ _HOW_TO_GET = {
 class DataSettings:
     """Keys of the configuration group ``data``.
 
+    Those that are not described here are the arguments of `Source` and `EmotionDataModule`.
+
     Attributes:
         root: Where the data set lies; None for a mix.
         sources: A mix: settings of each data set by name, which override those here.
         packs: See `Source`; None takes `default_packs`.
-        reader: See `Source`.
-        reader_options: See `Source`.
-        crop: See `Source`.
-        labels: See `Source`.
-        val_from: See `Source`.
-        processes: See `Source`.
-        max_unreadable: See `Source`.
-        classes: See `EmotionDataModule`.
-        split_seed: See `EmotionDataModule`.
-        batch_size: See `EmotionDataModule`.
-        eval_batch_size: See `EmotionDataModule`.
-        sampling: See `EmotionDataModule`.
-        training_faces: See `EmotionDataModule`.
-        num_workers: See `EmotionDataModule`.
-        corrections: See `EmotionDataModule`.
     """
 
     root: str | None = None
