@@ -20,10 +20,7 @@ from emodet.errors import EmodetError
 
 __all__ = ["AffectNetNpy", "read_numbers"]
 
-_FOLDERS: Mapping[str, tuple[str, ...]] = {
-    "train": ("train_set",),
-    "val": ("val_set", "valid_set", "validation_set"),
-}
+_FOLDERS: Mapping[str, tuple[str, ...]] = {"train": ("train_set",), "val": ("val_set", "valid_set", "validation_set")}
 _WHOLE_PICTURE = (0.0, 0.0, 224.0, 224.0)
 _MAX_BYTES = 1 << 16
 _HEADER = re.compile(
