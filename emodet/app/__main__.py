@@ -188,14 +188,9 @@ def _check_certificate(certificate: Path | None, key: Path | None) -> None:
         return
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password="")
-    except FileNotFoundError:
-        missing = certificate if not certificate.exists() else key
-        raise EmodetError(f"--certificate, --key: there is no file {missing}") from None
-    except (OSError, ssl.SSLError) as problem:
-        raise EmodetError(
-            f"--certificate {certificate}, --key {key or 'none'}: not a PEM certificate with its key, without a "
-            f"password ({problem.strerror or problem})"
-        ) from None
+    except OSError as problem:
+        names = f"--certificate {certificate}, --key {key or certificate}"
+        raise EmodetError(f"{names}: expected PEM files without a password ({problem.strerror or problem})") from None
 
 
 @contextlib.contextmanager
@@ -205,7 +200,7 @@ def _listener(host: str, port: int) -> Iterator[socket.socket]:
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
     except (OSError, UnicodeError):
-        raise EmodetError(f"--host {host}: this machine has no such address") from None
+        raise EmodetError(f"--host {host} --port {port}: this machine has no such address") from None
     with socket.socket(family, kind, protocol) as listener:
         if os.name == "posix":
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

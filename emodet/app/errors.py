@@ -1,6 +1,7 @@
 """Errors of the REST interface, all as JSON: ``{"error": {"code", "message", "way_out"}}``."""
 
 import math
+from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -12,21 +13,6 @@ from starlette.responses import JSONResponse
 from emodet.app.schema import ErrorAnswer
 
 __all__ = ["ApiError", "client_gone", "error_response", "error_responses", "install_handlers", "stopping"]
-
-_DESCRIPTIONS = {
-    400: "The body is empty, or the form cannot be read.",
-    401: "The token is missing or wrong.",
-    403: "The Host or Origin header is not allowed.",
-    404: "Not found, or deleted.",
-    408: "The upload is too slow.",
-    409: "The result is not ready yet.",
-    413: "The file exceeds the size limit.",
-    416: "The range is outside the file.",
-    422: "A parameter is invalid, or the file is not a readable image or video.",
-    429: "The queue is full. The Retry-After header says when to try again.",
-    503: "No answer in time, or the server is shutting down.",
-    507: "The disk of the server is full.",
-}
 
 
 class ApiError(Exception):
@@ -84,7 +70,7 @@ def error_responses(*statuses: int, by_reference: bool = False) -> dict[int | st
     if by_reference:  # FastAPI describes a model with the media type of the other answers
         schema = {"$ref": f"#/components/schemas/{ErrorAnswer.__name__}"}
         described = {"content": {"application/json": {"schema": schema}}}
-    return {each: {**described, "description": _DESCRIPTIONS[each]} for each in (401, 403, *statuses)}
+    return {each: {**described, "description": HTTPStatus(each).phrase} for each in (401, 403, *statuses)}
 
 
 def install_handlers(app: FastAPI, headers: dict[str, str]) -> None:

@@ -2,7 +2,6 @@
 
 import importlib.resources
 import re
-import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,7 +40,7 @@ class Offer:
 
 
 class Recognizers:
-    """Opens each model once, and one detector of each kind per thread.
+    """Opens each model and detector once; all threads share them.
 
     Attributes:
         offers: Name to model.
@@ -74,9 +73,9 @@ class Recognizers:
         self.offers: Mapping[str, Offer] = offers
         self.default = next(iter(offers))
         self._threads = threads
-        self._of_thread = threading.local()
         auto = make_detector(detector, threads=threads)
         self.detector, self.description = auto.name, auto.description
+        self._opened: dict[str, Detector] = {auto.name: auto}
         self._specs = _available_detectors()
         if detector != "auto":
             self._specs[auto.name] = detector
@@ -100,19 +99,12 @@ class Recognizers:
         return name
 
     def recognizer(self, offer: Offer, detector: str, *, min_confidence: float, max_faces: int | None) -> Recognizer:
-        """A recognizer for the calling thread.
-
-        Args:
-            offer: Its model, shared by all threads.
-            detector: One of `detectors`.
-            min_confidence: As in `Recognizer`.
-            max_faces: As in `Recognizer`.
-        """
-        # A detector must not be called from two threads at once.
-        cache: dict[str, Detector] = self._of_thread.__dict__
-        if detector not in cache:
-            cache[detector] = make_detector(self._specs[detector], threads=self._threads)
-        return Recognizer(offer.file, detector=cache[detector], min_confidence=min_confidence, max_faces=max_faces)
+        """A recognizer of a model and one of `detectors`; the other arguments are those of `Recognizer`."""
+        if detector not in self._opened:
+            self._opened[detector] = make_detector(self._specs[detector], threads=self._threads)
+        return Recognizer(
+            offer.file, detector=self._opened[detector], min_confidence=min_confidence, max_faces=max_faces
+        )
 
 
 def _available_detectors() -> dict[str, str]:

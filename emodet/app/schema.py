@@ -152,52 +152,33 @@ class Health(BaseModel):
 class VideoFiles(BaseModel):
     """URLs of the results, relative to the server's; null while they do not exist."""
 
-    annotated: str | None
-    rows_csv: str | None
-    rows_jsonl: str | None
-    timeline: str | None
-    timeline_png: str | None
+    model_config = ConfigDict(json_schema_serialization_defaults_required=True)
+
+    annotated: str | None = None
+    rows_csv: str | None = None
+    rows_jsonl: str | None = None
+    timeline: str | None = None
+    timeline_png: str | None = None
 
 
 class VideoStatus(BaseModel):
     """Status and progress of a video."""
 
+    model_config = ConfigDict(json_schema_serialization_defaults_required=True)
+
     id: str = Field(description="Random; grants access to the results.")
-    state: Literal["waiting", "running", "done", "failed"]
-    error: Problem | None
-    width: int
-    height: int
-    frame_rate: float = Field(description="Frames per second.")
-    duration_s: float | None
-    frames_done: int
-    frames_total: int | None = Field(description="From the file's header; null if unknown.")
-    progress: float | None = Field(description="0 to 1; null if the length is unknown.")
-    frames_per_second: float
-    faces: int = Field(description="Rows so far.")
-    rows: int = Field(description="Rows so far.")
-    emotions: dict[str, int] = Field(description="Emotion to number of rows.")
-    files: VideoFiles
-    expires_at: str | None = Field(description="When the results will be deleted, ISO 8601, UTC.")
-
-
-class Stretch(BaseModel):
-    """A period in which a face shows one emotion."""
-
-    start_s: float
-    end_s: float
-    emotion: str
-    confidence: float = Field(description="Mean probability.")
-
-
-class TrackAnswer(BaseModel):
-    """One face over time."""
-
-    track_id: int
-    stretches: list[Stretch]
-
-
-class TimelineAnswer(BaseModel):
-    """Emotion over time."""
-
-    duration_s: float
-    tracks: list[TrackAnswer]
+    state: Literal["waiting", "running", "done", "failed"] = "waiting"
+    error: Problem | None = None
+    width: int = 0
+    height: int = 0
+    frame_rate: float = Field(default=0.0, description="Frames per second.")
+    duration_s: float | None = None
+    frames_done: int = 0
+    frames_total: int | None = Field(default=None, description="From the file's header; null if unknown.")
+    progress: float | None = Field(default=None, description="0 to 1; null if the length is unknown.")
+    frames_per_second: float = 0.0
+    faces: int = Field(default=0, description="Rows so far.")
+    rows: int = Field(default=0, description="Rows so far.")
+    emotions: dict[str, int] = Field(default={}, description="Emotion to number of rows.")
+    files: VideoFiles = VideoFiles()
+    expires_at: str | None = Field(default=None, description="When the results will be deleted, ISO 8601, UTC.")

@@ -15,11 +15,13 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Literal
 
 from emodet.app.errors import ApiError
 from emodet.app.models import Offer, Recognizers
-from emodet.app.schema import VideoOptions
+from emodet.app.schema import Problem, VideoFiles, VideoOptions, VideoStatus
 from emodet.app.settings import Limits
 from emodet.errors import EmodetError
 from emodet.inference.pipeline import Result, StreamOptions, recognise_stream
@@ -34,9 +36,16 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["ANNOTATED", "ROWS", "TIMELINE", "TIMELINE_PNG", "VideoJob", "VideoJobs", "open_video", "temporary_folder"]
+__all__ = ["RESULTS", "VideoJob", "VideoJobs", "temporary_folder"]
 
-ANNOTATED, TIMELINE, TIMELINE_PNG, ROWS = "annotated.mp4", "timeline.json", "timeline.png", "rows"
+RESULTS = {
+    "annotated": "annotated.mp4",
+    "rows_csv": "rows.csv",
+    "rows_jsonl": "rows.jsonl",
+    "timeline": "timeline",
+    "timeline_png": "timeline.png",
+}
+"""Field of `VideoFiles` to the name of the file, which is also the end of its URL."""
 
 _FOLDER_PREFIX = "emodet-app-"
 
@@ -48,31 +57,22 @@ class VideoJob:
     """One video. The worker thread writes the attributes, others read them.
 
     Attributes:
-        number: A random id, which grants access to the results.
         folder: Holds the upload and the results.
         offer: The model.
         detector: Name of the detector.
         options: The options of the request.
-        state: ``uploading``, ``waiting``, ``running``, ``done``, ``failed``.
-        error: Why it failed.
+        status: Without what `snapshot` adds.
+        uploading: Whether the upload is incomplete.
         stop: Set to cancel the job.
         finished_s: `time.monotonic` at its end.
     """
 
-    number: str
     folder: Path
     offer: Offer
     detector: str
     options: VideoOptions
-    state: str = "uploading"
-    error: ApiError | None = None
-    size: tuple[int, int] = (0, 0)
-    frame_rate: float = 0.0
-    duration_s: float | None = None
-    frames_total: int | None = None
-    frames_done: int = 0
-    rows: int = 0
-    frames_per_second: float = 0.0
+    status: VideoStatus
+    uploading: bool = True
     emotions: Counter[str] = field(default_factory=Counter)
     stop: threading.Event = field(default_factory=threading.Event)
     finished_s: float | None = None
@@ -80,17 +80,30 @@ class VideoJob:
     @property
     def ended(self) -> bool:
         """Whether the job is done or failed."""
-        return self.state in ("done", "failed")
+        return self.status.state in ("done", "failed")
 
     @property
     def upload(self) -> Path:
         """Path of the uploaded file, which is deleted at the end."""
         return self.folder / "upload"
 
-    def file(self, name: str) -> Path | None:
-        """One of the results; None if it does not exist yet. Rows can be read while they are written."""
+    def result(self, name: str) -> Path | None:
+        """Path of one of `RESULTS`; None if it does not exist yet. Rows can be read while they are written."""
         path = self.folder / name
         return path if path.exists() and (self.ended or path.suffix in (".jsonl", ".csv")) else None
+
+    def snapshot(self, keep_seconds: float) -> VideoStatus:
+        """The present status."""
+        status = self.status.model_copy(update={"emotions": dict(self.emotions.most_common())})
+        status.faces = status.rows
+        done, total = status.frames_done, status.frames_total
+        status.progress = 1.0 if status.state == "done" else min(1.0, done / total) if total else None
+        addresses = {key: f"v1/videos/{status.id}/{name}" for key, name in RESULTS.items() if self.result(name)}
+        status.files = VideoFiles(**addresses)
+        if self.finished_s is not None:
+            left = timedelta(seconds=self.finished_s + keep_seconds - time.monotonic())
+            status.expires_at = (datetime.now(UTC) + left).isoformat(timespec="seconds")
+        return status
 
 
 class VideoJobs:
@@ -120,7 +133,7 @@ class VideoJobs:
         detector = self._recognizers.detector_name(options.detector)
         self._check_queue()
         jobs = list(self._jobs.values())
-        uploading = sum(job.state == "uploading" for job in jobs)
+        uploading = sum(job.uploading for job in jobs)
         if uploading >= self._limits.videos_uploading:
             message = f"{uploading} videos are being uploaded."
             raise ApiError(429, "busy", message, "Try again when one of them is complete.", retry_s=15)
@@ -128,32 +141,38 @@ class VideoJobs:
         for job in [job for job in jobs if job.ended][:surplus]:
             self.delete(job)
         number = secrets.token_urlsafe(18)
-        job = VideoJob(number, self.folder / number, offer, detector, options)
+        job = VideoJob(self.folder / number, offer, detector, options, VideoStatus(id=number))
         job.folder.mkdir(mode=0o700)
         self._jobs[number] = job
         return job
 
-    def start(self, job: VideoJob) -> None:
+    def start(self, job: VideoJob) -> VideoStatus:
         """Open the uploaded video and queue it. Takes milliseconds: do not call it in the event loop.
+
+        Returns:
+            The status before the recognition starts.
 
         Raises:
             ApiError: It is not a video, exceeds the limits, or the queue is full. The job is deleted.
         """
         try:
             self._check_queue()
-            video = open_video(job.upload, self._limits)
+            video = _open(job.upload, self._limits)
         except BaseException:
             self.delete(job)
             raise
-        job.size, job.frame_rate, job.duration_s = video.size, video.frame_rate, video.duration_s
-        job.frames_total = video.frame_count or None
-        job.state = "waiting"
+        status = job.status
+        (status.width, status.height), status.frame_rate = video.size, video.frame_rate
+        status.duration_s, status.frames_total = video.duration_s, video.frame_count or None
+        job.uploading = False
+        waiting = job.snapshot(self._limits.keep_seconds)
         self._thread.submit(self._run, job, video)
+        return waiting
 
     def get(self, number: str) -> VideoJob:
         """A video by its id. Raises an `ApiError` if there is none."""
         job = self._jobs.get(number)
-        if job is None or job.state == "uploading":
+        if job is None or job.uploading:
             way_out = f"Results are deleted {self._limits.keep_seconds / 60:g} minutes after a video is done."
             raise ApiError(404, "not_found", "There is no video with this id, or it was deleted.", way_out)
         return job
@@ -161,8 +180,8 @@ class VideoJobs:
     def delete(self, job: VideoJob) -> None:
         """Cancel a job and delete its files."""
         job.stop.set()
-        self._jobs.pop(job.number, None)
-        if job.state != "running":  # otherwise its thread does it
+        self._jobs.pop(job.status.id, None)
+        if job.status.state != "running":  # otherwise its thread does it
             shutil.rmtree(job.folder, ignore_errors=True)
 
     def delete_old(self) -> None:
@@ -180,23 +199,24 @@ class VideoJobs:
         return self._idle.wait(timeout_s)
 
     def _check_queue(self) -> None:
-        queued = sum(job.state in ("waiting", "running") for job in list(self._jobs.values()))
+        queued = sum(not job.ended and not job.uploading for job in list(self._jobs.values()))
         if queued > self._limits.videos_waiting:
             message = f"The server is busy with {queued} videos."
             raise ApiError(429, "busy", message, "Try again when one of them is done.", retry_s=15)
 
     def _run(self, job: VideoJob, video: VideoReader) -> None:
-        state, error = "failed", None
+        state: Literal["done", "failed"] = "failed"
+        error: ApiError | None = None
         self._idle.clear()
         try:
             if not job.stop.is_set():
-                job.state = "running"
+                job.status.state = "running"
                 _recognise(job, video, self._recognizers, self._limits)
                 state = "done"
         except ApiError as problem:
             error = problem
         except EmodetError as problem:
-            way_out = "The results up to there are available." if job.frames_done else "Send another file."
+            way_out = "The results up to there are available." if job.status.frames_done else "Send another file."
             error = ApiError(422, "video_unreadable", _without_paths(problem, job.folder), way_out)
         except Exception:
             _log.exception("video recognition failed")
@@ -204,9 +224,9 @@ class VideoJobs:
         finally:
             job.upload.unlink(missing_ok=True)
             job.finished_s = time.monotonic()
-            job.error, job.state = error, state
+            job.status.error = None if error is None else Problem(**error.to_dict())
+            job.status.state = "failed" if job.stop.is_set() else state
             if job.stop.is_set():
-                job.state = "failed"
                 shutil.rmtree(job.folder, ignore_errors=True)
             self._idle.set()
 
@@ -220,19 +240,19 @@ class _JobSink(Sink):
         self._started = time.perf_counter()
 
     def write(self, result: Result) -> None:
-        job, frame = self._job, result.frame
+        job, status, frame = self._job, self._job.status, result.frame
         if frame.time_s > self._limits.video_seconds or frame.index >= self._limits.video_frames:
             raise _too_long(self._limits)
         if result.fresh:
             job.emotions.update(face.emotion for face in result.faces)
-            job.rows += len(result.faces)
-        job.frames_done = frame.index + 1
-        job.frames_per_second = job.frames_done / max(1e-6, time.perf_counter() - self._started)
+            status.rows += len(result.faces)
+        status.frames_done = frame.index + 1
+        status.frames_per_second = round(status.frames_done / max(1e-6, time.perf_counter() - self._started), 2)
 
     def close(self, *, complete: bool) -> None:
-        if self._job.frames_done and not self._job.stop.is_set():
-            values = self._timeline.to_dict(self._job.duration_s or 0.0)
-            (self._job.folder / TIMELINE).write_text(json.dumps(values), encoding="utf-8")
+        if self._job.status.frames_done and not self._job.stop.is_set():
+            values = self._timeline.to_dict(self._job.status.duration_s or 0.0)
+            (self._job.folder / RESULTS["timeline"]).write_text(json.dumps(values), encoding="utf-8")
 
 
 def _recognise(job: VideoJob, video: VideoReader, recognizers: Recognizers, limits: Limits) -> None:
@@ -242,20 +262,20 @@ def _recognise(job: VideoJob, video: VideoReader, recognizers: Recognizers, limi
         job.offer, job.detector, min_confidence=options.min_confidence, max_faces=options.max_faces
     )
     names = recognizer.model.info.class_names
-    chart = TimelineSink(job.folder / TIMELINE_PNG, names, "video")
+    chart = TimelineSink(job.folder / RESULTS["timeline_png"], names, "video")
     with ExitStack() as stack:
         writers = [
-            stack.enter_context(RowWriter(kind, job.folder / f"{ROWS}.{kind}", names)) for kind in ("jsonl", "csv")
+            stack.enter_context(RowWriter(kind, job.folder / f"rows.{kind}", names)) for kind in ("jsonl", "csv")
         ]
         sinks = [_JobSink(job, limits, chart.timeline), RowSink(writers, "video"), chart]
         if options.annotate:
-            sinks.append(AnnotatedVideoSink(job.folder / ANNOTATED, video))
+            sinks.append(AnnotatedVideoSink(job.folder / RESULTS["annotated"], video))
         hide = options.blur_faces and options.annotate
         how = StreamOptions(smoothing=Smoothing(seconds=options.smooth), every=options.every, hide=hide)
         recognise_stream(recognizer, video, sinks, how, stop=job.stop)
 
 
-def open_video(path: Path, limits: Limits) -> VideoReader:
+def _open(path: Path, limits: Limits) -> VideoReader:
     """Open an uploaded video. Raises an `ApiError` if it is not a video or exceeds the limits."""
     try:
         video = VideoReader(path, max_pixels=limits.pixels)
