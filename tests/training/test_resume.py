@@ -1,6 +1,7 @@
 """A run that was stopped and resumed gives the weights, and the curves, of a run that was not."""
 
 import csv
+import os
 import shutil
 import signal
 from collections.abc import Callable
@@ -231,6 +232,27 @@ def test_a_run_folder_gives_its_best_weights_to_a_new_run(short: Path, command: 
     own = ["preprocessing.size=48", "net.channels=[4,4,8,8]", "net.features=8", "trainer=cpu", "debug=one_batch"]
     new = [f"init_from={short}", "training.progressive_sizes=[]", "data.batch_size=8", f"hydra.run.dir={tmp_path}"]
     assert command("emodet.train", *arguments, *own, *new, "trainer.enable_progress_bar=false") == 0
+
+
+@pytest.mark.slow
+def test_a_slurm_job_is_requeued_and_resumes_in_its_folder(
+    command: Command, small: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scontrol = tmp_path / "bin" / "scontrol"
+    scontrol.parent.mkdir()
+    scontrol.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/asked\n', encoding="utf-8")
+    scontrol.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{scontrol.parent}:{os.environ['PATH']}")
+    settings = [*small, *COMMON, "callbacks=[default]"]
+    assert command("emodet.train", *settings, f"hydra.run.dir={tmp_path / 'whole'}") == 0
+    monkeypatch.setenv("EMODET_OUTPUTS", str(tmp_path / "outputs"))
+    monkeypatch.setenv("SLURM_JOB_ID", "77")
+    job = [*settings, stop(signal.SIGUSR1, 1, 3)]
+    assert command("emodet.train", *job) == 128 + signal.SIGUSR1
+    assert (tmp_path / "asked").read_text(encoding="utf-8").split() == ["requeue", "77"]
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    assert command("emodet.train", *job) == 0
+    assert_same_end(tmp_path / "whole", tmp_path / "outputs/ferplus/slurm-77")
 
 
 BATCH = {"batch": {"processes": 2, "per_process": 16}}
