@@ -49,7 +49,6 @@ _MAY_CHANGE = (
 # What they hold decides which epoch is kept.
 _FIXED_CALLBACKS = ("best", "last", "ema")
 _LENGTH = ("trainer.max_epochs", "trainer.max_steps")
-_LENGTH_ARGUMENTS = {"steps", "total_steps", "T_max", "total_iters"}
 
 
 def resumed_arguments(arguments: Sequence[str]) -> list[str]:
@@ -119,7 +118,8 @@ def _value_at(values: Any, key: str) -> Any:
 
 def _has_length(scheduler: Mapping[str, Any]) -> bool:
     """Whether a schedule depends on how many steps the run takes."""
-    return bool(_LENGTH_ARGUMENTS & set(inspect.signature(target_of(scheduler, "scheduler")).parameters))
+    parameters = inspect.signature(target_of(scheduler, "scheduler")).parameters
+    return "total_steps" in parameters and "total_steps" not in scheduler
 
 
 def was_requeued(run: RunFolder) -> bool:
