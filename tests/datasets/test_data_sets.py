@@ -126,10 +126,11 @@ def test_a_box_outside_the_picture_is_reported_and_never_a_smear_of_its_edge(com
     arguments = ["data=own_csv", f"data.root={tmp_path}", f"data.packs={tmp_path / 'packs'}", "data.processes=1"]
     arguments += ["data.crop=box", "data.val_from=0.5", "preprocessing.size=32"]
     assert command("emodet.prepare", *arguments) == 2
-    assert "the middle of the box 30, 30, 60, 49 is outside the 40×40 picture" in capsys.readouterr().err
+    message = capsys.readouterr().err
+    assert all(part in message for part in ("30, 30, 60, 49", "40×40", "data.max_unreadable"))
     assert command("emodet.prepare", *arguments, "data.max_unreadable=0.5") == 0
     said = capsys.readouterr().out
-    assert all(f"unreadable: {number}.png: the middle" in said for number in (2, 3, 4))
+    assert all(f"unreadable: {number}.png" in said for number in (2, 3, 4))
 
 
 @pytest.mark.parametrize("name", ["rafdb", "own_csv"])
