@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from made_drawn import write_release
 
 from emodet.data.pack import Pack
-from made_drawn import write_release
 
 SMALL = ["data.processes=1", "preprocessing.size=32"]
 

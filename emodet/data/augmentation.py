@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-# albumentations asks the network for a newer version of itself at import unless it is told not to.
+# Without it, albumentations looks for a newer version in the network at import.
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 import albumentations as A
 

@@ -123,7 +123,7 @@ def sampling_weights(
         emotion: Integer (N,), 0 to 7, -1 for none.
         sampling: One of `SAMPLING`. Where classes are balanced, faces without an emotion keep the average weight.
         weight: float64 (N,), above 0: how much more often one face is drawn than another, of the same class where
-            classes are balanced. None weighs all alike.
+            classes are balanced. None weighs all equally.
         soft_label: float32 (N, 8), NaN where there is none; for ``votes``.
 
     Returns:

@@ -45,7 +45,7 @@ class DataSettings:
     Those that are not described here are the arguments of `Source` and `EmotionDataModule`.
 
     Attributes:
-        root: Where the data set lies; None for a mix.
+        root: The data set's folder; None for a mix.
         sources: A mix: settings of each data set by name, which override those here.
         packs: See `Source`; None takes `default_packs`.
     """

@@ -82,7 +82,7 @@ class Corrections:
         Excluded faces keep their row and have neither an emotion nor a soft label, so that nothing can use them.
 
         Raises:
-            EmodetError: A row names a face that is not there, or whose label is not what the row says it was, or two
+            EmodetError: A row names a face that is not there, or whose label differs from the row's `was`, or two
                 rows are about one face.
         """
         emotion, soft_label = table.emotion.copy(), table.soft_label.copy()
@@ -170,7 +170,7 @@ def read_corrections(path: Path) -> Corrections:
         other = found.setdefault((correction.key, correction.split), correction)
         if other is not correction:
             same = (other.action, other.emotion) == (correction.action, correction.emotion)
-            what = "says the same again" if same else "contradicts it"
+            what = "repeats it" if same else "contradicts it"
             raise rows.error(f"{correction.key} is in line {other.line} already, and this line {what}; keep one")
     return Corrections(path, digest, tuple(found.values()))
 

@@ -35,7 +35,7 @@ class MixedPack(Pack):
         packs: In the same order.
 
     Raises:
-        EmodetError: The crops are not made alike; or see `Corrections.apply`.
+        EmodetError: The crops have different preprocessing; or see `Corrections.apply`.
     """
 
     def __init__(self, packs: Mapping[str, Pack], corrections: Corrections | None = None) -> None:

@@ -34,7 +34,7 @@ FORMAT = "emodet-pack"
 VERSION = 3
 """Of the files."""
 _CONTENT_VERSION = 2
-"""Of what a fingerprint is made of, and of how crops are made."""
+"""Of the fingerprint and of the way crops are made."""
 MANIFEST, TABLE, IMAGES = "manifest.json", "table.parquet", "images.npy"
 _CHECKED_ON_OPENING = 64
 _VERIFIED_AT_ONCE = 512
@@ -47,7 +47,7 @@ class Table:
 
     Attributes:
         key: str (N,).
-        split: str (N,), train, val or test as the release says.
+        split: str (N,), train, val or test, as in the release.
         emotion: int64 (N,), 0 to 7, -1 where there is none.
         soft_label: float32 (N, 8), rows sum to 1, or all NaN where there is none.
         valence: float32 (N,), -1 to 1, NaN where there is none.

@@ -58,7 +58,7 @@ _JOURNAL = "journal.jsonl"
 
 
 def pack_folder(reader: Reader, preprocessing: Preprocessing, crop: str, packs: Path) -> Path:
-    """Where the pack of a release with these crops lies below `packs`: its name depends on all that matters."""
+    """Folder of the pack below `packs`; its name depends on the release, the reader's options and the crops."""
     identity = {
         "version": VERSION,
         "reader": reader.name,
@@ -83,7 +83,7 @@ class Packing:
     Attributes:
         reader: The release.
         preprocessing: Geometry and colour of a crop.
-        packs: The folder in which packs lie.
+        packs: The folder of all packs.
         crop: ``image`` takes each stored picture as a face crop, ``box`` cuts at the sample's box.
         processes: How many decode in parallel; None takes one per core, or none for fewer than 2,000 faces.
         max_unreadable: The share of pictures that may be unreadable. They are listed in the manifest and left out.
@@ -112,7 +112,7 @@ class Packing:
 
     @property
     def folder(self) -> Path:
-        """Where the pack lies, or will lie."""
+        """The pack's folder."""
         return pack_folder(self.reader, self.preprocessing, self.crop, self.packs)
 
     def exists(self) -> bool:

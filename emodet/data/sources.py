@@ -1,4 +1,4 @@
-"""One data set: where it lies, how it is read and cropped, and how its faces are used."""
+"""One data set: its folder, how it is read and cropped, and how its faces are used."""
 
 import inspect
 import logging
@@ -39,7 +39,7 @@ class Source:
         root: The folder, for some data sets the file.
         reader: A name in `emodet.datasets.readers.READERS`, or ``auto`` to recognise the release.
         reader_options: The reader's own arguments. A reader that can read landmarks does so where crops are aligned.
-        packs: The folder in which packs lie.
+        packs: The folder of all packs.
         crop: ``image`` (stored pictures are face crops) or ``box``.
         classes: 8, or 7 without contempt; None takes all that are trained.
         labels: ``hard`` trains on the emotion; ``soft`` on the soft label where there is one, and so also on faces
@@ -124,7 +124,7 @@ class Source:
     ) -> tuple[Pack, bool]:
         """Make the pack if it does not exist, and open it.
 
-        A warning says so where label files or folders of the release have changed since it was packed.
+        Warns if label files or folders of the release have changed since it was packed.
 
         Returns:
             The pack, and whether it existed.

@@ -42,8 +42,8 @@ def assign_splits(table: Table, usable: npt.NDArray[np.bool_], val_from: str | f
 
     Val and test are different faces wherever the release allows it. A release with train, val and test is used as it
     is. One without a test split is tested on its val, and validated on a seeded, stratified part of train that has no
-    subject and no picture in common with the rest. ``val_from="val"`` validates and tests on the same val instead, and
-    the split's name then says so.
+    subject and no picture in common with the rest. ``val_from="val"`` validates and tests on the same val, which
+    the split's name then mentions.
 
     Args:
         table: The pack's table.
@@ -120,7 +120,7 @@ def _drawn_groups(emotion: Indices, group: Indices, rows: Indices, share: float,
 
 
 def mix_splits(names: Sequence[str], table: Table, starts: Sequence[int], splits: Sequence[Splits]) -> Splits:
-    """Splits of several data sets together, made of each one's own, so that val and test stay what they are elsewhere.
+    """Splits of a mix, from each data set's own splits, so that its val and test stay what they are elsewhere.
 
     A face whose picture another data set tests on does not validate; one whose picture any data set validates or tests
     on does not train; a picture that several data sets would train on trains once, with the label of the first.

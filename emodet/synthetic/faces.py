@@ -1,7 +1,7 @@
 """Drawn faces that show the eight emotions: a data set without photographs, for trials and tests.
 
 A face is an `Identity` (shape, skin, hair, …), a set of facial action units with their strengths,
-a pose and a light. The emotion shows in the action units alone: `EXPRESSIONS` says which.
+a pose and a light. The emotion shows in the action units alone: see `EXPRESSIONS`.
 
 Sources: the action units are those of Ekman and Friesen (1978) and Ekman, Friesen and Hager (2002), *Facial Action
 Coding System*; which of them make an emotion follows Friesen and Ekman (1983), *EMFACS-7*, and the prototypes of the
@@ -169,7 +169,7 @@ def draw_face(
     """Draw one face. The same arguments give the same pixels.
 
     Args:
-        emotion: Id 0 to 7, or a name that `emodet.emotions` knows.
+        emotion: Id 0 to 7, or a name, see `emodet.emotions`.
         seed: What numpy's `default_rng` takes, such as ``(seed, index)``, or a generator to draw from.
         size: Side of the picture in pixels.
         identity: Who; a new person without it.
