@@ -1,6 +1,6 @@
 """Compare runs: ``python -m emodet.compare outputs/ferplus/2026-11-22_19-52-10_sweep``.
 
-Takes folders of sweeps, of single runs, or folders that hold these; also of a sweep that was killed or still runs.
+Takes the folders of sweeps and runs, or folders that contain them, also of a sweep that was killed or is running.
 """
 
 from emodet.laboratory import require_laboratory

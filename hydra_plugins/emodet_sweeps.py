@@ -1,93 +1,70 @@
-"""The sweepers of emodet, where Hydra looks for plugins. It loads this file with every command: keep it light."""
+"""Hydra plugin: the sweeper that searches with Optuna. Hydra imports this file with every command, so it stays light."""
 
+import sys
 from dataclasses import dataclass, field
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
-from hydra.core.utils import JobReturn
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 
-class _EmodetSweeper(Sweeper):
-    """What both have in common."""
+@dataclass
+class OptunaSweeperConfig:
+    """Options of ``hydra.sweeper`` with ``sweep=optuna``.
 
-    def __init__(self) -> None:
+    Attributes:
+        n_trials: Trials in all, those that the study file already holds included.
+        n_jobs: Trials that are handed to the launcher together.
+        study: Journal file of the study; an existing one is continued.
+        seed: Of the sampler.
+        n_startup_trials: Random trials before the sampler (TPE) learns from earlier ones.
+        pruner: Arguments of `optuna.pruners.PercentilePruner`, epochs as steps; null prunes nothing.
+        params: Key to search range, in Hydra's sweep syntax; the command line adds to it and replaces it.
+    """
+
+    _target_: str = "hydra_plugins.emodet_sweeps.OptunaSweeper"
+    n_trials: int = 24
+    n_jobs: int = 1
+    study: str = "${hydra:sweep.dir}/study.journal"
+    seed: int = 0
+    n_startup_trials: int = 8
+    pruner: dict[str, Any] | None = None
+    params: dict[str, Any] = field(default_factory=dict)
+
+
+class OptunaSweeper(Sweeper):
+    """Searches hyper-parameters with Optuna. Arguments: see `OptunaSweeperConfig`."""
+
+    def __init__(self, **options: Any) -> None:
+        self.options = options
         self.config: DictConfig | None = None
         self.hydra_context: HydraContext | None = None
         self.launcher: Launcher | None = None
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Keep what a sweep needs, and make the launcher."""
+        """Create the launcher."""
         self.config, self.hydra_context = config, hydra_context
         self.launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
         )
 
-
-class GridSweeper(_EmodetSweeper):
-    """See `emodet.sweeps.grid`."""
-
     def sweep(self, arguments: list[str]) -> Any:
-        """Run the grid."""
-        from emodet.sweeps.errors import told
-        from emodet.sweeps.grid import run_grid
+        """Run the search; a mistake in its options ends in one message and exit status 2."""
+        from emodet.errors import EmodetError
+        from emodet.sweeps.optuna_search import search
 
-        return told(run_grid, self, arguments)
-
-
-class OptunaSweeper(_EmodetSweeper):
-    """See `emodet.sweeps.search`."""
-
-    def sweep(self, arguments: list[str]) -> Any:
-        """Run the search."""
-        from emodet.sweeps.errors import told
-        from emodet.sweeps.search import run_search
-
-        return told(run_search, self, arguments)
+        assert self.config is not None
+        assert self.hydra_context is not None
+        assert self.launcher is not None
+        try:
+            return search(self.options, self.config, self.hydra_context.config_loader, self.launcher, arguments)
+        except EmodetError as problem:
+            print(f"error: {problem}", file=sys.stderr)
+            sys.exit(2)
 
 
-class RayLauncher(Launcher):
-    """See `emodet.sweeps.ray_launcher`."""
-
-    def __init__(self, init: DictConfig, remote: DictConfig) -> None:
-        self.init, self.remote = init, remote
-        self.config: DictConfig | None = None
-        self.hydra_context: HydraContext | None = None
-        self.task_function: TaskFunction | None = None
-
-    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Keep what the runs need."""
-        self.config, self.hydra_context, self.task_function = config, hydra_context, task_function
-
-    def launch(self, job_overrides: Any, initial_job_idx: int) -> list[JobReturn]:
-        """Run jobs as tasks of Ray."""
-        from emodet.sweeps.ray_launcher import launch
-
-        return launch(self, job_overrides, initial_job_idx)
-
-
-@dataclass
-class _GridConfig:
-    _target_: str = "hydra_plugins.emodet_sweeps.GridSweeper"
-
-
-@dataclass
-class _OptunaConfig:
-    _target_: str = "hydra_plugins.emodet_sweeps.OptunaSweeper"
-
-
-@dataclass
-class _RayConfig:
-    _target_: str = "hydra_plugins.emodet_sweeps.RayLauncher"
-    init: dict[str, Any] = field(default_factory=dict)
-    remote: dict[str, Any] = field(default_factory=dict)
-
-
-_store = ConfigStore.instance()
-_store.store(group="hydra/sweeper", name="emodet_grid", node=_GridConfig, provider="emodet")
-_store.store(group="hydra/sweeper", name="emodet_optuna", node=_OptunaConfig, provider="emodet")
-_store.store(group="hydra/launcher", name="emodet_ray", node=_RayConfig, provider="emodet")
+ConfigStore.instance().store(group="hydra/sweeper", name="emodet_optuna", node=OptunaSweeperConfig, provider="emodet")

@@ -1,1 +1,1 @@
-"""Many runs with one command: grids, seeds and searches, what they leave behind, and how they compare."""
+"""Hyper-parameter search with Optuna, and comparison of runs."""

@@ -1,35 +1,32 @@
-"""Runs, sorted into configurations that differ in more than the seed: means with intervals, and what went wrong."""
+"""Groups runs into configurations that differ in nothing but the seed: means over seeds, with intervals."""
 
-import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 from emodet.errors import EmodetError
 from emodet.models.metrics import lower_is_better
-from emodet.sweeps.outcomes import ENDED_EARLY, FINISHED, Outcome, read_outcome
-from emodet.sweeps.plan import Plan
+from emodet.sweeps.runs import FINISHED, PRUNED, Run
 
-__all__ = ["Comparison", "Configuration", "Mean", "Planned", "compare_runs", "find_runs", "mean_interval"]
+__all__ = ["REPORTED", "Comparison", "Configuration", "SeedMean", "compare_runs", "mean_interval"]
 
-_GROUPS = ("data", "augmentation", "net", "optimizer", "schedule", "trainer", "debug", "experiment")
-# What a configuration may differ in and still be the same: where things lie, how fast they go, who is told.
-_SAME = ("seed", "name", "resume", "threads", "data.root", "data.packs", "data.num_workers", "data.processes")
-_SAME_PARTS = ("sweep.", "logger.")
 REPORTED = ("accuracy", "macro_f1")
+"""Metrics of the test split that a comparison shows."""
+
+# Keys that do not change what is trained.
+_IGNORED = ("seed", "name", "resume", "threads", "data.root", "data.packs", "data.num_workers", "data.processes")
+_IGNORED_GROUPS = ("logger", "sweep", "launcher", "hydra")
 
 
 @dataclass(frozen=True, slots=True)
-class Mean:
+class SeedMean:
     """A mean over seeds.
 
     Attributes:
         value: The mean.
         low: Lower end of its 95 % interval; None with one seed.
         high: Upper end.
-        count: How many seeds.
+        count: Number of seeds.
     """
 
     value: float
@@ -43,35 +40,27 @@ class Configuration:
     """Runs that differ in nothing but the seed.
 
     Attributes:
-        label: Value of each of `Comparison.columns`, as text.
+        label: Value of each of `Comparison.columns`.
         runs: All of them.
         finished: Those that count.
-        selected: Mean of the val metric at each run's kept epoch; None without a finished run.
-        reported: Means on the test faces, name to mean.
-        best: The run whose checkpoint is best; None without any checkpoint.
-        best_value: Its value.
+        val: Mean of the monitored metric at the kept epochs; None without a finished run.
+        test: Means on the test split, name to mean.
+        best: The run with the best checkpoint; None without a checkpoint.
+        best_value: Its value of the monitored metric.
     """
 
     label: Mapping[str, str]
-    runs: tuple[Outcome, ...]
-    finished: tuple[Outcome, ...]
-    selected: Mean | None
-    reported: Mapping[str, Mean]
-    best: Outcome | None
+    runs: tuple[Run, ...]
+    finished: tuple[Run, ...]
+    val: SeedMean | None
+    test: Mapping[str, SeedMean]
+    best: Run | None
     best_value: float | None
 
     @property
     def name(self) -> str:
-        """The label in one line."""
-        return ", ".join(f"{key}={value}" for key, value in self.label.items()) or "all alike"
-
-
-@dataclass(frozen=True, slots=True)
-class Planned:
-    """A run that a sweep set out to run and never started."""
-
-    folder: Path
-    overrides: tuple[str, ...]
+        """The label on one line."""
+        return ", ".join(f"{key}={value}" for key, value in self.label.items()) or "one configuration"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,14 +69,12 @@ class Comparison:
 
     Attributes:
         title: What is compared.
-        metric: What they were selected by.
+        metric: The monitored metric.
         lower_is_better: Its direction.
-        columns: The keys in which configurations differ.
+        columns: Keys in which configurations differ.
         configurations: The best first; those without a finished run last.
-        runs: All runs, in the order in which they were started.
-        not_started: Runs that never began.
-        val_name: The split that `metric` was measured on.
-        test_name: The split of the report.
+        runs: All runs, in the order of their numbers.
+        test_name: Name of the test split.
     """
 
     title: str
@@ -95,160 +82,78 @@ class Comparison:
     lower_is_better: bool
     columns: tuple[str, ...]
     configurations: tuple[Configuration, ...]
-    runs: tuple[Outcome, ...]
-    not_started: tuple[Planned, ...]
-    val_name: str
+    runs: tuple[Run, ...]
     test_name: str
 
 
-def find_runs(folders: Sequence[Path]) -> tuple[list[Outcome], list[Planned]]:
-    """The runs in folders of sweeps, folders of runs, and folders that hold these; each once.
-
-    The runs of a search are those of its study, also where an earlier session put them elsewhere.
+def compare_runs(runs: Sequence[Run], title: str) -> Comparison:
+    """Group runs into configurations by the overrides of their command lines.
 
     Raises:
-        EmodetError: A folder does not exist, holds no run, or one that is damaged.
+        EmodetError: There is no run, or they monitor different metrics.
     """
-    found: dict[Path, None] = {}
-    planned: dict[Path, Planned] = {}
-    for folder in folders:
-        if not folder.is_dir():
-            raise EmodetError(f"{folder}: there is no such folder")
-        within = list(_runs_within(folder.resolve(), planned))
-        found.update(dict.fromkeys(within))
-        if not within and not any(run.is_relative_to(folder.resolve()) for run in planned):
-            raise EmodetError(f"{folder}: neither a sweep's folder nor a run's, and none lies in it")
-    return [read_outcome(run) for run in found], [plan for run, plan in planned.items() if run not in found]
-
-
-def _runs_within(folder: Path, planned: dict[Path, Planned]) -> Iterable[Path]:
-    if (folder / ".hydra" / "config.yaml").is_file():
-        yield folder
-        return
-    plan = Plan(folder)
-    if plan.file.is_file():
-        facts = plan.read()
-        if facts.get("study") and Path(facts["study"]).is_file():
-            from emodet.sweeps.study import studied_folders
-
-            for run in studied_folders(Path(facts["study"])):
-                if (run / ".hydra" / "config.yaml").is_file():
-                    yield run
-        for number, overrides in facts["runs"].items():
-            planned[folder / number] = Planned(folder / number, tuple(overrides))
-    children = [child for child in folder.iterdir() if child.is_dir() and not child.name.startswith(".")]
-    for child in sorted(children, key=lambda each: (not each.name.isdigit(), each.name.zfill(9))):
-        yield from _runs_within(child, planned) if child.name not in ("checkpoints", "csv", "wandb") else ()
-
-
-def compare_runs(runs: Sequence[Outcome], not_started: Sequence[Planned], title: str) -> Comparison:
-    """Sort runs into configurations.
-
-    Args:
-        runs: At least one.
-        not_started: See `find_runs`.
-        title: What is compared.
-
-    Raises:
-        EmodetError: There is none, or they were selected by different metrics.
-    """
-    if not runs:
-        raise EmodetError(f"{title}: no run was started, so there is nothing to compare")
     metrics = sorted({run.metric for run in runs})
-    if len(metrics) > 1:
-        raise EmodetError(
-            f"{title}: the runs were selected by different metrics ({', '.join(metrics)}) and cannot be compared"
-        )
+    if len(metrics) != 1:
+        raise EmodetError(f"{title}: runs with one monitored metric are needed, not {metrics or 'no run'}")
     lower = lower_is_better(metrics[0])
-    columns = _columns(runs)
-    groups: dict[str, list[Outcome]] = {}
-    for run in runs:
-        groups.setdefault(json.dumps(_compared(run), sort_keys=True, default=str), []).append(run)
-    configurations = [_configuration(group, columns, lower) for group in groups.values()]
+    compared = [_compared(run) for run in runs]
+    keys = list(dict.fromkeys(key for each in compared for key in each))
+    columns = tuple(key for key in keys if len({each.get(key) for each in compared}) > 1)
+    groups: dict[tuple[str | None, ...], list[Run]] = {}
+    for run, each in zip(runs, compared, strict=True):
+        groups.setdefault(tuple(each.get(column) for column in columns), []).append(run)
+    configurations = [
+        _configuration(group, {column: value or "–" for column, value in zip(columns, values, strict=True)}, lower)
+        for values, group in groups.items()
+    ]
     return Comparison(
         title=title,
         metric=metrics[0],
         lower_is_better=lower,
-        columns=tuple(columns),
+        columns=columns,
         configurations=tuple(sorted(configurations, key=lambda each: _rank(each, lower))),
         runs=tuple(runs),
-        not_started=tuple(not_started),
-        val_name=_common(run.val_name for run in runs),
-        test_name=_common(run.test_name for run in runs),
+        test_name=", ".join(sorted({run.test_name for run in runs if run.test_name})),
     )
 
 
-def _common(values: Iterable[str]) -> str:
-    # "val (also used for model selection)" names the faces of both splits.
-    return ", ".join(sorted({value.split(" (")[0] for value in values if value}))
-
-
-def _compared(run: Outcome) -> dict[str, Any]:
-    return {key: value for key, value in run.settings.items() if key not in _SAME and not key.startswith(_SAME_PARTS)}
-
-
-def _columns(runs: Sequence[Outcome]) -> list[str]:
-    """The keys that differ; a group's choice stands for what follows from it."""
-    chosen = [group for group in _GROUPS if len({run.choices.get(group) for run in runs}) > 1]
-    compared = [_compared(run) for run in runs]
-    keys = list(dict.fromkeys(key for each in compared for key in each))
-    differing = []
-    for key in keys:
-        if len({_text(each.get(key)) for each in compared}) == 1:
-            continue
-        group = key.split(".")[0]
-        by_choice: dict[str | None, set[str]] = {}
-        for run, each in zip(runs, compared, strict=True):
-            by_choice.setdefault(run.choices.get(group), set()).add(_text(each.get(key)))
-        follows = group in chosen and all(len(values) == 1 for values in by_choice.values())
-        # An experiment sets what it likes: its name says it as far as each of its runs has the same.
-        if "experiment" in chosen and not follows:
-            by_choice = {}
-            for run, each in zip(runs, compared, strict=True):
-                by_choice.setdefault(run.choices.get("experiment"), set()).add(_text(each.get(key)))
-            follows = all(len(values) == 1 for values in by_choice.values())
-        if not follows:
-            differing.append(key)
-    return [*chosen, *differing]
-
-
-def _configuration(runs: Sequence[Outcome], columns: Sequence[str], lower: bool) -> Configuration:
-    label = {
-        column: runs[0].choices.get(column, "") if column in _GROUPS else _text(runs[0].settings.get(column))
-        for column in columns
+def _compared(run: Run) -> dict[str, str]:
+    return {
+        key: value
+        for key, value in run.overrides.items()
+        if key not in _IGNORED and key.replace("/", ".").split(".")[0] not in _IGNORED_GROUPS
     }
-    finished = tuple(run for run in runs if run.state == FINISHED and run.kept(lower) is not None)
-    values = [point[1] for run in finished if (point := run.kept(lower)) is not None]
-    with_checkpoint = [(point[1], run) for run in runs if run.checkpoint and (point := run.kept(lower)) is not None]
-    # A finished run's checkpoint is preferred: that of another one was not calibrated.
-    of_finished = [each for each in with_checkpoint if each[1].state in (FINISHED, ENDED_EARLY)] or with_checkpoint
-    best = (min if lower else max)(of_finished, key=lambda each: each[0]) if of_finished else None
-    reported = {
-        name: mean_interval([run.measured[name] for run in finished])
-        for name in REPORTED
-        if finished and all(name in run.measured for run in finished)
-    }
+
+
+def _configuration(runs: Sequence[Run], label: Mapping[str, str], lower: bool) -> Configuration:
+    kept = {id(run): point[1] for run in runs if (point := run.kept(lower)) is not None}
+    finished = tuple(run for run in runs if run.state == FINISHED and id(run) in kept)
+    candidates = [run for run in runs if run.checkpoint is not None and id(run) in kept]
+    # Only checkpoints of finished and pruned runs are calibrated.
+    candidates = [run for run in candidates if run.state in (FINISHED, PRUNED)] or candidates
+    best = (min if lower else max)(candidates, key=lambda run: kept[id(run)]) if candidates else None
     return Configuration(
         label=label,
         runs=tuple(runs),
         finished=finished,
-        selected=mean_interval(values) if values else None,
-        reported=reported,
-        best=None if best is None else best[1],
-        best_value=None if best is None else best[0],
+        val=mean_interval([kept[id(run)] for run in finished]) if finished else None,
+        test={
+            name: mean_interval([run.test[name] for run in finished])
+            for name in REPORTED
+            if finished and all(name in run.test for run in finished)
+        },
+        best=best,
+        best_value=None if best is None else kept[id(best)],
     )
 
 
 def _rank(configuration: Configuration, lower: bool) -> tuple[bool, bool, float]:
-    value = configuration.selected.value if configuration.selected else configuration.best_value
-    signed = math.inf if value is None else value if lower else -value
-    return configuration.selected is None, value is None, signed
+    value = configuration.val.value if configuration.val else configuration.best_value
+    return configuration.val is None, value is None, 0 if value is None else value if lower else -value
 
 
-def mean_interval(values: Sequence[float]) -> Mean:
-    """Mean and 95 % interval by Student's t, as the few seeds of a comparison need it.
-
-    The interval says how far the mean of ever more seeds may lie; it knows nothing of the choice of faces.
+def mean_interval(values: Sequence[float]) -> SeedMean:
+    """Mean and its 95 % interval by Student's t: how seeds vary, not how faces do.
 
     Args:
         values: One per seed, at least one.
@@ -258,15 +163,7 @@ def mean_interval(values: Sequence[float]) -> Mean:
     count = len(values)
     mean = math.fsum(values) / count
     if count == 1:
-        return Mean(mean, None, None, 1)
+        return SeedMean(mean, None, None, 1)
     deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (count - 1))
     half = float(t.ppf(0.975, count - 1)) * deviation / math.sqrt(count)
-    return Mean(mean, mean - half, mean + half, count)
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    if value is None:
-        return "–"
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else str(value)
+    return SeedMean(mean, mean - half, mean + half, count)

@@ -1,121 +1,111 @@
-"""The files of a comparison: tables as CSV and Markdown, pictures, and one page with all of it."""
+"""Files of a comparison: tables as CSV and Markdown, figures, and one page."""
 
 import csv
 import io
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig
 
 from emodet.errors import EmodetError
-from emodet.evaluation.markup import data_uri, document, text
-from emodet.sweeps.comparison import REPORTED, Comparison, Configuration, Mean, compare_runs, find_runs
-from emodet.sweeps.comparison_plots import plot_curves_of_runs, plot_means, plot_values
-from emodet.sweeps.outcomes import FINISHED, NOT_STARTED
+from emodet.evaluation.pages import render
+from emodet.files import write_atomically
+from emodet.sweeps.comparison import REPORTED, Comparison, Configuration, SeedMean, compare_runs
+from emodet.sweeps.comparison_plots import plot_curves, plot_means, plot_values
+from emodet.sweeps.runs import FINISHED, PRUNED, find_runs
 
-__all__ = ["compare", "write_comparison"]
+__all__ = ["CompareRuns", "compare", "write_comparison"]
 
-_PICTURES = (("comparison", plot_means), ("curves", plot_curves_of_runs), ("values", plot_values))
+_FIGURES = {"comparison": plot_means, "curves": plot_curves, "values": plot_values}
+
+
+class CompareRuns(Callback):
+    """Compares the runs of a sweep when it ends; exit status 1 where a run did not finish."""
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        """Write the comparison into the sweep's folder and print the table."""
+        folder = Path(str(config.hydra.sweep.dir)).resolve()
+        try:
+            print(compare([folder], folder))
+            unfinished = sum(run.state not in (FINISHED, PRUNED) for run in find_runs([folder]))
+        except EmodetError as problem:
+            raise SystemExit(f"error: {problem}") from None
+        if unfinished:
+            raise SystemExit(f"{unfinished} run(s) of the sweep did not finish")
 
 
 def compare(folders: Sequence[Path], output: Path) -> str:
-    """Compare the runs in folders and write the files; see `find_runs` and `write_comparison`.
-
-    Returns:
-        The table and where the files are, for a console.
+    """Compare the runs in `folders`, write the files to `output`, and return the table as text.
 
     Raises:
-        EmodetError: There is nothing to compare, or it cannot be written.
+        EmodetError: There is nothing to compare, or a file cannot be written.
     """
-    runs, not_started = find_runs(folders)
-    comparison = compare_runs(runs, not_started, " and ".join("/".join(each.resolve().parts[-2:]) for each in folders))
+    title = " and ".join("/".join(each.resolve().parts[-2:]) for each in folders)
+    comparison = compare_runs(find_runs(folders), title)
     write_comparison(comparison, output)
     rows = [["", comparison.metric, "95 % interval", "seeds"]]
-    for each in comparison.configurations[:20]:
-        mean = each.selected
-        value = _number(mean) if mean else "" if each.best_value is None else f"({each.best_value:.4f})"
-        rows.append([each.name, value, _interval(mean), str(len(each.finished))])
-    lines = _aligned(rows)
-    lines += [f"{state}: {named}: {why}" for state, named, why in _troubles(comparison, output)]
+    rows += [
+        [each.name, _val(each), _interval(each.val), str(len(each.finished))] for each in comparison.configurations
+    ]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    lines += [f"{state}: {place}: {reason}" for place, state, reason in _unfinished(comparison, output)]
     return "\n".join([*lines, f"comparison:  {output / 'comparison.html'}"])
 
 
 def write_comparison(comparison: Comparison, output: Path) -> None:
-    """Write ``comparison.csv`` (configurations), ``runs.csv``, ``comparison.md``, ``comparison.html`` and the pictures.
-
-    Args:
-        comparison: What there is.
-        output: The folder, made where it is missing; files of an earlier comparison are replaced.
+    """Write ``comparison.csv`` (configurations), ``runs.csv``, ``comparison.md``, ``comparison.html`` and figures.
 
     Raises:
-        EmodetError: One of them cannot be written.
+        EmodetError: A file cannot be written.
     """
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as problem:
-        raise EmodetError(f"output={output}: could not be made ({problem.strerror or problem})") from None
-    pictures = {name: picture for name, plot in _PICTURES if (picture := plot(comparison)) is not None}
-    files = {
-        "comparison.csv": _configurations_csv(comparison, output).encode(),
-        "runs.csv": _runs_csv(comparison, output).encode(),
-        "comparison.md": _markdown(comparison, output, list(pictures)).encode(),
-        "comparison.html": _page(comparison, output, pictures).encode(),
-        **{f"{name}.png": picture for name, picture in pictures.items()},
+    figures = {
+        name: (light, plot(comparison, dark=True))
+        for name, plot in _FIGURES.items()
+        if (light := plot(comparison)) is not None
+    }
+    head, *rows = _table(comparison, output)
+    view = {"title": comparison.title, "head": head, "rows": rows, "unfinished": _unfinished(comparison, output)}
+    view |= {"note": _note(comparison), "figures": figures}
+    files: dict[str, bytes | str] = {
+        "comparison.csv": _configurations_csv(comparison, output),
+        "runs.csv": _runs_csv(comparison, output),
+        "comparison.md": _markdown(view),
+        "comparison.html": render("comparison.html", **view),
+        **{f"{name}.png": pair[0] for name, pair in figures.items()},
     }
     try:
         for name, content in files.items():
-            unfinished = output / f"{name}.unfinished-{os.getpid()}"
-            unfinished.write_bytes(content)
-            unfinished.replace(output / name)
+            write_atomically(output / name, content)
     except OSError as problem:
-        raise EmodetError(f"output={output}: could not be written ({problem.strerror or problem})") from None
+        raise EmodetError(f"output={output}: cannot be written ({problem.strerror or problem})") from None
 
 
 def _configurations_csv(comparison: Comparison, output: Path) -> str:
-    rows: list[list[object]] = [
-        [
-            *comparison.columns,
-            *("seeds", "metric", "mean", "low", "high"),
-            *(f"report/{name}{part}" for name in REPORTED for part in ("", "/low", "/high")),
-            *("best_value", "best_checkpoint", "runs", "not_finished"),
-        ]
-    ]
+    ends = ("", "/low", "/high")
+    head = [*comparison.columns, "seeds", "metric", "mean", "low", "high"]
+    head += [f"test/{name}{end}" for name in REPORTED for end in ends]
+    rows: list[list[object]] = [[*head, "best_value", "best_checkpoint", "runs", "not_finished"]]
     for each in comparison.configurations:
-        reported = [_parts(each.reported.get(name)) for name in REPORTED]
-        rows.append(
-            [
-                *(each.label[column] for column in comparison.columns),
-                *(len(each.finished), comparison.metric, *_parts(each.selected)),
-                *(part for parts in reported for part in parts),
-                *(_plain(each.best_value), _checkpoint(each, output), len(each.runs)),
-                len(each.runs) - len(each.finished),
-            ]
-        )
+        test = [part for name in REPORTED for part in _parts(each.test.get(name))]
+        values = [*each.label.values(), len(each.finished), comparison.metric, *_parts(each.val), *test]
+        best = [_rounded(each.best_value), _checkpoint(each, output)]
+        rows.append([*values, *best, len(each.runs), len(each.runs) - len(each.finished)])
     return _csv(rows)
 
 
 def _runs_csv(comparison: Comparison, output: Path) -> str:
-    rows: list[list[object]] = [
-        [
-            *("run", "state", "seed", *comparison.columns, "kept_epoch", comparison.metric),
-            *(f"report/{name}" for name in REPORTED),
-            *("epochs", "seconds", "reason"),
-        ]
-    ]
+    head = ["run", "state", "seed", *comparison.columns, "kept_epoch", comparison.metric]
+    rows: list[list[object]] = [[*head, *(f"test/{name}" for name in REPORTED), "epochs", "reason"]]
     labels = {id(run): each.label for each in comparison.configurations for run in each.runs}
     for run in comparison.runs:
-        point = run.kept(comparison.lower_is_better)
-        rows.append(
-            [
-                *(_place(run.folder, output), run.state, run.seed, *labels[id(run)].values()),
-                *(("", "") if point is None else (point[0], _plain(point[1]))),
-                *(_plain(run.measured.get(name)) for name in REPORTED),
-                *(run.curve[-1][0] + 1 if run.curve else 0, "" if run.seconds is None else round(run.seconds)),
-                run.reason,
-            ]
-        )
-    for planned in comparison.not_started:
-        empty = [""] * (len(rows[0]) - 3)
-        rows.append([_place(planned.folder, output), NOT_STARTED, *empty, " ".join(planned.overrides)])
+        epoch, value = run.kept(comparison.lower_is_better) or ("", None)
+        row = [_relative(run.folder, output), run.state, run.seed, *labels[id(run)].values(), epoch, _rounded(value)]
+        test = [_rounded(run.test.get(name)) for name in REPORTED]
+        rows.append([*row, *test, run.curve[-1][0] + 1 if run.curve else 0, run.reason])
     return _csv(rows)
 
 
@@ -127,113 +117,67 @@ def _csv(rows: Sequence[Sequence[object]]) -> str:
 
 def _table(comparison: Comparison, output: Path) -> list[list[str]]:
     head = [*comparison.columns, comparison.metric, "95 % interval", "seeds"]
-    # The same faces would give the same figure again.
-    twice = comparison.val_name == comparison.test_name
-    shown = [name for name in REPORTED if not (twice and comparison.metric.endswith(f"/{name}"))]
-    head += [f"{comparison.test_name or 'test'} {name}" for name in shown] + ["best checkpoint"]
-    rows = [head]
+    rows = [[*head, *(f"test {name}" for name in REPORTED), "best checkpoint"]]
     for each in comparison.configurations:
-        mean, value = each.selected, each.best_value
-        told = _number(mean) if mean else "–" if value is None else f"({value:.4f})"
-        reported = [_number(each.reported.get(name)) for name in shown]
-        rows.append(
-            [
-                *(each.label[column] for column in comparison.columns),
-                *(told, _interval(mean), str(len(each.finished)), *reported, _checkpoint(each, output)),
-            ]
-        )
+        test = [_mean(each.test.get(name)) for name in REPORTED]
+        row = [*each.label.values(), _val(each), _interval(each.val), str(len(each.finished))]
+        rows.append([*row, *test, _checkpoint(each, output)])
     return rows
 
 
-def _words(comparison: Comparison) -> str:
+def _note(comparison: Comparison) -> str:
     finished = sum(run.state == FINISHED for run in comparison.runs)
-    val, test = comparison.val_name or "val", comparison.test_name or "test"
-    same = "the same faces that chose the epoch, so optimistic" if val == test else f"{test} faces"
     return (
-        f"{finished} of {len(comparison.runs) + len(comparison.not_started)} runs finished. {comparison.metric} is "
-        f"that of each run's kept epoch on the {val} faces; the other figures are of the test faces ({same}). Means "
-        "are over seeds, with 95 % intervals of Student's t; they say how seeds vary, not how faces do. In brackets: "
-        "the best value of runs that did not finish and count in no mean. Of many configurations, the first was also "
-        "lucky."
+        f"{finished} of {len(comparison.runs)} runs finished. {comparison.metric} is that of each run's kept epoch; the "
+        f"test metrics are on {comparison.test_name or 'the test split'}. Means are over seeds, with 95 % intervals of "
+        "Student's t, which measure how seeds vary, not how faces do. In brackets: the best value of runs that did not "
+        "finish. The best of many configurations is an optimistic choice."
     )
 
 
-def _troubles(comparison: Comparison, output: Path) -> list[tuple[str, str, str]]:
-    """State, run and reason of all that did not finish."""
-    found = [
-        (run.state, f"run {_place(run.folder, output)}", run.reason) for run in comparison.runs if run.state != FINISHED
-    ]
-    return found + [
-        (NOT_STARTED, f"run {_place(each.folder, output)}", " ".join(each.overrides)) for each in comparison.not_started
-    ]
+def _unfinished(comparison: Comparison, output: Path) -> list[tuple[str, str, str]]:
+    """Folder, state and reason of each run that did not finish."""
+    return [(_relative(run.folder, output), run.state, run.reason) for run in comparison.runs if run.state != FINISHED]
 
 
-def _markdown(comparison: Comparison, output: Path, pictures: Sequence[str]) -> str:
-    head, *rows = _table(comparison, output)
-    lines = [f"# {comparison.title}", "", _words(comparison), ""]
-    lines += [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
-    lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
-    troubles = _troubles(comparison, output)
-    if troubles:
-        lines += ["", "Not finished:", ""] + [f"- {named}, {state}: {why}" for state, named, why in troubles]
-    lines += ["", *(f"![{name}]({name}.png)" for name in pictures), ""]
+def _markdown(view: dict[str, Any]) -> str:
+    lines = [f"# {view['title']}", "", view["note"], ""]
+    lines += [f"| {' | '.join(view['head'])} |", f"|{'---|' * len(view['head'])}"]
+    lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in view["rows"]]
+    if view["unfinished"]:
+        lines += ["", "Not finished:", "", *(f"- {place}, {state}: {why}" for place, state, why in view["unfinished"])]
+    lines += ["", *(f"![{name}]({name}.png)" for name in view["figures"]), ""]
     return "\n".join(lines)
 
 
-def _page(comparison: Comparison, output: Path, pictures: dict[str, bytes]) -> str:
-    head, *rows = _table(comparison, output)
-    cells = "".join("<tr>" + "".join(f"<td>{text(cell)}</td>" for cell in row) + "</tr>\n" for row in rows)
-    table = (
-        f'<div class="wide"><table class="keys"><thead><tr>{"".join(f"<th>{text(cell)}</th>" for cell in head)}</tr>'
-        f"</thead><tbody>\n{cells}</tbody></table></div>"
-    )
-    troubles = "".join(
-        f"<li>{text(named)}, {text(state)}: {text(why)}</li>" for state, named, why in _troubles(comparison, output)
-    )
-    callout = f"<section><h2>Not finished</h2><ul>{troubles}</ul></section>" if troubles else ""
-    dark = {name: plot(comparison, dark=True) for name, plot in _PICTURES if name in pictures}
-    shown = "".join(
-        f'<section><picture><source srcset="{data_uri(dark[name] or b"", "png")}" '
-        f'media="(prefers-color-scheme: dark)"><img src="{data_uri(picture, "png")}" alt="{text(name)}"></picture>'
-        "</section>"
-        for name, picture in pictures.items()
-    )
-    body = (
-        f"<header><h1>{text(comparison.title)}</h1></header>\n<main><section><p>{text(_words(comparison))}</p>{table}"
-        f"</section>{shown}{callout}</main>"
-    )
-    return document(comparison.title, body)
-
-
-def _number(mean: Mean | None) -> str:
+def _mean(mean: SeedMean | None) -> str:
     return "–" if mean is None else f"{mean.value:.4f}"
 
 
-def _interval(mean: Mean | None) -> str:
+def _val(each: Configuration) -> str:
+    if each.val is None and each.best_value is not None:
+        return f"({each.best_value:.4f})"
+    return _mean(each.val)
+
+
+def _interval(mean: SeedMean | None) -> str:
     return "–" if mean is None or mean.low is None else f"{mean.low:.4f} to {mean.high:.4f}"
 
 
-def _parts(mean: Mean | None) -> tuple[object, object, object]:
-    return ("", "", "") if mean is None else (_plain(mean.value), _plain(mean.low), _plain(mean.high))
+def _parts(mean: SeedMean | None) -> tuple[object, ...]:
+    return ("", "", "") if mean is None else tuple(_rounded(each) for each in (mean.value, mean.low, mean.high))
 
 
-def _plain(value: float | None) -> object:
+def _rounded(value: float | None) -> object:
     return "" if value is None else round(value, 6)
 
 
-def _checkpoint(configuration: Configuration, output: Path) -> str:
-    best = configuration.best
-    return "" if best is None or best.checkpoint is None else _place(best.checkpoint, output)
+def _checkpoint(each: Configuration, output: Path) -> str:
+    return "" if each.best is None or each.best.checkpoint is None else _relative(each.best.checkpoint, output)
 
 
-def _place(path: Path, output: Path) -> str:
-    """A path as it reads from the comparison's folder."""
+def _relative(path: Path, output: Path) -> str:
     try:
         return os.path.relpath(path, output)
     except ValueError:  # another drive
         return str(path)
-
-
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]

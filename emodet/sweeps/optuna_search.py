@@ -1,0 +1,240 @@
+"""Hyper-parameter search with Optuna: the search behind ``sweep=optuna``, and the callback that prunes its trials."""
+
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import optuna
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.plugins.launcher import Launcher
+from lightning.pytorch.trainer.states import TrainerFn
+from omegaconf import DictConfig
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import TrialState
+
+from emodet.errors import EmodetError
+from emodet.models.metrics import lower_is_better
+from emodet.training.folder import RunFolder
+
+__all__ = ["PruningCallback", "search", "search_space"]
+
+_STUDY_NAME = "emodet"
+_PRUNED = "pruned_in_epoch"
+
+
+def search(
+    options: Mapping[str, Any],
+    config: DictConfig,
+    config_loader: ConfigLoader,
+    launcher: Launcher,
+    arguments: Sequence[str],
+) -> list[JobReturn]:
+    """Run trials until the study holds ``n_trials`` finished or pruned ones. A failed trial counts as asked for.
+
+    Args:
+        options: See `hydra_plugins.emodet_sweeps.OptunaSweeperConfig`.
+        config: The composed configuration.
+        config_loader: Hydra's.
+        launcher: Runs the trials.
+        arguments: Overrides of the command line.
+
+    Raises:
+        EmodetError: The search space, the pruner or the study file does not fit.
+    """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    parser = OverridesParser.create(config_loader=config_loader)
+    params = [f"{key}={value}" for key, value in options["params"].items()]
+    varied, fixed = search_space(parser.parse_overrides([*params, *arguments]))
+    metric = str(config.training.monitor)
+    if metric == "val/loss" and any(key.startswith("loss.") for key in varied):
+        raise EmodetError(
+            f"training.monitor=val/loss: trials that vary {', '.join(k for k in varied if k.startswith('loss.'))} have "
+            "different losses; use training.monitor=val/nll or val/accuracy"
+        )
+    file = Path(str(options["study"])).expanduser().resolve()
+    pruner = None if options["pruner"] is None else dict(options["pruner"])
+    _make_pruner(pruner)  # refuses wrong arguments before the first trial
+    study = _open(file, metric, options["seed"], options["n_startup_trials"])
+    finished = len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED)))
+    if finished:
+        print(f"{file}: {finished} of {options['n_trials']} trials are finished")
+    returns: list[JobReturn] = []
+    remaining = options["n_trials"] - finished
+    while remaining > 0:
+        count = min(options["n_jobs"], remaining)
+        remaining -= count
+        trials = [study.ask(dict(varied)) for _ in range(count)]
+        callback = {
+            "_target_": f"{PruningCallback.__module__}.PruningCallback",
+            "monitor": metric,
+            "study": f"'{file}'",
+        }
+        jobs = [
+            [
+                *fixed,
+                *(f"{key}={value}" for key, value in trial.params.items()),
+                *(f"++callbacks.pruning.{key}={value}" for key, value in callback.items()),
+                f"++callbacks.pruning.trial={trial.number}",
+                *(f"++callbacks.pruning.pruner.{key}={value}" for key, value in (pruner or {}).items()),
+            ]
+            for trial in trials
+        ]
+        returned: Sequence[JobReturn] = ()
+        try:
+            returned = launcher.launch(jobs, initial_job_idx=trials[0].number)
+        finally:
+            for place, trial in enumerate(trials):
+                _tell(study, trial, returned[place] if place < len(returned) else None)
+        returns.extend(returned)
+    if not study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
+        print(f"{file}: no trial has finished", file=sys.stderr)
+    return returns
+
+
+def _tell(study: optuna.Study, trial: optuna.Trial, returned: JobReturn | None) -> None:
+    pruned = _PRUNED in study.get_trials(deepcopy=False)[trial.number].user_attrs
+    done = returned is not None and returned.status == JobStatus.COMPLETED
+    value = returned.return_value if done and returned is not None else None
+    if pruned and done:
+        study.tell(trial, state=TrialState.PRUNED)
+    elif isinstance(value, float) and math.isfinite(value):
+        study.tell(trial, value)
+    else:
+        study.tell(trial, state=TrialState.FAIL)
+
+
+def _open(file: Path, metric: str, seed: int, n_startup_trials: int) -> optuna.Study:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        study = optuna.create_study(
+            storage=JournalStorage(JournalFileBackend(str(file))),
+            study_name=_STUDY_NAME,
+            sampler=optuna.samplers.TPESampler(seed=seed, n_startup_trials=n_startup_trials),
+            direction="minimize" if lower_is_better(metric) else "maximize",
+            load_if_exists=True,
+        )
+        before = study.user_attrs.get("monitor", metric)
+    except Exception as problem:  # a file that is no journal fails in many ways
+        raise EmodetError(f"hydra.sweeper.study={file}: not a study of Optuna, or damaged ({problem!r})") from None
+    if before != metric:
+        raise EmodetError(f"hydra.sweeper.study={file}: its trials were compared by {before}, not by {metric}")
+    study.set_user_attr("monitor", metric)
+    return study
+
+
+def _make_pruner(arguments: Mapping[str, Any] | None) -> optuna.pruners.BasePruner:
+    if arguments is None:
+        return optuna.pruners.NopPruner()
+    try:
+        return optuna.pruners.PercentilePruner(**arguments)
+    except (TypeError, ValueError) as problem:
+        raise EmodetError(f"hydra.sweeper.pruner={dict(arguments)}: {problem}") from None
+
+
+def search_space(overrides: Sequence[Override]) -> tuple[dict[str, BaseDistribution], list[str]]:
+    """Split overrides into the keys that are searched and the fixed ones; of two for one key the later counts.
+
+    Args:
+        overrides: Ranges in Hydra's sweep syntax: ``interval(LOW, HIGH)``, ``choice(A, B)``, ``range(START, STOP)``,
+            ``tag(log, interval(…))``.
+
+    Returns:
+        Distribution by key, and the fixed overrides as text.
+
+    Raises:
+        EmodetError: Nothing is searched, the seed is, or a range is not one.
+    """
+    varied: dict[str, BaseDistribution] = {}
+    fixed: list[str] = []
+    for key, override in {each.get_key_element(): each for each in overrides}.items():
+        if override.is_sweep_override():
+            varied[key] = _distribution(key, override)
+        else:
+            fixed.append(key if override.is_delete() else f"{key}={override.get_value_element_as_str()}")
+    if "seed" in varied:
+        raise EmodetError("seed: a search would choose the luckiest seed; compare its best trials with sweep=seeds")
+    if not varied:
+        raise EmodetError("hydra.sweeper.params: no range to search; for example optimizer.lr='interval(1e-4, 1e-2)'")
+    return varied, fixed
+
+
+def _distribution(key: str, override: Override) -> BaseDistribution:
+    value = override.value()
+    if not isinstance(value, IntervalSweep | RangeSweep):
+        return CategoricalDistribution(list(override.sweep_string_iterator()))
+    log = "log" in value.tags
+    try:
+        if isinstance(value, IntervalSweep):
+            low, high = value.start, value.end
+            if isinstance(low, int) and isinstance(high, int):
+                return IntDistribution(low, high, log=log)
+            return FloatDistribution(float(low), float(high), log=log)  # type: ignore[arg-type]
+        numbers = [round(float(number), 12) for number in value.range()]
+        if all(number.is_integer() for number in (*numbers, float(value.step))):
+            return IntDistribution(
+                int(min(numbers)), int(max(numbers)), log=log, step=1 if log else abs(int(value.step))
+            )
+        return FloatDistribution(min(numbers), max(numbers), step=None if log else abs(float(value.step)), log=log)
+    except (ValueError, TypeError) as problem:
+        raise EmodetError(f"{override.input_line or key}: not a range to search in ({problem})") from None
+
+
+class PruningCallback(L.Callback):
+    """Reports the monitored metric of each epoch to the study, and stops the training where the pruner says so.
+
+    The study's file is all that trials share, so it does not matter which launcher started them.
+
+    Args:
+        study: Journal file of the study.
+        trial: Number of the trial.
+        monitor: The metric.
+        pruner: Arguments of `optuna.pruners.PercentilePruner`; None only reports.
+    """
+
+    def __init__(self, study: str, trial: int, monitor: str, pruner: Mapping[str, Any] | None = None) -> None:
+        self._file, self._number, self._monitor = Path(study), trial, monitor
+        self._pruner = pruner
+        self._trial: optuna.trial.Trial | None = None
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if trainer.sanity_checking or trainer.state.fn != TrainerFn.FITTING:
+            return
+        prune = False
+        if trainer.is_global_zero and self._monitor in trainer.callback_metrics:
+            prune = self._report(trainer.current_epoch, float(trainer.callback_metrics[self._monitor]))
+        if trainer.strategy.broadcast(prune, src=0):
+            trainer.should_stop = True
+            if trainer.is_global_zero:
+                reason = f"pruned in epoch {trainer.current_epoch}: {self._monitor} is below that of earlier trials"
+                RunFolder(Path(trainer.default_root_dir)).write_facts({"pruned": reason})
+                print(f"trial {self._number}: {reason}", flush=True)
+
+    def _report(self, epoch: int, value: float) -> bool:
+        if math.isnan(value):
+            return False
+        if self._trial is None:
+            self._trial = self._join()
+        self._trial.report(value, epoch)
+        if not self._trial.should_prune():
+            return False
+        self._trial.set_user_attr(_PRUNED, epoch)
+        return True
+
+    def _join(self) -> optuna.trial.Trial:
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        if not self._file.is_file():
+            raise EmodetError(
+                f"hydra.sweeper.study={self._file}: no such file; trials must see the file of their study"
+            )
+        storage = JournalStorage(JournalFileBackend(str(self._file)))
+        study = optuna.load_study(study_name=_STUDY_NAME, storage=storage, pruner=_make_pruner(self._pruner))
+        study_id = storage.get_study_id_from_name(_STUDY_NAME)
+        return optuna.trial.Trial(study, storage.get_trial_id_from_study_id_trial_number(study_id, self._number))

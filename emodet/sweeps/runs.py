@@ -1,0 +1,158 @@
+"""Reads run folders for a comparison: finished, failed, interrupted, killed and running ones."""
+
+import csv
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from emodet.errors import EmodetError
+
+__all__ = ["FAILED", "FINISHED", "INTERRUPTED", "PRUNED", "UNFINISHED", "Run", "find_runs", "read_run"]
+
+FINISHED = "finished"
+PRUNED = "pruned"
+FAILED = "failed"
+INTERRUPTED = "interrupted"
+UNFINISHED = "unfinished"
+_OVERRIDES = Path(".hydra", "overrides.yaml")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Run:
+    """One training run.
+
+    Attributes:
+        folder: Its folder.
+        state: `FINISHED`, `PRUNED`, `FAILED`, `INTERRUPTED` by a signal, or `UNFINISHED` (killed, or still running).
+        reason: Why it is not finished; empty where unknown.
+        overrides: The command line's overrides, key to value.
+        seed: Random seed.
+        metric: The monitored metric.
+        keeps_last: Whether the last epoch was kept instead of the best.
+        curve: Pairs of epoch and value of the metric.
+        checkpoint: Of the kept epoch; None where there is none.
+        test: Metrics on the test split, name to value; empty before the report.
+        test_name: Name of the test split.
+    """
+
+    folder: Path
+    state: str
+    reason: str
+    overrides: Mapping[str, str]
+    seed: int
+    metric: str
+    keeps_last: bool
+    curve: tuple[tuple[int, float], ...]
+    checkpoint: Path | None
+    test: Mapping[str, float]
+    test_name: str
+
+    def kept(self, lower_is_better: bool) -> tuple[int, float] | None:
+        """Epoch and value of the kept epoch; None before the first validation."""
+        finite = [point for point in self.curve if math.isfinite(point[1])]
+        if not finite:
+            return None
+        if self.keeps_last:
+            return finite[-1]
+        return (min if lower_is_better else max)(finite, key=lambda point: point[1])
+
+
+def find_runs(folders: Sequence[Path]) -> list[Run]:
+    """Runs in the folders of sweeps, of runs, or in folders that contain these, each once.
+
+    Raises:
+        EmodetError: A folder does not exist, contains no run, or a damaged one.
+    """
+    found: dict[Path, None] = {}
+    for folder in folders:
+        if not folder.is_dir():
+            raise EmodetError(f"{folder}: no such folder")
+        within = list(_runs_within(folder.resolve()))
+        if not within:
+            raise EmodetError(f"{folder}: not the folder of a run or a sweep, and contains none")
+        found.update(dict.fromkeys(within))
+    return [read_run(folder) for folder in found]
+
+
+def _runs_within(folder: Path) -> Iterator[Path]:
+    if (folder / _OVERRIDES).is_file():
+        yield folder
+        return
+    children = [child for child in folder.iterdir() if child.is_dir() and not child.name.startswith(".")]
+    for child in sorted(children, key=lambda each: (not each.name.isdigit(), each.name.zfill(9))):
+        yield from _runs_within(child)
+
+
+def read_run(folder: Path) -> Run:
+    """Read a run folder; its files are parsed as plain data.
+
+    Raises:
+        EmodetError: It is not a run folder, or damaged.
+    """
+    try:
+        facts = _facts(folder)
+        composed = folder / "config.yaml"
+        if not composed.is_file():  # the run failed before it wrote its own
+            composed = folder / ".hydra" / "config.yaml"
+        settings = yaml.safe_load(composed.read_text(encoding="utf-8"))
+        listed = facts.get("overrides") or yaml.safe_load((folder / _OVERRIDES).read_text(encoding="utf-8")) or []
+        pairs = (str(each).lstrip("+").partition("=") for each in listed)
+        overrides = {key: value for key, _, value in pairs if not key.startswith("callbacks.pruning")}
+        metric, seed = str(settings["training"]["monitor"]), int(settings["seed"])
+        keep = (((settings.get("callbacks") or {}).get("best")) or {}).get("keep")
+        curve = _curve(folder, metric)
+        test = facts.get("results", {}).get("test", {})
+        measured = {name: float(each["value"]) for name, each in test.items() if each.get("value") is not None}
+        test_name = str(facts.get("splits", {}).get("test", ""))
+        state, reason = _state(facts)
+    except Exception as problem:  # a damaged file can fail in any way
+        raise EmodetError(f"{folder}: not a run folder, or damaged ({problem!r})") from None
+    best = folder / "checkpoints" / "best.ckpt"
+    return Run(
+        folder=folder,
+        state=state,
+        reason=reason,
+        overrides=overrides,
+        seed=seed,
+        metric=metric,
+        keeps_last=keep == "last",
+        curve=curve,
+        checkpoint=best if best.is_file() else None,
+        test=measured,
+        test_name=test_name,
+    )
+
+
+def _facts(folder: Path) -> dict[str, Any]:
+    file = folder / "run.json"
+    facts = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    return facts if isinstance(facts, dict) else {}
+
+
+def _state(facts: Mapping[str, Any]) -> tuple[str, str]:
+    # A resumed run keeps the marks of its first attempt; the latest one counts.
+    left, ended = str(facts.get("left", "")), str(facts.get("ended", ""))
+    if ended and ended > left:
+        return (PRUNED, str(facts["pruned"])) if facts.get("pruned") else (FINISHED, "")
+    if left and left >= str(facts.get("started", "")):
+        if facts.get("failed"):
+            return FAILED, str(facts["failed"])
+        if facts.get("interrupted"):
+            return INTERRUPTED, f"stopped by {facts['interrupted']}"
+    return UNFINISHED, "killed, or still running"
+
+
+def _curve(folder: Path, metric: str) -> tuple[tuple[int, float], ...]:
+    points: dict[int, float] = {}
+    for file in sorted(folder.glob("csv/*/metrics.csv"), key=lambda each: int(each.parent.name)):
+        with file.open(newline="", encoding="utf-8") as stream:
+            for row in csv.DictReader(stream):
+                value, epoch = row.get(metric), row.get("epoch")
+                if value and epoch and epoch.isdigit():  # a kill can cut off the last row
+                    points[int(epoch)] = float(value)
+    return tuple(sorted(points.items()))
