@@ -1,9 +1,11 @@
 """Hydra commands: composed from ``conf/`` and the command line, checked against the schema, one message per error."""
 
 import errno
+import multiprocessing
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -116,6 +118,8 @@ def command(
 
     def decorate(task: Callable[[DictConfig], Any]) -> Callable[[], Any]:
         def run(config: DictConfig) -> Any:
+            if HydraConfig.get().mode == RunMode.MULTIRUN:
+                return _run_of_sweep(lambda: task(_checked(schema, config)))
             return _reported(lambda: task(_checked(schema, config)))
 
         def entry() -> Any:
@@ -132,7 +136,7 @@ def command(
 
 
 def _reported(action: Callable[[], Any]) -> Any:
-    """Run `action`; print a user's error as one line and exit with 2, or let a multirun count the run as failed."""
+    """Run `action`; print a user's error as one line and exit with 2."""
     try:
         return action()
     except EmodetError as problem:
@@ -145,9 +149,21 @@ def _reported(action: Callable[[], Any]) -> Any:
         print("stopped by SIGINT", file=sys.stderr)
         sys.exit(128 + signal.SIGINT)
     print(f"error: {message}", file=sys.stderr)
-    if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
-        raise EmodetError(message)
     sys.exit(2)
+
+
+def _run_of_sweep(action: Callable[[], Any]) -> Any:
+    """Run `action`; print any error and return NaN, so that the sweep continues with its other runs."""
+    if multiprocessing.get_start_method(allow_none=True) == "loky":
+        # joblib's worker processes start with a method that torch's data loaders do not know.
+        multiprocessing.set_start_method(None, force=True)
+    try:
+        return action()
+    except EmodetError as problem:
+        print(f"error: {problem}", file=sys.stderr)
+    except Exception:
+        traceback.print_exc()
+    return float("nan")
 
 
 def _checked(schema: type, config: DictConfig) -> DictConfig:

@@ -90,33 +90,6 @@ class LoggerConfig:
 
 
 @dataclass(kw_only=True)
-class SweepConfig:
-    """What ``--multirun`` runs; the groups `sweep` and `launcher` choose it.
-
-    Attributes:
-        params: Key to what it may be, as Hydra writes sweeps; the command line adds to it and replaces it.
-        at_once: Runs side by side, which share the cores.
-        batch: Runs that are handed to the launcher together; null: all of a grid, `at_once` of a search.
-        trials: How many finished or stopped trials a search ends with, those of its study file included.
-        study: The search's file (Optuna's journal); one that exists is continued.
-        seed: Of the search.
-        startup_trials: Trials drawn at random before the search learns from them.
-        pruner: When a trial is stopped early; null lets all run to their end.
-        trial: Number of the trial that a run is; the search sets it.
-    """
-
-    params: dict[str, Any] | None = None
-    at_once: int = 1
-    batch: int | None = None
-    trials: int | None = None
-    study: str | None = None
-    seed: int = 0
-    startup_trials: int | None = None
-    pruner: dict[str, Any] | None = None
-    trial: int | None = None
-
-
-@dataclass(kw_only=True)
 class TrainConfig:
     """Keys of ``python -m emodet.train``.
 
@@ -139,7 +112,6 @@ class TrainConfig:
         trainer: See `lightning.Trainer`.
         callbacks: Callbacks by name; null leaves one out.
         logger: Loggers by name, besides the CSV files of every run.
-        sweep: Options of ``--multirun``.
     """
 
     name: str = "run"
@@ -160,7 +132,6 @@ class TrainConfig:
     trainer: Annotated[Group, Spec(_TRAINER_SUPPLIED)]
     callbacks: Annotated[Group, Specs()]
     logger: Annotated[Group, Arguments(LoggerConfig)]
-    sweep: Annotated[Group, Arguments(SweepConfig)]
 
 
 @dataclass(kw_only=True)

@@ -45,6 +45,7 @@ RENAMED_KEYS: Mapping[str, str] = {
     "data.changed": "no key: force=true makes a pack again",
     "distillation.answers": "distillation.teachers",
     "loss.valence_arousal": "training.valence_arousal",
+    "sweep": "hydra.sweeper.n_trials, study and params, and hydra.launcher.n_jobs",
 }
 """Old keys and what takes their place; consulted for keys that are not known."""
 

@@ -1,4 +1,4 @@
-"""Hydra plugin: the sweeper that searches with Optuna. Hydra imports this file with every command, so it stays light."""
+"""Hydra plugin: the sweeper that searches with Optuna. Hydra imports it with every command, so it stays light."""
 
 import sys
 from dataclasses import dataclass, field

@@ -128,10 +128,10 @@ def _table(comparison: Comparison, output: Path) -> list[list[str]]:
 def _note(comparison: Comparison) -> str:
     finished = sum(run.state == FINISHED for run in comparison.runs)
     return (
-        f"{finished} of {len(comparison.runs)} runs finished. {comparison.metric} is that of each run's kept epoch; the "
-        f"test metrics are on {comparison.test_name or 'the test split'}. Means are over seeds, with 95 % intervals of "
-        "Student's t, which measure how seeds vary, not how faces do. In brackets: the best value of runs that did not "
-        "finish. The best of many configurations is an optimistic choice."
+        f"{finished} of {len(comparison.runs)} runs finished. {comparison.metric} is that of each run's kept epoch; "
+        f"the test metrics are on {comparison.test_name or 'the test split'}. Means are over seeds, with 95 % "
+        "intervals of Student's t, which measure how seeds vary, not how faces do. In brackets: the best value of runs "
+        "that did not finish. The best of many configurations is an optimistic choice."
     )
 
 

@@ -54,11 +54,9 @@ def search(
     params = [f"{key}={value}" for key, value in options["params"].items()]
     varied, fixed = search_space(parser.parse_overrides([*params, *arguments]))
     metric = str(config.training.monitor)
-    if metric == "val/loss" and any(key.startswith("loss.") for key in varied):
-        raise EmodetError(
-            f"training.monitor=val/loss: trials that vary {', '.join(k for k in varied if k.startswith('loss.'))} have "
-            "different losses; use training.monitor=val/nll or val/accuracy"
-        )
+    losses = [key for key in varied if key.startswith("loss.")]
+    if metric == "val/loss" and losses:
+        raise EmodetError(f"training.monitor=val/loss: {', '.join(losses)} change the loss itself; use val/nll")
     file = Path(str(options["study"])).expanduser().resolve()
     pruner = None if options["pruner"] is None else dict(options["pruner"])
     _make_pruner(pruner)  # refuses wrong arguments before the first trial
@@ -97,6 +95,13 @@ def search(
     if not study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
         print(f"{file}: no trial has finished", file=sys.stderr)
     return returns
+
+
+def _pruning_overrides(file: Path, number: int, metric: str, pruner: Mapping[str, Any] | None) -> list[str]:
+    """Overrides that add a `PruningCallback` to a trial."""
+    arguments = {"_target_": f"{__name__}.PruningCallback", "study": f"'{file}'", "trial": number, "monitor": metric}
+    arguments |= {f"pruner.{key}": value for key, value in (pruner or {}).items()}
+    return [f"++callbacks.pruning.{key}={value}" for key, value in arguments.items()]
 
 
 def _tell(study: optuna.Study, trial: optuna.Trial, returned: JobReturn | None) -> None:

@@ -78,6 +78,8 @@ def describe_run(
     facts: dict[str, Any] = {
         **provenance(),
         "seed": int(values["seed"]),
+        # Those of the first start; a resumed run has others.
+        "overrides": run.facts().get("overrides") or list(HydraConfig.get().overrides.task),
         "pack": {
             "folder": str(data.pack.folder),
             "fingerprint": data.pack.fingerprint,
