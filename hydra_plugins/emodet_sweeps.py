@@ -29,7 +29,7 @@ class OptunaSweeperConfig:
     _target_: str = "hydra_plugins.emodet_sweeps.OptunaSweeper"
     n_trials: int = 24
     n_jobs: int = 1
-    study: str = "${hydra:sweep.dir}/study.journal"
+    study: str = "${hydra.sweep.dir}/study.journal"
     seed: int = 0
     n_startup_trials: int = 8
     pruner: dict[str, Any] | None = None

@@ -103,7 +103,7 @@ def compare_runs(runs: Sequence[Run], title: str) -> Comparison:
     for run, each in zip(runs, compared, strict=True):
         groups.setdefault(tuple(each.get(column) for column in columns), []).append(run)
     configurations = [
-        _configuration(group, {column: value or "–" for column, value in zip(columns, values, strict=True)}, lower)
+        _configuration(group, {key: _short(value) for key, value in zip(columns, values, strict=True)}, lower)
         for values, group in groups.items()
     ]
     return Comparison(
@@ -123,6 +123,14 @@ def _compared(run: Run) -> dict[str, str]:
         for key, value in run.overrides.items()
         if key not in _IGNORED and key.replace("/", ".").split(".")[0] not in _IGNORED_GROUPS
     }
+
+
+def _short(value: str | None) -> str:
+    """A value for a table: searched numbers have many digits."""
+    try:
+        return f"{float(value or '–'):.4g}"
+    except ValueError:
+        return value or "–"
 
 
 def _configuration(runs: Sequence[Run], label: Mapping[str, str], lower: bool) -> Configuration:

@@ -70,31 +70,31 @@ def search(
         count = min(options["n_jobs"], remaining)
         remaining -= count
         trials = [study.ask(dict(varied)) for _ in range(count)]
-        callback = {
-            "_target_": f"{PruningCallback.__module__}.PruningCallback",
-            "monitor": metric,
-            "study": f"'{file}'",
-        }
         jobs = [
             [
                 *fixed,
                 *(f"{key}={value}" for key, value in trial.params.items()),
-                *(f"++callbacks.pruning.{key}={value}" for key, value in callback.items()),
-                f"++callbacks.pruning.trial={trial.number}",
-                *(f"++callbacks.pruning.pruner.{key}={value}" for key, value in (pruner or {}).items()),
+                *_pruning_overrides(file, trial.number, metric, pruner),
             ]
             for trial in trials
         ]
-        returned: Sequence[JobReturn] = ()
-        try:
-            returned = launcher.launch(jobs, initial_job_idx=trials[0].number)
-        finally:
-            for place, trial in enumerate(trials):
-                _tell(study, trial, returned[place] if place < len(returned) else None)
-        returns.extend(returned)
+        returns.extend(_run(study, launcher, trials, jobs))
     if not study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
         print(f"{file}: no trial has finished", file=sys.stderr)
     return returns
+
+
+def _run(
+    study: optuna.Study, launcher: Launcher, trials: Sequence[optuna.Trial], jobs: Sequence[list[str]]
+) -> Sequence[JobReturn]:
+    """Run trials and tell the study how they ended, also where the launcher fails or a signal arrives."""
+    returned: Sequence[JobReturn] = ()
+    try:
+        returned = launcher.launch(jobs, initial_job_idx=trials[0].number)
+    finally:
+        for place, trial in enumerate(trials):
+            _tell(study, trial, returned[place] if place < len(returned) else None)
+    return returned
 
 
 def _pruning_overrides(file: Path, number: int, metric: str, pruner: Mapping[str, Any] | None) -> list[str]:

@@ -79,7 +79,7 @@ def describe_run(
         **provenance(),
         "seed": int(values["seed"]),
         # Those of the first start; a resumed run has others.
-        "overrides": run.facts().get("overrides") or list(HydraConfig.get().overrides.task),
+        "overrides": _first_overrides(run) or list(HydraConfig.get().overrides.task),
         "pack": {
             "folder": str(data.pack.folder),
             "fingerprint": data.pack.fingerprint,
@@ -119,6 +119,11 @@ def describe_run(
         "%s: %d training, %s faces; %s; everything goes to %s",
         *(data.pack.manifest["title"], len(splits.train), measured, cost, run.path),
     )
+
+
+def _first_overrides(run: RunFolder) -> list[str]:
+    """The overrides that the run was started with; empty at its first start."""
+    return list(run.facts().get("overrides", ())) if (run.path / "run.json").is_file() else []
 
 
 def draw_curves(run: RunFolder) -> None:

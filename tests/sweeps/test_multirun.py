@@ -1,0 +1,88 @@
+"""`python -m emodet.train --multirun`: grids, seeds, a search, and launchers, with real trainings."""
+
+import csv
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+
+from emodet.training.folder import RunFolder
+
+pytestmark = pytest.mark.slow
+
+Command = Callable[..., int]
+BRIEF = [
+    *("-m", "experiment=affectnet_yolo", "trainer.precision=32-true", "logger=csv", "callbacks=[default]"),
+    *("trainer.max_epochs=1", "trainer.limit_train_batches=2"),
+]
+
+
+def states(sweep: Path) -> list[str]:
+    with (sweep / "runs.csv").open(newline="", encoding="utf-8") as stream:
+        return [run["state"] for run in csv.DictReader(stream)]
+
+
+def test_a_failed_run_is_named_and_the_others_finish(
+    command: Command, small: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str], without_pictures: None
+) -> None:
+    arguments = [*small, *BRIEF, "loss.class_weights=[1,1,1],null", "sweep=seeds", "seed=4,5"]
+    assert command("emodet.train", *arguments, f"hydra.sweep.dir={tmp_path}") == 1
+    printed = capfd.readouterr()
+    assert "Traceback" not in printed.err
+    assert "loss.class_weights=[1, 1, 1]" in printed.out
+    assert sorted(states(tmp_path)) == ["failed", "failed", "finished", "finished"]
+    assert (tmp_path / "comparison.html").is_file()
+
+
+def test_a_search_continues_its_study(
+    command: Command, small: list[str], tmp_path: Path, without_pictures: None
+) -> None:
+    study = tmp_path / "study.journal"
+    fixed = ["augmentation=none", "net.head_dropout=0.1", "optimizer.weight_decay=0.01", "loss.label_smoothing=0"]
+    for session, trials in (("first", 2), ("second", 3)):
+        arguments = [*small, *BRIEF, *fixed, "sweep=optuna", f"hydra.sweeper.n_trials={trials}"]
+        places = [f"hydra.sweeper.study={study}", f"hydra.sweep.dir={tmp_path / session}"]
+        assert command("emodet.train", *arguments, *places) == 0
+    loaded = optuna.load_study(study_name="emodet", storage=JournalStorage(JournalFileBackend(str(study))))
+    assert [trial.state.name for trial in loaded.trials] == ["COMPLETE"] * 3
+    assert all(3e-4 <= trial.params["optimizer.lr"] <= 2e-2 for trial in loaded.trials)
+    selected = RunFolder(tmp_path / "second" / "2").facts()["selected"]["value"]
+    assert loaded.trials[2].value == pytest.approx(selected)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["sweep=optuna", "seed=1,2"], "seed"),
+        (["sweep=optuna", "hydra.sweeper.pruner.percentile=200"], "hydra.sweeper.pruner="),
+        (["sweep=optuna", "training.monitor=val/loss"], "training.monitor=val/loss"),
+    ],
+)
+def test_a_search_that_cannot_work_stops_before_the_first_trial(
+    arguments: list[str],
+    named: str,
+    command: Command,
+    small: list[str],
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    assert command("emodet.train", *small, *BRIEF, *arguments, f"hydra.sweep.dir={tmp_path}") == 2
+    assert named in capfd.readouterr().err
+    assert not (tmp_path / "0").exists()
+
+
+@pytest.mark.parametrize("launcher", ["joblib", "submitit_local", "ray"])
+def test_launchers_run_trainings_side_by_side(launcher: str, small: list[str], tmp_path: Path) -> None:
+    pytest.importorskip(f"hydra_plugins.hydra_{launcher.partition('_')[0]}_launcher")
+    arguments = [argument for argument in small if argument != "data.num_workers=0"]
+    arguments += [*BRIEF, "seed=1,2", f"launcher={launcher}", f"hydra.sweep.dir={tmp_path}"]
+    done = subprocess.run(
+        [sys.executable, "-m", "emodet.train", *arguments], capture_output=True, text=True, timeout=400, check=False
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    assert states(tmp_path) == ["finished", "finished"]
