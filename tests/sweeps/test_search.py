@@ -27,7 +27,8 @@ def space(*overrides: str) -> tuple[dict[str, BaseDistribution], list[str]]:
     [
         ("interval(0.1,0.5)", FloatDistribution(0.1, 0.5)),
         ("tag(log,interval(1e-4,1e-2))", FloatDistribution(1e-4, 1e-2, log=True)),
-        ("interval(2,9)", IntDistribution(2, 9)),
+        ("interval(2,9)", FloatDistribution(2.0, 9.0)),
+        ("int(interval(2,9))", IntDistribution(2, 9)),
         ("range(2,9,3)", IntDistribution(2, 8, step=3)),
         ("range(0.0,1.0,0.25)", FloatDistribution(0.0, 0.75, step=0.25)),
         ("choice(a,b)", CategoricalDistribution(["a", "b"])),
