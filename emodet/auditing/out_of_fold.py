@@ -134,7 +134,7 @@ def out_of_fold(
         splits = Splits(
             train=train[(fold_of != number) & ~copies],
             val=held_out,
-            report=asked,
+            test=asked,
             val_name=f"fold {number + 1} of train",
             test_name="not trained on",
             dropped={},
