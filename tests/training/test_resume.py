@@ -170,8 +170,8 @@ def short(command_once: Command, small: list[str], tmp_path_factory: pytest.Temp
 def test_what_a_resumed_run_cannot_change_is_refused_and_nothing_is_written(
     override: str, short: Path, command: Command, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    named = ("config.yaml", "metrics.csv", "last.ckpt", "best.ckpt")
-    files = {file: file.read_bytes() for file in short.rglob("*") if file.name in named}
+    named = ("config.yaml", "metrics.csv", "checkpoints/last.ckpt", "checkpoints/best.ckpt")
+    files = {short / name: (short / name).read_bytes() for name in named}
     assert command("emodet.train", f"resume={short}", *GO_ON, override) == 2
     error = capfd.readouterr().err
     key = override.partition("=")[0]
