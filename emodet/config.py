@@ -68,7 +68,7 @@ class TrainingConfig:
 
 @dataclass(kw_only=True)
 class LoggerConfig:
-    """Loggers besides the CSV files of every run.
+    """Loggers besides the CSV files of every run; ``+logger.mine._target_=…`` adds one of your own.
 
     Attributes:
         name: ``csv`` (no other), ``wandb`` or ``tensorboard``.
@@ -131,7 +131,7 @@ class TrainConfig:
     training: Annotated[Group, Arguments(TrainingConfig)]
     trainer: Annotated[Group, Spec(_TRAINER_SUPPLIED)]
     callbacks: Annotated[Group, Specs()]
-    logger: Annotated[Group, Arguments(LoggerConfig)]
+    logger: Annotated[Group, Arguments(LoggerConfig, specs=True)]
 
 
 @dataclass(kw_only=True)

@@ -1,4 +1,4 @@
-"""Training commands need the `train` extra; without it they say so instead of failing in the middle of an import."""
+"""Report missing optional dependencies of the training commands before they are imported."""
 
 import sys
 from collections.abc import Sequence
@@ -12,20 +12,20 @@ _ONE_FOLDER = ("opencv-python", "opencv-python-headless")
 
 
 def require_laboratory(command: str, *, extra: str = "train", needs: Sequence[str] = ()) -> None:
-    """Exit with status 2 and one sentence where `command` cannot run in this installation.
+    """Exit with status 2 and one message if `command` cannot run in this installation.
 
     Args:
         command: Its module.
-        extra: The extra that brings what only some commands need, besides `train`.
+        extra: The extra that this command needs besides `train`.
         needs: The modules of that extra.
     """
     missing = [name for name in (*_NEEDED, *needs) if find_spec(name) is None]
     if missing:
         extras = "train" if extra == "train" else f"train,{extra}"
         sys.exit(
-            _told(
+            _report_error(
                 f"python -m {command} needs {', '.join(missing)}, which the light install leaves out. "
-                f"Install the laboratory with  pip install 'emodet[{extras}]'"
+                f"Install them with  pip install 'emodet[{extras}]'"
             )
         )
     # albumentations brings the headless build into the folder of the other one: of two versions, half of each is left.
@@ -34,14 +34,14 @@ def require_laboratory(command: str, *, extra: str = "train", needs: Sequence[st
         found = " and ".join(f"{name} {number}" for name, number in versions.items())
         version = versions[_ONE_FOLDER[0]]
         sys.exit(
-            _told(
+            _report_error(
                 f"{found} share one folder and must have one version:  "
                 f"pip install --force-reinstall --no-deps opencv-python-headless=={version} opencv-python=={version}"
             )
         )
 
 
-def _told(problem: str) -> int:
+def _report_error(problem: str) -> int:
     print(f"error: {problem}", file=sys.stderr)
     return 2
 

@@ -62,6 +62,7 @@ class Arguments:
             that nobody sets stay null, as those of a checkpoint's own run take their place.
         of_sources: Keys that stay null in a mix, where ``sources`` is set.
         optional: Nested groups that are null unless they are chosen.
+        specs: Whether other keys may name classes of the user's, as `Spec` does.
     """
 
     target: Callable[..., Any]
@@ -69,6 +70,7 @@ class Arguments:
     unset: Literal["no", "at first", "always"] = "no"
     of_sources: tuple[str, ...] = ()
     optional: Mapping[str, "Arguments"] = field(default_factory=dict)
+    specs: bool = False
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,7 @@ class Tree(dict[str, Any]):
     unset: str = "no"
     of_sources: tuple[str, ...] = ()
     is_optional: bool = False
+    specs: bool = False
 
 
 def tree_of(target: Callable[..., Any], without: Sequence[str] = ()) -> Tree:
@@ -117,7 +120,7 @@ def tree_of(target: Callable[..., Any], without: Sequence[str] = ()) -> Tree:
 
 def _group(marker: Arguments) -> Tree:
     tree = tree_of(marker.target, marker.without)
-    tree.unset, tree.of_sources = marker.unset, marker.of_sources
+    tree.unset, tree.of_sources, tree.specs = marker.unset, marker.of_sources, marker.specs
     for name, nested in marker.optional.items():
         tree[name] = _group(nested)
         tree[name].is_optional = True
@@ -175,6 +178,9 @@ def _checked(tree: Tree, values: Mapping[str, Any], path: str, given: set[str]) 
     result: dict[str, Any] = {}
     for name, value in values.items():
         key = f"{path}{name}"
+        if name not in tree and tree.specs and isinstance(value, Mapping):
+            result[name] = _checked_spec(Spec(), value, key, given)
+            continue
         if name not in tree:
             raise _unknown(key, [f"{path}{known}" for known in tree])
         entry = tree[name]

@@ -17,7 +17,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from emodet.commands import command, to_plain_dict
-from emodet.training.assembly import build_classifier, build_data, build_trainer
+from emodet.training.assembly import build_classifier, build_data, build_trainer, own_loggers
 from emodet.training.console import quiet_lightning
 from emodet.training.folder import RunFolder
 from emodet.training.initial_weights import init_from
@@ -63,7 +63,7 @@ def train(settings: dict[str, Any], values: dict[str, Any], run: RunFolder) -> f
         for note in init_from(classifier, Path(settings["init_from"])):
             log.info("%s", note)
     pictures = may_show_pictures(settings["logger"]["pictures"], data.pack)
-    trainer.loggers = build_loggers(settings["logger"], run, settings["name"])
+    trainer.loggers = [*build_loggers(settings["logger"], run, settings["name"]), *own_loggers(settings, run)]
     with Tracking(trainer.loggers, data.pack, pictures) as tracking:
         if trainer.is_global_zero:
             describe_run(run, values, data, classifier, trainer, tracking, teachers)

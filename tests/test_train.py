@@ -195,6 +195,15 @@ def test_errors_are_one_sentence_and_status_2(
     assert "HYDRA_FULL_ERROR" not in error
 
 
+def test_a_folder_for_outputs_that_cannot_be_made(
+    command: Command, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("EMODET_OUTPUTS", str(tmp_path / "file" / "outputs"))
+    assert command("emodet.train", "experiment=baseline") == 2
+    assert "EMODET_OUTPUTS=" in capfd.readouterr().err
+
+
 def stops_at_epoch(monkeypatch: pytest.MonkeyPatch, do: Callable[[], None]) -> None:
     """Let something happen at the start of the second epoch."""
     monkeypatch.setattr(

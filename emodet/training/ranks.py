@@ -5,6 +5,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 
 import cv2
 import torch
@@ -35,6 +36,7 @@ def rank_arguments(arguments: Sequence[str]) -> list[str]:
             "trainer.devices=N for the processes of each run"
         )
     if rank() == 0:
+        _require_outputs(arguments)
         return arguments
     arguments += ["hydra.output_subdir=null", "hydra/job_logging=disabled", "hydra/hydra_logging=disabled"]
     if not any(argument.startswith("hydra.run.dir=") for argument in arguments):
@@ -42,6 +44,19 @@ def rank_arguments(arguments: Sequence[str]) -> list[str]:
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
         arguments.append(f"hydra.run.dir='{folder}'")
     return arguments
+
+
+def _require_outputs(arguments: Sequence[str]) -> None:
+    """Refuse a folder for outputs that cannot be made, which Hydra would answer with a traceback."""
+    if any(argument.startswith(("hydra.run.dir=", "hydra.sweep.dir=")) for argument in arguments):
+        return
+    outputs = Path(os.environ.get("EMODET_OUTPUTS", "outputs"))
+    try:
+        outputs.mkdir(parents=True, exist_ok=True)
+    except OSError as problem:
+        raise EmodetError(
+            f"EMODET_OUTPUTS={outputs}: cannot be made ({problem.strerror}); hydra.run.dir=FOLDER names another place"
+        ) from None
 
 
 def set_threads(threads: int | None) -> None:

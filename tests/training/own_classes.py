@@ -10,6 +10,7 @@ import lightning as L
 import numpy as np
 import numpy.typing as npt
 import torch
+from lightning.pytorch.loggers import CSVLogger
 from torch import nn
 
 
@@ -95,3 +96,10 @@ class SlowSteps(L.Callback):
         with self.file.open("a", encoding="utf-8") as stream:
             stream.write("x")
         time.sleep(self.seconds)
+
+
+class OwnLogger(CSVLogger):
+    """A logger with a required argument that the project supplies."""
+
+    def __init__(self, save_dir: str, name: str = "own") -> None:
+        super().__init__(save_dir, name=name, version="")

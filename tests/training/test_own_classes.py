@@ -20,6 +20,7 @@ def test_own_classes_are_trained_evaluated_and_exported(
     own = [
         *("net._target_=own_classes.OwnNet", "net.width=6", "loss._target_=own_classes.OwnLoss", "loss.scale=0.5"),
         *("+callbacks.mine._target_=own_classes.OwnCallback", f"callbacks.mine.file={marker}"),
+        *("+logger.mine._target_=own_classes.OwnLogger", "logger.mine.name=mine"),
         "augmentation.steps=[{_target_: own_classes.OwnAugmentation, p: 1.0}]",
     ]
     arguments = [argument for argument in small if not argument.startswith("net.")]
@@ -35,6 +36,7 @@ def test_own_classes_are_trained_evaluated_and_exported(
         == 0
     )
     assert marker.read_text(encoding="utf-8").split() == ["0", "1"]
+    assert (run / "mine" / "metrics.csv").is_file()
     # Options of the classes before are not the new ones'.
     assert read_checkpoint(RunFolder(run).best)["hyper_parameters"]["net"] == {
         "_target_": "own_classes.OwnNet",
