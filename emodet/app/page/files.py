@@ -119,6 +119,8 @@ def _detector_settings() -> dict[str, Any]:
         "score_step": detectors.SCORE_STEP,
         "smallest_doubtful": detectors.SMALLEST_DOUBTFUL,
         "turned": detectors.TURNED,
+        "large": detectors.LARGE,
+        "large_margin": detectors.LARGE_MARGIN,
         "check": check.to_dict(),
         "check_score": detectors.CHECK_SCORE,
         "stream_side": detectors.STREAM_SIDES[0],

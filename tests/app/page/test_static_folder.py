@@ -71,7 +71,7 @@ def test_another_model_file(tmp_path, command, capsys) -> None:
     ("arguments", "said"),
     [
         (["format=web"], "output=DIR"),
-        (["format=pdf", "output=there"], "there is web"),
+        (["format=pdf", "output=there"], "format=pdf"),
         (["format=web", "output=there", "checkpoint=best.ckpt"], "model=FILE.onnx"),
         (["format=web", "output=there", "model=missing.onnx"], "missing.onnx"),
     ],
