@@ -98,7 +98,7 @@ class AuthMiddleware:
         if origin is not None and origin.partition("://")[2].lower() != host.lower():
             message = f"Requests from the origin {origin[:100]!r} are not allowed."
             return error_response(ApiError(403, "foreign_origin", message, "Use this server's own page, or a program."))
-        if self._settings.token is None or request.url.path in _WITHOUT_TOKEN:
+        if self._settings.token is None or request.scope["path"] in _WITHOUT_TOKEN:
             return None
         return self._check_token(request)
 
