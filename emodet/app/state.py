@@ -42,7 +42,8 @@ class ServerState:
         return self.jobs.close(timeout_s=timeout_s) and images_ended
 
 
-def _state(request: Request) -> ServerState:
+# Not a plain function: FastAPI would run it in a thread.
+async def _state(request: Request) -> ServerState:
     state: ServerState = request.app.state.server
     return state
 

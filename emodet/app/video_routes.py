@@ -35,7 +35,9 @@ _EVENT = {
 router = APIRouter(prefix="/v1/videos", tags=["videos"])
 
 
-def _job(state: State, number: Annotated[str, InPath(max_length=64, description="The `id` of the video.")]) -> VideoJob:
+async def _job(
+    state: State, number: Annotated[str, InPath(max_length=64, description="The `id` of the video.")]
+) -> VideoJob:
     return state.jobs.get(number)
 
 
