@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
+from emodet.auditing.options import CopyOptions, OutOfFoldOptions, ProposalOptions, QualityOptions
 from emodet.data.augmentation import Augmentation
 from emodet.data.build import SOURCE_KEYS, DataSettings
 from emodet.preprocessing import Preprocessing
@@ -238,12 +239,12 @@ class AuditConfig(TrainConfig):
             leave it out.
         detector: As in `emodet.inference.detectors.DETECTORS`; ``none`` leaves it out.
         detector_faces: How many faces, drawn at random, the detector checks; null takes all.
-        gallery: How many pictures a gallery of the page shows.
-        pictures: Whether the page shows pictures at all.
-        out_of_fold: Options of the out-of-fold training.
-        copies: What counts as a copy.
-        quality: What counts as a bad picture.
-        proposals: What is proposed for correction.
+        gallery: How many images a gallery of the page shows.
+        pictures: Whether the page shows images at all.
+        out_of_fold: See `OutOfFoldOptions`.
+        copies: See `CopyOptions`.
+        quality: See `QualityOptions`.
+        proposals: See `ProposalOptions`.
     """
 
     output: str | None = None
@@ -254,7 +255,7 @@ class AuditConfig(TrainConfig):
     detector_faces: int | None = 10000
     gallery: int = 48
     pictures: bool = True
-    out_of_fold: dict[str, Any]
-    copies: dict[str, Any]
-    quality: dict[str, Any]
-    proposals: dict[str, Any]
+    out_of_fold: Annotated[Group, Arguments(OutOfFoldOptions)]
+    copies: Annotated[Group, Arguments(CopyOptions)]
+    quality: Annotated[Group, Arguments(QualityOptions)]
+    proposals: Annotated[Group, Arguments(ProposalOptions)]

@@ -46,6 +46,7 @@ RENAMED_KEYS: Mapping[str, str] = {
     "distillation.answers": "distillation.teachers",
     "loss.valence_arousal": "training.valence_arousal",
     "sweep": "hydra.sweeper.n_trials, study and params, and hydra.launcher.n_jobs",
+    "copies.least_contrast": "copies.min_contrast",
 }
 """Old keys and what takes their place; consulted for keys that are not known."""
 

@@ -1,10 +1,9 @@
-"""Whether the classes bear the right names, told by what cannot be renumbered: valence and arousal, and a trained net.
+"""Wrong class orders, found by what a renumbering cannot change: valence and arousal, and predictions of trained nets.
 
-Data sets number the emotions in at least five orders, and one read in another's order trains without an error. The mean
-valence and arousal of each class then belong to another class, and a net that knows the faces answers with it.
+Data sets number the emotions in at least five orders, and labels that are read in another order train without an error.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import permutations
 
@@ -12,22 +11,22 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import linear_sum_assignment
 
+from emodet.auditing.probabilities import OutOfFoldProbs
+from emodet.data.datamodule import EmotionDataModule
+from emodet.data.pack import Pack
 from emodet.emotions import ALPHABETICAL_ORDER, EMOTIONS, FER2013_ORDER, FERPLUS_ORDER, RAFDB_ORDER
+from emodet.errors import EmodetError
+from emodet.modelfile import ModelFile
 
-__all__ = ["REFERENCE", "OrderFinding", "by_answers", "by_valence_arousal", "misread"]
+__all__ = ["REFERENCE", "OrderFinding", "by_predictions", "by_valence_arousal", "check_class_order"]
 
 Float64 = npt.NDArray[np.float64]
+Int64 = npt.NDArray[np.int64]
 
 REFERENCE: Float64 = np.array(
     [
-        (-0.063, -0.020),
-        (0.664, 0.070),
-        (-0.637, -0.257),
-        (0.180, 0.689),
-        (-0.126, 0.766),
-        (-0.694, 0.457),
-        (-0.453, 0.567),
-        (-0.515, 0.583),
+        *((-0.063, -0.020), (0.664, 0.070), (-0.637, -0.257), (0.180, 0.689)),
+        *((-0.126, 0.766), (-0.694, 0.457), (-0.453, 0.567), (-0.515, 0.583)),
     ]
 )
 """Mean valence and arousal of AffectNet's training faces, in the order of `EMOTIONS`."""
@@ -39,170 +38,203 @@ _ORDERS = {
     "FER2013's": FER2013_ORDER,
     "RAF-DB's": RAFDB_ORDER,
 }
-_LEAST_FACES = 20
-# Disgust, anger and contempt lie within 0.3 of each other, and data sets differ by about as much.
-_LEAST_GAIN_VA = 0.35
-_LEAST_GAIN_ANSWERS = 0.2
-_LEAST_AGREEMENT = 0.4
+_MIN_FACES = 20
+# Disgust, anger and contempt are within 0.3 of each other, and data sets differ by about as much.
+_MIN_GAIN_VA = 0.35
+_MIN_GAIN_PREDICTIONS = 0.2
+_MIN_AGREEMENT = 0.4
+_PREDICTED_PER_CLASS = 300
+_BLOCK = 256
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class OrderFinding:
-    """What one look at the class order says.
+    """One check of the class order.
 
     Attributes:
-        told_by: Where it comes from, for people.
-        wrong: Whether the names are wrong; None where this cannot be told.
+        source: What the labels were compared with.
+        wrong: Whether the names are wrong; None where it cannot be decided.
         sentence: The finding in words.
-        shows: For each class what its faces show where that is another: name to name.
+        shows: Class to the class that its faces show, where that is another.
         classes: The classes that were compared.
-        figures: float64 (classes, 2) mean valence and arousal, or (classes, K) shares of answers.
+        figures: float64 (classes, 2) mean valence and arousal, or (classes, K) shares of predictions.
     """
 
-    told_by: str
+    source: str
     wrong: bool | None
     sentence: str
     shows: dict[str, str]
     classes: tuple[str, ...]
     figures: Float64
 
+    @property
+    def verdict(self) -> str:
+        """``wrong``, ``correct`` or ``undecided``."""
+        return {True: "wrong", False: "correct", None: "undecided"}[self.wrong]
+
+
+def check_class_order(
+    data: EmotionDataModule, model: ModelFile | None, out_of_fold: OutOfFoldProbs | None, seed: int
+) -> Iterator[OrderFinding]:
+    """Check each split of each data set.
+
+    Args:
+        data: Set up.
+        model: Predicts a sample of each class; None leaves this check out.
+        out_of_fold: Likewise. Not compared with train, whose order these nets have learnt.
+        seed: Of the sample.
+
+    Raises:
+        EmodetError: The model file lacks a class.
+    """
+    table, names = data.pack.table, data.class_names
+    source = data.source_of(np.arange(len(table)))
+    usable = (table.emotion >= 0) & (table.emotion < len(names))
+    for number in range(len(data.sources)):
+        for split in ("train", "val", "test"):
+            where = f"{split} of {data.source_names[number]}" if data.source_names else split
+            rows = np.flatnonzero((table.split == split) & (source == number) & usable)
+            label = table.emotion[rows]
+            found = by_valence_arousal(
+                label, table.valence[rows], table.arousal[rows], f"Valence and arousal ({where})"
+            )
+            if found is not None:
+                yield found
+            if model is not None and rows.size:
+                sample = _sample_per_class(table.emotion, rows, seed)
+                predicted = _predict(model, data.pack, sample, names)
+                yield by_predictions(table.emotion[sample], predicted, names, f"Predictions of {model.name} ({where})")
+            if out_of_fold is not None and split != "train" and (known := rows[out_of_fold.known[rows]]).size:
+                predicted = out_of_fold.probabilities[known].argmax(axis=1)
+                yield by_predictions(table.emotion[known], predicted, names, f"Predictions of nets of train ({where})")
+
 
 def by_valence_arousal(
-    emotion: npt.NDArray[np.int64],
-    valence: npt.NDArray[np.floating],
-    arousal: npt.NDArray[np.floating],
-    told_by: str,
+    emotion: Int64, valence: npt.NDArray[np.floating], arousal: npt.NDArray[np.floating], source: str
 ) -> OrderFinding | None:
-    """Compare the mean valence and arousal of each class with what AffectNet has for its name.
+    """Compare the mean valence and arousal of each class with AffectNet's; None without annotation.
 
     Args:
         emotion: int64 (N,), -1 where there is none.
         valence: (N,), NaN where not annotated.
         arousal: Likewise.
-        told_by: Where the annotation comes from.
-
-    Returns:
-        None where there is no annotation.
+        source: Of the annotation, begins the sentence.
     """
     known = (emotion >= 0) & np.isfinite(valence) & np.isfinite(arousal)
     if not known.any():
         return None
-    faces = np.bincount(emotion[known], minlength=len(EMOTIONS))
-    present = np.flatnonzero(faces >= _LEAST_FACES)
+    present = np.flatnonzero(np.bincount(emotion[known], minlength=len(EMOTIONS)) >= _MIN_FACES)
     names = tuple(EMOTIONS[number] for number in present)
     means = np.array([[each[known & (emotion == number)].mean() for each in (valence, arousal)] for number in present])
     if len(present) < 2:
-        return OrderFinding(told_by, None, f"Too few faces with {told_by} to tell.", {}, names, means.reshape(-1, 2))
+        return OrderFinding(source, None, f"{source}: too few faces.", {}, names, means.reshape(-1, 2))
     gains = -((means[:, None, :] - REFERENCE[None, :, :]) ** 2).sum(axis=2)
-    shows = _shown(gains, present.tolist(), EMOTIONS, _LEAST_GAIN_VA)
+    shows = _moved(gains, present.tolist(), EMOTIONS, _MIN_GAIN_VA)
     if not shows:
-        sentence = f"{told_by.capitalize()} fit the names of the classes."
-    else:
-        parts = [
-            f"the class called {name} has mean valence {means[names.index(name), 0]:+.2f} and arousal "
-            f"{means[names.index(name), 1]:+.2f}, which is {other}'s"
-            for name, other in list(shows.items())[:3]
-        ]
-        sentence = f"Wrong class order: {'; '.join(parts)}. {_explained(shows, names)}"
-    return OrderFinding(told_by, bool(shows), sentence, shows, names, means)
+        return OrderFinding(source, False, f"{source}: the means fit the class names.", {}, names, means)
+    parts = [
+        f"the mean of {name} ({means[names.index(name), 0]:+.2f}, {means[names.index(name), 1]:+.2f}) fits {other}"
+        for name, other in list(shows.items())[:3]
+    ]
+    return OrderFinding(source, True, f"{source}: {'; '.join(parts)}. {_explained(shows, names)}", shows, names, means)
 
 
-def by_answers(
-    emotion: npt.NDArray[np.int64], answer: npt.NDArray[np.int64], class_names: Sequence[str], told_by: str
-) -> OrderFinding:
-    """Compare labels with the answers of a net: classes in a wrong order lie beside the confusion matrix's diagonal.
+def by_predictions(emotion: Int64, predicted: Int64, class_names: Sequence[str], source: str) -> OrderFinding:
+    """Compare labels with predictions: the assignment of classes to predictions with the highest agreement (Kuhn 1955).
 
-    The one-to-one assignment of classes to answers with the highest agreement (Kuhn 1955) is the identity where the
-    order is right. A net that knows the faces badly says nothing.
+    It is the identity where the order is right; undecided where the predictions are inaccurate in any order.
 
     Args:
         emotion: int64 (N,), labels, 0 to K - 1.
-        answer: int64 (N,), the net's, 0 to K - 1.
+        predicted: int64 (N,), 0 to K - 1.
         class_names: K names.
-        told_by: Whose answers these are.
-
+        source: Of the predictions, begins the sentence.
     """
-    count = len(class_names)
-    counts = np.zeros((count, count), dtype=np.int64)
-    np.add.at(counts, (emotion, answer), 1)
-    present = np.flatnonzero(counts.sum(axis=1) >= _LEAST_FACES)
+    counts = np.zeros((len(class_names), len(class_names)), dtype=np.int64)
+    np.add.at(counts, (emotion, predicted), 1)
+    present = np.flatnonzero(counts.sum(axis=1) >= _MIN_FACES)
     names = tuple(class_names[number] for number in present.tolist())
     shares = counts[present] / counts[present].sum(axis=1, keepdims=True)
     if len(present) < 2:
-        return OrderFinding(told_by, None, f"Too few faces answered by {told_by} to tell.", {}, names, shares)
+        return OrderFinding(source, None, f"{source}: too few faces.", {}, names, shares)
     best = float(shares[linear_sum_assignment(shares, maximize=True)].mean())
-    if best < _LEAST_AGREEMENT:
-        sentence = (
-            f"Not told: {told_by} agrees with the labels on {100 * best:.0f} % of a class at best, whatever the order; "
-            "it does not know faces like these well enough."
-        )
-        return OrderFinding(told_by, None, sentence, {}, names, shares)
-    shows = _shown(shares, present.tolist(), class_names, _LEAST_GAIN_ANSWERS)
+    if best < _MIN_AGREEMENT:
+        sentence = f"{source}: in the best order {100 * best:.0f} % of the labels agree, too few to decide."
+        return OrderFinding(source, None, sentence, {}, names, shares)
+    shows = _moved(shares, present.tolist(), class_names, _MIN_GAIN_PREDICTIONS)
     if shows:
         parts = [
-            f"faces labelled {name} are answered as {other} "
-            f"({100 * shares[names.index(name), class_names.index(other)]:.0f} %)"
+            f"{100 * shares[names.index(name), class_names.index(other)]:.0f} % of {name} are predicted as {other}"
             for name, other in list(shows.items())[:3]
         ]
-        sentence = f"Wrong class order, says {told_by}: {'; '.join(parts)}. {_explained(shows, names)}"
+        sentence = f"{source}: {'; '.join(parts)}. {_explained(shows, names)}"
     else:
-        weak = [name for place, name in enumerate(names) if shares[place].max() < _LEAST_AGREEMENT]
-        sentence = f"The order fits the answers of {told_by} ({100 * best:.0f} % agreement, mean over the classes)."
+        weak = [name for place, name in enumerate(names) if shares[place].max() < _MIN_AGREEMENT]
+        sentence = f"{source}: {100 * best:.0f} % of the labels agree, mean over the classes."
         if weak:
-            sentence += f" Of {', '.join(weak)}, which it rarely knows, it cannot tell."
-    return OrderFinding(told_by, bool(shows), sentence, shows, names, shares)
+            sentence += f" Undecided for {', '.join(weak)}: too few of them are predicted consistently."
+    return OrderFinding(source, bool(shows), sentence, shows, names, shares)
 
 
-def misread(shows: dict[str, str], names: Sequence[str]) -> tuple[str, str] | None:
-    """The two orders whose confusion explains it: (in which the numbers are, in which they were read).
+def _sample_per_class(emotion: Int64, rows: Int64, seed: int) -> Int64:
+    generator = np.random.default_rng([seed, 0xA5C])
+    parts = [rows[emotion[rows] == number] for number in np.unique(emotion[rows])]
+    limit = _PREDICTED_PER_CLASS
+    drawn = [part if len(part) <= limit else generator.choice(part, limit, replace=False) for part in parts]
+    return np.sort(np.concatenate(drawn))
 
-    Args:
-        shows: For each class what its faces show where that is another.
-        names: The classes that could be compared.
-    """
-    return next((pair for pair in permutations(_ORDERS, 2) if _fits(shows, names, *pair)), None)
+
+def _predict(model: ModelFile, pack: Pack, rows: Int64, class_names: Sequence[str]) -> Int64:
+    names = model.info.class_names
+    lacking = [name for name in class_names if name not in names]
+    if lacking:
+        raise EmodetError(f"model={model.name}: lacks {', '.join(lacking)}; it has {', '.join(names)}. Or model=none")
+    columns = [names.index(name) for name in class_names]
+    parts = []
+    for start in range(0, len(rows), _BLOCK):
+        crops = [model.info.preprocessing.crop(crop) for crop in pack.images(rows[start : start + _BLOCK])]
+        parts.append(model.probabilities(np.stack(crops))[:, columns].argmax(axis=1))
+    return np.concatenate(parts).astype(np.int64)
 
 
 def _explained(shows: dict[str, str], names: Sequence[str]) -> str:
-    orders = misread(shows, names)
-    if orders is None:
-        return "In all: " + ", ".join(f"{name} → {other}" for name, other in shows.items()) + "."
-    ours, theirs = orders
-    either = ", or the other way round" if _fits(shows, names, theirs, ours) else ""
-    return f"That is what numbers in {ours} order give when they are read in {theirs}{either}."
+    for ours, theirs in permutations(_ORDERS, 2):
+        if _fits(shows, names, ours, theirs):
+            either = ", or the other way round" if _fits(shows, names, theirs, ours) else ""
+            return f"Likely cause: numbers in {ours} order, read in {theirs}{either}."
+    return "All moved classes: " + ", ".join(f"{name} → {other}" for name, other in shows.items()) + "."
 
 
 def _fits(shows: dict[str, str], names: Sequence[str], ours: str, theirs: str) -> bool:
-    """Whether numbers in the order `ours`, read in the order `theirs`, make the classes show what they show."""
+    """Whether numbers in the order `ours`, read in the order `theirs`, move the classes like this."""
     meaning = dict(zip(_ORDERS[theirs], _ORDERS[ours], strict=False))
-    # A class whose place the other order does not have can show nothing.
+    # A class whose place the other order lacks can show nothing.
     expected = {name: meaning[name] for name in names if name in meaning and meaning[name] != name}
     return bool(expected) and expected == shows
 
 
-def _shown(gains: Float64, places: Sequence[int], class_names: Sequence[str], least: float) -> dict[str, str]:
-    """What the best assignment moves, class to class.
+def _moved(gains: Float64, places: Sequence[int], class_names: Sequence[str], min_gain: float) -> dict[str, str]:
+    """Classes that the best assignment moves, class to class.
 
     Args:
         gains: (classes compared, K), how well each fits each of the K.
         places: Of the compared classes among the K.
         class_names: K names.
-        least: What a ring or chain of moves must win for each of its classes.
+        min_gain: Mean gain over the classes of a cycle or chain of moves.
     """
     rows, columns = linear_sum_assignment(gains, maximize=True)
     to = {places[row]: int(column) for row, column in zip(rows.tolist(), columns.tolist(), strict=True)}
-    won = {start: gains[row, to[start]] - gains[row, start] for row, start in enumerate(places)}
-    entered = set(to.values())
+    gain = {start: gains[row, to[start]] - gains[row, start] for row, start in enumerate(places)}
     shows: dict[int, int] = {}
     left = set(to)
-    # Chains from the classes that nobody shows; what remains then are rings.
-    for start in [*(place for place in to if place not in entered), *to]:
+    # First chains, from classes that no other class is moved to; what remains are cycles.
+    for start in [*(place for place in to if place not in set(to.values())), *to]:
         moved: list[int] = []
         place = start
         while place in left:
             left.remove(place)
             moved.append(place)
             place = to[place]
-        if moved and any(to[each] != each for each in moved) and np.mean([won[each] for each in moved]) >= least:
+        if moved and any(to[each] != each for each in moved) and np.mean([gain[each] for each in moved]) >= min_gain:
             shows |= {each: to[each] for each in moved if to[each] != each}
     return {class_names[place]: class_names[shows[place]] for place in sorted(shows)}

@@ -1,53 +1,35 @@
-"""Pictures that occur more than once: pixel for pixel, or as another cut, size or mirror image of one photograph."""
+"""Duplicates: equal pixels, and other crops, sizes or mirror images of one photograph."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from emodet.auditing.looks import THUMBNAIL, Looks
-from emodet.auditing.neighbours import pairs_within
+from emodet.auditing.image_stats import ImageStats
+from emodet.auditing.options import CopyOptions
 from emodet.data.pack import Table
-from emodet.errors import EmodetError
 
-__all__ = ["CopyGroup", "CopyRules", "copy_groups", "group_numbers"]
+__all__ = ["CopyGroup", "copy_groups", "number_photographs", "varied"]
 
 Int64 = npt.NDArray[np.int64]
 
-
-@dataclass(frozen=True, slots=True)
-class CopyRules:
-    """When two pictures count as copies of one photograph.
-
-    Attributes:
-        radius: Bits in which two perceptual hashes may differ for the pictures to be compared at all.
-        correlation: Of the two 16×16 thumbnails, from which on they are copies.
-        least_contrast: Pictures with less (standard deviation of the grey values) show nothing that could be compared.
-    """
-
-    radius: int = 8
-    correlation: float = 0.95
-    least_contrast: float = 4.0
-
-    def __post_init__(self) -> None:
-        if not 0 < self.correlation <= 1:
-            raise EmodetError(f"copies.correlation={self.correlation}: above 0, at most 1")
-        if not 0 <= self.radius < 32:
-            raise EmodetError(f"copies.radius={self.radius}: 0 to 31 bits")
+_BLOCK = 2**22  # hash comparisons at once, about 70 MB
+_PAIR_BLOCK = 2**16  # thumbnail comparisons at once, about 130 MB
 
 
 @dataclass(frozen=True, slots=True)
 class CopyGroup:
-    """Faces whose pictures are copies of each other.
+    """Faces whose images are copies of each other.
 
     Attributes:
-        rows: Positions in the pack's table, rising, at least two.
-        identical: Whether all are equal pixel for pixel.
-        splits: The splits that they lie in, in the order train, val, test.
-        emotions: The distinct emotions that they are labelled with, without -1.
+        rows: At least two positions in the pack's table, rising.
+        identical: Whether all have equal pixels.
+        splits: Their splits, in the order train, val, test.
+        emotions: Their distinct labels, without -1.
     """
 
     rows: tuple[int, ...]
@@ -57,54 +39,60 @@ class CopyGroup:
 
     @property
     def across(self) -> bool:
-        """Whether a copy lies in another split."""
+        """Whether the copies are in several splits."""
         return len(self.splits) > 1
 
     @property
     def contradicts(self) -> bool:
-        """Whether its labels say different things about one photograph."""
+        """Whether the copies have different labels."""
         return len(self.emotions) > 1
 
 
-def group_numbers(table: Table, looks: Looks | None, rules: CopyRules) -> Int64:
-    """Number the photographs: int64 (N,), equal for faces whose pictures are copies of each other.
-
-    Copies of copies belong together, so that a long film can become one group.
+def number_photographs(table: Table, stats: ImageStats, options: CopyOptions) -> Int64:
+    """Number the photographs: int64 (N,), equal for faces whose images are copies, or copies of copies.
 
     Args:
         table: The pack's table.
-        looks: Of the same pack; None compares pixel hashes only.
-        rules: What counts as a copy.
+        stats: Of the same pack.
+        options: What counts as a copy.
     """
     _, first, identical = np.unique(table.pixel_hash, return_index=True, return_inverse=True)
-    if looks is None:
-        return identical.astype(np.int64)
-    # One picture of each pixel hash stands for all.
-    shows_something = first[looks.contrast[first] >= rules.least_contrast]
-    left, right = [], []
-    for mirrored in (False, True):
-        for ours, theirs in _alike(looks, shows_something, rules, mirrored):
-            left.append(identical[ours])
-            right.append(identical[theirs])
-    if not left:
-        return identical.astype(np.int64)
-    from_, to = np.concatenate(left), np.concatenate(right)
-    graph = coo_array((np.ones(len(from_), dtype=np.bool_), (from_, to)), shape=(len(first), len(first)))
-    _, component = connected_components(graph, directed=False)
-    return np.asarray(component[identical], dtype=np.int64)
+    # One image of each pixel hash stands for all.
+    rows = first[stats.contrast[first] >= options.min_contrast]
+    edges = [np.empty((2, 0), dtype=np.int64)]
+    for left, right in _near_pairs(stats.hashes[:, rows], options.radius):
+        for start in range(0, len(left), _PAIR_BLOCK):
+            ours, theirs = left[start : start + _PAIR_BLOCK], right[start : start + _PAIR_BLOCK]
+            other = stats.thumbnails[rows[theirs % len(rows)]]
+            other = np.where((theirs >= len(rows))[:, None, None], other[:, :, ::-1], other)
+            same = _correlation(stats.thumbnails[rows[ours]], other) >= options.correlation
+            edges.append(np.stack([identical[rows[ours[same]]], identical[rows[theirs[same] % len(rows)]]]))
+    return _components(np.concatenate(edges, axis=1), len(first))[identical]
 
 
-def copy_groups(table: Table, numbers: Int64) -> tuple[CopyGroup, ...]:
-    """The photographs that occur more than once, those across splits first, then those that contradict themselves.
+def copy_groups(table: Table, photographs: Int64) -> tuple[CopyGroup, ...]:
+    """The photographs that occur more than once: first across splits, then with contradicting labels.
 
     Args:
         table: The pack's table.
-        numbers: See `group_numbers`.
+        photographs: See `number_photographs`.
     """
-    order = np.argsort(numbers, kind="stable")
-    edges = np.flatnonzero(np.diff(numbers[order])) + 1
+    order = np.argsort(photographs, kind="stable")
+    edges = np.flatnonzero(np.diff(photographs[order])) + 1
     groups = [_group(table, rows) for rows in np.split(order, edges) if len(rows) > 1]
     return tuple(sorted(groups, key=lambda group: (not group.across, not group.contradicts, group.rows)))
+
+
+def varied(group: CopyGroup, table: Table, most: int) -> list[int]:
+    """At most `most` rows of a group, first one of each label and split."""
+    seen: set[tuple[int, str]] = set()
+    first: list[int] = []
+    rest: list[int] = []
+    for row in group.rows:
+        kind = (int(table.emotion[row]), str(table.split[row]))
+        (rest if kind in seen else first).append(row)
+        seen.add(kind)
+    return [*first, *rest][:most]
 
 
 def _group(table: Table, rows: Int64) -> CopyGroup:
@@ -117,25 +105,49 @@ def _group(table: Table, rows: Int64) -> CopyGroup:
     )
 
 
-def _alike(looks: Looks, rows: Int64, rules: CopyRules, mirrored: bool) -> Iterator[tuple[Int64, Int64]]:
-    """Pairs of `rows` whose hashes are near each other and whose thumbnails agree."""
-    hashes = looks.perceptual_hash[rows]
-    queries = looks.mirrored_hash[rows] if mirrored else hashes
-    for left, right in pairs_within(hashes, queries, rules.radius):
-        once = left < right
-        ours, theirs = rows[left[once]], rows[right[once]]
-        # A block of pairs at a time: a film of one face can have millions.
-        for start in range(0, len(ours), 2**16):
-            a, b = ours[start : start + 2**16], theirs[start : start + 2**16]
-            agree = _correlation(looks.thumbnail[a], looks.thumbnail[b], mirrored) >= rules.correlation
-            if agree.any():
-                yield a[agree], b[agree]
+def _near_pairs(hashes: npt.NDArray[np.uint64], radius: int) -> Iterator[tuple[Int64, Int64]]:
+    """Pairs of images whose hashes differ in at most `radius` bits; a pair may come more than once.
+
+    Of radius + 1 bands of bits, two such hashes agree in at least one, so only hashes that share a band are compared
+    (multi-index hashing, Norouzi et al. 2012).
+
+    Args:
+        hashes: uint64 (2, N), of images and mirror images.
+        radius: 0 to 31.
+
+    Yields:
+        Blocks of positions, left < N and right < 2N, where N + j stands for the mirror image of j, with left < j.
+    """
+    count, flat = hashes.shape[1], hashes.reshape(-1)
+    if not count:
+        return
+    for low, high in pairwise(np.linspace(0, 64, radius + 2).astype(int).tolist()):
+        band = flat & np.uint64(((1 << (high - low)) - 1) << low)
+        order = np.argsort(band, kind="stable")
+        starts = np.flatnonzero(np.diff(band[order], prepend=~band[order][:1]))
+        ends = np.append(starts[1:], len(order))
+        for start, end in zip(starts[ends - starts > 1].tolist(), ends[ends - starts > 1].tolist(), strict=True):
+            bucket = order[start:end]
+            ours = bucket[bucket < count]
+            step = max(1, _BLOCK // len(bucket))
+            for at in range(0, len(ours), step):
+                block = ours[at : at + step]
+                distance = np.bitwise_count(flat[block][:, None] ^ flat[bucket][None, :])
+                near = np.nonzero(distance <= radius)
+                left, right = block[near[0]], bucket[near[1]]
+                once = left < right % count
+                yield left[once], right[once]
 
 
-def _correlation(ours: npt.NDArray[np.uint8], theirs: npt.NDArray[np.uint8], mirrored: bool) -> npt.NDArray[np.float32]:
-    """Of the grey values of two thumbnails, row by row: float32 (N,), -1 to 1."""
-    if mirrored:
-        theirs = theirs.reshape(-1, THUMBNAIL, THUMBNAIL)[:, :, ::-1].reshape(len(theirs), -1)
-    a, b = (each.astype(np.float32) - each.mean(axis=1, dtype=np.float32, keepdims=True) for each in (ours, theirs))
+def _correlation(left: npt.NDArray[np.uint8], right: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    """Correlation of the grey values of thumbnails, (n, 16, 16) each: float32 (n,), -1 to 1."""
+    a, b = (each.reshape(len(each), -1).astype(np.float32) for each in (left, right))
+    a, b = a - a.mean(axis=1, keepdims=True), b - b.mean(axis=1, keepdims=True)
     scale = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
     return np.asarray(np.divide((a * b).sum(axis=1), scale, out=np.zeros_like(scale), where=scale > 0))
+
+
+def _components(edges: Int64, count: int) -> Int64:
+    """Connected component of each of `count` nodes: int64 (count,)."""
+    graph = coo_array((np.ones(edges.shape[1], dtype=np.bool_), (edges[0], edges[1])), shape=(count, count))
+    return np.asarray(connected_components(graph, directed=False)[1], dtype=np.int64)

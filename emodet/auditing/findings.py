@@ -1,5 +1,7 @@
-"""Everything that an audit found, as plain results; the page and the JSON file are two views of it."""
+"""Everything that an audit found, as JSON, CSV and text for a terminal."""
 
+import csv
+import io
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,40 +12,20 @@ import numpy.typing as npt
 
 from emodet.auditing.class_order import OrderFinding
 from emodet.auditing.duplicates import CopyGroup
-from emodet.auditing.label_noise import NoiseFindings
-from emodet.auditing.quality import Quality
+from emodet.auditing.image_issues import ImageIssues
+from emodet.auditing.label_noise import LabelNoise
+from emodet.auditing.proposals import kind_of
+from emodet.auditing.undetected import UndetectedFaces
 from emodet.data.corrections import Correction
 from emodet.data.pack import Table
 from emodet.emotions import EMOTIONS
 
-__all__ = ["NOT_TELLING", "Findings", "UndetectedFaces", "kind_of"]
+__all__ = ["UNINFORMATIVE", "Findings"]
 
-NOT_TELLING = (
-    "That is no more than always giving the most frequent label is worth, so their doubts say nothing and none is "
-    "proposed: spend more on them (out_of_fold.epochs, out_of_fold.side)"
+UNINFORMATIVE = (
+    "no better than always the most frequent label, so none is proposed for correction; train longer with "
+    "out_of_fold.epochs or out_of_fold.side"
 )
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class UndetectedFaces:
-    """What a face detector said.
-
-    Attributes:
-        detector: Which one.
-        rows: int64, the faces that were looked at, positions in the table.
-        scores: float32 (len(rows),), how sure it was, 0 where it found nothing.
-        reliability: What is known about such answers, for people.
-    """
-
-    detector: str
-    rows: npt.NDArray[np.int64]
-    scores: npt.NDArray[np.float32]
-    reliability: str
-
-    @property
-    def missing(self) -> npt.NDArray[np.int64]:
-        """Positions in the table of the faces that were not found."""
-        return np.asarray(self.rows[self.scores == 0])
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -53,20 +35,20 @@ class Findings:
     Attributes:
         title: Of the data set.
         table: The pack's.
-        class_names: The classes that were looked at.
-        published: Split to class to faces, as published; empty where nothing is.
+        class_names: The classes of the data.
+        published: Split to class to published number of faces; empty where unknown.
         left_out: Faces that the reader left out, by reason.
-        unreadable: Pictures that could not be read.
+        unreadable: Images that could not be read.
         groups: Photographs that occur more than once.
-        quality: A fault for each picture that has one.
-        sides: float64 (N,), pixels of the face where it is stored, NaN where not known; None where not looked at.
+        images: Image issues.
+        sides: float64 (N,), see `stored_sides`; None where not measured.
         crop_side: Pixels of the pack's crops.
-        order: What was said about the class order.
-        noise: Label noise by split; None where no answers were asked for.
-        answered_by: Who answered.
-        unfound: What a detector said; None where none was asked.
-        corrections: What is proposed.
-        skipped: What was not looked at, and how to have it looked at, in sentences.
+        order: Checks of the class order.
+        noise: Label issues by split; None without predictions.
+        predicted_by: Origin of the predictions.
+        undetected: Result of a detector; None without one.
+        corrections: Proposed corrections.
+        skipped: Sentences on what was left out.
     """
 
     title: str
@@ -76,18 +58,18 @@ class Findings:
     left_out: Mapping[str, int]
     unreadable: int
     groups: tuple[CopyGroup, ...]
-    quality: Quality
+    images: ImageIssues
     sides: npt.NDArray[np.float64] | None
     crop_side: int
     order: tuple[OrderFinding, ...]
-    noise: tuple[NoiseFindings, ...] | None
-    answered_by: str
-    unfound: UndetectedFaces | None
+    noise: tuple[LabelNoise, ...] | None
+    predicted_by: str
+    undetected: UndetectedFaces | None
     corrections: tuple[Correction, ...]
     skipped: tuple[str, ...]
 
     def copies(self) -> dict[str, int]:
-        """Photographs that occur more than once and the faces that show them, by kind."""
+        """Photographs that occur more than once, and their faces, by kind."""
         counted: Counter[str] = Counter()
         for group in self.groups:
             kinds = ["identical" if group.identical else "near-identical"]
@@ -100,19 +82,22 @@ class Findings:
         return dict(sorted(counted.items()))
 
     def proposed(self) -> dict[str, int]:
-        """Proposed corrections by action and reason, the particular faces left out."""
-        counted: Counter[str] = Counter()
-        for each in self.corrections:
-            counted[f"{each.action}: {kind_of(each.reason)}"] += 1
-        return dict(counted.most_common())
+        """Proposed corrections by action and reason."""
+        return dict(Counter(f"{each.action}: {kind_of(each.reason)}" for each in self.corrections).most_common())
 
     def small(self) -> int:
-        """Faces stored with less than half the crop's pixels to a side."""
+        """Faces stored with less than half the crop's side."""
         return 0 if self.sides is None else int((self.sides < self.crop_side / 2).sum())
 
+    def side_quantiles(self) -> dict[str, float]:
+        """Quantiles of the stored sides in pixels; empty where none is known."""
+        known = np.empty(0) if self.sides is None else self.sides[~np.isnan(self.sides)]
+        quantiles = {"1 %": 0.01, "10 %": 0.1, "50 %": 0.5}
+        return {name: float(np.quantile(known, share)) for name, share in quantiles.items()} if known.size else {}
+
     def as_dict(self) -> dict[str, Any]:
-        """Every figure, and the key of every face that one counts; no pictures."""
-        key, split = self.table.key, self.table.split
+        """All figures and the keys of the faces that they count, for ``audit.json``."""
+        key, split, undetected = self.table.key, self.table.split, self.undetected
         return {
             "data": self.title,
             "faces": len(self.table),
@@ -122,71 +107,76 @@ class Findings:
             "copies": self.copies(),
             "groups": [
                 {
-                    "keys": [str(key[row]) for row in group.rows],
-                    "splits": [str(split[row]) for row in group.rows],
+                    "keys": key[list(group.rows)].tolist(),
+                    "splits": split[list(group.rows)].tolist(),
                     "identical": group.identical,
                     "emotions": [EMOTIONS[number] for number in group.emotions],
                 }
                 for group in self.groups
             ],
             "class_order": [
-                {
-                    "told_by": each.told_by,
-                    "wrong": each.wrong,
-                    "sentence": each.sentence,
-                    "shows": each.shows,
-                    "classes": list(each.classes),
-                    "figures": each.figures.round(4).tolist(),
-                }
+                {name: getattr(each, name) for name in ("source", "wrong", "sentence", "shows", "classes")}
+                | {"figures": each.figures.round(4).tolist()}
                 for each in self.order
             ],
-            "label_noise": None
-            if self.noise is None
-            else {
-                "answered_by": self.answered_by,
-                "splits": {
-                    each.split: {
-                        "judged": each.judged,
-                        "agree": each.agree,
-                        "telling": each.telling,
-                        "candidates": len(each.candidates),
-                        "pairs": [[EMOTIONS[a], EMOTIONS[b], count] for (a, b), count in each.pairs],
-                    }
-                    for each in self.noise
-                },
-            },
+            "label_noise": None if self.noise is None else {"predicted_by": self.predicted_by, "splits": self._noise()},
             "pictures": {
                 "faults": {
-                    name: {"faces": count, "keys": key[self.quality.fault == name].tolist()}
-                    for name, count in self.quality.counts().items()
+                    name: {"faces": count, "keys": key[self.images.issue == name].tolist()}
+                    for name, count in self.images.counts().items()
                 },
-                "stored_sides": None if self.sides is None else _quantiles(self.sides),
+                "stored_sides": None if self.sides is None else self.side_quantiles(),
                 "stored_under_half_the_crop": None if self.sides is None else self.small(),
             },
             "faces_not_found": None
-            if self.unfound is None
+            if undetected is None
             else {
-                "detector": self.unfound.detector,
-                "looked_at": len(self.unfound.rows),
-                "not_found": len(self.unfound.missing),
-                "keys": key[self.unfound.missing].tolist(),
+                "detector": undetected.detector,
+                "looked_at": len(undetected.rows),
+                "not_found": len(undetected.missing),
+                "keys": key[undetected.missing].tolist(),
             },
             "proposed": self.proposed(),
             "skipped": list(self.skipped),
         }
 
+    def _noise(self) -> dict[str, Any]:
+        return {
+            each.split: {
+                **{name: getattr(each, name) for name in ("judged", "agree", "informative")},
+                "candidates": len(each.candidates),
+                "pairs": [[EMOTIONS[given], EMOTIONS[other], count] for (given, other), count in each.pairs],
+            }
+            for each in self.noise or ()
+        }
 
-def kind_of(reason: str) -> str:
-    """A reason without the particular face or classes that it names."""
-    for start, kind in (("same picture as", "same picture as another"), ("copy of", "copy of another")):
-        if reason.startswith(start):
-            where = " in another split" if reason.endswith((" in val", " in test")) else ""
-            return kind + where
-    return reason.partition(":")[0]
+    def summary(self) -> str:
+        """The counts, for a terminal."""
+        lines = [f"{self.title}: {len(self.table):,} faces"]
+        lines += [f"{count:>7,}  {name}" for name, count in self.copies().items()]
+        lines += [f"{count:>7,}  {name} images" for name, count in self.images.counts().items() if count]
+        if self.small():
+            lines.append(f"{self.small():>7,}  stored with less than half of the crop's {self.crop_side} pixels")
+        if self.undetected is not None:
+            missing, searched = len(self.undetected.missing), len(self.undetected.rows)
+            lines.append(f"{missing:>7,}  of {searched:,} crops without a detected face")
+        for each in self.noise or ():
+            agree = f"{100 * each.agree:.1f} % of {each.judged:,} predictions agree"
+            lines.append(f"{len(each.candidates):>7,}  label issues in {each.split}; {agree}")
+            lines += [] if each.informative else [f"         {UNINFORMATIVE}"]
+        lines += ["class order:", *(f"  {each.verdict}: {each.sentence}" for each in self.order)]
+        lines += [] if self.order else ["  not checked: no valence and arousal, no model file"]
+        lines.append("proposed corrections:")
+        lines += [f"{count:>7,}  {what}" for what, count in self.proposed().items()] or ["  none"]
+        return "\n".join([*lines, *self.skipped])
 
-
-def _quantiles(sides: npt.NDArray[np.float64]) -> dict[str, float]:
-    known = sides[~np.isnan(sides)]
-    if not known.size:
-        return {}
-    return {name: float(np.quantile(known, share)) for name, share in (("1 %", 0.01), ("10 %", 0.1), ("50 %", 0.5))}
+    def candidates_csv(self) -> str:
+        """Every label issue as a row of ``label_noise.csv``."""
+        stream = io.StringIO()
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(["key", "split", "given", "suggested", "p_given", "p_suggested"])
+        for each in (candidate for split in self.noise or () for candidate in split.candidates):
+            key, split = self.table.key[each.row], self.table.split[each.row]
+            names = EMOTIONS[each.given], EMOTIONS[each.suggested]
+            writer.writerow([key, split, *names, f"{each.p_given:.4f}", f"{each.p_suggested:.4f}"])
+        return stream.getvalue()

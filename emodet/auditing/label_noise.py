@@ -1,9 +1,4 @@
-"""Labels that nets which never saw the face disagree with: confident learning (Northcutt, Jiang and Chuang 2021).
-
-A class's threshold is the mean probability that its own faces get; a face whose probability for another class passes
-that class's threshold counts as one of it. What follows are candidates: a short-trained net is wrong too, and more
-often on rare classes.
-"""
+"""Label issues by confident learning (Northcutt, Jiang and Chuang 2021) on out-of-fold probabilities."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -11,11 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from emodet.auditing.probabilities import Held
+from emodet.auditing.probabilities import OutOfFoldProbs
 from emodet.data.pack import Table
-from emodet.errors import EmodetError
 
-__all__ = ["Candidate", "NoiseFindings", "find_label_noise"]
+__all__ = ["Candidate", "LabelNoise", "find_label_noise"]
+
+Int64 = npt.NDArray[np.int64]
+Float64 = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,29 +22,29 @@ class Candidate:
     Attributes:
         row: Position in the pack's table.
         given: Its label, 0 to 7.
-        suggested: What the nets say, another of the classes.
-        sure: The probability of `suggested`, 0 to 1.
-        quality: The probability of `given`, 0 to 1: the lower, the likelier it is wrong.
+        suggested: The most probable class, another one.
+        p_given: Probability of `given`, 0 to 1; the lower, the more likely the label is wrong.
+        p_suggested: Probability of `suggested`, 0 to 1.
     """
 
     row: int
     given: int
     suggested: int
-    sure: float
-    quality: float
+    p_given: float
+    p_suggested: float
 
 
 @dataclass(frozen=True, slots=True)
-class NoiseFindings:
-    """What confident learning says of one split.
+class LabelNoise:
+    """Label issues of one split.
 
     Attributes:
         split: train, val or test.
-        judged: Faces that have a label and an answer.
+        judged: Faces with a label and probabilities.
         agree: Share of them whose most probable class is their label.
         majority: Share of them that has the most frequent label.
-        candidates: The worst first.
-        pairs: (given, suggested) to candidates, the most frequent first.
+        candidates: By rising probability of the label.
+        pairs: (given, suggested) and number of candidates, the most frequent first.
     """
 
     split: str
@@ -58,65 +55,56 @@ class NoiseFindings:
     pairs: tuple[tuple[tuple[int, int], int], ...]
 
     @property
-    def telling(self) -> bool:
-        """Whether the nets know enough to doubt a label: more than to name the most frequent one."""
+    def informative(self) -> bool:
+        """Whether the predictions are better than always the most frequent label."""
         return self.agree > self.majority
 
 
-def find_label_noise(table: Table, held: Held) -> tuple[NoiseFindings, ...]:
-    """Look for wrong labels, split by split.
-
-    Args:
-        table: The pack's table.
-        held: Answers of nets that were not trained on the faces.
-
-    Raises:
-        EmodetError: The package cleanlab is not installed.
-    """
-    classes = held.probabilities.shape[1]
+def find_label_noise(table: Table, out_of_fold: OutOfFoldProbs) -> tuple[LabelNoise, ...]:
+    """Look for label issues in each split that has labels and probabilities."""
+    probabilities = out_of_fold.probabilities
+    labelled = (table.emotion >= 0) & (table.emotion < probabilities.shape[1])
     found = []
     for split in ("train", "val", "test"):
-        labelled = (table.emotion >= 0) & (table.emotion < classes)
-        rows = np.flatnonzero((table.split == split) & labelled & held.known)
+        rows = np.flatnonzero((table.split == split) & labelled & out_of_fold.known)
         if rows.size:
-            found.append(_judged(split, rows, table.emotion[rows], held.probabilities[rows]))
+            found.append(_issues_of_split(split, rows, table.emotion[rows], probabilities[rows]))
     return tuple(found)
 
 
-def _judged(
-    split: str, rows: npt.NDArray[np.int64], given: npt.NDArray[np.int64], shares: npt.NDArray[np.float64]
-) -> NoiseFindings:
-    suspicious = _suspicious(given, shares)
-    answered = shares.argmax(axis=1)
-    agree = float((answered == given).mean())
-    # A face that the nets answer as it is labelled is no candidate, however unsure they are.
-    places = np.flatnonzero(suspicious & (answered != given))
-    places = places[np.argsort(shares[places, given[places]], kind="stable")]
+def _issues_of_split(split: str, rows: Int64, given: Int64, probabilities: Float64) -> LabelNoise:
+    predicted = probabilities.argmax(axis=1)
+    # A face that is predicted as labelled is no candidate, however unsure the prediction.
+    places = np.flatnonzero(_confident_learning(given, probabilities) & (predicted != given))
+    places = places[np.argsort(probabilities[places, given[places]], kind="stable")]
     candidates = tuple(
         Candidate(
             row=int(rows[place]),
             given=int(given[place]),
-            suggested=int(answered[place]),
-            sure=float(shares[place].max()),
-            quality=float(shares[place, given[place]]),
+            suggested=int(predicted[place]),
+            p_given=float(probabilities[place, given[place]]),
+            p_suggested=float(probabilities[place].max()),
         )
         for place in places
     )
-    pairs = Counter((each.given, each.suggested) for each in candidates)
-    majority = float(np.bincount(given).max() / len(given))
-    return NoiseFindings(split, len(rows), agree, majority, candidates, tuple(pairs.most_common()))
+    return LabelNoise(
+        split=split,
+        judged=len(rows),
+        agree=float((predicted == given).mean()),
+        majority=float(np.bincount(given).max() / len(given)),
+        candidates=candidates,
+        pairs=tuple(Counter((each.given, each.suggested) for each in candidates).most_common()),
+    )
 
 
-def _suspicious(given: npt.NDArray[np.int64], shares: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
-    try:
-        from cleanlab.filter import find_label_issues
-    except ModuleNotFoundError:
-        raise EmodetError("label noise needs cleanlab: pip install 'emodet[audit]'") from None
-    # Cleanlab counts classes from 0 without holes: those that are absent in this split are left out of both.
+def _confident_learning(given: Int64, probabilities: Float64) -> npt.NDArray[np.bool_]:
+    from cleanlab.filter import find_label_issues
+
+    # cleanlab needs class numbers without gaps: classes that are absent in this split are left out.
     present = np.unique(given)
     if len(present) < 2:
         return np.zeros(len(given), dtype=np.bool_)
-    narrowed = shares[:, present]
+    narrowed = probabilities[:, present]
     total = narrowed.sum(axis=1, keepdims=True)
     narrowed = np.divide(narrowed, total, out=np.full_like(narrowed, 1 / len(present)), where=total > 0)
     issues = find_label_issues(

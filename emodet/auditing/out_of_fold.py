@@ -1,16 +1,16 @@
-"""Train short runs of our own net on parts of train, so that every face is answered by a net that never saw it.
+"""Out-of-fold probabilities: short trainings on parts of train, so that no net predicts a face that it has seen.
 
-Each fold is a run like any other: data module, classifier and trainer are those of `emodet.train`. A fold that is done
-is kept, one that was stopped is resumed.
+Each fold is an ordinary run in a folder of its own. A finished fold is reused, an interrupted one resumed.
 """
 
 import hashlib
 import json
 import logging
 import shutil
+import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,46 +19,30 @@ import lightning as L
 import numpy as np
 import numpy.typing as npt
 from lightning.pytorch.loggers import CSVLogger
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
-from emodet.auditing.folds import assign_folds, with_subjects
-from emodet.auditing.probabilities import Held
+from emodet.auditing.options import OutOfFoldOptions
+from emodet.auditing.probabilities import OutOfFoldProbs
 from emodet.data.datamodule import EmotionDataModule
 from emodet.data.pack import Pack, Table
 from emodet.data.splits import Splits
 from emodet.errors import EmodetError
 from emodet.evaluation.calibration import fit_temperature, softmax
 from emodet.evaluation.outputs import predict_split
+from emodet.files import atomic_path
 from emodet.training.assembly import build_classifier, build_trainer
 from emodet.training.folder import RunFolder
 
-__all__ = ["Plan", "ReducedPack", "out_of_fold"]
+__all__ = ["ReducedPack", "assign_folds", "predict_out_of_fold", "with_subjects"]
 
 log = logging.getLogger(__name__)
 
 Int64 = npt.NDArray[np.int64]
+Float64 = npt.NDArray[np.float64]
 
-# What changes how a training runs but not what comes out.
+# Trainer settings that do not change the result.
 _IRRELEVANT = frozenset({"accelerator", "devices", "enable_progress_bar", "num_nodes", "profiler"})
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """How much is spent on the nets.
-
-    Attributes:
-        folds: Parts that train is cut into, and nets that are trained.
-        epochs: Of each.
-        side: Pixels that crops are reduced to before a net sees them; at least 16. A third of the side costs a ninth.
-    """
-
-    folds: int = 5
-    epochs: int = 6
-    side: int = 32
-
-    def __post_init__(self) -> None:
-        for name, value, least in (("folds", self.folds, 2), ("epochs", self.epochs, 1), ("side", self.side, 16)):
-            if value < least:
-                raise EmodetError(f"out_of_fold.{name}={value}: at least {least}")
 
 
 class ReducedPack(Pack):
@@ -92,117 +76,151 @@ class ReducedPack(Pack):
         return self.__dict__
 
 
-def out_of_fold(
-    settings: Mapping[str, Any], data: EmotionDataModule, photographs: Int64, folder: Path, plan: Plan
-) -> Held:
-    """Answer every labelled face by nets that were not trained on it, nor on a copy of its picture.
+def predict_out_of_fold(
+    settings: Mapping[str, Any],
+    data: EmotionDataModule,
+    photographs: Int64,
+    folder: Path,
+    options: OutOfFoldOptions,
+) -> OutOfFoldProbs:
+    """Predict every labelled face by nets that were trained neither on it nor on a copy of its image.
 
-    A face of train is answered by the one net whose fold holds it out. Faces of val and test are answered by the mean
-    of all nets, and their copies in train train none. All answers are calibrated by one temperature, fitted to the
-    answers of train.
+    A face of train is predicted by the net of its fold, a face of val or test by the mean of all nets; copies of val
+    and test faces do not train. One temperature, fitted on train, calibrates all.
 
     Args:
         settings: As for `build_classifier` and `build_trainer`.
         data: Set up.
-        photographs: int64 (N,), equal for faces whose pictures are copies, see `group_numbers`.
-        folder: Where the runs and their answers are kept, in a folder of their own for each combination of data and
-            settings.
-        plan: How much is spent.
+        photographs: int64 (N,), equal for copies, see `number_photographs`.
+        folder: For the runs, in a folder of their own for each combination of data and settings.
+        options: Size of the trainings.
 
     Raises:
         EmodetError: A class is missing, a value does not fit, or the loss is not finite.
-        Interrupted: A signal stopped it; calling it again goes on from there.
+        Interrupted: A signal stopped it.
     """
     table = data.pack.table
     labelled = (table.emotion >= 0) & (table.emotion < len(data.class_names))
     train = np.flatnonzero(labelled & (table.split == "train"))
     others = np.flatnonzero(labelled & (table.split != "train"))
     if not train.size:
-        raise EmodetError("there are no labelled faces in train, so no net can be trained; quick=true leaves it out")
-    groups = with_subjects(photographs, table.subject)
-    fold_of = assign_folds(table.emotion[train], groups[train], plan.folds, settings["seed"])
+        raise EmodetError("train has no labelled faces to train nets on; quick=true leaves the label issues out")
+    groups = with_subjects(photographs, table.subject)[train]
+    fold_of = assign_folds(table.emotion[train], groups, options.folds, settings["seed"])
     copies = np.isin(photographs[train], photographs[others])
-    side = min(plan.side, data.preprocessing.size)
+    side = min(options.side, data.preprocessing.size)
     pack = ReducedPack(data.pack, side) if side < data.preprocessing.size else data.pack
-    chosen = _short(settings, plan)
-    place = folder / f"folds-{_identity(chosen, data, pack, train, fold_of, copies)[:12]}"
-    answers = np.zeros((len(table), len(data.class_names)))
-    by_net: list[npt.NDArray[np.float64]] = []
-    for number in range(plan.folds):
+    chosen = _short(settings, options)
+    place = folder / f"folds-{_identity(chosen, data, side, (train, fold_of, copies))[:12]}"
+    logits = np.zeros((len(table), len(data.class_names)))
+    of_others: list[Float64] = []
+    for number in range(options.folds):
         held_out = train[fold_of == number]
-        asked = np.concatenate([held_out, others])
         splits = Splits(
             train=train[(fold_of != number) & ~copies],
             val=held_out,
-            test=asked,
+            test=np.concatenate([held_out, others]),
             val_name=f"fold {number + 1} of train",
-            test_name="not trained on",
+            test_name=f"all but the training faces of fold {number + 1}",
             dropped={},
         )
-        name = f"{number + 1} of {plan.folds}"
-        logits = _answers_of_fold(chosen, data.with_splits(splits, pack), RunFolder(place / f"fold-{number + 1}"), name)
-        answers[held_out] = logits[: len(held_out)]
-        by_net.append(logits[len(held_out) :])
-        right = float((answers[held_out].argmax(axis=1) == table.emotion[held_out]).mean())
-        log.info("fold %s: %.1f %% of %d faces answered as labelled", name, 100 * right, len(held_out))
-    temperature = fit_temperature(answers[train], table.emotion[train])
+        predicted = _run_fold(chosen, data.with_splits(splits, pack), RunFolder(place / f"fold-{number + 1}"))
+        logits[held_out] = predicted[: len(held_out)]
+        of_others.append(predicted[len(held_out) :])
+        agree = float((logits[held_out].argmax(axis=1) == table.emotion[held_out]).mean())
+        log.info("fold %d of %d: %.1f %% of %d labels agree", number + 1, options.folds, 100 * agree, len(held_out))
+    temperature = fit_temperature(logits[train], table.emotion[train])
     probabilities = np.full((len(table), len(data.class_names)), np.nan)
-    probabilities[train] = softmax(answers[train], temperature)
+    probabilities[train] = softmax(logits[train], temperature)
     if others.size:
-        probabilities[others] = np.mean([softmax(logits, temperature) for logits in by_net], axis=0)
-    return Held(
-        probabilities,
-        f"{plan.folds} nets ({chosen['net']['name']}) of {plan.epochs} epochs at {side} pixels, each answering for the "
-        f"part of train that it was not trained on; for other splits their mean. Temperature {temperature:.2f}",
+        probabilities[others] = np.mean([softmax(each, temperature) for each in of_others], axis=0)
+    net = str(chosen["net"]["_target_"]).rpartition(".")[2]
+    made_by = f"{options.folds} nets ({net}) of {options.epochs} epochs at {side} pixels, temperature {temperature:.2f}"
+    return OutOfFoldProbs(
+        probabilities, f"{made_by}. Train: the net of the face's fold. Val and test: mean of all nets"
     )
 
 
-def _short(settings: Mapping[str, Any], plan: Plan) -> dict[str, Any]:
-    """The settings of a short training that ends with its last epoch: nothing is selected on what is held out."""
+def with_subjects(photographs: Int64, subject: npt.NDArray[np.str_]) -> Int64:
+    """Join photographs of the same person: int64 (N,), equal for faces that must be in one fold.
+
+    Args:
+        photographs: int64 (N,), see `number_photographs`.
+        subject: str (N,), empty where unknown.
+    """
+    known = subject != ""
+    if not known.any():
+        return photographs
+    names, of_person = np.unique(subject[known], return_inverse=True)
+    count = int(photographs.max()) + 1
+    edges = (photographs[known], count + of_person)
+    graph = coo_array((np.ones(int(known.sum()), dtype=np.bool_), edges), shape=(count + len(names),) * 2)
+    return np.asarray(connected_components(graph, directed=False)[1][photographs], dtype=np.int64)
+
+
+def assign_folds(emotion: Int64, groups: Int64, folds: int, seed: int) -> Int64:
+    """Stratified folds of whole groups: int64 (N,), 0 to folds - 1.
+
+    Raises:
+        EmodetError: There are fewer groups than folds.
+    """
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    available = len(np.unique(groups))
+    if not 2 <= folds <= available:
+        raise EmodetError(f"out_of_fold.folds={folds}: 2 to {available}, the number of different photographs or people")
+    fold_of = np.empty(len(emotion), dtype=np.int64)
+    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # a class with fewer faces than folds
+        try:
+            for number, (_, held_out) in enumerate(splitter.split(np.zeros(len(emotion)), emotion, groups)):
+                fold_of[held_out] = number
+        except ValueError as problem:
+            raise EmodetError(f"out_of_fold.folds={folds}: {problem}") from None
+    return fold_of
+
+
+def _short(settings: Mapping[str, Any], options: OutOfFoldOptions) -> dict[str, Any]:
+    """Settings of a short training that keeps its last epoch: the held-out faces select nothing."""
     trainer = {key: value for key, value in settings["trainer"].items() if key not in ("max_steps", "max_time")}
-    trainer |= {"max_epochs": plan.epochs, "check_val_every_n_epoch": plan.epochs, "num_sanity_val_steps": 0}
-    training = {**settings["training"], "progressive_sizes": []}
+    trainer |= {"max_epochs": options.epochs, "check_val_every_n_epoch": options.epochs, "num_sanity_val_steps": 0}
     callbacks = {name: settings["callbacks"][name] for name in ("best", "last")}
+    training = {**settings["training"], "progressive_sizes": []}
     return {**settings, "trainer": trainer, "training": training, "callbacks": callbacks}
 
 
-def _identity(
-    settings: Mapping[str, Any], data: EmotionDataModule, pack: Pack, train: Int64, fold_of: Int64, copies: Any
-) -> str:
+def _identity(settings: Mapping[str, Any], data: EmotionDataModule, side: int, arrays: Sequence[Any]) -> str:
     kept = ("net", "optimizer", "scheduler", "loss", "training", "augmentation", "seed")
+    labels = [source.labels for source in data.sources.values()]
     parts = {
         **{name: settings.get(name) for name in kept},
         "trainer": {key: value for key, value in settings["trainer"].items() if key not in _IRRELEVANT},
         "data": data.fingerprint,
-        "batches": [data.batch_size, data.sampling, [source.labels for source in data.sources.values()], list(data.class_names)],
-        "side": pack.preprocessing.size,
-        "folds": hashlib.sha256(
-            b"".join(np.ascontiguousarray(each).tobytes() for each in (train, fold_of, copies))
-        ).hexdigest(),
+        "batches": [data.batch_size, data.sampling, labels, list(data.class_names)],
+        "side": side,
+        "folds": [hashlib.sha256(np.ascontiguousarray(each).tobytes()).hexdigest() for each in arrays],
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def _answers_of_fold(
-    settings: Mapping[str, Any], data: EmotionDataModule, run: RunFolder, name: str
-) -> npt.NDArray[np.float64]:
+def _run_fold(settings: Mapping[str, Any], data: EmotionDataModule, run: RunFolder) -> Float64:
     """Logits of the test faces of `data`, from the fold's file or from its training: float64 (len(test), K)."""
-    file = run.path / "answers.npz"
+    file, test = run.path / "predictions.npz", data.splits.test
     with suppress(OSError, ValueError, KeyError):
         stored = np.load(file, allow_pickle=False)
-        if np.array_equal(stored["index"], data.splits.test):
-            log.info("fold %s: its answers are there (%s)", name, file)
+        if np.array_equal(stored["index"], test):
+            log.info("%s: finished before", run.path.name)
             return np.asarray(stored["logits"], dtype=np.float64)
     run.path.mkdir(parents=True, exist_ok=True)
-    log.info("fold %s: training on %d faces, %s", name, len(data.splits.train), run.path)
+    log.info("%s: training on %d faces in %s", run.path.name, len(data.splits.train), run.path)
     L.seed_everything(settings["seed"], verbose=False)
     classifier = build_classifier(settings, data)
     trainer = build_trainer(settings, run, [CSVLogger(run.path, name="csv", version=str(run.attempts))])
     trainer.fit(classifier, data, ckpt_path=run.last if run.last.is_file() else None, weights_only=True)
-    answers = predict_split(classifier, data, "test", settings["trainer"].get("accelerator", "auto"))
-    logits = answers.logits[np.argsort(answers.index)][np.argsort(np.argsort(data.splits.test))]
-    unfinished = file.with_name("answers.unfinished.npz")
-    np.savez(unfinished, index=data.splits.test, logits=logits)
-    unfinished.replace(file)
+    outputs = predict_split(classifier, data, "test", settings["trainer"].get("accelerator", "auto"))
+    logits = outputs.logits[np.argsort(outputs.index)][np.argsort(np.argsort(test))]
+    with atomic_path(file) as unfinished:
+        np.savez(unfinished, index=test, logits=logits)
     shutil.rmtree(run.best.parent, ignore_errors=True)
     return np.asarray(logits, dtype=np.float64)

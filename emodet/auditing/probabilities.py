@@ -1,6 +1,5 @@
-"""What nets say of faces that they were not trained on: kept in a file, and read from one that somebody else made."""
+"""Class probabilities by nets that were not trained on the faces, and files of them."""
 
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,24 +10,25 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from emodet.datasets.csv_rows import CsvRows
 from emodet.data.pack import Table
+from emodet.datasets.csv_rows import CsvRows
 from emodet.emotions import emotion_name
 from emodet.errors import EmodetError
+from emodet.files import atomic_path
 
-__all__ = ["Held", "read_probabilities", "write_probabilities"]
+__all__ = ["OutOfFoldProbs", "read_probabilities", "write_probabilities"]
 
 _PREFIX = "p_"
-_SUM_TO_ONE = 0.02  # rounding in the file of somebody else
+_SUM_TO_ONE = 0.02  # rounding in files of other programs
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Held:
-    """Probabilities of faces by nets that were not trained on them.
+class OutOfFoldProbs:
+    """Out-of-fold probabilities of a pack's faces.
 
     Attributes:
-        probabilities: float64 (N, K), one row per face of the pack, NaN where there is no answer.
-        made_by: Who answered, for people.
+        probabilities: float64 (N, K), one row per face of the pack, NaN where there are none.
+        made_by: Description of their origin.
     """
 
     probabilities: npt.NDArray[np.float64]
@@ -36,31 +36,29 @@ class Held:
 
     @property
     def known(self) -> npt.NDArray[np.bool_]:
-        """Which faces have an answer: bool (N,)."""
+        """Which faces have probabilities: bool (N,)."""
         return ~np.isnan(self.probabilities[:, 0])
 
 
-def write_probabilities(held: Held, table: Table, class_names: Sequence[str], path: Path) -> None:
-    """Write ``key``, ``split`` and a column ``p_CLASS`` for each class as Parquet, whole or not at all."""
-    rows = np.flatnonzero(held.known)
+def write_probabilities(out_of_fold: OutOfFoldProbs, table: Table, class_names: Sequence[str], path: Path) -> None:
+    """Write ``key``, ``split`` and a column ``p_CLASS`` for each class as Parquet."""
+    rows = np.flatnonzero(out_of_fold.known)
     columns: dict[str, Any] = {"key": table.key[rows].tolist(), "split": table.split[rows].tolist()}
     for number, name in enumerate(class_names):
-        columns[f"{_PREFIX}{name}"] = held.probabilities[rows, number].astype(np.float32)
-    unfinished = path.with_name(f"{path.name}.unfinished-{os.getpid()}")
+        columns[f"{_PREFIX}{name}"] = out_of_fold.probabilities[rows, number].astype(np.float32)
     try:
-        pq.write_table(pa.table(columns).replace_schema_metadata({"made_by": held.made_by}), unfinished)
-        unfinished.replace(path)
+        with atomic_path(path) as unfinished:
+            pq.write_table(pa.table(columns).replace_schema_metadata({"made_by": out_of_fold.made_by}), unfinished)
     except OSError as problem:
-        unfinished.unlink(missing_ok=True)
         raise EmodetError(f"{path}: cannot be written ({problem})") from problem
 
 
-def read_probabilities(path: Path, table: Table, class_names: Sequence[str]) -> Held:
-    """Read probabilities that `write_probabilities`, an evaluation (``predictions.csv``) or somebody else wrote.
+def read_probabilities(path: Path, table: Table, class_names: Sequence[str]) -> OutOfFoldProbs:
+    """Read probabilities from a file of `write_probabilities`, an evaluation (``predictions.csv``) or another program.
 
     Args:
         path: ``.csv`` or ``.parquet`` with the columns ``key`` and ``p_CLASS`` for each class, and perhaps ``split``.
-        table: Of the pack whose faces they are about.
+        table: Of the pack.
         class_names: The classes, in the order of the columns of what is returned.
 
     Raises:
@@ -76,13 +74,13 @@ def read_probabilities(path: Path, table: Table, class_names: Sequence[str]) -> 
     for where, key, split, shares in rows:
         there = places.get((key, split))
         if there is None:
-            raise EmodetError(f"{where}: the face {key!r} is not in this data set; are these answers to other data?")
+            raise EmodetError(f"{where}: the face {key!r} is not in this data set; was the file made for other data?")
         if not np.isnan(found[there[0], 0]):
-            raise EmodetError(f"{where}: the face {key!r} has an answer already")
+            raise EmodetError(f"{where}: the face {key!r} occurs twice")
         if not np.isfinite(shares).all() or shares.min() < 0 or abs(shares.sum() - 1) > _SUM_TO_ONE:
-            raise EmodetError(f"{where}: {shares.tolist()} are no probabilities that sum to 1")
+            raise EmodetError(f"{where}: {shares.tolist()} are not probabilities that sum to 1")
         found[there] = shares / shares.sum()
-    return Held(found, f"{path.name}, as given")
+    return OutOfFoldProbs(found, f"file {path.name}")
 
 
 def _from_csv(path: Path, class_names: Sequence[str]) -> Iterable[tuple[str, str, str, npt.NDArray[np.float64]]]:

@@ -1,70 +1,39 @@
-"""From findings to corrections: what the audit would leave out or call otherwise, for a person to confirm.
-
-By default only train is touched: figures on a val or test that was changed cannot be compared with those of others.
-"""
+"""Proposed corrections, for a person to confirm."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from emodet.auditing.duplicates import CopyGroup
-from emodet.auditing.label_noise import NoiseFindings
-from emodet.auditing.quality import FAULTS, Quality
+from emodet.auditing.image_issues import ISSUES, ImageIssues
+from emodet.auditing.label_noise import LabelNoise
+from emodet.auditing.options import ProposalOptions
 from emodet.data.corrections import Correction
 from emodet.data.pack import Table
 from emodet.emotions import EMOTIONS
-from emodet.errors import EmodetError
 
-__all__ = ["ProposalRules", "propose"]
-
-_RANK = {"train": 0, "val": 1, "test": 2}
-
-
-@dataclass(frozen=True, slots=True)
-class ProposalRules:
-    """What is proposed.
-
-    Attributes:
-        splits: The splits whose faces may be proposed for correction.
-        exclude_below: A label-noise candidate is proposed for exclusion where its label's probability is below this.
-        relabel_from: It is proposed for relabelling instead where another class is at least this probable. None
-            relabels nothing: of FER2013's labels that nets of minutes would have changed at 0.95, voters agreed to 70 %
-            (experiments/ferplus/audit/README.md), and a wrong label is worse than a face less.
-        agreed_from: Nothing is proposed because of nets where the face's soft label, the votes of several people, gives
-            its label at least this share: they outweigh a net that was trained for minutes.
-    """
-
-    splits: Sequence[str] = ("train",)
-    exclude_below: float = 0.05
-    relabel_from: float | None = None
-    agreed_from: float = 0.5
-
-    def __post_init__(self) -> None:
-        odd = [split for split in self.splits if split not in _RANK]
-        if odd:
-            raise EmodetError(f"proposals.splits={list(self.splits)}: {odd[0]} is not train, val or test")
+__all__ = ["kind_of", "propose"]
 
 
 def propose(
     table: Table,
-    quality: Quality,
+    issues: ImageIssues,
     groups: Sequence[CopyGroup],
-    noise: Sequence[NoiseFindings],
-    rules: ProposalRules,
+    noise: Sequence[LabelNoise],
+    options: ProposalOptions,
 ) -> tuple[Correction, ...]:
-    """The corrections that follow from what was found, at most one for each face, in the table's order.
+    """At most one correction for each face, in the table's order.
 
-    Pictures of one colour are excluded; so are copies of faces in a later split (train before val before test), copies
-    that contradict most of their group, further copies of the same pixels, and labels that nets find improbable, where
-    the nets know enough.
+    Excludes images of one colour, copies of faces in a later split (train before val before test), copies whose label
+    contradicts most of their group, further copies of the same pixels, and improbable labels, where the predictions are
+    informative.
     """
     found: dict[int, Correction] = {}
 
     def add(row: int, action: str, reason: str, *, emotion: int | None = None, score: float | None = None) -> None:
-        taught = table.emotion[row] >= 0 or not np.isnan(table.soft_label[row]).all()
-        if table.split[row] in rules.splits and taught and row not in found:
+        has_label = table.emotion[row] >= 0 or not np.isnan(table.soft_label[row]).all()
+        if table.split[row] in options.splits and has_label and row not in found:
             found[row] = Correction(
                 key=str(table.key[row]),
                 action=action,
@@ -75,25 +44,25 @@ def propose(
                 score=score,
             )
 
-    for row in np.flatnonzero(quality.fault == "uniform").tolist():
-        add(row, "exclude", FAULTS["uniform"])
+    for row in np.flatnonzero(issues.issue == "uniform").tolist():
+        add(row, "exclude", ISSUES["uniform"])
     for group in groups:
         for row, reason in _superfluous(table, group):
             add(row, "exclude", reason)
-    for each in (candidate for findings in noise if findings.telling for candidate in findings.candidates):
-        if table.soft_label[each.row, each.given] >= rules.agreed_from:
+    for each in (candidate for split in noise if split.informative for candidate in split.candidates):
+        if table.soft_label[each.row, each.given] >= options.agreed_from:
             continue
-        if rules.relabel_from is not None and each.sure >= rules.relabel_from:
-            add(each.row, "relabel", "label noise", emotion=each.suggested, score=each.quality)
-        elif each.quality < rules.exclude_below:
-            add(each.row, "exclude", "label noise", score=each.quality)
-    # A key that stands twice in one split cannot be told apart: such a correction would hit both.
+        if options.relabel_from is not None and each.p_suggested >= options.relabel_from:
+            add(each.row, "relabel", "label noise", emotion=each.suggested, score=each.p_given)
+        elif each.p_given < options.exclude_below:
+            add(each.row, "exclude", "label noise", score=each.p_given)
+    # A correction of a key that occurs twice in a split would apply to both faces.
     keys = Counter(zip(table.key.tolist(), table.split.tolist(), strict=True))
     return tuple(found[row] for row in sorted(found) if keys[(found[row].key, found[row].split)] == 1)
 
 
 def _superfluous(table: Table, group: CopyGroup) -> Iterator[tuple[int, str]]:
-    """Which faces of a group of copies are better left out, and why."""
+    """Faces of a group to exclude, and the reason."""
     kind = "same picture as" if group.identical else "copy of"
     last = group.splits[-1]
     kept = next(row for row in group.rows if table.split[row] == last)
@@ -109,8 +78,16 @@ def _superfluous(table: Table, group: CopyGroup) -> Iterator[tuple[int, str]]:
             if table.emotion[row] >= 0 and (table.emotion[row] != label or 2 * most <= labels.total()):
                 yield row, f"copies with different labels: {named}"
     first: dict[str, int] = {}
-    # One that has a label stands for those that have none.
+    # A copy with a label is kept rather than one without.
     for row in sorted(here, key=lambda row: (table.emotion[row] < 0, row)):
         other = first.setdefault(str(table.pixel_hash[row]), row)
         if other != row:
             yield row, f"same picture as {table.key[other]}"
+
+
+def kind_of(reason: str) -> str:
+    """A reason without the particular face or classes that it names."""
+    for start, kind in (("same picture as", "same picture as another"), ("copy of", "copy of another")):
+        if reason.startswith(start):
+            return kind + (" in another split" if reason.endswith((" in val", " in test")) else "")
+    return reason.partition(":")[0]

@@ -1,11 +1,11 @@
-"""Pictures in which a face detector finds no face: some are none, many are only hard.
+"""Crops in which a face detector finds no face.
 
-Data sets of faces hold tight crops, and detectors were trained on faces with ground around them. So each crop is shown
-enlarged and with its border repeated outwards, in two framings; what is found in either is found.
+Detectors are trained on faces with surroundings, so each crop is enlarged and its border repeated outwards, in two
+framings; a face that is found in either is found.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -14,51 +14,71 @@ from tqdm import tqdm
 
 from emodet.data.pack import Pack
 
-__all__ = ["FRAMINGS", "LEAST_SCORE", "LONGEST_SIDE", "RELIABILITY", "Finder", "detection_scores"]
+__all__ = ["FRAMINGS", "LONGEST_SIDE", "MIN_SCORE", "RELIABILITY", "UndetectedFaces", "detect_faces", "framed"]
 
-Finder = Callable[[npt.NDArray[np.uint8]], float]
-"""From a picture (uint8, (H, W, 3), RGB) to how sure a detector is of its surest face, 0 where it finds none."""
+UInt8 = npt.NDArray[np.uint8]
 
 FRAMINGS: tuple[tuple[int, float], ...] = ((128, 0.25), (240, 0.33))
-"""The crop's side in pixels once enlarged, and the border around it as a share of that."""
+"""Side of the enlarged crop in pixels, and the border around it as a share of that."""
 
 LONGEST_SIDE = 640
-"""Pixels at which a detector searches: more than any framing has, so that nothing is reduced again."""
+"""Side of the search in pixels: more than any framing has, so that nothing is reduced again."""
 
-LEAST_SCORE = 0.3
-"""What a detector must be sure of. Lower than for photographs: it is known that a face was meant to be there."""
+MIN_SCORE = 0.3
+"""Detection threshold; lower than for photographs, because a face is expected."""
 
 RELIABILITY = (
     "Of 1,000 clear faces of FER+ (48 by 48 pixels) YuNet misses 1.0 % this way, CenterFace 2.3 % of 300; of 160 "
-    "pictures that most of ten people called no face, 60 % and 58 % are not found. What is not found is worth a look, "
-    "not more: hands before the face, drawings, profiles and cut-off faces are among it, and nothing is proposed for "
-    "correction because of it."
+    "images that most of ten people called no face, 60 % and 58 % are not found. Hands before the face, drawings, "
+    "profiles and cut-off faces are among those not found. No correction is proposed because of it."
 )
 """Measured by experiments/ferplus/audit/detector.py."""
 
 
-def detection_scores(
-    pack: Pack, rows: Sequence[int] | npt.NDArray[np.integer[Any]], find: Finder, *, progress: bool = True
-) -> npt.NDArray[np.float32]:
-    """How sure a detector is that there is a face: float32 (len(rows),), 0 to 1, 0 where it finds none.
+@dataclass(frozen=True, slots=True, eq=False)
+class UndetectedFaces:
+    """Result of a face detector.
+
+    Attributes:
+        detector: Its name.
+        rows: int64 (n,), the faces that were searched, positions in the table.
+        scores: float32 (n,), of the best detection, 0 where there is none.
+    """
+
+    detector: str
+    rows: npt.NDArray[np.int64]
+    scores: npt.NDArray[np.float32]
+
+    @property
+    def missing(self) -> npt.NDArray[np.int64]:
+        """Positions in the table of the faces that were not found."""
+        return np.asarray(self.rows[self.scores == 0])
+
+
+def detect_faces(
+    pack: Pack, detect: Callable[[UInt8], float], name: str, most: int | None, seed: int, *, progress: bool = True
+) -> UndetectedFaces:
+    """Run a detector on the crops.
 
     Args:
         pack: The crops.
-        rows: Positions in its table.
-        find: See `Finder`.
+        detect: From an image, uint8 (H, W, 3) RGB, to the score of the best face, 0 without one.
+        name: Of the detector.
+        most: Number of crops, drawn at random; None takes all.
+        seed: Of the draw.
         progress: Whether to draw a progress bar on standard error.
     """
+    rows = np.arange(len(pack), dtype=np.int64)
+    if most is not None and most < len(rows):
+        rows = np.sort(np.random.default_rng([seed, 0xFACE]).choice(rows, most, replace=False))
     scores = np.zeros(len(rows), dtype=np.float32)
-    for place, row in enumerate(tqdm(rows, unit="face", desc="looking for faces", disable=not progress)):
+    for place, row in enumerate(tqdm(rows.tolist(), unit="face", desc="detecting faces", disable=not progress)):
         crop = pack.images([row])[0]
-        for side, border in FRAMINGS:
-            scores[place] = find(framed(crop, side, border))
-            if scores[place] > 0:
-                break
-    return scores
+        scores[place] = next(filter(None, (detect(framed(crop, *framing)) for framing in FRAMINGS)), 0.0)
+    return UndetectedFaces(name, rows, scores)
 
 
-def framed(crop: npt.NDArray[np.uint8], side: int, border: float) -> npt.NDArray[np.uint8]:
+def framed(crop: UInt8, side: int, border: float) -> UInt8:
     """The crop at `side` pixels with `border` × `side` pixels around it, which repeat its edge."""
     method = cv2.INTER_CUBIC if side > crop.shape[0] else cv2.INTER_AREA
     large = cv2.resize(crop, (side, side), interpolation=method)

@@ -1,4 +1,4 @@
-"""Pictures and tables for the tests of the audit: smooth ones, as photographs are, and what is made of them."""
+"""Images and tables for the tests of the audit."""
 
 from pathlib import Path
 from typing import Any
@@ -6,11 +6,13 @@ from typing import Any
 import cv2
 import numpy as np
 
-from emodet.auditing.looks import Looks
+from emodet.auditing.image_stats import ImageStats
 from emodet.data.pack import Pack, Table
 from emodet.data.packing import prepare_pack
 from emodet.datasets.samples import Listing, Reader, Sample
 from emodet.preprocessing import Preprocessing
+
+Face = tuple[str, str, int | None, np.ndarray]  # key, split, emotion, image
 
 
 def photograph(number: int, size: int = 48) -> np.ndarray:
@@ -21,17 +23,15 @@ def photograph(number: int, size: int = 48) -> np.ndarray:
     return np.clip(40 + 170 * (coarse + fine), 0, 255).astype(np.uint8)
 
 
-class Pictures(Reader):
-    """Faces in memory: (key, split, emotion, picture)."""
+class InMemory(Reader):
+    """Faces in memory."""
 
-    name = "pictures"
-    title = "Pictures"
-    signs = "none"
+    name, title, signs = "memory", "In memory", "none"
 
-    def __init__(self, root: Path, faces: list[tuple[str, str, int | None, np.ndarray]]) -> None:
+    def __init__(self, root: Path, faces: list[Face]) -> None:
         super().__init__(root)
         self.faces = faces
-        self.stored = {key: cv2.imencode(".png", picture[..., ::-1])[1].tobytes() for key, _, _, picture in faces}
+        self.stored = {key: cv2.imencode(".png", image[..., ::-1])[1].tobytes() for key, _, _, image in faces}
 
     @classmethod
     def matches(cls, folder: Path) -> bool:
@@ -44,36 +44,31 @@ class Pictures(Reader):
         return self.stored[record.key]
 
 
-def pack_of(folder: Path, faces: list[tuple[str, str, int | None, np.ndarray]], size: int = 48) -> Pack:
-    return prepare_pack(
-        Pictures(folder, faces), Preprocessing(size=size), folder / "packs", processes=1, progress=False
-    )
+def pack_of(folder: Path, faces: list[Face], size: int = 48) -> Pack:
+    reader = InMemory(folder, faces)
+    return prepare_pack(reader, Preprocessing(size=size), folder / "packs", processes=1, progress=False)
 
 
 def table_of(count: int, **columns: Any) -> Table:
-    """A table with nothing in it but what is given."""
+    """A table with placeholders in all other columns."""
+    blank = np.full(count, np.nan, dtype=np.float32)
     values: dict[str, Any] = {
         "key": [f"{number:04d}" for number in range(count)],
         "split": ["train"] * count,
         "emotion": [0] * count,
         "soft_label": np.full((count, 8), np.nan, dtype=np.float32),
-        "valence": np.full(count, np.nan, dtype=np.float32),
-        "arousal": np.full(count, np.nan, dtype=np.float32),
-        "subject": [""] * count,
+        **{"valence": blank, "arousal": blank, "subject": [""] * count},
         "pixel_hash": [f"hash{number}" for number in range(count)],
     }
     return Table(**{name: np.asarray(value) for name, value in (values | columns).items()})
 
 
-def looks_of(**columns: Any) -> Looks:
-    """What pictures look like, where only some of it matters."""
+def stats_of(**columns: Any) -> ImageStats:
+    """Ordinary image statistics but for the given columns."""
     count = len(next(iter(columns.values())))
     values: dict[str, Any] = {
-        "perceptual_hash": np.zeros(count, np.uint64),
-        "mirrored_hash": np.zeros(count, np.uint64),
-        "thumbnail": np.zeros((count, 256), np.uint8),
-        "sharpness": np.full(count, 100.0),
-        "brightness": np.full(count, 128.0),
-        "contrast": np.full(count, 50.0),
+        "hashes": np.zeros((2, count), np.uint64),
+        "thumbnails": np.zeros((count, 16, 16), np.uint8),
+        **{"sharpness": np.full(count, 0.1), "brightness": np.full(count, 128.0), "contrast": np.full(count, 50.0)},
     }
-    return Looks(**{name: np.asarray(value) for name, value in (values | columns).items()})
+    return ImageStats(**{name: np.asarray(value) for name, value in (values | columns).items()})

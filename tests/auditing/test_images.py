@@ -1,0 +1,99 @@
+"""Image issues: each is named, blur is relative to the set and independent of skin tone; undetected faces."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from made_faces import pack_of, photograph, stats_of
+
+from emodet.auditing.image_issues import find_image_issues
+from emodet.auditing.image_stats import measure_images, sharpness_of
+from emodet.auditing.options import QualityOptions
+from emodet.auditing.undetected import detect_faces, framed
+from emodet.synthetic.faces import draw_face
+from emodet.synthetic.people import draw_identity
+
+
+def test_each_issue_is_named() -> None:
+    ordinary = np.random.default_rng(0).lognormal(0, 0.3, 100)
+    stats = stats_of(
+        sharpness=[*ordinary, 1, 1, 1, 1, 0.005],
+        contrast=[50.0] * 100 + [1, 30, 30, 8, 50],
+        brightness=[128.0] * 100 + [5, 10, 250, 128, 128],
+    )
+    found = find_image_issues(stats, QualityOptions())
+    assert found.issue[100:].tolist() == ["uniform", "dark", "glaring", "flat", "blurred"]
+    assert (found.issue[:100] == "").sum() >= 98
+    assert found.counts()["uniform"] == 1
+
+
+@pytest.mark.parametrize(("median", "expected"), [(10, ""), (1000, "blurred")])
+def test_blur_is_relative_to_the_set(median: float, expected: str) -> None:
+    spread = np.random.default_rng(1).lognormal(0, 0.3, 200)
+    assert find_image_issues(stats_of(sharpness=[*(median * spread), 10.0]), QualityOptions()).issue[-1] == expected
+
+
+@pytest.mark.parametrize("sharpness", [5.0, 0.0])
+def test_of_equally_sharp_images_none_is_blurred(sharpness: float) -> None:
+    assert find_image_issues(stats_of(sharpness=[sharpness] * 9), QualityOptions()).counts()["blurred"] == 0
+
+
+def test_no_skin_tone_is_blurred_more_often() -> None:
+    """The same people, drawn with light to dark skin, some with a headscarf; one in ten is blurred."""
+    tones = [(244, 212, 190), (198, 144, 108), (128, 82, 58), (64, 40, 30)]
+    count, blurred = 40, 4
+    sharpness = np.zeros((len(tones), count))
+    for person in range(count):
+        identity = draw_identity(np.random.default_rng(person))
+        hair = "scarf" if person % 4 == 0 else identity.hair
+        for tone, skin in enumerate(tones):
+            face = draw_face(person % 8, person, 64, identity=replace(identity, skin=skin, hair=hair), clean=True)
+            grey = cv2.cvtColor(face.image, cv2.COLOR_RGB2GRAY)
+            grey = cv2.GaussianBlur(grey, (0, 0), 4) if person < blurred else grey
+            sharpness[tone, person] = sharpness_of(grey)
+    found = find_image_issues(stats_of(sharpness=sharpness.reshape(-1)), QualityOptions()).issue.reshape(len(tones), -1)
+    flagged = found == "blurred"
+    assert flagged[:, :blurred].all()
+    assert flagged[:, blurred:].sum(axis=1).max() <= 1
+    medians = np.median(sharpness[:, blurred:], axis=1)
+    assert medians[-1] > 0.7 * medians[0]
+
+
+def test_statistics_of_a_pack(tmp_path: Path) -> None:
+    sharp = photograph(3)
+    soft, grey = cv2.GaussianBlur(sharp, (9, 9), 3), np.full((48, 48, 3), 77, np.uint8)
+    dim = (sharp * 0.4).astype(np.uint8)
+    images = {"sharp": sharp, "soft": soft, "grey": grey, "dim": dim}
+    pack = pack_of(tmp_path, [(name, "train", 0, image) for name, image in images.items()])
+    stats = measure_images(pack, progress=False)
+    of = dict(zip(pack.table.key.tolist(), range(4), strict=True))
+    values = stats.sharpness[[of[name] for name in images]]
+    assert values[0] > 4 * values[1] > values[2] == 0
+    assert values[3] == pytest.approx(values[0], rel=0.2)  # exposure does not matter
+    assert (stats.brightness[of["grey"]], stats.contrast[of["grey"]]) == (77, 0)
+    assert (stats.thumbnails[of["grey"]] == 77).all()
+
+
+def test_a_face_is_detected_in_either_framing(tmp_path: Path) -> None:
+    pack = pack_of(tmp_path, [(str(number), "train", 0, photograph(number)) for number in range(3)])
+    sides: list[int] = []
+
+    def detect(image: np.ndarray) -> float:
+        sides.append(image.shape[0])
+        return 0.4 if sides == [192, 398] else 0.0
+
+    found = detect_faces(pack, detect, "stub", None, 0, progress=False)
+    assert found.scores.tolist() == [pytest.approx(0.4), 0, 0]
+    assert found.missing.tolist() == [1, 2]
+    assert sides == [192, 398] * 3
+    assert len(detect_faces(pack, lambda _: 0.0, "stub", 2, 0, progress=False).rows) == 2
+
+
+def test_a_framed_crop_keeps_its_middle() -> None:
+    crop = photograph(4)
+    image = framed(crop, 48, 0.25)
+    assert image.shape == (72, 72, 3)
+    np.testing.assert_array_equal(image[12:-12, 12:-12], crop)
+    np.testing.assert_array_equal(image[0, 12:-12], crop[0])
