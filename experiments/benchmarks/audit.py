@@ -11,13 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from emodet.auditing.duplicates import CopyRules, copy_groups, group_numbers
-from emodet.auditing.folds import assign_folds
+from emodet.auditing.duplicates import copy_groups, number_photographs
+from emodet.auditing.image_issues import find_image_issues
+from emodet.auditing.image_stats import ImageStats
 from emodet.auditing.label_noise import find_label_noise
-from emodet.auditing.looks import Looks
-from emodet.auditing.probabilities import Held
-from emodet.auditing.proposals import ProposalRules, propose
-from emodet.auditing.quality import QualityRules, judge
+from emodet.auditing.options import CopyOptions, ProposalOptions, QualityOptions
+from emodet.auditing.out_of_fold import assign_folds
+from emodet.auditing.probabilities import OutOfFoldProbs
+from emodet.auditing.proposals import propose
 from emodet.data.pack import Table
 
 SHARES = (0.26, 0.468, 0.088, 0.049, 0.022, 0.013, 0.087, 0.013)  # AffectNet's training faces
@@ -27,18 +28,18 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--faces", type=int, default=300_000)
     chosen = options.parse_args()
-    table, looks, held = made(chosen.faces)
+    table, stats, out_of_fold = made(chosen.faces)
     print(f"{chosen.faces:,} faces; before: {peak():.0f} MB\n| step | seconds of CPU | peak, MB |\n|---|---|---|")
-    numbers = timed("find copies (radius 8, mirrored too)", lambda: group_numbers(table, looks, CopyRules()))
+    numbers = timed("find copies (radius 8, mirrored too)", lambda: number_photographs(table, stats, CopyOptions()))
     groups = timed("sort copies into groups", lambda: copy_groups(table, numbers))
-    quality = timed("judge pictures", lambda: judge(looks, QualityRules()))
+    images = timed("find image issues", lambda: find_image_issues(stats, QualityOptions()))
     timed("5 folds", lambda: assign_folds(table.emotion, numbers, 5, 0))
-    noise = timed("confident learning", lambda: find_label_noise(table, held))
-    found = timed("propose", lambda: propose(table, quality, groups, noise, ProposalRules()))
+    noise = timed("confident learning", lambda: find_label_noise(table, out_of_fold))
+    found = timed("propose", lambda: propose(table, images, groups, noise, ProposalOptions()))
     print(f"\n{len(groups):,} groups, {len(found):,} proposals")
 
 
-def made(count: int) -> tuple[Table, Looks, Held]:
+def made(count: int) -> tuple[Table, ImageStats, OutOfFoldProbs]:
     """A tenth of the faces are copies of others, with a few bits and grey values changed."""
     generator = np.random.default_rng(0)
     copied = generator.integers(0, count, count // 10)
@@ -46,7 +47,7 @@ def made(count: int) -> tuple[Table, Looks, Held]:
     hashes[:, : len(copied)] = hashes[:, copied] ^ (
         np.uint64(1) << generator.integers(0, 63, len(copied)).astype(np.uint64)
     )
-    thumbnails = generator.integers(0, 256, (count, 256), dtype=np.uint8)
+    thumbnails = generator.integers(0, 256, (count, 16, 16), dtype=np.uint8)
     thumbnails[: len(copied)] = thumbnails[copied]
     emotion = generator.choice(8, count, p=np.array(SHARES) / sum(SHARES))
     figures = generator.lognormal(5, 0.5, (3, count)).astype(np.float32)
@@ -63,10 +64,9 @@ def made(count: int) -> tuple[Table, Looks, Held]:
     )
     shares = generator.dirichlet(np.full(8, 0.3), count)
     shares[np.arange(count), np.where(generator.random(count) < 0.6, emotion, 0)] += 1.0
-    looks = Looks(
-        hashes[0], hashes[1], thumbnails, figures[0], np.full(count, 128, np.float32), np.full(count, 50, np.float32)
-    )
-    return table, looks, Held(shares / shares.sum(axis=1, keepdims=True), "made")
+    brightness, contrast = np.full(count, 128, np.float32), np.full(count, 50, np.float32)
+    stats = ImageStats(hashes, thumbnails, figures[0], brightness, contrast)
+    return table, stats, OutOfFoldProbs(shares / shares.sum(axis=1, keepdims=True), "made")
 
 
 def timed(name: str, step: Callable[[], Any]) -> Any:

@@ -40,25 +40,21 @@ def test_of_equally_sharp_images_none_is_blurred(sharpness: float) -> None:
     assert find_image_issues(stats_of(sharpness=[sharpness] * 9), QualityOptions()).counts()["blurred"] == 0
 
 
-def test_no_skin_tone_is_blurred_more_often() -> None:
-    """The same people, drawn with light to dark skin, some with a headscarf; one in ten is blurred."""
-    tones = [(244, 212, 190), (198, 144, 108), (128, 82, 58), (64, 40, 30)]
-    count, blurred = 40, 4
+def test_no_skin_tone_is_flagged_more_often() -> None:
+    """The same people, drawn with light to dark skin, every fourth with a headscarf; one in ten is blurred."""
+    tones, count, blurred = [(244, 212, 190), (198, 144, 108), (128, 82, 58), (64, 40, 30)], 50, 5
     sharpness = np.zeros((len(tones), count))
     for person in range(count):
         identity = draw_identity(np.random.default_rng(person))
         hair = "scarf" if person % 4 == 0 else identity.hair
         for tone, skin in enumerate(tones):
-            face = draw_face(person % 8, person, 64, identity=replace(identity, skin=skin, hair=hair), clean=True)
+            face = draw_face(person % 8, person, 64, identity=replace(identity, skin=skin, hair=hair))
             grey = cv2.cvtColor(face.image, cv2.COLOR_RGB2GRAY)
-            grey = cv2.GaussianBlur(grey, (0, 0), 4) if person < blurred else grey
-            sharpness[tone, person] = sharpness_of(grey)
-    found = find_image_issues(stats_of(sharpness=sharpness.reshape(-1)), QualityOptions()).issue.reshape(len(tones), -1)
-    flagged = found == "blurred"
+            sharpness[tone, person] = sharpness_of(cv2.GaussianBlur(grey, (0, 0), 3) if person < blurred else grey)
+    issue = find_image_issues(stats_of(sharpness=sharpness.reshape(-1)), QualityOptions()).issue
+    flagged = (issue == "blurred").reshape(len(tones), count)
     assert flagged[:, :blurred].all()
-    assert flagged[:, blurred:].sum(axis=1).max() <= 1
-    medians = np.median(sharpness[:, blurred:], axis=1)
-    assert medians[-1] > 0.7 * medians[0]
+    assert not flagged[:, blurred:].any()
 
 
 def test_statistics_of_a_pack(tmp_path: Path) -> None:

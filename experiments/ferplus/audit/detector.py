@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 
-from emodet.auditing.undetected import FRAMINGS, LEAST_SCORE, LONGEST_SIDE, framed
+from emodet.auditing.undetected import FRAMINGS, LONGEST_SIDE, MIN_SCORE, framed
 from emodet.emotions import FERPLUS_ORDER
 from emodet.images import decode_rgb
 from emodet.inference.detectors import make_detector
@@ -34,7 +34,7 @@ def main() -> None:
     }
     detector = make_detector(chosen.detector)
     print(
-        f"{detector.name}, seed {chosen.seed}\n| pictures | | least score | "
+        f"{detector.name}, seed {chosen.seed}\n| pictures | | minimum score | "
         + " | ".join(map(_named, FRAMINGS))
         + " | either |"
     )
@@ -45,7 +45,7 @@ def main() -> None:
             for number, (side, border) in enumerate(FRAMINGS):
                 found = detector(framed(crop, side, border), longest_side=LONGEST_SIDE, min_score=0.1)
                 scores[number, place] = found[0].score if found else 0
-        for least in (LEAST_SCORE, 0.5, 0.7):
+        for least in (MIN_SCORE, 0.5, 0.7):
             missed = [1 - (each >= least).mean() for each in (*scores, scores.max(axis=0))]
             cells = " | ".join(f"{100 * share:.1f} %" for share in missed)
             print(f"| {name} | {len(picked)} | {least} | {cells} |")

@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 
 from emodet.auditing.label_noise import find_label_noise
 from emodet.auditing.probabilities import read_probabilities
-from emodet.datasets.ferplus import majority
 from emodet.data.pack import Table
+from emodet.datasets.ferplus import majority
 from emodet.emotions import EMOTIONS, FER2013_ORDER
 
 
@@ -43,17 +43,19 @@ def main() -> None:
         subject=np.full(count, ""),
         pixel_hash=np.array([str(number) for number in range(count)]),
     )
-    held = read_probabilities(chosen.answers, table, EMOTIONS)
-    print("| split | wrong labels | in doubt | of them wrong | of the wrong found | nets suggest what the voters say |")
+    out_of_fold = read_probabilities(chosen.answers, table, EMOTIONS)
+    print(
+        "| split | wrong labels | in doubt | of them wrong | of the wrong found | suggestion is the voters' |"
+    )
     print("|---|---|---|---|---|---|")
-    for each in find_label_noise(table, held):
+    for each in find_label_noise(table, out_of_fold):
         here = kept & (table.split == each.split)
         wrong = int((given[here] != truth[here]).sum())
         for name, candidates in (
             (each.split, each.candidates),
-            (f"{each.split}, label under 5 %", [it for it in each.candidates if it.quality < 0.05]),
-            (f"{each.split}, another at least 90 %", [it for it in each.candidates if it.sure >= 0.9]),
-            (f"{each.split}, another at least 95 %", [it for it in each.candidates if it.sure >= 0.95]),
+            (f"{each.split}, label under 5 %", [it for it in each.candidates if it.p_given < 0.05]),
+            (f"{each.split}, another at least 90 %", [it for it in each.candidates if it.p_suggested >= 0.9]),
+            (f"{each.split}, another at least 95 %", [it for it in each.candidates if it.p_suggested >= 0.95]),
         ):
             places = [it.row for it in candidates]
             hit = (given[places] != truth[places]).mean()
