@@ -68,7 +68,12 @@ def write_comparison(comparison: Comparison, output: Path) -> None:
         if (light := plot(comparison)) is not None
     }
     head, *rows = _table(comparison, output)
-    view = {"title": comparison.title, "head": head, "rows": rows, "unfinished": _unfinished(comparison, output)}
+    view: dict[str, Any] = {
+        "title": comparison.title,
+        "head": head,
+        "rows": rows,
+        "unfinished": _unfinished(comparison, output),
+    }
     view |= {"note": _note(comparison), "figures": figures}
     files: dict[str, bytes | str] = {
         "comparison.csv": _configurations_csv(comparison, output),
