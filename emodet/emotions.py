@@ -8,29 +8,10 @@ from collections.abc import Sequence
 
 from emodet.errors import EmodetError
 
-__all__ = [
-    "ALPHABETICAL_ORDER",
-    "EMOTIONS",
-    "FER2013_ORDER",
-    "FERPLUS_ORDER",
-    "NOT_EMOTIONS",
-    "RAFDB_ORDER",
-    "class_names",
-    "emotion_id",
-    "emotion_name",
-    "ids_of",
-]
+__all__ = ["ALPHABETICAL_ORDER", "EMOTIONS", "FER2013_ORDER", "FERPLUS_ORDER", "NOT_EMOTIONS", "RAFDB_ORDER"]
+__all__ += ["class_names", "emotion_id", "emotion_name", "ids_of"]
 
-EMOTIONS: tuple[str, ...] = (
-    "neutral",
-    "happiness",
-    "sadness",
-    "surprise",
-    "fear",
-    "disgust",
-    "anger",
-    "contempt",
-)
+EMOTIONS: tuple[str, ...] = ("neutral", "happiness", "sadness", "surprise", "fear", "disgust", "anger", "contempt")
 """The eight classes; the position is the id. These are AffectNet's ids 0 to 7 (Mollahosseini et al. 2017, table 3)."""
 
 NOT_EMOTIONS: tuple[str, ...] = ("none", "uncertain", "no-face")
@@ -39,38 +20,13 @@ NOT_EMOTIONS: tuple[str, ...] = ("none", "uncertain", "no-face")
 ALPHABETICAL_ORDER: tuple[str, ...] = tuple(sorted(EMOTIONS))
 """Class folders and YOLO exports: anger, contempt, disgust, fear, happiness, neutral, sadness, surprise."""
 
-FERPLUS_ORDER: tuple[str, ...] = (
-    "neutral",
-    "happiness",
-    "surprise",
-    "sadness",
-    "anger",
-    "disgust",
-    "fear",
-    "contempt",
-)
+FERPLUS_ORDER: tuple[str, ...] = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt")
 """Vote columns of FER+ (Barsoum et al. 2016)."""
 
-FER2013_ORDER: tuple[str, ...] = (
-    "anger",
-    "disgust",
-    "fear",
-    "happiness",
-    "sadness",
-    "surprise",
-    "neutral",
-)
+FER2013_ORDER: tuple[str, ...] = ("anger", "disgust", "fear", "happiness", "sadness", "surprise", "neutral")
 """`fer2013.csv`, and ExpW's `label.lst` (Goodfellow et al. 2013; Zhang et al. 2018)."""
 
-RAFDB_ORDER: tuple[str, ...] = (
-    "surprise",
-    "fear",
-    "disgust",
-    "happiness",
-    "sadness",
-    "anger",
-    "neutral",
-)
+RAFDB_ORDER: tuple[str, ...] = ("surprise", "fear", "disgust", "happiness", "sadness", "anger", "neutral")
 """RAF-DB's `list_patition_label.txt`, whose numbers start at 1 (Li et al. 2017)."""
 
 _ALIASES: dict[str, tuple[str, ...]] = {
@@ -90,13 +46,7 @@ _BY_ALIAS: dict[str, str] = {alias: name for name, others in _ALIASES.items() fo
 
 
 def emotion_name(text: str) -> str:
-    """Translate a data set's name of a class.
-
-    Args:
-        text: A class name in any case, optionally with a number before it as in the folder name ``0_neutral``.
-
-    Returns:
-        One of `EMOTIONS` or `NOT_EMOTIONS`.
+    """One of `EMOTIONS` or `NOT_EMOTIONS` for a data set's name of it, in any case, also as in ``0_neutral``.
 
     Raises:
         EmodetError: The name is unknown; the message lists the known ones.
@@ -113,20 +63,13 @@ def emotion_name(text: str) -> str:
 
 
 def emotion_id(text: str) -> int | None:
-    """The id 0 to 7 of a class name, or None for one of `NOT_EMOTIONS`.
-
-    Raises:
-        EmodetError: The name is unknown.
-    """
+    """The id 0 to 7 of a class name, or None for one of `NOT_EMOTIONS`; `EmodetError` if it is unknown."""
     name = emotion_name(text)
     return EMOTIONS.index(name) if name in EMOTIONS else None
 
 
 def ids_of(order: Sequence[str]) -> tuple[int | None, ...]:
-    """Ids of a data set's classes, None for classes that are not one of the eight.
-
-    Args:
-        order: Class names (any alias) in the data set's order.
+    """Ids of class names (any alias) in a data set's order, None for classes that are not one of the eight.
 
     Raises:
         EmodetError: A name is unknown, or two names mean the same class.
@@ -139,11 +82,7 @@ def ids_of(order: Sequence[str]) -> tuple[int | None, ...]:
 
 
 def class_names(count: int) -> tuple[str, ...]:
-    """Classes of the 8-class protocol, or of the 7-class protocol without contempt; ids are the same.
-
-    Raises:
-        EmodetError: `count` is neither 7 nor 8.
-    """
+    """Classes of the 8-class protocol, or of the 7-class protocol without contempt; ids are the same."""
     if count not in (7, 8):
         raise EmodetError(f"classes={count}: expected 7 (without contempt) or 8")
     return EMOTIONS[:count]

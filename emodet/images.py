@@ -80,14 +80,7 @@ class TooManyPixelsError(EmodetError):
 
 
 def load_rgb(image: ImageLike, *, max_pixels: int = MAX_PIXELS) -> UInt8:
-    """Convert a path, bytes, Pillow image or array to an RGB array.
-
-    Args:
-        image: See `ImageLike`. An array is returned as it is.
-        max_pixels: As in `decode_rgb`.
-
-    Returns:
-        uint8, (H, W, 3), RGB.
+    """Convert a path, bytes, Pillow image or array to uint8 (H, W, 3) RGB; an array is returned as it is.
 
     Raises:
         EmodetError: The file cannot be read or decoded, or the array is not uint8 (H, W, 3).
@@ -122,7 +115,7 @@ def decode_rgb(
     least_side: int | None = None,
     quick: bool = False,
 ) -> UInt8:
-    """Decode an image file to RGB.
+    """Decode an image file to uint8 (H, W, 3) RGB.
 
     Grey, palette, CMYK and 16-bit images are converted; transparency is composited on white; EXIF rotation is applied.
     Of an animation or multi-page file the first image is read, with a logged warning; so is a JPEG that lacks only its
@@ -137,12 +130,9 @@ def decode_rgb(
         quick: Let OpenCV decode JPEGs without EXIF, XMP or Adobe segments: the same pixels in half the time, but OpenCV
             prints problems inside a file to standard error without its name.
 
-    Returns:
-        uint8, (H, W, 3), RGB.
-
     Raises:
-        EmodetError: The bytes are not an image, are truncated or damaged, or would take too long to decode.
-        TooManyPixelsError: The image exceeds `max_pixels`.
+        EmodetError: The bytes are not an image, are truncated or damaged, or would take too long to decode;
+            `TooManyPixelsError` if the image exceeds `max_pixels`.
     """
     if not data:
         raise EmodetError(f"{name}: the file is empty")
@@ -159,9 +149,7 @@ class _Jpeg:
     """Structure of a JPEG file.
 
     Attributes:
-        size: (width, height) of the frame, or None.
         plain: Grey or YCbCr, 8 bits, without segments that change how it is shown, ending with its end marker.
-        scans: Number of scans.
         data: Offset of the last scan's entropy-coded data.
         end: Offset of the end marker, or None.
     """

@@ -6,6 +6,7 @@ as JSON under keys that begin with ``emodet.``. ``emodet.checksum`` is the SHA-2
 """
 
 import hashlib
+import importlib.resources
 import json
 import os
 from collections.abc import Sequence
@@ -17,23 +18,14 @@ import numpy.typing as npt
 
 from emodet.errors import EmodetError
 from emodet.files import write_atomically
-from emodet.modelinfo import CHECKSUM, FORMAT_VERSION, PREFIX, ModelInfo, Precision, TrainingData, parsed
+from emodet.modelinfo import CHECKSUM, PREFIX, ModelInfo, Precision, TrainingData, parsed
 from emodet.onnx_session import open_session
 
 if TYPE_CHECKING:
     import onnx
 
-__all__ = [
-    "DEFAULT_PRECISION",
-    "FORMAT_VERSION",
-    "ModelFile",
-    "ModelInfo",
-    "Precision",
-    "TrainingData",
-    "read_model_file",
-    "shipped_model",
-    "write_model_file",
-]
+__all__ = ["DEFAULT_PRECISION", "ModelFile", "ModelInfo", "Precision", "TrainingData"]
+__all__ += ["read_model_file", "shipped_model", "write_model_file"]
 
 UInt8 = npt.NDArray[np.uint8]
 Float32 = npt.NDArray[np.float32]
@@ -58,11 +50,7 @@ class ModelFile:
     def __init__(
         self, data: bytes, *, name: str = "model file", providers: Sequence[str] = ("cpu",), threads: int | None = None
     ) -> None:
-        """Open a model file's bytes; `read_model_file` takes a path.
-
-        Raises:
-            EmodetError: As `read_model_file`.
-        """
+        """Open a model file's bytes; arguments and errors as in `read_model_file`."""
         self.name = name
         self._arguments = (data, name, tuple(providers) if not isinstance(providers, str) else providers, threads)
         self._session = open_session(data, name, providers, threads)
@@ -79,11 +67,7 @@ class ModelFile:
         return _open, self._arguments
 
     def run(self, crops: UInt8, *, batch_size: int = 64) -> tuple[Float32, Float32 | None]:
-        """Run the graph on crops of `info.preprocessing.crop`.
-
-        Args:
-            crops: uint8, (N, size, size, 3), RGB; N may be 0.
-            batch_size: Crops per call of the graph.
+        """Run the graph on N >= 0 crops of `info.preprocessing.crop`, uint8 (N, size, size, 3) RGB.
 
         Returns:
             Probabilities, float32 (N, K), rows summing to 1, columns in the order of `info.class_names`; and valence
@@ -159,12 +143,7 @@ class ModelFile:
 def read_model_file(
     path: str | os.PathLike[str], *, providers: Sequence[str] = ("cpu",), threads: int | None = None
 ) -> ModelFile:
-    """Open a model file.
-
-    Args:
-        path: An `.onnx` file of `write_model_file`.
-        providers: Names of `PROVIDERS`, preferred first.
-        threads: Threads of one call; None for ONNX Runtime's default (one per core).
+    """Open an `.onnx` file of `write_model_file`; `providers` and `threads` as in `open_session`.
 
     Raises:
         EmodetError: The file is missing, is no ONNX model, is truncated, differs from its checksum, lacks emodet's
@@ -186,13 +165,7 @@ def read_model_file(
 def shipped_model(
     precision: Precision = DEFAULT_PRECISION, *, providers: Sequence[str] = ("cpu",), threads: int | None = None
 ) -> ModelFile:
-    """Open a model file of the package.
-
-    Raises:
-        EmodetError: The installation has none; or as `read_model_file`.
-    """
-    import importlib.resources
-
+    """Open a model file of the package; `EmodetError` if the installation has none."""
     file = importlib.resources.files("emodet") / "weights" / f"emodet-{precision}.onnx"
     if not file.is_file():
         raise EmodetError(
@@ -204,15 +177,9 @@ def shipped_model(
 
 
 def write_model_file(model: "onnx.ModelProto | bytes", info: ModelInfo, path: str | os.PathLike[str]) -> Path:
-    """Add `info` and a checksum to an ONNX model and write it atomically, after a reader has accepted it.
+    """Add `info` and a checksum to an ONNX graph and write it atomically to `path`, after a reader has accepted it.
 
-    Args:
-        model: The graph, as the module's docstring describes it.
-        info: Metadata. Keys in `model` without the prefix ``emodet.`` are kept.
-        path: File to write or replace.
-
-    Returns:
-        `path`.
+    The graph is that of the module's docstring. Its metadata is kept, without the prefix ``emodet.``.
 
     Raises:
         EmodetError: Graph and `info` disagree, or the file cannot be written.

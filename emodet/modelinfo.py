@@ -138,11 +138,7 @@ class ModelInfo:
 
 
 def parsed(key: str, text: str) -> Any:
-    """The JSON value of a metadata entry, with a limit on its size.
-
-    Raises:
-        EmodetError: It is too long, too deep or not JSON.
-    """
+    """The JSON value of a metadata entry; `EmodetError` if it is too long, too deep or not JSON."""
     if len(text) > _MAX_CHARACTERS:
         raise EmodetError(f"its metadata is damaged ({PREFIX}{key} has {len(text):,} characters)")
     try:

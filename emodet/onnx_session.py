@@ -32,7 +32,7 @@ def open_session(
         data: The model, complete in itself.
         name: Name for messages.
         providers: Names of `PROVIDERS`, preferred first.
-        threads: As in `session_options`.
+        threads: Threads of one call; None for ONNX Runtime's default (one per core).
 
     Raises:
         EmodetError: The model cannot be loaded or keeps weights in other files, or a provider is not available.
@@ -59,11 +59,7 @@ def open_session(
 
 
 def execution_providers(providers: Sequence[str]) -> list[str]:
-    """ONNX Runtime's names of our providers.
-
-    Raises:
-        EmodetError: One is unknown, or not in the installed ONNX Runtime.
-    """
+    """ONNX Runtime's names of our providers; `EmodetError` if one is not in the installed ONNX Runtime."""
     import onnxruntime
 
     installed = set(onnxruntime.get_available_providers())
@@ -80,14 +76,7 @@ def execution_providers(providers: Sequence[str]) -> list[str]:
 
 
 def session_options(threads: int | None) -> "onnxruntime.SessionOptions":
-    """Options of every ONNX Runtime session.
-
-    Args:
-        threads: Threads of one call; None for ONNX Runtime's default.
-
-    Raises:
-        EmodetError: `threads` is below 1.
-    """
+    """Options of every ONNX Runtime session; `threads` as in `open_session`."""
     import onnxruntime
 
     if threads is not None and threads < 1:

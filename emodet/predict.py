@@ -26,8 +26,8 @@ from emodet.inference.pipeline import StreamOptions
 from emodet.inference.recognizer import Recognizer
 from emodet.inference.rows import ROW_FORMATS, RowsError, RowWriter
 from emodet.inference.sinks import WindowClosed
-from emodet.inference.smoothing import Smoothing
 from emodet.inference.sources import RESULT_ENDINGS, FoundSources, find_sources, printable
+from emodet.inference.tracking import Smoothing
 from emodet.onnx_session import PROVIDERS
 from emodet.termination import Terminated, raise_on_sigterm
 

@@ -144,11 +144,7 @@ class Preprocessing:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Preprocessing":
-        """The inverse of `to_dict`.
-
-        Raises:
-            EmodetError: A key is unknown, or a value is out of its range.
-        """
+        """The inverse of `to_dict`; `EmodetError` if a key is unknown or a value is out of its range."""
         known = {field.name for field in dataclasses.fields(cls)}
         unknown = sorted(set(values) - known)
         if unknown:

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import example, given
+from hypothesis import given
 from hypothesis import strategies as st
 
 from emodet.errors import EmodetError
@@ -64,28 +64,16 @@ class TestGeometry:
                 moved = np.roll(image, 20 - x, axis=1)
                 assert np.array_equal(crop, base.crop(moved, (20, 20, 20 + width, 20 + height)))
 
-    def test_without_a_box_the_whole_picture_is_the_face(self) -> None:
-        image = noise(48, 48)
-        preprocessing = Preprocessing(size=48, margin=0.5, alignment="eyes")
-        eyes = [(10.0, 10.0), (30.0, 20.0)]
-        assert np.array_equal(preprocessing.crop(image, None, eyes), image)
-
-    def test_without_a_box_a_longish_picture_is_filled_up_not_squeezed(self) -> None:
+    def test_without_a_box_the_whole_picture_is_the_face_filled_up_not_squeezed(self) -> None:
         image = noise(20, 40)
-        assert np.array_equal(
-            Preprocessing(size=40).crop(image), np.pad(image, ((10, 10), (0, 0), (0, 0)), mode="edge")
-        )
+        crop = Preprocessing(size=40, margin=0.5, alignment="eyes").crop(image, None, [(10.0, 10.0), (30.0, 20.0)])
+        assert np.array_equal(crop, np.pad(image, ((10, 10), (0, 0), (0, 0)), mode="edge"))
 
     def test_reduction_averages_areas(self) -> None:
         image = noise(64, 64)
         expected = image.reshape(16, 4, 16, 4, 3).astype(np.float64).mean(axis=(1, 3))
         crop = Preprocessing(size=16).crop(image)
         assert np.abs(crop - expected).max() <= 1
-
-    def test_a_one_pixel_picture(self) -> None:
-        image = np.array([[[10, 20, 30]]], dtype=np.uint8)
-        for box in (None, (0, 0, 1, 1), (-3, -3, 9, 9)):
-            assert (Preprocessing(size=24).crop(image, box) == (10, 20, 30)).all()
 
 
 @st.composite
@@ -185,11 +173,6 @@ class TestAlignment:
         eyes = [(39_010.0, 10.0), (39_020.0, 15.0)]
         assert (Preprocessing(size=24, alignment="eyes").crop(image, (39_000, 0, 39_030, 30), eyes) == 7).all()
 
-    def test_eyes_in_one_point_do_not_turn(self) -> None:
-        image = noise(50, 50)
-        crop = Preprocessing(size=24, alignment="eyes").crop(image, (5, 5, 29, 29), [(9.0, 9.0), (9.0, 9.0)])
-        assert np.array_equal(crop, image[5:29, 5:29])
-
     @pytest.mark.parametrize("landmarks", [[(1.0, 2.0)], [1.0, 2.0, 3.0, 4.0], [(math.nan, 1.0), (2.0, 2.0)]])
     def test_landmarks_that_are_none_are_refused(self, landmarks: Any) -> None:
         with pytest.raises(EmodetError, match="landmarks of shape"):
@@ -287,32 +270,6 @@ class TestRefused:
             Preprocessing.from_dict({"size": 48, "padding": 1})
 
 
-@st.composite
-def values(draw: st.DrawFn) -> Preprocessing:
-    size = draw(st.integers(8, 1024))
-    numbers = st.floats(0.01, 1)
-    return Preprocessing(
-        size=size,
-        margin=draw(st.floats(-0.4, 2)),
-        alignment=draw(st.sampled_from(["none", "eyes"])),
-        colour=draw(st.sampled_from(["rgb", "grey"])),
-        detail=draw(st.none() | st.integers(8, size)),
-        interpolation=draw(st.sampled_from(["linear", "cubic", "nearest"])),
-        mean=draw(st.tuples(numbers, numbers, numbers)),
-        std=draw(st.tuples(numbers, numbers, numbers)),
-        contrast=draw(st.sampled_from(["fixed", "crop"])),
-    )
-
-
-@given(values())
-@example(Preprocessing())
-def test_round_trip_through_json(preprocessing: Preprocessing) -> None:
-    text = json.dumps(preprocessing.to_dict(), allow_nan=False)
-    again = Preprocessing.from_dict(json.loads(text))
-    assert again == preprocessing
-    assert again.fingerprint() == preprocessing.fingerprint()
-
-
 def test_the_fingerprint_tells_crops_apart_and_nothing_else() -> None:
     base = Preprocessing(size=64)
     others = [
@@ -324,6 +281,9 @@ def test_the_fingerprint_tells_crops_apart_and_nothing_else() -> None:
         Preprocessing(size=64, interpolation="cubic"),
     ]
     assert len({one.fingerprint() for one in (base, *others)}) == 7
+    for one in (base, *others):
+        again = Preprocessing.from_dict(json.loads(json.dumps(one.to_dict(), allow_nan=False)))
+        assert (again, again.fingerprint()) == (one, one.fingerprint())
     assert Preprocessing(size=64, mean=(0, 0, 0), std=(1, 1, 1)).fingerprint() == base.fingerprint()
     assert Preprocessing(size=64, contrast="crop").fingerprint() == base.fingerprint()
     assert Preprocessing(size=64, margin=0).fingerprint() == base.fingerprint()

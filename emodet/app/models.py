@@ -110,10 +110,10 @@ class Recognizers:
 def _available_detectors() -> dict[str, str]:
     """Name to the argument of `make_detector`, without downloads."""
     found = {}
-    weights = yunet.weights(download=False)
+    weights = yunet.installed_weights()
     if weights is not None:
         found["yunet"] = f"yunet:{weights}"
-    if centerface.at_hand():
+    if centerface.weights_file():
         found["centerface"] = "centerface"
     return found | {"none": "none"}
 

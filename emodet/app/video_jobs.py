@@ -27,8 +27,8 @@ from emodet.errors import EmodetError
 from emodet.inference.pipeline import Result, StreamOptions, recognise_stream
 from emodet.inference.rows import RowWriter
 from emodet.inference.sinks import AnnotatedVideoSink, RowSink, Sink, TimelineSink
-from emodet.inference.smoothing import Smoothing
 from emodet.inference.timeline import Timeline
+from emodet.inference.tracking import Smoothing
 from emodet.inference.video_reader import VideoReader
 
 try:

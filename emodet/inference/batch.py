@@ -1,11 +1,16 @@
 """Recognise many inputs, one after the other, and write what was asked for. No input ends the batch."""
 
+import base64
 import dataclasses
 import logging
+import re
 import sys
 import time
+import urllib.parse
+import urllib.request
 from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass, field
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +39,6 @@ from emodet.inference.sinks import (
 from emodet.inference.sources import RESULT_ENDINGS, Source, is_video, printable
 from emodet.inference.summary import SourceSummary, Summary
 from emodet.inference.video_reader import VideoReader
-from emodet.inference.web_images import MAX_BYTES, fetch_image
 
 __all__ = ["Batch", "BatchOptions", "Opened", "opened", "result_path"]
 
@@ -44,6 +48,11 @@ _log = logging.getLogger(__name__)
 
 _MIN_SIDE = 8  # pixels; nothing smaller shows a face
 _MAX_STILL_MAPS = 3
+_MAX_BYTES = 256 << 20  # of an encoded image
+_TIMEOUT_S, _MAX_TIME_S = 10.0, 60.0
+_IMAGE_STARTS = re.compile(
+    rb"\xff\xd8\xff|\x89PNG|GIF8|RIFF....WEBP|BM|II\*\0|MM\0\*|....ftyp(avif|hei|mif|msf)|\0\0\0\x0cjP", re.DOTALL
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +61,7 @@ class BatchOptions:
 
     Attributes:
         folder: Folder for files; it exists. None writes none.
-        annotate: Write annotated pictures and videos.
-        show: Show them in a window.
+        annotate: Write annotated pictures and videos; `show` opens a window with them.
         stream: How videos are recognised; `hide` and `explain` also apply to images.
         max_pixels: Refuse larger images and frames.
         quiet: Report errors only.
@@ -94,18 +102,18 @@ def _opened(source: Source, max_pixels: int) -> Opened:
         if source.kind == "video" or isinstance(source.address, int):
             return Opened(source)
         if source.kind == "live":
-            fetched = fetch_image(str(source.address), source.name)
+            fetched = _fetch_image(str(source.address), source.name)
             if fetched is None:
                 return Opened(source)
             data = fetched
         else:
             if source.address == "-":
-                data = sys.stdin.buffer.read(MAX_BYTES + 1)
+                data = sys.stdin.buffer.read(_MAX_BYTES + 1)
             else:
                 with Path(source.address).open("rb") as file:
-                    data = file.read(MAX_BYTES + 1)
-            if len(data) > MAX_BYTES:
-                raise EmodetError(f"{name}: more than {MAX_BYTES >> 20} MB are no image")
+                    data = file.read(_MAX_BYTES + 1)
+            if len(data) > _MAX_BYTES:
+                raise EmodetError(f"{name}: more than {_MAX_BYTES >> 20} MB are no image")
     except OSError as problem:
         raise EmodetError(f"{name}: could not be read ({problem.strerror or problem})") from None
     if source.kind == "pipe" and is_video(data[:16]):
@@ -122,6 +130,35 @@ def _opened(source: Source, max_pixels: int) -> Opened:
     return Opened(source, image, tuple(notes.texts))
 
 
+def _fetch_image(url: str, name: str) -> bytes | None:
+    """Download the image behind an HTTP address; None if it is no image or cannot be reached, as a stream may be.
+
+    Content type and first bytes decide, not the suffix.
+    """
+    parts = urllib.parse.urlsplit(url)
+    if parts.scheme.lower() not in ("http", "https"):
+        return None
+    headers = {"User-Agent": "emodet"}
+    login, at, host = parts.netloc.rpartition("@")
+    if at:
+        headers["Authorization"] = "Basic " + base64.b64encode(urllib.parse.unquote(login).encode()).decode()
+    address = urllib.parse.urlunsplit(parts._replace(netloc=host, fragment=""))
+    started = time.monotonic()
+    try:
+        request = urllib.request.Request(urllib.parse.quote(address, safe="%/:=&?~#+!$,;'@()*[]"), headers=headers)
+        with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as response:
+            data = bytearray(response.read(16))
+            if not (response.headers.get_content_type().startswith("image/") or _IMAGE_STARTS.match(data)):
+                return None
+            while block := response.read1(1 << 20):
+                data += block
+                if len(data) > _MAX_BYTES or time.monotonic() - started > _MAX_TIME_S:
+                    raise EmodetError(f"{name}: the image exceeds 256 MB or a minute; download it and name the file")
+            return bytes(data)
+    except (OSError, ValueError, HTTPException):
+        return None  # FFmpeg reports why it cannot be opened
+
+
 class _Notes(logging.Handler):
     """Collects what the decoder warns of."""
 
@@ -134,11 +171,7 @@ class _Notes(logging.Handler):
 
 
 class Batch:
-    """One run over many inputs.
-
-    Attributes:
-        summary: Counts so far.
-    """
+    """One run over many inputs, counted in `summary`."""
 
     def __init__(self, recognizer: Recognizer, options: BatchOptions, rows: RowWriter | None) -> None:
         """Without `rows`, results are printed as text for people."""
@@ -151,12 +184,7 @@ class Batch:
             tqdm.write(line, file=sys.stderr)
 
     def recognise(self, item: Opened) -> bool:
-        """Recognise one input; False if it failed, which is reported.
-
-        Raises:
-            RowsError: No more rows can be written.
-            WindowClosed: The user wants no more.
-        """
+        """Recognise one input; False if it failed, which is reported. `RowsError` and `WindowClosed` end the run."""
         counts = self.summary.begin(item.source.name)
         try:
             if item.error is not None:
@@ -208,8 +236,8 @@ class Batch:
 
     def _video(self, source: Source, counts: SourceSummary) -> None:
         options = self._options
-        limit = options.max_pixels
-        video = open_video(source.address, live=source.kind == "live", max_pixels=limit, on_event=self.report)
+        is_live = source.kind == "live"
+        video = open_video(source.address, live=is_live, max_pixels=options.max_pixels, on_event=self.report)
         live = isinstance(video, LiveVideo)
         total = None if isinstance(video, LiveVideo) else video.frame_count or None
         quiet = options.quiet or not sys.stderr.isatty()
@@ -223,7 +251,7 @@ class Batch:
                 if isinstance(video, LiveVideo):
                     counts.left_out = video.dropped
                 else:
-                    self._damage(video, counts)
+                    self._note_damage(video, counts)
                 if self._rows is None and counts.frames:
                     shares = [f"{name} {count / counts.faces:.0%}" for name, count in counts.emotions.most_common()]
                     shown = ", ".join(shares) or "no face"
@@ -241,17 +269,16 @@ class Batch:
             sinks.append(WindowSink())
         return sinks
 
-    def _damage(self, video: VideoReader, counts: SourceSummary) -> None:
-        counts.damaged = video.damaged
+    def _note_damage(self, video: VideoReader, counts: SourceSummary) -> None:
+        counts.damaged, notes = video.damaged, []
         if video.damaged:
             total = f" of {video.frame_count}" if video.frame_count else ""
-            self._note(counts, f"{video.damaged}{total} frames are damaged and could not be decoded")
+            notes.append(f"{video.damaged}{total} frames are damaged and could not be decoded")
         if video.partly_damaged:
-            self._note(counts, f"frames with visible damage, recognised as they are: {video.partly_damaged}")
-
-    def _note(self, counts: SourceSummary, note: str) -> None:
-        counts.notes.append(note)
-        self.report(f"note: {counts.name}: {note}")
+            notes.append(f"frames with visible damage, recognised as they are: {video.partly_damaged}")
+        counts.notes.extend(notes)
+        for note in notes:
+            self.report(f"note: {counts.name}: {note}")
 
 
 class _Counts(Sink):

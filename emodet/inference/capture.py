@@ -58,9 +58,6 @@ class LiveVideo:
             first_wait_s: First pause before reconnecting, in seconds; it doubles up to 30 s.
             on_event: Called with a message when the connection is lost or restored.
             source: `address`, if it is open already.
-
-        Raises:
-            EmodetError: It cannot be opened.
         """
         self.name = f"camera {address}" if isinstance(address, int) else hide_password(address)
         self._address, self._attempts, self._first_wait_s = address, attempts, first_wait_s
@@ -80,11 +77,7 @@ class LiveVideo:
             self._changed.notify_all()
 
     def __iter__(self) -> Generator[Frame, None, None]:
-        """The newest frame, again and again.
-
-        Raises:
-            EmodetError: The connection was lost and could not be restored.
-        """
+        """The newest frame, again and again; `EmodetError` if the connection is lost and cannot be restored."""
         thread = threading.Thread(target=self._read, name=f"capture {self.name}", daemon=True)
         thread.start()
         try:
@@ -180,11 +173,7 @@ def open_video(
     max_pixels: int | None = MAX_PIXELS,
     on_event: Callable[[str], None] | None = None,
 ) -> VideoReader | LiveVideo:
-    """Open a file or a live source. A web address of a video that has an end is read like a file, every frame.
-
-    Raises:
-        EmodetError: It cannot be opened.
-    """
+    """Open a file or a live source. A web address of a video that has an end is read like a file, every frame."""
     if isinstance(address, int):
         return LiveVideo(address, on_event=on_event)
     reader = VideoReader(address, max_pixels=max_pixels)

@@ -19,17 +19,7 @@ from emodet.errors import EmodetError
 from emodet.inference.faces import Detection, ordered_landmarks
 from emodet.onnx_session import session_options
 
-__all__ = [
-    "MIN_SCORE",
-    "MIN_SIDE",
-    "MULTIPLE",
-    "OVERLAP",
-    "STRIDE",
-    "CenterFace",
-    "at_hand",
-    "weights_file",
-    "with_free_shapes",
-]
+__all__ = ["MIN_SCORE", "MIN_SIDE", "MULTIPLE", "OVERLAP", "STRIDE", "CenterFace", "weights_file", "with_free_shapes"]
 
 MIN_SIDE = 16
 MIN_SCORE = 0.5
@@ -39,11 +29,6 @@ MULTIPLE = 32  # input height and width are multiples of this
 
 _DIMENSION = rb"\x0a(?:\x02\x08[^\x80-\xff]|\x03\x08[\x80-\xff][^\x80-\xff])"
 _SHAPE = re.compile(rb"\x0a\x02\x08\x0a(?:" + _DIMENSION + rb"){3}", re.DOTALL)
-
-
-def at_hand() -> bool:
-    """Whether the weights are installed."""
-    return weights_file() is not None
 
 
 class CenterFace:

@@ -49,12 +49,8 @@ class Detector(Protocol):
     """Finds faces at one size. Must be safe to call from several threads if the recognizer is used so.
 
     A detector may have an attribute ``sure_score``: `find_faces` then searches at several sizes and checks what scores
-    lower by a second look. Without it `find_faces` calls the detector once.
-
-    Attributes:
-        name: As in `DETECTORS`.
-        description: Name and origin of the weights, for people.
-        min_score: Default threshold.
+    lower by a second look. Without it `find_faces` calls the detector once. `min_score` is its default threshold,
+    `description` names it and the origin of its weights.
     """
 
     name: str
@@ -62,13 +58,9 @@ class Detector(Protocol):
     min_score: float
 
     def __call__(self, image_rgb: UInt8, *, longest_side: int, min_score: float | None = None) -> tuple[Detection, ...]:
-        """Find the faces of an image, highest score first.
+        """Find the faces of an image, uint8 (H, W, 3) RGB: in its pixels, highest score first.
 
-        Args:
-            image_rgb: uint8, (H, W, 3), RGB.
-            longest_side: A larger image is reduced to this many pixels along its longer side; results are in pixels
-                of `image_rgb`.
-            min_score: Score threshold, 0..1; None for the detector's own.
+        A larger image is reduced to `longest_side` pixels first. `min_score` is 0..1; None for the detector's own.
         """
         ...
 
@@ -89,11 +81,9 @@ class WholePicture:
 
 
 def make_detector(name: str = "auto", *, threads: int | None = None) -> Detector:
-    """Build a detector.
+    """Build a detector: one of `DETECTORS`, or ``yunet:FILE.onnx`` for a weights file.
 
-    Args:
-        name: One of `DETECTORS`, or ``yunet:FILE.onnx`` for a weights file.
-        threads: Number of threads of CenterFace. YuNet uses OpenCV's (`cv2.setNumThreads`).
+    `threads` are those of CenterFace; YuNet uses OpenCV's (`cv2.setNumThreads`).
 
     Raises:
         EmodetError: The name is unknown or the weights are not available; the message says how to get them.
@@ -103,7 +93,7 @@ def make_detector(name: str = "auto", *, threads: int | None = None) -> Detector
         raise EmodetError(f"detector={name!r}: only yunet takes a file, as in yunet:weights.onnx")
     match kind:
         case "yunet":
-            return yunet.YuNet(Path(path) if path else yunet.weights(download=True))
+            return yunet.YuNet(Path(path) if path else yunet.weights())
         case "centerface":
             return centerface.CenterFace(threads=threads)
         case "none":
@@ -116,7 +106,7 @@ def make_detector(name: str = "auto", *, threads: int | None = None) -> Detector
 def find_faces(
     detector: Detector, image_rgb: UInt8, *, sides: Sequence[int] = STILL_SIDES, min_score: float | None = None
 ) -> tuple[Detection, ...]:
-    """Find every face once, from 20 pixels of the largest search to the whole image.
+    """Find every face once, from 20 pixels of the largest search to the whole image; highest score first.
 
     The image is searched at several sizes. Boxes of one face are merged; boxes inside a larger face are parts of it
     and dropped. A face below the detector's ``sure_score``, or turned by more than 60 degrees, is enlarged and detected
@@ -129,9 +119,6 @@ def find_faces(
         sides: Sizes of the search: pixels along the longer side. Sizes that the image does not reach count once.
         min_score: Score threshold, 0..1; None for the detector's own. A lower one also returns faces that were not
             confirmed, with a score below the detector's own threshold.
-
-    Returns:
-        Detections in pixels of `image_rgb`, highest score first.
     """
     sure_score: float | None = getattr(detector, "sure_score", None)
     if sure_score is None:
@@ -226,7 +213,7 @@ def _second_look(detector: Detector, image_rgb: UInt8, face: Detection) -> tuple
 
 @functools.cache
 def _second_detector() -> Detector | None:
-    return centerface.CenterFace(threads=1) if centerface.at_hand() else None
+    return centerface.CenterFace(threads=1) if centerface.weights_file() else None
 
 
 def _reduced(image_rgb: UInt8, longest_side: int) -> UInt8:
@@ -262,11 +249,11 @@ def _area(box: Box) -> float:
 
 
 def _best_available(threads: int | None) -> Detector:
-    weights = yunet.weights(download=False)
+    weights = yunet.installed_weights()
     detector: Detector
     if weights is not None:
         detector = yunet.YuNet(weights)
-    elif centerface.at_hand():
+    elif centerface.weights_file():
         detector = centerface.CenterFace(threads=threads)
     else:
         raise EmodetError(

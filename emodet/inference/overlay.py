@@ -31,15 +31,9 @@ def colour_of(emotion: str) -> Colour:
 
 
 def annotate(image_rgb: UInt8, faces: Sequence[Face], *, note: str = "") -> UInt8:
-    """Draw faces: box and label with confidence; bars of the three most probable classes beside large faces.
+    """Draw faces on a copy of an image, uint8 (H, W, 3) RGB, and a `note` in the lower left corner.
 
-    Args:
-        image_rgb: uint8, (H, W, 3), RGB; not changed.
-        faces: Faces to draw.
-        note: Text for the lower left corner.
-
-    Returns:
-        uint8, (H, W, 3), RGB.
+    Each has a box and a label with its confidence; large faces also bars of the three most probable classes.
     """
     picture = image_rgb.copy()
     height, width = picture.shape[:2]
@@ -79,17 +73,9 @@ def hide(part: UInt8) -> UInt8:
 
 
 def heat_tile(crop: UInt8, heat: npt.NDArray[np.float32], title: str, *, side: int, hidden: bool = False) -> UInt8:
-    """A face crop with its heat map over it.
+    """A face crop, uint8 (size, size, 3) RGB, with its heat map, float32 (size, size), over it and a title below.
 
-    Args:
-        crop: uint8, (size, size, 3), RGB.
-        heat: float32, (size, size), of `emodet.inference.explain.occlusion_map`.
-        title: Written below the crop.
-        side: The tile's width in pixels.
-        hidden: Anonymise the crop below the heat map.
-
-    Returns:
-        uint8, (side + title, side, 3), RGB.
+    With `hidden` the crop is anonymised. Returns uint8, (side + title, side, 3), RGB.
     """
     strength = np.maximum(heat, 0)
     strength = strength / max(float(strength.max()), 1e-6)
@@ -108,16 +94,7 @@ def heat_tile(crop: UInt8, heat: npt.NDArray[np.float32], title: str, *, side: i
 
 
 def with_strip(image_rgb: UInt8, tiles: Sequence[UInt8], *, width: int) -> UInt8:
-    """The picture with a strip of tiles to its right, as many as fit.
-
-    Args:
-        image_rgb: uint8, (H, W, 3), RGB.
-        tiles: uint8, (any, width, 3), RGB.
-        width: The strip's width in pixels.
-
-    Returns:
-        uint8, (H, W + width, 3), RGB.
-    """
+    """The picture with a strip of that width to its right, and tiles, as many as fit: uint8, (H, W + width, 3), RGB."""
     height = image_rgb.shape[0]
     strip = np.full((height, width, 3), _INK, dtype=np.uint8)
     at = 0

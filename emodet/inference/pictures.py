@@ -1,4 +1,7 @@
-"""Annotated pictures: hidden or visible faces, labels, heat maps at the side."""
+"""Annotated pictures: hidden or visible faces, labels, heat maps at the side.
+
+Heat maps are occlusion maps (Zeiler and Fergus 2014, section 4.2), which need the model file only, no gradients.
+"""
 
 import dataclasses
 import math
@@ -8,16 +11,21 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from emodet.errors import EmodetError
 from emodet.inference import overlay
-from emodet.inference.explain import occlusion_map
 from emodet.inference.faces import Box, Detection, Face
 from emodet.inference.recognizer import Recognizer
+from emodet.modelfile import ModelFile
 
-__all__ = ["HeatMap", "draw", "heat_maps", "readable", "strip_width"]
+__all__ = ["HeatMap", "draw", "heat_maps", "occlusion_map", "readable", "strip_width"]
 
 UInt8 = npt.NDArray[np.uint8]
+Float32 = npt.NDArray[np.float32]
 
 _READABLE_SIDE = 480
+_PATCH = 0.25  # of the crop's side
+_STEPS = 9  # positions along each side
+_MIN_PROBABILITY = np.float32(1e-12)  # a softmax in float32 can be 0, whose logarithm is not finite
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -26,29 +34,64 @@ class HeatMap:
 
     title: str
     crop: UInt8
-    heat: npt.NDArray[np.float32]
+    heat: Float32
 
 
 def heat_maps(
     recognizer: Recognizer, image_rgb: UInt8, faces: Sequence[Face], *, at_most: int | None = None
 ) -> tuple[HeatMap, ...]:
-    """Explain the faces of a frame, the largest first.
+    """Explain the faces of a frame, uint8 (H, W, 3) RGB, the largest first, `at_most` so many.
 
-    Args:
-        recognizer: The recognizer that found them.
-        image_rgb: uint8, (H, W, 3), RGB.
-        faces: Its faces.
-        at_most: Skip smaller ones; each face costs 82 crops through the model file.
+    Each costs 82 crops through the model file.
     """
-    largest = sorted(faces, key=lambda face: face.box[0] - face.box[2])[:at_most]
     maps = []
-    for face in largest:
+    for face in sorted(faces, key=lambda face: face.box[0] - face.box[2])[:at_most]:
         whole = recognizer.detector.name == "none"
         crop = recognizer.crop(image_rgb, Detection(face.box, face.landmarks, face.detection_score, whole))
         number = "" if face.track_id is None else f"#{face.track_id} "
         heat = occlusion_map(recognizer.model, crop, face.most_probable)
         maps.append(HeatMap(f"{number}{face.most_probable}", crop, heat))
     return tuple(maps)
+
+
+def occlusion_map(model: ModelFile, crop: UInt8, class_name: str) -> Float32:
+    """How much each part of a crop contributes to a class.
+
+    Args:
+        model: The model file.
+        crop: uint8, (size, size, 3), RGB, cut by the model file's preprocessing.
+        class_name: One of its classes.
+
+    Returns:
+        float32, (size, size): how far the class's log odds, ln(p / (1 - p)), fall when the surroundings of a pixel are
+        covered with the crop's mean colour; negative where they rise. Probabilities near 1 hardly change, log odds do.
+
+    Raises:
+        EmodetError: The model file has no such class.
+    """
+    if class_name not in model.info.class_names:
+        raise EmodetError(f"class {class_name!r}: the model file has {', '.join(model.info.class_names)}")
+    column = model.info.class_names.index(class_name)
+    size = crop.shape[0]
+    patch = max(1, round(size * _PATCH))
+    starts = np.linspace(0, size - patch, _STEPS).round().astype(int)
+    covered = np.repeat(crop[None], 1 + _STEPS * _STEPS, axis=0)
+    colour = crop.reshape(-1, 3).mean(axis=0).round().astype(np.uint8)
+    places = [(y, x) for y in starts for x in starts]
+    for index, (y, x) in enumerate(places, start=1):
+        covered[index, y : y + patch, x : x + patch] = colour
+    probabilities = model.probabilities(covered)
+    # The others' sum, not 1 - p: near 1 that would be a step of float32.
+    others = np.delete(probabilities, column, axis=1).sum(axis=1)
+    odds = np.log(np.maximum(probabilities[:, column], _MIN_PROBABILITY)) - np.log(np.maximum(others, _MIN_PROBABILITY))
+    heat = np.zeros((size, size), dtype=np.float32)
+    times = np.zeros((size, size), dtype=np.float32)
+    for (y, x), left in zip(places, odds[1:], strict=True):
+        heat[y : y + patch, x : x + patch] += odds[0] - left
+        times[y : y + patch, x : x + patch] += 1
+    heat /= np.maximum(times, 1)
+    # Smooth the edges of the patches.
+    return np.asarray(cv2.GaussianBlur(heat, (0, 0), patch / 4), dtype=np.float32)
 
 
 def draw(
@@ -92,12 +135,10 @@ def readable(image_rgb: UInt8, faces: Sequence[Face]) -> tuple[UInt8, tuple[Face
         return image_rgb, tuple(faces)
     size = (image_rgb.shape[1] * factor, image_rgb.shape[0] * factor)
     enlarged = np.asarray(cv2.resize(image_rgb, size, interpolation=cv2.INTER_CUBIC), dtype=np.uint8)
-    return enlarged, tuple(_scaled(face, factor) for face in faces)
-
-
-def _scaled(face: Face, factor: int) -> Face:
-    x1, y1, x2, y2 = face.box
-    landmarks = face.landmarks
-    if landmarks is not None:
-        landmarks = tuple((x * factor, y * factor) for x, y in landmarks)
-    return dataclasses.replace(face, box=(x1 * factor, y1 * factor, x2 * factor, y2 * factor), landmarks=landmarks)
+    moved = []
+    for face in faces:
+        x1, y1, x2, y2 = face.box
+        points = face.landmarks and tuple((x * factor, y * factor) for x, y in face.landmarks)
+        box = (x1 * factor, y1 * factor, x2 * factor, y2 * factor)
+        moved.append(dataclasses.replace(face, box=box, landmarks=points))
+    return enlarged, tuple(moved)

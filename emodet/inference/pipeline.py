@@ -12,11 +12,11 @@ import numpy.typing as npt
 
 from emodet.inference.capture import LiveVideo, read_ahead
 from emodet.inference.faces import Box, Face
-from emodet.inference.meter import Meter
 from emodet.inference.pictures import HeatMap, draw, heat_maps
 from emodet.inference.recognizer import DETECT_EVERY, FaceStream, Recognizer
 from emodet.inference.sinks import Sink
-from emodet.inference.smoothing import Smoothing
+from emodet.inference.summary import Meter
+from emodet.inference.tracking import Smoothing
 from emodet.inference.video_reader import Frame, VideoReader
 
 __all__ = ["SCORE_TO_HIDE", "Result", "StreamOptions", "recognise_stream", "recognise_video"]
@@ -32,7 +32,6 @@ class Result:
     """One frame and its faces.
 
     Attributes:
-        frame: The frame.
         faces: Its faces; those of the last recognised frame if not `fresh`.
         hidden: Boxes of all faces seen in the last second; None if faces are not hidden.
         maps: Heat maps; None if not requested.
@@ -84,14 +83,9 @@ def recognise_stream(
     *,
     stop: Event | None = None,
 ) -> None:
-    """Recognise a video and give each result to every sink. Sinks are opened, and closed also after an error.
+    """Recognise a video, and give each result to every sink until `stop` is set.
 
-    Args:
-        recognizer: Recognises the faces.
-        video: A file or a live source.
-        sinks: Where results go. Those with `every_frame` also get the frames that are not recognised.
-        options: None for the defaults.
-        stop: Ends the loop when it is set.
+    Sinks are opened, and closed also after an error. Those with `every_frame` also get frames that are not recognised.
 
     Raises:
         EmodetError: The video breaks off, or a sink cannot be written.

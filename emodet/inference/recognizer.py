@@ -12,9 +12,7 @@ from emodet.errors import EmodetError
 from emodet.images import ImageLike, load_rgb
 from emodet.inference.detectors import STILL_SIDES, STREAM_SIDES, Detector, WholePicture, find_faces, make_detector
 from emodet.inference.faces import UNCERTAIN, Detection, Face
-from emodet.inference.following import Follower
-from emodet.inference.smoothing import Smoother, Smoothing
-from emodet.inference.tracking import Track, Tracker
+from emodet.inference.tracking import Follower, Smoother, Smoothing, Track, Tracker
 from emodet.modelfile import ModelFile, Precision, read_model_file, shipped_model
 
 __all__ = ["FaceStream", "Recognizer", "open_model"]
@@ -22,8 +20,6 @@ __all__ = ["FaceStream", "Recognizer", "open_model"]
 UInt8 = npt.NDArray[np.uint8]
 Float32 = npt.NDArray[np.float32]
 
-STILL_SIDE = STILL_SIDES[0]
-STREAM_SIDE = STREAM_SIDES[0]
 DETECT_EVERY = 5
 _EMPTY_FRAME_SIDES = (*STREAM_SIDES, STILL_SIDES[-1])  # no face yet: perhaps one too large for the usual search
 
@@ -42,8 +38,8 @@ class Recognizer:
     Attributes:
         model: The opened model file; `model.info` describes it.
         detector: The face detector.
-        min_confidence: See `__init__`.
-        max_faces: See `__init__`.
+        min_confidence: Least probability of an emotion that is not ``uncertain``.
+        max_faces: Most faces of a frame, or None.
     """
 
     def __init__(
@@ -59,18 +55,15 @@ class Recognizer:
         """Open the model file and the detector.
 
         Args:
-            model: Path of a model file, an opened one, ``int8`` or ``fp32`` for a shipped one, or None for the shipped
-                default.
+            model: Path of a model file, an opened one, or ``int8`` or ``fp32`` for a shipped one; None for the default.
             detector: One of `emodet.inference.detectors.DETECTORS`, ``yunet:FILE.onnx``, or a detector of your own.
             threads: Threads of one call of ONNX Runtime; None for one per core.
-            providers: Execution providers of the model file, preferred first: cpu, cuda, coreml, directml, openvino,
-                tensorrt, as far as the installed ONNX Runtime has them. Detectors run on the CPU.
+            providers: Execution providers of the model file, of `emodet.onnx_session.PROVIDERS`, preferred first.
             min_confidence: Below this probability, 0..1, a face's emotion is ``uncertain``.
             max_faces: Recognise only the largest faces of a frame; None for all.
 
         Raises:
-            EmodetError: The model file is missing or refused, the detector's weights are not available, or a value is
-                out of its range.
+            EmodetError: The model file is refused, the detector's weights are not available, or a value is wrong.
         """
         if not 0 <= min_confidence <= 1:
             raise EmodetError(f"min_confidence={min_confidence}: expected a probability from 0 to 1")
@@ -108,12 +101,9 @@ class Recognizer:
     def detect(
         self, image_rgb: UInt8, *, sides: Sequence[int] = STILL_SIDES, min_score: float | None = None
     ) -> tuple[Detection, ...]:
-        """Find the faces of an image; at most `max_faces`, highest score first.
+        """Find the faces of an image, uint8 (H, W, 3) RGB; at most `max_faces`, highest score first.
 
-        Args:
-            image_rgb: uint8, (H, W, 3), RGB.
-            sides: Sizes of the search, as in `emodet.inference.detectors.find_faces`.
-            min_score: Detection threshold, 0..1; None for the detector's own.
+        `sides` and `min_score` are those of `emodet.inference.detectors.find_faces`.
         """
         found = find_faces(self.detector, load_rgb(image_rgb), sides=sides, min_score=min_score)
         if self.max_faces is None or len(found) <= self.max_faces:
@@ -122,32 +112,15 @@ class Recognizer:
         return tuple(detection for index, detection in enumerate(found) if index in largest)
 
     def recognise(self, image_rgb: UInt8, detections: Sequence[Detection]) -> tuple[Face, ...]:
-        """Classify detected faces, all in one batch.
-
-        Args:
-            image_rgb: uint8, (H, W, 3), RGB.
-            detections: Where the faces are.
-
-        Returns:
-            One `Face` per detection, in their order.
-        """
+        """Classify the detected faces of an image, uint8 (H, W, 3) RGB, in one batch: one `Face` for each, in order."""
         predictions = self.predictions(image_rgb, detections)
         return tuple(map(self._single, detections, predictions))
 
     def crops(self, pictures: UInt8 | Sequence[UInt8]) -> tuple[Face, ...]:
-        """Classify face crops of any size.
+        """Classify face crops of any size, uint8 (N, H, W, 3) RGB or a sequence of (H, W, 3): one `Face` each.
 
         Each is resized and recoloured for the model file, as a training image that is one face; margin and alignment
         do not apply. Crops of `model.info.preprocessing.crop` go to `model.probabilities` directly.
-
-        Args:
-            pictures: uint8, (N, H, W, 3), RGB, or a sequence of (H, W, 3) of different sizes.
-
-        Returns:
-            One `Face` per crop, its box the whole crop.
-
-        Raises:
-            EmodetError: A crop is not uint8 (H, W, 3).
         """
         found = [WholePicture()(load_rgb(picture))[0] for picture in pictures]
         predictions = self._run([self.crop(picture, face) for picture, face in zip(pictures, found, strict=True)])
@@ -188,11 +161,7 @@ class Recognizer:
         return self._run([self.crop(image_rgb, detection) for detection in detections])
 
     def face(
-        self,
-        detection: Detection,
-        prediction: Float32,
-        shown: tuple[int, bool],
-        track_id: int | None = None,
+        self, detection: Detection, prediction: Float32, shown: tuple[int, bool], track_id: int | None = None
     ) -> Face:
         """Build a `Face` from a row of `predictions`, the index of the class to show, and whether it is certain."""
         names = self.model.info.class_names
@@ -222,7 +191,10 @@ class Recognizer:
 
 
 class FaceStream:
-    """State of one video or camera: tracks, smoothed predictions, and the schedule of detection. For one thread."""
+    """State of one video or camera: tracks, smoothed predictions, and the schedule of detection. For one thread.
+
+    Arguments are those of `Recognizer.stream` and `Recognizer.detect`. Faces are also detected when one is lost.
+    """
 
     def __init__(
         self,
@@ -232,17 +204,6 @@ class FaceStream:
         detect_every: int = DETECT_EVERY,
         min_score: float | None = None,
     ) -> None:
-        """Start a stream.
-
-        Args:
-            recognizer: Detector and model file.
-            smoothing: None for the default.
-            detect_every: Detect faces in every n-th frame, and whenever a tracked face is lost.
-            min_score: As in `Recognizer.detect`.
-
-        Raises:
-            EmodetError: `detect_every` is below 1.
-        """
         if detect_every < 1:
             raise EmodetError(f"detect_every={detect_every}: expected 1 or more")
         self._recognizer = recognizer
@@ -260,24 +221,14 @@ class FaceStream:
         return tuple(self._tracker.tracks)
 
     def step(self, image_rgb: UInt8, time_s: float) -> tuple[Face, ...]:
-        """Recognise the next frame.
-
-        Args:
-            image_rgb: uint8, (H, W, 3), RGB.
-            time_s: Its time in seconds, not decreasing.
-
-        Returns:
-            Its faces, by track number.
-        """
+        """Recognise the next frame, uint8 (H, W, 3) RGB, at a time in seconds; its faces by track number."""
         visible = self.locate(image_rgb, time_s)
         predictions = self._recognizer.predictions(image_rgb, [track.detection for track in visible])
         classes = len(self._recognizer.model.info.class_names)
         faces = []
         for track, prediction in zip(visible, predictions, strict=True):
-            smoother = self._smoothers.get(track.number)
-            if smoother is None:
-                smoother = Smoother(self._smoothing, self._recognizer.min_confidence)
-                self._smoothers[track.number] = smoother
+            new = Smoother(self._smoothing, self._recognizer.min_confidence)
+            smoother = self._smoothers.setdefault(track.number, new)
             smoothed, position, certain = smoother.update(prediction, classes, time_s)
             faces.append(self._recognizer.face(track.detection, smoothed, (position, certain), track.number))
         return tuple(faces)

@@ -30,18 +30,15 @@ class RowsError(EmodetError):
 
 
 def face_row(source: str, frame: int, time_s: float | None, place: int, face: Face) -> dict[str, Any]:
-    """A face as a row.
+    """A face as a row: column to value.
 
     Args:
         source: Name of the file, camera or stream.
         frame: Frame index in a video, from 0; 0 for an image.
         time_s: Seconds in the video; None for an image.
         place: The face's number within the frame, from 0.
-        face: The face.
-
-    Returns:
-        Column to value; ``probabilities`` and ``landmarks`` hold dicts, which CSV and Parquet flatten to
-        ``p_happiness`` and ``left_eye_x``.
+        face: The face. Its ``probabilities`` and ``landmarks`` are dicts, which CSV and Parquet flatten to
+            ``p_happiness`` and ``left_eye_x``.
     """
     x1, y1, x2, y2 = (round(value, 1) for value in face.box)
     points = None
@@ -85,8 +82,7 @@ class RowWriter:
             byte_order_mark: Begin a CSV file with one: spreadsheets then read it as UTF-8.
 
         Raises:
-            EmodetError: The format is unknown, cannot go to a stream, needs a missing package, or the file cannot be
-                opened.
+            EmodetError: The format is unknown or needs a missing package, or the file cannot be opened.
         """
         if kind not in ROW_FORMATS:
             raise EmodetError(f"rows={kind!r}: choose from {', '.join(ROW_FORMATS)}")
@@ -119,11 +115,7 @@ class RowWriter:
                 raise
 
     def write(self, row: dict[str, Any]) -> None:
-        """Add a row.
-
-        Raises:
-            RowsError: It cannot be written.
-        """
+        """Add a row; raises `RowsError` if it cannot be written."""
         with self._errors():
             if self._kind == "jsonl":
                 self._stream.write(json.dumps(row, ensure_ascii=False) + "\n")

@@ -67,11 +67,7 @@ class Sink:
                 raise
 
     def write(self, result: "Result") -> None:
-        """Take one result, in order.
-
-        Raises:
-            EmodetError: It cannot be written.
-        """
+        """Take one result, in order."""
         raise NotImplementedError
 
     def close(self, *, complete: bool) -> None:
@@ -118,11 +114,7 @@ class AnnotatedVideoSink(Sink):
 
 
 class TimelineSink(Sink):
-    """Draws emotion over time, one line per track.
-
-    Attributes:
-        timeline: The data that is drawn.
-    """
+    """Draws emotion over time, one line per track, from its `timeline`."""
 
     def __init__(self, path: Path, class_names: Sequence[str], title: str) -> None:
         super().__init__()
@@ -142,21 +134,16 @@ class TimelineSink(Sink):
 
 
 class WindowSink(Sink):
-    """Shows the annotated frames in a window."""
+    """Shows the annotated frames in a window; `WindowClosed` if the user closes it."""
 
     every_frame = True
 
     def write(self, result: "Result") -> None:
-        """Raises `WindowClosed` when the user closes the window."""
         show(result.annotated, wait_ms=1)
 
 
 def write_picture(picture: UInt8, path: Path) -> None:
-    """Write a uint8 (H, W, 3) RGB picture as JPEG or PNG, by the suffix; an existing file is replaced.
-
-    Raises:
-        EmodetError: It cannot be written.
-    """
+    """Write a uint8 (H, W, 3) RGB picture as JPEG or PNG, by the suffix; an existing file is replaced."""
     settings = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY] if path.suffix == ".jpg" else []
     done, data = cv2.imencode(path.suffix, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), settings)
     if not done:
@@ -168,12 +155,7 @@ def write_picture(picture: UInt8, path: Path) -> None:
 
 
 def show(picture: UInt8, *, wait_ms: int) -> None:
-    """Show a picture in the window; with `wait_ms` 0 until a key is pressed.
-
-    Raises:
-        WindowClosed: The user closed the window, or pressed q or Esc.
-        EmodetError: No window can be opened.
-    """
+    """Show a picture in the window; with `wait_ms` 0 until a key is pressed. Raises `WindowClosed`."""
     title = "emodet"
     try:
         cv2.imshow(title, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))

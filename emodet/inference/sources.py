@@ -12,16 +12,7 @@ from typing import Literal
 from emodet.errors import EmodetError
 from emodet.images import IMAGE_SUFFIXES
 
-__all__ = [
-    "RESULT_ENDINGS",
-    "VIDEO_SUFFIXES",
-    "FoundSources",
-    "Source",
-    "find_sources",
-    "hide_password",
-    "is_video",
-    "printable",
-]
+__all__ = ["RESULT_ENDINGS", "FoundSources", "Source", "find_sources", "hide_password", "is_video", "printable"]
 
 VIDEO_SUFFIXES = frozenset(
     [
@@ -63,12 +54,7 @@ class Source:
 
 @dataclass(slots=True)
 class FoundSources:
-    """What `find_sources` found.
-
-    Attributes:
-        sources: Inputs, each once, in the order named, with an `error` if they cannot be read.
-        skipped: Files in folders and globs that were passed over: reason to names.
-    """
+    """Inputs, each once, in the order named; and what folders and globs `skipped`, as reason to names."""
 
     sources: list[Source] = field(default_factory=list)
     skipped: dict[str, list[str]] = field(default_factory=dict)
@@ -79,11 +65,10 @@ class FoundSources:
 
 
 def find_sources(named: Iterable[str]) -> FoundSources:
-    """Resolve inputs; the files of folders and globs are sorted by name.
+    """Resolve files, folders (with everything below, also through links), globs, camera indices, URLs and ``-``.
 
-    Args:
-        named: Files, folders (with everything below, also through links), globs (``**`` matches folders), camera
-            indices, URLs, or ``-``. Folders and globs pass over hidden files and `RESULT_ENDINGS`.
+    Folders and globs are sorted by name and pass over hidden files and `RESULT_ENDINGS`. What cannot be read becomes a
+    `Source` with an `error`.
     """
     found = FoundSources()
     for text in named:

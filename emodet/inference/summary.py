@@ -1,33 +1,67 @@
-"""Counts of a run, for the lines at its end and for `summary.json`."""
+"""Counts, frame rate and latency of a run, for the lines at its end and for `summary.json`."""
 
 import dataclasses
 import json
-from collections import Counter
+import time
+from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from emodet.inference.faces import Face
-from emodet.inference.meter import Meter
+import numpy as np
 
-__all__ = ["SourceSummary", "Summary"]
+from emodet.inference.faces import Face
+
+__all__ = ["Meter", "SourceSummary", "Summary"]
 
 _NAMED = 5  # files named per line for people; summary.json has all
+_NOTED_EVERY = 10
+
+
+class Meter:
+    """Frame rate, and latency over the last 2000 frames.
+
+    Attributes:
+        frames: Number of frames.
+        note: Recent frame rate and latency as text, updated every ten frames.
+    """
+
+    def __init__(self) -> None:
+        self.frames = 0
+        self.note = ""
+        self._latencies: deque[float] = deque(maxlen=2000)
+        self._recent: deque[float] = deque(maxlen=60)
+        self._first = self._last = time.perf_counter()
+
+    def add(self, latency_s: float) -> None:
+        """Add a finished frame."""
+        self.frames += 1
+        self._last = time.perf_counter()
+        self._latencies.append(latency_s)
+        self._recent.append(self._last)
+        if self.frames % _NOTED_EVERY == 1:
+            span = self._recent[-1] - self._recent[0]
+            rate = (len(self._recent) - 1) / span if span > 0 else 0.0
+            self.note = f"{rate:.0f} fps  p50 {self.latency_ms(50):.0f} ms  p95 {self.latency_ms(95):.0f} ms"
+
+    @property
+    def frame_rate(self) -> float:
+        """Frames per second since the start; 0 before the first frame."""
+        return self.frames / (self._last - self._first) if self.frames and self._last > self._first else 0.0
+
+    def latency_ms(self, percentile: float) -> float:
+        """Percentile of the last 2000 latencies in milliseconds; 0 before the first frame."""
+        return float(np.percentile(self._latencies, percentile)) * 1000 if self._latencies else 0.0
 
 
 @dataclass(slots=True)
 class SourceSummary:
-    """One input.
+    """One input: counts of recognised frames, of their faces and of each label, and what was written.
 
     Attributes:
-        name: As in the rows.
-        frames: Recognised frames.
-        faces: Faces in them.
-        emotions: How often each label was given.
         left_out: Frames of a live source that were dropped for newer ones.
         damaged: Frames of a video that could not be decoded.
         notes: What the user should know though the input was read.
         error: Why it failed, or None.
-        files: Files written for it.
     """
 
     name: str
@@ -48,13 +82,7 @@ class SourceSummary:
 
 
 class Summary:
-    """All inputs of a run.
-
-    Attributes:
-        sources: One per input, in order. Frames are not kept.
-        skipped: Files that were passed over: reason to names.
-        meter: Frame rate and latency over all inputs.
-    """
+    """All inputs of a run, in order; `skipped` holds the files that were passed over, as reason to names."""
 
     def __init__(self, *, min_confidence: float) -> None:
         self.sources: list[SourceSummary] = []
@@ -81,10 +109,8 @@ class Summary:
     def lines(self) -> list[str]:
         """For people."""
         frames, faces, failed = sum(s.frames for s in self.sources), sum(s.faces for s in self.sources), self.failed
-        total = _count(len(self.sources), "input")
-        lines = [
-            f"{len(self.sources) - len(failed)} of {total} done, {_count(frames, 'frame')}, {_count(faces, 'face')}"
-        ]
+        done = f"{len(self.sources) - len(failed)} of {_count(len(self.sources), 'input')} done"
+        lines = [f"{done}, {_count(frames, 'frame')}, {_count(faces, 'face')}"]
         if faces:
             lines.append("emotions: " + ", ".join(f"{name} {count}" for name, count in self._emotions().most_common()))
         if faces and self._min_confidence > 0:

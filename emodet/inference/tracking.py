@@ -1,30 +1,37 @@
-"""Tracking: match the faces of successive frames by overlap of boxes and distance of landmarks."""
+"""Faces over time: numbers from frame to frame, cheap motion between detections, smoothed predictions."""
 
 import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from emodet.errors import EmodetError
 from emodet.inference import faces
 from emodet.inference.faces import Detection
 
-__all__ = ["PATIENCE_S", "Track", "Tracker", "affinity"]
+__all__ = ["PATIENCE_S", "Follower", "Smoother", "Smoothing", "Track", "Tracker", "affinity"]
+
+UInt8 = npt.NDArray[np.uint8]
+Float32 = npt.NDArray[np.float32]
 
 PATIENCE_S = 1.0
+"""Seconds for which a face that is not found keeps its number."""
 
-_LEAST_AFFINITY = 0.25
+_MIN_AFFINITY = 0.25
+_FLOW_SIDE = 480  # of the picture that flow is computed in
+_GRID = 5  # points along each side of a face, besides the landmarks
+_MIN_POINTS = 8
+_MAX_RETURN_ERROR = 1.0  # pixels of the reduced picture, forward and back again
+_MAX_RESIZE = 1.2  # from one frame to the next
 
 
 @dataclass(slots=True)
 class Track:
-    """One face over time.
-
-    Attributes:
-        number: From 1, never reused.
-        detection: Its latest detection.
-        seen_s: Time of that detection in seconds.
-        visible: Whether it was found in the latest frame.
-    """
+    """One face over time: its number from 1, never reused, and its latest detection, at `seen_s` seconds."""
 
     number: int
     detection: Detection
@@ -33,29 +40,19 @@ class Track:
 
 
 class Tracker:
-    """Numbers faces. Pairs are matched greedily, best first, which for the few faces of a frame is nearly optimal."""
+    """Numbers faces by overlap and landmarks. Pairs are matched greedily, best first: nearly optimal for a few faces.
 
-    def __init__(self, *, patience_s: float = PATIENCE_S) -> None:
-        """Start without tracks.
+    Attributes:
+        tracks: All live tracks, also those that are not visible.
+    """
 
-        Args:
-            patience_s: Seconds for which a face that is not found keeps its number.
-        """
-        self._patience_s = patience_s
+    def __init__(self) -> None:
         self._numbers = itertools.count(1)
         self.tracks: list[Track] = []
 
     def update(self, detections: Sequence[Detection], time_s: float) -> list[Track]:
-        """Add the detections of a frame.
-
-        Args:
-            detections: All faces of the frame.
-            time_s: Seconds, not decreasing from call to call.
-
-        Returns:
-            The track of each detection, in their order. `tracks` also holds those that are not visible.
-        """
-        self.tracks = [track for track in self.tracks if time_s - track.seen_s <= self._patience_s]
+        """Add a frame, at a time that does not decrease: the track of each detection, in their order."""
+        self.tracks = [track for track in self.tracks if time_s - track.seen_s <= PATIENCE_S]
         pairs = sorted(
             (
                 (affinity(track.detection, detection), -track.number, position, track)
@@ -68,7 +65,7 @@ class Tracker:
         taken: dict[int, Track] = {}
         used: set[int] = set()
         for likeness, _, position, track in pairs:
-            if likeness < _LEAST_AFFINITY:
+            if likeness < _MIN_AFFINITY:
                 break
             if position not in taken and track.number not in used:
                 taken[position] = track
@@ -77,15 +74,13 @@ class Tracker:
             track.visible = False
         found = []
         for position, detection in enumerate(detections):
-            track = taken.get(position) or self._new(detection, time_s)
-            track.detection, track.seen_s, track.visible = detection, time_s, True
-            found.append(track)
+            match = taken.get(position)
+            if match is None:
+                match = Track(next(self._numbers), detection, time_s)
+                self.tracks.append(match)
+            match.detection, match.seen_s, match.visible = detection, time_s, True
+            found.append(match)
         return found
-
-    def _new(self, detection: Detection, time_s: float) -> Track:
-        track = Track(next(self._numbers), detection, time_s)
-        self.tracks.append(track)
-        return track
 
 
 def affinity(one: Detection, other: Detection) -> float:
@@ -101,3 +96,138 @@ def affinity(one: Detection, other: Detection) -> float:
     pairs = list(zip(one.landmarks, other.landmarks, strict=True))
     distance = sum(math.dist(here, there) for here, there in pairs) / len(pairs)
     return (overlap + math.exp(-distance / (scale / 4))) / 2 if scale > 0 else 0.0
+
+
+class Follower:
+    """Moves detections to the next frame by sparse optical flow, which is cheaper than detection.
+
+    Lucas and Kanade 1981, in pyramids (Bouguet 2001); forward-backward check after Kalal et al. 2010 ("Forward-backward
+    error: automatic detection of tracking failures").
+    """
+
+    def __init__(self) -> None:
+        self._last: UInt8 | None = None
+        self._now: UInt8 | None = None
+        self._scale = 1.0
+
+    def look(self, image_rgb: UInt8) -> None:
+        """Add the next frame: uint8, (H, W, 3), RGB."""
+        height, width = image_rgb.shape[:2]
+        self._scale = min(1.0, _FLOW_SIDE / max(height, width))
+        grey = cv2.cvtColor(image_rgb, cv2.COLOR_RGB2GRAY)
+        if self._scale < 1:
+            size = (max(1, round(width * self._scale)), max(1, round(height * self._scale)))
+            grey = cv2.resize(grey, size, interpolation=cv2.INTER_AREA)
+        self._last, self._now = self._now, np.asarray(grey, dtype=np.uint8)
+
+    def follow(self, detections: Sequence[Detection]) -> list[Detection | None]:
+        """Move each detection from the last frame to this one; None if it was lost."""
+        if self._last is None or self._now is None or self._last.shape != self._now.shape or min(self._now.shape) < 32:
+            return [None] * len(detections)
+        if not detections:
+            return []
+        points = [_points(detection) * self._scale for detection in detections]
+        here = np.concatenate(points).astype(np.float32)[:, None]
+        there, good = _flow(self._last, self._now, here)
+        back, good_back = _flow(self._now, self._last, there)
+        height, width = self._now.shape
+        inside = ((there[:, 0] >= 0) & (there[:, 0] < (width, height))).all(axis=1)
+        close = np.linalg.norm((back - here)[:, 0], axis=1) < _MAX_RETURN_ERROR
+        kept = good & good_back & inside & close
+        moved, at = [], 0
+        for detection, its in zip(detections, points, strict=True):
+            span = slice(at, at + len(its))
+            at += len(its)
+            moved.append(self._moved(detection, here[span, 0][kept[span]], there[span, 0][kept[span]]))
+        return moved
+
+    def _moved(self, detection: Detection, here: Float32, there: Float32) -> Detection | None:
+        if len(here) < _MIN_POINTS:
+            return None
+        matrix, agreeing = cv2.estimateAffinePartial2D(here, there, method=cv2.RANSAC, ransacReprojThreshold=2.0)
+        if matrix is None or np.count_nonzero(agreeing) < _MIN_POINTS:
+            return None
+        resize = float(np.hypot(matrix[0, 0], matrix[1, 0]))
+        if not 1 / _MAX_RESIZE < resize < _MAX_RESIZE:
+            return None
+        turn, shift = matrix[:, :2], matrix[:, 2] / self._scale
+        x1, y1, x2, y2 = detection.box
+        # The box is scaled and moved but stays upright.
+        x, y = turn @ np.array([(x1 + x2) / 2, (y1 + y2) / 2]) + shift
+        half_width, half_height = (x2 - x1) / 2 * resize, (y2 - y1) / 2 * resize
+        box = (float(x - half_width), float(y - half_height), float(x + half_width), float(y + half_height))
+        landmarks = detection.landmarks
+        if landmarks is not None:
+            landmarks = tuple((float(px), float(py)) for px, py in np.array(landmarks) @ turn.T + shift)
+        return Detection(box, landmarks, detection.score)
+
+
+def _points(detection: Detection) -> npt.NDArray[np.float64]:
+    """The landmarks and a grid over the middle of the face, without background."""
+    x1, y1, x2, y2 = detection.box
+    steps = np.linspace(0.2, 0.8, _GRID)
+    grid = np.stack(np.meshgrid(x1 + (x2 - x1) * steps, y1 + (y2 - y1) * steps), axis=-1).reshape(-1, 2)
+    return np.concatenate([np.array(detection.landmarks), grid]) if detection.landmarks else grid
+
+
+def _flow(before: UInt8, after: UInt8, points: Float32) -> tuple[Float32, npt.NDArray[np.bool_]]:
+    moved, found, _ = cv2.calcOpticalFlowPyrLK(before, after, points, np.empty(0), winSize=(15, 15), maxLevel=3)
+    return np.asarray(moved, dtype=np.float32), np.asarray(found).ravel() == 1
+
+
+@dataclass(frozen=True, slots=True)
+class Smoothing:
+    """Temporal smoothing of the predictions of a track.
+
+    Attributes:
+        seconds: Time constant of the exponential mean: a change is 63 % visible after it. 0 switches smoothing off.
+        margin: How much another class's smoothed probability must exceed the shown one's before the label changes, and
+            how far above the confidence threshold an uncertain label must rise to become certain again.
+    """
+
+    seconds: float = 0.4
+    margin: float = 0.08
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.seconds) and self.seconds >= 0):
+            raise EmodetError(f"smooth={self.seconds}: expected seconds, 0 or more")
+        if not 0 <= self.margin < 1:
+            raise EmodetError(f"margin={self.margin}: expected a probability from 0 to below 1")
+
+
+class Smoother:
+    """State of one track. The mean decays with time, not with frames, so that it does not depend on the frame rate."""
+
+    def __init__(self, smoothing: Smoothing, min_confidence: float) -> None:
+        self._smoothing, self._min_confidence = smoothing, min_confidence
+        self._mean: npt.NDArray[np.float64] | None = None
+        self._time = 0.0
+        self._shown = 0
+        self._certain = True
+
+    def update(self, prediction: Float32, classes: int, time_s: float) -> tuple[Float32, int, bool]:
+        """Add one frame, at a time that does not decrease.
+
+        Args:
+            prediction: float32, (classes,) probabilities, followed by other values to smooth.
+            classes: Number of probabilities.
+            time_s: In seconds.
+
+        Returns:
+            The smoothed prediction; index of the class to show; whether it reaches the confidence threshold.
+        """
+        now = prediction.astype(np.float64)
+        seconds = self._smoothing.seconds
+        if self._mean is None or seconds == 0:
+            mean, margin = now, 0.0
+        else:
+            weight = 1 - math.exp(-max(0.0, time_s - self._time) / seconds)
+            mean, margin = self._mean + weight * (now - self._mean), self._smoothing.margin
+        first = self._mean is None
+        self._mean, self._time = mean, time_s
+        best = int(np.argmax(mean[:classes]))
+        if first or mean[best] - mean[self._shown] > margin or seconds == 0:
+            self._shown = best
+        rise = 0.0 if self._certain or first else min(margin, (1 - self._min_confidence) / 2)
+        self._certain = bool(mean[self._shown] >= self._min_confidence + rise)
+        return mean.astype(np.float32), self._shown, self._certain

@@ -55,7 +55,6 @@ class VideoReader:
     Rotation, mirroring and the pixel aspect ratio are applied. Damaged frames are skipped and counted.
 
     Attributes:
-        address: As given.
         name: For messages, without a password.
         frame_rate: Average frames per second; 25 if the file does not say.
         frame_count: Expected number of frames; 0 if unknown.
@@ -69,12 +68,8 @@ class VideoReader:
     def __init__(self, address: Path | str, *, max_pixels: int | None = MAX_PIXELS) -> None:
         """Open the video and decode its first frame.
 
-        Args:
-            address: A path or a URL.
-            max_pixels: Refuse frames with more pixels; None for no limit.
-
         Raises:
-            EmodetError: The file is missing, not a video, a playlist, or its frames exceed `max_pixels`.
+            EmodetError: The file is missing, no video, a playlist, or its frames exceed `max_pixels` (None: no limit).
         """
         self.address, self.name = address, hide_password(str(address))
         self._max_pixels = max_pixels

@@ -26,7 +26,10 @@ _BT709, _LIMITED_RANGE = 1, 1
 
 
 class VideoWriter:
-    """A context manager that takes frames. The file appears under its name when it is complete, also after an error."""
+    """A context manager that takes frames. The file appears under its name when it is complete, also after an error.
+
+    Every method raises `EmodetError` if the file cannot be written.
+    """
 
     def __init__(
         self,
@@ -43,9 +46,6 @@ class VideoWriter:
             size: Width and height in pixels. Other frames are resized to it; an odd side grows by one pixel.
             frame_rate: Average frames per second, for the encoder's rate control.
             source: A video whose first audio track is copied, or converted to AAC; None for no sound.
-
-        Raises:
-            EmodetError: The file cannot be written.
         """
         self.path, self.size = path, size
         self._last, self._closed = -1, False
@@ -84,15 +84,7 @@ class VideoWriter:
                 raise
 
     def write(self, image_rgb: npt.NDArray[np.uint8], time_s: float) -> None:
-        """Add a frame.
-
-        Args:
-            image_rgb: uint8, (H, W, 3), RGB.
-            time_s: When it is shown, in seconds, increasing.
-
-        Raises:
-            EmodetError: The file cannot be written.
-        """
+        """Add a frame, uint8 (H, W, 3) RGB, shown at a time in seconds, increasing."""
         width, height = self.size
         if image_rgb.shape[:2] != (height, width):
             image_rgb = np.asarray(cv2.resize(image_rgb, self.size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
@@ -113,11 +105,7 @@ class VideoWriter:
             raise self._failed(error) from None
 
     def close(self, *, rest_of_sound: bool = True) -> None:
-        """Finish the file; without `rest_of_sound` the sound ends with the last frame.
-
-        Raises:
-            EmodetError: The file cannot be written.
-        """
+        """Finish the file; without `rest_of_sound` the sound ends with the last frame."""
         if self._closed:
             return
         self._closed = True

@@ -6,8 +6,8 @@ Wu, Peng and Yu, "YuNet: a tiny millisecond-level face detector" (2023); weights
 import os
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
-from typing import Literal, overload
 
 import cv2
 import numpy as np
@@ -17,7 +17,7 @@ from emodet.errors import EmodetError
 from emodet.files import sha256_of, write_atomically
 from emodet.inference.faces import Detection, ordered_landmarks
 
-__all__ = ["SHA256", "URL", "VARIABLE", "YuNet", "cache_folder", "weights"]
+__all__ = ["SHA256", "URL", "VARIABLE", "YuNet", "cache_folder", "installed_weights", "weights"]
 
 VARIABLE = "EMODET_YUNET"
 URL = "https://github.com/opencv/opencv_zoo/raw/main/models/face_detection_yunet/face_detection_yunet_2023mar.onnx"
@@ -89,19 +89,20 @@ class YuNet:
         return tuple(_detection(row, stretch) for row in rows if np.isfinite(row).all() and min(row[2:4]) > 0)
 
 
-@overload
-def weights(*, download: Literal[True]) -> Path: ...
-
-
-@overload
-def weights(*, download: bool) -> Path | None: ...
-
-
-def weights(*, download: bool) -> Path | None:
-    """Path of the weights: what `VARIABLE` names, else the user's cache, else downloaded into it, or None.
+def weights() -> Path:
+    """Path of the weights, which are downloaded into the user's cache if they are nowhere.
 
     Raises:
         EmodetError: `VARIABLE` names no file, or the download fails or has another checksum.
+    """
+    return installed_weights() or _download(cache_folder() / URL.rpartition("/")[2])
+
+
+def installed_weights() -> Path | None:
+    """Path of the weights: what `VARIABLE` names, else the user's cache, else None.
+
+    Raises:
+        EmodetError: `VARIABLE` names no file.
     """
     named = os.environ.get(VARIABLE)
     if named:
@@ -109,12 +110,10 @@ def weights(*, download: bool) -> Path | None:
             raise EmodetError(f"{VARIABLE}={named}: no such file")
         return Path(named)
     cached = cache_folder() / URL.rpartition("/")[2]
-    try:
+    with suppress(OSError):
         if sha256_of(cached) == SHA256:
             return cached
-    except OSError:
-        pass
-    return _download(cached) if download else None
+    return None
 
 
 def cache_folder() -> Path:

@@ -26,11 +26,11 @@ from skimage import data
 
 from emodet.errors import EmodetError
 from emodet.inference.capture import read_ahead
-from emodet.inference.detectors import make_detector
-from emodet.inference.following import Follower
+from emodet.inference.detectors import STREAM_SIDES, make_detector
 from emodet.inference.overlay import annotate
 from emodet.inference.pipeline import recognise_video
-from emodet.inference.recognizer import DETECT_EVERY, STREAM_SIDE, Recognizer, open_model
+from emodet.inference.recognizer import DETECT_EVERY, Recognizer, open_model
+from emodet.inference.tracking import Follower
 from emodet.inference.video_reader import VideoReader
 from emodet.inference.video_writer import VideoWriter
 
@@ -144,9 +144,9 @@ def stages(int8: str, videos: dict[int, Path], threads: int) -> dict[str, float]
         if detector is None:
             print("\nyunet was not measured: EMODET_YUNET is not set")
             continue
-        for side in (320, STREAM_SIDE, 640):
+        for side in (320, STREAM_SIDES[0], 640):
             measure(f"{name} at {side} pixels", lambda frame, d=detector, s=side: d(frame, longest_side=s))
-    faces = make_detector("centerface", threads=threads)(frames[0], longest_side=STREAM_SIDE)[:1]
+    faces = make_detector("centerface", threads=threads)(frames[0], longest_side=STREAM_SIDES[0])[:1]
     follower = Follower()
 
     def follow(frame: np.ndarray) -> None:
@@ -181,8 +181,9 @@ def end_to_end(files: dict[str, str], videos: dict[int, Path], threads: int) -> 
                 for drawn in (False, True) if precision == "int8" else (False,):
                     key = f"{name}, {count} face{'s' * (count > 1)}, {precision}{', annotated video' * drawn}"
                     found[key] = run(recognizer, path, count, drawn)
+    side = STREAM_SIDES[0]
     print(
-        f"\n## From a {WIDTH}×{HEIGHT} video file to labelled faces\n\nFaces are looked for at {STREAM_SIDE} pixels in "
+        f"\n## From a {WIDTH}×{HEIGHT} video file to labelled faces\n\nFaces are looked for at {side} pixels in "
         f"every {DETECT_EVERY}th frame and followed in between.\n\n"
         "| | frames/s | step p50 ms | step p95 ms | CPU ms a frame | faces found |\n|---|---:|---:|---:|---:|---:|"
     )

@@ -10,7 +10,6 @@ import pytest
 from emodet.errors import EmodetError
 from emodet.inference.capture import LiveVideo, open_video, read_ahead
 from emodet.inference.pipeline import recognise_video
-from emodet.inference.video_reader import VideoReader
 
 
 class Camera(ThreadingHTTPServer):
@@ -149,11 +148,3 @@ def test_reading_ahead_stops_when_nobody_takes_any_more():
     with closing(read_ahead(items(), capacity=2)) as ahead:
         assert next(ahead) == 0
     assert closed.is_set()
-
-
-def test_a_slow_reader_gets_every_frame_of_a_file(video_path):
-    frames = []
-    for frame in read_ahead(VideoReader(video_path), capacity=2):
-        frames.append(frame.index)
-        time.sleep(0.003)
-    assert frames == list(range(24))

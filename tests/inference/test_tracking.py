@@ -8,9 +8,7 @@ from made_videos import moving_face
 
 from emodet.errors import EmodetError
 from emodet.inference.faces import Detection
-from emodet.inference.following import Follower
-from emodet.inference.smoothing import Smoother, Smoothing
-from emodet.inference.tracking import Tracker, affinity
+from emodet.inference.tracking import Follower, Smoother, Smoothing, Tracker, affinity
 
 
 def face(x, y, side=100.0, score=0.9, landmarks=True):
@@ -39,7 +37,7 @@ def test_two_that_cross_are_told_apart_by_where_they_were_last():
 
 
 def test_a_short_gap_keeps_the_number_and_a_long_one_does_not():
-    tracker = Tracker(patience_s=1.0)
+    tracker = Tracker()
     tracker.update([face(0, 0)], 0.0)
     assert tracker.update([], 0.5) == []
     assert not tracker.tracks[0].visible

@@ -69,15 +69,6 @@ def test_colour_pictures_come_out_in_rgb_order(kind: str, options: dict[str, Any
     assert found.flags.writeable
 
 
-def test_palette_with_a_transparent_entry() -> None:
-    picture = Image.new("P", (4, 2), 0)
-    picture.putpalette([10, 20, 30, 200, 100, 50])
-    picture.putpixel((3, 1), 1)
-    found = decode_rgb(encoded(picture, transparency=0))
-    assert tuple(found[0, 0]) == (255, 255, 255)
-    assert tuple(found[1, 3]) == (200, 100, 50)
-
-
 @pytest.mark.parametrize("mode", ["RGBA", "LA"])
 def test_transparency_is_laid_over_white(mode: str) -> None:
     rgba = np.zeros((3, 3, 4), np.uint8)
@@ -87,13 +78,13 @@ def test_transparency_is_laid_over_white(mode: str) -> None:
     assert (found[0] == 0).all()
     assert (np.abs(found[1].astype(int) - 127) <= 1).all()
     assert (found[2] == 255).all()
-
-
-def test_colour_key_transparency() -> None:
-    picture = Image.fromarray(corners())
-    found = decode_rgb(encoded(picture, transparency=RED))
-    assert tuple(found[0, 0]) == (255, 255, 255)
-    assert tuple(found[0, -1]) == GREEN
+    palette = Image.new("P", (4, 2), 0)
+    palette.putpalette([10, 20, 30, 200, 100, 50])
+    palette.putpixel((3, 1), 1)
+    found = decode_rgb(encoded(palette, transparency=0))
+    assert (tuple(found[0, 0]), tuple(found[1, 3])) == ((255, 255, 255), (200, 100, 50))
+    found = decode_rgb(encoded(Image.fromarray(corners()), transparency=RED))
+    assert (tuple(found[0, 0]), tuple(found[0, -1])) == ((255, 255, 255), GREEN)
 
 
 def test_cmyk() -> None:
@@ -191,13 +182,6 @@ class TestSmallerJpegs:
         found = decode_rgb(encoded(Image.fromarray(corners(*shape)), "JPEG"), least_side=48)
         assert found.shape[:2] == (shape[0] // factor, shape[1] // factor)
 
-    @pytest.mark.parametrize("mode", ["L", "CMYK"])
-    def test_other_modes(self, mode: str) -> None:
-        picture = Image.fromarray(corners(400, 400)).convert(mode)
-        found = decode_rgb(encoded(picture, "JPEG"), least_side=100)
-        assert found.shape == (100, 100, 3)
-        assert near(found, np.asarray(picture.convert("RGB").resize((100, 100))), 16)
-
 
 class TestPlainJpegs:
     """Those without EXIF and the like may go to OpenCV, which is faster; nobody can tell by the pixels."""
@@ -242,13 +226,11 @@ def png_header(width: int, height: int) -> bytes:
 
 
 class TestBroken:
-    def test_nothing(self) -> None:
-        with pytest.raises(EmodetError, match=r"a/b\.jpg: the file is empty"):
-            decode_rgb(b"", name="a/b.jpg")
-
-    @pytest.mark.parametrize("data", [b"hello", b"<html>not found</html>", b"\x00" * 100, b"\xff\xd8\xff", b"%PDF-1.4"])
+    @pytest.mark.parametrize(
+        "data", [b"", b"<html>not found</html>", b"\x00" * 100, b"\xff\xd8\xff", b"%PDF-1.4"]
+    )
     def test_no_picture(self, data: bytes) -> None:
-        with pytest.raises(EmodetError, match=r"a\.jpg: (not an image|damaged)"):
+        with pytest.raises(EmodetError, match=r"a\.jpg: (not an image|damaged|the file is empty)"):
             decode_rgb(data, name="a.jpg")
 
     @pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF"])
