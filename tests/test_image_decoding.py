@@ -226,9 +226,7 @@ def png_header(width: int, height: int) -> bytes:
 
 
 class TestBroken:
-    @pytest.mark.parametrize(
-        "data", [b"", b"<html>not found</html>", b"\x00" * 100, b"\xff\xd8\xff", b"%PDF-1.4"]
-    )
+    @pytest.mark.parametrize("data", [b"", b"<html>not found</html>", b"\x00" * 100, b"\xff\xd8\xff", b"%PDF-1.4"])
     def test_no_picture(self, data: bytes) -> None:
         with pytest.raises(EmodetError, match=r"a\.jpg: (not an image|damaged|the file is empty)"):
             decode_rgb(data, name="a.jpg")
