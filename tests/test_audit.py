@@ -40,7 +40,14 @@ def options(small: list[str], release: Path, tmp_path_factory: pytest.TempPathFa
     cv2.imwrite(str(third), np.zeros_like(face))
     out_of_fold = ["out_of_fold.folds=2", "out_of_fold.epochs=1", "out_of_fold.side=24"]
     detector = ["detector=centerface", "detector_faces=3"]
-    return [*small, f"data.root={root}", "data.batch_size=16", *out_of_fold, *detector]
+    return [
+        *small,
+        f"data.root={root}",
+        f"data.packs={root.parent}/packs",
+        "data.batch_size=16",
+        *out_of_fold,
+        *detector,
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +129,7 @@ def test_the_whole_audit_checks_everything(audited: Path) -> None:
 
 
 @pytest.mark.slow
-def test_every_labelled_face_is_predicted_by_a_net_that_has_not_seen_it(audited: Path) -> None:
+def test_every_labelled_face_is_predicted_by_a_net_that_has_not_seen_it(audited: Path, options: list[str]) -> None:
     import pyarrow.parquet as pq
 
     table = pq.read_table(audited / "out_of_fold.parquet")
@@ -135,6 +142,8 @@ def test_every_labelled_face_is_predicted_by_a_net_that_has_not_seen_it(audited:
     assert len(predicted[0] & predicted[1]) == 25 + 24
     assert len(predicted[0] | predicted[1]) == 73 + 25 + 24
     assert not list(audited.glob("folds-*/fold-*/checkpoints"))
+    packs = Path(next(each for each in options if each.startswith("data.packs=")).partition("=")[2])
+    assert len(list(packs.glob("*/manifest.json"))) == 1  # reduced crops are not packed
 
 
 @pytest.mark.slow

@@ -134,10 +134,10 @@ def predict_out_of_fold(
     probabilities[train] = softmax(logits[train], temperature)
     if others.size:
         probabilities[others] = np.mean([softmax(each, temperature) for each in of_others], axis=0)
-    net = str(chosen["net"]["_target_"]).rpartition(".")[2]
-    made_by = f"{options.folds} nets ({net}) of {options.epochs} epochs at {side} pixels, temperature {temperature:.2f}"
     return OutOfFoldProbs(
-        probabilities, f"{made_by}. Train: the net of the face's fold. Val and test: mean of all nets"
+        probabilities,
+        f"{options.folds} nets of {options.epochs} epochs at {side} pixels, temperature {temperature:.2f}; train by "
+        "the net of the face's fold, val and test by the mean of all nets",
     )
 
 

@@ -121,6 +121,8 @@ class EmotionDataModule(L.LightningDataModule):
 
     def prepare_data(self) -> None:
         """Make packs that do not exist: log what was found before the long work, and what came out."""
+        if hasattr(self, "pack"):  # as after `with_splits`, whose crops need not be those of the sources
+            return
         for name, source in self.sources.items():
             with _naming(name):
                 pack, existed = source.prepare(self.preprocessing, _announce)

@@ -8,7 +8,6 @@ import io
 import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -77,49 +76,3 @@ def to_png(figure: "Figure") -> bytes:
     # Without matplotlib's name and version in it.
     figure.savefig(out, format="png", metadata={"Software": None})
     return out.getvalue()
-
-
-# The earlier names, until their last user has moved to the ones above.
-
-
-@dataclass(frozen=True, slots=True)
-class Theme:
-    """Colours of one style."""
-
-    paper: str
-    ink: str
-    quiet: str
-    grid: str
-    blue: str
-    red: str
-    ramp: tuple[str, ...]
-
-
-LIGHT = Theme(
-    paper="#FFFFFF",
-    ink="#1B2430",
-    quiet="#5A6676",
-    grid="#E3E7EC",
-    blue="#2B6CB0",
-    red="#C2413B",
-    ramp=("#FFFFFF", "#DCE8F5", "#9DC1E4", "#4C8CC9", "#1F5A9A", "#123A68"),
-)
-DARK = Theme(
-    paper="#171C24",
-    ink="#E8ECF1",
-    quiet="#A3AEBC",
-    grid="#2C3440",
-    blue="#6CB0EE",
-    red="#F0857D",
-    ramp=("#171C24", "#1D3550", "#255583", "#3A7FBD", "#6CB0EE", "#B9DCFA"),
-)
-
-
-@contextmanager
-def house_figure(width: float, height: float, theme: Theme) -> Iterator["Figure"]:
-    """See `styled_figure`."""
-    with styled_figure(width, height, dark=theme is DARK) as figure:
-        yield figure
-
-
-as_png, over_figure = to_png, add_title
