@@ -106,7 +106,7 @@ def check_class_order(
                 yield by_predictions(table.emotion[sample], predicted, names, f"Predictions of {model.name} ({where})")
             if out_of_fold is not None and split != "train" and (known := rows[out_of_fold.known[rows]]).size:
                 predicted = out_of_fold.probabilities[known].argmax(axis=1)
-                yield by_predictions(table.emotion[known], predicted, names, f"Predictions of nets of train ({where})")
+                yield by_predictions(table.emotion[known], predicted, names, f"Nets trained on train ({where})")
 
 
 def by_valence_arousal(

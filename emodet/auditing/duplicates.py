@@ -13,7 +13,7 @@ from emodet.auditing.image_stats import ImageStats
 from emodet.auditing.options import CopyOptions
 from emodet.data.pack import Table
 
-__all__ = ["CopyGroup", "copy_groups", "number_photographs", "varied"]
+__all__ = ["CopyGroup", "connected", "copy_groups", "number_photographs", "varied"]
 
 Int64 = npt.NDArray[np.int64]
 
@@ -67,7 +67,7 @@ def number_photographs(table: Table, stats: ImageStats, options: CopyOptions) ->
             other = np.where((theirs >= len(rows))[:, None, None], other[:, :, ::-1], other)
             same = _correlation(stats.thumbnails[rows[ours]], other) >= options.correlation
             edges.append(np.stack([identical[rows[ours[same]]], identical[rows[theirs[same] % len(rows)]]]))
-    return _components(np.concatenate(edges, axis=1), len(first))[identical]
+    return connected(np.concatenate(edges, axis=1), len(first))[identical]
 
 
 def copy_groups(table: Table, photographs: Int64) -> tuple[CopyGroup, ...]:
@@ -147,7 +147,7 @@ def _correlation(left: npt.NDArray[np.uint8], right: npt.NDArray[np.uint8]) -> n
     return np.asarray(np.divide((a * b).sum(axis=1), scale, out=np.zeros_like(scale), where=scale > 0))
 
 
-def _components(edges: Int64, count: int) -> Int64:
-    """Connected component of each of `count` nodes: int64 (count,)."""
+def connected(edges: Int64, count: int) -> Int64:
+    """Connected component of each of `count` nodes: int64 (count,); `edges` is int64 (2, n)."""
     graph = coo_array((np.ones(edges.shape[1], dtype=np.bool_), (edges[0], edges[1])), shape=(count, count))
     return np.asarray(connected_components(graph, directed=False)[1], dtype=np.int64)

@@ -19,9 +19,8 @@ import lightning as L
 import numpy as np
 import numpy.typing as npt
 from lightning.pytorch.loggers import CSVLogger
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
+from emodet.auditing.duplicates import connected
 from emodet.auditing.options import OutOfFoldOptions
 from emodet.auditing.probabilities import OutOfFoldProbs
 from emodet.data.datamodule import EmotionDataModule
@@ -153,9 +152,8 @@ def with_subjects(photographs: Int64, subject: npt.NDArray[np.str_]) -> Int64:
         return photographs
     names, of_person = np.unique(subject[known], return_inverse=True)
     count = int(photographs.max()) + 1
-    edges = (photographs[known], count + of_person)
-    graph = coo_array((np.ones(int(known.sum()), dtype=np.bool_), edges), shape=(count + len(names),) * 2)
-    return np.asarray(connected_components(graph, directed=False)[1][photographs], dtype=np.int64)
+    edges = np.stack([photographs[known], count + of_person])
+    return connected(edges, count + len(names))[photographs]
 
 
 def assign_folds(emotion: Int64, groups: Int64, folds: int, seed: int) -> Int64:

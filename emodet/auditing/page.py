@@ -25,17 +25,6 @@ __all__ = ["audit_page", "write_results"]
 _SECTIONS = ("classes", "order", "copies", "labels", "pictures", "faces", "corrections", "details")
 _OF_A_GROUP = 6
 _PAIRS = 12
-_COPY_KINDS: Mapping[str, Callable[[CopyGroup], bool]] = {
-    "Across splits, different labels": lambda group: group.across and group.contradicts,
-    "Across splits, same label": lambda group: group.across and not group.contradicts,
-    "In one split, different labels": lambda group: not group.across and group.contradicts,
-    "In one split, same label, equal pixels": lambda group: (
-        not group.across and not group.contradicts and group.identical
-    ),
-    "In one split, same label, another crop, size or mirror image": lambda group: (
-        not (group.across or group.contradicts or group.identical)
-    ),
-}
 
 
 def write_results(
@@ -183,13 +172,15 @@ class _Page:
         return sentences
 
     def copies(self) -> list[dict[str, Any]]:
+        kinds: dict[str, list[CopyGroup]] = {}
+        for group in self.findings.groups:
+            kinds.setdefault(_kind(group), []).append(group)
         found = []
-        for name, applies in _COPY_KINDS.items():
-            groups = [group for group in self.findings.groups if applies(group)]
-            largest = sorted(groups, key=lambda group: -len(group.rows))[: max(1, self.gallery // _OF_A_GROUP)]
+        for name, groups in kinds.items():
+            largest = sorted(groups, key=lambda group: -len(group.rows))[: -(-self.gallery // _OF_A_GROUP)]
             shown = [(group, self.cards(varied(group, self.table, _OF_A_GROUP))) for group in largest]
             faces = sum(len(group.rows) for group in groups)
-            found.append({"name": name, "groups": len(groups), "faces": faces, "shown": shown if self.gallery else []})
+            found.append({"name": name, "groups": len(groups), "faces": faces, "shown": shown})
         return found
 
     def noise(self) -> list[dict[str, Any]]:
@@ -226,6 +217,13 @@ class _Page:
             }
             for row in rows
         ]
+
+
+def _kind(group: CopyGroup) -> str:
+    where = "Across splits" if group.across else "In one split"
+    if group.contradicts:
+        return f"{where}, different labels"
+    return f"{where}, {'equal pixels' if group.identical else 'other crops, sizes or mirror images'}"
 
 
 def _flat(value: Any) -> str | None:

@@ -11,7 +11,7 @@ from made_faces import pack_of, photograph, stats_of
 from emodet.auditing.image_issues import find_image_issues
 from emodet.auditing.image_stats import measure_images, sharpness_of
 from emodet.auditing.options import QualityOptions
-from emodet.auditing.undetected import detect_faces, framed
+from emodet.auditing.undetected import detect_faces
 from emodet.synthetic.faces import draw_face
 from emodet.synthetic.people import draw_identity
 
@@ -85,11 +85,3 @@ def test_a_face_is_detected_in_either_framing(tmp_path: Path) -> None:
     assert found.missing.tolist() == [1, 2]
     assert sides == [192, 398] * 3
     assert len(detect_faces(pack, lambda _: 0.0, "stub", 2, 0, progress=False).rows) == 2
-
-
-def test_a_framed_crop_keeps_its_middle() -> None:
-    crop = photograph(4)
-    image = framed(crop, 48, 0.25)
-    assert image.shape == (72, 72, 3)
-    np.testing.assert_array_equal(image[12:-12, 12:-12], crop)
-    np.testing.assert_array_equal(image[0, 12:-12], crop[0])
