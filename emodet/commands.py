@@ -200,7 +200,7 @@ def _accepted(schema: type, typed: Sequence[str]) -> list[str]:
         if not given or argument.startswith("-") or key.startswith("hydra"):
             accepted.append(_quoted_path(argument, sweeps))
             continue
-        if folder.is_dir() and value.startswith("[") and key != "callbacks":
+        if folder.is_dir() and value.startswith("[") and key not in ("callbacks", "logger"):
             raise EmodetError(
                 f"{argument}: one choice was expected, as in {key}=NAME; --multirun {key}=a,b runs several"
             )

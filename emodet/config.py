@@ -68,29 +68,6 @@ class TrainingConfig:
 
 
 @dataclass(kw_only=True)
-class LoggerConfig:
-    """Loggers besides the CSV files of every run; ``+logger.mine._target_=…`` adds one of your own.
-
-    Attributes:
-        name: ``csv`` (no other), ``wandb`` or ``tensorboard``.
-        pictures: Whether the logger gets faces, see `emodet.training.tracking.may_show_pictures`.
-        artifacts: Whether Weights & Biases keeps the best checkpoint and the model file.
-        project: Of Weights & Biases.
-        entity: Of Weights & Biases: the team or user; null is the one that is logged in.
-        group: Of Weights & Biases.
-        tags: Of Weights & Biases.
-    """
-
-    name: str = "csv"
-    pictures: bool | str = "auto"
-    artifacts: bool = True
-    project: str = "emodet"
-    entity: str | None = None
-    group: str | None = None
-    tags: Sequence[str] | None = None
-
-
-@dataclass(kw_only=True)
 class TrainConfig:
     """Keys of ``python -m emodet.train``.
 
@@ -132,7 +109,7 @@ class TrainConfig:
     training: Annotated[Group, Arguments(TrainingConfig)]
     trainer: Annotated[Group, Spec(_TRAINER_SUPPLIED)]
     callbacks: Annotated[Group, Specs()]
-    logger: Annotated[Group, Arguments(LoggerConfig, specs=True)]
+    logger: Annotated[Group, Specs()]
 
 
 @dataclass(kw_only=True)

@@ -38,6 +38,10 @@ RENAMED_KEYS: Mapping[str, str] = {
     "net.arguments": "net.KEY for each argument",
     "optimizer.name": "optimizer=NAME, or optimizer._target_=PACKAGE.CLASS",
     "scheduler.name": "scheduler=NAME",
+    "logger.name": "logger=NAME, or logger.NAME._target_=PACKAGE.CLASS",
+    "logger.pictures": "callbacks.run_logger.pictures",
+    "logger.artifacts": "callbacks.run_logger.artifacts",
+    **{f"logger.{key}": f"logger.wandb.{key}" for key in ("project", "entity", "group", "tags")},
     "role": "split",
     "shard": "no key: one machine packs a data set",
     "merge": "no key: one machine packs a data set",
@@ -63,7 +67,6 @@ class Arguments:
             that nobody sets stay null, as those of a checkpoint's own run take their place.
         of_sources: Keys that stay null in a mix, where ``sources`` is set.
         optional: Nested groups that are null unless they are chosen.
-        specs: Whether other keys may name classes of the user's, as `Spec` does.
     """
 
     target: Callable[..., Any]
@@ -71,7 +74,6 @@ class Arguments:
     unset: Literal["no", "at first", "always"] = "no"
     of_sources: tuple[str, ...] = ()
     optional: Mapping[str, "Arguments"] = field(default_factory=dict)
-    specs: bool = False
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,6 @@ class Tree(dict[str, Any]):
     unset: str = "no"
     of_sources: tuple[str, ...] = ()
     is_optional: bool = False
-    specs: bool = False
 
 
 def tree_of(target: Callable[..., Any], without: Sequence[str] = ()) -> Tree:
@@ -121,7 +122,7 @@ def tree_of(target: Callable[..., Any], without: Sequence[str] = ()) -> Tree:
 
 def _group(marker: Arguments) -> Tree:
     tree = tree_of(marker.target, marker.without)
-    tree.unset, tree.of_sources, tree.specs = marker.unset, marker.of_sources, marker.specs
+    tree.unset, tree.of_sources = marker.unset, marker.of_sources
     for name, nested in marker.optional.items():
         tree[name] = _group(nested)
         tree[name].is_optional = True
@@ -179,9 +180,6 @@ def _checked(tree: Tree, values: Mapping[str, Any], path: str, given: set[str]) 
     result: dict[str, Any] = {}
     for name, value in values.items():
         key = f"{path}{name}"
-        if name not in tree and tree.specs and isinstance(value, Mapping):
-            result[name] = _checked_spec(Spec(), value, key, given)
-            continue
         if name not in tree:
             raise _unknown(key, [f"{path}{known}" for known in tree])
         entry = tree[name]
@@ -206,6 +204,8 @@ def _checked(tree: Tree, values: Mapping[str, Any], path: str, given: set[str]) 
 
 def _checked_spec(spec: Spec, values: Any, key: str, given: set[str]) -> dict[str, Any]:
     if not isinstance(values, Mapping):
+        if key in RENAMED_KEYS:
+            raise _unknown(key, ())
         raise EmodetError(f"{key}={values}: {{_target_: PACKAGE.CLASS, …}} was expected")
     if "_target_" not in values:
         return dict(values)

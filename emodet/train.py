@@ -17,16 +17,15 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from emodet.commands import command, to_plain_dict
-from emodet.training.assembly import build_classifier, build_data, build_trainer, own_loggers
+from emodet.training.assembly import build_classifier, build_data, build_trainer
 from emodet.training.console import quiet_lightning
 from emodet.training.folder import RunFolder
 from emodet.training.initial_weights import init_from
-from emodet.training.loggers import build_loggers
+from emodet.training.loggers import build_loggers, closing
 from emodet.training.ranks import leave_process_group, rank, rank_arguments, set_threads
 from emodet.training.resume import batch_size_for, require_same_net, resumed_arguments, was_requeued
 from emodet.training.run import describe_run, draw_curves, finish_run, outcome_noted
 from emodet.training.signals import Interrupted
-from emodet.training.tracking import Tracking, may_show_pictures
 from emodet.training.trained import load_trained
 
 log = logging.getLogger(__name__)
@@ -62,15 +61,14 @@ def train(settings: dict[str, Any], values: dict[str, Any], run: RunFolder) -> f
     elif "init_from" in settings:
         for note in init_from(classifier, Path(settings["init_from"])):
             log.info("%s", note)
-    pictures = may_show_pictures(settings["logger"]["pictures"], data.pack)
-    trainer.loggers = [*build_loggers(settings["logger"], run, settings["name"]), *own_loggers(settings, run)]
-    with Tracking(trainer.loggers, data.pack, pictures) as tracking:
+    trainer.loggers = build_loggers(settings["logger"], run)
+    with closing(trainer.loggers):
         if trainer.is_global_zero:
-            describe_run(run, values, data, classifier, trainer, tracking, teachers)
+            describe_run(run, values, data, classifier, trainer, teachers)
         fit(trainer, classifier, data, run, resumes)
         leave_process_group()
         if trainer.is_global_zero:
-            finish_run(run, data, trainer, settings["training"]["monitor"], tracking)
+            finish_run(run, data, trainer, settings["training"]["monitor"])
     return best_score(trainer)
 
 

@@ -106,7 +106,7 @@ EXTRA = {
     "face_resnet": ["net.pretrained=false"],
     "ferplus_rare": ["data.classes=8"],
     "synthetic": ["data.synthetic.faces={train:40,val:16,test:16}", "data.synthetic.progress=false"],
-    "wandb": ["logger.tags=[a,b]"],
+    "wandb": ["logger.wandb.tags=[a,b]"],
 }
 
 

@@ -30,7 +30,7 @@ from emodet.training.folder import RunFolder
 from emodet.training.mixed_settings import merged_sources, resolved_sources
 from emodet.training.signals import StopOnSignal
 
-__all__ = ["build_classifier", "build_data", "build_trainer", "names_data", "open_data", "own_loggers"]
+__all__ = ["build_classifier", "build_data", "build_trainer", "names_data", "open_data"]
 
 log = logging.getLogger(__name__)
 
@@ -189,24 +189,6 @@ def build_trainer(settings: Mapping[str, Any], run: RunFolder, loggers: Sequence
         return trainer
     except MisconfigurationException as problem:
         raise EmodetError(f"trainer: Lightning does not accept {settings['trainer']} ({problem})") from None
-
-
-def own_loggers(settings: Mapping[str, Any], run: RunFolder) -> list[Logger]:
-    """Loggers that the user added by their class; they write into the run folder unless they say otherwise.
-
-    Raises:
-        EmodetError: One does not take its arguments.
-    """
-    loggers = []
-    for name, spec in settings["logger"].items():
-        if not isinstance(spec, Mapping):
-            continue
-        supplied = {}
-        if spec.get("save_dir", ".") in (None, "."):  # Lightning's default is the working directory
-            spec = {key: value for key, value in spec.items() if key != "save_dir"}
-            supplied = {"save_dir": str(run.path)}
-        loggers.append(build(spec, f"logger.{name}", **supplied))
-    return loggers
 
 
 def _require_validation(settings: Mapping[str, Any]) -> None:

@@ -1,50 +1,248 @@
-"""Where a run's metrics go."""
+"""Loggers of a training run: CSV files always, and those that the configuration names."""
 
-from collections.abc import Iterable, Mapping
+import inspect
+import logging
+import os
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from netrc import NetrcParseError, netrc
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlparse
 
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from lightning.pytorch import loggers as lightning_loggers
 from lightning.pytorch.loggers import CSVLogger, Logger
 
 from emodet.errors import EmodetError
+from emodet.models.build import build, target_of
 from emodet.training.folder import RunFolder
-from emodet.training.tensorboard_tracker import open_tensorboard
-from emodet.training.tracker import Tracker
-from emodet.training.wandb_tracker import open_wandb
+from emodet.training.ranks import rank
 
-__all__ = ["build_loggers", "close_loggers"]
+__all__ = ["Failures", "TensorBoardLogger", "WandbLogger", "build_loggers", "closing"]
 
-_KINDS = ("csv", "wandb", "tensorboard")
+log = logging.getLogger(__name__)
+
+# Seconds to wait for wandb's service; without the last one, a lost network keeps a finished run from ending.
+_WANDB_TIMEOUTS = {"WANDB_INIT_TIMEOUT": "20", "WANDB_LOGIN_TIMEOUT": "10", "WANDB_FINISH_TIMEOUT": "120"}
 
 
-def build_loggers(settings: Mapping[str, Any], run: RunFolder, name: str) -> list[Logger]:
-    """The CSV logger, and the tracker that the configuration names.
+def build_loggers(specs: Mapping[str, Any], run: RunFolder) -> list[Logger]:
+    """The CSV logger, and the configured ones.
 
     Args:
-        settings: `LoggerConfig`'s values.
-        run: The run's folder; each attempt writes its own CSV file in it.
-        name: The run's name.
+        specs: Plain-data specs by name, ``{"wandb": {"_target_": …}}``. A class that takes ``save_dir`` gets the run
+            folder, where the spec does not set it.
+        run: The run folder; each attempt writes its own CSV file.
 
     Raises:
-        EmodetError: The name is not known, or what it needs is not installed.
+        EmodetError: A class is no logger, does not take its arguments, or needs a package that is not installed.
     """
-    kind = settings["name"]
-    if kind not in _KINDS:
-        raise EmodetError(f"logger.name={kind!r}: there are {', '.join(_KINDS)}")
-    loggers: list[Logger] = [CSVLogger(run.path, name="csv", version=str(run.attempts))]
-    if kind == "wandb":
-        loggers.append(open_wandb(settings, run, name))
-    elif kind == "tensorboard":
-        loggers.append(open_tensorboard(run))
-    return loggers
+    built: list[Logger] = [CSVLogger(run.path, name="csv", version=str(run.attempts))]
+    try:
+        for name, spec in specs.items():
+            built.append(_built(f"logger.{name}", spec, run))
+    except BaseException:
+        _close(built, 1)
+        raise
+    return built
 
 
-def close_loggers(loggers: Iterable[Logger], status: int = 0) -> None:
-    """End the runs of trackers, which would go on into the next training of this process, as in a multirun.
+def _built(key: str, spec: Mapping[str, Any], run: RunFolder) -> Logger:
+    supplied = {}
+    # Lightning's default is the working directory.
+    if "save_dir" in inspect.signature(target_of(spec, key)).parameters and spec.get("save_dir", ".") in (None, "."):
+        spec = {name: value for name, value in spec.items() if name != "save_dir"}
+        supplied = {"save_dir": str(run.path)}
+    try:
+        logger = build(spec, key, **supplied)
+    except ModuleNotFoundError as problem:
+        raise EmodetError(
+            f"{key}: {spec['_target_']} needs a package that is not installed ({problem}); pip install "
+            "'emodet[train,tensorboard]' has those of wandb and tensorboard, and logger=csv needs none"
+        ) from None
+    if not isinstance(logger, Logger):
+        raise EmodetError(f"{key}._target_={spec['_target_']}: a lightning.pytorch.loggers.Logger was expected")
+    return logger
+
+
+@contextmanager
+def closing(loggers: Sequence[Logger]) -> Iterator[None]:
+    """Close the loggers on leaving: wandb would log the next training of this process, as in a multirun, there too."""
+    status = 1
+    try:
+        yield
+        status = 0
+    except SystemExit as leaving:
+        status = leaving.code if isinstance(leaving.code, int) else 1
+        raise
+    finally:
+        _close(loggers, status)
+
+
+def _close(loggers: Sequence[Logger], status: int) -> None:
+    failures = Failures()
+    for logger in loggers:
+        with failures.caught(logger, "the end of the run"):
+            logger.finalize("failed" if status else "success")
+            if isinstance(logger, WandbLogger):
+                logger.finish(status)
+
+
+class Failures:
+    """Warns once of each kind of value that a logger fails to log, so that no logger stops a training."""
+
+    def __init__(self) -> None:
+        self._warned: set[str] = set()
+
+    @contextmanager
+    def caught(self, logger: Logger, what: str) -> Iterator[None]:
+        """Turn an exception of the block into a warning."""
+        try:
+            yield
+        except Exception as problem:  # loggers raise anything: their service's errors, the disk's
+            kind = f"{type(logger).__name__}: {what}"
+            if kind not in self._warned:
+                self._warned.add(kind)
+                cause = problem.__cause__ or problem  # Lightning wraps those of TensorBoard
+                reason = " ".join(str(cause).split())[:300]
+                log.warning("%s not logged (%s: %s); training continues", kind, type(cause).__name__, reason)
+
+
+class _Tolerant(Logger):
+    """Mixin before a Lightning logger: failures become warnings."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.failures = Failures()
+        super().__init__(*args, **kwargs)
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        with self.failures.caught(self, "metrics"):
+            super().log_metrics(dict(metrics), step)  # type: ignore[safe-super]
+
+    def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
+        with self.failures.caught(self, "hyper-parameters"):
+            super().log_hyperparams(params, *args, **kwargs)  # type: ignore[safe-super]
+
+    def save(self) -> None:
+        with self.failures.caught(self, "files"):
+            super().save()
+
+
+class TensorBoardLogger(_Tolerant, lightning_loggers.TensorBoardLogger):
+    """Lightning's, with event files in ``tensorboard/`` of the run folder; a resumed run continues its curves.
 
     Args:
-        loggers: As `build_loggers` made them.
-        status: The process's exit status.
+        save_dir: The run folder.
     """
-    for logger in loggers:
-        if isinstance(logger, Tracker):
-            logger.close(status)
+
+    def __init__(self, save_dir: str) -> None:
+        super().__init__(save_dir, name="tensorboard", version="", default_hp_metric=False)
+
+
+class WandbLogger(_Tolerant, lightning_loggers.WandbLogger):
+    """Lightning's, with all files in ``wandb/`` of the run folder; a resumed run continues the same wandb run.
+
+    Online with credentials (``WANDB_API_KEY``, netrc), else offline; ``WANDB_MODE`` decides where it is set. Where the
+    service cannot be reached at the start, the run is logged offline. In a multirun the group is the last two parts of
+    the sweep's folder, and the name ends with the job's number.
+
+    Args:
+        save_dir: The run folder.
+        name: Of the run.
+        project: Of the run.
+        entity: Team or user; None takes the default of the account.
+        group: Of the run.
+        tags: Of the run.
+
+    Raises:
+        EmodetError: wandb does not start, not even offline.
+    """
+
+    def __init__(
+        self,
+        save_dir: str,
+        name: str | None = None,
+        project: str = "emodet",
+        entity: str | None = None,
+        group: str | None = None,
+        tags: Sequence[str] | None = None,
+    ) -> None:
+        experiment = None
+        if rank() == 0:
+            run = RunFolder(Path(save_dir))
+            init = _identity(run, {"project": project, "name": name, "group": group})
+            experiment = _start({**init, "entity": entity, "tags": tags, "dir": save_dir, "resume": "allow"})
+            # By default artifacts are staged in the user's home, where pictures would outlive the run folder.
+            self._sets_data_dir = "WANDB_DATA_DIR" not in os.environ
+            os.environ.setdefault("WANDB_DATA_DIR", str((run.path / "wandb").resolve()))
+            experiment.define_metric("trainer/global_step")
+            experiment.define_metric("*", step_metric="trainer/global_step", step_sync=True)
+            if not experiment.disabled:
+                run.write_facts({"wandb": {**init, "url": None if experiment.offline else experiment.url}})
+        super().__init__(save_dir=save_dir, name=name, project=project, experiment=experiment)
+
+    def finish(self, status: int) -> None:
+        """End the run with the process's exit status; in ranks other than the first, nothing."""
+        if rank() > 0:
+            return
+        experiment = self.experiment
+        try:
+            experiment.finish(exit_code=status)
+        except Exception:
+            _end_service()  # or the next run of this process would use it
+            raise
+        finally:
+            if self._sets_data_dir:
+                os.environ.pop("WANDB_DATA_DIR", None)
+
+
+def _identity(run: RunFolder, init: Mapping[str, Any]) -> dict[str, Any]:
+    """`init` with the run's id; of a resumed run with its name and group too."""
+    known = run.facts().get("wandb", {}) if (run.path / "run.json").is_file() else {}
+    own = dict(init)
+    if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
+        hydra = HydraConfig.get()
+        own["name"] = f"{own['name']}/{hydra.job.num}" if own["name"] else str(hydra.job.num)
+        own["group"] = own["group"] or "/".join(Path(hydra.sweep.dir).resolve().parts[-2:])
+    if known.get("project") == own["project"]:
+        own |= {key: known[key] for key in ("id", "name") if known.get(key)}
+        own["group"] = own["group"] or known.get("group")
+    # The agent of a wandb sweep sets the id.
+    return {**own, "id": os.environ.get("WANDB_RUN_ID") or own.get("id") or secrets.token_hex(4)}
+
+
+def _start(init: Mapping[str, Any]) -> Any:
+    """`wandb.init`, which never asks; offline where the service cannot be reached."""
+    import wandb
+
+    for name, seconds in _WANDB_TIMEOUTS.items():
+        os.environ.setdefault(name, seconds)
+    decided = os.environ.get("WANDB_MODE") or _has_credentials()
+    for mode in (None, "offline") if decided else ("offline",):
+        try:
+            return wandb.init(**init, mode=mode)
+        except Exception as problem:  # several kinds, some of them its transport's
+            reason = f"{type(problem).__name__}: {problem}"
+            log.warning("Weights & Biases did not start%s (%s)", "" if mode else "; trying offline", reason)
+            _end_service()
+    raise EmodetError(f"logger=wandb: wandb does not start, not even offline ({reason}); use logger=csv")
+
+
+def _end_service() -> None:
+    import wandb
+
+    with suppress(Exception):
+        wandb.teardown()
+
+
+def _has_credentials() -> bool:
+    if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
+        return True
+    host = urlparse(os.environ.get("WANDB_BASE_URL") or "https://api.wandb.ai").hostname or ""
+    try:
+        return netrc(os.environ.get("NETRC")).authenticators(host) is not None
+    except (OSError, NetrcParseError):
+        return False

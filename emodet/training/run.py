@@ -27,7 +27,7 @@ from emodet.models.cost import net_cost
 from emodet.training.checkpoints import load_classifier, set_temperature
 from emodet.training.folder import RunFolder, now, provenance
 from emodet.training.ranks import rank
-from emodet.training.tracking import Tracking
+from emodet.training.run_logger import run_loggers
 from emodet.training.trained import Trained, load_trained
 from emodet.training.weights import write_weights
 
@@ -66,7 +66,6 @@ def describe_run(
     data: EmotionDataModule,
     classifier: EmotionClassifier,
     trainer: L.Trainer,
-    tracking: Tracking,
     teachers: Sequence[Trained] = (),
 ) -> None:
     """Write ``config.yaml``, ``run.json`` and ``augmentation.png``."""
@@ -75,8 +74,10 @@ def describe_run(
         values = {**values, "distillation": {**values["distillation"], "teachers": paths}}
     run.write_config(values, places=data.places(), corrections=data.corrections)
     cost = net_cost(classifier.net, data.preprocessing.size)
+    choices = {key: choice for key, choice in HydraConfig.get().runtime.choices.items() if "/" not in key}
     facts: dict[str, Any] = {
         **provenance(),
+        **({"choices": choices} if choices else {}),  # a resumed run has none
         "seed": int(values["seed"]),
         # Those of the first start; a resumed run has others.
         "overrides": _first_overrides(run) or list(HydraConfig.get().overrides.task),
@@ -109,8 +110,6 @@ def describe_run(
     captions = ["as it is", "augmented"] * len(pairs)
     sheet = contact_sheet(pairs.reshape(-1, *pairs.shape[2:]), captions, columns=16)
     cv2.imwrite(str(run.path / "augmentation.png"), cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
-    choices = {key: choice for key, choice in HydraConfig.get().runtime.choices.items() if "/" not in key}
-    tracking.begin({**values, **facts, "folder": str(run.path), "choices": choices}, sheet)
     splits = data.splits
     measured = f"{len(splits.val)} val ({splits.val_name}), {len(splits.test)} test ({splits.test_name})"
     if splits.val_name == splits.test_name:
@@ -134,15 +133,16 @@ def draw_curves(run: RunFolder) -> None:
         log.warning("no curves were drawn: %s", problem)
 
 
-def finish_run(run: RunFolder, data: EmotionDataModule, trainer: L.Trainer, monitor: str, tracking: Tracking) -> None:
+def finish_run(run: RunFolder, data: EmotionDataModule, trainer: L.Trainer, monitor: str) -> None:
     """Calibrate the best checkpoint on val, evaluate it on val and test, write plain weights with their card."""
     if not run.best.is_file():
         raise EmodetError(
             f"{run.path}: no epoch was validated (trainer.max_steps={trainer.max_steps}, trainer.max_epochs="
             f"{trainer.max_epochs}), so there is no best checkpoint to report on; train for at least one epoch"
         )
-    score = getattr(trainer.checkpoint_callback, "best_model_score", None)
-    run.write_facts({"selected": {"metric": monitor, "value": None if score is None else float(score)}})
+    best = getattr(trainer.checkpoint_callback, "best_model_score", None)
+    score = None if best is None else float(best)
+    run.write_facts({"selected": {"metric": monitor, "value": score}})
     classifier = load_classifier(run.best)
     chosen = predict_split(classifier, data, "val")
     temperature = fit_temperature(chosen.logits, chosen.emotion)
@@ -155,18 +155,18 @@ def finish_run(run: RunFolder, data: EmotionDataModule, trainer: L.Trainer, moni
         evaluation = report(outputs, data, temperature, run.path / f"evaluation-{split}", details)
         results[split] = evaluation.metrics()
         print(format_table(evaluation), end="\n\n")
-        tracking.evaluated(split, evaluation, to_predictions(outputs, data, temperature), outputs.index)
+        for run_logger in run_loggers(trainer):
+            run_logger.log_evaluation(split, evaluation, to_predictions(outputs, data, temperature), outputs.index)
     run.write_facts({"temperature": temperature, "results": results, "ended": now()})
     trained = load_trained(run.best)
     write_weights(trained.classifier, trained.card(), run.path / "weights.pt")
-    facts = run.facts()
-    selected_by, rate = facts["selected"], facts.get("faces_per_second")
-    own = {"temperature": temperature, "faces_per_second": rate}
-    tracking.end({**own, f"selected/{selected_by['metric']}": selected_by["value"]})
-    if tracking.keeps_files:
-        about = {"temperature": temperature, "metrics": trained.metrics, "fingerprint": data.fingerprint}
-        tracking.keep("checkpoint", [run.best], about, ["best"])
-        tracking.keep("model-file", write_model_of_run(trained, data, run.path / "model"), about)
+    rate = run.facts().get("faces_per_second")
+    for run_logger in run_loggers(trainer):
+        run_logger.log_scores({"temperature": temperature, "faces_per_second": rate, f"selected/{monitor}": score})
+        if run_logger.keeps_files:
+            about = {"temperature": temperature, "metrics": trained.metrics, "fingerprint": data.fingerprint}
+            run_logger.log_files("checkpoint", [run.best], about, ["best"])
+            run_logger.log_files("model-file", write_model_of_run(trained, data, run.path / "model"), about)
     if rate is not None:
         print(f"trained at:  {rate:,.1f} faces/s, median of the epochs")
     print(f"run folder:  {run.path}\ncheckpoint:  {run.best}\nreport:      {run.path / 'evaluation-test/report.html'}")

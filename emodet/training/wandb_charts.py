@@ -1,12 +1,14 @@
-"""An evaluation as charts of Weights & Biases' own.
+"""An evaluation as charts of Weights & Biases' own kinds.
 
-They are of kinds that the service knows; others would have to be defined there first, over the network. The tables that
-they are drawn from stand in a section of their own.
+Charts of other kinds would have to be defined in the service first, over the network.
 """
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from emodet.evaluation.predictions import Predictions
 from emodet.evaluation.scores import Evaluation
@@ -15,10 +17,53 @@ from emodet.models.agreement import DIMENSIONS
 if TYPE_CHECKING:
     from wandb.plot.custom_chart import CustomChart
 
-__all__ = ["confusion_matrix", "faces_by_confidence", "recall_by_class", "reliability", "valence_arousal"]
+__all__ = ["errors_table", "evaluation_charts"]
 
 
-def confusion_matrix(predictions: Predictions, title: str) -> "CustomChart":
+def evaluation_charts(evaluation: Evaluation, predictions: Predictions) -> dict[str, Callable[[], Any]]:
+    """Functions that make the charts, by the charts' names."""
+
+    def title(name: str) -> str:
+        return f"{name.replace('_', ' ')}: {evaluation.data}, {evaluation.split}"
+
+    charts: dict[str, Callable[[], Any]] = {
+        "confusion_matrix": partial(_confusion_matrix, predictions, title("confusion_matrix")),
+        "reliability": partial(_reliability, evaluation, title("reliability")),
+        "faces_by_confidence": partial(_faces_by_confidence, evaluation, title("faces_by_confidence")),
+        "recall_by_class": partial(_recall_by_class, evaluation, title("recall_by_class")),
+    }
+    for name in evaluation.dimensions:
+        charts[name] = partial(_valence_arousal, predictions, name, title(name))
+    return charts
+
+
+def errors_table(predictions: Predictions, worst: Sequence[int], crops: Sequence[npt.NDArray[np.uint8]] | None) -> Any:
+    """A table of errors.
+
+    Args:
+        predictions: The predictions.
+        worst: Positions of the errors in them.
+        crops: uint8 (H, W, 3), RGB, one for each error; None leaves the column out.
+    """
+    import wandb
+
+    names = predictions.class_names
+    rows: list[list[Any]] = []
+    for place, index in enumerate(worst):
+        row = [
+            predictions.keys[index],
+            names[predictions.emotion[index]],
+            names[predictions.predicted[index]],
+            float(predictions.confidence[index]),
+            *(float(share) for share in predictions.probabilities[index]),
+        ]
+        rows.append(row if crops is None else [wandb.Image(crops[place]), *row])
+    columns = [] if crops is None else ["face"]
+    columns += ["key", "emotion", "predicted", "confidence", *(f"p_{name}" for name in names)]
+    return wandb.Table(list[str | int](columns), rows)
+
+
+def _confusion_matrix(predictions: Predictions, title: str) -> "CustomChart":
     """Counts of answers to each true class."""
     import wandb
 
@@ -31,7 +76,7 @@ def confusion_matrix(predictions: Predictions, title: str) -> "CustomChart":
     )
 
 
-def reliability(evaluation: Evaluation, title: str) -> "CustomChart":
+def _reliability(evaluation: Evaluation, title: str) -> "CustomChart":
     """Accuracy by mean confidence of each bin that has faces, beside the diagonal."""
     import wandb
 
@@ -47,7 +92,7 @@ def reliability(evaluation: Evaluation, title: str) -> "CustomChart":
     )
 
 
-def faces_by_confidence(evaluation: Evaluation, title: str) -> "CustomChart":
+def _faces_by_confidence(evaluation: Evaluation, title: str) -> "CustomChart":
     """How many faces the bins hold; the table also has their confidence and accuracy."""
     import wandb
 
@@ -58,7 +103,7 @@ def faces_by_confidence(evaluation: Evaluation, title: str) -> "CustomChart":
     return wandb.plot.bar(table, "confidence", "faces", title, split_table=True)
 
 
-def recall_by_class(evaluation: Evaluation, title: str) -> "CustomChart":
+def _recall_by_class(evaluation: Evaluation, title: str) -> "CustomChart":
     """Recall; the table also has its interval, precision and F1."""
     import wandb
 
@@ -70,7 +115,7 @@ def recall_by_class(evaluation: Evaluation, title: str) -> "CustomChart":
     return wandb.plot.bar(table, "emotion", "recall", title, split_table=True)
 
 
-def valence_arousal(predictions: Predictions, dimension: str, title: str) -> "CustomChart":
+def _valence_arousal(predictions: Predictions, dimension: str, title: str) -> "CustomChart":
     """Predicted by annotated ``valence`` or ``arousal``, of the faces that have it annotated."""
     import wandb
 

@@ -51,11 +51,11 @@ def overview() -> ws.Section:
         name="Overview",
         is_open=True,
         panels=[
-            wr.ScalarChart(title="Accuracy, test faces", metric=wr.SummaryMetric("final/test/accuracy")),
-            wr.ScalarChart(title="Macro F1, test faces", metric=wr.SummaryMetric("final/test/macro_f1")),
+            wr.ScalarChart(title="Accuracy, test faces", metric=wr.SummaryMetric("test/accuracy")),
+            wr.ScalarChart(title="Macro F1, test faces", metric=wr.SummaryMetric("test/macro_f1")),
             wr.BarPlot(
                 title="Accuracy with its 95 % interval",
-                metrics=["final/test/accuracy/low", "report/accuracy", "report/accuracy/high"],
+                metrics=["test/accuracy/low", "test/accuracy", "test/accuracy/high"],
                 orientation="h",
             ),
             lines("Loss", "train/loss", "val/loss"),
@@ -77,18 +77,18 @@ def calibration() -> ws.Section:
             lines("NLL, val faces, at temperature 1", "val/nll"),
             wr.BarPlot(
                 title="Calibration error, test faces: at temperature 1, and calibrated",
-                metrics=["final/test/calibration_error_at_temperature_1", "report/calibration_error"],
+                metrics=["test/calibration_error_at_temperature_1", "test/calibration_error"],
             ),
             wr.BarPlot(title="Temperature", metrics=["temperature"]),
             chart(
-                "final/test",
+                "test",
                 "reliability",
                 "wandb/lineseries/v0",
                 {"step": "step", "lineKey": "lineKey", "lineVal": "lineVal"},
                 "Reliability, test faces",
             ),
             chart(
-                "final/test",
+                "test",
                 "faces_by_confidence",
                 "wandb/bar/v0",
                 {"label": "confidence", "value": "faces"},
@@ -105,22 +105,22 @@ def per_class() -> ws.Section:
         panels=[
             lines("Recall, val faces", *recalls, range_y=(0, 1)),
             lines("Mean recall over the classes", "val/balanced_accuracy"),
-            wr.BarPlot(title="Recall, test faces", metrics=[f"final/test/recall/{name}" for name in EMOTIONS]),
+            wr.BarPlot(title="Recall, test faces", metrics=[f"test/recall/{name}" for name in EMOTIONS]),
             chart(
-                "final/test",
+                "test",
                 "confusion_matrix",
                 "wandb/confusion_matrix/v1",
                 {"Actual": "Actual", "Predicted": "Predicted", "nPredictions": "nPredictions"},
                 "Answers to each true class, test faces",
             ),
             chart(
-                "final/test",
+                "test",
                 "recall_by_class",
                 "wandb/bar/v0",
                 {"label": "emotion", "value": "recall"},
                 "Recall, test faces",
             ),
-            wr.WeavePanelSummaryTable(table_name="final/test/worst_errors"),
+            wr.WeavePanelSummaryTable(table_name="test/worst_errors"),
         ],
     )
 
@@ -152,7 +152,7 @@ def sweep() -> ws.Section:
 
 def build(entity: str, project: str = "emodet", name: str = NAME) -> ws.Workspace:
     """The workspace; asks for nothing."""
-    pinned = ["final/test/accuracy", "report/macro_f1", "report/calibration_error", "faces_per_second"]
+    pinned = ["test/accuracy", "test/macro_f1", "test/calibration_error", "faces_per_second"]
     return ws.Workspace(
         entity=entity,
         project=project,
@@ -160,7 +160,7 @@ def build(entity: str, project: str = "emodet", name: str = NAME) -> ws.Workspac
         sections=[overview(), calibration(), per_class(), sweep()],
         settings=ws.WorkspaceSettings(x_axis="epoch", max_runs=20),
         runset_settings=ws.RunsetSettings(
-            order=[ws.Ordering(ws.Summary("final/test/macro_f1"), ascending=False)],
+            order=[ws.Ordering(ws.Summary("test/macro_f1"), ascending=False)],
             pinned_columns=[
                 *(f"summary:{metric}" for metric in pinned),
                 *(f"config:{key}" for key in ("choices.value.experiment", "choices.value.data", "seed.value")),

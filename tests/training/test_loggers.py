@@ -1,190 +1,217 @@
-"""Loggers: CSV always; a tracker never asks, never waits for long, never stops a run."""
+"""Loggers: CSV always; the configured ones never ask, never wait for long, never stop a run."""
 
-import logging
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
-from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.loggers import CSVLogger, Logger
+from wandb_log import read_wandb_log
 
+from emodet.config import TrainConfig
 from emodet.errors import EmodetError
-from emodet.training import wandb_tracker
+from emodet.schema import RENAMED_KEYS, checked
 from emodet.training.folder import RunFolder
-from emodet.training.loggers import build_loggers, close_loggers
-from emodet.training.tensorboard_tracker import TensorBoardTracker
-from emodet.training.wandb_tracker import WandbTracker
+from emodet.training.loggers import build_loggers, closing
+
+Command = Callable[..., int]
+WANDB = {"wandb": {"_target_": "emodet.training.loggers.WandbLogger", "name": "name"}}
+TENSORBOARD = {"tensorboard": {"_target_": "emodet.training.loggers.TensorBoardLogger"}}
+TRACKED = ["experiment=affectnet_yolo", "logger=wandb", "callbacks.run_logger.artifacts=false", "scheduler=constant"]
 
 
 @pytest.fixture(autouse=True)
-def no_credentials(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def own_wandb(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """No credentials of this machine; wandb forgets the environment of its first use."""
     for name in ("WANDB_MODE", "WANDB_API_KEY", "NETRC", "WANDB_BASE_URL", "WANDB_RUN_ID"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("WANDB_SILENT", "true")
-    # It starts a process of wandb's for each log.
-    monkeypatch.setattr(wandb_tracker, "_ends_early", lambda _: False)
-
-
-@pytest.fixture
-def forgotten() -> Iterator[None]:
-    """wandb remembers the environment of its first use."""
+    monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("it asked"))
     yield
-    import wandb
+    if sys.modules.get("wandb"):
+        import wandb
 
-    wandb.teardown()
+        wandb.teardown()
 
 
-def settings(name: str, **more: Any) -> dict[str, Any]:
-    return {"name": name, "project": "emodet", **more}
+class OwnLogger(Logger):
+    """As a user writes one; it does not take the run's configuration."""
+
+    logged: ClassVar[list[Mapping[str, float]]] = []
+    name = version = property(lambda self: "own")  # type: ignore[assignment]
+
+    def __init__(self, save_dir: str, speed: int = 1) -> None:
+        super().__init__()
+        self.folder, self.speed = save_dir, speed
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        self.logged.append(metrics)
+
+    def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
+        if "folder" in params:
+            raise OSError("made to fail")
 
 
 def test_csv_is_always_there_and_each_attempt_has_its_own(tmp_path: Path) -> None:
     for attempt in range(2):
-        (logger,) = build_loggers(settings("csv"), RunFolder(tmp_path), "run")
+        (logger,) = build_loggers({}, RunFolder(tmp_path))
         assert isinstance(logger, CSVLogger)
         assert logger.log_dir == str(tmp_path / "csv" / str(attempt))
         logger.log_metrics({"val/accuracy": 0.5}, 1)
         logger.save()
 
 
-def test_an_unknown_name() -> None:
-    with pytest.raises(EmodetError, match=r"logger\.name='mlflow': there are csv, wandb, tensorboard"):
-        build_loggers(settings("mlflow"), RunFolder(Path()), "run")
+def test_a_logger_of_ones_own_gets_the_run_folder_metrics_and_final_scores(
+    command: Command, small: list[str], tmp_path: Path, without_pictures: None, capfd: pytest.CaptureFixture[str]
+) -> None:
+    import test_loggers  # the module as the configuration imports it
+
+    spec = {"_target_": "test_loggers.OwnLogger", "speed": 2}
+    _, built = build_loggers({"mine": spec}, RunFolder(tmp_path))
+    assert isinstance(built, test_loggers.OwnLogger)
+    assert (built.folder, built.speed) == (str(tmp_path), 2)
+    own = ["experiment=affectnet_yolo", *small, "logger=csv", "+logger.mine._target_=test_loggers.OwnLogger"]
+    test_loggers.OwnLogger.logged.clear()
+    assert command("emodet.train", *own, "trainer.max_epochs=1", f"hydra.run.dir={tmp_path / 'run'}") == 0
+    names = {name for metrics in test_loggers.OwnLogger.logged for name in metrics}
+    assert {"val/accuracy", "train/faces_per_second", "test/accuracy", "test/accuracy/low", "temperature"} <= names
+    assert capfd.readouterr().out.count("OwnLogger: configuration not logged (OSError: made to fail)") == 1
 
 
-def test_without_wandb_the_way_out_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("spec", "way_out"),
+    [
+        (
+            {"_target_": "lightning.pytorch.callbacks.Timer"},
+            r"logger\.x\._target_=.*Timer: .*Logger was expected",
+        ),
+        ({"_target_": "mlflow_not_there.Logger"}, r"logger\.x\._target_=mlflow_not_there\.Logger: cannot be imported"),
+        ({**TENSORBOARD["tensorboard"], "sped": 1}, r"logger\.x\.sped"),
+    ],
+)
+def test_a_spec_that_is_no_logger(spec: dict[str, Any], way_out: str, tmp_path: Path) -> None:
+    with pytest.raises(EmodetError, match=way_out):
+        build_loggers({"x": spec}, RunFolder(tmp_path))
+
+
+def test_a_package_that_is_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "wandb", None)
-    with pytest.raises(
-        EmodetError, match=r"logger=wandb needs wandb: pip install 'emodet\[train\]', or use logger=csv"
-    ):
-        build_loggers(settings("wandb"), RunFolder(tmp_path), "run")
+    with pytest.raises(EmodetError, match=r"logger\.wandb: .* pip install 'emodet\[train,.*logger=csv"):
+        build_loggers(WANDB, RunFolder(tmp_path))
 
 
-def test_without_tensorboard_the_way_out_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("emodet.training.tensorboard_tracker.find_spec", lambda _: None)
-    with pytest.raises(EmodetError, match=r"logger=tensorboard needs tensorboard: pip install 'emodet\[tensorboard\]'"):
-        build_loggers(settings("tensorboard"), RunFolder(tmp_path), "run")
+@pytest.mark.parametrize("key", ["name", "project", "entity", "group", "tags", "pictures", "artifacts"])
+def test_an_old_key_names_the_new_one(key: str) -> None:
+    with pytest.raises(EmodetError) as caught:
+        checked(TrainConfig, {"logger": {**WANDB, key: "x"}})
+    assert str(caught.value).startswith(f"logger.{key}")
+    assert RENAMED_KEYS[f"logger.{key}"] in str(caught.value)
 
 
-def test_without_credentials_it_is_offline_and_says_how_to_send_it(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, forgotten: None
-) -> None:
-    pytest.importorskip("wandb")
-    monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("it asked"))
+def test_without_credentials_wandb_is_offline_in_the_run_folder(tmp_path: Path) -> None:
+    wandb = pytest.importorskip("wandb")
     run = RunFolder(tmp_path)
-    with caplog.at_level(logging.INFO):
-        built = build_loggers(settings("wandb", tags=["a"]), run, "name of the run")
-        assert isinstance(built[0], CSVLogger)
-        assert isinstance(built[1], WandbTracker)
-        assert built[1].experiment.offline
+    loggers = build_loggers({"wandb": {**WANDB["wandb"], "tags": ["a"]}}, run)
+    with closing(loggers):
+        assert loggers[1].experiment.offline  # type: ignore[attr-defined]
         assert os.environ["WANDB_DATA_DIR"].startswith(str(tmp_path))
-        close_loggers(built)
     assert "WANDB_DATA_DIR" not in os.environ
-    said = [record.getMessage() for record in caplog.records if "wandb sync" in record.getMessage()]
-    assert len(said) == 1
-    folder = Path(said[0].split()[-1])
-    assert folder.is_relative_to(tmp_path / "wandb")
-    assert list(folder.glob("run-*.wandb"))
-    assert run.facts()["wandb"] == {"id": folder.name.split("-")[-1], "project": "emodet", "url": None}
+    assert wandb.run is None  # or the next training of this process would log into it
+    log = read_wandb_log(tmp_path)
+    assert log.run_ids == [run.facts()["wandb"]["id"]]
+    assert log.ended == [0]
 
 
-class Recorded(WandbTracker):
-    """What it was made with; online it finds no network, as wandb finds it: with an error of its own after a while."""
-
-    made: list[dict[str, Any]]
-
-    def __init__(self, folder: Path, run_id: str, *, offline: bool, **arguments: Any) -> None:
-        self.made.append({"offline": offline, "run_id": run_id, **arguments})
-        super().__init__(folder, run_id, offline=True, **{**arguments, "settings": None})
-        self.reachable = offline
-
-    def start(self) -> None:
-        if not self.reachable:
-            raise RuntimeError("Error communicating with wandb process")
-        super().start()
-
-
-@pytest.mark.parametrize("where", ["environment", "netrc", "another service"])
-def test_with_credentials_but_no_network_it_goes_on_offline(
-    where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, forgotten: None
+@pytest.mark.parametrize("credentials", ["environment", "netrc"])
+def test_with_credentials_but_no_network_it_is_offline(
+    credentials: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     pytest.importorskip("wandb")
-    if where == "environment":
+    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("WANDB_INIT_TIMEOUT", "3")
+    monkeypatch.setenv("WANDB_LOGIN_TIMEOUT", "3")
+    if credentials == "environment":
         monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
     else:
-        host = "api.wandb.ai" if where == "netrc" else "wandb.example"
-        if where != "netrc":
-            monkeypatch.setenv("WANDB_BASE_URL", f"https://{host}")
-        (tmp_path / ".netrc").write_text(f"machine {host} login user password " + "0" * 40, encoding="utf-8")
-        (tmp_path / ".netrc").chmod(0o600)
-    Recorded.made = []
-    monkeypatch.setattr(wandb_tracker, "WandbTracker", Recorded)
-    built = build_loggers(settings("wandb"), RunFolder(tmp_path), "run")
-    close_loggers(built)
-    online, offline = Recorded.made
-    assert not online["offline"]
-    assert online["settings"]["init_timeout"] <= 30
-    assert online["settings"]["finish_timeout"] > 0  # or it would wait for ever for a network that went away
-    assert offline["offline"]
-    assert online["run_id"] == offline["run_id"]
-    assert "logged offline" in caplog.text
+        netrc = tmp_path / ".netrc"
+        netrc.write_text("machine 127.0.0.1 login user password " + "0" * 40, encoding="utf-8")
+        netrc.chmod(0o600)
+    loggers = build_loggers(WANDB, RunFolder(tmp_path))
+    with closing(loggers):
+        assert loggers[1].experiment.offline  # type: ignore[attr-defined]
+    assert "trying offline" in caplog.text
 
 
-def test_credentials_of_another_service_are_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / ".netrc").write_text("machine api.wandb.ai login user password " + "0" * 40, encoding="utf-8")
-    (tmp_path / ".netrc").chmod(0o600)
-    assert wandb_tracker._has_credentials()
-    monkeypatch.setenv("WANDB_BASE_URL", "https://wandb.example")
-    assert not wandb_tracker._has_credentials()
-
-
-def test_a_run_that_is_continued_keeps_its_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, forgotten: None) -> None:
-    pytest.importorskip("wandb")
-    Recorded.made = []
-    monkeypatch.setattr(wandb_tracker, "WandbTracker", Recorded)
-    run = RunFolder(tmp_path)
-    for name in ("wandb", "wandb", "another project"):
-        project = "emodet" if name == "wandb" else name
-        close_loggers(build_loggers(settings("wandb", project=project) | {"name": "wandb"}, run, "run"))
-    first, second, third = (made["run_id"] for made in Recorded.made)
-    assert first == second != third
-    monkeypatch.setenv("WANDB_RUN_ID", "chosen-by-a-sweep")
-    close_loggers(build_loggers(settings("wandb"), run, "run"))
-    assert Recorded.made[-1]["run_id"] == "chosen-by-a-sweep"
-
-
-def test_disabled_stays_disabled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, forgotten: None) -> None:
+def test_disabled_stays_disabled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wandb = pytest.importorskip("wandb")
     monkeypatch.setenv("WANDB_MODE", "disabled")
     monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
-    wandb = pytest.importorskip("wandb")
-    built = build_loggers(settings("wandb"), RunFolder(tmp_path), "run")
-    assert isinstance(built[1], WandbTracker)
-    assert built[1].experiment.disabled
-    assert wandb.run is not None
-    close_loggers(built)
-    assert wandb.run is None  # or the next training of this process would log into it
+    loggers = build_loggers(WANDB, RunFolder(tmp_path))
+    with closing(loggers):
+        loggers[1].log_metrics({"val/accuracy": 1.0}, 0)
+        assert loggers[1].experiment.disabled  # type: ignore[attr-defined]
+    assert wandb.run is None
+    assert not (tmp_path / "run.json").exists()
 
 
-def test_what_a_tracker_does_not_take_is_said_once_and_the_run_goes_on(
+def test_what_a_logger_fails_to_log_is_one_warning(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     pytest.importorskip("tensorboard")
-    _, tracker = build_loggers(settings("tensorboard"), RunFolder(tmp_path), "run")
-    assert isinstance(tracker, TensorBoardTracker)
+    _, logger = build_loggers(TENSORBOARD, RunFolder(tmp_path))
 
     def full(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device", "events.out")
 
-    monkeypatch.setattr(tracker.experiment, "add_scalar", full)
-    monkeypatch.setattr(tracker.experiment, "add_text", full)
+    monkeypatch.setattr(logger.experiment, "add_scalar", full)  # type: ignore[attr-defined]
     for step in range(3):
-        tracker.log_metrics({"val/loss": 1.0}, step)
-    tracker.describe({"seed": 1})
-    said = [record.getMessage() for record in caplog.records]
-    assert said == [
-        "TensorBoard did not take metrics (OSError: No space left on device); the run goes on",
-        "TensorBoard did not take the configuration (OSError: No space left on device); the run goes on",
+        logger.log_metrics({"val/loss": 1.0}, step)
+    (warning,) = [record.getMessage() for record in caplog.records]
+    assert "TensorBoardLogger: metrics not logged" in warning
+    assert "No space left on device" in warning
+
+
+@pytest.mark.slow
+def test_a_run_that_is_stopped_and_resumed_is_one_wandb_run(
+    command: Command, small: list[str], tmp_path: Path, without_pictures: None
+) -> None:
+    pytest.importorskip("wandb")
+    stop = "+callbacks.stop={_target_: own_classes.SendSignal, number: 2, epoch: 1, batch: 2}"
+    assert command("emodet.train", *TRACKED, *small, stop, f"hydra.run.dir={tmp_path}") == 130
+    known = RunFolder(tmp_path).facts()["wandb"]["id"]
+    assert command("emodet.train", f"resume={tmp_path}", "trust=[own_classes]", "callbacks.stop=null") == 0
+    log = read_wandb_log(tmp_path)
+    assert log.run_ids == [known, known]
+    assert log.ended == [130, 0]
+    assert [row["epoch"] for row in log.history if "val/accuracy" in row] == [0, 1]
+    assert "test/accuracy" in log.summary
+
+
+@pytest.mark.slow
+def test_runs_of_a_multirun_share_a_group(
+    command: Command, small: list[str], tmp_path: Path, without_pictures: None
+) -> None:
+    pytest.importorskip("wandb")
+    sweep = tmp_path / "ferplus" / "monday_sweep"
+    assert command("emodet.train", "-m", *TRACKED, *small, "seed=1,2", f"hydra.sweep.dir={sweep}") == 0
+    logs = [read_wandb_log(folder.parent) for folder in sorted(sweep.glob("*/wandb"))]
+    assert [(log.group, log.name) for log in logs] == [
+        ("ferplus/monday_sweep", f"affectnet_yolo/{number}") for number in (0, 1)
     ]
+    assert [log.config["seed"] for log in logs] == [1, 2]
+    assert [log.ended for log in logs] == [[0], [0]]
+    assert len({run_id for log in logs for run_id in log.run_ids}) == 2
+
+
+def test_csv_needs_no_logging_package(
+    command: Command, small: list[str], tmp_path: Path, without_pictures: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("wandb", "tensorboard", "tensorboardX"):
+        monkeypatch.setitem(sys.modules, name, None)
+    run = ["experiment=affectnet_yolo", "logger=csv", *small, "trainer.max_epochs=1", f"hydra.run.dir={tmp_path}"]
+    assert command("emodet.train", *run) == 0
+    assert "wandb" not in RunFolder(tmp_path).facts()
+    assert not (tmp_path / "model").exists()

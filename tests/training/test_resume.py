@@ -185,7 +185,10 @@ def test_what_a_resumed_run_may_change_is_in_force(short: Path, command: Command
     run = tmp_path / "moved [here]"
     shutil.copytree(short, run)
     (run / "checkpoints" / "best.ckpt").touch()
-    changed = ["logger.project=other", "callbacks.early_stopping={_target_: emodet.training.callbacks.EarlyStopping}"]
+    changed = [
+        "callbacks.run_logger.artifacts=false",
+        "callbacks.early_stopping={_target_: emodet.training.callbacks.EarlyStopping}",
+    ]
     assert command("emodet.train", f"resume={run}", *GO_ON, *changed, "callbacks.early_stopping.patience=7") == 0
     config = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
     assert config["callbacks"]["early_stopping"]["patience"] == 7

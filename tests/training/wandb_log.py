@@ -85,7 +85,6 @@ def _take(log: WandbLog, record: dict[str, Any]) -> None:
         log.artifacts[content["name"]] = {
             "type": content["type"],
             "aliases": content["aliases"],
-            "used": content.get("use_after_commit", False),
             "metadata": json.loads(content.get("metadata") or "{}"),
             "files": {each["path"]: each["local_path"] for each in content["manifest"]["contents"]},
         }
