@@ -19,7 +19,7 @@ from PIL import Image
 from emodet.errors import EmodetError
 from emodet.files import write_atomically
 from emodet.images import MAX_PIXELS
-from emodet.inference.batch import Batch, BatchOptions, opened, result_path
+from emodet.inference.batch import Batch, opened, result_path
 from emodet.inference.capture import read_ahead
 from emodet.inference.detectors import DETECTORS
 from emodet.inference.pipeline import StreamOptions
@@ -99,7 +99,16 @@ def _run(options: argparse.Namespace) -> int:
         if rows is not None:
             names, mark = recognizer.model.info.class_names, options.csv_bom
             writer = stack.enter_context(RowWriter(rows, rows_path or sys.stdout, names, byte_order_mark=mark))
-        batch = Batch(recognizer, _batch_options(options), writer)
+        batch = Batch(
+            recognizer,
+            writer,
+            folder=options.output,
+            annotate=options.annotate or options.explain,
+            show=options.show,
+            stream=StreamOptions(Smoothing(options.smooth), options.every, options.blur_faces, options.explain),
+            max_pixels=options.max_pixels,
+            quiet=options.quiet,
+        )
         batch.summary.skipped = found.skipped
         batch.report(f"model: {recognizer.model.name}; faces: {recognizer.detector.description}")
         try:
@@ -125,22 +134,6 @@ def _run(options: argparse.Namespace) -> int:
     if rows_path is not None:
         batch.report(f"rows: {printable(rows_path)}")
     return status or (1 if batch.summary.failed else 0)
-
-
-def _batch_options(options: argparse.Namespace) -> BatchOptions:
-    return BatchOptions(
-        folder=options.output,
-        annotate=options.annotate or options.explain,
-        show=options.show,
-        stream=StreamOptions(
-            smoothing=Smoothing(seconds=options.smooth),
-            every=options.every,
-            hide=options.blur_faces,
-            explain=options.explain,
-        ),
-        max_pixels=options.max_pixels,
-        quiet=options.quiet,
-    )
 
 
 def _check(options: argparse.Namespace) -> None:

@@ -56,16 +56,6 @@ def test_probabilities_are_those_of_the_graph_in_any_number_of_batches(path):
     assert model.probabilities(crops[:0]).shape == (0, 8)
 
 
-def test_valence_and_arousal_come_second(tmp_path):
-    outputs = ("probabilities", "valence_arousal")
-    path = write_model_file(graph(valence_arousal=True), info(outputs=outputs), tmp_path / "both.onnx")
-    model = read_model_file(path)
-    probabilities, valence_arousal = model.run(np.zeros((3, SIZE, SIZE, 3), dtype=np.uint8))
-    assert probabilities.shape == (3, 8)
-    assert valence_arousal.shape == (3, 2)
-    assert model.run(np.zeros((0, SIZE, SIZE, 3), dtype=np.uint8))[1].shape == (0, 2)
-
-
 @pytest.mark.parametrize(
     "crops",
     [
@@ -140,32 +130,16 @@ def test_metadata_that_contradicts_the_graph_or_itself(path, values, words):
         read_model_file(rewritten(path, set_metadata(**values)))
 
 
-@pytest.mark.parametrize(
-    ("model", "words"),
-    [
-        (graph(batch=1), "exactly 1 crops"),
-        (graph(size=SIZE // 2), "preprocessing makes crops"),
-        (graph(6), "8 classes"),
-        (graph(valence_arousal=True), "outputs"),
-    ],
-)
-def test_graphs_that_are_not_what_is_said_are_not_written(tmp_path, model, words):
-    with pytest.raises(EmodetError, match=words):
-        write_model_file(model, info(), tmp_path / "x.onnx")
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_float_pixels_or_logits_are_refused(tmp_path):
-    model = graph()
-    model.graph.input[0].type.tensor_type.elem_type = TensorProto.FLOAT
-    with pytest.raises(EmodetError, match="uint8"):
-        write_model_file(model, info(), tmp_path / "x.onnx")
-    model = graph()
-    softmax = next(node for node in model.graph.node if node.op_type == "Softmax")
+def test_float_pixels_fixed_batches_and_logits_are_refused(tmp_path):
+    pixels, logits = graph(), graph()
+    pixels.graph.input[0].type.tensor_type.elem_type = TensorProto.FLOAT
+    softmax = next(node for node in logits.graph.node if node.op_type == "Softmax")
     softmax.op_type = "Identity"
     del softmax.attribute[:]
-    with pytest.raises(EmodetError, match="not probabilities"):
-        write_model_file(model, info(), tmp_path / "x.onnx")
+    for model, words in ((pixels, "uint8"), (graph(batch=1), "exactly 1 crops"), (logits, "not probabilities")):
+        with pytest.raises(EmodetError, match=words):
+            write_model_file(model, info(), tmp_path / "x.onnx")
+    assert list(tmp_path.iterdir()) == []
 
 
 def external(tensor, location):

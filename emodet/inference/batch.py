@@ -21,7 +21,7 @@ from tqdm import tqdm
 from emodet.errors import EmodetError
 from emodet.images import MAX_PIXELS, decode_rgb
 from emodet.inference.capture import LiveVideo, open_video
-from emodet.inference.faces import Face
+from emodet.inference.faces import Face, scaled
 from emodet.inference.pictures import draw, heat_maps, readable
 from emodet.inference.pipeline import SCORE_TO_HIDE, Result, StreamOptions, recognise_stream
 from emodet.inference.recognizer import Recognizer
@@ -40,7 +40,7 @@ from emodet.inference.sources import RESULT_ENDINGS, Source, is_video, printable
 from emodet.inference.summary import SourceSummary, Summary
 from emodet.inference.video_reader import VideoReader
 
-__all__ = ["Batch", "BatchOptions", "Opened", "opened", "result_path"]
+__all__ = ["Batch", "Opened", "opened", "result_path"]
 
 UInt8 = npt.NDArray[np.uint8]
 
@@ -56,47 +56,27 @@ _IMAGE_STARTS = re.compile(
 
 
 @dataclass(frozen=True, slots=True)
-class BatchOptions:
-    """What to write and show.
-
-    Attributes:
-        folder: Folder for files; it exists. None writes none.
-        annotate: Write annotated pictures and videos; `show` opens a window with them.
-        stream: How videos are recognised; `hide` and `explain` also apply to images.
-        max_pixels: Refuse larger images and frames.
-        quiet: Report errors only.
-    """
-
-    folder: Path | None = None
-    annotate: bool = False
-    show: bool = False
-    stream: StreamOptions = field(default_factory=StreamOptions)
-    max_pixels: int = MAX_PIXELS
-    quiet: bool = False
-
-
-@dataclass(frozen=True, slots=True)
 class Opened:
     """An input with its decoded image; without one for a video or after an error."""
 
     source: Source
     image_rgb: UInt8 | None = None
     notes: tuple[str, ...] = ()
-    error: str | None = None
+    error: Exception | None = None
 
 
 def opened(sources: Iterable[Source], max_pixels: int = MAX_PIXELS) -> Generator[Opened, None, None]:
     """Decode the images among the inputs, one at a time."""
     for source in sources:
         try:
-            yield _opened(source, max_pixels) if source.error is None else Opened(source, error=source.error)
-        except EmodetError as error:
-            yield Opened(source, error=str(error))
-        except Exception as error:
-            yield Opened(source, error=f"{source.name}: {type(error).__name__} ({error})")
+            yield _opened(source, max_pixels)
+        except Exception as error:  # reported in its turn
+            yield Opened(source, error=error)
 
 
 def _opened(source: Source, max_pixels: int) -> Opened:
+    if source.error is not None:
+        raise EmodetError(source.error)
     name = "standard input" if source.address == "-" else source.name
     try:
         if source.kind == "video" or isinstance(source.address, int):
@@ -170,17 +150,36 @@ class _Notes(logging.Handler):
         self.texts.append(record.getMessage())
 
 
+@dataclass(slots=True)
 class Batch:
-    """One run over many inputs, counted in `summary`."""
+    """One run over many inputs, counted in `summary`.
 
-    def __init__(self, recognizer: Recognizer, options: BatchOptions, rows: RowWriter | None) -> None:
-        """Without `rows`, results are printed as text for people."""
-        self.summary = Summary(min_confidence=recognizer.min_confidence)
-        self._recognizer, self._options, self._rows = recognizer, options, rows
+    Attributes:
+        recognizer: Recognises the faces.
+        rows: Takes the results; None prints them as text for people.
+        folder: Folder for files; it exists. None writes none.
+        annotate: Write annotated pictures and videos; `show` opens a window with them.
+        stream: How videos are recognised; `hide` and `explain` also apply to images.
+        max_pixels: Refuse larger images and frames.
+        quiet: Report errors only.
+    """
+
+    recognizer: Recognizer
+    rows: RowWriter | None
+    folder: Path | None = None
+    annotate: bool = False
+    show: bool = False
+    stream: StreamOptions = field(default_factory=StreamOptions)
+    max_pixels: int = MAX_PIXELS
+    quiet: bool = False
+    summary: Summary = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.summary = Summary(min_confidence=self.recognizer.min_confidence)
 
     def report(self, line: str, *, always: bool = False) -> None:
         """Print a message to standard error, above a progress bar."""
-        if always or not self._options.quiet:
+        if always or not self.quiet:
             tqdm.write(line, file=sys.stderr)
 
     def recognise(self, item: Opened) -> bool:
@@ -188,7 +187,7 @@ class Batch:
         counts = self.summary.begin(item.source.name)
         try:
             if item.error is not None:
-                raise EmodetError(item.error)
+                raise item.error
             counts.notes.extend(item.notes)
             if item.image_rgb is None:
                 self._video(item.source, counts)
@@ -208,69 +207,63 @@ class Batch:
         return counts.error is None
 
     def _image(self, source: Source, image: UInt8, counts: SourceSummary) -> None:
-        options, detector = self._options, self._recognizer.detector
+        detector = self.recognizer.detector
         started = time.perf_counter()
-        min_score = min(SCORE_TO_HIDE, detector.min_score) if options.stream.hide else None
-        found = self._recognizer.detect(image, min_score=min_score)
-        faces = self._recognizer.recognise(image, [each for each in found if each.score >= detector.min_score])
+        min_score = min(SCORE_TO_HIDE, detector.min_score) if self.stream.hide else None
+        found = self.recognizer.detect(image, min_score=min_score)
+        faces = self.recognizer.recognise(image, [each for each in found if each.score >= detector.min_score])
         self.summary.meter.add(time.perf_counter() - started)
         counts.add(faces)
-        if self._rows is None:
+        if self.rows is None:
             _print_faces(source.name, faces)
         else:
             for place, face in enumerate(faces):
-                self._rows.write(face_row(source.name, 0, None, place, face))
-        if not (options.annotate or options.show):
+                self.rows.write(face_row(source.name, 0, None, place, face))
+        if not (self.annotate or self.show):
             return
-        maps = heat_maps(self._recognizer, image, faces, at_most=_MAX_STILL_MAPS) if options.stream.explain else None
+        maps = heat_maps(self.recognizer, image, faces, at_most=_MAX_STILL_MAPS) if self.stream.explain else None
         large, moved = readable(image, faces)
         factor = large.shape[1] / image.shape[1]
-        boxes = [(x1 * factor, y1 * factor, x2 * factor, y2 * factor) for x1, y1, x2, y2 in (it.box for it in found)]
-        picture = draw(large, moved, hidden=boxes if options.stream.hide else None, maps=maps)
-        if options.annotate and options.folder is not None:
-            path = result_path(options.folder, source, RESULT_ENDINGS[0])
+        boxes = [scaled(face, factor, factor).box for face in found]
+        picture = draw(large, moved, hidden=boxes if self.stream.hide else None, maps=maps)
+        if self.annotate and self.folder is not None:
+            path = result_path(self.folder, source, RESULT_ENDINGS[0])
             write_picture(picture, path)
             counts.files.append(printable(path))
-        if options.show:
+        if self.show:
             show(picture, wait_ms=0)
 
     def _video(self, source: Source, counts: SourceSummary) -> None:
-        options = self._options
-        is_live = source.kind == "live"
-        video = open_video(source.address, live=is_live, max_pixels=options.max_pixels, on_event=self.report)
-        live = isinstance(video, LiveVideo)
-        total = None if isinstance(video, LiveVideo) else video.frame_count or None
-        quiet = options.quiet or not sys.stderr.isatty()
+        live = source.kind == "live"
+        video = open_video(source.address, live=live, max_pixels=self.max_pixels, on_event=self.report)
+        live = isinstance(video, LiveVideo)  # not a file behind a web address
+        total, quiet = video.frame_count or None, self.quiet or not sys.stderr.isatty()
         with tqdm(total=total, unit="frame", desc=source.name, file=sys.stderr, disable=quiet, leave=False) as bar:
             sinks = [_Counts(counts, self.summary, bar, live), *self._sinks(source, video)]
             try:
-                stream = dataclasses.replace(options.stream, note=live or options.show)
-                recognise_stream(self._recognizer, video, sinks, stream)
+                stream = dataclasses.replace(self.stream, note=live or self.show)
+                recognise_stream(self.recognizer, video, sinks, stream)
             finally:
                 counts.files.extend(printable(file) for sink in sinks for file in sink.files)
-                if isinstance(video, LiveVideo):
-                    counts.left_out = video.dropped
-                else:
-                    self._note_damage(video, counts)
-                if self._rows is None and counts.frames:
+                self._note_losses(video, counts)
+                if self.rows is None and counts.frames:
                     shares = [f"{name} {count / counts.faces:.0%}" for name, count in counts.emotions.most_common()]
                     shown = ", ".join(shares) or "no face"
                     _say(f"{source.name}: {counts.frames} frames, {counts.faces} faces: {shown}")
 
     def _sinks(self, source: Source, video: VideoReader | LiveVideo) -> list[Sink]:
-        options = self._options
-        sinks: list[Sink] = [] if self._rows is None else [RowSink([self._rows], source.name)]
-        if options.folder is not None:
-            _, movie, chart = (result_path(options.folder, source, ending) for ending in RESULT_ENDINGS)
-            if options.annotate:
+        sinks: list[Sink] = [] if self.rows is None else [RowSink([self.rows], source.name)]
+        if self.folder is not None:
+            _, movie, chart = (result_path(self.folder, source, ending) for ending in RESULT_ENDINGS)
+            if self.annotate:
                 sinks.append(AnnotatedVideoSink(movie, video))
-            sinks.append(TimelineSink(chart, self._recognizer.model.info.class_names, source.name))
-        if options.show:
+            sinks.append(TimelineSink(chart, self.recognizer.model.info.class_names, source.name))
+        if self.show:
             sinks.append(WindowSink())
         return sinks
 
-    def _note_damage(self, video: VideoReader, counts: SourceSummary) -> None:
-        counts.damaged, notes = video.damaged, []
+    def _note_losses(self, video: VideoReader | LiveVideo, counts: SourceSummary) -> None:
+        counts.left_out, counts.damaged, notes = video.dropped, video.damaged, []
         if video.damaged:
             total = f" of {video.frame_count}" if video.frame_count else ""
             notes.append(f"{video.damaged}{total} frames are damaged and could not be decoded")

@@ -38,7 +38,7 @@ class LiveVideo:
         frame_rate: Frames per second that the device claims; 25 if it does not.
         size: Width and height in pixels.
         dropped: Frames that were never given because a newer one was there.
-        reconnected: How often the connection was lost and restored.
+        frame_count: 0, as of any video whose length is unknown.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class LiveVideo:
         self._report = on_event or _log.warning
         self._source = source or _connect(address)
         self.frame_rate, self.size = self._source.frame_rate, self._source.size
-        self.reconnected = self.dropped = 0
+        self.frame_count = self.damaged = self.partly_damaged = self.dropped = 0
         self._stop = threading.Event()
         self._changed = threading.Condition()
         self._newest: Frame | None = None
@@ -132,7 +132,6 @@ class LiveVideo:
             except EmodetError:
                 wait_s = min(2 * wait_s, _MAX_WAIT_S)
                 continue
-            self.reconnected += 1
             self._report(f"{self.name}: connected again")
             return
         raise EmodetError(f"{self.name}: the connection was lost and not restored in {self._attempts} attempts")

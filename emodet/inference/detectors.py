@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from emodet.errors import EmodetError
 from emodet.inference import centerface, yunet
-from emodet.inference.faces import Box, Detection, Points, overlap, shared_area
+from emodet.inference.faces import Box, Detection, Points, overlap, scaled, shared_area
 from emodet.preprocessing import Preprocessing
 
 __all__ = ["DETECTORS", "STILL_SIDES", "STREAM_SIDES", "Detector", "WholePicture", "find_faces", "make_detector"]
@@ -134,7 +134,7 @@ def find_faces(
             if checked.score >= threshold:
                 kept.append(checked)
     stretch = (width / copy.shape[1], height / copy.shape[0])
-    return tuple(_stretched(face, *stretch) for face in sorted(kept, key=lambda face: -face.score))
+    return tuple(scaled(face, *stretch) for face in sorted(kept, key=lambda face: -face.score))
 
 
 def _search(
@@ -153,7 +153,7 @@ def _search(
         stretch = (image_rgb.shape[1] / small.shape[1], image_rgb.shape[0] / small.shape[0])
         for face in detector(small, longest_side=side, min_score=threshold):
             if face.side <= MAX_FACE or side == searched[-1]:
-                found.append((side, _stretched(face, *stretch)))
+                found.append((side, scaled(face, *stretch)))
     return found
 
 
@@ -223,14 +223,6 @@ def _reduced(image_rgb: UInt8, longest_side: int) -> UInt8:
         return image_rgb
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     return np.asarray(cv2.resize(image_rgb, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
-
-
-def _stretched(face: Detection, x: float, y: float) -> Detection:
-    if x == y == 1:
-        return face
-    x1, y1, x2, y2 = face.box
-    points = face.landmarks and tuple((px * x, py * y) for px, py in face.landmarks)
-    return replace(face, box=(x1 * x, y1 * y, x2 * x, y2 * y), landmarks=points)
 
 
 def _angle(landmarks: Points) -> float:

@@ -3,9 +3,9 @@
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
-__all__ = ["UNCERTAIN", "Box", "Detection", "Face", "Points", "ordered_landmarks", "overlap"]
+__all__ = ["UNCERTAIN", "Box", "Detection", "Face", "Points", "ordered_landmarks", "overlap", "scaled", "shared_area"]
 
 Box = tuple[float, float, float, float]
 Points = tuple[tuple[float, float], ...]
@@ -42,15 +42,12 @@ class Face:
     """One face of one frame.
 
     Attributes:
-        box: (x1, y1, x2, y2) in pixels, x2 and y2 exclusive; it may reach outside the image.
-        landmarks: Five points (x, y) in pixels, ordered as in `Detection`, or None.
-        detection_score: Detector confidence, 0..1.
+        box: As in `Detection`, and so are `landmarks` and `detection_score`.
         emotion: The most probable class; in a video the class that the track shows, which changes only when another
             is clearly more probable. ``uncertain`` below the recognizer's `min_confidence`.
         probabilities: Class name to probability, summing to 1, in the model file's order; smoothed in a video.
         confidence: Probability of the most probable class, or of the class that the track shows.
-        valence: Unpleasant to pleasant, -1..1, or None without such a head.
-        arousal: Calm to excited, likewise.
+        valence: Unpleasant to pleasant, -1..1, or None without such a head; `arousal`: calm to excited.
         track_id: Constant for a face from frame to frame, from 1; None in still images.
     """
 
@@ -79,6 +76,9 @@ class Face:
         return dataclasses.asdict(self) | {"probabilities": dict(self.probabilities)}
 
 
+Found = TypeVar("Found", Detection, Face)
+
+
 def ordered_landmarks(points: Sequence[Sequence[float]]) -> Points:
     """Order two eyes, nose tip and two mouth corners as `Detection.landmarks`.
 
@@ -93,6 +93,13 @@ def ordered_landmarks(points: Sequence[Sequence[float]]) -> Points:
     if (dx - cx) * down_y - (dy - cy) * down_x < 0:
         mouth = mouth[::-1]
     return (*eyes, nose, *mouth)
+
+
+def scaled(face: Found, x: float, y: float) -> Found:
+    """The face in an image that is stretched by `x` and `y`."""
+    x1, y1, x2, y2 = face.box
+    points = face.landmarks and tuple((px * x, py * y) for px, py in face.landmarks)
+    return dataclasses.replace(face, box=(x1 * x, y1 * y, x2 * x, y2 * y), landmarks=points)
 
 
 def overlap(one: Box, other: Box) -> float:

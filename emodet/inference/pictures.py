@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from emodet.errors import EmodetError
 from emodet.inference import overlay
-from emodet.inference.faces import Box, Detection, Face
+from emodet.inference.faces import Box, Detection, Face, scaled
 from emodet.inference.recognizer import Recognizer
 from emodet.modelfile import ModelFile
 
@@ -135,10 +135,4 @@ def readable(image_rgb: UInt8, faces: Sequence[Face]) -> tuple[UInt8, tuple[Face
         return image_rgb, tuple(faces)
     size = (image_rgb.shape[1] * factor, image_rgb.shape[0] * factor)
     enlarged = np.asarray(cv2.resize(image_rgb, size, interpolation=cv2.INTER_CUBIC), dtype=np.uint8)
-    moved = []
-    for face in faces:
-        x1, y1, x2, y2 = face.box
-        points = face.landmarks and tuple((x * factor, y * factor) for x, y in face.landmarks)
-        box = (x1 * factor, y1 * factor, x2 * factor, y2 * factor)
-        moved.append(dataclasses.replace(face, box=box, landmarks=points))
-    return enlarged, tuple(moved)
+    return enlarged, tuple(scaled(face, factor, factor) for face in faces)

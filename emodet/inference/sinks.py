@@ -20,16 +20,8 @@ from emodet.inference.video_writer import VideoWriter
 if TYPE_CHECKING:
     from emodet.inference.pipeline import Result
 
-__all__ = [
-    "AnnotatedVideoSink",
-    "RowSink",
-    "Sink",
-    "TimelineSink",
-    "WindowClosed",
-    "WindowSink",
-    "show",
-    "write_picture",
-]
+__all__ = ["AnnotatedVideoSink", "RowSink", "Sink", "TimelineSink", "WindowClosed", "WindowSink"]
+__all__ += ["show", "write_picture"]
 
 UInt8 = npt.NDArray[np.uint8]
 

@@ -63,6 +63,7 @@ class VideoReader:
         start_s: Time stamp of the file that counts as 0 s, in seconds.
         damaged: Frames so far that could not be decoded.
         partly_damaged: Frames so far that were decoded with errors.
+        dropped: 0; see `LiveVideo`.
     """
 
     def __init__(self, address: Path | str, *, max_pixels: int | None = MAX_PIXELS) -> None:
@@ -103,7 +104,7 @@ class VideoReader:
             self._video_end_s = float((stream.duration + (stream.start_time or 0)) * stream.time_base)
         self._is_avi = container.format.name == "avi"
         self.frame_count = self._stored_frames or round((duration or 0) * self.frame_rate)
-        self.damaged = self.partly_damaged = 0
+        self.damaged = self.partly_damaged = self.dropped = 0
         self._packets = 0
         self._read_s = self._video_read_s = float("-inf")
         self._last_s, self._shift_s = float("-inf"), 0.0

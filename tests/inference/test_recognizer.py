@@ -1,4 +1,3 @@
-import copy
 import dataclasses
 import json
 import pickle
@@ -69,15 +68,9 @@ def test_any_kind_of_image(recognizer, astronaut, tmp_path):
     path = tmp_path / "astronaut.png"
     Image.fromarray(astronaut).save(path)
     expected = recognizer(astronaut)
-    for image in (path, str(path), path.read_bytes(), Image.open(path)):
-        assert recognizer(image) == expected
-    assert recognizer([path, astronaut]) == [expected, expected]
+    assert recognizer([str(path), path.read_bytes(), astronaut]) == [expected] * 3
+    assert pickle.loads(pickle.dumps(recognizer))(path) == expected
     assert json.loads(json.dumps(expected[0].to_dict()))["emotion"] == expected[0].emotion
-
-
-def test_copies_answer_the_same(recognizer, astronaut):
-    for other in (copy.deepcopy(recognizer), pickle.loads(pickle.dumps(recognizer))):
-        assert other(astronaut) == recognizer(astronaut)
 
 
 def test_below_the_least_confidence_it_is_uncertain_and_still_says_the_best(model_path, astronaut):
@@ -123,6 +116,7 @@ def test_valence_and_arousal(tmp_path, astronaut):
     _, expected = recognizer.model.run(crop[None])
     assert (face.valence, face.arousal) == pytest.approx(tuple(expected[0]), abs=1e-6)
     assert list(face.probabilities) == list(EMOTIONS)
+    assert recognizer.model.run(crop[None][:0])[1].shape == (0, 2)
     (followed,) = next(recognizer.stream([astronaut]))
     assert followed.valence == pytest.approx(face.valence)
 
@@ -155,19 +149,6 @@ def test_a_face_that_goes_and_another_that_comes(recognizer, astronaut):
     assert ids[:6] == [[1]] * 6
     assert ids[6:46] == [[]] * 40
     assert ids[46:] == [[2]] * 6
-
-
-def test_frames_come_one_at_a_time_and_not_ahead(recognizer, astronaut):
-    taken = []
-
-    def frames():
-        for index, frame in enumerate(moving_face(astronaut, 3)):
-            taken.append(index)
-            yield frame
-
-    stream = recognizer.stream(frames())
-    next(stream)
-    assert taken == [0]
 
 
 def test_whole_pictures_as_a_stream_are_one_track_and_smoothed(model_path):
