@@ -55,13 +55,7 @@ _EOI = b"\xff\xd9"
 _ZEROS = bytes(64)
 _NOISE = bytes(range(1, 251)) * 2
 
-_FLAGS = {
-    1: cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION,
-    2: cv2.IMREAD_REDUCED_COLOR_2 | cv2.IMREAD_IGNORE_ORIENTATION,
-    4: cv2.IMREAD_REDUCED_COLOR_4 | cv2.IMREAD_IGNORE_ORIENTATION,
-    8: cv2.IMREAD_REDUCED_COLOR_8 | cv2.IMREAD_IGNORE_ORIENTATION,
-}
-
+_REDUCED = {2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4, 8: cv2.IMREAD_REDUCED_COLOR_8}
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -217,13 +211,10 @@ def _check_data(data: bytes, jpeg: _Jpeg, name: str, max_pixels: int, zeros: boo
     scan_follows = data.find(b"\xff\xda", end) >= 0 and data.find(b"\xff\xd8", end) < 0
     if scan_follows or not np.array_equal(exact, more):
         raise EmodetError(f"{name}: damaged or cut off (its data end before the last pixel)")
-    less = data[: end - len(_ZEROS)] + _EOI
-    if (
-        zeros
-        and not _is_grey(exact[-1, -1])
-        and np.array_equal(exact, _decode(less, name, max_pixels, None, upright=False))
-    ):
-        raise EmodetError(f"{name}: damaged (zeros in its data)")
+    if zeros and not _is_grey(exact[-1, -1]):
+        less = data[: end - len(_ZEROS)] + _EOI
+        if np.array_equal(exact, _decode(less, name, max_pixels, None, upright=False)):
+            raise EmodetError(f"{name}: damaged (zeros in its data)")
 
 
 def _decode(data: bytes, name: str, max_pixels: int, least_side: int | None, *, upright: bool = True) -> UInt8:
@@ -285,7 +276,8 @@ def _decode_plain_jpeg(data: bytes, jpeg: _Jpeg, max_pixels: int, least_side: in
     width, height = jpeg.size
     factor = _reduction(width, height, least_side)
     try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), _FLAGS[factor])
+        flags = _REDUCED.get(factor, cv2.IMREAD_COLOR) | cv2.IMREAD_IGNORE_ORIENTATION
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error:
         return None
     if image is None or image.shape != (height // factor, width // factor, 3):

@@ -3,14 +3,13 @@
 import dataclasses
 import json
 import re
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from emodet.emotions import EMOTIONS
 from emodet.errors import EmodetError
-from emodet.preprocessing import Preprocessing
+from emodet.preprocessing import Preprocessing, is_number
 
 __all__ = ["CHECKSUM", "FORMAT_VERSION", "PREFIX", "ModelInfo", "Precision", "TrainingData", "parsed"]
 
@@ -70,7 +69,7 @@ class ModelInfo:
             raise EmodetError(f"class_names={list(names)}: {unknown} are none of {', '.join(EMOTIONS)}")
         if len(set(names)) != len(names) or len(names) < 2:
             raise EmodetError(f"class_names={list(names)}: expected two or more classes, each once")
-        if not _is_number(self.temperature) or not 1e-3 <= self.temperature <= 1e3:
+        if not is_number(self.temperature) or not 1e-3 <= self.temperature <= 1e3:
             raise EmodetError(f"temperature={self.temperature!r}: expected a number from 0.001 to 1000")
         if self.precision not in ("fp32", "int8"):
             raise EmodetError(f"precision={self.precision!r}: expected fp32 or int8")
@@ -78,7 +77,7 @@ class ModelInfo:
             raise EmodetError(f"outputs={list(self.outputs)}: expected probabilities, optionally valence_arousal")
         for split, values in self.metrics.items():
             for name, value in values.items():
-                if not _is_number(value):
+                if not is_number(value):
                     raise EmodetError(f"metrics[{split!r}][{name!r}]={value!r}: expected a finite number")
                 if _SHARE.fullmatch(name) and not 0 <= value <= 1:
                     raise EmodetError(f"metrics[{split!r}][{name!r}]={value!r}: expected a number from 0 to 1")
@@ -151,7 +150,3 @@ def _texts(values: Any) -> tuple[str, ...]:
     if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
         raise ValueError(f"{values!r} is not a list of names")
     return tuple(values)
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max

@@ -8,6 +8,7 @@ import dataclasses
 import hashlib
 import json
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -17,7 +18,7 @@ import numpy.typing as npt
 
 from emodet.errors import EmodetError
 
-__all__ = ["MIN_DEVIATION", "Preprocessing"]
+__all__ = ["MIN_DEVIATION", "Preprocessing", "is_number"]
 
 UInt8 = npt.NDArray[np.uint8]
 Float32 = npt.NDArray[np.float32]
@@ -60,7 +61,7 @@ class Preprocessing:
 
     def __post_init__(self) -> None:
         _require(_is_int(self.size) and 8 <= self.size <= 1024, "size", self.size, "whole pixels, 8 to 1024")
-        _require(_is_number(self.margin) and -0.4 <= self.margin <= 2, "margin", self.margin, "a fraction, -0.4 to 2")
+        _require(is_number(self.margin) and -0.4 <= self.margin <= 2, "margin", self.margin, "a fraction, -0.4 to 2")
         _require(self.alignment in ("none", "eyes"), "alignment", self.alignment, "none or eyes")
         _require(self.colour in ("rgb", "grey"), "colour", self.colour, "rgb or grey")
         detail_fits = self.detail is None or (_is_int(self.detail) and 8 <= self.detail <= self.size)
@@ -71,7 +72,7 @@ class Preprocessing:
         object.__setattr__(self, "margin", float(self.margin))
         for field in ("mean", "std"):
             value = getattr(self, field)
-            fits = isinstance(value, Sequence) and len(value) == 3 and all(map(_is_number, value))
+            fits = isinstance(value, Sequence) and len(value) == 3 and all(map(is_number, value))
             _require(fits, field, value, "three numbers, for R, G and B")
             object.__setattr__(self, field, tuple(float(number) for number in value))
         _require(min(self.std) > 0, "std", self.std, "three numbers above 0")
@@ -185,8 +186,9 @@ def _is_int(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+def is_number(value: object) -> bool:
+    """Whether a value is a finite number, and no bool."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def _corners(box: Sequence[float]) -> tuple[float, float, float, float]:
