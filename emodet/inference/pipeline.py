@@ -86,9 +86,6 @@ def recognise_stream(
     """Recognise a video, and give each result to every sink until `stop` is set.
 
     Sinks are opened, and closed also after an error. Those with `every_frame` also get frames that are not recognised.
-
-    Raises:
-        EmodetError: The video breaks off, or a sink cannot be written.
     """
     all_frames = any(sink.every_frame for sink in sinks)
     with ExitStack() as stack:
@@ -111,10 +108,7 @@ def recognise_video(
 ) -> Generator[Result, None, None]:
     """The results of a video, one by one; with `all_frames` also the frames between, with the last known faces.
 
-    Decoding and recognition each have a thread; closing the iterator ends them.
-
-    Raises:
-        EmodetError: The video breaks off.
+    Decoding and recognition each have a thread; closing the iterator ends them. `EmodetError` if the video breaks off.
     """
     options = options or StreamOptions()
     live = video if isinstance(video, LiveVideo) else None

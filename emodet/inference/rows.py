@@ -5,7 +5,6 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import Any, TextIO
 
 from emodet.errors import EmodetError
@@ -80,9 +79,6 @@ class RowWriter:
             target: A path, whose file is replaced, or an open text stream (``jsonl`` and ``csv`` only), not closed.
             class_names: The model file's classes, for the columns.
             byte_order_mark: Begin a CSV file with one: spreadsheets then read it as UTF-8.
-
-        Raises:
-            EmodetError: The format is unknown or needs a missing package, or the file cannot be opened.
         """
         if kind not in ROW_FORMATS:
             raise EmodetError(f"rows={kind!r}: choose from {', '.join(ROW_FORMATS)}")
@@ -92,10 +88,8 @@ class RowWriter:
         self._name = target if isinstance(target, Path) else "standard output"
         self._open = ExitStack()
         with self._errors():
-            if isinstance(target, Path):
-                self._stream: Any = self._open.enter_context(self._opened(target))
-            else:
-                self._stream = target
+            opened = self._open.enter_context(self._opened(target)) if isinstance(target, Path) else target
+            self._stream: Any = opened
             if kind == "csv":
                 self._csv = csv.DictWriter(self._stream, self._columns, lineterminator="\n")
                 self._stream.write("\ufeff" * byte_order_mark)
@@ -104,14 +98,12 @@ class RowWriter:
     def __enter__(self) -> "RowWriter":
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         try:
             with self._errors(), self._open:
                 self._flush()
         except RowsError:
-            if problem is None:
+            if kind is None:
                 raise
 
     def write(self, row: dict[str, Any]) -> None:

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 import cv2
@@ -48,14 +47,12 @@ class Sink:
     def __enter__(self) -> "Sink":
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         try:
-            self.close(complete=problem is None)
+            self.close(complete=kind is None)
         except EmodetError:
             # The first error is the one to report.
-            if problem is None:
+            if kind is None:
                 raise
 
     def write(self, result: "Result") -> None:

@@ -123,11 +123,7 @@ class VideoReader:
         return self.frames()
 
     def frames(self, every: int = 1) -> Generator[Frame, None, None]:
-        """Every `every`-th frame, beginning with the first.
-
-        Raises:
-            EmodetError: After the last frame, if the file is cut off.
-        """
+        """Every `every`-th frame, beginning with the first; then `EmodetError` if the file is cut off."""
         index = -1
         try:
             for index, decoded in enumerate(self._decoded):
@@ -234,11 +230,7 @@ class VideoReader:
 
 
 def open_container(address: Path | str, *, max_pixels: int | None = None) -> InputContainer:
-    """Open a file or a URL so that it can open no other file.
-
-    Raises:
-        EmodetError: It cannot be opened or is not a video container.
-    """
+    """Open a file or a URL so that it can open no other file; `EmodetError` if it is no video container."""
     text, name = str(address), hide_password(str(address))
     remote = not isinstance(address, Path) and "://" in text
     if not remote and Path(text).is_file() and not Path(text).stat().st_size:

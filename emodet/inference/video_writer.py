@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import av
@@ -74,13 +73,11 @@ class VideoWriter:
     def __enter__(self) -> "VideoWriter":
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         try:
-            self.close(rest_of_sound=problem is None)
+            self.close(rest_of_sound=kind is None)
         except EmodetError:
-            if problem is None:
+            if kind is None:
                 raise
 
     def write(self, image_rgb: npt.NDArray[np.uint8], time_s: float) -> None:

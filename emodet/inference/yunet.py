@@ -99,11 +99,7 @@ def weights() -> Path:
 
 
 def installed_weights() -> Path | None:
-    """Path of the weights: what `VARIABLE` names, else the user's cache, else None.
-
-    Raises:
-        EmodetError: `VARIABLE` names no file.
-    """
+    """Path of the weights: what `VARIABLE` names, else the user's cache, else None."""
     named = os.environ.get(VARIABLE)
     if named:
         if not Path(named).is_file():
