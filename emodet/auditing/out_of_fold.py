@@ -183,7 +183,7 @@ def _short(settings: Mapping[str, Any], options: OutOfFoldOptions) -> dict[str, 
     """Settings of a short training that keeps its last epoch: the held-out faces select nothing."""
     trainer = {key: value for key, value in settings["trainer"].items() if key not in ("max_steps", "max_time")}
     trainer |= {"max_epochs": options.epochs, "check_val_every_n_epoch": options.epochs, "num_sanity_val_steps": 0}
-    callbacks = {name: settings["callbacks"][name] for name in ("best", "last")}
+    callbacks = {name: spec for name, spec in settings["callbacks"].items() if name in ("best", "last")}
     training = {**settings["training"], "progressive_sizes": []}
     return {**settings, "trainer": trainer, "training": training, "callbacks": callbacks}
 

@@ -44,9 +44,7 @@ def main() -> None:
         pixel_hash=np.array([str(number) for number in range(count)]),
     )
     out_of_fold = read_probabilities(chosen.answers, table, EMOTIONS)
-    print(
-        "| split | wrong labels | in doubt | of them wrong | of the wrong found | suggestion is the voters' |"
-    )
+    print("| split | wrong labels | in doubt | of them wrong | of the wrong found | suggestion is the voters' |")
     print("|---|---|---|---|---|---|")
     for each in find_label_noise(table, out_of_fold):
         here = kept & (table.split == each.split)
