@@ -30,11 +30,11 @@ def states(sweep: Path) -> list[str]:
 def test_a_failed_run_is_named_and_the_others_finish(
     command: Command, small: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str], without_pictures: None
 ) -> None:
-    arguments = [*small, *BRIEF, "loss.class_weights=[1,1,1],null", "sweep=seeds", "seed=4,5"]
+    arguments = [*BRIEF, *small, "loss.class_weights=[1,1,1],null", "sweep=seeds", "seed=4,5"]
     assert command("emodet.train", *arguments, f"hydra.sweep.dir={tmp_path}") == 1
     printed = capfd.readouterr()
-    assert "Traceback" not in printed.err
-    assert "loss.class_weights=[1, 1, 1]" in printed.out
+    assert "error: loss.class_weights=[1, 1, 1]" in printed.err
+    assert "failed: 0: loss.class_weights=[1, 1, 1]" in printed.out
     assert sorted(states(tmp_path)) == ["failed", "failed", "finished", "finished"]
     assert (tmp_path / "comparison.html").is_file()
 
@@ -45,7 +45,7 @@ def test_a_search_continues_its_study(
     study = tmp_path / "study.journal"
     fixed = ["augmentation=none", "net.head_dropout=0.1", "optimizer.weight_decay=0.01", "loss.label_smoothing=0"]
     for session, trials in (("first", 2), ("second", 3)):
-        arguments = [*small, *BRIEF, *fixed, "sweep=optuna", f"hydra.sweeper.n_trials={trials}"]
+        arguments = [*BRIEF, *small, *fixed, "sweep=optuna", f"hydra.sweeper.n_trials={trials}"]
         places = [f"hydra.sweeper.study={study}", f"hydra.sweep.dir={tmp_path / session}"]
         assert command("emodet.train", *arguments, *places) == 0
     loaded = optuna.load_study(study_name="emodet", storage=JournalStorage(JournalFileBackend(str(study))))
@@ -71,7 +71,7 @@ def test_a_search_that_cannot_work_stops_before_the_first_trial(
     tmp_path: Path,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    assert command("emodet.train", *small, *BRIEF, *arguments, f"hydra.sweep.dir={tmp_path}") == 2
+    assert command("emodet.train", *BRIEF, *small, *arguments, f"hydra.sweep.dir={tmp_path}") == 2
     assert named in capfd.readouterr().err
     assert not (tmp_path / "0").exists()
 
@@ -80,7 +80,7 @@ def test_a_search_that_cannot_work_stops_before_the_first_trial(
 def test_launchers_run_trainings_side_by_side(launcher: str, small: list[str], tmp_path: Path) -> None:
     pytest.importorskip(f"hydra_plugins.hydra_{launcher.partition('_')[0]}_launcher")
     arguments = [argument for argument in small if argument != "data.num_workers=0"]
-    arguments += [*BRIEF, "seed=1,2", f"launcher={launcher}", f"hydra.sweep.dir={tmp_path}"]
+    arguments = [*BRIEF, *arguments, "seed=1,2", f"launcher={launcher}", f"hydra.sweep.dir={tmp_path}"]
     done = subprocess.run(
         [sys.executable, "-m", "emodet.train", *arguments], capture_output=True, text=True, timeout=400, check=False
     )
