@@ -87,7 +87,7 @@ class TrainConfig:
         loss: Training objective.
         distillation: Teachers.
         training: Training-loop options.
-        trainer: See `lightning.Trainer`.
+        trainer: See `lightning.Trainer`; ``precision: auto`` is bf16 where the device computes in it, else fp32.
         callbacks: Callbacks by name; null leaves one out.
         logger: Loggers by name, besides the CSV files of every run.
     """
@@ -107,7 +107,7 @@ class TrainConfig:
     loss: Annotated[Group, Spec(("class_counts",))]
     distillation: Annotated[Group, Arguments(DistillationConfig)]
     training: Annotated[Group, Arguments(TrainingConfig)]
-    trainer: Annotated[Group, Spec(_TRAINER_SUPPLIED)]
+    trainer: Annotated[Group, Spec(_TRAINER_SUPPLIED, also=(("precision", "auto"),))]
     callbacks: Annotated[Group, Specs()]
     logger: Annotated[Group, Specs()]
 

@@ -78,9 +78,15 @@ class Arguments:
 
 @dataclass(frozen=True)
 class Spec:
-    """Marks a group that names its own class: ``{_target_: …, **arguments}``; arguments in `without` are supplied."""
+    """Marks a group that names its own class: ``{_target_: …, **arguments}``.
+
+    Attributes:
+        without: Arguments that are supplied.
+        also: Pairs of an argument and a value that it may have besides those of its type.
+    """
 
     without: tuple[str, ...] = ()
+    also: tuple[tuple[str, Any], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -217,7 +223,9 @@ def _checked_spec(spec: Spec, values: Any, key: str, given: set[str]) -> dict[st
     is_open = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
     own = {}
     for name, value in values.items():
-        if name in tree and not isinstance(tree[name], Tree | Spec | Specs):
+        if (name, value) in spec.also:
+            own[name] = value
+        elif name in tree and not isinstance(tree[name], Tree | Spec | Specs):
             own[name] = _converted_or_error(value, tree[name][0], f"{key}.{name}")
         elif is_open or name.startswith("_") or name in tree:
             own[name] = value

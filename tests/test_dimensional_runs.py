@@ -11,15 +11,21 @@ import pytest
 import torch
 
 from emodet import Recognizer
-from emodet.synthetic.faces import draw_face
 from emodet.modelfile import read_model_file
+from emodet.synthetic.faces import draw_face
 from emodet.training.checkpoints import load_classifier
 from emodet.training.folder import RunFolder
 
 SMALL = [
-    *("data.num_workers=0", "data.processes=1", "data.batch_size=12", "preprocessing.size=48", "net.channels=[4,4,8,8]"),
-    *("net.features=8", "trainer.max_epochs=2", "trainer.accelerator=cpu", "trainer.precision=32-true", "logger=csv"),
-    *("trainer.enable_progress_bar=false", "callbacks=[default]", "optimizer.lr=0.02"),
+    *(
+        "data.num_workers=0",
+        "data.processes=1",
+        "data.batch_size=12",
+        "preprocessing.size=48",
+        "net.channels=[4,4,8,8]",
+    ),
+    *("net.channels=[4,4,8,8]", "net.features=8", "trainer.max_epochs=2", "trainer.accelerator=cpu", "logger=csv"),
+    *("trainer.precision=32-true", "trainer.enable_progress_bar=false", "callbacks=[default]", "optimizer.lr=0.02"),
 ]
 
 

@@ -7,8 +7,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from emodet.errors import EmodetError
-
 __all__ = ["contact_sheet"]
 
 UInt8 = npt.NDArray[np.uint8]
@@ -20,26 +18,16 @@ def contact_sheet(
     """Lay images out in rows on white, each with its caption below.
 
     Args:
-        images: N images, uint8, (H, W, 3), RGB, of any sizes: each is fitted into its tile with its shape kept.
+        images: At least one, uint8, (H, W, 3), RGB, of any sizes: each is fitted into its tile with its shape kept.
         captions: N texts; what is wider than the tile ends in an ellipsis.
         columns: Images in a row.
         tile: Side of the square that each image is fitted into, in pixels.
 
     Returns:
         uint8, (H, W, 3), RGB.
-
-    Raises:
-        EmodetError: There are no images, their number is not that of the captions, `columns` is below 1 or `tile`
-            below 8, or an image is not uint8 (H, W, 3).
     """
     from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-    if len(images) == 0:
-        raise EmodetError("images: at least one is needed")
-    if captions is not None and len(captions) != len(images):
-        raise EmodetError(f"captions: {len(captions)} of them for {len(images)} images; one for each is needed")
-    if columns < 1 or tile < 8:
-        raise EmodetError(f"columns={columns}, tile={tile}: at least 1 column and 8 pixels are needed")
     columns, gap, size = min(columns, len(images)), 8, max(9, round(tile / 9))
     font = ImageFont.load_default(size)
     lines = [caption.split("\n") for caption in captions] if captions is not None else []
@@ -49,8 +37,6 @@ def contact_sheet(
     sheet = Image.new("RGB", (columns * (tile + gap) + gap, rows * height + gap), "white")
     draw = ImageDraw.Draw(sheet)
     for index, image in enumerate(images):
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
-            raise EmodetError(f"images[{index}]: {image.dtype} of shape {image.shape}; uint8 (H, W, 3) is needed")
         fitted = ImageOps.contain(Image.fromarray(image), (tile, tile))
         left, top = gap + index % columns * (tile + gap), gap + index // columns * height
         sheet.paste(fitted, (left + (tile - fitted.width) // 2, top + (tile - fitted.height) // 2))

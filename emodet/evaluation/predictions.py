@@ -61,15 +61,16 @@ class Predictions:
         # Tuples and float64, whatever came: everything after this relies on them.
         checked: dict[str, Any] = {"keys": tuple(map(str, self.keys)), "class_names": names}
         checked["emotion"] = _ids(self.emotion, faces, len(names))
-        for name in ("probabilities", "uncalibrated"):
-            checked[name] = _probabilities(name, getattr(self, name), (faces, len(names)))
+        for name, width in (
+            *(("probabilities", len(names)), ("uncalibrated", len(names))),
+            *(("valence_arousal", len(DIMENSIONS)), ("annotated", len(DIMENSIONS))),
+        ):
+            checked[name] = _rows(name, getattr(self, name), (faces, width))
         for name in ("groups", "sources"):
             values = getattr(self, name)
             if values is not None and len(values) != faces:
                 raise EmodetError(f"{name}: {len(values)} of them for {faces} faces; one for each is needed")
             checked[name] = None if values is None else tuple(values)
-        for name in ("valence_arousal", "annotated"):
-            checked[name] = _dimensions(name, getattr(self, name), (faces, len(DIMENSIONS)))
         for name, value in checked.items():
             object.__setattr__(self, name, value)
 
@@ -107,35 +108,24 @@ def _ids(value: Any, faces: int, classes: int) -> Int64:
     return ids.astype(np.int64)
 
 
-def _floats(name: str, value: Any, shape: tuple[int, int]) -> Float64:
+def _rows(name: str, value: Any, shape: tuple[int, int]) -> Float64 | None:
+    """`value` as float64, checked; None stays None."""
+    if value is None:
+        return None
     rows = np.asarray(value, dtype=np.float64)
     if rows.shape != shape:
         raise EmodetError(f"{name}: shape {rows.shape}; {shape} is needed for {shape[0]} faces")
-    return rows
-
-
-def _probabilities(name: str, value: Any, shape: tuple[int, int]) -> Float64 | None:
-    if value is None:
-        return None
-    rows = _floats(name, value, shape)
-    bad = ~np.isfinite(rows).all(axis=1) | (rows < 0).any(axis=1) | (abs(rows.sum(axis=1) - 1) > _TOLERANCE)
+    if name in ("probabilities", "uncalibrated"):
+        bad = (rows < 0).any(axis=1) | ~(abs(rows.sum(axis=1) - 1) <= _TOLERANCE)
+        expected = "probabilities that sum to 1 are needed; logits need a softmax first"
+    else:
+        bad = (np.abs(rows) > 1 + _TOLERANCE).any(axis=1)
+        bad |= (name == "valence_arousal") & ~np.isfinite(rows).all(axis=1)
+        expected = "-1 to 1 is needed, NaN for unknown values in annotated alone"
     if bad.any():
         first = int(np.flatnonzero(bad)[0])
         raise EmodetError(
-            f"{name}: {int(bad.sum())} of {shape[0]} rows are no probabilities, the first at face {first}: "
-            f"{np.array2string(rows[first], precision=3)}. Logits need a softmax first"
+            f"{name}: {np.array2string(rows[first], precision=3)} at face {first} (and {int(bad.sum()) - 1} more): "
+            f"{expected}"
         )
-    return rows
-
-
-def _dimensions(name: str, value: Any, shape: tuple[int, int]) -> Float64 | None:
-    if value is None:
-        return None
-    rows = _floats(name, value, shape)
-    if name == "valence_arousal" and not np.isfinite(rows).all():
-        raise EmodetError(f"{name}: not finite; only annotated may have NaN, for unknown values")
-    outside = (np.abs(rows) > 1 + _TOLERANCE).any(axis=1)
-    if outside.any():
-        first = int(np.flatnonzero(outside)[0])
-        raise EmodetError(f"{name}: {rows[first].tolist()} at face {first}; -1 to 1 is needed")
     return rows

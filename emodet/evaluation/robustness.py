@@ -18,16 +18,7 @@ __all__ = ["CorruptedScores", "Robustness", "measure_robustness", "plot_robustne
 
 @dataclass(frozen=True, slots=True)
 class CorruptedScores:
-    """Scores at one level of one corruption.
-
-    Attributes:
-        corruption: Its name.
-        level: In the corruption's unit.
-        label: The level in words.
-        accuracy: With its 95 % interval.
-        macro_f1: Mean over the classes that have faces.
-        ece: Calibration error with the temperature fitted on clean faces.
-    """
+    """Scores at one level of one corruption; `label` is the level in words. The temperature is that of clean faces."""
 
     corruption: str
     level: float

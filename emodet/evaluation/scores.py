@@ -16,7 +16,7 @@ from emodet.errors import EmodetError
 from emodet.evaluation.bootstrap import group_ids, interval, resampled_sums
 from emodet.evaluation.calibration import BINS, ReliabilityBin, bin_of, reliability_bins
 from emodet.evaluation.predictions import Predictions
-from emodet.models.agreement import AGREEMENTS, DIMENSIONS, TERMS, agreement_names, agreement_terms
+from emodet.models.agreement import AGREEMENTS, DIMENSIONS, TERMS, agreement_names, agreement_terms, ratio
 
 __all__ = ["COVERAGES", "MAIN_SCORES", "Evaluation", "Score", "evaluate_predictions"]
 
@@ -248,8 +248,8 @@ def _metrics(sums: Mapping[str, Float64], predictions: Predictions) -> dict[str,
     """Every metric of R sums of `_terms`, and the number of faces behind it: both (R,) by name."""
     faces, true, found, answered = (sums[name] for name in ("faces", "true", "found", "predicted"))
     count = faces[:, 0]
-    recall, precision = _ratio(found, true), _ratio(found, answered)
-    f1 = _ratio(2 * found, np.where(true > 0, true + answered, 0))
+    recall, precision = ratio(found, true), ratio(found, answered)
+    f1 = ratio(2 * found, np.where(true > 0, true + answered, 0))
     table = {
         "accuracy": (found.sum(axis=1) / count, count),
         "macro_f1": (np.nanmean(f1, axis=1), count),
@@ -269,14 +269,10 @@ def _metrics(sums: Mapping[str, Float64], predictions: Predictions) -> dict[str,
         table[f"recall/{name}"] = recall[:, number], true[:, number]
         table[f"precision/{name}"] = precision[:, number], answered[:, number]
         table[f"f1/{name}"] = f1[:, number], true[:, number]
-    accuracy = _ratio(sums["covered/right"], sums["covered"])
+    accuracy = ratio(sums["covered/right"], sums["covered"])
     for number, share in enumerate(COVERAGES):
         table[f"accuracy@{share:g}"] = accuracy[:, number], sums["covered"][:, number]
     return table
-
-
-def _ratio(above: Float64, below: Float64) -> Float64:
-    return np.asarray(np.divide(above, below, out=np.full(np.shape(below), np.nan), where=below > 0))
 
 
 def _notes(predictions: Predictions, confusion: Int64, scores: Mapping[str, Score]) -> tuple[str, ...]:

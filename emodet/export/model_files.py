@@ -95,12 +95,7 @@ class ExportOptions:
 
 def file_names(name: str) -> dict[str, str]:
     """File names by format; the parity report under ``gate``."""
-    return {
-        "fp32": f"{name}-fp32.onnx",
-        "int8": f"{name}-int8.onnx",
-        "pt2": f"{name}.pt2",
-        "gate": f"{name}-gate.json",
-    }
+    return {"fp32": f"{name}-fp32.onnx", "int8": f"{name}-int8.onnx", "pt2": f"{name}.pt2", "gate": f"{name}-gate.json"}
 
 
 def describe_trained(trained: Trained) -> ModelInfo:

@@ -10,32 +10,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = [
-    "AGREEMENTS",
-    "DIMENSIONS",
-    "TERMS",
-    "agreement_names",
-    "agreement_terms",
-    "concordance",
-    "rmse",
-    "sign_agreement",
-]
+__all__ = ["AGREEMENTS", "DIMENSIONS", "TERMS", "agreement_names", "agreement_terms", "concordance", "ratio"]
 
 Float64 = npt.NDArray[np.float64]
 
 DIMENSIONS = ("valence", "arousal")
 """Outputs beside the classes, in this order everywhere: unpleasant to pleasant, calm to excited, each -1 to 1."""
 
-TERMS = (
-    "faces",
-    "predicted",
-    "annotated",
-    "predicted²",
-    "annotated²",
-    "predicted·annotated",
-    "difference²",
-    "same sign",
-)
+TERMS = ("faces", "predicted", "annotated", "predicted²", "annotated²", "product", "difference²", "same sign")
 """What is summed over the annotated faces, in this order on the last axis."""
 
 
@@ -70,19 +52,19 @@ def concordance(sums: Float64) -> Float64:
     above = 2 * (faces * xy - x * y)
     below = (faces * xx - x * x) + (faces * yy - y * y) + np.square(x - y)
     # What rounding leaves of a difference of equal numbers is no variance.
-    return _ratio(above, np.where(below > 1e-12 * np.square(faces), below, 0))
+    return ratio(above, np.where(below > 1e-12 * np.square(faces), below, 0))
 
 
 def rmse(sums: Float64) -> Float64:
     """The root of the mean squared difference, 0 to 2; NaN without a face. Arguments as `concordance`."""
-    return np.asarray(np.sqrt(_ratio(sums[..., 6], sums[..., 0])))
+    return np.asarray(np.sqrt(ratio(sums[..., 6], sums[..., 0])))
 
 
 def sign_agreement(sums: Float64) -> Float64:
     """The share of the faces on which both have the same sign, 0 to 1 (SAGR: Mollahosseini et al. 2017, AffectNet,
     section 5.1, after Nicolaou et al. 2011). A 0 agrees with nothing but a 0. Arguments as `concordance`.
     """
-    return _ratio(sums[..., 7], sums[..., 0])
+    return ratio(sums[..., 7], sums[..., 0])
 
 
 AGREEMENTS: Mapping[str, Callable[[Float64], Float64]] = {"ccc": concordance, "rmse": rmse, "sagr": sign_agreement}
@@ -94,6 +76,7 @@ def agreement_names() -> list[str]:
     return [f"{name}_{dimension}" for name in AGREEMENTS for dimension in DIMENSIONS]
 
 
-def _ratio(above: Float64, below: Float64) -> Float64:
+def ratio(above: Float64, below: Float64) -> Float64:
+    """Quotients, NaN where `below` is not above 0."""
     above, below = np.asarray(above, dtype=np.float64), np.asarray(below, dtype=np.float64)
     return np.asarray(np.divide(above, below, out=np.full(below.shape, np.nan), where=below > 0))

@@ -38,11 +38,7 @@ class Distillation(TrainingExtra):
     """
 
     def __init__(
-        self,
-        teachers: Sequence["EmotionClassifier"],
-        weight: float = 0.7,
-        temperature: float = 1.0,
-        flip: bool = False,
+        self, teachers: Sequence["EmotionClassifier"], weight: float = 0.7, temperature: float = 1.0, flip: bool = False
     ) -> None:
         if not teachers:
             raise EmodetError("distillation.teachers=[]: name at least one teacher, or leave out distillation")

@@ -8,13 +8,7 @@ from typing import Any, Literal
 import torch
 from lightning.pytorch.utilities.types import LRSchedulerConfigType
 from torch import nn
-from torch.optim.lr_scheduler import (
-    CosineAnnealingLR,
-    LinearLR,
-    OneCycleLR,
-    ReduceLROnPlateau,
-    SequentialLR,
-)
+from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, OneCycleLR, ReduceLROnPlateau, SequentialLR
 
 from emodet.errors import EmodetError
 from emodet.models.build import build

@@ -23,6 +23,7 @@ from emodet.models.distillation import Distillation
 from emodet.models.extras import ProgressiveSizes, TrainingExtra
 from emodet.models.metrics import monitored_names
 from emodet.models.mixup import Mixup
+from emodet.models.precision import default_precision
 from emodet.models.sam import SharpnessAware
 from emodet.synthetic.releases import write_release
 from emodet.training.checkpoints import AtomicCheckpointIO
@@ -174,9 +175,13 @@ def build_trainer(settings: Mapping[str, Any], run: RunFolder, loggers: Sequence
     _require_validation(settings)
     specs = {name: spec for name, spec in settings["callbacks"].items() if spec is not None}
     callbacks = [build(spec, f"callbacks.{name}") for name, spec in specs.items()]
+    options = dict(settings["trainer"])
+    if options.get("precision") == "auto":
+        options["precision"], reason = default_precision(options.get("accelerator", "auto"))
+        log.info("precision: %s (%s)", options["precision"], reason)
     try:
         trainer: L.Trainer = build(
-            settings["trainer"],
+            options,
             "trainer",
             default_root_dir=str(run.path),
             logger=list(loggers),

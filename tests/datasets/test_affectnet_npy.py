@@ -109,17 +109,6 @@ def test_an_incomplete_part_stops(release, gone):
     assert "train_set" in error_of(release, "affectnet_npy")
 
 
-def test_only_a_validation_part(release):
-    (release / "train_set").rename(release.parent / f"{release.name}-train")
-    listing = read(release)
-    assert {split for split, _ in faces(listing).values()} == {"val"}
-    assert has_note(listing, "train_set/")
-
-
-def test_expected_counts_add_up_to_the_published_totals():
-    assert [sum(AffectNetNpy.expected[split].values()) for split in ("train", "val")] == [287_651, 3_999]
-
-
 class Dangerous:
     def __reduce__(self):
         return print, ("this must not be printed",)

@@ -170,18 +170,6 @@ def test_columns_that_do_not_fit_are_named_with_those_there_are(tmp_path, header
     assert all(part in error_of(put(tmp_path, header=header), "own_csv") for part in ("faces.csv", lacking, there))
 
 
-def test_a_file_that_was_cut_off_anywhere_is_never_read_as_something_else(tmp_path):
-    whole = (put(tmp_path, *ROWS) / "faces.csv").read_bytes()
-    before = {sample.key: sample for sample in read(tmp_path).samples}
-    for length in range(len(whole)):
-        (tmp_path / "faces.csv").write_bytes(whole[:length])
-        # Only in the middle of the last cell can a cut not be seen.
-        with contextlib.suppress(EmodetError):
-            for sample in read(tmp_path, "own_csv").samples:
-                same = before[sample.key]
-                assert (sample.emotion, sample.split, sample.box) == (same.emotion, same.split, same.box)
-
-
 def test_missing_pictures(tmp_path):
     message = error_of(put(tmp_path, *ROWS, pictures=PICTURES[:2]))
     assert all(part in message for part in ("faces.csv", "3", "2", "p/c.png"))

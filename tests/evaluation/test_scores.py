@@ -225,7 +225,7 @@ def test_the_text_table_names_split_faces_and_intervals():
         ({"keys": []}, "no faces"),
         ({"annotated": np.zeros((2, 2))}, "valence_arousal and annotated"),
         ({"valence_arousal": np.zeros((2, 3)), "annotated": np.zeros((2, 2))}, "valence_arousal: shape"),
-        ({"valence_arousal": np.full((2, 2), np.nan), "annotated": np.zeros((2, 2))}, "not finite"),
+        ({"valence_arousal": np.full((2, 2), np.nan), "annotated": np.zeros((2, 2))}, "valence_arousal: .nan"),
         ({"valence_arousal": np.zeros((2, 2)), "annotated": np.full((2, 2), -2.0)}, "annotated: .*-1 to 1"),
     ],
 )

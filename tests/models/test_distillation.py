@@ -1,6 +1,5 @@
 """Distillation: what teachers add to the targets, whatever their size, preprocessing and class order; and trainings."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from made_batches import NAMES, made, made_batch, made_trainer
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader
 
 from emodet.errors import EmodetError
 from emodet.models.classifier import EmotionClassifier
@@ -131,31 +130,3 @@ def test_teachers_see_the_crops_at_their_own_size_in_every_precision(tmp_path: P
     one.net.register_forward_pre_hook(lambda _net, inputs: seen.add(tuple(inputs[0].shape)))
     fit(tmp_path, [Distillation([one]), ProgressiveSizes([[0, 16]])], precision=precision)
     assert seen == {(8, 3, 32, 32)}
-
-
-class Epoch(IterableDataset[Any]):
-    """The batches of an epoch from one on, as the data module gives them to a resumed run."""
-
-    def __init__(self, start: int = 0) -> None:
-        self.start = start
-
-    def __len__(self) -> int:
-        return 4
-
-    def __iter__(self) -> Iterator[Any]:
-        return (made_batch(8, seed) for seed in range(self.start, 4))
-
-
-class SavesHalfway(L.Callback):
-    def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
-        if trainer.global_step == 2:
-            trainer.save_checkpoint(Path(trainer.default_root_dir) / "half.ckpt")
-
-
-def test_a_run_resumed_in_mid_epoch_is_the_unbroken_one(tmp_path: Path) -> None:
-    """Teachers keep no state: the same crops get the same targets."""
-    whole, resumed = (made(seed=5, extras=[Distillation([teacher(1)])]) for _ in range(2))
-    made_trainer(tmp_path, callbacks=[SavesHalfway()]).fit(whole, DataLoader(Epoch(), batch_size=None))
-    rest: Any = DataLoader(Epoch(2), batch_size=None)
-    made_trainer(tmp_path).fit(resumed, rest, ckpt_path=tmp_path / "half.ckpt", weights_only=True)
-    assert torch.equal(weights(resumed), weights(whole))
