@@ -1,17 +1,13 @@
 """AffectNet+: one JSON file a face, in several spellings."""
 
-import contextlib
 import json
 import pickle
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from on_disk import error_of, faces, has_note, put_files, read
 
 from emodet.datasets.affectnet_plus import AffectNetPlus
 from emodet.datasets.readers import open_reader
-from emodet.errors import EmodetError
 
 TRAIN = "human_annotated/train_set"
 VAL = "human_annotated/validation_set"
@@ -147,26 +143,3 @@ def test_stems_that_only_one_folder_holds_are_counted(release):
 def test_an_annotation_that_does_not_fit_is_named(release, content, value):
     put(release, TRAIN, 2, content)
     assert all(part in error_of(release) for part in ("2.json", value))
-
-
-json_values = st.recursive(
-    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=5)),
-    lambda inner: st.one_of(st.lists(inner, max_size=8), st.dictionaries(st.text(max_size=5), inner, max_size=3)),
-    max_leaves=12,
-)
-
-
-@settings(max_examples=120, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    content=st.one_of(
-        st.binary(max_size=40),
-        st.fixed_dictionaries(
-            {"human-label": json_values, "soft-label": json_values},
-            optional={"Meta_Data": json_values, "SUBSET": json_values, "valence": json_values},
-        ),
-    )
-)
-def test_whatever_an_annotation_holds_only_an_emodet_error_comes_out(release, content):
-    put(release, TRAIN, 2, content)
-    with contextlib.suppress(EmodetError):
-        read(release)

@@ -130,11 +130,3 @@ def test_files_that_do_not_fit_are_named(tmp_path, arguments, value):
 def test_pictures_that_lie_elsewhere_are_not_this(tmp_path):
     put(tmp_path, [0], image=pa.array(["a.jpg"]))
     assert ".parquet files with the columns image and label" in error_of(tmp_path, "image_label_parquet")
-
-
-def test_a_file_that_is_damaged_after_listing(tmp_path):
-    samples = read(put(tmp_path, [number % 7 for number in range(100)])).samples
-    whole = (tmp_path / FILE).read_bytes()
-    (tmp_path / FILE).write_bytes(b"\xff" * (len(whole) // 2) + whole[len(whole) // 2 :])
-    with pytest.raises((EmodetError, OSError)):
-        open_reader(tmp_path).encoded(samples[0])

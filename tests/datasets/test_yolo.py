@@ -4,8 +4,6 @@ import contextlib
 import pickle
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from on_disk import error_of, faces, has_note, put_files, read
 
 from emodet.datasets.readers import open_reader
@@ -128,12 +126,3 @@ def test_data_yaml_runs_no_code(release, capsys):
     with contextlib.suppress(EmodetError):
         read(release)
     assert "must not be printed" not in capsys.readouterr().out
-
-
-@settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(yaml=st.one_of(st.just(YAML.encode()), st.text(max_size=80).map(str.encode)), label=st.binary(max_size=40))
-def test_whatever_the_files_hold_only_an_emodet_error_comes_out(release, yaml, label):
-    (release / "data.yaml").write_bytes(yaml)
-    (release / "train/labels/b0_png.rf.0123.txt").write_bytes(label)
-    with contextlib.suppress(EmodetError):
-        read(release)
