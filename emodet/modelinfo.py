@@ -100,8 +100,7 @@ class ModelInfo:
     def from_metadata(cls, pairs: Mapping[str, str]) -> "ModelInfo":
         """The inverse of `to_metadata`; keys without the prefix ``emodet.`` are ignored.
 
-        Raises:
-            EmodetError: The metadata is missing, of a newer format, incomplete or invalid.
+        `EmodetError` if the metadata is missing, of a newer format, incomplete or invalid.
         """
         ours = {key.removeprefix(PREFIX): text for key, text in pairs.items() if key.startswith(PREFIX)}
         ours.pop(CHECKSUM, None)

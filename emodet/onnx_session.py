@@ -26,13 +26,9 @@ PROVIDERS: Mapping[str, str] = {
 def open_session(
     data: bytes, name: str, providers: Sequence[str], threads: int | None
 ) -> "onnxruntime.InferenceSession":
-    """Open a model in memory.
+    """Open a model in memory, complete in itself; `name` is for messages.
 
-    Args:
-        data: The model, complete in itself.
-        name: Name for messages.
-        providers: Names of `PROVIDERS`, preferred first.
-        threads: Threads of one call; None for ONNX Runtime's default (one per core).
+    `providers` are names of `PROVIDERS`, preferred first; `threads` those of one call, None for one per core.
 
     Raises:
         EmodetError: The model cannot be loaded or keeps weights in other files, or a provider is not available.

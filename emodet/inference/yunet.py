@@ -38,11 +38,7 @@ class YuNet:
     sure_score = 0.85
 
     def __init__(self, path: Path) -> None:
-        """Load the weights.
-
-        Raises:
-            EmodetError: The file does not exist or OpenCV cannot load it.
-        """
+        """Load the weights; `EmodetError` if there is no such file or OpenCV cannot load it."""
         if not path.is_file():
             raise EmodetError(f"YuNet's weights {path}: no such file")
         self.path = path.resolve()
@@ -90,11 +86,7 @@ class YuNet:
 
 
 def weights() -> Path:
-    """Path of the weights, which are downloaded into the user's cache if they are nowhere.
-
-    Raises:
-        EmodetError: `VARIABLE` names no file, or the download fails or has another checksum.
-    """
+    """Path of the weights, downloaded once into the user's cache; `EmodetError` if that fails."""
     return installed_weights() or _download(cache_folder() / URL.rpartition("/")[2])
 
 
