@@ -17,7 +17,7 @@ def made_teacher(file: Path, seed: int = 0, *, size: int = 48, classes: int = 8,
         net={"name": "residual_cnn", "channels": [4, 8, 8, 16], "features": 16},
         class_names=list(class_names(classes)),
         preprocessing={"size": size},
-        )
+    )
     with torch.no_grad():
         # Batch norms that know what pictures do to them tell one picture from another.
         for norm in (module for module in classifier.modules() if isinstance(module, torch.nn.BatchNorm2d)):

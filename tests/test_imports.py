@@ -154,7 +154,11 @@ def test_data_models_and_evaluation_know_no_runs() -> None:
     for name, file in MODULES.items():
         if within(name, ("emodet.data", "emodet.models", "emodet.evaluation")):
             ours = imported(file, deferred=True)
-            assert not [it for it in ours if within(it, ("emodet.training", "emodet.commands", "emodet.config", "emodet.schema"))], name
+            assert not [
+                it
+                for it in ours
+                if within(it, ("emodet.training", "emodet.commands", "emodet.config", "emodet.schema"))
+            ], name
             if name != "emodet.models.build":  # instantiates what the user names by `_target_`
                 assert not [it for it in ours if it.split(".")[0] in ("hydra", "omegaconf")], name
 

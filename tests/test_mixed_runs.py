@@ -5,9 +5,9 @@ import shutil
 from pathlib import Path
 
 import pytest
+from made_drawn import write_release
 from omegaconf import OmegaConf
 
-from made_drawn import write_release
 from emodet.errors import EmodetError
 from emodet.modelfile import read_model_file
 from emodet.preprocessing import Preprocessing
@@ -147,7 +147,9 @@ def test_evaluate_and_export_know_the_run_s_data_sets(run, command, tmp_path, ca
         "drawn faces, as FER+",
     ]
     assert "MIT licence" in info.training_data[1].terms
-    assert info.metrics["affectnet_yolo test + ferplus val (also used for model selection)"]["accuracy/ferplus"] == before
+    assert (
+        info.metrics["affectnet_yolo test + ferplus val (also used for model selection)"]["accuracy/ferplus"] == before
+    )
 
 
 @pytest.mark.slow

@@ -115,14 +115,9 @@ def predict_out_of_fold(
     of_others: list[Float64] = []
     for number in range(options.folds):
         held_out = train[fold_of == number]
-        splits = Splits(
-            train=train[(fold_of != number) & ~copies],
-            val=held_out,
-            test=np.concatenate([held_out, others]),
-            val_name=f"fold {number + 1} of train",
-            test_name=f"all but the training faces of fold {number + 1}",
-            dropped={},
-        )
+        names = (f"fold {number + 1} of train", f"all but the training faces of fold {number + 1}")
+        kept = train[(fold_of != number) & ~copies]
+        splits = Splits(kept, held_out, np.concatenate([held_out, others]), *names, dropped={})
         predicted = _run_fold(chosen, data.with_splits(splits, pack), RunFolder(place / f"fold-{number + 1}"))
         logits[held_out] = predicted[: len(held_out)]
         of_others.append(predicted[len(held_out) :])

@@ -17,8 +17,8 @@ import torch
 
 from emodet.evaluation.calibration import softmax
 from emodet.evaluation.outputs import predict_split_with_model_file
-from emodet.export.parity import machine, measure_speed
 from emodet.export.graph import to_onnx, to_program
+from emodet.export.parity import machine, measure_speed
 from emodet.export.quantisation import calibration_rows, quantise
 from emodet.modelfile import ModelInfo, read_model_file, write_model_file
 from emodet.training.assembly import build_data

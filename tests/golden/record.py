@@ -1,18 +1,13 @@
-"""Record the golden results: ``python tests/golden/record.py [ITEM …]``. Without arguments, all items.
+"""Record the golden results: ``OMP_NUM_THREADS=1 python tests/golden/record.py [ITEM …]``. Without arguments, all items.
 
 The first record was made on commit abc22e5. Record an item again only where a change of it is intended, and say so in
 the commit.
 """
 
 import json
-import os
 import sys
 import tempfile
 from pathlib import Path
-
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
 
 import adapter
 import numpy as np
