@@ -30,14 +30,9 @@ TEMPERATURE_RANGE = (0.05, 20.0)
 
 
 class ReliabilityBin(NamedTuple):
-    """One bar of a reliability diagram.
+    """One bar of a reliability diagram: confidences from `low` to below `high` (1 included).
 
-    Attributes:
-        low: Lower edge of the confidence, included.
-        high: Upper edge, excluded but for 1.
-        faces: Number of faces.
-        confidence: Their mean confidence; None without faces.
-        accuracy: The share of them that is correct; None without faces.
+    Mean confidence and accuracy are None without faces.
     """
 
     low: float

@@ -23,14 +23,7 @@ _One = Callable[[UInt8, float, np.random.Generator], npt.NDArray[np.generic]]
 
 @dataclass(frozen=True, slots=True)
 class Corruption:
-    """One corruption.
-
-    Attributes:
-        name: For tables and figures.
-        levels: From mild to harsh.
-        unit: A level in words, with ``{}`` for its value.
-        apply: Corrupts one crop.
-    """
+    """One corruption: levels from mild to harsh; `unit` is a level in words, with ``{}`` for its value."""
 
     name: str
     levels: tuple[float, ...]

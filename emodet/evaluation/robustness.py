@@ -30,13 +30,7 @@ class CorruptedScores:
 
 @dataclass(frozen=True, slots=True)
 class Robustness:
-    """The clean accuracy, and the scores at every level of every corruption.
-
-    Attributes:
-        clean: Accuracy without corruption.
-        rows: In the order of `CORRUPTIONS`, levels from mild to harsh.
-        title: Data set, split and number of faces.
-    """
+    """The clean accuracy, and the scores of all `CORRUPTIONS`, levels from mild to harsh."""
 
     clean: Score
     rows: tuple[CorruptedScores, ...]
@@ -73,12 +67,7 @@ class Robustness:
 
 
 def measure_robustness(clean: Evaluation, measure: Callable[[Corruption, float], Evaluation]) -> Robustness:
-    """Measure at every level of every corruption.
-
-    Args:
-        clean: Results on the faces as they are.
-        measure: Evaluates the same faces at a level of a corruption.
-    """
+    """Scores of all corruptions; `measure` evaluates the faces of `clean` at a level of a corruption."""
     rows = []
     for corruption in CORRUPTIONS.values():
         for level in corruption.levels:

@@ -60,9 +60,6 @@ class Evaluation:
 
     Attributes:
         data: Title of the data set.
-        split: Its split.
-        class_names: K names.
-        faces: Number of faces.
         scores: By name, in the order of the tables. Whole split: `MAIN_SCORES`, and where valence and arousal are
             predicted and annotated ``ccc_valence`` and so on (see `emodet.models.agreement`). Per data set of a mix:
             ``accuracy/NAME``, ``macro_f1/NAME``, ``balanced_accuracy/NAME``. Before temperature scaling:
@@ -70,8 +67,6 @@ class Evaluation:
             Per share in `COVERAGES`: ``coverage@SHARE``, ``threshold@SHARE``, ``accuracy@SHARE``.
         confusion: int64 (K, K), true class by predicted class.
         bins: The reliability diagram.
-        resamples: Number of bootstrap resamples.
-        seed: Of the resampling.
         unit: What is resampled, in words.
         notes: Sentences that belong beside the figures.
     """

@@ -59,9 +59,7 @@ class Check:
     Attributes:
         file: ``fp32``, ``int8`` or ``pt2``.
         what: What was measured, in words.
-        value: The measured value.
         limit: Largest value that passes; None where it is only recorded.
-        faces: Number of faces.
         verdict: A file with ``failed`` is not written, one with ``warning`` is not the default.
     """
 
@@ -75,15 +73,7 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Speed:
-    """Speed of a file.
-
-    Attributes:
-        file: ``fp32`` or ``int8``.
-        batch: Faces per call.
-        median_ms: Of a call.
-        faces_per_s: ``batch`` by the median.
-        rounds: Number of timed calls, after two warm-up calls.
-    """
+    """Speed of ``fp32`` or ``int8`` with `batch` faces per call: median of `rounds` calls after two warm-up calls."""
 
     file: str
     batch: int
@@ -97,10 +87,6 @@ class ParityReport:
     """Everything that was measured before the files were written.
 
     Attributes:
-        checks: In the order in which they were made.
-        speeds: Of every `.onnx` file at every batch size.
-        threads: Of ONNX Runtime.
-        machine: See `machine`.
         compared_on: The crops that the files were compared on, in words.
         judged_on: The labelled faces that accuracy was measured on; empty without data.
         written: File to whether it is written.

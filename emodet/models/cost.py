@@ -15,9 +15,8 @@ class NetCost:
 
     Attributes:
         parameters: Trainable numbers.
-        statistics: Stored numbers that are not trained: batch norm's running means and variances.
-        multiply_adds: Of one face, in convolutions and matrix products; other tools count each as two operations.
-        size: The side of that face in pixels.
+        statistics: Batch norm's running means and variances.
+        multiply_adds: Of one face of `size` pixels, in convolutions and matrix products.
     """
 
     parameters: int

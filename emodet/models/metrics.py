@@ -40,13 +40,7 @@ def lower_is_better(metric: str) -> bool:
 
 
 def monitored_names(names: Sequence[str], sources: Sequence[str] = (), *, valence_arousal: bool = False) -> list[str]:
-    """Names of the metrics that `SplitMetrics.compute` can have, after ``val/``.
-
-    Args:
-        names: The classes.
-        sources: The data sets of a mix.
-        valence_arousal: Whether the net has a valence/arousal head.
-    """
+    """Names of the metrics that `SplitMetrics.compute` can have, after ``val/``; arguments as there."""
     means = ("loss", "accuracy", "macro_f1", "balanced_accuracy", "calibration_error", "nll")
     of_sources = (f"{metric}/{source}" for source in sources for metric in _OF_SOURCES)
     of_dimensions = agreement_names() if valence_arousal else []

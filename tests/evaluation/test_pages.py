@@ -2,14 +2,7 @@
 
 import numpy as np
 
-from emodet.evaluation.pages import data_uri, encode_image, number, percent, render, thumbnail
-
-
-def test_the_base_page_makes_no_request():
-    page = render("base.html")
-    assert page.startswith("<!doctype html>")
-    assert "default-src 'none'" in page
-    assert "prefers-color-scheme: dark" in page
+from emodet.evaluation.pages import data_uri, encode_image, number, percent, thumbnail
 
 
 def test_images_become_data_uris():

@@ -192,16 +192,6 @@ def test_each_data_set_of_a_mix_has_the_scores_that_its_faces_have_alone():
     assert evaluate_predictions(make_predictions(), resamples=0).sources == []
 
 
-def test_the_main_metrics_are_those_of_the_whole_split_and_the_data_sets():
-    found = evaluate_predictions(make_predictions(sources=["a", "b"] * 300), resamples=20)
-    assert set(found.metrics()) == {
-        *("accuracy", "macro_f1", "balanced_accuracy", "nll", "ece", "brier"),
-        *(f"{metric}/{name}" for metric in ("accuracy", "macro_f1", "balanced_accuracy") for name in "ab"),
-    }
-    assert set(found.metrics()["ece"]) == {"value", "low", "high"}
-    assert set(found.as_dict()["metrics"]) == set(found.scores)
-
-
 def test_the_text_table_names_split_faces_and_intervals():
     table = format_table(evaluate_predictions(with_dimensions(), resamples=100))
     for word in (*EMOTIONS, "Made faces", "split val", "300 faces", "macro F1", "100 resamples", "valence", "arousal"):

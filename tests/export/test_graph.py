@@ -9,10 +9,7 @@ import pytest
 import torch
 from made_classifier import made_classifier
 
-from emodet import Recognizer
-from emodet.errors import EmodetError
-from emodet.export.graph import OPSET, OUTPUTS, ProbabilityGraph, to_onnx, to_program
-from emodet.modelfile import ModelInfo, read_model_file, write_model_file
+from emodet.export.graph import OPSET, ProbabilityGraph, to_onnx, to_program
 from emodet.synthetic.faces import draw_face
 
 
@@ -27,12 +24,6 @@ def onnx_outputs(model, crops):
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     found = session.run(None, {"crops": crops})
     return found[0] if len(found) == 1 else tuple(found)
-
-
-def info_of(classifier, **changes):
-    known = {"class_names": classifier.class_names, "preprocessing": classifier.preprocessing, "temperature": 1.7}
-    empty = {"training_data": (), "metrics": {}, "commit": "", "fingerprint": "", "precision": "fp32"}
-    return ModelInfo(**{**known, **empty, "outputs": OUTPUTS, **changes})
 
 
 @pytest.mark.parametrize("count", [1, 3, 32])
@@ -54,20 +45,6 @@ def test_valence_and_arousal_are_the_checkpoint_s(both, faces, count):
         for one, other in zip(found, expected, strict=True):
             assert np.abs(one - other).max() <= 1e-5
         assert np.abs(found[1]).max() <= 1
-
-
-def test_a_recognizer_gives_valence_and_arousal_with_each_face(both, tmp_path):
-    classifier, _, exported = both
-    recognizer = Recognizer(
-        read_model_file(write_model_file(exported, info_of(classifier), tmp_path / "m.onnx")), detector="none"
-    )
-    image = draw_face("happiness", 3, 120).image
-    (face,) = recognizer(image)
-    expected = torch_outputs(classifier, classifier.preprocessing.crop(image)[None])[1][0]
-    assert (face.valence, face.arousal) == pytest.approx(tuple(expected), abs=1e-4)
-    assert abs(face.valence - face.arousal) > 0.01
-    with pytest.raises(EmodetError, match="outputs"):
-        write_model_file(exported, info_of(classifier, outputs=OUTPUTS[:1]), tmp_path / "silent.onnx")
 
 
 def test_crops_are_cut_as_in_training_and_their_channels_are_rgb(classifier, exported):
