@@ -46,7 +46,7 @@ class TrainingConfig:
 
     Attributes:
         monitor: The metric on the val split that chooses the best epoch.
-        mixup: See `emodet.models.mixup.Mixup`.
+        mixup: See `emodet.models.extras.Mixup`.
         cutmix: Likewise.
         mix_prob: Likewise.
         sam_rho: See `emodet.models.sam.SharpnessAware`; null takes plain steps.

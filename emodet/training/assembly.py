@@ -20,9 +20,8 @@ from emodet.models.agreement import agreement_names
 from emodet.models.build import build, target_of
 from emodet.models.classifier import EmotionClassifier
 from emodet.models.distillation import Distillation
-from emodet.models.extras import ProgressiveSizes, TrainingExtra
+from emodet.models.extras import Mixup, ProgressiveSizes, TrainingExtra
 from emodet.models.metrics import monitored_names
-from emodet.models.mixup import Mixup
 from emodet.models.precision import default_precision
 from emodet.models.sam import SharpnessAware
 from emodet.synthetic.releases import write_release

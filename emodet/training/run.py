@@ -23,7 +23,7 @@ from emodet.evaluation.reporting import report
 from emodet.evaluation.table import format_table
 from emodet.export.model_files import write_model_of_run
 from emodet.models.classifier import EmotionClassifier
-from emodet.models.cost import net_cost
+from emodet.models.nets import net_cost
 from emodet.training.checkpoints import load_classifier, set_temperature
 from emodet.training.folder import RunFolder, now, provenance
 from emodet.training.ranks import rank

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from emodet.errors import EmodetError
-from emodet.models.cost import net_cost
+from emodet.models.nets import net_cost
 from emodet.models.residual_cnn import ResidualCNN
 
 
