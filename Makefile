@@ -17,9 +17,11 @@ install: $(INSTALLED)  ## make the environment, with the versions in pins.txt
 
 $(INSTALLED): pyproject.toml pins.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --constraint pins.txt --editable '.[train,audit,dev,app,tensorboard,dashboards,sweep,cluster]'
+	$(BIN)/python -m pip install --quiet --constraint pins.txt --editable '.[train,audit,dev,app,tensorboard,dashboards,sweep,cluster,teachers]'
 	# albumentations brings opencv-python-headless into the same folder: the one with windows is laid over it.
 	$(BIN)/python -m pip install --quiet --constraint pins.txt --no-deps --force-reinstall opencv-python
+	# launcher=ray: its requirements pin an old cloudpickle and bring boto3, which it does not need here.
+	$(BIN)/python -m pip install --quiet --no-deps hydra-ray-launcher==1.2.2
 	@if command -v npm > /dev/null && $(MAKE) --no-print-directory page; then true; else \
 	  echo "the page in the browser is not built: \`make page\` does it, with Node.js and npm"; fi
 	touch $@
