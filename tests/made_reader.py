@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 from PIL import Image
 
+from emodet.data.pack import Table
 from emodet.datasets.samples import Listing, Reader, Sample
 
 
@@ -31,6 +32,23 @@ def records(count: int, split: str = "train", start: int = 0, **given: Any) -> l
         )
         for number in range(count)
     ]
+
+
+def table_with(
+    split: list[str], emotion: list[int], subject: list[str] | None = None, picture: list[str] | None = None
+) -> Table:
+    """Faces with these values; by default each shows another picture."""
+    count = len(split)
+    return Table(
+        key=np.array([f"{number:06d}" for number in range(count)]),
+        split=np.array(split, dtype=np.str_),
+        emotion=np.array(emotion, dtype=np.int64),
+        soft_label=np.full((count, 8), np.nan, np.float32),
+        valence=np.full(count, np.nan, np.float32),
+        arousal=np.full(count, np.nan, np.float32),
+        subject=np.array(subject or [""] * count, dtype=np.str_),
+        pixel_hash=np.array(picture or [f"{number:024x}" for number in range(count)], dtype=np.str_),
+    )
 
 
 class MadeReader(Reader):

@@ -17,11 +17,7 @@ __all__ = ["check_crop", "cut", "require_croppable"]
 
 
 def check_crop(crop: str) -> None:
-    """Refuse an unknown way to crop.
-
-    Raises:
-        EmodetError: It is neither ``image`` nor ``box``.
-    """
+    """Refuse an unknown way to crop."""
     if crop not in ("image", "box"):
         raise EmodetError(
             f"data.crop={crop!r}: there are image and box; with box, preprocessing.margin scales the box and "
@@ -30,17 +26,7 @@ def check_crop(crop: str) -> None:
 
 
 def require_croppable(samples: Sequence[Sample], crop: str, preprocessing: Preprocessing, allowed: float) -> None:
-    """Refuse a way to crop for which too many samples lack a box or landmarks, before a picture is opened.
-
-    Args:
-        samples: The faces.
-        crop: ``image`` or ``box``.
-        preprocessing: Geometry of a crop.
-        allowed: The share of faces that may lack it; `cut` refuses those one by one.
-
-    Raises:
-        EmodetError: More faces than that have no box, or no landmarks.
-    """
+    """Refuse a way to crop for which more than this share of samples lack a box or landmarks; opens no picture."""
     if crop != "box":
         return
     missing = sum(sample.box is None for sample in samples)

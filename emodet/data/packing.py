@@ -142,10 +142,6 @@ class Packing:
                     f"data.packs={self.packs}: writing the pack failed ({problem}). Finished faces are kept: make "
                     "room or name another folder, and run it again"
                 ) from problem
-            except NotImplementedError:
-                raise EmodetError(
-                    f"data.packs={self.packs}: no file locks there; name a folder on a local disk"
-                ) from None
             except BrokenProcessPool:
                 raise EmodetError(
                     "a process that prepares pictures was killed (out of memory?). Finished faces are kept: run it "

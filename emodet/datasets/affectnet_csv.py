@@ -38,9 +38,6 @@ _ROW = re.compile(
     r"""(\d+[,;\t|])?["']?[^,;\t|"]+\.(jpe?g|png|bmp|tiff?)["']?[,;\t|]\s*["']?(-?\d|null)""", re.IGNORECASE
 )
 
-# Nearly all rows; `relative_path` takes several times as long.
-_PLAIN_PATH = re.compile(r"\w+/\w+\.\w+")
-
 _NULL_BOX = "box is NULL or negative"
 _SMALL_BOX = f"box under {_MIN_BOX_PIXELS} pixels"
 _TWO_LABELS = "listed with two labels"
@@ -163,14 +160,9 @@ class AffectNetCsv(Reader):
             raise EmodetError(f"{path}: landmarks=True, but there is no column facial_landmarks. Leave the option out")
         prefix = _AUTOMATIC_PREFIX if self.automatic and split == "train" else ""
         dropped = [*affectnet.CLASS_NAMES[8 + self.keep_none :]]
-        labels: dict[str, int] = {}
         for row in rows:
-            text = row[_COLUMNS[0]]
-            key = prefix + (text if _PLAIN_PATH.fullmatch(text) else relative_path(text, rows.where))
-            text = row["expression"]
-            label = labels.get(text)
-            if label is None:
-                label = labels[text] = _label(text, rows)
+            key = prefix + relative_path(row[_COLUMNS[0]], rows.where)
+            label = _label(row["expression"], rows)
             if affectnet.CLASS_NAMES[label] in dropped:
                 yield key, label, affectnet.CLASS_NAMES[label]
                 continue

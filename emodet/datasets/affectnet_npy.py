@@ -22,7 +22,6 @@ __all__ = ["AffectNetNpy", "read_numbers"]
 
 _FOLDERS: Mapping[str, tuple[str, ...]] = {"train": ("train_set",), "val": ("val_set", "valid_set", "validation_set")}
 _WHOLE_PICTURE = (0.0, 0.0, 224.0, 224.0)
-_MAX_BYTES = 1 << 16
 _HEADER = re.compile(
     rb"""\s*\{\s*'descr': '([<>|=]?(?:[fiub][1-8]|[US][1-9]\d{0,3}|O\d*))', """
     rb"""'fortran_order': (?:True|False), 'shape': \(([\d, ]*)\),?\s*\}\s*"""
@@ -102,15 +101,9 @@ class AffectNetNpy(Reader):
 
 def _read(path: str, count: int) -> Sequence[float]:
     try:
-        # Below pathlib: this runs about a million times.
-        file = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
-        try:
-            data = os.read(file, _MAX_BYTES)
-        finally:
-            os.close(file)
+        return read_numbers(Path(path).read_bytes(), count, path)
     except OSError as problem:
         raise EmodetError(f"{path}: cannot be read ({problem})") from None
-    return read_numbers(data, count, path)
 
 
 def read_numbers(data: bytes, count: int, name: str) -> Sequence[float]:

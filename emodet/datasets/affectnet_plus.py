@@ -24,7 +24,6 @@ _FOLDERS: Mapping[str, tuple[str, ...]] = {"train": ("train_set",), "val": ("val
 _SUBSETS = ("easy", "challenging", "difficult")
 _PUBLISHED = {"train": 414_799, "val": 5_500}
 _PUBLISHED_NO_HUMAN = 539_607
-_MAX_BYTES = 1 << 20
 _ROUNDING = 0.02
 
 
@@ -126,29 +125,16 @@ class _Face(NamedTuple):
 
 
 def _read(folder: Path, stem: str) -> _Face:
-    """One annotation.
-
-    Raises:
-        EmodetError: It is malformed.
-    """
     path = folder / f"{stem}.json"
     try:
-        return _face(_content(path))
+        content = json.loads(path.read_bytes().decode("utf-8-sig"))
+        if not isinstance(content, dict):
+            raise ValueError("not an object")
+        return _face(_by_key(content))
     except (OSError, ValueError, RecursionError) as problem:
         raise EmodetError(f"{path}: cannot be read as JSON ({problem})") from None
     except EmodetError as problem:
         raise EmodetError(f"{path}: {problem}") from None
-
-
-def _content(path: Path) -> dict[str, Any]:
-    with path.open("rb") as file:
-        data = file.read(_MAX_BYTES + 1)
-    if len(data) > _MAX_BYTES:
-        raise EmodetError(f"over {_MAX_BYTES:,} bytes are no annotation")
-    content = json.loads(data.decode("utf-8-sig"))
-    if not isinstance(content, dict):
-        raise EmodetError("not a JSON object")
-    return _by_key(content)
 
 
 def _face(content: Mapping[str, Any]) -> _Face:

@@ -1,19 +1,25 @@
-"""Pictures in one folder per class, named or numbered, with or without folders for the splits around them."""
+"""Pictures in one folder per class, named or numbered; CK+48 and JAFFE, whose file names hold the person."""
 
 import itertools
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from emodet.datasets.class_labels import ORDERS, classes_of, is_class_label
-from emodet.datasets.folders import few, folders_in, is_broken_link, is_picture, pictures_below, split_of
+from emodet.datasets.folders import few, folders_in, is_broken_link, is_picture, pictures_below, some_names, split_of
 from emodet.datasets.samples import Listing, Reader, Sample
-from emodet.emotions import EMOTIONS
+from emodet.emotions import EMOTIONS, emotion_id
 
-__all__ = ["ClassFolders", "class_folders_in", "split_folders_in"]
+__all__ = ["CkPlus48", "ClassFolders", "Jaffe"]
 
 _MIN_CLASSES = 2
+_CKPLUS_FRAME = re.compile(r"S\d{3}_\d{3}_\d+\.", re.IGNORECASE)
+_CKPLUS_CLASSES = ("happiness", "sadness", "surprise", "fear", "disgust", "anger", "contempt")
+# Person, expression and its number, number of the picture; copies have a second extension (.tiff.png).
+_JAFFE_NAME = re.compile(r"([A-Z]{2})\.(AN|DI|FE|HA|NE|SA|SU)\d+\.\d+\.[a-z.]+", re.IGNORECASE)
+_JAFFE_PUBLISHED = 213
 
 
 @dataclass(kw_only=True, eq=False)
@@ -41,17 +47,17 @@ class ClassFolders(Reader):
 
     @classmethod
     def matches(cls, folder: Path) -> bool:
-        splits = split_folders_in(folder)[0].values()
+        splits = _split_folders(folder)[0].values()
         return any(sum(map(is_class_label, folders_in(folder / split))) >= _MIN_CLASSES for split in ("", *splits))
 
     def list_samples(self, listing: Listing) -> Iterator[Sample]:
-        splits, others = split_folders_in(self.base)
+        splits, others = _split_folders(self.base)
         if others:
             listing.notes.append(f"Read {', '.join(splits.values())}; {few(others)} is not read.")
         if not splits:
             splits = {"train": ""}
             listing.notes.append("The class folders lie in no split, so all faces are training faces.")
-        classes = {split: class_folders_in(self.base / folder) for split, folder in splits.items()}
+        classes = {split: _class_folders(self.base / folder) for split, folder in splits.items()}
         labels = itertools.chain.from_iterable(classes.values())
         meaning, notes = classes_of(labels, self.order, f"class folders in {self.base}")
         listing.notes += notes
@@ -84,7 +90,77 @@ class ClassFolders(Reader):
             listing.notes.append(f"Not read, {reason}: {few(names)}.")
 
 
-def split_folders_in(base: Path) -> tuple[dict[str, str], list[str]]:
+class CkPlus48(ClassFolders):
+    """Class folders of pictures called ``S010_004_00000017.png``: person, sequence, frame.
+
+    Three frames of one sequence are near-copies of each other, so the person (``S010``) is the subject. The set has no
+    official split and no neutral faces.
+
+    Lucey et al. 2010, The Extended Cohn-Kanade Dataset: 327 labelled sequences, of which CK+48 has three frames each.
+    """
+
+    name = "ckplus"
+    title = "CK+48 class folders"
+    signs = "class folders of pictures called like S010_004_00000017.png"
+    expected = {"train": dict(zip(_CKPLUS_CLASSES, (207, 84, 249, 75, 177, 135, 54), strict=True))}  # noqa: RUF012
+
+    @classmethod
+    def matches(cls, folder: Path) -> bool:
+        if not super().matches(folder):
+            return False
+        splits = _split_folders(folder)[0].values()
+        classes = itertools.chain.from_iterable(
+            (folder / split / label for label in _class_folders(folder / split)) for split in ("", *splits)
+        )
+        return any(_CKPLUS_FRAME.match(name) for place in classes for name in some_names(place))
+
+    def subject_of(self, path: str) -> str | None:
+        name = path.rpartition("/")[2]
+        return name.partition("_")[0].upper() if _CKPLUS_FRAME.match(name) else None
+
+
+class Jaffe(Reader):
+    """Pictures called ``KA.AN1.39.tiff``, in one folder or in class folders: the person KA shows anger.
+
+    The code in the name decides, not the folder. The person is the subject, since each shows an expression three or
+    four times. The set has no official split.
+
+    Lyons et al. 1998, Coding Facial Expressions with Gabor Wavelets: 213 pictures.
+    """
+
+    name = "jaffe"
+    title = "JAFFE"
+    signs = "pictures called like KA.AN1.39.tiff, at the top or in folders"
+
+    @classmethod
+    def matches(cls, folder: Path) -> bool:
+        inside = folders_in(folder)
+        # Where there is but one folder, that one is the base, so that keys are the same however it was unpacked.
+        places = ["", *inside[:100]] if len(inside) > 1 else [""]
+        return any(any(map(_JAFFE_NAME.fullmatch, some_names(folder / place))) for place in places)
+
+    def list_samples(self, listing: Listing) -> Iterator[Sample]:
+        others: list[str] = []
+        seen: set[str] = set()
+        for path in sorted(pictures_below(self.base, others)):
+            name = path.rpartition("/")[2]
+            code = _JAFFE_NAME.fullmatch(name)
+            if code is None:
+                others.append(path)
+            elif name.upper() in seen:  # copies have the same pictures in one folder and in class folders
+                listing.left_out["same name as another picture"] += 1
+            else:
+                seen.add(name.upper())
+                yield Sample(path, "train", emotion_id(code[2]), subject=code[1].upper())
+        listing.notes.append("There is no official split, so all faces are training faces.")
+        if others:
+            listing.left_out["picture without a code in its name"] += len(others)
+            listing.notes.append(f"{len(others):,} pictures have no code in their name: {few(others)}.")
+        if len(seen) != _JAFFE_PUBLISHED:
+            listing.notes.append(f"Faces found (published): {len(seen)} ({_JAFFE_PUBLISHED}).")
+
+
+def _split_folders(base: Path) -> tuple[dict[str, str], list[str]]:
     """The folders of `base` that are called as a split is.
 
     Returns:
@@ -99,7 +175,7 @@ def split_folders_in(base: Path) -> tuple[dict[str, str], list[str]]:
     return found, others
 
 
-def class_folders_in(folder: Path) -> list[str]:
+def _class_folders(folder: Path) -> list[str]:
     """All folders in `folder`, the numbered ones in the order of their numbers: 2 comes before 10."""
     names = folders_in(folder)
     return sorted(names, key=lambda name: (int(name), name) if name.isascii() and name.isdigit() else (-1, name))

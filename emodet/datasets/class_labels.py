@@ -19,11 +19,7 @@ ORDERS: Mapping[str, Mapping[int, str]] = {
 
 
 def class_named(text: str, where: str) -> str:
-    """One of `EMOTIONS` or `NOT_EMOTIONS` for a class name.
-
-    Raises:
-        EmodetError: It is not known; `where` names its place.
-    """
+    """One of `EMOTIONS` or `NOT_EMOTIONS` for a class name; `where` names its place in an error."""
     try:
         return emotion_name(text)
     except EmodetError as problem:
@@ -42,21 +38,10 @@ def is_class_label(label: str) -> bool:
 
 
 def classes_of(labels: Iterable[str], order: str, where: str) -> tuple[dict[str, str], list[str]]:
-    """What each label of a data set means.
+    """One of `EMOTIONS` or `NOT_EMOTIONS` for each label of a data set; where they are numbers, a note spells them out.
 
-    All labels are considered together, since a number alone means nothing: from 0 they are AffectNet's ids, and 1 to 7
-    without 0 are RAF-DB's. Names need no order.
-
-    Args:
-        labels: All that the data set uses, in all splits.
-        order: ``auto``, or the one of `ORDERS` that its numbers follow.
-        where: The place, for an error.
-
-    Returns:
-        One of `EMOTIONS` or `NOT_EMOTIONS` for each label; and where they are numbers, a note that spells them out.
-
-    Raises:
-        EmodetError: A name is not known, names and numbers are mixed, or the numbers fit no order.
+    All labels are considered together, since a number alone means nothing: with ``order="auto"``, numbers from 0 are
+    AffectNet's ids, and 1 to 7 without 0 are RAF-DB's. Names need no order.
     """
     words = sorted(set(labels))
     numbers = {word: int(word) for word in words if _is_number(word)}

@@ -2,11 +2,9 @@
 
 import codecs
 import csv
-import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from emodet.errors import EmodetError
 
@@ -14,12 +12,6 @@ __all__ = ["CsvRows", "damaged_or_has", "first_line", "header_of", "text_lines"]
 
 _DELIMITERS = (",", ";", "\t", "|")
 _HEAD_BYTES = 1 << 16
-
-
-class _Header(NamedTuple):
-    names: list[str]  # in lower case
-    delimiter: str
-    lines_before: int  # of Excel's ``sep=;``
 
 
 class CsvRows:
@@ -60,16 +52,16 @@ class CsvRows:
         self.path, self.line = path, 1
         try:
             self._encoding = _encoding_of(path)
-            header = _header(path, delimiter)
+            names, self._delimiter, before = _header(path, delimiter)
         except (OSError, csv.Error) as problem:
             raise EmodetError(f"{path}: cannot be read as CSV ({problem})") from None
-        names, self._delimiter, self._skipped = header.names, header.delimiter, header.lines_before + 1
+        self._skipped = before + 1
         there = ", ".join(filter(None, names))[:200] or "no names"
         for alias, name in (aliases or {}).items():
             if name not in names and alias in names:
                 names[names.index(alias)] = name
         if positional and not set(required) & set(names) and len(names) - len(positional) in (0, 1):
-            names, self._skipped = ["", *positional][-len(names) :], header.lines_before
+            names, self._skipped = ["", *positional][-len(names) :], before
         lacking = [name for name in required if name not in names]
         if lacking:
             raise EmodetError(f"{path}: the header lacks {', '.join(lacking)}; it has {there}")
@@ -83,11 +75,7 @@ class CsvRows:
         self._width = len(names)
 
     def require_together(self, *columns: str) -> bool:
-        """Whether these columns are there; all of them or none must be.
-
-        Raises:
-            EmodetError: Some are missing.
-        """
+        """Whether these columns are there; all of them or none must be."""
         lacking = [name for name in columns if name not in self.names]
         if lacking and len(lacking) < len(columns):
             raise EmodetError(
@@ -96,33 +84,23 @@ class CsvRows:
         return not lacking
 
     def __iter__(self) -> Iterator[dict[str, str]]:
-        """The cells of each row by column name, stripped; blank lines are skipped.
-
-        Raises:
-            EmodetError: A row has more or fewer cells than the header, as the last one of a file that was cut off; the
-                file is not CSV or not text in its encoding, or has no row.
-        """
-        found = False
+        """The cells of each row by column name, stripped; blank lines are skipped."""
+        found, self.line = False, self._skipped
         try:
             with self.path.open(encoding=self._encoding, newline="") as file:
-                lines = enumerate(file, start=1)
                 for _ in range(self._skipped):
-                    next(lines, None)
-                for self.line, line in lines:
-                    # Splitting takes a third of the csv module's time on long lines: that one gets quoted lines only.
-                    if '"' in line:
-                        following = itertools.chain((line,), (text for _, text in lines))
-                        row = next(csv.reader(following, delimiter=self._delimiter, strict=True), [])
-                    elif line := line.rstrip("\r\n"):
-                        row = line.split(self._delimiter)
-                    else:
+                    next(file, None)
+                reader = csv.reader(file, delimiter=self._delimiter, strict=True)
+                for row in reader:
+                    self.line = self._skipped + reader.line_num
+                    if not row:
                         continue
-                    if row and len(row) != self._width:
+                    found = True
+                    if len(row) != self._width:
                         raise self.error(f"{len(row)} columns where the header has {self._width}; is the file cut off?")
-                    if row:
-                        found = True
-                        yield {name: row[index].strip() for name, index in self._columns}
+                    yield {name: row[index].strip() for name, index in self._columns}
         except csv.Error as problem:
+            self.line += 1
             raise self.error(f"not CSV ({problem})") from None
         except UnicodeError as problem:
             raise _not_text(self.path, self.line, problem) from None
@@ -142,11 +120,7 @@ class CsvRows:
 
 
 def text_lines(path: Path) -> Iterator[tuple[str, str]]:
-    """The lines of a text file that are not blank, stripped, each with its place for an error.
-
-    Raises:
-        EmodetError: The file cannot be read as text, or has no such line.
-    """
+    """The lines of a text file that are not blank, stripped, each with its place for an error."""
     found, number = False, 0
     try:
         with path.open(encoding=_encoding_of(path)) as lines:
@@ -165,7 +139,7 @@ def text_lines(path: Path) -> Iterator[tuple[str, str]]:
 def header_of(path: Path) -> tuple[str, ...]:
     """The column names of a CSV file in lower case; empty where there are none or it cannot be read."""
     try:
-        return tuple(_header(path).names)
+        return tuple(_header(path)[0])
     except (OSError, csv.Error):
         return ()
 
@@ -183,11 +157,7 @@ def damaged_or_has(path: Path, columns: Sequence[str]) -> bool:
 
 
 def first_line(path: Path) -> str:
-    """The first line of a text file without its end and byte-order mark; undecodable bytes become U+FFFD.
-
-    Raises:
-        OSError: It cannot be read.
-    """
+    """The first line of a text file without its end and byte-order mark; undecodable bytes become U+FFFD."""
     return _first_lines(path)[0]
 
 
@@ -202,14 +172,15 @@ def _encoding_of(path: Path) -> str:
         return "utf-16" if file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
 
 
-def _header(path: Path, delimiter: str | None = None) -> _Header:
+def _header(path: Path, delimiter: str | None = None) -> tuple[list[str], str, int]:
+    """Names in lower case, delimiter, and the number of lines before (Excel's ``sep=;``)."""
     first, *following = _first_lines(path)
     separator = re.fullmatch(r"""["']?sep=(.)["']?""", first.rstrip(" "), re.IGNORECASE)
     line = following[0] if separator and following else first
     delimiter = delimiter or (separator[1] if separator else max(_DELIMITERS, key=line.count))
     cells = next(csv.reader([line], delimiter=delimiter, strict=True), [])
     names = [cell.strip().lstrip("#").strip().lower() for cell in cells]
-    return _Header(names, delimiter, int(separator is not None))
+    return names, delimiter, int(separator is not None)
 
 
 def _not_text(path: Path, line: int, problem: UnicodeError) -> EmodetError:

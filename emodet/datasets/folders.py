@@ -80,14 +80,8 @@ def is_picture(name: str) -> bool:
 def pictures_below(folder: Path, passed_over: list[str]) -> Iterator[str]:
     """The pictures in `folder` and in all folders below it, as paths relative to it with forward slashes.
 
-    Links are followed, but no folder is entered twice, so that a loop of links ends.
-
-    Args:
-        folder: Where to look.
-        passed_over: Receives the paths of pictures in formats that are not read, and of links that lead nowhere.
-
-    Raises:
-        EmodetError: A folder cannot be read.
+    Links are followed, but no folder is entered twice, so that a loop of links ends. `passed_over` receives the
+    pictures in formats that are not read, and links that lead nowhere.
     """
     pending, entered = [""], set()
     while pending:
@@ -128,11 +122,7 @@ def spellings(path: str) -> list[str]:
 
 
 def relative_path(text: str, where: str) -> str:
-    """A path written in a list, with forward slashes and without ``.`` parts.
-
-    Raises:
-        EmodetError: It is empty, absolute, or leaves the folder; `where` names the place (``training.csv, line 7``).
-    """
+    """A path written in a list, with forward slashes and without ``.`` parts; it may not leave the folder."""
     slashed = text.strip().replace("\\", "/")
     parts = [part for part in slashed.split("/") if part not in ("", ".")]
     if not parts or "\0" in slashed:

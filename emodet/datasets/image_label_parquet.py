@@ -1,7 +1,7 @@
 """Parquet files with a picture and a class in each row, as data sets are exported for the Hugging Face hub."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,6 @@ from emodet.errors import EmodetError
 __all__ = ["ImageLabelParquet"]
 
 _COLUMNS = ("image", "label")
-_BATCH_ROWS = 64
 _MAX_FILES = 1000
 _PUBLISHED_HQ = 27_823
 
@@ -31,7 +30,7 @@ class ImageLabelParquet(Reader):
     A number in ``label`` is an index into the class names that the file's own metadata holds (in the HQ export anger,
     disgust, fear, happy, neutral, sad, surprise); text in it is the name itself. The split is the first word of the
     file's name (``train-00000-of-00004.parquet``), training where that is no split. Files lie at the top or in
-    ``data/``; the root may also be one of them. A sample's key is file and row. Pictures are read a few rows at a time.
+    ``data/``; the root may also be one of them. A sample's key is file and row. One row group is in memory.
 
     Args:
         names: The class names in the order of the numbers, for files whose metadata lacks them.
@@ -46,7 +45,7 @@ class ImageLabelParquet(Reader):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.names = None if self.names is None else list(self.names)
-        self._cursor: _Cursor | None = None
+        self._group: tuple[Path | None, int, Any] = (None, 0, ())
 
     @classmethod
     def matches(cls, folder: Path) -> bool:
@@ -88,16 +87,32 @@ class ImageLabelParquet(Reader):
 
     def encoded(self, sample: Sample) -> bytes:
         file, row = self.file_of(sample), int(sample.key.rpartition(":")[2])
-        if self._cursor is None or self._cursor.file != file:
-            self._cursor = _Cursor(file)
-        data = self._cursor.picture(row)
+        try:
+            start, pictures = self._row_group(file, row)
+        except (pa.ArrowException, OSError, IndexError) as problem:
+            raise EmodetError(f"{file}, row {row}: cannot be read as Parquet ({problem})") from None
+        value = pictures[row - start].as_py()
+        data = value.get("bytes") if isinstance(value, dict) else value
         if not data:
             raise EmodetError(f"{file}, row {row}: there is no picture in it")
-        return data
+        return bytes(data)
+
+    def _row_group(self, file: Path, row: int) -> tuple[int, Any]:
+        """First row and pictures of the row group that holds `row`; the last one is kept, as rows come in order."""
+        known, start, pictures = self._group
+        if known != file or not start <= row < start + len(pictures):
+            parquet = pq.ParquetFile(file, memory_map=True, pre_buffer=False)
+            groups = parquet.metadata
+            starts = np.cumsum([0, *(groups.row_group(number).num_rows for number in range(groups.num_row_groups))])
+            number = int(np.searchsorted(starts, row, side="right")) - 1
+            pictures = parquet.read_row_group(number, columns=["image"], use_threads=False).column(0)
+            start = int(starts[number])
+            self._group = file, start, pictures
+        return start, pictures
 
     def __getstate__(self) -> dict[str, Any]:
-        # Each worker process opens the files for itself.
-        return {**self.__dict__, "_cursor": None}
+        # Each worker process opens the file for itself.
+        return {**self.__dict__, "_group": (None, 0, ())}
 
     def _schema(self, file: str) -> pa.Schema:
         try:
@@ -134,49 +149,6 @@ class ImageLabelParquet(Reader):
             if label not in (None, -1) and label not in known:
                 raise EmodetError(f"{file}, row {row}: label {label} is not among the {len(known)} class names")
         return [known.get(label) for label in labels]
-
-
-class _Cursor:
-    """Goes through the pictures of one file in order, holding a few of them.
-
-    A row before the current ones starts again at its row group: cheap, since samples are asked for in order.
-    """
-
-    def __init__(self, file: Path) -> None:
-        self.file = file
-        try:
-            # Without buffering ahead: a row group may be gigabytes.
-            self._parquet = pq.ParquetFile(file, memory_map=True, pre_buffer=False)
-        except pa.ArrowException as problem:
-            raise EmodetError(f"{file}: cannot be read as Parquet ({problem})") from None
-        metadata = self._parquet.metadata
-        sizes = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
-        self._starts = np.cumsum([0, *sizes])
-        self._group, self._start = -1, 0
-        self._pictures: Any = ()
-        self._batches: Iterator[Any] = iter(())
-
-    def picture(self, row: int) -> bytes | None:
-        """The bytes of a row's picture; None where there are none."""
-        if not 0 <= row < self._starts[-1]:
-            raise EmodetError(f"{self.file}: there is no row {row}")
-        group = int(np.searchsorted(self._starts, row, side="right")) - 1
-        try:
-            if group != self._group or row < self._start:
-                self._batches = self._parquet.iter_batches(
-                    _BATCH_ROWS, row_groups=[group], columns=["image"], use_threads=False
-                )
-                self._group, self._start, self._pictures = group, int(self._starts[group]), ()
-            while row >= self._start + len(self._pictures):
-                self._start += len(self._pictures)
-                self._pictures = next(self._batches).column(0)
-        except (pa.ArrowException, StopIteration) as problem:
-            self._group = -1
-            raise EmodetError(f"{self.file}: cannot be read as Parquet ({problem or 'it ends early'})") from None
-        value = self._pictures[row - self._start].as_py()
-        if isinstance(value, dict):
-            value = value.get("bytes")
-        return value if isinstance(value, bytes) else None
 
 
 def _parquet_files(folder: Path) -> list[str]:

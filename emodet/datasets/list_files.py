@@ -1,5 +1,6 @@
-"""Text files with one ``path label`` a line, beside a folder of pictures."""
+"""Text files with one ``path label`` a line, beside a folder of pictures; RAF-DB's and ExpW's own kinds of them."""
 
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,13 +12,21 @@ from emodet.datasets.csv_rows import first_line, text_lines
 from emodet.datasets.folders import folders_in, is_picture, names_in, relative_path, some_names, split_of
 from emodet.datasets.listed_pictures import TWICE, Seen, find_pictures, is_new
 from emodet.datasets.samples import Listing, Reader, Sample
-from emodet.emotions import EMOTIONS
+from emodet.emotions import EMOTIONS, RAFDB_ORDER
 from emodet.errors import EmodetError
 
-__all__ = ["LabelledLine", "ListFiles", "labelled_lines"]
+__all__ = ["ExpW", "ListFiles", "RafDb"]
 
 _MAX_FOLDERS = 20
 _MAX_FILES = 50
+# RAF-DB's release misspells "partition"; some copies put it right.
+_RAFDB_LISTS = tuple(
+    folder + name for folder in ("EmoLabel/", "") for name in ("list_patition_label.txt", "list_partition_label.txt")
+)
+_RAFDB_CLASSES = {str(number): name for number, name in ORDERS["rafdb"].items()}
+_EXPW_LISTS = ("label.lst", "label/label.lst", "labels/label.lst")
+_EXPW_COLUMNS = 7
+_EXPW_CLASSES = {str(number): EMOTIONS.index(name) for number, name in ORDERS["fer2013"].items()}
 
 
 @dataclass(kw_only=True, eq=False)
@@ -76,19 +85,20 @@ class ListFiles(Reader):
         return file.suffix.lower() == ".txt" and _is_list(file)
 
     def list_samples(self, listing: Listing) -> Iterator[Sample]:
-        lines = {file: list(labelled_lines(file)) for files in self.lists.values() for file in files}
-        labels = [line.label for of_file in lines.values() for line in of_file]
+        lines = {file: list(_labelled_lines(file)) for files in self.lists.values() for file in files}
+        labels = [label for of_file in lines.values() for _, label, _ in of_file]
         meaning, notes = classes_of(labels, self.order, ", ".join(map(str, lines)))
         listing.notes += notes
         listing.notes += [f"There is no list of {split} faces." for split in ("train", "val") if not self.lists[split]]
         seen: Seen = {}
         for split, file in ((split, file) for split, files in self.lists.items() for file in files):
-            paths = [relative_path(line.path, line.where) for line in lines[file]]
-            for key, line in zip(find_pictures(listing, self.base, paths, file, split), lines[file], strict=True):
-                name = meaning[line.label]
+            paths = [relative_path(path, where) for path, _, where in lines[file]]
+            found = find_pictures(listing, self.base, paths, file, split)
+            for key, (_, label, where) in zip(found, lines[file], strict=True):
+                name = meaning[label]
                 if key is None:
                     continue
-                if not is_new(seen, key, name, line.where):
+                if not is_new(seen, key, name, where):
                     listing.left_out[TWICE] += 1
                 elif name not in EMOTIONS:
                     listing.left_out[name] += 1
@@ -96,27 +106,120 @@ class ListFiles(Reader):
                     yield Sample(key, split, EMOTIONS.index(name))
 
 
-class LabelledLine(NamedTuple):
-    """One line of a list: path and label as written, and the line's place for an error."""
+class RafDb(Reader):
+    """RAF-DB basic: ``EmoLabel/list_patition_label.txt`` (sic) and ``Image/aligned/train_00001_aligned.jpg``.
 
+    A line is ``train_00001.jpg 5``; the number counts from 1 in RAF-DB's own order, the name has the split. The aligned
+    pictures are face crops, so there is no box. The original pictures are not read.
+
+    Li, Deng, Du 2017, Reliable Crowdsourcing and Deep Locality-Preserving Learning: 12,271 and 3,068 faces.
+    """
+
+    name = "rafdb"
+    title = "RAF-DB (basic)"
+    signs = "EmoLabel/list_patition_label.txt beside Image/aligned/"
+    expected = {  # noqa: RUF012
+        "train": dict(zip(RAFDB_ORDER, (1290, 281, 717, 4772, 1982, 705, 2524), strict=True)),
+        "test": dict(zip(RAFDB_ORDER, (329, 74, 160, 1185, 478, 162, 680), strict=True)),
+    }
+
+    @classmethod
+    def matches(cls, folder: Path) -> bool:
+        return any((folder / name).is_file() for name in _RAFDB_LISTS)
+
+    def list_samples(self, listing: Listing) -> list[Sample]:
+        file = next(self.base / name for name in _RAFDB_LISTS if (self.base / name).is_file())
+        seen: Seen = {}
+        paths: list[str] = []
+        faces: list[tuple[str, int]] = []
+        for path, label, where in _labelled_lines(file):
+            split = path.partition("_")[0]
+            if split not in ("train", "test"):
+                raise EmodetError(f"{where}: {path!r} begins with neither train_ nor test_")
+            name = _RAFDB_CLASSES.get(label)
+            if name is None:
+                raise EmodetError(f"{where}: {label!r} is not a class from 1 to {len(RAFDB_ORDER)}")
+            if not is_new(seen, path, name, where):
+                listing.left_out[TWICE] += 1
+                continue
+            stem, _, suffix = relative_path(path, where).rpartition(".")
+            paths.append(f"{stem.removesuffix('_aligned')}_aligned.{suffix}")
+            faces.append((split, EMOTIONS.index(name)))
+        found = find_pictures(listing, self.base, paths, file)
+        return [Sample(key, *face) for key, face in zip(found, faces, strict=True) if key is not None]
+
+
+class ExpW(Reader):
+    """`label.lst` and ``image/origin/*.jpg``.
+
+    A line is ``name face_id top left right bottom confidence label``: the top comes before the left. The label counts
+    in FER2013's order. Pictures are whole photographs, so faces are cut by their box (``data.crop=box``). Faces of one
+    photograph have it as their subject, so that no split that is drawn separates them. The confidence is the face
+    detector's and is not used. The set has no official split.
+
+    Zhang, Luo, Loy, Tang 2018, From Facial Expression Recognition to Interpersonal Relation Prediction.
+    """
+
+    name = "expw"
+    title = "ExpW"
+    signs = "label.lst of lines 'name face_id top left right bottom confidence label'"
+
+    @classmethod
+    def matches(cls, folder: Path) -> bool:
+        return any((folder / name).is_file() for name in _EXPW_LISTS)
+
+    def list_samples(self, listing: Listing) -> Iterator[Sample]:
+        file = next(self.base / name for name in _EXPW_LISTS if (self.base / name).is_file())
+        faces = [_face(line, where) for line, where in text_lines(file)]
+        listing.notes.append("There is no official split, so all faces are training faces.")
+        seen: Seen = {}
+        for picture, face in zip(find_pictures(listing, self.base, [f.path for f in faces], file), faces, strict=True):
+            if picture is None:
+                continue
+            key = f"{picture}#{face.number}"
+            if not is_new(seen, key, EMOTIONS[face.emotion], face.where):
+                listing.left_out[TWICE] += 1
+            elif face.box[2] <= max(face.box[0], 0) or face.box[3] <= max(face.box[1], 0):
+                listing.left_out["box is empty or outside the picture"] += 1
+            else:
+                yield Sample(key, "train", face.emotion, box=face.box, subject=picture, file=picture)
+
+
+class _Face(NamedTuple):
     path: str
-    label: str
+    number: str
+    box: tuple[float, float, float, float]  # x1, y1, x2, y2
+    emotion: int
     where: str
 
 
-def labelled_lines(file: Path) -> Iterator[LabelledLine]:
-    """The ``path label`` lines of a list, split at the last white space; those that start with ``#`` are skipped.
+def _face(line: str, where: str) -> _Face:
+    name, *cells = line.rsplit(maxsplit=_EXPW_COLUMNS)
+    if len(cells) != _EXPW_COLUMNS:
+        raise EmodetError(
+            f"{where}: {line[:80]!r} is not 'name face_id top left right bottom confidence label'; is the file cut off?"
+        )
+    number, *numbers, label = cells
+    try:
+        top, left, right, bottom, _ = (float(cell) for cell in numbers)
+    except ValueError:
+        raise EmodetError(f"{where}: {' '.join(numbers)[:80]!r} are not five numbers") from None
+    if not all(map(math.isfinite, (top, left, right, bottom))):
+        raise EmodetError(f"{where}: the box {' '.join(numbers[:4])[:80]} is not finite")
+    if label not in _EXPW_CLASSES:
+        raise EmodetError(f"{where}: label {label!r} is not a number from 0 to 6")
+    return _Face(relative_path(name, where), number, (left, top, right, bottom), _EXPW_CLASSES[label], where)
 
-    Raises:
-        EmodetError: The file cannot be read as text, has a line of one word only, or no line.
-    """
+
+def _labelled_lines(file: Path) -> Iterator[tuple[str, str, str]]:
+    """Path, label and place of each line, split at the last white space; those that start with ``#`` are skipped."""
     for line, where in text_lines(file):
         if line.startswith("#"):
             continue
         path, *label = line.rsplit(maxsplit=1)
         if not label:
             raise EmodetError(f"{where}: {path[:80]!r} is not 'path label'; is the file cut off?")
-        yield LabelledLine(path, label[0], where)
+        yield path, label[0], where
 
 
 def _texts(base: Path) -> Iterator[Path]:

@@ -38,11 +38,7 @@ _R = TypeVar("_R")
 
 
 def require_most(missing: Sequence[str], total: int, what: str) -> None:
-    """Refuse a release of whose annotated pictures more than a tenth are missing.
-
-    Raises:
-        EmodetError: It is so; `what` names the place and where the pictures should be.
-    """
+    """Refuse a release of whose annotated pictures more than a tenth are missing; `what` names it in the error."""
     if total - len(missing) < _RESOLVED * total:
         raise EmodetError(
             f"{what}: {len(missing):,} of {total:,} pictures are not there ({few(missing)}). Unpack the whole archive"
@@ -54,11 +50,7 @@ Seen = dict[str, tuple[str, str]]
 
 
 def is_new(seen: Seen, key: str, label: str, where: str) -> bool:
-    """Add a picture to `seen`; False where it is there already.
-
-    Raises:
-        EmodetError: It is there with another label. `where` names this entry's place.
-    """
+    """Add a picture to `seen`; False where it is there already, an error where it is there with another label."""
     label_before, place = seen.setdefault(key, (label, where))
     if label_before != label:
         raise EmodetError(
@@ -70,23 +62,11 @@ def is_new(seen: Seen, key: str, label: str, where: str) -> bool:
 def find_pictures(
     listing: Listing, base: Path, paths: Sequence[str], listed_in: Path, split: str | None = None
 ) -> list[str | None]:
-    """Find the folder that the paths of a list are relative to, and which of the pictures are there.
+    """Find the folder below `base` that the paths of a list are relative to, and which of the pictures are there.
 
-    An evenly spaced sample decides on the folder, then every path is looked up. Missing pictures are counted and noted.
-
-    Args:
-        listing: Receives the count and the note.
-        base: The folder to search in.
-        paths: As the list has them (`relative_path`).
-        listed_in: The list.
-        split: What the list is for, if one thing: of folders that fit alike, one inside a folder called after another
-            split comes last.
-
-    Returns:
-        For each path the picture's path below `base`, with the extension as on disk, or None.
-
-    Raises:
-        EmodetError: Fewer than 90 % of the pictures are there.
+    An evenly spaced sample decides on the folder, then every path is looked up. Missing pictures are counted and noted;
+    fewer than 90 % are an error. Of folders that fit alike, one inside a folder called after another split than `split`
+    comes last. Returns for each path the picture's path below `base`, with the extension as on disk, or None.
     """
     if not paths:
         return []
@@ -125,20 +105,10 @@ def find_pictures(
 def pair_by_stem(
     listing: Listing, folder: Path, annotations: str, stems: Sequence[str], noun: str
 ) -> list[tuple[str, str]]:
-    """Pair the annotation files of a folder with the pictures in ``images/``; count and name what has no counterpart.
+    """(stem, name of the picture) for the annotation files of `folder` whose picture is in ``images/``.
 
-    Args:
-        listing: Receives counts and notes.
-        folder: The folder of ``images`` and of the annotations.
-        annotations: What the folder of annotation files is called.
-        stems: The names of the annotation files without what follows the stem, in the order wanted.
-        noun: What to call an annotation file, with its article.
-
-    Returns:
-        (stem, name of the picture).
-
-    Raises:
-        EmodetError: Fewer than 90 % of the annotated pictures are there.
+    What has no counterpart is counted and named; more than a tenth without a picture are an error. `stems` are those of
+    the files in the folder `annotations`, and `noun` is the word for one, with its article.
     """
     pictures: dict[str, str] = {}
     doubles = []
@@ -159,11 +129,7 @@ def pair_by_stem(
 
 
 def split_part(listing: Listing, base: Path, names: Sequence[str], annotations: str, split: str) -> Path | None:
-    """The folder of a split under one of several names; None, with a note, where there is none.
-
-    Raises:
-        EmodetError: It is there with pictures but without the folder of annotations.
-    """
+    """The folder of a split under one of several names; None, with a note, where there is none."""
     there = [name for name in names if (base / name / annotations).is_dir()]
     if there:
         if len(there) > 1:
@@ -182,12 +148,8 @@ def map_in_threads(function: Callable[[_T], _R], items: Sequence[_T]) -> Iterato
     """`function` of each item in order, several at a time: for small files, opening them takes the time."""
     chunks = [items[start : start + _CHUNK] for start in range(0, len(items), _CHUNK)]
     with ThreadPoolExecutor(_THREADS) as pool:
-        try:
-            for results in pool.map(lambda chunk: [function(item) for item in chunk], chunks):
-                yield from results
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+        for results in pool.map(lambda chunk: [function(item) for item in chunk], chunks):
+            yield from results
 
 
 def _folders_below(base: Path, *, levels: int = 4) -> Iterator[Path]:

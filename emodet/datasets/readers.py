@@ -9,17 +9,13 @@ from typing import Any
 from emodet.datasets.affectnet_csv import AffectNetCsv
 from emodet.datasets.affectnet_npy import AffectNetNpy
 from emodet.datasets.affectnet_plus import AffectNetPlus
-from emodet.datasets.ckplus import CkPlus48
-from emodet.datasets.class_folders import ClassFolders
-from emodet.datasets.expw import ExpW
+from emodet.datasets.class_folders import CkPlus48, ClassFolders, Jaffe
 from emodet.datasets.fer2013 import Fer2013
 from emodet.datasets.ferplus import FerPlus, FerPlusCsv
 from emodet.datasets.image_label_parquet import ImageLabelParquet
-from emodet.datasets.jaffe import Jaffe
 from emodet.datasets.labels_csv import LabelsCsv
-from emodet.datasets.list_files import ListFiles
+from emodet.datasets.list_files import ExpW, ListFiles, RafDb
 from emodet.datasets.own_csv import OwnCsv
-from emodet.datasets.rafdb import RafDb
 from emodet.datasets.samples import Reader
 from emodet.datasets.yolo import Yolo
 from emodet.errors import EmodetError

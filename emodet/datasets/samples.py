@@ -4,7 +4,6 @@ A reader turns the files of one family of data sets into `Sample`s. It decodes n
 nothing silently: what it leaves out is counted in `Listing.left_out`, by reason.
 """
 
-import os
 import stat
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,7 +22,6 @@ MAX_ENCODED_BYTES = 2**28
 Counts = Mapping[str, Mapping[str, int]]
 """Split → class name → number of faces."""
 
-_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 _LEVELS = 3
 
 
@@ -192,18 +190,13 @@ class Reader:
             OSError: It cannot be read.
             EmodetError: It is not a regular file, or too large for a picture.
         """
-        # Non-blocking: opening a pipe would wait for a writer.
-        descriptor = os.open(self.file_of(sample), _FLAGS)
-        try:
-            found = os.fstat(descriptor)
-            if not stat.S_ISREG(found.st_mode):
-                raise EmodetError(f"{sample.key}: not a file but a folder, a pipe or a device")
-            if found.st_size > MAX_ENCODED_BYTES:
-                raise EmodetError(f"{sample.key}: {found.st_size:,} bytes are more than {MAX_ENCODED_BYTES:,}")
-            with os.fdopen(descriptor, "rb", buffering=0, closefd=False) as stream:
-                return stream.readall()
-        finally:
-            os.close(descriptor)
+        file = self.file_of(sample)
+        found = file.stat()
+        if not stat.S_ISREG(found.st_mode):  # opening a pipe would wait for a writer
+            raise EmodetError(f"{sample.key}: not a file but a folder, a pipe or a device")
+        if found.st_size > MAX_ENCODED_BYTES:
+            raise EmodetError(f"{sample.key}: {found.st_size:,} bytes are more than {MAX_ENCODED_BYTES:,}")
+        return file.read_bytes()
 
     def options(self) -> dict[str, Any]:
         """The options, as plain values: part of the pack's identity."""

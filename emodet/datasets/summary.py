@@ -69,12 +69,11 @@ def _outcome(manifest: Mapping[str, Any]) -> list[str]:
 
 
 def _compared(found: Counts, published: Counts) -> list[str]:
-    """The rows of a table, and the differences in words; a split that nothing is published of is only counted."""
+    """The rows of a table; a split that nothing is published of is only counted."""
     rows = [
         "split  class              found  published  difference",
         "-----  ---------------  -------  ---------  ----------",
     ]
-    words = [""]
     for split in _SPLITS:
         here, wanted = found.get(split, {}), published.get(split, {})
         names = [name for name in (*EMOTIONS, _NO_EMOTION) if name in here or name in wanted]
@@ -84,21 +83,7 @@ def _compared(found: Counts, published: Counts) -> list[str]:
         if names:
             total = sum(wanted.values()) or None
             rows.append(_row(split, "all", sum(here.values()), None if _NO_EMOTION in here else total))
-        if wanted:
-            words.append(_in_words(split, here, wanted))
-    return [*rows, *words]
-
-
-def _in_words(split: str, found: Mapping[str, int], published: Mapping[str, int]) -> str:
-    total = sum(published.values())
-    if not found:
-        return f"{split}: none of the {total:,} published faces is there."
-    more = {name: found.get(name, 0) - published.get(name, 0) for name in EMOTIONS}
-    different = [f"{name} {abs(by):,} {'fewer' if by < 0 else 'more'}" for name, by in more.items() if by]
-    if not different:
-        return f"{split}: as many faces of every class as were published."
-    here = sum(found.get(name, 0) for name in EMOTIONS)
-    return f"{split}: {here:,} faces where {total:,} were published; by class: {', '.join(different)}."
+    return [*rows, ""]
 
 
 def _row(split: str, name: str, count: int, should: int | None) -> str:

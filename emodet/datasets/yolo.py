@@ -16,7 +16,6 @@ __all__ = ["Yolo"]
 
 _FOLDERS: Mapping[str, tuple[str, ...]] = {"train": ("train",), "val": ("valid", "val"), "test": ("test",)}
 _YAML_NAMES = ("data.yaml", "data.yml")
-_MAX_YAML_BYTES = 1 << 20
 _PUBLISHED = {"train": 17_101, "val": 5_406, "test": 2_755}
 
 
@@ -84,8 +83,6 @@ def _read_names(path: Path) -> dict[int, str]:
     import yaml  # comes with the training extra, and only this needs it
 
     try:
-        if path.stat().st_size > _MAX_YAML_BYTES:
-            raise EmodetError(f"{path}: over {_MAX_YAML_BYTES:,} bytes are no list of class names")
         # The base loader builds text, lists and dicts only: no objects, and a class called no stays a word.
         content = yaml.load(path.read_text(encoding="utf-8-sig"), Loader=yaml.BaseLoader)
     except (yaml.YAMLError, OSError, UnicodeDecodeError, RecursionError) as problem:

@@ -206,11 +206,7 @@ def _drawn(jobs: list[_Job], workers: int) -> Iterator[_Drawn]:
         return
     # A fresh interpreter each: OpenCV's threads do not survive a fork.
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        try:
-            yield from pool.map(_draw, jobs, chunksize=16)
-        except BaseException:
-            pool.shutdown(wait=True, cancel_futures=True)
-            raise
+        yield from pool.map(_draw, jobs, chunksize=16)
 
 
 def _draw(job: _Job) -> _Drawn:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made_reader import MadeReader, picture, png, records
+from made_reader import MadeReader, picture, png, records, table_with
 
 from emodet.data.batches import BatchIndices
 from emodet.data.build import build_datamodule
@@ -252,19 +252,8 @@ def mixes(draw: st.DrawFn) -> list[Table]:
             st.lists(st.sampled_from(["train", "train", "train", "val", "test"]), min_size=count, max_size=count)
         )
         pictures = draw(st.lists(st.integers(0, 60), min_size=count, max_size=count))
-        blank = np.full(count, np.nan, np.float32)
-        tables.append(
-            Table(
-                key=np.array([f"{number:03d}" for number in range(count)]),
-                split=np.array(split),
-                emotion=np.array([number % 3 for number in range(count)]),
-                soft_label=np.full((count, 8), np.nan, np.float32),
-                valence=blank,
-                arousal=blank,
-                subject=np.array([""] * count),
-                pixel_hash=np.array([f"{number}" for number in pictures]),
-            )
-        )
+        emotion = [number % 3 for number in range(count)]
+        tables.append(table_with(split, emotion, picture=[f"{number}" for number in pictures]))
     return tables
 
 

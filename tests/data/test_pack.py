@@ -162,78 +162,65 @@ def flip_a_byte(file: Path, place: int) -> None:
         stream.write(bytes([byte[0] ^ 1]))
 
 
-class TestRefused:
-    def test_no_manifest(self, copy: Path) -> None:
-        (copy / "manifest.json").unlink()
-        with pytest.raises(EmodetError, match=r"not a pack .*manifest\.json.*emodet\.prepare"):
-            Pack(copy)
+def truncated(by: int) -> Callable[[Path], object]:
+    return lambda folder: os.truncate(folder / "images.npy", max(0, (folder / "images.npy").stat().st_size + by))
 
-    @pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"format": "other"}', "\xff"])
-    def test_a_manifest_that_is_none(self, copy: Path, text: str) -> None:
-        (copy / "manifest.json").write_bytes(text.encode("latin-1"))
-        with pytest.raises(EmodetError, match=r"manifest\.json: unreadable.*delete"):
-            Pack(copy)
 
-    @pytest.mark.parametrize("version", [0, 2, 4, "3", None])
-    def test_another_version(self, copy: Path, version: object) -> None:
-        change(copy, lambda manifest: manifest.update(version=version))
-        with pytest.raises(EmodetError, match=f"version {version}, version 3 is expected.*delete"):
-            Pack(copy)
+def manifest_with(**values: object) -> Callable[[Path], object]:
+    return lambda folder: change(folder, lambda manifest: manifest.update(values))
 
-    @pytest.mark.parametrize("key", ["preprocessing", "faces", "table_sha256", "fingerprint", "counts"])
-    def test_a_manifest_with_a_gap(self, copy: Path, key: str) -> None:
-        change(copy, lambda manifest: manifest.pop(key))
-        with pytest.raises(EmodetError, match=f"{key} is missing"):
-            Pack(copy)
 
-    @pytest.mark.parametrize("place", [200, -1, 5000])
-    def test_a_changed_pixel(self, copy: Path, place: int) -> None:
-        flip_a_byte(copy / "images.npy", place)
-        with pytest.raises(EmodetError, match=r"images\.npy is missing, damaged or changed; .* prepare it again"):
-            Pack(copy)
+def manifest_without(key: str) -> Callable[[Path], object]:
+    return lambda folder: change(folder, lambda manifest: manifest.pop(key))
 
-    def test_a_changed_table(self, copy: Path) -> None:
-        flip_a_byte(copy / "table.parquet", 100)
-        with pytest.raises(EmodetError, match=r"table\.parquet is missing, damaged"):
-            Pack(copy)
 
-    @pytest.mark.parametrize("name", ["images.npy", "table.parquet"])
-    def test_a_missing_file(self, copy: Path, name: str) -> None:
-        (copy / name).unlink()
-        with pytest.raises(EmodetError, match=f"{name} is missing"):
-            Pack(copy)
+def manifest_text(text: str) -> Callable[[Path], object]:
+    return lambda folder: (folder / "manifest.json").write_bytes(text.encode("latin-1"))
 
-    @pytest.mark.parametrize(
-        "value", [{"faces": "24"}, {"faces": 0}, {"faces": 23}, {"preprocessing": {"size": 4}}, {"preprocessing": 3}]
-    )
-    def test_a_manifest_with_other_values(self, copy: Path, value: dict[str, object]) -> None:
-        change(copy, lambda manifest: manifest.update(value))
-        with pytest.raises(EmodetError, match=r"prepare it again"):
-            Pack(copy)
 
-    def test_another_fingerprint_is_found_by_verifying(self, copy: Path) -> None:
-        change(copy, lambda manifest: manifest.update(fingerprint="0" * 64))
-        with pytest.raises(EmodetError, match=r"manifest\.json"):
-            Pack(copy).verify()
+def table_of_other_faces(folder: Path) -> None:
+    pq.write_table(pq.read_table(folder / "table.parquet").slice(0, 20), folder / "table.parquet")
+    manifest_with(table_sha256=sha256_of(folder / "table.parquet"))(folder)
 
-    def test_a_table_of_other_faces(self, copy: Path) -> None:
-        table = pq.read_table(copy / "table.parquet")
-        pq.write_table(table.slice(0, 20), copy / "table.parquet")
-        change(copy, lambda manifest: manifest.update(table_sha256=sha256_of(copy / "table.parquet")))
-        with pytest.raises(EmodetError, match=r"is missing, damaged or changed"):
-            Pack(copy)
 
-    @pytest.mark.parametrize("by", [-1, -5000, 1, -(10**9)])
-    def test_a_file_of_another_length(self, copy: Path, by: int) -> None:
-        file = copy / "images.npy"
-        os.truncate(file, max(0, file.stat().st_size + by))
-        with pytest.raises(EmodetError, match=r"images\.npy is missing, damaged"):
-            Pack(copy)
+def array_that_would_run_code(folder: Path) -> None:
+    np.save(folder / "images.npy", np.array([print], dtype=object), allow_pickle=True)
 
-    def test_an_array_that_would_run_code(self, copy: Path) -> None:
-        np.save(copy / "images.npy", np.array([print], dtype=object), allow_pickle=True)
-        with pytest.raises(EmodetError, match=r"images\.npy"):
-            Pack(copy)
+
+AGAIN = r"missing, damaged or changed; .* prepare it again"
+REFUSED: list[tuple[Callable[[Path], object], str]] = [
+    (lambda folder: (folder / "manifest.json").unlink(), r"not a pack .*manifest\.json.*emodet\.prepare"),
+    *(
+        (manifest_text(text), r"manifest\.json: unreadable.*delete")
+        for text in ("", "{", "[]", "null", '{"format": "other"}', "\xff")
+    ),
+    *((manifest_with(version=it), f"version {it}, version 3 is expected.*delete") for it in (0, 2, 4, "3", None)),
+    *(
+        (manifest_without(key), f"{key} is missing")
+        for key in ("preprocessing", "faces", "table_sha256", "fingerprint", "counts")
+    ),
+    *((manifest_with(faces=faces), "prepare it again") for faces in ("24", 0, 23)),
+    *((manifest_with(preprocessing=it), "prepare it again") for it in ({"size": 4}, 3)),
+    *((lambda folder, at=at: flip_a_byte(folder / "images.npy", at), rf"images\.npy is {AGAIN}") for at in (200, -1)),
+    *((truncated(by), rf"images\.npy is {AGAIN}") for by in (-1, -5000, 1, -(10**9))),
+    (lambda folder: flip_a_byte(folder / "table.parquet", 100), rf"table\.parquet is {AGAIN}"),
+    *((lambda folder, it=it: (folder / it).unlink(), f"{it} is {AGAIN}") for it in ("images.npy", "table.parquet")),
+    (table_of_other_faces, AGAIN),
+    (array_that_would_run_code, rf"images\.npy is {AGAIN}"),
+]
+
+
+@pytest.mark.parametrize(("damage", "message"), REFUSED, ids=range(len(REFUSED)))
+def test_what_is_not_whole_is_refused(copy: Path, damage: Callable[[Path], object], message: str) -> None:
+    damage(copy)
+    with pytest.raises(EmodetError, match=message):
+        Pack(copy)
+
+
+def test_another_fingerprint_is_found_by_verifying(copy: Path) -> None:
+    manifest_with(fingerprint="0" * 64)(copy)
+    with pytest.raises(EmodetError, match=r"manifest\.json"):
+        Pack(copy).verify()
 
 
 def test_large_packs_are_sampled_on_opening_and_verified_whole(

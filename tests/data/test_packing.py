@@ -1,7 +1,6 @@
 """Packing: what is packed, which pictures are unreadable, what is refused, and how a stopped packing continues."""
 
 import io
-import json
 import os
 import shutil
 import signal
@@ -413,13 +412,3 @@ class TestChangedRelease:
         (file.parent / "new.jpg").write_bytes(png(picture(78)))
         source.prepare(CROP)
         assert "has changed" in caplog.text
-
-
-@pytest.mark.parametrize("name", RELEASES)
-def test_every_layout_goes_in(tmp_path: Path, name: str) -> None:
-    made = RELEASES[name](tmp_path / "release")
-    pack = prepare(open_reader(made.root), tmp_path / "packs")
-    assert len(pack) == made.faces
-    assert pack.manifest["reader"] == name
-    assert json.loads(json.dumps(pack.manifest)) == pack.manifest
-    pack.verify()

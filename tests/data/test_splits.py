@@ -8,6 +8,7 @@ import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made_reader import table_with
 
 from emodet.data.batches import EvaluationBatches, TrainingBatches, sampling_weights
 from emodet.data.pack import Table
@@ -15,22 +16,6 @@ from emodet.data.splits import Splits, assign_splits
 from emodet.errors import EmodetError
 
 Rows = npt.NDArray[np.int64]
-
-
-def table(
-    split: list[str], emotion: list[int], subject: list[str] | None = None, picture: list[str] | None = None
-) -> Table:
-    count = len(split)
-    return Table(
-        key=np.array([f"{number:06d}" for number in range(count)]),
-        split=np.array(split, dtype=np.str_),
-        emotion=np.array(emotion, dtype=np.int64),
-        soft_label=np.full((count, 8), np.nan, np.float32),
-        valence=np.full(count, np.nan, np.float32),
-        arousal=np.full(count, np.nan, np.float32),
-        subject=np.array(subject or [""] * count, dtype=np.str_),
-        pixel_hash=np.array(picture or [f"{number:024x}" for number in range(count)], dtype=np.str_),
-    )
 
 
 def splits_of(made: Table, val_from: str | float = "auto", seed: int = 0) -> Splits:
@@ -43,12 +28,12 @@ AFFECTNET = (749, 1344, 255, 141, 64, 38, 249, 38)  # a hundredth of its trainin
 def affectnet(val: int = 40) -> Table:
     emotion = np.concatenate([np.repeat(range(8), AFFECTNET), np.arange(val) % 8])
     np.random.default_rng(0).shuffle(emotion[:-val])
-    return table(["train"] * (len(emotion) - val) + ["val"] * val, emotion.tolist())
+    return table_with(["train"] * (len(emotion) - val) + ["val"] * val, emotion.tolist())
 
 
 class TestWhichSplits:
     def test_three_splits_validate_on_val_and_test_on_test(self) -> None:
-        splits = splits_of(table(["train"] * 8 + ["val"] * 3 + ["test"] * 2, [0] * 13))
+        splits = splits_of(table_with(["train"] * 8 + ["val"] * 3 + ["test"] * 2, [0] * 13))
         assert splits.train.tolist() == list(range(8))
         assert splits.val.tolist() == [8, 9, 10]
         assert splits.test.tolist() == [11, 12]
@@ -64,18 +49,18 @@ class TestWhichSplits:
         assert (splits.val_name, splits.test_name) == ("0.1 of train", "val")
 
     def test_with_train_alone_the_held_out_part_does_both_and_says_so(self) -> None:
-        splits = splits_of(table(["train"] * 100, [0, 1] * 50), 0.2)
+        splits = splits_of(table_with(["train"] * 100, [0, 1] * 50), 0.2)
         assert np.array_equal(splits.val, splits.test)
         assert len(splits.val) == 20
         assert splits.val_name == splits.test_name == "0.2 of train (also used for model selection)"
 
     def test_val_may_do_both_and_says_so(self) -> None:
-        splits = splits_of(table(["train"] * 8 + ["val"] * 3, [0] * 11), "val")
+        splits = splits_of(table_with(["train"] * 8 + ["val"] * 3, [0] * 11), "val")
         assert splits.val.tolist() == splits.test.tolist() == [8, 9, 10]
         assert splits.val_name == splits.test_name == "val (also used for model selection)"
 
     def test_a_share_holds_out_also_where_there_is_a_val(self) -> None:
-        splits = splits_of(table(["train"] * 80 + ["val"] * 3 + ["test"] * 2, [0] * 85), 0.25)
+        splits = splits_of(table_with(["train"] * 80 + ["val"] * 3 + ["test"] * 2, [0] * 85), 0.25)
         assert len(splits.val) == 20
         assert splits.val.max() < 80
         assert splits.test.tolist() == [83, 84]
@@ -87,12 +72,12 @@ class TestWhichSplits:
 
     def test_a_val_that_is_not_there_is_refused(self) -> None:
         with pytest.raises(EmodetError, match=r"data\.val_from=val: this release has no val"):
-            splits_of(table(["train"] * 10, [0] * 10), "val")
+            splits_of(table_with(["train"] * 10, [0] * 10), "val")
 
     @pytest.mark.parametrize("split", [["train"] * 3, ["val"] * 8, ["train"] * 4 + ["val"] * 2])
     def test_a_split_without_a_face_is_refused(self, split: list[str]) -> None:
         with pytest.raises(EmodetError, match="leaves no face for the split"):
-            splits_of(table(split, [0] * len(split)))
+            splits_of(table_with(split, [0] * len(split)))
 
     def test_faces_that_are_not_usable_are_in_no_split(self) -> None:
         made = affectnet()
@@ -102,7 +87,7 @@ class TestWhichSplits:
 
     def test_only_faces_with_an_emotion_validate_and_test(self) -> None:
         emotion = [0, -1] * 50 + [1, -1] * 5 + [2, -1] * 5
-        splits = splits_of(table(["train"] * 100 + ["val"] * 10 + ["test"] * 10, emotion))
+        splits = splits_of(table_with(["train"] * 100 + ["val"] * 10 + ["test"] * 10, emotion))
         assert len(splits.train) == 100
         assert len(splits.val) == len(splits.test) == 5
 
@@ -125,7 +110,7 @@ class TestStrata:
 class TestCopies:
     def test_training_copies_of_measured_faces_are_dropped_and_counted(self) -> None:
         picture = ["a", "b", "c", "d", "e", "f", "a", "x", "c", "y"]
-        splits = splits_of(table(["train"] * 6 + ["val"] * 2 + ["test"] * 2, [0] * 10, picture=picture))
+        splits = splits_of(table_with(["train"] * 6 + ["val"] * 2 + ["test"] * 2, [0] * 10, picture=picture))
         assert splits.train.tolist() == [1, 3, 4, 5]
         assert splits.dropped == {"same picture as a val or test face": 2}
 
@@ -134,7 +119,7 @@ class TestCopies:
         count = 400
         picture = [f"v{number % 20}" if number >= 40 else f"t{number}" for number in range(count)]
         picture += [f"v{number}" for number in range(20)]
-        made = table(["train"] * count + ["val"] * 20, [0] * (count + 20), picture=picture)
+        made = table_with(["train"] * count + ["val"] * 20, [0] * (count + 20), picture=picture)
         splits = splits_of(made, 0.25)
         assert len(splits.val) == 10
         assert max(splits.val.max(), splits.train.max()) < 40
@@ -142,7 +127,7 @@ class TestCopies:
 
     def test_copies_within_train_stay_together_and_stay(self) -> None:
         picture = [f"p{number // 4}" for number in range(400)]
-        made = table(["train"] * 400 + ["val"] * 8, [0] * 408, picture=[*picture, *map(str, range(8))])
+        made = table_with(["train"] * 400 + ["val"] * 8, [0] * 408, picture=[*picture, *map(str, range(8))])
         splits = splits_of(made)
         assert len(splits.val) == 40
         assert len(splits.train) == 360
@@ -152,7 +137,7 @@ class TestCopies:
     def test_a_subject_s_undecided_faces_do_not_train_when_the_subject_selects(self) -> None:
         emotion = [0, -1] * 200 + [0] * 8
         subject = [f"s{number // 4}" for number in range(400)] + [""] * 8
-        made = table(["train"] * 400 + ["val"] * 8, emotion, subject)
+        made = table_with(["train"] * 400 + ["val"] * 8, emotion, subject)
         splits = splits_of(made)
         assert len(splits.val) == 20
         assert splits.dropped == {"same subject as a val face": 20}
@@ -161,7 +146,7 @@ class TestCopies:
     def test_an_undecided_copy_of_a_selection_face_is_called_a_copy(self) -> None:
         emotion = [0] * 100 + [-1] * 100 + [0] * 8
         picture = [f"p{number}" for number in range(100)] * 2 + [f"v{number}" for number in range(8)]
-        splits = splits_of(table(["train"] * 200 + ["val"] * 8, emotion, picture=picture))
+        splits = splits_of(table_with(["train"] * 200 + ["val"] * 8, emotion, picture=picture))
         assert splits.dropped == {"same picture as a val or test face": 10}
 
 
@@ -175,7 +160,7 @@ def releases(draw: st.DrawFn) -> tuple[Table, npt.NDArray[np.bool_]]:
     person = rng.integers(0, people, count)
     subject = np.where(rng.random(count) < draw(st.sampled_from([0, 0.5, 1])), [f"s{it}" for it in person], "")
     picture = [f"p{it}" for it in rng.integers(0, pictures, count)]
-    made = table(split.tolist(), rng.integers(-1, 8, count).tolist(), subject.tolist(), picture)
+    made = table_with(split.tolist(), rng.integers(-1, 8, count).tolist(), subject.tolist(), picture)
     return made, rng.random(count) < 0.9
 
 

@@ -6,9 +6,7 @@ import pickle
 import pytest
 from on_disk import error_of, faces, has_note, put_files, read
 
-from emodet.datasets.ckplus import CkPlus48
-from emodet.datasets.class_folders import ClassFolders
-from emodet.datasets.jaffe import Jaffe
+from emodet.datasets.class_folders import CkPlus48, ClassFolders, Jaffe
 from emodet.datasets.readers import open_reader
 from emodet.emotions import EMOTIONS, RAFDB_ORDER
 

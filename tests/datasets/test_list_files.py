@@ -5,9 +5,7 @@ import pickle
 import pytest
 from on_disk import error_of, faces, has_note, put_files, put_lines, read
 
-from emodet.datasets.expw import ExpW
-from emodet.datasets.list_files import ListFiles
-from emodet.datasets.rafdb import RafDb
+from emodet.datasets.list_files import ExpW, ListFiles, RafDb
 from emodet.datasets.readers import open_reader
 from emodet.emotions import EMOTIONS, RAFDB_ORDER
 

@@ -1,13 +1,9 @@
 """A CSV file of the user's own, as any program saves it; and how rows of any CSV file are read."""
 
-import contextlib
 import csv
-import io
 import pickle
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from on_disk import error_of, faces, has_note, put_files, put_lines, read
 
 from emodet.datasets.csv_rows import CsvRows, header_of
@@ -190,28 +186,3 @@ def test_header_of_what_is_no_csv(tmp_path):
     assert header_of(tmp_path / "x.csv") == ("path", "emotion")
     with pytest.raises(EmodetError, match=r"nothing\.csv"):
         CsvRows(tmp_path / "nothing.csv", ("path",))
-
-
-cells = st.one_of(
-    st.text(max_size=10),
-    st.sampled_from(["p/a.jpg", "happy", "none", "", "-2", "train", "1e999", "nan", "..", '"', "\0", "a" * 300, "0.5"]),
-)
-
-
-@settings(max_examples=120, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    header=st.one_of(st.sampled_from([HEADER, "path;emotion", "path,emotion", "sep=;"]), st.text(max_size=30)),
-    rows=st.lists(st.lists(cells, min_size=2, max_size=10), max_size=3),
-    tail=st.binary(max_size=20),
-    well_written=st.booleans(),
-)
-def test_whatever_the_file_holds_only_an_emodet_error_comes_out(tmp_path, header, rows, tail, well_written):
-    put(tmp_path)
-    body = io.StringIO()
-    if well_written:
-        csv.writer(body).writerows([(*row, *[""] * 10)[: header.count(",") + 1] for row in rows])
-    else:
-        body.write("\n".join(",".join(row) for row in rows))
-    (tmp_path / "faces.csv").write_bytes(f"{header}\n{body.getvalue()}".encode(errors="replace") + tail)
-    with contextlib.suppress(EmodetError):
-        read(tmp_path, "own_csv")

@@ -1,7 +1,10 @@
-"""Which reader reads a root, over all readers; and that what happens to a release on its way changes no face."""
+"""All readers: which one reads a root, what changes no face, and that bad input is refused or listed by name."""
 
 import contextlib
+import json
 import os
+import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,14 +15,17 @@ from made_releases import RELEASES, Made
 from on_disk import error_of, put_files
 from on_disk import read as listing_of
 
+from emodet.data.packing import prepare_pack
 from emodet.datasets.readers import READERS, open_reader
 from emodet.datasets.samples import Listing
 from emodet.errors import EmodetError
+from emodet.preprocessing import Preprocessing
 
 BINARY = ("affectnet_npy", "ferplus", "image_label_parquet")
 NAMES_ALONE = ("jaffe", "ckplus", "class_folders")  # no file says anything about the faces
 WITH_TEXT = [name for name in RELEASES if name not in (*BINARY, *NAMES_ALONE)]
 WITH_PICTURES = [name for name in RELEASES if name not in (*BINARY[1:], "fer2013", "ferplus_csv")]
+assert set(RELEASES) == set(READERS)
 
 
 def read(root: Path) -> tuple[str, Listing]:
@@ -137,6 +143,116 @@ def test_extensions_in_capitals_change_only_themselves(name: str, tmp_path: Path
     assert (found, listing.left_out) == (name, before.left_out)
     facts = [[(s.key.lower(), s.split, s.emotion, s.box) for s in each.samples] for each in (listing, before)]
     assert facts[0] == facts[1]
+
+
+def bomb() -> bytes:
+    """A PNG of a few hundred bytes that says it has 9,000 × 9,000 pixels."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", 9_000, 9_000, 8, 2, 0, 0, 0)
+    pixels = zlib.compress(bytes(1_000_000))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("name", RELEASES)
+def test_every_layout_goes_in(name: str, tmp_path: Path) -> None:
+    made = RELEASES[name](tmp_path / "release")
+    reader = open_reader(made.root)
+    listing = reader.read()
+    assert (type(reader), len(listing.samples), listing.left_out) == (READERS[name], made.faces, {})
+    pack = prepare_pack(reader, Preprocessing(size=48), tmp_path / "packs", processes=1, progress=False)
+    assert (len(pack), pack.manifest["reader"]) == (made.faces, name)
+    assert json.loads(json.dumps(pack.manifest)) == pack.manifest
+    pack.verify()
+
+
+PICTURES: dict[str, tuple[Callable[[Path], object], str]] = {
+    "bomb": (lambda file: file.write_bytes(bomb()), "9000"),
+    "cut off": (lambda file: file.write_bytes(file.read_bytes()[:-200]), "damaged or cut off"),
+    "empty": (lambda file: file.write_bytes(b""), "the file is empty"),
+    "no picture": (lambda file: file.write_text("<svg xmlns='http://www.w3.org/2000/svg'/>"), "supported"),
+    "link to itself": (lambda file: (file.unlink(), file.symlink_to(file)), "symbolic links"),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "fault"), [*((name, "bomb") for name in WITH_PICTURES), *(("class_folders", fault) for fault in PICTURES)]
+)
+def test_a_picture_that_cannot_be_read_is_listed_and_the_rest_is_packed(name: str, fault: str, tmp_path: Path) -> None:
+    made = RELEASES[name](tmp_path / "release")
+    spoil, said = PICTURES[fault]
+    assert made.picture is not None
+    spoil(made.picture)
+    reader, options = open_reader(made.root, name), {"processes": 1, "progress": False}
+    with pytest.raises(EmodetError) as caught:
+        prepare_pack(reader, Preprocessing(size=16), tmp_path / "packs", max_unreadable=0, **options)
+    assert made.picture.name in str(caught.value)
+    assert said in str(caught.value)
+    pack = prepare_pack(reader, Preprocessing(size=16), tmp_path / "packs", max_unreadable=0.5, **options)
+    lost = 2 if name == "expw" else 1
+    assert len(pack) == made.faces - lost
+    assert len(pack.manifest["unreadable"]) == lost
+    for entry in pack.manifest["unreadable"]:
+        assert made.picture.name in entry["key"]
+        assert said in entry["reason"]
+
+
+@pytest.mark.parametrize("name", RELEASES)
+def test_a_loop_of_links_ends(name: str, tmp_path: Path) -> None:
+    made = RELEASES[name](tmp_path / "release")
+    expected = listing_of(made.root, name)
+    for folder in {made.root, made.said_in.parent, *([made.picture.parent] if made.picture else [])}:
+        (folder / "loop").symlink_to(made.root, target_is_directory=True)
+        (folder / "itself").symlink_to(folder / "itself")
+    with contextlib.suppress(EmodetError):
+        # Where folders are classes, one that is called loop is none; else nothing has changed.
+        assert {record.emotion for record in listing_of(made.root, name).samples} == {
+            each.emotion for each in expected.samples
+        }
+    outer = tmp_path / "outer"
+    outer.mkdir()
+    (outer / "only").symlink_to(outer, target_is_directory=True)
+    with pytest.raises(EmodetError):
+        open_reader(outer, name).read()
+
+
+FILES: dict[str, Callable[[Path], object]] = {
+    "gone": lambda file: file.unlink(),
+    "a folder in its place": lambda file: (file.unlink(), file.mkdir()),
+    "a link to itself": lambda file: (file.unlink(), file.symlink_to(file)),
+    "empty": lambda file: file.write_bytes(b""),
+    "zeros": lambda file: file.write_bytes(bytes(4096)),
+    "half of it": lambda file: file.write_bytes(file.read_bytes()[: file.stat().st_size // 2]),
+    "without its last byte but one": lambda file: file.write_bytes(file.read_bytes()[:-2]),
+    "another encoding": lambda file: file.write_bytes(
+        file.read_bytes()[:40] + b"\xff\xfe\xe4" + file.read_bytes()[40:]
+    ),
+    "one endless line": lambda file: file.write_bytes(b"a," * 100_000),
+}
+
+
+@pytest.mark.parametrize("fault", FILES)
+@pytest.mark.parametrize("name", RELEASES)
+def test_a_damaged_file_is_an_error_of_ours_or_changes_no_other_face(name: str, fault: str, tmp_path: Path) -> None:
+    made = RELEASES[name](tmp_path / "release")
+    before = {record.key: record for record in listing_of(made.root, name).samples}
+    FILES[fault](made.said_in)
+    for reader in READERS.values():
+        reader.recognises(made.root)
+    try:
+        listing = listing_of(made.root, name)
+    except EmodetError as problem:
+        refused = str(problem)
+    else:
+        refused = ""
+    if refused:
+        assert str(made.root) in refused
+        return
+    for record in listing.samples:
+        assert before[record.key].emotion == record.emotion
+        assert before[record.key].split == record.split
 
 
 @pytest.mark.parametrize("name", [name for name in RELEASES if name not in NAMES_ALONE])
