@@ -182,9 +182,11 @@ def draw_face(
         Pixels, labels and geometry.
 
     Raises:
-        EmodetError: `emotion` is none of the eight, or `size`, `intensity` or `framing` is out of range.
+        EmodetError: `emotion` is none of the eight.
     """
-    number = _checked(emotion, size, intensity, framing)
+    number = emotion_id(emotion) if isinstance(emotion, str) else emotion
+    if number is None or not 0 <= number < len(EMOTIONS):
+        raise EmodetError(f"emotion={emotion!r}: a synthetic face shows one of {', '.join(EMOTIONS)}, or an id 0 to 7")
     rng = seed if isinstance(seed, np.random.Generator) else np.random.default_rng(seed)
     person = identity if identity is not None else draw_identity(rng)
     strength = intensity if intensity is not None else (1.0 if clean else float(0.45 + 0.55 * rng.beta(2.2, 1.4)))
@@ -213,19 +215,6 @@ def draw_face(
         action_units=MappingProxyType(units),
         subject=subject,
     )
-
-
-def _checked(emotion: int | str, size: int, intensity: float | None, framing: tuple[float, float]) -> int:
-    number = emotion_id(emotion) if isinstance(emotion, str) else int(emotion)
-    if number is None or not 0 <= number < len(EMOTIONS):
-        raise EmodetError(f"emotion={emotion!r}: a synthetic face shows one of {', '.join(EMOTIONS)}, or an id 0 to 7")
-    if not 16 <= size <= 2048:
-        raise EmodetError(f"size={size}: whole pixels from 16 to 2048 were expected")
-    if intensity is not None and not 0 <= intensity <= 1:
-        raise EmodetError(f"intensity={intensity}: a number from 0 to 1 was expected")
-    if not 0.2 <= framing[0] <= framing[1] <= 1.5:
-        raise EmodetError(f"framing={framing}: two rising fractions from 0.2 to 1.5 were expected")
-    return number
 
 
 def _pose(rng: np.random.Generator, still: float) -> Pose:

@@ -129,3 +129,22 @@ def test_the_few_faces_that_lack_it_are_listed(lacking: str, values: dict[str, A
     assert said in entry["reason"]
     with pytest.raises(EmodetError, match="1 of 20 faces have no"):
         prepare_pack(reader, preprocessing, tmp_path / "others", max_unreadable=0.01, **options)
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        ("affectnet_csv", "5,5,30,30", "500,5,30,30"),
+        ("expw", "5 5 35 35", "5 500 530 35"),
+        ("own_csv", "5,5,35,35", "5,500,35,535"),
+    ],
+)
+def test_a_box_outside_its_picture_is_listed_and_never_a_smear_of_its_edge(
+    name: str, old: str, new: str, tmp_path: Path
+) -> None:
+    made = RELEASES[name](tmp_path / "release")
+    made.said_in.write_text(made.said_in.read_text().replace(old, new, 1))
+    pack = prepare(name, made.root, "box", max_unreadable=0.2)
+    assert len(pack) == 7
+    (entry,) = pack.manifest["unreadable"]
+    assert "is outside the 40×40 picture" in entry["reason"]
