@@ -3,8 +3,10 @@
 import csv
 import io
 import json
+import os
 import threading
 import time
+from pathlib import Path
 
 import av
 import pytest
@@ -26,8 +28,14 @@ def sent(client, content, options=""):
 
 
 def stored(uploads):
-    """Files and folders of all videos."""
-    return sorted(path for folder in uploads.glob("emodet-app-*") for path in folder.rglob("*") if path.name != "lock")
+    """Files and folders of all videos; a folder may go while this looks, which os.walk passes over."""
+    found = [
+        Path(place, name)
+        for folder in uploads.glob("emodet-app-*")
+        for place, folders, files in os.walk(folder)
+        for name in (*folders, *files)
+    ]
+    return sorted(path for path in found if path.name != "lock")
 
 
 def wait_until(condition):
