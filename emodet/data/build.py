@@ -78,14 +78,8 @@ def build_datamodule(
 ) -> EmotionDataModule:
     """The data module of the configuration groups ``data``, ``preprocessing`` and ``augmentation``.
 
-    Args:
-        data: Keys of `DataSettings`.
-        preprocessing: Arguments of `Preprocessing`.
-        augmentation: Arguments of `Augmentation`.
-        seed: Of order and augmentation.
-
-    Raises:
-        EmodetError: There is no data set, or a value is out of its range.
+    They hold the keys of `DataSettings` and the arguments of `Preprocessing` and `Augmentation`; `seed` is that of
+    order and augmentation.
     """
     given = DataSettings(**data)
     shared = {name: getattr(given, name) for name in _FOR_EACH_SOURCE}

@@ -79,11 +79,8 @@ class Corrections:
     def apply(self, table: Table) -> Table:
         """The table with these corrections laid over it.
 
-        Excluded faces keep their row and have neither an emotion nor a soft label, so that nothing can use them.
-
-        Raises:
-            EmodetError: A row names a face that is not there, or whose label differs from the row's `was`, or two
-                rows are about one face.
+        Excluded faces keep their row and have neither an emotion nor a soft label, so that nothing can use them. A row
+        that does not fit the table, or contradicts another, is an error.
         """
         emotion, soft_label = table.emotion.copy(), table.soft_label.copy()
         for correction, places in self._places(table):
@@ -150,14 +147,10 @@ def in_words(counts: Mapping[str, Mapping[str, int]]) -> str:
 
 
 def read_corrections(path: Path) -> Corrections:
-    """Read a file of corrections.
+    """Read a file of corrections; an error names the line.
 
     The columns ``key`` and ``action`` must be there, ``emotion`` where a label is changed; ``split`` and ``was`` are
     checked where they are given, ``reason`` and ``score`` are for people.
-
-    Raises:
-        EmodetError: The file cannot be read, lacks a column, or a row is not what it should be; the message names the
-            line.
     """
     try:
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
@@ -176,11 +169,7 @@ def read_corrections(path: Path) -> Corrections:
 
 
 def write_corrections(corrections: Iterable[Correction], path: Path) -> None:
-    """Write a file that `read_corrections` reads, whole or not at all.
-
-    Raises:
-        EmodetError: It cannot be written.
-    """
+    """Write a file that `read_corrections` reads, whole or not at all."""
     try:
         with atomic_path(path) as unfinished, unfinished.open("w", newline="", encoding="utf-8") as stream:
             writer = csv.writer(stream, lineterminator="\n")

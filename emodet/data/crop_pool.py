@@ -1,4 +1,8 @@
-"""Crop pictures in a pool of processes, straight into an ``.npy`` file."""
+"""Crop pictures as ``data.crop`` asks, in a pool of processes, straight into an ``.npy`` file.
+
+``image`` takes the whole picture, which is a face crop already. ``box`` cuts the square around the sample's box, with
+``preprocessing.margin`` around it, and with ``preprocessing.alignment=eyes`` turned upright by the sample's landmarks.
+"""
 
 import multiprocessing
 import os
@@ -17,18 +21,68 @@ import numpy as np
 import numpy.typing as npt
 
 from emodet.cpu import available_cores
-from emodet.data.cropping import cut
 from emodet.data.pack import crop_hash
 from emodet.datasets.samples import Reader, Sample
 from emodet.errors import EmodetError
 from emodet.images import decode_rgb
 from emodet.preprocessing import Preprocessing
 
-__all__ = ["CropPool", "CropResult", "Cropper"]
+__all__ = ["CropPool", "CropResult", "Cropper", "check_crop", "cut", "require_croppable"]
 
 _FACES_PER_PROCESS = 2000
 
 _Chunk = tuple[int, Sequence[Sample]]
+
+
+def check_crop(crop: str) -> None:
+    """Refuse an unknown way to crop."""
+    if crop not in ("image", "box"):
+        raise EmodetError(
+            f"data.crop={crop!r}: there are image and box; with box, preprocessing.margin scales the box and "
+            "preprocessing.alignment=eyes turns the face upright"
+        )
+
+
+def require_croppable(samples: Sequence[Sample], crop: str, preprocessing: Preprocessing, allowed: float) -> None:
+    """Refuse a way to crop for which more than this share of samples lack a box or landmarks; opens no picture."""
+    if crop != "box":
+        return
+    missing = sum(sample.box is None for sample in samples)
+    if missing > allowed * len(samples):
+        raise EmodetError(
+            f"data.crop=box: {missing:,} of {len(samples):,} faces have no box; use data.crop=image, or a reader's "
+            "option that brings boxes"
+        )
+    missing = sum(sample.landmarks is None for sample in samples)
+    if preprocessing.alignment == "eyes" and missing > allowed * len(samples):
+        raise EmodetError(
+            f"preprocessing.alignment=eyes: {missing:,} of {len(samples):,} faces have no landmarks; use "
+            "preprocessing.alignment=none, or data.reader_options={landmarks: true} where the reader has that option"
+        )
+
+
+def cut(
+    image_rgb: npt.NDArray[np.uint8], sample: Sample, crop: str, preprocessing: Preprocessing
+) -> npt.NDArray[np.uint8]:
+    """Crop one face out of its stored picture, uint8 (H, W, 3) RGB: uint8 (size, size, 3), RGB.
+
+    Refuses a sample without the box or the landmarks that the crop needs, and a box whose centre lies outside the
+    picture.
+    """
+    if crop != "box":
+        return preprocessing.crop(image_rgb)
+    if sample.box is None:
+        raise EmodetError("no box, which data.crop=box needs")
+    if preprocessing.alignment == "eyes" and sample.landmarks is None:
+        raise EmodetError("no landmarks, which preprocessing.alignment=eyes needs")
+    x1, y1, x2, y2 = sample.box
+    height, width = image_rgb.shape[:2]
+    # A box may reach over the edge, where pixels are repeated; if its centre is outside, hardly any of it is left.
+    if not (0 <= (x1 + x2) / 2 <= width and 0 <= (y1 + y2) / 2 <= height):
+        raise EmodetError(
+            f"the centre of the box {x1:g}, {y1:g}, {x2:g}, {y2:g} is outside the {width}×{height} picture"
+        )
+    return preprocessing.crop(image_rgb, sample.box, sample.landmarks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +100,7 @@ class CropResult:
 
 @dataclass(frozen=True, slots=True)
 class Cropper:
-    """From a sample to its crop.
-
-    Attributes:
-        reader: Of the release.
-        preprocessing: Geometry and colour of a crop.
-        crop: ``image`` or ``box``.
-    """
+    """From a sample to its crop; `crop` is ``image`` or ``box``."""
 
     reader: Reader
     preprocessing: Preprocessing
@@ -64,12 +112,7 @@ class Cropper:
         return 1 if self.preprocessing.colour == "grey" else 3
 
     def __call__(self, sample: Sample) -> npt.NDArray[np.uint8]:
-        """Crop one face: uint8 (size, size, 3), RGB, or (size, size, 1) where crops are grey.
-
-        Raises:
-            EmodetError: The picture is damaged or not a picture, or cannot be cropped.
-            OSError: Its file cannot be read.
-        """
+        """Crop one face: uint8 (size, size, 3), RGB, or (size, size, 1) where crops are grey."""
         # A box is in the picture's own pixels; without one a JPEG is decoded no larger than needed.
         least = self.preprocessing.size if self.crop == "image" else None
         image = decode_rgb(self.reader.encoded(sample), name=sample.key, least_side=least, quick=True)
@@ -107,12 +150,7 @@ class CropPool:
         self._pool.shutdown(wait=kind is None, cancel_futures=True)
 
     def crop(self, file: Path, chunks: Sequence[_Chunk]) -> Iterator[CropResult]:
-        """Write the crops of each chunk to `file`, from its first row on; yields the results in order.
-
-        Raises:
-            OSError: A crop cannot be written.
-            BrokenProcessPool: A process was killed.
-        """
+        """Write the crops of each chunk to `file`, from its first row on; yields the results in order."""
         if self.count <= 1:
             for chunk in chunks:
                 yield _crop_chunk(self.cropper, file, chunk)

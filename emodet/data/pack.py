@@ -162,11 +162,7 @@ class Pack:
         return np.repeat(crops, 3, axis=3) if crops.shape[3] == 1 else crops
 
     def verify(self) -> None:
-        """Compare every crop and annotation with the manifest.
-
-        Raises:
-            EmodetError: A file was changed or damaged.
-        """
+        """Compare every crop and annotation with the manifest; a changed or damaged file is an error."""
         self._check_table()
         for start in range(0, len(self), _VERIFIED_AT_ONCE):
             self._check_crops(np.arange(start, min(start + _VERIFIED_AT_ONCE, len(self))))

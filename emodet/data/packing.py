@@ -27,8 +27,7 @@ from numpy.lib.format import open_memmap, write_array_header_1_0
 from PIL import features
 from tqdm import tqdm
 
-from emodet.data.crop_pool import Cropper, CropPool, CropResult
-from emodet.data.cropping import check_crop, require_croppable
+from emodet.data.crop_pool import Cropper, CropPool, CropResult, check_crop, require_croppable
 from emodet.data.pack import (
     FORMAT,
     IMAGES,

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from emodet.data.cropping import require_croppable
+from emodet.data.crop_pool import require_croppable
 from emodet.data.pack import Pack, Table
 from emodet.data.packing import Packing
 from emodet.data.release import label_files_state, release_state
@@ -81,11 +81,7 @@ class Source:
         return {**values, **{name: str(Path(values[name]).resolve()) for name in ("root", "packs")}}
 
     def open_reader(self, preprocessing: Preprocessing) -> Reader:
-        """The reader of the release.
-
-        Raises:
-            EmodetError: See `emodet.datasets.readers.open_reader`.
-        """
+        """The reader of the release, with landmarks where crops are aligned."""
         reader = open_reader(Path(self.root), self.reader, **self.reader_options)
         aligned = self.crop == "box" and preprocessing.alignment == "eyes"
         has_landmarks = "landmarks" in inspect.signature(READERS[reader.name]).parameters
@@ -109,11 +105,7 @@ class Source:
         )
 
     def read(self, preprocessing: Preprocessing) -> tuple[Reader, Listing]:
-        """List the faces without opening a picture.
-
-        Raises:
-            EmodetError: The release cannot be read, or its faces cannot be cropped as `crop` asks.
-        """
+        """List the faces without opening a picture; refuses a `crop` that they do not allow."""
         reader = self.packing(preprocessing).reader
         listing = reader.read()
         require_croppable(listing.samples, self.crop, preprocessing, self.max_unreadable)
@@ -122,15 +114,9 @@ class Source:
     def prepare(
         self, preprocessing: Preprocessing, announce: Callable[[Reader, Listing], None] | None = None
     ) -> tuple[Pack, bool]:
-        """Make the pack if it does not exist, and open it.
+        """Make the pack if it does not exist, and open it; returns the pack, and whether it existed.
 
         Warns if label files or folders of the release have changed since it was packed.
-
-        Returns:
-            The pack, and whether it existed.
-
-        Raises:
-            EmodetError: See `emodet.data.packing.Packing.run`.
         """
         packing = self.packing(preprocessing, announce)
         existed = packing.exists()
@@ -147,11 +133,7 @@ class Source:
         return pack, existed
 
     def require_unchanged(self, pack: Pack, preprocessing: Preprocessing) -> None:
-        """Compare a pack with the release: its samples, and path, size and time of each file.
-
-        Raises:
-            EmodetError: They differ.
-        """
+        """Refuse a pack whose release now has other samples, or files of another size or time."""
         reader = self.open_reader(preprocessing)
         now = release_state(reader, reader.read().samples, Path(self.packs))
         then = pack.manifest.get("release", {})

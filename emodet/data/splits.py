@@ -125,17 +125,9 @@ def mix_splits(names: Sequence[str], table: Table, starts: Sequence[int], splits
     A face whose picture another data set tests on does not validate; one whose picture any data set validates or tests
     on does not train; a picture that several data sets would train on trains once, with the label of the first.
 
-    Args:
-        names: Of the data sets.
-        table: Of all faces.
-        starts: For each data set, its first row in `table`.
-        splits: For each data set, positions in its own part of `table`.
-
-    Returns:
-        Positions in `table`. Titles name the data sets where these differ (``affectnet val + rafdb test``).
-
-    Raises:
-        EmodetError: A data set is left without a face to train on, or all are left without one to validate on.
+    The splits of each data set hold positions in its own part of `table`, which begins at its entry in `starts`; those
+    that are returned hold positions in `table`. Titles name the data sets where these differ (``affectnet val + rafdb
+    test``).
     """
     picture = _numbered(table.pixel_hash)
     dropped = Counter[str]()

@@ -51,14 +51,11 @@ _NOSE_TIP, _LEFT_MOUTH, _RIGHT_MOUTH = 30, 48, 54
 
 
 def five_points(numbers: Sequence[float]) -> Points | None:
-    """68 landmarks in iBUG order to the five of a record; left and right as the picture shows them.
+    """68 landmarks in iBUG order (x1, y1, …, x68, y68) to the five of a sample; left and right as the picture shows
+    them.
 
-    Args:
-        numbers: 136 of them: x1, y1, …, x68, y68 in pixels.
-
-    Returns:
-        Eye centres (means of points 37 to 42 and 43 to 48, counted from 1), nose tip (31), mouth corners (49, 55).
-        None where one of these is not finite.
+    Eye centres (means of points 37 to 42 and 43 to 48, counted from 1), nose tip (31), mouth corners (49, 55). None
+    where one of these is not finite.
     """
 
     def mean(indices: range) -> tuple[float, float]:

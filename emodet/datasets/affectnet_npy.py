@@ -107,15 +107,9 @@ def _read(path: str, count: int) -> Sequence[float]:
 
 
 def read_numbers(data: bytes, count: int, name: str) -> Sequence[float]:
-    """The numbers of a small npy file that holds numbers or text. Nothing is unpickled.
+    """The `count` numbers, in whatever shape, of an npy file that holds numbers or text; `name` names it in errors.
 
-    Args:
-        data: The whole file.
-        count: How many numbers it must hold, in whatever shape.
-        name: What to call the file in an error.
-
-    Raises:
-        EmodetError: It is not an npy file of that many numbers.
+    Nothing is unpickled.
     """
     # Version 1 of the format has two bytes of length, version 2 four; a million files share a handful of headers.
     if data[:6] != b"\x93NUMPY" or data[6:8] not in (b"\x01\x00", b"\x02\x00") or len(data) < 12:
@@ -143,11 +137,7 @@ def read_numbers(data: bytes, count: int, name: str) -> Sequence[float]:
 
 @functools.lru_cache(maxsize=256)
 def _header(header: bytes) -> tuple[np.dtype[Any], int]:
-    """Element type and number of elements.
-
-    Raises:
-        ValueError: The header is damaged, or announces something else than numbers or text.
-    """
+    """Element type and number of elements; ValueError where it announces something else than numbers or text."""
     found = _HEADER.fullmatch(header)
     if found is None:
         raise ValueError("the npy header is damaged, or announces something else than numbers or text")

@@ -49,12 +49,7 @@ class PixelReader(Reader):
         raise NotImplementedError
 
     def pixel_rows(self) -> Iterator[PixelRow]:
-        """Every row in order.
-
-        Raises:
-            EmodetError: The file cannot be read or has a row that does not fit, as the last one of a file that was cut
-                off. The message names the line.
-        """
+        """Every row in order; one that does not fit, as the last one of a file that was cut off, is an error."""
         path = self.pixels
         header = header_of(path)
         if any(header.count(name) != 1 for name in _COLUMNS):
@@ -87,12 +82,7 @@ class PixelReader(Reader):
         return self.pixels
 
     def encoded(self, sample: Sample) -> bytes:
-        """The picture as PNG, 48×48, grey.
-
-        Raises:
-            OSError: The file cannot be read.
-            EmodetError: The row does not hold 48×48 numbers from 0 to 255.
-        """
+        """The picture as PNG, 48×48, grey."""
         with self.pixels.open("rb") as file:
             file.seek(int(sample.file or 0))
             pixels = max(_cells(file.readline(_MAX_LINE_BYTES)), key=len)

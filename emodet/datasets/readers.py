@@ -35,14 +35,8 @@ READERS: dict[str, type[Reader]] = {
 def open_reader(root: Path, reader: str = "auto", **options: Any) -> Reader:
     """The reader of a data set on disk.
 
-    Args:
-        root: The folder (for some, the file) of the data set; ``~`` is expanded.
-        reader: A name in `READERS`, or ``auto`` for the first one that recognises the root.
-        options: The reader's own options.
-
-    Raises:
-        EmodetError: There is no such root, it is empty, no reader recognises it, or there is no such reader or option.
-            The message names what there is.
+    With ``reader="auto"`` it is the first of `READERS` that recognises the root; `options` are the reader's own. An
+    error names what there is: in the folder, as readers, as options.
     """
     if reader != "auto" and reader not in READERS:
         raise EmodetError(f"data.reader={reader!r} is not known; there are auto, {', '.join(READERS)}")

@@ -184,12 +184,7 @@ class Reader:
         return self.base / (sample.file or sample.key)
 
     def encoded(self, sample: Sample) -> bytes:
-        """The encoded picture.
-
-        Raises:
-            OSError: It cannot be read.
-            EmodetError: It is not a regular file, or too large for a picture.
-        """
+        """The encoded picture; OSError where it cannot be read, EmodetError where it is no file or too large."""
         file = self.file_of(sample)
         found = file.stat()
         if not stat.S_ISREG(found.st_mode):  # opening a pipe would wait for a writer

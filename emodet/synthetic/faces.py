@@ -119,16 +119,10 @@ class SyntheticFace:
 def draw_action_units(
     emotion: int, rng: np.random.Generator, intensity: float, *, clean: bool = False
 ) -> dict[int, tuple[float, float]]:
-    """One showing of an emotion.
+    """One showing of an emotion: unit to its strength on the picture's left and right side, 0 to 1.
 
-    Args:
-        emotion: Id 0 to 7.
-        rng: Decides the variant, each unit's share and the small movements that mean nothing.
-        intensity: 0 to 1, by which the prototype is multiplied.
-        clean: The first prototype as it stands, without chance (but for the side of a one-sided emotion).
-
-    Returns:
-        Unit to its strength on the picture's left and right side, 0 to 1.
+    Chance decides the variant, each unit's share and small movements that mean nothing; `clean` takes the first
+    prototype as it stands, but for the side of a one-sided emotion.
     """
     name = EMOTIONS[emotion]
     variants = EXPRESSIONS[name]

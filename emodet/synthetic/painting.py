@@ -51,19 +51,10 @@ class Look:
 def paint(
     person: Identity, units: Units, pose: Pose, look: Look, *, side: int, unit: float, centre: tuple[float, float]
 ) -> tuple[UInt8, Points]:
-    """Paint one face.
+    """Paint one face: uint8 (side, side, 3) RGB, and 68 landmarks (68, 2) in its pixels (iBUG's order).
 
-    Args:
-        person: Who.
-        units: Strength 0 to 1 of each action unit on the picture's left and right; missing ones rest.
-        pose: Where the head and the eyes turn.
-        look: Light and background.
-        side: Of the square picture, in pixels.
-        unit: Pixels to half a face's width.
-        centre: Where in the picture the head's middle lies, pixels.
-
-    Returns:
-        uint8 (side, side, 3) RGB, and 68 landmarks (68, 2) in its pixels (iBUG's order).
+    `units` are strengths from 0 to 1 on the picture's left and right; `unit` is half a face's width and `centre` the
+    head's middle, in pixels.
     """
     shape = shape_of(person, units)
     at = Projection(pose, unit, centre)

@@ -125,11 +125,7 @@ def _checked(faces: Mapping[str, int], seed: int, size: int, balance: str, worke
 
 
 def _holds(root: Path, stamp: Mapping[str, Any]) -> bool:
-    """Whether the release is there already.
-
-    Raises:
-        EmodetError: Something else is there.
-    """
+    """Whether the release is there already; an error where something else is."""
     if root.is_dir():
         if not any(root.iterdir()):
             return False

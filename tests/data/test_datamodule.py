@@ -302,13 +302,6 @@ class TestRefused:
         with pytest.raises(EmodetError, match=rf"data\.root is not set.*{said}"):
             build_datamodule({"reader": reader})
 
-    @pytest.mark.parametrize("name", ["absent", "empty"])
-    def test_roots(self, tmp_path: Path, name: str) -> None:
-        (tmp_path / "empty").mkdir()
-        with pytest.raises(EmodetError, match=rf"data\.root=.*{name}"):
-            module(tmp_path / name, tmp_path / "packs").prepare_data()
-        assert not (tmp_path / "packs").exists()
-
 
 def test_augmented_shows_each_face_beside_itself(made: Any) -> None:
     data = made(steps=STANDARD)
