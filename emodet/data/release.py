@@ -43,11 +43,11 @@ def release_state(reader: Reader, samples: Sequence[Sample], packs: Path) -> Rel
         known = (s.key, s.split, s.emotion, s.soft_label, s.valence, s.arousal, s.box, s.landmarks, s.subject)
         listing.update(repr(known).encode())
     paths = sorted({reader.file_of(sample) for sample in samples})
-    files = hashlib.sha256()
+    files, real = hashlib.sha256(), reader.root.resolve()
     # Several at once: a network file system takes a millisecond for each.
     with ThreadPoolExecutor(_THREADS) as threads:
         for path, facts in zip(paths, threads.map(_facts_of, paths, chunksize=512), strict=True):
-            files.update(repr((str(path), facts)).encode())
+            files.update(repr((_resolved(path, reader.root, real), facts)).encode())
     return ReleaseState(listing.hexdigest(), files.hexdigest(), label_files_state(reader.root, packs))
 
 
@@ -58,7 +58,8 @@ def label_files_state(root: Path, packs: Path) -> str:
     more than a hundred of them. Hidden files and `packs` do not count.
     """
     digest = hashlib.sha256()
-    for path in _label_files(root, packs):
+    # The same digest whether the root is given relative, absolute or through a link.
+    for path in _label_files(root.resolve(), packs):
         folder = path.is_dir()
         digest.update(repr((str(path), folder, _facts_of(path)[int(folder) :])).encode())
     return digest.hexdigest()
@@ -88,6 +89,11 @@ def _label_files(root: Path, packs: Path) -> Iterator[Path]:
             yield from files if len(files) <= _MOST_FILES else ()
             following += [path for path in _entries(folder) if path.is_dir()]
         level = following
+
+
+def _resolved(path: Path, root: Path, real: Path) -> str:
+    """The path with its root replaced by the resolved one."""
+    return str(real / path.relative_to(root)) if path.is_relative_to(root) else str(path)
 
 
 def _files_in(folder: Path) -> Iterator[Path]:

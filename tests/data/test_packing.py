@@ -377,10 +377,16 @@ class TestChangedRelease:
         assert made.picture is not None
         return Source(made.root, packs=tmp_path / "packs", processes=1), made.said_in, made.picture
 
-    def test_nothing_changed(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    @pytest.mark.parametrize("root", ["release", "link", "{tmp_path}/release"])
+    def test_nothing_changed(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, root: str
+    ) -> None:
         source, _, _ = self.source(tmp_path)
         pack, existed = source.prepare(CROP)
         assert not existed
+        (tmp_path / "link").symlink_to("release")
+        monkeypatch.chdir(tmp_path)
+        source = Source(root.format(tmp_path=tmp_path), packs="packs", processes=1)
         pack, existed = source.prepare(CROP)
         assert existed
         source.require_unchanged(pack, CROP)
