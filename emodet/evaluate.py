@@ -30,7 +30,8 @@ def main(config: DictConfig) -> None:
     """Run the model on every face of the split, write the report and print its table."""
     settings = to_plain_dict(config)
     if ("checkpoint" in settings) == ("model" in settings):
-        raise EmodetError("nothing to evaluate: give either checkpoint=RUN_OR_FILE (.ckpt, .pt) or model=FILE.onnx")
+        given = "both were given" if "model" in settings else "neither was given"
+        raise EmodetError(f"give either checkpoint=RUN_OR_FILE (.ckpt, .pt) or model=FILE.onnx; {given}")
     path = Path(settings.get("checkpoint") or settings["model"]).expanduser()
     predict, data, temperature = (open_checkpoint if "checkpoint" in settings else open_model_file)(path, settings)
     details = {"checkpoint" if "checkpoint" in settings else "model": str(path)}
