@@ -107,7 +107,7 @@ def describe_run(
     }
     run.write_facts(facts)
     pairs = data.augmented(32)
-    captions = ["as it is", "augmented"] * len(pairs)
+    captions = ["original", "augmented"] * len(pairs)
     sheet = contact_sheet(pairs.reshape(-1, *pairs.shape[2:]), captions, columns=16)
     cv2.imwrite(str(run.path / "augmentation.png"), cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
     splits = data.splits
