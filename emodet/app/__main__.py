@@ -48,14 +48,7 @@ exit status: 2 user error, 130 stopped by Ctrl-C, 143 stopped by SIGTERM
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the server until it is stopped.
-
-    Args:
-        argv: Command-line arguments; None for those of the process.
-
-    Returns:
-        The exit status; see the module.
-    """
+    """Run the server until it is stopped. Returns the exit status."""
     options = _parser().parse_args(argv)
     logging.basicConfig(format="%(message)s", level=logging.WARNING, stream=sys.stderr)
     try:
@@ -97,7 +90,9 @@ def _serve(options: argparse.Namespace) -> None:
         finally:
             if not app.state.server.close(timeout_s=0.5):
                 # Threads cannot be interrupted, and Python would wait for them.
-                _exit_now()
+                sys.stdout.flush()
+                sys.stderr.flush()
+                os._exit(143 if isinstance(sys.exception(), Terminated) else 130)
 
 
 def _print_start(app: "FastAPI", settings: "Settings", link: str) -> None:
@@ -137,12 +132,6 @@ def _run(app: "FastAPI", listener: socket.socket, options: argparse.Namespace) -
     # Cancelled requests are part of a shutdown, not errors.
     logging.getLogger("uvicorn.error").addFilter(lambda record: not server.should_exit)
     server.run(sockets=[listener])
-
-
-def _exit_now() -> None:
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(143 if isinstance(sys.exception(), Terminated) else 130)
 
 
 def _settings(options: argparse.Namespace, listener: socket.socket) -> "Settings":
@@ -223,17 +212,13 @@ def _is_loopback(listener: socket.socket) -> bool:
 def _address(listener: socket.socket, tls: bool) -> str:
     host, port = listener.getsockname()[:2]
     if host in ("0.0.0.0", "::"):
-        host = _outside_address()
+        host = socket.gethostname()
+        # The address at which others most likely reach this machine; nothing is sent.
+        with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            probe.connect(("192.0.2.1", 9))
+            host = str(probe.getsockname()[0])
     shown = f"[{host}]" if ":" in host else host
     return f"{'https' if tls else 'http'}://{shown}:{port}/"
-
-
-def _outside_address() -> str:
-    """The address at which others most likely reach this machine; sends nothing."""
-    with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.connect(("192.0.2.1", 9))
-        return str(probe.getsockname()[0])
-    return socket.gethostname()
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -257,7 +242,13 @@ def _parser() -> argparse.ArgumentParser:
     model = "model file, NAME=FILE, int8 or fp32; may be repeated, the first is the default (default: the shipped ones)"
     add("--model", action="append", default=[], metavar="FILE", help=model)
     add("--detector", default="auto", metavar="NAME", help="as in emodet.predict (default: %(default)s)")
-    add("--providers", type=_names, default=("cpu",), metavar="LIST", help="as in emodet.predict (default: cpu)")
+    add(
+        "--providers",
+        type=lambda text: tuple(text.split(",")),
+        default=("cpu",),
+        metavar="LIST",
+        help="as in emodet.predict (default: cpu)",
+    )
     add("--threads", type=_count, metavar="N", help="threads per ONNX Runtime call (default: one per core)")
     add("--workers", type=_count, default=2, metavar="N", help="images in parallel (default: %(default)s)")
     add = parser.add_argument_group("limits").add_argument
@@ -272,10 +263,6 @@ def _parser() -> argparse.ArgumentParser:
     add("--connections", type=_count, default=256, metavar="N", help="open connections (default: %(default)s)")
     add("--log", action="store_true", help="log each request to standard error")
     return parser
-
-
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(text.split(","))
 
 
 def _count(text: str) -> int:

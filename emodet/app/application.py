@@ -42,12 +42,11 @@ def create_app(settings: Settings | None = None, *, page: Mapping[str, PageFile]
     """Open the models and build the application.
 
     Args:
-        settings: See `Settings`; None for a server that only the local machine reaches.
+        settings: None for a server that only the local machine reaches.
         page: Files of the page by relative URL; None for those of the package.
 
     Returns:
-        An ASGI application that needs its lifespan: videos are stored in a temporary folder. Its ``state.server`` is a
-        `ServerState`.
+        An ASGI application that needs its lifespan. Its ``state.server`` is a `ServerState`.
 
     Raises:
         EmodetError: A model file or detector is missing or invalid. A missing page is no error; see

@@ -16,15 +16,7 @@ __all__ = ["ApiError", "client_gone", "error_response", "error_responses", "inst
 
 
 class ApiError(Exception):
-    """An error answer.
-
-    Attributes:
-        status: HTTP status.
-        code: Identifier for programs.
-        message: What is wrong.
-        way_out: What to do about it.
-        headers: Further headers of the answer.
-    """
+    """An error answer: HTTP status, an identifier for programs, what is wrong, and what to do about it."""
 
     def __init__(
         self,

@@ -22,15 +22,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """A model that requests can name.
-
-    Attributes:
-        name: Its name in requests.
-        file: The opened model file.
-        path: Path of the model file.
-        sha256: Checksum of the file, hexadecimal.
-        card: The model card beside it, Markdown; None if there is none.
-    """
+    """A model that requests can name, with its checksum (SHA-256, hexadecimal) and its model card (Markdown)."""
 
     name: str
     file: ModelFile
@@ -53,13 +45,7 @@ class Recognizers:
     def __init__(
         self, models: tuple[str, ...], *, detector: str, providers: tuple[str, ...], threads: int | None
     ) -> None:
-        """Open the models.
-
-        Args:
-            models: As in `emodet.app.settings.Settings`.
-            detector: As in `emodet.inference.detectors.make_detector`.
-            providers: As in `emodet.onnx_session.PROVIDERS`.
-            threads: Threads per ONNX Runtime call.
+        """Open the models; the arguments are those of `emodet.app.settings.Settings`.
 
         Raises:
             EmodetError: A model file or detector is missing or invalid, or two models have the same name.

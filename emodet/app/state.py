@@ -16,17 +16,7 @@ __all__ = ["ServerState", "State"]
 
 @dataclass(frozen=True, slots=True)
 class ServerState:
-    """The shared objects of a server.
-
-    Attributes:
-        limits: See `Limits`.
-        recognizers: The models it offers.
-        pool: Recognises images.
-        jobs: Recognises videos.
-        memory: Counts uploaded images.
-        version: Of emodet.
-        page_problem: Why the page is not available; None if it is.
-    """
+    """The shared objects of a server; `page_problem` says why there is no page, None if there is one."""
 
     limits: Limits
     recognizers: Recognizers

@@ -58,11 +58,6 @@ class VideoJob:
 
     Attributes:
         folder: Holds the upload and the results.
-        offer: The model.
-        detector: Name of the detector.
-        options: The options of the request.
-        status: Without what `snapshot` adds.
-        uploading: Whether the upload is incomplete.
         stop: Set to cancel the job.
         finished_s: `time.monotonic` at its end.
     """

@@ -33,21 +33,11 @@ class Findings:
     """What an audit found.
 
     Attributes:
-        title: Of the data set.
-        table: The pack's.
-        class_names: The classes of the data.
         published: Split to class to published number of faces; empty where unknown.
         left_out: Faces that the reader left out, by reason.
-        unreadable: Images that could not be read.
-        groups: Photographs that occur more than once.
-        images: Image issues.
         sides: float64 (N,), see `stored_sides`; None where not measured.
-        crop_side: Pixels of the pack's crops.
-        order: Checks of the class order.
         noise: Label issues by split; None without predictions.
         predicted_by: Origin of the predictions.
-        undetected: Result of a detector; None without one.
-        corrections: Proposed corrections.
         skipped: Sentences on what was left out.
     """
 

@@ -90,8 +90,8 @@ def predict_out_of_fold(
     Args:
         settings: As for `build_classifier` and `build_trainer`.
         data: Set up.
-        photographs: int64 (N,), equal for copies, see `number_photographs`.
-        folder: For the runs, in a folder of their own for each combination of data and settings.
+        photographs: int64 (N,), see `number_photographs`.
+        folder: Gets a folder of runs for each combination of data and settings.
         options: Size of the trainings.
 
     Raises:

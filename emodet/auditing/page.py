@@ -60,14 +60,7 @@ def write_results(
 def audit_page(
     findings: Findings, show: Callable[[int], npt.NDArray[np.uint8]] | None, details: Mapping[str, Any], gallery: int
 ) -> str:
-    """The page as HTML.
-
-    Args:
-        findings: Of the audit.
-        show: From a position in the table to the image, uint8 (H, W, 3) RGB; None for a page without images.
-        details: Versions, commit, fingerprint.
-        gallery: Images in a gallery.
-    """
+    """The page as HTML; `show` returns the image of a row, uint8 (H, W, 3) RGB; None for a page without images."""
     page = _Page(findings, show, gallery)
     return render(
         "audit.html",

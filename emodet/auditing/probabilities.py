@@ -1,6 +1,6 @@
 """Class probabilities by nets that were not trained on the faces, and files of them."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,14 +65,14 @@ def read_probabilities(path: Path, table: Table, class_names: Sequence[str]) -> 
         EmodetError: The file cannot be read, lacks a column, names a face that is not in the table or one twice, or a
             row is no distribution.
     """
-    rows = _from_parquet(path, class_names) if path.suffix == ".parquet" else _from_csv(path, class_names)
+    keys, splits, probabilities = _columns(path, class_names)
     places: dict[tuple[str, str], list[int]] = {}
     for place, (key, split) in enumerate(zip(table.key.tolist(), table.split.tolist(), strict=True)):
         for known_as in (split, ""):
             places.setdefault((key, known_as), []).append(place)
     found = np.full((len(table), len(class_names)), np.nan)
-    for where, key, split, shares in rows:
-        there = places.get((key, split))
+    for row, (key, split, shares) in enumerate(zip(keys, splits, probabilities, strict=True), start=1):
+        where, there = f"{path}, row {row}", places.get((key, split))
         if there is None:
             raise EmodetError(f"{where}: the face {key!r} is not in this data set; was the file made for other data?")
         if not np.isnan(found[there[0], 0]):
@@ -83,36 +83,27 @@ def read_probabilities(path: Path, table: Table, class_names: Sequence[str]) -> 
     return OutOfFoldProbs(found, f"file {path.name}")
 
 
-def _from_csv(path: Path, class_names: Sequence[str]) -> Iterable[tuple[str, str, str, npt.NDArray[np.float64]]]:
-    rows = CsvRows(path, ("key", *(f"{_PREFIX}{name}" for name in class_names)), ("split",))
-    for cells in rows:
-        try:
-            shares = np.array([float(cells[f"{_PREFIX}{name}"]) for name in class_names])
-        except ValueError:
-            raise rows.error("a probability is not a number") from None
-        yield rows.where, cells["key"], cells.get("split", ""), shares
-
-
-def _from_parquet(path: Path, class_names: Sequence[str]) -> Iterable[tuple[str, str, str, npt.NDArray[np.float64]]]:
+def _columns(path: Path, class_names: Sequence[str]) -> tuple[list[str], list[str], npt.NDArray[np.float64]]:
+    """Keys, splits (empty where there are none), and probabilities, float64 (rows, K)."""
     try:
-        table = pq.read_table(path)
+        table = pq.read_table(path) if path.suffix == ".parquet" else _csv_table(path, class_names)
     except (pa.ArrowException, OSError) as problem:
         raise EmodetError(f"{path}: cannot be read as Parquet ({problem})") from None
-    named: Mapping[str, str] = {
-        emotion_name(column.removeprefix(_PREFIX)): column
-        for column in table.column_names
-        if column.startswith(_PREFIX)
-    }
-    lacking = [name for name in ("key", *class_names) if name not in ("key", *named)]
-    if lacking or "key" not in table.column_names:
-        raise EmodetError(
-            f"{path}: columns key and {_PREFIX}CLASS are needed; {', '.join(lacking) or 'key'} is missing"
-        )
+    prefixed = (column for column in table.column_names if column.startswith(_PREFIX))
+    named = {emotion_name(column.removeprefix(_PREFIX)): column for column in prefixed}
+    lacking = [] if "key" in table.column_names else ["key"]
+    lacking += [f"{_PREFIX}{name}" for name in class_names if name not in named]
+    if lacking:
+        raise EmodetError(f"{path}: lacks {', '.join(lacking)}; the columns key and {_PREFIX}CLASS are needed")
     try:
         shares = np.stack([table.column(named[name]).to_numpy().astype(np.float64) for name in class_names], axis=1)
     except (ValueError, TypeError, pa.ArrowException):
         raise EmodetError(f"{path}: the columns {_PREFIX}CLASS must hold numbers") from None
     keys = [str(key) for key in table.column("key").to_pylist()]
-    splits = table.column("split").to_pylist() if "split" in table.column_names else [""] * len(keys)
-    for row, (key, split) in enumerate(zip(keys, splits, strict=True)):
-        yield f"{path}, row {row}", key, split, shares[row]
+    return keys, table.column("split").to_pylist() if "split" in table.column_names else [""] * len(keys), shares
+
+
+def _csv_table(path: Path, class_names: Sequence[str]) -> pa.Table:
+    rows = CsvRows(path, ("key", *(f"{_PREFIX}{name}" for name in class_names)), ("split",))
+    cells = list(rows)
+    return pa.table({name: [row[name] for row in cells] for name in rows.names})

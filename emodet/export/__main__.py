@@ -20,8 +20,7 @@ from typing import Any
 import torch
 from omegaconf import DictConfig
 
-from emodet.app.page.files import model_for_page, page_files
-from emodet.app.page.folder import write_folder
+from emodet.app.page.files import model_for_page, page_files, write_folder
 from emodet.commands import command, to_plain_dict
 from emodet.data.datamodule import EmotionDataModule
 from emodet.errors import EmodetError

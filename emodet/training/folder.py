@@ -102,11 +102,7 @@ class RunFolder:
         """Store every value in force as plain data, with absolute paths to the data.
 
         Corrections are copied into the folder, and the configuration names the copy: the file may be edited later.
-
-        Args:
-            values: Of the configuration, plain and nested.
-            places: Values of `data` that say where it lies.
-            corrections: The file that the data was corrected by.
+        `places` are the values of `data` that are paths to it.
         """
         stored = {**values, "data": {**values["data"], **places}}
         if corrections is not None:

@@ -1,4 +1,4 @@
-"""``data.sources``: from the names of data sets, or settings by name, to what each data set of a mix is read with."""
+"""``data.sources``: the settings of each data set of a mix."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ from emodet.errors import EmodetError
 
 __all__ = ["merged_sources", "resolved_sources"]
 
-# Said for the whole mix, they hold for each data set, whatever its own file says.
+# Set for the whole mix, these override the files of the data sets.
 _FOR_ALL = ("crop", "labels", "val_from", "max_unreadable")
 _ENVIRONMENT = re.compile(r"\$\{oc\.env:(\w+)")
 
@@ -23,15 +23,14 @@ _ENVIRONMENT = re.compile(r"\$\{oc\.env:(\w+)")
 def resolved_sources(data: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """The settings of each data set of a mix.
 
-    They come from the file in ``conf/data`` that is called like the data set, or like its setting ``data``; over that
-    goes what is said for the whole mix, and over that what is said for the data set.
+    From ``conf/data/NAME.yaml`` (or the file that its setting ``data`` names), overridden by those of the mix, and by
+    those of the data set itself.
 
     Args:
         data: The data part of a configuration; its ``sources`` are names, or settings by name.
 
     Raises:
-        EmodetError: None is named, one is named twice or is not known, what is said of it are no settings, or it is
-            not known where it lies.
+        EmodetError: ``sources`` is empty or invalid, a name is unknown or occurs twice, or a root is not set.
     """
     for_all = {key: data[key] for key in _FOR_ALL if key in data}
     named = _by_name(data["sources"] or {})
@@ -62,11 +61,7 @@ def resolved_sources(data: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def merged_sources(own: Any, chosen: Any) -> dict[str, dict[str, Any]]:
-    """The data sets of a run, of which some are said to lie elsewhere, say; others that are named are added.
-
-    Raises:
-        EmodetError: A data set is named twice.
-    """
+    """The data sets of a run with settings overridden or data sets added. Raises an `EmodetError` for a double name."""
     before, after = _by_name(own), _by_name(chosen)
     return {name: {**before.get(name, {}), **after.get(name, {})} for name in (*before, *after)}
 

@@ -57,9 +57,6 @@ def resumed_arguments(arguments: Sequence[str]) -> list[str]:
     The run's ``config.yaml`` becomes the primary configuration: neither an edited ``conf/`` nor a newer version of it
     changes a run. It is plain data, and what it names is checked before Hydra sees it. Nothing is written.
 
-    Args:
-        arguments: After the command, as Hydra takes them.
-
     Raises:
         EmodetError: The folder holds no run, or no checkpoint; a class that it names is not trusted; or a value is
             changed that a resumed run cannot change.
@@ -150,11 +147,6 @@ def batch_size_for(facts: Mapping[str, Any], batch_size: int, processes: int) ->
 
     The order of samples, the place in the epoch and the schedule are counted in global batches. So a run can continue
     on another number of ranks, and not with another global batch.
-
-    Args:
-        facts: Of ``run.json``.
-        batch_size: As configured.
-        processes: Ranks that train from now on.
 
     Raises:
         EmodetError: Another global batch was asked for, or the ranks cannot share it evenly.

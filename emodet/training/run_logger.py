@@ -133,14 +133,7 @@ class RunLogger(L.Callback):
     def log_files(
         self, kind: str, files: Sequence[Path], metadata: Mapping[str, Any], aliases: Sequence[str] = ()
     ) -> None:
-        """Log files as a wandb artifact.
-
-        Args:
-            kind: ``checkpoint`` or ``model-file``, which begins the artifact's name.
-            files: The files.
-            metadata: Plain data.
-            aliases: Of the artifact, besides ``latest``.
-        """
+        """Log files as a wandb artifact, whose name begins with `kind`: ``checkpoint`` or ``model-file``."""
         for logger in self._loggers if files and self.artifacts else ():
             if isinstance(logger, WandbLogger):
                 with self._failures.caught(logger, kind):

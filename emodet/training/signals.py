@@ -46,12 +46,9 @@ class Interrupted(BaseException):
 class StopOnSignal(L.Callback):
     """Saves ``last.ckpt`` after the current optimizer step when a signal arrives; a second signal stops at once.
 
-    Steps end where no gradients are accumulated and no validation is due, so that a resumed run continues exactly. All
-    ranks agree after each step whether one of them got a signal. It is the last callback, so that its checkpoint holds
-    what the others did in the same step. Its handlers replace Lightning's, which exits with status 0 on SIGTERM.
-
-    SIGUSR1 in a SLURM job (``#SBATCH --signal=SIGUSR1@90``) also puts the job back into the queue; run again, it
-    resumes in the same folder.
+    Only where no gradients are accumulated and no validation is due, so that a resumed run continues exactly; all ranks
+    agree on it. Its handlers replace Lightning's, which exits with status 0 on SIGTERM. SIGUSR1 in a SLURM job
+    (``#SBATCH --signal=SIGUSR1@90``) also puts the job back into the queue.
     """
 
     def __init__(self) -> None:

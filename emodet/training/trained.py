@@ -40,17 +40,16 @@ _UNKNOWN = TrainingData("not known", "not known")
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Trained:
-    """A classifier, where it came from, and what a model file has to say about it.
+    """A classifier and its origin.
 
     Attributes:
         classifier: In evaluation mode.
         file: The checkpoint or the weights.
-        folder: The folder of its run; without one, that of `file`.
-        data: The data settings of its run, None where not known.
-        training_data: What it was trained on.
-        metrics: Split to metric to value, as training measured them; empty where not known.
-        commit: The project's commit that trained it, empty if not known.
-        fingerprint: Of the data that it was trained on (`EmotionDataModule.fingerprint`), empty if not known.
+        folder: The run folder, or the folder of `file` outside a run.
+        data: The data settings of the run; None if unknown.
+        metrics: Split to metric to value; empty if unknown.
+        commit: The project's commit that trained it; empty if unknown.
+        fingerprint: Of the training data (`EmotionDataModule.fingerprint`); empty if unknown.
         calibrated: Whether a temperature was fitted.
     """
 
@@ -106,50 +105,34 @@ def load_trained(path: Path) -> Trained:
         if not RunFolder(path).best.is_file():
             raise EmodetError(f"checkpoint={path}: this folder has no {RunFolder(path).best.relative_to(path)}")
         path = RunFolder(path).best
-    if path.suffix == ".pt":
-        classifier, card = load_weights(path)
-        run = run_folder_of(path)
-        return Trained(
-            classifier=classifier,
-            file=path,
-            folder=path.resolve().parent,
-            data=None if run is None else _data_of(run),
-            training_data=card.training_data,
-            metrics=card.metrics,
-            commit=card.commit,
-            fingerprint=card.fingerprint,
-            calibrated=True,
-        )
     if path.suffix == ".onnx":
         raise EmodetError(f"checkpoint={path}: this is a model file already; export takes what training wrote")
-    classifier = load_classifier(path)
-    folder = run_folder_of(path)
-    if folder is None:
-        return Trained(
-            classifier=classifier,
-            file=path,
-            folder=path.resolve().parent,
-            data=None,
-            training_data=(_UNKNOWN,),
-            metrics={},
-            commit="",
-            fingerprint="",
-            calibrated=classifier.temperature.item() != 1,
-        )
-    facts, data = folder.facts(), _data_of(folder)
-    # The figures are those of the best checkpoint, which is also the one that was calibrated.
-    is_best = path.resolve() == folder.best.resolve()
-    return Trained(
-        classifier=classifier,
-        file=path,
-        folder=folder.path,
-        data=data,
-        training_data=_all_training_data(facts, data),
-        metrics=_metrics(facts) if is_best else {},
-        commit=facts.get("commit") or "",
-        fingerprint=facts.get("fingerprint") or facts.get("pack", {}).get("fingerprint", ""),
-        calibrated=is_best and "temperature" in facts,
-    )
+    run = run_folder_of(path)
+    if path.suffix == ".pt":
+        classifier, card = load_weights(path)
+        known = {name: getattr(card, name) for name in ("training_data", "metrics", "commit", "fingerprint")}
+        known["calibrated"] = True
+    else:
+        classifier = load_classifier(path)
+        known = _known_of_checkpoint(path, run, calibrated=classifier.temperature.item() != 1)
+    folder, data = (path.resolve().parent, None) if run is None else (run.path, _data_of(run))
+    return Trained(classifier=classifier, file=path, folder=folder, data=data, **known)
+
+
+def _known_of_checkpoint(path: Path, run: RunFolder | None, calibrated: bool) -> dict[str, Any]:
+    if run is None:
+        unknown = {"metrics": {}, "commit": "", "fingerprint": ""}
+        return {**unknown, "training_data": (_UNKNOWN,), "calibrated": calibrated}
+    facts = run.facts()
+    # The metrics are those of the best checkpoint, which is also the one that was calibrated.
+    is_best = path.resolve() == run.best.resolve()
+    return {
+        "training_data": _all_training_data(facts, _data_of(run)),
+        "metrics": _metrics(facts) if is_best else {},
+        "commit": facts.get("commit") or "",
+        "fingerprint": facts.get("fingerprint") or facts.get("pack", {}).get("fingerprint", ""),
+        "calibrated": is_best and "temperature" in facts,
+    }
 
 
 def run_folder_of(file: Path) -> RunFolder | None:

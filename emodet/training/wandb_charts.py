@@ -5,7 +5,7 @@ Charts of other kinds would have to be defined in the service first, over the ne
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,27 +14,63 @@ from emodet.evaluation.predictions import Predictions
 from emodet.evaluation.scores import Evaluation
 from emodet.models.agreement import DIMENSIONS
 
-if TYPE_CHECKING:
-    from wandb.plot.custom_chart import CustomChart
-
 __all__ = ["errors_table", "evaluation_charts"]
 
 
 def evaluation_charts(evaluation: Evaluation, predictions: Predictions) -> dict[str, Callable[[], Any]]:
     """Functions that make the charts, by the charts' names."""
+    from wandb import Table, plot
 
     def title(name: str) -> str:
         return f"{name.replace('_', ' ')}: {evaluation.data}, {evaluation.split}"
 
-    charts: dict[str, Callable[[], Any]] = {
-        "confusion_matrix": partial(_confusion_matrix, predictions, title("confusion_matrix")),
-        "reliability": partial(_reliability, evaluation, title("reliability")),
-        "faces_by_confidence": partial(_faces_by_confidence, evaluation, title("faces_by_confidence")),
-        "recall_by_class": partial(_recall_by_class, evaluation, title("recall_by_class")),
+    def reliability() -> Any:
+        filled = [each for each in evaluation.bins if each.accuracy is not None]
+        confidence = [each.confidence for each in filled]
+        return plot.line_series(
+            xs=confidence,
+            ys=[[each.accuracy for each in filled], confidence],
+            keys=["accuracy", "perfectly calibrated"],
+            title=title("reliability"),
+            xname="confidence",
+            split_table=True,
+        )
+
+    def bars(name: str, columns: list[str | int], rows: list[list[Any]]) -> Any:
+        """A bar for each row: the first column names it, the second is its height, the others are in the table."""
+        return plot.bar(Table(columns, rows), str(columns[0]), str(columns[1]), title(name), split_table=True)
+
+    def scatter(name: str) -> Any:
+        assert predictions.valence_arousal is not None and predictions.annotated is not None  # noqa: PT018
+        number = DIMENSIONS.index(name)
+        pairs = np.stack([predictions.annotated[:, number], predictions.valence_arousal[:, number]], axis=1)
+        table = Table(["annotated", "predicted"], pairs[np.isfinite(pairs[:, 0])].tolist())
+        return plot.scatter(table, "annotated", "predicted", title(name), split_table=True)
+
+    def recall_of(name: str) -> list[Any]:
+        recall, precision, f1 = (evaluation[f"{metric}/{name}"] for metric in ("recall", "precision", "f1"))
+        return [name, recall.value, recall.low, recall.high, precision.value, f1.value, recall.n]
+
+    bins = [
+        [f"{each.low:.2f} to {each.high:.2f}", each.faces, each.confidence, each.accuracy] for each in evaluation.bins
+    ]
+    recalls = [recall_of(name) for name in evaluation.class_names]
+    columns: list[str | int] = ["emotion", "recall", "low", "high", "precision", "f1", "faces"]
+    return {
+        "confusion_matrix": lambda: plot.confusion_matrix(
+            y_true=predictions.emotion.tolist(),
+            preds=predictions.predicted.tolist(),
+            class_names=list(predictions.class_names),
+            title=title("confusion_matrix"),
+            split_table=True,
+        ),
+        "reliability": reliability,
+        "faces_by_confidence": lambda: bars(
+            "faces_by_confidence", ["confidence", "faces", "mean confidence", "accuracy"], bins
+        ),
+        "recall_by_class": lambda: bars("recall_by_class", columns, recalls),
+        **{name: partial(scatter, name) for name in evaluation.dimensions},
     }
-    for name in evaluation.dimensions:
-        charts[name] = partial(_valence_arousal, predictions, name, title(name))
-    return charts
 
 
 def errors_table(predictions: Predictions, worst: Sequence[int], crops: Sequence[npt.NDArray[np.uint8]] | None) -> Any:
@@ -61,66 +97,3 @@ def errors_table(predictions: Predictions, worst: Sequence[int], crops: Sequence
     columns = [] if crops is None else ["face"]
     columns += ["key", "emotion", "predicted", "confidence", *(f"p_{name}" for name in names)]
     return wandb.Table(list[str | int](columns), rows)
-
-
-def _confusion_matrix(predictions: Predictions, title: str) -> "CustomChart":
-    """Counts of answers to each true class."""
-    import wandb
-
-    return wandb.plot.confusion_matrix(
-        y_true=predictions.emotion.tolist(),
-        preds=predictions.predicted.tolist(),
-        class_names=list(predictions.class_names),
-        title=title,
-        split_table=True,
-    )
-
-
-def _reliability(evaluation: Evaluation, title: str) -> "CustomChart":
-    """Accuracy by mean confidence of each bin that has faces, beside the diagonal."""
-    import wandb
-
-    filled = [(each.confidence, each.accuracy) for each in evaluation.bins if each.accuracy is not None]
-    confidence = [pair[0] for pair in filled]
-    return wandb.plot.line_series(
-        xs=confidence,
-        ys=[[pair[1] for pair in filled], confidence],
-        keys=["accuracy", "perfectly calibrated"],
-        title=title,
-        xname="confidence",
-        split_table=True,
-    )
-
-
-def _faces_by_confidence(evaluation: Evaluation, title: str) -> "CustomChart":
-    """How many faces the bins hold; the table also has their confidence and accuracy."""
-    import wandb
-
-    rows = [
-        [f"{each.low:.2f} to {each.high:.2f}", each.faces, each.confidence, each.accuracy] for each in evaluation.bins
-    ]
-    table = wandb.Table(["confidence", "faces", "mean confidence", "accuracy"], rows)
-    return wandb.plot.bar(table, "confidence", "faces", title, split_table=True)
-
-
-def _recall_by_class(evaluation: Evaluation, title: str) -> "CustomChart":
-    """Recall; the table also has its interval, precision and F1."""
-    import wandb
-
-    rows = []
-    for name in evaluation.class_names:
-        recall, precision, f1 = (evaluation[f"{metric}/{name}"] for metric in ("recall", "precision", "f1"))
-        rows.append([name, recall.value, recall.low, recall.high, precision.value, f1.value, recall.n])
-    table = wandb.Table(["emotion", "recall", "low", "high", "precision", "f1", "faces"], rows)
-    return wandb.plot.bar(table, "emotion", "recall", title, split_table=True)
-
-
-def _valence_arousal(predictions: Predictions, dimension: str, title: str) -> "CustomChart":
-    """Predicted by annotated ``valence`` or ``arousal``, of the faces that have it annotated."""
-    import wandb
-
-    assert predictions.valence_arousal is not None and predictions.annotated is not None  # noqa: PT018
-    number = DIMENSIONS.index(dimension)
-    pairs = np.stack([predictions.annotated[:, number], predictions.valence_arousal[:, number]], axis=1)
-    table = wandb.Table(["annotated", "predicted"], pairs[np.isfinite(pairs[:, 0])].tolist())
-    return wandb.plot.scatter(table, "annotated", "predicted", title, split_table=True)

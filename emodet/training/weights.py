@@ -28,19 +28,9 @@ _FORMAT = "emodet-weights"
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class WeightsCard:
-    """What has to be known about plain weights.
+    """What is needed to use plain weights: arguments of `build_net`, values of `Preprocessing.to_dict`, and origin.
 
-    Attributes:
-        net: See `emodet.models.nets.build_net`.
-        class_names: The classes in the order of the logits.
-        preprocessing: `Preprocessing.to_dict`'s values.
-        temperature: What the logits are divided by before the softmax.
-        training_data: What it was trained on.
-        metrics: Split to metric to value.
-        commit: The project's commit that trained it, empty if not known.
-        fingerprint: Of the pack that it was trained on, empty if not known.
-        weights_sha256: Of the ``.pt`` file.
-        valence_arousal: Whether the net says valence and arousal behind the classes.
+    `commit` and `fingerprint` (of the training data) are empty if unknown; `metrics` maps split to metric to value.
     """
 
     net: Mapping[str, Any]

@@ -29,8 +29,7 @@ import numpy as np
 from playwright.sync_api import sync_playwright
 from skimage import data
 
-from emodet.app.page.files import model_for_page, page_files
-from emodet.app.page.folder import write_folder
+from emodet.app.page.files import model_for_page, page_files, write_folder
 
 SWITCHES = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),

@@ -14,7 +14,7 @@ def guarded(serve):
         yield made
 
 
-def test_security_headers(client, portrait):
+def test_security_headers(client, serve, portrait, monkeypatch):
     answers = [
         *(client.get(path) for path in ("/", "/js/main.js", "/nix", "/openapi.json")),
         client.put("/v1/models"),
@@ -29,9 +29,6 @@ def test_security_headers(client, portrait):
     assert "script-src 'self' 'wasm-unsafe-eval';" in policy
     assert "frame-ancestors 'none'" in policy
     assert "unsafe-inline" not in policy
-
-
-def test_errors_in_the_server_have_them_too(serve, portrait, monkeypatch):
     monkeypatch.setattr("emodet.app.image_routes.decode_rgb", lambda *_, **__: 1 // 0)
     with serve() as client:
         answer = client.post("/v1/recognize", content=portrait)
@@ -67,9 +64,6 @@ def test_nothing_without_the_token(guarded, portrait):
     refusal(guarded.get("/v1/models", headers={"Authorization": f"Basic {TOKEN}"}), 401, "token_needed")
     refusal(guarded.get(f"/v1/models?token={TOKEN}"), 401, "token_needed")  # only the page takes it from the query
     assert guarded.get("/healthz").status_code == 200
-
-
-def test_the_token_in_a_header(guarded):
     assert guarded.get("/v1/models", headers={"Authorization": f"bearer {TOKEN}"}).status_code == 200
 
 

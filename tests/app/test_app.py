@@ -142,11 +142,6 @@ def test_mistakes_in_the_call(capsys, tmp_path, monkeypatch, arguments, said):
     assert said in refused(capsys, *arguments)
 
 
-def test_a_weak_token_in_the_environment(capsys, monkeypatch):
-    monkeypatch.setenv(app.TOKEN_VARIABLE, "short")
-    assert "12 or more" in refused(capsys)
-
-
 @pytest.mark.parametrize("arguments", [["--port", "99999"], ["--workers", "0"], ["--max-image", "x"], ["surplus"]])
 def test_arguments_that_do_not_parse(arguments):
     with pytest.raises(SystemExit) as stop:
@@ -154,6 +149,8 @@ def test_arguments_that_do_not_parse(arguments):
     assert stop.value.code == 2
 
 
-def test_without_the_extra(capsys, monkeypatch):
+def test_a_weak_token_in_the_environment_or_a_missing_extra(capsys, monkeypatch):
+    monkeypatch.setenv(app.TOKEN_VARIABLE, "short")
+    assert "12 or more" in refused(capsys)
     monkeypatch.setattr(app, "find_spec", lambda name: None if name == "uvicorn" else object())
     assert "pip install 'emodet[app]'" in refused(capsys)

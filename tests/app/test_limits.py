@@ -5,10 +5,10 @@ import contextlib
 import socket
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx2
 import pytest
-from event_loop import in_a_loop
 from made_server import refusal
 
 from emodet.app import connections
@@ -26,6 +26,12 @@ class Client:
     async def receive(self):
         await self.left.wait()
         return {"type": "http.disconnect"}
+
+
+def in_a_loop(work):
+    """Run a coroutine in a thread of its own: a browser's driver may keep this thread's event loop."""
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(asyncio.run, work).result()
 
 
 async def until(condition):

@@ -36,7 +36,8 @@ def number(guarded_address, video):
     return sent["id"]
 
 
-def check(described, number, examples):
+@pytest.mark.parametrize("examples", [4, pytest.param(60, marks=pytest.mark.slow)])
+def test_operations_are_as_described(described, number, examples):
     operations = 0
     for found in described.get_all_operations():
         operation = found.ok()
@@ -62,12 +63,3 @@ def check(described, number, examples):
 
         one()
     assert operations == 15
-
-
-def test_a_few_of_each(described, number):
-    check(described, number, 4)
-
-
-@pytest.mark.slow
-def test_many_of_each(described, number):
-    check(described, number, 60)

@@ -5,11 +5,12 @@ from typing import Any
 
 import cv2
 import numpy as np
+from made_reader import MadeReader, png
 
 from emodet.auditing.image_stats import ImageStats
 from emodet.data.pack import Pack, Table
 from emodet.data.packing import prepare_pack
-from emodet.datasets.samples import Listing, Reader, Sample
+from emodet.datasets.samples import Sample
 from emodet.preprocessing import Preprocessing
 
 Face = tuple[str, str, int | None, np.ndarray]  # key, split, emotion, image
@@ -23,29 +24,9 @@ def photograph(number: int, size: int = 48) -> np.ndarray:
     return np.clip(40 + 170 * (coarse + fine), 0, 255).astype(np.uint8)
 
 
-class InMemory(Reader):
-    """Faces in memory."""
-
-    name, title, signs = "memory", "In memory", "none"
-
-    def __init__(self, root: Path, faces: list[Face]) -> None:
-        super().__init__(root)
-        self.faces = faces
-        self.stored = {key: cv2.imencode(".png", image[..., ::-1])[1].tobytes() for key, _, _, image in faces}
-
-    @classmethod
-    def matches(cls, folder: Path) -> bool:
-        return True
-
-    def read(self) -> Listing:
-        return Listing(tuple(Sample(key, split, emotion) for key, split, emotion, _ in self.faces))
-
-    def encoded(self, record: Sample) -> bytes:
-        return self.stored[record.key]
-
-
 def pack_of(folder: Path, faces: list[Face], size: int = 48) -> Pack:
-    reader = InMemory(folder, faces)
+    samples = [Sample(key, split, emotion) for key, split, emotion, _ in faces]
+    reader = MadeReader(folder, samples, {key: png(image) for key, _, _, image in faces})
     return prepare_pack(reader, Preprocessing(size=size), folder / "packs", processes=1, progress=False)
 
 

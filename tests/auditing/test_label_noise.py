@@ -110,12 +110,12 @@ def test_probabilities_are_read_from_parquet_and_from_predictions_csv(tmp_path: 
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        (["9999,1,0,0,0,0,0,0,0"], "line 2.*'9999' is not in this data set"),
-        (["0001,1,0,0,0,0,0,0,0", "0001,1,0,0,0,0,0,0,0"], "line 3.*'0001' occurs twice"),
+        (["9999,1,0,0,0,0,0,0,0"], "row 1.*'9999' is not in this data set"),
+        (["0001,1,0,0,0,0,0,0,0", "0001,1,0,0,0,0,0,0,0"], "row 2.*'0001' occurs twice"),
         (["0001,0.5,0,0,0,0,0,0,0"], "sum to 1"),
         (["0001,2,-1,0,0,0,0,0,0"], "sum to 1"),
         (["0001,nan,0,0,0,0,0,0,0"], "sum to 1"),
-        (["0001,much,0,0,0,0,0,0,0"], "line 2.*not a number"),
+        (["0001,much,0,0,0,0,0,0,0"], "must hold numbers"),
     ],
 )
 def test_bad_probabilities_are_refused(tmp_path: Path, rows: list[str], message: str) -> None:

@@ -8,6 +8,8 @@ import hashlib
 import importlib.metadata
 import importlib.resources
 import json
+import shutil
+import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from importlib.resources.abc import Traversable
@@ -24,7 +26,7 @@ from emodet.modelfile import DEFAULT_PRECISION, ModelFile, ModelInfo, Precision,
 from emodet.palette import class_colours
 from emodet.preprocessing import Preprocessing
 
-__all__ = ["LIVE_SIDE", "PageFile", "model_for_page", "page_files"]
+__all__ = ["LIVE_SIDE", "PageFile", "model_for_page", "page_files", "write_folder"]
 
 LIVE_SIDE = 320
 """Size of the face search in camera frames, in pixels along the longer side; in one thread of WebAssembly it takes half
@@ -44,10 +46,18 @@ _TYPES = {
     "onnx": "application/octet-stream",
 }
 _OWN = ("index.html", "style.css", "icon.svg", "third_party.txt", "js")
-_RUNTIME = ("ort.js", "ort-wasm-simd-threaded.js", "ort-wasm-simd-threaded.wasm")
+_RUNTIME = ("runtime/ort.js", "runtime/ort-wasm-simd-threaded.js", "runtime/ort-wasm-simd-threaded.wasm")
 # Optional: another 27 MB.
-_WEBGPU = ("ort-webgpu.js", "ort-wasm-simd-threaded.asyncify.js", "ort-wasm-simd-threaded.asyncify.wasm")
+_WEBGPU = (
+    *("runtime/ort-webgpu.js", "runtime/ort-wasm-simd-threaded.asyncify.js"),
+    "runtime/ort-wasm-simd-threaded.asyncify.wasm",
+)
+_MARKER = "page.json"  # in every folder that `write_folder` wrote
 _FORMAT_VERSION = 1
+_DETECTOR_SETTINGS = (
+    *("STILL_SIDES", "MAX_FACE", "NEXT_SIDE", "SAME_FACE", "INSIDE", "SCORE_STEP", "SMALLEST_DOUBTFUL"),
+    *("TURNED", "LARGE", "LARGE_MARGIN", "CHECK_SCORE"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,14 +93,14 @@ def page_files(
     info = ModelFile(model, name="the page's model file").info
     weights = centerface.with_free_shapes(_weights() if detector is None else detector)
     model_name, detector_name = f"model/emodet-{info.precision}.onnx", "model/centerface.onnx"
-    files = dict(_own_files()) | dict(_runtime_files())
+    files = dict(_shipped_files())
     files[model_name] = PageFile(model, _TYPES["onnx"])
     files[detector_name] = PageFile(weights, _TYPES["onnx"])
     description = {
         "format_version": _FORMAT_VERSION,
         "emodet": importlib.metadata.version("emodet"),
         "server": None if server is None else dict(server),
-        "webgpu": f"runtime/{_WEBGPU[0]}" in files,
+        "webgpu": _WEBGPU[0] in files,
         "model": _model(model_name, model, info, card),
         "detector": {"file": detector_name, "bytes": len(weights), **_detector_settings()},
         "stream": {"smoothing": asdict(Smoothing()), "patience_s": PATIENCE_S, "score_to_hide": SCORE_TO_HIDE},
@@ -101,27 +111,54 @@ def page_files(
     return files
 
 
+def write_folder(files: Mapping[str, PageFile], output: Path, *, overwrite: bool = False) -> Path:
+    """Write the page; after an error the folder is unchanged.
+
+    Args:
+        files: The result of `page_files`.
+        output: The folder; created, or empty.
+        overwrite: Replace a page in `output`. Other folders are never emptied.
+
+    Returns:
+        `output`.
+
+    Raises:
+        EmodetError: The folder is not empty, or cannot be written.
+    """
+    try:
+        present = sorted(each.name for each in output.iterdir()) if output.exists() else []
+        if present and not (overwrite and _MARKER in present):
+            raise EmodetError(
+                f"output={output} contains {present[0]}; choose another folder"
+                + (", or replace the page in it with overwrite=true" if _MARKER in present else "")
+            )
+        output.parent.mkdir(parents=True, exist_ok=True)
+        # In the same folder, so that it can be renamed to `output`.
+        with tempfile.TemporaryDirectory(prefix=f".{output.name}-", dir=output.parent) as temporary:
+            folder = Path(temporary) / "page"
+            folder.mkdir()  # with the usual permissions, which a temporary directory does not have
+            for name, file in files.items():
+                path = folder / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(file.content)
+            if output.exists():
+                shutil.rmtree(output)
+            folder.replace(output)
+    except OSError as problem:
+        raise EmodetError(f"output={output}: cannot be written ({problem.strerror or problem})") from None
+    return output
+
+
 def _detector_settings() -> dict[str, Any]:
     check = Preprocessing(size=detectors.CHECK_SIDE, margin=detectors.CHECK_MARGIN, alignment="eyes")
     return {
-        "min_side": centerface.MIN_SIDE,
-        "min_score": centerface.MIN_SCORE,
+        **{
+            name.lower(): getattr(centerface, name)
+            for name in ("MIN_SIDE", "MIN_SCORE", "OVERLAP", "STRIDE", "MULTIPLE")
+        },
+        **{name.lower(): getattr(detectors, name) for name in _DETECTOR_SETTINGS},
         "sure_score": centerface.CenterFace.sure_score,
-        "overlap": centerface.OVERLAP,
-        "stride": centerface.STRIDE,
-        "multiple": centerface.MULTIPLE,
-        "still_sides": detectors.STILL_SIDES,
-        "max_face": detectors.MAX_FACE,
-        "next_side": detectors.NEXT_SIDE,
-        "same_face": detectors.SAME_FACE,
-        "inside": detectors.INSIDE,
-        "score_step": detectors.SCORE_STEP,
-        "smallest_doubtful": detectors.SMALLEST_DOUBTFUL,
-        "turned": detectors.TURNED,
-        "large": detectors.LARGE,
-        "large_margin": detectors.LARGE_MARGIN,
         "check": check.to_dict(),
-        "check_score": detectors.CHECK_SCORE,
         "stream_side": detectors.STREAM_SIDES[0],
         "stream_every_s": DETECT_EVERY / _USUAL_RATE,
         "live_side": LIVE_SIDE,
@@ -165,14 +202,8 @@ def _weights() -> bytes:
     return path.read_bytes()
 
 
-def _own_files() -> Iterator[tuple[str, PageFile]]:
+def _shipped_files() -> Iterator[tuple[str, PageFile]]:
     base = importlib.resources.files("emodet") / "app" / "page"
-    for name in _OWN:
-        yield from _under(base / name, name)
-
-
-def _runtime_files() -> Iterator[tuple[str, PageFile]]:
-    base = importlib.resources.files("emodet") / "app" / "page" / "runtime"
     missing = [name for name in _RUNTIME if not (base / name).is_file()]
     if missing:
         raise EmodetError(
@@ -181,8 +212,8 @@ def _runtime_files() -> Iterator[tuple[str, PageFile]]:
             "npm`). Wheels built afterwards contain it"
         )
     more = _WEBGPU if all((base / name).is_file() for name in _WEBGPU) else ()
-    for name in (*_RUNTIME, *more):
-        yield from _under(base / name, f"runtime/{name}")
+    for name in (*_OWN, *_RUNTIME, *more):
+        yield from _under(base / name, name)
 
 
 def _under(place: Traversable, name: str) -> Iterator[tuple[str, PageFile]]:

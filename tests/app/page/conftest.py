@@ -3,6 +3,7 @@
 Where there is no Chromium, or the page was not built, these tests are skipped and say what is missing.
 """
 
+import contextlib
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,8 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from made_media import camera_frames, write_y4m
-from serving import Site, serve
-from watching import Watched
+from watching import Site, Watched, serve
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 SWITCHES = (
@@ -54,8 +54,7 @@ def astronaut() -> np.ndarray:
 @pytest.fixture(scope="package")
 def page_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The page as a static folder, with the shipped model file."""
-    from emodet.app.page.files import model_for_page, page_files
-    from emodet.app.page.folder import write_folder
+    from emodet.app.page.files import model_for_page, page_files, write_folder
 
     model, card = model_for_page()
     return write_folder(page_files(model, card=card), tmp_path_factory.mktemp("page") / "site")
@@ -83,16 +82,21 @@ def browser(astronaut: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> 
         opened.close()
 
 
-@pytest.fixture
-def watched(browser: Any, site: Site) -> Iterator[Watched]:
+@contextlib.contextmanager
+def opened(browser: Any, site: Site) -> Iterator[Watched]:
     context = browser.new_context(viewport={"width": 1280, "height": 900}, permissions=["camera"])
     yield Watched(context, site.url)
     context.close()
+
+
+@pytest.fixture
+def watched(browser: Any, site: Site) -> Iterator[Watched]:
+    with opened(browser, site) as page:
+        yield page
 
 
 @pytest.fixture(scope="module")
 def shared(browser: Any, site: Site) -> Iterator[Watched]:
     """One page for the tests of a file that do not disturb each other: loading it takes seconds."""
-    context = browser.new_context(viewport={"width": 1280, "height": 900}, permissions=["camera"])
-    yield Watched(context, site.url)
-    context.close()
+    with opened(browser, site) as page:
+        yield page

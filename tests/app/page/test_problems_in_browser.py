@@ -2,8 +2,7 @@
 
 import pytest
 from made_media import encoded
-from serving import serve
-from watching import Watched, until
+from watching import Watched, serve, until
 
 
 def test_permission_refused(browser, site) -> None:
@@ -18,30 +17,33 @@ def test_permission_refused(browser, site) -> None:
     context.close()
 
 
+def rejected(name: str) -> str:
+    return f"navigator.mediaDevices.getUserMedia = () => Promise.reject(new DOMException('', '{name}'))"
+
+
+# Over HTTP from another machine browsers have no `navigator.mediaDevices`.
+WITHOUT = "Object.defineProperty(Navigator.prototype, 'mediaDevices', {value: undefined})"
+
+
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("script", "said", "way_out"),
     [
-        ("NotFoundError", "No camera was found"),
-        pytest.param("NotReadableError", "another program, or another tab", marks=pytest.mark.slow),
-        pytest.param("SomethingNewError", "SomethingNewError", marks=pytest.mark.slow),
+        (rejected("NotFoundError"), "No camera was found", "Start the camera"),
+        *(
+            pytest.param(*values, marks=pytest.mark.slow)
+            for values in [
+                (rejected("NotReadableError"), "another program, or another tab", "Start the camera"),
+                (rejected("SomethingNewError"), "SomethingNewError", "Try again"),
+                (WITHOUT, "no camera", "pictures and videos work"),
+            ]
+        ),
     ],
 )
-def test_a_camera_that_cannot_be_had(watched, name, said) -> None:
-    watched.page.add_init_script(
-        f"navigator.mediaDevices.getUserMedia = () => Promise.reject(new DOMException('', '{name}'))"
-    )
+def test_a_camera_that_cannot_be_had(watched, script, said, way_out) -> None:
+    watched.page.add_init_script(script)
     watched.open(ready=False).click("#camera-start")
     assert said in watched.problem()
-    assert "Start the camera" in watched.problem() or "Try again" in watched.problem()
-
-
-@pytest.mark.slow
-def test_a_page_without_cameras(watched) -> None:
-    """As over HTTP from another machine, where browsers have no `navigator.mediaDevices`."""
-    watched.page.add_init_script("Object.defineProperty(Navigator.prototype, 'mediaDevices', {value: undefined})")
-    watched.open(ready=False).click("#camera-start")
-    assert "no camera" in watched.problem()
-    assert "pictures and videos work" in watched.problem()
+    assert way_out in watched.problem()
 
 
 @pytest.mark.parametrize(

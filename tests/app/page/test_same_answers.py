@@ -13,17 +13,7 @@ from emodet.inference.detectors import find_faces
 from emodet.modelfile import read_model_file, shipped_model, write_model_file
 from emodet.preprocessing import Preprocessing
 
-RUN = """async ([text, count, precision]) => {
-    const base = new URL('.', document.baseURI).href;
-    const about = await (await fetch(`${base}page.json`)).json();
-    about.model.file = `model/emodet-${precision}.onnx`;
-    const { openNetworks } = await import(`${base}js/recognition/networks.js`);
-    globalThis.opened ??= {};
-    opened[precision] ??= await openNetworks(base, about);
-    const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
-    return [...await opened[precision].readings(bytes, count)];
-}"""
-BOTH = """async ([text, count, model]) => {
+RUN = """async ([text, count, model]) => {
     const base = new URL('.', document.baseURI).href;
     const about = await (await fetch(`${base}page.json`)).json();
     about.model = { ...about.model, ...model };
@@ -113,7 +103,8 @@ def test_the_same_probabilities(page, astronaut, precision, limit, count) -> Non
     model = shipped_model(precision)
     crops = face_crops(astronaut, model.info.preprocessing, count)
     expected = model.probabilities(crops)
-    found = np.array(page.evaluate(RUN, [text(crops), count, precision])).reshape(expected.shape)
+    described = {"file": f"model/emodet-{precision}.onnx"}
+    found = np.array(page.evaluate(RUN, [text(crops), count, described])[0]).reshape(expected.shape)
     assert len(set(expected.argmax(axis=1))) >= 4  # otherwise agreement would mean little
     assert np.abs(found - expected).max() <= limit
     assert (found.argmax(axis=1) == expected.argmax(axis=1)).mean() >= 0.99
@@ -131,7 +122,7 @@ def test_the_same_valence_and_arousal(page, site, astronaut) -> None:
         "outputs": list(about.outputs),
         "preprocessing": about.preprocessing.to_dict(),
     }
-    found, face = page.evaluate(BOTH, [text(crops), len(crops), described])
+    found, face = page.evaluate(RUN, [text(crops), len(crops), described])
     rows = np.array(found).reshape(len(crops), -1)
     np.testing.assert_allclose(rows, np.concatenate([probabilities, both], axis=1), atol=1e-3)
     assert (face["valence"], face["arousal"]) == pytest.approx(tuple(both[0]), abs=1e-3)

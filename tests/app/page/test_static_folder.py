@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 import emodet.app.page
-from emodet.app.page.files import model_for_page, page_files
-from emodet.app.page.folder import write_folder
+from emodet.app.page.files import model_for_page, page_files, write_folder
 from emodet.errors import EmodetError
 from emodet.modelfile import shipped_model
 
