@@ -22,8 +22,7 @@ from omegaconf import DictConfig
 from emodet.auditing.class_order import check_class_order
 from emodet.auditing.duplicates import copy_groups, number_photographs
 from emodet.auditing.findings import Findings
-from emodet.auditing.image_issues import find_image_issues, stored_sides
-from emodet.auditing.image_stats import measure_images
+from emodet.auditing.image_issues import find_image_issues, measure_images, stored_sides
 from emodet.auditing.label_noise import find_label_noise
 from emodet.auditing.options import CopyOptions, OutOfFoldOptions, ProposalOptions, QualityOptions
 from emodet.auditing.out_of_fold import predict_out_of_fold

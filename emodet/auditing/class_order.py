@@ -56,7 +56,7 @@ class OrderFinding:
         wrong: Whether the names are wrong; None where it cannot be decided.
         sentence: The finding in words.
         shows: Class to the class that its faces show, where that is another.
-        classes: The classes that were compared.
+        classes: The compared classes.
         figures: float64 (classes, 2) mean valence and arousal, or (classes, K) shares of predictions.
     """
 

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from emodet.auditing.image_stats import ImageStats
+from emodet.auditing.image_issues import ImageStats
 from emodet.auditing.options import CopyOptions
 from emodet.data.pack import Table
 

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from made_reader import MadeReader, png
 
-from emodet.auditing.image_stats import ImageStats
+from emodet.auditing.image_issues import ImageStats
 from emodet.data.pack import Pack, Table
 from emodet.data.packing import prepare_pack
 from emodet.datasets.samples import Sample

@@ -8,7 +8,7 @@ import pytest
 from made_faces import pack_of, photograph, stats_of, table_of
 
 from emodet.auditing.duplicates import copy_groups, number_photographs, varied
-from emodet.auditing.image_stats import measure_images
+from emodet.auditing.image_issues import measure_images
 from emodet.auditing.options import CopyOptions
 
 RAMP = np.arange(256, dtype=np.uint8).reshape(1, 16, 16)

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from made_faces import pack_of, photograph, stats_of
 
-from emodet.auditing.image_issues import find_image_issues
-from emodet.auditing.image_stats import measure_images, sharpness_of
+from emodet.auditing.image_issues import find_image_issues, measure_images, sharpness_of
 from emodet.auditing.options import QualityOptions
 from emodet.auditing.undetected import detect_faces
 from emodet.synthetic.faces import draw_face
