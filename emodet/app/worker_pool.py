@@ -18,13 +18,7 @@ class WorkerPool:
     """Runs work in threads; ONNX Runtime and OpenCV release the GIL."""
 
     def __init__(self, *, workers: int, waiting: int, answer_seconds: float) -> None:
-        """Start the pool.
-
-        Args:
-            workers: Number of threads.
-            waiting: Length of the queue.
-            answer_seconds: Time limit of an answer, including its time in the queue.
-        """
+        """Start `workers` threads; `waiting` is the length of the queue, `answer_seconds` includes the time in it."""
         self._limit, self._answer_s = workers + waiting, answer_seconds
         self._threads = concurrent.futures.ThreadPoolExecutor(workers, thread_name_prefix="recognizer")
         self._futures: set[concurrent.futures.Future[Any]] = set()

@@ -39,7 +39,6 @@ class LabelNoise:
     """Label issues of one split.
 
     Attributes:
-        split: train, val or test.
         judged: Faces with a label and probabilities.
         agree: Share of them whose most probable class is their label.
         majority: Share of them that has the most frequent label.

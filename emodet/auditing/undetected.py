@@ -40,7 +40,6 @@ class UndetectedFaces:
     """Result of a face detector.
 
     Attributes:
-        detector: Its name.
         rows: int64 (n,), the faces that were searched, positions in the table.
         scores: float32 (n,), of the best detection, 0 where there is none.
     """

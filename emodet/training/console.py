@@ -1,4 +1,4 @@
-"""What Lightning says on the console that is wrong or of no use here, and nothing else, is left unsaid."""
+"""Lightning's messages on the console."""
 
 import logging
 import warnings
@@ -6,18 +6,15 @@ import warnings
 __all__ = ["quiet_lightning"]
 
 _MESSAGES = (
-    # Advertisement.
     "💡 Tip",
-    # What `emodet.training.processes` says in one line.
     "Initializing distributed",
     "-" * 100,
-    # Where training runs is in the trainer's line of the configuration.
     "TPU available",
     "Loading `train_dataloader` to estimate",
 )
 
 _WARNINGS = (
-    # Lightning's own use of a torch function that is on its way out; nothing that a user could change.
+    # Lightning's own use of a deprecated torch function.
     r".*isinstance\(treespec, LeafSpec\)",
     # Everything is logged once an epoch; nothing waits for the interval.
     r".*is smaller than the logging interval",
@@ -25,13 +22,13 @@ _WARNINGS = (
     r".*your dataloader is not resumable",
     # torchmetrics has summed over all processes already.
     r"It is recommended to use `self\.log\(.*sync_dist=True",
-    # A run that is resumed, and the two checkpoints that share a folder.
+    # A resumed run, and two checkpoints that share a folder.
     r"Checkpoint directory .* exists and is not empty",
 )
 
 
 def quiet_lightning() -> None:
-    """Leave these messages out; may be called more than once."""
+    """Filter messages and warnings of Lightning that do not help a user; may be called more than once."""
     fabric = "lightning.fabric.utilities"
     for name in ("lightning.pytorch.utilities.rank_zero", f"{fabric}.rank_zero", f"{fabric}.distributed"):
         logger = logging.getLogger(name)
