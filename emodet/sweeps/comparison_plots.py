@@ -56,12 +56,12 @@ def plot_curves(comparison: Comparison, *, dark: bool = False) -> bytes | None:
         labelled: set[str] = set()
         for run in sorted(shown, key=lambda each: each is best):
             label, colour, width, line = _line(run, run is best)
-            epochs, values = zip(*run.curve, strict=True)
+            epochs, values = [epoch + 1 for epoch, _ in run.curve], [value for _, value in run.curve]
             name = None if label in labelled else label
             axes.plot(epochs, values, color=colour, linewidth=width, linestyle=line, label=name)
             axes.plot(epochs[-1], values[-1], "." if run.state == FINISHED else "x", markersize=5, color=colour)
             labelled.add(label)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.set_xlabel("epoch")
         axes.set_ylabel(comparison.metric)
         figure.legend(loc="outside lower center", ncols=4)
