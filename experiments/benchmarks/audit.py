@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 
 from emodet.auditing.duplicates import copy_groups, number_photographs
-from emodet.auditing.image_issues import find_image_issues
-from emodet.auditing.image_issues import ImageStats
+from emodet.auditing.image_issues import ImageStats, find_image_issues
 from emodet.auditing.label_noise import find_label_noise
 from emodet.auditing.options import CopyOptions, ProposalOptions, QualityOptions
 from emodet.auditing.out_of_fold import assign_folds
