@@ -60,7 +60,7 @@ def open_reader(root: Path, reader: str = "auto", **options: Any) -> Reader:
     for name, value in options.items():
         if name not in defaults:
             known = ", ".join(f"{name}={default}" for name, default in defaults.items()) or "none"
-            raise EmodetError(f"reader {found.name}: {name!r} is no option of it. Options with their defaults: {known}")
+            raise EmodetError(f"data.reader_options.{name}: reader {found.name} has no such option; it has {known}")
         if isinstance(defaults[name], bool) and not isinstance(value, bool):
             raise EmodetError(f"reader {found.name}: {name}={value!r} must be true or false")
     return found(root, **options)
