@@ -47,13 +47,13 @@ class TrainingConfig:
     Attributes:
         monitor: The metric on the val split that chooses the best epoch.
         mixup: See `emodet.models.extras.Mixup`.
-        cutmix: Likewise.
-        mix_prob: Likewise.
+        cutmix: See `emodet.models.extras.Mixup`.
+        mix_prob: See `emodet.models.extras.Mixup`.
         sam_rho: See `emodet.models.sam.SharpnessAware`; null takes plain steps.
         progressive_sizes: See `emodet.models.extras.ProgressiveSizes`.
         valence_arousal: See `emodet.models.classifier.EmotionClassifier`.
-        channels_last: Likewise.
-        compile: Likewise.
+        channels_last: See `emodet.models.classifier.EmotionClassifier`.
+        compile: See `emodet.models.classifier.EmotionClassifier`.
     """
 
     monitor: str = "val/accuracy"

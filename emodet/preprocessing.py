@@ -44,7 +44,7 @@ class Preprocessing:
             detail.
         interpolation: How a face smaller than `size` is enlarged. Reduction averages areas.
         mean: Per channel, of pixel values scaled to 0..1, in RGB order.
-        std: Likewise.
+        std: Per channel, of pixel values scaled to 0..1, in RGB order.
         contrast: ``crop`` normalises by each crop's own mean and standard deviation, over all pixels and channels, in
             place of `mean` and `std`, which removes brightness and contrast; ``fixed`` does not.
     """

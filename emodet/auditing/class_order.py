@@ -81,7 +81,7 @@ def check_class_order(
     Args:
         data: Set up.
         model: Predicts a sample of each class; None leaves this check out.
-        out_of_fold: Likewise. Not compared with train, whose order these nets have learnt.
+        out_of_fold: Out-of-fold predictions; None leaves this check out. Not compared with train, whose order these nets have learnt.
         seed: Of the sample.
 
     Raises:
@@ -117,7 +117,7 @@ def by_valence_arousal(
     Args:
         emotion: int64 (N,), -1 where there is none.
         valence: (N,), NaN where not annotated.
-        arousal: Likewise.
+        arousal: (N,), NaN where not annotated.
         source: Of the annotation, begins the sentence.
     """
     known = (emotion >= 0) & np.isfinite(valence) & np.isfinite(arousal)

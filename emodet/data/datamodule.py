@@ -46,7 +46,7 @@ class EmotionDataModule(L.LightningDataModule):
         sources: A data set, or several by name, in order.
         preprocessing: Geometry and colour of a crop, or the arguments of `Preprocessing`.
         batch_size: Faces per training batch and process.
-        eval_batch_size: Likewise without gradients.
+        eval_batch_size: Faces per evaluation batch.
         num_workers: Processes that fetch batches; None takes one per core, eight at most.
         augmentation: Of training crops, or its steps; None leaves them as they are.
         sampling: One of `emodet.data.batches.SAMPLING`.

@@ -51,7 +51,7 @@ class Table:
         emotion: int64 (N,), 0 to 7, -1 where there is none.
         soft_label: float32 (N, 8), rows sum to 1, or all NaN where there is none.
         valence: float32 (N,), -1 to 1, NaN where there is none.
-        arousal: float32 (N,), likewise.
+        arousal: float32 (N,), NaN where not annotated.
         subject: str (N,), empty where unknown.
         pixel_hash: str (N,), see `crop_hash`: equal for identical crops.
     """

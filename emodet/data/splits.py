@@ -25,7 +25,7 @@ class Splits:
         val: int64, faces that choose the epoch, the hyper-parameters and the temperature.
         test: int64, faces that the result is reported on.
         val_name: Where the val faces come from, for titles (``val``, ``0.1 of train``).
-        test_name: Likewise for the test faces (``test``, ``val``).
+        test_name: Where the test faces come from (``test``, ``val``).
         dropped: Number of training faces that are not used, by reason.
     """
 

@@ -114,7 +114,7 @@ def predict_split_with_model_file(
         model: Opened.
         data: Set up, with crops as the model file takes them.
         split: See `predict_split`.
-        transform: Likewise.
+        transform: See `predict_split`.
 
     Raises:
         EmodetError: The split does not exist, the classes of the file and of the data differ, or the crops have

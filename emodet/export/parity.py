@@ -41,9 +41,9 @@ Outputs = tuple[Floats, Floats | None]
 Verdict = Literal["passed", "failed", "warning", "recorded"]
 
 MAX_DIFFERENCE = 1e-5
-"""Of a probability of an unquantised file from the checkpoint's."""
+"""Largest difference of a probability of an unquantised file from the checkpoint's."""
 MAX_DIMENSION_DIFFERENCE = 1e-4
-"""Likewise of valence and arousal, which no softmax makes smaller."""
+"""Largest difference of valence and arousal, which no softmax reduces."""
 MAX_ROW_ERROR = 1e-5
 """Of the sum of a face's probabilities from 1."""
 MAX_ACCURACY_LOSS = 0.005
@@ -143,7 +143,7 @@ def difference_checks(file: str, expected: Outputs, found: Outputs, *, limited: 
     Args:
         file: Which file `found` is of.
         expected: Probabilities (N, K); valence and arousal (N, 2) or None.
-        found: Likewise.
+        found: Probabilities (N, K); valence and arousal (N, 2) or None.
         limited: Whether `MAX_DIFFERENCE` and `MAX_DIMENSION_DIFFERENCE` apply; otherwise only values that are not
             finite fail.
 

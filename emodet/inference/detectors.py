@@ -29,7 +29,7 @@ STILL_SIDES = (1280, 416, 192)
 are found in the smaller copies, which together cost 0.13 of the search at 1280."""
 
 STREAM_SIDES = (480,)
-"""Likewise for frames; one without a face is also searched at 240 (see `FaceStream`)."""
+"""Sides at which frames of a stream are searched; one without a face is also searched at 240 (see `FaceStream`)."""
 
 MAX_FACE = 400  # pixels of the search: larger faces are taken from a smaller copy
 NEXT_SIDE = 0.6  # of the last search: a larger copy would find the same faces again

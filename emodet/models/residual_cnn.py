@@ -40,7 +40,7 @@ class ResidualCNN(nn.Module):
         num_classes: Number of logits.
         channels: Of the stages.
         stage_dropout: Share of activations zeroed after each stage.
-        head_dropout: Likewise before the last layer.
+        head_dropout: Share of activations zeroed before the last layer.
         features: Width of the dense layer before the last one.
     """
 
