@@ -81,7 +81,7 @@ def check_class_order(
     Args:
         data: Set up.
         model: Predicts a sample of each class; None leaves this check out.
-        out_of_fold: Out-of-fold predictions; None leaves this check out. Not compared with train, which its nets learnt.
+        out_of_fold: Out-of-fold predictions; None leaves this check out. Not compared with train: its nets learnt it.
         seed: Of the sample.
 
     Raises:
