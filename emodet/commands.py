@@ -157,12 +157,17 @@ def _run_of_sweep(action: Callable[[], Any]) -> Any:
     if multiprocessing.get_start_method(allow_none=True) == "loky":
         # joblib's worker processes start with a method that torch's data loaders do not know.
         multiprocessing.set_start_method(None, force=True)
+    before = dict(os.environ)
     try:
         return action()
     except EmodetError as problem:
         print(f"error: {problem}", file=sys.stderr)
     except Exception:
         traceback.print_exc()
+    finally:
+        # Lightning leaves the address of a run's ranks in the environment, with which the next run would wait for them.
+        os.environ.clear()
+        os.environ.update(before)
     return float("nan")
 
 

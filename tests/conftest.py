@@ -73,7 +73,8 @@ def run_command(module: str, *arguments: str) -> int:
     from hydra.core.hydra_config import HydraConfig
 
     GlobalHydra.instance().clear()
-    with patch.object(sys, "argv", [module, *arguments]), warnings.catch_warnings():
+    # Lightning leaves the address of its ranks in the environment, which the next training must not find.
+    with patch.object(sys, "argv", [module, *arguments]), patch.dict(os.environ), warnings.catch_warnings():
         # Tests that import the command's module before running it as a program do so on purpose.
         warnings.filterwarnings("ignore", ".*found in sys.modules after import of package", RuntimeWarning)
         try:

@@ -362,7 +362,8 @@ def test_a_process_of_its_own_stops_for_a_signal_and_is_resumed(number: int, sma
     run = tmp_path / "run"
     start = [sys.executable, "-m", "emodet.train"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    arguments = [*start, *PLAIN, *small, "data.num_workers=1", "trainer.max_epochs=5000", f"hydra.run.dir={run}"]
+    arguments = [*start, *PLAIN, *small, "scheduler=constant", "data.num_workers=1", "trainer.max_epochs=5000"]
+    arguments.append(f"hydra.run.dir={run}")
     process = subprocess.Popen(arguments, env=environment, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 120
     while not (run / "checkpoints" / "last.ckpt").is_file() and time.monotonic() < deadline:
@@ -370,7 +371,7 @@ def test_a_process_of_its_own_stops_for_a_signal_and_is_resumed(number: int, sma
     process.send_signal(number)
     _, error = process.communicate(timeout=60)
     assert process.returncode == 128 + number, error
-    assert f"continue with  python -m emodet.train resume={run}" in error
+    assert f"continue with  python -m emodet.train resume='{run}'" in error
     assert "Traceback" not in error
     done = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["epoch"]
     arguments = [*start, f"resume={run}", f"trainer.max_epochs={done + 2}"]
