@@ -76,7 +76,7 @@ def test_unknown_readers_and_options_name_the_known_ones(tmp_path: Path) -> None
     assert open_reader(tmp_path / "csv", landmarks=True).options()["landmarks"] is True
     for reader, options, parts in (
         ("affectnet", {}, ("data.reader='affectnet'", "affectnet_plus, affectnet_npy")),
-        ("auto", {"landmark": True}, ("'landmark'", "landmarks=False")),
+        ("auto", {"landmark": True}, ("data.reader_options.landmark:", "landmarks=False")),
         ("auto", {"landmarks": "yes"}, ("landmarks='yes'", "true or false")),
     ):
         assert all(part in error_of(tmp_path / "csv", reader, **options) for part in parts)
