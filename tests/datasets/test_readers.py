@@ -81,7 +81,7 @@ def test_unknown_readers_and_options_name_the_known_ones(tmp_path: Path) -> None
     ):
         assert all(part in error_of(tmp_path / "csv", reader, **options) for part in parts)
     RELEASES["yolo"](tmp_path / "yolo")
-    assert all(part in error_of(tmp_path / "yolo", landmarks=True) for part in ("'landmarks'", "none"))
+    assert all(part in error_of(tmp_path / "yolo", landmarks=True) for part in ("reader_options.landmarks:", "none"))
 
 
 def texts(made: Made) -> list[Path]:
