@@ -54,6 +54,8 @@ class TrainingConfig:
         valence_arousal: See `emodet.models.classifier.EmotionClassifier`.
         channels_last: See `emodet.models.classifier.EmotionClassifier`.
         compile: See `emodet.models.classifier.EmotionClassifier`.
+        calibration: What is fitted on val at the end: one ``temperature``, or one that follows each crop's
+            ``sharpness``, fitted on corrupted copies of val as well.
     """
 
     monitor: str = "val/accuracy"
@@ -65,6 +67,7 @@ class TrainingConfig:
     valence_arousal: float | None = None
     channels_last: bool = True
     compile: bool = False
+    calibration: str = "temperature"
 
 
 @dataclass(kw_only=True)

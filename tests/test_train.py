@@ -23,6 +23,7 @@ from emodet.models.classifier import EmotionClassifier
 from emodet.models.losses import SoftCrossEntropy
 from emodet.training.checkpoints import load_classifier, read_checkpoint
 from emodet.training.folder import RunFolder
+from emodet.training.weights import load_weights
 
 Command = Callable[..., int]
 
@@ -39,7 +40,13 @@ def rows(run: Path) -> list[dict[str, str]]:
 def finished(command_once: Command, small: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One complete run, with its pictures."""
     run = tmp_path_factory.mktemp("finished") / "run"
-    arguments = ["experiment=affectnet_yolo", *small, "trainer.precision=32-true", "logger=csv"]
+    arguments = [
+        "experiment=affectnet_yolo",
+        *small,
+        "trainer.precision=32-true",
+        "logger=csv",
+        "training.calibration=sharpness",
+    ]
     assert command_once("emodet.train", *arguments, "seed=5", f"hydra.run.dir={run}") == 0
     return run
 
@@ -72,6 +79,14 @@ def test_a_run_keeps_best_and_last_and_plain_weights(finished: Path) -> None:
     assert float(best.temperature) == pytest.approx(temperature)
     assert temperature != 1
     assert sorted(path.name for path in (finished / "checkpoints").iterdir()) == ["best.ckpt", "last.ckpt"]
+
+
+def test_the_temperature_follows_the_sharpness_where_asked(finished: Path) -> None:
+    best, (plain, card) = load_classifier(finished / "checkpoints/best.ckpt"), load_weights(finished / "weights.pt")
+    assert best.temperature_slope.any()
+    assert best.temperature_slope.tolist() == pytest.approx(card.temperature_slope)
+    crops = torch.randint(0, 256, (4, 24, 24, 3), dtype=torch.uint8)
+    assert torch.allclose(best.probabilities(crops), plain.probabilities(crops), atol=1e-6)
 
 
 def test_a_run_shows_curves_faces_and_reports(finished: Path) -> None:

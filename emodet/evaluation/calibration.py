@@ -14,6 +14,7 @@ __all__ = [
     "bin_of",
     "expected_calibration_error",
     "fit_temperature",
+    "fit_temperature_by_sharpness",
     "reliability_bins",
     "softmax",
 ]
@@ -27,6 +28,8 @@ BINS = 15
 
 TEMPERATURE_RANGE = (0.05, 20.0)
 """Limits of `fit_temperature`."""
+
+_PENALTY = 1e-3
 
 
 class ReliabilityBin(NamedTuple):
@@ -99,6 +102,45 @@ def fit_temperature(logits: Floats, emotion: Int64) -> float:
         middle = float(np.sqrt(low * high))
         low, high = (middle, high) if slope(middle) < 0 else (low, middle)
     return float(1 / np.sqrt(low * high))
+
+
+def fit_temperature_by_sharpness(
+    logits: Floats, emotion: Int64, sharpness: Floats, weight: Floats
+) -> tuple[float, float, float]:
+    """T, b and c of exp(log T + b·q + c·q²), the temperature of a crop of sharpness q.
+
+    They minimise the weighted mean negative log likelihood, with a small penalty on b and c for few faces.
+
+    Args:
+        logits: (N, K), finite.
+        emotion: Integers, (N,): the true class, 0 to K - 1.
+        sharpness: (N,), see `emodet.models.sharpness.sharpness`.
+        weight: (N,), above 0.
+
+    Raises:
+        EmodetError: See `fit_temperature`.
+    """
+    from scipy.optimize import minimize
+
+    start = fit_temperature(logits, emotion)
+    rows, q = np.asarray(logits, dtype=np.float64), np.asarray(sharpness, dtype=np.float64)
+    share, true = np.asarray(weight) / np.sum(weight), np.arange(len(rows))
+    powers = np.stack([np.ones_like(q), q, q * q])
+    low, high = np.log(TEMPERATURE_RANGE)
+
+    def loss(values: Float64) -> tuple[float, Float64]:
+        scaled = rows / np.exp(values @ powers)[:, None]
+        scaled -= scaled.max(axis=1, keepdims=True)
+        probabilities = np.exp(scaled)
+        total = probabilities.sum(axis=1)
+        # d NLL / d log T: the true class's scaled logit less the expected one.
+        by_log = scaled[true, emotion] - (probabilities * scaled).sum(axis=1) / total
+        nll = np.log(total) - scaled[true, emotion]
+        penalty = _PENALTY * np.array([0.0, values[1], values[2]])
+        return float(share @ nll + penalty @ values / 2), powers @ (share * by_log) + penalty
+
+    best = minimize(loss, [np.log(start), 0, 0], jac=True, bounds=[(low, high), (-1, 1), (-1, 1)], method="L-BFGS-B").x
+    return float(np.exp(best[0])), float(best[1]), float(best[2])
 
 
 def bin_of(confidence: Floats, count: int = BINS) -> Int64:

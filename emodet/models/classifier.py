@@ -23,6 +23,7 @@ from emodet.models.losses import SoftCrossEntropy, per_face
 from emodet.models.metrics import SplitMetrics, TrainingMetrics
 from emodet.models.nets import build_net
 from emodet.models.optimization import build_optimizer, build_scheduler
+from emodet.models.sharpness import relative_temperature
 from emodet.models.valence_arousal import ConcordanceLoss, checked_weight, split_outputs
 from emodet.preprocessing import MIN_DEVIATION, Preprocessing
 
@@ -55,12 +56,15 @@ class EmotionClassifier(L.LightningModule):
     Attributes:
         has_va_head: Whether the net has a valence/arousal head.
         temperature: Divides the logits before the softmax (Guo et al. 2017); 1 until it is fitted after training.
+        temperature_slope: float (2,): how the temperature follows each crop's sharpness, see `relative_temperature`;
+            zeros until it is fitted.
 
     Raises:
         EmodetError: An argument is not known or out of range.
     """
 
     temperature: torch.Tensor
+    temperature_slope: torch.Tensor
     mean: torch.Tensor
     std: torch.Tensor
 
@@ -119,6 +123,7 @@ class EmotionClassifier(L.LightningModule):
         self.val_metrics = SplitMetrics(self.class_names, source_names, self.va_weight)
         self.test_metrics = SplitMetrics(self.class_names, source_names, self.va_weight)
         self.register_buffer("temperature", torch.ones(()))
+        self.register_buffer("temperature_slope", torch.zeros(2))
         self.register_buffer("mean", torch.tensor(preprocessing.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(preprocessing.std).view(1, 3, 1, 1), persistent=False)
         self._counts = True
@@ -134,9 +139,12 @@ class EmotionClassifier(L.LightningModule):
             image: uint8 (N, H, W, 3) RGB.
 
         Returns:
-            Logits, float32 (N, K), before temperature; and valence and arousal, float32 (N, 2), -1 to 1, or None.
+            Logits, float32 (N, K), before temperature, divided by each crop's `relative_temperature`; and valence and
+            arousal, float32 (N, 2), -1 to 1, or None.
         """
-        return self._split(self.net(self.normalise(image)))
+        x = self.normalise(image)
+        logits, valence_arousal = self._split(self.net(x))
+        return logits / relative_temperature(x, self.temperature_slope), valence_arousal
 
     def probabilities(self, image: torch.Tensor) -> torch.Tensor:
         """Crops, uint8 (N, H, W, 3) RGB, to calibrated probabilities, float32 (N, K)."""
@@ -273,6 +281,8 @@ class EmotionClassifier(L.LightningModule):
         """Restore these metrics on rank 0, as they are sums. Leave out the weights of a loss that is not built."""
         if "train_metrics" in checkpoint and self.global_rank == 0:
             self.train_metrics.restore(checkpoint["train_metrics"])
+        # Checkpoints of the time before this buffer.
+        checkpoint["state_dict"].setdefault("temperature_slope", torch.zeros(2))
         if self.loss is None:
             state = checkpoint["state_dict"]
             checkpoint["state_dict"] = {name: value for name, value in state.items() if not name.startswith("loss.")}

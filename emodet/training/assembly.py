@@ -25,6 +25,7 @@ from emodet.models.metrics import monitored_names
 from emodet.models.precision import default_precision
 from emodet.models.sam import SharpnessAware
 from emodet.synthetic.releases import write_release
+from emodet.training.calibrate import check_calibration
 from emodet.training.checkpoints import AtomicCheckpointIO
 from emodet.training.folder import RunFolder
 from emodet.training.mixed_settings import merged_sources, resolved_sources
@@ -102,6 +103,7 @@ def build_classifier(
     scheduler, training, loss = settings["scheduler"], settings["training"], dict(settings["loss"])
     if "class_counts" in inspect.signature(target_of(loss, "loss")).parameters:
         loss["class_counts"] = data.class_counts()
+    check_calibration(training["calibration"])
     weight = training.get("valence_arousal")
     monitored = monitored_names(data.class_names, data.source_names, valence_arousal=bool(weight))
     chosen_by = {"scheduler.monitor": scheduler.get("monitor"), "training.monitor": training["monitor"]}

@@ -2,6 +2,7 @@
 
 import os
 import pickle
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -79,10 +80,11 @@ def load_classifier(file: Path) -> EmotionClassifier:
     return classifier.eval()
 
 
-def set_temperature(file: Path, temperature: float) -> None:
-    """Write the fitted temperature into a checkpoint, replacing the file whole."""
+def set_temperature(file: Path, temperature: float, slope: Sequence[float] = (0.0, 0.0)) -> None:
+    """Write the fitted temperature and its slope into a checkpoint, replacing the file whole."""
     content = read_checkpoint(file)
     content["state_dict"]["temperature"] = torch.tensor(temperature)
+    content["state_dict"]["temperature_slope"] = torch.tensor(slope)
     _write(content, file)
 
 

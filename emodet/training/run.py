@@ -15,7 +15,6 @@ from hydra.core.hydra_config import HydraConfig
 
 from emodet.data.datamodule import EmotionDataModule
 from emodet.errors import EmodetError
-from emodet.evaluation.calibration import fit_temperature
 from emodet.evaluation.contact_sheet import contact_sheet
 from emodet.evaluation.curves import plot_curves
 from emodet.evaluation.outputs import predict_split, to_predictions
@@ -24,6 +23,7 @@ from emodet.evaluation.table import format_table
 from emodet.export.model_files import write_model_of_run
 from emodet.models.classifier import EmotionClassifier
 from emodet.models.nets import net_cost
+from emodet.training.calibrate import calibrate
 from emodet.training.checkpoints import load_classifier, set_temperature
 from emodet.training.folder import RunFolder, now, provenance
 from emodet.training.ranks import rank
@@ -133,7 +133,9 @@ def draw_curves(run: RunFolder) -> None:
         log.warning("no curves were drawn: %s", problem)
 
 
-def finish_run(run: RunFolder, data: EmotionDataModule, trainer: L.Trainer, monitor: str) -> None:
+def finish_run(
+    run: RunFolder, data: EmotionDataModule, trainer: L.Trainer, monitor: str, calibration: str = "temperature"
+) -> None:
     """Calibrate the best checkpoint on val, evaluate it on val and test, write plain weights with their card."""
     if not run.best.is_file():
         raise EmodetError(
@@ -144,9 +146,9 @@ def finish_run(run: RunFolder, data: EmotionDataModule, trainer: L.Trainer, moni
     score = None if best is None else float(best)
     run.write_facts({"selected": {"metric": monitor, "value": score}})
     classifier = load_classifier(run.best)
-    chosen = predict_split(classifier, data, "val")
-    temperature = fit_temperature(chosen.logits, chosen.emotion)
-    set_temperature(run.best, temperature)
+    chosen = calibrate(classifier, data, calibration)
+    temperature, slope = classifier.temperature.item(), classifier.temperature_slope.tolist()
+    set_temperature(run.best, temperature, slope)
     results: dict[str, Any] = {}
     details = {"checkpoint": str(run.best), **{key: run.facts()[key] for key in ("commit", "seed")}}
     both_are_one = np.array_equal(data.splits.val, data.splits.test)
@@ -157,7 +159,7 @@ def finish_run(run: RunFolder, data: EmotionDataModule, trainer: L.Trainer, moni
         print(format_table(evaluation), end="\n\n")
         for run_logger in run_loggers(trainer):
             run_logger.log_evaluation(split, evaluation, to_predictions(outputs, data, temperature), outputs.index)
-    run.write_facts({"temperature": temperature, "results": results, "ended": now()})
+    run.write_facts({"temperature": temperature, "temperature_slope": slope, "results": results, "ended": now()})
     trained = load_trained(run.best)
     write_weights(trained.classifier, trained.card(), run.path / "weights.pt")
     rate = run.facts().get("faces_per_second")

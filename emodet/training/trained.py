@@ -68,6 +68,12 @@ class Trained:
         """The temperature as a person would write it: the shortest number that is the same in float32."""
         return float(str(np.float32(self.classifier.temperature.item())))
 
+    @property
+    def temperature_slope(self) -> tuple[float, float]:
+        """See `EmotionClassifier`, in the same form."""
+        b, c = (float(str(value)) for value in self.classifier.temperature_slope.numpy())
+        return b, c
+
     def facts(self) -> dict[str, Any]:
         """What the ``run.json`` of its student says about it."""
         return {
@@ -83,6 +89,7 @@ class Trained:
             class_names=self.classifier.class_names,
             preprocessing=self.classifier.preprocessing.to_dict(),
             temperature=self.temperature,
+            temperature_slope=self.temperature_slope,
             training_data=self.training_data,
             metrics=self.metrics,
             commit=self.commit,

@@ -7,7 +7,7 @@ weights, so that the two cannot be mixed up.
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,7 @@ class WeightsCard:
     fingerprint: str
     weights_sha256: str = ""
     valence_arousal: bool = False
+    temperature_slope: Sequence[float] = (0.0, 0.0)
 
 
 def write_weights(classifier: EmotionClassifier, card: WeightsCard, file: Path) -> Path:
@@ -126,6 +127,7 @@ def load_weights(file: Path) -> tuple[EmotionClassifier, WeightsCard]:
     except (RuntimeError, TypeError) as problem:
         raise EmodetError(f"weights {file}: not of the net {dict(card.net)} ({problem})") from None
     classifier.temperature.copy_(torch.tensor(card.temperature))
+    classifier.temperature_slope.copy_(torch.tensor(card.temperature_slope))
     return classifier.eval(), card
 
 

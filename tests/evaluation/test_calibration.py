@@ -11,6 +11,7 @@ from emodet.evaluation.calibration import (
     bin_of,
     expected_calibration_error,
     fit_temperature,
+    fit_temperature_by_sharpness,
     reliability_bins,
     softmax,
 )
@@ -32,6 +33,14 @@ def nll(logits, emotion, temperature):
 def test_a_known_temperature_is_recovered(temperature):
     logits, emotion = drawn(20_000, seed=1)
     assert fit_temperature(logits * temperature, emotion) == pytest.approx(temperature, rel=0.03)
+
+
+def test_a_temperature_that_follows_the_sharpness_is_recovered():
+    logits, emotion = drawn(20_000, seed=1)
+    q = np.random.default_rng(2).uniform(-2.5, 2, len(logits))
+    scale = 1.5 * np.exp(0.3 * q - 0.1 * q**2)
+    found = fit_temperature_by_sharpness(logits * scale[:, None], emotion, q, np.ones(len(q)))
+    assert found == pytest.approx((1.5, 0.3, -0.1), abs=0.04)
 
 
 @settings(max_examples=25, deadline=None)

@@ -35,6 +35,16 @@ def test_the_probabilities_are_the_checkpoint_s(classifier, exported, program, f
         assert np.abs(found - expected).max() <= 1e-5
 
 
+@pytest.mark.parametrize("contrast", ["fixed", "crop"])
+def test_the_temperature_that_follows_the_sharpness_is_in_the_graph(faces, contrast):
+    classifier = made_classifier(contrast=contrast)
+    flat = torch_outputs(classifier, faces)
+    classifier.temperature_slope.copy_(torch.tensor([-0.4, 0.2]))
+    expected = torch_outputs(classifier, faces)
+    assert np.abs(flat - expected).max() > 0.05
+    assert np.abs(onnx_outputs(to_onnx(to_program(classifier)), faces) - expected).max() <= 1e-5
+
+
 @pytest.mark.parametrize("count", [1, 32])
 def test_valence_and_arousal_are_the_checkpoint_s(both, faces, count):
     classifier, program, exported = both

@@ -1,0 +1,69 @@
+"""What is fitted on the val split after training: the temperature, and how it follows a crop's sharpness."""
+
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from emodet.data.datamodule import EmotionDataModule
+from emodet.errors import EmodetError
+from emodet.evaluation.calibration import fit_temperature, fit_temperature_by_sharpness
+from emodet.evaluation.corruptions import CORRUPTIONS, corrupt
+from emodet.evaluation.outputs import SplitOutputs, predict_split
+from emodet.models.classifier import EmotionClassifier
+from emodet.models.sharpness import sharpness
+
+__all__ = ["calibrate", "check_calibration"]
+
+_CLEAN = "clean"
+# The harshest level of each: a blurred and a noisy end. Clean faces weigh as much as all of them.
+_CORRUPTED = ("blur", "noise", "JPEG", "down-scaling")
+
+
+def check_calibration(method: str) -> None:
+    """Raise `EmodetError` where `calibrate` does not know the method."""
+    if method not in ("temperature", "sharpness"):
+        raise EmodetError(f"training.calibration={method}: choose temperature or sharpness")
+
+
+def calibrate(classifier: EmotionClassifier, data: EmotionDataModule, method: str) -> SplitOutputs:
+    """Fit on val and set the classifier's buffers. Returns the outputs on val, before temperature."""
+    check_calibration(method)
+    classifier.temperature_slope.zero_()
+    if method == "temperature":
+        clean = predict_split(classifier, data, "val")
+        classifier.temperature.fill_(fit_temperature(clean.logits, clean.emotion))
+        return clean
+    found = {_CLEAN: _with_sharpness(classifier, data, None)}
+    found |= {name: _with_sharpness(classifier, data, name) for name in _CORRUPTED}
+    clean, of_clean = found[_CLEAN]
+    temperature, b, c = fit_temperature_by_sharpness(
+        np.concatenate([outputs.logits for outputs, _ in found.values()]),
+        np.concatenate([outputs.emotion for outputs, _ in found.values()]),
+        np.concatenate([q for _, q in found.values()]),
+        np.concatenate([np.full(len(q), len(_CORRUPTED) if name == _CLEAN else 1.0) for name, (_, q) in found.items()]),
+    )
+    classifier.temperature.fill_(temperature)
+    classifier.temperature_slope.copy_(torch.tensor([b, c]))
+    relative = np.exp(b * of_clean + c * of_clean**2)[:, None]
+    return replace(clean, logits=(clean.logits / relative).astype(np.float32))
+
+
+def _with_sharpness(
+    classifier: EmotionClassifier, data: EmotionDataModule, corruption: str | None
+) -> tuple[SplitOutputs, npt.NDArray[np.float64]]:
+    """Outputs on val, and the sharpness of its crops, float64 (N,), corrupted at the harshest level."""
+    found: list[npt.NDArray[np.float64]] = []
+
+    def transform(crops: npt.NDArray[np.uint8], index: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
+        if corruption is not None:
+            each = CORRUPTIONS[corruption]
+            crops = corrupt(crops, index, each, each.levels[-1])
+        with torch.inference_mode():
+            x = classifier.normalise(torch.from_numpy(crops).to(classifier.device))
+            found.append(sharpness(x).double().cpu().numpy())
+        return crops
+
+    outputs = predict_split(classifier, data, "val", transform=transform)
+    return outputs, np.concatenate(found)
