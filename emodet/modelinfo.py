@@ -15,13 +15,14 @@ __all__ = ["CHECKSUM", "FORMAT_VERSION", "PREFIX", "ModelInfo", "Precision", "Tr
 
 Precision = Literal["fp32", "int8"]
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """Increased when older readers could misunderstand newly written files."""
 
 PREFIX = "emodet."
 CHECKSUM = "checksum"
 
 _PROBABILITIES, _VALENCE_AROUSAL = "probabilities", "valence_arousal"
+_SINCE_2 = {"temperature_slope", "class_shares", "min_confidence"}
 _MAX_CHARACTERS = 1_000_000
 _SHARE = re.compile(r"(.*[_/ ])?(accuracy|f1|recall|precision|ece)([_/ ].*)?")  # metrics from 0 to 1
 
@@ -42,6 +43,9 @@ class ModelInfo:
         class_names: Classes in the order of the columns of ``probabilities``; names of `EMOTIONS`, each once.
         preprocessing: How faces are cropped for it.
         temperature: Divisor of the logits before the softmax, inside the graph; for the record only.
+        temperature_slope: How it follows a crop's sharpness, see `emodet.models.sharpness`; for the record only.
+        class_shares: Share of each class in the training faces, in the order of `class_names`; empty if unknown.
+        min_confidence: Above it, 95 % of the predictions on val are right; None if unknown or not reached.
         training_data: Data sets it was trained on.
         metrics: Split to metric to value, of this file's precision.
         commit: Commit of emodet that wrote it, or empty.
@@ -60,6 +64,9 @@ class ModelInfo:
     fingerprint: str
     precision: Precision
     outputs: tuple[str, ...] = (_PROBABILITIES,)
+    temperature_slope: tuple[float, ...] = (0.0, 0.0)
+    class_shares: tuple[float, ...] = ()
+    min_confidence: float | None = None
     format_version: int = FORMAT_VERSION
 
     def __post_init__(self) -> None:
@@ -71,6 +78,17 @@ class ModelInfo:
             raise EmodetError(f"class_names={list(names)}: expected two or more classes, each once")
         if not is_number(self.temperature) or not 1e-3 <= self.temperature <= 1e3:
             raise EmodetError(f"temperature={self.temperature!r}: expected a number from 0.001 to 1000")
+        slope, shares, least = self.temperature_slope, self.class_shares, self.min_confidence
+        if len(slope) != 2 or not all(is_number(value) and abs(value) <= 10 for value in slope):
+            raise EmodetError(f"temperature_slope={list(slope)}: expected two numbers from -10 to 10")
+        if shares and (
+            len(shares) != len(names)
+            or not all(is_number(share) and 0 <= share <= 1 for share in shares)
+            or abs(sum(shares) - 1) > 1e-3
+        ):
+            raise EmodetError(f"class_shares={list(shares)}: expected {len(names)} shares that sum to 1")
+        if least is not None and (not is_number(least) or not 0 <= least <= 1):
+            raise EmodetError(f"min_confidence={least!r}: expected a probability from 0 to 1")
         if self.precision not in ("fp32", "int8"):
             raise EmodetError(f"precision={self.precision!r}: expected fp32 or int8")
         if self.outputs not in ((_PROBABILITIES,), (_PROBABILITIES, _VALENCE_AROUSAL)):
@@ -112,11 +130,11 @@ class ModelInfo:
             raise EmodetError(
                 f"its format_version {version} is newer than {FORMAT_VERSION}, which this emodet reads; upgrade emodet"
             )
-        wanted = {item.name for item in dataclasses.fields(cls)}
-        if set(values) != wanted:
+        known = {item.name for item in dataclasses.fields(cls)}
+        lacking, unknown = known - _SINCE_2 - set(values), set(values) - known
+        if lacking or unknown:
             raise EmodetError(
-                f"its metadata lacks {sorted(wanted - set(values)) or 'nothing'} "
-                f"and has unknown {sorted(set(values) - wanted) or 'nothing'}"
+                f"its metadata lacks {sorted(lacking) or 'nothing'} and has unknown {sorted(unknown) or 'nothing'}"
             )
         try:
             return cls(
@@ -130,6 +148,9 @@ class ModelInfo:
                 precision=values["precision"],
                 outputs=_texts(values["outputs"]),
                 format_version=values["format_version"],
+                temperature_slope=tuple(values.get("temperature_slope", (0.0, 0.0))),
+                class_shares=tuple(values.get("class_shares", ())),
+                min_confidence=values.get("min_confidence"),
             )
         except (TypeError, ValueError, AttributeError, OverflowError, RecursionError) as problem:
             raise EmodetError(f"its metadata is damaged ({problem})") from None

@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import Literal
 
 import cv2
 from PIL import Image
@@ -49,6 +50,9 @@ _SOURCES = f"""an image, a video, a folder (with everything below), a glob, a ca
 (*{", *".join(RESULT_ENDINGS)})"""
 _DETECTORS = f"""face detector: {", ".join(DETECTORS)}, or yunet:FILE.onnx (default: auto, YuNet if its weights are
 there, else CenterFace; yunet downloads them once; none: each picture is one face)"""
+_MIN_CONFIDENCE = """below it an emotion is "uncertain"; auto: the model file's threshold for 95 %% right on val
+(default: %(default)s)"""
+_PRIOR = """balanced: predict rare emotions more often, at a cost in accuracy (default: %(default)s)"""
 _ROWS = """one row per face and frame, into DIR, or to standard output without --output (default: jsonl with --output,
 else text)"""
 
@@ -88,6 +92,7 @@ def _run(options: argparse.Namespace) -> int:
         threads=options.threads,
         providers=options.providers,
         min_confidence=options.min_confidence,
+        prior=options.prior,
     )
     found = find_sources(options.sources)
     rows = options.rows or ("jsonl" if options.output else None)
@@ -208,7 +213,8 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument_group("recognition").add_argument
     add("--model", metavar="FILE", help="model file, or int8 or fp32 for a shipped one")
     add("--detector", default="auto", metavar="NAME", help=_DETECTORS)
-    add("--min-confidence", type=_probability, default=0.0, metavar="P", help='below it an emotion is "uncertain" (0)')
+    add("--min-confidence", type=_probability, default=0.0, metavar="P", help=_MIN_CONFIDENCE)
+    add("--prior", choices=("trained", "balanced"), default="trained", help=_PRIOR)
     add("--explain", action="store_true", help="add a heat map of what each prediction rests on")
     add = parser.add_argument_group("videos, cameras and streams").add_argument
     add("--every", type=_count, default=1, metavar="N", help="recognise every Nth frame (default: 1)")
@@ -243,11 +249,13 @@ def _count(text: str) -> int:
     return int(text)
 
 
-def _probability(text: str) -> float:
+def _probability(text: str) -> float | Literal["auto"]:
+    if text == "auto":
+        return "auto"
     with contextlib.suppress(ValueError):
         if 0 <= float(text) <= 1:
             return float(text)
-    raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 1")
+    raise argparse.ArgumentTypeError(f"{text!r} is neither a number from 0 to 1 nor auto")
 
 
 def _seconds(text: str) -> float:

@@ -116,6 +116,11 @@ def test_a_newer_format_says_so_even_with_unknown_keys(path):
         ({"temperature": 0}, "temperature"),
         ({"temperature": 1e308}, "temperature"),
         ({"format_version": -1}, "format_version"),
+        ({"temperature_slope": [0, 1e9]}, "temperature_slope"),
+        ({"temperature_slope": 3}, "damaged"),
+        ({"class_shares": [0.5, 0.5]}, "class_shares"),
+        ({"class_shares": [1.0] * 8}, "class_shares"),
+        ({"min_confidence": 2}, "min_confidence"),
         ({"metrics": {"test": {"accuracy": 17.5}}}, "17.5"),
         ({"metrics": {"test": {"macro_f1": -0.1}}}, "macro_f1"),
         ({"precision": "fp16"}, "precision"),
@@ -259,6 +264,18 @@ def test_a_file_that_was_there_survives_a_failed_write(path):
         write_model_file(graph(), info(), folder / "model.onnx")
 
 
+def test_a_file_of_the_first_format(path):
+    def older(model):
+        pairs = {pair.key: pair.value for pair in model.metadata_props if pair.key != "emodet.checksum"}
+        for key in ("temperature_slope", "class_shares", "min_confidence"):
+            del pairs[f"emodet.{key}"]
+        del model.metadata_props[:]
+        helper.set_model_props(model, pairs | {"emodet.format_version": "1"})
+
+    found = read_model_file(rewritten(path, older)).info
+    assert (found.format_version, found.class_shares, found.min_confidence) == (1, (), None)
+
+
 def test_providers_and_threads(path):
     assert read_model_file(path, providers=("cpu",)).providers == ("CPUExecutionProvider",)
     for providers in (("gpu",), (), "cpu"):
@@ -283,5 +300,8 @@ def test_info_survives_the_way_through_metadata(temperature, classes, text, valu
         class_names=tuple(classes),
         training_data=(TrainingData(text, text), TrainingData("b", "")),
         metrics={text: {text: value}},
+        temperature_slope=(0.25, -0.5),
+        class_shares=(0.125,) * 8,
+        min_confidence=0.75,
     )
     assert ModelInfo.from_metadata(original.to_metadata()) == original

@@ -197,6 +197,11 @@ class EmotionDataModule(L.LightningDataModule):
         emotion = self.pack.table.emotion[self.splits.train]
         return [int((emotion == number).sum()) for number in range(len(self.class_names))]
 
+    def class_shares(self) -> tuple[float, ...]:
+        """`class_counts` as shares that sum to 1; empty where no training face has an emotion."""
+        counts = self.class_counts()
+        return tuple(count / sum(counts) for count in counts) if sum(counts) else ()
+
     def train_dataloader(self) -> DataLoader[Batch]:
         """Augmented batches, see `TrainingBatches`."""
         train, table, (rank, world_size) = self.splits.train, self.pack.table, self._place()

@@ -12,6 +12,7 @@ __all__ = [
     "TEMPERATURE_RANGE",
     "ReliabilityBin",
     "bin_of",
+    "confidence_for",
     "expected_calibration_error",
     "fit_temperature",
     "fit_temperature_by_sharpness",
@@ -141,6 +142,27 @@ def fit_temperature_by_sharpness(
 
     best = minimize(loss, [np.log(start), 0, 0], jac=True, bounds=[(low, high), (-1, 1), (-1, 1)], method="L-BFGS-B").x
     return float(np.exp(best[0])), float(best[1]), float(best[2])
+
+
+def confidence_for(probabilities: Floats, emotion: Int64, accuracy: float = 0.95) -> float | None:
+    """The least confidence from which on predictions are right at this rate, so that the most faces get an answer.
+
+    Args:
+        probabilities: (N, K), rows sum to 1.
+        emotion: int64, (N,): the true class.
+        accuracy: The rate, 0 to 1.
+
+    Returns:
+        A probability, 0 to 1; None where not even the most confident predictions are right at that rate.
+    """
+    rows = np.asarray(probabilities, dtype=np.float64)
+    confidence, correct = rows.max(axis=1), rows.argmax(axis=1) == emotion
+    order = np.argsort(-confidence, kind="stable")
+    rate = np.cumsum(correct[order]) / np.arange(1, len(rows) + 1)
+    # Faces of equal confidence are answered together or not at all.
+    last_of_equals = np.append(np.diff(confidence[order]) < 0, True)
+    enough = np.flatnonzero(last_of_equals & (rate >= accuracy))
+    return float(confidence[order][enough[-1]]) if enough.size else None
 
 
 def bin_of(confidence: Floats, count: int = BINS) -> Int64:

@@ -17,6 +17,7 @@ import torch
 from emodet.data.datamodule import EmotionDataModule
 from emodet.emotions import EMOTIONS
 from emodet.errors import EmodetError
+from emodet.evaluation.calibration import confidence_for
 from emodet.evaluation.outputs import SplitOutputs, predict_split_with_model_file, to_predictions
 from emodet.evaluation.scores import evaluate_predictions
 from emodet.export.graph import OUTPUTS, batches, joined, to_onnx, to_program, torch_outputs
@@ -104,6 +105,7 @@ def describe_trained(trained: Trained) -> ModelInfo:
         class_names=trained.classifier.class_names,
         preprocessing=trained.classifier.preprocessing,
         temperature=trained.temperature,
+        temperature_slope=trained.temperature_slope,
         training_data=tuple(dict.fromkeys(trained.training_data)),
         metrics=trained.metrics,
         commit=trained.commit,
@@ -304,7 +306,11 @@ class _Export:
             own = data.fingerprint == self.trained.fingerprint
             title = evaluation.split if own else f"{evaluation.data}: {evaluation.split}"
             metrics[title] = plain_metrics(evaluation.metrics(), evaluation.faces)
-        info = replace(self.info, precision=kind, metrics=metrics)
+        if data.fingerprint == self.trained.fingerprint:
+            self.info = replace(self.info, class_shares=data.class_shares())
+        val = outputs["val"]
+        least = confidence_for(np.exp(val.logits), val.emotion)
+        info = replace(self.info, precision=kind, metrics=metrics, min_confidence=least)
         write_model_file(graph, info, self.place / self.names[kind])
         return info
 

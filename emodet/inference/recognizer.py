@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import get_args, overload
+from typing import Literal, get_args, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,9 @@ __all__ = ["FaceStream", "Recognizer", "open_model"]
 
 UInt8 = npt.NDArray[np.uint8]
 Float32 = npt.NDArray[np.float32]
+
+BALANCE = 0.4
+"""Exponent of the class shares for ``prior="balanced"``; 1 would count every emotion as equally frequent."""
 
 DETECT_EVERY = 5
 _EMPTY_FRAME_SIDES = (*STREAM_SIDES, STILL_SIDES[-1])  # no face yet: perhaps one too large for the usual search
@@ -49,8 +52,9 @@ class Recognizer:
         detector: str | Detector = "auto",
         threads: int | None = None,
         providers: Sequence[str] = ("cpu",),
-        min_confidence: float = 0.0,
+        min_confidence: float | Literal["auto"] = 0.0,
         max_faces: int | None = None,
+        prior: Literal["trained", "balanced"] = "trained",
     ) -> None:
         """Open the model file and the detector.
 
@@ -59,19 +63,21 @@ class Recognizer:
             detector: One of `emodet.inference.detectors.DETECTORS`, ``yunet:FILE.onnx``, or a detector of your own.
             threads: Threads of one call of ONNX Runtime; None for one per core.
             providers: Execution providers of the model file, of `emodet.onnx_session.PROVIDERS`, preferred first.
-            min_confidence: Below this probability, 0..1, a face's emotion is ``uncertain``.
+            min_confidence: Below this probability, 0..1, a face's emotion is ``uncertain``; ``auto`` is the model
+                file's own threshold, above which 95 % of its predictions on val are right.
             max_faces: Recognise only the largest faces of a frame; None for all.
+            prior: ``balanced`` divides the probabilities by (class share in training)^0.4 and rescales them: rare
+                emotions are predicted more often, at a cost in accuracy that the model card states.
 
         Raises:
             EmodetError: The model file is refused, the detector's weights are not available, or a value is wrong.
         """
-        if not 0 <= min_confidence <= 1:
-            raise EmodetError(f"min_confidence={min_confidence}: expected a probability from 0 to 1")
         if max_faces is not None and max_faces < 1:
             raise EmodetError(f"max_faces={max_faces}: expected 1 or more, or None for all")
         self.model = model if isinstance(model, ModelFile) else open_model(model, providers=providers, threads=threads)
         self.detector = make_detector(detector, threads=threads) if isinstance(detector, str) else detector
-        self.min_confidence = min_confidence
+        self.min_confidence = _least_confidence(min_confidence, self.model)
+        self._class_weights = _class_weights(prior, self.model)
         self.max_faces = max_faces
 
     @overload
@@ -187,6 +193,9 @@ class Recognizer:
         size = self.model.info.preprocessing.size
         batch = np.stack(crops) if crops else np.zeros((0, size, size, 3), dtype=np.uint8)
         probabilities, valence_arousal = self.model.run(batch)
+        if self._class_weights is not None:
+            probabilities = probabilities * self._class_weights
+            probabilities /= probabilities.sum(axis=1, keepdims=True)
         return probabilities if valence_arousal is None else np.concatenate([probabilities, valence_arousal], axis=1)
 
 
@@ -263,6 +272,28 @@ class FaceStream:
             if detection is not None:
                 track.detection, track.seen_s = detection, time_s
         return visible
+
+
+def _least_confidence(value: float | str, model: ModelFile) -> float:
+    if value == "auto":
+        if model.info.min_confidence is None:
+            raise EmodetError(f"min_confidence=auto: {model.name} has no threshold of its own; give a probability")
+        return model.info.min_confidence
+    if isinstance(value, str) or not 0 <= value <= 1:
+        raise EmodetError(f"min_confidence={value}: expected a probability from 0 to 1, or auto")
+    return value
+
+
+def _class_weights(prior: str, model: ModelFile) -> Float32 | None:
+    """Factors of the probabilities, float32 (K,); None for none."""
+    if prior not in ("trained", "balanced"):
+        raise EmodetError(f"prior={prior!r}: expected trained or balanced")
+    if prior == "trained":
+        return None
+    shares = np.array(model.info.class_shares, dtype=np.float32)
+    if not shares.size or not shares.all():
+        raise EmodetError(f"prior=balanced: {model.name} does not state the share of every class in its training data")
+    return shares**-BALANCE
 
 
 def open_model(

@@ -9,6 +9,7 @@ from emodet.errors import EmodetError
 from emodet.evaluation.calibration import (
     TEMPERATURE_RANGE,
     bin_of,
+    confidence_for,
     expected_calibration_error,
     fit_temperature,
     fit_temperature_by_sharpness,
@@ -76,6 +77,14 @@ def test_logits_that_cannot_be_fitted_are_refused(logits, emotion, words):
         fit_temperature(logits, emotion)
     with pytest.raises(EmodetError, match="temperature=0"):
         softmax(np.zeros((1, 2)), 0)
+
+
+def test_the_least_confidence_that_is_right_often_enough():
+    probabilities = np.array([[0.9, 0.1], [0.8, 0.2], [0.7, 0.3], [0.7, 0.3], [0.4, 0.6]])
+    emotion = np.array([0, 0, 0, 1, 1])
+    assert confidence_for(probabilities, emotion, 0.95) == 0.8  # of the two at 0.7 one is wrong
+    assert confidence_for(probabilities, emotion, 0.75) == 0.6
+    assert confidence_for(probabilities, 1 - emotion, 0.95) is None
 
 
 def test_calibration_error():
