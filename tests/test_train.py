@@ -90,6 +90,8 @@ def test_the_temperature_follows_the_sharpness_where_asked(finished: Path) -> No
 
 
 def test_a_run_shows_curves_faces_and_reports(finished: Path) -> None:
+    log = (finished / "train.log").read_text(encoding="utf-8")
+    assert all(f"epoch {number}/2, train/loss " in log for number in (1, 2))
     for name in ("curves.png", "augmentation.png"):
         picture = cv2.imread(str(finished / name))
         assert picture is not None

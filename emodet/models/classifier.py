@@ -351,7 +351,10 @@ class EmotionClassifier(L.LightningModule):
 
     def _log_metrics(self, stage: str, metrics: SplitMetrics | TrainingMetrics) -> None:
         # Already summed over all ranks by torchmetrics.
-        self.log_dict({f"{stage}/{name}": value for name, value in metrics.compute().items()})
+        found = metrics.compute()
+        shown = {f"{stage}/accuracy": found.pop("accuracy")} if stage == "val" and "accuracy" in found else {}
+        self.log_dict(shown, prog_bar=True)
+        self.log_dict({f"{stage}/{name}": value for name, value in found.items()})
         metrics.reset()
 
     def _split(self, outputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
