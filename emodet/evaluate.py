@@ -60,7 +60,7 @@ def open_checkpoint(path: Path, settings: dict[str, Any]) -> tuple[Predict, Emot
     classifier = trained.classifier
     data = open_data(settings, trained.data, classifier.preprocessing.to_dict(), len(classifier.class_names))
     predict = partial(predict_split, classifier, data, settings["split"], settings["accelerator"])
-    return predict, data, trained.temperature
+    return predict, data, trained.card.temperature
 
 
 def open_model_file(path: Path, settings: dict[str, Any]) -> tuple[Predict, EmotionDataModule, float]:

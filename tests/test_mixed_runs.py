@@ -177,7 +177,7 @@ def test_a_data_set_that_has_moved_is_pointed_at(run, ferplus, command, tmp_path
         (["rafdbb"], "data.sources: rafdbb: there is no data set 'rafdbb'; there are affectnet"),
         (["rafdb", "rafdb"], "names rafdb more than once"),
         (["mixed"], "there is no data set 'mixed'"),
-        (["rafdb"], "data.sources={rafdb: {root: /path}} or with the environment variable EMODET_RAFDB"),
+        (["rafdb"], "data.sources={rafdb: {root: /path}}"),
         ({"rafdb": "/path"}, "data.sources: rafdb: settings were expected"),
         (7, "data.sources=7: names of data sets were expected"),
         ({"rafdb": {"root": "/x", "batch_size": 3}}, "data.sources: rafdb: batch_size cannot be set"),

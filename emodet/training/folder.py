@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -65,11 +65,6 @@ class RunFolder:
     def attempts(self) -> int:
         """How often the run was started before."""
         return len(list(self.path.glob("csv/*/metrics.csv")))
-
-    @property
-    def has_ended(self) -> bool:
-        """Whether a run in this folder came to its report."""
-        return (self.path / "run.json").is_file() and "ended" in self.facts()
 
     @contextmanager
     def claimed(self) -> Iterator[None]:
@@ -210,24 +205,17 @@ def now() -> str:
 def _versions() -> dict[str, str]:
     found = {}
     for name in _PACKAGES:
-        try:
+        with suppress(metadata.PackageNotFoundError):
             found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
     return found
 
 
 def _commit() -> str | None:
     """The checkout's commit, with ``+changes`` where files differ from it; None outside a checkout."""
-    here = Path(__file__).resolve().parent
+    describe = ["git", "-C", str(Path(__file__).resolve().parent), "describe", "--always", "--exclude=*"]
+    options = ["--abbrev=40", "--dirty=+changes"]
     try:
-        commit = _git(here, "rev-parse", "HEAD")
-        changes = _git(here, "status", "--porcelain", "--untracked-files=no")
+        done = subprocess.run([*describe, *options], capture_output=True, text=True, check=True, timeout=10)
     except (OSError, subprocess.SubprocessError):
         return None
-    return commit + ("+changes" if changes else "")
-
-
-def _git(folder: Path, *arguments: str) -> str:
-    command = ["git", "-C", str(folder), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+    return done.stdout.strip()

@@ -5,7 +5,7 @@ import logging
 import os
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from netrc import NetrcParseError, netrc
 from pathlib import Path
 from typing import Any
@@ -21,12 +21,13 @@ from emodet.models.build import build, target_of
 from emodet.training.folder import RunFolder
 from emodet.training.ranks import rank
 
-__all__ = ["Failures", "TensorBoardLogger", "WandbLogger", "build_loggers", "closing"]
+__all__ = ["TensorBoardLogger", "WandbLogger", "build_loggers", "closing"]
 
 log = logging.getLogger(__name__)
 
 # Seconds to wait for wandb's service; without the last one, a lost network keeps a finished run from ending.
 _WANDB_TIMEOUTS = {"WANDB_INIT_TIMEOUT": "20", "WANDB_LOGIN_TIMEOUT": "10", "WANDB_FINISH_TIMEOUT": "120"}
+_STAGING = os.environ.get("WANDB_DATA_DIR")
 
 
 def build_loggers(specs: Mapping[str, Any], run: RunFolder) -> list[Logger]:
@@ -40,14 +41,8 @@ def build_loggers(specs: Mapping[str, Any], run: RunFolder) -> list[Logger]:
     Raises:
         EmodetError: A class is no logger, does not take its arguments, or needs a package that is not installed.
     """
-    built: list[Logger] = [CSVLogger(run.path, name="csv", version=str(run.attempts))]
-    try:
-        for name, spec in specs.items():
-            built.append(_built(f"logger.{name}", spec, run))
-    except BaseException:
-        _close(built, 1)
-        raise
-    return built
+    csv = CSVLogger(run.path, name="csv", version=str(run.attempts))
+    return [csv, *(_built(f"logger.{name}", spec, run) for name, spec in specs.items())]
 
 
 def _built(key: str, spec: Mapping[str, Any], run: RunFolder) -> Logger:
@@ -79,59 +74,13 @@ def closing(loggers: Sequence[Logger]) -> Iterator[None]:
         status = leaving.code if isinstance(leaving.code, int) else 1
         raise
     finally:
-        _close(loggers, status)
-
-
-def _close(loggers: Sequence[Logger], status: int) -> None:
-    failures = Failures()
-    for logger in loggers:
-        with failures.caught(logger, "the end of the run"):
+        for logger in loggers:
             logger.finalize("failed" if status else "success")
-            if isinstance(logger, WandbLogger):
-                logger.finish(status)
+            if isinstance(logger, WandbLogger) and rank() == 0:
+                logger.experiment.finish(exit_code=status)
 
 
-class Failures:
-    """Warns once of each kind of value that a logger fails to log, so that no logger stops a training."""
-
-    def __init__(self) -> None:
-        self._warned: set[str] = set()
-
-    @contextmanager
-    def caught(self, logger: Logger, what: str) -> Iterator[None]:
-        """Turn an exception of the block into a warning."""
-        try:
-            yield
-        except Exception as problem:  # loggers raise anything: their service's errors, the disk's
-            kind = f"{type(logger).__name__}: {what}"
-            if kind not in self._warned:
-                self._warned.add(kind)
-                cause = problem.__cause__ or problem  # Lightning wraps those of TensorBoard
-                reason = " ".join(str(cause).split())[:300]
-                log.warning("%s not logged (%s: %s); training continues", kind, type(cause).__name__, reason)
-
-
-class _Tolerant(Logger):
-    """Mixin before a Lightning logger: failures become warnings."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self.failures = Failures()
-        super().__init__(*args, **kwargs)
-
-    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        with self.failures.caught(self, "metrics"):
-            super().log_metrics(dict(metrics), step)  # type: ignore[safe-super]
-
-    def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
-        with self.failures.caught(self, "hyper-parameters"):
-            super().log_hyperparams(params, *args, **kwargs)  # type: ignore[safe-super]
-
-    def save(self) -> None:
-        with self.failures.caught(self, "files"):
-            super().save()
-
-
-class TensorBoardLogger(_Tolerant, lightning_loggers.TensorBoardLogger):
+class TensorBoardLogger(lightning_loggers.TensorBoardLogger):
     """Lightning's, with event files in ``tensorboard/`` of the run folder; a resumed run continues its curves.
 
     Args:
@@ -142,7 +91,7 @@ class TensorBoardLogger(_Tolerant, lightning_loggers.TensorBoardLogger):
         super().__init__(save_dir, name="tensorboard", version="", default_hp_metric=False)
 
 
-class WandbLogger(_Tolerant, lightning_loggers.WandbLogger):
+class WandbLogger(lightning_loggers.WandbLogger):
     """Lightning's, with all files in ``wandb/`` of the run folder; a resumed run continues the same wandb run.
 
     Online with credentials (``WANDB_API_KEY``, netrc), else offline; ``WANDB_MODE`` decides where it is set. Where the
@@ -176,27 +125,12 @@ class WandbLogger(_Tolerant, lightning_loggers.WandbLogger):
             init = _identity(run, {"project": project, "name": name, "group": group})
             experiment = _start({**init, "entity": entity, "tags": tags, "dir": save_dir, "resume": "allow"})
             # By default artifacts are staged in the user's home, where pictures would outlive the run folder.
-            self._sets_data_dir = "WANDB_DATA_DIR" not in os.environ
-            os.environ.setdefault("WANDB_DATA_DIR", str((run.path / "wandb").resolve()))
+            os.environ["WANDB_DATA_DIR"] = _STAGING or str((run.path / "wandb").resolve())
             experiment.define_metric("trainer/global_step")
             experiment.define_metric("*", step_metric="trainer/global_step", step_sync=True)
             if not experiment.disabled:
                 run.write_facts({"wandb": {**init, "url": None if experiment.offline else experiment.url}})
         super().__init__(save_dir=save_dir, name=name, project=project, experiment=experiment)
-
-    def finish(self, status: int) -> None:
-        """End the run with the process's exit status; in ranks other than the first, nothing."""
-        if rank() > 0:
-            return
-        experiment = self.experiment
-        try:
-            experiment.finish(exit_code=status)
-        except Exception:
-            _end_service()  # or the next run of this process would use it
-            raise
-        finally:
-            if self._sets_data_dir:
-                os.environ.pop("WANDB_DATA_DIR", None)
 
 
 def _identity(run: RunFolder, init: Mapping[str, Any]) -> dict[str, Any]:
@@ -227,15 +161,8 @@ def _start(init: Mapping[str, Any]) -> Any:
         except Exception as problem:  # several kinds, some of them its transport's
             reason = f"{type(problem).__name__}: {problem}"
             log.warning("Weights & Biases did not start%s (%s)", "" if mode else "; trying offline", reason)
-            _end_service()
+            wandb.teardown()
     raise EmodetError(f"logger=wandb: wandb does not start, not even offline ({reason}); use logger=csv")
-
-
-def _end_service() -> None:
-    import wandb
-
-    with suppress(Exception):
-        wandb.teardown()
 
 
 def _has_credentials() -> bool:

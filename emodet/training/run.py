@@ -161,12 +161,12 @@ def finish_run(
             run_logger.log_evaluation(split, evaluation, to_predictions(outputs, data, temperature), outputs.index)
     run.write_facts({"temperature": temperature, "temperature_slope": slope, "results": results, "ended": now()})
     trained = load_trained(run.best)
-    write_weights(trained.classifier, trained.card(), run.path / "weights.pt")
+    write_weights(trained.classifier, trained.card, run.path / "weights.pt")
     rate = run.facts().get("faces_per_second")
     for run_logger in run_loggers(trainer):
         run_logger.log_scores({"temperature": temperature, "faces_per_second": rate, f"selected/{monitor}": score})
         if run_logger.keeps_files:
-            about = {"temperature": temperature, "metrics": trained.metrics, "fingerprint": data.fingerprint}
+            about = {"temperature": temperature, "metrics": trained.card.metrics, "fingerprint": data.fingerprint}
             run_logger.log_files("checkpoint", [run.best], about, ["best"])
             run_logger.log_files("model-file", write_model_of_run(trained, data, run.path / "model"), about)
     if rate is not None:

@@ -1,8 +1,7 @@
-"""The callback that logs configuration, pictures, final scores, charts and artifacts."""
+"""The callback that logs configuration, figures, tables, final scores and artifacts."""
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +20,7 @@ from emodet.evaluation.plots import plot_confusion, plot_per_class, plot_reliabi
 from emodet.evaluation.predictions import Predictions
 from emodet.evaluation.report import worst_errors
 from emodet.evaluation.scores import Evaluation
-from emodet.training import wandb_charts
 from emodet.training.folder import RunFolder
-from emodet.training.loggers import Failures
 
 __all__ = ["RunLogger", "final_scores", "may_show_pictures", "run_loggers"]
 
@@ -40,9 +37,9 @@ class RunLogger(L.Callback):
     """Logs, besides the metrics of each epoch, what describes and concludes a run; without loggers it does nothing.
 
     At the start: configuration, facts of ``run.json`` and the augmentation sheet. At the end: scores with intervals
-    (``test/accuracy``, ``test/accuracy/low``, …; those of the val split begin with ``final/val/``), confusion matrix,
-    reliability, recall per class and worst errors, as charts (wandb) or figures (TensorBoard). Other loggers get
-    configuration and scores. What a logger cannot take becomes a warning.
+    (``test/accuracy``, ``test/accuracy/low``, …; those of the val split begin with ``final/val/``), figures (confusion
+    matrix, reliability, recall per class, worst errors), and with wandb the tables ``classes`` and ``worst_errors``.
+    Loggers other than wandb and TensorBoard get configuration and scores.
 
     Args:
         pictures: Whether loggers get faces: ``auto``, true or false, see `may_show_pictures`.
@@ -51,10 +48,8 @@ class RunLogger(L.Callback):
 
     def __init__(self, pictures: bool | str = "auto", artifacts: bool = True) -> None:
         self.pictures, self.artifacts = pictures, artifacts
-        self._failures = Failures()
         self._loggers: list[Logger] = []
         self._pack: Pack | None = None
-        self._shows_pictures = False
         self._config: dict[str, Any] = {}
         self._scores: dict[str, float] = {}
 
@@ -64,8 +59,8 @@ class RunLogger(L.Callback):
         return self.artifacts and any(isinstance(logger, WandbLogger) for logger in self._loggers)
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        self._pack = getattr(trainer.datamodule, "pack", None)  # type: ignore[attr-defined]
-        self._shows_pictures = self._pack is not None and may_show_pictures(self.pictures, self._pack)
+        pack: Pack | None = getattr(trainer.datamodule, "pack", None)  # type: ignore[attr-defined]
+        self._pack = pack if pack is not None and may_show_pictures(self.pictures, pack) else None
         others = [logger for logger in trainer.loggers if not isinstance(logger, CSVLogger)]
         self._loggers = others if trainer.is_global_zero else []
 
@@ -75,19 +70,16 @@ class RunLogger(L.Callback):
             return
         stored = yaml.safe_load(run.config.read_text(encoding="utf-8"))
         self._config = {**stored, **run.facts(), "folder": str(run.path)}
-        sheet = cv2.imread(str(run.path / "augmentation.png"), cv2.IMREAD_COLOR_RGB) if self._shows_pictures else None
         for logger in self._loggers:
-            with self._failures.caught(logger, "configuration"):
-                logger.log_hyperparams(self._config)
-                if isinstance(logger, TensorBoardLogger):
-                    logger.experiment.add_text("configuration", _as_code(self._config))
-            if sheet is not None:
-                self._log_image(logger, "augmentation", np.asarray(sheet, np.uint8))
+            logger.log_hyperparams(self._config)
+        sheet = cv2.imread(str(run.path / "augmentation.png"), cv2.IMREAD_COLOR_RGB)
+        if self._pack is not None and sheet is not None:
+            self._log_image("augmentation", np.asarray(sheet, np.uint8))
 
     def log_evaluation(
         self, split: str, evaluation: Evaluation, predictions: Predictions, index: npt.NDArray[np.int64]
     ) -> None:
-        """Log charts and worst errors of the best epoch's evaluation; its scores follow with `log_scores`.
+        """Log figures and tables of the best epoch's evaluation; its scores follow with `log_scores`.
 
         Args:
             split: ``val`` or ``test``.
@@ -100,52 +92,43 @@ class RunLogger(L.Callback):
         if not self._loggers:
             return
         worst = worst_errors(predictions, _WORST).tolist()
-        crops = list(self._pack.images(index[worst])) if self._shows_pictures and self._pack is not None else None
+        crops = list(self._pack.images(index[worst])) if self._pack is not None else []
+        for name, figure in _figures(evaluation, predictions, worst, crops):
+            self._log_image(f"{prefix}/{name}", figure)
         for logger in self._loggers:
             if isinstance(logger, WandbLogger):
-                charts = wandb_charts.evaluation_charts(evaluation, predictions)
-                charts["worst_errors"] = partial(wandb_charts.errors_table, predictions, worst, crops)
-                for name, chart in charts.items():
-                    with self._failures.caught(logger, name):
-                        logger.experiment.log({f"{prefix}/{name}": chart()})
-            elif isinstance(logger, TensorBoardLogger):
-                for name, figure in _figures(evaluation, predictions, worst, crops):
-                    self._log_image(logger, f"{prefix}/{name}", figure)
-                with self._failures.caught(logger, "worst errors"):
-                    logger.experiment.add_text(f"{prefix}/worst_errors", _errors_as_text(predictions, worst))
+                for name, columns, rows in _tables(evaluation, predictions, worst):
+                    logger.log_table(f"{prefix}/{name}", columns=columns, data=rows)
 
     def log_scores(self, scores: Mapping[str, float | None]) -> None:
         """Log final scores by name: `scores`, and those of the evaluations before."""
-        if not any(name.startswith("final/val/") for name in self._scores):
+        known = {name: value for name, value in scores.items() if value is not None} | self._scores
+        if not any(name.startswith("final/val/") for name in known):
             # Both splits are the same faces; runs are compared by the val split's.
-            own = {name.replace("test/", "final/val/", 1): value for name, value in self._scores.items()}
-            self._scores |= own
-        known = {**{name: value for name, value in scores.items() if value is not None}, **self._scores}
+            known |= {name.replace("test/", "final/val/", 1): value for name, value in self._scores.items()}
         for logger in self._loggers:
-            with self._failures.caught(logger, "final scores"):
-                if isinstance(logger, WandbLogger):
-                    logger.experiment.summary.update(known)
-                elif isinstance(logger, TensorBoardLogger):
-                    logger.log_hyperparams(self._config, known, 0)
-                else:
-                    logger.log_metrics(known)
+            if isinstance(logger, WandbLogger):
+                logger.experiment.summary.update(known)
+            elif isinstance(logger, TensorBoardLogger):
+                logger.log_hyperparams(self._config, known, 0)
+            else:
+                logger.log_metrics(known)
 
     def log_files(
         self, kind: str, files: Sequence[Path], metadata: Mapping[str, Any], aliases: Sequence[str] = ()
     ) -> None:
         """Log files as a wandb artifact, whose name begins with `kind`: ``checkpoint`` or ``model-file``."""
-        for logger in self._loggers if files and self.artifacts else ():
+        for logger in self._loggers:
             if isinstance(logger, WandbLogger):
-                with self._failures.caught(logger, kind):
-                    import wandb
+                import wandb
 
-                    artifact = wandb.Artifact(f"{kind}-{logger.experiment.id}", "model", metadata=dict(metadata))
-                    for file in files:
-                        artifact.add_file(str(file))
-                    logger.experiment.log_artifact(artifact, aliases=["latest", *aliases])
+                artifact = wandb.Artifact(f"{kind}-{logger.experiment.id}", "model", metadata=dict(metadata))
+                for file in files:
+                    artifact.add_file(str(file))
+                logger.experiment.log_artifact(artifact, aliases=["latest", *aliases])
 
-    def _log_image(self, logger: Logger, name: str, image: UInt8) -> None:
-        with self._failures.caught(logger, name):
+    def _log_image(self, name: str, image: UInt8) -> None:
+        for logger in self._loggers:
             if isinstance(logger, WandbLogger):
                 logger.log_image(name, [image])
             elif isinstance(logger, TensorBoardLogger):
@@ -207,7 +190,7 @@ def may_show_pictures(choice: bool | str, pack: Pack) -> bool:
 
 
 def _figures(
-    evaluation: Evaluation, predictions: Predictions, worst: Sequence[int], crops: Sequence[UInt8] | None
+    evaluation: Evaluation, predictions: Predictions, worst: Sequence[int], crops: Sequence[UInt8]
 ) -> Iterator[tuple[str, UInt8]]:
     plots = {
         "confusion_matrix": plot_confusion(evaluation),
@@ -219,26 +202,33 @@ def _figures(
     for name, png in plots.items():
         yield name, np.asarray(cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR_RGB), np.uint8)
     if crops:
-        captions = [
-            f"{true}\nas {answer} {100 * score:.0f} %" for _, true, answer, score in _errors(predictions, worst)
-        ]
-        yield "worst_errors", contact_sheet(crops, captions, 8)
+        errors = _errors(predictions, worst)
+        yield "worst_errors", contact_sheet(crops, [f"{row[1]}\nas {row[2]} {100 * row[3]:.0f} %" for row in errors], 8)
 
 
-def _errors(predictions: Predictions, worst: Sequence[int]) -> Iterator[tuple[str, str, str, float]]:
-    """Key, label, predicted class and its probability."""
+def _tables(
+    evaluation: Evaluation, predictions: Predictions, worst: Sequence[int]
+) -> Iterator[tuple[str, list[str], list[list[Any]]]]:
+    """Name, columns and rows."""
+    rows = []
+    for name in evaluation.class_names:
+        recall, precision, f1 = (evaluation[f"{metric}/{name}"] for metric in ("recall", "precision", "f1"))
+        rows.append([name, recall.value, recall.low, recall.high, precision.value, f1.value, recall.n])
+    yield "classes", ["emotion", "recall", "low", "high", "precision", "f1", "faces"], rows
+    columns = ["key", "emotion", "predicted", "confidence", *(f"p_{name}" for name in predictions.class_names)]
+    yield "worst_errors", columns, _errors(predictions, worst)
+
+
+def _errors(predictions: Predictions, worst: Sequence[int]) -> list[list[Any]]:
+    """Key, label, predicted class, its probability, and all probabilities."""
     names = predictions.class_names
-    for index in worst:
-        emotion, predicted = names[predictions.emotion[index]], names[predictions.predicted[index]]
-        yield predictions.keys[index], emotion, predicted, float(predictions.confidence[index])
-
-
-def _errors_as_text(predictions: Predictions, worst: Sequence[int]) -> str:
-    rows = [f"| {key} | {true} | {answer} | {score:.3f} |" for key, true, answer, score in _errors(predictions, worst)]
-    return "\n".join(["| face | emotion | predicted | confidence |", "|---|---|---|---|", *rows])
-
-
-def _as_code(values: Mapping[str, Any]) -> str:
-    """As YAML; four spaces make it code in TensorBoard's Markdown."""
-    text = yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True)
-    return "\n".join(f"    {line}" for line in text.splitlines())
+    return [
+        [
+            predictions.keys[index],
+            names[predictions.emotion[index]],
+            names[predictions.predicted[index]],
+            float(predictions.confidence[index]),
+            *predictions.probabilities[index].tolist(),
+        ]
+        for index in worst
+    ]

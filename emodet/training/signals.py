@@ -135,11 +135,10 @@ def _validates(trainer: L.Trainer, batch_idx: int) -> bool:
 
 def _requeue() -> bool:
     """Put this SLURM job back into the queue. Returns whether that was done."""
-    job = os.environ.get("SLURM_JOB_ID")
-    if "SLURM_ARRAY_JOB_ID" in os.environ:
-        job = f"{os.environ['SLURM_ARRAY_JOB_ID']}_{os.environ['SLURM_ARRAY_TASK_ID']}"
-    if job is None:
+    if "SLURM_JOB_ID" not in os.environ:
         return False
+    array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
+    job = f"{array}_{task}" if array else os.environ["SLURM_JOB_ID"]
     try:
         subprocess.run(["scontrol", "requeue", job], capture_output=True, text=True, check=True, timeout=20)
     except (OSError, subprocess.SubprocessError) as problem:

@@ -1,6 +1,5 @@
 """A trained net with everything that is known about it, from whatever kind of file holds it."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -44,58 +43,27 @@ class Trained:
 
     Attributes:
         classifier: In evaluation mode.
+        card: Net, classes, temperature, training data, figures; of a checkpoint outside a run only what it says itself.
         file: The checkpoint or the weights.
         folder: The run folder, or the folder of `file` outside a run.
         data: The data settings of the run; None if unknown.
-        metrics: Split to metric to value; empty if unknown.
-        commit: The project's commit that trained it; empty if unknown.
-        fingerprint: Of the training data (`EmotionDataModule.fingerprint`); empty if unknown.
         calibrated: Whether a temperature was fitted.
     """
 
     classifier: EmotionClassifier
+    card: WeightsCard
     file: Path
     folder: Path
     data: Mapping[str, Any] | None
-    training_data: tuple[TrainingData, ...]
-    metrics: Mapping[str, Mapping[str, float]]
-    commit: str
-    fingerprint: str
     calibrated: bool
-
-    @property
-    def temperature(self) -> float:
-        """The temperature as a person would write it: the shortest number that is the same in float32."""
-        return float(str(np.float32(self.classifier.temperature.item())))
-
-    @property
-    def temperature_slope(self) -> tuple[float, float]:
-        """See `EmotionClassifier`, in the same form."""
-        b, c = (float(str(value)) for value in self.classifier.temperature_slope.numpy())
-        return b, c
 
     def facts(self) -> dict[str, Any]:
         """What the ``run.json`` of its student says about it."""
         return {
             "file": str(self.file.resolve()),
-            "fingerprint": self.fingerprint,
-            "training_data": [asdict(data) for data in self.training_data],
+            "fingerprint": self.card.fingerprint,
+            "training_data": [asdict(data) for data in self.card.training_data],
         }
-
-    def card(self) -> WeightsCard:
-        """What `emodet.training.weights.write_weights` puts beside the weights."""
-        return WeightsCard(
-            net=dict(self.classifier.hparams["net"]),
-            class_names=self.classifier.class_names,
-            preprocessing=self.classifier.preprocessing.to_dict(),
-            temperature=self.temperature,
-            temperature_slope=self.temperature_slope,
-            training_data=self.training_data,
-            metrics=self.metrics,
-            commit=self.commit,
-            fingerprint=self.fingerprint,
-            valence_arousal=self.classifier.has_va_head,
-        )
 
 
 def load_trained(path: Path) -> Trained:
@@ -115,31 +83,31 @@ def load_trained(path: Path) -> Trained:
     if path.suffix == ".onnx":
         raise EmodetError(f"checkpoint={path}: this is a model file already; export takes what training wrote")
     run = run_folder_of(path)
+    folder, data = (path.resolve().parent, None) if run is None else (run.path, _data_of(run))
     if path.suffix == ".pt":
         classifier, card = load_weights(path)
-        known = {name: getattr(card, name) for name in ("training_data", "metrics", "commit", "fingerprint")}
-        known["calibrated"] = True
+        calibrated = True
     else:
         classifier = load_classifier(path)
-        known = _known_of_checkpoint(path, run, calibrated=classifier.temperature.item() != 1)
-    folder, data = (path.resolve().parent, None) if run is None else (run.path, _data_of(run))
-    return Trained(classifier=classifier, file=path, folder=folder, data=data, **known)
-
-
-def _known_of_checkpoint(path: Path, run: RunFolder | None, calibrated: bool) -> dict[str, Any]:
-    if run is None:
-        unknown = {"metrics": {}, "commit": "", "fingerprint": ""}
-        return {**unknown, "training_data": (_UNKNOWN,), "calibrated": calibrated}
-    facts = run.facts()
-    # The metrics are those of the best checkpoint, which is also the one that was calibrated.
-    is_best = path.resolve() == run.best.resolve()
-    return {
-        "training_data": _all_training_data(facts, _data_of(run)),
-        "metrics": _metrics(facts) if is_best else {},
-        "commit": facts.get("commit") or "",
-        "fingerprint": facts.get("fingerprint") or facts.get("pack", {}).get("fingerprint", ""),
-        "calibrated": is_best and "temperature" in facts,
-    }
+        facts = run.facts() if run else {}
+        # Metrics are those of the best checkpoint, which is also the one that was calibrated.
+        is_best = run is not None and path.resolve() == run.best.resolve()
+        calibrated = "temperature" in facts if run else classifier.temperature.item() != 1
+        card = WeightsCard(
+            net=dict(classifier.hparams["net"]),
+            class_names=classifier.class_names,
+            preprocessing=classifier.preprocessing.to_dict(),
+            # As a person would write it: the shortest number that is the same in float32.
+            temperature=float(str(np.float32(classifier.temperature.item()))),
+            temperature_slope=tuple(float(str(value)) for value in classifier.temperature_slope.numpy()),
+            training_data=_all_training_data(facts, data) if run else (_UNKNOWN,),
+            metrics=_metrics(facts) if is_best else {},
+            commit=facts.get("commit") or "",
+            fingerprint=facts.get("fingerprint", ""),
+            valence_arousal=classifier.has_va_head,
+        )
+        calibrated = calibrated and (run is None or is_best)
+    return Trained(classifier=classifier, card=card, file=path, folder=folder, data=data, calibrated=calibrated)
 
 
 def run_folder_of(file: Path) -> RunFolder | None:
@@ -201,20 +169,7 @@ def _all_training_data(facts: Mapping[str, Any], data: Mapping[str, Any] | None)
 def _training_data(facts: Mapping[str, Any], data: Mapping[str, Any] | None) -> TrainingData:
     if data is not None and "synthetic" in data:
         return TrainingData("faces drawn by emodet", TERMS["synthetic"])
-    pack = {**_manifest(facts), **facts.get("pack", {})}
+    pack = facts.get("pack", {})
     reader = str(pack.get("reader") or (data or {}).get("reader") or "")
     kind = "affectnet" if reader == "yolo" or reader.startswith("affectnet") else reader.removesuffix("_csv")
     return TrainingData(str(pack.get("title") or reader or _UNKNOWN.name), TERMS.get(kind, _UNKNOWN.terms))
-
-
-def _manifest(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Reader and title of the pack that a run was trained on, where it is still there and still the same."""
-    known = facts.get("pack", {})
-    file = Path(known.get("folder", "")) / "manifest.json"
-    try:
-        manifest = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    if manifest.get("fingerprint") != known.get("fingerprint"):
-        return {}
-    return {key: manifest[key] for key in ("reader", "title") if key in manifest}

@@ -43,11 +43,11 @@ def main() -> None:
     info = ModelInfo(
         class_names=trained.classifier.class_names,
         preprocessing=trained.classifier.preprocessing,
-        temperature=trained.temperature,
-        training_data=trained.training_data,
+        temperature=trained.card.temperature,
+        training_data=trained.card.training_data,
         metrics={},
-        commit=trained.commit,
-        fingerprint=trained.fingerprint,
+        commit=trained.card.commit,
+        fingerprint=trained.card.fingerprint,
         precision="fp32",
     )
     exported = to_onnx(to_program(trained.classifier))
@@ -71,7 +71,7 @@ def main() -> None:
                 "agrees_with_fp32": float((probabilities.argmax(axis=1) == reference.argmax(axis=1)).mean()),
                 "largest_difference": float(np.abs(probabilities - reference).max()),
                 "mean_difference": float(np.abs(probabilities - reference).mean()),
-                **{f"batch_{speed.batch}_ms": speed.median_ms for speed in speeds if speed.file == name},
+                **{f"batch_{batch}_ms": median for (file, batch), median in speeds.items() if file == name},
             }
         )
     print(markdown(rows))

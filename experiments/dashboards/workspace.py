@@ -19,7 +19,6 @@ except ModuleNotFoundError:
 from emodet.emotions import EMOTIONS
 
 NAME = "emodet"
-_TABLES = "Custom Chart Tables"
 # What a sweep may turn; runs that keep a default have no value there.
 HYPERPARAMETERS = {
     "optimizer.lr": True,
@@ -36,14 +35,9 @@ def lines(title: str, *metrics: str, **more: object) -> wr.LinePlot:
     return wr.LinePlot(title=title, x="epoch", y=list(metrics), **more)
 
 
-def chart(split: str, name: str, kind: str, fields: dict[str, str], title: str) -> wr.CustomChart:
-    """A chart that the run drew itself, of the runs that are chosen."""
-    return wr.CustomChart(
-        query={"summaryTable": {"tableKey": f"{_TABLES}/{split}/{name}_table"}},
-        chart_name=kind,
-        chart_fields=fields,
-        chart_strings={"title": title},
-    )
+def figure(name: str, title: str) -> wr.MediaBrowser:
+    """A figure that the run logged at its end."""
+    return wr.MediaBrowser(title=title, media_keys=[name], num_columns=1)
 
 
 def overview() -> ws.Section:
@@ -63,7 +57,7 @@ def overview() -> ws.Section:
             lines("Macro F1", "train/macro_f1", "val/macro_f1"),
             lines("Learning rate", metric_regex="^lr-", log_y=True),
             lines("Training faces per second", "train/faces_per_second"),
-            wr.MediaBrowser(title="Augmentation", media_keys=["augmentation"], num_columns=1),
+            figure("augmentation", "Augmentation"),
             wr.RunComparer(diff_only="split"),
         ],
     )
@@ -80,20 +74,7 @@ def calibration() -> ws.Section:
                 metrics=["test/calibration_error_at_temperature_1", "test/calibration_error"],
             ),
             wr.BarPlot(title="Temperature", metrics=["temperature"]),
-            chart(
-                "test",
-                "reliability",
-                "wandb/lineseries/v0",
-                {"step": "step", "lineKey": "lineKey", "lineVal": "lineVal"},
-                "Reliability, test faces",
-            ),
-            chart(
-                "test",
-                "faces_by_confidence",
-                "wandb/bar/v0",
-                {"label": "confidence", "value": "faces"},
-                "Test faces by confidence",
-            ),
+            figure("test/reliability", "Reliability, test faces"),
         ],
     )
 
@@ -106,20 +87,9 @@ def per_class() -> ws.Section:
             lines("Recall, val faces", *recalls, range_y=(0, 1)),
             lines("Mean recall over the classes", "val/balanced_accuracy"),
             wr.BarPlot(title="Recall, test faces", metrics=[f"test/recall/{name}" for name in EMOTIONS]),
-            chart(
-                "test",
-                "confusion_matrix",
-                "wandb/confusion_matrix/v1",
-                {"Actual": "Actual", "Predicted": "Predicted", "nPredictions": "nPredictions"},
-                "Answers to each true class, test faces",
-            ),
-            chart(
-                "test",
-                "recall_by_class",
-                "wandb/bar/v0",
-                {"label": "emotion", "value": "recall"},
-                "Recall, test faces",
-            ),
+            figure("test/confusion_matrix", "Predictions for each true class, test faces"),
+            wr.WeavePanelSummaryTable(table_name="test/classes"),
+            figure("test/worst_errors", "Worst errors, test faces"),
             wr.WeavePanelSummaryTable(table_name="test/worst_errors"),
         ],
     )

@@ -1,6 +1,5 @@
 """Loggers: CSV always; the configured ones never ask, never wait for long, never stop a run."""
 
-import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -38,7 +37,7 @@ def own_wandb(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]
 
 
 class OwnLogger(Logger):
-    """As a user writes one; it does not take the run's configuration."""
+    """As a user writes one."""
 
     logged: ClassVar[list[Mapping[str, float]]] = []
     name = version = property(lambda self: "own")  # type: ignore[assignment]
@@ -51,8 +50,7 @@ class OwnLogger(Logger):
         self.logged.append(metrics)
 
     def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
-        if "folder" in params:
-            raise OSError("made to fail")
+        """Nothing."""
 
 
 def test_csv_is_always_there_and_each_attempt_has_its_own(tmp_path: Path) -> None:
@@ -65,7 +63,7 @@ def test_csv_is_always_there_and_each_attempt_has_its_own(tmp_path: Path) -> Non
 
 
 def test_a_logger_of_ones_own_gets_the_run_folder_metrics_and_final_scores(
-    command: Command, small: list[str], tmp_path: Path, without_pictures: None, capfd: pytest.CaptureFixture[str]
+    command: Command, small: list[str], tmp_path: Path, without_pictures: None
 ) -> None:
     import test_loggers  # the module as the configuration imports it
 
@@ -78,7 +76,6 @@ def test_a_logger_of_ones_own_gets_the_run_folder_metrics_and_final_scores(
     assert command("emodet.train", *own, "trainer.max_epochs=1", f"hydra.run.dir={tmp_path / 'run'}") == 0
     names = {name for metrics in test_loggers.OwnLogger.logged for name in metrics}
     assert {"val/accuracy", "train/faces_per_second", "test/accuracy", "test/accuracy/low", "temperature"} <= names
-    assert capfd.readouterr().out.count("OwnLogger: configuration not logged (OSError: made to fail)") == 1
 
 
 @pytest.mark.parametrize(
@@ -103,7 +100,7 @@ def test_a_package_that_is_not_installed(tmp_path: Path, monkeypatch: pytest.Mon
         build_loggers(WANDB, RunFolder(tmp_path))
 
 
-@pytest.mark.parametrize("key", ["name", "project", "entity", "group", "tags", "pictures", "artifacts"])
+@pytest.mark.parametrize("key", ["name", "project", "pictures"])
 def test_an_old_key_names_the_new_one(key: str) -> None:
     with pytest.raises(EmodetError) as caught:
         checked(TrainConfig, {"logger": {**WANDB, key: "x"}})
@@ -117,8 +114,6 @@ def test_without_credentials_wandb_is_offline_in_the_run_folder(tmp_path: Path) 
     loggers = build_loggers({"wandb": {**WANDB["wandb"], "tags": ["a"]}}, run)
     with closing(loggers):
         assert loggers[1].experiment.offline  # type: ignore[attr-defined]
-        assert os.environ["WANDB_DATA_DIR"].startswith(str(tmp_path))
-    assert "WANDB_DATA_DIR" not in os.environ
     assert wandb.run is None  # or the next training of this process would log into it
     log = read_wandb_log(tmp_path)
     assert log.run_ids == [run.facts()["wandb"]["id"]]
@@ -155,23 +150,6 @@ def test_disabled_stays_disabled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         assert loggers[1].experiment.disabled  # type: ignore[attr-defined]
     assert wandb.run is None
     assert not (tmp_path / "run.json").exists()
-
-
-def test_what_a_logger_fails_to_log_is_one_warning(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    pytest.importorskip("tensorboard")
-    _, logger = build_loggers(TENSORBOARD, RunFolder(tmp_path))
-
-    def full(*_: Any, **__: Any) -> None:
-        raise OSError(28, "No space left on device", "events.out")
-
-    monkeypatch.setattr(logger.experiment, "add_scalar", full)  # type: ignore[attr-defined]
-    for step in range(3):
-        logger.log_metrics({"val/loss": 1.0}, step)
-    (warning,) = [record.getMessage() for record in caplog.records]
-    assert "TensorBoardLogger: metrics not logged" in warning
-    assert "No space left on device" in warning
 
 
 @pytest.mark.slow

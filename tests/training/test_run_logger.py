@@ -1,21 +1,18 @@
 """What a run logs, read back from an offline run of Weights & Biases and from TensorBoard's event files."""
 
 import math
-import runpy
+import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from wandb_log import WandbLog, read_wandb_log
 
-from emodet.config import TrainConfig
 from emodet.data.pack import Pack
-from emodet.emotions import EMOTIONS
 from emodet.errors import EmodetError
 from emodet.files import sha256_of
-from emodet.schema import defaults
 from emodet.training.folder import RunFolder
 from emodet.training.run_logger import may_show_pictures
 
@@ -23,12 +20,7 @@ Command = Callable[..., int]
 wandb = pytest.importorskip("wandb")
 accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
 
-CHARTS = {
-    "confusion_matrix": "wandb/confusion_matrix/v1",
-    "reliability": "wandb/lineseries/v0",
-    "faces_by_confidence": "wandb/bar/v0",
-    "recall_by_class": "wandb/bar/v0",
-}
+FIGURES = ("confusion_matrix", "reliability", "recall_by_class", "worst_errors")
 PREFIXES = {"val": "final/val", "test": "test"}
 
 
@@ -58,7 +50,7 @@ def events(run: RunFolder) -> Any:
     return accumulator.EventAccumulator(str(run.path / "tensorboard"), size_guidance=everything).Reload()
 
 
-def test_the_configuration_is_nested_and_complete(run: RunFolder, log: WandbLog, events: Any) -> None:
+def test_the_configuration_is_nested_and_complete(run: RunFolder, log: WandbLog) -> None:
     facts = run.facts()
     assert (log.name, log.group) == ("affectnet_yolo", "some")
     assert log.config["optimizer"]["lr"] == 0.002
@@ -66,9 +58,6 @@ def test_the_configuration_is_nested_and_complete(run: RunFolder, log: WandbLog,
     assert log.config["choices"]["experiment"] == facts["choices"]["experiment"] == "affectnet_yolo"
     for key in ("commit", "fingerprint", "seed", "trainable_parameters", "multiply_adds", "faces", "splits", "pack"):
         assert log.config[key] == facts[key], key
-    text = events.Tensors("configuration/text_summary")[-1].tensor_proto.string_val[0].decode()
-    assert facts["fingerprint"] in text
-    assert "      lr: " in text
 
 
 def test_metrics_of_every_epoch_are_one_curve(log: WandbLog, events: Any) -> None:
@@ -99,47 +88,18 @@ def test_final_scores_have_intervals(split: str, run: RunFolder, log: WandbLog, 
         assert log.summary[name] == pytest.approx(run.facts()[name])
 
 
-@pytest.mark.parametrize("split", ["val", "test"])
-def test_charts_of_wandb_hold_the_scores(split: str, log: WandbLog) -> None:
-    prefix, faces = PREFIXES[split], log.config["faces"][split]
-    assert {name: log.charts[f"{prefix}/{name}"] for name in CHARTS} == CHARTS
-    matrix = log.table(f"Custom Chart Tables/{prefix}/confusion_matrix_table")
-    assert matrix["columns"] == ["Actual", "Predicted", "nPredictions"]
-    assert len(matrix["data"]) == len(EMOTIONS) ** 2
-    right = sum(count for true, answer, count in matrix["data"] if true == answer)
-    assert right / faces == pytest.approx(log.summary[f"{prefix}/accuracy"])
-    bins = log.table(f"Custom Chart Tables/{prefix}/faces_by_confidence_table")["data"]
-    assert sum(row[1] for row in bins) == faces
-    lines = log.table(f"Custom Chart Tables/{prefix}/reliability_table")["data"]
-    assert {row[1] for row in lines} == {"accuracy", "perfectly calibrated"}
-    rows = log.table(f"Custom Chart Tables/{prefix}/recall_by_class_table")["data"]
-    for row in rows:
-        assert row[1] == pytest.approx(log.summary[f"{prefix}/recall/{row[0]}"])
-
-
-def test_figures_of_tensorboard(events: Any) -> None:
-    names = ("confusion_matrix", "reliability", "recall_by_class", "worst_errors")
-    pictures = {f"{prefix}/{name}" for prefix in PREFIXES.values() for name in names}
-    assert set(events.Tags()["images"]) == {*pictures, "augmentation"}
-    assert all(events.Images(name)[-1].width > 300 for name in pictures)
-
-
-def test_pictures_of_drawn_faces_are_shown(run: RunFolder, log: WandbLog) -> None:
-    sheets = [row["augmentation"] for row in log.history if "augmentation" in row] or [
-        row for row in log.history if any(key.startswith("augmentation.") for key in row)
-    ]
-    assert sheets
-    assert list(run.path.glob("wandb/offline-run-*/files/media/images/augmentation*.png"))
-    table = log.table("test/worst_errors")
-    assert table["columns"][:5] == ["face", "key", "emotion", "predicted", "confidence"]
-    confidences = [row[4] for row in table["data"]]
-    assert confidences
-    assert confidences == sorted(confidences, reverse=True)
-    for face, key, emotion, predicted, confidence, *shares in table["data"]:
-        assert face["_type"] == "image-file"
-        assert key.startswith("test/images/")
-        assert emotion != predicted
-        assert confidence == pytest.approx(max(shares))
+def test_figures_and_tables_of_both_splits(run: RunFolder, log: WandbLog, events: Any) -> None:
+    figures = {f"{prefix}/{name}" for prefix in PREFIXES.values() for name in FIGURES}
+    assert set(events.Tags()["images"]) == {*figures, "augmentation"}
+    assert all(events.Images(name)[-1].width > 300 for name in figures)
+    for name in (*figures, "augmentation"):
+        assert list(run.path.glob(f"wandb/offline-run-*/files/media/images/{name}*.png")), name
+    for prefix in PREFIXES.values():
+        for row in log.table(f"{prefix}/classes")["data"]:
+            assert row[1] == pytest.approx(log.summary[f"{prefix}/recall/{row[0]}"])
+        errors = log.table(f"{prefix}/worst_errors")["data"]
+        assert [row[3] for row in errors] == sorted((max(row[4:]) for row in errors), reverse=True)
+        assert all(row[1] != row[2] for row in errors)
 
 
 def test_checkpoint_and_model_file_are_artifacts_in_the_run_folder(run: RunFolder, log: WandbLog) -> None:
@@ -155,54 +115,11 @@ def test_checkpoint_and_model_file_are_artifacts_in_the_run_folder(run: RunFolde
 
 
 def test_the_dashboard_names_only_what_a_run_logs(log: WandbLog) -> None:
-    pytest.importorskip("wandb_workspaces")
-    file = Path(__file__).parents[2] / "experiments" / "dashboards" / "workspace.py"
-    build = runpy.run_path(str(file))["build"]
+    text = (Path(__file__).parents[2] / "experiments/dashboards/workspace.py").read_text(encoding="utf-8")
+    named = set(re.findall(r'"((?:train|val|test|final)/[a-z0-9_/]+)"', text))
+    assert len(named) > 20
     logged = {key for row in log.history for key in row} | set(log.summary)
-    used = list(panel_keys(build("somebody")._to_model().model_dump(by_alias=True)))
-    assert len(used) > 40
-    for kind, key in used:
-        if kind == "config":
-            assert key in configuration_keys() or key.split(".")[0] in log.config, key
-        elif kind == "table":
-            assert any(f"{key}.table.json" in artifact["files"] for artifact in log.artifacts.values()), key
-        elif kind == "regex":
-            assert any(name.startswith(key.lstrip("^")) for name in logged)
-        else:
-            assert any(name == key or name.startswith(f"{key}.") for name in logged), key
-
-
-def panel_keys(model: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """What the panels of a workspace name: metrics, tables, keys of the configuration."""
-    for section in model["spec"]["section"]["panelBankConfig"]["sections"]:
-        for panel in section["panels"]:
-            config = panel["config"]
-            if "userQuery" in config:
-                yield "table", config["userQuery"]["queryFields"][0]["fields"][0]["args"][0]["value"]
-            elif "panel2Config" in config:
-                yield "table", config["panel2Config"]["exp"]["fromOp"]["inputs"]["key"]["val"]
-            places = [*(config.get("metrics") or ()), *(config.get("mediaKeys") or ())]
-            places += [column["accessor"] for column in config.get("columns") or ()]
-            places += [config[key] for key in ("xAxis", "yAxis", "targetKey") if config.get(key)]
-            yield from map(named, places)
-            if config.get("metricRegex"):
-                yield "regex", config["metricRegex"]
-    for column in model["spec"]["section"]["runSets"][0]["runFeed"]["columnOrder"]:
-        if not column.startswith("run:"):
-            yield named(column)
-
-
-def named(place: str) -> tuple[str, str]:
-    for before in ("config:", "summary:", "summary_metrics."):
-        if place.startswith(before):
-            key = place.removeprefix(before)
-            return before.rstrip(":."), key.replace(".value", "", 1) if before == "config:" else key
-    return "metric", place
-
-
-def configuration_keys() -> set[str]:
-    schema: Any = defaults(TrainConfig)
-    return {f"{group}.{key}" for group, keys in schema.items() if isinstance(keys, dict) for key in keys} | set(schema)
+    assert {name for name in named if not any(key == name or key.startswith(f"{name}.") for key in logged)} == set()
 
 
 @pytest.mark.slow
@@ -216,13 +133,11 @@ def test_no_picture_of_affectnet_gets_into_the_log(
     assert command("emodet.train", *arguments, "callbacks.run_logger.artifacts=false", f"hydra.run.dir={run}") == 0
     assert (run / "augmentation.png").is_file()  # it stays on this machine
     log = read_wandb_log(run)
-    assert "face" not in log.table("test/worst_errors")["columns"]
     assert not [name for name in log.artifacts if name.startswith(("checkpoint", "model-file"))]
     files = [file for file in (run / "wandb").rglob("*") if file.is_file()]
     assert len(files) > 10
-    magic = (b"\x89PNG", b"\xff\xd8\xff", b"RIFF", b"GIF8", b"BM", b"\x93NUMPY")
-    assert not [file for file in files if file.read_bytes().startswith(magic)]
-    assert not [file for file in files if b"data:image" in file.read_bytes()]
+    names = {file.name.split("_")[0] for file in files if file.read_bytes().startswith((b"\x89PNG", b"\xff\xd8\xff"))}
+    assert names == {"confusion", "reliability", "recall"}
 
 
 class MadePack(Pack):

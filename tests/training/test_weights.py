@@ -53,10 +53,10 @@ def test_a_net_comes_back_from_weights_and_card_alone(classifier, card, tmp_path
         torch.testing.assert_close(trained.classifier.probabilities(crops), classifier.probabilities(crops))
     assert trained.classifier.preprocessing == classifier.preprocessing
     assert trained.classifier.class_names == EMOTIONS[:7]
-    assert (trained.commit, trained.fingerprint, trained.metrics) == ("abc", "f" * 64, card.metrics)
-    assert trained.training_data == card.training_data
+    assert (trained.card.commit, trained.card.fingerprint, trained.card.metrics) == ("abc", "f" * 64, card.metrics)
+    assert trained.card.training_data == card.training_data
     # And from what was read the same card can be written again.
-    write_weights(trained.classifier, trained.card(), tmp_path / "again.pt")
+    write_weights(trained.classifier, trained.card, tmp_path / "again.pt")
     first, again = (json.loads((tmp_path / name).read_text()) for name in ("weights.json", "again.json"))
     assert {**again, "weights_sha256": ""} == {**first, "weights_sha256": ""}
 

@@ -17,7 +17,6 @@ class WandbLog:
         name: Of the run.
         group: Likewise.
         config: Nested, as it was at the end.
-        charts: Panel definition (``wandb/bar/v0``) by the chart's name.
         history: The rows of metrics.
         summary: Flat, as it was at the end.
         artifacts: By name: type, aliases, whether the run used it or made it, metadata, and the files (path in the
@@ -29,7 +28,6 @@ class WandbLog:
     name: str = ""
     group: str = ""
     config: dict[str, Any] = field(default_factory=dict)
-    charts: dict[str, str] = field(default_factory=dict)
     history: list[dict[str, Any]] = field(default_factory=list)
     summary: dict[str, Any] = field(default_factory=dict)
     artifacts: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -70,11 +68,7 @@ def _take(log: WandbLog, record: dict[str, Any]) -> None:
         log.run_ids.append(content["run_id"])
         log.name, log.group = content.get("display_name", ""), content.get("run_group", "")
     elif kind == "config":
-        for key, value in content["update"].items():
-            if key.startswith("_wandb.visualize."):
-                log.charts[key.removeprefix("_wandb.visualize.")] = value["panel_config"]["panelDefId"]
-            else:
-                log.config[key] = value
+        log.config.update(content["update"])
     elif kind == "history":
         log.history.append(content["item"])
     elif kind == "summary":
