@@ -22,7 +22,7 @@ from omegaconf import DictConfig
 from emodet.auditing.class_order import check_class_order
 from emodet.auditing.duplicates import copy_groups, number_photographs
 from emodet.auditing.findings import Findings
-from emodet.auditing.image_issues import find_image_issues, measure_images, stored_sides
+from emodet.auditing.image_issues import find_image_issues, measure_images
 from emodet.auditing.label_noise import find_label_noise
 from emodet.auditing.options import CopyOptions, OutOfFoldOptions, ProposalOptions, QualityOptions
 from emodet.auditing.out_of_fold import predict_out_of_fold
@@ -99,14 +99,12 @@ class Audit:
         groups, images = copy_groups(table, photographs), find_image_issues(stats, self.quality)
         out_of_fold = self._predictions(data, photographs, folder)
         noise = None if out_of_fold is None else find_label_noise(table, out_of_fold)
-        sides = None if settings["quick"] else stored_sides(data)
         undetected = None
         if self.detector is not None:
             detect, most = _best_score(self.detector), settings.get("detector_faces")
             undetected = detect_faces(data.pack, detect, self.detector.name, most, settings["seed"])
         skipped = {
             "Label issues: not checked, because quick=true trains no nets.": noise,
-            "Sizes of the stored images: not checked, because of quick=true.": sides,
             "Face detection: not checked, because of quick=true or detector=none.": undetected,
         }
         return Findings(
@@ -118,8 +116,6 @@ class Audit:
             unreadable=len(manifest.get("unreadable", ())),
             groups=groups,
             images=images,
-            sides=sides,
-            crop_side=data.preprocessing.size,
             order=tuple(check_class_order(data, self.model, out_of_fold, settings["seed"])),
             noise=noise,
             predicted_by="" if out_of_fold is None else out_of_fold.made_by,

@@ -83,7 +83,7 @@ def test_planted_faults_are_found_and_proposed(quick: Path) -> None:
     assert "one colour all over" in reasons
     assert "same picture as valid" in reasons
     assert found["label_noise"] is None
-    assert len(found["skipped"]) == 3
+    assert len(found["skipped"]) == 2
     assert not (quick / "label_noise.csv").exists()
 
 
@@ -96,7 +96,7 @@ def test_the_page_has_every_section_and_requests_nothing(quick: Path) -> None:
     assert "Its terms say who may see them" in page
 
 
-def test_hostile_names_stay_text_and_equal_classes_read_well() -> None:
+def test_hostile_names_stay_text() -> None:
     hostile = '"><script>alert(1)</script>'
     blank = np.full(8, np.nan, dtype=np.float32)
     names = np.array([f"{hostile}{number}" for number in range(8)])
@@ -104,24 +104,21 @@ def test_hostile_names_stay_text_and_equal_classes_read_well() -> None:
     table = Table(names, np.full(8, "train"), np.arange(8), soft_label, blank, blank, np.full(8, ""), names)
     images = ImageIssues(np.full(8, "flat"), np.zeros(8, np.float32))
     empty: dict[str, Any] = dict.fromkeys(("groups", "order", "corrections"), ())
-    empty |= dict.fromkeys(("sides", "noise", "undetected"), None)
+    empty |= dict.fromkeys(("noise", "undetected"), None)
     findings = Findings(
         **empty,
         **{"title": hostile, "table": table, "class_names": EMOTIONS, "images": images, "skipped": (hostile,)},
-        **{"published": {}, "left_out": {hostile: 3}, "unreadable": 0, "crop_side": 48, "predicted_by": ""},
+        **{"published": {}, "left_out": {hostile: 3}, "unreadable": 0, "predicted_by": ""},
     )
     page = audit_page(findings, None, {"command": hostile}, 8)
     assert "<script" not in page
     assert page.count("&lt;script&gt;") >= 5
-    assert "same number of faces in each of its 8 classes" in page
-    assert "1.0 times" not in page
 
 
 @pytest.mark.slow
 def test_the_whole_audit_checks_everything(audited: Path) -> None:
     found = json.loads((audited / "audit.json").read_text())
     assert found["faces_not_found"]["looked_at"] == 3
-    assert found["pictures"]["stored_sides"]["50 %"] == 48
     assert found["label_noise"]["splits"]["train"]["judged"] == 73
     assert found["skipped"] == []
     assert len(found["class_order"]) == 5

@@ -13,7 +13,7 @@ from emodet.auditing.image_issues import ImageStats
 from emodet.auditing.options import CopyOptions
 from emodet.data.pack import Table
 
-__all__ = ["CopyGroup", "connected", "copy_groups", "number_photographs", "varied"]
+__all__ = ["CopyGroup", "connected", "copy_groups", "number_photographs"]
 
 Int64 = npt.NDArray[np.int64]
 
@@ -81,18 +81,6 @@ def copy_groups(table: Table, photographs: Int64) -> tuple[CopyGroup, ...]:
     edges = np.flatnonzero(np.diff(photographs[order])) + 1
     groups = [_group(table, rows) for rows in np.split(order, edges) if len(rows) > 1]
     return tuple(sorted(groups, key=lambda group: (not group.across, not group.contradicts, group.rows)))
-
-
-def varied(group: CopyGroup, table: Table, most: int) -> list[int]:
-    """At most `most` rows of a group, first one of each label and split."""
-    seen: set[tuple[int, str]] = set()
-    first: list[int] = []
-    rest: list[int] = []
-    for row in group.rows:
-        kind = (int(table.emotion[row]), str(table.split[row]))
-        (rest if kind in seen else first).append(row)
-        seen.add(kind)
-    return [*first, *rest][:most]
 
 
 def _group(table: Table, rows: Int64) -> CopyGroup:

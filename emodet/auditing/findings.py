@@ -7,9 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
 from emodet.auditing.class_order import OrderFinding
 from emodet.auditing.duplicates import CopyGroup
 from emodet.auditing.image_issues import ImageIssues
@@ -35,7 +32,6 @@ class Findings:
     Attributes:
         published: Split to class to published number of faces; empty where unknown.
         left_out: Faces that the reader left out, by reason.
-        sides: float64 (N,), see `stored_sides`; None where not measured.
         noise: Label issues by split; None without predictions.
         predicted_by: Origin of the predictions.
         skipped: Sentences on what was left out.
@@ -49,8 +45,6 @@ class Findings:
     unreadable: int
     groups: tuple[CopyGroup, ...]
     images: ImageIssues
-    sides: npt.NDArray[np.float64] | None
-    crop_side: int
     order: tuple[OrderFinding, ...]
     noise: tuple[LabelNoise, ...] | None
     predicted_by: str
@@ -75,15 +69,42 @@ class Findings:
         """Proposed corrections by action and reason."""
         return dict(Counter(f"{each.action}: {kind_of(each.reason)}" for each in self.corrections).most_common())
 
-    def small(self) -> int:
-        """Faces stored with less than half the crop's side."""
-        return 0 if self.sides is None else int((self.sides < self.crop_side / 2).sum())
+    def counts(self) -> dict[str, dict[str, int]]:
+        """Split to class to number of faces; those without an emotion come last."""
+        names = {**dict(enumerate(EMOTIONS)), -1: "without emotion"}
+        by_split = {split: self.table.emotion[self.table.split == split] for split in ("train", "val", "test")}
+        return {
+            split: {name: int((emotion == number).sum()) for number, name in names.items()}
+            for split, emotion in by_split.items()
+            if emotion.size
+        }
 
-    def side_quantiles(self) -> dict[str, float]:
-        """Quantiles of the stored sides in pixels; empty where none is known."""
-        known = np.empty(0) if self.sides is None else self.sides[~np.isnan(self.sides)]
-        quantiles = {"1 %": 0.01, "10 %": 0.1, "50 %": 0.5}
-        return {name: float(np.quantile(known, share)) for name, share in quantiles.items()} if known.size else {}
+    def totals(self) -> list[tuple[str, str, str]]:
+        """Name, number and a note for each check, for the page and the terminal."""
+        copies, noise, undetected = self.copies(), self.noise, self.undetected
+        wrong = sum(each.wrong is True for each in self.order)
+        decided = sum(each.wrong is not None for each in self.order)
+        in_groups = sum(len(group.rows) for group in self.groups)
+        unlabelled = int((self.table.emotion < 0).sum())
+
+        def photographs(kind: str) -> tuple[str, str]:
+            found = copies.get(f"{kind}: photographs", 0), copies.get(f"{kind}: faces", 0)
+            return f"{found[0]:,}", f"photographs, {found[1]:,} faces"
+
+        rows = [
+            ("Faces", f"{len(self.table):,}", f"{unlabelled:,} without an emotion"),
+            ("Faces with copies", f"{in_groups:,}", f"of {len(self.groups):,} photographs"),
+            ("Across splits", *photographs("across splits")),
+            ("Contradicting copies", *photographs("with contradicting labels")),
+            ("Image issues", f"{sum(self.images.counts().values()):,}", "blurred, dark, flat …"),
+            ("Class order", "wrong" if wrong else "correct" if decided else "–", f"in {wrong or decided} of {decided}"),
+        ]
+        if noise is not None:
+            judged, issues = (sum(counts) for counts in ([s.judged for s in noise], [len(s.candidates) for s in noise]))
+            rows.append(("Label issues", f"{issues:,}", f"of {judged:,} labels"))
+        if undetected is not None:
+            rows.append(("No face detected", f"{len(undetected.missing):,}", f"of {len(undetected.rows):,} crops"))
+        return rows
 
     def as_dict(self) -> dict[str, Any]:
         """All figures and the keys of the faces that they count, for ``audit.json``."""
@@ -114,9 +135,7 @@ class Findings:
                 "faults": {
                     name: {"faces": count, "keys": key[self.images.issue == name].tolist()}
                     for name, count in self.images.counts().items()
-                },
-                "stored_sides": None if self.sides is None else self.side_quantiles(),
-                "stored_under_half_the_crop": None if self.sides is None else self.small(),
+                }
             },
             "faces_not_found": None
             if undetected is None
@@ -142,18 +161,10 @@ class Findings:
 
     def summary(self) -> str:
         """The counts, for a terminal."""
-        lines = [f"{self.title}: {len(self.table):,} faces"]
-        lines += [f"{count:>7,}  {name}" for name, count in self.copies().items()]
-        lines += [f"{count:>7,}  {name} images" for name, count in self.images.counts().items() if count]
-        if self.small():
-            lines.append(f"{self.small():>7,}  stored with less than half of the crop's {self.crop_side} pixels")
-        if self.undetected is not None:
-            missing, searched = len(self.undetected.missing), len(self.undetected.rows)
-            lines.append(f"{missing:>7,}  of {searched:,} crops without a detected face")
+        lines = [self.title, *(f"{number:>9}  {name.lower()} ({note})" for name, number, note in self.totals())]
         for each in self.noise or ():
-            agree = f"{100 * each.agree:.1f} % of {each.judged:,} predictions agree"
-            lines.append(f"{len(each.candidates):>7,}  label issues in {each.split}; {agree}")
-            lines += [] if each.informative else [f"         {UNINFORMATIVE}"]
+            agree = f"{100 * each.agree:.1f} % of {each.judged:,} predictions agree with the labels of {each.split}"
+            lines.append(agree if each.informative else f"{agree}: {UNINFORMATIVE}")
         lines += ["class order:", *(f"  {each.verdict}: {each.sentence}" for each in self.order)]
         lines += [] if self.order else ["  not checked: no valence and arousal, no model file"]
         lines.append("proposed corrections:")

@@ -1,23 +1,20 @@
-"""Statistics of every crop, and image issues: blurred, dark, glaring, without contrast, or stored small."""
+"""Statistics of every crop, and image issues: blurred, dark, glaring, or without contrast."""
 
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from io import BytesIO
 from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from tqdm import tqdm
 
 from emodet.auditing.options import QualityOptions
-from emodet.data.datamodule import EmotionDataModule
 from emodet.data.pack import Pack
-from emodet.datasets.samples import Reader
 
-__all__ = ["ISSUES", "ImageIssues", "ImageStats", "find_image_issues", "measure_images", "sharpness_of", "stored_sides"]
+__all__ = ["ISSUES", "ImageIssues", "ImageStats", "find_image_issues", "measure_images", "sharpness_of"]
 
 UInt8 = npt.NDArray[np.uint8]
 Float32 = npt.NDArray[np.float32]
@@ -137,31 +134,3 @@ def find_image_issues(stats: ImageStats, options: QualityOptions) -> ImageIssues
     }
     issue = np.select([applies[name] for name in ISSUES], list(ISSUES), default="")
     return ImageIssues(issue.astype(np.str_), np.maximum(relative, -99.0).astype(np.float32))
-
-
-def stored_sides(data: EmotionDataModule) -> npt.NDArray[np.float64]:
-    """Shorter side of each face in the release, in pixels: float64 (N,), NaN where it is not known.
-
-    That of the box where the pack was cut by boxes, else of the image, whose header is read.
-    """
-    sides: dict[str, float] = {}
-    for name, source in data.sources.items():
-        prefix = f"{name}:" if name else ""
-        found = _sides(source.open_reader(data.preprocessing), source.crop)
-        sides |= {f"{prefix}{key}": side for key, side in found.items()}
-    return np.array([sides.get(key, np.nan) for key in data.pack.table.key.tolist()], dtype=np.float64)
-
-
-def _sides(reader: Reader, crop: str) -> dict[str, float]:
-    sides: dict[str, float] = {}
-    for sample in reader.read().samples:
-        if crop == "box" and sample.box is not None:
-            x1, y1, x2, y2 = sample.box
-            sides[sample.key] = min(x2 - x1, y2 - y1)
-            continue
-        try:
-            with Image.open(BytesIO(reader.encoded(sample))) as image:
-                sides[sample.key] = float(min(image.size))
-        except (OSError, UnidentifiedImageError, Image.DecompressionBombError, ValueError):
-            continue  # packing has named it
-    return sides

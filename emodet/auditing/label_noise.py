@@ -99,14 +99,5 @@ def _issues_of_split(split: str, rows: Int64, given: Int64, probabilities: Float
 def _confident_learning(given: Int64, probabilities: Float64) -> npt.NDArray[np.bool_]:
     from cleanlab.filter import find_label_issues
 
-    # cleanlab needs class numbers without gaps: classes that are absent in this split are left out.
-    present = np.unique(given)
-    if len(present) < 2:
-        return np.zeros(len(given), dtype=np.bool_)
-    narrowed = probabilities[:, present]
-    total = narrowed.sum(axis=1, keepdims=True)
-    narrowed = np.divide(narrowed, total, out=np.full_like(narrowed, 1 / len(present)), where=total > 0)
-    issues = find_label_issues(
-        np.searchsorted(present, given), narrowed, filter_by="confident_learning", n_jobs=1, verbose=False
-    )
+    issues = find_label_issues(given, probabilities, filter_by="confident_learning", n_jobs=1, verbose=False)
     return np.asarray(issues, dtype=np.bool_)

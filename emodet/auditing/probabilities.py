@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pyarrow.csv import ConvertOptions, read_csv
 
 from emodet.data.pack import Table
-from emodet.datasets.csv_rows import CsvRows
 from emodet.emotions import emotion_name
 from emodet.errors import EmodetError
 from emodet.files import atomic_path
@@ -86,9 +86,10 @@ def read_probabilities(path: Path, table: Table, class_names: Sequence[str]) -> 
 def _columns(path: Path, class_names: Sequence[str]) -> tuple[list[str], list[str], npt.NDArray[np.float64]]:
     """Keys, splits (empty where there are none), and probabilities, float64 (rows, K)."""
     try:
-        table = pq.read_table(path) if path.suffix == ".parquet" else _csv_table(path, class_names)
+        text = ConvertOptions(column_types={"key": pa.string(), "split": pa.string()})
+        table = pq.read_table(path) if path.suffix == ".parquet" else read_csv(path, convert_options=text)
     except (pa.ArrowException, OSError) as problem:
-        raise EmodetError(f"{path}: cannot be read as Parquet ({problem})") from None
+        raise EmodetError(f"{path}: cannot be read ({problem})") from None
     prefixed = (column for column in table.column_names if column.startswith(_PREFIX))
     named = {emotion_name(column.removeprefix(_PREFIX)): column for column in prefixed}
     lacking = [] if "key" in table.column_names else ["key"]
@@ -101,9 +102,3 @@ def _columns(path: Path, class_names: Sequence[str]) -> tuple[list[str], list[st
         raise EmodetError(f"{path}: the columns {_PREFIX}CLASS must hold numbers") from None
     keys = [str(key) for key in table.column("key").to_pylist()]
     return keys, table.column("split").to_pylist() if "split" in table.column_names else [""] * len(keys), shares
-
-
-def _csv_table(path: Path, class_names: Sequence[str]) -> pa.Table:
-    rows = CsvRows(path, ("key", *(f"{_PREFIX}{name}" for name in class_names)), ("split",))
-    cells = list(rows)
-    return pa.table({name: [row[name] for row in cells] for name in rows.names})

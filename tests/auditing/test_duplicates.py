@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from made_faces import pack_of, photograph, stats_of, table_of
 
-from emodet.auditing.duplicates import copy_groups, number_photographs, varied
+from emodet.auditing.duplicates import copy_groups, number_photographs
 from emodet.auditing.image_issues import measure_images
 from emodet.auditing.options import CopyOptions
 
@@ -76,5 +76,3 @@ def test_groups_across_splits_come_first_then_contradictions() -> None:
     assert [group.splits for group in groups] == [("train", "val"), ("train", "test"), ("train",), ("train",)]
     assert [group.emotions for group in groups] == [(1,), (5,), (2, 3), (4,)]
     assert [group.contradicts for group in groups] == [False, False, True, False]
-    many = copy_groups(table_of(9, emotion=[1] * 8 + [2]), np.zeros(9, np.int64))[0]
-    assert varied(many, table_of(9, emotion=[1] * 8 + [2]), 3) == [0, 8, 1]

@@ -127,7 +127,7 @@ def test_bad_probabilities_are_refused(tmp_path: Path, rows: list[str], message:
 def test_a_missing_column_or_a_damaged_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "p.csv").write_text(HEADER.removesuffix(",p_contempt") + "\n")
     (tmp_path / "p.parquet").write_bytes(b"PAR1 but not really")
-    for file, message in {"p.csv": "p_contempt", "p.parquet": "cannot be read as Parquet"}.items():
+    for file, message in {"p.csv": "p_contempt", "p.parquet": "cannot be read"}.items():
         with pytest.raises(EmodetError, match=message):
             read_probabilities(tmp_path / file, table_of(3), EMOTIONS)
 

@@ -1,4 +1,4 @@
-"""Do ten voters see in the doubtful faces what the nets see? And how do copies of training faces flatter the figures?
+"""Votes of ten people for the label and for the predicted class of label issues; accuracy with and without copies.
 
 python experiments/ferplus/audit/votes.py AUDIT_FOLDER ferplus.parquet [predictions.csv of an evaluation on val]
 """
@@ -31,12 +31,12 @@ def main() -> None:
 def doubts(audit: Path, of: dict[str, np.ndarray]) -> None:
     proposed = {row["key"]: row["action"] for row in read(audit / "corrections.csv") if row["reason"] == "label noise"}
     candidates = [row for row in read(audit / "label_noise.csv") if row["split"] == "train"]
-    print("| train | faces | votes for the label | for what nets say | somebody says as the nets | nobody else does |")
+    print("| train | faces | votes for the label | votes for the predicted class | faces with such a vote | without |")
     print("|---|---|---|---|---|---|")
     for name, wanted in (
         ("proposed: relabel", "relabel"),
         ("proposed: exclude", "exclude"),
-        ("in doubt, not proposed", None),
+        ("not proposed", None),
     ):
         rows = [row for row in candidates if proposed.get(row["key"]) == wanted]
         if rows:
