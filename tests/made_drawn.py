@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from emodet.emotions import EMOTIONS, FER2013_ORDER, FERPLUS_ORDER
 from emodet.synthetic import releases
-from emodet.synthetic.faces import draw_face, draw_no_face
+from emodet.synthetic.faces import draw_face, photographed
 
 SPLITS = ("train", "val", "test")
 NONE, UNCERTAIN, NO_FACE = 8, 9, 10
@@ -90,7 +90,10 @@ def draw(layout: str, count: int, seed: int, split: str, size: int | None, balan
         intensity = {NONE: 0.45, UNCERTAIN: 0.25}.get(label)
         emotion = label if label < len(EMOTIONS) else int(rng.integers(1, len(EMOTIONS)))
         face = draw_face(emotion, rng, side, identity=person, intensity=intensity, framing=framing)
-        image = draw_no_face(rng, side) if label == NO_FACE else face.image
+        image = face.image
+        if label == NO_FACE:
+            tiny = rng.uniform(20, 240, (6, 6, 3)).astype(np.uint8)
+            image = photographed(cv2.resize(tiny, (side, side), interpolation=cv2.INTER_CUBIC), rng)
         mood = (face.valence, face.arousal) if label <= NONE else (-2.0, -2.0)
         box = tuple(int(min(max(round(value), 0), side)) for value in face.box)
         data = encoded(image, layout == "ferplus")

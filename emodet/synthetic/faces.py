@@ -29,8 +29,8 @@ __all__ = [
     "SyntheticFace",
     "draw_action_units",
     "draw_face",
-    "draw_no_face",
     "draw_sheet",
+    "photographed",
 ]
 
 UInt8 = npt.NDArray[np.uint8]
@@ -69,17 +69,15 @@ EXPRESSIONS: Mapping[str, tuple[Mapping[int, float], ...]] = MappingProxyType(
 _UNILATERAL = ("contempt",)
 """Shown on one side of the face: EMFACS codes contempt as R12A + R14A or L12A + L14A."""
 
-_MOOD: Mapping[str, tuple[float, float]] = MappingProxyType(
-    {
-        "neutral": (-0.063, -0.020),
-        "happiness": (0.664, 0.070),
-        "sadness": (-0.637, -0.257),
-        "surprise": (0.180, 0.689),
-        "fear": (-0.126, 0.766),
-        "disgust": (-0.694, 0.457),
-        "anger": (-0.453, 0.567),
-        "contempt": (-0.515, 0.583),
-    }
+_MOOD: Mapping[str, tuple[float, float]] = dict(
+    zip(
+        EMOTIONS,
+        (
+            *((-0.063, -0.020), (0.664, 0.070), (-0.637, -0.257), (0.180, 0.689)),
+            *((-0.126, 0.766), (-0.694, 0.457), (-0.453, 0.567), (-0.515, 0.583)),
+        ),
+        strict=True,
+    )
 )
 """Mean valence and arousal of each class in AffectNet's training set; a drawn face varies about them."""
 
@@ -194,7 +192,7 @@ def draw_face(
     centre = (side * (0.5 + shift[0]), side * (0.5 + shift[1]) - 0.03 * unit)
     painted, points = paint(person, units, pose, _look(rng, clean=clean), side=side, unit=unit, centre=centre)
     small = np.asarray(cv2.resize(painted, (size, size), interpolation=cv2.INTER_AREA), dtype=np.uint8)
-    image = small if clean else _photographed(small, rng)
+    image = small if clean else photographed(small, rng)
     points = points * scale
     valence, arousal = _mood(number, strength, rng)
     return SyntheticFace(
@@ -276,8 +274,8 @@ def _look(rng: np.random.Generator, *, clean: bool) -> Look:
     )
 
 
-def _photographed(image: UInt8, rng: np.random.Generator) -> UInt8:
-    """What a camera adds: exposure, contrast, tint, blur and noise."""
+def photographed(image: UInt8, rng: np.random.Generator) -> UInt8:
+    """What a camera adds to a picture, uint8 (H, W, 3) RGB: exposure, contrast, tint, blur and noise."""
     gain = rng.uniform(0.72, 1.15) * rng.uniform(0.94, 1.06, 3)
     gamma, lift = rng.uniform(0.8, 1.25), rng.uniform(-8, 14)
     levels = np.linspace(0, 1, 256) ** gamma
@@ -289,13 +287,6 @@ def _photographed(image: UInt8, rng: np.random.Generator) -> UInt8:
     noise = rng.uniform(0, 8)
     grain = rng.standard_normal(out.shape, dtype=np.float32)
     return np.asarray(np.clip(out + np.float32(noise) * grain + 0.5, 0, 255), dtype=np.uint8)
-
-
-def draw_no_face(seed: int | tuple[int, ...] | np.random.Generator, size: int = 96) -> UInt8:
-    """A background with nobody in it, uint8 (size, size, 3) RGB: what AffectNet labels as no face."""
-    rng = seed if isinstance(seed, np.random.Generator) else np.random.default_rng(seed)
-    tiny = rng.uniform(20, 240, (6, 6, 3)).astype(np.uint8)
-    return _photographed(np.asarray(cv2.resize(tiny, (size, size), interpolation=cv2.INTER_CUBIC), dtype=np.uint8), rng)
 
 
 def draw_sheet(people: int = 6, size: int = 160, seed: int = 0, *, clean: bool = True) -> UInt8:

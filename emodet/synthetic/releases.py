@@ -1,23 +1,21 @@
-"""Drawn faces as a release on disk: the YOLO export of AffectNet, so that they go through a reader as real data does.
+"""Drawn faces as a release on disk, the YOLO export of AffectNet: they go through a reader as real data does."""
 
-A release is written beside its place and renamed when it is complete; its `STAMP` file lists what it was made with.
-"""
-
-import dataclasses
 import functools
 import hashlib
 import json
 import multiprocessing
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
+from filelock import FileLock
 from tqdm import tqdm
 
 from emodet.datasets.affectnet import TRAIN_COUNTS
@@ -43,16 +41,8 @@ _FRAMING = (0.76, 0.92)
 _IDENTITY, _FACE, _LABELS = range(3)
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Job:
-    """One picture to draw, which these values decide."""
-
-    size: int
-    seed: int
-    split: str
-    index: int
-    label: int
-    people: int
+# One picture: split, index, label and number of people decide it, together with seed and size.
+_Job = tuple[str, int, int, int]
 
 
 def write_release(
@@ -93,17 +83,18 @@ def write_release(
     if _holds(root, stamp):
         return root
     root.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{root.name}.partial-", dir=root.parent))
-    try:
-        jobs = [job for split in _SPLITS for job in _jobs(size, seed, split, counts[split], balance)]
-        drawn = tqdm(_drawn(jobs, workers), total=len(jobs), desc="drawing faces", unit="face", disable=not progress)
-        _write(partial, drawn)
-        about = {**stamp, "title": "drawn faces", "redistributable": True}
-        (partial / STAMP).write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
-        partial.chmod(0o755)  # mkdtemp's folders are closed to everybody else
-        _move(partial, root, stamp)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    with FileLock(root.parent / f".{root.name}.lock"):
+        if _holds(root, stamp):  # another process was first
+            return root
+        partial = Path(tempfile.mkdtemp(prefix=f".{root.name}.partial-", dir=root.parent))
+        try:
+            _write(partial, counts, seed, size, balance, workers, progress)
+            about = {**stamp, "title": "drawn faces", "redistributable": True}
+            (partial / STAMP).write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+            partial.chmod(0o755)  # mkdtemp's folders are closed to everybody else
+            partial.replace(root)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
     return root
 
 
@@ -126,37 +117,21 @@ def _checked(faces: Mapping[str, int], seed: int, size: int, balance: str, worke
 
 def _holds(root: Path, stamp: Mapping[str, Any]) -> bool:
     """Whether the release is there already; an error where something else is."""
-    if root.is_dir():
-        if not any(root.iterdir()):
-            return False
-        try:
-            found = json.loads((root / STAMP).read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            found = None
-        except (OSError, ValueError) as problem:
-            raise EmodetError(f"root={root}: its {STAMP} cannot be read ({problem}); remove that folder") from None
-        if isinstance(found, dict):
-            names = [name for name in stamp if found.get(name) != stamp[name]]
-            if not names:
-                return True
-            other = ", ".join(f"{name} {found.get(name)!r} instead of {stamp[name]!r}" for name in names)
-            raise EmodetError(
-                f"root={root} holds synthetic faces made otherwise ({other}); remove that folder or name another"
-            )
-    elif not root.exists():
+    if not root.exists() or (root.is_dir() and not any(root.iterdir())):
         return False
-    raise EmodetError(f"root={root} holds something else than synthetic faces; name a folder that is new or empty")
-
-
-def _move(partial: Path, root: Path, stamp: Mapping[str, Any]) -> None:
     try:
-        if root.is_dir():
-            root.rmdir()  # empty, or it raises
-        partial.rename(root)
-    except OSError:
-        # Somebody else may have written the same release in the meantime.
-        if not _holds(root, stamp):
-            raise
+        found = json.loads((root / STAMP).read_text(encoding="utf-8"))
+        names = [name for name in stamp if found.get(name) != stamp[name]]
+    except (OSError, ValueError, AttributeError):
+        raise EmodetError(
+            f"root={root} holds something else than synthetic faces; name a folder that is new or empty"
+        ) from None
+    if names:
+        other = ", ".join(f"{name} {found.get(name)!r} instead of {stamp[name]!r}" for name in names)
+        raise EmodetError(
+            f"root={root} holds synthetic faces made otherwise ({other}); remove that folder or name another"
+        )
+    return True
 
 
 def drawn_labels(count: int, seed: int, split: str, balance: str, extra: Iterable[int] = ()) -> npt.NDArray[np.int64]:
@@ -175,12 +150,6 @@ def person_of(seed: int, split: str, person: int) -> Identity:
     return draw_identity(np.random.default_rng((seed, _SPLITS.index(split), _IDENTITY, person)))
 
 
-def _jobs(size: int, seed: int, split: str, count: int, balance: str) -> Iterator[_Job]:
-    people = max(1, count // _FACES_PER_PERSON)
-    for index, label in enumerate(drawn_labels(count, seed, split, balance) if count else ()):
-        yield _Job(size, seed, split, index, int(label), people)
-
-
 def _quotas(count: int, shares: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
     """Whole numbers in these proportions that sum to `count` (largest remainder); at least 1 each where that goes."""
     least = np.full(len(shares), 1 if count >= len(shares) else 0)
@@ -191,33 +160,21 @@ def _quotas(count: int, shares: npt.NDArray[np.float64]) -> npt.NDArray[np.int64
     return np.asarray(quotas + least, dtype=np.int64)
 
 
-# One picture: its job, the encoded JPEG, and the box x1, y1, x2, y2 in pixels.
-_Drawn = tuple[_Job, bytes, tuple[int, ...]]
-
-
-def _drawn(jobs: list[_Job], workers: int) -> Iterator[_Drawn]:
-    """The pictures in the order of the jobs."""
-    if workers == 1:
-        yield from map(_draw, jobs)
-        return
-    # A fresh interpreter each: OpenCV's threads do not survive a fork.
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        yield from pool.map(_draw, jobs, chunksize=16)
-
-
-def _draw(job: _Job) -> _Drawn:
-    rng = np.random.default_rng((job.seed, _SPLITS.index(job.split), _FACE, job.index))
-    person = person_of(job.seed, job.split, int(rng.integers(job.people)))
+def _draw(job: _Job, seed: int, size: int) -> tuple[bytes, tuple[int, ...]]:
+    """The picture as JPEG, and the face's box x1, y1, x2, y2 in pixels."""
+    split, index, label, people = job
+    rng = np.random.default_rng((seed, _SPLITS.index(split), _FACE, index))
+    person = person_of(seed, split, int(rng.integers(people)))
     rng.uniform(1, 1)  # the size, which differs in other layouts
-    face = draw_face(job.label, rng, job.size, identity=person, framing=_FRAMING)
-    box = tuple(int(min(max(round(value), 0), job.size)) for value in face.box)
-    done, data = cv2.imencode(".jpg", cv2.cvtColor(face.image, cv2.COLOR_RGB2BGR), (cv2.IMWRITE_JPEG_QUALITY, 92))
-    if not done:
-        raise RuntimeError(f"OpenCV could not encode a picture of shape {face.image.shape} as JPEG")
-    return job, bytes(data), box
+    face = draw_face(label, rng, size, identity=person, framing=_FRAMING)
+    box = tuple(int(min(max(round(value), 0), size)) for value in face.box)
+    _, data = cv2.imencode(".jpg", cv2.cvtColor(face.image, cv2.COLOR_RGB2BGR), (cv2.IMWRITE_JPEG_QUALITY, 92))
+    return bytes(data), box
 
 
-def _write(folder: Path, drawn: Iterable[_Drawn]) -> None:
+def _write(
+    folder: Path, counts: Mapping[str, int], seed: int, size: int, balance: str, workers: int, progress: bool
+) -> None:
     """``data.yaml``, and a label file ``class cx cy w h`` (normalised) for each picture."""
     folders = {"train": "train", "val": "valid", "test": "test"}
     for name in folders.values():
@@ -230,12 +187,22 @@ def _write(folder: Path, drawn: Iterable[_Drawn]) -> None:
         f"nc: {len(EMOTIONS)}\nnames: [{names}]\n",
         encoding="utf-8",
     )
-    for job, data, box in drawn:
-        base = folder / folders[job.split]
-        name = hashlib.sha224(f"{job.seed} {job.split} {job.index}".encode()).hexdigest()
-        stem = f"image{job.index:07d}_jpg.rf.{name[:32]}"
-        (base / "images" / f"{stem}.jpg").write_bytes(data)
-        x1, y1, x2, y2 = (value / job.size for value in box)
-        number = ALPHABETICAL_ORDER.index(EMOTIONS[job.label])
-        line = f"{number} {(x1 + x2) / 2:.6f} {(y1 + y2) / 2:.6f} {x2 - x1:.6f} {y2 - y1:.6f}\n"
-        (base / "labels" / f"{stem}.txt").write_text(line, encoding="utf-8")
+    jobs: list[_Job] = []
+    for split, count in counts.items():
+        labels = drawn_labels(count, seed, split, balance).tolist() if count else ()
+        jobs += [(split, index, label, max(1, count // _FACES_PER_PERSON)) for index, label in enumerate(labels)]
+    draw = functools.partial(_draw, seed=seed, size=size)
+    # A fresh interpreter each: OpenCV's threads do not survive a fork.
+    spawn = multiprocessing.get_context("spawn")
+    with nullcontext() if workers == 1 else ProcessPoolExecutor(workers, mp_context=spawn) as pool:
+        drawn = map(draw, jobs) if pool is None else pool.map(draw, jobs, chunksize=16)
+        bar = tqdm(drawn, total=len(jobs), desc="drawing faces", unit="face", disable=not progress)
+        for (split, index, label, _), (data, box) in zip(jobs, bar, strict=True):
+            base = folder / folders[split]
+            name = hashlib.sha224(f"{seed} {split} {index}".encode()).hexdigest()
+            stem = f"image{index:07d}_jpg.rf.{name[:32]}"
+            (base / "images" / f"{stem}.jpg").write_bytes(data)
+            x1, y1, x2, y2 = (value / size for value in box)
+            number = ALPHABETICAL_ORDER.index(EMOTIONS[label])
+            line = f"{number} {(x1 + x2) / 2:.6f} {(y1 + y2) / 2:.6f} {x2 - x1:.6f} {y2 - y1:.6f}\n"
+            (base / "labels" / f"{stem}.txt").write_text(line, encoding="utf-8")
