@@ -172,7 +172,7 @@ class ExportConfig:
             unless other data is named.
         output: The folder for the files; by default ``export`` in the run folder.
         name: The files' common name.
-        formats: Of fp32, int8 and pt2; null makes what can be made.
+        formats: Of fp32 and int8; null makes what can be made.
         format: ``web`` writes the page that recognises in the browser, as a static folder, and nothing else.
         model: For the page: a model file, or ``int8`` or ``fp32`` for a shipped one.
         force: Whether files that fail the parity check are written all the same.

@@ -91,8 +91,8 @@ def test_the_model_file_measures_as_the_checkpoint_did(
         assert info.metrics[title]["ccc_valence"] == pytest.approx(
             facts["results"][split]["ccc_valence"]["value"], abs=1e-4
         )
-    gate = json.loads((run / "export" / "emodet-gate.json").read_text())
-    beside = [check for check in gate["checks"] if "valence or arousal" in check["what"]]
+    report = json.loads((run / "export" / "emodet-parity.json").read_text())
+    beside = [check for check in report["checks"] if "valence or arousal" in check["what"]]
     assert [(check["file"], check["verdict"]) for check in beside] == [("fp32", "passed")]
     data = (f"data.root={annotated}", "data.num_workers=0")
     arguments = (

@@ -1,1 +1,1 @@
-"""From trained weights to model files: the graph, its quantisation, and the gate that both must pass."""
+"""From trained weights to model files: the graph, its quantisation, and the parity check."""

@@ -71,7 +71,7 @@ def write_page(settings: Mapping[str, Any]) -> None:
         EmodetError: A value does not fit, or something that the page needs is not in this installation.
     """
     if settings["format"] != "web":
-        raise EmodetError(f"format={settings['format']}: only web; for model files use formats=[fp32,int8,pt2]")
+        raise EmodetError(f"format={settings['format']}: only web; for model files use formats=[fp32,int8]")
     if "checkpoint" in settings:
         raise EmodetError(
             f"format=web takes a model file: export checkpoint={settings['checkpoint']} first, then name the file with "
@@ -125,13 +125,13 @@ def metadata(settings: Mapping[str, Any], trained: Trained) -> ModelInfo:
         )
     training_data = [
         TrainingData(settings.get("trained_on", known.name), settings.get("terms", known.terms))
-        for known in trained.training_data
+        for known in trained.card.training_data
     ]
     return replace(
         describe_trained(trained),
         preprocessing=Preprocessing.from_dict({**trained_with, **changes}),
         training_data=tuple(dict.fromkeys(training_data)),
-        commit=provenance()["commit"] or trained.commit,
+        commit=provenance()["commit"] or trained.card.commit,
     )
 
 
@@ -157,7 +157,7 @@ def print_files(report: ParityReport, options: ExportOptions) -> None:
         raise EmodetError(
             f"not written, parity with the checkpoint failed: {', '.join(failed)} ({reasons}). force=true writes them"
         )
-    print(f"parity:  {options.output / names['gate']}")
+    print(f"parity:  {options.output / names['parity']}")
 
 
 if __name__ == "__main__":

@@ -5,8 +5,8 @@ import copy
 import io
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +22,7 @@ from emodet.preprocessing import MIN_DEVIATION
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["OPSET", "OUTPUTS", "ProbabilityGraph", "batches", "joined", "to_onnx", "to_program", "torch_outputs"]
+__all__ = ["OPSET", "OUTPUTS", "ProbabilityGraph", "to_onnx", "to_program", "torch_outputs"]
 
 UInt8 = npt.NDArray[np.uint8]
 Float32 = npt.NDArray[np.float32]
@@ -35,7 +35,6 @@ OUTPUTS = ("probabilities", "valence_arousal")
 """Outputs of the graph, in order; the second one with a valence/arousal head."""
 
 _IR_VERSION = 10  # the newest that the oldest ONNX Runtime of our dependencies (1.20) reads
-_BATCH = 32
 # ITU-R BT.601 luma as OpenCV computes it on uint8: 15-bit weights, rounded half up.
 _LUMA, _LUMA_BITS = (9798, 19235, 3735), 15
 
@@ -98,28 +97,15 @@ class ProbabilityGraph(nn.Module):
 def torch_outputs(classifier: EmotionClassifier, crops: UInt8) -> tuple[Float32, Float32 | None]:
     """The checkpoint's probabilities (N, K), and valence and arousal (N, 2) or None."""
     classifier.cpu().eval()
-    parts: list[Any] = []
-    for part in batches(crops):
-        logits, both = classifier.predict_heads(torch.from_numpy(part))
-        probabilities = torch.softmax(logits / classifier.temperature, dim=1)
-        parts.append(probabilities if both is None else (probabilities, both))
-    return joined(parts)
-
-
-def joined(parts: Sequence[torch.Tensor | tuple[torch.Tensor, torch.Tensor]]) -> tuple[Float32, Float32 | None]:
-    """Outputs of several batches of a `ProbabilityGraph` as one."""
-    first = [part if isinstance(part, torch.Tensor) else part[0] for part in parts]
-    second = [part[1] for part in parts if not isinstance(part, torch.Tensor)]
-    return torch.cat(first).numpy(), torch.cat(second).numpy() if second else None
-
-
-def batches(crops: UInt8) -> list[UInt8]:
-    """Crops (N, …) in parts of at most 32."""
-    return [crops[start : start + _BATCH] for start in range(0, len(crops), _BATCH)]
+    parts = [classifier.predict_heads(torch.from_numpy(crops[at : at + 32])) for at in range(0, len(crops), 32)]
+    logits = torch.cat([part[0] for part in parts])
+    both = [part[1] for part in parts if part[1] is not None]
+    probabilities = torch.softmax(logits / classifier.temperature, dim=1)
+    return probabilities.numpy(), torch.cat(both).numpy() if both else None
 
 
 def to_program(classifier: EmotionClassifier) -> torch.export.ExportedProgram:
-    """The classifier as a torch program that needs no Python source, for any batch size.
+    """The classifier's `ProbabilityGraph` as a torch program for any batch size.
 
     Raises:
         EmodetError: torch cannot trace the net.
@@ -132,11 +118,6 @@ def to_program(classifier: EmotionClassifier) -> torch.export.ExportedProgram:
             program = torch.export.export(graph, (example,), dynamic_shapes={"crops": {0: batch}})
     except Exception as problem:  # torch.export raises a dozen kinds, without a common base
         raise EmodetError(f"the net cannot be exported: torch.export: {_first_line(problem)}") from problem
-    for module in program.graph_module.modules():
-        if isinstance(module, torch.fx.GraphModule):
-            for node in module.graph.nodes:
-                # Lines of source with the paths of this machine.
-                node.meta.pop("stack_trace", None)
     return program
 
 

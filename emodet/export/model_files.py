@@ -2,17 +2,14 @@
 
 import json
 import logging
-import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from emodet.data.datamodule import EmotionDataModule
 from emodet.emotions import EMOTIONS
@@ -20,7 +17,7 @@ from emodet.errors import EmodetError
 from emodet.evaluation.calibration import confidence_for
 from emodet.evaluation.outputs import SplitOutputs, predict_split_with_model_file, to_predictions
 from emodet.evaluation.scores import evaluate_predictions
-from emodet.export.graph import OUTPUTS, batches, joined, to_onnx, to_program, torch_outputs
+from emodet.export.graph import OUTPUTS, to_onnx, to_program, torch_outputs
 from emodet.export.parity import (
     Check,
     ParityReport,
@@ -46,7 +43,7 @@ __all__ = [
     "FORMATS",
     "ExportOptions",
     "describe_trained",
-    "example_crops",
+    "drawn_crops",
     "export_model_files",
     "file_names",
     "write_model_of_run",
@@ -56,7 +53,7 @@ UInt8 = npt.NDArray[np.uint8]
 
 log = logging.getLogger(__name__)
 
-FORMATS = ("fp32", "int8", "pt2")
+FORMATS = ("fp32", "int8")
 
 _COMPARED = 512  # faces on which torch and the files are compared; accuracy is measured on the whole split
 
@@ -95,8 +92,8 @@ class ExportOptions:
 
 
 def file_names(name: str) -> dict[str, str]:
-    """File names by format; the parity report under ``gate``."""
-    return {"fp32": f"{name}-fp32.onnx", "int8": f"{name}-int8.onnx", "pt2": f"{name}.pt2", "gate": f"{name}-gate.json"}
+    """File names by format; the parity report under ``parity``."""
+    return {"fp32": f"{name}-fp32.onnx", "int8": f"{name}-int8.onnx", "parity": f"{name}-parity.json"}
 
 
 def describe_trained(trained: Trained) -> ModelInfo:
@@ -104,12 +101,12 @@ def describe_trained(trained: Trained) -> ModelInfo:
     return ModelInfo(
         class_names=trained.classifier.class_names,
         preprocessing=trained.classifier.preprocessing,
-        temperature=trained.temperature,
-        temperature_slope=trained.temperature_slope,
-        training_data=tuple(dict.fromkeys(trained.training_data)),
-        metrics=trained.metrics,
-        commit=trained.commit,
-        fingerprint=trained.fingerprint,
+        temperature=trained.card.temperature,
+        temperature_slope=tuple(trained.card.temperature_slope),
+        training_data=tuple(dict.fromkeys(trained.card.training_data)),
+        metrics=trained.card.metrics,
+        commit=trained.card.commit,
+        fingerprint=trained.card.fingerprint,
         precision="fp32",
         outputs=OUTPUTS if trained.classifier.has_va_head else OUTPUTS[:1],
     )
@@ -133,7 +130,7 @@ def write_model_of_run(trained: Trained, data: EmotionDataModule, folder: Path) 
         log.warning("no model file was written; it failed: %s", "; ".join(each.what for each in report.failures()))
         return []
     names = file_names(options.name)
-    return [folder / names["fp32"], folder / names["gate"]]
+    return [folder / names["fp32"], folder / names["parity"]]
 
 
 def export_model_files(
@@ -158,52 +155,37 @@ def export_model_files(
             f"output={options.output} holds {', '.join(existing)} already; choose another output or name, or replace "
             "the files with overwrite=true"
         )
-    with _temporary_folder(options.output) as place:
-        report = _Export(trained, info, data, options, place).run()
-        written = [names[kind] for kind, passed in report.written.items() if passed]
-        if not written:
-            return report
-        content = {
-            **report.as_dict(),
-            "files": {
-                name: {"bytes": (place / name).stat().st_size, "sha256": sha256_of(place / name)}
-                for name in sorted(written)
-            },
-            "made_from": {
-                "checkpoint": trained.file.name,
-                "commit": trained.commit,
-                "fingerprint": trained.fingerprint,
-                "calibration_faces": options.calibration_faces,
-                "reduce_range": options.reduce_range,
-                "forced": options.force,
-            },
-        }
-        (place / names["gate"]).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-        # No file of an earlier export stays beside the new ones.
-        for name in existing:
-            (options.output / name).unlink()
-        for name in (*written, names["gate"]):
-            (place / name).replace(options.output / name)
+    try:
+        options.output.mkdir(parents=True, exist_ok=True)
+        # Inside the output folder, so that moving files out of it is one step of the file system.
+        with tempfile.TemporaryDirectory(prefix=".unfinished-", dir=options.output) as place:
+            report = _Export(trained, info, data, options, Path(place)).run()
+            written = [names[kind] for kind, passed in report.written.items() if passed]
+            if written:
+                content = {**report.as_dict(), **_origin(trained, options, Path(place), written)}
+                text = json.dumps(content, indent=2) + "\n"
+                (Path(place) / names["parity"]).write_text(text, encoding="utf-8")
+                # No file of an earlier export stays beside the new ones.
+                for name in existing:
+                    (options.output / name).unlink()
+                for name in (*written, names["parity"]):
+                    (Path(place) / name).replace(options.output / name)
+    except OSError as problem:
+        raise EmodetError(f"output={options.output}: cannot be written to ({problem.strerror or problem})") from None
     return report
 
 
-@contextmanager
-def _temporary_folder(output: Path) -> Iterator[Path]:
-    """A hidden folder inside `output`, so that moving files out of it is one step of the file system."""
-    created = not output.exists()
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-        place = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=output))
-        try:
-            yield place
-        finally:
-            shutil.rmtree(place, ignore_errors=True)
-    except OSError as problem:
-        raise EmodetError(f"output={output}: cannot be written to ({problem.strerror or problem})") from None
-    finally:
-        if created:
-            with suppress(OSError):  # it holds the files
-                output.rmdir()
+def _origin(trained: Trained, options: ExportOptions, place: Path, written: list[str]) -> dict[str, object]:
+    files = {name: {"bytes": (place / name).stat().st_size, "sha256": sha256_of(place / name)} for name in written}
+    made_from = {
+        "checkpoint": trained.file.name,
+        "commit": trained.card.commit,
+        "fingerprint": trained.card.fingerprint,
+        "calibration_faces": options.calibration_faces,
+        "reduce_range": options.reduce_range,
+        "forced": options.force,
+    }
+    return {"files": files, "made_from": made_from}
 
 
 class _Export:
@@ -221,29 +203,23 @@ class _Export:
     def run(self) -> ParityReport:
         """Write all files of the options into the temporary folder and measure them."""
         data, options = self.data, self.options
-        program = to_program(self.trained.classifier)
-        graph = to_onnx(program)
+        graph = to_onnx(to_program(self.trained.classifier))
         fp32 = self.write("fp32", graph, self.info)
         found = fp32.run(self.crops)
         self.checks += difference_checks("fp32", self.expected, found, limited=True)
         self.checks.append(row_sum_check("fp32", found[0]))
-        models, info = {"fp32": fp32}, self.info
+        models = {"fp32": fp32}
         if data is not None:
             outputs = self.predict(fp32, data)
             self.checks += accuracy_checks("fp32", outputs["val"])
-            info = self.write_with_metrics("fp32", graph, outputs, data)
+            self.write_with_metrics("fp32", graph, outputs, data)
             if "int8" in options.formats:
                 models["int8"] = self.quantise(graph, outputs["val"], data)
-        if "pt2" in options.formats:
-            self.write_program(program, info)
-        speeds = measure_speed(models, self.crops)
-        if "int8" in models:
-            self.checks += speed_checks("int8", speeds)
+        self.checks += speed_checks(measure_speed(models, self.crops))
         written = self.written()
         slower = any(check.verdict == "warning" for check in self.checks)
         return ParityReport(
             checks=tuple(self.checks),
-            speeds=speeds,
             threads=options.threads or machine()["cores"],
             machine=machine(),
             compared_on=self.compared_on,
@@ -266,23 +242,6 @@ class _Export:
         self.write_with_metrics("int8", graph, outputs, data)
         return model
 
-    def write_program(self, program: torch.export.ExportedProgram, info: ModelInfo) -> None:
-        """Write the torch program with the metadata as ``emodet.json``, and compare it, also on a batch of one."""
-        file = self.place / self.names["pt2"]
-        values = {key.removeprefix("emodet."): json.loads(text) for key, text in info.to_metadata().items()}
-        metadata = json.dumps(values, ensure_ascii=False, sort_keys=True)
-        try:
-            torch.export.save(program, file, extra_files={"emodet.json": metadata})
-        except (OSError, RuntimeError) as problem:  # torch's own zip writer raises the latter on a full disk
-            raise EmodetError(f"output={self.options.output}: {file.name} cannot be written ({problem})") from None
-        loaded = torch.export.load(file).module()
-        with torch.inference_mode():
-            found = joined([loaded(torch.from_numpy(part)) for part in (self.crops[:1], *batches(self.crops))])
-        probabilities, both = (None if part is None else np.concatenate([part[:1], part]) for part in self.expected)
-        assert probabilities is not None
-        self.checks += difference_checks("pt2", (probabilities, both), found, limited=True)
-        self.checks.append(row_sum_check("pt2", found[0]))
-
     def write(self, kind: Precision, graph: "onnx.ModelProto", info: ModelInfo) -> ModelFile:
         """Write a model file and open it."""
         file = write_model_file(graph, info, self.place / self.names[kind])
@@ -296,23 +255,22 @@ class _Export:
 
     def write_with_metrics(
         self, kind: Precision, graph: "onnx.ModelProto", outputs: Mapping[str, SplitOutputs], data: EmotionDataModule
-    ) -> ModelInfo:
-        """Write the file once more with its own metrics; returns its metadata."""
+    ) -> None:
+        """Write the file once more with its own metrics."""
         metrics: dict[str, Mapping[str, float]] = {}
         for split, part in outputs.items():
             evaluation = evaluate_predictions(to_predictions(part, data, 1.0), resamples=0)
             if split == "val":
                 self.checks += agreement_checks(kind, evaluation)
-            own = data.fingerprint == self.trained.fingerprint
+            own = data.fingerprint == self.trained.card.fingerprint
             title = evaluation.split if own else f"{evaluation.data}: {evaluation.split}"
             metrics[title] = plain_metrics(evaluation.metrics(), evaluation.faces)
-        if data.fingerprint == self.trained.fingerprint:
+        if data.fingerprint == self.trained.card.fingerprint:
             self.info = replace(self.info, class_shares=data.class_shares())
         val = outputs["val"]
         least = confidence_for(np.exp(val.logits), val.emotion)
         info = replace(self.info, precision=kind, metrics=metrics, min_confidence=least)
         write_model_file(graph, info, self.place / self.names[kind])
-        return info
 
     def written(self) -> dict[str, bool]:
         """Which of the files that were made are written."""
@@ -323,26 +281,16 @@ class _Export:
         return {kind: self.options.force or kind not in failed for kind in made}
 
 
-def example_crops(classifier: EmotionClassifier, count: int) -> UInt8:
-    """Crops to compare on without data: drawn faces of all emotions and, in every fourth place, noise.
-
-    Returns:
-        uint8 (count, size, size, 3) RGB, cut as the net was trained; the same every time.
-    """
-    preprocessing, rng = classifier.preprocessing, np.random.default_rng(0)
-    crops = []
-    for number in range(count):
-        if number % 4 == 3:
-            image = rng.integers(0, 256, (preprocessing.size, preprocessing.size, 3), dtype=np.uint8)
-        else:
-            image = draw_face(number % len(EMOTIONS), (0, number), preprocessing.size).image
-        crops.append(preprocessing.crop(image))
-    return np.stack(crops)
+def drawn_crops(classifier: EmotionClassifier, count: int) -> UInt8:
+    """Crops to compare on without data: uint8 (count, size, size, 3) RGB, drawn faces, the same every time."""
+    preprocessing, emotions = classifier.preprocessing, len(EMOTIONS)
+    faces = (draw_face(number % emotions, (0, number), preprocessing.size) for number in range(count))
+    return np.stack([preprocessing.crop(face.image) for face in faces])
 
 
 def _comparison_crops(classifier: EmotionClassifier, data: EmotionDataModule | None) -> tuple[UInt8, str]:
     if data is None:
-        return example_crops(classifier, 64), "64 drawn faces and images of noise"
+        return drawn_crops(classifier, 64), "64 drawn faces"
     rows = data.splits.val
     rows = rows[np.unique(np.linspace(0, len(rows) - 1, min(_COMPARED, len(rows))).astype(int))]
     return data.pack.images(rows), f"{len(rows):,} faces of {data.pack.manifest['title']}, {data.splits.val_name}"

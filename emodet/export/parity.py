@@ -25,7 +25,6 @@ __all__ = [
     "SPEED_BATCHES",
     "Check",
     "ParityReport",
-    "Speed",
     "accuracy_checks",
     "agreement_checks",
     "difference_checks",
@@ -57,7 +56,7 @@ class Check:
     """One line of the report.
 
     Attributes:
-        file: ``fp32``, ``int8`` or ``pt2``.
+        file: ``fp32`` or ``int8``.
         what: What was measured, in words.
         limit: Largest value that passes; None where it is only recorded.
         verdict: A file with ``failed`` is not written, one with ``warning`` is not the default.
@@ -71,17 +70,6 @@ class Check:
     verdict: Verdict
 
 
-@dataclass(frozen=True, slots=True)
-class Speed:
-    """Speed of ``fp32`` or ``int8`` with `batch` faces per call: median of `rounds` calls after two warm-up calls."""
-
-    file: str
-    batch: int
-    median_ms: float
-    faces_per_s: float
-    rounds: int
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParityReport:
     """Everything that was measured before the files were written.
@@ -90,11 +78,10 @@ class ParityReport:
         compared_on: The crops that the files were compared on, in words.
         judged_on: The labelled faces that accuracy was measured on; empty without data.
         written: File to whether it is written.
-        default: The model file to use where both exist: int8 if it is written and nowhere slower.
+        default: The model file to use: int8 if it is written and nowhere slower.
     """
 
     checks: tuple[Check, ...]
-    speeds: tuple[Speed, ...]
     threads: int
     machine: Mapping[str, Any]
     compared_on: str
@@ -127,13 +114,7 @@ class ParityReport:
         ]
         lines += ["", f"compared on {self.compared_on}"]
         lines += [f"accuracy on {self.judged_on}"] if self.judged_on else []
-        if self.speeds:
-            lines += ["", f"{'file':<6}  {'batch':>5}  {'median':>10}  {'faces/s':>9}"]
-            lines += [
-                f"{each.file:<6}  {each.batch:>5}  {each.median_ms:>7.2f} ms  {each.faces_per_s:>9,.0f}"
-                for each in self.speeds
-            ]
-            lines.append(f"{self.threads} thread{'s' * (self.threads > 1)}, {self.machine['processor']}")
+        lines.append(f"{self.threads} thread{'s' * (self.threads > 1)}, {self.machine['processor']}")
         return "\n".join(lines)
 
 
@@ -199,28 +180,37 @@ def agreement_checks(file: str, evaluation: Evaluation) -> list[Check]:
     ]
 
 
-def speed_checks(file: str, speeds: Sequence[Speed], reference: str = "fp32") -> list[Check]:
-    """Time per face against the reference's for each batch size; above 1 is slower, which is a warning."""
-    medians = {(speed.file, speed.batch): speed.median_ms for speed in speeds}
-    checks = []
-    for batch in sorted({speed.batch for speed in speeds if speed.file == file}):
-        value = medians[file, batch] / medians[reference, batch]
-        verdict: Verdict = "warning" if value > 1 else "recorded"
-        checks.append(Check(file, f"time against {reference}, batch {batch}", value, None, batch, verdict))
+def speed_checks(medians: Mapping[tuple[str, int], float]) -> list[Check]:
+    """Time of a call, and time against fp32's for each batch size; above 1 is slower, which is a warning.
+
+    Args:
+        medians: Milliseconds by file and batch size, see `measure_speed`.
+    """
+    checks = [
+        Check(file, f"milliseconds, batch {batch}", median, None, batch, "recorded")
+        for (file, batch), median in medians.items()
+    ]
+    for (file, batch), median in medians.items():
+        if file != "fp32":
+            value = median / medians["fp32", batch]
+            verdict: Verdict = "warning" if value > 1 else "recorded"
+            checks.append(Check(file, f"time against fp32, batch {batch}", value, None, batch, verdict))
     return checks
 
 
 def measure_speed(
     models: Mapping[str, ModelFile], crops: UInt8, batches: Sequence[int] = SPEED_BATCHES
-) -> tuple[Speed, ...]:
+) -> dict[tuple[str, int], float]:
     """Time model files on the same crops, alternating, so that a machine that slows down slows all of them.
+
+    Milliseconds by file and batch size: the median of up to 60 calls after two warm-up calls.
 
     Args:
         models: By the name of the file.
         crops: uint8 (N, size, size, 3); repeated where a batch needs more.
         batches: Faces per call.
     """
-    speeds = []
+    medians = {}
     for batch in batches:
         faces = np.resize(crops, (batch, *crops.shape[1:]))
         times: dict[str, list[float]] = {name: [] for name in models}
@@ -235,10 +225,8 @@ def measure_speed(
                 times[name].append(time.perf_counter() - start)
             if number + 1 >= _MIN_ROUNDS and time.perf_counter() > end:
                 break
-        for name, taken in times.items():
-            median = float(np.median(taken))
-            speeds.append(Speed(name, batch, 1000 * median, batch / median, len(taken)))
-    return tuple(speeds)
+        medians |= {(name, batch): 1000 * float(np.median(taken)) for name, taken in times.items()}
+    return medians
 
 
 def machine() -> dict[str, Any]:

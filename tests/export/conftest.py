@@ -10,32 +10,26 @@ def classifier():
 
 
 @pytest.fixture(scope="package")
-def program(classifier):
-    from emodet.export.graph import to_program
-
-    return to_program(classifier)
-
-
-@pytest.fixture(scope="package")
-def exported(program):
-    from emodet.export.graph import to_onnx
-
-    return to_onnx(program)
+def exported(classifier):
+    return exported_of(classifier)
 
 
 @pytest.fixture(scope="package")
 def both():
-    """Classifier, program and ONNX model with both outputs."""
+    """Classifier and ONNX model with both outputs."""
+    classifier = made_classifier(valence_arousal=1.0)
+    return classifier, exported_of(classifier)
+
+
+def exported_of(classifier):
     from emodet.export.graph import to_onnx, to_program
 
-    classifier = made_classifier(valence_arousal=1.0)
-    program = to_program(classifier)
-    return classifier, program, to_onnx(program)
+    return to_onnx(to_program(classifier))
 
 
 @pytest.fixture(scope="package")
 def faces(classifier):
-    """uint8 (40, 48, 48, 3): drawn faces and noise."""
-    from emodet.export.model_files import example_crops
+    """uint8 (40, 48, 48, 3): drawn faces."""
+    from emodet.export.model_files import drawn_crops
 
-    return example_crops(classifier, 40)
+    return drawn_crops(classifier, 40)

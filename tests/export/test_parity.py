@@ -10,7 +10,6 @@ from emodet.errors import EmodetError
 from emodet.evaluation.outputs import SplitOutputs
 from emodet.export.parity import (
     ParityReport,
-    Speed,
     accuracy_checks,
     difference_checks,
     machine,
@@ -73,7 +72,8 @@ def test_rows_that_do_not_sum_to_one_fail():
 
 def test_slower_than_fp32_is_a_warning():
     medians = {("fp32", 1): 2.0, ("int8", 1): 2.5, ("fp32", 32): 40.0, ("int8", 32): 10.0}
-    one, many = speed_checks("int8", [Speed(*key, ms, 1000, 9) for key, ms in medians.items()])
+    *recorded, one, many = speed_checks(medians)
+    assert [check.value for check in recorded] == list(medians.values())
     assert (one.verdict, one.value) == ("warning", pytest.approx(1.25))
     assert (many.verdict, many.value) == ("recorded", pytest.approx(0.25))
 
@@ -91,17 +91,15 @@ class SleepingModel:
 def test_speed_is_the_median_after_two_warm_up_calls():
     quick, slow = SleepingModel(0.001), SleepingModel(0.004)
     crops = np.zeros((5, 8, 8, 3), dtype=np.uint8)
-    speeds = {(each.file, each.batch): each for each in measure_speed({"a": quick, "b": slow}, crops)}
+    speeds = measure_speed({"a": quick, "b": slow}, crops)
     assert set(speeds) == {("a", 1), ("a", 32), ("b", 1), ("b", 32)}
-    assert speeds["b", 1].median_ms > 2 * speeds["a", 1].median_ms
-    assert speeds["b", 32].faces_per_s == pytest.approx(32_000 / speeds["b", 32].median_ms)
-    assert quick.batches.count(1) == speeds["a", 1].rounds + 2 == slow.batches.count(1)
+    assert speeds["b", 1] > 2 * speeds["a", 1]
+    assert quick.batches.count(1) == slow.batches.count(1) > 2
 
 
 def test_table_and_json_agree():
     report = ParityReport(
         checks=tuple(accuracy_checks("int8", outputs(800), outputs(900))),
-        speeds=(Speed("fp32", 1, 2.0, 500.0, 9),),
         threads=2,
         machine=machine(),
         compared_on="512 faces",

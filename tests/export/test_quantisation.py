@@ -66,15 +66,9 @@ def test_outputs_are_close_to_fp32(exported, int8, both, faces):
     assert np.isclose(found * 255, np.round(found * 255), atol=1e-3).mean() < 0.3  # on no grid of 1/255
     for count in (1, 3, 32):
         assert 0 < np.abs(run(exported, faces[:count]) - run(int8, faces[:count])).max() < 0.15
-    fp32, quantised = (run(model, faces, "valence_arousal") for model in (both[2], quantise(both[2], faces)))
+    fp32, quantised = (run(model, faces, "valence_arousal") for model in (both[1], quantise(both[1], faces)))
     assert 0 < np.abs(quantised - fp32).max() < 0.25
     assert np.abs(quantised).max() <= 1
-
-
-def test_the_same_faces_give_the_same_file_and_the_model_stays_as_it_was(exported, faces, int8):
-    before = exported.SerializeToString(deterministic=True)
-    assert quantise(exported, faces).SerializeToString(deterministic=True) == int8.SerializeToString(deterministic=True)
-    assert exported.SerializeToString(deterministic=True) == before
 
 
 def test_a_net_without_convolutions_is_refused(faces):

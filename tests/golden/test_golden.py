@@ -130,6 +130,6 @@ def test_a_resumed_run_has_the_same_weights(runs, tmp_path, name):
 
 
 @pytest.mark.slow
-def test_export_gate(runs):
+def test_export_parity(runs):
     expected, same_processor = golden("training")
     assert_equal(adapter.export(runs, runs / "plain"), expected["export"], 1e-5 if same_processor else OTHER_PROCESSOR)
