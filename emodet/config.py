@@ -144,7 +144,6 @@ class EvaluateConfig:
         errors: How many of the worst errors the page shows.
         corruptions: Whether to measure how accuracy falls with blur, noise, compression, darkness, distance, tilt and
             occlusion too; see `emodet.evaluation.corruptions`.
-        flip: Whether to average over each crop and its mirror image: twice the work.
         accelerator: As Lightning names it.
         trust: Packages of your own whose classes the checkpoint may name.
         data: Other data than that of the checkpoint's run.
@@ -157,7 +156,6 @@ class EvaluateConfig:
     resamples: int = 2000
     errors: int = 48
     corruptions: bool = False
-    flip: bool = False
     accelerator: str = "auto"
     trust: Sequence[str] = ()
     data: OtherData

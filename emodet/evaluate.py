@@ -1,7 +1,7 @@
 """Evaluate a checkpoint or a model file: ``python -m emodet.evaluate checkpoint=RUN/checkpoints/best.ckpt``.
 
 Without ``data=…`` it uses the data of the checkpoint's own run. ``split=val`` takes the faces that selected the epoch
-instead of the test faces; ``flip=true`` averages over each crop and its mirror image.
+instead of the test faces.
 """
 
 from emodet.laboratory import require_laboratory
@@ -17,7 +17,7 @@ from omegaconf import DictConfig
 from emodet.commands import command, to_plain_dict
 from emodet.data.datamodule import EmotionDataModule
 from emodet.errors import EmodetError
-from emodet.evaluation.outputs import Predict, average_flips, predict_split, predict_split_with_model_file
+from emodet.evaluation.outputs import Predict, predict_split, predict_split_with_model_file
 from emodet.evaluation.reporting import report
 from emodet.evaluation.table import format_table
 from emodet.modelfile import read_model_file
@@ -36,9 +36,6 @@ def main(config: DictConfig) -> None:
     predict, data, temperature = (open_checkpoint if "checkpoint" in settings else open_model_file)(path, settings)
     details = {"checkpoint" if "checkpoint" in settings else "model": str(path)}
     name = f"evaluation-{settings['split']}"
-    if settings["flip"]:
-        predict = average_flips(predict, temperature)
-        details["test-time augmentation"], name = "mean of each crop and its mirror image", f"{name}-flip"
     folder = Path(settings["output"]).expanduser() if "output" in settings else default_folder(path, name)
     evaluation = report(
         predict(None),

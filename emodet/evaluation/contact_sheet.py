@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -42,14 +41,7 @@ def contact_sheet(
         sheet.paste(fitted, (left + (tile - fitted.width) // 2, top + (tile - fitted.height) // 2))
         for number, line in enumerate(lines[index] if lines else ()):
             place = (left, top + tile + 3 + number * line_height)
-            draw.text(place, _shortened(line, tile, font), fill=(27, 36, 48), font=font)
+            while line and font.getlength(line) > tile:
+                line = line.removesuffix("…")[:-1] + "…" if len(line) > 1 else ""
+            draw.text(place, line, fill=(27, 36, 48), font=font)
     return np.array(sheet, dtype=np.uint8)
-
-
-def _shortened(text: str, width: int, font: Any) -> str:
-    """The text, or as much of it as fits into `width` pixels with an ellipsis."""
-    if font.getlength(text) <= width:
-        return text
-    while text and font.getlength(text + "…") > width:
-        text = text[:-1]
-    return text + "…"

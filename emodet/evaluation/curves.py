@@ -5,10 +5,8 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
-
 from emodet.errors import EmodetError
-from emodet.evaluation.figures import ink, styled_figure, to_png
+from emodet.evaluation.figures import INK, styled_figure, to_png
 from emodet.evaluation.plots import percent_axis
 from emodet.files import write_atomically
 
@@ -22,7 +20,7 @@ _LINES = {"macro_f1": "--", "balanced_accuracy": ":", "ccc_arousal": "--"}
 
 
 class _Curve(NamedTuple):
-    """One column of the table: its values, and after how many epochs (or steps, if no epochs are known)."""
+    """One column of the table: its values, and after how many epochs."""
 
     name: str
     places: tuple[float, ...]
@@ -36,7 +34,7 @@ def plot_curves(metrics_csv: Path, png: Path) -> None:
     out. The best validation value is marked. Gaps are values that were not finite.
 
     Args:
-        metrics_csv: The logger's ``metrics.csv``, with columns ``step`` and ``epoch`` and rows that fill only some.
+        metrics_csv: The logger's ``metrics.csv``, with a column ``epoch`` and rows that fill only some.
         png: The file to write; an existing one is replaced.
 
     Raises:
@@ -44,7 +42,7 @@ def plot_curves(metrics_csv: Path, png: Path) -> None:
     """
     from matplotlib.ticker import MaxNLocator
 
-    curves, unit = _read_curves(metrics_csv)
+    curves = _read_curves(metrics_csv)
     panels = {
         "Loss": [curve for curve in curves if "loss" in curve.name],
         "Scores": [curve for curve in curves if curve.name.endswith(("accuracy", "macro_f1"))],
@@ -73,12 +71,12 @@ def plot_curves(metrics_csv: Path, png: Path) -> None:
             if len(drawn) > 1 or title != "Learning rate":
                 axes.legend(loc="best")
         all_axes[-1].xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-        all_axes[-1].set_xlabel(unit)
+        all_axes[-1].set_xlabel("epoch")
         write_atomically(png, to_png(figure))
 
 
-def _read_curves(metrics_csv: Path) -> tuple[list[_Curve], str]:
-    """The table's columns with values, and what their places count: ``epoch`` or ``step``."""
+def _read_curves(metrics_csv: Path) -> list[_Curve]:
+    """The table's columns with values."""
     try:
         with metrics_csv.open(newline="", encoding="utf-8") as stream:
             rows = list(csv.DictReader(stream))
@@ -86,39 +84,21 @@ def _read_curves(metrics_csv: Path) -> tuple[list[_Curve], str]:
         raise EmodetError(
             f"{metrics_csv}: cannot be read ({problem}); metrics.csv of the CSV logger is needed"
         ) from None
-    ends: dict[float, float] = {}  # an epoch's last step; the logger leaves one of the two out of some rows
-    for row in rows:
-        step, epoch = _float(row.get("step")), _float(row.get("epoch"))
-        if step is not None and epoch is not None:
-            ends[epoch] = max(step, ends.get(epoch, step))
-    # Lightning counts steps and epochs from 0: after the last step of epoch 0, one epoch is done.
-    done = sorted((step + 1, epoch + 1) for epoch, step in ends.items())
     curves = []
     for name in [name for name in (rows[0] if rows else {}) if name not in ("step", "epoch", None)]:
-        points: dict[float, float] = {}
-        for number, row in enumerate(rows):
-            value, step = _float(row.get(name)), _float(row.get("step"))
-            if value is not None:  # of a step that is there twice, after a resume, the later row counts
-                points[number if step is None else step + 1] = value
-        places = sorted(points)
-        values = tuple(points[place] for place in places)
-        if done:
-            places = np.interp(places, [0, *(step for step, _ in done)], [0, *(epoch for _, epoch in done)]).tolist()
-        if places:
-            curves.append(_Curve(name, tuple(places), values))
-    return curves, "epoch" if done else "step"
-
-
-def _float(text: str | None) -> float | None:
-    try:
-        return float(text) if text else None
-    except ValueError:
-        return None
+        epoch, points = 0.0, {}
+        for row in rows:
+            epoch = float(row["epoch"]) if row.get("epoch") else epoch  # the learning rate's rows have none
+            if row.get(name):  # of an epoch that is there twice, after a resume, the later row counts
+                points[epoch + 1] = float(row[name])
+        if points:
+            curves.append(_Curve(name, tuple(points), tuple(points.values())))
+    return curves
 
 
 def _draw_curve(axes: "Axes", curve: _Curve) -> None:
     split, _, metric = curve.name.partition("/")
-    colour, line = _COLOURS.get(split, ink()), _LINES.get(metric, "-")
+    colour, line = _COLOURS.get(split, INK), _LINES.get(metric, "-")
     finite = [index for index, value in enumerate(curve.values) if math.isfinite(value)]
     label, is_loss = curve.name, "loss" in curve.name
     if split == "val" and len(finite) > 1:

@@ -1,7 +1,7 @@
-"""Matplotlib figures for light and dark pages, without pyplot, a display or global state.
+"""Matplotlib figures without pyplot, a display or global state, in the style of `report.mplstyle`.
 
-Styles are the `.mplstyle` files in this package's `styles` folder. Colours inside `styled_figure`: ``C0`` blue, ``C1``
-red, ``C2`` grey, `ink()` text, `paper()` background. Figures are narrow, so that text stays legible on a phone.
+Colours inside `styled_figure`: ``C0`` blue, ``C1`` red, ``C2`` grey, `INK` text, `PAPER` background. Figures are
+narrow, so that text stays legible on a phone.
 """
 
 import io
@@ -15,42 +15,28 @@ if TYPE_CHECKING:
     from matplotlib.colors import Colormap
     from matplotlib.figure import Figure
 
-__all__ = ["add_title", "ink", "paper", "ramp", "styled_figure", "to_png"]
+__all__ = ["INK", "PAPER", "add_title", "ramp", "styled_figure", "to_png"]
 
-_STYLES = Path(__file__).with_name("styles")
+INK, PAPER = "#1b2430", "#ffffff"
 
 
 @contextmanager
-def styled_figure(width: float, height: float, *, dark: bool = False) -> Iterator["Figure"]:
+def styled_figure(width: float, height: float) -> Iterator["Figure"]:
     """An empty figure (size in inches). The style ends with the block: draw and call `to_png` inside it."""
     from matplotlib import style
     from matplotlib.figure import Figure
 
-    with style.context([_STYLES / "report.mplstyle", _STYLES / f"{'dark' if dark else 'light'}.mplstyle"]):
+    with style.context(Path(__file__).with_name("report.mplstyle")):
         yield Figure(figsize=(width, height))
-
-
-def ink() -> str:
-    """Colour of text in the current style."""
-    from matplotlib import rcParams
-
-    return str(rcParams["text.color"])
-
-
-def paper() -> str:
-    """Colour of the background in the current style."""
-    from matplotlib import rcParams
-
-    return str(rcParams["axes.facecolor"])
 
 
 def ramp() -> "Colormap":
     """Colour map from the background over blue towards the text colour."""
     from matplotlib.colors import LinearSegmentedColormap, to_rgb
 
-    (r, g, b), (ink_r, ink_g, ink_b) = to_rgb("C0"), to_rgb(ink())
+    (r, g, b), (ink_r, ink_g, ink_b) = to_rgb("C0"), to_rgb(INK)
     end = ((r + ink_r) / 2, (g + ink_g) / 2, (b + ink_b) / 2)
-    return LinearSegmentedColormap.from_list("ramp", [(0.0, to_rgb(paper())), (0.75, to_rgb("C0")), (1.0, end)])
+    return LinearSegmentedColormap.from_list("ramp", [(0.0, PAPER), (0.75, to_rgb("C0")), (1.0, end)])
 
 
 def add_title(figure: "Figure", title: str, subtitle: str) -> None:

@@ -19,7 +19,6 @@ __all__ = [
     "CropTransform",
     "Predict",
     "SplitOutputs",
-    "average_flips",
     "device_of",
     "predict_split",
     "predict_split_with_model_file",
@@ -150,30 +149,6 @@ def _run(
     logits, dimensions, emotion, index = zip(*batches(), strict=True)
     both = None if dimensions[0] is None else np.concatenate(dimensions)
     return SplitOutputs(np.concatenate(logits), np.concatenate(emotion), np.concatenate(index), split, both)
-
-
-def average_flips(predict: Predict, temperature: float) -> Predict:
-    """The same model averaged over each crop and its mirror image: the mean of both calibrated probabilities.
-
-    Args:
-        predict: Runs the model.
-        temperature: Of its logits, and of the logits that come back.
-    """
-
-    def averaged(transform: CropTransform | None) -> SplitOutputs:
-        def flipped(crops: UInt8, index: Int64) -> UInt8:
-            changed = crops if transform is None else transform(crops, index)
-            return np.ascontiguousarray(changed[:, :, ::-1])
-
-        plain, mirrored = predict(transform), predict(flipped)
-        mean = (softmax(plain.logits, temperature) + softmax(mirrored.logits, temperature)) / 2
-        logits = (temperature * np.log(np.maximum(mean, _MIN_PROBABILITY))).astype(np.float32)
-        both = None
-        if plain.valence_arousal is not None and mirrored.valence_arousal is not None:
-            both = (plain.valence_arousal + mirrored.valence_arousal) / np.float32(2)
-        return replace(plain, logits=logits, valence_arousal=both)
-
-    return averaged
 
 
 def to_predictions(outputs: SplitOutputs, data: EmotionDataModule, temperature: float) -> Predictions:

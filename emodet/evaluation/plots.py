@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from emodet.errors import EmodetError
-from emodet.evaluation.figures import add_title, ink, paper, ramp, styled_figure, to_png
+from emodet.evaluation.figures import INK, PAPER, add_title, ramp, styled_figure, to_png
 from emodet.evaluation.predictions import Predictions
 from emodet.evaluation.scores import COVERAGES, Evaluation, Score
 from emodet.evaluation.table import format_score
@@ -29,13 +29,13 @@ _SCATTER_LIMIT = 600  # above that points would cover each other, and faces are 
 _DASHED = (0, (4, 3))
 
 
-def plot_confusion(evaluation: Evaluation, *, dark: bool = False) -> bytes:
+def plot_confusion(evaluation: Evaluation) -> bytes:
     """The confusion matrix: per cell the share of the true class in percent, and below it the number of faces."""
     counts, names = evaluation.confusion, list(evaluation.class_names)
     support = counts.sum(axis=1, keepdims=True)
     shares = np.divide(counts, support, out=np.zeros(counts.shape), where=support > 0)
     side = max(3.6, 1.15 + 0.5 * len(names))
-    with styled_figure(side, side + 0.25, dark=dark) as figure:
+    with styled_figure(side, side + 0.25) as figure:
         axes = figure.add_subplot()
         axes.imshow(shares, cmap=ramp(), vmin=0, vmax=1, aspect="equal")
         for (true, predicted), count in np.ndenumerate(counts):
@@ -43,7 +43,7 @@ def plot_confusion(evaluation: Evaluation, *, dark: bool = False) -> bytes:
                 continue
             share = shares[true, predicted]
             text = "<1" if share < 0.005 else ">99" if 0.995 <= share < 1 else f"{100 * share:.0f}"
-            style: dict[str, Any] = {"ha": "center", "va": "center", "color": paper() if share > 0.62 else ink()}
+            style: dict[str, Any] = {"ha": "center", "va": "center", "color": PAPER if share > 0.62 else INK}
             weight = "bold" if true == predicted else "normal"
             axes.text(predicted, true - 0.14, text, weight=weight, fontsize=9.5, **style)
             axes.text(predicted, true + 0.28, f"{count:,}", fontsize=6.5, **style)
@@ -62,20 +62,20 @@ def plot_confusion(evaluation: Evaluation, *, dark: bool = False) -> bytes:
         return to_png(figure)
 
 
-def plot_reliability(evaluation: Evaluation, *, dark: bool = False) -> bytes:
+def plot_reliability(evaluation: Evaluation) -> bytes:
     """The reliability diagram: accuracy and mean confidence per bin of confidence, and the share of faces below."""
     bins = evaluation.bins
     filled = [each for each in bins if each.faces]
     low, width = [each.low for each in filled], 1 / len(bins)
-    with styled_figure(4.6, 5.2, dark=dark) as figure:
+    with styled_figure(4.6, 5.2) as figure:
         above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3.4, 1))
         accuracy = [each.accuracy for each in filled]
-        above.bar(low, accuracy, width, align="edge", edgecolor=paper(), label="accuracy")
+        above.bar(low, accuracy, width, align="edge", edgecolor=PAPER, label="accuracy")
         confidence = [each.confidence for each in filled]
         ends = [at + width for at in low]
         above.hlines(confidence, low, ends, color="C1", linewidth=2.6, label="mean confidence")
-        above.plot([0, 1], [0, 1], color=ink(), linewidth=1.1, linestyle=_DASHED)
-        above.legend(loc="lower right", facecolor=paper(), frameon=True, framealpha=0.9, edgecolor="none")
+        above.plot([0, 1], [0, 1], color=INK, linewidth=1.1, linestyle=_DASHED)
+        above.legend(loc="lower right", facecolor=PAPER, frameon=True, framealpha=0.9, edgecolor="none")
         above.set(xlim=(0, 1), ylim=(0, 1), ylabel="accuracy")
         error = evaluation["ece"]
         lines = [f"calibration error {format_score(error)}"]
@@ -86,17 +86,17 @@ def plot_reliability(evaluation: Evaluation, *, dark: bool = False) -> bytes:
         place: dict[str, Any] = {"transform": above.transAxes, "va": "top", "fontsize": 9, "linespacing": 1.5}
         above.text(0.03, 0.97, "\n".join(lines), bbox=_text_box(), **place)
         shares = [each.faces / evaluation.faces for each in filled]
-        below.bar(low, shares, width, align="edge", color="C2", edgecolor=paper())
+        below.bar(low, shares, width, align="edge", color="C2", edgecolor=PAPER)
         percent_axis(below, "y")
         below.set(xlabel="confidence", ylabel="faces")
         add_title(figure, "Confidence and accuracy", evaluation.title)
         return to_png(figure)
 
 
-def plot_per_class(evaluation: Evaluation, *, dark: bool = False) -> bytes:
+def plot_per_class(evaluation: Evaluation) -> bytes:
     """Recall per class with its 95 % interval; the dashed line is their mean, the balanced accuracy."""
     rows = [(name, evaluation[f"recall/{name}"]) for name in evaluation.class_names]
-    with styled_figure(4.8, 1.25 + 0.36 * len(rows), dark=dark) as figure:
+    with styled_figure(4.8, 1.25 + 0.36 * len(rows)) as figure:
         axes = figure.add_subplot()
         for place, ((_, recall), colour) in enumerate(zip(rows, class_colours(evaluation.class_names), strict=True)):
             if recall.value is None:
@@ -109,7 +109,7 @@ def plot_per_class(evaluation: Evaluation, *, dark: bool = False) -> bytes:
             axes.text(end + 0.02, place, format_score(recall), va="center", fontsize=8.5, bbox=_text_box())
         mean = evaluation["balanced_accuracy"].value
         if mean is not None:
-            axes.axvline(mean, color=ink(), linewidth=1, linestyle=_DASHED)
+            axes.axvline(mean, color=INK, linewidth=1, linestyle=_DASHED)
         share_axes(axes, [f"{name} ({recall.n:,})" for name, recall in rows])
         add_title(figure, "Recall with 95 % intervals", f"{evaluation.title}; dashed: mean over classes")
         return to_png(figure)
@@ -118,7 +118,7 @@ def plot_per_class(evaluation: Evaluation, *, dark: bool = False) -> bytes:
 def _error_bar(axes: "Axes", place: float, score: Score) -> None:
     if score.value is not None and score.low is not None and score.high is not None:
         reach = [[max(0.0, score.value - score.low)], [max(0.0, score.high - score.value)]]
-        axes.errorbar(score.value, place, xerr=reach, color=ink(), linewidth=1.3, capsize=3)
+        axes.errorbar(score.value, place, xerr=reach, color=INK, linewidth=1.3, capsize=3)
 
 
 def share_axes(axes: "Axes", names: list[str]) -> None:
@@ -133,7 +133,7 @@ def share_axes(axes: "Axes", names: list[str]) -> None:
 
 
 def _text_box() -> dict[str, Any]:
-    return {"facecolor": paper(), "edgecolor": "none", "alpha": 0.8, "pad": 1.5}
+    return {"facecolor": PAPER, "edgecolor": "none", "alpha": 0.8, "pad": 1.5}
 
 
 def percent_axis(axes: "Axes", which: str) -> None:
@@ -142,7 +142,7 @@ def percent_axis(axes: "Axes", which: str) -> None:
     axis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %" if value <= 1.0001 else "")
 
 
-def plot_coverage(predictions: Predictions, evaluation: Evaluation, *, dark: bool = False) -> bytes:
+def plot_coverage(predictions: Predictions, evaluation: Evaluation) -> bytes:
     """Accuracy by coverage: the share of faces, most confident first, that get an answer."""
     order = np.argsort(-predictions.confidence, kind="stable")
     correct = (predictions.predicted == predictions.emotion)[order]
@@ -150,7 +150,7 @@ def plot_coverage(predictions: Predictions, evaluation: Evaluation, *, dark: boo
     accuracy = np.cumsum(correct) / answered
     # The first few faces tell nothing: 1 of 1 is 100 %.
     shown = answered >= max(1, round(0.05 * len(correct)))
-    with styled_figure(4.6, 3.3, dark=dark) as figure:
+    with styled_figure(4.6, 3.3) as figure:
         axes = figure.add_subplot()
         axes.plot(answered[shown] / len(correct), accuracy[shown], linewidth=1.8)
         for share in COVERAGES:
@@ -168,7 +168,7 @@ def plot_coverage(predictions: Predictions, evaluation: Evaluation, *, dark: boo
         return to_png(figure)
 
 
-def plot_valence_arousal(predictions: Predictions, evaluation: Evaluation, *, dark: bool = False) -> bytes:
+def plot_valence_arousal(predictions: Predictions, evaluation: Evaluation) -> bytes:
     """Predicted by annotated valence and arousal; the dashed line is where both are equal.
 
     Few faces are points; many are counted in fields, the darker the more.
@@ -179,7 +179,7 @@ def plot_valence_arousal(predictions: Predictions, evaluation: Evaluation, *, da
     names = evaluation.dimensions
     if predictions.valence_arousal is None or predictions.annotated is None or not names:
         raise EmodetError("no face has valence and arousal both predicted and annotated")
-    with styled_figure(2.55 * len(names) + 0.5, 3.7, dark=dark) as figure:
+    with styled_figure(2.55 * len(names) + 0.5, 3.7) as figure:
         for axes, name in zip(figure.subplots(1, len(names), sharey=True, squeeze=False)[0], names, strict=True):
             number = DIMENSIONS.index(name)
             known = np.isfinite(predictions.annotated[:, number])
@@ -207,6 +207,6 @@ def _draw_agreement(axes: "Axes", annotated: np.ndarray, predicted: np.ndarray) 
     else:
         edges = np.linspace(-1, 1, 41)
         axes.hist2d(annotated, predicted, bins=[edges, edges], cmap=ramp(), norm=LogNorm(vmin=0.5), cmin=1)
-    axes.plot([-1, 1], [-1, 1], color=ink(), linewidth=1, linestyle=_DASHED)
+    axes.plot([-1, 1], [-1, 1], color=INK, linewidth=1, linestyle=_DASHED)
     axes.set(xlim=(-1.04, 1.04), ylim=(-1.04, 1.04), aspect="equal", xticks=[-1, 0, 1], yticks=[-1, 0, 1])
     axes.grid(False)

@@ -8,7 +8,6 @@ import numpy as np
 import numpy.typing as npt
 
 from emodet.errors import EmodetError
-from emodet.models.agreement import DIMENSIONS
 
 __all__ = ["Predictions"]
 
@@ -54,23 +53,24 @@ class Predictions:
         faces, names = len(self.keys), tuple(self.class_names)
         if faces == 0:
             raise EmodetError(f"predictions for {self.data}, split {self.split}: no faces, so nothing to evaluate")
-        if len(names) < 2 or len(set(names)) < len(names):
-            raise EmodetError(f"class_names={list(names)}: at least two different names are needed")
-        if (self.valence_arousal is None) != (self.annotated is None):
-            raise EmodetError("valence_arousal and annotated: both are needed, or neither")
         # Tuples and float64, whatever came: everything after this relies on them.
         checked: dict[str, Any] = {"keys": tuple(map(str, self.keys)), "class_names": names}
-        checked["emotion"] = _ids(self.emotion, faces, len(names))
-        for name, width in (
-            *(("probabilities", len(names)), ("uncalibrated", len(names))),
-            *(("valence_arousal", len(DIMENSIONS)), ("annotated", len(DIMENSIONS))),
+        checked["emotion"] = np.asarray(self.emotion, dtype=np.int64)
+        if checked["emotion"].shape != (faces,) or not (
+            0 <= checked["emotion"].min() <= checked["emotion"].max() < len(names)
         ):
-            checked[name] = _rows(name, getattr(self, name), (faces, width))
+            raise EmodetError(
+                f"emotion: {faces} ids of {len(names)} classes are needed; leave out faces of other classes"
+            )
+        for name in ("probabilities", "uncalibrated", "valence_arousal", "annotated"):
+            rows = getattr(self, name)
+            checked[name] = None if rows is None else np.asarray(rows, dtype=np.float64)
+        for name in ("probabilities", "uncalibrated"):
+            rows = checked[name]
+            if rows is not None and not (rows.min() >= 0 and (abs(rows.sum(axis=1) - 1) <= _TOLERANCE).all()):
+                raise EmodetError(f"{name}: rows that sum to 1 are needed; logits need a softmax first")
         for name in ("groups", "sources"):
-            values = getattr(self, name)
-            if values is not None and len(values) != faces:
-                raise EmodetError(f"{name}: {len(values)} of them for {faces} faces; one for each is needed")
-            checked[name] = None if values is None else tuple(values)
+            checked[name] = None if getattr(self, name) is None else tuple(getattr(self, name))
         for name, value in checked.items():
             object.__setattr__(self, name, value)
 
@@ -93,39 +93,3 @@ class Predictions:
     def confidence(self) -> Float64:
         """float64, (N,), 0 to 1: the highest probability."""
         return np.asarray(self.probabilities.max(axis=1), dtype=np.float64)
-
-
-def _ids(value: Any, faces: int, classes: int) -> Int64:
-    ids = np.asarray(value)
-    if ids.shape != (faces,) or not np.issubdtype(ids.dtype, np.integer):
-        raise EmodetError(f"emotion: {ids.dtype} of shape {ids.shape}; {faces} whole numbers are needed")
-    wrong = np.flatnonzero((ids < 0) | (ids >= classes))
-    if wrong.size:
-        raise EmodetError(
-            f"emotion: {ids[wrong[0]]} at face {wrong[0]} (and {wrong.size - 1} more) is no id of {classes} classes; "
-            "leave out faces of other classes before evaluating"
-        )
-    return ids.astype(np.int64)
-
-
-def _rows(name: str, value: Any, shape: tuple[int, int]) -> Float64 | None:
-    """`value` as float64, checked; None stays None."""
-    if value is None:
-        return None
-    rows = np.asarray(value, dtype=np.float64)
-    if rows.shape != shape:
-        raise EmodetError(f"{name}: shape {rows.shape}; {shape} is needed for {shape[0]} faces")
-    if name in ("probabilities", "uncalibrated"):
-        bad = (rows < 0).any(axis=1) | ~(abs(rows.sum(axis=1) - 1) <= _TOLERANCE)
-        expected = "probabilities that sum to 1 are needed; logits need a softmax first"
-    else:
-        bad = (np.abs(rows) > 1 + _TOLERANCE).any(axis=1)
-        bad |= (name == "valence_arousal") & ~np.isfinite(rows).all(axis=1)
-        expected = "-1 to 1 is needed, NaN for unknown values in annotated alone"
-    if bad.any():
-        first = int(np.flatnonzero(bad)[0])
-        raise EmodetError(
-            f"{name}: {np.array2string(rows[first], precision=3)} at face {first} (and {int(bad.sum()) - 1} more): "
-            f"{expected}"
-        )
-    return rows

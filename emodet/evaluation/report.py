@@ -3,8 +3,6 @@
 import csv
 import json
 import math
-import shutil
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -29,18 +27,14 @@ from emodet.evaluation.table import TITLES, format_interval, format_score, metho
 from emodet.models.agreement import DIMENSIONS
 from emodet.palette import class_colours
 
-__all__ = ["most_uncertain", "worst_errors", "write_report"]
+__all__ = ["worst_errors", "write_report"]
 
 UInt8 = npt.NDArray[np.uint8]
 Int64 = npt.NDArray[np.int64]
 Images = Callable[[int], UInt8]
 Details = Mapping[str, str | int | float | None]
 
-_FIGURES = ("confusion_matrix", "reliability", "per_class", "coverage", "valence_arousal", "robustness")
-_FILES = frozenset(
-    ["report.html", "report.json", "predictions.csv", "robustness.csv"]
-    + [f"{name}.png" for name in (*_FIGURES, "errors", "uncertain")]
-)
+_OPTIONAL = ("valence_arousal.png", "robustness.png", "robustness.csv", "errors.png")
 _MIN_SHARE = 0.02  # probabilities below are left out of the text under an image
 
 
@@ -48,11 +42,6 @@ def worst_errors(predictions: Predictions, count: int) -> Int64:
     """Indices of the wrong predictions, the most confident first, at most `count`; int64."""
     wrong = np.flatnonzero(predictions.predicted != predictions.emotion)
     return wrong[np.argsort(-predictions.confidence[wrong], kind="stable")][:count].astype(np.int64)
-
-
-def most_uncertain(predictions: Predictions, count: int) -> Int64:
-    """Indices of the predictions with the lowest confidence, right or wrong, at most `count`; int64."""
-    return np.argsort(predictions.confidence, kind="stable")[:count].astype(np.int64)
 
 
 def write_report(
@@ -65,11 +54,11 @@ def write_report(
     errors: int = 48,
     robustness: Robustness | None = None,
 ) -> Path:
-    """Write the report's folder, whole or not at all; a report that is already there is replaced as a whole.
+    """Write the report's folder; a report that is already there is replaced.
 
     It holds ``report.html``, ``report.json``, ``predictions.csv`` and the figures as PNG: ``confusion_matrix``,
-    ``reliability``, ``per_class``, ``coverage``; with images ``errors`` and ``uncertain``; where it was measured
-    ``valence_arousal``, and ``robustness`` with its ``.csv``.
+    ``reliability``, ``per_class``, ``coverage``; with images ``errors``; where it was measured ``valence_arousal``, and
+    ``robustness`` with its ``.csv``.
 
     Args:
         evaluation: The scores.
@@ -78,46 +67,25 @@ def write_report(
             leave the data set: keys are listed instead.
         folder: Where the report goes.
         details: What it takes to repeat the evaluation: checkpoint, commit, pack fingerprint, seeds, temperature.
-        errors: Number of most confident mistakes to show; half as many of the least confident predictions.
+        errors: Number of most confident mistakes to show.
         robustness: Scores on corrupted images, where they were measured.
 
     Returns:
         The path of ``report.html``.
 
     Raises:
-        EmodetError: `folder` is a file, holds something that is no report, or cannot be written; `errors` is negative.
+        EmodetError: `folder` cannot be written; `errors` is negative.
     """
     if errors < 0:
         raise EmodetError(f"errors={errors}: the number of faces to show, 0 or more")
-    _check_replaceable(folder)
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".partial", dir=folder.parent))
-        try:
-            _fill(partial, evaluation, predictions, images, dict(details), errors, robustness)
-            partial.chmod(0o755)  # mkdtemp makes it private
-            if folder.exists():
-                shutil.rmtree(folder)
-            partial.rename(folder)
-        except BaseException:
-            shutil.rmtree(partial, ignore_errors=True)
-            raise
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in _OPTIONAL:
+            (folder / name).unlink(missing_ok=True)
+        _fill(folder, evaluation, predictions, images, dict(details), errors, robustness)
     except OSError as problem:
         raise EmodetError(f"report folder {folder}: cannot be written ({problem})") from problem
     return folder / "report.html"
-
-
-def _check_replaceable(folder: Path) -> None:
-    if not folder.exists():
-        return
-    if not folder.is_dir():
-        raise EmodetError(f"report folder {folder}: is a file; name a folder")
-    foreign = sorted(each.name for each in folder.iterdir() if each.name not in _FILES)
-    if foreign:
-        raise EmodetError(
-            f"report folder {folder}: holds {', '.join(foreign[:3])}{' and more' if len(foreign) > 3 else ''}, not "
-            "written by a report, and the whole folder would be replaced; name another folder, or an empty one"
-        )
 
 
 def _fill(
@@ -130,49 +98,42 @@ def _fill(
     robustness: Robustness | None,
 ) -> None:
     figures = _figures(evaluation, predictions, robustness)
-    for name, (light, _) in figures.items():
-        (folder / f"{name}.png").write_bytes(light)
+    for name, png in figures.items():
+        (folder / f"{name}.png").write_bytes(png)
     if robustness is not None:
         (folder / "robustness.csv").write_text(robustness.as_csv(), encoding="utf-8")
-    chosen = {"errors": worst_errors(predictions, errors), "uncertain": most_uncertain(predictions, (errors + 1) // 2)}
-    rows = {name: [_row(predictions, int(index)) for index in indices] for name, indices in chosen.items()}
-    crops: dict[str, UInt8] = {}
-    if images is not None:
-        for name, indices in chosen.items():
-            crops |= {predictions.keys[index]: images(int(index)) for index in indices}
-            captions = [f"{row['emotion']}\nas {row['answer']} {100 * row['confidence']:.0f} %" for row in rows[name]]
-            if captions:
-                sheet = contact_sheet([crops[row["key"]] for row in rows[name]], captions, 8, tile=128)
-                (folder / f"{name}.png").write_bytes(encode_image(sheet, ".png"))
+    worst = worst_errors(predictions, errors).tolist()
+    rows = [_row(predictions, index) for index in worst]
+    crops = None if images is None else {predictions.keys[index]: images(index) for index in worst}
+    if crops:
+        captions = [f"{row['emotion']}\nas {row['answer']} {100 * row['confidence']:.0f} %" for row in rows]
+        sheet = contact_sheet([crops[row["key"]] for row in rows], captions, 8, tile=128)
+        (folder / "errors.png").write_bytes(encode_image(sheet, ".png"))
     # JSON has no number that is not finite.
     plain = {
         key: str(value) if isinstance(value, float) and not math.isfinite(value) else value
         for key, value in details.items()
     }
-    content = json.dumps(
-        {"details": plain, **evaluation.as_dict(), **rows}, indent=2, ensure_ascii=False, allow_nan=False
-    )
-    (folder / "report.json").write_text(content + "\n", encoding="utf-8")
+    content = {"details": plain, **evaluation.as_dict(), "errors": rows}
+    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
+    (folder / "report.json").write_text(text + "\n", encoding="utf-8")
     _write_predictions(folder / "predictions.csv", predictions)
-    page = _page(evaluation, figures, rows, None if images is None else crops, details, robustness)
+    page = _page(evaluation, figures, rows, crops, details, robustness)
     (folder / "report.html").write_text(page, encoding="utf-8")
 
 
-def _figures(
-    evaluation: Evaluation, predictions: Predictions, robustness: Robustness | None
-) -> dict[str, tuple[bytes, bytes]]:
-    """Each figure for light and dark pages."""
-    plots: dict[str, Callable[[bool], bytes]] = {
-        "confusion_matrix": lambda dark: plot_confusion(evaluation, dark=dark),
-        "reliability": lambda dark: plot_reliability(evaluation, dark=dark),
-        "per_class": lambda dark: plot_per_class(evaluation, dark=dark),
-        "coverage": lambda dark: plot_coverage(predictions, evaluation, dark=dark),
+def _figures(evaluation: Evaluation, predictions: Predictions, robustness: Robustness | None) -> dict[str, bytes]:
+    figures = {
+        "confusion_matrix": plot_confusion(evaluation),
+        "reliability": plot_reliability(evaluation),
+        "per_class": plot_per_class(evaluation),
+        "coverage": plot_coverage(predictions, evaluation),
     }
     if evaluation.dimensions:
-        plots["valence_arousal"] = lambda dark: plot_valence_arousal(predictions, evaluation, dark=dark)
+        figures["valence_arousal"] = plot_valence_arousal(predictions, evaluation)
     if robustness is not None:
-        plots["robustness"] = lambda dark: plot_robustness(robustness, dark=dark)
-    return {name: (plot(False), plot(True)) for name, plot in plots.items()}
+        figures["robustness"] = plot_robustness(robustness)
+    return figures
 
 
 def _row(predictions: Predictions, index: int) -> dict[str, Any]:
@@ -205,14 +166,14 @@ def _write_predictions(path: Path, predictions: Predictions) -> None:
 
 def _page(
     evaluation: Evaluation,
-    figures: Mapping[str, tuple[bytes, bytes]],
-    rows: Mapping[str, list[dict[str, Any]]],
+    figures: Mapping[str, bytes],
+    errors: list[dict[str, Any]],
     crops: Mapping[str, UInt8] | None,
     details: Details,
     robustness: Robustness | None,
 ) -> str:
     names, counts = evaluation.class_names, evaluation.confusion
-    for row in (each for group in rows.values() for each in group):
+    for row in errors:
         row["ranked"] = sorted(row["probabilities"].items(), key=lambda pair: -pair[1])
         row["words"] = ", ".join(f"{name} {100 * share:.0f} %" for name, share in row["ranked"] if share >= _MIN_SHARE)
     sections = [("classes", "Classes"), ("confusions", "Confusions"), ("confidence", "Confidence")]
@@ -229,7 +190,11 @@ def _page(
         colours=dict(zip(names, class_colours(names), strict=True)),
         sections=[*sections, ("errors", "Errors"), ("details", "Details")],
         tiles=[
-            (_capital(TITLES[score.name]), format_score(score), format_interval(score) or "no interval")
+            (
+                TITLES[score.name][:1].upper() + TITLES[score.name][1:],
+                format_score(score),
+                format_interval(score) or "no interval",
+            )
             for score in main
         ],
         hardest=min((pair for pair in recalls if pair[1].n), key=lambda pair: pair[1].value or 0.0, default=None),
@@ -246,12 +211,8 @@ def _page(
         wrong=int(counts.sum() - counts.trace()),
         images=crops,
         details={"data": evaluation.data, "split": evaluation.split, **details},
-        **rows,
+        errors=errors,
     )
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
 
 
 def _confusions(evaluation: Evaluation, limit: int = 8) -> list[tuple[str, str, int, float]]:

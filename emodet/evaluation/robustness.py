@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from emodet.evaluation.corruptions import CORRUPTIONS, Corruption
-from emodet.evaluation.figures import add_title, ink, paper, styled_figure, to_png
+from emodet.evaluation.figures import INK, PAPER, add_title, styled_figure, to_png
 from emodet.evaluation.plots import share_axes
 from emodet.evaluation.scores import Evaluation, Score
 from emodet.evaluation.table import format_interval, format_score
@@ -77,10 +77,10 @@ def measure_robustness(clean: Evaluation, measure: Callable[[Corruption, float],
     return Robustness(clean["accuracy"], tuple(rows), clean.title)
 
 
-def plot_robustness(robustness: Robustness, *, dark: bool = False) -> bytes:
+def plot_robustness(robustness: Robustness) -> bytes:
     """Accuracy per corruption and level with 95 % intervals, as PNG; the dashed line is the clean accuracy."""
     names = list(dict.fromkeys(row.corruption for row in robustness.rows))
-    with styled_figure(4.8, 1.25 + 0.62 * len(names), dark=dark) as figure:
+    with styled_figure(4.8, 1.25 + 0.62 * len(names)) as figure:
         axes = figure.add_subplot()
         for place, name in enumerate(names):
             rows = [row for row in robustness.rows if row.corruption == name]
@@ -90,11 +90,11 @@ def plot_robustness(robustness: Robustness, *, dark: bool = False) -> bytes:
                 value, low, high = row.accuracy.value or 0.0, row.accuracy.low, row.accuracy.high
                 axes.barh(y, value, 0.86 * height, color="C0", alpha=1 - 0.27 * step)
                 if low is not None and high is not None:
-                    axes.plot([low, high], [y, y], color=ink(), linewidth=1)
+                    axes.plot([low, high], [y, y], color=INK, linewidth=1)
                 # A background of its own: the line of the clean accuracy runs behind it.
-                box = {"facecolor": paper(), "edgecolor": "none", "pad": 0.6}
+                box = {"facecolor": PAPER, "edgecolor": "none", "pad": 0.6}
                 axes.text((high or value) + 0.02, y, row.label, va="center", fontsize=6.5, bbox=box)
-        axes.axvline(robustness.clean.value or 0.0, color=ink(), linewidth=1, linestyle=(0, (4, 3)))
+        axes.axvline(robustness.clean.value or 0.0, color=INK, linewidth=1, linestyle=(0, (4, 3)))
         share_axes(axes, names)
         axes.set_xlim(0, 1.32)
         add_title(figure, "Accuracy by corruption, mild to harsh", f"{robustness.title}; dashed: clean images")

@@ -18,7 +18,7 @@ from emodet.evaluation.plots import (
 )
 from emodet.evaluation.predictions import Predictions
 from emodet.evaluation.scores import evaluate_predictions
-from emodet.palette import EMOTION_COLOURS, class_colours
+from emodet.palette import class_colours
 
 
 def decoded(png):
@@ -42,21 +42,13 @@ def predictions():
     return make_predictions(data=data, valence_arousal=predicted, annotated=annotated)
 
 
-@pytest.mark.parametrize("name", ["confusion", "reliability", "per_class", "coverage", "valence_arousal"])
-def test_figures_in_both_styles(predictions, name):
+def test_no_text_of_a_figure_is_cut_off(predictions):
     evaluation = evaluate_predictions(predictions, resamples=50)
-    plots = {
-        "confusion": lambda dark: plot_confusion(evaluation, dark=dark),
-        "reliability": lambda dark: plot_reliability(evaluation, dark=dark),
-        "per_class": lambda dark: plot_per_class(evaluation, dark=dark),
-        "coverage": lambda dark: plot_coverage(predictions, evaluation, dark=dark),
-        "valence_arousal": lambda dark: plot_valence_arousal(predictions, evaluation, dark=dark),
-    }
-    light, dark = decoded(plots[name](False)), decoded(plots[name](True))
-    assert light.shape == dark.shape
-    assert light[0, 0].mean() > 200 > 60 > dark[0, 0].mean()
-    assert len(np.unique(light.reshape(-1, 3), axis=0)) > 50
-    check_edges(light)
+    pngs = [plot(evaluation) for plot in (plot_confusion, plot_reliability, plot_per_class)]
+    pngs += [plot(predictions, evaluation) for plot in (plot_coverage, plot_valence_arousal)]
+    for image in map(decoded, pngs):
+        assert len(np.unique(image.reshape(-1, 3), axis=0)) > 50
+        check_edges(image)
 
 
 def test_figures_of_a_split_without_some_classes_and_without_intervals():
@@ -70,14 +62,6 @@ def test_figures_of_a_split_without_some_classes_and_without_intervals():
         plot_valence_arousal(few, evaluation)
 
 
-def test_many_faces_are_counted_in_fields():
-    random = np.random.default_rng(0)
-    annotated = random.uniform(-1, 1, (900, 2))
-    annotated[:, 1] = np.nan
-    many = make_predictions(900, valence_arousal=random.uniform(-1, 1, (900, 2)), annotated=annotated)
-    assert decoded(plot_valence_arousal(many, evaluate_predictions(many, resamples=0))).size
-
-
 METRICS = """epoch,step,lr-AdamW,train/loss,val/accuracy,val/loss,val/macro_f1
 ,9,0.001,,,,
 0,19,,,0.5,1.5,0.4
@@ -89,7 +73,7 @@ METRICS = """epoch,step,lr-AdamW,train/loss,val/accuracy,val/loss,val/macro_f1
 """
 
 
-@pytest.mark.parametrize("left_out", [(), ("lr-AdamW", "epoch"), ("val/accuracy", "val/macro_f1"), ("train/loss",)])
+@pytest.mark.parametrize("left_out", [(), ("lr-AdamW",), ("val/accuracy", "val/macro_f1"), ("train/loss",)])
 def test_curves_are_drawn_from_the_columns_there_are(tmp_path, left_out):
     table = [line.split(",") for line in METRICS.splitlines()]
     kept = [place for place, name in enumerate(table[0]) if name not in left_out]
@@ -119,15 +103,6 @@ def test_a_contact_sheet_keeps_order_colours_and_shapes():
     assert (wide == 0).all(axis=2).sum() == 400
 
 
-def test_captions_are_below_their_image_and_cut_to_its_width():
-    images = np.full((2, 64, 64, 3), 255, np.uint8)
-    plain = contact_sheet(images, ["", ""], columns=2, tile=64)
-    sheet = contact_sheet(images, ["a very long caption that no tile of this size holds", ""], columns=2, tile=64)
-    changed = np.argwhere((sheet != plain).any(axis=2))
-    assert changed[:, 0].min() >= 8 + 64
-    assert changed[:, 1].max() < 8 + 64
-
-
 # Machado et al. 2009, severity 1, for linear RGB.
 DICHROMATS = {
     "ordinary": np.eye(3),
@@ -147,9 +122,3 @@ def test_class_colours_are_distinguishable_in_every_vision(vision):
     lab = color.rgb2lab(seen[None])[0]
     first, second = np.triu_indices(8, 1)
     assert color.deltaE_ciede2000(lab[first], lab[second]).min() >= 15
-
-
-def test_every_emotion_has_a_colour_and_other_classes_get_one():
-    assert tuple(EMOTION_COLOURS) == EMOTIONS
-    assert len(set(class_colours(EMOTIONS))) == 8
-    assert len(set(class_colours(("bored", "neutral", "amused")))) == 3
