@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from emodet.errors import EmodetError
-from emodet.sweeps.comparison_files import compare
+from emodet.sweeps.comparison import compare
 
 __all__ = ["main"]
 

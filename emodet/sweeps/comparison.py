@@ -1,14 +1,26 @@
-"""Groups runs into configurations that differ in nothing but the seed: means over seeds, with intervals."""
+"""Compare runs: configurations that differ in nothing but the seed, as tables in CSV, figures, and one page."""
 
+import csv
+import io
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig
 
 from emodet.errors import EmodetError
+from emodet.evaluation.pages import render
+from emodet.evaluation.scores import Score
+from emodet.files import write_atomically
 from emodet.models.metrics import lower_is_better
-from emodet.sweeps.runs import FINISHED, PRUNED, Run
+from emodet.sweeps.comparison_plots import plot_curves, plot_means, plot_values
+from emodet.sweeps.runs import FINISHED, PRUNED, Run, find_runs
 
-__all__ = ["REPORTED", "Comparison", "Configuration", "SeedMean", "compare_runs", "mean_interval"]
+__all__ = ["REPORTED", "CompareRuns", "Comparison", "Configuration", "compare", "compare_runs", "mean_interval"]
 
 REPORTED = ("accuracy", "macro_f1")
 """Metrics of the test split that a comparison shows."""
@@ -16,23 +28,7 @@ REPORTED = ("accuracy", "macro_f1")
 # Keys that do not change what is trained.
 _IGNORED = ("seed", "name", "resume", "threads", "data.root", "data.packs", "data.num_workers", "data.processes")
 _IGNORED_GROUPS = ("logger", "sweep", "launcher", "hydra")
-
-
-@dataclass(frozen=True, slots=True)
-class SeedMean:
-    """A mean over seeds.
-
-    Attributes:
-        value: The mean.
-        low: Lower end of its 95 % interval; None with one seed.
-        high: Upper end.
-        count: Number of seeds.
-    """
-
-    value: float
-    low: float | None
-    high: float | None
-    count: int
+_FIGURES = {"comparison": plot_means, "curves": plot_curves, "values": plot_values}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,8 +39,8 @@ class Configuration:
         label: Value of each of `Comparison.columns`.
         runs: All of them.
         finished: Those that count.
-        val: Mean of the monitored metric at the kept epochs; None without a finished run.
-        test: Means on the test split, name to mean.
+        scores: Means over the finished runs: of the monitored metric at the kept epochs under its name, of those in
+            `REPORTED` under ``test/NAME``; without those that are not known.
         best: The run with the best checkpoint; None without a checkpoint.
         best_value: Its value of the monitored metric.
     """
@@ -52,15 +48,9 @@ class Configuration:
     label: Mapping[str, str]
     runs: tuple[Run, ...]
     finished: tuple[Run, ...]
-    val: SeedMean | None
-    test: Mapping[str, SeedMean]
+    scores: Mapping[str, Score]
     best: Run | None
     best_value: float | None
-
-    @property
-    def name(self) -> str:
-        """The label on one line."""
-        return ", ".join(f"{key}={value}" for key, value in self.label.items()) or "one configuration"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +64,6 @@ class Comparison:
         columns: Keys in which configurations differ.
         configurations: The best first; those without a finished run last.
         runs: All runs, in the order of their numbers.
-        test_name: Name of the test split.
     """
 
     title: str
@@ -83,7 +72,64 @@ class Comparison:
     columns: tuple[str, ...]
     configurations: tuple[Configuration, ...]
     runs: tuple[Run, ...]
-    test_name: str
+
+
+class CompareRuns(Callback):
+    """Compares the runs of a sweep when it ends; exit status 1 where a run did not finish."""
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        """Write the comparison into the sweep's folder and print the table."""
+        folder = Path(str(config.hydra.sweep.dir)).resolve()
+        try:
+            print(compare([folder], folder))
+            unfinished = sum(run.state not in (FINISHED, PRUNED) for run in find_runs([folder]))
+        except EmodetError as problem:
+            raise SystemExit(f"error: {problem}") from None
+        if unfinished:
+            raise SystemExit(f"{unfinished} run(s) of the sweep did not finish")
+
+
+def compare(folders: Sequence[Path], output: Path) -> str:
+    """Compare the runs in `folders` and write the files to `output`. Returns the table as text.
+
+    The files: ``comparison.csv`` (configurations), ``runs.csv``, ``comparison.html`` and figures as PNG.
+
+    Raises:
+        EmodetError: There is nothing to compare, or a file cannot be written.
+    """
+    title = " and ".join("/".join(each.resolve().parts[-2:]) for each in folders)
+    comparison = compare_runs(find_runs(folders), title)
+    figures = {name: png for name, plot in _FIGURES.items() if (png := plot(comparison)) is not None}
+    head, *rows = _table(comparison, output)
+    unfinished = [
+        (os.path.relpath(run.folder, output), run.state, run.reason) for run in comparison.runs if run.state != FINISHED
+    ]
+    page = render(
+        "comparison.html",
+        title=title,
+        note=_note(comparison),
+        head=head,
+        rows=rows,
+        figures=figures,
+        unfinished=unfinished,
+    )
+    files: dict[str, bytes | str] = {
+        "comparison.csv": _csv(_configuration_rows(comparison, output)),
+        "runs.csv": _csv(_run_rows(comparison, output)),
+        "comparison.html": page,
+        **{f"{name}.png": png for name, png in figures.items()},
+    }
+    try:
+        for name, content in files.items():
+            write_atomically(output / name, content)
+    except OSError as problem:
+        raise EmodetError(f"output={output}: cannot be written ({problem.strerror or problem})") from None
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in (head, *rows)
+    ]
+    lines += [f"{state}: {place}: {reason}" for place, state, reason in unfinished]
+    return "\n".join([*lines, f"comparison:  {output / 'comparison.html'}"])
 
 
 def compare_runs(runs: Sequence[Run], title: str) -> Comparison:
@@ -95,7 +141,7 @@ def compare_runs(runs: Sequence[Run], title: str) -> Comparison:
     metrics = sorted({run.metric for run in runs})
     if len(metrics) != 1:
         raise EmodetError(f"{title}: runs with one monitored metric are needed, not {metrics or 'no run'}")
-    lower = lower_is_better(metrics[0])
+    metric, lower = metrics[0], lower_is_better(metrics[0])
     compared = [_compared(run) for run in runs]
     keys = list(dict.fromkeys(key for each in compared for key in each))
     columns = tuple(key for key in keys if len({each.get(key) for each in compared}) > 1)
@@ -103,17 +149,22 @@ def compare_runs(runs: Sequence[Run], title: str) -> Comparison:
     for run, each in zip(runs, compared, strict=True):
         groups.setdefault(tuple(each.get(column) for column in columns), []).append(run)
     configurations = [
-        _configuration(group, {key: _short(value) for key, value in zip(columns, values, strict=True)}, lower)
+        _configuration(group, {key: _short(value) for key, value in zip(columns, values, strict=True)}, metric, lower)
         for values, group in groups.items()
     ]
+
+    def rank(configuration: Configuration) -> tuple[bool, bool, float]:
+        score = configuration.scores.get(metric)
+        value = configuration.best_value if score is None else score.value
+        return score is None, value is None, 0 if value is None else value if lower else -value
+
     return Comparison(
         title=title,
-        metric=metrics[0],
+        metric=metric,
         lower_is_better=lower,
         columns=columns,
-        configurations=tuple(sorted(configurations, key=lambda each: _rank(each, lower))),
+        configurations=tuple(sorted(configurations, key=rank)),
         runs=tuple(runs),
-        test_name=", ".join(sorted({run.test_name for run in runs if run.test_name})),
     )
 
 
@@ -133,45 +184,101 @@ def _short(value: str | None) -> str:
         return value or "–"
 
 
-def _configuration(runs: Sequence[Run], label: Mapping[str, str], lower: bool) -> Configuration:
+def _configuration(runs: Sequence[Run], label: Mapping[str, str], metric: str, lower: bool) -> Configuration:
     kept = {id(run): point[1] for run in runs if (point := run.kept(lower)) is not None}
     finished = tuple(run for run in runs if run.state == FINISHED and id(run) in kept)
     candidates = [run for run in runs if run.checkpoint is not None and id(run) in kept]
     # Only checkpoints of finished and pruned runs are calibrated.
     candidates = [run for run in candidates if run.state in (FINISHED, PRUNED)] or candidates
     best = (min if lower else max)(candidates, key=lambda run: kept[id(run)]) if candidates else None
+    values = {metric: [kept[id(run)] for run in finished]} if finished else {}
+    for name in REPORTED:
+        if finished and all(name in run.test for run in finished):
+            values[f"test/{name}"] = [run.test[name] for run in finished]
     return Configuration(
         label=label,
         runs=tuple(runs),
         finished=finished,
-        val=mean_interval([kept[id(run)] for run in finished]) if finished else None,
-        test={
-            name: mean_interval([run.test[name] for run in finished])
-            for name in REPORTED
-            if finished and all(name in run.test for run in finished)
-        },
+        scores={name: mean_interval(name, each) for name, each in values.items()},
         best=best,
         best_value=None if best is None else kept[id(best)],
     )
 
 
-def _rank(configuration: Configuration, lower: bool) -> tuple[bool, bool, float]:
-    value = configuration.val.value if configuration.val else configuration.best_value
-    return configuration.val is None, value is None, 0 if value is None else value if lower else -value
-
-
-def mean_interval(values: Sequence[float]) -> SeedMean:
-    """Mean and its 95 % interval by Student's t: how seeds vary, not how faces do.
-
-    Args:
-        values: One per seed, at least one.
-    """
+def mean_interval(name: str, values: Sequence[float]) -> Score:
+    """Mean and its 95 % interval by Student's t: how seeds vary, not how faces do; no interval of one value."""
     from scipy.stats import t
 
     count = len(values)
     mean = math.fsum(values) / count
     if count == 1:
-        return SeedMean(mean, None, None, 1)
+        return Score(name, mean, n=1)
     deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (count - 1))
     half = float(t.ppf(0.975, count - 1)) * deviation / math.sqrt(count)
-    return SeedMean(mean, mean - half, mean + half, count)
+    return Score(name, mean, mean - half, mean + half, count)
+
+
+def _table(comparison: Comparison, output: Path) -> list[list[str]]:
+    """Rows for people: the page and the terminal."""
+    head = [*comparison.columns, comparison.metric, "95 % interval", "seeds", *(f"test {name}" for name in REPORTED)]
+    rows = [[*head, "best checkpoint"]]
+    for each in comparison.configurations:
+        score = each.scores.get(comparison.metric, Score("", None))
+        value = "–" if score.value is None else f"{score.value:.4f}"
+        if score.value is None and each.best_value is not None:
+            value = f"({each.best_value:.4f})"
+        interval = "–" if score.low is None or score.high is None else f"{score.low:.4f} to {score.high:.4f}"
+        tests = [each.scores.get(f"test/{name}") for name in REPORTED]
+        test = ["–" if score is None else f"{score.value:.4f}" for score in tests]
+        rows.append([*each.label.values(), value, interval, str(len(each.finished)), *test, _checkpoint(each, output)])
+    return rows
+
+
+def _configuration_rows(comparison: Comparison, output: Path) -> list[list[object]]:
+    names = {comparison.metric: "mean", **{f"test/{name}": f"test/{name}" for name in REPORTED}}
+    head = [*comparison.columns, "seeds", "metric", "mean", "low", "high"]
+    head += [f"test/{name}{end}" for name in REPORTED for end in ("", "/low", "/high")]
+    rows: list[list[object]] = [[*head, "best_value", "best_checkpoint", "runs", "not_finished"]]
+    for each in comparison.configurations:
+        scores = [each.scores.get(name, Score(name, None)) for name in names]
+        values = [_rounded(part) for score in scores for part in (score.value, score.low, score.high)]
+        row = [*each.label.values(), len(each.finished), comparison.metric, *values, _rounded(each.best_value)]
+        rows.append([*row, _checkpoint(each, output), len(each.runs), len(each.runs) - len(each.finished)])
+    return rows
+
+
+def _run_rows(comparison: Comparison, output: Path) -> list[list[object]]:
+    head = ["run", "state", "seed", *comparison.columns, "kept_epoch", comparison.metric]
+    rows: list[list[object]] = [[*head, *(f"test/{name}" for name in REPORTED), "epochs", "reason"]]
+    labels = {id(run): each.label for each in comparison.configurations for run in each.runs}
+    for run in comparison.runs:
+        epoch, value = run.kept(comparison.lower_is_better) or ("", None)
+        row = [os.path.relpath(run.folder, output), run.state, run.seed, *labels[id(run)].values(), epoch]
+        test = [_rounded(run.test.get(name)) for name in REPORTED]
+        rows.append([*row, _rounded(value), *test, run.curve[-1][0] + 1 if run.curve else 0, run.reason])
+    return rows
+
+
+def _csv(rows: Sequence[Sequence[object]]) -> str:
+    out = io.StringIO()
+    csv.writer(out, lineterminator="\n").writerows(rows)
+    return out.getvalue()
+
+
+def _rounded(value: float | None) -> object:
+    return "" if value is None else round(value, 6)
+
+
+def _checkpoint(each: Configuration, output: Path) -> str:
+    return "" if each.best is None or each.best.checkpoint is None else os.path.relpath(each.best.checkpoint, output)
+
+
+def _note(comparison: Comparison) -> str:
+    finished = sum(run.state == FINISHED for run in comparison.runs)
+    splits = ", ".join(sorted({run.test_name for run in comparison.runs if run.test_name})) or "the test split"
+    return (
+        f"{finished} of {len(comparison.runs)} runs finished. {comparison.metric} is that of each run's kept epoch; "
+        f"the test metrics are on {splits}. Means are over seeds, with 95 % intervals of Student's t, which measure "
+        "how seeds vary, not how faces do. In brackets: the best value of runs that did not finish. The best of many "
+        "configurations is an optimistic choice."
+    )

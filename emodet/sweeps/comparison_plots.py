@@ -3,12 +3,13 @@
 import math
 from typing import TYPE_CHECKING
 
-from emodet.evaluation.figures import add_title, ink, paper, styled_figure, to_png
-from emodet.sweeps.comparison import Comparison, Configuration
+from emodet.evaluation.figures import INK, PAPER, add_title, styled_figure, to_png
 from emodet.sweeps.runs import FINISHED, PRUNED, Run
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+    from emodet.sweeps.comparison import Comparison, Configuration
 
 __all__ = ["plot_curves", "plot_means", "plot_values"]
 
@@ -16,24 +17,25 @@ _MAX_CONFIGURATIONS = 20
 _MAX_PANELS = 6
 
 
-def plot_means(comparison: Comparison, *, dark: bool = False) -> bytes | None:
+def plot_means(comparison: "Comparison") -> bytes | None:
     """Each configuration's runs, mean and 95 % interval, the best on top, as PNG; None without a validated run."""
     lower = comparison.lower_is_better
     shown = [each for each in comparison.configurations if any(run.kept(lower) for run in each.runs)]
     shown = shown[:_MAX_CONFIGURATIONS]
     if not shown:
         return None
-    with styled_figure(6.4, 1.5 + 0.34 * len(shown), dark=dark) as figure:
+    with styled_figure(6.4, 1.5 + 0.34 * len(shown)) as figure:
         axes = figure.add_subplot()
         axes.grid(False, axis="y")
         for place, each in enumerate(shown):
-            if each.val is not None and each.val.low is not None and each.val.high is not None:
-                axes.plot([each.val.low, each.val.high], [place] * 2, color="C0", linewidth=5, alpha=0.35)
-                axes.plot([each.val.value] * 2, [place - 0.22, place + 0.22], color="C0", linewidth=2.2)
+            score = each.scores.get(comparison.metric)
+            if score is not None and score.low is not None:
+                axes.plot([score.low, score.high], [place] * 2, color="C0", linewidth=5, alpha=0.35)
+                axes.plot([score.value] * 2, [place - 0.22, place + 0.22], color="C0", linewidth=2.2)
             for run in each.runs:
                 if (point := run.kept(lower)) is not None:
-                    fill = ink() if run.state == FINISHED else paper()
-                    axes.plot([point[1]], [place], "o", markersize=4.6, color=ink(), markerfacecolor=fill)
+                    fill = INK if run.state == FINISHED else PAPER
+                    axes.plot([point[1]], [place], "o", markersize=4.6, color=INK, markerfacecolor=fill)
         axes.set_yticks(range(len(shown)), [_short(each) for each in shown], fontsize=8.2)
         axes.set_ylim(len(shown) - 0.5, -0.5)
         axes.set_xlabel(f"{comparison.metric} of the kept epoch")
@@ -43,7 +45,7 @@ def plot_means(comparison: Comparison, *, dark: bool = False) -> bytes | None:
         return to_png(figure)
 
 
-def plot_curves(comparison: Comparison, *, dark: bool = False) -> bytes | None:
+def plot_curves(comparison: "Comparison") -> bytes | None:
     """The monitored metric of every run over the epochs, as PNG; None without any."""
     from matplotlib.ticker import MaxNLocator
 
@@ -51,7 +53,7 @@ def plot_curves(comparison: Comparison, *, dark: bool = False) -> bytes | None:
     if not shown:
         return None
     best = next((each.best for each in comparison.configurations if each.best is not None), None)
-    with styled_figure(6.4, 3.9, dark=dark) as figure:
+    with styled_figure(6.4, 3.9) as figure:
         axes = figure.add_subplot()
         labelled: set[str] = set()
         for run in sorted(shown, key=lambda each: each is best):
@@ -69,7 +71,7 @@ def plot_curves(comparison: Comparison, *, dark: bool = False) -> bytes | None:
         return to_png(figure)
 
 
-def plot_values(comparison: Comparison, *, dark: bool = False) -> bytes | None:
+def plot_values(comparison: "Comparison") -> bytes | None:
     """The kept metric against each varied value, one panel per key, as PNG; None with fewer than four runs."""
     lower = comparison.lower_is_better
     measured = [
@@ -83,7 +85,7 @@ def plot_values(comparison: Comparison, *, dark: bool = False) -> bytes | None:
         return None
     across = min(2, len(columns))
     down = math.ceil(len(columns) / across)
-    with styled_figure(3.3 * across, 1.2 + 2.2 * down, dark=dark) as figure:
+    with styled_figure(3.3 * across, 1.2 + 2.2 * down) as figure:
         panels = list(figure.subplots(down, across, squeeze=False, sharey=True).flat)
         for axes in panels[len(columns) :]:
             axes.set_visible(False)
@@ -91,7 +93,7 @@ def plot_values(comparison: Comparison, *, dark: bool = False) -> bytes | None:
             labels = [each.label[column] for each, _, _ in measured]
             places = _places(axes, labels)
             for place, (_, run, value) in zip(places, measured, strict=True):
-                fill = "C0" if run.state == FINISHED else paper()
+                fill = "C0" if run.state == FINISHED else PAPER
                 axes.plot([place], [value], "o", markersize=4.4, color="C0", markerfacecolor=fill)
             axes.tick_params(labelsize=8)
             axes.set_title(column, fontsize=9)
@@ -119,11 +121,11 @@ def _line(run: Run, best: bool) -> tuple[str, str, float, str]:
     if best:
         return "best", "C0", 2.4, "-"
     if run.state == FINISHED:
-        return "finished", ink(), 1.0, "-"
+        return "finished", INK, 1.0, "-"
     return ("pruned", "C1", 1.0, "-") if run.state == PRUNED else ("failed or unfinished", "C2", 1.0, ":")
 
 
-def _short(configuration: Configuration) -> str:
+def _short(configuration: "Configuration") -> str:
     parts = [f"{key.rsplit('.', 1)[-1]} {_cut(value, 14)}" for key, value in configuration.label.items()]
     return "\n".join(", ".join(parts[at : at + 3]) for at in range(0, len(parts), 3)) or "one configuration"
 

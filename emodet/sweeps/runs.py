@@ -1,7 +1,6 @@
 """Reads run folders for a comparison: finished, failed, interrupted, killed and running ones."""
 
 import csv
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import Any
 import yaml
 
 from emodet.errors import EmodetError
+from emodet.training.folder import RunFolder
 
 __all__ = ["FAILED", "FINISHED", "INTERRUPTED", "PRUNED", "UNFINISHED", "Run", "find_runs", "read_run"]
 
@@ -95,7 +95,7 @@ def read_run(folder: Path) -> Run:
         EmodetError: It is not a run folder, or damaged.
     """
     try:
-        facts = _facts(folder)
+        facts = RunFolder(folder).facts() if (folder / "run.json").is_file() else {}
         composed = folder / "config.yaml"
         if not composed.is_file():  # the run failed before it wrote its own
             composed = folder / ".hydra" / "config.yaml"
@@ -126,12 +126,6 @@ def read_run(folder: Path) -> Run:
         test=measured,
         test_name=test_name,
     )
-
-
-def _facts(folder: Path) -> dict[str, Any]:
-    file = folder / "run.json"
-    facts = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    return facts if isinstance(facts, dict) else {}
 
 
 def _state(facts: Mapping[str, Any]) -> tuple[str, str]:
