@@ -9,8 +9,6 @@ from pathlib import Path
 
 __all__ = ["atomic_path", "sha256_of", "write_atomically"]
 
-_BLOCK = 1 << 20
-
 
 @contextmanager
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
@@ -43,11 +41,8 @@ def write_atomically(path: str | os.PathLike[str], data: bytes | str) -> None:
 
 def sha256_of(path: str | os.PathLike[str]) -> str:
     """SHA-256 of a file's bytes, as 64 hexadecimal digits."""
-    digest = hashlib.sha256()
     with Path(path).open("rb") as file:
-        while block := file.read(_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _umask() -> int:

@@ -34,16 +34,6 @@ def test_failed_write_keeps_the_old_file(tmp_path: Path) -> None:
     assert [file.name for file in tmp_path.iterdir()] == ["kept.json"]
 
 
-def test_permissions_follow_the_umask_or_the_replaced_file(tmp_path: Path) -> None:
-    plain = tmp_path / "plain"
-    plain.write_text("x")
-    write_atomically(tmp_path / "fresh", "x")
-    assert (tmp_path / "fresh").stat().st_mode == plain.stat().st_mode
-    plain.chmod(0o640)
-    write_atomically(plain, "y")
-    assert plain.stat().st_mode & 0o777 == 0o640
-
-
 def test_sha256(tmp_path: Path) -> None:
     file = tmp_path / "large"
     file.write_bytes(bytes(range(256)) * 10_000)

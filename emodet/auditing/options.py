@@ -53,20 +53,19 @@ class QualityOptions:
 class ProposalOptions:
     """Which corrections are proposed.
 
+    None is proposed for relabelling: at 0.95 for another class, voters agreed with 70 % of the new labels of FER2013
+    (experiments/ferplus/audit/README.md), and a wrong label is worse than one face less.
+
     Attributes:
         splits: Splits whose faces may be corrected. By default only train: scores on a changed val or test split cannot
             be compared with those of others.
         exclude_below: A label issue is proposed for exclusion where the label's probability is below this.
-        relabel_from: It is proposed for relabelling instead where another class has at least this probability. None
-            relabels nothing: at 0.95, voters agreed with 70 % of the new labels of FER2013
-            (experiments/ferplus/audit/README.md), and a wrong label is worse than one face less.
         agreed_from: No label issue is proposed where the soft label, the votes of several people, gives the label at
             least this share.
     """
 
     splits: Sequence[str] = ("train",)
     exclude_below: float = 0.05
-    relabel_from: float | None = None
     agreed_from: float = 0.5
 
     def __post_init__(self) -> None:

@@ -31,13 +31,13 @@ def propose(
     """
     found: dict[int, Correction] = {}
 
-    def add(row: int, action: str, reason: str, *, emotion: int | None = None, score: float | None = None) -> None:
+    def add(row: int, reason: str, score: float | None = None) -> None:
         has_label = table.emotion[row] >= 0 or not np.isnan(table.soft_label[row]).all()
         if table.split[row] in options.splits and has_label and row not in found:
             found[row] = Correction(
                 key=str(table.key[row]),
-                action=action,
-                emotion=emotion,
+                action="exclude",
+                emotion=None,
                 split=str(table.split[row]),
                 was=int(table.emotion[row]),
                 reason=reason,
@@ -45,17 +45,15 @@ def propose(
             )
 
     for row in np.flatnonzero(issues.issue == "uniform").tolist():
-        add(row, "exclude", ISSUES["uniform"])
+        add(row, ISSUES["uniform"])
     for group in groups:
         for row, reason in _superfluous(table, group):
-            add(row, "exclude", reason)
+            add(row, reason)
     for each in (candidate for split in noise if split.informative for candidate in split.candidates):
         if table.soft_label[each.row, each.given] >= options.agreed_from:
             continue
-        if options.relabel_from is not None and each.p_suggested >= options.relabel_from:
-            add(each.row, "relabel", "label noise", emotion=each.suggested, score=each.p_given)
-        elif each.p_given < options.exclude_below:
-            add(each.row, "exclude", "label noise", score=each.p_given)
+        if each.p_given < options.exclude_below:
+            add(each.row, "label noise", each.p_given)
     # A correction of a key that occurs twice in a split would apply to both faces.
     keys = Counter(zip(table.key.tolist(), table.split.tolist(), strict=True))
     return tuple(found[row] for row in sorted(found) if keys[(found[row].key, found[row].split)] == 1)

@@ -20,7 +20,6 @@ from emodet.evaluation.curves import plot_curves
 from emodet.evaluation.outputs import predict_split, to_predictions
 from emodet.evaluation.reporting import report
 from emodet.evaluation.table import format_table
-from emodet.export.model_files import write_model_of_run
 from emodet.models.classifier import EmotionClassifier
 from emodet.models.nets import net_cost
 from emodet.training.calibrate import calibrate
@@ -165,10 +164,8 @@ def finish_run(
     rate = run.facts().get("faces_per_second")
     for run_logger in run_loggers(trainer):
         run_logger.log_scores({"temperature": temperature, "faces_per_second": rate, f"selected/{monitor}": score})
-        if run_logger.keeps_files:
-            about = {"temperature": temperature, "metrics": trained.card.metrics, "fingerprint": data.fingerprint}
-            run_logger.log_files("checkpoint", [run.best], about, ["best"])
-            run_logger.log_files("model-file", write_model_of_run(trained, data, run.path / "model"), about)
+        about = {"temperature": temperature, "metrics": trained.card.metrics, "fingerprint": data.fingerprint}
+        run_logger.log_checkpoint(run.best, about)
     if rate is not None:
         print(f"trained at:  {rate:,.1f} faces/s, median of the epochs")
     print(f"run folder:  {run.path}\ncheckpoint:  {run.best}\nreport:      {run.path / 'evaluation-test/report.html'}")

@@ -43,7 +43,7 @@ class RunLogger(L.Callback):
 
     Args:
         pictures: Whether loggers get faces: ``auto``, true or false, see `may_show_pictures`.
-        artifacts: Whether Weights & Biases keeps the best checkpoint and the model file.
+        artifacts: Whether Weights & Biases keeps the best checkpoint.
     """
 
     def __init__(self, pictures: bool | str = "auto", artifacts: bool = True) -> None:
@@ -52,11 +52,6 @@ class RunLogger(L.Callback):
         self._pack: Pack | None = None
         self._config: dict[str, Any] = {}
         self._scores: dict[str, float] = {}
-
-    @property
-    def keeps_files(self) -> bool:
-        """Whether `log_files` has somewhere to put files."""
-        return self.artifacts and any(isinstance(logger, WandbLogger) for logger in self._loggers)
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         pack: Pack | None = getattr(trainer.datamodule, "pack", None)  # type: ignore[attr-defined]
@@ -114,18 +109,15 @@ class RunLogger(L.Callback):
             else:
                 logger.log_metrics(known)
 
-    def log_files(
-        self, kind: str, files: Sequence[Path], metadata: Mapping[str, Any], aliases: Sequence[str] = ()
-    ) -> None:
-        """Log files as a wandb artifact, whose name begins with `kind`: ``checkpoint`` or ``model-file``."""
-        for logger in self._loggers:
+    def log_checkpoint(self, file: Path, metadata: Mapping[str, Any]) -> None:
+        """Log the best checkpoint as a wandb artifact."""
+        for logger in self._loggers if self.artifacts else ():
             if isinstance(logger, WandbLogger):
                 import wandb
 
-                artifact = wandb.Artifact(f"{kind}-{logger.experiment.id}", "model", metadata=dict(metadata))
-                for file in files:
-                    artifact.add_file(str(file))
-                logger.experiment.log_artifact(artifact, aliases=["latest", *aliases])
+                artifact = wandb.Artifact(f"checkpoint-{logger.experiment.id}", "model", metadata=dict(metadata))
+                artifact.add_file(str(file))
+                logger.experiment.log_artifact(artifact, aliases=["latest", "best"])
 
     def _log_image(self, name: str, image: UInt8) -> None:
         for logger in self._loggers:

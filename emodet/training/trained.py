@@ -92,7 +92,7 @@ def load_trained(path: Path) -> Trained:
         facts = run.facts() if run else {}
         # Metrics are those of the best checkpoint, which is also the one that was calibrated.
         is_best = run is not None and path.resolve() == run.best.resolve()
-        calibrated = "temperature" in facts if run else classifier.temperature.item() != 1
+        calibrated = is_best and "temperature" in facts if run else classifier.temperature.item() != 1
         card = WeightsCard(
             net=dict(classifier.hparams["net"]),
             class_names=classifier.class_names,
@@ -106,7 +106,6 @@ def load_trained(path: Path) -> Trained:
             fingerprint=facts.get("fingerprint", ""),
             valence_arousal=classifier.has_va_head,
         )
-        calibrated = calibrated and (run is None or is_best)
     return Trained(classifier=classifier, card=card, file=path, folder=folder, data=data, calibrated=calibrated)
 
 

@@ -33,12 +33,6 @@ def of_contrast(count: int) -> dict[str, np.ndarray]:
     return {"contrast": values, "brightness": 2 * values, "sharpness": values}
 
 
-def test_near_hashes_alone_are_not_enough() -> None:
-    thumbnails = np.random.default_rng(0).integers(0, 256, (3, 16, 16), dtype=np.uint8)
-    stats = stats_of(**of_contrast(3), thumbnails=thumbnails)
-    assert len(set(number_photographs(table_of(3), stats, CopyOptions()).tolist())) == 3
-
-
 def test_crops_sizes_and_mirror_images_are_copies_and_other_faces_are_not(tmp_path: Path) -> None:
     one, two = photograph(1, 96), photograph(2, 96)
     faces = {

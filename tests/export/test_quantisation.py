@@ -7,7 +7,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from emodet.errors import EmodetError
-from emodet.export.quantisation import calibration_rows, quantise, trunk_nodes
+from emodet.export.quantisation import quantise, trunk_nodes
 
 
 @pytest.fixture(scope="module")
@@ -76,15 +76,3 @@ def test_a_net_without_convolutions_is_refused(faces):
     node = helper.make_node("Identity", ["crops"], ["same"], name="same")
     with pytest.raises(EmodetError, match="no convolution"):
         quantise(onnx.helper.make_model(helper.make_graph([node], "none", ends[:1], ends[1:])), faces)
-
-
-def test_the_calibration_faces_are_the_same_every_time_and_each_once():
-    candidates = np.arange(1000) * 3
-    rows = calibration_rows(candidates, 100)
-    np.testing.assert_array_equal(rows, calibration_rows(candidates, 100))
-    assert len(np.unique(rows)) == 100
-    assert np.isin(rows, candidates).all()
-    assert rows.max() > 2000  # from everywhere
-    assert len(calibration_rows(candidates[:7], 100)) == 7
-    with pytest.raises(EmodetError, match="calibration_faces=0"):
-        calibration_rows(candidates, 0)

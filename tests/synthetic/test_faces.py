@@ -11,7 +11,6 @@ from emodet.synthetic.faces import (
     SyntheticFace,
     draw_action_units,
     draw_face,
-    draw_sheet,
 )
 from emodet.synthetic.people import draw_identity
 
@@ -157,12 +156,6 @@ def test_valence_and_arousal_follow_the_class() -> None:
     assert all(-1 <= value <= 1 for mean in means.values() for value in mean)
     assert means["happiness"][0] > 0.4 > means["neutral"][0] > -0.3 > means["sadness"][0]
     assert means["fear"][1] > 0.4 > means["neutral"][1] > means["sadness"][1]
-
-
-def test_a_sheet_has_a_row_per_person_and_a_column_per_emotion() -> None:
-    sheet = draw_sheet(2, 64, seed=3)
-    assert sheet.shape == (128, 512, 3)
-    assert np.array_equal(sheet, draw_sheet(2, 64, seed=3))
 
 
 @pytest.mark.parametrize("emotion", [8, "uncertain", "bored"])

@@ -7,13 +7,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from emodet.data.sources import Source
 from emodet.datasets.readers import open_reader
 from emodet.emotions import ALPHABETICAL_ORDER, emotion_name
 from emodet.errors import EmodetError
 from emodet.images import decode_rgb
-from emodet.preprocessing import Preprocessing
-from emodet.synthetic import releases
 from emodet.synthetic.releases import STAMP, write_release
 
 FACES = {"train": 60, "val": 16, "test": 8}
@@ -50,12 +47,6 @@ def test_classes_are_numbered_alphabetically_and_boxes_normalised(release: Path)
         for number, *box in labels.values():
             assert 0 <= int(number) <= 7
             assert all(0 < float(value) <= 1 for value in box)
-
-
-def test_its_pack_may_be_shown_and_says_that_it_is_drawn(release: Path, tmp_path: Path) -> None:
-    pack, _ = Source(release, packs=tmp_path, processes=1).prepare(Preprocessing(size=24))
-    assert pack.manifest["title"].startswith("drawn faces, as AffectNet")
-    assert pack.manifest["redistributable"] is True
 
 
 def test_training_classes_are_as_uneven_as_affectnets_or_uniform(tmp_path: Path) -> None:
@@ -103,23 +94,6 @@ def test_a_root_with_something_else_is_refused_and_kept(tmp_path: Path) -> None:
     empty.mkdir()
     write_release(empty, {"train": 8}, size=32)
     assert (empty / STAMP).is_file()
-
-
-def test_a_crash_half_way_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    drawn = []
-
-    def draw_ten(*given: object, **named: object) -> object:
-        drawn.append(given)
-        if len(drawn) > 10:
-            raise OSError(28, "No space left on device")
-        return draw_face(*given, **named)  # type: ignore[arg-type]
-
-    draw_face = releases.draw_face
-    monkeypatch.setattr(releases, "draw_face", draw_ten)
-    with pytest.raises(OSError, match="No space"):
-        write_release(tmp_path / "faces", {"train": 40}, size=32)
-    assert len(drawn) == 11
-    assert [path.name for path in tmp_path.iterdir()] == [".faces.lock"]
 
 
 @pytest.mark.parametrize(

@@ -189,16 +189,3 @@ def test_plain_weights_of_another_class_count_leave_the_last_layer_fresh(tmp_pat
     assert "does not say which classes its 8 rows are" in notes[0]
     assert torch.equal(classifier.net.state_dict()["head.5.weight"], fresh)
     assert torch.equal(classifier.net.state_dict()["head.1.weight"], trained.net.state_dict()["head.1.weight"])
-
-
-def test_weights_of_another_net(tmp_path: Path) -> None:
-    save_weights(made(channels=(4, 8, 8)).net, tmp_path / "deeper.pt")
-    with pytest.raises(
-        EmodetError, match=r"init_from=.*deeper\.pt: weights of another net; differing names: stages\.2"
-    ):
-        init_from(made(), tmp_path / "deeper.pt")
-    save_weights(made(channels=(4, 16)).net, tmp_path / "wider.pt")
-    with pytest.raises(
-        EmodetError, match=r"stages\.1\.0\.weight has shape \(16, 4, 3, 3\), this net needs \(8, 4, 3, 3\)"
-    ):
-        init_from(made(), tmp_path / "wider.pt")

@@ -6,12 +6,10 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
-from lightning.pytorch.loggers import CSVLogger, Logger
+from lightning.pytorch.loggers import Logger
 from wandb_log import read_wandb_log
 
-from emodet.config import TrainConfig
 from emodet.errors import EmodetError
-from emodet.schema import RENAMED_KEYS, checked
 from emodet.training.folder import RunFolder
 from emodet.training.loggers import build_loggers, closing
 
@@ -53,15 +51,6 @@ class OwnLogger(Logger):
         """Nothing."""
 
 
-def test_csv_is_always_there_and_each_attempt_has_its_own(tmp_path: Path) -> None:
-    for attempt in range(2):
-        (logger,) = build_loggers({}, RunFolder(tmp_path))
-        assert isinstance(logger, CSVLogger)
-        assert logger.log_dir == str(tmp_path / "csv" / str(attempt))
-        logger.log_metrics({"val/accuracy": 0.5}, 1)
-        logger.save()
-
-
 def test_a_logger_of_ones_own_gets_the_run_folder_metrics_and_final_scores(
     command: Command, small: list[str], tmp_path: Path, without_pictures: None
 ) -> None:
@@ -94,20 +83,6 @@ def test_a_spec_that_is_no_logger(spec: dict[str, Any], way_out: str, tmp_path: 
         build_loggers({"x": spec}, RunFolder(tmp_path))
 
 
-def test_a_package_that_is_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "wandb", None)
-    with pytest.raises(EmodetError, match=r"logger\.wandb: .* pip install 'emodet\[train,.*logger=csv"):
-        build_loggers(WANDB, RunFolder(tmp_path))
-
-
-@pytest.mark.parametrize("key", ["name", "project", "pictures"])
-def test_an_old_key_names_the_new_one(key: str) -> None:
-    with pytest.raises(EmodetError) as caught:
-        checked(TrainConfig, {"logger": {**WANDB, key: "x"}})
-    assert str(caught.value).startswith(f"logger.{key}")
-    assert RENAMED_KEYS[f"logger.{key}"] in str(caught.value)
-
-
 def test_without_credentials_wandb_is_offline_in_the_run_folder(tmp_path: Path) -> None:
     wandb = pytest.importorskip("wandb")
     run = RunFolder(tmp_path)
@@ -138,18 +113,6 @@ def test_with_credentials_but_no_network_it_is_offline(
     with closing(loggers):
         assert loggers[1].experiment.offline  # type: ignore[attr-defined]
     assert "trying offline" in caplog.text
-
-
-def test_disabled_stays_disabled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    wandb = pytest.importorskip("wandb")
-    monkeypatch.setenv("WANDB_MODE", "disabled")
-    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
-    loggers = build_loggers(WANDB, RunFolder(tmp_path))
-    with closing(loggers):
-        loggers[1].log_metrics({"val/accuracy": 1.0}, 0)
-        assert loggers[1].experiment.disabled  # type: ignore[attr-defined]
-    assert wandb.run is None
-    assert not (tmp_path / "run.json").exists()
 
 
 @pytest.mark.slow
@@ -192,4 +155,3 @@ def test_csv_needs_no_logging_package(
     run = ["experiment=affectnet_yolo", "logger=csv", *small, "trainer.max_epochs=1", f"hydra.run.dir={tmp_path}"]
     assert command("emodet.train", *run) == 0
     assert "wandb" not in RunFolder(tmp_path).facts()
-    assert not (tmp_path / "model").exists()

@@ -102,16 +102,14 @@ def test_figures_and_tables_of_both_splits(run: RunFolder, log: WandbLog, events
         assert all(row[1] != row[2] for row in errors)
 
 
-def test_checkpoint_and_model_file_are_artifacts_in_the_run_folder(run: RunFolder, log: WandbLog) -> None:
-    checkpoint, model = log.artifact("checkpoint-"), log.artifact("model-file-")
+def test_the_checkpoint_is_an_artifact_in_the_run_folder(run: RunFolder, log: WandbLog) -> None:
+    checkpoint = log.artifact("checkpoint-")
     assert (checkpoint["type"], set(checkpoint["aliases"])) == ("model", {"best", "latest"})
-    assert "emodet-fp32.onnx" in model["files"]
     results = run.facts()["results"]
     assert checkpoint["metadata"]["metrics"]["test"]["accuracy"] == results["test"]["accuracy"]["value"]
-    for artifact, own in ((checkpoint, "checkpoints/best.ckpt"), (model, "model/emodet-fp32.onnx")):
-        staged = Path(artifact["files"][Path(own).name])
-        assert staged.is_relative_to(run.path / "wandb")
-        assert sha256_of(staged) == sha256_of(run.path / own)
+    staged = Path(checkpoint["files"]["best.ckpt"])
+    assert staged.is_relative_to(run.path / "wandb")
+    assert sha256_of(staged) == sha256_of(run.best)
 
 
 def test_the_dashboard_names_only_what_a_run_logs(log: WandbLog) -> None:
@@ -133,7 +131,7 @@ def test_no_picture_of_affectnet_gets_into_the_log(
     assert command("emodet.train", *arguments, "callbacks.run_logger.artifacts=false", f"hydra.run.dir={run}") == 0
     assert (run / "augmentation.png").is_file()  # it stays on this machine
     log = read_wandb_log(run)
-    assert not [name for name in log.artifacts if name.startswith(("checkpoint", "model-file"))]
+    assert not [name for name in log.artifacts if name.startswith("checkpoint")]
     files = [file for file in (run / "wandb").rglob("*") if file.is_file()]
     assert len(files) > 10
     names = {file.name.split("_")[0] for file in files if file.read_bytes().startswith((b"\x89PNG", b"\xff\xd8\xff"))}

@@ -88,15 +88,3 @@ def test_an_error_on_one_rank_ends_both(small: list[str], tmp_path: Path) -> Non
         _, error = training.communicate(timeout=400)
         assert training.returncode != 0
         assert "error: made to fail" in error
-
-
-@pytest.mark.slow
-def test_two_trainings_of_the_same_second_have_folders_of_their_own(small: list[str], tmp_path: Path) -> None:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "EMODET_OUTPUTS": str(tmp_path)}
-    arguments = [*small, *TRAIN, "trainer.max_epochs=1", "debug=one_batch"]
-    both = [
-        subprocess.Popen([sys.executable, "-m", "emodet.train", *arguments], env=environment, stdout=subprocess.DEVNULL)
-        for _ in range(2)
-    ]
-    assert [process.wait(timeout=400) for process in both] == [0, 0]
-    assert len(list(tmp_path.glob("ferplus/*/run.json"))) == 2
