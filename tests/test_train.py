@@ -3,15 +3,8 @@
 import csv
 import json
 import math
-import os
-import resource
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import cv2
 import pytest
@@ -241,28 +234,6 @@ def last_is_that_of_the_first_epoch(run: Path) -> None:
 PLAIN = ["experiment=ferplus", "training.progressive_sizes=[]", "trainer.check_val_every_n_epoch=1"]
 
 
-def test_stopped_before_there_is_anything_to_draw(
-    command: Command,
-    small: list[str],
-    tmp_path: Path,
-    capfd: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    with monkeypatch.context() as patched:
-        step = EmotionClassifier.training_step
-
-        def stopped_at_the_second(self: EmotionClassifier, batch: Any, batch_idx: int) -> Any:
-            if batch_idx == 1:
-                os.kill(os.getpid(), signal.SIGINT)
-            return step(self, batch, batch_idx)
-
-        patched.setattr(EmotionClassifier, "training_step", stopped_at_the_second)
-        assert command("emodet.train", *small, *PLAIN, f"hydra.run.dir={tmp_path}") == 130
-    said = capfd.readouterr()
-    assert "stopped by SIGINT; continue with  python -m emodet.train resume=" in said.err
-    assert "Traceback" not in said.err
-
-
 def test_a_loss_that_becomes_nan_keeps_the_last_good_checkpoint(
     command: Command,
     small: list[str],
@@ -280,32 +251,6 @@ def test_a_loss_that_becomes_nan_keeps_the_last_good_checkpoint(
     assert "Traceback" not in error
     last_is_that_of_the_first_epoch(tmp_path)
     assert command("emodet.train", f"resume={tmp_path}") == 0
-
-
-def test_a_disk_that_fills_keeps_the_last_good_checkpoint(
-    command: Command,
-    small: list[str],
-    tmp_path: Path,
-    capfd: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-    without_pictures: None,
-) -> None:
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    with monkeypatch.context() as patched:
-
-        def fill_disk() -> None:
-            size = (tmp_path / "checkpoints/last.ckpt").stat().st_size
-            resource.setrlimit(resource.RLIMIT_FSIZE, (size - 1000, before[1]))
-
-        stops_at_epoch(patched, fill_disk)
-        try:
-            assert command("emodet.train", *small, *PLAIN, f"hydra.run.dir={tmp_path}") == 2
-        finally:
-            resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    error = capfd.readouterr().err
-    assert "ckpt: could not be written, is the disk full?" in error
-    assert "Traceback" not in error
-    last_is_that_of_the_first_epoch(tmp_path)
 
 
 # Ways to train.
@@ -361,36 +306,3 @@ def test_a_multirun_makes_a_folder_per_seed_and_they_differ(
     weights = [torch.load(tmp_path / job / "weights.pt", weights_only=True) for job in ("0", "1")]
     assert not torch.equal(weights[0]["head.5.weight"], weights[1]["head.5.weight"])
     assert [RunFolder(tmp_path / job).facts()["seed"] for job in ("0", "1")] == [0, 1]
-
-
-def test_the_selected_metric_reaches_the_table_of_its_sweep(
-    command: Command, small: list[str], tmp_path: Path, without_pictures: None
-) -> None:
-    arguments = [*PLAIN, "trainer.max_epochs=1", "training.monitor=val/loss", f"hydra.sweep.dir={tmp_path}", "-m"]
-    assert command("emodet.train", *small, *arguments) == 0
-    expected = min(float(row["val/loss"]) for row in rows(tmp_path / "0") if "val/loss" in row)
-    with (tmp_path / "runs.csv").open(newline="", encoding="utf-8") as stream:
-        assert [float(row["val/loss"]) for row in csv.DictReader(stream)] == [pytest.approx(expected, abs=1e-5)]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_process_of_its_own_stops_for_a_signal_and_is_resumed(number: int, small: list[str], tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    start = [sys.executable, "-m", "emodet.train"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    arguments = [*start, *PLAIN, *small, "scheduler=constant", "data.num_workers=1", "trainer.max_epochs=5000"]
-    arguments.append(f"hydra.run.dir={run}")
-    process = subprocess.Popen(arguments, env=environment, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 120
-    while not (run / "checkpoints" / "last.ckpt").is_file() and time.monotonic() < deadline:
-        time.sleep(0.2)
-    process.send_signal(number)
-    _, error = process.communicate(timeout=60)
-    assert process.returncode == 128 + number, error
-    assert f"continue with  python -m emodet.train resume='{run}'" in error
-    assert "Traceback" not in error
-    done = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["epoch"]
-    arguments = [*start, f"resume={run}", f"trainer.max_epochs={done + 2}"]
-    subprocess.run(arguments, env=environment, check=True, timeout=120)
-    assert (run / "evaluation-test/report.html").is_file()

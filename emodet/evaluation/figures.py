@@ -36,7 +36,7 @@ def ramp() -> "Colormap":
 
     (r, g, b), (ink_r, ink_g, ink_b) = to_rgb("C0"), to_rgb(INK)
     end = ((r + ink_r) / 2, (g + ink_g) / 2, (b + ink_b) / 2)
-    return LinearSegmentedColormap.from_list("ramp", [(0.0, PAPER), (0.75, to_rgb("C0")), (1.0, end)])
+    return LinearSegmentedColormap.from_list("ramp", [(0.0, to_rgb(PAPER)), (0.75, to_rgb("C0")), (1.0, end)])
 
 
 def add_title(figure: "Figure", title: str, subtitle: str) -> None:

@@ -210,7 +210,7 @@ def measure_speed(
         crops: uint8 (N, size, size, 3); repeated where a batch needs more.
         batches: Faces per call.
     """
-    medians = {}
+    medians: dict[tuple[str, int], float] = {}
     for batch in batches:
         faces = np.resize(crops, (batch, *crops.shape[1:]))
         times: dict[str, list[float]] = {name: [] for name in models}

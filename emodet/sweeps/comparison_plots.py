@@ -29,7 +29,7 @@ def plot_means(comparison: "Comparison") -> bytes | None:
         axes.grid(False, axis="y")
         for place, each in enumerate(shown):
             score = each.scores.get(comparison.metric)
-            if score is not None and score.low is not None:
+            if score is not None and score.value is not None and score.low is not None and score.high is not None:
                 axes.plot([score.low, score.high], [place] * 2, color="C0", linewidth=5, alpha=0.35)
                 axes.plot([score.value] * 2, [place - 0.22, place + 0.22], color="C0", linewidth=2.2)
             for run in each.runs:
