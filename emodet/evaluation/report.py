@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from emodet.errors import EmodetError
 from emodet.evaluation.contact_sheet import contact_sheet
-from emodet.evaluation.pages import encode_image, number, percent, render
+from emodet.evaluation.pages import encode_image, render
 from emodet.evaluation.plots import (
     plot_confusion,
     plot_coverage,
@@ -35,7 +35,6 @@ Images = Callable[[int], UInt8]
 Details = Mapping[str, str | int | float | None]
 
 _OPTIONAL = ("valence_arousal.png", "robustness.png", "robustness.csv", "errors.png")
-_MIN_SHARE = 0.02  # probabilities below are left out of the text under an image
 
 
 def worst_errors(predictions: Predictions, count: int) -> Int64:
@@ -172,15 +171,7 @@ def _page(
     details: Details,
     robustness: Robustness | None,
 ) -> str:
-    names, counts = evaluation.class_names, evaluation.confusion
-    for row in errors:
-        row["ranked"] = sorted(row["probabilities"].items(), key=lambda pair: -pair[1])
-        row["words"] = ", ".join(f"{name} {100 * share:.0f} %" for name, share in row["ranked"] if share >= _MIN_SHARE)
-    sections = [("classes", "Classes"), ("confusions", "Confusions"), ("confidence", "Confidence")]
-    sections += [("dimensions", "Valence and arousal")] if evaluation.dimensions else []
-    sections += [("robustness", "Robustness")] if robustness is not None else []
-    main = (evaluation[name] for name in MAIN_SCORES)
-    recalls = [(name, evaluation[f"recall/{name}"]) for name in names]
+    names = evaluation.class_names
     return render(
         "report.html",
         evaluation=evaluation,
@@ -188,27 +179,13 @@ def _page(
         interval=format_interval,
         method=method(evaluation),
         colours=dict(zip(names, class_colours(names), strict=True)),
-        sections=[*sections, ("errors", "Errors"), ("details", "Details")],
-        tiles=[
-            (
-                TITLES[score.name][:1].upper() + TITLES[score.name][1:],
-                format_score(score),
-                format_interval(score) or "no interval",
-            )
-            for score in main
-        ],
-        hardest=min((pair for pair in recalls if pair[1].n), key=lambda pair: pair[1].value or 0.0, default=None),
+        titles=TITLES,
+        main=MAIN_SCORES,
         confusions=_confusions(evaluation),
-        counts=[[name, *(f"{count:,}" for count in row)] for name, row in zip(names, counts.tolist(), strict=True)],
-        bins=[
-            [f"{each.low:.2f} to {each.high:.2f}", f"{each.faces:,}", number(each.confidence), percent(each.accuracy)]
-            for each in evaluation.bins
-            if each.faces
-        ],
         coverages=[f"{share:g}" for share in COVERAGES],
         figures=figures,
         robustness=robustness,
-        wrong=int(counts.sum() - counts.trace()),
+        wrong=int(evaluation.confusion.sum() - evaluation.confusion.trace()),
         images=crops,
         details={"data": evaluation.data, "split": evaluation.split, **details},
         errors=errors,

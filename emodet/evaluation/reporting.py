@@ -13,6 +13,7 @@ from emodet.evaluation.outputs import Predict, SplitOutputs, to_predictions
 from emodet.evaluation.report import write_report
 from emodet.evaluation.robustness import measure_robustness
 from emodet.evaluation.scores import Evaluation, evaluate_predictions
+from emodet.evaluation.table import format_score
 
 __all__ = ["report"]
 
@@ -62,7 +63,7 @@ def report(
             return evaluate_predictions(to_predictions(corrupted, data, temperature), resamples=resamples)
 
         robustness = measure_robustness(evaluation, measure)
-        print(robustness.as_text(), end="\n\n")
+        print(f"mean accuracy over all corruptions and levels: {format_score(robustness.mean)}", end="\n\n")
 
     def image(number: int) -> npt.NDArray[np.uint8]:
         crop: npt.NDArray[np.uint8] = data.pack.images(outputs.index[number : number + 1])[0]

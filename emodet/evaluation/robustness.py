@@ -11,7 +11,6 @@ from emodet.evaluation.corruptions import CORRUPTIONS, Corruption
 from emodet.evaluation.figures import INK, PAPER, add_title, styled_figure, to_png
 from emodet.evaluation.plots import share_axes
 from emodet.evaluation.scores import Evaluation, Score
-from emodet.evaluation.table import format_interval, format_score
 
 __all__ = ["CorruptedScores", "Robustness", "measure_robustness", "plot_robustness"]
 
@@ -52,18 +51,6 @@ class Robustness:
             cells = ("" if value is None else f"{value:.6f}" for value in values)
             writer.writerow([row.corruption, f"{row.level:g}", row.label, *cells])
         return out.getvalue()
-
-    def as_text(self) -> str:
-        """A table for a terminal."""
-        lines = [f"{'corruption':<13} {'level':<20} {'accuracy':>8}  {'95 % interval':<14} macro F1  calibration error"]
-        lines.append(f"{'none':<13} {'clean':<20} {format_score(self.clean):>8}")
-        lines.extend(
-            f"{row.corruption:<13} {row.label:<20} {format_score(row.accuracy):>8}  "
-            f"{format_interval(row.accuracy):<14} {format_score(row.macro_f1):>8}  {format_score(row.ece)}"
-            for row in self.rows
-        )
-        lines.append(f"{'mean':<13} {'of all':<20} {format_score(self.mean):>8}")
-        return "\n".join(lines)
 
 
 def measure_robustness(clean: Evaluation, measure: Callable[[Corruption, float], Evaluation]) -> Robustness:

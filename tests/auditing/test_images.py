@@ -28,12 +28,6 @@ def test_each_issue_is_named() -> None:
     assert found.counts()["uniform"] == 1
 
 
-@pytest.mark.parametrize(("median", "expected"), [(10, ""), (1000, "blurred")])
-def test_blur_is_relative_to_the_set(median: float, expected: str) -> None:
-    spread = np.random.default_rng(1).lognormal(0, 0.3, 200)
-    assert find_image_issues(stats_of(sharpness=[*(median * spread), 10.0]), QualityOptions()).issue[-1] == expected
-
-
 def test_no_skin_tone_is_flagged_more_often() -> None:
     """The same people, drawn with light to dark skin, every fourth with a headscarf; one in ten is blurred."""
     tones, count, blurred = [(244, 212, 190), (198, 144, 108), (128, 82, 58), (64, 40, 30)], 50, 5

@@ -72,20 +72,6 @@ def test_planted_wrong_labels_are_the_candidates() -> None:
     assert sum(count for _, count in found.pairs) == len(rows)
 
 
-def test_splits_are_apart_and_classes_may_be_missing() -> None:
-    true = np.random.default_rng(1).integers(0, 8, 300)
-    # Val has no contempt; a third has no label, one has no probabilities.
-    split = np.where(np.arange(300) < 200, "train", "val")
-    label = np.where((split == "val") & (true == 7), 0, true)
-    label[::3] = -1
-    shares = probabilities(true)
-    shares[1] = np.nan
-    train, val = found_by(label, shares, split=split)
-    assert (train.split, val.split) == ("train", "val")
-    assert train.judged == ((label >= 0) & (split == "train")).sum() - 1
-    assert {each.row for each in val.candidates} <= set(np.flatnonzero((split == "val") & (true == 7)).tolist())
-
-
 def test_uninformative_predictions_propose_nothing() -> None:
     label = np.random.default_rng(1).integers(0, 8, 400)
     (found,) = found_by(label, probabilities((label + 1) % 8))

@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 from made_predictions import make_predictions
 
-from emodet.emotions import EMOTIONS
 from emodet.errors import EmodetError
 from emodet.evaluation.contact_sheet import contact_sheet
 from emodet.evaluation.curves import plot_curves
@@ -18,7 +17,6 @@ from emodet.evaluation.plots import (
 )
 from emodet.evaluation.predictions import Predictions
 from emodet.evaluation.scores import evaluate_predictions
-from emodet.palette import class_colours
 
 
 def decoded(png):
@@ -101,24 +99,3 @@ def test_a_contact_sheet_keeps_order_colours_and_shapes():
     assert [tuple(sheet[place]) for place in places] == [*colours, (255, 255, 255)]
     wide = contact_sheet([np.zeros((10, 40, 3), np.uint8)], tile=40)
     assert (wide == 0).all(axis=2).sum() == 400
-
-
-# Machado et al. 2009, severity 1, for linear RGB.
-DICHROMATS = {
-    "ordinary": np.eye(3),
-    "protanopia": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
-    "deuteranopia": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.01182, 0.04294, 0.968881]],
-    "tritanopia": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.3039]],
-}
-
-
-@pytest.mark.parametrize("vision", DICHROMATS)
-def test_class_colours_are_distinguishable_in_every_vision(vision):
-    color = pytest.importorskip("skimage.color")
-    rgb = np.array([[int(code[i : i + 2], 16) for i in (1, 3, 5)] for code in class_colours(EMOTIONS)]) / 255
-    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
-    seen = np.clip(linear @ np.array(DICHROMATS[vision]).T, 0, 1)
-    seen = np.where(seen <= 0.0031308, seen * 12.92, 1.055 * seen ** (1 / 2.4) - 0.055)
-    lab = color.rgb2lab(seen[None])[0]
-    first, second = np.triu_indices(8, 1)
-    assert color.deltaE_ciede2000(lab[first], lab[second]).min() >= 15

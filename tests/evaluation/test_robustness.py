@@ -68,6 +68,4 @@ def test_every_level_is_measured_and_tabulated():
     assert [row["corruption"] for row in rows] == ["none", *(name for name, _ in asked)]
     assert float(rows[5]["accuracy"]) == pytest.approx(found.rows[4].accuracy.value, abs=1e-6)
     assert found.mean.value == pytest.approx(np.mean([row.accuracy.value for row in found.rows]))
-    for name, level in asked:
-        assert CORRUPTIONS[name].label(level) in found.as_text()
     assert plot_robustness(found).startswith(b"\x89PNG")

@@ -14,7 +14,6 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
-from emodet.errors import EmodetError
 from emodet.sweeps.optuna_search import PruningCallback, search_space
 
 
@@ -43,16 +42,6 @@ def test_a_plain_value_fixes_a_key_and_the_later_override_counts() -> None:
     varied, fixed = space("a=interval(0.0,1.0)", "b=choice(x,y)", "a=0.5", "~c")
     assert list(varied) == ["b"]
     assert fixed == ["a=0.5", "~c"]
-
-
-@pytest.mark.parametrize(
-    ("overrides", "named"),
-    [(["a=1"], "hydra.sweeper.params"), (["seed=1,2"], "seed"), (["a=interval(5,1)"], "a=interval(5,1)")],
-)
-def test_spaces_that_cannot_be_searched(overrides: list[str], named: str) -> None:
-    with pytest.raises(EmodetError) as raised:
-        space(*overrides)
-    assert named in str(raised.value)
 
 
 def validated(epoch: int, value: float, folder: Path) -> L.Trainer:
@@ -84,9 +73,3 @@ def test_a_trial_worse_than_the_median_is_pruned(tmp_path: Path) -> None:
     trials = study.get_trials()
     assert trials[2].user_attrs == {"pruned_in_epoch": 1}
     assert trials[3].intermediate_values == {1: pytest.approx(0.9)}
-
-
-def test_the_study_must_be_visible_to_its_trials(tmp_path: Path) -> None:
-    callback = PruningCallback(str(tmp_path / "none"), 0, "val/accuracy")
-    with pytest.raises(EmodetError, match="none"):
-        callback.on_validation_end(validated(0, 0.5, tmp_path), L.LightningModule())

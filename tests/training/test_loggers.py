@@ -145,13 +145,3 @@ def test_runs_of_a_multirun_share_a_group(
     assert [log.config["seed"] for log in logs] == [1, 2]
     assert [log.ended for log in logs] == [[0], [0]]
     assert len({run_id for log in logs for run_id in log.run_ids}) == 2
-
-
-def test_csv_needs_no_logging_package(
-    command: Command, small: list[str], tmp_path: Path, without_pictures: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in ("wandb", "tensorboard", "tensorboardX"):
-        monkeypatch.setitem(sys.modules, name, None)
-    run = ["experiment=affectnet_yolo", "logger=csv", *small, "trainer.max_epochs=1", f"hydra.run.dir={tmp_path}"]
-    assert command("emodet.train", *run) == 0
-    assert "wandb" not in RunFolder(tmp_path).facts()
