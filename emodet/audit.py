@@ -27,7 +27,7 @@ from emodet.auditing.label_noise import find_label_noise
 from emodet.auditing.options import CopyOptions, OutOfFoldOptions, ProposalOptions, QualityOptions
 from emodet.auditing.out_of_fold import predict_out_of_fold
 from emodet.auditing.page import write_results
-from emodet.auditing.probabilities import OutOfFoldProbs, read_probabilities, write_probabilities
+from emodet.auditing.probabilities import OutOfFoldProbs, write_probabilities
 from emodet.auditing.proposals import propose
 from emodet.auditing.undetected import LONGEST_SIDE, MIN_SCORE, detect_faces
 from emodet.commands import command, to_plain_dict
@@ -79,8 +79,6 @@ class Audit:
             raise EmodetError("data.corrections: the audit checks a data set as released; leave corrections out")
         if settings["gallery"] < 0:
             raise EmodetError(f"gallery={settings['gallery']}: number of images to show, 0 or more")
-        if "probabilities" in settings and not Path(settings["probabilities"]).expanduser().is_file():
-            raise EmodetError(f"probabilities={settings['probabilities']}: there is no such file")
         if settings.get("detector_faces", 1) < 1:
             raise EmodetError(f"detector_faces={settings['detector_faces']}: 1 or more, or null for all")
         self.settings, threads = settings, settings.get("threads")
@@ -127,13 +125,10 @@ class Audit:
     def _predictions(
         self, data: EmotionDataModule, photographs: npt.NDArray[np.int64], folder: Path
     ) -> OutOfFoldProbs | None:
-        table = data.pack.table
-        if "probabilities" in self.settings:
-            return read_probabilities(Path(self.settings["probabilities"]).expanduser(), table, data.class_names)
         if self.settings["quick"]:
             return None
         found = predict_out_of_fold(self.settings, data, photographs, folder, self.out_of_fold)
-        write_probabilities(found, table, data.class_names, folder / "out_of_fold.parquet")
+        write_probabilities(found, data.pack.table, data.class_names, folder / "out_of_fold.parquet")
         return found
 
 

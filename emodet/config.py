@@ -211,8 +211,6 @@ class AuditConfig(TrainConfig):
     Attributes:
         output: The folder for the page and the corrections; by default ``audit/NAME`` in the folder for outputs.
         quick: Whether to leave out what takes long: no net is trained, no detector runs.
-        probabilities: A file with out-of-fold class probabilities, instead of training nets: see
-            `emodet.auditing.probabilities`.
         model: The model file that checks the class order: a path, ``int8`` or ``fp32`` for a shipped one, ``none`` to
             leave it out.
         detector: As in `emodet.inference.detectors.DETECTORS`; ``none`` leaves it out.
@@ -227,7 +225,6 @@ class AuditConfig(TrainConfig):
 
     output: str | None = None
     quick: bool = False
-    probabilities: str | None = None
     model: str = "int8"
     detector: str = "auto"
     detector_faces: int | None = 10000

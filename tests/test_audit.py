@@ -173,20 +173,9 @@ def test_finished_folds_are_reused_for_the_same_settings(
     assert "a fold was trained again" in capfd.readouterr().err
 
 
-@pytest.mark.slow
-def test_own_probabilities_replace_the_nets(
-    command: Command, options: list[str], audited: Path, tmp_path: Path
-) -> None:
-    own = f"probabilities={audited}/out_of_fold.parquet"
-    assert command("emodet.audit", *options, f"output={tmp_path}", "quick=true", own) == 0
-    assert (tmp_path / "label_noise.csv").read_text() == (audited / "label_noise.csv").read_text()
-    assert not list(tmp_path.glob("folds-*"))
-
-
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"probabilities": "nowhere.csv"}, "probabilities=nowhere.csv"),
         ({"out_of_fold": {"folds": 1}}, "out_of_fold.folds=1: at least 2"),
         ({"out_of_fold": {"side": 8}}, "out_of_fold.side=8: at least 16"),
         ({"copies": {"radius": 40}}, "copies.radius=40"),

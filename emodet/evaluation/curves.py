@@ -98,14 +98,18 @@ def _read_curves(metrics_csv: Path) -> list[_Curve]:
 
 def _draw_curve(axes: "Axes", curve: _Curve) -> None:
     split, _, metric = curve.name.partition("/")
-    colour, line = _COLOURS.get(split, INK), _LINES.get(metric, "-")
-    finite = [index for index, value in enumerate(curve.values) if math.isfinite(value)]
-    label, is_loss = curve.name, "loss" in curve.name
-    if split == "val" and len(finite) > 1:
-        best = (min if is_loss else max)(finite, key=lambda index: curve.values[index])
-        value = curve.values[best]
-        axes.plot(curve.places[best], value, "o", color=colour, markersize=5, zorder=3)
-        is_share = not is_loss and not metric.startswith("ccc_")
-        label += f", best {100 * value:.1f} %" if is_share else f", best {value:.3f}"
+    label, line = curve.name, _LINES.get(metric, "-")
+    finite = [value for value in curve.values if math.isfinite(value)]
+    if split == "val" and finite:
+        best = min(finite) if "loss" in curve.name else max(finite)
+        label += f", best {best:.3f}"
     marker = "o" if len(finite) == 1 else ""
-    axes.plot(curve.places, curve.values, color=colour, linestyle=line, marker=marker, markersize=4, label=label)
+    axes.plot(
+        curve.places,
+        curve.values,
+        color=_COLOURS.get(split, INK),
+        linestyle=line,
+        marker=marker,
+        markersize=4,
+        label=label,
+    )

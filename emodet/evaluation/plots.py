@@ -25,7 +25,6 @@ __all__ = [
     "share_axes",
 ]
 
-_SCATTER_LIMIT = 600  # above that points would cover each other, and faces are counted in fields
 _DASHED = (0, (4, 3))
 
 
@@ -171,8 +170,6 @@ def plot_coverage(predictions: Predictions, evaluation: Evaluation) -> bytes:
 def plot_valence_arousal(predictions: Predictions, evaluation: Evaluation) -> bytes:
     """Predicted by annotated valence and arousal; the dashed line is where both are equal.
 
-    Few faces are points; many are counted in fields, the darker the more.
-
     Raises:
         EmodetError: No face has valence or arousal both predicted and annotated.
     """
@@ -198,15 +195,11 @@ def plot_valence_arousal(predictions: Predictions, evaluation: Evaluation) -> by
 
 def _draw_agreement(axes: "Axes", annotated: np.ndarray, predicted: np.ndarray) -> None:
     from matplotlib import rcParams
-    from matplotlib.colors import LogNorm
 
     axes.axhline(0, color=rcParams["grid.color"], linewidth=0.8, zorder=0)
     axes.axvline(0, color=rcParams["grid.color"], linewidth=0.8, zorder=0)
-    if len(annotated) <= _SCATTER_LIMIT:
-        axes.scatter(annotated, predicted, 14, "C0", edgecolors="none", alpha=0.55)
-    else:
-        edges = np.linspace(-1, 1, 41)
-        axes.hist2d(annotated, predicted, bins=[edges, edges], cmap=ramp(), norm=LogNorm(vmin=0.5), cmin=1)
+    alpha = min(0.55, 300 / len(annotated))
+    axes.scatter(annotated, predicted, 14, "C0", edgecolors="none", alpha=alpha)
     axes.plot([-1, 1], [-1, 1], color=INK, linewidth=1, linestyle=_DASHED)
     axes.set(xlim=(-1.04, 1.04), ylim=(-1.04, 1.04), aspect="equal", xticks=[-1, 0, 1], yticks=[-1, 0, 1])
     axes.grid(False)

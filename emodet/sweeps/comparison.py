@@ -17,7 +17,7 @@ from emodet.evaluation.pages import render
 from emodet.evaluation.scores import Score
 from emodet.files import write_atomically
 from emodet.models.metrics import lower_is_better
-from emodet.sweeps.comparison_plots import plot_curves, plot_means, plot_values
+from emodet.sweeps.comparison_plots import plot_curves, plot_means
 from emodet.sweeps.runs import FINISHED, PRUNED, Run, find_runs
 
 __all__ = ["REPORTED", "CompareRuns", "Comparison", "Configuration", "compare", "compare_runs", "mean_interval"]
@@ -28,7 +28,7 @@ REPORTED = ("accuracy", "macro_f1")
 # Keys that do not change what is trained.
 _IGNORED = ("seed", "name", "resume", "threads", "data.root", "data.packs", "data.num_workers", "data.processes")
 _IGNORED_GROUPS = ("logger", "sweep", "launcher", "hydra")
-_FIGURES = {"comparison": plot_means, "curves": plot_curves, "values": plot_values}
+_FIGURES = {"comparison": plot_means, "curves": plot_curves}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,20 +1,16 @@
-"""Figures of a comparison: means with intervals, validation curves, and the effect of each varied value."""
+"""Figures of a comparison: means with intervals, and validation curves."""
 
-import math
 from typing import TYPE_CHECKING
 
 from emodet.evaluation.figures import INK, PAPER, add_title, styled_figure, to_png
 from emodet.sweeps.runs import FINISHED, PRUNED, Run
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
     from emodet.sweeps.comparison import Comparison, Configuration
 
-__all__ = ["plot_curves", "plot_means", "plot_values"]
+__all__ = ["plot_curves", "plot_means"]
 
 _MAX_CONFIGURATIONS = 20
-_MAX_PANELS = 6
 
 
 def plot_means(comparison: "Comparison") -> bytes | None:
@@ -69,52 +65,6 @@ def plot_curves(comparison: "Comparison") -> bytes | None:
         figure.legend(loc="outside lower center", ncols=4)
         add_title(figure, "Validation curves", f"{comparison.title}. A cross ends a run that did not finish")
         return to_png(figure)
-
-
-def plot_values(comparison: "Comparison") -> bytes | None:
-    """The kept metric against each varied value, one panel per key, as PNG; None with fewer than four runs."""
-    lower = comparison.lower_is_better
-    measured = [
-        (each, run, point[1])
-        for each in comparison.configurations
-        for run in each.runs
-        if (point := run.kept(lower)) is not None
-    ]
-    columns = comparison.columns[:_MAX_PANELS]
-    if len(measured) < 4 or not columns:
-        return None
-    across = min(2, len(columns))
-    down = math.ceil(len(columns) / across)
-    with styled_figure(3.3 * across, 1.2 + 2.2 * down) as figure:
-        panels = list(figure.subplots(down, across, squeeze=False, sharey=True).flat)
-        for axes in panels[len(columns) :]:
-            axes.set_visible(False)
-        for axes, column in zip(panels, columns, strict=False):
-            labels = [each.label[column] for each, _, _ in measured]
-            places = _places(axes, labels)
-            for place, (_, run, value) in zip(places, measured, strict=True):
-                fill = "C0" if run.state == FINISHED else PAPER
-                axes.plot([place], [value], "o", markersize=4.4, color="C0", markerfacecolor=fill)
-            axes.tick_params(labelsize=8)
-            axes.set_title(column, fontsize=9)
-        for row in range(down):
-            panels[row * across].set_ylabel(comparison.metric, fontsize=8.5)
-        add_title(figure, "Effect of each value", f"{comparison.title}. One point per run, at its kept epoch")
-        return to_png(figure)
-
-
-def _places(axes: "Axes", labels: list[str]) -> list[float]:
-    """Positions of values on the x axis: numbers as they are, names side by side."""
-    try:
-        numbers = [float(label) for label in labels]
-    except ValueError:
-        names = sorted(set(labels))
-        axes.set_xticks(range(len(names)), [_cut(name, 12) for name in names])
-        axes.set_xlim(-0.5, len(names) - 0.5)
-        return [float(names.index(label)) for label in labels]
-    if min(numbers) > 0 and max(numbers) / min(numbers) >= 8:
-        axes.set_xscale("log")
-    return numbers
 
 
 def _line(run: Run, best: bool) -> tuple[str, str, float, str]:

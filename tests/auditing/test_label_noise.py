@@ -1,7 +1,6 @@
-"""Label issues: folds without leaks, files of probabilities, candidates, proposed corrections."""
+"""Label issues: folds without leaks, candidates, proposed corrections."""
 
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,12 +11,9 @@ from emodet.auditing.image_issues import find_image_issues
 from emodet.auditing.label_noise import Candidate, LabelNoise, find_label_noise
 from emodet.auditing.options import ProposalOptions, QualityOptions
 from emodet.auditing.out_of_fold import assign_folds, with_subjects
-from emodet.auditing.probabilities import OutOfFoldProbs, read_probabilities, write_probabilities
+from emodet.auditing.probabilities import OutOfFoldProbs
 from emodet.auditing.proposals import propose
-from emodet.emotions import EMOTIONS
 from emodet.errors import EmodetError
-
-HEADER = "key," + ",".join(f"p_{name}" for name in EMOTIONS)
 
 
 def probabilities(true: np.ndarray, sure: float = 0.8) -> np.ndarray:
@@ -77,37 +73,6 @@ def test_uninformative_predictions_propose_nothing() -> None:
     (found,) = found_by(label, probabilities((label + 1) % 8))
     assert not found.informative
     assert propose(table_of(400, emotion=label), no_issues(400), (), (found,), ProposalOptions()) == ()
-
-
-def test_probabilities_are_read_from_parquet_and_from_predictions_csv(tmp_path: Path) -> None:
-    table, shares = table_of(6, split=["train"] * 4 + ["val"] * 2), probabilities(np.arange(6))
-    shares[2] = np.nan
-    write_probabilities(OutOfFoldProbs(shares, "test"), table, EMOTIONS, tmp_path / "p.parquet")
-    # Other columns, classes in another order, no split.
-    lines = [",".join(["key", "emotion", *(f"p_{name}" for name in reversed(EMOTIONS))])]
-    lines += [",".join([table.key[row], "fear", *map(str, shares[row, ::-1])]) for row in (0, 1, 3, 4, 5)]
-    (tmp_path / "p.csv").write_text("\n".join(lines) + "\n")
-    for file in ("p.parquet", "p.csv"):
-        read = read_probabilities(tmp_path / file, table, EMOTIONS)
-        np.testing.assert_allclose(read.probabilities, shares, atol=1e-5)
-        assert read.known.tolist() == [True, True, False, True, True, True]
-
-
-@pytest.mark.parametrize(
-    ("rows", "message"),
-    [
-        (["9999,1,0,0,0,0,0,0,0"], "row 1.*'9999' is not in this data set"),
-        (["0001,1,0,0,0,0,0,0,0", "0001,1,0,0,0,0,0,0,0"], "row 2.*'0001' occurs twice"),
-        (["0001,0.5,0,0,0,0,0,0,0"], "sum to 1"),
-        (["0001,2,-1,0,0,0,0,0,0"], "sum to 1"),
-        (["0001,nan,0,0,0,0,0,0,0"], "sum to 1"),
-        (["0001,much,0,0,0,0,0,0,0"], "must hold numbers"),
-    ],
-)
-def test_bad_probabilities_are_refused(tmp_path: Path, rows: list[str], message: str) -> None:
-    (tmp_path / "p.csv").write_text("\n".join([HEADER, *rows]) + "\n")
-    with pytest.raises(EmodetError, match=message):
-        read_probabilities(tmp_path / "p.csv", table_of(3), EMOTIONS)
 
 
 def noise_of(*candidates: Candidate) -> tuple[LabelNoise]:

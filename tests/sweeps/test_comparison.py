@@ -93,8 +93,8 @@ def test_the_page_and_the_figures_are_written(sweep: Path) -> None:
     assert main([str(sweep), "--output", str(output)]) == 0
     page = (output / "comparison.html").read_text()
     assert "the loss became nan" in page
-    assert page.count("<img") == 3
-    for name in ("comparison", "curves", "values"):
+    assert page.count("<img") == 2
+    for name in ("comparison", "curves"):
         assert (output / f"{name}.png").read_bytes().startswith(b"\x89PNG")
 
 

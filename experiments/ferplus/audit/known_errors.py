@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from emodet.auditing.label_noise import find_label_noise
-from emodet.auditing.probabilities import read_probabilities
+from emodet.auditing.probabilities import OutOfFoldProbs
 from emodet.data.pack import Table
 from emodet.datasets.ferplus import majority
 from emodet.emotions import EMOTIONS, FER2013_ORDER
@@ -43,7 +43,12 @@ def main() -> None:
         subject=np.full(count, ""),
         pixel_hash=np.array([str(number) for number in range(count)]),
     )
-    out_of_fold = read_probabilities(chosen.answers, table, EMOTIONS)
+    answers = pq.read_table(chosen.answers)
+    place = {key: row for row, key in enumerate(table.key.tolist())}
+    known = [place[key] for key in answers.column("key").to_pylist()]
+    probabilities = np.full((count, len(EMOTIONS)), np.nan)
+    probabilities[known] = np.stack([answers.column(f"p_{name}").to_numpy() for name in EMOTIONS], axis=1)
+    out_of_fold = OutOfFoldProbs(probabilities, "audit")
     print("| split | wrong labels | in doubt | of them wrong | of the wrong found | suggestion is the voters' |")
     print("|---|---|---|---|---|---|")
     for each in find_label_noise(table, out_of_fold):
