@@ -15,6 +15,13 @@ _HAIR = np.array(
     [(30, 24, 24), (58, 38, 28), (92, 58, 36), (140, 88, 48), (196, 152, 88), (148, 62, 34), (150, 146, 144)]
 )
 _IRIS = np.array([(74, 46, 26), (96, 62, 32), (84, 108, 66), (74, 116, 150), (104, 130, 140)])
+_RANGES = {
+    **{"cheek": (0.93, 1.03), "jaw": (0.84, 1.14), "chin": (0.75, 1.3), "length": (0.95, 1.08)},
+    **{"eye_x": (0.40, 0.48), "eye_width": (0.20, 0.255), "eye_height": (0.115, 0.165), "eye_tilt": (-0.03, 0.05)},
+    **{"brow_y": (-0.40, -0.31), "brow_width": (0.022, 0.062), "brow_arch": (0.0, 0.09), "nose_y": (0.30, 0.40)},
+    **{"nose_width": (0.13, 0.22), "mouth_y": (0.70, 0.77), "mouth_width": (0.30, 0.40), "lips": (0.6, 1.4)},
+}
+"""Lengths of `Identity` and their ends."""
 _STYLES = ("short", "quiff", "parted", "fringe", "receding", "long", "bob", "bun", "curly", "scarf", "beanie", "bald")
 _STYLE_SHARES = (0.16, 0.09, 0.09, 0.08, 0.07, 0.13, 0.09, 0.06, 0.09, 0.05, 0.05, 0.04)
 
@@ -50,22 +57,7 @@ def draw_identity(rng: np.random.Generator) -> Identity:
     hsv = [[[rng.uniform(0, 180), rng.uniform(40, 190), rng.uniform(60, 220)]]]
     cloth = cv2.cvtColor(np.array(hsv, dtype=np.uint8), cv2.COLOR_HSV2RGB)[0, 0]
     return Identity(
-        cheek=vary(0.93, 1.03),
-        jaw=vary(0.84, 1.14),
-        chin=vary(0.75, 1.3),
-        length=vary(0.95, 1.08),
-        eye_x=vary(0.40, 0.48),
-        eye_width=vary(0.20, 0.255),
-        eye_height=vary(0.115, 0.165),
-        eye_tilt=vary(-0.03, 0.05),
-        brow_y=vary(-0.40, -0.31),
-        brow_width=vary(0.022, 0.062),
-        brow_arch=vary(0.0, 0.09),
-        nose_y=vary(0.30, 0.40),
-        nose_width=vary(0.13, 0.22),
-        mouth_y=vary(0.70, 0.77),
-        mouth_width=vary(0.30, 0.40),
-        lips=vary(0.6, 1.4),
+        **{name: vary(*ends) for name, ends in _RANGES.items()},
         age=age,
         freckles=float(rng.random()) if tone < 2 and rng.random() < 0.25 else 0.0,
         skin=skin,
