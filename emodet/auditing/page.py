@@ -14,11 +14,10 @@ from emodet.auditing.image_issues import ISSUES
 from emodet.auditing.undetected import RELIABILITY
 from emodet.data.corrections import write_corrections
 from emodet.data.pack import Pack
-from emodet.emotions import EMOTIONS
 from emodet.errors import EmodetError
 from emodet.evaluation.pages import render
 from emodet.files import write_atomically
-from emodet.palette import EMOTION_COLOURS
+from emodet.palette import class_colours
 
 __all__ = ["audit_page", "write_results"]
 
@@ -44,7 +43,7 @@ def write_results(
         EmodetError: A file cannot be written.
     """
     show = (lambda row: pack.images([row])[0]) if pictures else None
-    write_corrections(findings.corrections, folder / "corrections.csv")
+    write_corrections(findings.corrections, folder / "corrections.csv", findings.names)
     content = {"details": dict(details), **findings.as_dict()}
     try:
         (folder / "label_noise.csv").unlink(missing_ok=True)
@@ -66,8 +65,8 @@ def audit_page(
         "audit.html",
         findings=findings,
         sections=[(name, name.capitalize()) for name in _SECTIONS],
-        colours=EMOTION_COLOURS,
-        emotions=EMOTIONS,
+        colours=dict(zip(findings.names, class_colours(findings.names), strict=True)),
+        emotions=findings.names,
         shows_images=show is not None,
         tiles=page.tiles(),
         balance=page.balance(),
@@ -123,7 +122,7 @@ class _Page:
         ]
 
     def counts(self) -> dict[str, dict[str, int]]:
-        names = {**dict(enumerate(EMOTIONS)), -1: "without emotion"}
+        names = {**dict(enumerate(self.findings.names)), -1: "without emotion"}
         found = {}
         for split in ("train", "val", "test"):
             emotion = self.table.emotion[self.table.split == split]
@@ -136,7 +135,7 @@ class _Page:
         counts = self.counts()
         labelled = {split: sum(of.values()) - of["without emotion"] for split, of in counts.items()}
         rows = {}
-        for name in (*EMOTIONS, "without emotion"):
+        for name in (*self.findings.names, "without emotion"):
             if any(of[name] for of in counts.values()):
                 rows[name] = [
                     {
@@ -205,7 +204,7 @@ class _Page:
             {
                 "key": str(self.table.key[row]),
                 "split": str(self.table.split[row]),
-                "label": "none" if self.table.emotion[row] < 0 else EMOTIONS[self.table.emotion[row]],
+                "label": "none" if self.table.emotion[row] < 0 else self.findings.names[self.table.emotion[row]],
                 "image": None if self.show is None else self.show(row),
             }
             for row in rows

@@ -14,7 +14,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emodet.emotions import class_names
+from emodet.emotions import chosen_classes
 from emodet.errors import EmodetError
 from emodet.models.classifier import EmotionClassifier
 from emodet.preprocessing import Preprocessing
@@ -33,7 +33,7 @@ def made(classes: int = 8, seed: int = 0, channels: tuple[int, ...] = (4, 8), **
     net = {"name": "residual_cnn", "channels": list(channels), "stage_dropout": [0.1] * len(channels), "features": 6}
     values: dict[str, Any] = {
         "net": net,
-        "class_names": list(class_names(classes)),
+        "class_names": list(chosen_classes(classes)),
         "preprocessing": Preprocessing(size=32).to_dict(),
         "optimizer": {"_target_": "torch.optim.Adam"},
     }
@@ -187,11 +187,11 @@ def test_starting_from_trained_weights(tmp_path: Path, kind: str) -> None:
 def test_eight_classes_to_seven_go_by_name(tmp_path: Path) -> None:
     # A wide layer of seven rows: rows per class are found by what they are for, not by their number.
     trained, classifier = made(8, seed=1, channels=(4, 7)), made(7, seed=2, channels=(4, 7))
-    shuffled = dict(trained.hparams) | {"class_names": list(reversed(class_names(8)))}
+    shuffled = dict(trained.hparams) | {"class_names": list(reversed(chosen_classes(8)))}
     torch.save({"hyper_parameters": shuffled, "state_dict": trained.state_dict()}, tmp_path / "a.ckpt")
     assert init_from(classifier, tmp_path / "a.ckpt") == []
     given, own = trained.net.state_dict(), classifier.net.state_dict()
-    for row, name in enumerate(class_names(7)):
+    for row, name in enumerate(chosen_classes(7)):
         source = shuffled["class_names"].index(name)
         assert torch.equal(own["head.5.weight"][row], given["head.5.weight"][source]), name
         assert torch.equal(own["head.5.bias"][row], given["head.5.bias"][source]), name

@@ -8,7 +8,7 @@ import pytest
 import torch
 from test_checkpoints import made, save
 
-from emodet.emotions import EMOTIONS, class_names
+from emodet.emotions import EMOTIONS, chosen_classes
 from emodet.errors import EmodetError
 from emodet.models.classifier import EmotionClassifier
 from emodet.training.checkpoints import load_classifier, save_weights
@@ -86,7 +86,7 @@ def test_a_card_names_the_rows_of_plain_weights(tmp_path: Path) -> None:
     trained, classifier = made(8, seed=1), made(7, seed=2)
     assert init_from(classifier, saved(trained, tmp_path, "weights")) == []
     given, own = layers(trained)["head.5.weight"], layers(classifier)["head.5.weight"]
-    for row, name in enumerate(class_names(7)):
+    for row, name in enumerate(chosen_classes(7)):
         assert torch.equal(own[row], given[EMOTIONS.index(name)])
     save_weights(made(8, seed=3).net, tmp_path / "weights.pt")
     with pytest.raises(EmodetError, match=r"not the file that weights\.json was written for"):
