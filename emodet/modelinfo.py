@@ -70,7 +70,7 @@ class ModelInfo:
     format_version: int = FORMAT_VERSION
 
     def __post_init__(self) -> None:
-        checked_class_names(self.class_names, "class_names")
+        names = checked_class_names(self.class_names, "class_names")
         if not is_number(self.temperature) or not 1e-3 <= self.temperature <= 1e3:
             raise EmodetError(f"temperature={self.temperature!r}: expected a number from 0.001 to 1000")
         slope, shares, least = self.temperature_slope, self.class_shares, self.min_confidence

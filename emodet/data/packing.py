@@ -293,11 +293,12 @@ class _Work:
     def detection(self, results: Sequence[CropResult]) -> dict[str, Any]:
         """Detector, and the keys of pictures in which it found no face, or several."""
         found = [count for result in results for count in result.found]
-        keys = {
-            kind: [sample.key for sample, count in zip(self.listing.samples, found, strict=True) if fits(count)]
-            for kind, fits in (("without_face", lambda n: n == 0), ("several_faces", lambda n: (n or 0) > 1))
+        counted = [(sample.key, n) for sample, n in zip(self.listing.samples, found, strict=True) if n is not None]
+        return {
+            "detector": detector_name(),
+            "without_face": [key for key, n in counted if n == 0],
+            "several_faces": [key for key, n in counted if n > 1],
         }
-        return {"detector": detector_name(), **keys}
 
     def _manifest(self, table: Table, results: Sequence[CropResult]) -> dict[str, Any]:
         unreadable = self._unreadable(results)

@@ -24,17 +24,17 @@ weigh as much as all of these."""
 
 def check_calibration(method: str) -> None:
     """Raise `EmodetError` where `calibrate` does not know the method."""
-    if method not in ("temperature", "sharpness"):
-        raise EmodetError(f"training.calibration={method}: choose temperature or sharpness")
+    if method not in ("temperature", "sharpness", "none"):
+        raise EmodetError(f"training.calibration={method}: choose temperature, sharpness or none")
 
 
 def calibrate(classifier: EmotionClassifier, data: EmotionDataModule, method: str) -> SplitOutputs:
     """Fit on val and set the classifier's buffers. Returns the outputs on val, before temperature."""
     check_calibration(method)
     classifier.temperature_slope.zero_()
-    if method == "temperature":
+    if method != "sharpness":
         clean = predict_split(classifier, data, "val")
-        classifier.temperature.fill_(fit_temperature(clean.logits, clean.emotion))
+        classifier.temperature.fill_(1.0 if method == "none" else fit_temperature(clean.logits, clean.emotion))
         return clean
     found = {CLEAN: outputs_with_sharpness(classifier, data)}
     for name in CORRUPTED:
