@@ -36,13 +36,14 @@ endif
 
 # Trains the shipped model from scratch, stage by stage. Finished stages are skipped, an interrupted one is resumed.
 REPRODUCED := outputs/reproduced
+TEACHERS := 'distillation.teachers=[$(REPRODUCED)/teacher/weights.pt,$(REPRODUCED)/mixed/weights.pt]'
 stage = $(BIN)/python -m emodet.train --config-dir experiments/ferplus/conf $(if $(wildcard $(@D)/checkpoints/last.ckpt),resume='$(@D)',experiment=$(1) \
-  data.root='$(FERPLUS)' hydra.run.dir='$(@D)' seed=0 $(addprefix init_from=,$(filter %.pt,$<)) $(OPTIONS))
+  data.root='$(FERPLUS)' hydra.run.dir='$(@D)' seed=0 $(addprefix init_from=,$(filter %.pt,$<)) $(2) $(OPTIONS))
 
 reproduce: $(INSTALLED)  ## retrain the shipped model from FERPLUS=/path/to/ferplus, in hours, and export it
 	@test -n '$(FERPLUS)' || { echo "make reproduce FERPLUS=/path/to/ferplus: say where the FER+ files are" >&2; exit 1; }
-	$(MAKE) --no-print-directory $(REPRODUCED)/shipped/weights.pt
-	$(BIN)/python -m emodet.export checkpoint=$(REPRODUCED)/shipped/weights.pt data=ferplus data.root='$(FERPLUS)' \
+	$(MAKE) --no-print-directory $(REPRODUCED)/distilled/weights.pt
+	$(BIN)/python -m emodet.export checkpoint=$(REPRODUCED)/distilled/weights.pt data=ferplus data.root='$(FERPLUS)' \
 	  output=$(REPRODUCED)/model
 
 $(REPRODUCED)/first/weights.pt:
@@ -54,8 +55,17 @@ $(REPRODUCED)/second/weights.pt: $(REPRODUCED)/first/weights.pt
 $(REPRODUCED)/live/weights.pt: $(REPRODUCED)/second/weights.pt
 	$(call stage,ferplus_live_continued)
 
-$(REPRODUCED)/shipped/weights.pt: $(REPRODUCED)/live/weights.pt
-	$(call stage,ferplus_shipped)
+$(REPRODUCED)/fourth/weights.pt: $(REPRODUCED)/live/weights.pt
+	$(call stage,ferplus_fourth)
+
+$(REPRODUCED)/mixed/weights.pt: $(REPRODUCED)/fourth/weights.pt
+	$(call stage,ferplus_mixed)
+
+$(REPRODUCED)/teacher/weights.pt:
+	$(call stage,ferplus_teacher)
+
+$(REPRODUCED)/distilled/weights.pt: $(REPRODUCED)/mixed/weights.pt $(REPRODUCED)/teacher/weights.pt
+	$(call stage,ferplus_distill,$(TEACHERS))
 
 test: $(INSTALLED)  ## run the tests that take seconds
 	$(BIN)/python -m pytest -m "not slow" --numprocesses 2 --dist loadfile

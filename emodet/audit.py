@@ -118,7 +118,8 @@ class Audit:
             noise=noise,
             predicted_by="" if out_of_fold is None else out_of_fold.made_by,
             undetected=undetected,
-            corrections=propose(table, images, groups, noise or (), self.proposals),
+            corrections=propose(table, images, groups, noise or (), self.proposals, data.pack.class_names),
+            names=data.pack.class_names,
             skipped=tuple(sentence for sentence, result in skipped.items() if result is None),
         )
 

@@ -56,6 +56,7 @@ class TrainingConfig:
         compile: See `emodet.models.classifier.EmotionClassifier`.
         calibration: What is fitted on val at the end: one ``temperature``, or one that follows each crop's
             ``sharpness``, fitted on corrupted copies of val as well.
+        export: Whether a model file is written at the end, as the run's ``model/emodet-fp32.onnx``.
     """
 
     monitor: str = "val/accuracy"
@@ -68,6 +69,7 @@ class TrainingConfig:
     channels_last: bool = True
     compile: bool = False
     calibration: str = "temperature"
+    export: bool = False
 
 
 @dataclass(kw_only=True)
@@ -77,7 +79,7 @@ class TrainConfig:
     Attributes:
         name: Of the run's folder and of the run in the logger.
         seed: Of initial weights, order, augmentation and dropout.
-        init_from: A run folder, a checkpoint or a state dict whose weights training starts from.
+        init_from: A run folder, a checkpoint or a state dict whose weights training starts from, or ``shipped``.
         resume: A run folder to continue in.
         threads: Of torch on the CPU; null leaves it to torch.
         trust: Packages of your own whose classes a stored run or checkpoint may name.

@@ -1,4 +1,4 @@
-"""The eight emotions: their order, their names in other data sets, the 7-class view.
+"""The eight emotions: their order, their names in other data sets; and classes of one's own.
 
 Data sets number their classes in at least five ways, so integers are never carried over: a data set's number becomes a
 name by that data set's order (`FER2013_ORDER`, …), and the name becomes an id here.
@@ -9,13 +9,16 @@ from collections.abc import Sequence
 from emodet.errors import EmodetError
 
 __all__ = ["ALPHABETICAL_ORDER", "EMOTIONS", "FER2013_ORDER", "FERPLUS_ORDER", "NOT_EMOTIONS", "RAFDB_ORDER"]
-__all__ += ["class_names", "emotion_id", "emotion_name", "ids_of"]
+__all__ += ["UNCERTAIN", "checked_class_names", "chosen_classes", "emotion_id", "emotion_name", "ids_of", "place_of"]
 
 EMOTIONS: tuple[str, ...] = ("neutral", "happiness", "sadness", "surprise", "fear", "disgust", "anger", "contempt")
 """The eight classes; the position is the id. These are AffectNet's ids 0 to 7 (Mollahosseini et al. 2017, table 3)."""
 
 NOT_EMOTIONS: tuple[str, ...] = ("none", "uncertain", "no-face")
 """AffectNet's ids 8, 9 and 10: a face with none of the eight, an undecided one, not a face. Never classes here."""
+
+UNCERTAIN = "uncertain"
+"""`Face.emotion` where no class reaches the recognizer's `min_confidence`; no class may be called so."""
 
 ALPHABETICAL_ORDER: tuple[str, ...] = tuple(sorted(EMOTIONS))
 """Class folders and YOLO exports: anger, contempt, disgust, fear, happiness, neutral, sadness, surprise."""
@@ -43,6 +46,9 @@ _ALIASES: dict[str, tuple[str, ...]] = {
     "no-face": ("no_face", "noface", "non-face", "non_face", "nonface", "nf"),
 }
 _BY_ALIAS: dict[str, str] = {alias: name for name, others in _ALIASES.items() for alias in (name, *others)}
+
+_LONGEST = 60
+_SEPARATORS = frozenset(",;:/\\\"'<>=[]{}")
 
 
 def emotion_name(text: str) -> str:
@@ -81,8 +87,39 @@ def ids_of(order: Sequence[str]) -> tuple[int | None, ...]:
     return tuple(EMOTIONS.index(name) if name in EMOTIONS else None for name in names)
 
 
-def class_names(count: int) -> tuple[str, ...]:
-    """Classes of the 8-class protocol, or of the 7-class protocol without contempt; ids are the same."""
-    if count not in (7, 8):
-        raise EmodetError(f"classes={count}: expected 7 (without contempt) or 8")
-    return EMOTIONS[:count]
+def chosen_classes(classes: int | Sequence[str]) -> tuple[str, ...]:
+    """The names that ``data.classes`` stands for: 8 (the emotions), 7 (without contempt), or names."""
+    if isinstance(classes, int):
+        if isinstance(classes, bool) or classes not in (7, 8):
+            raise EmodetError(
+                f"data.classes={classes}: expected 7 (without contempt), 8, or names such as [bored,engaged]"
+            )
+        return EMOTIONS[:classes]
+    return checked_class_names(classes, "data.classes")
+
+
+def checked_class_names(names: Sequence[str], where: str) -> tuple[str, ...]:
+    """The names; an error, which begins with `where`, if they cannot be the classes of a net.
+
+    They become keys of metrics and columns of tables: two or more, each once (in any case), of at most 60 printable
+    characters without comma, slash, colon or quotes, and none is ``uncertain``.
+    """
+    found = tuple(names)
+    shown = f"{where}=[{', '.join(map(str, found))}]"
+    for name in found:
+        if not isinstance(name, str) or name != name.strip() or not 0 < len(name) <= _LONGEST or not name.isprintable():
+            raise EmodetError(f"{shown}: {name!r} is no class name; use 1 to {_LONGEST} printable characters")
+        if set(name) & _SEPARATORS or name.lower() == UNCERTAIN:
+            raise EmodetError(f"{shown}: {name!r} cannot be a class name (reserved word or separator); rename it")
+    if len({name.casefold() for name in found}) != len(found) or len(found) < 2:
+        raise EmodetError(f"{shown}: expected two or more classes, each once")
+    return found
+
+
+def place_of(name: str, names: Sequence[str]) -> int | None:
+    """Where a class stands among others: by its name in any case, else by another name of the same emotion."""
+    folded = [each.casefold() for each in names]
+    if name.casefold() in folded:
+        return folded.index(name.casefold())
+    emotion = _BY_ALIAS.get(name.casefold())
+    return next((i for i, each in enumerate(folded) if emotion in EMOTIONS and _BY_ALIAS.get(each) == emotion), None)

@@ -55,7 +55,7 @@ def open_checkpoint(path: Path, settings: dict[str, Any]) -> tuple[Predict, Emot
     """A checkpoint (a run, or plain weights), its data, and its fitted temperature."""
     trained = load_trained(path)
     classifier = trained.classifier
-    data = open_data(settings, trained.data, classifier.preprocessing.to_dict(), len(classifier.class_names))
+    data = open_data(settings, trained.data, classifier.preprocessing.to_dict(), classifier.class_names)
     predict = partial(predict_split, classifier, data, settings["split"], settings["accelerator"])
     return predict, data, trained.card.temperature
 
@@ -63,7 +63,7 @@ def open_checkpoint(path: Path, settings: dict[str, Any]) -> tuple[Predict, Emot
 def open_model_file(path: Path, settings: dict[str, Any]) -> tuple[Predict, EmotionDataModule, float]:
     """A model file, whose probabilities are calibrated already, and its data."""
     model = read_model_file(path)
-    data = open_data(settings, run_data(path), model.info.preprocessing.to_dict(), len(model.info.class_names))
+    data = open_data(settings, run_data(path), model.info.preprocessing.to_dict(), model.info.class_names)
     return partial(predict_split_with_model_file, model, data, settings["split"]), data, 1.0
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from emodet.emotions import EMOTIONS
+from emodet.emotions import checked_class_names
 from emodet.errors import EmodetError
 from emodet.preprocessing import Preprocessing, is_number
 
@@ -40,7 +40,7 @@ class ModelInfo:
     """Metadata of a model file.
 
     Attributes:
-        class_names: Classes in the order of the columns of ``probabilities``; names of `EMOTIONS`, each once.
+        class_names: Classes in the order of the columns of ``probabilities``; see `checked_class_names`.
         preprocessing: How faces are cropped for it.
         temperature: Divisor of the logits before the softmax, inside the graph; for the record only.
         temperature_slope: How it follows a crop's sharpness, see `emodet.models.sharpness`; for the record only.
@@ -70,12 +70,7 @@ class ModelInfo:
     format_version: int = FORMAT_VERSION
 
     def __post_init__(self) -> None:
-        names = self.class_names
-        unknown = [name for name in names if name not in EMOTIONS]
-        if unknown:
-            raise EmodetError(f"class_names={list(names)}: {unknown} are none of {', '.join(EMOTIONS)}")
-        if len(set(names)) != len(names) or len(names) < 2:
-            raise EmodetError(f"class_names={list(names)}: expected two or more classes, each once")
+        names = checked_class_names(self.class_names, "class_names")
         if not is_number(self.temperature) or not 1e-3 <= self.temperature <= 1e3:
             raise EmodetError(f"temperature={self.temperature!r}: expected a number from 0.001 to 1000")
         slope, shares, least = self.temperature_slope, self.class_shares, self.min_confidence

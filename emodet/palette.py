@@ -5,6 +5,11 @@ under simulated protanopia, deuteranopia and tritanopia (Machado et al. 2009, se
 white and 3:1 on black. Light ones are drawn with an outline, and names always accompany colours.
 """
 
+import itertools
+from collections.abc import Sequence
+
+from emodet.emotions import EMOTIONS, place_of
+
 __all__ = ["EMOTION_COLOURS", "OTHER_COLOURS", "class_colours"]
 
 EMOTION_COLOURS: dict[str, str] = {
@@ -23,8 +28,8 @@ OTHER_COLOURS: tuple[str, ...] = ("#4477AA", "#CCBB44", "#228833", "#AA3377", "#
 """For other classes, in turn."""
 
 
-def class_colours(class_names: tuple[str, ...]) -> tuple[str, ...]:
-    """A colour ``#RRGGBB`` for each class, `OTHER_COLOURS` in turn for unknown names."""
-    others = [name for name in class_names if name not in EMOTION_COLOURS]
-    spare = {name: OTHER_COLOURS[place % len(OTHER_COLOURS)] for place, name in enumerate(others)}
-    return tuple(EMOTION_COLOURS.get(name) or spare[name] for name in class_names)
+def class_colours(class_names: Sequence[str]) -> tuple[str, ...]:
+    """A colour ``#RRGGBB`` for each class, `OTHER_COLOURS` in turn for those that are no emotions."""
+    spare = itertools.cycle(OTHER_COLOURS)
+    places = [place_of(name, EMOTIONS) for name in class_names]
+    return tuple(next(spare) if place is None else EMOTION_COLOURS[EMOTIONS[place]] for place in places)

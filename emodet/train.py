@@ -68,7 +68,7 @@ def train(settings: dict[str, Any], values: dict[str, Any], run: RunFolder) -> f
         fit(trainer, classifier, data, run, resumes)
         leave_process_group()
         if trainer.is_global_zero:
-            finish_run(run, data, trainer, settings["training"]["monitor"], settings["training"]["calibration"])
+            finish_run(run, data, trainer, settings["training"])
     return best_score(trainer)
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from emodet.emotions import class_names
+from emodet.emotions import chosen_classes
 from emodet.modelfile import TrainingData
 from emodet.models.classifier import EmotionClassifier
 from emodet.training.weights import WeightsCard, write_weights
@@ -15,7 +15,7 @@ def made_teacher(file: Path, seed: int = 0, *, size: int = 48, classes: int = 8,
     torch.manual_seed(seed)
     classifier = EmotionClassifier(
         net={"name": "residual_cnn", "channels": [4, 8, 8, 16], "features": 16},
-        class_names=list(class_names(classes)),
+        class_names=list(chosen_classes(classes)),
         preprocessing={"size": size},
     )
     with torch.no_grad():

@@ -9,10 +9,11 @@ from emodet.emotions import (
     FERPLUS_ORDER,
     NOT_EMOTIONS,
     RAFDB_ORDER,
-    class_names,
+    chosen_classes,
     emotion_id,
     emotion_name,
     ids_of,
+    place_of,
 )
 from emodet.errors import EmodetError
 
@@ -75,9 +76,23 @@ def test_an_order_that_names_a_class_twice_is_refused() -> None:
         ids_of(["happy", "neutral", "joy"])
 
 
-def test_seven_classes_are_the_eight_without_contempt() -> None:
-    assert class_names(8) == EMOTIONS
-    assert class_names(7) == EMOTIONS[:7]
-    assert "contempt" not in class_names(7)
-    with pytest.raises(EmodetError, match="classes=6"):
-        class_names(6)
+def test_classes_are_chosen_by_number_or_by_name() -> None:
+    assert chosen_classes(8) == EMOTIONS
+    assert chosen_classes(7) == EMOTIONS[:7]
+    assert chosen_classes(["bored", "very engaged"]) == ("bored", "very engaged")
+
+
+@pytest.mark.parametrize(
+    "classes", [6, True, ["one"], ["a", "A"], ["a", ""], ["a", " b"], ["a", "b/c"], ["a", "b,c"], ["a", "uncertain"]]
+)
+def test_what_cannot_be_classes_is_refused(classes: int | list[str]) -> None:
+    with pytest.raises(EmodetError, match=r"data\.classes="):
+        chosen_classes(classes)
+
+
+def test_a_class_is_found_by_its_name_or_by_another_name_of_the_same_emotion() -> None:
+    assert place_of("Bored", ("engaged", "bored")) == 1
+    assert place_of("happy", EMOTIONS) == EMOTIONS.index("happiness")
+    assert place_of("anger", ("bored", "angry")) == 1
+    assert place_of("none", ("no-face", "fear")) is None
+    assert place_of("engaged", EMOTIONS) is None

@@ -8,8 +8,7 @@ from starlette.responses import FileResponse, Response
 from emodet.app.errors import error_responses
 from emodet.app.schema import Health, ModelAnswer, ModelClass, ModelsAnswer, TermsOfData
 from emodet.app.state import State
-from emodet.emotions import EMOTIONS
-from emodet.palette import EMOTION_COLOURS
+from emodet.palette import class_colours
 
 __all__ = ["health", "router"]
 
@@ -40,13 +39,15 @@ async def get_model(
     """Metadata of a model: classes, metrics, terms of the training data, preprocessing, model card."""
     offer = state.recognizers.offer(model)
     info = offer.file.info
+    names = info.class_names
     return ModelAnswer(
         name=offer.name,
         precision=info.precision,
         bytes=offer.path.stat().st_size,
         sha256=offer.sha256,
         classes=[
-            ModelClass(id=EMOTIONS.index(name), name=name, colour=EMOTION_COLOURS[name]) for name in info.class_names
+            ModelClass(id=number, name=name, colour=colour)
+            for number, (name, colour) in enumerate(zip(names, class_colours(names), strict=True))
         ],
         metrics={split: dict(values) for split, values in info.metrics.items()},
         training_data=[TermsOfData(name=each.name, terms=each.terms) for each in info.training_data],

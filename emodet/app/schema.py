@@ -101,7 +101,7 @@ class Recognition(BaseModel):
 class ModelClass(BaseModel):
     """A class, in the order of the model's outputs."""
 
-    id: int = Field(description="Its id in AffectNet's order.")
+    id: int = Field(description="Its position in the outputs; for the eight emotions, AffectNet's id.")
     name: str
     colour: str = Field(examples=["#CFB80D"])
 

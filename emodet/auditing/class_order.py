@@ -95,11 +95,10 @@ def check_class_order(
             where = f"{split} of {data.source_names[number]}" if data.source_names else split
             rows = np.flatnonzero((table.split == split) & (source == number) & usable)
             label = table.emotion[rows]
-            found = by_valence_arousal(
-                label, table.valence[rows], table.arousal[rows], f"Valence and arousal ({where})"
-            )
-            if found is not None:
-                yield found
+            annotation = f"Valence and arousal ({where})"
+            if data.pack.class_names == EMOTIONS:
+                found = by_valence_arousal(label, table.valence[rows], table.arousal[rows], annotation)
+                yield from () if found is None else (found,)
             if model is not None and rows.size:
                 sample = _sample_per_class(table.emotion, rows, seed)
                 predicted = _predict(model, data.pack, sample, names)

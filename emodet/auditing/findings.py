@@ -35,6 +35,7 @@ class Findings:
         noise: Label issues by split; None without predictions.
         predicted_by: Origin of the predictions.
         skipped: Sentences on what was left out.
+        names: Of the table's numbers; the first ones are `class_names`.
     """
 
     title: str
@@ -51,6 +52,7 @@ class Findings:
     undetected: UndetectedFaces | None
     corrections: tuple[Correction, ...]
     skipped: tuple[str, ...]
+    names: tuple[str, ...] = EMOTIONS
 
     def copies(self) -> dict[str, int]:
         """Photographs that occur more than once, and their faces, by kind."""
@@ -71,7 +73,7 @@ class Findings:
 
     def counts(self) -> dict[str, dict[str, int]]:
         """Split to class to number of faces; those without an emotion come last."""
-        names = {**dict(enumerate(EMOTIONS)), -1: "without emotion"}
+        names = {**dict(enumerate(self.names)), -1: "without emotion"}
         by_split = {split: self.table.emotion[self.table.split == split] for split in ("train", "val", "test")}
         return {
             split: {name: int((emotion == number).sum()) for number, name in names.items()}
@@ -121,7 +123,7 @@ class Findings:
                     "keys": key[list(group.rows)].tolist(),
                     "splits": split[list(group.rows)].tolist(),
                     "identical": group.identical,
-                    "emotions": [EMOTIONS[number] for number in group.emotions],
+                    "emotions": [self.names[number] for number in group.emotions],
                 }
                 for group in self.groups
             ],
@@ -154,7 +156,7 @@ class Findings:
             each.split: {
                 **{name: getattr(each, name) for name in ("judged", "agree", "informative")},
                 "candidates": len(each.candidates),
-                "pairs": [[EMOTIONS[given], EMOTIONS[other], count] for (given, other), count in each.pairs],
+                "pairs": [[self.names[given], self.names[other], count] for (given, other), count in each.pairs],
             }
             for each in self.noise or ()
         }
@@ -178,6 +180,6 @@ class Findings:
         writer.writerow(["key", "split", "given", "suggested", "p_given", "p_suggested"])
         for each in (candidate for split in self.noise or () for candidate in split.candidates):
             key, split = self.table.key[each.row], self.table.split[each.row]
-            names = EMOTIONS[each.given], EMOTIONS[each.suggested]
+            names = self.names[each.given], self.names[each.suggested]
             writer.writerow([key, split, *names, f"{each.p_given:.4f}", f"{each.p_suggested:.4f}"])
         return stream.getvalue()

@@ -14,11 +14,10 @@ from emodet.auditing.image_issues import ISSUES
 from emodet.auditing.undetected import RELIABILITY
 from emodet.data.corrections import write_corrections
 from emodet.data.pack import Pack
-from emodet.emotions import EMOTIONS
 from emodet.errors import EmodetError
 from emodet.evaluation.pages import render
 from emodet.files import write_atomically
-from emodet.palette import EMOTION_COLOURS
+from emodet.palette import class_colours
 
 __all__ = ["audit_page", "write_results"]
 
@@ -42,7 +41,7 @@ def write_results(
         EmodetError: A file cannot be written.
     """
     show = (lambda row: pack.images([row])[0]) if pictures else None
-    write_corrections(findings.corrections, folder / "corrections.csv")
+    write_corrections(findings.corrections, folder / "corrections.csv", findings.names)
     content = {"details": dict(details), **findings.as_dict()}
     try:
         (folder / "label_noise.csv").unlink(missing_ok=True)
@@ -69,12 +68,12 @@ def audit_page(
         "audit.html",
         findings=findings,
         table=table,
-        label=lambda row: "none" if table.emotion[row] < 0 else EMOTIONS[table.emotion[row]],
+        label=lambda row: "none" if table.emotion[row] < 0 else findings.names[table.emotion[row]],
         show=show,
         most=gallery,
         sections=[(name, name.capitalize()) for name in _SECTIONS],
-        colours=EMOTION_COLOURS,
-        emotions=EMOTIONS,
+        colours=dict(zip(findings.names, class_colours(findings.names), strict=True)),
+        emotions=findings.names,
         copies={name: sorted(groups, key=lambda group: -len(group.rows)) for name, groups in copies.items()},
         meanings=ISSUES,
         issues={name: rows[np.argsort(images.sharpness[rows], kind="stable")] for name, rows in issues.items()},

@@ -22,12 +22,13 @@ def propose(
     groups: Sequence[CopyGroup],
     noise: Sequence[LabelNoise],
     options: ProposalOptions,
+    names: Sequence[str] = EMOTIONS,
 ) -> tuple[Correction, ...]:
     """At most one correction for each face, in the table's order.
 
     Excludes images of one colour, copies of faces in a later split (train before val before test), copies whose label
     contradicts most of their group, further copies of the same pixels, and improbable labels, where the predictions are
-    informative.
+    informative. `names` are those of the table's numbers.
     """
     found: dict[int, Correction] = {}
 
@@ -47,7 +48,7 @@ def propose(
     for row in np.flatnonzero(issues.issue == "uniform").tolist():
         add(row, ISSUES["uniform"])
     for group in groups:
-        for row, reason in _superfluous(table, group):
+        for row, reason in _superfluous(table, group, names):
             add(row, reason)
     for each in (candidate for split in noise if split.informative for candidate in split.candidates):
         if table.soft_label[each.row, each.given] >= options.agreed_from:
@@ -59,7 +60,7 @@ def propose(
     return tuple(found[row] for row in sorted(found) if keys[(found[row].key, found[row].split)] == 1)
 
 
-def _superfluous(table: Table, group: CopyGroup) -> Iterator[tuple[int, str]]:
+def _superfluous(table: Table, group: CopyGroup, names: Sequence[str]) -> Iterator[tuple[int, str]]:
     """Faces of a group to exclude, and the reason."""
     kind = "same picture as" if group.identical else "copy of"
     last = group.splits[-1]
@@ -71,7 +72,7 @@ def _superfluous(table: Table, group: CopyGroup) -> Iterator[tuple[int, str]]:
     labels = Counter(int(table.emotion[row]) for row in here if table.emotion[row] >= 0)
     if len(labels) > 1:
         (label, most), *_ = labels.most_common(1)
-        named = ", ".join(EMOTIONS[each] for each in sorted(labels))
+        named = ", ".join(names[each] for each in sorted(labels))
         for row in here:
             if table.emotion[row] >= 0 and (table.emotion[row] != label or 2 * most <= labels.total()):
                 yield row, f"copies with different labels: {named}"

@@ -1,6 +1,6 @@
 """In which order faces are seen, and how often."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -116,15 +116,17 @@ def sampling_weights(
     sampling: str,
     weight: npt.NDArray[np.float64] | None = None,
     soft_label: npt.NDArray[np.float32] | None = None,
+    class_names: Sequence[str] = EMOTIONS,
 ) -> npt.NDArray[np.float64] | None:
     """How often faces are drawn, relative to each other.
 
     Args:
-        emotion: Integer (N,), 0 to 7, -1 for none.
+        emotion: Integer (N,), positions in `class_names`, -1 for none.
         sampling: One of `SAMPLING`. Where classes are balanced, faces without an emotion keep the average weight.
         weight: float64 (N,), above 0: how much more often one face is drawn than another, of the same class where
             classes are balanced. None weighs all equally.
-        soft_label: float32 (N, 8), NaN where there is none; for ``votes``.
+        soft_label: float32 (N, K), NaN where there is none; for ``votes``.
+        class_names: The K classes.
 
     Returns:
         float64 (N,), or None where each face comes once.
@@ -133,12 +135,13 @@ def sampling_weights(
         weight = np.ones(len(emotion))
     if sampling == "votes" and soft_label is not None:
         # A little below, as shares of ten votes are no exact binary fractions.
-        rare = [np.nan_to_num(soft_label[:, EMOTIONS.index(name)]) >= least - 1e-3 for name, least in _RARE.items()]
-        weight = weight * np.where(np.any(rare, axis=0), 2.0, 1.0)
+        rare = [np.nan_to_num(soft_label[:, class_names.index(name)]) >= least - 1e-3
+                for name, least in _RARE.items() if name in class_names]  # fmt: skip
+        weight = weight * np.where(np.any(rare, axis=0), 2.0, 1.0) if rare else weight
     if sampling != "balanced":
         return None if (weight == weight[:1]).all() else weight / weight.mean()
     labelled = emotion >= 0
-    sums = np.bincount(emotion[labelled], weights=weight[labelled], minlength=8)
+    sums = np.bincount(emotion[labelled], weights=weight[labelled], minlength=1)
     present = max(1, int((sums > 0).sum()))
     per_class = np.divide(labelled.sum() / present, sums, out=np.zeros_like(sums), where=sums > 0)
     return np.asarray(np.where(labelled, per_class[np.maximum(emotion, 0)], 1 / weight.mean()) * weight)

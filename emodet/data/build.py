@@ -1,7 +1,7 @@
 """From the configuration's flat keys to a data module."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -60,7 +60,7 @@ class DataSettings:
     val_from: str | float = "auto"
     processes: int | None = None
     max_unreadable: float = 0.01
-    classes: int = 8
+    classes: int | Sequence[str] | None = None
     split_seed: int = 0
     batch_size: int = 32
     eval_batch_size: int = 256
@@ -87,7 +87,7 @@ def build_datamodule(
     if given.sources:
         if given.root is not None:
             raise EmodetError(f"data.root={given.root} is for one data set; in a mix each has its own in data.sources")
-        sources: Source | dict[str, Source] = _sources(given.sources, {**shared, "classes": given.classes})
+        sources: Source | dict[str, Source] = _sources(given.sources, shared)
     elif given.root is None:
         raise EmodetError(f"data.root is not set. {_how_to_get(given.reader)}")
     else:

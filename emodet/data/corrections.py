@@ -7,7 +7,8 @@ are part of the data's fingerprint. `python -m emodet.audit` proposes such a fil
 import csv
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,7 +17,7 @@ import numpy.typing as npt
 
 from emodet.data.pack import Table
 from emodet.datasets.csv_rows import CsvRows
-from emodet.emotions import EMOTIONS, emotion_id
+from emodet.emotions import EMOTIONS, NOT_EMOTIONS, emotion_name, place_of
 from emodet.errors import EmodetError
 from emodet.files import atomic_path
 
@@ -44,7 +45,7 @@ class Correction:
         key: The face's, as in the pack's table.
         action: ``exclude`` leaves it out of train, val and test; ``relabel`` gives it another emotion, which also
             replaces its soft label.
-        emotion: 0 to 7, the new one; None where it is excluded.
+        emotion: The new one, a position in the class names; None where it is excluded.
         split: train, val or test, if only the face of that split is meant; empty for any.
         was: The emotion that the face must have, -1 for none; None does not check it.
         reason: Free text.
@@ -70,11 +71,13 @@ class Corrections:
         file: Where it was read.
         sha256: Of its bytes.
         rows: In the file's order, at most one for each key and split.
+        class_names: What the rows' numbers mean.
     """
 
     file: Path
     sha256: str
     rows: tuple[Correction, ...]
+    class_names: Sequence[str] = EMOTIONS
 
     def apply(self, table: Table) -> Table:
         """The table with these corrections laid over it.
@@ -128,13 +131,17 @@ class Corrections:
                 if row.was is not None and row.was != label:
                     raise self._error(
                         row,
-                        f"{row.key} was to be corrected from {_name(row.was)}, but its label is {_name(label)}: this "
-                        "correction was made for other labels. Leave the column was out to correct it all the same",
+                        f"{row.key} was to be corrected from {self._name(row.was)}, but its label is "
+                        f"{self._name(label)}: this correction was made for other labels. Leave the column was out to "
+                        "correct it all the same",
                     )
                 other = by_place.setdefault(place, row)
                 if other is not row:
                     raise self._error(row, f"{row.key} is corrected by line {other.line} already")
         return found
+
+    def _name(self, emotion: int) -> str:
+        return "none" if emotion < 0 else self.class_names[emotion]
 
     def _error(self, row: Correction, what: str) -> EmodetError:
         return EmodetError(f"{self.file}, line {row.line}: {what}")
@@ -146,8 +153,8 @@ def in_words(counts: Mapping[str, Mapping[str, int]]) -> str:
     return "; ".join(parts) or "no face"
 
 
-def read_corrections(path: Path) -> Corrections:
-    """Read a file of corrections; an error names the line.
+def read_corrections(path: Path, class_names: Sequence[str] = EMOTIONS) -> Corrections:
+    """Read a file of corrections to data with these classes; an error names the line.
 
     The columns ``key`` and ``action`` must be there, ``emotion`` where a label is changed; ``split`` and ``was`` are
     checked where they are given, ``reason`` and ``score`` are for people.
@@ -159,30 +166,32 @@ def read_corrections(path: Path) -> Corrections:
     rows = CsvRows(path, ("key", "action"), tuple(name for name in COLUMNS if name not in ("key", "action")))
     found: dict[tuple[str, str], Correction] = {}
     for cells in rows:
-        correction = _correction(cells, rows)
+        correction = _correction(cells, rows, class_names)
         other = found.setdefault((correction.key, correction.split), correction)
         if other is not correction:
             same = (other.action, other.emotion) == (correction.action, correction.emotion)
             what = "repeats it" if same else "contradicts it"
             raise rows.error(f"{correction.key} is in line {other.line} already, and this line {what}; keep one")
-    return Corrections(path, digest, tuple(found.values()))
+    return Corrections(path, digest, tuple(found.values()), tuple(class_names))
 
 
-def write_corrections(corrections: Iterable[Correction], path: Path) -> None:
+def write_corrections(corrections: Iterable[Correction], path: Path, class_names: Sequence[str] = EMOTIONS) -> None:
     """Write a file that `read_corrections` reads, whole or not at all."""
+    names: dict[int | None, str] = {None: "", -1: "none"}
+    names.update(enumerate(class_names))
     try:
         with atomic_path(path) as unfinished, unfinished.open("w", newline="", encoding="utf-8") as stream:
             writer = csv.writer(stream, lineterminator="\n")
             writer.writerow(COLUMNS)
             for each in corrections:
                 score = "" if each.score is None else f"{each.score:.4g}"
-                new, old = ("" if label is None else _name(label) for label in (each.emotion, each.was))
+                new, old = names[each.emotion], names[each.was]
                 writer.writerow([each.key, each.split, each.action, new, old, each.reason, score])
     except OSError as problem:
         raise EmodetError(f"{path}: cannot be written ({problem})") from problem
 
 
-def _correction(cells: Mapping[str, str], rows: CsvRows) -> Correction:
+def _correction(cells: Mapping[str, str], rows: CsvRows, class_names: Sequence[str]) -> Correction:
     key, action, emotion = cells["key"], cells["action"], cells.get("emotion", "")
     split, score = cells.get("split", ""), cells.get("score", "")
     if not key:
@@ -197,8 +206,8 @@ def _correction(cells: Mapping[str, str], rows: CsvRows) -> Correction:
     if action == "relabel":
         if not emotion:
             raise rows.error("relabel needs the new class in the column emotion")
-        new = _emotion(emotion, rows)
-        if new is None:
+        new = _emotion(emotion, rows, class_names)
+        if new < 0:
             raise rows.error(f"a face cannot be relabelled as {emotion!r}, which is none of the classes; exclude it")
     was = cells.get("was", "")
     try:
@@ -210,19 +219,19 @@ def _correction(cells: Mapping[str, str], rows: CsvRows) -> Correction:
         action=action,
         emotion=new,
         split=split,
-        was=None if not was else -1 if (label := _emotion(was, rows)) is None else label,
+        was=_emotion(was, rows, class_names) if was else None,
         reason=cells.get("reason", ""),
         score=number,
         line=rows.line,
     )
 
 
-def _emotion(text: str, rows: CsvRows) -> int | None:
-    try:
-        return emotion_id(text)
-    except EmodetError as problem:
-        raise rows.error(str(problem)) from None
-
-
-def _name(emotion: int) -> str:
-    return "none" if emotion < 0 else EMOTIONS[emotion]
+def _emotion(text: str, rows: CsvRows, class_names: Sequence[str]) -> int:
+    """The position of a class, -1 for a word that says that there is none."""
+    place = place_of(text, class_names)
+    if place is not None:
+        return place
+    with suppress(EmodetError):
+        if emotion_name(text) in NOT_EMOTIONS:
+            return -1
+    raise rows.error(f"class name {text!r} is unknown; there are {', '.join(class_names)}")

@@ -2,6 +2,7 @@
 
 ``image`` takes the whole picture, which is a face crop already. ``box`` cuts the square around the sample's box, with
 ``preprocessing.margin`` around it, and with ``preprocessing.alignment=eyes`` turned upright by the sample's landmarks.
+``detect`` finds box and landmarks with the runtime's face detector, see `emodet.data.detection`.
 """
 
 import multiprocessing
@@ -21,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from emodet.cpu import available_cores
+from emodet.data.detection import crop_detected
 from emodet.data.pack import crop_hash
 from emodet.datasets.samples import Reader, Sample
 from emodet.errors import EmodetError
@@ -36,18 +38,23 @@ _Chunk = tuple[int, Sequence[Sample]]
 
 def check_crop(crop: str) -> None:
     """Refuse an unknown way to crop."""
-    if crop not in ("image", "box"):
+    if crop not in ("image", "box", "detect"):
         raise EmodetError(
-            f"data.crop={crop!r}: there are image and box; with box, preprocessing.margin scales the box and "
-            "preprocessing.alignment=eyes turns the face upright"
+            f"data.crop={crop!r}: there are image, box and detect; with the latter two, preprocessing.margin scales "
+            "the box and preprocessing.alignment=eyes turns the face upright"
         )
 
 
 def require_croppable(samples: Sequence[Sample], crop: str, preprocessing: Preprocessing, allowed: float) -> None:
     """Refuse a way to crop for which more than this share of samples lack a box or landmarks; opens no picture."""
+    boxes = sum(sample.box is not None for sample in samples)
+    if crop == "detect" and boxes:
+        raise EmodetError(
+            f"data.crop=detect: {boxes:,} of {len(samples):,} faces have a box already; use data.crop=box"
+        )
     if crop != "box":
         return
-    missing = sum(sample.box is None for sample in samples)
+    missing = len(samples) - boxes
     if missing > allowed * len(samples):
         raise EmodetError(
             f"data.crop=box: {missing:,} of {len(samples):,} faces have no box; use data.crop=image, or a reader's "
@@ -90,17 +97,19 @@ class CropResult:
     """Consecutive faces, cropped; the rows of unreadable pictures are left blank.
 
     Attributes:
-        hashes: A `crop_hash` for each face, None where the picture is unreadable.
+        hashes: A `crop_hash` for each face, None where the picture is unreadable, or no face was detected in it.
         reasons: Why it is unreadable, else None.
+        found: The number of detected faces; None where none was to be detected.
     """
 
     hashes: tuple[str | None, ...]
     reasons: tuple[str | None, ...]
+    found: tuple[int | None, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Cropper:
-    """From a sample to its crop; `crop` is ``image`` or ``box``."""
+    """From a sample to its crop; `crop` is ``image``, ``box`` or ``detect``."""
 
     reader: Reader
     preprocessing: Preprocessing
@@ -111,12 +120,17 @@ class Cropper:
         """Of a stored crop."""
         return 1 if self.preprocessing.colour == "grey" else 3
 
-    def __call__(self, sample: Sample) -> npt.NDArray[np.uint8]:
-        """Crop one face: uint8 (size, size, 3), RGB, or (size, size, 1) where crops are grey."""
+    def __call__(self, sample: Sample) -> tuple[npt.NDArray[np.uint8] | None, int | None]:
+        """Crop one face: uint8 (size, size, 3), RGB, (size, size, 1) where crops are grey; see `CropResult.found`."""
         # A box is in the picture's own pixels; without one a JPEG is decoded no larger than needed.
         least = self.preprocessing.size if self.crop == "image" else None
         image = decode_rgb(self.reader.encoded(sample), name=sample.key, least_side=least, quick=True)
-        return cut(image, sample, self.crop, self.preprocessing)[:, :, : self.channels]
+        found = None
+        if self.crop == "detect":
+            crop, found = crop_detected(image, self.preprocessing)
+        else:
+            crop = cut(image, sample, self.crop, self.preprocessing)
+        return None if crop is None else crop[:, :, : self.channels], found
 
 
 class CropPool:
@@ -170,17 +184,15 @@ def _crop_chunk(cropper: Cropper, file: Path, chunk: _Chunk) -> CropResult:
     start, samples = chunk
     size = cropper.preprocessing.size
     crops = np.zeros((len(samples), size, size, cropper.channels), dtype=np.uint8)
-    hashes: list[str | None] = []
-    reasons: list[str | None] = []
+    results: list[tuple[str | None, str | None, int | None]] = []
     for row, sample in enumerate(samples):
         try:
-            crops[row] = cropper(sample)
+            crop, found = cropper(sample)
         except (EmodetError, OSError) as problem:
-            hashes.append(None)
-            reasons.append(str(problem))
+            results.append((None, str(problem), None))
         else:
-            hashes.append(crop_hash(crops[row]))
-            reasons.append(None)
+            crops[row] = 0 if crop is None else crop
+            results.append((None if crop is None else crop_hash(crops[row]), None, found))
     offset = np.load(file, mmap_mode="r").offset
     # Written, not mapped: a full disk is then an error, not a killed process.
     with file.open("r+b", buffering=0) as stream:
@@ -188,7 +200,7 @@ def _crop_chunk(cropper: Cropper, file: Path, chunk: _Chunk) -> CropResult:
         left = crops.data.cast("B")
         while left:
             left = left[stream.write(left) :]
-    return CropResult(tuple(hashes), tuple(reasons))
+    return CropResult(*zip(*results, strict=True))
 
 
 _worker: tuple[Cropper, Path] | None = None

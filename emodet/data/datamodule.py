@@ -27,7 +27,7 @@ from emodet.data.sources import Source
 from emodet.data.splits import Splits, assign_splits, mix_splits
 from emodet.datasets.samples import Listing, Reader
 from emodet.datasets.summary import listing_summary, outcome
-from emodet.emotions import class_names
+from emodet.emotions import chosen_classes
 from emodet.errors import EmodetError
 from emodet.preprocessing import Preprocessing
 
@@ -50,7 +50,8 @@ class EmotionDataModule(L.LightningDataModule):
         num_workers: Processes that fetch batches; None takes one per core, eight at most.
         augmentation: Of training crops, or its steps; None leaves them as they are.
         sampling: One of `emodet.data.batches.SAMPLING`.
-        classes: 8, or 7 without contempt.
+        classes: 8 (the emotions), 7 (without contempt), or names, in the order of the net's outputs; None takes those
+            that the data has.
         split_seed: Decides which faces are held out; kept apart from `seed` so that seeds can be compared.
         training_faces: Train on so many faces, seeded, the same ones throughout; None takes all.
         corrections: A file that excludes and relabels faces, see `emodet.data.corrections`; in a mix its keys begin
@@ -59,7 +60,8 @@ class EmotionDataModule(L.LightningDataModule):
 
     Attributes:
         sources: By name; a single data set has the empty name.
-        pack: Set up by `setup`, as are the following.
+        class_names: Of the net, in order. Set up by `setup`, as are the following.
+        pack: All faces; its first classes are `class_names`.
         splits: Positions in its table.
         correction_facts: See `MixedPack.correction_facts`.
 
@@ -76,7 +78,7 @@ class EmotionDataModule(L.LightningDataModule):
         num_workers: int | None = None,
         augmentation: Augmentation | Sequence[Mapping[str, Any]] | None = None,
         sampling: str = "natural",
-        classes: int = 8,
+        classes: int | Sequence[str] | None = None,
         split_seed: int = 0,
         training_faces: int | None = None,
         corrections: str | Path | None = None,
@@ -91,13 +93,15 @@ class EmotionDataModule(L.LightningDataModule):
             raise EmodetError(f"data.num_workers={num_workers}: 0 (fetch in the training process) or more")
         if sampling not in SAMPLING:
             raise EmodetError(f"data.sampling={sampling!r}: there are {', '.join(SAMPLING)}")
-        self.sources = {"": sources} if isinstance(sources, Source) else dict(sources)
+        of = {"": sources} if isinstance(sources, Source) else sources
+        self.sources = {name: replace(it, classes=classes) if it.classes is None else it for name, it in of.items()}
         if not self.sources:
             raise EmodetError("data.sources is empty: name data sets, as in data.sources=[affectnet8,rafdb]")
         self.preprocessing = (
             preprocessing if isinstance(preprocessing, Preprocessing) else Preprocessing.from_dict(preprocessing or {})
         )
-        self.class_names = class_names(classes)
+        self.classes = None if classes is None else chosen_classes(classes)
+        self.class_names: tuple[str, ...]
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
         self._chosen_workers = num_workers
         self.num_workers = min(8, available_cores()) if num_workers is None else num_workers
@@ -137,8 +141,11 @@ class EmotionDataModule(L.LightningDataModule):
         for name, source in self.sources.items():
             with _naming(name):
                 packs[name] = Pack(source.packing(self.preprocessing).folder)
-        corrections = None if self.corrections is None else read_corrections(self.corrections)
-        pack = MixedPack(packs, corrections)
+        corrections = None
+        if self.corrections is not None:
+            corrections = read_corrections(self.corrections, MixedPack(packs, None, self.classes).class_names)
+        pack = MixedPack(packs, corrections, self.classes)
+        self.class_names = pack.classes
         splits = self._assigned(pack)
         if corrections is not None:
             before = pack.released_table
@@ -161,13 +168,13 @@ class EmotionDataModule(L.LightningDataModule):
             yield name, source, Table(**{field.name: getattr(table, field.name)[rows] for field in fields(Table)})
 
     def _usable(self, pack: MixedPack, table: Table) -> npt.NDArray[np.bool_]:
-        return np.concatenate([s.usable(part, len(self.class_names)) for _, s, part in self._parts(pack, table)])
+        return np.concatenate([s.usable(part, self.class_names) for _, s, part in self._parts(pack, table)])
 
     def _assigned(self, pack: MixedPack) -> Splits:
         splits = []
         for name, source, table in self._parts(pack, pack.table):
             with _naming(name):
-                usable = source.usable(table, len(self.class_names))
+                usable = source.usable(table, self.class_names)
                 splits.append(assign_splits(table, usable, source.val_from, self.split_seed))
         starts = [pack.part(number).start for number in range(len(splits))]
         return mix_splits(list(self.sources), pack.table, starts, splits)
@@ -206,7 +213,9 @@ class EmotionDataModule(L.LightningDataModule):
         """Augmented batches, see `TrainingBatches`."""
         train, table, (rank, world_size) = self.splits.train, self.pack.table, self._place()
         weight = np.array([source.weight for source in self.sources.values()])[self.source_of(train)]
-        weights = sampling_weights(table.emotion[train], self.sampling, weight, table.soft_label[train])
+        weights = sampling_weights(
+            table.emotion[train], self.sampling, weight, table.soft_label[train], self.class_names
+        )
         batches = TrainingBatches(train, self.batch_size, self.seed, weights, self._progress, rank, world_size)
         return self._loader(batches, [source.labels == "soft" for source in self.sources.values()], self.augmentation)
 

@@ -42,7 +42,7 @@ class FaceDataset(Dataset[Batch]):
 
     Args:
         pack: The prepared data.
-        classes: 8, or 7 without contempt.
+        classes: Number of classes: the first ones of the pack's.
         source: Integer (len(pack),), which data set each face is from.
         soft: For each data set, whether `Batch.target` is the soft label where there is one.
         augmentation: Applied with the batch's seed; None leaves the crops as they are.
@@ -60,7 +60,7 @@ class FaceDataset(Dataset[Batch]):
         # What a worker process gets of the table: a few numbers per face, not its keys, which are a hundred times that.
         table = pack.table
         self._source = source.astype(np.int16)
-        self._emotion = table.emotion.astype(np.int8)
+        self._emotion = table.emotion.astype(np.int16)
         self._valence_arousal = np.stack([table.valence, table.arousal], axis=1)
         self._shares = table.soft_label[:, :classes] if self.soft.any() else None
 

@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import cached_property
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from emodet.data.corrections import Corrections
 from emodet.data.pack import Pack, Table
+from emodet.emotions import place_of
 from emodet.errors import EmodetError
 
 __all__ = ["MixedPack"]
@@ -29,16 +30,25 @@ class MixedPack(Pack):
     Args:
         packs: Opened, by name.
         corrections: Laid over the table; None leaves it as released.
+        classes: The classes to use, by name; None takes all that the packs have. Classes are compared by name
+            (`emodet.emotions.place_of`), and those to use come first in `class_names`.
 
     Attributes:
         names: Of the data sets, in order.
         packs: In the same order.
+        class_names: In the order of the table's numbers.
+        classes: Those to use: the first ones of `class_names`.
 
     Raises:
-        EmodetError: The crops have different preprocessing; or see `Corrections.apply`.
+        EmodetError: The crops have different preprocessing; no pack has one of `classes`; or see `Corrections.apply`.
     """
 
-    def __init__(self, packs: Mapping[str, Pack], corrections: Corrections | None = None) -> None:
+    def __init__(
+        self,
+        packs: Mapping[str, Pack],
+        corrections: Corrections | None = None,
+        classes: Sequence[str] | None = None,
+    ) -> None:
         self.names, self.packs, self.corrections = tuple(packs), tuple(packs.values()), corrections
         first = self.packs[0]
         for name, pack in packs.items():
@@ -51,14 +61,20 @@ class MixedPack(Pack):
         self.folder, self.manifest = first.folder, first.manifest
         if self.names != ("",):
             self.folder, self.manifest = first.folder.parent, _manifest_of(packs)
+        self._class_names, self.classes = _ordered_classes(self.packs, classes)
         _ = self.table
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """See above."""
+        return self._class_names
 
     @cached_property
     def released_table(self) -> Table:
         """The annotations as released, data set by data set."""
+        tables = [_with_classes(pack.table, pack.class_names, self.class_names) for pack in self.packs]
         if self.names == ("",):
-            return self.packs[0].table
-        tables = [pack.table for pack in self.packs]
+            return tables[0]
         columns = {
             field.name: np.concatenate([getattr(table, field.name) for table in tables]) for field in fields(Table)
         }
@@ -118,12 +134,41 @@ class MixedPack(Pack):
 
     def __getstate__(self) -> dict[str, Any]:
         # As of any pack, the table stays behind: a worker reads it for itself.
-        kept = ("names", "packs", "corrections", "folder", "preprocessing", "manifest")
+        kept = ("names", "packs", "corrections", "folder", "preprocessing", "manifest", "_class_names", "classes")
         return {name: self.__dict__[name] for name in kept}
 
     @cached_property
     def _ends(self) -> Indices:
         return np.cumsum([len(pack) for pack in self.packs]).astype(np.int64)
+
+
+def _ordered_classes(packs: Sequence[Pack], classes: Sequence[str] | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """All classes of the packs, each once, those to use first; and those to use."""
+    known: list[str] = []
+    for pack in packs:
+        known += [name for name in pack.class_names if place_of(name, known) is None]
+    if classes is None:
+        return tuple(known), tuple(known)
+    places = [place_of(name, known) for name in classes]
+    if None in places or len(set(places)) < len(places):
+        odd = [name for name, place in zip(classes, places, strict=True) if place is None or places.count(place) > 1]
+        raise EmodetError(
+            f"data.classes=[{', '.join(classes)}]: {', '.join(odd)} must each be another one of the classes of this "
+            f"data: {', '.join(known)}"
+        )
+    chosen = tuple(known[place] for place in places if place is not None)
+    return (*chosen, *(name for name in known if name not in chosen)), chosen
+
+
+def _with_classes(table: Table, own: Sequence[str], wanted: Sequence[str]) -> Table:
+    """The table with its classes renumbered by name."""
+    if tuple(own) == tuple(wanted):
+        return table
+    places = np.array([place_of(name, wanted) for name in own], dtype=np.int64)
+    soft = np.full((len(table), len(wanted)), np.nan, dtype=np.float32)
+    soft[~np.isnan(table.soft_label).all(axis=1)] = 0
+    soft[:, places] = table.soft_label
+    return replace(table, emotion=np.where(table.emotion < 0, -1, places[table.emotion]), soft_label=soft)
 
 
 def _difference(one: Pack, other: Pack) -> str:

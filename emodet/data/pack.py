@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from emodet.datasets.samples import Sample
-from emodet.emotions import EMOTIONS
+from emodet.emotions import EMOTIONS, checked_class_names
 from emodet.errors import EmodetError
 from emodet.files import sha256_of
 from emodet.preprocessing import Preprocessing
@@ -48,8 +48,8 @@ class Table:
     Attributes:
         key: str (N,).
         split: str (N,), train, val or test, as in the release.
-        emotion: int64 (N,), 0 to 7, -1 where there is none.
-        soft_label: float32 (N, 8), rows sum to 1, or all NaN where there is none.
+        emotion: int64 (N,), positions in the pack's `class_names`, -1 where there is none.
+        soft_label: float32 (N, K), rows sum to 1, or all NaN where there is none.
         valence: float32 (N,), -1 to 1, NaN where there is none.
         arousal: float32 (N,), NaN where not annotated.
         subject: str (N,), empty where unknown.
@@ -74,8 +74,8 @@ class Table:
         columns = {
             "key": pa.array(self.key.tolist(), pa.string()),
             "split": pa.array(self.split.tolist(), pa.string()),
-            "emotion": pa.array(self.emotion.astype(np.int8)),
-            "soft_label": pa.FixedSizeListArray.from_arrays(flat, len(EMOTIONS)),
+            "emotion": pa.array(self.emotion.astype(np.int8 if self.soft_label.shape[1] < 128 else np.int16)),
+            "soft_label": pa.FixedSizeListArray.from_arrays(flat, self.soft_label.shape[1]),
             "valence": pa.array(self.valence.astype(np.float32)),
             "arousal": pa.array(self.arousal.astype(np.float32)),
             "subject": pa.array(self.subject.tolist(), pa.string()),
@@ -104,7 +104,7 @@ class Table:
             key=text("key"),
             split=text("split"),
             emotion=table.column("emotion").to_numpy().astype(np.int64),
-            soft_label=np.asarray(soft.flatten(), dtype=np.float32).reshape(-1, len(EMOTIONS)),
+            soft_label=np.asarray(soft.flatten(), dtype=np.float32).reshape(len(table), soft.type.list_size),
             valence=table.column("valence").to_numpy().astype(np.float32),
             arousal=table.column("arousal").to_numpy().astype(np.float32),
             subject=text("subject"),
@@ -138,6 +138,11 @@ class Pack:
         """Hex digits that are equal on any two machines that hold the same crops with the same annotations."""
         return str(self.manifest["fingerprint"])
 
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The classes, in the order of the table's numbers: the eight emotions, or those of the data set."""
+        return tuple(self.manifest.get("class_names", EMOTIONS))
+
     @cached_property
     def table(self) -> Table:
         """The annotations of each face."""
@@ -166,7 +171,7 @@ class Pack:
         self._check_table()
         for start in range(0, len(self), _VERIFIED_AT_ONCE):
             self._check_crops(np.arange(start, min(start + _VERIFIED_AT_ONCE, len(self))))
-        if fingerprint_of(self.table, self.preprocessing) != self.fingerprint:
+        if fingerprint_of(self.table, self.preprocessing, self.class_names) != self.fingerprint:
             raise self._broken(MANIFEST)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -215,18 +220,18 @@ def crop_hash(crop: npt.NDArray[np.uint8]) -> str:
     return hashlib.blake2b(np.ascontiguousarray(crop).data, digest_size=12).hexdigest()
 
 
-def table_of(records: Sequence[Sample], hashes: Sequence[str]) -> Table:
-    """The table of these faces, with the `crop_hash` of each."""
+def table_of(records: Sequence[Sample], hashes: Sequence[str], classes: int = len(EMOTIONS)) -> Table:
+    """The table of these faces, with the `crop_hash` of each; `classes` is the number of classes."""
 
     def number(value: float | None) -> float:
         return np.nan if value is None else value
 
-    blank = (np.nan,) * len(EMOTIONS)
+    blank = (np.nan,) * classes
     return Table(
         key=np.array([record.key for record in records], dtype=np.str_),
         split=np.array([record.split for record in records], dtype=np.str_),
         emotion=np.array([-1 if record.emotion is None else record.emotion for record in records], dtype=np.int64),
-        soft_label=np.array([record.soft_label or blank for record in records], np.float32).reshape(-1, len(EMOTIONS)),
+        soft_label=np.array([record.soft_label or blank for record in records], np.float32).reshape(-1, classes),
         valence=np.array([number(record.valence) for record in records], dtype=np.float32),
         arousal=np.array([number(record.arousal) for record in records], dtype=np.float32),
         subject=np.array([record.subject or "" for record in records], dtype=np.str_),
@@ -234,9 +239,9 @@ def table_of(records: Sequence[Sample], hashes: Sequence[str]) -> Table:
     )
 
 
-def counts_by_split(table: Table) -> dict[str, dict[str, int]]:
+def counts_by_split(table: Table, class_names: Sequence[str] = EMOTIONS) -> dict[str, dict[str, int]]:
     """Faces per split and class name; faces without an emotion stand under ``without emotion``."""
-    names = {-1: "without emotion", **dict(enumerate(EMOTIONS))}
+    names = {-1: "without emotion", **dict(enumerate(class_names))}
     found: dict[str, dict[str, int]] = {}
     for split in ("train", "val", "test"):
         ids = Counter(table.emotion[table.split == split].tolist())
@@ -245,9 +250,11 @@ def counts_by_split(table: Table) -> dict[str, dict[str, int]]:
     return found
 
 
-def fingerprint_of(table: Table, preprocessing: Preprocessing) -> str:
+def fingerprint_of(table: Table, preprocessing: Preprocessing, class_names: Sequence[str] = EMOTIONS) -> str:
     """`Pack.fingerprint`: a hash over annotations and crops, without paths and times."""
     parts = {"version": _CONTENT_VERSION, "table": table.digest(), "crop": preprocessing.fingerprint()}
+    if tuple(class_names) != EMOTIONS:
+        parts["class_names"] = list(class_names)
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
@@ -263,6 +270,8 @@ def _read_manifest(folder: Path) -> tuple[dict[str, Any], Preprocessing]:
             raise ValueError(f"version {manifest.get('version')}, version {VERSION} is expected")
         if missing := sorted(_NEEDED - set(manifest)):
             raise ValueError(f"{', '.join(missing)} is missing")
+        if "class_names" in manifest:
+            checked_class_names(manifest["class_names"], "class_names")
         if not isinstance(manifest["faces"], int) or manifest["faces"] < 1:
             raise ValueError(f"faces={manifest['faces']!r}")
         return manifest, Preprocessing.from_dict(manifest["preprocessing"])

@@ -10,10 +10,10 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from PIL import features
 from tqdm import tqdm
 
 from emodet.data.crop_pool import Cropper, CropPool, CropResult, check_crop, require_croppable
+from emodet.data.detection import detector_name
 from emodet.data.pack import (
     FORMAT,
     IMAGES,
@@ -83,7 +84,8 @@ class Packing:
         reader: The release.
         preprocessing: Geometry and colour of a crop.
         packs: The folder of all packs.
-        crop: ``image`` takes each stored picture as a face crop, ``box`` cuts at the sample's box.
+        crop: ``image`` takes each stored picture as a face crop, ``box`` cuts at the sample's box, ``detect`` at the
+            face that a detector finds.
         processes: How many decode in parallel; None takes one per core, or none for fewer than 2,000 faces.
         max_unreadable: The share of pictures that may be unreadable. They are listed in the manifest and left out.
         progress: Whether to draw a progress bar on standard error.
@@ -205,7 +207,7 @@ class _Work:
         with bar, pool, (self.folder / _JOURNAL).open("a", encoding="utf-8") as journal:
             chunks = [(at, samples[at : at + _CHUNK]) for at in range(start, len(samples), _CHUNK)]
             for result in pool.crop(self.folder / IMAGES, chunks):
-                journal.write(json.dumps([result.hashes, result.reasons]) + "\n")
+                journal.write(json.dumps(astuple(result)) + "\n")
                 journal.flush()
                 done.append(result)
                 self._require_readable(done)
@@ -236,7 +238,7 @@ class _Work:
             shutil.rmtree(self.folder, ignore_errors=True)
             self.folder.mkdir()
             self._create_images(cropper)
-        text = "".join(json.dumps([result.hashes, result.reasons]) + "\n" for result in done)
+        text = "".join(json.dumps(astuple(result)) + "\n" for result in done)
         write_atomically(journal, f"{header}\n{text}")
         return done
 
@@ -271,19 +273,36 @@ class _Work:
         """Close the gaps of unreadable pictures; write the table and the manifest."""
         hashes = [digest for result in results for digest in result.hashes]
         rows = [row for row, digest in enumerate(hashes) if digest is not None]
+        if not rows:
+            raise EmodetError(
+                f"data.crop=detect: no face was found in any of {len(hashes):,} pictures in "
+                f"{self.packing.reader.root}; use data.crop=image if they are face crops"
+            )
         if len(rows) < len(hashes):
             _keep_rows(self.folder / IMAGES, rows)
-        table = table_of([self.listing.samples[row] for row in rows], [str(hashes[row]) for row in rows])
+        samples, names = self.listing.samples, self.listing.class_names
+        table = table_of([samples[row] for row in rows], [str(hashes[row]) for row in rows], len(names))
         pq.write_table(table.to_arrow(), self.folder / TABLE)
-        manifest = json.dumps(self._manifest(table, self._unreadable(results)), indent=2)
+        manifest = json.dumps(self._manifest(table, results), indent=2)
         for name in (IMAGES, TABLE):
             with (self.folder / name).open("rb") as stream:
                 os.fsync(stream.fileno())
         write_atomically(self.folder / MANIFEST, manifest)
         (self.folder / _JOURNAL).unlink()
 
-    def _manifest(self, table: Table, unreadable: Sequence[Mapping[str, str]]) -> dict[str, Any]:
-        packing, reader = self.packing, self.packing.reader
+    def detection(self, results: Sequence[CropResult]) -> dict[str, Any]:
+        """Detector, and the keys of pictures in which it found no face, or several."""
+        found = [count for result in results for count in result.found]
+        counted = [(sample.key, n) for sample, n in zip(self.listing.samples, found, strict=True) if n is not None]
+        return {
+            "detector": detector_name(),
+            "without_face": [key for key, n in counted if n == 0],
+            "several_faces": [key for key, n in counted if n > 1],
+        }
+
+    def _manifest(self, table: Table, results: Sequence[CropResult]) -> dict[str, Any]:
+        unreadable = self._unreadable(results)
+        packing, reader, names = self.packing, self.packing.reader, self.listing.class_names
         about = about_release(reader.root)
         return {
             "format": FORMAT,
@@ -295,15 +314,17 @@ class _Work:
             "crop": packing.crop,
             "preprocessing": packing.preprocessing.to_dict(),
             "faces": len(table),
-            "counts": counts_by_split(table),
+            "class_names": list(names),
+            "counts": counts_by_split(table, names),
             "expected": {split: dict(counts) for split, counts in reader.expected.items()},
             "left_out": dict(self.listing.left_out),
             "notes": list(self.listing.notes),
             "unreadable": list(unreadable),
+            **({"detection": self.detection(results)} if packing.crop == "detect" else {}),
             "identical_across_splits": _across_splits(table),
             "table_sha256": sha256_of(self.folder / TABLE),
             "release": self.state._asdict(),
-            "fingerprint": fingerprint_of(table, packing.preprocessing),
+            "fingerprint": fingerprint_of(table, packing.preprocessing, names),
             "made_with": _libraries(),
             "packed": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         }

@@ -4,7 +4,7 @@ import inspect
 import logging
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,17 +13,21 @@ import numpy as np
 import numpy.typing as npt
 
 from emodet.data.crop_pool import require_croppable
+from emodet.data.detection import warning_of_photographs
 from emodet.data.pack import Pack, Table
 from emodet.data.packing import Packing
 from emodet.data.release import label_files_state, release_state
 from emodet.datasets.readers import READERS, open_reader
 from emodet.datasets.samples import Listing, Reader
+from emodet.emotions import chosen_classes, place_of
 from emodet.errors import EmodetError
 from emodet.preprocessing import Preprocessing
 
 __all__ = ["Source", "default_packs"]
 
 log = logging.getLogger(__name__)
+
+_OF_ONES_OWN = ("class_folders", "own_csv")
 
 
 def default_packs() -> Path:
@@ -40,8 +44,9 @@ class Source:
         reader: A name in `emodet.datasets.readers.READERS`, or ``auto`` to recognise the release.
         reader_options: The reader's own arguments. A reader that can read landmarks does so where crops are aligned.
         packs: The folder of all packs.
-        crop: ``image`` (stored pictures are face crops) or ``box``.
-        classes: 8, or 7 without contempt; None takes all that are trained.
+        crop: ``image`` (stored pictures are face crops), ``box``, or ``detect`` (photographs: the surest and largest
+            face is cut out as live recognition does; pictures without a face are left out and listed).
+        classes: The classes that it has faces of: 8, 7 (without contempt) or names; None takes all that are trained.
         labels: ``hard`` trains on the emotion; ``soft`` on the soft label where there is one, and so also on faces
             without a clear emotion.
         val_from: See `emodet.data.splits.assign_splits`.
@@ -58,7 +63,7 @@ class Source:
     reader_options: Mapping[str, Any] = field(default_factory=dict)
     packs: str | Path = field(default_factory=default_packs)
     crop: str = "image"
-    classes: int | None = None
+    classes: int | Sequence[str] | None = None
     labels: str = "hard"
     val_from: str | float = "auto"
     weight: float = 1.0
@@ -68,8 +73,8 @@ class Source:
     def __post_init__(self) -> None:
         for name in ("root", "packs"):
             object.__setattr__(self, name, Path(getattr(self, name)).expanduser())
-        if self.classes not in (None, 7, 8):
-            raise EmodetError(f"data.classes={self.classes!r}: there are 7 and 8")
+        if self.classes is not None:
+            chosen_classes(self.classes)
         if self.labels not in ("hard", "soft"):
             raise EmodetError(f"data.labels={self.labels!r}: there are hard and soft")
         if isinstance(self.weight, bool) or not (math.isfinite(self.weight) and self.weight > 0):
@@ -87,6 +92,7 @@ class Source:
         has_landmarks = "landmarks" in inspect.signature(READERS[reader.name]).parameters
         if aligned and has_landmarks and "landmarks" not in self.reader_options:
             reader = open_reader(Path(self.root), reader.name, **self.reader_options, landmarks=True)
+        reader.named_classes = self.classes is not None and not isinstance(self.classes, int)
         return reader
 
     def packing(
@@ -94,6 +100,15 @@ class Source:
     ) -> Packing:
         """How it is packed; `announce` is called with what was listed, before the long work."""
         reader = self.open_reader(preprocessing)
+
+        def announced(listing: Listing) -> None:
+            if announce is not None:
+                announce(reader, listing)
+            if self.crop == "image" and reader.name in _OF_ONES_OWN:
+                warning = warning_of_photographs(reader, listing.samples, preprocessing.size)
+                if warning is not None:
+                    log.warning("%s", warning)
+
         return Packing(
             reader,
             preprocessing,
@@ -101,7 +116,7 @@ class Source:
             self.crop,
             self.processes,
             self.max_unreadable,
-            announce=None if announce is None else lambda listing: announce(reader, listing),
+            announce=announced,
         )
 
     def read(self, preprocessing: Preprocessing) -> tuple[Reader, Listing]:
@@ -145,11 +160,12 @@ class Source:
                 f"({'; '.join(words[what] for what in changed)}): force=true packs it again"
             )
 
-    def usable(self, table: Table, classes: int) -> npt.NDArray[np.bool_]:
-        """Which faces of its table can be used for so many classes: bool (N,)."""
-        classes = min(classes, self.classes or classes)
-        usable = (table.emotion >= 0) & (table.emotion < classes)
+    def usable(self, table: Table, class_names: Sequence[str]) -> npt.NDArray[np.bool_]:
+        """Which faces of its table, whose first classes are these, can be used for them: bool (N,)."""
+        own = class_names if self.classes is None else chosen_classes(self.classes)
+        columns = [column for column, name in enumerate(class_names) if place_of(name, own) is not None]
+        usable = np.isin(table.emotion, columns)
         if self.labels == "soft":
             # A face without an emotion still trains if its soft label is about these classes.
-            usable |= (table.emotion < 0) & (np.nan_to_num(table.soft_label[:, :classes]).sum(axis=1) > 0)
+            usable |= (table.emotion < 0) & (np.nan_to_num(table.soft_label[:, columns]).sum(axis=1) > 0)
         return np.asarray(usable)

@@ -104,10 +104,11 @@ def _hold_out(
 def _drawn_groups(emotion: Indices, group: Indices, rows: Indices, share: float, seed: int) -> Indices:
     """Those of `rows` that are held out: about `share` of each class, in whole groups, in a seeded order."""
     names, group_of = np.unique(group, return_inverse=True)
-    counts = np.zeros((len(names), 8), dtype=np.int64)
+    classes = int(emotion.max(initial=0)) + 1
+    counts = np.zeros((len(names), classes), dtype=np.int64)
     np.add.at(counts, (group_of, emotion), 1)
-    wanted = (np.bincount(emotion, minlength=8) * share).tolist()
-    taken = [0] * 8
+    wanted = (np.bincount(emotion, minlength=classes) * share).tolist()
+    taken = [0] * classes
     chosen = np.zeros(len(names), dtype=bool)
     main = counts.argmax(axis=1).tolist()
     brings = counts.max(axis=1, initial=0).tolist()

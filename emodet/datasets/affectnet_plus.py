@@ -61,11 +61,11 @@ class AffectNetPlus(Reader):
         )
 
     @classmethod
-    def base_of(cls, root: Path) -> Path | None:
+    def base_of(cls, root: Path, *, named: bool = False) -> Path | None:
         # The root may also be one of the two parts.
         if root.name in (_HUMAN, _NO_HUMAN) and cls.matches(root.parent):
             return root.parent
-        return super().base_of(root)
+        return super().base_of(root, named=named)
 
     def list_samples(self, listing: Listing) -> list[Sample]:
         samples: list[Sample] = []

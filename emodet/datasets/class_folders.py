@@ -1,16 +1,16 @@
 """Pictures in one folder per class, named or numbered; CK+48 and JAFFE, whose file names hold the person."""
 
-import itertools
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
-from emodet.datasets.class_labels import ORDERS, classes_of, is_class_label
+from emodet.datasets.class_labels import ORDERS, classes_of, is_class_label, own_classes
 from emodet.datasets.folders import few, folders_in, is_broken_link, is_picture, pictures_below, some_names, split_of
 from emodet.datasets.samples import Listing, Reader, Sample
-from emodet.emotions import EMOTIONS, emotion_id
+from emodet.emotions import emotion_id
 
 __all__ = ["CkPlus48", "ClassFolders", "Jaffe"]
 
@@ -31,6 +31,9 @@ class ClassFolders(Reader):
     folder, also behind links. A sample's key is the picture's path below the root. Pictures in formats that are not
     read, links that lead nowhere and pictures outside the class folders are counted and named.
 
+    Where the reader is named (``data=class_folders``), folders of any other names are classes of one's own; an emotion
+    beside them only if ``data.classes`` names the classes.
+
     FER2013 as class folders has both of its test parts merged into ``test``, 7,178 faces.
 
     Args:
@@ -42,13 +45,21 @@ class ClassFolders(Reader):
     title = "Class folders"
     signs = "at least two folders named or numbered as classes, at the top or in train/, val/, test/"
     choices = {"order": ("auto", *ORDERS)}  # noqa: RUF012
+    takes_own_classes: ClassVar[bool] = True
 
     order: str = "auto"
 
     @classmethod
     def matches(cls, folder: Path) -> bool:
-        splits = _split_folders(folder)[0].values()
-        return any(sum(map(is_class_label, folders_in(folder / split))) >= _MIN_CLASSES for split in ("", *splits))
+        return any(sum(map(is_class_label, folders_in(place))) >= _MIN_CLASSES for place in _places(folder))
+
+    @classmethod
+    def matches_named(cls, folder: Path) -> bool:
+        def of_pictures(place: Path) -> int:
+            return sum(any(map(is_picture, some_names(place / name))) for name in folders_in(place))
+
+        own = cls.takes_own_classes and any(of_pictures(place) >= _MIN_CLASSES for place in _places(folder))
+        return cls.matches(folder) or own
 
     def list_samples(self, listing: Listing) -> Iterator[Sample]:
         splits, others = _split_folders(self.base)
@@ -58,26 +69,39 @@ class ClassFolders(Reader):
             splits = {"train": ""}
             listing.notes.append("The class folders lie in no split, so all faces are training faces.")
         classes = {split: _class_folders(self.base / folder) for split, folder in splits.items()}
-        labels = itertools.chain.from_iterable(classes.values())
-        meaning, notes = classes_of(labels, self.order, f"class folders in {self.base}")
-        listing.notes += notes
         unread: list[str] = []
+        pictures: dict[tuple[str, str], list[str]] = {}
         for split, folder in splits.items():
-            prefix = f"{folder}/" if folder else ""
             for label in classes[split]:
                 others = []
-                paths = list(pictures_below(self.base / folder / label, others))
-                unread += [f"{prefix}{label}/{path}" for path in others]
-                if meaning[label] not in EMOTIONS:
-                    listing.left_out[meaning[label]] += len(paths)
+                pictures[split, label] = list(pictures_below(self.base / folder / label, others))
+                unread += ["/".join(filter(None, (folder, label, path))) for path in others]
+        meaning = self._meaning(listing, pictures)
+        for split, folder in splits.items():
+            for label in classes[split]:
+                paths, name = pictures[split, label], meaning.get(label, label)
+                if name not in listing.class_names:
+                    listing.left_out[name] += len(paths)
                     continue
-                emotion = EMOTIONS.index(meaning[label])
+                emotion, prefix = listing.class_names.index(name), f"{folder}/{label}" if folder else label
                 for path in paths:
-                    yield Sample(f"{prefix}{label}/{path}", split, emotion, subject=self.subject_of(path))
+                    yield Sample(f"{prefix}/{path}", split, emotion, subject=self.subject_of(path))
             if not classes[split]:
                 listing.notes.append(f"{folder}/ holds no class folder, so no {split} faces.")
         self._count(listing, "unreadable format or broken link", unread)
         self._count(listing, "outside the class folders", _outside(self.base, {"", *splits.values()}))
+
+    def _meaning(self, listing: Listing, pictures: Mapping[tuple[str, str], Sequence[str]]) -> dict[str, str]:
+        """The class name of each folder; sets the listing's classes where they are one's own."""
+        where = f"class folders in {self.base}"
+        if self.takes_own_classes and self.order == "auto":
+            found = own_classes({label: where for (_, label), paths in pictures.items() if paths}, self.named_classes)
+            if found is not None:
+                meaning, listing.class_names = found
+                return meaning
+        meaning, notes = classes_of((label for _, label in pictures), self.order, where)
+        listing.notes += notes
+        return meaning
 
     def subject_of(self, _path: str) -> str | None:
         """Who a picture shows, where its path below the class folder has that."""
@@ -100,6 +124,7 @@ class CkPlus48(ClassFolders):
     """
 
     name = "ckplus"
+    takes_own_classes = False
     title = "CK+48 class folders"
     signs = "class folders of pictures called like S010_004_00000017.png"
     expected = {"train": dict(zip(_CKPLUS_CLASSES, (207, 84, 249, 75, 177, 135, 54), strict=True))}  # noqa: RUF012
@@ -108,10 +133,7 @@ class CkPlus48(ClassFolders):
     def matches(cls, folder: Path) -> bool:
         if not super().matches(folder):
             return False
-        splits = _split_folders(folder)[0].values()
-        classes = itertools.chain.from_iterable(
-            (folder / split / label for label in _class_folders(folder / split)) for split in ("", *splits)
-        )
+        classes = [place / label for place in _places(folder) for label in folders_in(place)]
         return any(_CKPLUS_FRAME.match(name) for place in classes for name in some_names(place))
 
     def subject_of(self, path: str) -> str | None:
@@ -158,6 +180,11 @@ class Jaffe(Reader):
             listing.notes.append(f"{len(others):,} pictures have no code in their name: {few(others)}.")
         if len(seen) != _JAFFE_PUBLISHED:
             listing.notes.append(f"Faces found (published): {len(seen)} ({_JAFFE_PUBLISHED}).")
+
+
+def _places(base: Path) -> list[Path]:
+    """Where class folders may lie: at the top, or in a split."""
+    return [base, *(base / name for name in _split_folders(base)[0].values())]
 
 
 def _split_folders(base: Path) -> tuple[dict[str, str], list[str]]:

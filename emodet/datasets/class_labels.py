@@ -3,10 +3,18 @@
 from collections.abc import Iterable, Mapping
 
 from emodet.datasets import affectnet
-from emodet.emotions import ALPHABETICAL_ORDER, FER2013_ORDER, FERPLUS_ORDER, RAFDB_ORDER, emotion_name
+from emodet.datasets.folders import few
+from emodet.emotions import (
+    ALPHABETICAL_ORDER,
+    FER2013_ORDER,
+    FERPLUS_ORDER,
+    RAFDB_ORDER,
+    checked_class_names,
+    emotion_name,
+)
 from emodet.errors import EmodetError
 
-__all__ = ["ORDERS", "class_named", "classes_of", "is_class_label"]
+__all__ = ["ORDERS", "class_named", "classes_of", "is_class_label", "own_classes"]
 
 ORDERS: Mapping[str, Mapping[int, str]] = {
     "affectnet": dict(enumerate(affectnet.CLASS_NAMES)),
@@ -64,6 +72,37 @@ def classes_of(labels: Iterable[str], order: str, where: str) -> tuple[dict[str,
     doubt = "" if order != "auto" else " If they mean something else, set the reader's option order."
     note = f"Classes are numbered, understood as {used}'s: {spelt}.{doubt}"
     return {word: ORDERS[used][number] for word, number in numbers.items()}, [note]
+
+
+def own_classes(labels: Mapping[str, str], named: bool) -> tuple[dict[str, str], tuple[str, ...]] | None:
+    """Classes of one's own: class name by label, and the names in alphabetical order.
+
+    Args:
+        labels: The labels of a data set, each with its place for an error.
+        named: Whether the user names the classes; else no label may be an emotion where another is not.
+
+    Returns:
+        None where every label is known: a name of an emotion, or a number.
+    """
+    words = sorted(labels, key=str.casefold)
+    unknown = [word for word in words if not is_class_label(word) and not _is_number(word)]
+    if not unknown:
+        return None
+    if len(unknown) < len(words) and not named:
+        known = [word for word in words if word not in unknown]
+        raise EmodetError(
+            f"{labels[unknown[0]]}: class name {few(map(repr, unknown))} is unknown, while {few(known)} is an emotion. "
+            f"Put it right, or name your own classes: data.classes=[{','.join(words)}]"
+        )
+    names: dict[str, str] = {}
+    meaning = {word: names.setdefault(_without_number(word).casefold(), _without_number(word)) for word in words}
+    return meaning, checked_class_names(tuple(names.values()), f"{labels[words[0]]}: classes")
+
+
+def _without_number(label: str) -> str:
+    """``bored`` of ``0_bored``."""
+    number, _, name = label.partition("_")
+    return name if number.isdigit() and name else label
 
 
 def _is_number(label: str) -> bool:

@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from emodet.datasets import affectnet
-from emodet.datasets.class_labels import class_named
+from emodet.datasets.class_labels import class_named, own_classes
 from emodet.datasets.csv_rows import CsvRows, header_of
 from emodet.datasets.folders import few, names_in, relative_path, split_of
 from emodet.datasets.listed_pictures import TWICE, Seen, find_pictures, is_new
 from emodet.datasets.samples import Listing, Reader, Sample
-from emodet.emotions import EMOTIONS, NOT_EMOTIONS
 from emodet.errors import EmodetError
 
 __all__ = ["OwnCsv"]
@@ -38,7 +37,8 @@ class OwnCsv(Reader):
       some folder below it; an absolute path only where it lies below that folder.
     - ``emotion`` (or label, class, expression): a class name in any case; ``none``, ``uncertain`` and ``no-face`` are
       counted and left out. Empty where only valence and arousal are known. Numbers are refused: they mean something
-      else in every data set.
+      else in every data set. Names that are no emotions are classes of one's own; an emotion beside them only if
+      ``data.classes`` names the classes.
     - ``split``: train, val (valid, validation) or test; without the column all faces are training faces.
     - ``subject``: who it is; no split that is drawn separates the faces of a subject. Without it, the faces of a
       picture that is listed with several boxes belong together.
@@ -89,6 +89,12 @@ class OwnCsv(Reader):
         if "split" not in rows.names:
             listing.notes.append("There is no column split, so all faces are training faces.")
         faces = [_face(row, rows) for row in rows]
+        own = own_classes({face.label: face.where for face in reversed(faces) if face.label}, self.named_classes)
+        if own is not None:
+            meaning, listing.class_names = own
+            faces = [face._replace(label=meaning.get(face.label, "")) for face in faces]
+        else:
+            faces = [face._replace(label=class_named(face.label, face.where) if face.label else "") for face in faces]
         pictures = find_pictures(listing, self.base, [face.path for face in faces], self.file)
         boxes: dict[str | None, set[_Box | None]] = defaultdict(set)
         for picture, face in zip(pictures, faces, strict=True):
@@ -98,11 +104,13 @@ class OwnCsv(Reader):
         for picture, face in zip(pictures, faces, strict=True):
             if picture is None:
                 continue
-            if not is_new(seen, picture + _suffix(face.box), f"{face.label} in {face.split}", face.where):
+            if not is_new(
+                seen, picture + _suffix(face.box), f"{face.label or _NO_EMOTION} in {face.split}", face.where
+            ):
                 listing.left_out[TWICE] += 1
-            elif face.label in NOT_EMOTIONS:
+            elif face.label not in ("", *listing.class_names):
                 listing.left_out[face.label] += 1
-            elif face.label == _NO_EMOTION and face.valence is None:
+            elif not face.label and face.valence is None:
                 listing.left_out["neither emotion nor valence and arousal"] += 1
             else:
                 without_valence, found = without_valence + (face.valence is None), found + 1
@@ -110,7 +118,7 @@ class OwnCsv(Reader):
                 yield Sample(
                     key=picture + (_suffix(face.box) if several else ""),
                     split=face.split,
-                    emotion=EMOTIONS.index(face.label) if face.label in EMOTIONS else None,
+                    emotion=listing.class_names.index(face.label) if face.label else None,
                     valence=face.valence,
                     arousal=face.arousal,
                     box=face.box,
@@ -124,7 +132,7 @@ class OwnCsv(Reader):
 class _Face(NamedTuple):
     path: str
     split: str
-    label: str  # a class name, or that there is none
+    label: str  # empty where there is none
     subject: str | None
     box: _Box | None
     valence: float | None
@@ -142,7 +150,6 @@ def _face(row: dict[str, str], rows: CsvRows) -> _Face:
     label = row["emotion"]
     if label.replace(".", "").isdigit():
         raise rows.error(f"emotion={label!r} is a number, which means something else in every data set; write names")
-    label = class_named(label, rows.where) if label else _NO_EMOTION
     valence, arousal = _valence_and_arousal(row, rows)
     return _Face(path, split, label, row.get("subject") or None, _box(row, rows), valence, arousal, rows.where)
 

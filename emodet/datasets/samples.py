@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from emodet.datasets.folders import folders_in
+from emodet.emotions import EMOTIONS
 from emodet.errors import EmodetError
 
 __all__ = ["MAX_ENCODED_BYTES", "Counts", "Listing", "Reader", "Sample"]
@@ -33,8 +34,8 @@ class Sample:
         key: Identifies the face within its data set, on every machine (a relative path, or a row number). Samples are
             ordered by it, so it decides splits and shuffles.
         split: ``train``, ``val`` or ``test``, as the release has it.
-        emotion: 0 to 7 (index into `emodet.emotions.EMOTIONS`), or None for a face without one of the eight.
-        soft_label: Eight probabilities that sum to 1, in the order of `EMOTIONS`.
+        emotion: Index into `Listing.class_names`, or None for a face of none of these classes.
+        soft_label: A probability for each class, in that order; they sum to 1.
         valence: -1 (unpleasant) to 1 (pleasant).
         arousal: -1 (calm) to 1 (excited).
         box: (x1, y1, x2, y2) in pixels of the stored picture, x2 and y2 exclusive.
@@ -58,8 +59,8 @@ class Sample:
     def __post_init__(self) -> None:
         if self.split not in ("train", "val", "test"):
             raise EmodetError(f"sample {self.key!r}: split={self.split!r} is not train, val or test")
-        if self.emotion is not None and not 0 <= self.emotion <= 7:
-            raise EmodetError(f"sample {self.key!r}: emotion={self.emotion} is not an id from 0 to 7")
+        if self.emotion is not None and self.emotion < 0:
+            raise EmodetError(f"sample {self.key!r}: emotion={self.emotion} is not the id of a class (0, 1, …)")
 
 
 @dataclass(slots=True)
@@ -70,11 +71,13 @@ class Listing:
         samples: Ordered by key.
         left_out: Number of faces or files that are not in `samples`, by reason (``"no-face": 82415``).
         notes: Sentences for the summary: a variant that was recognised, a doubt.
+        class_names: The eight emotions, or the classes of one's own that the data set has.
     """
 
     samples: tuple[Sample, ...] = ()
     left_out: Counter[str] = field(default_factory=Counter)
     notes: list[str] = field(default_factory=list)
+    class_names: tuple[str, ...] = EMOTIONS
 
 
 @dataclass(eq=False)
@@ -89,6 +92,7 @@ class Reader:
 
     Attributes:
         base: The folder that matches, or that holds the file. Keys are paths below it unless `Sample.file` is set.
+        named_classes: Whether the user names the classes, so that labels which are no emotions may stand beside such.
         name: Name in the configuration (``data.reader=affectnet_csv``).
         title: Name for people.
         signs: The files by which it is recognised, for messages.
@@ -109,12 +113,13 @@ class Reader:
 
     root: Path
     base: Path = field(init=False, repr=False)
+    named_classes: bool = field(init=False, repr=False, default=False)
 
     def __post_init__(self) -> None:
         for option, known in self.choices.items():
             if getattr(self, option) not in known:
                 raise EmodetError(f"{option}={getattr(self, option)!r}: there are {', '.join(known)}")
-        base = self.base_of(self.root)
+        base = self.base_of(self.root, named=True)
         if base is None:
             raise EmodetError(self.missing(self.root))
         self.base = base
@@ -123,6 +128,11 @@ class Reader:
     def matches(cls, folder: Path) -> bool:
         """Whether the data set lies in this very folder, readable or damaged; may raise OSError."""
         raise NotImplementedError
+
+    @classmethod
+    def matches_named(cls, folder: Path) -> bool:
+        """Whether it can lie there if the user says that it is of this family."""
+        return cls.matches(folder)
 
     @classmethod
     def matches_file(cls, _file: Path) -> bool:
@@ -135,14 +145,15 @@ class Reader:
         return f"data.root={root}: {cls.title} is not there. Expected {cls.signs}"
 
     @classmethod
-    def base_of(cls, root: Path) -> Path | None:
+    def base_of(cls, root: Path, *, named: bool = False) -> Path | None:
         """The folder that holds the data set: the root, or the only folder inside it, two levels down at most."""
+        matches = cls.matches_named if named else cls.matches
         try:
             if root.is_file():
                 return root.parent if cls.matches_file(root) else None
             folder = root
             for _ in range(_LEVELS):
-                if cls.matches(folder):
+                if matches(folder):
                     return folder
                 inside = folders_in(folder)
                 if len(inside) != 1:

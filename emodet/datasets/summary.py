@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from emodet.datasets.folders import few
 from emodet.datasets.samples import Counts, Listing, Reader, Sample
 from emodet.emotions import EMOTIONS
 
@@ -12,6 +13,10 @@ __all__ = ["listing_summary", "outcome", "summary", "unreadable_in_words"]
 _SPLITS = ("train", "val", "test")
 _NO_EMOTION = "without emotion"
 _LISTED = 20
+_DETECTION = {
+    "without_face": "left out: {:,} pictures in which no face was found",
+    "several_faces": "{:,} pictures show several faces, of which the surest and largest was taken",
+}
 _KNOWN = {
     **{"emotion": "emotion", "soft label": "soft_label", "valence and arousal": "valence", "box": "box"},
     **{"landmarks": "landmarks", "subject": "subject"},
@@ -23,7 +28,9 @@ def listing_summary(reader: Reader, listing: Listing) -> str:
     counts = Counter((sample.split, sample.emotion) for sample in listing.samples)
     found: dict[str, dict[str, int]] = {}
     for split, emotion in counts:
-        found.setdefault(split, {})[_NO_EMOTION if emotion is None else EMOTIONS[emotion]] = counts[split, emotion]
+        found.setdefault(split, {})[_NO_EMOTION if emotion is None else listing.class_names[emotion]] = counts[
+            split, emotion
+        ]
     annotations = ", ".join(_known(listing.samples, name, field) for name, field in _KNOWN.items())
     return "\n".join(
         [
@@ -62,6 +69,9 @@ def _left_out(counts: Mapping[str, int]) -> list[str]:
 
 def _outcome(manifest: Mapping[str, Any]) -> list[str]:
     lines = unreadable_in_words(manifest["unreadable"]).splitlines()
+    for kind, words in _DETECTION.items():
+        if keys := manifest.get("detection", {}).get(kind):
+            lines.append(f"{words.format(len(keys))}: {few(keys, _LISTED)}")
     across = manifest["identical_across_splits"]
     if across["groups"]:
         lines.append(f"{across['groups']:,} pictures occur in more than one split ({across['faces']:,} faces)")
@@ -76,7 +86,8 @@ def _compared(found: Counts, published: Counts) -> list[str]:
     ]
     for split in _SPLITS:
         here, wanted = found.get(split, {}), published.get(split, {})
-        names = [name for name in (*EMOTIONS, _NO_EMOTION) if name in here or name in wanted]
+        names = [name for name in dict.fromkeys((*EMOTIONS, *here, *wanted)) if name in here or name in wanted]
+        names.sort(key=_NO_EMOTION.__eq__)
         # A class that a list of published counts leaves out has no faces there; undecided faces are in none.
         should = {name: wanted.get(name, 0) if wanted and name in EMOTIONS else None for name in names}
         rows += [_row(split, name, here.get(name, 0), should[name]) for name in names]

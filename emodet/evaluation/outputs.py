@@ -9,6 +9,7 @@ import torch
 
 from emodet.data.datamodule import EmotionDataModule
 from emodet.data.faces import Batch
+from emodet.emotions import place_of
 from emodet.errors import EmodetError
 from emodet.evaluation.calibration import softmax
 from emodet.evaluation.predictions import Predictions
@@ -120,13 +121,13 @@ def predict_split_with_model_file(
             another size.
     """
     names = model.info.class_names
-    if set(names) != set(data.class_names):
+    # By name: the columns of a file are in its own order.
+    columns = [place for name in data.class_names if (place := place_of(name, names)) is not None]
+    if sorted(columns) != list(range(len(names))) or len(data.class_names) != len(names):
         raise EmodetError(
             f"{model.name} has the classes {', '.join(names)}; the data has {', '.join(data.class_names)}. Set "
             "data.classes"
         )
-    # By name: the columns of a file are in its own order.
-    columns = [names.index(name) for name in data.class_names]
     outputs = _run(model.run, data, split, transform)
     return replace(outputs, logits=np.log(np.maximum(outputs.logits[:, columns], _MIN_PROBABILITY)))
 

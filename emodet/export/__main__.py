@@ -96,7 +96,7 @@ def open_data_if_any(settings: Mapping[str, Any], trained: Trained) -> EmotionDa
     """
     classifier = trained.classifier
     try:
-        return open_data(settings, trained.data, classifier.preprocessing.to_dict(), len(classifier.class_names))
+        return open_data(settings, trained.data, classifier.preprocessing.to_dict(), classifier.class_names)
     except EmodetError as problem:
         named = names_data() or {"root", "sources"} & set(settings.get("data", {}))
         if named or "int8" in settings.get("formats", ()):

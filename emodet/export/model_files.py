@@ -1,6 +1,7 @@
 """Make, measure and write the model files of a trained net."""
 
 import json
+import logging
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -45,9 +46,12 @@ __all__ = [
     "drawn_crops",
     "export_model_files",
     "file_names",
+    "write_model_of_run",
 ]
 
 UInt8 = npt.NDArray[np.uint8]
+
+log = logging.getLogger(__name__)
 
 FORMATS = ("fp32", "int8")
 
@@ -106,6 +110,27 @@ def describe_trained(trained: Trained) -> ModelInfo:
         precision="fp32",
         outputs=OUTPUTS if trained.classifier.has_va_head else OUTPUTS[:1],
     )
+
+
+def write_model_of_run(trained: Trained, data: EmotionDataModule, folder: Path) -> list[Path]:
+    """Export the net of a finished run as fp32, with its scores on the run's data.
+
+    What goes wrong is a warning: the run is complete without a model file.
+
+    Returns:
+        The model file and its parity report; nothing where it failed a check or could not be made.
+    """
+    options = ExportOptions(output=folder, formats=("fp32",), overwrite=True)
+    try:
+        report = export_model_files(trained, describe_trained(trained), data, options)
+    except EmodetError as problem:
+        log.warning("no model file was written: %s", problem)
+        return []
+    if not report.written["fp32"]:
+        log.warning("no model file was written; it failed: %s", "; ".join(each.what for each in report.failures()))
+        return []
+    names = file_names(options.name)
+    return [folder / names["fp32"], folder / names["parity"]]
 
 
 def export_model_files(

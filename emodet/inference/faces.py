@@ -5,13 +5,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from emodet.emotions import UNCERTAIN
+
 __all__ = ["UNCERTAIN", "Box", "Detection", "Face", "Points", "ordered_landmarks", "overlap", "scaled", "shared_area"]
 
 Box = tuple[float, float, float, float]
 Points = tuple[tuple[float, float], ...]
-
-UNCERTAIN = "uncertain"
-"""`Face.emotion` where no class reaches the recognizer's `min_confidence`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,13 +1,14 @@
 """Drawing with OpenCV: boxes, labels and bars, anonymised faces, heat maps."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
+from emodet.emotions import EMOTIONS
 from emodet.inference.faces import Box, Face
-from emodet.palette import EMOTION_COLOURS
+from emodet.palette import class_colours
 
 __all__ = ["annotate", "colour_of", "draw_text", "heat_tile", "hide", "hide_faces", "text_size", "with_strip"]
 
@@ -24,9 +25,10 @@ _CELLS = 6  # across a hidden face
 _GROW = 0.3  # of its side, around a hidden face: hair and ears too
 
 
-def colour_of(emotion: str) -> Colour:
-    """(R, G, B), 0..255; grey for ``uncertain``."""
-    text = EMOTION_COLOURS.get(emotion)
+def colour_of(emotion: str, class_names: Iterable[str] = EMOTIONS) -> Colour:
+    """(R, G, B), 0..255, of one of a model's classes; grey for ``uncertain``."""
+    names = tuple(class_names)
+    text = dict(zip(names, class_colours(names), strict=True)).get(emotion)
     return _GREY if text is None else (int(text[1:3], 16), int(text[3:5], 16), int(text[5:7], 16))
 
 
@@ -41,7 +43,7 @@ def annotate(image_rgb: UInt8, faces: Sequence[Face], *, note: str = "") -> UInt
     for face in faces:
         left, top, right, bottom = _pixels(face.box, width, height)
         cv2.rectangle(picture, (left, top), (right, bottom), _INK, line + 2)
-        cv2.rectangle(picture, (left, top), (right, bottom), colour_of(face.emotion), line)
+        cv2.rectangle(picture, (left, top), (right, bottom), colour_of(face.emotion, face.probabilities), line)
     # Labels after all boxes, so that no box runs through one; largest faces last, so that theirs stay readable.
     taken: list[Area] = [_pixels(face.box, width, height) for face in faces] if len(faces) > 1 else []
     for face in sorted(faces, key=lambda face: face.box[3] - face.box[1], reverse=True):
@@ -129,7 +131,7 @@ def _label(picture: UInt8, face: Face, taken: list[Area]) -> None:
     least, most = max(0.38, min(height, width) / 2200), max(0.45, min(height, width) / 900)
     scale = float(np.clip((right - left) / 300, least, most))
     pad = max(2, round(8 * scale))
-    colour = colour_of(face.emotion)
+    colour = colour_of(face.emotion, face.probabilities)
     number = "" if face.track_id is None else f"#{face.track_id} "
     text = f"{number}{face.emotion} {round(face.confidence * 100)}%"
     wide, high = text_size(text, scale)
@@ -171,7 +173,9 @@ def _bars(picture: UInt8, face: Face, box: Area, scale: float, taken: list[Area]
         start = x + label + 2 * pad
         cv2.rectangle(picture, (start, base - row + pad), (start + length, base), _INK, cv2.FILLED)
         filled = start + max(1, round(length * probability))
-        cv2.rectangle(picture, (start, base - row + pad), (filled, base), colour_of(name), cv2.FILLED)
+        cv2.rectangle(
+            picture, (start, base - row + pad), (filled, base), colour_of(name, face.probabilities), cv2.FILLED
+        )
 
 
 def _pixels(box: Box, width: int, height: int) -> Area:

@@ -33,6 +33,7 @@ class Timeline:
     def __init__(self, class_names: Sequence[str]) -> None:
         """Start empty; `class_names` are those of the model file."""
         self._names = (*class_names, UNCERTAIN)
+        self._colours = [colour_of(name, class_names) for name in self._names]
         self._bin_s = _FIRST_BIN_S
         # For each track: frames by bin and emotion, and the sum of their confidences.
         self._tracks: dict[int, npt.NDArray[np.float32]] = {}
@@ -115,7 +116,7 @@ class Timeline:
             confidence = counts[place, best, 1] / counts[place, best, 0]
             x1, x2 = (_x(step * self._bin_s, end_s) for step in (place, until))
             high = max(3, round(float(confidence) * _ROW))
-            colour = colour_of(self._names[best])
+            colour = self._colours[best]
             cv2.rectangle(picture, (x1, base - high), (max(x1, x2 - 1), base), colour, cv2.FILLED)
 
     def _bins(self, number: int) -> list[tuple[int, int, int]]:
@@ -132,9 +133,9 @@ class Timeline:
     def _legend(self, picture: UInt8) -> None:
         seen = sum((counts[:, :, 0].sum(axis=0) for counts in self._tracks.values()), np.zeros(len(self._names)))
         x = 20
-        for name, count in zip(self._names, seen, strict=True):
+        for name, colour, count in zip(self._names, self._colours, seen, strict=True):
             if count or name != UNCERTAIN:
-                cv2.rectangle(picture, (x, 54), (x + 16, 70), colour_of(name), cv2.FILLED)
+                cv2.rectangle(picture, (x, 54), (x + 16, 70), colour, cv2.FILLED)
                 draw_text(picture, name, (x + 22, 68), 0.5, _INK if count else _QUIET)
                 x += 22 + text_size(name, 0.5)[0] + 22
 

@@ -57,7 +57,7 @@ def _drawn(data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def open_data(
-    settings: Mapping[str, Any], own: Mapping[str, Any] | None, preprocessing: Mapping[str, Any], classes: int
+    settings: Mapping[str, Any], own: Mapping[str, Any] | None, preprocessing: Mapping[str, Any], classes: Sequence[str]
 ) -> EmotionDataModule:
     """The data that a command asks for, or that of a net's own run, cut as the net was trained; set up.
 
@@ -81,7 +81,7 @@ def open_data(
         if own is not None and {"sources"} <= set(own) & set(chosen):
             chosen["sources"] = merged_sources(own["sources"], chosen["sources"])
         chosen = {**(own or {}), **chosen}
-    data = build_data({"data": {**chosen, "classes": classes}, "preprocessing": preprocessing})
+    data = build_data({"data": {**chosen, "classes": list(classes)}, "preprocessing": preprocessing})
     data.prepare_data()
     data.setup()
     return data

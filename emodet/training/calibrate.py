@@ -14,35 +14,37 @@ from emodet.evaluation.outputs import SplitOutputs, predict_split
 from emodet.models.classifier import EmotionClassifier
 from emodet.models.sharpness import sharpness
 
-__all__ = ["calibrate", "check_calibration"]
+__all__ = ["CLEAN", "CORRUPTED", "calibrate", "check_calibration", "outputs_with_sharpness"]
 
-_CLEAN = "clean"
-# The harshest level of each: a blurred and a noisy end. Clean faces weigh as much as all of them.
-_CORRUPTED = ("blur", "noise", "JPEG", "down-scaling")
+CLEAN = "clean"
+CORRUPTED = ("blur", "noise", "JPEG", "down-scaling")
+"""What ``sharpness`` is fitted on besides clean faces, at the harshest level: a blurred and a noisy end. Clean faces
+weigh as much as all of these."""
 
 
 def check_calibration(method: str) -> None:
     """Raise `EmodetError` where `calibrate` does not know the method."""
-    if method not in ("temperature", "sharpness"):
-        raise EmodetError(f"training.calibration={method}: choose temperature or sharpness")
+    if method not in ("temperature", "sharpness", "none"):
+        raise EmodetError(f"training.calibration={method}: choose temperature, sharpness or none")
 
 
 def calibrate(classifier: EmotionClassifier, data: EmotionDataModule, method: str) -> SplitOutputs:
     """Fit on val and set the classifier's buffers. Returns the outputs on val, before temperature."""
     check_calibration(method)
     classifier.temperature_slope.zero_()
-    if method == "temperature":
+    if method != "sharpness":
         clean = predict_split(classifier, data, "val")
-        classifier.temperature.fill_(fit_temperature(clean.logits, clean.emotion))
+        classifier.temperature.fill_(1.0 if method == "none" else fit_temperature(clean.logits, clean.emotion))
         return clean
-    found = {_CLEAN: _with_sharpness(classifier, data, None)}
-    found |= {name: _with_sharpness(classifier, data, name) for name in _CORRUPTED}
-    clean, of_clean = found[_CLEAN]
+    found = {CLEAN: outputs_with_sharpness(classifier, data)}
+    for name in CORRUPTED:
+        found[name] = outputs_with_sharpness(classifier, data, name, CORRUPTIONS[name].levels[-1])
+    clean, of_clean = found[CLEAN]
     temperature, b, c = fit_temperature_by_sharpness(
         np.concatenate([outputs.logits for outputs, _ in found.values()]),
         np.concatenate([outputs.emotion for outputs, _ in found.values()]),
         np.concatenate([q for _, q in found.values()]),
-        np.concatenate([np.full(len(q), len(_CORRUPTED) if name == _CLEAN else 1.0) for name, (_, q) in found.items()]),
+        np.concatenate([np.full(len(q), len(CORRUPTED) if name == CLEAN else 1.0) for name, (_, q) in found.items()]),
     )
     classifier.temperature.fill_(temperature)
     classifier.temperature_slope.copy_(torch.tensor([b, c]))
@@ -50,16 +52,15 @@ def calibrate(classifier: EmotionClassifier, data: EmotionDataModule, method: st
     return replace(clean, logits=(clean.logits / relative).astype(np.float32))
 
 
-def _with_sharpness(
-    classifier: EmotionClassifier, data: EmotionDataModule, corruption: str | None
+def outputs_with_sharpness(
+    classifier: EmotionClassifier, data: EmotionDataModule, corruption: str = CLEAN, level: float = 0.0
 ) -> tuple[SplitOutputs, npt.NDArray[np.float64]]:
-    """Outputs on val, and the sharpness of its crops, float64 (N,), corrupted at the harshest level."""
+    """Outputs on val, and the sharpness of its crops, float64 (N,); with a corruption, at one of its levels."""
     found: list[npt.NDArray[np.float64]] = []
 
     def transform(crops: npt.NDArray[np.uint8], index: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
-        if corruption is not None:
-            each = CORRUPTIONS[corruption]
-            crops = corrupt(crops, index, each, each.levels[-1])
+        if corruption != CLEAN:
+            crops = corrupt(crops, index, CORRUPTIONS[corruption], level)
         with torch.inference_mode():
             x = classifier.normalise(torch.from_numpy(crops).to(classifier.device))
             found.append(sharpness(x).double().cpu().numpy())

@@ -20,6 +20,7 @@ from emodet.evaluation.curves import plot_curves
 from emodet.evaluation.outputs import predict_split, to_predictions
 from emodet.evaluation.reporting import report
 from emodet.evaluation.table import format_table
+from emodet.export.model_files import write_model_of_run
 from emodet.models.classifier import EmotionClassifier
 from emodet.models.nets import net_cost
 from emodet.training.calibrate import calibrate
@@ -33,6 +34,8 @@ from emodet.training.weights import write_weights
 __all__ = ["describe_run", "draw_curves", "finish_run", "outcome_noted"]
 
 log = logging.getLogger(__name__)
+
+_FEW_FACES = 100
 
 
 @contextmanager
@@ -132,10 +135,12 @@ def draw_curves(run: RunFolder) -> None:
         log.warning("no curves were drawn: %s", problem)
 
 
-def finish_run(
-    run: RunFolder, data: EmotionDataModule, trainer: L.Trainer, monitor: str, calibration: str = "temperature"
-) -> None:
-    """Calibrate the best checkpoint on val, evaluate it on val and test, write plain weights with their card."""
+def finish_run(run: RunFolder, data: EmotionDataModule, trainer: L.Trainer, training: Mapping[str, Any]) -> None:
+    """Calibrate the best checkpoint on val, evaluate it on val and test, write plain weights with their card.
+
+    With ``training.export`` also a model file, and the command that uses it.
+    """
+    monitor = training["monitor"]
     if not run.best.is_file():
         raise EmodetError(
             f"{run.path}: no epoch was validated (trainer.max_steps={trainer.max_steps}, trainer.max_epochs="
@@ -145,7 +150,7 @@ def finish_run(
     score = None if best is None else float(best)
     run.write_facts({"selected": {"metric": monitor, "value": score}})
     classifier = load_classifier(run.best)
-    chosen = calibrate(classifier, data, calibration)
+    chosen = calibrate(classifier, data, training["calibration"])
     temperature, slope = classifier.temperature.item(), classifier.temperature_slope.tolist()
     set_temperature(run.best, temperature, slope)
     results: dict[str, Any] = {}
@@ -156,12 +161,15 @@ def finish_run(
         evaluation = report(outputs, data, temperature, run.path / f"evaluation-{split}", details)
         results[split] = evaluation.metrics()
         print(format_table(evaluation), end="\n\n")
+        if len(outputs.index) < _FEW_FACES:
+            print(f"{len(outputs.index)} faces were measured: too few for figures that mean much (see the intervals)\n")
         for run_logger in run_loggers(trainer):
             run_logger.log_evaluation(split, evaluation, to_predictions(outputs, data, temperature), outputs.index)
     run.write_facts({"temperature": temperature, "temperature_slope": slope, "results": results, "ended": now()})
     trained = load_trained(run.best)
     write_weights(trained.classifier, trained.card, run.path / "weights.pt")
     rate = run.facts().get("faces_per_second")
+    files = write_model_of_run(trained, data, run.path / "model") if training["export"] else []
     for run_logger in run_loggers(trainer):
         run_logger.log_scores({"temperature": temperature, "faces_per_second": rate, f"selected/{monitor}": score})
         about = {"temperature": temperature, "metrics": trained.card.metrics, "fingerprint": data.fingerprint}
@@ -169,3 +177,5 @@ def finish_run(
     if rate is not None:
         print(f"trained at:  {rate:,.1f} faces/s, median of the epochs")
     print(f"run folder:  {run.path}\ncheckpoint:  {run.best}\nreport:      {run.path / 'evaluation-test/report.html'}")
+    if files:
+        print(f"model file:  {files[0]}\nnext:        python -m emodet.predict photo.jpg --model {files[0]}")

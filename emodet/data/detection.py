@@ -1,0 +1,100 @@
+"""Faces in photographs, found as live recognition finds them: for ``data.crop=detect``, and to notice its absence."""
+
+import functools
+import statistics
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from emodet.datasets.samples import Reader, Sample
+from emodet.errors import EmodetError
+from emodet.images import decode_rgb
+from emodet.preprocessing import Preprocessing
+
+if TYPE_CHECKING:
+    from emodet.inference.detectors import Detector
+    from emodet.inference.faces import Detection
+
+__all__ = ["crop_detected", "detector_name", "warning_of_photographs"]
+
+UInt8 = npt.NDArray[np.uint8]
+
+_SAMPLE = 64
+_SEARCHED_SIDE = 320
+_SMALLEST = 96  # pixels: a smaller picture is hardly a whole photograph
+_FILLED = 0.5  # of the longer side: a face crop's face is larger than that
+
+
+@functools.cache
+def _detector() -> "Detector":
+    # Imported here: only this way of cropping needs the runtime (and each process of a pool its own detector).
+    from emodet.inference.detectors import make_detector
+
+    return make_detector("auto", threads=1)
+
+
+def detector_name() -> str:
+    """The detector that is used."""
+    return _detector().name
+
+
+def crop_detected(image_rgb: UInt8, preprocessing: Preprocessing) -> tuple[UInt8 | None, int]:
+    """Crop the face of a photograph exactly as `Recognizer` would.
+
+    Args:
+        image_rgb: uint8 (H, W, 3), RGB.
+        preprocessing: Of the crop.
+
+    Returns:
+        uint8 (size, size, 3), RGB, of the face with the largest product of score and size, None without a face; and the
+        number of faces found.
+
+    Raises:
+        EmodetError: No detector's weights are available.
+    """
+    from emodet.inference.detectors import find_faces
+
+    found = find_faces(_detector(), image_rgb)
+    if not found:
+        return None, 0
+    best: Detection = max(found, key=lambda face: face.score * face.side)
+    return preprocessing.crop(image_rgb, best.box, best.landmarks), len(found)
+
+
+def warning_of_photographs(reader: Reader, samples: Sequence[Sample], size: int) -> str | None:
+    """A warning, with numbers, if pictures that are to be packed as they are look like whole photographs.
+
+    Detects faces at 320 pixels in 64 pictures at most, evenly spaced. None too where no detector is available.
+
+    Args:
+        reader: Whose pictures are face crops, as far as it is known.
+        samples: Its faces.
+        size: Side of a packed crop in pixels.
+    """
+    shares = []
+    chosen = [
+        samples[row] for row in np.unique(np.linspace(0, len(samples) - 1, min(_SAMPLE, len(samples)), dtype=int))
+    ]
+    for sample in chosen:
+        try:
+            image = decode_rgb(reader.encoded(sample), name=sample.key, least_side=_SEARCHED_SIDE, quick=True)
+        except (EmodetError, OSError):  # packing reports it
+            continue
+        longest = max(image.shape[:2])
+        if longest < _SMALLEST:
+            continue
+        try:
+            found = _detector()(image, longest_side=_SEARCHED_SIDE)
+        except EmodetError:
+            return None
+        shares += [max(face.side for face in found) / longest] if found else []
+    median = statistics.median(shares) if shares else 1.0
+    if len(shares) < len(chosen) / 4 or median >= _FILLED:
+        return None
+    return (
+        f"data.crop=image packs whole photographs: in {len(shares)} of {len(chosen)} sampled pictures a face is found, "
+        f"and it takes up {median:.0%} of the picture's longer side (median), {median * size:.0f} pixels of a crop of "
+        f"{size}. data.crop=detect cuts the faces out as live recognition does"
+    )

@@ -1,0 +1,17 @@
+"""Write the weights that ``init_from=shipped`` starts from: those of a training in half precision, with their card.
+
+    python experiments/ferplus/shipped_weights.py experiments/ferplus/weights.pt
+
+Run it whenever the model files in ``emodet/weights`` are exported anew; tests/test_shipped_model.py compares both.
+"""
+
+import sys
+from pathlib import Path
+
+from emodet.training.initial_weights import SHIPPED
+from emodet.training.trained import load_trained
+from emodet.training.weights import write_weights
+
+trained = load_trained(Path(sys.argv[1]))
+card = trained.card
+print(f"{write_weights(trained.classifier.half(), card, SHIPPED)}, {SHIPPED.stat().st_size:,} bytes of weights")

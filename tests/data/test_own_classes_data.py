@@ -1,0 +1,100 @@
+"""Classes of one's own: from folders and CSV files to packs, splits and batches, always by name."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from made_reader import picture, png
+
+from emodet.data.datamodule import EmotionDataModule
+from emodet.data.sources import Source
+from emodet.emotions import EMOTIONS
+from emodet.errors import EmodetError
+
+OWN = ("bored", "confused", "engaged")
+
+
+def folders(root: Path, *names: str, count: int = 6, start: int = 0) -> Path:
+    """Class folders of different pictures."""
+    for place, name in enumerate(names, start):
+        (root / name).mkdir(parents=True)
+        for number in range(count):
+            (root / name / f"{number}.png").write_bytes(png(picture(100 * place + number)))
+    return root
+
+
+def opened(root: Path, reader: str = "class_folders", **options: Any) -> EmotionDataModule:
+    source = Source(root, reader, packs=root.parent / "packs", processes=1, val_from=0.34)
+    data = EmotionDataModule(source, {"size": 16}, batch_size=4, num_workers=0, **options)
+    data.prepare_data()
+    data.setup()
+    return data
+
+
+def test_folders_of_any_names_are_classes_in_alphabetical_order(tmp_path: Path) -> None:
+    data = opened(folders(tmp_path / "photos", "engaged", "2_bored", "confused"))
+    assert data.class_names == data.pack.class_names == OWN
+    assert data.class_counts() == [4, 4, 4]
+    assert data.pack.manifest["counts"] == {"train": dict.fromkeys(OWN, 6)}
+    rows = data.splits.val
+    keys = data.pack.table.key[rows].tolist()
+    assert [OWN[number] for number in data.pack.table.emotion[rows]] == [key.split("/")[0].strip("2_") for key in keys]
+    batch = next(iter(data.train_dataloader()))
+    assert batch["target"].shape == (4, 3)
+    data.pack.verify()
+
+
+def test_named_classes_are_in_the_order_named_and_others_are_not_used(tmp_path: Path) -> None:
+    data = opened(folders(tmp_path / "photos", *OWN), classes=["engaged", "Bored"])
+    assert data.class_names == ("engaged", "bored")
+    assert data.pack.class_names == ("engaged", "bored", "confused")
+    used = np.concatenate([data.splits.train, data.splits.val])
+    shown = {(data.pack.table.key[row].split("/")[0], int(data.pack.table.emotion[row])) for row in used}
+    assert shown == {("engaged", 0), ("bored", 1)}
+
+
+def test_a_subset_of_the_emotions_is_a_smaller_net(tmp_path: Path) -> None:
+    root = folders(tmp_path / "photos", "happy", "angry", "Neutral")
+    assert opened(root).class_names == EMOTIONS
+    data = opened(root, classes=["happy", "anger", "neutral"])
+    assert data.class_names == ("happiness", "anger", "neutral")
+    assert data.class_counts() == [4, 4, 4]
+
+
+def test_an_emotion_beside_another_label_needs_named_classes(tmp_path: Path) -> None:
+    root = folders(tmp_path / "photos", "happy", "bored")
+    with pytest.raises(EmodetError, match=r"'bored'.*data\.classes=\[bored,happy\]"):
+        opened(root)
+    assert opened(root, classes=["bored", "happiness"]).class_names == ("bored", "happy")
+
+
+def test_a_csv_with_labels_of_ones_own(tmp_path: Path) -> None:
+    root = folders(tmp_path / "photos", *OWN)
+    rows = [f"{name}/{number}.png,{name.title()}" for name in OWN for number in range(6)]
+    (root / "labels.csv").write_text("\n".join(["source,label", *rows]), encoding="utf-8")
+    data = opened(root, "own_csv")
+    assert data.class_names == ("Bored", "Confused", "Engaged")
+    assert data.class_counts() == [4, 4, 4]
+
+
+@pytest.mark.parametrize("classes", [["bored", "angry"], ["bored", "Bored"], 8])
+def test_classes_that_the_data_lacks_are_refused(tmp_path: Path, classes: Any) -> None:
+    with pytest.raises(EmodetError, match=r"data\.classes="):
+        opened(folders(tmp_path / "photos", *OWN), classes=classes)
+
+
+def test_data_sets_are_mixed_by_class_name(tmp_path: Path) -> None:
+    one, other = folders(tmp_path / "one", "angry", "bored"), tmp_path / "other"
+    folders(other, "anger", "sad", start=2)
+    shared: dict[str, Any] = {"packs": tmp_path / "packs", "processes": 1, "val_from": 0.34}
+    sources = {"a": Source(one, "class_folders", **shared), "b": Source(other, "class_folders", **shared)}
+    data = EmotionDataModule(sources, {"size": 16}, 4, num_workers=0, classes=["bored", "angry", "sadness"])
+    data.prepare_data()
+    data.setup()
+    assert data.class_names == ("bored", "angry", "sadness")
+    numbers = {
+        key.split("/")[0]: int(number)
+        for key, number in zip(data.pack.table.key.tolist(), data.pack.table.emotion.tolist(), strict=True)
+    }
+    assert numbers == {"a:angry": 1, "a:bored": 0, "b:anger": 1, "b:sad": 2}

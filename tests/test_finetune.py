@@ -1,0 +1,78 @@
+"""``experiment=finetune``: own classes from a few photographs, to an answer of the recognizer."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from made_reader import png
+
+from emodet import Recognizer
+from emodet.emotions import EMOTIONS
+from emodet.modelfile import shipped_model
+from emodet.models.classifier import EmotionClassifier
+from emodet.synthetic.faces import draw_face
+from emodet.training.initial_weights import SHIPPED, init_from
+from emodet.training.weights import load_weights, read_card
+
+FINETUNE = Path(__file__).parents[1] / "conf" / "experiment" / "finetune.yaml"
+OWN = {"cheerful": "happiness", "gloomy": "sadness", "startled": "surprise"}
+
+
+def photograph(emotion: str, number: int) -> np.ndarray:
+    """uint8 (240, 320, 3), RGB: a drawn face somewhere before a plain ground."""
+    random = np.random.default_rng([77, number])
+    picture = np.full((240, 320, 3), random.integers(90, 180, 3), dtype=np.uint8)
+    side, left, top = random.integers(120, 170), random.integers(10, 130), random.integers(10, 60)
+    face = draw_face(EMOTIONS.index(emotion), (6, number), int(side)).image
+    picture[top : top + side, left : left + side] = face
+    return picture
+
+
+def test_the_experiment_cuts_and_builds_what_the_shipped_weights_were_trained_with() -> None:
+    settings, card = yaml.safe_load(FINETUNE.read_text(encoding="utf-8")), read_card(SHIPPED)
+    assert {key: card.preprocessing[key] for key in settings["preprocessing"]} == settings["preprocessing"]
+    classifier = EmotionClassifier({"name": "residual_cnn"}, ("happy", "bored"), card.preprocessing)
+    notes = init_from(classifier, Path("shipped"))
+    assert "carried over" in notes[0]
+    assert all("happy" in note and "fresh for bored" in note for note in notes[1:])
+    given = torch.load(SHIPPED, weights_only=True)
+    (layer,) = (name for name in given if name.endswith("weight") and given[name].shape[0] == len(EMOTIONS))
+    assert torch.equal(classifier.net.state_dict()[layer][0], given[layer][EMOTIONS.index("happiness")].float())
+
+
+def test_the_shipped_weights_are_those_of_the_shipped_model_file() -> None:
+    classifier, _ = load_weights(SHIPPED)
+    model = shipped_model("fp32", threads=1)
+    crops = np.stack([draw_face(number % 8, (7, number), model.info.preprocessing.size).image for number in range(16)])
+    crops = np.stack([model.info.preprocessing.crop(crop) for crop in crops])
+    with torch.inference_mode():
+        probabilities = classifier.probabilities(torch.from_numpy(crops)).numpy()
+    assert np.abs(probabilities - model.probabilities(crops)).max() < 0.02
+
+
+@pytest.mark.slow
+def test_thirty_photographs_of_own_classes_become_answers(
+    command: Callable[..., int], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    photos, run = tmp_path / "photos", tmp_path / "run"
+    for name, emotion in OWN.items():
+        (photos / name).mkdir(parents=True)
+        for number in range(10):
+            (photos / name / f"{number}.png").write_bytes(png(photograph(emotion, number)))
+    arguments = ["experiment=finetune", "data=class_folders", f"data.root={photos}", f"hydra.run.dir={run}"]
+    assert command("emodet.train", *arguments) == 0
+    printed = capfd.readouterr().out
+    model = run / "model" / "emodet-fp32.onnx"
+    assert f"python -m emodet.predict photo.jpg --model {model}" in printed
+    assert "too few" in printed
+    recognizer = Recognizer(model)
+    assert recognizer.model.info.class_names == tuple(OWN)
+    right = 0
+    for name, emotion in OWN.items():
+        for number in range(20, 24):
+            faces = recognizer(photograph(emotion, number))
+            right += bool(faces) and faces[0].emotion == name
+    assert right >= 8  # of 12; by chance 4
