@@ -21,7 +21,7 @@ from emodet.models.build import build, target_of
 from emodet.training.folder import RunFolder
 from emodet.training.ranks import rank
 
-__all__ = ["TensorBoardLogger", "WandbLogger", "build_loggers", "closing"]
+__all__ = ["WandbLogger", "build_loggers", "closing"]
 
 log = logging.getLogger(__name__)
 
@@ -78,17 +78,6 @@ def closing(loggers: Sequence[Logger]) -> Iterator[None]:
             logger.finalize("failed" if status else "success")
             if isinstance(logger, WandbLogger) and rank() == 0:
                 logger.experiment.finish(exit_code=status)
-
-
-class TensorBoardLogger(lightning_loggers.TensorBoardLogger):
-    """Lightning's, with event files in ``tensorboard/`` of the run folder; a resumed run continues its curves.
-
-    Args:
-        save_dir: The run folder.
-    """
-
-    def __init__(self, save_dir: str) -> None:
-        super().__init__(save_dir, name="tensorboard", version="", default_hp_metric=False)
 
 
 class WandbLogger(lightning_loggers.WandbLogger):

@@ -15,7 +15,6 @@ from emodet.training.loggers import build_loggers, closing
 
 Command = Callable[..., int]
 WANDB = {"wandb": {"_target_": "emodet.training.loggers.WandbLogger", "name": "name"}}
-TENSORBOARD = {"tensorboard": {"_target_": "emodet.training.loggers.TensorBoardLogger"}}
 TRACKED = ["experiment=affectnet_yolo", "logger=wandb", "callbacks.run_logger.artifacts=false", "scheduler=constant"]
 
 
@@ -75,7 +74,7 @@ def test_a_logger_of_ones_own_gets_the_run_folder_metrics_and_final_scores(
             r"logger\.x\._target_=.*Timer: .*Logger was expected",
         ),
         ({"_target_": "mlflow_not_there.Logger"}, r"logger\.x\._target_=mlflow_not_there\.Logger: cannot be imported"),
-        ({**TENSORBOARD["tensorboard"], "sped": 1}, r"logger\.x\.sped"),
+        ({**WANDB["wandb"], "sped": 1}, r"logger\.x\.sped"),
     ],
 )
 def test_a_spec_that_is_no_logger(spec: dict[str, Any], way_out: str, tmp_path: Path) -> None:
