@@ -2,7 +2,7 @@
 
 python experiments/ferplus/calibration.py WEIGHTS.pt /path/to/ferplus
 
-Each half of val is measured with the temperatures that the other half gave. Also printed: how many labels a mirror image
+Each half of val is measured with the temperatures of the other half. Also printed: how many labels a mirror image
 changes, the accuracy of the mean of both, and what several exponents of the prior cost and gain.
 """
 
