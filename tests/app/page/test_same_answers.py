@@ -186,9 +186,10 @@ def test_the_same_faces(page, astronaut, picture, count) -> None:
     found = page.evaluate(FIND, [text(rgba(image)), image.shape[1], image.shape[0]])
     assert len(found) == len(expected) == count
     for one, other in zip(found, expected, strict=True):
-        tolerance = 0.01 * other.side + 0.5
+        # int8 kernels round differently on other processors.
+        tolerance = 0.03 * other.side + 0.5
         assert one["box"] == pytest.approx(other.box, abs=tolerance)
-        assert one["score"] == pytest.approx(other.score, abs=0.02)
+        assert one["score"] == pytest.approx(other.score, abs=0.06)
         assert (one["landmarks"] is None) == (other.landmarks is None)
         if other.landmarks:
             assert np.array(one["landmarks"]) == pytest.approx(np.array(other.landmarks), abs=tolerance)
