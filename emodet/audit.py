@@ -23,11 +23,10 @@ from emodet.auditing.class_order import check_class_order
 from emodet.auditing.duplicates import copy_groups, number_photographs
 from emodet.auditing.findings import Findings
 from emodet.auditing.image_issues import find_image_issues, measure_images
-from emodet.auditing.label_noise import find_label_noise
-from emodet.auditing.options import CopyOptions, OutOfFoldOptions, ProposalOptions, QualityOptions
+from emodet.auditing.label_noise import OutOfFoldProbs, find_label_noise, write_probabilities
+from emodet.auditing.options import OutOfFoldOptions, ProposalOptions
 from emodet.auditing.out_of_fold import predict_out_of_fold
 from emodet.auditing.page import write_results
-from emodet.auditing.probabilities import OutOfFoldProbs, write_probabilities
 from emodet.auditing.proposals import propose
 from emodet.auditing.undetected import LONGEST_SIDE, MIN_SCORE, detect_faces
 from emodet.commands import command, to_plain_dict
@@ -82,7 +81,6 @@ class Audit:
         if settings.get("detector_faces", 1) < 1:
             raise EmodetError(f"detector_faces={settings['detector_faces']}: 1 or more, or null for all")
         self.settings, threads = settings, settings.get("threads")
-        self.copies, self.quality = CopyOptions(**settings["copies"]), QualityOptions(**settings["quality"])
         self.proposals = ProposalOptions(**settings["proposals"])
         self.out_of_fold = OutOfFoldOptions(**settings["out_of_fold"])
         self.model = _model(settings["model"], threads)
@@ -93,8 +91,8 @@ class Audit:
         """Run the checks; finished folds in `folder` are not trained again."""
         table, manifest, settings = data.pack.table, data.pack.manifest, self.settings
         stats = measure_images(data.pack)
-        photographs = number_photographs(table, stats, self.copies)
-        groups, images = copy_groups(table, photographs), find_image_issues(stats, self.quality)
+        photographs = number_photographs(table, stats)
+        groups, images = copy_groups(table, photographs), find_image_issues(stats)
         out_of_fold = self._predictions(data, photographs, folder)
         noise = None if out_of_fold is None else find_label_noise(table, out_of_fold)
         undetected = None

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from emodet.auditing.options import CopyOptions, OutOfFoldOptions, ProposalOptions, QualityOptions
+from emodet.auditing.options import OutOfFoldOptions, ProposalOptions
 from emodet.data.augmentation import Augmentation
 from emodet.data.build import SOURCE_KEYS, DataSettings
 from emodet.preprocessing import Preprocessing
@@ -220,8 +220,6 @@ class AuditConfig(TrainConfig):
         gallery: How many images a gallery of the page shows.
         pictures: Whether the page shows images at all.
         out_of_fold: See `OutOfFoldOptions`.
-        copies: See `CopyOptions`.
-        quality: See `QualityOptions`.
         proposals: See `ProposalOptions`.
     """
 
@@ -233,6 +231,4 @@ class AuditConfig(TrainConfig):
     gallery: int = 48
     pictures: bool = True
     out_of_fold: Annotated[Group, Arguments(OutOfFoldOptions)]
-    copies: Annotated[Group, Arguments(CopyOptions)]
-    quality: Annotated[Group, Arguments(QualityOptions)]
     proposals: Annotated[Group, Arguments(ProposalOptions)]

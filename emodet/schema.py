@@ -50,7 +50,8 @@ RENAMED_KEYS: Mapping[str, str] = {
     "distillation.answers": "distillation.teachers",
     "loss.valence_arousal": "training.valence_arousal",
     "sweep": "hydra.sweeper.n_trials, study and params, and hydra.launcher.n_jobs",
-    "copies.least_contrast": "copies.min_contrast",
+    "copies": "no key: two images are copies by fixed thresholds",
+    "quality": "no key: image issues have fixed thresholds",
 }
 """Old keys and what takes their place; consulted for keys that are not known."""
 

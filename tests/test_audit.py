@@ -178,8 +178,6 @@ def test_finished_folds_are_reused_for_the_same_settings(
     [
         ({"out_of_fold": {"folds": 1}}, "out_of_fold.folds=1: at least 2"),
         ({"out_of_fold": {"side": 8}}, "out_of_fold.side=8: at least 16"),
-        ({"copies": {"radius": 40}}, "copies.radius=40"),
-        ({"copies": {"correlation": 1.5}}, "copies.correlation=1.5"),
         ({"gallery": -1}, "gallery=-1"),
         ({"model": "nowhere.onnx"}, "nowhere.onnx"),
         ({"detector_faces": 0}, "detector_faces=0"),
@@ -188,7 +186,7 @@ def test_finished_folds_are_reused_for_the_same_settings(
     ],
 )
 def test_bad_values_are_refused_first(given: dict[str, Any], message: str) -> None:
-    keys = ("copies", "quality", "proposals", "out_of_fold", "gallery")
+    keys = ("proposals", "out_of_fold", "gallery")
     settings = {key: value for key, value in defaults(AuditConfig).items() if key in keys}
     with pytest.raises(EmodetError, match=re.escape(message)):
         Audit(settings | {"quick": True, "detector": "none", "model": "none"} | given)

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import linear_sum_assignment
 
-from emodet.auditing.probabilities import OutOfFoldProbs
+from emodet.auditing.label_noise import OutOfFoldProbs
 from emodet.data.datamodule import EmotionDataModule
 from emodet.data.pack import Pack
 from emodet.emotions import ALPHABETICAL_ORDER, EMOTIONS, FER2013_ORDER, FERPLUS_ORDER, RAFDB_ORDER

@@ -10,13 +10,17 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from emodet.auditing.image_issues import ImageStats
-from emodet.auditing.options import CopyOptions
 from emodet.data.pack import Table
 
-__all__ = ["CopyGroup", "connected", "copy_groups", "number_photographs"]
+__all__ = ["RADIUS", "CopyGroup", "connected", "copy_groups", "number_photographs"]
 
 Int64 = npt.NDArray[np.int64]
 
+RADIUS = 8
+"""Bits in which the perceptual hashes of copies may differ."""
+
+_CORRELATION = 0.95  # least, of the thumbnails of copies
+_MIN_CONTRAST = 4.0  # images with a lower standard deviation of their grey values are not compared
 _BLOCK = 2**22  # hash comparisons at once, about 70 MB
 _PAIR_BLOCK = 2**16  # thumbnail comparisons at once, about 130 MB
 
@@ -48,24 +52,24 @@ class CopyGroup:
         return len(self.emotions) > 1
 
 
-def number_photographs(table: Table, stats: ImageStats, options: CopyOptions) -> Int64:
+def number_photographs(table: Table, stats: ImageStats, radius: int = RADIUS) -> Int64:
     """Number the photographs: int64 (N,), equal for faces whose images are copies, or copies of copies.
 
     Args:
         table: The pack's table.
         stats: Of the same pack.
-        options: What counts as a copy.
+        radius: 0 to 31 bits.
     """
     _, first, identical = np.unique(table.pixel_hash, return_index=True, return_inverse=True)
     # One image of each pixel hash stands for all.
-    rows = first[stats.contrast[first] >= options.min_contrast]
+    rows = first[stats.contrast[first] >= _MIN_CONTRAST]
     edges = [np.empty((2, 0), dtype=np.int64)]
-    for left, right in _near_pairs(stats.hashes[:, rows], options.radius):
+    for left, right in _near_pairs(stats.hashes[:, rows], radius):
         for start in range(0, len(left), _PAIR_BLOCK):
             ours, theirs = left[start : start + _PAIR_BLOCK], right[start : start + _PAIR_BLOCK]
             other = stats.thumbnails[rows[theirs % len(rows)]]
             other = np.where((theirs >= len(rows))[:, None, None], other[:, :, ::-1], other)
-            same = _correlation(stats.thumbnails[rows[ours]], other) >= options.correlation
+            same = _correlation(stats.thumbnails[rows[ours]], other) >= _CORRELATION
             edges.append(np.stack([identical[rows[ours[same]]], identical[rows[theirs[same] % len(rows)]]]))
     return connected(np.concatenate(edges, axis=1), len(first))[identical]
 

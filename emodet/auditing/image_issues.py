@@ -11,7 +11,6 @@ import numpy.typing as npt
 from PIL import Image
 from tqdm import tqdm
 
-from emodet.auditing.options import QualityOptions
 from emodet.data.pack import Pack
 
 __all__ = ["ISSUES", "ImageIssues", "ImageStats", "find_image_issues", "measure_images", "sharpness_of"]
@@ -116,8 +115,12 @@ class ImageIssues:
         return {name: found[name] for name in ISSUES}
 
 
-def find_image_issues(stats: ImageStats, options: QualityOptions) -> ImageIssues:
-    """Name the issue of each image that has one."""
+def find_image_issues(stats: ImageStats) -> ImageIssues:
+    """Name the issue of each image that has one.
+
+    Blur is relative to the set, three robust deviations below the median log sharpness, because sharpness depends on
+    the size of the images before they were packed.
+    """
     with np.errstate(divide="ignore"):
         logarithm = np.log(stats.sharpness.astype(np.float64))
     finite = logarithm[np.isfinite(logarithm)]
@@ -126,11 +129,11 @@ def find_image_issues(stats: ImageStats, options: QualityOptions) -> ImageIssues
     # Of a set of equally sharp images none is blurred.
     relative = (logarithm - median) / spread if spread > 0 else np.zeros_like(logarithm)
     applies = {
-        "uniform": stats.contrast < options.uniform,
-        "dark": stats.brightness < options.dark,
-        "glaring": stats.brightness > options.glaring,
-        "flat": stats.contrast < options.flat,
-        "blurred": relative < -options.blurred,
+        "uniform": stats.contrast < 2,
+        "dark": stats.brightness < 20,
+        "glaring": stats.brightness > 240,
+        "flat": stats.contrast < 12,
+        "blurred": relative < -3,
     }
     issue = np.select([applies[name] for name in ISSUES], list(ISSUES), default="")
     return ImageIssues(issue.astype(np.str_), np.maximum(relative, -99.0).astype(np.float32))

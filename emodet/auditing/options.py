@@ -1,52 +1,11 @@
-"""Options of the audit, the keys `copies`, `quality`, `proposals` and `out_of_fold` of its configuration."""
+"""Options of the audit, the keys `proposals` and `out_of_fold` of its configuration."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from emodet.errors import EmodetError
 
-__all__ = ["CopyOptions", "OutOfFoldOptions", "ProposalOptions", "QualityOptions"]
-
-
-@dataclass(frozen=True, slots=True)
-class CopyOptions:
-    """When two images are copies of one photograph.
-
-    Attributes:
-        radius: Bits, 0 to 31, in which the perceptual hashes of copies may differ.
-        correlation: Least correlation of their 16×16 thumbnails, above 0 to 1.
-        min_contrast: Images with a lower standard deviation of their grey values (0 to 127.5) are not compared.
-    """
-
-    radius: int = 8
-    correlation: float = 0.95
-    min_contrast: float = 4.0
-
-    def __post_init__(self) -> None:
-        if not 0 < self.correlation <= 1:
-            raise EmodetError(f"copies.correlation={self.correlation}: above 0, at most 1")
-        if not 0 <= self.radius < 32:
-            raise EmodetError(f"copies.radius={self.radius}: 0 to 31 bits")
-
-
-@dataclass(frozen=True, slots=True)
-class QualityOptions:
-    """Thresholds of image issues. Grey values from 0 to 255.
-
-    Attributes:
-        uniform: Standard deviation below which an image has one colour.
-        dark: Mean below which it is nearly black.
-        glaring: Mean above which it is nearly white.
-        flat: Standard deviation below which it has hardly any contrast.
-        blurred: Robust deviations below the median log sharpness of the data set; relative, because sharpness depends
-            on the size of the images before they were packed.
-    """
-
-    uniform: float = 2.0
-    dark: float = 20.0
-    glaring: float = 240.0
-    flat: float = 12.0
-    blurred: float = 3.0
+__all__ = ["OutOfFoldOptions", "ProposalOptions"]
 
 
 @dataclass(frozen=True, slots=True)

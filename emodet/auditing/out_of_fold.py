@@ -21,8 +21,8 @@ import numpy.typing as npt
 from lightning.pytorch.loggers import CSVLogger
 
 from emodet.auditing.duplicates import connected
+from emodet.auditing.label_noise import OutOfFoldProbs
 from emodet.auditing.options import OutOfFoldOptions
-from emodet.auditing.probabilities import OutOfFoldProbs
 from emodet.data.datamodule import EmotionDataModule
 from emodet.data.pack import Pack, Table
 from emodet.data.splits import Splits

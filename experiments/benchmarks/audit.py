@@ -13,10 +13,9 @@ import numpy as np
 
 from emodet.auditing.duplicates import copy_groups, number_photographs
 from emodet.auditing.image_issues import ImageStats, find_image_issues
-from emodet.auditing.label_noise import find_label_noise
-from emodet.auditing.options import CopyOptions, ProposalOptions, QualityOptions
+from emodet.auditing.label_noise import OutOfFoldProbs, find_label_noise
+from emodet.auditing.options import ProposalOptions
 from emodet.auditing.out_of_fold import assign_folds
-from emodet.auditing.probabilities import OutOfFoldProbs
 from emodet.auditing.proposals import propose
 from emodet.data.pack import Table
 
@@ -29,9 +28,9 @@ def main() -> None:
     chosen = options.parse_args()
     table, stats, out_of_fold = made(chosen.faces)
     print(f"{chosen.faces:,} faces; before: {peak():.0f} MB\n| step | seconds of CPU | peak, MB |\n|---|---|---|")
-    numbers = timed("find copies (radius 8, mirrored too)", lambda: number_photographs(table, stats, CopyOptions()))
+    numbers = timed("find copies (radius 8, mirrored too)", lambda: number_photographs(table, stats))
     groups = timed("sort copies into groups", lambda: copy_groups(table, numbers))
-    images = timed("find image issues", lambda: find_image_issues(stats, QualityOptions()))
+    images = timed("find image issues", lambda: find_image_issues(stats))
     timed("5 folds", lambda: assign_folds(table.emotion, numbers, 5, 0))
     noise = timed("confident learning", lambda: find_label_noise(table, out_of_fold))
     found = timed("propose", lambda: propose(table, images, groups, noise, ProposalOptions()))

@@ -9,7 +9,6 @@ from made_faces import pack_of, photograph, stats_of, table_of
 
 from emodet.auditing.duplicates import copy_groups, number_photographs
 from emodet.auditing.image_issues import measure_images
-from emodet.auditing.options import CopyOptions
 
 RAMP = np.arange(256, dtype=np.uint8).reshape(1, 16, 16)
 
@@ -24,7 +23,7 @@ def test_every_pair_of_near_hashes_is_found(radius: int) -> None:
     near = np.bitwise_count(hashes[:, None] ^ hashes[None, :]) <= radius
     expected = np.linalg.matrix_power(near.astype(float), 60) > 0  # copies of copies
     stats = stats_of(hashes=np.stack([hashes, ~hashes]), thumbnails=np.repeat(RAMP, 60, 0), **of_contrast(60))
-    found = number_photographs(table_of(60), stats, CopyOptions(radius=radius))
+    found = number_photographs(table_of(60), stats, radius)
     np.testing.assert_array_equal(found[:, None] == found[None, :], expected)
 
 
@@ -49,7 +48,7 @@ def test_crops_sizes_and_mirror_images_are_copies_and_other_faces_are_not(tmp_pa
         "nearly black": np.full((48, 48, 3), 2, np.uint8),
     }
     pack = pack_of(tmp_path, [(name, "train", 0, np.ascontiguousarray(face)) for name, face in faces.items()])
-    numbers = number_photographs(pack.table, measure_images(pack, progress=False), CopyOptions())
+    numbers = number_photographs(pack.table, measure_images(pack, progress=False))
     of = dict(zip(pack.table.key.tolist(), numbers.tolist(), strict=True))
     assert len({number for name, number in of.items() if name.startswith("one")}) == 1
     assert of["two"] == of["two grey"] != of["one"]

@@ -9,7 +9,6 @@ import pytest
 from made_faces import pack_of, photograph, stats_of
 
 from emodet.auditing.image_issues import find_image_issues, sharpness_of
-from emodet.auditing.options import QualityOptions
 from emodet.auditing.undetected import detect_faces
 from emodet.synthetic.faces import draw_face
 from emodet.synthetic.people import draw_identity
@@ -22,7 +21,7 @@ def test_each_issue_is_named() -> None:
         contrast=[50.0] * 100 + [1, 30, 30, 8, 50],
         brightness=[128.0] * 100 + [5, 10, 250, 128, 128],
     )
-    found = find_image_issues(stats, QualityOptions())
+    found = find_image_issues(stats)
     assert found.issue[100:].tolist() == ["uniform", "dark", "glaring", "flat", "blurred"]
     assert (found.issue[:100] == "").sum() >= 98
     assert found.counts()["uniform"] == 1
@@ -39,7 +38,7 @@ def test_no_skin_tone_is_flagged_more_often() -> None:
             face = draw_face(person % 8, person, 64, identity=replace(identity, skin=skin, hair=hair))
             grey = cv2.cvtColor(face.image, cv2.COLOR_RGB2GRAY)
             sharpness[tone, person] = sharpness_of(cv2.GaussianBlur(grey, (0, 0), 3) if person < blurred else grey)
-    issue = find_image_issues(stats_of(sharpness=sharpness.reshape(-1)), QualityOptions()).issue
+    issue = find_image_issues(stats_of(sharpness=sharpness.reshape(-1))).issue
     flagged = (issue == "blurred").reshape(len(tones), count)
     assert flagged[:, :blurred].all()
     assert not flagged[:, blurred:].any()

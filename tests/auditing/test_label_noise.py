@@ -8,10 +8,9 @@ from made_faces import stats_of, table_of
 
 from emodet.auditing.duplicates import copy_groups
 from emodet.auditing.image_issues import find_image_issues
-from emodet.auditing.label_noise import Candidate, LabelNoise, find_label_noise
-from emodet.auditing.options import ProposalOptions, QualityOptions
+from emodet.auditing.label_noise import Candidate, LabelNoise, OutOfFoldProbs, find_label_noise
+from emodet.auditing.options import ProposalOptions
 from emodet.auditing.out_of_fold import assign_folds, with_subjects
-from emodet.auditing.probabilities import OutOfFoldProbs
 from emodet.auditing.proposals import propose
 from emodet.errors import EmodetError
 
@@ -28,7 +27,7 @@ def found_by(label: np.ndarray, shares: np.ndarray, **columns: np.ndarray) -> tu
 
 
 def no_issues(count: int, **columns: list[float]) -> object:
-    return find_image_issues(stats_of(**{"contrast": [50.0] * count, **columns}), QualityOptions())
+    return find_image_issues(stats_of(**{"contrast": [50.0] * count, **columns}))
 
 
 def test_photographs_and_people_are_held_out_together() -> None:

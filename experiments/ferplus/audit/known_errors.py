@@ -12,8 +12,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 
-from emodet.auditing.label_noise import find_label_noise
-from emodet.auditing.probabilities import OutOfFoldProbs
+from emodet.auditing.label_noise import OutOfFoldProbs, find_label_noise
 from emodet.data.pack import Table
 from emodet.datasets.ferplus import majority
 from emodet.emotions import EMOTIONS, FER2013_ORDER
