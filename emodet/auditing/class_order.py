@@ -14,22 +14,15 @@ from scipy.optimize import linear_sum_assignment
 from emodet.auditing.label_noise import OutOfFoldProbs
 from emodet.data.datamodule import EmotionDataModule
 from emodet.data.pack import Pack
+from emodet.datasets.affectnet import VALENCE_AROUSAL
 from emodet.emotions import ALPHABETICAL_ORDER, EMOTIONS, FER2013_ORDER, FERPLUS_ORDER, RAFDB_ORDER
 from emodet.errors import EmodetError
 from emodet.modelfile import ModelFile
 
-__all__ = ["REFERENCE", "OrderFinding", "by_predictions", "by_valence_arousal", "check_class_order"]
+__all__ = ["OrderFinding", "by_predictions", "by_valence_arousal", "check_class_order"]
 
 Float64 = npt.NDArray[np.float64]
 Int64 = npt.NDArray[np.int64]
-
-REFERENCE: Float64 = np.array(
-    [
-        *((-0.063, -0.020), (0.664, 0.070), (-0.637, -0.257), (0.180, 0.689)),
-        *((-0.126, 0.766), (-0.694, 0.457), (-0.453, 0.567), (-0.515, 0.583)),
-    ]
-)
-"""Mean valence and arousal of AffectNet's training faces, in the order of `EMOTIONS`."""
 
 _ORDERS = {
     "AffectNet's": EMOTIONS,
@@ -127,7 +120,7 @@ def by_valence_arousal(
     means = np.array([[each[known & (emotion == number)].mean() for each in (valence, arousal)] for number in present])
     if len(present) < 2:
         return OrderFinding(source, None, f"{source}: too few faces.", {}, names, means.reshape(-1, 2))
-    gains = -((means[:, None, :] - REFERENCE[None, :, :]) ** 2).sum(axis=2)
+    gains = -((means[:, None, :] - np.array(VALENCE_AROUSAL)[None, :, :]) ** 2).sum(axis=2)
     shows = _moved(gains, present.tolist(), EMOTIONS, _MIN_GAIN_VA)
     if not shows:
         return OrderFinding(source, False, f"{source}: the means fit the class names.", {}, names, means)

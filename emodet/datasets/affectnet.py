@@ -13,6 +13,7 @@ __all__ = [
     "AUTOMATIC_COUNTS",
     "CLASS_NAMES",
     "TRAIN_COUNTS",
+    "VALENCE_AROUSAL",
     "VALIDATION_COUNTS",
     "Box",
     "Points",
@@ -40,6 +41,8 @@ AUTOMATIC_COUNTS: Mapping[str, int] = dict(
 
 _MEAN_VALENCE = (-0.063, 0.664, -0.637, 0.180, -0.126, -0.694, -0.453, -0.515)
 _MEAN_AROUSAL = (-0.020, 0.070, -0.257, 0.689, 0.766, 0.457, 0.567, 0.583)
+VALENCE_AROUSAL = tuple(zip(_MEAN_VALENCE, _MEAN_AROUSAL, strict=True))
+"""Mean valence and arousal of the training faces of each class, in the order of `EMOTIONS`."""
 Box = tuple[float, float, float, float]
 Points = tuple[tuple[float, float], ...]
 

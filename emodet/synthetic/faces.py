@@ -11,12 +11,12 @@ FACS Investigator's Guide (2002). How far a unit moves which point is our own dr
 import dataclasses
 import math
 from collections.abc import Mapping
-from types import MappingProxyType
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
+from emodet.datasets.affectnet import VALENCE_AROUSAL
 from emodet.emotions import EMOTIONS, emotion_id
 from emodet.errors import EmodetError
 from emodet.synthetic.anatomy import Identity, Pose
@@ -41,45 +41,31 @@ lowerer, upper lid raiser, cheek raiser, lid tightener, nose wrinkler, upper lip
 corner depressor, lower lip depressor, chin raiser, lip stretcher, lip tightener, lip pressor, lips part, jaw drop, eyes
 closed."""
 
-EXPRESSIONS: Mapping[str, tuple[Mapping[int, float], ...]] = MappingProxyType(
-    {
-        "neutral": ({},),
-        "happiness": ({6: 0.9, 12: 1.0, 25: 0.8}, {6: 0.8, 12: 0.9}, {6: 0.9, 12: 1.0, 25: 0.6, 26: 0.5}),
-        "sadness": ({1: 0.9, 4: 0.7, 15: 0.9}, {1: 0.9, 4: 0.7, 15: 0.8, 17: 0.7}, {1: 0.9, 4: 0.5, 15: 0.9, 43: 0.4}),
-        "surprise": ({1: 0.9, 2: 0.9, 5: 0.8, 26: 0.9}, {1: 0.8, 2: 0.8, 5: 0.7, 25: 0.5, 26: 0.6}),
-        "fear": (
-            {1: 0.9, 2: 0.5, 4: 0.8, 5: 1.0, 7: 0.3, 20: 0.9, 25: 0.4, 26: 0.5},
-            {1: 0.9, 2: 0.6, 4: 0.7, 5: 0.9, 7: 0.3, 20: 0.8, 25: 0.8},
-        ),
-        "disgust": (
-            {9: 1.0, 15: 0.6, 16: 0.6, 25: 0.4},
-            {9: 0.9, 17: 0.7, 15: 0.5},
-            {9: 0.8, 10: 0.8, 16: 0.5, 25: 0.5},
-        ),
-        "anger": (
-            {4: 1.0, 5: 0.6, 7: 0.7, 23: 0.9},
-            {4: 1.0, 5: 0.5, 7: 0.6, 17: 0.5, 24: 0.9},
-            {4: 1.0, 5: 0.7, 7: 0.6, 10: 0.6, 16: 0.5, 25: 0.7},
-        ),
-        "contempt": ({12: 0.8, 14: 0.9},),
-    }
-)
+EXPRESSIONS: Mapping[str, tuple[Mapping[int, float], ...]] = {
+    "neutral": ({},),
+    "happiness": ({6: 0.9, 12: 1.0, 25: 0.8}, {6: 0.8, 12: 0.9}, {6: 0.9, 12: 1.0, 25: 0.6, 26: 0.5}),
+    "sadness": ({1: 0.9, 4: 0.7, 15: 0.9}, {1: 0.9, 4: 0.7, 15: 0.8, 17: 0.7}, {1: 0.9, 4: 0.5, 15: 0.9, 43: 0.4}),
+    "surprise": ({1: 0.9, 2: 0.9, 5: 0.8, 26: 0.9}, {1: 0.8, 2: 0.8, 5: 0.7, 25: 0.5, 26: 0.6}),
+    "fear": (
+        {1: 0.9, 2: 0.5, 4: 0.8, 5: 1.0, 7: 0.3, 20: 0.9, 25: 0.4, 26: 0.5},
+        {1: 0.9, 2: 0.6, 4: 0.7, 5: 0.9, 7: 0.3, 20: 0.8, 25: 0.8},
+    ),
+    "disgust": (
+        {9: 1.0, 15: 0.6, 16: 0.6, 25: 0.4},
+        {9: 0.9, 17: 0.7, 15: 0.5},
+        {9: 0.8, 10: 0.8, 16: 0.5, 25: 0.5},
+    ),
+    "anger": (
+        {4: 1.0, 5: 0.6, 7: 0.7, 23: 0.9},
+        {4: 1.0, 5: 0.5, 7: 0.6, 17: 0.5, 24: 0.9},
+        {4: 1.0, 5: 0.7, 7: 0.6, 10: 0.6, 16: 0.5, 25: 0.7},
+    ),
+    "contempt": ({12: 0.8, 14: 0.9},),
+}
 """Prototypes of each emotion: action unit to its strength, 0 to 1 (1 is intensity E), in a fully shown emotion."""
 
 _UNILATERAL = ("contempt",)
 """Shown on one side of the face: EMFACS codes contempt as R12A + R14A or L12A + L14A."""
-
-_MOOD: Mapping[str, tuple[float, float]] = dict(
-    zip(
-        EMOTIONS,
-        (
-            *((-0.063, -0.020), (0.664, 0.070), (-0.637, -0.257), (0.180, 0.689)),
-            *((-0.126, 0.766), (-0.694, 0.457), (-0.453, 0.567), (-0.515, 0.583)),
-        ),
-        strict=True,
-    )
-)
-"""Mean valence and arousal of each class in AffectNet's training set; a drawn face varies about them."""
 
 _LEAST_RENDER_PX = 144
 """Smaller pictures are painted at least this large: thin lines then fade instead of vanishing."""
@@ -98,8 +84,6 @@ class SyntheticFace:
         box: (x1, y1, x2, y2) in pixels: from above the brows to the chin, ear to ear. May reach outside.
         landmarks: (x, y) of the eye on the picture's left, the right one, the nose tip, the mouth corners.
         points: 68 (x, y) in iBUG's order, from which `landmarks` are taken.
-        action_units: Unit to its strength on the picture's left and right side, 0 to 1.
-        subject: Who it is; empty for a person who appears once.
     """
 
     image: UInt8
@@ -110,8 +94,6 @@ class SyntheticFace:
     box: tuple[float, float, float, float]
     landmarks: tuple[tuple[float, float], ...]
     points: tuple[tuple[float, float], ...]
-    action_units: Mapping[int, tuple[float, float]]
-    subject: str
 
 
 def draw_action_units(
@@ -153,7 +135,6 @@ def draw_face(
     size: int = 96,
     *,
     identity: Identity | None = None,
-    subject: str = "",
     intensity: float | None = None,
     framing: tuple[float, float] = (0.66, 0.86),
     clean: bool = False,
@@ -165,7 +146,6 @@ def draw_face(
         seed: What numpy's `default_rng` takes, such as ``(seed, index)``, or a generator to draw from.
         size: Side of the picture in pixels.
         identity: Who; a new person without it.
-        subject: What to call them.
         intensity: 0 to 1; without it 0.45 to 1.
         framing: Least and greatest side of the face's box, as a fraction of the picture's.
         clean: Frontal, evenly lit, sharp and the emotion's first prototype: for pictures that explain.
@@ -204,8 +184,6 @@ def draw_face(
         box=_box(points, unit * scale),
         landmarks=_five(points),
         points=tuple((float(x), float(y)) for x, y in points),
-        action_units=MappingProxyType(units),
-        subject=subject,
     )
 
 
@@ -237,8 +215,8 @@ def _five(points: npt.NDArray[np.float64]) -> tuple[tuple[float, float], ...]:
 
 
 def _mood(emotion: int, intensity: float, rng: np.random.Generator) -> tuple[float, float]:
-    """Valence and arousal: the class's mean, more of it where the emotion shows more strongly."""
-    valence, arousal = _MOOD[EMOTIONS[emotion]]
+    """Valence and arousal: the class's mean in AffectNet, more of it where the emotion shows more strongly."""
+    valence, arousal = VALENCE_AROUSAL[emotion]
     noise = rng.normal(0, 0.08, 2)
     factor = 0.5 + 0.7 * intensity
     return float(np.clip(valence * factor + noise[0], -1, 1)), float(np.clip(arousal * factor + noise[1], -1, 1))

@@ -5,7 +5,8 @@ from itertools import permutations
 import numpy as np
 import pytest
 
-from emodet.auditing.class_order import REFERENCE, by_predictions, by_valence_arousal
+from emodet.auditing.class_order import by_predictions, by_valence_arousal
+from emodet.datasets.affectnet import VALENCE_AROUSAL
 from emodet.emotions import ALPHABETICAL_ORDER, EMOTIONS, FER2013_ORDER, FERPLUS_ORDER, RAFDB_ORDER
 
 ORDERS = {
@@ -22,7 +23,7 @@ def shown_by(count: int = 4000, classes: int = 8) -> np.ndarray:
 
 
 def annotated(shown: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    means = REFERENCE[shown] + np.random.default_rng(1).normal(0, 0.3, (len(shown), 2))
+    means = np.array(VALENCE_AROUSAL)[shown] + np.random.default_rng(1).normal(0, 0.3, (len(shown), 2))
     return means[:, 0], means[:, 1]
 
 
