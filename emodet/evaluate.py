@@ -18,7 +18,7 @@ from emodet.commands import command, to_plain_dict
 from emodet.data.datamodule import EmotionDataModule
 from emodet.errors import EmodetError
 from emodet.evaluation.outputs import Predict, predict_split, predict_split_with_model_file
-from emodet.evaluation.reporting import report
+from emodet.evaluation.report import report
 from emodet.evaluation.table import format_table
 from emodet.modelfile import read_model_file
 from emodet.training.assembly import open_data

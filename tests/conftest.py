@@ -111,5 +111,5 @@ def trained_run(small: list[str], tmp_path_factory: pytest.TempPathFactory) -> P
 @pytest.fixture
 def without_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave out the figures of the run and its reports: they cost far more than a small training."""
-    monkeypatch.setattr("emodet.evaluation.reporting.write_report", lambda *_, **__: None)
+    monkeypatch.setattr("emodet.evaluation.report.write_report", lambda *_, **__: None)
     monkeypatch.setattr("emodet.training.run.plot_curves", lambda *_, **__: None)

@@ -43,7 +43,7 @@ def run(command_once, annotated, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("run") / "both"
     arguments = (f"data.root={annotated}", *SMALL, "training.monitor=val/ccc_valence", f"hydra.run.dir={folder}")
     with (
-        patch("emodet.evaluation.reporting.write_report", lambda *_, **__: None),
+        patch("emodet.evaluation.report.write_report", lambda *_, **__: None),
         patch("emodet.training.run.plot_curves", lambda *_, **__: None),
     ):
         assert command_once("emodet.train", "experiment=affectnet_va", *arguments) == 0

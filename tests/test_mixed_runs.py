@@ -45,7 +45,7 @@ def run(command_once, mixed, tmp_path_factory) -> Path:
     arguments = [*mixed, *NET, "training.monitor=val/macro_f1/ferplus", f"hydra.run.dir={folder}"]
     with pytest.MonkeyPatch.context() as patched:
         # Figures cost far more than such a training.
-        patched.setattr("emodet.evaluation.reporting.write_report", lambda *_, **__: None)
+        patched.setattr("emodet.evaluation.report.write_report", lambda *_, **__: None)
         patched.setattr("emodet.training.run.plot_curves", lambda *_, **__: None)
         assert command_once("emodet.train", "experiment=affectnet8", *arguments) == 0
     return folder

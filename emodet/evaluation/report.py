@@ -10,8 +10,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from emodet.data.corrections import in_words
+from emodet.data.datamodule import EmotionDataModule
 from emodet.errors import EmodetError
 from emodet.evaluation.contact_sheet import contact_sheet
+from emodet.evaluation.corruptions import Corruption, corrupt
+from emodet.evaluation.outputs import Predict, SplitOutputs, to_predictions
 from emodet.evaluation.pages import encode_image, render
 from emodet.evaluation.plots import (
     plot_confusion,
@@ -21,13 +25,13 @@ from emodet.evaluation.plots import (
     plot_valence_arousal,
 )
 from emodet.evaluation.predictions import Predictions
-from emodet.evaluation.robustness import Robustness, plot_robustness
-from emodet.evaluation.scores import COVERAGES, MAIN_SCORES, Evaluation
+from emodet.evaluation.robustness import Robustness, measure_robustness, plot_robustness
+from emodet.evaluation.scores import COVERAGES, MAIN_SCORES, Evaluation, evaluate_predictions
 from emodet.evaluation.table import TITLES, format_interval, format_score, method
 from emodet.models.agreement import DIMENSIONS
 from emodet.palette import class_colours
 
-__all__ = ["worst_errors", "write_report"]
+__all__ = ["report", "worst_errors", "write_report"]
 
 UInt8 = npt.NDArray[np.uint8]
 Int64 = npt.NDArray[np.int64]
@@ -199,3 +203,58 @@ def _confusions(evaluation: Evaluation, limit: int = 8) -> list[tuple[str, str, 
     order = np.argsort(-off, axis=None, kind="stable")[:limit]
     pairs = zip(*(axis.tolist() for axis in np.unravel_index(order, off.shape)), strict=True)
     return [(names[t], names[p], int(off[t, p]), float(off[t, p] / counts[t].sum())) for t, p in pairs if off[t, p]]
+
+
+def report(
+    outputs: SplitOutputs,
+    data: EmotionDataModule,
+    temperature: float,
+    folder: Path,
+    details: Mapping[str, str | int | float | None],
+    *,
+    resamples: int = 2000,
+    errors: int = 48,
+    predict: Predict | None = None,
+) -> Evaluation:
+    """Evaluate outputs and write the report's folder; see `evaluate_predictions` and `write_report`.
+
+    With `predict`, which runs the model on the same faces with changed crops, the report includes robustness.
+
+    Raises:
+        EmodetError: The folder cannot be written.
+    """
+    predictions = to_predictions(outputs, data, temperature)
+    evaluation = evaluate_predictions(predictions, resamples=resamples)
+    selected = int(np.isin(outputs.index, data.splits.val).sum())
+    if selected:
+        # In a mix, some data sets may select and report on the same faces.
+        which = "these faces" if selected == len(outputs.index) else f"{selected:,} of these faces"
+        evaluation = evaluation.with_notes(
+            f"The temperature, and the epoch unless the last one was kept, were selected on {which}: scores are "
+            "optimistic."
+        )
+    described = {**details, "temperature": temperature, "pack fingerprint": data.pack.fingerprint}
+    if (facts := data.correction_facts) is not None:
+        described["corrections"] = f"{facts['file']}, SHA-256 {facts['sha256']}: {in_words(facts['faces'])}"
+        split = data.pack.table.split[outputs.index[0]]
+        if split in facts["faces"]:
+            evaluation = evaluation.with_notes(
+                f"Corrections changed the faces measured here ({in_words({split: facts['faces'][split]})}): the "
+                "scores cannot be compared with those of others on this split."
+            )
+    robustness = None
+    if predict is not None:
+
+        def measure(corruption: Corruption, level: float) -> Evaluation:
+            corrupted = predict(lambda crops, index: corrupt(crops, index, corruption, level))
+            return evaluate_predictions(to_predictions(corrupted, data, temperature), resamples=resamples)
+
+        robustness = measure_robustness(evaluation, measure)
+        print(f"mean accuracy over all corruptions and levels: {format_score(robustness.mean)}", end="\n\n")
+
+    def image(number: int) -> npt.NDArray[np.uint8]:
+        crop: npt.NDArray[np.uint8] = data.pack.images(outputs.index[number : number + 1])[0]
+        return crop
+
+    write_report(evaluation, predictions, image, folder, details=described, errors=errors, robustness=robustness)
+    return evaluation

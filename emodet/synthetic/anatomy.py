@@ -81,7 +81,6 @@ class Shape:
     outline: Points
     brows: tuple[Points, Points]
     lids: tuple[tuple[Points, Points], tuple[Points, Points]]
-    centres: tuple[Points, Points]
     nose_y: float
     nose_width: float
     lips: tuple[Points, Points, Points, Points]
@@ -115,7 +114,7 @@ def shape_of(person: Identity, units: Units) -> Shape:
     bottom = (0.0, 1.23 * person.length + 0.17 * jaw_drop - 0.02 * both(17))
     outline = curve([*right, bottom, *[(-x, y) for x, y in reversed(right[1:])]], closed=True)
 
-    brows, lids, centres = [], [], []
+    brows, lids = [], []
     for index, s in SIDES:
         a = {unit: pair[index] for unit, pair in units.items()}
 
@@ -142,10 +141,9 @@ def shape_of(person: Identity, units: Units) -> Shape:
         upper = tilt - heights[0] * BOW**0.75 + slant * s * _U * BOW
         lower = np.maximum(tilt + heights[1] * BOW**0.85, upper + 0.012 * BOW)
         lids.append((np.stack([x, upper], axis=1), np.stack([x, lower], axis=1)))
-        centres.append(np.array([[s * ex, 0.0]]))
 
     return Shape(
-        outline, (brows[0], brows[1]), (lids[0], lids[1]), (centres[0], centres[1]),
+        outline, (brows[0], brows[1]), (lids[0], lids[1]),
         person.nose_y - 0.06 * both(9), person.nose_width * (1 + 0.16 * both(9) + 0.06 * both(12)),
         *_mouth(person, units),
     )  # fmt: skip

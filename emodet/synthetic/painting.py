@@ -62,7 +62,7 @@ def paint(
     paint_behind(canvas, person, at)
     rim = at.rim(shape.outline)
     _skin(canvas, person, units, shape, at, rim)
-    _eyes(canvas, person, units, pose, shape, at)
+    _eyes(canvas, person, pose, shape, at)
     _lips(canvas, person, units, shape, at)
     if person.beard in ("moustache", "full"):
         _moustache(canvas, person, shape, at)
@@ -71,7 +71,7 @@ def paint(
     paint_hair(canvas, person, at)
     if person.glasses != "none":
         _glasses(canvas, person, at)
-    image = _lit(canvas.pixels, look, at, rim)
+    image = _lit(canvas.pixels, look, rim)
     points, lift = landmarks_of(shape)
     # The jaw line is the head's rim, which has no depth of its own.
     return image, np.concatenate([at.rim(points[:17]), at(points[17:], lift[17:])])
@@ -255,7 +255,7 @@ def _brow(canvas: Canvas, person: Identity, middle: Points, at: Projection) -> N
     canvas.fill(at(np.concatenate([up, down[::-1]])), shade(person.hair_colour, 0.8))
 
 
-def _eyes(canvas: Canvas, person: Identity, units: Units, pose: Pose, shape: Shape, at: Projection) -> None:
+def _eyes(canvas: Canvas, person: Identity, pose: Pose, shape: Shape, at: Projection) -> None:
     u = at.unit
     lash = shade(shade(person.skin, 0.45), 0.6)
     for upper, lower in shape.lids:
@@ -324,7 +324,7 @@ def _glasses(canvas: Canvas, person: Identity, at: Projection) -> None:
     canvas.line(at(curve([(-ex + 0.3, -0.01), (0, -0.06), (ex - 0.3, -0.01)]), 0.14), tone, thin)
 
 
-def _lit(pixels: UInt8, look: Look, at: Projection, rim: Points) -> UInt8:
+def _lit(pixels: UInt8, look: Look, rim: Points) -> UInt8:
     """Light from one side: brightness follows the slope of an egg under the head (Lambert), from a small map."""
     side = pixels.shape[0]
     small = 32

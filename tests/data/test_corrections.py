@@ -229,7 +229,7 @@ def test_a_run_names_its_corrections_and_goes_on_with_no_others(
 
 
 def test_a_report_on_corrected_faces_says_so(data_with: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from emodet.evaluation import reporting
+    from emodet.evaluation import report as reporting
     from emodet.evaluation.outputs import SplitOutputs
 
     plain = data_with()

@@ -31,7 +31,7 @@ def run(command_once: Command, small: list[str], tmp_path_factory: pytest.TempPa
     arguments = ["experiment=affectnet_yolo", *small, "logger=[wandb,tensorboard]", "logger.wandb.group=some"]
     arguments += ["optimizer.lr=0.002", "scheduler=constant", "trainer.max_epochs=1", f"hydra.run.dir={folder}"]
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("emodet.evaluation.reporting.write_report", lambda *_, **__: None)
+        patched.setattr("emodet.evaluation.report.write_report", lambda *_, **__: None)
         patched.setattr("emodet.training.run.plot_curves", lambda *_, **__: None)
         patched.setenv("WANDB_SILENT", "true")
         assert command_once("emodet.train", *arguments) == 0
