@@ -99,19 +99,13 @@ class ParityReport:
 
     def table(self) -> str:
         """The report as plain text."""
-        rows = [("file", "check", "measured", "limit", "faces", "")]
+        lines = [f"{'file':<4}  {'check':<59}  {'measured':>9}  {'limit':>7}  {'faces':>7}"]
         for each in self.checks:
             limit = "" if each.limit is None else _text(each.limit)
             verdict = "FAILED" if each.verdict == "failed" else each.verdict
-            rows.append((each.file, each.what, _text(each.value), limit, f"{each.faces:,}", verdict))
-        widths = [max(len(row[column]) for row in rows) for column in range(6)]
-        lines = [
-            "  ".join(
-                f"{cell:>{width}}" if 2 <= column <= 4 else f"{cell:<{width}}"
-                for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-            ).rstrip()
-            for row in rows
-        ]
+            lines.append(
+                f"{each.file:<4}  {each.what:<59}  {_text(each.value):>9}  {limit:>7}  {each.faces:>7,}  {verdict}"
+            )
         lines += ["", f"compared on {self.compared_on}"]
         lines += [f"accuracy on {self.judged_on}"] if self.judged_on else []
         lines.append(f"{self.threads} thread{'s' * (self.threads > 1)}, {self.machine['processor']}")
