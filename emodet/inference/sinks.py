@@ -14,10 +14,10 @@ from emodet.inference.pictures import write_picture
 from emodet.inference.rows import RowWriter, face_row
 from emodet.inference.timeline import Timeline
 from emodet.inference.video_reader import VideoReader
-from emodet.inference.video_writer import VideoWriter
 
 if TYPE_CHECKING:
     from emodet.inference.pipeline import Result
+    from emodet.inference.video_writer import VideoWriter
 
 __all__ = ["AnnotatedVideoSink", "RowSink", "Sink", "TimelineSink", "WindowClosed", "WindowSink"]
 __all__ += ["show"]
@@ -89,6 +89,8 @@ class AnnotatedVideoSink(Sink):
     def write(self, result: "Result") -> None:
         picture = result.annotated
         if self._writer is None:
+            from emodet.inference.video_writer import VideoWriter
+
             size, source = (picture.shape[1], picture.shape[0]), self._video
             file = source if isinstance(source, VideoReader) else None
             self._writer = VideoWriter(self._path, size=size, frame_rate=source.frame_rate, source=file)

@@ -5,6 +5,7 @@ import pickle
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -171,3 +172,18 @@ def test_a_checkpoint_is_to_be_exported_first(tmp_path, name):
     (tmp_path / "run").mkdir()
     with pytest.raises(EmodetError, match=rf"{name}.*emodet\.export checkpoint="):
         Recognizer(tmp_path / name)
+
+
+def test_the_documented_example_runs(recognizer, model_path, astronaut, tmp_path, monkeypatch, capsys):
+    """docs/recognise.md, In Python."""
+    pytest.importorskip("pandas")
+    page = (Path(__file__).parents[2] / "docs" / "recognise.md").read_text()
+    code = page.split("```python\n")[1].split("```")[0]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Image.Image, "show", lambda picture, title=None: None)
+    Image.fromarray(astronaut).save("photo.jpg")
+    write_video(tmp_path / "video.mp4", moving_face(astronaut, 3))
+    exec(code.replace("Recognizer()", f"Recognizer({str(model_path)!r})"), {"__name__": "example"})
+    assert Path("out.jpg").is_file()
+    assert Path("faces.csv").is_file()
+    assert len(capsys.readouterr().out.splitlines()) == 4
