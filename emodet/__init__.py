@@ -1,5 +1,6 @@
 """emodet: facial emotion recognition, from training to live video."""
 
+import importlib
 import os
 from typing import TYPE_CHECKING
 
@@ -7,17 +8,31 @@ from typing import TYPE_CHECKING
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:
+    from emodet.inference.capture import open_video
+    from emodet.inference.faces import Face
+    from emodet.inference.overlay import annotate
     from emodet.inference.recognizer import Recognizer
+    from emodet.inference.result import Result
 
-__all__ = ["Recognizer"]
+    __version__: str
+
+__all__ = ["Face", "Recognizer", "Result", "__version__", "annotate", "open_video"]
+
+_HOMES = {
+    "Face": "faces",
+    "Recognizer": "recognizer",
+    "Result": "result",
+    "annotate": "overlay",
+    "open_video": "capture",
+}
 
 
 def __getattr__(name: str) -> object:
     # Imported on first use: importing the package loads nothing heavy.
-    if name == "Recognizer":
-        from emodet.inference.recognizer import Recognizer
-
-        return Recognizer
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"emodet.inference.{_HOMES[name]}"), name)
+    if name == "__version__":
+        return importlib.import_module("importlib.metadata").version("emodet")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -1,16 +1,11 @@
 """Recognise many inputs, one after the other, and write what was asked for. No input ends the batch."""
 
-import base64
 import dataclasses
 import logging
-import re
 import sys
 import time
-import urllib.parse
-import urllib.request
 from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass, field
-from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +17,8 @@ from emodet.errors import EmodetError
 from emodet.images import MAX_PIXELS, decode_rgb
 from emodet.inference.capture import LiveVideo, open_video
 from emodet.inference.faces import Face, scaled
-from emodet.inference.pictures import draw, heat_maps, readable
+from emodet.inference.fetch import MAX_BYTES, NoImageError, fetch_image
+from emodet.inference.pictures import draw, heat_maps, readable, write_picture
 from emodet.inference.pipeline import SCORE_TO_HIDE, Result, StreamOptions, recognise_stream
 from emodet.inference.recognizer import Recognizer
 from emodet.inference.rows import RowsError, RowWriter, face_row
@@ -34,7 +30,6 @@ from emodet.inference.sinks import (
     WindowClosed,
     WindowSink,
     show,
-    write_picture,
 )
 from emodet.inference.sources import RESULT_ENDINGS, Source, is_video, printable
 from emodet.inference.summary import SourceSummary, Summary
@@ -48,11 +43,6 @@ _log = logging.getLogger(__name__)
 
 _MIN_SIDE = 8  # pixels; nothing smaller shows a face
 _MAX_STILL_MAPS = 3
-_MAX_BYTES = 256 << 20  # of an encoded image
-_TIMEOUT_S, _MAX_TIME_S = 10.0, 60.0
-_IMAGE_STARTS = re.compile(
-    rb"\xff\xd8\xff|\x89PNG|GIF8|RIFF....WEBP|BM|II\*\0|MM\0\*|....ftyp(avif|hei|mif|msf)|\0\0\0\x0cjP", re.DOTALL
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,18 +72,18 @@ def _opened(source: Source, max_pixels: int) -> Opened:
         if source.kind == "video" or isinstance(source.address, int):
             return Opened(source)
         if source.kind == "live":
-            fetched = _fetch_image(str(source.address), source.name)
-            if fetched is None:
-                return Opened(source)
-            data = fetched
+            try:
+                data = fetch_image(str(source.address), source.name)
+            except NoImageError:
+                return Opened(source)  # a stream, perhaps; FFmpeg reports why it cannot be opened
         else:
             if source.address == "-":
-                data = sys.stdin.buffer.read(_MAX_BYTES + 1)
+                data = sys.stdin.buffer.read(MAX_BYTES + 1)
             else:
                 with Path(source.address).open("rb") as file:
-                    data = file.read(_MAX_BYTES + 1)
-            if len(data) > _MAX_BYTES:
-                raise EmodetError(f"{name}: more than {_MAX_BYTES >> 20} MB are no image")
+                    data = file.read(MAX_BYTES + 1)
+            if len(data) > MAX_BYTES:
+                raise EmodetError(f"{name}: more than {MAX_BYTES >> 20} MB are no image")
     except OSError as problem:
         raise EmodetError(f"{name}: could not be read ({problem.strerror or problem})") from None
     if source.kind == "pipe" and is_video(data[:16]):
@@ -108,35 +98,6 @@ def _opened(source: Source, max_pixels: int) -> Opened:
     if min(height, width) < _MIN_SIDE:
         raise EmodetError(f"{name}: {width}×{height} pixels are too few to show a face")
     return Opened(source, image, tuple(notes.texts))
-
-
-def _fetch_image(url: str, name: str) -> bytes | None:
-    """Download the image behind an HTTP address; None if it is no image or cannot be reached, as a stream may be.
-
-    Content type and first bytes decide, not the suffix.
-    """
-    parts = urllib.parse.urlsplit(url)
-    if parts.scheme.lower() not in ("http", "https"):
-        return None
-    headers = {"User-Agent": "emodet"}
-    login, at, host = parts.netloc.rpartition("@")
-    if at:
-        headers["Authorization"] = "Basic " + base64.b64encode(urllib.parse.unquote(login).encode()).decode()
-    address = urllib.parse.urlunsplit(parts._replace(netloc=host, fragment=""))
-    started = time.monotonic()
-    try:
-        request = urllib.request.Request(urllib.parse.quote(address, safe="%/:=&?~#+!$,;'@()*[]"), headers=headers)
-        with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as response:
-            data = bytearray(response.read(16))
-            if not (response.headers.get_content_type().startswith("image/") or _IMAGE_STARTS.match(data)):
-                return None
-            while block := response.read1(1 << 20):
-                data += block
-                if len(data) > _MAX_BYTES or time.monotonic() - started > _MAX_TIME_S:
-                    raise EmodetError(f"{name}: the image exceeds 256 MB or a minute; download it and name the file")
-            return bytes(data)
-    except (OSError, ValueError, HTTPException):
-        return None  # FFmpeg reports why it cannot be opened
 
 
 class _Notes(logging.Handler):
@@ -296,9 +257,8 @@ def result_path(folder: Path, source: Source, ending: str) -> Path:
 def _print_faces(name: str, faces: Sequence[Face]) -> None:
     _say(f"{name}: {'' if faces else 'no face'}")
     for face in faces:
-        best = sorted(face.probabilities.items(), key=lambda pair: -pair[1])[:3]
         place = ", ".join(str(round(value)) for value in face.box)
-        shares = ", ".join(f"{name} {value:.0%}" for name, value in best)
+        shares = ", ".join(f"{name} {value:.0%}" for name, value in face.top())
         _say(f"  {face.emotion:<10} box ({place})  {shares}")
 
 

@@ -168,11 +168,24 @@ class _Camera:
 def open_video(
     address: Path | str | int,
     *,
-    live: bool,
+    live: bool | None = None,
     max_pixels: int | None = MAX_PIXELS,
     on_event: Callable[[str], None] | None = None,
 ) -> VideoReader | LiveVideo:
-    """Open a file or a live source. A web address of a video that has an end is read like a file, every frame."""
+    """Open a video: its frames when iterated, to be closed.
+
+    A web address of a video that has an end is read like a file, every frame; of other live sources, the newest frame.
+
+    Args:
+        address: A path, a camera index, or an address as ``rtsp://…`` or ``https://…``.
+        live: Whether it is a live source; None for addresses and cameras.
+        max_pixels: Refuse larger frames; None for no limit.
+        on_event: Takes messages about lost and found connections.
+
+    Raises:
+        EmodetError: It cannot be opened, or is no video.
+    """
+    live = isinstance(address, str) and "://" in address if live is None else live
     if isinstance(address, int):
         return LiveVideo(address, on_event=on_event)
     reader = VideoReader(address, max_pixels=max_pixels)

@@ -36,7 +36,7 @@ class Detection:
         return max(self.box[2] - self.box[0], self.box[3] - self.box[1])
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Face:
     """One face of one frame.
 
@@ -60,6 +60,11 @@ class Face:
     arousal: float | None = None
     track_id: int | None = None
 
+    def __repr__(self) -> str:
+        track = "" if self.track_id is None else f"#{self.track_id} "
+        place = ", ".join(f"{value:.0f}" for value in self.box)
+        return f"Face({track}{self.emotion} {self.confidence:.0%}, box ({place}))"
+
     @property
     def uncertain(self) -> bool:
         """Whether no class reaches `min_confidence`; `most_probable` still names the best."""
@@ -69,6 +74,10 @@ class Face:
     def most_probable(self) -> str:
         """The class with the highest probability."""
         return max(self.probabilities, key=self.probabilities.__getitem__)
+
+    def top(self, count: int = 3) -> tuple[tuple[str, float], ...]:
+        """The most probable classes with their probabilities, highest first."""
+        return tuple(sorted(self.probabilities.items(), key=lambda pair: -pair[1])[:count])
 
     def to_dict(self) -> dict[str, Any]:
         """All attributes as plain values, ready for JSON."""

@@ -151,7 +151,7 @@ def _bars(picture: UInt8, face: Face, box: Area, scale: float, taken: list[Area]
     """The three most probable classes beside or below the box, if there is room."""
     height, width = picture.shape[:2]
     left, top, right, bottom = box
-    best = sorted(face.probabilities.items(), key=lambda pair: -pair[1])[:_BARS]
+    best = face.top(_BARS)
     pad = max(3, round(10 * scale))
     row = text_size("Hg", scale)[1] + pad
     label = max(text_size(name, scale)[0] for name, _ in best)

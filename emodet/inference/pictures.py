@@ -6,23 +6,29 @@ Heat maps are occlusion maps (Zeiler and Fergus 2014, section 4.2), which need t
 import dataclasses
 import math
 from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
 from emodet.errors import EmodetError
+from emodet.files import write_atomically
 from emodet.inference import overlay
 from emodet.inference.faces import Box, Detection, Face, scaled
-from emodet.inference.recognizer import Recognizer
-from emodet.modelfile import ModelFile
 
-__all__ = ["HeatMap", "draw", "heat_maps", "occlusion_map", "readable", "strip_width"]
+if TYPE_CHECKING:
+    from emodet.inference.recognizer import Recognizer
+    from emodet.modelfile import ModelFile
+
+__all__ = ["HeatMap", "draw", "encoded", "heat_maps", "occlusion_map", "readable", "strip_width", "write_picture"]
 
 UInt8 = npt.NDArray[np.uint8]
 Float32 = npt.NDArray[np.float32]
 
 _READABLE_SIDE = 480
+_JPEG_QUALITY = 92
 _PATCH = 0.25  # of the crop's side
 _STEPS = 9  # positions along each side
 _MIN_PROBABILITY = np.float32(1e-12)  # a softmax in float32 can be 0, whose logarithm is not finite
@@ -38,7 +44,7 @@ class HeatMap:
 
 
 def heat_maps(
-    recognizer: Recognizer, image_rgb: UInt8, faces: Sequence[Face], *, at_most: int | None = None
+    recognizer: "Recognizer", image_rgb: UInt8, faces: Sequence[Face], *, at_most: int | None = None
 ) -> tuple[HeatMap, ...]:
     """Explain the faces of a frame, uint8 (H, W, 3) RGB, the largest first, `at_most` so many.
 
@@ -54,7 +60,7 @@ def heat_maps(
     return tuple(maps)
 
 
-def occlusion_map(model: ModelFile, crop: UInt8, class_name: str) -> Float32:
+def occlusion_map(model: "ModelFile", crop: UInt8, class_name: str) -> Float32:
     """How much each part of a crop of `Recognizer.crop`, uint8 (size, size, 3) RGB, contributes to a class.
 
     Returns:
@@ -131,3 +137,22 @@ def readable(image_rgb: UInt8, faces: Sequence[Face]) -> tuple[UInt8, tuple[Face
     size = (image_rgb.shape[1] * factor, image_rgb.shape[0] * factor)
     enlarged = np.asarray(cv2.resize(image_rgb, size, interpolation=cv2.INTER_CUBIC), dtype=np.uint8)
     return enlarged, tuple(scaled(face, factor, factor) for face in faces)
+
+
+def write_picture(picture: UInt8, path: Path) -> None:
+    """Write a uint8 (H, W, 3) RGB picture as JPEG or PNG, by the suffix; an existing file is replaced."""
+    try:
+        write_atomically(path, encoded(picture, path.suffix.lower(), name=str(path)))
+    except OSError as problem:
+        raise EmodetError(f"{path}: could not be written ({problem.strerror or problem})") from None
+
+
+def encoded(picture: UInt8, suffix: str, *, name: str = "picture") -> bytes:
+    """A uint8 (H, W, 3) RGB picture as the bytes of an image file: ``.jpg``, ``.jpeg`` or ``.png``."""
+    if suffix not in (".jpg", ".jpeg", ".png"):
+        raise EmodetError(f"{name}: pictures are written as .jpg or .png, not {suffix or 'without a suffix'}")
+    settings = [] if suffix == ".png" else [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]
+    done, data = cv2.imencode(suffix, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), settings)
+    if not done:
+        raise EmodetError(f"{name}: {picture.shape[1]}×{picture.shape[0]} pixels cannot be encoded as {suffix}")
+    return bytes(data)

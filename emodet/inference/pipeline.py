@@ -13,8 +13,9 @@ import numpy.typing as npt
 from emodet.inference.capture import LiveVideo, read_ahead
 from emodet.inference.faces import Box, Face
 from emodet.inference.pictures import HeatMap, draw, heat_maps
-from emodet.inference.recognizer import DETECT_EVERY, FaceStream, Recognizer
+from emodet.inference.recognizer import Recognizer
 from emodet.inference.sinks import Sink
+from emodet.inference.stream import DETECT_EVERY, FaceStream
 from emodet.inference.summary import Meter
 from emodet.inference.tracking import Smoothing
 from emodet.inference.video_reader import Frame, VideoReader

@@ -1,30 +1,36 @@
 """The recognizer: an image or video in, its faces with their emotions out."""
 
+import dataclasses
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
-from typing import Literal, get_args, overload
+from typing import TYPE_CHECKING, Literal, get_args, overload
 
 import numpy as np
 import numpy.typing as npt
 
 from emodet.errors import EmodetError
-from emodet.images import ImageLike, load_rgb
-from emodet.inference.detectors import STILL_SIDES, STREAM_SIDES, Detector, WholePicture, find_faces, make_detector
-from emodet.inference.faces import UNCERTAIN, Detection, Face
-from emodet.inference.tracking import Follower, Smoother, Smoothing, Track, Tracker
+from emodet.images import ImageLike, decode_rgb, load_rgb
+from emodet.inference.detectors import STILL_SIDES, Detector, WholePicture, find_faces, make_detector
+from emodet.inference.faces import UNCERTAIN, Box, Detection, Face
+from emodet.inference.fetch import fetch_image, is_web_address
+from emodet.inference.result import Result
+from emodet.inference.sources import hide_password
+from emodet.inference.stream import DETECT_EVERY, FaceStream
+from emodet.inference.tracking import Smoothing
 from emodet.modelfile import ModelFile, Precision, read_model_file, shipped_model
 
-__all__ = ["FaceStream", "Recognizer", "open_model"]
+if TYPE_CHECKING:
+    from emodet.inference.video_reader import Frame
+
+__all__ = ["Recognizer", "open_model"]
 
 UInt8 = npt.NDArray[np.uint8]
 Float32 = npt.NDArray[np.float32]
 
 BALANCE = 0.4
 """Exponent of the class shares for ``prior="balanced"``; 1 would count every emotion as equally frequent."""
-
-DETECT_EVERY = 5
-_EMPTY_FRAME_SIDES = (*STREAM_SIDES, STILL_SIDES[-1])  # no face yet: perhaps one too large for the usual search
 
 
 class Recognizer:
@@ -34,8 +40,10 @@ class Recognizer:
     from emodet import Recognizer
 
     recognizer = Recognizer()
-    for face in recognizer("photo.jpg"):
+    result = recognizer("photo.jpg")
+    for face in result:
         print(face.emotion, face.confidence, face.box)
+    result.save("annotated.jpg")
     ```
 
     Attributes:
@@ -81,28 +89,35 @@ class Recognizer:
         self.max_faces = max_faces
 
     @overload
-    def __call__(self, image: list[ImageLike]) -> list[tuple[Face, ...]]: ...
+    def __call__(self, image: list[ImageLike]) -> list[Result]: ...
 
     @overload
-    def __call__(self, image: ImageLike) -> tuple[Face, ...]: ...
+    def __call__(self, image: ImageLike) -> Result: ...
 
-    def __call__(self, image: ImageLike | list[ImageLike]) -> tuple[Face, ...] | list[tuple[Face, ...]]:
+    def __call__(self, image: ImageLike | list[ImageLike]) -> Result | list[Result]:
         """Recognise every face of an image, or of each image of a list.
 
         Args:
-            image: A path, the bytes of an image file, a Pillow image, or a uint8 array (H, W, 3) in RGB order (OpenCV
-                reads BGR: ``image[:, :, ::-1]``); or a list of these.
+            image: A path, an http or https address (at most 256 MB and a minute), the bytes of an image file, a Pillow
+                image, or a uint8 array (H, W, 3) in RGB order (OpenCV reads BGR: ``image[:, :, ::-1]``); or a list of
+                these.
 
         Returns:
-            One `Face` per detection, highest detection score first; empty without a face. For a list, a list of such.
+            A `Result`: a tuple of one `Face` per detection, highest detection score first, empty without a face, which
+            draws, saves and shows itself. For a list, a list of such.
 
         Raises:
             EmodetError: An image cannot be read, or is not uint8 (H, W, 3).
         """
         if isinstance(image, list):
             return [self(one) for one in image]
-        image_rgb = load_rgb(image)
-        return self.recognise(image_rgb, self.detect(image_rgb))
+        source = hide_password(os.fspath(image)) if isinstance(image, str | os.PathLike) else ""
+        if isinstance(image, str) and is_web_address(image):
+            image_rgb = decode_rgb(fetch_image(image, source), name=source)
+        else:
+            image_rgb = load_rgb(image)
+        faces = self.recognise(image_rgb, self.detect(image_rgb))
+        return Result(faces, image_rgb, self.model.info.class_names, source)
 
     def detect(
         self, image_rgb: UInt8, *, sides: Sequence[int] = STILL_SIDES, min_score: float | None = None
@@ -117,20 +132,72 @@ class Recognizer:
         largest = set(sorted(range(len(found)), key=lambda index: -found[index].side)[: self.max_faces])
         return tuple(detection for index, detection in enumerate(found) if index in largest)
 
-    def recognise(self, image_rgb: UInt8, detections: Sequence[Detection]) -> tuple[Face, ...]:
-        """Classify the detected faces of an image, uint8 (H, W, 3) RGB, in one batch: one `Face` for each, in order."""
-        predictions = self.predictions(image_rgb, detections)
-        return tuple(map(self._single, detections, predictions))
+    def recognise(
+        self, image_rgb: UInt8, detections: Sequence[Detection | Box], *, margin: float | None = None
+    ) -> tuple[Face, ...]:
+        """Classify faces of an image in one batch.
 
-    def crops(self, pictures: UInt8 | Sequence[UInt8]) -> tuple[Face, ...]:
-        """Classify face crops of any size, uint8 (N, H, W, 3) RGB or a sequence of (H, W, 3): one `Face` each.
+        Args:
+            image_rgb: uint8 (H, W, 3) RGB.
+            detections: Results of `detect`, or boxes of your own, (x1, y1, x2, y2) in pixels.
+            margin: Fraction of the box side added on each side; None for the model file's
+                (`model.info.preprocessing.margin`), which fits boxes from brows to chin. Give less for looser boxes,
+                down to -0.4: with the head and shoulders in the crop the net sees smaller faces than it was trained on.
 
-        Each is resized and recoloured for the model file, as a training image that is one face; margin and alignment
-        do not apply. Crops of `model.info.preprocessing.crop` go to `model.probabilities` directly.
+        Returns:
+            One `Face` for each, in order.
         """
-        found = [WholePicture()(load_rgb(picture))[0] for picture in pictures]
+        found = [each if isinstance(each, Detection) else Detection(each, None, 1.0) for each in detections]
+        predictions = self.predictions(image_rgb, found, margin=margin)
+        return tuple(map(self._single, found, predictions))
+
+    def crops(self, pictures: UInt8 | Sequence[UInt8], *, margin: float | None = None) -> tuple[Face, ...]:
+        """Classify face crops of any size, each resized and recoloured for the model file.
+
+        Crops of `model.info.preprocessing.crop` go to `model.probabilities` directly.
+
+        Args:
+            pictures: uint8 (N, H, W, 3) RGB, or a sequence of (H, W, 3).
+            margin: What the crops contain around the face on each side, as a fraction of the face's longer side: 0 for
+                brows to chin, about 0.5 for a whole head. It is cut, or repeated at the edges, to the model file's own
+                margin. None takes each crop as it is, as a training image that is one face.
+
+        Returns:
+            One `Face` for each, in order.
+        """
+        found = [_face_of_crop(load_rgb(picture), margin) for picture in pictures]
         predictions = self._run([self.crop(picture, face) for picture, face in zip(pictures, found, strict=True)])
         return tuple(map(self._single, found, predictions))
+
+    def video(
+        self, address: str | os.PathLike[str] | int, *, smoothing: Smoothing | None = None, every: int = 1
+    ) -> Iterator[tuple["Frame", Result]]:
+        """Recognise a video file, camera or stream with tracking and smoothing.
+
+        Args:
+            address: As `emodet.open_video`.
+            smoothing: None for the default.
+            every: Recognise only every n-th frame.
+
+        Yields:
+            (frame, result): `frame.image_rgb` is uint8 (H, W, 3) RGB, `frame.time_s` its time; the faces of `result`
+            have their `track_id`.
+
+        Raises:
+            EmodetError: The video cannot be opened, or breaks off.
+        """
+        # Deferred: they build on this module, and stills do not need them.
+        from emodet.inference.capture import open_video
+        from emodet.inference.pipeline import StreamOptions, recognise_video
+
+        options = StreamOptions(smoothing or Smoothing(), every)
+        place = Path(address) if isinstance(address, os.PathLike) else address
+        names = self.model.info.class_names
+        with closing(open_video(place)) as video, closing(recognise_video(self, video, options)) as results:
+            for each in results:
+                frame = each.frame
+                source = hide_password(str(place))
+                yield frame, Result(each.faces, frame.image_rgb, names, source, frame.index, frame.time_s)
 
     def stream(
         self,
@@ -157,14 +224,17 @@ class Recognizer:
         for index, frame in enumerate(frames):
             yield stream.step(frame, index / frame_rate)
 
-    def crop(self, image_rgb: UInt8, detection: Detection) -> UInt8:
-        """The model file's input for a face: uint8, (size, size, 3), RGB."""
+    def crop(self, image_rgb: UInt8, detection: Detection, *, margin: float | None = None) -> UInt8:
+        """The model file's input for a face: uint8, (size, size, 3), RGB; `margin` as in `recognise`."""
         box = None if detection.whole_picture else detection.box
-        return self.model.info.preprocessing.crop(image_rgb, box, detection.landmarks)
+        preprocessing = self.model.info.preprocessing
+        if margin is not None:
+            preprocessing = dataclasses.replace(preprocessing, margin=margin)
+        return preprocessing.crop(image_rgb, box, detection.landmarks)
 
-    def predictions(self, image_rgb: UInt8, detections: Sequence[Detection]) -> Float32:
+    def predictions(self, image_rgb: UInt8, detections: Sequence[Detection], *, margin: float | None = None) -> Float32:
         """Probabilities, float32 (N, K), with valence and arousal as columns K and K + 1 if the model file has them."""
-        return self._run([self.crop(image_rgb, detection) for detection in detections])
+        return self._run([self.crop(image_rgb, detection, margin=margin) for detection in detections])
 
     def face(
         self, detection: Detection, prediction: Float32, shown: tuple[int, bool], track_id: int | None = None
@@ -199,79 +269,15 @@ class Recognizer:
         return probabilities if valence_arousal is None else np.concatenate([probabilities, valence_arousal], axis=1)
 
 
-class FaceStream:
-    """State of one video or camera: tracks, smoothed predictions, and the schedule of detection. For one thread.
-
-    Arguments are those of `Recognizer.stream` and `Recognizer.detect`. Faces are also detected when one is lost.
-    """
-
-    def __init__(
-        self,
-        recognizer: Recognizer,
-        *,
-        smoothing: Smoothing | None = None,
-        detect_every: int = DETECT_EVERY,
-        min_score: float | None = None,
-    ) -> None:
-        if detect_every < 1:
-            raise EmodetError(f"detect_every={detect_every}: expected 1 or more")
-        self._recognizer = recognizer
-        self._smoothing = smoothing or Smoothing()
-        self._detect_every = detect_every
-        self._min_score = min_score
-        self._tracker = Tracker()
-        self._follower = Follower()
-        self._smoothers: dict[int, Smoother] = {}
-        self._since = detect_every
-
-    @property
-    def tracks(self) -> tuple[Track, ...]:
-        """Every live track, also those whose face is not visible at the moment."""
-        return tuple(self._tracker.tracks)
-
-    def step(self, image_rgb: UInt8, time_s: float) -> tuple[Face, ...]:
-        """Recognise the next frame, uint8 (H, W, 3) RGB, at a time in seconds; its faces by track number."""
-        visible = self.locate(image_rgb, time_s)
-        predictions = self._recognizer.predictions(image_rgb, [track.detection for track in visible])
-        classes = len(self._recognizer.model.info.class_names)
-        faces = []
-        for track, prediction in zip(visible, predictions, strict=True):
-            new = Smoother(self._smoothing, self._recognizer.min_confidence)
-            smoother = self._smoothers.setdefault(track.number, new)
-            smoothed, position, certain = smoother.update(prediction, classes, time_s)
-            faces.append(self._recognizer.face(track.detection, smoothed, (position, certain), track.number))
-        return tuple(faces)
-
-    def locate(self, image_rgb: UInt8, time_s: float) -> list[Track]:
-        """Detect or track the faces of the next frame without classifying them: visible tracks, by number."""
-        load_rgb(image_rgb)
-        visible = None if isinstance(self._recognizer.detector, WholePicture) else self._follow(image_rgb, time_s)
-        if visible is None:
-            sides = STREAM_SIDES if self._tracker.tracks else _EMPTY_FRAME_SIDES
-            found = self._recognizer.detect(image_rgb, sides=sides, min_score=self._min_score)
-            visible = self._tracker.update(found, time_s)
-            self._since = 0
-        alive = {track.number for track in self._tracker.tracks}
-        self._smoothers = {number: kept for number, kept in self._smoothers.items() if number in alive}
-        return sorted(visible, key=lambda track: track.number)
-
-    def _follow(self, image_rgb: UInt8, time_s: float) -> list[Track] | None:
-        """The visible tracks moved to this frame, or None if faces must be detected."""
-        self._since += 1
-        if self._detect_every == 1:
-            return None
-        self._follower.look(image_rgb)
-        visible = [track for track in self._tracker.tracks if track.visible]
-        # A face that was just missed is searched in every frame until the tracker drops it.
-        if not visible or len(visible) < len(self._tracker.tracks) or self._since >= self._detect_every:
-            return None
-        moved = self._follower.follow([track.detection for track in visible])
-        if any(detection is None for detection in moved):
-            return None
-        for track, detection in zip(visible, moved, strict=True):
-            if detection is not None:
-                track.detection, track.seen_s = detection, time_s
-        return visible
+def _face_of_crop(picture: UInt8, margin: float | None) -> Detection:
+    height, width = picture.shape[:2]
+    if margin is None:
+        return WholePicture()(picture)[0]
+    if not 0 <= margin <= 2:
+        raise EmodetError(f"margin={margin}: expected a fraction of the face's side, 0 to 2, or None")
+    half = max(height, width) / (1 + 2 * margin) / 2
+    box = (width / 2 - half, height / 2 - half, width / 2 + half, height / 2 + half)
+    return Detection(box, None, 1.0)
 
 
 def _least_confidence(value: float | str, model: ModelFile) -> float:
@@ -309,4 +315,9 @@ def open_model(
     for precision in get_args(Precision):
         if model == precision and not Path(precision).exists():
             return shipped_model(precision, providers=providers, threads=threads)
+    if Path(model).is_dir() or Path(model).suffix in (".ckpt", ".pt", ".pth"):
+        raise EmodetError(
+            f"model={model}: a run or checkpoint, not a model file; export it first: "
+            f"python -m emodet.export checkpoint={model} output=out, then use out/emodet-int8.onnx"
+        )
     return read_model_file(model, providers=providers, threads=threads)

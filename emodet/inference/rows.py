@@ -11,7 +11,7 @@ from emodet.errors import EmodetError
 from emodet.files import atomic_path
 from emodet.inference.faces import Face
 
-__all__ = ["ROW_FORMATS", "RowWriter", "RowsError", "face_row", "row_columns"]
+__all__ = ["ROW_FORMATS", "RowWriter", "RowsError", "face_row", "flat_row", "row_columns"]
 
 ROW_FORMATS = ("jsonl", "csv", "parquet")
 
@@ -112,9 +112,9 @@ class RowWriter:
             if self._kind == "jsonl":
                 self._stream.write(json.dumps(row, ensure_ascii=False) + "\n")
             elif self._kind == "csv":
-                self._csv.writerow({column: _plain_text(value) for column, value in _flat(row).items()})
+                self._csv.writerow({column: _plain_text(value) for column, value in flat_row(row).items()})
             else:
-                self._pending.append(_flat(row))
+                self._pending.append(flat_row(row))
             if self._kind != "parquet" or len(self._pending) >= _GROUP:
                 self._flush()  # programs that follow a text file see each row at once
 
@@ -163,7 +163,8 @@ def _rounded(value: float | None, digits: int) -> float | None:
     return None if value is None else round(value, digits)
 
 
-def _flat(row: dict[str, Any]) -> dict[str, Any]:
+def flat_row(row: dict[str, Any]) -> dict[str, Any]:
+    """A row of `face_row` with one plain value for each of `row_columns`."""
     points = row["landmarks"] or {}
     return {
         **{column: row[column] for column in _PLAIN},

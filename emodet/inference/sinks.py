@@ -9,22 +9,20 @@ import numpy as np
 import numpy.typing as npt
 
 from emodet.errors import EmodetError
-from emodet.files import write_atomically
 from emodet.inference.capture import LiveVideo
+from emodet.inference.pictures import write_picture
 from emodet.inference.rows import RowWriter, face_row
 from emodet.inference.timeline import Timeline
 from emodet.inference.video_reader import VideoReader
-from emodet.inference.video_writer import VideoWriter
 
 if TYPE_CHECKING:
     from emodet.inference.pipeline import Result
+    from emodet.inference.video_writer import VideoWriter
 
 __all__ = ["AnnotatedVideoSink", "RowSink", "Sink", "TimelineSink", "WindowClosed", "WindowSink"]
-__all__ += ["show", "write_picture"]
+__all__ += ["show"]
 
 UInt8 = npt.NDArray[np.uint8]
-
-_JPEG_QUALITY = 92
 
 
 class WindowClosed(Exception):  # noqa: N818 (a wish, not an error)
@@ -91,6 +89,8 @@ class AnnotatedVideoSink(Sink):
     def write(self, result: "Result") -> None:
         picture = result.annotated
         if self._writer is None:
+            from emodet.inference.video_writer import VideoWriter
+
             size, source = (picture.shape[1], picture.shape[0]), self._video
             file = source if isinstance(source, VideoReader) else None
             self._writer = VideoWriter(self._path, size=size, frame_rate=source.frame_rate, source=file)
@@ -129,18 +129,6 @@ class WindowSink(Sink):
 
     def write(self, result: "Result") -> None:
         show(result.annotated, wait_ms=1)
-
-
-def write_picture(picture: UInt8, path: Path) -> None:
-    """Write a uint8 (H, W, 3) RGB picture as JPEG or PNG, by the suffix; an existing file is replaced."""
-    settings = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY] if path.suffix == ".jpg" else []
-    done, data = cv2.imencode(path.suffix, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), settings)
-    if not done:
-        raise EmodetError(f"{path}: {picture.shape[1]}×{picture.shape[0]} pixels cannot be encoded as {path.suffix}")
-    try:
-        write_atomically(path, data.tobytes())
-    except OSError as problem:
-        raise EmodetError(f"{path}: could not be written ({problem.strerror or problem})") from None
 
 
 def show(picture: UInt8, *, wait_ms: int) -> None:

@@ -5,18 +5,20 @@ import time
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import av
 import numpy as np
 import numpy.typing as npt
-from av.container import InputContainer
-from av.video.reformatter import VideoReformatter
 
 from emodet.cpu import available_cores
 from emodet.errors import EmodetError
 from emodet.images import MAX_PIXELS
 from emodet.inference.sources import hide_password
+
+# PyAV is imported where it is used: who recognises pictures does not wait for it.
+if TYPE_CHECKING:
+    import av
+    from av.container import InputContainer
 
 __all__ = ["Frame", "VideoReader", "open_container"]
 
@@ -82,6 +84,8 @@ class VideoReader:
             raise
 
     def _open(self) -> None:
+        from av.video.reformatter import VideoReformatter
+
         container = self._container
         stream: Any = container.streams.best("video")
         if stream is None:
@@ -140,7 +144,9 @@ class VideoReader:
         """Close the file."""
         self._container.close()
 
-    def _decode(self) -> Iterator[av.VideoFrame]:
+    def _decode(self) -> Iterator["av.VideoFrame"]:
+        import av
+
         errors = 0
         while errors < _MAX_READ_ERRORS:
             try:
@@ -150,7 +156,9 @@ class VideoReader:
             except av.FFmpegError:  # damaged container: FFmpeg looks for the next packet
                 errors += 1
 
-    def _decode_packet(self, packet: Any) -> Iterator[av.VideoFrame]:
+    def _decode_packet(self, packet: Any) -> Iterator["av.VideoFrame"]:
+        import av
+
         stamp = packet.dts if packet.pts is None else packet.pts
         if stamp is not None and packet.time_base is not None:
             end_s = float((stamp + (packet.duration or 0)) * packet.time_base)
@@ -180,7 +188,7 @@ class VideoReader:
         # A negative start is priming of the audio codec, which players do not show.
         return min(video_s, max(container / 1e6, 0.0))
 
-    def _time_s(self, frame: av.VideoFrame) -> float:
+    def _time_s(self, frame: "av.VideoFrame") -> float:
         stamp = frame.dts if frame.pts is None else frame.pts
         step_s = 1 / self.frame_rate
         first = self._last_s == float("-inf")
@@ -195,7 +203,7 @@ class VideoReader:
         self._last_s = max(0.0, time_s)
         return self._last_s
 
-    def _upright(self, frame: av.VideoFrame) -> npt.NDArray[np.uint8]:
+    def _upright(self, frame: "av.VideoFrame") -> npt.NDArray[np.uint8]:
         width, height = frame.width, frame.height
         if self._ratio > 1:
             width = round(width * self._ratio)
@@ -229,8 +237,10 @@ class VideoReader:
         return end_s - found_s > _MISSING_FRAMES / self.frame_rate + (end_s - self.start_s) * _MISSING_SHARE
 
 
-def open_container(address: Path | str, *, max_pixels: int | None = None) -> InputContainer:
+def open_container(address: Path | str, *, max_pixels: int | None = None) -> "InputContainer":
     """Open a file or a URL so that it can open no other file; `EmodetError` if it is no video container."""
+    import av
+
     text, name = str(address), hide_password(str(address))
     remote = not isinstance(address, Path) and "://" in text
     if not remote and Path(text).is_file() and not Path(text).stat().st_size:

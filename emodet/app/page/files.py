@@ -19,8 +19,8 @@ from typing import Any, get_args
 from emodet.errors import EmodetError
 from emodet.inference import centerface, detectors
 from emodet.inference.pipeline import SCORE_TO_HIDE
-from emodet.inference.recognizer import DETECT_EVERY
 from emodet.inference.rows import row_columns
+from emodet.inference.stream import DETECT_EVERY
 from emodet.inference.tracking import PATIENCE_S, Smoothing
 from emodet.modelfile import DEFAULT_PRECISION, ModelFile, ModelInfo, Precision, read_model_file
 from emodet.palette import class_colours

@@ -1,0 +1,97 @@
+"""Recognition of successive frames: tracks, smoothing, and the schedule of detection."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from emodet.errors import EmodetError
+from emodet.images import load_rgb
+from emodet.inference.detectors import STILL_SIDES, STREAM_SIDES, WholePicture
+from emodet.inference.faces import Face
+from emodet.inference.tracking import Follower, Smoother, Smoothing, Track, Tracker
+
+if TYPE_CHECKING:
+    from emodet.inference.recognizer import Recognizer
+
+__all__ = ["DETECT_EVERY", "FaceStream"]
+
+UInt8 = npt.NDArray[np.uint8]
+
+DETECT_EVERY = 5
+_EMPTY_FRAME_SIDES = (*STREAM_SIDES, STILL_SIDES[-1])  # no face yet: perhaps one too large for the usual search
+
+
+class FaceStream:
+    """State of one video or camera: tracks, smoothed predictions, and the schedule of detection. For one thread.
+
+    Arguments are those of `Recognizer.stream` and `Recognizer.detect`. Faces are also detected when one is lost.
+    """
+
+    def __init__(
+        self,
+        recognizer: "Recognizer",
+        *,
+        smoothing: Smoothing | None = None,
+        detect_every: int = DETECT_EVERY,
+        min_score: float | None = None,
+    ) -> None:
+        if detect_every < 1:
+            raise EmodetError(f"detect_every={detect_every}: expected 1 or more")
+        self._recognizer = recognizer
+        self._smoothing = smoothing or Smoothing()
+        self._detect_every = detect_every
+        self._min_score = min_score
+        self._tracker = Tracker()
+        self._follower = Follower()
+        self._smoothers: dict[int, Smoother] = {}
+        self._since = detect_every
+
+    @property
+    def tracks(self) -> tuple[Track, ...]:
+        """Every live track, also those whose face is not visible at the moment."""
+        return tuple(self._tracker.tracks)
+
+    def step(self, image_rgb: UInt8, time_s: float) -> tuple[Face, ...]:
+        """Recognise the next frame, uint8 (H, W, 3) RGB, at a time in seconds; its faces by track number."""
+        visible = self.locate(image_rgb, time_s)
+        predictions = self._recognizer.predictions(image_rgb, [track.detection for track in visible])
+        classes = len(self._recognizer.model.info.class_names)
+        faces = []
+        for track, prediction in zip(visible, predictions, strict=True):
+            new = Smoother(self._smoothing, self._recognizer.min_confidence)
+            smoother = self._smoothers.setdefault(track.number, new)
+            smoothed, position, certain = smoother.update(prediction, classes, time_s)
+            faces.append(self._recognizer.face(track.detection, smoothed, (position, certain), track.number))
+        return tuple(faces)
+
+    def locate(self, image_rgb: UInt8, time_s: float) -> list[Track]:
+        """Detect or track the faces of the next frame without classifying them: visible tracks, by number."""
+        load_rgb(image_rgb)
+        visible = None if isinstance(self._recognizer.detector, WholePicture) else self._follow(image_rgb, time_s)
+        if visible is None:
+            sides = STREAM_SIDES if self._tracker.tracks else _EMPTY_FRAME_SIDES
+            found = self._recognizer.detect(image_rgb, sides=sides, min_score=self._min_score)
+            visible = self._tracker.update(found, time_s)
+            self._since = 0
+        alive = {track.number for track in self._tracker.tracks}
+        self._smoothers = {number: kept for number, kept in self._smoothers.items() if number in alive}
+        return sorted(visible, key=lambda track: track.number)
+
+    def _follow(self, image_rgb: UInt8, time_s: float) -> list[Track] | None:
+        """The visible tracks moved to this frame, or None if faces must be detected."""
+        self._since += 1
+        if self._detect_every == 1:
+            return None
+        self._follower.look(image_rgb)
+        visible = [track for track in self._tracker.tracks if track.visible]
+        # A face that was just missed is searched in every frame until the tracker drops it.
+        if not visible or len(visible) < len(self._tracker.tracks) or self._since >= self._detect_every:
+            return None
+        moved = self._follower.follow([track.detection for track in visible])
+        if any(detection is None for detection in moved):
+            return None
+        for track, detection in zip(visible, moved, strict=True):
+            if detection is not None:
+                track.detection, track.seen_s = detection, time_s
+        return visible
