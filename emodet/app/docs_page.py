@@ -1,7 +1,7 @@
 """The REST interface for people, at /docs: plain HTML made from the OpenAPI description, without scripts."""
 
 import html
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 __all__ = ["docs_page"]
@@ -53,7 +53,7 @@ def _operation(title: str, operation: Mapping[str, Any]) -> Iterator[str]:
     yield from _table(("status", "", "body"), answers)
 
 
-def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> Iterator[str]:
+def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
     if rows:
         yield '<div class="wide"><table><thead><tr>'
         yield from (f"<th>{_text(cell)}</th>" for cell in head)
