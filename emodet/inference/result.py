@@ -89,16 +89,14 @@ class Result(tuple[Face, ...]):
 
     def to_dataframe(self) -> "pd.DataFrame":
         """One row per face, with the columns of `emodet.predict --rows csv`; `EmodetError` without pandas."""
+        from emodet.inference.rows import face_row, flat_row, row_columns
+
         try:
             import pandas as pd
-
-            from emodet.inference.rows import face_row, flat_row, row_columns
         except ImportError:
             raise EmodetError("to_dataframe needs the package pandas: pip install pandas; or use to_dicts()") from None
-        rows = [
-            flat_row(face_row(self.source, self.frame, self.time_s, place, face)) for place, face in enumerate(self)
-        ]
-        return pd.DataFrame(rows, columns=row_columns(self.class_names))
+        rows = (face_row(self.source, self.frame, self.time_s, place, face) for place, face in enumerate(self))
+        return pd.DataFrame(map(flat_row, rows), columns=row_columns(self.class_names))
 
     def _repr_png_(self) -> bytes:
         from emodet.inference.pictures import encoded

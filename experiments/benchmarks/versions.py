@@ -2,9 +2,9 @@
 
 python experiments/benchmarks/versions.py PHOTO VIDEO --against FOLDER [--rounds 5]
 
-FOLDER is another checkout of emodet (`git worktree add FOLDER COMMIT`), run by the same Python. Every figure is user and
-system time of a process of its own, the median of the rounds, the checkouts in turns; so other programs on the machine
-disturb less than for the wall clock.
+FOLDER is another checkout of emodet (`git worktree add FOLDER COMMIT`), run by the same Python. Every figure is user
+and system time of a process of its own, the median of the rounds, the checkouts in turns; so other programs on the
+machine disturb less than for the wall clock.
 """
 
 import argparse
