@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -16,6 +15,8 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
 
     Readers see the old file or the whole new one. The folder of `path` is created if needed.
     """
+    import tempfile  # 20 modules that those who only read do not wait for
+
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     # The suffix stays: some writers choose the format by it.

@@ -6,7 +6,6 @@ as JSON under keys that begin with ``emodet.``. ``emodet.checksum`` is the SHA-2
 """
 
 import hashlib
-import importlib.resources
 import json
 import os
 from collections.abc import Sequence
@@ -166,7 +165,7 @@ def shipped_model(
     precision: Precision = DEFAULT_PRECISION, *, providers: Sequence[str] = ("cpu",), threads: int | None = None
 ) -> ModelFile:
     """Open a model file of the package; `EmodetError` if the installation has none."""
-    file = importlib.resources.files("emodet") / "weights" / f"emodet-{precision}.onnx"
+    file = Path(__file__).parent / "weights" / f"emodet-{precision}.onnx"
     if not file.is_file():
         raise EmodetError(
             f"this installation of emodet has no {precision} model file; name one with model=FILE.onnx, "

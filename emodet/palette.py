@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from emodet.emotions import EMOTIONS, place_of
 
-__all__ = ["EMOTION_COLOURS", "OTHER_COLOURS", "class_colours"]
+__all__ = ["EMOTION_COLOURS", "OTHER_COLOURS", "UNCERTAIN_COLOUR", "class_colours"]
 
 EMOTION_COLOURS: dict[str, str] = {
     "neutral": "#ADBAAE",
@@ -26,6 +26,10 @@ EMOTION_COLOURS: dict[str, str] = {
 
 OTHER_COLOURS: tuple[str, ...] = ("#4477AA", "#CCBB44", "#228833", "#AA3377", "#66CCEE", "#EE6677", "#777777")
 """For other classes, in turn."""
+
+UNCERTAIN_COLOUR = "#FF78D2"
+"""Where no class reaches the least confidence: at least 41 units from neutral, 23 from every emotion, and 10 under the
+simulated deficiencies."""
 
 
 def class_colours(class_names: Sequence[str]) -> tuple[str, ...]:

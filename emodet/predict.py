@@ -23,6 +23,7 @@ from emodet.images import MAX_PIXELS
 from emodet.inference.batch import Batch, opened, result_path
 from emodet.inference.capture import read_ahead
 from emodet.inference.detectors import DETECTORS
+from emodet.inference.faces import MIN_CONFIDENCE
 from emodet.inference.pipeline import StreamOptions
 from emodet.inference.recognizer import Recognizer
 from emodet.inference.rows import ROW_FORMATS, RowsError, RowWriter
@@ -213,7 +214,7 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument_group("recognition").add_argument
     add("--model", metavar="FILE", help="model file, or int8 or fp32 for a shipped one")
     add("--detector", default="auto", metavar="NAME", help=_DETECTORS)
-    add("--min-confidence", type=_probability, default=0.0, metavar="P", help=_MIN_CONFIDENCE)
+    add("--min-confidence", type=_probability, default=MIN_CONFIDENCE, metavar="P", help=_MIN_CONFIDENCE)
     add("--prior", choices=("trained", "balanced"), default="trained", help=_PRIOR)
     add("--explain", action="store_true", help="add a heat map of what each prediction rests on")
     add = parser.add_argument_group("videos, cameras and streams").add_argument

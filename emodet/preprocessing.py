@@ -223,7 +223,10 @@ def _cut(image: UInt8, left: int, top: int, pixels: int) -> UInt8:
     height, width = image.shape[:2]
     if top >= 0 and left >= 0 and top + pixels <= height and left + pixels <= width:
         return image[top : top + pixels, left : left + pixels].copy()
-    # Clipped indices repeat the edges at the cost of the crop's size, however far it reaches outside.
+    inside = image[max(0, top) : max(0, top + pixels), max(0, left) : max(0, left + pixels)]
+    if inside.size:
+        over = max(0, -top), max(0, top + pixels - height), max(0, -left), max(0, left + pixels - width)
+        return np.asarray(cv2.copyMakeBorder(inside, *over, cv2.BORDER_REPLICATE), dtype=np.uint8)
     rows = np.clip(np.arange(top, top + pixels), 0, height - 1)
     columns = np.clip(np.arange(left, left + pixels), 0, width - 1)
     return image[rows[:, None], columns[None, :]]

@@ -64,7 +64,11 @@ QUICK = ("affectnet8", "baseline", "ferplus_live", "affectnet8_distill")
 
 @pytest.mark.parametrize(
     "experiment",
-    [pytest.param(experiment, marks=[] if experiment in QUICK else [pytest.mark.slow]) for experiment in EXPERIMENTS],
+    [
+        pytest.param(experiment, marks=[] if experiment in QUICK else [pytest.mark.slow])
+        for experiment in EXPERIMENTS
+        if experiment != "finetune"  # see test_finetune.py
+    ],
 )
 def test_every_experiment_runs_one_batch(
     experiment: str, command: Command, releases: dict[str, Path], tmp_path: Path, without_pictures: None

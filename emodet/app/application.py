@@ -7,9 +7,11 @@ from importlib import metadata
 
 from fastapi import Depends, FastAPI
 from fastapi.security import HTTPBearer
+from starlette.responses import HTMLResponse
 
 from emodet.app import image_routes, model_routes, video_routes
 from emodet.app.auth import SECURITY_HEADERS, AuthMiddleware
+from emodet.app.docs_page import docs_page
 from emodet.app.errors import install_handlers
 from emodet.app.models import Recognizers
 from emodet.app.page.files import PageFile, page_files
@@ -72,7 +74,7 @@ def create_app(settings: Settings | None = None, *, page: Mapping[str, PageFile]
         version=version,
         description=_DESCRIPTION,
         lifespan=_lifespan,
-        # The interactive documentation loads scripts from a CDN.
+        # FastAPI's own documentation loads scripts from a CDN, which the security headers forbid.
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
@@ -86,6 +88,9 @@ def create_app(settings: Settings | None = None, *, page: Mapping[str, PageFile]
     app.include_router(model_routes.health)
     for module in (image_routes, video_routes, model_routes):
         app.include_router(module.router, dependencies=[token])
+    app.add_api_route(
+        "/docs", lambda: HTMLResponse(docs_page(app.openapi())), include_in_schema=False, dependencies=[token]
+    )
     # Not a mount or a route: those would also take the wrong methods of the operations.
     app.router.default = page_application(files)
     return app

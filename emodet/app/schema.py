@@ -4,6 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from emodet.inference.faces import MIN_CONFIDENCE
+
 DetectorName = Literal["auto", "yunet", "centerface", "none"]
 Probability = Annotated[float, Field(ge=0, le=1)]
 
@@ -19,7 +21,9 @@ class Options(BaseModel):
     detector: DetectorName = Field(
         "auto", description="Face detector. auto: the server's default; none: the image is a cropped face."
     )
-    min_confidence: Probability = Field(0.0, description="Predictions below this probability are `uncertain`.")
+    min_confidence: Probability = Field(
+        MIN_CONFIDENCE, description="Predictions below this probability are `uncertain`; 0 for never."
+    )
     max_faces: int | None = Field(None, ge=1, le=1000, description="Maximum number of faces, the largest first.")
 
 

@@ -27,6 +27,7 @@ __all__ = ["Source", "default_packs"]
 
 log = logging.getLogger(__name__)
 
+_MANY_LOST = 0.25
 _OF_ONES_OWN = ("class_folders", "own_csv")
 
 
@@ -138,6 +139,12 @@ class Source:
         if not existed:
             log.info("preparing %s from %s (once; later runs open the pack)", packing.reader.title, self.root)
         pack = packing.run()
+        lost = len(pack.manifest.get("detection", {}).get("without_face", ()))
+        if not existed and lost > _MANY_LOST * (lost + len(pack)):
+            log.warning(
+                "data.crop=detect found no face in %d of %d pictures; if they are face crops, use data.crop=image",
+                *(lost, lost + len(pack)),
+            )
         now = label_files_state(Path(self.root), Path(self.packs)) if existed else None
         if now is not None and now != pack.manifest.get("release", {}).get("labels"):
             log.warning(

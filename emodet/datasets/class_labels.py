@@ -9,6 +9,7 @@ from emodet.emotions import (
     FER2013_ORDER,
     FERPLUS_ORDER,
     RAFDB_ORDER,
+    UNCERTAIN,
     checked_class_names,
     emotion_name,
 )
@@ -82,9 +83,9 @@ def own_classes(labels: Mapping[str, str], named: bool) -> tuple[dict[str, str],
         named: Whether the user names the classes; else no label may be an emotion where another is not.
 
     Returns:
-        None where every label is known: a name of an emotion, or a number.
+        None where every label is known: a name of an emotion, or a number. ``uncertain`` never is a class.
     """
-    words = sorted(labels, key=str.casefold)
+    words = sorted((label for label in labels if label.casefold() != UNCERTAIN), key=str.casefold)
     unknown = [word for word in words if not is_class_label(word) and not _is_number(word)]
     if not unknown:
         return None

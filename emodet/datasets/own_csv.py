@@ -18,7 +18,8 @@ __all__ = ["OwnCsv"]
 
 _REQUIRED = ("path", "emotion")
 _BOX = ("x1", "y1", "x2", "y2")
-_OPTIONAL = ("split", "subject", *_BOX, "valence", "arousal")
+_POINTS = tuple(f"{p}_{axis}" for p in ("left_eye", "right_eye", "nose", "left_mouth", "right_mouth") for axis in "xy")
+_OPTIONAL = ("split", "subject", *_BOX, "valence", "arousal", *_POINTS)
 _PATH_NAMES = ("image", "file", "filename", "file_name", "image_path", "filepath", "source")
 _ALIASES = {**dict.fromkeys(_PATH_NAMES, "path"), **dict.fromkeys(("label", "class", "expression"), "emotion")}
 _MAX_FILES = 100
@@ -44,6 +45,7 @@ class OwnCsv(Reader):
       picture that is listed with several boxes belong together.
     - ``x1, y1, x2, y2``: the face in pixels of the picture, x2 and y2 exclusive; all four or none. With them
       ``data.crop=box`` cuts faces out.
+    - ``left_eye_x`` … ``right_mouth_y``, as in the rows of predict: the five landmarks; all of a row or none.
     - ``valence``, ``arousal``: -1 to 1; empty or -2 where not annotated.
 
     Delimiters, encodings: see `CsvRows`. A sample's key is the picture's path below the CSV's folder, and its box where
@@ -84,6 +86,7 @@ class OwnCsv(Reader):
         rows = CsvRows(self.file, _REQUIRED, _OPTIONAL, aliases=_ALIASES)
         rows.require_together(*_BOX)
         rows.require_together("valence", "arousal")
+        rows.require_together(*_POINTS)
         if rows.others:
             listing.notes.append(f"Columns that are not read: {few(rows.others, 8)}.")
         if "split" not in rows.names:
@@ -92,7 +95,7 @@ class OwnCsv(Reader):
         own = own_classes({face.label: face.where for face in reversed(faces) if face.label}, self.named_classes)
         if own is not None:
             meaning, listing.class_names = own
-            faces = [face._replace(label=meaning.get(face.label, "")) for face in faces]
+            faces = [face._replace(label=meaning.get(face.label, face.label)) for face in faces]
         else:
             faces = [face._replace(label=class_named(face.label, face.where) if face.label else "") for face in faces]
         pictures = find_pictures(listing, self.base, [face.path for face in faces], self.file)
@@ -122,6 +125,7 @@ class OwnCsv(Reader):
                     valence=face.valence,
                     arousal=face.arousal,
                     box=face.box,
+                    landmarks=face.landmarks,
                     subject=face.subject or (picture if several else None),
                     file=picture,
                 )
@@ -135,6 +139,7 @@ class _Face(NamedTuple):
     label: str  # empty where there is none
     subject: str | None
     box: _Box | None
+    landmarks: tuple[tuple[float, float], ...] | None
     valence: float | None
     arousal: float | None
     where: str
@@ -151,7 +156,17 @@ def _face(row: dict[str, str], rows: CsvRows) -> _Face:
     if label.replace(".", "").isdigit():
         raise rows.error(f"emotion={label!r} is a number, which means something else in every data set; write names")
     valence, arousal = _valence_and_arousal(row, rows)
-    return _Face(path, split, label, row.get("subject") or None, _box(row, rows), valence, arousal, rows.where)
+    return _Face(
+        path,
+        split,
+        label,
+        row.get("subject") or None,
+        _box(row, rows),
+        _landmarks(row, rows),
+        valence,
+        arousal,
+        rows.where,
+    )
 
 
 def _valence_and_arousal(row: dict[str, str], rows: CsvRows) -> tuple[float, float] | tuple[None, None]:
@@ -184,6 +199,15 @@ def _box(row: dict[str, str], rows: CsvRows) -> _Box | None:
             "fractions of it"
         )
     return x1, y1, x2, y2
+
+
+def _landmarks(row: dict[str, str], rows: CsvRows) -> tuple[tuple[float, float], ...] | None:
+    if _POINTS[0] not in row or not any(row[name] for name in _POINTS):
+        return None
+    values = [_number(name, row[name], rows) for name in _POINTS]
+    if not all(map(math.isfinite, values)):
+        raise rows.error(f"the landmarks {', '.join(f'{value:g}' for value in values)} are not finite")
+    return tuple(zip(values[::2], values[1::2], strict=True))
 
 
 def _number(name: str, text: str, rows: CsvRows) -> float:

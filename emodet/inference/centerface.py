@@ -5,7 +5,6 @@ Xu et al., "CenterFace: joint face detection and alignment using face as point" 
 """
 
 import functools
-import importlib.resources
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -88,7 +87,7 @@ class CenterFace:
 
 def weights_file() -> Path:
     """Path of the shipped weights."""
-    return Path(str(importlib.resources.files("emodet") / "weights" / "centerface.onnx"))
+    return Path(__file__).parents[1] / "weights" / "centerface.onnx"
 
 
 def _detection(box: npt.NDArray[np.floating], landmarks: npt.NDArray[np.floating], score: float) -> Detection:

@@ -7,10 +7,15 @@ from typing import Any, TypeVar
 
 from emodet.emotions import UNCERTAIN
 
-__all__ = ["UNCERTAIN", "Box", "Detection", "Face", "Points", "ordered_landmarks", "overlap", "scaled", "shared_area"]
+__all__ = ["MIN_CONFIDENCE", "UNCERTAIN", "Box", "Detection", "Face", "Points"]
+__all__ += ["ordered_landmarks", "overlap", "scaled", "shared_area"]
 
 Box = tuple[float, float, float, float]
 Points = tuple[tuple[float, float], ...]
+
+
+MIN_CONFIDENCE = 0.4
+"""Default of `min_confidence` in Python, on the command line, in the REST interface and on the page."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from emodet.emotions import EMOTIONS
 from emodet.inference.faces import Box, Face
-from emodet.palette import class_colours
+from emodet.palette import UNCERTAIN_COLOUR, class_colours
 
 __all__ = ["annotate", "colour_of", "draw_text", "heat_tile", "hide", "hide_faces", "text_size", "with_strip"]
 
@@ -17,7 +17,6 @@ Colour = tuple[int, int, int]
 Area = tuple[int, int, int, int]
 
 _FONT = cv2.FONT_HERSHEY_DUPLEX
-_GREY: Colour = (150, 150, 150)
 _WHITE: Colour = (255, 255, 255)
 _INK: Colour = (20, 24, 30)
 _BARS = 3
@@ -26,10 +25,10 @@ _GROW = 0.3  # of its side, around a hidden face: hair and ears too
 
 
 def colour_of(emotion: str, class_names: Iterable[str] = EMOTIONS) -> Colour:
-    """(R, G, B), 0..255, of one of a model's classes; grey for ``uncertain``."""
+    """(R, G, B), 0..255, of one of a model's classes, or of ``uncertain``."""
     names = tuple(class_names)
-    text = dict(zip(names, class_colours(names), strict=True)).get(emotion)
-    return _GREY if text is None else (int(text[1:3], 16), int(text[3:5], 16), int(text[5:7], 16))
+    text = dict(zip(names, class_colours(names), strict=True)).get(emotion, UNCERTAIN_COLOUR)
+    return (int(text[1:3], 16), int(text[3:5], 16), int(text[5:7], 16))
 
 
 def annotate(image_rgb: UInt8, faces: Sequence[Face], *, note: str = "") -> UInt8:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from emodet.errors import EmodetError
 from emodet.images import ImageLike, decode_rgb, load_rgb
 from emodet.inference.detectors import STILL_SIDES, Detector, WholePicture, find_faces, make_detector
-from emodet.inference.faces import UNCERTAIN, Box, Detection, Face
+from emodet.inference.faces import MIN_CONFIDENCE, UNCERTAIN, Box, Detection, Face
 from emodet.inference.fetch import fetch_image, is_web_address
 from emodet.inference.result import Result
 from emodet.inference.sources import hide_password
@@ -60,7 +60,7 @@ class Recognizer:
         detector: str | Detector = "auto",
         threads: int | None = None,
         providers: Sequence[str] = ("cpu",),
-        min_confidence: float | Literal["auto"] = 0.0,
+        min_confidence: float | Literal["auto"] = MIN_CONFIDENCE,
         max_faces: int | None = None,
         prior: Literal["trained", "balanced"] = "trained",
     ) -> None:
@@ -71,8 +71,8 @@ class Recognizer:
             detector: One of `emodet.inference.detectors.DETECTORS`, ``yunet:FILE.onnx``, or a detector of your own.
             threads: Threads of one call of ONNX Runtime; None for one per core.
             providers: Execution providers of the model file, of `emodet.onnx_session.PROVIDERS`, preferred first.
-            min_confidence: Below this probability, 0..1, a face's emotion is ``uncertain``; ``auto`` is the model
-                file's own threshold, above which 95 % of its predictions on val are right.
+            min_confidence: Below this probability, 0..1, a face's emotion is ``uncertain``; 0 for never. ``auto`` is
+                the model file's own threshold, above which 95 % of its predictions on val are right.
             max_faces: Recognise only the largest faces of a frame; None for all.
             prior: ``balanced`` divides the probabilities by (class share in training)^0.4 and rescales them: rare
                 emotions are predicted more often, at a cost in accuracy that the model card states.

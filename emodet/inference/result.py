@@ -9,9 +9,8 @@ import numpy.typing as npt
 
 from emodet.errors import EmodetError
 from emodet.inference.faces import Face
-from emodet.inference.pictures import draw, encoded, readable, write_picture
-from emodet.inference.rows import face_row, flat_row, row_columns
 
+# What draws and writes is imported where it is used: who only reads the answers does not wait for it.
 if TYPE_CHECKING:
     import os
 
@@ -66,11 +65,15 @@ class Result(tuple[Face, ...]):
 
         `hide_faces` makes the faces unrecognisable.
         """
+        from emodet.inference.pictures import draw, readable
+
         picture, faces = readable(self.image_rgb, self)
         return draw(picture, faces, hidden=[face.box for face in faces] if hide_faces else None)
 
     def save(self, path: "str | os.PathLike[str]", *, hide_faces: bool = False) -> Path:
         """Write `draw` as ``.jpg`` or ``.png``, by the suffix; an existing file is replaced. Returns the path."""
+        from emodet.inference.pictures import write_picture
+
         write_picture(self.draw(hide_faces=hide_faces), Path(path))
         return Path(path)
 
@@ -86,14 +89,16 @@ class Result(tuple[Face, ...]):
 
     def to_dataframe(self) -> "pd.DataFrame":
         """One row per face, with the columns of `emodet.predict --rows csv`; `EmodetError` without pandas."""
+        from emodet.inference.rows import face_row, flat_row, row_columns
+
         try:
             import pandas as pd
         except ImportError:
             raise EmodetError("to_dataframe needs the package pandas: pip install pandas; or use to_dicts()") from None
-        rows = [
-            flat_row(face_row(self.source, self.frame, self.time_s, place, face)) for place, face in enumerate(self)
-        ]
-        return pd.DataFrame(rows, columns=row_columns(self.class_names))
+        rows = (face_row(self.source, self.frame, self.time_s, place, face) for place, face in enumerate(self))
+        return pd.DataFrame(map(flat_row, rows), columns=row_columns(self.class_names))
 
     def _repr_png_(self) -> bytes:
+        from emodet.inference.pictures import encoded
+
         return encoded(self.draw(), ".png")

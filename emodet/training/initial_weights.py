@@ -126,5 +126,6 @@ def _carry_rows(
         else:
             tensor[row] = given[place]
             carried.append(name)
-    words = f"{layer}: rows of {', '.join(carried)} carried over" if carried else layer
-    return f"{words}; stays fresh for {', '.join(fresh)}" if fresh else words
+    parts = [f"rows of {', '.join(carried)} carried over"] if carried else []
+    parts += [f"fresh rows for {', '.join(fresh)}"] if fresh else []
+    return f"{layer}: {'; '.join(parts)}"

@@ -156,7 +156,7 @@ def test_methods_and_addresses(client):
         answer = client.request(method, path)
         refusal(answer, 405, "method_not_allowed")
         assert answer.headers["allow"] == allowed
-    for path in ("/v1/recognise", "/v1/", "/v2", "/nix.html", "/v1/models/nix.onnx", "/docs"):
+    for path in ("/v1/recognise", "/v1/", "/v2", "/nix.html", "/v1/models/nix.onnx", "/redoc"):
         refusal(client.get(path), 404, "not_found")
     refusal(client.post("/nix"), 404, "not_found")
 

@@ -27,6 +27,16 @@ def test_the_page_is_served_and_cached(client):
     assert answer.headers["allow"] == "GET, HEAD"
 
 
+def test_docs_describe_every_operation_without_scripts(client):
+    text = client.get("/docs").text
+    description = client.get("/openapi.json").json()
+    for path, operations in description["paths"].items():
+        assert all(f"{method.upper()} {path}" in text for method in operations)
+    assert "Make faces unrecognisable." in text
+    assert "<script" not in text
+    assert "//" not in text.replace("application/", "")
+
+
 @pytest.mark.parametrize(
     "path",
     [

@@ -29,7 +29,7 @@ def photograph(*faces: tuple[int, int, int]) -> np.ndarray:
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("photos")
     pictures = {"bored/one": ((1, 60, 160),), "bored/two": ((2, 20, 110), (3, 240, 180)), "engaged/none": ()}
-    for name, faces in {**pictures, "engaged/small": ((4, 200, 130),)}.items():
+    for name, faces in {**pictures, "engaged/small": ((5, 200, 130),)}.items():
         (root / name).parent.mkdir(exist_ok=True)
         (root / f"{name}.png").write_bytes(png(photograph(*faces)))
     return root

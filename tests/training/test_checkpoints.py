@@ -172,7 +172,7 @@ def test_seven_classes_to_eight_leave_the_new_one_fresh_and_say_so(tmp_path: Pat
     trained, classifier = made(7, seed=1, channels=(4, 8)), made(8, seed=2, channels=(4, 8))
     fresh = {name: tensor.clone() for name, tensor in classifier.net.state_dict().items()}
     notes = init_from(classifier, save(trained, tmp_path / "a.ckpt"))
-    assert [note.partition("; ")[2] for note in notes[1:]] == ["stays fresh for contempt"] * 2
+    assert [note.partition("; ")[2] for note in notes[1:]] == ["fresh rows for contempt"] * 2
     given, own = trained.net.state_dict(), classifier.net.state_dict()
     assert torch.equal(own["head.5.weight"][:7], given["head.5.weight"])
     assert torch.equal(own["head.5.weight"][7], fresh["head.5.weight"][7])

@@ -48,7 +48,7 @@ def test_a_plain_net_into_one_with_the_head(tmp_path: Path, kind: str) -> None:
     trained, classifier = made(seed=1), made(seed=2, valence_arousal=1.0)
     fresh, given = layers(classifier), layers(trained)
     notes = init_from(classifier, saved(trained, tmp_path, kind))
-    assert [note.partition("; ")[2] for note in notes[1:]] == ["stays fresh for valence, arousal"] * 2
+    assert [note.partition("; ")[2] for note in notes[1:]] == ["fresh rows for valence, arousal"] * 2
     own = layers(classifier)
     for name in ("head.5.weight", "head.5.bias"):
         assert torch.equal(own[name][:8], given[name])
@@ -76,7 +76,7 @@ def test_one_with_the_head_into_a_plain_net_has_to_be_meant(tmp_path: Path, kind
 def test_both_with_the_head_and_other_classes_go_by_name(tmp_path: Path, kind: str) -> None:
     trained, classifier = made(7, seed=1, valence_arousal=1.0), made(8, seed=2, valence_arousal=2.0)
     notes = init_from(classifier, saved(trained, tmp_path, kind))
-    assert [note.partition("; ")[2] for note in notes[1:]] == ["stays fresh for contempt"] * 2
+    assert [note.partition("; ")[2] for note in notes[1:]] == ["fresh rows for contempt"] * 2
     given, own = layers(trained)["head.5.weight"], layers(classifier)["head.5.weight"]
     assert torch.equal(own[:7], given[:7])
     assert torch.equal(own[8:], given[7:])

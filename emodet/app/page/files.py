@@ -18,12 +18,13 @@ from typing import Any, get_args
 
 from emodet.errors import EmodetError
 from emodet.inference import centerface, detectors
+from emodet.inference.faces import MIN_CONFIDENCE, UNCERTAIN
 from emodet.inference.pipeline import SCORE_TO_HIDE
 from emodet.inference.rows import row_columns
 from emodet.inference.stream import DETECT_EVERY
 from emodet.inference.tracking import PATIENCE_S, Smoothing
 from emodet.modelfile import DEFAULT_PRECISION, ModelFile, ModelInfo, Precision, read_model_file
-from emodet.palette import class_colours
+from emodet.palette import UNCERTAIN_COLOUR, class_colours
 from emodet.preprocessing import Preprocessing
 
 __all__ = ["LIVE_SIDE", "PageFile", "model_for_page", "page_files", "write_folder"]
@@ -41,11 +42,13 @@ _TYPES = {
     "js": "text/javascript; charset=utf-8",
     "json": "application/json",
     "svg": "image/svg+xml",
+    "jpg": "image/jpeg",
+    "mp4": "video/mp4",
     "txt": "text/plain; charset=utf-8",
     "wasm": "application/wasm",
     "onnx": "application/octet-stream",
 }
-_OWN = ("index.html", "style.css", "icon.svg", "third_party.txt", "js")
+_OWN = ("index.html", "style.css", "icon.svg", "third_party.txt", "js", "samples")
 _RUNTIME = ("runtime/ort.js", "runtime/ort-wasm-simd-threaded.js", "runtime/ort-wasm-simd-threaded.wasm")
 # Optional: another 27 MB.
 _WEBGPU = (
@@ -99,11 +102,14 @@ def page_files(
     description = {
         "format_version": _FORMAT_VERSION,
         "emodet": importlib.metadata.version("emodet"),
+        "project": _project_url(),
         "server": None if server is None else dict(server),
         "webgpu": _WEBGPU[0] in files,
+        "runtime_bytes": {name: len(file.content) for name, file in files.items() if name.endswith(".wasm")},
         "model": _model(model_name, model, info, card),
         "detector": {"file": detector_name, "bytes": len(weights), **_detector_settings()},
         "stream": {"smoothing": asdict(Smoothing()), "patience_s": PATIENCE_S, "score_to_hide": SCORE_TO_HIDE},
+        "min_confidence": MIN_CONFIDENCE,
         "columns": row_columns(info.class_names),
     }
     content = json.dumps(description, ensure_ascii=False, indent=1).encode()
@@ -190,9 +196,16 @@ def _model(name: str, model: bytes, info: ModelInfo, card: str | None) -> dict[s
         "bytes": len(model),
         "sha256": hashlib.sha256(model).hexdigest(),
         "card": card,
-        "colours": dict(zip(info.class_names, colours, strict=True)),
+        "colours": dict(zip((*info.class_names, UNCERTAIN), (*colours, UNCERTAIN_COLOUR), strict=True)),
         **{key.removeprefix("emodet."): json.loads(text) for key, text in info.to_metadata().items()},
     }
+
+
+def _project_url() -> str | None:
+    """The project's address, if the installed metadata names one."""
+    urls = importlib.metadata.metadata("emodet").get_all("Project-URL") or []
+    named = {label.strip().lower(): url.strip() for label, _, url in (entry.partition(",") for entry in urls)}
+    return next((named[label] for label in ("repository", "source", "homepage") if label in named), None)
 
 
 def _shipped_files() -> Iterator[tuple[str, PageFile]]:

@@ -67,6 +67,21 @@ def test_a_picture_is_recognised_explained_and_downloaded(pictures, astronaut, p
     assert picture.shape == (512, 512, 3)
 
 
+def test_the_sample_fits_a_phone(pictures) -> None:
+    page = pictures.page
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.click("#picture-sample")
+    card = result(pictures, "drawn-faces.jpg")
+    assert "6 faces" in card.inner_text()
+    for button in card.get_by_role("button").all():
+        box = button.bounding_box()
+        assert box["x"] + box["width"] <= 390
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert card.locator("tbody tr").first.locator(".best[data-name]").inner_text().endswith("%")
+    assert "uncertain" in page.inner_text("#picture-legend")
+    page.set_viewport_size({"width": 1280, "height": 900})
+
+
 def test_twenty_faces_and_none(pictures, astronaut) -> None:
     head = astronaut[40:240, 130:330]
     crowd = np.vstack([np.hstack([head] * 5)] * 4)

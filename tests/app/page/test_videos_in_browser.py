@@ -25,7 +25,7 @@ def test_a_video_is_recognised_and_played_with_its_answers(video, clip) -> None:
     page = video.page
     page.set_input_files("#video-file", clip)
     page.wait_for_selector("#video-progress:not([hidden])")
-    page.wait_for_selector("#video-result:not([hidden])")
+    page.wait_for_selector("#video-player:visible")
     page.wait_for_selector("#video-faces .face")
     assert "happiness" in page.inner_text("#video-faces")
     with page.expect_download() as waiting:
@@ -51,6 +51,18 @@ def test_the_timeline_moves_the_player(video, clip) -> None:
     page.press("#video-timeline", "ArrowRight")
     until(page, "document.querySelector('#video-player').currentTime === 1")
     assert "happiness" in page.get_attribute("#video-timeline", "aria-valuetext")
+
+
+def test_the_sample_video_is_seen_while_it_is_recognised(video) -> None:
+    page = video.page
+    page.click("#video-sample")
+    page.wait_for_selector("#video-preview:visible")
+    assert page.locator("#video-player").is_hidden()
+    page.wait_for_selector("#video-faces .face:visible")
+    page.wait_for_selector("#video-player:visible")
+    assert page.locator("#video-preview").is_hidden()
+    page.evaluate("document.querySelector('#video-player').currentTime = 2")
+    until(page, "document.querySelector('#video-faces').innerText.includes('happiness')")
 
 
 @pytest.mark.slow

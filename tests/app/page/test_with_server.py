@@ -48,7 +48,8 @@ def test_pictures_and_videos_on_the_server(page, astronaut, tmp_path) -> None:
     tab.click("#tab-video")
     tab.select_option("#video-where", "emodet-int8")
     tab.set_input_files("#video-file", clip)
-    tab.wait_for_selector("#video-result:not([hidden])")
+    tab.wait_for_selector("#video-preview:visible")
+    tab.wait_for_selector("#video-player:visible")
     tab.wait_for_selector("#video-faces .face:visible")
     assert "happiness" in tab.inner_text("#video-faces")
     with tab.expect_download() as waiting:

@@ -1,15 +1,18 @@
 /** The page's side of the worker: questions out, answers back. */
 
 export class Backend {
-  constructor() {
+  /** @param {(bytes: number) => void} progress told the size of each piece that the worker loads */
+  constructor(progress = () => {}) {
     this.worker = new Worker(new URL("./worker.js", import.meta.url), { type: "module" });
     this.waiting = new Map();
     this.next = 1;
-    this.worker.onmessage = ({ data: { id, result, problem } }) => {
+    this.worker.onmessage = ({ data: { id, result, problem, bytes } }) => {
+      if (bytes !== undefined) return progress(bytes);
       const { resolve, reject } = this.waiting.get(id);
       this.waiting.delete(id);
       if (problem === undefined) resolve(result);
       else reject(new Error(problem));
+      return undefined;
     };
     this.worker.onerror = (event) => {
       event.preventDefault();

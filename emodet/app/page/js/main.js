@@ -2,6 +2,7 @@
 
 import { Backend } from "./backend.js";
 import { CameraTab } from "./ui/camera.js";
+import { legend } from "./ui/faces.js";
 import { ModelTab } from "./ui/model.js";
 import { PictureTab } from "./ui/picture.js";
 import { byId, hideProblem, megabytes, showProblem } from "./ui/page.js";
@@ -45,7 +46,18 @@ async function start() {
     return showProblem("This page could not load its description (page.json). Check that its server runs, then reload the page.");
   }
   byId("version").textContent = about.emodet;
-  const backend = new Backend();
+  if (about.project) Object.assign(byId("project"), { href: about.project, hidden: false });
+  if (about.server) Object.assign(byId("docs"), { href: "docs", hidden: false });
+  const bar = byId("loading-bar");
+  const wasm = Object.entries(about.runtime_bytes).find(([name]) => !name.includes("asyncify"))[1];
+  const size = about.model.bytes + about.detector.bytes + wasm;
+  loading.firstElementChild.textContent = `Loading the models (${megabytes(size)}) …`;
+  bar.hidden = false;
+  let loaded = 0;
+  const backend = new Backend((bytes) => {
+    loaded += bytes;
+    bar.value = Math.min(1, loaded / size);
+  });
   const ready = backend.ask("open", { base: document.baseURI, description: about });
   const all = { about, backend, ready };
   const camera = new CameraTab(all);
@@ -58,13 +70,13 @@ async function start() {
     video.visible(name === "video");
     if (name === "model") model.show();
   });
+  for (const place of document.querySelectorAll(".legend")) legend(place, about.model);
   for (const place of document.querySelectorAll(".server-only")) place.hidden = !about.server;
   byId("unless-server").hidden = !about.server;
-  const size = about.model.bytes + about.detector.bytes + 14_300_000;
-  loading.textContent = `Loading the models (${megabytes(size)}) …`;
   try {
     const { threads } = await ready;
-    loading.textContent = threads > 1 ? `Ready, with ${threads} threads.` : "Ready.";
+    bar.hidden = true;
+    loading.firstElementChild.textContent = threads > 1 ? `Ready, with ${threads} threads.` : "Ready.";
     document.documentElement.dataset.ready = "yes";
     return undefined;
   } catch (problem) {

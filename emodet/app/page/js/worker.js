@@ -1,6 +1,6 @@
 /**
  * Recognises in a thread of its own, so that the page stays responsive. Answers {id, ask, …} with {id, result} or
- * {id, problem}; one after the other, because a session of ONNX Runtime runs one thing at a time.
+ * {id, problem}, after messages {bytes} while it loads; one after the other, because a session of ONNX Runtime runs one thing at a time.
  */
 
 import { openNetworks } from "./recognition/networks.js";
@@ -27,7 +27,7 @@ function pixelsOf(bitmap, transparent) {
 
 const ASKS = {
   async open({ base, description }) {
-    const networks = await openNetworks(base, description);
+    const networks = await openNetworks(base, description, (bytes) => self.postMessage({ bytes }));
     recognizer = new Recognizer(networks, description);
     // The first run of each network takes several times as long as the next ones: not while somebody waits.
     const side = description.detector.live_side;

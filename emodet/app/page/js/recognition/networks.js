@@ -18,11 +18,13 @@ async function hasGpu(softwareToo) {
  * ONNX Runtime, set up. Threads need a page that is cross-origin isolated, which a plain file server's is not; WebGPU
  * needs a build of its own that is only there where `make page WEBGPU=1` was run.
  */
-async function runtime({ webgpu }) {
+async function runtime({ webgpu }, progress) {
   const gpu = webgpu && (await hasGpu(webgpu === "also software"));
   const ort = await import(`../../runtime/${gpu ? "ort-webgpu" : "ort"}.js`);
   const program = new URL(`../../runtime/ort-wasm-simd-threaded${gpu ? ".asyncify" : ""}`, import.meta.url).href;
-  ort.env.wasm.wasmPaths = { mjs: `${program}.js`, wasm: `${program}.wasm` };
+  ort.env.wasm.wasmPaths = { mjs: `${program}.js` };
+  // Fetched here, not by ONNX Runtime, so that the page can show how much of it has arrived.
+  ort.env.wasm.wasmBinary = await fetched(`${program}.wasm`, progress);
   // Half of the cores: the page, the camera and the browser's drawing need the others, and threads that wait for each
   // other lose more than they win where cores are busy.
   const cores = navigator.hardwareConcurrency ?? 1;
@@ -32,7 +34,8 @@ async function runtime({ webgpu }) {
   return { ort, gpu, threads };
 }
 
-async function fetched(url) {
+/** The bytes at an address; `progress` is told the size of each piece. */
+async function fetched(url, progress) {
   let answer;
   try {
     answer = await fetch(url);
@@ -40,11 +43,16 @@ async function fetched(url) {
     throw new Error(`unreachable: ${url}`);
   }
   if (!answer.ok) throw new Error(`missing: ${url} (${answer.status})`);
-  return new Uint8Array(await answer.arrayBuffer());
+  const pieces = [];
+  const reader = answer.body.getReader();
+  for (let piece = await reader.read(); !piece.done; piece = await reader.read()) {
+    pieces.push(piece.value);
+    progress(piece.value.length);
+  }
+  return new Uint8Array(await new Blob(pieces).arrayBuffer());
 }
 
-async function opened(ort, url, gpu) {
-  const bytes = await fetched(url);
+async function opened(ort, bytes, gpu) {
   const options = {
     graphOptimizationLevel: "all",
     logSeverityLevel: 3,
@@ -59,15 +67,19 @@ async function opened(ort, url, gpu) {
   }
 }
 
-/** Opens both: {readings, columns, detect, threads, gpu, version}. */
-export async function openNetworks(base, description) {
-  const { ort, gpu, threads } = await runtime(description);
+/** Opens both: {readings, columns, detect, threads, gpu, version}; `progress` is told the size of each piece that arrives. */
+export async function openNetworks(base, description, progress = () => {}) {
   const { model, detector } = description;
+  const [{ ort, gpu, threads }, modelBytes, detectorBytes] = await Promise.all([
+    runtime(description, progress),
+    fetched(new URL(model.file, base), progress),
+    fetched(new URL(detector.file, base), progress),
+  ]);
   // The detector alone on a graphics processor: a face of a few pixels is done before it would have got there.
-  const emotions = opened(ort, new URL(model.file, base), false);
+  const emotions = opened(ort, modelBytes, false);
   // WebGPU is refused while the other one still starts WebAssembly.
   if (gpu) await emotions;
-  const faces = opened(ort, new URL(detector.file, base), gpu);
+  const faces = opened(ort, detectorBytes, gpu);
   return networks(await emotions, await faces, description, { ort, gpu, threads });
 }
 

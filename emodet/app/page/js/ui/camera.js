@@ -16,7 +16,7 @@ const SILENT = 3; // seconds without a frame after which the page says so
 const SENTENCES = {
   NotAllowedError:
     "The camera was not allowed. Allow it for this page (the camera sign in the address bar, or the browser's settings), then press “Start the camera” again.",
-  NotFoundError: "No camera was found. Plug one in, then press “Start the camera” again; pictures and videos work without one.",
+  NotFoundError: "No camera was found. Plug one in, then press “Start the camera” again; pictures and videos work without one, and there are samples of both.",
   NotReadableError:
     "The camera could not be opened: another program, or another tab, may be using it. Close that one, then press “Start the camera” again.",
   OverconstrainedError: "The chosen camera is gone. Press “Start the camera” to take another one.",
@@ -36,7 +36,7 @@ export class CameraTab {
     this.context = this.canvas.getContext("2d");
     this.panel = new FacesPanel(byId("camera-faces"), about.model);
     this.timeline = new Timeline(byId("camera-timeline"), about.model.colours);
-    this.confidence = confidenceSlider("camera-confidence");
+    this.confidence = confidenceSlider("camera-confidence", about.min_confidence);
     this.stream = null;
     this.rows = null;
     this.paused = false;
@@ -45,6 +45,10 @@ export class CameraTab {
     this.latencies = [];
     this.said = { text: "", time: -Infinity };
     byId("camera-start").addEventListener("click", () => this.start());
+    byId("camera-sample").addEventListener("click", () => {
+      byId("tab-video").click();
+      byId("video-sample").click();
+    });
     byId("camera-stop").addEventListener("click", () => this.stop());
     byId("camera-pause").addEventListener("click", () => this.pause());
     byId("camera-snapshot").addEventListener("click", () => this.snapshot());

@@ -5,6 +5,16 @@ import { element, percent } from "./page.js";
 
 const MOST = 4;
 
+/** The colours of the classes, and of faces whose emotion is uncertain. */
+export function legend(place, { class_names: names, colours }) {
+  const entries = [...names, "uncertain"].map((name) => {
+    const swatch = element("span", { className: "swatch", "aria-hidden": "true" });
+    swatch.style.background = colours[name];
+    return element("li", {}, swatch, name);
+  });
+  place.replaceChildren(...entries);
+}
+
 export class FacesPanel {
   /** @param {HTMLElement} place @param {object} model of page.json */
   constructor(place, model) {

@@ -1,12 +1,11 @@
 /** Faces drawn into a canvas: boxes, labels, hidden faces. Positions are pixels of the picture. */
 
-const GREY = "#969696";
 const INK = "#14181e";
 const CELLS = 6; // across a hidden face
 const CROWD = 6;
 const GROW = 0.3; // of its side, around a hidden face: hair and ears too
 
-export const colourOf = (colours, emotion) => colours[emotion] ?? GREY;
+export const colourOf = (colours, emotion) => colours[emotion] ?? colours.uncertain;
 
 const bright = (colour) => {
   const [red, green, blue] = [1, 3, 5].map((at) => parseInt(colour.slice(at, at + 2), 16));
@@ -78,9 +77,11 @@ export function drawFaces(context, faces, colours, mirrored = false) {
     for (const [line, colour] of [[4, INK], [2, colourOf(colours, face.emotion)]]) {
       context.lineWidth = line * unit;
       context.strokeStyle = colour;
+      context.setLineDash(face.emotion === "uncertain" ? [8 * unit, 4 * unit] : []);
       context.strokeRect(x1, y1, x2 - x1, y2 - y1);
     }
   });
+  context.setLineDash([]);
   const taken = faces.length > 1 ? [...boxes] : [];
   const order = faces.map((_, at) => at).sort((a, b) => boxes[b][3] - boxes[b][1] - (boxes[a][3] - boxes[a][1]));
   for (const at of order) label(context, faces[at], boxes[at], colours, unit, taken);

@@ -47,15 +47,30 @@ export const asPng = (canvas) =>
 /** 2026-11-22T22-55-03, for names of files. */
 export const stamp = () => new Date().toISOString().slice(0, 19).replaceAll(":", "-");
 
-/** A slider for the least confidence, with its value in words beside it; `changed` is told the new value. */
-export function confidenceSlider(id, changed = () => {}) {
+/** A slider for the least confidence, with its value in words beside it; `changed` is called after each change. */
+export function confidenceSlider(id, initial, changed = () => {}) {
   const slider = byId(id);
-  const value = byId(`${id}-value`);
+  const show = () => (byId(`${id}-value`).textContent = percent(slider.valueAsNumber));
+  slider.value = initial;
+  show();
   slider.addEventListener("input", () => {
-    value.textContent = percent(slider.valueAsNumber);
-    changed(slider.valueAsNumber);
+    show();
+    changed();
   });
   return () => slider.valueAsNumber;
+}
+
+/** Give one of the page's own files to `take` when a button is pressed. */
+export function offerSample(button, name, take) {
+  button.addEventListener("click", async () => {
+    try {
+      const answer = await fetch(`samples/${name}`);
+      if (!answer.ok) throw new Error(String(answer.status));
+      await take([new File([await answer.blob()], name)]);
+    } catch {
+      showProblem("The sample could not be loaded. Check that this page's server runs, then try again.");
+    }
+  });
 }
 
 /** Files dropped onto a place, which shows that it takes them. */

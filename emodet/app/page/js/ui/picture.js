@@ -1,7 +1,7 @@
 /** Pictures: dropped, pasted or picked; each with its faces, a heat map where it is asked for, and a download. */
 
 import { drawFaces, hideFaces } from "./overlay.js";
-import { asPng, byId, confidenceSlider, download, element, megabytes, percent, showProblem, stamp, takesDrops } from "./page.js";
+import { asPng, byId, confidenceSlider, download, element, megabytes, offerSample, percent, showProblem, stamp, takesDrops } from "./page.js";
 import { Rows } from "./rows.js";
 import { offerServer, recognisePicture } from "./server.js";
 
@@ -114,10 +114,14 @@ class PictureResult {
     const head = element("tr", {}, ...["face", "emotion", ...names].map((name) => element("th", { scope: "col" }, name)));
     const rows = this.faces.map((face, at) => {
       const shown = face.emotion === "uncertain" ? `uncertain (${face.most_probable}?)` : face.emotion;
-      const cells = [shown, ...face.probabilities.map(percent)].map((text) => element("td", {}, text));
-      return element("tr", {}, element("th", { scope: "row" }, String(at + 1)), ...cells);
+      const most = Math.max(...face.probabilities);
+      const cells = face.probabilities.map((value, column) =>
+        element("td", { className: value === most ? "best" : "", "data-name": names[column] }, percent(value)),
+      );
+      const number = element("th", { scope: "row" }, String(at + 1));
+      return element("tr", {}, number, element("td", { className: "emotion" }, shown), ...cells);
     });
-    return element("div", { className: "wide" }, element("table", {}, element("thead", {}, head), element("tbody", {}, ...rows)));
+    return element("div", { className: "wide" }, element("table", { className: "found" }, element("thead", {}, head), element("tbody", {}, ...rows)));
   }
 
   draw() {
@@ -173,13 +177,14 @@ class PictureResult {
 export class PictureTab {
   constructor({ about, backend, ready }) {
     Object.assign(this, { about, backend, ready, results: [], waiting: [] });
-    this.confidence = confidenceSlider("picture-confidence", () => this.judgeAgain());
+    this.confidence = confidenceSlider("picture-confidence", about.min_confidence, () => this.judgeAgain());
     const files = byId("picture-files");
     files.addEventListener("change", () => {
       this.take([...files.files]);
       files.value = "";
     });
     takesDrops(byId("picture"), (dropped) => this.take(dropped));
+    offerSample(byId("picture-sample"), "drawn-faces.jpg", (files) => this.take(files));
     document.addEventListener("paste", (event) => {
       const pasted = [...(event.clipboardData?.files ?? [])];
       if (!byId("picture").hidden && pasted.length) this.take(pasted);
@@ -196,7 +201,7 @@ export class PictureTab {
 
   /** What can be done with all pictures, where there are some. */
   offer() {
-    for (const id of ["picture-clear", "picture-rows"]) byId(id).hidden = !this.results.length;
+    for (const id of ["picture-clear", "picture-rows", "picture-legend"]) byId(id).hidden = !this.results.length;
   }
 
   save() {

@@ -2,7 +2,7 @@
 
 const UNREACHABLE = "The server could not be reached: it may have been stopped. Start it again, then try once more; or choose “in this browser”.";
 const REFUSED = "The server needs its token. Open the address that “python -m emodet.app” printed; it contains the token.";
-const WAIT_MS = 500;
+const RETRIES = 3; // without an event in between
 
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
@@ -87,28 +87,53 @@ export class ServerVideo {
   /**
    * Send a video and wait until it is recognised.
    *
-   * @param {(text: string, share: number | null) => void} progress
+   * @param {{progress: (text: string, share: number | null) => void, seen: (frame: object) => void}} report `seen` is
+   *   told the newest frame
    * @returns {Promise<{frames: {time: number, faces: object[]}[], note: string}>}
    */
-  async recognise(file, { model, leastConfidence, blur }, progress, signal) {
+  async recognise(file, { model, leastConfidence, blur }, { progress, seen }, signal) {
     const wish = query({ model, min_confidence: leastConfidence, blur_faces: blur, annotate: true });
-    let job = await upload(file, `v1/videos?${wish}`, (share) => progress("Sending", share), signal);
-    this.id = job.id;
-    while (job.state === "waiting" || job.state === "running") {
-      progress(job.state === "waiting" ? "Waiting for others" : "Recognising", job.progress);
-      await pause(WAIT_MS);
-      job = await (await asked(`v1/videos/${this.id}`, { signal })).json();
-    }
-    this.files = job.files;
-    const failed = job.error ? sentence(0, job) : "";
-    if (!job.files.rows_jsonl || (failed && !job.rows)) throw new Error(failed || "The server found nothing in the video.");
-    const lines = (await (await asked(job.files.rows_jsonl, { signal })).text()).split("\n").filter(Boolean);
+    const { id } = await upload(file, `v1/videos?${wish}`, (share) => progress("Sending", share), signal);
+    this.id = id;
     const frames = new Map();
-    for (const row of lines.map((line) => JSON.parse(line))) {
+    const take = (row) => {
       if (!frames.has(row.frame)) frames.set(row.frame, { time: row.time_s, faces: [] });
       frames.get(row.frame).faces.push(faceOf(row, this.names));
-    }
+    };
+    const rows = (found) => {
+      found.forEach(take);
+      seen(frames.get(found.at(-1).frame));
+    };
+    const job = await this.end({ rows, progress }, signal);
+    this.files = job.files ?? {};
+    const failed = job.error ? sentence(0, job) : "";
+    if (failed && !job.rows) throw new Error(failed);
     return { frames: [...frames.values()], step: 1 / (job.frame_rate || 25), note: failed };
+  }
+
+  /** Follow the events of the video; gives its final status. */
+  end({ rows, progress }, signal) {
+    return new Promise((resolve, reject) => {
+      const source = new EventSource(`v1/videos/${this.id}/events`);
+      const close = (settle, value) => {
+        source.close();
+        settle(value);
+      };
+      let failures = 0;
+      const on = (name, act) => source.addEventListener(name, ({ data }) => {
+        failures = 0;
+        act(JSON.parse(data));
+      });
+      on("rows", rows);
+      on("progress", (job) => progress(job.state === "waiting" ? "Waiting for others" : "Recognising", job.progress));
+      for (const name of ["done", "failed"]) on(name, (job) => close(resolve, job));
+      // The browser connects again by itself, and the server continues after the last rows.
+      source.onerror = () => {
+        failures += 1;
+        if (source.readyState === EventSource.CLOSED || failures > RETRIES) close(reject, new Error(UNREACHABLE));
+      };
+      signal.addEventListener("abort", () => close(reject, signal.reason));
+    });
   }
 
   async file(name) {

@@ -2,13 +2,12 @@
 
 import { FacesPanel } from "./faces.js";
 import { drawFaces, hideFaces } from "./overlay.js";
-import { byId, clock, download, percent, showProblem, takesDrops } from "./page.js";
+import { byId, clock, download, offerSample, percent, showProblem, takesDrops } from "./page.js";
 import { Rows } from "./rows.js";
 import { offerServer, ServerVideo } from "./server.js";
 import { Timeline } from "./timeline.js";
 import { recorded } from "./recording.js";
 
-const LEAST_CONFIDENCE = 0.4;
 const LONGEST_S = 3600;
 const PATIENCE_MS = 20_000; // for one frame to be decoded
 const STEP_S = 1; // of the arrow keys
@@ -50,6 +49,7 @@ export class VideoTab {
       picked.value = "";
     });
     takesDrops(byId("video"), (files) => this.take(files));
+    offerSample(byId("video-sample"), "drawn-faces.mp4", (files) => this.take(files));
     byId("video-cancel").addEventListener("click", () => this.stopping?.abort());
     byId("video-close").addEventListener("click", () => this.close());
     byId("video-rows").addEventListener("click", () => download(this.rows.asCsv(), `${this.stem}-emodet.csv`));
@@ -85,6 +85,7 @@ export class VideoTab {
     this.stem = file.name.replace(/\.[^.]*$/, "") || "video";
     this.url = URL.createObjectURL(file);
     byId("video-progress").hidden = false;
+    this.timeline.clear();
     this.progress("Opening", 0);
     const { signal } = this.stopping;
     try {
@@ -144,11 +145,13 @@ export class VideoTab {
       video.currentTime = time;
       await there;
       const bitmap = await createImageBitmap(video);
-      const ask = { stream: "video", bitmap, time, leastConfidence: LEAST_CONFIDENCE, hide };
+      const ask = { stream: "video", bitmap, time, leastConfidence: this.about.min_confidence, hide };
       const answer = await this.backend.ask("frame", ask, [bitmap]);
+      const frame = { time, faces: answer.faces, hidden: answer.hidden };
+      if (!signal.aborted) this.preview(answer.bitmap, [video.videoWidth, video.videoHeight], frame, duration);
       answer.bitmap.close();
       signal.throwIfAborted();
-      frames.push({ time, faces: answer.faces, hidden: answer.hidden });
+      frames.push(frame);
       const left = ((performance.now() - begun) / (index + 1)) * (count - index - 1);
       this.progress(`Recognising, ${clock(left / 1000)} left`, (index + 1) / count);
     }
@@ -157,8 +160,48 @@ export class VideoTab {
 
   async onServer(file, model, signal) {
     this.remote = new ServerVideo(this.about.model.class_names);
-    const wish = { model, leastConfidence: LEAST_CONFIDENCE, blur: byId("video-blur").checked };
-    return this.remote.recognise(file, wish, (text, share) => this.progress(text, share), signal);
+    const wish = { model, leastConfidence: this.about.min_confidence, blur: byId("video-blur").checked };
+    const video = document.createElement("video");
+    Object.assign(video, { muted: true, preload: "auto", src: this.url });
+    const seen = async (frame) => {
+      if (!video.videoWidth || video.seeking) return;
+      const there = happens(video, "seeked", signal);
+      video.currentTime = frame.time;
+      await there;
+      this.preview(video, [video.videoWidth, video.videoHeight], frame, video.duration);
+    };
+    const report = {
+      progress: (text, share) => this.progress(text, share),
+      // Without a preview where this browser cannot play the file.
+      seen: (frame) => seen(frame).catch(() => {}),
+    };
+    try {
+      return await this.remote.recognise(file, wish, report, signal);
+    } finally {
+      video.removeAttribute("src");
+      video.load();
+    }
+  }
+
+  /** The frame that was recognised last, while others still are. */
+  preview(picture, [width, height], frame, duration) {
+    const canvas = byId("video-preview");
+    if (byId("video-result").hidden) {
+      this.working(true);
+      byId("video-result").hidden = false;
+      byId("video-stage").scrollIntoView({ block: "nearest" });
+    }
+    Object.assign(canvas, { width, height });
+    this.paint(canvas.getContext("2d"), picture, frame);
+    this.panel.show(frame.faces);
+    this.timeline.add(frame.time, frame.faces);
+    this.timeline.draw(0, duration || 1, { at: frame.time });
+  }
+
+  /** Show the preview, or the player with what can be done with the result. */
+  working(is) {
+    byId("video-preview").hidden = !is;
+    for (const id of ["video-player", "video-canvas", "video-tools"]) byId(id).hidden = is;
   }
 
   async show(file, { frames, step }) {
@@ -170,6 +213,7 @@ export class VideoTab {
       this.rows.add(file.name, index, time, faces);
     });
     this.player.src = this.url;
+    this.working(false);
     byId("video-result").hidden = false;
     const played = await happens(this.player, "loadeddata").then(() => true, () => false);
     if (!played) {
@@ -208,21 +252,20 @@ export class VideoTab {
     canvas.width = player.videoWidth;
     canvas.height = player.videoHeight;
     // The picture's own pixels, laid over the player with the same fit.
-    if (!this.annotated) this.paint(canvas.getContext("2d"), false);
-    this.panel.show(this.at(player.currentTime)?.faces ?? []);
+    const frame = this.at(player.currentTime);
+    if (!this.annotated) this.paint(canvas.getContext("2d"), byId("video-blur").checked ? player : null, frame);
+    const faces = frame?.faces ?? [];
+    this.panel.show(faces);
     this.timeline.draw(0, player.duration || 1, { at: player.currentTime, gap: this.step * 1.5 });
     this.line.setAttribute("aria-valuenow", player.currentTime.toFixed(1));
-    const faces = this.at(player.currentTime)?.faces ?? [];
     const said = faces.length ? faces.map(({ emotion }) => emotion).join(", ") : "no face";
     this.line.setAttribute("aria-valuetext", `${clock(player.currentTime)}: ${said}`);
   }
 
-  /** Boxes over the player, or with the picture where they are to be recorded or faces are to be hidden. */
-  paint(context, withPicture) {
-    const blur = byId("video-blur").checked;
-    const frame = this.at(this.player.currentTime);
-    if (withPicture || blur) context.drawImage(this.player, 0, 0, context.canvas.width, context.canvas.height);
-    if (blur) hideFaces(context, frame ? (frame.hidden ?? frame.faces.map(({ box }) => box)) : []);
+  /** A picture, unless it is seen below the canvas, with the boxes of a frame. */
+  paint(context, picture, frame) {
+    if (picture) context.drawImage(picture, 0, 0, context.canvas.width, context.canvas.height);
+    if (byId("video-blur").checked) hideFaces(context, frame ? (frame.hidden ?? frame.faces.map(({ box }) => box)) : []);
     drawFaces(context, frame?.faces ?? [], this.about.model.colours);
   }
 
@@ -253,7 +296,9 @@ export class VideoTab {
         download(await this.remote.file("annotated"), `${this.stem}-emodet.mp4`);
       } else {
         this.note("Recording: the video is played through once …");
-        const { blob, ending } = await recorded(this.player, (context) => this.paint(context, true));
+        const { blob, ending } = await recorded(this.player, (context) =>
+          this.paint(context, this.player, this.at(this.player.currentTime)),
+        );
         download(blob, `${this.stem}-emodet.${ending}`);
         this.note("The annotated video is in your downloads.");
       }
