@@ -146,7 +146,7 @@ def test_a_choice_leaves_nothing_of_the_one_that_it_replaces() -> None:
     )
     assert composed("experiment=baseline", "optimizer=sgd")["optimizer"]["lr"] == 0.1
     assert set(composed("experiment=affectnet8", "callbacks=[default]")["callbacks"]) == {
-        *("best", "last", "lr_monitor", "throughput", "run_logger")
+        *("best", "last", "lr_monitor", "throughput", "run_logger", "epoch_lines")
     }
 
 

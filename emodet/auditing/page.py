@@ -11,7 +11,6 @@ import numpy.typing as npt
 from emodet.auditing.duplicates import CopyGroup
 from emodet.auditing.findings import UNINFORMATIVE, Findings
 from emodet.auditing.image_issues import ISSUES
-from emodet.auditing.undetected import RELIABILITY
 from emodet.data.corrections import write_corrections
 from emodet.data.pack import Pack
 from emodet.errors import EmodetError
@@ -79,7 +78,6 @@ def audit_page(
         issues={name: rows[np.argsort(images.sharpness[rows], kind="stable")] for name, rows in issues.items()},
         # Those without another issue first.
         missing=missing[np.argsort(images.issue[missing] != "", kind="stable")],
-        reliability=RELIABILITY,
         uninformative=UNINFORMATIVE,
         details={name: _flat(value) for name, value in details.items()},
     )

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from emodet.data.pack import Pack
 
-__all__ = ["FRAMINGS", "LONGEST_SIDE", "MIN_SCORE", "RELIABILITY", "UndetectedFaces", "detect_faces", "framed"]
+__all__ = ["FRAMINGS", "LONGEST_SIDE", "MIN_SCORE", "UndetectedFaces", "detect_faces", "framed"]
 
 UInt8 = npt.NDArray[np.uint8]
 
@@ -26,13 +26,6 @@ LONGEST_SIDE = 640
 
 MIN_SCORE = 0.3
 """Detection threshold; lower than for photographs, because a face is expected."""
-
-RELIABILITY = (
-    "Of 1,000 clear faces of FER+ (48 by 48 pixels) YuNet misses 1.0 % this way, CenterFace 2.3 % of 300; of 160 "
-    "images that most of ten people called no face, 60 % and 58 % are not found. Hands before the face, drawings, "
-    "profiles and cut-off faces are among those not found. No correction is proposed because of it."
-)
-"""Measured by experiments/ferplus/audit/detector.py."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

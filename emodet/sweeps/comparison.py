@@ -107,7 +107,7 @@ def compare(folders: Sequence[Path], output: Path) -> str:
     page = render(
         "comparison.html",
         title=title,
-        note=_note(comparison),
+        comparison=comparison,
         head=head,
         rows=rows,
         figures=figures,
@@ -271,14 +271,3 @@ def _rounded(value: float | None) -> object:
 
 def _checkpoint(each: Configuration, output: Path) -> str:
     return "" if each.best is None or each.best.checkpoint is None else os.path.relpath(each.best.checkpoint, output)
-
-
-def _note(comparison: Comparison) -> str:
-    finished = sum(run.state == FINISHED for run in comparison.runs)
-    splits = ", ".join(sorted({run.test_name for run in comparison.runs if run.test_name})) or "the test split"
-    return (
-        f"{finished} of {len(comparison.runs)} runs finished. {comparison.metric} is that of each run's kept epoch; "
-        f"the test metrics are on {splits}. Means are over seeds, with 95 % intervals of Student's t, which measure "
-        "how seeds vary, not how faces do. In brackets: the best value of runs that did not finish. The best of many "
-        "configurations is an optimistic choice."
-    )

@@ -29,7 +29,6 @@ __all__ = [
     "SyntheticFace",
     "draw_action_units",
     "draw_face",
-    "draw_sheet",
     "photographed",
 ]
 
@@ -265,20 +264,3 @@ def photographed(image: UInt8, rng: np.random.Generator) -> UInt8:
     noise = rng.uniform(0, 8)
     grain = rng.standard_normal(out.shape, dtype=np.float32)
     return np.asarray(np.clip(out + np.float32(noise) * grain + 0.5, 0, 255), dtype=np.uint8)
-
-
-def draw_sheet(people: int = 6, size: int = 160, seed: int = 0, *, clean: bool = True) -> UInt8:
-    """A sheet of faces for people to look at: a row for each person, a column for each emotion in id order.
-
-    Returns:
-        uint8, (people * size, 8 * size, 3), RGB.
-    """
-    rows = []
-    for person in range(people):
-        identity = draw_identity(np.random.default_rng((seed, person)))
-        faces = [
-            draw_face(emotion, (seed, person, emotion), size, identity=identity, clean=clean, framing=(0.59, 0.59))
-            for emotion in range(len(EMOTIONS))
-        ]
-        rows.append(np.concatenate([face.image for face in faces], axis=1))
-    return np.concatenate(rows, axis=0)
