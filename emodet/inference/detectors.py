@@ -222,6 +222,11 @@ def _reduced(image_rgb: UInt8, longest_side: int) -> UInt8:
     if scale >= 1:
         return image_rgb
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    # Halves are averaged ten times as fast as other fractions.
+    while min(image_rgb.shape[1] // size[0], image_rgb.shape[0] // size[1]) >= 2:
+        height, width = image_rgb.shape[0] // 2, image_rgb.shape[1] // 2
+        even = image_rgb[: 2 * height, : 2 * width]
+        image_rgb = np.asarray(cv2.resize(even, (width, height), interpolation=cv2.INTER_AREA), dtype=np.uint8)
     return np.asarray(cv2.resize(image_rgb, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
 
 
