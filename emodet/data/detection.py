@@ -3,7 +3,7 @@
 import functools
 import statistics
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from emodet.inference.detectors import Detector
     from emodet.inference.faces import Detection
 
-__all__ = ["crop_detected", "detector_name", "warning_of_photographs"]
+__all__ = ["crop_detected", "detection_facts", "warning_of_photographs"]
 
 UInt8 = npt.NDArray[np.uint8]
 
@@ -35,9 +35,17 @@ def _detector() -> "Detector":
     return make_detector("auto", threads=1)
 
 
-def detector_name() -> str:
-    """The detector that is used."""
-    return _detector().name
+def detection_facts(samples: Sequence[Sample], found: Sequence[int | None]) -> dict[str, Any]:
+    """For a manifest: the detector, and the keys of pictures in which it found no face, or several.
+
+    `found` is the number of faces of each sample, None for an unreadable one.
+    """
+    counted = [(sample.key, count) for sample, count in zip(samples, found, strict=True) if count is not None]
+    return {
+        "detector": _detector().name,
+        "without_face": [key for key, count in counted if count == 0],
+        "several_faces": [key for key, count in counted if count > 1],
+    }
 
 
 def crop_detected(image_rgb: UInt8, preprocessing: Preprocessing) -> tuple[UInt8 | None, int]:

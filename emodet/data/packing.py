@@ -28,7 +28,7 @@ from PIL import features
 from tqdm import tqdm
 
 from emodet.data.crop_pool import Cropper, CropPool, CropResult, check_crop, require_croppable
-from emodet.data.detection import detector_name
+from emodet.data.detection import detection_facts
 from emodet.data.pack import (
     FORMAT,
     IMAGES,
@@ -290,18 +290,8 @@ class _Work:
         write_atomically(self.folder / MANIFEST, manifest)
         (self.folder / _JOURNAL).unlink()
 
-    def detection(self, results: Sequence[CropResult]) -> dict[str, Any]:
-        """Detector, and the keys of pictures in which it found no face, or several."""
-        found = [count for result in results for count in result.found]
-        counted = [(sample.key, n) for sample, n in zip(self.listing.samples, found, strict=True) if n is not None]
-        return {
-            "detector": detector_name(),
-            "without_face": [key for key, n in counted if n == 0],
-            "several_faces": [key for key, n in counted if n > 1],
-        }
-
     def _manifest(self, table: Table, results: Sequence[CropResult]) -> dict[str, Any]:
-        unreadable = self._unreadable(results)
+        unreadable, found = self._unreadable(results), [count for result in results for count in result.found]
         packing, reader, names = self.packing, self.packing.reader, self.listing.class_names
         about = about_release(reader.root)
         return {
@@ -320,7 +310,7 @@ class _Work:
             "left_out": dict(self.listing.left_out),
             "notes": list(self.listing.notes),
             "unreadable": list(unreadable),
-            **({"detection": self.detection(results)} if packing.crop == "detect" else {}),
+            **({"detection": detection_facts(self.listing.samples, found)} if packing.crop == "detect" else {}),
             "identical_across_splits": _across_splits(table),
             "table_sha256": sha256_of(self.folder / TABLE),
             "release": self.state._asdict(),

@@ -184,8 +184,9 @@ def test_models(client, portrait):
 def test_own_model_files(serve, tmp_path, portrait):
     about = info(outputs=("probabilities", "valence_arousal"))
     path = write_model_file(graph(valence_arousal=True), about, tmp_path / "mine.onnx")
-    with serve(models=(str(path), f"other={path}", "int8")) as client:
-        assert client.get("/v1/models").json() == {"default": "mine", "models": ["mine", "other", "emodet-int8"]}
+    own = write_model_file(graph(3), info(class_names=("bored", "engaged", "happy")), tmp_path / "own.onnx")
+    with serve(models=(str(path), f"other={path}", "int8", f"own={own}")) as client:
+        assert client.get("/v1/models").json() == {"default": "mine", "models": ["mine", "other", "emodet-int8", "own"]}
         assert client.get("/v1/model").json()["card"] is None
         answer = client.post("/v1/recognize?model=other", content=portrait).json()
         (face,) = answer["faces"]
@@ -194,3 +195,7 @@ def test_own_model_files(serve, tmp_path, portrait):
         assert -1 <= face["arousal"] <= 1
         (plain,) = client.post("/v1/recognize?model=emodet-int8", content=portrait).json()["faces"]
         assert (plain["valence"], plain["arousal"]) == (None, None)
+        classes = client.get("/v1/model?model=own").json()["classes"]
+        assert [(each["id"], each["name"]) for each in classes] == [(0, "bored"), (1, "engaged"), (2, "happy")]
+        (face,) = client.post("/v1/recognize?model=own", content=portrait).json()["faces"]
+        assert set(face["probabilities"]) == {"bored", "engaged", "happy"}
