@@ -112,21 +112,19 @@ class EmotionClassifier(L.LightningModule):
             outputs = len(self.class_names) + (len(DIMENSIONS) if self.has_va_head else 0)
             net = build_net(net, outputs, preprocessing.to_dict())
         self.net = net.to(memory_format=torch.channels_last) if channels_last else net
-        self.channels_last, self.compiles, self.seed = channels_last, compile, seed
+        self.channels_last, self.compiles, self.seed, self._counts = channels_last, compile, seed, True
         self.optimizer_spec, self.scheduler_spec = optimizer or _OPTIMIZER, scheduler
         # A spec is built by `setup`: predicting needs no code of a loss of one's own.
         self.loss_spec = loss if isinstance(loss, Mapping) else None
         self.loss = None if isinstance(loss, Mapping) else loss or SoftCrossEntropy()
-        self.concordance_loss = ConcordanceLoss()
-        self.extras = list(extras)
+        self.concordance_loss, self.extras = ConcordanceLoss(), list(extras)
         self.train_metrics = TrainingMetrics(self.class_names)
-        self.val_metrics = SplitMetrics(self.class_names, source_names, self.va_weight)
-        self.test_metrics = SplitMetrics(self.class_names, source_names, self.va_weight)
+        of_split = (self.class_names, source_names, self.va_weight)
+        self.val_metrics, self.test_metrics = SplitMetrics(*of_split), SplitMetrics(*of_split)
         self.register_buffer("temperature", torch.ones(()))
         self.register_buffer("temperature_slope", torch.zeros(2))
         self.register_buffer("mean", torch.tensor(preprocessing.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(preprocessing.std).view(1, 3, 1, 1), persistent=False)
-        self._counts = True
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """Crops, uint8 (N, H, W, 3) RGB, to logits, float32 (N, K), before temperature."""
@@ -170,14 +168,8 @@ class EmotionClassifier(L.LightningModule):
         if self.loss is None and self.loss_spec is not None and stage != "predict":
             require_trusted(self.loss_spec, nn.Module, "loss")
             self.loss = build(self.loss_spec, "loss").to(self.device)
-        if isinstance(self.loss, SoftCrossEntropy) and self.loss.weight is not None:
-            weight = self.loss.weight
-            if len(weight) != len(self.class_names):
-                given = ", ".join(f"{each:g}" for each in weight.tolist())
-                raise EmodetError(
-                    f"loss.class_weights=[{given}]: {len(weight)} weights for {len(self.class_names)} classes "
-                    f"({', '.join(self.class_names)}); give one for each, or balanced"
-                )
+        if isinstance(self.loss, SoftCrossEntropy):
+            self.loss.require_classes(self.class_names)
         if stage == "fit":
             for extra in self.extras:
                 extra.setup(self)
@@ -239,8 +231,7 @@ class EmotionClassifier(L.LightningModule):
         self._log_metrics("train", self.train_metrics)
 
     def on_validation_epoch_start(self) -> None:
-        # The sanity check counted a few batches.
-        self.val_metrics.reset()
+        self.val_metrics.reset()  # the sanity check counted a few batches
         if self.trainer.world_size > 1:
             # Each rank has batch norm's running averages of its own faces; rank 0's are those that are saved.
             for buffer in self.net.buffers():
@@ -281,11 +272,10 @@ class EmotionClassifier(L.LightningModule):
         """Restore these metrics on rank 0, as they are sums. Leave out the weights of a loss that is not built."""
         if "train_metrics" in checkpoint and self.global_rank == 0:
             self.train_metrics.restore(checkpoint["train_metrics"])
-        # Checkpoints of the time before this buffer.
-        checkpoint["state_dict"].setdefault("temperature_slope", torch.zeros(2))
+        checkpoint["state_dict"].setdefault("temperature_slope", torch.zeros(2))  # of before this buffer
         if self.loss is None:
-            state = checkpoint["state_dict"]
-            checkpoint["state_dict"] = {name: value for name, value in state.items() if not name.startswith("loss.")}
+            kept = {name: each for name, each in checkpoint["state_dict"].items() if not name.startswith("loss.")}
+            checkpoint["state_dict"] = kept
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """Measure a batch of the test split."""
@@ -350,8 +340,7 @@ class EmotionClassifier(L.LightningModule):
             metrics.valence_arousal.update(valence_arousal, batch["valence_arousal"])
 
     def _log_metrics(self, stage: str, metrics: SplitMetrics | TrainingMetrics) -> None:
-        # Already summed over all ranks by torchmetrics.
-        found = metrics.compute()
+        found = metrics.compute()  # already summed over all ranks by torchmetrics
         shown = {f"{stage}/accuracy": found.pop("accuracy")} if stage == "val" and "accuracy" in found else {}
         self.log_dict(shown, prog_bar=True)
         self.log_dict({f"{stage}/{name}": value for name, value in found.items()})

@@ -62,6 +62,15 @@ class SoftCrossEntropy(nn.Module):
         self.register_buffer("weight", weight, persistent=False)
         self.register_buffer("adjustment", adjustment, persistent=False)
 
+    def require_classes(self, names: Sequence[str]) -> None:
+        """Refuse class weights that are not one for each of these classes."""
+        if self.weight is not None and len(self.weight) != len(names):
+            given = ", ".join(f"{each:g}" for each in self.weight.tolist())
+            raise EmodetError(
+                f"loss.class_weights=[{given}]: {len(self.weight)} weights for {len(names)} classes "
+                f"({', '.join(names)}); give one for each, or balanced"
+            )
+
     def forward(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """Logits (N, K) and targets (N, K), rows sum to 1, to a scalar."""
         losses, weights = self.per_face(logits, target)

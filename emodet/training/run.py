@@ -108,10 +108,11 @@ def describe_run(
         "batch": {"processes": trainer.world_size, "per_process": data.batch_size},
     }
     run.write_facts(facts)
-    pairs = data.augmented(32)
-    captions = ["original", "augmented"] * len(pairs)
-    sheet = contact_sheet(pairs.reshape(-1, *pairs.shape[2:]), captions, columns=16)
-    cv2.imwrite(str(run.path / "augmentation.png"), cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
+    _draw_augmented(run, data)
+    absent = [name for name, count in zip(data.class_names, data.class_counts(), strict=True) if not count]
+    if absent:
+        present = ",".join(name for name in data.class_names if name not in absent)
+        log.info("no training face shows %s; data.classes=[%s] trains a net without", ", ".join(absent), present)
     splits = data.splits
     measured = f"{len(splits.val)} val ({splits.val_name}), {len(splits.test)} test ({splits.test_name})"
     if splits.val_name == splits.test_name:
@@ -120,6 +121,13 @@ def describe_run(
         "%s: %d training, %s faces; %s; everything goes to %s",
         *(data.pack.manifest["title"], len(splits.train), measured, cost, run.path),
     )
+
+
+def _draw_augmented(run: RunFolder, data: EmotionDataModule) -> None:
+    pairs = data.augmented(32)
+    captions = ["original", "augmented"] * len(pairs)
+    sheet = contact_sheet(pairs.reshape(-1, *pairs.shape[2:]), captions, columns=16)
+    cv2.imwrite(str(run.path / "augmentation.png"), cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
 
 
 def _first_overrides(run: RunFolder) -> list[str]:

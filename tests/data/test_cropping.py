@@ -105,7 +105,9 @@ class TestRefused:
 
     def test_another_mode_names_the_ways(self, tmp_path: Path) -> None:
         made = RELEASES["rafdb"](tmp_path / "release")
-        message = r"data\.crop='eyes': there are image and box; with box, preprocessing\.margin scales"
+        message = (
+            r"data\.crop='eyes': there are image, box and detect; with the latter two, preprocessing\.margin scales"
+        )
         with pytest.raises(EmodetError, match=message):
             prepare("rafdb", made.root, "none", crop="eyes")
 

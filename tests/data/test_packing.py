@@ -156,7 +156,7 @@ class TestRefused:
     @pytest.mark.parametrize(
         ("option", "value", "message"),
         [
-            ("crop", "face", r"data\.crop='face': there are image and box"),
+            ("crop", "face", r"data\.crop='face': there are image, box and detect"),
             ("crop", "box", r"data\.crop=box: 2 of 2 faces have no box; use data\.crop=image"),
             ("max_unreadable", -0.1, r"data\.max_unreadable=-0\.1"),
             ("max_unreadable", 5, r"data\.max_unreadable=5"),
