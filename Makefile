@@ -3,6 +3,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+# What the page and recognising need; the whole environment has it too.
+LIGHT := $(if $(wildcard $(INSTALLED)),$(INSTALLED),.venv/.light)
 PAGE := emodet/app/page
 # What `make train` changes in the reference recipe for drawn faces: it ends within minutes on two cores, above 90 %.
 BRIEFLY := preprocessing.size=48 net=residual_cnn_low_dropout optimizer=adamw scheduler=onecycle loss=soft_cross_entropy \
@@ -19,7 +21,7 @@ CHOOSE := import sys; from pathlib import Path; from emodet.datasets.readers imp
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-install: $(INSTALLED)  ## make the environment, with the versions in pins.txt
+install: $(INSTALLED)  ## make the environment for training, with the versions in pins.txt
 
 $(INSTALLED): pyproject.toml pins.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -28,9 +30,19 @@ $(INSTALLED): pyproject.toml pins.txt
 	$(BIN)/python -m pip install --quiet --constraint pins.txt --no-deps --force-reinstall opencv-python
 	# launcher=ray: its requirements pin an old cloudpickle and bring boto3, which it does not need here.
 	$(BIN)/python -m pip install --quiet --no-deps hydra-ray-launcher==1.2.2
-	@if command -v npm > /dev/null && $(MAKE) --no-print-directory page; then true; else \
-	  echo "the page in the browser is not built: \`make page\` does it, with Node.js and npm"; fi
+	$(page_if_possible)
 	touch $@
+
+.venv/.light: pyproject.toml pins.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint pins.txt --editable '.[app]'
+	$(page_if_possible)
+	touch $@
+
+define page_if_possible
+@if command -v npm > /dev/null && $(MAKE) --no-print-directory page; then true; else \
+  echo "the page in the browser is not built: \`make page\` does it, with Node.js and npm"; fi
+endef
 
 train: $(INSTALLED)  ## train on drawn faces for minutes, or with DATA=/path/to/AffectNet the experiment for that release
 ifdef DATA
@@ -89,10 +101,8 @@ lint: $(INSTALLED)  ## check style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-demo: $(INSTALLED)  ## recognise emotions in a portrait
-	mkdir -p data/demo
-	$(BIN)/python -c "import cv2, skimage.data; cv2.imwrite('data/demo/portrait.png', skimage.data.astronaut()[..., ::-1])"
-	$(BIN)/python -m emodet.predict data/demo/portrait.png --annotate --output data/demo
+demo: $(LIGHT)  ## recognise emotions in a picture of drawn people, without torch
+	$(BIN)/python -m emodet.predict $(PAGE)/samples/drawn-faces.jpg --annotate --output data/demo
 
 page: $(PAGE)/runtime/$(if $(WEBGPU),ort-webgpu,ort).js  ## get what the page runs with in the browser (needs Node.js with npm); WEBGPU=1 adds WebGPU
 
@@ -100,7 +110,7 @@ $(PAGE)/runtime/ort.js $(PAGE)/runtime/ort-webgpu.js: $(PAGE)/package-lock.json 
 	@command -v npm > /dev/null || { echo "make page needs Node.js 18 or newer with npm: nodejs.org, or apt install nodejs npm" >&2; exit 1; }
 	cd $(PAGE) && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error && npm run --silent build
 
-app: $(INSTALLED)  ## the page with camera, pictures and videos, in the browser
+app: $(LIGHT)  ## the page with camera, pictures and videos, in the browser
 	$(BIN)/python -m emodet.app --open
 
 clean:  ## delete the environment and caches; runs and packs stay

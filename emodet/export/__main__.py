@@ -7,8 +7,13 @@ checkpoint before they are written; int8 needs labelled faces to be calibrated a
 or ``model=FILE``.
 """
 
+import sys
+
+from emodet.app.page import folder
 from emodet.laboratory import require_laboratory
 
+if __name__ == "__main__" and folder.is_asked(sys.argv[1:]):
+    sys.exit(folder.main(sys.argv[1:]))
 require_laboratory("emodet.export")
 
 import logging
@@ -20,7 +25,6 @@ from typing import Any
 import torch
 from omegaconf import DictConfig
 
-from emodet.app.page.files import model_for_page, page_files, write_folder
 from emodet.commands import command, to_plain_dict
 from emodet.data.datamodule import EmotionDataModule
 from emodet.errors import EmodetError
@@ -42,7 +46,7 @@ def main(config: DictConfig) -> None:
     """Load the net, open its data, write the files, print the parity report."""
     settings = to_plain_dict(config)
     if "format" in settings:
-        write_page(settings)
+        folder.write_page(settings)
         return
     if "checkpoint" not in settings:
         raise EmodetError("nothing to export: give checkpoint=RUN/checkpoints/best.ckpt, a run folder, or weights.pt")
@@ -62,30 +66,6 @@ def main(config: DictConfig) -> None:
     report = export_model_files(trained, metadata(settings, trained), data, options)
     print(report.table())
     print_files(report, options)
-
-
-def write_page(settings: Mapping[str, Any]) -> None:
-    """Write the page that recognises in the browser as a static folder.
-
-    Raises:
-        EmodetError: A value does not fit, or something that the page needs is not in this installation.
-    """
-    if settings["format"] != "web":
-        raise EmodetError(f"format={settings['format']}: only web; for model files use formats=[fp32,int8]")
-    if "checkpoint" in settings:
-        raise EmodetError(
-            f"format=web takes a model file: export checkpoint={settings['checkpoint']} first, then name the file with "
-            "model=FILE.onnx"
-        )
-    if "output" not in settings:
-        raise EmodetError("format=web needs a folder to write the page to: output=DIR")
-    output = Path(settings["output"]).expanduser()
-    model, card = model_for_page(settings.get("model"))
-    files = page_files(model, card=card)
-    write_folder(files, output, overwrite=settings["overwrite"])
-    size = sum(len(file.content) for file in files.values())
-    print(f"page:  {output}  {len(files)} files, {size / 1e6:.1f} MB")
-    print(f"to view it:  python -m http.server --directory {output} --bind 127.0.0.1")
 
 
 def open_data_if_any(settings: Mapping[str, Any], trained: Trained) -> EmotionDataModule | None:

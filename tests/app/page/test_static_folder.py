@@ -3,6 +3,8 @@
 import json
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -54,6 +56,18 @@ def test_the_page_knows_the_model_file(written) -> None:
     assert "Limits" in about["model"]["card"]
 
 
+def test_it_needs_nothing_of_the_training_extra(written, tmp_path) -> None:
+    code = (
+        "import runpy, sys; blocked = ('torch', 'lightning', 'hydra', 'omegaconf'); "
+        "sys.modules.update(dict.fromkeys(blocked)); sys.argv = ['export', 'format=web', 'output=site']; "
+        "runpy.run_module('emodet.export', run_name='__main__')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    names = {file.relative_to(tmp_path / "site") for file in (tmp_path / "site").rglob("*")}
+    assert names == {file.relative_to(written) for file in written.rglob("*")}
+
+
 def test_another_model_file(tmp_path, command, capsys) -> None:
     from importlib.resources import files
 
@@ -70,6 +84,8 @@ def test_another_model_file(tmp_path, command, capsys) -> None:
     ("arguments", "said"),
     [
         (["format=web"], "output=DIR"),
+        (["format=web", "output=there", "ouput=elsewhere"], "ouput=elsewhere"),
+        (["format=web", "output=there", "overwrite=maybe"], "overwrite=maybe"),
         (["format=pdf", "output=there"], "format=pdf"),
         (["format=web", "output=there", "checkpoint=best.ckpt"], "model=FILE.onnx"),
         (["format=web", "output=there", "model=missing.onnx"], "missing.onnx"),
