@@ -62,6 +62,11 @@ class ModelFile:
         self.providers = tuple(self._session.get_providers())
         self._check_graph()
 
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of the file, as 64 hexadecimal digits."""
+        return hashlib.sha256(self._arguments[0]).hexdigest()
+
     def __reduce__(self) -> tuple[Any, ...]:
         return _open, self._arguments
 

@@ -5,30 +5,34 @@ Exit status: 0 if all inputs were read, 1 if any failed, 2 for a mistake in the 
 
 import argparse
 import contextlib
+import itertools
 import logging
 import os
 import sys
-import warnings
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import cv2
-from PIL import Image
+from tqdm import tqdm
 
+from emodet.cpu import available_cores
 from emodet.errors import EmodetError
 from emodet.files import write_atomically
 from emodet.images import MAX_PIXELS
-from emodet.inference.batch import Batch, opened, result_path
+from emodet.inference.batch import Batch
 from emodet.inference.capture import read_ahead
 from emodet.inference.detectors import DETECTORS
 from emodet.inference.faces import MIN_CONFIDENCE
+from emodet.inference.opening import opened, pillow_limit
 from emodet.inference.pipeline import StreamOptions
+from emodet.inference.progress import Progress
 from emodet.inference.recognizer import Recognizer
 from emodet.inference.rows import ROW_FORMATS, RowsError, RowWriter
 from emodet.inference.sinks import WindowClosed
-from emodet.inference.sources import RESULT_ENDINGS, FoundSources, find_sources, printable
+from emodet.inference.sources import RESULT_ENDINGS, Source, count_sources, find_sources, printable
 from emodet.inference.tracking import Smoothing
 from emodet.onnx_session import PROVIDERS
 from emodet.termination import Terminated, raise_on_sigterm
@@ -42,13 +46,20 @@ examples:
   python -m emodet.predict interview.mp4 --output found --annotate --min-confidence 0.5
   python -m emodet.predict 0 --show                       (camera 0; q ends)
   python -m emodet.predict rtsp://user:word@host/stream --rows jsonl --every 5
+  python -m emodet.predict @paths.txt --output found --resume      (go on where a run was stopped)
+  python -m emodet.predict faces.parquet --column image --output found --rows csv --workers 8
   curl -s https://example.org/face.jpg | python -m emodet.predict - --rows jsonl
 
 exit status: 0 all inputs read, 1 some failed, 2 a mistake in the call, 130 stopped by Ctrl-C
 """
-_SOURCES = f"""an image, a video, a folder (with everything below), a glob, a camera index, an rtsp or http address, or
-- for an encoded image on standard input; folders and globs pass over hidden files and results of earlier runs
-(*{", *".join(RESULT_ENDINGS)})"""
+_MANY = 64  # inputs from which on every core gets a process
+_SOURCES = f"""an image, a video, a folder (with everything below), a glob, @FILE (a list with one path per line), a
+Parquet file with a column of paths or images, a camera index, an rtsp or http address, or - for an encoded image on
+standard input; folders and globs pass over hidden files and results of earlier runs (*{", *".join(RESULT_ENDINGS)})"""
+_WORKERS = f"""processes that recognise images in batches, and videos one each (default: one per core from {_MANY}
+inputs on, else 1)"""
+_RESUME = """append to the rows in DIR and pass over inputs that they hold, after the same command was stopped; begins
+where there are none (jsonl and csv)"""
 _DETECTORS = f"""face detector: {", ".join(DETECTORS)}, or yunet:FILE.onnx (default: auto, YuNet if its weights are
 there, else CenterFace; yunet downloads them once; none: each picture is one face)"""
 _MIN_CONFIDENCE = """below it an emotion is "uncertain"; auto: the model file's threshold for 95 %% right on val
@@ -68,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             utf8 = {"encoding": "utf-8"} if stream is sys.stdout and options.rows else {}
             reconfigure(errors="backslashreplace", **utf8)
     try:
-        with raise_on_sigterm(), _pillow_limit(options.max_pixels):
+        with raise_on_sigterm(), pillow_limit(options.max_pixels):
             return _run(options)
     except EmodetError as problem:
         print(f"error: {problem}", file=sys.stderr)
@@ -85,26 +96,33 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     _check(options)
+    rows = options.rows or ("jsonl" if options.output else None)
+    found = find_sources(options.sources, column=options.column)
+    sources = _refuse_overwriting(found.sources, options.output, rows)
+    head = list(itertools.islice(sources, _MANY))
+    many = len(head) == _MANY and not options.show and all(each.kind in ("image", "video") for each in head)
+    workers = options.workers or (available_cores() if many else 1)
+    threads = options.threads or (1 if workers > 1 else None)
     if options.threads is not None:
         cv2.setNumThreads(options.threads)
     recognizer = Recognizer(
         options.model,
         detector=options.detector,
-        threads=options.threads,
+        threads=threads,
         providers=options.providers,
         min_confidence=options.min_confidence,
         prior=options.prior,
     )
-    found = find_sources(options.sources)
-    rows = options.rows or ("jsonl" if options.output else None)
-    _refuse_overwriting(found, options.output, rows)
     rows_path = options.output / f"faces.{rows}" if options.output else None
-    status = 0
     with contextlib.ExitStack() as stack:
-        writer = None
+        progress = writer = None
+        if rows_path is not None and rows != "parquet" and (options.resume or workers > 1):
+            progress = Progress(rows_path, _settings(options, recognizer), resume=options.resume)
+            stack.callback(progress.close)
         if rows is not None:
-            names, mark = recognizer.model.info.class_names, options.csv_bom
-            writer = stack.enter_context(RowWriter(rows, rows_path or sys.stdout, names, byte_order_mark=mark))
+            names, resumed = recognizer.model.info.class_names, progress is not None and progress.resumed
+            target, mark = rows_path or sys.stdout, options.csv_bom
+            writer = stack.enter_context(RowWriter(rows, target, names, byte_order_mark=mark, append=resumed))
         batch = Batch(
             recognizer,
             writer,
@@ -115,21 +133,9 @@ def _run(options: argparse.Namespace) -> int:
             max_pixels=options.max_pixels,
             quiet=options.quiet,
         )
-        batch.summary.skipped = found.skipped
+        batch.summary.skipped, batch.summary.skipped_count = found.skipped, found.skipped_count
         batch.report(f"model: {recognizer.model.name}; faces: {recognizer.detector.description}")
-        try:
-            # The next image is decoded while this one is recognised.
-            with closing(read_ahead(opened(found.sources, options.max_pixels), capacity=1)) as items:
-                for item in items:
-                    if not batch.recognise(item) and options.strict:
-                        break
-        except WindowClosed:
-            pass
-        except RowsError as error:
-            batch.report(f"error: {error}", always=True)
-        except KeyboardInterrupt as stop:
-            batch.report("stopped: open files are finished")
-            status = 143 if isinstance(stop, Terminated) else 130
+        status = _recognise(options, batch, progress, itertools.chain(head, sources), workers)
     if options.output is not None:
         try:
             write_atomically(options.output / "summary.json", batch.summary.to_json())
@@ -142,6 +148,71 @@ def _run(options: argparse.Namespace) -> int:
     return status or (1 if batch.summary.failed else 0)
 
 
+def _recognise(
+    options: argparse.Namespace, batch: Batch, progress: Progress | None, sources: Iterator[Source], workers: int
+) -> int:
+    """Recognise all inputs that are not done; returns the exit status of what ended the run early, or 0."""
+    if progress is not None:
+        batch.summary.earlier = progress.earlier
+        sources = (source for source in sources if source.name not in progress)
+    try:
+        if workers > 1:
+            _in_processes(options, batch, progress, sources, workers)
+            return 0
+        # The next image is decoded while this one is recognised.
+        with closing(read_ahead(opened(sources, options.max_pixels), capacity=1)) as items:
+            for item in items:
+                done = batch.recognise(item)
+                if progress is not None:
+                    progress.add(batch.summary.sources[-1:])
+                if not done and options.strict:
+                    break
+    except WindowClosed:
+        pass
+    except RowsError as error:
+        batch.report(f"error: {error}", always=True)
+        return 1
+    except KeyboardInterrupt as stop:
+        batch.report("stopped: open files are finished")
+        return 143 if isinstance(stop, Terminated) else 130
+    return 0
+
+
+def _in_processes(
+    options: argparse.Namespace, batch: Batch, progress: Progress | None, sources: Iterator[Source], workers: int
+) -> None:
+    from emodet.inference.processes import Workers  # deferred: a photo does not wait for it
+
+    interval = 0.2 if sys.stderr.isatty() else 60
+    results = Workers(batch, workers, threads=options.threads or 1).run(sources)
+    with (
+        tqdm(unit="input", file=sys.stderr, disable=options.quiet, mininterval=interval, smoothing=0.05) as bar,
+        closing(results),
+    ):
+        threading.Thread(target=_count_inputs, args=(options, progress, bar), daemon=True).start()
+        for finished in results:
+            good = [batch.take(done) for done in finished]
+            if progress is not None:
+                progress.add([done.counts for done in finished])
+            bar.update(len(finished))
+            if options.strict and not all(good):
+                return
+
+
+def _count_inputs(options: argparse.Namespace, progress: Progress | None, bar: Any) -> None:
+    """Count the inputs for the time left, while the first are recognised."""
+    with contextlib.suppress(EmodetError, OSError):  # reported where they are read
+        bar.total = count_sources(options.sources) - (progress.earlier if progress else 0)
+
+
+def _settings(options: argparse.Namespace, recognizer: Recognizer) -> dict[str, Any]:
+    """What a resumed run must have in common with the one that was stopped."""
+    names = ("prior", "every", "smooth", "annotate", "explain", "blur_faces", "max_pixels", "column")
+    kept = {name: getattr(options, name) for name in names}
+    kept["min_confidence"] = recognizer.min_confidence
+    return {"model_sha256": recognizer.model.sha256, "detector": recognizer.detector.description, **kept}
+
+
 def _check(options: argparse.Namespace) -> None:
     """Refuse what is known to be wrong before anything is loaded."""
     for name in ("annotate", "explain"):
@@ -149,6 +220,10 @@ def _check(options: argparse.Namespace) -> None:
             raise EmodetError(f"--{name} writes pictures: name a folder for them with --output DIR")
     if options.rows == "parquet" and options.output is None:
         raise EmodetError("--rows parquet cannot go to standard output: name a folder with --output DIR")
+    if options.resume and (options.output is None or options.rows == "parquet"):
+        raise EmodetError("--resume appends to rows: name their folder with --output DIR, and use jsonl or csv")
+    if options.show and (options.workers or 1) > 1:
+        raise EmodetError(f"--show needs one process, not --workers {options.workers}")
     if options.csv_bom and options.rows != "csv":
         raise EmodetError("--csv-bom is for spreadsheets: use it with --rows csv")
     if options.blur_faces and not (options.annotate or options.explain or options.show):
@@ -167,40 +242,23 @@ def _check(options: argparse.Namespace) -> None:
         raise EmodetError(f"--output {options.output}: cannot be written to ({problem.strerror})") from None
 
 
-def _refuse_overwriting(found: FoundSources, folder: Path | None, rows: str | None) -> None:
-    """Refuse a run whose results would replace one of its inputs, under whatever name."""
+def _refuse_overwriting(sources: Iterator[Source], folder: Path | None, rows: str | None) -> Iterator[Source]:
+    """The same inputs; refuses one that a result could replace, under whatever name."""
     if folder is None:
+        yield from sources
         return
-    inputs: dict[tuple[int, int], str] = {}
-    results = [folder / "summary.json", folder / f"faces.{rows}"]
-    for source in found.sources:
-        if source.error is None:
-            results.extend(result_path(folder, source, ending) for ending in RESULT_ENDINGS)
-        if isinstance(source.address, Path):
-            with contextlib.suppress(OSError):
-                status = source.address.stat()
-                inputs[status.st_dev, status.st_ino] = source.name
-    for result in results:
-        with contextlib.suppress(OSError):
-            status = result.stat()
-            if name := inputs.get((status.st_dev, status.st_ino)):
+    place = folder.resolve()
+    names = ("summary.json", "progress.jsonl", f"faces.{rows}")
+    for source in sources:
+        if isinstance(source.address, Path) and (
+            source.address.name.endswith((*RESULT_ENDINGS, *names)) or source.address.is_symlink()
+        ):
+            file = source.address.resolve()
+            if (file.name.endswith(RESULT_ENDINGS) and place in file.parents) or file in (place / n for n in names):
                 raise EmodetError(
-                    f"--output {folder}: {result.name} would replace the input {name}; name another folder"
+                    f"--output {folder}: a result would replace the input {source.name}; name another folder"
                 )
-
-
-@contextlib.contextmanager
-def _pillow_limit(pixels: int) -> Iterator[None]:
-    """Raise Pillow's own limit to what the user asked for; `decode_rgb` enforces it."""
-    before = Image.MAX_IMAGE_PIXELS
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        if before is not None:
-            Image.MAX_IMAGE_PIXELS = max(before, pixels)
-        try:
-            yield
-        finally:
-            Image.MAX_IMAGE_PIXELS = before
+        yield source
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -233,8 +291,11 @@ def _parser() -> argparse.ArgumentParser:
     add("--annotate", action="store_true", help="write annotated pictures, and H.264 videos with their sound")
     add("--show", action="store_true", help="show them in a window; q or Esc ends")
     add("--blur-faces", action="store_true", help="make faces unrecognisable in pictures and videos")
+    add("--column", metavar="NAME", help="column of Parquet files with paths or images (default: the only such one)")
     add = parser.add_argument_group("run").add_argument
-    add("--threads", type=_count, metavar="N", help="threads per network (default: one per core)")
+    add("--workers", type=_count, metavar="N", help=_WORKERS)
+    add("--resume", action="store_true", help=_RESUME)
+    add("--threads", type=_count, metavar="N", help="threads per network (default: one per core; 1 with --workers)")
     providers = f"execution providers of the model file, preferred first: {', '.join(PROVIDERS)} (default: cpu)"
     add("--providers", type=lambda text: tuple(text.split(",")), default=("cpu",), metavar="LIST", help=providers)
     add("--strict", action="store_true", help="stop at the first input that fails")

@@ -143,14 +143,14 @@ def test_one_input_never_ends_a_batch(predict, astronaut, tmp_path, monkeypatch)
     frames = [Image.new("RGB", (64, 64), colour) for colour in ("red", "green", "blue")]
     frames[0].save(folder / "party.gif", save_all=True, append_images=frames[1:])
     Image.new("RGB", (99, 64)).save(folder / "defect.png")
-    recognise = Recognizer.recognise
+    crop = Recognizer.crop
 
-    def fails_at_99(self, image, detections):
+    def fails_at_99(self, image, detection):
         if image.shape[1] == 99:
             raise ValueError("a defect")
-        return recognise(self, image, detections)
+        return crop(self, image, detection)
 
-    monkeypatch.setattr(Recognizer, "recognise", fails_at_99)
+    monkeypatch.setattr(Recognizer, "crop", fails_at_99)
     found = tmp_path / "found"
     status, _, err = predict(folder, "--output", found, "--annotate", "--rows", "csv", "--csv-bom", detector="none")
     assert status == 1
@@ -342,6 +342,7 @@ def test_a_video_that_ends_in_mid_frame_keeps_what_was_read(predict, video, tmp_
         (["--annotate"], "--output"),
         (["--explain"], "--output"),
         (["--rows", "parquet"], "--output"),
+        (["--resume"], "--output"),
         (["--blur-faces"], "--annotate"),
         (["--model", "nothing.onnx"], "nothing.onnx"),
         (["--detector", "haar"], "haar"),
@@ -368,7 +369,7 @@ def test_mistakes_in_the_call(model, photo, capsys, monkeypatch, arguments, word
     assert words in capsys.readouterr().err
 
 
-def test_a_disk_that_fills_with_pictures_fails_those_inputs(predict, photo, tmp_path, monkeypatch):
+def test_a_disk_that_fills_with_pictures_ends_the_run(predict, photo, tmp_path, monkeypatch):
     write = Path.write_bytes
 
     def full(self, data):
@@ -377,11 +378,11 @@ def test_a_disk_that_fills_with_pictures_fails_those_inputs(predict, photo, tmp_
         return write(self, data)
 
     monkeypatch.setattr(Path, "write_bytes", full)
-    status, _, err = predict(photo, "--output", tmp_path / "found", "--annotate")
+    status, _, err = predict(photo, "missing.jpg", "--output", tmp_path / "found", "--annotate")
     assert status == 1
     assert "No space left" in err
+    assert "missing.jpg" not in err
     assert not list((tmp_path / "found").glob("*.part"))
-    assert len(json_lines((tmp_path / "found" / "faces.jsonl").read_text())) == 1
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")

@@ -1,10 +1,11 @@
-"""Recognise many inputs, one after the other, and write what was asked for. No input ends the batch."""
+"""Recognise inputs, pictures in batches and videos one by one, and write what was asked for. No input ends the run."""
 
+import contextlib
 import dataclasses
 import logging
 import sys
 import time
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,10 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from emodet.errors import EmodetError
-from emodet.images import MAX_PIXELS, decode_rgb
+from emodet.images import MAX_PIXELS
 from emodet.inference.capture import LiveVideo, open_video
-from emodet.inference.faces import Face, scaled
-from emodet.inference.fetch import MAX_BYTES, NoImageError, fetch_image
+from emodet.inference.faces import Detection, Face, scaled
+from emodet.inference.opening import Opened
 from emodet.inference.pictures import draw, heat_maps, readable, write_picture
 from emodet.inference.pipeline import SCORE_TO_HIDE, Result, StreamOptions, recognise_stream
 from emodet.inference.recognizer import Recognizer
@@ -31,89 +32,49 @@ from emodet.inference.sinks import (
     WindowSink,
     show,
 )
-from emodet.inference.sources import RESULT_ENDINGS, Source, is_video, printable
+from emodet.inference.sources import RESULT_ENDINGS, Source, printable
 from emodet.inference.summary import SourceSummary, Summary
 from emodet.inference.video_reader import VideoReader
 
-__all__ = ["Batch", "Opened", "opened", "result_path"]
+__all__ = ["Batch", "Recognised"]
 
 UInt8 = npt.NDArray[np.uint8]
 
 _log = logging.getLogger(__name__)
 
-_MIN_SIDE = 8  # pixels; nothing smaller shows a face
 _MAX_STILL_MAPS = 3
 
 
-@dataclass(frozen=True, slots=True)
-class Opened:
-    """An input with its decoded image; without one for a video or after an error."""
+@dataclass(slots=True)
+class Recognised:
+    """What became of one input.
 
-    source: Source
-    image_rgb: UInt8 | None = None
-    notes: tuple[str, ...] = ()
-    error: Exception | None = None
+    Attributes:
+        counts: Its counts, notes and error.
+        rows: The rows of a picture.
+        row_file: JSON lines of a video, to be moved to the rows; None if they were written to a `RowWriter`.
+        seconds: Time spent on a picture.
+    """
 
-
-def opened(sources: Iterable[Source], max_pixels: int = MAX_PIXELS) -> Generator[Opened, None, None]:
-    """Decode the images among the inputs, one at a time."""
-    for source in sources:
-        try:
-            yield _opened(source, max_pixels)
-        except Exception as error:  # reported in its turn
-            yield Opened(source, error=error)
+    counts: SourceSummary
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    row_file: Path | None = None
+    seconds: float = 0.0
 
 
-def _opened(source: Source, max_pixels: int) -> Opened:
-    if source.error is not None:
-        raise EmodetError(source.error)
-    name = "standard input" if source.address == "-" else source.name
-    try:
-        if source.kind == "video" or isinstance(source.address, int):
-            return Opened(source)
-        if source.kind == "live":
-            try:
-                data = fetch_image(str(source.address), source.name)
-            except NoImageError:
-                return Opened(source)  # a stream, perhaps; FFmpeg reports why it cannot be opened
-        else:
-            if source.address == "-":
-                data = sys.stdin.buffer.read(MAX_BYTES + 1)
-            else:
-                with Path(source.address).open("rb") as file:
-                    data = file.read(MAX_BYTES + 1)
-            if len(data) > MAX_BYTES:
-                raise EmodetError(f"{name}: more than {MAX_BYTES >> 20} MB are no image")
-    except OSError as problem:
-        raise EmodetError(f"{name}: could not be read ({problem.strerror or problem})") from None
-    if source.kind == "pipe" and is_video(data[:16]):
-        raise EmodetError(f"{name}: a video cannot be read from a pipe; save it to a file and name that")
-    logger, notes = logging.getLogger("emodet.images"), _Notes()
-    logger.addHandler(notes)
-    try:
-        image = decode_rgb(data, name=name, max_pixels=max_pixels)
-    finally:
-        logger.removeHandler(notes)
-    height, width = image.shape[:2]
-    if min(height, width) < _MIN_SIDE:
-        raise EmodetError(f"{name}: {width}×{height} pixels are too few to show a face")
-    return Opened(source, image, tuple(notes.texts))
+@dataclass(slots=True)
+class _Found:
+    """A picture whose faces are cut out but not classified."""
 
-
-class _Notes(logging.Handler):
-    """Collects what the decoder warns of."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.texts: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.texts.append(record.getMessage())
+    done: Recognised
+    detections: list[Detection]
+    crops: list[UInt8]
+    faces: tuple[Face, ...] = ()
 
 
 @dataclass(slots=True)
 class Batch:
-    """One run over many inputs, counted in `summary`.
+    """One run over many inputs, counted in `summary`. Copies without `rows` work in other processes.
 
     Attributes:
         recognizer: Recognises the faces.
@@ -144,16 +105,51 @@ class Batch:
             tqdm.write(line, file=sys.stderr)
 
     def recognise(self, item: Opened) -> bool:
-        """Recognise one input; False if it failed, which is reported. `RowsError` and `WindowClosed` end the run."""
-        counts = self.summary.begin(item.source.name)
-        try:
-            if item.error is not None:
-                raise item.error
-            counts.notes.extend(item.notes)
-            if item.image_rgb is None:
-                self._video(item.source, counts)
+        """Recognise one input in this process; False if it failed. `RowsError` and `WindowClosed` end the run."""
+        if item.image_rgb is None and item.error is None:
+            done = Recognised(SourceSummary(item.source.name))
+            self.summary.sources.append(done.counts)
+            with self._failure(done.counts):
+                self.video(item.source, done.counts, self.rows)
+            if self.rows is None and done.counts.frames:
+                _print_video(done.counts)
+        else:
+            (done,) = self.pictures([item])
+            self.summary.sources.append(done.counts)
+        return self._finish(done)
+
+    def take(self, done: Recognised) -> bool:
+        """Take an input that another process has recognised; False if it failed. `RowsError` ends the run."""
+        self.summary.fold(done.counts)
+        for note in done.counts.notes:
+            self.report(f"note: {done.counts.name}: {note}")
+        if done.row_file is not None:
+            self.summary.meter.add(None, done.counts.frames)
+            if self.rows is None:
+                _print_video(done.counts)
             else:
-                self._image(item.source, item.image_rgb, counts)
+                self.rows.move_from(done.row_file)
+        return self._finish(done)
+
+    def _finish(self, done: Recognised) -> bool:
+        counts = done.counts
+        if done.seconds and counts.frames:
+            self.summary.meter.add(done.seconds)
+            if self.rows is None:
+                _print_rows(counts.name, done.rows)
+        if self.rows is not None:
+            with self._failure(counts):
+                for row in done.rows:
+                    self.rows.write(row)
+        if counts.error:
+            self.report(f"error: {counts.error}", always=True)
+        return counts.error is None
+
+    @contextlib.contextmanager
+    def _failure(self, counts: SourceSummary) -> Iterator[None]:
+        """Make an exception the input's error; what ends the run is raised."""
+        try:
+            yield
         except (BrokenPipeError, WindowClosed):
             raise
         except EmodetError as error:
@@ -163,59 +159,104 @@ class Batch:
         except Exception as error:
             _log.exception("a defect of emodet; please report it")
             counts.error = f"{counts.name}: {type(error).__name__} ({error})"
-        if counts.error:
-            self.report(f"error: {counts.error}", always=True)
-        return counts.error is None
 
-    def _image(self, source: Source, image: UInt8, counts: SourceSummary) -> None:
-        detector = self.recognizer.detector
+    def pictures(self, items: Iterable[Opened]) -> list[Recognised]:
+        """Recognise pictures, with one call of the net for the faces of all: rows, or an error, for each in order.
+
+        Only their crops are kept, so that `items` may decode them one at a time. Pictures that are drawn are classified
+        one by one.
+        """
+        results: list[Recognised] = []
+        waiting: list[_Found] = []
         started = time.perf_counter()
+        for item in items:
+            counts = SourceSummary(item.source.name, notes=list(item.notes))
+            results.append(Recognised(counts))
+            with self._failure(counts):
+                if item.error is not None or item.image_rgb is None:
+                    raise item.error or EmodetError(f"{counts.name}: not an image")
+                boxes, found = self._find(item.image_rgb, results[-1])
+                if self.annotate or self.show:
+                    self._classify([found])
+                    if counts.error is None:
+                        self._draw(item.source, item.image_rgb, boxes, found.faces, counts)
+                else:
+                    waiting.append(found)
+        self._classify(waiting)
+        for done in results:
+            done.seconds = (time.perf_counter() - started) / len(results)
+        return results
+
+    def _find(self, image: UInt8, done: Recognised) -> tuple[Sequence[Detection], _Found]:
+        """All boxes to hide, and the faces to recognise."""
+        detector = self.recognizer.detector
         min_score = min(SCORE_TO_HIDE, detector.min_score) if self.stream.hide else None
-        found = self.recognizer.detect(image, min_score=min_score)
-        faces = self.recognizer.recognise(image, [each for each in found if each.score >= detector.min_score])
-        self.summary.meter.add(time.perf_counter() - started)
-        counts.add(faces)
-        if self.rows is None:
-            _print_faces(source.name, faces)
-        else:
-            for place, face in enumerate(faces):
-                self.rows.write(face_row(source.name, 0, None, place, face))
-        if not (self.annotate or self.show):
+        boxes = self.recognizer.detect(image, min_score=min_score)
+        sure = [each for each in boxes if each.score >= detector.min_score]
+        return boxes, _Found(done, sure, [self.recognizer.crop(image, each) for each in sure])
+
+    def _classify(self, pictures: Sequence[_Found]) -> None:
+        try:
+            every = [(crop, each) for one in pictures for crop, each in zip(one.crops, one.detections, strict=True)]
+            faces = iter(self.recognizer.classify([crop for crop, _ in every], [each for _, each in every]))
+        except Exception as problem:
+            if len(pictures) > 1:  # it may be due to one of them
+                for one in pictures:
+                    self._classify([one])
+                return
+            for one in pictures:
+                with self._failure(one.done.counts):
+                    raise problem
             return
+        for one in pictures:
+            one.faces = tuple(next(faces) for _ in one.detections)
+            one.done.counts.add(one.faces)
+            name = one.done.counts.name
+            one.done.rows = [face_row(name, 0, None, place, face) for place, face in enumerate(one.faces)]
+
+    def _draw(
+        self, source: Source, image: UInt8, found: Sequence[Detection], faces: Sequence[Face], counts: SourceSummary
+    ) -> None:
         maps = heat_maps(self.recognizer, image, faces, at_most=_MAX_STILL_MAPS) if self.stream.explain else None
         large, moved = readable(image, faces)
         factor = large.shape[1] / image.shape[1]
         boxes = [scaled(face, factor, factor).box for face in found]
         picture = draw(large, moved, hidden=boxes if self.stream.hide else None, maps=maps)
         if self.annotate and self.folder is not None:
-            path = result_path(self.folder, source, RESULT_ENDINGS[0])
+            path = _result_path(self.folder, source, RESULT_ENDINGS[0])
             write_picture(picture, path)
             counts.files.append(printable(path))
         if self.show:
             show(picture, wait_ms=0)
 
-    def _video(self, source: Source, counts: SourceSummary) -> None:
+    def video_apart(self, source: Source, row_file: Path) -> Recognised:
+        """Recognise a video, with its rows in a file of their own."""
+        done = Recognised(SourceSummary(source.name), row_file=row_file)
+        with self._failure(done.counts), RowWriter("jsonl", row_file, self.recognizer.model.info.class_names) as rows:
+            self.video(source, done.counts, rows)
+        return done
+
+    def video(self, source: Source, counts: SourceSummary, rows: RowWriter | None) -> None:
+        """Recognise a video or live source to its end; `counts` are kept up to an error."""
         live = source.kind == "live"
+        if isinstance(source.address, bytes):
+            raise EmodetError(f"{source.name}: a video is read from a file only")
         video = open_video(source.address, live=live, max_pixels=self.max_pixels, on_event=self.report)
         live = isinstance(video, LiveVideo)  # not a file behind a web address
         total, quiet = video.frame_count or None, self.quiet or not sys.stderr.isatty()
         with tqdm(total=total, unit="frame", desc=source.name, file=sys.stderr, disable=quiet, leave=False) as bar:
-            sinks = [_Counts(counts, self.summary, bar, live), *self._sinks(source, video)]
+            sinks = [_Counts(counts, self.summary, bar, live), *self._sinks(source, video, rows)]
             try:
                 stream = dataclasses.replace(self.stream, note=live or self.show)
                 recognise_stream(self.recognizer, video, sinks, stream)
             finally:
                 counts.files.extend(printable(file) for sink in sinks for file in sink.files)
                 self._note_losses(video, counts)
-                if self.rows is None and counts.frames:
-                    shares = [f"{name} {count / counts.faces:.0%}" for name, count in counts.emotions.most_common()]
-                    shown = ", ".join(shares) or "no face"
-                    _say(f"{source.name}: {counts.frames} frames, {counts.faces} faces: {shown}")
 
-    def _sinks(self, source: Source, video: VideoReader | LiveVideo) -> list[Sink]:
-        sinks: list[Sink] = [] if self.rows is None else [RowSink([self.rows], source.name)]
+    def _sinks(self, source: Source, video: VideoReader | LiveVideo, rows: RowWriter | None) -> list[Sink]:
+        sinks: list[Sink] = [] if rows is None else [RowSink([rows], source.name)]
         if self.folder is not None:
-            _, movie, chart = (result_path(self.folder, source, ending) for ending in RESULT_ENDINGS)
+            _, movie, chart = (_result_path(self.folder, source, ending) for ending in RESULT_ENDINGS)
             if self.annotate:
                 sinks.append(AnnotatedVideoSink(movie, video))
             sinks.append(TimelineSink(chart, self.recognizer.model.info.class_names, source.name))
@@ -249,17 +290,23 @@ class _Counts(Sink):
         self._bar.update(result.frame.index + 1 - self._bar.n)
 
 
-def result_path(folder: Path, source: Source, ending: str) -> Path:
-    """Where a result of an input goes."""
+def _result_path(folder: Path, source: Source, ending: str) -> Path:
     return folder / source.stem.with_name(source.stem.name + ending)
 
 
-def _print_faces(name: str, faces: Sequence[Face]) -> None:
-    _say(f"{name}: {'' if faces else 'no face'}")
-    for face in faces:
-        place = ", ".join(str(round(value)) for value in face.box)
-        shares = ", ".join(f"{name} {value:.0%}" for name, value in face.top())
-        _say(f"  {face.emotion:<10} box ({place})  {shares}")
+def _print_video(counts: SourceSummary) -> None:
+    shares = [f"{name} {count / counts.faces:.0%}" for name, count in counts.emotions.most_common()]
+    shown = ", ".join(shares) or "no face"
+    _say(f"{counts.name}: {counts.frames} frames, {counts.faces} faces: {shown}")
+
+
+def _print_rows(name: str, rows: Sequence[dict[str, Any]]) -> None:
+    _say(f"{name}: {'' if rows else 'no face'}")
+    for row in rows:
+        best = sorted(row["probabilities"].items(), key=lambda pair: -pair[1])[:3]
+        place = ", ".join(str(round(row[side])) for side in ("x1", "y1", "x2", "y2"))
+        shares = ", ".join(f"{name} {value:.0%}" for name, value in best)
+        _say(f"  {row['emotion']:<10} box ({place})  {shares}")
 
 
 def _say(line: str) -> None:

@@ -4,6 +4,7 @@ Heat maps are occlusion maps (Zeiler and Fergus 2014, section 4.2), which need t
 """
 
 import dataclasses
+import errno
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,7 +21,8 @@ from emodet.inference.faces import Box, Detection, Face, scaled
 
 if TYPE_CHECKING:
     from emodet.inference.recognizer import Recognizer
-    from emodet.modelfile import ModelFile
+    from emodet.inference.rows import RowsError
+from emodet.modelfile import ModelFile
 
 __all__ = ["HeatMap", "draw", "encoded", "heat_maps", "occlusion_map", "readable", "strip_width", "write_picture"]
 
@@ -144,7 +146,8 @@ def write_picture(picture: UInt8, path: Path) -> None:
     try:
         write_atomically(path, encoded(picture, path.suffix.lower(), name=str(path)))
     except OSError as problem:
-        raise EmodetError(f"{path}: could not be written ({problem.strerror or problem})") from None
+        kind = RowsError if problem.errno in (errno.ENOSPC, errno.EDQUOT) else EmodetError
+        raise kind(f"{path}: could not be written ({problem.strerror or problem})") from None
 
 
 def encoded(picture: UInt8, suffix: str, *, name: str = "picture") -> bytes:

@@ -148,8 +148,11 @@ class Recognizer:
             One `Face` for each, in order.
         """
         found = [each if isinstance(each, Detection) else Detection(each, None, 1.0) for each in detections]
-        predictions = self.predictions(image_rgb, found, margin=margin)
-        return tuple(map(self._single, found, predictions))
+        return self.classify([self.crop(image_rgb, each, margin=margin) for each in found], found)
+
+    def classify(self, crops: Sequence[UInt8], detections: Sequence[Detection]) -> tuple[Face, ...]:
+        """Classify crops of `crop`, also of several images, in one batch: one `Face` for each detection, in order."""
+        return tuple(map(self._single, detections, self._run(crops)))
 
     def crops(self, pictures: UInt8 | Sequence[UInt8], *, margin: float | None = None) -> tuple[Face, ...]:
         """Classify face crops of any size, each resized and recoloured for the model file.

@@ -25,7 +25,7 @@ _GROUP = 4096  # rows per row group of Parquet
 
 
 class RowsError(EmodetError):
-    """No more rows can be written, for any input; usually the disk is full."""
+    """No more results can be written, for any input; usually the disk is full."""
 
 
 def face_row(source: str, frame: int, time_s: float | None, place: int, face: Face) -> dict[str, Any]:
@@ -70,7 +70,13 @@ class RowWriter:
     """Takes rows of `face_row`; a context manager that finishes the file."""
 
     def __init__(
-        self, kind: str, target: Path | TextIO, class_names: Sequence[str], *, byte_order_mark: bool = False
+        self,
+        kind: str,
+        target: Path | TextIO,
+        class_names: Sequence[str],
+        *,
+        byte_order_mark: bool = False,
+        append: bool = False,
     ) -> None:
         """Open a file for rows.
 
@@ -79,12 +85,14 @@ class RowWriter:
             target: A path, whose file is replaced, or an open text stream (``jsonl`` and ``csv`` only), not closed.
             class_names: The model file's classes, for the columns.
             byte_order_mark: Begin a CSV file with one: spreadsheets then read it as UTF-8.
+            append: Write behind the rows of an existing file (``jsonl`` and ``csv`` only).
         """
         if kind not in ROW_FORMATS:
             raise EmodetError(f"rows={kind!r}: choose from {', '.join(ROW_FORMATS)}")
         if kind == "parquet" and not isinstance(target, Path):
             raise EmodetError("rows=parquet cannot go to standard output; name a folder with --output")
         self._kind, self._columns, self._pending = kind, row_columns(class_names), list[dict[str, Any]]()
+        self._mode = "a" if append else "w"
         self._name = target if isinstance(target, Path) else "standard output"
         self._open = ExitStack()
         with self._errors():
@@ -92,8 +100,9 @@ class RowWriter:
             self._stream: Any = opened
             if kind == "csv":
                 self._csv = csv.DictWriter(self._stream, self._columns, lineterminator="\n")
-                self._stream.write("\ufeff" * byte_order_mark)
-                self._csv.writeheader()
+                if not append:
+                    self._stream.write("\ufeff" * byte_order_mark)
+                    self._csv.writeheader()
 
     def __enter__(self) -> "RowWriter":
         return self
@@ -118,6 +127,14 @@ class RowWriter:
             if self._kind != "parquet" or len(self._pending) >= _GROUP:
                 self._flush()  # programs that follow a text file see each row at once
 
+    def move_from(self, path: Path) -> None:
+        """Add the rows of a file of JSON lines, and delete it."""
+        if path.exists():
+            with path.open(encoding="utf-8", newline="\n") as lines:
+                for line in lines:
+                    self.write(json.loads(line))
+            path.unlink()
+
     def _flush(self) -> None:
         if self._kind != "parquet":
             self._stream.flush()
@@ -128,7 +145,7 @@ class RowWriter:
     @contextmanager
     def _opened(self, path: Path) -> Iterator[Any]:
         if self._kind != "parquet":
-            with path.open("w", encoding="utf-8", newline="") as stream:
+            with path.open(self._mode, encoding="utf-8", newline="") as stream:
                 yield stream
             return
         try:

@@ -1,18 +1,20 @@
-"""Resolve the inputs that a user names: images, videos, folders, globs, cameras, streams, standard input."""
+"""Resolve the inputs that a user names: images, videos, folders, globs, lists, Parquet, cameras, streams, a pipe."""
 
 import dataclasses
 import glob
 import os
 import re
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
-from typing import Literal
+from typing import Any, Literal
 
 from emodet.errors import EmodetError
 from emodet.images import IMAGE_SUFFIXES
 
-__all__ = ["RESULT_ENDINGS", "FoundSources", "Source", "find_sources", "hide_password", "is_video", "printable"]
+__all__ = ["RESULT_ENDINGS", "FoundSources", "Source", "count_sources", "find_sources", "hide_password", "is_video"]
+__all__ += ["printable"]
 
 VIDEO_SUFFIXES = frozenset(
     [
@@ -30,6 +32,7 @@ _VIDEO_STARTS = re.compile(
     re.DOTALL,
 )
 _MAX_STEM_BYTES = 160  # so that endings and numbers fit into the 255 bytes of a file name
+_MAX_SKIPPED = 1000  # names kept per reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,46 +43,72 @@ class Source:
         kind: ``image``, ``video`` (a file), ``live`` (a camera or URL) or ``pipe`` (one encoded image from standard
             input or a named pipe).
         name: For rows, progress and messages; printable, and without a password.
-        address: A path; for ``live`` a camera index or a URL; ``-`` for standard input.
+        address: A path, or the bytes of an image; for ``live`` a camera index or a URL; ``-`` for standard input.
         stem: Relative path of its results below the output folder, without a suffix; unique.
         error: Why it cannot be read, or None.
     """
 
     kind: Literal["image", "video", "live", "pipe"]
     name: str
-    address: Path | str | int
+    address: Path | str | int | bytes
     stem: PurePath
     error: str | None = None
 
 
 @dataclass(slots=True)
 class FoundSources:
-    """Inputs, each once, in the order named; and what folders and globs `skipped`, as reason to names."""
+    """Inputs, each once, in the order named, found as they are iterated; one pass.
 
-    sources: list[Source] = field(default_factory=list)
+    Attributes:
+        sources: The inputs.
+        skipped: What folders and globs have passed over so far: reason to names, the first 1000 of each.
+        skipped_count: Reason to number.
+    """
+
+    sources: Iterator[Source] = field(default_factory=lambda: iter(()))
     skipped: dict[str, list[str]] = field(default_factory=dict)
+    skipped_count: Counter[str] = field(default_factory=Counter)
 
     def skip(self, path: Path, reason: str) -> None:
         """Record a file that is passed over."""
-        self.skipped.setdefault(reason, []).append(printable(path))
+        self.skipped_count[reason] += 1
+        names = self.skipped.setdefault(reason, [])
+        if len(names) < _MAX_SKIPPED:
+            names.append(printable(path))
 
 
-def find_sources(named: Iterable[str]) -> FoundSources:
+def find_sources(named: Iterable[str], *, column: str | None = None) -> FoundSources:
     """Resolve files, folders (with everything below, also through links), globs, camera indices, URLs and ``-``.
 
-    Folders and globs are sorted by name and pass over hidden files and `RESULT_ENDINGS`. What cannot be read becomes a
-    `Source` with an `error`.
+    ``@FILE`` names a text file with one path per line; a file that ends in ``.parquet`` is a table whose `column` holds
+    paths or encoded images (None: its only such column). Relative paths start at the working directory. Folders and
+    globs are sorted by name and pass over hidden files and `RESULT_ENDINGS`. What cannot be read becomes a `Source`
+    with an `error`.
     """
     found = FoundSources()
+    found.sources = _unique(_named(named, column, found))
+    return found
+
+
+def count_sources(named: Iterable[str]) -> int:
+    """Number of inputs of `find_sources`; tables are counted by their metadata, without repeated rows."""
+    tables = {text for text in named if text.lower().endswith(".parquet") and Path(text).is_file()}
+    rows = 0
+    if tables:
+        from pyarrow import parquet
+
+        rows = sum(parquet.read_metadata(text).num_rows for text in tables)
+    return rows + sum(1 for _ in find_sources(text for text in named if text not in tables).sources)
+
+
+def _named(named: Iterable[str], column: str | None, found: FoundSources) -> Iterator[Source]:
     for text in named:
         try:
-            found.sources.extend(_resolve(text, found))
+            yield from _resolve(text, column, found)
         except (EmodetError, OSError) as problem:
             name = hide_password(text)
             message = f"{name}: {problem.strerror or problem}" if isinstance(problem, OSError) else str(problem)
-            found.sources.append(Source("image", name, text, PurePath(), message))
-    found.sources = _unique(found.sources)
-    return found
+            yield Source("image", name, text, PurePath(), message)
 
 
 def hide_password(address: str) -> str:
@@ -98,38 +127,116 @@ def is_video(start: bytes) -> bool:
     return _VIDEO_STARTS.match(start) is not None
 
 
-def _resolve(text: str, found: FoundSources) -> list[Source]:
+def _resolve(text: str, column: str | None, found: FoundSources) -> Iterator[Source]:
     if text == "-":
-        return [Source("pipe", "-", "-", PurePath("stdin"))]
+        yield Source("pipe", "-", "-", PurePath("stdin"))
+        return
     if _URL.match(text):
         name = hide_password(text)
         stem = re.sub(r"[^A-Za-z0-9.-]+", "-", name.partition("://")[2].rpartition("@")[2].partition("?")[0])
-        return [Source("live", name, text, PurePath(stem.strip("-.") or "stream"))]
+        yield Source("live", name, text, PurePath(stem.strip("-.") or "stream"))
+        return
     path = Path(text)
     if text.isdecimal() and not path.exists():
-        return [Source("live", f"camera {int(text)}", int(text), PurePath(f"camera{int(text)}"))]
-    files: list[tuple[Path, PurePath]]
-    if path.is_dir():
-        files = [(file, file.relative_to(path).with_suffix("")) for file in _scan(path, found)]
-        if not files:
-            raise EmodetError(f"{printable(text)}: no image or video in this folder (by file name)")
+        yield Source("live", f"camera {int(text)}", int(text), PurePath(f"camera{int(text)}"))
+    elif path.is_dir():
+        yield from _some(
+            _scan(path, path, found), f"{printable(text)}: no image or video in this folder (by file name)"
+        )
+    elif path.suffix.lower() == ".parquet" and path.exists():
+        yield from _table(path, column)
     elif path.exists():
-        files = [(path, PurePath(path.stem))]
+        yield Source(_kind(path), printable(path), path, PurePath(path.stem))
+    elif text.startswith("@"):
+        yield from _some(_listed(Path(text[1:])), f"{printable(text)}: the list is empty")
     elif glob.has_magic(text):
-        matches = sorted(Path(match) for match in glob.glob(text, recursive=True))  # noqa: PTH207 (absolute patterns)
-        files = [(it, PurePath(it.stem)) for it in matches if not it.is_dir() and not _is_passed_over(it, found)]
-        for folder in (it for it in matches if it.is_dir() and "**" not in text):
-            files += [(file, file.relative_to(folder.parent).with_suffix("")) for file in _scan(folder, found)]
-        if not files:
-            raise EmodetError(f"{printable(text)}: no file matches")
+        yield from _some(_matches(text, found), f"{printable(text)}: no file matches")
     else:
         raise EmodetError(f"{printable(text)}: there is no such file or folder")
-    return [Source(_kind(file), printable(file), file, stem) for file, stem in files]
 
 
-def _scan(folder: Path, found: FoundSources) -> list[Path]:
-    """Images and videos below a folder, by name; links to folders are followed once."""
-    files, visited = [], set()
+def _some(sources: Iterator[Source], message: str) -> Iterator[Source]:
+    """The same inputs; an error if there is none."""
+    source = None
+    for source in sources:
+        yield source
+    if source is None:
+        raise EmodetError(message)
+
+
+def _matches(pattern: str, found: FoundSources) -> Iterator[Source]:
+    matches = sorted(Path(match) for match in glob.glob(pattern, recursive=True))  # noqa: PTH207 (absolute patterns)
+    for file in matches:
+        if not file.is_dir() and not _is_passed_over(file, found):
+            yield Source(_kind(file), printable(file), file, PurePath(file.stem))
+    for folder in matches:
+        if folder.is_dir() and "**" not in pattern:
+            yield from _scan(folder, folder.parent, found)
+
+
+def _listed(path: Path) -> Iterator[Source]:
+    """The paths of a list, one per line, as they are: whether each exists is found out when it is read."""
+    with path.open(encoding="utf-8", errors="surrogateescape", newline="\n") as lines:
+        for line in lines:
+            if text := line.rstrip("\r\n"):
+                yield _path_source(text)
+
+
+def _path_source(text: str) -> Source:
+    path = Path(text)
+    if "\0" in text:
+        return Source("image", printable(path), text, PurePath(), f"{printable(path)}: no path holds a NUL character")
+    video = path.suffix.lower() in VIDEO_SUFFIXES
+    parts = [part for part in path.with_suffix("").parts if part not in (path.anchor, "..")]
+    return Source("video" if video else "image", printable(path), path, PurePath(*parts))
+
+
+def _table(path: Path, column: str | None) -> Iterator[Source]:
+    """The rows of a Parquet file: paths, or encoded images, which are named FILE#ROW."""
+    try:
+        import pyarrow
+        from pyarrow import parquet, types
+    except ImportError:
+        raise EmodetError(f"{path}: Parquet needs the package pyarrow: pip install 'emodet[parquet]'") from None
+
+    def usable(kind: Any) -> bool:
+        if types.is_struct(kind):  # as Hugging Face stores images
+            return bool(kind.get_field_index("bytes") >= 0)
+        return bool(
+            types.is_string(kind) or types.is_large_string(kind) or types.is_binary(kind) or types.is_large_binary(kind)
+        )
+
+    try:
+        with parquet.ParquetFile(path) as file:
+            names = [field.name for field in file.schema_arrow if usable(field.type)]
+            if column is None and len(names) == 1:
+                column = names[0]
+            if column not in names:
+                raise EmodetError(
+                    f"{printable(path)}: column={column!r}: name one of the columns of paths or encoded images with "
+                    f"--column ({', '.join(names) or 'there is none'})"
+                )
+            batches = file.iter_batches(batch_size=64, columns=[column])
+            values = (value for batch in batches for value in batch.column(0).to_pylist())
+            for row, value in enumerate(values):
+                yield _row_source(path, row, value)
+    except (pyarrow.ArrowInvalid, pyarrow.ArrowException) as problem:
+        raise EmodetError(f"{printable(path)}: not a readable Parquet file ({problem})") from None
+
+
+def _row_source(path: Path, row: int, value: Any) -> Source:
+    if isinstance(value, dict):
+        value = value["bytes"] or value.get("path")
+    if isinstance(value, str) and value:
+        return _path_source(value)
+    name = f"{printable(path)}#{row}"
+    error = None if value else f"{name}: the row is empty"
+    return Source("image", name, value or b"", PurePath(f"{path.stem}-{row}"), error)
+
+
+def _scan(folder: Path, base: Path, found: FoundSources) -> Iterator[Source]:
+    """Images and videos below a folder, by name; links to folders are followed once. Results are named from `base`."""
+    visited = set()
 
     def failed(error: OSError) -> None:
         found.skip(Path(error.filename or folder), f"folder that cannot be read ({error.strerror})")
@@ -153,8 +260,8 @@ def _scan(folder: Path, found: FoundSources) -> list[Path]:
             elif name.startswith("."):
                 found.skip(file, "hidden")
             elif not _is_passed_over(file, found):
-                files.append(file)
-    return sorted(files)
+                kind: Literal["image", "video"] = "video" if suffix in VIDEO_SUFFIXES else "image"
+                yield Source(kind, printable(file), file, file.relative_to(base).with_suffix(""))
 
 
 def _is_passed_over(file: Path, found: FoundSources) -> bool:
@@ -177,25 +284,24 @@ def _kind(path: Path) -> Literal["image", "video", "pipe"]:
         return "video" if is_video(file.read(16)) else "image"
 
 
-def _unique(sources: Iterable[Source]) -> list[Source]:
-    """Each input once, with a stem of its own."""
-    seen: set[object] = set()
-    stems: set[str] = set()
-    kept: list[Source] = []
+def _unique(sources: Iterable[Source]) -> Iterator[Source]:
+    """Each input once, with a stem of its own. Hashes stand for the inputs: there may be millions."""
+    seen: set[int] = set()
+    stems: dict[int, int] = {}
     for source in sources:
-        regular = isinstance(source.address, Path) and source.kind != "pipe"
-        key = Path(str(source.address)).resolve() if regular else source.address
-        if key in seen:
-            continue
-        seen.add(key)
-        plain = PurePath(*map(_short, source.stem.parts))
-        stem, number = plain, 1
-        while source.error is None and str(stem).lower() in stems:  # some file systems ignore case
-            number += 1
-            stem = plain.with_name(f"{plain.name}-{number}")
-        stems.add(str(stem).lower())
-        kept.append(dataclasses.replace(source, stem=stem))
-    return kept
+        if not isinstance(source.address, bytes):
+            file = isinstance(source.address, Path) and source.kind != "pipe"
+            key = hash(os.path.realpath(str(source.address)) if file else source.address)
+            if key in seen:
+                continue
+            seen.add(key)
+        plain = stem = PurePath(*map(_short, source.stem.parts))
+        while source.error is None and (key := hash(str(stem).lower())) in stems:  # some file systems ignore case
+            stems[key] += 1
+            stem = plain.with_name(f"{plain.name}-{stems[key]}")
+        if source.error is None:
+            stems[key] = 1
+        yield dataclasses.replace(source, stem=stem)
 
 
 def _short(name: str) -> str:

@@ -14,6 +14,7 @@ from emodet.inference.faces import Face
 __all__ = ["Meter", "SourceSummary", "Summary"]
 
 _NAMED = 5  # files named per line for people; summary.json has all
+_KEPT = 1000  # failed inputs, and files, of a large run
 _NOTED_EVERY = 10
 
 
@@ -32,10 +33,12 @@ class Meter:
         self._recent: deque[float] = deque(maxlen=60)
         self._first = self._last = time.perf_counter()
 
-    def add(self, latency_s: float) -> None:
-        """Add a finished frame."""
-        self.frames += 1
+    def add(self, latency_s: float | None, frames: int = 1) -> None:
+        """Add finished frames; without a latency they count for the rate only."""
+        self.frames += frames
         self._last = time.perf_counter()
+        if latency_s is None:
+            return
         self._latencies.append(latency_s)
         self._recent.append(self._last)
         if self.frames % _NOTED_EVERY == 1:
@@ -82,35 +85,56 @@ class SourceSummary:
 
 
 class Summary:
-    """All inputs of a run, in order; `skipped` holds the files that were passed over, as reason to names."""
+    """All inputs of a run, and the files that were passed over.
+
+    Attributes:
+        sources: Inputs in order; of folded ones only the first 1000 that failed.
+        total: Sums over the folded inputs that are not in `sources`; `inputs` is their number, `failures` of those
+            that failed.
+        skipped: Reason to names of files that were passed over; `skipped_count`: reason to their number.
+    """
 
     def __init__(self, *, min_confidence: float) -> None:
         self.sources: list[SourceSummary] = []
+        self.total = SourceSummary("")
+        self.inputs = self.failures = self.earlier = 0
         self.skipped: dict[str, list[str]] = {}
+        self.skipped_count: Counter[str] = Counter()
         self.meter = Meter()
         self._min_confidence = min_confidence
 
-    def begin(self, name: str) -> SourceSummary:
-        """Start the next input."""
-        self.sources.append(SourceSummary(name))
-        return self.sources[-1]
+    def fold(self, source: SourceSummary) -> None:
+        """Count a finished input without keeping it, unless it failed: there may be millions."""
+        if source.error is not None and len(self.sources) < _KEPT:
+            self.sources.append(source)
+            return
+        self.inputs += 1
+        self.failures += source.error is not None
+        self.total.frames += source.frames
+        self.total.faces += source.faces
+        self.total.emotions += source.emotions
+        self.total.damaged += source.damaged
+        if len(self.total.files) < _KEPT:
+            self.total.files.extend(source.files)
 
     @property
-    def failed(self) -> list[SourceSummary]:
-        """Inputs that failed, wholly or in the middle."""
-        return [source for source in self.sources if source.error is not None]
+    def failed(self) -> int:
+        """Number of inputs that failed, wholly or in the middle."""
+        return self.failures + sum(source.error is not None for source in self.sources)
 
     @property
     def coverage(self) -> float | None:
         """The share of faces whose emotion is certain; None without faces."""
-        faces = sum(source.faces for source in self.sources)
+        faces = self._sum("faces")
         return 1 - self._emotions()["uncertain"] / faces if faces else None
 
     def lines(self) -> list[str]:
         """For people."""
-        frames, faces, failed = sum(s.frames for s in self.sources), sum(s.faces for s in self.sources), self.failed
-        done = f"{len(self.sources) - len(failed)} of {_count(len(self.sources), 'input')} done"
-        lines = [f"{done}, {_count(frames, 'frame')}, {_count(faces, 'face')}"]
+        inputs, faces = self.inputs + len(self.sources), self._sum("faces")
+        done = f"{inputs - self.failed} of {_count(inputs, 'input')} done"
+        lines = [f"{done}, {_count(self._sum('frames'), 'frame')}, {_count(faces, 'face')}"]
+        if self.earlier:
+            lines.append(f"resumed: {_count(self.earlier, 'input')} done earlier")
         if faces:
             lines.append("emotions: " + ", ".join(f"{name} {count}" for name, count in self._emotions().most_common()))
         if faces and self._min_confidence > 0:
@@ -118,14 +142,16 @@ class Summary:
         if self.meter.frames:
             p50, p95 = self.meter.latency_ms(50), self.meter.latency_ms(95)
             lines.append(f"speed: {self.meter.frame_rate:.1f} frames/s; latency p50 {p50:.1f} ms, p95 {p95:.1f} ms")
-        if dropped := sum(source.left_out for source in self.sources):
+        if dropped := self._sum("left_out"):
             lines.append(f"dropped: {dropped} live frames, for newer ones")
         for reason, names in self.skipped.items():
-            lines.append(f"skipped: {_count(len(names), 'file')}, {reason}: {_some(names)}")
-        if failed:
-            lines.append(f"failed: {_some([source.name for source in failed])}")
-        if files := [file for source in self.sources for file in source.files]:
-            lines.append(f"written: {_some(files)}")
+            count = self.skipped_count[reason]
+            lines.append(f"skipped: {_count(count, 'file')}, {reason}: {_some(names, count)}")
+        if self.failed:
+            named = [source.name for source in self.sources if source.error is not None]
+            lines.append(f"failed: {_count(self.failed, 'input')}: {_some(named, self.failed)}")
+        if files := [file for source in (*self.sources, self.total) for file in source.files]:
+            lines.append(f"written: {_some(files, len(files))}")
         return lines
 
     def to_json(self) -> str:
@@ -136,8 +162,13 @@ class Summary:
             sources.append({"source": values.pop("name"), **values})
         summary = {
             "sources": sources,
-            "failed": len(self.failed),
+            "inputs": self.inputs + len(self.sources),
+            "failed": self.failed,
+            "frames": self._sum("frames"),
+            "faces": self._sum("faces"),
+            "emotions": dict(self._emotions().most_common()),
             "skipped": self.skipped,
+            "skipped_count": dict(self.skipped_count),
             "min_confidence": self._min_confidence,
             "coverage": self.coverage,
             "frames_per_second": round(self.meter.frame_rate, 2),
@@ -146,14 +177,18 @@ class Summary:
         }
         return json.dumps(summary, ensure_ascii=False, indent=2) + "\n"
 
+    def _sum(self, name: str) -> int:
+        return sum(getattr(source, name) for source in (*self.sources, self.total))
+
     def _emotions(self) -> Counter[str]:
-        return sum((source.emotions for source in self.sources), Counter[str]())
+        return sum((source.emotions for source in (*self.sources, self.total)), Counter[str]())
 
 
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'s' * (number != 1)}"
 
 
-def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+def _some(names: Sequence[str], count: int) -> str:
+    """The first of `count` names."""
+    more = f" and {count - _NAMED} more" if count > _NAMED else ""
     return ", ".join(names[:_NAMED]) + more

@@ -10,7 +10,7 @@ from emodet.inference.faces import UNCERTAIN, Face
 from emodet.inference.overlay import annotate, colour_of, hide_faces
 from emodet.inference.pictures import draw, readable, strip_width
 from emodet.inference.rows import RowsError, RowWriter, face_row
-from emodet.inference.summary import Meter, Summary
+from emodet.inference.summary import Meter, SourceSummary, Summary
 from emodet.inference.timeline import Timeline
 
 NAMES = ("happiness", "neutral", "anger")
@@ -173,8 +173,8 @@ def test_latencies_and_rates():
 
 def test_coverage_and_failures_in_the_summary():
     summary = Summary(min_confidence=0.5)
-    summary.begin("a.jpg").add([face(), face(), face(UNCERTAIN, confidence=0.4)])
-    summary.begin("b.jpg").error = "b.jpg: damaged"
+    summary.sources = [SourceSummary("a.jpg"), SourceSummary("b.jpg", error="b.jpg: damaged")]
+    summary.sources[0].add([face(), face(), face(UNCERTAIN, confidence=0.4)])
     assert summary.coverage == pytest.approx(2 / 3)
     assert summary.lines()[0] == "1 of 2 inputs done, 1 frame, 3 faces"
     assert any("66.7%" in line for line in summary.lines())

@@ -3,7 +3,14 @@ from pathlib import PurePath
 
 import pytest
 
-from emodet.inference.sources import find_sources, hide_password, is_video
+from emodet.inference.sources import find_sources as find
+from emodet.inference.sources import hide_password, is_video
+
+
+def find_sources(named, **options):
+    found = find(named, **options)
+    found.sources = list(found.sources)
+    return found
 
 
 @pytest.fixture

@@ -1,0 +1,201 @@
+"""Many inputs in several processes: lists and Parquet, runs that are killed and resumed, worker processes that die."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from made_videos import moving_face, write_video
+from PIL import Image
+
+from emodet.errors import EmodetError
+from emodet.inference.batch import Batch
+from emodet.inference.detectors import WholePicture
+from emodet.inference.processes import Workers
+from emodet.inference.recognizer import Recognizer
+from emodet.inference.sources import find_sources
+from emodet.predict import main
+
+DEADLY = 250  # brightness of a picture that ends the process of `Fragile`
+
+
+class Fragile(WholePicture):
+    def __call__(self, image_rgb, *, longest_side=0, min_score=None):
+        if image_rgb.mean() >= DEADLY:
+            os._exit(9)
+        return super().__call__(image_rgb)
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pictures")
+    for number in range(40):
+        Image.new("RGB", (40, 40), (6 * number, 99, 240 - 6 * number)).save(folder / f"{number:02}.png")
+    return folder
+
+
+@pytest.fixture
+def predict(model_path, capsys):
+    def run(*arguments):
+        status = main([*map(str, arguments), "--model", str(model_path), "--detector", "none"])
+        return (status, *capsys.readouterr())
+
+    return run
+
+
+def rows_of(folder):
+    return sorted(map(json.loads, (folder / "faces.jsonl").read_text().splitlines()), key=lambda row: row["source"])
+
+
+def labels(folder):
+    return [(row["source"], row["emotion"]) for row in rows_of(folder)]
+
+
+def paths_file(folder, paths):
+    file = folder / "paths.txt"
+    file.write_text("".join(f"{path}\n" for path in paths))
+    return file
+
+
+@pytest.mark.slow
+def test_a_list_with_missing_files_gives_the_rows_of_one_process(predict, pictures, tmp_path):
+    names = sorted(pictures.iterdir())
+    file = paths_file(tmp_path, [*names[:20], "missing.jpg", *names[20:], names[0], ""])
+    assert predict(pictures, "--output", tmp_path / "one")[0] == 0
+    assert not (tmp_path / "one" / "progress.jsonl").exists()
+    status, _, err = predict(f"@{file}", "--output", tmp_path / "two", "--workers", "2")
+    assert status == 1
+    assert sum("missing.jpg" in line for line in err.splitlines() if line.startswith("error: ")) == 1
+    assert "40 of 41 inputs done" in err
+    assert labels(tmp_path / "one") == labels(tmp_path / "two")
+    summary = json.loads((tmp_path / "two" / "summary.json").read_text())
+    assert (summary["inputs"], summary["failed"], summary["faces"]) == (41, 1, 40)
+    # Only what failed is tried again.
+    status, _, err = predict(f"@{file}", "--output", tmp_path / "two", "--resume")
+    assert status == 1
+    assert "0 of 1 input done" in err
+    assert labels(tmp_path / "one") == labels(tmp_path / "two")
+
+
+def test_a_resumed_run_drops_what_is_half_written_and_refuses_other_settings(predict, pictures, tmp_path):
+    found = tmp_path / "found"
+    assert predict(f"{pictures}/0*", "--output", found, "--rows", "csv", "--resume")[0] == 0
+    for name, text in (("faces.csv", "half a ro"), ("progress.jsonl", '{"size": 99')):
+        with (found / name).open("a") as file:
+            file.write(text)
+    status, _, err = predict(pictures, "--output", found, "--rows", "csv", "--resume")
+    assert status == 0
+    assert "10 inputs done earlier" in err
+    lines = (found / "faces.csv").read_text().splitlines()
+    assert len(lines) == 41
+    assert len({line.partition(",")[0] for line in lines[1:]}) == 40
+    status, _, err = predict(pictures, "--output", found, "--rows", "csv", "--resume", "--min-confidence", "0.5")
+    assert status == 2
+    assert "min_confidence=0.5" in err
+    assert len((found / "faces.csv").read_text().splitlines()) == 41
+    (found / "progress.jsonl").unlink()
+    status, _, err = predict(pictures, "--output", found, "--rows", "csv", "--resume")
+    assert (status, "progress.jsonl" in err) == (2, True)
+
+
+def test_parquet_columns_of_paths_and_of_images(predict, pictures, tmp_path):
+    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    names = sorted(map(str, pictures.iterdir()))[:3]
+    images = [(pictures / "00.png").read_bytes(), None, b"no image"]
+    nested = [{"bytes": data, "path": None} for data in images]
+    table = pyarrow.table({"file": names, "image": images, "nested": nested, "label": [1, 2, 3]})
+    file = tmp_path / "faces.parquet"
+    parquet.write_table(table, file)
+    status, out, _ = predict(file, "--column", "file", "--rows", "jsonl")
+    assert (status, [json.loads(line)["source"] for line in out.splitlines()]) == (0, names)
+    for column in ("image", "nested"):
+        status, out, err = predict(file, "--column", column, "--rows", "jsonl")
+        assert (status, [json.loads(line)["source"] for line in out.splitlines()]) == (1, [f"{file}#0"])
+        assert f"{file}#1" in err
+        assert f"{file}#2" in err
+    for column in ([], ["--column", "label"]):
+        status, _, err = predict(file, *column)
+        assert status == 1
+        assert "--column (file, image, nested)" in err
+
+
+def test_pipes_and_cameras_are_refused_in_several_processes(predict, pictures):
+    status, _, err = predict(pictures / "00.png", "-", "--workers", "2", "--rows", "jsonl")
+    assert (status, "--workers 1" in err) == (2, True)
+
+
+@pytest.mark.slow
+def test_a_killed_run_is_resumed(model_path, pictures, tmp_path):
+    names = []
+    for number in range(400):
+        names.append(tmp_path / f"{number}.png")
+        names[-1].write_bytes((pictures / f"{number % 40:02}.png").read_bytes())
+    file, found = paths_file(tmp_path, names), tmp_path / "found"
+    command = [sys.executable, "-m", "emodet.predict", f"@{file}", "--model", str(model_path), "--detector", "none"]
+    command += ["--output", str(found), "--workers", "2", "--resume"]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True)
+    while not (found / "progress.jsonl").exists() or (found / "progress.jsonl").read_text().count("\n") < 3:
+        time.sleep(0.01)
+    children = subprocess.run(["ps", "-o", "pid=", "-g", str(process.pid)], capture_output=True, text=True).stdout
+    process.kill()
+    process.wait()
+    done = (found / "progress.jsonl").read_text().count('"size"')
+    waited = time.monotonic() + 20
+    while any(running(int(child)) for child in children.split()) and time.monotonic() < waited:
+        time.sleep(0.1)
+    assert not any(running(int(child)) for child in children.split())  # none is left behind
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    earlier = int(result.stderr.partition("resumed: ")[2].partition(" ")[0])
+    assert earlier >= 16 * done > 0
+    assert [row["source"] for row in rows_of(found)] == sorted(map(str, names))
+
+
+def running(process):
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@pytest.mark.slow
+def test_a_picture_that_ends_its_process_is_an_error_and_the_others_are_done(model_path, pictures, tmp_path, capsys):
+    deadly = tmp_path / "deadly.png"
+    Image.new("RGB", (40, 40), (255, 255, 255)).save(deadly)
+    batch = Batch(Recognizer(model_path, detector=Fragile(), threads=1), None)
+    sources = find_sources([str(pictures / "0*"), str(deadly), str(pictures / "1*")]).sources
+    finished = [done for results in Workers(batch, 2).run(sources) for done in results]
+    assert {done.counts.name for done in finished if done.counts.error} == {str(deadly)}
+    assert sum(done.counts.faces for done in finished) == 20
+    assert "worker process died" in capsys.readouterr().err
+    for number in range(5):
+        Image.new("RGB", (40 + number, 40), (255, 255, 255)).save(tmp_path / f"{number}.png")
+    with pytest.raises(EmodetError, match="--workers"):
+        list(Workers(batch, 2).run(find_sources([str(tmp_path)]).sources))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_folder_of_videos_has_a_process_for_each_and_stops_at_once(model_path, tmp_path, number):
+    frames = [np.full((64, 64, 3), 9 * step, dtype=np.uint8) for step in range(20)]
+    for name in "abc":
+        write_video(tmp_path / f"{name}.avi", frames)
+    found = tmp_path / "found"
+    command = [sys.executable, "-m", "emodet.predict", str(tmp_path), "--model", str(model_path), "--detector", "none"]
+    command += ["--output", str(found), "--workers", "2", "--resume"]
+    assert subprocess.run(command, check=False).returncode == 0
+    assert len(rows_of(found)) == 60
+    assert len(list(found.glob("*.timeline.png"))) == 3
+    write_video(tmp_path / "long.avi", moving_face(np.zeros((512, 512, 3), dtype=np.uint8), 3000, step=(0, 0)))
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    time.sleep(4)
+    os.kill(process.pid, number) if number == signal.SIGTERM else os.killpg(process.pid, number)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == {signal.SIGINT: 130, signal.SIGTERM: 143}[number]
+    assert "Traceback" not in err
+    assert len(rows_of(found)) == 60
