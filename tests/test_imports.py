@@ -33,7 +33,12 @@ LIGHT = (
     "emodet.modelfile",
 )
 # Imported inside the one function that needs it: to write a model file, to write rows as Parquet, to make a data frame.
-DEFERRED = {"emodet.modelfile": {"onnx"}, "emodet.inference.rows": {"pyarrow"}, "emodet.inference.result": {"pandas"}}
+DEFERRED = {
+    "emodet.modelfile": {"onnx"},
+    "emodet.inference.rows": {"pyarrow"},
+    "emodet.inference.sources": {"pyarrow"},
+    "emodet.inference.result": {"pandas"},
+}
 # Packing cuts faces out of photographs with the detector of live recognition: a second search would be a second
 # definition of where a face is. It imports that door where it is used, so that nobody else waits for it.
 DETECTING = {"emodet.data.detection": {"emodet.inference.detectors"}}

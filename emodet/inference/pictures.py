@@ -18,11 +18,11 @@ from emodet.errors import EmodetError
 from emodet.files import write_atomically
 from emodet.inference import overlay
 from emodet.inference.faces import Box, Detection, Face, scaled
+from emodet.inference.rows import RowsError
+from emodet.modelfile import ModelFile
 
 if TYPE_CHECKING:
     from emodet.inference.recognizer import Recognizer
-    from emodet.inference.rows import RowsError
-from emodet.modelfile import ModelFile
 
 __all__ = ["HeatMap", "draw", "encoded", "heat_maps", "occlusion_map", "readable", "strip_width", "write_picture"]
 
