@@ -37,6 +37,7 @@ DEFERRED = {
     "emodet.modelfile": {"onnx"},
     "emodet.inference.rows": {"pyarrow"},
     "emodet.inference.sources": {"pyarrow"},
+    "emodet.inference.bulk": {"pyarrow", "ray"},
     "emodet.inference.result": {"pandas"},
 }
 # Packing cuts faces out of photographs with the detector of live recognition: a second search would be a second

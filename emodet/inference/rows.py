@@ -11,7 +11,7 @@ from emodet.errors import EmodetError
 from emodet.files import atomic_path
 from emodet.inference.faces import Face
 
-__all__ = ["ROW_FORMATS", "RowWriter", "RowsError", "face_row", "flat_row", "row_columns"]
+__all__ = ["ROW_FORMATS", "RowWriter", "RowsError", "face_row", "flat_row", "parquet_schema", "row_columns"]
 
 ROW_FORMATS = ("jsonl", "csv", "parquet")
 
@@ -66,6 +66,14 @@ def row_columns(class_names: Sequence[str]) -> list[str]:
     return [*_PLAIN, *(f"p_{name}" for name in class_names), *(f"{point}_{axis}" for point in _POINTS for axis in "xy")]
 
 
+def parquet_schema(class_names: Sequence[str]) -> Any:
+    """The `pyarrow.Schema` of flat rows."""
+    import pyarrow
+
+    types = {name: pyarrow.int64() for name in _INTEGERS} | {name: pyarrow.string() for name in _TEXTS}
+    return pyarrow.schema([(column, types.get(column, pyarrow.float64())) for column in row_columns(class_names)])
+
+
 class RowWriter:
     """Takes rows of `face_row`; a context manager that finishes the file."""
 
@@ -92,7 +100,7 @@ class RowWriter:
         if kind == "parquet" and not isinstance(target, Path):
             raise EmodetError("rows=parquet cannot go to standard output; name a folder with --output")
         self._kind, self._columns, self._pending = kind, row_columns(class_names), list[dict[str, Any]]()
-        self._mode = "a" if append else "w"
+        self._mode, self._class_names = "a" if append else "w", class_names
         self._name = target if isinstance(target, Path) else "standard output"
         self._open = ExitStack()
         with self._errors():
@@ -153,8 +161,7 @@ class RowWriter:
             from pyarrow import parquet
         except ImportError:
             raise EmodetError("rows=parquet needs the package pyarrow: pip install 'emodet[parquet]'") from None
-        types = {name: pyarrow.int64() for name in _INTEGERS} | {name: pyarrow.string() for name in _TEXTS}
-        self._schema = pyarrow.schema([(column, types.get(column, pyarrow.float64())) for column in self._columns])
+        self._schema = parquet_schema(self._class_names)
         self._table = pyarrow.Table.from_pylist
         # The file appears under its name when it is complete.
         with atomic_path(path) as partial, parquet.ParquetWriter(partial, self._schema) as writer:

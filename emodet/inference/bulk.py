@@ -1,0 +1,100 @@
+"""Recognise pictures on a cluster with Ray Data: paths or encoded images to Parquet rows."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from emodet.errors import EmodetError
+from emodet.inference.batch import Batch
+from emodet.inference.opening import opened
+from emodet.inference.recognizer import Recognizer
+from emodet.inference.rows import flat_row, parquet_schema
+from emodet.inference.sources import Source, printable
+
+__all__ = ["recognise_bulk"]
+
+
+class _Worker:
+    """An actor of Ray: holds a recognizer and maps tables of pictures to tables of rows."""
+
+    def __init__(self, column: str, name_column: str | None, options: dict[str, Any]) -> None:
+        self._column, self._name_column = column, name_column
+        self._batch = Batch(Recognizer(**options), None, quiet=True)
+
+    def __call__(self, table: Any) -> Any:
+        import pyarrow
+
+        values = table.column(self._column).to_pylist()
+        names = table.column(self._name_column).to_pylist() if self._name_column else [None] * len(values)
+        pictures = self._batch.pictures(opened(map(_source, values, names)))
+        rows: list[dict[str, Any]] = []
+        for done in pictures:
+            rows.extend(flat_row(row) for row in done.rows)
+            if done.counts.error is not None:
+                rows.append({"source": done.counts.name, "error": done.counts.error})
+        schema = parquet_schema(self._batch.recognizer.model.info.class_names)
+        return pyarrow.Table.from_pylist(rows, schema=schema.append(pyarrow.field("error", pyarrow.string())))
+
+
+def recognise_bulk(
+    source: str | os.PathLike[str] | Sequence[str],
+    output: str | os.PathLike[str],
+    *,
+    column: str = "path",
+    name_column: str | None = None,
+    workers: int = 2,
+    gpus_per_worker: float = 0,
+    batch_size: int = 32,
+    **recognizer: Any,
+) -> None:
+    """Recognise pictures with Ray Data and write Parquet files; the caller may have called ``ray.init``.
+
+    Batches of a worker that dies are repeated by another.
+
+    Args:
+        source: A Parquet file, a folder or address of such files, or a sequence of paths that every node can read.
+        output: Folder or address for the rows of `emodet.inference.rows`, flat, with one more column ``error``: a
+            picture that cannot be read is a row with ``source`` and ``error`` only. A picture without a face has none.
+        column: Column of paths (text) or encoded images (binary).
+        name_column: Column that names the pictures; needed for encoded images.
+        workers: Number of actors; each takes one core.
+        gpus_per_worker: GPUs of each, for ``providers=("cuda",)``; a fraction shares one.
+        batch_size: Pictures of one call.
+        recognizer: Arguments of `emodet.Recognizer`; by default with one thread.
+
+    Raises:
+        EmodetError: Ray is not installed, or an argument is wrong.
+    """
+    try:
+        import ray
+    except ImportError:
+        raise EmodetError("recognise_bulk needs Ray: pip install 'emodet[cluster]'") from None
+    if workers < 1 or batch_size < 1:
+        raise EmodetError(f"workers={workers}, batch_size={batch_size}: expected 1 or more")
+    options = {"threads": 1} | recognizer
+    Recognizer(**options)  # a mistake is reported before anything is started
+    if isinstance(source, str | os.PathLike):
+        columns = [column] if name_column is None else [column, name_column]
+        pictures = ray.data.read_parquet(os.fspath(source), columns=columns)
+    else:
+        pictures = ray.data.from_items([{column: path} for path in source])
+    rows = pictures.map_batches(
+        _Worker,
+        fn_constructor_args=(column, name_column, options),
+        batch_size=batch_size,
+        batch_format="pyarrow",
+        compute=ray.data.ActorPoolStrategy(size=workers),
+        num_cpus=1,
+        num_gpus=gpus_per_worker,
+    )
+    rows.write_parquet(os.fspath(output))
+
+
+def _source(value: Any, name: Any) -> Source:
+    if isinstance(value, str):
+        return Source("image", printable(value if name is None else str(name)), Path(value), Path())
+    if name is None:
+        return Source("image", "image", b"", Path(), "an encoded image without a name: set name_column")
+    error = None if value else f"{name}: the row is empty"
+    return Source("image", str(name), value or b"", Path(), error)
