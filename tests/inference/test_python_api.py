@@ -178,7 +178,7 @@ def test_the_documented_example_runs(recognizer, model_path, astronaut, tmp_path
     """docs/recognise.md, In Python."""
     pytest.importorskip("pandas")
     page = (Path(__file__).parents[2] / "docs" / "recognise.md").read_text()
-    code = page.split("```python\n")[1].split("```")[0]
+    code = next(code for code in page.split("```") if "result.show()" in code).removeprefix("python")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(Image.Image, "show", lambda picture, title=None: None)
     Image.fromarray(astronaut).save("photo.jpg")
