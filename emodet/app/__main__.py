@@ -12,7 +12,6 @@ import socket
 import ssl
 import sys
 import threading
-import warnings
 import webbrowser
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
@@ -40,8 +39,8 @@ examples:
   python -m emodet.app --host 0.0.0.0 --certificate cert.pem --key key.pem
   curl --data-binary @photo.jpg http://127.0.0.1:8000/v1/recognize
 
-/openapi.json describes the REST interface. Clients on other machines need the token that the command prints, or that
-EMODET_TOKEN holds.
+/docs and /openapi.json describe the REST interface. Clients on other machines need the token that the command prints,
+or that EMODET_TOKEN holds.
 
 exit status: 2 user error, 130 stopped by Ctrl-C, 143 stopped by SIGTERM
 """
@@ -69,14 +68,9 @@ def _serve(options: argparse.Namespace) -> None:
     _check_certificate(options.certificate, options.key)
     # Before the models are opened: a port in use is reported at once.
     with _listener(options.host, options.port) as listener:
-        from PIL import Image
-
         from emodet.app.application import create_app
 
         settings = _settings(options, listener)
-        # `decode_rgb` enforces the limit; Pillow's own would come first, or warn.
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS or 0, options.max_pixels)
         if options.log:
             logging.getLogger("emodet.app").setLevel(logging.INFO)
         app = create_app(settings)

@@ -11,6 +11,7 @@ from starlette.responses import HTMLResponse
 
 from emodet.app import image_routes, model_routes, video_routes
 from emodet.app.auth import SECURITY_HEADERS, AuthMiddleware
+from emodet.app.decoding import Decoders
 from emodet.app.docs_page import docs_page
 from emodet.app.errors import install_handlers
 from emodet.app.models import Recognizers
@@ -64,6 +65,7 @@ def create_app(settings: Settings | None = None, *, page: Mapping[str, PageFile]
         limits=limits,
         recognizers=recognizers,
         pool=WorkerPool(workers=settings.workers, waiting=limits.waiting, answer_seconds=limits.answer_seconds),
+        decoders=Decoders(seconds=limits.decode_seconds),
         jobs=VideoJobs(recognizers, limits),
         memory=HeldBytes(limits.held_bytes),
         version=version,

@@ -11,13 +11,14 @@ import numpy.typing as npt
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
+from emodet.app.decoding import Decoders
 from emodet.app.errors import ApiError, error_responses
 from emodet.app.schema import FaceAnswer, HeatMapAnswer, ImageOptions, Options, RecogniseOptions, Recognition
 from emodet.app.settings import Limits
 from emodet.app.state import ServerState, State
 from emodet.app.uploads import BINARY, image_upload, one_file
 from emodet.errors import EmodetError
-from emodet.images import TooManyPixelsError, decode_rgb
+from emodet.images import TooManyPixelsError
 from emodet.inference.faces import Face
 from emodet.inference.pictures import HeatMap, draw, heat_maps, readable
 from emodet.inference.pipeline import SCORE_TO_HIDE
@@ -99,7 +100,7 @@ async def _run(
     async with image_upload(request, state.limits, state.memory) as data:
 
         def decode_and_work() -> Result:
-            image = _decoded(data, state.limits)
+            image = _decoded(data, state.decoders, state.limits)
             recognizer = state.recognizers.recognizer(
                 offer, detector, min_confidence=options.min_confidence, max_faces=options.max_faces
             )
@@ -108,9 +109,9 @@ async def _run(
         return await state.pool.run(decode_and_work, request)
 
 
-def _decoded(data: bytes, limits: Limits) -> UInt8:
+def _decoded(data: bytes, decoders: Decoders, limits: Limits) -> UInt8:
     try:
-        image = decode_rgb(data, name="image", max_pixels=limits.pixels)
+        image = decoders.decode(data, limits.pixels)
     except TooManyPixelsError:
         message = f"The image has more than {limits.pixels:,} pixels."
         raise ApiError(422, "too_many_pixels", message, "Send a smaller one.") from None

@@ -29,6 +29,7 @@ class Limits:
         keep_seconds: How long results of a video are kept.
         pause_seconds: Longest pause within an upload.
         upload_rate: Lowest average rate of an upload, in bytes per second, after the first `pause_seconds`.
+        decode_seconds: For decoding an image.
         answer_seconds: From the complete upload to the answer.
         free_bytes: Disk space that uploads leave free.
     """
@@ -46,6 +47,7 @@ class Limits:
     keep_seconds: float = 3600.0
     pause_seconds: float = 20.0
     upload_rate: int = 4096
+    decode_seconds: float = 10.0
     answer_seconds: float = 60.0
     free_bytes: int = 500_000_000
 

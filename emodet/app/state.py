@@ -5,6 +5,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from emodet.app.decoding import Decoders
 from emodet.app.models import Recognizers
 from emodet.app.settings import Limits
 from emodet.app.uploads import HeldBytes
@@ -21,6 +22,7 @@ class ServerState:
     limits: Limits
     recognizers: Recognizers
     pool: WorkerPool
+    decoders: Decoders
     jobs: VideoJobs
     memory: HeldBytes
     version: str
@@ -29,6 +31,7 @@ class ServerState:
     def close(self, *, timeout_s: float) -> bool:
         """End all work. Returns whether it ended within `timeout_s` for images and again for videos."""
         images_ended = self.pool.close(timeout_s=timeout_s)
+        self.decoders.close()
         return self.jobs.close(timeout_s=timeout_s) and images_ended
 
 

@@ -117,6 +117,17 @@ def test_unreadable_images(client, portrait):
         assert "40,000,000" in message
 
 
+def test_an_image_that_takes_too_long_is_given_up(serve, portrait):
+    noise = np.random.default_rng(0).integers(0, 256, (2500, 2500, 3), dtype=np.uint8)
+    slow = encoded(noise, ".png")
+    with serve(limits=Limits(image_bytes=100_000_000)) as client:
+        assert client.post("/v1/recognize", content=portrait).status_code == 200
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(client.app.state.server.decoders, "_seconds", 0.01)
+            assert "0.01 seconds" in refusal(client.post("/v1/recognize", content=slow), 422, "picture_unreadable")
+        assert client.post("/v1/recognize", content=portrait).status_code == 200
+
+
 def test_large_files(serve, portrait):
     with serve(limits=Limits(image_bytes=50_000)) as client:
         refusal(client.post("/v1/recognize", content=portrait), 413, "too_large")
