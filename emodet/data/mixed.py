@@ -61,13 +61,9 @@ class MixedPack(Pack):
         self.folder, self.manifest = first.folder, first.manifest
         if self.names != ("",):
             self.folder, self.manifest = first.folder.parent, _manifest_of(packs)
-        self._class_names, self.classes = _ordered_classes(self.packs, classes)
+        names, self.classes = _ordered_classes(self.packs, classes)
+        self.manifest = {**self.manifest, "class_names": list(names)}
         _ = self.table
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """See above."""
-        return self._class_names
 
     @cached_property
     def released_table(self) -> Table:
@@ -134,7 +130,7 @@ class MixedPack(Pack):
 
     def __getstate__(self) -> dict[str, Any]:
         # As of any pack, the table stays behind: a worker reads it for itself.
-        kept = ("names", "packs", "corrections", "folder", "preprocessing", "manifest", "_class_names", "classes")
+        kept = ("names", "packs", "corrections", "folder", "preprocessing", "manifest", "classes")
         return {name: self.__dict__[name] for name in kept}
 
     @cached_property

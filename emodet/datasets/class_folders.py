@@ -88,8 +88,9 @@ class ClassFolders(Reader):
                     yield Sample(f"{prefix}/{path}", split, emotion, subject=self.subject_of(path))
             if not classes[split]:
                 listing.notes.append(f"{folder}/ holds no class folder, so no {split} faces.")
-        self._count(listing, "unreadable format or broken link", unread)
-        self._count(listing, "outside the class folders", _outside(self.base, {"", *splits.values()}))
+        outside = _outside(self.base, {"", *splits.values()})
+        for reason, names in (("unreadable format or broken link", unread), ("outside the class folders", outside)):
+            listing.leave_out(reason, names, f"Not read, {reason}: {few(names)}.")
 
     def _meaning(self, listing: Listing, pictures: Mapping[tuple[str, str], Sequence[str]]) -> dict[str, str]:
         """The class name of each folder; sets the listing's classes where they are one's own."""
@@ -106,12 +107,6 @@ class ClassFolders(Reader):
     def subject_of(self, _path: str) -> str | None:
         """Who a picture shows, where its path below the class folder has that."""
         return None
-
-    @staticmethod
-    def _count(listing: Listing, reason: str, names: list[str]) -> None:
-        if names:
-            listing.left_out[reason] += len(names)
-            listing.notes.append(f"Not read, {reason}: {few(names)}.")
 
 
 class CkPlus48(ClassFolders):
@@ -175,9 +170,8 @@ class Jaffe(Reader):
                 seen.add(name.upper())
                 yield Sample(path, "train", emotion_id(code[2]), subject=code[1].upper())
         listing.notes.append("There is no official split, so all faces are training faces.")
-        if others:
-            listing.left_out["picture without a code in its name"] += len(others)
-            listing.notes.append(f"{len(others):,} pictures have no code in their name: {few(others)}.")
+        note = f"{len(others):,} pictures have no code in their name: {few(others)}."
+        listing.leave_out("picture without a code in its name", others, note)
         if len(seen) != _JAFFE_PUBLISHED:
             listing.notes.append(f"Faces found (published): {len(seen)} ({_JAFFE_PUBLISHED}).")
 

@@ -82,9 +82,8 @@ class LabelsCsv(Reader):
         if missing:
             listing.notes.append(f"{len(missing):,} listed pictures are not there: {few(missing)}")
         unlisted = [key for key in keys if key not in seen]
-        if unlisted:
-            listing.left_out[f"picture that {_FILE} does not list"] += len(unlisted)
-            listing.notes.append(f"{len(unlisted):,} pictures are not in {_FILE}: {few(unlisted)}")
+        note = f"{len(unlisted):,} pictures are not in {_FILE}: {few(unlisted)}"
+        listing.leave_out(f"picture that {_FILE} does not list", unlisted, note)
         compare_totals(listing, {"all": listed}, {"all": _PUBLISHED})
 
 

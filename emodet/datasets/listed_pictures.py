@@ -94,11 +94,8 @@ def find_pictures(
                 found[index] = f"{prefix}{directory}/{on_disk}" if directory else prefix + on_disk
     absent = [path for path, there in zip(paths, found, strict=True) if there is None]
     require_most(absent, len(paths), f"{listed_in}, pictures in {folder}")
-    if absent:
-        listing.left_out[NOT_THERE] += len(absent)
-        listing.notes.append(
-            f"{len(absent):,} pictures of {listed_in.name} are not below {prefix or './'}: {few(absent)}"
-        )
+    note = f"{len(absent):,} pictures of {listed_in.name} are not below {prefix or './'}: {few(absent)}"
+    listing.leave_out(NOT_THERE, absent, note)
     return found
 
 
@@ -120,9 +117,7 @@ def pair_by_stem(
     require_most(missing, len(stems), f"{folder}: images/ does not fit {annotations}/")
     extra = [name for stem, name in pictures.items() if stem not in annotated]
     for reason, names in ((f"{noun.split(' ', 1)[1]} without a picture", missing), (f"picture without {noun}", extra)):
-        if names:
-            listing.left_out[reason] += len(names)
-            listing.notes.append(f"{folder.name}/, {reason}: {len(names):,} ({few(names)}).")
+        listing.leave_out(reason, names, f"{folder.name}/, {reason}: {len(names):,} ({few(names)}).")
     if doubles:
         listing.notes.append(f"{folder.name}/images/: pictures named like another are not read: {few(doubles)}.")
     return [(stem, pictures[stem]) for stem in stems if stem in pictures]

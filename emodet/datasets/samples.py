@@ -79,6 +79,12 @@ class Listing:
     notes: list[str] = field(default_factory=list)
     class_names: tuple[str, ...] = EMOTIONS
 
+    def leave_out(self, reason: str, names: Sequence[str], note: str) -> None:
+        """Count what these names stand for, where there are any, and add the note."""
+        if names:
+            self.left_out[reason] += len(names)
+            self.notes.append(note)
+
 
 @dataclass(eq=False)
 class Reader:

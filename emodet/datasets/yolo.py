@@ -69,9 +69,8 @@ class Yolo(Reader):
                 yield Sample(f"{folder.name}/images/{picture}", split, EMOTIONS.index(name))
             else:
                 listing.left_out[name] += 1
-        if empty:
-            listing.left_out["label file is empty"] += len(empty)
-            listing.notes.append(f"{folder.name}/, label file is empty: {len(empty):,} ({few(empty)}).")
+        note = f"{folder.name}/, label file is empty: {len(empty):,} ({few(empty)})."
+        listing.leave_out("label file is empty", empty, note)
         if longer:
             listing.notes.append(
                 f"{folder.name}/labels/: of {longer:,} files with several lines only the first is read."

@@ -1,4 +1,4 @@
-"""A model file with classes of one's own: in the recognizer, the overlay, the rows and the timeline."""
+"""A model file with classes of one's own: in the recognizer, the overlay and the rows."""
 
 from pathlib import Path
 
@@ -8,7 +8,6 @@ from model_stub import SIZE, graph, info
 from emodet import Recognizer
 from emodet.inference.overlay import annotate, colour_of
 from emodet.inference.rows import row_columns
-from emodet.inference.timeline import Timeline
 from emodet.modelfile import write_model_file
 from emodet.palette import EMOTION_COLOURS, class_colours
 
@@ -25,9 +24,6 @@ def test_they_have_names_colours_and_columns(tmp_path: Path) -> None:
     shown = {tuple(colour) for colour in annotate(picture, [face]).reshape(-1, 3).tolist()}
     assert colour_of(face.emotion, OWN) in shown
     assert row_columns(OWN)[15:18] == ["p_bored", "p_engaged", "p_happy"]
-    timeline = Timeline(OWN)
-    timeline.add(0.0, [face])
-    assert timeline.end_s == 0
 
 
 def test_own_classes_have_colours_of_their_own_and_an_emotion_keeps_its() -> None:
