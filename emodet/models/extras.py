@@ -106,7 +106,7 @@ class Mixup(TrainingExtra):
                 raise EmodetError(f"training.{name}={value}: an alpha of 0 (without) or more was expected")
         if not 0 <= mix_prob <= 1:
             raise EmodetError(f"training.mix_prob={mix_prob}: a probability from 0 to 1 was expected")
-        kinds = ((v2.MixUp, mixup), (v2.CutMix, cutmix))
+        kinds = ((v2.MixUp, float(mixup)), (v2.CutMix, float(cutmix)))  # torch draws nothing from a Beta of integers
         self.kinds = [kind(alpha=alpha) for kind, alpha in kinds if alpha > 0]
         self.mix_prob = mix_prob
 

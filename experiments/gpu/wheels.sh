@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# Fill experiments/gpu/wheels (ignored by git) with what the machine with the GPU lacks: Python 3.12, Linux x86-64.
+set -eu
+cd "$(dirname "$0")"
+mkdir -p wheels
+python=${PYTHON:-../../.venv/bin/python}
+pin() { grep -iE "^($1)==" ../../pins.txt; }
+pin 'albumentations|albucore|stringzilla|simsimd|hydra-core|omegaconf|onnx|onnx-ir|onnxscript|onnxruntime|flatbuffers|protobuf|ml_dtypes|filelock' \
+  > wheels/requirements.txt
+"$python" -m pip download --quiet --no-deps --only-binary=:all: --python-version 3.12 --implementation cp --abi cp312 --abi abi3 \
+  --abi none --platform manylinux2014_x86_64 --platform manylinux_2_27_x86_64 --platform manylinux_2_28_x86_64 --platform any \
+  -d wheels -r wheels/requirements.txt
+# Published as source only.
+"$python" -m pip wheel --quiet --no-deps -w wheels "$(pin antlr4-python3-runtime)"
+du -sh wheels
