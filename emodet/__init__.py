@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from emodet.inference.recognizer import Recognizer
     from emodet.inference.result import Result
 
-    __version__: str
+__version__ = "0.1.0"
 
 __all__ = ["Face", "Recognizer", "Result", "__version__", "annotate", "open_video"]
 
@@ -31,8 +31,6 @@ def __getattr__(name: str) -> object:
     # Imported on first use: importing the package loads nothing heavy.
     if name in _HOMES:
         return getattr(importlib.import_module(f"emodet.inference.{_HOMES[name]}"), name)
-    if name == "__version__":
-        return importlib.import_module("importlib.metadata").version("emodet")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -5,9 +5,9 @@ figures as JSON, and proposed corrections for ``data.corrections=FILE`` of a tra
 runs no detector.
 """
 
-from emodet.laboratory import require_laboratory
+from emodet.laboratory import begin
 
-require_laboratory("emodet.audit", extra="audit", needs=("cleanlab", "imagehash", "scipy", "sklearn"))
+begin("audit", __name__, __doc__, extra="audit", needs=("cleanlab", "imagehash", "scipy", "sklearn"))
 
 import os
 import sys

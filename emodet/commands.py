@@ -1,5 +1,6 @@
 """Hydra commands: composed from ``conf/`` and the command line, checked against the schema, one message per error."""
 
+import copy
 import errno
 import multiprocessing
 import os
@@ -7,34 +8,41 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from difflib import get_close_matches
 from itertools import pairwise
 from pathlib import Path
 from time import gmtime, strftime
 from typing import Any
 
 import hydra
-import yaml
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.types import Quote, QuotedString
+from hydra.errors import HydraException
+from hydra.experimental.callback import Callback
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
 
 from emodet.config import AuditConfig, EvaluateConfig, ExportConfig, PrepareConfig, TrainConfig
 from emodet.cpu import available_cores
 from emodet.errors import EmodetError
+from emodet.installation import install
 from emodet.models.build import trust
-from emodet.schema import checked, defaults
+from emodet.schema import checked, defaults, unknown_key
 
-__all__ = ["command", "conf_folder", "quoted", "share_of_cores", "to_plain_dict", "workers_beside"]
+__all__ = ["SCHEMAS", "CheckBeforeStart", "accepted", "choices", "command", "conf_folder", "groups_of", "quoted"]
+__all__ += ["register_schema", "share_of_cores", "to_plain_dict", "workers_beside"]
 
-_SCHEMAS = {
+SCHEMAS: Mapping[str, type] = {
     "train": TrainConfig,
     "prepare": PrepareConfig,
     "evaluate": EvaluateConfig,
     "export": ExportConfig,
     "audit": AuditConfig,
 }
+# Launchers that come with an extra.
+_LAUNCHERS = {"joblib": "sweep", "ray": "cluster", "submitit_local": "cluster", "submitit_slurm": "cluster"}
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # Keys whose value is a path, which may hold characters that Hydra's grammar gives a meaning.
 _PATHS = (
@@ -107,14 +115,8 @@ def command(
         config_name: Its file in ``conf/``, without the suffix.
         arguments: Changes the command line before Hydra reads it.
     """
-    schema = _SCHEMAS[config_name]
-    # Groups accept any key while they are composed, as those of a user's class are not known before; `checked` is the
-    # judge of all of them.
-    loose = {
-        key: OmegaConf.create(value, flags={"struct": False}) if isinstance(value, dict) else value
-        for key, value in defaults(schema, composed=False).items()
-    }
-    ConfigStore.instance().store(name=f"{config_name}_schema", node=loose)
+    schema = SCHEMAS[config_name]
+    register_schema(config_name)
 
     def decorate(task: Callable[[DictConfig], Any]) -> Callable[[], Any]:
         def run(config: DictConfig) -> Any:
@@ -123,16 +125,38 @@ def command(
             return _reported(lambda: task(_checked(schema, config)))
 
         def entry() -> Any:
-            typed = sys.argv[1:]
-            if "--help" in typed or "-h" in typed:
-                print(help_text(config_name, task.__globals__.get("__doc__") or "", schema, typed))
-                return None
-            sys.argv[1:] = _reported(lambda: arguments(_accepted(schema, typed)))
-            return hydra.main(version_base="1.3", config_path=conf_folder(), config_name=config_name)(run)()
+            # Hydra raises its errors instead of printing them.
+            os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+            sys.argv[1:] = _reported(lambda: arguments(accepted(config_name, sys.argv[1:])))
+            main = hydra.main(version_base="1.3", config_path=conf_folder(), config_name=config_name)(run)
+            return _reported(main)
 
         return entry
 
     return decorate
+
+
+def register_schema(config_name: str) -> None:
+    """Store a command's keys, so that Hydra composes its configuration."""
+    # Groups accept any key while they are composed, as those of a user's class are not known before; `checked` is the
+    # judge of all of them.
+    loose = {
+        key: OmegaConf.create(value, flags={"struct": False}) if isinstance(value, dict) else value
+        for key, value in defaults(SCHEMAS[config_name], composed=False).items()
+    }
+    ConfigStore.instance().store(name=f"{config_name}_schema", node=loose)
+
+
+class CheckBeforeStart(Callback):
+    """Hydra callback: refuses a training's values before Hydra makes its folder."""
+
+    def on_run_start(self, config: DictConfig, **_: Any) -> None:
+        """Check the composed configuration; exits with 2 where a value is refused."""
+        HydraConfig.instance().set_config(config)  # as Hydra does later; values refer to it
+        own = copy.deepcopy(config)
+        with open_dict(own):
+            del own["hydra"]
+        _reported(lambda: _checked(TrainConfig, own))
 
 
 def _reported(action: Callable[[], Any]) -> Any:
@@ -141,6 +165,8 @@ def _reported(action: Callable[[], Any]) -> Any:
         return action()
     except EmodetError as problem:
         message = str(problem)
+    except (HydraException, OmegaConfBaseException) as problem:
+        message = _message_of_hydra(problem)
     except OSError as problem:
         if problem.errno not in _NO_ROOM:
             raise
@@ -190,30 +216,64 @@ def _targets(values: Any) -> Iterator[str]:
             yield from _targets(value)
 
 
-def _accepted(schema: type, typed: Sequence[str]) -> list[str]:
+def _message_of_hydra(problem: Exception) -> str:
+    """Hydra's message in one paragraph, without its advice to add keys that the schema refuses."""
+    text = str(problem).partition("\nTo append to your")[0].partition("\nConfig search path")[0]
+    launcher = text.rpartition("'hydra/launcher/")[2].partition("'")[0]
+    if extra := _LAUNCHERS.get(launcher):
+        return f"launcher={launcher} needs {install(extra)}"
+    return text
+
+
+def groups_of(config_name: str) -> list[str]:
+    """The groups of which a command's configuration takes a choice."""
+    used: Any = OmegaConf.load(Path(conf_folder()) / f"{config_name}.yaml").defaults
+    return [str(next(iter(entry))) for entry in used if isinstance(entry, DictConfig) and "/" not in next(iter(entry))]
+
+
+def choices(group: str, typed: Sequence[str] = ()) -> dict[str, Path]:
+    """The choices of a group, in ``conf/`` and in the folders of ``--config-dir``, with their files."""
+    after = [Path(value) for flag, value in pairwise(typed) if flag in ("--config-dir", "-cd")]
+    after += [Path(flag.partition("=")[2]) for flag in typed if flag.startswith("--config-dir=")]
+    found = {}
+    for folder in (Path(conf_folder()) / group, *(folder / group for folder in after)):
+        found.update({file.relative_to(folder).with_suffix("").as_posix(): file for file in folder.rglob("*.yaml")})
+    return dict(sorted(found.items()))
+
+
+def accepted(config_name: str, typed: Sequence[str]) -> list[str]:
     """Arguments for Hydra, with paths quoted; refuses what Hydra would answer with a parser's message.
 
     Raises:
-        EmodetError: A key is not known, or a group of one choice is given a list.
+        EmodetError: A key or a choice is not known, or a group of one choice is given a list.
     """
-    keys = [*defaults(schema), "hydra"]
+    groups, keys = groups_of(config_name), list(defaults(SCHEMAS[config_name]))
     sweeps = bool({"-m", "--multirun"} & set(typed))
-    accepted = []
     for argument in typed:
         key, given, value = argument.lstrip("+~").partition("=")
-        folder = Path(conf_folder()) / key.partition("@")[0]
         if not given or argument.startswith("-") or key.startswith("hydra"):
-            accepted.append(_quoted_path(argument, sweeps))
             continue
-        if folder.is_dir() and value.startswith("[") and key not in ("callbacks", "logger"):
-            raise EmodetError(
-                f"{argument}: one choice was expected, as in {key}=NAME; --multirun {key}=a,b runs several"
-            )
-        if not folder.is_dir() and key.split(".")[0] not in keys:
-            # The full check names the old key or the nearest one.
-            checked(schema, {key.split(".")[0]: value})
-        accepted.append(_quoted_path(argument, sweeps))
-    return accepted
+        name = key.partition("@")[0]
+        if name in groups and not any(each.startswith("hydra.searchpath") for each in typed):
+            _check_choice(name, value, choices(name, typed), sweeps)
+        elif (first := key.split(".")[0]) not in (*keys, *groups):
+            raise unknown_key(first, [*keys, *(group for group in groups if group not in keys)])
+    return [_quoted_path(argument, sweeps) for argument in typed]
+
+
+def _check_choice(group: str, value: str, known: Mapping[str, Path], sweeps: bool) -> None:
+    several = group in ("callbacks", "logger")
+    if value.startswith("[") and not several:
+        raise EmodetError(
+            f"{group}={value}: one choice was expected, as in {group}=NAME; --multirun {group}=a,b runs several"
+        )
+    if value.startswith("{") or "${" in value or "(" in value:
+        return
+    for choice in value.strip("[]'\"").split(",") if several or sweeps else [value.strip("'\"")]:
+        if (choice := choice.strip()) and choice != "null" and choice not in known:
+            near = get_close_matches(choice, known, 1)
+            way_out = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
+            raise EmodetError(f"{group}={choice}: there is no such choice; {way_out}")
 
 
 def _quoted_path(argument: str, sweeps: bool) -> str:
@@ -233,37 +293,3 @@ def _quoted_path(argument: str, sweeps: bool) -> str:
 def quoted(value: str) -> str:
     """Text as Hydra's grammar quotes it."""
     return QuotedString(value, Quote.single).with_quotes()
-
-
-def help_text(config_name: str, purpose: str, schema: type, typed: Sequence[str]) -> str:
-    """The answer to ``--help``: purpose, groups with their choices, experiments with their purpose, keys."""
-    folders = [Path(conf_folder())]
-    folders += [
-        Path(after) for flag, after in pairwise(typed) if flag in ("--config-dir", "-cd") and Path(after).is_dir()
-    ]
-    used = yaml.safe_load((folders[0] / f"{config_name}.yaml").read_text(encoding="utf-8"))["defaults"]
-    groups = [next(iter(entry)) for entry in used if isinstance(entry, dict)]
-    lines = [purpose.strip(), "", "Groups (GROUP=CHOICE):"]
-    for group in groups:
-        choices = sorted({file.stem for folder in folders for file in folder.glob(f"{group}/*.yaml")})
-        if group != "experiment" and " " not in group:
-            lines.append(f"  {group:<14} {', '.join(choices)}")
-    if "experiment" in groups:
-        lines += ["", "Experiments (experiment=NAME):"]
-        files = sorted({file for folder in folders for file in folder.glob("experiment/**/*.yaml")})
-        for file in files:
-            name = file.as_posix().rpartition("/experiment/")[2].removesuffix(".yaml")
-            lines.append(f"  {name:<22} {_purpose(file)}")
-    lines += ["", "Keys with their defaults (KEY=VALUE); a class of your own: net._target_=mypackage.MyNet", ""]
-    lines.append(OmegaConf.to_yaml(OmegaConf.create(defaults(schema))))
-    return "\n".join(lines)
-
-
-def _purpose(experiment: Path) -> str:
-    """The first sentence of the file's ``Purpose``."""
-    text = experiment.read_text(encoding="utf-8").partition("# Purpose")[2]
-    comment = [line.lstrip("# ").strip() for line in text.splitlines()]
-    end = next(
-        (number for number, line in enumerate(comment) if number and line.startswith(("Command", "defaults"))), 1
-    )
-    return " ".join(comment[:end]).strip().partition(". ")[0]

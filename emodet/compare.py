@@ -3,24 +3,32 @@
 Takes the folders of sweeps and runs, or folders that contain them, also of a sweep that was killed or is running.
 """
 
-from emodet.laboratory import require_laboratory
-
-require_laboratory("emodet.compare")
-
 import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from emodet.errors import EmodetError
-from emodet.sweeps.comparison import compare
+from emodet.installation import named, spelled
+from emodet.laboratory import require_laboratory
 
 __all__ = ["main"]
+
+_EXAMPLES = """\
+examples:
+  python -m emodet.compare outputs/ferplus/2026-11-22_19-52-10_sweep
+  python -m emodet.compare outputs/ferplus outputs/baseline --output compared
+"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command. Returns the exit status: 0, or 2 after an error."""
-    parser = argparse.ArgumentParser(prog="python -m emodet.compare", description=__doc__.split("\n\n")[0])
+    parser = argparse.ArgumentParser(
+        prog=named("compare"),
+        description="Compare runs and sweeps: a page, a table and plots, with means and intervals over seeds.",
+        epilog=spelled(_EXAMPLES),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("folder", nargs="+", type=Path, help="a sweep's folder, a run's, or one that holds such")
     parser.add_argument("--output", type=Path, help="where to write (default: the folder, if it is a single one)")
     options = parser.parse_args(arguments)
@@ -30,6 +38,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             parser.error("--output is needed with several folders")
         output = options.folder[0]
     try:
+        require_laboratory("compare")
+        from emodet.sweeps.comparison import compare
+
         print(compare([folder.expanduser() for folder in options.folder], output.expanduser().resolve()))
     except EmodetError as problem:
         print(f"error: {problem}", file=sys.stderr)

@@ -4,9 +4,9 @@ Without ``data=…`` it uses the data of the checkpoint's own run. ``split=val``
 instead of the test faces.
 """
 
-from emodet.laboratory import require_laboratory
+from emodet.laboratory import begin
 
-require_laboratory("emodet.evaluate")
+begin("evaluate", __name__, __doc__)
 
 from functools import partial
 from pathlib import Path

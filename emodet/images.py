@@ -20,6 +20,7 @@ import numpy.typing as npt
 from PIL import ExifTags, Image, UnidentifiedImageError, features
 
 from emodet.errors import EmodetError
+from emodet.installation import install
 
 __all__ = ["IMAGE_SUFFIXES", "MAX_PIXELS", "ImageLike", "TooManyPixelsError", "decode_rgb", "load_rgb"]
 
@@ -238,7 +239,7 @@ def _decode(data: bytes, name: str, max_pixels: int, least_side: int | None, *, 
         raise
     except UnidentifiedImageError:
         if data[4:8] == b"ftyp" and data[8:12] in _HEIC_BRANDS:
-            raise EmodetError(f"{name}: HEIC is read with the package pillow-heif: pip install pillow-heif") from None
+            raise EmodetError(f"{name}: HEIC is read with the package pillow-heif: {install('heic')}") from None
         raise EmodetError(f"{name}: not an image ({', '.join(_FORMATS)} are supported)") from None
     except Image.DecompressionBombError:
         own = 2 * (Image.MAX_IMAGE_PIXELS or 0)

@@ -34,6 +34,7 @@ from emodet.inference.rows import ROW_FORMATS, RowsError, RowWriter
 from emodet.inference.sinks import WindowClosed
 from emodet.inference.sources import RESULT_ENDINGS, Source, count_sources, find_sources, printable
 from emodet.inference.tracking import Smoothing
+from emodet.installation import named, spelled
 from emodet.onnx_session import PROVIDERS
 from emodet.termination import Terminated, raise_on_sigterm
 
@@ -263,9 +264,9 @@ def _refuse_overwriting(sources: Iterator[Source], folder: Path | None, rows: st
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m emodet.predict",
+        prog=named("predict"),
         description="Find faces in images, videos, cameras and streams, and recognise their emotions.",
-        epilog=_EXAMPLES,
+        epilog=spelled(_EXAMPLES),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("sources", nargs="+", metavar="SOURCE", help=_SOURCES)

@@ -5,11 +5,14 @@ With ``experiment=NAME`` it makes the pack of this experiment; `emodet.train` th
 interrupted run.
 """
 
-from emodet.laboratory import require_laboratory
+from emodet.laboratory import begin
 
-require_laboratory("emodet.prepare")
+begin("prepare", __name__, __doc__)
 
 import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from omegaconf import DictConfig
@@ -22,17 +25,21 @@ from emodet.datasets.summary import listing_summary, outcome, summary
 from emodet.errors import EmodetError
 from emodet.preprocessing import Preprocessing
 from emodet.training.assembly import build_data
+from emodet.training.mixed_settings import resolved_sources
 
 
 @command("prepare")
 def main(config: DictConfig) -> None:
     """List, crop and pack, and report what came out."""
-    data = build_data(to_plain_dict(config))
+    settings = to_plain_dict(config)
+    data = build_data(settings, draw=not config.list)
     for name, source in data.sources.items():
         if name:
             print(f"== {name}")
         try:
-            if config.list:
+            if config.list and name in undrawn(settings["data"]):
+                print(f"{source.root}: faces that are not drawn yet; without list=true they are drawn and packed")
+            elif config.list:
                 announce(*source.read(data.preprocessing))
             else:
                 prepare(source, data.preprocessing, force=config.force, verify=config.verify)
@@ -41,6 +48,13 @@ def main(config: DictConfig) -> None:
     if not config.list:
         data.setup()
         print_splits(data)
+
+
+def undrawn(data: Mapping[str, Any]) -> list[str]:
+    """The data sets whose faces are not drawn yet; a single one has no name."""
+    sources = {"": data} if data.get("sources") is None else resolved_sources(data)
+    drawn = {name: Path(each["root"]).expanduser() for name, each in sources.items() if each.get("synthetic")}
+    return [name for name, root in drawn.items() if not root.is_dir()]
 
 
 def announce(reader: Reader, listing: Listing) -> None:

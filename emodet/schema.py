@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal
 from emodet.errors import EmodetError
 from emodet.models.build import target_of
 
-__all__ = ["RENAMED_KEYS", "Arguments", "Spec", "Specs", "checked", "converted", "defaults"]
+__all__ = ["RENAMED_KEYS", "Arguments", "Spec", "Specs", "checked", "converted", "defaults", "unknown_key"]
 
 
 RENAMED_KEYS: Mapping[str, str] = {
@@ -188,7 +188,7 @@ def _checked(tree: Tree, values: Mapping[str, Any], path: str, given: set[str]) 
     for name, value in values.items():
         key = f"{path}{name}"
         if name not in tree:
-            raise _unknown(key, [f"{path}{known}" for known in tree])
+            raise unknown_key(key, [f"{path}{known}" for known in tree])
         entry = tree[name]
         if isinstance(entry, Spec):
             result[name] = _checked_spec(entry, value, key, given)
@@ -212,7 +212,7 @@ def _checked(tree: Tree, values: Mapping[str, Any], path: str, given: set[str]) 
 def _checked_spec(spec: Spec, values: Any, key: str, given: set[str]) -> dict[str, Any]:
     if not isinstance(values, Mapping):
         if key in RENAMED_KEYS:
-            raise _unknown(key, ())
+            raise unknown_key(key, ())
         raise EmodetError(f"{key}={values}: {{_target_: PACKAGE.CLASS, …}} was expected")
     if "_target_" not in values:
         return dict(values)
@@ -231,7 +231,7 @@ def _checked_spec(spec: Spec, values: Any, key: str, given: set[str]) -> dict[st
         elif is_open or name.startswith("_") or name in tree:
             own[name] = value
         else:
-            raise _unknown(f"{key}.{name}", [f"{key}.{known}" for known in tree], values["_target_"])
+            raise unknown_key(f"{key}.{name}", [f"{key}.{known}" for known in tree], values["_target_"])
     filled = {
         parameter.name: _plain(parameter.default)
         for parameter in parameters
@@ -246,7 +246,8 @@ def _is_plain(value: Any) -> bool:
     return value is None or isinstance(value, str | int | float | bool)
 
 
-def _unknown(key: str, known: Sequence[str], target: str = "") -> EmodetError:
+def unknown_key(key: str, known: Sequence[str], target: str = "") -> EmodetError:
+    """The error for a key that is not among `known`: its new name, or the nearest one, or all of them."""
     for old, new in RENAMED_KEYS.items():
         if key == old or key.startswith(f"{old}."):
             return EmodetError(f"{key}: renamed; now it is {new}")

@@ -3,9 +3,10 @@
 ``resume=RUN`` continues a run with its own configuration. ``--help`` lists experiments, groups and keys.
 """
 
-from emodet.laboratory import require_laboratory
+from emodet.installation import named
+from emodet.laboratory import begin
 
-require_laboratory("emodet.train")
+begin("train", __name__, __doc__)
 
 import logging
 import sys
@@ -94,7 +95,7 @@ def how_to_continue(stop: Interrupted, run: RunFolder) -> str:
         return " before there was a checkpoint"
     if stop.requeued:
         return f"; SLURM runs the job again, in {run.path}"
-    return f"; continue with  python -m emodet.train resume='{run.path}'"
+    return f"; continue with  {named('train')} resume='{run.path}'"
 
 
 def best_score(trainer: L.Trainer) -> float:

@@ -2,6 +2,7 @@
 
 import sys
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
@@ -55,12 +56,16 @@ class OptunaSweeper(Sweeper):
     def sweep(self, arguments: list[str]) -> Any:
         """Run the search; a mistake in its options ends in one message and exit status 2."""
         from emodet.errors import EmodetError
-        from emodet.sweeps.optuna_search import search
+        from emodet.installation import install
 
         assert self.config is not None
         assert self.hydra_context is not None
         assert self.launcher is not None
         try:
+            if find_spec("optuna") is None:
+                raise EmodetError(f"sweep=optuna needs optuna: {install('sweep')}")
+            from emodet.sweeps.optuna_search import search
+
             return search(self.options, self.config, self.hydra_context.config_loader, self.launcher, arguments)
         except EmodetError as problem:
             print(f"error: {problem}", file=sys.stderr)

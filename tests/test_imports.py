@@ -22,6 +22,7 @@ HEAVY = (
 LIGHT = (
     "emodet",
     "emodet.errors",
+    "emodet.installation",
     "emodet.files",
     "emodet.cpu",
     "emodet.emotions",
@@ -58,11 +59,12 @@ LABORATORY = (
     "emodet.training",
     "emodet.sweeps",
     "emodet.commands",
+    "emodet.command_help",
     "emodet.config",
     "emodet.schema",
     "emodet.laboratory",
 )
-USER = ("emodet.inference", "emodet.predict", "emodet.app")
+USER = ("emodet.inference", "emodet.predict", "emodet.app", "emodet.demo", "emodet.doctor")
 
 
 def modules() -> dict[str, Path]:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from emodet.errors import EmodetError
+from emodet.installation import install, named, spelled
 from emodet.termination import Terminated, raise_on_sigterm
 
 if TYPE_CHECKING:
@@ -159,9 +160,7 @@ def _settings(options: argparse.Namespace, listener: socket.socket) -> "Settings
 def _require_extra() -> None:
     missing = [name.replace("_", "-") for name in _REQUIRED if find_spec(name) is None]
     if missing:
-        raise EmodetError(
-            f"python -m emodet.app needs {', '.join(missing)}, not part of the light install: pip install 'emodet[app]'"
-        )
+        raise EmodetError(f"{named('app')} needs {', '.join(missing)}, not part of the light install: {install('app')}")
 
 
 def _check_certificate(certificate: Path | None, key: Path | None) -> None:
@@ -217,9 +216,9 @@ def _address(listener: socket.socket, tls: bool) -> str:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m emodet.app",
+        prog=named("app"),
         description="Serve the page and the REST interface: facial emotion recognition in images, videos and cameras.",
-        epilog=_EXAMPLES,
+        epilog=spelled(_EXAMPLES),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--open", action="store_true", help="open the page in the browser")

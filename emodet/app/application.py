@@ -3,12 +3,12 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Mapping
-from importlib import metadata
 
 from fastapi import Depends, FastAPI
 from fastapi.security import HTTPBearer
 from starlette.responses import HTMLResponse
 
+from emodet import __version__
 from emodet.app import image_routes, model_routes, video_routes
 from emodet.app.auth import SECURITY_HEADERS, AuthMiddleware
 from emodet.app.decoding import Decoders
@@ -56,7 +56,7 @@ def create_app(settings: Settings | None = None, *, page: Mapping[str, PageFile]
             `ServerState.page_problem`.
     """
     settings = settings or Settings()
-    limits, version = settings.limits, metadata.version("emodet")
+    limits, version = settings.limits, __version__
     recognizers = Recognizers(
         settings.models, detector=settings.detector, providers=settings.providers, threads=settings.threads
     )

@@ -10,13 +10,12 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-# Without it, albumentations looks for a newer version in the network at import.
-os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
-import albumentations as A
-
 from emodet.errors import EmodetError
 
 __all__ = ["Augmentation"]
+
+# Without it, albumentations looks for a newer version in the network at import.
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
 _BORDERS = {
     "replicate": cv2.BORDER_REPLICATE,
@@ -56,6 +55,8 @@ class Augmentation:
             total = sum(share for share, _ in self.parts)
             if abs(total - 1) > 1e-6:
                 raise EmodetError(f"augmentation.mix: the shares sum to {total:g}; 1 was expected")
+        import albumentations as A  # seconds, which reading the configuration's keys need not take
+
         self._composed = [A.Compose([_transform(step) for step in own]) if own else None for _, own in self.parts]
 
     def __call__(self, crops: npt.NDArray[np.uint8], seed: int) -> npt.NDArray[np.uint8]:
@@ -103,6 +104,8 @@ def _checked_list(steps: object, key: str) -> list[dict[str, Any]]:
 
 def _class_of(step: dict[str, Any]) -> tuple[str, Any]:
     """The name of a step's transform and its class, both taken out of `step`."""
+    import albumentations as A
+
     path = step.pop("_target_", None)
     if path is None:
         name = str(step.pop("name", None))
@@ -115,6 +118,8 @@ def _class_of(step: dict[str, Any]) -> tuple[str, Any]:
 
 
 def _transform(step: Mapping[str, Any]) -> Any:
+    import albumentations as A
+
     arguments = dict(step)
     name, kind = _class_of(arguments)
     if not (isinstance(kind, type) and issubclass(kind, A.BasicTransform | A.BaseCompose)):

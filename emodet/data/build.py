@@ -3,13 +3,14 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from emodet.data.augmentation import Augmentation
-from emodet.data.datamodule import EmotionDataModule
 from emodet.data.sources import Source, default_packs
 from emodet.datasets.readers import READERS
 from emodet.errors import EmodetError
+
+if TYPE_CHECKING:
+    from emodet.data.datamodule import EmotionDataModule
 
 __all__ = ["SOURCE_KEYS", "DataSettings", "build_datamodule"]
 
@@ -75,12 +76,16 @@ def build_datamodule(
     preprocessing: Mapping[str, Any] | None = None,
     augmentation: Mapping[str, Any] | None = None,
     seed: int = 0,
-) -> EmotionDataModule:
+) -> "EmotionDataModule":
     """The data module of the configuration groups ``data``, ``preprocessing`` and ``augmentation``.
 
     They hold the keys of `DataSettings` and the arguments of `Preprocessing` and `Augmentation`; `seed` is that of
     order and augmentation.
     """
+    # Not at the top of the file: the keys are read, for `--help`, without torch and albumentations.
+    from emodet.data.augmentation import Augmentation
+    from emodet.data.datamodule import EmotionDataModule
+
     given = DataSettings(**data)
     shared = {name: getattr(given, name) for name in _FOR_EACH_SOURCE}
     shared["packs"] = default_packs() if given.packs is None else given.packs

@@ -10,11 +10,11 @@ or ``model=FILE``.
 import sys
 
 from emodet.app.page import folder
-from emodet.laboratory import require_laboratory
+from emodet.laboratory import begin
 
 if __name__ == "__main__" and folder.is_asked(sys.argv[1:]):
     sys.exit(folder.main(sys.argv[1:]))
-require_laboratory("emodet.export")
+begin("export", __name__, __doc__)
 
 import logging
 from collections.abc import Mapping

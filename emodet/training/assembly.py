@@ -9,10 +9,12 @@ from typing import Any
 import lightning as L
 import numpy as np
 import numpy.typing as npt
+import torch
 from hydra.core.hydra_config import HydraConfig
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.loggers import Logger
 
+from emodet.cpu import available_cores
 from emodet.data.build import build_datamodule
 from emodet.data.datamodule import EmotionDataModule
 from emodet.errors import EmodetError
@@ -36,22 +38,22 @@ __all__ = ["build_classifier", "build_data", "build_trainer", "names_data", "ope
 log = logging.getLogger(__name__)
 
 
-def build_data(settings: Mapping[str, Any]) -> EmotionDataModule:
-    """The data module of a command's settings; drawn faces are written first.
+def build_data(settings: Mapping[str, Any], *, draw: bool = True) -> EmotionDataModule:
+    """The data module of a command's settings; with `draw`, drawn faces are written first.
 
     Raises:
         EmodetError: `data.root` is not set, or a value does not fit.
     """
     data = dict(settings["data"])
     if data.get("sources") is not None:
-        data["sources"] = {name: _drawn(source) for name, source in resolved_sources(data).items()}
+        data["sources"] = {name: _drawn(source, draw) for name, source in resolved_sources(data).items()}
     groups = {name: settings[name] for name in ("preprocessing", "augmentation", "seed") if name in settings}
-    return build_datamodule(_drawn(data), **groups)
+    return build_datamodule(_drawn(data, draw), **groups)
 
 
-def _drawn(data: Mapping[str, Any]) -> dict[str, Any]:
+def _drawn(data: Mapping[str, Any], draw: bool) -> dict[str, Any]:
     settings = {key: value for key, value in data.items() if key != "synthetic"}
-    if data.get("synthetic") and "root" in data:
+    if draw and data.get("synthetic") and "root" in data:
         write_release(Path(data["root"]).expanduser(), **data["synthetic"])
     return settings
 
@@ -174,6 +176,7 @@ def build_trainer(settings: Mapping[str, Any], run: RunFolder, loggers: Sequence
         EmodetError: A value does not fit.
     """
     _require_validation(settings)
+    _require_cores(settings["trainer"])
     specs = {name: spec for name, spec in settings["callbacks"].items() if spec is not None}
     callbacks = [build(spec, f"callbacks.{name}") for name, spec in specs.items()]
     options = dict(settings["trainer"])
@@ -195,6 +198,18 @@ def build_trainer(settings: Mapping[str, Any], run: RunFolder, loggers: Sequence
         return trainer
     except MisconfigurationException as problem:
         raise EmodetError(f"trainer: Lightning does not accept {settings['trainer']} ({problem})") from None
+
+
+def _require_cores(trainer: Mapping[str, Any]) -> None:
+    """Refuse more processes on the CPU than cores: they would wait for each other, in silence."""
+    devices, accelerator = trainer.get("devices"), trainer.get("accelerator", "auto")
+    on_cpu = accelerator == "cpu" or (accelerator == "auto" and not torch.accelerator.is_available())
+    most = max(2, available_cores())
+    if on_cpu and str(devices).isdecimal() and int(devices or 0) > most:
+        raise EmodetError(
+            f"trainer.devices={devices}: on the CPU these are processes, and there are {available_cores()} cores; at "
+            f"most {most} were expected"
+        )
 
 
 def _require_validation(settings: Mapping[str, Any]) -> None:

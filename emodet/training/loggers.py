@@ -17,6 +17,7 @@ from lightning.pytorch import loggers as lightning_loggers
 from lightning.pytorch.loggers import CSVLogger, Logger
 
 from emodet.errors import EmodetError
+from emodet.installation import install
 from emodet.models.build import build, target_of
 from emodet.training.folder import RunFolder
 from emodet.training.ranks import rank
@@ -55,8 +56,8 @@ def _built(key: str, spec: Mapping[str, Any], run: RunFolder) -> Logger:
         logger = build(spec, key, **supplied)
     except ModuleNotFoundError as problem:
         raise EmodetError(
-            f"{key}: {spec['_target_']} needs a package that is not installed ({problem}); pip install "
-            "'emodet[train,tensorboard]' has those of wandb and tensorboard, and logger=csv needs none"
+            f"{key}: {spec['_target_']} needs a package that is not installed ({problem}); those of "
+            f"wandb and tensorboard: {install('train', 'tensorboard')}; logger=csv needs none"
         ) from None
     if not isinstance(logger, Logger):
         raise EmodetError(f"{key}._target_={spec['_target_']}: a lightning.pytorch.loggers.Logger was expected")

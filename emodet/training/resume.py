@@ -14,6 +14,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.profilers import Profiler
 from lightning.pytorch.strategies import Strategy
+from omegaconf import OmegaConf
 
 from emodet.commands import conf_folder, quoted
 from emodet.config import TrainConfig
@@ -92,6 +93,11 @@ def _require_may_change(key: str, value: Any, stored: Mapping[str, Any], run: Ru
     restart = f"init_from={run.path} starts a new run from its best weights with other values"
     if (Path(conf_folder()) / key).is_dir() and key != "logger":
         raise EmodetError(f"resume={run.path}: {key}={value} is another choice than the run began with; {restart}")
+    if not (Path(conf_folder()) / key).is_dir():
+        changed = OmegaConf.create(dict(stored))
+        OmegaConf.update(changed, key, value, force_add=True)
+        plain: Any = OmegaConf.to_container(changed)
+        checked(TrainConfig, plain, [key])  # a mistyped key is none that cannot change
     group, _, name = key.partition(".")
     is_free_callback = group == "callbacks" and name.split(".")[0] not in _FIXED_CALLBACKS
     allowed = is_free_callback or any(key == may or key.startswith(f"{may}.") for may in _MAY_CHANGE)

@@ -14,7 +14,7 @@ try:
     import wandb_workspaces.reports.v2 as wr
     import wandb_workspaces.workspaces as ws
 except ModuleNotFoundError:
-    sys.exit("error: this needs wandb-workspaces: pip install 'emodet[dashboards]'")
+    sys.exit("error: this needs wandb-workspaces: pip install -e '.[dashboards]'")
 
 from emodet.emotions import EMOTIONS
 

@@ -16,6 +16,7 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any, get_args
 
+from emodet import __version__
 from emodet.errors import EmodetError
 from emodet.inference import centerface, detectors
 from emodet.inference.faces import MIN_CONFIDENCE, UNCERTAIN
@@ -101,7 +102,7 @@ def page_files(
     files[detector_name] = PageFile(weights, _TYPES["onnx"])
     description = {
         "format_version": _FORMAT_VERSION,
-        "emodet": importlib.metadata.version("emodet"),
+        "emodet": __version__,
         "project": _project_url(),
         "server": None if server is None else dict(server),
         "webgpu": _WEBGPU[0] in files,

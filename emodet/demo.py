@@ -1,0 +1,44 @@
+"""The command `python -m emodet.demo`: recognise a portrait that is part of the package, and write it annotated.
+
+The picture is Eileen Collins, astronaut, photographed by NASA: public domain, from scikit-image's `data.astronaut()`.
+"""
+
+import argparse
+import importlib.resources
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from emodet.installation import named
+
+__all__ = ["main"]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit status of `emodet.predict`."""
+    default = Path(os.environ.get("EMODET_OUTPUTS") or "outputs") / "demo"
+    parser = argparse.ArgumentParser(
+        prog=named("demo"),
+        description="Recognise the emotion in a portrait that is part of the package, and write it annotated.",
+        epilog=f"example:\n  {named('demo')} --output demo\n\nYour own pictures: {named('predict')} photo.jpg",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--output", type=Path, default=default, metavar="DIR", help="folder (default: %(default)s)")
+    output: Path = parser.parse_args(argv).output
+
+    from emodet.predict import main as predict
+
+    with importlib.resources.as_file(importlib.resources.files("emodet") / "pictures" / "portrait.jpg") as picture:
+        status = predict([str(picture), "--annotate", "--output", str(output)])
+    if status == 0:
+        for row in map(json.loads, (output / "faces.jsonl").read_text(encoding="utf-8").splitlines()):
+            best = sorted(row["probabilities"].items(), key=lambda item: -item[1])[:3]
+            print(f"face {row['face']}: " + ", ".join(f"{name} {share:.0%}" for name, share in best))
+        print(f"annotated picture: {output / 'portrait.annotated.jpg'}")
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

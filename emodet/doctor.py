@@ -1,0 +1,149 @@
+"""The command `python -m emodet.doctor`: what is installed, what is missing, and its remedy.
+
+Exit status: 0 if pictures can be recognised, else 1.
+"""
+
+import argparse
+import importlib.resources
+import platform
+import re
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from importlib import metadata
+from pathlib import Path
+
+from emodet import __version__
+from emodet.errors import EmodetError
+from emodet.installation import install, named
+
+__all__ = ["main"]
+
+_RUNTIME = ("numpy", "opencv-python", "onnxruntime", "pillow", "av")
+_LABORATORY = ("torch", "torchvision", "lightning", "hydra-core", "albumentations", "wandb")
+_NAME = re.compile(r"[\w.-]+")
+Row = tuple[str, str, str]
+"""Mark (``ok``, ``--`` where something optional is missing, ``!!`` where the runtime does not work), name, finding."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Print the table; returns the exit status."""
+    argparse.ArgumentParser(
+        prog=named("doctor"),
+        description="Print versions, extras, accelerator, detector, model, camera and page, each with its remedy.",
+        epilog="exit status: 0 if pictures can be recognised, else 1",
+    ).parse_args(argv)
+    status = 0
+    for check in (_versions, _recogniser, _accelerator, _camera, _page, _extras):
+        for mark, name, finding in _whatever_is_missing(check):
+            print(f"{mark}  {name:<16}{finding}", flush=True)
+            status = 1 if mark == "!!" else status
+    return status
+
+
+def _whatever_is_missing(check: Callable[[], Iterator[Row]]) -> Iterator[Row]:
+    """The rows of a check, the last of them an error where a package cannot be imported."""
+    try:
+        yield from check()
+    except ImportError as problem:
+        yield "!!", check.__name__.strip("_"), f"{problem}; install emodet again"
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _versions() -> Iterator[Row]:
+    yield "ok", "emodet", f"{__version__}, in {Path(__file__).parent}"
+    yield "ok", "Python", f"{platform.python_version()} on {platform.platform()}"
+    found = {name: _version(name) for name in (*_RUNTIME, *_LABORATORY)}
+    for name in _RUNTIME:
+        version = found[name] or (_version("opencv-python-headless") if name == "opencv-python" else None)
+        yield ("ok", name, version) if version else ("!!", name, f"missing: pip install {name}")
+    for name in _LABORATORY:
+        if version := found[name]:
+            yield "ok", name, version
+
+
+def _recogniser() -> Iterator[Row]:
+    import numpy as np
+
+    from emodet.inference.detectors import make_detector
+    from emodet.modelfile import shipped_model
+
+    try:
+        detector = make_detector()
+        detector(np.zeros((64, 64, 3), np.uint8), longest_side=64)
+        yield "ok", "detector", detector.description
+    except EmodetError as problem:
+        yield "!!", "detector", str(problem)
+    try:
+        model = shipped_model()
+        size = model.info.preprocessing.size
+        model.probabilities(np.zeros((1, size, size, 3), np.uint8))
+        yield "ok", "model", f"{model.name}, {len(model.info.class_names)} classes, {size} px"
+    except EmodetError as problem:
+        yield "!!", "model", str(problem)
+
+
+def _accelerator() -> Iterator[Row]:
+    import onnxruntime
+
+    yield "ok", "providers", f"{', '.join(onnxruntime.get_available_providers())} (ONNX Runtime)"
+    if _version("torch") is None:
+        return
+    import torch
+
+    if torch.cuda.is_available():
+        names = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
+        yield "ok", "accelerator", f"CUDA {torch.version.cuda}: {', '.join(names)}"
+    elif torch.backends.mps.is_available():
+        yield "ok", "accelerator", "MPS"
+    else:
+        built = f"torch is built for CUDA {torch.version.cuda}" if torch.version.cuda else "torch is built for the CPU"
+        yield "--", "accelerator", f"none, training uses the CPU ({built})"
+
+
+def _camera() -> Iterator[Row]:
+    import cv2
+
+    cv2.utils.logging.setLogLevel(0)  # no camera is no error
+    capture = cv2.VideoCapture(0)
+    try:
+        if capture.isOpened() and capture.read()[0]:
+            size = f"{capture.get(cv2.CAP_PROP_FRAME_WIDTH):.0f}×{capture.get(cv2.CAP_PROP_FRAME_HEIGHT):.0f}"
+            yield "ok", "camera 0", size
+        else:
+            yield "--", "camera 0", "none that opens; the page uses the browser's camera"
+    finally:
+        capture.release()
+
+
+def _page() -> Iterator[Row]:
+    runtime = importlib.resources.files("emodet") / "app" / "page" / "runtime" / "ort.js"
+    if runtime.is_file():
+        yield "ok", "page", "its runtime is there"
+    else:
+        yield "--", "page", "its runtime is missing: `make page` in a checkout (Node.js 18 with npm)"
+
+
+def _extras() -> Iterator[Row]:
+    try:
+        required = metadata.requires("emodet") or []
+    except metadata.PackageNotFoundError:
+        yield "--", "extras", "not known: emodet is not installed, but found as a folder"
+        return
+    extras: dict[str, list[str]] = {}
+    for requirement in required:
+        name, extra = _NAME.match(requirement), re.search(r"extra == ['\"]([\w-]+)", requirement)
+        if name and extra:
+            extras.setdefault(extra[1], []).append(name[0])
+    for extra, packages in sorted(extras.items()):
+        missing = [name for name in packages if _version(name) is None]
+        yield ("--", extra, f"missing {', '.join(missing)}: {install(extra)}") if missing else ("ok", extra, "complete")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

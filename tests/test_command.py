@@ -1,0 +1,145 @@
+"""`emodet COMMAND`: dispatch, help, version, demo, doctor, and what it says of a mistyped name."""
+
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+import emodet
+from emodet.__main__ import COMMANDS
+
+Command = Callable[..., int]
+Captured = pytest.CaptureFixture[str]
+ROOT = Path(__file__).parents[1]
+CONFIGURED = ("train", "evaluate", "export", "prepare", "audit")
+
+
+@pytest.fixture(autouse=True)
+def typed_as_modules(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a process of its own, a command is spelled as it was typed; here each test begins with the modules."""
+    monkeypatch.setattr("emodet.installation._typed", "python -m emodet.")
+
+
+def test_the_console_script_is_the_module() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    module, _, function = project["project"]["scripts"]["emodet"].partition(":")
+    assert callable(getattr(import_module(module), function))
+    assert project["tool"]["hatch"]["version"]["path"] == "emodet/__init__.py"
+
+
+def test_version_and_help_load_nothing_heavy() -> None:
+    code = (
+        "import sys; sys.argv = ['emodet', '--help']; from emodet.__main__ import main; main(); main(['--version']);"
+        "print({'numpy', 'cv2', 'torch', 'hydra', 'onnxruntime'} & set(sys.modules))"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True).stdout
+    assert all(f"  {name} " in said for name in COMMANDS)
+    assert f"emodet {emodet.__version__}" in said
+    assert said.endswith("set()\n")
+
+
+def test_an_unknown_command_is_refused_with_the_nearest(command: Command, capfd: Captured) -> None:
+    assert command("emodet", "trian", "experiment=baseline") == 2
+    assert "did you mean train?" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("name", [name for name in COMMANDS if name not in CONFIGURED])
+def test_help_of_commands_with_options(name: str, command: Command, capfd: Captured) -> None:
+    assert command(f"emodet.{name}", "--help") == 0
+    said = capfd.readouterr().out
+    assert said.startswith(f"usage: python -m emodet.{name} ")
+    assert re.search("example|exit status", said)
+    assert command("emodet", name, "--help") == 0
+    said = capfd.readouterr().out
+    assert said.startswith(f"usage: emodet {name} ")
+    assert "python -m emodet" not in said
+
+
+@pytest.mark.parametrize("name", CONFIGURED)
+def test_help_of_configured_commands_lists_their_groups_alone(name: str, command: Command, capfd: Captured) -> None:
+    assert command(f"emodet.{name}", "--help") == 0
+    said = capfd.readouterr().out
+    assert said.startswith(f"usage: python -m emodet.{name} ")
+    assert "examples:" in said
+    assert ("experiments (experiment=NAME):" in said) == (name not in ("evaluate", "export"))
+    assert ("  net  " in said) == (name not in ("evaluate", "export"))
+    assert "\nseed: 0" in said or name in ("evaluate", "export")
+
+
+def test_help_of_train_needs_no_torch() -> None:
+    code = (
+        "import sys, runpy; sys.argv = ['train', '--help']\n"
+        "try: runpy.run_module('emodet.train', run_name='__main__')\n"
+        "except SystemExit: print({'torch', 'lightning', 'albumentations'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert "  batch_size: 32" in done.stdout
+    assert done.stdout.endswith("set()\n")
+
+
+def test_help_with_an_experiment_shows_every_value_in_force(command: Command, capfd: Captured) -> None:
+    assert command("emodet.train", "experiment=baseline", "seed=7", "--help") == 0
+    said = capfd.readouterr().out
+    for line in ("seed: 7", "  lr: 0.01", "  head_dropout: 0.4", "  accumulate_grad_batches: 1"):
+        assert f"\n{line}" in said
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "near"),
+    [
+        ("train", ["experiment=baselin"], "baseline"),
+        ("train", ["experiment=baseline", "net=residual_cn"], "residual_cnn"),
+        ("train", ["experiment=baseline", "callbacks=[default,emma]"], "ema"),
+        ("train", ["experimnt=baseline"], "experiment"),
+        ("prepare", ["data=synthetik"], "synthetic"),
+        ("evaluate", ["chekpoint=RUN"], "checkpoint"),
+        ("audit", ["quik=true"], "quick"),
+    ],
+)
+def test_unknown_choices_and_keys_name_the_nearest(
+    name: str, arguments: list[str], near: str, command: Command, capfd: Captured
+) -> None:
+    assert command(f"emodet.{name}", *arguments) == 2
+    error = capfd.readouterr().err
+    assert error.startswith("error: ")
+    assert f"did you mean {near}?" in error
+
+
+@pytest.mark.parametrize("argument", ["experiment=baseline", "+experiment=baseline", "net=residual_cnn"])
+def test_groups_of_other_commands_are_refused_without_hydras_advice(
+    argument: str, command: Command, capfd: Captured
+) -> None:
+    assert command("emodet.evaluate", "checkpoint=none.ckpt", argument) == 2
+    error = capfd.readouterr().err
+    assert argument.lstrip("+").partition("=")[0] in error
+    assert "To append" not in error
+
+
+def test_the_demo_recognises_its_portrait(command: Command, tmp_path: Path, capfd: Captured) -> None:
+    assert command("emodet.demo", "--output", str(tmp_path / "demo")) == 0
+    said = capfd.readouterr().out
+    assert "happiness" in said
+    assert (tmp_path / "demo" / "portrait.annotated.jpg").is_file()
+    assert str(tmp_path / "demo" / "portrait.annotated.jpg") in said
+
+
+def test_the_doctor_lists_versions_and_what_is_missing(
+    command: Command, capfd: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from emodet import doctor
+
+    real = doctor.metadata.requires
+    more = 'no-such-package>=1; extra == "nothing"'
+    monkeypatch.setattr(doctor.metadata, "requires", lambda name: [*(real(name) or ()), more])
+    monkeypatch.setattr(doctor, "_accelerator", lambda: iter(()))  # imports torch
+    assert doctor.main([]) == 0
+    said = capfd.readouterr().out
+    assert emodet.__version__ in said
+    for part in ("onnxruntime", "detector", "model", "camera 0", "page"):
+        assert re.search(rf"^(ok|--)  {part} ", said, re.M), part
+    assert "missing no-such-package: pip install 'emodet[nothing]'" in said
