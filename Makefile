@@ -101,8 +101,8 @@ lint: $(INSTALLED)  ## check style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-demo: $(LIGHT)  ## recognise emotions in a picture of drawn people, without torch
-	$(BIN)/python -m emodet.predict $(PAGE)/samples/drawn-faces.jpg --annotate --output data/demo
+demo: $(LIGHT)  ## recognise emotions in a portrait, without torch
+	$(BIN)/python -m emodet demo
 
 page: $(PAGE)/runtime/$(if $(WEBGPU),ort-webgpu,ort).js  ## get what the page runs with in the browser (needs Node.js with npm); WEBGPU=1 adds WebGPU
 

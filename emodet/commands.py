@@ -228,7 +228,8 @@ def _message_of_hydra(problem: Exception) -> str:
 def groups_of(config_name: str) -> list[str]:
     """The groups of which a command's configuration takes a choice."""
     used: Any = OmegaConf.load(Path(conf_folder()) / f"{config_name}.yaml").defaults
-    return [str(next(iter(entry))) for entry in used if isinstance(entry, DictConfig) and "/" not in next(iter(entry))]
+    named_by = [str(next(iter(entry))) for entry in used if isinstance(entry, DictConfig)]
+    return [group for group in named_by if "/" not in group]
 
 
 def choices(group: str, typed: Sequence[str] = ()) -> dict[str, Path]:

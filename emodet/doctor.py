@@ -140,9 +140,9 @@ def _extras() -> Iterator[Row]:
         name, extra = _NAME.match(requirement), re.search(r"extra == ['\"]([\w-]+)", requirement)
         if name and extra:
             extras.setdefault(extra[1], []).append(name[0])
-    for extra, packages in sorted(extras.items()):
-        missing = [name for name in packages if _version(name) is None]
-        yield ("--", extra, f"missing {', '.join(missing)}: {install(extra)}") if missing else ("ok", extra, "complete")
+    for each, packages in sorted(extras.items()):
+        missing = [package for package in packages if _version(package) is None]
+        yield ("--", each, f"missing {', '.join(missing)}: {install(each)}") if missing else ("ok", each, "complete")
 
 
 if __name__ == "__main__":

@@ -299,7 +299,10 @@ def converted(value: Any, hint: Any) -> Any:
 
 def _first_that_fits(value: Any, hints: Sequence[Any]) -> Any:
     exact = [hint for hint in hints if inspect.isclass(hint) and type(value) is hint]
-    for hint in (*exact, *hints):
+    # No text is an object: `optimizer.lr=abc` is none of float | torch.Tensor.
+    is_object = [inspect.isclass(hint) and hint.__module__.partition(".")[0] == "torch" for hint in hints]
+    fitting = [hint for hint, no in zip(hints, is_object, strict=True) if not (no and isinstance(value, str))]
+    for hint in (*exact, *fitting):
         try:
             return converted(value, hint)
         except (TypeError, ValueError):

@@ -81,6 +81,23 @@ def test_a_mistake_in_an_experiment_file_is_refused(
     assert not (run / "checkpoints").exists()
 
 
+@pytest.mark.parametrize("argument", ["optimizer.lr=abc", "trainer.max_epoch=3", "training.mixup=[1]"])
+def test_a_value_is_refused_before_there_is_a_folder(
+    argument: str, command: Command, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert command("emodet.train", "experiment=ferplus", argument, f"hydra.run.dir={tmp_path / 'run'}") == 2
+    assert capfd.readouterr().err.startswith(f"error: {argument.partition('=')[0]}")
+    assert not (tmp_path / "run").exists()
+
+
+def test_more_processes_than_cores_are_refused(
+    command: Command, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    options = ("trainer.accelerator=cpu", "trainer.devices=999", f"hydra.run.dir={tmp_path}")
+    assert command("emodet.train", "experiment=baseline", "data=synthetic", *options) == 2
+    assert "trainer.devices=999" in capfd.readouterr().err
+
+
 @pytest.mark.parametrize(
     "old", ["schedule", "training.select_by", "training.resolutions", "training.patience", "training.keep"]
 )

@@ -40,6 +40,7 @@ DEFERRED = {
     "emodet.inference.sources": {"pyarrow"},
     "emodet.inference.bulk": {"pyarrow", "ray"},
     "emodet.inference.result": {"pandas"},
+    "emodet.doctor": {"torch"},
 }
 # Packing cuts faces out of photographs with the detector of live recognition: a second search would be a second
 # definition of where a face is. It imports that door where it is used, so that nobody else waits for it.

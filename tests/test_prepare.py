@@ -75,6 +75,13 @@ def test_drawn_faces_are_made_first(command, tmp_path, packs, capsys):
     assert "fingerprint of the mix" in capsys.readouterr().out
 
 
+def test_a_list_of_drawn_faces_draws_none(command, tmp_path, packs, capsys):
+    root = tmp_path / "drawn"
+    assert command("emodet.prepare", "data=synthetic", f"data.root={root}", "list=true") == 0
+    assert str(root) in capsys.readouterr().out
+    assert not root.exists()
+
+
 def test_a_changed_release_is_refused_until_it_is_packed_again(command, release, tmp_path, packs, capsys):
     root = tmp_path / "changed"
     shutil.copytree(release, root)

@@ -181,6 +181,13 @@ def test_what_a_resumed_run_cannot_change_is_refused_and_nothing_is_written(
         assert file.read_bytes() == content, file
 
 
+def test_a_mistyped_key_of_a_resumed_run_names_the_nearest(
+    short: Path, command: Command, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert command("emodet.train", f"resume={short}", "trainer.max_epoch=5") == 2
+    assert "did you mean trainer.max_epochs?" in capfd.readouterr().err
+
+
 def test_what_a_resumed_run_may_change_is_in_force(short: Path, command: Command, tmp_path: Path) -> None:
     run = tmp_path / "moved [here]"
     shutil.copytree(short, run)
