@@ -191,7 +191,7 @@ def test_a_folder_of_videos_has_a_process_for_each_and_stops_at_once(model_path,
     assert subprocess.run(command, check=False).returncode == 0
     assert len(rows_of(found)) == 60
     assert len(list(found.glob("*.timeline.png"))) == 3
-    write_video(tmp_path / "long.avi", moving_face(np.zeros((512, 512, 3), dtype=np.uint8), 3000, step=(0, 0)))
+    write_video(tmp_path / "long.avi", moving_face(np.zeros((512, 512, 3), dtype=np.uint8), 12_000, step=(0, 0)))
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
     time.sleep(4)
     os.kill(process.pid, number) if number == signal.SIGTERM else os.killpg(process.pid, number)
