@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-# Lowered whenever the code shrinks; last raised for own classes, bulk recognition and the command `emodet`. The goal is
-# 18,000 and 14,000.
-EMODET_LINES, TESTS_LINES = 27_400, 19_000
+# Lowered whenever the code shrinks; last raised for own classes, bulk recognition, the command `emodet`, and examples.
+# The goal is 18,000 and 14,000.
+EMODET_LINES, TESTS_LINES = 27_400, 19_050
 FILE_LINES, FUNCTION_LINES, ARGUMENTS = 350, 60, 12
 
 
