@@ -16,7 +16,7 @@ CHOOSE := import sys; from pathlib import Path; from emodet.datasets.readers imp
   print({"yolo": "affectnet_yolo", "ferplus": "ferplus"}.get(name, "affectnet8" if name.startswith("affectnet") else ""))
 
 .DEFAULT_GOAL := help
-.PHONY: help install train reproduce test test-slow test-all lint demo page app clean
+.PHONY: help install train reproduce test test-slow test-all lint docs demo page app clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -25,7 +25,7 @@ install: $(INSTALLED)  ## make the environment for training, with the versions i
 
 $(INSTALLED): pyproject.toml pins.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --constraint pins.txt --editable '.[train,audit,dev,app,tensorboard,dashboards,sweep,cluster,teachers]'
+	$(BIN)/python -m pip install --quiet --constraint pins.txt --editable '.[train,audit,dev,app,tensorboard,dashboards,sweep,cluster,teachers,docs]'
 	# albumentations brings opencv-python-headless into the same folder: the one with windows is laid over it.
 	$(BIN)/python -m pip install --quiet --constraint pins.txt --no-deps --force-reinstall opencv-python
 	# launcher=ray: its requirements pin an old cloudpickle and bring boto3, which it does not need here.
@@ -100,6 +100,9 @@ lint: $(INSTALLED)  ## check style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: $(INSTALLED)  ## build the documentation as a static folder, site/
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 demo: $(LIGHT)  ## recognise emotions in a portrait, without torch
 	$(BIN)/python -m emodet demo
