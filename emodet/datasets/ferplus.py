@@ -161,7 +161,9 @@ class FerPlus(_Votes):
 
     def _read(self, columns: list[str]) -> pa.Table:
         try:
-            return pq.read_table(self.file, columns=columns)
+            table = pq.read_table(self.file, columns=columns)
+            table.validate(full=True)  # texts are UTF-8
+            return table
         except (pa.ArrowException, OSError) as problem:
             raise EmodetError(f"{self.file}: cannot be read as Parquet ({problem})") from None
 

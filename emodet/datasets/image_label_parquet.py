@@ -124,6 +124,7 @@ class ImageLabelParquet(Reader):
         """The class name of each row."""
         try:
             column = pq.read_table(file, columns=["label"]).column("label")
+            column.validate(full=True)  # texts are UTF-8
         except (pa.ArrowException, OSError) as problem:
             raise EmodetError(f"{file}: cannot be read as Parquet ({problem})") from None
         if pa.types.is_dictionary(column.type):

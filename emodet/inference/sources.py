@@ -220,7 +220,7 @@ def _table(path: Path, column: str | None) -> Iterator[Source]:
             values = (value for batch in batches for value in batch.column(0).to_pylist())
             for row, value in enumerate(values):
                 yield _row_source(path, row, value)
-    except (pyarrow.ArrowInvalid, pyarrow.ArrowException) as problem:
+    except (pyarrow.ArrowException, UnicodeDecodeError) as problem:
         raise EmodetError(f"{printable(path)}: not a readable Parquet file ({problem})") from None
 
 
