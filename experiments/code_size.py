@@ -12,7 +12,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 # Lowered whenever the code shrinks; last raised for own classes, bulk recognition, the command `emodet`, and examples.
 # The goal is 18,000 and 14,000.
-EMODET_LINES, TESTS_LINES = 27_400, 19_050
+EMODET_LINES, TESTS_LINES = 27_400, 19_100
 FILE_LINES, FUNCTION_LINES, ARGUMENTS = 350, 60, 12
 
 
