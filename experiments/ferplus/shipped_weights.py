@@ -1,6 +1,6 @@
 """Write the weights that ``init_from=shipped`` starts from: those of a training in half precision, with their card.
 
-    python experiments/ferplus/shipped_weights.py experiments/ferplus/weights.pt
+    python experiments/ferplus/shipped_weights.py RUN/weights.pt
 
 Run it whenever the model files in ``emodet/weights`` are exported anew; tests/test_shipped_model.py compares both.
 """

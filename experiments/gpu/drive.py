@@ -225,7 +225,7 @@ def accuracy(steps: Steps, options: Options) -> None:
         common += ["data.num_workers=0", "data.processes=1", "trainer.limit_train_batches=1", "trainer.accelerator=cpu"]
     run = {name: options.work / name for name in ("teacher", "mixed", "distilled")}
     wide = [] if importlib.util.find_spec("face_recognition_models") and not options.rehearse else ["net=residual_cnn"]
-    start = f"init_from={ROOT / 'experiments/ferplus/weights.pt'}"
+    start = f"init_from={ROOT / 'emodet/weights/emodet.pt'}"
     stages = [
         (
             "teacher",
