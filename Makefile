@@ -9,7 +9,7 @@ PAGE := emodet/app/page
 # What `make train` changes in the reference recipe for drawn faces: it ends within minutes on two cores, above 90 %.
 BRIEFLY := preprocessing.size=48 net=residual_cnn_low_dropout optimizer=adamw scheduler=onecycle loss=soft_cross_entropy \
   callbacks=[default] trainer.max_epochs=12 logger=csv training.export=true
-# The experiment for the release that lies in DATA.
+# The experiment for the release in DATA.
 CHOOSE := import sys; from pathlib import Path; from emodet.datasets.readers import open_reader; \
   sys.excepthook = lambda kind, problem, trace: print("error:", problem, file=sys.stderr); \
   name = open_reader(Path(sys.argv[1])).name; \

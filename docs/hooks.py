@@ -138,7 +138,7 @@ def table(prefix: str, values: Mapping[str, Any], described: Mapping[str, str]) 
 
 
 def descriptions(target: Any) -> dict[str, str]:
-    """What an object's docstring says of its attributes and arguments, and those to which these refer."""
+    """Attributes and arguments in an object's docstring, and in the docstrings that it refers to."""
     from emodet.data.build import DataSettings
 
     found = described_by(target)

@@ -55,7 +55,6 @@ _PATHS = (
     "resume",
     "output",
     "dir",
-    "probabilities",
 )
 
 

@@ -55,7 +55,7 @@ class TrainingConfig:
         channels_last: See `emodet.models.classifier.EmotionClassifier`.
         compile: See `emodet.models.classifier.EmotionClassifier`.
         calibration: What is fitted on val at the end: one ``temperature``, or one that follows each crop's
-            ``sharpness``, fitted on corrupted copies of val as well.
+            ``sharpness``, fitted on corrupted copies of val as well; or ``none``.
         export: Whether a model file is written at the end, as the run's ``model/emodet-fp32.onnx``.
     """
 

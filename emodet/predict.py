@@ -120,6 +120,9 @@ def _run(options: argparse.Namespace) -> int:
         if rows_path is not None and rows != "parquet" and (options.resume or workers > 1):
             progress = Progress(rows_path, _settings(options, recognizer), resume=options.resume)
             stack.callback(progress.close)
+        elif options.output is not None:
+            # Of an earlier run, whose rows this one replaces.
+            (options.output / "progress.jsonl").unlink(missing_ok=True)
         if rows is not None:
             names, resumed = recognizer.model.info.class_names, progress is not None and progress.resumed
             target, mark = rows_path or sys.stdout, options.csv_bom

@@ -31,8 +31,8 @@ class ClassFolders(Reader):
     folder, also behind links. A sample's key is the picture's path below the root. Pictures in formats that are not
     read, links that lead nowhere and pictures outside the class folders are counted and named.
 
-    Where the reader is named (``data=class_folders``), folders of any other names are classes of one's own; an emotion
-    beside them only if ``data.classes`` names the classes.
+    Where the reader is named (``data=class_folders``), folders of any other names are classes of one's own; emotions
+    among them only if ``data.classes`` names the classes.
 
     FER2013 as class folders has both of its test parts merged into ``test``, 7,178 faces.
 

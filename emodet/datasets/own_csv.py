@@ -38,7 +38,7 @@ class OwnCsv(Reader):
       some folder below it; an absolute path only where it lies below that folder.
     - ``emotion`` (or label, class, expression): a class name in any case; ``none``, ``uncertain`` and ``no-face`` are
       counted and left out. Empty where only valence and arousal are known. Numbers are refused: they mean something
-      else in every data set. Names that are no emotions are classes of one's own; an emotion beside them only if
+      else in every data set. Names that are no emotions are classes of one's own; emotions among them only if
       ``data.classes`` names the classes.
     - ``split``: train, val (valid, validation) or test; without the column all faces are training faces.
     - ``subject``: who it is; no split that is drawn separates the faces of a subject. Without it, the faces of a

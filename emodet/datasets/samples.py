@@ -98,7 +98,7 @@ class Reader:
 
     Attributes:
         base: The folder that matches, or that holds the file. Keys are paths below it unless `Sample.file` is set.
-        named_classes: Whether the user names the classes, so that labels which are no emotions may stand beside such.
+        named_classes: Whether the user names the classes, so that emotions and other labels may be mixed.
         name: Name in the configuration (``data.reader=affectnet_csv``).
         title: Name for people.
         signs: The files by which it is recognised, for messages.

@@ -11,6 +11,7 @@ from emodet.inference.opening import opened
 from emodet.inference.recognizer import Recognizer
 from emodet.inference.rows import flat_row, parquet_schema
 from emodet.inference.sources import Source, printable
+from emodet.installation import install
 
 __all__ = ["recognise_bulk"]
 
@@ -69,7 +70,7 @@ def recognise_bulk(
     try:
         import ray
     except ImportError:
-        raise EmodetError("recognise_bulk needs Ray: pip install 'emodet[cluster]'") from None
+        raise EmodetError(f"recognise_bulk needs Ray: {install('cluster')}") from None
     if workers < 1 or batch_size < 1:
         raise EmodetError(f"workers={workers}, batch_size={batch_size}: expected 1 or more")
     options = {"threads": 1} | recognizer

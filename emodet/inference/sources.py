@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from emodet.errors import EmodetError
 from emodet.images import IMAGE_SUFFIXES
+from emodet.installation import install
 
 __all__ = ["RESULT_ENDINGS", "FoundSources", "Source", "count_sources", "find_sources", "hide_password", "is_video"]
 __all__ += ["printable"]
@@ -197,7 +198,7 @@ def _table(path: Path, column: str | None) -> Iterator[Source]:
         import pyarrow
         from pyarrow import parquet, types
     except ImportError:
-        raise EmodetError(f"{path}: Parquet needs the package pyarrow: pip install 'emodet[parquet]'") from None
+        raise EmodetError(f"{path}: Parquet needs the package pyarrow: {install('parquet')}") from None
 
     def usable(kind: Any) -> bool:
         if types.is_struct(kind):  # as Hugging Face stores images

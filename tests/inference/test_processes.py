@@ -102,6 +102,14 @@ def test_a_resumed_run_drops_what_is_half_written_and_refuses_other_settings(pre
     assert (status, "progress.jsonl" in err) == (2, True)
 
 
+def test_rows_that_are_replaced_leave_no_progress_of_the_earlier_run(predict, pictures, tmp_path):
+    found = tmp_path / "found"
+    assert predict(f"{pictures}/0*", "--output", found, "--resume")[0] == 0
+    assert predict(f"{pictures}/1*", "--output", found)[0] == 0
+    assert predict(f"{pictures}/1*", "--output", found, "--resume")[0] == 2  # not cut to the size of other rows
+    assert len((found / "faces.jsonl").read_text().splitlines()) == 10
+
+
 def test_parquet_columns_of_paths_and_of_images(predict, pictures, tmp_path):
     pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     names = sorted(map(str, pictures.iterdir()))[:3]

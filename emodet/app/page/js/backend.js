@@ -1,7 +1,7 @@
 /** The page's side of the worker: questions out, answers back. */
 
 export class Backend {
-  /** @param {(bytes: number) => void} progress told the size of each piece that the worker loads */
+  /** @param {(bytes: number) => void} progress called with the size of each piece that the worker loads */
   constructor(progress = () => {}) {
     this.worker = new Worker(new URL("./worker.js", import.meta.url), { type: "module" });
     this.waiting = new Map();

@@ -34,7 +34,7 @@ async function runtime({ webgpu }, progress) {
   return { ort, gpu, threads };
 }
 
-/** The bytes at an address; `progress` is told the size of each piece. */
+/** The bytes at an address; `progress` is called with the size of each piece. */
 async function fetched(url, progress) {
   let answer;
   try {
@@ -67,7 +67,7 @@ async function opened(ort, bytes, gpu) {
   }
 }
 
-/** Opens both: {readings, columns, detect, threads, gpu, version}; `progress` is told the size of each piece that arrives. */
+/** Opens both: {readings, columns, detect, threads, gpu, version}; `progress` is called with the size of each piece. */
 export async function openNetworks(base, description, progress = () => {}) {
   const { model, detector } = description;
   const [{ ort, gpu, threads }, modelBytes, detectorBytes] = await Promise.all([

@@ -47,7 +47,7 @@ export const asPng = (canvas) =>
 /** 2026-11-22T22-55-03, for names of files. */
 export const stamp = () => new Date().toISOString().slice(0, 19).replaceAll(":", "-");
 
-/** A slider for the least confidence, with its value in words beside it; `changed` is called after each change. */
+/** A slider for the least confidence, with its value as text; `changed` is called after each change. */
 export function confidenceSlider(id, initial, changed = () => {}) {
   const slider = byId(id);
   const show = () => (byId(`${id}-value`).textContent = percent(slider.valueAsNumber));

@@ -88,7 +88,7 @@ export class ServerVideo {
    * Send a video and wait until it is recognised.
    *
    * @param {{progress: (text: string, share: number | null) => void, seen: (frame: object) => void}} report `seen` is
-   *   told the newest frame
+   *   called with the newest frame
    * @returns {Promise<{frames: {time: number, faces: object[]}[], note: string}>}
    */
   async recognise(file, { model, leastConfidence, blur }, { progress, seen }, signal) {
