@@ -118,6 +118,9 @@ def test_the_page_is_accessible(folder):
     page = Page(folder / "report.html")
     assert len(page.all("img")) == 5 + 10
     assert all(each.get("alt") for each in page.all("img"))
+    figures = [each for each in page.all("img") if each.get("class") == "figure"]
+    assert len(figures) == 5
+    assert ".figure { display: block; width: 100%;" in (folder / "report.html").read_text(encoding="utf-8")
     assert all(each.get("scope") in ("row", "col") for each in page.all("th"))
     assert page.all("html")[0]["lang"] == "en"
     places = {each["id"] for _, each in page.elements if "id" in each}
