@@ -1,6 +1,7 @@
 """The REST interface for people, at /docs: plain HTML made from the OpenAPI description, without scripts."""
 
 import html
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -79,4 +80,5 @@ def _type(schema: Mapping[str, Any]) -> str:
 
 
 def _text(value: object) -> str:
-    return html.escape(str(value))
+    """Escaped, with `words` in backticks as code."""
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(str(value)))
