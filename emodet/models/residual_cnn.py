@@ -42,6 +42,8 @@ class ResidualCNN(nn.Module):
         stage_dropout: Share of activations zeroed after each stage.
         head_dropout: Share of activations zeroed before the last layer.
         features: Width of the dense layer before the last one.
+        mirror: Whether, in evaluation mode, the logits are the mean of those of the faces and of their mirror images.
+            It costs twice the time; a mirror image then has the same answer.
     """
 
     def __init__(
@@ -51,8 +53,10 @@ class ResidualCNN(nn.Module):
         stage_dropout: Sequence[float] = (0.2, 0.2, 0.3, 0.3),
         head_dropout: float = 0.4,
         features: int = 64,
+        mirror: bool = False,
     ) -> None:
         super().__init__()
+        self.mirror = mirror
         if len(channels) != len(stage_dropout):
             raise EmodetError(
                 f"net.channels={list(channels)} and net.stage_dropout={list(stage_dropout)} must be equally long"
@@ -75,6 +79,12 @@ class ResidualCNN(nn.Module):
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Normalised RGB float (N, 3, H, W) to logits (N, num_classes), in training and in evaluation mode alike."""
+        """Normalised RGB float (N, 3, H, W) to logits (N, num_classes)."""
+        if self.training or not self.mirror:
+            return self._logits(x)
+        # One batch of both: an exported graph then holds the weights once.
+        return self._logits(torch.cat((x, x.flip(3)))).unflatten(0, (2, -1)).mean(dim=0)
+
+    def _logits(self, x: torch.Tensor) -> torch.Tensor:
         logits: torch.Tensor = self.head(self.pool(self.stages(x)))
         return logits

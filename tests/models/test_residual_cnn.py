@@ -93,3 +93,14 @@ def test_counting_leaves_no_trace() -> None:
     assert all(module.training for module in net.modules())
     assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())
     assert cost.parameters == sum(each.numel() for each in net.parameters()) - net.head[1].weight.numel()
+
+
+def test_with_mirror_both_images_have_the_mean_logits_in_evaluation_mode() -> None:
+    plain, net = ResidualCNN(num_classes=7), ResidualCNN(num_classes=7, mirror=True)
+    net.load_state_dict(plain.state_dict())
+    x = torch.randn(3, 3, 32, 32)
+    for each in (plain, net):
+        each.eval()
+    torch.testing.assert_close(net(x), (plain(x) + plain(x.flip(3))) / 2)
+    torch.testing.assert_close(net(x), net(x.flip(3)))
+    torch.testing.assert_close(net(x[:1]), net(x)[:1])
