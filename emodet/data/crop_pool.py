@@ -5,6 +5,7 @@
 ``detect`` finds box and landmarks with the runtime's face detector, see `emodet.data.detection`.
 """
 
+import inspect
 import multiprocessing
 import os
 import signal
@@ -29,7 +30,21 @@ from emodet.errors import EmodetError
 from emodet.images import decode_rgb
 from emodet.preprocessing import Preprocessing
 
-__all__ = ["CropPool", "CropResult", "Cropper", "check_crop", "cut", "require_croppable"]
+__all__ = [
+    "UNGUARDED",
+    "CropPool",
+    "CropResult",
+    "Cropper",
+    "check_crop",
+    "cut",
+    "require_croppable",
+    "require_main_guard",
+]
+
+UNGUARDED = (
+    'put the code of a script under `if __name__ == "__main__":`, as each process that prepares pictures imports the '
+    "script again; or set processes=1"
+)
 
 _FACES_PER_PROCESS = 2000
 
@@ -131,6 +146,15 @@ class Cropper:
         else:
             crop = cut(image, sample, self.crop, self.preprocessing)
         return None if crop is None else crop[:, :, : self.channels], found
+
+
+def require_main_guard() -> None:
+    """Refuse to run at the top level of a script that a new process imports: it would wait for its parent for ever."""
+    frame = inspect.currentframe()
+    while frame is not None:
+        if frame.f_code.co_name == "<module>" and frame.f_globals.get("__name__") == "__mp_main__":
+            raise EmodetError(UNGUARDED)
+        frame = frame.f_back
 
 
 class CropPool:

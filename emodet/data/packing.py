@@ -27,7 +27,15 @@ from numpy.lib.format import open_memmap, write_array_header_1_0
 from PIL import features
 from tqdm import tqdm
 
-from emodet.data.crop_pool import Cropper, CropPool, CropResult, check_crop, require_croppable
+from emodet.data.crop_pool import (
+    UNGUARDED,
+    Cropper,
+    CropPool,
+    CropResult,
+    check_crop,
+    require_croppable,
+    require_main_guard,
+)
 from emodet.data.detection import detection_facts
 from emodet.data.pack import (
     FORMAT,
@@ -129,6 +137,7 @@ class Packing:
         """
         folder = self.folder
         if not self.exists():
+            require_main_guard()
             if folder.exists():
                 raise EmodetError(f"{folder}: the pack's folder holds something else (no {MANIFEST}); delete it")
             try:
@@ -145,8 +154,8 @@ class Packing:
                 ) from problem
             except BrokenProcessPool:
                 raise EmodetError(
-                    "a process that prepares pictures was killed (out of memory?). Finished faces are kept: run it "
-                    "again, with data.processes=1 to need less memory"
+                    f"a process that prepares pictures ended unexpectedly. Either {UNGUARDED}; or it was killed (out "
+                    "of memory?): finished faces are kept, run it again with data.processes=1 to need less memory"
                 ) from None
         return Pack(folder)
 

@@ -300,6 +300,30 @@ def apart(root: Path, packs: Path, processes: int, size: int = 48, script: str =
     return [sys.executable, str(file), str(root), str(packs), str(processes), str(size)]
 
 
+@pytest.mark.parametrize(
+    "code",
+    [
+        "from emodet.preprocessing import Preprocessing\nsource.prepare(Preprocessing(size=48))\n",
+        pytest.param(
+            "from emodet.data.datamodule import EmotionDataModule\nEmotionDataModule(source).prepare_data()\n",
+            marks=pytest.mark.slow,
+        ),
+    ],
+)
+def test_a_script_without_a_main_guard_is_refused_at_once(folders: Path, tmp_path: Path, code: str) -> None:
+    """Each process of the pool imports the script again: it must not wait for the lock that its parent holds."""
+    script = tmp_path / "train_it.py"
+    source = f"source = Source({str(folders)!r}, packs={str(tmp_path / 'packs')!r}, processes=2)\n"
+    script.write_text(f"from emodet.data.sources import Source\n{source}{code}")
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 1
+    (last,) = done.stderr.strip().splitlines()[-1:]
+    assert last.startswith("emodet.errors.EmodetError")
+    assert 'if __name__ == "__main__":' in last
+    assert "processes=1" in last
+    assert not finished(tmp_path / "packs")
+
+
 @pytest.mark.slow
 class TestProcesses:
     def test_the_number_of_processes_does_not_matter(self, folders: Path, tmp_path: Path) -> None:
@@ -343,7 +367,7 @@ class TestProcesses:
         command = apart(folders, tmp_path / "packs", 2, script=killer + SCRIPT)
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 1
-        assert "was killed" in done.stderr
+        assert "out of memory" in done.stderr
         assert "data.processes=1" in done.stderr
         assert not finished(tmp_path / "packs")
 
