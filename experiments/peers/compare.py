@@ -1,0 +1,156 @@
+"""Accuracy and speed of emodet and of other packages on the same labelled face crops.
+
+    python experiments/peers/compare.py ROOT [--reader auto] [--split val] [--limit N] [--systems emodet fer …]
+        [--model NAME_OR_FILE] [--node FOLDER]
+
+ROOT is a data set of face crops that `emodet.datasets` reads, for example a folder with a sub-folder for each emotion.
+Only the seven emotions that all systems have are used, so no face of contempt. Each system gets the whole crop as the
+face: no detector runs. A package that is not installed is reported and passed over; README.md says how to install them.
+Each crop is recognised on its own, with one thread where the package has that setting; milliseconds are processor time.
+Prints Markdown.
+"""
+
+import argparse
+import importlib.metadata
+import json
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from emodet import Recognizer
+from emodet.datasets.readers import open_reader
+from emodet.emotions import EMOTIONS, emotion_id
+from emodet.images import decode_rgb
+
+UInt8 = npt.NDArray[np.uint8]
+CLASSES = [name for name in EMOTIONS if name != "contempt"]
+SIDE = 48  # pixels of a crop for the systems that take an array of any size
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("root", type=Path)
+    options.add_argument("--reader", default="auto")
+    options.add_argument("--split", default="val")
+    options.add_argument("--limit", type=int, help="use the first N faces only")
+    options.add_argument("--systems", nargs="+", choices=list(SYSTEMS), default=list(SYSTEMS))
+    options.add_argument("--model", default="int8", help="emodet's model file, or the name of a shipped one")
+    options.add_argument("--node", default=".", help="the folder in which the npm packages were installed")
+    chosen = options.parse_args()
+    crops, wanted = labelled_crops(chosen.root, chosen.reader, chosen.split, chosen.limit)
+    machine = platform.processor() or platform.machine()
+    print(f"{len(crops):,} faces of {chosen.root.name} ({chosen.split}); {machine}, one thread\n")
+    print("| system | accuracy | 95 % interval | macro F1 | ms a face |\n|---|---:|---:|---:|---:|")
+    for name in chosen.systems:
+        try:
+            labels, milliseconds = SYSTEMS[name](crops, chosen)
+        except (ImportError, OSError, subprocess.CalledProcessError) as problem:
+            reason = getattr(problem, "stderr", None) or str(problem)
+            print(f"| {name} | not installed or failed: {reason.strip().splitlines()[-1]} | | | |")
+            continue
+        print(
+            f"| {name} | {scores(np.array([emotion_id(label) for label in labels]), wanted)} | {milliseconds:.2f} |",
+            flush=True,
+        )
+
+
+def labelled_crops(root: Path, reader: str, split: str, limit: int | None) -> tuple[list[UInt8], npt.NDArray[np.int64]]:
+    """Crops, uint8 (H, W, 3) RGB, and their emotions as indices of `EMOTIONS`."""
+    dataset = open_reader(root, reader)
+    listing = dataset.read()
+    used = [
+        (sample, EMOTIONS.index(listing.class_names[sample.emotion]))
+        for sample in listing.samples
+        if sample.split == split and sample.emotion is not None and listing.class_names[sample.emotion] in CLASSES
+    ][:limit]
+    if not used:
+        sys.exit(f"{root}: no labelled face in split {split!r}; the data set may have another one: --split train")
+    return [decode_rgb(dataset.encoded(sample), name=sample.key) for sample, _ in used], np.array([e for _, e in used])
+
+
+def scores(found: npt.NDArray[np.int64], wanted: npt.NDArray[np.int64]) -> str:
+    """Accuracy, its Wilson interval and the mean F1 of the classes that occur, as cells of a table."""
+    n, p, z = len(wanted), float((found == wanted).mean()), 1.96
+    middle = (p + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * (p * (1 - p) / n + z * z / (4 * n * n)) ** 0.5
+    pairs = [(found == each, wanted == each) for each in np.unique(wanted)]
+    f1 = np.mean([2 * (a & b).sum() / (a.sum() + b.sum()) for a, b in pairs])
+    return f"{p:.1%} | {middle - half:.1%} to {middle + half:.1%} | {f1:.1%}"
+
+
+def timed(recognise: Callable[[UInt8], str], crops: Sequence[UInt8]) -> tuple[list[str], float]:
+    """Labels, and milliseconds of processor time a face; a few faces are recognised before the clock starts."""
+    for crop in crops[:10]:
+        recognise(crop)
+    start = time.process_time()
+    labels = [recognise(crop) for crop in crops]
+    return labels, (time.process_time() - start) / len(crops) * 1e3
+
+
+def most_probable(shares: dict[str, float]) -> str:
+    return max(shares, key=lambda name: shares[name])
+
+
+def by_emodet(crops: Sequence[UInt8], chosen: argparse.Namespace) -> tuple[list[str], float]:
+    recognizer = Recognizer(chosen.model, detector="none", threads=1, min_confidence=0)
+
+    def recognise(crop: UInt8) -> str:
+        (face,) = recognizer.crops([crop])
+        return max(CLASSES, key=lambda name: face.probabilities[name])
+
+    return timed(recognise, crops)
+
+
+def by_fer(crops: Sequence[UInt8], _: argparse.Namespace) -> tuple[list[str], float]:
+    from fer.fer import FER
+
+    system = FER(offsets=(0, 0))
+
+    def recognise(crop: UInt8) -> str:
+        height, width = crop.shape[:2]
+        (face,) = system.detect_emotions(crop[:, :, ::-1].copy(), [(0, 0, width, height)])
+        return most_probable(face["emotions"])
+
+    return timed(recognise, crops)
+
+
+def by_facex(crops: Sequence[UInt8], _: argparse.Namespace) -> tuple[list[str], float]:
+    import cv2
+    from facex.core import EmotionClassifier
+
+    folder = Path(str(importlib.metadata.distribution("facex").locate_file("facex")))
+    system = EmotionClassifier(str(folder / "assets" / "model_optimized.tflite"))
+    return timed(lambda crop: most_probable(system.detect_emotion(cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY))), crops)
+
+
+def by_face_api(crops: Sequence[UInt8], chosen: argparse.Namespace) -> tuple[list[str], float]:
+    import cv2
+
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "crops.raw"
+        file.write_bytes(
+            b"".join(cv2.resize(crop, (SIDE, SIDE), interpolation=cv2.INTER_AREA).tobytes() for crop in crops)
+        )
+        command = [
+            "node",
+            str(Path(__file__).with_name("face_api.cjs")),
+            chosen.node,
+            str(file),
+            str(SIDE),
+            str(len(crops)),
+        ]
+        answer = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[-1])
+    return answer["labels"], answer["milliseconds"]
+
+
+SYSTEMS = {"emodet": by_emodet, "fer": by_fer, "facex": by_facex, "face-api": by_face_api}
+
+if __name__ == "__main__":
+    main()
