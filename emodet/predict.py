@@ -10,7 +10,7 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Literal
@@ -22,7 +22,7 @@ from emodet.cpu import available_cores
 from emodet.errors import EmodetError
 from emodet.files import write_atomically
 from emodet.images import MAX_PIXELS
-from emodet.inference.batch import Batch
+from emodet.inference.batch import Batch, Recognised
 from emodet.inference.capture import read_ahead
 from emodet.inference.detectors import DETECTORS
 from emodet.inference.faces import MIN_CONFIDENCE
@@ -103,13 +103,12 @@ def _run(options: argparse.Namespace) -> int:
     head = list(itertools.islice(sources, _MANY))
     many = len(head) == _MANY and not options.show and all(each.kind in ("image", "video") for each in head)
     workers = options.workers or (available_cores() if many else 1)
-    threads = options.threads or (1 if workers > 1 else None)
     if options.threads is not None:
         cv2.setNumThreads(options.threads)
     recognizer = Recognizer(
         options.model,
         detector=options.detector,
-        threads=threads,
+        threads=options.threads or (1 if workers > 1 else None),
         providers=options.providers,
         min_confidence=options.min_confidence,
         prior=options.prior,
@@ -117,16 +116,13 @@ def _run(options: argparse.Namespace) -> int:
     rows_path = options.output / f"faces.{rows}" if options.output else None
     with contextlib.ExitStack() as stack:
         progress = writer = None
-        if rows_path is not None and rows != "parquet" and (options.resume or workers > 1):
-            progress = Progress(rows_path, _settings(options, recognizer), resume=options.resume)
-            stack.callback(progress.close)
-        elif options.output is not None:
-            # Of an earlier run, whose rows this one replaces.
-            (options.output / "progress.jsonl").unlink(missing_ok=True)
+        if rows_path is not None and rows != "parquet":
+            settings = _settings(options, rows, recognizer)
+            progress = stack.enter_context(Progress(rows_path, settings, resume=options.resume))
         if rows is not None:
-            names, resumed = recognizer.model.info.class_names, progress is not None and progress.resumed
+            names, append = recognizer.model.info.class_names, progress is not None and progress.resumed
             target, mark = rows_path or sys.stdout, options.csv_bom
-            writer = stack.enter_context(RowWriter(rows, target, names, byte_order_mark=mark, append=resumed))
+            writer = stack.enter_context(RowWriter(rows, target, names, byte_order_mark=mark, append=append))
         batch = Batch(
             recognizer,
             writer,
@@ -159,17 +155,24 @@ def _recognise(
     if progress is not None:
         batch.summary.earlier = progress.earlier
         sources = (source for source in sources if source.name not in progress)
+    bar = tqdm(
+        unit="input",
+        file=sys.stderr,
+        disable=options.quiet or workers == 1,
+        mininterval=0.2 if sys.stderr.isatty() else 60,
+        smoothing=0.05,
+    )
+    if workers > 1:
+        threading.Thread(target=_count_inputs, args=(options, batch.summary.earlier, bar), daemon=True).start()
     try:
-        if workers > 1:
-            _in_processes(options, batch, progress, sources, workers)
-            return 0
-        # The next image is decoded while this one is recognised.
-        with closing(read_ahead(opened(sources, options.max_pixels), capacity=1)) as items:
-            for item in items:
-                done = batch.recognise(item)
+        with bar, closing(_results(options, batch, sources, workers)) as results:
+            for finished in results:
+                for done in finished:
+                    batch.take(done)
                 if progress is not None:
-                    progress.add(batch.summary.sources[-1:])
-                if not done and options.strict:
+                    progress.add([done.counts for done in finished])
+                bar.update(len(finished))
+                if options.strict and batch.summary.failed:
                     break
     except WindowClosed:
         pass
@@ -182,38 +185,32 @@ def _recognise(
     return 0
 
 
-def _in_processes(
-    options: argparse.Namespace, batch: Batch, progress: Progress | None, sources: Iterator[Source], workers: int
-) -> None:
-    from emodet.inference.processes import Workers  # deferred: a photo does not wait for it
+def _results(
+    options: argparse.Namespace, batch: Batch, sources: Iterator[Source], workers: int
+) -> Generator[list[Recognised], None, None]:
+    if workers > 1:
+        from emodet.inference.processes import Workers  # deferred: a photo does not wait for it
 
-    interval = 0.2 if sys.stderr.isatty() else 60
-    results = Workers(batch, workers, threads=options.threads or 1).run(sources)
-    with (
-        tqdm(unit="input", file=sys.stderr, disable=options.quiet, mininterval=interval, smoothing=0.05) as bar,
-        closing(results),
-    ):
-        threading.Thread(target=_count_inputs, args=(options, progress, bar), daemon=True).start()
-        for finished in results:
-            good = [batch.take(done) for done in finished]
-            if progress is not None:
-                progress.add([done.counts for done in finished])
-            bar.update(len(finished))
-            if options.strict and not all(good):
-                return
+        yield from Workers(batch, workers, threads=options.threads or 1).run(sources)
+        return
+    # The next image is decoded while this one is recognised.
+    with closing(read_ahead(opened(sources, options.max_pixels), capacity=1)) as items:
+        for item in items:
+            picture = item.image_rgb is not None or item.error is not None
+            yield batch.pictures([item]) if picture else [batch.video(item.source)]
 
 
-def _count_inputs(options: argparse.Namespace, progress: Progress | None, bar: Any) -> None:
+def _count_inputs(options: argparse.Namespace, earlier: int, bar: Any) -> None:
     """Count the inputs for the time left, while the first are recognised."""
     with contextlib.suppress(EmodetError, OSError):  # reported where they are read
-        bar.total = count_sources(options.sources) - (progress.earlier if progress else 0)
+        bar.total = count_sources(options.sources) - earlier
 
 
-def _settings(options: argparse.Namespace, recognizer: Recognizer) -> dict[str, Any]:
+def _settings(options: argparse.Namespace, rows: str | None, recognizer: Recognizer) -> dict[str, Any]:
     """What a resumed run must have in common with the one that was stopped."""
     names = ("prior", "every", "smooth", "annotate", "explain", "blur_faces", "max_pixels", "column")
     kept = {name: getattr(options, name) for name in names}
-    kept["min_confidence"] = recognizer.min_confidence
+    kept |= {"rows": rows, "min_confidence": recognizer.min_confidence}
     return {"model_sha256": recognizer.model.sha256, "detector": recognizer.detector.description, **kept}
 
 
@@ -239,9 +236,6 @@ def _check(options: argparse.Namespace) -> None:
         return
     try:
         options.output.mkdir(parents=True, exist_ok=True)
-        probe = options.output / f".emodet-{os.getpid()}"
-        probe.touch()
-        probe.unlink()
     except OSError as problem:
         raise EmodetError(f"--output {options.output}: cannot be written to ({problem.strerror})") from None
 

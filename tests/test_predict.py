@@ -248,6 +248,7 @@ def test_a_folder_of_results(predict, photo, video, tmp_path):
         "clip.timeline.png",
         "faces.jsonl",
         "photo.annotated.jpg",
+        "progress.jsonl",
         "summary.json",
     ]
     rows = json_lines((found / "faces.jsonl").read_text())

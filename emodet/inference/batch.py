@@ -2,13 +2,14 @@
 
 import contextlib
 import dataclasses
+import itertools
 import logging
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -23,15 +24,7 @@ from emodet.inference.pictures import draw, heat_maps, readable, write_picture
 from emodet.inference.pipeline import SCORE_TO_HIDE, Result, StreamOptions, recognise_stream
 from emodet.inference.recognizer import Recognizer
 from emodet.inference.rows import RowsError, RowWriter, face_row
-from emodet.inference.sinks import (
-    AnnotatedVideoSink,
-    RowSink,
-    Sink,
-    TimelineSink,
-    WindowClosed,
-    WindowSink,
-    show,
-)
+from emodet.inference.sinks import AnnotatedVideoSink, RowSink, Sink, TimelineSink, WindowClosed, WindowSink, show
 from emodet.inference.sources import RESULT_ENDINGS, Source, printable
 from emodet.inference.summary import SourceSummary, Summary
 from emodet.inference.video_reader import VideoReader
@@ -47,29 +40,25 @@ _MAX_STILL_MAPS = 3
 
 @dataclass(slots=True)
 class Recognised:
-    """What became of one input.
+    """The result of one input.
 
     Attributes:
         counts: Its counts, notes and error.
-        rows: The rows of a picture.
-        row_file: JSON lines of a video, to be moved to the rows; None if they were written to a `RowWriter`.
+        rows: The rows of a picture; a file of JSON lines with those of a video; None if they are written already.
         seconds: Time spent on a picture.
     """
 
     counts: SourceSummary
-    rows: list[dict[str, Any]] = field(default_factory=list)
-    row_file: Path | None = None
+    rows: list[dict[str, Any]] | Path | None
     seconds: float = 0.0
 
 
-@dataclass(slots=True)
-class _Found:
+class _Found(NamedTuple):
     """A picture whose faces are cut out but not classified."""
 
     done: Recognised
     detections: list[Detection]
     crops: list[UInt8]
-    faces: tuple[Face, ...] = ()
 
 
 @dataclass(slots=True)
@@ -104,46 +93,28 @@ class Batch:
         if always or not self.quiet:
             tqdm.write(line, file=sys.stderr)
 
-    def recognise(self, item: Opened) -> bool:
-        """Recognise one input in this process; False if it failed. `RowsError` and `WindowClosed` end the run."""
-        if item.image_rgb is None and item.error is None:
-            done = Recognised(SourceSummary(item.source.name))
-            self.summary.sources.append(done.counts)
-            with self._failure(done.counts):
-                self.video(item.source, done.counts, self.rows)
-            if self.rows is None and done.counts.frames:
-                _print_video(done.counts)
-        else:
-            (done,) = self.pictures([item])
-            self.summary.sources.append(done.counts)
-        return self._finish(done)
-
-    def take(self, done: Recognised) -> bool:
-        """Take an input that another process has recognised; False if it failed. `RowsError` ends the run."""
-        self.summary.fold(done.counts)
-        for note in done.counts.notes:
-            self.report(f"note: {done.counts.name}: {note}")
-        if done.row_file is not None:
-            self.summary.meter.add(None, done.counts.frames)
-            if self.rows is None:
-                _print_video(done.counts)
-            else:
-                self.rows.move_from(done.row_file)
-        return self._finish(done)
-
-    def _finish(self, done: Recognised) -> bool:
+    def take(self, done: Recognised) -> None:
+        """Write and count the result of an input, which another process may have recognised."""
         counts = done.counts
-        if done.seconds and counts.frames:
-            self.summary.meter.add(done.seconds)
-            if self.rows is None:
-                _print_rows(counts.name, done.rows)
-        if self.rows is not None:
-            with self._failure(counts):
-                for row in done.rows:
-                    self.rows.write(row)
+        with self._failure(counts):
+            self._write(done)
+        if counts.frames and done.rows is not None:  # of other videos, each frame is counted as it comes
+            self.summary.meter.add(done.seconds or None, counts.frames)
+        self.summary.add(counts)
+        for note in counts.notes:
+            self.report(f"note: {counts.name}: {note}")
         if counts.error:
             self.report(f"error: {counts.error}", always=True)
-        return counts.error is None
+
+    def _write(self, done: Recognised) -> None:
+        if self.rows is None:
+            if done.counts.frames:
+                _print_result(done)
+        elif isinstance(done.rows, Path):
+            self.rows.move_from(done.rows)
+        else:
+            for row in done.rows or ():
+                self.rows.write(row)
 
     @contextlib.contextmanager
     def _failure(self, counts: SourceSummary) -> Iterator[None]:
@@ -170,49 +141,46 @@ class Batch:
         waiting: list[_Found] = []
         started = time.perf_counter()
         for item in items:
-            counts = SourceSummary(item.source.name, notes=list(item.notes))
-            results.append(Recognised(counts))
-            with self._failure(counts):
+            done = Recognised(SourceSummary(item.source.name, notes=list(item.notes)), [])
+            results.append(done)
+            with self._failure(done.counts):
                 if item.error is not None or item.image_rgb is None:
-                    raise item.error or EmodetError(f"{counts.name}: not an image")
-                boxes, found = self._find(item.image_rgb, results[-1])
+                    raise item.error or EmodetError(f"{done.counts.name}: not an image")
+                boxes = self._detect(item.image_rgb)
+                sure = [each for each in boxes if each.score >= self.recognizer.detector.min_score]
+                found = _Found(done, sure, [self.recognizer.crop(item.image_rgb, each) for each in sure])
                 if self.annotate or self.show:
-                    self._classify([found])
-                    if counts.error is None:
-                        self._draw(item.source, item.image_rgb, boxes, found.faces, counts)
+                    (faces,) = self._classify([found])
+                    self._draw(item.source, item.image_rgb, boxes, faces, done.counts)
                 else:
                     waiting.append(found)
-        self._classify(waiting)
+        try:
+            self._classify(waiting)
+        except Exception:  # it may be due to one of them
+            for one in waiting:
+                with self._failure(one.done.counts):
+                    self._classify([one])
         for done in results:
             done.seconds = (time.perf_counter() - started) / len(results)
         return results
 
-    def _find(self, image: UInt8, done: Recognised) -> tuple[Sequence[Detection], _Found]:
-        """All boxes to hide, and the faces to recognise."""
-        detector = self.recognizer.detector
-        min_score = min(SCORE_TO_HIDE, detector.min_score) if self.stream.hide else None
-        boxes = self.recognizer.detect(image, min_score=min_score)
-        sure = [each for each in boxes if each.score >= detector.min_score]
-        return boxes, _Found(done, sure, [self.recognizer.crop(image, each) for each in sure])
+    def _detect(self, image: UInt8) -> Sequence[Detection]:
+        """The faces to recognise, and less certain ones if all are to be hidden."""
+        min_score = min(SCORE_TO_HIDE, self.recognizer.detector.min_score) if self.stream.hide else None
+        return self.recognizer.detect(image, min_score=min_score)
 
-    def _classify(self, pictures: Sequence[_Found]) -> None:
-        try:
-            every = [(crop, each) for one in pictures for crop, each in zip(one.crops, one.detections, strict=True)]
-            faces = iter(self.recognizer.classify([crop for crop, _ in every], [each for _, each in every]))
-        except Exception as problem:
-            if len(pictures) > 1:  # it may be due to one of them
-                for one in pictures:
-                    self._classify([one])
-                return
-            for one in pictures:
-                with self._failure(one.done.counts):
-                    raise problem
-            return
+    def _classify(self, pictures: Sequence[_Found]) -> list[tuple[Face, ...]]:
+        """The faces of each picture, which are also counted and become its rows."""
+        crops = [crop for one in pictures for crop in one.crops]
+        every = iter(self.recognizer.classify(crops, [each for one in pictures for each in one.detections]))
+        results = []
         for one in pictures:
-            one.faces = tuple(next(faces) for _ in one.detections)
-            one.done.counts.add(one.faces)
-            name = one.done.counts.name
-            one.done.rows = [face_row(name, 0, None, place, face) for place, face in enumerate(one.faces)]
+            faces = tuple(itertools.islice(every, len(one.crops)))
+            counts = one.done.counts
+            counts.add(faces)
+            one.done.rows = [face_row(counts.name, 0, None, place, face) for place, face in enumerate(faces)]
+            results.append(faces)
+        return results
 
     def _draw(
         self, source: Source, image: UInt8, found: Sequence[Detection], faces: Sequence[Face], counts: SourceSummary
@@ -229,19 +197,26 @@ class Batch:
         if self.show:
             show(picture, wait_ms=0)
 
-    def video_apart(self, source: Source, row_file: Path) -> Recognised:
-        """Recognise a video, with its rows in a file of their own."""
-        done = Recognised(SourceSummary(source.name), row_file=row_file)
-        with self._failure(done.counts), RowWriter("jsonl", row_file, self.recognizer.model.info.class_names) as rows:
-            self.video(source, done.counts, rows)
+    def video(self, source: Source, row_file: Path | None = None) -> Recognised:
+        """Recognise a video or live source to its end, with rows written as they come, or to a file of JSON lines."""
+        done = Recognised(SourceSummary(source.name), row_file)
+        names = self.recognizer.model.info.class_names
+        try:
+            with self._failure(done.counts):
+                if row_file is None:
+                    self._recognise_video(source, done.counts, self.rows)
+                else:
+                    with RowWriter("jsonl", row_file, names) as rows:
+                        self._recognise_video(source, done.counts, rows)
+        except BaseException:  # Ctrl-C, for one: what was recognised counts
+            self.summary.add(done.counts)
+            raise
         return done
 
-    def video(self, source: Source, counts: SourceSummary, rows: RowWriter | None) -> None:
-        """Recognise a video or live source to its end; `counts` are kept up to an error."""
-        live = source.kind == "live"
+    def _recognise_video(self, source: Source, counts: SourceSummary, rows: RowWriter | None) -> None:
         if isinstance(source.address, bytes):
             raise EmodetError(f"{source.name}: a video is read from a file only")
-        video = open_video(source.address, live=live, max_pixels=self.max_pixels, on_event=self.report)
+        video = open_video(source.address, live=source.kind == "live", max_pixels=self.max_pixels, on_event=self.report)
         live = isinstance(video, LiveVideo)  # not a file behind a web address
         total, quiet = video.frame_count or None, self.quiet or not sys.stderr.isatty()
         with tqdm(total=total, unit="frame", desc=source.name, file=sys.stderr, disable=quiet, leave=False) as bar:
@@ -251,7 +226,12 @@ class Batch:
                 recognise_stream(self.recognizer, video, sinks, stream)
             finally:
                 counts.files.extend(printable(file) for sink in sinks for file in sink.files)
-                self._note_losses(video, counts)
+                counts.left_out, counts.damaged = video.dropped, video.damaged
+                if video.damaged:
+                    of = f" of {video.frame_count}" if video.frame_count else ""
+                    counts.notes.append(f"{video.damaged}{of} frames are damaged and could not be decoded")
+                if video.partly_damaged:
+                    counts.notes.append(f"frames with visible damage, recognised as they are: {video.partly_damaged}")
 
     def _sinks(self, source: Source, video: VideoReader | LiveVideo, rows: RowWriter | None) -> list[Sink]:
         sinks: list[Sink] = [] if rows is None else [RowSink([rows], source.name)]
@@ -263,17 +243,6 @@ class Batch:
         if self.show:
             sinks.append(WindowSink())
         return sinks
-
-    def _note_losses(self, video: VideoReader | LiveVideo, counts: SourceSummary) -> None:
-        counts.left_out, counts.damaged, notes = video.dropped, video.damaged, []
-        if video.damaged:
-            total = f" of {video.frame_count}" if video.frame_count else ""
-            notes.append(f"{video.damaged}{total} frames are damaged and could not be decoded")
-        if video.partly_damaged:
-            notes.append(f"frames with visible damage, recognised as they are: {video.partly_damaged}")
-        counts.notes.extend(notes)
-        for note in notes:
-            self.report(f"note: {counts.name}: {note}")
 
 
 class _Counts(Sink):
@@ -294,22 +263,18 @@ def _result_path(folder: Path, source: Source, ending: str) -> Path:
     return folder / source.stem.with_name(source.stem.name + ending)
 
 
-def _print_video(counts: SourceSummary) -> None:
-    shares = [f"{name} {count / counts.faces:.0%}" for name, count in counts.emotions.most_common()]
-    shown = ", ".join(shares) or "no face"
-    _say(f"{counts.name}: {counts.frames} frames, {counts.faces} faces: {shown}")
-
-
-def _print_rows(name: str, rows: Sequence[dict[str, Any]]) -> None:
-    _say(f"{name}: {'' if rows else 'no face'}")
-    for row in rows:
-        best = sorted(row["probabilities"].items(), key=lambda pair: -pair[1])[:3]
-        place = ", ".join(str(round(row[side])) for side in ("x1", "y1", "x2", "y2"))
-        shares = ", ".join(f"{name} {value:.0%}" for name, value in best)
-        _say(f"  {row['emotion']:<10} box ({place})  {shares}")
-
-
-def _say(line: str) -> None:
-    """Print a result to standard output, above a progress bar."""
-    tqdm.write(line.rstrip(), file=sys.stdout)
+def _print_result(done: Recognised) -> None:
+    """Print the result of an input to standard output, above a progress bar."""
+    counts = done.counts
+    if isinstance(done.rows, list):
+        lines = [f"{counts.name}:" if done.rows else f"{counts.name}: no face"]
+        for row in done.rows:
+            best = sorted(row["probabilities"].items(), key=lambda pair: -pair[1])[:3]
+            place = ", ".join(str(round(row[side])) for side in ("x1", "y1", "x2", "y2"))
+            shares = ", ".join(f"{name} {value:.0%}" for name, value in best)
+            lines.append(f"  {row['emotion']:<10} box ({place})  {shares}")
+    else:
+        shares = ", ".join(f"{name} {count / counts.faces:.0%}" for name, count in counts.emotions.most_common())
+        lines = [f"{counts.name}: {counts.frames} frames, {counts.faces} faces: {shares or 'no face'}"]
+    tqdm.write("\n".join(lines), file=sys.stdout)
     sys.stdout.flush()

@@ -74,26 +74,27 @@ def _opened(source: Source, max_pixels: int) -> Opened:
 
 def _decoded(source: Source, name: str, data: bytes, max_pixels: int) -> Opened:
     logger, notes = logging.getLogger("emodet.images"), _Notes()
-    logger.addHandler(notes)
+    logger.addFilter(notes)
     try:
         image = decode_rgb(data, name=name, max_pixels=max_pixels)
     finally:
-        logger.removeHandler(notes)
+        logger.removeFilter(notes)
     height, width = image.shape[:2]
     if min(height, width) < _MIN_SIDE:
         raise EmodetError(f"{name}: {width}×{height} pixels are too few to show a face")
-    return Opened(source, image, tuple(notes.texts))
+    return Opened(source, image, tuple(note.removeprefix(f"{name}: ") for note in notes.texts))
 
 
-class _Notes(logging.Handler):
-    """Collects what the decoder warns of."""
+class _Notes(logging.Filter):
+    """Collects what the decoder warns of, for the summary, instead of logging it."""
 
     def __init__(self) -> None:
         super().__init__()
         self.texts: list[str] = []
 
-    def emit(self, record: logging.LogRecord) -> None:
+    def filter(self, record: logging.LogRecord) -> bool:
         self.texts.append(record.getMessage())
+        return False
 
 
 @contextlib.contextmanager

@@ -1,11 +1,14 @@
 """Recognise inputs in several processes: pictures in batches, videos one by one."""
 
+import dataclasses
 import logging
 import multiprocessing
 import os
+import pickle
 import signal
 import tempfile
 import threading
+import uuid
 from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -27,31 +30,20 @@ PICTURES = 16
 _MAX_DEATHS = 5
 
 _batch: Batch  # of this worker process
+_folder: Path
 
 
 class Workers:
     """Processes that hold a copy of a `Batch`.
 
-    When a process dies, the inputs that were in work are repeated one process at a time; an input that ends its
-    process again becomes an error of this input.
+    When a process dies, the inputs that were in work are repeated one by one; an input that ends its process again
+    becomes an error of this input.
     """
 
     def __init__(self, batch: Batch, count: int, *, threads: int = 1) -> None:
         """Prepare `count` processes; `threads` are OpenCV's in each, and the batch's recognizer has its own."""
-        self._arguments = (
-            Batch(
-                batch.recognizer,
-                None,
-                folder=batch.folder,
-                annotate=batch.annotate,
-                stream=batch.stream,
-                max_pixels=batch.max_pixels,
-                quiet=True,
-            ),
-            threads,
-        )
-        self._count, self._report = count, batch.report
-        self._deaths = 0
+        self._batch = dataclasses.replace(batch, rows=None, show=False, quiet=True)
+        self._count, self._threads, self._report = count, threads, batch.report
 
     def run(self, sources: Iterable[Source]) -> Generator[list[Recognised], None, None]:
         """Recognise inputs; results by batch, as they are finished.
@@ -61,12 +53,15 @@ class Workers:
         """
         batches = _batches(sources)
         waiting: dict[Future[list[Recognised]], list[Source]] = {}
-        with tempfile.TemporaryDirectory(prefix="emodet-", ignore_cleanup_errors=True) as folder:
-            pool = self._pool(self._count)
+        with tempfile.TemporaryDirectory(prefix="emodet-", ignore_cleanup_errors=True) as name:
+            folder = Path(name)
+            # As an argument, its megabytes would hold up the start of each process until the one before has read them.
+            (folder / "batch").write_bytes(pickle.dumps(self._batch))
+            pool = self._pool(self._count, folder)
             try:
                 while True:
                     while len(waiting) < 2 * self._count and (batch := next(batches, None)):
-                        waiting[_submitted(pool, batch, folder)] = batch
+                        waiting[_submitted(pool, batch)] = batch
                     if not waiting:
                         break
                     try:
@@ -75,12 +70,11 @@ class Workers:
                             del waiting[future]
                             yield results
                     except BrokenProcessPool:
-                        self._report("a worker process died; what it had in work is repeated, one process at a time")
+                        self._report("a worker process died; what was in work is repeated one by one")
                         pool.shutdown()
-                        suspects, waiting = list(waiting.values()), {}
-                        for batch in suspects:
-                            yield from self._alone(batch, folder)
-                        pool = self._pool(self._count)
+                        yield from self._one_by_one([source for batch in waiting.values() for source in batch], folder)
+                        waiting = {}
+                        pool = self._pool(self._count, folder)
             except BaseException:
                 for child in multiprocessing.active_children():
                     child.terminate()
@@ -88,36 +82,31 @@ class Workers:
             finally:
                 pool.shutdown(cancel_futures=True)
 
-    def _pool(self, count: int) -> ProcessPoolExecutor:
+    def _pool(self, count: int, folder: Path) -> ProcessPoolExecutor:
         spawn = multiprocessing.get_context("spawn")
-        return ProcessPoolExecutor(count, mp_context=spawn, initializer=_start, initargs=self._arguments)
+        return ProcessPoolExecutor(count, mp_context=spawn, initializer=_start, initargs=(folder, self._threads))
 
-    def _alone(self, batch: list[Source], folder: str) -> Iterator[list[Recognised]]:
-        """Recognise a batch again in a process of its own; halve it where that dies."""
-        pool = self._pool(1)
+    def _one_by_one(self, sources: Iterable[Source], folder: Path) -> Iterator[list[Recognised]]:
+        pool, deaths = self._pool(1, folder), 0
         try:
-            results = _submitted(pool, batch, folder).result()
-            self._deaths = 0
-        except BrokenProcessPool:
-            results = []
+            for source in sources:
+                try:
+                    results = _submitted(pool, [source]).result()
+                    deaths = 0
+                except BrokenProcessPool:
+                    deaths += 1
+                    if deaths == _MAX_DEATHS:
+                        raise EmodetError(
+                            f"{deaths} worker processes in a row died, the last one on {source.name}; if memory was "
+                            "short, use fewer --workers"
+                        ) from None
+                    error = f"{source.name}: its worker process died twice (out of memory, or a defect of a decoder)"
+                    results = [Recognised(SourceSummary(source.name, error=error), None)]
+                    pool.shutdown()
+                    pool = self._pool(1, folder)
+                yield results
         finally:
             pool.shutdown(wait=False)
-        if results:
-            yield results
-        elif len(batch) > 1:
-            middle = len(batch) // 2
-            yield from self._alone(batch[:middle], folder)
-            yield from self._alone(batch[middle:], folder)
-        else:
-            self._deaths += 1
-            name = batch[0].name
-            if self._deaths >= _MAX_DEATHS:
-                raise EmodetError(
-                    f"{self._deaths} worker processes in a row died, the last one on {name}; if memory was short, use "
-                    "fewer --workers"
-                )
-            error = f"{name}: its worker process died twice (out of memory, or a defect of a decoder)"
-            yield [Recognised(SourceSummary(name, error=error))]
 
 
 def _batches(sources: Iterable[Source]) -> Iterator[list[Source]]:
@@ -136,23 +125,23 @@ def _batches(sources: Iterable[Source]) -> Iterator[list[Source]]:
         yield pictures
 
 
-def _submitted(pool: ProcessPoolExecutor, batch: list[Source], folder: str) -> Future[list[Recognised]]:
+def _submitted(pool: ProcessPoolExecutor, batch: list[Source]) -> Future[list[Recognised]]:
     try:
-        return pool.submit(_work, batch, folder)
+        return pool.submit(_work, batch)
     except BrokenProcessPool as problem:
         failed: Future[list[Recognised]] = Future()
         failed.set_exception(problem)
         return failed
 
 
-def _start(batch: Batch, threads: int) -> None:
+def _start(folder: Path, threads: int) -> None:
     """Begin a worker process: it ends with its parent, and at once at Ctrl-C."""
-    global _batch
-    _batch = batch
+    global _batch, _folder
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     logging.basicConfig(level=logging.ERROR)  # notes come with the results
     cv2.setNumThreads(threads)
+    _batch, _folder = pickle.loads((folder / "batch").read_bytes()), folder
 
 
 def _end_with_parent() -> None:
@@ -161,8 +150,8 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _work(batch: list[Source], folder: str) -> list[Recognised]:
+def _work(batch: list[Source]) -> list[Recognised]:
     with pillow_limit(_batch.max_pixels):
         if batch[0].kind == "video":
-            return [_batch.video_apart(batch[0], Path(folder, f"{abs(hash(batch[0].name))}.jsonl"))]
+            return [_batch.video(batch[0], _folder / f"{uuid.uuid4().hex}.jsonl")]
         return _batch.pictures(opened(batch, _batch.max_pixels))

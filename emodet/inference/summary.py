@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from emodet.inference.faces import Face
+from emodet.inference.faces import UNCERTAIN, Face
 
 __all__ = ["Meter", "SourceSummary", "Summary"]
 
 _NAMED = 5  # files named per line for people; summary.json has all
-_KEPT = 1000  # failed inputs, and files, of a large run
+_KEPT = 1000  # inputs, failed inputs, and files of a large run
 _NOTED_EVERY = 10
 
 
@@ -88,70 +88,62 @@ class Summary:
     """All inputs of a run, and the files that were passed over.
 
     Attributes:
-        sources: Inputs in order; of folded ones only the first 1000 that failed.
-        total: Sums over the folded inputs that are not in `sources`; `inputs` is their number, `failures` of those
-            that failed.
+        sources: The first 1000 inputs, and the first 1000 that failed: there may be millions.
+        total: Sums over all inputs; of their files, the first 1000.
+        inputs: Number of inputs; `failed` is that of those that failed, wholly or in the middle.
+        earlier: Number of inputs that an earlier run has done.
         skipped: Reason to names of files that were passed over; `skipped_count`: reason to their number.
     """
 
     def __init__(self, *, min_confidence: float) -> None:
         self.sources: list[SourceSummary] = []
         self.total = SourceSummary("")
-        self.inputs = self.failures = self.earlier = 0
+        self.inputs = self.failed = self.earlier = 0
         self.skipped: dict[str, list[str]] = {}
         self.skipped_count: Counter[str] = Counter()
         self.meter = Meter()
         self._min_confidence = min_confidence
 
-    def fold(self, source: SourceSummary) -> None:
-        """Count a finished input without keeping it, unless it failed: there may be millions."""
-        if source.error is not None and len(self.sources) < _KEPT:
-            self.sources.append(source)
-            return
+    def add(self, source: SourceSummary) -> None:
+        """Count an input that is finished."""
         self.inputs += 1
-        self.failures += source.error is not None
-        self.total.frames += source.frames
-        self.total.faces += source.faces
+        self.failed += source.error is not None
+        if self.inputs <= _KEPT or (source.error is not None and self.failed <= _KEPT):
+            self.sources.append(source)
+        for name in ("frames", "faces", "left_out", "damaged"):
+            setattr(self.total, name, getattr(self.total, name) + getattr(source, name))
         self.total.emotions += source.emotions
-        self.total.damaged += source.damaged
-        if len(self.total.files) < _KEPT:
-            self.total.files.extend(source.files)
-
-    @property
-    def failed(self) -> int:
-        """Number of inputs that failed, wholly or in the middle."""
-        return self.failures + sum(source.error is not None for source in self.sources)
+        self.total.files.extend(source.files[: _KEPT - len(self.total.files)])
 
     @property
     def coverage(self) -> float | None:
         """The share of faces whose emotion is certain; None without faces."""
-        faces = self._sum("faces")
-        return 1 - self._emotions()["uncertain"] / faces if faces else None
+        return 1 - self.total.emotions[UNCERTAIN] / self.total.faces if self.total.faces else None
 
     def lines(self) -> list[str]:
         """For people."""
-        inputs, faces = self.inputs + len(self.sources), self._sum("faces")
-        done = f"{inputs - self.failed} of {_count(inputs, 'input')} done"
-        lines = [f"{done}, {_count(self._sum('frames'), 'frame')}, {_count(faces, 'face')}"]
+        total = self.total
+        done = f"{self.inputs - self.failed} of {_count(self.inputs, 'input')} done"
+        lines = [f"{done}, {_count(total.frames, 'frame')}, {_count(total.faces, 'face')}"]
         if self.earlier:
             lines.append(f"resumed: {_count(self.earlier, 'input')} done earlier")
-        if faces:
-            lines.append("emotions: " + ", ".join(f"{name} {count}" for name, count in self._emotions().most_common()))
-        if faces and self._min_confidence > 0:
+        if total.faces:
+            lines.append("emotions: " + ", ".join(f"{name} {count}" for name, count in total.emotions.most_common()))
+        if total.faces and self._min_confidence > 0:
             lines.append(f"coverage: {self.coverage:.1%} of the faces reach a confidence of {self._min_confidence:g}")
         if self.meter.frames:
             p50, p95 = self.meter.latency_ms(50), self.meter.latency_ms(95)
             lines.append(f"speed: {self.meter.frame_rate:.1f} frames/s; latency p50 {p50:.1f} ms, p95 {p95:.1f} ms")
-        if dropped := self._sum("left_out"):
-            lines.append(f"dropped: {dropped} live frames, for newer ones")
+        if total.left_out:
+            lines.append(f"dropped: {total.left_out} live frames, for newer ones")
         for reason, names in self.skipped.items():
             count = self.skipped_count[reason]
             lines.append(f"skipped: {_count(count, 'file')}, {reason}: {_some(names, count)}")
         if self.failed:
-            named = [source.name for source in self.sources if source.error is not None]
-            lines.append(f"failed: {_count(self.failed, 'input')}: {_some(named, self.failed)}")
-        if files := [file for source in (*self.sources, self.total) for file in source.files]:
-            lines.append(f"written: {_some(files, len(files))}")
+            names = [source.name for source in self.sources if source.error is not None]
+            lines.append(f"failed: {_count(self.failed, 'input')}: {_some(names, self.failed)}")
+        if total.files:
+            lines.append(f"written: {_some(total.files, len(total.files))}")
         return lines
 
     def to_json(self) -> str:
@@ -162,11 +154,11 @@ class Summary:
             sources.append({"source": values.pop("name"), **values})
         summary = {
             "sources": sources,
-            "inputs": self.inputs + len(self.sources),
+            "inputs": self.inputs,
             "failed": self.failed,
-            "frames": self._sum("frames"),
-            "faces": self._sum("faces"),
-            "emotions": dict(self._emotions().most_common()),
+            "frames": self.total.frames,
+            "faces": self.total.faces,
+            "emotions": dict(self.total.emotions.most_common()),
             "skipped": self.skipped,
             "skipped_count": dict(self.skipped_count),
             "min_confidence": self._min_confidence,
@@ -176,12 +168,6 @@ class Summary:
             "latency_ms_p95": round(self.meter.latency_ms(95), 2),
         }
         return json.dumps(summary, ensure_ascii=False, indent=2) + "\n"
-
-    def _sum(self, name: str) -> int:
-        return sum(getattr(source, name) for source in (*self.sources, self.total))
-
-    def _emotions(self) -> Counter[str]:
-        return sum((source.emotions for source in (*self.sources, self.total)), Counter[str]())
 
 
 def _count(number: int, noun: str) -> str:

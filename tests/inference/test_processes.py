@@ -66,7 +66,6 @@ def test_a_list_with_missing_files_gives_the_rows_of_one_process(predict, pictur
     names = sorted(pictures.iterdir())
     file = paths_file(tmp_path, [*names[:20], "missing.jpg", *names[20:], names[0], ""])
     assert predict(pictures, "--output", tmp_path / "one")[0] == 0
-    assert not (tmp_path / "one" / "progress.jsonl").exists()
     status, _, err = predict(f"@{file}", "--output", tmp_path / "two", "--workers", "2")
     assert status == 1
     assert sum("missing.jpg" in line for line in err.splitlines() if line.startswith("error: ")) == 1
@@ -102,12 +101,26 @@ def test_a_resumed_run_drops_what_is_half_written_and_refuses_other_settings(pre
     assert (status, "progress.jsonl" in err) == (2, True)
 
 
-def test_rows_that_are_replaced_leave_no_progress_of_the_earlier_run(predict, pictures, tmp_path):
+def test_a_run_of_one_process_can_be_resumed_but_not_as_another_kind_of_rows(predict, pictures, tmp_path):
     found = tmp_path / "found"
-    assert predict(f"{pictures}/0*", "--output", found, "--resume")[0] == 0
-    assert predict(f"{pictures}/1*", "--output", found)[0] == 0
-    assert predict(f"{pictures}/1*", "--output", found, "--resume")[0] == 2  # not cut to the size of other rows
+    assert predict(f"{pictures}/0*", "--output", found)[0] == 0
+    assert predict(f"{pictures}/1*", "--output", found)[0] == 0  # replaces the rows and their progress
+    status, _, err = predict(f"{pictures}/1*", "--output", found, "--resume")
+    assert (status, "10 inputs done earlier" in err) == (0, True)
     assert len((found / "faces.jsonl").read_text().splitlines()) == 10
+    (found / "faces.csv").write_text("rows of somebody else\n")
+    status, _, err = predict(f"{pictures}/1*", "--output", found, "--resume", "--rows", "csv")
+    assert (status, "rows=csv" in err) == (2, True)
+
+
+def test_a_run_that_was_stopped_before_its_first_row_begins_again(predict, pictures, tmp_path):
+    arguments = (pictures / "00.png", "--output", tmp_path, "--rows", "csv")
+    assert predict(*arguments)[0] == 0
+    whole = (tmp_path / "faces.csv").read_text()
+    progress = tmp_path / "progress.jsonl"
+    progress.write_text(progress.read_text().splitlines(keepends=True)[0])
+    assert predict(*arguments, "--resume")[0] == 0
+    assert (tmp_path / "faces.csv").read_text() == whole
 
 
 def test_parquet_columns_of_paths_and_of_images(predict, pictures, tmp_path):

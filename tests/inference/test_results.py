@@ -173,8 +173,10 @@ def test_latencies_and_rates():
 
 def test_coverage_and_failures_in_the_summary():
     summary = Summary(min_confidence=0.5)
-    summary.sources = [SourceSummary("a.jpg"), SourceSummary("b.jpg", error="b.jpg: damaged")]
-    summary.sources[0].add([face(), face(), face(UNCERTAIN, confidence=0.4)])
+    good = SourceSummary("a.jpg")
+    good.add([face(), face(), face(UNCERTAIN, confidence=0.4)])
+    for source in (good, SourceSummary("b.jpg", error="b.jpg: damaged")):
+        summary.add(source)
     assert summary.coverage == pytest.approx(2 / 3)
     assert summary.lines()[0] == "1 of 2 inputs done, 1 frame, 3 faces"
     assert any("66.7%" in line for line in summary.lines())
