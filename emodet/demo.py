@@ -18,13 +18,13 @@ __all__ = ["main"]
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status of `emodet.predict`."""
-    default = Path(os.environ.get("EMODET_OUTPUTS") or "outputs") / "demo"
     parser = argparse.ArgumentParser(
         prog=named("demo"),
         description="Recognise the emotion in a portrait that is part of the package, and write it annotated.",
         epilog=f"example:\n  {named('demo')} --output demo\n\nYour own pictures: {named('predict')} photo.jpg",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    default = Path(os.environ.get("EMODET_OUTPUTS") or "outputs") / "demo"
     parser.add_argument("--output", type=Path, default=default, metavar="DIR", help="folder (default: %(default)s)")
     output: Path = parser.parse_args(argv).output
 

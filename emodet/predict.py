@@ -216,28 +216,27 @@ def _settings(options: argparse.Namespace, rows: str | None, recognizer: Recogni
 
 def _check(options: argparse.Namespace) -> None:
     """Refuse what is known to be wrong before anything is loaded."""
-    for name in ("annotate", "explain"):
-        if getattr(options, name) and options.output is None and not options.show:
-            raise EmodetError(f"--{name} writes pictures: name a folder for them with --output DIR")
-    if options.rows == "parquet" and options.output is None:
+    folder, drawn = options.output, options.annotate or options.explain
+    if drawn and folder is None and not options.show:
+        raise EmodetError("--annotate and --explain write pictures: name a folder for them with --output DIR")
+    if options.rows == "parquet" and folder is None:
         raise EmodetError("--rows parquet cannot go to standard output: name a folder with --output DIR")
-    if options.resume and (options.output is None or options.rows == "parquet"):
+    if options.resume and (folder is None or options.rows == "parquet"):
         raise EmodetError("--resume appends to rows: name their folder with --output DIR, and use jsonl or csv")
     if options.show and (options.workers or 1) > 1:
         raise EmodetError(f"--show needs one process, not --workers {options.workers}")
     if options.csv_bom and options.rows != "csv":
         raise EmodetError("--csv-bom is for spreadsheets: use it with --rows csv")
-    if options.blur_faces and not (options.annotate or options.explain or options.show):
+    if options.blur_faces and not (drawn or options.show):
         raise EmodetError("--blur-faces hides faces in pictures: use it with --annotate, --explain or --show")
     screen = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
     if options.show and sys.platform.startswith("linux") and not screen:
         raise EmodetError("--show needs a screen, and there is none here (DISPLAY is not set)")
-    if options.output is None:
-        return
-    try:
-        options.output.mkdir(parents=True, exist_ok=True)
-    except OSError as problem:
-        raise EmodetError(f"--output {options.output}: cannot be written to ({problem.strerror})") from None
+    if folder is not None:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as problem:
+            raise EmodetError(f"--output {folder}: cannot be written to ({problem.strerror})") from None
 
 
 def _refuse_overwriting(sources: Iterator[Source], folder: Path | None, rows: str | None) -> Iterator[Source]:
@@ -248,10 +247,9 @@ def _refuse_overwriting(sources: Iterator[Source], folder: Path | None, rows: st
     place = folder.resolve()
     names = ("summary.json", "progress.jsonl", f"faces.{rows}")
     for source in sources:
-        if isinstance(source.address, Path) and (
-            source.address.name.endswith((*RESULT_ENDINGS, *names)) or source.address.is_symlink()
-        ):
-            file = source.address.resolve()
+        path = source.address
+        if isinstance(path, Path) and (path.name.endswith((*RESULT_ENDINGS, *names)) or path.is_symlink()):
+            file = path.resolve()
             if (file.name.endswith(RESULT_ENDINGS) and place in file.parents) or file in (place / n for n in names):
                 raise EmodetError(
                     f"--output {folder}: a result would replace the input {source.name}; name another folder"
@@ -310,19 +308,18 @@ def _count(text: str) -> int:
 
 
 def _probability(text: str) -> float | Literal["auto"]:
-    if text == "auto":
-        return "auto"
-    with contextlib.suppress(ValueError):
-        if 0 <= float(text) <= 1:
-            return float(text)
-    raise argparse.ArgumentTypeError(f"{text!r} is neither a number from 0 to 1 nor auto")
+    return "auto" if text == "auto" else _number(text, 1, "a number from 0 to 1, nor auto")
 
 
 def _seconds(text: str) -> float:
+    return _number(text, 3600, "a number of seconds from 0 to 3600")
+
+
+def _number(text: str, highest: float, expected: str) -> float:
     with contextlib.suppress(ValueError):
-        if 0 <= float(text) <= 3600:
+        if 0 <= float(text) <= highest:
             return float(text)
-    raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds, 0 or more")
+    raise argparse.ArgumentTypeError(f"{text!r} is not {expected}")
 
 
 if __name__ == "__main__":

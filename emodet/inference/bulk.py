@@ -31,9 +31,10 @@ class _Worker:
         pictures = self._batch.pictures(opened(map(_source, values, names)))
         rows: list[dict[str, Any]] = []
         for done in pictures:
-            rows.extend(flat_row(row) for row in done.rows)
             if done.counts.error is not None:
                 rows.append({"source": done.counts.name, "error": done.counts.error})
+            elif isinstance(done.rows, list):
+                rows.extend(map(flat_row, done.rows))
         schema = parquet_schema(self._batch.recognizer.model.info.class_names)
         return pyarrow.Table.from_pylist(rows, schema=schema.append(pyarrow.field("error", pyarrow.string())))
 

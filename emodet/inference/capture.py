@@ -4,6 +4,7 @@ A file gives every frame, however long recognition takes; a live source gives it
 dropped and counted. At most a handful of frames are in memory.
 """
 
+import contextlib
 import logging
 import threading
 import time
@@ -65,30 +66,25 @@ class LiveVideo:
         self._source = source or _connect(address)
         self.frame_rate, self.size = self._source.frame_rate, self._source.size
         self.frame_count = self.damaged = self.partly_damaged = self.dropped = 0
-        self._stop = threading.Event()
-        self._changed = threading.Condition()
-        self._newest: Frame | None = None
+        self._newest: deque[Frame] = deque(maxlen=1)
+        self._changed, self._stop = threading.Event(), threading.Event()
         self._error: BaseException | None = None
 
     def close(self) -> None:
         """End the iteration; callable from any thread."""
         self._stop.set()
-        with self._changed:
-            self._changed.notify_all()
+        self._changed.set()
 
     def __iter__(self) -> Generator[Frame, None, None]:
         """The newest frame, again and again; `EmodetError` if the connection is lost and cannot be restored."""
         thread = threading.Thread(target=self._read, name=f"capture {self.name}", daemon=True)
         thread.start()
         try:
-            while True:
-                with self._changed:
-                    while self._newest is None and not self._stop.is_set():
-                        self._changed.wait(timeout=0.5)  # so that Ctrl-C is noticed on every system
-                    frame, self._newest = self._newest, None
-                if frame is None:
-                    break
-                yield frame
+            while self._newest or not self._stop.is_set():
+                self._changed.wait(timeout=0.5)  # so that Ctrl-C is noticed on every system
+                self._changed.clear()
+                if self._newest:
+                    yield self._newest.popleft()
             if self._error is not None:
                 raise self._error
         finally:
@@ -101,18 +97,15 @@ class LiveVideo:
         index = 0
         try:
             while not self._stop.is_set():
-                try:
+                with contextlib.suppress(EmodetError):  # a stream that ends early is a lost connection
                     for frame in self._source:
                         if self._stop.is_set():
                             return
                         started = frame.taken_s if started is None else started
-                        with self._changed:
-                            self.dropped += self._newest is not None
-                            self._newest = Frame(index, frame.taken_s - started, frame.image_rgb, frame.taken_s)
-                            self._changed.notify_all()
+                        self.dropped += len(self._newest)
+                        self._newest.append(Frame(index, frame.taken_s - started, frame.image_rgb, frame.taken_s))
+                        self._changed.set()
                         index += 1
-                except EmodetError:  # a stream that ends early is a lost connection
-                    pass
                 self._reconnect()
         except BaseException as error:  # handed to the thread that iterates
             self._error = error

@@ -49,8 +49,7 @@ class Sink:
         try:
             self.close(complete=kind is None)
         except EmodetError:
-            # The first error is the one to report.
-            if kind is None:
+            if kind is None:  # otherwise the first error is the one to report
                 raise
 
     def write(self, result: "Result") -> None:
@@ -87,14 +86,14 @@ class AnnotatedVideoSink(Sink):
         self._writer: VideoWriter | None = None
 
     def write(self, result: "Result") -> None:
-        picture = result.annotated
         if self._writer is None:
             from emodet.inference.video_writer import VideoWriter
 
-            size, source = (picture.shape[1], picture.shape[0]), self._video
-            file = source if isinstance(source, VideoReader) else None
-            self._writer = VideoWriter(self._path, size=size, frame_rate=source.frame_rate, source=file)
-        self._writer.write(picture, result.frame.time_s)
+            height, width = result.annotated.shape[:2]
+            sound = self._video if isinstance(self._video, VideoReader) else None
+            rate = self._video.frame_rate
+            self._writer = VideoWriter(self._path, size=(width, height), frame_rate=rate, source=sound)
+        self._writer.write(result.annotated, result.frame.time_s)
 
     def close(self, *, complete: bool) -> None:
         if self._writer is not None:
@@ -108,18 +107,16 @@ class TimelineSink(Sink):
     def __init__(self, path: Path, class_names: Sequence[str], title: str) -> None:
         super().__init__()
         self._path, self._title = path, title
-        self._empty = True
         self.timeline = Timeline(class_names)
 
     def write(self, result: "Result") -> None:
         if result.fresh:
-            self._empty = False
+            self.files = [self._path]  # a video without a frame has none
             self.timeline.add(result.frame.time_s, result.faces)
 
     def close(self, *, complete: bool) -> None:
-        if not self._empty:
-            write_picture(self.timeline.draw(self._title), self._path)
-            self.files.append(self._path)
+        for path in self.files:
+            write_picture(self.timeline.draw(self._title), path)
 
 
 class WindowSink(Sink):

@@ -132,31 +132,28 @@ def is_video(start: bytes) -> bool:
 
 
 def _resolve(text: str, column: str | None, found: FoundSources) -> Iterator[Source]:
+    path, name = Path(text), hide_password(text)
     if text == "-":
         yield Source("pipe", "-", "-", PurePath("stdin"))
-        return
-    if _URL.match(text):
-        name = hide_password(text)
+    elif _URL.match(text):
         stem = re.sub(r"[^A-Za-z0-9.-]+", "-", name.partition("://")[2].rpartition("@")[2].partition("?")[0])
         yield Source("live", name, text, PurePath(stem.strip("-.") or "stream"))
-        return
-    path = Path(text)
-    if text.isdecimal() and not path.exists():
+    elif text.isdecimal() and not path.exists():
         yield Source("live", f"camera {int(text)}", int(text), PurePath(f"camera{int(text)}"))
     elif path.is_dir():
-        yield from _some(
-            _scan(path, path, found), f"{printable(text)}: no image or video in this folder (by file name)"
-        )
+        yield from _some(_scan(path, path, found), f"{name}: no image or video in this folder (by file name)")
     elif path.suffix.lower() == ".parquet" and path.exists():
         yield from _table(path, column)
     elif path.exists():
         yield Source(_kind(path), printable(path), path, PurePath(path.stem))
     elif text.startswith("@"):
-        yield from _some(_listed(Path(text[1:])), f"{printable(text)}: the list is empty")
+        with Path(text[1:]).open(encoding="utf-8", errors="surrogateescape", newline="\n") as lines:
+            paths = filter(None, (line.rstrip("\r\n") for line in lines))
+            yield from _some(map(_listed, paths), f"{name}: the list is empty")
     elif glob.has_magic(text):
-        yield from _some(_matches(text, found), f"{printable(text)}: no file matches")
+        yield from _some(_matches(text, found), f"{name}: no file matches")
     else:
-        raise EmodetError(f"{printable(text)}: there is no such file or folder")
+        raise EmodetError(f"{name}: there is no such file or folder")
 
 
 def _some(sources: Iterator[Source], message: str) -> Iterator[Source]:
@@ -168,6 +165,15 @@ def _some(sources: Iterator[Source], message: str) -> Iterator[Source]:
         raise EmodetError(message)
 
 
+def _listed(text: str) -> Source:
+    """A path of a list or table, as it is: whether it exists is found out when it is read."""
+    path = Path(text)
+    if "\0" in text:
+        return Source("image", printable(path), text, PurePath(), f"{printable(path)}: no path holds a NUL character")
+    parts = [part for part in path.with_suffix("").parts if part not in (path.anchor, "..")]
+    return Source(_kind_by_name(path) or "image", printable(path), path, PurePath(*parts))
+
+
 def _matches(pattern: str, found: FoundSources) -> Iterator[Source]:
     matches = sorted(Path(match) for match in glob.glob(pattern, recursive=True))  # noqa: PTH207 (absolute patterns)
     for file in matches:
@@ -176,23 +182,6 @@ def _matches(pattern: str, found: FoundSources) -> Iterator[Source]:
     for folder in matches:
         if folder.is_dir() and "**" not in pattern:
             yield from _scan(folder, folder.parent, found)
-
-
-def _listed(path: Path) -> Iterator[Source]:
-    """The paths of a list, one per line, as they are: whether each exists is found out when it is read."""
-    with path.open(encoding="utf-8", errors="surrogateescape", newline="\n") as lines:
-        for line in lines:
-            if text := line.rstrip("\r\n"):
-                yield _path_source(text)
-
-
-def _path_source(text: str) -> Source:
-    path = Path(text)
-    if "\0" in text:
-        return Source("image", printable(path), text, PurePath(), f"{printable(path)}: no path holds a NUL character")
-    video = path.suffix.lower() in VIDEO_SUFFIXES
-    parts = [part for part in path.with_suffix("").parts if part not in (path.anchor, "..")]
-    return Source("video" if video else "image", printable(path), path, PurePath(*parts))
 
 
 def _table(path: Path, column: str | None) -> Iterator[Source]:
@@ -206,9 +195,8 @@ def _table(path: Path, column: str | None) -> Iterator[Source]:
     def usable(kind: Any) -> bool:
         if types.is_struct(kind):  # as Hugging Face stores images
             return bool(kind.get_field_index("bytes") >= 0)
-        return bool(
-            types.is_string(kind) or types.is_large_string(kind) or types.is_binary(kind) or types.is_large_binary(kind)
-        )
+        tests = (types.is_string, types.is_large_string, types.is_binary, types.is_large_binary)
+        return any(test(kind) for test in tests)
 
     try:
         with parquet.ParquetFile(path) as file:
@@ -232,7 +220,7 @@ def _row_source(path: Path, row: int, value: Any) -> Source:
     if isinstance(value, dict):
         value = value["bytes"] or value.get("path")
     if isinstance(value, str) and value:
-        return _path_source(value)
+        return _listed(value)
     name = f"{printable(path)}#{row}"
     error = None if value else f"{name}: the row is empty"
     return Source("image", name, value or b"", PurePath(f"{path.stem}-{row}"), error)
@@ -246,25 +234,24 @@ def _scan(folder: Path, base: Path, found: FoundSources) -> Iterator[Source]:
         found.skip(Path(error.filename or folder), f"folder that cannot be read ({error.strerror})")
 
     for parent, folders, names in os.walk(folder, followlinks=True, onerror=failed):
-        for name in [name for name in folders if name.startswith(".")]:
-            found.skip(Path(parent, name), "hidden")
-            folders.remove(name)
-        folders.sort()
         real = os.path.realpath(parent)
         if real in visited:  # a link to a folder above
             folders.clear()
             continue
         visited.add(real)
+        for name in [name for name in folders if name.startswith(".")]:
+            found.skip(Path(parent, name), "hidden")
+            folders.remove(name)
+        folders.sort()
         for name in sorted(names):
             file = Path(parent, name)
-            suffix = file.suffix.lower()
-            if suffix not in IMAGE_SUFFIXES | VIDEO_SUFFIXES:
+            kind = _kind_by_name(file)
+            if kind is None:
                 if not name.startswith("."):
                     found.skip(file, "neither image nor video by name")
             elif name.startswith("."):
                 found.skip(file, "hidden")
             elif not _is_passed_over(file, found):
-                kind: Literal["image", "video"] = "video" if suffix in VIDEO_SUFFIXES else "image"
                 yield Source(kind, printable(file), file, file.relative_to(base).with_suffix(""))
 
 
@@ -278,12 +265,16 @@ def _is_passed_over(file: Path, found: FoundSources) -> bool:
     return True
 
 
+def _kind_by_name(path: Path) -> Literal["image", "video"] | None:
+    suffix = path.suffix.lower()
+    return "video" if suffix in VIDEO_SUFFIXES else "image" if suffix in IMAGE_SUFFIXES else None
+
+
 def _kind(path: Path) -> Literal["image", "video", "pipe"]:
     if not path.is_file():
         return "pipe"  # to be read once: its first bytes as well
-    suffix = path.suffix.lower()
-    if suffix in VIDEO_SUFFIXES or suffix in IMAGE_SUFFIXES:
-        return "video" if suffix in VIDEO_SUFFIXES else "image"
+    if kind := _kind_by_name(path):
+        return kind
     with path.open("rb") as file:
         return "video" if is_video(file.read(16)) else "image"
 
@@ -291,7 +282,7 @@ def _kind(path: Path) -> Literal["image", "video", "pipe"]:
 def _unique(sources: Iterable[Source]) -> Iterator[Source]:
     """Each input once, with a stem of its own. Hashes stand for the inputs: there may be millions."""
     seen: set[int] = set()
-    stems: dict[int, int] = {}
+    stems: Counter[int] = Counter()
     for source in sources:
         if not isinstance(source.address, bytes):
             file = isinstance(source.address, Path) and source.kind != "pipe"
@@ -300,10 +291,10 @@ def _unique(sources: Iterable[Source]) -> Iterator[Source]:
                 continue
             seen.add(key)
         plain = stem = PurePath(*map(_short, source.stem.parts))
-        while source.error is None and (key := hash(str(stem).lower())) in stems:  # some file systems ignore case
-            stems[key] += 1
-            stem = plain.with_name(f"{plain.name}-{stems[key]}")
         if source.error is None:
+            while (key := hash(str(stem).lower())) in stems:  # some file systems ignore case
+                stems[key] += 1
+                stem = plain.with_name(f"{plain.name}-{stems[key]}")
             stems[key] = 1
         yield dataclasses.replace(source, stem=stem)
 

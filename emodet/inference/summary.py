@@ -30,7 +30,7 @@ class Meter:
         self.frames = 0
         self.note = ""
         self._latencies: deque[float] = deque(maxlen=2000)
-        self._recent: deque[float] = deque(maxlen=60)
+        self._recent: deque[float] = deque(maxlen=60)  # when the last frames were finished
         self._first = self._last = time.perf_counter()
 
     def add(self, latency_s: float | None, frames: int = 1) -> None:
@@ -42,14 +42,13 @@ class Meter:
         self._latencies.append(latency_s)
         self._recent.append(self._last)
         if self.frames % _NOTED_EVERY == 1:
-            span = self._recent[-1] - self._recent[0]
-            rate = (len(self._recent) - 1) / span if span > 0 else 0.0
+            rate = (len(self._recent) - 1) / max(1e-6, self._last - self._recent[0])
             self.note = f"{rate:.0f} fps  p50 {self.latency_ms(50):.0f} ms  p95 {self.latency_ms(95):.0f} ms"
 
     @property
     def frame_rate(self) -> float:
         """Frames per second since the start; 0 before the first frame."""
-        return self.frames / (self._last - self._first) if self.frames and self._last > self._first else 0.0
+        return self.frames / max(1e-6, self._last - self._first)
 
     def latency_ms(self, percentile: float) -> float:
         """Percentile of the last 2000 latencies in milliseconds; 0 before the first frame."""

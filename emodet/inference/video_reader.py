@@ -87,10 +87,10 @@ class VideoReader:
         from av.video.reformatter import VideoReformatter
 
         container = self._container
-        stream: Any = container.streams.best("video")
+        self._stream: Any = container.streams.best("video")
+        stream: Any = self._stream
         if stream is None:
             raise EmodetError(f"{self.name}: there is no video track in this file")
-        self._stream = stream
         # Frame threads delay each frame, which a live stream must not.
         stream.thread_type = "SLICE" if "://" in str(self.address) else "AUTO"
         stream.codec_context.thread_count = min(4, available_cores())
@@ -111,15 +111,14 @@ class VideoReader:
         self.damaged = self.partly_damaged = self.dropped = 0
         self._packets = 0
         self._read_s = self._video_read_s = float("-inf")
-        self._last_s, self._shift_s = float("-inf"), 0.0
+        self._last_s: float | None = None
+        self._shift_s = 0.0
         self._check_pixels(stream.codec_context.width, stream.codec_context.height)
         self._reformatter = VideoReformatter()
         self._decoded: Iterator[av.VideoFrame] = self._decode()
-        first = next(self._decoded, None)
-        if first is None:
+        if (first := next(self._decoded, None)) is None:
             raise EmodetError(f"{self.name}: no frame of this video can be decoded")
-        height, width = self._upright(first).shape[:2]
-        self.size = (width, height)
+        self.size: tuple[int, int] = self._upright(first).shape[1::-1]
         self._decoded = itertools.chain([first], self._decoded)
 
     def __iter__(self) -> Generator[Frame, None, None]:
@@ -147,25 +146,25 @@ class VideoReader:
     def _decode(self) -> Iterator["av.VideoFrame"]:
         import av
 
-        errors = 0
-        while errors < _MAX_READ_ERRORS:
+        for _ in range(_MAX_READ_ERRORS):
             try:
                 for packet in self._container.demux():
                     yield from self._decode_packet(packet)
                 return
             except av.FFmpegError:  # damaged container: FFmpeg looks for the next packet
-                errors += 1
+                continue
 
     def _decode_packet(self, packet: Any) -> Iterator["av.VideoFrame"]:
         import av
 
+        own = packet.stream is self._stream
         stamp = packet.dts if packet.pts is None else packet.pts
         if stamp is not None and packet.time_base is not None:
             end_s = float((stamp + (packet.duration or 0)) * packet.time_base)
             self._read_s = max(self._read_s, end_s)
-            if packet.stream is self._stream:
+            if own:
                 self._video_read_s = max(self._video_read_s, end_s)
-        if packet.stream is not self._stream:
+        if not own:
             return
         self._packets += packet.size > 0
         try:
@@ -190,16 +189,13 @@ class VideoReader:
 
     def _time_s(self, frame: "av.VideoFrame") -> float:
         stamp = frame.dts if frame.pts is None else frame.pts
-        step_s = 1 / self.frame_rate
-        first = self._last_s == float("-inf")
-        following = 0.0 if first else self._last_s + step_s
-        time_s = following
+        time_s = following_s = 0.0 if self._last_s is None else self._last_s + 1 / self.frame_rate
         if stamp is not None and frame.time_base is not None:
             time_s = float(stamp * frame.time_base) - self.start_s + self._shift_s
-        if not first and time_s <= self._last_s:
+        if self._last_s is not None and time_s <= self._last_s:
             if self._last_s - time_s > 1:  # the clock was reset, as in joined recordings
-                self._shift_s += following - time_s
-            time_s = following
+                self._shift_s += following_s - time_s
+            time_s = following_s
         self._last_s = max(0.0, time_s)
         return self._last_s
 

@@ -1,7 +1,7 @@
 """Write videos that browsers play: H.264 in MP4, each frame at its own time, with the sound of the source."""
 
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -47,13 +47,13 @@ class VideoWriter:
             source: A video whose first audio track is copied, or converted to AAC; None for no sound.
         """
         self.path, self.size = path, size
-        self._last, self._closed = -1, False
+        self._last = -1
         self._reformatter = VideoReformatter()
-        self._open = ExitStack()
-        try:
-            partial = self._open.enter_context(atomic_path(path))
+        with self._errors(), ExitStack() as stack:
+            partial = stack.enter_context(atomic_path(path))
             # faststart: browsers play it before it is loaded completely.
             self._container = av.open(str(partial), "w", format="mp4", options={"movflags": "+faststart"})
+            stack.callback(self._container.close)
             self._stream: Any = self._container.add_stream(
                 "libx264",
                 rate=Fraction(frame_rate).limit_denominator(100_000),
@@ -65,10 +65,8 @@ class VideoWriter:
             context.colorspace = context.color_primaries = context.color_trc = _BT709
             context.color_range = _LIMITED_RANGE
             context.thread_count = min(4, available_cores())
-            self._sound = None if source is None else _Sound(source.address, source.start_s, self._container)
-        except (av.FFmpegError, OSError) as error:
-            self._open.__exit__(type(error), error, None)
-            raise self._failed(error) from None
+            self._sound = None if source is None else _Sound(source, self._container)
+            self._open: ExitStack | None = stack.pop_all()
 
     def __enter__(self) -> "VideoWriter":
         return self
@@ -77,7 +75,7 @@ class VideoWriter:
         try:
             self.close(rest_of_sound=kind is None)
         except EmodetError:
-            if kind is None:
+            if kind is None:  # otherwise the first error is the one to report
                 raise
 
     def write(self, image_rgb: npt.NDArray[np.uint8], time_s: float) -> None:
@@ -94,50 +92,46 @@ class VideoWriter:
         )
         self._last = max(self._last + 1, round(time_s / _TIME_BASE))
         frame.pts, frame.time_base = self._last, _TIME_BASE
-        try:
+        with self._errors():
             self._container.mux(self._stream.encode(frame))
             if self._sound is not None:
                 self._sound.copy(until_s=time_s)
-        except (av.FFmpegError, OSError) as error:
-            raise self._failed(error) from None
 
     def close(self, *, rest_of_sound: bool = True) -> None:
         """Finish the file; without `rest_of_sound` the sound ends with the last frame."""
-        if self._closed:
+        stack, self._open = self._open, None
+        if stack is None:
             return
-        self._closed = True
-        try:
-            with self._open:
-                try:
-                    self._container.mux(self._stream.encode(None))
-                    if self._sound is not None:
-                        self._sound.finish(float("inf") if rest_of_sound else float(self._last * _TIME_BASE))
-                finally:
-                    self._container.close()
-        except (av.FFmpegError, OSError) as error:
-            raise self._failed(error) from None
+        with self._errors(), stack:
+            self._container.mux(self._stream.encode(None))
+            if self._sound is not None:
+                self._sound.finish(float("inf") if rest_of_sound else float(self._last * _TIME_BASE))
 
-    def _failed(self, error: Exception) -> EmodetError:
-        reason = getattr(error, "strerror", None) or error
-        return EmodetError(f"{self.path}: the video could not be written ({reason})")
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except (av.FFmpegError, OSError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise EmodetError(f"{self.path}: the video could not be written ({reason})") from None
 
 
 class _Sound:
     """The first audio track of a video, copied packet by packet as the frames are written."""
 
-    def __init__(self, address: Path | str, start_s: float, output: Any) -> None:
-        self._output = output
-        self._input = open_container(address)
+    def __init__(self, source: VideoReader, output: Any) -> None:
+        self._output, self._offset_s = output, source.start_s
+        self._input = open_container(source.address)
         self._track: Any = self._input.streams.best("audio")
-        self._offset_s = start_s
         self._next: Any = None
         if self._track is None:
             return
-        self._copied = self._track.codec_context.name in _COPIED_SOUND
+        context = self._track.codec_context
+        self._copied = context.name in _COPIED_SOUND
         if self._copied:
             self._stream = output.add_stream_from_template(self._track)
         else:
-            self._stream = output.add_stream("aac", rate=getattr(self._track.codec_context, "sample_rate", 0) or 48_000)
+            self._stream = output.add_stream("aac", rate=getattr(context, "sample_rate", 0) or 48_000)
         self._packets = self._demux()
         self._next = next(self._packets, None)
 
@@ -145,35 +139,28 @@ class _Sound:
         """Copy the packets that begin before a time in seconds."""
         while self._next is not None and float(self._next.dts * self._next.time_base) - self._offset_s <= until_s:
             packet, self._next = self._next, next(self._packets, None)
-            offset = round(self._offset_s / packet.time_base)
             if self._copied:
+                offset = round(self._offset_s / packet.time_base)
                 packet.pts, packet.dts, packet.stream = packet.pts - offset, packet.dts - offset, self._stream
                 self._output.mux(packet)
                 continue
-            for frame in self._decode(packet):
+            frames: list[Any] = []
+            with suppress(av.FFmpegError):  # damaged
+                frames = packet.decode()
+            for frame in frames:
                 if frame.pts is not None:
                     frame.pts -= round(self._offset_s / frame.time_base)
                 self._output.mux(self._stream.encode(frame))
 
     def finish(self, until_s: float) -> None:
         """Copy up to a time in seconds, and close."""
-        try:
+        with self._input:
             self.copy(until_s)
             if self._track is not None and not self._copied:
                 self._output.mux(self._stream.encode(None))
-        finally:
-            self._input.close()
 
     def _demux(self) -> Iterator[Any]:
-        try:
+        with suppress(av.FFmpegError):  # damaged: the sound ends here
             for packet in self._input.demux(self._track):
                 if packet.dts is not None and packet.pts is not None and packet.size:
                     yield packet
-        except av.FFmpegError:  # damaged: the sound ends here
-            return
-
-    def _decode(self, packet: Any) -> list[Any]:
-        try:
-            return list(packet.decode())
-        except av.FFmpegError:
-            return []
