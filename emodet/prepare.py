@@ -64,7 +64,7 @@ def announce(reader: Reader, listing: Listing) -> None:
 
 def prepare(source: Source, preprocessing: Preprocessing, *, force: bool, verify: bool) -> None:
     """Make the pack of one data set, or compare the one that exists with the release and, if asked, every byte."""
-    folder = source.packing(preprocessing).folder
+    folder = source.pack_folder(preprocessing)
     if force and folder.is_dir():
         shutil.rmtree(folder)
     pack, existed = source.prepare(preprocessing, announce)

@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from emodet.data.pack import Table
 from emodet.datasets.csv_rows import CsvRows
@@ -21,19 +20,10 @@ from emodet.emotions import EMOTIONS, NOT_EMOTIONS, emotion_name, place_of
 from emodet.errors import EmodetError
 from emodet.files import atomic_path
 
-__all__ = [
-    "ACTIONS",
-    "COLUMNS",
-    "Correction",
-    "Corrections",
-    "in_words",
-    "read_corrections",
-    "write_corrections",
-]
+__all__ = ["Correction", "Corrections", "in_words", "read_corrections", "write_corrections"]
 
-ACTIONS = ("exclude", "relabel")
-COLUMNS = ("key", "split", "action", "emotion", "was", "reason", "score")
-_SPLITS = ("", "train", "val", "test")
+_COLUMNS = ("key", "split", "action", "emotion", "was", "reason", "score")
+_SPLITS = ("train", "val", "test")
 _LISTED = 5
 
 
@@ -70,7 +60,7 @@ class Corrections:
     Attributes:
         file: Where it was read.
         sha256: Of its bytes.
-        rows: In the file's order, at most one for each key and split.
+        rows: In the file's order.
         class_names: What the rows' numbers mean.
     """
 
@@ -79,35 +69,24 @@ class Corrections:
     rows: tuple[Correction, ...]
     class_names: Sequence[str] = EMOTIONS
 
-    def apply(self, table: Table) -> Table:
-        """The table with these corrections laid over it.
+    def apply(self, table: Table) -> tuple[Table, dict[str, dict[str, int]]]:
+        """The table with these corrections laid over it, and how many faces of each split are excluded and relabelled.
 
         Excluded faces keep their row and have neither an emotion nor a soft label, so that nothing can use them. A row
         that does not fit the table, or contradicts another, is an error.
         """
         emotion, soft_label = table.emotion.copy(), table.soft_label.copy()
-        for correction, places in self._places(table):
-            emotion[places] = -1 if correction.emotion is None else correction.emotion
+        counted: dict[str, Counter[str]] = {split: Counter() for split in _SPLITS}
+        for row, places in self._places(table):
+            emotion[places] = -1 if row.emotion is None else row.emotion
             soft_label[places] = np.nan
-        return replace(table, emotion=emotion, soft_label=soft_label)
-
-    def excluded(self, table: Table) -> npt.NDArray[np.bool_]:
-        """Which faces of the table are left out: bool (N,). Raises what `apply` raises."""
-        mask = np.zeros(len(table), dtype=np.bool_)
-        for correction, places in self._places(table):
-            if correction.action == "exclude":
-                mask[places] = True
-        return mask
-
-    def counts(self, table: Table) -> dict[str, dict[str, int]]:
-        """How many faces are excluded and relabelled, by split. Raises what `apply` raises."""
-        counted: dict[str, Counter[str]] = defaultdict(Counter)
-        for correction, places in self._places(table):
             for split in table.split[places].tolist():
-                counted[split]["excluded" if correction.action == "exclude" else "relabelled"] += 1
-        return {split: dict(counted[split]) for split in ("train", "val", "test") if split in counted}
+                counted[split]["excluded" if row.action == "exclude" else "relabelled"] += 1
+        counts = {split: dict(found) for split, found in counted.items() if found}
+        return replace(table, emotion=emotion, soft_label=soft_label), counts
 
     def _places(self, table: Table) -> list[tuple[Correction, list[int]]]:
+        """The positions of the faces that each row means."""
         wanted = {row.key for row in self.rows}
         of: dict[str, list[int]] = defaultdict(list)
         for place, key in enumerate(table.key.tolist()):
@@ -137,7 +116,7 @@ class Corrections:
                     )
                 other = by_place.setdefault(place, row)
                 if other is not row:
-                    raise self._error(row, f"{row.key} is corrected by line {other.line} already")
+                    raise self._error(row, f"{row.key} is corrected by line {other.line} already; keep one")
         return found
 
     def _name(self, emotion: int) -> str:
@@ -163,16 +142,9 @@ def read_corrections(path: Path, class_names: Sequence[str] = EMOTIONS) -> Corre
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError as problem:
         raise EmodetError(f"data.corrections={path}: cannot be read ({problem})") from None
-    rows = CsvRows(path, ("key", "action"), tuple(name for name in COLUMNS if name not in ("key", "action")))
-    found: dict[tuple[str, str], Correction] = {}
-    for cells in rows:
-        correction = _correction(cells, rows, class_names)
-        other = found.setdefault((correction.key, correction.split), correction)
-        if other is not correction:
-            same = (other.action, other.emotion) == (correction.action, correction.emotion)
-            what = "repeats it" if same else "contradicts it"
-            raise rows.error(f"{correction.key} is in line {other.line} already, and this line {what}; keep one")
-    return Corrections(path, digest, tuple(found.values()), tuple(class_names))
+    rows = CsvRows(path, ("key", "action"), tuple(name for name in _COLUMNS if name not in ("key", "action")))
+    found = tuple(_correction(cells, rows, class_names) for cells in rows)
+    return Corrections(path, digest, found, tuple(class_names))
 
 
 def write_corrections(corrections: Iterable[Correction], path: Path, class_names: Sequence[str] = EMOTIONS) -> None:
@@ -182,7 +154,7 @@ def write_corrections(corrections: Iterable[Correction], path: Path, class_names
     try:
         with atomic_path(path) as unfinished, unfinished.open("w", newline="", encoding="utf-8") as stream:
             writer = csv.writer(stream, lineterminator="\n")
-            writer.writerow(COLUMNS)
+            writer.writerow(_COLUMNS)
             for each in corrections:
                 score = "" if each.score is None else f"{each.score:.4g}"
                 new, old = names[each.emotion], names[each.was]
@@ -193,45 +165,34 @@ def write_corrections(corrections: Iterable[Correction], path: Path, class_names
 
 def _correction(cells: Mapping[str, str], rows: CsvRows, class_names: Sequence[str]) -> Correction:
     key, action, emotion = cells["key"], cells["action"], cells.get("emotion", "")
-    split, score = cells.get("split", ""), cells.get("score", "")
+    split, was, score = cells.get("split", ""), cells.get("was", ""), cells.get("score", "")
     if not key:
         raise rows.error("the column key is empty")
-    if action not in ACTIONS:
-        raise rows.error(f"action {action!r} is not known; there are {', '.join(ACTIONS)}")
-    if split not in _SPLITS:
+    if action not in ("exclude", "relabel"):
+        raise rows.error(f"action {action!r} is not known; there are exclude, relabel")
+    if split and split not in _SPLITS:
         raise rows.error(f"split {split!r} is not train, val or test")
     if action == "exclude" and emotion:
         raise rows.error(f"exclude takes no emotion, but {emotion!r} stands there; is relabel meant?")
-    new = None
-    if action == "relabel":
-        if not emotion:
-            raise rows.error("relabel needs the new class in the column emotion")
-        new = _emotion(emotion, rows, class_names)
-        if new < 0:
-            raise rows.error(f"a face cannot be relabelled as {emotion!r}, which is none of the classes; exclude it")
-    was = cells.get("was", "")
+    new = _emotion(emotion, rows, class_names) if action == "relabel" else None
+    if new == -1:
+        raise rows.error(
+            f"relabel needs one of the classes in the column emotion, not {emotion!r}; or exclude the face"
+        )
     try:
         number = float(score) if score else None
     except ValueError:
         raise rows.error(f"score {score!r} is not a number") from None
-    return Correction(
-        key=key,
-        action=action,
-        emotion=new,
-        split=split,
-        was=_emotion(was, rows, class_names) if was else None,
-        reason=cells.get("reason", ""),
-        score=number,
-        line=rows.line,
-    )
+    old = _emotion(was, rows, class_names) if was else None
+    return Correction(key, action, new, split, old, cells.get("reason", ""), number, rows.line)
 
 
 def _emotion(text: str, rows: CsvRows, class_names: Sequence[str]) -> int:
-    """The position of a class, -1 for a word that says that there is none."""
+    """The position of a class, -1 for no text, or a word that says that there is none."""
     place = place_of(text, class_names)
     if place is not None:
         return place
     with suppress(EmodetError):
-        if emotion_name(text) in NOT_EMOTIONS:
+        if not text or emotion_name(text) in NOT_EMOTIONS:
             return -1
     raise rows.error(f"class name {text!r} is unknown; there are {', '.join(class_names)}")

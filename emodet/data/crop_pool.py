@@ -13,11 +13,12 @@ import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from itertools import islice
 from multiprocessing.connection import wait
 from pathlib import Path
-from types import TracebackType
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -30,62 +31,37 @@ from emodet.errors import EmodetError
 from emodet.images import decode_rgb
 from emodet.preprocessing import Preprocessing
 
-__all__ = [
-    "UNGUARDED",
-    "CropPool",
-    "CropResult",
-    "Cropper",
-    "check_crop",
-    "cut",
-    "require_croppable",
-    "require_main_guard",
-]
+__all__ = ["CropResult", "Cropper", "crop_chunks", "cut", "require_croppable", "require_main_guard"]
 
-UNGUARDED = (
+_UNGUARDED = (
     'put the code of a script under `if __name__ == "__main__":`, as each process that prepares pictures imports the '
     "script again; or set processes=1"
 )
 
 _FACES_PER_PROCESS = 2000
 
-_Chunk = tuple[int, Sequence[Sample]]
-
-
-def check_crop(crop: str) -> None:
-    """Refuse an unknown way to crop."""
-    if crop not in ("image", "box", "detect"):
-        raise EmodetError(
-            f"data.crop={crop!r}: there are image, box and detect; with the latter two, preprocessing.margin scales "
-            "the box and preprocessing.alignment=eyes turns the face upright"
-        )
+Chunk = tuple[int, Sequence[Sample]]
+UInt8 = npt.NDArray[np.uint8]
 
 
 def require_croppable(samples: Sequence[Sample], crop: str, preprocessing: Preprocessing, allowed: float) -> None:
     """Refuse a way to crop for which more than this share of samples lack a box or landmarks; opens no picture."""
-    boxes = sum(sample.box is not None for sample in samples)
-    if crop == "detect" and boxes:
-        raise EmodetError(
-            f"data.crop=detect: {boxes:,} of {len(samples):,} faces have a box already; use data.crop=box"
-        )
-    if crop != "box":
-        return
-    missing = len(samples) - boxes
-    if missing > allowed * len(samples):
-        raise EmodetError(
-            f"data.crop=box: {missing:,} of {len(samples):,} faces have no box; use data.crop=image, or a reader's "
-            "option that brings boxes"
-        )
-    missing = sum(sample.landmarks is None for sample in samples)
-    if preprocessing.alignment == "eyes" and missing > allowed * len(samples):
-        raise EmodetError(
-            f"preprocessing.alignment=eyes: {missing:,} of {len(samples):,} faces have no landmarks; use "
-            "preprocessing.alignment=none, or data.reader_options={landmarks: true} where the reader has that option"
-        )
+    total = len(samples)
+    if crop == "detect" and (boxes := sum(sample.box is not None for sample in samples)):
+        raise EmodetError(f"data.crop=detect: {boxes:,} of {total:,} faces have a box already; use data.crop=box")
+    needed = {}
+    if crop == "box":
+        needed["box"] = ("data.crop=box", "data.crop=image, or a reader's option that brings boxes")
+        if preprocessing.alignment == "eyes":
+            way_out = "preprocessing.alignment=none, or data.reader_options={landmarks: true} where the reader has it"
+            needed["landmarks"] = ("preprocessing.alignment=eyes", way_out)
+    for what, (setting, way_out) in needed.items():
+        missing = sum(getattr(sample, what) is None for sample in samples)
+        if missing > allowed * total:
+            raise EmodetError(f"{setting}: {missing:,} of {total:,} faces have no {what}; use {way_out}")
 
 
-def cut(
-    image_rgb: npt.NDArray[np.uint8], sample: Sample, crop: str, preprocessing: Preprocessing
-) -> npt.NDArray[np.uint8]:
+def cut(image_rgb: UInt8, sample: Sample, crop: str, preprocessing: Preprocessing) -> UInt8:
     """Crop one face out of its stored picture, uint8 (H, W, 3) RGB: uint8 (size, size, 3), RGB.
 
     Refuses a sample without the box or the landmarks that the crop needs, and a box whose centre lies outside the
@@ -107,19 +83,18 @@ def cut(
     return preprocessing.crop(image_rgb, sample.box, sample.landmarks)
 
 
-@dataclass(frozen=True, slots=True)
-class CropResult:
-    """Consecutive faces, cropped; the rows of unreadable pictures are left blank.
+class CropResult(NamedTuple):
+    """A face, cropped; the row of an unreadable picture is left blank.
 
     Attributes:
-        hashes: A `crop_hash` for each face, None where the picture is unreadable, or no face was detected in it.
-        reasons: Why it is unreadable, else None.
+        hash: Its `crop_hash`, None where the picture is unreadable, or no face was detected in it.
+        reason: Why it is unreadable, else None.
         found: The number of detected faces; None where none was to be detected.
     """
 
-    hashes: tuple[str | None, ...]
-    reasons: tuple[str | None, ...]
-    found: tuple[int | None, ...]
+    hash: str | None
+    reason: str | None
+    found: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,22 +105,19 @@ class Cropper:
     preprocessing: Preprocessing
     crop: str
 
-    @property
-    def channels(self) -> int:
-        """Of a stored crop."""
-        return 1 if self.preprocessing.colour == "grey" else 3
+    def shape(self, faces: int) -> tuple[int, int, int, int]:
+        """Of so many stored crops: one channel where they are grey."""
+        size = self.preprocessing.size
+        return faces, size, size, 1 if self.preprocessing.colour == "grey" else 3
 
-    def __call__(self, sample: Sample) -> tuple[npt.NDArray[np.uint8] | None, int | None]:
-        """Crop one face: uint8 (size, size, 3), RGB, (size, size, 1) where crops are grey; see `CropResult.found`."""
+    def __call__(self, sample: Sample) -> tuple[UInt8 | None, int | None]:
+        """Crop one face: uint8 (size, size, 3), RGB, None without a face; and `CropResult.found`."""
         # A box is in the picture's own pixels; without one a JPEG is decoded no larger than needed.
         least = self.preprocessing.size if self.crop == "image" else None
         image = decode_rgb(self.reader.encoded(sample), name=sample.key, least_side=least, quick=True)
-        found = None
         if self.crop == "detect":
-            crop, found = crop_detected(image, self.preprocessing)
-        else:
-            crop = cut(image, sample, self.crop, self.preprocessing)
-        return None if crop is None else crop[:, :, : self.channels], found
+            return crop_detected(image, self.preprocessing)
+        return cut(image, sample, self.crop, self.preprocessing), None
 
 
 def require_main_guard() -> None:
@@ -153,70 +125,65 @@ def require_main_guard() -> None:
     frame = inspect.currentframe()
     while frame is not None:
         if frame.f_code.co_name == "<module>" and frame.f_globals.get("__name__") == "__mp_main__":
-            raise EmodetError(UNGUARDED)
+            raise EmodetError(_UNGUARDED)
         frame = frame.f_back
 
 
-class CropPool:
-    """Processes that crop; they end with the context, at once after an error.
+def crop_chunks(
+    cropper: Cropper, file: Path, chunks: Sequence[Chunk], processes: int | None
+) -> Iterator[list[CropResult]]:
+    """Write the crops of each chunk to an ``.npy`` file; yields the results in order.
 
     Args:
         cropper: Applied to each sample.
+        file: Holds zeros of `Cropper.shape`.
+        chunks: Row of the first face, and samples.
         processes: How many; None takes one per core, or this process alone for fewer than 2,000 faces, as processes
-            take seconds to start.
-        faces: How many there are in all.
+            take seconds to start. They end with the iterator, at once when it is closed before its end.
     """
-
-    def __init__(self, cropper: Cropper, processes: int | None, faces: int) -> None:
-        self.cropper = cropper
-        self.count = processes or max(1, min(available_cores(), faces // _FACES_PER_PROCESS))
-        self._pool: ProcessPoolExecutor | None = None
-        self._others = set(multiprocessing.active_children())
-
-    def __enter__(self) -> "CropPool":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, _problem: BaseException | None, _trace: TracebackType | None
-    ) -> None:
-        if self._pool is None:
-            return
-        if kind is not None:
-            # Python waits for the pool's processes when it ends, also for those that are still starting.
-            for process in set(multiprocessing.active_children()) - self._others:
-                process.kill()
-        self._pool.shutdown(wait=kind is None, cancel_futures=True)
-
-    def crop(self, file: Path, chunks: Sequence[_Chunk]) -> Iterator[CropResult]:
-        """Write the crops of each chunk to `file`, from its first row on; yields the results in order."""
-        if self.count <= 1:
-            for chunk in chunks:
-                yield _crop_chunk(self.cropper, file, chunk)
-            return
-        # Fork would copy the threads of whatever library the caller has loaded in an unknown state.
-        context = multiprocessing.get_context("spawn")
-        self._pool = ProcessPoolExecutor(self.count, context, initializer=_start_worker, initargs=(self.cropper, file))
-        waiting = iter(chunks)
+    faces = sum(len(samples) for _, samples in chunks)
+    count = processes or max(1, min(available_cores(), faces // _FACES_PER_PROCESS))
+    if count == 1:
+        yield from (_crop_chunk(cropper, file, chunk) for chunk in chunks)
+        return
+    others = set(multiprocessing.active_children())
+    # Fork would copy the threads of whatever library the caller has loaded in an unknown state.
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(count, context, initializer=_start_worker, initargs=(cropper, file))
+    waiting = iter(chunks)
+    try:
         # A bounded number in flight: the samples of a large release are not all pickled at once.
-        running = deque(self._pool.submit(_in_worker, chunk) for chunk in islice(waiting, 4 * self.count))
+        running = deque(pool.submit(_in_worker, chunk) for chunk in islice(waiting, 4 * count))
         while running:
             yield running.popleft().result()
-            running.extend(self._pool.submit(_in_worker, chunk) for chunk in islice(waiting, 1))
+            running.extend(pool.submit(_in_worker, chunk) for chunk in islice(waiting, 1))
+    except BrokenProcessPool:
+        raise EmodetError(
+            f"a process that prepares pictures ended unexpectedly. Either {_UNGUARDED}; or it was killed (out of "
+            "memory?): finished faces are kept, run it again with data.processes=1 to need less memory"
+        ) from None
+    except BaseException:
+        # Shutting down waits for the pool's processes, also for those that are still starting.
+        for process in set(multiprocessing.active_children()) - others:
+            process.kill()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
-def _crop_chunk(cropper: Cropper, file: Path, chunk: _Chunk) -> CropResult:
+def _crop_chunk(cropper: Cropper, file: Path, chunk: Chunk) -> list[CropResult]:
     start, samples = chunk
-    size = cropper.preprocessing.size
-    crops = np.zeros((len(samples), size, size, cropper.channels), dtype=np.uint8)
-    results: list[tuple[str | None, str | None, int | None]] = []
+    crops = np.zeros(cropper.shape(len(samples)), dtype=np.uint8)
+    results = []
     for row, sample in enumerate(samples):
         try:
             crop, found = cropper(sample)
         except (EmodetError, OSError) as problem:
-            results.append((None, str(problem), None))
-        else:
-            crops[row] = 0 if crop is None else crop
-            results.append((None if crop is None else crop_hash(crops[row]), None, found))
+            results.append(CropResult(None, str(problem), None))
+            continue
+        if crop is not None:
+            crops[row] = crop[:, :, : crops.shape[3]]
+        results.append(CropResult(None if crop is None else crop_hash(crops[row]), None, found))
     offset = np.load(file, mmap_mode="r").offset
     # Written, not mapped: a full disk is then an error, not a killed process.
     with file.open("r+b", buffering=0) as stream:
@@ -224,7 +191,7 @@ def _crop_chunk(cropper: Cropper, file: Path, chunk: _Chunk) -> CropResult:
         left = crops.data.cast("B")
         while left:
             left = left[stream.write(left) :]
-    return CropResult(*zip(*results, strict=True))
+    return results
 
 
 _worker: tuple[Cropper, Path] | None = None
@@ -246,6 +213,6 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _in_worker(chunk: _Chunk) -> CropResult:
+def _in_worker(chunk: Chunk) -> list[CropResult]:
     assert _worker is not None
     return _crop_chunk(*_worker, chunk)

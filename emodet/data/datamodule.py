@@ -7,7 +7,7 @@ import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,10 @@ from torch.utils.data import DataLoader
 from emodet.cpu import available_cores
 from emodet.data.augmentation import Augmentation
 from emodet.data.batches import SAMPLING, EvaluationBatches, TrainingBatches, sampling_weights
-from emodet.data.corrections import in_words, read_corrections
+from emodet.data.corrections import in_words
 from emodet.data.faces import Batch, FaceDataset, LazyDataLoader
 from emodet.data.mixed import MixedPack
-from emodet.data.pack import Pack, Table
+from emodet.data.pack import Pack
 from emodet.data.sources import Source
 from emodet.data.splits import Splits, assign_splits, mix_splits
 from emodet.datasets.samples import Listing, Reader
@@ -140,44 +140,31 @@ class EmotionDataModule(L.LightningDataModule):
         packs: dict[str, Pack] = {}
         for name, source in self.sources.items():
             with _naming(name):
-                packs[name] = Pack(source.packing(self.preprocessing).folder)
-        corrections = None
-        if self.corrections is not None:
-            corrections = read_corrections(self.corrections, MixedPack(packs, None, self.classes).class_names)
-        pack = MixedPack(packs, corrections, self.classes)
-        self.class_names = pack.classes
-        splits = self._assigned(pack)
-        if corrections is not None:
-            before = pack.released_table
-            gone = corrections.excluded(before) & (before.split == "train") & self._usable(pack, before)
-            if gone.any():
-                splits = replace(splits, dropped={**splits.dropped, "excluded by corrections": int(gone.sum())})
-            log.info("corrections %s: %s", self.corrections, in_words(corrections.counts(before)))
+                packs[name] = Pack(source.pack_folder(self.preprocessing))
+        pack = MixedPack(packs, self.classes, self.corrections)
+        self.class_names, self.correction_facts = pack.classes, pack.correction_facts
+        own = []
+        for number, (name, source) in enumerate(self.sources.items()):
+            table = pack.table.rows(pack.part(number))
+            with _naming(name):
+                own.append(
+                    assign_splits(table, source.usable(table, self.class_names), source.val_from, self.split_seed)
+                )
+        splits = mix_splits(
+            list(self.sources), pack.table, [pack.part(number).start for number in range(len(own))], own
+        )
+        if self.correction_facts is not None:
+            changed = self.correction_facts["faces"]
+            log.info("corrections %s: %s", self.corrections, in_words(changed))
+            if excluded := changed.get("train", {}).get("excluded", 0):
+                splits = replace(splits, dropped={**splits.dropped, "excluded by corrections": excluded})
         train = splits.train
         if self.training_faces is not None and self.training_faces < len(train):
             order = np.random.default_rng([self.split_seed, 0xFACE5]).permutation(len(train))
             splits = replace(splits, train=np.sort(train[order[: self.training_faces]]))
-        self.pack, self.splits, self.correction_facts = pack, splits, pack.correction_facts()
-        self._source = pack.source_of(np.arange(len(pack), dtype=np.int64))
-        for reason, count in self.splits.dropped.items():
+        self.pack, self.splits, self._source = pack, splits, pack.source_of(np.arange(len(pack), dtype=np.int64))
+        for reason, count in splits.dropped.items():
             log.info("%d training faces dropped: %s", count, reason)
-
-    def _parts(self, pack: MixedPack, table: Table) -> Iterator[tuple[str, Source, Table]]:
-        for number, (name, source) in enumerate(self.sources.items()):
-            rows = pack.part(number)
-            yield name, source, Table(**{field.name: getattr(table, field.name)[rows] for field in fields(Table)})
-
-    def _usable(self, pack: MixedPack, table: Table) -> npt.NDArray[np.bool_]:
-        return np.concatenate([s.usable(part, self.class_names) for _, s, part in self._parts(pack, table)])
-
-    def _assigned(self, pack: MixedPack) -> Splits:
-        splits = []
-        for name, source, table in self._parts(pack, pack.table):
-            with _naming(name):
-                usable = source.usable(table, self.class_names)
-                splits.append(assign_splits(table, usable, source.val_from, self.split_seed))
-        starts = [pack.part(number).start for number in range(len(splits))]
-        return mix_splits(list(self.sources), pack.table, starts, splits)
 
     def with_splits(self, splits: Splits, pack: Pack | None = None) -> "EmotionDataModule":
         """The same data with other splits, for training in folds; `pack` gives other crops of the same faces."""

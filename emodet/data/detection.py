@@ -1,6 +1,7 @@
 """Faces in photographs, found as live recognition finds them: for ``data.crop=detect``, and to notice its absence."""
 
 import functools
+import logging
 import statistics
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,9 @@ if TYPE_CHECKING:
     from emodet.inference.detectors import Detector
     from emodet.inference.faces import Detection
 
-__all__ = ["crop_detected", "detection_facts", "warning_of_photographs"]
+__all__ = ["crop_detected", "detection_facts", "warn_of_photographs"]
+
+log = logging.getLogger(__name__)
 
 UInt8 = npt.NDArray[np.uint8]
 
@@ -71,10 +74,10 @@ def crop_detected(image_rgb: UInt8, preprocessing: Preprocessing) -> tuple[UInt8
     return preprocessing.crop(image_rgb, best.box, best.landmarks), len(found)
 
 
-def warning_of_photographs(reader: Reader, samples: Sequence[Sample], size: int) -> str | None:
-    """A warning, with numbers, if pictures that are to be packed as they are look like whole photographs.
+def warn_of_photographs(reader: Reader, samples: Sequence[Sample], size: int) -> None:
+    """Log a warning, with numbers, if pictures that are to be packed as they are look like whole photographs.
 
-    Detects faces, at 416 pixels, in 64 pictures at most, evenly spaced. None too where no detector is available.
+    Detects faces, at 416 pixels, in 64 pictures at most, evenly spaced; does nothing where no detector is available.
 
     Args:
         reader: Whose pictures are face crops, as far as it is known.
@@ -84,10 +87,8 @@ def warning_of_photographs(reader: Reader, samples: Sequence[Sample], size: int)
     from emodet.inference.detectors import find_faces
 
     shares = []
-    chosen = [
-        samples[row] for row in np.unique(np.linspace(0, len(samples) - 1, min(_SAMPLE, len(samples)), dtype=int))
-    ]
-    for sample in chosen:
+    rows = np.unique(np.linspace(0, len(samples) - 1, min(_SAMPLE, len(samples)), dtype=int)).tolist()
+    for sample in (samples[row] for row in rows):
         try:
             image = decode_rgb(reader.encoded(sample), name=sample.key, least_side=_SEARCHED[0], quick=True)
         except (EmodetError, OSError):  # packing reports it
@@ -98,13 +99,13 @@ def warning_of_photographs(reader: Reader, samples: Sequence[Sample], size: int)
         try:
             found = find_faces(_detector(), image, sides=_SEARCHED)
         except EmodetError:
-            return None
+            return
         shares += [max(face.side for face in found) / longest] if found else []
     median = statistics.median(shares) if shares else 1.0
-    if len(shares) < len(chosen) / 4 or median >= _FILLED:
-        return None
-    return (
-        f"data.crop=image packs whole photographs: in {len(shares)} of {len(chosen)} sampled pictures a face is found, "
-        f"and it takes up {median:.0%} of the picture's longer side (median), {median * size:.0f} pixels of a crop of "
-        f"{size}. data.crop=detect cuts the faces out as live recognition does"
-    )
+    if len(shares) >= len(rows) / 4 and median < _FILLED:
+        log.warning(
+            "data.crop=image packs whole photographs: in %d of %d sampled pictures a face is found, and it takes up "
+            "%.0f %% of the picture's longer side (median), %.0f pixels of a crop of %d. data.crop=detect cuts the "
+            "faces out as live recognition does",
+            *(len(shares), len(rows), 100 * median, median * size, size),
+        )

@@ -6,12 +6,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from emodet.data.corrections import Corrections
+from emodet.data.corrections import Corrections, read_corrections
 from emodet.data.pack import Pack, Table
 from emodet.emotions import place_of
 from emodet.errors import EmodetError
@@ -29,27 +30,26 @@ class MixedPack(Pack):
 
     Args:
         packs: Opened, by name.
-        corrections: Laid over the table; None leaves it as released.
         classes: The classes to use, by name; None takes all that the packs have. Classes are compared by name
             (`emodet.emotions.place_of`), and those to use come first in `class_names`.
+        corrections: A file of corrections, applied to the table.
 
     Attributes:
         names: Of the data sets, in order.
         packs: In the same order.
         class_names: In the order of the table's numbers.
         classes: Those to use: the first ones of `class_names`.
+        correction_facts: File name and SHA-256 of the corrections, and how many faces of each split they change; None
+            without any.
 
     Raises:
-        EmodetError: The crops have different preprocessing; no pack has one of `classes`; or see `Corrections.apply`.
+        EmodetError: The crops have different preprocessing; no pack has one of `classes`; or a correction does not fit.
     """
 
     def __init__(
-        self,
-        packs: Mapping[str, Pack],
-        corrections: Corrections | None = None,
-        classes: Sequence[str] | None = None,
+        self, packs: Mapping[str, Pack], classes: Sequence[str] | None = None, corrections: Path | None = None
     ) -> None:
-        self.names, self.packs, self.corrections = tuple(packs), tuple(packs.values()), corrections
+        self.names, self.packs = tuple(packs), tuple(packs.values())
         first = self.packs[0]
         for name, pack in packs.items():
             if pack.preprocessing.fingerprint() != first.preprocessing.fingerprint():
@@ -63,38 +63,30 @@ class MixedPack(Pack):
             self.folder, self.manifest = first.folder.parent, _manifest_of(packs)
         names, self.classes = _ordered_classes(self.packs, classes)
         self.manifest = {**self.manifest, "class_names": list(names)}
-        _ = self.table
+        self._corrections: Corrections | None = None
+        self.correction_facts: dict[str, Any] | None = None
+        if corrections is not None:
+            found = read_corrections(corrections, names)
+            self.table, counts = found.apply(self.table)
+            self._corrections = found
+            self.correction_facts = {"file": corrections.name, "sha256": found.sha256, "faces": counts}
 
     @cached_property
-    def released_table(self) -> Table:
-        """The annotations as released, data set by data set."""
+    def table(self) -> Table:
+        """The annotations of each face, data set by data set, after the corrections."""
         tables = [_with_classes(pack.table, pack.class_names, self.class_names) for pack in self.packs]
-        if self.names == ("",):
-            return tables[0]
         columns = {
             field.name: np.concatenate([getattr(table, field.name) for table in tables]) for field in fields(Table)
         }
-        for column in ("key", "subject"):
+        for column in ("key", "subject") if self.names != ("",) else ():
             words = [
                 f"{name}:{word}" if word else ""
                 for name, table in zip(self.names, tables, strict=True)
                 for word in getattr(table, column).tolist()
             ]
             columns[column] = np.array(words, dtype=np.str_)
-        return Table(**columns)
-
-    @cached_property
-    def table(self) -> Table:
-        """The annotations of each face, after the corrections."""
-        released = self.released_table
-        return released if self.corrections is None else self.corrections.apply(released)
-
-    def correction_facts(self) -> dict[str, Any] | None:
-        """File name and SHA-256 of the corrections, and how many faces of each split they change; None without any."""
-        if self.corrections is None:
-            return None
-        counts = self.corrections.counts(self.released_table)
-        return {"file": self.corrections.file.name, "sha256": self.corrections.sha256, "faces": counts}
+        table = Table(**columns)
+        return table if self._corrections is None else self._corrections.apply(table)[0]
 
     def source_of(self, indices: Indices) -> Indices:
         """Which data set each of these faces is from: int64, positions in `packs`."""
@@ -130,8 +122,7 @@ class MixedPack(Pack):
 
     def __getstate__(self) -> dict[str, Any]:
         # As of any pack, the table stays behind: a worker reads it for itself.
-        kept = ("names", "packs", "corrections", "folder", "preprocessing", "manifest", "classes")
-        return {name: self.__dict__[name] for name in kept}
+        return {name: value for name, value in self.__dict__.items() if name not in ("table", "_ends")}
 
     @cached_property
     def _ends(self) -> Indices:

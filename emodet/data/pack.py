@@ -9,7 +9,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -67,6 +67,10 @@ class Table:
 
     def __len__(self) -> int:
         return len(self.key)
+
+    def rows(self, rows: slice) -> "Table":
+        """Some of its rows."""
+        return Table(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
 
     def to_arrow(self) -> pa.Table:
         """The table as Parquet stores it."""
@@ -185,28 +189,23 @@ class Pack:
         file = self.folder / IMAGES
         try:
             crops = np.load(file, mmap_mode="r", allow_pickle=False)
-            whole = file.stat().st_size == crops.offset + crops.nbytes
+            is_whole = file.stat().st_size == crops.offset + crops.nbytes
         except (OSError, EOFError, ValueError, SyntaxError, MemoryError, OverflowError):
             raise self._broken(IMAGES) from None
-        if not whole or crops.dtype != np.uint8 or crops.shape != (len(self), size, size, channels):
+        if not is_whole or crops.dtype != np.uint8 or crops.shape != (len(self), size, size, channels):
             raise self._broken(IMAGES)
         return crops  # type: ignore[no-any-return]  # np.load has no types
-
-    @cached_property
-    def _pixel_hashes(self) -> pa.ChunkedArray:
-        # Not of `table`, which not every process that opens a pack needs.
-        return pq.read_table(self.folder / TABLE, columns=["pixel_hash"]).column(0)
 
     def _check_table(self) -> None:
         table = self.folder / TABLE
         if not table.is_file() or sha256_of(table) != self.manifest["table_sha256"]:
             raise self._broken(TABLE)
-        if len(self._pixel_hashes) != len(self):
+        if len(self.table) != len(self):
             raise self._broken(MANIFEST)
 
     def _check_crops(self, rows: npt.NDArray[np.int64]) -> None:
         for row, crop in zip(rows.tolist(), self._crops[rows], strict=True):
-            if crop_hash(crop) != self._pixel_hashes[row].as_py():
+            if crop_hash(crop) != self.table.pixel_hash[row]:
                 raise self._broken(IMAGES)
 
     def _broken(self, name: str) -> EmodetError:

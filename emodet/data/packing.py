@@ -10,10 +10,9 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
-from dataclasses import astuple, dataclass, field
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +27,9 @@ from PIL import features
 from tqdm import tqdm
 
 from emodet.data.crop_pool import (
-    UNGUARDED,
     Cropper,
-    CropPool,
     CropResult,
-    check_crop,
+    crop_chunks,
     require_croppable,
     require_main_guard,
 )
@@ -50,13 +47,13 @@ from emodet.data.pack import (
     fingerprint_of,
     table_of,
 )
-from emodet.data.release import ReleaseState, about_release, release_state
+from emodet.data.release import about_release, release_state
 from emodet.datasets.samples import Listing, Reader
 from emodet.errors import EmodetError
 from emodet.files import sha256_of, write_atomically
 from emodet.preprocessing import Preprocessing
 
-__all__ = ["Packing", "pack_folder", "prepare_pack"]
+__all__ = ["pack_folder", "prepare_pack"]
 
 log = logging.getLogger(__name__)
 
@@ -79,191 +76,128 @@ def pack_folder(reader: Reader, preprocessing: Preprocessing, crop: str, packs: 
     return packs / f"{reader.name}-{preprocessing.size}px-{digest[:12]}"
 
 
-def prepare_pack(reader: Reader, preprocessing: Preprocessing, packs: Path, **options: Any) -> Pack:
-    """Make the pack of a release, or open it if it exists; `options` are those of `Packing`."""
-    return Packing(reader, preprocessing, packs, **options).run()
+def prepare_pack(
+    reader: Reader,
+    preprocessing: Preprocessing,
+    packs: Path,
+    crop: str = "image",
+    processes: int | None = None,
+    max_unreadable: float = 0.01,
+    progress: bool = True,
+    announce: Callable[[Listing], None] | None = None,
+) -> Pack:
+    """Make the pack of a release, or open it if it exists.
 
-
-@dataclass(frozen=True)
-class Packing:
-    """How a release is packed.
-
-    Attributes:
+    Args:
         reader: The release.
         preprocessing: Geometry and colour of a crop.
         packs: The folder of all packs.
         crop: ``image`` takes each stored picture as a face crop, ``box`` cuts at the sample's box, ``detect`` at the
             face that a detector finds.
-        processes: How many decode in parallel; None takes one per core, or none for fewer than 2,000 faces.
+        processes: See `emodet.data.crop_pool.crop_chunks`.
         max_unreadable: The share of pictures that may be unreadable. They are listed in the manifest and left out.
         progress: Whether to draw a progress bar on standard error.
         announce: Called with the listing before the long work.
 
     Raises:
-        EmodetError: A value is out of its range.
+        EmodetError: The release cannot be read, lacks boxes that `crop` needs, has more unreadable
+            pictures than allowed, or changed while it was packed; or the disk is full. Finished chunks are kept.
     """
-
-    reader: Reader
-    preprocessing: Preprocessing
-    packs: Path
-    crop: str = "image"
-    processes: int | None = None
-    max_unreadable: float = 0.01
-    progress: bool = True
-    announce: Callable[[Listing], None] | None = field(default=None, kw_only=True)
-
-    def __post_init__(self) -> None:
-        check_crop(self.crop)
-        if not 0 <= self.max_unreadable <= 1:
-            raise EmodetError(f"data.max_unreadable={self.max_unreadable}: a share from 0 to 1 was expected")
-        if self.processes is not None and self.processes < 1:
-            raise EmodetError(f"data.processes={self.processes}: at least 1 was expected")
-
-    @property
-    def folder(self) -> Path:
-        """The pack's folder."""
-        return pack_folder(self.reader, self.preprocessing, self.crop, self.packs)
-
-    def exists(self) -> bool:
-        """Whether the pack is there."""
-        return (self.folder / MANIFEST).is_file()
-
-    def run(self) -> Pack:
-        """Make the pack, or open it if it exists.
-
-        Raises:
-            EmodetError: The release cannot be read, has no face, lacks boxes that `crop` needs, has more unreadable
-                pictures than allowed, or changed while it was packed; or the disk is full. Finished chunks are kept.
-        """
-        folder = self.folder
-        if not self.exists():
-            require_main_guard()
-            if folder.exists():
-                raise EmodetError(f"{folder}: the pack's folder holds something else (no {MANIFEST}); delete it")
-            try:
-                self.packs.mkdir(parents=True, exist_ok=True)
-                with self._locked() as lock:
-                    if not self.exists():  # another process may have made it in the meantime
-                        self._make()
-                    # Whoever still waits for this lock finds the pack.
-                    lock.unlink(missing_ok=True)
-            except OSError as problem:
-                raise EmodetError(
-                    f"data.packs={self.packs}: writing the pack failed ({problem}). Finished faces are kept: make "
-                    "room or name another folder, and run it again"
-                ) from problem
-            except BrokenProcessPool:
-                raise EmodetError(
-                    f"a process that prepares pictures ended unexpectedly. Either {UNGUARDED}; or it was killed (out "
-                    "of memory?): finished faces are kept, run it again with data.processes=1 to need less memory"
-                ) from None
+    folder = pack_folder(reader, preprocessing, crop, packs)
+    if (folder / MANIFEST).is_file():
         return Pack(folder)
-
-    @contextmanager
-    def _locked(self) -> Iterator[Path]:
-        lock = FileLock(self.packs / f".{self.folder.name}.lock")
+    require_main_guard()
+    if folder.exists():
+        raise EmodetError(f"{folder}: the pack's folder holds something else (no {MANIFEST}); delete it")
+    try:
+        packs.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(packs / f".{folder.name}.lock")
         try:
-            lock.acquire(timeout=0)
+            held = lock.acquire(timeout=0)
         except Timeout:
-            log.info("another process prepares %s; waiting for it", self.folder)
-            lock.acquire()
-        try:
-            yield Path(lock.lock_file)
-        finally:
-            lock.release()
-
-    def _make(self) -> None:
-        listing = self.reader.read()
-        if not listing.samples:
-            raise EmodetError(
-                f"{self.reader.title} in {self.reader.root}: no face found. Left out: {dict(listing.left_out)}"
-            )
-        if self.announce is not None:
-            self.announce(listing)
-        require_croppable(listing.samples, self.crop, self.preprocessing, self.max_unreadable)
-        state = release_state(self.reader, listing.samples, self.packs)
-        work = _Work(self, listing, self.folder.with_name(f"{self.folder.name}.unfinished"), state)
-        results = work.crop_all()
-        if release_state(self.reader, listing.samples, self.packs) != state:
-            raise EmodetError(f"{self.reader.root}: the release changed while it was packed; prepare it again")
-        work.finish(results)
-        work.folder.rename(self.folder)
+            log.info("another process prepares %s; waiting for it", folder)
+            held = lock.acquire()
+        with held:
+            if not (folder / MANIFEST).is_file():  # another process may have made it in the meantime
+                listing = reader.read()
+                if announce is not None:
+                    announce(listing)
+                require_croppable(listing.samples, crop, preprocessing, max_unreadable)
+                cropper, work = Cropper(reader, preprocessing, crop), folder.with_name(f"{folder.name}.unfinished")
+                _Packing(cropper, listing, work, max_unreadable).run(processes, progress)
+                work.rename(folder)
+            # Whoever still waits for this lock finds the pack.
+            Path(lock.lock_file).unlink(missing_ok=True)
+    except OSError as problem:
+        raise EmodetError(
+            f"data.packs={packs}: writing the pack failed ({problem}). Finished faces are kept: make room or name "
+            "another folder, and run it again"
+        ) from problem
+    return Pack(folder)
 
 
 @dataclass(frozen=True, slots=True)
-class _Work:
+class _Packing:
     """A pack in the making: crops of all listed faces, and the journal of the chunks that are done."""
 
-    packing: Packing
+    cropper: Cropper
     listing: Listing
     folder: Path
-    state: ReleaseState
+    max_unreadable: float
 
-    def crop_all(self) -> list[CropResult]:
-        """Crop every face that the journal does not list yet; the results of all chunks in order."""
-        packing, samples = self.packing, self.listing.samples
-        cropper = Cropper(packing.reader, packing.preprocessing, packing.crop)
-        done = self._resume(cropper)
-        start = sum(len(result.hashes) for result in done)
+    def run(self, processes: int | None, progress: bool) -> None:
+        """Crop every face that the journal does not list yet; then write the table and the manifest."""
+        reader, samples = self.cropper.reader, self.listing.samples
+        state = release_state(reader, samples, self.folder.parent)
+        done = self._resume(state)
         bar = tqdm(
-            total=len(samples),
-            initial=start,
-            unit="face",
-            desc=f"packing {packing.reader.title}",
-            disable=not packing.progress,
+            total=len(samples), initial=len(done), unit="face", desc=f"packing {reader.title}", disable=not progress
         )
-        pool = CropPool(cropper, packing.processes, len(samples) - start)
-        with bar, pool, (self.folder / _JOURNAL).open("a", encoding="utf-8") as journal:
-            chunks = [(at, samples[at : at + _CHUNK]) for at in range(start, len(samples), _CHUNK)]
-            for result in pool.crop(self.folder / IMAGES, chunks):
-                journal.write(json.dumps(astuple(result)) + "\n")
+        chunks = [(at, samples[at : at + _CHUNK]) for at in range(len(done), len(samples), _CHUNK)]
+        with (
+            bar,
+            closing(crop_chunks(self.cropper, self.folder / IMAGES, chunks, processes)) as results,
+            (self.folder / _JOURNAL).open("a", encoding="utf-8") as journal,
+        ):
+            for chunk in results:
+                journal.write(json.dumps(chunk) + "\n")
                 journal.flush()
-                done.append(result)
-                self._require_readable(done)
-                bar.update(len(result.hashes))
+                done += chunk
+                if any(result.reason for result in chunk):
+                    self._require_readable(done)
+                bar.update(len(chunk))
         self._require_readable(done)
-        return done
+        if release_state(reader, samples, self.folder.parent) != state:
+            raise EmodetError(f"{reader.root}: the release changed while it was packed; prepare it again")
+        self._finish(done, state)
 
-    def _resume(self, cropper: Cropper) -> list[CropResult]:
+    def _resume(self, state: dict[str, str]) -> list[CropResult]:
         """Results of the chunks whose crops an earlier run wrote for the same listing; prepares the files."""
-        header = json.dumps([VERSION, self.state, _libraries(), len(self.listing.samples)])
+        header = json.dumps([VERSION, state, _libraries(), len(self.listing.samples)])
         done: list[CropResult] = []
+        kept = ""
         journal = self.folder / _JOURNAL
         try:
             lines = journal.read_text(encoding="utf-8").split("\n")
             if lines[0] == header:
                 crops = np.load(self.folder / IMAGES, mmap_mode="r", allow_pickle=False)
                 for line in lines[1:-1]:
-                    result = CropResult(*map(tuple, json.loads(line)))
-                    start = len(done) * _CHUNK
-                    if any(
-                        crop_hash(crops[start + row]) != digest for row, digest in enumerate(result.hashes) if digest
-                    ):
+                    chunk = [CropResult(*result) for result in json.loads(line)]
+                    if any(it.hash and crop_hash(crops[row]) != it.hash for row, it in enumerate(chunk, len(done))):
                         break
-                    done.append(result)
+                    done, kept = done + chunk, f"{kept}{line}\n"
         except (OSError, ValueError, TypeError, IndexError):
-            done = []  # nothing, or nothing complete
+            done, kept = [], ""  # nothing, or nothing complete
         if not done:
             shutil.rmtree(self.folder, ignore_errors=True)
             self.folder.mkdir()
-            self._create_images(cropper)
-        text = "".join(json.dumps(astuple(result)) + "\n" for result in done)
-        write_atomically(journal, f"{header}\n{text}")
+            shape = self.cropper.shape(len(self.listing.samples))
+            open_memmap(self.folder / IMAGES, mode="w+", dtype=np.uint8, shape=shape)
+        write_atomically(journal, f"{header}\n{kept}")
         return done
 
-    def _create_images(self, cropper: Cropper) -> None:
-        size = self.packing.preprocessing.size
-        shape = (len(self.listing.samples), size, size, cropper.channels)
-        needed, free = int(np.prod(shape, dtype=np.int64)), shutil.disk_usage(self.folder).free
-        if needed > free:
-            raise EmodetError(
-                f"data.packs={self.packing.packs}: the crops need {needed / 1e9:.2f} GB, {free / 1e9:.2f} GB are free. "
-                "Make room, or name another folder"
-            )
-        open_memmap(self.folder / IMAGES, mode="w+", dtype=np.uint8, shape=shape)
-
     def _require_readable(self, results: Sequence[CropResult]) -> None:
-        unreadable, total, allowed = self._unreadable(results), len(self.listing.samples), self.packing.max_unreadable
+        unreadable, total, allowed = self._unreadable(results), len(self.listing.samples), self.max_unreadable
         if len(unreadable) <= allowed * total + 1e-6 and len(unreadable) < total:
             return
         shown = "\n".join(f"  {entry['key']}: {entry['reason']}" for entry in unreadable[:_NAMED])
@@ -274,35 +208,35 @@ class _Work:
         )
 
     def _unreadable(self, results: Sequence[CropResult]) -> list[dict[str, str]]:
-        reasons = [reason for result in results for reason in result.reasons]
-        pairs = zip(self.listing.samples, reasons, strict=False)
-        return [{"key": sample.key, "reason": reason} for sample, reason in pairs if reason is not None]
+        pairs = zip(self.listing.samples, results, strict=False)
+        return [{"key": sample.key, "reason": result.reason} for sample, result in pairs if result.reason is not None]
 
-    def finish(self, results: Sequence[CropResult]) -> None:
+    def _finish(self, results: Sequence[CropResult], state: dict[str, str]) -> None:
         """Close the gaps of unreadable pictures; write the table and the manifest."""
-        hashes = [digest for result in results for digest in result.hashes]
-        rows = [row for row, digest in enumerate(hashes) if digest is not None]
+        rows = [row for row, result in enumerate(results) if result.hash is not None]
         if not rows:
             raise EmodetError(
-                f"data.crop=detect: no face was found in any of {len(hashes):,} pictures in "
-                f"{self.packing.reader.root}; use data.crop=image if they are face crops"
+                f"data.crop=detect: no face was found in any of {len(results):,} pictures in "
+                f"{self.cropper.reader.root}; use data.crop=image if they are face crops"
             )
-        if len(rows) < len(hashes):
+        if len(rows) < len(results):
             _keep_rows(self.folder / IMAGES, rows)
         samples, names = self.listing.samples, self.listing.class_names
-        table = table_of([samples[row] for row in rows], [str(hashes[row]) for row in rows], len(names))
+        table = table_of([samples[row] for row in rows], [str(results[row].hash) for row in rows], len(names))
         pq.write_table(table.to_arrow(), self.folder / TABLE)
-        manifest = json.dumps(self._manifest(table, results), indent=2)
+        manifest = {**self._manifest(table, results), "release": state}
         for name in (IMAGES, TABLE):
             with (self.folder / name).open("rb") as stream:
                 os.fsync(stream.fileno())
-        write_atomically(self.folder / MANIFEST, manifest)
+        write_atomically(self.folder / MANIFEST, json.dumps(manifest, indent=2))
         (self.folder / _JOURNAL).unlink()
 
     def _manifest(self, table: Table, results: Sequence[CropResult]) -> dict[str, Any]:
-        unreadable, found = self._unreadable(results), [count for result in results for count in result.found]
-        packing, reader, names = self.packing, self.packing.reader, self.listing.class_names
-        about = about_release(reader.root)
+        reader, preprocessing, crop = self.cropper.reader, self.cropper.preprocessing, self.cropper.crop
+        names, about = self.listing.class_names, about_release(reader.root)
+        detection = {}
+        if crop == "detect":
+            detection["detection"] = detection_facts(self.listing.samples, [result.found for result in results])
         return {
             "format": FORMAT,
             "version": VERSION,
@@ -310,20 +244,19 @@ class _Work:
             "title": f"{about['title']}, as {reader.title}" if "title" in about else reader.title,
             "options": reader.options(),
             "redistributable": bool(about.get("redistributable", reader.redistributable)),
-            "crop": packing.crop,
-            "preprocessing": packing.preprocessing.to_dict(),
+            "crop": crop,
+            "preprocessing": preprocessing.to_dict(),
             "faces": len(table),
             "class_names": list(names),
             "counts": counts_by_split(table, names),
             "expected": {split: dict(counts) for split, counts in reader.expected.items()},
             "left_out": dict(self.listing.left_out),
             "notes": list(self.listing.notes),
-            "unreadable": list(unreadable),
-            **({"detection": detection_facts(self.listing.samples, found)} if packing.crop == "detect" else {}),
+            "unreadable": self._unreadable(results),
+            **detection,
             "identical_across_splits": _across_splits(table),
             "table_sha256": sha256_of(self.folder / TABLE),
-            "release": self.state._asdict(),
-            "fingerprint": fingerprint_of(table, packing.preprocessing, names),
+            "fingerprint": fingerprint_of(table, preprocessing, names),
             "made_with": _libraries(),
             "packed": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         }
@@ -346,6 +279,7 @@ def _keep_rows(file: Path, rows: Sequence[int]) -> None:
 
 
 def _across_splits(table: Table) -> dict[str, int]:
+    """Groups of identical crops that lie in several splits, and the faces in them."""
     pairs = pa.table({"picture": table.pixel_hash.tolist(), "split": table.split.tolist()})
     pictures = pairs.group_by("picture").aggregate([("split", "count_distinct"), ("split", "count")])
     across = pictures.column("split_count_distinct").to_numpy() > 1

@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from emodet.data.crop_pool import require_croppable
-from emodet.data.detection import warning_of_photographs
-from emodet.data.pack import Pack, Table
-from emodet.data.packing import Packing
+from emodet.data.detection import warn_of_photographs
+from emodet.data.pack import MANIFEST, Pack, Table
+from emodet.data.packing import pack_folder, prepare_pack
 from emodet.data.release import label_files_state, release_state
 from emodet.datasets.readers import READERS, open_reader
 from emodet.datasets.samples import Listing, Reader
@@ -76,8 +76,14 @@ class Source:
             object.__setattr__(self, name, Path(getattr(self, name)).expanduser())
         if self.classes is not None:
             chosen_classes(self.classes)
+        if self.crop not in ("image", "box", "detect"):
+            raise EmodetError(f"data.crop={self.crop!r}: there are image, box and detect")
         if self.labels not in ("hard", "soft"):
             raise EmodetError(f"data.labels={self.labels!r}: there are hard and soft")
+        if not 0 <= self.max_unreadable <= 1:
+            raise EmodetError(f"data.max_unreadable={self.max_unreadable}: a share from 0 to 1 was expected")
+        if self.processes is not None and self.processes < 1:
+            raise EmodetError(f"data.processes={self.processes}: at least 1 was expected")
         if isinstance(self.weight, bool) or not (math.isfinite(self.weight) and self.weight > 0):
             raise EmodetError(f"weight={self.weight!r}: a number above 0 was expected; leave the source out instead")
 
@@ -96,33 +102,13 @@ class Source:
         reader.named_classes = self.classes is not None and not isinstance(self.classes, int)
         return reader
 
-    def packing(
-        self, preprocessing: Preprocessing, announce: Callable[[Reader, Listing], None] | None = None
-    ) -> Packing:
-        """How it is packed; `announce` is called with what was listed, before the long work."""
-        reader = self.open_reader(preprocessing)
-
-        def announced(listing: Listing) -> None:
-            if announce is not None:
-                announce(reader, listing)
-            if self.crop == "image" and reader.name in _OF_ONES_OWN:
-                warning = warning_of_photographs(reader, listing.samples, preprocessing.size)
-                if warning is not None:
-                    log.warning("%s", warning)
-
-        return Packing(
-            reader,
-            preprocessing,
-            Path(self.packs),
-            self.crop,
-            self.processes,
-            self.max_unreadable,
-            announce=announced,
-        )
+    def pack_folder(self, preprocessing: Preprocessing) -> Path:
+        """Where its pack is, or will be."""
+        return pack_folder(self.open_reader(preprocessing), preprocessing, self.crop, Path(self.packs))
 
     def read(self, preprocessing: Preprocessing) -> tuple[Reader, Listing]:
         """List the faces without opening a picture; refuses a `crop` that they do not allow."""
-        reader = self.packing(preprocessing).reader
+        reader = self.open_reader(preprocessing)
         listing = reader.read()
         require_croppable(listing.samples, self.crop, preprocessing, self.max_unreadable)
         return reader, listing
@@ -132,21 +118,31 @@ class Source:
     ) -> tuple[Pack, bool]:
         """Make the pack if it does not exist, and open it; returns the pack, and whether it existed.
 
-        Warns if label files or folders of the release have changed since it was packed.
+        Warns if label files or folders of the release have changed since it was packed. `announce` is called with
+        what was listed, before the long work.
         """
-        packing = self.packing(preprocessing, announce)
-        existed = packing.exists()
+        reader, packs = self.open_reader(preprocessing), Path(self.packs)
+        existed = (pack_folder(reader, preprocessing, self.crop, packs) / MANIFEST).is_file()
         if not existed:
-            log.info("preparing %s from %s (once; later runs open the pack)", packing.reader.title, self.root)
-        pack = packing.run()
+            log.info("preparing %s from %s (once; later runs open the pack)", reader.title, self.root)
+
+        def announced(listing: Listing) -> None:
+            if announce is not None:
+                announce(reader, listing)
+            if self.crop == "image" and reader.name in _OF_ONES_OWN:
+                warn_of_photographs(reader, listing.samples, preprocessing.size)
+
+        pack = prepare_pack(
+            reader, preprocessing, packs, self.crop, self.processes, self.max_unreadable, announce=announced
+        )
         lost = len(pack.manifest.get("detection", {}).get("without_face", ()))
         if not existed and lost > _MANY_LOST * (lost + len(pack)):
             log.warning(
                 "data.crop=detect found no face in %d of %d pictures; if they are face crops, use data.crop=image",
                 *(lost, lost + len(pack)),
             )
-        now = label_files_state(Path(self.root), Path(self.packs)) if existed else None
-        if now is not None and now != pack.manifest.get("release", {}).get("labels"):
+        then = pack.manifest.get("release", {}).get("label_files")
+        if existed and then is not None and then != label_files_state(Path(self.root), packs):
             log.warning(
                 "%s has changed since it was packed on %s; the pack is used as it is. `python -m emodet.prepare` with "
                 "the same settings compares both, and with force=true packs it again",
@@ -158,13 +154,12 @@ class Source:
         """Refuse a pack whose release now has other samples, or files of another size or time."""
         reader = self.open_reader(preprocessing)
         now = release_state(reader, reader.read().samples, Path(self.packs))
-        then = pack.manifest.get("release", {})
-        changed = [what for what in ("listing", "files") if getattr(now, what) != then.get(what)]
+        words = {"listing": "other faces or annotations", "files": "other files, sizes or times"}
+        changed = [words[what] for what in words if now[what] != pack.manifest.get("release", {}).get(what)]
         if changed:
-            words = {"listing": "other faces or annotations", "files": "other files, sizes or times"}
             raise EmodetError(
                 f"data.root={self.root} has changed since it was packed on {pack.manifest.get('packed')} "
-                f"({'; '.join(words[what] for what in changed)}): force=true packs it again"
+                f"({'; '.join(changed)}): force=true packs it again"
             )
 
     def usable(self, table: Table, class_names: Sequence[str]) -> npt.NDArray[np.bool_]:

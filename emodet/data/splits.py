@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from emodet.data.pack import Table
 from emodet.errors import EmodetError
@@ -186,5 +187,4 @@ def _title(names: Sequence[str], titles: Sequence[str]) -> str:
 
 def _numbered(words: npt.NDArray[np.str_]) -> Indices:
     """A number for each word, equal for equal words; comparing numbers is much faster than comparing text."""
-    numbers: dict[str, int] = {}
-    return np.array([numbers.setdefault(word, len(numbers)) for word in words.tolist()], dtype=np.int64)
+    return np.asarray(pa.array(words.tolist()).dictionary_encode().indices, dtype=np.int64)

@@ -103,14 +103,6 @@ class TestRefused:
         with pytest.raises(EmodetError, match=r"preprocessing\.alignment=eyes: 8 of 8 faces have no landmarks"):
             prepare(name, made.root, "aligned by the eyes")
 
-    def test_another_mode_names_the_ways(self, tmp_path: Path) -> None:
-        made = RELEASES["rafdb"](tmp_path / "release")
-        message = (
-            r"data\.crop='eyes': there are image, box and detect; with the latter two, preprocessing\.margin scales"
-        )
-        with pytest.raises(EmodetError, match=message):
-            prepare("rafdb", made.root, "none", crop="eyes")
-
 
 @pytest.mark.parametrize(
     ("lacking", "values", "said"),
