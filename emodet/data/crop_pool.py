@@ -11,7 +11,7 @@ import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -131,7 +131,7 @@ def require_main_guard() -> None:
 
 def crop_chunks(
     cropper: Cropper, file: Path, chunks: Sequence[Chunk], processes: int | None
-) -> Iterator[list[CropResult]]:
+) -> Generator[list[CropResult], None, None]:
     """Write the crops of each chunk to an ``.npy`` file; yields the results in order.
 
     Args:
