@@ -58,7 +58,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 def configuration() -> Iterator[str]:
     """The page: each command's keys with the values in force, what they mean, and the choices of each group."""
     # Not at the top of the file: they load torch.
-    from emodet.commands import SCHEMAS, choices, groups_of
+    from emodet.command_line import SCHEMAS, choices, groups_of
     from emodet.config import TrainConfig
 
     for command, schema in SCHEMAS.items():
@@ -81,7 +81,8 @@ def values_in_force(command: str) -> dict[str, Any]:
     from hydra import compose, initialize_config_dir
     from omegaconf import OmegaConf
 
-    from emodet.commands import SCHEMAS, conf_folder, groups_of, register_schema
+    from emodet.command_line import SCHEMAS, conf_folder, groups_of
+    from emodet.commands import register_schema
     from emodet.schema import checked
 
     register_schema(command)

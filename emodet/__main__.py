@@ -2,12 +2,12 @@
 
 import runpy
 import sys
-from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
+from typing import NoReturn
 
 from emodet import __version__
-from emodet.installation import typed_as
+from emodet.installation import exit_with, typed_as
 
 __all__ = ["main"]
 
@@ -25,34 +25,32 @@ COMMANDS = {
 }
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command that the first argument names, as ``python -m emodet.COMMAND`` does; returns the exit status."""
-    typed = list(sys.argv[1:] if arguments is None else arguments)
-    is_module = Path(sys.argv[0]).name == "__main__.py"
-    prefix = "python -m emodet " if is_module else "emodet "
-    name = typed[0] if typed else "--help"
+def main() -> NoReturn:
+    """Run the command that the first argument names, as ``python -m emodet.COMMAND`` does."""
+    exit_with(_dispatch)
+
+
+def _dispatch() -> int:
+    name, typed = next(iter(sys.argv[1:]), "--help"), sys.argv[2:]
+    prefix = "python -m emodet " if Path(sys.argv[0]).name == "__main__.py" else "emodet "
     if name in ("--version", "-V"):
         print(f"emodet {__version__}")
-        return 0
-    if name in ("--help", "-h", "help"):
+    elif name in ("--help", "-h", "help"):
         print(f"usage: {prefix}COMMAND …\n\nFacial emotion recognition, from training to live video.\n\ncommands:")
         print("\n".join(f"  {command:<10}{purpose}" for command, purpose in COMMANDS.items()))
         print(f"\n{prefix}COMMAND --help describes a command; --version prints the version")
-        return 0
-    if name not in COMMANDS:
+    elif name in COMMANDS:
+        typed_as(prefix)
+        sys.argv[1:] = typed
+        # As the main module: processes that this one starts, such as ranks of a training, find it by its name.
+        runpy.run_module(f"emodet.{name}", run_name="__main__", alter_sys=True)
+    else:
         near = get_close_matches(name, COMMANDS, 1)
-        print(
-            f"error: {name}: there is no such command; "
-            + (f"did you mean {near[0]}?" if near else f"there are {', '.join(COMMANDS)}"),
-            file=sys.stderr,
-        )
+        way_out = f"did you mean {near[0]}?" if near else f"there are {', '.join(COMMANDS)}"
+        print(f"error: {name}: there is no such command; {way_out}", file=sys.stderr)
         return 2
-    typed_as(prefix)
-    sys.argv[1:] = typed[1:]
-    # As the main module of this process: processes that it starts, such as ranks of a training, find it by its name.
-    runpy.run_module(f"emodet.{name}", run_name="__main__", alter_sys=True)
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

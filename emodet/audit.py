@@ -5,6 +5,7 @@ figures as JSON, and proposed corrections for ``data.corrections=FILE`` of a tra
 runs no detector.
 """
 
+from emodet.installation import exit_with
 from emodet.laboratory import begin
 
 begin("audit", __name__, __doc__, extra="audit", needs=("cleanlab", "imagehash", "scipy", "sklearn"))
@@ -154,4 +155,4 @@ def _default_folder(data: EmotionDataModule) -> Path:
 
 
 if __name__ == "__main__":
-    main()
+    exit_with(main)

@@ -7,70 +7,38 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from difflib import get_close_matches
-from itertools import pairwise
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping
 from time import gmtime, strftime
 from typing import Any
 
 import hydra
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from emodet.config import AuditConfig, EvaluateConfig, ExportConfig, PrepareConfig, TrainConfig
+from emodet.command_line import SCHEMAS, conf_folder, key_of
+from emodet.config import TrainConfig
 from emodet.cpu import available_cores
 from emodet.errors import EmodetError
 from emodet.installation import install
 from emodet.models.build import trust
-from emodet.schema import checked, defaults, unknown_key
+from emodet.schema import checked, defaults
 
-__all__ = ["SCHEMAS", "CheckBeforeStart", "accepted", "choices", "command", "conf_folder", "groups_of", "quoted"]
-__all__ += ["register_schema", "share_of_cores", "to_plain_dict", "workers_beside"]
+__all__ = ["CheckBeforeStart", "command", "register_schema", "share_of_cores", "to_plain_dict", "workers_beside"]
 
-SCHEMAS: Mapping[str, type] = {
-    "train": TrainConfig,
-    "prepare": PrepareConfig,
-    "evaluate": EvaluateConfig,
-    "export": ExportConfig,
-    "audit": AuditConfig,
-}
 # Launchers that come with an extra.
 _LAUNCHERS = {"joblib": "sweep", "ray": "cluster", "submitit_local": "cluster", "submitit_slurm": "cluster"}
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-# Keys whose value is a path, which may hold characters that Hydra's grammar gives a meaning.
-_PATHS = (
-    "root",
-    "packs",
-    "corrections",
-    "checkpoint",
-    "model",
-    "init_from",
-    "resume",
-    "output",
-    "dir",
-)
-
-
-def conf_folder() -> str:
-    """The folder of the configuration: beside the package in a checkout, inside it where it was installed."""
-    package = Path(__file__).resolve().parent
-    for folder in (package / "conf", package.parent / "conf"):
-        if (folder / "train.yaml").is_file():
-            return str(folder)
-    raise EmodetError(f"the configuration is neither in {package} nor beside it: install emodet again")
 
 
 def to_plain_dict(config: Any) -> dict[str, Any]:
     """A configuration as plain nested dicts, lists, numbers and strings, without the keys whose value is null."""
     plain: Any = OmegaConf.to_container(config, resolve=True) if OmegaConf.is_config(config) else config
-    return {str(key): _without_none(value) for key, value in dict(plain).items() if value is not None}
+    return dict(_without_none(plain))
 
 
 def _without_none(value: Any) -> Any:
@@ -118,19 +86,17 @@ def command(
     register_schema(config_name)
 
     def decorate(task: Callable[[DictConfig], Any]) -> Callable[[], Any]:
-        def run(config: DictConfig) -> Any:
-            if HydraConfig.get().mode == RunMode.MULTIRUN:
-                return _run_of_sweep(lambda: task(_checked(schema, config)))
-            return _reported(lambda: task(_checked(schema, config)))
+        def checked_task(config: DictConfig) -> Any:
+            one_run = _run_of_sweep if HydraConfig.get().mode == RunMode.MULTIRUN else _reported
+            return one_run(lambda: task(_checked(schema, config)))
 
-        def entry() -> Any:
+        def start() -> None:
             # Hydra raises its errors instead of printing them.
             os.environ.setdefault("HYDRA_FULL_ERROR", "1")
-            sys.argv[1:] = _reported(lambda: arguments(accepted(config_name, sys.argv[1:])))
-            main = hydra.main(version_base="1.3", config_path=conf_folder(), config_name=config_name)(run)
-            return _reported(main)
+            sys.argv[1:] = arguments(sys.argv[1:])
+            hydra.main(version_base="1.3", config_path=conf_folder(), config_name=config_name)(checked_task)()
 
-        return entry
+        return lambda: _reported(start)
 
     return decorate
 
@@ -198,8 +164,7 @@ def _run_of_sweep(action: Callable[[], Any]) -> Any:
 
 def _checked(schema: type, config: DictConfig) -> DictConfig:
     plain: Any = OmegaConf.to_container(config, resolve=True)
-    given = [override.lstrip("+~").partition("=")[0] for override in HydraConfig.get().overrides.task]
-    values = checked(schema, plain, given)
+    values = checked(schema, plain, [key_of(override) for override in HydraConfig.get().overrides.task])
     # The user's own configuration may name any class. That of a resumed run was checked before it was composed.
     trust(*values.get("trust", ()), *_targets(values))
     return OmegaConf.create(values)
@@ -222,74 +187,3 @@ def _message_of_hydra(problem: Exception) -> str:
     if extra := _LAUNCHERS.get(launcher):
         return f"launcher={launcher} needs {install(extra)}"
     return text
-
-
-def groups_of(config_name: str) -> list[str]:
-    """The groups of which a command's configuration takes a choice."""
-    used: Any = OmegaConf.load(Path(conf_folder()) / f"{config_name}.yaml").defaults
-    named_by = [str(next(iter(entry))) for entry in used if isinstance(entry, DictConfig)]
-    return [group for group in named_by if "/" not in group]
-
-
-def choices(group: str, typed: Sequence[str] = ()) -> dict[str, Path]:
-    """The choices of a group, in ``conf/`` and in the folders of ``--config-dir``, with their files."""
-    after = [Path(value) for flag, value in pairwise(typed) if flag in ("--config-dir", "-cd")]
-    after += [Path(flag.partition("=")[2]) for flag in typed if flag.startswith("--config-dir=")]
-    found = {}
-    for folder in (Path(conf_folder()) / group, *(folder / group for folder in after)):
-        found.update({file.relative_to(folder).with_suffix("").as_posix(): file for file in folder.rglob("*.yaml")})
-    return dict(sorted(found.items()))
-
-
-def accepted(config_name: str, typed: Sequence[str]) -> list[str]:
-    """Arguments for Hydra, with paths quoted; refuses what Hydra would answer with a parser's message.
-
-    Raises:
-        EmodetError: A key or a choice is not known, or a group of one choice is given a list.
-    """
-    groups, keys = groups_of(config_name), list(defaults(SCHEMAS[config_name]))
-    sweeps = bool({"-m", "--multirun"} & set(typed))
-    for argument in typed:
-        key, given, value = argument.lstrip("+~").partition("=")
-        if not given or argument.startswith("-") or key.startswith("hydra"):
-            continue
-        name = key.partition("@")[0]
-        if name in groups and not any(each.startswith("hydra.searchpath") for each in typed):
-            _check_choice(name, value, choices(name, typed), sweeps)
-        elif (first := key.split(".")[0]) not in (*keys, *groups):
-            raise unknown_key(first, [*keys, *(group for group in groups if group not in keys)])
-    return [_quoted_path(argument, sweeps) for argument in typed]
-
-
-def _check_choice(group: str, value: str, known: Mapping[str, Path], sweeps: bool) -> None:
-    several = group in ("callbacks", "logger")
-    if value.startswith("[") and not several:
-        raise EmodetError(
-            f"{group}={value}: one choice was expected, as in {group}=NAME; --multirun {group}=a,b runs several"
-        )
-    if value.startswith("{") or "${" in value or "(" in value:
-        return
-    for choice in value.strip("[]'\"").split(",") if several or sweeps else [value.strip("'\"")]:
-        if (choice := choice.strip()) and choice != "null" and choice not in known:
-            near = get_close_matches(choice, known, 1)
-            way_out = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
-            raise EmodetError(f"{group}={choice}: there is no such choice; {way_out}")
-
-
-def _quoted_path(argument: str, sweeps: bool) -> str:
-    key, given, value = argument.partition("=")
-    plain = key.lstrip("+~").rpartition(".")[2] in _PATHS and "/" not in key
-    if not given or not plain or not value or value[0] in "'\"" or value == "null":
-        return argument
-    path = Path(value).expanduser()
-    if value.startswith("~"):
-        value = str(path)
-    # A list of paths, an interpolation or several runs of a sweep are Hydra's to read, unless a file has that name.
-    if (value[0] in "[{" or "${" in value or ("," in value and sweeps)) and not path.exists():
-        return f"{key}={value}"
-    return f"{key}={quoted(value)}"
-
-
-def quoted(value: str) -> str:
-    """Text as Hydra's grammar quotes it."""
-    return QuotedString(value, Quote.single).with_quotes()

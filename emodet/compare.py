@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from emodet.errors import EmodetError
-from emodet.installation import named, spelled
+from emodet.installation import exit_with, named, spelled
 from emodet.laboratory import require_laboratory
 
 __all__ = ["main"]
@@ -49,4 +49,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    exit_with(main)

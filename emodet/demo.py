@@ -7,11 +7,10 @@ import argparse
 import importlib.resources
 import json
 import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from emodet.installation import named
+from emodet.installation import exit_with, named
 
 __all__ = ["main"]
 
@@ -41,4 +40,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    exit_with(main)

@@ -7,14 +7,13 @@ import argparse
 import importlib.resources
 import platform
 import re
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
 
 from emodet import __version__
 from emodet.errors import EmodetError
-from emodet.installation import install, named
+from emodet.installation import exit_with, install, named
 
 __all__ = ["main"]
 
@@ -146,4 +145,4 @@ def _extras() -> Iterator[Row]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    exit_with(main)

@@ -4,6 +4,7 @@ Without ``data=…`` it uses the data of the checkpoint's own run. ``split=val``
 instead of the test faces.
 """
 
+from emodet.installation import exit_with
 from emodet.laboratory import begin
 
 begin("evaluate", __name__, __doc__)
@@ -79,4 +80,4 @@ def default_folder(path: Path, name: str) -> Path:
 
 
 if __name__ == "__main__":
-    main()
+    exit_with(main)

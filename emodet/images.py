@@ -5,8 +5,6 @@ and CMYK. OpenCV, twice as fast, may decode JPEGs without any of these (``quick=
 """
 
 import functools
-import importlib
-import importlib.util
 import io
 import logging
 import os
@@ -40,7 +38,8 @@ IMAGE_SUFFIXES = frozenset(
 """File name suffixes of images, in lower case, also of formats that `decode_rgb` refuses: an image that is not read is
 an error, not passed over."""
 
-_FORMATS = ["JPEG", "PNG", "BMP", "TIFF", "WEBP", "GIF", "PPM"] + (["AVIF"] if features.check("avif") else [])
+_FORMATS = ["JPEG", "PNG", "BMP", "TIFF", "WEBP", "GIF", "PPM"]
+_FORMATS += [kind for kind, feature in (("AVIF", "avif"), ("JPEG2000", "jpg_2000")) if features.check(feature)]
 _HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 
 # A scan of a progressive JPEG costs a pass over all pixels but only a few bytes. Encoders write 3 to 20 scans.
@@ -117,7 +116,7 @@ def decode_rgb(
     end marker.
 
     Args:
-        data: JPEG, PNG, BMP, TIFF, WebP, GIF, PNM or AVIF; HEIC with the package pillow-heif.
+        data: JPEG, PNG, BMP, TIFF, WebP, GIF, PNM, AVIF or JPEG 2000; HEIC with the extra ``heic``.
         name: Name for messages, usually the path.
         max_pixels: Limit of width times height.
         least_side: A JPEG is decoded at 1/2, 1/4 or 1/8 size if its shorter side stays at least this long and both
@@ -255,9 +254,11 @@ def _is_grey(pixel: UInt8) -> bool:
 
 @functools.cache
 def _heif() -> list[str]:
-    if importlib.util.find_spec("pillow_heif") is None:
+    try:
+        import pillow_heif
+    except ImportError:
         return []
-    importlib.import_module("pillow_heif").register_heif_opener()
+    pillow_heif.register_heif_opener()
     return ["HEIF"]
 
 

@@ -1,13 +1,18 @@
-"""How the commands are typed here, and how a missing extra is installed."""
+"""How the commands are typed here, how they end, and how a missing extra is installed."""
 
-__all__ = ["install", "named", "spelled", "typed_as"]
+import os
+import sys
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+__all__ = ["exit_with", "install", "named", "spelled", "typed_as", "version_of"]
 
 _MODULE = "python -m emodet."
 _typed = _MODULE
 
 
 def typed_as(prefix: str) -> None:
-    """Say how this process was started: ``emodet `` or ``python -m emodet ``, before the name of the command."""
+    """Store how this process was started: ``emodet `` or ``python -m emodet ``, before the name of the command."""
     global _typed
     _typed = prefix
 
@@ -26,3 +31,26 @@ def install(*extras: str) -> str:
     """How to install extras of this package, from an index and in a checkout."""
     names = ",".join(extras)
     return f"pip install 'emodet[{names}]' (in a checkout: pip install -e '.[{names}]')"
+
+
+def version_of(distribution: str) -> str | None:
+    """The installed version of a distribution; None if it is not installed."""
+    from importlib import metadata
+
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def exit_with(main: Callable[[], Any]) -> NoReturn:
+    """Run a command and exit with the status that it returns, or with 1 if the reader of its output ends first."""
+    try:
+        sys.exit(main())
+    finally:
+        try:
+            # After a broken pipe one more line shows whether it is that of standard output, whose buffer may be empty.
+            print(end="\n" if isinstance(sys.exception(), BrokenPipeError) else "", flush=True)
+        except BrokenPipeError:  # as in `… | head`; Python flushes once more at exit
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(1)

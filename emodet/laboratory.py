@@ -2,11 +2,10 @@
 
 import sys
 from collections.abc import Sequence
-from importlib import metadata
 from importlib.util import find_spec
 
 from emodet.errors import EmodetError
-from emodet.installation import install, named
+from emodet.installation import exit_with, install, named, version_of
 
 __all__ = ["begin", "require_laboratory"]
 
@@ -15,7 +14,7 @@ _ONE_FOLDER = ("opencv-python", "opencv-python-headless")
 
 
 def begin(command: str, module: str, purpose: str | None, *, extra: str = "train", needs: Sequence[str] = ()) -> None:
-    """Exit with one message where `command` cannot run, answer ``--help``, and refuse unknown keys and choices.
+    """Exit with one message where `command` cannot run, answer ``--help``, and check the command line.
 
     Args:
         command: Its name.
@@ -27,14 +26,12 @@ def begin(command: str, module: str, purpose: str | None, *, extra: str = "train
     try:
         require_laboratory(command, extra=extra, needs=needs)
         if module == "__main__":
-            from emodet.command_help import help_text
-            from emodet.commands import accepted
+            from emodet.command_line import accepted, help_text
 
-            typed = sys.argv[1:]
-            if "--help" in typed or "-h" in typed:
-                print(help_text(command, purpose or "", typed))
-                sys.exit(0)
-            accepted(command, typed)
+            if {"--help", "-h"} & set(sys.argv):
+                text = help_text(command, purpose or "", sys.argv[1:])
+                exit_with(lambda: print(text))
+            sys.argv[1:] = accepted(command, sys.argv[1:])
     except EmodetError as problem:
         print(f"error: {problem}", file=sys.stderr)
         sys.exit(2)
@@ -49,7 +46,7 @@ def require_laboratory(command: str, *, extra: str = "train", needs: Sequence[st
             + install(*dict.fromkeys(("train", extra)))
         )
     # albumentations brings the headless build into the folder of the other one: of two versions, half of each is left.
-    versions = {name: version for name in _ONE_FOLDER if (version := _version(name)) is not None}
+    versions = {name: version for name in _ONE_FOLDER if (version := version_of(name)) is not None}
     if len(set(versions.values())) > 1:
         found = " and ".join(f"{name} {number}" for name, number in versions.items())
         version = versions[_ONE_FOLDER[0]]
@@ -57,10 +54,3 @@ def require_laboratory(command: str, *, extra: str = "train", needs: Sequence[st
             f"{found} share one folder and must have one version:  "
             f"pip install --force-reinstall --no-deps opencv-python-headless=={version} opencv-python=={version}"
         )
-
-
-def _version(name: str) -> str | None:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None

@@ -34,7 +34,7 @@ from emodet.inference.rows import ROW_FORMATS, RowsError, RowWriter
 from emodet.inference.sinks import WindowClosed
 from emodet.inference.sources import RESULT_ENDINGS, Source, count_sources, find_sources, printable
 from emodet.inference.tracking import Smoothing
-from emodet.installation import named, spelled
+from emodet.installation import exit_with, named, spelled
 from emodet.onnx_session import PROVIDERS
 from emodet.termination import Terminated, raise_on_sigterm
 
@@ -323,4 +323,4 @@ def _number(text: str, highest: float, expected: str) -> float:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    exit_with(main)

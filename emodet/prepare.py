@@ -5,6 +5,7 @@ With ``experiment=NAME`` it makes the pack of this experiment; `emodet.train` th
 interrupted run.
 """
 
+from emodet.installation import exit_with
 from emodet.laboratory import begin
 
 begin("prepare", __name__, __doc__)
@@ -93,4 +94,4 @@ def print_splits(data: EmotionDataModule) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    exit_with(main)

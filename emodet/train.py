@@ -3,7 +3,7 @@
 ``resume=RUN`` continues a run with its own configuration. ``--help`` lists experiments, groups and keys.
 """
 
-from emodet.installation import named
+from emodet.installation import exit_with, named
 from emodet.laboratory import begin
 
 begin("train", __name__, __doc__)
@@ -105,4 +105,4 @@ def best_score(trainer: L.Trainer) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    exit_with(main)

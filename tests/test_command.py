@@ -1,5 +1,6 @@
-"""`emodet COMMAND`: dispatch, help, version, demo, doctor, and what it says of a mistyped name."""
+"""`emodet COMMAND`: dispatch, help, version, demo, doctor, mistyped names, and output that nobody reads."""
 
+import os
 import re
 import subprocess
 import sys
@@ -7,11 +8,14 @@ import tomllib
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import emodet
+from emodet import command_line
 from emodet.__main__ import COMMANDS
+from emodet.installation import exit_with
 
 Command = Callable[..., int]
 Captured = pytest.CaptureFixture[str]
@@ -32,15 +36,44 @@ def test_the_console_script_is_the_module() -> None:
     assert project["tool"]["hatch"]["version"]["path"] == "emodet/__init__.py"
 
 
-def test_version_and_help_load_nothing_heavy() -> None:
+def printed(module: str, *arguments: str) -> tuple[str, set[str]]:
+    """Standard output of a command in a process of its own, and the modules that it has loaded at its end."""
     code = (
-        "import sys; sys.argv = ['emodet', '--help']; from emodet.__main__ import main; main(); main(['--version']);"
-        "print({'numpy', 'cv2', 'torch', 'hydra', 'onnxruntime'} & set(sys.modules))"
+        "import runpy, sys\n"
+        f"sys.argv = {[module, *arguments]!r}\n"
+        f"try: runpy.run_module({module!r}, run_name='__main__', alter_sys=True)\n"
+        "except SystemExit: print('loaded:', *sys.modules)"
     )
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True).stdout
-    assert all(f"  {name} " in said for name in COMMANDS)
-    assert f"emodet {emodet.__version__}" in said
-    assert said.endswith("set()\n")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
+    text, _, loaded = done.stdout.rpartition("loaded: ")
+    return text, set(loaded.split())
+
+
+def test_version_and_help_load_nothing_heavy() -> None:
+    text, loaded = printed("emodet", "--help")
+    assert all(f"  {name} " in text for name in COMMANDS)
+    assert not {"numpy", "cv2", "torch", "hydra", "onnxruntime"} & loaded
+    assert printed("emodet", "--version")[0] == f"emodet {emodet.__version__}\n"
+
+
+@pytest.mark.parametrize("arguments", [(), *((name,) for name in COMMANDS)], ids=" ".join)
+def test_help_whose_reader_ends_first_ends_quietly(arguments: tuple[str, ...]) -> None:
+    """As in ``emodet train --help | head -3``."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "emodet", *arguments, "--help"]
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, env=buffered, timeout=120)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (1, "")
+
+
+def test_another_broken_pipe_keeps_its_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+    def broken() -> None:
+        raise BrokenPipeError("a worker")
+
+    with pytest.raises(BrokenPipeError, match="a worker"):
+        exit_with(broken)
 
 
 def test_an_unknown_command_is_refused_with_the_nearest(command: Command, capfd: Captured) -> None:
@@ -71,15 +104,20 @@ def test_help_of_configured_commands_lists_their_groups_alone(name: str, command
     assert "\nseed: 0" in said or name in ("evaluate", "export")
 
 
-def test_help_of_train_needs_no_torch() -> None:
-    code = (
-        "import sys, runpy; sys.argv = ['train', '--help']\n"
-        "try: runpy.run_module('emodet.train', run_name='__main__')\n"
-        "except SystemExit: print({'torch', 'lightning', 'albumentations'} & set(sys.modules))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
-    assert "  batch_size: 32" in done.stdout
-    assert done.stdout.endswith("set()\n")
+def test_plain_help_loads_no_hydra_and_has_the_values_that_it_composes() -> None:
+    text, loaded = printed("emodet.train", "--help")
+    assert not {"torch", "lightning", "albumentations", "hydra"} & loaded
+    assert "  batch_size: 32" in text
+    for name in CONFIGURED:
+        assert_same(command_line._default_values(name), command_line._composed(name, [], []), name)
+
+
+def assert_same(plain: Any, composed: Any, key: str) -> None:
+    if isinstance(plain, dict):
+        for name, value in plain.items():
+            assert_same(value, composed[name], f"{key}.{name}")
+    elif "${" not in str(plain):
+        assert plain == composed, key
 
 
 def test_help_with_an_experiment_shows_every_value_in_force(command: Command, capfd: Captured) -> None:

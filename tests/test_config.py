@@ -13,7 +13,7 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
 import emodet.train  # noqa: F401  registers the schema
-from emodet.commands import conf_folder
+from emodet.command_line import conf_folder
 from emodet.config import TrainConfig
 from emodet.errors import EmodetError
 from emodet.schema import RENAMED_KEYS, checked, converted

@@ -1,13 +1,14 @@
 """The decoder: every kind of picture that people hold, and every way in which a file can be broken."""
 
-import importlib.util
 import io
 import random
 import struct
+import sys
 import time
 import warnings
 import zlib
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import cv2
@@ -17,7 +18,7 @@ import pytest
 from PIL import Image
 
 from emodet.errors import EmodetError
-from emodet.images import decode_rgb, load_rgb
+from emodet.images import _heif, decode_rgb, load_rgb
 
 UInt8 = npt.NDArray[np.uint8]
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
@@ -56,6 +57,9 @@ def near(found: UInt8, expected: UInt8, tolerance: int = 12) -> bool:
         ("TIFF", {"compression": "tiff_lzw"}, True),
         ("PPM", {}, True),
         ("WEBP", {"lossless": True}, True),
+        ("JPEG2000", {}, True),
+        ("JPEG2000", {"no_jp2": True}, True),
+        ("AVIF", {"quality": 95}, False),
         ("JPEG", {"quality": 95, "subsampling": 0}, False),
         ("JPEG", {"quality": 90, "progressive": True}, False),
         ("GIF", {}, False),
@@ -142,11 +146,28 @@ def test_the_first_picture_of_an_animation(caplog: pytest.LogCaptureFixture) -> 
         assert f"a.{kind}" in caplog.text
 
 
-def test_avif_and_heic() -> None:
-    assert near(decode_rgb(encoded(Image.fromarray(corners()), "AVIF", quality=95)), corners(), 30)
-    if importlib.util.find_spec("pillow_heif") is None:
-        with pytest.raises(EmodetError, match="pillow-heif"):
-            decode_rgb(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100))
+HEIC = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"
+
+
+def test_heic_without_its_package_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    _heif.cache_clear()
+    with pytest.raises(EmodetError, match=r"a\.heic: .*pip install 'emodet\[heic\]'"):
+        decode_rgb(HEIC + bytes(100), name="a.heic")
+    _heif.cache_clear()
+
+
+def test_heic_with_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stand-in for pillow-heif: a PNG behind the header."""
+
+    def register() -> None:
+        Image.register_open("HEIF", lambda file, _: Image.open(io.BytesIO(file.read()[len(HEIC) :])))
+
+    monkeypatch.setitem(sys.modules, "pillow_heif", SimpleNamespace(register_heif_opener=register))
+    monkeypatch.setattr(Image, "OPEN", dict(Image.OPEN))
+    _heif.cache_clear()
+    assert np.array_equal(decode_rgb(HEIC + encoded(Image.fromarray(corners()))), corners())
+    _heif.cache_clear()
 
 
 def test_every_kind_of_input_becomes_the_same_array(tmp_path: Path) -> None:
@@ -224,7 +245,7 @@ class TestBroken:
         with pytest.raises(EmodetError, match=r"a\.jpg: (not an image|damaged|the file is empty)"):
             decode_rgb(data, name="a.jpg")
 
-    @pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF"])
+    @pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "JPEG2000", "AVIF"])
     @pytest.mark.parametrize("kept", [0.5, 0.9])
     def test_cut_off(self, kind: str, kept: float) -> None:
         """Never filled up with grey."""
@@ -239,8 +260,9 @@ class TestBroken:
         with pytest.raises(EmodetError, match="64,000,000"):
             decode_rgb(png_header(side, side))
 
-    def test_the_limit_can_be_set(self) -> None:
-        data = encoded(Image.fromarray(corners(30, 30)))
+    @pytest.mark.parametrize("kind", ["PNG", "JPEG", "JPEG2000"])
+    def test_the_limit_can_be_set(self, kind: str) -> None:
+        data = encoded(Image.fromarray(corners(30, 30)), kind)
         assert decode_rgb(data, max_pixels=900).shape == (30, 30, 3)
         with pytest.raises(EmodetError, match=r"30×30 .* 899; raise max_pixels"):
             decode_rgb(data, max_pixels=899)
@@ -293,7 +315,7 @@ class TestBroken:
         exif = Image.Exif()
         exif[0x0112], exif[0x010F] = 6, "maker"
         files = [encoded(picture, kind, exif=exif) for kind in ("JPEG", "PNG", "WEBP", "TIFF")]
-        files += [encoded(picture, kind) for kind in ("GIF", "BMP", "PPM")]
+        files += [encoded(picture, kind) for kind in ("GIF", "BMP", "PPM", "JPEG2000", "AVIF")]
         files += [encoded(picture.quantize()), encoded(picture, "TIFF", compression="tiff_lzw")]
         decoded = 0
         for _ in range(2000):

@@ -60,7 +60,7 @@ LABORATORY = (
     "emodet.training",
     "emodet.sweeps",
     "emodet.commands",
-    "emodet.command_help",
+    "emodet.command_line",
     "emodet.config",
     "emodet.schema",
     "emodet.laboratory",

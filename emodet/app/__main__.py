@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from emodet.errors import EmodetError
-from emodet.installation import install, named, spelled
+from emodet.installation import exit_with, install, named, spelled
 from emodet.termination import Terminated, raise_on_sigterm
 
 if TYPE_CHECKING:
@@ -271,4 +271,4 @@ def _port(text: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    exit_with(main)

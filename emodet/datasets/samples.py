@@ -148,7 +148,7 @@ class Reader:
     @classmethod
     def missing(cls, root: Path) -> str:
         """The message for a root that does not match."""
-        return f"data.root={root}: {cls.title} is not there. Expected {cls.signs}"
+        return f"data.root={root}: not a data set of this kind ({cls.title}). Expected {cls.signs}"
 
     @classmethod
     def base_of(cls, root: Path, *, named: bool = False) -> Path | None:

@@ -10,10 +10,11 @@ or ``model=FILE``.
 import sys
 
 from emodet.app.page import folder
+from emodet.installation import exit_with
 from emodet.laboratory import begin
 
 if __name__ == "__main__" and folder.is_asked(sys.argv[1:]):
-    sys.exit(folder.main(sys.argv[1:]))
+    exit_with(lambda: folder.main(sys.argv[1:]))
 begin("export", __name__, __doc__)
 
 import logging
@@ -141,4 +142,4 @@ def print_files(report: ParityReport, options: ExportOptions) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    exit_with(main)

@@ -293,4 +293,4 @@ def _comparison_crops(classifier: EmotionClassifier, data: EmotionDataModule | N
         return drawn_crops(classifier, 64), "64 drawn faces"
     rows = data.splits.val
     rows = rows[np.unique(np.linspace(0, len(rows) - 1, min(_COMPARED, len(rows))).astype(int))]
-    return data.pack.images(rows), f"{len(rows):,} faces of {data.pack.manifest['title']}, {data.splits.val_name}"
+    return data.pack.images(rows), f"{len(rows):,} faces ({data.pack.manifest['title']}, {data.splits.val_name})"

@@ -158,7 +158,7 @@ def _require_annotations(argument: str, split: str, data: EmotionDataModule, row
     known = np.isfinite([table.valence[rows], table.arousal[rows]])
     if not known.any(axis=1).all():
         raise EmodetError(
-            f"{argument}: none of the {len(rows):,} {split} faces of {data.pack.manifest['title']} has valence and "
+            f"{argument}: none of the {len(rows):,} {split} faces ({data.pack.manifest['title']}) has valence and "
             "arousal annotated. AffectNet's CSV and npy releases have them, and so may a CSV of your own (data=own_csv)"
         )
     log.info("valence and arousal: annotated on %d of %d %s faces", known.all(axis=0).sum(), len(rows), split)

@@ -7,7 +7,8 @@ from typing import Any
 import hydra
 from hydra.core.global_hydra import GlobalHydra
 
-from emodet.commands import conf_folder, to_plain_dict
+from emodet.command_line import conf_folder
+from emodet.commands import to_plain_dict
 from emodet.data.build import SOURCE_KEYS
 from emodet.errors import EmodetError
 

@@ -16,7 +16,7 @@ from lightning.pytorch.profilers import Profiler
 from lightning.pytorch.strategies import Strategy
 from omegaconf import OmegaConf
 
-from emodet.commands import conf_folder, quoted
+from emodet.command_line import conf_folder, quoted
 from emodet.config import TrainConfig
 from emodet.errors import EmodetError
 from emodet.models.build import require_trusted, target_of, trust

@@ -173,11 +173,11 @@ def may_show_pictures(choice: bool | str, pack: Pack) -> bool:
     foreign = [str(manifest.get("title")) for manifest in closed if manifest.get("reader") not in _OWN_READERS]
     if foreign:
         raise EmodetError(
-            f"{key}=true: the terms of {', '.join(foreign)} do not let its pictures leave this machine; use "
+            f"{key}=true: the terms of the data ({', '.join(foreign)}) do not let its pictures leave this machine; use "
             f"{key}=auto, which logs everything else"
         )
     titles = ", ".join(str(manifest.get("title")) for manifest in closed)
-    log.warning("%s=true: faces of %s WILL BE SENT to the logger, on your responsibility", key, titles)
+    log.warning("%s=true: faces of this data (%s) WILL BE SENT to the logger, on your responsibility", key, titles)
     return True
 
 

@@ -23,7 +23,7 @@ import torch
 from omegaconf import OmegaConf
 from torch.utils.data import DataLoader, Dataset
 
-from emodet.commands import conf_folder
+from emodet.command_line import conf_folder
 from emodet.data.datamodule import EmotionDataModule
 from emodet.data.sources import Source
 from emodet.models.classifier import EmotionClassifier

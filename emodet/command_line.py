@@ -1,0 +1,256 @@
+"""The command line of the commands that Hydra configures, before Hydra reads it: ``--help``, keys, choices and paths.
+
+Plain ``--help`` imports no Hydra, which takes longer than all the rest.
+"""
+
+import argparse
+import inspect
+import re
+import textwrap
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from emodet.config import AuditConfig, EvaluateConfig, ExportConfig, PrepareConfig, TrainConfig
+from emodet.errors import EmodetError
+from emodet.installation import named, spelled
+from emodet.schema import checked, defaults, unknown_key
+
+__all__ = ["SCHEMAS", "accepted", "choices", "conf_folder", "groups_of", "help_text", "key_of", "quoted"]
+
+SCHEMAS: Mapping[str, type] = {
+    "train": TrainConfig,
+    "prepare": PrepareConfig,
+    "evaluate": EvaluateConfig,
+    "export": ExportConfig,
+    "audit": AuditConfig,
+}
+# Keys whose value is a path, which may hold characters that Hydra's grammar gives a meaning.
+_PATHS = ("root", "packs", "corrections", "checkpoint", "model", "init_from", "resume", "output", "dir")
+_EXAMPLES = {
+    "train": (
+        "python -m emodet.train experiment=baseline data=synthetic trainer.max_epochs=2",
+        "python -m emodet.train experiment=affectnet8 data.root=/path/to/AffectNet optimizer.lr=1e-3",
+        "python -m emodet.train resume=RUN",
+        "python -m emodet.train --multirun experiment=ferplus seed=0,1,2",
+        "python -m emodet.train experiment=baseline --help          (every value of this experiment)",
+    ),
+    "evaluate": (
+        "python -m emodet.evaluate checkpoint=RUN",
+        "python -m emodet.evaluate checkpoint=RUN split=val corruptions=true",
+        "python -m emodet.evaluate model=emodet-int8.onnx data=ferplus data.root=/path/to/ferplus",
+    ),
+    "export": (
+        "python -m emodet.export checkpoint=RUN output=out",
+        "python -m emodet.export checkpoint=RUN formats=[fp32] name=mine",
+        "python -m emodet.export format=web output=site",
+    ),
+    "prepare": (
+        "python -m emodet.prepare data.root=/path/to/AffectNet list=true",
+        "python -m emodet.prepare experiment=ferplus data.root=/path/to/ferplus",
+    ),
+    "audit": (
+        "python -m emodet.audit data=synthetic quick=true",
+        "python -m emodet.audit data=affectnet data.root=/path/to/AffectNet output=audit",
+    ),
+}
+
+
+def conf_folder() -> str:
+    """The folder of the configuration: beside the package in a checkout, inside it where it was installed."""
+    package = Path(__file__).resolve().parent
+    for folder in (package / "conf", package.parent / "conf"):
+        if (folder / "train.yaml").is_file():
+            return str(folder)
+    raise EmodetError(f"the configuration is neither in {package} nor beside it: install emodet again")
+
+
+def groups_of(command: str) -> list[str]:
+    """The groups of which a command's configuration takes a choice."""
+    return list(_default_choices(_yaml(Path(conf_folder()) / f"{command}.yaml")))
+
+
+def choices(group: str, typed: Sequence[str] = ()) -> dict[str, Path]:
+    """The choices of a group, in ``conf/`` and in the folder of ``--config-dir``, with their files."""
+    found = {}
+    for folder in (Path(conf_folder()), *_config_dir(typed)):
+        files = (folder / group).rglob("*.yaml")
+        found.update({file.relative_to(folder / group).with_suffix("").as_posix(): file for file in files})
+    return dict(sorted(found.items()))
+
+
+def key_of(argument: str) -> str:
+    """The key of an argument ``KEY=VALUE``, ``+KEY=VALUE`` or ``~KEY``."""
+    return argument.lstrip("+~").partition("=")[0]
+
+
+def accepted(command: str, typed: Sequence[str]) -> list[str]:
+    """Arguments for Hydra, with paths quoted; refuses what Hydra would answer with a parser's message.
+
+    Raises:
+        EmodetError: A key or a choice is not known, or a group of one choice is given a list.
+    """
+    groups, keys = groups_of(command), list(defaults(SCHEMAS[command]))
+    sweeps = bool({"-m", "--multirun"} & set(typed))
+    for argument in typed:
+        key = key_of(argument)
+        if "=" not in argument or argument.startswith("-") or key.startswith("hydra"):
+            continue
+        group, first = key.partition("@")[0], key.split(".")[0]
+        if group in groups and not any(each.startswith("hydra.searchpath") for each in typed):
+            _check_choice(group, argument.partition("=")[2], choices(group, typed), sweeps)
+        elif first not in (*keys, *groups):
+            raise unknown_key(first, [*keys, *(group for group in groups if group not in keys)])
+    return [_quoted_path(argument, sweeps) for argument in typed]
+
+
+def _check_choice(group: str, value: str, known: Mapping[str, Path], sweeps: bool) -> None:
+    several = group in ("callbacks", "logger")
+    if value.startswith("[") and not several:
+        raise EmodetError(
+            f"{group}={value}: one choice was expected, as in {group}=NAME; --multirun {group}=a,b runs several"
+        )
+    if value.startswith("{") or "${" in value or "(" in value:
+        return
+    for choice in value.strip("[]'\"").split(",") if several or sweeps else [value.strip("'\"")]:
+        if (choice := choice.strip()) and choice != "null" and choice not in known:
+            near = get_close_matches(choice, known, 1)
+            way_out = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
+            raise EmodetError(f"{group}={choice}: there is no such choice; {way_out}")
+
+
+def _quoted_path(argument: str, sweeps: bool) -> str:
+    key, given, value = argument.partition("=")
+    is_path = key_of(key).rpartition(".")[2] in _PATHS and "/" not in key
+    if not given or not is_path or not value or value[0] in "'\"" or value == "null":
+        return argument
+    path = Path(value).expanduser()
+    if value.startswith("~"):
+        value = str(path)
+    # A list of paths, an interpolation or several runs of a sweep are Hydra's to read, unless a file has that name.
+    if (value[0] in "[{" or "${" in value or ("," in value and sweeps)) and not path.exists():
+        return f"{key}={value}"
+    return f"{key}={quoted(value)}"
+
+
+def quoted(value: str) -> str:
+    """Text as Hydra's grammar quotes it."""
+    from hydra.core.override_parser.types import Quote, QuotedString
+
+    return QuotedString(value, Quote.single).with_quotes()
+
+
+def help_text(command: str, purpose: str, typed: Sequence[str]) -> str:
+    """The answer to ``--help``: purpose, examples, experiments, groups, and keys with their values.
+
+    Args:
+        command: A name in `SCHEMAS`.
+        purpose: What it does, for the first lines.
+        typed: The command line. With an experiment or other choices, the keys have every value in force.
+
+    Raises:
+        EmodetError: A key or choice on the command line is not known.
+    """
+    groups = groups_of(command)
+    usage = "experiment=NAME " if command == "train" else ""
+    lines = [f"usage: {named(command)} {usage}[GROUP=CHOICE …] [KEY=VALUE …]", ""]
+    lines += [spelled(purpose.replace("``", "`")).strip(), "", "examples:"]
+    lines += [f"  {spelled(example)}" for example in _EXAMPLES[command]]
+    if "experiment" in groups:
+        lines += ["", "experiments (experiment=NAME):"]
+        lines += [f"  {name:<20} {_purpose(file)}" for name, file in choices("experiment", typed).items()]
+    lines += ["", "groups (GROUP=CHOICE):"]
+    lines += [f"  {group:<14} {', '.join(choices(group, typed))}" for group in groups if group != "experiment"]
+    given = [argument for argument in accepted(command, typed) if "=" in argument and not argument.startswith("-")]
+    values = _composed(command, given, typed) if given else _default_values(command)
+    own = "; a class of your own: net._target_=mypackage.MyNet" if "net" in values else ""
+    lines += ["", f"keys with their values (KEY=VALUE){own}:", ""]
+    described = _descriptions(SCHEMAS[command])
+    for key, value in values.items():
+        lines += textwrap.wrap(described.get(key, ""), 120, initial_indent="# ", subsequent_indent="# ")
+        lines += _lines(key, value)
+    return "\n".join(lines)
+
+
+def _config_dir(typed: Sequence[str]) -> list[Path]:
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--config-dir", "-cd", type=Path)
+    folder = parser.parse_known_args(typed)[0].config_dir
+    return [] if folder is None else [folder]
+
+
+def _default_choices(file: Mapping[str, Any]) -> dict[str, Any]:
+    """Group to choice in the defaults list of a command's file; choices of Hydra's own groups are left out."""
+    entries = [entry for entry in file["defaults"] if isinstance(entry, dict)]
+    return {group: choice for entry in entries for group, choice in entry.items() if "/" not in group}
+
+
+def _default_values(command: str) -> dict[str, Any]:
+    """Values where nothing is chosen: those of signatures, then of the default choices, then of the command's file."""
+    conf = Path(conf_folder())
+    file, schema = _yaml(conf / f"{command}.yaml"), SCHEMAS[command]
+    values = defaults(schema, composed=issubclass(schema, TrainConfig))  # others leave null to the checkpoint's run
+    layers = [
+        {group: _yaml(conf / group / f"{name}.yaml")}
+        for group, chosen in _default_choices(file).items()
+        for name in (chosen if isinstance(chosen, list) else [chosen])
+        if group in values and name is not None
+    ]
+    for key, value in [item for layer in (*layers, file) for item in layer.items()]:
+        if key in values and key != "name":
+            values[key] = {**values[key], **value} if isinstance(value, dict) else value
+    return values
+
+
+def _composed(command: str, given: Sequence[str], typed: Sequence[str]) -> dict[str, Any]:
+    """Every value in force with the choices and keys of the command line."""
+    from hydra import compose, initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.core.hydra_config import HydraConfig
+    from omegaconf import OmegaConf
+
+    from emodet.commands import register_schema
+
+    register_schema(command)
+    overrides = [f"hydra.searchpath=[{','.join(f'file://{folder.resolve()}' for folder in _config_dir(typed))}]"]
+    if any(argument.startswith("experiment=") for argument in given):
+        overrides.append("name=run")
+    elif "experiment" in groups_of(command):
+        overrides += ["~experiment", "name=run"]
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(conf_folder(), version_base="1.3"):
+        config = compose(command, [*overrides, *given], return_hydra_config=True)
+    HydraConfig.instance().set_config(config)  # values refer to it
+    plain: Any = OmegaConf.to_container(OmegaConf.masked_copy(config, [*config.keys() - {"hydra"}]), resolve=True)
+    return checked(SCHEMAS[command], plain, [key_of(argument) for argument in given])
+
+
+def _yaml(file: Path) -> dict[str, Any]:
+    return yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+
+
+def _lines(key: str, value: Any, indent: str = "") -> list[str]:
+    """One line per key, two levels deep."""
+    if isinstance(value, dict) and value and len(indent) < 4:
+        return [f"{indent}{key}:", *(line for name, of in value.items() for line in _lines(name, of, indent + "  "))]
+    flow = yaml.safe_dump(value, sort_keys=False, default_flow_style=True, width=10**6)
+    return [f"{indent}{key}: {flow.removesuffix('...' + chr(10)).strip()}"]
+
+
+def _descriptions(schema: type) -> dict[str, str]:
+    """The description of each attribute in the docstrings of a configuration and its bases."""
+    found: dict[str, str] = {}
+    for base in reversed(schema.__mro__[:-1]):
+        attributes = (inspect.getdoc(base) or "").partition("Attributes:")[2]
+        for name, text in re.findall(r"^    (\w+): (.+(?:\n {8}.+)*)", attributes, re.M):
+            found[name] = " ".join(text.split()).replace("``", "`")
+    return found
+
+
+def _purpose(experiment: Path) -> str:
+    """The first sentence of the file's ``Purpose``."""
+    text = experiment.read_text(encoding="utf-8").partition("# Purpose")[2].partition("\n# Command")[0]
+    return " ".join(line.lstrip("# ").strip() for line in text.splitlines()).strip().partition(". ")[0]
