@@ -224,7 +224,8 @@ def _composed(command: str, given: Sequence[str], typed: Sequence[str]) -> dict[
     with initialize_config_dir(conf_folder(), version_base="1.3"):
         config = compose(command, [*overrides, *given], return_hydra_config=True)
     HydraConfig.instance().set_config(config)  # values refer to it
-    plain: Any = OmegaConf.to_container(OmegaConf.masked_copy(config, [*config.keys() - {"hydra"}]), resolve=True)
+    own = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
+    plain: Any = OmegaConf.to_container(own, resolve=True)
     return checked(SCHEMAS[command], plain, [key_of(argument) for argument in given])
 
 
