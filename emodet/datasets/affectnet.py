@@ -3,25 +3,15 @@
 Mollahosseini, Hasani, Mahoor: AffectNet, IEEE Transactions on Affective Computing 2017, tables 3 and 4.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 
-from emodet.datasets.samples import Listing, Sample
+import numpy as np
+
+from emodet.datasets.samples import Listing, Points, Sample
 from emodet.emotions import EMOTIONS, NOT_EMOTIONS
 
-__all__ = [
-    "AUTOMATIC_COUNTS",
-    "CLASS_NAMES",
-    "TRAIN_COUNTS",
-    "VALENCE_AROUSAL",
-    "VALIDATION_COUNTS",
-    "Box",
-    "Points",
-    "check",
-    "compare_totals",
-    "five_points",
-    "valence_and_arousal",
-]
+__all__ = ["AUTOMATIC_COUNTS", "CLASS_NAMES", "TRAIN_COUNTS", "VALENCE_AROUSAL", "VALIDATION_COUNTS", "check"]
+__all__ += ["compare_totals", "five_points", "valence_and_arousal"]
 
 CLASS_NAMES: tuple[str, ...] = (*EMOTIONS, *NOT_EMOTIONS)
 """AffectNet's ids 0 to 10."""
@@ -43,41 +33,26 @@ _MEAN_VALENCE = (-0.063, 0.664, -0.637, 0.180, -0.126, -0.694, -0.453, -0.515)
 _MEAN_AROUSAL = (-0.020, 0.070, -0.257, 0.689, 0.766, 0.457, 0.567, 0.583)
 VALENCE_AROUSAL = tuple(zip(_MEAN_VALENCE, _MEAN_AROUSAL, strict=True))
 """Mean valence and arousal of the training faces of each class, in the order of `EMOTIONS`."""
-Box = tuple[float, float, float, float]
-Points = tuple[tuple[float, float], ...]
 
 _ENOUGH_FACES = 50
 _FAR = 0.5
 
-_LEFT_EYE, _RIGHT_EYE = range(36, 42), range(42, 48)
-_NOSE_TIP, _LEFT_MOUTH, _RIGHT_MOUTH = 30, 48, 54
-
 
 def five_points(numbers: Sequence[float]) -> Points | None:
-    """68 landmarks in iBUG order (x1, y1, …, x68, y68) to the five of a sample; left and right as the picture shows
-    them.
+    """68 landmarks in iBUG order (x1, y1, …, x68, y68) to the five of a sample.
 
     Eye centres (means of points 37 to 42 and 43 to 48, counted from 1), nose tip (31), mouth corners (49, 55). None
     where one of these is not finite.
     """
-
-    def mean(indices: range) -> tuple[float, float]:
-        xs, ys = [numbers[2 * i] for i in indices], [numbers[2 * i + 1] for i in indices]
-        return math.fsum(xs) / len(xs), math.fsum(ys) / len(ys)
-
-    single = [(numbers[2 * i], numbers[2 * i + 1]) for i in (_NOSE_TIP, _LEFT_MOUTH, _RIGHT_MOUTH)]
-    try:
-        points = (mean(_LEFT_EYE), mean(_RIGHT_EYE), *single)
-    except (OverflowError, ValueError):  # fsum of values that are not finite or too large
-        return None
-    return points if all(math.isfinite(value) for point in points for value in point) else None
+    points = np.reshape(np.array(numbers, dtype=np.float64), (68, 2))
+    with np.errstate(all="ignore"):
+        five = np.stack([points[36:42].mean(0), points[42:48].mean(0), points[30], points[48], points[54]])
+    return tuple((x, y) for x, y in five.tolist()) if np.isfinite(five).all() else None
 
 
 def valence_and_arousal(valence: float, arousal: float) -> tuple[float, float] | tuple[None, None]:
     """Both, or neither: -2 marks a face for which they were not annotated, NaN stands for an empty cell."""
-    if valence > -1.5 and arousal > -1.5 and abs(valence) <= 1 and abs(arousal) <= 1:
-        return valence, arousal
-    return None, None
+    return (valence, arousal) if abs(valence) <= 1 and abs(arousal) <= 1 else (None, None)
 
 
 def check(listing: Listing, samples: Sequence[Sample]) -> None:
@@ -86,23 +61,17 @@ def check(listing: Listing, samples: Sequence[Sample]) -> None:
     For the latter, mean valence and arousal of each class with at least 50 annotated training faces are compared with
     AffectNet's.
     """
-    without = sum(sample.valence is None for sample in samples)
-    if without:
+    known = [sample for sample in samples if sample.valence is not None]
+    if len(known) < len(samples):
+        without = len(samples) - len(known)
         listing.notes.append(f"{without:,} faces have no valence and arousal (not given, -2 or outside -1 to 1).")
-    values: dict[int, list[tuple[float, float]]] = {number: [] for number in range(len(EMOTIONS))}
-    for sample in samples:
-        valence, arousal = sample.valence, sample.arousal
-        if sample.split == "train" and sample.emotion is not None and valence is not None and arousal is not None:
-            values[sample.emotion].append((valence, arousal))
     odd = []
-    for number, pairs in values.items():
-        if len(pairs) < _ENOUGH_FACES:
-            continue
-        valence, arousal = (math.fsum(column) / len(pairs) for column in zip(*pairs, strict=True))
-        usual = _MEAN_VALENCE[number], _MEAN_AROUSAL[number]
-        if abs(valence - usual[0]) > _FAR or abs(arousal - usual[1]) > _FAR:
+    for number, usual in enumerate(VALENCE_AROUSAL):
+        pairs = [(s.valence, s.arousal) for s in known if s.split == "train" and s.emotion == number]
+        mean = np.mean(np.array(pairs or [usual], dtype=np.float64), axis=0)
+        if len(pairs) >= _ENOUGH_FACES and np.abs(mean - usual).max() > _FAR:
             odd.append(
-                f"{EMOTIONS[number]} has mean valence {valence:+.2f} and arousal {arousal:+.2f} "
+                f"{EMOTIONS[number]} has mean valence {mean[0]:+.2f} and arousal {mean[1]:+.2f} "
                 f"where AffectNet has {usual[0]:+.2f} and {usual[1]:+.2f}"
             )
     if odd:
@@ -112,9 +81,8 @@ def check(listing: Listing, samples: Sequence[Sample]) -> None:
 
 def compare_totals(listing: Listing, found: Mapping[str, int], published: Mapping[str, int]) -> None:
     """Note parts with another number of faces than was published; for exports of which only totals are known."""
-    parts = [f"{name} {found.get(name, 0):,} ({count:,})" for name, count in published.items()]
     differing = [
-        part for part, (name, count) in zip(parts, published.items(), strict=True) if found.get(name, 0) != count
+        f"{name} {found.get(name, 0):,} ({count:,})" for name, count in published.items() if found.get(name, 0) != count
     ]
     if differing:
         listing.notes.append(f"Faces found (in the published export): {', '.join(differing)}.")

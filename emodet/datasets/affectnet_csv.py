@@ -10,7 +10,7 @@ from emodet.datasets import affectnet
 from emodet.datasets.csv_rows import CsvRows, damaged_or_has, first_line
 from emodet.datasets.folders import few, relative_path
 from emodet.datasets.listed_pictures import TWICE, find_pictures
-from emodet.datasets.samples import Listing, Reader, Sample
+from emodet.datasets.samples import Box, Listing, Points, Reader, Sample
 from emodet.emotions import EMOTIONS
 from emodet.errors import EmodetError
 
@@ -186,9 +186,7 @@ class AffectNetCsv(Reader):
             yield key, label, (key, split, emotion, None, valence, arousal, box, points, None)
 
 
-_Face = tuple[
-    str, str, int | None, None, float | None, float | None, affectnet.Box | None, affectnet.Points | None, None
-]
+_Face = tuple[str, str, int | None, None, float | None, float | None, Box | None, Points | None, None]
 """The arguments of a `Sample` but the last."""
 
 
@@ -213,7 +211,7 @@ def _number(text: str, rows: CsvRows) -> float:
     return value
 
 
-def _five_points(text: str, rows: CsvRows) -> affectnet.Points | None:
+def _five_points(text: str, rows: CsvRows) -> Points | None:
     if text.lower() in _EMPTY_CELLS:
         return None
     try:

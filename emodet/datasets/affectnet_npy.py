@@ -1,31 +1,29 @@
 """AffectNet's release of 2021: flat folders of 224×224 pictures with four small npy files beside each."""
 
 import functools
+import io
 import math
-import os
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
+from numpy.lib import format as npy
 
 from emodet.datasets import affectnet
 from emodet.datasets.folders import names_in
-from emodet.datasets.listed_pictures import map_in_threads, pair_by_stem, split_part
-from emodet.datasets.samples import Listing, Reader, Sample
+from emodet.datasets.listed_pictures import read_annotations, split_parts
+from emodet.datasets.samples import Listing, Points, Reader, Sample
 from emodet.emotions import EMOTIONS
 from emodet.errors import EmodetError
 
 __all__ = ["AffectNetNpy", "read_numbers"]
 
-_FOLDERS: Mapping[str, tuple[str, ...]] = {"train": ("train_set",), "val": ("val_set", "valid_set", "validation_set")}
+_FOLDERS = {"train": ("train_set",), "val": ("val_set", "valid_set", "validation_set")}
+_EXPRESSION = "_exp.npy"
+_SOME = 10_000
 _WHOLE_PICTURE = (0.0, 0.0, 224.0, 224.0)
-_HEADER = re.compile(
-    rb"""\s*\{\s*'descr': '([<>|=]?(?:[fiub][1-8]|[US][1-9]\d{0,3}|O\d*))', """
-    rb"""'fortran_order': (?:True|False), 'shape': \(([\d, ]*)\),?\s*\}\s*"""
-)
 
 
 @dataclass(kw_only=True, eq=False)
@@ -46,63 +44,65 @@ class AffectNetNpy(Reader):
     name = "affectnet_npy"
     title = "AffectNet (2021, npy files)"
     signs = "train_set/ or val_set/ with images/ and annotations/*_exp.npy"
-    expected = {"train": affectnet.TRAIN_COUNTS, "val": {**affectnet.VALIDATION_COUNTS, "contempt": 499}}  # noqa: RUF012
+    expected: ClassVar = {"train": affectnet.TRAIN_COUNTS, "val": {**affectnet.VALIDATION_COUNTS, "contempt": 499}}
 
     landmarks: bool = False
 
     @classmethod
     def matches(cls, folder: Path) -> bool:
-        return any(_has_expression(folder / name / "annotations") for names in _FOLDERS.values() for name in names)
+        return any(
+            file.endswith(_EXPRESSION)
+            for names in _FOLDERS.values()
+            for name in names
+            for file in names_in(folder / name / "annotations", _SOME)
+        )
 
     def sort_key(self, sample: Sample) -> Any:
+        """By number: 2 before 10, and names that are no numbers after all numbers."""
         folder, _, name = sample.key.rpartition("/")
-        return sample.split, folder, _as_number(name.rpartition(".")[0])
+        stem = name.rpartition(".")[0]
+        is_number = stem.isascii() and stem.isdigit() and len(stem) < 20
+        return sample.split, folder, not is_number, int(stem) if is_number else 0, stem
 
     def list_samples(self, listing: Listing) -> list[Sample]:
         samples: list[Sample] = []
-        for split, names in _FOLDERS.items():
-            folder = split_part(listing, self.base, names, "annotations", split)
-            if folder is not None:
-                samples += self._split(listing, folder, split)
+        for split, folder in split_parts(listing, self.base, _FOLDERS, "annotations"):
+            samples += self._split(listing, folder, split)
         if self.landmarks and (without := sum(sample.landmarks is None for sample in samples)):
             listing.notes.append(f"{without:,} faces have no landmarks.")
         affectnet.check(listing, samples)
         return samples
 
     def _split(self, listing: Listing, folder: Path, split: str) -> Iterator[Sample]:
-        there = names_in(folder / "annotations")
-        stems = sorted((name.removesuffix("_exp.npy") for name in there if name.endswith("_exp.npy")), key=_as_number)
-        if not stems:
+        found = False
+        annotations = read_annotations(listing, folder / "annotations", _EXPRESSION, "an annotation", self._face)
+        for picture, (label, valence, arousal, points) in annotations:
+            found = True
+            if label < len(EMOTIONS):
+                box = _WHOLE_PICTURE if points else None
+                yield Sample(f"{folder.name}/{picture}", split, label, None, valence, arousal, box, points)
+            else:
+                listing.left_out[affectnet.CLASS_NAMES[label]] += 1
+        if not found:
             raise EmodetError(f"{folder / 'annotations'}: there is no _exp.npy in it. Unpack all parts of the archive")
-        pairs = pair_by_stem(listing, folder, "annotations", stems, "an annotation")
-        read = functools.partial(self._face, f"{folder / 'annotations'}{os.sep}", there)
-        for (_, picture), face in zip(pairs, map_in_threads(read, [stem for stem, _ in pairs]), strict=True):
-            emotion, valence, arousal, points = face
-            if emotion >= len(EMOTIONS):
-                listing.left_out[affectnet.CLASS_NAMES[emotion]] += 1
-                continue
-            box = _WHOLE_PICTURE if points else None
-            yield Sample(f"{folder.name}/images/{picture}", split, emotion, None, valence, arousal, box, points)
 
-    def _face(self, folder: str, there: set[str], stem: str) -> tuple[int, float | None, float | None, Any]:
-        number = _read(f"{folder}{stem}_exp.npy", 1)[0]
+    def _face(self, file: Path) -> tuple[int, float | None, float | None, Points | None]:
+        stem = str(file)[: -len(_EXPRESSION)]
+        (number,) = _read(str(file), 1)
         if number not in range(len(affectnet.CLASS_NAMES)):
-            last = len(affectnet.CLASS_NAMES) - 1
-            raise EmodetError(f"{folder}{stem}_exp.npy: {number} is not an id from 0 to {last}")
-        valence = arousal = points = None
-        if f"{stem}_val.npy" in there and f"{stem}_aro.npy" in there:
-            valence, arousal = affectnet.valence_and_arousal(
-                _read(f"{folder}{stem}_val.npy", 1)[0], _read(f"{folder}{stem}_aro.npy", 1)[0]
-            )
-        if self.landmarks and f"{stem}_lnd.npy" in there:
-            points = affectnet.five_points(_read(f"{folder}{stem}_lnd.npy", 136))
-        return int(number), valence, arousal, points
+            raise EmodetError(f"{file}: {number} is not an id from 0 to {len(affectnet.CLASS_NAMES) - 1}")
+        values = (*_read(f"{stem}_val.npy", 1, math.nan), *_read(f"{stem}_aro.npy", 1, math.nan))
+        landmarks = _read(f"{stem}_lnd.npy", 136, math.nan) if self.landmarks else ()
+        points = affectnet.five_points(landmarks) if landmarks else None
+        return int(number), *affectnet.valence_and_arousal(*values), points
 
 
-def _read(path: str, count: int) -> Sequence[float]:
+def _read(path: str, count: int, default: float | None = None) -> Sequence[float]:
     try:
         return read_numbers(Path(path).read_bytes(), count, path)
     except OSError as problem:
+        if default is not None and isinstance(problem, FileNotFoundError):
+            return [default] * count
         raise EmodetError(f"{path}: cannot be read ({problem})") from None
 
 
@@ -111,52 +111,31 @@ def read_numbers(data: bytes, count: int, name: str) -> Sequence[float]:
 
     Nothing is unpickled.
     """
-    # Version 1 of the format has two bytes of length, version 2 four; a million files share a handful of headers.
-    if data[:6] != b"\x93NUMPY" or data[6:8] not in (b"\x01\x00", b"\x02\x00") or len(data) < 12:
-        raise EmodetError(f"{name}: not an npy file")
-    width = 2 if data[6] == 1 else 4
-    start = 8 + width + int.from_bytes(data[8 : 8 + width], "little")
     try:
-        dtype, held = _header(data[8 + width : start])
-    except ValueError as problem:
+        # Version 1 of the format has two bytes of length, version 2 four.
+        width = 2 if data[6:7] == b"\x01" else 4
+        start = 8 + width + int.from_bytes(data[8 : 8 + width], "little")
+        dtype, held = _header(data[:start])
+        if held == count and len(data) - start == dtype.itemsize * count:
+            return [float(value) for value in np.frombuffer(data, dtype, count, start).tolist()]
+    except EmodetError as problem:
         raise EmodetError(f"{name}: {problem}") from None
-    if held != count:
-        raise EmodetError(f"{name}: holds {held} values instead of {count}")
-    if len(data) - start != dtype.itemsize * count:
-        raise EmodetError(f"{name}: cut off, or longer than its header says")
-    try:
-        if dtype.kind == "U":
-            # Decoded here: from code points that do not exist numpy makes a SystemError.
-            codec, step = "utf-32-be" if dtype.str[0] == ">" else "utf-32-le", dtype.itemsize
-            cells = [data[place : place + step].decode(codec) for place in range(start, len(data), step)]
-            return [float(cell.rstrip("\0")) for cell in cells]
-        return [float(value) for value in np.frombuffer(data, dtype, count, start).tolist()]
-    except (ValueError, OverflowError):
+    except (ValueError, OverflowError, SystemError):  # the last: code points that do not exist
         raise EmodetError(f"{name}: holds something else than numbers") from None
+    raise EmodetError(f"{name}: cut off, or holds {held} values instead of {count}")
 
 
-@functools.lru_cache(maxsize=256)
-def _header(header: bytes) -> tuple[np.dtype[Any], int]:
-    """Element type and number of elements; ValueError where it announces something else than numbers or text."""
-    found = _HEADER.fullmatch(header)
-    if found is None:
-        raise ValueError("the npy header is damaged, or announces something else than numbers or text")
-    if b"O" in found[1]:
-        raise ValueError("holds Python objects, and unpickling those would run code that the file brings")
+@functools.lru_cache(maxsize=256)  # a million files share a handful of headers
+def _header(start: bytes) -> tuple[np.dtype[Any], int]:
+    """Element type and number of elements."""
+    stream = io.BytesIO(start)
     try:
-        return np.dtype(found[1].decode()), math.prod(int(size) for size in found[2].split(b",") if size.strip())
-    except (TypeError, ValueError):
-        raise ValueError("the npy header has an unknown type") from None
-
-
-def _as_number(stem: str) -> tuple[bool, int, str]:
-    """Sorts 2 before 10, and names that are no numbers after all numbers."""
-    is_number = stem.isascii() and stem.isdigit() and len(stem) < 20
-    return not is_number, int(stem) if is_number else 0, stem
-
-
-def _has_expression(folder: Path) -> bool:
-    if not folder.is_dir():
-        return False
-    with os.scandir(folder) as entries:
-        return any(entry.name.endswith("_exp.npy") for entry in entries)
+        read = npy.read_array_header_1_0 if npy.read_magic(stream) == (1, 0) else npy.read_array_header_2_0
+        shape, _, dtype = read(stream)
+    except Exception as problem:  # for a damaged header numpy raises whatever its parsers do
+        raise EmodetError(f"not an npy file ({problem})") from None
+    if dtype.hasobject:
+        raise EmodetError("holds Python objects, and unpickling those would run code that the file brings")
+    if dtype.kind not in "biufSU" or min(shape, default=0) < 0:
+        raise EmodetError(f"holds {dtype} where numbers or text were expected")
+    return dtype, math.prod(shape)

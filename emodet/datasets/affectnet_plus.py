@@ -1,6 +1,5 @@
 """AffectNet+: pictures with one JSON file each, which holds a person's label, soft labels and a difficulty."""
 
-import functools
 import json
 import math
 import re
@@ -8,11 +7,11 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from emodet.datasets import affectnet
-from emodet.datasets.folders import few, names_in, some_names
-from emodet.datasets.listed_pictures import map_in_threads, pair_by_stem, split_part
+from emodet.datasets.folders import few, names_in
+from emodet.datasets.listed_pictures import read_annotations, split_parts
 from emodet.datasets.samples import Listing, Reader, Sample
 from emodet.emotions import EMOTIONS
 from emodet.errors import EmodetError
@@ -20,7 +19,7 @@ from emodet.errors import EmodetError
 __all__ = ["AffectNetPlus"]
 
 _HUMAN, _NO_HUMAN = "human_annotated", "no_human_annotated"
-_FOLDERS: Mapping[str, tuple[str, ...]] = {"train": ("train_set",), "val": ("validation_set", "val_set", "valid_set")}
+_FOLDERS = {"train": ("train_set",), "val": ("validation_set", "val_set", "valid_set")}
 _SUBSETS = ("easy", "challenging", "difficult")
 _PUBLISHED = {"train": 414_799, "val": 5_500}
 _PUBLISHED_NO_HUMAN = 539_607
@@ -57,7 +56,7 @@ class AffectNetPlus(Reader):
     def matches(cls, folder: Path) -> bool:
         parts = [_NO_HUMAN, *(f"{_HUMAN}/{name}" for names in _FOLDERS.values() for name in names)]
         return any(
-            name.lower().endswith(".json") for part in parts for name in some_names(folder / part / "annotations")
+            name.lower().endswith(".json") for part in parts for name in names_in(folder / part / "annotations", 1000)
         )
 
     @classmethod
@@ -69,10 +68,8 @@ class AffectNetPlus(Reader):
 
     def list_samples(self, listing: Listing) -> list[Sample]:
         samples: list[Sample] = []
-        for split, names in _FOLDERS.items():
-            folder = split_part(listing, self.base / _HUMAN, names, "annotations", split)
-            if folder is not None:
-                samples += self._part(listing, folder, split, _PUBLISHED[split])
+        for split, folder in split_parts(listing, self.base / _HUMAN, _FOLDERS, "annotations"):
+            samples += self._part(listing, folder, split, _PUBLISHED[split])
         if self.no_human:
             if not (self.base / _NO_HUMAN / "annotations").is_dir():
                 raise EmodetError(
@@ -90,13 +87,10 @@ class AffectNetPlus(Reader):
 
     def _part(self, listing: Listing, folder: Path, split: str, published: int) -> Iterator[Sample]:
         name = folder.relative_to(self.base).as_posix()
-        files = names_in(folder / "annotations")
-        stems = sorted({file.rpartition(".")[0] for file in files if file.lower().endswith(".json")})
-        pairs = pair_by_stem(listing, folder, "annotations", stems, "an annotation")
-        affectnet.compare_totals(listing, {name: len(pairs)}, {name: published})
-        faces = map_in_threads(functools.partial(_read, folder / "annotations"), [stem for stem, _ in pairs])
+        found = list(read_annotations(listing, folder / "annotations", ".json", "an annotation", _read))
+        affectnet.compare_totals(listing, {name: len(found)}, {name: published})
         totals, subsets = [], Counter[str]()
-        for (_, picture), face in zip(pairs, faces, strict=True):
+        for picture, face in found:
             label = None if face.label is None else affectnet.CLASS_NAMES[face.label]
             if self.subset not in ("all", face.subset):
                 listing.left_out[f"subset {face.subset}"] += 1
@@ -107,8 +101,7 @@ class AffectNetPlus(Reader):
             else:
                 subsets[face.subset] += 1
                 totals += [face.total] if face.shares and abs(face.total - 1) > _ROUNDING else []
-                key = f"{name}/images/{picture}"
-                yield Sample(key, split, face.label, face.shares, face.valence, face.arousal)
+                yield Sample(f"{name}/{picture}", split, face.label, face.shares, face.valence, face.arousal)
         if totals:
             between = f"{min(totals):.3g} up to {max(totals):.3g}"
             listing.notes.append(f"{name}/: {len(totals):,} soft labels summed to {between}, not to 1, and are scaled.")
@@ -118,38 +111,33 @@ class AffectNetPlus(Reader):
 class _Face(NamedTuple):
     label: int | None
     shares: tuple[float, ...] | None
-    total: float
+    total: float  # of the shares as given
     subset: str
     valence: float | None
     arousal: float | None
 
 
-def _read(folder: Path, stem: str) -> _Face:
-    path = folder / f"{stem}.json"
+def _read(path: Path) -> _Face:
     try:
         content = json.loads(path.read_bytes().decode("utf-8-sig"))
-        if not isinstance(content, dict):
-            raise ValueError("not an object")
-        return _face(_by_key(content))
-    except (OSError, ValueError, RecursionError) as problem:
-        raise EmodetError(f"{path}: cannot be read as JSON ({problem})") from None
+        values = _by_key(content)
+        if "human-label" not in values and "soft-label" not in values:
+            raise EmodetError(f"neither human-label nor soft-label is among its keys ({few(values, 8)})")
+        if isinstance(values.get("meta-data"), dict):
+            values = {**_by_key(values["meta-data"]), **values}
+        valence, arousal = (_number(key, values.get(key), math.nan) for key in ("valence", "arousal"))
+        label = _number("human-label", values.get("human-label"), None, range(len(affectnet.CLASS_NAMES)))
+        subset = _number("subset", values.get("subset"), None, range(len(_SUBSETS)))
+        return _Face(
+            None if label is None else int(label),
+            *_shares(values.get("soft-label")),
+            "not given" if subset is None else _SUBSETS[int(subset)],
+            *affectnet.valence_and_arousal(valence, arousal),
+        )
+    except (OSError, ValueError, AttributeError, RecursionError) as problem:
+        raise EmodetError(f"{path}: cannot be read as a JSON object ({problem})") from None
     except EmodetError as problem:
         raise EmodetError(f"{path}: {problem}") from None
-
-
-def _face(content: Mapping[str, Any]) -> _Face:
-    if "human-label" not in content and "soft-label" not in content:
-        raise EmodetError(f"neither human-label nor soft-label is among its keys ({few(content, 8)})")
-    meta = content.get("meta-data")
-    values = {**_by_key(meta), **content} if isinstance(meta, dict) else content
-    numbers = (math.nan if values.get(key) is None else _number(key, values[key]) for key in ("valence", "arousal"))
-    subset = _index("subset", content.get("subset"), len(_SUBSETS))
-    return _Face(
-        _index("human-label", content.get("human-label"), len(affectnet.CLASS_NAMES)),
-        *_shares(content.get("soft-label")),
-        "not given" if subset is None else _SUBSETS[subset],
-        *affectnet.valence_and_arousal(*numbers),
-    )
 
 
 def _shares(value: object) -> tuple[tuple[float, ...] | None, float]:
@@ -160,29 +148,28 @@ def _shares(value: object) -> tuple[tuple[float, ...] | None, float]:
         value = re.split(r"[\s,;]+", value.strip(" []()"))
     if not isinstance(value, list) or len(value) != len(EMOTIONS):
         raise EmodetError(f"soft-label is not a list of {len(EMOTIONS)} numbers")
-    shares = [_number("soft-label", share) for share in value]
+    shares = [_number("soft-label", share, math.nan) for share in value]
     total = sum(shares)
     if min(shares) < 0 or not math.isfinite(total):
         raise EmodetError(f"soft-label has shares that are negative or not finite ({few(map(str, shares), 8)})")
     return (tuple(share / total for share in shares), total) if total > 0 else (None, 0.0)
 
 
-def _index(key: str, value: object, count: int) -> int | None:
+_D = TypeVar("_D", float, None)
+
+
+def _number(key: str, value: object, default: _D, allowed: range | None = None) -> float | _D:
+    """A number, also as text; the default for null."""
     if value is None or (isinstance(value, str) and value.strip().lower() in ("", "null", "none", "nan")):
-        return None
-    number = _number(key, value)
-    if number not in range(count):
-        raise EmodetError(f"{key}={value!r} is not a number from 0 to {count - 1}")
-    return int(number)
-
-
-def _number(key: str, value: object) -> float:
+        return default
     try:
         if isinstance(value, int | float | str) and not isinstance(value, bool):
-            return float(value)
+            number = float(value)
+            if allowed is None or number in allowed:
+                return number
     except (ValueError, OverflowError):
         pass
-    raise EmodetError(f"{key} has {str(value)[:40]!r} where a number was expected")
+    raise EmodetError(f"{key}={value!r:.60} is not a number{f' from 0 to {allowed[-1]}' if allowed else ''}")
 
 
 def _by_key(content: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import ClassVar
 
 from emodet.datasets.class_labels import ORDERS, classes_of, is_class_label, own_classes
-from emodet.datasets.folders import few, folders_in, is_broken_link, is_picture, pictures_below, some_names, split_of
+from emodet.datasets.folders import few, folders_in, is_broken_link, is_picture, names_in, pictures_below, split_of
 from emodet.datasets.samples import Listing, Reader, Sample
 from emodet.emotions import emotion_id
 
 __all__ = ["CkPlus48", "ClassFolders", "Jaffe"]
 
 _MIN_CLASSES = 2
+_SOME = 1000
 _CKPLUS_FRAME = re.compile(r"S\d{3}_\d{3}_\d+\.", re.IGNORECASE)
 _CKPLUS_CLASSES = ("happiness", "sadness", "surprise", "fear", "disgust", "anger", "contempt")
 # Person, expression and its number, number of the picture; copies have a second extension (.tiff.png).
@@ -56,7 +57,7 @@ class ClassFolders(Reader):
     @classmethod
     def matches_named(cls, folder: Path) -> bool:
         def of_pictures(place: Path) -> int:
-            return sum(any(map(is_picture, some_names(place / name))) for name in folders_in(place))
+            return sum(any(map(is_picture, names_in(place / name, _SOME))) for name in folders_in(place))
 
         own = cls.takes_own_classes and any(of_pictures(place) >= _MIN_CLASSES for place in _places(folder))
         return cls.matches(folder) or own
@@ -129,7 +130,7 @@ class CkPlus48(ClassFolders):
         if not super().matches(folder):
             return False
         classes = [place / label for place in _places(folder) for label in folders_in(place)]
-        return any(_CKPLUS_FRAME.match(name) for place in classes for name in some_names(place))
+        return any(_CKPLUS_FRAME.match(name) for place in classes for name in names_in(place, _SOME))
 
     def subject_of(self, path: str) -> str | None:
         name = path.rpartition("/")[2]
@@ -154,7 +155,7 @@ class Jaffe(Reader):
         inside = folders_in(folder)
         # Where there is but one folder, that one is the base, so that keys are the same however it was unpacked.
         places = ["", *inside[:100]] if len(inside) > 1 else [""]
-        return any(any(map(_JAFFE_NAME.fullmatch, some_names(folder / place))) for place in places)
+        return any(any(map(_JAFFE_NAME.fullmatch, names_in(folder / place, _SOME))) for place in places)
 
     def list_samples(self, listing: Listing) -> Iterator[Sample]:
         others: list[str] = []

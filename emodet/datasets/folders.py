@@ -19,8 +19,6 @@ __all__ = [
     "names_in",
     "pictures_below",
     "relative_path",
-    "some_names",
-    "spellings",
     "split_of",
 ]
 
@@ -45,36 +43,25 @@ def split_of(word: str) -> str | None:
     return _SPLIT_OF.get(word.strip().lower())
 
 
-def names_in(folder: Path) -> set[str]:
-    """The names of everything in `folder`; empty where it does not exist or cannot be read."""
+def names_in(folder: Path, most: int | None = None) -> set[str]:
+    """The names of everything in `folder`, at most `most` of them; empty where it cannot be read."""
     try:
         with os.scandir(folder) as entries:
-            return {entry.name for entry in entries}
+            return {entry.name for entry in itertools.islice(entries, most)}
     except (OSError, ValueError):
         return set()
 
 
-def some_names(folder: Path) -> list[str]:
-    """At most a thousand names of `folder`, whichever come first; empty where it cannot be read. For recognising."""
-    try:
-        with os.scandir(folder) as entries:
-            return [entry.name for entry in itertools.islice(entries, 1000)]
-    except (OSError, ValueError):
-        return []
-
-
 def folders_in(folder: Path) -> list[str]:
     """The names of the folders in `folder` in order, without hidden ones; empty where it cannot be read."""
-    try:
-        with os.scandir(folder) as entries:
-            return sorted(entry.name for entry in entries if _may_enter(entry))
-    except (OSError, ValueError):
-        return []
+    names = next(os.walk(folder), ("", [], []))[1]
+    return sorted(filter(_may_enter, names))
 
 
-def is_picture(name: str) -> bool:
+def is_picture(name: str, suffixes: frozenset[str] = PICTURE_SUFFIXES) -> bool:
     """Whether a file's name is that of a picture; hidden files are none."""
-    return _has_suffix(name, PICTURE_SUFFIXES)
+    stem, _, suffix = name.rpartition(".")
+    return suffix.lower() in suffixes and stem != "" and not name.startswith(".")
 
 
 def pictures_below(folder: Path, passed_over: list[str]) -> Iterator[str]:
@@ -83,42 +70,31 @@ def pictures_below(folder: Path, passed_over: list[str]) -> Iterator[str]:
     Links are followed, but no folder is entered twice, so that a loop of links ends. `passed_over` receives the
     pictures in formats that are not read, and links that lead nowhere.
     """
-    pending, entered = [""], set()
-    while pending:
-        directory = pending.pop()
-        prefix = f"{directory}/" if directory else ""
-        try:
-            place = (folder / directory).stat()
-            # Some network drives have no inode numbers.
-            if place.st_ino and (place.st_dev, place.st_ino) in entered:
-                continue
-            entered.add((place.st_dev, place.st_ino))
-            with os.scandir(folder / directory) as entries:
-                inside = sorted(entries, key=lambda entry: entry.name)
-        except OSError as problem:
-            raise EmodetError(f"{folder / directory}: cannot be read ({problem.strerror or problem})") from None
-        for entry in inside:
-            if _may_enter(entry):
-                pending.append(prefix + entry.name)
-            elif is_picture(entry.name):
-                yield prefix + entry.name
-            elif _has_suffix(entry.name, UNREAD_SUFFIXES) or is_broken_link(entry):
-                passed_over.append(prefix + entry.name)
+
+    def refuse(problem: OSError) -> None:
+        raise EmodetError(f"{problem.filename}: cannot be read ({problem.strerror or problem})")
+
+    entered = set()
+    for directory, folders, files in os.walk(folder, onerror=refuse, followlinks=True):
+        place = Path(directory).stat()
+        # Some network drives have no inode numbers.
+        if place.st_ino and (place.st_dev, place.st_ino) in entered:
+            folders.clear()
+            continue
+        entered.add((place.st_dev, place.st_ino))
+        folders[:] = sorted(filter(_may_enter, folders))
+        below = Path(directory).relative_to(folder).as_posix()
+        prefix = "" if below == "." else f"{below}/"
+        for name in sorted(files):
+            if is_picture(name):
+                yield prefix + name
+            elif is_picture(name, UNREAD_SUFFIXES) or is_broken_link(Path(directory, name)):
+                passed_over.append(prefix + name)
 
 
-def is_broken_link(entry: "os.DirEntry[str] | Path") -> bool:
+def is_broken_link(path: Path) -> bool:
     """Whether it is a link to nothing, or to itself."""
-    return entry.is_symlink() and not os.path.exists(entry)  # noqa: PTH110
-
-
-def spellings(path: str) -> list[str]:
-    """`path` first, then with its extension in lower case, upper case and capitalised."""
-    stem, dot, suffix = path.rpartition(".")
-    if not dot:
-        return [path]
-    return list(
-        dict.fromkeys((path, f"{stem}.{suffix.lower()}", f"{stem}.{suffix.upper()}", f"{stem}.{suffix.capitalize()}"))
-    )
+    return path.is_symlink() and not os.path.exists(path)  # noqa: PTH110
 
 
 def relative_path(text: str, where: str) -> str:
@@ -140,13 +116,5 @@ def few(names: Iterable[str], count: int = 3) -> str:
     return ", ".join([*first[:count], "…"] if len(first) > count else first)
 
 
-def _has_suffix(name: str, suffixes: frozenset[str]) -> bool:
-    stem, _, suffix = name.rpartition(".")
-    return suffix.lower() in suffixes and stem != "" and not name.startswith(".")
-
-
-def _may_enter(entry: "os.DirEntry[str]") -> bool:
-    try:
-        return not entry.name.startswith(".") and entry.name != "__MACOSX" and entry.is_dir()
-    except OSError:  # a link to itself
-        return False
+def _may_enter(folder: str) -> bool:
+    return not folder.startswith(".") and folder != "__MACOSX"

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from emodet.datasets.class_labels import ORDERS, classes_of, is_class_label
 from emodet.datasets.csv_rows import first_line, text_lines
-from emodet.datasets.folders import folders_in, is_picture, names_in, relative_path, some_names, split_of
+from emodet.datasets.folders import folders_in, is_picture, names_in, relative_path, split_of
 from emodet.datasets.listed_pictures import TWICE, Seen, find_pictures, is_new
 from emodet.datasets.samples import Listing, Reader, Sample
 from emodet.emotions import EMOTIONS, RAFDB_ORDER
@@ -19,6 +19,7 @@ __all__ = ["ExpW", "ListFiles", "RafDb"]
 
 _MAX_FOLDERS = 20
 _MAX_FILES = 50
+_SOME = 1000
 # RAF-DB's release misspells "partition"; some copies put it right.
 _RAFDB_LISTS = tuple(
     folder + name for folder in ("EmoLabel/", "") for name in ("list_patition_label.txt", "list_partition_label.txt")
@@ -224,7 +225,7 @@ def _labelled_lines(file: Path) -> Iterator[tuple[str, str, str]]:
 
 def _texts(base: Path) -> Iterator[Path]:
     """The text files at the top and one folder down, in order."""
-    below = {base / name: some_names(base / name) for name in folders_in(base)[:_MAX_FOLDERS]}
+    below = {base / name: names_in(base / name, _SOME) for name in folders_in(base)[:_MAX_FOLDERS]}
     for folder, names in {base: names_in(base), **below}.items():
         texts = sorted(name for name in names if name.lower().endswith(".txt") and not name.startswith("."))
         yield from (path for name in texts[:_MAX_FILES] if (path := folder / name).is_file())

@@ -1,39 +1,29 @@
 """From annotations to the pictures of a release, wherever unpacking put them."""
 
+import functools
 import math
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
-from emodet.datasets.folders import few, folders_in, is_picture, names_in, spellings, split_of
+from emodet.datasets.folders import few, folders_in, is_picture, names_in, split_of
 from emodet.datasets.samples import Listing
 from emodet.errors import EmodetError
 
-__all__ = [
-    "NOT_THERE",
-    "TWICE",
-    "Seen",
-    "find_pictures",
-    "is_new",
-    "map_in_threads",
-    "pair_by_stem",
-    "require_most",
-    "split_part",
-]
+__all__ = ["NOT_THERE", "TWICE", "Seen", "find_pictures", "is_new", "read_annotations", "require_most"]
+__all__ += ["split_parts"]
 
 NOT_THERE = "picture is not there"
 TWICE = "listed more than once"
 
 _RESOLVED = 0.9
 _MAX_FOLDERS = 2000
-_SAMPLE = 1000
-_QUICK_SAMPLE = 20
+_LEVELS = 5
+_SAMPLE = 20
 _THREADS = 8
 _CHUNK = 256
 
-_T = TypeVar("_T")
 _R = TypeVar("_R")
 
 
@@ -41,7 +31,8 @@ def require_most(missing: Sequence[str], total: int, what: str) -> None:
     """Refuse a release of whose annotated pictures more than a tenth are missing; `what` names it in the error."""
     if total - len(missing) < _RESOLVED * total:
         raise EmodetError(
-            f"{what}: {len(missing):,} of {total:,} pictures are not there ({few(missing)}). Unpack the whole archive"
+            f"{what}: {len(missing):,} of {total:,} pictures are not there ({few(missing)}). Unpack all parts of the "
+            "archive, or point data.root at the folder that holds annotations and pictures"
         )
 
 
@@ -64,123 +55,116 @@ def find_pictures(
 ) -> list[str | None]:
     """Find the folder below `base` that the paths of a list are relative to, and which of the pictures are there.
 
-    An evenly spaced sample decides on the folder, then every path is looked up. Missing pictures are counted and noted;
-    fewer than 90 % are an error. Of folders that fit alike, one inside a folder called after another split than `split`
-    comes last. Returns for each path the picture's path below `base`, with the extension as on disk, or None.
+    The folder that has most of a sample is taken, the nearest of several; one inside a folder called after another
+    split than `split` comes last. Extensions may be in another case on disk. Missing pictures are counted and noted;
+    more than a tenth are an error. Returns for each path the picture's path below `base` as on disk, or None.
     """
-    if not paths:
-        return []
-    sample = paths[:: math.ceil(len(paths) / _SAMPLE)]
-    folder, hits = _folder_of(base, sample, split)
-    if hits < _RESOLVED * len(sample):
-        missing = next((path for path in sample if not _is_there(folder, path)), sample[0])
-        raise EmodetError(
-            f"{listed_in}: of a sample of {len(sample):,} listed pictures {hits:,} are below {base} "
-            f"(best folder: {folder}; not there: {missing}). Unpack all parts of the archive, or point data.root at "
-            "the folder that holds lists and pictures"
-        )
-    below = folder.relative_to(base).as_posix()
-    prefix = "" if below == "." else f"{below}/"
-    by_folder: dict[str, list[int]] = defaultdict(list)
-    for index, path in enumerate(paths):
-        by_folder[path.rpartition("/")[0]].append(index)
-    found: list[str | None] = [None] * len(paths)
-    for directory, indices in by_folder.items():
-        names = names_in(folder / directory)
-        for index in indices:
-            name = paths[index].rpartition("/")[2]
-            on_disk = name if name in names else next((other for other in spellings(name) if other in names), None)
-            if on_disk is not None:
-                found[index] = f"{prefix}{directory}/{on_disk}" if directory else prefix + on_disk
-    absent = [path for path, there in zip(paths, found, strict=True) if there is None]
-    require_most(absent, len(paths), f"{listed_in}, pictures in {folder}")
-    note = f"{len(absent):,} pictures of {listed_in.name} are not below {prefix or './'}: {few(absent)}"
-    listing.leave_out(NOT_THERE, absent, note)
+
+    @functools.cache
+    def names_of(folder: str) -> dict[str, str]:
+        """Each name in the folder by itself and by its form with an extension in lower case."""
+        names: dict[str, str] = {}
+        for name in sorted(names_in(base / folder)):
+            names[name] = name
+            names.setdefault(_lower_suffix(name), name)
+        return names
+
+    def find(prefix: str, path: str) -> str | None:
+        directory, slash, name = f"{prefix}{path}".rpartition("/")
+        names = names_of(directory)
+        name = names.get(name) or names.get(_lower_suffix(name), "")
+        return f"{directory}{slash}{name}" if name else None
+
+    sample = paths[:: math.ceil(len(paths) / _SAMPLE)] if paths else []
+    best, most = "", 0
+    for prefix in _folders_below(base, split):
+        hits = sum(find(prefix, path) is not None for path in sample)
+        if hits > most:
+            best, most = prefix, hits
+        if hits == len(sample):
+            break
+    found = [find(best, path) for path in paths]
+    missing = [path for path, there in zip(paths, found, strict=True) if there is None]
+    require_most(missing, len(paths), f"{listed_in}, pictures in {base / best}")
+    note = f"{len(missing):,} pictures of {listed_in.name} are not below {best or './'}: {few(missing)}"
+    listing.leave_out(NOT_THERE, missing, note)
     return found
 
 
-def pair_by_stem(
-    listing: Listing, folder: Path, annotations: str, stems: Sequence[str], noun: str
-) -> list[tuple[str, str]]:
-    """(stem, name of the picture) for the annotation files of `folder` whose picture is in ``images/``.
+def split_parts(
+    listing: Listing, base: Path, names: Mapping[str, Sequence[str]], annotations: str
+) -> Iterator[tuple[str, Path]]:
+    """Each split and its folder, which has one of several names; a note where there is none."""
+    for split, of_split in names.items():
+        there = [name for name in of_split if (base / name / annotations).is_dir()]
+        for name in () if there else of_split:
+            if (base / name / "images").is_dir():
+                raise EmodetError(
+                    f"{base / name}: {annotations}/ is missing beside images/. Unpack all parts of the archive"
+                )
+        if len(there) > 1:
+            listing.notes.append(f"Read {there[0]}/; {few(there[1:])} is not read.")
+        if there:
+            yield split, base / there[0]
+        else:
+            listing.notes.append(f"There is no {of_split[0]}/, so no {split} faces.")
 
-    What has no counterpart is counted and named; more than a tenth without a picture are an error. `stems` are those of
-    the files in the folder `annotations`, and `noun` is the word for one, with its article.
+
+def read_annotations(
+    listing: Listing, folder: Path, ending: str, noun: str, read: Callable[[Path], _R]
+) -> Iterator[tuple[str, _R]]:
+    """The picture of each annotation file, as a path from the folder that holds both, and what `read` makes of it.
+
+    Pictures lie in ``images/`` beside `folder`, and belong to the file with the same stem. What has no counterpart is
+    counted and named; more than a tenth of the annotations without a picture are an error.
+
+    Args:
+        listing: Receives counts and notes.
+        folder: Of the annotation files.
+        ending: Of their names, after the stem, in any case.
+        noun: The word for one, with its article.
+        read: Called in several threads: for small files, opening them takes the time.
     """
     pictures: dict[str, str] = {}
     doubles = []
-    for name in sorted(filter(is_picture, names_in(folder / "images"))):
+    for name in sorted(filter(is_picture, names_in(folder.parent / "images"))):
         if pictures.setdefault(name.rpartition(".")[0], name) != name:
             doubles.append(name)
-    annotated = set(stems)
-    missing = [stem for stem in stems if stem not in pictures]
-    require_most(missing, len(stems), f"{folder}: images/ does not fit {annotations}/")
-    extra = [name for stem, name in pictures.items() if stem not in annotated]
+    files = {name[: -len(ending)]: name for name in sorted(names_in(folder)) if name.lower().endswith(ending)}
+    if "classes" not in pictures:
+        files.pop("classes", None)  # labelling tools leave a classes.txt there
+    missing = [stem for stem in files if stem not in pictures]
+    require_most(missing, len(files), f"{folder.parent}: images/ does not fit {folder.name}/")
+    extra = [name for stem, name in pictures.items() if stem not in files]
     for reason, names in ((f"{noun.split(' ', 1)[1]} without a picture", missing), (f"picture without {noun}", extra)):
-        listing.leave_out(reason, names, f"{folder.name}/, {reason}: {len(names):,} ({few(names)}).")
+        listing.leave_out(reason, names, f"{folder.parent.name}/, {reason}: {len(names):,} ({few(names)}).")
     if doubles:
-        listing.notes.append(f"{folder.name}/images/: pictures named like another are not read: {few(doubles)}.")
-    return [(stem, pictures[stem]) for stem in stems if stem in pictures]
-
-
-def split_part(listing: Listing, base: Path, names: Sequence[str], annotations: str, split: str) -> Path | None:
-    """The folder of a split under one of several names; None, with a note, where there is none."""
-    there = [name for name in names if (base / name / annotations).is_dir()]
-    if there:
-        if len(there) > 1:
-            listing.notes.append(f"Read {there[0]}/; {few(there[1:])} is not read.")
-        return base / there[0]
-    for name in names:
-        if (base / name / "images").is_dir():
-            raise EmodetError(
-                f"{base / name}: {annotations}/ is missing beside images/. Unpack all parts of the archive"
-            )
-    listing.notes.append(f"There is no {names[0]}/, so no {split} faces.")
-    return None
-
-
-def map_in_threads(function: Callable[[_T], _R], items: Sequence[_T]) -> Iterator[_R]:
-    """`function` of each item in order, several at a time: for small files, opening them takes the time."""
-    chunks = [items[start : start + _CHUNK] for start in range(0, len(items), _CHUNK)]
+        listing.notes.append(f"{folder.parent.name}/images/: pictures named like another are not read: {few(doubles)}.")
+    pairs = [(f"images/{pictures[stem]}", folder / name) for stem, name in files.items() if stem in pictures]
+    chunks = [pairs[start : start + _CHUNK] for start in range(0, len(pairs), _CHUNK)]
     with ThreadPoolExecutor(_THREADS) as pool:
-        for results in pool.map(lambda chunk: [function(item) for item in chunk], chunks):
+        for results in pool.map(lambda chunk: [(picture, read(file)) for picture, file in chunk], chunks):
             yield from results
 
 
-def _folders_below(base: Path, *, levels: int = 4) -> Iterator[Path]:
-    """`base` and the folders below it, nearest first, in name order; folders named by a number are not entered."""
-    level = [base]
-    for _ in range(levels + 1):
-        following: list[Path] = []
-        for folder in level:
-            yield folder
-            following += [folder / name for name in folders_in(folder) if not name.isdigit()]
+def _folders_below(base: Path, split: str | None) -> Iterator[str]:
+    """`base` and the folders below it, nearest first, in name order: relative paths, empty or with a slash at the end.
+
+    Folders named by a number are not entered; those of another split than `split` come last.
+    """
+    level, later = [""], []
+    for _ in range(_LEVELS):
+        following: list[str] = []
+        for prefix in level:
+            if split is not None and any(split_of(part) not in (None, split) for part in prefix.split("/")):
+                later.append(prefix)
+            else:
+                yield prefix
+            following += [f"{prefix}{name}/" for name in folders_in(base / prefix) if not name.isdigit()]
         level = following[:_MAX_FOLDERS]
+    yield from later
 
 
-def _folder_of(base: Path, sample: Sequence[str], split: str | None) -> tuple[Path, int]:
-    """The folder below which most of the sample lies, and how many do."""
-
-    def is_of_another_split(folder: Path) -> bool:
-        return any(split_of(part) not in (None, split) for part in folder.relative_to(base).parts)
-
-    folders: Iterable[Path] = _folders_below(base)
-    if split is not None:
-        folders = sorted(folders, key=is_of_another_split)
-    quick = sample[:: math.ceil(len(sample) / _QUICK_SAMPLE)]
-    best, most = base, 0
-    for folder in folders:
-        if any(_is_there(folder, path) for path in quick):
-            hits = sum(_is_there(folder, path) for path in sample)
-            if hits > most:
-                best, most = folder, hits
-            if hits == len(sample):
-                break
-    return best, most
-
-
-def _is_there(folder: Path, path: str) -> bool:
-    try:
-        return any((folder / other).is_file() for other in spellings(path))
-    except OSError:  # a name longer than any disk takes
-        return False
+def _lower_suffix(name: str) -> str:
+    stem, dot, suffix = name.rpartition(".")
+    return f"{stem}{dot}{suffix.lower()}"

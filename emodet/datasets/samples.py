@@ -15,13 +15,16 @@ from emodet.datasets.folders import folders_in
 from emodet.emotions import EMOTIONS
 from emodet.errors import EmodetError
 
-__all__ = ["MAX_ENCODED_BYTES", "Counts", "Listing", "Reader", "Sample"]
+__all__ = ["MAX_ENCODED_BYTES", "Box", "Counts", "Listing", "Points", "Reader", "Sample"]
 
 MAX_ENCODED_BYTES = 2**28
 """Larger picture files are refused before they are read into memory."""
 
 Counts = Mapping[str, Mapping[str, int]]
 """Split → class name → number of faces."""
+
+Box = tuple[float, float, float, float]
+Points = tuple[tuple[float, float], ...]
 
 _LEVELS = 3
 
@@ -51,8 +54,8 @@ class Sample:
     soft_label: tuple[float, ...] | None = None
     valence: float | None = None
     arousal: float | None = None
-    box: tuple[float, float, float, float] | None = None
-    landmarks: tuple[tuple[float, float], ...] | None = None
+    box: Box | None = None
+    landmarks: Points | None = None
     subject: str | None = None
     file: str | None = field(default=None, compare=False)
 

@@ -1,20 +1,21 @@
 """Exports in YOLO's layout: pictures and label files in folders of their own, class names in `data.yaml`."""
 
+import functools
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from emodet.datasets.affectnet import compare_totals
-from emodet.datasets.folders import few, names_in
-from emodet.datasets.listed_pictures import pair_by_stem, split_part
+from emodet.datasets.folders import few
+from emodet.datasets.listed_pictures import read_annotations, split_parts
 from emodet.datasets.samples import Listing, Reader, Sample
 from emodet.emotions import EMOTIONS, emotion_name, ids_of
 from emodet.errors import EmodetError
 
 __all__ = ["Yolo"]
 
-_FOLDERS: Mapping[str, tuple[str, ...]] = {"train": ("train",), "val": ("valid", "val"), "test": ("test",)}
+_FOLDERS = {"train": ("train",), "val": ("valid", "val"), "test": ("test",)}
 _YAML_NAMES = ("data.yaml", "data.yml")
 _PUBLISHED = {"train": 17_101, "val": 5_406, "test": 2_755}
 
@@ -45,28 +46,20 @@ class Yolo(Reader):
         classes = _read_names(next(self.base / name for name in _YAML_NAMES if (self.base / name).is_file()))
         listing.notes.append("The boxes of the label files are not used: the pictures are face crops.")
         samples: list[Sample] = []
-        for split, names in _FOLDERS.items():
-            folder = split_part(listing, self.base, names, "labels", split)
-            if folder is not None:
-                samples += self._split(listing, folder, split, classes)
+        for split, folder in split_parts(listing, self.base, _FOLDERS, "labels"):
+            samples += self._split(listing, folder, split, classes)
         compare_totals(listing, Counter(sample.split for sample in samples), _PUBLISHED)
         return samples
 
     def _split(self, listing: Listing, folder: Path, split: str, classes: Mapping[int, str]) -> Iterator[Sample]:
-        stems = {name.removesuffix(".txt") for name in names_in(folder / "labels") if name.endswith(".txt")}
-        pictures = {name.rpartition(".")[0] for name in names_in(folder / "images")}
-        stems -= {"classes"} - pictures  # labelling tools leave a classes.txt there
         empty, longer = [], 0
-        for stem, picture in pair_by_stem(listing, folder, "labels", sorted(stems), "a label file"):
-            path = folder / "labels" / f"{stem}.txt"
-            lines = _label_lines(path)
+        read = functools.partial(_read_label, classes)
+        for picture, (name, lines) in read_annotations(listing, folder / "labels", ".txt", "a label file", read):
+            longer += lines > 1
             if not lines:
-                empty.append(path.name)
-                continue
-            longer += len(lines) > 1
-            name = classes[_class_number(lines[0], path, classes)]
-            if name in EMOTIONS:
-                yield Sample(f"{folder.name}/images/{picture}", split, EMOTIONS.index(name))
+                empty.append(picture)
+            elif name in EMOTIONS:
+                yield Sample(f"{folder.name}/{picture}", split, EMOTIONS.index(name))
             else:
                 listing.left_out[name] += 1
         note = f"{folder.name}/, label file is empty: {len(empty):,} ({few(empty)})."
@@ -100,24 +93,21 @@ def _read_names(path: Path) -> dict[int, str]:
         raise EmodetError(f"{path}: {problem}") from None
 
 
-def _label_lines(path: Path) -> list[str]:
+def _read_label(classes: Mapping[int, str], path: Path) -> tuple[str, int]:
+    """Class of the first line (``class cx cy w h``), empty in an empty file, and the number of lines."""
     try:
-        return [line for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+        lines = [line for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as problem:
         raise EmodetError(f"{path}: cannot be read as a label file ({problem})") from None
-
-
-def _class_number(line: str, path: Path, known: Mapping[int, object]) -> int:
-    """The class number of ``class cx cy w h``."""
-    cells = line.split()
+    if not lines:
+        return "", 0
     try:
-        number, *place = (float(cell) for cell in cells)
+        number, *place = map(float, lines[0].split())
     except ValueError:
         place = []
     if len(place) < 4 or not all(map(math.isfinite, place)):
-        raise EmodetError(f"{path}: {line[:80]!r} is not a label line (class cx cy w h)")
-    if number not in known:
-        raise EmodetError(
-            f"{path}: class {cells[0]} is not among the numbers in data.yaml ({min(known)} to {max(known)})"
-        )
-    return int(number)
+        raise EmodetError(f"{path}: {lines[0][:80]!r} is not a label line (class cx cy w h)")
+    if number not in classes:
+        there = f"{min(classes)} to {max(classes)}"
+        raise EmodetError(f"{path}: class {number:g} is not among the numbers in data.yaml ({there})")
+    return classes[int(number)], len(lines)

@@ -82,7 +82,7 @@ def test_the_first_line_counts_and_stems_pair(release):
         "picture without a label file": 1,
         "label file without a picture": 1,
     }
-    assert has_note(listing, "blank.txt, empty.txt")
+    assert has_note(listing, "images/blank.jpg, images/empty.jpg")
     assert has_note(listing, "1 files with several lines")
 
 
