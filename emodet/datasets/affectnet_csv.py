@@ -156,7 +156,7 @@ class AffectNetCsv(Reader):
         has_box, has_valence = rows.require_together(*_BOX), rows.require_together("valence", "arousal")
         if not has_box:
             listing.notes.append(f"{path.name} has no box columns.")
-        if self.landmarks and "facial_landmarks" not in rows.names:
+        if self.landmarks and "facial_landmarks" not in rows.columns:
             raise EmodetError(f"{path}: landmarks=True, but there is no column facial_landmarks. Leave the option out")
         prefix = _AUTOMATIC_PREFIX if self.automatic and split == "train" else ""
         dropped = [*affectnet.CLASS_NAMES[8 + self.keep_none :]]

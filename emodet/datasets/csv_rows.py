@@ -2,6 +2,7 @@
 
 import codecs
 import csv
+import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -31,8 +32,9 @@ class CsvRows:
         delimiter: The only one to accept; by default the most frequent one in the header.
 
     Attributes:
-        names: The columns of `required` and `optional` that are there.
+        columns: The place of each column of `required` and `optional` that is there.
         others: The remaining named columns, which are not read.
+        width: The number of all columns.
         line: The number of the line that was read last, from 1.
 
     Raises:
@@ -51,32 +53,29 @@ class CsvRows:
     ) -> None:
         self.path, self.line = path, 1
         try:
-            self._encoding = _encoding_of(path)
             names, self._delimiter, before = _header(path, delimiter)
         except (OSError, csv.Error) as problem:
             raise EmodetError(f"{path}: cannot be read as CSV ({problem})") from None
-        self._skipped = before + 1
         there = ", ".join(filter(None, names))[:200] or "no names"
         for alias, name in (aliases or {}).items():
             if name not in names and alias in names:
                 names[names.index(alias)] = name
-        if positional and not set(required) & set(names) and len(names) - len(positional) in (0, 1):
-            names, self._skipped = ["", *positional][-len(names) :], before
-        lacking = [name for name in required if name not in names]
-        if lacking:
-            raise EmodetError(f"{path}: the header lacks {', '.join(lacking)}; it has {there}")
+        headless = positional and not set(required) & set(names) and len(names) - len(positional) in (0, 1)
+        if headless:
+            names = ["", *positional][-len(names) :]
+        self._skipped = before + (not headless)
         wanted = dict.fromkeys((*required, *optional))
-        twice = [name for name in wanted if names.count(name) > 1]
-        if twice:
+        if lacking := [name for name in required if name not in names]:
+            raise EmodetError(f"{path}: the header lacks {', '.join(lacking)}; it has {there}")
+        if twice := [name for name in wanted if names.count(name) > 1]:
             raise EmodetError(f"{path}: the header has {', '.join(twice)} more than once")
-        self.names = tuple(name for name in wanted if name in names)
+        self.columns = {name: names.index(name) for name in wanted if name in names}
         self.others = tuple(name for name in names if name and name not in wanted)
-        self._columns = [(name, names.index(name)) for name in self.names]
-        self._width = len(names)
+        self.width = len(names)
 
     def require_together(self, *columns: str) -> bool:
         """Whether these columns are there; all of them or none must be."""
-        lacking = [name for name in columns if name not in self.names]
+        lacking = [name for name in columns if name not in self.columns]
         if lacking and len(lacking) < len(columns):
             raise EmodetError(
                 f"{self.path}: {', '.join(columns)} belong together; the header lacks {', '.join(lacking)}"
@@ -85,27 +84,21 @@ class CsvRows:
 
     def __iter__(self) -> Iterator[dict[str, str]]:
         """The cells of each row by column name, stripped; blank lines are skipped."""
-        found, self.line = False, self._skipped
+        lines = itertools.islice(_lines(self.path), self._skipped, None)
+        reader = csv.reader(lines, delimiter=self._delimiter, strict=True)
+        found = False
         try:
-            with self.path.open(encoding=self._encoding, newline="") as file:
-                for _ in range(self._skipped):
-                    next(file, None)
-                reader = csv.reader(file, delimiter=self._delimiter, strict=True)
-                for row in reader:
-                    self.line = self._skipped + reader.line_num
-                    if not row:
-                        continue
-                    found = True
-                    if len(row) != self._width:
-                        raise self.error(f"{len(row)} columns where the header has {self._width}; is the file cut off?")
-                    yield {name: row[index].strip() for name, index in self._columns}
+            for row in reader:
+                self.line = self._skipped + reader.line_num
+                if not row:
+                    continue
+                found = True
+                if len(row) != self.width:
+                    raise self.error(f"{len(row)} columns where the header has {self.width}; is the file cut off?")
+                yield {name: row[index].strip() for name, index in self.columns.items()}
         except csv.Error as problem:
             self.line += 1
             raise self.error(f"not CSV ({problem})") from None
-        except UnicodeError as problem:
-            raise _not_text(self.path, self.line, problem) from None
-        except OSError as problem:
-            raise EmodetError(f"{self.path}: cannot be read ({problem})") from None
         if not found:
             raise EmodetError(f"{self.path}: there are no rows below the header")
 
@@ -121,17 +114,11 @@ class CsvRows:
 
 def text_lines(path: Path) -> Iterator[tuple[str, str]]:
     """The lines of a text file that are not blank, stripped, each with its place for an error."""
-    found, number = False, 0
-    try:
-        with path.open(encoding=_encoding_of(path)) as lines:
-            for number, line in enumerate(lines, start=1):
-                if line := line.strip():
-                    found = True
-                    yield line, f"{path}, line {number}"
-    except UnicodeError as problem:
-        raise _not_text(path, number, problem) from None
-    except OSError as problem:
-        raise EmodetError(f"{path}: cannot be read ({problem})") from None
+    found = False
+    for number, line in enumerate(_lines(path), start=1):
+        if text := line.strip():
+            found = True
+            yield text, f"{path}, line {number}"
     if not found:
         raise EmodetError(f"{path}: the list has no lines")
 
@@ -167,6 +154,19 @@ def _first_lines(path: Path) -> list[str]:
     return re.split(r"\r\n|\r|\n", start.decode(_encoding_of(path), errors="replace"), maxsplit=2)
 
 
+def _lines(path: Path) -> Iterator[str]:
+    number = 0
+    try:
+        with path.open(encoding=_encoding_of(path), newline="") as lines:
+            for line in lines:
+                yield line
+                number += 1
+    except UnicodeError as problem:
+        raise EmodetError(f"{path}, after line {number}: not UTF-8 ({problem}); save it as UTF-8") from None
+    except OSError as problem:
+        raise EmodetError(f"{path}: cannot be read ({problem})") from None
+
+
 def _encoding_of(path: Path) -> str:
     with path.open("rb") as file:
         return "utf-16" if file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
@@ -181,7 +181,3 @@ def _header(path: Path, delimiter: str | None = None) -> tuple[list[str], str, i
     cells = next(csv.reader([line], delimiter=delimiter, strict=True), [])
     names = [cell.strip().lstrip("#").strip().lower() for cell in cells]
     return names, delimiter, int(separator is not None)
-
-
-def _not_text(path: Path, line: int, problem: UnicodeError) -> EmodetError:
-    return EmodetError(f"{path}, after line {line}: not UTF-8 ({problem}); save it as UTF-8")

@@ -2,18 +2,17 @@
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
 
 import cv2
 import numpy as np
 
 from emodet.datasets.class_labels import ORDERS
-from emodet.datasets.csv_rows import damaged_or_has, header_of
+from emodet.datasets.csv_rows import CsvRows, damaged_or_has, header_of
 from emodet.datasets.samples import Listing, Reader, Sample
 from emodet.emotions import EMOTIONS, FER2013_ORDER
 from emodet.errors import EmodetError
 
-__all__ = ["SPLITS", "Fer2013", "PixelReader", "PixelRow"]
+__all__ = ["SPLITS", "Fer2013", "PixelReader"]
 
 SPLITS: Mapping[str, str] = {"Training": "train", "PublicTest": "val", "PrivateTest": "test"}
 """FER2013's word for a split, to ours."""
@@ -21,17 +20,8 @@ SPLITS: Mapping[str, str] = {"Training": "train", "PublicTest": "val", "PrivateT
 _FILES = ("fer2013.csv", "icml_face_data.csv")
 _COLUMNS = ("emotion", "usage", "pixels")
 _SIDE = 48
-_MAX_LINE_BYTES = 1 << 16
 _PIXEL = {str(value).encode(): value for value in range(256)}
 _CLASSES = {str(number): EMOTIONS.index(name) for number, name in ORDERS["fer2013"].items()}
-
-
-class PixelRow(NamedTuple):
-    """A row of a file with the columns emotion, Usage and pixels, and where it begins in the file."""
-
-    emotion: str
-    usage: str
-    offset: int
 
 
 class PixelReader(Reader):
@@ -48,35 +38,31 @@ class PixelReader(Reader):
         """Find the CSV file with the pixels."""
         raise NotImplementedError
 
-    def pixel_rows(self) -> Iterator[PixelRow]:
-        """Every row in order; one that does not fit, as the last one of a file that was cut off, is an error."""
-        path = self.pixels
-        header = header_of(path)
-        if any(header.count(name) != 1 for name in _COLUMNS):
-            there = ", ".join(header)[:200] or "none"
-            raise EmodetError(f"{path}: needs the columns emotion, pixels and Usage once each; it has {there}")
-        columns = [header.index(name) for name in _COLUMNS]
-        place = number = 0
+    def pixel_rows(self) -> Iterator[tuple[str, str, int]]:
+        """Emotion, Usage and offset of every row; one that does not fit, as the last one of a file that was cut off, is
+        an error.
+        """
+        rows = CsvRows(self.pixels, _COLUMNS, delimiter=",")
+        place = 0
         try:
-            with path.open("rb") as file:
-                while line := file.readline(_MAX_LINE_BYTES):
-                    offset, place, number = place, place + len(line), number + 1
-                    if number == 1 or not line.strip():
+            with self.pixels.open("rb") as file:
+                for rows.line, line in enumerate(file, start=1):
+                    offset, place = place, place + len(line)
+                    if rows.line == 1 or not line.strip():
                         continue
                     cells = _cells(line)
-                    if len(cells) != len(header):
-                        what = f"{len(cells)} columns where the header has {len(header)}"
-                        raise EmodetError(f"{path}, line {number}: {what}; is it cut off?")
-                    emotion, usage, pixels = (cells[column] for column in columns)
+                    if len(cells) != rows.width:
+                        raise rows.error(f"{len(cells)} columns where the header has {rows.width}; is it cut off?")
+                    emotion, usage, pixels = (cells[rows.columns[name]] for name in _COLUMNS)
                     # Counting spaces takes a tenth of the time of splitting, and nearly always suffices.
                     count = pixels.count(b" ") + 1
                     if count != _SIDE * _SIDE and (count := len(pixels.split())) != _SIDE * _SIDE:
-                        raise EmodetError(f"{path}, line {number}: {count} pixels instead of 48×48; is it cut off?")
-                    yield PixelRow(emotion.decode(errors="replace"), usage.decode(errors="replace"), offset)
+                        raise rows.error(f"{count} pixels instead of 48×48; is it cut off?")
+                    yield emotion.decode(errors="replace"), usage.decode(errors="replace"), offset
         except OSError as problem:
-            raise EmodetError(f"{path}: cannot be read ({problem})") from None
-        if number < 2:
-            raise EmodetError(f"{path}: there are no rows below the header")
+            raise EmodetError(f"{self.pixels}: cannot be read ({problem})") from None
+        if rows.line < 2:
+            raise EmodetError(f"{self.pixels}: there are no rows below the header")
 
     def file_of(self, _sample: Sample) -> Path:
         return self.pixels
@@ -85,7 +71,7 @@ class PixelReader(Reader):
         """The picture as PNG, 48×48, grey."""
         with self.pixels.open("rb") as file:
             file.seek(int(sample.file or 0))
-            pixels = max(_cells(file.readline(_MAX_LINE_BYTES)), key=len)
+            pixels = max(_cells(file.readline()), key=len)
         try:
             picture = np.frombuffer(bytes(map(_PIXEL.__getitem__, pixels.split())), np.uint8).reshape(_SIDE, _SIDE)
         except (KeyError, ValueError):
@@ -121,13 +107,13 @@ class Fer2013(PixelReader):
         return self.root if self.root.is_file() else next(p for name in _FILES if (p := self.base / name).is_file())
 
     def list_samples(self, listing: Listing) -> Iterator[Sample]:
-        for number, row in enumerate(self.pixel_rows()):
+        for number, (emotion, usage, offset) in enumerate(self.pixel_rows()):
             where = f"{self.pixels}, row {number}"
-            if row.usage not in SPLITS:
-                raise EmodetError(f"{where}: Usage={row.usage!r} is not {', '.join(SPLITS)}")
-            if row.emotion not in _CLASSES:
-                raise EmodetError(f"{where}: emotion={row.emotion!r} is not a number from 0 to 6")
-            yield Sample(f"{number:05d}", SPLITS[row.usage], _CLASSES[row.emotion], file=str(row.offset))
+            if usage not in SPLITS:
+                raise EmodetError(f"{where}: Usage={usage!r} is not {', '.join(SPLITS)}")
+            if emotion not in _CLASSES:
+                raise EmodetError(f"{where}: emotion={emotion!r} is not a number from 0 to 6")
+            yield Sample(f"{number:05d}", SPLITS[usage], _CLASSES[emotion], file=str(offset))
 
 
 def _cells(line: bytes) -> list[bytes]:

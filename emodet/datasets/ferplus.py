@@ -15,14 +15,14 @@ import pyarrow.parquet as pq
 
 from emodet.datasets.csv_rows import CsvRows, damaged_or_has
 from emodet.datasets.fer2013 import SPLITS, PixelReader
-from emodet.datasets.folders import few, folders_in, names_in
+from emodet.datasets.folders import few, folders_in
+from emodet.datasets.parquet_rows import ParquetReader, has_schema, is_binary, parquet_files, read_columns
 from emodet.datasets.samples import Listing, Reader, Sample
 from emodet.emotions import EMOTIONS, FERPLUS_ORDER
 from emodet.errors import EmodetError
 
 __all__ = ["FerPlus", "FerPlusCsv", "majority"]
 
-_MAX_FILES = 1000
 _COLUMNS = ("index", "split", "image", *FERPLUS_ORDER, "unknown", "NF")
 _VOTES_FILE, _PIXELS_FILE = "fer2013new.csv", "fer2013.csv"
 _VOTES = (*EMOTIONS, "unknown", "nf")
@@ -68,11 +68,12 @@ class _Votes(Reader):
     def samples_of(
         self,
         listing: Listing,
-        keys: Sequence[tuple[str, str | None]],
+        keys: Sequence[str],
+        files: Sequence[str],
         splits: Sequence[str],
         votes: npt.NDArray[np.integer[Any]],
     ) -> list[Sample]:
-        """Samples of N pairs of key and file, N splits and (N, 10) votes as `majority` takes them."""
+        """Samples of N keys, `Sample.file`s and splits, and of (N, 10) votes as `majority` takes them."""
         emotions = majority(votes).tolist()
         counted = np.where(votes > 1, votes, 0) if self.votes == "without_single" else votes
         shares = counted[:, : len(EMOTIONS)].astype(np.float64)
@@ -80,7 +81,7 @@ class _Votes(Reader):
         labels = (shares / np.maximum(totals, 1)).tolist()
         samples = [
             Sample(key, split, None if emotion < 0 else emotion, tuple(label), file=file)
-            for (key, file), split, emotion, label in zip(keys, splits, emotions, labels, strict=True)
+            for key, file, split, emotion, label in zip(keys, files, splits, emotions, labels, strict=True)
             if any(label)
         ]
         listing.left_out["no vote for any of the eight"] += len(keys) - len(samples)
@@ -92,7 +93,7 @@ class _Votes(Reader):
         return samples
 
 
-class FerPlus(_Votes):
+class FerPlus(_Votes, ParquetReader):
     """One ``.parquet`` file with the columns index, split, image (encoded), the eight emotions, unknown and NF.
 
     The root is the file, or a folder that holds exactly one such file. A sample's key is the index.
@@ -111,8 +112,6 @@ class FerPlus(_Votes):
                 f"{few(file.name for file in files)}. Point data.root at one of them"
             )
         self.file = files[0]
-        self._images: pa.ChunkedArray | None = None
-        self._rows: dict[str, int] = {}
 
     @classmethod
     def matches(cls, folder: Path) -> bool:
@@ -120,24 +119,20 @@ class FerPlus(_Votes):
 
     @classmethod
     def matches_file(cls, file: Path) -> bool:
-        try:
-            return file.suffix == ".parquet" and set(_COLUMNS) <= set(pq.read_schema(file).names)
-        except (pa.ArrowException, OSError):
-            return False
+        return has_schema(file, lambda schema: set(_COLUMNS) <= set(schema.names))
 
     @classmethod
     def _files(cls, folder: Path) -> list[Path]:
-        names = sorted(name for name in names_in(folder) if name.endswith(".parquet"))
-        return [folder / name for name in names[:_MAX_FILES] if cls.matches_file(folder / name)]
+        return [folder / path for path in parquet_files(folder) if cls.matches_file(folder / path)]
 
     def list_samples(self, listing: Listing) -> list[Sample]:
-        table = self._read([name for name in _COLUMNS if name != "image"])
+        table = read_columns(self.file, [name for name in _COLUMNS if name != "image"])
         image, index = pq.read_schema(self.file).field("image").type, table.column("index")
-        if not (pa.types.is_binary(image) or pa.types.is_large_binary(image)):
+        if not is_binary(image):
             raise EmodetError(f"{self.file}: the column image has the type {image}; encoded pictures belong there")
         if not pa.types.is_integer(index.type) or index.null_count:
             raise EmodetError(f"{self.file}: the column index must hold a whole number in every row")
-        splits, keys = table.column("split").to_pylist(), _keys(table)
+        splits, keys = table.column("split").to_pylist(), [f"{number:05d}" for number in index.to_pylist()]
         strange = sorted({str(split) for split in splits} - {"train", "val", "test"})
         if strange:
             raise EmodetError(f"{self.file}: the column split holds {', '.join(strange)}, not train, val or test only")
@@ -146,30 +141,8 @@ class FerPlus(_Votes):
             raise EmodetError(f"{self.file}: the vote columns must hold whole numbers from 0")
         if len(set(keys)) != len(keys):
             raise EmodetError(f"{self.file}: the column index names a row more than once")
-        return self.samples_of(listing, [(key, None) for key in keys], splits, votes)
-
-    def file_of(self, _sample: Sample) -> Path:
-        return self.file
-
-    def encoded(self, sample: Sample) -> bytes:
-        if self._images is None:
-            table = self._read(["index", "image"])
-            self._images = table.column("image")
-            self._rows = {key: row for row, key in enumerate(_keys(table))}
-        data: bytes = self._images[self._rows[sample.key]].as_py()
-        return data
-
-    def _read(self, columns: list[str]) -> pa.Table:
-        try:
-            table = pq.read_table(self.file, columns=columns)
-            table.validate(full=True)  # texts are UTF-8
-            return table
-        except (pa.ArrowException, OSError) as problem:
-            raise EmodetError(f"{self.file}: cannot be read as Parquet ({problem})") from None
-
-    def __getstate__(self) -> dict[str, Any]:
-        # Each worker process opens the file for itself instead of receiving its pictures.
-        return {**self.__dict__, "_images": None, "_rows": {}}
+        path = self.file.relative_to(self.base).as_posix()
+        return self.samples_of(listing, keys, [f"{path}:{row}" for row in range(len(keys))], splits, votes)
 
 
 class FerPlusCsv(_Votes, PixelReader):
@@ -213,22 +186,18 @@ class FerPlusCsv(_Votes, PixelReader):
         joined = f"They are joined by row, so both must be whole and unsorted, with {', '.join(SPLITS)} as Usage"
         if len(pixels) != len(votes):
             raise EmodetError(f"{rows.path} has {len(votes):,} rows, {self.pixels} {len(pixels):,}. {joined}")
-        for number, (usage, face) in enumerate(zip(usages, pixels, strict=True)):
-            if usage != face.usage or usage not in SPLITS:
-                there = f"{usage!r} in {rows.path} and {face.usage!r} in {self.pixels}"
+        for number, (usage, (_, other, _)) in enumerate(zip(usages, pixels, strict=True)):
+            if usage != other or usage not in SPLITS:
+                there = f"{usage!r} in {rows.path} and {other!r} in {self.pixels}"
                 raise EmodetError(f"row {number} is {there}. {joined}")
-        keys = [(f"{number:05d}", str(row.offset)) for number, row in enumerate(pixels)]
-        samples = self.samples_of(listing, keys, [SPLITS[usage] for usage in usages], np.array(votes))
+        keys, files = [f"{number:05d}" for number in range(len(pixels))], [str(offset) for _, _, offset in pixels]
+        samples = self.samples_of(listing, keys, files, [SPLITS[usage] for usage in usages], np.array(votes))
         if unnamed:
             listing.notes.append(f"{unnamed:,} rows have no image name; their votes count like any others.")
         decided = sum(sample.split == "test" and sample.emotion is not None for sample in samples)
         if decided != _PUBLISHED_TEST:
             listing.notes.append(f"Test faces with a majority (published): {decided:,} ({_PUBLISHED_TEST:,}).")
         return samples
-
-
-def _keys(table: pa.Table) -> list[str]:
-    return [f"{number:05d}" for number in table.column("index").to_pylist()]
 
 
 def _find(base: Path, name: str) -> Path | None:

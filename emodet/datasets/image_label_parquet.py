@@ -4,27 +4,25 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from emodet.datasets.affectnet import compare_totals
-from emodet.datasets.folders import few, names_in, split_of
-from emodet.datasets.samples import Listing, Reader, Sample
+from emodet.datasets.folders import few, split_of
+from emodet.datasets.parquet_rows import ParquetReader, has_schema, is_binary, parquet_files, read_columns
+from emodet.datasets.samples import Listing, Sample
 from emodet.emotions import EMOTIONS, emotion_name
 from emodet.errors import EmodetError
 
 __all__ = ["ImageLabelParquet"]
 
 _COLUMNS = ("image", "label")
-_MAX_FILES = 1000
 _PUBLISHED_HQ = 27_823
 
 
 @dataclass(kw_only=True, eq=False)
-class ImageLabelParquet(Reader):
+class ImageLabelParquet(ParquetReader):
     """Parquet files with the columns ``image`` (encoded picture) and ``label``, as AffectNet's HQ export has.
 
     A number in ``label`` is an index into the class names that the file's own metadata holds (in the HQ export anger,
@@ -45,23 +43,19 @@ class ImageLabelParquet(Reader):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.names = None if self.names is None else list(self.names)
-        self._group: tuple[Path | None, int, Any] = (None, 0, ())
 
     @classmethod
     def matches(cls, folder: Path) -> bool:
-        return any(cls.matches_file(folder / path) for path in _parquet_files(folder))
+        return any(cls.matches_file(folder / path) for path in parquet_files(folder))
 
     @classmethod
     def matches_file(cls, file: Path) -> bool:
-        try:
-            return file.suffix == ".parquet" and _has_pictures(pq.read_schema(file))
-        except (pa.ArrowException, OSError):
-            return False
+        return has_schema(file, _has_pictures)
 
     def list_samples(self, listing: Listing) -> list[Sample]:
         samples: list[Sample] = []
         others: list[str] = []
-        for file in [self.root.name] if self.root.is_file() else _parquet_files(self.base):
+        for file in [self.root.name] if self.root.is_file() else parquet_files(self.base):
             schema = self._schema(file)
             if not _has_pictures(schema):
                 others.append(file)
@@ -81,39 +75,6 @@ class ImageLabelParquet(Reader):
             compare_totals(listing, {"HQ export": len(samples)}, {"HQ export": _PUBLISHED_HQ})
         return samples
 
-    def file_of(self, sample: Sample) -> Path:
-        """The Parquet file that its row is in."""
-        return self.base / sample.key.rpartition(":")[0]
-
-    def encoded(self, sample: Sample) -> bytes:
-        file, row = self.file_of(sample), int(sample.key.rpartition(":")[2])
-        try:
-            start, pictures = self._row_group(file, row)
-        except (pa.ArrowException, OSError, IndexError) as problem:
-            raise EmodetError(f"{file}, row {row}: cannot be read as Parquet ({problem})") from None
-        value = pictures[row - start].as_py()
-        data = value.get("bytes") if isinstance(value, dict) else value
-        if not data:
-            raise EmodetError(f"{file}, row {row}: there is no picture in it")
-        return bytes(data)
-
-    def _row_group(self, file: Path, row: int) -> tuple[int, Any]:
-        """First row and pictures of the row group that holds `row`; the last one is kept, as rows come in order."""
-        known, start, pictures = self._group
-        if known != file or not start <= row < start + len(pictures):
-            parquet = pq.ParquetFile(file, memory_map=True, pre_buffer=False)
-            groups = parquet.metadata
-            starts = np.cumsum([0, *(groups.row_group(number).num_rows for number in range(groups.num_row_groups))])
-            number = int(np.searchsorted(starts, row, side="right")) - 1
-            pictures = parquet.read_row_group(number, columns=["image"], use_threads=False).column(0)
-            start = int(starts[number])
-            self._group = file, start, pictures
-        return start, pictures
-
-    def __getstate__(self) -> dict[str, Any]:
-        # Each worker process opens the file for itself.
-        return {**self.__dict__, "_group": (None, 0, ())}
-
     def _schema(self, file: str) -> pa.Schema:
         try:
             return pq.read_schema(self.base / file)
@@ -122,11 +83,7 @@ class ImageLabelParquet(Reader):
 
     def _labels(self, file: Path, schema: pa.Schema) -> list[str | None]:
         """The class name of each row."""
-        try:
-            column = pq.read_table(file, columns=["label"]).column("label")
-            column.validate(full=True)  # texts are UTF-8
-        except (pa.ArrowException, OSError) as problem:
-            raise EmodetError(f"{file}: cannot be read as Parquet ({problem})") from None
+        column = read_columns(file, ["label"]).column("label")
         if pa.types.is_dictionary(column.type):
             column = column.cast(column.type.value_type)
         labels = column.to_pylist()
@@ -152,23 +109,13 @@ class ImageLabelParquet(Reader):
         return [known.get(label) for label in labels]
 
 
-def _parquet_files(folder: Path) -> list[str]:
-    """Paths below `folder`, in order."""
-    return [
-        f"{prefix}{name}"
-        for prefix in ("", "data/")
-        for name in sorted(names_in(folder / prefix))
-        if name.endswith(".parquet") and not name.startswith(".")
-    ][:_MAX_FILES]
-
-
 def _has_pictures(schema: pa.Schema) -> bool:
     if not set(_COLUMNS) <= set(schema.names):
         return False
     image = schema.field("image").type
     if pa.types.is_struct(image):
         image = image.field("bytes").type if image.get_field_index("bytes") >= 0 else pa.null()
-    return bool(pa.types.is_binary(image) or pa.types.is_large_binary(image))
+    return is_binary(image)
 
 
 def _names_in_metadata(schema: pa.Schema) -> list[str] | None:

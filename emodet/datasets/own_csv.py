@@ -89,7 +89,7 @@ class OwnCsv(Reader):
         rows.require_together(*_POINTS)
         if rows.others:
             listing.notes.append(f"Columns that are not read: {few(rows.others, 8)}.")
-        if "split" not in rows.names:
+        if "split" not in rows.columns:
             listing.notes.append("There is no column split, so all faces are training faces.")
         faces = [_face(row, rows) for row in rows]
         own = own_classes({face.label: face.where for face in reversed(faces) if face.label}, self.named_classes)
