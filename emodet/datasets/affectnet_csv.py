@@ -2,15 +2,16 @@
 
 import math
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import ClassVar
 
 from emodet.datasets import affectnet
 from emodet.datasets.csv_rows import CsvRows, damaged_or_has, first_line
 from emodet.datasets.folders import few, relative_path
 from emodet.datasets.listed_pictures import TWICE, find_pictures
-from emodet.datasets.samples import Box, Listing, Points, Reader, Sample
+from emodet.datasets.samples import Listing, Points, Reader, Sample
 from emodet.emotions import EMOTIONS
 from emodet.errors import EmodetError
 
@@ -25,7 +26,7 @@ _MANUAL = (
     *("", "label", "labels"),
 )
 _AUTOMATIC = tuple(name.replace("Manually", "Automatically") for name in _MANUAL)
-_LISTS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+_LISTS = {
     "training": ((*_MANUAL, "train", "training"), ("training.csv", "Manually_training.csv")),
     "validation": ((*_MANUAL, "val", "valid", "validation"), ("validation.csv", "Manually_validation.csv")),
     "automatic": (_AUTOMATIC, ("automatically_annotated.csv",)),
@@ -37,9 +38,6 @@ _EMPTY_CELLS = frozenset({"", "null", "none", "na", "n/a"})
 _ROW = re.compile(
     r"""(\d+[,;\t|])?["']?[^,;\t|"]+\.(jpe?g|png|bmp|tiff?)["']?[,;\t|]\s*["']?(-?\d|null)""", re.IGNORECASE
 )
-
-_NULL_BOX = "box is NULL or negative"
-_SMALL_BOX = f"box under {_MIN_BOX_PIXELS} pixels"
 _TWO_LABELS = "listed with two labels"
 
 # Pictures of the two parts lie in folders of their own; a key must not mean one in each.
@@ -72,7 +70,7 @@ class AffectNetCsv(Reader):
         "training.csv, validation.csv or automatically_annotated.csv with the column subDirectory_filePath, "
         "at the top or in Manually_Annotated_file_lists/"
     )
-    expected = {"train": affectnet.TRAIN_COUNTS, "val": affectnet.VALIDATION_COUNTS}  # noqa: RUF012
+    expected: ClassVar = {"train": affectnet.TRAIN_COUNTS, "val": affectnet.VALIDATION_COUNTS}
 
     automatic: bool = False
     keep_none: bool = False
@@ -85,7 +83,7 @@ class AffectNetCsv(Reader):
 
     @classmethod
     def matches(cls, folder: Path) -> bool:
-        return any(_is_list(path) or damaged_or_has(path, _COLUMNS) for kind in _LISTS for path in _paths(folder, kind))
+        return any(_is_list(path) for kind in _LISTS for path in _paths(folder, kind))
 
     def list_samples(self, listing: Listing) -> list[Sample]:
         samples: list[Sample] = []
@@ -93,7 +91,7 @@ class AffectNetCsv(Reader):
         contradicted: set[str] = set()
         seen: set[str] = set()
         for split, path in self._lists(listing).items():
-            faces: list[_Face] = []
+            faces: list[Sample] = []
             for key, label, face in self._faces(listing, path, split):
                 if labels.setdefault(key, label) != label:
                     contradicted.add(key)
@@ -104,11 +102,11 @@ class AffectNetCsv(Reader):
                 else:
                     seen.add(key)
                     faces.append(face)
-            kept = [face for face in faces if face[0] not in contradicted]
+            kept = [face for face in faces if face.key not in contradicted]
             listing.left_out[_TWO_LABELS] += len(faces) - len(kept)
-            paths = [face[0].removeprefix(_AUTOMATIC_PREFIX) for face in kept]
+            paths = [face.key.removeprefix(_AUTOMATIC_PREFIX) for face in kept]
             found = find_pictures(listing, self.base, paths, path)
-            samples += [Sample(*face, file) for face, file in zip(kept, found, strict=True) if file is not None]
+            samples += [replace(face, file=file) for face, file in zip(kept, found, strict=True) if file is not None]
         if contradicted:
             listing.notes.append(
                 f"Listed with two labels: {len(contradicted):,} pictures ({few(sorted(contradicted))})."
@@ -123,20 +121,14 @@ class AffectNetCsv(Reader):
         lists = {}
         for split, kind in {"val": "validation", "train": "automatic" if self.automatic else "training"}.items():
             there = list(_paths(self.base, kind))
-            fitting = [path for path in there if _is_list(path)]
-            if fitting:
-                lists[split] = fitting[0]
-                if len(fitting) > 1:
-                    others = ", ".join(str(path.relative_to(self.base)) for path in fitting[1:])
-                    listing.notes.append(f"Read {fitting[0].relative_to(self.base)}; {others} is not read.")
-            elif there:
-                raise EmodetError(
-                    f"{there[0]}: not a list of AffectNet; it begins {first_line(there[0])[:60]!r} where "
-                    f"{', '.join(_COLUMNS)} were expected, with commas between them, in UTF-8. Repair the file, or "
-                    f"rename it to go without its {split} faces"
-                )
-            else:
+            # One that is not understood is read as well, for an error that names it.
+            fitting = [path.relative_to(self.base) for path in there if _is_list(path)] or there[:1]
+            if not fitting:
                 listing.notes.append(f"There is no {_LISTS[kind][1][0]}, so no {split} faces.")
+                continue
+            lists[split] = self.base / fitting[0]
+            if len(fitting) > 1:
+                listing.notes.append(f"Read {fitting[0]}; {few(map(str, fitting[1:]))} is not read.")
         if self.automatic and "train" not in lists:
             raise EmodetError(
                 f"data.root={self.root}: automatic=True asks for automatically_annotated.csv, which is not there. "
@@ -149,7 +141,7 @@ class AffectNetCsv(Reader):
             )
         return lists
 
-    def _faces(self, listing: Listing, path: Path, split: str) -> "Iterator[tuple[str, int, _Face | str]]":
+    def _faces(self, listing: Listing, path: Path, split: str) -> Iterator[tuple[str, int, Sample | str]]:
         """Key and label of each row, and its face or the reason why it is left out."""
         read = [name for name in _COLUMNS if self.landmarks or name != "facial_landmarks"]
         rows = CsvRows(path, (_COLUMNS[0], "expression"), read, positional=_COLUMNS, delimiter=",")
@@ -159,35 +151,27 @@ class AffectNetCsv(Reader):
         if self.landmarks and "facial_landmarks" not in rows.columns:
             raise EmodetError(f"{path}: landmarks=True, but there is no column facial_landmarks. Leave the option out")
         prefix = _AUTOMATIC_PREFIX if self.automatic and split == "train" else ""
-        dropped = [*affectnet.CLASS_NAMES[8 + self.keep_none :]]
         for row in rows:
             key = prefix + relative_path(row[_COLUMNS[0]], rows.where)
             label = _label(row["expression"], rows)
-            if affectnet.CLASS_NAMES[label] in dropped:
+            if label >= len(EMOTIONS) + self.keep_none:
                 yield key, label, affectnet.CLASS_NAMES[label]
                 continue
             box = None
             if has_box:
                 x, y, width, height = [_number(row[column], rows) for column in _BOX]
-                if math.isnan(x + y + width + height) or width <= 0 or height <= 0:
-                    yield key, label, _NULL_BOX
-                    continue
                 box = (max(x, 0.0), max(y, 0.0), x + width, y + height)
-                if box[2] - box[0] < _MIN_BOX_PIXELS or box[3] - box[1] < _MIN_BOX_PIXELS:
-                    yield key, label, _SMALL_BOX
+                if math.isnan(x + y + width + height) or width <= 0 or height <= 0:
+                    yield key, label, "box is NULL or negative"
                     continue
-            valence = arousal = None
-            if has_valence:
-                valence, arousal = affectnet.valence_and_arousal(
-                    _number(row["valence"], rows), _number(row["arousal"], rows)
-                )
+                if box[2] - box[0] < _MIN_BOX_PIXELS or box[3] - box[1] < _MIN_BOX_PIXELS:
+                    yield key, label, f"box under {_MIN_BOX_PIXELS} pixels"
+                    continue
+            values = [_number(row[name], rows) if has_valence else math.nan for name in ("valence", "arousal")]
+            valence, arousal = affectnet.valence_and_arousal(*values)
             points = _five_points(row["facial_landmarks"], rows) if self.landmarks else None
             emotion = label if label < len(EMOTIONS) else None
-            yield key, label, (key, split, emotion, None, valence, arousal, box, points, None)
-
-
-_Face = tuple[str, str, int | None, None, float | None, float | None, Box | None, Points | None, None]
-"""The arguments of a `Sample` but the last."""
+            yield key, label, Sample(key, split, emotion, None, valence, arousal, box, points)
 
 
 def _label(text: str, rows: CsvRows) -> int:
@@ -200,12 +184,9 @@ def _label(text: str, rows: CsvRows) -> int:
 
 def _number(text: str, rows: CsvRows) -> float:
     """A number, NaN where the cell is empty or NULL."""
-    try:
-        value = float(text)
-    except ValueError:
-        if text.lower() in _EMPTY_CELLS:
-            return math.nan
-        raise rows.error(f"{text[:40]!r} is not a number") from None
+    if text.lower() in _EMPTY_CELLS:
+        return math.nan
+    value = rows.number(text)
     if abs(value) > _MAX_PIXELS:
         raise rows.error(f"{text[:40]!r} is out of any range")
     return value
@@ -214,12 +195,9 @@ def _number(text: str, rows: CsvRows) -> float:
 def _five_points(text: str, rows: CsvRows) -> Points | None:
     if text.lower() in _EMPTY_CELLS:
         return None
-    try:
-        numbers = [float(cell) for cell in text.split(";")]
-    except ValueError:
-        raise rows.error("facial_landmarks holds something else than numbers joined by ;") from None
+    numbers = [rows.number(cell) for cell in text.split(";")]
     if len(numbers) != 136:
-        raise rows.error(f"facial_landmarks holds {len(numbers)} numbers instead of 136")
+        raise rows.error(f"facial_landmarks holds {len(numbers)} numbers instead of 136, joined by ;")
     return affectnet.five_points(numbers)
 
 
@@ -230,6 +208,6 @@ def _paths(base: Path, kind: str) -> Iterator[Path]:
 
 
 def _is_list(path: Path) -> bool:
-    """Whether the first line is this release's header, or a row of it: a path, then numbers."""
+    """Whether it has this release's header, whole or damaged, or begins with a row of it: a path, then numbers."""
     line = first_line(path)
-    return "subdirectory" in line.lower() or _ROW.match(line) is not None
+    return "subdirectory" in line.lower() or _ROW.match(line) is not None or damaged_or_has(path, _COLUMNS)

@@ -66,7 +66,10 @@ class CsvRows:
         self._skipped = before + (not headless)
         wanted = dict.fromkeys((*required, *optional))
         if lacking := [name for name in required if name not in names]:
-            raise EmodetError(f"{path}: the header lacks {', '.join(lacking)}; it has {there}")
+            raise EmodetError(
+                f"{path}: the header lacks {', '.join(lacking)}; it has {there}. Repair it, or rename it "
+                "where it belongs to something else"
+            )
         if twice := [name for name in wanted if names.count(name) > 1]:
             raise EmodetError(f"{path}: the header has {', '.join(twice)} more than once")
         self.columns = {name: names.index(name) for name in wanted if name in names}
@@ -106,6 +109,13 @@ class CsvRows:
     def where(self) -> str:
         """The place of the row that was read last, as an error names it."""
         return f"{self.path}, line {self.line}"
+
+    def number(self, text: str, name: str = "cell") -> float:
+        """A cell of this name as a number."""
+        try:
+            return float(text)
+        except ValueError:
+            raise self.error(f"{name}={text[:40]!r} is not a number") from None
 
     def error(self, what: str) -> EmodetError:
         """An error about the row that was read last."""

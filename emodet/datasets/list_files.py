@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -11,7 +11,7 @@ from emodet.datasets.class_labels import ORDERS, classes_of, is_class_label
 from emodet.datasets.csv_rows import first_line, text_lines
 from emodet.datasets.folders import folders_in, is_picture, names_in, relative_path, split_of
 from emodet.datasets.listed_pictures import TWICE, Seen, find_pictures, is_new
-from emodet.datasets.samples import Listing, Reader, Sample
+from emodet.datasets.samples import Box, Listing, Reader, Sample
 from emodet.emotions import EMOTIONS, RAFDB_ORDER
 from emodet.errors import EmodetError
 
@@ -24,10 +24,19 @@ _SOME = 1000
 _RAFDB_LISTS = tuple(
     folder + name for folder in ("EmoLabel/", "") for name in ("list_patition_label.txt", "list_partition_label.txt")
 )
-_RAFDB_CLASSES = {str(number): name for number, name in ORDERS["rafdb"].items()}
 _EXPW_LISTS = ("label.lst", "label/label.lst", "labels/label.lst")
-_EXPW_COLUMNS = 7
-_EXPW_CLASSES = {str(number): EMOTIONS.index(name) for number, name in ORDERS["fer2013"].items()}
+_EXPW_LINE = "name face_id top left right bottom confidence label"
+
+
+class _Face(NamedTuple):
+    """A line of a list."""
+
+    path: str
+    name: str
+    split: str
+    where: str
+    number: str = ""  # of the face in its picture
+    box: Box | None = None
 
 
 @dataclass(kw_only=True, eq=False)
@@ -93,18 +102,10 @@ class ListFiles(Reader):
         listing.notes += [f"There is no list of {split} faces." for split in ("train", "val") if not self.lists[split]]
         seen: Seen = {}
         for split, file in ((split, file) for split, files in self.lists.items() for file in files):
-            paths = [relative_path(path, where) for path, _, where in lines[file]]
-            found = find_pictures(listing, self.base, paths, file, split)
-            for key, (_, label, where) in zip(found, lines[file], strict=True):
-                name = meaning[label]
-                if key is None:
-                    continue
-                if not is_new(seen, key, name, where):
-                    listing.left_out[TWICE] += 1
-                elif name not in EMOTIONS:
-                    listing.left_out[name] += 1
-                else:
-                    yield Sample(key, split, EMOTIONS.index(name))
+            faces = [
+                _Face(relative_path(path, where), meaning[label], split, where) for path, label, where in lines[file]
+            ]
+            yield from _samples(listing, self.base, faces, file, seen, split)
 
 
 class RafDb(Reader):
@@ -126,28 +127,19 @@ class RafDb(Reader):
 
     @classmethod
     def matches(cls, folder: Path) -> bool:
-        return any((folder / name).is_file() for name in _RAFDB_LISTS)
+        return _first_file(folder, _RAFDB_LISTS) is not None
 
-    def list_samples(self, listing: Listing) -> list[Sample]:
-        file = next(self.base / name for name in _RAFDB_LISTS if (self.base / name).is_file())
-        seen: Seen = {}
-        paths: list[str] = []
-        faces: list[tuple[str, int]] = []
+    def list_samples(self, listing: Listing) -> Iterator[Sample]:
+        file = _first_file(self.base, _RAFDB_LISTS) or self.base
+        faces = []
         for path, label, where in _labelled_lines(file):
             split = path.partition("_")[0]
             if split not in ("train", "test"):
                 raise EmodetError(f"{where}: {path!r} begins with neither train_ nor test_")
-            name = _RAFDB_CLASSES.get(label)
-            if name is None:
-                raise EmodetError(f"{where}: {label!r} is not a class from 1 to {len(RAFDB_ORDER)}")
-            if not is_new(seen, path, name, where):
-                listing.left_out[TWICE] += 1
-                continue
             stem, _, suffix = relative_path(path, where).rpartition(".")
-            paths.append(f"{stem.removesuffix('_aligned')}_aligned.{suffix}")
-            faces.append((split, EMOTIONS.index(name)))
-        found = find_pictures(listing, self.base, paths, file)
-        return [Sample(key, *face) for key, face in zip(found, faces, strict=True) if key is not None]
+            aligned = f"{stem.removesuffix('_aligned')}_aligned.{suffix}"
+            faces.append(_Face(aligned, _class_of(label, "rafdb", where), split, where))
+        return _samples(listing, self.base, faces, file, {})
 
 
 class ExpW(Reader):
@@ -167,49 +159,56 @@ class ExpW(Reader):
 
     @classmethod
     def matches(cls, folder: Path) -> bool:
-        return any((folder / name).is_file() for name in _EXPW_LISTS)
+        return _first_file(folder, _EXPW_LISTS) is not None
 
     def list_samples(self, listing: Listing) -> Iterator[Sample]:
-        file = next(self.base / name for name in _EXPW_LISTS if (self.base / name).is_file())
-        faces = [_face(line, where) for line, where in text_lines(file)]
+        file = _first_file(self.base, _EXPW_LISTS) or self.base
         listing.notes.append("There is no official split, so all faces are training faces.")
-        seen: Seen = {}
-        for picture, face in zip(find_pictures(listing, self.base, [f.path for f in faces], file), faces, strict=True):
-            if picture is None:
-                continue
-            key = f"{picture}#{face.number}"
-            if not is_new(seen, key, EMOTIONS[face.emotion], face.where):
-                listing.left_out[TWICE] += 1
-            elif face.box[2] <= max(face.box[0], 0) or face.box[3] <= max(face.box[1], 0):
-                listing.left_out["box is empty or outside the picture"] += 1
-            else:
-                yield Sample(key, "train", face.emotion, box=face.box, subject=picture, file=picture)
+        faces = []
+        for line, where in text_lines(file):
+            name, *cells = line.rsplit(maxsplit=len(_EXPW_LINE.split()) - 1)
+            try:
+                number, *numbers, label = cells
+                top, left, right, bottom, _ = map(float, numbers)
+            except ValueError:
+                raise EmodetError(f"{where}: {line[:80]!r} is not '{_EXPW_LINE}'; is the file cut off?") from None
+            if not all(map(math.isfinite, (top, left, right, bottom))):
+                raise EmodetError(f"{where}: the box {' '.join(numbers[:4])[:80]} is not finite")
+            path, box = relative_path(name, where), (left, top, right, bottom)
+            faces.append(_Face(path, _class_of(label, "fer2013", where), "train", where, number, box))
+        return _samples(listing, self.base, faces, file, {})
 
 
-class _Face(NamedTuple):
-    path: str
-    number: str
-    box: tuple[float, float, float, float]  # x1, y1, x2, y2
-    emotion: int
-    where: str
+def _samples(
+    listing: Listing, base: Path, faces: Sequence[_Face], listed_in: Path, seen: Seen, split: str | None = None
+) -> Iterator[Sample]:
+    """The samples of a list; what is not there, listed before or no emotion is counted."""
+    pictures = find_pictures(listing, base, [face.path for face in faces], listed_in, split)
+    for picture, face in zip(pictures, faces, strict=True):
+        if picture is None:
+            continue
+        key = f"{picture}#{face.number}" if face.number else picture
+        box = face.box
+        if not is_new(seen, key, face.name, face.where):
+            listing.left_out[TWICE] += 1
+        elif face.name not in EMOTIONS:
+            listing.left_out[face.name] += 1
+        elif box and (box[2] <= max(box[0], 0) or box[3] <= max(box[1], 0)):
+            listing.left_out["box is empty or outside the picture"] += 1
+        else:
+            subject = picture if face.number else None
+            yield Sample(key, face.split, EMOTIONS.index(face.name), box=box, subject=subject, file=picture)
 
 
-def _face(line: str, where: str) -> _Face:
-    name, *cells = line.rsplit(maxsplit=_EXPW_COLUMNS)
-    if len(cells) != _EXPW_COLUMNS:
-        raise EmodetError(
-            f"{where}: {line[:80]!r} is not 'name face_id top left right bottom confidence label'; is the file cut off?"
-        )
-    number, *numbers, label = cells
-    try:
-        top, left, right, bottom, _ = (float(cell) for cell in numbers)
-    except ValueError:
-        raise EmodetError(f"{where}: {' '.join(numbers)[:80]!r} are not five numbers") from None
-    if not all(map(math.isfinite, (top, left, right, bottom))):
-        raise EmodetError(f"{where}: the box {' '.join(numbers[:4])[:80]} is not finite")
-    if label not in _EXPW_CLASSES:
-        raise EmodetError(f"{where}: label {label!r} is not a number from 0 to 6")
-    return _Face(relative_path(name, where), number, (left, top, right, bottom), _EXPW_CLASSES[label], where)
+def _class_of(label: str, order: str, where: str) -> str:
+    names = {str(number): name for number, name in ORDERS[order].items()}
+    if label not in names:
+        raise EmodetError(f"{where}: {label!r} is not a class from {min(names)} to {max(names)}")
+    return names[label]
+
+
+def _first_file(base: Path, paths: Sequence[str]) -> Path | None:
+    return next((base / path for path in paths if (base / path).is_file()), None)
 
 
 def _labelled_lines(file: Path) -> Iterator[tuple[str, str, str]]:

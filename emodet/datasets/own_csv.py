@@ -2,16 +2,16 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
 
 from emodet.datasets import affectnet
 from emodet.datasets.class_labels import class_named, own_classes
 from emodet.datasets.csv_rows import CsvRows, header_of
 from emodet.datasets.folders import few, names_in, relative_path, split_of
 from emodet.datasets.listed_pictures import TWICE, Seen, find_pictures, is_new
-from emodet.datasets.samples import Listing, Reader, Sample
+from emodet.datasets.samples import Box, Listing, Reader, Sample
 from emodet.errors import EmodetError
 
 __all__ = ["OwnCsv"]
@@ -19,15 +19,13 @@ __all__ = ["OwnCsv"]
 _REQUIRED = ("path", "emotion")
 _BOX = ("x1", "y1", "x2", "y2")
 _POINTS = tuple(f"{p}_{axis}" for p in ("left_eye", "right_eye", "nose", "left_mouth", "right_mouth") for axis in "xy")
-_OPTIONAL = ("split", "subject", *_BOX, "valence", "arousal", *_POINTS)
+_VALUES = ("valence", "arousal")
+_OPTIONAL = ("split", "subject", *_BOX, *_VALUES, *_POINTS)
 _PATH_NAMES = ("image", "file", "filename", "file_name", "image_path", "filepath", "source")
 _ALIASES = {**dict.fromkeys(_PATH_NAMES, "path"), **dict.fromkeys(("label", "class", "expression"), "emotion")}
 _MAX_FILES = 100
 _MIN_BOX_PIXELS = 2
 _NOT_ANNOTATED = -2
-_NO_EMOTION = "without emotion"
-
-_Box = tuple[float, float, float, float]
 
 
 class OwnCsv(Reader):
@@ -84,48 +82,39 @@ class OwnCsv(Reader):
 
     def list_samples(self, listing: Listing) -> Iterator[Sample]:
         rows = CsvRows(self.file, _REQUIRED, _OPTIONAL, aliases=_ALIASES)
-        rows.require_together(*_BOX)
-        rows.require_together("valence", "arousal")
-        rows.require_together(*_POINTS)
+        for columns in (_BOX, _VALUES, _POINTS):
+            rows.require_together(*columns)
         if rows.others:
             listing.notes.append(f"Columns that are not read: {few(rows.others, 8)}.")
         if "split" not in rows.columns:
             listing.notes.append("There is no column split, so all faces are training faces.")
-        faces = [_face(row, rows) for row in rows]
-        own = own_classes({face.label: face.where for face in reversed(faces) if face.label}, self.named_classes)
-        if own is not None:
-            meaning, listing.class_names = own
-            faces = [face._replace(label=meaning.get(face.label, face.label)) for face in faces]
-        else:
-            faces = [face._replace(label=class_named(face.label, face.where) if face.label else "") for face in faces]
-        pictures = find_pictures(listing, self.base, [face.path for face in faces], self.file)
-        boxes: dict[str | None, set[_Box | None]] = defaultdict(set)
-        for picture, face in zip(pictures, faces, strict=True):
+        faces = [(row["emotion"], rows.where, _face(row, rows)) for row in rows]
+        own = own_classes({label: where for label, where, _ in reversed(faces) if label}, self.named_classes)
+        meaning, listing.class_names = own or ({}, listing.class_names)
+        pictures = find_pictures(listing, self.base, [face.key for _, _, face in faces], self.file)
+        boxes: dict[str | None, set[Box | None]] = defaultdict(set)
+        for picture, (_, _, face) in zip(pictures, faces, strict=True):
             boxes[picture].add(face.box)
         seen: Seen = {}
         without_valence = found = 0
-        for picture, face in zip(pictures, faces, strict=True):
+        for picture, (label, where, face) in zip(pictures, faces, strict=True):
+            name = meaning.get(label, label) if own or not label else class_named(label, where)
             if picture is None:
                 continue
-            if not is_new(
-                seen, picture + _suffix(face.box), f"{face.label or _NO_EMOTION} in {face.split}", face.where
-            ):
+            several = len(boxes[picture]) > 1
+            suffix = f"#{','.join(f'{value:.12g}' for value in face.box)}" if face.box else ""
+            if not is_new(seen, picture + suffix, f"{name or 'without emotion'} in {face.split}", where):
                 listing.left_out[TWICE] += 1
-            elif face.label not in ("", *listing.class_names):
-                listing.left_out[face.label] += 1
-            elif not face.label and face.valence is None:
+            elif name not in ("", *listing.class_names):
+                listing.left_out[name] += 1
+            elif not name and face.valence is None:
                 listing.left_out["neither emotion nor valence and arousal"] += 1
             else:
                 without_valence, found = without_valence + (face.valence is None), found + 1
-                several = len(boxes[picture]) > 1
-                yield Sample(
-                    key=picture + (_suffix(face.box) if several else ""),
-                    split=face.split,
-                    emotion=listing.class_names.index(face.label) if face.label else None,
-                    valence=face.valence,
-                    arousal=face.arousal,
-                    box=face.box,
-                    landmarks=face.landmarks,
+                yield replace(
+                    face,
+                    key=picture + suffix if several else picture,
+                    emotion=listing.class_names.index(name) if name else None,
                     subject=face.subject or (picture if several else None),
                     file=picture,
                 )
@@ -133,61 +122,34 @@ class OwnCsv(Reader):
             listing.notes.append(f"{without_valence:,} faces have no valence and arousal (-2 or empty).")
 
 
-class _Face(NamedTuple):
-    path: str
-    split: str
-    label: str  # empty where there is none
-    subject: str | None
-    box: _Box | None
-    landmarks: tuple[tuple[float, float], ...] | None
-    valence: float | None
-    arousal: float | None
-    where: str
-
-
-def _face(row: dict[str, str], rows: CsvRows) -> _Face:
-    path = row["path"].replace("\\", "/")
+def _face(row: dict[str, str], rows: CsvRows) -> Sample:
+    """A sample without its emotion; its key is the path as written."""
     below = f"{rows.path.parent.absolute().as_posix()}/"
-    path = relative_path(path.removeprefix(below), rows.where)
-    split = split_of(row["split"]) if "split" in row else "train"
+    path = relative_path(row["path"].replace("\\", "/").removeprefix(below), rows.where)
+    split = split_of(row.get("split", "train"))
     if split is None:
         raise rows.error(f"split={row['split']!r} is not train, val or test")
     label = row["emotion"]
     if label.replace(".", "").isdigit():
         raise rows.error(f"emotion={label!r} is a number, which means something else in every data set; write names")
-    valence, arousal = _valence_and_arousal(row, rows)
-    return _Face(
-        path,
-        split,
-        label,
-        row.get("subject") or None,
-        _box(row, rows),
-        _landmarks(row, rows),
-        valence,
-        arousal,
-        rows.where,
-    )
-
-
-def _valence_and_arousal(row: dict[str, str], rows: CsvRows) -> tuple[float, float] | tuple[None, None]:
-    if "valence" not in row:
-        return None, None
-    values = [_number(name, row[name] or "nan", rows) for name in ("valence", "arousal")]
-    for name, value in zip(("valence", "arousal"), values, strict=True):
+    values = [rows.number(row.get(name) or "nan", name) for name in _VALUES]
+    for name, value in zip(_VALUES, values, strict=True):
         if abs(value) > 1 and value != _NOT_ANNOTATED:
             raise rows.error(
                 f"{name}={value:g} is outside -1 to 1 (empty or {_NOT_ANNOTATED}: not annotated); scale it"
             )
-    return affectnet.valence_and_arousal(values[0], values[1])
+    valence, arousal = affectnet.valence_and_arousal(*values)
+    box, points = _box(row, rows), _numbers(_POINTS, row, rows)
+    landmarks = tuple(zip(points[::2], points[1::2], strict=True)) or None
+    return Sample(path, split, None, None, valence, arousal, box, landmarks, row.get("subject") or None)
 
 
-def _box(row: dict[str, str], rows: CsvRows) -> _Box | None:
-    if "x1" not in row or not any(row[name] for name in _BOX):
+def _box(row: dict[str, str], rows: CsvRows) -> Box | None:
+    numbers = _numbers(_BOX, row, rows)
+    if not numbers:
         return None
-    x1, y1, x2, y2 = (_number(name, row[name], rows) for name in _BOX)
+    x1, y1, x2, y2 = numbers
     text = f"the box {x1:g}, {y1:g}, {x2:g}, {y2:g}"
-    if not all(map(math.isfinite, (x1, y1, x2, y2))):
-        raise rows.error(f"{text} is not finite")
     if x2 <= max(x1, 0) or y2 <= max(y1, 0):
         raise rows.error(
             f"{text} is empty or outside the picture; x1, y1 is the upper left corner, x2, y2 the lower right one, not "
@@ -201,24 +163,14 @@ def _box(row: dict[str, str], rows: CsvRows) -> _Box | None:
     return x1, y1, x2, y2
 
 
-def _landmarks(row: dict[str, str], rows: CsvRows) -> tuple[tuple[float, float], ...] | None:
-    if _POINTS[0] not in row or not any(row[name] for name in _POINTS):
-        return None
-    values = [_number(name, row[name], rows) for name in _POINTS]
+def _numbers(columns: Sequence[str], row: dict[str, str], rows: CsvRows) -> list[float]:
+    """The numbers in these columns, none where all are empty or not there."""
+    if not any(row.get(name) for name in columns):
+        return []
+    values = [rows.number(row[name], name) for name in columns]
     if not all(map(math.isfinite, values)):
-        raise rows.error(f"the landmarks {', '.join(f'{value:g}' for value in values)} are not finite")
-    return tuple(zip(values[::2], values[1::2], strict=True))
-
-
-def _number(name: str, text: str, rows: CsvRows) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise rows.error(f"{name}={text[:40]!r} is not a number") from None
-
-
-def _suffix(box: _Box | None) -> str:
-    return "" if box is None else f"#{','.join(f'{value:.12g}' for value in box)}"
+        raise rows.error(f"{columns[0]} … {columns[-1]}: {', '.join(f'{value:g}' for value in values)} are not finite")
+    return values
 
 
 def _csv_files(folder: Path) -> list[Path]:
