@@ -65,11 +65,12 @@ def check(listing: Listing, samples: Sequence[Sample]) -> None:
     if len(known) < len(samples):
         without = len(samples) - len(known)
         listing.notes.append(f"{without:,} faces have no valence and arousal (not given, -2 or outside -1 to 1).")
+    rows = [(s.emotion, s.valence, s.arousal) for s in known if s.split == "train" and s.emotion is not None]
+    table = np.reshape(np.array(rows, dtype=np.float64), (-1, 3))
     odd = []
     for number, usual in enumerate(VALENCE_AROUSAL):
-        pairs = [(s.valence, s.arousal) for s in known if s.split == "train" and s.emotion == number]
-        mean = np.mean(np.array(pairs or [usual], dtype=np.float64), axis=0)
-        if len(pairs) >= _ENOUGH_FACES and np.abs(mean - usual).max() > _FAR:
+        values = table[table[:, 0] == number, 1:]
+        if len(values) >= _ENOUGH_FACES and np.abs((mean := values.mean(axis=0)) - usual).max() > _FAR:
             odd.append(
                 f"{EMOTIONS[number]} has mean valence {mean[0]:+.2f} and arousal {mean[1]:+.2f} "
                 f"where AffectNet has {usual[0]:+.2f} and {usual[1]:+.2f}"

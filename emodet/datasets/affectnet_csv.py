@@ -3,7 +3,7 @@
 import math
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
@@ -11,7 +11,7 @@ from emodet.datasets import affectnet
 from emodet.datasets.csv_rows import CsvRows, damaged_or_has, first_line
 from emodet.datasets.folders import few, relative_path
 from emodet.datasets.listed_pictures import TWICE, find_pictures
-from emodet.datasets.samples import Listing, Points, Reader, Sample
+from emodet.datasets.samples import Box, Listing, Points, Reader, Sample
 from emodet.emotions import EMOTIONS
 from emodet.errors import EmodetError
 
@@ -42,6 +42,9 @@ _TWO_LABELS = "listed with two labels"
 
 # Pictures of the two parts lie in folders of their own; a key must not mean one in each.
 _AUTOMATIC_PREFIX = "automatic/"
+
+# The first attributes of a `Sample`.
+_Face = tuple[str, str, int | None, None, float | None, float | None, Box | None, Points | None]
 
 
 @dataclass(kw_only=True, eq=False)
@@ -91,7 +94,7 @@ class AffectNetCsv(Reader):
         contradicted: set[str] = set()
         seen: set[str] = set()
         for split, path in self._lists(listing).items():
-            faces: list[Sample] = []
+            faces: list[_Face] = []
             for key, label, face in self._faces(listing, path, split):
                 if labels.setdefault(key, label) != label:
                     contradicted.add(key)
@@ -102,11 +105,11 @@ class AffectNetCsv(Reader):
                 else:
                     seen.add(key)
                     faces.append(face)
-            kept = [face for face in faces if face.key not in contradicted]
+            kept = [face for face in faces if face[0] not in contradicted]
             listing.left_out[_TWO_LABELS] += len(faces) - len(kept)
-            paths = [face.key.removeprefix(_AUTOMATIC_PREFIX) for face in kept]
+            paths = [face[0].removeprefix(_AUTOMATIC_PREFIX) for face in kept]
             found = find_pictures(listing, self.base, paths, path)
-            samples += [replace(face, file=file) for face, file in zip(kept, found, strict=True) if file is not None]
+            samples += [Sample(*face, file=file) for face, file in zip(kept, found, strict=True) if file is not None]
         if contradicted:
             listing.notes.append(
                 f"Listed with two labels: {len(contradicted):,} pictures ({few(sorted(contradicted))})."
@@ -141,7 +144,7 @@ class AffectNetCsv(Reader):
             )
         return lists
 
-    def _faces(self, listing: Listing, path: Path, split: str) -> Iterator[tuple[str, int, Sample | str]]:
+    def _faces(self, listing: Listing, path: Path, split: str) -> Iterator[tuple[str, int, _Face | str]]:
         """Key and label of each row, and its face or the reason why it is left out."""
         read = [name for name in _COLUMNS if self.landmarks or name != "facial_landmarks"]
         rows = CsvRows(path, (_COLUMNS[0], "expression"), read, positional=_COLUMNS, delimiter=",")
@@ -171,7 +174,7 @@ class AffectNetCsv(Reader):
             valence, arousal = affectnet.valence_and_arousal(*values)
             points = _five_points(row["facial_landmarks"], rows) if self.landmarks else None
             emotion = label if label < len(EMOTIONS) else None
-            yield key, label, Sample(key, split, emotion, None, valence, arousal, box, points)
+            yield key, label, (key, split, emotion, None, valence, arousal, box, points)
 
 
 def _label(text: str, rows: CsvRows) -> int:
@@ -184,9 +187,10 @@ def _label(text: str, rows: CsvRows) -> int:
 
 def _number(text: str, rows: CsvRows) -> float:
     """A number, NaN where the cell is empty or NULL."""
-    if text.lower() in _EMPTY_CELLS:
-        return math.nan
-    value = rows.number(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan if text.lower() in _EMPTY_CELLS else rows.number(text)
     if abs(value) > _MAX_PIXELS:
         raise rows.error(f"{text[:40]!r} is out of any range")
     return value

@@ -1,6 +1,5 @@
 """Pictures in one folder per class, named or numbered; CK+48 and JAFFE, whose file names hold the person."""
 
-import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -69,27 +68,31 @@ class ClassFolders(Reader):
         if not splits:
             splits = {"train": ""}
             listing.notes.append("The class folders lie in no split, so all faces are training faces.")
-        classes = {split: _class_folders(self.base / folder) for split, folder in splits.items()}
         unread: list[str] = []
         pictures: dict[tuple[str, str], list[str]] = {}
         for split, folder in splits.items():
-            for label in classes[split]:
-                others = []
-                pictures[split, label] = list(pictures_below(self.base / folder / label, others))
-                unread += ["/".join(filter(None, (folder, label, path))) for path in others]
-        meaning = self._meaning(listing, pictures)
-        for split, folder in splits.items():
-            for label in classes[split]:
-                paths, name = pictures[split, label], meaning.get(label, label)
-                if name not in listing.class_names:
-                    listing.left_out[name] += len(paths)
-                    continue
-                emotion, prefix = listing.class_names.index(name), f"{folder}/{label}" if folder else label
-                for path in paths:
-                    yield Sample(f"{prefix}/{path}", split, emotion, subject=self.subject_of(path))
-            if not classes[split]:
+            labels = folders_in(self.base / folder)
+            if not labels:
                 listing.notes.append(f"{folder}/ holds no class folder, so no {split} faces.")
-        outside = _outside(self.base, {"", *splits.values()})
+            for label in labels:
+                place, others = Path(folder, label), []
+                pictures[split, label] = list(pictures_below(self.base / place, others))
+                unread += [(place / path).as_posix() for path in others]
+        meaning = self._meaning(listing, pictures)
+        for (split, label), paths in pictures.items():
+            name = meaning.get(label, label)
+            if name not in listing.class_names:
+                listing.left_out[name] += len(paths)
+                continue
+            emotion, prefix = listing.class_names.index(name), Path(splits[split], label).as_posix()
+            for path in paths:
+                yield Sample(f"{prefix}/{path}", split, emotion, subject=self.subject_of(path))
+        outside = [
+            path.relative_to(self.base).as_posix()
+            for folder in sorted({"", *splits.values()})
+            for path in sorted(self.base / folder / name for name in names_in(self.base / folder))
+            if (is_picture(path.name) and path.is_file()) or is_broken_link(path)
+        ]
         for reason, names in (("unreadable format or broken link", unread), ("outside the class folders", outside)):
             listing.leave_out(reason, names, f"Not read, {reason}: {few(names)}.")
 
@@ -183,11 +186,7 @@ def _places(base: Path) -> list[Path]:
 
 
 def _split_folders(base: Path) -> tuple[dict[str, str], list[str]]:
-    """The folders of `base` that are called as a split is.
-
-    Returns:
-        Folder name by split, and the names of further folders for the same splits.
-    """
+    """The folder that is called as a split is, by split, and further folders for the same splits."""
     found: dict[str, str] = {}
     others = []
     for name in folders_in(base):
@@ -195,19 +194,3 @@ def _split_folders(base: Path) -> tuple[dict[str, str], list[str]]:
         if split is not None and found.setdefault(split, name) != name:
             others.append(name)
     return found, others
-
-
-def _class_folders(folder: Path) -> list[str]:
-    """All folders in `folder`, the numbered ones in the order of their numbers: 2 comes before 10."""
-    names = folders_in(folder)
-    return sorted(names, key=lambda name: (int(name), name) if name.isascii() and name.isdigit() else (-1, name))
-
-
-def _outside(base: Path, folders: set[str]) -> list[str]:
-    """Pictures, and links that lead nowhere, beside splits and class folders."""
-    found = []
-    for folder in sorted(folders):
-        with os.scandir(base / folder) as entries:
-            names = sorted(e.name for e in entries if (is_picture(e.name) and e.is_file()) or is_broken_link(e))
-        found += [f"{folder}/{name}".lstrip("/") for name in names]
-    return found

@@ -8,7 +8,7 @@ from emodet.datasets.folders import few
 from emodet.datasets.samples import Counts, Listing, Reader, Sample
 from emodet.emotions import EMOTIONS
 
-__all__ = ["listing_summary", "outcome", "summary", "unreadable_in_words"]
+__all__ = ["listing_summary", "outcome", "summary"]
 
 _SPLITS = ("train", "val", "test")
 _NO_EMOTION = "without emotion"
@@ -25,12 +25,9 @@ _KNOWN = {
 
 def listing_summary(reader: Reader, listing: Listing) -> str:
     """What a reader listed, before a picture is opened: counts, annotations, what is left out."""
-    counts = Counter((sample.split, sample.emotion) for sample in listing.samples)
-    found: dict[str, dict[str, int]] = {}
-    for split, emotion in counts:
-        found.setdefault(split, {})[_NO_EMOTION if emotion is None else listing.class_names[emotion]] = counts[
-            split, emotion
-        ]
+    found: dict[str, Counter[str]] = {split: Counter() for split in _SPLITS}
+    for sample in listing.samples:
+        found[sample.split][_NO_EMOTION if sample.emotion is None else listing.class_names[sample.emotion]] += 1
     annotations = ", ".join(_known(listing.samples, name, field) for name, field in _KNOWN.items())
     return "\n".join(
         [
@@ -55,20 +52,15 @@ def outcome(manifest: Mapping[str, Any]) -> str:
     return "\n".join([f"{faces:,} faces packed", *_outcome(manifest)])
 
 
-def unreadable_in_words(unreadable: Sequence[Mapping[str, str]], listed_in: str = "manifest.json") -> str:
-    """A line for each picture that could not be read, at most twenty."""
-    lines = [f"unreadable: {entry['key']}: {entry['reason']}\n" for entry in unreadable[:_LISTED]]
-    if len(unreadable) > _LISTED:
-        lines.append(f"unreadable: {len(unreadable) - _LISTED:,} more, listed in {listed_in}\n")
-    return "".join(lines)
-
-
 def _left_out(counts: Mapping[str, int]) -> list[str]:
     return [f"left out: {count:,} × {reason}" for reason, count in counts.items()]
 
 
 def _outcome(manifest: Mapping[str, Any]) -> list[str]:
-    lines = unreadable_in_words(manifest["unreadable"]).splitlines()
+    unreadable = manifest["unreadable"]
+    lines = [f"unreadable: {entry['key']}: {entry['reason']}" for entry in unreadable[:_LISTED]]
+    if len(unreadable) > _LISTED:
+        lines.append(f"unreadable: {len(unreadable) - _LISTED:,} more, listed in manifest.json")
     for kind, words in _DETECTION.items():
         if keys := manifest.get("detection", {}).get(kind):
             lines.append(f"{words.format(len(keys))}: {few(keys, _LISTED)}")
