@@ -1,8 +1,10 @@
-"""Face detection: detectors by name, and the search at several sizes that stills, streams and packing share."""
+"""Face detection: detectors by name, and the search at several sizes that stills, streams and packing share.
+
+The page searches in the same way: `app/page/js/recognition/detection.js`, with the constants of this module.
+"""
 
 import cmath
 import functools
-import logging
 import math
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,7 +17,7 @@ import numpy.typing as npt
 
 from emodet.errors import EmodetError
 from emodet.inference import centerface, yunet
-from emodet.inference.faces import Box, Detection, Points, overlap, scaled, shared_area
+from emodet.inference.faces import Detection, Points, overlap, scaled, shared_area
 from emodet.preprocessing import Preprocessing
 
 __all__ = ["DETECTORS", "STILL_SIDES", "STREAM_SIDES", "Detector", "WholePicture", "find_faces", "make_detector"]
@@ -37,11 +39,11 @@ SAME_FACE = 0.4  # intersection over union of boxes found at two sizes
 INSIDE = 0.6  # share of a box that lies in a larger face: a part of that face
 SCORE_STEP = 0.1  # a finer search is preferred unless its score is this much lower
 SMALLEST_DOUBTFUL = 12  # pixels of the search: below it nothing can tell a doubtful face from texture
-CHECK_SIDE, CHECK_MARGIN, CHECK_SCORE = 160, 0.6, 0.2
+CHECK_SIDE, CHECK_MARGIN, CHECK_SCORE, CHECK_OVERLAP = 160, 0.6, 0.2, 0.3
 TURNED = 60.0  # degrees of roll from which landmarks are checked
+ROLL_ERROR = 30.0  # degrees between the landmarks of two looks from which a third decides
 LARGE, LARGE_MARGIN = 64, 0.055  # pixels; larger faces, which may be turned, must score this much more to be sure
 
-_log = logging.getLogger(__name__)
 _check_crop = Preprocessing(size=CHECK_SIDE, margin=CHECK_MARGIN, alignment="eyes")
 
 
@@ -83,7 +85,8 @@ class WholePicture:
 def make_detector(name: str = "auto", *, threads: int | None = None) -> Detector:
     """Build a detector: one of `DETECTORS`, or ``yunet:FILE.onnx`` for a weights file.
 
-    `threads` are those of CenterFace; YuNet uses OpenCV's (`cv2.setNumThreads`).
+    ``auto`` is YuNet if its weights are there, else CenterFace. `threads` are those of CenterFace; YuNet uses OpenCV's
+    (`cv2.setNumThreads`).
 
     Raises:
         EmodetError: The name is unknown or the weights are not available; the message says how to get them.
@@ -99,7 +102,8 @@ def make_detector(name: str = "auto", *, threads: int | None = None) -> Detector
         case "none":
             return WholePicture()
         case "auto":
-            return _best_available(threads)
+            weights = yunet.installed_weights()
+            return yunet.YuNet(weights) if weights else centerface.CenterFace(threads=threads)
     raise EmodetError(f"detector={name!r} is unknown; use one of {', '.join(DETECTORS)}")
 
 
@@ -110,8 +114,8 @@ def find_faces(
 
     The image is searched at several sizes. Boxes of one face are merged; boxes inside a larger face are parts of it
     and dropped. A face below the detector's ``sure_score``, or turned by more than 60 degrees, is enlarged and detected
-    again, by CenterFace: false boxes of either detector rarely survive this, and the
-    landmarks of upside-down faces become right. Landmarks of a turned face that are not confirmed are dropped.
+    again, by CenterFace: false boxes of either detector rarely survive this, and the landmarks of turned faces become
+    right. Those that are not confirmed are dropped.
 
     Args:
         detector: A detector of `make_detector`, or one of your own, which is called once at the largest of `sides`.
@@ -124,17 +128,15 @@ def find_faces(
     if sure_score is None:
         return detector(image_rgb, longest_side=max(sides), min_score=min_score)
     threshold = detector.min_score if min_score is None else min_score
-    height, width = image_rgb.shape[:2]
     copy = _reduced(image_rgb, max(sides))
     kept: list[Detection] = []
     for face in sorted(_merged(_search(detector, copy, sides, threshold)), key=lambda face: -face.side):
         larger = [other for other in kept if other.score >= detector.min_score]
-        if not any(shared_area(face.box, other.box) > INSIDE * _area(face.box) for other in larger):
+        if not any(shared_area(face.box, other.box) > INSIDE * face.area for other in larger):
             checked = _checked(detector, copy, face, sure_score)
             if checked.score >= threshold:
                 kept.append(checked)
-    stretch = (width / copy.shape[1], height / copy.shape[0])
-    return tuple(scaled(face, *stretch) for face in sorted(kept, key=lambda face: -face.score))
+    return tuple(scaled(face, *_stretch(copy, image_rgb)) for face in sorted(kept, key=lambda face: -face.score))
 
 
 def _search(
@@ -150,65 +152,63 @@ def _search(
     small = image_rgb
     for side in searched:
         small = _reduced(small, side)
-        stretch = (image_rgb.shape[1] / small.shape[1], image_rgb.shape[0] / small.shape[0])
         for face in detector(small, longest_side=side, min_score=threshold):
             if face.side <= MAX_FACE or side == searched[-1]:
-                found.append((side, scaled(face, *stretch)))
+                found.append((side, scaled(face, *_stretch(small, image_rgb))))
     return found
 
 
 def _merged(found: Sequence[tuple[int, Detection]]) -> list[Detection]:
     """One detection per face: that of the finest search whose score is close to the best."""
     groups: list[list[tuple[int, Detection]]] = []
-    for item in sorted(found, key=lambda item: -item[1].score):
-        same = [group for group in groups if overlap(group[0][1].box, item[1].box) > SAME_FACE]
-        if same:
-            same[0].append(item)
-        else:
-            groups.append([item])
-    return [
-        max(group, key=lambda item: (item[1].score > group[0][1].score - SCORE_STEP, item[0]))[1] for group in groups
-    ]
+    for side, face in sorted(found, key=lambda item: -item[1].score):
+        same = (group for group in groups if overlap(group[0][1].box, face.box) > SAME_FACE)
+        group = next(same, None)
+        if group is None:
+            groups.append([(side, face)])
+        elif face.score > group[0][1].score - SCORE_STEP:
+            group.append((side, face))
+    return [max(group, key=lambda item: item[0])[1] for group in groups]
 
 
 def _checked(detector: Detector, image_rgb: UInt8, face: Detection, sure_score: float) -> Detection:
     """The face; with a score below the detector's threshold if a second look does not confirm it.
 
-    The second look also finds the landmarks of turned faces: the first is often wrong about them.
+    The first look is often wrong about the landmarks of turned faces: a later one replaces them.
     """
-    turned = _roll(face.landmarks) > TURNED
+    turned = abs(_roll(face.landmarks)) > TURNED
     sure = face.score >= sure_score + (LARGE_MARGIN if face.side > LARGE else 0)
     if face.score < detector.min_score or (sure and not turned):
         return face
     if face.side >= SMALLEST_DOUBTFUL:
-        found, landmarks = _second_look(image_rgb, face)
-        if turned and not found:
+        landmarks = _second_look(image_rgb, face)
+        if turned and landmarks is None:
             face = replace(face, landmarks=None)
-            found, landmarks = _second_look(image_rgb, face)
-        if found:
-            return replace(face, landmarks=landmarks) if _roll(landmarks) > TURNED else face
+            landmarks = _second_look(image_rgb, face)
+        if landmarks is not None:
+            error = abs((_roll(landmarks) - _roll(face.landmarks) + 180) % 360 - 180)
+            if error > ROLL_ERROR:
+                return replace(face, landmarks=_second_look(image_rgb, replace(face, landmarks=landmarks)))
+            return replace(face, landmarks=landmarks) if abs(_roll(landmarks)) > TURNED else face
         if face.score >= sure_score:
             return face
     return replace(face, score=min(face.score, detector.min_score - 0.01))
 
 
-def _second_look(image_rgb: UInt8, face: Detection) -> tuple[bool, Points | None]:
-    """Detect the enlarged, upright face again: whether it is found, and its landmarks in pixels of `image_rgb`."""
+def _second_look(image_rgb: UInt8, face: Detection) -> Points | None:
+    """Detect the enlarged, upright face again: its landmarks in pixels of `image_rgb`, None if it is not found."""
     crop = _check_crop.crop(image_rgb, face.box, face.landmarks)
     again = _second_detector()(crop, longest_side=CHECK_SIDE, min_score=CHECK_SCORE)
     edge = CHECK_SIDE * CHECK_MARGIN / (1 + 2 * CHECK_MARGIN)
     middle = (edge, edge, CHECK_SIDE - edge, CHECK_SIDE - edge)
     best = max(again, key=lambda found: overlap(middle, found.box), default=None)
-    if best is None or overlap(middle, best.box) <= 0.3:
-        return False, None
-    if best.landmarks is None:
-        return True, None
-    angle = 0.0 if face.landmarks is None else _angle(face.landmarks)
+    if best is None or best.landmarks is None or overlap(middle, best.box) <= CHECK_OVERLAP:
+        return None
     scale = face.side * (1 + 2 * CHECK_MARGIN) / CHECK_SIDE
+    turn = cmath.rect(scale, math.radians(_roll(face.landmarks)))
     centre = complex(face.box[0] + face.box[2], face.box[1] + face.box[3]) / 2
-    turn = cmath.rect(scale, angle)
     points = [centre + turn * complex(x - CHECK_SIDE / 2, y - CHECK_SIDE / 2) for x, y in best.landmarks]
-    return True, tuple((point.real, point.imag) for point in points)
+    return tuple((point.real, point.imag) for point in points)
 
 
 @functools.cache
@@ -230,23 +230,14 @@ def _reduced(image_rgb: UInt8, longest_side: int) -> UInt8:
     return np.asarray(cv2.resize(image_rgb, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
 
 
-def _angle(landmarks: Points) -> float:
-    """Radians by which the line through the eyes is turned clockwise."""
-    (ax, ay), (bx, by) = landmarks[:2]
-    return math.atan2(by - ay, bx - ax)
+def _stretch(small: UInt8, large: UInt8) -> tuple[float, float]:
+    """Factors of x and y from a copy to the image."""
+    return large.shape[1] / small.shape[1], large.shape[0] / small.shape[0]
 
 
 def _roll(landmarks: Points | None) -> float:
-    """Degrees by which a face is turned either way, 0..180; 0 without landmarks."""
-    return abs(math.degrees(_angle(landmarks))) if landmarks else 0.0
-
-
-def _area(box: Box) -> float:
-    return (box[2] - box[0]) * (box[3] - box[1])
-
-
-def _best_available(threads: int | None) -> Detector:
-    weights = yunet.installed_weights()
-    detector: Detector = yunet.YuNet(weights) if weights else centerface.CenterFace(threads=threads)
-    _log.info("face detector: %s", detector.description)
-    return detector
+    """Degrees by which the line through the eyes is turned clockwise, -180..180; 0 without landmarks."""
+    if landmarks is None:
+        return 0.0
+    (ax, ay), (bx, by) = landmarks[:2]
+    return math.degrees(math.atan2(by - ay, bx - ax))

@@ -73,8 +73,6 @@ def test_a_large_and_a_small_face_are_two(detector, astronaut):
 
 @pytest.mark.parametrize("quarters", [1, 2, 3])
 def test_a_turned_portrait_is_cropped_upright(detector, astronaut, quarters):
-    if detector.name == "yunet" and quarters != 2:
-        pytest.skip("YuNet's landmarks of sideways faces are often upright, and the second look agrees")
     picture = np.ascontiguousarray(np.rot90(astronaut[:256, 96:352], quarters))
     (face,) = find_faces(detector, picture)
     (upright,) = find_faces(detector, astronaut[:256, 96:352])
@@ -84,6 +82,28 @@ def test_a_turned_portrait_is_cropped_upright(detector, astronaut, quarters):
         for image, one in ((picture, face), (astronaut[:256, 96:352], upright))
     )
     assert np.corrcoef(found, expected)[0, 1] > 0.6
+
+
+@pytest.mark.parametrize("quarters", [0, 1, 2, 3])
+def test_wrong_landmarks_of_a_turned_face_are_replaced(centerface, astronaut, quarters):
+    """YuNet gives lying and upside-down faces the landmarks of an upright one."""
+
+    class Upright:
+        name = description = "upright"
+        min_score, sure_score = 0.5, 0.9
+
+        def __call__(self, image_rgb, *, longest_side, min_score=None):
+            (face,) = centerface(image_rgb, longest_side=longest_side)
+            x1, y1, x2, y2 = face.box
+            width, height = x2 - x1, y2 - y1
+            places = ((0.3, 0.4), (0.7, 0.4), (0.5, 0.6), (0.35, 0.75), (0.65, 0.75))
+            points = tuple((x1 + x * width, y1 + y * height) for x, y in places)
+            return (Detection(face.box, points, 0.8),)
+
+    (face,) = find_faces(Upright(), np.ascontiguousarray(np.rot90(astronaut[:256, 96:352], quarters)))
+    (ax, ay), (bx, by) = face.landmarks[:2]
+    roll = np.degrees(np.arctan2(by - ay, bx - ax))
+    assert abs((roll + 90 * quarters + 180) % 360 - 180) < 15
 
 
 def test_a_headlamp_is_no_face(detector):

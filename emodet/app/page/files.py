@@ -60,7 +60,7 @@ _MARKER = "page.json"  # in every folder that `write_folder` wrote
 _FORMAT_VERSION = 1
 _DETECTOR_SETTINGS = (
     *("STILL_SIDES", "MAX_FACE", "NEXT_SIDE", "SAME_FACE", "INSIDE", "SCORE_STEP", "SMALLEST_DOUBTFUL"),
-    *("TURNED", "LARGE", "LARGE_MARGIN", "CHECK_SCORE"),
+    *("TURNED", "ROLL_ERROR", "LARGE", "LARGE_MARGIN", "CHECK_SCORE", "CHECK_OVERLAP"),
 )
 
 

@@ -90,53 +90,59 @@ export class FaceDetector {
   }
 
   /**
-   * The face; with a score below the threshold if a second look does not confirm it. The second look also finds the
-   * landmarks of turned faces: the first is often wrong about them.
+   * The face; with a score below the threshold if a second look does not confirm it. The first look is often wrong about
+   * the landmarks of turned faces: a later one replaces them.
    */
   async checked(picture, face) {
     const { min_score: certain, sure_score: sureScore, smallest_doubtful: smallest, turned } = this.settings;
-    const isTurned = roll(face.landmarks) > turned;
+    const isTurned = Math.abs(roll(face.landmarks)) > turned;
     const sure = face.score >= sureScore + (sideOf(face) > this.settings.large ? this.settings.large_margin : 0);
     if (face.score < certain || (sure && !isTurned)) return face;
     if (sideOf(face) >= smallest) {
-      let second = await this.secondLook(picture, face);
-      if (isTurned && !second.found) {
+      let landmarks = await this.secondLook(picture, face);
+      if (isTurned && !landmarks) {
         face = { ...face, landmarks: null };
-        second = await this.secondLook(picture, face);
+        landmarks = await this.secondLook(picture, face);
       }
-      if (second.found) return roll(second.landmarks) > turned ? { ...face, landmarks: second.landmarks } : face;
+      if (landmarks) {
+        const error = Math.abs(((roll(landmarks) - roll(face.landmarks) + 540) % 360) - 180);
+        if (error > this.settings.roll_error) {
+          return { ...face, landmarks: await this.secondLook(picture, { ...face, landmarks }) };
+        }
+        return Math.abs(roll(landmarks)) > turned ? { ...face, landmarks } : face;
+      }
       if (face.score >= sureScore) return face;
     }
     return { ...face, score: Math.min(face.score, certain - 0.01) };
   }
 
-  /** Detect the enlarged, upright face again: whether it is found, and its landmarks in pixels of the picture. */
+  /** Detect the enlarged, upright face again: its landmarks in pixels of the picture, null if it is not found. */
   async secondLook(picture, face) {
     const { check, check_score: minScore } = this.settings;
     const { size, margin } = check;
     const enlarged = withAlpha(crop(picture, face.box, face.landmarks, check), size);
     const edge = (size * margin) / (1 + 2 * margin);
     const middle = [edge, edge, size - edge, size - edge];
-    let [best, most] = [null, 0.3];
+    let [best, most] = [null, this.settings.check_overlap];
     for (const found of await this.network.find(enlarged, minScore)) {
       const share = overlap(middle, found.box);
       if (share > most) [best, most] = [found, share];
     }
-    if (!best) return { found: false, landmarks: null };
-    const angle = face.landmarks ? angleOf(face.landmarks) : 0;
+    if (!best) return null;
+    const angle = (roll(face.landmarks) * Math.PI) / 180;
     const scale = (sideOf(face) * (1 + 2 * margin)) / size;
     const [cos, sin] = [Math.cos(angle) * scale, Math.sin(angle) * scale];
     const [centreX, centreY] = [(face.box[0] + face.box[2]) / 2, (face.box[1] + face.box[3]) / 2];
-    const landmarks = best.landmarks.map(([x, y]) => {
+    return best.landmarks.map(([x, y]) => {
       const [dx, dy] = [x - size / 2, y - size / 2];
       return [centreX + cos * dx - sin * dy, centreY + sin * dx + cos * dy];
     });
-    return { found: true, landmarks };
   }
 }
 
-/** Radians by which the line through the eyes is turned clockwise. */
-const angleOf = ([[ax, ay], [bx, by]]) => Math.atan2(by - ay, bx - ax);
-
-/** Degrees by which a face is turned either way, 0..180; 0 without landmarks. */
-const roll = (landmarks) => (landmarks ? Math.abs((angleOf(landmarks) * 180) / Math.PI) : 0);
+/** Degrees by which the line through the eyes is turned clockwise, -180..180; 0 without landmarks. */
+function roll(landmarks) {
+  if (!landmarks) return 0;
+  const [[ax, ay], [bx, by]] = landmarks;
+  return (Math.atan2(by - ay, bx - ax) * 180) / Math.PI;
+}
