@@ -24,7 +24,7 @@ from emodet.app.models import Offer, Recognizers
 from emodet.app.schema import Problem, VideoFiles, VideoOptions, VideoStatus
 from emodet.app.settings import Limits
 from emodet.errors import EmodetError
-from emodet.inference.pipeline import Result, StreamOptions, recognise_stream
+from emodet.inference.pipeline import FrameResult, StreamOptions, recognise_stream
 from emodet.inference.rows import RowWriter
 from emodet.inference.sinks import AnnotatedVideoSink, RowSink, Sink, TimelineSink
 from emodet.inference.timeline import Timeline
@@ -234,7 +234,7 @@ class _JobSink(Sink):
         self._job, self._limits, self._timeline = job, limits, timeline
         self._started = time.perf_counter()
 
-    def write(self, result: Result) -> None:
+    def write(self, result: FrameResult) -> None:
         job, status, frame = self._job, self._job.status, result.frame
         if frame.time_s > self._limits.video_seconds or frame.index >= self._limits.video_frames:
             raise _too_long(self._limits)

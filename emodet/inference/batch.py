@@ -21,7 +21,7 @@ from emodet.inference.capture import LiveVideo, open_video
 from emodet.inference.faces import Detection, Face, scaled
 from emodet.inference.opening import Opened
 from emodet.inference.pictures import draw, heat_maps, readable, write_picture
-from emodet.inference.pipeline import SCORE_TO_HIDE, Result, StreamOptions, recognise_stream
+from emodet.inference.pipeline import SCORE_TO_HIDE, FrameResult, StreamOptions, recognise_stream
 from emodet.inference.recognizer import Recognizer
 from emodet.inference.rows import RowsError, RowWriter, face_row
 from emodet.inference.sinks import AnnotatedVideoSink, RowSink, Sink, TimelineSink, WindowClosed, WindowSink, show
@@ -252,7 +252,7 @@ class _Counts(Sink):
         super().__init__()
         self._counts, self._summary, self._bar, self._live = counts, summary, bar, live
 
-    def write(self, result: Result) -> None:
+    def write(self, result: FrameResult) -> None:
         if result.fresh:
             self._counts.add(result.faces)
             self._summary.meter.add(result.age_s if self._live else result.recognised_s)

@@ -20,7 +20,7 @@ from emodet.inference.summary import Meter
 from emodet.inference.tracking import Smoothing
 from emodet.inference.video_reader import Frame, VideoReader
 
-__all__ = ["SCORE_TO_HIDE", "Result", "StreamOptions", "recognise_stream", "recognise_video"]
+__all__ = ["SCORE_TO_HIDE", "FrameResult", "StreamOptions", "recognise_stream", "recognise_video"]
 
 SCORE_TO_HIDE = 0.3
 """With hidden faces, detections from this score on are hidden, though only surer ones are recognised."""
@@ -29,7 +29,7 @@ _EXPLAINED = 3  # faces per frame: as many as have room beside it
 
 
 @dataclass(frozen=True)
-class Result:
+class FrameResult:
     """One frame and its faces.
 
     Attributes:
@@ -64,7 +64,7 @@ class StreamOptions:
     Attributes:
         smoothing: How predictions are smoothed over time.
         every: Recognise only every N-th frame.
-        hide: Detect faces in every frame and with a lower threshold, so that `Result.annotated` hides them all.
+        hide: Detect faces in every frame and with a lower threshold, so that `FrameResult.annotated` hides them all.
         explain: Compute heat maps.
         note: Draw frame rate and latency.
     """
@@ -106,7 +106,7 @@ def recognise_video(
     options: StreamOptions | None = None,
     *,
     all_frames: bool = False,
-) -> Generator[Result, None, None]:
+) -> Generator[FrameResult, None, None]:
     """The results of a video, one by one; with `all_frames` also the frames between, with the last known faces.
 
     Decoding and recognition each have a thread; closing the iterator ends them. `EmodetError` if the video breaks off.
@@ -133,7 +133,7 @@ def _results(
     step: int,
     all_frames: bool,
     live: bool,
-) -> Generator[Result, None, None]:
+) -> Generator[FrameResult, None, None]:
     min_score = recognizer.detector.min_score
     stream = FaceStream(
         recognizer,
@@ -162,4 +162,4 @@ def _results(
                 stream.locate(frame.image_rgb, frame.time_s)
             hidden = tuple(track.detection.box for track in stream.tracks) if options.hide else None
             note = meter.note if options.note else ""
-            yield Result(frame, faces, hidden, maps, fresh, done - started, done - frame.taken_s, note)
+            yield FrameResult(frame, faces, hidden, maps, fresh, done - started, done - frame.taken_s, note)

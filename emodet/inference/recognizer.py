@@ -127,10 +127,8 @@ class Recognizer:
         `sides` and `min_score` are those of `emodet.inference.detectors.find_faces`.
         """
         found = find_faces(self.detector, load_rgb(image_rgb), sides=sides, min_score=min_score)
-        if self.max_faces is None or len(found) <= self.max_faces:
-            return found
-        largest = set(sorted(range(len(found)), key=lambda index: -found[index].side)[: self.max_faces])
-        return tuple(detection for index, detection in enumerate(found) if index in largest)
+        largest = sorted(range(len(found)), key=lambda index: -found[index].side)[: self.max_faces]
+        return tuple(found[index] for index in sorted(largest))
 
     def recognise(
         self, image_rgb: UInt8, detections: Sequence[Detection | Box], *, margin: float | None = None
@@ -152,7 +150,11 @@ class Recognizer:
 
     def classify(self, crops: Sequence[UInt8], detections: Sequence[Detection]) -> tuple[Face, ...]:
         """Classify crops of `crop`, also of several images, in one batch: one `Face` for each detection, in order."""
-        return tuple(map(self._single, detections, self._run(crops)))
+        faces = []
+        for detection, prediction in zip(detections, self._run(crops), strict=True):
+            best = int(np.argmax(prediction[: len(self.model.info.class_names)]))
+            faces.append(self.face(detection, prediction, best, certain=bool(prediction[best] >= self.min_confidence)))
+        return tuple(faces)
 
     def crops(self, pictures: UInt8 | Sequence[UInt8], *, margin: float | None = None) -> tuple[Face, ...]:
         """Classify face crops of any size, each resized and recoloured for the model file.
@@ -169,8 +171,7 @@ class Recognizer:
             One `Face` for each, in order.
         """
         found = [_face_of_crop(load_rgb(picture), margin) for picture in pictures]
-        predictions = self._run([self.crop(picture, face) for picture, face in zip(pictures, found, strict=True)])
-        return tuple(map(self._single, found, predictions))
+        return self.classify([self.crop(picture, face) for picture, face in zip(pictures, found, strict=True)], found)
 
     def video(
         self, address: str | os.PathLike[str] | int, *, smoothing: Smoothing | None = None, every: int = 1
@@ -195,11 +196,10 @@ class Recognizer:
 
         options = StreamOptions(smoothing or Smoothing(), every)
         place = Path(address) if isinstance(address, os.PathLike) else address
-        names = self.model.info.class_names
+        source, names = hide_password(str(place)), self.model.info.class_names
         with closing(open_video(place)) as video, closing(recognise_video(self, video, options)) as results:
             for each in results:
                 frame = each.frame
-                source = hide_password(str(place))
                 yield frame, Result(each.faces, frame.image_rgb, names, source, frame.index, frame.time_s)
 
     def stream(
@@ -235,32 +235,28 @@ class Recognizer:
             preprocessing = dataclasses.replace(preprocessing, margin=margin)
         return preprocessing.crop(image_rgb, box, detection.landmarks)
 
-    def predictions(self, image_rgb: UInt8, detections: Sequence[Detection], *, margin: float | None = None) -> Float32:
+    def predictions(self, image_rgb: UInt8, detections: Sequence[Detection]) -> Float32:
         """Probabilities, float32 (N, K), with valence and arousal as columns K and K + 1 if the model file has them."""
-        return self._run([self.crop(image_rgb, detection, margin=margin) for detection in detections])
+        return self._run([self.crop(image_rgb, detection) for detection in detections])
 
     def face(
-        self, detection: Detection, prediction: Float32, shown: tuple[int, bool], track_id: int | None = None
+        self, detection: Detection, prediction: Float32, shown: int, *, certain: bool, track_id: int | None = None
     ) -> Face:
         """Build a `Face` from a row of `predictions`, the index of the class to show, and whether it is certain."""
         names = self.model.info.class_names
-        position, certain = shown
-        has_more = len(prediction) > len(names)
+        values = prediction.tolist()
+        valence, arousal = values[len(names) :] or (None, None)
         return Face(
             box=detection.box,
             landmarks=detection.landmarks,
             detection_score=detection.score,
-            emotion=names[position] if certain else UNCERTAIN,
-            probabilities={name: float(value) for name, value in zip(names, prediction, strict=False)},
-            confidence=float(prediction[position]),
-            valence=float(prediction[-2]) if has_more else None,
-            arousal=float(prediction[-1]) if has_more else None,
+            emotion=names[shown] if certain else UNCERTAIN,
+            probabilities=dict(zip(names, values, strict=False)),
+            confidence=values[shown],
+            valence=valence,
+            arousal=arousal,
             track_id=track_id,
         )
-
-    def _single(self, detection: Detection, prediction: Float32) -> Face:
-        best = int(np.argmax(prediction[: len(self.model.info.class_names)]))
-        return self.face(detection, prediction, (best, bool(prediction[best] >= self.min_confidence)))
 
     def _run(self, crops: Sequence[UInt8]) -> Float32:
         size = self.model.info.preprocessing.size
@@ -295,10 +291,10 @@ def _least_confidence(value: float | str, model: ModelFile) -> float:
 
 def _class_weights(prior: str, model: ModelFile) -> Float32 | None:
     """Factors of the probabilities, float32 (K,); None for none."""
-    if prior not in ("trained", "balanced"):
-        raise EmodetError(f"prior={prior!r}: expected trained or balanced")
     if prior == "trained":
         return None
+    if prior != "balanced":
+        raise EmodetError(f"prior={prior!r}: expected trained or balanced")
     shares = np.array(model.info.class_shares, dtype=np.float32)
     if not shares.size or not shares.all():
         raise EmodetError(f"prior=balanced: {model.name} does not state the share of every class in its training data")

@@ -16,7 +16,7 @@ from emodet.inference.timeline import Timeline
 from emodet.inference.video_reader import VideoReader
 
 if TYPE_CHECKING:
-    from emodet.inference.pipeline import Result
+    from emodet.inference.pipeline import FrameResult
     from emodet.inference.video_writer import VideoWriter
 
 __all__ = ["AnnotatedVideoSink", "RowSink", "Sink", "TimelineSink", "WindowClosed", "WindowSink"]
@@ -52,7 +52,7 @@ class Sink:
             if kind is None:  # otherwise the first error is the one to report
                 raise
 
-    def write(self, result: "Result") -> None:
+    def write(self, result: "FrameResult") -> None:
         """Take one result, in order."""
         raise NotImplementedError
 
@@ -67,7 +67,7 @@ class RowSink(Sink):
         super().__init__()
         self._writers, self._source = writers, source
 
-    def write(self, result: "Result") -> None:
+    def write(self, result: "FrameResult") -> None:
         if result.fresh:
             for place, face in enumerate(result.faces):
                 row = face_row(self._source, result.frame.index, result.frame.time_s, place, face)
@@ -85,7 +85,7 @@ class AnnotatedVideoSink(Sink):
         self._path, self._video = path, video
         self._writer: VideoWriter | None = None
 
-    def write(self, result: "Result") -> None:
+    def write(self, result: "FrameResult") -> None:
         if self._writer is None:
             from emodet.inference.video_writer import VideoWriter
 
@@ -109,7 +109,7 @@ class TimelineSink(Sink):
         self._path, self._title = path, title
         self.timeline = Timeline(class_names)
 
-    def write(self, result: "Result") -> None:
+    def write(self, result: "FrameResult") -> None:
         if result.fresh:
             self.files = [self._path]  # a video without a frame has none
             self.timeline.add(result.frame.time_s, result.faces)
@@ -124,7 +124,7 @@ class WindowSink(Sink):
 
     every_frame = True
 
-    def write(self, result: "Result") -> None:
+    def write(self, result: "FrameResult") -> None:
         show(result.annotated, wait_ms=1)
 
 

@@ -62,7 +62,8 @@ class FaceStream:
             new = Smoother(self._smoothing, self._recognizer.min_confidence)
             smoother = self._smoothers.setdefault(track.number, new)
             smoothed, position, certain = smoother.update(prediction, classes, time_s)
-            faces.append(self._recognizer.face(track.detection, smoothed, (position, certain), track.number))
+            face = self._recognizer.face(track.detection, smoothed, position, certain=certain, track_id=track.number)
+            faces.append(face)
         return tuple(faces)
 
     def locate(self, image_rgb: UInt8, time_s: float) -> list[Track]:
