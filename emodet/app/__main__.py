@@ -13,7 +13,7 @@ import ssl
 import sys
 import threading
 import webbrowser
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -72,22 +72,13 @@ def _serve(options: argparse.Namespace) -> None:
         from emodet.app.application import create_app
 
         settings = _settings(options, listener)
-        if options.log:
-            logging.getLogger("emodet.app").setLevel(logging.INFO)
         app = create_app(settings)
         link = _address(listener, settings.tls) + (f"?token={settings.token}" if settings.token else "")
         _print_start(app, settings, link)
         if options.open:
             # In a thread: some browsers block until they are closed.
             threading.Thread(target=webbrowser.open, args=(link,), daemon=True).start()
-        try:
-            _run(app, listener, options)
-        finally:
-            if not app.state.server.close(timeout_s=0.5):
-                # Threads cannot be interrupted, and Python would wait for them.
-                sys.stdout.flush()
-                sys.stderr.flush()
-                os._exit(143 if isinstance(sys.exception(), Terminated) else 130)
+        _run(app, listener, options)
 
 
 def _print_start(app: "FastAPI", settings: "Settings", link: str) -> None:
@@ -145,7 +136,6 @@ def _settings(options: argparse.Namespace, listener: socket.socket) -> "Settings
         hosts=named | LOOPBACK if local or named else None,
         secure=local or options.certificate is not None,
         tls=options.certificate is not None,
-        log=options.log,
         limits=Limits(
             image_bytes=options.max_image * 1_000_000,
             pixels=options.max_pixels,
@@ -175,26 +165,15 @@ def _check_certificate(certificate: Path | None, key: Path | None) -> None:
         raise EmodetError(f"{names}: expected PEM files without a password ({problem.strerror or problem})") from None
 
 
-@contextlib.contextmanager
-def _listener(host: str, port: int) -> Iterator[socket.socket]:
+def _listener(host: str, port: int) -> socket.socket:
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-    except (OSError, UnicodeError):
-        raise EmodetError(f"--host {host} --port {port}: this machine has no such address") from None
-    with socket.socket(family, kind, protocol) as listener:
-        if os.name == "posix":
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind(address)
-            listener.listen(128)
-        except OSError as problem:
-            reason = problem.strerror or problem
-            raise EmodetError(
-                f"--host {host} --port {port}: {reason}; choose another with --port N, or 0 for a free one"
-            ) from None
-        yield listener
+        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except (OSError, UnicodeError) as problem:
+        reason = getattr(problem, "strerror", None) or problem
+        raise EmodetError(
+            f"--host {host} --port {port}: {reason}; choose another port with --port N (0 for a free one), or an "
+            "address of this machine"
+        ) from None
 
 
 def _is_loopback(listener: socket.socket) -> bool:
@@ -209,7 +188,7 @@ def _address(listener: socket.socket, tls: bool) -> str:
         # The address at which others most likely reach this machine; nothing is sent.
         with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
             probe.connect(("192.0.2.1", 9))
-            host = str(probe.getsockname()[0])
+            host = probe.getsockname()[0]
     shown = f"[{host}]" if ":" in host else host
     return f"{'https' if tls else 'http'}://{shown}:{port}/"
 
@@ -254,7 +233,6 @@ def _parser() -> argparse.ArgumentParser:
     keep = "how long results of videos are kept (default: %(default)s)"
     add("--keep", type=_count, default=60, metavar="MINUTES", help=keep)
     add("--connections", type=_count, default=256, metavar="N", help="open connections (default: %(default)s)")
-    add("--log", action="store_true", help="log each request to standard error")
     return parser
 
 

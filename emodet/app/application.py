@@ -2,8 +2,11 @@
 
 import asyncio
 import contextlib
+import tempfile
 from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
 
+import anyio
 from fastapi import Depends, FastAPI
 from fastapi.security import HTTPBearer
 from starlette.responses import HTMLResponse
@@ -11,23 +14,21 @@ from starlette.responses import HTMLResponse
 from emodet import __version__
 from emodet.app import image_routes, model_routes, video_routes
 from emodet.app.auth import SECURITY_HEADERS, AuthMiddleware
-from emodet.app.decoding import Decoders
 from emodet.app.docs_page import docs_page
 from emodet.app.errors import install_handlers
 from emodet.app.models import Recognizers
 from emodet.app.page.files import PageFile, page_files
 from emodet.app.page_routes import page_application, server_description
+from emodet.app.processes import Decoders
 from emodet.app.settings import Settings
 from emodet.app.state import ServerState
 from emodet.app.uploads import HeldBytes
-from emodet.app.video_jobs import VideoJobs, temporary_folder
-from emodet.app.worker_pool import WorkerPool
+from emodet.app.video_jobs import VideoJobs
 from emodet.errors import EmodetError
 
 __all__ = ["create_app"]
 
 _CLEANUP_INTERVAL_S = 20.0
-_CLOSE_TIMEOUT_S = 2.0
 
 _DESCRIPTION = """\
 Facial emotion recognition in images and videos.
@@ -56,24 +57,14 @@ def create_app(settings: Settings | None = None, *, page: Mapping[str, PageFile]
             `ServerState.page_problem`.
     """
     settings = settings or Settings()
-    limits, version = settings.limits, __version__
+    limits = settings.limits
     recognizers = Recognizers(
         settings.models, detector=settings.detector, providers=settings.providers, threads=settings.threads
     )
-    files = _shipped_page(settings, recognizers, version) if page is None else page
-    state = ServerState(
-        limits=limits,
-        recognizers=recognizers,
-        pool=WorkerPool(workers=settings.workers, waiting=limits.waiting, answer_seconds=limits.answer_seconds),
-        decoders=Decoders(seconds=limits.decode_seconds),
-        jobs=VideoJobs(recognizers, limits),
-        memory=HeldBytes(limits.held_bytes),
-        version=version,
-        page_problem=files if isinstance(files, str) else None,
-    )
+    files = _shipped_page(settings, recognizers) if page is None else page
     app = FastAPI(
         title="emodet",
-        version=version,
+        version=__version__,
         description=_DESCRIPTION,
         lifespan=_lifespan,
         # FastAPI's own documentation loads scripts from a CDN, which the security headers forbid.
@@ -82,7 +73,15 @@ def create_app(settings: Settings | None = None, *, page: Mapping[str, PageFile]
         redirect_slashes=False,
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
-    app.state.server = state
+    app.state.server = ServerState(
+        limits=limits,
+        recognizers=recognizers,
+        workers=anyio.CapacityLimiter(settings.workers),
+        decoders=Decoders(seconds=limits.decode_seconds),
+        jobs=VideoJobs(recognizers, limits),
+        memory=HeldBytes(limits.held_bytes),
+        page_problem=files if isinstance(files, str) else None,
+    )
     app.add_middleware(AuthMiddleware, settings=settings)
     install_handlers(app, SECURITY_HEADERS)
     # For the OpenAPI description only: the middleware checks the token, also of the page.
@@ -90,9 +89,7 @@ def create_app(settings: Settings | None = None, *, page: Mapping[str, PageFile]
     app.include_router(model_routes.health)
     for module in (image_routes, video_routes, model_routes):
         app.include_router(module.router, dependencies=[token])
-    app.add_api_route(
-        "/docs", lambda: HTMLResponse(docs_page(app.openapi())), include_in_schema=False, dependencies=[token]
-    )
+    app.add_api_route("/docs", lambda: HTMLResponse(docs_page(app.openapi())), include_in_schema=False)
     # Not a mount or a route: those would also take the wrong methods of the operations.
     app.router.default = page_application(files)
     return app
@@ -101,14 +98,15 @@ def create_app(settings: Settings | None = None, *, page: Mapping[str, PageFile]
 @contextlib.asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     state: ServerState = app.state.server
-    with temporary_folder() as folder:
-        state.jobs.folder = folder
+    # ignore_cleanup_errors: a request that is being cancelled may still write.
+    with tempfile.TemporaryDirectory(prefix="emodet-app-", ignore_cleanup_errors=True) as folder:
+        state.jobs.folder = Path(folder)
         cleanup = asyncio.create_task(_delete_old_videos(state))
         try:
             yield
         finally:
             cleanup.cancel()
-            await asyncio.to_thread(state.close, timeout_s=_CLOSE_TIMEOUT_S)
+            await asyncio.to_thread(state.close)
 
 
 async def _delete_old_videos(state: ServerState) -> None:
@@ -117,11 +115,11 @@ async def _delete_old_videos(state: ServerState) -> None:
         state.jobs.delete_old()
 
 
-def _shipped_page(settings: Settings, recognizers: Recognizers, version: str) -> Mapping[str, PageFile] | str:
+def _shipped_page(settings: Settings, recognizers: Recognizers) -> Mapping[str, PageFile] | str:
     """The page; or, if the installation lacks parts of it, the reason."""
     offer = recognizers.offer(None)
-    about = server_description(settings, recognizers, version)
     try:
-        return page_files(offer.path.read_bytes(), server=about, card=offer.card)
+        server = server_description(settings, recognizers)
+        return page_files(offer.path.read_bytes(), server=server, card=offer.card)
     except EmodetError as problem:
         return str(problem)

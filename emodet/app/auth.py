@@ -2,18 +2,14 @@
 
 import asyncio
 import hmac
-import html
-import logging
-import re
-import time
 
 from fastapi.security.utils import get_authorization_scheme_param
 from starlette.datastructures import MutableHeaders
 from starlette.requests import HTTPConnection
-from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from emodet.app.errors import ApiError, error_response, stopping
+from emodet.app.errors import ApiError, error_response
 from emodet.app.settings import Settings
 
 __all__ = ["COOKIE", "SECURITY_HEADERS", "AuthMiddleware"]
@@ -47,13 +43,10 @@ SECURITY_HEADERS = {
 }
 
 _WITHOUT_TOKEN = frozenset(["/healthz"])
-_SECRET_PATH = re.compile(r"(?<=/v1/videos/)[^/]+")
-
-_log = logging.getLogger("emodet.app")
 
 
 class AuthMiddleware:
-    """Checks Host, Origin and token before the body is read; adds the security headers and logs requests."""
+    """Checks Host, Origin and token before the body is read; adds the security headers."""
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self.app, self._settings = app, settings
@@ -63,12 +56,12 @@ class AuthMiddleware:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        started, status = time.perf_counter(), 0
+        started = False
 
         async def send_with_headers(message: Message) -> None:
-            nonlocal status
+            nonlocal started
             if message["type"] == "http.response.start":
-                status = message["status"]
+                started = True
                 headers = MutableHeaders(scope=message)
                 headers.update(SECURITY_HEADERS)
                 headers.setdefault("Cache-Control", "no-store")
@@ -79,13 +72,10 @@ class AuthMiddleware:
             await (response or self.app)(scope, receive, send_with_headers)
         except asyncio.CancelledError:
             # uvicorn cancels the requests that outlast its graceful shutdown.
-            if not status:
-                await error_response(stopping())(scope, receive, send_with_headers)
-        finally:
-            if self._settings.log:
-                # Without the query and the ids of videos: both grant access.
-                path, ms = _SECRET_PATH.sub("…", scope["path"]), (time.perf_counter() - started) * 1000
-                _log.info("%s %s %d %.0f ms", scope["method"], path, status, ms)
+            if not started:
+                headers = {"Connection": "close"}
+                error = ApiError(503, "stopping", "The server is shutting down.", "Start it again.", headers=headers)
+                await error_response(error)(scope, receive, send_with_headers)
 
     def _reject(self, request: HTTPConnection) -> Response | None:
         """The answer to a request that is not allowed; None if it is."""
@@ -117,13 +107,8 @@ class AuthMiddleware:
         if self._is_token(request.cookies.get(COOKIE)):
             return None
         way_out = "Open the address that the command printed, or send the header Authorization: Bearer TOKEN."
-        error = ApiError(
-            401, "token_needed", "This server needs a token.", way_out, headers={"WWW-Authenticate": "Bearer"}
-        )
-        if is_page and "text/html" in request.headers.get("accept", ""):
-            text = f"<!doctype html><meta charset=utf-8><title>emodet</title><h1>emodet</h1><p>{error.message}"
-            return HTMLResponse(f"{text}<p>{html.escape(way_out)}", status_code=401, headers=error.headers)
-        return error_response(error)
+        headers = {"WWW-Authenticate": "Bearer"}
+        return error_response(ApiError(401, "token_needed", "This server needs a token.", way_out, headers=headers))
 
     def _is_token(self, given: str | None) -> bool:
         token = (self._settings.token or "").encode()

@@ -12,7 +12,7 @@ from starlette.responses import JSONResponse
 
 from emodet.app.schema import ErrorAnswer
 
-__all__ = ["ApiError", "client_gone", "error_response", "error_responses", "install_handlers", "stopping"]
+__all__ = ["ApiError", "error_response", "error_responses", "install_handlers"]
 
 
 class ApiError(Exception):
@@ -38,17 +38,6 @@ class ApiError(Exception):
     def to_dict(self) -> dict[str, str]:
         """The value of ``error`` in the answer."""
         return {"code": self.code, "message": self.message, "way_out": self.way_out}
-
-
-def client_gone() -> ApiError:
-    """The client closed the connection; nobody reads this answer."""
-    return ApiError(499, "gone", "The client closed the connection.", "Send the request again.")
-
-
-def stopping() -> ApiError:
-    """The server is shutting down."""
-    headers = {"Connection": "close"}
-    return ApiError(503, "stopping", "The server is shutting down.", "Start it again.", retry_s=10, headers=headers)
 
 
 def error_response(error: ApiError, headers: dict[str, str] | None = None) -> JSONResponse:
@@ -79,7 +68,7 @@ def install_handlers(app: FastAPI, headers: dict[str, str]) -> None:
 
     @app.exception_handler(ClientDisconnect)
     async def disconnected(request: Request, error: ClientDisconnect) -> JSONResponse:
-        return error_response(client_gone())
+        return error_response(ApiError(499, "gone", "The client closed the connection.", "Send the request again."))
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:

@@ -5,14 +5,13 @@ import time
 from collections.abc import Callable
 from typing import Annotated, TypeVar
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
-from emodet.app.decoding import Decoders
 from emodet.app.errors import ApiError, error_responses
+from emodet.app.processes import Decoders, ProcessEnded
 from emodet.app.schema import FaceAnswer, HeatMapAnswer, ImageOptions, Options, RecogniseOptions, Recognition
 from emodet.app.settings import Limits
 from emodet.app.state import ServerState, State
@@ -20,7 +19,7 @@ from emodet.app.uploads import BINARY, image_upload, one_file
 from emodet.errors import EmodetError
 from emodet.images import TooManyPixelsError
 from emodet.inference.faces import Face
-from emodet.inference.pictures import HeatMap, draw, heat_maps, readable
+from emodet.inference.pictures import HeatMap, draw, encoded, heat_maps, readable
 from emodet.inference.pipeline import SCORE_TO_HIDE
 from emodet.inference.recognizer import Recognizer
 
@@ -30,7 +29,6 @@ UInt8 = npt.NDArray[np.uint8]
 Result = TypeVar("Result")
 
 _MIN_SIDE = 8  # pixels
-_JPEG_QUALITY = 92
 _POINTS = ("left_eye", "right_eye", "nose", "left_mouth", "right_mouth")
 _BODY = one_file("image/jpeg", "image/png", "image/webp")
 _ERRORS = error_responses(400, 404, 408, 413, 422, 429, 503)
@@ -85,7 +83,10 @@ async def annotate(request: Request, state: State, options: Annotated[ImageOptio
         large, moved = readable(image, faces)
         factor = large.shape[1] / image.shape[1]
         hidden = [tuple(value * factor for value in each.box) for each in found] if options.blur_faces else None
-        return _encoded(draw(large, moved, hidden=hidden), ".jpg")
+        try:
+            return encoded(draw(large, moved, hidden=hidden), ".jpg")
+        except EmodetError as problem:  # JPEG has at most 65,500 pixels a side
+            raise ApiError(422, "too_many_pixels", f"{problem}.", "Send a smaller one.") from None
 
     return Response(await _run(request, state, options, work), media_type="image/jpeg")
 
@@ -94,27 +95,24 @@ async def _run(
     request: Request, state: ServerState, options: Options, work: Callable[[Recognizer, UInt8], Result]
 ) -> Result:
     """Read the upload, then decode and process it in a worker thread."""
-    offer = state.recognizers.offer(options.model)
-    detector = state.recognizers.detector_name(options.detector)
-    state.pool.check()
+    recognizer = state.recognizers.recognizer(options)
+    state.check_queue()
     async with image_upload(request, state.limits, state.memory) as data:
-
-        def decode_and_work() -> Result:
-            image = _decoded(data, state.decoders, state.limits)
-            recognizer = state.recognizers.recognizer(
-                offer, detector, min_confidence=options.min_confidence, max_faces=options.max_faces
-            )
-            return work(recognizer, image)
-
-        return await state.pool.run(decode_and_work, request)
+        return await state.run(lambda: work(recognizer, _decoded(data, state.decoders, state.limits)))
 
 
 def _decoded(data: bytes, decoders: Decoders, limits: Limits) -> UInt8:
+    message, way_out = "The image could not be decoded: its decoder stopped.", "Send a smaller one."
     try:
         image = decoders.decode(data, limits.pixels)
     except TooManyPixelsError:
         message = f"The image has more than {limits.pixels:,} pixels."
-        raise ApiError(422, "too_many_pixels", message, "Send a smaller one.") from None
+        raise ApiError(422, "too_many_pixels", message, way_out) from None
+    except TimeoutError:
+        message = f"The image was not decoded within {limits.decode_seconds:g} seconds."
+        raise ApiError(422, "picture_unreadable", message, "Save it as an ordinary JPEG or PNG.") from None
+    except ProcessEnded:
+        raise ApiError(422, "picture_unreadable", message, way_out) from None
     except EmodetError as problem:
         message = f"The image cannot be read: {str(problem).removeprefix('image: ')}."
         raise ApiError(422, "picture_unreadable", message, "Send a complete JPEG, PNG or WebP file.") from None
@@ -147,19 +145,10 @@ def _answer(face: Face, heat: HeatMap | None) -> FaceAnswer:
 
 
 def _heat_answer(face: Face, heat: HeatMap) -> HeatMapAnswer:
-    png = base64.b64encode(_encoded(heat.crop, ".png")).decode()
+    png = base64.b64encode(encoded(heat.crop, ".png")).decode()
     return HeatMapAnswer(
         emotion=face.most_probable,
         size=heat.heat.shape[0],
         values=[round(float(value), 4) for value in heat.heat.ravel()],
         crop=f"data:image/png;base64,{png}",
     )
-
-
-def _encoded(image: UInt8, suffix: str) -> bytes:
-    settings = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY] if suffix == ".jpg" else []
-    done, data = cv2.imencode(suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), settings)
-    if not done:
-        message = f"An image of {image.shape[1]}×{image.shape[0]} pixels cannot be encoded as JPEG."
-        raise ApiError(422, "too_many_pixels", message, "Send a smaller one.")
-    return bytes(data.tobytes())

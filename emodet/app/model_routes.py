@@ -5,6 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query, Request
 from starlette.responses import FileResponse, Response
 
+from emodet import __version__
 from emodet.app.errors import error_responses
 from emodet.app.schema import Health, ModelAnswer, ModelClass, ModelsAnswer, TermsOfData
 from emodet.app.state import State
@@ -19,10 +20,8 @@ health = APIRouter(tags=["server"])
 @health.get("/healthz", operation_id="health")
 async def get_health(state: State) -> Health:
     """Status and load of the server. Needs no token."""
-    pool = state.pool
-    return Health(
-        status="ok", version=state.version, waiting=pool.waiting, running=pool.running, videos=state.jobs.active
-    )
+    running, videos = state.workers.borrowed_tokens, state.jobs.active
+    return Health(status="ok", version=__version__, waiting=state.waiting, running=int(running), videos=videos)
 
 
 @router.get("/models", responses=error_responses(), operation_id="models")
@@ -44,7 +43,7 @@ async def get_model(
         name=offer.name,
         precision=info.precision,
         bytes=offer.path.stat().st_size,
-        sha256=offer.sha256,
+        sha256=offer.file.sha256,
         classes=[
             ModelClass(id=number, name=name, colour=colour)
             for number, (name, colour) in enumerate(zip(names, class_colours(names), strict=True))
@@ -75,7 +74,7 @@ async def get_model(
 async def get_model_file(request: Request, state: State, name: Annotated[str, Path(max_length=64)]) -> Response:
     """A model file, to run it elsewhere, for example in a browser."""
     offer = state.recognizers.offer(name)
-    headers = {"ETag": f'"{offer.sha256}"', "Cache-Control": "no-cache"}
-    if offer.sha256 in request.headers.get("if-none-match", ""):
+    headers = {"ETag": f'"{offer.file.sha256}"', "Cache-Control": "no-cache"}
+    if offer.file.sha256 in request.headers.get("if-none-match", ""):
         return Response(status_code=304, headers=headers)
     return FileResponse(offer.path, media_type="application/octet-stream", headers=headers)

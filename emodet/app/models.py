@@ -1,14 +1,14 @@
 """The models that a server offers, by name, and recognizers made of them."""
 
-import importlib.resources
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from emodet.app.errors import ApiError
+from emodet.app.page.files import model_path
+from emodet.app.schema import Options
 from emodet.errors import EmodetError
-from emodet.files import sha256_of
 from emodet.inference import yunet
 from emodet.inference.detectors import Detector, make_detector
 from emodet.inference.recognizer import Recognizer
@@ -16,18 +16,16 @@ from emodet.modelfile import ModelFile, read_model_file
 
 __all__ = ["Offer", "Recognizers"]
 
-_SHIPPED = ("int8", "fp32")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """A model that requests can name, with its checksum (SHA-256, hexadecimal) and its model card (Markdown)."""
+    """A model that requests can name, and its model card (Markdown)."""
 
     name: str
     file: ModelFile
     path: Path
-    sha256: str
     card: str | None
 
 
@@ -51,7 +49,7 @@ class Recognizers:
             EmodetError: A model file or detector is missing or invalid, or two models have the same name.
         """
         offers: dict[str, Offer] = {}
-        for text in models or _SHIPPED:
+        for text in models or ("int8", "fp32"):
             offer = _open(text, providers, threads)
             if offer.name in offers:
                 raise EmodetError(f"--model {text}: there are two models called {offer.name}; use NAME=FILE")
@@ -62,7 +60,9 @@ class Recognizers:
         auto = make_detector(detector, threads=threads)
         self.detector, self.description = auto.name, auto.description
         self._opened: dict[str, Detector] = {auto.name: auto}
-        self._specs = _available_detectors()
+        weights = yunet.installed_weights()  # without a download
+        self._specs = {} if weights is None else {"yunet": f"yunet:{weights}"}
+        self._specs |= {"centerface": "centerface", "none": "none"}
         if detector != "auto":
             self._specs[auto.name] = detector
         self.detectors = tuple(self._specs)
@@ -75,43 +75,33 @@ class Recognizers:
             raise ApiError(404, "not_found", message, f"There are {', '.join(self.offers)}.")
         return found
 
-    def detector_name(self, name: str) -> str:
-        """Resolve ``auto``. Raises an `ApiError` if the detector is not available."""
-        if name == "auto":
-            return self.detector
+    def recognizer(self, options: Options) -> Recognizer:
+        """A recognizer for a request. Raises an `ApiError` if there is no such model, detector or prior."""
+        offer = self.offer(options.model)
+        name = self.detector if options.detector == "auto" else options.detector
         if name not in self._specs:
-            message = f"The detector {name[:80]!r} is not available."
+            message = f"The detector {name!r} is not available."
             raise ApiError(404, "not_found", message, f"There are {', '.join(self._specs)}.")
-        return name
-
-    def recognizer(self, offer: Offer, detector: str, *, min_confidence: float, max_faces: int | None) -> Recognizer:
-        """A recognizer of a model and one of `detectors`; the other arguments are those of `Recognizer`."""
-        if detector not in self._opened:
-            self._opened[detector] = make_detector(self._specs[detector], threads=self._threads)
+        shares = offer.file.info.class_shares
+        if options.prior == "balanced" and not (shares and all(shares)):
+            message = f"prior=balanced: {offer.name} does not state the share of every class in its training data."
+            raise ApiError(422, "bad_value", message, "Use prior=trained, or another model.")
+        if name not in self._opened:
+            self._opened[name] = make_detector(self._specs[name], threads=self._threads)
         return Recognizer(
-            offer.file, detector=self._opened[detector], min_confidence=min_confidence, max_faces=max_faces
+            offer.file,
+            detector=self._opened[name],
+            min_confidence=options.min_confidence,
+            max_faces=options.max_faces,
+            prior=options.prior,
         )
-
-
-def _available_detectors() -> dict[str, str]:
-    """Name to the argument of `make_detector`, without downloads."""
-    found = {}
-    weights = yunet.installed_weights()
-    if weights is not None:
-        found["yunet"] = f"yunet:{weights}"
-    return found | {"centerface": "centerface", "none": "none"}
 
 
 def _open(text: str, providers: tuple[str, ...], threads: int | None) -> Offer:
     name, sign, rest = text.partition("=")
-    if sign and not Path(text).exists():
-        path = Path(rest)
-    else:
-        name, path = "", Path(text)
-    if path.name in _SHIPPED and str(path) == path.name and not path.exists():
-        path = Path(str(importlib.resources.files("emodet") / "weights" / f"emodet-{path.name}.onnx"))
-        if not path.is_file():
-            raise EmodetError(f"--model {text}: this installation has no such model file; name one with --model FILE")
+    if not sign or Path(text).exists():
+        name, rest = "", text
+    path = model_path(rest)
     name = name or path.stem
     if not _NAME.fullmatch(name):
         raise EmodetError(f"--model {text}: {name!r} cannot be part of a URL; use NAME=FILE (letters, digits, -._)")
@@ -121,4 +111,4 @@ def _open(text: str, providers: tuple[str, ...], threads: int | None) -> Offer:
         text_of_card = card.read_text(encoding="utf-8") if card.is_file() else None
     except (OSError, UnicodeDecodeError):
         raise EmodetError(f"{card}: the model card cannot be read as UTF-8") from None
-    return Offer(name, file, path, sha256_of(path), text_of_card)
+    return Offer(name, file, path, text_of_card)

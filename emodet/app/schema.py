@@ -25,6 +25,11 @@ class Options(BaseModel):
         MIN_CONFIDENCE, description="Predictions below this probability are `uncertain`; 0 for never."
     )
     max_faces: int | None = Field(None, ge=1, le=1000, description="Maximum number of faces, the largest first.")
+    prior: Literal["trained", "balanced"] = Field(
+        "trained",
+        description="trained: emotions are as frequent as in the training data; balanced: rare ones are predicted more "
+        "often, at a cost in accuracy.",
+    )
 
 
 class RecogniseOptions(Options):

@@ -30,7 +30,10 @@ class Limits:
         pause_seconds: Longest pause within an upload.
         upload_rate: Lowest average rate of an upload, in bytes per second, after the first `pause_seconds`.
         decode_seconds: For decoding an image.
-        answer_seconds: From the complete upload to the answer.
+        open_seconds: For opening a video and decoding its first frame.
+        frame_seconds: For a frame of a video, and for finishing the results.
+        recognise_seconds: For a video.
+        queue_seconds: For an image in the queue.
         free_bytes: Disk space that uploads leave free.
     """
 
@@ -48,13 +51,16 @@ class Limits:
     pause_seconds: float = 20.0
     upload_rate: int = 4096
     decode_seconds: float = 10.0
-    answer_seconds: float = 60.0
+    open_seconds: float = 20.0
+    frame_seconds: float = 60.0
+    recognise_seconds: float = 4 * 3600.0
+    queue_seconds: float = 60.0
     free_bytes: int = 500_000_000
 
     def __post_init__(self) -> None:
         for name in self.__slots__:
-            if getattr(self, name) < (0 if name == "free_bytes" else 1):
-                raise EmodetError(f"{name}={getattr(self, name)}: must be at least 1")
+            if getattr(self, name) < 0:
+                raise EmodetError(f"{name}={getattr(self, name)}: must not be negative")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +78,6 @@ class Settings:
         hosts: Allowed names in the Host header, without the port; None for any.
         secure: Whether browsers give the page access to the camera: over TLS, or on the local machine.
         tls: Whether the server is reached over TLS; marks the cookie as secure.
-        log: Log each request, without its query.
         limits: See `Limits`.
     """
 
@@ -85,7 +90,6 @@ class Settings:
     hosts: frozenset[str] | None = LOOPBACK
     secure: bool = True
     tls: bool = False
-    log: bool = False
     limits: Limits = field(default_factory=Limits)
 
     def __post_init__(self) -> None:

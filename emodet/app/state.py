@@ -1,38 +1,71 @@
 """What the operations share: one object per server, as a FastAPI dependency."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, TypeVar
 
+import anyio
 from fastapi import Depends, Request
 
-from emodet.app.decoding import Decoders
+from emodet.app.errors import ApiError
 from emodet.app.models import Recognizers
+from emodet.app.processes import Decoders
 from emodet.app.settings import Limits
 from emodet.app.uploads import HeldBytes
 from emodet.app.video_jobs import VideoJobs
-from emodet.app.worker_pool import WorkerPool
 
 __all__ = ["ServerState", "State"]
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
 class ServerState:
-    """The shared objects of a server; `page_problem` says why there is no page, None if there is one."""
+    """The shared objects of a server.
+
+    Attributes:
+        workers: Images recognised in parallel, and in the queue.
+        memory: Encoded images in memory.
+        page_problem: Why there is no page; None if there is one.
+    """
 
     limits: Limits
     recognizers: Recognizers
-    pool: WorkerPool
+    workers: anyio.CapacityLimiter
     decoders: Decoders
     jobs: VideoJobs
     memory: HeldBytes
-    version: str
     page_problem: str | None
 
-    def close(self, *, timeout_s: float) -> bool:
-        """End all work. Returns whether it ended within `timeout_s` for images and again for videos."""
-        images_ended = self.pool.close(timeout_s=timeout_s)
+    @property
+    def waiting(self) -> int:
+        """Number of images in the queue."""
+        return self.workers.statistics().tasks_waiting
+
+    def check_queue(self) -> None:
+        """Raise an `ApiError` if the queue of images is full."""
+        if self.workers.available_tokens <= 0 and self.waiting >= self.limits.waiting:
+            message = f"The server is busy: {self.waiting} images are in the queue."
+            raise ApiError(429, "busy", message, "Try again in a moment.", retry_s=2)
+
+    async def run(self, work: Callable[[], Result]) -> Result:
+        """Run `work` in a thread, where ONNX Runtime and OpenCV release the GIL.
+
+        Raises:
+            ApiError: The queue is full, or the time limit is reached in it.
+        """
+        self.check_queue()
+        try:
+            with anyio.fail_after(self.limits.queue_seconds):
+                return await anyio.to_thread.run_sync(work, limiter=self.workers)
+        except TimeoutError:
+            message = f"No worker was free within {self.limits.queue_seconds:g} seconds."
+            raise ApiError(503, "took_too_long", message, "Try again later.", retry_s=10) from None
+
+    def close(self) -> None:
+        """End all work but the images that are being recognised."""
         self.decoders.close()
-        return self.jobs.close(timeout_s=timeout_s) and images_ended
+        self.jobs.close()
 
 
 # Not a plain function: FastAPI would run it in a thread.

@@ -5,8 +5,8 @@ The client's file name and content type are ignored; decoding decides what a fil
 
 import asyncio
 import shutil
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,25 +24,13 @@ BINARY = {"schema": {"type": "string", "format": "binary"}}
 
 _FORM_BYTES = 65_536  # of a form, besides its file
 _CHUNK = 2**20
-_SPACE_CHECK = 64 * 2**20
 
 
 class HeldBytes:
     """Counts the encoded images in memory, all requests together."""
 
     def __init__(self, limit: int) -> None:
-        self._limit, self._held = limit, 0
-
-    def take(self, count: int) -> None:
-        """Add bytes; raises an `ApiError` above the limit."""
-        if self._held + count > self._limit:
-            message = "Too many images are being uploaded at once."
-            raise ApiError(429, "busy", message, "Try again in a moment.", retry_s=2)
-        self._held += count
-
-    def release(self, count: int) -> None:
-        """Remove bytes."""
-        self._held -= count
+        self.limit, self.held = limit, 0
 
 
 def one_file(*media_types: str) -> dict[str, Any]:
@@ -63,17 +51,17 @@ async def image_upload(request: Request, limits: Limits, memory: HeldBytes) -> A
 
     def hold(count: int) -> None:
         nonlocal held
-        memory.take(count)
-        held += count
+        if memory.held + count > memory.limit:
+            message = "Too many images are being uploaded at once."
+            raise ApiError(429, "busy", message, "Try again in a moment.", retry_s=2)
+        memory.held, held = memory.held + count, held + count
 
+    data = bytearray()
     try:
-        data = bytearray()
-        async with aclosing(_chunks(request, limits.image_bytes, limits, hold)) as chunks:
-            async for chunk in chunks:
-                data += chunk
+        await _receive(_limited(request, limits.image_bytes, limits, hold), data.extend)
         yield bytes(data)
     finally:
-        memory.release(held)
+        memory.held -= held
 
 
 async def save_video(request: Request, path: Path, limits: Limits) -> None:
@@ -82,57 +70,53 @@ async def save_video(request: Request, path: Path, limits: Limits) -> None:
     Raises:
         ApiError: The body is empty, too large or too slow, or the disk is full.
     """
-    received = next_check = 0
 
     def check_space(count: int) -> None:
-        nonlocal received, next_check
-        if received >= next_check:
-            next_check = received + _SPACE_CHECK
-            if shutil.disk_usage(path.parent).free < limits.free_bytes + _SPACE_CHECK:
-                raise OSError("not enough free space")
-        received += count
+        if shutil.disk_usage(path.parent).free < limits.free_bytes + count:
+            raise OSError("not enough free space")
 
     try:
         with path.open("xb") as file:
-            async with aclosing(_chunks(request, limits.video_bytes, limits, check_space)) as chunks:
-                async for chunk in chunks:
-                    file.write(chunk)
+            await _receive(_limited(request, limits.video_bytes, limits, check_space), file.write)
     except OSError:
         message = "The disk of the server is full."
         raise ApiError(507, "disk_full", message, "Send a smaller video, or free space on the server.") from None
 
 
-async def _chunks(
-    request: Request, max_bytes: int, limits: Limits, on_chunk: Callable[[int], None]
-) -> AsyncGenerator[bytes, None]:
-    """The file in pieces."""
-    is_form = request.headers.get("content-type", "").lower().startswith("multipart/form-data")
-    body = _limited(request, max_bytes + _FORM_BYTES if is_form else max_bytes, limits, on_chunk)
+async def _receive(request: Request, write: Callable[[bytes], object]) -> None:
+    """Write the file, piece by piece."""
     count = 0
-    if is_form:
+    if _is_form(request):
         try:
-            async with body.form(max_files=1, max_fields=100) as form:
+            async with request.form(max_files=1, max_fields=100) as form:
                 file = next((value for _, value in form.multi_items() if isinstance(value, UploadFile)), None)
                 if file is None:
                     raise _bad_form("it holds no complete file")
                 while chunk := await file.read(_CHUNK):
                     count += len(chunk)
-                    yield chunk
+                    write(chunk)
         except HTTPException as problem:
             raise _bad_form(str(problem.detail).rstrip(".")) from None
     else:
-        async for chunk in body.stream():
+        async for chunk in request.stream():
             count += len(chunk)
-            yield chunk
+            write(chunk)
     if not count:
         raise ApiError(400, "bad_request", "The body is empty.", "Send an encoded image or video as the body.")
 
 
+def _is_form(request: Request) -> bool:
+    return request.headers.get("content-type", "").lower().startswith("multipart/form-data")
+
+
 def _limited(request: Request, max_bytes: int, limits: Limits, on_chunk: Callable[[int], None]) -> Request:
     """The same request, whose body must stay within a size and arrive at a minimum rate."""
+    message = f"The file is larger than {max_bytes / 1e6:,.0f} MB."
+    too_large = ApiError(413, "too_large", message, "Send a smaller one, or start the server with a higher limit.")
+    max_bytes += _FORM_BYTES if _is_form(request) else 0
     length = request.headers.get("content-length", "")
     if length.isdecimal() and int(length) > max_bytes:
-        raise _too_large(max_bytes)
+        raise too_large
     loop, received = asyncio.get_running_loop(), 0
     started = loop.time()
 
@@ -151,16 +135,11 @@ def _limited(request: Request, max_bytes: int, limits: Limits, on_chunk: Callabl
         count = len(message.get("body", b""))
         received += count
         if received > max_bytes:
-            raise _too_large(max_bytes)
+            raise too_large
         on_chunk(count)
         return message
 
     return Request(request.scope, receive)
-
-
-def _too_large(limit: int) -> ApiError:
-    message = f"The file is larger than {limit / 1e6:,.0f} MB."
-    return ApiError(413, "too_large", message, "Send a smaller one, or start the server with a higher limit.")
 
 
 def _bad_form(problem: str) -> ApiError:

@@ -1,75 +1,45 @@
-"""Recognition of uploaded videos: a queue, one worker thread, and one folder of results per video."""
+"""Recognition of uploaded videos: a queue, one process at a time, and one folder of results per video."""
 
-import contextlib
-import json
-import logging
-import os
 import re
 import secrets
 import shutil
-import tempfile
-import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Literal
 
 from emodet.app.errors import ApiError
-from emodet.app.models import Offer, Recognizers
+from emodet.app.models import Recognizers
+from emodet.app.processes import Process, ProcessEnded
 from emodet.app.schema import Problem, VideoFiles, VideoOptions, VideoStatus
 from emodet.app.settings import Limits
+from emodet.app.video_work import RESULTS, Progress, VideoFacts, VideoTooLongError, VideoWork, recognise
 from emodet.errors import EmodetError
-from emodet.inference.pipeline import FrameResult, StreamOptions, recognise_stream
-from emodet.inference.rows import RowWriter
-from emodet.inference.sinks import AnnotatedVideoSink, RowSink, Sink, TimelineSink
-from emodet.inference.timeline import Timeline
+from emodet.inference.pipeline import StreamOptions
 from emodet.inference.tracking import Smoothing
-from emodet.inference.video_reader import VideoReader
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
+__all__ = ["VideoJob", "VideoJobs"]
 
-__all__ = ["RESULTS", "VideoJob", "VideoJobs", "temporary_folder"]
-
-RESULTS = {
-    "annotated": "annotated.mp4",
-    "rows_csv": "rows.csv",
-    "rows_jsonl": "rows.jsonl",
-    "timeline": "timeline",
-    "timeline_png": "timeline.png",
-}
-"""Field of `VideoFiles` to the name of the file, which is also the end of its URL."""
-
-_FOLDER_PREFIX = "emodet-app-"
-
-_log = logging.getLogger(__name__)
+_SKIPPED_S = 0.2  # longest time for a frame that `every` skips
 
 
 @dataclass(slots=True, eq=False)
 class VideoJob:
-    """One video. The worker thread writes the attributes, others read them.
+    """One video; its folder holds the upload and the results.
 
     Attributes:
-        folder: Holds the upload and the results.
-        stop: Set to cancel the job.
+        process: None while the video is being uploaded.
         finished_s: `time.monotonic` at its end.
     """
 
     folder: Path
-    offer: Offer
-    detector: str
-    options: VideoOptions
+    work: VideoWork
     status: VideoStatus
-    uploading: bool = True
+    process: Process | None = None
     emotions: Counter[str] = field(default_factory=Counter)
-    stop: threading.Event = field(default_factory=threading.Event)
+    deleted: bool = False
     finished_s: float | None = None
 
     @property
@@ -90,7 +60,7 @@ class VideoJob:
     def snapshot(self, keep_seconds: float) -> VideoStatus:
         """The present status."""
         status = self.status.model_copy(update={"emotions": dict(self.emotions.most_common())})
-        status.faces = status.rows
+        status.faces = status.rows = self.emotions.total()
         done, total = status.frames_done, status.frames_total
         status.progress = 1.0 if status.state == "done" else min(1.0, done / total) if total else None
         addresses = {key: f"v1/videos/{status.id}/{name}" for key, name in RESULTS.items() if self.result(name)}
@@ -114,8 +84,6 @@ class VideoJobs:
         self._recognizers, self._limits = recognizers, limits
         self._jobs: dict[str, VideoJob] = {}
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="video")
-        self._idle = threading.Event()
-        self._idle.set()
 
     @property
     def active(self) -> int:
@@ -124,11 +92,10 @@ class VideoJobs:
 
     def create(self, options: VideoOptions) -> VideoJob:
         """A job for a video that is about to be uploaded. Raises an `ApiError` if there are too many."""
-        offer = self._recognizers.offer(options.model)
-        detector = self._recognizers.detector_name(options.detector)
+        recognizer = self._recognizers.recognizer(options)
         self._check_queue()
         jobs = list(self._jobs.values())
-        uploading = sum(job.uploading for job in jobs)
+        uploading = sum(job.process is None for job in jobs)
         if uploading >= self._limits.videos_uploading:
             message = f"{uploading} videos are being uploaded."
             raise ApiError(429, "busy", message, "Try again when one of them is complete.", retry_s=15)
@@ -136,13 +103,16 @@ class VideoJobs:
         for job in [job for job in jobs if job.ended][:surplus]:
             self.delete(job)
         number = secrets.token_urlsafe(18)
-        job = VideoJob(self.folder / number, offer, detector, options, VideoStatus(id=number))
-        job.folder.mkdir(mode=0o700)
+        folder = self.folder / number
+        folder.mkdir(mode=0o700)
+        hide = options.blur_faces and options.annotate
+        how = StreamOptions(smoothing=Smoothing(seconds=options.smooth), every=options.every, hide=hide)
+        job = VideoJob(folder, VideoWork(recognizer, how, options.annotate, folder), VideoStatus(id=number))
         self._jobs[number] = job
         return job
 
     def start(self, job: VideoJob) -> VideoStatus:
-        """Open the uploaded video and queue it. Takes milliseconds: do not call it in the event loop.
+        """Open the uploaded video and queue it. Blocks: call it in a thread.
 
         Returns:
             The status before the recognition starts.
@@ -152,32 +122,33 @@ class VideoJobs:
         """
         try:
             self._check_queue()
-            video = _open(job.upload, self._limits)
-        except BaseException:
+            job.process = Process(recognise, job.upload, self._limits)
+            facts: VideoFacts = job.process.receive(self._limits.open_seconds)
+        except BaseException as problem:
             self.delete(job)
+            if isinstance(problem, TimeoutError | EmodetError):
+                raise self._refusal(problem) from None
             raise
-        status = job.status
-        (status.width, status.height), status.frame_rate = video.size, video.frame_rate
-        status.duration_s, status.frames_total = video.duration_s, video.frame_count or None
-        job.uploading = False
+        job.status = job.status.model_copy(update=asdict(facts))
         waiting = job.snapshot(self._limits.keep_seconds)
-        self._thread.submit(self._run, job, video)
+        self._thread.submit(self._run, job, job.process)
         return waiting
 
     def get(self, number: str) -> VideoJob:
         """A video by its id. Raises an `ApiError` if there is none."""
         job = self._jobs.get(number)
-        if job is None or job.uploading:
+        if job is None or job.process is None:
             way_out = f"Results are deleted {self._limits.keep_seconds / 60:g} minutes after a video is done."
             raise ApiError(404, "not_found", "There is no video with this id, or it was deleted.", way_out)
         return job
 
     def delete(self, job: VideoJob) -> None:
         """Cancel a job and delete its files."""
-        job.stop.set()
+        job.deleted = True
         self._jobs.pop(job.status.id, None)
-        if job.status.state != "running":  # otherwise its thread does it
-            shutil.rmtree(job.folder, ignore_errors=True)
+        if job.process is not None:
+            job.process.close()
+        shutil.rmtree(job.folder, ignore_errors=True)
 
     def delete_old(self) -> None:
         """Delete results that were kept for `Limits.keep_seconds`."""
@@ -186,133 +157,64 @@ class VideoJobs:
             if job.finished_s is not None and job.finished_s < oldest:
                 self.delete(job)
 
-    def close(self, *, timeout_s: float) -> bool:
-        """Cancel and delete everything. Returns whether the running job ended within `timeout_s`."""
+    def close(self) -> None:
+        """Cancel and delete everything."""
+        self._thread.shutdown(wait=False, cancel_futures=True)
         for job in list(self._jobs.values()):
             self.delete(job)
-        self._thread.shutdown(wait=False, cancel_futures=True)
-        return self._idle.wait(timeout_s)
 
     def _check_queue(self) -> None:
-        queued = sum(not job.ended and not job.uploading for job in list(self._jobs.values()))
+        queued = sum(not job.ended and job.process is not None for job in list(self._jobs.values()))
         if queued > self._limits.videos_waiting:
             message = f"The server is busy with {queued} videos."
             raise ApiError(429, "busy", message, "Try again when one of them is done.", retry_s=15)
 
-    def _run(self, job: VideoJob, video: VideoReader) -> None:
-        state: Literal["done", "failed"] = "failed"
+    def _run(self, job: VideoJob, process: Process) -> None:
         error: ApiError | None = None
-        self._idle.clear()
         try:
-            if not job.stop.is_set():
-                job.status.state = "running"
-                _recognise(job, video, self._recognizers, self._limits)
-                state = "done"
-        except ApiError as problem:
-            error = problem
-        except EmodetError as problem:
-            way_out = "The results up to there are available." if job.status.frames_done else "Send another file."
-            error = ApiError(422, "video_unreadable", _without_paths(problem, job.folder), way_out)
-        except Exception:
-            _log.exception("video recognition failed")
-            error = ApiError(500, "internal", "Internal error.", "See the server's log.")
-        finally:
-            job.upload.unlink(missing_ok=True)
-            job.finished_s = time.monotonic()
-            job.status.error = None if error is None else Problem(**error.to_dict())
-            job.status.state = "failed" if job.stop.is_set() else state
-            if job.stop.is_set():
-                shutil.rmtree(job.folder, ignore_errors=True)
-            self._idle.set()
+            job.status.state = "running"
+            self._follow(job, process)
+        except (TimeoutError, EmodetError) as problem:
+            error = self._failure(problem, job)
+        process.close()
+        job.upload.unlink(missing_ok=True)
+        job.finished_s = time.monotonic()
+        job.status.error = None if error is None else Problem(**error.to_dict())
+        job.status.state = "done" if error is None else "failed"
 
+    def _follow(self, job: VideoJob, process: Process) -> None:
+        """Recognise a video, and update its status until the end."""
+        limits, status = self._limits, job.status
+        process.send(job.work)
+        pause = limits.frame_seconds + job.work.options.every * _SKIPPED_S
+        end = time.monotonic() + limits.recognise_seconds
+        progress: Progress | None
+        while (progress := process.receive(max(0.0, min(pause, end - time.monotonic())))) is not None:
+            job.emotions.update(progress.emotions)
+            status.frames_done, status.frames_per_second = progress.frames_done, progress.frames_per_second
 
-class _JobSink(Sink):
-    """Updates the progress of a job, enforces the limits, and writes the timeline as JSON."""
-
-    def __init__(self, job: VideoJob, limits: Limits, timeline: Timeline) -> None:
-        super().__init__()
-        self._job, self._limits, self._timeline = job, limits, timeline
-        self._started = time.perf_counter()
-
-    def write(self, result: FrameResult) -> None:
-        job, status, frame = self._job, self._job.status, result.frame
-        if frame.time_s > self._limits.video_seconds or frame.index >= self._limits.video_frames:
-            raise _too_long(self._limits)
-        if result.fresh:
-            job.emotions.update(face.emotion for face in result.faces)
-            status.rows += len(result.faces)
-        status.frames_done = frame.index + 1
-        status.frames_per_second = round(status.frames_done / max(1e-6, time.perf_counter() - self._started), 2)
-
-    def close(self, *, complete: bool) -> None:
-        if self._job.status.frames_done and not self._job.stop.is_set():
-            values = self._timeline.to_dict(self._job.status.duration_s or 0.0)
-            (self._job.folder / RESULTS["timeline"]).write_text(json.dumps(values), encoding="utf-8")
-
-
-def _recognise(job: VideoJob, video: VideoReader, recognizers: Recognizers, limits: Limits) -> None:
-    """Recognise one video; results up to an error are kept."""
-    options = job.options
-    recognizer = recognizers.recognizer(
-        job.offer, job.detector, min_confidence=options.min_confidence, max_faces=options.max_faces
-    )
-    names = recognizer.model.info.class_names
-    chart = TimelineSink(job.folder / RESULTS["timeline_png"], names, "video")
-    with ExitStack() as stack:
-        writers = [
-            stack.enter_context(RowWriter(kind, job.folder / f"rows.{kind}", names)) for kind in ("jsonl", "csv")
-        ]
-        sinks = [_JobSink(job, limits, chart.timeline), RowSink(writers, "video"), chart]
-        if options.annotate:
-            sinks.append(AnnotatedVideoSink(job.folder / RESULTS["annotated"], video))
-        hide = options.blur_faces and options.annotate
-        how = StreamOptions(smoothing=Smoothing(seconds=options.smooth), every=options.every, hide=hide)
-        recognise_stream(recognizer, video, sinks, how, stop=job.stop)
-
-
-def _open(path: Path, limits: Limits) -> VideoReader:
-    """Open an uploaded video. Raises an `ApiError` if it is not a video or exceeds the limits."""
-    try:
-        video = VideoReader(path, max_pixels=limits.pixels)
-    except EmodetError as problem:
+    def _refusal(self, problem: Exception) -> ApiError:
+        """Why an uploaded video is refused."""
+        limits = self._limits
+        if isinstance(problem, VideoTooLongError):
+            most = f"{limits.video_seconds / 60:g} minutes or {limits.video_frames:,} frames"
+            return ApiError(422, "video_too_long", f"The video is longer than {most}.", "Send a part of it.")
         message = "The frames are too large." if "pixels" in str(problem) else "The file is not a readable video."
+        if isinstance(problem, TimeoutError):
+            message = f"The video was not opened within {limits.open_seconds:g} seconds."
         way_out = f"Send MP4, MOV, AVI, MKV or WebM with frames of at most {limits.pixels:,} pixels."
-        raise ApiError(422, "video_unreadable", message, way_out) from None
-    seconds = video.duration_s
-    if seconds is not None and (seconds > limits.video_seconds or video.frame_count > limits.video_frames):
-        raise _too_long(limits)
-    return video
+        return ApiError(422, "video_unreadable", message, way_out)
 
-
-def _too_long(limits: Limits) -> ApiError:
-    most = f"{limits.video_seconds / 60:g} minutes or {limits.video_frames:,} frames"
-    return ApiError(422, "video_too_long", f"The video is longer than {most}.", "Send a part of it.")
-
-
-def _without_paths(problem: EmodetError, folder: Path) -> str:
-    text = re.sub(re.escape(str(folder)) + r"[\\/][^\s:]+:?\s*", "", str(problem))
-    return f"{text[:1].upper()}{text[1:].rstrip('.')}."
-
-
-@contextlib.contextmanager
-def temporary_folder() -> Iterator[Path]:
-    """A private folder, deleted at the end. Also deletes the folders of servers that were killed."""
-    # ignore_cleanup_errors: a job that did not stop in time may still write.
-    with tempfile.TemporaryDirectory(prefix=_FOLDER_PREFIX, ignore_cleanup_errors=True) as name, ExitStack() as stack:
-        folder = Path(name)
-        if fcntl is not None:
-            # The lock is held as long as this process lives.
-            lock = stack.enter_context((folder / "lock").open("wb"))
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            for other in set(folder.parent.glob(f"{_FOLDER_PREFIX}*")) - {folder}:
-                _delete_abandoned(other)
-        yield folder
-
-
-def _delete_abandoned(folder: Path) -> None:
-    # Fails, and is left alone: of another user, in use, or not ours.
-    with contextlib.suppress(OSError):
-        if folder.lstat().st_uid == os.getuid():
-            with (folder / "lock").open("rb") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(folder, ignore_errors=True)
+    def _failure(self, problem: Exception, job: VideoJob) -> ApiError:
+        """Why the recognition of a video ended early."""
+        if isinstance(problem, VideoTooLongError):
+            return self._refusal(problem)
+        if isinstance(problem, ProcessEnded):
+            return ApiError(500, "internal", "The recognition of the video crashed.", "See the server's log.")
+        if isinstance(problem, TimeoutError):
+            message = "Decoding and recognising the video takes too long: it may be damaged."
+        else:
+            text = re.sub(re.escape(str(job.folder)) + r"[\\/][^\s:]+:?\s*", "", str(problem))
+            message = f"{text[:1].upper()}{text[1:].rstrip('.')}."
+        way_out = "The results up to there are available." if job.status.frames_done else "Send another file."
+        return ApiError(422, "video_unreadable", message, way_out)

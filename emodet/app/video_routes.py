@@ -16,7 +16,8 @@ from emodet.app.errors import ApiError, error_responses
 from emodet.app.schema import VideoOptions, VideoStatus
 from emodet.app.state import State
 from emodet.app.uploads import one_file, save_video
-from emodet.app.video_jobs import RESULTS, VideoJob
+from emodet.app.video_jobs import VideoJob
+from emodet.app.video_work import RESULTS
 
 __all__ = ["router"]
 
@@ -76,7 +77,7 @@ async def get_video(job: Job, state: State) -> VideoStatus:
 
 
 @router.delete("/{number}", status_code=204, responses=error_responses(404), operation_id="delete_video")
-async def delete_video(job: Job, state: State) -> None:
+def delete_video(job: Job, state: State) -> None:
     """Cancel the recognition and delete the video and its results."""
     state.jobs.delete(job)
 
@@ -101,7 +102,7 @@ async def video_events(
     position = int(last_event_id) if last_event_id.isdecimal() and len(last_event_id) < 19 else 0
     path = job.folder / RESULTS["rows_jsonl"]
     sent, sent_s = "", 0.0
-    while not job.stop.is_set():
+    while not job.deleted:
         ended = job.ended  # read before the rows, which are complete if it is true
         rows, position = _rows_after(path, position)
         if rows:

@@ -46,9 +46,6 @@ _FRAMING = ("margin", "alignment", "detail", "interpolation")
 def main(config: DictConfig) -> None:
     """Load the net, open its data, write the files, print the parity report."""
     settings = to_plain_dict(config)
-    if "format" in settings:
-        folder.write_page(settings)
-        return
     if "checkpoint" not in settings:
         raise EmodetError("nothing to export: give checkpoint=RUN/checkpoints/best.ckpt, a run folder, or weights.pt")
     if "threads" in settings:

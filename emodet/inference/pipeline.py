@@ -5,7 +5,6 @@ from collections.abc import Generator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from functools import cached_property
-from threading import Event
 
 import numpy as np
 import numpy.typing as npt
@@ -81,10 +80,8 @@ def recognise_stream(
     video: VideoReader | LiveVideo,
     sinks: Sequence[Sink],
     options: StreamOptions | None = None,
-    *,
-    stop: Event | None = None,
 ) -> None:
-    """Recognise a video, and give each result to every sink until `stop` is set.
+    """Recognise a video, and give each result to every sink.
 
     Sinks are opened, and closed also after an error. Those with `every_frame` also get frames that are not recognised.
     """
@@ -94,8 +91,6 @@ def recognise_stream(
             stack.enter_context(sink)
         results = stack.enter_context(closing(recognise_video(recognizer, video, options, all_frames=all_frames)))
         for result in results:
-            if stop is not None and stop.is_set():
-                return
             for sink in sinks:
                 sink.write(result)
 

@@ -13,8 +13,7 @@ from model_stub import graph, info
 from PIL import Image
 from skimage import data
 
-from emodet.app.decoding import Decoders
-from emodet.app.errors import ApiError
+from emodet.app.processes import Decoders
 from emodet.app.settings import Limits
 from emodet.images import decode_rgb
 from emodet.inference.recognizer import Recognizer
@@ -119,14 +118,16 @@ def test_unreadable_images(client, portrait):
         assert "40,000,000" in message
 
 
-def test_an_image_that_takes_too_long_is_given_up():
+def test_an_image_that_takes_too_long_is_given_up(serve):
     noise = np.random.default_rng(0).integers(0, 256, (2500, 2500, 3), dtype=np.uint8)
     slow, decoders = encoded(noise, ".png"), Decoders(seconds=0.01)
     for _ in range(2):  # the second in a process of its own: the first was killed
-        with pytest.raises(ApiError, match=r"0\.01 seconds") as refused:
+        with pytest.raises(TimeoutError):
             decoders.decode(slow, 64_000_000)
-        assert (refused.value.status, refused.value.code) == (422, "picture_unreadable")
     decoders.close()
+    with serve(limits=Limits(decode_seconds=0.01)) as client:
+        message = refusal(client.post("/v1/recognize", content=slow), 422, "picture_unreadable")
+    assert "0.01 seconds" in message
 
 
 def test_large_files(serve, portrait):
@@ -138,11 +139,31 @@ def test_large_files(serve, portrait):
         assert client.post("/v1/recognize", content=small).status_code == 200
 
 
+def test_the_prior(client, serve, tmp_path, portrait):
+    answer = client.post("/v1/recognize?prior=balanced", content=portrait)
+    (face,) = Recognizer(detector="centerface", threads=1, prior="balanced")(decode_rgb(portrait))
+    (other,) = Recognizer(detector="centerface", threads=1)(decode_rgb(portrait))
+    found = answer.json()["faces"][0]["probabilities"]
+    assert found == pytest.approx(dict(face.probabilities), abs=1e-6)
+    assert found["fear"] > other.probabilities["fear"]
+    own = write_model_file(graph(3), info(class_names=("bored", "engaged", "happy")), tmp_path / "own.onnx")
+    with serve(models=(str(own),)) as without_shares:
+        message = refusal(without_shares.post("/v1/recognize?prior=balanced", content=portrait), 422, "bad_value")
+    assert "own does not state" in message
+
+
 @pytest.mark.parametrize(
     "query",
     [
+        "prior=uniform",
         *("min_confidence=2", "min_confidence=nan", "min_confidence=x", "max_faces=0", "max_faces=1.5", "heat_maps=9"),
-        *("detector=haar", "detector=yunet:/etc/passwd", "min_confidense=0.5", "blur_faces=true", "model=" + "x" * 100),
+        *(
+            "detector=haar",
+            "detector=yunet:/etc/passwd",
+            "min_confidense=0.5",
+            "blur_faces=true",
+            "model=" + "x" * 100,
+        ),
     ],
 )
 def test_invalid_parameters(client, portrait, query):

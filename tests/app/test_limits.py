@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import socket
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -14,94 +13,32 @@ from made_server import refusal
 from emodet.app import connections
 from emodet.app.errors import ApiError
 from emodet.app.settings import Limits
-from emodet.app.worker_pool import WorkerPool
 
 
-class Client:
-    """A request whose client may disconnect."""
+def test_a_full_queue_is_refused_and_work_that_waits_too_long_dropped(serve):
+    def work(seconds):
+        return lambda: time.sleep(seconds) or seconds
 
-    def __init__(self):
-        self.left = asyncio.Event()
-
-    async def receive(self):
-        await self.left.wait()
-        return {"type": "http.disconnect"}
-
-
-def in_a_loop(work):
-    """Run a coroutine in a thread of its own: a browser's driver may keep this thread's event loop."""
-    with ThreadPoolExecutor(1) as thread:
-        thread.submit(asyncio.run, work).result()
-
-
-async def until(condition):
-    async with asyncio.timeout(10):
-        while not condition():
-            await asyncio.sleep(0.001)
-
-
-def test_a_full_queue_is_refused():
-    async def act():
-        pool = WorkerPool(workers=1, waiting=2, answer_seconds=30)
-        go = threading.Event()
-        tasks = [asyncio.ensure_future(pool.run(lambda n=n: go.wait(20) and n, Client())) for n in range(3)]
-        await until(lambda: (pool.running, pool.waiting) == (1, 2))
+    async def act(state):
+        with pytest.raises(ZeroDivisionError):
+            await state.run(lambda: 1 // 0)
+        tasks = [asyncio.ensure_future(state.run(work(seconds))) for seconds in (0.5, 0.6, 0.7)]
+        async with asyncio.timeout(10):
+            while (state.workers.borrowed_tokens, state.waiting) != (1, 2):
+                await asyncio.sleep(0.001)
         with pytest.raises(ApiError) as refused:
-            await pool.run(int, Client())
+            await state.run(int)
         assert (refused.value.status, refused.value.code) == (429, "busy")
         assert int(refused.value.headers["Retry-After"]) > 0
-        go.set()
-        assert await asyncio.gather(*tasks) == [0, 1, 2]
-        with pytest.raises(ZeroDivisionError):
-            await pool.run(lambda: 1 // 0, Client())
-        assert await pool.run(lambda: "again", Client()) == "again"
-        assert pool.close(timeout_s=5)
-        with pytest.raises(ApiError) as refused:
-            await pool.run(int, Client())
-        assert refused.value.code == "stopping"
+        answers = await asyncio.gather(*tasks, return_exceptions=True)
+        # The last one was not running after a second; what runs is not interrupted.
+        assert answers[:2] == [0.5, 0.6]
+        assert (answers[2].status, answers[2].code) == (503, "took_too_long")
+        assert await state.run(work(0.1)) == 0.1
 
-    in_a_loop(act())
-
-
-def test_a_client_that_disconnects_frees_its_place():
-    async def act():
-        pool = WorkerPool(workers=1, waiting=1, answer_seconds=30)
-        go, done = threading.Event(), []
-        running = asyncio.ensure_future(pool.run(lambda: go.wait(20), Client()))
-        leaver = Client()
-        waiting = asyncio.ensure_future(pool.run(lambda: done.append("never"), leaver))
-        await until(lambda: (pool.running, pool.waiting) == (1, 1))
-        leaver.left.set()
-        with pytest.raises(ApiError) as refused:
-            await waiting
-        assert refused.value.status == 499
-        stays = asyncio.ensure_future(pool.run(lambda: done.append("stays"), Client()))
-        go.set()
-        await asyncio.gather(running, stays)
-        assert done == ["stays"]
-        assert pool.close(timeout_s=5)
-
-    in_a_loop(act())
-
-
-def test_long_work_is_not_waited_for():
-    async def act():
-        pool = WorkerPool(workers=1, waiting=0, answer_seconds=0.05)
-        go = threading.Event()
-        with pytest.raises(ApiError) as refused:
-            await pool.run(lambda: go.wait(20), Client())
-        assert (refused.value.status, refused.value.code) == (503, "took_too_long")
-        # The thread is still busy, and so is its place.
-        with pytest.raises(ApiError) as refused:
-            await pool.run(int, Client())
-        assert refused.value.status == 429
-        started = time.monotonic()
-        assert not pool.close(timeout_s=0.1)
-        assert time.monotonic() - started < 5
-        go.set()
-        assert pool.close(timeout_s=5)
-
-    in_a_loop(act())
+    with serve(workers=1, limits=Limits(waiting=2, queue_seconds=1)) as client, ThreadPoolExecutor(1) as thread:
+        # In a thread: a browser's driver may keep this thread's event loop.
+        thread.submit(asyncio.run, act(client.app.state.server)).result()
 
 
 def open_request(address, path, *, length=1000):

@@ -74,6 +74,7 @@ def test_an_installation_without_the_page(monkeypatch, portrait):
     with TestClient(app, base_url="http://localhost") as client:
         page = client.get("/")
         assert page.status_code == 503
-        assert "&lt;runtime&gt; is missing" in page.text
+        assert "<runtime> is missing" in page.text
+        assert page.headers["content-type"].startswith("text/plain")
         assert client.post("/v1/recognize", content=portrait).status_code == 200
         refusal(client.get("/js/main.js"), 404, "not_found")

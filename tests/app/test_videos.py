@@ -4,7 +4,6 @@ import csv
 import io
 import json
 import os
-import threading
 import time
 from pathlib import Path
 
@@ -14,7 +13,6 @@ from made_server import ended, refusal
 from made_videos import moving_face, write_video
 from skimage import data
 
-from emodet.app import video_jobs
 from emodet.app.settings import Limits
 from emodet.inference.video_reader import VideoReader
 
@@ -27,6 +25,12 @@ def sent(client, content, options=""):
     return answer.headers["location"]
 
 
+def sent_and_ended(client, content, options):
+    address = sent(client, content, options)
+    ended(client, address)
+    return address
+
+
 def stored(uploads):
     """Files and folders of all videos; a folder may go while this looks, which os.walk passes over."""
     found = [
@@ -35,7 +39,7 @@ def stored(uploads):
         for place, folders, files in os.walk(folder)
         for name in (*folders, *files)
     ]
-    return sorted(path for path in found if path.name != "lock")
+    return sorted(found)
 
 
 def wait_until(condition):
@@ -110,11 +114,16 @@ def test_events(client, video):
         assert events(client, address, **{"Last-Event-ID": odd})[-1][0] == "done"
 
 
-def test_options(client, video):
+def test_options(client, video, done):
     address = sent(client, video, "?every=4&min_confidence=1&smooth=0&blur_faces=true&model=emodet-fp32")
     status = ended(client, address)
     assert (status["state"], status["rows"], status["frames_done"]) == ("done", 6, 24)
     assert status["emotions"] == {"uncertain": 6}
+    trained, balanced = (
+        json.loads(client.get(f"{each}/rows.jsonl").text.splitlines()[0])["probabilities"]
+        for each in (done[0], sent_and_ended(client, video, "?prior=balanced&annotate=false"))
+    )
+    assert balanced["fear"] > trained["fear"]
     for query in ("every=0", "smooth=-1", "every=1&x=1", "detector=nix", "smooth=nan"):
         refusal(client.post(f"/v1/videos?{query}", content=video), 422, "bad_value")
     refusal(client.post("/v1/videos?model=../x", content=video), 404, "not_found")
@@ -183,11 +192,16 @@ def test_a_video_without_a_length_in_its_header(serve, tmp_path):
         assert (status["state"], status["error"]["code"], status["rows"]) == ("failed", "video_too_long", 10)
 
 
-def test_a_full_queue(serve, video, monkeypatch):
-    go, recognise = threading.Event(), video_jobs.recognise_stream
-    monkeypatch.setattr(video_jobs, "recognise_stream", lambda *args, **more: go.wait(20) and recognise(*args, **more))
+@pytest.fixture(scope="module")
+def long(tmp_path_factory):
+    """A video whose recognition takes seconds."""
+    path = tmp_path_factory.mktemp("long") / "long.avi"
+    return write_video(path, [*moving_face(data.astronaut(), 30)] * 20).read_bytes()
+
+
+def test_a_full_queue(serve, video, long):
     with serve(limits=Limits(videos_waiting=1, videos_kept=2)) as client:
-        first, second = sent(client, video), sent(client, video)
+        running, second = sent(client, long), sent(client, video)
         answer = client.post("/v1/videos", content=video)
         refusal(answer, 429, "busy")
         assert int(answer.headers["retry-after"]) >= 1
@@ -195,9 +209,9 @@ def test_a_full_queue(serve, video, monkeypatch):
         refusal(client.get(f"{second}/annotated.mp4"), 409, "not_ready")
         assert client.get(second).json()["state"] == "waiting"
         assert client.delete(second).status_code == 204
-        second = sent(client, video)
-        go.set()
-        assert ended(client, first)["state"] == ended(client, second)["state"] == "done"
+        first = sent(client, video)
+        assert client.delete(running).status_code == 204
+        assert ended(client, first)["state"] == ended(client, sent(client, video))["state"] == "done"
         assert ended(client, sent(client, video))["state"] == "done"
         refusal(client.get(first), 404, "not_found")  # the oldest was deleted for it
 
@@ -211,8 +225,7 @@ def test_results_expire(serve, video, uploads, monkeypatch):
         wait_until(lambda: stored(uploads) == before)
 
 
-def test_a_stopping_server_deletes_everything(serve, uploads, tmp_path):
-    long = write_video(tmp_path / "long.avi", [*moving_face(data.astronaut(), 30)] * 10).read_bytes()
+def test_a_stopping_server_deletes_everything(serve, uploads, long):
     before = sorted(uploads.glob("emodet-app-*"))
     with serve() as client:
         sent(client, long)
@@ -223,16 +236,42 @@ def test_a_stopping_server_deletes_everything(serve, uploads, tmp_path):
     assert sorted(uploads.glob("emodet-app-*")) == before
 
 
-def test_folders_of_killed_servers_are_deleted(serve, uploads):
-    killed, other = uploads / "emodet-app-killed", uploads / "emodet-app-other"
-    for folder in (killed, other):
-        folder.mkdir()
-    (killed / "lock").touch()
-    (killed / "upload").touch()
-    with serve():
-        assert not killed.exists()
-        alive = set(uploads.glob("emodet-app-*"))
-        with serve():
-            assert all(folder.exists() for folder in alive)
-    assert other.exists()  # without a lock: not ours
-    other.rmdir()
+def junk_video(path, good, junk):
+    """Good frames of motion JPEG, then packets that are no frames; as AVI, without a length that could be checked."""
+    with av.open(str(path), "w") as file:
+        stream = file.add_stream("mjpeg", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 320, 240, "yuvj420p"
+        for image in moving_face(data.astronaut(), good):
+            file.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        for number in range(good, good + junk):
+            packet = av.Packet(b"junk")
+            packet.stream, packet.pts, packet.dts = stream, number, number
+            file.mux(packet)
+    return path.read_bytes()
+
+
+def test_a_video_that_is_never_opened(serve, video, tmp_path, uploads):
+    before = stored(uploads)
+    hostile = junk_video(tmp_path / "junk.avi", 0, 1_000_000)
+    with serve(limits=Limits(open_seconds=1)) as client:
+        started = time.monotonic()
+        assert "1 seconds" in refusal(client.post("/v1/videos", content=hostile), 422, "video_unreadable")
+        assert time.monotonic() - started < 20
+        assert client.get("/healthz").json()["videos"] == 0
+        assert stored(uploads) == before
+        assert ended(client, sent(client, video))["state"] == "done"
+
+
+@pytest.mark.parametrize("limit", ["frame_seconds", "recognise_seconds"])
+def test_a_video_that_never_ends(serve, video, tmp_path, limit):
+    hostile = junk_video(tmp_path / "junk.avi", 12, 1_000_000)
+    with serve(limits=Limits(video_seconds=1e6, video_frames=10**7, **{limit: 2})) as client:
+        address = sent(client, hostile)
+        after = sent(client, video)
+        status = ended(client, address)
+        assert (status["state"], status["error"]["code"]) == ("failed", "video_unreadable")
+        assert "too long" in status["error"]["message"]
+        rows = client.get(f"{address}/rows.jsonl").text.splitlines()
+        assert len(rows) == status["rows"] > 0
+        assert events(client, address)[-1][0] == "failed"
+        assert ended(client, after)["state"] == "done"  # the worker is free again

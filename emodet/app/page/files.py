@@ -5,14 +5,11 @@ are in ``page.json``, which is made here from the definitions that Python uses.
 """
 
 import hashlib
-import importlib.metadata
-import importlib.resources
 import json
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
-from importlib.resources.abc import Traversable
+from functools import cached_property
 from pathlib import Path
 from typing import Any, get_args
 
@@ -21,6 +18,7 @@ from emodet.errors import EmodetError
 from emodet.inference import centerface, detectors
 from emodet.inference.faces import MIN_CONFIDENCE, UNCERTAIN
 from emodet.inference.pipeline import SCORE_TO_HIDE
+from emodet.inference.recognizer import BALANCE
 from emodet.inference.rows import row_columns
 from emodet.inference.stream import DETECT_EVERY
 from emodet.inference.tracking import PATIENCE_S, Smoothing
@@ -28,7 +26,7 @@ from emodet.modelfile import DEFAULT_PRECISION, ModelFile, ModelInfo, Precision,
 from emodet.palette import UNCERTAIN_COLOUR, class_colours
 from emodet.preprocessing import Preprocessing
 
-__all__ = ["LIVE_SIDE", "PageFile", "model_for_page", "page_files", "write_folder"]
+__all__ = ["FOLDER", "LIVE_SIDE", "PageFile", "model_for_page", "model_path", "page_files", "write_folder"]
 
 LIVE_SIDE = 320
 """Size of the face search in camera frames, in pixels along the longer side; in one thread of WebAssembly it takes half
@@ -36,6 +34,9 @@ the time of that for videos."""
 
 _LIVE_EVERY_S = 0.4  # between two searches, in which faces are tracked
 _USUAL_RATE = 25  # frames per second of the videos that `DETECT_EVERY` is meant for
+
+FOLDER = Path(__file__).parent
+"""Holds the files of the page in the package."""
 
 _TYPES = {
     "html": "text/html; charset=utf-8",
@@ -64,26 +65,26 @@ _DETECTOR_SETTINGS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class PageFile:
     """A file of the page, and its ``Content-Type``."""
 
     content: bytes
     media_type: str
 
+    @cached_property
+    def etag(self) -> str:
+        """The HTTP header ``ETag``."""
+        return f'"{hashlib.sha256(self.content).hexdigest()}"'
+
 
 def page_files(
-    model: bytes,
-    detector: bytes | None = None,
-    *,
-    server: Mapping[str, Any] | None = None,
-    card: str | None = None,
+    model: bytes, *, server: Mapping[str, Any] | None = None, card: str | None = None
 ) -> dict[str, PageFile]:
     """Collect the files of the page.
 
     Args:
         model: The model file for the browser.
-        detector: CenterFace's weights; None for the shipped ones.
         server: What the page must know about its server, as JSON values; None without a server.
         card: The model card, Markdown; None if there is none.
 
@@ -95,7 +96,7 @@ def page_files(
             says how to get it.
     """
     info = ModelFile(model, name="the page's model file").info
-    weights = centerface.weights_file().read_bytes() if detector is None else detector
+    weights = centerface.weights_file().read_bytes()
     model_name, detector_name = f"model/emodet-{info.precision}.onnx", "model/centerface.onnx"
     files = dict(_shipped_files())
     files[model_name] = PageFile(model, _TYPES["onnx"])
@@ -103,7 +104,6 @@ def page_files(
     description = {
         "format_version": _FORMAT_VERSION,
         "emodet": __version__,
-        "project": _project_url(),
         "server": None if server is None else dict(server),
         "webgpu": _WEBGPU[0] in files,
         "runtime_bytes": {name: len(file.content) for name, file in files.items() if name.endswith(".wasm")},
@@ -111,6 +111,7 @@ def page_files(
         "detector": {"file": detector_name, "bytes": len(weights), **_detector_settings()},
         "stream": {"smoothing": asdict(Smoothing()), "patience_s": PATIENCE_S, "score_to_hide": SCORE_TO_HIDE},
         "min_confidence": MIN_CONFIDENCE,
+        "balance": BALANCE,
         "columns": row_columns(info.class_names),
     }
     content = json.dumps(description, ensure_ascii=False, indent=1).encode()
@@ -119,7 +120,7 @@ def page_files(
 
 
 def write_folder(files: Mapping[str, PageFile], output: Path, *, overwrite: bool = False) -> Path:
-    """Write the page; after an error the folder is unchanged.
+    """Write the page.
 
     Args:
         files: The result of `page_files`.
@@ -139,18 +140,12 @@ def write_folder(files: Mapping[str, PageFile], output: Path, *, overwrite: bool
                 f"output={output} contains {present[0]}; choose another folder"
                 + (", or replace the page in it with overwrite=true" if _MARKER in present else "")
             )
-        output.parent.mkdir(parents=True, exist_ok=True)
-        # In the same folder, so that it can be renamed to `output`.
-        with tempfile.TemporaryDirectory(prefix=f".{output.name}-", dir=output.parent) as temporary:
-            folder = Path(temporary) / "page"
-            folder.mkdir()  # with the usual permissions, which a temporary directory does not have
-            for name, file in files.items():
-                path = folder / name
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(file.content)
-            if output.exists():
-                shutil.rmtree(output)
-            folder.replace(output)
+        if present:
+            shutil.rmtree(output)
+        for name, file in files.items():
+            path = output / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(file.content)
     except OSError as problem:
         raise EmodetError(f"output={output}: cannot be written ({problem.strerror or problem})") from None
     return output
@@ -173,21 +168,25 @@ def _detector_settings() -> dict[str, Any]:
     }
 
 
-def model_for_page(model: str | None = None) -> tuple[bytes, str | None]:
-    """The bytes of a model file, and the model card if it is a shipped one.
+def model_path(model: str) -> Path:
+    """A model file: a path, or ``int8`` or ``fp32`` for a shipped one; it may be missing."""
+    shipped = model in get_args(Precision) and not Path(model).exists()
+    return FOLDER.parents[1] / "weights" / f"emodet-{model}.onnx" if shipped else Path(model).expanduser()
+
+
+def model_for_page(model: str = DEFAULT_PRECISION) -> tuple[bytes, str | None]:
+    """The bytes of a model file, and the model card beside it, if there is one.
 
     Args:
-        model: A path; ``int8`` or ``fp32`` for a shipped one; None for the shipped default.
+        model: As for `model_path`.
 
     Raises:
         EmodetError: The file is missing or not a model file of emodet's.
     """
-    name = DEFAULT_PRECISION if model is None else model
-    weights = Path(str(importlib.resources.files("emodet") / "weights"))
-    shipped = name in get_args(Precision) and not Path(name).exists()
-    path, card = (weights / f"emodet-{name}.onnx", weights / "MODEL_CARD.md") if shipped else (Path(name), None)
+    path = model_path(model)
     read_model_file(path)
-    return path.read_bytes(), card.read_text(encoding="utf-8") if card and card.is_file() else None
+    card = path.with_name("MODEL_CARD.md")
+    return path.read_bytes(), card.read_text(encoding="utf-8") if card.is_file() else None
 
 
 def _model(name: str, model: bytes, info: ModelInfo, card: str | None) -> dict[str, Any]:
@@ -202,30 +201,17 @@ def _model(name: str, model: bytes, info: ModelInfo, card: str | None) -> dict[s
     }
 
 
-def _project_url() -> str | None:
-    """The project's address, if the installed metadata names one."""
-    urls = importlib.metadata.metadata("emodet").get_all("Project-URL") or []
-    named = {label.strip().lower(): url.strip() for label, _, url in (entry.partition(",") for entry in urls)}
-    return next((named[label] for label in ("repository", "source", "homepage") if label in named), None)
-
-
 def _shipped_files() -> Iterator[tuple[str, PageFile]]:
-    base = importlib.resources.files("emodet") / "app" / "page"
-    missing = [name for name in _RUNTIME if not (base / name).is_file()]
+    missing = [name for name in _RUNTIME if not (FOLDER / name).is_file()]
     if missing:
         raise EmodetError(
             f"the page's runtime (ONNX Runtime Web) is not in this installation: {', '.join(missing)} missing. In a "
             "checkout, `make page` gets it; it needs Node.js 18 or newer with npm (nodejs.org, or `apt install nodejs "
             "npm`). Wheels built afterwards contain it"
         )
-    more = _WEBGPU if all((base / name).is_file() for name in _WEBGPU) else ()
+    more = _WEBGPU if all((FOLDER / name).is_file() for name in _WEBGPU) else ()
     for name in (*_OWN, *_RUNTIME, *more):
-        yield from _under(base / name, name)
-
-
-def _under(place: Traversable, name: str) -> Iterator[tuple[str, PageFile]]:
-    if place.is_dir():
-        for each in sorted(place.iterdir(), key=lambda entry: entry.name):
-            yield from _under(each, f"{name}/{each.name}")
-    elif (ending := name.rpartition(".")[2]) in _TYPES:
-        yield name, PageFile(place.read_bytes(), _TYPES[ending])
+        place = FOLDER / name
+        for file in sorted(place.rglob("*")) if place.is_dir() else [place]:
+            if (ending := file.suffix[1:]) in _TYPES:
+                yield file.relative_to(FOLDER).as_posix(), PageFile(file.read_bytes(), _TYPES[ending])

@@ -7,8 +7,10 @@ import cv2
 import numpy as np
 import pytest
 from made_media import encoded
+from watching import until
 
 from emodet import Recognizer
+from emodet.synthetic.faces import draw_face
 
 
 @pytest.fixture(scope="module")
@@ -147,3 +149,23 @@ def test_a_higher_least_confidence_makes_answers_uncertain(pictures, astronaut) 
     assert answer.inner_text() == f"uncertain ({face.emotion}?)"
     slider.fill("0.4")
     assert answer.inner_text() == face.emotion
+
+
+def test_the_prior_can_be_balanced(pictures) -> None:
+    """The same faces again with the other prior, as Python gives them, and back."""
+    drawn = np.full((320, 320, 3), 127, dtype=np.uint8)
+    drawn[60:260, 60:260] = draw_face(5, (0, 5), 200).image
+    add(pictures, ("drawn.png", encoded(drawn)))
+    card = result(pictures, "drawn.png")
+    prior = pictures.page.locator("#picture-prior")
+    assert [option.inner_text() for option in prior.locator("option").all()] == ["FER+ shares", "balanced"]
+    for name in ("balanced", "trained"):
+        prior.select_option(name)
+        (expected,) = Recognizer("int8", detector="centerface", prior=name)(drawn)
+        shares = {key: 100 * value for key, value in expected.probabilities.items()}
+        most = max(shares, key=shares.get)
+        cell = f"document.querySelector('.result [data-name={most}]')"
+        until(pictures.page, f"Math.abs(parseFloat({cell}.textContent) - {shares[most]}) < 2")
+        cells = card.locator("td[data-name]").all()
+        found = {each.get_attribute("data-name"): float(each.text_content()[:-2]) for each in cells}
+        assert found == pytest.approx(shares, abs=3)

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from model_stub import graph, info
 
+from emodet import Recognizer
 from emodet.inference.centerface import CenterFace
 from emodet.inference.detectors import find_faces
+from emodet.inference.faces import Detection
 from emodet.modelfile import read_model_file, shipped_model, write_model_file
 from emodet.preprocessing import Preprocessing
 
@@ -23,7 +25,8 @@ RUN = """async ([text, count, model]) => {
     const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
     const rows = [...await networks.readings(bytes, count)];
     const first = rows.slice(0, networks.columns);
-    return [rows, new Recognizer(networks, about).face({ box: [0, 0, 1, 1] }, first, 0, true)];
+    const recognizer = new Recognizer(networks, about);
+    return [rows, recognizer.face({ box: [0, 0, 1, 1] }, first, 0, true), recognizer.balanced(first)];
 }"""
 CUT = """async ([text, width, height, cases]) => {
     const base = new URL('.', document.baseURI).href;
@@ -104,10 +107,14 @@ def test_the_same_probabilities(page, astronaut, precision, limit, count) -> Non
     crops = face_crops(astronaut, model.info.preprocessing, count)
     expected = model.probabilities(crops)
     described = {"file": f"model/emodet-{precision}.onnx"}
-    found = np.array(page.evaluate(RUN, [text(crops), count, described])[0]).reshape(expected.shape)
+    rows, _, balanced = page.evaluate(RUN, [text(crops), count, described])
+    found = np.array(rows).reshape(expected.shape)
     assert len(set(expected.argmax(axis=1))) >= 4  # otherwise agreement would mean little
     assert np.abs(found - expected).max() <= limit
     assert (found.argmax(axis=1) == expected.argmax(axis=1)).mean() >= 0.99
+    recognizer = Recognizer(model, detector="none", prior="balanced")
+    (face,) = recognizer.classify(list(crops[:1]), [Detection((0, 0, 1, 1), None, 1.0)])
+    assert balanced == pytest.approx(list(face.probabilities.values()), abs=limit)
 
 
 def test_the_same_valence_and_arousal(page, site, astronaut) -> None:

@@ -117,11 +117,8 @@ def test_an_older_page_is_replaced_only_when_asked(written, tmp_path) -> None:
 
 
 def test_an_install_without_the_runtime_says_how_to_get_it(tmp_path, monkeypatch) -> None:
-    bare = tmp_path / "emodet" / "app" / "page"
-    shutil.copytree(RUNTIME.parent, bare, ignore=shutil.ignore_patterns("runtime", "node_modules"))
-    shutil.copytree(RUNTIME.parents[2] / "weights", tmp_path / "emodet" / "weights")
     model = model_for_page()[0]
-    monkeypatch.setattr("importlib.resources.files", lambda _: tmp_path / "emodet")
+    monkeypatch.setattr("emodet.app.page.files.FOLDER", tmp_path)
     with pytest.raises(EmodetError, match=r"make page.*npm"):
         page_files(model)
 

@@ -44,10 +44,14 @@ def test_pictures_and_videos_on_the_server(page, astronaut, tmp_path) -> None:
     tab.set_input_files("#picture-files", {"name": "face.jpg", "mimeType": "image/jpeg", "buffer": data})
     tab.wait_for_selector(".result")
     assert "One face: happiness" in tab.inner_text(".result")
+    with tab.expect_request(lambda request: "prior=balanced" in request.url):
+        tab.select_option("#picture-prior", "balanced")
     clip = write_mp4(tmp_path / "clip.mp4", islice(camera_frames(astronaut), 30))
     tab.click("#tab-video")
     tab.select_option("#video-where", "emodet-int8")
-    tab.set_input_files("#video-file", clip)
+    tab.select_option("#video-prior", "balanced")
+    with tab.expect_request(lambda request: "prior=balanced" in request.url):
+        tab.set_input_files("#video-file", clip)
     tab.wait_for_selector("#video-preview:visible")
     tab.wait_for_selector("#video-player:visible")
     tab.wait_for_selector("#video-faces .face:visible")

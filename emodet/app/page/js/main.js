@@ -5,7 +5,7 @@ import { CameraTab } from "./ui/camera.js";
 import { legend } from "./ui/faces.js";
 import { ModelTab } from "./ui/model.js";
 import { PictureTab } from "./ui/picture.js";
-import { byId, hideProblem, megabytes, showProblem } from "./ui/page.js";
+import { byId, hideProblem, megabytes, offerPriors, showProblem } from "./ui/page.js";
 import { tabs } from "./ui/tabs.js";
 import { VideoTab } from "./ui/video.js";
 
@@ -46,7 +46,6 @@ async function start() {
     return showProblem("This page could not load its description (page.json). Check that its server runs, then reload the page.");
   }
   byId("version").textContent = about.emodet;
-  if (about.project) Object.assign(byId("project"), { href: about.project, hidden: false });
   if (about.server) Object.assign(byId("docs"), { href: "docs", hidden: false });
   const bar = byId("loading-bar");
   const wasm = Object.entries(about.runtime_bytes).find(([name]) => !name.includes("asyncify"))[1];
@@ -70,6 +69,7 @@ async function start() {
     video.visible(name === "video");
     if (name === "model") model.show();
   });
+  offerPriors(about.model);
   for (const place of document.querySelectorAll(".legend")) legend(place, about.model);
   for (const place of document.querySelectorAll(".server-only")) place.hidden = !about.server;
   byId("unless-server").hidden = !about.server;

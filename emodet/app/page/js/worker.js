@@ -42,18 +42,18 @@ const ASKS = {
   },
 
   /** A frame of a stream that was started; its bitmap goes back with the answer, to be drawn. */
-  async frame({ stream, bitmap, time, leastConfidence, hide }) {
+  async frame({ stream, bitmap, time, leastConfidence, hide, prior }) {
     const begun = performance.now();
-    const answer = await streams.get(stream).step(pixelsOf(bitmap, false), time, { leastConfidence, hide });
+    const answer = await streams.get(stream).step(pixelsOf(bitmap, false), time, { leastConfidence, hide, prior });
     return { ...answer, bitmap, took: performance.now() - begun };
   },
 
-  async still({ bitmap, key, leastConfidence }) {
+  async still({ bitmap, key, leastConfidence, prior }) {
     const picture = pixelsOf(bitmap, true);
     bitmap.close();
     // Not the canvas of frames: a large one would be kept.
     canvas = null;
-    const faces = await recognizer.still(picture, leastConfidence);
+    const faces = await recognizer.still(picture, leastConfidence, prior);
     if (key !== undefined && faces.length) stills.set(key, picture);
     return { faces };
   },

@@ -15,17 +15,28 @@ export class Recognizer {
     this.model = description.model;
     this.detector = new FaceDetector(new CenterFace(networks.detect, description.detector), description.detector);
     this.settings = description.stream;
+    this.classWeights = (this.model.class_shares ?? []).map((share) => share ** -description.balance);
   }
 
-  /** What the model file says of faces that have been found: one row each. */
-  async readings(picture, detections) {
+  /**
+   * Probabilities of faces that have been found, and valence and arousal where the model file has them: one row each.
+   * With `prior` "balanced", probabilities are divided by the class shares to a power, and rescaled.
+   */
+  async readings(picture, detections, prior = "trained") {
     const { preprocessing } = this.model;
     const each = preprocessing.size ** 2 * 3;
     const crops = new Uint8Array(detections.length * each);
     detections.forEach(({ box, landmarks }, at) => crops.set(crop(picture, box, landmarks, preprocessing), at * each));
     const values = await this.networks.readings(crops, detections.length);
     const wide = this.networks.columns;
-    return detections.map((_, at) => Array.from(values.subarray(at * wide, (at + 1) * wide)));
+    const rows = detections.map((_, at) => Array.from(values.subarray(at * wide, (at + 1) * wide)));
+    return prior === "balanced" ? rows.map((row) => this.balanced(row)) : rows;
+  }
+
+  balanced(row) {
+    const weighted = this.classWeights.map((weight, column) => row[column] * weight);
+    const sum = weighted.reduce((total, value) => total + value, 0);
+    return [...weighted.map((value) => value / sum), ...row.slice(weighted.length)];
   }
 
   /** A face as the page shows it; the words are those of `emodet.inference.faces.Face`. */
@@ -48,9 +59,9 @@ export class Recognizer {
   }
 
   /** Every face of one picture, the surest detection first. */
-  async still(picture, leastConfidence) {
+  async still(picture, leastConfidence, prior) {
     const found = await this.detector.find(picture, this.detector.settings.still_sides);
-    const readings = await this.readings(picture, found);
+    const readings = await this.readings(picture, found, prior);
     return found.map((detection, at) => {
       const shown = bestOf(readings[at].slice(0, this.model.class_names.length));
       return this.face(detection, readings[at], shown, readings[at][shown] >= leastConfidence);
@@ -89,16 +100,16 @@ export class FaceStream {
    *
    * @param {{width: number, height: number, data: Uint8ClampedArray}} picture RGBA
    * @param {number} time seconds, not decreasing
-   * @param {{leastConfidence: number, hide: boolean}} wish with `hide`, faces are looked for in every frame and with a
+   * @param {{leastConfidence: number, hide: boolean, prior: string}} wish with `hide`, faces are looked for in every frame and with a
    *   lower threshold, so that each can be hidden
    * @returns {Promise<{faces: object[], hidden: number[][]}>} faces by track number; boxes of every face that is or
    *   was there less than a second ago
    */
-  async step(picture, time, { leastConfidence, hide }) {
+  async step(picture, time, { leastConfidence, hide, prior }) {
     const tracks = (await this.locate(picture, time, hide)).sort((a, b) => a.number - b.number);
     const least = this.recognizer.detector.settings.min_score;
     const sure = tracks.filter((track) => track.detection.score >= least);
-    const readings = await this.recognizer.readings(picture, sure.map((track) => track.detection));
+    const readings = await this.recognizer.readings(picture, sure.map((track) => track.detection), prior);
     const classes = this.recognizer.model.class_names.length;
     const faces = sure.map((track, at) => {
       if (!this.smoothers.has(track.number)) {

@@ -160,7 +160,7 @@ export class CameraTab {
     const bitmap = await createImageBitmap(this.video);
     const time = taken / 1000;
     const hide = byId("camera-blur").checked;
-    const ask = { stream: "camera", bitmap, time, leastConfidence: this.confidence(), hide };
+    const ask = { stream: "camera", bitmap, time, leastConfidence: this.confidence(), hide, prior: byId("camera-prior").value };
     const answer = await this.backend.ask("frame", ask, [bitmap]);
     if (!this.stream || this.paused) return answer.bitmap.close();
     this.draw(answer, hide);

@@ -33,6 +33,7 @@ export class ModelTab {
       ["Classes", classes],
       ["Crop", `${cut.size} × ${cut.size} pixels, ${cut.colour}, margin ${cut.margin}, alignment by ${cut.alignment}`],
       ["Temperature", model.temperature.toFixed(3)],
+      ...(model.class_shares ? [["Shares in training", model.class_names.map((name, at) => `${name} ${(100 * model.class_shares[at]).toFixed(1)} %`).join(", ")]] : []),
       ["Face detector", `CenterFace, ${megabytes(detector.bytes)}`],
       ["Runs with", running],
     ];

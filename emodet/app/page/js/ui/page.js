@@ -60,6 +60,17 @@ export function confidenceSlider(id, initial, changed = () => {}) {
   return () => slider.valueAsNumber;
 }
 
+/** Fill the choices of the prior, `prior` of `emodet.Recognizer`; hidden where the model file lacks the class shares. */
+export function offerPriors({ class_shares: shares, training_data: data }) {
+  if (!shares?.length || shares.includes(0)) return;
+  const trained = `${data.map(({ name }) => name).join(", ")} shares`;
+  for (const label of document.querySelectorAll(".prior")) {
+    label.hidden = false;
+    label.title = "Balanced: rare emotions are predicted more often, at a cost in accuracy.";
+    label.querySelector("select").append(new Option(trained, "trained"), new Option("balanced", "balanced"));
+  }
+}
+
 /** Give one of the page's own files to `take` when a button is pressed. */
 export function offerSample(button, name, take) {
   button.addEventListener("click", async () => {

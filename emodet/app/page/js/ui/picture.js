@@ -66,8 +66,8 @@ function heatCanvas({ crop, heat, size }, hidden) {
 let keys = 0;
 
 class PictureResult {
-  constructor(tab, file, bitmap, faces, key) {
-    Object.assign(this, { tab, file, bitmap, faces, key });
+  constructor(tab, file, bitmap, faces, key, where) {
+    Object.assign(this, { tab, file, bitmap, faces, key, where, kept: where === "here" });
     this.canvas = element("canvas", { role: "img" });
     this.heats = element("div", { className: "heats" });
     const said = element("p", {}, this.summary());
@@ -122,6 +122,14 @@ class PictureResult {
       return element("tr", {}, number, element("td", { className: "emotion" }, shown), ...cells);
     });
     return element("div", { className: "wide" }, element("table", { className: "found" }, element("thead", {}, head), element("tbody", {}, ...rows)));
+  }
+
+  /** Show other answers. */
+  show(faces) {
+    this.faces = faces;
+    this.place.querySelector("p").textContent = this.summary();
+    this.place.querySelector(".wide")?.replaceWith(this.table());
+    this.draw();
   }
 
   draw() {
@@ -189,6 +197,7 @@ export class PictureTab {
       const pasted = [...(event.clipboardData?.files ?? [])];
       if (!byId("picture").hidden && pasted.length) this.take(pasted);
     });
+    byId("picture-prior").addEventListener("change", () => this.recogniseAgain());
     byId("picture-blur").addEventListener("change", () => this.results.forEach((result) => result.draw()));
     byId("picture-clear").addEventListener("click", () => [...this.results].forEach((result) => result.remove()));
     byId("picture-rows").addEventListener("click", () => this.save());
@@ -237,33 +246,45 @@ export class PictureTab {
     const bitmap = await decoded(file);
     keys += 1;
     const where = byId("picture-where").value;
-    const names = this.about.model.class_names;
-    let faces;
-    let kept = false;
-    if (where === "here") {
-      await this.ready.catch(() => {
-        throw new Error("what recognises faces could not be loaded. Reload the page.");
-      });
-      const copy = await createImageBitmap(bitmap);
-      ({ faces } = await this.backend.ask("still", { bitmap: copy, key: keys, leastConfidence: this.confidence() }, [copy]));
-      kept = true;
-    } else {
-      faces = await recognisePicture(file, where, this.confidence(), names);
-    }
-    const result = new PictureResult(this, file, bitmap, faces, keys);
-    result.kept = kept;
+    const faces = await this.faces(file, bitmap, keys, where);
+    const result = new PictureResult(this, file, bitmap, faces, keys, where);
     this.results.unshift(result);
     byId("picture-results").prepend(result.place);
     this.offer();
+  }
+
+  /** The faces of a picture, recognised in this browser ("here") or with a model of the server. */
+  async faces(file, bitmap, key, where) {
+    const wish = { leastConfidence: this.confidence(), prior: byId("picture-prior").value };
+    if (where !== "here") return recognisePicture(file, { ...wish, model: where }, this.about.model.class_names);
+    await this.ready.catch(() => {
+      throw new Error("what recognises faces could not be loaded. Reload the page.");
+    });
+    const copy = await createImageBitmap(bitmap);
+    return (await this.backend.ask("still", { ...wish, bitmap: copy, key }, [copy])).faces;
+  }
+
+  /** Another prior changes the answers of all pictures. */
+  async recogniseAgain() {
+    const prior = byId("picture-prior").value;
+    const isAsked = () => byId("picture-prior").value === prior;
+    try {
+      for (const result of [...this.results]) {
+        if (!this.results.includes(result)) continue; // removed meanwhile
+        const faces = await this.faces(result.file, result.bitmap, result.key, result.where);
+        if (!isAsked()) return;
+        result.show(faces);
+      }
+    } catch (problem) {
+      if (isAsked()) showProblem(problem.message);
+    }
   }
 
   /** Another least confidence changes which answers are uncertain, not the answers. */
   judgeAgain() {
     for (const result of this.results) {
       for (const face of result.faces) face.emotion = face.confidence >= this.confidence() ? face.most_probable : "uncertain";
-      result.place.querySelector("p").textContent = result.summary();
-      result.place.querySelector(".wide")?.replaceWith(result.table());
-      result.draw();
+      result.show(result.faces);
     }
   }
 

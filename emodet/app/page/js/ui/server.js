@@ -47,8 +47,8 @@ export function offerServer(select, about) {
 }
 
 /** The faces of one picture; waits while the server is busy. */
-export async function recognisePicture(file, model, leastConfidence, names) {
-  const url = `v1/recognize?${query({ model, min_confidence: leastConfidence })}`;
+export async function recognisePicture(file, { model, leastConfidence, prior }, names) {
+  const url = `v1/recognize?${query({ model, min_confidence: leastConfidence, prior })}`;
   for (;;) {
     try {
       const answer = await asked(url, { method: "POST", body: file });
@@ -91,8 +91,8 @@ export class ServerVideo {
    *   called with the newest frame
    * @returns {Promise<{frames: {time: number, faces: object[]}[], note: string}>}
    */
-  async recognise(file, { model, leastConfidence, blur }, { progress, seen }, signal) {
-    const wish = query({ model, min_confidence: leastConfidence, blur_faces: blur, annotate: true });
+  async recognise(file, { model, leastConfidence, blur, prior }, { progress, seen }, signal) {
+    const wish = query({ model, min_confidence: leastConfidence, blur_faces: blur, prior, annotate: true });
     const { id } = await upload(file, `v1/videos?${wish}`, (share) => progress("Sending", share), signal);
     this.id = id;
     const frames = new Map();

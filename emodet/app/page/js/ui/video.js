@@ -134,6 +134,7 @@ export class VideoTab {
   async recognise(video, duration, signal) {
     const rate = Number(byId("video-rate").value);
     const hide = byId("video-blur").checked;
+    const prior = byId("video-prior").value;
     const { stream_side: longestSide, stream_every_s: detectEvery } = this.about.detector;
     await this.backend.ask("start", { stream: "video", longestSide, detectEvery });
     const count = Math.max(1, Math.floor(duration * rate));
@@ -145,7 +146,7 @@ export class VideoTab {
       video.currentTime = time;
       await there;
       const bitmap = await createImageBitmap(video);
-      const ask = { stream: "video", bitmap, time, leastConfidence: this.about.min_confidence, hide };
+      const ask = { stream: "video", bitmap, time, leastConfidence: this.about.min_confidence, hide, prior };
       const answer = await this.backend.ask("frame", ask, [bitmap]);
       const frame = { time, faces: answer.faces, hidden: answer.hidden };
       if (!signal.aborted) this.preview(answer.bitmap, [video.videoWidth, video.videoHeight], frame, duration);
@@ -160,7 +161,8 @@ export class VideoTab {
 
   async onServer(file, model, signal) {
     this.remote = new ServerVideo(this.about.model.class_names);
-    const wish = { model, leastConfidence: this.about.min_confidence, blur: byId("video-blur").checked };
+    const prior = byId("video-prior").value;
+    const wish = { model, leastConfidence: this.about.min_confidence, blur: byId("video-blur").checked, prior };
     const video = document.createElement("video");
     Object.assign(video, { muted: true, preload: "auto", src: this.url });
     const seen = async (frame) => {

@@ -1,0 +1,133 @@
+"""Processes for work on untrusted files: unlike a thread, a process that takes too long can be killed."""
+
+import contextlib
+import multiprocessing
+import queue
+import signal
+import warnings
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from emodet.errors import EmodetError
+from emodet.images import decode_rgb
+
+__all__ = ["Decoders", "Process", "ProcessEnded"]
+
+UInt8 = npt.NDArray[np.uint8]
+
+_START_S = 60.0
+
+
+class ProcessEnded(EmodetError):  # noqa: N818 (also after `close`)
+    """The process crashed, or was killed."""
+
+
+class Process:
+    """Runs ``target(pipe, *args)`` in a process of its own, which sends objects or raises `EmodetError`."""
+
+    def __init__(self, target: Callable[..., None], *args: object) -> None:
+        """Start it. `target` is a function of a module, and all arguments can be pickled."""
+        context = multiprocessing.get_context("spawn")  # not fork: the server has threads
+        self._pipe, theirs = context.Pipe()
+        self._process = context.Process(target=_main, args=(theirs, target, *args), daemon=True)
+        self._process.start()
+        theirs.close()
+        self._started = False
+
+    def send(self, value: object) -> None:
+        """Give the process an object."""
+        with contextlib.suppress(OSError):  # `receive` reports it
+            self._pipe.send(value)
+
+    def receive(self, seconds: float) -> Any:
+        """Wait for an object of the process.
+
+        Raises:
+            TimeoutError: There is none after `seconds`, not counting the start of the process.
+            ProcessEnded: There will be none.
+            EmodetError: The one that the process raised.
+        """
+        try:
+            if not self._started and self._pipe.poll(_START_S):
+                self._started = bool(self._pipe.recv())
+            if not self._pipe.poll(seconds):
+                raise TimeoutError
+            value = self._pipe.recv()
+        except (EOFError, ConnectionError) as problem:
+            raise ProcessEnded("the process ended") from problem
+        if isinstance(value, EmodetError):
+            raise value
+        return value
+
+    def close(self) -> None:
+        """Kill the process."""
+        self._process.kill()
+        self._process.join()
+
+
+class Decoders:
+    """Processes that decode one image each at a time; they start when they are needed."""
+
+    def __init__(self, *, seconds: float) -> None:
+        """Prepare; an image that takes longer than `seconds` is refused, and its process killed."""
+        self._seconds = seconds
+        self._idle: queue.SimpleQueue[Process] = queue.SimpleQueue()
+        self._all: set[Process] = set()
+
+    def decode(self, data: bytes, max_pixels: int) -> UInt8:
+        """Decode an image to uint8 (H, W, 3) RGB. Blocks: call it in a thread.
+
+        Raises:
+            TimeoutError: It takes too long.
+            ProcessEnded: The process ended: the image needs too much memory, or `close` was called.
+            EmodetError: As `emodet.images.decode_rgb`.
+        """
+        try:
+            process = self._idle.get_nowait()
+        except queue.Empty:
+            process = Process(_decode)
+            self._all.add(process)
+        try:
+            process.send((data, max_pixels))
+            image: UInt8 = process.receive(self._seconds)
+        except (TimeoutError, ProcessEnded):
+            self._all.discard(process)
+            process.close()
+            raise
+        except EmodetError:
+            self._idle.put(process)
+            raise
+        self._idle.put(process)
+        return image
+
+    def close(self) -> None:
+        """Kill all processes, also those that decode."""
+        for process in list(self._all):
+            process.close()
+
+
+def _main(pipe: Connection, target: Callable[..., None], *args: object) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the server, and that this process
+    with contextlib.suppress(EOFError, ConnectionError):  # the server has ended
+        pipe.send(True)
+        try:
+            target(pipe, *args)
+        except EmodetError as problem:
+            pipe.send(problem)
+
+
+def _decode(pipe: Connection) -> None:
+    # `decode_rgb` enforces the limit; Pillow's own would come first, or warn.
+    warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+    Image.MAX_IMAGE_PIXELS = None
+    while True:
+        data, max_pixels = pipe.recv()
+        try:
+            pipe.send(decode_rgb(data, name="image", max_pixels=max_pixels))
+        except EmodetError as problem:
+            pipe.send(problem)
