@@ -3,19 +3,15 @@
 import functools
 import hashlib
 import json
-import multiprocessing
 import shutil
 import tempfile
 from collections.abc import Iterable, Mapping
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
-from filelock import FileLock
 from tqdm import tqdm
 
 from emodet.datasets.affectnet import TRAIN_COUNTS
@@ -41,17 +37,12 @@ _FRAMING = (0.76, 0.92)
 _IDENTITY, _FACE, _LABELS = range(3)
 
 
-# One picture: split, index, label and number of people decide it, together with seed and size.
-_Job = tuple[str, int, int, int]
-
-
 def write_release(
     root: Path,
     faces: Mapping[str, int],
     seed: int = 0,
     size: int = 96,
     balance: str = "affectnet",
-    workers: int = 1,
     progress: bool = False,
 ) -> Path:
     """Write drawn faces as the YOLO export; does nothing where the same release exists.
@@ -64,7 +55,6 @@ def write_release(
         seed: Decides every picture, together with the split and the index alone.
         size: Side of the stored pictures in pixels.
         balance: Classes of the training split: as uneven as AffectNet's (``affectnet``), or ``uniform``.
-        workers: Processes that draw; the result does not depend on it.
         progress: Whether to show a progress bar.
 
     Returns:
@@ -75,7 +65,15 @@ def write_release(
         OSError: The disk is full or not writable; nothing is left at `root`.
     """
     root = Path(root)
-    counts = _checked(faces, seed, size, balance, workers)
+    counts = {split: int(faces.get(split, 0)) for split in _SPLITS}
+    if set(faces) - set(_SPLITS) or min(counts.values()) < 0 or not sum(counts.values()):
+        raise EmodetError(f"faces={dict(faces)}: how many for train, val and test, 0 or more and at least one in all")
+    if not 32 <= size <= 1024:
+        raise EmodetError(f"size={size}: whole pixels from 32 to 1024 were expected")
+    if balance not in ("affectnet", "uniform"):
+        raise EmodetError(f"balance={balance!r} is not known; there are affectnet, uniform")
+    if seed < 0:
+        raise EmodetError(f"seed={seed}: a whole number from 0 was expected")
     stamp: dict[str, Any] = {
         **{"made_by": "emodet synthetic faces", "generator": _GENERATOR_VERSION, "layout": "yolo", "faces": counts},
         **{"seed": seed, "size": size, "balance": balance},
@@ -83,36 +81,20 @@ def write_release(
     if _holds(root, stamp):
         return root
     root.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(root.parent / f".{root.name}.lock"):
-        if _holds(root, stamp):  # another process was first
-            return root
-        partial = Path(tempfile.mkdtemp(prefix=f".{root.name}.partial-", dir=root.parent))
+    partial = Path(tempfile.mkdtemp(prefix=f".{root.name}.partial-", dir=root.parent))
+    try:
+        _write(partial, counts, seed, size, balance, progress)
+        about = {**stamp, "title": "drawn faces", "redistributable": True}
+        (partial / STAMP).write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+        partial.chmod(0o755)  # mkdtemp's folders are closed to everybody else
         try:
-            _write(partial, counts, seed, size, balance, workers, progress)
-            about = {**stamp, "title": "drawn faces", "redistributable": True}
-            (partial / STAMP).write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
-            partial.chmod(0o755)  # mkdtemp's folders are closed to everybody else
             partial.replace(root)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
+        except OSError:
+            if not _holds(root, stamp):  # else another process was first
+                raise
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
     return root
-
-
-def _checked(faces: Mapping[str, int], seed: int, size: int, balance: str, workers: int) -> dict[str, int]:
-    if not 32 <= size <= 1024:
-        raise EmodetError(f"size={size}: whole pixels from 32 to 1024 were expected")
-    if balance not in ("affectnet", "uniform"):
-        raise EmodetError(f"balance={balance!r} is not known; there are affectnet, uniform")
-    if seed < 0:
-        raise EmodetError(f"seed={seed}: a whole number from 0 was expected")
-    if workers < 1:
-        raise EmodetError(f"workers={workers}: at least 1 was expected")
-    if unknown := sorted(set(faces) - set(_SPLITS)):
-        raise EmodetError(f"faces: {', '.join(unknown)} is not a split; there are {', '.join(_SPLITS)}")
-    counts = {split: int(faces.get(split, 0)) for split in _SPLITS}
-    if min(counts.values()) < 0 or not sum(counts.values()):
-        raise EmodetError(f"faces={dict(faces)}: at least one face in all, and 0 or more in each split, were expected")
-    return counts
 
 
 def _holds(root: Path, stamp: Mapping[str, Any]) -> bool:
@@ -121,15 +103,16 @@ def _holds(root: Path, stamp: Mapping[str, Any]) -> bool:
         return False
     try:
         found = json.loads((root / STAMP).read_text(encoding="utf-8"))
-        names = [name for name in stamp if found.get(name) != stamp[name]]
+        other = [
+            f"{name} {found.get(name)!r} instead of {stamp[name]!r}" for name in stamp if found.get(name) != stamp[name]
+        ]
     except (OSError, ValueError, AttributeError):
         raise EmodetError(
             f"root={root} holds something else than synthetic faces; name a folder that is new or empty"
         ) from None
-    if names:
-        other = ", ".join(f"{name} {found.get(name)!r} instead of {stamp[name]!r}" for name in names)
+    if other:
         raise EmodetError(
-            f"root={root} holds synthetic faces made otherwise ({other}); remove that folder or name another"
+            f"root={root} holds synthetic faces made otherwise ({', '.join(other)}); remove that folder or name another"
         )
     return True
 
@@ -160,26 +143,8 @@ def _quotas(count: int, shares: npt.NDArray[np.float64]) -> npt.NDArray[np.int64
     return np.asarray(quotas + least, dtype=np.int64)
 
 
-def _draw(job: _Job, seed: int, size: int) -> tuple[bytes, tuple[int, ...]]:
-    """The picture as JPEG, and the face's box x1, y1, x2, y2 in pixels."""
-    split, index, label, people = job
-    rng = np.random.default_rng((seed, _SPLITS.index(split), _FACE, index))
-    person = person_of(seed, split, int(rng.integers(people)))
-    rng.uniform(1, 1)  # the size, which differs in other layouts
-    face = draw_face(label, rng, size, identity=person, framing=_FRAMING)
-    box = tuple(int(min(max(round(value), 0), size)) for value in face.box)
-    _, data = cv2.imencode(".jpg", cv2.cvtColor(face.image, cv2.COLOR_RGB2BGR), (cv2.IMWRITE_JPEG_QUALITY, 92))
-    return bytes(data), box
-
-
-def _write(
-    folder: Path, counts: Mapping[str, int], seed: int, size: int, balance: str, workers: int, progress: bool
-) -> None:
+def _write(folder: Path, counts: Mapping[str, int], seed: int, size: int, balance: str, progress: bool) -> None:
     """``data.yaml``, and a label file ``class cx cy w h`` (normalised) for each picture."""
-    folders = {"train": "train", "val": "valid", "test": "test"}
-    for name in folders.values():
-        for part in ("images", "labels"):
-            (folder / name / part).mkdir(parents=True)
     short = {"happiness": "happy", "sadness": "sad"}
     names = ", ".join(f"'{short.get(name, name)}'" for name in ALPHABETICAL_ORDER)
     (folder / "data.yaml").write_text(
@@ -187,22 +152,24 @@ def _write(
         f"nc: {len(EMOTIONS)}\nnames: [{names}]\n",
         encoding="utf-8",
     )
-    jobs: list[_Job] = []
+    bar = tqdm(total=sum(counts.values()), desc="drawing faces", unit="face", disable=not progress)
     for split, count in counts.items():
-        labels = drawn_labels(count, seed, split, balance).tolist() if count else ()
-        jobs += [(split, index, label, max(1, count // _FACES_PER_PERSON)) for index, label in enumerate(labels)]
-    draw = functools.partial(_draw, seed=seed, size=size)
-    # A fresh interpreter each: OpenCV's threads do not survive a fork.
-    spawn = multiprocessing.get_context("spawn")
-    with nullcontext() if workers == 1 else ProcessPoolExecutor(workers, mp_context=spawn) as pool:
-        drawn = map(draw, jobs) if pool is None else pool.map(draw, jobs, chunksize=16)
-        bar = tqdm(drawn, total=len(jobs), desc="drawing faces", unit="face", disable=not progress)
-        for (split, index, label, _), (data, box) in zip(jobs, bar, strict=True):
-            base = folder / folders[split]
-            name = hashlib.sha224(f"{seed} {split} {index}".encode()).hexdigest()
-            stem = f"image{index:07d}_jpg.rf.{name[:32]}"
-            (base / "images" / f"{stem}.jpg").write_bytes(data)
-            x1, y1, x2, y2 = (value / size for value in box)
+        images, texts = (folder / {"val": "valid"}.get(split, split) / part for part in ("images", "labels"))
+        images.mkdir(parents=True)
+        texts.mkdir()
+        for index, label in enumerate(drawn_labels(count, seed, split, balance).tolist() if count else ()):
+            rng = np.random.default_rng((seed, _SPLITS.index(split), _FACE, index))
+            person = person_of(seed, split, int(rng.integers(max(1, count // _FACES_PER_PERSON))))
+            rng.uniform(1, 1)  # the size, which differs in other layouts
+            face = draw_face(label, rng, size, identity=person, framing=_FRAMING)
+            x1, y1, x2, y2 = (min(max(round(value), 0), size) / size for value in face.box)
+            name = hashlib.sha224(f"{seed} {split} {index}".encode()).hexdigest()[:32]
+            stem = f"image{index:07d}_jpg.rf.{name}"
+            bgr = cv2.cvtColor(face.image, cv2.COLOR_RGB2BGR)
+            _, data = cv2.imencode(".jpg", bgr, (cv2.IMWRITE_JPEG_QUALITY, 92))
+            (images / f"{stem}.jpg").write_bytes(bytes(data))
             number = ALPHABETICAL_ORDER.index(EMOTIONS[label])
             line = f"{number} {(x1 + x2) / 2:.6f} {(y1 + y2) / 2:.6f} {x2 - x1:.6f} {y2 - y1:.6f}\n"
-            (base / "labels" / f"{stem}.txt").write_text(line, encoding="utf-8")
+            (texts / f"{stem}.txt").write_text(line, encoding="utf-8")
+            bar.update()
+    bar.close()
