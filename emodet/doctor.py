@@ -13,7 +13,7 @@ from pathlib import Path
 
 from emodet import __version__
 from emodet.errors import EmodetError
-from emodet.installation import exit_with, install, named
+from emodet.installation import exit_with, install, named, version_of
 
 __all__ = ["main"]
 
@@ -47,19 +47,12 @@ def _whatever_is_missing(check: Callable[[], Iterator[Row]]) -> Iterator[Row]:
         yield "!!", check.__name__.strip("_"), f"{problem}; install emodet again"
 
 
-def _version(distribution: str) -> str | None:
-    try:
-        return metadata.version(distribution)
-    except metadata.PackageNotFoundError:
-        return None
-
-
 def _versions() -> Iterator[Row]:
     yield "ok", "emodet", f"{__version__}, in {Path(__file__).parent}"
     yield "ok", "Python", f"{platform.python_version()} on {platform.platform()}"
-    found = {name: _version(name) for name in (*_RUNTIME, *_LABORATORY)}
+    found = {name: version_of(name) for name in (*_RUNTIME, *_LABORATORY)}
     for name in _RUNTIME:
-        version = found[name] or (_version("opencv-python-headless") if name == "opencv-python" else None)
+        version = found[name] or (version_of("opencv-python-headless") if name == "opencv-python" else None)
         yield ("ok", name, version) if version else ("!!", name, f"missing: pip install {name}")
     for name in _LABORATORY:
         if version := found[name]:
@@ -91,7 +84,7 @@ def _accelerator() -> Iterator[Row]:
     import onnxruntime
 
     yield "ok", "providers", f"{', '.join(onnxruntime.get_available_providers())} (ONNX Runtime)"
-    if _version("torch") is None:
+    if version_of("torch") is None:
         return
     import torch
 
@@ -140,7 +133,7 @@ def _extras() -> Iterator[Row]:
         if name and extra:
             extras.setdefault(extra[1], []).append(name[0])
     for each, packages in sorted(extras.items()):
-        missing = [package for package in packages if _version(package) is None]
+        missing = [package for package in packages if version_of(package) is None]
         yield ("--", each, f"missing {', '.join(missing)}: {install(each)}") if missing else ("ok", each, "complete")
 
 

@@ -1,14 +1,12 @@
 """Run each golden item on the installed emodet and return plain JSON values.
 
-`NAMES`, `KEYS`, `REASONS` and `CHECKS` hold the module paths, configuration keys and words that the items use. After a
-rename, change them there; after a change of an interface, change the function of that item. The values that come back
-must keep their form.
+After a rename or a change of an interface, change the function of that item. The values that come back must keep their
+form.
 """
 
 import contextlib
 import csv
 import hashlib
-import importlib
 import io
 import json
 import os
@@ -24,28 +22,16 @@ from unittest.mock import patch
 
 import cv2
 import numpy as np
+import pytest
+from made_drawn import write_release
 
-NAMES = {
-    "write_release": "made_drawn:write_release",
-    "Pack": "emodet.data.pack:Pack",
-    "open_reader": "emodet.datasets.readers:open_reader",
-    "EmodetError": "emodet.errors:EmodetError",
-    "Predictions": "emodet.evaluation.predictions:Predictions",
-    "evaluate_predictions": "emodet.evaluation.scores:evaluate_predictions",
-    "shipped_model": "emodet.modelfile:shipped_model",
-    "create_app": "emodet.app.application:create_app",
-    "Settings": "emodet.app.settings:Settings",
-    "Limits": "emodet.app.settings:Limits",
-    "EmotionClassifier": "emodet.models.classifier:EmotionClassifier",
-}
-KEYS = {
-    "num_workers": "data.num_workers",
-    "prepare_processes": "data.processes",
-    "monitor": "training.monitor",
-    "image_size": "preprocessing.size",
-}
-REASONS: dict[str, str] = {}
-"""A reader's reason for leaving a sample out, where it is worded anew → its wording in `readers.json`."""
+from emodet.data.pack import Pack
+from emodet.datasets.readers import open_reader
+from emodet.errors import EmodetError
+from emodet.evaluation.predictions import Predictions
+from emodet.evaluation.scores import evaluate_predictions
+from emodet.modelfile import shipped_model
+
 CHECKS = {  # the words of a check of the export → its name in `training.json`; the first that fits
     "difference of a probability": "difference",
     "sum from 1": "row sum",
@@ -54,11 +40,6 @@ CHECKS = {  # the words of a check of the export → its name in `training.json`
 }
 HERE = Path(__file__).parent
 CLASSES = ("neutral", "happiness", "sadness", "surprise", "fear", "disgust", "anger", "contempt")
-
-
-def load(name):
-    module, attribute = NAMES[name].split(":")
-    return getattr(importlib.import_module(module), attribute)
 
 
 def sha(data, length=64):
@@ -79,13 +60,10 @@ def run_here(module, *arguments):
 
     GlobalHydra.instance().clear()
     with patch.object(sys, "argv", [module, *arguments]), contextlib.redirect_stdout(io.StringIO()):
-        try:
+        with pytest.raises(SystemExit) as stop:
             runpy.run_module(module, run_name="__main__", alter_sys=False)
-        except SystemExit as stop:
-            return stop.code
-        finally:
-            HydraConfig.instance().cfg = None
-    return 0
+        HydraConfig.instance().cfg = None
+    return stop.value.code or 0
 
 
 def run_apart(folder, *command, status=0):
@@ -114,7 +92,7 @@ PACKS = {
 def draw_release(root, layout, train=40, val=16):
     """Write drawn faces of 48 px; the YOLO layout also has a test split, as large as val."""
     faces = {"train": train, "val": val, **({"test": val} if layout == "yolo" else {})}
-    return load("write_release")(root, layout, faces, seed=3, size=48)
+    return write_release(root, layout, faces, seed=3, size=48)
 
 
 def packs(folder):
@@ -124,11 +102,11 @@ def packs(folder):
         root = draw_release(folder / layout, layout)
         files = sorted(path for path in root.rglob("*") if path.suffix in (".jpg", ".csv", ".npy", ".txt"))
         place = folder / f"packs{number}"
-        data = ["data=affectnet", f"data.root={root}", f"{KEYS['prepare_processes']}=1", f"{KEYS['image_size']}=40"]
+        data = ["data=affectnet", f"data.root={root}", "data.processes=1", "preprocessing.size=40"]
         with patch.dict(os.environ, {"EMODET_PACKS": str(place)}):
             assert run_here("emodet.prepare", *data, *settings) == 0
         (inside,) = place.iterdir()
-        pack = load("Pack")(inside)
+        pack = Pack(inside)
         table = pack.table
         splits = {}
         for split in sorted(set(table.split.tolist())):
@@ -156,8 +134,8 @@ def read_samples(root, reader, options):
 
     A sample is (path, split, emotion, box, soft label, valence, arousal, landmarks, subject).
     """
-    listing = load("open_reader")(root, reader, **options).read()
-    left_out = {REASONS.get(reason, reason): count for reason, count in listing.left_out.items()}
+    listing = open_reader(root, reader, **options).read()
+    left_out = dict(listing.left_out)
     fields = ("key", "split", "emotion", "box", "soft_label", "valence", "arousal", "landmarks", "subject")
     return [[getattr(record, field) for field in fields] for record in listing.samples], left_out
 
@@ -174,7 +152,7 @@ def read_case(folder, case):
 
     try:
         samples, left_out = read_samples(folder / case["id"] / case["root"], case["reader"], case["options"])
-    except load("EmodetError"):
+    except EmodetError:
         return {"error": True}
     samples = sorted(([plain(value) for value in sample] for sample in samples), key=json.dumps)
     counts = Counter(f"{split}/{'none' if label is None else CLASSES[int(label)]}" for _, split, label, *_ in samples)
@@ -213,7 +191,7 @@ def evaluation(name, faces=400, groups=False, sources=False, dimensions=False, m
         annotated[::7, 1] = np.nan
         values["annotated"] = annotated
     softmax = [np.exp(x) / np.exp(x).sum(axis=1, keepdims=True) for x in (logits, 2 * logits)]
-    predictions = load("Predictions")(
+    predictions = Predictions(
         keys=[f"{k:04d}" for k in range(faces)],
         emotion=emotion,
         probabilities=softmax[0],
@@ -223,7 +201,7 @@ def evaluation(name, faces=400, groups=False, sources=False, dimensions=False, m
         data=name,
         **values,
     )
-    return report_figures(load("evaluate_predictions")(predictions, resamples=1000, seed=0).as_dict())
+    return report_figures(evaluate_predictions(predictions, resamples=1000, seed=0).as_dict())
 
 
 def report_figures(report):
@@ -245,7 +223,7 @@ def model_probabilities(precision):
     """Answer on 4 drawn crops (`crops.npz`) and 4 crops of seeded noise, uint8 (8, 48, 48, 3)."""
     noise = np.random.default_rng(7).integers(0, 256, (4, 48, 48, 3), dtype=np.uint8)
     crops = np.concatenate([np.load(HERE / "crops.npz")["crops"], noise])
-    model = load("shipped_model")(precision, threads=1)
+    model = shipped_model(precision, threads=1)
     assert tuple(model.info.class_names) == CLASSES
     return [[round(float(p), 9) for p in row] for row in model.probabilities(crops)]
 
@@ -308,8 +286,11 @@ def shape(value):
 def make_client(limits=None, **settings):
     from starlette.testclient import TestClient
 
-    settings |= {"limits": load("Limits")(**limits)} if limits else {}
-    app = load("create_app")(load("Settings")(detector="centerface", threads=1, **settings))
+    from emodet.app.application import create_app
+    from emodet.app.settings import Limits, Settings
+
+    settings |= {"limits": Limits(**limits)} if limits else {}
+    app = create_app(Settings(detector="centerface", threads=1, **settings))
     return TestClient(app, base_url="http://127.0.0.1:8000", raise_server_exceptions=False)
 
 
@@ -387,13 +368,13 @@ TRAININGS = {
 }
 STOPPED = """
 import os, runpy, signal
-from {module} import {name}
-step = {name}.training_step
+from emodet.models.classifier import EmotionClassifier
+step = EmotionClassifier.training_step
 def stopped(self, batch, batch_idx):
     if (self.current_epoch, batch_idx) == (1, 2):
         os.kill(os.getpid(), signal.SIGTERM)
     return step(self, batch, batch_idx)
-{name}.training_step = stopped
+EmotionClassifier.training_step = stopped
 runpy.run_module("emodet.train", run_name="__main__", alter_sys=True)
 """
 
@@ -403,15 +384,14 @@ def train(folder, name, run, *, stop=False):
     root = draw_release(folder / "release", "yolo", train=192, val=64)
     settings = [
         *("experiment=affectnet_yolo", "data=affectnet_yolo", f"data.root={root}", "data.batch_size=16", "logger=csv"),
-        *(f"{KEYS['num_workers']}=0", f"{KEYS['prepare_processes']}=1", f"{KEYS['image_size']}=40", "seed=5"),
+        *("data.num_workers=0", "data.processes=1", "preprocessing.size=40", "seed=5"),
         *("net.channels=[8,8,16,16]", "net.features=16", "optimizer.lr=0.01"),
-        *(f"{KEYS['monitor']}=val/accuracy", "trainer.max_epochs=2"),
+        *("training.monitor=val/accuracy", "trainer.max_epochs=2"),
         *("trainer.accelerator=cpu", "trainer.precision=32-true", "trainer.enable_progress_bar=false"),
         *TRAININGS[name],
         f"hydra.run.dir={run}",
     ]
-    module, attribute = NAMES["EmotionClassifier"].split(":")
-    start = ["-c", STOPPED.format(module=module, name=attribute)] if stop else ["-m", "emodet.train"]
+    start = ["-c", STOPPED] if stop else ["-m", "emodet.train"]
     run_apart(folder, *start, *settings, status=None if stop else 0)
     assert (run / "checkpoints/last.ckpt").exists()
     assert (run / "weights.pt").exists() != stop

@@ -41,7 +41,7 @@ def draw_crops():
     """Write `crops.npz`, once: the model file's crops of four drawn faces."""
     from emodet.data.synthetic import draw_face
 
-    preprocessing = adapter.load("shipped_model")("fp32", threads=1).info.preprocessing
+    preprocessing = adapter.shipped_model("fp32", threads=1).info.preprocessing
     faces = [draw_face(name, (1, k), 160) for k, name in enumerate(("happiness", "surprise", "anger", "sadness"))]
     crops = np.stack([preprocessing.crop(face.image, face.box) for face in faces])
     np.savez_compressed(adapter.HERE / "crops.npz", crops=crops)

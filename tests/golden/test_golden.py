@@ -1,6 +1,6 @@
 """Compare emodet with the results of commit abc22e5: packs, readers, figures, model files, rows, training, server.
 
-`adapter.py` runs each item; names and configuration keys stand at its top. `record.py` wrote the JSON files.
+`adapter.py` runs each item. `record.py` wrote the JSON files.
 """
 
 import json
