@@ -14,7 +14,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -34,7 +34,7 @@ from emodet.commands import command, to_plain_dict
 from emodet.data.datamodule import EmotionDataModule
 from emodet.errors import EmodetError
 from emodet.inference.detectors import Detector, make_detector
-from emodet.modelfile import ModelFile, Precision, read_model_file, shipped_model
+from emodet.modelfile import SHIPPED, ModelFile, read_model_file, shipped_model
 from emodet.training.assembly import build_data
 from emodet.training.console import quiet_lightning
 from emodet.training.folder import provenance
@@ -143,8 +143,8 @@ def _best_score(detector: Detector) -> Callable[[npt.NDArray[np.uint8]], float]:
 def _model(name: str, threads: int | None) -> ModelFile | None:
     if name == "none":
         return None
-    if name in get_args(Precision):
-        return shipped_model(cast(Precision, name), threads=threads)
+    if name in SHIPPED:
+        return shipped_model(name, threads=threads)
     return read_model_file(Path(name).expanduser(), threads=threads)
 
 

@@ -174,13 +174,15 @@ class ExportConfig:
         name: The files' common name.
         formats: Of fp32 and int8; null makes what can be made.
         format: ``web`` writes the page that recognises in the browser, as a static folder, and nothing else.
-        model: For the page: a model file, or ``int8`` or ``fp32`` for a shipped one.
+        model: For the page: a model file, or a shipped one: ``int8``, ``accurate`` or ``fp32``.
         force: Whether files that fail the parity check are written all the same.
         overwrite: Whether files of that name may be replaced.
         trained_on: What the files call their training data; by default what the run says.
         terms: On which terms the training data may be used, as the files repeat it; known for AffectNet and FER+.
         calibration_faces: How many training faces set the ranges of int8.
         reduce_range: Whether int8 weights have 7 bits, which is safe on processors without VNNI.
+        mirror: Whether the files average the logits of each face and of its mirror image, at twice the time; for
+            `emodet.models.residual_cnn.ResidualCNN`, otherwise with ``net.mirror`` of the training.
         threads: Of torch and ONNX Runtime while measuring; null leaves it to them.
         trust: Packages of your own whose classes the checkpoint may name.
         preprocessing: Margin, alignment and detail with which a detector's faces are cut, where training pictures were
@@ -200,6 +202,7 @@ class ExportConfig:
     terms: str | None = None
     calibration_faces: int = 512
     reduce_range: bool = True
+    mirror: bool = False
     threads: int | None = None
     trust: Sequence[str] = ()
     preprocessing: dict[str, Any]
@@ -213,8 +216,8 @@ class AuditConfig(TrainConfig):
     Attributes:
         output: The folder for the page and the corrections; by default ``audit/NAME`` in the folder for outputs.
         quick: Whether to leave out what takes long: no net is trained, no detector runs.
-        model: The model file that checks the class order: a path, ``int8`` or ``fp32`` for a shipped one, ``none`` to
-            leave it out.
+        model: The model file that checks the class order: a path, a shipped one (``int8``, ``accurate``, ``fp32``),
+            ``none`` to leave it out.
         detector: As in `emodet.inference.detectors.DETECTORS`; ``none`` leaves it out.
         detector_faces: How many faces, drawn at random, the detector checks; null takes all.
         gallery: How many images a gallery of the page shows.

@@ -23,13 +23,22 @@ from emodet.onnx_session import open_session
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["DEFAULT_PRECISION", "ModelFile", "ModelInfo", "Precision", "TrainingData"]
+__all__ = ["DEFAULT_MODEL", "SHIPPED", "ModelFile", "ModelInfo", "Precision", "TrainingData"]
 __all__ += ["read_model_file", "shipped_model", "write_model_file"]
 
 UInt8 = npt.NDArray[np.uint8]
 Float32 = npt.NDArray[np.float32]
 
-DEFAULT_PRECISION: Precision = "int8"
+_WEIGHTS = Path(__file__).parent / "weights"
+SHIPPED = {
+    "int8": _WEIGHTS / "emodet-int8.onnx",
+    "accurate": _WEIGHTS / "emodet-accurate-int8.onnx",
+    "fp32": _WEIGHTS / "emodet-fp32.onnx",
+}
+"""Model files of the package, by the name that stands for them: ``accurate`` has the weights of ``int8`` and
+averages each face and its mirror image, at twice the time."""
+
+DEFAULT_MODEL = "int8"
 """The shipped model file used when none is named."""
 
 _MAX_FILE = 2**31 - 1  # limit of a protocol buffer
@@ -167,17 +176,17 @@ def read_model_file(
 
 
 def shipped_model(
-    precision: Precision = DEFAULT_PRECISION, *, providers: Sequence[str] = ("cpu",), threads: int | None = None
+    name: str = DEFAULT_MODEL, *, providers: Sequence[str] = ("cpu",), threads: int | None = None
 ) -> ModelFile:
-    """Open a model file of the package; `EmodetError` if the installation has none."""
-    file = Path(__file__).parent / "weights" / f"emodet-{precision}.onnx"
+    """Open a model file of the package, by its name in `SHIPPED`; `EmodetError` if the installation has none."""
+    file = SHIPPED[name]
     if not file.is_file():
         raise EmodetError(
-            f"this installation of emodet has no {precision} model file; name one with model=FILE.onnx, "
+            f"this installation of emodet has no {name} model file; name one with model=FILE.onnx, "
             "written by `python -m emodet.export`"
         )
-    name = f"shipped model file {file.name}"
-    return ModelFile(file.read_bytes(), name=name, providers=providers, threads=threads)
+    data = file.read_bytes()
+    return ModelFile(data, name=f"shipped model file {file.name}", providers=providers, threads=threads)
 
 
 def write_model_file(model: "onnx.ModelProto | bytes", info: ModelInfo, path: str | os.PathLike[str]) -> Path:

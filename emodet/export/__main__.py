@@ -51,6 +51,11 @@ def main(config: DictConfig) -> None:
     if "threads" in settings:
         torch.set_num_threads(settings["threads"])
     trained = load_trained(Path(settings["checkpoint"]))
+    net = trained.classifier.net
+    if settings["mirror"]:
+        if not hasattr(net, "mirror"):
+            raise EmodetError(f"mirror=true: {type(net).__name__} does not average mirror images; leave mirror out")
+        net.mirror = True
     data = open_data_if_any(settings, trained)
     possible = tuple(kind for kind in FORMATS if data is not None or kind != "int8")
     options = ExportOptions(

@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, get_args, overload
+from typing import TYPE_CHECKING, Literal, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +19,7 @@ from emodet.inference.result import Result
 from emodet.inference.sources import hide_password
 from emodet.inference.stream import DETECT_EVERY, FaceStream
 from emodet.inference.tracking import Smoothing
-from emodet.modelfile import ModelFile, Precision, read_model_file, shipped_model
+from emodet.modelfile import SHIPPED, ModelFile, read_model_file, shipped_model
 
 if TYPE_CHECKING:
     from emodet.inference.video_reader import Frame
@@ -67,7 +67,8 @@ class Recognizer:
         """Open the model file and the detector.
 
         Args:
-            model: Path of a model file, an opened one, or ``int8`` or ``fp32`` for a shipped one; None for the default.
+            model: Path of a model file, an opened one, or a shipped one: ``int8`` (the default),
+                ``accurate`` (mean of both mirror images, twice the time) or ``fp32``.
             detector: One of `emodet.inference.detectors.DETECTORS`, ``yunet:FILE.onnx``, or a detector of your own.
             threads: Threads of one call of ONNX Runtime; None for one per core.
             providers: Execution providers of the model file, of `emodet.onnx_session.PROVIDERS`, preferred first.
@@ -304,16 +305,15 @@ def _class_weights(prior: str, model: ModelFile) -> Float32 | None:
 def open_model(
     model: str | os.PathLike[str] | None, *, providers: Sequence[str] = ("cpu",), threads: int | None = None
 ) -> ModelFile:
-    """Open a model file by path, or a shipped one by ``int8``, ``fp32`` or None for the default.
+    """Open a model file by path, or a shipped one by ``int8``, ``accurate``, ``fp32``, or None for the default.
 
     Raises:
         EmodetError: As `emodet.modelfile.read_model_file`.
     """
     if model is None:
         return shipped_model(providers=providers, threads=threads)
-    for precision in get_args(Precision):
-        if model == precision and not Path(precision).exists():
-            return shipped_model(precision, providers=providers, threads=threads)
+    if str(model) in SHIPPED and not Path(model).exists():
+        return shipped_model(str(model), providers=providers, threads=threads)
     if Path(model).is_dir() or Path(model).suffix in (".ckpt", ".pt", ".pth"):
         raise EmodetError(
             f"model={model}: a run or checkpoint, not a model file; export it first: "

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from emodet import __version__
 from emodet.errors import EmodetError
@@ -22,7 +22,7 @@ from emodet.inference.recognizer import BALANCE
 from emodet.inference.rows import row_columns
 from emodet.inference.stream import DETECT_EVERY
 from emodet.inference.tracking import PATIENCE_S, Smoothing
-from emodet.modelfile import DEFAULT_PRECISION, ModelFile, ModelInfo, Precision, read_model_file
+from emodet.modelfile import DEFAULT_MODEL, SHIPPED, ModelFile, ModelInfo, read_model_file
 from emodet.palette import UNCERTAIN_COLOUR, class_colours
 from emodet.preprocessing import Preprocessing
 
@@ -169,12 +169,11 @@ def _detector_settings() -> dict[str, Any]:
 
 
 def model_path(model: str) -> Path:
-    """A model file: a path, or ``int8`` or ``fp32`` for a shipped one; it may be missing."""
-    shipped = model in get_args(Precision) and not Path(model).exists()
-    return FOLDER.parents[1] / "weights" / f"emodet-{model}.onnx" if shipped else Path(model).expanduser()
+    """A model file: a path, or the name of a shipped one; it may be missing."""
+    return SHIPPED[model] if model in SHIPPED and not Path(model).exists() else Path(model).expanduser()
 
 
-def model_for_page(model: str = DEFAULT_PRECISION) -> tuple[bytes, str | None]:
+def model_for_page(model: str = DEFAULT_MODEL) -> tuple[bytes, str | None]:
     """The bytes of a model file, and the model card beside it, if there is one.
 
     Args:
