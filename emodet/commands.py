@@ -66,7 +66,12 @@ def run_id() -> str:
     return f"slurm-{job}" if job else f"{strftime('%Y-%m-%d_%H-%M-%S', gmtime())}_{os.getpid()}"
 
 
-for _resolver in (share_of_cores, workers_beside):
+def net_title(net: Mapping[str, Any]) -> str:
+    """Short name of a net for the names of runs: its class, or the model of timm."""
+    return str(net.get("model") or str(net.get("_target_")).rpartition(".")[2])
+
+
+for _resolver in (share_of_cores, workers_beside, net_title):
     OmegaConf.register_new_resolver(_resolver.__name__, _resolver, replace=True)
 OmegaConf.register_new_resolver("run_id", run_id, replace=True, use_cache=True)
 
@@ -121,7 +126,13 @@ class CheckBeforeStart(Callback):
         own = copy.deepcopy(config)
         with open_dict(own):
             del own["hydra"]
-        _reported(lambda: _checked(TrainConfig, own))
+
+        def check() -> None:
+            from emodet.training.assembly import check_settings
+
+            check_settings(to_plain_dict(_checked(TrainConfig, own)))
+
+        _reported(check)
 
 
 def _reported(action: Callable[[], Any]) -> Any:

@@ -5,7 +5,7 @@ Signatures hold the defaults, ``conf/`` holds the choices; see `emodet.schema`.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from emodet.auditing.options import OutOfFoldOptions, ProposalOptions
 from emodet.data.augmentation import Augmentation
@@ -49,7 +49,7 @@ class TrainingConfig:
         mixup: See `emodet.models.extras.Mixup`.
         cutmix: See `emodet.models.extras.Mixup`.
         mix_prob: See `emodet.models.extras.Mixup`.
-        sam_rho: See `emodet.models.sam.SharpnessAware`; null takes plain steps.
+        sam_rho: See `emodet.models.extras.SharpnessAware`; null takes plain steps.
         progressive_sizes: See `emodet.models.extras.ProgressiveSizes`.
         valence_arousal: See `emodet.models.classifier.EmotionClassifier`.
         channels_last: See `emodet.models.classifier.EmotionClassifier`.
@@ -68,7 +68,7 @@ class TrainingConfig:
     valence_arousal: float | None = None
     channels_last: bool = True
     compile: bool = False
-    calibration: str = "temperature"
+    calibration: Literal["temperature", "sharpness", "none"] = "temperature"
     export: bool = False
 
 

@@ -18,7 +18,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from emodet.commands import command, to_plain_dict
-from emodet.training.assembly import build_classifier, build_data, build_trainer
+from emodet.training.assembly import build_classifier, build_data, build_trainer, check_settings
 from emodet.training.console import quiet_lightning
 from emodet.training.folder import RunFolder
 from emodet.training.initial_weights import init_from
@@ -43,6 +43,7 @@ def main(config: DictConfig) -> float:
 
 def train(settings: dict[str, Any], values: dict[str, Any], run: RunFolder) -> float:
     """Compose, fit, calibrate on val, evaluate on test, write the weights."""
+    check_settings(settings)
     quiet_lightning()
     set_threads(settings.get("threads"))
     L.seed_everything(settings["seed"], verbose=False)
@@ -51,10 +52,10 @@ def train(settings: dict[str, Any], values: dict[str, Any], run: RunFolder) -> f
     if resumes:
         size = batch_size_for(run.facts(), settings["data"]["batch_size"], trainer.world_size)
         settings["data"]["batch_size"] = values["data"]["batch_size"] = size
+    teachers = [load_trained(Path(each)) for each in settings["distillation"]["teachers"]]
     data = build_data(settings)
     data.prepare_data()
     data.setup()
-    teachers = [load_trained(Path(each)) for each in settings["distillation"]["teachers"]]
     classifier = build_classifier(settings, data, [teacher.classifier for teacher in teachers])
     if resumes:
         run.check_same_data(data.fingerprint)

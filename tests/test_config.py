@@ -1,5 +1,6 @@
 """The configuration: keys and defaults from signatures, groups that replace cleanly, paths of any name, help."""
 
+import re
 import shutil
 from collections.abc import Callable
 from functools import cache
@@ -230,3 +231,9 @@ def test_the_command_alone_lists_the_experiments(command: Command, capfd: pytest
     assert command("emodet.train") == 2
     said = capfd.readouterr()
     assert all(experiment in said.out + said.err for experiment in EXPERIMENTS)
+
+
+@pytest.mark.parametrize(("net", "title"), [("residual_cnn", "ResidualCNN"), ("timm", "resnet18")])
+def test_a_wandb_run_is_named_after_experiment_net_seed_and_date(net: str, title: str) -> None:
+    logger = composed("experiment=baseline", "logger=wandb", "seed=7", f"net={net}")["logger"]["wandb"]
+    assert re.fullmatch(rf"test-{title}-seed7-\d{{4}}-\d\d-\d\d", logger["name"])

@@ -130,7 +130,7 @@ def test_a_recognizer_answers_as_the_checkpoint(run: Path, model_file: Path) -> 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["training.valence_arousal=1"], "training.valence_arousal=1: none of the 72 training faces (drawn faces)"),
+        (["training.valence_arousal=1"], "training.valence_arousal=1: none of the 72 training faces (drawn faces"),
         (["training.monitor=val/ccc_valence"], "training.monitor=val/ccc_valence: there is no such metric"),
     ],
 )

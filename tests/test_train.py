@@ -306,3 +306,29 @@ def test_a_multirun_makes_a_folder_per_seed_and_they_differ(
     weights = [torch.load(tmp_path / job / "weights.pt", weights_only=True) for job in ("0", "1")]
     assert not torch.equal(weights[0]["head.5.weight"], weights[1]["head.5.weight"])
     assert [RunFolder(tmp_path / job).facts()["seed"] for job in ("0", "1")] == [0, 1]
+
+
+@pytest.mark.parametrize(
+    "argument",
+    [
+        *("training.calibration=x", "training.monitor=val/f1", "training.mixup=-1", "training.cutmix=-1"),
+        *("training.mix_prob=2", "training.sam_rho=0", "training.progressive_sizes=[[0,96]]"),
+        *("training.valence_arousal=-1", "optimizer.lr=-1", "scheduler.warmup=2", "init_from=/no/weights.pt"),
+    ],
+)
+def test_a_value_that_needs_no_data_is_refused_before_anything_is_written(
+    argument: str,
+    command: Command,
+    small: list[str],
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("EMODET_PACKS", str(tmp_path / "packs"))
+    run = f"hydra.run.dir={tmp_path / 'run'}"
+    plain = ["training.progressive_sizes=[]", "scheduler=onecycle", "trainer.check_val_every_n_epoch=1"]
+    assert command("emodet.train", "experiment=ferplus", *small, *plain, argument, run) == 2
+    error = capfd.readouterr().err
+    assert argument.partition("=")[0].partition(".")[0] in error
+    assert "Traceback" not in error
+    assert list(tmp_path.iterdir()) == []

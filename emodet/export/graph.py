@@ -15,8 +15,8 @@ from torch import nn
 
 from emodet.errors import EmodetError
 from emodet.models.classifier import EmotionClassifier
+from emodet.models.losses import split_outputs
 from emodet.models.sharpness import relative_temperature
-from emodet.models.valence_arousal import split_outputs
 from emodet.preprocessing import MIN_DEVIATION
 
 if TYPE_CHECKING:

@@ -1,7 +1,6 @@
 """The LightningModule around a net: loss, optimizer, scheduler, metrics."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import lightning as L
@@ -19,12 +18,11 @@ from emodet.errors import EmodetError
 from emodet.models.agreement import DIMENSIONS
 from emodet.models.build import build, require_trusted, spec_of
 from emodet.models.extras import TrainingExtra
-from emodet.models.losses import SoftCrossEntropy, per_face
+from emodet.models.losses import ConcordanceLoss, SoftCrossEntropy, per_face, split_outputs
 from emodet.models.metrics import SplitMetrics, TrainingMetrics
 from emodet.models.nets import build_net
 from emodet.models.optimization import build_optimizer, build_scheduler
 from emodet.models.sharpness import relative_temperature
-from emodet.models.valence_arousal import ConcordanceLoss, checked_weight, split_outputs
 from emodet.preprocessing import MIN_DEVIATION, Preprocessing
 
 __all__ = ["EmotionClassifier"]
@@ -47,7 +45,7 @@ class EmotionClassifier(L.LightningModule):
         scheduler: See `build_scheduler`; None keeps the learning rate.
         loss: A module that maps logits (N, K) and targets (N, K) to a scalar; None is `SoftCrossEntropy`.
         extras: Changes to the training step, in this order. Checkpoints do not store them.
-        valence_arousal: Weight of `ConcordanceLoss`; above 0, the net has a valence/arousal head.
+        valence_arousal: Weight of `ConcordanceLoss` (1 is usual); above 0, the net has a valence/arousal head.
         source_names: Data sets of a mix; each gets metrics of its own.
         channels_last: Memory format of the net and its input.
         compile: Whether to compile the net, in place.
@@ -87,7 +85,7 @@ class EmotionClassifier(L.LightningModule):
         if not isinstance(preprocessing, Preprocessing):
             preprocessing = Preprocessing.from_dict(preprocessing or {})
         self.preprocessing, self.class_names = preprocessing, tuple(class_names)
-        self.va_weight = checked_weight(valence_arousal)
+        self.va_weight = check_va_weight(valence_arousal)
         self.has_va_head = self.va_weight > 0
         net_spec = spec_of(net) or {}
         if "pretrained" in net_spec:
@@ -112,7 +110,8 @@ class EmotionClassifier(L.LightningModule):
             outputs = len(self.class_names) + (len(DIMENSIONS) if self.has_va_head else 0)
             net = build_net(net, outputs, preprocessing.to_dict())
         self.net = net.to(memory_format=torch.channels_last) if channels_last else net
-        self.channels_last, self.compiles, self.seed, self._counts = channels_last, compile, seed, True
+        self.channels_last, self.compiles, self.seed = channels_last, compile, seed
+        self.counts_training = True  # off during a second pass over the same batch
         self.optimizer_spec, self.scheduler_spec = optimizer or _OPTIMIZER, scheduler
         # A spec is built by `setup`: predicting needs no code of a loss of one's own.
         self.loss_spec = loss if isinstance(loss, Mapping) else None
@@ -160,11 +159,7 @@ class EmotionClassifier(L.LightningModule):
         return x.contiguous(memory_format=torch.channels_last if self.channels_last else torch.contiguous_format)
 
     def setup(self, stage: str) -> None:
-        """Build the loss and check the extras.
-
-        Raises:
-            EmodetError: The loss's spec or an extra does not fit.
-        """
+        """Build the loss and check the extras; raises an `EmodetError` where one does not fit."""
         if self.loss is None and self.loss_spec is not None and stage != "predict":
             require_trusted(self.loss_spec, nn.Module, "loss")
             self.loss = build(self.loss_spec, "loss").to(self.device)
@@ -199,11 +194,7 @@ class EmotionClassifier(L.LightningModule):
         super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
 
     def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
-        """One step on an augmented batch.
-
-        Raises:
-            EmodetError: The loss is not finite, or one face is too few for the net.
-        """
+        """The loss of an augmented batch; raises an `EmodetError` where it is not finite."""
         for extra in self.extras:
             batch = extra.transform_batch(batch, self)
         x, emotion = self.normalise(batch["image"]), batch["emotion"]
@@ -224,7 +215,14 @@ class EmotionClassifier(L.LightningModule):
         va_loss = torch.zeros_like(class_loss)
         if valence_arousal is not None:
             va_loss = self.va_weight * self.concordance_loss(valence_arousal, annotated)
-        self._count((class_loss + va_loss).detach(), logits.detach(), emotion, batch_idx)
+        loss = (class_loss + va_loss).detach()
+        if not torch.isfinite(loss):
+            raise EmodetError(
+                f"the loss became {loss.item()} in epoch {self.current_epoch}, batch {batch_idx}. The last good "
+                "checkpoint is kept; lower optimizer.lr, set trainer.gradient_clip_val=1, or trainer.precision=32-true"
+            )
+        if self.counts_training:
+            self.train_metrics.update(logits.detach(), emotion, loss)
         return class_loss * self._share_of_weight(target) + va_loss
 
     def on_train_epoch_end(self) -> None:
@@ -232,13 +230,8 @@ class EmotionClassifier(L.LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         self.val_metrics.reset()  # the sanity check counted a few batches
-        if self.trainer.world_size > 1:
-            # Each rank has batch norm's running averages of its own faces; rank 0's are those that are saved.
-            for buffer in self.net.buffers():
-                torch.distributed.broadcast(buffer, 0)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Measure a batch of the val split."""
         self._measure(self.val_metrics, batch)
 
     def on_validation_epoch_end(self) -> None:
@@ -250,11 +243,11 @@ class EmotionClassifier(L.LightningModule):
             return
         for config in self.trainer.lr_scheduler_configs:
             if isinstance(config.scheduler, ReduceLROnPlateau):
-                monitor, metrics = str(config.monitor), self.trainer.callback_metrics
-                if monitor not in metrics:
-                    known = ", ".join(name for name in sorted(metrics) if name.startswith("val/"))
-                    raise EmodetError(f"scheduler.monitor={monitor}: there is no such metric; there are {known}")
-                config.scheduler.step(metrics[monitor])
+                metrics = {name: value for name, value in self.trainer.callback_metrics.items() if "val/" in name}
+                if config.monitor not in metrics:
+                    known = ", ".join(sorted(metrics))
+                    raise EmodetError(f"scheduler.monitor={config.monitor}: there is no such metric; there are {known}")
+                config.scheduler.step(metrics[config.monitor])
 
     def lr_scheduler_step(self, scheduler: LRSchedulerTypeUnion, metric: Any) -> None:
         """Step a scheduler that needs no metric; see `on_validation_end` for one that does."""
@@ -278,7 +271,6 @@ class EmotionClassifier(L.LightningModule):
             checkpoint["state_dict"] = kept
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
-        """Measure a batch of the test split."""
         self._measure(self.test_metrics, batch)
 
     def on_test_epoch_end(self) -> None:
@@ -297,27 +289,9 @@ class EmotionClassifier(L.LightningModule):
         scheduler = build_scheduler(self.scheduler_spec, optimizer, int(self.trainer.estimated_stepping_batches))
         return {"optimizer": optimizer, "lr_scheduler": scheduler}
 
-    @contextmanager
-    def uncounted(self) -> Iterator[None]:
-        """Training steps in this context do not count in the metrics: a second pass over the same batch."""
-        self._counts = False
-        try:
-            yield
-        finally:
-            self._counts = True
-
     def _reseed(self, batch_idx: int) -> None:
         place = [self.seed, self.current_epoch, batch_idx, self.global_rank]
         torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1)[0]))
-
-    def _count(self, loss: torch.Tensor, logits: torch.Tensor, emotion: torch.Tensor, batch_idx: int) -> None:
-        if not torch.isfinite(loss):
-            raise EmodetError(
-                f"the loss became {loss.item()} in epoch {self.current_epoch}, batch {batch_idx}. The last good "
-                "checkpoint is kept; lower optimizer.lr, set trainer.gradient_clip_val=1, or trainer.precision=32-true"
-            )
-        if self._counts:
-            self.train_metrics.update(logits, emotion, loss)
 
     def _share_of_weight(self, target: torch.Tensor) -> torch.Tensor | float:
         """The factor that makes the mean of the ranks' gradients that of all faces, where class weights differ."""
@@ -348,3 +322,12 @@ class EmotionClassifier(L.LightningModule):
 
     def _split(self, outputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
         return split_outputs(outputs.float(), len(self.class_names), has_va_head=self.has_va_head)
+
+
+def check_va_weight(weight: float | None) -> float:
+    """The weight of the loss on valence and arousal, 0 for None; raises an `EmodetError` below 0."""
+    if not 0 <= (weight or 0.0) < float("inf"):
+        raise EmodetError(
+            f"training.valence_arousal={weight}: a weight above 0 was expected (1 is usual), or 0 for no head"
+        )
+    return float(weight or 0.0)

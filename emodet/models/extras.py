@@ -1,10 +1,13 @@
 """Changes to the training step that a classifier is composed of: one small class each."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torchvision.transforms import v2
 
 from emodet.data.faces import Batch
@@ -13,7 +16,7 @@ from emodet.errors import EmodetError
 if TYPE_CHECKING:
     from emodet.models.classifier import EmotionClassifier
 
-__all__ = ["Mixup", "ProgressiveSizes", "TrainingExtra"]
+__all__ = ["Mixup", "ProgressiveSizes", "SharpnessAware", "TrainingExtra"]
 
 
 class TrainingExtra:
@@ -71,8 +74,10 @@ class ProgressiveSizes(TrainingExtra):
             )
 
     def setup(self, classifier: "EmotionClassifier") -> None:
+        self.check_sides(classifier.preprocessing.size)
+
+    def check_sides(self, size: int) -> None:
         """Refuse sides above that of the crops."""
-        size = classifier.preprocessing.size
         if any(side > size for _, side in self.sizes):
             raise EmodetError(f"training.progressive_sizes={self.sizes}: sides up to the crops' {size} were expected")
 
@@ -119,3 +124,75 @@ class Mixup(TrainingExtra):
         kind = self.kinds[int(torch.randint(len(self.kinds), ()))]
         x, shares = kind(x, torch.cat((target, valence_arousal), dim=1))
         return x, shares[:, : target.shape[1]], shares[:, target.shape[1] :]
+
+
+class SharpnessAware(TrainingExtra):
+    """Sharpness-aware minimisation (Foret et al. 2021): each gradient is taken at the worst point within `rho` of the
+    weights, which costs a second pass per step.
+
+    Args:
+        rho: Radius in the Euclidean norm over all weights; 0.05 is the paper's.
+
+    Raises:
+        EmodetError: `rho` is not above 0.
+    """
+
+    def __init__(self, rho: float = 0.05) -> None:
+        if not rho > 0:
+            raise EmodetError(f"training.sam_rho={rho}: a radius above 0 was expected, such as 0.05")
+        self.rho = rho
+
+    def on_fit_start(self, classifier: "EmotionClassifier") -> None:
+        """Refuse trainers that do not take a whole step per batch."""
+        self.check_steps(classifier.trainer.accumulate_grad_batches, classifier.trainer.precision)
+
+    def check_steps(self, accumulated: int, precision: Any) -> None:
+        """Refuse accumulated gradients, whose worst point is not that of one batch, and scaled ones."""
+        if accumulated > 1:
+            raise EmodetError(
+                f"training.sam_rho does not go together with trainer.accumulate_grad_batches={accumulated}; use a "
+                "larger data.batch_size"
+            )
+        if str(precision) in ("16", "16-mixed"):
+            raise EmodetError(
+                f"training.sam_rho does not go together with trainer.precision={precision}, which scales gradients; "
+                "use bf16-mixed or 32-true"
+            )
+
+    def wrap_closure(
+        self, closure: Callable[[], Any], reseed: Callable[[], None], classifier: "EmotionClassifier"
+    ) -> Callable[[], Any]:
+        """Run `closure` twice, the second time at the worst point; the returned loss is the first pass's."""
+
+        def both() -> Any:
+            with torch.enable_grad():
+                loss = closure()
+                classifier.counts_training = False
+                with self._worst_point(classifier.net):
+                    reseed()
+                    closure()
+                classifier.counts_training = True
+            return loss
+
+        return both
+
+    @contextmanager
+    def _worst_point(self, net: nn.Module) -> Iterator[None]:
+        weights = [weight for weight in net.parameters() if weight.grad is not None]
+        before = [weight.detach().clone() for weight in weights]
+        norms = [module for module in net.modules() if isinstance(module, _BatchNorm)]
+        momenta = [norm.momentum for norm in norms]
+        with torch.no_grad():
+            gradients = [weight.grad for weight in weights if weight.grad is not None]
+            scale = self.rho / (nn.utils.get_total_norm(gradients) + 1e-12)
+            for weight, gradient in zip(weights, gradients, strict=True):
+                weight.add_(gradient * scale.to(gradient.dtype))
+        # The running statistics are those of the weights themselves.
+        for norm in norms:
+            norm.momentum = 0.0
+        yield
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+        with torch.no_grad():
+            for weight, value in zip(weights, before, strict=True):
+                weight.copy_(value)

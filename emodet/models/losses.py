@@ -1,4 +1,4 @@
-"""Training objectives."""
+"""Training objectives, and how a net's outputs are split into what they are for."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -8,8 +8,11 @@ import torch.nn.functional as F
 from torch import nn
 
 from emodet.errors import EmodetError
+from emodet.models.agreement import DIMENSIONS
 
-__all__ = ["SoftCrossEntropy", "balanced_class_weights", "per_face"]
+__all__ = ["ConcordanceLoss", "SoftCrossEntropy", "balanced_class_weights", "per_face", "split_outputs"]
+
+_LEAST = 1e-6  # of what a concordance is divided by; a thousandth squared
 
 
 class SoftCrossEntropy(nn.Module):
@@ -45,10 +48,9 @@ class SoftCrossEntropy(nn.Module):
         super().__init__()
         if not 0 <= label_smoothing < 1:
             raise EmodetError(f"loss.label_smoothing={label_smoothing}: expected 0 to below 1")
-        if not focal_gamma >= 0:
-            raise EmodetError(f"loss.focal_gamma={focal_gamma}: expected 0 or more")
-        if not logit_adjustment >= 0:
-            raise EmodetError(f"loss.logit_adjustment={logit_adjustment}: expected 0 or more")
+        for name, value in (("focal_gamma", focal_gamma), ("logit_adjustment", logit_adjustment)):
+            if not value >= 0:
+                raise EmodetError(f"loss.{name}={value}: expected 0 or more")
         self.label_smoothing, self.focal_gamma = label_smoothing, focal_gamma
         weight = adjustment = None
         if class_weights == "balanced":
@@ -96,6 +98,53 @@ class SoftCrossEntropy(nn.Module):
         # 1 - p through expm1 keeps its gradient where p is nearly 1.
         missing = (-torch.expm1(log_p)).clamp_min(torch.finfo(log_p.dtype).tiny)
         return -(share * missing**self.focal_gamma * log_p).sum(dim=1)
+
+
+class ConcordanceLoss(nn.Module):
+    """1 less Lin's concordance correlation coefficient of a batch, the mean over valence and arousal: 0 to 2.
+
+    The coefficient is taken over the annotated faces of the batch (of each process on its own), so it needs batches
+    with many of them, of different classes. Lin 1989; as a loss: Ringeval et al. 2015 ("Prediction of asynchronous
+    dimensional emotion ratings …"); beside cross entropy on faces: Toisoul et al. 2021 (EmoNet).
+    """
+
+    def forward(self, predicted: torch.Tensor, annotated: torch.Tensor) -> torch.Tensor:
+        """The loss of a batch; 0 without annotated faces, 1 where the coefficient is not defined.
+
+        Args:
+            predicted: float32 (N, 2), -1 to 1.
+            annotated: float32 (N, 2), -1 to 1, NaN where there is none.
+
+        Returns:
+            A scalar.
+        """
+        known = annotated.isfinite()
+        count = known.sum(dim=0)
+        share = known / count.clamp_min(1)
+        x, y = predicted, torch.where(known, annotated, 0)
+        mean_x, mean_y = (share * x).sum(dim=0), (share * y).sum(dim=0)
+        x, y = x - mean_x, y - mean_y
+        covariance = (share * x * y).sum(dim=0)
+        spread = (share * (x.square() + y.square())).sum(dim=0) + (mean_x - mean_y).square()
+        lacking = torch.where(count > 0, 1 - 2 * covariance / (spread + _LEAST), 0)
+        return lacking.sum() / (count > 0).sum().clamp_min(1)
+
+
+def split_outputs(
+    outputs: torch.Tensor, classes: int, *, has_va_head: bool
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """A net's outputs, (N, K) or (N, K + 2), as logits (N, K), and valence and arousal (N, 2), -1 to 1, or None.
+
+    The valence/arousal head is two more rows of the net's last layer, bounded by tanh.
+
+    Raises:
+        EmodetError: The net has another number of outputs.
+    """
+    wanted = classes + (len(DIMENSIONS) if has_va_head else 0)
+    if outputs.shape[1] != wanted:
+        beside = " and two for valence and arousal" if has_va_head else ""
+        raise EmodetError(f"net: {outputs.shape[1]} outputs; {wanted} are needed, one per class{beside}")
+    return outputs[:, :classes], torch.tanh(outputs[:, classes:]) if has_va_head else None
 
 
 def per_face(loss: nn.Module, logits: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

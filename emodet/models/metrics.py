@@ -5,7 +5,7 @@ batches and processes. Faces without an emotion (-1) count nowhere.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +13,7 @@ from torch import nn
 from torchmetrics import Metric, MetricCollection
 from torchmetrics.classification import MulticlassConfusionMatrix
 
-from emodet.models.agreement import AGREEMENTS, DIMENSIONS, TERMS, agreement_names
+from emodet.models.agreement import AGREEMENTS, DIMENSIONS, TERMS, agreement_names, agreement_terms
 
 __all__ = [
     "CalibrationError",
@@ -151,41 +151,45 @@ def emotion_metrics(names: Sequence[str]) -> MetricCollection:
     return MetricCollection(metrics, compute_groups=False)
 
 
-class SourceMetrics(MulticlassConfusionMatrix):
+class SourceMetrics(nn.Module):
     """Accuracy and macro F1 on the faces of each data set of a mix: accuracy/SOURCE, macro_f1/SOURCE.
 
     Args:
         names: The classes, in order.
-        sources: The data sets, in the order of `Batch`'s ``source``; without any, nothing is counted.
+        sources: The data sets, in the order of `Batch`'s ``source``.
     """
 
     def __init__(self, names: Sequence[str], sources: Sequence[str]) -> None:
-        # One matrix over pairs of data set and class: choosing the faces of each would wait for the GPU each time.
-        super().__init__(max(2, len(names) * len(sources)), ignore_index=-1, validate_args=False)
-        self.classes, self.sources = len(names), list(sources)
+        super().__init__()
+        self.scores = nn.ModuleList(ClassificationScores(names) for _ in sources)
+        self.names = list(sources)
 
-    def update(self, logits: torch.Tensor, emotion: torch.Tensor, source: torch.Tensor) -> None:  # type: ignore[override]
+    def update(self, logits: torch.Tensor, emotion: torch.Tensor, source: torch.Tensor) -> None:
         """Count a batch: float logits (N, K), int64 emotions (N,), -1 for none, int64 data sets (N,)."""
-        if self.sources:
-            start = source * self.classes
-            super().update(start + logits.argmax(dim=1), torch.where(emotion >= 0, start + emotion, -1))
+        for number, scores in enumerate(self._each()):
+            scores.update(logits, torch.where(source == number, emotion, -1))
 
-    def compute(self) -> dict[str, torch.Tensor]:  # type: ignore[override]
+    def compute(self) -> dict[str, torch.Tensor]:
         """Scalars by name; none for a data set without faces."""
         found = {}
-        for number, source in enumerate(self.sources):
-            rows = slice(number * self.classes, (number + 1) * self.classes)
-            if (own := self.confmat[rows, rows]).sum() > 0:
-                scalars = _from_confusion(own)
-                found.update({f"{metric}/{source}": scalars[metric] for metric in _OF_SOURCES})
-        return found
+        for name, scores in zip(self.names, self._each(), strict=True):
+            values = scores.compute()
+            found.update({f"{metric}/{name}": values[metric] for metric in _OF_SOURCES})
+        return {name: value for name, value in found.items() if not value.isnan()}
+
+    def reset(self) -> None:
+        """Reset all states."""
+        for scores in self._each():
+            scores.reset()
+
+    def _each(self) -> list[ClassificationScores]:
+        return [scores for scores in self.scores if isinstance(scores, ClassificationScores)]
 
 
 class ValenceArousalMetrics(Metric):
     """Concordance, root mean squared error and sign agreement of valence and of arousal, over the annotated faces.
 
-    Not torchmetrics' `ConcordanceCorrCoef`: it knows no faces without annotation, waits for the GPU in each batch, and
-    takes variances over n - 1.
+    Not torchmetrics' `ConcordanceCorrCoef`: it takes variances over n - 1 and cannot leave out faces.
     """
 
     full_state_update = False
@@ -196,12 +200,9 @@ class ValenceArousalMetrics(Metric):
         self.add_state("sums", torch.zeros(len(DIMENSIONS), len(TERMS), dtype=_WIDE), dist_reduce_fx="sum")
 
     def update(self, predicted: torch.Tensor, annotated: torch.Tensor) -> None:
-        """Count a batch: float (N, 2), and the same annotated, NaN where not. See `agreement_terms`."""
-        known = annotated.isfinite()
-        x, y = (torch.where(known, values, 0).to(_WIDE) for values in (predicted, annotated))
-        same_sign = known & (x.sign() == y.sign())
-        terms = (known.to(_WIDE), x, y, x * x, y * y, x * y, (x - y).square(), same_sign.to(_WIDE))
-        self.sums += torch.stack(terms, dim=2).sum(dim=0)
+        """Count a batch: float (N, 2), and the same annotated, NaN where not."""
+        terms = agreement_terms(predicted.detach().cpu().numpy(), annotated.cpu().numpy())
+        self.sums += torch.from_numpy(terms.sum(axis=0)).to(self.sums)
 
     def compute(self) -> dict[str, torch.Tensor]:
         """Scalars by name, ``ccc_valence`` and so on, float32; what is not defined is left out."""
@@ -231,9 +232,7 @@ class SplitMetrics(nn.Module):
 
     def compute(self) -> dict[str, torch.Tensor]:
         """Scalars by name; ``loss`` is the whole training objective over the split."""
-        values = {"loss": self.loss.compute(), **self.scores.compute()}
-        if self.sources.sources:
-            values.update(self.sources.compute())
+        values = {"loss": self.loss.compute(), **self.scores.compute(), **self.sources.compute()}
         if self.va_weight:
             agreement = self.valence_arousal.compute()
             values.update(agreement)
@@ -276,17 +275,15 @@ class TrainingMetrics(nn.Module):
 
     def counts(self) -> dict[str, torch.Tensor]:
         """The states of this process, as tensors by name."""
-        return {f"{name}.{state}": getattr(metric, state) for name, metric, state in self._states()}
+        parts = (("scores", self.scores), ("loss", self.loss))
+        return {f"{name}.{state}": getattr(part, state) for name, part in parts for state in part.metric_state}
 
     def restore(self, counts: Mapping[str, torch.Tensor]) -> None:
         """Continue from what `counts` returned."""
-        for name, metric, state in self._states():
-            setattr(metric, state, counts[f"{name}.{state}"].to(getattr(metric, state)))
-
-    def _states(self) -> Iterator[tuple[str, Metric, str]]:
-        yield "scores", self.scores, "confmat"
-        yield "loss", self.loss, "total"
-        yield "loss", self.loss, "weight"
+        for place, value in counts.items():
+            name, _, state = place.partition(".")
+            metric = self.get_submodule(name)
+            setattr(metric, state, value.to(getattr(metric, state)))
 
 
 def _from_confusion(matrix: torch.Tensor) -> dict[str, torch.Tensor]:

@@ -14,26 +14,24 @@ from hydra.core.hydra_config import HydraConfig
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.loggers import Logger
 
-from emodet.cpu import available_cores
 from emodet.data.build import build_datamodule
 from emodet.data.datamodule import EmotionDataModule
 from emodet.errors import EmodetError
 from emodet.models.agreement import agreement_names
 from emodet.models.build import build, target_of
-from emodet.models.classifier import EmotionClassifier
+from emodet.models.classifier import EmotionClassifier, check_va_weight
 from emodet.models.distillation import Distillation
-from emodet.models.extras import Mixup, ProgressiveSizes, TrainingExtra
+from emodet.models.extras import Mixup, ProgressiveSizes, SharpnessAware, TrainingExtra
 from emodet.models.metrics import monitored_names
+from emodet.models.optimization import build_scheduler
 from emodet.models.precision import default_precision
-from emodet.models.sam import SharpnessAware
 from emodet.synthetic.releases import write_release
-from emodet.training.calibrate import check_calibration
 from emodet.training.checkpoints import AtomicCheckpointIO
 from emodet.training.folder import RunFolder
 from emodet.training.mixed_settings import merged_sources, resolved_sources
 from emodet.training.signals import StopOnSignal
 
-__all__ = ["build_classifier", "build_data", "build_trainer", "names_data", "open_data"]
+__all__ = ["build_classifier", "build_data", "build_trainer", "check_settings", "names_data", "open_data"]
 
 log = logging.getLogger(__name__)
 
@@ -94,122 +92,38 @@ def names_data() -> bool:
     return HydraConfig.get().runtime.choices.get("data") is not None
 
 
-def build_classifier(
-    settings: Mapping[str, Any], data: EmotionDataModule, teachers: Sequence[EmotionClassifier] = ()
-) -> EmotionClassifier:
-    """The classifier with fresh weights, for the classes and crops of `data`, which is set up.
-
-    Raises:
-        EmodetError: A value does not fit.
-    """
-    scheduler, training, loss = settings["scheduler"], settings["training"], dict(settings["loss"])
-    if "class_counts" in inspect.signature(target_of(loss, "loss")).parameters:
-        loss["class_counts"] = data.class_counts()
-    check_calibration(training["calibration"])
-    weight = training.get("valence_arousal")
-    monitored = monitored_names(data.class_names, data.source_names, valence_arousal=bool(weight))
-    chosen_by = {"scheduler.monitor": scheduler.get("monitor"), "training.monitor": training["monitor"]}
-    for argument, metric in chosen_by.items():
-        # Lightning reports it after the first epoch, which may be an hour later.
-        if metric is not None and metric not in monitored:
-            raise EmodetError(f"{argument}={metric}: there is no such metric; there are {', '.join(monitored)}")
-    if weight:
-        _require_annotations(f"training.valence_arousal={weight:g}", "training", data, data.splits.train)
-        for argument, metric in chosen_by.items():
-            if metric is not None and metric.removeprefix("val/") in agreement_names():
-                _require_annotations(f"{argument}={metric}", "val", data, data.splits.val)
-    classifier = EmotionClassifier(
-        net=settings["net"],
-        class_names=data.class_names,
-        preprocessing=data.preprocessing,
-        optimizer=settings["optimizer"],
-        scheduler=scheduler,
-        loss=loss,
-        extras=_extras(settings, teachers),
-        valence_arousal=weight,
-        source_names=data.source_names,
-        channels_last=training["channels_last"],
-        compile=training["compile"],
-        seed=settings["seed"],
-    )
-    classifier.setup("fit")  # refuses a value now, not after loggers have started
-    return classifier
-
-
-def _extras(settings: Mapping[str, Any], teachers: Sequence[EmotionClassifier]) -> list[TrainingExtra]:
-    training, extras = settings["training"], list[TrainingExtra]()
-    if teachers:
-        options = {key: value for key, value in settings["distillation"].items() if key != "teachers"}
-        # The first one: teachers see the crops at their own size.
-        extras.append(Distillation(teachers, **options))
-    if training["progressive_sizes"]:
-        extras.append(ProgressiveSizes(training["progressive_sizes"]))
-    mixup = Mixup(training["mixup"], training["cutmix"], training["mix_prob"])
-    if mixup.kinds:
-        extras.append(mixup)
-    if training.get("sam_rho") is not None:
-        extras.append(SharpnessAware(training["sam_rho"]))
-    return extras
-
-
-def _require_annotations(argument: str, split: str, data: EmotionDataModule, rows: npt.NDArray[np.int64]) -> None:
-    """Refuse to learn, or to select by, valence and arousal that nobody annotated; say how many faces have them."""
-    table = data.pack.table
-    known = np.isfinite([table.valence[rows], table.arousal[rows]])
-    if not known.any(axis=1).all():
-        raise EmodetError(
-            f"{argument}: none of the {len(rows):,} {split} faces ({data.pack.manifest['title']}) has valence and "
-            "arousal annotated. AffectNet's CSV and npy releases have them, and so may a CSV of your own (data=own_csv)"
-        )
-    log.info("valence and arousal: annotated on %d of %d %s faces", known.all(axis=0).sum(), len(rows), split)
-
-
-def build_trainer(settings: Mapping[str, Any], run: RunFolder, loggers: Sequence[Logger] = ()) -> L.Trainer:
-    """The trainer with its callbacks.
-
-    Args:
-        settings: Of the command.
-        run: The run's folder.
-        loggers: In place of the configured ones.
-
-    Raises:
-        EmodetError: A value does not fit.
-    """
+def check_settings(settings: Mapping[str, Any]) -> None:
+    """Raise `EmodetError` for a training's values that can be refused without its data, before anything is written."""
     _require_validation(settings)
-    _require_cores(settings["trainer"])
-    specs = {name: spec for name, spec in settings["callbacks"].items() if spec is not None}
-    callbacks = [build(spec, f"callbacks.{name}") for name, spec in specs.items()]
-    options = dict(settings["trainer"])
-    if options.get("precision") == "auto":
-        options["precision"], reason = default_precision(options.get("accelerator", "auto"))
-        log.info("precision: %s (%s)", options["precision"], reason)
-    try:
-        trainer: L.Trainer = build(
-            options,
-            "trainer",
-            default_root_dir=str(run.path),
-            logger=list(loggers),
-            # The last one, so that its checkpoint holds what the others did in the same step.
-            callbacks=[*callbacks, StopOnSignal()],
-            plugins=[AtomicCheckpointIO()],
-            # Order, augmentation and the split of samples between ranks are the data module's.
-            use_distributed_sampler=False,
-        )
-        return trainer
-    except MisconfigurationException as problem:
-        raise EmodetError(f"trainer: Lightning does not accept {settings['trainer']} ({problem})") from None
+    training, trainer = settings["training"], settings["trainer"]
+    for extra in build_extras(training):
+        if isinstance(extra, ProgressiveSizes):
+            extra.check_sides(settings["preprocessing"]["size"])
+        elif isinstance(extra, SharpnessAware):
+            extra.check_steps(trainer.get("accumulate_grad_batches") or 1, trainer.get("precision"))
+    with_va = check_va_weight(training.get("valence_arousal")) > 0
+    for argument, metric in _monitors(settings).items():
+        name = metric.rpartition("/")[2]  # perhaps a class or a data set, which the data names later
+        if metric not in monitored_names([name], [name], valence_arousal=with_va):
+            raise _no_metric(argument, metric, monitored_names([], [], valence_arousal=with_va))
+    optimizer = build(settings["optimizer"], "optimizer", [torch.nn.Parameter(torch.zeros(1))])
+    build_scheduler(settings["scheduler"], optimizer, total_steps=100)
+    start = None if "resume" in settings else settings.get("init_from")
+    if start not in (None, "shipped") and not Path(start).expanduser().exists():
+        raise EmodetError(f"init_from={start}: there is no such file or folder")
 
 
-def _require_cores(trainer: Mapping[str, Any]) -> None:
-    """Refuse more processes on the CPU than cores: they would wait for each other, in silence."""
-    devices, accelerator = trainer.get("devices"), trainer.get("accelerator", "auto")
-    on_cpu = accelerator == "cpu" or (accelerator == "auto" and not torch.accelerator.is_available())
-    most = max(2, available_cores())
-    if on_cpu and str(devices).isdecimal() and int(devices or 0) > most:
-        raise EmodetError(
-            f"trainer.devices={devices}: on the CPU these are processes, and there are {available_cores()} cores; at "
-            f"most {most} were expected"
-        )
+def _monitors(settings: Mapping[str, Any]) -> dict[str, str]:
+    """The metrics that a training follows, by the key that names each."""
+    found = {
+        "training.monitor": settings["training"]["monitor"],
+        "scheduler.monitor": settings["scheduler"].get("monitor"),
+    }
+    return {argument: metric for argument, metric in found.items() if metric is not None}
+
+
+def _no_metric(argument: str, metric: str, known: Sequence[str]) -> EmodetError:
+    return EmodetError(f"{argument}={metric}: there is no such metric; there are {', '.join(known)}")
 
 
 def _require_validation(settings: Mapping[str, Any]) -> None:
@@ -236,3 +150,92 @@ def _require_validation(settings: Mapping[str, Any]) -> None:
             f"trainer.check_val_every_n_epoch={every} does not divide trainer.max_epochs={epochs}; "
             "trainer.check_val_every_n_epoch=1 does"
         )
+
+
+def build_classifier(
+    settings: Mapping[str, Any], data: EmotionDataModule, teachers: Sequence[EmotionClassifier] = ()
+) -> EmotionClassifier:
+    """The classifier with fresh weights, for the classes and crops of `data`, which is set up."""
+    training, loss = settings["training"], dict(settings["loss"])
+    if "class_counts" in inspect.signature(target_of(loss, "loss")).parameters:
+        loss["class_counts"] = data.class_counts()
+    weight = training.get("valence_arousal")
+    monitored = monitored_names(data.class_names, data.source_names, valence_arousal=bool(weight))
+    if weight:
+        _require_annotations(f"training.valence_arousal={weight:g}", "training", data, data.splits.train)
+    for argument, metric in _monitors(settings).items():
+        if metric not in monitored:
+            raise _no_metric(argument, metric, monitored)
+        if metric.removeprefix("val/") in agreement_names():
+            _require_annotations(f"{argument}={metric}", "val", data, data.splits.val)
+    extras = build_extras(training)
+    if teachers:
+        options = {key: value for key, value in settings["distillation"].items() if key != "teachers"}
+        # The first one: teachers see the crops at their own size.
+        extras.insert(0, Distillation(teachers, **options))
+    classifier = EmotionClassifier(
+        net=settings["net"],
+        class_names=data.class_names,
+        preprocessing=data.preprocessing,
+        optimizer=settings["optimizer"],
+        scheduler=settings["scheduler"],
+        loss=loss,
+        extras=extras,
+        valence_arousal=weight,
+        source_names=data.source_names,
+        channels_last=training["channels_last"],
+        compile=training["compile"],
+        seed=settings["seed"],
+    )
+    classifier.setup("fit")  # refuses a value now, not after loggers have started
+    return classifier
+
+
+def build_extras(training: Mapping[str, Any]) -> list[TrainingExtra]:
+    """The changes to the training step that ``training.*`` names."""
+    mixup, sam_rho = Mixup(training["mixup"], training["cutmix"], training["mix_prob"]), training.get("sam_rho")
+    extras: list[TrainingExtra] = []
+    if training["progressive_sizes"]:
+        extras.append(ProgressiveSizes(training["progressive_sizes"]))
+    if mixup.kinds:
+        extras.append(mixup)
+    if sam_rho is not None:
+        extras.append(SharpnessAware(sam_rho))
+    return extras
+
+
+def _require_annotations(argument: str, split: str, data: EmotionDataModule, rows: npt.NDArray[np.int64]) -> None:
+    """Refuse to learn, or to select by, valence and arousal that nobody annotated; log how many faces have them."""
+    table = data.pack.table
+    known = np.isfinite([table.valence[rows], table.arousal[rows]])
+    if not known.any(axis=1).all():
+        raise EmodetError(
+            f"{argument}: none of the {len(rows):,} {split} faces ({data.pack.manifest['title']}) has valence and "
+            "arousal annotated. AffectNet's CSV and npy releases have them, and so may a CSV of your own (data=own_csv)"
+        )
+    log.info("valence and arousal: annotated on %d of %d %s faces", known.all(axis=0).sum(), len(rows), split)
+
+
+def build_trainer(settings: Mapping[str, Any], run: RunFolder, loggers: Sequence[Logger] = ()) -> L.Trainer:
+    """The trainer with its callbacks, of ``trainer`` and ``callbacks`` in `settings`, for the folder `run`."""
+    specs = {name: spec for name, spec in settings["callbacks"].items() if spec is not None}
+    callbacks = [build(spec, f"callbacks.{name}") for name, spec in specs.items()]
+    options = dict(settings["trainer"])
+    if options.get("precision") == "auto":
+        options["precision"], reason = default_precision(options.get("accelerator", "auto"))
+        log.info("precision: %s (%s)", options["precision"], reason)
+    try:
+        trainer: L.Trainer = build(
+            options,
+            "trainer",
+            default_root_dir=str(run.path),
+            logger=list(loggers),
+            # The last one, so that its checkpoint holds what the others did in the same step.
+            callbacks=[*callbacks, StopOnSignal()],
+            plugins=[AtomicCheckpointIO()],
+            # Order, augmentation and the split of samples between ranks are the data module's.
+            use_distributed_sampler=False,
+        )
+    except MisconfigurationException as problem:
+        raise EmodetError(f"trainer: Lightning does not accept {settings['trainer']} ({problem})") from None
+    return trainer

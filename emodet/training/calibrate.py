@@ -7,14 +7,13 @@ import numpy.typing as npt
 import torch
 
 from emodet.data.datamodule import EmotionDataModule
-from emodet.errors import EmodetError
 from emodet.evaluation.calibration import fit_temperature, fit_temperature_by_sharpness
 from emodet.evaluation.corruptions import CORRUPTIONS, corrupt
 from emodet.evaluation.outputs import SplitOutputs, predict_split
 from emodet.models.classifier import EmotionClassifier
 from emodet.models.sharpness import sharpness
 
-__all__ = ["CLEAN", "CORRUPTED", "calibrate", "check_calibration", "outputs_with_sharpness"]
+__all__ = ["CLEAN", "CORRUPTED", "calibrate", "outputs_with_sharpness"]
 
 CLEAN = "clean"
 CORRUPTED = ("blur", "noise", "JPEG", "down-scaling")
@@ -22,15 +21,12 @@ CORRUPTED = ("blur", "noise", "JPEG", "down-scaling")
 weigh as much as all of these."""
 
 
-def check_calibration(method: str) -> None:
-    """Raise `EmodetError` where `calibrate` does not know the method."""
-    if method not in ("temperature", "sharpness", "none"):
-        raise EmodetError(f"training.calibration={method}: choose temperature, sharpness or none")
-
-
 def calibrate(classifier: EmotionClassifier, data: EmotionDataModule, method: str) -> SplitOutputs:
-    """Fit on val and set the classifier's buffers. Returns the outputs on val, before temperature."""
-    check_calibration(method)
+    """Fit on val and set the classifier's buffers; `method` is ``temperature``, ``sharpness`` or ``none``.
+
+    Returns:
+        The outputs on val, before temperature.
+    """
     classifier.temperature_slope.zero_()
     if method != "sharpness":
         clean = predict_split(classifier, data, "val")

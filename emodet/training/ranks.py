@@ -5,14 +5,16 @@ import os
 import shutil
 import tempfile
 from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
 
 import cv2
 import torch
+from lightning.pytorch.strategies import DDPStrategy
 
 from emodet.errors import EmodetError
 
-__all__ = ["leave_process_group", "rank", "rank_arguments", "set_threads"]
+__all__ = ["ddp", "leave_process_group", "rank", "rank_arguments", "set_threads"]
 
 
 def rank() -> int:
@@ -64,6 +66,11 @@ def set_threads(threads: int | None) -> None:
     if threads is not None:
         torch.set_num_threads(threads)
         cv2.setNumThreads(threads)
+
+
+def ddp(timeout_minutes: float = 5.0) -> DDPStrategy:
+    """DistributedDataParallel whose processes end when one of them does not answer for so long, as after a kill."""
+    return DDPStrategy(timeout=timedelta(minutes=timeout_minutes))
 
 
 def leave_process_group() -> None:

@@ -14,8 +14,7 @@ from made_batches import MadeData, made, made_batch, made_trainer
 
 from emodet.errors import EmodetError
 from emodet.models.classifier import EmotionClassifier
-from emodet.models.extras import Mixup, ProgressiveSizes, TrainingExtra
-from emodet.models.sam import SharpnessAware
+from emodet.models.extras import Mixup, ProgressiveSizes, SharpnessAware, TrainingExtra
 
 
 def made_faces(faces: int = 6) -> tuple[torch.Tensor, torch.Tensor]:

@@ -20,8 +20,8 @@ from emodet.emotions import EMOTIONS
 from emodet.errors import EmodetError
 from emodet.models.agreement import AGREEMENTS, agreement_names, agreement_terms, concordance
 from emodet.models.classifier import EmotionClassifier
+from emodet.models.losses import ConcordanceLoss, split_outputs
 from emodet.models.metrics import ValenceArousalMetrics, lower_is_better, monitored_names
-from emodet.models.valence_arousal import ConcordanceLoss, split_outputs
 
 NET = {"name": "residual_cnn", "channels": [4, 4], "stage_dropout": [0.0, 0.0], "features": 8, "head_dropout": 0.0}
 

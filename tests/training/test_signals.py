@@ -88,3 +88,22 @@ def test_an_error_on_one_rank_ends_both(small: list[str], tmp_path: Path) -> Non
         _, error = training.communicate(timeout=400)
         assert training.returncode != 0
         assert "error: made to fail" in error
+
+
+@pytest.mark.slow
+def test_a_rank_whose_first_rank_was_killed_ends(small: list[str], tmp_path: Path) -> None:
+    ddp = ["trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu", "trainer.strategy.timeout_minutes=0.1"]
+    training = start([*small, *TRAIN, "trainer=ddp", *ddp], tmp_path / "run")
+
+    def others() -> list[str]:
+        found = subprocess.run(["pgrep", "-g", str(training.pid)], capture_output=True, text=True, check=False)
+        return [each for each in found.stdout.split() if int(each) != training.pid]
+
+    try:
+        wait_for(others)
+        training.kill()
+        training.communicate(timeout=120)
+        wait_for(lambda: not others(), 120)
+    finally:
+        if others():
+            os.killpg(training.pid, signal.SIGKILL)
