@@ -12,7 +12,7 @@ from emodet.errors import EmodetError
 from emodet.inference import yunet
 from emodet.inference.detectors import Detector, make_detector
 from emodet.inference.recognizer import Recognizer
-from emodet.modelfile import ModelFile, read_model_file
+from emodet.modelfile import SHIPPED, ModelFile, read_model_file
 
 __all__ = ["Offer", "Recognizers"]
 
@@ -49,7 +49,7 @@ class Recognizers:
             EmodetError: A model file or detector is missing or invalid, or two models have the same name.
         """
         offers: dict[str, Offer] = {}
-        for text in models or ("int8", "fp32"):
+        for text in models or SHIPPED:
             offer = _open(text, providers, threads)
             if offer.name in offers:
                 raise EmodetError(f"--model {text}: there are two models called {offer.name}; use NAME=FILE")

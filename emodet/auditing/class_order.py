@@ -3,8 +3,8 @@
 Data sets number the emotions in at least five orders, and labels that are read in another order train without an error.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import permutations
 
 import numpy as np
@@ -37,7 +37,6 @@ _MIN_GAIN_VA = 0.35
 _MIN_GAIN_PREDICTIONS = 0.2
 _MIN_AGREEMENT = 0.4
 _PREDICTED_PER_CLASS = 300
-_BLOCK = 256
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,19 +45,19 @@ class OrderFinding:
 
     Attributes:
         source: What the labels were compared with.
+        classes: The compared classes.
+        figures: float64 (classes, 2) mean valence and arousal, or (classes, K) shares of predictions.
         wrong: Whether the names are wrong; None where it cannot be decided.
         sentence: The finding in words.
         shows: Class to the class that its faces show, where that is another.
-        classes: The compared classes.
-        figures: float64 (classes, 2) mean valence and arousal, or (classes, K) shares of predictions.
     """
 
     source: str
-    wrong: bool | None
-    sentence: str
-    shows: dict[str, str]
     classes: tuple[str, ...]
     figures: Float64
+    wrong: bool | None
+    sentence: str
+    shows: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def verdict(self) -> str:
@@ -69,13 +68,8 @@ class OrderFinding:
 def check_class_order(
     data: EmotionDataModule, model: ModelFile | None, out_of_fold: OutOfFoldProbs | None, seed: int
 ) -> Iterator[OrderFinding]:
-    """Check each split of each data set.
-
-    Args:
-        data: Set up.
-        model: Predicts a sample of each class; None leaves this check out.
-        out_of_fold: Out-of-fold predictions; None leaves this check out. Not compared with train: its nets learnt it.
-        seed: Of the sample.
+    """Check each split of each data set by its valence and arousal, and where they are given by the predictions of a
+    model file for a sample of each class, and by those of nets trained on train, which do not judge train itself.
 
     Raises:
         EmodetError: The model file lacks a class.
@@ -106,11 +100,8 @@ def by_valence_arousal(
 ) -> OrderFinding | None:
     """Compare the mean valence and arousal of each class with AffectNet's; None without annotation.
 
-    Args:
-        emotion: int64 (N,), -1 where there is none.
-        valence: (N,), NaN where not annotated.
-        arousal: (N,), NaN where not annotated.
-        source: Of the annotation, begins the sentence.
+    `emotion` is int64 (N,), -1 where there is none; `valence` and `arousal` are (N,), NaN where not annotated; `source`
+    begins the sentence.
     """
     known = (emotion >= 0) & np.isfinite(valence) & np.isfinite(arousal)
     if not known.any():
@@ -119,28 +110,25 @@ def by_valence_arousal(
     names = tuple(EMOTIONS[number] for number in present)
     means = np.array([[each[known & (emotion == number)].mean() for each in (valence, arousal)] for number in present])
     if len(present) < 2:
-        return OrderFinding(source, None, f"{source}: too few faces.", {}, names, means.reshape(-1, 2))
+        return OrderFinding(source, names, means.reshape(-1, 2), None, f"{source}: too few faces.")
     gains = -((means[:, None, :] - np.array(VALENCE_AROUSAL)[None, :, :]) ** 2).sum(axis=2)
     shows = _moved(gains, present.tolist(), EMOTIONS, _MIN_GAIN_VA)
     if not shows:
-        return OrderFinding(source, False, f"{source}: the means fit the class names.", {}, names, means)
+        return OrderFinding(source, names, means, False, f"{source}: the means fit the class names.")
+    mean_of = dict(zip(names, means.tolist(), strict=True))
     parts = [
-        f"the mean of {name} ({means[names.index(name), 0]:+.2f}, {means[names.index(name), 1]:+.2f}) fits {other}"
+        f"the mean of {name} ({mean_of[name][0]:+.2f}, {mean_of[name][1]:+.2f}) fits {other}"
         for name, other in list(shows.items())[:3]
     ]
-    return OrderFinding(source, True, f"{source}: {'; '.join(parts)}. {_explained(shows, names)}", shows, names, means)
+    sentence = f"{source}: {'; '.join(parts)}. {_explained(shows, names)}"
+    return OrderFinding(source, names, means, True, sentence, shows)
 
 
 def by_predictions(emotion: Int64, predicted: Int64, class_names: Sequence[str], source: str) -> OrderFinding:
-    """Compare labels with predictions: the assignment of classes to predictions with the highest agreement (Kuhn 1955).
+    """Compare labels with predictions, both int64 (N,), 0 to K - 1; `source` begins the sentence.
 
-    It is the identity where the order is right; undecided where the predictions are inaccurate in any order.
-
-    Args:
-        emotion: int64 (N,), labels, 0 to K - 1.
-        predicted: int64 (N,), 0 to K - 1.
-        class_names: K names.
-        source: Of the predictions, begins the sentence.
+    The assignment of classes to predictions with the highest agreement (Kuhn 1955) is the identity where the order is
+    right; undecided where the predictions are inaccurate in any order.
     """
     counts = np.zeros((len(class_names), len(class_names)), dtype=np.int64)
     np.add.at(counts, (emotion, predicted), 1)
@@ -148,11 +136,11 @@ def by_predictions(emotion: Int64, predicted: Int64, class_names: Sequence[str],
     names = tuple(class_names[number] for number in present.tolist())
     shares = counts[present] / counts[present].sum(axis=1, keepdims=True)
     if len(present) < 2:
-        return OrderFinding(source, None, f"{source}: too few faces.", {}, names, shares)
+        return OrderFinding(source, names, shares, None, f"{source}: too few faces.")
     best = float(shares[linear_sum_assignment(shares, maximize=True)].mean())
     if best < _MIN_AGREEMENT:
         sentence = f"{source}: in the best order {100 * best:.0f} % of the labels agree, too few to decide."
-        return OrderFinding(source, None, sentence, {}, names, shares)
+        return OrderFinding(source, names, shares, None, sentence)
     shows = _moved(shares, present.tolist(), class_names, _MIN_GAIN_PREDICTIONS)
     if shows:
         parts = [
@@ -165,14 +153,12 @@ def by_predictions(emotion: Int64, predicted: Int64, class_names: Sequence[str],
         sentence = f"{source}: {100 * best:.0f} % of the labels agree, mean over the classes."
         if weak:
             sentence += f" Undecided for {', '.join(weak)}: too few of them are predicted consistently."
-    return OrderFinding(source, bool(shows), sentence, shows, names, shares)
+    return OrderFinding(source, names, shares, bool(shows), sentence, shows)
 
 
 def _sample_per_class(emotion: Int64, rows: Int64, seed: int) -> Int64:
-    generator = np.random.default_rng([seed, 0xA5C])
-    parts = [rows[emotion[rows] == number] for number in np.unique(emotion[rows])]
-    limit = _PREDICTED_PER_CLASS
-    drawn = [part if len(part) <= limit else generator.choice(part, limit, replace=False) for part in parts]
+    mixed = np.random.default_rng([seed, 0xA5C]).permutation(rows)
+    drawn = [mixed[emotion[mixed] == number][:_PREDICTED_PER_CLASS] for number in np.unique(emotion[rows])]
     return np.sort(np.concatenate(drawn))
 
 
@@ -182,14 +168,11 @@ def _predict(model: ModelFile, pack: Pack, rows: Int64, class_names: Sequence[st
     if lacking:
         raise EmodetError(f"model={model.name}: lacks {', '.join(lacking)}; it has {', '.join(names)}. Or model=none")
     columns = [names.index(name) for name in class_names]
-    parts = []
-    for start in range(0, len(rows), _BLOCK):
-        crops = [model.info.preprocessing.crop(crop) for crop in pack.images(rows[start : start + _BLOCK])]
-        parts.append(model.probabilities(np.stack(crops))[:, columns].argmax(axis=1))
-    return np.concatenate(parts).astype(np.int64)
+    crops = np.stack([model.info.preprocessing.crop(crop) for crop in pack.images(rows)])
+    return np.asarray(model.probabilities(crops)[:, columns].argmax(axis=1), dtype=np.int64)
 
 
-def _explained(shows: dict[str, str], names: Sequence[str]) -> str:
+def _explained(shows: Mapping[str, str], names: Sequence[str]) -> str:
     for ours, theirs in permutations(_ORDERS, 2):
         if _fits(shows, names, ours, theirs):
             either = ", or the other way round" if _fits(shows, names, theirs, ours) else ""
@@ -197,7 +180,7 @@ def _explained(shows: dict[str, str], names: Sequence[str]) -> str:
     return "All moved classes: " + ", ".join(f"{name} → {other}" for name, other in shows.items()) + "."
 
 
-def _fits(shows: dict[str, str], names: Sequence[str], ours: str, theirs: str) -> bool:
+def _fits(shows: Mapping[str, str], names: Sequence[str], ours: str, theirs: str) -> bool:
     """Whether numbers in the order `ours`, read in the order `theirs`, move the classes like this."""
     meaning = dict(zip(_ORDERS[theirs], _ORDERS[ours], strict=False))
     # A class whose place the other order lacks can show nothing.
@@ -206,13 +189,8 @@ def _fits(shows: dict[str, str], names: Sequence[str], ours: str, theirs: str) -
 
 
 def _moved(gains: Float64, places: Sequence[int], class_names: Sequence[str], min_gain: float) -> dict[str, str]:
-    """Classes that the best assignment moves, class to class.
-
-    Args:
-        gains: (classes compared, K), how well each fits each of the K.
-        places: Of the compared classes among the K.
-        class_names: K names.
-        min_gain: Mean gain over the classes of a cycle or chain of moves.
+    """Classes that the best assignment moves, class to class, where each cycle or chain of moves gains `min_gain` on
+    average. `gains` is (classes compared, K): how well each fits each of the K; `places` are the compared ones.
     """
     rows, columns = linear_sum_assignment(gains, maximize=True)
     to = {places[row]: int(column) for row, column in zip(rows.tolist(), columns.tolist(), strict=True)}

@@ -12,13 +12,11 @@ from scipy.sparse.csgraph import connected_components
 from emodet.auditing.image_issues import ImageStats
 from emodet.data.pack import Table
 
-__all__ = ["RADIUS", "CopyGroup", "connected", "copy_groups", "number_photographs"]
+__all__ = ["CopyGroup", "connected", "copy_groups", "number_photographs"]
 
 Int64 = npt.NDArray[np.int64]
 
-RADIUS = 8
-"""Bits in which the perceptual hashes of copies may differ."""
-
+_RADIUS = 8  # bits in which the perceptual hashes of copies may differ
 _CORRELATION = 0.95  # least, of the thumbnails of copies
 _MIN_CONTRAST = 4.0  # images with a lower standard deviation of their grey values are not compared
 _BLOCK = 2**22  # hash comparisons at once, about 70 MB
@@ -52,14 +50,8 @@ class CopyGroup:
         return len(self.emotions) > 1
 
 
-def number_photographs(table: Table, stats: ImageStats, radius: int = RADIUS) -> Int64:
-    """Number the photographs: int64 (N,), equal for faces whose images are copies, or copies of copies.
-
-    Args:
-        table: The pack's table.
-        stats: Of the same pack.
-        radius: 0 to 31 bits.
-    """
+def number_photographs(table: Table, stats: ImageStats, radius: int = _RADIUS) -> Int64:
+    """Number the photographs: int64 (N,), equal for faces whose images are copies, or copies of copies."""
     _, first, identical = np.unique(table.pixel_hash, return_index=True, return_inverse=True)
     # One image of each pixel hash stands for all.
     rows = first[stats.contrast[first] >= _MIN_CONTRAST]
@@ -67,34 +59,30 @@ def number_photographs(table: Table, stats: ImageStats, radius: int = RADIUS) ->
     for left, right in _near_pairs(stats.hashes[:, rows], radius):
         for start in range(0, len(left), _PAIR_BLOCK):
             ours, theirs = left[start : start + _PAIR_BLOCK], right[start : start + _PAIR_BLOCK]
-            other = stats.thumbnails[rows[theirs % len(rows)]]
-            other = np.where((theirs >= len(rows))[:, None, None], other[:, :, ::-1], other)
-            same = _correlation(stats.thumbnails[rows[ours]], other) >= _CORRELATION
-            edges.append(np.stack([identical[rows[ours[same]]], identical[rows[theirs[same] % len(rows)]]]))
+            mirrored = (theirs >= len(rows))[:, None, None]
+            ours, theirs = rows[ours], rows[theirs % len(rows)]
+            other = stats.thumbnails[theirs]
+            other = np.where(mirrored, other[:, :, ::-1], other)
+            same = _correlation(stats.thumbnails[ours], other) >= _CORRELATION
+            edges.append(identical[np.stack([ours[same], theirs[same]])])
     return connected(np.concatenate(edges, axis=1), len(first))[identical]
 
 
 def copy_groups(table: Table, photographs: Int64) -> tuple[CopyGroup, ...]:
-    """The photographs that occur more than once: first across splits, then with contradicting labels.
-
-    Args:
-        table: The pack's table.
-        photographs: See `number_photographs`.
-    """
+    """The photographs that occur more than once: first across splits, then with contradicting labels."""
     order = np.argsort(photographs, kind="stable")
     edges = np.flatnonzero(np.diff(photographs[order])) + 1
-    groups = [_group(table, rows) for rows in np.split(order, edges) if len(rows) > 1]
+    groups = [
+        CopyGroup(
+            rows=tuple(rows.tolist()),
+            identical=len(set(table.pixel_hash[rows].tolist())) == 1,
+            splits=tuple(split for split in ("train", "val", "test") if (table.split[rows] == split).any()),
+            emotions=tuple(sorted(set(table.emotion[rows].tolist()) - {-1})),
+        )
+        for rows in np.split(order, edges)
+        if len(rows) > 1
+    ]
     return tuple(sorted(groups, key=lambda group: (not group.across, not group.contradicts, group.rows)))
-
-
-def _group(table: Table, rows: Int64) -> CopyGroup:
-    found = set(table.split[rows].tolist())
-    return CopyGroup(
-        rows=tuple(rows.tolist()),
-        identical=len(set(table.pixel_hash[rows].tolist())) == 1,
-        splits=tuple(split for split in ("train", "val", "test") if split in found),
-        emotions=tuple(sorted(set(table.emotion[rows].tolist()) - {-1})),
-    )
 
 
 def _near_pairs(hashes: npt.NDArray[np.uint64], radius: int) -> Iterator[tuple[Int64, Int64]]:
@@ -103,23 +91,16 @@ def _near_pairs(hashes: npt.NDArray[np.uint64], radius: int) -> Iterator[tuple[I
     Of radius + 1 bands of bits, two such hashes agree in at least one, so only hashes that share a band are compared
     (multi-index hashing, Norouzi et al. 2012).
 
-    Args:
-        hashes: uint64 (2, N), of images and mirror images.
-        radius: 0 to 31.
-
-    Yields:
-        Blocks of positions, left < N and right < 2N, where N + j stands for the mirror image of j, with left < j.
+    Of hashes, uint64 (2, N), of images and mirror images, it yields blocks of positions, left < N and right < 2N, where
+    N + j stands for the mirror image of j, with left < j.
     """
     count, flat = hashes.shape[1], hashes.reshape(-1)
-    if not count:
-        return
     for low, high in pairwise(np.linspace(0, 64, radius + 2).astype(int).tolist()):
         band = flat & np.uint64(((1 << (high - low)) - 1) << low)
         order = np.argsort(band, kind="stable")
-        starts = np.flatnonzero(np.diff(band[order], prepend=~band[order][:1]))
-        ends = np.append(starts[1:], len(order))
-        for start, end in zip(starts[ends - starts > 1].tolist(), ends[ends - starts > 1].tolist(), strict=True):
-            bucket = order[start:end]
+        for bucket in np.split(order, np.flatnonzero(np.diff(band[order])) + 1):
+            if len(bucket) < 2:
+                continue
             ours = bucket[bucket < count]
             step = max(1, _BLOCK // len(bucket))
             for at in range(0, len(ours), step):

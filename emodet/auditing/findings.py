@@ -58,11 +58,13 @@ class Findings:
         """Photographs that occur more than once, and their faces, by kind."""
         counted: Counter[str] = Counter()
         for group in self.groups:
-            kinds = ["identical" if group.identical else "near-identical"]
-            kinds += ["across splits"] if group.across else []
-            kinds += ["identical across splits"] if group.across and group.identical else []
-            kinds += ["with contradicting labels"] if group.contradicts else []
-            for kind in kinds:
+            kinds = {
+                "identical" if group.identical else "near-identical": True,
+                "across splits": group.across,
+                "identical across splits": group.across and group.identical,
+                "with contradicting labels": group.contradicts,
+            }
+            for kind in (kind for kind, applies in kinds.items() if applies):
                 counted[f"{kind}: photographs"] += 1
                 counted[f"{kind}: faces"] += len(group.rows)
         return dict(sorted(counted.items()))
@@ -83,34 +85,57 @@ class Findings:
 
     def totals(self) -> list[tuple[str, str, str]]:
         """Name, number and a note for each check, for the page and the terminal."""
-        copies, noise, undetected = self.copies(), self.noise, self.undetected
-        wrong = sum(each.wrong is True for each in self.order)
-        decided = sum(each.wrong is not None for each in self.order)
-        in_groups = sum(len(group.rows) for group in self.groups)
-        unlabelled = int((self.table.emotion < 0).sum())
+        verdicts = [each.wrong for each in self.order if each.wrong is not None]
+        order = "–" if not verdicts else "wrong" if any(verdicts) else "correct"
+        copied = sum(len(group.rows) for group in self.groups)
 
-        def photographs(kind: str) -> tuple[str, str]:
-            found = copies.get(f"{kind}: photographs", 0), copies.get(f"{kind}: faces", 0)
-            return f"{found[0]:,}", f"photographs, {found[1]:,} faces"
+        def photographs(groups: list[CopyGroup]) -> tuple[str, str]:
+            return f"{len(groups):,}", f"photographs, {sum(len(group.rows) for group in groups):,} faces"
 
         rows = [
-            ("Faces", f"{len(self.table):,}", f"{unlabelled:,} without an emotion"),
-            ("Faces with copies", f"{in_groups:,}", f"of {len(self.groups):,} photographs"),
-            ("Across splits", *photographs("across splits")),
-            ("Contradicting copies", *photographs("with contradicting labels")),
+            ("Faces", f"{len(self.table):,}", f"{int((self.table.emotion < 0).sum()):,} without an emotion"),
+            ("Faces with copies", f"{copied:,}", f"of {len(self.groups):,} photographs"),
+            ("Across splits", *photographs([group for group in self.groups if group.across])),
+            ("Contradicting copies", *photographs([group for group in self.groups if group.contradicts])),
             ("Image issues", f"{sum(self.images.counts().values()):,}", "blurred, dark, flat …"),
-            ("Class order", "wrong" if wrong else "correct" if decided else "–", f"in {wrong or decided} of {decided}"),
+            ("Class order", order, f"in {sum(verdicts) or len(verdicts)} of {len(verdicts)}"),
         ]
-        if noise is not None:
-            judged, issues = (sum(counts) for counts in ([s.judged for s in noise], [len(s.candidates) for s in noise]))
+        if (noise := self.noise) is not None:
+            issues, judged = sum(len(each.candidates) for each in noise), sum(each.judged for each in noise)
             rows.append(("Label issues", f"{issues:,}", f"of {judged:,} labels"))
-        if undetected is not None:
-            rows.append(("No face detected", f"{len(undetected.missing):,}", f"of {len(undetected.rows):,} crops"))
+        if (found := self.undetected) is not None:
+            rows.append(("No face detected", f"{len(found.missing):,}", f"of {len(found.rows):,} crops"))
         return rows
 
     def as_dict(self) -> dict[str, Any]:
         """All figures and the keys of the faces that they count, for ``audit.json``."""
         key, split, undetected = self.table.key, self.table.split, self.undetected
+        groups = [
+            {
+                "keys": key[list(group.rows)].tolist(),
+                "splits": split[list(group.rows)].tolist(),
+                "identical": group.identical,
+                "emotions": [self.names[number] for number in group.emotions],
+            }
+            for group in self.groups
+        ]
+        order = [
+            {name: getattr(each, name) for name in ("source", "wrong", "sentence", "shows", "classes")}
+            | {"figures": each.figures.round(4).tolist()}
+            for each in self.order
+        ]
+        noise = {
+            each.split: {
+                **{name: getattr(each, name) for name in ("judged", "agree", "informative")},
+                "candidates": len(each.candidates),
+                "pairs": [[self.names[given], self.names[other], count] for (given, other), count in each.pairs],
+            }
+            for each in self.noise or ()
+        }
+        faults = {
+            name: {"faces": count, "keys": key[self.images.issue == name].tolist()}
+            for name, count in self.images.counts().items()
+        }
         return {
             "data": self.title,
             "faces": len(self.table),
@@ -118,30 +143,12 @@ class Findings:
             "left_out": dict(self.left_out),
             "unreadable": self.unreadable,
             "copies": self.copies(),
-            "groups": [
-                {
-                    "keys": key[list(group.rows)].tolist(),
-                    "splits": split[list(group.rows)].tolist(),
-                    "identical": group.identical,
-                    "emotions": [self.names[number] for number in group.emotions],
-                }
-                for group in self.groups
-            ],
-            "class_order": [
-                {name: getattr(each, name) for name in ("source", "wrong", "sentence", "shows", "classes")}
-                | {"figures": each.figures.round(4).tolist()}
-                for each in self.order
-            ],
-            "label_noise": None if self.noise is None else {"predicted_by": self.predicted_by, "splits": self._noise()},
-            "pictures": {
-                "faults": {
-                    name: {"faces": count, "keys": key[self.images.issue == name].tolist()}
-                    for name, count in self.images.counts().items()
-                }
-            },
-            "faces_not_found": None
-            if undetected is None
-            else {
+            "groups": groups,
+            "class_order": order,
+            "label_noise": None if self.noise is None else {"predicted_by": self.predicted_by, "splits": noise},
+            "pictures": {"faults": faults},
+            "faces_not_found": undetected
+            and {
                 "detector": undetected.detector,
                 "looked_at": len(undetected.rows),
                 "not_found": len(undetected.missing),
@@ -149,16 +156,6 @@ class Findings:
             },
             "proposed": self.proposed(),
             "skipped": list(self.skipped),
-        }
-
-    def _noise(self) -> dict[str, Any]:
-        return {
-            each.split: {
-                **{name: getattr(each, name) for name in ("judged", "agree", "informative")},
-                "candidates": len(each.candidates),
-                "pairs": [[self.names[given], self.names[other], count] for (given, other), count in each.pairs],
-            }
-            for each in self.noise or ()
         }
 
     def summary(self) -> str:
@@ -179,7 +176,7 @@ class Findings:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(["key", "split", "given", "suggested", "p_given", "p_suggested"])
         for each in (candidate for split in self.noise or () for candidate in split.candidates):
-            key, split = self.table.key[each.row], self.table.split[each.row]
             names = self.names[each.given], self.names[each.suggested]
-            writer.writerow([key, split, *names, f"{each.p_given:.4f}", f"{each.p_suggested:.4f}"])
+            shares = f"{each.p_given:.4f}", f"{each.p_suggested:.4f}"
+            writer.writerow([self.table.key[each.row], self.table.split[each.row], *names, *shares])
         return stream.getvalue()

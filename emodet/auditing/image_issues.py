@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
-from tqdm import tqdm
+from tqdm import trange
 
 from emodet.data.pack import Pack
 
@@ -31,8 +31,6 @@ _MAD_TO_DEVIATION = 1.4826  # of a normal distribution
 _THUMBNAIL = 16
 _FACE = 0.6  # share of each side of a crop: eyes to mouth, without hair, headscarf and background
 _BLUR = 1.5  # standard deviation in pixels
-_XY = ((1, 0), (0, 1))  # orders of the derivative
-_BLOCK = 1024
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,17 +60,13 @@ def measure_images(pack: Pack, *, progress: bool = True) -> ImageStats:
     hashes = np.empty((2, count), dtype=np.uint64)
     thumbnails = np.empty((count, _THUMBNAIL, _THUMBNAIL), dtype=np.uint8)
     values = np.empty((3, count), dtype=np.float32)
-    with tqdm(total=count, unit="face", desc="measuring images", disable=not progress) as bar:
-        for start in range(0, count, _BLOCK):
-            crops = pack.images(np.arange(start, min(start + _BLOCK, count)))
-            for row, crop in enumerate(crops, start=start):
-                grey = np.asarray(cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY), dtype=np.uint8)
-                for side, image in enumerate((grey, grey[:, ::-1])):
-                    bits = imagehash.phash(Image.fromarray(np.ascontiguousarray(image))).hash
-                    hashes[side, row] = np.packbits(bits.reshape(-1)).view(">u8")[0]
-                thumbnails[row] = cv2.resize(grey, (_THUMBNAIL, _THUMBNAIL), interpolation=cv2.INTER_AREA)
-                values[:, row] = sharpness_of(grey), grey.mean(), grey.std()
-            bar.update(len(crops))
+    for row in trange(count, unit="face", desc="measuring images", disable=not progress):
+        grey = np.asarray(cv2.cvtColor(pack.images([row])[0], cv2.COLOR_RGB2GRAY), dtype=np.uint8)
+        for side, image in enumerate((grey, grey[:, ::-1])):
+            bits = imagehash.phash(Image.fromarray(np.ascontiguousarray(image))).hash
+            hashes[side, row] = np.packbits(bits.reshape(-1)).view(">u8")[0]
+        thumbnails[row] = cv2.resize(grey, (_THUMBNAIL, _THUMBNAIL), interpolation=cv2.INTER_AREA)
+        values[:, row] = sharpness_of(grey), grey.mean(), grey.std()
     return ImageStats(hashes, thumbnails, *values)
 
 
@@ -89,8 +83,9 @@ def sharpness_of(grey: UInt8) -> float:
     top, left = round(height * (1 - _FACE) / 2), round(width * (1 - _FACE) / 2)
 
     def energy(image: npt.NDArray[Any]) -> float:
-        gradients = (cv2.Sobel(image, cv2.CV_32F, *order)[top : height - top, left : width - left] for order in _XY)
-        return float(sum(np.square(each, dtype=np.float64).mean() for each in gradients))
+        gradients = (cv2.Sobel(image, cv2.CV_32F, 1, 0), cv2.Sobel(image, cv2.CV_32F, 0, 1))
+        middle = (each[top : height - top, left : width - left] for each in gradients)
+        return float(sum(np.square(each, dtype=np.float64).mean() for each in middle))
 
     image = grey.astype(np.float32)
     before, after = energy(image), energy(cv2.GaussianBlur(image, (0, 0), _BLUR))

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -16,9 +16,6 @@ from emodet.errors import EmodetError
 from emodet.files import atomic_path
 
 __all__ = ["Candidate", "LabelNoise", "OutOfFoldProbs", "find_label_noise", "write_probabilities"]
-
-Int64 = npt.NDArray[np.int64]
-Float64 = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,16 +49,11 @@ def write_probabilities(out_of_fold: OutOfFoldProbs, table: Table, class_names: 
         raise EmodetError(f"{path}: cannot be written ({problem})") from problem
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
+class Candidate(NamedTuple):
     """A face whose label may be wrong.
 
-    Attributes:
-        row: Position in the pack's table.
-        given: Its label, 0 to 7.
-        suggested: The most probable class, another one.
-        p_given: Probability of `given`, 0 to 1; the lower, the more likely the label is wrong.
-        p_suggested: Probability of `suggested`, 0 to 1.
+    `row` is its position in the pack's table, `given` the number of its label, `suggested` that of the most probable
+    class, another one; their probabilities are 0 to 1. The lower that of the label, the more likely it is wrong.
     """
 
     row: int
@@ -80,7 +72,6 @@ class LabelNoise:
         agree: Share of them whose most probable class is their label.
         majority: Share of them that has the most frequent label.
         candidates: By rising probability of the label.
-        pairs: (given, suggested) and number of candidates, the most frequent first.
     """
 
     split: str
@@ -88,53 +79,44 @@ class LabelNoise:
     agree: float
     majority: float
     candidates: tuple[Candidate, ...]
-    pairs: tuple[tuple[tuple[int, int], int], ...]
 
     @property
     def informative(self) -> bool:
         """Whether the predictions are better than always the most frequent label."""
         return self.agree > self.majority
 
+    @property
+    def pairs(self) -> list[tuple[tuple[int, int], int]]:
+        """(given, suggested) and number of candidates, the most frequent first."""
+        return Counter((each.given, each.suggested) for each in self.candidates).most_common()
+
 
 def find_label_noise(table: Table, out_of_fold: OutOfFoldProbs) -> tuple[LabelNoise, ...]:
     """Look for label issues in each split that has labels and probabilities."""
-    probabilities = out_of_fold.probabilities
-    labelled = (table.emotion >= 0) & (table.emotion < probabilities.shape[1])
-    found = []
-    for split in ("train", "val", "test"):
-        rows = np.flatnonzero((table.split == split) & labelled & out_of_fold.known)
-        if rows.size:
-            found.append(_issues_of_split(split, rows, table.emotion[rows], probabilities[rows]))
-    return tuple(found)
-
-
-def _issues_of_split(split: str, rows: Int64, given: Int64, probabilities: Float64) -> LabelNoise:
-    predicted = probabilities.argmax(axis=1)
-    # A face that is predicted as labelled is no candidate, however unsure the prediction.
-    places = np.flatnonzero(_confident_learning(given, probabilities) & (predicted != given))
-    places = places[np.argsort(probabilities[places, given[places]], kind="stable")]
-    candidates = tuple(
-        Candidate(
-            row=int(rows[place]),
-            given=int(given[place]),
-            suggested=int(predicted[place]),
-            p_given=float(probabilities[place, given[place]]),
-            p_suggested=float(probabilities[place].max()),
-        )
-        for place in places
-    )
-    return LabelNoise(
-        split=split,
-        judged=len(rows),
-        agree=float((predicted == given).mean()),
-        majority=float(np.bincount(given).max() / len(given)),
-        candidates=candidates,
-        pairs=tuple(Counter((each.given, each.suggested) for each in candidates).most_common()),
-    )
-
-
-def _confident_learning(given: Int64, probabilities: Float64) -> npt.NDArray[np.bool_]:
     from cleanlab.filter import find_label_issues
 
-    issues = find_label_issues(given, probabilities, filter_by="confident_learning", n_jobs=1, verbose=False)
-    return np.asarray(issues, dtype=np.bool_)
+    labelled = (table.emotion >= 0) & (table.emotion < out_of_fold.probabilities.shape[1]) & out_of_fold.known
+    found = []
+    for split in ("train", "val", "test"):
+        rows = np.flatnonzero((table.split == split) & labelled)
+        if not rows.size:
+            continue
+        given, shares = table.emotion[rows], out_of_fold.probabilities[rows]
+        ranked = find_label_issues(
+            given, shares, filter_by="confident_learning", return_indices_ranked_by="self_confidence", n_jobs=1
+        )
+        predicted = shares.argmax(axis=1)
+        candidates = [
+            Candidate(
+                row=int(rows[place]),
+                given=int(given[place]),
+                suggested=int(predicted[place]),
+                p_given=float(shares[place, given[place]]),
+                p_suggested=float(shares[place].max()),
+            )
+            for place in ranked
+            if predicted[place] != given[place]  # predicted as labelled is no issue, however unsure the prediction
+        ]
+        agree, majority = float((predicted == given).mean()), float(np.bincount(given).max() / len(given))
+        found.append(LabelNoise(split, len(rows), agree, majority, tuple(candidates)))
+    return tuple(found)

@@ -28,9 +28,9 @@ class ProposalOptions:
     agreed_from: float = 0.5
 
     def __post_init__(self) -> None:
-        odd = [split for split in self.splits if split not in ("train", "val", "test")]
-        if odd:
-            raise EmodetError(f"proposals.splits={list(self.splits)}: {odd[0]} is not train, val or test")
+        for split in self.splits:
+            if split not in ("train", "val", "test"):
+                raise EmodetError(f"proposals.splits={list(self.splits)}: {split} is not train, val or test")
 
 
 @dataclass(frozen=True, slots=True)

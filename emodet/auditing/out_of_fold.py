@@ -33,7 +33,7 @@ from emodet.files import atomic_path
 from emodet.training.assembly import build_classifier, build_trainer
 from emodet.training.folder import RunFolder
 
-__all__ = ["ReducedPack", "assign_folds", "predict_out_of_fold", "with_subjects"]
+__all__ = ["assign_folds", "predict_out_of_fold", "with_subjects"]
 
 log = logging.getLogger(__name__)
 
@@ -41,16 +41,11 @@ Int64 = npt.NDArray[np.int64]
 Float64 = npt.NDArray[np.float64]
 
 # Trainer settings that do not change the result.
-_IRRELEVANT = frozenset({"accelerator", "devices", "enable_progress_bar", "num_nodes", "profiler"})
+_IRRELEVANT = ("accelerator", "devices", "enable_progress_bar", "num_nodes", "profiler")
 
 
 class ReducedPack(Pack):
-    """A pack whose crops are reduced as they are fetched; table, folder and fingerprint are the pack's own.
-
-    Args:
-        pack: Opened.
-        side: Pixels; not more than its crops have.
-    """
+    """A pack whose crops are reduced to `side` pixels as they are fetched; the rest is the pack's own."""
 
     def __init__(self, pack: Pack, side: int) -> None:
         self.pack = pack
@@ -85,21 +80,15 @@ def predict_out_of_fold(
     """Predict every labelled face by nets that were trained neither on it nor on a copy of its image.
 
     A face of train is predicted by the net of its fold, a face of val or test by the mean of all nets; copies of val
-    and test faces do not train. One temperature, fitted on train, calibrates all.
-
-    Args:
-        settings: As for `build_classifier` and `build_trainer`.
-        data: Set up.
-        photographs: int64 (N,), see `number_photographs`.
-        folder: Gets a folder of runs for each combination of data and settings.
-        options: Size of the trainings.
+    and test faces do not train. One temperature, fitted on train, calibrates all. Each combination of data and settings
+    gets a folder of runs in `folder`.
 
     Raises:
         EmodetError: A class is missing, a value does not fit, or the loss is not finite.
         Interrupted: A signal stopped it.
     """
-    table = data.pack.table
-    labelled = (table.emotion >= 0) & (table.emotion < len(data.class_names))
+    table, classes = data.pack.table, len(data.class_names)
+    labelled = (table.emotion >= 0) & (table.emotion < classes)
     train = np.flatnonzero(labelled & (table.split == "train"))
     others = np.flatnonzero(labelled & (table.split != "train"))
     if not train.size:
@@ -111,8 +100,7 @@ def predict_out_of_fold(
     pack = ReducedPack(data.pack, side) if side < data.preprocessing.size else data.pack
     chosen = _short(settings, options)
     place = folder / f"folds-{_identity(chosen, data, side, (train, fold_of, copies))[:12]}"
-    logits = np.zeros((len(table), len(data.class_names)))
-    of_others: list[Float64] = []
+    logits, of_others = np.zeros((len(table), classes)), []
     for number in range(options.folds):
         held_out = train[fold_of == number]
         names = (f"fold {number + 1} of train", f"all but the training faces of fold {number + 1}")
@@ -124,7 +112,7 @@ def predict_out_of_fold(
         agree = float((logits[held_out].argmax(axis=1) == table.emotion[held_out]).mean())
         log.info("fold %d of %d: %.1f %% of %d labels agree", number + 1, options.folds, 100 * agree, len(held_out))
     temperature = fit_temperature(logits[train], table.emotion[train])
-    probabilities = np.full((len(table), len(data.class_names)), np.nan)
+    probabilities = np.full((len(table), classes), np.nan)
     probabilities[train] = softmax(logits[train], temperature)
     if others.size:
         probabilities[others] = np.mean([softmax(each, temperature) for each in of_others], axis=0)
@@ -136,19 +124,14 @@ def predict_out_of_fold(
 
 
 def with_subjects(photographs: Int64, subject: npt.NDArray[np.str_]) -> Int64:
-    """Join photographs of the same person: int64 (N,), equal for faces that must be in one fold.
-
-    Args:
-        photographs: int64 (N,), see `number_photographs`.
-        subject: str (N,), empty where unknown.
+    """Join photographs, int64 (N,), of the same person, str (N,), empty where unknown: int64 (N,), equal for faces that
+    must be in one fold.
     """
     known = subject != ""
     if not known.any():
         return photographs
-    names, of_person = np.unique(subject[known], return_inverse=True)
-    count = int(photographs.max()) + 1
-    edges = np.stack([photographs[known], count + of_person])
-    return connected(edges, count + len(names))[photographs]
+    of_person = np.unique(subject[known], return_inverse=True)[1] + photographs.max() + 1
+    return connected(np.stack([photographs[known], of_person]), int(of_person.max()) + 1)[photographs]
 
 
 def assign_folds(emotion: Int64, groups: Int64, folds: int, seed: int) -> Int64:

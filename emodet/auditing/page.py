@@ -20,21 +20,13 @@ from emodet.palette import class_colours
 
 __all__ = ["audit_page", "write_results"]
 
-_SECTIONS = ("classes", "order", "copies", "labels", "pictures", "faces", "corrections", "details")
-
 
 def write_results(
     findings: Findings, pack: Pack, folder: Path, details: Mapping[str, Any], *, gallery: int, pictures: bool
 ) -> None:
     """Write ``audit.html``, ``audit.json``, ``corrections.csv`` and ``label_noise.csv`` over those of an earlier audit.
 
-    Args:
-        findings: Of the audit.
-        pack: Its images.
-        folder: Exists.
-        details: Versions, commit, fingerprint.
-        gallery: Images in a gallery.
-        pictures: Whether the page shows images at all.
+    A gallery of the page has up to `gallery` images; with ``pictures=False`` it shows none at all.
 
     Raises:
         EmodetError: A file cannot be written.
@@ -70,16 +62,15 @@ def audit_page(
         label=lambda row: "none" if table.emotion[row] < 0 else findings.names[table.emotion[row]],
         show=show,
         most=gallery,
-        sections=[(name, name.capitalize()) for name in _SECTIONS],
         colours=dict(zip(findings.names, class_colours(findings.names), strict=True)),
         emotions=findings.names,
-        copies={name: sorted(groups, key=lambda group: -len(group.rows)) for name, groups in copies.items()},
+        copies={kind: sorted(groups, key=lambda group: -len(group.rows)) for kind, groups in copies.items()},
         meanings=ISSUES,
         issues={name: rows[np.argsort(images.sharpness[rows], kind="stable")] for name, rows in issues.items()},
         # Those without another issue first.
         missing=missing[np.argsort(images.issue[missing] != "", kind="stable")],
         uninformative=UNINFORMATIVE,
-        details={name: _flat(value) for name, value in details.items()},
+        details=details,
     )
 
 
@@ -88,9 +79,3 @@ def _kind(group: CopyGroup) -> str:
     if group.contradicts:
         return f"{where}, different labels"
     return f"{where}, {'equal pixels' if group.identical else 'other crops, sizes or mirror images'}"
-
-
-def _flat(value: Any) -> str | None:
-    if isinstance(value, Mapping):
-        return ", ".join(f"{name} {each}" for name, each in value.items())
-    return None if value is None else str(value)

@@ -15,6 +15,8 @@ from emodet.emotions import EMOTIONS
 
 __all__ = ["kind_of", "propose"]
 
+Reason = tuple[int, str, float | None]  # row, reason, score
+
 
 def propose(
     table: Table,
@@ -31,44 +33,44 @@ def propose(
     informative. `names` are those of the table's numbers.
     """
     found: dict[int, Correction] = {}
-
-    def add(row: int, reason: str, score: float | None = None) -> None:
+    # A correction of a key that occurs twice in a split would apply to both faces.
+    count = Counter(zip(table.key.tolist(), table.split.tolist(), strict=True))
+    for row, reason, score in _reasons(table, issues, groups, noise, options, names):
+        key, split = str(table.key[row]), str(table.split[row])
         has_label = table.emotion[row] >= 0 or not np.isnan(table.soft_label[row]).all()
-        if table.split[row] in options.splits and has_label and row not in found:
-            found[row] = Correction(
-                key=str(table.key[row]),
-                action="exclude",
-                emotion=None,
-                split=str(table.split[row]),
-                was=int(table.emotion[row]),
-                reason=reason,
-                score=score,
-            )
+        if split in options.splits and has_label and count[key, split] == 1:
+            was = int(table.emotion[row])
+            found.setdefault(row, Correction(key, "exclude", split=split, was=was, reason=reason, score=score))
+    return tuple(found[row] for row in sorted(found))
 
+
+def _reasons(
+    table: Table,
+    issues: ImageIssues,
+    groups: Sequence[CopyGroup],
+    noise: Sequence[LabelNoise],
+    options: ProposalOptions,
+    names: Sequence[str],
+) -> Iterator[Reason]:
+    """Reasons to exclude a face, the weightier first."""
     for row in np.flatnonzero(issues.issue == "uniform").tolist():
-        add(row, ISSUES["uniform"])
+        yield row, ISSUES["uniform"], None
     for group in groups:
         for row, reason in _superfluous(table, group, names):
-            add(row, reason)
+            yield row, reason, None
     for each in (candidate for split in noise if split.informative for candidate in split.candidates):
-        if table.soft_label[each.row, each.given] >= options.agreed_from:
-            continue
-        if each.p_given < options.exclude_below:
-            add(each.row, "label noise", each.p_given)
-    # A correction of a key that occurs twice in a split would apply to both faces.
-    keys = Counter(zip(table.key.tolist(), table.split.tolist(), strict=True))
-    return tuple(found[row] for row in sorted(found) if keys[(found[row].key, found[row].split)] == 1)
+        agreed = table.soft_label[each.row, each.given] >= options.agreed_from
+        if not agreed and each.p_given < options.exclude_below:
+            yield each.row, "label noise", each.p_given
 
 
 def _superfluous(table: Table, group: CopyGroup, names: Sequence[str]) -> Iterator[tuple[int, str]]:
     """Faces of a group to exclude, and the reason."""
-    kind = "same picture as" if group.identical else "copy of"
     last = group.splits[-1]
-    kept = next(row for row in group.rows if table.split[row] == last)
-    for row in group.rows:
-        if table.split[row] != last:
-            yield row, f"{kind} {table.key[kept]} in {last}"
     here = [row for row in group.rows if table.split[row] == last]
+    for row in group.rows:
+        if row not in here:
+            yield row, f"{'same picture as' if group.identical else 'copy of'} {table.key[here[0]]} in {last}"
     labels = Counter(int(table.emotion[row]) for row in here if table.emotion[row] >= 0)
     if len(labels) > 1:
         (label, most), *_ = labels.most_common(1)

@@ -50,24 +50,18 @@ class UndetectedFaces:
 def detect_faces(
     pack: Pack, detect: Callable[[UInt8], float], name: str, most: int | None, seed: int, *, progress: bool = True
 ) -> UndetectedFaces:
-    """Run a detector on the crops.
+    """Run a detector on the crops, or on `most` of them, drawn at random.
 
-    Args:
-        pack: The crops.
-        detect: From an image, uint8 (H, W, 3) RGB, to the score of the best face, 0 without one.
-        name: Of the detector.
-        most: Number of crops, drawn at random; None takes all.
-        seed: Of the draw.
-        progress: Whether to draw a progress bar on standard error.
+    `detect` gives the score of the best face of an image, uint8 (H, W, 3) RGB, and 0 without one.
     """
     rows = np.arange(len(pack), dtype=np.int64)
     if most is not None and most < len(rows):
         rows = np.sort(np.random.default_rng([seed, 0xFACE]).choice(rows, most, replace=False))
-    scores = np.zeros(len(rows), dtype=np.float32)
-    for place, row in enumerate(tqdm(rows.tolist(), unit="face", desc="detecting faces", disable=not progress)):
+    scores = []
+    for row in tqdm(rows.tolist(), unit="face", desc="detecting faces", disable=not progress):
         crop = pack.images([row])[0]
-        scores[place] = next(filter(None, (detect(framed(crop, *framing)) for framing in FRAMINGS)), 0.0)
-    return UndetectedFaces(name, rows, scores)
+        scores.append(next(filter(None, (detect(framed(crop, *framing)) for framing in FRAMINGS)), 0.0))
+    return UndetectedFaces(name, rows, np.array(scores, dtype=np.float32))
 
 
 def framed(crop: UInt8, side: int, border: float) -> UInt8:

@@ -1,6 +1,5 @@
 """Bootstrap intervals of metrics that are functions of sums over faces."""
 
-import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -12,7 +11,6 @@ Bools = npt.NDArray[np.bool_]
 Float64 = npt.NDArray[np.float64]
 Int64 = npt.NDArray[np.int64]
 
-_Z = 1.959963984540054  # of a normal distribution's central 95 %
 _DRAWS_AT_ONCE = 4_000_000  # numbers held at a time while resampling: 32 MB
 
 
@@ -34,7 +32,8 @@ def interval(
     if float(np.ptp(spread)) <= 1e-12:
         if proportion is None or value not in (0.0, 1.0):
             return None, None
-        return _wilson(value, int(proportion.sum() if groups is None else np.unique(groups[proportion]).size))
+        trials = int(proportion.sum() if groups is None else np.unique(groups[proportion]).size)
+        return _wilson(int(value) * trials, trials)
     low, high = (float(end) for end in np.percentile(spread, (2.5, 97.5)))
     if centred:
         shift = value - float(spread.mean())
@@ -42,22 +41,22 @@ def interval(
     return low, high
 
 
-def _wilson(share: float, trials: int) -> tuple[float, float]:
+def _wilson(found: int, trials: int) -> tuple[float, float]:
     """Wilson's 95 % score interval of a proportion (Wilson 1927), which holds where all or nothing was found."""
-    centre = share + _Z**2 / (2 * trials)
-    half = _Z * math.sqrt(share * (1 - share) / trials + _Z**2 / (4 * trials**2))
-    scale = 1 + _Z**2 / trials
+    from scipy.stats import binomtest
+
+    ends = binomtest(found, trials).proportion_ci(0.95, method="wilson")
     # At its own ends the formula is 0 and 1, but for rounding.
-    return (centre - half) / scale if share > 0 else 0.0, (centre + half) / scale if share < 1 else 1.0
+    return float(ends.low) if found else 0.0, float(ends.high) if found < trials else 1.0
 
 
 def group_ids(groups: Sequence[str | None] | None) -> Int64 | None:
     """int64 (N,), a number per group; a face whose group is unknown is a group of its own. None without any group."""
     if groups is None or all(group is None for group in groups):
         return None
-    keys = [f"face {place}" if group is None else f"group {group}" for place, group in enumerate(groups)]
-    number = {key: position for position, key in enumerate(dict.fromkeys(keys))}
-    return np.array([number[key] for key in keys], dtype=np.int64)
+    number: dict[str | int, int] = {}
+    keys = (place if group is None else group for place, group in enumerate(groups))
+    return np.array([number.setdefault(key, len(number)) for key in keys], dtype=np.int64)
 
 
 def resampled_sums(terms: Mapping[str, Float64], groups: Int64 | None, resamples: int, seed: int) -> dict[str, Float64]:

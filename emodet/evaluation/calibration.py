@@ -1,4 +1,4 @@
-"""Calibration: temperature scaling and reliability diagrams. numpy only."""
+"""Calibration: temperature scaling and reliability diagrams."""
 
 from typing import Any, NamedTuple
 
@@ -62,8 +62,7 @@ def softmax(logits: Floats, temperature: float = 1.0) -> Float64:
 def fit_temperature(logits: Floats, emotion: Int64) -> float:
     """The temperature that minimises the mean negative log likelihood (Guo et al. 2017, section 4.2).
 
-    Fit it on faces that the net was not trained on and that are not reported on. It changes confidences, not
-    predictions. The loss is convex in 1 / T, so the zero of its slope is found by bisection.
+    Fit it on faces that the net was not trained on and that are not reported on. The loss is convex in 1 / T.
 
     Args:
         logits: (N, K), finite.
@@ -84,6 +83,8 @@ def fit_temperature(logits: Floats, emotion: Int64) -> float:
         raise EmodetError(f"logits: {(~finite).sum()} of {len(rows)} faces are not finite; training diverged")
     if ids.min() < 0 or ids.max() >= rows.shape[1]:
         raise EmodetError(f"emotion: ids from {ids.min()} to {ids.max()} do not fit logits of {rows.shape[1]} classes")
+    from scipy.optimize import brentq
+
     true_logit = rows[np.arange(len(rows)), ids]
 
     def slope(inverse: float) -> float:
@@ -99,10 +100,7 @@ def fit_temperature(logits: Floats, emotion: Int64) -> float:
         return TEMPERATURE_RANGE[1]
     if at_high <= 0:
         return TEMPERATURE_RANGE[0]
-    for _ in range(48):  # halves log(1 / T): 6 / 2**48 is far below what float64 logits resolve
-        middle = float(np.sqrt(low * high))
-        low, high = (middle, high) if slope(middle) < 0 else (low, middle)
-    return float(1 / np.sqrt(low * high))
+    return float(1 / brentq(slope, low, high, xtol=1e-14))
 
 
 def fit_temperature_by_sharpness(

@@ -12,13 +12,13 @@ UInt8 = npt.NDArray[np.uint8]
 
 
 def contact_sheet(
-    images: Sequence[UInt8] | UInt8, captions: Sequence[str] | None = None, columns: int = 8, *, tile: int = 112
+    images: Sequence[UInt8] | UInt8, captions: Sequence[str] = (), columns: int = 8, *, tile: int = 112
 ) -> UInt8:
     """Lay images out in rows on white, each with its caption below.
 
     Args:
         images: At least one, uint8, (H, W, 3), RGB, of any sizes: each is fitted into its tile with its shape kept.
-        captions: N texts; what is wider than the tile ends in an ellipsis.
+        captions: N texts, or none; what is wider than the tile ends in an ellipsis.
         columns: Images in a row.
         tile: Side of the square that each image is fitted into, in pixels.
 
@@ -29,7 +29,7 @@ def contact_sheet(
 
     columns, gap, size = min(columns, len(images)), 8, max(9, round(tile / 9))
     font = ImageFont.load_default(size)
-    lines = [caption.split("\n") for caption in captions] if captions is not None else []
+    lines = [caption.split("\n") for caption in captions]
     line_height = round(1.3 * size)
     height = tile + gap + (line_height * max(map(len, lines)) + 4 if lines else 0)
     rows = math.ceil(len(images) / columns)

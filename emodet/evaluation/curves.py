@@ -1,30 +1,51 @@
-"""A run's training curves as an image."""
+"""A run's training curves: read from the CSV logger's table, and drawn as an image."""
 
 import csv
 import math
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from emodet.errors import EmodetError
-from emodet.evaluation.figures import INK, styled_figure, to_png
-from emodet.evaluation.plots import percent_axis
+from emodet.evaluation.figures import INK, percent_axis, styled_figure, to_png
 from emodet.files import write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["plot_curves"]
+__all__ = ["plot_curves", "read_curves"]
+
+Curve = Mapping[float, float]
 
 _COLOURS = {"train": "C2", "val": "C0", "test": "C1"}
 _LINES = {"macro_f1": "--", "balanced_accuracy": ":", "ccc_arousal": "--"}
 
 
-class _Curve(NamedTuple):
-    """One column of the table: its values, and after how many epochs."""
+def read_curves(metrics_csv: Path) -> dict[str, dict[float, float]]:
+    """Column to number of epochs done to value, for the columns with values.
 
-    name: str
-    places: tuple[float, ...]
-    values: tuple[float, ...]
+    Args:
+        metrics_csv: Of Lightning's `CSVLogger`: a column ``epoch``, and rows that fill only some of the others.
+
+    Raises:
+        EmodetError: The table cannot be read.
+    """
+    curves: dict[str, dict[float, float]] = {}
+    try:
+        with metrics_csv.open(newline="", encoding="utf-8") as stream:
+            epoch = 0.0
+            for row in csv.DictReader(stream):
+                epoch = float(row.pop("epoch", None) or epoch)  # the learning rate's rows have none
+                for name, value in row.items():
+                    if (
+                        value and name != "step"
+                    ):  # of an epoch that is there twice, after a resume, the later row counts
+                        curves.setdefault(name, {})[epoch + 1] = float(value)
+    except (OSError, UnicodeDecodeError, csv.Error) as problem:
+        raise EmodetError(
+            f"{metrics_csv}: cannot be read ({problem}); metrics.csv of the CSV logger is needed"
+        ) from None
+    return curves
 
 
 def plot_curves(metrics_csv: Path, png: Path) -> None:
@@ -34,7 +55,7 @@ def plot_curves(metrics_csv: Path, png: Path) -> None:
     out. The best validation value is marked. Gaps are values that were not finite.
 
     Args:
-        metrics_csv: The logger's ``metrics.csv``, with a column ``epoch`` and rows that fill only some.
+        metrics_csv: See `read_curves`.
         png: The file to write; an existing one is replaced.
 
     Raises:
@@ -42,28 +63,30 @@ def plot_curves(metrics_csv: Path, png: Path) -> None:
     """
     from matplotlib.ticker import MaxNLocator
 
-    curves = _read_curves(metrics_csv)
+    curves = read_curves(metrics_csv)
+    rates = {name: curve for name, curve in curves.items() if name.startswith("lr")}
     panels = {
-        "Loss": [curve for curve in curves if "loss" in curve.name],
-        "Scores": [curve for curve in curves if curve.name.endswith(("accuracy", "macro_f1"))],
-        "Concordance": [curve for curve in curves if "/ccc_" in curve.name],
+        "Loss": {name: curve for name, curve in curves.items() if "loss" in name},
+        "Scores": {name: curve for name, curve in curves.items() if name.endswith(("accuracy", "macro_f1"))},
+        "Concordance": {name: curve for name, curve in curves.items() if "/ccc_" in name},
         # Parameter groups (with and without weight decay) mostly share their rate: one line for all that do.
-        "Learning rate": list({curve.values: curve for curve in curves if curve.name.startswith("lr")}.values()),
+        "Learning rate": {name: rates[name] for name in {tuple(rates[name].values()): name for name in rates}.values()},
     }
     if not panels["Loss"] and not panels["Scores"]:
-        named = ", ".join(curve.name for curve in curves) or "none"
-        raise EmodetError(f"{metrics_csv}: no loss and no accuracy to draw (columns with values: {named})")
+        raise EmodetError(
+            f"{metrics_csv}: no loss and no accuracy to draw (columns with values: {', '.join(curves) or 'none'})"
+        )
     panels = {title: drawn for title, drawn in panels.items() if drawn}
     heights = [0.45 if title == "Learning rate" else 1.0 for title in panels]
     with styled_figure(5.2, 0.5 + 2.5 * sum(heights)) as figure:
         all_axes = figure.subplots(len(panels), 1, sharex=True, height_ratios=heights, squeeze=False)[:, 0]
         for axes, (title, drawn) in zip(all_axes, panels.items(), strict=True):
-            for curve in drawn:
-                _draw_curve(axes, curve)
+            for name, curve in drawn.items():
+                _draw_curve(axes, name, curve)
             axes.set_title(title)
             axes.margins(y=0.12)
             if title == "Scores":
-                percent_axis(axes, "y")
+                percent_axis(axes.yaxis)
             if title == "Learning rate":
                 axes.set_ylim(bottom=0)
                 axes.yaxis.set_major_locator(MaxNLocator(3))
@@ -75,41 +98,12 @@ def plot_curves(metrics_csv: Path, png: Path) -> None:
         write_atomically(png, to_png(figure))
 
 
-def _read_curves(metrics_csv: Path) -> list[_Curve]:
-    """The table's columns with values."""
-    try:
-        with metrics_csv.open(newline="", encoding="utf-8") as stream:
-            rows = list(csv.DictReader(stream))
-    except (OSError, UnicodeDecodeError, csv.Error) as problem:
-        raise EmodetError(
-            f"{metrics_csv}: cannot be read ({problem}); metrics.csv of the CSV logger is needed"
-        ) from None
-    curves = []
-    for name in [name for name in (rows[0] if rows else {}) if name not in ("step", "epoch", None)]:
-        epoch, points = 0.0, {}
-        for row in rows:
-            epoch = float(row["epoch"]) if row.get("epoch") else epoch  # the learning rate's rows have none
-            if row.get(name):  # of an epoch that is there twice, after a resume, the later row counts
-                points[epoch + 1] = float(row[name])
-        if points:
-            curves.append(_Curve(name, tuple(points), tuple(points.values())))
-    return curves
-
-
-def _draw_curve(axes: "Axes", curve: _Curve) -> None:
-    split, _, metric = curve.name.partition("/")
-    label, line = curve.name, _LINES.get(metric, "-")
-    finite = [value for value in curve.values if math.isfinite(value)]
+def _draw_curve(axes: "Axes", name: str, curve: Curve) -> None:
+    split, _, metric = name.partition("/")
+    finite = [value for value in curve.values() if math.isfinite(value)]
+    label = name
     if split == "val" and finite:
-        best = min(finite) if "loss" in curve.name else max(finite)
-        label += f", best {best:.3f}"
+        label += f", best {(min if 'loss' in name else max)(finite):.3f}"
     marker = "o" if len(finite) == 1 else ""
-    axes.plot(
-        curve.places,
-        curve.values,
-        color=_COLOURS.get(split, INK),
-        linestyle=line,
-        marker=marker,
-        markersize=4,
-        label=label,
-    )
+    (line,) = axes.plot(list(curve), list(curve.values()), marker=marker, markersize=4, label=label)
+    line.set(color=_COLOURS.get(split, INK), linestyle=_LINES.get(metric, "-"))

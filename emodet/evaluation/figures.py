@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from matplotlib.axis import Axis
     from matplotlib.colors import Colormap
     from matplotlib.figure import Figure
 
-__all__ = ["INK", "PAPER", "add_title", "ramp", "styled_figure", "to_png"]
+__all__ = ["INK", "PAPER", "add_title", "percent_axis", "ramp", "styled_figure", "to_png"]
 
 INK, PAPER = "#1b2430", "#ffffff"
 
@@ -51,6 +52,11 @@ def add_title(figure: "Figure", title: str, subtitle: str) -> None:
     figure.suptitle(lines, x=0.02, ha="left", fontsize=10.5, weight="bold", linespacing=1.35)
     top = 0.98 - 0.235 * len(head) / height
     figure.text(0.02, top, "\n".join(below), ha="left", va="top", fontsize=8.5, linespacing=1.4)
+
+
+def percent_axis(axis: "Axis") -> None:
+    """Show an axis of shares in percent."""
+    axis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %" if value <= 1.0001 else "")
 
 
 def to_png(figure: "Figure") -> bytes:

@@ -14,12 +14,11 @@ import numpy as np
 import numpy.typing as npt
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-__all__ = ["THUMBNAIL_SIZE", "data_uri", "encode_image", "number", "percent", "render", "thumbnail"]
+__all__ = ["data_uri", "encode_image", "percent", "render", "thumbnail"]
 
 UInt8 = npt.NDArray[np.uint8]
 
-THUMBNAIL_SIZE = 144
-"""Longer side of an image in a gallery, in pixels: twice what a phone shows of a face."""
+_THUMBNAIL_SIZE = 144  # longer side in pixels: twice what a phone shows of a face in a gallery
 
 
 def render(template: str, **values: Any) -> str:
@@ -27,7 +26,7 @@ def render(template: str, **values: Any) -> str:
 
     Args:
         template: File name in a `templates` folder of `emodet.evaluation`, `emodet.auditing` or `emodet.sweeps`.
-        values: What the template uses. Filters besides those of jinja2: `percent`, `number`, `data_uri`, `thumbnail`.
+        values: What the template uses. Filters besides those of jinja2: `percent`, `data_uri`, `thumbnail`.
     """
     return _environment().get_template(template).render(**values)
 
@@ -35,15 +34,14 @@ def render(template: str, **values: Any) -> str:
 @cache
 def _environment() -> Environment:
     package = Path(__file__).parents[1]
-    folders = [package / name / "templates" for name in ("evaluation", "auditing", "sweeps")]
     environment = Environment(
-        loader=FileSystemLoader(folders),
+        loader=FileSystemLoader([package / name / "templates" for name in ("evaluation", "auditing", "sweeps")]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(percent=percent, number=number, data_uri=data_uri, thumbnail=thumbnail)
+    environment.filters.update(percent=percent, data_uri=data_uri, thumbnail=thumbnail)
     return environment
 
 
@@ -52,27 +50,16 @@ def percent(value: float | None) -> str:
     return "–" if value is None else f"{100 * value:.1f}\u00a0%"
 
 
-def number(value: float | None) -> str:
-    """Three decimals; a dash for None."""
-    return "–" if value is None else f"{value:.3f}"
-
-
-def data_uri(image: bytes | str) -> str:
-    """PNG or JPEG bytes as a data URI for ``src``; a data URI stays as it is."""
-    if isinstance(image, str):
-        return image
+def data_uri(image: bytes) -> str:
+    """PNG or JPEG bytes as a data URI for ``src``."""
     kind = "png" if image.startswith(b"\x89PNG") else "jpeg"
     return f"data:image/{kind};base64,{base64.b64encode(image).decode('ascii')}"
 
 
 def thumbnail(image: UInt8) -> str:
-    """A JPEG of at most `THUMBNAIL_SIZE` pixels as a data URI.
-
-    Args:
-        image: uint8 (H, W, 3), RGB.
-    """
+    """A small JPEG of an image, uint8 (H, W, 3) RGB, as a data URI."""
     height, width = image.shape[:2]
-    scale = THUMBNAIL_SIZE / max(height, width)
+    scale = _THUMBNAIL_SIZE / max(height, width)
     if scale < 1:
         size = (max(1, round(width * scale)), max(1, round(height * scale)))
         image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
@@ -80,13 +67,6 @@ def thumbnail(image: UInt8) -> str:
 
 
 def encode_image(image: UInt8, suffix: str) -> bytes:
-    """Encode an image, uint8 (H, W, 3) RGB, as ``.png`` or ``.jpg`` (quality 88).
-
-    Raises:
-        OSError: OpenCV cannot encode it.
-    """
+    """Encode an image, uint8 (H, W, 3) RGB, as ``.png`` or ``.jpg`` (quality 88)."""
     options = [cv2.IMWRITE_JPEG_QUALITY, 88] if suffix == ".jpg" else []
-    encoded, data = cv2.imencode(suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)
-    if not encoded:
-        raise OSError(f"an image of shape {image.shape} could not be encoded as {suffix}")
-    return data.tobytes()
+    return cv2.imencode(suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)[1].tobytes()

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from emodet.errors import EmodetError
-from emodet.evaluation.figures import INK, PAPER, add_title, ramp, styled_figure, to_png
+from emodet.evaluation.figures import INK, PAPER, add_title, percent_axis, ramp, styled_figure, to_png
 from emodet.evaluation.predictions import Predictions
-from emodet.evaluation.scores import COVERAGES, Evaluation, Score
+from emodet.evaluation.scores import COVERAGES, Evaluation
 from emodet.evaluation.table import format_score
 from emodet.models.agreement import DIMENSIONS
 from emodet.palette import class_colours
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 __all__ = [
-    "percent_axis",
     "plot_confusion",
     "plot_coverage",
     "plot_per_class",
@@ -86,7 +85,7 @@ def plot_reliability(evaluation: Evaluation) -> bytes:
         above.text(0.03, 0.97, "\n".join(lines), bbox=_text_box(), **place)
         shares = [each.faces / evaluation.faces for each in filled]
         below.bar(low, shares, width, align="edge", color="C2", edgecolor=PAPER)
-        percent_axis(below, "y")
+        percent_axis(below.yaxis)
         below.set(xlabel="confidence", ylabel="faces")
         add_title(figure, "Confidence and accuracy", evaluation.title)
         return to_png(figure)
@@ -102,8 +101,11 @@ def plot_per_class(evaluation: Evaluation) -> bytes:
                 axes.text(0.01, place, "no faces", va="center", color="C2", fontsize=8.5)
                 continue
             axes.barh(place, recall.value, 0.62, color=colour, edgecolor="C2", linewidth=0.6)
-            _error_bar(axes, place, recall)
-            end = recall.value if recall.high is None else recall.high
+            end = recall.value
+            if recall.low is not None and recall.high is not None:
+                end = recall.high
+                reach = [[max(0.0, recall.value - recall.low)], [max(0.0, recall.high - recall.value)]]
+                axes.errorbar(recall.value, place, xerr=reach, color=INK, linewidth=1.3, capsize=3)
             # A background of its own: the line of the mean runs behind it.
             axes.text(end + 0.02, place, format_score(recall), va="center", fontsize=8.5, bbox=_text_box())
         mean = evaluation["balanced_accuracy"].value
@@ -112,12 +114,6 @@ def plot_per_class(evaluation: Evaluation) -> bytes:
         share_axes(axes, [f"{name} ({recall.n:,})" for name, recall in rows])
         add_title(figure, "Recall with 95 % intervals", f"{evaluation.title}; dashed: mean over classes")
         return to_png(figure)
-
-
-def _error_bar(axes: "Axes", place: float, score: Score) -> None:
-    if score.value is not None and score.low is not None and score.high is not None:
-        reach = [[max(0.0, score.value - score.low)], [max(0.0, score.high - score.value)]]
-        axes.errorbar(score.value, place, xerr=reach, color=INK, linewidth=1.3, capsize=3)
 
 
 def share_axes(axes: "Axes", names: list[str]) -> None:
@@ -133,12 +129,6 @@ def share_axes(axes: "Axes", names: list[str]) -> None:
 
 def _text_box() -> dict[str, Any]:
     return {"facecolor": PAPER, "edgecolor": "none", "alpha": 0.8, "pad": 1.5}
-
-
-def percent_axis(axes: "Axes", which: str) -> None:
-    """Show an axis of shares in percent."""
-    axis = axes.xaxis if which == "x" else axes.yaxis
-    axis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %" if value <= 1.0001 else "")
 
 
 def plot_coverage(predictions: Predictions, evaluation: Evaluation) -> bytes:
@@ -160,8 +150,8 @@ def plot_coverage(predictions: Predictions, evaluation: Evaluation) -> bytes:
             axes.annotate(format_score(point), (at, point.value), (7, -11), textcoords="offset points", fontsize=8.5)
         lowest = min(float(accuracy[shown].min()), 0.98)
         axes.set(xlim=(1.06, 0), ylim=(lowest - 0.16 * (1 - lowest), 1 + 0.06 * (1 - lowest)))
-        percent_axis(axes, "x")
-        percent_axis(axes, "y")
+        percent_axis(axes.xaxis)
+        percent_axis(axes.yaxis)
         axes.set(xlabel="coverage, most confident faces first", ylabel="accuracy")
         add_title(figure, "Accuracy by coverage", evaluation.title)
         return to_png(figure)
@@ -180,8 +170,7 @@ def plot_valence_arousal(predictions: Predictions, evaluation: Evaluation) -> by
         for axes, name in zip(figure.subplots(1, len(names), sharey=True, squeeze=False)[0], names, strict=True):
             number = DIMENSIONS.index(name)
             known = np.isfinite(predictions.annotated[:, number])
-            pair = predictions.annotated[known, number], predictions.valence_arousal[known, number]
-            _draw_agreement(axes, *pair)
+            _draw_agreement(axes, predictions.annotated[known, number], predictions.valence_arousal[known, number])
             axes.set_title(name)
             lines = [f"{kind.upper()} {format_score(evaluation[f'{kind}_{name}'])}" for kind in ("ccc", "rmse")]
             place: dict[str, Any] = {"transform": axes.transAxes, "va": "top", "fontsize": 8.5, "linespacing": 1.4}

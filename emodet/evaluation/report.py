@@ -3,7 +3,7 @@
 import csv
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,6 @@ __all__ = ["report", "worst_errors", "write_report"]
 
 UInt8 = npt.NDArray[np.uint8]
 Int64 = npt.NDArray[np.int64]
-Images = Callable[[int], UInt8]
 Details = Mapping[str, str | int | float | None]
 
 _OPTIONAL = ("valence_arousal.png", "robustness.png", "robustness.csv", "errors.png")
@@ -50,7 +49,7 @@ def worst_errors(predictions: Predictions, count: int) -> Int64:
 def write_report(
     evaluation: Evaluation,
     predictions: Predictions,
-    images: Images | None,
+    images: Callable[[int], UInt8] | None,
     folder: Path,
     *,
     details: Details,
@@ -81,48 +80,35 @@ def write_report(
     """
     if errors < 0:
         raise EmodetError(f"errors={errors}: the number of faces to show, 0 or more")
+    figures = _figures(evaluation, predictions, robustness)
+    worst = worst_errors(predictions, errors).tolist()
+    rows = [_row(predictions, index) for index in worst]
+    crops = None if images is None else {predictions.keys[index]: images(index) for index in worst}
+    # JSON has no number that is not finite.
+    plain = {key: str(each) if isinstance(each, float) and not math.isfinite(each) else each
+             for key, each in details.items()}  # fmt: skip
+    content = {"details": plain, **evaluation.as_dict(), "errors": rows}
+    files: dict[str, str | bytes] = {
+        "report.json": json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n",
+        "report.html": _page(evaluation, figures, rows, crops, details, robustness),
+        **{f"{name}.png": png for name, png in figures.items()},
+    }
+    if robustness is not None:
+        files["robustness.csv"] = robustness.as_csv()
+    if crops:
+        captions = [f"{row['emotion']}\nas {row['answer']} {100 * row['confidence']:.0f} %" for row in rows]
+        sheet = contact_sheet([crops[row["key"]] for row in rows], captions, 8, tile=128)
+        files["errors.png"] = encode_image(sheet, ".png")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name in _OPTIONAL:
             (folder / name).unlink(missing_ok=True)
-        _fill(folder, evaluation, predictions, images, dict(details), errors, robustness)
+        for name, data in files.items():
+            (folder / name).write_bytes(data.encode() if isinstance(data, str) else data)
+        _write_predictions(folder / "predictions.csv", predictions)
     except OSError as problem:
         raise EmodetError(f"report folder {folder}: cannot be written ({problem})") from problem
     return folder / "report.html"
-
-
-def _fill(
-    folder: Path,
-    evaluation: Evaluation,
-    predictions: Predictions,
-    images: Images | None,
-    details: dict[str, Any],
-    errors: int,
-    robustness: Robustness | None,
-) -> None:
-    figures = _figures(evaluation, predictions, robustness)
-    for name, png in figures.items():
-        (folder / f"{name}.png").write_bytes(png)
-    if robustness is not None:
-        (folder / "robustness.csv").write_text(robustness.as_csv(), encoding="utf-8")
-    worst = worst_errors(predictions, errors).tolist()
-    rows = [_row(predictions, index) for index in worst]
-    crops = None if images is None else {predictions.keys[index]: images(index) for index in worst}
-    if crops:
-        captions = [f"{row['emotion']}\nas {row['answer']} {100 * row['confidence']:.0f} %" for row in rows]
-        sheet = contact_sheet([crops[row["key"]] for row in rows], captions, 8, tile=128)
-        (folder / "errors.png").write_bytes(encode_image(sheet, ".png"))
-    # JSON has no number that is not finite.
-    plain = {
-        key: str(value) if isinstance(value, float) and not math.isfinite(value) else value
-        for key, value in details.items()
-    }
-    content = {"details": plain, **evaluation.as_dict(), "errors": rows}
-    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
-    (folder / "report.json").write_text(text + "\n", encoding="utf-8")
-    _write_predictions(folder / "predictions.csv", predictions)
-    page = _page(evaluation, figures, rows, crops, details, robustness)
-    (folder / "report.html").write_text(page, encoding="utf-8")
 
 
 def _figures(evaluation: Evaluation, predictions: Predictions, robustness: Robustness | None) -> dict[str, bytes]:
@@ -141,13 +127,12 @@ def _figures(evaluation: Evaluation, predictions: Predictions, robustness: Robus
 
 def _row(predictions: Predictions, index: int) -> dict[str, Any]:
     names = predictions.class_names
-    probabilities = map(float, predictions.probabilities[index])
     return {
         "key": predictions.keys[index],
         "emotion": names[predictions.emotion[index]],
         "answer": names[predictions.predicted[index]],
         "confidence": float(predictions.confidence[index]),
-        "probabilities": dict(zip(names, probabilities, strict=True)),
+        "probabilities": dict(zip(names, predictions.probabilities[index].tolist(), strict=True)),
     }
 
 
@@ -170,7 +155,7 @@ def _write_predictions(path: Path, predictions: Predictions) -> None:
 def _page(
     evaluation: Evaluation,
     figures: Mapping[str, bytes],
-    errors: list[dict[str, Any]],
+    errors: Sequence[Mapping[str, Any]],
     crops: Mapping[str, UInt8] | None,
     details: Details,
     robustness: Robustness | None,
@@ -198,11 +183,14 @@ def _page(
 
 def _confusions(evaluation: Evaluation, limit: int = 8) -> list[tuple[str, str, int, float]]:
     """True class, predicted class, faces, share of the true class: the most frequent confusions first."""
-    counts, names = evaluation.confusion, evaluation.class_names
-    off = counts * (1 - np.eye(len(names), dtype=np.int64))
-    order = np.argsort(-off, axis=None, kind="stable")[:limit]
-    pairs = zip(*(axis.tolist() for axis in np.unravel_index(order, off.shape)), strict=True)
-    return [(names[t], names[p], int(off[t, p]), float(off[t, p] / counts[t].sum())) for t, p in pairs if off[t, p]]
+    names = evaluation.class_names
+    found = [
+        (names[true], names[predicted], count, count / sum(counts))
+        for true, counts in enumerate(evaluation.confusion.tolist())
+        for predicted, count in enumerate(counts)
+        if count and true != predicted
+    ]
+    return sorted(found, key=lambda each: -each[2])[:limit]
 
 
 def report(
@@ -210,7 +198,7 @@ def report(
     data: EmotionDataModule,
     temperature: float,
     folder: Path,
-    details: Mapping[str, str | int | float | None],
+    details: Details,
     *,
     resamples: int = 2000,
     errors: int = 48,
@@ -252,9 +240,8 @@ def report(
         robustness = measure_robustness(evaluation, measure)
         print(f"mean accuracy over all corruptions and levels: {format_score(robustness.mean)}", end="\n\n")
 
-    def image(number: int) -> npt.NDArray[np.uint8]:
-        crop: npt.NDArray[np.uint8] = data.pack.images(outputs.index[number : number + 1])[0]
-        return crop
+    def image(number: int) -> UInt8:
+        return data.pack.images(outputs.index[number : number + 1])[0]  # type: ignore[no-any-return]
 
     write_report(evaluation, predictions, image, folder, details=described, errors=errors, robustness=robustness)
     return evaluation

@@ -56,11 +56,11 @@ class Robustness:
 def measure_robustness(clean: Evaluation, measure: Callable[[Corruption, float], Evaluation]) -> Robustness:
     """Scores of all corruptions; `measure` evaluates the faces of `clean` at a level of a corruption."""
     rows = []
-    for corruption in CORRUPTIONS.values():
+    for name, corruption in CORRUPTIONS.items():
         for level in corruption.levels:
             found = measure(corruption, level)
-            scores = (found[name] for name in ("accuracy", "macro_f1", "ece"))
-            rows.append(CorruptedScores(corruption.name, level, corruption.label(level), *scores))
+            scores = found["accuracy"], found["macro_f1"], found["ece"]
+            rows.append(CorruptedScores(name, level, corruption.label(level), *scores))
     return Robustness(clean["accuracy"], tuple(rows), clean.title)
 
 

@@ -66,9 +66,7 @@ def main(config: DictConfig) -> None:
     )
     if not trained.calibrated:
         log.warning("%s: no temperature was fitted, so confidences are not calibrated", trained.file)
-    report = export_model_files(trained, metadata(settings, trained), data, options)
-    print(report.table())
-    print_files(report, options)
+    print_files(export_model_files(trained, metadata(settings, trained), data, options), options)
 
 
 def open_data_if_any(settings: Mapping[str, Any], trained: Trained) -> EmotionDataModule | None:
@@ -98,14 +96,13 @@ def metadata(settings: Mapping[str, Any], trained: Trained) -> ModelInfo:
     Raises:
         EmodetError: The command changes preprocessing that is part of the graph.
     """
-    trained_with = trained.classifier.preprocessing.to_dict()
-    changes = dict(settings.get("preprocessing", {}))
-    fixed = sorted(key for key, value in changes.items() if key not in _FRAMING and value != trained_with[key])
-    if fixed:
-        raise EmodetError(
-            f"preprocessing.{fixed[0]}={changes[fixed[0]]}: the net was trained with {trained_with[fixed[0]]}, and the "
-            f"graph contains it; only {', '.join(_FRAMING)} can be set for faces from a detector"
-        )
+    trained_with, changes = trained.classifier.preprocessing.to_dict(), settings.get("preprocessing", {})
+    for key, value in changes.items():
+        if key not in _FRAMING and value != trained_with[key]:
+            raise EmodetError(
+                f"preprocessing.{key}={value}: the net was trained with {trained_with[key]}, and the graph holds it; "
+                f"only {', '.join(_FRAMING)} can be set for faces from a detector"
+            )
     training_data = [
         TrainingData(settings.get("trained_on", known.name), settings.get("terms", known.terms))
         for known in trained.card.training_data
@@ -119,11 +116,12 @@ def metadata(settings: Mapping[str, Any], trained: Trained) -> ModelInfo:
 
 
 def print_files(report: ParityReport, options: ExportOptions) -> None:
-    """List the files that were written.
+    """Print the report and the files that were written.
 
     Raises:
         EmodetError: A file failed a check and was not written.
     """
+    print(report.table())
     names = file_names(options.name)
     for check in report.checks:
         if check.verdict == "warning":
@@ -131,11 +129,11 @@ def print_files(report: ParityReport, options: ExportOptions) -> None:
         elif check.verdict == "failed" and options.force:
             log.warning("%s: written with force=true although it failed: %s", check.file, check.what)
     print()
-    for kind in (kind for kind, passed in report.written.items() if passed):
-        file, note = options.output / names[kind], "  (default)" if kind == report.default else ""
-        print(f"{kind}:  {file}  {file.stat().st_size / 1e6:.1f} MB{note}")
-    failed = [kind for kind, passed in report.written.items() if not passed]
-    if failed:
+    for kind, passed in report.written.items():
+        if passed:
+            file, note = options.output / names[kind], "  (default)" if kind == report.default else ""
+            print(f"{kind}:  {file}  {file.stat().st_size / 1e6:.1f} MB{note}")
+    if failed := [kind for kind, passed in report.written.items() if not passed]:
         reasons = "; ".join(f"{check.file}: {check.what}" for check in report.failures())
         raise EmodetError(
             f"not written, parity with the checkpoint failed: {', '.join(failed)} ({reasons}). force=true writes them"

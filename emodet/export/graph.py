@@ -109,9 +109,8 @@ def torch_outputs(classifier: EmotionClassifier, crops: UInt8) -> tuple[Float32,
     """The checkpoint's probabilities (N, K), and valence and arousal (N, 2) or None."""
     classifier.cpu().eval()
     parts = [classifier.predict_heads(torch.from_numpy(crops[at : at + 32])) for at in range(0, len(crops), 32)]
-    logits = torch.cat([part[0] for part in parts])
-    both = [part[1] for part in parts if part[1] is not None]
-    probabilities = torch.softmax(logits / classifier.temperature, dim=1)
+    probabilities = torch.softmax(torch.cat([logits for logits, _ in parts]) / classifier.temperature, dim=1)
+    both = [pair for _, pair in parts if pair is not None]
     return probabilities.numpy(), torch.cat(both).numpy() if both else None
 
 
@@ -126,10 +125,9 @@ def to_program(classifier: EmotionClassifier) -> torch.export.ExportedProgram:
     batch = torch.export.Dim("N", min=1)
     try:
         with _quiet():
-            program = torch.export.export(graph, (example,), dynamic_shapes={"crops": {0: batch}})
+            return torch.export.export(graph, (example,), dynamic_shapes={"crops": {0: batch}})
     except Exception as problem:  # torch.export raises a dozen kinds, without a common base
         raise EmodetError(f"the net cannot be exported: torch.export: {_first_line(problem)}") from problem
-    return program
 
 
 def to_onnx(program: torch.export.ExportedProgram) -> "onnx.ModelProto":
@@ -176,17 +174,11 @@ def _tidied(model: "onnx.ModelProto") -> "onnx.ModelProto":
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Silence the exporters' progress and their warnings about what they rewrite."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+    for name in ("torch.onnx", "onnxscript", "onnx_ir"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        yield
 
 
 def _first_line(problem: Exception) -> str:

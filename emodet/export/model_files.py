@@ -39,15 +39,8 @@ from emodet.training.trained import Trained, plain_metrics
 if TYPE_CHECKING:
     import onnx
 
-__all__ = [
-    "FORMATS",
-    "ExportOptions",
-    "describe_trained",
-    "drawn_crops",
-    "export_model_files",
-    "file_names",
-    "write_model_of_run",
-]
+__all__ = ["FORMATS", "ExportOptions", "describe_trained", "drawn_crops", "export_model_files"]
+__all__ += ["file_names", "write_model_of_run"]
 
 UInt8 = npt.NDArray[np.uint8]
 
@@ -159,24 +152,24 @@ def export_model_files(
         options.output.mkdir(parents=True, exist_ok=True)
         # Inside the output folder, so that moving files out of it is one step of the file system.
         with tempfile.TemporaryDirectory(prefix=".unfinished-", dir=options.output) as place:
-            report = _Export(trained, info, data, options, Path(place)).run()
-            written = [names[kind] for kind, passed in report.written.items() if passed]
+            export = _Export(trained, info, data, options, Path(place))
+            report = export.run()
+            written = [export.files[kind] for kind, passed in report.written.items() if passed]
             if written:
-                content = {**report.as_dict(), **_origin(trained, options, Path(place), written)}
-                text = json.dumps(content, indent=2) + "\n"
-                (Path(place) / names["parity"]).write_text(text, encoding="utf-8")
+                content = {**report.as_dict(), **_origin(trained, options, written)}
+                parity = Path(place) / names["parity"]
+                parity.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
                 # No file of an earlier export stays beside the new ones.
                 for name in existing:
                     (options.output / name).unlink()
-                for name in (*written, names["parity"]):
-                    (Path(place) / name).replace(options.output / name)
+                for file in (*written, parity):
+                    file.replace(options.output / file.name)
     except OSError as problem:
         raise EmodetError(f"output={options.output}: cannot be written to ({problem.strerror or problem})") from None
     return report
 
 
-def _origin(trained: Trained, options: ExportOptions, place: Path, written: list[str]) -> dict[str, object]:
-    files = {name: {"bytes": (place / name).stat().st_size, "sha256": sha256_of(place / name)} for name in written}
+def _origin(trained: Trained, options: ExportOptions, written: list[Path]) -> dict[str, object]:
     made_from = {
         "checkpoint": trained.file.name,
         "commit": trained.card.commit,
@@ -185,38 +178,42 @@ def _origin(trained: Trained, options: ExportOptions, place: Path, written: list
         "reduce_range": options.reduce_range,
         "forced": options.force,
     }
+    files = {file.name: {"bytes": file.stat().st_size, "sha256": sha256_of(file)} for file in written}
     return {"files": files, "made_from": made_from}
 
 
 class _Export:
-    """One export: what several of its steps need."""
+    """One export: what several of its steps need. The files are written into the folder `place`."""
 
     def __init__(
         self, trained: Trained, info: ModelInfo, data: EmotionDataModule | None, options: ExportOptions, place: Path
     ) -> None:
-        self.trained, self.info, self.data, self.options, self.place = trained, info, data, options, place
-        self.names = file_names(options.name)
+        self.trained, self.info, self.data, self.options = trained, info, data, options
+        self.files = {kind: place / name for kind, name in file_names(options.name).items()}
         self.crops, self.compared_on = _comparison_crops(trained.classifier, data)
-        self.expected = torch_outputs(trained.classifier, self.crops)
         self.checks: list[Check] = []
 
     def run(self) -> ParityReport:
-        """Write all files of the options into the temporary folder and measure them."""
+        """Write all files of the options and measure them."""
         data, options = self.data, self.options
         graph = to_onnx(to_program(self.trained.classifier))
-        fp32 = self.write("fp32", graph, self.info)
-        found = fp32.run(self.crops)
-        self.checks += difference_checks("fp32", self.expected, found, limited=True)
+        models = {"fp32": self.write("fp32", graph, self.info)}
+        found = models["fp32"].run(self.crops)
+        self.checks += difference_checks(
+            "fp32", torch_outputs(self.trained.classifier, self.crops), found, limited=True
+        )
         self.checks.append(row_sum_check("fp32", found[0]))
-        models = {"fp32": fp32}
         if data is not None:
-            outputs = self.predict(fp32, data)
-            self.checks += accuracy_checks("fp32", outputs["val"])
-            self.write_with_metrics("fp32", graph, outputs, data)
+            reference = self.predict(models["fp32"], data)
+            self.checks += accuracy_checks("fp32", reference["val"])
+            self.write_with_metrics("fp32", graph, reference, data)
             if "int8" in options.formats:
-                models["int8"] = self.quantise(graph, outputs["val"], data)
+                models["int8"] = self.quantise(graph, reference["val"], data)
         self.checks += speed_checks(measure_speed(models, self.crops))
-        written = self.written()
+        failed = {check.file for check in self.checks if check.verdict == "failed"}
+        if "fp32" in failed:
+            failed.add("int8")  # which is made from it and compared with it
+        written = {kind: options.force or kind not in failed for kind in models if kind in options.formats}
         slower = any(check.verdict == "warning" for check in self.checks)
         return ParityReport(
             checks=tuple(self.checks),
@@ -234,9 +231,8 @@ class _Export:
         graph = quantise(graph, data.pack.images(rows), reduce_range=self.options.reduce_range)
         model = self.write("int8", graph, replace(self.info, precision="int8", metrics={}))
         outputs = self.predict(model, data)
-        val = outputs["val"]
-        self.checks += accuracy_checks("int8", val, reference)
-        pair = [(np.exp(each.logits), each.valence_arousal) for each in (reference, val)]
+        self.checks += accuracy_checks("int8", outputs["val"], reference)
+        pair = [(np.exp(each.logits), each.valence_arousal) for each in (reference, outputs["val"])]
         self.checks += difference_checks("int8", *pair, limited=False)
         self.checks.append(row_sum_check("int8", model.probabilities(self.crops)))
         self.write_with_metrics("int8", graph, outputs, data)
@@ -244,8 +240,7 @@ class _Export:
 
     def write(self, kind: Precision, graph: "onnx.ModelProto", info: ModelInfo) -> ModelFile:
         """Write a model file and open it."""
-        file = write_model_file(graph, info, self.place / self.names[kind])
-        return read_model_file(file, threads=self.options.threads)
+        return read_model_file(write_model_file(graph, info, self.files[kind]), threads=self.options.threads)
 
     def predict(self, model: ModelFile, data: EmotionDataModule) -> dict[str, SplitOutputs]:
         """Outputs on val, and on test where its faces are others."""
@@ -257,34 +252,26 @@ class _Export:
         self, kind: Precision, graph: "onnx.ModelProto", outputs: Mapping[str, SplitOutputs], data: EmotionDataModule
     ) -> None:
         """Write the file once more with its own metrics."""
+        own = data.fingerprint == self.trained.card.fingerprint
         metrics: dict[str, Mapping[str, float]] = {}
         for split, part in outputs.items():
             evaluation = evaluate_predictions(to_predictions(part, data, 1.0), resamples=0)
             if split == "val":
                 self.checks += agreement_checks(kind, evaluation)
-            own = data.fingerprint == self.trained.card.fingerprint
             title = evaluation.split if own else f"{evaluation.data}: {evaluation.split}"
             metrics[title] = plain_metrics(evaluation.metrics(), evaluation.faces)
-        if data.fingerprint == self.trained.card.fingerprint:
+        if own:
             self.info = replace(self.info, class_shares=data.class_shares())
         val = outputs["val"]
         least = confidence_for(np.exp(val.logits), val.emotion)
         info = replace(self.info, precision=kind, metrics=metrics, min_confidence=least)
-        write_model_file(graph, info, self.place / self.names[kind])
-
-    def written(self) -> dict[str, bool]:
-        """Which of the files that were made are written."""
-        failed = {check.file for check in self.checks if check.verdict == "failed"}
-        if "fp32" in failed:
-            failed.add("int8")  # which is made from it and compared with it
-        made = [kind for kind in FORMATS if kind in self.options.formats and (kind != "int8" or self.data is not None)]
-        return {kind: self.options.force or kind not in failed for kind in made}
+        write_model_file(graph, info, self.files[kind])
 
 
 def drawn_crops(classifier: EmotionClassifier, count: int) -> UInt8:
     """Crops to compare on without data: uint8 (count, size, size, 3) RGB, drawn faces, the same every time."""
-    preprocessing, emotions = classifier.preprocessing, len(EMOTIONS)
-    faces = (draw_face(number % emotions, (0, number), preprocessing.size) for number in range(count))
+    preprocessing = classifier.preprocessing
+    faces = (draw_face(number % len(EMOTIONS), (0, number), preprocessing.size) for number in range(count))
     return np.stack([preprocessing.crop(face.image) for face in faces])
 
 

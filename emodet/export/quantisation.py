@@ -3,7 +3,7 @@
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -20,21 +20,9 @@ UInt8 = npt.NDArray[np.uint8]
 TRUNK_OPERATORS = ("Conv", "MaxPool", "Add", "Relu")
 """What becomes int8. A dense head or a softmax in int8 would put probabilities on a grid of 1/255."""
 
-_BATCH = 32
-
 
 def calibration_rows(candidates: npt.NDArray[np.int64], count: int) -> npt.NDArray[np.int64]:
-    """Training faces for calibration: the same ones every time, in order.
-
-    Args:
-        candidates: int64 (N,), positions in the pack's table.
-        count: Number of faces; all of them where there are fewer.
-
-    Raises:
-        EmodetError: `count` is below 1, or there are no candidates.
-    """
-    if count < 1 or not len(candidates):
-        raise EmodetError(f"calibration_faces={count}: one or more are needed, of {len(candidates)} training faces")
+    """`count` training faces of int64 (N,) for calibration: the same ones every time, in order."""
     return np.sort(np.random.default_rng(0).choice(candidates, min(count, len(candidates)), replace=False))
 
 
@@ -79,7 +67,7 @@ def quantise(model: "onnx.ModelProto", crops: UInt8, *, reduce_range: bool = Tru
         quantize_static(
             marked,
             str(file),
-            _CalibrationBatches(model.graph.input[0].name, crops),
+            _CalibrationBatches({model.graph.input[0].name: crops[at : at + 32]} for at in range(0, len(crops), 32)),
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=list(TRUNK_OPERATORS),
             nodes_to_quantize=trunk,
@@ -98,13 +86,8 @@ def quantise(model: "onnx.ModelProto", crops: UInt8, *, reduce_range: bool = Tru
 class _CalibrationBatches:
     """ONNX Runtime's `CalibrationDataReader`: one batch per call, None at the end."""
 
-    def __init__(self, name: str, crops: UInt8) -> None:
-        self._batches: Iterator[dict[str, Any]] = (
-            {name: crops[start : start + _BATCH]} for start in range(0, len(crops), _BATCH)
-        )
+    def __init__(self, batches: Iterator[dict[str, UInt8]]) -> None:
+        self._batches = batches
 
-    def get_next(self) -> dict[str, Any] | None:
+    def get_next(self) -> dict[str, UInt8] | None:
         return next(self._batches, None)
-
-    def __iter__(self) -> Iterator[dict[str, Any]]:
-        return self._batches

@@ -5,8 +5,10 @@ import io
 import math
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean, stdev
 from typing import Any
 
 from hydra.experimental.callback import Callback
@@ -58,9 +60,7 @@ class Comparison:
     """Runs side by side.
 
     Attributes:
-        title: What is compared.
-        metric: The monitored metric.
-        lower_is_better: Its direction.
+        metric: The monitored metric, whose direction is `lower_is_better`.
         columns: Keys in which configurations differ.
         configurations: The best first; those without a finished run last.
         runs: All runs, in the order of their numbers.
@@ -125,9 +125,7 @@ def compare(folders: Sequence[Path], output: Path) -> str:
     except OSError as problem:
         raise EmodetError(f"output={output}: cannot be written ({problem.strerror or problem})") from None
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
-    lines = [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in (head, *rows)
-    ]
+    lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in (head, *rows)]
     lines += [f"{state}: {place}: {reason}" for place, state, reason in unfinished]
     return "\n".join([*lines, f"comparison:  {output / 'comparison.html'}"])
 
@@ -142,7 +140,7 @@ def compare_runs(runs: Sequence[Run], title: str) -> Comparison:
     if len(metrics) != 1:
         raise EmodetError(f"{title}: runs with one monitored metric are needed, not {metrics or 'no run'}")
     metric, lower = metrics[0], lower_is_better(metrics[0])
-    compared = [_compared(run) for run in runs]
+    compared = [{key: value for key, value in run.overrides.items() if _is_compared(key)} for run in runs]
     keys = list(dict.fromkeys(key for each in compared for key in each))
     columns = tuple(key for key in keys if len({each.get(key) for each in compared}) > 1)
     groups: dict[tuple[str | None, ...], list[Run]] = {}
@@ -168,20 +166,15 @@ def compare_runs(runs: Sequence[Run], title: str) -> Comparison:
     )
 
 
-def _compared(run: Run) -> dict[str, str]:
-    return {
-        key: value
-        for key, value in run.overrides.items()
-        if key not in _IGNORED and key.replace("/", ".").split(".")[0] not in _IGNORED_GROUPS
-    }
+def _is_compared(key: str) -> bool:
+    return key not in _IGNORED and key.replace("/", ".").split(".")[0] not in _IGNORED_GROUPS
 
 
 def _short(value: str | None) -> str:
     """A value for a table: searched numbers have many digits."""
-    try:
+    with suppress(ValueError):
         return f"{float(value or '–'):.4g}"
-    except ValueError:
-        return value or "–"
+    return value or "–"
 
 
 def _configuration(runs: Sequence[Run], label: Mapping[str, str], metric: str, lower: bool) -> Configuration:
@@ -209,12 +202,10 @@ def mean_interval(name: str, values: Sequence[float]) -> Score:
     """Mean and its 95 % interval by Student's t: how seeds vary, not how faces do; no interval of one value."""
     from scipy.stats import t
 
-    count = len(values)
-    mean = math.fsum(values) / count
+    count, mean = len(values), fmean(values)
     if count == 1:
         return Score(name, mean, n=1)
-    deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (count - 1))
-    half = float(t.ppf(0.975, count - 1)) * deviation / math.sqrt(count)
+    half = float(t.ppf(0.975, count - 1)) * stdev(values) / math.sqrt(count)
     return Score(name, mean, mean - half, mean + half, count)
 
 
@@ -235,7 +226,7 @@ def _table(comparison: Comparison, output: Path) -> list[list[str]]:
 
 
 def _configuration_rows(comparison: Comparison, output: Path) -> list[list[object]]:
-    names = {comparison.metric: "mean", **{f"test/{name}": f"test/{name}" for name in REPORTED}}
+    names = [comparison.metric, *(f"test/{name}" for name in REPORTED)]
     head = [*comparison.columns, "seeds", "metric", "mean", "low", "high"]
     head += [f"test/{name}{end}" for name in REPORTED for end in ("", "/low", "/high")]
     rows: list[list[object]] = [[*head, "best_value", "best_checkpoint", "runs", "not_finished"]]

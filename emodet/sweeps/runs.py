@@ -1,6 +1,5 @@
 """Reads run folders for a comparison: finished, failed, interrupted, killed and running ones."""
 
-import csv
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,16 +9,16 @@ from typing import Any
 import yaml
 
 from emodet.errors import EmodetError
+from emodet.evaluation.curves import read_curves
 from emodet.training.folder import RunFolder
 
-__all__ = ["FAILED", "FINISHED", "INTERRUPTED", "PRUNED", "UNFINISHED", "Run", "find_runs", "read_run"]
+__all__ = ["FAILED", "FINISHED", "INTERRUPTED", "PRUNED", "UNFINISHED", "Run", "find_runs"]
 
 FINISHED = "finished"
 PRUNED = "pruned"
 FAILED = "failed"
 INTERRUPTED = "interrupted"
 UNFINISHED = "unfinished"
-_OVERRIDES = Path(".hydra", "overrides.yaml")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -70,62 +69,50 @@ def find_runs(folders: Sequence[Path]) -> list[Run]:
     """
     found: dict[Path, None] = {}
     for folder in folders:
-        if not folder.is_dir():
-            raise EmodetError(f"{folder}: no such folder")
         within = list(_runs_within(folder.resolve()))
         if not within:
-            raise EmodetError(f"{folder}: not the folder of a run or a sweep, and contains none")
-        found.update(dict.fromkeys(within))
-    return [read_run(folder) for folder in found]
+            raise EmodetError(f"{folder}: no such folder, or not that of a run or a sweep, and contains none")
+        found |= dict.fromkeys(within)
+    return [_read_run(folder) for folder in found]
 
 
 def _runs_within(folder: Path) -> Iterator[Path]:
-    if (folder / _OVERRIDES).is_file():
+    if (folder / ".hydra" / "overrides.yaml").is_file():
         yield folder
         return
-    children = [child for child in folder.iterdir() if child.is_dir() and not child.name.startswith(".")]
+    children = [child for child in folder.glob("[!.]*") if child.is_dir()]
     for child in sorted(children, key=lambda each: (not each.name.isdigit(), each.name.zfill(9))):
         yield from _runs_within(child)
 
 
-def read_run(folder: Path) -> Run:
-    """Read a run folder; its files are parsed as plain data.
-
-    Raises:
-        EmodetError: It is not a run folder, or damaged.
-    """
+def _read_run(folder: Path) -> Run:
+    """Read a run folder; its files are parsed as plain data."""
     try:
         facts = RunFolder(folder).facts() if (folder / "run.json").is_file() else {}
-        composed = folder / "config.yaml"
-        if not composed.is_file():  # the run failed before it wrote its own
-            composed = folder / ".hydra" / "config.yaml"
-        settings = yaml.safe_load(composed.read_text(encoding="utf-8"))
-        listed = facts.get("overrides") or yaml.safe_load((folder / _OVERRIDES).read_text(encoding="utf-8")) or []
+        own, composed = folder / "config.yaml", folder / ".hydra" / "config.yaml"
+        # A run that failed early has not written its own.
+        settings = yaml.safe_load((own if own.is_file() else composed).read_text(encoding="utf-8"))
+        listed = facts.get("overrides") or yaml.safe_load((folder / ".hydra" / "overrides.yaml").read_text()) or []
         pairs = (str(each).lstrip("+").partition("=") for each in listed)
-        overrides = {key: value for key, _, value in pairs if not key.startswith("callbacks.pruning")}
-        metric, seed = str(settings["training"]["monitor"]), int(settings["seed"])
-        keep = (((settings.get("callbacks") or {}).get("best")) or {}).get("keep")
-        curve = _curve(folder, metric)
+        metric = str(settings["training"]["monitor"])
+        best = folder / "checkpoints" / "best.ckpt"
         test = facts.get("results", {}).get("test", {})
-        measured = {name: float(each["value"]) for name, each in test.items() if each.get("value") is not None}
-        test_name = str(facts.get("splits", {}).get("test", ""))
         state, reason = _state(facts)
+        return Run(
+            folder=folder,
+            state=state,
+            reason=reason,
+            overrides={key: value for key, _, value in pairs if not key.startswith("callbacks.pruning")},
+            seed=int(settings["seed"]),
+            metric=metric,
+            keeps_last=((settings.get("callbacks") or {}).get("best") or {}).get("keep") == "last",
+            curve=_curve(folder, metric),
+            checkpoint=best if best.is_file() else None,
+            test={name: float(each["value"]) for name, each in test.items() if each.get("value") is not None},
+            test_name=str(facts.get("splits", {}).get("test", "")),
+        )
     except Exception as problem:  # a damaged file can fail in any way
         raise EmodetError(f"{folder}: not a run folder, or damaged ({problem!r})") from None
-    best = folder / "checkpoints" / "best.ckpt"
-    return Run(
-        folder=folder,
-        state=state,
-        reason=reason,
-        overrides=overrides,
-        seed=seed,
-        metric=metric,
-        keeps_last=keep == "last",
-        curve=curve,
-        checkpoint=best if best.is_file() else None,
-        test=measured,
-        test_name=test_name,
-    )
 
 
 def _state(facts: Mapping[str, Any]) -> tuple[str, str]:
@@ -142,11 +129,7 @@ def _state(facts: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def _curve(folder: Path, metric: str) -> tuple[tuple[int, float], ...]:
-    points: dict[int, float] = {}
+    points: dict[float, float] = {}
     for file in sorted(folder.glob("csv/*/metrics.csv"), key=lambda each: int(each.parent.name)):
-        with file.open(newline="", encoding="utf-8") as stream:
-            for row in csv.DictReader(stream):
-                value, epoch = row.get(metric), row.get("epoch")
-                if value and epoch and epoch.isdigit():  # a kill can cut off the last row
-                    points[int(epoch)] = float(value)
-    return tuple(sorted(points.items()))
+        points |= read_curves(file).get(metric, {})
+    return tuple((int(epochs) - 1, value) for epochs, value in sorted(points.items()))

@@ -75,7 +75,7 @@ def test_uninformative_predictions_propose_nothing() -> None:
 
 
 def noise_of(*candidates: Candidate) -> tuple[LabelNoise]:
-    return (LabelNoise("train", 10, 0.8, 0.2, candidates, ()),)
+    return (LabelNoise("train", 10, 0.8, 0.2, candidates),)
 
 
 @pytest.fixture
