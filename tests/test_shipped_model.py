@@ -27,9 +27,9 @@ def test_a_picture_without_a_face_is_an_empty_result(recognizer):
     assert recognizer(np.full((240, 320, 3), 127, dtype=np.uint8)) == ()
 
 
-@pytest.mark.parametrize("precision", ["fp32", "int8"])
-def test_the_files_say_what_they_are(precision):
-    info = shipped_model(precision, threads=1).info
+@pytest.mark.parametrize(("name", "precision"), [("fp32", "fp32"), ("int8", "int8"), ("accurate", "int8")])
+def test_the_files_say_what_they_are(name, precision):
+    info = shipped_model(name, threads=1).info
     assert info.class_names == EMOTIONS
     assert info.precision == precision
     assert info.preprocessing.alignment == "eyes"
@@ -45,3 +45,15 @@ def test_both_precisions_agree_on_the_portrait():
     assert fp32.argmax() == int8.argmax()
     assert np.abs(fp32 - int8).max() < 0.1
     assert int8.sum() == pytest.approx(1, abs=1e-5)
+
+
+def test_the_accurate_model_gives_mirror_images_the_same_probabilities():
+    crop = astronaut()[65:180, 170:285]
+    differences = {}
+    for name in ("accurate", "int8"):
+        model = shipped_model(name, threads=1)
+        face = model.info.preprocessing.crop(crop)
+        one, other = model.probabilities(np.stack([face, face[:, ::-1]]))
+        assert EMOTIONS[one.argmax()] == "happiness"
+        differences[name] = np.abs(one - other).max()
+    assert differences["accurate"] < 1e-6 < differences["int8"]

@@ -211,7 +211,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--certificate", type=Path, metavar="FILE", help="PEM certificate, for HTTPS")
     add("--key", type=Path, metavar="FILE", help="PEM key, if it is not in the same file")
     add = parser.add_argument_group("recognition").add_argument
-    model = "model file, NAME=FILE, int8 or fp32; may be repeated, the first is the default (default: the shipped ones)"
+    model = "FILE, NAME=FILE, int8, accurate or fp32; repeatable, the first is the default (default: the shipped ones)"
     add("--model", action="append", default=[], metavar="FILE", help=model)
     add("--detector", default="auto", metavar="NAME", help="as in emodet.predict (default: %(default)s)")
     add(

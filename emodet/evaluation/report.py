@@ -84,10 +84,7 @@ def write_report(
     worst = worst_errors(predictions, errors).tolist()
     rows = [_row(predictions, index) for index in worst]
     crops = None if images is None else {predictions.keys[index]: images(index) for index in worst}
-    # JSON has no number that is not finite.
-    plain = {key: str(each) if isinstance(each, float) and not math.isfinite(each) else each
-             for key, each in details.items()}  # fmt: skip
-    content = {"details": plain, **evaluation.as_dict(), "errors": rows}
+    content = {"details": _plain(details), **evaluation.as_dict(), "errors": rows}
     files: dict[str, str | bytes] = {
         "report.json": json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n",
         "report.html": _page(evaluation, figures, rows, crops, details, robustness),
@@ -109,6 +106,13 @@ def write_report(
     except OSError as problem:
         raise EmodetError(f"report folder {folder}: cannot be written ({problem})") from problem
     return folder / "report.html"
+
+
+def _plain(details: Details) -> dict[str, object]:
+    # JSON has no number that is not finite.
+    return {
+        key: str(each) if isinstance(each, float) and not math.isfinite(each) else each for key, each in details.items()
+    }
 
 
 def _figures(evaluation: Evaluation, predictions: Predictions, robustness: Robustness | None) -> dict[str, bytes]:

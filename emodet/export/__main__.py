@@ -55,7 +55,7 @@ def main(config: DictConfig) -> None:
     if settings["mirror"]:
         if not hasattr(net, "mirror"):
             raise EmodetError(f"mirror=true: {type(net).__name__} does not average mirror images; leave mirror out")
-        net.mirror = True
+        net.mirror = True  # type: ignore[assignment]
     data = open_data_if_any(settings, trained)
     possible = tuple(kind for kind in FORMATS if data is not None or kind != "int8")
     options = ExportOptions(

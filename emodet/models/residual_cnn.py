@@ -83,7 +83,8 @@ class ResidualCNN(nn.Module):
         if self.training or not self.mirror:
             return self._logits(x)
         # One batch of both: an exported graph then holds the weights once.
-        return torch.stack(self._logits(torch.cat((x, x.flip(3)))).chunk(2)).mean(dim=0)
+        both = self._logits(torch.cat((x, x.flip(3))))
+        return both.reshape(2, -1, both.shape[1]).mean(dim=0)
 
     def _logits(self, x: torch.Tensor) -> torch.Tensor:
         logits: torch.Tensor = self.head(self.pool(self.stages(x)))

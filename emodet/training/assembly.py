@@ -14,6 +14,7 @@ from hydra.core.hydra_config import HydraConfig
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.loggers import Logger
 
+from emodet.cpu import available_cores
 from emodet.data.build import build_datamodule
 from emodet.data.datamodule import EmotionDataModule
 from emodet.errors import EmodetError
@@ -95,6 +96,7 @@ def names_data() -> bool:
 def check_settings(settings: Mapping[str, Any]) -> None:
     """Raise `EmodetError` for a training's values that can be refused without its data, before anything is written."""
     _require_validation(settings)
+    _require_cores(settings["trainer"])
     training, trainer = settings["training"], settings["trainer"]
     for extra in build_extras(training):
         if isinstance(extra, ProgressiveSizes):
@@ -149,6 +151,18 @@ def _require_validation(settings: Mapping[str, Any]) -> None:
             f"callbacks.best.keep=last: epoch {epochs}, the last one, would not be validated, as "
             f"trainer.check_val_every_n_epoch={every} does not divide trainer.max_epochs={epochs}; "
             "trainer.check_val_every_n_epoch=1 does"
+        )
+
+
+def _require_cores(trainer: Mapping[str, Any]) -> None:
+    """Refuse more processes on the CPU than cores: they would wait for each other, in silence."""
+    devices, accelerator = trainer.get("devices"), trainer.get("accelerator", "auto")
+    on_cpu = accelerator == "cpu" or (accelerator == "auto" and not torch.accelerator.is_available())
+    most = max(2, available_cores())
+    if on_cpu and str(devices).isdecimal() and int(devices or 0) > most:
+        raise EmodetError(
+            f"trainer.devices={devices}: on the CPU these are processes, and there are {available_cores()} cores; at "
+            f"most {most} were expected"
         )
 
 

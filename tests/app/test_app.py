@@ -35,7 +35,7 @@ def test_it_answers_and_ends_with_ctrl_c(tmp_path, portrait, video):
         address, token = address_in(lines)
         assert address.startswith("http://127.0.0.1:")
         assert token is None
-        assert lines[1].startswith("model: emodet-int8 (also emodet-fp32); faces: centerface")
+        assert lines[1].startswith("model: emodet-int8 (also emodet-accurate-int8, emodet-fp32); faces: centerface")
         status, content = asked(address, "POST", "/v1/recognize", portrait)
         assert (status, json.loads(content)["faces"][0]["emotion"]) == (200, "happiness")
         # Refused from its headers alone, while the client still sends: the answer arrives all the same.

@@ -195,7 +195,10 @@ def test_methods_and_addresses(client):
 
 
 def test_models(client, portrait):
-    assert client.get("/v1/models").json() == {"default": "emodet-int8", "models": ["emodet-int8", "emodet-fp32"]}
+    assert client.get("/v1/models").json() == {
+        "default": "emodet-int8",
+        "models": ["emodet-int8", "emodet-accurate-int8", "emodet-fp32"],
+    }
     model = client.get("/v1/model").json()
     about = Recognizer(detector="none", threads=1).model.info
     assert [each["name"] for each in model["classes"]] == list(about.class_names)
@@ -210,7 +213,7 @@ def test_models(client, portrait):
     assert (again.status_code, again.content) == (304, b"")
     for name in ("nix", "", "../../etc/passwd", "/etc/passwd", "emodet-int8.onnx", "int8", "."):
         message = refusal(client.post(f"/v1/recognize?model={name}", content=portrait), 404, "not_found")
-        assert "There are emodet-int8, emodet-fp32." in message
+        assert "There are emodet-int8, emodet-accurate-int8, emodet-fp32." in message
     refusal(client.post("/v1/recognize?detector=yunet", content=portrait), 404, "not_found")
 
 

@@ -57,7 +57,7 @@ def test_the_page_knows_its_server(uploads, portrait):
         about = client.get("/page.json").json()
     server = about["server"]
     assert server["default_model"] == "emodet-int8"
-    assert [each["name"] for each in server["models"]] == ["emodet-int8", "emodet-fp32"]
+    assert [each["name"] for each in server["models"]] == ["emodet-int8", "emodet-accurate-int8", "emodet-fp32"]
     assert server["models"][0]["bytes"] == about["model"]["bytes"]
     assert server["detectors"] == ["auto", "centerface", "none"]
     assert server["limits"]["video_bytes"] == 5

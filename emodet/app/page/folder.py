@@ -6,7 +6,7 @@ from pathlib import Path
 
 from emodet.app.page.files import model_for_page, page_files, write_folder
 from emodet.errors import EmodetError
-from emodet.modelfile import DEFAULT_PRECISION
+from emodet.modelfile import DEFAULT_MODEL
 
 __all__ = ["is_asked", "main"]
 
@@ -42,7 +42,7 @@ def _write(arguments: Sequence[str]) -> None:
     if not settings.get("output"):
         raise EmodetError("format=web needs a folder to write the page to: output=DIR")
     output = Path(settings["output"]).expanduser()
-    model, card = model_for_page(settings.get("model", DEFAULT_PRECISION))
+    model, card = model_for_page(settings.get("model", DEFAULT_MODEL))
     files = page_files(model, card=card)
     write_folder(files, output, overwrite=settings["overwrite"] == "true")
     size = sum(len(file.content) for file in files.values())
