@@ -66,6 +66,8 @@ reproduce: $(INSTALLED)  ## retrain the shipped model from FERPLUS=/path/to/ferp
 	$(MAKE) --no-print-directory $(REPRODUCED)/distilled/weights.pt
 	$(BIN)/python -m emodet.export checkpoint=$(REPRODUCED)/distilled/weights.pt data=ferplus data.root='$(FERPLUS)' \
 	  output=$(REPRODUCED)/model
+	$(BIN)/python -m emodet.export checkpoint=$(REPRODUCED)/distilled/weights.pt data=ferplus data.root='$(FERPLUS)' \
+	  output=$(REPRODUCED)/model name=emodet-accurate mirror=true formats=[int8]
 
 $(REPRODUCED)/first/weights.pt:
 	$(call stage,ferplus)
