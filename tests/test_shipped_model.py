@@ -6,6 +6,7 @@ from skimage.data import astronaut
 
 from emodet import Recognizer
 from emodet.emotions import EMOTIONS
+from emodet.errors import EmodetError
 from emodet.modelfile import shipped_model
 
 
@@ -57,3 +58,8 @@ def test_the_accurate_model_gives_mirror_images_the_same_probabilities():
         assert EMOTIONS[one.argmax()] == "happiness"
         differences[name] = np.abs(one - other).max()
     assert differences["accurate"] < 1e-6 < differences["int8"]
+
+
+def test_a_misspelt_name_is_answered_with_the_names():
+    with pytest.raises(EmodetError, match=r"model=acurate.*int8, accurate, fp32"):
+        Recognizer("acurate")

@@ -319,4 +319,6 @@ def open_model(
             f"model={model}: a run or checkpoint, not a model file; export it first: "
             f"python -m emodet.export checkpoint={model} output=out, then use out/emodet-int8.onnx"
         )
+    if not Path(model).exists():
+        raise EmodetError(f"model={model}: no such file; the shipped model files are {', '.join(SHIPPED)}")
     return read_model_file(model, providers=providers, threads=threads)
