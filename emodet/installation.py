@@ -44,13 +44,13 @@ def version_of(distribution: str) -> str | None:
 
 
 def exit_with(main: Callable[[], Any]) -> NoReturn:
-    """Run a command and exit with the status that it returns, or with 1 if the reader of its output ends first."""
+    """Run a command and exit with the status that it returns, or with 1 if its output cannot be written to the end."""
     try:
         sys.exit(main())
     finally:
         try:
             # After a broken pipe one more line shows whether it is that of standard output, whose buffer may be empty.
             print(end="\n" if isinstance(sys.exception(), BrokenPipeError) else "", flush=True)
-        except BrokenPipeError:  # as in `… | head`; Python flushes once more at exit
+        except OSError:  # as in `… | head`, or a full disk; Python flushes once more at exit
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(1)

@@ -129,7 +129,7 @@ def test_the_same_valence_and_arousal(page, site, astronaut) -> None:
         "outputs": list(about.outputs),
         "preprocessing": about.preprocessing.to_dict(),
     }
-    found, face = page.evaluate(RUN, [text(crops), len(crops), described])
+    found, face, _ = page.evaluate(RUN, [text(crops), len(crops), described])
     rows = np.array(found).reshape(len(crops), -1)
     np.testing.assert_allclose(rows, np.concatenate([probabilities, both], axis=1), atol=1e-3)
     assert (face["valence"], face["arousal"]) == pytest.approx(tuple(both[0]), abs=1e-3)
