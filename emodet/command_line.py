@@ -60,12 +60,12 @@ _EXAMPLES = {
 
 
 def conf_folder() -> str:
-    """The folder of the configuration: beside the package in a checkout, inside it where it was installed."""
+    """The folder of the configuration: next to the package in a checkout, inside it where it was installed."""
     package = Path(__file__).resolve().parent
     for folder in (package / "conf", package.parent / "conf"):
         if (folder / "train.yaml").is_file():
             return str(folder)
-    raise EmodetError(f"the configuration is neither in {package} nor beside it: install emodet again")
+    raise EmodetError(f"the configuration is neither in {package} nor next to it: install emodet again")
 
 
 def groups_of(command: str) -> list[str]:

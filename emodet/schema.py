@@ -262,7 +262,7 @@ def _converted_or_error(value: Any, hint: Any, key: str) -> Any:
         return converted(value, hint)
     except (TypeError, ValueError):
         expected = getattr(hint, "__name__", str(hint)) if inspect.isclass(hint) else str(hint)
-        expected = expected.replace("typing.", "").replace("collections.abc.", "")
+        expected = expected.replace("typing.", "").replace("collections.abc.", "").replace("Literal", "one of ")
         raise EmodetError(f"{key}={value}: {expected} was expected") from None
 
 

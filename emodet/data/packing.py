@@ -100,7 +100,7 @@ def prepare_pack(
         announce: Called with the listing before the long work.
 
     Raises:
-        EmodetError: The release cannot be read, lacks boxes that `crop` needs, has more unreadable
+        EmodetError: The release cannot be read, has no face, lacks boxes that `crop` needs, has more unreadable
             pictures than allowed, or changed while it was packed; or the disk is full. Finished chunks are kept.
     """
     folder = pack_folder(reader, preprocessing, crop, packs)
@@ -120,6 +120,9 @@ def prepare_pack(
         with held:
             if not (folder / MANIFEST).is_file():  # another process may have made it in the meantime
                 listing = reader.read()
+                if not listing.samples:
+                    left_out = dict(listing.left_out) or "nothing"
+                    raise EmodetError(f"data.root={reader.root} ({reader.title}): no face found; left out: {left_out}")
                 if announce is not None:
                     announce(listing)
                 require_croppable(listing.samples, crop, preprocessing, max_unreadable)

@@ -100,7 +100,7 @@ def split_parts(
         for name in () if there else of_split:
             if (base / name / "images").is_dir():
                 raise EmodetError(
-                    f"{base / name}: {annotations}/ is missing beside images/. Unpack all parts of the archive"
+                    f"{base / name}: {annotations}/ is missing next to images/. Unpack all parts of the archive"
                 )
         if len(there) > 1:
             listing.notes.append(f"Read {there[0]}/; {few(there[1:])} is not read.")
@@ -115,7 +115,7 @@ def read_annotations(
 ) -> Iterator[tuple[str, _R]]:
     """The picture of each annotation file, as a path from the folder that holds both, and what `read` makes of it.
 
-    Pictures lie in ``images/`` beside `folder`, and belong to the file with the same stem. What has no counterpart is
+    Pictures are in ``images/`` next to `folder`, and belong to the file with the same stem. What has no counterpart is
     counted and named; more than a tenth of the annotations without a picture are an error.
 
     Args:

@@ -220,7 +220,9 @@ class Batch:
         live = isinstance(video, LiveVideo)  # not a file behind a web address
         total, quiet = video.frame_count or None, self.quiet or not sys.stderr.isatty()
         with tqdm(total=total, unit="frame", desc=source.name, file=sys.stderr, disable=quiet, leave=False) as bar:
-            sinks = [_Counts(counts, self.summary, bar, live), *self._sinks(source, video, rows)]
+            sinks: list[Sink] = [] if rows is None else [RowSink([rows], source.name)]
+            # Right after the rows: a signal hardly ever comes between the two, and the summary counts what they hold.
+            sinks += [_Counts(counts, self.summary, bar, live), *self._sinks(source, video)]
             try:
                 stream = dataclasses.replace(self.stream, note=live or self.show)
                 recognise_stream(self.recognizer, video, sinks, stream)
@@ -233,8 +235,8 @@ class Batch:
                 if video.partly_damaged:
                     counts.notes.append(f"frames with visible damage, recognised as they are: {video.partly_damaged}")
 
-    def _sinks(self, source: Source, video: VideoReader | LiveVideo, rows: RowWriter | None) -> list[Sink]:
-        sinks: list[Sink] = [] if rows is None else [RowSink([rows], source.name)]
+    def _sinks(self, source: Source, video: VideoReader | LiveVideo) -> list[Sink]:
+        sinks: list[Sink] = []
         if self.folder is not None:
             _, movie, chart = (_result_path(self.folder, source, ending) for ending in RESULT_ENDINGS)
             if self.annotate:

@@ -105,7 +105,7 @@ class ConcordanceLoss(nn.Module):
 
     The coefficient is taken over the annotated faces of the batch (of each process on its own), so it needs batches
     with many of them, of different classes. Lin 1989; as a loss: Ringeval et al. 2015 ("Prediction of asynchronous
-    dimensional emotion ratings …"); beside cross entropy on faces: Toisoul et al. 2021 (EmoNet).
+    dimensional emotion ratings …"); combined with cross entropy on faces: Toisoul et al. 2021 (EmoNet).
     """
 
     def forward(self, predicted: torch.Tensor, annotated: torch.Tensor) -> torch.Tensor:
@@ -142,8 +142,8 @@ def split_outputs(
     """
     wanted = classes + (len(DIMENSIONS) if has_va_head else 0)
     if outputs.shape[1] != wanted:
-        beside = " and two for valence and arousal" if has_va_head else ""
-        raise EmodetError(f"net: {outputs.shape[1]} outputs; {wanted} are needed, one per class{beside}")
+        with_va = " and two for valence and arousal" if has_va_head else ""
+        raise EmodetError(f"net: {outputs.shape[1]} outputs; {wanted} are needed, one per class{with_va}")
     return outputs[:, :classes], torch.tanh(outputs[:, classes:]) if has_va_head else None
 
 

@@ -23,6 +23,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from scipy.stats import binomtest
 
 from emodet import Recognizer
 from emodet.datasets.readers import open_reader
@@ -77,12 +78,11 @@ def labelled_crops(root: Path, reader: str, split: str, limit: int | None) -> tu
 
 def scores(found: npt.NDArray[np.int64], wanted: npt.NDArray[np.int64]) -> str:
     """Accuracy, its Wilson interval and the mean F1 of the classes that occur, as cells of a table."""
-    n, p, z = len(wanted), float((found == wanted).mean()), 1.96
-    middle = (p + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * (p * (1 - p) / n + z * z / (4 * n * n)) ** 0.5
+    right = binomtest(int((found == wanted).sum()), len(wanted))
+    low, high = right.proportion_ci(0.95, method="wilson")
     pairs = [(found == each, wanted == each) for each in np.unique(wanted)]
     f1 = np.mean([2 * (a & b).sum() / (a.sum() + b.sum()) for a, b in pairs])
-    return f"{p:.1%} | {middle - half:.1%} to {middle + half:.1%} | {f1:.1%}"
+    return f"{right.statistic:.1%} | {low:.1%} to {high:.1%} | {f1:.1%}"
 
 
 def timed(recognise: Callable[[UInt8], str], crops: Sequence[UInt8]) -> tuple[list[str], float]:

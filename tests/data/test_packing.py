@@ -159,6 +159,10 @@ class TestRefused:
         with pytest.raises(EmodetError, match=rf"data\.{option}={value!r}"):
             Source(tmp_path, **{option: value})
 
+    def test_no_face(self, tmp_path: Path) -> None:
+        with pytest.raises(EmodetError, match="no face"):
+            prepare(MadeReader(tmp_path, []), tmp_path / "packs")
+
     def test_something_else_in_its_place(self, tmp_path: Path) -> None:
         reader = MadeReader(tmp_path, records(2))
         folder = pack_folder(reader, CROP, "image", tmp_path / "packs")
@@ -323,13 +327,13 @@ class TestProcesses:
     @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM])
     def test_killed_it_ends_with_its_workers_and_continues(self, folders: Path, tmp_path: Path, end: int) -> None:
         process = subprocess.Popen(apart(folders, tmp_path / "packs", 2, 400), stderr=subprocess.DEVNULL)
-        journals, until = [], time.monotonic() + 60
-        while not journals and time.monotonic() < until:
+        journals, workers, until = [], [], time.monotonic() + 60
+        while not (journals and workers) and time.monotonic() < until:
             journals = [
                 file for file in tmp_path.glob("packs/*.unfinished/journal.jsonl") if b"[[" in file.read_bytes()
             ]
+            workers = workers_of(process.pid)
             time.sleep(0.02)
-        workers = workers_of(process.pid)
         process.send_signal(end)
         process.wait()
         until = time.monotonic() + 10

@@ -174,7 +174,7 @@ def model_path(model: str) -> Path:
 
 
 def model_for_page(model: str = DEFAULT_MODEL) -> tuple[bytes, str | None]:
-    """The bytes of a model file, and the model card beside it, if there is one.
+    """The bytes of a model file, and the model card in its folder, if there is one.
 
     Args:
         model: As for `model_path`.
