@@ -121,8 +121,7 @@ def prepare_pack(
             if not (folder / MANIFEST).is_file():  # another process may have made it in the meantime
                 listing = reader.read()
                 if not listing.samples:
-                    left_out = dict(listing.left_out) or "nothing"
-                    raise EmodetError(f"data.root={reader.root} ({reader.title}): no face found; left out: {left_out}")
+                    raise EmodetError(f"data.root={reader.root}: no face found; left out: {dict(listing.left_out)}")
                 if announce is not None:
                     announce(listing)
                 require_croppable(listing.samples, crop, preprocessing, max_unreadable)
