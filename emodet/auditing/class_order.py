@@ -19,8 +19,6 @@ from emodet.emotions import ALPHABETICAL_ORDER, EMOTIONS, FER2013_ORDER, FERPLUS
 from emodet.errors import EmodetError
 from emodet.modelfile import ModelFile
 
-__all__ = ["OrderFinding", "by_predictions", "by_valence_arousal", "check_class_order"]
-
 Float64 = npt.NDArray[np.float64]
 Int64 = npt.NDArray[np.int64]
 

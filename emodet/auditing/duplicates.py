@@ -12,8 +12,6 @@ from scipy.sparse.csgraph import connected_components
 from emodet.auditing.image_issues import ImageStats
 from emodet.data.pack import Table
 
-__all__ = ["CopyGroup", "connected", "copy_groups", "number_photographs"]
-
 Int64 = npt.NDArray[np.int64]
 
 _RADIUS = 8  # bits in which the perceptual hashes of copies may differ

@@ -17,8 +17,6 @@ from emodet.data.corrections import Correction
 from emodet.data.pack import Table
 from emodet.emotions import EMOTIONS
 
-__all__ = ["UNINFORMATIVE", "Findings"]
-
 UNINFORMATIVE = (
     "no better than always the most frequent label, so none is proposed for correction; train longer with "
     "out_of_fold.epochs or out_of_fold.side"

@@ -13,8 +13,6 @@ from tqdm import trange
 
 from emodet.data.pack import Pack
 
-__all__ = ["ISSUES", "ImageIssues", "ImageStats", "find_image_issues", "measure_images", "sharpness_of"]
-
 UInt8 = npt.NDArray[np.uint8]
 Float32 = npt.NDArray[np.float32]
 

@@ -15,8 +15,6 @@ from emodet.data.pack import Table
 from emodet.errors import EmodetError
 from emodet.files import atomic_path
 
-__all__ = ["Candidate", "LabelNoise", "OutOfFoldProbs", "find_label_noise", "write_probabilities"]
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class OutOfFoldProbs:

@@ -5,8 +5,6 @@ from dataclasses import dataclass
 
 from emodet.errors import EmodetError
 
-__all__ = ["OutOfFoldOptions", "ProposalOptions"]
-
 
 @dataclass(frozen=True, slots=True)
 class ProposalOptions:

@@ -33,8 +33,6 @@ from emodet.files import atomic_path
 from emodet.training.assembly import build_classifier, build_trainer
 from emodet.training.folder import RunFolder
 
-__all__ = ["assign_folds", "predict_out_of_fold", "with_subjects"]
-
 log = logging.getLogger(__name__)
 
 Int64 = npt.NDArray[np.int64]

@@ -18,8 +18,6 @@ from emodet.evaluation.pages import render
 from emodet.files import write_atomically
 from emodet.palette import class_colours
 
-__all__ = ["audit_page", "write_results"]
-
 
 def write_results(
     findings: Findings, pack: Pack, folder: Path, details: Mapping[str, Any], *, gallery: int, pictures: bool

@@ -13,8 +13,6 @@ from emodet.data.corrections import Correction
 from emodet.data.pack import Table
 from emodet.emotions import EMOTIONS
 
-__all__ = ["kind_of", "propose"]
-
 Reason = tuple[int, str, float | None]  # row, reason, score
 
 

@@ -14,8 +14,6 @@ from tqdm import tqdm
 
 from emodet.data.pack import Pack
 
-__all__ = ["FRAMINGS", "LONGEST_SIDE", "MIN_SCORE", "UndetectedFaces", "detect_faces", "framed"]
-
 UInt8 = npt.NDArray[np.uint8]
 
 FRAMINGS: tuple[tuple[int, float], ...] = ((128, 0.25), (240, 0.33))

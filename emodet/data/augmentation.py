@@ -12,8 +12,6 @@ import numpy.typing as npt
 
 from emodet.errors import EmodetError
 
-__all__ = ["Augmentation"]
-
 # Without it, albumentations looks for a newer version in the network at import.
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 

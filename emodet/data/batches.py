@@ -10,8 +10,6 @@ from torch.utils.data import Sampler
 from emodet.emotions import EMOTIONS
 from emodet.errors import EmodetError
 
-__all__ = ["SAMPLING", "BatchIndices", "EvaluationBatches", "TrainingBatches", "sampling_weights"]
-
 Indices = npt.NDArray[np.int64]
 
 SAMPLING = ("natural", "balanced", "votes")

@@ -12,8 +12,6 @@ from emodet.errors import EmodetError
 if TYPE_CHECKING:
     from emodet.data.datamodule import EmotionDataModule
 
-__all__ = ["SOURCE_KEYS", "DataSettings", "build_datamodule"]
-
 SOURCE_KEYS = tuple(field.name for field in fields(Source))
 """Keys of ``data`` that can be set for one data set of a mix."""
 

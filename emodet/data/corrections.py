@@ -20,8 +20,6 @@ from emodet.emotions import EMOTIONS, NOT_EMOTIONS, emotion_name, place_of
 from emodet.errors import EmodetError
 from emodet.files import atomic_path
 
-__all__ = ["Correction", "Corrections", "in_words", "read_corrections", "write_corrections"]
-
 _COLUMNS = ("key", "split", "action", "emotion", "was", "reason", "score")
 _SPLITS = ("train", "val", "test")
 _LISTED = 5

@@ -31,8 +31,6 @@ from emodet.errors import EmodetError
 from emodet.images import decode_rgb
 from emodet.preprocessing import Preprocessing
 
-__all__ = ["CropResult", "Cropper", "crop_chunks", "cut", "require_croppable", "require_main_guard"]
-
 _UNGUARDED = (
     'put the code of a script under `if __name__ == "__main__":`, as each process that prepares pictures imports the '
     "script again; or set processes=1"

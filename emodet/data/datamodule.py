@@ -31,8 +31,6 @@ from emodet.emotions import chosen_classes
 from emodet.errors import EmodetError
 from emodet.preprocessing import Preprocessing
 
-__all__ = ["EmotionDataModule"]
-
 log = logging.getLogger(__name__)
 
 _SHARED_MEMORY = Path("/dev/shm")

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from emodet.inference.detectors import Detector
     from emodet.inference.faces import Detection
 
-__all__ = ["crop_detected", "detection_facts", "warn_of_photographs"]
-
 log = logging.getLogger(__name__)
 
 UInt8 = npt.NDArray[np.uint8]

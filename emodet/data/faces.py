@@ -14,8 +14,6 @@ from emodet.data.augmentation import Augmentation
 from emodet.data.batches import BatchIndices
 from emodet.data.pack import Pack
 
-__all__ = ["Batch", "FaceDataset", "LazyDataLoader"]
-
 
 class Batch(TypedDict):
     """What the net is trained and measured on.

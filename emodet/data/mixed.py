@@ -17,8 +17,6 @@ from emodet.data.pack import Pack, Table
 from emodet.emotions import place_of
 from emodet.errors import EmodetError
 
-__all__ = ["MixedPack"]
-
 Indices = npt.NDArray[np.int64]
 
 

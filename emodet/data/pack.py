@@ -25,11 +25,6 @@ from emodet.errors import EmodetError
 from emodet.files import sha256_of
 from emodet.preprocessing import Preprocessing
 
-__all__ = [
-    *("FORMAT", "IMAGES", "MANIFEST", "TABLE", "VERSION", "Pack", "Table"),
-    *("counts_by_split", "crop_hash", "fingerprint_of", "table_of"),
-]
-
 FORMAT = "emodet-pack"
 VERSION = 3
 """Of the files."""

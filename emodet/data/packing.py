@@ -53,8 +53,6 @@ from emodet.errors import EmodetError
 from emodet.files import sha256_of, write_atomically
 from emodet.preprocessing import Preprocessing
 
-__all__ = ["pack_folder", "prepare_pack"]
-
 log = logging.getLogger(__name__)
 
 _CHUNK = 64

@@ -11,8 +11,6 @@ from typing import Any
 from emodet.datasets.folders import is_picture
 from emodet.datasets.samples import Reader, Sample
 
-__all__ = ["about_release", "label_files_state", "release_state"]
-
 _ABOUT = "synthetic.json"
 _MOST_LABELS = 100
 _THREADS = 16

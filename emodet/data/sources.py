@@ -23,8 +23,6 @@ from emodet.emotions import chosen_classes, place_of
 from emodet.errors import EmodetError
 from emodet.preprocessing import Preprocessing
 
-__all__ = ["Source", "default_packs"]
-
 log = logging.getLogger(__name__)
 
 _MANY_LOST = 0.25

@@ -11,8 +11,6 @@ import pyarrow as pa
 from emodet.data.pack import Table
 from emodet.errors import EmodetError
 
-__all__ = ["Splits", "assign_splits", "mix_splits"]
-
 Indices = npt.NDArray[np.int64]
 _SAME_PICTURE = "same picture as a val or test face"
 

@@ -10,9 +10,6 @@ import numpy as np
 from emodet.datasets.samples import Listing, Points, Sample
 from emodet.emotions import EMOTIONS, NOT_EMOTIONS
 
-__all__ = ["AUTOMATIC_COUNTS", "CLASS_NAMES", "TRAIN_COUNTS", "VALENCE_AROUSAL", "VALIDATION_COUNTS", "check"]
-__all__ += ["compare_totals", "five_points", "valence_and_arousal"]
-
 CLASS_NAMES: tuple[str, ...] = (*EMOTIONS, *NOT_EMOTIONS)
 """AffectNet's ids 0 to 10."""
 

@@ -15,8 +15,6 @@ from emodet.datasets.samples import Box, Listing, Points, Reader, Sample
 from emodet.emotions import EMOTIONS
 from emodet.errors import EmodetError
 
-__all__ = ["AffectNetCsv"]
-
 _BOX = ("face_x", "face_y", "face_width", "face_height")
 _COLUMNS = ("subdirectory_filepath", *_BOX, "facial_landmarks", "expression", "valence", "arousal")
 

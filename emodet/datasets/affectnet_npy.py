@@ -18,8 +18,6 @@ from emodet.datasets.samples import Listing, Points, Reader, Sample
 from emodet.emotions import EMOTIONS
 from emodet.errors import EmodetError
 
-__all__ = ["AffectNetNpy", "read_numbers"]
-
 _FOLDERS = {"train": ("train_set",), "val": ("val_set", "valid_set", "validation_set")}
 _EXPRESSION = "_exp.npy"
 _SOME = 10_000

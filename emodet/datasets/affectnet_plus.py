@@ -16,8 +16,6 @@ from emodet.datasets.samples import Listing, Reader, Sample
 from emodet.emotions import EMOTIONS
 from emodet.errors import EmodetError
 
-__all__ = ["AffectNetPlus"]
-
 _HUMAN, _NO_HUMAN = "human_annotated", "no_human_annotated"
 _FOLDERS = {"train": ("train_set",), "val": ("validation_set", "val_set", "valid_set")}
 _SUBSETS = ("easy", "challenging", "difficult")

@@ -11,8 +11,6 @@ from emodet.datasets.folders import few, folders_in, is_broken_link, is_picture,
 from emodet.datasets.samples import Listing, Reader, Sample
 from emodet.emotions import emotion_id
 
-__all__ = ["CkPlus48", "ClassFolders", "Jaffe"]
-
 _MIN_CLASSES = 2
 _SOME = 1000
 _CKPLUS_FRAME = re.compile(r"S\d{3}_\d{3}_\d+\.", re.IGNORECASE)

@@ -15,8 +15,6 @@ from emodet.emotions import (
 )
 from emodet.errors import EmodetError
 
-__all__ = ["ORDERS", "class_named", "classes_of", "is_class_label", "own_classes"]
-
 ORDERS: Mapping[str, Mapping[int, str]] = {
     "affectnet": dict(enumerate(affectnet.CLASS_NAMES)),
     "alphabetical": dict(enumerate(ALPHABETICAL_ORDER)),

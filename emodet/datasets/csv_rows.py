@@ -9,8 +9,6 @@ from pathlib import Path
 
 from emodet.errors import EmodetError
 
-__all__ = ["CsvRows", "damaged_or_has", "first_line", "header_of", "text_lines"]
-
 _DELIMITERS = (",", ";", "\t", "|")
 _HEAD_BYTES = 1 << 16
 

@@ -12,8 +12,6 @@ from emodet.datasets.samples import Listing, Reader, Sample
 from emodet.emotions import EMOTIONS, FER2013_ORDER
 from emodet.errors import EmodetError
 
-__all__ = ["SPLITS", "Fer2013", "PixelReader"]
-
 SPLITS: Mapping[str, str] = {"Training": "train", "PublicTest": "val", "PrivateTest": "test"}
 """FER2013's word for a split, to ours."""
 

@@ -21,8 +21,6 @@ from emodet.datasets.samples import Listing, Reader, Sample
 from emodet.emotions import EMOTIONS, FERPLUS_ORDER
 from emodet.errors import EmodetError
 
-__all__ = ["FerPlus", "FerPlusCsv", "majority"]
-
 _COLUMNS = ("index", "split", "image", *FERPLUS_ORDER, "unknown", "NF")
 _VOTES_FILE, _PIXELS_FILE = "fer2013new.csv", "fer2013.csv"
 _VOTES = (*EMOTIONS, "unknown", "nf")

@@ -11,17 +11,6 @@ from pathlib import Path
 
 from emodet.errors import EmodetError
 
-__all__ = [
-    "few",
-    "folders_in",
-    "is_broken_link",
-    "is_picture",
-    "names_in",
-    "pictures_below",
-    "relative_path",
-    "split_of",
-]
-
 PICTURE_SUFFIXES = frozenset(
     {"jpg", "jpeg", "jpe", "jfif", "png", "bmp", "tif", "tiff", "webp", "gif", "avif", "jp2", "pgm", "ppm"}
 )

@@ -15,8 +15,6 @@ from emodet.datasets.samples import Listing, Sample
 from emodet.emotions import EMOTIONS, emotion_name
 from emodet.errors import EmodetError
 
-__all__ = ["ImageLabelParquet"]
-
 _COLUMNS = ("image", "label")
 _PUBLISHED_HQ = 27_823
 

@@ -13,8 +13,6 @@ from emodet.datasets.listed_pictures import NOT_THERE, TWICE, Seen, is_new, requ
 from emodet.datasets.samples import Listing, Reader, Sample
 from emodet.emotions import EMOTIONS
 
-__all__ = ["LabelsCsv"]
-
 _FILE = "labels.csv"
 _COLUMNS = ("pth", "label")
 _PUBLISHED = 29_042

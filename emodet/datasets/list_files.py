@@ -15,8 +15,6 @@ from emodet.datasets.samples import Box, Listing, Reader, Sample
 from emodet.emotions import EMOTIONS, RAFDB_ORDER
 from emodet.errors import EmodetError
 
-__all__ = ["ExpW", "ListFiles", "RafDb"]
-
 _MAX_FOLDERS = 20
 _MAX_FILES = 50
 _SOME = 1000

@@ -11,9 +11,6 @@ from emodet.datasets.folders import few, folders_in, is_picture, names_in, split
 from emodet.datasets.samples import Listing
 from emodet.errors import EmodetError
 
-__all__ = ["NOT_THERE", "TWICE", "Seen", "find_pictures", "is_new", "read_annotations", "require_most"]
-__all__ += ["split_parts"]
-
 NOT_THERE = "picture is not there"
 TWICE = "listed more than once"
 

@@ -14,8 +14,6 @@ from emodet.datasets.listed_pictures import TWICE, Seen, find_pictures, is_new
 from emodet.datasets.samples import Box, Listing, Reader, Sample
 from emodet.errors import EmodetError
 
-__all__ = ["OwnCsv"]
-
 _REQUIRED = ("path", "emotion")
 _BOX = ("x1", "y1", "x2", "y2")
 _POINTS = tuple(f"{p}_{axis}" for p in ("left_eye", "right_eye", "nose", "left_mouth", "right_mouth") for axis in "xy")

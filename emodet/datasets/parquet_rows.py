@@ -12,8 +12,6 @@ from emodet.datasets.folders import names_in
 from emodet.datasets.samples import Reader, Sample
 from emodet.errors import EmodetError
 
-__all__ = ["ParquetReader", "has_schema", "is_binary", "parquet_files", "read_columns"]
-
 _MAX_FILES = 1000
 
 

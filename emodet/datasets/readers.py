@@ -20,8 +20,6 @@ from emodet.datasets.samples import Reader
 from emodet.datasets.yolo import Yolo
 from emodet.errors import EmodetError
 
-__all__ = ["READERS", "open_reader"]
-
 READERS: dict[str, type[Reader]] = {
     reader.name: reader
     for reader in (

@@ -15,8 +15,6 @@ from emodet.datasets.folders import folders_in
 from emodet.emotions import EMOTIONS
 from emodet.errors import EmodetError
 
-__all__ = ["MAX_ENCODED_BYTES", "Box", "Counts", "Listing", "Points", "Reader", "Sample"]
-
 MAX_ENCODED_BYTES = 2**28
 """Larger picture files are refused before they are read into memory."""
 

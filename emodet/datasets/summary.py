@@ -8,8 +8,6 @@ from emodet.datasets.folders import few
 from emodet.datasets.samples import Counts, Listing, Reader, Sample
 from emodet.emotions import EMOTIONS
 
-__all__ = ["listing_summary", "outcome", "summary"]
-
 _SPLITS = ("train", "val", "test")
 _NO_EMOTION = "without emotion"
 _LISTED = 20

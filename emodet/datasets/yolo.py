@@ -13,8 +13,6 @@ from emodet.datasets.samples import Listing, Reader, Sample
 from emodet.emotions import EMOTIONS, emotion_name, ids_of
 from emodet.errors import EmodetError
 
-__all__ = ["Yolo"]
-
 _FOLDERS = {"train": ("train",), "val": ("valid", "val"), "test": ("test",)}
 _YAML_NAMES = ("data.yaml", "data.yml")
 _PUBLISHED = {"train": 17_101, "val": 5_406, "test": 2_755}

@@ -12,9 +12,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["BOW", "SIDES", "ZEROS", "Colour", "Identity", "Points", "Pose", "Projection", "Shape", "Units"]
-__all__ += ["curve", "down", "landmarks_of", "shape_of"]
-
 Points = npt.NDArray[np.float64]
 Colour = tuple[float, float, float]
 Units = Mapping[int, tuple[float, float]]

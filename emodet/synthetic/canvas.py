@@ -8,8 +8,6 @@ import numpy.typing as npt
 
 from emodet.synthetic.anatomy import Colour, Points
 
-__all__ = ["Canvas", "UInt8", "blurred", "shade"]
-
 UInt8 = npt.NDArray[np.uint8]
 
 _SHIFT = 4

@@ -23,15 +23,6 @@ from emodet.synthetic.anatomy import Identity, Pose
 from emodet.synthetic.painting import Look, paint
 from emodet.synthetic.people import draw_identity
 
-__all__ = [
-    "ACTION_UNITS",
-    "EXPRESSIONS",
-    "SyntheticFace",
-    "draw_action_units",
-    "draw_face",
-    "photographed",
-]
-
 UInt8 = npt.NDArray[np.uint8]
 
 ACTION_UNITS = (1, 2, 4, 5, 6, 7, 9, 10, 12, 14, 15, 16, 17, 20, 23, 24, 25, 26, 43)

@@ -8,8 +8,6 @@ import numpy as np
 from emodet.synthetic.anatomy import SIDES, Identity, Points, Projection, curve
 from emodet.synthetic.canvas import Canvas, shade
 
-__all__ = ["paint_behind", "paint_hair"]
-
 
 def _outline(*points: tuple[float, float]) -> Points:
     return curve(points, closed=True)

@@ -28,8 +28,6 @@ from emodet.synthetic.anatomy import (
 from emodet.synthetic.canvas import Canvas, UInt8, blurred, shade
 from emodet.synthetic.hair import paint_behind, paint_hair
 
-__all__ = ["Look", "paint"]
-
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Look:

@@ -6,8 +6,6 @@ import numpy.typing as npt
 
 from emodet.synthetic.anatomy import Identity
 
-__all__ = ["draw_identity"]
-
 _SKIN = np.array(
     [(255, 226, 205), (246, 206, 176), (229, 178, 140), (198, 140, 102), (152, 100, 70), (112, 72, 52), (84, 54, 42)]
 )

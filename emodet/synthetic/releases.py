@@ -21,8 +21,6 @@ from emodet.synthetic.anatomy import Identity
 from emodet.synthetic.faces import draw_face
 from emodet.synthetic.people import draw_identity
 
-__all__ = ["STAMP", "drawn_labels", "person_of", "write_release"]
-
 _GENERATOR_VERSION = 1
 """Raised whenever the same seed would give other faces or files."""
 
