@@ -14,7 +14,6 @@ import numpy.typing as npt
 
 Points = npt.NDArray[np.float64]
 Colour = tuple[float, float, float]
-Units = Mapping[int, tuple[float, float]]
 
 _STEPS = 6
 SIDES = ((0, -1.0), (1, 1.0))
@@ -60,6 +59,14 @@ class Identity:
     glasses: str
 
 
+class Units:
+    """Strengths of action units, 0 to 1, by number: on the picture's left and right side, and the mean of both."""
+
+    def __init__(self, drawn: Mapping[int, tuple[float, float]]) -> None:
+        self.sides = [[drawn.get(unit, (0.0, 0.0))[side] for unit in range(44)] for side, _ in SIDES]
+        self.mean = [(left + right) / 2 for left, right in zip(*self.sides, strict=True)]
+
+
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Pose:
     """Angles in radians: `yaw` turns to the picture's right, `pitch` nods down, `roll` tilts clockwise."""
@@ -98,40 +105,30 @@ def curve(points: Any, *, closed: bool = False) -> Points:
 
 def shape_of(person: Identity, units: Units) -> Shape:
     """Where everything is once the action units have moved it."""
-
-    def both(unit: int) -> float:
-        return sum(units.get(unit, (0.0, 0.0))) / 2
-
-    jaw_drop = both(26)
+    m = units.mean
     half = [
         (0.0, -1.28), (0.58, -1.14), (0.92, -0.66), (person.cheek * 0.99, -0.05),
-        (person.cheek * (0.93 + 0.03 * both(12)), 0.42), (person.jaw * 0.74, 0.86), (person.chin * 0.36, 1.14),
+        (person.cheek * (0.93 + 0.03 * m[12]), 0.42), (person.jaw * 0.74, 0.86), (person.chin * 0.36, 1.14),
     ]  # fmt: skip
-    right = [(x, y * person.length + (0.17 * jaw_drop * min(1.0, max(0.0, y - 0.4) / 0.6))) for x, y in half]
-    bottom = (0.0, 1.23 * person.length + 0.17 * jaw_drop - 0.02 * both(17))
+    right = [(x, y * person.length + (0.17 * m[26] * min(1.0, max(0.0, y - 0.4) / 0.6))) for x, y in half]
+    bottom = (0.0, 1.23 * person.length + 0.17 * m[26] - 0.02 * m[17])
     outline = curve([*right, bottom, *[(-x, y) for x, y in reversed(right[1:])]], closed=True)
 
-    brows, lids = [], []
+    brows, lids, ex = [], [], person.eye_x
     for index, s in SIDES:
-        a = {unit: pair[index] for unit, pair in units.items()}
-
-        def of(unit: int, a: Mapping[int, float] = a) -> float:
-            return a.get(unit, 0.0)
-
+        a = units.sides[index]
         # Lowering yields to raising at the inner end (1+4 makes the oblique brows of sadness and fear).
-        frown = of(4) * (1 - 0.95 * of(1)) + 0.6 * of(9) * (1 - of(1))
-        inner = person.brow_y - 0.20 * of(1) + 0.15 * frown
-        middle = person.brow_y - person.brow_arch - 0.09 * of(1) * (1 - 0.6 * of(4)) - 0.14 * of(2) + 0.10 * frown
-        outer = person.brow_y + 0.05 - 0.15 * of(2) + 0.06 * of(4) * of(1) - 0.05 * frown
-        pull = 0.07 * of(4) + 0.03 * of(9)
-        ex = person.eye_x
-        brows.append(
-            curve([(s * (ex - 0.26 - pull), inner), (s * (ex - 0.03 - pull), middle), (s * (ex + 0.30), outer)])
-        )
-        up = 1 + 0.55 * of(5) - 0.22 * of(7) - 0.16 * of(6) - 0.30 * of(9) - 0.20 * of(4) * (1 - of(5)) - 0.9 * of(43)
-        low = 0.72 + 0.14 * of(5) - 0.50 * of(7) - 0.72 * of(6) - 0.40 * of(9) - 0.4 * of(43)
+        frown = a[4] * (1 - 0.95 * a[1]) + 0.6 * a[9] * (1 - a[1])
+        inner = person.brow_y - 0.20 * a[1] + 0.15 * frown
+        middle = person.brow_y - person.brow_arch - 0.09 * a[1] * (1 - 0.6 * a[4]) - 0.14 * a[2] + 0.10 * frown
+        outer = person.brow_y + 0.05 - 0.15 * a[2] + 0.06 * a[4] * a[1] - 0.05 * frown
+        pull = 0.07 * a[4] + 0.03 * a[9]
+        brow = [(s * (ex - 0.26 - pull), inner), (s * (ex - 0.03 - pull), middle), (s * (ex + 0.30), outer)]
+        brows.append(curve(brow))
+        up = 1 + 0.55 * a[5] - 0.22 * a[7] - 0.16 * a[6] - 0.30 * a[9] - 0.20 * a[4] * (1 - a[5]) - 0.9 * a[43]
+        low = 0.72 + 0.14 * a[5] - 0.50 * a[7] - 0.72 * a[6] - 0.40 * a[9] - 0.4 * a[43]
         # Sad lids hang at the outer end, frowning ones at the inner.
-        slant = 0.05 * of(1) * of(4) - 0.05 * frown
+        slant = 0.05 * a[1] * a[4] - 0.05 * frown
         x = s * ex + person.eye_width * _U
         tilt = -s * _U * person.eye_tilt
         heights = max(0.1, up) * person.eye_height, max(-0.25, low) * person.eye_height
@@ -141,44 +138,36 @@ def shape_of(person: Identity, units: Units) -> Shape:
 
     return Shape(
         outline, (brows[0], brows[1]), (lids[0], lids[1]),
-        person.nose_y - 0.06 * both(9), person.nose_width * (1 + 0.16 * both(9) + 0.06 * both(12)),
-        *_mouth(person, units),
+        person.nose_y - 0.06 * m[9], person.nose_width * (1 + 0.16 * m[9] + 0.06 * m[12]), *_mouth(person, units),
     )  # fmt: skip
 
 
 def _mouth(person: Identity, units: Units) -> tuple[tuple[Points, Points, Points, Points], float]:
     """Outer upper, inner upper, inner lower and outer lower line of the lips, left to right, and the opening."""
-
-    def both(unit: int) -> float:
-        return sum(units.get(unit, (0.0, 0.0))) / 2
-
-    half, lift = [], []
-    for index, _ in SIDES:
-        a = {unit: pair[index] for unit, pair in units.items()}
-        smile, down, dimple = a.get(12, 0.0), a.get(15, 0.0), a.get(14, 0.0)
-        wide = 0.15 * smile + 0.03 * down + 0.06 * dimple + 0.17 * a.get(20, 0.0) - 0.03 * a.get(23, 0.0)
-        half.append(person.mouth_width + wide - 0.09 * both(26) * (1 - both(20)) - 0.06 * both(18))
-        lift.append(0.20 * smile + 0.02 * dimple - 0.17 * down - 0.10 * a.get(20, 0.0))
-    opening = 0.11 * both(25) + 0.36 * both(26) + 0.05 * both(16) + 0.05 * both(10) + 0.04 * both(9)
-    opening += 0.10 * both(12) * both(25)
-    opening *= 1 - 0.85 * max(both(23), both(24), both(17) * 0.7)
-    thin = person.lips * (1 - 0.6 * max(both(23), both(24)) - 0.25 * both(12) - 0.2 * both(20))
-    centre = person.mouth_y * person.length + 0.03 * both(12) - 0.04 * both(9) - 0.03 * both(17) + 0.02 * both(26)
+    m, half, lift = units.mean, [], []
+    for a in units.sides:
+        wide = 0.15 * a[12] + 0.03 * a[15] + 0.06 * a[14] + 0.17 * a[20] - 0.03 * a[23]
+        half.append(person.mouth_width + wide - 0.09 * m[26] * (1 - m[20]))
+        lift.append(0.20 * a[12] + 0.02 * a[14] - 0.17 * a[15] - 0.10 * a[20])
+    opening = 0.11 * m[25] + 0.36 * m[26] + 0.05 * m[16] + 0.05 * m[10] + 0.04 * m[9]
+    opening += 0.10 * m[12] * m[25]
+    opening *= 1 - 0.85 * max(m[23], m[24], m[17] * 0.7)
+    thin = person.lips * (1 - 0.6 * max(m[23], m[24]) - 0.25 * m[12] - 0.2 * m[20])
+    centre = person.mouth_y * person.length + 0.03 * m[12] - 0.04 * m[9] - 0.03 * m[17] + 0.02 * m[26]
     x = np.where(_U < 0, half[0], half[1]) * _U
     ends = np.where(_U < 0, lift[0], lift[1]) * np.abs(_U) ** 1.7
-    middle = centre - ends
     # A dropped jaw takes the corners half of the way along, a smile holds them.
-    drop = 0.4 * opening * both(26) * (1 - both(12))
-    middle = middle + drop
+    drop = 0.4 * opening * m[26] * (1 - m[12])
+    middle = centre - ends + drop
     # The stretched mouth is a rectangle, the dropped jaw an oval, the smile a bowl.
-    bow = BOW ** (0.8 - 0.45 * both(20) - 0.3 * both(26) * (1 - both(12)) - 0.15 * both(25) * both(12))
-    raised = 0.06 * both(10) + 0.06 * both(9)
-    inner_upper = middle - bow * (drop + 0.2 * opening * (1 - both(12)) + 0.4 * raised)
+    bow = BOW ** (0.8 - 0.45 * m[20] - 0.3 * m[26] * (1 - m[12]) - 0.15 * m[25] * m[12])
+    raised = 0.06 * m[10] + 0.06 * m[9]
+    inner_upper = middle - bow * (drop + 0.2 * opening * (1 - m[12]) + 0.4 * raised)
     inner_lower = middle + bow * (0.8 * opening - drop)
     cupid = 1 - 0.28 * np.exp(-((_U / 0.16) ** 2))
     outer_upper = inner_upper - (0.085 * thin * cupid + 0.5 * raised) * BOW**0.7
-    pout = 1 + 0.45 * both(17) + 0.5 * both(16)
-    outer_lower = inner_lower + 0.115 * thin * pout * BOW**0.7 - 0.03 * both(17) * BOW
+    pout = 1 + 0.45 * m[17] + 0.5 * m[16]
+    outer_lower = inner_lower + 0.115 * thin * pout * BOW**0.7 - 0.03 * m[17] * BOW
     lines = [np.stack([x, y], axis=1) for y in (outer_upper, inner_upper, inner_lower, outer_lower)]
     return (lines[0], lines[1], lines[2], lines[3]), opening
 
@@ -188,24 +177,29 @@ def down(y: float) -> Points:
     return np.array([0.0, y])
 
 
+def rgb(values: npt.NDArray[Any]) -> Colour:
+    """Three numbers as a colour."""
+    red, green, blue = values.astype(float).tolist()
+    return red, green, blue
+
+
 def landmarks_of(shape: Shape) -> tuple[Points, npt.NDArray[np.float64]]:
     """The 68 points of the iBUG order in face coordinates, and their extra depth."""
-    ring = shape.outline
-    low = ring[ring[:, 1] > -0.1]
-    jaw = low[np.argsort(np.arctan2(low[:, 0], low[:, 1]))]
-    jaw = jaw[np.linspace(0, len(jaw) - 1, 17).round().astype(int)]
-    left_brow, right_brow = (line[np.linspace(0, len(line) - 1, 5).round().astype(int)] for line in shape.brows)
+
+    def spread(line: Points, count: int) -> Points:
+        return np.asarray(line[np.linspace(0, len(line) - 1, count).round().astype(int)])
+
+    low = shape.outline[shape.outline[:, 1] > -0.1]
+    jaw = spread(low[np.argsort(np.arctan2(low[:, 0], low[:, 1]))], 17)
+    left_brow, right_brow = (spread(line, 5) for line in shape.brows)
     y, w = shape.nose_y, shape.nose_width
     bridge = [(0.0, -0.02 + (y + 0.02) * k / 3) for k in range(4)]
     base = [(w * k, y + 0.13 - 0.02 * abs(k) - 0.03 * (abs(k) == 1)) for k in (-1.0, -0.5, 0.0, 0.5, 1.0)]
-    eyes = []
-    for upper, lower in shape.lids:
-        third = (len(_U) - 1) // 3
-        eyes.append(np.stack([upper[0], upper[third], upper[-1 - third], upper[-1], lower[-1 - third], lower[third]]))
-    a, b, c, d = shape.lips
-    at = np.linspace(0, len(_U) - 1, 7).round().astype(int)
-    inside = at[[1, 3, 5]]
-    mouth = np.concatenate([a[at], d[at[1:-1]][::-1], b[:1], b[inside], b[-1:], c[inside][::-1]])
+    third = (len(_U) - 1) // 3
+    eyes = [np.concatenate([upper[[0, third, -1 - third, -1]], lower[[-1 - third, third]]])
+            for upper, lower in shape.lids]  # fmt: skip
+    a, b, c, d = (spread(line, 7) for line in shape.lips)
+    mouth = np.concatenate([a, d[1:-1][::-1], b[[0, 1, 3, 5, 6]], c[[5, 3, 1]]])
     points = np.concatenate([jaw, left_brow[::-1], right_brow, bridge, base, *eyes, mouth])
     lift = np.zeros(68)
     lift[28:31], lift[31:36] = (0.12, 0.2, 0.3), 0.15
@@ -216,9 +210,7 @@ class Projection:
     """Face coordinates to pixels of the picture that is painted."""
 
     def __init__(self, pose: Pose, unit: float, centre: tuple[float, float]) -> None:
-        cy, sy = math.cos(pose.yaw), math.sin(pose.yaw)
-        cx, sx = math.cos(pose.pitch), math.sin(pose.pitch)
-        cr, sr = math.cos(pose.roll), math.sin(pose.roll)
+        (cy, sy), (cx, sx), (cr, sr) = ((math.cos(a), math.sin(a)) for a in (pose.yaw, pose.pitch, pose.roll))
         yaw = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
         pitch = np.array([[1, 0, 0], [0, cx, sx], [0, -sx, cx]])
         roll = np.array([[cr, -sr, 0], [sr, cr, 0], [0, 0, 1]])
@@ -233,11 +225,8 @@ class Projection:
         x, y = flat[:, 0], flat[:, 1]
         squared = x * x / 1.17 + (y - 0.1) ** 2 / 2.25
         depth = 0.9 * np.sqrt(np.maximum(0.02, 1 - squared)) + lift
-        seen: Points = flat @ self._flat + depth[:, None] * self._deep + self._origin
-        return seen
+        return np.asarray(flat @ self._flat + depth[:, None] * self._deep + self._origin)
 
     def rim(self, points: Any, depth: float = 0.0) -> Points:
         """Points (n, 2) in a plane at one depth: the head's outline, hair, clothes."""
-        flat = np.asarray(points, dtype=np.float64)
-        seen: Points = flat @ self._flat + (depth * self._deep + self._origin)
-        return seen
+        return np.asarray(np.asarray(points, dtype=np.float64) @ self._flat + (depth * self._deep + self._origin))

@@ -1,5 +1,7 @@
 """Painting with OpenCV on continuous coordinates. Everything is painted larger than needed, then reduced by area."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import cv2
@@ -34,27 +36,23 @@ class Canvas:
         x, y = self._fixed(centre.reshape(1, 2))[0]
         cv2.circle(self.pixels, (int(x), int(y)), max(1, round(radius * 16)), colour, -1, cv2.LINE_AA, _SHIFT)
 
-    def window(self, points: Points) -> "tuple[Canvas, UInt8] | None":
-        """A copy of the part around a polygon to paint on, and the polygon's coverage there, 0 to 255."""
-        x1, y1 = np.floor(points.min(axis=0)).astype(int) - 1
-        x2, y2 = np.ceil(points.max(axis=0)).astype(int) + 2
-        height, width = self.pixels.shape[:2]
-        x1, y1, x2, y2 = max(int(x1), 0), max(int(y1), 0), min(int(x2), width), min(int(y2), height)
-        if x2 <= x1 or y2 <= y1:
-            return None
-        mask = np.zeros((y2 - y1, x2 - x1), np.uint8)
-        Canvas(mask, (x1, y1)).fill(points, 255)
-        return Canvas(self.pixels[y1:y2, x1:x2].copy(), (x1, y1)), mask
+    @contextmanager
+    def inside(self, points: Points) -> "Iterator[tuple[Canvas, UInt8]]":
+        """A copy of the part around a polygon to paint on, and the polygon's coverage there, 0 to 255.
 
-    def lay(self, window: "Canvas", mask: UInt8) -> None:
-        """Put a painted window back where its mask covers."""
-        x, y = window.origin
-        height, width = mask.shape
-        here = self.pixels[y : y + height, x : x + width]
+        What is painted on the copy is put back where the polygon covers it.
+        """
+        height, width = self.pixels.shape[:2]
+        x1, y1 = np.clip(np.floor(points.min(axis=0)).astype(int) - 1, 0, (width - 1, height - 1)).tolist()
+        x2, y2 = np.clip(np.ceil(points.max(axis=0)).astype(int) + 2, (x1 + 1, y1 + 1), (width, height)).tolist()
+        here, mask = self.pixels[y1:y2, x1:x2], np.zeros((y2 - y1, x2 - x1), np.uint8)
+        Canvas(mask, (x1, y1)).fill(points, 255)
+        copy = Canvas(here.copy(), (x1, y1))
+        yield copy, mask
         share = mask[:, :, None].astype(np.uint16)
         # Division by 256 with a share of 0 to 256 is a shift; half the time of an exact one by 255.
         share += share >> 7
-        here[:] = (window.pixels * share + here * (256 - share)) >> 8
+        here[:] = (copy.pixels * share + here * (256 - share)) >> 8
 
 
 def shade(colour: Colour, factor: float) -> Colour:

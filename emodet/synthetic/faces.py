@@ -16,10 +16,10 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from emodet.datasets.affectnet import VALENCE_AROUSAL
+from emodet.datasets.affectnet import VALENCE_AROUSAL, five_points
 from emodet.emotions import EMOTIONS, emotion_id
 from emodet.errors import EmodetError
-from emodet.synthetic.anatomy import Identity, Pose
+from emodet.synthetic.anatomy import Identity, Pose, Units, rgb
 from emodet.synthetic.painting import Look, paint
 from emodet.synthetic.people import draw_identity
 
@@ -100,10 +100,10 @@ def draw_action_units(
     side = int(rng.integers(2))
     units: dict[int, tuple[float, float]] = {}
     for unit, strength in variant.items():
-        shares = [1.0, 1.0] if clean else list(rng.uniform(0.7, 1.15) * rng.uniform(0.9, 1.1, 2))
+        shares = np.ones(2) if clean else rng.uniform(0.7, 1.15) * rng.uniform(0.9, 1.1, 2)
         if name in _UNILATERAL:
             shares[side] *= 0.05
-        left, right = (float(np.clip(strength * intensity * share, 0, 1)) for share in shares)
+        left, right = np.clip(strength * intensity * shares, 0, 1).tolist()
         units[unit] = (left, right)
     if clean:
         return units
@@ -153,14 +153,14 @@ def draw_face(
     person = identity if identity is not None else draw_identity(rng)
     strength = intensity if intensity is not None else (1.0 if clean else float(0.45 + 0.55 * rng.beta(2.2, 1.4)))
     units = draw_action_units(number, rng, strength, clean=clean)
-    still = 0.0 if clean else 1.0
-    pose = _pose(rng, still)
+    pose = _pose(rng)
     side = max(2 * size, _LEAST_RENDER_PX) if size <= 160 else round(1.5 * size)
     scale = size / side
     unit = side * float(rng.uniform(*framing)) / _BOX_UNITS
-    shift = still * rng.uniform(-0.04, 0.04, 2)
+    shift = (0.0 if clean else 1.0) * rng.uniform(-0.04, 0.04, 2)
     centre = (side * (0.5 + shift[0]), side * (0.5 + shift[1]) - 0.03 * unit)
-    painted, points = paint(person, units, pose, _look(rng, clean=clean), side=side, unit=unit, centre=centre)
+    look, pose = _look(rng, clean=clean), Pose() if clean else pose
+    painted, points = paint(person, Units(units), pose, look, side=side, unit=unit, centre=centre)
     small = np.asarray(cv2.resize(painted, (size, size), interpolation=cv2.INTER_AREA), dtype=np.uint8)
     image = small if clean else photographed(small, rng)
     points = points * scale
@@ -172,19 +172,17 @@ def draw_face(
         valence=valence,
         arousal=arousal,
         box=_box(points, unit * scale),
-        landmarks=_five(points),
-        points=tuple((float(x), float(y)) for x, y in points),
+        landmarks=five_points(points) or (),
+        points=tuple((x, y) for x, y in points.tolist()),
     )
 
 
-def _pose(rng: np.random.Generator, still: float) -> Pose:
-    return Pose(
-        yaw=still * float(np.clip(rng.normal(0, 0.2), -0.5, 0.5)),
-        pitch=still * float(np.clip(rng.normal(0, 0.11), -0.3, 0.3)),
-        roll=still * float(np.clip(rng.normal(0, 0.09), -0.3, 0.3)),
-        gaze_x=still * float(rng.uniform(-0.8, 0.8)),
-        gaze_y=still * float(rng.uniform(-0.5, 0.5)),
+def _pose(rng: np.random.Generator) -> Pose:
+    yaw, pitch, roll = (
+        float(np.clip(rng.normal(0, spread), -most, most)) for spread, most in ((0.2, 0.5), (0.11, 0.3), (0.09, 0.3))
     )
+    gaze_x, gaze_y = (float(rng.uniform(-most, most)) for most in (0.8, 0.5))
+    return Pose(yaw=yaw, pitch=pitch, roll=roll, gaze_x=gaze_x, gaze_y=gaze_y)
 
 
 _BOX_UNITS = 2.1
@@ -193,50 +191,31 @@ _BOX_UNITS = 2.1
 
 def _box(points: npt.NDArray[np.float64], unit: float) -> tuple[float, float, float, float]:
     """A square about the 68 points' middle, moved up by a part of the forehead."""
-    x1, y1 = points.min(axis=0)
-    x2, y2 = points.max(axis=0)
-    x, y, half = (x1 + x2) / 2, (y1 + y2) / 2 - 0.16 * unit, _BOX_UNITS / 2 * unit
-    return float(x - half), float(y - half), float(x + half), float(y + half)
-
-
-def _five(points: npt.NDArray[np.float64]) -> tuple[tuple[float, float], ...]:
-    rows = (points[36:42].mean(axis=0), points[42:48].mean(axis=0), points[30], points[48], points[54])
-    return tuple((float(x), float(y)) for x, y in rows)
+    x, y = ((points.min(axis=0) + points.max(axis=0)) / 2).tolist()
+    y, half = y - 0.16 * unit, _BOX_UNITS / 2 * unit
+    return x - half, y - half, x + half, y + half
 
 
 def _mood(emotion: int, intensity: float, rng: np.random.Generator) -> tuple[float, float]:
     """Valence and arousal: the class's mean in AffectNet, more of it where the emotion shows more strongly."""
-    valence, arousal = VALENCE_AROUSAL[emotion]
-    noise = rng.normal(0, 0.08, 2)
-    factor = 0.5 + 0.7 * intensity
-    return float(np.clip(valence * factor + noise[0], -1, 1)), float(np.clip(arousal * factor + noise[1], -1, 1))
+    usual = np.array(VALENCE_AROUSAL[emotion]) * (0.5 + 0.7 * intensity)
+    valence, arousal = np.clip(usual + rng.normal(0, 0.08, 2), -1, 1).tolist()
+    return valence, arousal
 
 
 def _look(rng: np.random.Generator, *, clean: bool) -> Look:
     """Light and background. A clean look is a plain one, yet differently coloured each time."""
-    grounds = cv2.cvtColor(
-        np.array(
-            [[[rng.uniform(0, 180), rng.uniform(20, 110), rng.uniform(90, 240)] for _ in range(2)]], dtype=np.uint8
-        ),
-        cv2.COLOR_HSV2RGB,
-    )[0].astype(float)
-    first, second = ((float(c[0]), float(c[1]), float(c[2])) for c in grounds)
+    hsv = [[[rng.uniform(0, 180), rng.uniform(20, 110), rng.uniform(90, 240)] for _ in range(2)]]
+    first, second = cv2.cvtColor(np.array(hsv, dtype=np.uint8), cv2.COLOR_HSV2RGB)[0].astype(float)
     angle, strength = rng.uniform(0, 2 * math.pi), rng.uniform(0, 0.75)
-    blobs = np.concatenate(
-        [
-            rng.uniform(0, 1, (4, 2)),
-            rng.uniform(0.05, 0.3, (4, 1)),
-            rng.uniform(50, 200, (4, 1)) + rng.uniform(-35, 35, (4, 3)),
-        ],
-        1,
-    )
+    places = rng.uniform(0, 1, (4, 2)), rng.uniform(0.05, 0.3, (4, 1))
+    blobs = np.concatenate([*places, rng.uniform(50, 200, (4, 1)) + rng.uniform(-35, 35, (4, 3))], 1)
     if clean:
-        pale = np.asarray(first) * 0.35 + 255 * 0.65
-        ground = (float(pale[0]), float(pale[1]), float(pale[2]))
+        ground = rgb(first * 0.35 + 255 * 0.65)
         return Look(light=(-0.1, -0.12), ground=(ground, ground), ground_angle=0.0, blobs=blobs[:0])
     return Look(
         light=(strength * math.cos(angle), strength * (0.8 * math.sin(angle) - 0.2)),
-        ground=(first, second),
+        ground=(rgb(first), rgb(second)),
         ground_angle=float(rng.uniform(0, 2 * math.pi)),
         blobs=blobs[: int(rng.integers(0, 5))],
     )

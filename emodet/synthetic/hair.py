@@ -82,19 +82,14 @@ def paint_hair(canvas: Canvas, person: Identity, at: Projection) -> None:
     if person.hair == "bald":
         return
     if person.hair in ("scarf", "beanie"):
-        outer = at.rim(_HAIR_FRONT[person.hair], 0.1)
-        found = canvas.window(outer)
-        if found is None:
-            return
-        cloth, mask = found
-        cloth.pixels[:] = np.clip(person.cloth, 0, 255)
-        if person.hair == "scarf":
-            Canvas(mask, cloth.origin).fill(at.rim(_SCARF_OPENING, 0.25), 0)
-            cloth.line(at.rim(_SCARF_OPENING * 1.06, 0.25), shade(person.cloth, 0.7), 0.03 * u)
-        else:
-            band = at.rim(curve([(-1.1, -0.82), (0, -0.97), (1.1, -0.82)]), 0.2)
-            cloth.line(band, shade(person.cloth, 0.68), 0.04 * u)
-        canvas.lay(cloth, mask)
+        with canvas.inside(at.rim(_HAIR_FRONT[person.hair], 0.1)) as (cloth, mask):
+            cloth.pixels[:] = np.clip(person.cloth, 0, 255)
+            if person.hair == "scarf":
+                Canvas(mask, cloth.origin).fill(at.rim(_SCARF_OPENING, 0.25), 0)
+                cloth.line(at.rim(_SCARF_OPENING * 1.06, 0.25), shade(person.cloth, 0.7), 0.03 * u)
+            else:
+                band = at.rim(curve([(-1.1, -0.82), (0, -0.97), (1.1, -0.82)]), 0.2)
+                cloth.line(band, shade(person.cloth, 0.68), 0.04 * u)
         return
     if person.hair == "curly":
         for angle in np.linspace(-1.2, 1.2, 10):

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from emodet.synthetic.anatomy import Identity
+from emodet.synthetic.anatomy import Colour, Identity, rgb
 
 _SKIN = np.array(
     [(255, 226, 205), (246, 206, 176), (229, 178, 140), (198, 140, 102), (152, 100, 70), (112, 72, 52), (84, 54, 42)]
@@ -31,27 +31,24 @@ def draw_identity(rng: np.random.Generator) -> Identity:
         # Triangular: middling faces are commoner than extreme ones.
         return float(low + (high - low) * (rng.random() + rng.random()) / 2)
 
-    def between(palette: npt.NDArray[np.int_], place: float) -> tuple[float, float, float]:
+    def between(palette: npt.NDArray[np.int_], place: float) -> Colour:
         index = min(int(place), len(palette) - 2)
-        r, g, b = palette[index] + (palette[index + 1] - palette[index]) * (place - index)
-        return float(r), float(g), float(b)
+        return rgb(palette[index] + (palette[index + 1] - palette[index]) * (place - index))
 
     tone = rng.random() * (len(_SKIN) - 1)
     skin = between(_SKIN, tone)
     age = float(rng.random() ** 1.6)
     # Dark skin goes with dark hair and eyes mostly, as in people.
     light_hair = rng.random() < 0.75 - 0.2 * tone
-    hair_colour = tuple(
-        float(v) for v in _HAIR[int(rng.integers(2, 6)) if light_hair else int(rng.integers(0, 3 if tone < 3 else 2))]
-    )
+    hair = _HAIR[int(rng.integers(2, 6)) if light_hair else int(rng.integers(0, 3 if tone < 3 else 2))]
     if age > 0.75 and rng.random() < 0.7:
-        hair_colour = tuple(float(v) for v in _HAIR[6] + int(rng.integers(-30, 60)))
+        hair = _HAIR[6] + int(rng.integers(-30, 60))
     style = str(rng.choice(_STYLES, p=_STYLE_SHARES))
     may_have_beard = style in ("short", "quiff", "receding", "bald", "curly", "beanie")
     beards = ("none", "stubble", "full", "moustache")
     shares = (0.5, 0.22, 0.18, 0.1) if may_have_beard else (1, 0, 0, 0)
     rosy = rng.uniform(0.12, 0.5)
-    lip = tuple((1 - rosy) * v * 0.8 + rosy * red for v, red in zip(skin, (196, 52, 70), strict=True))
+    lip = (1 - rosy) * np.array(skin) * 0.8 + rosy * np.array((196, 52, 70))
     hsv = [[[rng.uniform(0, 180), rng.uniform(40, 190), rng.uniform(60, 220)]]]
     cloth = cv2.cvtColor(np.array(hsv, dtype=np.uint8), cv2.COLOR_HSV2RGB)[0, 0]
     return Identity(
@@ -59,10 +56,10 @@ def draw_identity(rng: np.random.Generator) -> Identity:
         age=age,
         freckles=float(rng.random()) if tone < 2 and rng.random() < 0.25 else 0.0,
         skin=skin,
-        lip_colour=(lip[0], lip[1], lip[2]),
-        hair_colour=(hair_colour[0], hair_colour[1], hair_colour[2]),
+        lip_colour=rgb(lip),
+        hair_colour=rgb(hair),
         iris=between(_IRIS, rng.random() * (1.2 if tone > 3 else len(_IRIS) - 1)),
-        cloth=(float(cloth[0]), float(cloth[1]), float(cloth[2])),
+        cloth=rgb(cloth),
         hair=style,
         beard=str(rng.choice(beards, p=shares)),
         glasses=str(rng.choice(("none", "thin", "thick", "gold"), p=(0.78, 0.08, 0.07, 0.07))),

@@ -101,9 +101,7 @@ def _holds(root: Path, stamp: Mapping[str, Any]) -> bool:
         return False
     try:
         found = json.loads((root / STAMP).read_text(encoding="utf-8"))
-        other = [
-            f"{name} {found.get(name)!r} instead of {stamp[name]!r}" for name in stamp if found.get(name) != stamp[name]
-        ]
+        other = [f"{name} {found.get(name)!r} instead of {it!r}" for name, it in stamp.items() if found.get(name) != it]
     except (OSError, ValueError, AttributeError):
         raise EmodetError(
             f"root={root} holds something else than synthetic faces; name a folder that is new or empty"
