@@ -12,8 +12,6 @@ from emodet.errors import EmodetError
 from emodet.installation import exit_with, named, spelled
 from emodet.laboratory import require_laboratory
 
-__all__ = ["main"]
-
 _EXAMPLES = """\
 examples:
   python -m emodet.compare outputs/ferplus/2026-11-22_19-52-10_sweep

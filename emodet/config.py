@@ -14,8 +14,6 @@ from emodet.preprocessing import Preprocessing
 from emodet.schema import Arguments, Spec, Specs
 from emodet.synthetic.releases import write_release
 
-__all__ = ["AuditConfig", "EvaluateConfig", "ExportConfig", "PrepareConfig", "TrainConfig"]
-
 Group = dict[str, Any]
 _TRAINER_SUPPLIED = ("logger", "callbacks", "plugins", "default_root_dir", "use_distributed_sampler")
 _DRAWN = {"synthetic": Arguments(write_release, without=("root", "size"))}

@@ -17,9 +17,6 @@ from typing import Annotated, Any, Literal
 from emodet.errors import EmodetError
 from emodet.models.build import target_of
 
-__all__ = ["RENAMED_KEYS", "Arguments", "Spec", "Specs", "checked", "converted", "defaults", "unknown_key"]
-
-
 RENAMED_KEYS: Mapping[str, str] = {
     "data.workers": "data.num_workers",
     "data.selection": "data.val_from",

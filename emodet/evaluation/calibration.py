@@ -7,19 +7,6 @@ import numpy.typing as npt
 
 from emodet.errors import EmodetError
 
-__all__ = [
-    "BINS",
-    "TEMPERATURE_RANGE",
-    "ReliabilityBin",
-    "bin_of",
-    "confidence_for",
-    "expected_calibration_error",
-    "fit_temperature",
-    "fit_temperature_by_sharpness",
-    "reliability_bins",
-    "softmax",
-]
-
 Float64 = npt.NDArray[np.float64]
 Floats = npt.NDArray[np.floating[Any]]
 Int64 = npt.NDArray[np.int64]

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["contact_sheet"]
-
 UInt8 = npt.NDArray[np.uint8]
 
 

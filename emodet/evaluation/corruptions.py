@@ -12,8 +12,6 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["CORRUPTIONS", "Corruption", "corrupt"]
-
 UInt8 = npt.NDArray[np.uint8]
 Pixels = npt.NDArray[np.generic]
 

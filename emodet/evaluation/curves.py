@@ -13,8 +13,6 @@ from emodet.files import write_atomically
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["plot_curves", "read_curves"]
-
 Curve = Mapping[float, float]
 
 _COLOURS = {"train": "C2", "val": "C0", "test": "C1"}

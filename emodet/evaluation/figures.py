@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from matplotlib.colors import Colormap
     from matplotlib.figure import Figure
 
-__all__ = ["INK", "PAPER", "add_title", "percent_axis", "ramp", "styled_figure", "to_png"]
-
 INK, PAPER = "#1b2430", "#ffffff"
 
 

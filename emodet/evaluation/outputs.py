@@ -16,16 +16,6 @@ from emodet.evaluation.predictions import Predictions
 from emodet.modelfile import ModelFile
 from emodet.models.classifier import EmotionClassifier
 
-__all__ = [
-    "CropTransform",
-    "Predict",
-    "SplitOutputs",
-    "device_of",
-    "predict_split",
-    "predict_split_with_model_file",
-    "to_predictions",
-]
-
 UInt8 = npt.NDArray[np.uint8]
 Float32 = npt.NDArray[np.float32]
 Int64 = npt.NDArray[np.int64]

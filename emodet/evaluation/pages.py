@@ -14,8 +14,6 @@ import numpy as np
 import numpy.typing as npt
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-__all__ = ["data_uri", "encode_image", "percent", "render", "thumbnail"]
-
 UInt8 = npt.NDArray[np.uint8]
 
 _THUMBNAIL_SIZE = 144  # longer side in pixels: twice what a phone shows of a face in a gallery

@@ -15,15 +15,6 @@ from emodet.palette import class_colours
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = [
-    "plot_confusion",
-    "plot_coverage",
-    "plot_per_class",
-    "plot_reliability",
-    "plot_valence_arousal",
-    "share_axes",
-]
-
 _DASHED = (0, (4, 3))
 
 

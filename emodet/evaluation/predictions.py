@@ -9,8 +9,6 @@ import numpy.typing as npt
 
 from emodet.errors import EmodetError
 
-__all__ = ["Predictions"]
-
 Float64 = npt.NDArray[np.float64]
 Floats = npt.NDArray[np.floating[Any]]
 Int64 = npt.NDArray[np.int64]

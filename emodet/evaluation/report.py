@@ -31,8 +31,6 @@ from emodet.evaluation.table import TITLES, format_interval, format_score, metho
 from emodet.models.agreement import DIMENSIONS
 from emodet.palette import class_colours
 
-__all__ = ["report", "worst_errors", "write_report"]
-
 UInt8 = npt.NDArray[np.uint8]
 Int64 = npt.NDArray[np.int64]
 Details = Mapping[str, str | int | float | None]

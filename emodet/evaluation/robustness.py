@@ -12,8 +12,6 @@ from emodet.evaluation.figures import INK, PAPER, add_title, styled_figure, to_p
 from emodet.evaluation.plots import share_axes
 from emodet.evaluation.scores import Evaluation, Score
 
-__all__ = ["CorruptedScores", "Robustness", "measure_robustness", "plot_robustness"]
-
 
 @dataclass(frozen=True, slots=True)
 class CorruptedScores:

@@ -18,8 +18,6 @@ from emodet.evaluation.calibration import BINS, ReliabilityBin, bin_of, reliabil
 from emodet.evaluation.predictions import Predictions
 from emodet.models.agreement import AGREEMENTS, DIMENSIONS, TERMS, agreement_names, agreement_terms, ratio
 
-__all__ = ["COVERAGES", "MAIN_SCORES", "Evaluation", "Score", "evaluate_predictions"]
-
 Bools = npt.NDArray[np.bool_]
 Float64 = npt.NDArray[np.float64]
 Int64 = npt.NDArray[np.int64]

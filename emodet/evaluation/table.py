@@ -4,8 +4,6 @@ from collections.abc import Sequence
 
 from emodet.evaluation.scores import COVERAGES, MAIN_SCORES, Evaluation, Score
 
-__all__ = ["TITLES", "format_interval", "format_score", "format_table", "is_share"]
-
 TITLES = {
     "accuracy": "accuracy",
     "macro_f1": "macro F1",

@@ -22,8 +22,6 @@ from emodet.preprocessing import MIN_DEVIATION
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["OPSET", "OUTPUTS", "ProbabilityGraph", "to_onnx", "to_program", "torch_outputs"]
-
 UInt8 = npt.NDArray[np.uint8]
 Float32 = npt.NDArray[np.float32]
 

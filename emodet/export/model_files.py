@@ -39,9 +39,6 @@ from emodet.training.trained import Trained, plain_metrics
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["FORMATS", "ExportOptions", "describe_trained", "drawn_crops", "export_model_files"]
-__all__ += ["file_names", "write_model_of_run"]
-
 UInt8 = npt.NDArray[np.uint8]
 
 log = logging.getLogger(__name__)

@@ -16,10 +16,6 @@ from emodet.evaluation.outputs import SplitOutputs
 from emodet.evaluation.scores import Evaluation
 from emodet.modelfile import ModelFile
 
-__all__ = ["MAX_ACCURACY_LOSS", "MAX_DIFFERENCE", "MAX_DIMENSION_DIFFERENCE", "MAX_ROW_ERROR", "Check", "ParityReport"]
-__all__ += ["accuracy_checks", "agreement_checks", "difference_checks", "machine", "measure_speed", "row_sum_check"]
-__all__ += ["speed_checks"]
-
 UInt8 = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.floating[Any]]
 Outputs = tuple[Floats, Floats | None]

@@ -13,8 +13,6 @@ from emodet.errors import EmodetError
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["TRUNK_OPERATORS", "calibration_rows", "quantise", "trunk_nodes"]
-
 UInt8 = npt.NDArray[np.uint8]
 
 TRUNK_OPERATORS = ("Conv", "MaxPool", "Add", "Relu")

@@ -10,8 +10,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["AGREEMENTS", "DIMENSIONS", "TERMS", "agreement_names", "agreement_terms", "concordance", "ratio"]
-
 Float64 = npt.NDArray[np.float64]
 
 DIMENSIONS = ("valence", "arousal")

@@ -13,8 +13,6 @@ from typing import Any
 
 from emodet.errors import EmodetError
 
-__all__ = ["OBJECT", "TRUSTED_PACKAGES", "build", "require_trusted", "spec_of", "target_of", "trust"]
-
 TRUSTED_PACKAGES = ("emodet", "lightning", "torch", "torchmetrics", "albumentations")
 """Packages whose classes a stored spec may name. The user adds others with ``trust=[PACKAGE]``, or with `trust`."""
 

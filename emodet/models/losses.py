@@ -10,8 +10,6 @@ from torch import nn
 from emodet.errors import EmodetError
 from emodet.models.agreement import DIMENSIONS
 
-__all__ = ["ConcordanceLoss", "SoftCrossEntropy", "balanced_class_weights", "per_face", "split_outputs"]
-
 _LEAST = 1e-6  # of what a concordance is divided by; a thousandth squared
 
 

@@ -15,8 +15,6 @@ from emodet.models.build import build, require_trusted
 from emodet.models.face_resnet import FaceResNet
 from emodet.models.residual_cnn import ResidualCNN
 
-__all__ = ["NETS", "NetCost", "TimmNet", "build_net", "net_cost"]
-
 _TIMM = "timm/"
 
 

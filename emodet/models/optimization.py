@@ -14,8 +14,6 @@ from emodet.errors import EmodetError
 from emodet.models.build import build
 from emodet.models.metrics import lower_is_better
 
-__all__ = ["build_optimizer", "build_scheduler", "cosine", "onecycle", "plateau"]
-
 
 def build_optimizer(
     optimizer: Mapping[str, Any] | Callable[..., torch.optim.Optimizer], net: nn.Module

@@ -4,8 +4,6 @@ from pathlib import Path
 
 import torch
 
-__all__ = ["default_precision"]
-
 
 def default_precision(accelerator: str = "auto", cpu_flags: set[str] | None = None) -> tuple[str, str]:
     """The value of ``trainer.precision=auto``, ``bf16-mixed`` or ``32-true``, and the reason in a few words.

@@ -7,8 +7,6 @@ from torch import nn
 
 from emodet.errors import EmodetError
 
-__all__ = ["ResidualCNN"]
-
 
 class ResidualBlock(nn.Module):
     """conv 3×3 → batch norm → ReLU → conv 3×3 → batch norm, plus the input, → ReLU. Keeps channels and size."""

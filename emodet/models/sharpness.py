@@ -2,8 +2,6 @@
 
 import torch
 
-__all__ = ["relative_temperature", "sharpness"]
-
 _LIMITS = (-2.5, 2.0)
 _FLAT = 1e-6  # a crop of one colour has no logarithm
 

@@ -22,8 +22,6 @@ from emodet.models.metrics import lower_is_better
 from emodet.sweeps.comparison_plots import plot_curves, plot_means
 from emodet.sweeps.runs import FINISHED, PRUNED, Run, find_runs
 
-__all__ = ["REPORTED", "CompareRuns", "Comparison", "Configuration", "compare", "compare_runs", "mean_interval"]
-
 REPORTED = ("accuracy", "macro_f1")
 """Metrics of the test split that a comparison shows."""
 

@@ -8,8 +8,6 @@ from emodet.sweeps.runs import FINISHED, PRUNED, Run
 if TYPE_CHECKING:
     from emodet.sweeps.comparison import Comparison, Configuration
 
-__all__ = ["plot_curves", "plot_means"]
-
 _MAX_CONFIGURATIONS = 20
 
 

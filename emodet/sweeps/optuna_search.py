@@ -24,8 +24,6 @@ from emodet.errors import EmodetError
 from emodet.models.metrics import lower_is_better
 from emodet.training.folder import RunFolder
 
-__all__ = ["PruningCallback", "search", "search_space"]
-
 _STUDY_NAME = "emodet"
 _PRUNED = "pruned_in_epoch"
 

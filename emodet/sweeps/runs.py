@@ -12,8 +12,6 @@ from emodet.errors import EmodetError
 from emodet.evaluation.curves import read_curves
 from emodet.training.folder import RunFolder
 
-__all__ = ["FAILED", "FINISHED", "INTERRUPTED", "PRUNED", "UNFINISHED", "Run", "find_runs"]
-
 FINISHED = "finished"
 PRUNED = "pruned"
 FAILED = "failed"

@@ -32,8 +32,6 @@ from emodet.training.folder import RunFolder
 from emodet.training.mixed_settings import merged_sources, resolved_sources
 from emodet.training.signals import StopOnSignal
 
-__all__ = ["build_classifier", "build_data", "build_trainer", "check_settings", "names_data", "open_data"]
-
 log = logging.getLogger(__name__)
 
 

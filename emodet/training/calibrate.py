@@ -13,8 +13,6 @@ from emodet.evaluation.outputs import SplitOutputs, predict_split
 from emodet.models.classifier import EmotionClassifier
 from emodet.models.sharpness import sharpness
 
-__all__ = ["CLEAN", "CORRUPTED", "calibrate", "outputs_with_sharpness"]
-
 CLEAN = "clean"
 CORRUPTED = ("blur", "noise", "JPEG", "down-scaling")
 """What ``sharpness`` is fitted on besides clean faces, at the harshest level: a blurred and a noisy end. Clean faces

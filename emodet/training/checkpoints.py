@@ -13,14 +13,6 @@ from emodet.errors import EmodetError
 from emodet.files import atomic_path
 from emodet.models.classifier import EmotionClassifier
 
-__all__ = [
-    "AtomicCheckpointIO",
-    "load_classifier",
-    "read_checkpoint",
-    "save_weights",
-    "set_temperature",
-]
-
 
 class AtomicCheckpointIO(TorchCheckpointIO):
     """Lightning's way to write checkpoints, but atomic: a full disk leaves the last good one in its place."""

@@ -3,8 +3,6 @@
 import logging
 import warnings
 
-__all__ = ["quiet_lightning"]
-
 _MESSAGES = (
     "💡 Tip",
     "Initializing distributed",

@@ -22,8 +22,6 @@ from emodet.errors import EmodetError
 from emodet.files import write_atomically
 from emodet.training.ranks import rank
 
-__all__ = ["RunFolder", "now", "provenance"]
-
 _PACKAGES = (
     "emodet", "torch", "torchvision", "lightning", "torchmetrics", "albumentations", "hydra-core", "wandb", "numpy",
     "opencv-python", "opencv-python-headless",

@@ -17,8 +17,6 @@ from emodet.training.checkpoints import read_checkpoint
 from emodet.training.folder import RunFolder
 from emodet.training.weights import card_beside
 
-__all__ = ["SHIPPED", "init_from"]
-
 SHIPPED = Path(emodet.__file__).parent / "weights" / "emodet.pt"
 """The weights of the shipped model in half precision, for ``init_from=shipped``; see
 experiments/ferplus/shipped_weights.py."""

@@ -22,8 +22,6 @@ from emodet.models.build import build, target_of
 from emodet.training.folder import RunFolder
 from emodet.training.ranks import rank
 
-__all__ = ["WandbLogger", "build_loggers", "closing"]
-
 log = logging.getLogger(__name__)
 
 # Seconds to wait for wandb's service; without the last one, a lost network keeps a finished run from ending.

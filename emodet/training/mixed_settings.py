@@ -12,8 +12,6 @@ from emodet.commands import to_plain_dict
 from emodet.data.build import SOURCE_KEYS
 from emodet.errors import EmodetError
 
-__all__ = ["merged_sources", "resolved_sources"]
-
 # Set for the whole mix, these override the files of the data sets.
 _FOR_ALL = ("crop", "labels", "val_from", "max_unreadable")
 

@@ -10,8 +10,6 @@ from tqdm import tqdm
 
 from emodet.training.callbacks import BestCheckpoint
 
-__all__ = ["EpochLines"]
-
 log = logging.getLogger(__name__)
 
 

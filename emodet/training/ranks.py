@@ -14,8 +14,6 @@ from lightning.pytorch.strategies import DDPStrategy
 
 from emodet.errors import EmodetError
 
-__all__ = ["ddp", "leave_process_group", "rank", "rank_arguments", "set_threads"]
-
 
 def rank() -> int:
     """The number of this process among those that train the run; 0 writes all files."""

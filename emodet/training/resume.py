@@ -24,8 +24,6 @@ from emodet.schema import checked
 from emodet.training.checkpoints import read_checkpoint
 from emodet.training.folder import RunFolder
 
-__all__ = ["batch_size_for", "require_same_net", "resumed_arguments", "was_requeued"]
-
 _NAME = "resumed"
 _KINDS: Mapping[str, type | tuple[type, ...]] = {
     "net": torch.nn.Module,

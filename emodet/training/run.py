@@ -31,8 +31,6 @@ from emodet.training.run_logger import run_loggers
 from emodet.training.trained import Trained, load_trained
 from emodet.training.weights import write_weights
 
-__all__ = ["describe_run", "draw_curves", "finish_run", "outcome_noted"]
-
 log = logging.getLogger(__name__)
 
 _FEW_FACES = 100

@@ -22,8 +22,6 @@ from emodet.evaluation.report import worst_errors
 from emodet.evaluation.scores import Evaluation
 from emodet.training.folder import RunFolder
 
-__all__ = ["RunLogger", "final_scores", "may_show_pictures", "run_loggers"]
-
 log = logging.getLogger(__name__)
 
 UInt8 = npt.NDArray[np.uint8]

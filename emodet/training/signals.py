@@ -15,8 +15,6 @@ import torch
 
 from emodet.training.folder import RunFolder
 
-__all__ = ["Interrupted", "StopOnSignal"]
-
 log = logging.getLogger(__name__)
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, *([signal.SIGUSR1] if hasattr(signal, "SIGUSR1") else []))

@@ -17,8 +17,6 @@ from emodet.training.checkpoints import load_classifier
 from emodet.training.folder import RunFolder
 from emodet.training.weights import WeightsCard, load_weights
 
-__all__ = ["TERMS", "Trained", "load_trained", "plain_metrics", "run_data", "run_folder_of"]
-
 TERMS: Mapping[str, str] = {
     "affectnet": (
         "AffectNet is licensed by its authors to research groups, for research only; its pictures may not be passed on"

@@ -20,8 +20,6 @@ from emodet.modelfile import TrainingData
 from emodet.models.classifier import EmotionClassifier
 from emodet.training.checkpoints import read_checkpoint, save_weights
 
-__all__ = ["CARD_VERSION", "WeightsCard", "card_beside", "load_weights", "read_card", "write_weights"]
-
 CARD_VERSION = 1
 _FORMAT = "emodet-weights"
 
