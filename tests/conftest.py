@@ -4,8 +4,6 @@ import os
 import runpy
 import sys
 import warnings
-from collections.abc import Callable, Iterator
-from pathlib import Path
 from unittest.mock import patch
 
 import hypothesis
@@ -21,11 +19,9 @@ hypothesis.settings.load_profile("emodet")
 
 FACES = {"train": 72, "val": 24, "test": 24}
 
-Command = Callable[..., int]
-
 
 @pytest.fixture(scope="session", autouse=True)
-def own_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def own_folders(tmp_path_factory):
     """No test writes into the checkout, finds a data set of this machine, or talks to the network."""
     base = tmp_path_factory.mktemp("emodet")
     with pytest.MonkeyPatch.context() as patched:
@@ -42,7 +38,7 @@ def own_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def release(own_folders: Path) -> Path:
+def release(own_folders):
     """Drawn faces as the YOLO export, 48 px: 72 train, 24 val, 24 test."""
     from emodet.synthetic.releases import write_release
 
@@ -50,7 +46,7 @@ def release(own_folders: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def small(release: Path) -> list[str]:
+def small(release):
     """Overrides under which a training takes about a second; the net keeps its form, not its width."""
     return [
         "data=affectnet_yolo",
@@ -67,7 +63,7 @@ def small(release: Path) -> list[str]:
     ]
 
 
-def run_command(module: str, *arguments: str) -> int:
+def run_command(module, *arguments):
     """Run ``python -m MODULE ARGUMENTS`` in this process and return its exit status."""
     from hydra.core.global_hydra import GlobalHydra
     from hydra.core.hydra_config import HydraConfig
@@ -88,19 +84,19 @@ def run_command(module: str, *arguments: str) -> int:
 
 
 @pytest.fixture
-def command() -> Command:
+def command():
     """See `run_command`."""
     return run_command
 
 
 @pytest.fixture(scope="session")
-def command_once() -> Command:
+def command_once():
     """The same for what is made once for several tests."""
     return run_command
 
 
 @pytest.fixture(scope="session")
-def trained_run(small: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def trained_run(small, tmp_path_factory):
     """A finished run of one epoch, with its reports."""
     folder = tmp_path_factory.mktemp("run") / "first"
     options = ["trainer.max_epochs=1", "logger=csv", f"hydra.run.dir={folder}", "trainer.precision=32-true"]
@@ -109,7 +105,7 @@ def trained_run(small: list[str], tmp_path_factory: pytest.TempPathFactory) -> P
 
 
 @pytest.fixture
-def without_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+def without_pictures(monkeypatch):
     """Leave out the figures of the run and its reports: they cost far more than a small training."""
     monkeypatch.setattr("emodet.evaluation.report.write_report", lambda *_, **__: None)
     monkeypatch.setattr("emodet.training.run.plot_curves", lambda *_, **__: None)

@@ -4,9 +4,7 @@ import csv
 import json
 import re
 import shutil
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -22,11 +20,9 @@ from emodet.emotions import EMOTIONS
 from emodet.errors import EmodetError
 from emodet.schema import defaults
 
-Command = Callable[..., int]
-
 
 @pytest.fixture(scope="module")
-def options(small: list[str], release: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+def options(small, release, tmp_path_factory):
     """Drawn faces with a training face copied into val, a mirrored copy with another label, and a black image."""
     root = tmp_path_factory.mktemp("planted") / "release"
     shutil.copytree(release, root)
@@ -51,25 +47,25 @@ def options(small: list[str], release: Path, tmp_path_factory: pytest.TempPathFa
 
 
 @pytest.fixture(scope="module")
-def quick(command_once: Command, options: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def quick(command_once, options, tmp_path_factory):
     folder = tmp_path_factory.mktemp("quick")
     assert command_once("emodet.audit", *options, "quick=true", "model=none", f"output={folder}") == 0
     return folder
 
 
 @pytest.fixture(scope="module")
-def audited(command_once: Command, options: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def audited(command_once, options, tmp_path_factory):
     folder = tmp_path_factory.mktemp("audited")
     assert command_once("emodet.audit", *options, f"output={folder}") == 0
     return folder
 
 
-def rows(file: Path) -> list[dict[str, str]]:
+def rows(file):
     with file.open(newline="", encoding="utf-8") as stream:
         return list(csv.DictReader(stream))
 
 
-def test_planted_faults_are_found_and_proposed(quick: Path) -> None:
+def test_planted_faults_are_found_and_proposed(quick):
     found = json.loads((quick / "audit.json").read_text())
     across = [group for group in found["groups"] if group["splits"] == ["train", "val"]]
     assert any(any("copied" in key for key in group["keys"]) and group["identical"] for group in across)
@@ -87,7 +83,7 @@ def test_planted_faults_are_found_and_proposed(quick: Path) -> None:
     assert not (quick / "label_noise.csv").exists()
 
 
-def test_the_page_has_every_section_and_requests_nothing(quick: Path) -> None:
+def test_the_page_has_every_section_and_requests_nothing(quick):
     page = (quick / "audit.html").read_text(encoding="utf-8")
     assert "default-src 'none'" in page
     sections = {"classes", "order", "copies", "labels", "pictures", "faces", "corrections", "details"}
@@ -96,14 +92,14 @@ def test_the_page_has_every_section_and_requests_nothing(quick: Path) -> None:
     assert "Its terms say who may see them" in page
 
 
-def test_hostile_names_stay_text() -> None:
+def test_hostile_names_stay_text():
     hostile = '"><script>alert(1)</script>'
     blank = np.full(8, np.nan, dtype=np.float32)
     names = np.array([f"{hostile}{number}" for number in range(8)])
     soft_label = np.full((8, 8), np.nan, dtype=np.float32)
     table = Table(names, np.full(8, "train"), np.arange(8), soft_label, blank, blank, np.full(8, ""), names)
     images = ImageIssues(np.full(8, "flat"), np.zeros(8, np.float32))
-    empty: dict[str, Any] = dict.fromkeys(("groups", "order", "corrections"), ())
+    empty = dict.fromkeys(("groups", "order", "corrections"), ())
     empty |= dict.fromkeys(("noise", "undetected"), None)
     findings = Findings(
         **empty,
@@ -116,7 +112,7 @@ def test_hostile_names_stay_text() -> None:
 
 
 @pytest.mark.slow
-def test_the_whole_audit_checks_everything(audited: Path) -> None:
+def test_the_whole_audit_checks_everything(audited):
     found = json.loads((audited / "audit.json").read_text())
     assert found["faces_not_found"]["looked_at"] == 3
     assert found["label_noise"]["splits"]["train"]["judged"] == 73
@@ -126,7 +122,7 @@ def test_the_whole_audit_checks_everything(audited: Path) -> None:
 
 
 @pytest.mark.slow
-def test_every_labelled_face_is_predicted_by_a_net_that_has_not_seen_it(audited: Path, options: list[str]) -> None:
+def test_every_labelled_face_is_predicted_by_a_net_that_has_not_seen_it(audited, options):
     import pyarrow.parquet as pq
 
     table = pq.read_table(audited / "out_of_fold.parquet")
@@ -144,9 +140,7 @@ def test_every_labelled_face_is_predicted_by_a_net_that_has_not_seen_it(audited:
 
 
 @pytest.mark.slow
-def test_a_training_takes_the_proposed_corrections(
-    command: Command, options: list[str], audited: Path, tmp_path: Path, without_pictures: None
-) -> None:
+def test_a_training_takes_the_proposed_corrections(command, options, audited, tmp_path, without_pictures):
     data = [each for each in options if not each.startswith(("out_of_fold", "detector"))]
     arguments = [*data, f"data.corrections={audited}/corrections.csv", f"hydra.run.dir={tmp_path / 'run'}"]
     arguments += ["trainer.max_epochs=1", "trainer.precision=32-true", "logger=csv"]
@@ -156,12 +150,10 @@ def test_a_training_takes_the_proposed_corrections(
 
 
 @pytest.mark.slow
-def test_finished_folds_are_reused_for_the_same_settings(
-    command: Command, options: list[str], audited: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_finished_folds_are_reused_for_the_same_settings(command, options, audited, monkeypatch):
     import lightning
 
-    def fail(*_: Any, **__: Any) -> None:
+    def fail(*_, **__):
         raise AssertionError("a fold was trained again")
 
     monkeypatch.setattr(lightning.Trainer, "fit", fail)
@@ -185,7 +177,7 @@ def test_finished_folds_are_reused_for_the_same_settings(
         ({"data": {"corrections": "some.csv"}}, "data.corrections"),
     ],
 )
-def test_bad_values_are_refused_first(given: dict[str, Any], message: str) -> None:
+def test_bad_values_are_refused_first(given, message):
     keys = ("proposals", "out_of_fold", "gallery")
     settings = {key: value for key, value in defaults(AuditConfig).items() if key in keys}
     with pytest.raises(EmodetError, match=re.escape(message)):

@@ -5,10 +5,8 @@ import re
 import subprocess
 import sys
 import tomllib
-from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -17,26 +15,24 @@ from emodet import command_line
 from emodet.__main__ import COMMANDS
 from emodet.installation import exit_with
 
-Command = Callable[..., int]
-Captured = pytest.CaptureFixture[str]
 ROOT = Path(__file__).parents[1]
 CONFIGURED = ("train", "evaluate", "export", "prepare", "audit")
 
 
 @pytest.fixture(autouse=True)
-def typed_as_modules(monkeypatch: pytest.MonkeyPatch) -> None:
+def typed_as_modules(monkeypatch):
     """In a process of its own, a command is spelled as it was typed; here each test begins with the modules."""
     monkeypatch.setattr("emodet.installation._typed", "python -m emodet.")
 
 
-def test_the_console_script_is_the_module() -> None:
+def test_the_console_script_is_the_module():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     module, _, function = project["project"]["scripts"]["emodet"].partition(":")
     assert callable(getattr(import_module(module), function))
     assert project["tool"]["hatch"]["version"]["path"] == "emodet/__init__.py"
 
 
-def printed(module: str, *arguments: str) -> tuple[str, set[str]]:
+def printed(module, *arguments):
     """Standard output of a command in a process of its own, and the modules that it has loaded at its end."""
     code = (
         "import runpy, sys\n"
@@ -49,7 +45,7 @@ def printed(module: str, *arguments: str) -> tuple[str, set[str]]:
     return text, set(loaded.split())
 
 
-def test_version_and_help_load_nothing_heavy() -> None:
+def test_version_and_help_load_nothing_heavy():
     text, loaded = printed("emodet", "--help")
     assert all(f"  {name} " in text for name in COMMANDS)
     assert not {"numpy", "cv2", "torch", "hydra", "onnxruntime"} & loaded
@@ -57,7 +53,7 @@ def test_version_and_help_load_nothing_heavy() -> None:
 
 
 @pytest.mark.parametrize("arguments", [(), *((name,) for name in COMMANDS)], ids=" ".join)
-def test_help_whose_reader_ends_first_ends_quietly(arguments: tuple[str, ...]) -> None:
+def test_help_whose_reader_ends_first_ends_quietly(arguments):
     """As in ``emodet train --help | head -3``."""
     reader, writer = os.pipe()
     os.close(reader)
@@ -68,21 +64,21 @@ def test_help_whose_reader_ends_first_ends_quietly(arguments: tuple[str, ...]) -
     assert (done.returncode, done.stderr) == (1, "")
 
 
-def test_another_broken_pipe_keeps_its_traceback(capsys: pytest.CaptureFixture[str]) -> None:
-    def broken() -> None:
+def test_another_broken_pipe_keeps_its_traceback(capsys):
+    def broken():
         raise BrokenPipeError("a worker")
 
     with pytest.raises(BrokenPipeError, match="a worker"):
         exit_with(broken)
 
 
-def test_an_unknown_command_is_refused_with_the_nearest(command: Command, capfd: Captured) -> None:
+def test_an_unknown_command_is_refused_with_the_nearest(command, capfd):
     assert command("emodet", "trian", "experiment=baseline") == 2
     assert "did you mean train?" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("name", [name for name in COMMANDS if name not in CONFIGURED])
-def test_help_of_commands_with_options(name: str, command: Command, capfd: Captured) -> None:
+def test_help_of_commands_with_options(name, command, capfd):
     assert command(f"emodet.{name}", "--help") == 0
     said = capfd.readouterr().out
     assert said.startswith(f"usage: python -m emodet.{name} ")
@@ -94,7 +90,7 @@ def test_help_of_commands_with_options(name: str, command: Command, capfd: Captu
 
 
 @pytest.mark.parametrize("name", CONFIGURED)
-def test_help_of_configured_commands_lists_their_groups_alone(name: str, command: Command, capfd: Captured) -> None:
+def test_help_of_configured_commands_lists_their_groups_alone(name, command, capfd):
     assert command(f"emodet.{name}", "--help") == 0
     said = capfd.readouterr().out
     assert said.startswith(f"usage: python -m emodet.{name} ")
@@ -104,7 +100,7 @@ def test_help_of_configured_commands_lists_their_groups_alone(name: str, command
     assert "\nseed: 0" in said or name in ("evaluate", "export")
 
 
-def test_plain_help_loads_no_hydra_and_has_the_values_that_it_composes() -> None:
+def test_plain_help_loads_no_hydra_and_has_the_values_that_it_composes():
     text, loaded = printed("emodet.train", "--help")
     assert not {"torch", "lightning", "albumentations", "hydra"} & loaded
     assert "  batch_size: 32" in text
@@ -112,7 +108,7 @@ def test_plain_help_loads_no_hydra_and_has_the_values_that_it_composes() -> None
         assert_same(command_line._default_values(name), command_line._composed(name, [], []), name)
 
 
-def assert_same(plain: Any, composed: Any, key: str) -> None:
+def assert_same(plain, composed, key):
     if isinstance(plain, dict):
         for name, value in plain.items():
             assert_same(value, composed[name], f"{key}.{name}")
@@ -120,7 +116,7 @@ def assert_same(plain: Any, composed: Any, key: str) -> None:
         assert plain == composed, key
 
 
-def test_help_with_an_experiment_shows_every_value_in_force(command: Command, capfd: Captured) -> None:
+def test_help_with_an_experiment_shows_every_value_in_force(command, capfd):
     assert command("emodet.train", "experiment=baseline", "seed=7", "--help") == 0
     said = capfd.readouterr().out
     for line in ("seed: 7", "  lr: 0.01", "  head_dropout: 0.4", "  accumulate_grad_batches: 1"):
@@ -139,9 +135,7 @@ def test_help_with_an_experiment_shows_every_value_in_force(command: Command, ca
         ("audit", ["quik=true"], "quick"),
     ],
 )
-def test_unknown_choices_and_keys_name_the_nearest(
-    name: str, arguments: list[str], near: str, command: Command, capfd: Captured
-) -> None:
+def test_unknown_choices_and_keys_name_the_nearest(name, arguments, near, command, capfd):
     assert command(f"emodet.{name}", *arguments) == 2
     error = capfd.readouterr().err
     assert error.startswith("error: ")
@@ -149,16 +143,14 @@ def test_unknown_choices_and_keys_name_the_nearest(
 
 
 @pytest.mark.parametrize("argument", ["experiment=baseline", "+experiment=baseline", "net=residual_cnn"])
-def test_groups_of_other_commands_are_refused_without_hydras_advice(
-    argument: str, command: Command, capfd: Captured
-) -> None:
+def test_groups_of_other_commands_are_refused_without_hydras_advice(argument, command, capfd):
     assert command("emodet.evaluate", "checkpoint=none.ckpt", argument) == 2
     error = capfd.readouterr().err
     assert argument.lstrip("+").partition("=")[0] in error
     assert "To append" not in error
 
 
-def test_the_demo_recognises_its_portrait(command: Command, tmp_path: Path, capfd: Captured) -> None:
+def test_the_demo_recognises_its_portrait(command, tmp_path, capfd):
     assert command("emodet.demo", "--output", str(tmp_path / "demo")) == 0
     said = capfd.readouterr().out
     assert "happiness" in said
@@ -166,9 +158,7 @@ def test_the_demo_recognises_its_portrait(command: Command, tmp_path: Path, capf
     assert str(tmp_path / "demo" / "portrait.annotated.jpg") in said
 
 
-def test_the_doctor_lists_versions_and_what_is_missing(
-    command: Command, capfd: Captured, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_doctor_lists_versions_and_what_is_missing(command, capfd, monkeypatch):
     from emodet import doctor
 
     real = doctor.metadata.requires

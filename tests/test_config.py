@@ -2,10 +2,8 @@
 
 import re
 import shutil
-from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
@@ -19,21 +17,20 @@ from emodet.config import TrainConfig
 from emodet.errors import EmodetError
 from emodet.schema import RENAMED_KEYS, checked, converted
 
-Command = Callable[..., int]
 CONF = Path(conf_folder())
 EXPERIMENTS = sorted(file.stem for file in (CONF / "experiment").glob("*.yaml"))
 CHOSEN_GROUPS = ("net", "optimizer", "scheduler", "callbacks", "trainer", "logger")
 
 
-def composed(*overrides: str) -> dict[str, Any]:
+def composed(*overrides):
     GlobalHydra.instance().clear()
     with initialize_config_dir(conf_folder(), version_base="1.3"):
         config = compose("train", [*overrides, "name=test"])
     given = [override.lstrip("+~").partition("=")[0] for override in overrides]
-    return checked(TrainConfig, OmegaConf.to_container(config, resolve=True), given)  # type: ignore[arg-type]
+    return checked(TrainConfig, OmegaConf.to_container(config, resolve=True), given)
 
 
-def options(group: str) -> list[str]:
+def options(group):
     return sorted(file.stem for file in (CONF / group).glob("*.yaml"))
 
 
@@ -52,9 +49,7 @@ def options(group: str) -> list[str]:
         ("preprocessing.sise=3", "preprocessing.size"),
     ],
 )
-def test_a_mistyped_key_is_refused_with_the_nearest_one(
-    argument: str, near: str, command: Command, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_a_mistyped_key_is_refused_with_the_nearest_one(argument, near, command, tmp_path, capfd):
     assert command("emodet.train", "experiment=ferplus", argument, f"hydra.run.dir={tmp_path / 'run'}") == 2
     error = capfd.readouterr().err
     assert error.startswith(f"error: {argument.lstrip('+').partition('=')[0]}")
@@ -71,9 +66,7 @@ def test_a_mistyped_key_is_refused_with_the_nearest_one(
         ("seed: 1.5", "seed=1.5"),
     ],
 )
-def test_a_mistake_in_an_experiment_file_is_refused(
-    text: str, wrong: str, command: Command, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_a_mistake_in_an_experiment_file_is_refused(text, wrong, command, tmp_path, capfd):
     (tmp_path / "experiment").mkdir()
     (tmp_path / "experiment" / "mine.yaml").write_text(f"# @package _global_\n{text}\n", encoding="utf-8")
     run = tmp_path / "run"
@@ -83,17 +76,13 @@ def test_a_mistake_in_an_experiment_file_is_refused(
 
 
 @pytest.mark.parametrize("argument", ["optimizer.lr=abc", "trainer.max_epoch=3", "training.mixup=[1]"])
-def test_a_value_is_refused_before_there_is_a_folder(
-    argument: str, command: Command, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_a_value_is_refused_before_there_is_a_folder(argument, command, tmp_path, capfd):
     assert command("emodet.train", "experiment=ferplus", argument, f"hydra.run.dir={tmp_path / 'run'}") == 2
     assert capfd.readouterr().err.startswith(f"error: {argument.partition('=')[0]}")
     assert not (tmp_path / "run").exists()
 
 
-def test_more_processes_than_cores_are_refused(
-    command: Command, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_more_processes_than_cores_are_refused(command, tmp_path, capfd):
     options = ("trainer.accelerator=cpu", "trainer.devices=999", f"hydra.run.dir={tmp_path}")
     assert command("emodet.train", "experiment=baseline", "data=synthetic", *options) == 2
     assert "trainer.devices=999" in capfd.readouterr().err
@@ -102,8 +91,8 @@ def test_more_processes_than_cores_are_refused(
 @pytest.mark.parametrize(
     "old", ["schedule", "training.select_by", "training.resolutions", "training.patience", "training.keep"]
 )
-def test_an_old_key_names_the_new_one(old: str) -> None:
-    value: Any = 1
+def test_an_old_key_names_the_new_one(old):
+    value = 1
     for part in reversed(old.split(".")):
         value = {part: value}
     with pytest.raises(EmodetError) as caught:
@@ -113,15 +102,13 @@ def test_an_old_key_names_the_new_one(old: str) -> None:
 
 
 @pytest.mark.parametrize("choice", ["data=[synthetic,ferplus]", "net=[residual_cnn,timm]"])
-def test_two_choices_in_a_group_of_one_are_refused(
-    choice: str, command: Command, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_two_choices_in_a_group_of_one_are_refused(choice, command, tmp_path, capfd):
     """Hydra would silently take the last."""
     assert command("emodet.train", "experiment=baseline", choice, f"hydra.run.dir={tmp_path}") == 2
     assert f"error: {choice}: one choice was expected" in capfd.readouterr().err
 
 
-def test_values_are_converted_to_the_types_of_the_signature() -> None:
+def test_values_are_converted_to_the_types_of_the_signature():
     assert converted(3, float) == 3
     assert converted(1e3, int) == 1000
     assert converted(2020, str) == "2020"
@@ -131,7 +118,7 @@ def test_values_are_converted_to_the_types_of_the_signature() -> None:
             converted(value, hint)
 
 
-def test_dict_values_are_taken_from_the_command_line() -> None:
+def test_dict_values_are_taken_from_the_command_line():
     config = composed(
         "experiment=baseline",
         "data.reader_options={label_source: folder}",
@@ -141,7 +128,7 @@ def test_dict_values_are_taken_from_the_command_line() -> None:
     assert config["callbacks"]["x"]["_target_"] == "lightning.Callback"
 
 
-def test_every_value_in_force_is_there() -> None:
+def test_every_value_in_force_is_there():
     config = composed("experiment=baseline")
     assert config["data"]["eval_batch_size"] == 256
     assert config["trainer"]["accumulate_grad_batches"] == 1
@@ -157,7 +144,7 @@ def test_every_value_in_force_is_there() -> None:
 # Groups.
 
 
-def test_a_choice_leaves_nothing_of_the_one_that_it_replaces() -> None:
+def test_a_choice_leaves_nothing_of_the_one_that_it_replaces():
     assert (
         composed("experiment=baseline", "scheduler=onecycle")["scheduler"]
         == composed("experiment=affectnet8", "scheduler=onecycle")["scheduler"]
@@ -169,12 +156,12 @@ def test_a_choice_leaves_nothing_of_the_one_that_it_replaces() -> None:
 
 
 @cache
-def alone(group: str, choice: str) -> dict[str, Any]:
+def alone(group, choice):
     return dict(composed("experiment=affectnet_va", f"{group}={choice}")[group])
 
 
 @pytest.mark.parametrize("experiment", ["baseline", "ferplus_live", "affectnet_yolo"])
-def test_experiments_take_every_choice_as_it_is(experiment: str) -> None:
+def test_experiments_take_every_choice_as_it_is(experiment):
     groups = {group: options(group) for group in ("optimizer", "scheduler", "loss", "net")}
     for turn in range(max(map(len, groups.values()))):
         chosen = {group: choices[turn % len(choices)] for group, choices in groups.items()}
@@ -185,16 +172,16 @@ def test_experiments_take_every_choice_as_it_is(experiment: str) -> None:
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
-def test_options_of_a_choice_live_in_its_file(experiment: str) -> None:
+def test_options_of_a_choice_live_in_its_file(experiment):
     values = yaml.safe_load((CONF / "experiment" / f"{experiment}.yaml").read_text(encoding="utf-8"))
     assert not {"net", "optimizer", "scheduler", "loss", "callbacks"} & set(values)
 
 
-def test_there_are_at_most_twelve_experiments() -> None:
+def test_there_are_at_most_twelve_experiments():
     assert len(EXPERIMENTS) <= 12
 
 
-def test_a_class_of_ones_own_replaces_the_options_of_the_class_before() -> None:
+def test_a_class_of_ones_own_replaces_the_options_of_the_class_before():
     path = "callbacks.best._target_=lightning.pytorch.callbacks.ModelCheckpoint"
     best = composed("experiment=baseline", path, "callbacks.best.save_top_k=2")["callbacks"]["best"]
     assert best["save_top_k"] == 2
@@ -207,9 +194,7 @@ def test_a_class_of_ones_own_replaces_the_options_of_the_class_before() -> None:
 
 
 @pytest.mark.parametrize("name", ["a b", "[brackets] {x}", "Müller=1", "it's, all", "写真", "a\\"])
-def test_paths_of_any_name_are_taken_as_they_are(
-    name: str, command: Command, release: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_paths_of_any_name_are_taken_as_they_are(name, command, release, tmp_path, capfd):
     root = tmp_path / name
     shutil.copytree(release, root)
     assert command("emodet.prepare", "data=affectnet_yolo", f"data.root={root}", "list=true") == 0
@@ -217,7 +202,7 @@ def test_paths_of_any_name_are_taken_as_they_are(
     assert f"{root / 'none.ckpt'}: there is no such file" in capfd.readouterr().err
 
 
-def test_help_lists_experiments_with_their_purpose(command: Command, capfd: pytest.CaptureFixture[str]) -> None:
+def test_help_lists_experiments_with_their_purpose(command, capfd):
     assert command("emodet.train", "--help") == 0
     said = capfd.readouterr().out
     for experiment in EXPERIMENTS:
@@ -227,13 +212,13 @@ def test_help_lists_experiments_with_their_purpose(command: Command, capfd: pyte
     assert "--config-dir" in capfd.readouterr().out
 
 
-def test_the_command_alone_lists_the_experiments(command: Command, capfd: pytest.CaptureFixture[str]) -> None:
+def test_the_command_alone_lists_the_experiments(command, capfd):
     assert command("emodet.train") == 2
     said = capfd.readouterr()
     assert all(experiment in said.out + said.err for experiment in EXPERIMENTS)
 
 
 @pytest.mark.parametrize(("net", "title"), [("residual_cnn", "ResidualCNN"), ("timm", "resnet18")])
-def test_a_wandb_run_is_named_after_experiment_net_seed_and_date(net: str, title: str) -> None:
+def test_a_wandb_run_is_named_after_experiment_net_seed_and_date(net, title):
     logger = composed("experiment=baseline", "logger=wandb", "seed=7", f"net={net}")["logger"]["wandb"]
     assert re.fullmatch(rf"test-{title}-seed7-\d{{4}}-\d\d-\d\d", logger["name"])

@@ -1,6 +1,5 @@
 """Every file under conf/ trains: each experiment, each choice of each group."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,15 +9,14 @@ from made_teachers import made_teacher
 from emodet.training.folder import RunFolder
 
 CONF = Path(__file__).parents[1] / "conf"
-Command = Callable[..., int]
 
 
-def options(group: str) -> list[str]:
+def options(group):
     return sorted(file.stem for file in (CONF / group).glob("*.yaml"))
 
 
 @pytest.fixture(scope="session")
-def releases(own_folders: Path) -> dict[str, Path]:
+def releases(own_folders):
     """One drawn release per reader that the embedded data set can be written for."""
     from made_drawn import write_release
 
@@ -42,12 +40,12 @@ ONE_BATCH = [
 ]
 
 
-def reader_of(data: str) -> str:
+def reader_of(data):
     settings = yaml.safe_load((CONF / "data" / f"{data}.yaml").read_text(encoding="utf-8"))
     return str(settings.get("reader", "auto"))
 
 
-def data_of(experiment: str) -> str:
+def data_of(experiment):
     """Which data an experiment's file, or one that it builds on, chooses."""
     defaults = yaml.safe_load(EXPERIMENTS[experiment].read_text(encoding="utf-8")).get("defaults")
     for entry in defaults or []:
@@ -70,9 +68,7 @@ QUICK = ("affectnet8", "baseline", "ferplus_live", "affectnet8_distill")
         if experiment != "finetune"  # see test_finetune.py
     ],
 )
-def test_every_experiment_runs_one_batch(
-    experiment: str, command: Command, releases: dict[str, Path], tmp_path: Path, without_pictures: None
-) -> None:
+def test_every_experiment_runs_one_batch(experiment, command, releases, tmp_path, without_pictures):
     file, run = EXPERIMENTS[experiment], tmp_path / "run"
     root = releases[reader_of(data_of(experiment))]
     # Without its tracker, which takes seconds to start and has tests of its own.
@@ -86,7 +82,7 @@ def test_every_experiment_runs_one_batch(
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
-def test_every_experiment_is_a_document(experiment: str) -> None:
+def test_every_experiment_is_a_document(experiment):
     text = EXPERIMENTS[experiment].read_text(encoding="utf-8")
     for part in ("Purpose", "Command", "Data", "Hardware", "Expected", "Recipe"):
         assert f"\n# {part} " in text, part
@@ -116,9 +112,7 @@ EXTRA = {
 
 @pytest.mark.parametrize("turn", range(max(map(len, CHOICES.values()))))
 @pytest.mark.slow
-def test_every_choice_runs_one_batch(
-    turn: int, command: Command, releases: dict[str, Path], tmp_path: Path, without_pictures: None
-) -> None:
+def test_every_choice_runs_one_batch(turn, command, releases, tmp_path, without_pictures):
     chosen = {group: names[turn % len(names)] for group, names in CHOICES.items()}
     if chosen["net"] == "timm":
         pytest.importorskip("timm")
@@ -131,16 +125,14 @@ def test_every_choice_runs_one_batch(
     assert "test" in RunFolder(tmp_path).facts()["results"]
 
 
-def test_every_turn_together_makes_every_choice() -> None:
+def test_every_turn_together_makes_every_choice():
     turns = range(max(map(len, CHOICES.values())))
     for group, names in CHOICES.items():
         assert {names[turn % len(names)] for turn in turns} == set(names), group
 
 
 @pytest.mark.parametrize("data", [name for name in options("data") if name not in ("synthetic", "mixed")])
-def test_every_data_set_that_is_not_there_says_how_to_point_at_it(
-    data: str, command: Command, capfd: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
+def test_every_data_set_that_is_not_there_says_how_to_point_at_it(data, command, capfd, tmp_path):
     assert command("emodet.train", "experiment=affectnet8", f"data={data}", f"hydra.run.dir={tmp_path}") == 2
     error = capfd.readouterr().err
     assert error.startswith("error: data.root is not set.")

@@ -2,7 +2,6 @@
 
 import csv
 import json
-from pathlib import Path
 from unittest.mock import patch
 
 import cv2
@@ -30,7 +29,7 @@ SMALL = [
 
 
 @pytest.fixture(scope="module")
-def annotated(own_folders: Path) -> Path:
+def annotated(own_folders):
     """Drawn faces as AffectNet of 2017, with valence and arousal; some rows are uncertain or no faces, with -2."""
     from made_drawn import write_release
 
@@ -38,7 +37,7 @@ def annotated(own_folders: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def run(command_once, annotated, tmp_path_factory) -> Path:
+def run(command_once, annotated, tmp_path_factory):
     """A run of two epochs, chosen by the concordance of valence."""
     folder = tmp_path_factory.mktemp("run") / "both"
     arguments = (f"data.root={annotated}", *SMALL, "training.monitor=val/ccc_valence", f"hydra.run.dir={folder}")
@@ -51,12 +50,12 @@ def run(command_once, annotated, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def model_file(command_once, run) -> Path:
+def model_file(command_once, run):
     assert command_once("emodet.export", f"checkpoint={run}", "formats=[fp32]", "threads=1") == 0
     return run / "export" / "emodet-fp32.onnx"
 
 
-def test_a_run_logs_and_selects_by_them(run: Path) -> None:
+def test_a_run_logs_and_selects_by_them(run):
     with (run / "metrics.csv").open(newline="") as stream:
         rows = list(csv.DictReader(stream))
     logged = [float(row["val/ccc_valence"]) for row in rows if row["val/ccc_valence"]]
@@ -73,7 +72,7 @@ def test_a_run_logs_and_selects_by_them(run: Path) -> None:
 
 
 @pytest.fixture
-def one_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+def one_picture(monkeypatch):
     """Of the report's pictures only that of valence and arousal is drawn: the others take seconds."""
     png = cv2.imencode(".png", np.zeros((2, 2, 3), np.uint8))[1].tobytes()
     for name in ("plot_confusion", "plot_reliability", "plot_per_class", "plot_coverage"):
@@ -81,9 +80,7 @@ def one_picture(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("one_picture")
-def test_the_model_file_measures_as_the_checkpoint_did(
-    command, run: Path, model_file: Path, annotated: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_model_file_measures_as_the_checkpoint_did(command, run, model_file, annotated, tmp_path, capsys):
     info = read_model_file(model_file).info
     assert info.outputs == ("probabilities", "valence_arousal")
     facts = RunFolder(run).facts()
@@ -112,7 +109,7 @@ def test_the_model_file_measures_as_the_checkpoint_did(
     assert (tmp_path / "report" / "valence_arousal.png").is_file()
 
 
-def test_a_recognizer_answers_as_the_checkpoint(run: Path, model_file: Path) -> None:
+def test_a_recognizer_answers_as_the_checkpoint(run, model_file):
     classifier = load_classifier(run / "checkpoints/best.ckpt")
     recognizer = Recognizer(model_file, detector="none")
     found = []
@@ -121,7 +118,6 @@ def test_a_recognizer_answers_as_the_checkpoint(run: Path, model_file: Path) -> 
         (face,) = recognizer(picture)
         with torch.inference_mode():
             _, said = classifier.predict_heads(torch.from_numpy(classifier.preprocessing.crop(picture)[None]))
-        assert said is not None
         assert (face.valence, face.arousal) == pytest.approx(tuple(said[0].tolist()), abs=1e-4)
         found.append((face.valence, face.arousal))
     assert np.ptp(np.array(found), axis=0).min() > 1e-3  # the faces are told apart at all
@@ -134,9 +130,7 @@ def test_a_recognizer_answers_as_the_checkpoint(run: Path, model_file: Path) -> 
         (["training.monitor=val/ccc_valence"], "training.monitor=val/ccc_valence: there is no such metric"),
     ],
 )
-def test_what_cannot_be_is_said_before_the_first_epoch(
-    arguments: list[str], message: str, command, small: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_what_cannot_be_is_said_before_the_first_epoch(arguments, message, command, small, tmp_path, capfd):
     run = f"hydra.run.dir={tmp_path}"
     assert command("emodet.train", "experiment=affectnet_yolo", *small, "logger=csv", *arguments, run) == 2
     error = capfd.readouterr().err

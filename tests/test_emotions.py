@@ -18,7 +18,7 @@ from emodet.emotions import (
 from emodet.errors import EmodetError
 
 
-def test_ids_are_those_of_affectnet() -> None:
+def test_ids_are_those_of_affectnet():
     """Written out, not computed: Mollahosseini et al. 2017, table 3."""
     assert " ".join(EMOTIONS) == "neutral happiness sadness surprise fear disgust anger contempt"
     assert NOT_EMOTIONS == ("none", "uncertain", "no-face")
@@ -34,7 +34,7 @@ def test_ids_are_those_of_affectnet() -> None:
         (("Anger", "disgust", "fear", "happy", "sad", "surprise", "neutral", "none"), (6, 5, 4, 1, 2, 3, 0, None)),
     ],
 )
-def test_foreign_orders_are_translated_by_name(order: tuple[str, ...], ids: tuple[int | None, ...]) -> None:
+def test_foreign_orders_are_translated_by_name(order, ids):
     assert ids_of(order) == ids
 
 
@@ -53,30 +53,30 @@ def test_foreign_orders_are_translated_by_name(order: tuple[str, ...], ids: tupl
         (["Uncertain"], "uncertain"),
     ],
 )
-def test_words_of_other_data_sets(words: list[str], name: str) -> None:
+def test_words_of_other_data_sets(words, name):
     for word in words:
         assert emotion_name(word) == name
         assert emotion_id(word) == (EMOTIONS.index(name) if name in EMOTIONS else None)
 
 
-def test_each_name_means_itself() -> None:
+def test_each_name_means_itself():
     assert [emotion_name(name) for name in (*EMOTIONS, *NOT_EMOTIONS)] == [*EMOTIONS, *NOT_EMOTIONS]
 
 
 @pytest.mark.parametrize("word", ["", "boredom", "0", "0_", "3", "_neutral", "neutral_0"])
-def test_an_unknown_word_is_refused_with_the_known_ones(word: str) -> None:
+def test_an_unknown_word_is_refused_with_the_known_ones(word):
     with pytest.raises(EmodetError, match="unknown") as caught:
         emotion_id(word)
     assert repr(word) in str(caught.value)
     assert "happy" in str(caught.value)
 
 
-def test_an_order_that_names_a_class_twice_is_refused() -> None:
+def test_an_order_that_names_a_class_twice_is_refused():
     with pytest.raises(EmodetError, match="happiness more than once"):
         ids_of(["happy", "neutral", "joy"])
 
 
-def test_classes_are_chosen_by_number_or_by_name() -> None:
+def test_classes_are_chosen_by_number_or_by_name():
     assert chosen_classes(8) == EMOTIONS
     assert chosen_classes(7) == EMOTIONS[:7]
     assert chosen_classes(["bored", "very engaged"]) == ("bored", "very engaged")
@@ -85,12 +85,12 @@ def test_classes_are_chosen_by_number_or_by_name() -> None:
 @pytest.mark.parametrize(
     "classes", [6, True, ["one"], ["a", "A"], ["a", ""], ["a", " b"], ["a", "b/c"], ["a", "b,c"], ["a", "uncertain"]]
 )
-def test_what_cannot_be_classes_is_refused(classes: int | list[str]) -> None:
+def test_what_cannot_be_classes_is_refused(classes):
     with pytest.raises(EmodetError, match=r"data\.classes="):
         chosen_classes(classes)
 
 
-def test_a_class_is_found_by_its_name_or_by_another_name_of_the_same_emotion() -> None:
+def test_a_class_is_found_by_its_name_or_by_another_name_of_the_same_emotion():
     assert place_of("Bored", ("engaged", "bored")) == 1
     assert place_of("happy", EMOTIONS) == EMOTIONS.index("happiness")
     assert place_of("anger", ("bored", "angry")) == 1

@@ -1,7 +1,6 @@
 """Atomic writes and checksums."""
 
 import hashlib
-from pathlib import Path
 
 import pytest
 
@@ -9,7 +8,7 @@ from emodet.cpu import available_cores
 from emodet.files import atomic_path, sha256_of, write_atomically
 
 
-def test_write_creates_folders_and_replaces(tmp_path: Path) -> None:
+def test_write_creates_folders_and_replaces(tmp_path):
     target = tmp_path / "a" / "b.txt"
     write_atomically(target, "é")
     assert target.read_bytes() == "é".encode()
@@ -18,11 +17,11 @@ def test_write_creates_folders_and_replaces(tmp_path: Path) -> None:
     assert [file.name for file in target.parent.iterdir()] == ["b.txt"]
 
 
-def test_failed_write_keeps_the_old_file(tmp_path: Path) -> None:
+def test_failed_write_keeps_the_old_file(tmp_path):
     target = tmp_path / "kept.json"
     target.write_text("old")
 
-    def fail() -> None:
+    def fail():
         with atomic_path(target) as temporary:
             assert temporary.suffix == ".json"
             temporary.write_text("half")
@@ -34,11 +33,11 @@ def test_failed_write_keeps_the_old_file(tmp_path: Path) -> None:
     assert [file.name for file in tmp_path.iterdir()] == ["kept.json"]
 
 
-def test_sha256(tmp_path: Path) -> None:
+def test_sha256(tmp_path):
     file = tmp_path / "large"
     file.write_bytes(bytes(range(256)) * 10_000)
     assert sha256_of(file) == hashlib.sha256(file.read_bytes()).hexdigest()
 
 
-def test_available_cores() -> None:
+def test_available_cores():
     assert available_cores() >= 1

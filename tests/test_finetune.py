@@ -2,7 +2,6 @@
 
 import csv
 import itertools
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +25,7 @@ FINETUNE = Path(__file__).parents[1] / "conf" / "experiment" / "finetune.yaml"
 OWN = {"cheerful": "happiness", "cross": "anger", "gloomy": "sadness"}
 
 
-def photograph(emotion: str, number: int) -> np.ndarray:
+def photograph(emotion, number):
     """uint8 (240, 320, 3), RGB: a drawn face somewhere before a plain ground."""
     random = np.random.default_rng([77, number])
     picture = np.full((240, 320, 3), random.integers(90, 180, 3), dtype=np.uint8)
@@ -36,14 +35,14 @@ def photograph(emotion: str, number: int) -> np.ndarray:
     return picture
 
 
-def found_photographs(emotion: str, count: int, start: int = 0) -> list[np.ndarray]:
+def found_photographs(emotion, count, start=0):
     """The first ones in which the detector finds the drawn face."""
     detector = make_detector("auto", threads=1)
     pictures = (photograph(emotion, number) for number in itertools.count(start))
     return list(itertools.islice((each for each in pictures if find_faces(detector, each)), count))
 
 
-def test_the_experiment_cuts_and_builds_what_the_shipped_weights_were_trained_with() -> None:
+def test_the_experiment_cuts_and_builds_what_the_shipped_weights_were_trained_with():
     settings, card = yaml.safe_load(FINETUNE.read_text(encoding="utf-8")), read_card(SHIPPED)
     assert {key: card.preprocessing[key] for key in settings["preprocessing"]} == settings["preprocessing"]
     classifier = EmotionClassifier({"name": "residual_cnn"}, ("happy", "bored"), card.preprocessing)
@@ -55,7 +54,7 @@ def test_the_experiment_cuts_and_builds_what_the_shipped_weights_were_trained_wi
     assert torch.equal(classifier.net.state_dict()[layer][0], given[layer][EMOTIONS.index("happiness")].float())
 
 
-def test_the_shipped_weights_are_those_of_the_shipped_model_file() -> None:
+def test_the_shipped_weights_are_those_of_the_shipped_model_file():
     classifier, _ = load_weights(SHIPPED)
     model = shipped_model("fp32", threads=1)
     crops = np.stack([draw_face(number % 8, (7, number), model.info.preprocessing.size).image for number in range(16)])
@@ -66,9 +65,7 @@ def test_the_shipped_weights_are_those_of_the_shipped_model_file() -> None:
 
 
 @pytest.mark.slow
-def test_thirty_photographs_of_own_classes_become_answers(
-    command: Callable[..., int], tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_thirty_photographs_of_own_classes_become_answers(command, tmp_path, capfd):
     photos, run = tmp_path / "photos", tmp_path / "run"
     for name, emotion in OWN.items():
         (photos / name).mkdir(parents=True)
@@ -89,7 +86,7 @@ def test_thirty_photographs_of_own_classes_become_answers(
     assert right >= 8  # of 12; by chance 4
 
 
-def test_rows_of_predict_are_labels_for_the_next_training(command: Callable[..., int], tmp_path: Path) -> None:
+def test_rows_of_predict_are_labels_for_the_next_training(command, tmp_path):
     (tmp_path / "photos").mkdir()
     for number, picture in enumerate(found_photographs("happiness", 3)):
         (tmp_path / "photos" / f"{number}.png").write_bytes(png(picture))

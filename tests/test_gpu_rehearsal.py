@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 
 
 @pytest.mark.slow
-def test_every_step_runs(tmp_path: Path) -> None:
+def test_every_step_runs(tmp_path):
     command = ["bash", ROOT / "experiments" / "gpu" / "run.sh", tmp_path / "out", "--rehearse"]
     done = subprocess.run(
         command, capture_output=True, text=True, env=os.environ | {"PYTHON": sys.executable}, timeout=1800, check=False

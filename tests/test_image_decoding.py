@@ -7,24 +7,20 @@ import sys
 import time
 import warnings
 import zlib
-from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 import pytest
 from PIL import Image
 
 from emodet.errors import EmodetError
 from emodet.images import _heif, decode_rgb, load_rgb
 
-UInt8 = npt.NDArray[np.uint8]
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
 
 
-def corners(height: int = 24, width: int = 40) -> UInt8:
+def corners(height=24, width=40):
     """Red upper left, green upper right, blue lower left, grey lower right: no two turns look alike."""
     image = np.full((height, width, 3), 120, np.uint8)
     image[: height // 2, : width // 2] = RED
@@ -33,13 +29,13 @@ def corners(height: int = 24, width: int = 40) -> UInt8:
     return image
 
 
-def encoded(picture: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
+def encoded(picture, kind="PNG", **options):
     stream = io.BytesIO()
     picture.save(stream, kind, **options)
     return stream.getvalue()
 
 
-def near(found: UInt8, expected: UInt8, tolerance: int = 12) -> bool:
+def near(found, expected, tolerance=12):
     """Equal away from the borders between colours, where JPEG smears."""
     if found.shape != expected.shape:
         return False
@@ -65,7 +61,7 @@ def near(found: UInt8, expected: UInt8, tolerance: int = 12) -> bool:
         ("GIF", {}, False),
     ],
 )
-def test_colour_pictures_come_out_in_rgb_order(kind: str, options: dict[str, Any], exact: bool) -> None:
+def test_colour_pictures_come_out_in_rgb_order(kind, options, exact):
     image = corners()
     found = decode_rgb(encoded(Image.fromarray(image), kind, **options))
     assert found.dtype == np.uint8
@@ -73,14 +69,14 @@ def test_colour_pictures_come_out_in_rgb_order(kind: str, options: dict[str, Any
     assert found.flags.writeable
 
 
-def test_cmyk_and_16_bit_colour() -> None:
+def test_cmyk_and_16_bit_colour():
     assert near(decode_rgb(encoded(Image.fromarray(corners()).convert("CMYK"), "JPEG", quality=95)), corners(), 16)
     _, data = cv2.imencode(".png", (corners()[:, :, ::-1].astype(np.uint16) * 257))
     assert np.array_equal(decode_rgb(data.tobytes()), corners())
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA"])
-def test_transparency_is_laid_over_white(mode: str) -> None:
+def test_transparency_is_laid_over_white(mode):
     rgba = np.zeros((3, 3, 4), np.uint8)
     rgba[0, :, 3] = 255
     rgba[1, :, 3] = 128
@@ -98,7 +94,7 @@ def test_transparency_is_laid_over_white(mode: str) -> None:
 
 
 @pytest.mark.parametrize("most", [65535, 20000, 250])
-def test_16_bit_grey_is_scaled_by_its_type_not_by_its_content(most: int) -> None:
+def test_16_bit_grey_is_scaled_by_its_type_not_by_its_content(most):
     """A dark 16-bit picture stays dark."""
     wide = np.linspace(0, most, 64).astype(np.uint16).reshape(8, 8)
     expected = np.round(wide / 65535 * 255).astype(int)
@@ -111,14 +107,14 @@ def test_16_bit_grey_is_scaled_by_its_type_not_by_its_content(most: int) -> None
 
 
 @pytest.mark.parametrize("most", [1.0, 255.0, 65535.0])
-def test_floating_point_tiff(most: float) -> None:
+def test_floating_point_tiff(most):
     values = np.linspace(0, most, 64, dtype=np.float32).reshape(8, 8)
     found = decode_rgb(encoded(Image.fromarray(values), "TIFF"))
     assert np.abs(found[:, :, 0] - values / most * 255).max() <= 1
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_exif_rotation(orientation: int) -> None:
+def test_exif_rotation(orientation):
     upright = corners()
     # How the stored picture must lie so that its orientation turns it upright (EXIF 2.32, section 4.6.4).
     stored = {
@@ -138,7 +134,7 @@ def test_exif_rotation(orientation: int) -> None:
     assert near(decode_rgb(encoded(picture, "JPEG", quality=95, exif=exif)), upright, 25)
 
 
-def test_the_first_picture_of_an_animation(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_first_picture_of_an_animation(caplog):
     first, second = Image.fromarray(corners()), Image.new("RGB", (40, 24))
     for kind in ("GIF", "WEBP", "PNG"):
         data = encoded(first, kind, save_all=True, append_images=[second], duration=50)
@@ -149,7 +145,7 @@ def test_the_first_picture_of_an_animation(caplog: pytest.LogCaptureFixture) -> 
 HEIC = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"
 
 
-def test_heic_without_its_package_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_heic_without_its_package_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
     _heif.cache_clear()
     with pytest.raises(EmodetError, match=r"a\.heic: .*pip install 'emodet\[heic\]'"):
@@ -157,10 +153,10 @@ def test_heic_without_its_package_names_the_extra(monkeypatch: pytest.MonkeyPatc
     _heif.cache_clear()
 
 
-def test_heic_with_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_heic_with_its_package(monkeypatch):
     """A stand-in for pillow-heif: a PNG behind the header."""
 
-    def register() -> None:
+    def register():
         Image.register_open("HEIF", lambda file, _: Image.open(io.BytesIO(file.read()[len(HEIC) :])))
 
     monkeypatch.setitem(sys.modules, "pillow_heif", SimpleNamespace(register_heif_opener=register))
@@ -170,7 +166,7 @@ def test_heic_with_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
     _heif.cache_clear()
 
 
-def test_every_kind_of_input_becomes_the_same_array(tmp_path: Path) -> None:
+def test_every_kind_of_input_becomes_the_same_array(tmp_path):
     path = tmp_path / "ä ö=1.png"
     Image.fromarray(corners()).save(path)
     for image in (path, str(path), path.read_bytes(), Image.open(path), corners()):
@@ -186,13 +182,13 @@ class TestSmallerJpegs:
     @pytest.mark.parametrize(
         ("least", "factor"), [(24, 8), (50, 8), (51, 4), (100, 4), (101, 2), (200, 2), (201, 1), (400, 1), (1000, 1)]
     )
-    def test_the_shorter_side_stays_at_least_as_long_as_asked(self, least: int, factor: int) -> None:
+    def test_the_shorter_side_stays_at_least_as_long_as_asked(self, least, factor):
         found = decode_rgb(encoded(Image.fromarray(corners(400, 808)), "JPEG"), least_side=least)
         assert found.shape[:2] == (400 // factor, 808 // factor)
         assert near(found, cv2.resize(corners(400, 808), found.shape[1::-1], interpolation=cv2.INTER_AREA), 8)
 
     @pytest.mark.parametrize(("shape", "factor"), [((425, 400), 1), ((426, 402), 2), ((404, 804), 4), ((404, 802), 2)])
-    def test_sides_that_do_not_divide_are_not_stretched(self, shape: tuple[int, int], factor: int) -> None:
+    def test_sides_that_do_not_divide_are_not_stretched(self, shape, factor):
         found = decode_rgb(encoded(Image.fromarray(corners(*shape)), "JPEG"), least_side=48)
         assert found.shape[:2] == (shape[0] // factor, shape[1] // factor)
 
@@ -202,7 +198,7 @@ class TestPlainJpegs:
 
     @pytest.mark.parametrize("mode", ["RGB", "L"])
     @pytest.mark.parametrize("shape", [(224, 224), (225, 301), (16, 8), (7, 9), (1, 1)])
-    def test_have_the_pixels_that_pillow_gives(self, mode: str, shape: tuple[int, int]) -> None:
+    def test_have_the_pixels_that_pillow_gives(self, mode, shape):
         picture = Image.fromarray(corners(*shape)).convert(mode)
         kinds = [
             {"quality": q, "subsampling": s, "progressive": p} for q in (30, 95) for s in (0, 1, 2) for p in (0, 1)
@@ -214,7 +210,7 @@ class TestPlainJpegs:
                 assert found.flags.writeable
                 assert found.flags.c_contiguous
 
-    def test_others_come_out_the_same(self) -> None:
+    def test_others_come_out_the_same(self):
         picture = Image.fromarray(corners(64, 48))
         exif = Image.Exif()
         exif[0x0112] = 6
@@ -230,8 +226,8 @@ class TestPlainJpegs:
             assert np.array_equal(decode_rgb(data, quick=True), decode_rgb(data))
 
 
-def png_header(width: int, height: int) -> bytes:
-    def chunk(kind: bytes, data: bytes) -> bytes:
+def png_header(width, height):
+    def chunk(kind, data):
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
@@ -241,13 +237,13 @@ def png_header(width: int, height: int) -> bytes:
 
 class TestBroken:
     @pytest.mark.parametrize("data", [b"", b"<html>not found</html>", b"\x00" * 100, b"\xff\xd8\xff", b"%PDF-1.4"])
-    def test_no_picture(self, data: bytes) -> None:
+    def test_no_picture(self, data):
         with pytest.raises(EmodetError, match=r"a\.jpg: (not an image|damaged|the file is empty)"):
             decode_rgb(data, name="a.jpg")
 
     @pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "JPEG2000", "AVIF"])
     @pytest.mark.parametrize("kept", [0.5, 0.9])
-    def test_cut_off(self, kind: str, kept: float) -> None:
+    def test_cut_off(self, kind, kept):
         """Never filled up with grey."""
         noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
         data = encoded(Image.fromarray(noise), kind)
@@ -256,12 +252,12 @@ class TestBroken:
 
     @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
     @pytest.mark.parametrize("side", [60_000, 12_000, 9_000])
-    def test_a_bomb_is_not_decoded(self, side: int) -> None:
+    def test_a_bomb_is_not_decoded(self, side):
         with pytest.raises(EmodetError, match="64,000,000"):
             decode_rgb(png_header(side, side))
 
     @pytest.mark.parametrize("kind", ["PNG", "JPEG", "JPEG2000"])
-    def test_the_limit_can_be_set(self, kind: str) -> None:
+    def test_the_limit_can_be_set(self, kind):
         data = encoded(Image.fromarray(corners(30, 30)), kind)
         assert decode_rgb(data, max_pixels=900).shape == (30, 30, 3)
         with pytest.raises(EmodetError, match=r"30×30 .* 899; raise max_pixels"):
@@ -269,7 +265,7 @@ class TestBroken:
 
     @pytest.mark.parametrize("quick", [True, False])
     @pytest.mark.parametrize("mode", ["RGB", "L"])
-    def test_jpegs_that_decoders_fill_with_grey(self, quick: bool, mode: str) -> None:
+    def test_jpegs_that_decoders_fill_with_grey(self, quick, mode):
         """An end marker in the middle, with or without the rest behind it, and zeros in place of data."""
         noise = np.random.default_rng(1).integers(0, 256, (20, 32, 3), dtype=np.uint8)
         picture = Image.fromarray(cv2.resize(noise, (320, 200), interpolation=cv2.INTER_CUBIC)).convert(mode)
@@ -284,17 +280,17 @@ class TestBroken:
 
     @pytest.mark.parametrize("options", [{}, {"optimize": True}, {"progressive": True}])
     @pytest.mark.parametrize("value", [0, 127, 128, 255])
-    def test_flat_jpegs_are_no_damaged_ones(self, value: int, options: dict[str, Any]) -> None:
+    def test_flat_jpegs_are_no_damaged_ones(self, value, options):
         """128 is the grey of missing data, and flat areas are stored as zeros."""
         image = np.full((600, 800, 3), value, np.uint8)
         assert np.abs(decode_rgb(encoded(Image.fromarray(image), "JPEG", **options)).astype(int) - value).max() <= 1
 
-    def test_a_jpeg_without_its_end_marker_is_read_with_a_warning(self, caplog: pytest.LogCaptureFixture) -> None:
+    def test_a_jpeg_without_its_end_marker_is_read_with_a_warning(self, caplog):
         data = encoded(Image.fromarray(corners()), "JPEG")
         assert np.array_equal(decode_rgb(data[:-2], name="a.jpg"), decode_rgb(data))
         assert "a.jpg" in caplog.text
 
-    def test_what_would_take_seconds_is_refused_at_once(self) -> None:
+    def test_what_would_take_seconds_is_refused_at_once(self):
         noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
         progressive = encoded(Image.fromarray(noise), "JPEG", progressive=True)
         last = progressive.rindex(b"\xff\xda")
@@ -307,7 +303,7 @@ class TestBroken:
                     decode_rgb(data, quick=quick)
             assert time.perf_counter() - start < 0.5
 
-    def test_whatever_bytes_give_a_picture_or_our_error(self, capfd: pytest.CaptureFixture[str]) -> None:
+    def test_whatever_bytes_give_a_picture_or_our_error(self, capfd):
         """2,000 files with a few bytes changed, most of them near the start where the structure lies."""
         rng = random.Random(0)
         noise = np.random.default_rng(0).integers(0, 256, (20, 26, 3), dtype=np.uint8)
@@ -335,7 +331,7 @@ class TestBroken:
         assert 100 < decoded < 1900
 
     @pytest.mark.filterwarnings("ignore:.*:UserWarning")
-    def test_damaged_exif_leaves_the_pixels(self) -> None:
+    def test_damaged_exif_leaves_the_pixels(self):
         exif = Image.Exif()
         exif[0x0112], exif[0x010F] = 6, "maker"
         data = bytearray(encoded(Image.fromarray(corners()), "JPEG", exif=exif))

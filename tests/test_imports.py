@@ -68,7 +68,7 @@ LABORATORY = (
 USER = ("emodet.inference", "emodet.predict", "emodet.app", "emodet.demo", "emodet.doctor")
 
 
-def modules() -> dict[str, Path]:
+def modules():
     found = {}
     for file in sorted(PACKAGE.rglob("*.py")):
         parts = file.relative_to(PACKAGE.parent).with_suffix("").parts
@@ -79,15 +79,15 @@ def modules() -> dict[str, Path]:
 MODULES = modules()
 
 
-def within(name: str, rooms: tuple[str, ...]) -> bool:
+def within(name, rooms):
     return any(name == room or name.startswith(room + ".") for room in rooms)
 
 
-def imported(file: Path, *, deferred: bool) -> set[str]:
+def imported(file, *, deferred):
     """Names of modules that a file imports when it is loaded; with `deferred` also inside its functions."""
-    found: set[str] = set()
+    found = set()
 
-    def visit(node: ast.AST) -> None:
+    def visit(node):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) and not deferred:
             return
         if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
@@ -108,7 +108,7 @@ def imported(file: Path, *, deferred: bool) -> set[str]:
     return found
 
 
-def in_a_fresh_interpreter(names: list[str]) -> set[str]:
+def in_a_fresh_interpreter(names):
     """Every module that is loaded after importing these."""
     code = f"import sys, json\nfor name in {names!r}: __import__(name)\nprint(json.dumps(sorted(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
@@ -116,19 +116,19 @@ def in_a_fresh_interpreter(names: list[str]) -> set[str]:
     return set(json.loads(done.stdout.splitlines()[-1]))
 
 
-def test_importing_the_package_loads_nothing() -> None:
+def test_importing_the_package_loads_nothing():
     loaded = in_a_fresh_interpreter(["emodet"])
     assert not loaded & {"numpy", "cv2", "onnxruntime", "PIL", *HEAVY}
     assert {name for name in loaded if name.startswith("emodet")} == {"emodet"}
 
 
-def test_importing_the_data_package_loads_nothing() -> None:
+def test_importing_the_data_package_loads_nothing():
     loaded = in_a_fresh_interpreter(["emodet.data", "emodet.evaluation", "emodet.models", "emodet.training"])
     assert not loaded & {"numpy", "cv2", "onnxruntime", "PIL", *HEAVY}
     assert not any(within(name, USER) for name in loaded)
 
 
-def test_the_runtime_loads_nothing_of_the_laboratory() -> None:
+def test_the_runtime_loads_nothing_of_the_laboratory():
     names = [name for name in MODULES if within(name, USER) or name in LIGHT]
     assert len(names) > 15
     loaded = in_a_fresh_interpreter(names)
@@ -136,7 +136,7 @@ def test_the_runtime_loads_nothing_of_the_laboratory() -> None:
     assert not [name for name in loaded if within(name, (*LABORATORY, *COMMANDS))]
 
 
-def test_the_laboratory_loads_nothing_of_the_runtime() -> None:
+def test_the_laboratory_loads_nothing_of_the_runtime():
     names = [name for name in MODULES if within(name, LABORATORY) and name not in COMMANDS]
     assert len(names) > 25
     loaded = in_a_fresh_interpreter(names)
@@ -145,7 +145,7 @@ def test_the_laboratory_loads_nothing_of_the_runtime() -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in MODULES if name.startswith("emodet.")])
-def test_rooms(name: str) -> None:
+def test_rooms(name):
     """Also what is only imported inside a function."""
     ours = {it for it in imported(MODULES[name], deferred=True) if it.split(".")[0] == "emodet"}
     foreign = {it.split(".")[0] for it in imported(MODULES[name], deferred=True)}
@@ -162,7 +162,7 @@ def test_rooms(name: str) -> None:
         assert not [it for it in ours if within(it, (*USER, *COMMANDS)) and it not in allowed]
 
 
-def test_data_models_and_evaluation_know_no_runs() -> None:
+def test_data_models_and_evaluation_know_no_runs():
     """They are built by the commands; only those and the runs know the configuration."""
     for name, file in MODULES.items():
         if within(name, ("emodet.data", "emodet.models", "emodet.evaluation")):
@@ -176,18 +176,18 @@ def test_data_models_and_evaluation_know_no_runs() -> None:
                 assert not [it for it in ours if it.split(".")[0] in ("hydra", "omegaconf")], name
 
 
-def test_data_knows_no_drawn_faces() -> None:
+def test_data_knows_no_drawn_faces():
     for name, file in MODULES.items():
         if within(name, ("emodet.datasets", "emodet.data")):
             assert not [it for it in imported(file, deferred=True) if within(it, ("emodet.synthetic",))], name
 
 
-def test_no_circles() -> None:
+def test_no_circles():
     """Imports at the top of files form no circle."""
     graph = {name: imported(file, deferred=False) & set(MODULES) - {name} for name, file in MODULES.items()}
-    done: set[str] = set()
+    done = set()
 
-    def visit(name: str, path: tuple[str, ...]) -> None:
+    def visit(name, path):
         assert name not in path, " → ".join((*path[path.index(name) :], name))
         if name not in done:
             for other in sorted(graph[name]):
@@ -198,7 +198,7 @@ def test_no_circles() -> None:
         visit(name, ())
 
 
-def test_no_rooms_without_a_reason() -> None:
+def test_no_rooms_without_a_reason():
     """A file is named after the one reason it changes for."""
     names = {part for name in MODULES for part in name.split(".")}
     assert not names & {"utils", "util", "helpers", "common", "components", "misc"}

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from pathlib import Path
 
 import pytest
 from made_drawn import write_release
@@ -29,18 +28,18 @@ NET = [
 
 
 @pytest.fixture(scope="module")
-def ferplus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def ferplus(tmp_path_factory):
     return write_release(tmp_path_factory.mktemp("sources") / "ferplus", "ferplus", {"train": 40, "val": 16, "test": 0})
 
 
 @pytest.fixture(scope="module")
-def mixed(release: Path, ferplus: Path) -> list[str]:
+def mixed(release, ferplus):
     sources = f"{{affectnet_yolo: {{root: {release}}}, ferplus: {{root: {ferplus}, weight: 2}}}}"
     return ["data=mixed", f"data.sources={sources}", *SMALL]
 
 
 @pytest.fixture(scope="module")
-def run(command_once, mixed, tmp_path_factory) -> Path:
+def run(command_once, mixed, tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
     arguments = [*mixed, *NET, "training.monitor=val/macro_f1/ferplus", f"hydra.run.dir={folder}"]
     with pytest.MonkeyPatch.context() as patched:
@@ -52,7 +51,7 @@ def run(command_once, mixed, tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def packs(tmp_path, monkeypatch) -> Path:
+def packs(tmp_path, monkeypatch):
     monkeypatch.setenv("EMODET_PACKS", str(tmp_path / "packs"))
     return tmp_path / "packs"
 

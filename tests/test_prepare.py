@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,12 +13,12 @@ SMALL = ["data.processes=1", "preprocessing.size=32"]
 
 
 @pytest.fixture
-def packs(tmp_path, monkeypatch) -> Path:
+def packs(tmp_path, monkeypatch):
     monkeypatch.setenv("EMODET_PACKS", str(tmp_path / "packs"))
     return tmp_path / "packs"
 
 
-def only_pack(packs: Path) -> Path:
+def only_pack(packs):
     (folder,) = [file.parent for file in packs.glob("*/manifest.json")]
     return folder
 

@@ -2,11 +2,9 @@
 
 import json
 import math
-from typing import Any
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,44 +12,42 @@ from hypothesis import strategies as st
 from emodet.errors import EmodetError
 from emodet.preprocessing import Preprocessing
 
-UInt8 = npt.NDArray[np.uint8]
 
-
-def noise(height: int, width: int, seed: int = 0) -> UInt8:
+def noise(height, width, seed=0):
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
-def padded(image: UInt8, by: int) -> UInt8:
+def padded(image, by):
     return np.pad(image, ((by, by), (by, by), (0, 0)), mode="edge")
 
 
 class TestGeometry:
-    def test_a_whole_pixel_box_is_a_slice(self) -> None:
+    def test_a_whole_pixel_box_is_a_slice(self):
         image = noise(70, 90)
         crop = Preprocessing(size=32).crop(image, (11, 23, 43, 55))
         assert np.array_equal(crop, image[23:55, 11:43])
 
-    def test_margin_is_a_fraction_of_the_box_on_each_side(self) -> None:
+    def test_margin_is_a_fraction_of_the_box_on_each_side(self):
         image = noise(100, 100)
         crop = Preprocessing(size=48, margin=0.1).crop(image, (30, 30, 70, 70))
         assert np.array_equal(crop, image[26:74, 26:74])
 
     @pytest.mark.parametrize("box", [(20, 30, 30, 62), (9, 41, 41, 51)])
-    def test_a_longish_box_gives_the_square_of_its_longer_side(self, box: tuple[int, int, int, int]) -> None:
+    def test_a_longish_box_gives_the_square_of_its_longer_side(self, box):
         image = noise(100, 100)
         assert np.array_equal(Preprocessing(size=32).crop(image, box), image[30:62, 9:41])
 
     @pytest.mark.parametrize(
         "box", [(-10, -10, 22, 22), (60, 50, 92, 82), (-31, 20, 1, 52), (30, -200, 62, -168), (500, 500, 532, 532)]
     )
-    def test_edges_repeat_outside_the_picture(self, box: tuple[int, int, int, int]) -> None:
+    def test_edges_repeat_outside_the_picture(self, box):
         image = noise(64, 80)
         by = 600
         x1, y1, x2, y2 = (value + by for value in box)
         crop = Preprocessing(size=32).crop(image, box)
         assert np.array_equal(crop, padded(image, by)[y1:y2, x1:x2])
 
-    def test_a_crop_moves_with_its_box(self) -> None:
+    def test_a_crop_moves_with_its_box(self):
         """Also where centre and side are halves: rounding to even numbers would make a moving box jerk."""
         image = noise(60, 120)
         for width, height in ((9, 10), (10, 10), (9, 9), (8.5, 7)):
@@ -64,12 +60,12 @@ class TestGeometry:
                 moved = np.roll(image, 20 - x, axis=1)
                 assert np.array_equal(crop, base.crop(moved, (20, 20, 20 + width, 20 + height)))
 
-    def test_without_a_box_the_whole_picture_is_the_face_filled_up_not_squeezed(self) -> None:
+    def test_without_a_box_the_whole_picture_is_the_face_filled_up_not_squeezed(self):
         image = noise(20, 40)
         crop = Preprocessing(size=40, margin=0.5, alignment="eyes").crop(image, None, [(10.0, 10.0), (30.0, 20.0)])
         assert np.array_equal(crop, np.pad(image, ((10, 10), (0, 0), (0, 0)), mode="edge"))
 
-    def test_reduction_averages_areas(self) -> None:
+    def test_reduction_averages_areas(self):
         image = noise(64, 64)
         expected = image.reshape(16, 4, 16, 4, 3).astype(np.float64).mean(axis=(1, 3))
         crop = Preprocessing(size=16).crop(image)
@@ -77,7 +73,7 @@ class TestGeometry:
 
 
 @st.composite
-def faces(draw: st.DrawFn) -> tuple[UInt8, tuple[float, ...], list[tuple[float, float]]]:
+def faces(draw):
     height, width = draw(st.integers(1, 60)), draw(st.integers(1, 60))
     corner = st.floats(-300, 300)
     x1, y1, w, h = draw(corner), draw(corner), draw(st.floats(0.01, 300)), draw(st.floats(0.01, 300))
@@ -93,14 +89,7 @@ def faces(draw: st.DrawFn) -> tuple[UInt8, tuple[float, ...], list[tuple[float, 
     colour=st.sampled_from(["rgb", "grey"]),
     reduced=st.booleans(),
 )
-def test_any_box_gives_a_crop_of_its_own(
-    face: tuple[UInt8, tuple[float, ...], list[tuple[float, float]]],
-    size: int,
-    margin: float,
-    alignment: Any,
-    colour: Any,
-    reduced: bool,
-) -> None:
+def test_any_box_gives_a_crop_of_its_own(face, size, margin, alignment, colour, reduced):
     image, box, points = face
     before = image.copy()
     detail = max(8, size // 2) if reduced else None
@@ -122,7 +111,7 @@ class TestAlignment:
     EYES = np.array([[40.0, 45.0], [60.0, 45.0]])
     CENTRE = np.array([50.0, 55.0])
 
-    def turned(self, degrees: float) -> tuple[UInt8, npt.NDArray[np.float64]]:
+    def turned(self, degrees):
         """A picture with a face turned clockwise by `degrees` about its centre, and where its eyes went."""
         image = cv2.GaussianBlur(noise(110, 100, 3), (0, 0), 3)
         image = cv2.normalize(image, None, 0, 255, cv2.NORM_MINMAX)
@@ -134,7 +123,7 @@ class TestAlignment:
         return np.asarray(picture, np.uint8), (self.EYES - self.CENTRE) @ rotation.T + self.CENTRE
 
     @pytest.mark.parametrize("degrees", [-170, -90, -35, -5, 12, 45, 90, 135])
-    def test_a_tilted_face_comes_out_upright(self, degrees: float) -> None:
+    def test_a_tilted_face_comes_out_upright(self, degrees):
         upright, eyes = self.turned(0)
         tilted, tilted_eyes = self.turned(degrees)
         preprocessing = Preprocessing(size=48, alignment="eyes")
@@ -145,7 +134,7 @@ class TestAlignment:
         straight = Preprocessing(size=48).crop(tilted, box, tilted_eyes).astype(int)
         assert np.abs(straight - expected).mean() > 2 * np.abs(found - expected).mean() + 1
 
-    def test_a_hair_s_breadth_of_tilt_changes_hardly_anything(self) -> None:
+    def test_a_hair_s_breadth_of_tilt_changes_hardly_anything(self):
         """The warp's pixel centres and the straight cut's are the same."""
         image = cv2.GaussianBlur(noise(100, 100), (0, 0), 2)
         for box in ((26, 31, 74, 79), (26, 31, 73, 78)):
@@ -154,13 +143,13 @@ class TestAlignment:
             aligned = Preprocessing(size=size, alignment="eyes").crop(image, box, eyes).astype(int)
             assert np.abs(aligned - Preprocessing(size=size).crop(image, box)).max() <= 2
 
-    def test_a_quarter_turn_is_exact(self) -> None:
+    def test_a_quarter_turn_is_exact(self):
         image = noise(80, 80)
         eyes = [(40.0, 30.0), (40.0, 50.0)]  # the eye on the left of the face lies above the other
         found = Preprocessing(size=40, alignment="eyes").crop(image, (20, 20, 60, 60), eyes).astype(int)
         assert np.abs(found - np.rot90(image[20:60, 20:60])).max() <= 1
 
-    def test_large_faces_are_averaged_not_skipped(self) -> None:
+    def test_large_faces_are_averaged_not_skipped(self):
         """3,000 pixels to 48: single-pixel noise must come out as its mean."""
         image = np.zeros((3000, 3000, 3), np.uint8)
         image[::2, ::2] = 255
@@ -168,18 +157,18 @@ class TestAlignment:
         crop = Preprocessing(size=48, alignment="eyes").crop(image, (100, 100, 2900, 2900), eyes)
         assert abs(crop[8:40, 8:40].astype(float).mean() - 255 / 4) < 4
 
-    def test_pictures_wider_than_opencv_warps(self) -> None:
+    def test_pictures_wider_than_opencv_warps(self):
         image = np.full((40, 40_000, 3), 7, np.uint8)
         eyes = [(39_010.0, 10.0), (39_020.0, 15.0)]
         assert (Preprocessing(size=24, alignment="eyes").crop(image, (39_000, 0, 39_030, 30), eyes) == 7).all()
 
     @pytest.mark.parametrize("landmarks", [[(1.0, 2.0)], [1.0, 2.0, 3.0, 4.0], [(math.nan, 1.0), (2.0, 2.0)]])
-    def test_landmarks_that_are_none_are_refused(self, landmarks: Any) -> None:
+    def test_landmarks_that_are_none_are_refused(self, landmarks):
         with pytest.raises(EmodetError, match="landmarks of shape"):
             Preprocessing(size=24, alignment="eyes").crop(noise(30, 30), (0, 0, 24, 24), landmarks)
 
 
-def test_detail_is_taken_away_from_sharp_faces_only() -> None:
+def test_detail_is_taken_away_from_sharp_faces_only():
     image = noise(96, 96)
     crop = Preprocessing(size=96, detail=32).crop(image)
     small = cv2.resize(image, (32, 32), interpolation=cv2.INTER_AREA)
@@ -188,7 +177,7 @@ def test_detail_is_taken_away_from_sharp_faces_only() -> None:
     assert np.array_equal(Preprocessing(size=96, detail=32).crop(poor), Preprocessing(size=96).crop(poor))
 
 
-def test_normalise_is_per_channel_in_rgb_order() -> None:
+def test_normalise_is_per_channel_in_rgb_order():
     crops = noise(8, 8)[None].repeat(2, axis=0)
     preprocessing = Preprocessing(size=8, mean=(0.1, 0.2, 0.3), std=(0.5, 0.25, 2))
     found = preprocessing.normalise(crops)
@@ -199,7 +188,7 @@ def test_normalise_is_per_channel_in_rgb_order() -> None:
         assert np.allclose(found[:, channel], (crops[..., channel] / 255 - mean) / std, atol=1e-6)
 
 
-def test_a_crop_s_own_contrast_makes_it_the_same_in_dim_light() -> None:
+def test_a_crop_s_own_contrast_makes_it_the_same_in_dim_light():
     preprocessing = Preprocessing(size=8, contrast="crop")
     bright = noise(8, 8)[None] // 2 * 2
     found = preprocessing.normalise(np.concatenate([bright, bright // 2, bright // 2 + 60]))
@@ -223,12 +212,12 @@ class TestRefused:
             (1, 2, 3, 4, 5),
         ],
     )
-    def test_boxes_that_are_none(self, box: Any) -> None:
+    def test_boxes_that_are_none(self, box):
         with pytest.raises(EmodetError, match=r"box \("):
             Preprocessing(size=24).crop(noise(20, 20), box)
 
     @pytest.mark.parametrize("alignment", ["none", "eyes"])
-    def test_boxes_beyond_reason(self, alignment: Any) -> None:
+    def test_boxes_beyond_reason(self, alignment):
         preprocessing = Preprocessing(size=24, alignment=alignment, margin=0.5)
         with pytest.raises(EmodetError, match=r"box .* 2000000 pixels wide"):
             preprocessing.crop(noise(20, 20), (0, 0, 1e6, 1e6), [(0.0, 0.0), (5.0, 4.0)])
@@ -242,7 +231,7 @@ class TestRefused:
             np.zeros((0, 20, 3), np.uint8),
         ],
     )
-    def test_pictures_that_are_none(self, image: Any) -> None:
+    def test_pictures_that_are_none(self, image):
         with pytest.raises(EmodetError, match="image has shape"):
             Preprocessing(size=24).crop(image)
 
@@ -260,17 +249,17 @@ class TestRefused:
             ("std", [(0.5, 0, 0.5), (0.5, math.inf, 0.5)]),
         ],
     )
-    def test_values_out_of_range_are_named(self, field: str, values: list[Any]) -> None:
+    def test_values_out_of_range_are_named(self, field, values):
         for value in values:
             with pytest.raises(EmodetError, match=rf"preprocessing\.{field}="):
                 Preprocessing(**{field: value})
 
-    def test_unknown_keys_are_named(self) -> None:
+    def test_unknown_keys_are_named(self):
         with pytest.raises(EmodetError, match="padding"):
             Preprocessing.from_dict({"size": 48, "padding": 1})
 
 
-def test_the_fingerprint_tells_crops_apart_and_nothing_else() -> None:
+def test_the_fingerprint_tells_crops_apart_and_nothing_else():
     base = Preprocessing(size=64)
     others = [
         Preprocessing(size=65),

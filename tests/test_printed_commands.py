@@ -5,12 +5,10 @@ import ast
 import re
 import shlex
 import sys
-from collections.abc import Iterator
 from importlib import import_module
 from itertools import chain
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import lightning
 import pytest
@@ -28,26 +26,26 @@ PAGES += [*ROOT.glob("*.md"), *(ROOT / "emodet").rglob("*.md")]
 LINE = re.compile(rf"(?:-m emodet[. ]|\bemodet )({'|'.join(COMMANDS)}) (?!needs)([^\n`…|]+)")
 
 
-def commands_in(text: str) -> list[tuple[str, str]]:
+def commands_in(text):
     """Pairs of a command and its arguments, which a comment or two spaces end."""
     text = re.sub(r" *\\\n[# ]*", " ", text)
     return [(name, re.split(r" {2}| #", rest)[0].strip()) for name, rest in LINE.findall(text)]
 
 
-def code_of(page: Path) -> str:
+def code_of(page):
     """The fenced blocks and inline code of a Markdown file."""
     text = page.read_text(encoding="utf-8")
     return "\n".join(chain(re.findall(r"^```\w*\n(.*?)^```", text, re.M | re.S), re.findall(r"`([^`\n]+)`", text)))
 
 
-def printed_by(file: Path) -> str:
+def printed_by(file):
     """The strings of a module but for its functions' docstrings, with X for what is formatted into them."""
     tree = ast.parse(file.read_text(encoding="utf-8"))
     documented = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.ClassDef)]
     hidden = {id(node.body[0].value) for node in documented if isinstance(node.body[0], ast.Expr)}
     hidden |= {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in node.values}
 
-    def text(node: ast.AST) -> str:
+    def text(node):
         if isinstance(node, ast.JoinedStr):
             return "".join(map(text, node.values))
         if isinstance(node, ast.FormattedValue):
@@ -59,7 +57,7 @@ def printed_by(file: Path) -> str:
     return "\n".join(text(node) for node in strings if id(node) not in hidden)
 
 
-def printed() -> list[Any]:
+def printed():
     found = [(page, code_of(page)) for page in PAGES]
     prose = [(file, printed_by(file)) for file in (ROOT / "emodet").rglob("*.py")]
     found += [(file, re.sub(r"[,;]( .*|$)", "", text, flags=re.M)) for file, text in prose]
@@ -68,7 +66,7 @@ def printed() -> list[Any]:
 
 
 @pytest.fixture(autouse=True)
-def a_package_of_ones_own(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def a_package_of_ones_own(monkeypatch):
     mylab = ModuleType("mylab")
     for name, base in (("MyNet", torch.nn.Module), ("MyLoss", torch.nn.Module), ("MyLogger", CSVLogger)):
         setattr(mylab, name, type(name, (base,), {}))
@@ -80,13 +78,13 @@ def a_package_of_ones_own(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     HydraConfig.instance().cfg = None
 
 
-def test_commands_are_found() -> None:
+def test_commands_are_found():
     assert len(printed()) > 80
     assert commands_in("$ emodet predict a.jpg \\\n   --rows csv   # rows\n") == [("predict", "a.jpg --rows csv")]
 
 
 @pytest.mark.parametrize(("name", "arguments"), printed())
-def test_a_printed_command_parses(name: str, arguments: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_printed_command_parses(name, arguments, monkeypatch):
     typed = shlex.split(arguments)
     if name in SCHEMAS:
         flags = ("-m", "--multirun", "--help")
@@ -101,7 +99,7 @@ def test_a_printed_command_parses(name: str, arguments: str, monkeypatch: pytest
     class ParsedError(Exception):
         """Raised after parsing, so that nothing runs."""
 
-    def parse(parser: argparse.ArgumentParser, *given: Any) -> argparse.Namespace:
+    def parse(parser, *given):
         real(parser, *given)
         raise ParsedError
 
@@ -113,7 +111,7 @@ def test_a_printed_command_parses(name: str, arguments: str, monkeypatch: pytest
     assert getattr(stop.value, "code", 0) == 0
 
 
-def first_of(argument: str) -> str:
+def first_of(argument):
     """An argument of a sweep with the first of its values."""
     if argument.startswith("-") or "=" not in argument:
         return argument

@@ -11,7 +11,7 @@ from emodet.modelfile import shipped_model
 
 
 @pytest.fixture(scope="module")
-def recognizer() -> Recognizer:
+def recognizer():
     return Recognizer(detector="centerface", threads=1)
 
 

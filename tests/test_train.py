@@ -3,8 +3,6 @@
 import csv
 import json
 import math
-from collections.abc import Callable
-from pathlib import Path
 
 import cv2
 import pytest
@@ -18,10 +16,8 @@ from emodet.training.checkpoints import load_classifier, read_checkpoint
 from emodet.training.folder import RunFolder
 from emodet.training.weights import load_weights
 
-Command = Callable[..., int]
 
-
-def rows(run: Path) -> list[dict[str, str]]:
+def rows(run):
     with (run / "metrics.csv").open(newline="", encoding="utf-8") as stream:
         return [{name: value for name, value in row.items() if value} for row in csv.DictReader(stream)]
 
@@ -30,7 +26,7 @@ def rows(run: Path) -> list[dict[str, str]]:
 
 
 @pytest.fixture(scope="module")
-def finished(command_once: Command, small: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished(command_once, small, tmp_path_factory):
     """One complete run, with its pictures."""
     run = tmp_path_factory.mktemp("finished") / "run"
     arguments = [
@@ -44,7 +40,7 @@ def finished(command_once: Command, small: list[str], tmp_path_factory: pytest.T
     return run
 
 
-def test_a_run_says_what_it_is_made_of(finished: Path) -> None:
+def test_a_run_says_what_it_is_made_of(finished):
     config = yaml.safe_load((finished / "config.yaml").read_text(encoding="utf-8"))
     assert config["name"] == "affectnet_yolo"
     assert config["trainer"]["max_epochs"] == 2
@@ -61,7 +57,7 @@ def test_a_run_says_what_it_is_made_of(finished: Path) -> None:
     assert facts["started"] <= facts["ended"]
 
 
-def test_a_run_keeps_best_and_last_and_plain_weights(finished: Path) -> None:
+def test_a_run_keeps_best_and_last_and_plain_weights(finished):
     best = load_classifier(finished / "checkpoints/best.ckpt")
     last = torch.load(finished / "checkpoints/last.ckpt", weights_only=True)
     assert last["optimizer_states"]
@@ -74,7 +70,7 @@ def test_a_run_keeps_best_and_last_and_plain_weights(finished: Path) -> None:
     assert sorted(path.name for path in (finished / "checkpoints").iterdir()) == ["best.ckpt", "last.ckpt"]
 
 
-def test_the_temperature_follows_the_sharpness_where_asked(finished: Path) -> None:
+def test_the_temperature_follows_the_sharpness_where_asked(finished):
     best, (plain, card) = load_classifier(finished / "checkpoints/best.ckpt"), load_weights(finished / "weights.pt")
     assert best.temperature_slope.any()
     assert best.temperature_slope.tolist() == pytest.approx(card.temperature_slope)
@@ -82,7 +78,7 @@ def test_the_temperature_follows_the_sharpness_where_asked(finished: Path) -> No
     assert torch.allclose(best.probabilities(crops), plain.probabilities(crops), atol=1e-6)
 
 
-def test_a_run_shows_curves_faces_and_reports(finished: Path) -> None:
+def test_a_run_shows_curves_faces_and_reports(finished):
     log = (finished / "train.log").read_text(encoding="utf-8")
     assert all(f"epoch {number}/2, train/loss " in log for number in (1, 2))
     for name in ("curves.png", "augmentation.png"):
@@ -101,16 +97,14 @@ def test_a_run_shows_curves_faces_and_reports(finished: Path) -> None:
     ] == []
 
 
-def test_the_report_is_of_the_epoch_that_was_selected(finished: Path) -> None:
+def test_the_report_is_of_the_epoch_that_was_selected(finished):
     """The best checkpoint holds the averaged weights that were validated: its accuracy is the one in the curve."""
     validated = [float(row["val/macro_f1"]) for row in rows(finished) if "val/macro_f1" in row]
     val = RunFolder(finished).facts()["results"]["val"]
     assert val["macro_f1"]["value"] == pytest.approx(max(validated), abs=1e-6)
 
 
-def test_the_best_checkpoint_holds_the_averaged_weights(
-    command: Command, small: list[str], tmp_path: Path, without_pictures: None
-) -> None:
+def test_the_best_checkpoint_holds_the_averaged_weights(command, small, tmp_path, without_pictures):
     arguments = ["experiment=affectnet_yolo", *small, "logger=csv", "trainer.max_epochs=1"]
     averaged = [*arguments, "callbacks.ema.decay=0.9", f"hydra.run.dir={tmp_path / 'run'}"]
     assert command("emodet.train", *averaged) == 0
@@ -120,9 +114,7 @@ def test_the_best_checkpoint_holds_the_averaged_weights(
     assert not torch.equal(best["state_dict"][layer], last["current_model_state"][layer])
 
 
-def test_a_fixed_length_keeps_the_last_epoch_however_good_it_is(
-    command: Command, small: list[str], tmp_path: Path, without_pictures: None
-) -> None:
+def test_a_fixed_length_keeps_the_last_epoch_however_good_it_is(command, small, tmp_path, without_pictures):
     # Only batch norm's averages move, and away from what fits: the first epoch has the least loss.
     arguments = [*small, *PLAIN, "trainer.max_epochs=3", "callbacks=[default]", "optimizer.lr=1e-12"]
     kept = ["training.monitor=val/loss", "callbacks.best.keep=last", f"hydra.run.dir={tmp_path}"]
@@ -134,9 +126,7 @@ def test_a_fixed_length_keeps_the_last_epoch_however_good_it_is(
     assert best["epoch"] == last["epoch"] == 2
 
 
-def test_nothing_but_the_run_speaks(
-    command: Command, small: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str], without_pictures: None
-) -> None:
+def test_nothing_but_the_run_speaks(command, small, tmp_path, capfd, without_pictures):
     arguments = ["experiment=ferplus", *small, "training.progressive_sizes=[]"]
     assert command("emodet.train", *arguments, f"hydra.run.dir={tmp_path / 'run'}") == 0
     captured = capfd.readouterr()
@@ -149,9 +139,7 @@ def test_nothing_but_the_run_speaks(
 # What is said when something is wrong.
 
 
-def test_the_baseline_without_affectnet_says_how_to_get_it(
-    command: Command, capfd: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
+def test_the_baseline_without_affectnet_says_how_to_get_it(command, capfd, tmp_path):
     assert command("emodet.train", "experiment=baseline", f"hydra.run.dir={tmp_path}") == 2
     error = capfd.readouterr().err
     for part in ("mohammadmahoor.com", "data.root=/path", "EMODET_AFFECTNET", "data=synthetic"):
@@ -188,15 +176,7 @@ def test_the_baseline_without_affectnet_says_how_to_get_it(
         (["trainer.max_steps=3"], "trainer.max_steps=3"),
     ],
 )
-def test_errors_are_one_sentence_and_status_2(
-    arguments: list[str],
-    message: str,
-    command: Command,
-    small: list[str],
-    tmp_path: Path,
-    capfd: pytest.CaptureFixture[str],
-    without_pictures: None,
-) -> None:
+def test_errors_are_one_sentence_and_status_2(arguments, message, command, small, tmp_path, capfd, without_pictures):
     run = f"hydra.run.dir={tmp_path}"
     assert command("emodet.train", "experiment=ferplus", *small, "training.progressive_sizes=[]", *arguments, run) == 2
     error = capfd.readouterr().err
@@ -205,16 +185,14 @@ def test_errors_are_one_sentence_and_status_2(
     assert "HYDRA_FULL_ERROR" not in error
 
 
-def test_a_folder_for_outputs_that_cannot_be_made(
-    command: Command, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_folder_for_outputs_that_cannot_be_made(command, tmp_path, capfd, monkeypatch):
     (tmp_path / "file").touch()
     monkeypatch.setenv("EMODET_OUTPUTS", str(tmp_path / "file" / "outputs"))
     assert command("emodet.train", "experiment=baseline") == 2
     assert "EMODET_OUTPUTS=" in capfd.readouterr().err
 
 
-def stops_at_epoch(monkeypatch: pytest.MonkeyPatch, do: Callable[[], None]) -> None:
+def stops_at_epoch(monkeypatch, do):
     """Let something happen at the start of the second epoch."""
     monkeypatch.setattr(
         EmotionClassifier,
@@ -223,7 +201,7 @@ def stops_at_epoch(monkeypatch: pytest.MonkeyPatch, do: Callable[[], None]) -> N
     )
 
 
-def last_is_that_of_the_first_epoch(run: Path) -> None:
+def last_is_that_of_the_first_epoch(run):
     last = torch.load(run / "checkpoints/last.ckpt", weights_only=True)
     assert (last["epoch"], last["global_step"]) == (0, 9)
     assert all(torch.isfinite(tensor).all() for tensor in last["state_dict"].values())
@@ -235,13 +213,8 @@ PLAIN = ["experiment=ferplus", "training.progressive_sizes=[]", "trainer.check_v
 
 
 def test_a_loss_that_becomes_nan_keeps_the_last_good_checkpoint(
-    command: Command,
-    small: list[str],
-    tmp_path: Path,
-    capfd: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-    without_pictures: None,
-) -> None:
+    command, small, tmp_path, capfd, monkeypatch, without_pictures
+):
     with monkeypatch.context() as patched:
         nan = torch.tensor(math.nan)
         stops_at_epoch(patched, lambda: patched.setattr(SoftCrossEntropy, "forward", lambda *_: nan))
@@ -256,9 +229,7 @@ def test_a_loss_that_becomes_nan_keeps_the_last_good_checkpoint(
 # Ways to train.
 
 
-def test_early_stopping_and_validation_every_second_epoch(
-    command: Command, small: list[str], tmp_path: Path, without_pictures: None
-) -> None:
+def test_early_stopping_and_validation_every_second_epoch(command, small, tmp_path, without_pictures):
     arguments = [
         *PLAIN,
         "trainer.check_val_every_n_epoch=2",
@@ -273,9 +244,7 @@ def test_early_stopping_and_validation_every_second_epoch(
 
 
 @pytest.mark.slow
-def test_the_overfit_preset_learns_its_sixteen_faces_by_heart(
-    command: Command, small: list[str], tmp_path: Path, without_pictures: None
-) -> None:
+def test_the_overfit_preset_learns_its_sixteen_faces_by_heart(command, small, tmp_path, without_pictures):
     data = [argument for argument in small if argument.startswith(("data=", "data.root", "data.processes", "preproc"))]
     # With the net's own widths: narrow ones cannot.
     arguments = ["experiment=ferplus", "debug=overfit", *data, "trainer.max_epochs=20", "trainer.precision=32-true"]
@@ -286,9 +255,7 @@ def test_the_overfit_preset_learns_its_sixteen_faces_by_heart(
     assert float(table[-1]["train/accuracy"]) == 1
 
 
-def test_fine_tuning_to_seven_classes_starts_from_the_weights(
-    finished: Path, command: Command, small: list[str], tmp_path: Path, without_pictures: None
-) -> None:
+def test_fine_tuning_to_seven_classes_starts_from_the_weights(finished, command, small, tmp_path, without_pictures):
     arguments = [*PLAIN, "data.classes=7", "optimizer.lr=1e-12", "trainer.max_epochs=1", "trainer.precision=32-true"]
     source = f"init_from={finished / 'checkpoints/best.ckpt'}"
     assert command("emodet.train", *small, *arguments, source, f"hydra.run.dir={tmp_path}") == 0
@@ -298,9 +265,7 @@ def test_fine_tuning_to_seven_classes_starts_from_the_weights(
     torch.testing.assert_close(own["stages.3.0.weight"], given["stages.3.0.weight"])
 
 
-def test_a_multirun_makes_a_folder_per_seed_and_they_differ(
-    command: Command, small: list[str], tmp_path: Path, without_pictures: None
-) -> None:
+def test_a_multirun_makes_a_folder_per_seed_and_they_differ(command, small, tmp_path, without_pictures):
     arguments = [*PLAIN, "trainer.max_epochs=1", "seed=0,1", f"hydra.sweep.dir={tmp_path}", "-m"]
     assert command("emodet.train", *small, *arguments) == 0
     weights = [torch.load(tmp_path / job / "weights.pt", weights_only=True) for job in ("0", "1")]
@@ -317,13 +282,8 @@ def test_a_multirun_makes_a_folder_per_seed_and_they_differ(
     ],
 )
 def test_a_value_that_needs_no_data_is_refused_before_anything_is_written(
-    argument: str,
-    command: Command,
-    small: list[str],
-    tmp_path: Path,
-    capfd: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+    argument, command, small, tmp_path, capfd, monkeypatch
+):
     monkeypatch.setenv("EMODET_PACKS", str(tmp_path / "packs"))
     run = f"hydra.run.dir={tmp_path / 'run'}"
     plain = ["training.progressive_sizes=[]", "scheduler=onecycle", "trainer.check_val_every_n_epoch=1"]

@@ -1,7 +1,5 @@
 """Duplicates: other crops, sizes and mirror images are copies, other faces are not; groups and their order."""
 
-from pathlib import Path
-
 import cv2
 import numpy as np
 import pytest
@@ -14,7 +12,7 @@ RAMP = np.arange(256, dtype=np.uint8).reshape(1, 16, 16)
 
 
 @pytest.mark.parametrize("radius", [0, 3, 8, 12])
-def test_every_pair_of_near_hashes_is_found(radius: int) -> None:
+def test_every_pair_of_near_hashes_is_found(radius):
     generator = np.random.default_rng(radius)
     # A few centres with some bits flipped: pairs at all small distances.
     hashes = generator.integers(0, 2**63, 3, dtype=np.uint64)[generator.integers(0, 3, 60)]
@@ -27,12 +25,12 @@ def test_every_pair_of_near_hashes_is_found(radius: int) -> None:
     np.testing.assert_array_equal(found[:, None] == found[None, :], expected)
 
 
-def of_contrast(count: int) -> dict[str, np.ndarray]:
+def of_contrast(count):
     values = np.full(count, 50.0)
     return {"contrast": values, "brightness": 2 * values, "sharpness": values}
 
 
-def test_crops_sizes_and_mirror_images_are_copies_and_other_faces_are_not(tmp_path: Path) -> None:
+def test_crops_sizes_and_mirror_images_are_copies_and_other_faces_are_not(tmp_path):
     one, two = photograph(1, 96), photograph(2, 96)
     faces = {
         "one": one,
@@ -56,7 +54,7 @@ def test_crops_sizes_and_mirror_images_are_copies_and_other_faces_are_not(tmp_pa
     assert len(set(others)) == len(others)
 
 
-def test_groups_across_splits_come_first_then_contradictions() -> None:
+def test_groups_across_splits_come_first_then_contradictions():
     table = table_of(
         9,
         split=["train", "val", "train", "train", "train", "train", "train", "test", "train"],

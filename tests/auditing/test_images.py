@@ -1,7 +1,6 @@
 """Image issues: each is named, blur is relative to the set and independent of skin tone; undetected faces."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -14,7 +13,7 @@ from emodet.synthetic.faces import draw_face
 from emodet.synthetic.people import draw_identity
 
 
-def test_each_issue_is_named() -> None:
+def test_each_issue_is_named():
     ordinary = np.random.default_rng(0).lognormal(0, 0.3, 100)
     stats = stats_of(
         sharpness=[*ordinary, 1, 1, 1, 1, 0.005],
@@ -27,7 +26,7 @@ def test_each_issue_is_named() -> None:
     assert found.counts()["uniform"] == 1
 
 
-def test_no_skin_tone_is_flagged_more_often() -> None:
+def test_no_skin_tone_is_flagged_more_often():
     """The same people, drawn with light to dark skin, every fourth with a headscarf; one in ten is blurred."""
     tones, count, blurred = [(244, 212, 190), (198, 144, 108), (128, 82, 58), (64, 40, 30)], 50, 5
     sharpness = np.zeros((len(tones), count))
@@ -44,11 +43,11 @@ def test_no_skin_tone_is_flagged_more_often() -> None:
     assert not flagged[:, blurred:].any()
 
 
-def test_a_face_is_detected_in_either_framing(tmp_path: Path) -> None:
+def test_a_face_is_detected_in_either_framing(tmp_path):
     pack = pack_of(tmp_path, [(str(number), "train", 0, photograph(number)) for number in range(3)])
-    sides: list[int] = []
+    sides = []
 
-    def detect(image: np.ndarray) -> float:
+    def detect(image):
         sides.append(image.shape[0])
         return 0.4 if sides == [192, 398] else 0.0
 

@@ -1,7 +1,5 @@
 """Label issues: folds without leaks, candidates, proposed corrections."""
 
-from collections.abc import Callable
-
 import numpy as np
 import pytest
 from made_faces import stats_of, table_of
@@ -15,22 +13,22 @@ from emodet.auditing.proposals import propose
 from emodet.errors import EmodetError
 
 
-def probabilities(true: np.ndarray, sure: float = 0.8) -> np.ndarray:
+def probabilities(true, sure=0.8):
     shares = np.full((len(true), 8), (1 - sure) / 7)
     shares[np.arange(len(true)), true] = sure
     shares *= np.random.default_rng(0).uniform(0.9, 1.1, shares.shape)
     return shares / shares.sum(axis=1, keepdims=True)
 
 
-def found_by(label: np.ndarray, shares: np.ndarray, **columns: np.ndarray) -> tuple[LabelNoise, ...]:
+def found_by(label, shares, **columns):
     return find_label_noise(table_of(len(label), emotion=label, **columns), OutOfFoldProbs(shares, "test"))
 
 
-def no_issues(count: int, **columns: list[float]) -> object:
+def no_issues(count, **columns):
     return find_image_issues(stats_of(**{"contrast": [50.0] * count, **columns}))
 
 
-def test_photographs_and_people_are_held_out_together() -> None:
+def test_photographs_and_people_are_held_out_together():
     generator = np.random.default_rng(0)
     photographs = generator.integers(0, 400, 900)
     subject = np.where(generator.random(900) < 0.3, generator.integers(0, 20, 900).astype(str), "")
@@ -40,7 +38,7 @@ def test_photographs_and_people_are_held_out_together() -> None:
     assert set(folds.tolist()) == {0, 1, 2}
 
 
-def test_folds_are_stratified_and_repeatable() -> None:
+def test_folds_are_stratified_and_repeatable():
     emotion = np.random.default_rng(0).choice(8, 1000, p=[0.3, 0.3, 0.1, 0.1, 0.1, 0.05, 0.03, 0.02])
     folds = assign_folds(emotion, np.arange(1000), 4, seed=1)
     for number in range(8):
@@ -51,7 +49,7 @@ def test_folds_are_stratified_and_repeatable() -> None:
         assign_folds(np.zeros(10, np.int64), np.arange(10) // 2, 6, 0)
 
 
-def test_planted_wrong_labels_are_the_candidates() -> None:
+def test_planted_wrong_labels_are_the_candidates():
     true = np.random.default_rng(1).integers(0, 8, 800)
     label, planted = true.copy(), np.arange(0, 800, 20)
     label[planted] = (true[planted] + 3) % 8
@@ -67,19 +65,19 @@ def test_planted_wrong_labels_are_the_candidates() -> None:
     assert sum(count for _, count in found.pairs) == len(rows)
 
 
-def test_uninformative_predictions_propose_nothing() -> None:
+def test_uninformative_predictions_propose_nothing():
     label = np.random.default_rng(1).integers(0, 8, 400)
     (found,) = found_by(label, probabilities((label + 1) % 8))
     assert not found.informative
     assert propose(table_of(400, emotion=label), no_issues(400), (), (found,), ProposalOptions()) == ()
 
 
-def noise_of(*candidates: Candidate) -> tuple[LabelNoise]:
+def noise_of(*candidates):
     return (LabelNoise("train", 10, 0.8, 0.2, candidates),)
 
 
 @pytest.fixture
-def proposed() -> Callable[..., dict[str, tuple[str, int | None, str]]]:
+def proposed():
     """0 and 1: across splits. 2, 3, 4: one photograph, labels two against one. 5, 6: equal pixels. 7: one colour.
     8: another class is probable. 9: the label is improbable. 11: without a label."""
     table = table_of(
@@ -92,7 +90,7 @@ def proposed() -> Callable[..., dict[str, tuple[str, int | None, str]]]:
     images = no_issues(12, contrast=[50.0] * 7 + [0.5] + [50.0] * 4)
     noise = noise_of(Candidate(8, 5, 7, 0.01, 0.95), Candidate(9, 6, 1, 0.02, 0.6), Candidate(0, 0, 3, 0.0, 0.99))
 
-    def propose_with(**options: object) -> dict[str, tuple[str, int | None, str]]:
+    def propose_with(**options):
         found = propose(table, images, groups, noise, ProposalOptions(**options))
         assert all(each.was == table.emotion[int(each.key)] and each.split == "train" for each in found)
         return {each.key: (each.action, each.emotion, each.reason) for each in found}
@@ -100,7 +98,7 @@ def proposed() -> Callable[..., dict[str, tuple[str, int | None, str]]]:
     return propose_with
 
 
-def test_each_face_is_corrected_once_with_a_reason(proposed: Callable[..., dict[str, object]]) -> None:
+def test_each_face_is_corrected_once_with_a_reason(proposed):
     assert proposed() == {
         "0000": ("exclude", None, "copy of 0001 in val"),
         "0004": ("exclude", None, "copies with different labels: happiness, sadness"),
@@ -114,7 +112,7 @@ def test_each_face_is_corrected_once_with_a_reason(proposed: Callable[..., dict[
         ProposalOptions(splits=["training"])
 
 
-def test_votes_outweigh_predictions_and_even_contradictions_are_excluded() -> None:
+def test_votes_outweigh_predictions_and_even_contradictions_are_excluded():
     votes = np.full((3, 8), np.nan, dtype=np.float32)
     votes[:2] = 0
     votes[0, 5], votes[0, 7], votes[1, 5], votes[1, 7] = 0.6, 0.4, 0.4, 0.3

@@ -2,7 +2,6 @@
 
 import pickle
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -16,22 +15,22 @@ CONF = Path(__file__).parents[2] / "conf" / "augmentation"
 NAMES = sorted(file.stem for file in CONF.glob("*.yaml"))
 
 
-def shipped(name: str) -> Augmentation:
+def shipped(name):
     return Augmentation(**yaml.safe_load((CONF / f"{name}.yaml").read_text()))
 
 
 @pytest.fixture(scope="module")
-def crops() -> np.ndarray:
+def crops():
     return np.stack([draw_face(number % 8, np.random.default_rng(number), 48).image for number in range(24)])
 
 
-def test_the_four_are_there() -> None:
+def test_the_four_are_there():
     assert {"none", "light", "standard", "strong"} <= set(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)
 class TestEach:
-    def test_keeps_shape_and_type_and_its_input(self, name: str, crops: np.ndarray) -> None:
+    def test_keeps_shape_and_type_and_its_input(self, name, crops):
         before = crops.copy()
         found = shipped(name)(crops, 1)
         assert found.shape == crops.shape
@@ -39,7 +38,7 @@ class TestEach:
         assert not np.shares_memory(found, crops)
         assert np.array_equal(crops, before)
 
-    def test_is_a_function_of_crops_and_seed(self, name: str, crops: np.ndarray) -> None:
+    def test_is_a_function_of_crops_and_seed(self, name, crops):
         one, other = shipped(name), shipped(name)
         first = one(crops, 7)
         one(crops, 8)
@@ -48,7 +47,7 @@ class TestEach:
         assert np.array_equal(other(crops, 7), first)
         assert np.array_equal(pickle.loads(pickle.dumps(one))(crops, 7), first)
 
-    def test_differs_between_seeds_and_faces(self, name: str, crops: np.ndarray) -> None:
+    def test_differs_between_seeds_and_faces(self, name, crops):
         augmentation = shipped(name)
         if name == "none":
             assert np.array_equal(augmentation(crops, 7), crops)
@@ -57,13 +56,13 @@ class TestEach:
         same = augmentation(np.repeat(crops[:1], 8, axis=0), 7)
         assert len({face.tobytes() for face in same}) >= 6
 
-    def test_works_at_the_sizes_of_the_experiments(self, name: str) -> None:
+    def test_works_at_the_sizes_of_the_experiments(self, name):
         for size in (48, 96):
             crop = np.random.default_rng(0).integers(0, 256, (2, size, size, 3), dtype=np.uint8)
             assert shipped(name)(crop, 0).shape == crop.shape
 
 
-def test_they_get_stronger(crops: np.ndarray) -> None:
+def test_they_get_stronger(crops):
     change = {}
     for name in ("none", "light", "standard", "strong"):
         augmentation = shipped(name)
@@ -72,7 +71,7 @@ def test_they_get_stronger(crops: np.ndarray) -> None:
     assert change["none"] == 0 < change["light"] < change["standard"] < change["strong"]
 
 
-def test_a_flip_mirrors_left_and_right(crops: np.ndarray) -> None:
+def test_a_flip_mirrors_left_and_right(crops):
     found = Augmentation([{"name": "HorizontalFlip", "p": 1}])(crops, 0)
     assert np.array_equal(found, crops[:, :, ::-1])
 
@@ -99,13 +98,13 @@ def test_a_flip_mirrors_left_and_right(crops: np.ndarray) -> None:
         ("HorizontalFlip", "expected a list of"),
     ],
 )
-def test_a_mistyped_step_is_refused(step: Any, message: str) -> None:
+def test_a_mistyped_step_is_refused(step, message):
     with pytest.raises(EmodetError, match=message):
         Augmentation([step])
 
 
 @pytest.mark.parametrize("step", [{"name": "Resize", "height": 20, "width": 20}, {"name": "ToFloat"}])
-def test_a_step_that_changes_size_or_type_is_refused(step: dict[str, Any]) -> None:
+def test_a_step_that_changes_size_or_type_is_refused(step):
     with pytest.raises(EmodetError, match=f"{step['name']} made ndarray"):
         Augmentation([step])(np.zeros((2, 48, 48, 3), np.uint8), 0)
 
@@ -114,14 +113,14 @@ FLIP, INVERT = {"name": "HorizontalFlip", "p": 1}, {"name": "InvertImg", "p": 1}
 
 
 class TestMix:
-    def test_each_part_of_a_batch_has_its_own_steps(self, crops: np.ndarray) -> None:
+    def test_each_part_of_a_batch_has_its_own_steps(self, crops):
         mix = [{"share": 0.25, "steps": [FLIP]}, {"share": 0.5, "steps": [INVERT]}, {"share": 0.25, "steps": []}]
         found = Augmentation(mix=mix)(crops, 0)
         assert np.array_equal(found[:6], crops[:6, :, ::-1])
         assert np.array_equal(found[6:18], 255 - crops[6:18])
         assert np.array_equal(found[18:], crops[18:])
 
-    def test_one_part_is_the_same_as_steps(self, crops: np.ndarray) -> None:
+    def test_one_part_is_the_same_as_steps(self, crops):
         steps = yaml.safe_load((CONF / "standard.yaml").read_text())["steps"]
         mixed = Augmentation(mix=[{"share": 1, "steps": steps}])
         assert np.array_equal(mixed(crops, 3), Augmentation(steps)(crops, 3))
@@ -135,14 +134,14 @@ class TestMix:
             ([{"share": 1, "steps": [{"name": "Turn"}]}], "'Turn'"),
         ],
     )
-    def test_refused(self, mix: Any, message: str) -> None:
+    def test_refused(self, mix, message):
         with pytest.raises(EmodetError, match=message):
             Augmentation(mix=mix)
         with pytest.raises(EmodetError, match="exclude each other"):
             Augmentation([FLIP], [{"share": 1, "steps": []}])
 
 
-def test_a_transform_of_ones_own(tmp_path: Path, crops: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_transform_of_ones_own(tmp_path, crops, monkeypatch):
     (tmp_path / "mylab.py").write_text(
         "import albumentations as A\n"
         "class Darker(A.ImageOnlyTransform):\n"

@@ -2,10 +2,7 @@
 
 import json
 import pickle
-from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -14,25 +11,20 @@ from made_reader import MadeReader, records
 from emodet.data.build import build_datamodule
 from emodet.data.corrections import (
     Correction,
-    Corrections,
     read_corrections,
     write_corrections,
 )
-from emodet.data.datamodule import EmotionDataModule
 from emodet.data.mixed import MixedPack
-from emodet.data.pack import Pack
 from emodet.data.packing import prepare_pack
 from emodet.emotions import EMOTIONS
 from emodet.errors import EmodetError
 from emodet.preprocessing import Preprocessing
 
-Command = Callable[..., int]
-
 HEADER = "key,split,action,emotion,was,reason,score\n"
 
 
 @pytest.fixture(scope="module")
-def pack(tmp_path_factory: pytest.TempPathFactory) -> Pack:
+def pack(tmp_path_factory):
     """Sixteen faces of train, labelled 0 to 7 twice, and eight of val; every face also has a soft label."""
     shares = [tuple(1.0 if place == number % 8 else 0.0 for place in range(8)) for number in range(16)]
     faces = records(16, emotion=[number % 8 for number in range(16)], soft_label=shares)
@@ -42,8 +34,8 @@ def pack(tmp_path_factory: pytest.TempPathFactory) -> Pack:
 
 
 @pytest.fixture
-def written(tmp_path: Path) -> Callable[[str], Corrections]:
-    def write(rows: str, header: str = HEADER) -> Corrections:
+def written(tmp_path):
+    def write(rows, header=HEADER):
         file = tmp_path / "corrections.csv"
         file.write_text(header + rows, encoding="utf-8")
         return read_corrections(file)
@@ -51,7 +43,7 @@ def written(tmp_path: Path) -> Callable[[str], Corrections]:
     return write
 
 
-def test_what_is_written_is_read_again(tmp_path: Path) -> None:
+def test_what_is_written_is_read_again(tmp_path):
     rows = [
         Correction("a,b.png", "exclude", split="train", was=3, reason="copy of c", score=0.25),
         Correction("c.png", "relabel", 6, was=-1, reason='he said "no"'),
@@ -83,21 +75,21 @@ def test_what_is_written_is_read_again(tmp_path: Path) -> None:
         ("", "there are no rows below the header"),
     ],
 )
-def test_a_bad_row_is_named(written: Callable[[str], Corrections], rows: str, said: str) -> None:
+def test_a_bad_row_is_named(written, rows, said):
     with pytest.raises(EmodetError) as problem:
         written(rows)
     assert said in str(problem.value)
     assert "corrections.csv" in str(problem.value)
 
 
-def test_a_missing_column_is_named(written: Any, tmp_path: Path) -> None:
+def test_a_missing_column_is_named(written, tmp_path):
     with pytest.raises(EmodetError, match=r"corrections\.csv: the header lacks action"):
         written("a,fear\n", header="key,emotion\n")
     with pytest.raises(EmodetError, match="cannot be read"):
         read_corrections(tmp_path / "nowhere.csv")
 
 
-def test_the_table_is_changed_where_it_says_and_nowhere_else(written: Any, pack: Pack) -> None:
+def test_the_table_is_changed_where_it_says_and_nowhere_else(written, pack):
     before = pack.table
     corrections = written("train/0003,train,exclude,,surprise,,\nval/0005,,relabel,happy,disgust,,\n")
     after, counts = corrections.apply(before)
@@ -129,14 +121,14 @@ def test_the_table_is_changed_where_it_says_and_nowhere_else(written: Any, pack:
         ),
     ],
 )
-def test_a_row_that_does_not_fit_the_data_is_named(written: Any, pack: Pack, rows: str, said: str) -> None:
+def test_a_row_that_does_not_fit_the_data_is_named(written, pack, rows, said):
     corrections = written(rows)
     with pytest.raises(EmodetError) as problem:
         MixedPack({"": pack}, corrections=corrections.file)
     assert said in str(problem.value)
 
 
-def test_a_corrected_pack_is_still_corrected_in_a_worker(written: Any, pack: Pack) -> None:
+def test_a_corrected_pack_is_still_corrected_in_a_worker(written, pack):
     corrected = MixedPack({"": pack}, corrections=written("train/0003,,relabel,fear,,,\n").file)
     far = pickle.loads(pickle.dumps(corrected))
     assert far.table.emotion.tolist() == corrected.table.emotion.tolist() != pack.table.emotion.tolist()
@@ -147,8 +139,8 @@ def test_a_corrected_pack_is_still_corrected_in_a_worker(written: Any, pack: Pac
 
 
 @pytest.fixture
-def data_with(release: Path, own_folders: Path) -> Callable[..., EmotionDataModule]:
-    def make(**options: Any) -> EmotionDataModule:
+def data_with(release, own_folders):
+    def make(**options):
         values = {"packs": own_folders / "packs", "num_workers": 0, "processes": 1, "batch_size": 8} | options
         data = build_datamodule({"root": release, **values}, {"size": 48})
         data.prepare_data()
@@ -158,7 +150,7 @@ def data_with(release: Path, own_folders: Path) -> Callable[..., EmotionDataModu
     return make
 
 
-def test_the_data_module_leaves_out_and_relabels(data_with: Any, tmp_path: Path, caplog: Any) -> None:
+def test_the_data_module_leaves_out_and_relabels(data_with, tmp_path, caplog):
     plain = data_with()
     gone, renamed = plain.splits.train[:2].tolist()
     table = plain.pack.table
@@ -180,14 +172,14 @@ def test_the_data_module_leaves_out_and_relabels(data_with: Any, tmp_path: Path,
     assert "train 1 excluded, 1 relabelled; test 1 excluded" in caplog.text
     assert "1 training faces dropped: excluded by corrections" in caplog.text
     (place,) = np.flatnonzero(data.splits.train == renamed)
-    target = data.evaluation_dataloader("train").dataset.__getitems__(  # type: ignore[attr-defined]
-        next(iter(data.evaluation_dataloader("train").batch_sampler))  # type: ignore[arg-type]
+    target = data.evaluation_dataloader("train").dataset.__getitems__(
+        next(iter(data.evaluation_dataloader("train").batch_sampler))
     )["target"]
     assert target[place].argmax() == new
     assert data.pack.fingerprint == plain.pack.fingerprint == plain.fingerprint != data.fingerprint
 
 
-def test_a_relabelled_face_does_not_keep_its_soft_label(pack: Pack, written: Any) -> None:
+def test_a_relabelled_face_does_not_keep_its_soft_label(pack, written):
     from emodet.data.batches import BatchIndices
     from emodet.data.faces import FaceDataset
 
@@ -198,14 +190,8 @@ def test_a_relabelled_face_does_not_keep_its_soft_label(pack: Pack, written: Any
 
 
 def test_a_run_names_its_corrections_and_goes_on_with_no_others(
-    command: Command,
-    small: list[str],
-    release: Path,
-    data_with: Any,
-    tmp_path: Path,
-    without_pictures: None,
-    capsys: Any,
-) -> None:
+    command, small, release, data_with, tmp_path, without_pictures, capsys
+):
     table, train = data_with().pack.table, data_with().splits.train
     file, run = tmp_path / "mine.csv", tmp_path / "run"
     write_corrections([Correction(str(table.key[train[0]]), "exclude")], file)
@@ -225,7 +211,7 @@ def test_a_run_names_its_corrections_and_goes_on_with_no_others(
     assert "this run began with other data" in capsys.readouterr().err
 
 
-def test_a_report_on_corrected_faces_says_so(data_with: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_report_on_corrected_faces_says_so(data_with, tmp_path, monkeypatch):
     from emodet.evaluation import report as reporting
     from emodet.evaluation.outputs import SplitOutputs
 
@@ -233,7 +219,7 @@ def test_a_report_on_corrected_faces_says_so(data_with: Any, tmp_path: Path, mon
     key = str(plain.pack.table.key[plain.splits.test[0]])
     write_corrections([Correction(key, "exclude")], tmp_path / "mine.csv")
     data = data_with(corrections=tmp_path / "mine.csv")
-    seen: dict[str, Any] = {}
+    seen = {}
     monkeypatch.setattr(reporting, "write_report", lambda evaluation, *_, details, **__: seen.update(details))
     rows = data.splits.test
     emotion = data.pack.table.emotion[rows]

@@ -1,23 +1,19 @@
 """The four crop modes, from a release on disk to the pack: each is what `Preprocessing` cuts live, or is refused."""
 
-from pathlib import Path
-from typing import Any
-
 import numpy as np
 import pytest
 from made_reader import MadeReader, picture, png, records
 from made_releases import RELEASES
 
-from emodet.data.pack import Pack
 from emodet.data.packing import prepare_pack
 from emodet.data.sources import Source
 from emodet.datasets.readers import open_reader
-from emodet.datasets.samples import Reader, Sample
+from emodet.datasets.samples import Sample
 from emodet.errors import EmodetError
 from emodet.images import decode_rgb
 from emodet.preprocessing import Preprocessing
 
-MODES: dict[str, tuple[str, dict[str, Any]]] = {
+MODES = {
     "none": ("image", {}),
     "box": ("box", {}),
     "scaled box": ("box", {"margin": 0.25}),
@@ -27,13 +23,13 @@ WITH_BOXES = ["affectnet_csv", "expw", "own_csv"]
 TILTED = ((12.0, 18.0), (28.0, 26.0), (18.0, 28.0), (12.0, 32.0), (24.0, 36.0))
 
 
-def source(name: str, root: Path, mode: str, **more: Any) -> tuple[Source, Preprocessing]:
+def source(name, root, mode, **more):
     crop, values = MODES[mode]
     options = {"processes": 1, "packs": root.parent / "packs", "crop": crop} | more
     return Source(root, name, **options), Preprocessing(size=24, **values)
 
 
-def prepare(name: str, root: Path, mode: str, **more: Any) -> Pack:
+def prepare(name, root, mode, **more):
     made, preprocessing = source(name, root, mode, **more)
     return made.prepare(preprocessing)[0]
 
@@ -42,7 +38,7 @@ def prepare(name: str, root: Path, mode: str, **more: Any) -> Pack:
     ("name", "mode"),
     [*((name, mode) for name in WITH_BOXES for mode in list(MODES)[:3]), ("affectnet_csv", "aligned by the eyes")],
 )
-def test_a_pack_holds_what_the_one_definition_cuts(name: str, mode: str, tmp_path: Path) -> None:
+def test_a_pack_holds_what_the_one_definition_cuts(name, mode, tmp_path):
     made = RELEASES[name](tmp_path / "release")
     crop, values = MODES[mode]
     pack = prepare(name, made.root, mode)
@@ -56,7 +52,7 @@ def test_a_pack_holds_what_the_one_definition_cuts(name: str, mode: str, tmp_pat
         assert np.array_equal(pack.images([row])[0], wanted)
 
 
-def test_the_modes_differ(tmp_path: Path) -> None:
+def test_the_modes_differ(tmp_path):
     # Upright eyes would make turning change nothing.
     faces = [Sample("a/0001", "train", 0, box=(8, 8, 36, 36), landmarks=TILTED)]
     reader = MadeReader(tmp_path, faces, {"a/0001": png(picture(1))})
@@ -70,20 +66,20 @@ def test_the_modes_differ(tmp_path: Path) -> None:
             assert np.abs(crops[one] - crops[other]).mean() > 5
 
 
-def reader_of(name: str, root: Path, mode: str) -> Reader:
+def reader_of(name, root, mode):
     made, preprocessing = source(name, root, mode)
     return made.open_reader(preprocessing)
 
 
 class TestLandmarks:
     @pytest.mark.parametrize("name", ["affectnet_csv", "affectnet_npy"])
-    def test_are_read_where_they_are_needed_without_being_told(self, name: str, tmp_path: Path) -> None:
+    def test_are_read_where_they_are_needed_without_being_told(self, name, tmp_path):
         made = RELEASES[name](tmp_path / "release")
         assert reader_of(name, made.root, "aligned by the eyes").options()["landmarks"] is True
         assert reader_of(name, made.root, "scaled box").options()["landmarks"] is False
         assert reader_of(name, made.root, "none").options()["landmarks"] is False
 
-    def test_are_left_where_they_were_turned_off(self, tmp_path: Path) -> None:
+    def test_are_left_where_they_were_turned_off(self, tmp_path):
         made = RELEASES["affectnet_csv"](tmp_path / "release")
         with pytest.raises(EmodetError, match=r"alignment=eyes: 8 of 8 faces have no landmarks"):
             prepare("affectnet_csv", made.root, "aligned by the eyes", reader_options={"landmarks": False})
@@ -91,14 +87,14 @@ class TestLandmarks:
 
 class TestRefused:
     @pytest.mark.parametrize("name", [name for name in RELEASES if name not in WITH_BOXES])
-    def test_boxes_that_are_not_there(self, name: str, tmp_path: Path) -> None:
+    def test_boxes_that_are_not_there(self, name, tmp_path):
         made = RELEASES[name](tmp_path / "release")
         with pytest.raises(EmodetError, match=rf"data\.crop=box: {made.faces} of {made.faces} faces have no box"):
             prepare(name, made.root, "box")
         assert not list((tmp_path / "packs").glob("*/manifest.json"))
 
     @pytest.mark.parametrize("name", ["expw", "own_csv"])
-    def test_landmarks_that_are_not_there(self, name: str, tmp_path: Path) -> None:
+    def test_landmarks_that_are_not_there(self, name, tmp_path):
         made = RELEASES[name](tmp_path / "release")
         with pytest.raises(EmodetError, match=r"preprocessing\.alignment=eyes: 8 of 8 faces have no landmarks"):
             prepare(name, made.root, "aligned by the eyes")
@@ -111,7 +107,7 @@ class TestRefused:
         ("landmarks", {"alignment": "eyes"}, "no landmarks, which"),
     ],
 )
-def test_the_few_faces_that_lack_it_are_listed(lacking: str, values: dict[str, Any], said: str, tmp_path: Path) -> None:
+def test_the_few_faces_that_lack_it_are_listed(lacking, values, said, tmp_path):
     faces = records(20, emotion=0, box=(5, 5, 40, 40), landmarks=TILTED)
     object.__setattr__(faces[7], lacking, None)
     options = {"crop": "box", "processes": 1, "progress": False}
@@ -133,9 +129,7 @@ def test_the_few_faces_that_lack_it_are_listed(lacking: str, values: dict[str, A
         ("own_csv", "5,5,35,35", "5,500,35,535"),
     ],
 )
-def test_a_box_outside_its_picture_is_listed_and_never_a_smear_of_its_edge(
-    name: str, old: str, new: str, tmp_path: Path
-) -> None:
+def test_a_box_outside_its_picture_is_listed_and_never_a_smear_of_its_edge(name, old, new, tmp_path):
     made = RELEASES[name](tmp_path / "release")
     made.said_in.write_text(made.said_in.read_text().replace(old, new, 1))
     pack = prepare(name, made.root, "box", max_unreadable=0.2)

@@ -4,10 +4,8 @@ import logging
 import os
 import subprocess
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,7 +18,6 @@ from made_reader import picture, png
 from emodet.data import datamodule
 from emodet.data.build import build_datamodule
 from emodet.data.datamodule import EmotionDataModule
-from emodet.data.faces import Batch
 from emodet.data.sources import Source
 from emodet.emotions import EMOTIONS, FERPLUS_ORDER
 from emodet.errors import EmodetError
@@ -31,7 +28,7 @@ STANDARD = yaml.safe_load((Path(__file__).parents[2] / "conf/augmentation/standa
 SPLITS = {"train": 100, "val": 24, "test": 16}
 
 
-def votes_of(number: int) -> dict[str, int]:
+def votes_of(number):
     """Clear ones of class number % 8, and every tenth undecided between two classes."""
     emotion = EMOTIONS[number % 8]
     if number % 10 == 9:
@@ -40,7 +37,7 @@ def votes_of(number: int) -> dict[str, int]:
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def root(tmp_path_factory):
     folder = tmp_path_factory.mktemp("datamodule") / "ferplus"
     folder.mkdir()
     rows = []
@@ -52,17 +49,17 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def module(root: Path, packs: Path, steps: Any = (), seed: int = 0, **options: Any) -> EmotionDataModule:
+def module(root, packs, steps=(), seed=0, **options):
     """As the commands make it."""
     settings = {"root": str(root), "packs": str(packs), "num_workers": 0, "processes": 1} | options
     return build_datamodule(settings, CROP, {"steps": steps}, seed)
 
 
 @pytest.fixture
-def made(root: Path) -> Any:
+def made(root):
     """Makes data modules of this release that are set up."""
 
-    def make(**options: Any) -> EmotionDataModule:
+    def make(**options):
         data = module(root, root.parent / "packs", **{"batch_size": 8, **options})
         data.prepare_data()
         data.setup()
@@ -71,16 +68,16 @@ def made(root: Path) -> Any:
     return make
 
 
-def rows_of(batches: Iterable[Batch]) -> list[int]:
+def rows_of(batches):
     return [int(row) for batch in batches for row in batch["index"]]
 
 
-def equal(one: Batch, other: Batch) -> bool:
-    return all(torch.equal(one[name].nan_to_num(), other[name].nan_to_num()) for name in one)  # type: ignore[literal-required]
+def equal(one, other):
+    return all(torch.equal(one[name].nan_to_num(), other[name].nan_to_num()) for name in one)
 
 
 class TestBatches:
-    def test_shapes_and_types(self, made: Any) -> None:
+    def test_shapes_and_types(self, made):
         data = made(eval_batch_size=10)
         for batch, faces in ((next(iter(data.train_dataloader())), 8), (next(iter(data.val_dataloader())), 10)):
             assert batch["image"].shape == (faces, 48, 48, 3)
@@ -92,7 +89,7 @@ class TestBatches:
             assert batch["valence_arousal"].dtype == torch.float32
             assert batch["valence_arousal"].isnan().all()
 
-    def test_each_picture_stands_beside_its_own_label(self, made: Any) -> None:
+    def test_each_picture_stands_beside_its_own_label(self, made):
         data = made()
         keys = data.pack.table.key
         for loader in (data.train_dataloader(), data.val_dataloader(), data.test_dataloader()):
@@ -106,7 +103,7 @@ class TestBatches:
                     assert emotion == (number - start) % 8
                     assert target.tolist() == [float(place == emotion) for place in range(8)]
 
-    def test_roles(self, made: Any) -> None:
+    def test_roles(self, made):
         data = made(eval_batch_size=7)
         split = data.pack.table.split
         assert set(split[rows_of(data.train_dataloader())]) == {"train"}
@@ -120,7 +117,7 @@ class TestBatches:
             assert rows_of(data.evaluation_dataloader(split)) == rows
         assert sorted(rows_of(data.evaluation_dataloader("train"))) == data.splits.train.tolist()
 
-    def test_augmentation_is_for_training_alone(self, made: Any) -> None:
+    def test_augmentation_is_for_training_alone(self, made):
         data = made(steps=STANDARD)
         for loader, changed in (
             (data.train_dataloader(), True),
@@ -133,7 +130,7 @@ class TestBatches:
             assert np.array_equal(batch["image"].numpy(), stored) is not changed
 
     @pytest.mark.parametrize("sampling", ["natural", "balanced"])
-    def test_workers_change_nothing(self, made: Any, sampling: str) -> None:
+    def test_workers_change_nothing(self, made, sampling):
         """Batch for batch and pixel for pixel, augmentation included."""
         options = {"steps": STANDARD, "labels": "soft", "sampling": sampling, "seed": 5}
         alone, with_workers = (made(num_workers=workers, **options) for workers in (0, 2))
@@ -145,12 +142,12 @@ class TestBatches:
             assert pairs
             assert all(equal(*pair) for pair in pairs)
 
-    def test_seeds(self, made: Any) -> None:
+    def test_seeds(self, made):
         batches = [list(made(steps=STANDARD, seed=seed).train_dataloader()) for seed in (1, 1, 2)]
         assert all(equal(*pair) for pair in zip(batches[0], batches[1], strict=True))
         assert rows_of(batches[0]) != rows_of(batches[2])
 
-    def test_seeds_of_training_do_not_move_the_selection(self, made: Any) -> None:
+    def test_seeds_of_training_do_not_move_the_selection(self, made):
         one, other, third = (
             made(val_from=0.2, seed=seed, split_seed=held).splits for seed, held in ((1, 0), (2, 0), (1, 1))
         )
@@ -159,7 +156,7 @@ class TestBatches:
 
 
 class TestSoftLabels:
-    def test_undecided_faces_train_but_are_not_measured(self, made: Any) -> None:
+    def test_undecided_faces_train_but_are_not_measured(self, made):
         hard, soft = made(), made(labels="soft")
         assert len(hard.splits.train) == 90
         assert len(soft.splits.train) == 100
@@ -171,7 +168,7 @@ class TestSoftLabels:
         assert undecided
         assert all(target.tolist() == [0, 0, 0.5, 0, 0.5, 0, 0, 0] for target in undecided)
 
-    def test_targets_are_the_votes_in_training_and_the_emotion_in_evaluation(self, made: Any) -> None:
+    def test_targets_are_the_votes_in_training_and_the_emotion_in_evaluation(self, made):
         data = made(labels="soft")
         for batch in data.train_dataloader():
             for emotion, target in zip(batch["emotion"], batch["target"], strict=True):
@@ -187,7 +184,7 @@ class TestSoftLabels:
 
 class TestSevenClasses:
     @pytest.mark.parametrize("labels", ["hard", "soft"])
-    def test_contempt_is_gone_everywhere(self, made: Any, labels: str) -> None:
+    def test_contempt_is_gone_everywhere(self, made, labels):
         data = made(classes=7, labels=labels)
         assert data.class_names == EMOTIONS[:7]
         for loader in (data.train_dataloader(), data.val_dataloader(), data.test_dataloader()):
@@ -198,7 +195,7 @@ class TestSevenClasses:
         for rows in (data.splits.train, data.splits.val, data.splits.test):
             assert not (data.pack.table.emotion[rows] == 7).any()
 
-    def test_soft_labels_are_shared_out_among_the_seven(self, made: Any) -> None:
+    def test_soft_labels_are_shared_out_among_the_seven(self, made):
         data = made(classes=7, labels="soft")
         for batch in data.train_dataloader():
             for emotion, target in zip(batch["emotion"], batch["target"], strict=True):
@@ -209,7 +206,7 @@ class TestSevenClasses:
                     assert target.tolist() in ([0, 0, 0.5, 0, 0.5, 0, 0], [0, 0, 0, 0, 0, 0, 1])
 
 
-def test_class_counts(made: Any) -> None:
+def test_class_counts(made):
     for options in ({}, {"labels": "soft"}):
         data = made(**options)
         numbers = [number for number in range(100) if number % 10 != 9]
@@ -218,7 +215,7 @@ def test_class_counts(made: Any) -> None:
     assert len(made(classes=7).class_counts()) == 7
 
 
-def test_balanced_training_draws_rare_classes_as_often(root: Path, tmp_path: Path) -> None:
+def test_balanced_training_draws_rare_classes_as_often(root, tmp_path):
     table = pq.read_table(root / "faces.parquet").slice(0, 90)
     rare = [number for number in range(90) if number % 8 != 3 or number < 16]
     pq.write_table(table.take(rare), tmp_path / "rare.parquet")
@@ -235,7 +232,7 @@ def test_balanced_training_draws_rare_classes_as_often(root: Path, tmp_path: Pat
 
 
 class TestPreparing:
-    def test_happens_once_and_says_so(self, root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def test_happens_once_and_says_so(self, root, tmp_path, caplog):
         caplog.set_level(logging.INFO, "emodet")
         data = module(root, tmp_path / "packs")
         data.prepare_data()
@@ -248,7 +245,7 @@ class TestPreparing:
         assert caplog.text == ""
         assert {file: file.stat().st_mtime_ns for file in tmp_path.glob("packs/*/*")} == times
 
-    def test_dropped_faces_are_told(self, root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def test_dropped_faces_are_told(self, root, tmp_path, caplog):
         table = pq.read_table(root / "faces.parquet").to_pylist()
         for place in range(3):
             table[100 + place]["image"] = table[place]["image"]
@@ -261,13 +258,13 @@ class TestPreparing:
         assert "3 training faces dropped: same picture as a val or test face" in caplog.text
         assert len(data.splits.train) == 87
 
-    def test_before_preparing_setup_says_what_to_do(self, root: Path, tmp_path: Path) -> None:
+    def test_before_preparing_setup_says_what_to_do(self, root, tmp_path):
         with pytest.raises(EmodetError, match=r"not a pack .* `python -m emodet\.prepare`"):
             module(root, tmp_path / "packs").setup()
 
 
 class TestRefused:
-    def test_a_batch_larger_than_the_data(self, made: Any) -> None:
+    def test_a_batch_larger_than_the_data(self, made):
         data = made(batch_size=91)
         with pytest.raises(EmodetError, match=r"data\.batch_size=91 .* 90 training faces .* smaller batch"):
             data.train_dataloader()
@@ -286,7 +283,7 @@ class TestRefused:
             ({"val_from": "test"}, r"data\.val_from='test'"),
         ],
     )
-    def test_arguments(self, made: Any, options: dict[str, Any], message: str) -> None:
+    def test_arguments(self, made, options, message):
         with pytest.raises(EmodetError, match=message):
             made(**options)
 
@@ -298,12 +295,12 @@ class TestRefused:
             ("rafdb", "RAF-DB"),
         ],
     )
-    def test_without_a_root_it_says_where_to_get_the_data(self, reader: str, said: str) -> None:
+    def test_without_a_root_it_says_where_to_get_the_data(self, reader, said):
         with pytest.raises(EmodetError, match=rf"data\.root is not set.*{said}"):
             build_datamodule({"reader": reader})
 
 
-def test_augmented_shows_each_face_beside_itself(made: Any) -> None:
+def test_augmented_shows_each_face_beside_itself(made):
     data = made(steps=STANDARD)
     shown = data.augmented(12)
     assert shown.shape == (12, 2, 48, 48, 3)
@@ -316,16 +313,14 @@ def test_augmented_shows_each_face_beside_itself(made: Any) -> None:
 
 
 class TestWorkers:
-    def test_by_default_are_few(self, made: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_by_default_are_few(self, made, monkeypatch):
         monkeypatch.setattr(datamodule, "available_cores", lambda: 64)
         assert made(num_workers=None).num_workers == 8
         monkeypatch.setattr(datamodule, "available_cores", lambda: 2)
         assert made(num_workers=None).num_workers == 2
 
     @pytest.mark.parametrize("megabytes", [0, 4])
-    def test_small_shared_memory(
-        self, made: Any, megabytes: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-    ) -> None:
+    def test_small_shared_memory(self, made, megabytes, monkeypatch, caplog):
         """Workers would fail to put their batches there, and training would wait for ever."""
         monkeypatch.setattr(datamodule, "available_cores", lambda: 8)
         room = SimpleNamespace(f_blocks=megabytes * 10**6, f_frsize=1)
@@ -338,7 +333,7 @@ class TestWorkers:
         assert "--shm-size" in caplog.text
 
     @pytest.mark.slow
-    def test_signals_of_the_terminal_leave_them_alone(self, root: Path, tmp_path: Path) -> None:
+    def test_signals_of_the_terminal_leave_them_alone(self, root, tmp_path):
         script = tmp_path / "load.py"
         script.write_text(
             "import os, signal\n"
@@ -363,7 +358,7 @@ class TestWorkers:
         assert done.stdout.split("\n")[0] == str([8] * 11)
 
 
-def test_without_hydra(root: Path, tmp_path: Path) -> None:
+def test_without_hydra(root, tmp_path):
     data = EmotionDataModule(Source(root, packs=tmp_path, processes=1), Preprocessing(size=48), num_workers=0)
     data.prepare_data()
     data.setup()

@@ -2,10 +2,8 @@
 
 import pickle
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +13,6 @@ from made_reader import MadeReader, picture, png, records, table_with
 
 from emodet.data.batches import BatchIndices
 from emodet.data.build import build_datamodule
-from emodet.data.datamodule import EmotionDataModule
 from emodet.data.faces import FaceDataset
 from emodet.data.mixed import MixedPack
 from emodet.data.pack import Table
@@ -28,11 +25,9 @@ from emodet.preprocessing import Preprocessing
 SIDE = 24
 CROP = Preprocessing(size=SIDE).to_dict()
 
-Numbered = dict[str, list[tuple[int, str]]]
-"""Split to (number of the picture, class name)."""
 
-
-def class_folders(root: Path, faces: Numbered) -> Path:
+def class_folders(root, faces):
+    """Write `faces`: by split, pairs of a picture's number and its class name."""
     for split, here in faces.items():
         for number, name in here:
             place = root / split / name
@@ -41,7 +36,7 @@ def class_folders(root: Path, faces: Numbered) -> Path:
     return root
 
 
-def rafdb(root: Path, faces: Numbered) -> Path:
+def rafdb(root, faces):
     (root / "Image/aligned").mkdir(parents=True)
     (root / "EmoLabel").mkdir()
     lines = []
@@ -53,12 +48,12 @@ def rafdb(root: Path, faces: Numbered) -> Path:
     return root
 
 
-def every(names: tuple[str, ...], count: int, start: int) -> list[tuple[int, str]]:
+def every(names, count, start):
     return [(start + number, names[number % len(names)]) for number in range(count)]
 
 
 @pytest.fixture(scope="module")
-def roots(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def roots(tmp_path_factory):
     """Eight classes with train and val, and RAF-DB with train and test; no picture in common."""
     base = tmp_path_factory.mktemp("mixed")
     first = {"train": every(EMOTIONS, 80, 0), "val": every(EMOTIONS, 16, 100)}
@@ -67,10 +62,10 @@ def roots(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 @pytest.fixture
-def mix(tmp_path: Path) -> Callable[..., EmotionDataModule]:
+def mix(tmp_path):
     """Makes data modules of a mix that are set up."""
 
-    def make(sources: dict[str, Any], **options: Any) -> EmotionDataModule:
+    def make(sources, **options):
         given = {name: {"root": value} if isinstance(value, Path) else value for name, value in sources.items()}
         values = {"batch_size": 4, "num_workers": 0, "processes": 1} | options
         data = build_datamodule({"packs": str(tmp_path / "packs"), "sources": given, **values}, CROP)
@@ -81,7 +76,7 @@ def mix(tmp_path: Path) -> Callable[..., EmotionDataModule]:
     return make
 
 
-def alone(root: Path, packs: Path, **options: Any) -> EmotionDataModule:
+def alone(root, packs, **options):
     values = {"root": str(root), "packs": str(packs), "batch_size": 4, "num_workers": 0, "processes": 1} | options
     data = build_datamodule(values, CROP)
     data.prepare_data()
@@ -89,11 +84,11 @@ def alone(root: Path, packs: Path, **options: Any) -> EmotionDataModule:
     return data
 
 
-def keys(data: EmotionDataModule, split: str) -> list[str]:
+def keys(data, split):
     return data.pack.table.key[getattr(data.splits, split)].tolist()
 
 
-def numbers_of(data: EmotionDataModule, split: str) -> list[tuple[str, int]]:
+def numbers_of(data, split):
     """Data set and number of the picture of each face."""
     found = []
     for key in keys(data, split):
@@ -103,7 +98,7 @@ def numbers_of(data: EmotionDataModule, split: str) -> list[tuple[str, int]]:
 
 
 class TestNoDataSetVanishes:
-    def test_all_faces_of_all_are_there_with_their_own_pixels_and_labels(self, roots, mix) -> None:
+    def test_all_faces_of_all_are_there_with_their_own_pixels_and_labels(self, roots, mix):
         data = mix(roots)
         table = data.pack.table
         assert len(data.pack) == len(table) == 80 + 16 + 70 + 14
@@ -114,7 +109,7 @@ class TestNoDataSetVanishes:
             assert np.array_equal(table.emotion[rows], pack.table.emotion)
             assert {int(each) for each in pack.table.emotion} == set(range(8 if name == "first" else 7))
 
-    def test_batches_say_where_a_face_is_from(self, roots, mix) -> None:
+    def test_batches_say_where_a_face_is_from(self, roots, mix):
         data = mix(roots)
         seen = Counter()
         for batch in data.train_dataloader():
@@ -127,7 +122,7 @@ class TestNoDataSetVanishes:
         assert seen[0] > 50
         assert seen[1] > 50
 
-    def test_pixels_are_not_copied(self, roots, mix, tmp_path) -> None:
+    def test_pixels_are_not_copied(self, roots, mix, tmp_path):
         data = mix(roots)
         before = {folder.name for folder in (tmp_path / "packs").iterdir()}
         assert len(before) == 2
@@ -139,18 +134,18 @@ class TestNoDataSetVanishes:
 
 
 class TestClasses:
-    def test_seven_drop_contempt_everywhere(self, roots, mix) -> None:
+    def test_seven_drop_contempt_everywhere(self, roots, mix):
         data = mix(roots, classes=7)
         for split in ("train", "val", "test"):
             emotion = data.pack.table.emotion[getattr(data.splits, split)]
             assert set(emotion.tolist()) == set(range(7))
 
-    def test_a_data_set_may_drop_it_for_itself(self, roots, mix) -> None:
+    def test_a_data_set_may_drop_it_for_itself(self, roots, mix):
         data = mix({"first": {"root": roots["first"], "classes": 7}, "second": roots["first"].parent / "rafdb"})
         assert len(data.class_names) == 8
         assert 7 not in data.pack.table.emotion[data.splits.train]
 
-    def test_soft_labels_teach_only_where_they_are_asked_for(self, tmp_path) -> None:
+    def test_soft_labels_teach_only_where_they_are_asked_for(self, tmp_path):
         shares = (0.5, 0.5, *[0.0] * 6)
         packs = {}
         for name in ("a", "b"):
@@ -166,7 +161,7 @@ class TestClasses:
 
 
 class TestSplits:
-    def test_each_is_shared_out_as_if_it_were_alone(self, roots, mix, tmp_path) -> None:
+    def test_each_is_shared_out_as_if_it_were_alone(self, roots, mix, tmp_path):
         data = mix(roots)
         for name, root in roots.items():
             own = alone(root, tmp_path / "packs")
@@ -176,7 +171,7 @@ class TestSplits:
         assert data.splits.val_name == "0.1 of train"
         assert data.splits.test_name == "first val + rafdb test"
 
-    def test_people_of_two_data_sets_are_not_one(self, mix, tmp_path) -> None:
+    def test_people_of_two_data_sets_are_not_one(self, mix, tmp_path):
         roots = {}
         for start, name in enumerate(("one", "two")):
             for person in range(8):
@@ -200,7 +195,7 @@ class TestSplits:
 class TestCopies:
     """`left` and `right` share pictures 0 to 3 in ways that a name could not tell."""
 
-    def test_what_another_reports_on_does_not_train(self, mix, tmp_path) -> None:
+    def test_what_another_reports_on_does_not_train(self, mix, tmp_path):
         left = {"train": every(EMOTIONS, 40, 0), "val": every(EMOTIONS, 8, 100)}
         right = {"train": every(EMOTIONS, 40, 200), "val": every(EMOTIONS, 8, 300), "test": every(EMOTIONS, 8, 0)}
         roots = {"left": class_folders(tmp_path / "l", left), "right": class_folders(tmp_path / "r", right)}
@@ -209,7 +204,7 @@ class TestCopies:
         assert trained == {*range(8, 40), *range(200, 240)}
         assert data.splits.dropped["same picture as a val or test face"] == 8
 
-    def test_what_another_reports_on_does_not_select(self, mix, tmp_path) -> None:
+    def test_what_another_reports_on_does_not_select(self, mix, tmp_path):
         left = {"train": every(EMOTIONS, 40, 0), "val": every(EMOTIONS, 8, 100), "test": every(EMOTIONS, 8, 400)}
         right = {"train": every(EMOTIONS, 40, 200), "val": every(EMOTIONS, 8, 300), "test": every(EMOTIONS, 4, 100)}
         roots = {"left": class_folders(tmp_path / "l", left), "right": class_folders(tmp_path / "r", right)}
@@ -220,7 +215,7 @@ class TestCopies:
         ]
         assert data.splits.dropped == {"does not validate, as another data set tests on the same picture": 4}
 
-    def test_a_picture_of_two_trains_once_with_the_first_one_s_label(self, mix, tmp_path) -> None:
+    def test_a_picture_of_two_trains_once_with_the_first_one_s_label(self, mix, tmp_path):
         left = {"train": every(("happy", "sad"), 20, 0), "val": every(("happy", "sad"), 4, 100)}
         right = {"train": every(("sad", "happy"), 40, 10), "val": every(("happy", "sad"), 4, 200)}
         roots = {"left": class_folders(tmp_path / "l", left), "right": class_folders(tmp_path / "r", right)}
@@ -234,7 +229,7 @@ class TestCopies:
         turned = mix(dict(reversed(given.items())))
         assert {source for source, number in numbers_of(turned, "train") if 10 <= number < 20} == {"right"}
 
-    def test_a_data_set_of_nothing_but_copies_is_refused(self, mix, tmp_path) -> None:
+    def test_a_data_set_of_nothing_but_copies_is_refused(self, mix, tmp_path):
         left = {"train": every(EMOTIONS, 40, 0), "val": every(EMOTIONS, 8, 100)}
         right = {"train": every(EMOTIONS, 16, 0), "val": every(EMOTIONS, 8, 200)}
         roots = {"left": class_folders(tmp_path / "l", left), "right": class_folders(tmp_path / "r", right)}
@@ -244,7 +239,7 @@ class TestCopies:
 
 
 @st.composite
-def mixes(draw: st.DrawFn) -> list[Table]:
+def mixes(draw):
     tables = []
     for _ in range(draw(st.integers(1, 3))):
         count = draw(st.integers(12, 40))
@@ -257,8 +252,8 @@ def mixes(draw: st.DrawFn) -> list[Table]:
     return tables
 
 
-def joined(tables: list[Table]) -> Table:
-    def column(name: str) -> Any:
+def joined(tables):
+    def column(name):
         return np.concatenate([getattr(table, name) for table in tables])
 
     return replace(tables[0], **{name: column(name) for name in Table.__slots__})
@@ -266,7 +261,7 @@ def joined(tables: list[Table]) -> Table:
 
 @given(mixes(), st.sampled_from(["auto", "val", 0.3]), st.integers(0, 3))
 @settings(max_examples=60, deadline=None)
-def test_splits_share_no_picture(tables: list[Table], val_from: str | float, seed: int) -> None:
+def test_splits_share_no_picture(tables, val_from, seed):
     names = [f"set{number}" for number in range(len(tables))]
     starts = np.cumsum([0, *map(len, tables)])[:-1].tolist()
     try:
@@ -278,11 +273,11 @@ def test_splits_share_no_picture(tables: list[Table], val_from: str | float, see
     source = np.repeat(range(len(tables)), [len(table) for table in tables])
     of = {split: table.pixel_hash[getattr(splits, split)] for split in ("train", "val", "test")}
     assert not set(of["train"]) & (set(of["val"]) | set(of["test"]))
-    trained_by: dict[str, set[int]] = {}
+    trained_by = {}
     for row in splits.train.tolist():
         trained_by.setdefault(table.pixel_hash[row], set()).add(int(source[row]))
     assert all(len(sets) == 1 for sets in trained_by.values())
-    reported_by: dict[str, set[int]] = {}
+    reported_by = {}
     for row in splits.test.tolist():
         reported_by.setdefault(table.pixel_hash[row], set()).add(int(source[row]))
     assert all(reported_by.get(table.pixel_hash[row], set()) <= {int(source[row])} for row in splits.val.tolist())
@@ -294,14 +289,14 @@ def test_splits_share_no_picture(tables: list[Table], val_from: str | float, see
 
 
 class TestDrawing:
-    def test_a_weight_draws_a_data_set_more_often(self, roots, mix) -> None:
+    def test_a_weight_draws_a_data_set_more_often(self, roots, mix):
         data = mix({"first": roots["first"], "rafdb": {"root": roots["rafdb"], "weight": 4}}, batch_size=1)
         drawn = Counter(int(source) for batch in data.train_dataloader() for source in batch["source"])
         faces = Counter(data.source_of(data.splits.train).tolist())
         assert sum(drawn.values()) == sum(faces.values())
         assert drawn[1] / drawn[0] == pytest.approx(4 * faces[1] / faces[0], rel=0.5)
 
-    def test_balanced_classes_stay_so_under_weights(self, roots, mix) -> None:
+    def test_balanced_classes_stay_so_under_weights(self, roots, mix):
         data = mix({"first": roots["first"], "rafdb": {"root": roots["rafdb"], "weight": 4}}, sampling="balanced")
         weights = data.train_dataloader().batch_sampler.weights
         emotion = data.pack.table.emotion[data.splits.train]
@@ -314,7 +309,7 @@ class TestDrawing:
 
 
 class TestIdentity:
-    def test_is_free_of_place_and_says_order_names_and_content(self, roots, mix, tmp_path) -> None:
+    def test_is_free_of_place_and_says_order_names_and_content(self, roots, mix, tmp_path):
         one = mix(roots).fingerprint
         elsewhere = mix({name: {"root": root, "packs": tmp_path / "elsewhere"} for name, root in roots.items()})
         assert one == elsewhere.fingerprint
@@ -322,7 +317,7 @@ class TestIdentity:
         assert mix({"first": roots["first"], "other": roots["rafdb"]}).fingerprint != one
         assert mix({"first": roots["first"]}).fingerprint != one
 
-    def test_the_manifest_says_what_is_in_it(self, roots, mix) -> None:
+    def test_the_manifest_says_what_is_in_it(self, roots, mix):
         manifest = mix(roots).pack.manifest
         assert manifest["title"] == "first + rafdb"
         assert manifest["reader"] == "mixed"
@@ -332,7 +327,7 @@ class TestIdentity:
         assert [values["reader"] for values in manifest["sources"].values()] == ["class_folders", "rafdb"]
         assert manifest["sources"]["rafdb"]["title"] == "RAF-DB (basic)"
 
-    def test_a_changed_pack_is_found(self, roots, mix) -> None:
+    def test_a_changed_pack_is_found(self, roots, mix):
         data = mix(roots)
         images = np.load(data.pack.packs[1].folder / "images.npy", mmap_mode="r+")
         images[3, 2, 1, 0] ^= 1
@@ -340,7 +335,7 @@ class TestIdentity:
         with pytest.raises(EmodetError, match=r"images\.npy"):
             data.pack.verify()
 
-    def test_crops_of_another_size_are_refused(self, tmp_path) -> None:
+    def test_crops_of_another_size_are_refused(self, tmp_path):
         packs = {
             name: prepare_pack(
                 MadeReader(tmp_path, records(2, emotion=0)), Preprocessing(size=size), tmp_path / name, progress=False
@@ -350,7 +345,7 @@ class TestIdentity:
         with pytest.raises(EmodetError, match=r"the crops of b are not made as those of a \(size 32, not 24\)"):
             MixedPack(packs)
 
-    def test_corrections_name_the_data_set(self, roots, mix, tmp_path) -> None:
+    def test_corrections_name_the_data_set(self, roots, mix, tmp_path):
         file = tmp_path / "corrections.csv"
         key = "rafdb:Image/aligned/train_00203_aligned.jpg"
         file.write_text(f"key,action,emotion\n{key},exclude,\nfirst:train/sadness/2.png,relabel,fear\n")
@@ -379,18 +374,18 @@ class TestRefused:
             ({"a": {"root": "x", "classes": 6}}, "data.sources: a: data.classes=6"),
         ],
     )
-    def test_settings(self, tmp_path, sources, message) -> None:
+    def test_settings(self, tmp_path, sources, message):
         with pytest.raises(EmodetError) as caught:
             build_datamodule({"packs": str(tmp_path), "sources": sources}, CROP)
         assert message in str(caught.value)
 
-    def test_a_root_beside_sources(self, tmp_path) -> None:
+    def test_a_root_beside_sources(self, tmp_path):
         with pytest.raises(EmodetError, match=r"data\.root=.* is for one data set"):
             build_datamodule({"root": str(tmp_path), "sources": {"a": {"root": "x"}}}, CROP)
 
     @pytest.mark.parametrize("broken", ["root", "crop", "picture", "val"])
-    def test_an_error_names_the_data_set(self, roots, mix, tmp_path, broken) -> None:
-        values: dict[str, Any] = {"root": roots["rafdb"]}
+    def test_an_error_names_the_data_set(self, roots, mix, tmp_path, broken):
+        values = {"root": roots["rafdb"]}
         if broken == "root":
             values["root"] = tmp_path / "absent"
         elif broken == "crop":
@@ -404,7 +399,7 @@ class TestRefused:
             mix({"first": roots["first"], "second": values})
 
 
-def test_one_data_set_is_a_mix_too(roots, mix, tmp_path) -> None:
+def test_one_data_set_is_a_mix_too(roots, mix, tmp_path):
     data, own = mix({"first": roots["first"]}), alone(roots["first"], tmp_path / "packs")
     assert data.source_names == ("first",)
     assert own.source_names == ()

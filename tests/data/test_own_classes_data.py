@@ -1,8 +1,5 @@
 """Classes of one's own: from folders and CSV files to packs, splits and batches, always by name."""
 
-from pathlib import Path
-from typing import Any
-
 import numpy as np
 import pytest
 from made_reader import picture, png
@@ -15,7 +12,7 @@ from emodet.errors import EmodetError
 OWN = ("bored", "confused", "engaged")
 
 
-def folders(root: Path, *names: str, count: int = 6, start: int = 0) -> Path:
+def folders(root, *names, count=6, start=0):
     """Class folders of different pictures."""
     for place, name in enumerate(names, start):
         (root / name).mkdir(parents=True)
@@ -24,7 +21,7 @@ def folders(root: Path, *names: str, count: int = 6, start: int = 0) -> Path:
     return root
 
 
-def opened(root: Path, reader: str = "class_folders", **options: Any) -> EmotionDataModule:
+def opened(root, reader="class_folders", **options):
     source = Source(root, reader, packs=root.parent / "packs", processes=1, val_from=0.34)
     data = EmotionDataModule(source, {"size": 16}, batch_size=4, num_workers=0, **options)
     data.prepare_data()
@@ -32,7 +29,7 @@ def opened(root: Path, reader: str = "class_folders", **options: Any) -> Emotion
     return data
 
 
-def test_folders_of_any_names_are_classes_in_alphabetical_order(tmp_path: Path) -> None:
+def test_folders_of_any_names_are_classes_in_alphabetical_order(tmp_path):
     data = opened(folders(tmp_path / "photos", "engaged", "2_bored", "confused"))
     assert data.class_names == data.pack.class_names == OWN
     assert data.class_counts() == [4, 4, 4]
@@ -45,7 +42,7 @@ def test_folders_of_any_names_are_classes_in_alphabetical_order(tmp_path: Path) 
     data.pack.verify()
 
 
-def test_named_classes_are_in_the_order_named_and_others_are_not_used(tmp_path: Path) -> None:
+def test_named_classes_are_in_the_order_named_and_others_are_not_used(tmp_path):
     data = opened(folders(tmp_path / "photos", *OWN), classes=["engaged", "Bored"])
     assert data.class_names == ("engaged", "bored")
     assert data.pack.class_names == ("engaged", "bored", "confused")
@@ -54,7 +51,7 @@ def test_named_classes_are_in_the_order_named_and_others_are_not_used(tmp_path: 
     assert shown == {("engaged", 0), ("bored", 1)}
 
 
-def test_a_subset_of_the_emotions_is_a_smaller_net(tmp_path: Path) -> None:
+def test_a_subset_of_the_emotions_is_a_smaller_net(tmp_path):
     root = folders(tmp_path / "photos", "happy", "angry", "Neutral")
     assert opened(root).class_names == EMOTIONS
     data = opened(root, classes=["happy", "anger", "neutral"])
@@ -62,14 +59,14 @@ def test_a_subset_of_the_emotions_is_a_smaller_net(tmp_path: Path) -> None:
     assert data.class_counts() == [4, 4, 4]
 
 
-def test_an_emotion_beside_another_label_needs_named_classes(tmp_path: Path) -> None:
+def test_an_emotion_beside_another_label_needs_named_classes(tmp_path):
     root = folders(tmp_path / "photos", "happy", "bored")
     with pytest.raises(EmodetError, match=r"'bored'.*data\.classes=\[bored,happy\]"):
         opened(root)
     assert opened(root, classes=["bored", "happiness"]).class_names == ("bored", "happy")
 
 
-def test_a_csv_with_labels_of_ones_own(tmp_path: Path) -> None:
+def test_a_csv_with_labels_of_ones_own(tmp_path):
     root = folders(tmp_path / "photos", *OWN)
     rows = [f"{name}/{number}.png,{name.title()}" for name in OWN for number in range(6)]
     (root / "labels.csv").write_text("\n".join(["source,label", *rows]), encoding="utf-8")
@@ -79,15 +76,15 @@ def test_a_csv_with_labels_of_ones_own(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("classes", [["bored", "angry"], ["bored", "Bored"], 8])
-def test_classes_that_the_data_lacks_are_refused(tmp_path: Path, classes: Any) -> None:
+def test_classes_that_the_data_lacks_are_refused(tmp_path, classes):
     with pytest.raises(EmodetError, match=r"data\.classes="):
         opened(folders(tmp_path / "photos", *OWN), classes=classes)
 
 
-def test_data_sets_are_mixed_by_class_name(tmp_path: Path) -> None:
+def test_data_sets_are_mixed_by_class_name(tmp_path):
     one, other = folders(tmp_path / "one", "angry", "bored"), tmp_path / "other"
     folders(other, "anger", "sad", start=2)
-    shared: dict[str, Any] = {"packs": tmp_path / "packs", "processes": 1, "val_from": 0.34}
+    shared = {"packs": tmp_path / "packs", "processes": 1, "val_from": 0.34}
     sources = {"a": Source(one, "class_folders", **shared), "b": Source(other, "class_folders", **shared)}
     data = EmotionDataModule(sources, {"size": 16}, 4, num_workers=0, classes=["bored", "angry", "sadness"])
     data.prepare_data()

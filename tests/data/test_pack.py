@@ -4,7 +4,6 @@ import json
 import os
 import pickle
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -33,31 +32,31 @@ RECORDS = [
 ]
 
 
-def prepared(folder: Path, **crop: object) -> Pack:
+def prepared(folder, **crop):
     reader = MadeReader(folder, RECORDS, {RECORDS[0].key: png(picture(0))})
-    return prepare_pack(reader, Preprocessing(size=SIZE, **crop), folder / "packs", processes=1, progress=False)  # type: ignore[arg-type]
+    return prepare_pack(reader, Preprocessing(size=SIZE, **crop), folder / "packs", processes=1, progress=False)
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Pack:
+def whole(tmp_path_factory):
     return prepared(tmp_path_factory.mktemp("pack"))
 
 
 @pytest.fixture
-def copy(whole: Pack, tmp_path: Path) -> Path:
+def copy(whole, tmp_path):
     return Path(shutil.copytree(whole.folder, tmp_path / "copy"))
 
 
-def expected_pictures() -> np.ndarray:
+def expected_pictures():
     return np.stack([picture(number) for number in (0, 1, 2, 3, *range(10, 30))])
 
 
 class TestRoundTrip:
-    def test_images(self, whole: Pack) -> None:
+    def test_images(self, whole):
         assert len(whole) == 24
         assert np.array_equal(whole.images(range(24)), expected_pictures())
 
-    def test_table(self, whole: Pack) -> None:
+    def test_table(self, whole):
         table = whole.table
         assert table.key[:2].tolist() == ["a/Ä ö.jpg", "b/0001"]
         assert table.split[:4].tolist() == ["train", "train", "val", "test"]
@@ -73,13 +72,13 @@ class TestRoundTrip:
         assert table.subject[:4].tolist() == ["p1", "", "", "p2"]
         assert len(set(table.pixel_hash.tolist())) == 24
 
-    def test_the_table_is_plain_parquet(self, whole: Pack) -> None:
+    def test_the_table_is_plain_parquet(self, whole):
         names = pq.read_table(whole.folder / "table.parquet").column_names
         assert names == ["key", "split", "emotion", "soft_label", "valence", "arousal", "subject", "pixel_hash"]
         again = Table.from_arrow(whole.table.to_arrow())
         assert again.digest() == whole.table.digest()
 
-    def test_manifest(self, whole: Pack) -> None:
+    def test_manifest(self, whole):
         manifest = json.loads((whole.folder / "manifest.json").read_text())
         assert manifest["counts"]["val"] == {"contempt": 1}
         assert manifest["counts"]["train"]["without emotion"] == 1
@@ -87,7 +86,7 @@ class TestRoundTrip:
         assert manifest["unreadable"] == []
         assert str(whole.folder.parent) not in json.dumps(manifest)
 
-    def test_grey_is_stored_once_and_read_thrice(self, tmp_path: Path) -> None:
+    def test_grey_is_stored_once_and_read_thrice(self, tmp_path):
         pack = prepared(tmp_path, colour="grey")
         assert np.load(pack.folder / "images.npy").shape == (24, SIZE, SIZE, 1)
         crops = pack.images([3, 0])
@@ -98,16 +97,16 @@ class TestRoundTrip:
 
 class TestImages:
     @given(st.lists(st.integers(0, 23), max_size=40))
-    def test_any_order_with_repeats(self, whole: Pack, rows: list[int]) -> None:
+    def test_any_order_with_repeats(self, whole, rows):
         assert np.array_equal(whole.images(rows), expected_pictures()[rows].reshape(-1, SIZE, SIZE, 3))
 
     @pytest.mark.parametrize("rows", [[-1], [24], [0, 1000]])
-    def test_positions_outside_are_an_error(self, whole: Pack, rows: list[int]) -> None:
+    def test_positions_outside_are_an_error(self, whole, rows):
         with pytest.raises(IndexError, match="24 faces"):
             whole.images(rows)
 
 
-def test_a_pickled_pack_carries_no_pixels(whole: Pack) -> None:
+def test_a_pickled_pack_carries_no_pixels(whole):
     pack = Pack(whole.folder)
     before = len(pickle.dumps(pack))
     pack.images([0]), pack.table
@@ -120,7 +119,7 @@ def test_a_pickled_pack_carries_no_pixels(whole: Pack) -> None:
 
 
 class TestFingerprint:
-    def test_is_free_of_place_and_time(self, whole: Pack, tmp_path: Path) -> None:
+    def test_is_free_of_place_and_time(self, whole, tmp_path):
         assert prepared(tmp_path).fingerprint == whole.fingerprint
         assert len(whole.fingerprint) == 64
 
@@ -134,12 +133,12 @@ class TestFingerprint:
             Sample("a/Ä ö.jpg", "train", 3, valence=0.25, arousal=-1.0, subject="p1", soft_label=SOFT),
         ],
     )
-    def test_differs_with_annotations(self, whole: Pack, tmp_path: Path, changed: Sample) -> None:
+    def test_differs_with_annotations(self, whole, tmp_path, changed):
         reader = MadeReader(tmp_path, [changed, *RECORDS[1:]], {changed.key: png(picture(0))})
         other = prepare_pack(reader, Preprocessing(size=SIZE), tmp_path / "packs", processes=1, progress=False)
         assert other.fingerprint != whole.fingerprint
 
-    def test_differs_with_a_single_pixel(self, whole: Pack, tmp_path: Path) -> None:
+    def test_differs_with_a_single_pixel(self, whole, tmp_path):
         pixels = picture(0)
         pixels[20, 20, 1] ^= 1
         reader = MadeReader(tmp_path, RECORDS, {RECORDS[0].key: png(pixels)})
@@ -147,14 +146,14 @@ class TestFingerprint:
         assert other.fingerprint != whole.fingerprint
 
 
-def change(folder: Path, how: Callable[[dict[str, object]], object]) -> None:
+def change(folder, how):
     file = folder / "manifest.json"
     manifest = json.loads(file.read_text())
     how(manifest)
     file.write_text(json.dumps(manifest))
 
 
-def flip_a_byte(file: Path, place: int) -> None:
+def flip_a_byte(file, place):
     with file.open("r+b") as stream:
         stream.seek(place, os.SEEK_END if place < 0 else os.SEEK_SET)
         byte = stream.read(1)
@@ -162,33 +161,33 @@ def flip_a_byte(file: Path, place: int) -> None:
         stream.write(bytes([byte[0] ^ 1]))
 
 
-def truncated(by: int) -> Callable[[Path], object]:
+def truncated(by):
     return lambda folder: os.truncate(folder / "images.npy", max(0, (folder / "images.npy").stat().st_size + by))
 
 
-def manifest_with(**values: object) -> Callable[[Path], object]:
+def manifest_with(**values):
     return lambda folder: change(folder, lambda manifest: manifest.update(values))
 
 
-def manifest_without(key: str) -> Callable[[Path], object]:
+def manifest_without(key):
     return lambda folder: change(folder, lambda manifest: manifest.pop(key))
 
 
-def manifest_text(text: str) -> Callable[[Path], object]:
+def manifest_text(text):
     return lambda folder: (folder / "manifest.json").write_bytes(text.encode("latin-1"))
 
 
-def table_of_other_faces(folder: Path) -> None:
+def table_of_other_faces(folder):
     pq.write_table(pq.read_table(folder / "table.parquet").slice(0, 20), folder / "table.parquet")
     manifest_with(table_sha256=sha256_of(folder / "table.parquet"))(folder)
 
 
-def array_that_would_run_code(folder: Path) -> None:
+def array_that_would_run_code(folder):
     np.save(folder / "images.npy", np.array([print], dtype=object), allow_pickle=True)
 
 
 AGAIN = r"missing, damaged or changed; .* prepare it again"
-REFUSED: list[tuple[Callable[[Path], object], str]] = [
+REFUSED = [
     (lambda folder: (folder / "manifest.json").unlink(), r"not a pack .*manifest\.json.*emodet\.prepare"),
     *(
         (manifest_text(text), r"manifest\.json: unreadable.*delete")
@@ -211,21 +210,19 @@ REFUSED: list[tuple[Callable[[Path], object], str]] = [
 
 
 @pytest.mark.parametrize(("damage", "message"), REFUSED, ids=range(len(REFUSED)))
-def test_what_is_not_whole_is_refused(copy: Path, damage: Callable[[Path], object], message: str) -> None:
+def test_what_is_not_whole_is_refused(copy, damage, message):
     damage(copy)
     with pytest.raises(EmodetError, match=message):
         Pack(copy)
 
 
-def test_another_fingerprint_is_found_by_verifying(copy: Path) -> None:
+def test_another_fingerprint_is_found_by_verifying(copy):
     manifest_with(fingerprint="0" * 64)(copy)
     with pytest.raises(EmodetError, match=r"manifest\.json"):
         Pack(copy).verify()
 
 
-def test_large_packs_are_sampled_on_opening_and_verified_whole(
-    copy: Path, whole: Pack, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_large_packs_are_sampled_on_opening_and_verified_whole(copy, whole, monkeypatch):
     """Of these 24 crops 5 are looked at on opening: the first, the last and three between."""
     monkeypatch.setattr(pack_file, "_CHECKED_ON_OPENING", 5)
     crop = SIZE * SIZE * 3

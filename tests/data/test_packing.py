@@ -9,7 +9,6 @@ import sys
 import time
 import zlib
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +17,6 @@ from made_releases import RELEASES
 from PIL import Image
 
 from emodet.data import crop_pool
-from emodet.data.pack import Pack
 from emodet.data.packing import pack_folder, prepare_pack
 from emodet.data.sources import Source
 from emodet.datasets.readers import open_reader
@@ -30,21 +28,21 @@ from emodet.preprocessing import Preprocessing
 CROP = Preprocessing(size=48)
 
 
-def prepare(reader: Reader, packs: Path, **options: object) -> Pack:
+def prepare(reader, packs, **options):
     return prepare_pack(reader, CROP, packs, **{"processes": 1, "progress": False} | options)
 
 
-def finished(packs: Path) -> list[Path]:
+def finished(packs):
     return [file.parent for file in packs.glob("*/manifest.json")]
 
 
 class TestWhatIsPacked:
-    def test_without_boxes_the_stored_picture_is_the_crop(self, tmp_path: Path) -> None:
+    def test_without_boxes_the_stored_picture_is_the_crop(self, tmp_path):
         record = Sample("a/0001", "train", 0, box=(10, 10, 40, 40))
         pack = prepare(MadeReader(tmp_path, [record]), tmp_path / "packs")
         assert np.array_equal(pack.images([0])[0], picture(1))
 
-    def test_large_jpegs_with_boxes_keep_their_own_pixels(self, tmp_path: Path) -> None:
+    def test_large_jpegs_with_boxes_keep_their_own_pixels(self, tmp_path):
         """Without a box a JPEG may be decoded smaller; with one the box is in its own pixels."""
         whole = np.full((400, 400, 3), 30, np.uint8)
         whole[300:380, 300:380] = 220
@@ -57,7 +55,7 @@ class TestWhatIsPacked:
         other = prepare(reader, tmp_path / "packs")
         assert np.abs(other.images([0])[0, :30, :30].astype(int) - 30).max() < 10
 
-    def test_large_jpegs_without_boxes_are_decoded_smaller(self, tmp_path: Path) -> None:
+    def test_large_jpegs_without_boxes_are_decoded_smaller(self, tmp_path):
         across = np.linspace(0, 255, 192)[None, :, None]
         whole = np.broadcast_to(across, (192, 192, 3)).astype(np.uint8)
         stream = io.BytesIO()
@@ -65,13 +63,13 @@ class TestWhatIsPacked:
         pack = prepare(MadeReader(tmp_path, records(1), {"train/0000": stream.getvalue()}), tmp_path / "packs")
         assert np.abs(pack.images([0])[0].astype(int) - CROP.crop(whole)).max() <= 3
 
-    def test_identical_pictures_in_two_splits_are_counted(self, tmp_path: Path) -> None:
+    def test_identical_pictures_in_two_splits_are_counted(self, tmp_path):
         faces = [*records(4, "train", 0, emotion=1), *records(3, "val", 2, emotion=1)]
         pack = prepare(MadeReader(tmp_path, faces), tmp_path / "packs")
         assert pack.manifest["identical_across_splits"] == {"groups": 2, "faces": 4}
         assert "2 pictures occur in more than one split (4 faces)" in summary(pack.manifest)
 
-    def test_the_folder_changes_with_what_matters(self, tmp_path: Path) -> None:
+    def test_the_folder_changes_with_what_matters(self, tmp_path):
         reader, packs = MadeReader(tmp_path, records(1)), tmp_path / "packs"
         base = pack_folder(reader, CROP, "image", packs)
         assert base == pack_folder(reader, Preprocessing(size=48, mean=(0, 0, 0)), "image", packs)
@@ -82,7 +80,7 @@ class TestWhatIsPacked:
         ]
         assert len({base, *others}) == 4
 
-    def test_a_pack_that_exists_is_opened_not_made(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_pack_that_exists_is_opened_not_made(self, tmp_path, monkeypatch):
         reader = MadeReader(tmp_path, records(4))
         first = prepare(reader, tmp_path / "packs")
         times = {file: file.stat().st_mtime_ns for file in first.folder.iterdir()}
@@ -92,13 +90,13 @@ class TestWhatIsPacked:
 
 
 class TestUnreadable:
-    def faces(self, tmp_path: Path, bad: int, count: int = 200) -> MadeReader:
-        damage: list[bytes | None] = [None, b"", b"text", png(picture(0))[:200]]
+    def faces(self, tmp_path, bad, count=200):
+        damage = [None, b"", b"text", png(picture(0))[:200]]
         faces = records(count, emotion=1)
         pictures = {faces[number * 7].key: damage[number % 4] for number in range(bad)}
         return MadeReader(tmp_path, faces, pictures)
 
-    def test_up_to_one_percent_are_listed_and_left_out(self, tmp_path: Path) -> None:
+    def test_up_to_one_percent_are_listed_and_left_out(self, tmp_path):
         pack = prepare(self.faces(tmp_path, 2), tmp_path / "packs")
         assert [entry["key"] for entry in pack.manifest["unreadable"]] == ["train/0000", "train/0007"]
         rest = [number for number in range(200) if number not in (0, 7)]
@@ -107,7 +105,7 @@ class TestUnreadable:
         pack.verify()
         assert "unreadable: train/0007" in summary(pack.manifest)
 
-    def test_more_stop_with_their_names(self, tmp_path: Path) -> None:
+    def test_more_stop_with_their_names(self, tmp_path):
         reader = self.faces(tmp_path, 3)
         with pytest.raises(EmodetError, match=r"data\.max_unreadable=0\.01") as caught:
             prepare(reader, tmp_path / "packs")
@@ -116,16 +114,16 @@ class TestUnreadable:
         assert not finished(tmp_path / "packs")
         assert len(prepare(reader, tmp_path / "packs", max_unreadable=0.1)) == 197
 
-    def test_one_must_be_readable(self, tmp_path: Path) -> None:
+    def test_one_must_be_readable(self, tmp_path):
         faces = records(9, emotion=1)
         reader = MadeReader(tmp_path, faces, {face.key: None for face in faces})
         with pytest.raises(EmodetError, match="none of the 9 pictures can be read"):
             prepare(reader, tmp_path / "packs", max_unreadable=1)
 
-    def test_bombs_pipes_and_giants_are_unreadable(self, tmp_path: Path) -> None:
+    def test_bombs_pipes_and_giants_are_unreadable(self, tmp_path):
         """Nothing of them is decoded, waited for or read into memory."""
 
-        def chunk(kind: bytes, data: bytes) -> bytes:
+        def chunk(kind, data):
             return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
         header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
@@ -155,15 +153,15 @@ class TestRefused:
     @pytest.mark.parametrize(
         ("option", "value"), [("crop", "face"), ("max_unreadable", -0.1), ("max_unreadable", 5), ("processes", 0)]
     )
-    def test_arguments(self, tmp_path: Path, option: str, value: Any) -> None:
+    def test_arguments(self, tmp_path, option, value):
         with pytest.raises(EmodetError, match=rf"data\.{option}={value!r}"):
             Source(tmp_path, **{option: value})
 
-    def test_no_face(self, tmp_path: Path) -> None:
+    def test_no_face(self, tmp_path):
         with pytest.raises(EmodetError, match="no face"):
             prepare(MadeReader(tmp_path, []), tmp_path / "packs")
 
-    def test_something_else_in_its_place(self, tmp_path: Path) -> None:
+    def test_something_else_in_its_place(self, tmp_path):
         reader = MadeReader(tmp_path, records(2))
         folder = pack_folder(reader, CROP, "image", tmp_path / "packs")
         folder.mkdir(parents=True)
@@ -172,7 +170,7 @@ class TestRefused:
             prepare(reader, tmp_path / "packs")
         assert (folder / "mine.txt").is_file()
 
-    def test_packs_that_cannot_be_written(self, tmp_path: Path) -> None:
+    def test_packs_that_cannot_be_written(self, tmp_path):
         (tmp_path / "packs").write_text("a file")
         with pytest.raises(EmodetError, match=r"data\.packs=.*writing the pack failed"):
             prepare(MadeReader(tmp_path, records(2)), tmp_path / "packs")
@@ -180,13 +178,11 @@ class TestRefused:
 
 class TestStopped:
     @pytest.mark.parametrize("after", [0, 100, 640])
-    def test_finished_chunks_are_not_cropped_again(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: int
-    ) -> None:
+    def test_finished_chunks_are_not_cropped_again(self, tmp_path, monkeypatch, after):
         faces, bad = records(640), {"train/0003": b"", "train/0130": b""}
         cut, done = crop_pool.cut, []
 
-        def cut_some(image: np.ndarray, sample: Sample, *rest: object) -> np.ndarray:
+        def cut_some(image, sample, *rest):
             if len(done) == after:
                 raise KeyboardInterrupt
             done.append(sample.key)
@@ -207,9 +203,7 @@ class TestStopped:
         assert [path.name for path in (tmp_path / "packs").iterdir()] == [pack.folder.name]
 
     @pytest.mark.parametrize("fault", ["a changed crop", "half a line", "other annotations", "no images"])
-    def test_what_is_damaged_or_of_another_listing_is_made_again(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str
-    ) -> None:
+    def test_what_is_damaged_or_of_another_listing_is_made_again(self, tmp_path, monkeypatch, fault):
         faces = records(200, emotion=1)
         with monkeypatch.context() as patched:
             patched.setattr("emodet.data.packing.table_of", stop)
@@ -231,11 +225,11 @@ class TestStopped:
         pack.verify()
         assert pack.fingerprint == prepare(MadeReader(tmp_path, faces), tmp_path / "whole").fingerprint
 
-    def test_a_release_that_changes_meanwhile_is_refused(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_release_that_changes_meanwhile_is_refused(self, tmp_path, monkeypatch):
         made = RELEASES["class_folders"](tmp_path / "release")
         cut = crop_pool.cut
 
-        def cut_and_change(*given: object) -> np.ndarray:
+        def cut_and_change(*given):
             os.utime(made.picture)
             return cut(*given)
 
@@ -245,7 +239,7 @@ class TestStopped:
         assert not finished(tmp_path / "packs")
 
 
-def stop(*_: object) -> None:
+def stop(*_):
     raise KeyboardInterrupt
 
 
@@ -269,7 +263,7 @@ if __name__ == "__main__":
 
 
 @pytest.fixture(scope="module")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folders(tmp_path_factory):
     """Five hundred pictures in class folders."""
     root = tmp_path_factory.mktemp("folders") / "release"
     for number in range(500):
@@ -279,7 +273,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def apart(root: Path, packs: Path, processes: int, size: int = 48, script: str = SCRIPT) -> list[str]:
+def apart(root, packs, processes, size=48, script=SCRIPT):
     """The command line of a process that packs."""
     file = packs.parent / "pack_it.py"
     file.write_text(script)
@@ -296,7 +290,7 @@ def apart(root: Path, packs: Path, processes: int, size: int = 48, script: str =
         ),
     ],
 )
-def test_a_script_without_a_main_guard_is_refused_at_once(folders: Path, tmp_path: Path, code: str) -> None:
+def test_a_script_without_a_main_guard_is_refused_at_once(folders, tmp_path, code):
     """Each process of the pool imports the script again: it must not wait for the lock that its parent holds."""
     script = tmp_path / "train_it.py"
     source = f"source = Source({str(folders)!r}, packs={str(tmp_path / 'packs')!r}, processes=2)\n"
@@ -312,11 +306,11 @@ def test_a_script_without_a_main_guard_is_refused_at_once(folders: Path, tmp_pat
 
 @pytest.mark.slow
 class TestProcesses:
-    def test_the_number_of_processes_does_not_matter(self, folders: Path, tmp_path: Path) -> None:
+    def test_the_number_of_processes_does_not_matter(self, folders, tmp_path):
         done = subprocess.run(apart(folders, tmp_path / "two", 2), capture_output=True, text=True, check=True)
         assert done.stdout.split()[-1] == prepare(open_reader(folders), tmp_path / "one").fingerprint
 
-    def test_two_at_once_make_one_pack(self, folders: Path, tmp_path: Path) -> None:
+    def test_two_at_once_make_one_pack(self, folders, tmp_path):
         command = apart(folders, tmp_path / "packs", 1, 200)
         both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
         outputs = {process.communicate()[0].split()[-1] for process in both}
@@ -325,7 +319,7 @@ class TestProcesses:
         assert len(finished(tmp_path / "packs")) == 1
 
     @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM])
-    def test_killed_it_ends_with_its_workers_and_continues(self, folders: Path, tmp_path: Path, end: int) -> None:
+    def test_killed_it_ends_with_its_workers_and_continues(self, folders, tmp_path, end):
         process = subprocess.Popen(apart(folders, tmp_path / "packs", 2, 400), stderr=subprocess.DEVNULL)
         journals, workers, until = [], [], time.monotonic() + 60
         while not (journals and workers) and time.monotonic() < until:
@@ -347,7 +341,7 @@ class TestProcesses:
         whole = prepare_pack(open_reader(folders), Preprocessing(size=400), tmp_path / "whole", progress=False)
         assert done.stdout.split()[-1] == whole.fingerprint
 
-    def test_a_killed_worker_is_an_error(self, folders: Path, tmp_path: Path) -> None:
+    def test_a_killed_worker_is_an_error(self, folders, tmp_path):
         """As the kernel does when memory runs out."""
         killer = "import os, signal\nif __name__ == '__mp_main__': os.kill(os.getpid(), signal.SIGKILL)\n"
         command = apart(folders, tmp_path / "packs", 2, script=killer + SCRIPT)
@@ -357,7 +351,7 @@ class TestProcesses:
         assert "data.processes=1" in done.stderr
         assert not finished(tmp_path / "packs")
 
-    def test_a_full_disk_is_an_error(self, folders: Path, tmp_path: Path) -> None:
+    def test_a_full_disk_is_an_error(self, folders, tmp_path):
         """A limit on file sizes makes every write beyond it fail, as a full disk does."""
         limit = "import resource, signal\nsignal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         limit += "resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))\n"
@@ -368,7 +362,7 @@ class TestProcesses:
         assert not finished(tmp_path / "packs")
 
 
-def workers_of(parent: int) -> list[int]:
+def workers_of(parent):
     found = []
     for entry in Path("/proc").glob("[0-9]*"):
         try:
@@ -382,15 +376,12 @@ def workers_of(parent: int) -> list[int]:
 
 
 class TestChangedRelease:
-    def source(self, tmp_path: Path, name: str = "own_csv") -> tuple[Source, Path, Path]:
+    def source(self, tmp_path, name="own_csv"):
         made = RELEASES[name](tmp_path / "release")
-        assert made.picture is not None
         return Source(made.root, packs=tmp_path / "packs", processes=1), made.said_in, made.picture
 
     @pytest.mark.parametrize("root", ["release", "link", "{tmp_path}/release"])
-    def test_nothing_changed(
-        self, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, root: str
-    ) -> None:
+    def test_nothing_changed(self, tmp_path, caplog, monkeypatch, root):
         source, _, _ = self.source(tmp_path)
         pack, existed = source.prepare(CROP)
         assert not existed
@@ -402,9 +393,7 @@ class TestChangedRelease:
         source.require_unchanged(pack, CROP)
         assert "has changed" not in caplog.text
 
-    def test_changed_labels_warn_and_are_refused_on_request(
-        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
-    ) -> None:
+    def test_changed_labels_warn_and_are_refused_on_request(self, tmp_path, caplog):
         source, labels, _ = self.source(tmp_path)
         source.prepare(CROP)
         labels.write_text(labels.read_text().replace("sad", "neutral"))
@@ -415,14 +404,14 @@ class TestChangedRelease:
             source.require_unchanged(pack, CROP)
 
     @pytest.mark.parametrize("name", ["own_csv", "class_folders", "affectnet_npy"])
-    def test_an_overwritten_picture_is_noticed_by_prepare(self, tmp_path: Path, name: str) -> None:
+    def test_an_overwritten_picture_is_noticed_by_prepare(self, tmp_path, name):
         source, _, file = self.source(tmp_path, name)
         pack, _ = source.prepare(CROP)
         file.write_bytes(png(picture(77)))
         with pytest.raises(EmodetError, match="other files, sizes or times"):
             source.require_unchanged(pack, CROP)
 
-    def test_a_new_picture_warns(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def test_a_new_picture_warns(self, tmp_path, caplog):
         source, _, file = self.source(tmp_path, "class_folders")
         source.prepare(CROP)
         (file.parent / "new.jpg").write_bytes(png(picture(78)))

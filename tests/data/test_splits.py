@@ -11,35 +11,34 @@ from hypothesis import strategies as st
 from made_reader import table_with
 
 from emodet.data.batches import EvaluationBatches, TrainingBatches, sampling_weights
-from emodet.data.pack import Table
-from emodet.data.splits import Splits, assign_splits
+from emodet.data.splits import assign_splits
 from emodet.errors import EmodetError
 
 Rows = npt.NDArray[np.int64]
 
 
-def splits_of(made: Table, val_from: str | float = "auto", seed: int = 0) -> Splits:
+def splits_of(made, val_from="auto", seed=0):
     return assign_splits(made, np.ones(len(made), dtype=bool), val_from, seed)
 
 
 AFFECTNET = (749, 1344, 255, 141, 64, 38, 249, 38)  # a hundredth of its training faces
 
 
-def affectnet(val: int = 40) -> Table:
+def affectnet(val=40):
     emotion = np.concatenate([np.repeat(range(8), AFFECTNET), np.arange(val) % 8])
     np.random.default_rng(0).shuffle(emotion[:-val])
     return table_with(["train"] * (len(emotion) - val) + ["val"] * val, emotion.tolist())
 
 
 class TestWhichSplits:
-    def test_three_splits_validate_on_val_and_test_on_test(self) -> None:
+    def test_three_splits_validate_on_val_and_test_on_test(self):
         splits = splits_of(table_with(["train"] * 8 + ["val"] * 3 + ["test"] * 2, [0] * 13))
         assert splits.train.tolist() == list(range(8))
         assert splits.val.tolist() == [8, 9, 10]
         assert splits.test.tolist() == [11, 12]
         assert (splits.val_name, splits.test_name, splits.dropped) == ("val", "test", {})
 
-    def test_without_a_test_split_val_reports_and_a_part_of_train_selects(self) -> None:
+    def test_without_a_test_split_val_reports_and_a_part_of_train_selects(self):
         made = affectnet()
         splits = splits_of(made)
         assert (made.split[splits.test] == "val").all()
@@ -48,44 +47,44 @@ class TestWhichSplits:
         assert sorted([*splits.train, *splits.val]) == np.flatnonzero(made.split == "train").tolist()
         assert (splits.val_name, splits.test_name) == ("0.1 of train", "val")
 
-    def test_with_train_alone_the_held_out_part_does_both_and_says_so(self) -> None:
+    def test_with_train_alone_the_held_out_part_does_both_and_says_so(self):
         splits = splits_of(table_with(["train"] * 100, [0, 1] * 50), 0.2)
         assert np.array_equal(splits.val, splits.test)
         assert len(splits.val) == 20
         assert splits.val_name == splits.test_name == "0.2 of train (also used for model selection)"
 
-    def test_val_may_do_both_and_says_so(self) -> None:
+    def test_val_may_do_both_and_says_so(self):
         splits = splits_of(table_with(["train"] * 8 + ["val"] * 3, [0] * 11), "val")
         assert splits.val.tolist() == splits.test.tolist() == [8, 9, 10]
         assert splits.val_name == splits.test_name == "val (also used for model selection)"
 
-    def test_a_share_holds_out_also_where_there_is_a_val(self) -> None:
+    def test_a_share_holds_out_also_where_there_is_a_val(self):
         splits = splits_of(table_with(["train"] * 80 + ["val"] * 3 + ["test"] * 2, [0] * 85), 0.25)
         assert len(splits.val) == 20
         assert splits.val.max() < 80
         assert splits.test.tolist() == [83, 84]
 
     @pytest.mark.parametrize("val_from", ["test", 0, 1, 0.6, -0.1, True, None])
-    def test_what_cannot_select_is_refused(self, val_from: object) -> None:
+    def test_what_cannot_select_is_refused(self, val_from):
         with pytest.raises(EmodetError, match=r"data\.val_from="):
-            splits_of(affectnet(), val_from)  # type: ignore[arg-type]
+            splits_of(affectnet(), val_from)
 
-    def test_a_val_that_is_not_there_is_refused(self) -> None:
+    def test_a_val_that_is_not_there_is_refused(self):
         with pytest.raises(EmodetError, match=r"data\.val_from=val: this release has no val"):
             splits_of(table_with(["train"] * 10, [0] * 10), "val")
 
     @pytest.mark.parametrize("split", [["train"] * 3, ["val"] * 8, ["train"] * 4 + ["val"] * 2])
-    def test_a_split_without_a_face_is_refused(self, split: list[str]) -> None:
+    def test_a_split_without_a_face_is_refused(self, split):
         with pytest.raises(EmodetError, match="leaves no face for the split"):
             splits_of(table_with(split, [0] * len(split)))
 
-    def test_faces_that_are_not_usable_are_in_no_split(self) -> None:
+    def test_faces_that_are_not_usable_are_in_no_split(self):
         made = affectnet()
         splits = assign_splits(made, made.emotion < 7, "auto", 0)
         for rows in (splits.train, splits.val, splits.test):
             assert (made.emotion[rows] < 7).all()
 
-    def test_only_faces_with_an_emotion_validate_and_test(self) -> None:
+    def test_only_faces_with_an_emotion_validate_and_test(self):
         emotion = [0, -1] * 50 + [1, -1] * 5 + [2, -1] * 5
         splits = splits_of(table_with(["train"] * 100 + ["val"] * 10 + ["test"] * 10, emotion))
         assert len(splits.train) == 100
@@ -94,13 +93,13 @@ class TestWhichSplits:
 
 class TestStrata:
     @pytest.mark.parametrize("share", [0.05, 0.1, 0.5])
-    def test_each_class_gives_its_share(self, share: float) -> None:
+    def test_each_class_gives_its_share(self, share):
         made = affectnet()
         splits = splits_of(made, share)
         held = np.bincount(made.emotion[splits.val], minlength=8)
         assert (np.abs(held - np.array(AFFECTNET) * share) <= 0.5).all()
 
-    def test_seeds(self) -> None:
+    def test_seeds(self):
         made = affectnet()
         assert np.array_equal(splits_of(made, seed=3).val, splits_of(made, seed=3).val)
         other = splits_of(made, seed=4).val
@@ -108,13 +107,13 @@ class TestStrata:
 
 
 class TestCopies:
-    def test_training_copies_of_measured_faces_are_dropped_and_counted(self) -> None:
+    def test_training_copies_of_measured_faces_are_dropped_and_counted(self):
         picture = ["a", "b", "c", "d", "e", "f", "a", "x", "c", "y"]
         splits = splits_of(table_with(["train"] * 6 + ["val"] * 2 + ["test"] * 2, [0] * 10, picture=picture))
         assert splits.train.tolist() == [1, 3, 4, 5]
         assert splits.dropped == {"same picture as a val or test face": 2}
 
-    def test_a_copy_of_a_report_face_does_not_select_either(self) -> None:
+    def test_a_copy_of_a_report_face_does_not_select_either(self):
         """Every training face but 40 is a copy of a val face."""
         count = 400
         picture = [f"v{number % 20}" if number >= 40 else f"t{number}" for number in range(count)]
@@ -125,7 +124,7 @@ class TestCopies:
         assert max(splits.val.max(), splits.train.max()) < 40
         assert splits.dropped == {"same picture as a val or test face": 360}
 
-    def test_copies_within_train_stay_together_and_stay(self) -> None:
+    def test_copies_within_train_stay_together_and_stay(self):
         picture = [f"p{number // 4}" for number in range(400)]
         made = table_with(["train"] * 400 + ["val"] * 8, [0] * 408, picture=[*picture, *map(str, range(8))])
         splits = splits_of(made)
@@ -134,7 +133,7 @@ class TestCopies:
         assert not set(made.pixel_hash[splits.train]) & set(made.pixel_hash[splits.val])
         assert splits.dropped == {}
 
-    def test_a_subject_s_undecided_faces_do_not_train_when_the_subject_selects(self) -> None:
+    def test_a_subject_s_undecided_faces_do_not_train_when_the_subject_selects(self):
         emotion = [0, -1] * 200 + [0] * 8
         subject = [f"s{number // 4}" for number in range(400)] + [""] * 8
         made = table_with(["train"] * 400 + ["val"] * 8, emotion, subject)
@@ -143,7 +142,7 @@ class TestCopies:
         assert splits.dropped == {"same subject as a val face": 20}
         assert not set(made.subject[splits.train]) & set(made.subject[splits.val])
 
-    def test_an_undecided_copy_of_a_selection_face_is_called_a_copy(self) -> None:
+    def test_an_undecided_copy_of_a_selection_face_is_called_a_copy(self):
         emotion = [0] * 100 + [-1] * 100 + [0] * 8
         picture = [f"p{number}" for number in range(100)] * 2 + [f"v{number}" for number in range(8)]
         splits = splits_of(table_with(["train"] * 200 + ["val"] * 8, emotion, picture=picture))
@@ -151,7 +150,7 @@ class TestCopies:
 
 
 @st.composite
-def releases(draw: st.DrawFn) -> tuple[Table, npt.NDArray[np.bool_]]:
+def releases(draw):
     count = draw(st.integers(20, 150))
     rng = np.random.default_rng(draw(st.integers(0, 10**6)))
     splits = draw(st.sampled_from([("train",), ("train", "val"), ("train", "val", "test"), ("train", "test")]))
@@ -166,7 +165,7 @@ def releases(draw: st.DrawFn) -> tuple[Table, npt.NDArray[np.bool_]]:
 
 @given(releases(), st.sampled_from(["auto", "val", 0.1, 0.3, 0.5]), st.integers(0, 5))
 @settings(max_examples=150, deadline=None)
-def test_splits_share_nothing(release: tuple[Table, npt.NDArray[np.bool_]], val_from: str | float, seed: int) -> None:
+def test_splits_share_nothing(release, val_from, seed):
     made, usable = release
     try:
         splits = assign_splits(made, usable, val_from, seed)
@@ -197,24 +196,20 @@ def test_splits_share_nothing(release: tuple[Table, npt.NDArray[np.bool_]], val_
     assert taken + sum(splits.dropped.values()) == candidates
 
 
-def batches(
-    count: int, size: int, *, seed: int = 0, epoch: int = 0, done: int = 0, rank: int = 0, world: int = 1
-) -> TrainingBatches:
+def batches(count, size, *, seed=0, epoch=0, done=0, rank=0, world=1):
     return TrainingBatches(np.arange(count) * 3 + 1, size, seed, None, lambda: (epoch, done), rank, world)
 
 
 class TestTraining:
     @given(st.integers(1, 200), st.integers(1, 20), st.integers(1, 4), st.integers(0, 3), st.integers(0, 50))
     @settings(deadline=None)
-    def test_each_face_at_most_once_per_epoch_over_all_processes(
-        self, count: int, size: int, world: int, seed: int, epoch: int
-    ) -> None:
+    def test_each_face_at_most_once_per_epoch_over_all_processes(self, count, size, world, seed, epoch):
         if size * world > count:
             with pytest.raises(EmodetError, match=rf"data\.batch_size={size} on {world} process\(es\) needs more"):
                 batches(count, size, world=world)
             return
-        drawn: list[int] = []
-        seeds: list[int] = []
+        drawn = []
+        seeds = []
         for rank in range(world):
             mine = batches(count, size, seed=seed, epoch=epoch, rank=rank, world=world)
             got = list(mine)
@@ -228,15 +223,15 @@ class TestTraining:
         assert len(set(seeds)) == len(seeds)
 
     @given(st.integers(0, 12), st.integers(0, 3))
-    def test_skipping_what_is_done_gives_the_rest(self, done: int, epoch: int) -> None:
+    def test_skipping_what_is_done_gives_the_rest(self, done, epoch):
         whole = list(batches(100, 8, epoch=epoch))
         rest = list(batches(100, 8, epoch=epoch, done=done))
         assert [(draw.indices.tolist(), draw.seed) for draw in rest] == [
             (draw.indices.tolist(), draw.seed) for draw in whole[done:]
         ]
 
-    def test_a_function_of_seed_and_epoch_alone(self) -> None:
-        def content(**given: int) -> list[tuple[list[int], int]]:
+    def test_a_function_of_seed_and_epoch_alone(self):
+        def content(**given):
             return [(draw.indices.tolist(), draw.seed) for draw in batches(64, 8, **given)]
 
         np.random.seed(1)  # noqa: NPY002  # whatever state the process is in
@@ -246,7 +241,7 @@ class TestTraining:
             assert [rows for rows, _ in one] != [rows for rows, _ in other]
             assert not {seed for _, seed in one} & {seed for _, seed in other}
 
-    def test_the_progress_is_asked_for_each_epoch(self) -> None:
+    def test_the_progress_is_asked_for_each_epoch(self):
         epoch = 0
         training = TrainingBatches(np.arange(64), 8, 0, None, lambda: (epoch, 0))
         orders = []
@@ -254,7 +249,7 @@ class TestTraining:
             orders.append([draw.indices.tolist() for draw in training])
         assert all(one != other for one, other in pairwise(orders))
 
-    def test_balanced_drawing_evens_the_classes_out(self) -> None:
+    def test_balanced_drawing_evens_the_classes_out(self):
         emotion = np.repeat(range(8), AFFECTNET)
         training = TrainingBatches(
             np.arange(len(emotion)), 32, 0, sampling_weights(emotion, "balanced"), lambda: (0, 0)
@@ -263,13 +258,13 @@ class TestTraining:
         expected = len(training) * 32 / 8
         assert all(abs(drawn[number] - expected) < 0.25 * expected for number in range(8))
 
-    def test_balanced_drawing_with_a_class_missing_and_faces_without_one(self) -> None:
+    def test_balanced_drawing_with_a_class_missing_and_faces_without_one(self):
         emotion = np.array([0] * 90 + [3] * 10 + [-1] * 20)
         weights = sampling_weights(emotion, "balanced")
         assert weights[:90].sum() == pytest.approx(weights[90:100].sum())
         assert weights[100:] == pytest.approx(weights[:100].mean())
 
-    def test_ranks_draw_their_own_part_of_one_balanced_order(self) -> None:
+    def test_ranks_draw_their_own_part_of_one_balanced_order(self):
         weights = sampling_weights(np.repeat([0, 1], [90, 10]), "balanced")
         one = TrainingBatches(np.arange(100), 20, 0, weights, lambda: (0, 0))
         two = [TrainingBatches(np.arange(100), 10, 0, weights, lambda: (0, 0), rank, 2) for rank in range(2)]
@@ -278,10 +273,10 @@ class TestTraining:
 
 
 @given(st.integers(0, 200), st.integers(1, 40), st.integers(1, 9))
-def test_evaluation_counts_each_face_exactly_once(count: int, size: int, world: int) -> None:
+def test_evaluation_counts_each_face_exactly_once(count, size, world):
     indices = np.arange(count) * 2
-    seen: list[int] = []
-    batches: set[int] = set()
+    seen = []
+    batches = set()
     for rank in range(world):
         mine = EvaluationBatches(indices, size, rank, world)
         got = list(mine)
@@ -294,18 +289,17 @@ def test_evaluation_counts_each_face_exactly_once(count: int, size: int, world: 
     assert len(batches) == 1
 
 
-def test_evaluation_of_one_process_keeps_the_order() -> None:
+def test_evaluation_of_one_process_keeps_the_order():
     rows = [int(row) for draw in EvaluationBatches(np.array([5, 3, 9, 1]), 3) for row in draw.indices]
     assert rows == [5, 3, 9, 1]
 
 
-def test_faces_with_votes_for_a_rare_emotion_are_drawn_twice_as_often() -> None:
+def test_faces_with_votes_for_a_rare_emotion_are_drawn_twice_as_often():
     votes = np.zeros((6, 8), np.float32)
     votes[[0, 1, 2], [7, 5, 4]] = 0.2, 0.2, 0.3  # contempt, disgust, fear
     votes[[3, 4], [4, 7]] = 0.2, 0.1
     votes[5] = np.nan
     emotion = np.zeros(6, int)
     weights = sampling_weights(emotion, "votes", None, votes)
-    assert weights is not None
     assert (weights / weights[5]).tolist() == [2, 2, 2, 1, 1, 1]
     assert sampling_weights(emotion, "natural", None, votes) is None

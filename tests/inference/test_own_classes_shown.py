@@ -1,7 +1,5 @@
 """A model file with classes of one's own: in the recognizer, the overlay and the rows."""
 
-from pathlib import Path
-
 import numpy as np
 from model_stub import SIZE, graph, info
 
@@ -14,7 +12,7 @@ from emodet.palette import EMOTION_COLOURS, class_colours
 OWN = ("bored", "engaged", "happy")
 
 
-def test_they_have_names_colours_and_columns(tmp_path: Path) -> None:
+def test_they_have_names_colours_and_columns(tmp_path):
     path = write_model_file(graph(len(OWN)), info(class_names=OWN), tmp_path / "own.onnx")
     recognizer = Recognizer(path, detector="none", threads=1)
     picture = np.full((SIZE * 8, SIZE * 8, 3), (200, 40, 90), dtype=np.uint8)
@@ -26,7 +24,7 @@ def test_they_have_names_colours_and_columns(tmp_path: Path) -> None:
     assert row_columns(OWN)[15:18] == ["p_bored", "p_engaged", "p_happy"]
 
 
-def test_own_classes_have_colours_of_their_own_and_an_emotion_keeps_its() -> None:
+def test_own_classes_have_colours_of_their_own_and_an_emotion_keeps_its():
     colours = class_colours(OWN)
     assert len(set(colours)) == 3
     assert colours[2] == EMOTION_COLOURS["happiness"]

@@ -1,7 +1,6 @@
 """Concordance, error and signs from sums: the textbook's figures, whatever is masked, however faces are shared out."""
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 import scipy.stats
 from hypothesis import given
@@ -10,23 +9,21 @@ from hypothesis.extra import numpy as arrays
 
 from emodet.models.agreement import AGREEMENTS, TERMS, agreement_terms, concordance, rmse, sign_agreement
 
-Floats = npt.NDArray[np.float64]
-
 VALUES = st.floats(-1, 1, allow_nan=False, width=32)
 PAIRS = arrays.arrays(np.float64, st.tuples(st.integers(1, 40), st.just(2)), elements=VALUES)
 
 
-def sums(said: Floats, annotated: Floats) -> Floats:
+def sums(said, annotated):
     return np.asarray(agreement_terms(said, annotated).sum(axis=0))
 
 
-def made(faces: int = 200, seed: int = 0) -> tuple[Floats, Floats]:
+def made(faces=200, seed=0):
     generator = np.random.default_rng(seed)
     annotated = generator.uniform(-1, 1, faces)
     return np.tanh(0.6 * annotated + generator.normal(0.1, 0.3, faces)), annotated
 
 
-def test_the_figures_are_the_textbook_s() -> None:
+def test_the_figures_are_the_textbook_s():
     x, y = made()
     pearson = scipy.stats.pearsonr(x, y).statistic
     # Lin 1989, equation (1), with the moments over n.
@@ -37,7 +34,7 @@ def test_the_figures_are_the_textbook_s() -> None:
 
 
 @given(PAIRS, st.data())
-def test_a_face_without_annotation_counts_nowhere(pairs: Floats, data: st.DataObject) -> None:
+def test_a_face_without_annotation_counts_nowhere(pairs, data):
     known = data.draw(arrays.arrays(np.bool_, len(pairs)))
     annotated = np.where(known, pairs[:, 1], np.nan)
     found = sums(pairs[:, 0], annotated)
@@ -46,7 +43,7 @@ def test_a_face_without_annotation_counts_nowhere(pairs: Floats, data: st.DataOb
     assert found[0] == known.sum()
 
 
-def test_what_is_not_defined_is_not_a_number() -> None:
+def test_what_is_not_defined_is_not_a_number():
     nothing = np.zeros(len(TERMS))
     assert all(np.isnan(measure(nothing)) for measure in AGREEMENTS.values())
     same = np.full(5, 0.3)
@@ -58,6 +55,6 @@ def test_what_is_not_defined_is_not_a_number() -> None:
     assert rmse(sums(np.array([0.5]), np.array([0.1]))) == pytest.approx(0.4)
 
 
-def test_a_zero_agrees_with_a_zero_alone() -> None:
+def test_a_zero_agrees_with_a_zero_alone():
     said, annotated = np.array([0.0, 0.2, 0.0, -0.1]), np.array([0.0, 0.0, -0.5, -0.9])
     assert sign_agreement(sums(said, annotated)) == 0.5

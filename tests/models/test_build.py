@@ -1,8 +1,6 @@
 """Nets by name and by class, and what a file may name: nothing that runs code of others."""
 
 import sys
-from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -31,7 +29,7 @@ def make_net(num_classes):
 
 
 @pytest.fixture
-def own_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+def own_package(tmp_path, monkeypatch):
     (tmp_path / "mylab_of_test.py").write_text(OWN_NET, encoding="utf-8")
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setattr(building, "_trusted", set())
@@ -39,7 +37,7 @@ def own_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return "mylab_of_test"
 
 
-def test_every_registered_net_maps_pictures_to_logits() -> None:
+def test_every_registered_net_maps_pictures_to_logits():
     for name in NETS:
         assert build_net({"name": name}, 5).eval()(torch.zeros(2, 3, 48, 48)).shape == (2, 5)
 
@@ -62,12 +60,12 @@ def test_every_registered_net_maps_pictures_to_logits() -> None:
         ({"_target_": RESIDUAL, "channels": {"_target_": "os.getcwd"}}, r"os\.getcwd: refused"),
     ],
 )
-def test_nets_that_are_refused(net: dict[str, Any], message: str) -> None:
+def test_nets_that_are_refused(net, message):
     with pytest.raises(EmodetError, match=message):
         build_net(net, 8)
 
 
-def test_a_package_of_the_users_is_refused_until_it_is_trusted(own_package: str) -> None:
+def test_a_package_of_the_users_is_refused_until_it_is_trusted(own_package):
     spec = {"_target_": f"{own_package}.MyNet", "width": 2}
     with pytest.raises(EmodetError, match=rf"trust=\[{own_package}\]"):
         build_net(spec, 3)
@@ -77,7 +75,7 @@ def test_a_package_of_the_users_is_refused_until_it_is_trusted(own_package: str)
     assert build_net({"_target_": f"{own_package}.make_net"}, 3)(torch.zeros(1, 3, 16, 16)).shape == (1, 3)
 
 
-def test_supplied_arguments_go_where_they_are_taken() -> None:
+def test_supplied_arguments_go_where_they_are_taken():
     assert isinstance(
         build({"_target_": "torch.nn.Linear", "in_features": 2}, "net", out_features=3, size=7), nn.Linear
     )
@@ -85,21 +83,21 @@ def test_supplied_arguments_go_where_they_are_taken() -> None:
     assert partial([nn.Parameter(torch.zeros(1))]).param_groups[0]["lr"] == 0.5
 
 
-def test_functions_of_emodet_are_accepted_for_what_they_return() -> None:
+def test_functions_of_emodet_are_accepted_for_what_they_return():
     scheduler = {"_target_": "emodet.models.optimization.cosine"}
     require_trusted(scheduler, (torch.optim.lr_scheduler.LRScheduler, dict), "config.yaml: scheduler")
     with pytest.raises(EmodetError, match=r"config\.yaml: scheduler\._target_=.*refused"):
         require_trusted(scheduler, nn.Module, "config.yaml: scheduler")
 
 
-def test_an_object_is_asked_for_again() -> None:
+def test_an_object_is_asked_for_again():
     stored = spec_of(nn.Linear(1, 1))
     assert stored == {"_object_": "torch.nn.modules.linear.Linear"}
     with pytest.raises(EmodetError, match=r"net: .*torch\.nn\.modules\.linear\.Linear.*net="):
-        EmotionClassifier(stored, ["a", "b"])  # type: ignore[arg-type]
+        EmotionClassifier(stored, ["a", "b"])
 
 
-def test_nets_of_timm_by_their_name() -> None:
+def test_nets_of_timm_by_their_name():
     pytest.importorskip("timm")
     for spec in ({"name": "timm/test_resnet"}, {"_target_": "emodet.models.nets.TimmNet", "model": "test_resnet"}):
         assert build_net({**spec, "in_chans": 3}, 7).eval()(torch.zeros(2, 3, 64, 64)).shape == (2, 7)
@@ -110,12 +108,12 @@ def test_nets_of_timm_by_their_name() -> None:
 
 
 @pytest.mark.parametrize("key", ["checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir"])
-def test_arguments_of_timm_that_name_files_and_addresses_are_refused(key: str) -> None:
+def test_arguments_of_timm_that_name_files_and_addresses_are_refused(key):
     with pytest.raises(EmodetError, match=rf"net\.{key}: .*init_from"):
         build_net({"name": "timm/resnet18", key: "elsewhere"}, 8)
 
 
-def test_without_timm_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_timm_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "timm", None)
     with pytest.raises(EmodetError, match=r"needs timm: pip install 'emodet\[timm\]'"):
         build_net({"name": "timm/resnet18"}, 8)

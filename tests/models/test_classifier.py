@@ -2,8 +2,6 @@
 
 import json
 import math
-from pathlib import Path
-from typing import Any
 
 import lightning as L
 import numpy as np
@@ -30,8 +28,7 @@ class OwnNet(nn.Module):
         self.layers = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, classes))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        logits: torch.Tensor = self.layers(x)
-        return logits
+        return self.layers(x)
 
 
 class OwnLoss(nn.Module):
@@ -47,9 +44,9 @@ class OwnLoss(nn.Module):
 
 @pytest.mark.parametrize("channels_last", [True, False])
 @pytest.mark.parametrize("contrast", ["fixed", "crop"])
-def test_the_net_sees_what_preprocessing_defines(channels_last: bool, contrast: str) -> None:
+def test_the_net_sees_what_preprocessing_defines(channels_last, contrast):
     classifier = made(channels_last=channels_last, preprocessing={"size": 32, "contrast": contrast}).eval()
-    seen: list[torch.Tensor] = []
+    seen = []
     classifier.net.register_forward_pre_hook(lambda _net, inputs: seen.append(inputs[0]))
     image = made_batch(3)["image"]
     logits = classifier(image)
@@ -60,7 +57,7 @@ def test_the_net_sees_what_preprocessing_defines(channels_last: bool, contrast: 
     torch.testing.assert_close(classifier.probabilities(image), (logits / 2.5).softmax(dim=1))
 
 
-def test_objects_of_ones_own_train_and_come_back_from_a_checkpoint(tmp_path: Path) -> None:
+def test_objects_of_ones_own_train_and_come_back_from_a_checkpoint(tmp_path):
     """In Python: net, loss and optimizer are objects, and everything else has a default."""
     classifier = EmotionClassifier(
         net=OwnNet(), class_names=NAMES, loss=OwnLoss(), optimizer=lambda groups: torch.optim.SGD(groups, lr=0.1)
@@ -78,14 +75,14 @@ def test_objects_of_ones_own_train_and_come_back_from_a_checkpoint(tmp_path: Pat
         made_trainer(tmp_path).test(again, MadeData())
 
 
-def test_a_net_of_other_outputs_is_an_error() -> None:
+def test_a_net_of_other_outputs_is_an_error():
     with pytest.raises(EmodetError, match="net: 5 outputs; 4 are needed"):
         EmotionClassifier(OwnNet(5), NAMES)(made_batch(2)["image"])
     with pytest.raises(EmodetError, match="net: 4 outputs; 6 are needed"):
         EmotionClassifier(OwnNet(4), NAMES, valence_arousal=1.0)(made_batch(2)["image"])
 
 
-def test_a_checkpoint_holds_plain_data_and_is_enough_to_rebuild(tmp_path: Path) -> None:
+def test_a_checkpoint_holds_plain_data_and_is_enough_to_rebuild(tmp_path):
     classifier = made(loss={"_target_": LOSS, "class_weights": [1.0, 2.0, 3.0, 4.0]})
     trainer = made_trainer(tmp_path)
     trainer.fit(classifier, MadeData())
@@ -105,12 +102,12 @@ def test_a_checkpoint_holds_plain_data_and_is_enough_to_rebuild(tmp_path: Path) 
     assert rebuilt.loss.weight is not None
 
 
-def test_logged_metrics_are_those_of_all_val_faces(tmp_path: Path) -> None:
+def test_logged_metrics_are_those_of_all_val_faces(tmp_path):
     classifier, data = made(), MadeData()
     run = made_trainer(tmp_path, num_sanity_val_steps=1)
     run.fit(classifier, data)
     classifier.eval()
-    faces = {key: torch.cat([part[key] for part in data.val]) for key in ("image", "emotion", "target")}  # type: ignore[literal-required]
+    faces = {key: torch.cat([part[key] for part in data.val]) for key in ("image", "emotion", "target")}
     with torch.no_grad():
         logits = classifier(faces["image"])
     labelled = faces["emotion"] >= 0
@@ -129,21 +126,21 @@ def test_logged_metrics_are_those_of_all_val_faces(tmp_path: Path) -> None:
     assert float(run.callback_metrics["test/nll"]) == pytest.approx(float(nll), rel=1e-5)
 
 
-def test_predictions_carry_the_index_of_their_face(tmp_path: Path) -> None:
+def test_predictions_carry_the_index_of_their_face(tmp_path):
     classifier = made().eval()
-    (answer,) = made_trainer(tmp_path).predict(classifier, DataLoader([made_batch(5)], batch_size=None))  # type: ignore[arg-type, misc]
-    torch.testing.assert_close(answer["logits"], classifier(made_batch(5)["image"]))  # type: ignore[call-overload, index]
-    torch.testing.assert_close(answer["index"], torch.arange(5))  # type: ignore[call-overload, index]
+    (answer,) = made_trainer(tmp_path).predict(classifier, DataLoader([made_batch(5)], batch_size=None))
+    torch.testing.assert_close(answer["logits"], classifier(made_batch(5)["image"]))
+    torch.testing.assert_close(answer["index"], torch.arange(5))
 
 
-def test_a_loss_that_is_no_number_stops_and_names_the_place(tmp_path: Path) -> None:
+def test_a_loss_that_is_no_number_stops_and_names_the_place(tmp_path):
     bad = made_batch(8, 2)
     bad["target"] = bad["target"] * math.nan
     with pytest.raises(EmodetError, match=r"the loss became nan in epoch 0, batch 1.*optimizer\.lr"):
         made_trainer(tmp_path).fit(made(), MadeData([made_batch(8), bad]))
 
 
-def test_one_face_with_batch_norm_is_an_error(tmp_path: Path) -> None:
+def test_one_face_with_batch_norm_is_an_error(tmp_path):
     with pytest.raises(EmodetError, match=r"data\.batch_size=1.*2"):
         made_trainer(tmp_path).fit(made(), MadeData([made_batch(1)]))
 
@@ -156,13 +153,13 @@ def test_one_face_with_batch_norm_is_an_error(tmp_path: Path) -> None:
         ({"_target_": "torch.nn.functional.cross_entropy"}, "refused"),
     ],
 )
-def test_losses_that_cannot_be(loss: dict[str, Any], message: str) -> None:
+def test_losses_that_cannot_be(loss, message):
     with pytest.raises(EmodetError, match=message):
         made(loss={"_target_": LOSS, **loss}).setup("fit")
 
 
-def test_dropout_is_a_function_of_seed_epoch_and_batch(tmp_path: Path) -> None:
-    def weights(seed: int, disturbed: bool) -> torch.Tensor:
+def test_dropout_is_a_function_of_seed_epoch_and_batch(tmp_path):
+    def weights(seed, disturbed):
         classifier = made(**{"seed": 0})
         classifier.seed = seed
         if disturbed:
@@ -178,13 +175,13 @@ class Rates(L.Callback):
     """Notes the learning rate of every epoch."""
 
     def __init__(self) -> None:
-        self.rates: list[float] = []
+        self.rates = []
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.rates.append(trainer.optimizers[0].param_groups[0]["lr"])
 
 
-def test_a_plateau_counts_validations_not_epochs(tmp_path: Path) -> None:
+def test_a_plateau_counts_validations_not_epochs(tmp_path):
     """A metric that never improves: the first validation sets the mark, each later one lowers the rate."""
     scheduler = {"_target_": PLATEAU, "factor": 0.5, "patience": 0, "monitor": "val/accuracy"}
     classifier = made(scheduler=scheduler, optimizer={"_target_": "torch.optim.SGD", "lr": 0.0008})
@@ -192,8 +189,8 @@ def test_a_plateau_counts_validations_not_epochs(tmp_path: Path) -> None:
     never["emotion"] = torch.full((8,), -1)
     never["emotion"][0] = 3
     with torch.no_grad():  # predicts the first class for ever
-        classifier.net.head[-1].weight.zero_()  # type: ignore[index, union-attr, operator]
-        classifier.net.head[-1].bias.copy_(torch.tensor([50.0, 0, 0, 0]))  # type: ignore[index, union-attr, operator]
+        classifier.net.head[-1].weight.zero_()
+        classifier.net.head[-1].bias.copy_(torch.tensor([50.0, 0, 0, 0]))
     rates = Rates()
     run = made_trainer(tmp_path, max_epochs=8, check_val_every_n_epoch=2, num_sanity_val_steps=2, callbacks=[rates])
     run.fit(classifier, MadeData(val=[never]))
@@ -201,13 +198,13 @@ def test_a_plateau_counts_validations_not_epochs(tmp_path: Path) -> None:
     assert rates.rates == pytest.approx([0.0008] * 4 + [0.0004] * 2 + [0.0002] * 2)
 
 
-def test_a_plateau_on_no_metric(tmp_path: Path) -> None:
+def test_a_plateau_on_no_metric(tmp_path):
     classifier = made(scheduler={"_target_": PLATEAU, "monitor": "val/acuracy"})
     with pytest.raises(EmodetError, match=r"scheduler\.monitor=val/acuracy: .*val/accuracy, val/balanced_accuracy"):
         made_trainer(tmp_path).fit(classifier, MadeData())
 
 
-def test_compiling_keeps_the_weights_names_and_the_predictions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compiling_keeps_the_weights_names_and_the_predictions(tmp_path, monkeypatch):
     # The same way in, without minutes of writing C++.
     compile_in_place = torch.nn.Module.compile
     monkeypatch.setattr(torch.nn.Module, "compile", lambda net: compile_in_place(net, backend="eager"))

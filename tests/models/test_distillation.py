@@ -1,9 +1,5 @@
 """Distillation: what teachers add to the targets, whatever their size, preprocessing and class order; and trainings."""
 
-from pathlib import Path
-from typing import Any
-
-import lightning as L
 import numpy as np
 import pytest
 import torch
@@ -12,27 +8,26 @@ from made_batches import NAMES, made, made_batch, made_trainer
 from torch.utils.data import DataLoader
 
 from emodet.errors import EmodetError
-from emodet.models.classifier import EmotionClassifier
 from emodet.models.distillation import Distillation
 from emodet.models.extras import ProgressiveSizes
 
 
-def teacher(seed: int = 0, temperature: float = 1.5, **settings: Any) -> EmotionClassifier:
+def teacher(seed=0, temperature=1.5, **settings):
     """A net whose probabilities are far from even."""
     classifier = made(seed=seed, **settings)
     with torch.no_grad():
-        classifier.net.head[-1].weight.mul_(8)  # type: ignore[index, union-attr, operator]
+        classifier.net.head[-1].weight.mul_(8)
     classifier.temperature.fill_(temperature)
     return classifier
 
 
-def ready(student: EmotionClassifier, *teachers: EmotionClassifier, **options: Any) -> Distillation:
+def ready(student, *teachers, **options):
     distillation = Distillation(teachers, **options)
     distillation.setup(student)
     return distillation
 
 
-def test_the_target_is_a_mean_of_label_and_softened_probabilities() -> None:
+def test_the_target_is_a_mean_of_label_and_softened_probabilities():
     student, part = made(), made_batch(6)
     one, other = teacher(1), teacher(2, temperature=0.7)
     changed = ready(student, one, other, weight=0.6, temperature=2.0).transform_batch(part, student)
@@ -44,7 +39,7 @@ def test_the_target_is_a_mean_of_label_and_softened_probabilities() -> None:
     assert not changed["target"].requires_grad
 
 
-def test_classes_are_matched_by_name() -> None:
+def test_classes_are_matched_by_name():
     student, part, order = made(), made_batch(6), [2, 0, 3, 1]
     shuffled = teacher(1, class_names=[NAMES[number] for number in order])
     changed = ready(student, shuffled, weight=1.0).transform_batch(part, student)
@@ -56,7 +51,7 @@ def test_classes_are_matched_by_name() -> None:
 
 
 @pytest.mark.parametrize("size", [16, 32, 48])
-def test_each_teacher_has_its_own_size_and_normalisation(size: int) -> None:
+def test_each_teacher_has_its_own_size_and_normalisation(size):
     student, part = made(), made_batch(6)
     other = teacher(1, preprocessing={"size": size, "contrast": "crop", "mean": [0.1, 0.2, 0.3]})
     changed = ready(student, other, weight=1.0).transform_batch(part, student)
@@ -71,7 +66,7 @@ def test_each_teacher_has_its_own_size_and_normalisation(size: int) -> None:
     torch.testing.assert_close(changed["target"], logits.softmax(dim=1), rtol=1e-4, atol=1e-5)
 
 
-def test_flip_averages_over_the_mirror_image() -> None:
+def test_flip_averages_over_the_mirror_image():
     student, part, one = made(), made_batch(6), teacher(1)
     changed = ready(student, one, weight=1.0, flip=True).transform_batch(part, student)
     with torch.no_grad():
@@ -89,30 +84,30 @@ def test_flip_averages_over_the_mirror_image() -> None:
         ({"teachers": []}, r"distillation\.teachers"),
     ],
 )
-def test_options_that_cannot_be(options: dict[str, Any], message: str) -> None:
+def test_options_that_cannot_be(options, message):
     with pytest.raises(EmodetError, match=message):
         Distillation(**{"teachers": [teacher()], **options})
 
 
-def test_a_teacher_that_gives_no_numbers_is_an_error() -> None:
+def test_a_teacher_that_gives_no_numbers_is_an_error():
     student, broken = made(), teacher(1)
     broken.temperature.fill_(float("nan"))
     with pytest.raises(EmodetError, match=r"distillation\.teachers: .*not finite"):
         ready(student, broken).transform_batch(made_batch(4), student)
 
 
-def fit(folder: Path, extras: list[Any], **settings: Any) -> EmotionClassifier:
+def fit(folder, extras, **settings):
     student = made(seed=5, extras=extras)
-    loader = DataLoader([made_batch(8, seed) for seed in range(3)], batch_size=None)  # type: ignore[arg-type, var-annotated]
+    loader = DataLoader([made_batch(8, seed) for seed in range(3)], batch_size=None)
     made_trainer(folder, **settings).fit(student, loader)
     return student
 
 
-def weights(classifier: L.LightningModule) -> torch.Tensor:
+def weights(classifier):
     return torch.cat([parameter.detach().flatten() for parameter in classifier.parameters()])
 
 
-def test_training_learns_from_the_teachers_and_leaves_them_alone(tmp_path: Path) -> None:
+def test_training_learns_from_the_teachers_and_leaves_them_alone(tmp_path):
     one = teacher(1)
     before = weights(one)
     taught = fit(tmp_path, [Distillation([one])])
@@ -124,9 +119,9 @@ def test_training_learns_from_the_teachers_and_leaves_them_alone(tmp_path: Path)
 
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
-def test_teachers_see_the_crops_at_their_own_size_in_every_precision(tmp_path: Path, precision: Any) -> None:
+def test_teachers_see_the_crops_at_their_own_size_in_every_precision(tmp_path, precision):
     one = teacher(1)
-    seen: set[tuple[int, ...]] = set()
+    seen = set()
     one.net.register_forward_pre_hook(lambda _net, inputs: seen.add(tuple(inputs[0].shape)))
     fit(tmp_path, [Distillation([one]), ProgressiveSizes([[0, 16]])], precision=precision)
     assert seen == {(8, 3, 32, 32)}

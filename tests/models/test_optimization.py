@@ -2,7 +2,6 @@
 
 import functools
 import itertools
-from typing import Any
 
 import pytest
 import torch
@@ -14,15 +13,15 @@ from emodet.models.optimization import build_optimizer, build_scheduler, onecycl
 from emodet.models.residual_cnn import ResidualCNN
 
 
-def optimizer_of(lr: float = 0.4) -> torch.optim.Optimizer:
+def optimizer_of(lr=0.4):
     return torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=lr)
 
 
-def spec(name: str, **arguments: Any) -> dict[str, Any]:
+def spec(name, **arguments):
     return {"_target_": f"emodet.models.optimization.{name}", **arguments}
 
 
-def curve(scheduler: Any, steps: int) -> list[float]:
+def curve(scheduler, steps):
     """The learning rate of each of `steps` optimizer steps."""
     optimizer = optimizer_of()
     built = build_scheduler(scheduler, optimizer, steps)
@@ -42,7 +41,7 @@ def curve(scheduler: Any, steps: int) -> list[float]:
         functools.partial(torch.optim.SGD, lr=0.1, weight_decay=0.3),
     ],
 )
-def test_norms_and_biases_do_not_decay(optimizer: Any) -> None:
+def test_norms_and_biases_do_not_decay(optimizer):
     net = ResidualCNN()
     built = build_optimizer(optimizer, net)
     decays = {id(p): group["weight_decay"] for group in built.param_groups for p in group["params"]}
@@ -53,7 +52,7 @@ def test_norms_and_biases_do_not_decay(optimizer: Any) -> None:
     assert {decay for key, decay in decays.items() if names[key] not in kernels} == {0.0}
 
 
-def test_frozen_parameters_are_left_out() -> None:
+def test_frozen_parameters_are_left_out():
     net = nn.Linear(2, 2)
     net.bias.requires_grad_(False)
     optimizer = build_optimizer({"_target_": "torch.optim.SGD", "lr": 1.0}, net)
@@ -70,12 +69,12 @@ def test_frozen_parameters_are_left_out() -> None:
         ({"_target_": "torch.optim.AdamW", "lr": 0.1, "weight_decay": -1.0}, "weight_decay"),
     ],
 )
-def test_optimizers_that_cannot_be(optimizer: dict[str, Any], message: str) -> None:
+def test_optimizers_that_cannot_be(optimizer, message):
     with pytest.raises(EmodetError, match=message):
         build_optimizer(optimizer, nn.Linear(2, 2))
 
 
-def test_cosine_rises_for_its_share_then_falls_to_the_end() -> None:
+def test_cosine_rises_for_its_share_then_falls_to_the_end():
     rates = curve(spec("cosine", warmup=0.1, final=0.05), 200)
     peak = rates.index(max(rates))
     assert 18 <= peak <= 21
@@ -87,7 +86,7 @@ def test_cosine_rises_for_its_share_then_falls_to_the_end() -> None:
     assert rates[-1] == pytest.approx(0.4 * 0.05, rel=0.02)
 
 
-def test_onecycle_starts_at_a_25th_and_ends_at_its_final_share() -> None:
+def test_onecycle_starts_at_a_25th_and_ends_at_its_final_share():
     rates = curve(functools.partial(onecycle, warmup=0.25, final=0.01), 100)
     assert rates[0] == pytest.approx(0.4 / 25)
     assert 23 <= rates.index(max(rates)) <= 25
@@ -97,11 +96,11 @@ def test_onecycle_starts_at_a_25th_and_ends_at_its_final_share() -> None:
 
 @pytest.mark.parametrize("name", ["cosine", "onecycle"])
 @pytest.mark.parametrize("steps", [1, 2, 3, 7])
-def test_short_runs_have_a_schedule_too(name: str, steps: int) -> None:
+def test_short_runs_have_a_schedule_too(name, steps):
     assert all(0 <= rate <= 0.4 + 1e-9 for rate in curve(spec(name), steps))
 
 
-def test_plateau_lowers_when_the_monitored_value_stops_improving() -> None:
+def test_plateau_lowers_when_the_monitored_value_stops_improving():
     optimizer = optimizer_of(1.0)
     built = build_scheduler(spec("plateau", factor=0.1, patience=1, monitor="val/accuracy"), optimizer, 10)
     scheduler = built["scheduler"]
@@ -115,7 +114,7 @@ def test_plateau_lowers_when_the_monitored_value_stops_improving() -> None:
     assert optimizer.param_groups[0]["lr"] == pytest.approx(0.1)
 
 
-def test_a_scheduler_of_torch_steps_per_epoch() -> None:
+def test_a_scheduler_of_torch_steps_per_epoch():
     built = build_scheduler({"_target_": "torch.optim.lr_scheduler.StepLR", "step_size": 3}, optimizer_of(), 10)
     assert isinstance(built["scheduler"], StepLR)
     assert "interval" not in built
@@ -131,6 +130,6 @@ def test_a_scheduler_of_torch_steps_per_epoch() -> None:
         (spec("plateau", factor=1.0), "[Ff]actor"),
     ],
 )
-def test_schedulers_that_cannot_be(scheduler: dict[str, Any], message: str) -> None:
+def test_schedulers_that_cannot_be(scheduler, message):
     with pytest.raises(EmodetError, match=message):
         build_scheduler(scheduler, optimizer_of(), 10)

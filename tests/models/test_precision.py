@@ -1,7 +1,5 @@
 """Precision by the processor's features."""
 
-from pathlib import Path
-
 import pytest
 
 from emodet.models.precision import default_precision
@@ -18,13 +16,13 @@ from emodet.training.folder import RunFolder
         (None, "bf16-mixed|32-true"),
     ],
 )
-def test_a_cpu_takes_bf16_where_it_has_instructions_for_it(flags: set[str] | None, precision: str) -> None:
+def test_a_cpu_takes_bf16_where_it_has_instructions_for_it(flags, precision):
     chosen, reason = default_precision("cpu", flags)
     assert chosen in precision.split("|")
     assert reason
 
 
-def test_auto_is_resolved_where_the_trainer_is_built(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_auto_is_resolved_where_the_trainer_is_built(tmp_path, caplog):
     options = {"_target_": "lightning.Trainer", "accelerator": "cpu", "precision": "auto"}
     with caplog.at_level("INFO"):
         trainer = build_trainer({"trainer": options, "callbacks": {}}, RunFolder(tmp_path))

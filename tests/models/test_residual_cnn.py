@@ -9,9 +9,9 @@ from emodet.models.nets import net_cost
 from emodet.models.residual_cnn import ResidualCNN
 
 
-def order_of_calls(net: nn.Module, x: torch.Tensor) -> list[str]:
+def order_of_calls(net, x):
     """The names of the leaf modules' classes in the order in which a forward pass runs them."""
-    calls: list[str] = []
+    calls = []
     for module in net.modules():
         if not list(module.children()):
             module.register_forward_hook(lambda layer, _i, _o: calls.append(type(layer).__name__))
@@ -19,7 +19,7 @@ def order_of_calls(net: nn.Module, x: torch.Tensor) -> list[str]:
     return calls
 
 
-def test_its_layers_run_in_the_published_order() -> None:
+def test_its_layers_run_in_the_published_order():
     stage = [
         *("Conv2d", "BatchNorm2d", "ReLU"),
         *("Conv2d", "BatchNorm2d", "ReLU", "Conv2d", "BatchNorm2d", "ReLU"),
@@ -29,7 +29,7 @@ def test_its_layers_run_in_the_published_order() -> None:
     assert order_of_calls(ResidualCNN().eval(), torch.zeros(1, 3, 96, 96)) == [*4 * stage, *head]
 
 
-def test_widths_kernels_dropouts_and_biases() -> None:
+def test_widths_kernels_dropouts_and_biases():
     net = ResidualCNN()
     convolutions = [module for module in net.modules() if isinstance(module, nn.Conv2d)]
     widths = [32, 32, 32, 64, 64, 64, 128, 128, 128, 256, 256, 256]
@@ -40,7 +40,7 @@ def test_widths_kernels_dropouts_and_biases() -> None:
     assert [layer.out_features for layer in net.modules() if isinstance(layer, nn.Linear)] == [64, 8]
 
 
-def test_the_residual_block_adds_its_input_before_the_last_relu() -> None:
+def test_the_residual_block_adds_its_input_before_the_last_relu():
     block = ResidualCNN().stages[0].get_submodule("3").eval()
     x = torch.randn(2, 32, 6, 6)
     inner = block.norm2(block.conv2(torch.relu(block.norm1(block.conv1(x)))))
@@ -49,19 +49,19 @@ def test_the_residual_block_adds_its_input_before_the_last_relu() -> None:
 
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("side", [16, 48, 96, 100, 112])
-def test_logits_come_out_in_both_modes_and_at_other_sizes(training: bool, side: int) -> None:
+def test_logits_come_out_in_both_modes_and_at_other_sizes(training, side):
     logits = ResidualCNN(num_classes=7).train(training)(torch.randn(3, 3, side, side))
     assert logits.shape == (3, 7)
     assert not torch.allclose(logits.sum(dim=1), torch.ones(3))  # not probabilities
     assert (logits < 0).any()
 
 
-def test_stages_and_dropouts_must_fit() -> None:
+def test_stages_and_dropouts_must_fit():
     with pytest.raises(EmodetError, match=r"net\.channels=\[8, 8\].*net\.stage_dropout=\[0\.1\].*equally long"):
         ResidualCNN(channels=[8, 8], stage_dropout=[0.1])
 
 
-def test_the_net_as_published() -> None:
+def test_the_net_as_published():
     cost = net_cost(ResidualCNN(), 96)
     assert cost.parameters == 1_976_072
     assert cost.statistics == 3_008
@@ -69,7 +69,7 @@ def test_the_net_as_published() -> None:
     assert str(cost) == "1,976,072 trainable parameters, 0.815 G multiply-adds for a face of 96 px"
 
 
-def test_a_multiply_add_is_one_and_biases_and_norms_are_none() -> None:
+def test_a_multiply_add_is_one_and_biases_and_norms_are_none():
     net = nn.Sequential(
         nn.Conv2d(3, 5, 3, padding=1),
         nn.BatchNorm2d(5),
@@ -81,7 +81,7 @@ def test_a_multiply_add_is_one_and_biases_and_norms_are_none() -> None:
     assert net_cost(net, 8).multiply_adds == 8 * 8 * 5 * 3 * 9 + 5 * 2
 
 
-def test_counting_leaves_no_trace() -> None:
+def test_counting_leaves_no_trace():
     net = ResidualCNN(channels=(4, 4, 8, 8), features=8).train()
     net.head[1].weight.requires_grad_(False)
     before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
@@ -95,7 +95,7 @@ def test_counting_leaves_no_trace() -> None:
     assert cost.parameters == sum(each.numel() for each in net.parameters()) - net.head[1].weight.numel()
 
 
-def test_with_mirror_both_images_have_the_mean_logits_in_evaluation_mode() -> None:
+def test_with_mirror_both_images_have_the_mean_logits_in_evaluation_mode():
     plain, net = ResidualCNN(num_classes=7), ResidualCNN(num_classes=7, mirror=True)
     net.load_state_dict(plain.state_dict())
     x = torch.randn(3, 3, 32, 32)

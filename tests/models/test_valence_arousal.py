@@ -1,8 +1,6 @@
 """Valence and arousal beside the classes: the head, the masked loss, the metrics of a training, and blends."""
 
 import math
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -15,26 +13,24 @@ from made_batches import NAMES, MadeData, made_batch, made_trainer
 from made_batches import made as made_classifier
 from torch.utils.data import DataLoader
 
-from emodet.data.faces import Batch
 from emodet.emotions import EMOTIONS
 from emodet.errors import EmodetError
 from emodet.models.agreement import AGREEMENTS, agreement_names, agreement_terms, concordance
-from emodet.models.classifier import EmotionClassifier
 from emodet.models.losses import ConcordanceLoss, split_outputs
 from emodet.models.metrics import ValenceArousalMetrics, lower_is_better, monitored_names
 
 NET = {"name": "residual_cnn", "channels": [4, 4], "stage_dropout": [0.0, 0.0], "features": 8, "head_dropout": 0.0}
 
 
-def made(**settings: Any) -> EmotionClassifier:
+def made(**settings):
     return made_classifier(**{"net": NET, "valence_arousal": 0.5, **settings})
 
 
-def batch(faces: int, seed: int = 0, annotated: float = 0.7) -> Batch:
+def batch(faces, seed=0, annotated=0.7):
     return made_batch(faces, seed, annotated=annotated)
 
 
-def lacking(said: torch.Tensor, annotated: torch.Tensor) -> float:
+def lacking(said, annotated):
     """1 - CCC, the mean over both dimensions, by numpy."""
     sums = agreement_terms(said.numpy(), annotated.numpy()).sum(axis=0)
     return float(1 - concordance(sums).mean())
@@ -43,7 +39,7 @@ def lacking(said: torch.Tensor, annotated: torch.Tensor) -> float:
 # The head.
 
 
-def test_the_published_net_is_untouched_and_the_head_is_130_parameters_more() -> None:
+def test_the_published_net_is_untouched_and_the_head_is_130_parameters_more():
     values = {"net": {"name": "residual_cnn"}, "class_names": list(EMOTIONS)}
     plain, both = made(**values, valence_arousal=None), made(**values, valence_arousal=1.0)
     running = [name for name in plain.net.state_dict() if "num_batches" not in name]
@@ -51,17 +47,16 @@ def test_the_published_net_is_untouched_and_the_head_is_130_parameters_more() ->
     assert sum(both.net.state_dict()[name].numel() for name in running) == 1_979_080 + 2 * (64 + 1)
     assert list(plain.state_dict()) == list(both.state_dict())
     assert not plain.has_va_head
-    assert made(**values, valence_arousal=0).net.head[-1].out_features == 8  # type: ignore[index, union-attr]
+    assert made(**values, valence_arousal=0).net.head[-1].out_features == 8
 
 
-def test_logits_are_the_first_outputs_and_the_last_two_are_bounded() -> None:
+def test_logits_are_the_first_outputs_and_the_last_two_are_bounded():
     classifier = made().eval()
     image = batch(5)["image"]
     with torch.no_grad():
-        classifier.net.head[-1].weight.mul_(100)  # type: ignore[index, union-attr]
+        classifier.net.head[-1].weight.mul_(100)
         outputs = classifier.net(classifier.normalise(image))
         logits, said = classifier.predict_heads(image)
-    assert said is not None
     assert (logits.shape, said.shape, said.dtype) == ((5, 4), (5, 2), torch.float32)
     torch.testing.assert_close(logits, outputs[:, :4])
     torch.testing.assert_close(said, torch.tanh(outputs[:, 4:]))
@@ -71,7 +66,7 @@ def test_logits_are_the_first_outputs_and_the_last_two_are_bounded() -> None:
 
 
 @pytest.mark.parametrize("weight", [-1.0, math.nan, math.inf])
-def test_a_weight_that_cannot_be(weight: float) -> None:
+def test_a_weight_that_cannot_be(weight):
     with pytest.raises(EmodetError, match=r"training\.valence_arousal=.*a weight above 0"):
         made(valence_arousal=weight)
 
@@ -79,7 +74,7 @@ def test_a_weight_that_cannot_be(weight: float) -> None:
 # The loss.
 
 
-def test_the_loss_lacks_what_the_concordance_has() -> None:
+def test_the_loss_lacks_what_the_concordance_has():
     annotated = batch(60)["valence_arousal"]
     said = torch.tanh(annotated.nan_to_num() + torch.randn(60, 2, generator=torch.Generator().manual_seed(0)) / 3)
     assert float(ConcordanceLoss()(said, annotated)) == pytest.approx(lacking(said, annotated), abs=1e-4)
@@ -92,9 +87,7 @@ FACES = arrays.arrays(
 
 
 @given(FACES, st.data())
-def test_it_is_bounded_finite_and_blind_to_faces_without_annotation(
-    values: np.ndarray[Any, np.dtype[np.float32]], data: st.DataObject
-) -> None:
+def test_it_is_bounded_finite_and_blind_to_faces_without_annotation(values, data):
     known = torch.from_numpy(data.draw(arrays.arrays(np.bool_, (len(values), 2))))
     said = torch.from_numpy(values[:, :2]).requires_grad_()
     annotated = torch.where(known, torch.from_numpy(values[:, 2:]), torch.nan)
@@ -110,13 +103,12 @@ def test_it_is_bounded_finite_and_blind_to_faces_without_annotation(
 
 
 @pytest.mark.parametrize("faces", [1, 2, 8])
-def test_constant_predictions_and_lone_faces_pull_nowhere_wild(faces: int) -> None:
+def test_constant_predictions_and_lone_faces_pull_nowhere_wild(faces):
     for target in (torch.full((faces, 2), 0.5), torch.linspace(-0.8, 0.8, faces)[:, None].repeat(1, 2)):
         said = torch.full((faces, 2), 0.5, requires_grad=True)
         loss = ConcordanceLoss()(said, target)
         loss.backward()
         assert float(loss.detach()) == pytest.approx(1, abs=1e-5)
-        assert said.grad is not None
         assert said.grad.isfinite().all()
         assert said.grad.abs().max() < 10
 
@@ -124,7 +116,7 @@ def test_constant_predictions_and_lone_faces_pull_nowhere_wild(faces: int) -> No
 # The metrics.
 
 
-def test_metrics_are_those_of_all_faces_however_they_come() -> None:
+def test_metrics_are_those_of_all_faces_however_they_come():
     metrics = ValenceArousalMetrics()
     parts = [batch(faces, seed) for faces, seed in ((7, 0), (1, 1), (20, 2))]
     said = [torch.tanh(torch.randn(len(part["emotion"]), 2)) for part in parts]
@@ -141,19 +133,18 @@ def test_metrics_are_those_of_all_faces_however_they_come() -> None:
     assert metrics.compute() == {}
 
 
-def test_which_of_them_can_be_followed_and_which_way_is_better() -> None:
+def test_which_of_them_can_be_followed_and_which_way_is_better():
     plain, both = monitored_names(NAMES), monitored_names(NAMES, valence_arousal=True)
     assert both == [*plain, *(f"val/{name}" for name in agreement_names())]
     lower = [name for name in both if lower_is_better(name)]
     assert lower == [f"val/{name}" for name in ("loss", "calibration_error", "nll", "rmse_valence", "rmse_arousal")]
 
 
-def test_a_training_follows_both(tmp_path: Path) -> None:
+def test_a_training_follows_both(tmp_path):
     classifier, data = made(), MadeData([batch(16)], [batch(8, 10), batch(5, 11)])
     part = data.train[0]
     run = made_trainer(tmp_path, num_sanity_val_steps=1)
     logits, said = split_outputs(made().train().net(classifier.normalise(part["image"])), 4, has_va_head=True)
-    assert said is not None
     run.fit(classifier, data)
     # Of the first step, before it was taken.
     on_classes = F.cross_entropy(logits, part["target"]).detach()
@@ -177,13 +168,12 @@ def test_a_training_follows_both(tmp_path: Path) -> None:
     assert float(run.callback_metrics["test/ccc_valence"]) == pytest.approx(float(concordance(sums[0])), abs=1e-6)
 
 
-def test_a_step_goes_down_both_losses(tmp_path: Path) -> None:
+def test_a_step_goes_down_both_losses(tmp_path):
     classifier, part = made(optimizer={"_target_": "torch.optim.SGD", "lr": 0.05, "momentum": 0.0}), batch(16)
     layer = classifier.net.get_submodule("head.5")
     assert isinstance(layer, torch.nn.Linear)
     before = layer.weight.detach().clone()
     logits, said = split_outputs(classifier.train().net(classifier.normalise(part["image"])), 4, has_va_head=True)
-    assert said is not None
     loss = F.cross_entropy(logits, part["target"]) + 0.5 * ConcordanceLoss()(said, part["valence_arousal"])
     (gradient,) = torch.autograd.grad(loss, layer.weight)
     made_trainer(tmp_path, num_sanity_val_steps=0).fit(classifier, MadeData([part], [batch(8, 1)]))
@@ -193,19 +183,19 @@ def test_a_step_goes_down_both_losses(tmp_path: Path) -> None:
         assert F.cosine_similarity(moved[rows].flatten(), gradient[rows].flatten(), dim=0) > 0.999
 
 
-def test_without_any_annotation_the_head_gets_no_gradient_and_nothing_breaks(tmp_path: Path) -> None:
+def test_without_any_annotation_the_head_gets_no_gradient_and_nothing_breaks(tmp_path):
     classifier, data = made(), MadeData([batch(8, annotated=0)], [batch(6, 1, annotated=0)])
-    before = classifier.net.head[-1].weight.detach().clone()  # type: ignore[index, union-attr]
+    before = classifier.net.head[-1].weight.detach().clone()
     run = made_trainer(tmp_path)
     run.fit(classifier, data)
-    after = classifier.net.head[-1].weight.detach()  # type: ignore[index, union-attr]
+    after = classifier.net.head[-1].weight.detach()
     torch.testing.assert_close(after[4:], before[4:], rtol=0, atol=0)
     assert not torch.equal(after[:4], before[:4])
     assert run.callback_metrics["val/loss"].isfinite()
     assert not [name for name in run.callback_metrics if "ccc" in name]
 
 
-def test_predictions_have_them_too(tmp_path: Path) -> None:
+def test_predictions_have_them_too(tmp_path):
     classifier = made().eval()
-    (answer,) = made_trainer(tmp_path).predict(classifier, DataLoader([batch(5)], batch_size=None))  # type: ignore[arg-type, misc]
-    torch.testing.assert_close(answer["valence_arousal"], classifier.predict_heads(batch(5)["image"])[1])  # type: ignore[call-overload]
+    (answer,) = made_trainer(tmp_path).predict(classifier, DataLoader([batch(5)], batch_size=None))
+    torch.testing.assert_close(answer["valence_arousal"], classifier.predict_heads(batch(5)["image"])[1])

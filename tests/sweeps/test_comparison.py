@@ -2,9 +2,7 @@
 
 import csv
 import json
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -18,16 +16,7 @@ from emodet.sweeps.comparison import compare_runs, mean_interval
 from emodet.sweeps.runs import find_runs
 
 
-def write_run(
-    folder: Path,
-    overrides: Sequence[str],
-    curve: Sequence[float],
-    *,
-    facts: dict[str, Any] | None = None,
-    finished: bool = True,
-    metric: str = "val/accuracy",
-    keep: str = "best",
-) -> Path:
+def write_run(folder, overrides, curve, *, facts=None, finished=True, metric="val/accuracy", keep="best"):
     """A run folder as training leaves it, with this validation curve."""
     seed = next((int(each.removeprefix("seed=")) for each in overrides if each.startswith("seed=")), 0)
     (folder / ".hydra").mkdir(parents=True)
@@ -37,7 +26,7 @@ def write_run(
     (folder / "csv" / "0").mkdir(parents=True)
     rows = [f"{epoch},{epoch * 9},{value}" for epoch, value in enumerate(curve)]
     (folder / "csv" / "0" / "metrics.csv").write_text("\n".join([f"epoch,step,{metric}", *rows, ""]))
-    known: dict[str, Any] = {"started": "2026-01-01T10:00:00Z", "splits": {"val": "val", "test": "test"}}
+    known = {"started": "2026-01-01T10:00:00Z", "splits": {"val": "val", "test": "test"}}
     if finished:
         (folder / "checkpoints").mkdir()
         (folder / "checkpoints" / "best.ckpt").touch()
@@ -47,7 +36,7 @@ def write_run(
 
 
 @pytest.fixture
-def sweep(tmp_path: Path) -> Path:
+def sweep(tmp_path):
     """Two learning rates with two seeds each, one pruned run, one that failed, one that was killed."""
     rates = ["optimizer.lr=0.1", "optimizer.lr=0.2"]
     for number, (rate, seed, curve) in enumerate(
@@ -61,12 +50,12 @@ def sweep(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def rows_of(file: Path) -> list[dict[str, str]]:
+def rows_of(file):
     with file.open(newline="") as stream:
         return list(csv.DictReader(stream))
 
 
-def test_configurations_are_ranked_by_the_mean_over_seeds(sweep: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_configurations_are_ranked_by_the_mean_over_seeds(sweep, capsys):
     assert main([str(sweep)]) == 0
     table = rows_of(sweep / "comparison.csv")
     assert [row["optimizer.lr"] for row in table] == ["0.2", "0.1", "0.3", "9"]
@@ -80,7 +69,7 @@ def test_configurations_are_ranked_by_the_mean_over_seeds(sweep: Path, capsys: p
     assert "unfinished: 10" in printed
 
 
-def test_every_run_is_listed_in_order_with_its_state(sweep: Path) -> None:
+def test_every_run_is_listed_in_order_with_its_state(sweep):
     main([str(sweep)])
     runs = rows_of(sweep / "runs.csv")
     assert [run["run"] for run in runs] == ["0", "1", "2", "3", "4", "5", "10"]
@@ -88,7 +77,7 @@ def test_every_run_is_listed_in_order_with_its_state(sweep: Path) -> None:
     assert [run["kept_epoch"] for run in runs[:4]] == ["1", "1", "1", "0"]
 
 
-def test_the_page_and_the_figures_are_written(sweep: Path) -> None:
+def test_the_page_and_the_figures_are_written(sweep):
     output = sweep / "elsewhere"
     assert main([str(sweep), "--output", str(output)]) == 0
     page = (output / "comparison.html").read_text()
@@ -98,14 +87,14 @@ def test_the_page_and_the_figures_are_written(sweep: Path) -> None:
         assert (output / f"{name}.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_the_kept_epoch_follows_the_metric_and_the_callback(tmp_path: Path) -> None:
+def test_the_kept_epoch_follows_the_metric_and_the_callback(tmp_path):
     write_run(tmp_path / "0", ["a=1"], [0.3, 0.1, 0.2], metric="val/loss")
     write_run(tmp_path / "1", ["a=2"], [0.3, 0.1, 0.2], metric="val/loss", keep="last")
     comparison = compare_runs(find_runs([tmp_path]), "")
     assert [each.best_value for each in comparison.configurations] == [0.1, 0.2]
 
 
-def test_bad_folders_are_one_message(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bad_folders_are_one_message(tmp_path, capsys):
     assert main([str(tmp_path / "none")]) == 2
     assert main([str(tmp_path)]) == 2
     damaged = write_run(tmp_path / "0", ["a=1"], [0.5])
@@ -116,10 +105,8 @@ def test_bad_folders_are_one_message(tmp_path: Path, capsys: pytest.CaptureFixtu
 
 
 @given(st.lists(st.floats(0, 1), min_size=2, max_size=8))
-def test_the_interval_is_students_t(values: list[float]) -> None:
+def test_the_interval_is_students_t(values):
     mean = mean_interval("accuracy", values)
-    assert mean.low is not None
-    assert mean.high is not None
     assert mean.value == pytest.approx(np.mean(values))
     expected = stats.sem(values) * stats.t.ppf(0.975, len(values) - 1)
     assert mean.high - mean.value == pytest.approx(expected, abs=1e-9)

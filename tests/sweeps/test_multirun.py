@@ -3,8 +3,6 @@
 import csv
 import subprocess
 import sys
-from collections.abc import Callable
-from pathlib import Path
 
 import optuna
 import pytest
@@ -15,19 +13,18 @@ from emodet.training.folder import RunFolder
 
 pytestmark = pytest.mark.slow
 
-Command = Callable[..., int]
 BRIEF = [
     *("-m", "experiment=affectnet_yolo", "trainer.precision=32-true", "logger=csv", "callbacks=[default]"),
     *("trainer.max_epochs=1", "trainer.limit_train_batches=2"),
 ]
 
 
-def states(sweep: Path) -> list[str]:
+def states(sweep):
     with (sweep / "runs.csv").open(newline="", encoding="utf-8") as stream:
         return [run["state"] for run in csv.DictReader(stream)]
 
 
-def test_a_failed_run_is_named_and_the_others_finish(small: list[str], tmp_path: Path) -> None:
+def test_a_failed_run_is_named_and_the_others_finish(small, tmp_path):
     arguments = [*BRIEF, *small, "loss.class_weights=[1,1,1],null", "sweep=seeds", "seed=4,5"]
     command = [sys.executable, "-m", "emodet.train", *arguments, f"hydra.sweep.dir={tmp_path}"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=400, check=False)
@@ -39,9 +36,7 @@ def test_a_failed_run_is_named_and_the_others_finish(small: list[str], tmp_path:
     assert (tmp_path / "comparison.html").is_file()
 
 
-def test_a_search_continues_its_study(
-    command: Command, small: list[str], tmp_path: Path, without_pictures: None
-) -> None:
+def test_a_search_continues_its_study(command, small, tmp_path, without_pictures):
     study = tmp_path / "study.journal"
     fixed = ["augmentation=none", "net.head_dropout=0.1", "optimizer.weight_decay=0.01", "loss.label_smoothing=0"]
     for session, trials in (("first", 2), ("second", 3)):
@@ -63,21 +58,14 @@ def test_a_search_continues_its_study(
         (["sweep=optuna", "training.monitor=val/loss"], "training.monitor=val/loss"),
     ],
 )
-def test_a_search_that_cannot_work_stops_before_the_first_trial(
-    arguments: list[str],
-    named: str,
-    command: Command,
-    small: list[str],
-    tmp_path: Path,
-    capfd: pytest.CaptureFixture[str],
-) -> None:
+def test_a_search_that_cannot_work_stops_before_the_first_trial(arguments, named, command, small, tmp_path, capfd):
     assert command("emodet.train", *BRIEF, *small, *arguments, f"hydra.sweep.dir={tmp_path}") == 2
     assert named in capfd.readouterr().err
     assert not (tmp_path / "0").exists()
 
 
 @pytest.mark.parametrize("launcher", ["joblib", "submitit_local", "ray"])
-def test_launchers_run_trainings_side_by_side(launcher: str, small: list[str], tmp_path: Path) -> None:
+def test_launchers_run_trainings_side_by_side(launcher, small, tmp_path):
     pytest.importorskip(f"hydra_plugins.hydra_{launcher.partition('_')[0]}_launcher")
     arguments = [argument for argument in small if argument != "data.num_workers=0"]
     arguments = [*BRIEF, *arguments, "seed=1,2", f"launcher={launcher}", f"hydra.sweep.dir={tmp_path}"]

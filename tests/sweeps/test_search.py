@@ -1,8 +1,7 @@
 """The search space of an Optuna search, in Hydra's sweep syntax, and pruning."""
 
-from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import cast
 
 import lightning as L
 import optuna
@@ -10,14 +9,14 @@ import pytest
 import torch
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from lightning.pytorch.trainer.states import TrainerFn
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
 from emodet.sweeps.optuna_search import PruningCallback, search_space
 
 
-def space(*overrides: str) -> tuple[dict[str, BaseDistribution], list[str]]:
+def space(*overrides):
     return search_space(OverridesParser.create().parse_overrides(list(overrides)))
 
 
@@ -34,27 +33,27 @@ def space(*overrides: str) -> tuple[dict[str, BaseDistribution], list[str]]:
         ("a,b", CategoricalDistribution(["a", "b"])),
     ],
 )
-def test_ranges_become_distributions(written: str, distribution: BaseDistribution) -> None:
+def test_ranges_become_distributions(written, distribution):
     assert space(f"key={written}") == ({"key": distribution}, [])
 
 
-def test_a_plain_value_fixes_a_key_and_the_later_override_counts() -> None:
+def test_a_plain_value_fixes_a_key_and_the_later_override_counts():
     varied, fixed = space("a=interval(0.0,1.0)", "b=choice(x,y)", "a=0.5", "~c")
     assert list(varied) == ["b"]
     assert fixed == ["a=0.5", "~c"]
 
 
-def validated(epoch: int, value: float, folder: Path) -> L.Trainer:
+def validated(epoch, value, folder):
     """A trainer at the end of an epoch's validation."""
     strategy = SimpleNamespace(broadcast=lambda value, src: value)
     state = SimpleNamespace(fn=TrainerFn.FITTING)
     metrics = {"val/accuracy": torch.tensor(value)}
-    known: dict[str, Any] = {"sanity_checking": False, "is_global_zero": True, "should_stop": False}
+    known = {"sanity_checking": False, "is_global_zero": True, "should_stop": False}
     known |= {"callback_metrics": metrics, "current_epoch": epoch, "strategy": strategy, "state": state}
     return cast(L.Trainer, SimpleNamespace(**known, default_root_dir=str(folder)))
 
 
-def test_a_trial_worse_than_the_median_is_pruned(tmp_path: Path) -> None:
+def test_a_trial_worse_than_the_median_is_pruned(tmp_path):
     file = tmp_path / "study.journal"
     storage = JournalStorage(JournalFileBackend(str(file)))
     study = optuna.create_study(storage=storage, study_name="emodet", direction="maximize")

@@ -2,7 +2,6 @@
 
 import json
 from collections import Counter
-from pathlib import Path
 
 import pytest
 import yaml
@@ -17,15 +16,15 @@ FACES = {"train": 60, "val": 16, "test": 8}
 
 
 @pytest.fixture(scope="module")
-def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def release(tmp_path_factory):
     return write_release(tmp_path_factory.mktemp("releases") / "yolo", FACES, seed=4, size=48)
 
 
-def content(root: Path) -> dict[str, bytes]:
+def content(root):
     return {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
 
 
-def test_its_reader_recognises_it_and_finds_every_face(release: Path) -> None:
+def test_its_reader_recognises_it_and_finds_every_face(release):
     reader = open_reader(release)
     assert reader.name == "yolo"
     samples = reader.read().samples
@@ -35,7 +34,7 @@ def test_its_reader_recognises_it_and_finds_every_face(release: Path) -> None:
         assert decode_rgb(reader.encoded(sample), name=sample.key).shape == (48, 48, 3)
 
 
-def test_classes_are_numbered_alphabetically_and_boxes_normalised(release: Path) -> None:
+def test_classes_are_numbered_alphabetically_and_boxes_normalised(release):
     named = yaml.safe_load((release / "data.yaml").read_text())
     assert named["names"] == ["anger", "contempt", "disgust", "fear", "happy", "neutral", "sad", "surprise"]
     assert tuple(emotion_name(name) for name in named["names"]) == ALPHABETICAL_ORDER
@@ -49,8 +48,8 @@ def test_classes_are_numbered_alphabetically_and_boxes_normalised(release: Path)
             assert all(0 < float(value) <= 1 for value in box)
 
 
-def test_training_classes_are_as_uneven_as_affectnets_or_uniform(tmp_path: Path) -> None:
-    def per_class(name: str, balance: str) -> list[int]:
+def test_training_classes_are_as_uneven_as_affectnets_or_uniform(tmp_path):
+    def per_class(name, balance):
         write_release(tmp_path / name, {"train": 80}, size=32, balance=balance)
         found = Counter(sample.emotion for sample in open_reader(tmp_path / name).read().samples)
         return [found[k] for k in range(8)]
@@ -62,7 +61,7 @@ def test_training_classes_are_as_uneven_as_affectnets_or_uniform(tmp_path: Path)
     assert per_class("even", "uniform") == [10] * 8
 
 
-def test_the_same_arguments_write_the_same_bytes(release: Path, tmp_path: Path) -> None:
+def test_the_same_arguments_write_the_same_bytes(release, tmp_path):
     one = content(release)
     assert content(write_release(tmp_path / "same", FACES, seed=4, size=48)) == one
     other = content(write_release(tmp_path / "other", {"train": 8}, seed=5, size=48))
@@ -70,7 +69,7 @@ def test_the_same_arguments_write_the_same_bytes(release: Path, tmp_path: Path) 
     assert {path.name for path in tmp_path.iterdir()} == {"same", "other"}
 
 
-def test_a_release_that_exists_is_left_alone_and_another_is_refused(tmp_path: Path) -> None:
+def test_a_release_that_exists_is_left_alone_and_another_is_refused(tmp_path):
     root = tmp_path / "faces"
     write_release(root, {"train": 8}, size=32)
     before = {path: path.stat().st_mtime_ns for path in root.rglob("*")}
@@ -81,7 +80,7 @@ def test_a_release_that_exists_is_left_alone_and_another_is_refused(tmp_path: Pa
     assert json.loads((root / STAMP).read_text())["layout"] == "yolo"
 
 
-def test_a_root_with_something_else_is_refused_and_kept(tmp_path: Path) -> None:
+def test_a_root_with_something_else_is_refused_and_kept(tmp_path):
     file = tmp_path / "holiday.jpg"
     file.write_bytes(b"mine")
     for root in (tmp_path, file):
@@ -105,7 +104,7 @@ def test_a_root_with_something_else_is_refused_and_kept(tmp_path: Path) -> None:
         ({"balance": "even"}, "balance='even'"),
     ],
 )
-def test_arguments_out_of_range_are_named(tmp_path: Path, change: dict[str, object], says: str) -> None:
+def test_arguments_out_of_range_are_named(tmp_path, change, says):
     with pytest.raises(EmodetError, match=says):
-        write_release(**({"root": tmp_path / "faces", "faces": {"train": 8}} | change))  # type: ignore[arg-type]
+        write_release(**({"root": tmp_path / "faces", "faces": {"train": 8}} | change))
     assert list(tmp_path.iterdir()) == []

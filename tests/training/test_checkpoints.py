@@ -3,7 +3,6 @@
 import os
 import pickle
 import resource
-from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,10 +24,10 @@ from emodet.training.checkpoints import (
 from emodet.training.initial_weights import init_from
 
 
-def made(classes: int = 8, seed: int = 0, channels: tuple[int, ...] = (4, 8), **settings: Any) -> EmotionClassifier:
+def made(classes=8, seed=0, channels=(4, 8), **settings):
     torch.manual_seed(seed)
     net = {"name": "residual_cnn", "channels": list(channels), "stage_dropout": [0.1] * len(channels), "features": 6}
-    values: dict[str, Any] = {
+    values = {
         "net": net,
         "class_names": list(chosen_classes(classes)),
         "preprocessing": Preprocessing(size=32).to_dict(),
@@ -37,7 +36,7 @@ def made(classes: int = 8, seed: int = 0, channels: tuple[int, ...] = (4, 8), **
     return EmotionClassifier(**(values | settings))
 
 
-def save(classifier: EmotionClassifier, file: Path) -> Path:
+def save(classifier, file):
     torch.save({"hyper_parameters": dict(classifier.hparams), "state_dict": classifier.state_dict()}, file)
     return file
 
@@ -54,7 +53,7 @@ class Marks:
 
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 @pytest.mark.parametrize("form", ["zip", "legacy", "bare pickle"])
-def test_a_file_that_brings_code_is_refused_and_its_code_does_not_run(tmp_path: Path, form: str) -> None:
+def test_a_file_that_brings_code_is_refused_and_its_code_does_not_run(tmp_path, form):
     marker, file = tmp_path / "it_ran", tmp_path / "evil.ckpt"
     content = {"state_dict": {"a": torch.zeros(2)}, "hyper_parameters": Marks(marker)}
     if form == "bare pickle":
@@ -70,7 +69,7 @@ def test_a_file_that_brings_code_is_refused_and_its_code_does_not_run(tmp_path: 
     assert marker.exists()
 
 
-def test_a_checkpoint_names_nets_never_import_paths(tmp_path: Path) -> None:
+def test_a_checkpoint_names_nets_never_import_paths(tmp_path):
     classifier = made()
     settings = {**classifier.hparams, "net": {"name": "os.system"}}
     torch.save({"hyper_parameters": settings, "state_dict": classifier.state_dict()}, tmp_path / "a.ckpt")
@@ -87,7 +86,7 @@ def test_a_checkpoint_names_nets_never_import_paths(tmp_path: Path) -> None:
         ({"state_dict": {"net.stages.0.0.weight": torch.zeros(1)}}, "is not one of an emotion classifier"),
     ],
 )
-def test_checkpoints_of_something_else(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+def test_checkpoints_of_something_else(tmp_path, change, message):
     classifier = made()
     content = {"hyper_parameters": dict(classifier.hparams), "state_dict": classifier.state_dict()} | change
     if change == {"state_dict": None}:
@@ -97,7 +96,7 @@ def test_checkpoints_of_something_else(tmp_path: Path, change: dict[str, Any], m
         load_classifier(tmp_path / "other.ckpt")
 
 
-def test_the_temperature_is_all_that_set_temperature_changes(tmp_path: Path) -> None:
+def test_the_temperature_is_all_that_set_temperature_changes(tmp_path):
     file = save(made(), tmp_path / "best.ckpt")
     before = read_checkpoint(file)
     set_temperature(file, 1.25)
@@ -111,7 +110,7 @@ def test_the_temperature_is_all_that_set_temperature_changes(tmp_path: Path) -> 
 
 
 @contextmanager
-def room_for(size: int) -> Iterator[None]:
+def room_for(size):
     """No file may grow beyond `size` bytes: what a disk does when it is full."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
@@ -121,7 +120,7 @@ def room_for(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def test_a_full_disk_leaves_the_last_good_file(tmp_path: Path) -> None:
+def test_a_full_disk_leaves_the_last_good_file(tmp_path):
     file = save(made(), tmp_path / "last.ckpt")
     good = file.read_bytes()
     content = read_checkpoint(file)
@@ -144,7 +143,7 @@ def test_a_full_disk_leaves_the_last_good_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["checkpoint", "weights"])
-def test_starting_from_trained_weights(tmp_path: Path, kind: str) -> None:
+def test_starting_from_trained_weights(tmp_path, kind):
     trained, file = made(seed=1), tmp_path / "trained"
     save(trained, file) if kind == "checkpoint" else save_weights(trained.net, file)
     classifier = made(seed=2)
@@ -153,7 +152,7 @@ def test_starting_from_trained_weights(tmp_path: Path, kind: str) -> None:
         assert torch.equal(tensor, classifier.net.state_dict()[name]), name
 
 
-def test_eight_classes_to_seven_go_by_name(tmp_path: Path) -> None:
+def test_eight_classes_to_seven_go_by_name(tmp_path):
     # A wide layer of seven rows: rows per class are found by what they are for, not by their number.
     trained, classifier = made(8, seed=1, channels=(4, 7)), made(7, seed=2, channels=(4, 7))
     shuffled = dict(trained.hparams) | {"class_names": list(reversed(chosen_classes(8)))}

@@ -1,8 +1,6 @@
 """Nets with and without valence and arousal as each other's start: what is carried, stays fresh, or is refused."""
 
 import json
-from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -10,7 +8,6 @@ from test_checkpoints import made, save
 
 from emodet.emotions import EMOTIONS, chosen_classes
 from emodet.errors import EmodetError
-from emodet.models.classifier import EmotionClassifier
 from emodet.training.checkpoints import load_classifier, save_weights
 from emodet.training.initial_weights import init_from
 from emodet.training.weights import WeightsCard, load_weights, write_weights
@@ -18,14 +15,14 @@ from emodet.training.weights import WeightsCard, load_weights, write_weights
 KINDS = ["checkpoint", "weights with their card"]
 
 
-def saved(classifier: EmotionClassifier, folder: Path, kind: str) -> Path:
+def saved(classifier, folder, kind):
     if kind == "checkpoint":
         return save(classifier, folder / "a.ckpt")
     write_weights(classifier, card(classifier), folder / "weights.pt")
     return folder / "weights.pt"
 
 
-def card(classifier: EmotionClassifier) -> WeightsCard:
+def card(classifier):
     return WeightsCard(
         net=dict(classifier.hparams["net"]),
         class_names=classifier.class_names,
@@ -39,12 +36,12 @@ def card(classifier: EmotionClassifier) -> WeightsCard:
     )
 
 
-def layers(classifier: EmotionClassifier) -> dict[str, Any]:
+def layers(classifier):
     return {name: tensor.clone() for name, tensor in classifier.net.state_dict().items()}
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_plain_net_into_one_with_the_head(tmp_path: Path, kind: str) -> None:
+def test_a_plain_net_into_one_with_the_head(tmp_path, kind):
     trained, classifier = made(seed=1), made(seed=2, valence_arousal=1.0)
     fresh, given = layers(classifier), layers(trained)
     notes = init_from(classifier, saved(trained, tmp_path, kind))
@@ -57,7 +54,7 @@ def test_a_plain_net_into_one_with_the_head(tmp_path: Path, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_one_with_the_head_into_a_plain_net_has_to_be_meant(tmp_path: Path, kind: str) -> None:
+def test_one_with_the_head_into_a_plain_net_has_to_be_meant(tmp_path, kind):
     trained = made(seed=1, valence_arousal=0.5)
     file = saved(trained, tmp_path, kind)
     plain = made(seed=2)
@@ -73,7 +70,7 @@ def test_one_with_the_head_into_a_plain_net_has_to_be_meant(tmp_path: Path, kind
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_both_with_the_head_and_other_classes_go_by_name(tmp_path: Path, kind: str) -> None:
+def test_both_with_the_head_and_other_classes_go_by_name(tmp_path, kind):
     trained, classifier = made(7, seed=1, valence_arousal=1.0), made(8, seed=2, valence_arousal=2.0)
     notes = init_from(classifier, saved(trained, tmp_path, kind))
     assert [note.partition("; ")[2] for note in notes[1:]] == ["fresh rows for contempt"] * 2
@@ -82,7 +79,7 @@ def test_both_with_the_head_and_other_classes_go_by_name(tmp_path: Path, kind: s
     assert torch.equal(own[8:], given[7:])
 
 
-def test_a_card_names_the_rows_of_plain_weights(tmp_path: Path) -> None:
+def test_a_card_names_the_rows_of_plain_weights(tmp_path):
     trained, classifier = made(8, seed=1), made(7, seed=2)
     assert not any("fresh" in note for note in init_from(classifier, saved(trained, tmp_path, "weights")))
     given, own = layers(trained)["head.5.weight"], layers(classifier)["head.5.weight"]
@@ -93,7 +90,7 @@ def test_a_card_names_the_rows_of_plain_weights(tmp_path: Path) -> None:
         init_from(classifier, tmp_path / "weights.pt")
 
 
-def test_a_net_with_the_head_comes_back_whole(tmp_path: Path) -> None:
+def test_a_net_with_the_head_comes_back_whole(tmp_path):
     trained = made(seed=1, valence_arousal=0.5).eval()
     image = torch.randint(256, (3, 32, 32, 3), dtype=torch.uint8)
     expected = trained.predict_heads(image)
@@ -102,8 +99,6 @@ def test_a_net_with_the_head_comes_back_whole(tmp_path: Path) -> None:
         load_weights(saved(trained, tmp_path, ""))[0],
     ):
         for one, other in zip(expected, again.predict_heads(image), strict=True):
-            assert one is not None
-            assert other is not None
             torch.testing.assert_close(one, other)
     # A card of before there was such a head.
     card_file = tmp_path / "weights.json"

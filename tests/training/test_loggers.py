@@ -2,8 +2,7 @@
 
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import pytest
@@ -14,13 +13,12 @@ from emodet.errors import EmodetError
 from emodet.training.folder import RunFolder
 from emodet.training.loggers import build_loggers, closing
 
-Command = Callable[..., int]
 WANDB = {"wandb": {"_target_": "emodet.training.loggers.WandbLogger", "name": "name"}}
 TRACKED = ["experiment=affectnet_yolo", "logger=wandb", "callbacks.run_logger.artifacts=false", "scheduler=constant"]
 
 
 @pytest.fixture(autouse=True)
-def own_wandb(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+def own_wandb(monkeypatch, tmp_path):
     """No credentials of this machine; wandb forgets the environment of its first use."""
     for name in ("WANDB_MODE", "WANDB_API_KEY", "NETRC", "WANDB_BASE_URL", "WANDB_RUN_ID"):
         monkeypatch.delenv(name, raising=False)
@@ -38,7 +36,7 @@ class OwnLogger(Logger):
     """As a user writes one."""
 
     logged: ClassVar[list[Mapping[str, float]]] = []
-    name = version = property(lambda self: "own")  # type: ignore[assignment]
+    name = version = property(lambda self: "own")
 
     def __init__(self, save_dir: str, speed: int = 1) -> None:
         super().__init__()
@@ -51,9 +49,7 @@ class OwnLogger(Logger):
         """Nothing."""
 
 
-def test_a_logger_of_ones_own_gets_the_run_folder_metrics_and_final_scores(
-    command: Command, small: list[str], tmp_path: Path, without_pictures: None
-) -> None:
+def test_a_logger_of_ones_own_gets_the_run_folder_metrics_and_final_scores(command, small, tmp_path, without_pictures):
     import test_loggers  # the module as the configuration imports it
 
     spec = {"_target_": "test_loggers.OwnLogger", "speed": 2}
@@ -78,17 +74,17 @@ def test_a_logger_of_ones_own_gets_the_run_folder_metrics_and_final_scores(
         ({**WANDB["wandb"], "sped": 1}, r"logger\.x\.sped"),
     ],
 )
-def test_a_spec_that_is_no_logger(spec: dict[str, Any], way_out: str, tmp_path: Path) -> None:
+def test_a_spec_that_is_no_logger(spec, way_out, tmp_path):
     with pytest.raises(EmodetError, match=way_out):
         build_loggers({"x": spec}, RunFolder(tmp_path))
 
 
-def test_without_credentials_wandb_is_offline_in_the_run_folder(tmp_path: Path) -> None:
+def test_without_credentials_wandb_is_offline_in_the_run_folder(tmp_path):
     wandb = pytest.importorskip("wandb")
     run = RunFolder(tmp_path)
     loggers = build_loggers({"wandb": {**WANDB["wandb"], "tags": ["a"]}}, run)
     with closing(loggers):
-        assert loggers[1].experiment.offline  # type: ignore[attr-defined]
+        assert loggers[1].experiment.offline
     assert wandb.run is None  # or the next training of this process would log into it
     log = read_wandb_log(tmp_path)
     assert log.run_ids == [run.facts()["wandb"]["id"]]
@@ -96,9 +92,7 @@ def test_without_credentials_wandb_is_offline_in_the_run_folder(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("credentials", ["environment", "netrc"])
-def test_with_credentials_but_no_network_it_is_offline(
-    credentials: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_with_credentials_but_no_network_it_is_offline(credentials, tmp_path, monkeypatch, caplog):
     pytest.importorskip("wandb")
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("WANDB_INIT_TIMEOUT", "3")
@@ -111,14 +105,12 @@ def test_with_credentials_but_no_network_it_is_offline(
         netrc.chmod(0o600)
     loggers = build_loggers(WANDB, RunFolder(tmp_path))
     with closing(loggers):
-        assert loggers[1].experiment.offline  # type: ignore[attr-defined]
+        assert loggers[1].experiment.offline
     assert "trying offline" in caplog.text
 
 
 @pytest.mark.slow
-def test_a_run_that_is_stopped_and_resumed_is_one_wandb_run(
-    command: Command, small: list[str], tmp_path: Path, without_pictures: None
-) -> None:
+def test_a_run_that_is_stopped_and_resumed_is_one_wandb_run(command, small, tmp_path, without_pictures):
     pytest.importorskip("wandb")
     stop = "+callbacks.stop={_target_: own_classes.SendSignal, number: 2, epoch: 1, batch: 2}"
     assert command("emodet.train", *TRACKED, *small, stop, f"hydra.run.dir={tmp_path}") == 130
@@ -132,9 +124,7 @@ def test_a_run_that_is_stopped_and_resumed_is_one_wandb_run(
 
 
 @pytest.mark.slow
-def test_runs_of_a_multirun_share_a_group(
-    command: Command, small: list[str], tmp_path: Path, without_pictures: None
-) -> None:
+def test_runs_of_a_multirun_share_a_group(command, small, tmp_path, without_pictures):
     pytest.importorskip("wandb")
     sweep = tmp_path / "ferplus" / "monday_sweep"
     assert command("emodet.train", "-m", *TRACKED, *small, "seed=1,2", f"hydra.sweep.dir={sweep}") == 0

@@ -1,21 +1,15 @@
 """A net, loss, callback and augmentation of one's own, through train, evaluate and export."""
 
-from collections.abc import Callable
-from pathlib import Path
-
 import pytest
 
 from emodet.modelfile import read_model_file
 from emodet.training.checkpoints import read_checkpoint
 from emodet.training.folder import RunFolder
 
-Command = Callable[..., int]
 pytestmark = pytest.mark.usefixtures("without_pictures")
 
 
-def test_own_classes_are_trained_evaluated_and_exported(
-    command: Command, small: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_own_classes_are_trained_evaluated_and_exported(command, small, tmp_path, capfd):
     marker, run = tmp_path / "epochs", tmp_path / "run"
     own = [
         *("net._target_=own_classes.OwnNet", "net.width=6", "loss._target_=own_classes.OwnLoss", "loss.scale=0.5"),
@@ -50,9 +44,7 @@ def test_own_classes_are_trained_evaluated_and_exported(
     assert len(read_model_file(file).info.class_names) == 8
 
 
-def test_an_unknown_argument_of_ones_own_class_is_refused(
-    command: Command, small: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_an_unknown_argument_of_ones_own_class_is_refused(command, small, tmp_path, capfd):
     arguments = [argument for argument in small if not argument.startswith("net.")]
     own = ["net._target_=own_classes.OwnNet", "net.widht=6", f"hydra.run.dir={tmp_path}"]
     assert command("emodet.train", "experiment=baseline", *arguments, *own) == 2

@@ -1,7 +1,5 @@
 """Training in ten lines of Python: data module, classifier and Lightning's trainer, without Hydra."""
 
-from pathlib import Path
-
 import lightning as L
 import torch
 
@@ -12,7 +10,7 @@ from emodet.models.residual_cnn import ResidualCNN
 from emodet.preprocessing import Preprocessing
 
 
-def test_ten_lines_of_python_train(release: Path, tmp_path: Path) -> None:
+def test_ten_lines_of_python_train(release, tmp_path):
     preprocessing = Preprocessing(size=48)
     source = Source(root=release, reader="yolo", packs=tmp_path / "packs", processes=1)
     data = EmotionDataModule(source, preprocessing, batch_size=8, num_workers=0)

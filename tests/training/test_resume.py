@@ -4,9 +4,6 @@ import csv
 import os
 import shutil
 import signal
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -17,7 +14,6 @@ from emodet.training.resume import batch_size_for
 
 pytestmark = pytest.mark.usefixtures("without_pictures")
 
-Command = Callable[..., int]
 COMMON = [
     "experiment=ferplus",
     "training.progressive_sizes=[[0,32],[1,48]]",
@@ -28,18 +24,17 @@ COMMON = [
 GO_ON = ["trust=[own_classes]", "callbacks.stop=null"]
 
 
-def stop(number: int, epoch: int, batch: int, hook: str = "train", times: int = 1) -> str:
+def stop(number, epoch, batch, hook="train", times=1):
     """A callback that sends a signal."""
     values = f"number: {int(number)}, epoch: {epoch}, batch: {batch}, hook: {hook}, times: {times}"
     return f"callbacks.stop={{_target_: own_classes.SendSignal, {values}}}"
 
 
-def checkpoint(run: Path, name: str = "last") -> dict[str, Any]:
-    content: dict[str, Any] = torch.load(run / "checkpoints" / f"{name}.ckpt", weights_only=True)
-    return content
+def checkpoint(run, name="last"):
+    return torch.load(run / "checkpoints" / f"{name}.ckpt", weights_only=True)
 
 
-def assert_equal(a: Any, b: Any, where: str) -> None:
+def assert_equal(a, b, where):
     assert type(a) is type(b), where
     if isinstance(a, torch.Tensor):
         assert torch.equal(a, b), where
@@ -55,12 +50,12 @@ def assert_equal(a: Any, b: Any, where: str) -> None:
         assert a == b, where
 
 
-def curves(run: Path) -> list[dict[str, str]]:
+def curves(run):
     with (run / "metrics.csv").open(newline="", encoding="utf-8") as stream:
         return [{name: value for name, value in sorted(row.items()) if value} for row in csv.DictReader(stream)]
 
 
-def assert_same_end(one: Path, other: Path) -> None:
+def assert_same_end(one, other):
     for name in ("last", "best"):
         a, b = checkpoint(one, name), checkpoint(other, name)
         for key in ("state_dict", "optimizer_states", "lr_schedulers", "current_model_state", "epoch", "global_step"):
@@ -71,7 +66,7 @@ def assert_same_end(one: Path, other: Path) -> None:
 
 
 # Nine batches an epoch. What is trained, and where it is stopped: in training or validation, in an epoch, at a batch.
-CASES: dict[str, tuple[list[str], list[tuple[str, int, int]]]] = {
+CASES = {
     "averaged and balanced": (
         ["scheduler=onecycle", "data.sampling=balanced", "callbacks.ema.decay=0.9"],
         [("train", 1, 3), ("train", 0, 8), ("validation", 2, 0)],
@@ -94,9 +89,7 @@ CASES: dict[str, tuple[list[str], list[tuple[str, int, int]]]] = {
 @pytest.mark.parametrize(
     "case", [case if case == "workers" else pytest.param(case, marks=pytest.mark.slow) for case in CASES]
 )
-def test_stopped_and_resumed_equals_uninterrupted(
-    case: str, command: Command, small: list[str], tmp_path: Path
-) -> None:
+def test_stopped_and_resumed_equals_uninterrupted(case, command, small, tmp_path):
     settings, places = CASES[case]
     whole = tmp_path / "whole"
     assert command("emodet.train", *small, *COMMON, *settings, f"hydra.run.dir={whole}") == 0
@@ -110,9 +103,7 @@ def test_stopped_and_resumed_equals_uninterrupted(
 
 
 @pytest.mark.slow
-def test_stopped_twice_and_asked_for_more_epochs(
-    command: Command, small: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_stopped_twice_and_asked_for_more_epochs(command, small, tmp_path, capfd):
     settings = [*small, *COMMON, "scheduler=constant", "callbacks=[default]"]
     whole, run = tmp_path / "whole", tmp_path / "a run"
     assert command("emodet.train", *settings, f"hydra.run.dir={whole}") == 0
@@ -128,9 +119,7 @@ def test_stopped_twice_and_asked_for_more_epochs(
     assert yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))["trainer"]["max_epochs"] == 3
 
 
-def test_a_second_ctrl_c_stops_at_once(
-    command: Command, small: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_a_second_ctrl_c_stops_at_once(command, small, tmp_path, capfd):
     before = signal.getsignal(signal.SIGINT)
     run = [*small, *COMMON, f"hydra.run.dir={tmp_path}"]
     assert command("emodet.train", *run, stop(signal.SIGINT, 1, 3, times=2)) == 130
@@ -140,9 +129,7 @@ def test_a_second_ctrl_c_stops_at_once(
     assert signal.getsignal(signal.SIGINT) is before
 
 
-def test_before_there_is_a_checkpoint_it_says_so(
-    command: Command, small: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_before_there_is_a_checkpoint_it_says_so(command, small, tmp_path, capfd):
     arguments = [*small, *COMMON, stop(signal.SIGINT, 0, 0, times=2), f"hydra.run.dir={tmp_path}"]
     assert command("emodet.train", *arguments) == 130
     assert "stopped by SIGINT before there was a checkpoint" in capfd.readouterr().err
@@ -151,7 +138,7 @@ def test_before_there_is_a_checkpoint_it_says_so(
 
 
 @pytest.fixture(scope="module")
-def short(command_once: Command, small: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def short(command_once, small, tmp_path_factory):
     """A run of two epochs that was stopped in the second, with onecycle."""
     run = tmp_path_factory.mktemp("short") / "run"
     arguments = [*small, *COMMON, "trainer.max_epochs=2", "callbacks=[default]", stop(signal.SIGTERM, 1, 2)]
@@ -167,9 +154,7 @@ def short(command_once: Command, small: list[str], tmp_path_factory: pytest.Temp
         *("optimizer=sgd", "trainer=ddp", "training.monitor=val/loss", "callbacks.best.keep=last"),
     ],
 )
-def test_what_a_resumed_run_cannot_change_is_refused_and_nothing_is_written(
-    override: str, short: Path, command: Command, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_what_a_resumed_run_cannot_change_is_refused_and_nothing_is_written(override, short, command, capfd):
     named = ("config.yaml", "metrics.csv", "checkpoints/last.ckpt", "checkpoints/best.ckpt")
     files = {short / name: (short / name).read_bytes() for name in named}
     assert command("emodet.train", f"resume={short}", *GO_ON, override) == 2
@@ -181,14 +166,12 @@ def test_what_a_resumed_run_cannot_change_is_refused_and_nothing_is_written(
         assert file.read_bytes() == content, file
 
 
-def test_a_mistyped_key_of_a_resumed_run_names_the_nearest(
-    short: Path, command: Command, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_a_mistyped_key_of_a_resumed_run_names_the_nearest(short, command, capfd):
     assert command("emodet.train", f"resume={short}", "trainer.max_epoch=5") == 2
     assert "did you mean trainer.max_epochs?" in capfd.readouterr().err
 
 
-def test_what_a_resumed_run_may_change_is_in_force(short: Path, command: Command, tmp_path: Path) -> None:
+def test_what_a_resumed_run_may_change_is_in_force(short, command, tmp_path):
     run = tmp_path / "moved [here]"
     shutil.copytree(short, run)
     (run / "checkpoints" / "best.ckpt").touch()
@@ -202,7 +185,7 @@ def test_what_a_resumed_run_may_change_is_in_force(short: Path, command: Command
     assert config["resume"] == str(run)
 
 
-def test_a_moved_run_keeps_its_best_epoch(command: Command, small: list[str], tmp_path: Path) -> None:
+def test_a_moved_run_keeps_its_best_epoch(command, small, tmp_path):
     # Only batch norm's averages move, and away from what fits: the first epoch has the least loss.
     settings = [*COMMON, "callbacks=[default]", "scheduler=constant", "optimizer.lr=1e-12", "training.monitor=val/loss"]
     run = [*small, *settings, stop(signal.SIGTERM, 2, 3), f"hydra.run.dir={tmp_path / 'run'}"]
@@ -224,9 +207,7 @@ def test_a_moved_run_keeps_its_best_epoch(command: Command, small: list[str], tm
         (lambda run: (run / "run.json").write_text("{", encoding="utf-8"), "run.json: damaged"),
     ],
 )
-def test_a_damaged_run_is_one_line(
-    damage: Any, message: str, short: Path, command: Command, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_a_damaged_run_is_one_line(damage, message, short, command, tmp_path, capfd):
     run = tmp_path / "run"
     shutil.copytree(short, run)
     damage(run)
@@ -236,7 +217,7 @@ def test_a_damaged_run_is_one_line(
     assert "Traceback" not in error
 
 
-def test_a_run_folder_gives_its_best_weights_to_a_new_run(short: Path, command: Command, tmp_path: Path) -> None:
+def test_a_run_folder_gives_its_best_weights_to_a_new_run(short, command, tmp_path):
     config = yaml.safe_load((short / "config.yaml").read_text(encoding="utf-8"))
     arguments = ["experiment=ferplus", f"data.root={config['data']['root']}", "data=affectnet_yolo", "data.processes=1"]
     own = ["preprocessing.size=48", "net.channels=[4,4,8,8]", "net.features=8", "trainer=cpu", "debug=one_batch"]
@@ -245,9 +226,7 @@ def test_a_run_folder_gives_its_best_weights_to_a_new_run(short: Path, command: 
 
 
 @pytest.mark.slow
-def test_a_slurm_job_is_requeued_and_resumes_in_its_folder(
-    command: Command, small: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_slurm_job_is_requeued_and_resumes_in_its_folder(command, small, tmp_path, monkeypatch):
     scontrol = tmp_path / "bin" / "scontrol"
     scontrol.parent.mkdir()
     scontrol.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/asked\n', encoding="utf-8")
@@ -271,11 +250,11 @@ BATCH = {"batch": {"processes": 2, "per_process": 16}}
 @pytest.mark.parametrize(
     ("batch_size", "processes", "samples"), [(16, 2, 16), (16, 1, 32), (32, 1, 32), (16, 4, 8), (8, 4, 8)]
 )
-def test_a_resumed_run_keeps_its_global_batch(batch_size: int, processes: int, samples: int) -> None:
+def test_a_resumed_run_keeps_its_global_batch(batch_size, processes, samples):
     assert batch_size_for(BATCH, batch_size, processes) == samples
 
 
-def test_another_global_batch_is_refused() -> None:
+def test_another_global_batch_is_refused():
     with pytest.raises(EmodetError, match=r"data.batch_size=64 on 1 .* takes 32 faces a step"):
         batch_size_for(BATCH, 64, 1)
     with pytest.raises(EmodetError, match=r"3 processes cannot share this run's 32 faces"):

@@ -2,7 +2,6 @@
 
 import csv
 import json
-from pathlib import Path
 
 import pytest
 
@@ -10,7 +9,7 @@ from emodet.errors import EmodetError
 from emodet.training.folder import RunFolder, provenance
 
 
-def write_attempt(folder: Path, number: int, rows: list[dict[str, object]]) -> None:
+def write_attempt(folder, number, rows):
     file = folder / "csv" / str(number) / "metrics.csv"
     file.parent.mkdir(parents=True)
     with file.open("w", newline="", encoding="utf-8") as stream:
@@ -19,10 +18,10 @@ def write_attempt(folder: Path, number: int, rows: list[dict[str, object]]) -> N
         writer.writerows(rows)
 
 
-def test_attempts_are_joined_and_the_later_row_of_a_step_stays(tmp_path: Path) -> None:
+def test_attempts_are_joined_and_the_later_row_of_a_step_stays(tmp_path):
     run = RunFolder(tmp_path)
     assert run.attempts == 0
-    first: list[dict[str, object]] = [
+    first = [
         {"epoch": 0, "step": 8, "train/loss": 2.0},
         {"epoch": 0, "step": 8, "val/loss": 2.1},
         {"epoch": 1, "step": 17, "train/loss": 1.5},
@@ -42,7 +41,7 @@ def test_attempts_are_joined_and_the_later_row_of_a_step_stays(tmp_path: Path) -
     ]
 
 
-def test_an_attempt_that_a_kill_cut_short_is_no_obstacle(tmp_path: Path) -> None:
+def test_an_attempt_that_a_kill_cut_short_is_no_obstacle(tmp_path):
     write_attempt(tmp_path, 0, [{"epoch": 0, "step": 8, "train/loss": 2.0}])
     file = tmp_path / "csv/0/metrics.csv"
     file.write_text(file.read_text(encoding="utf-8") + "1,", encoding="utf-8")
@@ -52,7 +51,7 @@ def test_an_attempt_that_a_kill_cut_short_is_no_obstacle(tmp_path: Path) -> None
         assert [row["step"] for row in csv.DictReader(stream)] == ["8"]
 
 
-def test_facts_are_merged(tmp_path: Path) -> None:
+def test_facts_are_merged(tmp_path):
     run = RunFolder(tmp_path)
     with pytest.raises(EmodetError, match=r"not a run folder \(it has no run\.json\)"):
         run.facts()
@@ -62,7 +61,7 @@ def test_facts_are_merged(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["run.json"]
 
 
-def test_provenance_is_plain_and_complete() -> None:
+def test_provenance_is_plain_and_complete():
     facts = json.loads(json.dumps(provenance()))
     assert {"command", "commit", "versions", "machine", "started"} == facts.keys()
     assert {"python", "torch", "lightning", "numpy", "albumentations", "hydra-core"} <= facts["versions"].keys()

@@ -3,12 +3,11 @@
 import math
 import re
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from wandb_log import WandbLog, read_wandb_log
+from wandb_log import read_wandb_log
 
 from emodet.data.pack import Pack
 from emodet.errors import EmodetError
@@ -16,7 +15,6 @@ from emodet.files import sha256_of
 from emodet.training.folder import RunFolder
 from emodet.training.run_logger import may_show_pictures
 
-Command = Callable[..., int]
 wandb = pytest.importorskip("wandb")
 accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
 
@@ -25,7 +23,7 @@ PREFIXES = {"val": "final/val", "test": "test"}
 
 
 @pytest.fixture(scope="module")
-def run(command_once: Command, small: list[str], tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+def run(command_once, small, tmp_path_factory):
     """A run of one epoch on drawn faces, continued for another, with both loggers and everything that is logged."""
     folder = tmp_path_factory.mktemp("logged")
     arguments = ["experiment=affectnet_yolo", *small, "logger=[wandb,tensorboard]", "logger.wandb.group=some"]
@@ -40,17 +38,17 @@ def run(command_once: Command, small: list[str], tmp_path_factory: pytest.TempPa
 
 
 @pytest.fixture(scope="module")
-def log(run: RunFolder) -> WandbLog:
+def log(run):
     return read_wandb_log(run.path)
 
 
 @pytest.fixture(scope="module")
-def events(run: RunFolder) -> Any:
+def events(run):
     everything = {"scalars": 0, "images": 0, "tensors": 0}
     return accumulator.EventAccumulator(str(run.path / "tensorboard"), size_guidance=everything).Reload()
 
 
-def test_the_configuration_is_nested_and_complete(run: RunFolder, log: WandbLog) -> None:
+def test_the_configuration_is_nested_and_complete(run, log):
     facts = run.facts()
     assert log.name.startswith("affectnet_yolo-ResidualCNN-seed")
     assert log.group == "some"
@@ -61,7 +59,7 @@ def test_the_configuration_is_nested_and_complete(run: RunFolder, log: WandbLog)
         assert log.config[key] == facts[key], key
 
 
-def test_metrics_of_every_epoch_are_one_curve(log: WandbLog, events: Any) -> None:
+def test_metrics_of_every_epoch_are_one_curve(log, events):
     metrics = ("loss", "accuracy", "macro_f1", "balanced_accuracy", "calibration_error", "nll", "recall/fear")
     names = [f"val/{name}" for name in metrics]
     names += [f"train/{name}" for name in ("loss", "accuracy", "macro_f1", "faces_per_second")]
@@ -76,7 +74,7 @@ def test_metrics_of_every_epoch_are_one_curve(log: WandbLog, events: Any) -> Non
 
 
 @pytest.mark.parametrize("split", ["val", "test"])
-def test_final_scores_have_intervals(split: str, run: RunFolder, log: WandbLog, events: Any) -> None:
+def test_final_scores_have_intervals(split, run, log, events):
     results, prefix = run.facts()["results"][split], PREFIXES[split]
     for name in ("accuracy", "macro_f1", "balanced_accuracy", "nll", "calibration_error", "brier"):
         known = results["ece" if name == "calibration_error" else name]
@@ -89,7 +87,7 @@ def test_final_scores_have_intervals(split: str, run: RunFolder, log: WandbLog, 
         assert log.summary[name] == pytest.approx(run.facts()[name])
 
 
-def test_figures_and_tables_of_both_splits(run: RunFolder, log: WandbLog, events: Any) -> None:
+def test_figures_and_tables_of_both_splits(run, log, events):
     figures = {f"{prefix}/{name}" for prefix in PREFIXES.values() for name in FIGURES}
     assert set(events.Tags()["images"]) == {*figures, "augmentation"}
     assert all(events.Images(name)[-1].width > 300 for name in figures)
@@ -103,7 +101,7 @@ def test_figures_and_tables_of_both_splits(run: RunFolder, log: WandbLog, events
         assert all(row[1] != row[2] for row in errors)
 
 
-def test_the_checkpoint_is_an_artifact_in_the_run_folder(run: RunFolder, log: WandbLog) -> None:
+def test_the_checkpoint_is_an_artifact_in_the_run_folder(run, log):
     checkpoint = log.artifact("checkpoint-")
     assert (checkpoint["type"], set(checkpoint["aliases"])) == ("model", {"best", "latest"})
     results = run.facts()["results"]
@@ -113,7 +111,7 @@ def test_the_checkpoint_is_an_artifact_in_the_run_folder(run: RunFolder, log: Wa
     assert sha256_of(staged) == sha256_of(run.best)
 
 
-def test_the_dashboard_names_only_what_a_run_logs(log: WandbLog) -> None:
+def test_the_dashboard_names_only_what_a_run_logs(log):
     text = (Path(__file__).parents[2] / "experiments/dashboards/workspace.py").read_text(encoding="utf-8")
     named = set(re.findall(r'"((?:train|val|test|final)/[a-z0-9_/]+)"', text))
     assert len(named) > 20
@@ -122,9 +120,7 @@ def test_the_dashboard_names_only_what_a_run_logs(log: WandbLog) -> None:
 
 
 @pytest.mark.slow
-def test_no_picture_of_affectnet_gets_into_the_log(
-    release: Path, command: Command, small: list[str], tmp_path: Path, without_pictures: None
-) -> None:
+def test_no_picture_of_affectnet_gets_into_the_log(release, command, small, tmp_path, without_pictures):
     """The drawn faces without the mark that they are drawn: to the reader this is AffectNet."""
     affectnet, run = tmp_path / "yolo", tmp_path / "run"
     shutil.copytree(release, affectnet, ignore=shutil.ignore_patterns("*.json", ".*"))
@@ -157,12 +153,12 @@ OWN = MadePack(title="own pictures", reader="own_csv", redistributable=False)
         *((False, OPEN, False), (True, OPEN, True), (True, OWN, True)),
     ],
 )
-def test_which_pictures_are_shown(choice: Any, pack: Pack, shown: bool, caplog: pytest.LogCaptureFixture) -> None:
+def test_which_pictures_are_shown(choice, pack, shown, caplog):
     assert may_show_pictures(choice, pack) is shown
     assert ("WILL BE SENT" in caplog.text) == (choice is True and pack is OWN)
 
 
 @pytest.mark.parametrize(("choice", "pack"), [(True, AFFECTNET), (True, OLD), ("yes", OPEN)])
-def test_pictures_that_may_not_be_shown_are_refused(choice: Any, pack: Pack) -> None:
+def test_pictures_that_may_not_be_shown_are_refused(choice, pack):
     with pytest.raises(EmodetError, match=r"callbacks\.run_logger\.pictures="):
         may_show_pictures(choice, pack)

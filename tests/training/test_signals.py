@@ -7,7 +7,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -19,7 +18,7 @@ TRAIN = [
 ]
 
 
-def start(arguments: list[str], run: Path) -> subprocess.Popen[str]:
+def start(arguments, run):
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(HERE)}
     command = [sys.executable, "-m", "emodet.train", *arguments, f"hydra.run.dir={run}"]
     # A shell script's background jobs ignore SIGINT; what the tests send must arrive.
@@ -29,7 +28,7 @@ def start(arguments: list[str], run: Path) -> subprocess.Popen[str]:
     )  # fmt: skip
 
 
-def wait_for(condition: Any, seconds: float = 240) -> None:
+def wait_for(condition, seconds=240):
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "it never came"
@@ -38,9 +37,7 @@ def wait_for(condition: Any, seconds: float = 240) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_to_the_group_leaves_a_checkpoint_in_mid_epoch(
-    number: int, small: list[str], tmp_path: Path, command: Any, without_pictures: None
-) -> None:
+def test_a_signal_to_the_group_leaves_a_checkpoint_in_mid_epoch(number, small, tmp_path, command, without_pictures):
     marker = tmp_path / "steps"
     slow = f"callbacks.mine={{_target_: own_classes.SlowSteps, file: {marker}, seconds: 0.5}}"
     own = ["data.num_workers=2", "trainer.max_epochs=1", slow]
@@ -59,9 +56,7 @@ def test_a_signal_to_the_group_leaves_a_checkpoint_in_mid_epoch(
 
 
 @pytest.mark.slow
-def test_two_ranks_train_one_run_and_stop_at_the_same_step(
-    small: list[str], tmp_path: Path, command: Any, without_pictures: None
-) -> None:
+def test_two_ranks_train_one_run_and_stop_at_the_same_step(small, tmp_path, command, without_pictures):
     ddp = ["trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu"]
     stop = f"callbacks.stop={{_target_: own_classes.SendSignal, number: {int(signal.SIGTERM)}, epoch: 1, batch: 1}}"
     training = start([*small, *TRAIN, *ddp, stop], tmp_path / "run")
@@ -80,7 +75,7 @@ def test_two_ranks_train_one_run_and_stop_at_the_same_step(
 
 
 @pytest.mark.slow
-def test_an_error_on_one_rank_ends_both(small: list[str], tmp_path: Path) -> None:
+def test_an_error_on_one_rank_ends_both(small, tmp_path):
     ddp = ["trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu"]
     for rank in (0, 1):
         fail = f"callbacks.fail={{_target_: own_classes.Fail, epoch: 1, rank: {rank}}}"
@@ -91,11 +86,11 @@ def test_an_error_on_one_rank_ends_both(small: list[str], tmp_path: Path) -> Non
 
 
 @pytest.mark.slow
-def test_a_rank_whose_first_rank_was_killed_ends(small: list[str], tmp_path: Path) -> None:
+def test_a_rank_whose_first_rank_was_killed_ends(small, tmp_path):
     ddp = ["trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu", "trainer.strategy.timeout_minutes=0.1"]
     training = start([*small, *TRAIN, "trainer=ddp", *ddp], tmp_path / "run")
 
-    def others() -> list[str]:
+    def others():
         found = subprocess.run(["pgrep", "-g", str(training.pid)], capture_output=True, text=True, check=False)
         return [each for each in found.stdout.split() if int(each) != training.pid]
 

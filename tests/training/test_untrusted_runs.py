@@ -5,7 +5,6 @@ import pickle
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +12,11 @@ import pytest
 import torch
 import yaml
 
-Command = Callable[..., int]
 pytestmark = pytest.mark.usefixtures("without_pictures")
 
 
 @pytest.fixture(scope="module")
-def trained(command_once: Command, small: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def trained(command_once, small, tmp_path_factory):
     run = tmp_path_factory.mktemp("trained") / "run"
     arguments = ["experiment=ferplus", *small, "training.progressive_sizes=[]", "debug=one_batch", "data.batch_size=8"]
     assert command_once("emodet.train", *arguments, f"hydra.run.dir={run}") == 0
@@ -33,7 +31,7 @@ class Runs:
         return os.mkdir, (str(self.marker),)
 
 
-def hostile(marker: Path) -> dict[str, Any]:
+def hostile(marker):
     """Changes to ``config.yaml`` that would make a folder if they ran, or open a pickle."""
     evil = {"_target_": "os.mkdir", "path": str(marker)}
     opens = {"_target_": "torch.load", "f": str(marker.parent / "evil.pt"), "weights_only": False}
@@ -62,9 +60,7 @@ QUICK = ("net", "nested", "a defaults list")
     "change",
     [pytest.param(name, marks=[] if name in QUICK else [pytest.mark.slow]) for name in hostile(Path("/x"))],
 )
-def test_a_hostile_configuration_is_refused(
-    change: str, trained: Path, command: Command, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_a_hostile_configuration_is_refused(change, trained, command, tmp_path, capfd):
     run, marker = tmp_path / "run", tmp_path / "it_ran"
     shutil.copytree(trained, run)
     torch.save(Runs(marker), tmp_path / "evil.pt")
@@ -83,7 +79,7 @@ def test_a_hostile_configuration_is_refused(
     assert (run / "config.yaml").read_text(encoding="utf-8") == text
 
 
-def test_hydra_follows_no_path_out_of_a_run_folder(trained: Path, tmp_path: Path) -> None:
+def test_hydra_follows_no_path_out_of_a_run_folder(trained, tmp_path):
     """The command in a process of its own: what Hydra composes from is not this process's."""
     run, marker = tmp_path / "run", tmp_path / "it_ran"
     shutil.copytree(trained, run)
@@ -112,14 +108,7 @@ def test_hydra_follows_no_path_out_of_a_run_folder(trained: Path, tmp_path: Path
         {"_target_": "emodet.models.nets.TimmNet", "model": "resnet18", "pretrained_cfg": {"url": "http://x"}},
     ],
 )
-def test_a_checkpoint_names_only_nets_of_trusted_packages(
-    net: dict[str, Any],
-    trained: Path,
-    command: Command,
-    tmp_path: Path,
-    capfd: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_checkpoint_names_only_nets_of_trusted_packages(net, trained, command, tmp_path, capfd, monkeypatch):
     from emodet.models import build
 
     monkeypatch.setattr(build, "_trusted", set())  # what other commands of this process trusted
@@ -134,7 +123,7 @@ def test_a_checkpoint_names_only_nets_of_trusted_packages(
     assert "Traceback" not in error
 
 
-def test_a_pickle_is_refused(trained: Path, command: Command, tmp_path: Path) -> None:
+def test_a_pickle_is_refused(trained, command, tmp_path):
     run, marker = tmp_path / "run", tmp_path / "it_ran"
     shutil.copytree(trained, run)
     for name in ("best.ckpt", "last.ckpt"):

@@ -38,8 +38,7 @@ class WandbLog:
         (files,) = [
             artifact["files"] for artifact in self.artifacts.values() if f"{name}.table.json" in artifact["files"]
         ]
-        content: dict[str, Any] = json.loads(Path(files[f"{name}.table.json"]).read_text(encoding="utf-8"))
-        return content
+        return json.loads(Path(files[f"{name}.table.json"]).read_text(encoding="utf-8"))
 
     def artifact(self, kind: str) -> dict[str, Any]:
         """The one artifact whose name begins so."""
@@ -47,7 +46,7 @@ class WandbLog:
         return found
 
 
-def read_wandb_log(run: Path) -> WandbLog:
+def read_wandb_log(run):
     """Read all logs in a run's folder."""
     log = WandbLog()
     for folder in sorted((run / "wandb").glob("*run-*")):
@@ -61,7 +60,7 @@ def read_wandb_log(run: Path) -> WandbLog:
     return log
 
 
-def _take(log: WandbLog, record: dict[str, Any]) -> None:
+def _take(log, record):
     kind = record["type"]
     content = record.get(kind, {})
     if kind == "run":

@@ -5,11 +5,8 @@ Where there is no Chromium, or the page was not built, these tests are skipped a
 
 import contextlib
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 from made_media import camera_frames, write_y4m
 from watching import Site, Watched, serve
@@ -22,17 +19,17 @@ SWITCHES = (
 )
 
 
-def chromium() -> str | None:
+def chromium():
     return next((found for name in BROWSERS if (found := shutil.which(name))), None)
 
 
-def built() -> bool:
+def built():
     import emodet.app.page
 
     return (Path(emodet.app.page.__file__).parent / "runtime" / "ort.js").is_file()
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config, items):
     missing = None
     if chromium() is None:
         missing = "no Chromium on this machine: apt install chromium"
@@ -44,7 +41,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.fixture(scope="session")
-def astronaut() -> np.ndarray:
+def astronaut():
     """NASA's portrait of Eileen Collins (public domain): uint8, (512, 512, 3), RGB; she smiles."""
     import skimage.data
 
@@ -52,7 +49,7 @@ def astronaut() -> np.ndarray:
 
 
 @pytest.fixture(scope="package")
-def page_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def page_folder(tmp_path_factory):
     """The page as a static folder, with the shipped model file."""
     from emodet.app.page.files import model_for_page, page_files, write_folder
 
@@ -61,7 +58,7 @@ def page_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="package")
-def site(page_folder: Path) -> Iterator[Site]:
+def site(page_folder):
     process, url = serve(page_folder)
     yield Site(page_folder, url)
     process.terminate()
@@ -69,7 +66,7 @@ def site(page_folder: Path) -> Iterator[Site]:
 
 
 @pytest.fixture(scope="package")
-def browser(astronaut: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+def browser(astronaut, tmp_path_factory):
     """Chromium, whose camera shows the astronaut. One for all tests; each takes a context of its own."""
     from playwright.sync_api import sync_playwright
 
@@ -83,20 +80,20 @@ def browser(astronaut: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 @contextlib.contextmanager
-def opened(browser: Any, site: Site) -> Iterator[Watched]:
+def opened(browser, site):
     context = browser.new_context(viewport={"width": 1280, "height": 900}, permissions=["camera"])
     yield Watched(context, site.url)
     context.close()
 
 
 @pytest.fixture
-def watched(browser: Any, site: Site) -> Iterator[Watched]:
+def watched(browser, site):
     with opened(browser, site) as page:
         yield page
 
 
 @pytest.fixture(scope="module")
-def shared(browser: Any, site: Site) -> Iterator[Watched]:
+def shared(browser, site):
     """One page for the tests of a file that do not disturb each other: loading it takes seconds."""
     with opened(browser, site) as page:
         yield page

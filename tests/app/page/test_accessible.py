@@ -10,7 +10,7 @@ from emodet.modelfile import shipped_model
 AXE = Path(emodet.app.page.__file__).parent / "node_modules" / "axe-core" / "axe.min.js"
 
 
-def test_keyboard(watched) -> None:
+def test_keyboard(watched):
     page = watched.open(ready=False)
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.textContent") == "Skip to the content"
@@ -28,7 +28,7 @@ def test_keyboard(watched) -> None:
         assert page.locator("[role=tabpanel]:visible").count() == 1
 
 
-def test_no_tab_is_wider_than_a_phone(watched) -> None:
+def test_no_tab_is_wider_than_a_phone(watched):
     watched.page.set_viewport_size({"width": 360, "height": 740})
     page = watched.open()
     for tab in ("picture", "video", "model", "camera"):
@@ -42,7 +42,7 @@ def test_no_tab_is_wider_than_a_phone(watched) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_nothing(watched, scheme) -> None:
+def test_axe_finds_nothing(watched, scheme):
     """axe-core's rules for WCAG 2.2 AA: names, roles, contrast in both schemes."""
     if not AXE.is_file():
         pytest.skip("axe-core is not there: `make page` gets it with the page's other packages")
@@ -61,14 +61,14 @@ def test_axe_finds_nothing(watched, scheme) -> None:
     assert found == []
 
 
-def test_nothing_can_be_fetched_from_elsewhere(watched) -> None:
+def test_nothing_can_be_fetched_from_elsewhere(watched):
     page = watched.open(ready=False)
     code = "fetch('https://example.org/').then(() => 'fetched', (problem) => String(problem))"
     assert "TypeError" in page.evaluate(code)
     assert any("Content Security Policy" in error for error in watched.errors)
 
 
-def test_the_model_tab_shows_card_figures_classes_and_terms(watched) -> None:
+def test_the_model_tab_shows_card_figures_classes_and_terms(watched):
     page = watched.open("model", ready=False)
     page.wait_for_selector("#model-content h3, #model-content h2 >> nth=2")
     said = page.inner_text("#model-content")

@@ -19,23 +19,23 @@ def live(shared):
     return shared
 
 
-def frames(page, count: int) -> None:
+def frames(page, count):
     """Wait until so many more frames were drawn."""
     now = "Number(document.querySelector('#camera-canvas').dataset.frames)"
     until(page, f"{now} >= {page.evaluate(now) + count}")
 
 
-def png(data: bytes) -> np.ndarray:
+def png(data):
     return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
 
 
-def downloaded(page, selector: str) -> tuple[str, bytes]:
+def downloaded(page, selector):
     with page.expect_download() as waiting:
         page.click(selector)
     return waiting.value.suggested_filename, waiting.value.path().read_bytes()
 
 
-def test_before_the_camera_starts_the_page_says_what_it_is_not_for(watched) -> None:
+def test_before_the_camera_starts_the_page_says_what_it_is_not_for(watched):
     page = watched.open(ready=False)
     text = page.inner_text("#notice")
     for word in ("AI Act", "work", "education"):
@@ -44,7 +44,7 @@ def test_before_the_camera_starts_the_page_says_what_it_is_not_for(watched) -> N
     assert page.locator("#live").is_hidden()
 
 
-def test_a_face_is_found_and_named(live) -> None:
+def test_a_face_is_found_and_named(live):
     page = live.page
     until(page, "document.querySelector('#camera-faces h3 span + span').textContent === 'happiness'")
     shares = [int(text.removesuffix(" %")) for text in page.locator("#camera-faces .share").all_inner_texts()]
@@ -55,19 +55,19 @@ def test_a_face_is_found_and_named(live) -> None:
     assert int(page.inner_text("#camera-latency")) > 0
 
 
-def test_the_face_keeps_its_number_while_it_sways(live) -> None:
+def test_the_face_keeps_its_number_while_it_sways(live):
     page = live.page
     number = re.search(r"face \d+", page.inner_text("#camera-faces h3"))[0]
     frames(page, 20)
     assert number in page.inner_text("#camera-faces h3")
 
 
-def test_a_screen_reader_hears_it(live) -> None:
+def test_a_screen_reader_hears_it(live):
     until(live.page, "document.querySelector('#camera-said').textContent === 'happiness'")
     assert live.page.get_attribute("#camera-said", "aria-live") == "polite"
 
 
-def test_the_snapshot_shows_the_annotated_frame(live) -> None:
+def test_the_snapshot_shows_the_annotated_frame(live):
     name, data = downloaded(live.page, "#camera-snapshot")
     picture = png(data)
     assert name.endswith(".png")
@@ -76,7 +76,7 @@ def test_the_snapshot_shows_the_annotated_frame(live) -> None:
     assert happiness.sum() > 300
 
 
-def test_rows_are_recorded_with_the_columns_of_predict(live) -> None:
+def test_rows_are_recorded_with_the_columns_of_predict(live):
     from emodet.emotions import EMOTIONS
     from emodet.inference.rows import row_columns
 
@@ -94,12 +94,12 @@ def test_rows_are_recorded_with_the_columns_of_predict(live) -> None:
     assert 100 < float(rows[0]["x1"]) < float(rows[0]["left_eye_x"]) < float(rows[0]["right_eye_x"]) < 640
 
 
-def test_a_hidden_face_is_nowhere_in_the_picture(live) -> None:
+def test_a_hidden_face_is_nowhere_in_the_picture(live):
     page = live.page
     # The middle of the face in the mirrored picture, whichever way she sways: her box's lines never come here.
     code = "[...document.querySelector('#camera-canvas').getContext('2d').getImageData(334, 105, 14, 50).data]"
 
-    def colours() -> int:
+    def colours():
         return len(np.unique(np.array(page.evaluate(code)).reshape(-1, 4), axis=0))
 
     assert colours() > 200
@@ -112,14 +112,14 @@ def test_a_hidden_face_is_nowhere_in_the_picture(live) -> None:
     page.uncheck("#camera-blur")
 
 
-def test_mirroring_turns_the_picture_around(live) -> None:
+def test_mirroring_turns_the_picture_around(live):
     page = live.page
     code = "[...document.querySelector('#camera-canvas').getContext('2d').getImageData(0, 400, 640, 1).data]"
 
-    def line() -> np.ndarray:
+    def line():
         return np.array(page.evaluate(code), dtype=float).reshape(640, 4)[:, 0]
 
-    def likeness(one: np.ndarray, other: np.ndarray) -> float:
+    def likeness(one, other):
         return max(np.corrcoef(np.roll(one, shift)[100:-100], other[100:-100])[0, 1] for shift in range(-70, 71, 2))
 
     mirrored = line()
@@ -130,7 +130,7 @@ def test_mirroring_turns_the_picture_around(live) -> None:
     assert likeness(mirrored[::-1], straight) > likeness(mirrored, straight) + 0.2
 
 
-def test_pause_and_a_high_least_confidence(live) -> None:
+def test_pause_and_a_high_least_confidence(live):
     page = live.page
     page.click("#camera-pause")
     page.wait_for_timeout(300)
@@ -141,14 +141,14 @@ def test_pause_and_a_high_least_confidence(live) -> None:
     until(page, f"{still} !== {page.evaluate(still)!r}")
 
 
-def test_nothing_came_from_elsewhere_and_nothing_failed(live) -> None:
+def test_nothing_came_from_elsewhere_and_nothing_failed(live):
     assert live.errors == []
     assert {request.split("/")[2] for request in live.requests if not request.startswith(("blob:", "data:"))} == {
         live.url.split("/")[2]
     }
 
 
-def test_leaving_the_tab_lets_the_camera_go_and_coming_back_takes_it(live) -> None:
+def test_leaving_the_tab_lets_the_camera_go_and_coming_back_takes_it(live):
     page = live.page
     page.click("#tab-picture")
     assert page.evaluate("document.querySelector('#camera-video').srcObject") is None
@@ -157,7 +157,7 @@ def test_leaving_the_tab_lets_the_camera_go_and_coming_back_takes_it(live) -> No
     page.wait_for_selector("#live:not([hidden])")
 
 
-def test_a_camera_that_is_unplugged(live) -> None:
+def test_a_camera_that_is_unplugged(live):
     page = live.page
     until(page, "document.querySelector('#camera-video').srcObject !== null")
     page.evaluate(

@@ -27,22 +27,22 @@ def fresh(pictures):
 
 
 @pytest.fixture(scope="module")
-def portrait(astronaut) -> bytes:
+def portrait(astronaut):
     return encoded(astronaut)
 
 
-def add(pictures, *files: tuple[str, bytes]) -> None:
+def add(pictures, *files):
     payloads = [{"name": name, "mimeType": "image/png", "buffer": data} for name, data in files]
     pictures.page.set_input_files("#picture-files", payloads)
 
 
-def result(pictures, name: str):
+def result(pictures, name):
     found = pictures.page.locator(".result", has=pictures.page.get_by_role("heading", name=name))
     found.wait_for()
     return found
 
 
-def test_a_picture_is_recognised_explained_and_downloaded(pictures, astronaut, portrait) -> None:
+def test_a_picture_is_recognised_explained_and_downloaded(pictures, astronaut, portrait):
     add(pictures, ("portrait.png", portrait))
     card = result(pictures, "portrait.png")
     assert "One face: happiness" in card.inner_text()
@@ -69,7 +69,7 @@ def test_a_picture_is_recognised_explained_and_downloaded(pictures, astronaut, p
     assert picture.shape == (512, 512, 3)
 
 
-def test_the_sample_fits_a_phone(pictures) -> None:
+def test_the_sample_fits_a_phone(pictures):
     page = pictures.page
     page.set_viewport_size({"width": 390, "height": 844})
     page.click("#picture-sample")
@@ -84,7 +84,7 @@ def test_the_sample_fits_a_phone(pictures) -> None:
     page.set_viewport_size({"width": 1280, "height": 900})
 
 
-def test_twenty_faces_and_none(pictures, astronaut) -> None:
+def test_twenty_faces_and_none(pictures, astronaut):
     head = astronaut[40:240, 130:330]
     crowd = np.vstack([np.hstack([head] * 5)] * 4)
     add(pictures, ("crowd.png", encoded(crowd)), ("nobody.png", encoded(astronaut[300:500, 0:200])))
@@ -101,7 +101,7 @@ def test_twenty_faces_and_none(pictures, astronaut) -> None:
         ("film.mp4", b"\0\0\0\x18ftypmp42" + bytes(500), "no picture that this browser can read"),
     ],
 )
-def test_a_file_that_is_no_picture(pictures, portrait, name, data, said) -> None:
+def test_a_file_that_is_no_picture(pictures, portrait, name, data, said):
     add(pictures, (name, data), ("after.png", portrait))
     result(pictures, "after.png")  # the others are recognised all the same
     assert name in pictures.problem()
@@ -110,18 +110,18 @@ def test_a_file_that_is_no_picture(pictures, portrait, name, data, said) -> None
     assert pictures.page.locator("#problem").is_hidden()
 
 
-def test_a_cut_off_picture(pictures, portrait) -> None:
+def test_a_cut_off_picture(pictures, portrait):
     add(pictures, ("cut.png", portrait[: len(portrait) // 3]))
     assert "cut.png: this is no picture" in pictures.problem()
 
 
-def test_a_picture_with_too_many_pixels_is_not_decoded(pictures) -> None:
+def test_a_picture_with_too_many_pixels_is_not_decoded(pictures):
     huge = encoded(np.zeros((8001, 8001, 3), dtype=np.uint8), ".jpg")
     add(pictures, ("huge.jpg", huge))
     assert "huge.jpg: 8001 × 8001 pixels are more than the limit" in pictures.problem()
 
 
-def test_pasting_and_dropping(pictures, astronaut) -> None:
+def test_pasting_and_dropping(pictures, astronaut):
     small = list(encoded(astronaut[0:300, 60:360], ".jpg"))
     code = """([bytes, kind]) => {
         const data = new DataTransfer();
@@ -136,7 +136,7 @@ def test_pasting_and_dropping(pictures, astronaut) -> None:
         assert "happiness" in result(pictures, f"{kind}.png").inner_text()
 
 
-def test_a_higher_least_confidence_makes_answers_uncertain(pictures, astronaut) -> None:
+def test_a_higher_least_confidence_makes_answers_uncertain(pictures, astronaut):
     recognizer = Recognizer(detector="centerface", threads=1)
     blurred = (cv2.GaussianBlur(astronaut, (0, 0), sigma) for sigma in np.arange(2, 10, 0.5))
     answers = ((picture, face) for picture in blurred for face in recognizer(picture)[:1])
@@ -151,7 +151,7 @@ def test_a_higher_least_confidence_makes_answers_uncertain(pictures, astronaut) 
     assert answer.inner_text() == face.emotion
 
 
-def test_the_prior_can_be_balanced(pictures) -> None:
+def test_the_prior_can_be_balanced(pictures):
     """The same faces again with the other prior, as Python gives them, and back."""
     drawn = np.full((320, 320, 3), 127, dtype=np.uint8)
     drawn[60:260, 60:260] = draw_face(5, (0, 5), 200).image

@@ -5,7 +5,7 @@ from made_media import encoded
 from watching import Watched, serve, until
 
 
-def test_permission_refused(browser, site) -> None:
+def test_permission_refused(browser, site):
     context = browser.new_context()
     watched = Watched(context, site.url)
     page = watched.open(ready=False)
@@ -17,7 +17,7 @@ def test_permission_refused(browser, site) -> None:
     context.close()
 
 
-def rejected(name: str) -> str:
+def rejected(name):
     return f"navigator.mediaDevices.getUserMedia = () => Promise.reject(new DOMException('', '{name}'))"
 
 
@@ -39,7 +39,7 @@ WITHOUT = "Object.defineProperty(Navigator.prototype, 'mediaDevices', {value: un
         ),
     ],
 )
-def test_a_camera_that_cannot_be_had(watched, script, said, way_out) -> None:
+def test_a_camera_that_cannot_be_had(watched, script, said, way_out):
     watched.page.add_init_script(script)
     watched.open(ready=False).click("#camera-start")
     assert said in watched.problem()
@@ -53,7 +53,7 @@ def test_a_camera_that_cannot_be_had(watched, script, said, way_out) -> None:
         *(pytest.param(it, marks=pytest.mark.slow) for it in ("createImageBitmap", "WebAssembly", "Worker")),
     ],
 )
-def test_an_unsupported_browser(watched, lacking) -> None:
+def test_an_unsupported_browser(watched, lacking):
     watched.page.add_init_script(f"delete globalThis.{lacking}")
     watched.open(ready=False)
     assert "Use a current Firefox, Chrome, Edge or Safari" in watched.problem()
@@ -74,7 +74,7 @@ def test_an_unsupported_browser(watched, lacking) -> None:
         ),
     ],
 )
-def test_a_part_that_is_missing(watched, missing, said) -> None:
+def test_a_part_that_is_missing(watched, missing, said):
     watched.page.context.route(f"**/{missing}", lambda route: route.fulfill(status=404, body=""))
     watched.open(ready=False)
     assert said in watched.problem()
@@ -82,7 +82,7 @@ def test_a_part_that_is_missing(watched, missing, said) -> None:
 
 
 @pytest.mark.slow
-def test_two_tabs_with_the_camera(watched) -> None:
+def test_two_tabs_with_the_camera(watched):
     first = watched.open()
     first.click("#camera-start")
     first.wait_for_selector("#live:not([hidden])")
@@ -93,7 +93,7 @@ def test_two_tabs_with_the_camera(watched) -> None:
 
 
 @pytest.mark.slow
-def test_a_server_that_has_gone_does_not_matter_once_the_page_is_there(browser, page_folder, astronaut) -> None:
+def test_a_server_that_has_gone_does_not_matter_once_the_page_is_there(browser, page_folder, astronaut):
     process, url = serve(page_folder)
     context = browser.new_context()
     page = Watched(context, url).open("picture")
@@ -106,7 +106,7 @@ def test_a_server_that_has_gone_does_not_matter_once_the_page_is_there(browser, 
     context.close()
 
 
-def test_the_page_without_javascript_says_so(browser, site) -> None:
+def test_the_page_without_javascript_says_so(browser, site):
     context = browser.new_context(java_script_enabled=False)
     page = context.new_page()
     page.goto(site.url)
@@ -114,7 +114,7 @@ def test_the_page_without_javascript_says_so(browser, site) -> None:
     context.close()
 
 
-def test_opened_as_a_file(browser, page_folder) -> None:
+def test_opened_as_a_file(browser, page_folder):
     """Browsers load no modules from files; the page says how it is to be opened."""
     context = browser.new_context()
     page = context.new_page()

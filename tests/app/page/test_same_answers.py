@@ -1,7 +1,6 @@
 """The browser cuts and answers as Python does: the same crop, the same probabilities."""
 
 import base64
-from typing import Any
 
 import cv2
 import numpy as np
@@ -63,15 +62,15 @@ FOLLOW = """async ([text, width, height, frames, box]) => {
 }"""
 
 
-def text(array: np.ndarray) -> str:
+def text(array):
     return base64.b64encode(np.ascontiguousarray(array).tobytes()).decode()
 
 
-def rgba(picture: np.ndarray) -> np.ndarray:
+def rgba(picture):
     return np.dstack([picture, np.full(picture.shape[:2], 255, np.uint8)])
 
 
-def face_crops(astronaut: np.ndarray, preprocessing: Preprocessing, count: int) -> np.ndarray:
+def face_crops(astronaut, preprocessing, count):
     """Drawn faces of all emotions, the astronaut lit and framed differently, and noise."""
     from emodet.synthetic.faces import draw_face
 
@@ -91,7 +90,7 @@ def face_crops(astronaut: np.ndarray, preprocessing: Preprocessing, count: int) 
 
 
 @pytest.fixture(scope="module")
-def page(shared, site) -> Any:
+def page(shared, site):
     """With both shipped model files beside each other."""
     from emodet.app.page.files import model_for_page
 
@@ -102,7 +101,7 @@ def page(shared, site) -> Any:
 
 @pytest.mark.parametrize("count", [64, pytest.param(2000, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(("precision", "limit"), [("fp32", 1e-3), ("int8", 0.02)])
-def test_the_same_probabilities(page, astronaut, precision, limit, count) -> None:
+def test_the_same_probabilities(page, astronaut, precision, limit, count):
     model = shipped_model(precision)
     crops = face_crops(astronaut, model.info.preprocessing, count)
     expected = model.probabilities(crops)
@@ -117,7 +116,7 @@ def test_the_same_probabilities(page, astronaut, precision, limit, count) -> Non
     assert balanced == pytest.approx(list(face.probabilities.values()), abs=limit)
 
 
-def test_the_same_valence_and_arousal(page, site, astronaut) -> None:
+def test_the_same_valence_and_arousal(page, site, astronaut):
     """Of a model file with the second output; faces of it have both, in their places."""
     about = info(outputs=("probabilities", "valence_arousal"))
     file = write_model_file(graph(valence_arousal=True), about, site.folder / "model" / "both.onnx")
@@ -136,7 +135,7 @@ def test_the_same_valence_and_arousal(page, site, astronaut) -> None:
     assert len(face["probabilities"]) == 8
 
 
-def test_the_same_crops(page, astronaut) -> None:
+def test_the_same_crops(page, astronaut):
     """Every kind of preprocessing, boxes of all sizes, also over the picture's edges: within one level of 255."""
     rng = np.random.default_rng(1)
     picture = np.ascontiguousarray(astronaut[40:340, 120:420])
@@ -187,7 +186,7 @@ def sharp_and_blurred(astronaut):
     ],
     ids=["portrait", "large", "upside down", "lying", "sharp and blurred", "noise"],
 )
-def test_the_same_faces(page, astronaut, picture, count) -> None:
+def test_the_same_faces(page, astronaut, picture, count):
     image = np.ascontiguousarray(picture(astronaut))
     expected = find_faces(CenterFace(threads=1), image)
     found = page.evaluate(FIND, [text(rgba(image)), image.shape[1], image.shape[0]])
@@ -202,7 +201,7 @@ def test_the_same_faces(page, astronaut, picture, count) -> None:
             assert np.array(one["landmarks"]) == pytest.approx(np.array(other.landmarks), abs=tolerance)
 
 
-def test_a_face_is_followed(page, astronaut) -> None:
+def test_a_face_is_followed(page, astronaut):
     """Without looking for it again: over frames in which it moves, turns and grows."""
     frames, boxes = [], []
     for index in range(8):
@@ -217,7 +216,7 @@ def test_a_face_is_followed(page, astronaut) -> None:
     assert np.abs(np.array(found) - np.array(boxes)).max() < 2.5
 
 
-def test_a_face_that_is_gone_is_not_followed(page, astronaut) -> None:
+def test_a_face_that_is_gone_is_not_followed(page, astronaut):
     blank = np.full_like(astronaut, 120)
     found = page.evaluate(FOLLOW, [text(np.stack([rgba(astronaut), rgba(blank)])), 512, 512, 2, [173, 68, 273, 168]])
     assert len(found) == 1

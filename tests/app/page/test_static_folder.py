@@ -23,20 +23,20 @@ pytestmark = pytest.mark.skipif(
 
 
 @pytest.fixture(scope="module")
-def written(tmp_path_factory, command_once) -> Path:
+def written(tmp_path_factory, command_once):
     folder = tmp_path_factory.mktemp("export") / "site"
     assert command_once("emodet.export", "format=web", f"output={folder}") == 0
     return folder
 
 
-def test_the_folder_is_whole_and_small_enough(written) -> None:
+def test_the_folder_is_whole_and_small_enough(written):
     files = [file for file in written.rglob("*") if file.is_file()]
     assert sum(file.stat().st_size for file in files) < ALL_OF_IT
     assert (written / "index.html").is_file()
     assert not list(written.parent.glob(".*"))  # nothing unfinished stays
 
 
-def test_every_module_that_is_imported_is_there_and_nothing_is_from_elsewhere(written) -> None:
+def test_every_module_that_is_imported_is_there_and_nothing_is_from_elsewhere(written):
     for file in (*written.rglob("js/**/*.js"), written / "index.html"):
         content = file.read_text(encoding="utf-8")
         for name in re.findall(r'(?:from|import|src=|href=)\s*\(?"([^"#]+)"', content):
@@ -45,7 +45,7 @@ def test_every_module_that_is_imported_is_there_and_nothing_is_from_elsewhere(wr
         assert "http://" not in content.replace("http://www.w3.org", "")
 
 
-def test_the_page_knows_the_model_file(written) -> None:
+def test_the_page_knows_the_model_file(written):
     about = json.loads((written / "page.json").read_text(encoding="utf-8"))
     info = shipped_model("int8").info
     assert about["server"] is None
@@ -56,7 +56,7 @@ def test_the_page_knows_the_model_file(written) -> None:
     assert "Limits" in about["model"]["card"]
 
 
-def test_it_needs_nothing_of_the_training_extra(written, tmp_path) -> None:
+def test_it_needs_nothing_of_the_training_extra(written, tmp_path):
     code = (
         "import runpy, sys; blocked = ('torch', 'lightning', 'hydra', 'omegaconf'); "
         "sys.modules.update(dict.fromkeys(blocked)); sys.argv = ['export', 'format=web', 'output=site']; "
@@ -68,7 +68,7 @@ def test_it_needs_nothing_of_the_training_extra(written, tmp_path) -> None:
     assert names == {file.relative_to(written) for file in written.rglob("*")}
 
 
-def test_another_model_file(tmp_path, command, capsys) -> None:
+def test_another_model_file(tmp_path, command, capsys):
     from importlib.resources import files
 
     mine = tmp_path / "mine.onnx"
@@ -91,21 +91,21 @@ def test_another_model_file(tmp_path, command, capsys) -> None:
         (["format=web", "output=there", "model=missing.onnx"], "missing.onnx"),
     ],
 )
-def test_refusals(command, capsys, monkeypatch, tmp_path, arguments, said) -> None:
+def test_refusals(command, capsys, monkeypatch, tmp_path, arguments, said):
     monkeypatch.chdir(tmp_path)
     assert command("emodet.export", *arguments) == 2
     assert said in capsys.readouterr().err
     assert not (tmp_path / "there").exists()
 
 
-def test_a_folder_that_holds_something_else_is_left_alone(tmp_path) -> None:
+def test_a_folder_that_holds_something_else_is_left_alone(tmp_path):
     (tmp_path / "thesis.tex").write_text("years of work")
     with pytest.raises(EmodetError, match=r"thesis\.tex"):
         write_folder({}, tmp_path, overwrite=True)
     assert (tmp_path / "thesis.tex").is_file()
 
 
-def test_an_older_page_is_replaced_only_when_asked(written, tmp_path) -> None:
+def test_an_older_page_is_replaced_only_when_asked(written, tmp_path):
     copy = tmp_path / "site"
     shutil.copytree(written, copy)
     (copy / "old.js").write_text("")
@@ -116,13 +116,13 @@ def test_an_older_page_is_replaced_only_when_asked(written, tmp_path) -> None:
     assert not (copy / "old.js").exists()
 
 
-def test_an_install_without_the_runtime_says_how_to_get_it(tmp_path, monkeypatch) -> None:
+def test_an_install_without_the_runtime_says_how_to_get_it(tmp_path, monkeypatch):
     model = model_for_page()[0]
     monkeypatch.setattr("emodet.app.page.files.FOLDER", tmp_path)
     with pytest.raises(EmodetError, match=r"make page.*npm"):
         page_files(model)
 
 
-def test_a_model_file_of_somebody_else_is_refused() -> None:
+def test_a_model_file_of_somebody_else_is_refused():
     with pytest.raises(EmodetError, match="not an ONNX model"):
         page_files(b"\xff" * 100)

@@ -21,7 +21,7 @@ def clip(astronaut, tmp_path_factory):
     return write_mp4(tmp_path_factory.mktemp("clip") / "clip.mp4", islice(camera_frames(astronaut), 45))
 
 
-def test_a_video_is_recognised_and_played_with_its_answers(video, clip) -> None:
+def test_a_video_is_recognised_and_played_with_its_answers(video, clip):
     page = video.page
     page.set_input_files("#video-file", clip)
     page.wait_for_selector("#video-progress:not([hidden])")
@@ -42,7 +42,7 @@ def test_a_video_is_recognised_and_played_with_its_answers(video, clip) -> None:
     assert float(rows[4]["x1"]) - float(rows[0]["x1"]) == pytest.approx(10, abs=5)
 
 
-def test_the_timeline_moves_the_player(video, clip) -> None:
+def test_the_timeline_moves_the_player(video, clip):
     page = video.page
     page.click("#video-timeline", position={"x": 400, "y": 30})
     until(page, "document.querySelector('#video-player').currentTime > 0.3")
@@ -53,7 +53,7 @@ def test_the_timeline_moves_the_player(video, clip) -> None:
     assert "happiness" in page.get_attribute("#video-timeline", "aria-valuetext")
 
 
-def test_the_sample_video_is_seen_while_it_is_recognised(video) -> None:
+def test_the_sample_video_is_seen_while_it_is_recognised(video):
     page = video.page
     page.click("#video-sample")
     page.wait_for_selector("#video-preview:visible")
@@ -66,7 +66,7 @@ def test_the_sample_video_is_seen_while_it_is_recognised(video) -> None:
 
 
 @pytest.mark.slow
-def test_the_annotated_video_can_be_downloaded(video, clip, tmp_path) -> None:
+def test_the_annotated_video_can_be_downloaded(video, clip, tmp_path):
     video.page.set_input_files("#video-file", clip)
     video.page.wait_for_selector("#video-faces .face:visible")
     with video.page.expect_download() as waiting:
@@ -80,7 +80,7 @@ def test_the_annotated_video_can_be_downloaded(video, clip, tmp_path) -> None:
     capture.release()
 
 
-def test_cancel_stops_at_once(video, clip) -> None:
+def test_cancel_stops_at_once(video, clip):
     page = video.page
     page.select_option("#video-rate", "25")
     page.set_input_files("#video-file", clip)
@@ -97,11 +97,11 @@ NO_VIDEO = [
 
 
 @pytest.mark.parametrize(("name", "data", "said"), NO_VIDEO)
-def test_a_file_that_is_no_video(video, name, data, said) -> None:
+def test_a_file_that_is_no_video(video, name, data, said):
     video.page.set_input_files("#video-file", {"name": name, "mimeType": "video/mp4", "buffer": data})
     assert f"{name}: {said}" in video.problem()
     assert video.page.locator("#video-progress").is_hidden()
 
 
-def test_nothing_failed_meanwhile(video) -> None:
+def test_nothing_failed_meanwhile(video):
     assert video.errors == []

@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from itertools import islice
 
 import pytest
@@ -15,12 +14,11 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
-def server() -> Iterator[tuple[subprocess.Popen[str], str]]:
+def server():
     pytest.importorskip("fastapi")
     command = [sys.executable, "-u", "-m", "emodet.app", "--port", "0"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment)
-    assert process.stdout is not None
     url = process.stdout.readline().split()[1]
     yield process, url
     process.kill()
@@ -28,7 +26,7 @@ def server() -> Iterator[tuple[subprocess.Popen[str], str]]:
 
 
 @pytest.fixture
-def page(browser, server) -> Iterator[Watched]:
+def page(browser, server):
     context = browser.new_context(permissions=["camera"])
     watched = Watched(context, server[1])
     watched.open("picture")
@@ -37,7 +35,7 @@ def page(browser, server) -> Iterator[Watched]:
     context.close()
 
 
-def test_pictures_and_videos_on_the_server(page, astronaut, tmp_path) -> None:
+def test_pictures_and_videos_on_the_server(page, astronaut, tmp_path):
     tab = page.page
     tab.select_option("#picture-where", "emodet-int8")
     data = encoded(astronaut, ".jpg")
@@ -65,7 +63,7 @@ def test_pictures_and_videos_on_the_server(page, astronaut, tmp_path) -> None:
     assert page.errors == []
 
 
-def test_a_video_that_the_server_refuses(page) -> None:
+def test_a_video_that_the_server_refuses(page):
     tab = page.page
     tab.click("#tab-video")
     tab.select_option("#video-where", "emodet-int8")
@@ -75,7 +73,7 @@ def test_a_video_that_the_server_refuses(page) -> None:
     assert "Send MP4" in page.problem()
 
 
-def test_a_server_that_stops_in_mid_upload(page, server, tmp_path) -> None:
+def test_a_server_that_stops_in_mid_upload(page, server, tmp_path):
     tab = page.page
     tab.click("#tab-video")
     tab.select_option("#video-where", "emodet-int8")

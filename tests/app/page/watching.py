@@ -11,7 +11,7 @@ READY = "html[data-ready]"
 PATIENCE_S = 120
 
 
-def until(page: Any, code: str, *, seconds: float = PATIENCE_S) -> None:
+def until(page, code, *, seconds=PATIENCE_S):
     """Wait until an expression is true. Playwright's own way compiles text in the page, which its policy forbids."""
     end = time.monotonic() + seconds
     while not page.evaluate(code):
@@ -24,8 +24,8 @@ class Watched:
 
     def __init__(self, context: Any, url: str) -> None:
         self.url, self.page = url, context.new_page()
-        self.errors: list[str] = []
-        self.requests: list[str] = []
+        self.errors = []
+        self.requests = []
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
         self.page.on("console", lambda line: line.type == "error" and self.errors.append(line.text))
         context.on("request", lambda request: self.requests.append(request.url))
@@ -51,10 +51,9 @@ class Site:
     url: str
 
 
-def serve(folder: Path) -> tuple[subprocess.Popen[str], str]:
+def serve(folder):
     """``python -m http.server``, on a free port."""
     command = [sys.executable, "-u", "-m", "http.server", "0", "--bind", "127.0.0.1", "--directory", str(folder)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-    assert process.stdout is not None
     line = process.stdout.readline()  # Serving HTTP on 127.0.0.1 port 40123 (http://127.0.0.1:40123/) ...
     return process, line.partition("(")[2].partition(")")[0]
