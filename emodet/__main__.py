@@ -1,5 +1,6 @@
 """The command line: ``emodet COMMAND …``. Loads nothing but the command that is named."""
 
+import gc
 import runpy
 import sys
 from difflib import get_close_matches
@@ -42,6 +43,7 @@ def _dispatch() -> int:
     elif name in COMMANDS:
         typed_as(prefix)
         sys.argv[1:] = typed
+        gc.disable()  # until the command is imported; `exit_with` enables it
         # As the main module: processes that this one starts, such as ranks of a training, find it by its name.
         runpy.run_module(f"emodet.{name}", run_name="__main__", alter_sys=True)
     else:

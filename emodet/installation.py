@@ -1,5 +1,6 @@
 """How the commands are typed here, how they end, and how a missing extra is installed."""
 
+import gc
 import os
 import sys
 from collections.abc import Callable
@@ -45,9 +46,11 @@ def version_of(distribution: str) -> str | None:
 
 def exit_with(main: Callable[[], Any]) -> NoReturn:
     """Run a command and exit with the status that it returns, or with 1 if its output cannot be written to the end."""
+    gc.enable()  # see `emodet.__main__`
     try:
         sys.exit(main())
     finally:
+        gc.freeze()  # Python looks through all objects at exit, which takes 30 ms after a photo
         try:
             # After a broken pipe one more line shows whether it is that of standard output, whose buffer may be empty.
             print(end="\n" if isinstance(sys.exception(), BrokenPipeError) else "", flush=True)

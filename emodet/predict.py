@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import cv2
-from tqdm import tqdm
 
 from emodet.cpu import available_cores
 from emodet.errors import EmodetError
@@ -155,14 +154,12 @@ def _recognise(
     if progress is not None:
         batch.summary.earlier = progress.earlier
         sources = (source for source in sources if source.name not in progress)
-    bar = tqdm(
-        unit="input",
-        file=sys.stderr,
-        disable=options.quiet or workers == 1,
-        mininterval=0.2 if sys.stderr.isatty() else 60,
-        smoothing=0.05,
-    )
+    bar: Any = contextlib.nullcontext()
     if workers > 1:
+        from tqdm import tqdm  # deferred: a photo does not wait for it
+
+        pause_s = 0.2 if sys.stderr.isatty() else 60
+        bar = tqdm(unit="input", file=sys.stderr, disable=options.quiet, mininterval=pause_s, smoothing=0.05)
         threading.Thread(target=_count_inputs, args=(options, batch.summary.earlier, bar), daemon=True).start()
     try:
         with bar, closing(_results(options, batch, sources, workers)) as results:
@@ -171,7 +168,8 @@ def _recognise(
                     batch.take(done)
                 if progress is not None:
                     progress.add([done.counts for done in finished])
-                bar.update(len(finished))
+                if workers > 1:
+                    bar.update(len(finished))
                 if options.strict and batch.summary.failed:
                     break
     except WindowClosed:

@@ -9,11 +9,10 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TextIO
 
 import numpy as np
 import numpy.typing as npt
-from tqdm import tqdm
 
 from emodet.errors import EmodetError
 from emodet.images import MAX_PIXELS
@@ -91,7 +90,7 @@ class Batch:
     def report(self, line: str, *, always: bool = False) -> None:
         """Print a message to standard error, above a progress bar."""
         if always or not self.quiet:
-            tqdm.write(line, file=sys.stderr)
+            _print(line, sys.stderr)
 
     def take(self, done: Recognised) -> None:
         """Write and count the result of an input, which another process may have recognised."""
@@ -218,6 +217,8 @@ class Batch:
             raise EmodetError(f"{source.name}: a video is read from a file only")
         video = open_video(source.address, live=source.kind == "live", max_pixels=self.max_pixels, on_event=self.report)
         live = isinstance(video, LiveVideo)  # not a file behind a web address
+        from tqdm import tqdm
+
         total, quiet = video.frame_count or None, self.quiet or not sys.stderr.isatty()
         with tqdm(total=total, unit="frame", desc=source.name, file=sys.stderr, disable=quiet, leave=False) as bar:
             sinks: list[Sink] = [] if rows is None else [RowSink([rows], source.name)]
@@ -278,5 +279,13 @@ def _print_result(done: Recognised) -> None:
     else:
         shares = ", ".join(f"{name} {count / counts.faces:.0%}" for name, count in counts.emotions.most_common())
         lines = [f"{counts.name}: {counts.frames} frames, {counts.faces} faces: {shares or 'no face'}"]
-    tqdm.write("\n".join(lines), file=sys.stdout)
+    _print("\n".join(lines), sys.stdout)
     sys.stdout.flush()
+
+
+def _print(text: str, stream: TextIO) -> None:
+    """Print above a progress bar, if there is one: tqdm is imported with the first, so that no photo waits for it."""
+    if (tqdm := sys.modules.get("tqdm")) is None:
+        print(text, file=stream)
+    else:
+        tqdm.tqdm.write(text, file=stream)

@@ -3,6 +3,7 @@
 import dataclasses
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, overload
@@ -83,8 +84,11 @@ class Recognizer:
         """
         if max_faces is not None and max_faces < 1:
             raise EmodetError(f"max_faces={max_faces}: expected 1 or more, or None for all")
-        self.model = model if isinstance(model, ModelFile) else open_model(model, providers=providers, threads=threads)
-        self.detector = make_detector(detector, threads=threads) if isinstance(detector, str) else detector
+        with ThreadPoolExecutor(1) as pool:  # both nets are opened at once
+            if not isinstance(model, ModelFile):
+                opening = pool.submit(open_model, model, providers=providers, threads=threads)
+            self.detector = make_detector(detector, threads=threads) if isinstance(detector, str) else detector
+            self.model = model if isinstance(model, ModelFile) else opening.result()
         self.min_confidence = _least_confidence(min_confidence, self.model)
         self._class_weights = _class_weights(prior, self.model)
         self.max_faces = max_faces
