@@ -24,7 +24,7 @@ from emodet.inference.pipeline import SCORE_TO_HIDE, FrameResult, StreamOptions,
 from emodet.inference.recognizer import Recognizer
 from emodet.inference.rows import RowsError, RowWriter, face_row
 from emodet.inference.sinks import AnnotatedVideoSink, RowSink, Sink, TimelineSink, WindowClosed, WindowSink, show
-from emodet.inference.sources import RESULT_ENDINGS, Source, printable
+from emodet.inference.sources import RESULT_ENDINGS, Source, TableImage, printable
 from emodet.inference.summary import SourceSummary, Summary
 from emodet.inference.video_reader import VideoReader
 
@@ -213,7 +213,7 @@ class Batch:
         return done
 
     def _recognise_video(self, source: Source, counts: SourceSummary, rows: RowWriter | None) -> None:
-        if isinstance(source.address, bytes):
+        if isinstance(source.address, bytes | TableImage):
             raise EmodetError(f"{source.name}: a video is read from a file only")
         video = open_video(source.address, live=source.kind == "live", max_pixels=self.max_pixels, on_event=self.report)
         live = isinstance(video, LiveVideo)  # not a file behind a web address

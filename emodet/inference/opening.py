@@ -1,12 +1,14 @@
 """Read and decode the images among the inputs, from files, pipes and web addresses."""
 
 import contextlib
+import itertools
 import logging
 import sys
 import warnings
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +17,7 @@ from PIL import Image
 from emodet.errors import EmodetError
 from emodet.images import MAX_PIXELS, decode_rgb
 from emodet.inference.fetch import MAX_BYTES, NoImageError, fetch_image
-from emodet.inference.sources import Source, is_video
+from emodet.inference.sources import Source, TableImage, is_video
 
 __all__ = ["Opened", "opened", "pillow_limit"]
 
@@ -46,6 +48,10 @@ def opened(sources: Iterable[Source], max_pixels: int = MAX_PIXELS) -> Generator
 def _opened(source: Source, max_pixels: int) -> Opened:
     if source.error is not None:
         raise EmodetError(source.error)
+    if isinstance(source.address, TableImage):
+        if not (data := _tables.read(source.address, source.name)):
+            raise EmodetError(f"{source.name}: the row is empty")
+        return _decoded(source, source.name, data, max_pixels)
     if isinstance(source.address, bytes):
         return _decoded(source, source.name, source.address, max_pixels)
     name = "standard input" if source.address == "-" else source.name
@@ -83,6 +89,41 @@ def _decoded(source: Source, name: str, data: bytes, max_pixels: int) -> Opened:
     if min(height, width) < _MIN_SIDE:
         raise EmodetError(f"{name}: {width}×{height} pixels are too few to show a face")
     return Opened(source, image, tuple(note.removeprefix(f"{name}: ") for note in notes.texts))
+
+
+class _Tables:
+    """Reads encoded images of Parquet files, of each row group forward, so that memory does not grow with its size."""
+
+    def __init__(self) -> None:
+        self._place: tuple[Path, str, int] | None = None
+        self._next = 0
+        self._values: Iterator[Any] = iter(())
+
+    def read(self, image: TableImage, name: str) -> Any:
+        """The image's bytes, or None; `EmodetError` if the file is damaged there."""
+        from pyarrow import ArrowException
+
+        place = image[:3]
+        if place != self._place or image.row < self._next:
+            self._place, self._next, self._values = place, 0, _column(*place)
+        try:
+            value = next(itertools.islice(self._values, image.row - self._next, None)).as_py()
+        except (ArrowException, OSError, StopIteration) as problem:
+            self._place = None
+            raise EmodetError(f"{name}: not readable as Parquet ({problem})") from None
+        self._next = image.row + 1
+        return value["bytes"] if isinstance(value, dict) else value
+
+
+def _column(file: Path, column: str, group: int) -> Iterator[Any]:
+    from pyarrow import parquet
+
+    with parquet.ParquetFile(file, memory_map=True, pre_buffer=False) as table:
+        for batch in table.iter_batches(batch_size=16, row_groups=[group], columns=[column], use_threads=False):
+            yield from batch.column(0)
+
+
+_tables = _Tables()  # of this process
 
 
 class _Notes(logging.Filter):

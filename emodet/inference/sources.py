@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from emodet.errors import EmodetError
 from emodet.images import IMAGE_SUFFIXES
@@ -36,6 +36,15 @@ _MAX_STEM_BYTES = 160  # so that endings and numbers fit into the 255 bytes of a
 _MAX_SKIPPED = 1000  # names kept per reason
 
 
+class TableImage(NamedTuple):
+    """An encoded image in a column of a Parquet file, read by the process that decodes it; `row` of its row group."""
+
+    file: Path
+    column: str
+    group: int
+    row: int
+
+
 @dataclass(frozen=True, slots=True)
 class Source:
     """One input.
@@ -44,14 +53,15 @@ class Source:
         kind: ``image``, ``video`` (a file), ``live`` (a camera or URL) or ``pipe`` (one encoded image from standard
             input or a named pipe).
         name: For rows, progress and messages; printable, and without a password.
-        address: A path, or the bytes of an image; for ``live`` a camera index or a URL; ``-`` for standard input.
+        address: A path, the bytes of an image, or their place in a table; for ``live`` a camera index or a URL; ``-``
+            for standard input.
         stem: Relative path of its results below the output folder, without a suffix; unique.
         error: Why it cannot be read, or None.
     """
 
     kind: Literal["image", "video", "live", "pipe"]
     name: str
-    address: Path | str | int | bytes
+    address: Path | str | int | bytes | TableImage
     stem: PurePath
     error: str | None = None
 
@@ -203,17 +213,36 @@ def _table(path: Path, column: str | None) -> Iterator[Source]:
             names = [field.name for field in file.schema_arrow if usable(field.type)]
             if column is None and len(names) == 1:
                 column = names[0]
-            if column not in names:
+            if column is None or column not in names:
                 raise EmodetError(
                     f"{printable(path)}: column={column!r}: name one of the columns of paths or encoded images with "
                     f"--column ({', '.join(names) or 'there is none'})"
                 )
+            if _holds_bytes(file, column):
+                groups = range(file.num_row_groups)
+                places = ((group, row) for group in groups for row in range(file.metadata.row_group(group).num_rows))
+                for number, place in enumerate(places):
+                    name, stem = f"{printable(path)}#{number}", PurePath(f"{path.stem}-{number}")
+                    yield Source("image", name, TableImage(path, column, *place), stem)
+                return
             batches = file.iter_batches(batch_size=64, columns=[column])
             values = (value for batch in batches for value in batch.column(0).to_pylist())
             for row, value in enumerate(values):
                 yield _row_source(path, row, value)
     except (pyarrow.ArrowException, UnicodeDecodeError) as problem:
         raise EmodetError(f"{printable(path)}: not a readable Parquet file ({problem})") from None
+
+
+def _holds_bytes(file: Any, column: str) -> bool:
+    """Whether a column of binary values, or of structs ``bytes`` and ``path``, has no path, by its statistics."""
+    places = [file.schema.column(place).path for place in range(len(file.schema))]
+    if column in places:
+        return bool(file.schema.column(places.index(column)).logical_type.type != "STRING")
+    if (part := f"{column}.bytes") not in places:
+        return False
+    place, groups = places.index(part), map(file.metadata.row_group, range(file.num_row_groups))
+    found = [group.column(place).statistics for group in groups]
+    return all(each is not None and each.null_count == 0 for each in found)
 
 
 def _row_source(path: Path, row: int, value: Any) -> Source:

@@ -130,7 +130,7 @@ def test_parquet_columns_of_paths_and_of_images(predict, pictures, tmp_path):
     nested = [{"bytes": data, "path": None} for data in images]
     table = pyarrow.table({"file": names, "image": images, "nested": nested, "label": [1, 2, 3]})
     file = tmp_path / "faces.parquet"
-    parquet.write_table(table, file)
+    parquet.write_table(table, file, row_group_size=2)
     status, out, _ = predict(file, "--column", "file", "--rows", "jsonl")
     assert (status, [json.loads(line)["source"] for line in out.splitlines()]) == (0, names)
     for column in ("image", "nested"):
@@ -142,6 +142,20 @@ def test_parquet_columns_of_paths_and_of_images(predict, pictures, tmp_path):
         status, _, err = predict(file, *column)
         assert status == 1
         assert "--column (file, image, nested)" in err
+
+
+@pytest.mark.slow
+def test_worker_processes_read_the_images_of_a_table_themselves(predict, pictures, tmp_path):
+    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    file = tmp_path / "faces.parquet"
+    images = [{"bytes": path.read_bytes(), "path": path.name} for path in sorted(pictures.iterdir())]
+    parquet.write_table(pyarrow.table({"image": images}), file, row_group_size=35)
+    sources = list(find_sources([str(file)]).sources)
+    assert {source.address.group for source in sources} == {0, 1}
+    assert predict(file, "--output", tmp_path / "one")[0] == 0
+    assert predict(file, "--output", tmp_path / "two", "--workers", "2")[0] == 0
+    assert labels(tmp_path / "one") == labels(tmp_path / "two")
+    assert len(rows_of(tmp_path / "two")) == 40
 
 
 def test_pipes_and_cameras_are_refused_in_several_processes(predict, pictures):
