@@ -19,8 +19,6 @@ from emodet.errors import EmodetError
 from emodet.installation import named, spelled
 from emodet.schema import checked, defaults, unknown_key
 
-__all__ = ["SCHEMAS", "accepted", "choices", "conf_folder", "groups_of", "help_text", "key_of", "quoted"]
-
 SCHEMAS: Mapping[str, type] = {
     "train": TrainConfig,
     "prepare": PrepareConfig,

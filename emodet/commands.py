@@ -28,8 +28,6 @@ from emodet.installation import install
 from emodet.models.build import trust
 from emodet.schema import checked, defaults
 
-__all__ = ["CheckBeforeStart", "command", "register_schema", "share_of_cores", "to_plain_dict", "workers_beside"]
-
 # Launchers that come with an extra.
 _LAUNCHERS = {"joblib": "sweep", "ray": "cluster", "submitit_local": "cluster", "submitit_slurm": "cluster"}
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

@@ -2,8 +2,6 @@
 
 import os
 
-__all__ = ["available_cores"]
-
 
 def available_cores() -> int:
     """Number of cores in the process's affinity mask (containers, `taskset`); all cores where there is no mask."""

@@ -12,8 +12,6 @@ from pathlib import Path
 
 from emodet.installation import exit_with, named
 
-__all__ = ["main"]
-
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status of `emodet.predict`."""

@@ -15,8 +15,6 @@ from emodet import __version__
 from emodet.errors import EmodetError
 from emodet.installation import exit_with, install, named, version_of
 
-__all__ = ["main"]
-
 _RUNTIME = ("numpy", "opencv-python", "onnxruntime", "pillow", "av")
 _LABORATORY = ("torch", "torchvision", "lightning", "hydra-core", "albumentations", "wandb")
 _NAME = re.compile(r"[\w.-]+")

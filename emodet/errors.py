@@ -4,8 +4,6 @@ Commands print the message of an `EmodetError` after ``error:`` and exit with 2;
 defect and keeps its traceback. Messages name the argument, its value and the way out.
 """
 
-__all__ = ["EmodetError"]
-
 
 class EmodetError(Exception):
     """A mistake that the user can correct: a path, a value, an invalid file."""

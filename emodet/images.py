@@ -14,15 +14,12 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 from PIL import ExifTags, Image, UnidentifiedImageError, features
 
+from emodet.arrays import UInt8
 from emodet.errors import EmodetError
 from emodet.installation import install
 
-__all__ = ["IMAGE_SUFFIXES", "MAX_PIXELS", "ImageLike", "TooManyPixelsError", "decode_rgb", "load_rgb"]
-
-UInt8 = npt.NDArray[np.uint8]
 ImageLike = str | os.PathLike[str] | bytes | Image.Image | UInt8
 """An image file's path or bytes, a Pillow image, or a uint8 array (H, W, 3) in RGB order."""
 
@@ -293,7 +290,7 @@ def _upright(picture: Image.Image) -> Image.Image:
     return picture if turn is None else picture.transpose(turn)
 
 
-def _to_rgb(picture: Image.Image, wide: bool) -> npt.NDArray[np.uint8]:
+def _to_rgb(picture: Image.Image, wide: bool) -> UInt8:
     if picture.mode.startswith("I") or picture.mode == "F":
         values = np.nan_to_num(np.asarray(picture, dtype=np.float64), posinf=np.inf)
         most = values.max(initial=0)

@@ -6,8 +6,6 @@ import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-__all__ = ["exit_with", "install", "named", "spelled", "typed_as", "version_of"]
-
 _MODULE = "python -m emodet."
 _typed = _MODULE
 

@@ -7,8 +7,6 @@ from importlib.util import find_spec
 from emodet.errors import EmodetError
 from emodet.installation import exit_with, install, named, version_of
 
-__all__ = ["begin", "require_laboratory"]
-
 _NEEDED = ("torch", "lightning", "torchmetrics", "albumentations", "hydra", "pyarrow", "matplotlib")
 _ONE_FOLDER = ("opencv-python", "opencv-python-headless")
 

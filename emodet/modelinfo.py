@@ -11,8 +11,6 @@ from emodet.emotions import checked_class_names
 from emodet.errors import EmodetError
 from emodet.preprocessing import Preprocessing, is_number
 
-__all__ = ["CHECKSUM", "FORMAT_VERSION", "PREFIX", "ModelInfo", "Precision", "TrainingData", "parsed"]
-
 Precision = Literal["fp32", "int8"]
 
 FORMAT_VERSION = 2

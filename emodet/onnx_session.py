@@ -10,7 +10,6 @@ from emodet.errors import EmodetError
 if TYPE_CHECKING:
     import onnxruntime
 
-__all__ = ["PROVIDERS", "execution_providers", "open_session", "session_options"]
 
 PROVIDERS: Mapping[str, str] = {
     "cpu": "CPUExecutionProvider",

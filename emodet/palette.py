@@ -10,8 +10,6 @@ from collections.abc import Sequence
 
 from emodet.emotions import EMOTIONS, place_of
 
-__all__ = ["EMOTION_COLOURS", "OTHER_COLOURS", "UNCERTAIN_COLOUR", "class_colours"]
-
 EMOTION_COLOURS: dict[str, str] = {
     "neutral": "#ADBAAE",
     "happiness": "#CFB80D",

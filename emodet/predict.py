@@ -37,8 +37,6 @@ from emodet.installation import exit_with, named, spelled
 from emodet.onnx_session import PROVIDERS
 from emodet.termination import Terminated, raise_on_sigterm
 
-__all__ = ["main"]
-
 _EXAMPLES = """\
 examples:
   python -m emodet.predict photo.jpg

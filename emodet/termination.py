@@ -5,8 +5,6 @@ import signal
 from collections.abc import Iterator
 from types import FrameType
 
-__all__ = ["Terminated", "raise_on_sigterm"]
-
 
 class Terminated(KeyboardInterrupt):
     """SIGTERM. Its exit status is 143, that of Ctrl-C 130."""

@@ -21,6 +21,7 @@ HEAVY = (
 
 LIGHT = (
     "emodet",
+    "emodet.arrays",
     "emodet.errors",
     "emodet.installation",
     "emodet.files",

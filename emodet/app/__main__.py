@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
     from emodet.app.settings import Settings
 
-__all__ = ["main"]
 
 TOKEN_VARIABLE = "EMODET_TOKEN"
 

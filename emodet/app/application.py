@@ -26,8 +26,6 @@ from emodet.app.uploads import HeldBytes
 from emodet.app.video_jobs import VideoJobs
 from emodet.errors import EmodetError
 
-__all__ = ["create_app"]
-
 _CLEANUP_INTERVAL_S = 20.0
 
 _DESCRIPTION = """\

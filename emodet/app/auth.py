@@ -12,8 +12,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from emodet.app.errors import ApiError, error_response
 from emodet.app.settings import Settings
 
-__all__ = ["COOKIE", "SECURITY_HEADERS", "AuthMiddleware"]
-
 COOKIE = "emodet_token"
 
 SECURITY_HEADERS = {

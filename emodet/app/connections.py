@@ -4,8 +4,6 @@ import asyncio
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-__all__ = ["LimitedProtocol"]
-
 HEADER_TIMEOUT_S = 10.0
 
 

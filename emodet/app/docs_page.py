@@ -5,8 +5,6 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-__all__ = ["docs_page"]
-
 
 def docs_page(description: Mapping[str, Any]) -> str:
     """HTML of an OpenAPI description: operations with their parameters and answers, then the schemas."""

@@ -12,8 +12,6 @@ from starlette.responses import JSONResponse
 
 from emodet.app.schema import ErrorAnswer
 
-__all__ = ["ApiError", "error_response", "error_responses", "install_handlers"]
-
 
 class ApiError(Exception):
     """An error answer: HTTP status, an identifier for programs, what is wrong, and what to do about it."""

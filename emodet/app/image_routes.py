@@ -5,8 +5,6 @@ import time
 from collections.abc import Callable
 from typing import Annotated, TypeVar
 
-import numpy as np
-import numpy.typing as npt
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
@@ -16,6 +14,7 @@ from emodet.app.schema import FaceAnswer, HeatMapAnswer, ImageOptions, Options, 
 from emodet.app.settings import Limits
 from emodet.app.state import ServerState, State
 from emodet.app.uploads import BINARY, image_upload, one_file
+from emodet.arrays import UInt8
 from emodet.errors import EmodetError
 from emodet.images import TooManyPixelsError
 from emodet.inference.faces import Face
@@ -23,9 +22,6 @@ from emodet.inference.pictures import HeatMap, draw, encoded, heat_maps, readabl
 from emodet.inference.pipeline import SCORE_TO_HIDE
 from emodet.inference.recognizer import Recognizer
 
-__all__ = ["router"]
-
-UInt8 = npt.NDArray[np.uint8]
 Result = TypeVar("Result")
 
 _MIN_SIDE = 8  # pixels

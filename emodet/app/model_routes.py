@@ -11,8 +11,6 @@ from emodet.app.schema import Health, ModelAnswer, ModelClass, ModelsAnswer, Ter
 from emodet.app.state import State
 from emodet.palette import class_colours
 
-__all__ = ["health", "router"]
-
 router = APIRouter(prefix="/v1", tags=["models"])
 health = APIRouter(tags=["server"])
 

@@ -14,8 +14,6 @@ from emodet.inference.detectors import Detector, make_detector
 from emodet.inference.recognizer import Recognizer
 from emodet.modelfile import SHIPPED, ModelFile, read_model_file
 
-__all__ = ["Offer", "Recognizers"]
-
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 

@@ -12,8 +12,6 @@ from emodet.app.models import Recognizers
 from emodet.app.page.files import PageFile
 from emodet.app.settings import Settings
 
-__all__ = ["page_application", "server_description"]
-
 _LIMITS = ("image_bytes", "pixels", "video_bytes", "video_seconds", "video_frames", "keep_seconds")
 
 

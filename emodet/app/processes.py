@@ -9,16 +9,11 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
+from emodet.arrays import UInt8
 from emodet.errors import EmodetError
 from emodet.images import decode_rgb
-
-__all__ = ["Decoders", "Process", "ProcessEnded"]
-
-UInt8 = npt.NDArray[np.uint8]
 
 _START_S = 60.0
 

@@ -5,8 +5,6 @@ from dataclasses import dataclass, field
 
 from emodet.errors import EmodetError
 
-__all__ = ["LOOPBACK", "Limits", "Settings"]
-
 LOOPBACK = frozenset(["localhost", "127.0.0.1", "::1"])
 """Host names of the local machine."""
 

@@ -14,8 +14,6 @@ from emodet.app.settings import Limits
 from emodet.app.uploads import HeldBytes
 from emodet.app.video_jobs import VideoJobs
 
-__all__ = ["ServerState", "State"]
-
 Result = TypeVar("Result")
 
 

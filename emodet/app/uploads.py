@@ -18,8 +18,6 @@ from starlette.types import Message
 from emodet.app.errors import ApiError
 from emodet.app.settings import Limits
 
-__all__ = ["BINARY", "HeldBytes", "image_upload", "one_file", "save_video"]
-
 BINARY = {"schema": {"type": "string", "format": "binary"}}
 
 _FORM_BYTES = 65_536  # of a form, besides its file

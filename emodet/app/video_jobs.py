@@ -20,8 +20,6 @@ from emodet.errors import EmodetError
 from emodet.inference.pipeline import StreamOptions
 from emodet.inference.tracking import Smoothing
 
-__all__ = ["VideoJob", "VideoJobs"]
-
 _SKIPPED_S = 0.2  # longest time for a frame that `every` skips
 
 

@@ -19,8 +19,6 @@ from emodet.app.uploads import one_file, save_video
 from emodet.app.video_jobs import VideoJob
 from emodet.app.video_work import RESULTS
 
-__all__ = ["router"]
-
 _POLL_S, _PROGRESS_S = 0.1, 0.25
 _CHUNK = 65_536
 _EVENT = {

@@ -16,8 +16,6 @@ from emodet.inference.sinks import AnnotatedVideoSink, RowSink, Sink, TimelineSi
 from emodet.inference.timeline import Timeline
 from emodet.inference.video_reader import VideoReader
 
-__all__ = ["RESULTS", "Progress", "VideoFacts", "VideoTooLongError", "VideoWork", "recognise"]
-
 RESULTS = {
     "annotated": "annotated.mp4",
     "rows_csv": "rows.csv",

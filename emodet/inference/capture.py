@@ -22,8 +22,6 @@ from emodet.images import MAX_PIXELS
 from emodet.inference.sources import hide_password
 from emodet.inference.video_reader import FALLBACK_RATE, MAX_RATE, Frame, VideoReader
 
-__all__ = ["LiveVideo", "open_video", "read_ahead"]
-
 _MAX_WAIT_S = 30.0
 
 _log = logging.getLogger(__name__)

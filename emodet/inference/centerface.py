@@ -13,11 +13,10 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from emodet.arrays import UInt8
 from emodet.errors import EmodetError
 from emodet.inference.faces import Detection, ordered_landmarks
 from emodet.onnx_session import open_session
-
-__all__ = ["MIN_SCORE", "MIN_SIDE", "MULTIPLE", "OVERLAP", "STRIDE", "CenterFace", "weights_file"]
 
 MIN_SIDE = 16
 MIN_SCORE = 0.5
@@ -49,7 +48,7 @@ class CenterFace:
         return functools.partial(CenterFace, self.path, threads=self.threads), ()
 
     def __call__(
-        self, image_rgb: npt.NDArray[np.uint8], *, longest_side: int = 480, min_score: float | None = None
+        self, image_rgb: UInt8, *, longest_side: int = 480, min_score: float | None = None
     ) -> tuple[Detection, ...]:
         """Find faces; see `emodet.inference.detectors.Detector`."""
         height, width = image_rgb.shape[:2]

@@ -13,16 +13,12 @@ from typing import Protocol
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
+from emodet.arrays import UInt8
 from emodet.errors import EmodetError
 from emodet.inference import centerface, yunet
 from emodet.inference.faces import Detection, Points, overlap, scaled, shared_area
 from emodet.preprocessing import Preprocessing
-
-__all__ = ["DETECTORS", "STILL_SIDES", "STREAM_SIDES", "Detector", "WholePicture", "find_faces", "make_detector"]
-
-UInt8 = npt.NDArray[np.uint8]
 
 DETECTORS = ("auto", "yunet", "centerface", "none")
 

@@ -7,9 +7,6 @@ from typing import Any, TypeVar
 
 from emodet.emotions import UNCERTAIN
 
-__all__ = ["MIN_CONFIDENCE", "UNCERTAIN", "Box", "Detection", "Face", "Points"]
-__all__ += ["ordered_landmarks", "overlap", "scaled", "shared_area"]
-
 Box = tuple[float, float, float, float]
 Points = tuple[tuple[float, float], ...]
 

@@ -5,8 +5,6 @@ import time
 
 from emodet.errors import EmodetError
 
-__all__ = ["MAX_BYTES", "NoImageError", "fetch_image", "is_web_address"]
-
 MAX_BYTES = 256 << 20
 """Limit of an encoded image."""
 

@@ -10,18 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
+from emodet.arrays import UInt8
 from emodet.errors import EmodetError
 from emodet.images import MAX_PIXELS, decode_rgb
 from emodet.inference.fetch import MAX_BYTES, NoImageError, fetch_image
 from emodet.inference.sources import Source, TableImage, is_video
-
-__all__ = ["Opened", "opened", "pillow_limit"]
-
-UInt8 = npt.NDArray[np.uint8]
 
 _MIN_SIDE = 8  # pixels; nothing smaller shows a face
 

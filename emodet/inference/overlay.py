@@ -4,15 +4,12 @@ from collections.abc import Iterable, Sequence
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
+from emodet.arrays import Float32, UInt8
 from emodet.emotions import EMOTIONS
 from emodet.inference.faces import Box, Face
 from emodet.palette import UNCERTAIN_COLOUR, class_colours
 
-__all__ = ["annotate", "colour_of", "draw_text", "heat_tile", "hide", "hide_faces", "text_size", "with_strip"]
-
-UInt8 = npt.NDArray[np.uint8]
 Colour = tuple[int, int, int]
 Area = tuple[int, int, int, int]
 
@@ -73,7 +70,7 @@ def hide(part: UInt8) -> UInt8:
     return np.asarray(cv2.resize(cells, (width, height), interpolation=cv2.INTER_NEAREST), dtype=np.uint8)
 
 
-def heat_tile(crop: UInt8, heat: npt.NDArray[np.float32], title: str, *, side: int, hidden: bool = False) -> UInt8:
+def heat_tile(crop: UInt8, heat: Float32, title: str, *, side: int, hidden: bool = False) -> UInt8:
     """A face crop, uint8 (size, size, 3) RGB, with its heat map, float32 (size, size), over it and a title below.
 
     With `hidden` the crop is anonymised. Returns uint8, (side + title, side, 3), RGB.

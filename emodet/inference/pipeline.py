@@ -6,9 +6,7 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from functools import cached_property
 
-import numpy as np
-import numpy.typing as npt
-
+from emodet.arrays import UInt8
 from emodet.inference.capture import LiveVideo, read_ahead
 from emodet.inference.faces import Box, Face
 from emodet.inference.pictures import HeatMap, draw, heat_maps
@@ -18,8 +16,6 @@ from emodet.inference.stream import DETECT_EVERY, FaceStream
 from emodet.inference.summary import Meter
 from emodet.inference.tracking import Smoothing
 from emodet.inference.video_reader import Frame, VideoReader
-
-__all__ = ["SCORE_TO_HIDE", "FrameResult", "StreamOptions", "recognise_stream", "recognise_video"]
 
 SCORE_TO_HIDE = 0.3
 """With hidden faces, detections from this score on are hidden, though only surer ones are recognised."""
@@ -51,7 +47,7 @@ class FrameResult:
     note: str
 
     @cached_property
-    def annotated(self) -> npt.NDArray[np.uint8]:
+    def annotated(self) -> UInt8:
         """The frame with labels: uint8, (H, W, 3), RGB."""
         return draw(self.frame.image_rgb, self.faces, hidden=self.hidden, maps=self.maps, note=self.note)
 

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, overload
 
 import numpy as np
-import numpy.typing as npt
 
+from emodet.arrays import Float32, UInt8
+from emodet.emotions import UNCERTAIN
 from emodet.errors import EmodetError
 from emodet.images import ImageLike, decode_rgb, load_rgb
 from emodet.inference.detectors import STILL_SIDES, Detector, WholePicture, find_faces, make_detector
-from emodet.inference.faces import MIN_CONFIDENCE, UNCERTAIN, Box, Detection, Face
+from emodet.inference.faces import MIN_CONFIDENCE, Box, Detection, Face
 from emodet.inference.fetch import fetch_image, is_web_address
 from emodet.inference.result import Result
 from emodet.inference.sources import hide_password
@@ -25,10 +26,6 @@ from emodet.modelfile import SHIPPED, ModelFile, read_model_file, shipped_model
 if TYPE_CHECKING:
     from emodet.inference.video_reader import Frame
 
-__all__ = ["Recognizer", "open_model"]
-
-UInt8 = npt.NDArray[np.uint8]
-Float32 = npt.NDArray[np.float32]
 
 BALANCE = 0.4
 """Exponent of the class shares for ``prior="balanced"``; 1 would count every emotion as equally frequent."""

@@ -4,9 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import numpy.typing as npt
-
+from emodet.arrays import UInt8
 from emodet.errors import EmodetError
 from emodet.inference.faces import Face
 
@@ -15,10 +13,6 @@ if TYPE_CHECKING:
     import os
 
     import pandas as pd
-
-__all__ = ["Result"]
-
-UInt8 = npt.NDArray[np.uint8]
 
 
 class Result(tuple[Face, ...]):

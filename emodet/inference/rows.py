@@ -12,8 +12,6 @@ from emodet.files import atomic_path
 from emodet.inference.faces import Face
 from emodet.installation import install
 
-__all__ = ["ROW_FORMATS", "RowWriter", "RowsError", "face_row", "flat_row", "parquet_schema", "row_columns"]
-
 ROW_FORMATS = ("jsonl", "csv", "parquet")
 
 _POINTS = ("left_eye", "right_eye", "nose", "left_mouth", "right_mouth")

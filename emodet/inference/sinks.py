@@ -5,9 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import cv2
-import numpy as np
-import numpy.typing as npt
 
+from emodet.arrays import UInt8
 from emodet.errors import EmodetError
 from emodet.inference.capture import LiveVideo
 from emodet.inference.pictures import write_picture
@@ -18,11 +17,6 @@ from emodet.inference.video_reader import VideoReader
 if TYPE_CHECKING:
     from emodet.inference.pipeline import FrameResult
     from emodet.inference.video_writer import VideoWriter
-
-__all__ = ["AnnotatedVideoSink", "RowSink", "Sink", "TimelineSink", "WindowClosed", "WindowSink"]
-__all__ += ["show"]
-
-UInt8 = npt.NDArray[np.uint8]
 
 
 class WindowClosed(Exception):  # noqa: N818 (a wish, not an error)

@@ -14,9 +14,6 @@ from emodet.errors import EmodetError
 from emodet.images import IMAGE_SUFFIXES
 from emodet.installation import install
 
-__all__ = ["RESULT_ENDINGS", "FoundSources", "Source", "count_sources", "find_sources", "hide_password", "is_video"]
-__all__ += ["printable"]
-
 VIDEO_SUFFIXES = frozenset(
     [
         *(".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".asf", ".flv", ".ts", ".mts"),

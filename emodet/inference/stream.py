@@ -2,9 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-import numpy.typing as npt
-
+from emodet.arrays import UInt8
 from emodet.errors import EmodetError
 from emodet.images import load_rgb
 from emodet.inference.detectors import STILL_SIDES, STREAM_SIDES, WholePicture
@@ -14,9 +12,6 @@ from emodet.inference.tracking import Follower, Smoother, Smoothing, Track, Trac
 if TYPE_CHECKING:
     from emodet.inference.recognizer import Recognizer
 
-__all__ = ["DETECT_EVERY", "FaceStream"]
-
-UInt8 = npt.NDArray[np.uint8]
 
 DETECT_EVERY = 5
 _EMPTY_FRAME_SIDES = (*STREAM_SIDES, STILL_SIDES[-1])  # no face yet: perhaps one too large for the usual search

@@ -9,9 +9,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from emodet.inference.faces import UNCERTAIN, Face
-
-__all__ = ["Meter", "SourceSummary", "Summary"]
+from emodet.emotions import UNCERTAIN
+from emodet.inference.faces import Face
 
 _NAMED = 5  # files named per line for people; summary.json has all
 _KEPT = 1000  # inputs, failed inputs, and files of a large run

@@ -6,14 +6,11 @@ from typing import Any
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
-from emodet.inference.faces import UNCERTAIN, Face
+from emodet.arrays import Float32, UInt8
+from emodet.emotions import UNCERTAIN
+from emodet.inference.faces import Face
 from emodet.inference.overlay import colour_of, draw_text, text_size
-
-__all__ = ["Timeline"]
-
-UInt8 = npt.NDArray[np.uint8]
 
 _BINS = 1024  # when they are full, neighbours are merged and each covers twice the time
 _FIRST_BIN_S = 0.05
@@ -36,7 +33,7 @@ class Timeline:
         self._colours = [colour_of(name, class_names) for name in self._names]
         self._bin_s = _FIRST_BIN_S
         # For each track: frames by bin and emotion, and the sum of their confidences.
-        self._tracks: dict[int, npt.NDArray[np.float32]] = {}
+        self._tracks: dict[int, Float32] = {}
         self._forgotten = 0
         self.end_s = 0.0
 

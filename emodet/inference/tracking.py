@@ -9,14 +9,10 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from emodet.arrays import Float32, UInt8
 from emodet.errors import EmodetError
 from emodet.inference import faces
 from emodet.inference.faces import Detection
-
-__all__ = ["PATIENCE_S", "Follower", "Smoother", "Smoothing", "Track", "Tracker", "affinity"]
-
-UInt8 = npt.NDArray[np.uint8]
-Float32 = npt.NDArray[np.float32]
 
 PATIENCE_S = 1.0
 """Seconds for which a face that is not found keeps its number."""

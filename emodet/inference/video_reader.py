@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from emodet.arrays import UInt8
 from emodet.cpu import available_cores
 from emodet.errors import EmodetError
 from emodet.images import MAX_PIXELS
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     import av
     from av.container import InputContainer
 
-__all__ = ["Frame", "VideoReader", "open_container"]
 
 # Containers that hold their frames themselves. Playlists (HLS, DASH, ffconcat) name other files for FFmpeg to open: an
 # untrusted one would show what lies on this machine.
@@ -47,7 +47,7 @@ class Frame:
 
     index: int
     time_s: float
-    image_rgb: npt.NDArray[np.uint8]
+    image_rgb: UInt8
     taken_s: float
 
 
@@ -199,7 +199,7 @@ class VideoReader:
         self._last_s = max(0.0, time_s)
         return self._last_s
 
-    def _upright(self, frame: "av.VideoFrame") -> npt.NDArray[np.uint8]:
+    def _upright(self, frame: "av.VideoFrame") -> UInt8:
         width, height = frame.width, frame.height
         if self._ratio > 1:
             width = round(width * self._ratio)
@@ -261,7 +261,7 @@ def open_container(address: Path | str, *, max_pixels: int | None = None) -> "In
         ) from None
 
 
-def _oriented(image: npt.NDArray[np.uint8], matrix: npt.NDArray[np.int32]) -> npt.NDArray[np.uint8]:
+def _oriented(image: UInt8, matrix: npt.NDArray[np.int32]) -> UInt8:
     """Apply a display matrix (3×3, 16.16 fixed point): (x, y) is shown at (ax + cy, bx + dy)."""
     a, b, c, d = (int(matrix[place]) for place in (0, 1, 3, 4))
     if abs(a) >= abs(b):

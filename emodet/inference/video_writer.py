@@ -9,15 +9,13 @@ from typing import Any
 import av
 import cv2
 import numpy as np
-import numpy.typing as npt
 from av.video.reformatter import Colorspace, VideoReformatter
 
+from emodet.arrays import UInt8
 from emodet.cpu import available_cores
 from emodet.errors import EmodetError
 from emodet.files import atomic_path
 from emodet.inference.video_reader import VideoReader, open_container
-
-__all__ = ["VideoWriter"]
 
 _TIME_BASE = Fraction(1, 90_000)
 _COPIED_SOUND = frozenset(["aac", "mp3", "opus"])  # browsers play these in MP4; others become AAC
@@ -78,7 +76,7 @@ class VideoWriter:
             if kind is None:  # otherwise the first error is the one to report
                 raise
 
-    def write(self, image_rgb: npt.NDArray[np.uint8], time_s: float) -> None:
+    def write(self, image_rgb: UInt8, time_s: float) -> None:
         """Add a frame, uint8 (H, W, 3) RGB, shown at a time in seconds, increasing."""
         width, height = self.size
         if image_rgb.shape[:2] != (height, width):

@@ -13,11 +13,10 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from emodet.arrays import UInt8
 from emodet.errors import EmodetError
 from emodet.files import sha256_of, write_atomically
 from emodet.inference.faces import Detection, ordered_landmarks
-
-__all__ = ["SHA256", "URL", "VARIABLE", "YuNet", "cache_folder", "installed_weights", "weights"]
 
 VARIABLE = "EMODET_YUNET"
 URL = "https://github.com/opencv/opencv_zoo/raw/main/models/face_detection_yunet/face_detection_yunet_2023mar.onnx"
@@ -62,7 +61,7 @@ class YuNet:
         return YuNet, (self.path,)
 
     def __call__(
-        self, image_rgb: npt.NDArray[np.uint8], *, longest_side: int = 640, min_score: float | None = None
+        self, image_rgb: UInt8, *, longest_side: int = 640, min_score: float | None = None
     ) -> tuple[Detection, ...]:
         """Find faces; see `emodet.inference.detectors.Detector`."""
         height, width = image_rgb.shape[:2]

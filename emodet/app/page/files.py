@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from emodet import __version__
+from emodet.emotions import UNCERTAIN
 from emodet.errors import EmodetError
 from emodet.inference import centerface, detectors
-from emodet.inference.faces import MIN_CONFIDENCE, UNCERTAIN
+from emodet.inference.faces import MIN_CONFIDENCE
 from emodet.inference.pipeline import SCORE_TO_HIDE
 from emodet.inference.recognizer import BALANCE
 from emodet.inference.rows import row_columns
@@ -25,8 +26,6 @@ from emodet.inference.tracking import PATIENCE_S, Smoothing
 from emodet.modelfile import DEFAULT_MODEL, SHIPPED, ModelFile, ModelInfo, read_model_file
 from emodet.palette import UNCERTAIN_COLOUR, class_colours
 from emodet.preprocessing import Preprocessing
-
-__all__ = ["FOLDER", "LIVE_SIDE", "PageFile", "model_for_page", "model_path", "page_files", "write_folder"]
 
 LIVE_SIDE = 320
 """Size of the face search in camera frames, in pixels along the longer side; in one thread of WebAssembly it takes half

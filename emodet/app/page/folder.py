@@ -8,8 +8,6 @@ from emodet.app.page.files import model_for_page, page_files, write_folder
 from emodet.errors import EmodetError
 from emodet.modelfile import DEFAULT_MODEL
 
-__all__ = ["is_asked", "main"]
-
 _KEYS = ("format", "output", "model", "overwrite")
 
 
