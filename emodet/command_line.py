@@ -86,10 +86,10 @@ def key_of(argument: str) -> str:
 
 
 def accepted(command: str, typed: Sequence[str]) -> list[str]:
-    """Arguments for Hydra, with paths quoted; refuses what Hydra would answer with a parser's message.
+    """Arguments for Hydra, with paths quoted.
 
-    Raises:
-        EmodetError: A key or a choice is not known, or a group of one choice is given a list.
+    `EmodetError` if a key or a choice is not known, or a group of one choice is given a list: Hydra would answer with a
+    parser's message.
     """
     groups, keys = groups_of(command), list(defaults(SCHEMAS[command]))
     sweeps = bool({"-m", "--multirun"} & set(typed))
@@ -126,8 +126,7 @@ def _quoted_path(argument: str, sweeps: bool) -> str:
     if not given or not is_path or not value or value[0] in "'\"" or value == "null":
         return argument
     path = Path(value).expanduser()
-    if value.startswith("~"):
-        value = str(path)
+    value = str(path) if value.startswith("~") else value
     # A list of paths, an interpolation or several runs of a sweep are Hydra's to read, unless a file has that name.
     if (value[0] in "[{" or "${" in value or ("," in value and sweeps)) and not path.exists():
         return f"{key}={value}"
@@ -144,13 +143,7 @@ def quoted(value: str) -> str:
 def help_text(command: str, purpose: str, typed: Sequence[str]) -> str:
     """The answer to ``--help``: purpose, examples, experiments, groups, and keys with their values.
 
-    Args:
-        command: A name in `SCHEMAS`.
-        purpose: What it does, for the first lines.
-        typed: The command line. With an experiment or other choices, the keys have every value in force.
-
-    Raises:
-        EmodetError: A key or choice on the command line is not known.
+    With an experiment or other choices in the command line `typed`, the keys have every value in force.
     """
     groups = groups_of(command)
     usage = "experiment=NAME " if command == "train" else ""
@@ -175,9 +168,9 @@ def help_text(command: str, purpose: str, typed: Sequence[str]) -> str:
 
 def _config_dir(typed: Sequence[str]) -> list[Path]:
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--config-dir", "-cd", type=Path)
-    folder = parser.parse_known_args(typed)[0].config_dir
-    return [] if folder is None else [folder]
+    parser.add_argument("--config-dir", "-cd", type=Path, nargs=1, default=[])
+    folder: list[Path] = parser.parse_known_args(typed)[0].config_dir
+    return folder
 
 
 def _default_choices(file: Mapping[str, Any]) -> dict[str, Any]:

@@ -42,9 +42,7 @@ def to_plain_dict(config: Any) -> dict[str, Any]:
 def _without_none(value: Any) -> Any:
     if isinstance(value, dict):
         return {str(key): _without_none(member) for key, member in value.items() if member is not None}
-    if isinstance(value, list):
-        return [_without_none(member) for member in value]
-    return value
+    return [_without_none(member) for member in value] if isinstance(value, list) else value
 
 
 def share_of_cores(at_once: int) -> int:
@@ -77,13 +75,9 @@ OmegaConf.register_new_resolver("run_id", run_id, replace=True, use_cache=True)
 def command(
     config_name: str, arguments: Callable[[list[str]], list[str]] = list
 ) -> Callable[[Callable[[DictConfig], Any]], Callable[[], Any]]:
-    """Decorate a function of a checked configuration as a command.
+    """Decorate a function of a checked configuration as a command, whose file in ``conf/`` is `config_name`.
 
-    An `EmodetError` ends in one message and exit status 2.
-
-    Args:
-        config_name: Its file in ``conf/``, without the suffix.
-        arguments: Changes the command line before Hydra reads it.
+    `arguments` changes the command line before Hydra reads it. An `EmodetError` ends in one message and exit status 2.
     """
     schema = SCHEMAS[config_name]
     register_schema(config_name)

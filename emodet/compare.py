@@ -3,13 +3,12 @@
 Takes the folders of sweeps and runs, or folders that contain them, also of a sweep that was killed or is running.
 """
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from emodet.errors import EmodetError
-from emodet.installation import exit_with, named, spelled
+from emodet.installation import command_parser, exit_with
 from emodet.laboratory import require_laboratory
 
 _EXAMPLES = """\
@@ -21,12 +20,8 @@ examples:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command. Returns the exit status: 0, or 2 after an error."""
-    parser = argparse.ArgumentParser(
-        prog=named("compare"),
-        description="Compare runs and sweeps: a page, a table and plots, with means and intervals over seeds.",
-        epilog=spelled(_EXAMPLES),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    purpose = "Compare runs and sweeps: a page, a table and plots, with means and intervals over seeds."
+    parser = command_parser("compare", purpose, _EXAMPLES)
     parser.add_argument("folder", nargs="+", type=Path, help="a sweep's folder, a run's, or one that holds such")
     parser.add_argument("--output", type=Path, help="where to write (default: the folder, if it is a single one)")
     options = parser.parse_args(arguments)

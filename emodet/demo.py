@@ -3,24 +3,26 @@
 The picture is Eileen Collins, astronaut, photographed by NASA: public domain, from scikit-image's `data.astronaut()`.
 """
 
-import argparse
 import importlib.resources
 import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from emodet.installation import exit_with, named
+from emodet.installation import command_parser, exit_with
+
+_EXAMPLES = """\
+example:
+  python -m emodet.demo --output demo
+
+Your own pictures: python -m emodet.predict photo.jpg
+"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status of `emodet.predict`."""
-    parser = argparse.ArgumentParser(
-        prog=named("demo"),
-        description="Recognise the emotion in a portrait that is part of the package, and write it annotated.",
-        epilog=f"example:\n  {named('demo')} --output demo\n\nYour own pictures: {named('predict')} photo.jpg",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    purpose = "Recognise the emotion in a portrait that is part of the package, and write it annotated."
+    parser = command_parser("demo", purpose, _EXAMPLES)
     default = Path(os.environ.get("EMODET_OUTPUTS") or "outputs") / "demo"
     parser.add_argument("--output", type=Path, default=default, metavar="DIR", help="folder (default: %(default)s)")
     output: Path = parser.parse_args(argv).output

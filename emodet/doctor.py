@@ -3,8 +3,6 @@
 Exit status: 0 if pictures can be recognised, else 1.
 """
 
-import argparse
-import importlib.resources
 import platform
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -13,7 +11,7 @@ from pathlib import Path
 
 from emodet import __version__
 from emodet.errors import EmodetError
-from emodet.installation import exit_with, install, named, version_of
+from emodet.installation import command_parser, exit_with, install, version_of
 
 _RUNTIME = ("numpy", "opencv-python", "onnxruntime", "pillow", "av")
 _LABORATORY = ("torch", "torchvision", "lightning", "hydra-core", "albumentations", "wandb")
@@ -24,13 +22,10 @@ Row = tuple[str, str, str]
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the table; returns the exit status."""
-    argparse.ArgumentParser(
-        prog=named("doctor"),
-        description="Print versions, extras, accelerator, detector, model, camera and page, each with its remedy.",
-        epilog="exit status: 0 if pictures can be recognised, else 1",
-    ).parse_args(argv)
+    purpose = "Print versions, extras, accelerator, detector, model, camera and page, each with its remedy."
+    command_parser("doctor", purpose, "exit status: 0 if pictures can be recognised, else 1").parse_args(argv)
     status = 0
-    for check in (_versions, _recogniser, _accelerator, _camera, _page, _extras):
+    for check in (_versions, _detector, _model, _accelerator, _camera, _page, _extras):
         for mark, name, finding in _whatever_is_missing(check):
             print(f"{mark}  {name:<16}{finding}", flush=True)
             status = 1 if mark == "!!" else status
@@ -38,11 +33,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _whatever_is_missing(check: Callable[[], Iterator[Row]]) -> Iterator[Row]:
-    """The rows of a check, the last of them an error where a package cannot be imported."""
+    """The rows of a check, the last of them an error where something that it needs is missing."""
     try:
         yield from check()
-    except ImportError as problem:
-        yield "!!", check.__name__.strip("_"), f"{problem}; install emodet again"
+    except (ImportError, EmodetError) as problem:
+        remedy = "; install emodet again" if isinstance(problem, ImportError) else ""
+        yield "!!", check.__name__.strip("_"), f"{problem}{remedy}"
 
 
 def _versions() -> Iterator[Row]:
@@ -57,25 +53,22 @@ def _versions() -> Iterator[Row]:
             yield "ok", name, version
 
 
-def _recogniser() -> Iterator[Row]:
+def _detector() -> Iterator[Row]:
     import numpy as np
 
     from emodet.inference.detectors import make_detector
+
+    detector = make_detector()
+    detector(np.zeros((64, 64, 3), np.uint8), longest_side=64)
+    yield "ok", "detector", detector.description
+
+
+def _model() -> Iterator[Row]:
     from emodet.modelfile import shipped_model
 
-    try:
-        detector = make_detector()
-        detector(np.zeros((64, 64, 3), np.uint8), longest_side=64)
-        yield "ok", "detector", detector.description
-    except EmodetError as problem:
-        yield "!!", "detector", str(problem)
-    try:
-        model = shipped_model()
-        size = model.info.preprocessing.size
-        model.probabilities(np.zeros((1, size, size, 3), np.uint8))
-        yield "ok", "model", f"{model.name}, {len(model.info.class_names)} classes, {size} px"
-    except EmodetError as problem:
-        yield "!!", "model", str(problem)
+    model = shipped_model()  # opening it runs it once
+    size = model.info.preprocessing.size
+    yield "ok", "model", f"{model.name}, {len(model.info.class_names)} classes, {size} px"
 
 
 def _accelerator() -> Iterator[Row]:
@@ -112,8 +105,7 @@ def _camera() -> Iterator[Row]:
 
 
 def _page() -> Iterator[Row]:
-    runtime = importlib.resources.files("emodet") / "app" / "page" / "runtime" / "ort.js"
-    if runtime.is_file():
+    if (Path(__file__).parent / "app" / "page" / "runtime" / "ort.js").is_file():
         yield "ok", "page", "its runtime is there"
     else:
         yield "--", "page", "its runtime is missing: `make page` in a checkout (Node.js 18 with npm)"

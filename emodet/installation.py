@@ -4,7 +4,10 @@ import gc
 import os
 import sys
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
+
+if TYPE_CHECKING:
+    import argparse
 
 _MODULE = "python -m emodet."
 _typed = _MODULE
@@ -24,6 +27,23 @@ def spelled(text: str) -> str:
 def named(command: str) -> str:
     """A command as the user types it, for usage lines and messages."""
     return spelled(f"{_MODULE}{command}")
+
+
+def command_parser(command: str, description: str, epilog: str) -> "argparse.ArgumentParser":
+    """A parser for the options of a command; commands in `epilog` are spelled as the user types them."""
+    import argparse  # who uses the package in Python does not wait for it
+
+    raw = argparse.RawDescriptionHelpFormatter
+    return argparse.ArgumentParser(named(command), description=description, epilog=spelled(epilog), formatter_class=raw)
+
+
+def count(text: str) -> int:
+    """A whole number from 1, as the type of an option."""
+    import argparse
+
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
+    return int(text)
 
 
 def install(*extras: str) -> str:

@@ -5,6 +5,7 @@ optionally ``valence_arousal``, float32 (N, 2) in -1..1. Everything else that a 
 as JSON under keys that begin with ``emodet.``. ``emodet.checksum`` is the SHA-256 of the bytes before the metadata.
 """
 
+import functools
 import hashlib
 import json
 import os
@@ -13,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
+from emodet.arrays import Float32, UInt8
 from emodet.errors import EmodetError
 from emodet.files import write_atomically
 from emodet.modelinfo import CHECKSUM, PREFIX, ModelInfo, Precision, TrainingData, parsed
@@ -24,10 +25,7 @@ if TYPE_CHECKING:
     import onnx
 
 __all__ = ["DEFAULT_MODEL", "SHIPPED", "ModelFile", "ModelInfo", "Precision", "TrainingData"]
-__all__ += ["read_model_file", "shipped_model", "write_model_file"]
-
-UInt8 = npt.NDArray[np.uint8]
-Float32 = npt.NDArray[np.float32]
+__all__ += ["model_path", "read_model_file", "shipped_model", "write_model_file"]
 
 _WEIGHTS = Path(__file__).parent / "weights"
 SHIPPED = {
@@ -59,9 +57,9 @@ class ModelFile:
         self, data: bytes, *, name: str = "model file", providers: Sequence[str] = ("cpu",), threads: int | None = None
     ) -> None:
         """Open a model file's bytes; arguments and errors as in `read_model_file`."""
-        self.name = name
-        self._arguments = (data, name, tuple(providers) if not isinstance(providers, str) else providers, threads)
+        self.name, self._data = name, data
         self._session = open_session(data, name, providers, threads)
+        self._reopen = functools.partial(ModelFile, name=name, providers=tuple(providers), threads=threads)
         pairs = self._session.get_modelmeta().custom_metadata_map
         try:
             _check_checksum(data, pairs.get(PREFIX + CHECKSUM))
@@ -74,10 +72,10 @@ class ModelFile:
     @property
     def sha256(self) -> str:
         """SHA-256 of the file, as 64 hexadecimal digits."""
-        return hashlib.sha256(self._arguments[0]).hexdigest()
+        return hashlib.sha256(self._data).hexdigest()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _open, self._arguments
+        return self._reopen, (self._data,)
 
     def run(self, crops: UInt8, *, batch_size: int = 64) -> tuple[Float32, Float32 | None]:
         """Run the graph on N >= 0 crops of `info.preprocessing.crop`, uint8 (N, size, size, 3) RGB.
@@ -95,13 +93,12 @@ class ModelFile:
                 f"crops have shape {crops.shape} and dtype {crops.dtype}: {self.name} takes uint8 RGB (N, {size}, "
                 f"{size}, 3), as info.preprocessing.crop returns them"
             )
-        parts = [
-            self._run(np.ascontiguousarray(crops[at : at + batch_size])) for at in range(0, len(crops), batch_size)
-        ]
+        batches = (crops[at : at + batch_size] for at in range(0, len(crops), batch_size))
+        parts = [self._run(np.ascontiguousarray(batch)) for batch in batches]
         widths = (len(self.info.class_names), 2)
         none = [np.zeros((0, width), dtype=np.float32) for width in widths[: len(self.info.outputs)]]
-        joined = [np.concatenate(columns) for columns in zip(*parts, strict=True)] or none
-        return joined[0], joined[1] if len(joined) > 1 else None
+        probabilities, *more = [np.concatenate(columns) for columns in zip(*parts, strict=True)] or none
+        return probabilities, more[0] if more else None
 
     def probabilities(self, crops: UInt8, *, batch_size: int = 64) -> Float32:
         """The first output of `run`: float32 (N, K)."""
@@ -164,29 +161,34 @@ def read_model_file(
             metadata disagree; or a provider is not installed.
     """
     place = Path(path)
+    shipped = place in SHIPPED.values()
+    name = f"shipped model file {place.name}" if shipped else f"model file {place}"
+    if shipped and not place.is_file():
+        raise EmodetError(
+            f"this installation of emodet has no {place.name}; name a model file with model=FILE.onnx, "
+            "written by `python -m emodet.export`"
+        )
     try:
         if place.stat().st_size > _MAX_FILE:
-            raise EmodetError(f"model file {place}: larger than an ONNX model can be")
+            raise EmodetError(f"{name}: larger than an ONNX model can be")
         data = place.read_bytes()
     except OSError as problem:
-        raise EmodetError(f"model file {place}: {problem.strerror or problem}") from None
+        raise EmodetError(f"{name}: {problem.strerror or problem}") from None
     if not data:
-        raise EmodetError(f"model file {place}: the file is empty")
-    return ModelFile(data, name=f"model file {place}", providers=providers, threads=threads)
+        raise EmodetError(f"{name}: the file is empty")
+    return ModelFile(data, name=name, providers=providers, threads=threads)
+
+
+def model_path(model: str | os.PathLike[str] = DEFAULT_MODEL) -> Path:
+    """Path of a model file that a user names: a file, or a name in `SHIPPED` that no file has. It may be missing."""
+    return SHIPPED[str(model)] if str(model) in SHIPPED and not Path(model).exists() else Path(model).expanduser()
 
 
 def shipped_model(
     name: str = DEFAULT_MODEL, *, providers: Sequence[str] = ("cpu",), threads: int | None = None
 ) -> ModelFile:
     """Open a model file of the package, by its name in `SHIPPED`; `EmodetError` if the installation has none."""
-    file = SHIPPED[name]
-    if not file.is_file():
-        raise EmodetError(
-            f"this installation of emodet has no {name} model file; name one with model=FILE.onnx, "
-            "written by `python -m emodet.export`"
-        )
-    data = file.read_bytes()
-    return ModelFile(data, name=f"shipped model file {file.name}", providers=providers, threads=threads)
+    return read_model_file(SHIPPED[name], providers=providers, threads=threads)
 
 
 def write_model_file(model: "onnx.ModelProto | bytes", info: ModelInfo, path: str | os.PathLike[str]) -> Path:
@@ -223,10 +225,6 @@ def write_model_file(model: "onnx.ModelProto | bytes", info: ModelInfo, path: st
     except OSError as problem:
         raise EmodetError(f"{place}: could not be written ({problem.strerror or problem})") from None
     return place
-
-
-def _open(data: bytes, name: str, providers: Sequence[str], threads: int | None) -> ModelFile:
-    return ModelFile(data, name=name, providers=providers, threads=threads)
 
 
 def _check_checksum(data: bytes, text: str | None) -> None:

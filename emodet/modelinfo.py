@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -129,22 +129,19 @@ class ModelInfo:
             raise EmodetError(
                 f"its metadata lacks {sorted(lacking) or 'nothing'} and has unknown {sorted(unknown) or 'nothing'}"
             )
+        read: dict[str, Callable[[Any], Any]] = {
+            "class_names": _texts,
+            "preprocessing": lambda value: Preprocessing.from_dict(dict(value)),
+            "training_data": lambda value: tuple(TrainingData(**data) for data in value),
+            "metrics": lambda value: {split: dict(numbers) for split, numbers in dict(value).items()},
+            "commit": str,
+            "fingerprint": str,
+            "outputs": _texts,
+            "temperature_slope": tuple,
+            "class_shares": tuple,
+        }
         try:
-            return cls(
-                class_names=_texts(values["class_names"]),
-                preprocessing=Preprocessing.from_dict(dict(values["preprocessing"])),
-                temperature=values["temperature"],
-                training_data=tuple(TrainingData(**data) for data in values["training_data"]),
-                metrics={str(split): dict(numbers) for split, numbers in dict(values["metrics"]).items()},
-                commit=str(values["commit"]),
-                fingerprint=str(values["fingerprint"]),
-                precision=values["precision"],
-                outputs=_texts(values["outputs"]),
-                format_version=values["format_version"],
-                temperature_slope=tuple(values.get("temperature_slope", (0.0, 0.0))),
-                class_shares=tuple(values.get("class_shares", ())),
-                min_confidence=values.get("min_confidence"),
-            )
+            return cls(**{key: read[key](value) if key in read else value for key, value in values.items()})
         except (TypeError, ValueError, AttributeError, OverflowError, RecursionError) as problem:
             raise EmodetError(f"its metadata is damaged ({problem})") from None
 

@@ -10,7 +10,6 @@ from emodet.errors import EmodetError
 if TYPE_CHECKING:
     import onnxruntime
 
-
 PROVIDERS: Mapping[str, str] = {
     "cpu": "CPUExecutionProvider",
     "cuda": "CUDAExecutionProvider",
@@ -34,29 +33,6 @@ def open_session(
     """
     import onnxruntime
 
-    wanted = execution_providers(providers)
-    options = session_options(threads)
-    try:
-        session = onnxruntime.InferenceSession(data, options, providers=wanted)
-    except Exception as problem:  # onnxruntime's exceptions have no common base
-        if "external" in str(problem).lower() or os.devnull in str(problem):
-            raise EmodetError(
-                f"{name}: it keeps weights in other files; a model file is one file ({problem})"
-            ) from None
-        raise EmodetError(f"{name}: not an ONNX model, or truncated or damaged ({problem})") from None
-    missing = [provider for provider in wanted if provider not in session.get_providers()]
-    if missing:
-        raise EmodetError(
-            f"providers={list(providers)}: ONNX Runtime could not start {', '.join(missing)} here; "
-            "see its messages above, or use cpu"
-        )
-    return session
-
-
-def execution_providers(providers: Sequence[str]) -> list[str]:
-    """ONNX Runtime's names of our providers; `EmodetError` if one is not in the installed ONNX Runtime."""
-    import onnxruntime
-
     installed = set(onnxruntime.get_available_providers())
     available = ", ".join(short for short, long in PROVIDERS.items() if long in installed)
     if isinstance(providers, str) or not providers:
@@ -67,13 +43,6 @@ def execution_providers(providers: Sequence[str]) -> list[str]:
                 f"providers={list(providers)}: {short!r} ({PROVIDERS.get(short, 'unknown')}) is not in the installed "
                 f"ONNX Runtime; available are {available}. Other builds (onnxruntime-gpu, -directml) have more"
             )
-    return [PROVIDERS[short] for short in providers]
-
-
-def session_options(threads: int | None) -> "onnxruntime.SessionOptions":
-    """Options of every ONNX Runtime session; `threads` as in `open_session`."""
-    import onnxruntime
-
     if threads is not None and threads < 1:
         raise EmodetError(f"threads={threads}: expected 1 or more")
     options = onnxruntime.SessionOptions()
@@ -86,4 +55,16 @@ def session_options(threads: int | None) -> "onnxruntime.SessionOptions":
     options.add_session_config_entry("session.load_model_format", "ONNX")
     nowhere = str(Path(os.devnull, "none"))
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", nowhere)
-    return options
+    wanted = [PROVIDERS[short] for short in providers]
+    try:
+        session = onnxruntime.InferenceSession(data, options, providers=wanted)
+    except Exception as problem:  # onnxruntime's exceptions have no common base
+        if "external" in str(problem).lower() or os.devnull in str(problem):
+            raise EmodetError(f"{name}: it keeps weights in other files; a model file is one ({problem})") from None
+        raise EmodetError(f"{name}: not an ONNX model, or truncated or damaged ({problem})") from None
+    if missing := [provider for provider in wanted if provider not in session.get_providers()]:
+        raise EmodetError(
+            f"providers={list(providers)}: ONNX Runtime could not start {', '.join(missing)} here; "
+            "see its messages above, or use cpu"
+        )
+    return session

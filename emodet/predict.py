@@ -33,9 +33,9 @@ from emodet.inference.rows import ROW_FORMATS, RowsError, RowWriter
 from emodet.inference.sinks import WindowClosed
 from emodet.inference.sources import RESULT_ENDINGS, Source, count_sources, find_sources, printable
 from emodet.inference.tracking import Smoothing
-from emodet.installation import exit_with, named, spelled
+from emodet.installation import command_parser, count, exit_with
 from emodet.onnx_session import PROVIDERS
-from emodet.termination import Terminated, raise_on_sigterm
+from emodet.termination import Terminated, exit_status
 
 _EXAMPLES = """\
 examples:
@@ -77,15 +77,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             utf8 = {"encoding": "utf-8"} if stream is sys.stdout and options.rows else {}
             reconfigure(errors="backslashreplace", **utf8)
     try:
-        with raise_on_sigterm(), pillow_limit(options.max_pixels):
-            return _run(options)
-    except EmodetError as problem:
-        print(f"error: {problem}", file=sys.stderr)
-        return 2
-    except Terminated:
-        return 143
-    except KeyboardInterrupt:
-        return 130
+        with pillow_limit(options.max_pixels):
+            return exit_status(lambda: _run(options))
     except BrokenPipeError:
         # The reader of our rows has enough; Python must not complain about it again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -247,19 +240,14 @@ def _refuse_overwriting(sources: Iterator[Source], folder: Path | None, rows: st
         if isinstance(path, Path) and (path.name.endswith((*RESULT_ENDINGS, *names)) or path.is_symlink()):
             file = path.resolve()
             if (file.name.endswith(RESULT_ENDINGS) and place in file.parents) or file in (place / n for n in names):
-                raise EmodetError(
-                    f"--output {folder}: a result would replace the input {source.name}; name another folder"
-                )
+                message = f"--output {folder}: a result would replace the input {source.name}; name another folder"
+                raise EmodetError(message)
         yield source
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog=named("predict"),
-        description="Find faces in images, videos, cameras and streams, and recognise their emotions.",
-        epilog=spelled(_EXAMPLES),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    purpose = "Find faces in images, videos, cameras and streams, and recognise their emotions."
+    parser = command_parser("predict", purpose, _EXAMPLES)
     parser.add_argument("sources", nargs="+", metavar="SOURCE", help=_SOURCES)
     add = parser.add_argument_group("recognition").add_argument
     add("--model", metavar="FILE", help="model file, or a shipped one: int8 (default), accurate (twice the time), fp32")
@@ -268,16 +256,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--prior", choices=("trained", "balanced"), default="trained", help=_PRIOR)
     add("--explain", action="store_true", help="add a heat map of what each prediction rests on")
     add = parser.add_argument_group("videos, cameras and streams").add_argument
-    add("--every", type=_count, default=1, metavar="N", help="recognise every Nth frame (default: 1)")
+    add("--every", type=count, default=1, metavar="N", help="recognise every Nth frame (default: 1)")
     smooth = "time constant of smoothing per face; 0 for none (default: %(default)s)"
     add("--smooth", type=_seconds, default=Smoothing().seconds, metavar="SECONDS", help=smooth)
     add = parser.add_argument_group("results").add_argument
-    add(
-        "--output",
-        type=Path,
-        metavar="DIR",
-        help="folder for rows, pictures, timelines, summary.json; replaces results",
-    )
+    output = "folder for rows, pictures, timelines, summary.json; replaces results"
+    add("--output", type=Path, metavar="DIR", help=output)
     add("--rows", choices=ROW_FORMATS, help=_ROWS)
     add("--csv-bom", action="store_true", help="begin CSV with a byte-order mark, as spreadsheets expect")
     add("--annotate", action="store_true", help="write annotated pictures, and H.264 videos with their sound")
@@ -285,22 +269,16 @@ def _parser() -> argparse.ArgumentParser:
     add("--blur-faces", action="store_true", help="make faces unrecognisable in pictures and videos")
     add("--column", metavar="NAME", help="column of Parquet files with paths or images (default: the only such one)")
     add = parser.add_argument_group("run").add_argument
-    add("--workers", type=_count, metavar="N", help=_WORKERS)
+    add("--workers", type=count, metavar="N", help=_WORKERS)
     add("--resume", action="store_true", help=_RESUME)
-    add("--threads", type=_count, metavar="N", help="threads per network (default: one per core; 1 with --workers)")
+    add("--threads", type=count, metavar="N", help="threads per network (default: one per core; 1 with --workers)")
     providers = f"execution providers of the model file, preferred first: {', '.join(PROVIDERS)} (default: cpu)"
     add("--providers", type=lambda text: tuple(text.split(",")), default=("cpu",), metavar="LIST", help=providers)
     add("--strict", action="store_true", help="stop at the first input that fails")
     pixels = "refuse larger images and frames, which may be decompression bombs (default: %(default)s)"
-    add("--max-pixels", type=_count, default=MAX_PIXELS, metavar="N", help=pixels)
+    add("--max-pixels", type=count, default=MAX_PIXELS, metavar="N", help=pixels)
     add("--quiet", action="store_true", help="print results and errors only")
     return parser
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
-    return int(text)
 
 
 def _probability(text: str) -> float | Literal["auto"]:

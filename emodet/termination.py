@@ -1,36 +1,39 @@
-"""SIGTERM in interactive commands: clean up as after Ctrl-C."""
+"""How interactive commands end: after a user's mistake, Ctrl-C, or SIGTERM, which cleans up as Ctrl-C does."""
 
-import contextlib
 import signal
-from collections.abc import Iterator
+import sys
+import threading
+from collections.abc import Callable
 from types import FrameType
+
+from emodet.errors import EmodetError
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM. Its exit status is 143, that of Ctrl-C 130."""
+    """SIGTERM."""
 
 
-@contextlib.contextmanager
-def raise_on_sigterm() -> Iterator[None]:
-    """Raise `Terminated` on SIGTERM, and `KeyboardInterrupt` on SIGINT even if it was ignored by inheritance.
+def exit_status(command: Callable[[], int]) -> int:
+    """Run a command: its exit status, 2 after a user's mistake, 130 after Ctrl-C, 143 after SIGTERM.
 
-    Outside the main thread, signals are left alone.
+    Ctrl-C works even if SIGINT was ignored by inheritance. Outside the main thread, signals are left alone.
     """
 
     def terminate(number: int, frame: FrameType | None) -> None:
         raise Terminated
 
+    # Shells start background jobs with SIGINT ignored.
+    handlers = {signal.SIGTERM: terminate, signal.SIGINT: signal.default_int_handler}
+    if threading.current_thread() is not threading.main_thread():
+        handlers = {}
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
-        # Shells start background jobs with SIGINT ignored.
-        before = {
-            signal.SIGTERM: signal.signal(signal.SIGTERM, terminate),
-            signal.SIGINT: signal.signal(signal.SIGINT, signal.default_int_handler),
-        }
-    except ValueError:  # not the main thread
-        yield
-        return
-    try:
-        yield
+        return command()
+    except EmodetError as problem:
+        print(f"error: {problem}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt as stop:
+        return 143 if isinstance(stop, Terminated) else 130
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -5,6 +5,7 @@ Exit status: 2 for a user error, 130 after Ctrl-C, 143 after SIGTERM.
 
 import argparse
 import contextlib
+import ipaddress
 import logging
 import os
 import secrets
@@ -19,8 +20,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from emodet.errors import EmodetError
-from emodet.installation import exit_with, install, named, spelled
-from emodet.termination import Terminated, raise_on_sigterm
+from emodet.installation import command_parser, count, exit_with, install, named
+from emodet.termination import exit_status
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -50,21 +51,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the server until it is stopped. Returns the exit status."""
     options = _parser().parse_args(argv)
     logging.basicConfig(format="%(message)s", level=logging.WARNING, stream=sys.stderr)
-    try:
-        with raise_on_sigterm():
-            _require_extra()
-            _serve(options)
-        return 0
-    except EmodetError as problem:
-        print(f"error: {problem}", file=sys.stderr)
-        return 2
-    except Terminated:
-        return 143
-    except KeyboardInterrupt:
-        return 130
+    return exit_status(lambda: _serve(options))
 
 
-def _serve(options: argparse.Namespace) -> None:
+def _serve(options: argparse.Namespace) -> int:
+    missing = [name.replace("_", "-") for name in _REQUIRED if find_spec(name) is None]
+    if missing:
+        raise EmodetError(f"{named('app')} needs {', '.join(missing)}, not part of the light install: {install('app')}")
     _check_certificate(options.certificate, options.key)
     # Before the models are opened: a port in use is reported at once.
     with _listener(options.host, options.port) as listener:
@@ -78,6 +71,7 @@ def _serve(options: argparse.Namespace) -> None:
             # In a thread: some browsers block until they are closed.
             threading.Thread(target=webbrowser.open, args=(link,), daemon=True).start()
         _run(app, listener, options)
+    return 0
 
 
 def _print_start(app: "FastAPI", settings: "Settings", link: str) -> None:
@@ -122,7 +116,7 @@ def _run(app: "FastAPI", listener: socket.socket, options: argparse.Namespace) -
 def _settings(options: argparse.Namespace, listener: socket.socket) -> "Settings":
     from emodet.app.settings import LOOPBACK, Limits, Settings
 
-    local = _is_loopback(listener)
+    local = ipaddress.ip_address(listener.getsockname()[0].partition("%")[0]).is_loopback
     token = options.token or os.environ.get(TOKEN_VARIABLE) or None
     named = frozenset(name.lower() for name in options.allowed_host)
     return Settings(
@@ -146,16 +140,10 @@ def _settings(options: argparse.Namespace, listener: socket.socket) -> "Settings
     )
 
 
-def _require_extra() -> None:
-    missing = [name.replace("_", "-") for name in _REQUIRED if find_spec(name) is None]
-    if missing:
-        raise EmodetError(f"{named('app')} needs {', '.join(missing)}, not part of the light install: {install('app')}")
-
-
 def _check_certificate(certificate: Path | None, key: Path | None) -> None:
+    if certificate is None and key is not None:
+        raise EmodetError(f"--key {key}: a key needs its certificate: --certificate FILE")
     if certificate is None:
-        if key is not None:
-            raise EmodetError(f"--key {key}: a key needs its certificate: --certificate FILE")
         return
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password="")
@@ -175,11 +163,6 @@ def _listener(host: str, port: int) -> socket.socket:
         ) from None
 
 
-def _is_loopback(listener: socket.socket) -> bool:
-    address = str(listener.getsockname()[0])
-    return address == "::1" or address.startswith("127.")
-
-
 def _address(listener: socket.socket, tls: bool) -> str:
     host, port = listener.getsockname()[:2]
     if host in ("0.0.0.0", "::"):
@@ -193,12 +176,8 @@ def _address(listener: socket.socket, tls: bool) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog=named("app"),
-        description="Serve the page and the REST interface: facial emotion recognition in images, videos and cameras.",
-        epilog=spelled(_EXAMPLES),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    purpose = "Serve the page and the REST interface: facial emotion recognition in images, videos and cameras."
+    parser = command_parser("app", purpose, _EXAMPLES)
     parser.add_argument("--open", action="store_true", help="open the page in the browser")
     add = parser.add_argument_group("network").add_argument
     add("--host", default="127.0.0.1", help="address to listen on (default: %(default)s, this machine only)")
@@ -213,32 +192,21 @@ def _parser() -> argparse.ArgumentParser:
     model = "FILE, NAME=FILE, int8, accurate or fp32; repeatable, the first is the default (default: the shipped ones)"
     add("--model", action="append", default=[], metavar="FILE", help=model)
     add("--detector", default="auto", metavar="NAME", help="as in emodet.predict (default: %(default)s)")
-    add(
-        "--providers",
-        type=lambda text: tuple(text.split(",")),
-        default=("cpu",),
-        metavar="LIST",
-        help="as in emodet.predict (default: cpu)",
-    )
-    add("--threads", type=_count, metavar="N", help="threads per ONNX Runtime call (default: one per core)")
-    add("--workers", type=_count, default=2, metavar="N", help="images in parallel (default: %(default)s)")
+    providers = "as in emodet.predict (default: cpu)"
+    add("--providers", type=lambda text: tuple(text.split(",")), default=("cpu",), metavar="LIST", help=providers)
+    add("--threads", type=count, metavar="N", help="threads per ONNX Runtime call (default: one per core)")
+    add("--workers", type=count, default=2, metavar="N", help="images in parallel (default: %(default)s)")
     add = parser.add_argument_group("limits").add_argument
-    add("--max-image", type=_count, default=20, metavar="MB", help="size of an image (default: %(default)s)")
+    add("--max-image", type=count, default=20, metavar="MB", help="size of an image (default: %(default)s)")
     pixels = "pixels of an image or a video frame (default: %(default)s)"
-    add("--max-pixels", type=_count, default=40_000_000, metavar="N", help=pixels)
-    add("--max-video", type=_count, default=2000, metavar="MB", help="size of a video (default: %(default)s)")
-    add("--max-minutes", type=_count, default=60, metavar="N", help="duration of a video (default: %(default)s)")
-    add("--queue", type=_count, default=16, metavar="N", help="images in the queue (default: %(default)s)")
+    add("--max-pixels", type=count, default=40_000_000, metavar="N", help=pixels)
+    add("--max-video", type=count, default=2000, metavar="MB", help="size of a video (default: %(default)s)")
+    add("--max-minutes", type=count, default=60, metavar="N", help="duration of a video (default: %(default)s)")
+    add("--queue", type=count, default=16, metavar="N", help="images in the queue (default: %(default)s)")
     keep = "how long results of videos are kept (default: %(default)s)"
-    add("--keep", type=_count, default=60, metavar="MINUTES", help=keep)
-    add("--connections", type=_count, default=256, metavar="N", help="open connections (default: %(default)s)")
+    add("--keep", type=count, default=60, metavar="MINUTES", help=keep)
+    add("--connections", type=count, default=256, metavar="N", help="open connections (default: %(default)s)")
     return parser
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
-    return int(text)
 
 
 def _port(text: str) -> int:

@@ -9,7 +9,10 @@ from pathlib import Path
 import anyio
 from fastapi import Depends, FastAPI
 from fastapi.security import HTTPBearer
-from starlette.responses import HTMLResponse
+from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
+from starlette.responses import HTMLResponse, PlainTextResponse, Response
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from emodet import __version__
 from emodet.app import image_routes, model_routes, video_routes
@@ -18,15 +21,14 @@ from emodet.app.docs_page import docs_page
 from emodet.app.errors import install_handlers
 from emodet.app.models import Recognizers
 from emodet.app.page.files import PageFile, page_files
-from emodet.app.page_routes import page_application, server_description
 from emodet.app.processes import Decoders
 from emodet.app.settings import Settings
 from emodet.app.state import ServerState
-from emodet.app.uploads import HeldBytes
 from emodet.app.video_jobs import VideoJobs
 from emodet.errors import EmodetError
 
 _CLEANUP_INTERVAL_S = 20.0
+_LIMITS_OF_PAGE = ("image_bytes", "pixels", "video_bytes", "video_seconds", "video_frames", "keep_seconds")
 
 _DESCRIPTION = """\
 Facial emotion recognition in images and videos.
@@ -55,10 +57,7 @@ def create_app(settings: Settings | None = None, *, page: Mapping[str, PageFile]
             `ServerState.page_problem`.
     """
     settings = settings or Settings()
-    limits = settings.limits
-    recognizers = Recognizers(
-        settings.models, detector=settings.detector, providers=settings.providers, threads=settings.threads
-    )
+    limits, recognizers = settings.limits, Recognizers(settings)
     files = _shipped_page(settings, recognizers) if page is None else page
     app = FastAPI(
         title="emodet",
@@ -77,7 +76,6 @@ def create_app(settings: Settings | None = None, *, page: Mapping[str, PageFile]
         workers=anyio.CapacityLimiter(settings.workers),
         decoders=Decoders(seconds=limits.decode_seconds),
         jobs=VideoJobs(recognizers, limits),
-        memory=HeldBytes(limits.held_bytes),
         page_problem=files if isinstance(files, str) else None,
     )
     app.add_middleware(AuthMiddleware, settings=settings)
@@ -89,7 +87,7 @@ def create_app(settings: Settings | None = None, *, page: Mapping[str, PageFile]
         app.include_router(module.router, dependencies=[token])
     app.add_api_route("/docs", lambda: HTMLResponse(docs_page(app.openapi())), include_in_schema=False)
     # Not a mount or a route: those would also take the wrong methods of the operations.
-    app.router.default = page_application(files)
+    app.router.default = _page_application(files)
     return app
 
 
@@ -115,9 +113,51 @@ async def _delete_old_videos(state: ServerState) -> None:
 
 def _shipped_page(settings: Settings, recognizers: Recognizers) -> Mapping[str, PageFile] | str:
     """The page; or, if the installation lacks parts of it, the reason."""
+    server = {
+        "version": __version__,
+        "default_model": recognizers.default,
+        "models": [
+            {
+                "name": offer.name,
+                "file": f"v1/models/{offer.name}.onnx",
+                "bytes": offer.path.stat().st_size,
+                "precision": offer.file.info.precision,
+                "classes": list(offer.file.info.class_names),
+            }
+            for offer in recognizers.offers.values()
+        ],
+        "detectors": ["auto", *recognizers.detectors],
+        "detector": recognizers.detector,
+        "limits": {name: getattr(settings.limits, name) for name in _LIMITS_OF_PAGE},
+        "secure": settings.secure,
+    }
     offer = recognizers.offer(None)
     try:
-        server = server_description(settings, recognizers)
         return page_files(offer.path.read_bytes(), server=server, card=offer.card)
     except EmodetError as problem:
         return str(problem)
+
+
+def _page_application(files: Mapping[str, PageFile] | str) -> ASGIApp:
+    """Serve the page at / from memory, or the reason why there is none; answer 404 for any other address."""
+    pages = {} if isinstance(files, str) else files
+
+    def respond(scope: Scope) -> Response:
+        name = scope["path"][1:] or "index.html"
+        readable = scope["method"] in ("GET", "HEAD")
+        if isinstance(files, str) and name == "index.html" and readable:
+            return PlainTextResponse(f"emodet: {files}.\n\nThe REST interface works: see /docs.", status_code=503)
+        if name not in pages:
+            raise HTTPException(404)
+        if not readable:
+            raise HTTPException(405, headers={"Allow": "GET, HEAD"})
+        page = pages[name]
+        headers = {"ETag": page.etag, "Cache-Control": "no-cache"}
+        if page.etag in Headers(scope=scope).get("if-none-match", ""):
+            return Response(status_code=304, headers=headers)
+        return Response(page.content, media_type=page.media_type, headers=headers)
+
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        await respond(scope)(scope, receive, send)
+
+    return application

@@ -8,10 +8,9 @@ HEADER_TIMEOUT_S = 10.0
 
 
 class LimitedProtocol(H11Protocol):
-    """uvicorn has no timeout for request headers, and counts idle connections in ``limit_concurrency``.
+    """Closes a connection whose headers are not complete in time; at the limit, the oldest idle one for each new one.
 
-    This one closes a connection whose headers are not complete in time. At the limit it closes the oldest idle
-    connection for each new one.
+    uvicorn has no timeout for request headers, and counts idle connections in ``limit_concurrency``.
     """
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]

@@ -53,12 +53,7 @@ def error_responses(*statuses: int, by_reference: bool = False) -> dict[int | st
 
 
 def install_handlers(app: FastAPI, headers: dict[str, str]) -> None:
-    """Answer every exception as JSON.
-
-    Args:
-        app: The application.
-        headers: Added to answers to unexpected exceptions, which bypass the middleware.
-    """
+    """Answer every exception as JSON; `headers` to unexpected ones, which bypass the middleware."""
 
     @app.exception_handler(ApiError)
     async def api_error(request: Request, error: ApiError) -> JSONResponse:

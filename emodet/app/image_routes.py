@@ -9,23 +9,21 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from emodet.app.errors import ApiError, error_responses
-from emodet.app.processes import Decoders, ProcessEnded
+from emodet.app.processes import ProcessEnded
 from emodet.app.schema import FaceAnswer, HeatMapAnswer, ImageOptions, Options, RecogniseOptions, Recognition
-from emodet.app.settings import Limits
 from emodet.app.state import ServerState, State
 from emodet.app.uploads import BINARY, image_upload, one_file
 from emodet.arrays import UInt8
 from emodet.errors import EmodetError
 from emodet.images import TooManyPixelsError
-from emodet.inference.faces import Face
+from emodet.inference.faces import POINTS, Face, scaled
+from emodet.inference.opening import MIN_SIDE
 from emodet.inference.pictures import HeatMap, draw, encoded, heat_maps, readable
 from emodet.inference.pipeline import SCORE_TO_HIDE
 from emodet.inference.recognizer import Recognizer
 
 Result = TypeVar("Result")
 
-_MIN_SIDE = 8  # pixels
-_POINTS = ("left_eye", "right_eye", "nose", "left_mouth", "right_mouth")
 _BODY = one_file("image/jpeg", "image/png", "image/webp")
 _ERRORS = error_responses(400, 404, 408, 413, 422, 429, 503)
 
@@ -78,7 +76,7 @@ async def annotate(request: Request, state: State, options: Annotated[ImageOptio
         faces = recognizer.recognise(image, [each for each in found if each.score >= min_score])
         large, moved = readable(image, faces)
         factor = large.shape[1] / image.shape[1]
-        hidden = [tuple(value * factor for value in each.box) for each in found] if options.blur_faces else None
+        hidden = [scaled(each, factor, factor).box for each in found] if options.blur_faces else None
         try:
             return encoded(draw(large, moved, hidden=hidden), ".jpg")
         except EmodetError as problem:  # JPEG has at most 65,500 pixels a side
@@ -93,38 +91,37 @@ async def _run(
     """Read the upload, then decode and process it in a worker thread."""
     recognizer = state.recognizers.recognizer(options)
     state.check_queue()
-    async with image_upload(request, state.limits, state.memory) as data:
-        return await state.run(lambda: work(recognizer, _decoded(data, state.decoders, state.limits)))
+    async with image_upload(request, state) as data:
+        return await state.run(lambda: work(recognizer, _decoded(data, state)))
 
 
-def _decoded(data: bytes, decoders: Decoders, limits: Limits) -> UInt8:
-    message, way_out = "The image could not be decoded: its decoder stopped.", "Send a smaller one."
+def _decoded(data: bytes, state: ServerState) -> UInt8:
+    pixels, seconds = state.limits.pixels, state.limits.decode_seconds
+    code, way_out = "picture_unreadable", "Send a smaller one."
     try:
-        image = decoders.decode(data, limits.pixels)
+        image = state.decoders.decode(data, pixels)
     except TooManyPixelsError:
-        message = f"The image has more than {limits.pixels:,} pixels."
-        raise ApiError(422, "too_many_pixels", message, way_out) from None
+        code, message = "too_many_pixels", f"The image has more than {pixels:,} pixels."
     except TimeoutError:
-        message = f"The image was not decoded within {limits.decode_seconds:g} seconds."
-        raise ApiError(422, "picture_unreadable", message, "Save it as an ordinary JPEG or PNG.") from None
+        message = f"The image was not decoded within {seconds:g} seconds."
+        way_out = "Save it as an ordinary JPEG or PNG."
     except ProcessEnded:
-        raise ApiError(422, "picture_unreadable", message, way_out) from None
+        message = "The image could not be decoded: its decoder stopped."
     except EmodetError as problem:
         message = f"The image cannot be read: {str(problem).removeprefix('image: ')}."
-        raise ApiError(422, "picture_unreadable", message, "Send a complete JPEG, PNG or WebP file.") from None
-    height, width = image.shape[:2]
-    if min(height, width) < _MIN_SIDE:
-        message = f"{width}×{height} pixels are too few for a face."
-        raise ApiError(422, "picture_too_small", message, f"Send at least {_MIN_SIDE}×{_MIN_SIDE}.")
-    return image
+        way_out = "Send a complete JPEG, PNG or WebP file."
+    else:
+        height, width = image.shape[:2]
+        if min(height, width) >= MIN_SIDE:
+            return image
+        code, message = "picture_too_small", f"{width}×{height} pixels are too few for a face."
+        way_out = f"Send at least {MIN_SIDE}×{MIN_SIDE}."
+    raise ApiError(422, code, message, way_out)
 
 
 def _answer(face: Face, heat: HeatMap | None) -> FaceAnswer:
     x1, y1, x2, y2 = (round(value, 2) for value in face.box)
-    landmarks = None
-    if face.landmarks is not None:
-        points = zip(_POINTS, face.landmarks, strict=True)
-        landmarks = {name: (round(x, 2), round(y, 2)) for name, (x, y) in points}
+    points = {name: (round(x, 2), round(y, 2)) for name, (x, y) in zip(POINTS, face.landmarks or (), strict=False)}
     return FaceAnswer(
         box=(x1, y1, x2, y2),
         emotion=face.emotion,
@@ -133,7 +130,7 @@ def _answer(face: Face, heat: HeatMap | None) -> FaceAnswer:
         confidence=min(1.0, round(face.confidence, 6)),
         probabilities={name: round(value, 6) for name, value in face.probabilities.items()},
         detection_score=min(1.0, round(face.detection_score, 6)),
-        landmarks=landmarks,
+        landmarks=points or None,
         valence=face.valence,
         arousal=face.arousal,
         heat_map=None if heat is None else _heat_answer(face, heat),

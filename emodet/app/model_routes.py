@@ -11,6 +11,8 @@ from emodet.app.schema import Health, ModelAnswer, ModelClass, ModelsAnswer, Ter
 from emodet.app.state import State
 from emodet.palette import class_colours
 
+_COPIED = ("precision", "temperature", "commit", "fingerprint", "format_version")
+
 router = APIRouter(prefix="/v1", tags=["models"])
 health = APIRouter(tags=["server"])
 
@@ -39,7 +41,6 @@ async def get_model(
     names = info.class_names
     return ModelAnswer(
         name=offer.name,
-        precision=info.precision,
         bytes=offer.path.stat().st_size,
         sha256=offer.file.sha256,
         classes=[
@@ -49,12 +50,9 @@ async def get_model(
         metrics={split: dict(values) for split, values in info.metrics.items()},
         training_data=[TermsOfData(name=each.name, terms=each.terms) for each in info.training_data],
         preprocessing=dict(info.preprocessing.to_dict()),
-        temperature=info.temperature,
-        commit=info.commit,
-        fingerprint=info.fingerprint,
-        format_version=info.format_version,
         providers=list(offer.file.providers),
         card=offer.card,
+        **{name: getattr(info, name) for name in _COPIED},
     )
 
 

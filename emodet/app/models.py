@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from emodet.app.errors import ApiError
-from emodet.app.page.files import model_path
+from emodet.app.page.files import model_card
 from emodet.app.schema import Options
+from emodet.app.settings import Settings
 from emodet.errors import EmodetError
 from emodet.inference import yunet
 from emodet.inference.detectors import Detector, make_detector
 from emodet.inference.recognizer import Recognizer
-from emodet.modelfile import SHIPPED, ModelFile, read_model_file
+from emodet.modelfile import SHIPPED, ModelFile, model_path, read_model_file
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -38,31 +39,25 @@ class Recognizers:
         description: The same detector, for people.
     """
 
-    def __init__(
-        self, models: tuple[str, ...], *, detector: str, providers: tuple[str, ...], threads: int | None
-    ) -> None:
-        """Open the models; the arguments are those of `emodet.app.settings.Settings`.
-
-        Raises:
-            EmodetError: A model file or detector is missing or invalid, or two models have the same name.
-        """
+    def __init__(self, settings: Settings) -> None:
+        """Open the models; `EmodetError` if one or the detector is missing or invalid, or two have the same name."""
         offers: dict[str, Offer] = {}
-        for text in models or SHIPPED:
-            offer = _open(text, providers, threads)
+        for text in settings.models or SHIPPED:
+            offer = _open(text, settings)
             if offer.name in offers:
                 raise EmodetError(f"--model {text}: there are two models called {offer.name}; use NAME=FILE")
             offers[offer.name] = offer
         self.offers: Mapping[str, Offer] = offers
         self.default = next(iter(offers))
-        self._threads = threads
-        auto = make_detector(detector, threads=threads)
+        self._threads = settings.threads
+        auto = make_detector(settings.detector, threads=settings.threads)
         self.detector, self.description = auto.name, auto.description
         self._opened: dict[str, Detector] = {auto.name: auto}
         weights = yunet.installed_weights()  # without a download
         self._specs = {} if weights is None else {"yunet": f"yunet:{weights}"}
         self._specs |= {"centerface": "centerface", "none": "none"}
-        if detector != "auto":
-            self._specs[auto.name] = detector
+        if settings.detector != "auto":
+            self._specs[auto.name] = settings.detector
         self.detectors = tuple(self._specs)
 
     def offer(self, name: str | None) -> Offer:
@@ -80,22 +75,20 @@ class Recognizers:
         if name not in self._specs:
             message = f"The detector {name!r} is not available."
             raise ApiError(404, "not_found", message, f"There are {', '.join(self._specs)}.")
-        shares = offer.file.info.class_shares
-        if options.prior == "balanced" and not (shares and all(shares)):
-            message = f"prior=balanced: {offer.name} does not state the share of every class in its training data."
-            raise ApiError(422, "bad_value", message, "Use prior=trained, or another model.")
         if name not in self._opened:
             self._opened[name] = make_detector(self._specs[name], threads=self._threads)
-        return Recognizer(
-            offer.file,
-            detector=self._opened[name],
-            min_confidence=options.min_confidence,
-            max_faces=options.max_faces,
-            prior=options.prior,
-        )
+        try:
+            return Recognizer(
+                offer.file,
+                detector=self._opened[name],
+                **options.model_dump(include={"min_confidence", "max_faces", "prior"}),
+            )
+        except EmodetError:  # the schema has checked the other values
+            message = f"prior=balanced: {offer.name} does not state the share of every class in its training data."
+            raise ApiError(422, "bad_value", message, "Use prior=trained, or another model.") from None
 
 
-def _open(text: str, providers: tuple[str, ...], threads: int | None) -> Offer:
+def _open(text: str, settings: Settings) -> Offer:
     name, sign, rest = text.partition("=")
     if not sign or Path(text).exists():
         name, rest = "", text
@@ -103,10 +96,5 @@ def _open(text: str, providers: tuple[str, ...], threads: int | None) -> Offer:
     name = name or path.stem
     if not _NAME.fullmatch(name):
         raise EmodetError(f"--model {text}: {name!r} cannot be part of a URL; use NAME=FILE (letters, digits, -._)")
-    file = read_model_file(path, providers=providers, threads=threads)
-    card = path.with_name("MODEL_CARD.md")
-    try:
-        text_of_card = card.read_text(encoding="utf-8") if card.is_file() else None
-    except (OSError, UnicodeDecodeError):
-        raise EmodetError(f"{card}: the model card cannot be read as UTF-8") from None
-    return Offer(name, file, path, text_of_card)
+    file = read_model_file(path, providers=settings.providers, threads=settings.threads)
+    return Offer(name, file, path, model_card(path))

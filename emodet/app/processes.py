@@ -40,12 +40,9 @@ class Process:
             self._pipe.send(value)
 
     def receive(self, seconds: float) -> Any:
-        """Wait for an object of the process.
+        """Wait for an object of the process; the `EmodetError` that it raised is raised here.
 
-        Raises:
-            TimeoutError: There is none after `seconds`, not counting the start of the process.
-            ProcessEnded: There will be none.
-            EmodetError: The one that the process raised.
+        `TimeoutError` after `seconds`, not counting the start of the process; `ProcessEnded` if there will be none.
         """
         try:
             if not self._started and self._pipe.poll(_START_S):
@@ -69,18 +66,15 @@ class Decoders:
     """Processes that decode one image each at a time; they start when they are needed."""
 
     def __init__(self, *, seconds: float) -> None:
-        """Prepare; an image that takes longer than `seconds` is refused, and its process killed."""
+        """An image that takes longer than `seconds` is refused, and its process killed."""
         self._seconds = seconds
         self._idle: queue.SimpleQueue[Process] = queue.SimpleQueue()
         self._all: set[Process] = set()
 
     def decode(self, data: bytes, max_pixels: int) -> UInt8:
-        """Decode an image to uint8 (H, W, 3) RGB. Blocks: call it in a thread.
+        """Decode an image as `emodet.images.decode_rgb`. Blocks: call it in a thread.
 
-        Raises:
-            TimeoutError: It takes too long.
-            ProcessEnded: The process ended: the image needs too much memory, or `close` was called.
-            EmodetError: As `emodet.images.decode_rgb`.
+        `TimeoutError` if it takes too long; `ProcessEnded` if it needs too much memory, or `close` was called.
         """
         try:
             process = self._idle.get_nowait()

@@ -11,49 +11,27 @@ LOOPBACK = frozenset(["localhost", "127.0.0.1", "::1"])
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """Limits per request and for the whole server.
+    """Limits per request and for the whole server."""
 
-    Attributes:
-        image_bytes: Size of an encoded image.
-        pixels: Width times height of an image or a video frame.
-        video_bytes: Size of an encoded video.
-        video_seconds: Duration of a video.
-        video_frames: Frames of a video.
-        held_bytes: Encoded images in memory, all requests together.
-        waiting: Images in the queue; one more is answered with 429.
-        videos_waiting: Videos in the queue.
-        videos_uploading: Videos being uploaded at the same time.
-        videos_kept: Videos whose results are kept; the oldest finished one is deleted for a new one.
-        keep_seconds: How long results of a video are kept.
-        pause_seconds: Longest pause within an upload.
-        upload_rate: Lowest average rate of an upload, in bytes per second, after the first `pause_seconds`.
-        decode_seconds: For decoding an image.
-        open_seconds: For opening a video and decoding its first frame.
-        frame_seconds: For a frame of a video, and for finishing the results.
-        recognise_seconds: For a video.
-        queue_seconds: For an image in the queue.
-        free_bytes: Disk space that uploads leave free.
-    """
-
-    image_bytes: int = 20_000_000
-    pixels: int = 40_000_000
-    video_bytes: int = 2_000_000_000
-    video_seconds: float = 3600.0
-    video_frames: int = 250_000
-    held_bytes: int = 200_000_000
-    waiting: int = 16
-    videos_waiting: int = 4
-    videos_uploading: int = 32
-    videos_kept: int = 16
-    keep_seconds: float = 3600.0
-    pause_seconds: float = 20.0
-    upload_rate: int = 4096
-    decode_seconds: float = 10.0
-    open_seconds: float = 20.0
-    frame_seconds: float = 60.0
-    recognise_seconds: float = 4 * 3600.0
-    queue_seconds: float = 60.0
-    free_bytes: int = 500_000_000
+    image_bytes: int = 20_000_000  # of an encoded image
+    pixels: int = 40_000_000  # width times height of an image or a video frame
+    video_bytes: int = 2_000_000_000  # of an encoded video
+    video_seconds: float = 3600.0  # duration of a video
+    video_frames: int = 250_000  # of a video
+    held_bytes: int = 200_000_000  # encoded images in memory, all requests together
+    waiting: int = 16  # images in the queue; one more is answered with 429
+    videos_waiting: int = 4  # in the queue
+    videos_uploading: int = 32  # at the same time
+    videos_kept: int = 16  # with their results; the oldest finished one is deleted for a new one
+    keep_seconds: float = 3600.0  # how long results of a video are kept
+    pause_seconds: float = 20.0  # longest pause within an upload
+    upload_rate: int = 4096  # lowest average rate of an upload in bytes per second, after the first `pause_seconds`
+    decode_seconds: float = 10.0  # for decoding an image
+    open_seconds: float = 20.0  # for opening a video and decoding its first frame
+    frame_seconds: float = 60.0  # for a frame of a video, and for finishing the results
+    recognise_seconds: float = 4 * 3600.0  # for a video
+    queue_seconds: float = 60.0  # for an image in the queue
+    free_bytes: int = 500_000_000  # disk space that uploads leave free
 
     def __post_init__(self) -> None:
         for name in self.__slots__:
@@ -63,31 +41,17 @@ class Limits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """Settings of the server.
+    """Settings of the server."""
 
-    Attributes:
-        models: Model files, each ``FILE``, ``NAME=FILE``, ``int8`` or ``fp32``; the first is the default. Empty for
-            the two shipped ones.
-        detector: As in `emodet.inference.detectors.make_detector`; used for requests with ``detector=auto``.
-        providers: As in `emodet.onnx_session.PROVIDERS`.
-        threads: Threads per ONNX Runtime call; None for one per core.
-        workers: Images recognised in parallel.
-        token: Required from every request; None for no token.
-        hosts: Allowed names in the Host header, without the port; None for any.
-        secure: Whether browsers give the page access to the camera: over TLS, or on the local machine.
-        tls: Whether the server is reached over TLS; marks the cookie as secure.
-        limits: See `Limits`.
-    """
-
-    models: tuple[str, ...] = ()
-    detector: str = "auto"
-    providers: tuple[str, ...] = ("cpu",)
-    threads: int | None = None
-    workers: int = 2
-    token: str | None = None
-    hosts: frozenset[str] | None = LOOPBACK
-    secure: bool = True
-    tls: bool = False
+    models: tuple[str, ...] = ()  # each FILE, NAME=FILE or the name of a shipped one; the first is the default
+    detector: str = "auto"  # as in `make_detector`; used for requests with detector=auto
+    providers: tuple[str, ...] = ("cpu",)  # of `emodet.onnx_session.PROVIDERS`
+    threads: int | None = None  # per call of ONNX Runtime; None for one per core
+    workers: int = 2  # images recognised in parallel
+    token: str | None = None  # required from every request; None for no token
+    hosts: frozenset[str] | None = LOOPBACK  # allowed names in the Host header, without the port; None for any
+    secure: bool = True  # browsers give the page the camera: over TLS, or on the local machine
+    tls: bool = False  # marks the cookie as secure
     limits: Limits = field(default_factory=Limits)
 
     def __post_init__(self) -> None:

@@ -11,29 +11,22 @@ from emodet.app.errors import ApiError
 from emodet.app.models import Recognizers
 from emodet.app.processes import Decoders
 from emodet.app.settings import Limits
-from emodet.app.uploads import HeldBytes
 from emodet.app.video_jobs import VideoJobs
 
 Result = TypeVar("Result")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ServerState:
-    """The shared objects of a server.
-
-    Attributes:
-        workers: Images recognised in parallel, and in the queue.
-        memory: Encoded images in memory.
-        page_problem: Why there is no page; None if there is one.
-    """
+    """The shared objects of a server."""
 
     limits: Limits
     recognizers: Recognizers
-    workers: anyio.CapacityLimiter
+    workers: anyio.CapacityLimiter  # images recognised in parallel, and in the queue
     decoders: Decoders
     jobs: VideoJobs
-    memory: HeldBytes
-    page_problem: str | None
+    page_problem: str | None  # why there is no page; None if there is one
+    held_bytes: int = 0  # encoded images in memory, all requests together
 
     @property
     def waiting(self) -> int:
@@ -47,11 +40,7 @@ class ServerState:
             raise ApiError(429, "busy", message, "Try again in a moment.", retry_s=2)
 
     async def run(self, work: Callable[[], Result]) -> Result:
-        """Run `work` in a thread, where ONNX Runtime and OpenCV release the GIL.
-
-        Raises:
-            ApiError: The queue is full, or the time limit is reached in it.
-        """
+        """Run `work` in a thread, where ONNX Runtime and OpenCV release the GIL; `ApiError` if none is free in time."""
         self.check_queue()
         try:
             with anyio.fail_after(self.limits.queue_seconds):

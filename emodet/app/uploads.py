@@ -17,18 +17,12 @@ from starlette.types import Message
 
 from emodet.app.errors import ApiError
 from emodet.app.settings import Limits
+from emodet.app.state import ServerState
 
 BINARY = {"schema": {"type": "string", "format": "binary"}}
 
 _FORM_BYTES = 65_536  # of a form, besides its file
 _CHUNK = 2**20
-
-
-class HeldBytes:
-    """Counts the encoded images in memory, all requests together."""
-
-    def __init__(self, limit: int) -> None:
-        self.limit, self.held = limit, 0
 
 
 def one_file(*media_types: str) -> dict[str, Any]:
@@ -39,35 +33,30 @@ def one_file(*media_types: str) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def image_upload(request: Request, limits: Limits, memory: HeldBytes) -> AsyncIterator[bytes]:
-    """The encoded image, counted in `memory` until the context ends.
+async def image_upload(request: Request, state: ServerState) -> AsyncIterator[bytes]:
+    """The encoded image, counted in `state.held_bytes` until the context ends.
 
-    Raises:
-        ApiError: The body is empty, too large or too slow, or the server holds too many images.
+    `ApiError` if the body is empty, too large or too slow, or the server holds too many images.
     """
     held = 0
 
     def hold(count: int) -> None:
         nonlocal held
-        if memory.held + count > memory.limit:
+        if state.held_bytes + count > state.limits.held_bytes:
             message = "Too many images are being uploaded at once."
             raise ApiError(429, "busy", message, "Try again in a moment.", retry_s=2)
-        memory.held, held = memory.held + count, held + count
+        state.held_bytes, held = state.held_bytes + count, held + count
 
     data = bytearray()
     try:
-        await _receive(_limited(request, limits.image_bytes, limits, hold), data.extend)
+        await _receive(_limited(request, state.limits.image_bytes, state.limits, hold), data.extend)
         yield bytes(data)
     finally:
-        memory.held -= held
+        state.held_bytes -= held
 
 
 async def save_video(request: Request, path: Path, limits: Limits) -> None:
-    """Write the encoded video to a new file.
-
-    Raises:
-        ApiError: The body is empty, too large or too slow, or the disk is full.
-    """
+    """Write the encoded video to a new file; `ApiError` if it is empty, too large or too slow, or the disk is full."""
 
     def check_space(count: int) -> None:
         if shutil.disk_usage(path.parent).free < limits.free_bytes + count:

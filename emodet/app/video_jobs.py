@@ -6,7 +6,7 @@ import shutil
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from emodet.app.models import Recognizers
 from emodet.app.processes import Process, ProcessEnded
 from emodet.app.schema import Problem, VideoFiles, VideoOptions, VideoStatus
 from emodet.app.settings import Limits
-from emodet.app.video_work import RESULTS, Progress, VideoFacts, VideoTooLongError, VideoWork, recognise
+from emodet.app.video_work import RESULTS, Progress, VideoTooLongError, VideoWork, recognise
 from emodet.errors import EmodetError
 from emodet.inference.pipeline import StreamOptions
 from emodet.inference.tracking import Smoothing
@@ -25,20 +25,15 @@ _SKIPPED_S = 0.2  # longest time for a frame that `every` skips
 
 @dataclass(slots=True, eq=False)
 class VideoJob:
-    """One video; its folder holds the upload and the results.
-
-    Attributes:
-        process: None while the video is being uploaded.
-        finished_s: `time.monotonic` at its end.
-    """
+    """One video; its folder holds the upload and the results."""
 
     folder: Path
     work: VideoWork
     status: VideoStatus
-    process: Process | None = None
+    process: Process | None = None  # while the video is being uploaded
     emotions: Counter[str] = field(default_factory=Counter)
     deleted: bool = False
-    finished_s: float | None = None
+    finished_s: float | None = None  # `time.monotonic` at its end
 
     @property
     def ended(self) -> bool:
@@ -70,13 +65,9 @@ class VideoJob:
 
 
 class VideoJobs:
-    """All videos of a server.
+    """All videos of a server."""
 
-    Attributes:
-        folder: Holds the folders of the videos; must be set before the first upload.
-    """
-
-    folder: Path
+    folder: Path  # holds the folders of the videos; must be set before the first upload
 
     def __init__(self, recognizers: Recognizers, limits: Limits) -> None:
         self._recognizers, self._limits = recognizers, limits
@@ -110,24 +101,20 @@ class VideoJobs:
         return job
 
     def start(self, job: VideoJob) -> VideoStatus:
-        """Open the uploaded video and queue it. Blocks: call it in a thread.
+        """Open the uploaded video and queue it; returns its status. Blocks: call it in a thread.
 
-        Returns:
-            The status before the recognition starts.
-
-        Raises:
-            ApiError: It is not a video, exceeds the limits, or the queue is full. The job is deleted.
+        `ApiError` if it is not a video, exceeds the limits, or the queue is full. The job is deleted then.
         """
         try:
             self._check_queue()
             job.process = Process(recognise, job.upload, self._limits)
-            facts: VideoFacts = job.process.receive(self._limits.open_seconds)
+            facts = job.process.receive(self._limits.open_seconds)
         except BaseException as problem:
             self.delete(job)
             if isinstance(problem, TimeoutError | EmodetError):
                 raise self._refusal(problem) from None
             raise
-        job.status = job.status.model_copy(update=asdict(facts))
+        job.status = job.status.model_copy(update=facts)
         waiting = job.snapshot(self._limits.keep_seconds)
         self._thread.submit(self._run, job, job.process)
         return waiting

@@ -5,7 +5,7 @@ import json
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Query, Request
 from fastapi import Path as InPath
@@ -130,9 +130,7 @@ def _add_result(name: str, media_type: str, operation_id: str, description: str)
             return Response(path.read_bytes(), media_type=media_type)
         return FileResponse(path, media_type=media_type)
 
-    content: dict[str, Any] = {media_type: {"schema": {"type": "string"}}}
-    if media_type == "application/json":
-        content = {media_type: {"schema": {"type": "object"}}}
+    content = {media_type: {"schema": {"type": "object" if media_type == "application/json" else "string"}}}
     router.add_api_route(
         f"/{{number}}/{name}",
         get_result,

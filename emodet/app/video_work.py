@@ -31,17 +31,6 @@ class VideoTooLongError(EmodetError):
 
 
 @dataclass(frozen=True, slots=True)
-class VideoFacts:
-    """What the header says; names and units are those of `emodet.app.schema.VideoStatus`."""
-
-    width: int
-    height: int
-    frame_rate: float
-    duration_s: float | None
-    frames_total: int | None
-
-
-@dataclass(frozen=True, slots=True)
 class VideoWork:
     """How a video is recognised, and the folder for the results."""
 
@@ -61,19 +50,24 @@ class Progress:
 
 
 def recognise(pipe: Connection, path: Path, limits: Limits) -> None:
-    """Open a video and send `VideoFacts`; then receive `VideoWork`, send `Progress` after each frame, and None.
+    """Open a video and send what its header says, as fields of `emodet.app.schema.VideoStatus`.
 
-    Results up to an error are kept.
-
-    Raises:
-        VideoTooLongError: The video exceeds the limits.
-        EmodetError: It is no video, has too large frames, or is cut off.
+    Then receive `VideoWork`, send `Progress` after each frame, and None at the end. Results up to an error are kept.
+    `VideoTooLongError` if it exceeds the limits; `EmodetError` if it is no video, has too large frames, or is cut off.
     """
     video = VideoReader(path, max_pixels=limits.pixels)
     seconds, frames = video.duration_s, video.frame_count
     if seconds is not None and (seconds > limits.video_seconds or frames > limits.video_frames):
         raise VideoTooLongError("too long")
-    pipe.send(VideoFacts(*video.size, video.frame_rate, seconds, frames or None))
+    (width, height), rate = video.size, video.frame_rate
+    facts = {
+        "width": width,
+        "height": height,
+        "frame_rate": rate,
+        "duration_s": seconds,
+        "frames_total": frames or None,
+    }
+    pipe.send(facts)
     work: VideoWork = pipe.recv()
     names = work.recognizer.model.info.class_names
     chart = TimelineSink(work.folder / RESULTS["timeline_png"], names, "video")

@@ -163,7 +163,7 @@ def open_video(
     max_pixels: int | None = MAX_PIXELS,
     on_event: Callable[[str], None] | None = None,
 ) -> VideoReader | LiveVideo:
-    """Open a video: its frames when iterated, to be closed.
+    """Open a video: its frames when iterated, to be closed; `EmodetError` if it is no video or cannot be opened.
 
     A web address of a video that has an end is read like a file, every frame; of other live sources, the newest frame.
 
@@ -172,9 +172,6 @@ def open_video(
         live: Whether it is a live source; None for addresses and cameras.
         max_pixels: Refuse larger frames; None for no limit.
         on_event: Takes messages about lost and found connections.
-
-    Raises:
-        EmodetError: It cannot be opened, or is no video.
     """
     live = isinstance(address, str) and "://" in address if live is None else live
     if isinstance(address, int):

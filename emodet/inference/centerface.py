@@ -11,7 +11,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
 from emodet.arrays import UInt8
 from emodet.errors import EmodetError
@@ -55,11 +54,9 @@ class CenterFace:
         if min(height, width) < MIN_SIDE:
             return ()
         scale = min(1.0, longest_side / max(height, width))
-        small_width, small_height = max(1, round(width * scale)), max(1, round(height * scale))
+        small = small_width, small_height = max(1, round(width * scale)), max(1, round(height * scale))
         if scale < 1:
-            image_rgb = np.asarray(
-                cv2.resize(image_rgb, (small_width, small_height), interpolation=cv2.INTER_AREA), dtype=np.uint8
-            )
+            image_rgb = np.asarray(cv2.resize(image_rgb, small, interpolation=cv2.INTER_AREA), dtype=np.uint8)
         # Padded with black to the right and below, so that faces keep their proportions.
         full = [math.ceil(side / MULTIPLE) * MULTIPLE for side in (small_height, small_width)]
         planes = np.zeros((1, 3, *full), dtype=np.float32)
@@ -81,14 +78,13 @@ class CenterFace:
         kept = np.asarray(cv2.dnn.NMSBoxes(boxes.tolist(), confidences.tolist(), 0.0, OVERLAP)).ravel()
         landmarks = np.stack([xs * stretch_x, ys * stretch_y], axis=2).transpose(1, 0, 2)
         order = sorted(kept.tolist(), key=lambda index: -confidences[index])
-        return tuple(_detection(boxes[index], landmarks[index], float(confidences[index])) for index in order)
+        corners = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1).tolist()
+        return tuple(
+            Detection(tuple(corners[index]), ordered_landmarks(landmarks[index]), float(confidences[index]))
+            for index in order
+        )
 
 
 def weights_file() -> Path:
     """Path of the shipped weights."""
     return Path(__file__).parents[1] / "weights" / "centerface.onnx"
-
-
-def _detection(box: npt.NDArray[np.floating], landmarks: npt.NDArray[np.floating], score: float) -> Detection:
-    x, y, width, height = (float(value) for value in box)
-    return Detection((x, y, x + width, y + height), ordered_landmarks(landmarks.tolist()), score)

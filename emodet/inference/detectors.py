@@ -47,13 +47,12 @@ class Detector(Protocol):
     """Finds faces at one size. Must be safe to call from several threads if the recognizer is used so.
 
     A detector may have an attribute ``sure_score``: `find_faces` then searches at several sizes and checks what scores
-    lower by a second look. Without it `find_faces` calls the detector once. `min_score` is its default threshold,
-    `description` names it and the origin of its weights.
+    lower by a second look. Without it `find_faces` calls the detector once.
     """
 
     name: str
-    description: str
-    min_score: float
+    description: str  # name and origin of its weights
+    min_score: float  # default threshold
 
     def __call__(self, image_rgb: UInt8, *, longest_side: int, min_score: float | None = None) -> tuple[Detection, ...]:
         """Find the faces of an image, uint8 (H, W, 3) RGB: in its pixels, highest score first.
@@ -148,9 +147,9 @@ def _search(
     small = image_rgb
     for side in searched:
         small = _reduced(small, side)
-        for face in detector(small, longest_side=side, min_score=threshold):
-            if face.side <= MAX_FACE or side == searched[-1]:
-                found.append((side, scaled(face, *_stretch(small, image_rgb))))
+        faces = detector(small, longest_side=side, min_score=threshold)
+        kept = [face for face in faces if face.side <= MAX_FACE or side == searched[-1]]
+        found += [(side, scaled(face, *_stretch(small, image_rgb))) for face in kept]
     return found
 
 
@@ -158,8 +157,7 @@ def _merged(found: Sequence[tuple[int, Detection]]) -> list[Detection]:
     """One detection per face: that of the finest search whose score is close to the best."""
     groups: list[list[tuple[int, Detection]]] = []
     for side, face in sorted(found, key=lambda item: -item[1].score):
-        same = (group for group in groups if overlap(group[0][1].box, face.box) > SAME_FACE)
-        group = next(same, None)
+        group = next((each for each in groups if overlap(each[0][1].box, face.box) > SAME_FACE), None)
         if group is None:
             groups.append([(side, face)])
         elif face.score > group[0][1].score - SCORE_STEP:
@@ -233,7 +231,5 @@ def _stretch(small: UInt8, large: UInt8) -> tuple[float, float]:
 
 def _roll(landmarks: Points | None) -> float:
     """Degrees by which the line through the eyes is turned clockwise, -180..180; 0 without landmarks."""
-    if landmarks is None:
-        return 0.0
-    (ax, ay), (bx, by) = landmarks[:2]
+    (ax, ay), (bx, by) = (landmarks or ((0, 0), (0, 0)))[:2]
     return math.degrees(math.atan2(by - ay, bx - ax))

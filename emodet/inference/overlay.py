@@ -36,12 +36,12 @@ def annotate(image_rgb: UInt8, faces: Sequence[Face], *, note: str = "") -> UInt
     picture = image_rgb.copy()
     height, width = picture.shape[:2]
     line = max(1, round(max(height, width) / 500))
-    for face in faces:
-        left, top, right, bottom = _pixels(face.box, width, height)
-        cv2.rectangle(picture, (left, top), (right, bottom), _INK, line + 2)
-        cv2.rectangle(picture, (left, top), (right, bottom), colour_of(face.emotion, face.probabilities), line)
+    areas = [_pixels(face.box, width, height) for face in faces]
+    for face, area in zip(faces, areas, strict=True):
+        cv2.rectangle(picture, area[:2], area[2:], _INK, line + 2)
+        cv2.rectangle(picture, area[:2], area[2:], colour_of(face.emotion, face.probabilities), line)
     # Labels after all boxes, so that no box runs through one; largest faces last, so that theirs stay readable.
-    taken: list[Area] = [_pixels(face.box, width, height) for face in faces] if len(faces) > 1 else []
+    taken = areas if len(faces) > 1 else []
     for face in sorted(faces, key=lambda face: face.box[3] - face.box[1], reverse=True):
         _label(picture, face, taken)
     if note:
@@ -77,12 +77,10 @@ def heat_tile(crop: UInt8, heat: Float32, title: str, *, side: int, hidden: bool
     """
     strength = np.maximum(heat, 0)
     strength = strength / max(float(strength.max()), 1e-6)
-    coloured = cv2.cvtColor(
-        cv2.applyColorMap((strength * 255).astype(np.uint8), cv2.COLORMAP_INFERNO), cv2.COLOR_BGR2RGB
-    )
-    base = cv2.cvtColor(cv2.cvtColor(hide(crop) if hidden else crop, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+    coloured = cv2.applyColorMap((strength * 255).astype(np.uint8), cv2.COLORMAP_INFERNO)[:, :, ::-1]
+    grey = cv2.cvtColor(hide(crop) if hidden else crop, cv2.COLOR_RGB2GRAY)[:, :, None]
     share = (0.75 * strength)[:, :, None]
-    mixed = (base * (1 - share) + coloured * share).astype(np.uint8)
+    mixed = (grey * (1 - share) + coloured * share).astype(np.uint8)
     scale = side / 330
     room = round(34 * scale)
     tile = np.full((side + room, side, 3), _INK, dtype=np.uint8)
@@ -163,21 +161,18 @@ def _bars(picture: UInt8, face: Face, box: Area, scale: float, taken: list[Area]
         return
     taken.append(panel)
     picture[panel[1] : panel[3], panel[0] : panel[2]] //= 3
+    start = x + label + 2 * pad
     for place, (name, probability) in enumerate(best):
-        base = y + pad + row * place + row - pad
+        base = y + row * (place + 1)
         draw_text(picture, name, (x + pad, base), scale, _WHITE)
-        start = x + label + 2 * pad
-        cv2.rectangle(picture, (start, base - row + pad), (start + length, base), _INK, cv2.FILLED)
-        filled = start + max(1, round(length * probability))
-        cv2.rectangle(
-            picture, (start, base - row + pad), (filled, base), colour_of(name, face.probabilities), cv2.FILLED
-        )
+        corner, filled = (start, base - row + pad), start + max(1, round(length * probability))
+        cv2.rectangle(picture, corner, (start + length, base), _INK, cv2.FILLED)
+        cv2.rectangle(picture, corner, (filled, base), colour_of(name, face.probabilities), cv2.FILLED)
 
 
 def _pixels(box: Box, width: int, height: int) -> Area:
-    x1, y1, x2, y2 = box
-    left, top = int(np.clip(round(x1), 0, width - 1)), int(np.clip(round(y1), 0, height - 1))
-    return left, top, int(np.clip(round(x2) - 1, left, width - 1)), int(np.clip(round(y2) - 1, top, height - 1))
+    left, top = (min(max(round(at), 0), size - 1) for at, size in zip(box[:2], (width, height), strict=True))
+    return left, top, min(max(round(box[2]) - 1, left), width - 1), min(max(round(box[3]) - 1, top), height - 1)
 
 
 def _meet(one: Area, other: Area) -> bool:

@@ -12,9 +12,8 @@ from emodet.inference.faces import Box, Face
 from emodet.inference.pictures import HeatMap, draw, heat_maps
 from emodet.inference.recognizer import Recognizer
 from emodet.inference.sinks import Sink
-from emodet.inference.stream import DETECT_EVERY, FaceStream
 from emodet.inference.summary import Meter
-from emodet.inference.tracking import Smoothing
+from emodet.inference.tracking import DETECT_EVERY, FaceStream, Smoothing
 from emodet.inference.video_reader import Frame, VideoReader
 
 SCORE_TO_HIDE = 0.3
@@ -77,10 +76,7 @@ def recognise_stream(
     sinks: Sequence[Sink],
     options: StreamOptions | None = None,
 ) -> None:
-    """Recognise a video, and give each result to every sink.
-
-    Sinks are opened, and closed also after an error. Those with `every_frame` also get frames that are not recognised.
-    """
+    """Recognise a video, and give each result to every sink; the sinks are opened, and closed also after an error."""
     all_frames = any(sink.every_frame for sink in sinks)
     with ExitStack() as stack:
         for sink in sinks:
@@ -103,17 +99,15 @@ def recognise_video(
     Decoding and recognition each have a thread; closing the iterator ends them. `EmodetError` if the video breaks off.
     """
     options = options or StreamOptions()
-    live = video if isinstance(video, LiveVideo) else None
-    step = options.every
-    if not isinstance(video, VideoReader):
-        frames = iter(video)
+    step, close = options.every, None
+    if isinstance(video, LiveVideo):
+        frames, close = iter(video), video.close  # the thread may be waiting for a camera
     elif all_frames:
         frames = read_ahead(video.frames())
     else:
         frames, step = read_ahead(video.frames(step)), 1  # others are not even converted
-    results = _results(recognizer, frames, options, step=step, all_frames=all_frames, live=live is not None)
-    # The thread may be waiting for a camera.
-    return read_ahead(results, capacity=2, before_close=None if live is None else live.close)
+    results = _results(recognizer, frames, options, step=step, all_frames=all_frames, live=close is not None)
+    return read_ahead(results, capacity=2, before_close=close)
 
 
 def _results(

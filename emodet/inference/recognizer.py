@@ -15,13 +15,11 @@ from emodet.emotions import UNCERTAIN
 from emodet.errors import EmodetError
 from emodet.images import ImageLike, decode_rgb, load_rgb
 from emodet.inference.detectors import STILL_SIDES, Detector, WholePicture, find_faces, make_detector
-from emodet.inference.faces import MIN_CONFIDENCE, Box, Detection, Face
-from emodet.inference.fetch import fetch_image, is_web_address
-from emodet.inference.result import Result
+from emodet.inference.faces import MIN_CONFIDENCE, Box, Detection, Face, Result
+from emodet.inference.opening import fetch_image, is_web_address
 from emodet.inference.sources import hide_password
-from emodet.inference.stream import DETECT_EVERY, FaceStream
-from emodet.inference.tracking import Smoothing
-from emodet.modelfile import SHIPPED, ModelFile, read_model_file, shipped_model
+from emodet.inference.tracking import DETECT_EVERY, FaceStream, Smoothing
+from emodet.modelfile import DEFAULT_MODEL, SHIPPED, ModelFile, model_path, read_model_file
 
 if TYPE_CHECKING:
     from emodet.inference.video_reader import Frame
@@ -62,7 +60,7 @@ class Recognizer:
         max_faces: int | None = None,
         prior: Literal["trained", "balanced"] = "trained",
     ) -> None:
-        """Open the model file and the detector.
+        """Open the model file and the detector; `EmodetError` if one is refused or missing, or a value is wrong.
 
         Args:
             model: Path of a model file, an opened one, or a shipped one: ``int8`` (the default),
@@ -75,9 +73,6 @@ class Recognizer:
             max_faces: Recognise only the largest faces of a frame; None for all.
             prior: ``balanced`` divides the probabilities by (class share in training)^0.4 and rescales them: rare
                 emotions are predicted more often, at a cost in accuracy that the model card states.
-
-        Raises:
-            EmodetError: The model file is refused, the detector's weights are not available, or a value is wrong.
         """
         if max_faces is not None and max_faces < 1:
             raise EmodetError(f"max_faces={max_faces}: expected 1 or more, or None for all")
@@ -97,16 +92,12 @@ class Recognizer:
     def __call__(self, image: ImageLike) -> Result: ...
 
     def __call__(self, image: ImageLike | list[ImageLike]) -> Result | list[Result]:
-        """Recognise every face of an image, or of each image of a list.
+        """Recognise every face of an image: its `Result`, a tuple of `Face` that draws, saves and shows itself.
 
         Args:
             image: A path, an http or https address (at most 256 MB and a minute), the bytes of an image file, a Pillow
                 image, or a uint8 array (H, W, 3) in RGB order (OpenCV reads BGR: ``image[:, :, ::-1]``); or a list of
-                these.
-
-        Returns:
-            A `Result`: a tuple of one `Face` per detection, highest detection score first, empty without a face, which
-            draws, saves and shows itself. For a list, a list of such.
+                these, for a list of results.
 
         Raises:
             EmodetError: An image cannot be read, or is not uint8 (H, W, 3).
@@ -114,10 +105,8 @@ class Recognizer:
         if isinstance(image, list):
             return [self(one) for one in image]
         source = hide_password(os.fspath(image)) if isinstance(image, str | os.PathLike) else ""
-        if isinstance(image, str) and is_web_address(image):
-            image_rgb = decode_rgb(fetch_image(image, source), name=source)
-        else:
-            image_rgb = load_rgb(image)
+        web = isinstance(image, str) and is_web_address(image)
+        image_rgb = decode_rgb(fetch_image(str(image), source), name=source) if web else load_rgb(image)
         faces = self.recognise(image_rgb, self.detect(image_rgb))
         return Result(faces, image_rgb, self.model.info.class_names, source)
 
@@ -135,7 +124,7 @@ class Recognizer:
     def recognise(
         self, image_rgb: UInt8, detections: Sequence[Detection | Box], *, margin: float | None = None
     ) -> tuple[Face, ...]:
-        """Classify faces of an image in one batch.
+        """Classify faces of an image in one batch: one `Face` for each detection, in order.
 
         Args:
             image_rgb: uint8 (H, W, 3) RGB.
@@ -143,9 +132,6 @@ class Recognizer:
             margin: Fraction of the box side added on each side; None for the model file's
                 (`model.info.preprocessing.margin`), which fits boxes from brows to chin. Give less for looser boxes,
                 down to -0.4: with the head and shoulders in the crop the net sees smaller faces than it was trained on.
-
-        Returns:
-            One `Face` for each, in order.
         """
         found = [each if isinstance(each, Detection) else Detection(each, None, 1.0) for each in detections]
         return self.classify([self.crop(image_rgb, each, margin=margin) for each in found], found)
@@ -159,7 +145,7 @@ class Recognizer:
         return tuple(faces)
 
     def crops(self, pictures: UInt8 | Sequence[UInt8], *, margin: float | None = None) -> tuple[Face, ...]:
-        """Classify face crops of any size, each resized and recoloured for the model file.
+        """Classify face crops of any size, resized and recoloured for the model file: one `Face` for each, in order.
 
         Crops of `model.info.preprocessing.crop` go to `model.probabilities` directly.
 
@@ -168,9 +154,6 @@ class Recognizer:
             margin: What the crops contain around the face on each side, as a fraction of the face's longer side: 0 for
                 brows to chin, about 0.5 for a whole head. It is cut, or repeated at the edges, to the model file's own
                 margin. None takes each crop as it is, as a training image that is one face.
-
-        Returns:
-            One `Face` for each, in order.
         """
         found = [_face_of_crop(load_rgb(picture), margin) for picture in pictures]
         return self.classify([self.crop(picture, face) for picture, face in zip(pictures, found, strict=True)], found)
@@ -178,19 +161,14 @@ class Recognizer:
     def video(
         self, address: str | os.PathLike[str] | int, *, smoothing: Smoothing | None = None, every: int = 1
     ) -> Iterator[tuple["Frame", Result]]:
-        """Recognise a video file, camera or stream with tracking and smoothing.
-
-        Args:
-            address: As `emodet.open_video`.
-            smoothing: None for the default.
-            every: Recognise only every n-th frame.
+        """Recognise every n-th frame of a video file, camera or stream with tracking and smoothing.
 
         Yields:
             (frame, result): `frame.image_rgb` is uint8 (H, W, 3) RGB, `frame.time_s` its time; the faces of `result`
             have their `track_id`.
 
         Raises:
-            EmodetError: The video cannot be opened, or breaks off.
+            EmodetError: The video (see `emodet.open_video`) cannot be opened, or breaks off.
         """
         # Deferred: they build on this module, and stills do not need them.
         from emodet.inference.capture import open_video
@@ -212,16 +190,13 @@ class Recognizer:
         smoothing: Smoothing | None = None,
         detect_every: int = DETECT_EVERY,
     ) -> Iterator[tuple[Face, ...]]:
-        """Recognise the frames of a video with tracking and smoothing.
+        """Recognise frames in order, uint8 (H, W, 3) RGB, with tracking and smoothing: the faces of each frame.
 
         Args:
-            frames: uint8, (H, W, 3), RGB, in order; taken one at a time.
+            frames: Taken one at a time.
             frame_rate: Frames per second.
             smoothing: None for the default.
             detect_every: Detect faces in every n-th frame; between, they are tracked by optical flow.
-
-        Yields:
-            The faces of each frame, with their `track_id`.
         """
         if not frame_rate > 0:
             raise EmodetError(f"frame_rate={frame_rate}: expected a number above 0")
@@ -271,14 +246,13 @@ class Recognizer:
 
 
 def _face_of_crop(picture: UInt8, margin: float | None) -> Detection:
-    height, width = picture.shape[:2]
     if margin is None:
         return WholePicture()(picture)[0]
     if not 0 <= margin <= 2:
         raise EmodetError(f"margin={margin}: expected a fraction of the face's side, 0 to 2, or None")
+    height, width = picture.shape[:2]
     half = max(height, width) / (1 + 2 * margin) / 2
-    box = (width / 2 - half, height / 2 - half, width / 2 + half, height / 2 + half)
-    return Detection(box, None, 1.0)
+    return Detection((width / 2 - half, height / 2 - half, width / 2 + half, height / 2 + half), None, 1.0)
 
 
 def _least_confidence(value: float | str, model: ModelFile) -> float:
@@ -311,15 +285,12 @@ def open_model(
     Raises:
         EmodetError: As `emodet.modelfile.read_model_file`.
     """
-    if model is None:
-        return shipped_model(providers=providers, threads=threads)
-    if str(model) in SHIPPED and not Path(model).exists():
-        return shipped_model(str(model), providers=providers, threads=threads)
-    if Path(model).is_dir() or Path(model).suffix in (".ckpt", ".pt", ".pth"):
+    place = model_path(DEFAULT_MODEL if model is None else model)
+    if place.is_dir() or place.suffix in (".ckpt", ".pt", ".pth"):
         raise EmodetError(
             f"model={model}: a run or checkpoint, not a model file; export it first: "
             f"python -m emodet.export checkpoint={model} output=out, then use out/emodet-int8.onnx"
         )
-    if not Path(model).exists():
+    if not place.exists() and place not in SHIPPED.values():
         raise EmodetError(f"model={model}: no such file; the shipped model files are {', '.join(SHIPPED)}")
-    return read_model_file(model, providers=providers, threads=threads)
+    return read_model_file(place, providers=providers, threads=threads)

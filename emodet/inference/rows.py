@@ -9,12 +9,11 @@ from typing import Any, TextIO
 
 from emodet.errors import EmodetError
 from emodet.files import atomic_path
-from emodet.inference.faces import Face
+from emodet.inference.faces import POINTS, Face
 from emodet.installation import install
 
 ROW_FORMATS = ("jsonl", "csv", "parquet")
 
-_POINTS = ("left_eye", "right_eye", "nose", "left_mouth", "right_mouth")
 _PLAIN = (
     *("source", "frame", "time_s", "face", "track_id", "x1", "y1", "x2", "y2", "detection_score"),
     *("emotion", "most_probable", "confidence", "valence", "arousal"),
@@ -28,20 +27,12 @@ class RowsError(EmodetError):
 
 
 def face_row(source: str, frame: int, time_s: float | None, place: int, face: Face) -> dict[str, Any]:
-    """A face as a row: column to value.
+    """A face as a row: column to value; `place` is its number within the frame, from 0.
 
-    Args:
-        source: Name of the file, camera or stream.
-        frame: Frame index in a video, from 0; 0 for an image.
-        time_s: Seconds in the video; None for an image.
-        place: The face's number within the frame, from 0.
-        face: The face. Its ``probabilities`` and ``landmarks`` are dicts, which CSV and Parquet flatten to
-            ``p_happiness`` and ``left_eye_x``.
+    ``probabilities`` and ``landmarks`` are dicts, which CSV and Parquet flatten to ``p_happiness`` and ``left_eye_x``.
     """
     x1, y1, x2, y2 = (round(value, 1) for value in face.box)
-    points = None
-    if face.landmarks is not None:
-        points = {name: [round(x, 1), round(y, 1)] for name, (x, y) in zip(_POINTS, face.landmarks, strict=False)}
+    points = {name: [round(x, 1), round(y, 1)] for name, (x, y) in zip(POINTS, face.landmarks or (), strict=False)}
     return {
         "source": source,
         "frame": frame,
@@ -56,13 +47,13 @@ def face_row(source: str, frame: int, time_s: float | None, place: int, face: Fa
         "valence": _rounded(face.valence, 4),
         "arousal": _rounded(face.arousal, 4),
         "probabilities": {name: round(value, 5) for name, value in face.probabilities.items()},
-        "landmarks": points,
+        "landmarks": points or None,
     }
 
 
 def row_columns(class_names: Sequence[str]) -> list[str]:
     """The columns of CSV and Parquet, in order."""
-    return [*_PLAIN, *(f"p_{name}" for name in class_names), *(f"{point}_{axis}" for point in _POINTS for axis in "xy")]
+    return [*_PLAIN, *(f"p_{name}" for name in class_names), *(f"{point}_{axis}" for point in POINTS for axis in "xy")]
 
 
 def parquet_schema(class_names: Sequence[str]) -> Any:
@@ -85,28 +76,24 @@ class RowWriter:
         byte_order_mark: bool = False,
         append: bool = False,
     ) -> None:
-        """Open a file for rows.
+        """Open a file for rows, or take an open text stream (``jsonl`` and ``csv`` only), which is not closed.
 
-        Args:
-            kind: One of `ROW_FORMATS`.
-            target: A path, whose file is replaced, or an open text stream (``jsonl`` and ``csv`` only), not closed.
-            class_names: The model file's classes, for the columns.
-            byte_order_mark: Begin a CSV file with one: spreadsheets then read it as UTF-8.
-            append: Write behind the rows of an existing file (``jsonl`` and ``csv`` only).
+        With `append` rows are written behind those of an existing file (also ``jsonl`` and ``csv`` only). A CSV file
+        with a byte-order mark is read as UTF-8 by spreadsheets.
         """
         if kind not in ROW_FORMATS:
             raise EmodetError(f"rows={kind!r}: choose from {', '.join(ROW_FORMATS)}")
         if kind == "parquet" and not isinstance(target, Path):
             raise EmodetError("rows=parquet cannot go to standard output; name a folder with --output")
-        self._kind, self._columns, self._pending = kind, row_columns(class_names), list[dict[str, Any]]()
-        self._mode, self._class_names = "a" if append else "w", class_names
+        self._kind, self._class_names, self._pending = kind, class_names, list[dict[str, Any]]()
+        self._mode = "a" if append else "w"
         self._name = target if isinstance(target, Path) else "standard output"
         self._open = ExitStack()
         with self._errors():
             opened = self._open.enter_context(self._opened(target)) if isinstance(target, Path) else target
             self._stream: Any = opened
             if kind == "csv":
-                self._csv = csv.DictWriter(self._stream, self._columns, lineterminator="\n")
+                self._csv = csv.DictWriter(self._stream, row_columns(class_names), lineterminator="\n")
                 if not append:
                     self._stream.write("\ufeff" * byte_order_mark)
                     self._csv.writeheader()
@@ -192,5 +179,5 @@ def flat_row(row: dict[str, Any]) -> dict[str, Any]:
     return {
         **{column: row[column] for column in _PLAIN},
         **{f"p_{name}": value for name, value in row["probabilities"].items()},
-        **{f"{name}_{axis}": points.get(name, (None, None))[i] for name in _POINTS for i, axis in enumerate("xy")},
+        **{f"{name}_{axis}": points.get(name, (None, None))[i] for name in POINTS for i, axis in enumerate("xy")},
     }

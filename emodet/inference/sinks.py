@@ -24,17 +24,12 @@ class WindowClosed(Exception):  # noqa: N818 (a wish, not an error)
 
 
 class Sink:
-    """Takes the results of one video; a context manager. Subclasses override `write` and, if needed, `close`.
+    """Takes the results of one video; a context manager. Subclasses override `write` and, if needed, `close`."""
 
-    Attributes:
-        every_frame: Whether it also needs the frames that are not recognised.
-        files: What has been written when it is closed.
-    """
-
-    every_frame = False
+    every_frame = False  # whether it also needs the frames that are not recognised
 
     def __init__(self) -> None:
-        self.files: list[Path] = []
+        self.files: list[Path] = []  # what has been written when it is closed
 
     def __enter__(self) -> "Sink":
         return self

@@ -44,38 +44,22 @@ class TableImage(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One input.
-
-    Attributes:
-        kind: ``image``, ``video`` (a file), ``live`` (a camera or URL) or ``pipe`` (one encoded image from standard
-            input or a named pipe).
-        name: For rows, progress and messages; printable, and without a password.
-        address: A path, the bytes of an image, or their place in a table; for ``live`` a camera index or a URL; ``-``
-            for standard input.
-        stem: Relative path of its results below the output folder, without a suffix; unique.
-        error: Why it cannot be read, or None.
-    """
+    """One input: an image, a video file, a camera or URL, or an encoded image from standard input or a named pipe."""
 
     kind: Literal["image", "video", "live", "pipe"]
-    name: str
-    address: Path | str | int | bytes | TableImage
-    stem: PurePath
-    error: str | None = None
+    name: str  # for rows, progress and messages; printable, and without a password
+    address: Path | str | int | bytes | TableImage  # path, URL, camera index, an image's bytes; - for standard input
+    stem: PurePath  # relative path of its results below the output folder, without a suffix; unique
+    error: str | None = None  # why it cannot be read
 
 
 @dataclass(slots=True)
 class FoundSources:
-    """Inputs, each once, in the order named, found as they are iterated; one pass.
-
-    Attributes:
-        sources: The inputs.
-        skipped: What folders and globs have passed over so far: reason to names, the first 1000 of each.
-        skipped_count: Reason to number.
-    """
+    """Inputs, each once, in the order named, found as they are iterated; and what folders and globs pass over."""
 
     sources: Iterator[Source] = field(default_factory=lambda: iter(()))
-    skipped: dict[str, list[str]] = field(default_factory=dict)
-    skipped_count: Counter[str] = field(default_factory=Counter)
+    skipped: dict[str, list[str]] = field(default_factory=dict)  # reason to names, the first 1000 of each
+    skipped_count: Counter[str] = field(default_factory=Counter)  # reason to number
 
     def skip(self, path: Path, reason: str) -> None:
         """Record a file that is passed over."""
@@ -165,11 +149,10 @@ def _resolve(text: str, column: str | None, found: FoundSources) -> Iterator[Sou
 
 def _some(sources: Iterator[Source], message: str) -> Iterator[Source]:
     """The same inputs; an error if there is none."""
-    source = None
-    for source in sources:
-        yield source
-    if source is None:
+    if (first := next(sources, None)) is None:
         raise EmodetError(message)
+    yield first
+    yield from sources
 
 
 def _listed(text: str) -> Source:
@@ -200,16 +183,14 @@ def _table(path: Path, column: str | None) -> Iterator[Source]:
         raise EmodetError(f"{path}: Parquet needs the package pyarrow: {install('parquet')}") from None
 
     def usable(kind: Any) -> bool:
-        if types.is_struct(kind):  # as Hugging Face stores images
-            return bool(kind.get_field_index("bytes") >= 0)
         tests = (types.is_string, types.is_large_string, types.is_binary, types.is_large_binary)
-        return any(test(kind) for test in tests)
+        # A struct as Hugging Face stores images.
+        return any(test(kind) for test in tests) or (types.is_struct(kind) and kind.get_field_index("bytes") >= 0)
 
     try:
         with parquet.ParquetFile(path) as file:
             names = [field.name for field in file.schema_arrow if usable(field.type)]
-            if column is None and len(names) == 1:
-                column = names[0]
+            column = names[0] if column is None and len(names) == 1 else column
             if column is None or column not in names:
                 raise EmodetError(
                     f"{printable(path)}: column={column!r}: name one of the columns of paths or encoded images with "
@@ -269,15 +250,13 @@ def _scan(folder: Path, base: Path, found: FoundSources) -> Iterator[Source]:
             found.skip(Path(parent, name), "hidden")
             folders.remove(name)
         folders.sort()
-        for name in sorted(names):
-            file = Path(parent, name)
-            kind = _kind_by_name(file)
-            if kind is None:
-                if not name.startswith("."):
-                    found.skip(file, "neither image nor video by name")
-            elif name.startswith("."):
+        for file in (Path(parent, name) for name in sorted(names)):
+            kind, hidden = _kind_by_name(file), file.name.startswith(".")
+            if kind is None and not hidden:
+                found.skip(file, "neither image nor video by name")
+            elif kind is not None and hidden:
                 found.skip(file, "hidden")
-            elif not _is_passed_over(file, found):
+            elif kind is not None and not _is_passed_over(file, found):
                 yield Source(kind, printable(file), file, file.relative_to(base).with_suffix(""))
 
 
@@ -299,10 +278,10 @@ def _kind_by_name(path: Path) -> Literal["image", "video"] | None:
 def _kind(path: Path) -> Literal["image", "video", "pipe"]:
     if not path.is_file():
         return "pipe"  # to be read once: its first bytes as well
-    if kind := _kind_by_name(path):
-        return kind
-    with path.open("rb") as file:
-        return "video" if is_video(file.read(16)) else "image"
+    if (kind := _kind_by_name(path)) is None:
+        with path.open("rb") as file:
+            kind = "video" if is_video(file.read(16)) else "image"
+    return kind
 
 
 def _unique(sources: Iterable[Source]) -> Iterator[Source]:

@@ -18,16 +18,11 @@ _NOTED_EVERY = 10
 
 
 class Meter:
-    """Frame rate, and latency over the last 2000 frames.
-
-    Attributes:
-        frames: Number of frames.
-        note: Recent frame rate and latency as text, updated every ten frames.
-    """
+    """Frame rate, and latency over the last 2000 frames."""
 
     def __init__(self) -> None:
         self.frames = 0
-        self.note = ""
+        self.note = ""  # recent frame rate and latency, updated every ten frames
         self._latencies: deque[float] = deque(maxlen=2000)
         self._recent: deque[float] = deque(maxlen=60)  # when the last frames were finished
         self._first = self._last = time.perf_counter()
@@ -59,23 +54,16 @@ class Meter:
 
 @dataclass(slots=True)
 class SourceSummary:
-    """One input: counts of recognised frames, of their faces and of each label, and what was written.
-
-    Attributes:
-        left_out: Frames of a live source that were dropped for newer ones.
-        damaged: Frames of a video that could not be decoded.
-        notes: What the user should know though the input was read.
-        error: Why it failed, or None.
-    """
+    """One input: counts of recognised frames, of their faces and of each label, and what was written."""
 
     name: str
     frames: int = 0
     faces: int = 0
     emotions: Counter[str] = field(default_factory=Counter)
-    left_out: int = 0
-    damaged: int = 0
-    notes: list[str] = field(default_factory=list)
-    error: str | None = None
+    left_out: int = 0  # frames of a live source that were dropped for newer ones
+    damaged: int = 0  # frames of a video that could not be decoded
+    notes: list[str] = field(default_factory=list)  # what the user should know though the input was read
+    error: str | None = None  # why it failed
     files: list[str] = field(default_factory=list)
 
     def add(self, faces: Sequence[Face]) -> None:
@@ -86,22 +74,15 @@ class SourceSummary:
 
 
 class Summary:
-    """All inputs of a run, and the files that were passed over.
-
-    Attributes:
-        sources: The first 1000 inputs, and the first 1000 that failed: there may be millions.
-        total: Sums over all inputs; of their files, the first 1000.
-        inputs: Number of inputs; `failed` is that of those that failed, wholly or in the middle.
-        earlier: Number of inputs that an earlier run has done.
-        skipped: Reason to names of files that were passed over; `skipped_count`: reason to their number.
-    """
+    """All inputs of a run, and the files that were passed over."""
 
     def __init__(self, *, min_confidence: float) -> None:
-        self.sources: list[SourceSummary] = []
-        self.total = SourceSummary("")
-        self.inputs = self.failed = self.earlier = 0
-        self.skipped: dict[str, list[str]] = {}
-        self.skipped_count: Counter[str] = Counter()
+        self.sources: list[SourceSummary] = []  # the first 1000, and the first 1000 that failed: there may be millions
+        self.total = SourceSummary("")  # sums over all inputs; of their files, the first 1000
+        self.inputs = self.failed = 0  # also those that failed in the middle
+        self.earlier = 0  # inputs that an earlier run has done
+        self.skipped: dict[str, list[str]] = {}  # reason to names of files that were passed over
+        self.skipped_count: Counter[str] = Counter()  # reason to their number
         self.meter = Meter()
         self._min_confidence = min_confidence
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from emodet.arrays import Float32, UInt8
 from emodet.emotions import UNCERTAIN
@@ -21,21 +22,16 @@ _PAPER, _INK, _QUIET, _GRID = (255, 255, 255), (27, 36, 48), (90, 102, 118), (22
 
 
 class Timeline:
-    """Collects the emotions of each track, and draws them.
-
-    Attributes:
-        end_s: The time of the last frame, in seconds.
-    """
+    """Collects the emotions of each track, and draws them."""
 
     def __init__(self, class_names: Sequence[str]) -> None:
-        """Start empty; `class_names` are those of the model file."""
         self._names = (*class_names, UNCERTAIN)
         self._colours = [colour_of(name, class_names) for name in self._names]
         self._bin_s = _FIRST_BIN_S
         # For each track: frames by bin and emotion, and the sum of their confidences.
         self._tracks: dict[int, Float32] = {}
         self._forgotten = 0
-        self.end_s = 0.0
+        self.end_s = 0.0  # time of the last frame
 
     def add(self, time_s: float, faces: Sequence[Face]) -> None:
         """Add one frame."""
@@ -52,49 +48,49 @@ class Timeline:
                 self._tracks[number] = np.zeros((_BINS, len(self._names), 2), dtype=np.float32)
             column = self._names.index(face.emotion)
             self._tracks[number][place, column] += (1, face.confidence)
-        if len(self._tracks) > _TRACKS_KEPT:
-            visible = {face.track_id or 0 for face in faces}
-            shortest = min(
-                (number for number in self._tracks if number not in visible),
-                key=lambda number: self._tracks[number][:, :, 0].sum(),
-                default=None,
-            )
-            if shortest is not None:
-                del self._tracks[shortest]
-                self._forgotten += 1
+        gone = self._tracks.keys() - {face.track_id or 0 for face in faces}
+        if len(self._tracks) > _TRACKS_KEPT and gone:
+            del self._tracks[min(gone, key=self._frames)]
+            self._forgotten += 1
+
+    def _frames(self, number: int) -> float:
+        return float(self._tracks[number][:, :, 0].sum())
 
     def to_dict(self, duration_s: float = 0.0) -> dict[str, Any]:
         """For JSON: ``duration_s``, and per track ``stretches`` of one emotion with their mean confidence.
 
         As fine as the drawing, so their number is bounded. Faces without a track have the number 0.
         """
-        tracks = []
-        for number in sorted(self._tracks):
-            stretches, bins = [], self._bins(number)
-            first, frames, confidence = 0, 0.0, 0.0
-            for index, (place, end, best) in enumerate(bins):
-                frames += float(self._tracks[number][place, best, 0])
-                confidence += float(self._tracks[number][place, best, 1])
-                if index + 1 == len(bins) or bins[index + 1][0] > end or bins[index + 1][2] != best:
-                    stretch = {"start_s": round(bins[first][0] * self._bin_s, 3), "end_s": round(end * self._bin_s, 3)}
-                    stretches.append(
-                        {**stretch, "emotion": self._names[best], "confidence": round(confidence / frames, 4)}
-                    )
-                    first, frames, confidence = index + 1, 0.0, 0.0
-            tracks.append({"track_id": number, "stretches": stretches})
+        tracks = [{"track_id": number, "stretches": self._stretches(number)} for number in sorted(self._tracks)]
         return {"duration_s": round(max(self.end_s, duration_s), 3), "tracks": tracks}
+
+    def _stretches(self, number: int) -> list[dict[str, Any]]:
+        joined: list[tuple[int, int, int, npt.NDArray[np.float64]]] = []  # first bin, end, emotion, frames and sum
+        for place, end, best in self._bins(number):
+            start, counts = place, self._tracks[number][place, best].astype(np.float64)
+            if joined and joined[-1][1:3] == (place, best):
+                start, _, _, earlier = joined.pop()
+                counts = earlier + counts
+            joined.append((start, end, best, counts))
+        return [
+            {
+                "start_s": round(start * self._bin_s, 3),
+                "end_s": round(end * self._bin_s, 3),
+                "emotion": self._names[best],
+                "confidence": round(float(confidence / frames), 4),
+            }
+            for start, end, best, (frames, confidence) in joined
+        ]
 
     def draw(self, title: str) -> UInt8:
         """The plot: uint8, (H, 1400, 3), RGB. The height of a stretch is its confidence, its colour the emotion."""
-        longest = sorted(self._tracks, key=lambda number: -self._tracks[number][:, :, 0].sum())[:_TRACKS_DRAWN]
-        rows = sorted(longest)
+        rows = sorted(sorted(self._tracks, key=self._frames, reverse=True)[:_TRACKS_DRAWN])
         height = _TOP + max(1, len(rows)) * (_ROW + _GAP) + 60
         picture = np.full((height, _WIDTH, 3), _PAPER, dtype=np.uint8)
         draw_text(picture, _shortened(title, _WIDTH - 40, 0.75), (20, 34), 0.75, _INK)
         self._legend(picture)
         end_s = max(self.end_s + self._bin_s, 1e-3)
-        bottom = height - 60
-        self._axis(picture, end_s, bottom)
+        self._axis(picture, end_s, height - 60)
         if not rows:
             draw_text(picture, "no face", (_LEFT + 10, _TOP + _ROW // 2), 0.6, _QUIET)
         for place, number in enumerate(rows):

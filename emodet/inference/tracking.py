@@ -4,6 +4,7 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -11,11 +12,20 @@ import numpy.typing as npt
 
 from emodet.arrays import Float32, UInt8
 from emodet.errors import EmodetError
-from emodet.inference import faces
-from emodet.inference.faces import Detection
+from emodet.images import load_rgb
+from emodet.inference.detectors import STILL_SIDES, STREAM_SIDES, WholePicture
+from emodet.inference.faces import Detection, Face, overlap
+
+if TYPE_CHECKING:
+    from emodet.inference.recognizer import Recognizer
+
+DETECT_EVERY = 5
+"""Faces are detected in every n-th frame; between, they are tracked by optical flow."""
 
 PATIENCE_S = 1.0
 """Seconds for which a face that is not found keeps its number."""
+
+_EMPTY_FRAME_SIDES = (*STREAM_SIDES, STILL_SIDES[-1])  # no face yet: perhaps one too large for the usual search
 
 _MIN_AFFINITY = 0.25
 _FLOW_SIDE = 480  # of the picture that flow is computed in
@@ -49,34 +59,25 @@ class Tracker:
     def update(self, detections: Sequence[Detection], time_s: float) -> list[Track]:
         """Add a frame, at a time that does not decrease: the track of each detection, in their order."""
         self.tracks = [track for track in self.tracks if time_s - track.seen_s <= PATIENCE_S]
-        pairs = sorted(
-            (
-                (affinity(track.detection, detection), -track.number, position, track)
-                for track in self.tracks
-                for position, detection in enumerate(detections)
-            ),
-            key=lambda pair: pair[:3],
-            reverse=True,
-        )
+        numbered = {track.number: track for track in self.tracks}
+        pairs = [
+            (affinity(track.detection, detection), -number, position)
+            for number, track in numbered.items()
+            for position, detection in enumerate(detections)
+        ]
         taken: dict[int, Track] = {}
-        used: set[int] = set()
-        for likeness, _, position, track in pairs:
-            if likeness < _MIN_AFFINITY:
-                break
-            if position not in taken and track.number not in used:
-                taken[position] = track
-                used.add(track.number)
-        for track in self.tracks:
+        for likeness, number, position in sorted(pairs, reverse=True):
+            if likeness >= _MIN_AFFINITY and position not in taken and -number in numbered:
+                taken[position] = numbered.pop(-number)
+        for track in numbered.values():
             track.visible = False
-        found = []
         for position, detection in enumerate(detections):
-            match = taken.get(position)
-            if match is None:
-                match = Track(next(self._numbers), detection, time_s)
-                self.tracks.append(match)
-            match.detection, match.seen_s, match.visible = detection, time_s, True
-            found.append(match)
-        return found
+            if position not in taken:
+                taken[position] = Track(next(self._numbers), detection, time_s)
+                self.tracks.append(taken[position])
+            track = taken[position]
+            track.detection, track.seen_s, track.visible = detection, time_s, True
+        return [taken[position] for position in range(len(detections))]
 
 
 def affinity(one: Detection, other: Detection) -> float:
@@ -85,13 +86,12 @@ def affinity(one: Detection, other: Detection) -> float:
     The mean of the boxes' overlap (intersection over union) and of the landmarks' nearness, which falls to 1/e at a
     quarter of the box side; the overlap alone without landmarks.
     """
-    overlap = faces.overlap(one.box, other.box)
+    shared = overlap(one.box, other.box)
     if one.landmarks is None or other.landmarks is None or len(one.landmarks) != len(other.landmarks):
-        return overlap
+        return shared
     scale = (one.side + other.side) / 2
-    pairs = list(zip(one.landmarks, other.landmarks, strict=True))
-    distance = sum(math.dist(here, there) for here, there in pairs) / len(pairs)
-    return (overlap + math.exp(-distance / (scale / 4))) / 2 if scale > 0 else 0.0
+    distance = sum(map(math.dist, one.landmarks, other.landmarks)) / len(one.landmarks)
+    return (shared + math.exp(-distance / (scale / 4))) / 2 if scale > 0 else 0.0
 
 
 class Follower:
@@ -123,19 +123,15 @@ class Follower:
         if not detections:
             return []
         points = [_points(detection) * self._scale for detection in detections]
-        here = np.concatenate(points).astype(np.float32)[:, None]
+        here = np.concatenate(points).astype(np.float32)
         there, good = _flow(self._last, self._now, here)
         back, good_back = _flow(self._now, self._last, there)
-        height, width = self._now.shape
-        inside = ((there[:, 0] >= 0) & (there[:, 0] < (width, height))).all(axis=1)
-        close = np.linalg.norm((back - here)[:, 0], axis=1) < _MAX_RETURN_ERROR
-        kept = good & good_back & inside & close
-        moved, at = [], 0
-        for detection, its in zip(detections, points, strict=True):
-            span = slice(at, at + len(its))
-            at += len(its)
-            moved.append(self._moved(detection, here[span, 0][kept[span]], there[span, 0][kept[span]]))
-        return moved
+        inside = ((there >= 0) & (there < self._now.shape[::-1])).all(axis=1)
+        close = np.linalg.norm(back - here, axis=1) < _MAX_RETURN_ERROR
+        ends = np.cumsum([len(its) for its in points])[:-1]
+        parts = (np.split(each, ends) for each in (here, there, good & good_back & inside & close))
+        faces = zip(detections, *parts, strict=True)
+        return [self._moved(detection, old[kept], new[kept]) for detection, old, new, kept in faces]
 
     def _moved(self, detection: Detection, here: Float32, there: Float32) -> Detection | None:
         if len(here) < _MIN_POINTS:
@@ -167,8 +163,9 @@ def _points(detection: Detection) -> npt.NDArray[np.float64]:
 
 
 def _flow(before: UInt8, after: UInt8, points: Float32) -> tuple[Float32, npt.NDArray[np.bool_]]:
-    moved, found, _ = cv2.calcOpticalFlowPyrLK(before, after, points, np.empty(0), winSize=(15, 15), maxLevel=3)
-    return np.asarray(moved, dtype=np.float32), np.asarray(found).ravel() == 1
+    start = points[:, None]
+    moved, found, _ = cv2.calcOpticalFlowPyrLK(before, after, start, np.empty(0), winSize=(15, 15), maxLevel=3)
+    return np.asarray(moved, dtype=np.float32)[:, 0], np.asarray(found).ravel() == 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,3 +219,76 @@ class Smoother:
         rise = 0.0 if self._certain or first else min(margin, (1 - self._min_confidence) / 2)
         self._certain = bool(mean[self._shown] >= self._min_confidence + rise)
         return mean.astype(np.float32), self._shown, self._certain
+
+
+class FaceStream:
+    """State of one video or camera: tracks, smoothed predictions, and the schedule of detection. For one thread.
+
+    Arguments are those of `Recognizer.stream` and `Recognizer.detect`. Faces are also detected when one is lost.
+    """
+
+    def __init__(
+        self,
+        recognizer: "Recognizer",
+        *,
+        smoothing: Smoothing | None = None,
+        detect_every: int = DETECT_EVERY,
+        min_score: float | None = None,
+    ) -> None:
+        if detect_every < 1:
+            raise EmodetError(f"detect_every={detect_every}: expected 1 or more")
+        self._recognizer, self._smoothing = recognizer, smoothing or Smoothing()
+        self._detect_every = self._since = detect_every
+        self._min_score = min_score
+        self._tracker, self._follower = Tracker(), Follower()
+        self._smoothers: dict[int, Smoother] = {}
+
+    @property
+    def tracks(self) -> tuple[Track, ...]:
+        """Every live track, also those whose face is not visible at the moment."""
+        return tuple(self._tracker.tracks)
+
+    def step(self, image_rgb: UInt8, time_s: float) -> tuple[Face, ...]:
+        """Recognise the next frame, uint8 (H, W, 3) RGB, at a time in seconds; its faces by track number."""
+        visible = self.locate(image_rgb, time_s)
+        predictions = self._recognizer.predictions(image_rgb, [track.detection for track in visible])
+        classes = len(self._recognizer.model.info.class_names)
+        faces = []
+        for track, prediction in zip(visible, predictions, strict=True):
+            new = Smoother(self._smoothing, self._recognizer.min_confidence)
+            smoother = self._smoothers.setdefault(track.number, new)
+            smoothed, position, certain = smoother.update(prediction, classes, time_s)
+            face = self._recognizer.face(track.detection, smoothed, position, certain=certain, track_id=track.number)
+            faces.append(face)
+        return tuple(faces)
+
+    def locate(self, image_rgb: UInt8, time_s: float) -> list[Track]:
+        """Detect or track the faces of the next frame without classifying them: visible tracks, by number."""
+        load_rgb(image_rgb)
+        visible = None if isinstance(self._recognizer.detector, WholePicture) else self._follow(image_rgb, time_s)
+        if visible is None:
+            sides = STREAM_SIDES if self._tracker.tracks else _EMPTY_FRAME_SIDES
+            found = self._recognizer.detect(image_rgb, sides=sides, min_score=self._min_score)
+            visible = self._tracker.update(found, time_s)
+            self._since = 0
+        alive = {track.number for track in self._tracker.tracks}
+        self._smoothers = {number: kept for number, kept in self._smoothers.items() if number in alive}
+        return sorted(visible, key=lambda track: track.number)
+
+    def _follow(self, image_rgb: UInt8, time_s: float) -> list[Track] | None:
+        """The visible tracks moved to this frame, or None if faces must be detected."""
+        self._since += 1
+        if self._detect_every == 1:
+            return None
+        self._follower.look(image_rgb)
+        visible = [track for track in self._tracker.tracks if track.visible]
+        # A face that was just missed is searched in every frame until the tracker drops it.
+        if not visible or len(visible) < len(self._tracker.tracks) or self._since >= self._detect_every:
+            return None
+        moved = self._follower.follow([track.detection for track in visible])
+        if any(detection is None for detection in moved):
+            return None
+        for track, detection in zip(visible, moved, strict=True):
+            if detection is not None:
+                track.detection, track.seen_s = detection, time_s
+        return visible

@@ -5,7 +5,7 @@ import time
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -71,8 +71,7 @@ class VideoReader:
     def __init__(self, address: Path | str, *, max_pixels: int | None = MAX_PIXELS) -> None:
         """Open the video and decode its first frame.
 
-        Raises:
-            EmodetError: The file is missing, no video, a playlist, or its frames exceed `max_pixels` (None: no limit).
+        `EmodetError` if it is missing, no video, a playlist, or its frames exceed `max_pixels` (None: no limit).
         """
         self.address, self.name = address, hide_password(str(address))
         self._max_pixels = max_pixels
@@ -87,8 +86,7 @@ class VideoReader:
         from av.video.reformatter import VideoReformatter
 
         container = self._container
-        self._stream: Any = container.streams.best("video")
-        stream: Any = self._stream
+        self._stream = stream = cast(Any, container.streams.best("video"))
         if stream is None:
             raise EmodetError(f"{self.name}: there is no video track in this file")
         # Frame threads delay each frame, which a live stream must not.
@@ -97,17 +95,16 @@ class VideoReader:
         rate = float(stream.average_rate or stream.guessed_rate or 0)
         self.frame_rate = rate if 0 < rate <= MAX_RATE else FALLBACK_RATE
         self.start_s = self._start_s()
-        duration = container.duration / 1e6 if container.duration else None
-        if duration is not None and "matroska" in container.format.name and 0 < self.start_s < duration:
-            duration -= self.start_s  # many writers store the last time stamp
-        self.duration_s = duration
+        self.duration_s = container.duration / 1e6 if container.duration else None
+        if self.duration_s and "matroska" in container.format.name and 0 < self.start_s < self.duration_s:
+            self.duration_s -= self.start_s  # many writers store the last time stamp
         # Kept here: a stream must not be used after its container is closed.
         self._ratio = float(stream.sample_aspect_ratio or 1)
         self._stored_frames, self._video_end_s = int(stream.frames), None
         if stream.duration is not None and stream.time_base is not None:
             self._video_end_s = float((stream.duration + (stream.start_time or 0)) * stream.time_base)
         self._is_avi = container.format.name == "avi"
-        self.frame_count = self._stored_frames or round((duration or 0) * self.frame_rate)
+        self.frame_count = self._stored_frames or round((self.duration_s or 0) * self.frame_rate)
         self.damaged = self.partly_damaged = self.dropped = 0
         self._packets = 0
         self._read_s = self._video_read_s = float("-inf")
@@ -122,7 +119,6 @@ class VideoReader:
         self._decoded = itertools.chain([first], self._decoded)
 
     def __iter__(self) -> Generator[Frame, None, None]:
-        """Every frame; see `frames`."""
         return self.frames()
 
     def frames(self, every: int = 1) -> Generator[Frame, None, None]:
@@ -200,11 +196,8 @@ class VideoReader:
         return self._last_s
 
     def _upright(self, frame: "av.VideoFrame") -> UInt8:
-        width, height = frame.width, frame.height
-        if self._ratio > 1:
-            width = round(width * self._ratio)
-        elif 0 < self._ratio < 1:
-            height = round(height / self._ratio)
+        width = round(frame.width * max(1, self._ratio))
+        height = round(frame.height / self._ratio) if 0 < self._ratio < 1 else frame.height
         self._check_pixels(width, height)
         scaled = (width, height) != (frame.width, frame.height)
         rgb = self._reformatter.reformat(frame, width, height, "rgb24", interpolation="BICUBIC" if scaled else None)

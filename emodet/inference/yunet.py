@@ -86,32 +86,30 @@ class YuNet:
 
 def weights() -> Path:
     """Path of the weights, downloaded once into the user's cache; `EmodetError` if that fails."""
-    return installed_weights() or _download(cache_folder() / URL.rpartition("/")[2])
+    return installed_weights() or _download(_cached())
 
 
 def installed_weights() -> Path | None:
     """Path of the weights: what `VARIABLE` names, else the user's cache, else None."""
-    named = os.environ.get(VARIABLE)
-    if named:
+    if named := os.environ.get(VARIABLE):
         if not Path(named).is_file():
             raise EmodetError(f"{VARIABLE}={named}: no such file")
         return Path(named)
-    cached = cache_folder() / URL.rpartition("/")[2]
     with suppress(OSError):
-        if sha256_of(cached) == SHA256:
-            return cached
+        if sha256_of(_cached()) == SHA256:
+            return _cached()
     return None
 
 
-def cache_folder() -> Path:
-    """The user's cache folder of emodet, where the operating system keeps such folders."""
+def _cached() -> Path:
+    """Where the operating system keeps such files of the user's."""
     if sys.platform == "win32":
         base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
     elif sys.platform == "darwin":
         base = Path.home() / "Library" / "Caches"
     else:
         base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return base / "emodet"
+    return base / "emodet" / URL.rpartition("/")[2]
 
 
 def _download(path: Path) -> Path:

@@ -30,8 +30,7 @@ from emodet.inference.detectors import STREAM_SIDES, make_detector
 from emodet.inference.overlay import annotate
 from emodet.inference.pipeline import recognise_video
 from emodet.inference.recognizer import Recognizer, open_model
-from emodet.inference.stream import DETECT_EVERY
-from emodet.inference.tracking import Follower
+from emodet.inference.tracking import DETECT_EVERY, Follower
 from emodet.inference.video_reader import VideoReader
 from emodet.inference.video_writer import VideoWriter
 

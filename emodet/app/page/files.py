@@ -21,9 +21,8 @@ from emodet.inference.faces import MIN_CONFIDENCE
 from emodet.inference.pipeline import SCORE_TO_HIDE
 from emodet.inference.recognizer import BALANCE
 from emodet.inference.rows import row_columns
-from emodet.inference.stream import DETECT_EVERY
-from emodet.inference.tracking import PATIENCE_S, Smoothing
-from emodet.modelfile import DEFAULT_MODEL, SHIPPED, ModelFile, ModelInfo, read_model_file
+from emodet.inference.tracking import DETECT_EVERY, PATIENCE_S, Smoothing
+from emodet.modelfile import DEFAULT_MODEL, ModelFile, ModelInfo, model_path, read_model_file
 from emodet.palette import UNCERTAIN_COLOUR, class_colours
 from emodet.preprocessing import Preprocessing
 
@@ -58,6 +57,7 @@ _WEBGPU = (
 )
 _MARKER = "page.json"  # in every folder that `write_folder` wrote
 _FORMAT_VERSION = 1
+_CENTERFACE_SETTINGS = ("MIN_SIDE", "MIN_SCORE", "OVERLAP", "STRIDE", "MULTIPLE")
 _DETECTOR_SETTINGS = (
     *("STILL_SIDES", "MAX_FACE", "NEXT_SIDE", "SAME_FACE", "INSIDE", "SCORE_STEP", "SMALLEST_DOUBTFUL"),
     *("TURNED", "ROLL_ERROR", "LARGE", "LARGE_MARGIN", "CHECK_SCORE", "CHECK_OVERLAP"),
@@ -77,33 +77,26 @@ class PageFile:
         return f'"{hashlib.sha256(self.content).hexdigest()}"'
 
 
-def page_files(
-    model: bytes, *, server: Mapping[str, Any] | None = None, card: str | None = None
-) -> dict[str, PageFile]:
-    """Collect the files of the page.
+def page_files(model: bytes, *, server: dict[str, Any] | None = None, card: str | None = None) -> dict[str, PageFile]:
+    """Collect the files of the page: relative URL to file. Nothing is loaded from other origins.
 
     Args:
         model: The model file for the browser.
         server: What the page must know about its server, as JSON values; None without a server.
         card: The model card, Markdown; None if there is none.
 
-    Returns:
-        Relative URL to file. ``index.html`` is the page. Nothing is loaded from other origins.
-
     Raises:
-        EmodetError: The model file is not one of emodet's, or the installation lacks the runtime; the message
-            says how to get it.
+        EmodetError: The model file is not one of emodet's, or the installation lacks the runtime.
     """
     info = ModelFile(model, name="the page's model file").info
     weights = centerface.weights_file().read_bytes()
     model_name, detector_name = f"model/emodet-{info.precision}.onnx", "model/centerface.onnx"
     files = dict(_shipped_files())
-    files[model_name] = PageFile(model, _TYPES["onnx"])
-    files[detector_name] = PageFile(weights, _TYPES["onnx"])
+    files |= {model_name: PageFile(model, _TYPES["onnx"]), detector_name: PageFile(weights, _TYPES["onnx"])}
     description = {
         "format_version": _FORMAT_VERSION,
         "emodet": __version__,
-        "server": None if server is None else dict(server),
+        "server": server,
         "webgpu": _WEBGPU[0] in files,
         "runtime_bytes": {name: len(file.content) for name, file in files.items() if name.endswith(".wasm")},
         "model": _model(model_name, model, info, card),
@@ -113,24 +106,15 @@ def page_files(
         "balance": BALANCE,
         "columns": row_columns(info.class_names),
     }
-    content = json.dumps(description, ensure_ascii=False, indent=1).encode()
-    files["page.json"] = PageFile(content, _TYPES["json"])
+    files[_MARKER] = PageFile(json.dumps(description, ensure_ascii=False, indent=1).encode(), _TYPES["json"])
     return files
 
 
 def write_folder(files: Mapping[str, PageFile], output: Path, *, overwrite: bool = False) -> Path:
-    """Write the page.
+    """Write the result of `page_files` to a folder, which is created, or empty; returns it.
 
-    Args:
-        files: The result of `page_files`.
-        output: The folder; created, or empty.
-        overwrite: Replace a page in `output`. Other folders are never emptied.
-
-    Returns:
-        `output`.
-
-    Raises:
-        EmodetError: The folder is not empty, or cannot be written.
+    With `overwrite` a page in it is replaced; other folders are never emptied. `EmodetError` if the folder is not
+    empty, or cannot be written.
     """
     try:
         present = sorted(each.name for each in output.iterdir()) if output.exists() else []
@@ -153,10 +137,7 @@ def write_folder(files: Mapping[str, PageFile], output: Path, *, overwrite: bool
 def _detector_settings() -> dict[str, Any]:
     check = Preprocessing(size=detectors.CHECK_SIDE, margin=detectors.CHECK_MARGIN, alignment="eyes")
     return {
-        **{
-            name.lower(): getattr(centerface, name)
-            for name in ("MIN_SIDE", "MIN_SCORE", "OVERLAP", "STRIDE", "MULTIPLE")
-        },
+        **{name.lower(): getattr(centerface, name) for name in _CENTERFACE_SETTINGS},
         **{name.lower(): getattr(detectors, name) for name in _DETECTOR_SETTINGS},
         "sure_score": centerface.CenterFace.sure_score,
         "check": check.to_dict(),
@@ -167,24 +148,24 @@ def _detector_settings() -> dict[str, Any]:
     }
 
 
-def model_path(model: str) -> Path:
-    """A model file: a path, or the name of a shipped one; it may be missing."""
-    return SHIPPED[model] if model in SHIPPED and not Path(model).exists() else Path(model).expanduser()
-
-
 def model_for_page(model: str = DEFAULT_MODEL) -> tuple[bytes, str | None]:
-    """The bytes of a model file, and the model card in its folder, if there is one.
-
-    Args:
-        model: As for `model_path`.
+    """The bytes of a model file of `emodet.modelfile.model_path`, and the model card in its folder, if there is one.
 
     Raises:
-        EmodetError: The file is missing or not a model file of emodet's.
+        EmodetError: The file is missing or not a model file of emodet's, or the card is not UTF-8.
     """
     path = model_path(model)
     read_model_file(path)
-    card = path.with_name("MODEL_CARD.md")
-    return path.read_bytes(), card.read_text(encoding="utf-8") if card.is_file() else None
+    return path.read_bytes(), model_card(path)
+
+
+def model_card(model: Path) -> str | None:
+    """The model card (Markdown) in the folder of a model file, if there is one."""
+    card = model.with_name("MODEL_CARD.md")
+    try:
+        return card.read_text(encoding="utf-8") if card.is_file() else None
+    except (OSError, UnicodeDecodeError):
+        raise EmodetError(f"{card}: the model card cannot be read as UTF-8") from None
 
 
 def _model(name: str, model: bytes, info: ModelInfo, card: str | None) -> dict[str, Any]:

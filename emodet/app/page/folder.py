@@ -1,12 +1,12 @@
 """The page as a static folder: ``python -m emodet.export format=web output=DIR``, also in the light install."""
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from emodet.app.page.files import model_for_page, page_files, write_folder
 from emodet.errors import EmodetError
 from emodet.modelfile import DEFAULT_MODEL
+from emodet.termination import exit_status
 
 _KEYS = ("format", "output", "model", "overwrite")
 
@@ -18,15 +18,10 @@ def is_asked(arguments: Sequence[str]) -> bool:
 
 def main(arguments: Sequence[str]) -> int:
     """Write the page as ``KEY=VALUE`` arguments say. Returns the exit status."""
-    try:
-        _write(arguments)
-    except EmodetError as problem:
-        print(f"error: {problem}", file=sys.stderr)
-        return 2
-    return 0
+    return exit_status(lambda: _write(arguments))
 
 
-def _write(arguments: Sequence[str]) -> None:
+def _write(arguments: Sequence[str]) -> int:
     settings = {"overwrite": "false"}
     for argument in arguments:
         key, sign, value = argument.partition("=")
@@ -46,3 +41,4 @@ def _write(arguments: Sequence[str]) -> None:
     size = sum(len(file.content) for file in files.values())
     print(f"page:  {output}  {len(files)} files, {size / 1e6:.1f} MB")
     print(f"to view it:  python -m http.server --directory {output} --bind 127.0.0.1")
+    return 0
