@@ -73,8 +73,7 @@ class TooManyPixelsError(EmodetError):
 def load_rgb(image: ImageLike, *, max_pixels: int = MAX_PIXELS) -> UInt8:
     """Convert a path, bytes, Pillow image or array to uint8 (H, W, 3) RGB; an array is returned as it is.
 
-    Raises:
-        EmodetError: The file cannot be read or decoded, or the array is not uint8 (H, W, 3).
+    `EmodetError` if the file cannot be read or decoded, or the array is not uint8 (H, W, 3).
     """
     if isinstance(image, str | os.PathLike):
         try:
@@ -86,15 +85,12 @@ def load_rgb(image: ImageLike, *, max_pixels: int = MAX_PIXELS) -> UInt8:
         return decode_rgb(image, max_pixels=max_pixels)
     if isinstance(image, Image.Image):
         return _to_rgb(_upright(image), wide=False)
+    array = "a uint8 array (H, W, 3) in RGB order"
     if not isinstance(image, np.ndarray):
-        raise EmodetError(
-            f"image is a {type(image).__name__}: expected a path, bytes, a Pillow image, or a uint8 array (H, W, 3) in "
-            "RGB order"
-        )
+        kind = type(image).__name__
+        raise EmodetError(f"image is a {kind}: expected a path, bytes, a Pillow image, or {array}")
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
-        raise EmodetError(
-            f"image has shape {image.shape} and dtype {image.dtype}: expected uint8 (H, W, 3) in RGB order"
-        )
+        raise EmodetError(f"image has shape {image.shape} and dtype {image.dtype}: expected {array}")
     return image
 
 
@@ -132,24 +128,18 @@ def decode_rgb(
     if data[:2] == b"BM" and int.from_bytes(data[30:34], "little") in (1, 2):
         # Pillow decodes these in Python: a file of 1 kB can take seconds.
         raise EmodetError(f"{name}: run-length encoded BMP is not supported; save it as PNG")
-    return _decode(data, name, max_pixels, None)
+    return _decode(data, name, max_pixels)
 
 
 @dataclass(slots=True)
 class _Jpeg:
-    """Structure of a JPEG file.
-
-    Attributes:
-        plain: Grey or YCbCr, 8 bits, without segments that change how it is shown, ending with its end marker.
-        data: Offset of the last scan's entropy-coded data.
-        end: Offset of the end marker, or None.
-    """
+    """Structure of a JPEG file."""
 
     size: tuple[int, int] | None = None
-    plain: bool = True
+    plain: bool = True  # grey or YCbCr, 8 bits, no segments that change how it is shown, ending with its end marker
     scans: int = 0
-    data: int = 0
-    end: int | None = None
+    data: int = 0  # offset of the last scan's entropy-coded data
+    end: int | None = None  # offset of the end marker
 
 
 def _structure(data: bytes) -> _Jpeg:
@@ -201,31 +191,28 @@ def _check_data(data: bytes, jpeg: _Jpeg, name: str, max_pixels: int, zeros: boo
     If the data end early, more data change the pixels. If zeros replaced data, the pixels may also end early: then less
     data do not change them.
     """
+
+    def decoded(part: bytes) -> UInt8:
+        return _decode(part + _EOI, name, max_pixels, upright=False)
+
     end = len(data) if jpeg.end is None else jpeg.end
-    exact, more = (
-        _decode(part + _EOI, name, max_pixels, None, upright=False) for part in (data[:end], data[:end] + _NOISE)
-    )
+    exact, more = decoded(data[:end]), decoded(data[:end] + _NOISE)
     scan_follows = data.find(b"\xff\xda", end) >= 0 and data.find(b"\xff\xd8", end) < 0
     if scan_follows or not np.array_equal(exact, more):
         raise EmodetError(f"{name}: damaged or cut off (its data end before the last pixel)")
-    if zeros and not _is_grey(exact[-1, -1]):
-        less = data[: end - len(_ZEROS)] + _EOI
-        if np.array_equal(exact, _decode(less, name, max_pixels, None, upright=False)):
-            raise EmodetError(f"{name}: damaged (zeros in its data)")
+    if zeros and not _is_grey(exact[-1, -1]) and np.array_equal(exact, decoded(data[: end - len(_ZEROS)])):
+        raise EmodetError(f"{name}: damaged (zeros in its data)")
 
 
-def _decode(data: bytes, name: str, max_pixels: int, least_side: int | None, *, upright: bool = True) -> UInt8:
+def _decode(data: bytes, name: str, max_pixels: int, least_side: int | None = None, *, upright: bool = True) -> UInt8:
     # Pillow's own limit warns at half of ours and raises at another value; ours is checked before any pixel is decoded.
     try:
         with Image.open(io.BytesIO(data), formats=[*_FORMATS, *_heif()]) as picture:
             width, height = picture.size
             if width * height > max_pixels:
-                raise TooManyPixelsError(
-                    f"{name}: {width}×{height} pixels exceed the limit of {max_pixels:,}; raise max_pixels if you "
-                    "trust the file"
-                )
-            if least_side is not None:
-                factor = _reduction(width, height, least_side)
+                limit = f"the limit of {max_pixels:,}; raise max_pixels if you trust the file"
+                raise TooManyPixelsError(f"{name}: {width}×{height} pixels exceed {limit}")
+            if (factor := _reduction(width, height, least_side)) > 1:
                 picture.draft(picture.mode, (width // factor, height // factor))
             picture.load()
             if getattr(picture, "is_animated", False):
