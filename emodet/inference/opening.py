@@ -129,7 +129,8 @@ class _Tables:
 def _column(file: Path, column: str, group: int) -> Iterator[Any]:
     from pyarrow import parquet
 
-    with parquet.ParquetFile(file, memory_map=True, pre_buffer=False) as table:
+    # Mapped, the process would seem to grow with the file.
+    with parquet.ParquetFile(file, buffer_size=1 << 20, pre_buffer=False) as table:
         for batch in table.iter_batches(batch_size=16, row_groups=[group], columns=[column], use_threads=False):
             yield from batch.column(0)
 
