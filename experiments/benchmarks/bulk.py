@@ -5,7 +5,8 @@
 The pictures are JPEGs of 640×480, each with one face (the astronaut's of scikit-image), in a folder or, with
 ``--parquet``, in a column of one file. Workers are those of ``python -m emodet.predict --workers N``, with one thread
 each; the rate is taken between the first and last batches, so that starting the processes does not count. Rounds go
-in turns, medians are printed, as Markdown, with the load of the machine: nothing else should run on it.
+in turns, medians are printed, as Markdown, with the load of the machine: nothing else should run on it. CPU time is
+user and system time of all processes with their start, for machines that are busy.
 """
 
 import argparse
@@ -48,22 +49,26 @@ def main() -> None:
     print(f"{arguments.pictures} pictures, {arguments.rounds} rounds, load before {os.getloadavg()[0]:.1f}\n")
     cv2.setNumThreads(1)
     batch = Batch(Recognizer(detector="centerface", threads=1), None, quiet=True)
-    rates: dict[int, list[float]] = {count: [] for count in (0, *arguments.workers)}
+    counts = (0, *arguments.workers)
+    rates: dict[int, list[float]] = {count: [] for count in counts}
+    cpu_ms: dict[int, list[float]] = {count: [] for count in counts}
     with tempfile.TemporaryDirectory() as folder:
         name = write_pictures(Path(folder), arguments.pictures, arguments.parquet)
         for _ in range(arguments.rounds):
             for count, found in rates.items():
+                before = sum(os.times()[:4])
                 found.append(recognised_a_second(batch, count, name) if count else decoded_a_second(name))
+                cpu_ms[count].append(1000 * (sum(os.times()[:4]) - before) / arguments.pictures)
     decoding, *others = (median(found) for found in rates.values())
     one = others[arguments.workers.index(1)] if 1 in arguments.workers else float("nan")
-    print(f"decoding alone, one process: {decoding:.0f} pictures/s\n")
-    print("| workers | pictures/s | of decoding alone | of workers × one worker |\n|---:|---:|---:|---:|")
+    print(f"decoding alone, one process: {decoding:.0f} pictures/s, CPU time {median(cpu_ms[0]):.1f} ms a picture\n")
+    print("| workers | pictures/s | of decoding, a worker | of workers × one worker | CPU ms a picture |")
+    print("|---:|---:|---:|---:|---:|")
     for count, rate in zip(arguments.workers, others, strict=True):
-        print(f"| {count} | {rate:.1f} | {rate / decoding / count:.3f} a worker | {rate / count / one:.2f} |")
-    memory = [resource.getrusage(who).ru_maxrss >> 10 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    print(
-        f"\nMost resident memory: {memory[0]} MB here, {memory[1]} MB in a worker; load {os.getloadavg()[0]:.1f} after."
-    )
+        shares = f"{rate / decoding / count:.3f} | {rate / count / one:.2f}"
+        print(f"| {count} | {rate:.1f} | {shares} | {median(cpu_ms[count]):.1f} |")
+    here, there = (resource.getrusage(who).ru_maxrss >> 10 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    print(f"\nMost resident memory: {here} MB here, {there} MB in a worker; load {os.getloadavg()[0]:.1f} after.")
     most = max(arguments.workers)
     share = others[arguments.workers.index(most)] / most / one
     print(f"Wanted of {most} workers: {WANTED} × {most} × one worker; measured {share:.2f}.")
