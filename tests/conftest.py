@@ -105,7 +105,39 @@ def trained_run(small, tmp_path_factory):
 
 
 @pytest.fixture
+def refused(capfd):
+    """Run a command that must stop at a mistake: status 2 and a message without a traceback, which is returned."""
+
+    def run(module, *arguments):
+        capfd.readouterr()
+        assert run_command(module, *arguments) == 2
+        message = capfd.readouterr().err
+        assert "error: " in message
+        assert "Traceback" not in message
+        return message
+
+    return run
+
+
+def leave_out_pictures(patched):
+    """Leave out the figures of a run and its reports: they cost far more than a small training."""
+    patched.setattr("emodet.evaluation.report.write_report", lambda *_, **__: None)
+    patched.setattr("emodet.training.run.plot_curves", lambda *_, **__: None)
+
+
+@pytest.fixture
 def without_pictures(monkeypatch):
-    """Leave out the figures of the run and its reports: they cost far more than a small training."""
-    monkeypatch.setattr("emodet.evaluation.report.write_report", lambda *_, **__: None)
-    monkeypatch.setattr("emodet.training.run.plot_curves", lambda *_, **__: None)
+    """See `leave_out_pictures`."""
+    leave_out_pictures(monkeypatch)
+
+
+@pytest.fixture(scope="session")
+def train_once():
+    """Train without pictures, for several tests."""
+
+    def run(*arguments, status=0):
+        with pytest.MonkeyPatch.context() as patched:
+            leave_out_pictures(patched)
+            assert run_command("emodet.train", *arguments) == status
+
+    return run

@@ -29,14 +29,9 @@ def rows(run):
 def finished(command_once, small, tmp_path_factory):
     """One complete run, with its pictures."""
     run = tmp_path_factory.mktemp("finished") / "run"
-    arguments = [
-        "experiment=affectnet_yolo",
-        *small,
-        "trainer.precision=32-true",
-        "logger=csv",
-        "training.calibration=sharpness",
-    ]
-    assert command_once("emodet.train", *arguments, "seed=5", f"hydra.run.dir={run}") == 0
+    arguments = ["experiment=affectnet_yolo", *small, "trainer.precision=32-true", "logger=csv", "seed=5"]
+    arguments += ["training.calibration=sharpness", f"hydra.run.dir={run}"]
+    assert command_once("emodet.train", *arguments) == 0
     return run
 
 
@@ -139,12 +134,10 @@ def test_nothing_but_the_run_speaks(command, small, tmp_path, capfd, without_pic
 # What is said when something is wrong.
 
 
-def test_the_baseline_without_affectnet_says_how_to_get_it(command, capfd, tmp_path):
-    assert command("emodet.train", "experiment=baseline", f"hydra.run.dir={tmp_path}") == 2
-    error = capfd.readouterr().err
+def test_the_baseline_without_affectnet_says_how_to_get_it(refused, tmp_path):
+    error = refused("emodet.train", "experiment=baseline", f"hydra.run.dir={tmp_path}")
     for part in ("mohammadmahoor.com", "data.root=/path", "EMODET_AFFECTNET", "data=synthetic"):
         assert part in error
-    assert "Traceback" not in error
 
 
 @pytest.mark.parametrize(
@@ -154,75 +147,77 @@ def test_the_baseline_without_affectnet_says_how_to_get_it(command, capfd, tmp_p
         (["data.batch_size=73"], "data.batch_size=73"),
         (["data.batch_size=1"], "data.batch_size=1: this net's batch norm needs at least 2 faces"),
         (["net._target_=emodet.NoNet"], "net._target_=emodet.NoNet: cannot be imported"),
-        (["net.stage_dropout=[0.1]"], "must be equally long"),
-        (["optimizer.lr=-1"], "optimizer"),
-        (
-            ["scheduler=plateau", "scheduler.monitor=val/acuracy"],
-            "scheduler.monitor=val/acuracy: there is no such metric",
-        ),
-        (["training.monitor=val/f1"], "training.monitor=val/f1: there is no such metric; there are val/loss"),
-        (["training.progressive_sizes=[[0,96]]"], "training.progressive_sizes=[(0, 96)]"),
-        (["loss.class_weights=[1,2]"], "loss.class_weights=[1, 2]"),
+        (["scheduler=plateau", "scheduler.monitor=val/acuracy"], "scheduler.monitor=val/acuracy: there is no such"),
         (["trainer.precision=8"], "trainer.precision=8"),
         (["trainer.max_epochs=1"], "trainer.check_val_every_n_epoch=2: no validation in trainer.max_epochs=1"),
         (["callbacks.best.keep=first"], "callbacks.best.keep=first: best (by training.monitor) or last"),
-        (
-            ["callbacks.best.keep=last", "callbacks=[default,early_stopping]"],
-            "early stopping lets the val split choose",
-        ),
+        (["callbacks.best.keep=last", "callbacks=[default,early_stopping]"], "early stopping lets the val split"),
         (["callbacks.best.keep=last", "trainer.max_epochs=3"], "epoch 3, the last one, would not be validated"),
-        (["init_from=/no/weights.pt"], "/no/weights.pt: there is no such file"),
         (["trainer.limit_val_batches=0"], "trainer.limit_val_batches=0"),
         (["trainer.max_steps=3"], "trainer.max_steps=3"),
     ],
 )
-def test_errors_are_one_sentence_and_status_2(arguments, message, command, small, tmp_path, capfd, without_pictures):
-    run = f"hydra.run.dir={tmp_path}"
-    assert command("emodet.train", "experiment=ferplus", *small, "training.progressive_sizes=[]", *arguments, run) == 2
-    error = capfd.readouterr().err
+def test_errors_are_one_sentence_and_status_2(arguments, message, refused, small, tmp_path, without_pictures):
+    ferplus = ["experiment=ferplus", *small, "training.progressive_sizes=[]", f"hydra.run.dir={tmp_path}"]
+    error = refused("emodet.train", *ferplus, *arguments)
     assert message in error
-    assert "Traceback" not in error
     assert "HYDRA_FULL_ERROR" not in error
 
 
-def test_a_folder_for_outputs_that_cannot_be_made(command, tmp_path, capfd, monkeypatch):
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("training.calibration=x", "training.calibration"),
+        ("training.monitor=val/f1", "training.monitor=val/f1: there is no such metric; there are val/loss"),
+        ("training.mixup=-1", "training.mixup=-1"),
+        ("training.sam_rho=0", "training.sam_rho=0"),
+        ("training.progressive_sizes=[[0,96]]", "training.progressive_sizes=[(0, 96)]"),
+        ("training.valence_arousal=-1", "training.valence_arousal=-1"),
+        ("optimizer.lr=-1", "optimizer"),
+        ("scheduler.warmup=2", "scheduler.warmup=2"),
+        ("init_from=/no/weights.pt", "/no/weights.pt: there is no such file"),
+    ],
+)
+def test_a_value_that_needs_no_data_is_refused_before_anything_is_written(
+    argument, message, refused, small, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("EMODET_PACKS", str(tmp_path / "packs"))
+    ferplus = ["experiment=ferplus", *small, "training.progressive_sizes=[]", "scheduler=onecycle"]
+    every = ["trainer.check_val_every_n_epoch=1", f"hydra.run.dir={tmp_path / 'run'}"]
+    assert message in refused("emodet.train", *ferplus, *every, argument)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_for_outputs_that_cannot_be_made(refused, tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     monkeypatch.setenv("EMODET_OUTPUTS", str(tmp_path / "file" / "outputs"))
-    assert command("emodet.train", "experiment=baseline") == 2
-    assert "EMODET_OUTPUTS=" in capfd.readouterr().err
-
-
-def stops_at_epoch(monkeypatch, do):
-    """Let something happen at the start of the second epoch."""
-    monkeypatch.setattr(
-        EmotionClassifier,
-        "on_train_epoch_start",
-        lambda self: do() if self.current_epoch == 1 else None,
-    )
-
-
-def last_is_that_of_the_first_epoch(run):
-    last = torch.load(run / "checkpoints/last.ckpt", weights_only=True)
-    assert (last["epoch"], last["global_step"]) == (0, 9)
-    assert all(torch.isfinite(tensor).all() for tensor in last["state_dict"].values())
-    load_classifier(run / "checkpoints/best.ckpt")
-    assert [path.name for path in run.rglob(".*ckpt")] == []
+    assert "EMODET_OUTPUTS=" in refused("emodet.train", "experiment=baseline")
 
 
 PLAIN = ["experiment=ferplus", "training.progressive_sizes=[]", "trainer.check_val_every_n_epoch=1"]
 
 
 def test_a_loss_that_becomes_nan_keeps_the_last_good_checkpoint(
-    command, small, tmp_path, capfd, monkeypatch, without_pictures
+    command, refused, small, tmp_path, monkeypatch, without_pictures
 ):
+    loss = SoftCrossEntropy.forward
+
+    def nan_from_the_second_epoch(self, *given):
+        return loss(self, *given) * (math.nan if EmotionClassifier.epoch else 1)
+
     with monkeypatch.context() as patched:
-        nan = torch.tensor(math.nan)
-        stops_at_epoch(patched, lambda: patched.setattr(SoftCrossEntropy, "forward", lambda *_: nan))
-        assert command("emodet.train", *small, *PLAIN, f"hydra.run.dir={tmp_path}") == 2
-    error = capfd.readouterr().err
-    assert "error: the loss became nan in epoch 1, batch 0. The last good checkpoint is kept" in error
-    assert "Traceback" not in error
-    last_is_that_of_the_first_epoch(tmp_path)
+        patched.setattr(EmotionClassifier, "epoch", 0, raising=False)
+        patched.setattr(
+            EmotionClassifier, "on_train_epoch_start", lambda self: setattr(type(self), "epoch", self.current_epoch)
+        )
+        patched.setattr(SoftCrossEntropy, "forward", nan_from_the_second_epoch)
+        error = refused("emodet.train", *small, *PLAIN, f"hydra.run.dir={tmp_path}")
+    assert "the loss became nan in epoch 1, batch 0. The last good checkpoint is kept" in error
+    last = torch.load(tmp_path / "checkpoints/last.ckpt", weights_only=True)
+    assert (last["epoch"], last["global_step"]) == (0, 9)
+    assert all(torch.isfinite(tensor).all() for tensor in last["state_dict"].values())
+    load_classifier(tmp_path / "checkpoints/best.ckpt")
+    assert [path.name for path in tmp_path.rglob(".*ckpt")] == []
     assert command("emodet.train", f"resume={tmp_path}") == 0
 
 
@@ -230,14 +225,9 @@ def test_a_loss_that_becomes_nan_keeps_the_last_good_checkpoint(
 
 
 def test_early_stopping_and_validation_every_second_epoch(command, small, tmp_path, without_pictures):
-    arguments = [
-        *PLAIN,
-        "trainer.check_val_every_n_epoch=2",
-        "callbacks=[default,early_stopping]",
-        "callbacks.early_stopping.patience=1",
-        "trainer.max_epochs=20",
-    ]
-    assert command("emodet.train", *small, *arguments, "optimizer.lr=1e-12", f"hydra.run.dir={tmp_path}") == 0
+    stopping = ["callbacks=[default,early_stopping]", "callbacks.early_stopping.patience=1", "trainer.max_epochs=20"]
+    arguments = [*small, *PLAIN, *stopping, "trainer.check_val_every_n_epoch=2", "optimizer.lr=1e-12"]
+    assert command("emodet.train", *arguments, f"hydra.run.dir={tmp_path}") == 0
     table = rows(tmp_path)
     assert [row["epoch"] for row in table if "val/loss" in row] == ["1", "3"]
     assert [row["epoch"] for row in table if "train/loss" in row] == ["0", "1", "2", "3"]
@@ -255,10 +245,11 @@ def test_the_overfit_preset_learns_its_sixteen_faces_by_heart(command, small, tm
     assert float(table[-1]["train/accuracy"]) == 1
 
 
-def test_fine_tuning_to_seven_classes_starts_from_the_weights(finished, command, small, tmp_path, without_pictures):
+def test_fine_tuning_to_seven_classes_starts_from_the_weights_of_a_run_folder(
+    finished, command, small, tmp_path, without_pictures
+):
     arguments = [*PLAIN, "data.classes=7", "optimizer.lr=1e-12", "trainer.max_epochs=1", "trainer.precision=32-true"]
-    source = f"init_from={finished / 'checkpoints/best.ckpt'}"
-    assert command("emodet.train", *small, *arguments, source, f"hydra.run.dir={tmp_path}") == 0
+    assert command("emodet.train", *small, *arguments, f"init_from={finished}", f"hydra.run.dir={tmp_path}") == 0
     own, given = (torch.load(run / "weights.pt", weights_only=True) for run in (tmp_path, finished))
     assert own["head.5.weight"].shape[0] == 7
     torch.testing.assert_close(own["head.5.weight"], given["head.5.weight"][:7])
@@ -266,29 +257,8 @@ def test_fine_tuning_to_seven_classes_starts_from_the_weights(finished, command,
 
 
 def test_a_multirun_makes_a_folder_per_seed_and_they_differ(command, small, tmp_path, without_pictures):
-    arguments = [*PLAIN, "trainer.max_epochs=1", "seed=0,1", f"hydra.sweep.dir={tmp_path}", "-m"]
-    assert command("emodet.train", *small, *arguments) == 0
+    arguments = [*PLAIN, "trainer.max_epochs=1", "trainer.limit_train_batches=1", "seed=0,1"]
+    assert command("emodet.train", *small, *arguments, f"hydra.sweep.dir={tmp_path}", "-m") == 0
     weights = [torch.load(tmp_path / job / "weights.pt", weights_only=True) for job in ("0", "1")]
     assert not torch.equal(weights[0]["head.5.weight"], weights[1]["head.5.weight"])
     assert [RunFolder(tmp_path / job).facts()["seed"] for job in ("0", "1")] == [0, 1]
-
-
-@pytest.mark.parametrize(
-    "argument",
-    [
-        *("training.calibration=x", "training.monitor=val/f1", "training.mixup=-1", "training.cutmix=-1"),
-        *("training.mix_prob=2", "training.sam_rho=0", "training.progressive_sizes=[[0,96]]"),
-        *("training.valence_arousal=-1", "optimizer.lr=-1", "scheduler.warmup=2", "init_from=/no/weights.pt"),
-    ],
-)
-def test_a_value_that_needs_no_data_is_refused_before_anything_is_written(
-    argument, command, small, tmp_path, capfd, monkeypatch
-):
-    monkeypatch.setenv("EMODET_PACKS", str(tmp_path / "packs"))
-    run = f"hydra.run.dir={tmp_path / 'run'}"
-    plain = ["training.progressive_sizes=[]", "scheduler=onecycle", "trainer.check_val_every_n_epoch=1"]
-    assert command("emodet.train", "experiment=ferplus", *small, *plain, argument, run) == 2
-    error = capfd.readouterr().err
-    assert argument.partition("=")[0].partition(".")[0] in error
-    assert "Traceback" not in error
-    assert list(tmp_path.iterdir()) == []
