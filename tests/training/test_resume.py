@@ -129,12 +129,11 @@ def test_a_second_ctrl_c_stops_at_once(command, small, tmp_path, capfd):
     assert signal.getsignal(signal.SIGINT) is before
 
 
-def test_before_there_is_a_checkpoint_it_says_so(command, small, tmp_path, capfd):
+def test_before_there_is_a_checkpoint_it_says_so(command, refused, small, tmp_path, capfd):
     arguments = [*small, *COMMON, stop(signal.SIGINT, 0, 0, times=2), f"hydra.run.dir={tmp_path}"]
     assert command("emodet.train", *arguments) == 130
     assert "stopped by SIGINT before there was a checkpoint" in capfd.readouterr().err
-    assert command("emodet.train", f"resume={tmp_path}") == 2
-    assert "there is no checkpoint to resume from" in capfd.readouterr().err
+    assert "there is no checkpoint to resume from" in refused("emodet.train", f"resume={tmp_path}")
 
 
 @pytest.fixture(scope="module")
@@ -154,21 +153,19 @@ def short(command_once, small, tmp_path_factory):
         *("optimizer=sgd", "trainer=ddp", "training.monitor=val/loss", "callbacks.best.keep=last"),
     ],
 )
-def test_what_a_resumed_run_cannot_change_is_refused_and_nothing_is_written(override, short, command, capfd):
+def test_what_a_resumed_run_cannot_change_is_refused_and_nothing_is_written(override, short, refused):
     named = ("config.yaml", "metrics.csv", "checkpoints/last.ckpt", "checkpoints/best.ckpt")
     files = {short / name: (short / name).read_bytes() for name in named}
-    assert command("emodet.train", f"resume={short}", *GO_ON, override) == 2
-    error = capfd.readouterr().err
-    key = override.partition("=")[0]
-    assert key in error
+    error = refused("emodet.train", f"resume={short}", *GO_ON, override)
+    assert override.partition("=")[0] in error
     assert "init_from=" in error or "Leave data.batch_size out" in error
     for file, content in files.items():
         assert file.read_bytes() == content, file
 
 
-def test_a_mistyped_key_of_a_resumed_run_names_the_nearest(short, command, capfd):
-    assert command("emodet.train", f"resume={short}", "trainer.max_epoch=5") == 2
-    assert "did you mean trainer.max_epochs?" in capfd.readouterr().err
+def test_a_mistyped_key_of_a_resumed_run_names_the_nearest(short, refused):
+    error = refused("emodet.train", f"resume={short}", "trainer.max_epoch=5")
+    assert "did you mean trainer.max_epochs?" in error
 
 
 def test_what_a_resumed_run_may_change_is_in_force(short, command, tmp_path):
@@ -207,22 +204,11 @@ def test_a_moved_run_keeps_its_best_epoch(command, small, tmp_path):
         (lambda run: (run / "run.json").write_text("{", encoding="utf-8"), "run.json: damaged"),
     ],
 )
-def test_a_damaged_run_is_one_line(damage, message, short, command, tmp_path, capfd):
+def test_a_damaged_run_is_one_line(damage, message, short, refused, tmp_path):
     run = tmp_path / "run"
     shutil.copytree(short, run)
     damage(run)
-    assert command("emodet.train", f"resume={run}", *GO_ON) == 2
-    error = capfd.readouterr().err
-    assert message in error
-    assert "Traceback" not in error
-
-
-def test_a_run_folder_gives_its_best_weights_to_a_new_run(short, command, tmp_path):
-    config = yaml.safe_load((short / "config.yaml").read_text(encoding="utf-8"))
-    arguments = ["experiment=ferplus", f"data.root={config['data']['root']}", "data=affectnet_yolo", "data.processes=1"]
-    own = ["preprocessing.size=48", "net.channels=[4,4,8,8]", "net.features=8", "trainer=cpu", "debug=one_batch"]
-    new = [f"init_from={short}", "training.progressive_sizes=[]", "data.batch_size=8", f"hydra.run.dir={tmp_path}"]
-    assert command("emodet.train", *arguments, *own, *new, "trainer.enable_progress_bar=false") == 0
+    assert message in refused("emodet.train", f"resume={run}", *GO_ON)
 
 
 @pytest.mark.slow
