@@ -110,10 +110,9 @@ def test_a_model_file_runs_on_a_split_with_columns_matched_by_name(trained_run, 
         predict_split_with_model_file(Reversed(model, model.info.class_names[1:]), data, "val")
 
 
-def test_existing_files_are_kept(command, trained_run, exported, capsys):
+def test_existing_files_are_kept(refused, trained_run, exported):
     before = {file.name: file.read_bytes() for file in exported.iterdir()}
-    assert command("emodet.export", f"checkpoint={trained_run}", "threads=1", f"output={exported}") == 2
-    message = capsys.readouterr().err
+    message = refused("emodet.export", f"checkpoint={trained_run}", "threads=1", f"output={exported}")
     assert "overwrite=true" in message
     assert "emodet-int8.onnx" in message
     assert {file.name: file.read_bytes() for file in exported.iterdir()} == before
@@ -198,12 +197,11 @@ def test_files_that_differ_from_the_checkpoint_are_not_written(command, trained_
         (["checkpoint={run}", "quantize=true"], "quantize"),
     ],
 )
-def test_what_cannot_be_exported_is_refused(command, trained_run, tmp_path, capsys, arguments, message):
+def test_what_cannot_be_exported_is_refused(refused, trained_run, tmp_path, arguments, message):
     (tmp_path / "text.ckpt").write_text("not a checkpoint")
     (tmp_path / "model.onnx").write_text("")
     (tmp_path / "weights.pt").write_text("")
     filled = [argument.format(tmp=tmp_path, run=trained_run) for argument in arguments]
-    assert command("emodet.export", *filled) == 2
-    assert re.search(message, capsys.readouterr().err)
+    assert re.search(message, refused("emodet.export", *filled))
     assert names_in(trained_run / "export") == set()
     assert names_in(tmp_path) == {"text.ckpt", "model.onnx", "weights.pt"}
