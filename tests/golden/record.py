@@ -10,7 +10,6 @@ import tempfile
 from pathlib import Path
 
 import adapter
-import numpy as np
 
 
 def record_readers(folder):
@@ -33,23 +32,10 @@ ITEMS = {
     "evaluation": lambda _: {name: adapter.evaluation(name, **given) for name, given in adapter.EVALUATIONS.items()},
     "predict": adapter.predict,
     "training": record_training,
-    "rest": adapter.rest,
 }
 
 
-def draw_crops():
-    """Write `crops.npz`, once: the model file's crops of four drawn faces."""
-    from emodet.data.synthetic import draw_face
-
-    preprocessing = adapter.shipped_model("fp32", threads=1).info.preprocessing
-    faces = [draw_face(name, (1, k), 160) for k, name in enumerate(("happiness", "surprise", "anger", "sadness"))]
-    crops = np.stack([preprocessing.crop(face.image, face.box) for face in faces])
-    np.savez_compressed(adapter.HERE / "crops.npz", crops=crops)
-
-
 def main():
-    if not (adapter.HERE / "crops.npz").exists():
-        draw_crops()
     for name in sys.argv[1:] or ITEMS:
         with tempfile.TemporaryDirectory() as folder:
             content = {"processor": adapter.processor(), "result": ITEMS[name](Path(folder))}

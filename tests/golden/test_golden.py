@@ -1,4 +1,4 @@
-"""Compare emodet with the results of commit abc22e5: packs, readers, figures, model files, rows, training, server.
+"""Compare emodet with the results of commit abc22e5: packs, readers, figures, model files, rows, training.
 
 `adapter.py` runs each item. `record.py` wrote the JSON files.
 """
@@ -92,11 +92,6 @@ def test_predict_rows(tmp_path):
             )
 
 
-@pytest.mark.slow
-def test_server_answers(tmp_path):
-    assert_equal(adapter.rest(tmp_path), golden("rest")[0], 1.0)
-
-
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     """Train each configuration once."""
@@ -116,17 +111,6 @@ def test_training_losses(runs, name):
             {k: {m: v for m, v in row.items() if "loss" in m} for k, row in e.items()} for e in (found, expected)
         )
     assert_equal(found, expected, FLOAT32 if same_processor else OTHER_PROCESSOR)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", adapter.TRAININGS)
-def test_a_resumed_run_has_the_same_weights(runs, tmp_path, name):
-    adapter.train(runs, name, tmp_path / "run", stop=True)
-    adapter.resume(runs, tmp_path / "run")
-    whole, resumed = adapter.weights(runs / name), adapter.weights(tmp_path / "run")
-    assert whole.keys() == resumed.keys()
-    assert max(float((whole[key].double() - resumed[key].double()).abs().max()) for key in whole) == 0
-    assert_equal(adapter.training_figures(tmp_path / "run"), adapter.training_figures(runs / name))
 
 
 @pytest.mark.slow
