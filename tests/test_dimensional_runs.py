@@ -2,7 +2,6 @@
 
 import csv
 import json
-from unittest.mock import patch
 
 import cv2
 import numpy as np
@@ -16,13 +15,7 @@ from emodet.training.checkpoints import load_classifier
 from emodet.training.folder import RunFolder
 
 SMALL = [
-    *(
-        "data.num_workers=0",
-        "data.processes=1",
-        "data.batch_size=12",
-        "preprocessing.size=48",
-        "net.channels=[4,4,8,8]",
-    ),
+    *("data.num_workers=0", "data.processes=1", "data.batch_size=12", "preprocessing.size=48"),
     *("net.channels=[4,4,8,8]", "net.features=8", "trainer.max_epochs=2", "trainer.accelerator=cpu", "logger=csv"),
     *("trainer.precision=32-true", "trainer.enable_progress_bar=false", "callbacks=[default]", "optimizer.lr=0.02"),
 ]
@@ -37,15 +30,11 @@ def annotated(own_folders):
 
 
 @pytest.fixture(scope="module")
-def run(command_once, annotated, tmp_path_factory):
+def run(train_once, annotated, tmp_path_factory):
     """A run of two epochs, chosen by the concordance of valence."""
     folder = tmp_path_factory.mktemp("run") / "both"
     arguments = (f"data.root={annotated}", *SMALL, "training.monitor=val/ccc_valence", f"hydra.run.dir={folder}")
-    with (
-        patch("emodet.evaluation.report.write_report", lambda *_, **__: None),
-        patch("emodet.training.run.plot_curves", lambda *_, **__: None),
-    ):
-        assert command_once("emodet.train", "experiment=affectnet_va", *arguments) == 0
+    train_once("experiment=affectnet_va", *arguments)
     return folder
 
 
@@ -91,16 +80,8 @@ def test_the_model_file_measures_as_the_checkpoint_did(command, run, model_file,
     report = json.loads((run / "export" / "emodet-parity.json").read_text())
     beside = [check for check in report["checks"] if "valence or arousal" in check["what"]]
     assert [(check["file"], check["verdict"]) for check in beside] == [("fp32", "passed")]
-    data = (f"data.root={annotated}", "data.num_workers=0")
-    arguments = (
-        f"model={model_file}",
-        "data=affectnet",
-        *data,
-        f"output={tmp_path}/report",
-        "resamples=50",
-        "errors=0",
-    )
-    assert command("emodet.evaluate", *arguments) == 0
+    data = ("data=affectnet", f"data.root={annotated}", "data.num_workers=0", "resamples=50", "errors=0")
+    assert command("emodet.evaluate", f"model={model_file}", *data, f"output={tmp_path}/report") == 0
     assert "valence" in capsys.readouterr().out
     measured = json.loads((tmp_path / "report" / "report.json").read_text())["metrics"]
     for name in ("ccc_valence", "rmse_arousal", "accuracy"):
@@ -130,10 +111,7 @@ def test_a_recognizer_answers_as_the_checkpoint(run, model_file):
         (["training.monitor=val/ccc_valence"], "training.monitor=val/ccc_valence: there is no such metric"),
     ],
 )
-def test_what_cannot_be_is_said_before_the_first_epoch(arguments, message, command, small, tmp_path, capfd):
-    run = f"hydra.run.dir={tmp_path}"
-    assert command("emodet.train", "experiment=affectnet_yolo", *small, "logger=csv", *arguments, run) == 2
-    error = capfd.readouterr().err
-    assert message in error, error
-    assert "Traceback" not in error
+def test_what_cannot_be_is_said_before_the_first_epoch(arguments, message, refused, small, tmp_path):
+    own = ["experiment=affectnet_yolo", *small, "logger=csv", f"hydra.run.dir={tmp_path}"]
+    assert message in refused("emodet.train", *own, *arguments)
     assert not (tmp_path / "checkpoints").exists()

@@ -287,18 +287,6 @@ class TestRefused:
         with pytest.raises(EmodetError, match=message):
             made(**options)
 
-    @pytest.mark.parametrize(
-        ("reader", "said"),
-        [
-            ("auto", "EMODET_AFFECTNET.*data=synthetic"),
-            ("ferplus", "EMODET_FERPLUS"),
-            ("rafdb", "RAF-DB"),
-        ],
-    )
-    def test_without_a_root_it_says_where_to_get_the_data(self, reader, said):
-        with pytest.raises(EmodetError, match=rf"data\.root is not set.*{said}"):
-            build_datamodule({"reader": reader})
-
 
 def test_augmented_shows_each_face_beside_itself(made):
     data = made(steps=STANDARD)

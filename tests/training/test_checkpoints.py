@@ -69,14 +69,6 @@ def test_a_file_that_brings_code_is_refused_and_its_code_does_not_run(tmp_path, 
     assert marker.exists()
 
 
-def test_a_checkpoint_names_nets_never_import_paths(tmp_path):
-    classifier = made()
-    settings = {**classifier.hparams, "net": {"name": "os.system"}}
-    torch.save({"hyper_parameters": settings, "state_dict": classifier.state_dict()}, tmp_path / "a.ckpt")
-    with pytest.raises(EmodetError, match=r"net\.name='os\.system': there are"):
-        load_classifier(tmp_path / "a.ckpt")
-
-
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -2,11 +2,8 @@
 
 import re
 import sys
-from collections.abc import Mapping
-from typing import Any, ClassVar
 
 import pytest
-from lightning.pytorch.loggers import Logger
 from wandb_log import read_wandb_log
 
 from emodet.errors import EmodetError
@@ -32,44 +29,10 @@ def own_wandb(monkeypatch, tmp_path):
         wandb.teardown()
 
 
-class OwnLogger(Logger):
-    """As a user writes one."""
-
-    logged: ClassVar[list[Mapping[str, float]]] = []
-    name = version = property(lambda self: "own")
-
-    def __init__(self, save_dir: str, speed: int = 1) -> None:
-        super().__init__()
-        self.folder, self.speed = save_dir, speed
-
-    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        self.logged.append(metrics)
-
-    def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
-        """Nothing."""
-
-
-def test_a_logger_of_ones_own_gets_the_run_folder_metrics_and_final_scores(command, small, tmp_path, without_pictures):
-    import test_loggers  # the module as the configuration imports it
-
-    spec = {"_target_": "test_loggers.OwnLogger", "speed": 2}
-    _, built = build_loggers({"mine": spec}, RunFolder(tmp_path))
-    assert isinstance(built, test_loggers.OwnLogger)
-    assert (built.folder, built.speed) == (str(tmp_path), 2)
-    own = ["experiment=affectnet_yolo", *small, "logger=csv", "+logger.mine._target_=test_loggers.OwnLogger"]
-    test_loggers.OwnLogger.logged.clear()
-    assert command("emodet.train", *own, "trainer.max_epochs=1", f"hydra.run.dir={tmp_path / 'run'}") == 0
-    names = {name for metrics in test_loggers.OwnLogger.logged for name in metrics}
-    assert {"val/accuracy", "train/faces_per_second", "test/accuracy", "test/accuracy/low", "temperature"} <= names
-
-
 @pytest.mark.parametrize(
     ("spec", "way_out"),
     [
-        (
-            {"_target_": "lightning.pytorch.callbacks.Timer"},
-            r"logger\.x\._target_=.*Timer: .*Logger was expected",
-        ),
+        ({"_target_": "lightning.pytorch.callbacks.Timer"}, r"logger\.x\._target_=.*Timer: .*Logger was expected"),
         ({"_target_": "mlflow_not_there.Logger"}, r"logger\.x\._target_=mlflow_not_there\.Logger: cannot be imported"),
         ({**WANDB["wandb"], "sped": 1}, r"logger\.x\.sped"),
     ],

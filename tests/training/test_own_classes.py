@@ -1,4 +1,6 @@
-"""A net, loss, callback and augmentation of one's own, through train, evaluate and export."""
+"""A net, loss, callback, logger and augmentation of one's own, through train, evaluate and export."""
+
+import json
 
 import pytest
 
@@ -14,28 +16,20 @@ def test_own_classes_are_trained_evaluated_and_exported(command, small, tmp_path
     own = [
         *("net._target_=own_classes.OwnNet", "net.width=6", "loss._target_=own_classes.OwnLoss", "loss.scale=0.5"),
         *("+callbacks.mine._target_=own_classes.OwnCallback", f"callbacks.mine.file={marker}"),
-        *("+logger.mine._target_=own_classes.OwnLogger", "logger.mine.name=mine"),
+        *("+logger.mine._target_=own_classes.OwnLogger", "logger.mine.speed=2"),
         "augmentation.steps=[{_target_: own_classes.OwnAugmentation, p: 1.0}]",
     ]
     arguments = [argument for argument in small if not argument.startswith("net.")]
-    assert (
-        command(
-            "emodet.train",
-            "experiment=ferplus_live",
-            *arguments,
-            *own,
-            "training.progressive_sizes=[]",
-            f"hydra.run.dir={run}",
-        )
-        == 0
-    )
+    arguments += ["experiment=ferplus_live", "training.progressive_sizes=[]", f"hydra.run.dir={run}"]
+    assert command("emodet.train", *arguments, *own) == 0
     assert marker.read_text(encoding="utf-8").split() == ["0", "1"]
-    assert (run / "mine" / "metrics.csv").is_file()
+    logged = [json.loads(line) for line in (run / "mine.jsonl").read_text(encoding="utf-8").splitlines()]
+    names = {name for metrics in logged for name in metrics}
+    assert {"val/accuracy", "train/faces_per_second", "test/accuracy", "test/accuracy/low", "temperature"} <= names
+    assert {metrics["speed"] for metrics in logged} == {2}
     # Options of the classes before are not the new ones'.
-    assert read_checkpoint(RunFolder(run).best)["hyper_parameters"]["net"] == {
-        "_target_": "own_classes.OwnNet",
-        "width": 6,
-    }
+    net = read_checkpoint(RunFolder(run).best)["hyper_parameters"]["net"]
+    assert net == {"_target_": "own_classes.OwnNet", "width": 6}
     capfd.readouterr()
     trusting = [f"checkpoint={run}", "trust=[own_classes]"]
     assert command("emodet.evaluate", *trusting, "resamples=0", "errors=0") == 0
@@ -44,8 +38,8 @@ def test_own_classes_are_trained_evaluated_and_exported(command, small, tmp_path
     assert len(read_model_file(file).info.class_names) == 8
 
 
-def test_an_unknown_argument_of_ones_own_class_is_refused(command, small, tmp_path, capfd):
+def test_an_unknown_argument_of_ones_own_class_is_refused(refused, small, tmp_path):
     arguments = [argument for argument in small if not argument.startswith("net.")]
     own = ["net._target_=own_classes.OwnNet", "net.widht=6", f"hydra.run.dir={tmp_path}"]
-    assert command("emodet.train", "experiment=baseline", *arguments, *own) == 2
-    assert "net.widht: own_classes.OwnNet has no such key; did you mean net.width?" in capfd.readouterr().err
+    error = refused("emodet.train", "experiment=baseline", *arguments, *own)
+    assert "net.widht: own_classes.OwnNet has no such key; did you mean net.width?" in error

@@ -1,12 +1,11 @@
 """A run's folder: facts merged, attempts joined."""
 
 import csv
-import json
 
 import pytest
 
 from emodet.errors import EmodetError
-from emodet.training.folder import RunFolder, provenance
+from emodet.training.folder import RunFolder
 
 
 def write_attempt(folder, number, rows):
@@ -59,10 +58,3 @@ def test_facts_are_merged(tmp_path):
     run.write_facts({"temperature": 1.3})
     assert run.facts() == {"seed": 1, "temperature": 1.3}
     assert [path.name for path in tmp_path.iterdir()] == ["run.json"]
-
-
-def test_provenance_is_plain_and_complete():
-    facts = json.loads(json.dumps(provenance()))
-    assert {"command", "commit", "versions", "machine", "started"} == facts.keys()
-    assert {"python", "torch", "lightning", "numpy", "albumentations", "hydra-core"} <= facts["versions"].keys()
-    assert facts["started"].endswith("Z")

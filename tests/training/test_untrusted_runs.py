@@ -60,22 +60,17 @@ QUICK = ("net", "nested", "a defaults list")
     "change",
     [pytest.param(name, marks=[] if name in QUICK else [pytest.mark.slow]) for name in hostile(Path("/x"))],
 )
-def test_a_hostile_configuration_is_refused(change, trained, command, tmp_path, capfd):
+def test_a_hostile_configuration_is_refused(change, trained, command, refused, tmp_path):
     run, marker = tmp_path / "run", tmp_path / "it_ran"
     shutil.copytree(trained, run)
     torch.save(Runs(marker), tmp_path / "evil.pt")
     config = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
     text = yaml.safe_dump({**config, **hostile(marker)[change]}, sort_keys=False)
     (run / "config.yaml").write_text(text, encoding="utf-8")
-    for arguments in (
-        ["emodet.train", f"resume={run}"],
-        ["emodet.evaluate", f"checkpoint={run}", "errors=0", "resamples=0"],
-    ):
-        command(*arguments)
-        assert not marker.exists()
-    assert command("emodet.train", f"resume={run}") == 2
+    refused("emodet.train", f"resume={run}")
     assert not marker.exists()
-    assert "Traceback" not in capfd.readouterr().err
+    command("emodet.evaluate", f"checkpoint={run}", "errors=0", "resamples=0")
+    assert not marker.exists()
     assert (run / "config.yaml").read_text(encoding="utf-8") == text
 
 
@@ -108,7 +103,7 @@ def test_hydra_follows_no_path_out_of_a_run_folder(trained, tmp_path):
         {"_target_": "emodet.models.nets.TimmNet", "model": "resnet18", "pretrained_cfg": {"url": "http://x"}},
     ],
 )
-def test_a_checkpoint_names_only_nets_of_trusted_packages(net, trained, command, tmp_path, capfd, monkeypatch):
+def test_a_checkpoint_names_only_nets_of_trusted_packages(net, trained, refused, tmp_path, monkeypatch):
     from emodet.models import build
 
     monkeypatch.setattr(build, "_trusted", set())  # what other commands of this process trusted
@@ -117,18 +112,15 @@ def test_a_checkpoint_names_only_nets_of_trusted_packages(net, trained, command,
     run = tmp_path / "run"
     shutil.copytree(trained, run)
     torch.save(content, run / "checkpoints/best.ckpt")
-    assert command("emodet.evaluate", f"checkpoint={run}") == 2
-    error = capfd.readouterr().err
-    assert error.startswith("error: ")
-    assert "Traceback" not in error
+    assert refused("emodet.evaluate", f"checkpoint={run}").startswith("error: ")
 
 
-def test_a_pickle_is_refused(trained, command, tmp_path):
+def test_a_pickle_is_refused(trained, refused, tmp_path):
     run, marker = tmp_path / "run", tmp_path / "it_ran"
     shutil.copytree(trained, run)
     for name in ("best.ckpt", "last.ckpt"):
         (run / "checkpoints" / name).write_bytes(pickle.dumps(Runs(marker)))
-    assert command("emodet.train", f"resume={run}") == 2
-    assert command("emodet.evaluate", f"checkpoint={run}") == 2
-    assert command("emodet.train", "experiment=ferplus", f"init_from={run}", f"hydra.run.dir={tmp_path / 'new'}") == 2
+    refused("emodet.train", f"resume={run}")
+    refused("emodet.evaluate", f"checkpoint={run}")
+    refused("emodet.train", "experiment=ferplus", f"init_from={run}", f"hydra.run.dir={tmp_path / 'new'}")
     assert not marker.exists()
