@@ -6,12 +6,12 @@ import struct
 import sys
 import time
 import warnings
-import zlib
 from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
+from made_files import png_bomb
 from PIL import Image
 
 from emodet.errors import EmodetError
@@ -226,15 +226,6 @@ class TestPlainJpegs:
             assert np.array_equal(decode_rgb(data, quick=True), decode_rgb(data))
 
 
-def png_header(width, height):
-    def chunk(kind, data):
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
-    return b"\x89PNG\r\n\x1a\n" + body
-
-
 class TestBroken:
     @pytest.mark.parametrize("data", [b"", b"<html>not found</html>", b"\x00" * 100, b"\xff\xd8\xff", b"%PDF-1.4"])
     def test_no_picture(self, data):
@@ -254,7 +245,7 @@ class TestBroken:
     @pytest.mark.parametrize("side", [60_000, 12_000, 9_000])
     def test_a_bomb_is_not_decoded(self, side):
         with pytest.raises(EmodetError, match="64,000,000"):
-            decode_rgb(png_header(side, side))
+            decode_rgb(png_bomb(side, side))
 
     @pytest.mark.parametrize("kind", ["PNG", "JPEG", "JPEG2000"])
     def test_the_limit_can_be_set(self, kind):

@@ -6,12 +6,12 @@ import subprocess
 import sys
 import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from made_files import web_server
 from made_videos import moving_face, tracks, write_damaged_video, write_video
 from model_stub import graph, info
 from PIL import Image
@@ -173,21 +173,12 @@ def test_one_input_never_ends_a_batch(predict, astronaut, tmp_path, monkeypatch)
 def web(astronaut):
     """A web server with an image at every path; returns its address."""
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self):
-            kind = {"/face": "PNG", "/face.webp": "WEBP"}.get(self.path, "JPEG")
-            self.send_response(200)
-            self.send_header("Content-Type", "application/octet-stream" if kind == "PNG" else f"image/{kind.lower()}")
-            self.end_headers()
-            self.wfile.write(encoded(astronaut, kind))
+    def answer(path):
+        kind = {"/face": "PNG", "/face.webp": "WEBP"}.get(path, "JPEG")
+        return "application/octet-stream" if kind == "PNG" else f"image/{kind.lower()}", encoded(astronaut, kind)
 
-        def log_message(self, *_):
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"127.0.0.1:{server.server_address[1]}"
-        server.shutdown()
+    with web_server(answer) as address:
+        yield address
 
 
 @pytest.mark.parametrize("path", ["face", "face.webp", "face.jpg?size=1"])

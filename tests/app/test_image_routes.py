@@ -2,12 +2,11 @@
 
 import base64
 import io
-import struct
-import zlib
 
 import cv2
 import numpy as np
 import pytest
+from made_files import png_bomb
 from made_server import encoded, refusal
 from model_stub import graph, info
 from PIL import Image
@@ -95,18 +94,6 @@ def test_annotated_images(client, portrait):
     refusal(client.post("/v1/annotate?heat_maps=1", content=portrait), 422, "bad_value")
 
 
-def bomb(width, height):
-    """A PNG of a few bytes whose header says it is large."""
-
-    def chunk(name, content):
-        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
-
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return (
-        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
-    )
-
-
 def test_unreadable_images(client, portrait):
     refusal(client.post("/v1/recognize", content=b""), 400, "bad_request")
     for content in (b"x", b"\xff\xd8\xff", portrait[:3000], b"<!doctype html><script>alert(1)</script>", bytes(5000)):
@@ -114,7 +101,7 @@ def test_unreadable_images(client, portrait):
         assert "/" not in message  # no path of this machine
     refusal(client.post("/v1/recognize", content=encoded(GREY[:4], ".png")), 422, "picture_too_small")
     for size in ((30_000, 30_000), (2**31 - 1, 2**31 - 1), (7000, 7000)):
-        message = refusal(client.post("/v1/recognize", content=bomb(*size)), 422, "too_many_pixels")
+        message = refusal(client.post("/v1/recognize", content=png_bomb(*size)), 422, "too_many_pixels")
         assert "40,000,000" in message
 
 

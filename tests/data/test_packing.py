@@ -3,15 +3,14 @@
 import io
 import os
 import signal
-import struct
 import subprocess
 import sys
 import time
-import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
+from made_files import png_bomb
 from made_reader import MadeReader, picture, png, records
 from made_releases import RELEASES
 from PIL import Image
@@ -63,12 +62,6 @@ class TestWhatIsPacked:
         pack = prepare(MadeReader(tmp_path, records(1), {"train/0000": stream.getvalue()}), tmp_path / "packs")
         assert np.abs(pack.images([0])[0].astype(int) - CROP.crop(whole)).max() <= 3
 
-    def test_identical_pictures_in_two_splits_are_counted(self, tmp_path):
-        faces = [*records(4, "train", 0, emotion=1), *records(3, "val", 2, emotion=1)]
-        pack = prepare(MadeReader(tmp_path, faces), tmp_path / "packs")
-        assert pack.manifest["identical_across_splits"] == {"groups": 2, "faces": 4}
-        assert "2 pictures occur in more than one split (4 faces)" in summary(pack.manifest)
-
     def test_the_folder_changes_with_what_matters(self, tmp_path):
         reader, packs = MadeReader(tmp_path, records(1)), tmp_path / "packs"
         base = pack_folder(reader, CROP, "image", packs)
@@ -79,14 +72,6 @@ class TestWhatIsPacked:
             pack_folder(MadeReader(tmp_path / "b", []), CROP, "image", packs),
         ]
         assert len({base, *others}) == 4
-
-    def test_a_pack_that_exists_is_opened_not_made(self, tmp_path, monkeypatch):
-        reader = MadeReader(tmp_path, records(4))
-        first = prepare(reader, tmp_path / "packs")
-        times = {file: file.stat().st_mtime_ns for file in first.folder.iterdir()}
-        monkeypatch.setattr(MadeReader, "read", lambda _: pytest.fail("was read again"))
-        assert prepare(reader, tmp_path / "packs").fingerprint == first.fingerprint
-        assert {file: file.stat().st_mtime_ns for file in first.folder.iterdir()} == times
 
 
 class TestUnreadable:
@@ -122,16 +107,9 @@ class TestUnreadable:
 
     def test_bombs_pipes_and_giants_are_unreadable(self, tmp_path):
         """Nothing of them is decoded, waited for or read into memory."""
-
-        def chunk(kind, data):
-            return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-        header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
-        pixels = zlib.compress(bytes(10**6))
         root = tmp_path / "root"
         root.mkdir()
-        bomb = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
-        (root / "0000.png").write_bytes(bomb)
+        (root / "0000.png").write_bytes(png_bomb(60_000, 60_000))
         os.mkfifo(root / "0001.png")
         with (root / "0002.png").open("wb") as giant:
             giant.truncate(2**40)

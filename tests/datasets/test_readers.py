@@ -3,13 +3,13 @@
 import contextlib
 import json
 import os
-import struct
-import zlib
+import pickle
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from made_files import png_bomb
 from made_releases import RELEASES
 from on_disk import error_of, put_files
 from on_disk import read as listing_of
@@ -34,9 +34,18 @@ def read(root):
 
 
 @pytest.mark.parametrize("name", RELEASES)
-def test_each_release_is_recognised_by_its_own_reader_first(name, tmp_path):
+def test_each_release_is_recognised_by_its_own_reader_first_and_packed(name, tmp_path):
     made = RELEASES[name](tmp_path / "release")
     assert next(reader.name for reader in READERS.values() if reader.recognises(made.root)) == name
+    reader = open_reader(made.root)
+    listing = reader.read()
+    assert (type(reader), len(listing.samples), listing.left_out) == (READERS[name], made.faces, {})
+    again = pickle.loads(pickle.dumps(reader))
+    assert [again.encoded(sample) for sample in listing.samples] == [reader.encoded(each) for each in listing.samples]
+    pack = prepare_pack(reader, Preprocessing(size=48), tmp_path / "packs", processes=1, progress=False)
+    assert (len(pack), pack.manifest["reader"]) == (made.faces, name)
+    assert json.loads(json.dumps(pack.manifest)) == pack.manifest
+    pack.verify()
     assert READERS[name].title
     assert READERS[name].signs
     put_files(tmp_path, "other/holiday.jpg")
@@ -143,31 +152,8 @@ def test_extensions_in_capitals_change_only_themselves(name, tmp_path):
     assert facts[0] == facts[1]
 
 
-def bomb():
-    """A PNG of a few hundred bytes that says it has 9,000 × 9,000 pixels."""
-
-    def chunk(kind, data):
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    header = struct.pack(">IIBBBBB", 9_000, 9_000, 8, 2, 0, 0, 0)
-    pixels = zlib.compress(bytes(1_000_000))
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
-
-
-@pytest.mark.parametrize("name", RELEASES)
-def test_every_layout_goes_in(name, tmp_path):
-    made = RELEASES[name](tmp_path / "release")
-    reader = open_reader(made.root)
-    listing = reader.read()
-    assert (type(reader), len(listing.samples), listing.left_out) == (READERS[name], made.faces, {})
-    pack = prepare_pack(reader, Preprocessing(size=48), tmp_path / "packs", processes=1, progress=False)
-    assert (len(pack), pack.manifest["reader"]) == (made.faces, name)
-    assert json.loads(json.dumps(pack.manifest)) == pack.manifest
-    pack.verify()
-
-
 PICTURES = {
-    "bomb": (lambda file: file.write_bytes(bomb()), "9000"),
+    "bomb": (lambda file: file.write_bytes(png_bomb(9_000, 9_000)), "9000"),
     "cut off": (lambda file: file.write_bytes(file.read_bytes()[:-200]), "damaged or cut off"),
     "empty": (lambda file: file.write_bytes(b""), "the file is empty"),
     "no picture": (lambda file: file.write_text("<svg xmlns='http://www.w3.org/2000/svg'/>"), "supported"),

@@ -1,12 +1,9 @@
 import dataclasses
-import json
-import pickle
 
 import numpy as np
 import pytest
 from made_videos import moving_face
 from model_stub import SIZE, graph, info
-from PIL import Image
 
 from emodet.emotions import EMOTIONS
 from emodet.errors import EmodetError
@@ -62,15 +59,6 @@ def test_crops_of_any_size_are_whole_pictures(recognizer, astronaut):
     np.testing.assert_allclose(list(faces[0].probabilities.values()), expected, atol=1e-5)
     batch = recognizer.crops(np.stack([cut, cut]))
     assert batch[0] == batch[1] == faces[0]
-
-
-def test_any_kind_of_image(recognizer, astronaut, tmp_path):
-    path = tmp_path / "astronaut.png"
-    Image.fromarray(astronaut).save(path)
-    expected = recognizer(astronaut)
-    assert recognizer([str(path), path.read_bytes(), astronaut]) == [expected] * 3
-    assert pickle.loads(pickle.dumps(recognizer))(path) == expected
-    assert json.loads(json.dumps(expected[0].to_dict()))["emotion"] == expected[0].emotion
 
 
 def test_below_the_least_confidence_it_is_uncertain_and_still_says_the_best(model_path, astronaut):

@@ -1,14 +1,14 @@
 """What `from emodet import …` offers: images in, results that draw, save and show themselves."""
 
 import io
+import json
 import pickle
 import sys
-import threading
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import numpy as np
 import pytest
+from made_files import web_server
 from made_videos import moving_face, write_video
 from PIL import Image
 
@@ -33,23 +33,9 @@ def result(recognizer, astronaut):
 def server(png):
     """Answers /face with a picture, /text with text, /missing with an error."""
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self):
-            kind, body = {"/face": ("image/png", png), "/text": ("text/html", b"<p>no picture")}.get(
-                self.path, (None, b"")
-            )
-            self.send_response(200 if kind else 404)
-            self.send_header("Content-Type", kind or "text/plain")
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_):
-            pass
-
-    with HTTPServer(("127.0.0.1", 0), Handler) as running:
-        threading.Thread(target=running.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{running.server_port}"
-        running.shutdown()
+    answers = {"/face": ("image/png", png), "/text": ("text/html", b"<p>no picture")}
+    with web_server(answers.get) as address:
+        yield f"http://{address}"
 
 
 def test_every_name_is_there_and_there_is_a_version():
@@ -64,6 +50,8 @@ def test_any_kind_of_image_gives_the_same_result(recognizer, result, astronaut, 
     path.write_bytes(png)
     kinds = [astronaut, path, str(path), png, Image.fromarray(astronaut), f"{server}/face"]
     assert recognizer(kinds) == [result] * len(kinds)
+    assert pickle.loads(pickle.dumps(recognizer))(path) == result
+    assert json.loads(json.dumps(result[0].to_dict()))["emotion"] == result[0].emotion
     assert recognizer(f"{server}/face").source.endswith("/face")
 
 

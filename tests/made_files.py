@@ -1,0 +1,39 @@
+"""A picture that claims to be large, and addresses on this machine that answer with files."""
+
+import struct
+import threading
+import zlib
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+
+def png_bomb(width, height):
+    """A PNG of about a kilobyte whose header says how large it is."""
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(1_000_000))) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + body
+
+
+@contextmanager
+def web_server(answer):
+    """Serve ``answer(path)``, a content type and a body, or None for 404; yields host and port."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            kind, body = answer(self.path) or ("text/plain", None)
+            self.send_response(404 if body is None else 200)
+            self.send_header("Content-Type", kind)
+            self.end_headers()
+            self.wfile.write(body or b"")
+
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
