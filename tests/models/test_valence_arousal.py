@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from made_batches import NAMES, MadeData, made_batch, made_trainer
 from made_batches import made as made_classifier
-from torch.utils.data import DataLoader
 
 from emodet.emotions import EMOTIONS
 from emodet.errors import EmodetError
@@ -149,6 +148,7 @@ def test_a_training_follows_both(tmp_path):
     # Of the first step, before it was taken.
     on_classes = F.cross_entropy(logits, part["target"]).detach()
     beside = lacking(said.detach(), part["valence_arousal"])
+    assert not torch.equal(classifier.net.head[-1].weight[4:], made().net.head[-1].weight[4:])
     assert float(run.callback_metrics["train/loss"]) == pytest.approx(float(on_classes) + 0.5 * beside, abs=1e-4)
     classifier.eval()
     with torch.no_grad():
@@ -168,21 +168,6 @@ def test_a_training_follows_both(tmp_path):
     assert float(run.callback_metrics["test/ccc_valence"]) == pytest.approx(float(concordance(sums[0])), abs=1e-6)
 
 
-def test_a_step_goes_down_both_losses(tmp_path):
-    classifier, part = made(optimizer={"_target_": "torch.optim.SGD", "lr": 0.05, "momentum": 0.0}), batch(16)
-    layer = classifier.net.get_submodule("head.5")
-    assert isinstance(layer, torch.nn.Linear)
-    before = layer.weight.detach().clone()
-    logits, said = split_outputs(classifier.train().net(classifier.normalise(part["image"])), 4, has_va_head=True)
-    loss = F.cross_entropy(logits, part["target"]) + 0.5 * ConcordanceLoss()(said, part["valence_arousal"])
-    (gradient,) = torch.autograd.grad(loss, layer.weight)
-    made_trainer(tmp_path, num_sanity_val_steps=0).fit(classifier, MadeData([part], [batch(8, 1)]))
-    moved = before - layer.weight.detach()
-    for rows in (slice(0, 4), slice(4, 6)):
-        assert gradient[rows].abs().max() > 1e-3
-        assert F.cosine_similarity(moved[rows].flatten(), gradient[rows].flatten(), dim=0) > 0.999
-
-
 def test_without_any_annotation_the_head_gets_no_gradient_and_nothing_breaks(tmp_path):
     classifier, data = made(), MadeData([batch(8, annotated=0)], [batch(6, 1, annotated=0)])
     before = classifier.net.head[-1].weight.detach().clone()
@@ -193,9 +178,3 @@ def test_without_any_annotation_the_head_gets_no_gradient_and_nothing_breaks(tmp
     assert not torch.equal(after[:4], before[:4])
     assert run.callback_metrics["val/loss"].isfinite()
     assert not [name for name in run.callback_metrics if "ccc" in name]
-
-
-def test_predictions_have_them_too(tmp_path):
-    classifier = made().eval()
-    (answer,) = made_trainer(tmp_path).predict(classifier, DataLoader([batch(5)], batch_size=None))
-    torch.testing.assert_close(answer["valence_arousal"], classifier.predict_heads(batch(5)["image"])[1])
