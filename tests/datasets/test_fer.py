@@ -190,6 +190,12 @@ class TestFerPlusParquet:
         rows[0][column] = value
         assert "faces.parquet" in error_of(write(tmp_path, rows, **{column: kind}))
 
+    def test_a_text_that_is_not_utf8_is_named(self, tmp_path):
+        file = write(tmp_path, rows_of({"anger": 10}))
+        not_utf8 = pa.array([b"\x80"]).view(pa.string())
+        pq.write_table(pq.read_table(file).set_column(1, "split", not_utf8), file)
+        assert "faces.parquet" in error_of(tmp_path, "ferplus")
+
     @pytest.mark.skipif(not REAL.is_file(), reason="needs FER+ on disk")
     def test_the_real_file_has_the_published_counts(self):
         found = Counter(faces(read(REAL)).values())

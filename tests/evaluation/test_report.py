@@ -12,7 +12,6 @@ import pytest
 from made_predictions import make_predictions
 
 from emodet.errors import EmodetError
-from emodet.evaluation.pages import data_uri, encode_image, thumbnail
 from emodet.evaluation.report import worst_errors, write_report
 from emodet.evaluation.scores import evaluate_predictions
 
@@ -163,9 +162,3 @@ def test_the_worst_errors_are_the_most_confident():
     worst = worst_errors(predictions, 20)
     assert (predictions.predicted[worst] != predictions.emotion[worst]).all()
     assert (np.diff(predictions.confidence[worst]) <= 0).all()
-
-
-def test_images_become_data_uris():
-    image = np.zeros((300, 200, 3), np.uint8)
-    assert thumbnail(image).startswith("data:image/jpeg;base64,")
-    assert data_uri(encode_image(image, ".png")).startswith("data:image/png;base64,")

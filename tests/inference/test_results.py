@@ -34,16 +34,6 @@ def written(kind, path, times=1):
     return path
 
 
-def test_json_lines(tmp_path):
-    path = tmp_path / "faces.jsonl"
-    with RowWriter("jsonl", path, NAMES) as writer:
-        for count, row in enumerate(ROWS, start=1):
-            writer.write(row)
-            assert [json.loads(line) for line in path.read_text().splitlines()] == ROWS[:count]  # there as they come
-    assert ROWS[1]["probabilities"]["anger"] == 0.7
-    assert ROWS[1]["landmarks"]["left_eye"] == [50, 70]
-
-
 def test_csv_has_one_column_for_each_class_and_coordinate(tmp_path):
     with written("csv", tmp_path / "faces.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))

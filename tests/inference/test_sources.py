@@ -113,3 +113,11 @@ def test_a_file_without_a_known_suffix_is_known_by_its_first_bytes(tmp_path, sta
     file.write_bytes(start)
     assert is_video(start) == video
     assert find_sources([str(file)]).sources[0].kind == ("video" if video else "image")
+
+
+def test_a_column_of_paths_that_is_damaged_is_named(tmp_path):
+    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    not_utf8 = pyarrow.array([b"\x80"]).view(pyarrow.string())
+    parquet.write_table(pyarrow.table({"path": not_utf8}), tmp_path / "f.parquet")
+    (source,) = find_sources([str(tmp_path / "f.parquet")]).sources
+    assert "f.parquet" in source.error

@@ -5,7 +5,7 @@ from fractions import Fraction
 import av
 import numpy as np
 import pytest
-from made_videos import quadrants, tracks, write_damaged_video, write_video
+from made_videos import quadrants, tracks, write_video
 
 from emodet.errors import EmodetError
 from emodet.inference.video_reader import VideoReader
@@ -90,14 +90,6 @@ def test_times_are_those_of_the_file_from_its_start(tmp_path, ending):
 def test_a_picture_that_begins_after_the_sound_keeps_its_delay(tmp_path):
     path = write_video(tmp_path / "v.mkv", quadrants(4), sound="aac", sound_s=2, times_s=[0.5, 0.6, 0.7, 0.8])
     assert [frame.time_s for frame in read(path)[1]] == pytest.approx([0.5, 0.6, 0.7, 0.8], abs=0.03)
-
-
-def test_damaged_bytes_in_the_middle_cost_their_frames_only(tmp_path):
-    video, frames, error = read(write_damaged_video(tmp_path / "v.mp4", 48))
-    assert error is None
-    assert 0 < video.damaged < 24
-    assert len(frames) == 48 - video.damaged
-    assert frames[-1].time_s == pytest.approx(4.7)
 
 
 @pytest.mark.parametrize("share", [0.5, 0.7, 0.85])
