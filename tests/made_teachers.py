@@ -1,6 +1,7 @@
 """Small nets that answer far from evenly, as plain weights with a card: teachers without a training."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -27,15 +28,18 @@ def made_teacher(file: Path, seed: int = 0, *, size: int = 48, classes: int = 8,
             pictures = torch.nn.functional.interpolate(blobs, size=(size, size), mode="bilinear")
             classifier.net(classifier.normalise(pictures.permute(0, 2, 3, 1)))
         classifier.net.head[-1].weight.mul_(6)
-    card = WeightsCard(
-        net=classifier.hparams["net"],
+    terms = (TrainingData(f"teachers' faces {seed}", "may teach"),)
+    write_weights(classifier, card_of(classifier, temperature=temperature, training_data=terms), file)
+    return file
+
+
+def card_of(classifier: EmotionClassifier, **given: Any) -> WeightsCard:
+    """The card of its plain weights; what is not given is empty."""
+    values = {"temperature": 1.0, "training_data": (), "metrics": {}, "commit": "", "fingerprint": ""} | given
+    return WeightsCard(
+        net=dict(classifier.hparams["net"]),
         class_names=classifier.class_names,
         preprocessing=classifier.preprocessing.to_dict(),
-        temperature=temperature,
-        training_data=(TrainingData(f"teachers' faces {seed}", "may teach"),),
-        metrics={},
-        commit="",
-        fingerprint="",
+        valence_arousal=classifier.has_va_head,
+        **values,
     )
-    write_weights(classifier, card, file)
-    return file

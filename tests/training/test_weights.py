@@ -5,22 +5,21 @@ import json
 import numpy as np
 import pytest
 import torch
+from made_teachers import card_of
 
 from emodet.emotions import EMOTIONS
 from emodet.errors import EmodetError
 from emodet.modelfile import TrainingData
 from emodet.models.classifier import EmotionClassifier
 from emodet.training.trained import load_trained
-from emodet.training.weights import WeightsCard, load_weights, read_card, write_weights
-
-NET = {"name": "residual_cnn", "channels": [4, 4, 8, 8], "features": 8}
+from emodet.training.weights import load_weights, read_card, write_weights
 
 
 @pytest.fixture
 def classifier():
     torch.manual_seed(0)
     made = EmotionClassifier(
-        net=NET,
+        net={"name": "residual_cnn", "channels": [4, 4, 8, 8], "features": 8},
         class_names=list(EMOTIONS[:7]),
         preprocessing={"size": 48, "colour": "grey", "std": [0.2, 0.3, 0.4]},
     )
@@ -30,15 +29,9 @@ def classifier():
 
 @pytest.fixture
 def card(classifier):
-    return WeightsCard(
-        net=NET,
-        class_names=classifier.class_names,
-        preprocessing=classifier.preprocessing.to_dict(),
-        temperature=1.3,
-        training_data=(TrainingData("drawn faces", "none"),),
-        metrics={"val": {"accuracy": 0.5, "faces": 24.0}},
-        commit="abc",
-        fingerprint="f" * 64,
+    terms, metrics = (TrainingData("drawn faces", "none"),), {"val": {"accuracy": 0.5, "faces": 24.0}}
+    return card_of(
+        classifier, temperature=1.3, training_data=terms, metrics=metrics, commit="abc", fingerprint="f" * 64
     )
 
 
