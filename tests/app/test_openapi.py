@@ -36,7 +36,7 @@ def number(guarded_address, video):
     return sent["id"]
 
 
-@pytest.mark.parametrize("examples", [4, pytest.param(60, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("examples", [2, pytest.param(60, marks=pytest.mark.slow)])
 def test_operations_are_as_described(described, number, examples):
     operations = 0
     for found in described.get_all_operations():
