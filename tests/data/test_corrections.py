@@ -16,7 +16,6 @@ from emodet.data.corrections import (
 )
 from emodet.data.mixed import MixedPack
 from emodet.data.packing import prepare_pack
-from emodet.emotions import EMOTIONS
 from emodet.errors import EmodetError
 from emodet.preprocessing import Preprocessing
 
@@ -177,16 +176,6 @@ def test_the_data_module_leaves_out_and_relabels(data_with, tmp_path, caplog):
     )["target"]
     assert target[place].argmax() == new
     assert data.pack.fingerprint == plain.pack.fingerprint == plain.fingerprint != data.fingerprint
-
-
-def test_a_relabelled_face_does_not_keep_its_soft_label(pack, written):
-    from emodet.data.batches import BatchIndices
-    from emodet.data.faces import FaceDataset
-
-    corrected = MixedPack({"": pack}, corrections=written("train/0003,,relabel,fear,,,\n").file)
-    batch = FaceDataset(corrected, 8, np.zeros(24, int), [True], None).__getitems__(BatchIndices(np.array([3, 4]), 0))
-    assert batch["target"].argmax(dim=1).tolist() == [EMOTIONS.index("fear"), 4]
-    assert batch["target"].sum(dim=1).tolist() == [1, 1]
 
 
 def test_a_run_names_its_corrections_and_goes_on_with_no_others(

@@ -17,8 +17,6 @@ from made_reader import picture, png
 
 from emodet.data import datamodule
 from emodet.data.build import build_datamodule
-from emodet.data.datamodule import EmotionDataModule
-from emodet.data.sources import Source
 from emodet.emotions import EMOTIONS, FERPLUS_ORDER
 from emodet.errors import EmodetError
 from emodet.preprocessing import Preprocessing
@@ -344,11 +342,3 @@ class TestWorkers:
         )
         assert done.returncode == 0, done.stderr
         assert done.stdout.split("\n")[0] == str([8] * 11)
-
-
-def test_without_hydra(root, tmp_path):
-    data = EmotionDataModule(Source(root, packs=tmp_path, processes=1), Preprocessing(size=48), num_workers=0)
-    data.prepare_data()
-    data.setup()
-    assert next(iter(data.train_dataloader()))["image"].shape == (32, 48, 48, 3)
-    assert data.places() == {"root": str(root.resolve()), "packs": str(tmp_path.resolve())}

@@ -150,9 +150,8 @@ class TestClasses:
         packs = {}
         for name in ("a", "b"):
             faces = records(4, emotion=[0, 1, 0, None], soft_label=shares)
-            packs[name] = prepare_pack(
-                MadeReader(tmp_path / name, faces), Preprocessing(size=SIDE), tmp_path / name, progress=False
-            )
+            reader = MadeReader(tmp_path / name, faces)
+            packs[name] = prepare_pack(reader, Preprocessing(size=SIDE), tmp_path / name, progress=False)
         source = MixedPack(packs).source_of(np.arange(8))
         faces = FaceDataset(MixedPack(packs), 8, source, [False, True], None)
         batch = faces.__getitems__(BatchIndices(np.arange(8), 0))
@@ -165,6 +164,7 @@ class TestSplits:
         data = mix(roots)
         for name, root in roots.items():
             own = alone(root, tmp_path / "packs")
+            assert own.source_names == ()
             for split in ("train", "val", "test"):
                 here = [key.partition(":")[2] for key in keys(data, split) if key.startswith(f"{name}:")]
                 assert here == keys(own, split)
@@ -336,12 +336,9 @@ class TestIdentity:
             data.pack.verify()
 
     def test_crops_of_another_size_are_refused(self, tmp_path):
-        packs = {
-            name: prepare_pack(
-                MadeReader(tmp_path, records(2, emotion=0)), Preprocessing(size=size), tmp_path / name, progress=False
-            )
-            for name, size in (("a", 24), ("b", 32))
-        }
+        reader, packs = MadeReader(tmp_path, records(2, emotion=0)), {}
+        for name, size in (("a", 24), ("b", 32)):
+            packs[name] = prepare_pack(reader, Preprocessing(size=size), tmp_path / name, progress=False)
         with pytest.raises(EmodetError, match=r"the crops of b are not made as those of a \(size 32, not 24\)"):
             MixedPack(packs)
 
@@ -397,11 +394,3 @@ class TestRefused:
             next((tmp_path / "copy/Image/aligned").iterdir()).write_bytes(b"no picture")
         with pytest.raises(EmodetError, match=r"^data\.sources: second: "):
             mix({"first": roots["first"], "second": values})
-
-
-def test_one_data_set_is_a_mix_too(roots, mix, tmp_path):
-    data, own = mix({"first": roots["first"]}), alone(roots["first"], tmp_path / "packs")
-    assert data.source_names == ("first",)
-    assert own.source_names == ()
-    for split in ("train", "val", "test"):
-        assert np.array_equal(getattr(data.splits, split), getattr(own.splits, split))

@@ -16,6 +16,7 @@ def test_ten_lines_of_python_train(release, tmp_path):
     data = EmotionDataModule(source, preprocessing, batch_size=8, num_workers=0)
     data.prepare_data()
     data.setup()
+    assert data.places() == {"root": str(release.resolve()), "packs": str((tmp_path / "packs").resolve())}
     net = ResidualCNN(num_classes=8, channels=[4, 4, 8, 8], features=8)
     classifier = EmotionClassifier(net, data.class_names, preprocessing)
     trainer = L.Trainer(max_epochs=1, accelerator="cpu", default_root_dir=tmp_path, enable_progress_bar=False)
