@@ -4,7 +4,7 @@ import re
 import sys
 
 import pytest
-from wandb_log import read_wandb_log
+from wandb_log import WandbLog
 
 from emodet.errors import EmodetError
 from emodet.training.folder import RunFolder
@@ -49,7 +49,7 @@ def test_without_credentials_wandb_is_offline_in_the_run_folder(tmp_path):
     with closing(loggers):
         assert loggers[1].experiment.offline
     assert wandb.run is None  # or the next training of this process would log into it
-    log = read_wandb_log(tmp_path)
+    log = WandbLog(tmp_path)
     assert log.run_ids == [run.facts()["wandb"]["id"]]
     assert log.ended == [0]
 
@@ -79,7 +79,7 @@ def test_a_run_that_is_stopped_and_resumed_is_one_wandb_run(command, small, tmp_
     assert command("emodet.train", *TRACKED, *small, stop, f"hydra.run.dir={tmp_path}") == 130
     known = RunFolder(tmp_path).facts()["wandb"]["id"]
     assert command("emodet.train", f"resume={tmp_path}", "trust=[own_classes]", "callbacks.stop=null") == 0
-    log = read_wandb_log(tmp_path)
+    log = WandbLog(tmp_path)
     assert log.run_ids == [known, known]
     assert log.ended == [130, 0]
     assert [row["epoch"] for row in log.history if "val/accuracy" in row] == [0, 1]
@@ -91,7 +91,7 @@ def test_runs_of_a_multirun_share_a_group(command, small, tmp_path, without_pict
     pytest.importorskip("wandb")
     sweep = tmp_path / "ferplus" / "monday_sweep"
     assert command("emodet.train", "-m", *TRACKED, *small, "seed=1,2", f"hydra.sweep.dir={sweep}") == 0
-    logs = [read_wandb_log(folder.parent) for folder in sorted(sweep.glob("*/wandb"))]
+    logs = [WandbLog(folder.parent) for folder in sorted(sweep.glob("*/wandb"))]
     assert [log.group for log in logs] == ["ferplus/monday_sweep"] * 2
     for number, log in enumerate(logs):
         assert re.fullmatch(rf"affectnet_yolo-ResidualCNN-seed{number + 1}-\d{{4}}-\d\d-\d\d/{number}", log.name)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from wandb_log import read_wandb_log
+from wandb_log import WandbLog
 
 from emodet.data.pack import Pack
 from emodet.errors import EmodetError
@@ -37,7 +37,7 @@ def run(train_once, small, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def log(run):
-    return read_wandb_log(run.path)
+    return WandbLog(run.path)
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +125,7 @@ def test_no_picture_of_affectnet_gets_into_the_log(release, command, small, tmp_
     arguments = ["experiment=affectnet_yolo", *small, f"data.root={affectnet}", "logger=wandb", "trainer.max_epochs=1"]
     assert command("emodet.train", *arguments, "callbacks.run_logger.artifacts=false", f"hydra.run.dir={run}") == 0
     assert (run / "augmentation.png").is_file()  # it stays on this machine
-    log = read_wandb_log(run)
+    log = WandbLog(run)
     assert not [name for name in log.artifacts if name.startswith("checkpoint")]
     files = [file for file in (run / "wandb").rglob("*") if file.is_file()]
     assert len(files) > 10
