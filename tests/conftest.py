@@ -30,11 +30,18 @@ def own_folders(tmp_path_factory):
         patched.setenv("EMODET_SYNTHETIC", str(base / "synthetic"))
         patched.setenv("WANDB_DIR", str(base))
         patched.setenv("WANDB_MODE", "offline")
+        patched.setenv("XDG_CACHE_HOME", str(base / "cache"))
         kept = ("EMODET_OUTPUTS", "EMODET_PACKS", "EMODET_SYNTHETIC")
         for name in [name for name in os.environ if name.startswith("EMODET_") and name not in kept]:
             patched.delenv(name)
         patched.delenv("WANDB_API_KEY", raising=False)
         yield base
+
+
+@pytest.fixture(scope="session")
+def astronaut():
+    """NASA's portrait of Eileen Collins (public domain): uint8, (512, 512, 3), RGB; she smiles."""
+    return pytest.importorskip("skimage.data").astronaut()
 
 
 @pytest.fixture(scope="session")
@@ -102,6 +109,18 @@ def trained_run(small, tmp_path_factory):
     options = ["trainer.max_epochs=1", "logger=csv", f"hydra.run.dir={folder}", "trainer.precision=32-true"]
     assert run_command("emodet.train", "experiment=affectnet_yolo", *small, *options) == 0
     return folder
+
+
+@pytest.fixture
+def output(capfd):
+    """Run a command that succeeds and return what it prints."""
+
+    def run(module, *arguments):
+        capfd.readouterr()
+        assert run_command(module, *arguments) == 0
+        return capfd.readouterr().out
+
+    return run
 
 
 @pytest.fixture

@@ -84,21 +84,18 @@ def test_an_unknown_command_is_refused_with_the_nearest(refused):
 
 
 @pytest.mark.parametrize("name", [name for name in COMMANDS if name not in CONFIGURED])
-def test_help_of_commands_with_options(name, command, capfd):
-    assert command(f"emodet.{name}", "--help") == 0
-    said = capfd.readouterr().out
+def test_help_of_commands_with_options(output, name):
+    said = output(f"emodet.{name}", "--help")
     assert said.startswith(f"usage: python -m emodet.{name} ")
     assert re.search("example|exit status", said)
-    assert command("emodet", name, "--help") == 0
-    said = capfd.readouterr().out
+    said = output("emodet", name, "--help")
     assert said.startswith(f"usage: emodet {name} ")
     assert "python -m emodet" not in said
 
 
 @pytest.mark.parametrize("name", CONFIGURED)
-def test_help_of_configured_commands_lists_their_groups_alone(name, command, capfd):
-    assert command(f"emodet.{name}", "--help") == 0
-    said = capfd.readouterr().out
+def test_help_of_configured_commands_lists_their_groups_alone(output, name):
+    said = output(f"emodet.{name}", "--help")
     assert said.startswith(f"usage: python -m emodet.{name} ")
     assert "examples:" in said
     assert ("experiments (experiment=NAME):" in said) == (name not in ("evaluate", "export"))
@@ -122,9 +119,8 @@ def assert_same(plain, composed, key):
         assert plain == composed, key
 
 
-def test_help_with_an_experiment_shows_every_value_in_force(command, capfd):
-    assert command("emodet.train", "experiment=baseline", "seed=7", "--help") == 0
-    said = capfd.readouterr().out
+def test_help_with_an_experiment_shows_every_value_in_force(output):
+    said = output("emodet.train", "experiment=baseline", "seed=7", "--help")
     for line in ("seed: 7", "  lr: 0.01", "  head_dropout: 0.4", "  accumulate_grad_batches: 1"):
         assert f"\n{line}" in said
 
@@ -155,9 +151,8 @@ def test_groups_of_other_commands_are_refused_without_hydras_advice(argument, re
     assert "To append" not in error
 
 
-def test_the_demo_recognises_its_portrait(command, tmp_path, capfd):
-    assert command("emodet.demo", "--output", str(tmp_path / "demo")) == 0
-    said = capfd.readouterr().out
+def test_the_demo_recognises_its_portrait(output, tmp_path):
+    said = output("emodet.demo", "--output", str(tmp_path / "demo"))
     assert "happiness" in said
     assert (tmp_path / "demo" / "portrait.annotated.jpg").is_file()
     assert str(tmp_path / "demo" / "portrait.annotated.jpg") in said

@@ -192,14 +192,12 @@ def test_paths_of_any_name_are_taken_as_they_are(name, command, refused, release
     assert f"{root / 'none.ckpt'}: there is no such file" in error
 
 
-def test_help_lists_experiments_with_their_purpose(command, capfd):
-    assert command("emodet.train", "--help") == 0
-    said = capfd.readouterr().out
+def test_help_lists_experiments_with_their_purpose(output):
+    said = output("emodet.train", "--help")
     for experiment in EXPERIMENTS:
         assert f"  {experiment} " in said
     assert "The reference recipe for this net" in said
-    assert command("emodet.train", "--hydra-help") == 0
-    assert "--config-dir" in capfd.readouterr().out
+    assert "--config-dir" in output("emodet.train", "--hydra-help")
 
 
 def test_the_command_alone_lists_the_experiments(command, capfd):

@@ -65,15 +65,14 @@ def test_the_shipped_weights_are_those_of_the_shipped_model_file():
 
 
 @pytest.mark.slow
-def test_thirty_photographs_of_own_classes_become_answers(command, tmp_path, capfd):
+def test_thirty_photographs_of_own_classes_become_answers(output, tmp_path):
     photos, run = tmp_path / "photos", tmp_path / "run"
     for name, emotion in OWN.items():
         (photos / name).mkdir(parents=True)
         for number, picture in enumerate(found_photographs(emotion, 10)):
             (photos / name / f"{number}.png").write_bytes(png(picture))
     arguments = ["experiment=finetune", "data=class_folders", f"data.root={photos}", f"hydra.run.dir={run}"]
-    assert command("emodet.train", *arguments) == 0
-    printed = capfd.readouterr().out
+    printed = output("emodet.train", *arguments)
     model = run / "model" / "emodet-fp32.onnx"
     assert f"python -m emodet.predict photo.jpg --model {model}" in printed
     assert "too few" in printed

@@ -46,9 +46,8 @@ def packs(tmp_path, monkeypatch):
     return tmp_path / "packs"
 
 
-def test_prepare_lists_every_data_set_and_packs_nothing(command, mixed, packs, capsys):
-    assert command("emodet.prepare", *mixed, "list=true") == 0
-    said = capsys.readouterr().out
+def test_prepare_lists_every_data_set_and_packs_nothing(output, mixed, packs):
+    said = output("emodet.prepare", *mixed, "list=true")
     assert said.index("== affectnet_yolo") < said.index("AffectNet (YOLO export) in") < said.index("== ferplus")
     assert said.index("== ferplus") < said.index("FER+ in")
     assert "found  published  difference" in said
@@ -56,45 +55,37 @@ def test_prepare_lists_every_data_set_and_packs_nothing(command, mixed, packs, c
     assert not packs.exists()
 
 
-def test_prepare_says_what_it_found_before_it_packs_and_makes_a_pack_for_each(
-    command, mixed, packs, capsys, monkeypatch
-):
+def test_prepare_says_what_it_found_before_it_packs_and_makes_a_pack_for_each(output, mixed, packs, capfd, monkeypatch):
     seen = []
     crop = Preprocessing.crop
 
     def noted(*arguments, **options):
-        seen.append(capsys.readouterr().out)
+        seen.append(capfd.readouterr().out)
         return crop(*arguments, **options)
 
     monkeypatch.setattr(Preprocessing, "crop", noted)
-    assert command("emodet.prepare", *mixed) == 0
-    said = capsys.readouterr().out
+    said = output("emodet.prepare", *mixed)
     assert "found  published" in seen[0]
     assert "faces packed" not in seen[0]
     assert any("FER+ in" in said for said in seen[1:])
     assert len([folder for folder in packs.iterdir() if (folder / "manifest.json").is_file()]) == 2
     assert "fingerprint of the mix: " in said
     assert "(affectnet_yolo 72, ferplus 40)" in said
-    assert command("emodet.prepare", *mixed, "verify=true") == 0
-    said = capsys.readouterr().out
+    said = output("emodet.prepare", *mixed, "verify=true")
     assert said.count("(was there)") == 2
     assert said.count("every crop and annotation agrees with the manifest") == 2
 
 
-def test_data_sets_by_name_take_their_roots_from_their_own_variables(
-    command, release, ferplus, packs, monkeypatch, capsys
-):
+def test_data_sets_by_name_take_their_roots_from_their_own_variables(output, release, ferplus, packs, monkeypatch):
     monkeypatch.setenv("EMODET_FERPLUS", str(ferplus))
     monkeypatch.setenv("EMODET_AFFECTNET", str(release))
-    assert command("emodet.prepare", "data=mixed", "data.sources=[affectnet8,ferplus]", *SMALL) == 0
-    said = capsys.readouterr().out
+    said = output("emodet.prepare", "data=mixed", "data.sources=[affectnet8,ferplus]", *SMALL)
     assert "(affectnet8 72, ferplus 40)" in said
     assert "val" in said
     # FER+'s own file says that its val selects; what is said for the whole mix goes over that.
     assert "affectnet8 val + ferplus val (also used for model selection)" in said
     named = ["data=mixed", "data.sources=[affectnet8,ferplus]", *SMALL]
-    assert command("emodet.prepare", *named, "data.val_from=0.3") == 0
-    assert "faces of 0.3 of train" in capsys.readouterr().out
+    assert "faces of 0.3 of train" in output("emodet.prepare", *named, "data.val_from=0.3")
 
 
 def test_a_data_set_of_one_s_own_says_what_it_is(refused, release, packs):
@@ -117,9 +108,10 @@ def test_a_run_follows_each_data_set(run):
 
 
 @pytest.mark.slow
-def test_evaluate_and_export_know_the_run_s_data_sets(run, command, tmp_path, capsys):
-    assert command("emodet.evaluate", f"checkpoint={run}", f"output={tmp_path / 'ev'}", "resamples=50", "errors=0") == 0
-    assert "\ndata set " in capsys.readouterr().out
+def test_evaluate_and_export_know_the_run_s_data_sets(run, command, output, tmp_path):
+    assert "\ndata set " in output(
+        "emodet.evaluate", f"checkpoint={run}", f"output={tmp_path / 'ev'}", "resamples=50", "errors=0"
+    )
     assert "Data sets of the mix" in (tmp_path / "ev/report.html").read_text()
     report = json.loads((tmp_path / "ev/report.json").read_text())
     faces = {"affectnet_yolo": 24, "ferplus": report["faces"] - 24}
