@@ -16,20 +16,24 @@ import subprocess
 import sys
 import tarfile
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from unittest.mock import patch
 
 import cv2
 import numpy as np
 import pytest
-from made_drawn import write_release
+from made_reader import MadeReader, records
 
 from emodet.data.pack import Pack
+from emodet.data.packing import prepare_pack
 from emodet.datasets.readers import open_reader
 from emodet.errors import EmodetError
 from emodet.evaluation.predictions import Predictions
 from emodet.evaluation.scores import evaluate_predictions
 from emodet.modelfile import shipped_model
+from emodet.preprocessing import Preprocessing
+from emodet.synthetic.releases import write_release
 
 CHECKS = {  # the words of a check of the export → its name in `training.json`; the first that fits
     "difference of a probability": "difference",
@@ -75,47 +79,42 @@ def run_apart(folder, *command):
     return done.stdout
 
 
-# 1. Packs of drawn faces.
-
-PACKS = {
-    "yolo": ("yolo", []),
-    "affectnet_csv": ("affectnet_csv", []),
-    "affectnet_npy": ("affectnet_npy", []),
-    "affectnet_csv, boxes aligned by the eyes": (
-        "affectnet_csv",
-        ["data.crop=box", "preprocessing.alignment=eyes", "preprocessing.margin=0.1", "preprocessing.colour=grey"],
-    ),
-}
+# 1. Packs.
 
 
-def draw_release(root, layout, train=40, val=16):
-    """Write drawn faces of 48 px; the YOLO layout also has a test split, as large as val."""
-    faces = {"train": train, "val": val, **({"test": val} if layout == "yolo" else {})}
-    return write_release(root, layout, faces, seed=3, size=48)
+def draw_release(root, train=40, val=16):
+    """Write drawn faces of 48 px; the test split is as large as val."""
+    return write_release(root, {"train": train, "val": val, "test": val}, seed=3, size=48)
 
 
 def packs(folder):
-    """Run ``emodet.prepare`` on each layout and describe the pack."""
-    found = {}
-    for number, (name, (layout, settings)) in enumerate(PACKS.items()):
-        root = draw_release(folder / layout, layout)
-        files = sorted(path for path in root.rglob("*") if path.suffix in (".jpg", ".csv", ".npy", ".txt"))
-        place = folder / f"packs{number}"
-        data = ["data=affectnet", f"data.root={root}", "data.processes=1", "preprocessing.size=40"]
-        with patch.dict(os.environ, {"EMODET_PACKS": str(place)}):
-            assert run_here("emodet.prepare", *data, *settings) == 0
-        (inside,) = place.iterdir()
-        pack = Pack(inside)
-        table = pack.table
-        splits = {}
-        for split in sorted(set(table.split.tolist())):
-            rows = np.flatnonzero(table.split == split)
-            ids = Counter(table.emotion[rows].tolist())
-            labels = {"none" if k < 0 else CLASSES[k]: count for k, count in sorted(ids.items())}
-            splits[split] = {"faces": len(rows), "pixels": sha(pack.images(rows).tobytes()), "labels": labels}
-        drawn = sha(b"".join(str(file.relative_to(root)).encode() + file.read_bytes() for file in files))
-        found[name] = {"release": drawn, "fingerprint": pack.fingerprint, "faces": len(pack), "splits": splits}
-    return found
+    """Describe two packs: of a release of drawn faces, and of noise with boxes, landmarks, votes, mood and persons."""
+    root, place = draw_release(folder / "yolo"), folder / "packs"
+    files = sorted(path for path in root.rglob("*") if path.suffix in (".jpg", ".txt"))
+    data = ["data=affectnet", f"data.root={root}", "data.processes=1", "preprocessing.size=40"]
+    with patch.dict(os.environ, {"EMODET_PACKS": str(place)}):
+        assert run_here("emodet.prepare", *data) == 0
+    (inside,) = place.iterdir()
+    drawn = sha(b"".join(str(file.relative_to(root)).encode() + file.read_bytes() for file in files))
+    landmarks = ((16.0, 18.0), (32.0, 22.0), (23.0, 28.0), (17.0, 34.0), (30.0, 37.0))
+    annotated = {"box": (4.5, 3, 40, 44), "landmarks": landmarks, "soft_label": (0.5, 0.25, 0, 0, 0, 0, 0, 0.25)}
+    annotated |= {"valence": 0.25, "arousal": -1.0, "subject": "p1", "emotion": [number % 8 for number in range(40)]}
+    faces = [*records(40, "train", **annotated), *records(8, "val", 40, emotion=[*range(7), None], box=(0, 0, 48, 48))]
+    faces = [replace(face, landmarks=landmarks) for face in faces]
+    eyes = Preprocessing(size=40, margin=0.1, alignment="eyes", colour="grey")
+    made = MadeReader(folder, faces)
+    noise = prepare_pack(made, eyes, folder / "noise", crop="box", processes=1, progress=False)
+    return {"yolo": {"release": drawn, **described(Pack(inside))}, "noise aligned by the eyes": described(noise)}
+
+
+def described(pack):
+    table, splits = pack.table, {}
+    for split in sorted(set(table.split.tolist())):
+        rows = np.flatnonzero(table.split == split)
+        ids = Counter(table.emotion[rows].tolist())
+        labels = {"none" if k < 0 else CLASSES[k]: count for k, count in sorted(ids.items())}
+        splits[split] = {"faces": len(rows), "pixels": sha(pack.images(rows).tobytes()), "labels": labels}
+    return {"fingerprint": pack.fingerprint, "faces": len(pack), "splits": splits}
 
 
 # 2. Readers, on releases of the reader tests of abc22e5, collected by `capture_releases.py` (see commit e373e13).
@@ -280,7 +279,7 @@ TRAININGS = {
 
 def train(folder, name, run):
     """Train two epochs of 12 steps."""
-    root = draw_release(folder / "release", "yolo", train=192, val=64)
+    root = draw_release(folder / "release", train=192, val=64)
     settings = [
         *("experiment=affectnet_yolo", "data=affectnet_yolo", f"data.root={root}", "data.batch_size=16", "logger=csv"),
         *("data.num_workers=0", "data.processes=1", "preprocessing.size=40", "seed=5"),

@@ -1,4 +1,4 @@
-"""Record the golden results, all of them or some: ``OMP_NUM_THREADS=1 python tests/golden/record.py [ITEM …]``.
+"""Record the golden results: ``OMP_NUM_THREADS=1 PYTHONPATH=.:tests python tests/golden/record.py [ITEM …]``.
 
 The first record was made on commit abc22e5. Record an item again only where a change of it is intended, and say so in
 the commit.
