@@ -21,22 +21,14 @@ def path(tmp_path):
     return write_model_file(graph(), info(), tmp_path / "stub.onnx")
 
 
-def rewritten(path, change):
-    """The file with its ONNX model changed behind the writer's back."""
+def described(path, *forgotten, **texts):
+    """The file with other metadata: texts by key, and keys that are left out."""
     model = onnx.load(path)
-    change(model)
+    pairs = {pair.key.removeprefix("emodet."): pair.value for pair in model.metadata_props} | texts
+    del model.metadata_props[:]
+    helper.set_model_props(model, {f"emodet.{key}": pairs[key] for key in pairs if key not in forgotten})
     path.write_bytes(model.SerializeToString())
     return path
-
-
-def set_metadata(**values):
-    def change(model):
-        pairs = {pair.key: pair.value for pair in model.metadata_props}
-        pairs |= {f"emodet.{key}": json.dumps(value) for key, value in values.items()}
-        del model.metadata_props[:]
-        helper.set_model_props(model, pairs)
-
-    return change
 
 
 def test_what_is_written_is_read_back(path):
@@ -88,17 +80,13 @@ def test_a_file_cut_off_anywhere_is_refused(path):
 
 
 def test_without_metadata(path):
-    def forget(model):
-        del model.metadata_props[:]
-
     with pytest.raises(EmodetError, match="no emodet metadata"):
-        read_model_file(rewritten(path, forget))
+        read_model_file(described(path, *(pair.key.partition(".")[2] for pair in onnx.load(path).metadata_props)))
 
 
 def test_a_newer_format_says_so_even_with_unknown_keys(path):
-    change = set_metadata(format_version=FORMAT_VERSION + 1, something_new=1)
     with pytest.raises(EmodetError, match="upgrade emodet"):
-        read_model_file(rewritten(path, change))
+        read_model_file(described(path, format_version=str(FORMAT_VERSION + 1), something_new="1"))
 
 
 @pytest.mark.parametrize(
@@ -130,7 +118,7 @@ def test_a_newer_format_says_so_even_with_unknown_keys(path):
 )
 def test_metadata_that_contradicts_the_graph_or_itself(path, values, words):
     with pytest.raises(EmodetError, match=words):
-        read_model_file(rewritten(path, set_metadata(**values)))
+        read_model_file(described(path, **{key: json.dumps(value) for key, value in values.items()}))
 
 
 def test_float_pixels_fixed_batches_and_logits_are_refused(tmp_path):
@@ -188,27 +176,17 @@ def test_a_changed_graph_is_noticed(path):
     data[data.index(weights)] ^= 1
     with pytest.raises(EmodetError, match="SHA-256"):
         ModelFile(bytes(data))
-
-    def forget(model):
-        pairs = {pair.key: pair.value for pair in model.metadata_props if pair.key != "emodet.checksum"}
-        del model.metadata_props[:]
-        helper.set_model_props(model, pairs | {"mine": "kept"})
-
-    assert read_model_file(rewritten(path, forget)).info == info()  # files from before the checksum
+    # Files from before the checksum.
+    assert read_model_file(described(path, "checksum")).info == info()
 
 
 @pytest.mark.parametrize("text", ["[" * 100_000, "9" * 10_000, "1" + "0" * 400, '"' + "x" * 2_000_000 + '"', "{}", "1"])
 @pytest.mark.parametrize("key", ["metrics", "temperature", "checksum", "format_version", "preprocessing"])
 def test_deep_or_huge_metadata(path, key, text):
-    def change(model):
-        pairs = {pair.key: pair.value for pair in model.metadata_props}
-        del model.metadata_props[:]
-        helper.set_model_props(model, pairs | {f"emodet.{key}": text})
-
     if (key, text) in (("metrics", "{}"), ("temperature", "1"), ("format_version", "1")):
         return
     with pytest.raises(EmodetError):
-        read_model_file(rewritten(path, change))
+        read_model_file(described(path, **{key: text}))
 
 
 def test_a_file_that_was_there_survives_a_failed_write(path):
@@ -223,14 +201,8 @@ def test_a_file_that_was_there_survives_a_failed_write(path):
 
 
 def test_a_file_of_the_first_format(path):
-    def older(model):
-        pairs = {pair.key: pair.value for pair in model.metadata_props if pair.key != "emodet.checksum"}
-        for key in ("temperature_slope", "class_shares", "min_confidence"):
-            del pairs[f"emodet.{key}"]
-        del model.metadata_props[:]
-        helper.set_model_props(model, pairs | {"emodet.format_version": "1"})
-
-    found = read_model_file(rewritten(path, older)).info
+    later = ("checksum", "temperature_slope", "class_shares", "min_confidence")
+    found = read_model_file(described(path, *later, format_version="1")).info
     assert (found.format_version, found.class_shares, found.min_confidence) == (1, (), None)
 
 
