@@ -9,10 +9,13 @@ from emodet.emotions import EMOTIONS
 from emodet.errors import EmodetError
 from emodet.inference.detectors import make_detector
 from emodet.inference.faces import UNCERTAIN, Detection
+from emodet.inference.overlay import annotate, colour_of
 from emodet.inference.pictures import occlusion_map
-from emodet.inference.recognizer import Recognizer
+from emodet.inference.recognizer import BALANCE, Recognizer
+from emodet.inference.rows import row_columns
 from emodet.inference.tracking import Smoothing
 from emodet.modelfile import read_model_file, write_model_file
+from emodet.palette import EMOTION_COLOURS, class_colours
 from emodet.preprocessing import Preprocessing
 
 
@@ -165,3 +168,66 @@ def test_the_heat_map_shows_where_the_answer_comes_from(tmp_path):
     assert 18 <= x <= 30
     with pytest.raises(EmodetError, match="sad"):
         occlusion_map(model, crop, "sad")
+
+
+# Choices that change answers, not the model: the prior and the least confidence.
+
+SHARES = (0.4, 0.3, 0.1, 0.1, 0.04, 0.02, 0.03, 0.01)
+
+
+@pytest.fixture(scope="module")
+def with_shares(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("choices")
+    return write_model_file(graph(sharpness=3.0), info(class_shares=SHARES, min_confidence=0.6), folder / "stub.onnx")
+
+
+@pytest.fixture(scope="module")
+def four_crops():
+    return np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), dtype=np.uint8)
+
+
+def test_a_balanced_prior_favours_rare_classes_by_a_known_amount(with_shares, four_crops):
+    trained, balanced = (
+        Recognizer(with_shares, detector="none", prior=each, min_confidence=0).crops(four_crops)
+        for each in ("trained", "balanced")
+    )
+    for one, other in zip(trained, balanced, strict=True):
+        expected = np.array(list(one.probabilities.values())) / np.array(SHARES) ** BALANCE
+        np.testing.assert_allclose(list(other.probabilities.values()), expected / expected.sum(), rtol=1e-4)
+        assert other.probabilities[other.emotion] == other.confidence
+
+
+def test_the_model_file_s_own_least_confidence(with_shares):
+    assert Recognizer(with_shares, detector="none", min_confidence="auto").min_confidence == 0.6
+
+
+def test_a_model_file_that_does_not_know_them(model_path):
+    for wrong in ({"prior": "balanced"}, {"min_confidence": "auto"}, {"prior": "uniform"}, {"min_confidence": "high"}):
+        ((name, value),) = wrong.items()
+        with pytest.raises(EmodetError, match=f"{name}=.*{value}"):
+            Recognizer(model_path, detector="none", **wrong)
+
+
+# A model file with classes of one's own: in the recognizer, the overlay and the rows.
+
+OWN = ("bored", "engaged", "happy")
+
+
+def test_they_have_names_colours_and_columns(tmp_path):
+    path = write_model_file(graph(len(OWN)), info(class_names=OWN), tmp_path / "own.onnx")
+    recognizer = Recognizer(path, detector="none", threads=1)
+    picture = np.full((SIZE * 8, SIZE * 8, 3), (200, 40, 90), dtype=np.uint8)
+    (face,) = recognizer(picture)
+    assert tuple(face.probabilities) == OWN
+    assert face.emotion in OWN
+    shown = {tuple(colour) for colour in annotate(picture, [face]).reshape(-1, 3).tolist()}
+    assert colour_of(face.emotion, OWN) in shown
+    assert row_columns(OWN)[15:18] == ["p_bored", "p_engaged", "p_happy"]
+
+
+def test_own_classes_have_colours_of_their_own_and_an_emotion_keeps_its():
+    colours = class_colours(OWN)
+    assert len(set(colours)) == 3
+    assert colours[2] == EMOTION_COLOURS["happiness"]
+    assert not {colours[0], colours[1]} & set(EMOTION_COLOURS.values())
+    assert colour_of("uncertain", OWN) not in {colour_of(name, OWN) for name in OWN}
