@@ -59,9 +59,8 @@ def test_a_grey_net_s_graph_converts_colour_crops_as_opencv_does(faces):
     assert np.abs(found - torch_outputs(grey, cut)).max() <= 1e-5
 
 
-@pytest.mark.parametrize("colour", ["rgb", "grey"])
-def test_normalisation_by_the_crop_s_own_contrast_is_part_of_the_graph(faces, colour):
-    own = made_classifier(contrast="crop", colour=colour)
+def test_normalisation_by_the_crop_s_own_contrast_is_part_of_the_graph(faces):
+    own = made_classifier(contrast="crop", colour="grey")
     crops = np.stack([own.preprocessing.crop(face) for face in faces[:16]]) // 4 * 4
     model = to_onnx(to_program(own))
     found = onnx_outputs(model, crops)
