@@ -2,7 +2,6 @@
 
 import contextlib
 import io
-import pickle
 
 import numpy as np
 import pytest
@@ -10,7 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from on_disk import error_of, faces, has_note, read
 
-from emodet.datasets.affectnet_npy import AffectNetNpy, read_numbers
+from emodet.datasets.affectnet_npy import read_numbers
 from emodet.datasets.readers import open_reader
 from emodet.errors import EmodetError
 
@@ -37,7 +36,6 @@ def release(tmp_path):
 
 def test_reads_the_release_in_the_order_of_numbers(release):
     reader = open_reader(release)
-    assert type(reader) is AffectNetNpy
     listing = reader.read()
     assert list(faces(listing).items()) == [
         ("train_set/images/2.jpg", ("train", "neutral")),
@@ -50,7 +48,7 @@ def test_reads_the_release_in_the_order_of_numbers(release):
     assert (first.valence, first.arousal, first.box, first.landmarks) == (0.25, -0.5, None, None)
     assert (last.valence, last.arousal) == (None, None)
     assert not listing.left_out
-    assert pickle.loads(pickle.dumps(reader)).encoded(listing.samples[2]) == b"picture 141"
+    assert reader.encoded(listing.samples[2]) == b"picture 141"
     # Some tools left a list of another machine's paths.
     (release / "affectnet.csv").write_text("path,label\n/home/someone/1.jpg,3\n")
     assert read(release) == listing

@@ -1,11 +1,9 @@
 """Lists of ``path label`` lines, and RAF-DB's and ExpW's own kinds of them."""
 
-import pickle
-
 import pytest
 from on_disk import error_of, faces, has_note, put_files, put_lines, read
 
-from emodet.datasets.list_files import ExpW, ListFiles, RafDb
+from emodet.datasets.list_files import ListFiles, RafDb
 from emodet.datasets.readers import open_reader
 from emodet.emotions import EMOTIONS, RAFDB_ORDER
 
@@ -18,7 +16,6 @@ class TestListFiles:
         put_lines(tmp_path / "val_list.txt", "3/d.jpg\t7", "3/e.jpg   3")
         put_files(tmp_path, *(f"images/{name}.jpg" for name in ("1/a b", "2/c", "2/n", "3/d", "3/e")))
         reader = open_reader(tmp_path)
-        assert type(reader) is ListFiles
         listing = reader.read()
         assert faces(listing) == {
             "images/1/a b.jpg": ("train", "anger"),
@@ -27,7 +24,7 @@ class TestListFiles:
             "images/3/e.jpg": ("val", "surprise"),
         }
         assert listing.left_out == {"none": 1}
-        assert pickle.loads(pickle.dumps(reader)).encoded(listing.samples[1]) == b"images/2/c.jpg"
+        assert reader.encoded(listing.samples[1]) == b"images/2/c.jpg"
 
     def test_numbers_are_understood_over_all_lists_together(self, tmp_path):
         # 1 to 7 in the validation list alone would be RAF-DB's.
@@ -122,7 +119,6 @@ class TestRafDb:
     def test_counts_from_1_in_its_own_order(self, tmp_path, folder, name):
         rafdb(tmp_path / "basic", folder=folder, name=name)
         reader = open_reader(tmp_path)
-        assert type(reader) is RafDb
         assert faces(reader.read()) == {
             f"{folder}/test_0001_aligned.jpg": ("test", "neutral"),
             f"{folder}/train_00001_aligned.jpg": ("train", "sadness"),
@@ -165,7 +161,6 @@ class TestExpW:
     @pytest.mark.parametrize("folder", ["image/origin", "origin", "data/image/origin"])
     def test_top_comes_before_left_and_faces_of_a_picture_stay_together(self, tmp_path, folder):
         reader = open_reader(expw(tmp_path, folder=folder))
-        assert type(reader) is ExpW
         samples = reader.read().samples
         boy, b = f"{folder}/angry boy_1.jpg", f"{folder}/b.jpg"
         assert [(s.key, EMOTIONS[s.emotion], s.box, s.subject, s.split) for s in samples] == [
