@@ -2,7 +2,7 @@
 
 import io
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from PIL import Image
@@ -11,18 +11,18 @@ from emodet.data.pack import Table
 from emodet.datasets.samples import Listing, Reader, Sample
 
 
-def png(pixels: np.ndarray) -> bytes:
+def png(pixels):
     stream = io.BytesIO()
     Image.fromarray(pixels).save(stream, "PNG")
     return stream.getvalue()
 
 
-def picture(number: int, size: int = 48) -> np.ndarray:
+def picture(number, size=48):
     """uint8 (size, size, 3), RGB, another one for each number."""
     return np.random.default_rng(number).integers(0, 256, (size, size, 3), dtype=np.uint8)
 
 
-def records(count: int, split: str = "train", start: int = 0, **given: Any) -> list[Sample]:
+def records(count, split="train", start=0, **given):
     values = {"emotion": None} | given
     return [
         Sample(
@@ -34,21 +34,23 @@ def records(count: int, split: str = "train", start: int = 0, **given: Any) -> l
     ]
 
 
-def table_with(
-    split: list[str], emotion: list[int], subject: list[str] | None = None, picture: list[str] | None = None
-) -> Table:
-    """Faces with these values; by default each shows another picture."""
-    count = len(split)
-    return Table(
-        key=np.array([f"{number:06d}" for number in range(count)]),
-        split=np.array(split, dtype=np.str_),
-        emotion=np.array(emotion, dtype=np.int64),
-        soft_label=np.full((count, 8), np.nan, np.float32),
-        valence=np.full(count, np.nan, np.float32),
-        arousal=np.full(count, np.nan, np.float32),
-        subject=np.array(subject or [""] * count, dtype=np.str_),
-        pixel_hash=np.array(picture or [f"{number:024x}" for number in range(count)], dtype=np.str_),
-    )
+def table_of(count, **columns):
+    """Faces with these columns; by default of train, neutral, each with another picture, and nothing else known."""
+    unknown = np.full(count, np.nan, np.float32)
+    values = {
+        "key": [f"{number:06d}" for number in range(count)],
+        "split": ["train"] * count,
+        "emotion": [0] * count,
+        "soft_label": np.full((count, 8), np.nan, np.float32),
+        **{"valence": unknown, "arousal": unknown, "subject": [""] * count},
+        "pixel_hash": [f"{number:024x}" for number in range(count)],
+    }
+    return Table(**{name: np.asarray(value) for name, value in (values | columns).items()})
+
+
+def table_with(split, emotion, subject=None, picture=None):
+    known = {"split": split, "emotion": emotion, "subject": subject, "pixel_hash": picture}
+    return table_of(len(split), **{name: values for name, values in known.items() if values})
 
 
 class MadeReader(Reader):

@@ -24,19 +24,8 @@ from emodet.predict import main
 
 
 @pytest.fixture(scope="module")
-def astronaut():
-    return pytest.importorskip("skimage.data").astronaut()
-
-
-@pytest.fixture(scope="module")
 def model(tmp_path_factory):
     return write_model_file(graph(), info(), tmp_path_factory.mktemp("model") / "stub.onnx")
-
-
-@pytest.fixture(autouse=True)
-def no_weights_of_this_machine(monkeypatch, tmp_path):
-    monkeypatch.delenv("EMODET_YUNET", raising=False)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
 @pytest.fixture
@@ -288,6 +277,8 @@ def test_damaged_frames_are_counted_and_the_others_recognised(predict, tmp_path)
     assert status == 0
     assert 0 < source["damaged"] == 48 - source["frames"] < 24
     assert f"{source['damaged']} of 48 frames are damaged" in err
+    rows = json_lines((tmp_path / "found" / "faces.jsonl").read_text())
+    assert (len(rows), rows[-1]["time_s"]) == (source["frames"], pytest.approx(4.7))
 
 
 def face_is_visible(picture, detect):

@@ -30,8 +30,6 @@ def uploads(tmp_path_factory):
     folder = tmp_path_factory.mktemp("uploads")
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(tempfile, "tempdir", str(folder))
-        # Whatever detectors this machine holds.
-        patched.setenv("XDG_CACHE_HOME", str(folder / "cache"))
         yield folder
 
 

@@ -3,7 +3,8 @@
 import cv2
 import numpy as np
 import pytest
-from made_faces import pack_of, photograph, stats_of, table_of
+from made_faces import pack_of, photograph, stats_of
+from made_reader import table_of
 
 from emodet.auditing.duplicates import copy_groups, number_photographs
 from emodet.auditing.image_issues import measure_images

@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-from made_faces import stats_of, table_of
+from made_faces import stats_of
+from made_reader import table_of
 
 from emodet.auditing.duplicates import copy_groups
 from emodet.auditing.image_issues import find_image_issues
@@ -100,12 +101,12 @@ def proposed():
 
 def test_each_face_is_corrected_once_with_a_reason(proposed):
     assert proposed() == {
-        "0000": ("exclude", None, "copy of 0001 in val"),
-        "0004": ("exclude", None, "copies with different labels: happiness, sadness"),
-        "0006": ("exclude", None, "same picture as 0005"),
-        "0007": ("exclude", None, "one colour all over"),
-        "0008": ("exclude", None, "label noise"),
-        "0009": ("exclude", None, "label noise"),
+        "000000": ("exclude", None, "copy of 000001 in val"),
+        "000004": ("exclude", None, "copies with different labels: happiness, sadness"),
+        "000006": ("exclude", None, "same picture as 000005"),
+        "000007": ("exclude", None, "one colour all over"),
+        "000008": ("exclude", None, "label noise"),
+        "000009": ("exclude", None, "label noise"),
     }
     assert proposed(splits=("val",)) == {}
     with pytest.raises(EmodetError, match="training is not train, val or test"):
@@ -118,7 +119,7 @@ def test_votes_outweigh_predictions_and_even_contradictions_are_excluded():
     votes[0, 5], votes[0, 7], votes[1, 5], votes[1, 7] = 0.6, 0.4, 0.4, 0.3
     table = table_of(3, emotion=[5, 5, 5], soft_label=votes)
     noise = noise_of(*(Candidate(row, 5, 7, 0.01, 0.95) for row in range(3)))
-    assert [each.key for each in propose(table, no_issues(3), (), noise, ProposalOptions())] == ["0001", "0002"]
+    assert [each.key for each in propose(table, no_issues(3), (), noise, ProposalOptions())] == ["000001", "000002"]
     table = table_of(2, emotion=[1, 6], pixel_hash=["a", "b"])
     groups = copy_groups(table, np.array([0, 0]))
-    assert [each.key for each in propose(table, no_issues(2), groups, (), ProposalOptions())] == ["0000", "0001"]
+    assert [each.key for each in propose(table, no_issues(2), groups, (), ProposalOptions())] == ["000000", "000001"]

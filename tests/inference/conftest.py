@@ -20,12 +20,6 @@ def model_path(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def astronaut():
-    data = pytest.importorskip("skimage.data")
-    return data.astronaut()
-
-
-@pytest.fixture(scope="session")
 def recognizer(model_path):
     return Recognizer(model_path, detector="centerface", threads=1)
 

@@ -40,14 +40,6 @@ def pytest_collection_modifyitems(config, items):
             item.add_marker(pytest.mark.skip(reason=missing))
 
 
-@pytest.fixture(scope="session")
-def astronaut():
-    """NASA's portrait of Eileen Collins (public domain): uint8, (512, 512, 3), RGB; she smiles."""
-    import skimage.data
-
-    return skimage.data.astronaut()
-
-
 @pytest.fixture(scope="package")
 def page_folder(tmp_path_factory):
     """The page as a static folder, with the shipped model file."""
