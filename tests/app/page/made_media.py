@@ -1,20 +1,17 @@
 """What the camera of the tests shows, and files that users bring."""
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import cv2
 import numpy as np
 
 from emodet.inference.video_writer import VideoWriter
 
 
-def encoded(picture: np.ndarray, kind: str = ".png") -> bytes:
+def encoded(picture, kind=".png"):
     """RGB pixels as a file."""
     return cv2.imencode(kind, picture[..., ::-1])[1].tobytes()
 
 
-def camera_frames(astronaut: np.ndarray, count: int = 60) -> Iterator[np.ndarray]:
+def camera_frames(astronaut, count=60):
     """640×480: she sways to and fro."""
     head = cv2.resize(astronaut, (460, 460), interpolation=cv2.INTER_AREA)
     for index in range(count):
@@ -24,7 +21,7 @@ def camera_frames(astronaut: np.ndarray, count: int = 60) -> Iterator[np.ndarray
         yield frame
 
 
-def write_y4m(path: Path, frames: Iterator[np.ndarray], rate: int = 30) -> Path:
+def write_y4m(path, frames, rate=30):
     """Raw video, as Chromium's made camera reads it."""
     with path.open("wb") as file:
         for index, frame in enumerate(frames):
@@ -35,7 +32,7 @@ def write_y4m(path: Path, frames: Iterator[np.ndarray], rate: int = 30) -> Path:
     return path
 
 
-def write_mp4(path: Path, frames: Iterator[np.ndarray], rate: int = 30) -> Path:
+def write_mp4(path, frames, rate=30):
     """H.264, as cameras write it."""
     with VideoWriter(path, size=(640, 480), frame_rate=rate) as writer:
         for index, frame in enumerate(frames):

@@ -96,29 +96,20 @@ def test_twenty_faces_and_none(pictures, astronaut):
 @pytest.mark.parametrize(
     ("name", "data", "said"),
     [
-        ("empty.png", b"", "empty"),
-        ("text.png", b"this is no picture" * 50, "no picture that this browser can read"),
-        ("film.mp4", b"\0\0\0\x18ftypmp42" + bytes(500), "no picture that this browser can read"),
+        ("empty.png", lambda _: b"", "empty"),
+        ("text.png", lambda _: b"this is no picture" * 50, "no picture that this browser can read"),
+        ("film.mp4", lambda _: b"\0\0\0\x18ftypmp42" + bytes(500), "no picture that this browser can read"),
+        ("cut.png", lambda portrait: portrait[: len(portrait) // 3], "this is no picture"),
+        ("huge.jpg", lambda _: encoded(np.zeros((8001, 8001, 3), np.uint8), ".jpg"), "8001 × 8001 pixels are more"),
     ],
 )
 def test_a_file_that_is_no_picture(pictures, portrait, name, data, said):
-    add(pictures, (name, data), ("after.png", portrait))
+    add(pictures, (name, data(portrait)), ("after.png", portrait))
     result(pictures, "after.png")  # the others are recognised all the same
-    assert name in pictures.problem()
+    assert f"{name}: " in pictures.problem()
     assert said in pictures.problem()
     pictures.page.click("#problem button")
     assert pictures.page.locator("#problem").is_hidden()
-
-
-def test_a_cut_off_picture(pictures, portrait):
-    add(pictures, ("cut.png", portrait[: len(portrait) // 3]))
-    assert "cut.png: this is no picture" in pictures.problem()
-
-
-def test_a_picture_with_too_many_pixels_is_not_decoded(pictures):
-    huge = encoded(np.zeros((8001, 8001, 3), dtype=np.uint8), ".jpg")
-    add(pictures, ("huge.jpg", huge))
-    assert "huge.jpg: 8001 × 8001 pixels are more than the limit" in pictures.problem()
 
 
 def test_pasting_and_dropping(pictures, astronaut):

@@ -2,27 +2,21 @@
 
 import os
 import signal
-import subprocess
-import sys
 from itertools import islice
 
 import pytest
 from made_media import camera_frames, encoded, write_mp4
+from made_server import address_in, server_process
 from watching import Watched, until
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
-def server():
+def server(tmp_path):
     pytest.importorskip("fastapi")
-    command = [sys.executable, "-u", "-m", "emodet.app", "--port", "0"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment)
-    url = process.stdout.readline().split()[1]
-    yield process, url
-    process.kill()
-    process.wait(20)
+    with server_process(tmp_path) as (process, lines):
+        yield process, address_in(lines)[0] + "/"
 
 
 @pytest.fixture
