@@ -2,8 +2,6 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from made_videos import moving_face
 
 from emodet.errors import EmodetError
@@ -20,12 +18,6 @@ def face(x, y, side=100.0, score=0.9, landmarks=True):
 
 def numbers(tracks):
     return [track.number for track in tracks]
-
-
-def test_faces_keep_their_numbers_whatever_their_order():
-    tracker = Tracker()
-    assert numbers(tracker.update([face(0, 0), face(300, 0)], 0.0)) == [1, 2]
-    assert numbers(tracker.update([face(310, 5), face(8, 3)], 0.04)) == [2, 1]
 
 
 def test_two_that_cross_are_told_apart_by_where_they_were_last():
@@ -50,17 +42,6 @@ def test_landmarks_help_where_boxes_hardly_overlap_and_are_not_needed():
     assert affinity(face(0, 0), face(20, 0)) > affinity(face(0, 0), face(60, 0)) > affinity(face(0, 0), face(150, 0))
     assert affinity(face(0, 0, landmarks=False), face(0, 0)) == 1
     assert affinity(face(0, 0), face(0, 0)) == 1
-
-
-@given(st.lists(st.tuples(st.floats(-500, 500), st.floats(-500, 500), st.floats(1, 300)), max_size=6))
-def test_affinity_is_symmetric_and_a_share(places):
-    faces = [face(*place) for place in places]
-    for one in faces:
-        for other in faces:
-            assert 0 <= affinity(one, other) <= 1
-            assert math.isclose(affinity(one, other), affinity(other, one), abs_tol=1e-9)
-    found = Tracker().update(faces, 0.0)
-    assert len(set(numbers(found))) == len(faces)
 
 
 def test_the_follower_moves_boxes_and_landmarks_with_the_picture(astronaut):

@@ -8,7 +8,7 @@ from torch import nn
 
 from emodet.errors import EmodetError
 from emodet.models import build as building
-from emodet.models.build import build, require_trusted, spec_of, trust
+from emodet.models.build import require_trusted, spec_of, trust
 from emodet.models.classifier import EmotionClassifier
 from emodet.models.nets import NETS, build_net
 
@@ -73,14 +73,6 @@ def test_a_package_of_the_users_is_refused_until_it_is_trusted(own_package):
     trust(own_package)
     assert build_net(spec, 3)(torch.zeros(1, 3, 16, 16)).shape == (1, 3)
     assert build_net({"_target_": f"{own_package}.make_net"}, 3)(torch.zeros(1, 3, 16, 16)).shape == (1, 3)
-
-
-def test_supplied_arguments_go_where_they_are_taken():
-    assert isinstance(
-        build({"_target_": "torch.nn.Linear", "in_features": 2}, "net", out_features=3, size=7), nn.Linear
-    )
-    partial = build({"_target_": "torch.optim.SGD", "lr": 0.5, "_partial_": True}, "optimizer")
-    assert partial([nn.Parameter(torch.zeros(1))]).param_groups[0]["lr"] == 0.5
 
 
 def test_functions_of_emodet_are_accepted_for_what_they_return():

@@ -11,7 +11,7 @@ from emodet.emotions import EMOTIONS
 from emodet.errors import EmodetError
 from emodet.evaluation.calibration import expected_calibration_error, softmax
 from emodet.models.losses import SoftCrossEntropy, balanced_class_weights
-from emodet.models.metrics import Mean, SourceMetrics, TrainingMetrics, emotion_metrics, monitored_names
+from emodet.models.metrics import Mean, SourceMetrics, emotion_metrics, monitored_names
 
 sklearn = pytest.importorskip("sklearn.metrics")
 
@@ -146,21 +146,6 @@ def test_figures_do_not_depend_on_how_faces_are_shared_out():
             mean.update(losses, weights)
     assert means[0].compute() == means[1].compute()
     torch.testing.assert_close(means[0].compute(), loss(logits, F.one_hot(emotion, 8).float()))
-
-
-def test_training_metrics_go_on_from_what_was_counted():
-    logits, emotion = made_answers(4, 96)
-    losses = torch.rand(3)
-    whole, first, second = (TrainingMetrics(EMOTIONS) for _ in range(3))
-    parts = torch.arange(96).split(32)
-    for part, loss in zip(parts, losses, strict=True):
-        whole.update(logits[part], emotion[part], loss)
-    first.update(logits[parts[0]], emotion[parts[0]], losses[0])
-    second.restore({name: value.clone() for name, value in first.counts().items()})
-    for part, loss in zip(parts[1:], losses[1:], strict=True):
-        second.update(logits[part], emotion[part], loss)
-    assert second.compute() == whole.compute()
-    assert float(whole.compute()["loss"]) == pytest.approx(float(losses.mean()))
 
 
 def test_what_can_be_monitored_is_what_is_computed():
