@@ -155,9 +155,9 @@ class TestRefused:
 
 
 class TestStopped:
-    @pytest.mark.parametrize("after", [0, 100, 640])
+    @pytest.mark.parametrize("after", [0, 100, 320])
     def test_finished_chunks_are_not_cropped_again(self, tmp_path, monkeypatch, after):
-        faces, bad = records(640), {"train/0003": b"", "train/0130": b""}
+        faces, bad = records(320), {"train/0003": b"", "train/0130": b""}
         cut, done = crop_pool.cut, []
 
         def cut_some(image, sample, *rest):
@@ -167,13 +167,13 @@ class TestStopped:
             return cut(image, sample, *rest)
 
         monkeypatch.setattr(crop_pool, "cut", cut_some)
-        if after < 640:
+        if after < 320:
             with pytest.raises(KeyboardInterrupt):
                 prepare(MadeReader(tmp_path, faces, bad), tmp_path / "packs")
             assert not finished(tmp_path / "packs")
         after, count = -1, len(done)
         pack = prepare(MadeReader(tmp_path, faces, bad), tmp_path / "packs")
-        assert len(done) - count == 638 - max(0, count // 64 * 64 - 1 if count else 0)
+        assert len(done) - count == 318 - max(0, count // 64 * 64 - 1 if count else 0)
         monkeypatch.undo()
         whole = prepare(MadeReader(tmp_path, faces, bad), tmp_path / "whole")
         assert pack.fingerprint == whole.fingerprint
