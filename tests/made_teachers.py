@@ -1,39 +1,41 @@
-"""Small nets that answer far from evenly, as plain weights with a card: teachers without a training."""
-
-from pathlib import Path
-from typing import Any
+"""Small nets that answer far from evenly, also as plain weights with a card: teachers without a training."""
 
 import torch
+from torch import nn
 
-from emodet.emotions import chosen_classes
-from emodet.modelfile import TrainingData
+from emodet.emotions import EMOTIONS
 from emodet.models.classifier import EmotionClassifier
 from emodet.training.weights import WeightsCard, write_weights
 
 
-def made_teacher(file: Path, seed: int = 0, *, size: int = 48, classes: int = 8, temperature: float = 1.5) -> Path:
-    """Write ``file`` (.pt) and its card; each seed gives another net."""
-    torch.manual_seed(seed)
+def made_classifier(valence_arousal=None, **preprocessing):
+    """Untrained, with batch norms that change their input, a temperature, and logits far enough apart to compare."""
+    torch.manual_seed(0)
     classifier = EmotionClassifier(
         net={"name": "residual_cnn", "channels": [4, 8, 8, 16], "features": 16},
-        class_names=list(chosen_classes(classes)),
-        preprocessing={"size": size},
-    )
+        class_names=list(EMOTIONS),
+        preprocessing={"size": 48, "mean": [0.5, 0.4, 0.6], "std": [0.25, 0.3, 0.2], **preprocessing},
+        valence_arousal=valence_arousal,
+    ).eval()
+    for norm in (each for each in classifier.modules() if isinstance(each, nn.BatchNorm1d | nn.BatchNorm2d)):
+        nn.init.uniform_(norm.weight, 0.5, 1.5)
+        nn.init.normal_(norm.bias, std=0.3)
+        norm.running_mean.normal_(std=0.1)
+        norm.running_var.uniform_(0.3, 1.5)
     with torch.no_grad():
-        # Batch norms that know what pictures do to them tell one picture from another.
-        for norm in (module for module in classifier.modules() if isinstance(module, torch.nn.BatchNorm2d)):
-            norm.momentum = None  # the mean of all
-        for _ in range(10):
-            blobs = torch.rand(16, 3, 4, 4) * torch.rand(16, 1, 1, 1) * 255
-            pictures = torch.nn.functional.interpolate(blobs, size=(size, size), mode="bilinear")
-            classifier.net(classifier.normalise(pictures.permute(0, 2, 3, 1)))
-        classifier.net.head[-1].weight.mul_(6)
-    terms = (TrainingData(f"teachers' faces {seed}", "may teach"),)
-    write_weights(classifier, card_of(classifier, temperature=temperature, training_data=terms), file)
+        classifier.net.head[-1].weight.mul_(12)
+    classifier.temperature.fill_(1.7)
+    return classifier
+
+
+def made_teacher(file):
+    """Write such a net as plain weights (.pt) with their card."""
+    classifier = made_classifier()
+    write_weights(classifier, card_of(classifier, temperature=1.7), file)
     return file
 
 
-def card_of(classifier: EmotionClassifier, **given: Any) -> WeightsCard:
+def card_of(classifier, **given):
     """The card of its plain weights; what is not given is empty."""
     values = {"temperature": 1.0, "training_data": (), "metrics": {}, "commit": "", "fingerprint": ""} | given
     return WeightsCard(

@@ -1,7 +1,6 @@
 """Tiny model files made on the spot: a graph that looks at a crop's mean colour, and nothing else."""
 
 import numpy as np
-import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from emodet.emotions import EMOTIONS
@@ -53,8 +52,3 @@ def graph(classes=8, *, size=SIZE, batch="N", valence_arousal=False, seed=0, sha
     inputs = [helper.make_tensor_value_info("crops", TensorProto.UINT8, [batch, size, size, 3])]
     made = helper.make_graph(nodes, "stub", inputs, outputs, initial)
     return helper.make_model(made, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
-
-
-def check(model):
-    onnx.checker.check_model(model)
-    return model

@@ -1,7 +1,7 @@
 """Small nets, exported once: without and with a valence/arousal head."""
 
 import pytest
-from made_classifier import made_classifier
+from made_teachers import made_classifier
 
 
 @pytest.fixture(scope="package")

@@ -7,7 +7,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
-from made_classifier import made_classifier
+from made_teachers import made_classifier
 
 from emodet.export.graph import OPSET, ProbabilityGraph, to_onnx, to_program
 from emodet.synthetic.faces import draw_face

@@ -1,8 +1,5 @@
 """Small classifiers, random batches and quiet trainers for the tests of the classifier and its extras."""
 
-from pathlib import Path
-from typing import Any
-
 import lightning as L
 import numpy as np
 import torch
@@ -17,10 +14,10 @@ NAMES = ["neutral", "happiness", "sadness", "anger"]
 SIZE = 32
 
 
-def made(seed: int = 0, **settings: Any) -> EmotionClassifier:
+def made(seed=0, **settings):
     """An untrained classifier of four classes; `seed` is that of its weights."""
     torch.manual_seed(seed)
-    values: dict[str, Any] = {
+    values = {
         "net": {"name": "residual_cnn", "channels": [4, 4], "stage_dropout": [0.2, 0.2], "features": 8},
         "class_names": NAMES,
         "preprocessing": Preprocessing(size=SIZE, mean=(0.6, 0.5, 0.4), std=(0.2, 0.25, 0.3)),
@@ -29,7 +26,7 @@ def made(seed: int = 0, **settings: Any) -> EmotionClassifier:
     return EmotionClassifier(**(values | settings))
 
 
-def made_batch(faces: int = 8, seed: int = 0, *, unlabelled: bool = False, annotated: float = 0.0) -> Batch:
+def made_batch(faces=8, seed=0, *, unlabelled=False, annotated=0.0):
     """Random pixels and labels; with `unlabelled` some faces have no emotion, a share has valence and arousal."""
     random = np.random.default_rng(seed)
     emotion = torch.from_numpy(random.integers(-1 if unlabelled else 0, 4, faces))
@@ -56,16 +53,16 @@ class MadeData(L.LightningDataModule):
         self.val = val or [made_batch(8, 10, unlabelled=True), made_batch(5, 11, unlabelled=True)]
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        return DataLoader(self.train, batch_size=None)  # type: ignore[arg-type]
+        return DataLoader(self.train, batch_size=None)
 
     def val_dataloader(self) -> DataLoader[Batch]:
-        return DataLoader(self.val, batch_size=None)  # type: ignore[arg-type]
+        return DataLoader(self.val, batch_size=None)
 
     test_dataloader = val_dataloader
 
 
-def made_trainer(folder: Path, **settings: Any) -> L.Trainer:
-    values: dict[str, Any] = {
+def made_trainer(folder, **settings):
+    values = {
         "max_epochs": 1,
         "accelerator": "cpu",
         "logger": False,
