@@ -9,13 +9,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from made_reader import table_of
 
 from emodet.audit import Audit
 from emodet.auditing.findings import Findings
 from emodet.auditing.image_issues import ImageIssues
 from emodet.auditing.page import audit_page
 from emodet.config import AuditConfig
-from emodet.data.pack import Table
 from emodet.emotions import EMOTIONS
 from emodet.errors import EmodetError
 from emodet.schema import defaults
@@ -94,10 +94,8 @@ def test_the_page_has_every_section_and_requests_nothing(quick):
 
 def test_hostile_names_stay_text():
     hostile = '"><script>alert(1)</script>'
-    blank = np.full(8, np.nan, dtype=np.float32)
-    names = np.array([f"{hostile}{number}" for number in range(8)])
-    soft_label = np.full((8, 8), np.nan, dtype=np.float32)
-    table = Table(names, np.full(8, "train"), np.arange(8), soft_label, blank, blank, np.full(8, ""), names)
+    names = [f"{hostile}{number}" for number in range(8)]
+    table = table_of(8, key=names, emotion=range(8), pixel_hash=names)
     images = ImageIssues(np.full(8, "flat"), np.zeros(8, np.float32))
     empty = dict.fromkeys(("groups", "order", "corrections"), ())
     empty |= dict.fromkeys(("noise", "undetected"), None)

@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 import pytest
-from made_predictions import make_predictions
+from made_predictions import with_dimensions
 
 from emodet.errors import EmodetError
 from emodet.evaluation.contact_sheet import contact_sheet
@@ -31,16 +31,9 @@ def check_edges(image):
         assert (edge == image[0, 0]).all()
 
 
-@pytest.fixture(scope="module")
-def predictions():
-    random = np.random.default_rng(0)
-    annotated = random.uniform(-1, 1, (600, 2))
-    predicted = np.clip(annotated + random.normal(0, 0.2, (600, 2)), -1, 1)
-    data = "A data set whose title is longer than a figure is wide, as those of mixes are"
-    return make_predictions(data=data, valence_arousal=predicted, annotated=annotated)
-
-
-def test_no_text_of_a_figure_is_cut_off(predictions):
+def test_no_text_of_a_figure_is_cut_off():
+    title = "A data set whose title is longer than a figure is wide, as those of mixes are"
+    predictions = with_dimensions(600, data=title)
     evaluation = evaluate_predictions(predictions, resamples=50)
     pngs = [plot(evaluation) for plot in (plot_confusion, plot_reliability, plot_per_class)]
     pngs += [plot(predictions, evaluation) for plot in (plot_coverage, plot_valence_arousal)]

@@ -9,7 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from made_predictions import make_predictions
+from made_predictions import make_predictions, with_dimensions
 
 from emodet.errors import EmodetError
 from emodet.evaluation.report import worst_errors, write_report
@@ -27,13 +27,10 @@ def image(index):
 @pytest.fixture(scope="module")
 def predictions():
     """Valence and arousal of some faces, and text from outside everywhere."""
-    random = np.random.default_rng(0)
-    annotated = random.uniform(-1, 1, (300, 2))
-    predicted = np.clip(annotated + random.normal(0, 0.2, (300, 2)), -1, 1)
-    annotated[:50] = np.nan
     keys = [f"{NASTY}{index}" for index in range(300)]
-    dimensions = {"valence_arousal": predicted, "annotated": annotated}
-    return make_predictions(300, keys=keys, data=NASTY, sources=[NASTY, "b"] * 150, **dimensions)
+    made = with_dimensions(unknown=0, keys=keys, data=NASTY, sources=[NASTY, "b"] * 150)
+    made.annotated[:50] = np.nan
+    return made
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from made_predictions import make_predictions
+from made_predictions import make_predictions, with_dimensions
 
 from emodet.emotions import EMOTIONS
 from emodet.errors import EmodetError
@@ -26,15 +26,6 @@ def certain(emotion, predicted, names=EMOTIONS, **changes):
     rows = np.full((len(predicted), len(names)), 0.1 / (len(names) - 1))
     rows[np.arange(len(predicted)), predicted] = 0.9
     return of(emotion, rows, names, **changes)
-
-
-def with_dimensions(faces=300, unknown=0.3, **changes):
-    """Predicted and annotated valence and arousal; a share of the faces without annotation."""
-    random = np.random.default_rng(1)
-    annotated = random.uniform(-1, 1, (faces, 2))
-    predicted = np.tanh(0.8 * annotated + random.normal(0, [0.2, 0.5], (faces, 2)))
-    annotated[random.random(faces) < unknown] = np.nan
-    return make_predictions(faces, **{"valence_arousal": predicted, "annotated": annotated, **changes})
 
 
 def test_class_scores_agree_with_scikit_learn():
