@@ -6,6 +6,7 @@ import pytest
 import yaml
 from made_teachers import made_teacher
 
+from emodet.datasets.readers import READERS
 from emodet.training.folder import RunFolder
 
 CONF = Path(__file__).parents[1] / "conf"
@@ -136,3 +137,5 @@ def test_every_data_set_that_is_not_there_says_how_to_point_at_it(data, refused,
     error = refused("emodet.train", "experiment=affectnet8", f"data={data}", f"hydra.run.dir={tmp_path}")
     assert error.startswith("error: data.root is not set.")
     assert "data.root=/path" in error
+    reader, affectnet = reader_of(data), dict.fromkeys(("auto", "yolo", "affectnet_plus"), "EMODET_AFFECTNET")
+    assert ({"ferplus": "EMODET_FERPLUS", **affectnet}.get(reader) or READERS[reader].title) in error

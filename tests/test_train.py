@@ -43,13 +43,15 @@ def test_a_run_says_what_it_is_made_of(finished):
     facts = RunFolder(finished).facts()
     assert facts["seed"] == 5
     assert len(facts["pack"]["fingerprint"]) >= 32
-    assert facts["versions"].keys() >= {"python", "torch", "lightning", "numpy"}
+    assert facts["versions"].keys() >= {"python", "torch", "lightning", "numpy", "albumentations", "hydra-core"}
+    assert facts.keys() >= {"command", "machine"}
     assert facts["faces"] == {"train": 72, "val": 24, "test": 24, "dropped": {}}
     assert facts["splits"] == {"val": "val", "test": "test"}
     assert facts["commit"] is None or len(facts["commit"].removesuffix("+changes")) == 40
     net = load_classifier(finished / "checkpoints/best.ckpt").net
     assert facts["trainable_parameters"] == sum(parameter.numel() for parameter in net.parameters())
     assert facts["started"] <= facts["ended"]
+    assert facts["started"].endswith("Z")
 
 
 def test_a_run_keeps_best_and_last_and_plain_weights(finished):

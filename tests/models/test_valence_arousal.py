@@ -188,20 +188,24 @@ def test_a_training_follows_both(tmp_path):
     classifier, data = made(), MadeData([batch(16)], [batch(8, 10), batch(5, 11)])
     part = data.train[0]
     run = made_trainer(tmp_path, num_sanity_val_steps=1)
-    logits, said = split_outputs(made().train().net(classifier.normalise(part["image"])), 4, has_va_head=True)
+    start = made().train()
+    logits, said = split_outputs(start.net(start.normalise(part["image"])), 4, has_va_head=True)
+    loss = F.cross_entropy(logits, part["target"]) + 0.5 * ConcordanceLoss()(said, part["valence_arousal"])
+    (gradient,) = torch.autograd.grad(loss, start.net.head[-1].weight)
     run.fit(classifier, data)
+    # The step goes down both losses.
+    moved = (start.net.head[-1].weight - classifier.net.head[-1].weight).detach()
+    for rows in (slice(0, 4), slice(4, 6)):
+        assert gradient[rows].abs().max() > 1e-3
+        assert F.cosine_similarity(moved[rows].flatten(), gradient[rows].flatten(), dim=0) > 0.999
     # Of the first step, before it was taken.
     on_classes = F.cross_entropy(logits, part["target"]).detach()
     beside = lacking(said.detach(), part["valence_arousal"])
-    assert not torch.equal(classifier.net.head[-1].weight[4:], made().net.head[-1].weight[4:])
     assert float(run.callback_metrics["train/loss"]) == pytest.approx(float(on_classes) + 0.5 * beside, abs=1e-4)
     classifier.eval()
     with torch.no_grad():
         answers = [classifier.predict_heads(each["image"]) for each in data.val]
-    logits, said = (
-        torch.cat([each[0] for each in answers]),
-        torch.cat([each[1] for each in answers if each[1] is not None]),
-    )
+    logits, said = map(torch.cat, zip(*answers, strict=True))
     target, annotated = (torch.cat([each[key] for each in data.val]) for key in ("target", "valence_arousal"))
     sums = agreement_terms(said.numpy(), annotated.numpy()).sum(axis=0)
     logged = run.callback_metrics
