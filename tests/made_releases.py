@@ -1,7 +1,6 @@
 """A small release of every family that a reader knows, with real pictures, for tests that go over all readers."""
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,19 +31,19 @@ class Made:
     faces: int
 
 
-def put_picture(path: Path, number: int) -> Path:
+def put_picture(path, number):
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(png(picture(number, SIDE)))
     return path
 
 
-def put_text(path: Path, *lines: str) -> Path:
+def put_text(path, *lines):
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("\n".join([*lines, ""]))
     return path
 
 
-def affectnet_csv(root: Path) -> Made:
+def affectnet_csv(root):
     header = "subDirectory_filePath,face_x,face_y,face_width,face_height,facial_landmarks,expression,valence,arousal"
     points = ";".join(f"{10 + index % 17};{12 + index // 4}" for index in range(68))
     folder = root / "Manually_Annotated/Manually_Annotated_Images"
@@ -55,7 +54,7 @@ def affectnet_csv(root: Path) -> Made:
     return Made(root, root / "Manually_Annotated_file_lists/training.csv", pictures[0], 8)
 
 
-def affectnet_npy(root: Path) -> Made:
+def affectnet_npy(root):
     for number in range(8):
         base = root / ("val_set" if number > 5 else "train_set")
         put_picture(base / f"images/{number}.jpg", number)
@@ -65,7 +64,7 @@ def affectnet_npy(root: Path) -> Made:
     return Made(root, root / "train_set/annotations/0_exp.npy", root / "train_set/images/0.jpg", 8)
 
 
-def affectnet_plus(root: Path) -> Made:
+def affectnet_plus(root):
     for number in range(8):
         base = root / "human_annotated" / ("validation_set" if number > 5 else "train_set")
         put_picture(base / f"images/{number}.jpg", number)
@@ -75,14 +74,14 @@ def affectnet_plus(root: Path) -> Made:
     return Made(root, base / "annotations/0.json", base / "images/0.jpg", 8)
 
 
-def labels_csv(root: Path) -> Made:
+def labels_csv(root):
     names = ["anger", "happy"]
     rows = [f"{number},{names[number % 2]}/{number}.jpg,{names[number % 2]},0.8" for number in range(8)]
     pictures = [put_picture(root / names[number % 2] / f"{number}.jpg", number) for number in range(8)]
     return Made(root, put_text(root / "labels.csv", ",pth,label,relFCs", *rows), pictures[0], 8)
 
 
-def yolo(root: Path) -> Made:
+def yolo(root):
     for number in range(8):
         base = root / ("valid" if number > 5 else "train")
         put_picture(base / f"images/{number}.jpg", number)
@@ -91,7 +90,7 @@ def yolo(root: Path) -> Made:
     return Made(root, put_text(root / "data.yaml", "nc: 8", f"names: {names}"), root / "train/images/0.jpg", 8)
 
 
-def ferplus(root: Path) -> Made:
+def ferplus(root):
     root.mkdir(parents=True)
     rows = []
     for number in range(8):
@@ -104,7 +103,7 @@ def ferplus(root: Path) -> Made:
     return Made(root, file, None, 8)
 
 
-def image_label_parquet(root: Path) -> Made:
+def image_label_parquet(root):
     root.mkdir(parents=True)
     pictures = [{"bytes": png(picture(number)), "path": f"{number}.png"} for number in range(8)]
     names = {"info": {"features": {"label": {"names": ["anger", "happy"]}}}}
@@ -114,13 +113,13 @@ def image_label_parquet(root: Path) -> Made:
     return Made(root, file, None, 8)
 
 
-def fer2013(root: Path) -> Made:
+def fer2013(root):
     usages = ["Training", "Training", "PublicTest", "PrivateTest"]
     rows = [f"{n % 7},{' '.join([str(n)] * 2304)},{usages[n % 4]}" for n in range(8)]
     return Made(root, put_text(root / "fer2013.csv", "emotion,pixels,Usage", *rows), None, 8)
 
 
-def ferplus_csv(root: Path) -> Made:
+def ferplus_csv(root):
     fer2013(root)
     usages = ["Training", "Training", "PublicTest", "PrivateTest"]
     votes = [",".join("10" if place == n else "0" for place in range(10)) for n in range(8)]
@@ -131,50 +130,50 @@ def ferplus_csv(root: Path) -> Made:
     return Made(root, file, None, 8)
 
 
-def rafdb(root: Path) -> Made:
+def rafdb(root):
     names = [f"{'test' if number > 5 else 'train'}_{number:05d}" for number in range(8)]
     pictures = [put_picture(root / f"Image/aligned/{name}_aligned.jpg", n) for n, name in enumerate(names)]
     lines = [f"{name}.jpg {number % 7 + 1}" for number, name in enumerate(names)]
     return Made(root, put_text(root / "EmoLabel/list_patition_label.txt", *lines), pictures[0], 8)
 
 
-def expw(root: Path) -> Made:
+def expw(root):
     lines = [f"{number // 2}.jpg {number % 2} 5 5 35 35 9.9 {number % 7}" for number in range(8)]
     pictures = [put_picture(root / f"image/origin/{number}.jpg", number) for number in range(4)]
     return Made(root, put_text(root / "label/label.lst", *lines), pictures[0], 8)
 
 
-def jaffe(root: Path) -> Made:
+def jaffe(root):
     names = [f"{person}.{code}1.{number}.tiff" for person in ("KA", "KL") for number, code in enumerate(("AN", "HA"))]
     pictures = [put_picture(root / name, number) for number, name in enumerate(names)]
     return Made(root, pictures[1], pictures[0], 4)
 
 
-def ckplus(root: Path) -> Made:
+def ckplus(root):
     for number in range(8):
         put_picture(root / ("anger", "happy")[number % 2] / f"S{number:03d}_001_000000{number:02d}.png", number)
     return Made(root, root / "happy/S001_001_00000001.png", root / "anger/S000_001_00000000.png", 8)
 
 
-def own_csv(root: Path) -> Made:
+def own_csv(root):
     rows = [f"{number}.jpg,{'happy' if number % 2 else 'sad'},train,5,5,35,35" for number in range(8)]
     pictures = [put_picture(root / f"pictures/{number}.jpg", number) for number in range(8)]
     return Made(root, put_text(root / "mine.csv", "path,emotion,split,x1,y1,x2,y2", *rows), pictures[0], 8)
 
 
-def list_files(root: Path) -> Made:
+def list_files(root):
     pictures = [put_picture(root / f"pictures/{number}.jpg", number) for number in range(8)]
     put_text(root / "val.txt", *(f"{number}.jpg {number}" for number in range(6, 8)))
     return Made(root, put_text(root / "train.txt", *(f"{number}.jpg {number}" for number in range(6))), pictures[0], 8)
 
 
-def class_folders(root: Path) -> Made:
+def class_folders(root):
     for number in range(8):
         put_picture(root / "train" / ("anger", "happy")[number % 2] / f"{number}.jpg", number)
     return Made(root, root / "train/happy/1.jpg", root / "train/anger/0.jpg", 8)
 
 
-RELEASES: dict[str, Callable[[Path], Made]] = {
+RELEASES = {
     make.__name__: make
     for make in (
         *(affectnet_csv, affectnet_npy, affectnet_plus, labels_csv, yolo, ferplus, image_label_parquet, fer2013),

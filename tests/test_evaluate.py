@@ -34,7 +34,7 @@ def test_val_is_reported_as_optimistic(command, trained_run, tmp_path):
     assert any("optimistic" in note for note in report["notes"])
 
 
-def test_the_report_goes_into_the_run_folder(command, trained_run, tmp_path, capsys):
+def test_the_report_goes_into_the_run_folder(command, trained_run, tmp_path):
     run = tmp_path / "run"
     shutil.copytree(trained_run, run)
     before = {path.name for path in run.iterdir()}

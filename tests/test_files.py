@@ -4,7 +4,6 @@ import hashlib
 
 import pytest
 
-from emodet.cpu import available_cores
 from emodet.files import atomic_path, sha256_of, write_atomically
 
 
@@ -37,7 +36,3 @@ def test_sha256(tmp_path):
     file = tmp_path / "large"
     file.write_bytes(bytes(range(256)) * 10_000)
     assert sha256_of(file) == hashlib.sha256(file.read_bytes()).hexdigest()
-
-
-def test_available_cores():
-    assert available_cores() >= 1
