@@ -112,6 +112,10 @@ def register_schema(config_name: str) -> None:
 class CheckBeforeStart(Callback):
     """Hydra callback: refuses a training's values before Hydra makes its folder."""
 
+    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        """The sweep's folder refers to the name of the experiment."""
+        HydraConfig.instance().set_config(config)
+
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
         """Check the composed configuration; exits with 2 where a value is refused."""
         HydraConfig.instance().set_config(config)  # as Hydra does later; values refer to it

@@ -73,6 +73,29 @@ def test_a_mistake_in_an_experiment_file_is_refused(text, wrong, refused, tmp_pa
     assert not (run / "checkpoints").exists()
 
 
+@pytest.mark.parametrize(
+    ("argument", "said"),
+    [
+        ("net.channels=[0,4,8,8]", "[0, 4, 8, 8]"),
+        ("net.stage_dropout=[2,0,0,0]", "[2, 0, 0, 0]"),
+        ("preprocessing.size=8", "preprocessing.size=8"),
+        ("data.batch_size=0", "data.batch_size=0"),
+        ("data.crop=fce", "data.crop='fce'"),
+    ],
+)
+def test_what_does_not_suit_net_or_data_is_refused_before_packing(argument, said, refused, tmp_path):
+    places = (f"data.root={tmp_path / 'faces'}", f"hydra.run.dir={tmp_path / 'run'}")
+    assert said in refused("emodet.train", "experiment=baseline", "data=synthetic", argument, *places)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_sweep_has_a_folder_of_its_own(command, monkeypatch, tmp_path):
+    monkeypatch.setenv("EMODET_OUTPUTS", str(tmp_path))
+    assert command("emodet.train", "-m", "experiment=ferplus", "data.root=/no/such/folder", "seed=1,2") == 1
+    (sweep,) = (tmp_path / "ferplus").glob("*_sweep")
+    assert {"0", "1", "comparison.html"} <= {path.name for path in sweep.iterdir()}
+
+
 def test_more_processes_than_cores_are_refused(refused, tmp_path):
     options = ("trainer.accelerator=cpu", "trainer.devices=999", f"hydra.run.dir={tmp_path}")
     assert "trainer.devices=999" in refused("emodet.train", "experiment=baseline", "data=synthetic", *options)

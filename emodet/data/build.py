@@ -31,7 +31,7 @@ _HOW_TO_GET = {
         f"data.root=/path/to/AffectNet or the environment variable EMODET_AFFECTNET. {_DRAWN}"
     ),
     "ferplus": (
-        "FER+ is one Parquet file with the pictures of FER2013 and the votes of FER+ (README, Data sets). Name it with "
+        "FER+ is one Parquet file with the pictures of FER2013 and the votes of FER+ (docs/data.md). Name it with "
         f"data.root=/path/to/ferplus or the environment variable EMODET_FERPLUS. {_DRAWN}"
     ),
 }

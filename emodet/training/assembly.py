@@ -17,6 +17,7 @@ from lightning.pytorch.loggers import Logger
 from emodet.cpu import available_cores
 from emodet.data.build import build_datamodule
 from emodet.data.datamodule import EmotionDataModule
+from emodet.emotions import EMOTIONS
 from emodet.errors import EmodetError
 from emodet.models.agreement import agreement_names
 from emodet.models.build import build, target_of
@@ -24,6 +25,7 @@ from emodet.models.classifier import EmotionClassifier, check_va_weight
 from emodet.models.distillation import Distillation
 from emodet.models.extras import Mixup, ProgressiveSizes, SharpnessAware, TrainingExtra
 from emodet.models.metrics import monitored_names
+from emodet.models.nets import build_net
 from emodet.models.optimization import build_scheduler
 from emodet.models.precision import default_precision
 from emodet.synthetic.releases import write_release
@@ -108,9 +110,25 @@ def check_settings(settings: Mapping[str, Any]) -> None:
             raise _no_metric(argument, metric, monitored_names([], [], valence_arousal=with_va))
     optimizer = build(settings["optimizer"], "optimizer", [torch.nn.Parameter(torch.zeros(1))])
     build_scheduler(settings["scheduler"], optimizer, total_steps=100)
+    _check_net(settings["net"], settings["preprocessing"])
+    build_data(settings, draw=False)
     start = None if "resume" in settings else settings.get("init_from")
     if start not in (None, "shipped") and not Path(start).expanduser().exists():
         raise EmodetError(f"init_from={start}: there is no such file or folder")
+
+
+def _check_net(net: Mapping[str, Any], preprocessing: Mapping[str, Any]) -> None:
+    """Build a net of emodet without memory, and run it once; a user's own may do anything while it is built."""
+    if not str(net.get("_target_")).startswith("emodet."):
+        return
+    # What timm would download waits.
+    spec = {**net, "pretrained": False} if "model" in net else net
+    size = preprocessing["size"]
+    with torch.device("meta"), torch.inference_mode():
+        try:
+            build_net(spec, len(EMOTIONS), preprocessing).eval()(torch.zeros(1, 3, size, size))
+        except (RuntimeError, IndexError) as problem:
+            raise EmodetError(f"net={dict(net)} does not work with preprocessing.size={size} ({problem})") from None
 
 
 def _monitors(settings: Mapping[str, Any]) -> dict[str, str]:
