@@ -138,7 +138,7 @@ class EvaluateConfig:
         checkpoint: The ``.ckpt`` to measure, a run folder, or plain weights (``.pt``) with their card. Its run's data
             is used unless `data` or `data.root` is given.
         model: The model file (``.onnx``) to measure instead.
-        split: ``test`` or ``val``.
+        split: ``test``, ``val``, ``train``, or ``all``, for data that the model was not trained on.
         output: The folder for the report; by default ``evaluation-SPLIT`` in the run folder.
         resamples: Of the bootstrap.
         errors: How many of the worst errors the page shows.

@@ -1,7 +1,7 @@
 """Evaluate a checkpoint or a model file: ``python -m emodet.evaluate checkpoint=RUN/checkpoints/best.ckpt``.
 
 Without ``data=…`` it uses the data of the checkpoint's own run. ``split=val`` takes the faces that selected the epoch
-instead of the test faces.
+instead of the test faces, ``split=all`` all of them, for data that the model was not trained on.
 """
 
 from emodet.installation import exit_with
@@ -22,7 +22,7 @@ from emodet.evaluation.outputs import Predict, predict_split, predict_split_with
 from emodet.evaluation.report import report
 from emodet.evaluation.table import format_table
 from emodet.modelfile import read_model_file
-from emodet.training.assembly import open_data
+from emodet.training.assembly import names_data, open_data
 from emodet.training.trained import load_trained, run_data, run_folder_of
 
 
@@ -50,6 +50,8 @@ def main(config: DictConfig) -> None:
     )
     print(format_table(evaluation))
     print(f"\nreport: {folder / 'report.html'}")
+    if names_data() and settings["split"] != "all" and data.splits.val_name == data.splits.test_name:
+        print("if the model was not trained on this data, split=all measures all of it")
 
 
 def open_checkpoint(path: Path, settings: dict[str, Any]) -> tuple[Predict, EmotionDataModule, float]:

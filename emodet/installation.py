@@ -2,8 +2,10 @@
 
 import gc
 import os
+import re
 import sys
 from collections.abc import Callable
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
@@ -30,11 +32,21 @@ def named(command: str) -> str:
 
 
 def command_parser(command: str, description: str, epilog: str) -> "argparse.ArgumentParser":
-    """A parser for the options of a command; commands in `epilog` are spelled as the user types them."""
+    """A parser for the options of a command; commands in `epilog` are spelled as the user types them.
+
+    A mistake is answered in one line, with the nearest option that exists.
+    """
     import argparse  # who uses the package in Python does not wait for it
 
+    class Parser(argparse.ArgumentParser):
+        def error(self, message: str) -> NoReturn:
+            if unknown := re.fullmatch("unrecognized arguments: (-[^ =]+).*", message, re.DOTALL):
+                near = get_close_matches(unknown[1], re.findall(r"--[\w-]+", self.format_usage()), 1)
+                message = f"{unknown[1]}: there is no such option{f'; did you mean {near[0]}?' if near else ''}"
+            self.exit(2, f"error: {message}\n{self.prog} --help describes the options\n")
+
     raw = argparse.RawDescriptionHelpFormatter
-    return argparse.ArgumentParser(named(command), description=description, epilog=spelled(epilog), formatter_class=raw)
+    return Parser(named(command), description=description, epilog=spelled(epilog), formatter_class=raw)
 
 
 def count(text: str) -> int:

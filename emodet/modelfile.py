@@ -180,8 +180,22 @@ def read_model_file(
 
 
 def model_path(model: str | os.PathLike[str] = DEFAULT_MODEL) -> Path:
-    """Path of a model file that a user names: a file, or a name in `SHIPPED` that no file has. It may be missing."""
-    return SHIPPED[str(model)] if str(model) in SHIPPED and not Path(model).exists() else Path(model).expanduser()
+    """Path of a model file that a user names: a file, or a name in `SHIPPED` that no file has.
+
+    Raises:
+        EmodetError: There is no such file, or it is a run or checkpoint.
+    """
+    place = Path(model).expanduser()
+    if str(model) in SHIPPED and not place.exists():
+        return SHIPPED[str(model)]
+    if place.is_dir() or place.suffix in (".ckpt", ".pt", ".pth"):
+        raise EmodetError(
+            f"model={model}: a run or checkpoint, not a model file; export it first: "
+            f"python -m emodet.export checkpoint={model} output=out, then use out/emodet-int8.onnx"
+        )
+    if not place.exists():
+        raise EmodetError(f"model={model}: no such file; the shipped model files are {', '.join(SHIPPED)}")
+    return place
 
 
 def shipped_model(

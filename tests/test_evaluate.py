@@ -2,8 +2,11 @@
 
 import json
 import shutil
+from importlib.resources import files
 
 import pytest
+
+SHIPPED = files("emodet") / "weights" / "emodet-int8.onnx"
 
 
 def metrics(report):
@@ -74,6 +77,21 @@ def test_robustness(command, trained_run, tmp_path, capsys):
     # A second report without it leaves nothing of the first.
     assert command("emodet.evaluate", *arguments) == 0
     assert not (output / "robustness.csv").exists()
+
+
+def test_a_model_file_is_measured_on_all_faces_of_data_without_splits(command, release, tmp_path, capsys):
+    for number, picture in enumerate(sorted((release / "train" / "images").iterdir())[:40]):
+        folder = tmp_path / "photos" / ("happy", "neutral")[number % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copy(picture, folder)
+    data = ("data=class_folders", f"data.root={tmp_path / 'photos'}", "data.processes=1")
+    measured = ("emodet.evaluate", f"model={SHIPPED}", *data, f"output={tmp_path / 'report'}", "resamples=100")
+    assert command(*measured) == 0
+    assert "split 10 % of train" in (printed := capsys.readouterr().out)
+    assert "split=all" in printed
+    assert command(*measured, "split=all") == 0
+    assert "split all faces: 40 faces" in (printed := capsys.readouterr().out)
+    assert "selected on" not in printed
 
 
 @pytest.mark.parametrize(

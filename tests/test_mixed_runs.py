@@ -85,7 +85,7 @@ def test_data_sets_by_name_take_their_roots_from_their_own_variables(output, rel
     # FER+'s own file says that its val selects; what is said for the whole mix goes over that.
     assert "affectnet8 val + ferplus val (also used for model selection)" in said
     named = ["data=mixed", "data.sources=[affectnet8,ferplus]", *SMALL]
-    assert "faces of 0.3 of train" in output("emodet.prepare", *named, "data.val_from=0.3")
+    assert "faces of 30 % of train" in output("emodet.prepare", *named, "data.val_from=0.3")
 
 
 def test_a_data_set_of_one_s_own_says_what_it_is(refused, release, packs):

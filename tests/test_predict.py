@@ -163,19 +163,47 @@ def web(astronaut):
     """A web server with an image at every path; returns its address."""
 
     def answer(path):
-        kind = {"/face": "PNG", "/face.webp": "WEBP"}.get(path, "JPEG")
-        return "application/octet-stream" if kind == "PNG" else f"image/{kind.lower()}", encoded(astronaut, kind)
+        kind = {"/face": "PNG", "/face.webp": "WEBP", "/a.j2k": "JPEG2000", "/pnm": "PPM"}.get(path, "JPEG")
+        named = f"image/{kind.lower()}" if kind in ("WEBP", "JPEG") else "application/octet-stream"
+        return named, encoded(astronaut, kind, **({"no_jp2": True} if kind == "JPEG2000" else {}))
 
     with web_server(answer) as address:
         yield address
 
 
-@pytest.mark.parametrize("path", ["face", "face.webp", "face.jpg?size=1"])
+@pytest.mark.parametrize("path", ["face", "face.webp", "face.jpg?size=1", "a.j2k", "pnm"])
 def test_an_image_by_its_address_is_one_image(predict, web, path):
     status, out, err = predict(f"http://me:secret@{web}/{path}", "--rows", "jsonl")
     (row,) = json_lines(out)
     assert (status, row["time_s"], row["track_id"]) == (0, None, None)
     assert "secret" not in out + err
+
+
+def test_an_address_without_a_server_and_an_empty_name(predict):
+    status, _, err = predict("http://127.0.0.1:9/face.png", "")
+    assert status == 1
+    assert "http://127.0.0.1:9/face.png: could not be fetched (" in err
+    assert "empty name" in err
+
+
+@pytest.mark.parametrize(
+    ("mistake", "named"),
+    [
+        (["--anotate"], "--annotate?"),
+        (["--blur-face", "--min-confidence=2"], "--min-confidence"),
+        (["--zz"], "--zz: there is no such option"),
+        (["--model", "int9"], "accurate"),
+    ],
+)
+def test_a_mistyped_option_is_answered_in_a_line(photo, capsys, mistake, named):
+    try:
+        status = main([str(photo), *mistake])
+    except SystemExit as stop:
+        status = stop.code
+    assert status == 2
+    assert named in (message := capsys.readouterr().err)
+    assert message.startswith("error: ")
+    assert "usage:" not in message
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes here")
@@ -330,10 +358,10 @@ def test_a_video_that_ends_in_mid_frame_keeps_what_was_read(predict, video, tmp_
         (["--model", "nothing.onnx"], "nothing.onnx"),
         (["--detector", "haar"], "haar"),
         (["--providers", "gpu"], "gpu"),
-        (["--every", "0"], "usage"),
-        (["--min-confidence", "2"], "usage"),
-        (["--rows", "xml"], "usage"),
-        (["--smooth", "-1"], "usage"),
+        (["--every", "0"], "--every"),
+        (["--min-confidence", "2"], "--min-confidence"),
+        (["--rows", "xml"], "--rows"),
+        (["--smooth", "-1"], "--smooth"),
         (["--model", "cut.onnx"], "cut.onnx"),
         (["--output", "cut.onnx/found"], "cut.onnx"),
         pytest.param(["--show"], "screen", marks=pytest.mark.skipif(sys.platform != "linux", reason="Linux says so")),

@@ -213,8 +213,9 @@ class EmotionDataModule(L.LightningDataModule):
         return self._evaluation(self.splits.test, *self._place())
 
     def evaluation_dataloader(self, split: str) -> DataLoader[Batch]:
-        """All faces of a split that have an emotion, without augmentation, in one process."""
-        rows = {"train": self.splits.train, "val": self.splits.val, "test": self.splits.test}[split]
+        """All faces of a split, or of ``all``, that have an emotion, without augmentation, in one process."""
+        of = {"train": self.splits.train, "val": self.splits.val, "test": self.splits.test}
+        rows = np.unique(np.concatenate(list(of.values()))) if split == "all" else of[split]
         return self._evaluation(rows[self.pack.table.emotion[rows] >= 0], 0, 1)
 
     def augmented(self, count: int) -> npt.NDArray[np.uint8]:

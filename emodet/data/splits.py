@@ -23,7 +23,7 @@ class Splits:
         train: int64, faces that the net is trained on.
         val: int64, faces that choose the epoch, the hyper-parameters and the temperature.
         test: int64, faces that the result is reported on.
-        val_name: Where the val faces come from, for titles (``val``, ``0.1 of train``).
+        val_name: Where the val faces come from, for titles (``val``, ``10 % of train``).
         test_name: Where the test faces come from (``test``, ``val``).
         dropped: Number of training faces that are not used, by reason.
     """
@@ -70,7 +70,7 @@ def assign_splits(table: Table, usable: npt.NDArray[np.bool_], val_from: str | f
             raise EmodetError("data.val_from=val: this release has no val split; use auto or a share such as 0.1")
     elif isinstance(val_from, int | float) and 0 < val_from <= 0.5:
         train, val = _hold_out(table, picture, train, float(val_from), seed, dropped)
-        val_name = f"{val_from:g} of train"
+        val_name = f"{100 * val_from:g} % of train"
     else:
         raise EmodetError(f"data.val_from={val_from!r}: expected auto, val, or a share of train from 0 to 0.5")
     test, test_name = official or (val, val_name)

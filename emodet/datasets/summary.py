@@ -26,7 +26,12 @@ def listing_summary(reader: Reader, listing: Listing) -> str:
     found: dict[str, Counter[str]] = {split: Counter() for split in _SPLITS}
     for sample in listing.samples:
         found[sample.split][_NO_EMOTION if sample.emotion is None else listing.class_names[sample.emotion]] += 1
-    annotations = ", ".join(_known(listing.samples, name, field) for name, field in _KNOWN.items())
+    annotations = ", ".join(
+        f"{name} not read (data.crop=box preprocessing.alignment=eyes reads them)"
+        if getattr(reader, field, None) is False  # an option of the reader
+        else _known(listing.samples, name, field)
+        for name, field in _KNOWN.items()
+    )
     return "\n".join(
         [
             f"{reader.title} in {reader.root}\n",

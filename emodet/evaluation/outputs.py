@@ -26,7 +26,7 @@ CropTransform = Callable[[UInt8, Int64], UInt8]
 Predict = Callable[["CropTransform | None"], "SplitOutputs"]
 """Runs a model over the faces of a split, with this change to their crops."""
 
-_SPLITS = ("val", "test", "train")
+_SPLITS = ("val", "test", "train", "all")
 _MIN_PROBABILITY = 1e-30  # a float32 softmax can be 0, whose logarithm is not finite
 
 
@@ -38,7 +38,7 @@ class SplitOutputs:
         logits: float32 (N, K), before temperature scaling.
         emotion: int64 (N,), the true classes.
         index: int64 (N,), positions in the pack's table.
-        split: ``val``, ``test`` or ``train``.
+        split: ``val``, ``test``, ``train`` or ``all``.
         valence_arousal: float32 (N, 2), -1 to 1; None without a valence/arousal head.
     """
 
@@ -75,7 +75,7 @@ def predict_split(
     Args:
         classifier: Put into evaluation mode on the device and left there.
         data: Set up.
-        split: ``val``, ``test``, or ``train``: the training faces that have an emotion.
+        split: ``val``, ``test``, ``train``, or ``all`` of these: the faces that have an emotion.
         accelerator: See `device_of`.
         transform: Change to the crops; None leaves them as they are.
 
@@ -146,7 +146,7 @@ def to_predictions(outputs: SplitOutputs, data: EmotionDataModule, temperature: 
     """Calibrated probabilities with the keys, groups and data sets of their faces."""
     table = data.pack.table
     subjects, names = table.subject[outputs.index], data.source_names
-    titles = {"val": data.splits.val_name, "test": data.splits.test_name, "train": "train"}
+    titles = {"val": data.splits.val_name, "test": data.splits.test_name, "train": "train", "all": "all faces"}
     both = outputs.valence_arousal
     annotated = np.stack([table.valence[outputs.index], table.arousal[outputs.index]], axis=1)
     return Predictions(

@@ -216,7 +216,9 @@ def report(
     predictions = to_predictions(outputs, data, temperature)
     evaluation = evaluate_predictions(predictions, resamples=resamples)
     selected = int(np.isin(outputs.index, data.splits.val).sum())
-    if selected:
+    if outputs.split == "all":
+        evaluation = evaluation.with_notes("All faces, those of train too: for a model that was not trained on them.")
+    elif selected:
         # In a mix, some data sets may select and report on the same faces.
         which = "these faces" if selected == len(outputs.index) else f"{selected:,} of these faces"
         evaluation = evaluation.with_notes(

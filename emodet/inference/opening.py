@@ -24,7 +24,9 @@ MIN_SIDE = 8  # pixels; nothing smaller shows a face
 _MAX_BYTES = 256 << 20  # of an encoded image
 _TIMEOUT_S, _MAX_TIME_S = 10.0, 60.0  # of a download
 _IMAGE_STARTS = re.compile(
-    rb"\xff\xd8\xff|\x89PNG|GIF8|RIFF....WEBP|BM|II\*\0|MM\0\*|....ftyp(avif|hei|mif|msf)|\0\0\0\x0cjP", re.DOTALL
+    rb"\xff\xd8\xff|\x89PNG|GIF8|RIFF....WEBP|BM|II\*\0|MM\0\*|....ftyp(avif|hei|mif|msf)|P[1-6]\s|"
+    rb"\0\0\0\x0cjP|\xff\x4f\xff\x51",
+    re.DOTALL,
 )
 
 
@@ -39,7 +41,7 @@ class Opened:
 
 
 class NoImageError(EmodetError):
-    """An address cannot be reached, or has something else than an image."""
+    """An address answers otherwise than with an image: perhaps a stream."""
 
 
 def opened(sources: Iterable[Source], max_pixels: int = MAX_PIXELS) -> Generator[Opened, None, None]:
@@ -151,11 +153,13 @@ def fetch_image(url: str, name: str) -> bytes:
         name: Name for messages.
 
     Raises:
-        NoImageError: It cannot be reached, or is no image.
-        EmodetError: It exceeds the limits.
+        NoImageError: It is no image, as far as the answer tells.
+        EmodetError: It cannot be reached, or exceeds the limits.
     """
     # Deferred: a third of the import time of a recognizer.
     import base64
+    import ssl
+    import urllib.error
     import urllib.parse
     import urllib.request
     from http.client import HTTPException
@@ -182,7 +186,10 @@ def fetch_image(url: str, name: str) -> bytes:
                     raise EmodetError(f"{name}: the image exceeds 256 MB or a minute; download it and name the file")
             return bytes(data)
     except (OSError, ValueError, HTTPException) as problem:
-        raise NoImageError(f"{name}: could not be fetched ({problem}); download it and name the file") from None
+        reason = problem.reason if type(problem) is urllib.error.URLError else problem
+        # A certificate or a status of HTTP may not matter to FFmpeg; that there is no such host does.
+        kind = NoImageError if reason is problem or isinstance(reason, ssl.SSLError) else EmodetError
+        raise kind(f"{name}: could not be fetched ({reason}); download it and name the file") from None
 
 
 @contextlib.contextmanager

@@ -19,7 +19,7 @@ from emodet.inference.faces import MIN_CONFIDENCE, Box, Detection, Face, Result
 from emodet.inference.opening import fetch_image, is_web_address
 from emodet.inference.sources import hide_password
 from emodet.inference.tracking import DETECT_EVERY, FaceStream, Smoothing
-from emodet.modelfile import DEFAULT_MODEL, SHIPPED, ModelFile, model_path, read_model_file
+from emodet.modelfile import DEFAULT_MODEL, ModelFile, model_path, read_model_file
 
 if TYPE_CHECKING:
     from emodet.inference.video_reader import Frame
@@ -283,14 +283,7 @@ def open_model(
     """Open a model file by path, or a shipped one by ``int8``, ``accurate``, ``fp32``, or None for the default.
 
     Raises:
-        EmodetError: As `emodet.modelfile.read_model_file`.
+        EmodetError: As `emodet.modelfile.model_path` and `read_model_file`.
     """
     place = model_path(DEFAULT_MODEL if model is None else model)
-    if place.is_dir() or place.suffix in (".ckpt", ".pt", ".pth"):
-        raise EmodetError(
-            f"model={model}: a run or checkpoint, not a model file; export it first: "
-            f"python -m emodet.export checkpoint={model} output=out, then use out/emodet-int8.onnx"
-        )
-    if not place.exists() and place not in SHIPPED.values():
-        raise EmodetError(f"model={model}: no such file; the shipped model files are {', '.join(SHIPPED)}")
     return read_model_file(place, providers=providers, threads=threads)

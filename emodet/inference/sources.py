@@ -124,6 +124,8 @@ def is_video(start: bytes) -> bool:
 
 def _resolve(text: str, column: str | None, found: FoundSources) -> Iterator[Source]:
     path, name = Path(text), hide_password(text)
+    if not text:
+        raise EmodetError("an empty name, as of a shell variable that is not set; name a file, or . for this folder")
     if text == "-":
         yield Source("pipe", "-", "-", PurePath("stdin"))
     elif _URL.match(text):

@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -37,10 +38,11 @@ def read_checkpoint(file: Path) -> dict[str, Any]:
     try:
         content = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as problem:
-        reason = _first_line(problem)
+        # Of torch's explanation the finding alone: its advice is to load the file unchecked.
+        found = re.search(r"\b(unsupported (global|operand).*?)(?=\. |\.?$)", str(problem), re.I | re.M)
         raise EmodetError(
             f"checkpoint {file}: refused, because it is no checkpoint or holds more than plain data, and loading that "
-            f"could run code ({reason})"
+            f"could run code ({found[0] if found else type(problem).__name__})"
         ) from None
     except Exception as problem:  # any other bytes can fail in any way
         raise EmodetError(f"checkpoint {file}: not a checkpoint, or cut off ({_first_line(problem)})") from None

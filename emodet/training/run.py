@@ -114,7 +114,7 @@ def describe_run(
     splits = data.splits
     measured = f"{len(splits.val)} val ({splits.val_name}), {len(splits.test)} test ({splits.test_name})"
     if splits.val_name == splits.test_name:
-        measured = f"{len(splits.test)} {splits.test_name}"
+        measured = f"{len(splits.test)} val and test ({splits.test_name})"
     log.info(
         "%s: %d training, %s faces; %s; everything goes to %s",
         *(data.pack.manifest["title"], len(splits.train), measured, cost, run.path),

@@ -162,7 +162,7 @@ class TestSplits:
             for split in ("train", "val", "test"):
                 here = [key.partition(":")[2] for key in keys(data, split) if key.startswith(f"{name}:")]
                 assert here == keys(own, split)
-        assert data.splits.val_name == "0.1 of train"
+        assert data.splits.val_name == "10 % of train"
         assert data.splits.test_name == "first val + rafdb test"
 
     def test_people_of_two_data_sets_are_not_one(self, mix, tmp_path):

@@ -44,13 +44,13 @@ class TestWhichSplits:
         assert len(splits.test) == 40
         assert (made.split[splits.val] == "train").all()
         assert sorted([*splits.train, *splits.val]) == np.flatnonzero(made.split == "train").tolist()
-        assert (splits.val_name, splits.test_name) == ("0.1 of train", "val")
+        assert (splits.val_name, splits.test_name) == ("10 % of train", "val")
 
     def test_with_train_alone_the_held_out_part_does_both_and_says_so(self):
         splits = splits_of(table_with(["train"] * 100, [0, 1] * 50), 0.2)
         assert np.array_equal(splits.val, splits.test)
         assert len(splits.val) == 20
-        assert splits.val_name == splits.test_name == "0.2 of train (also used for model selection)"
+        assert splits.val_name == splits.test_name == "20 % of train (also used for model selection)"
 
     def test_val_may_do_both_and_says_so(self):
         splits = splits_of(table_with(["train"] * 8 + ["val"] * 3, [0] * 11), "val")

@@ -5,6 +5,7 @@ from on_disk import error_of, faces, has_note, put_files, put_lines, read
 
 from emodet.datasets.affectnet_csv import AffectNetCsv
 from emodet.datasets.readers import open_reader
+from emodet.datasets.summary import listing_summary
 
 HEADER = "subDirectory_filePath,face_x,face_y,face_width,face_height,facial_landmarks,expression,valence,arousal"
 LANDMARKS = ";".join(f"{i}.0;{2 * i}.0" for i in range(1, 69))
@@ -116,6 +117,8 @@ def test_five_landmarks_of_68(tmp_path):
     reader = open_reader(release(tmp_path), landmarks=True)
     # Point i lies at (i, 2 i): eye centres are the means of 37..42 and 43..48, then 31, 49 and 55.
     assert by_key(reader.read())["2/aa.jpg"].landmarks == ((39.5, 79), (45.5, 91), (31, 62), (49, 98), (55, 110))
+    assert "landmarks all" in listing_summary(reader, reader.read())
+    assert "landmarks not read (" in listing_summary(open_reader(tmp_path), open_reader(tmp_path).read())
     assert reader.options() == {"automatic": False, "keep_none": False, "landmarks": True}
     put_list(tmp_path, [TRAIN[0].replace(LANDMARKS, "NULL")])
     assert by_key(read(tmp_path, landmarks=True))["2/aa.jpg"].landmarks is None
