@@ -1,25 +1,31 @@
 """The steps of experiments/gpu/run.sh, scheduled by the clock; one that fails does not end the others."""
 
 import argparse
-import importlib.util
 import json
 import os
 import platform
-import shutil
 import signal
 import subprocess
 import sys
+import tarfile
+import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from made_drawn import write_release
+from omegaconf import OmegaConf
 
 ROOT = Path(__file__).parents[2]
 START = time.monotonic()
+# Faces of an epoch of FER+; seconds that an epoch takes besides them, and a training besides its epochs.
+EPOCH, EPOCH_S, START_S = 28_400, 0.4, 40
+PLAIN = ["trainer=default", "logger=csv", "trainer.enable_progress_bar=false"]
 Options = argparse.Namespace
 
 
@@ -27,7 +33,7 @@ class Steps:
     """Runs steps and writes report.json after each."""
 
     def __init__(self, out: Path, budget: float) -> None:
-        self.out, self.budget = out, budget
+        self.out, self.budget, self.lock = out, budget, threading.Lock()
         card = torch.cuda.get_device_name() if torch.cuda.is_available() else None
         self.report: dict[str, Any] = {"card": card, "torch": torch.__version__, "cores": os.cpu_count()}
         self.report |= {"date": time.strftime("%Y-%m-%d"), "python": platform.python_version(), "steps": {}}
@@ -47,10 +53,17 @@ class Steps:
                 error = f"{type(problem).__name__}: {problem}"[-1500:]
                 traceback.print_exc()
         entry = {"ok": error is None, "seconds": round(time.monotonic() - began, 1)}
-        self.report["steps"][name] = entry | ({"error": error} if error else {"result": result})
-        (self.out / "report.json").write_text(json.dumps(self.report, indent=1, default=str))
+        with self.lock:
+            self.report["steps"][name] = entry | ({"error": error} if error else {"result": result})
+            (self.out / "report.json").write_text(json.dumps(self.report, indent=1, default=str))
         print(f"{name}: {'ok' if error is None else error.splitlines()[-1][:200]} ({entry['seconds']} s)", flush=True)
         return result
+
+    def together(self, actions: Mapping[str, Callable[[], Any]], seconds: float = 5, most: int = 4) -> None:
+        """Run steps that do not depend on each other, up to `most` at once."""
+        with ThreadPoolExecutor(most) as pool:
+            for name, action in actions.items():
+                pool.submit(self.run, name, action, seconds)
 
     def command(self, module: str, *arguments: str, most: float = 120, status: int = 0) -> str:
         """Run ``python -m MODULE``; an error, with the end of its messages, unless it exits with `status`."""
@@ -66,44 +79,39 @@ class Steps:
 def paths(steps: Steps, options: Options) -> None:
     """Every path of the product that differs on a GPU, on drawn faces."""
     work, tiny = options.work, options.rehearse
-    count = {"train": 72, "val": 24, "test": 24} if tiny else {"train": 2000, "val": 200, "test": 200}
-    release = write_release(work / "drawn", "yolo", count, size=48)
+    release = drawn_release(options)
     sides = write_release(work / "drawn_va", "affectnet_csv", {"train": 120, "val": 24})
-    small = ["net.channels=[4,4,8,8]", "net.features=8", "data.num_workers=0", "data.processes=1"] if tiny else []
-    common = [*small, f"data.batch_size={8 if tiny else 128}", "preprocessing.size=48", "logger=csv"]
-    common += [
-        "trainer=default",
-        "trainer.accelerator=auto",
-        "trainer.max_epochs=2",
-        "trainer.enable_progress_bar=false",
-    ]
+    small = ["net.channels=[4,4,8,8]", "net.features=8", "data.processes=1"] if tiny else []
+    common = [*small, f"data.batch_size={8 if tiny else 128}", f"data.num_workers={0 if tiny else 3}", *PLAIN]
+    common += ["preprocessing.size=48", "trainer.max_epochs=2", "training.export=false"]
     drawn = ["experiment=affectnet_yolo", f"data.root={release}", *common]
-    first = work / "first"
 
     def train(name: str, *arguments: str, base: list[str] = drawn) -> Callable[[], str]:
         return lambda: steps.command("emodet.train", *base, *arguments, f"hydra.run.dir={work / name}")[-300:]
 
-    steps.run(
-        "bf16, ema, mixup, cutmix",
-        train(
-            "first",
-            "trainer.precision=bf16-mixed",
-            "callbacks=[default,ema]",
-            "training.mixup=0.2",
-            "training.cutmix=1",
-        ),
+    once = "trainer.max_epochs=1"
+    va = ["experiment=affectnet_va", f"data.root={sides}", *common, once, f"data.batch_size={8 if tiny else 64}"]
+    export = [f"checkpoint={work / 'first'}", f"output={work / 'model'}", f"data.root={release}", "formats=[fp32]"]
+    first = ["trainer.precision=bf16-mixed", "callbacks=[default,ema]", "training.mixup=0.2", "training.cutmix=1"]
+    steps.run("bf16, ema, mixup, cutmix", train("first", *first))
+    steps.together(
+        {
+            "resume in mid-epoch": lambda: resumed(steps, drawn, work),
+            **({} if tiny else {"compile": train("compiled", "training.compile=true", "trainer.precision=bf16-mixed")}),
+            "export": lambda: steps.command("emodet.export", *export, "force=true")[-500:],
+            "sam": train("sam", "training.sam_rho=0.05", once),
+            "teacher": train("student", f"distillation.teachers=[{work / 'first'}]", once),
+            "valence/arousal": train("va", base=va),
+            "ddp": train("ddp", "trainer=ddp", "trainer.devices=1", once),
+        },
+        most=1 if tiny else 4,
     )
-    if not tiny:
-        steps.run("compile", train("compiled", "training.compile=true", "trainer.precision=bf16-mixed"))
-    steps.run("sam", train("sam", "training.sam_rho=0.05", "trainer.max_epochs=1"))
-    steps.run("teacher", train("student", f"distillation.teachers=[{first}]", "trainer.max_epochs=1"))
-    va = ["experiment=affectnet_va", f"data.root={sides}", *common, "trainer.max_epochs=1"]
-    steps.run("valence/arousal", train("va", base=va))
-    steps.run("ddp", train("ddp", "trainer=ddp", "trainer.devices=1", "trainer.max_epochs=1"))
-    steps.run("resume in mid-epoch", lambda: resumed(steps, drawn, work))
-    export = [f"checkpoint={first}", f"output={work / 'model'}", f"data.root={release}", "formats=[fp32]", "force=true"]
-    steps.run("export", lambda: steps.command("emodet.export", *export)[-500:])
     steps.run("onnxruntime cuda", lambda: cuda_provider(next(iter((work / "model").glob("*.onnx")))))
+
+
+def drawn_release(options: Options) -> Path:
+    count = {"train": 72, "val": 24, "test": 24} if options.rehearse else {"train": 2000, "val": 200, "test": 200}
+    return write_release(options.work / "drawn", "yolo", count, size=48)
 
 
 def resumed(steps: Steps, drawn: list[str], work: Path) -> str:
@@ -126,7 +134,6 @@ def resumed(steps: Steps, drawn: list[str], work: Path) -> str:
 
 
 def cuda_provider(model: Path) -> str:
-    import numpy as np
     import onnxruntime
 
     from emodet.modelfile import read_model_file
@@ -140,142 +147,172 @@ def cuda_provider(model: Path) -> str:
 
 
 def speed(steps: Steps, options: Options) -> None:
-    """Faces per second of the training step: from the loader's workers, and on one batch that stays on the device."""
-    cases = [(48, 8)] if options.rehearse else [(size, batch) for size in (48, 96) for batch in (128, 512, 2048)]
-    for size, batch in cases:
-        for source in ("device", "workers"):
-            steps.run(
-                f"speed {size} px, batch {batch}, {source}",
-                lambda s=size, b=batch, o=source: step_speed(s, b, o, options),
-            )
-    steps.run("profile", lambda: step_speed(*cases[-1], "device", options, profile=steps.out / "profile.txt"))
+    """Faces per second of the training step: on one batch that stays on the device, and from the loader's workers."""
+    drawn_release(options)
+    tiny = options.rehearse
+    cases = [(size, batch, "device") for size in (48, 96) for batch in ([8] if tiny else [128, 512, 2048])]
+    cases += [(48, 8, "workers")] if tiny else [(48, 512, "workers"), (48, 2048, "workers"), (96, 512, "workers")]
+    cases += [] if tiny else [(48, 512, "tuned"), (48, 512, "compiled")]
+    for case in cases:
+        name = "speed {} px, batch {}, {}".format(*case)
+        steps.run(name, lambda c=case: step_speed(c, options), 15)  # type: ignore[misc]
+    steps.run("profile", lambda: step_speed(cases[0 if tiny else 1], options, steps.out / "profile.txt"))
 
 
-def step_speed(size: int, batch: int, source: str, options: Options, profile: Path | None = None) -> dict[str, float]:
+def step_speed(case: tuple[int, int, str], options: Options, profile: Path | None = None) -> dict[str, float]:
+    from emodet.data.augmentation import Augmentation
+    from emodet.data.batches import BatchIndices
     from emodet.data.datamodule import EmotionDataModule
+    from emodet.data.faces import LazyDataLoader
     from emodet.data.sources import Source
     from emodet.models.classifier import EmotionClassifier
 
+    size, batch, source = case
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    augmentation: Any = OmegaConf.to_container(OmegaConf.load(ROOT / "conf/augmentation/camera.yaml"))
     data = EmotionDataModule(
         Source(options.work / "drawn", packs=options.work / "packs"),
         {"size": size},
-        batch_size=min(batch, 64 if options.rehearse else batch),
-        num_workers=0 if options.rehearse else os.cpu_count(),
+        batch_size=8,
+        augmentation=Augmentation(**augmentation),
     )
     data.prepare_data()
     data.setup()
     classifier = EmotionClassifier({"name": "residual_cnn"}, list(data.class_names), data.preprocessing.to_dict())
     net = classifier.to(device).train().to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(net.parameters(), lr=1e-3, fused=device.type == "cuda")
-    loader = data.train_dataloader()
+    torch.backends.cudnn.benchmark = source in ("tuned", "compiled")
+    if source == "compiled":
+        net.net.compile()
+    # One long epoch: the drawn faces are few.
+    drawn = np.random.default_rng(0).choice(data.splits.train, (10 if options.rehearse else 2000, batch))
+    order = [BatchIndices(rows, seed) for seed, rows in enumerate(drawn)]
+    workers = 0 if options.rehearse or source != "workers" else os.cpu_count() or 1
+    faces: Any = data.train_dataloader().dataset
+    loader = LazyDataLoader(faces, order, workers)
     fixed = {key: value.to(device) for key, value in next(iter(loader)).items() if torch.is_tensor(value)}
 
     def step(found: dict[str, torch.Tensor]) -> int:
         with torch.autocast(device.type, torch.bfloat16):
             logits = net.net(net.normalise(found["image"]))
         targets = found["emotion"].to(logits.device)
-        torch.nn.functional.cross_entropy(logits.float(), targets).backward()
+        torch.nn.functional.cross_entropy(logits.float(), targets).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         return len(targets)
 
     def batches() -> Any:
         while True:
-            yield from [fixed] if source == "device" else loader
+            yield from loader if source == "workers" else [fixed]
+
+    stream = batches()
 
     def timed(seconds: float) -> float:
-        faces, began = 0, time.perf_counter()
-        for number, found in enumerate(batches()):
-            faces += step(
+        count, began = 0, time.perf_counter()
+        for number, found in enumerate(stream):
+            count += step(
                 {key: value.to(device, non_blocking=True) for key, value in found.items() if torch.is_tensor(value)}
             )
             if number % 10 == 0 and device.type == "cuda":
                 torch.cuda.synchronize()
             if time.perf_counter() - began > seconds:
                 break
-        return faces / (time.perf_counter() - began)
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        return count / (time.perf_counter() - began)
 
-    timed(0.5)
+    timed(0.5 if options.rehearse else 1)
     if profile is not None:
         with torch.profiler.profile() as found:
             timed(0.5)
         key = "cuda_time_total" if device.type == "cuda" else "cpu_time_total"
         profile.write_text(found.key_averages().table(sort_by=key, row_limit=40))
-    return {"faces_per_s": round(timed(0.5 if options.rehearse else 4))}
+    return {"faces_per_s": round(timed(0.5 if options.rehearse else 1.5))}
+
+
+def ferplus_run(steps: Steps, options: Options, run: Path, experiment: str, epochs: int, *more: str) -> dict[str, Any]:
+    """Train; the facts of its run.json."""
+    arguments = ["--config-dir", "experiments/ferplus/conf", f"experiment={experiment}", f"data.root={options.ferplus}"]
+    arguments += [*PLAIN, "training.export=false", f"hydra.run.dir={run}", f"trainer.max_epochs={epochs}", *more]
+    arguments += [f"trainer.check_val_every_n_epoch={epochs // 4 if epochs % 4 == 0 else 1}"]
+    if options.rehearse:
+        arguments += ["trainer.limit_train_batches=1", "data.batch_size=8", "data.num_workers=0", "data.processes=1"]
+    else:
+        arguments += [f"data.num_workers={max(1, (os.cpu_count() or 1) // 2 - 2)}"]
+    steps.command("emodet.train", *arguments, most=steps.left() - 15)
+    facts: dict[str, Any] = json.loads((run / "run.json").read_text())
+    return facts
+
+
+def stages(steps: Steps, options: Options, work: Path, epochs: Mapping[str, int]) -> list[dict[str, Callable[[], Any]]]:
+    """Teachers, then students of two seeds: two trainings at a time."""
+    work.mkdir(parents=True, exist_ok=True)
+    face = ["net.pretrained=false", f"init_from={options.dlib}"] if options.dlib else []
+    if options.rehearse:
+        face = ["net=residual_cnn"]
+    teachers = f"distillation.teachers=[{work / 'face'},{work / 'wide'}]"
+
+    def run(name: str, experiment: str, *more: str) -> Callable[[], Any]:
+        kind = name.partition("_")[0]
+        return lambda: ferplus_run(steps, options, work / name, experiment, epochs[kind], *more)["faces_per_second"]
+
+    students = {
+        f"student_{seed}": run(f"student_{seed}", "ferplus_student", teachers, f"seed={seed}") for seed in (0, 1)
+    }
+    return [{"face": run("face", "ferplus_teacher", *face), "wide": run("wide", "ferplus_wide")}, students]
+
+
+def pilot(steps: Steps, options: Options) -> None:
+    """Measure the rate of each training, two of them at a time, in three epochs."""
+    few = dict.fromkeys(("face", "wide", "student"), 1 if options.rehearse else 3)
+    for stage in stages(steps, options, options.work / "pilot", few):
+        steps.together({f"pilot, {name}": action for name, action in stage.items()}, 20, most=2)
 
 
 def accuracy(steps: Steps, options: Options) -> None:
-    """Teacher, mixed corruptions, distillation on FER+: epochs as many as the measured speed allows."""
-    root = os.environ.get("EMODET_FERPLUS", "")
-    if options.rehearse:
-        root = str(write_release(options.work / "ferplus", "ferplus", {"train": 120, "val": 24, "test": 24}, size=48))
-    if not root:
-        steps.run("accuracy", lambda: "left out: EMODET_FERPLUS does not name the FER+ files")
-        return
-    measured = [
-        entry["result"]["faces_per_s"]
-        for name, entry in steps.report["steps"].items()
-        if "48 px" in name and "workers" in name and entry["ok"]
-    ]
-    rate, total = max(measured, default=5000), max(10.0, steps.left() - 40)
-    common = ["--config-dir", "experiments/ferplus/conf", f"data.root={root}", "trainer=default", "logger=csv"]
-    common += ["trainer.enable_progress_bar=false", f"data.batch_size={8 if options.rehearse else 512}"]
-    if options.rehearse:
-        common += ["data.num_workers=0", "data.processes=1", "trainer.limit_train_batches=1", "trainer.accelerator=cpu"]
-    run = {name: options.work / name for name in ("teacher", "mixed", "distilled")}
-    wide = [] if importlib.util.find_spec("face_recognition_models") and not options.rehearse else ["net=residual_cnn"]
-    start = f"init_from={ROOT / 'emodet/weights/emodet.pt'}"
-    stages = [
-        (
-            "teacher",
-            "ferplus_teacher",
-            0.25,
-            0.25,
-            [*wide, *(["net.channels=[64,128,256,512]"] if wide and not options.rehearse else [])],
-        ),
-        ("mixed", "ferplus_mixed", 0.3, 0.8, [start]),
-        (
-            "distilled",
-            "ferplus_distill",
-            0.45,
-            0.4,
-            [
-                f"init_from={run['mixed'] / 'weights.pt'}",
-                f"distillation.teachers=[{run['teacher'] / 'weights.pt'},{run['mixed'] / 'weights.pt'}]",
-            ],
-        ),
-    ]
-    for name, experiment, share, slower, more in stages:
-        epochs = 1 if options.rehearse else max(1, min(60, int((share * total - 25) * rate * slower / 35_000)))
-        arguments = [
-            *common,
-            f"experiment={experiment}",
-            f"trainer.max_epochs={epochs}",
-            f"hydra.run.dir={run[name]}",
-            *more,
-        ]
-        steps.run(
-            f"accuracy, {name}, {epochs} epochs",
-            lambda a=arguments: steps.command("emodet.train", *a, most=600)[-1500:],
-            20,
-        )
-    steps.run("weights", lambda: keep(run, steps.out))
+    """The recipe of the shipped model on FER+, for as many epochs as the rates of the pilot allow."""
+    entries = json.loads(options.rates.read_text())["steps"] if options.rates else steps.report["steps"]
+
+    def fitting(name: str, share: float) -> int:
+        """As many epochs, a multiple of 4, as a share of the time left allows."""
+        rate = entries.get(f"pilot, {name}", {}).get("result") or 5000
+        epochs = int((share * (steps.left() - 15) - START_S) / (EPOCH / rate + EPOCH_S))
+        return 1 if options.rehearse else max(4, epochs // 4 * 4)
+
+    epochs = {name: min(fitting(name, 0.36), 80) for name in ("face", "wide")} | {"student": 0}
+    for number in (0, 1):
+        if number == 1:
+            epochs["student"] = fitting("student_0", 1)
+            steps.run("epochs", lambda: dict(epochs))
+        steps.together(stages(steps, options, options.work / "accuracy", epochs)[number], 20, most=2)
+    for name in ("student_0", "student_1", "face", "wide"):
+        folder = options.work / "accuracy" / name
+        steps.run(f"weights of {name}", lambda f=folder, n=name: keep(f, steps.out / f"{n}.pt"))  # type: ignore[misc]
+    patterns = ("run.json", "config.yaml", "train.log", "metrics.csv", "weights.json", "evaluation-test/report.json")
+    with tarfile.open(steps.out / "runs.tar.gz", "w:gz") as archive:
+        for file in sorted(f for pattern in patterns for f in (options.work / "accuracy").glob(f"*/{pattern}")):
+            archive.add(file, file.relative_to(options.work))
 
 
-def keep(run: dict[str, Path], out: Path) -> str:
-    """The last stage that was finished, in half precision, with its card and figures."""
-    name = next(name for name in ("distilled", "mixed") if (run[name] / "weights.pt").exists())
-    weights = torch.load(run[name] / "weights.pt", weights_only=True)
-    torch.save(
-        {key: value.half() if value.is_floating_point() else value for key, value in weights.items()},
-        out / "weights.pt",
-    )
-    for file in ("weights.json", "report.json"):
-        found = next(iter(run[name].rglob(file)), None)
-        if found is not None:
-            shutil.copy(found, out / f"{name}_{file}")
-    return name
+def keep(run: Path, out: Path) -> str:
+    """Copy a run's weights, of a large net in half precision; of a training that was cut off, its last average."""
+    plain = run / "weights.pt"
+    if plain.is_file():
+        state = torch.load(plain, weights_only=True)
+    else:
+        state = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    if sum(value.numel() for value in state.values()) > 3e6:
+        state = {key: value.half() if value.is_floating_point() else value for key, value in state.items()}
+    torch.save(state, out)
+    return "weights" if plain.is_file() else "last.ckpt"
+
+
+STEPS: dict[str, Callable[[Steps, Options], None]] = {
+    "paths": paths,
+    "speed": speed,
+    "pilot": pilot,
+    "accuracy": accuracy,
+}
 
 
 def main() -> int:
@@ -283,15 +320,25 @@ def main() -> int:
     parser.add_argument("out", type=Path)
     parser.add_argument("--work", type=Path, required=True, help="folder for what is thrown away")
     parser.add_argument("--rehearse", action="store_true", help="tiny settings, on a CPU, to see that all steps run")
+    parser.add_argument("--ferplus", help="folder of the FER+ files (default: $EMODET_FERPLUS)")
+    parser.add_argument("--dlib", type=Path, help="start weights of the face net (default: its package's)")
+    parser.add_argument("--steps", default=",".join(STEPS), help="of %(default)s")
+    parser.add_argument("--rates", type=Path, help="report.json of an earlier pilot on the same kind of machine")
     parser.add_argument("--budget", type=float, default=520, help="seconds (default: %(default)s)")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
+    options.ferplus = options.ferplus or os.environ.get("EMODET_FERPLUS")
+    if options.rehearse:
+        faces = {"train": 120, "val": 24, "test": 24}
+        options.ferplus = str(write_release(options.work / "ferplus", "ferplus", faces, size=48))
     for name in ("OUTPUTS", "PACKS", "SYNTHETIC"):
         os.environ[f"EMODET_{name}"] = str(options.work / name.lower())
     steps = Steps(options.out, 3600 if options.rehearse else options.budget)
-    paths(steps, options)
-    speed(steps, options)
-    accuracy(steps, options)
+    for name in options.steps.split(","):
+        if name in ("pilot", "accuracy") and not options.ferplus:
+            steps.run(name, lambda: "left out: EMODET_FERPLUS does not name the FER+ files")
+        else:
+            STEPS[name](steps, options)
     failed = [name for name, entry in steps.report["steps"].items() if not entry["ok"]]
     print(f"{len(failed)} of {len(steps.report['steps'])} steps failed: {', '.join(failed) or 'none'}")
     return bool(failed)

@@ -5,7 +5,7 @@ cd "$(dirname "$0")"
 mkdir -p wheels
 python=${PYTHON:-../../.venv/bin/python}
 pin() { grep -iE "^($1)==" ../../pins.txt; }
-pin 'albumentations|albucore|stringzilla|simsimd|hydra-core|omegaconf|onnx|onnx-ir|onnxscript|onnxruntime|flatbuffers|protobuf|ml_dtypes|filelock' \
+pin 'albumentations|albucore|stringzilla|simsimd|hydra-core|omegaconf|pydantic|pydantic_core|annotated-types|typing-inspection|typing_extensions' \
   > wheels/requirements.txt
 "$python" -m pip download --quiet --no-deps --only-binary=:all: --python-version 3.12 --implementation cp --abi cp312 --abi abi3 \
   --abi none --platform manylinux2014_x86_64 --platform manylinux_2_27_x86_64 --platform manylinux_2_28_x86_64 --platform any \
