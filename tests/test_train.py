@@ -109,6 +109,12 @@ def test_the_best_checkpoint_holds_the_averaged_weights(command, small, tmp_path
     layer = "net.stages.0.0.weight"
     assert torch.equal(best["state_dict"][layer], last["state_dict"][layer])
     assert not torch.equal(best["state_dict"][layer], last["current_model_state"][layer])
+    lightnings = "callbacks.ema._target_=lightning.pytorch.callbacks.EMAWeightAveraging"
+    assert command("emodet.train", *averaged[:-1], lightnings, f"hydra.run.dir={tmp_path / 'other'}") == 0
+    other = read_checkpoint(tmp_path / "other/checkpoints/best.ckpt")["state_dict"]
+    for name, weight in best["state_dict"].items():
+        if weight.is_floating_point() and name.startswith("net."):
+            torch.testing.assert_close(weight, other[name])
 
 
 def test_a_fixed_length_keeps_the_last_epoch_however_good_it_is(command, small, tmp_path, without_pictures):

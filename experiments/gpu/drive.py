@@ -237,6 +237,7 @@ def ferplus_run(steps: Steps, options: Options, run: Path, experiment: str, epoc
     arguments += [f"trainer.check_val_every_n_epoch={epochs // 4 if epochs % 4 == 0 else 1}"]
     if options.rehearse:
         arguments += ["trainer.limit_train_batches=1", "data.batch_size=8", "data.num_workers=0", "data.processes=1"]
+        arguments += ["net.channels=[4,4,8,8]", "net.features=8"]
     else:
         arguments += [f"data.num_workers={max(1, (os.cpu_count() or 1) // 2 - 2)}"]
     steps.command("emodet.train", *arguments, most=steps.left() - 15)
@@ -275,7 +276,7 @@ def accuracy(steps: Steps, options: Options) -> None:
 
     def fitting(name: str, share: float) -> int:
         """As many epochs, a multiple of 4, as a share of the time left allows."""
-        rate = entries.get(f"pilot, {name}", {}).get("result") or 5000
+        rate = 0.8 * (entries.get(f"pilot, {name}", {}).get("result") or 5000)  # the pilot has few validations
         epochs = int((share * (steps.left() - 15) - START_S) / (EPOCH / rate + EPOCH_S))
         return 1 if options.rehearse else max(4, epochs // 4 * 4)
 
