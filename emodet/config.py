@@ -203,7 +203,7 @@ class ExportConfig:
     mirror: bool = False
     threads: int | None = None
     trust: Sequence[str] = ()
-    preprocessing: dict[str, Any]
+    preprocessing: Annotated[Group, Arguments(Preprocessing, unset="always")]
     data: OtherData
 
 

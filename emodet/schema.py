@@ -73,6 +73,15 @@ class Arguments:
     of_sources: tuple[str, ...] = ()
     optional: Mapping[str, "Arguments"] = field(default_factory=dict)
 
+    def keys(self) -> "Keys":
+        """The keys of the group."""
+        return {**keys_of(self.target, self.without), **self.optional}
+
+    def defaults(self, composed: bool) -> dict[str, Any]:
+        """See `defaults`."""
+        values = _defaults(keys_of(self.target, self.without), composed) | dict.fromkeys(self.optional)
+        return values if self.unset == "no" or composed else dict.fromkeys(values)
+
 
 @dataclass(frozen=True)
 class Spec:
@@ -92,68 +101,50 @@ class Specs:
     """Marks a group of named specs, each of which may be null."""
 
 
-class Tree(dict[str, Any]):
-    """Keys of a group: nested groups, `Spec`s and `Specs` as they are, leaves as (type, default)."""
+@dataclass(frozen=True)
+class Value:
+    """A key that holds a value."""
 
-    unset: str = "no"
-    of_sources: tuple[str, ...] = ()
-    is_optional: bool = False
+    hint: Any
+    default: Any = None
 
 
-def tree_of(target: Callable[..., Any], without: Sequence[str] = ()) -> Tree:
+Keys = Mapping[str, Arguments | Spec | Specs | Value]
+
+
+def keys_of(target: Callable[..., Any], without: Sequence[str] = ()) -> Keys:
     """The keys of a signature."""
     function = target.__init__ if inspect.isclass(target) else target
     try:
         hints = typing.get_type_hints(function, include_extras=True)
     except (NameError, TypeError):  # a class of the user's whose annotations cannot be evaluated
         hints = {}
-    tree = Tree()
+    keys = {}
     for name, parameter in inspect.signature(target).parameters.items():
         if name in without or name == "self" or parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             continue
         hint = hints.get(name, Any)
         markers = getattr(hint, "__metadata__", ())
-        if markers and isinstance(markers[0], Arguments):
-            tree[name] = _group(markers[0])
-        elif markers:
-            tree[name] = markers[0]
-        elif hint == dict[str, Any] and parameter.default is parameter.empty:
-            tree[name] = Tree()
-        else:
-            tree[name] = (hint, None if parameter.default is parameter.empty else parameter.default)
-    return tree
-
-
-def _group(marker: Arguments) -> Tree:
-    tree = tree_of(marker.target, marker.without)
-    tree.unset, tree.of_sources = marker.unset, marker.of_sources
-    for name, nested in marker.optional.items():
-        tree[name] = _group(nested)
-        tree[name].is_optional = True
-    return tree
+        default = None if parameter.default is parameter.empty else parameter.default
+        keys[name] = markers[0] if markers else Value(hint, default)
+    return keys
 
 
 def defaults(command: type, composed: bool = True) -> dict[str, Any]:
     """Plain nested values of a command's keys before anything is chosen; specs are empty.
 
-    Args:
-        command: The dataclass.
-        composed: Whether keys that are null while a configuration is composed have their defaults.
+    `composed` is whether keys that are null while a configuration is composed have their defaults.
     """
-    return _values(tree_of(command), composed)
+    return _defaults(keys_of(command), composed)
 
 
-def _values(tree: Tree, composed: bool) -> dict[str, Any]:
+def _defaults(keys: Keys, composed: bool) -> dict[str, Any]:
     plain: dict[str, Any] = {}
-    for name, entry in tree.items():
-        if isinstance(entry, Tree) and entry.is_optional:
-            plain[name] = None
-        elif isinstance(entry, Tree):
-            plain[name] = _values(entry, composed)
-            if entry.unset != "no" and not composed:
-                plain[name] = dict.fromkeys(plain[name])
+    for name, entry in keys.items():
+        if isinstance(entry, Arguments):
+            plain[name] = entry.defaults(composed)
         else:
-            plain[name] = {} if isinstance(entry, Spec | Specs) else _plain(entry[1])
+            plain[name] = _plain(entry.default) if isinstance(entry, Value) else {}
     return plain
 
 
@@ -168,25 +159,21 @@ def _plain(value: Any) -> Any:
 def checked(command: type, values: Mapping[str, Any], replaced: Sequence[str] = ()) -> dict[str, Any]:
     """Check composed values against a command's keys and types, and fill in the defaults of specs' classes.
 
-    Args:
-        command: The dataclass.
-        values: Plain nested values.
-        replaced: Dotted keys given on the command line. A ``_target_`` among them replaces the group's class, and
-            options of the class that was there go, but for those that the command line gives too.
-
-    Raises:
-        EmodetError: A key is not known, or a value has another type.
+    A ``_target_`` among `replaced`, the dotted keys of the command line, replaces the group's class: options of the
+    class that was there go, but for those that the command line gives too.
     """
-    return _checked(tree_of(command), values, "", set(replaced))
+    return _checked(keys_of(command), values, "", set(replaced))
 
 
-def _checked(tree: Tree, values: Mapping[str, Any], path: str, given: set[str]) -> dict[str, Any]:
+def _checked(
+    keys: Keys, values: Mapping[str, Any], path: str, given: set[str], group: Arguments | None = None
+) -> dict[str, Any]:
     result: dict[str, Any] = {}
     for name, value in values.items():
         key = f"{path}{name}"
-        if name not in tree:
-            raise unknown_key(key, [f"{path}{known}" for known in tree])
-        entry = tree[name]
+        if name not in keys:
+            raise unknown_key(key, [f"{path}{known}" for known in keys])
+        entry = keys[name]
         if isinstance(entry, Spec):
             result[name] = _checked_spec(entry, value, key, given)
         elif isinstance(entry, Specs):
@@ -194,15 +181,15 @@ def _checked(tree: Tree, values: Mapping[str, Any], path: str, given: set[str]) 
                 each: None if spec is None else _checked_spec(Spec(), spec, f"{key}.{each}", given)
                 for each, spec in (value or {}).items()
             }
-        elif isinstance(entry, Tree):
+        elif isinstance(entry, Arguments):
             if value is not None and not isinstance(value, Mapping):
-                raise EmodetError(f"{key}={value}: a group of keys was expected ({', '.join(entry) or 'key: value'})")
-            result[name] = dict(value or {}) if not entry else value and _checked(entry, value, f"{key}.", given)
-        elif value is not None or tree.unset == "no":
-            result[name] = _converted_or_error(value, entry[0], key)
+                raise EmodetError(f"{key}={value}: a group of keys was expected ({', '.join(entry.keys())})")
+            result[name] = value and _checked(entry.keys(), value, f"{key}.", given, entry)
+        elif value is not None or group is None or group.unset == "no":
+            result[name] = _converted_or_error(value, entry.hint, key)
         else:
-            is_of_sources = values.get("sources") is not None and name in tree.of_sources
-            result[name] = None if tree.unset == "always" or is_of_sources else _plain(entry[1])
+            is_of_sources = values.get("sources") is not None and name in group.of_sources
+            result[name] = None if group.unset == "always" or is_of_sources else _plain(entry.default)
     return result
 
 
@@ -216,23 +203,23 @@ def _checked_spec(spec: Spec, values: Any, key: str, given: set[str]) -> dict[st
     if f"{key}._target_" in given:
         values = {name: value for name, value in values.items() if name.startswith("_") or f"{key}.{name}" in given}
     target = target_of(values, key)
-    tree = tree_of(target, spec.without)
+    keys = keys_of(target, spec.without)
     parameters = inspect.signature(target).parameters.values()
     is_open = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
     own = {}
     for name, value in values.items():
         if (name, value) in spec.also:
             own[name] = value
-        elif name in tree and not isinstance(tree[name], Tree | Spec | Specs):
-            own[name] = _converted_or_error(value, tree[name][0], f"{key}.{name}")
-        elif is_open or name.startswith("_") or name in tree:
+        elif isinstance(entry := keys.get(name), Value):
+            own[name] = _converted_or_error(value, entry.hint, f"{key}.{name}")
+        elif is_open or name.startswith("_") or name in keys:
             own[name] = value
         else:
-            raise unknown_key(f"{key}.{name}", [f"{key}.{known}" for known in tree], values["_target_"])
+            raise unknown_key(f"{key}.{name}", [f"{key}.{known}" for known in keys], values["_target_"])
     filled = {
         parameter.name: _plain(parameter.default)
         for parameter in parameters
-        if parameter.name in tree and parameter.default is not parameter.empty and _is_plain(parameter.default)
+        if parameter.name in keys and parameter.default is not parameter.empty and _is_plain(parameter.default)
     }
     return {"_target_": values["_target_"], **filled, **own}
 
@@ -257,7 +244,7 @@ def unknown_key(key: str, known: Sequence[str], target: str = "") -> EmodetError
 def _converted_or_error(value: Any, hint: Any, key: str) -> Any:
     try:
         return converted(value, hint)
-    except (TypeError, ValueError):
+    except TypeError:
         expected = getattr(hint, "__name__", str(hint)) if inspect.isclass(hint) else str(hint)
         expected = expected.replace("typing.", "").replace("collections.abc.", "").replace("Literal", "one of ")
         raise EmodetError(f"{key}={value}: {expected} was expected") from None
@@ -266,30 +253,35 @@ def _converted_or_error(value: Any, hint: Any, key: str) -> Any:
 def converted(value: Any, hint: Any) -> Any:
     """`value` as `hint` describes it; whole floats become ints where those are expected, numbers become text.
 
-    Raises:
-        TypeError, ValueError: It does not fit.
+    `TypeError` where it does not fit.
     """
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is Annotated:
         return converted(value, arguments[0])
     if origin in (typing.Union, types.UnionType):
         return _first_that_fits(value, arguments)
-    if origin is Literal:
-        if value in arguments:
-            return value
-        raise ValueError
-    if hint in (None, type(None)):
-        if value is None:
-            return None
-        raise TypeError
-    kind = origin or hint
-    if kind in (bool, int, float, str) or kind is Path:
-        return _scalar(value, kind)
-    if kind in (list, tuple, set, Sequence):
-        if not isinstance(value, list | tuple):
-            raise TypeError
-        return [converted(member, arguments[0]) for member in value] if len(arguments) in (1, 2) else list(value)
-    if kind in (dict, Mapping) and not isinstance(value, Mapping):
+    kind, is_number = origin or hint, isinstance(value, int | float) and not isinstance(value, bool)
+    if kind is Literal:
+        fits = value in arguments
+    elif kind in (None, type(None)):
+        fits = value is None
+    elif kind is bool:
+        fits = isinstance(value, bool)
+    elif kind is int:
+        fits = is_number and float(value).is_integer()
+        value = int(value) if fits else value
+    elif kind is float:
+        fits = is_number and not math.isnan(value)
+    elif kind in (str, Path):
+        fits = isinstance(value, str) or is_number
+        value = str(value)
+    elif kind in (list, tuple, set, Sequence):
+        fits = isinstance(value, list | tuple)
+        of_members = arguments[0] if len(arguments) in (1, 2) else Any
+        value = [converted(member, of_members) for member in value] if fits else value
+    else:
+        fits = kind not in (dict, Mapping) or isinstance(value, Mapping)
+    if not fits:
         raise TypeError
     return value
 
@@ -302,19 +294,6 @@ def _first_that_fits(value: Any, hints: Sequence[Any]) -> Any:
     for hint in (*exact, *fitting):
         try:
             return converted(value, hint)
-        except (TypeError, ValueError):
+        except TypeError:
             continue
-    raise TypeError
-
-
-def _scalar(value: Any, kind: Any) -> Any:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if kind is bool and isinstance(value, bool):
-        return value
-    if kind is int and is_number and float(value).is_integer():
-        return int(value)
-    if kind is float and is_number and not math.isnan(value):
-        return value
-    if kind in (str, Path) and (isinstance(value, str) or is_number):
-        return str(value)
     raise TypeError
