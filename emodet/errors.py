@@ -6,4 +6,7 @@ defect and keeps its traceback. Messages name the argument, its value and the wa
 
 
 class EmodetError(Exception):
-    """A mistake that the user can correct: a path, a value, an invalid file."""
+    """A mistake that the user can correct: a path, a value, an invalid file.
+
+    Every class and function raises it for an argument that is not known or out of range.
+    """

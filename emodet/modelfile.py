@@ -206,16 +206,28 @@ def shipped_model(
 
 
 def write_model_file(model: "onnx.ModelProto | bytes", info: ModelInfo, path: str | os.PathLike[str]) -> Path:
-    """Add `info` and a checksum to an ONNX graph and write it atomically to `path`, after a reader has accepted it.
-
-    The graph is that of the module's docstring. Its metadata is kept, without the prefix ``emodet.``.
+    """Write the bytes of `model_file_bytes` atomically to `path`, after a reader has accepted them.
 
     Raises:
         EmodetError: Graph and `info` disagree, or the file cannot be written.
     """
+    place = Path(path)
+    data = model_file_bytes(model, info, str(place))
+    ModelFile(data, name=str(place))
+    try:
+        write_atomically(place, data)
+    except OSError as problem:
+        raise EmodetError(f"{place}: could not be written ({problem.strerror or problem})") from None
+    return place
+
+
+def model_file_bytes(model: "onnx.ModelProto | bytes", info: ModelInfo, name: str = "model file") -> bytes:
+    """An ONNX graph, as in the module's docstring, with `info` and a checksum.
+
+    The graph's own metadata is kept, without the prefix ``emodet.``. `EmodetError` if it is not valid ONNX.
+    """
     import onnx
 
-    place = Path(path)
     proto = onnx.ModelProto()
     if isinstance(model, bytes):
         proto.ParseFromString(model)
@@ -226,19 +238,14 @@ def write_model_file(model: "onnx.ModelProto | bytes", info: ModelInfo, path: st
     try:
         onnx.checker.check_model(proto)
     except onnx.checker.ValidationError as problem:
-        raise EmodetError(f"{place}: the graph is not valid ONNX ({problem})") from None
+        raise EmodetError(f"{name}: the graph is not valid ONNX ({problem})") from None
     graph = proto.SerializeToString(deterministic=True)
     checksum = {PREFIX + CHECKSUM: json.dumps({"bytes": len(graph), "sha256": hashlib.sha256(graph).hexdigest()})}
     metadata = onnx.ModelProto()
     onnx.helper.set_model_props(metadata, kept | info.to_metadata() | checksum)
     # Protocol buffers that follow each other are read as one message.
-    data = graph + metadata.SerializeToString(deterministic=True)
-    ModelFile(data, name=str(place))
-    try:
-        write_atomically(place, data)
-    except OSError as problem:
-        raise EmodetError(f"{place}: could not be written ({problem.strerror or problem})") from None
-    return place
+    data: bytes = graph + metadata.SerializeToString(deterministic=True)
+    return data
 
 
 def _check_checksum(data: bytes, text: str | None) -> None:

@@ -21,13 +21,12 @@ from emodet.commands import command, to_plain_dict
 from emodet.training.assembly import build_classifier, build_data, build_trainer, check_settings
 from emodet.training.console import quiet_lightning
 from emodet.training.folder import RunFolder
-from emodet.training.initial_weights import init_from
 from emodet.training.loggers import build_loggers, closing
 from emodet.training.ranks import leave_process_group, rank, rank_arguments, set_threads
 from emodet.training.resume import batch_size_for, require_same_net, resumed_arguments, was_requeued
 from emodet.training.run import describe_run, draw_curves, finish_run, outcome_noted
 from emodet.training.signals import Interrupted
-from emodet.training.trained import load_trained
+from emodet.training.trained import init_from, load_trained
 
 log = logging.getLogger(__name__)
 

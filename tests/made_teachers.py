@@ -5,7 +5,7 @@ from torch import nn
 
 from emodet.emotions import EMOTIONS
 from emodet.models.classifier import EmotionClassifier
-from emodet.training.weights import WeightsCard, write_weights
+from emodet.training.checkpoints import WeightsCard, write_weights
 
 
 def made_classifier(valence_arousal=None, **preprocessing):

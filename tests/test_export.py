@@ -14,9 +14,8 @@ from emodet.export import parity
 from emodet.export.graph import ProbabilityGraph
 from emodet.modelfile import read_model_file
 from emodet.training.assembly import build_data
-from emodet.training.checkpoints import load_classifier
+from emodet.training.checkpoints import load_classifier, write_weights
 from emodet.training.trained import load_trained
-from emodet.training.weights import write_weights
 
 FILES = {"emodet-fp32.onnx", "emodet-int8.onnx", "emodet-parity.json"}
 

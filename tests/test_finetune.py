@@ -18,8 +18,8 @@ from emodet.inference.detectors import find_faces, make_detector
 from emodet.modelfile import shipped_model
 from emodet.models.classifier import EmotionClassifier
 from emodet.synthetic.faces import draw_face
-from emodet.training.initial_weights import SHIPPED, init_from
-from emodet.training.weights import load_weights, read_card
+from emodet.training.checkpoints import load_weights, read_card
+from emodet.training.trained import SHIPPED, init_from
 
 FINETUNE = Path(__file__).parents[1] / "conf" / "experiment" / "finetune.yaml"
 OWN = {"cheerful": "happiness", "cross": "anger", "gloomy": "sadness"}

@@ -12,9 +12,8 @@ import yaml
 from emodet.emotions import EMOTIONS
 from emodet.models.classifier import EmotionClassifier
 from emodet.models.losses import SoftCrossEntropy
-from emodet.training.checkpoints import load_classifier, read_checkpoint
+from emodet.training.checkpoints import load_classifier, load_weights, read_checkpoint
 from emodet.training.folder import RunFolder
-from emodet.training.weights import load_weights
 
 
 def rows(run):

@@ -3,11 +3,8 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import numpy.typing as npt
 
-Bools = npt.NDArray[np.bool_]
-Float64 = npt.NDArray[np.float64]
-Int64 = npt.NDArray[np.int64]
+from emodet.arrays import Bools, Float64, Int64
 
 _DRAWS_AT_ONCE = 4_000_000  # numbers held at a time while resampling: 32 MB
 
@@ -15,7 +12,7 @@ _DRAWS_AT_ONCE = 4_000_000  # numbers held at a time while resampling: 32 MB
 def interval(
     value: float, spread: Float64, proportion: Bools | None, groups: Int64 | None, *, centred: bool = False
 ) -> tuple[float | None, float | None]:
-    """Low and high end of a 95 % interval; None where there is none.
+    """Low and high end of a 95 % interval around `value`; None where there is none.
 
     Args:
         value: The measured value.
@@ -30,22 +27,17 @@ def interval(
     if float(np.ptp(spread)) <= 1e-12:
         if proportion is None or value not in (0.0, 1.0):
             return None, None
+        from scipy.stats import binomtest
+
+        # All resamples agree that all or nothing was found. Wilson's ends are 0 and 1 there, but for rounding.
         trials = int(proportion.sum() if groups is None else np.unique(groups[proportion]).size)
-        return _wilson(int(value) * trials, trials)
+        ends = binomtest(int(value) * trials, trials).proportion_ci(0.95, method="wilson")
+        return float(ends.low) if value else 0.0, 1.0 if value else float(ends.high)
     low, high = (float(end) for end in np.percentile(spread, (2.5, 97.5)))
     if centred:
         shift = value - float(spread.mean())
         return max(0.0, low + shift), high + shift
     return low, high
-
-
-def _wilson(found: int, trials: int) -> tuple[float, float]:
-    """Wilson's 95 % score interval of a proportion (Wilson 1927), which holds where all or nothing was found."""
-    from scipy.stats import binomtest
-
-    ends = binomtest(found, trials).proportion_ci(0.95, method="wilson")
-    # At its own ends the formula is 0 and 1, but for rounding.
-    return float(ends.low) if found else 0.0, float(ends.high) if found < trials else 1.0
 
 
 def group_ids(groups: Sequence[str | None] | None) -> Int64 | None:

@@ -1,15 +1,11 @@
 """Calibration: temperature scaling and reliability diagrams."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
+from emodet.arrays import Float64, Floats, Int64
 from emodet.errors import EmodetError
-
-Float64 = npt.NDArray[np.float64]
-Floats = npt.NDArray[np.floating[Any]]
-Int64 = npt.NDArray[np.int64]
 
 BINS = 15
 """Equal-width bins of the confidence, as in Guo et al. 2017."""
@@ -21,10 +17,7 @@ _PENALTY = 1e-3
 
 
 class ReliabilityBin(NamedTuple):
-    """One bar of a reliability diagram: confidences from `low` to below `high` (1 included).
-
-    Mean confidence and accuracy are None without faces.
-    """
+    """Faces with confidences from `low` to below `high` (1 included); means are None without faces."""
 
     low: float
     high: float
@@ -34,11 +27,7 @@ class ReliabilityBin(NamedTuple):
 
 
 def softmax(logits: Floats, temperature: float = 1.0) -> Float64:
-    """Probabilities of logits (N, K) divided by a temperature: float64 (N, K).
-
-    Raises:
-        EmodetError: The temperature is not above 0.
-    """
+    """Probabilities of logits (N, K) divided by a temperature above 0: float64 (N, K)."""
     if not temperature > 0:
         raise EmodetError(f"temperature={temperature}: must be above 0")
     scaled = np.asarray(logits, dtype=np.float64) / temperature
@@ -52,15 +41,12 @@ def fit_temperature(logits: Floats, emotion: Int64) -> float:
     Fit it on faces that the net was not trained on and that are not reported on. The loss is convex in 1 / T.
 
     Args:
-        logits: (N, K), finite.
+        logits: (N, K) of at least one face; `EmodetError` where one is not finite.
         emotion: Integers, (N,): the true class, 0 to K - 1.
 
     Returns:
         T in `TEMPERATURE_RANGE`; an end of it where the loss falls all the way there (the low end for a net that is
         always correct), and 1.0 where no temperature makes a difference (all logits of each row are equal).
-
-    Raises:
-        EmodetError: Shapes do not fit, there are no faces, or a logit is not finite.
     """
     rows, ids = np.asarray(logits, dtype=np.float64), np.asarray(emotion)
     if rows.ndim != 2 or ids.shape != rows.shape[:1] or len(rows) == 0:
@@ -95,16 +81,8 @@ def fit_temperature_by_sharpness(
 ) -> tuple[float, float, float]:
     """T, b and c of exp(log T + b·q + c·q²), the temperature of a crop of sharpness q.
 
-    They minimise the weighted mean negative log likelihood, with a small penalty on b and c for few faces.
-
-    Args:
-        logits: (N, K), finite.
-        emotion: Integers, (N,): the true class, 0 to K - 1.
-        sharpness: (N,), see `emodet.models.sharpness.sharpness`.
-        weight: (N,), above 0.
-
-    Raises:
-        EmodetError: See `fit_temperature`.
+    They minimise the weighted mean negative log likelihood, with a small penalty on b and c for few faces. `logits` and
+    `emotion` are those of `fit_temperature`; `sharpness` (see `emodet.models.sharpness`) and `weight` are (N,).
     """
     from scipy.optimize import minimize
 
@@ -132,13 +110,8 @@ def fit_temperature_by_sharpness(
 def confidence_for(probabilities: Floats, emotion: Int64, accuracy: float = 0.95) -> float | None:
     """The least confidence from which on predictions are right at this rate, so that the most faces get an answer.
 
-    Args:
-        probabilities: (N, K), rows sum to 1.
-        emotion: int64, (N,): the true class.
-        accuracy: The rate, 0 to 1.
-
-    Returns:
-        A probability, 0 to 1; None where not even the most confident predictions are right at that rate.
+    `probabilities` are (N, K), `emotion` int64 (N,). None where not even the most confident predictions are that often
+    right.
     """
     rows = np.asarray(probabilities, dtype=np.float64)
     confidence, correct = rows.max(axis=1), rows.argmax(axis=1) == emotion
@@ -157,12 +130,9 @@ def bin_of(confidence: Floats, count: int = BINS) -> Int64:
 
 
 def reliability_bins(probabilities: Floats, emotion: Int64, count: int = BINS) -> tuple[ReliabilityBin, ...]:
-    """Confidence against accuracy in equal-width bins of the highest probability.
+    """Confidence against accuracy in `count` equal-width bins of the highest probability.
 
-    Args:
-        probabilities: (N, K), rows sum to 1.
-        emotion: int64, (N,): the true class.
-        count: Number of bins.
+    `probabilities` are (N, K), `emotion`, int64 (N,), holds the true classes.
     """
     rows = np.asarray(probabilities, dtype=np.float64)
     confidence, correct = rows.max(axis=1), rows.argmax(axis=1) == emotion

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from emodet.errors import EmodetError
-from emodet.evaluation.figures import INK, percent_axis, styled_figure, to_png
+from emodet.evaluation.plots import INK, percent_axis, styled_figure, to_png
 from emodet.files import write_atomically
 
 if TYPE_CHECKING:
@@ -20,14 +20,7 @@ _LINES = {"macro_f1": "--", "balanced_accuracy": ":", "ccc_arousal": "--"}
 
 
 def read_curves(metrics_csv: Path) -> dict[str, dict[float, float]]:
-    """Column to number of epochs done to value, for the columns with values.
-
-    Args:
-        metrics_csv: Of Lightning's `CSVLogger`: a column ``epoch``, and rows that fill only some of the others.
-
-    Raises:
-        EmodetError: The table cannot be read.
-    """
+    """Column to number of epochs done to value, from the table of Lightning's `CSVLogger`; only columns with values."""
     curves: dict[str, dict[float, float]] = {}
     try:
         with metrics_csv.open(newline="", encoding="utf-8") as stream:
@@ -47,17 +40,10 @@ def read_curves(metrics_csv: Path) -> dict[str, dict[float, float]]:
 
 
 def plot_curves(metrics_csv: Path, png: Path) -> None:
-    """Draw a run's loss, scores and learning rate from the table that Lightning's `CSVLogger` writes.
+    """Draw a run's loss, scores and learning rate, from the table of Lightning's `CSVLogger`, as a PNG file.
 
     Columns are found by name: ``*loss*``; ``*accuracy``, ``*macro_f1``; ``*/ccc_*``; ``lr-*``. What is missing is left
     out. The best validation value is marked. Gaps are values that were not finite.
-
-    Args:
-        metrics_csv: See `read_curves`.
-        png: The file to write; an existing one is replaced.
-
-    Raises:
-        EmodetError: The table cannot be read, or holds no loss and no score.
     """
     from matplotlib.ticker import MaxNLocator
 

@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
+from emodet.arrays import Float32, Int64, UInt8
 from emodet.data.datamodule import EmotionDataModule
 from emodet.data.faces import Batch
 from emodet.emotions import place_of
@@ -15,10 +15,6 @@ from emodet.evaluation.calibration import softmax
 from emodet.evaluation.predictions import Predictions
 from emodet.modelfile import ModelFile
 from emodet.models.classifier import EmotionClassifier
-
-UInt8 = npt.NDArray[np.uint8]
-Float32 = npt.NDArray[np.float32]
-Int64 = npt.NDArray[np.int64]
 
 CropTransform = Callable[[UInt8, Int64], UInt8]
 """Changes crops, uint8 (N, H, W, 3), given their faces' positions in the pack's table, int64 (N,)."""
@@ -50,11 +46,7 @@ class SplitOutputs:
 
 
 def device_of(accelerator: str) -> torch.device:
-    """The device of an accelerator's name; ``auto`` is a GPU where there is one.
-
-    Raises:
-        EmodetError: torch does not know the name.
-    """
+    """The device of an accelerator's name; ``auto`` is a GPU where there is one."""
     if accelerator == "auto":
         return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
     try:
@@ -78,9 +70,6 @@ def predict_split(
         split: ``val``, ``test``, ``train``, or ``all`` of these: the faces that have an emotion.
         accelerator: See `device_of`.
         transform: Change to the crops; None leaves them as they are.
-
-    Raises:
-        EmodetError: The split does not exist.
     """
     classifier.to(device_of(accelerator)).eval()
 
@@ -95,20 +84,10 @@ def predict_split(
 def predict_split_with_model_file(
     model: ModelFile, data: EmotionDataModule, split: str, transform: CropTransform | None = None
 ) -> SplitOutputs:
-    """One pass of a model file over a split's faces, each face once.
+    """The same with a model file; `data` has crops as the model file takes them.
 
     A model file gives calibrated probabilities; their logarithms stand as logits, so the temperature of these outputs
     is 1.
-
-    Args:
-        model: Opened.
-        data: Set up, with crops as the model file takes them.
-        split: See `predict_split`.
-        transform: See `predict_split`.
-
-    Raises:
-        EmodetError: The split does not exist, the classes of the file and of the data differ, or the crops have
-            another size.
     """
     names = model.info.class_names
     # By name: the columns of a file are in its own order.

@@ -5,26 +5,26 @@ other packages lie in a `templates` folder of their own and extend ``base.html``
 """
 
 import base64
+import math
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-UInt8 = npt.NDArray[np.uint8]
+from emodet.arrays import UInt8
 
 _THUMBNAIL_SIZE = 144  # longer side in pixels: twice what a phone shows of a face in a gallery
 
 
 def render(template: str, **values: Any) -> str:
-    """Fill in a template; every value is escaped, and a name that is not given raises `jinja2.UndefinedError`.
+    """Fill in a template of `emodet.evaluation`, `emodet.auditing` or `emodet.sweeps`.
 
-    Args:
-        template: File name in a `templates` folder of `emodet.evaluation`, `emodet.auditing` or `emodet.sweeps`.
-        values: What the template uses. Filters besides those of jinja2: `percent`, `data_uri`, `thumbnail`.
+    Every value is escaped, and a name that is not given raises `jinja2.UndefinedError`. Filters besides jinja2's:
+    `percent`, `data_uri`, `thumbnail`.
     """
     return _environment().get_template(template).render(**values)
 
@@ -68,3 +68,36 @@ def encode_image(image: UInt8, suffix: str) -> bytes:
     """Encode an image, uint8 (H, W, 3) RGB, as ``.png`` or ``.jpg`` (quality 88)."""
     options = [cv2.IMWRITE_JPEG_QUALITY, 88] if suffix == ".jpg" else []
     return cv2.imencode(suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)[1].tobytes()
+
+
+def contact_sheet(
+    images: Sequence[UInt8] | UInt8, captions: Sequence[str] = (), columns: int = 8, *, tile: int = 112
+) -> UInt8:
+    """Lay images out in rows on white, each with its caption below: uint8 (H, W, 3) RGB.
+
+    Args:
+        images: At least one, uint8 (H, W, 3) RGB, of any sizes: each is fitted into its tile with its shape kept.
+        captions: N texts, or none; what is wider than the tile ends in an ellipsis.
+        columns: Images in a row.
+        tile: Side of the square that each image is fitted into, in pixels.
+    """
+    from PIL import Image, ImageDraw, ImageFont, ImageOps
+
+    columns, gap, size = min(columns, len(images)), 8, max(9, round(tile / 9))
+    font = ImageFont.load_default(size)
+    lines = [caption.split("\n") for caption in captions]
+    line_height = round(1.3 * size)
+    height = tile + gap + (line_height * max(map(len, lines)) + 4 if lines else 0)
+    rows = math.ceil(len(images) / columns)
+    sheet = Image.new("RGB", (columns * (tile + gap) + gap, rows * height + gap), "white")
+    draw = ImageDraw.Draw(sheet)
+    for index, image in enumerate(images):
+        fitted = ImageOps.contain(Image.fromarray(image), (tile, tile))
+        left, top = gap + index % columns * (tile + gap), gap + index // columns * height
+        sheet.paste(fitted, (left + (tile - fitted.width) // 2, top + (tile - fitted.height) // 2))
+        for number, line in enumerate(lines[index] if lines else ()):
+            place = (left, top + tile + 3 + number * line_height)
+            while line and font.getlength(line) > tile:
+                line = line.removesuffix("…")[:-1] + "…" if len(line) > 1 else ""
+            draw.text(place, line, fill=(27, 36, 48), font=font)
+    return np.array(sheet, dtype=np.uint8)

@@ -1,11 +1,19 @@
-"""Figures of an evaluation as PNG: confusion matrix, reliability diagram, recall per class, coverage, agreement."""
+"""Figures of an evaluation as PNG: matplotlib without pyplot, a display or global state, styled by `report.mplstyle`.
 
+Colours inside `styled_figure`: ``C0`` blue, ``C1`` red, ``C2`` grey, `INK` text, `PAPER` background. Figures are
+narrow, so that text stays legible on a phone.
+"""
+
+import io
+import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from emodet.errors import EmodetError
-from emodet.evaluation.figures import INK, PAPER, add_title, percent_axis, ramp, styled_figure, to_png
 from emodet.evaluation.predictions import Predictions
 from emodet.evaluation.scores import COVERAGES, Evaluation
 from emodet.evaluation.table import format_score
@@ -14,8 +22,59 @@ from emodet.palette import class_colours
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
+    from matplotlib.colors import Colormap
+    from matplotlib.figure import Figure
 
+
+INK, PAPER = "#1b2430", "#ffffff"
 _DASHED = (0, (4, 3))
+
+
+@contextmanager
+def styled_figure(width: float, height: float) -> Iterator["Figure"]:
+    """An empty figure (size in inches). The style ends with the block: draw and call `to_png` inside it."""
+    from matplotlib import style
+    from matplotlib.figure import Figure
+
+    with style.context(Path(__file__).with_name("report.mplstyle")):
+        yield Figure(figsize=(width, height))
+
+
+def ramp() -> "Colormap":
+    """Colour map from the background over blue towards the text colour."""
+    from matplotlib.colors import LinearSegmentedColormap, to_rgb
+
+    (r, g, b), (ink_r, ink_g, ink_b) = to_rgb("C0"), to_rgb(INK)
+    end = ((r + ink_r) / 2, (g + ink_g) / 2, (b + ink_b) / 2)
+    return LinearSegmentedColormap.from_list("ramp", [(0.0, to_rgb(PAPER)), (0.75, to_rgb("C0")), (1.0, end)])
+
+
+def percent_axis(axis: "Axis") -> None:
+    """Show an axis of shares in percent."""
+    axis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %" if value <= 1.0001 else "")
+
+
+def to_png(figure: "Figure", title: str = "", subtitle: str = "") -> bytes:
+    """Encode a finished figure below a bold title and a smaller line; the same content gives the same bytes."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    FigureCanvasAgg(figure)
+    if title:
+        width, height = figure.get_size_inches()
+        head, below = textwrap.wrap(title, int(10.5 * width)), textwrap.wrap(subtitle, int(14 * width))
+        # Every line beyond the first two adds its height to the figure.
+        height += 0.2 * (len(head) + len(below) - 2)
+        figure.set_figheight(height)
+        # Empty lines keep the room for the subtitle, whose size differs.
+        lines = "\n".join([*head, *(" " for _ in below)])
+        figure.suptitle(lines, x=0.02, ha="left", fontsize=10.5, weight="bold", linespacing=1.35)
+        top = 0.98 - 0.235 * len(head) / height
+        figure.text(0.02, top, "\n".join(below), ha="left", va="top", fontsize=8.5, linespacing=1.4)
+    out = io.BytesIO()
+    # Without matplotlib's name and version in it.
+    figure.savefig(out, format="png", metadata={"Software": None})
+    return out.getvalue()
 
 
 def plot_confusion(evaluation: Evaluation) -> bytes:
@@ -47,8 +106,7 @@ def plot_confusion(evaluation: Evaluation) -> bytes:
         axes.spines[:].set_visible(False)
         axes.set_xlabel("predicted class")
         axes.set_ylabel("true class")
-        add_title(figure, "Predictions for each true class, in percent", evaluation.title)
-        return to_png(figure)
+        return to_png(figure, "Predictions for each true class, in percent", evaluation.title)
 
 
 def plot_reliability(evaluation: Evaluation) -> bytes:
@@ -78,8 +136,7 @@ def plot_reliability(evaluation: Evaluation) -> bytes:
         below.bar(low, shares, width, align="edge", color="C2", edgecolor=PAPER)
         percent_axis(below.yaxis)
         below.set(xlabel="confidence", ylabel="faces")
-        add_title(figure, "Confidence and accuracy", evaluation.title)
-        return to_png(figure)
+        return to_png(figure, "Confidence and accuracy", evaluation.title)
 
 
 def plot_per_class(evaluation: Evaluation) -> bytes:
@@ -103,8 +160,7 @@ def plot_per_class(evaluation: Evaluation) -> bytes:
         if mean is not None:
             axes.axvline(mean, color=INK, linewidth=1, linestyle=_DASHED)
         share_axes(axes, [f"{name} ({recall.n:,})" for name, recall in rows])
-        add_title(figure, "Recall with 95 % intervals", f"{evaluation.title}; dashed: mean over classes")
-        return to_png(figure)
+        return to_png(figure, "Recall with 95 % intervals", f"{evaluation.title}; dashed: mean over classes")
 
 
 def share_axes(axes: "Axes", names: list[str]) -> None:
@@ -144,16 +200,11 @@ def plot_coverage(predictions: Predictions, evaluation: Evaluation) -> bytes:
         percent_axis(axes.xaxis)
         percent_axis(axes.yaxis)
         axes.set(xlabel="coverage, most confident faces first", ylabel="accuracy")
-        add_title(figure, "Accuracy by coverage", evaluation.title)
-        return to_png(figure)
+        return to_png(figure, "Accuracy by coverage", evaluation.title)
 
 
 def plot_valence_arousal(predictions: Predictions, evaluation: Evaluation) -> bytes:
-    """Predicted by annotated valence and arousal; the dashed line is where both are equal.
-
-    Raises:
-        EmodetError: No face has valence or arousal both predicted and annotated.
-    """
+    """Predicted by annotated valence and arousal; the dashed line is where both are equal."""
     names = evaluation.dimensions
     if predictions.valence_arousal is None or predictions.annotated is None or not names:
         raise EmodetError("no face has valence and arousal both predicted and annotated")
@@ -169,8 +220,7 @@ def plot_valence_arousal(predictions: Predictions, evaluation: Evaluation) -> by
             axes.set_xlabel("annotated")
             if axes.get_subplotspec().is_first_col():
                 axes.set_ylabel("predicted")
-        add_title(figure, "Valence and arousal", evaluation.title)
-        return to_png(figure)
+        return to_png(figure, "Valence and arousal", evaluation.title)
 
 
 def _draw_agreement(axes: "Axes", annotated: np.ndarray, predicted: np.ndarray) -> None:

@@ -5,13 +5,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from emodet.arrays import Float64, Floats, Int64
 from emodet.errors import EmodetError
-
-Float64 = npt.NDArray[np.float64]
-Floats = npt.NDArray[np.floating[Any]]
-Int64 = npt.NDArray[np.int64]
 
 _TOLERANCE = 1e-3  # of a float16 or quantised softmax
 

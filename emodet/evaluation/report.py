@@ -8,15 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from emodet.arrays import Int64, UInt8
 from emodet.data.corrections import in_words
 from emodet.data.datamodule import EmotionDataModule
 from emodet.errors import EmodetError
-from emodet.evaluation.contact_sheet import contact_sheet
-from emodet.evaluation.corruptions import Corruption, corrupt
+from emodet.evaluation.corruptions import Corruption, Robustness, corrupt, measure_robustness, plot_robustness
 from emodet.evaluation.outputs import Predict, SplitOutputs, to_predictions
-from emodet.evaluation.pages import encode_image, render
+from emodet.evaluation.pages import contact_sheet, encode_image, render
 from emodet.evaluation.plots import (
     plot_confusion,
     plot_coverage,
@@ -25,14 +24,11 @@ from emodet.evaluation.plots import (
     plot_valence_arousal,
 )
 from emodet.evaluation.predictions import Predictions
-from emodet.evaluation.robustness import Robustness, measure_robustness, plot_robustness
 from emodet.evaluation.scores import COVERAGES, MAIN_SCORES, Evaluation, evaluate_predictions
 from emodet.evaluation.table import TITLES, format_interval, format_score, method
 from emodet.models.agreement import DIMENSIONS
 from emodet.palette import class_colours
 
-UInt8 = npt.NDArray[np.uint8]
-Int64 = npt.NDArray[np.int64]
 Details = Mapping[str, str | int | float | None]
 
 _OPTIONAL = ("valence_arousal.png", "robustness.png", "robustness.csv", "errors.png")
@@ -61,8 +57,8 @@ def write_report(
     ``robustness`` with its ``.csv``.
 
     Args:
-        evaluation: The scores.
-        predictions: What they were computed from.
+        evaluation: The scores of `predictions`.
+        predictions: The faces.
         images: Gives the crop of a face by its index in `predictions`, uint8 (H, W, 3) RGB. None where images must not
             leave the data set: keys are listed instead.
         folder: Where the report goes.
@@ -72,17 +68,18 @@ def write_report(
 
     Returns:
         The path of ``report.html``.
-
-    Raises:
-        EmodetError: `folder` cannot be written; `errors` is negative.
     """
     if errors < 0:
         raise EmodetError(f"errors={errors}: the number of faces to show, 0 or more")
     figures = _figures(evaluation, predictions, robustness)
     worst = worst_errors(predictions, errors).tolist()
-    rows = [_row(predictions, index) for index in worst]
+    rows = [error_row(predictions, index) for index in worst]
     crops = None if images is None else {predictions.keys[index]: images(index) for index in worst}
-    content = {"details": _plain(details), **evaluation.as_dict(), "errors": rows}
+    # JSON has no number that is not finite.
+    plain = {
+        key: str(each) if isinstance(each, float) and not math.isfinite(each) else each for key, each in details.items()
+    }
+    content = {"details": plain, **evaluation.as_dict(), "errors": rows}
     files: dict[str, str | bytes] = {
         "report.json": json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n",
         "report.html": _page(evaluation, figures, rows, crops, details, robustness),
@@ -91,9 +88,7 @@ def write_report(
     if robustness is not None:
         files["robustness.csv"] = robustness.as_csv()
     if crops:
-        captions = [f"{row['emotion']}\nas {row['answer']} {100 * row['confidence']:.0f} %" for row in rows]
-        sheet = contact_sheet([crops[row["key"]] for row in rows], captions, 8, tile=128)
-        files["errors.png"] = encode_image(sheet, ".png")
+        files["errors.png"] = encode_image(error_sheet(rows, list(crops.values())), ".png")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name in _OPTIONAL:
@@ -104,13 +99,6 @@ def write_report(
     except OSError as problem:
         raise EmodetError(f"report folder {folder}: cannot be written ({problem})") from problem
     return folder / "report.html"
-
-
-def _plain(details: Details) -> dict[str, object]:
-    # JSON has no number that is not finite.
-    return {
-        key: str(each) if isinstance(each, float) and not math.isfinite(each) else each for key, each in details.items()
-    }
 
 
 def _figures(evaluation: Evaluation, predictions: Predictions, robustness: Robustness | None) -> dict[str, bytes]:
@@ -127,7 +115,8 @@ def _figures(evaluation: Evaluation, predictions: Predictions, robustness: Robus
     return figures
 
 
-def _row(predictions: Predictions, index: int) -> dict[str, Any]:
+def error_row(predictions: Predictions, index: int) -> dict[str, Any]:
+    """A face's key, true and predicted class, and probabilities."""
     names = predictions.class_names
     return {
         "key": predictions.keys[index],
@@ -136,6 +125,12 @@ def _row(predictions: Predictions, index: int) -> dict[str, Any]:
         "confidence": float(predictions.confidence[index]),
         "probabilities": dict(zip(names, predictions.probabilities[index].tolist(), strict=True)),
     }
+
+
+def error_sheet(rows: Sequence[Mapping[str, Any]], crops: Sequence[UInt8] | UInt8) -> UInt8:
+    """The faces of `error_row`s as one image, uint8 (H, W, 3) RGB."""
+    captions = [f"{row['emotion']}\nas {row['answer']} {100 * row['confidence']:.0f} %" for row in rows]
+    return contact_sheet(crops, captions, 8, tile=128)
 
 
 def _write_predictions(path: Path, predictions: Predictions) -> None:
@@ -209,9 +204,6 @@ def report(
     """Evaluate outputs and write the report's folder; see `evaluate_predictions` and `write_report`.
 
     With `predict`, which runs the model on the same faces with changed crops, the report includes robustness.
-
-    Raises:
-        EmodetError: The folder cannot be written.
     """
     predictions = to_predictions(outputs, data, temperature)
     evaluation = evaluate_predictions(predictions, resamples=resamples)

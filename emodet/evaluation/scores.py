@@ -6,21 +6,17 @@ thousands of resamples of thousands of faces take about a second, and count metr
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from emodet.arrays import Bools, Float64, Int64
 from emodet.errors import EmodetError
 from emodet.evaluation.bootstrap import group_ids, interval, resampled_sums
 from emodet.evaluation.calibration import BINS, ReliabilityBin, bin_of, reliability_bins
 from emodet.evaluation.predictions import Predictions
 from emodet.models.agreement import AGREEMENTS, DIMENSIONS, TERMS, agreement_names, agreement_terms, ratio
-
-Bools = npt.NDArray[np.bool_]
-Float64 = npt.NDArray[np.float64]
-Int64 = npt.NDArray[np.int64]
 
 COVERAGES = (1.0, 0.9, 0.8, 0.7, 0.5)
 """Shares of the faces that still get an answer, for which accuracy and confidence threshold are reported."""
@@ -109,24 +105,24 @@ class Evaluation:
         """A copy with further notes before its own."""
         return replace(self, notes=(*notes, *self.notes))
 
-    def metrics(self, *, details: bool = False) -> dict[str, dict[str, float | None]]:
-        """Name to ``{"value", "low", "high"}``; with `details` also per class, per coverage and uncalibrated."""
+    def metrics(self) -> dict[str, dict[str, float | None]]:
+        """Name to ``{"value", "low", "high"}``, but for those per class, per coverage and uncalibrated."""
         return {
-            score.name: {"value": score.value, "low": score.low, "high": score.high}
-            for score in self.scores.values()
-            if details or not ("@" in score.name or score.name.partition("/")[0] in _DETAILS)
+            name: {"value": score.value, "low": score.low, "high": score.high}
+            for name, score in self.scores.items()
+            if "@" not in name and name.partition("/")[0] not in _DETAILS
         }
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON; what is not defined is None."""
         name, share = self.majority
-        metrics = self.metrics(details=True)
+        rows = [asdict(score) for score in self.scores.values()]
         return {
             "data": self.data,
             "split": self.split,
             "faces": self.faces,
             "class_names": list(self.class_names),
-            "metrics": {key: {**value, "n": self.scores[key].n} for key, value in metrics.items()},
+            "metrics": {row.pop("name"): row for row in rows},
             "majority": {"name": name, "share": share},
             "confusion": {"rows": "true class", "columns": "prediction", "counts": self.confusion.tolist()},
             "reliability": [each._asdict() for each in self.bins],

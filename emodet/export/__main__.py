@@ -29,7 +29,7 @@ from omegaconf import DictConfig
 from emodet.commands import command, to_plain_dict
 from emodet.data.datamodule import EmotionDataModule
 from emodet.errors import EmodetError
-from emodet.export.model_files import FORMATS, ExportOptions, describe_trained, export_model_files, file_names
+from emodet.export.model_files import FORMATS, ExportOptions, describe_trained, export_model_files
 from emodet.export.parity import ParityReport
 from emodet.modelfile import ModelInfo, TrainingData
 from emodet.preprocessing import Preprocessing
@@ -70,11 +70,7 @@ def main(config: DictConfig) -> None:
 
 
 def open_data_if_any(settings: Mapping[str, Any], trained: Trained) -> EmotionDataModule | None:
-    """The data that the command names, or that of the net's run, or None.
-
-    Raises:
-        EmodetError: The data that the command names, or that int8 needs, cannot be opened.
-    """
+    """The data that the command names, or that of the net's run; None where there is none and only fp32 is made."""
     classifier = trained.classifier
     try:
         return open_data(settings, trained.data, classifier.preprocessing.to_dict(), classifier.class_names)
@@ -91,11 +87,7 @@ def open_data_if_any(settings: Mapping[str, Any], trained: Trained) -> EmotionDa
 
 
 def metadata(settings: Mapping[str, Any], trained: Trained) -> ModelInfo:
-    """Metadata of the model files, with what the command changes.
-
-    Raises:
-        EmodetError: The command changes preprocessing that is part of the graph.
-    """
+    """Metadata of the model files, with what the command changes: nothing that is part of the graph."""
     trained_with, changes = trained.classifier.preprocessing.to_dict(), settings.get("preprocessing", {})
     for key, value in changes.items():
         if key not in _FRAMING and value != trained_with[key]:
@@ -116,13 +108,8 @@ def metadata(settings: Mapping[str, Any], trained: Trained) -> ModelInfo:
 
 
 def print_files(report: ParityReport, options: ExportOptions) -> None:
-    """Print the report and the files that were written.
-
-    Raises:
-        EmodetError: A file failed a check and was not written.
-    """
+    """Print the report and the files that were written; `EmodetError` where one failed a check."""
     print(report.table())
-    names = file_names(options.name)
     for check in report.checks:
         if check.verdict == "warning":
             log.warning("%s: %s is %.2f; fp32 stays the default", check.file, check.what, check.value)
@@ -131,14 +118,14 @@ def print_files(report: ParityReport, options: ExportOptions) -> None:
     print()
     for kind, passed in report.written.items():
         if passed:
-            file, note = options.output / names[kind], "  (default)" if kind == report.default else ""
+            file, note = options.files[kind], "  (default)" if kind == report.default else ""
             print(f"{kind}:  {file}  {file.stat().st_size / 1e6:.1f} MB{note}")
     if failed := [kind for kind, passed in report.written.items() if not passed]:
         reasons = "; ".join(f"{check.file}: {check.what}" for check in report.failures())
         raise EmodetError(
             f"not written, parity with the checkpoint failed: {', '.join(failed)} ({reasons}). force=true writes them"
         )
-    print(f"parity:  {options.output / names['parity']}")
+    print(f"parity:  {options.files['parity']}")
 
 
 if __name__ == "__main__":

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import nn
 
+from emodet.arrays import Float32, UInt8
 from emodet.errors import EmodetError
 from emodet.models.classifier import EmotionClassifier
 from emodet.models.losses import split_outputs
@@ -22,8 +22,6 @@ from emodet.preprocessing import MIN_DEVIATION
 if TYPE_CHECKING:
     import onnx
 
-UInt8 = npt.NDArray[np.uint8]
-Float32 = npt.NDArray[np.float32]
 
 OPSET = 18
 """ONNX operators of 2022: the first opset that torch's exporter writes without converting, read by ONNX Runtime from
@@ -112,33 +110,21 @@ def torch_outputs(classifier: EmotionClassifier, crops: UInt8) -> tuple[Float32,
     return probabilities.numpy(), torch.cat(both).numpy() if both else None
 
 
-def to_program(classifier: EmotionClassifier) -> torch.export.ExportedProgram:
-    """The classifier's `ProbabilityGraph` as a torch program for any batch size.
-
-    Raises:
-        EmodetError: torch cannot trace the net.
-    """
-    graph = ProbabilityGraph(classifier).eval()
-    example = torch.zeros(2, graph.size, graph.size, 3, dtype=torch.uint8)
-    batch = torch.export.Dim("N", min=1)
-    try:
-        with _quiet():
-            return torch.export.export(graph, (example,), dynamic_shapes={"crops": {0: batch}})
-    except Exception as problem:  # torch.export raises a dozen kinds, without a common base
-        raise EmodetError(f"the net cannot be exported: torch.export: {_first_line(problem)}") from problem
-
-
-def to_onnx(program: torch.export.ExportedProgram) -> "onnx.ModelProto":
-    """`to_program`'s result as an ONNX model in float32, batch norms folded into convolutions.
+def to_onnx(classifier: EmotionClassifier) -> "onnx.ModelProto":
+    """The classifier's `ProbabilityGraph` as an ONNX model in float32, batch norms folded into convolutions.
 
     Input ``crops``, uint8 (N, size, size, 3); outputs ``probabilities``, float32 (N, K), and with a valence/arousal
     head ``valence_arousal``, float32 (N, 2).
 
     Raises:
-        EmodetError: torch's exporter does not know an operator of the net.
+        EmodetError: torch cannot trace the net, or its exporter does not know an operator of the net.
     """
+    graph, step = ProbabilityGraph(classifier).eval(), "torch.export"
+    example = torch.zeros(2, graph.size, graph.size, 3, dtype=torch.uint8)
     try:
         with _quiet():
+            dynamic = {"crops": {0: torch.export.Dim("N", min=1)}}
+            program, step = torch.export.export(graph, (example,), dynamic_shapes=dynamic), "torch.onnx"
             exported = torch.onnx.export(
                 program,
                 dynamo=True,
@@ -147,8 +133,9 @@ def to_onnx(program: torch.export.ExportedProgram) -> "onnx.ModelProto":
                 output_names=list(OUTPUTS[: len(program.graph_signature.user_outputs)]),
                 verbose=False,
             )
-    except Exception as problem:  # as in to_program
-        raise EmodetError(f"the net cannot be exported: torch.onnx: {_first_line(problem)}") from problem
+    except Exception as problem:  # both raise a dozen kinds, without a common base
+        reason = str(problem).strip().split("\n")[0] or type(problem).__name__
+        raise EmodetError(f"the net cannot be exported: {step}: {reason}") from problem
     assert exported is not None  # only without dynamo
     return _tidied(exported.model_proto)
 
@@ -172,18 +159,11 @@ def _tidied(model: "onnx.ModelProto") -> "onnx.ModelProto":
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Silence the exporters' progress and their warnings about what they rewrite."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
     try:
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
-
-
-def _first_line(problem: Exception) -> str:
-    return str(problem).strip().split("\n")[0] or type(problem).__name__
+        logging.disable(before)

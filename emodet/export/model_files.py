@@ -2,36 +2,26 @@
 
 import json
 import logging
-import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
+from emodet.arrays import UInt8
 from emodet.data.datamodule import EmotionDataModule
 from emodet.emotions import EMOTIONS
 from emodet.errors import EmodetError
 from emodet.evaluation.calibration import confidence_for
 from emodet.evaluation.outputs import SplitOutputs, predict_split_with_model_file, to_predictions
-from emodet.evaluation.scores import evaluate_predictions
-from emodet.export.graph import OUTPUTS, to_onnx, to_program, torch_outputs
-from emodet.export.parity import (
-    Check,
-    ParityReport,
-    accuracy_checks,
-    agreement_checks,
-    difference_checks,
-    machine,
-    measure_speed,
-    row_sum_check,
-    speed_checks,
-)
+from emodet.evaluation.scores import Evaluation, evaluate_predictions
+from emodet.export import parity
+from emodet.export.graph import OUTPUTS, to_onnx, torch_outputs
+from emodet.export.parity import ParityReport
 from emodet.export.quantisation import calibration_rows, quantise
-from emodet.files import sha256_of
-from emodet.modelfile import ModelFile, ModelInfo, Precision, read_model_file, write_model_file
+from emodet.files import sha256_of, write_atomically
+from emodet.modelfile import ModelFile, ModelInfo, model_file_bytes, write_model_file
 from emodet.models.classifier import EmotionClassifier
 from emodet.synthetic.faces import draw_face
 from emodet.training.trained import Trained, plain_metrics
@@ -39,7 +29,6 @@ from emodet.training.trained import Trained, plain_metrics
 if TYPE_CHECKING:
     import onnx
 
-UInt8 = npt.NDArray[np.uint8]
 
 log = logging.getLogger(__name__)
 
@@ -50,18 +39,7 @@ _COMPARED = 512  # faces on which torch and the files are compared; accuracy is 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportOptions:
-    """What to write.
-
-    Attributes:
-        output: The folder.
-        name: The files' common name.
-        formats: Of `FORMATS`.
-        calibration_faces: Number of training faces that set the ranges of int8.
-        reduce_range: See `emodet.export.quantisation.quantise`.
-        threads: Of ONNX Runtime; None takes its own choice.
-        force: Whether files that fail the parity checks are written all the same.
-        overwrite: Whether files of that name may be replaced.
-    """
+    """What to write: see the keys of `emodet.config.ExportConfig`; `formats` are of `FORMATS`."""
 
     output: Path
     name: str = "emodet"
@@ -80,10 +58,11 @@ class ExportOptions:
         if self.calibration_faces < 1:
             raise EmodetError(f"calibration_faces={self.calibration_faces}: one or more are needed")
 
-
-def file_names(name: str) -> dict[str, str]:
-    """File names by format; the parity report under ``parity``."""
-    return {"fp32": f"{name}-fp32.onnx", "int8": f"{name}-int8.onnx", "parity": f"{name}-parity.json"}
+    @property
+    def files(self) -> dict[str, Path]:
+        """The files by format; the parity report under ``parity``."""
+        ends = {"fp32": "fp32.onnx", "int8": "int8.onnx", "parity": "parity.json"}
+        return {kind: self.output / f"{self.name}-{end}" for kind, end in ends.items()}
 
 
 def describe_trained(trained: Trained) -> ModelInfo:
@@ -103,12 +82,9 @@ def describe_trained(trained: Trained) -> ModelInfo:
 
 
 def write_model_of_run(trained: Trained, data: EmotionDataModule, folder: Path) -> list[Path]:
-    """Export the net of a finished run as fp32, with its scores on the run's data.
+    """Export the net of a finished run as fp32, with its scores on the run's data: model file and parity report.
 
     What goes wrong is a warning: the run is complete without a model file.
-
-    Returns:
-        The model file and its parity report; nothing where it failed a check or could not be made.
     """
     options = ExportOptions(output=folder, formats=("fp32",), overwrite=True)
     try:
@@ -119,8 +95,7 @@ def write_model_of_run(trained: Trained, data: EmotionDataModule, folder: Path) 
     if not report.written["fp32"]:
         log.warning("no model file was written; it failed: %s", "; ".join(each.what for each in report.failures()))
         return []
-    names = file_names(options.name)
-    return [folder / names["fp32"], folder / names["parity"]]
+    return [options.files["fp32"], options.files["parity"]]
 
 
 def export_model_files(
@@ -138,29 +113,22 @@ def export_model_files(
         EmodetError: The folder cannot be written to, files of that name exist, or the net cannot be exported. A failed
             check raises nothing; see `ParityReport.written`.
     """
-    names = file_names(options.name)
-    existing = [name for name in names.values() if (options.output / name).exists()]
+    files = options.files
+    existing = [file for file in files.values() if file.exists()]
     if existing and not options.overwrite:
         raise EmodetError(
-            f"output={options.output} holds {', '.join(existing)} already; choose another output or name, or replace "
-            "the files with overwrite=true"
+            f"output={options.output} holds {', '.join(file.name for file in existing)} already; choose another output "
+            "or name, or replace the files with overwrite=true"
         )
     try:
         options.output.mkdir(parents=True, exist_ok=True)
-        # Inside the output folder, so that moving files out of it is one step of the file system.
-        with tempfile.TemporaryDirectory(prefix=".unfinished-", dir=options.output) as place:
-            export = _Export(trained, info, data, options, Path(place))
-            report = export.run()
-            written = [export.files[kind] for kind, passed in report.written.items() if passed]
-            if written:
-                content = {**report.as_dict(), **_origin(trained, options, written)}
-                parity = Path(place) / names["parity"]
-                parity.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-                # No file of an earlier export stays beside the new ones.
-                for name in existing:
-                    (options.output / name).unlink()
-                for file in (*written, parity):
-                    file.replace(options.output / file.name)
+        report, made = _measured(trained, info, data, options)
+        written = [write_model_file(*made[kind], files[kind]) for kind, passed in report.written.items() if passed]
+        if written:
+            content = {**asdict(report), **_origin(trained, options, written)}
+            write_atomically(files["parity"], json.dumps(content, indent=2) + "\n")
+            for earlier in {*existing} - {*written, files["parity"]}:
+                earlier.unlink()
     except OSError as problem:
         raise EmodetError(f"output={options.output}: cannot be written to ({problem.strerror or problem})") from None
     return report
@@ -179,90 +147,81 @@ def _origin(trained: Trained, options: ExportOptions, written: list[Path]) -> di
     return {"files": files, "made_from": made_from}
 
 
-class _Export:
-    """One export: what several of its steps need. The files are written into the folder `place`."""
+def _measured(
+    trained: Trained, info: ModelInfo, data: EmotionDataModule | None, options: ExportOptions
+) -> tuple[ParityReport, dict[str, tuple["onnx.ModelProto", ModelInfo]]]:
+    """Make the files in memory and measure them: the report, and each file's graph and metadata."""
+    crops, compared_on = _comparison_crops(trained.classifier, data)
+    fp32 = to_onnx(trained.classifier)
+    made, models = {"fp32": (fp32, info)}, {"fp32": _opened(fp32, info, options)}
+    found = models["fp32"].run(crops)
+    checks = parity.difference_checks("fp32", torch_outputs(trained.classifier, crops), found, limited=True)
+    checks.append(parity.row_sum_check("fp32", found[0]))
+    if data is not None:
+        own = data.fingerprint == trained.card.fingerprint
+        reference = _predict(models["fp32"], data)
+        evaluation, described = _with_scores(info, reference, data, own)
+        made["fp32"] = fp32, described
+        checks += [*parity.accuracy_checks("fp32", reference["val"]), *parity.agreement_checks("fp32", evaluation)]
+        if "int8" in options.formats:
+            rows = calibration_rows(data.splits.train, options.calibration_faces)
+            int8 = quantise(fp32, data.pack.images(rows), reduce_range=options.reduce_range)
+            info = replace(info, precision="int8", metrics={})
+            models["int8"] = _opened(int8, info, options)
+            outputs = _predict(models["int8"], data)
+            evaluation, described = _with_scores(info, outputs, data, own)
+            made["int8"] = int8, described
+            checks += parity.accuracy_checks("int8", outputs["val"], reference["val"])
+            pair = [(np.exp(each["val"].logits), each["val"].valence_arousal) for each in (reference, outputs)]
+            checks += parity.difference_checks("int8", *pair, limited=False)
+            checks.append(parity.row_sum_check("int8", models["int8"].probabilities(crops)))
+            checks += parity.agreement_checks("int8", evaluation)
+    checks += parity.speed_checks(parity.measure_speed(models, crops))
+    failed = {check.file for check in checks if check.verdict == "failed"}
+    if "fp32" in failed:
+        failed.add("int8")  # which is made from it and compared with it
+    written = {kind: options.force or kind not in failed for kind in models if kind in options.formats}
+    slower = any(check.verdict == "warning" for check in checks)
+    report = ParityReport(
+        checks=tuple(checks),
+        threads=options.threads or parity.machine()["cores"],
+        machine=parity.machine(),
+        compared_on=compared_on,
+        judged_on="" if data is None else f"{data.pack.manifest['title']}, {data.splits.val_name}",
+        written=written,
+        default="int8" if written.get("int8") and not slower else "fp32" if written.get("fp32") else None,
+    )
+    return report, made
 
-    def __init__(
-        self, trained: Trained, info: ModelInfo, data: EmotionDataModule | None, options: ExportOptions, place: Path
-    ) -> None:
-        self.trained, self.info, self.data, self.options = trained, info, data, options
-        self.files = {kind: place / name for kind, name in file_names(options.name).items()}
-        self.crops, self.compared_on = _comparison_crops(trained.classifier, data)
-        self.checks: list[Check] = []
 
-    def run(self) -> ParityReport:
-        """Write all files of the options and measure them."""
-        data, options = self.data, self.options
-        graph = to_onnx(to_program(self.trained.classifier))
-        models = {"fp32": self.write("fp32", graph, self.info)}
-        found = models["fp32"].run(self.crops)
-        self.checks += difference_checks(
-            "fp32", torch_outputs(self.trained.classifier, self.crops), found, limited=True
-        )
-        self.checks.append(row_sum_check("fp32", found[0]))
-        if data is not None:
-            reference = self.predict(models["fp32"], data)
-            self.checks += accuracy_checks("fp32", reference["val"])
-            self.write_with_metrics("fp32", graph, reference, data)
-            if "int8" in options.formats:
-                models["int8"] = self.quantise(graph, reference["val"], data)
-        self.checks += speed_checks(measure_speed(models, self.crops))
-        failed = {check.file for check in self.checks if check.verdict == "failed"}
-        if "fp32" in failed:
-            failed.add("int8")  # which is made from it and compared with it
-        written = {kind: options.force or kind not in failed for kind in models if kind in options.formats}
-        slower = any(check.verdict == "warning" for check in self.checks)
-        return ParityReport(
-            checks=tuple(self.checks),
-            threads=options.threads or machine()["cores"],
-            machine=machine(),
-            compared_on=self.compared_on,
-            judged_on="" if data is None else f"{data.pack.manifest['title']}, {data.splits.val_name}",
-            written=written,
-            default="int8" if written.get("int8") and not slower else "fp32" if written.get("fp32") else None,
-        )
+def _opened(graph: "onnx.ModelProto", info: ModelInfo, options: ExportOptions) -> ModelFile:
+    return ModelFile(model_file_bytes(graph, info), threads=options.threads)
 
-    def quantise(self, graph: "onnx.ModelProto", reference: SplitOutputs, data: EmotionDataModule) -> ModelFile:
-        """Make the int8 file and compare it with fp32 on the val faces."""
-        rows = calibration_rows(data.splits.train, self.options.calibration_faces)
-        graph = quantise(graph, data.pack.images(rows), reduce_range=self.options.reduce_range)
-        model = self.write("int8", graph, replace(self.info, precision="int8", metrics={}))
-        outputs = self.predict(model, data)
-        self.checks += accuracy_checks("int8", outputs["val"], reference)
-        pair = [(np.exp(each.logits), each.valence_arousal) for each in (reference, outputs["val"])]
-        self.checks += difference_checks("int8", *pair, limited=False)
-        self.checks.append(row_sum_check("int8", model.probabilities(self.crops)))
-        self.write_with_metrics("int8", graph, outputs, data)
-        return model
 
-    def write(self, kind: Precision, graph: "onnx.ModelProto", info: ModelInfo) -> ModelFile:
-        """Write a model file and open it."""
-        return read_model_file(write_model_file(graph, info, self.files[kind]), threads=self.options.threads)
+def _predict(model: ModelFile, data: EmotionDataModule) -> dict[str, SplitOutputs]:
+    """Outputs on val, and on test where its faces are others."""
+    same = np.array_equal(data.splits.val, data.splits.test)
+    return {split: predict_split_with_model_file(model, data, split) for split in ("val", "test")[: 1 if same else 2]}
 
-    def predict(self, model: ModelFile, data: EmotionDataModule) -> dict[str, SplitOutputs]:
-        """Outputs on val, and on test where its faces are others."""
-        same = np.array_equal(data.splits.val, data.splits.test)
-        splits = ("val",) if same else ("val", "test")
-        return {split: predict_split_with_model_file(model, data, split) for split in splits}
 
-    def write_with_metrics(
-        self, kind: Precision, graph: "onnx.ModelProto", outputs: Mapping[str, SplitOutputs], data: EmotionDataModule
-    ) -> None:
-        """Write the file once more with its own metrics."""
-        own = data.fingerprint == self.trained.card.fingerprint
-        metrics: dict[str, Mapping[str, float]] = {}
-        for split, part in outputs.items():
-            evaluation = evaluate_predictions(to_predictions(part, data, 1.0), resamples=0)
-            if split == "val":
-                self.checks += agreement_checks(kind, evaluation)
-            title = evaluation.split if own else f"{evaluation.data}: {evaluation.split}"
-            metrics[title] = plain_metrics(evaluation.metrics(), evaluation.faces)
-        if own:
-            self.info = replace(self.info, class_shares=data.class_shares())
-        val = outputs["val"]
-        least = confidence_for(np.exp(val.logits), val.emotion)
-        info = replace(self.info, precision=kind, metrics=metrics, min_confidence=least)
-        write_model_file(graph, info, self.files[kind])
+def _with_scores(
+    info: ModelInfo, outputs: Mapping[str, SplitOutputs], data: EmotionDataModule, own: bool
+) -> tuple[Evaluation, ModelInfo]:
+    """Scores on val, and a file's metadata with its own metrics; `own` is whether it was trained on this data."""
+    splits = {
+        split: evaluate_predictions(to_predictions(part, data, 1.0), resamples=0) for split, part in outputs.items()
+    }
+    val = outputs["val"]
+    info = replace(
+        info,
+        metrics={
+            each.split if own else f"{each.data}: {each.split}": plain_metrics(each.metrics(), each.faces)
+            for each in splits.values()
+        },
+        min_confidence=confidence_for(np.exp(val.logits), val.emotion),
+        class_shares=data.class_shares() if own else info.class_shares,
+    )
+    return splits["val"], info
 
 
 def drawn_crops(classifier: EmotionClassifier, count: int) -> UInt8:

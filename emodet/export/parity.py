@@ -3,21 +3,19 @@
 import platform
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 
+from emodet.arrays import Floats, UInt8
 from emodet.cpu import available_cores
 from emodet.errors import EmodetError
 from emodet.evaluation.outputs import SplitOutputs
 from emodet.evaluation.scores import Evaluation
 from emodet.modelfile import ModelFile
 
-UInt8 = npt.NDArray[np.uint8]
-Floats = npt.NDArray[np.floating[Any]]
 Outputs = tuple[Floats, Floats | None]
 Verdict = Literal["passed", "failed", "warning", "recorded"]
 
@@ -71,10 +69,6 @@ class ParityReport:
     written: Mapping[str, bool]
     default: str | None
 
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values, as they are stored beside the files."""
-        return asdict(self)
-
     def failures(self) -> list[Check]:
         """The checks that failed."""
         return [check for check in self.checks if check.verdict == "failed"]
@@ -99,9 +93,6 @@ def difference_checks(file: str, expected: Outputs, found: Outputs, *, limited: 
 
     `limited` is whether `MAX_DIFFERENCE` and `MAX_DIMENSION_DIFFERENCE` apply; otherwise only values that are not
     finite fail.
-
-    Raises:
-        EmodetError: The shapes differ.
     """
     shapes = [[None if part is None else part.shape for part in outputs] for outputs in (expected, found)]
     if shapes[0] != shapes[1]:
@@ -113,22 +104,20 @@ def difference_checks(file: str, expected: Outputs, found: Outputs, *, limited: 
             continue
         value = float(np.abs(np.asarray(one, np.float64) - other).max())
         what = f"largest difference of {name} from {'the checkpoint' if limited else 'fp32'}"
-        if limited:
-            checks.append(_limited(file, what, value, limit, len(other)))
-        else:
-            verdict: Verdict = "recorded" if np.isfinite(value) else "failed"
-            checks.append(Check(file, what, value, None, len(other), verdict))
+        checks.append(_check(file, what, value, limit if limited else None, len(other)))
     return checks
 
 
-def _limited(file: str, what: str, value: float, limit: float, faces: int) -> Check:
-    return Check(file, what, value, limit, faces, "passed" if value <= limit else "failed")
+def _check(file: str, what: str, value: float, limit: float | None, faces: int) -> Check:
+    """A check that fails above its limit, or where the value is not finite."""
+    fails = not (np.isfinite(value) if limit is None else value <= limit)
+    return Check(file, what, value, limit, faces, "failed" if fails else "recorded" if limit is None else "passed")
 
 
 def row_sum_check(file: str, probabilities: Floats) -> Check:
     """Largest distance of a face's sum of probabilities from 1."""
     value = float(np.abs(np.asarray(probabilities, np.float64).sum(axis=1) - 1).max())
-    return _limited(file, "largest distance of a face's sum from 1", value, MAX_ROW_ERROR, len(probabilities))
+    return _check(file, "largest distance of a face's sum from 1", value, MAX_ROW_ERROR, len(probabilities))
 
 
 def accuracy_checks(file: str, found: SplitOutputs, reference: SplitOutputs | None = None) -> list[Check]:
@@ -150,11 +139,7 @@ def agreement_checks(file: str, evaluation: Evaluation) -> list[Check]:
 
 
 def speed_checks(medians: Mapping[tuple[str, int], float]) -> list[Check]:
-    """Time of a call, and time against fp32's for each batch size; above 1 is slower, which is a warning.
-
-    Args:
-        medians: Milliseconds by file and batch size, see `measure_speed`.
-    """
+    """Time of a call, and time against fp32's for each batch size; above 1 is slower, which is a warning."""
     checks = [Check(file, f"milliseconds, batch {n}", median, None, n) for (file, n), median in medians.items()]
     for (file, n), median in medians.items():
         if file != "fp32":
@@ -169,12 +154,8 @@ def measure_speed(
 ) -> dict[tuple[str, int], float]:
     """Milliseconds by file and batch size: the median of up to 60 calls after two warm-up calls.
 
-    The files take turns, so that a machine that slows down slows all of them.
-
-    Args:
-        models: By the name of the file.
-        crops: uint8 (N, size, size, 3); repeated where a batch needs more.
-        batches: Faces per call.
+    The files take turns, so that a machine that slows down slows all of them. `crops`, uint8 (N, size, size, 3), are
+    repeated where a batch needs more.
     """
     medians: dict[tuple[str, int], float] = {}
     for batch in batches:

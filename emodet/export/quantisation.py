@@ -6,20 +6,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
+from emodet.arrays import Int64, UInt8
 from emodet.errors import EmodetError
 
 if TYPE_CHECKING:
     import onnx
 
-UInt8 = npt.NDArray[np.uint8]
 
 TRUNK_OPERATORS = ("Conv", "MaxPool", "Add", "Relu")
 """What becomes int8. A dense head or a softmax in int8 would put probabilities on a grid of 1/255."""
 
 
-def calibration_rows(candidates: npt.NDArray[np.int64], count: int) -> npt.NDArray[np.int64]:
+def calibration_rows(candidates: Int64, count: int) -> Int64:
     """`count` training faces of int64 (N,) for calibration: the same ones every time, in order."""
     return np.sort(np.random.default_rng(0).choice(candidates, min(count, len(candidates)), replace=False))
 
@@ -46,9 +45,6 @@ def quantise(model: "onnx.ModelProto", crops: UInt8, *, reduce_range: bool = Tru
         crops: uint8 (N, H, W, 3) RGB: training faces, whose activations set the ranges.
         reduce_range: Weights of 7 bits. On x86 without VNNI, sums of two products of 8 bits saturate at 16 bits; with
             7 bits they cannot.
-
-    Raises:
-        EmodetError: The net has no convolution.
     """
     import onnx
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static

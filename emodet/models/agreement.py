@@ -5,12 +5,10 @@ bootstrap resamples. numpy alone.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-Float64 = npt.NDArray[np.float64]
+from emodet.arrays import Float64, Floats
 
 DIMENSIONS = ("valence", "arousal")
 """Outputs beside the classes, in this order everywhere: unpleasant to pleasant, calm to excited, each -1 to 1."""
@@ -19,15 +17,10 @@ TERMS = ("faces", "predicted", "annotated", "predicted²", "annotated²", "produ
 """What is summed over the annotated faces, in this order on the last axis."""
 
 
-def agreement_terms(predicted: npt.NDArray[np.floating[Any]], annotated: npt.NDArray[np.floating[Any]]) -> Float64:
-    """What each face adds to the sums.
+def agreement_terms(predicted: Floats, annotated: Floats) -> Float64:
+    """What each face adds to the sums: float64 (…, 8), in the order of `TERMS`; zeros for a face without annotation.
 
-    Args:
-        predicted: (…), -1 to 1.
-        annotated: In the same shape, NaN where there is no annotation.
-
-    Returns:
-        float64 (…, 8): `TERMS`; zeros for a face without annotation.
+    `predicted` and `annotated` are (…), -1 to 1, the latter NaN where there is no annotation.
     """
     known = np.isfinite(annotated)
     x, y = (np.where(known, values, 0).astype(np.float64) for values in (predicted, annotated))
@@ -36,14 +29,10 @@ def agreement_terms(predicted: npt.NDArray[np.floating[Any]], annotated: npt.NDA
 
 
 def concordance(sums: Float64) -> Float64:
-    """Lin's concordance correlation coefficient, -1 to 1 (Lin 1989, "A concordance correlation coefficient to evaluate
-    reproducibility", with variances over n as there).
+    """Lin's concordance correlation coefficient (…), -1 to 1, of the sums (…, 8) of `agreement_terms`.
 
-    Args:
-        sums: (…, 8), of `agreement_terms`.
-
-    Returns:
-        (…): NaN without a face, and where all faces have one and the same value in both.
+    Variances are over n, as in Lin 1989, "A concordance correlation coefficient to evaluate reproducibility". NaN
+    without a face, and where all faces have one and the same value in both.
     """
     faces, x, y, xx, yy, xy = (sums[..., term] for term in range(6))
     # n² times the covariance, and n² times the variances and the squared distance of the means.

@@ -5,8 +5,8 @@ brings is checked first: `require_trusted` accepts classes of a few packages, of
 """
 
 import functools
-import importlib
 import inspect
+import pydoc
 import typing
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -41,10 +41,11 @@ def target_of(spec: Mapping[str, Any], key: str) -> Callable[..., Any]:
     if not isinstance(path, str) or "." not in path:
         raise EmodetError(f"{key}._target_={path}: the path of a class was expected, as in mypackage.MyClass")
     try:
-        found = _import(path)
-    except Exception as problem:  # a module of the user's may fail in any way
-        reason = str(problem).splitlines()[-1] if str(problem) else type(problem).__name__
-        raise EmodetError(f"{key}._target_={path}: cannot be imported ({reason})") from None
+        found = pydoc.locate(path)
+    except pydoc.ErrorDuringImport as problem:
+        raise EmodetError(f"{key}._target_={path}: cannot be imported ({str(problem).splitlines()[-1]})") from None
+    if found is None:
+        raise EmodetError(f"{key}._target_={path}: cannot be imported (there is no such class)")
     if not callable(found):
         raise EmodetError(f"{key}._target_={path}: not a class or function")
     return typing.cast(Callable[..., Any], found)
@@ -133,16 +134,6 @@ def _require_target(
     if not (own and inspect.isclass(made) and issubclass(made, kinds) and home in packages):
         expected = " or ".join(kind.__name__ for kind in (kinds if isinstance(kinds, tuple) else (kinds,)))
         raise EmodetError(f"{where}._target_={path}: refused, because it is no {expected}")
-
-
-def _import(path: str) -> Any:
-    """The object of a dotted path: a module, and attributes in it."""
-    parts = path.split(".")
-    found: Any = importlib.import_module(parts[0])
-    for number, part in enumerate(parts[1:], start=2):
-        path = ".".join(parts[:number])
-        found = getattr(found, part) if hasattr(found, part) else importlib.import_module(path)
-    return found
 
 
 def _built(value: Any, key: str) -> Any:

@@ -27,9 +27,6 @@ class SoftCrossEntropy(nn.Module):
         logit_adjustment: The share τ of the log prior that is added to the logits while training, so that the logits
             without it aim at balanced accuracy (Menon et al. 2021, section 5.1); 0 does without.
         class_counts: Training faces per class.
-
-    Raises:
-        EmodetError: A number is out of range, or a class has no training face where its share is needed.
     """
 
     weight: torch.Tensor | None
@@ -134,9 +131,6 @@ def split_outputs(
     """A net's outputs, (N, K) or (N, K + 2), as logits (N, K), and valence and arousal (N, 2), -1 to 1, or None.
 
     The valence/arousal head is two more rows of the net's last layer, bounded by tanh.
-
-    Raises:
-        EmodetError: The net has another number of outputs.
     """
     wanted = classes + (len(DIMENSIONS) if has_va_head else 0)
     if outputs.shape[1] != wanted:

@@ -27,9 +27,6 @@ class TimmNet(nn.Module):
         pretrained: Whether timm downloads its pretrained weights.
         **arguments: Of timm's model, such as ``drop_path_rate``. Those that name files and addresses are refused: a
             checkpoint holds these arguments, and opening it must open nothing else.
-
-    Raises:
-        EmodetError: timm is not installed, has no such net, or does not take an argument.
     """
 
     def __init__(
@@ -67,9 +64,6 @@ def build_net(net: Mapping[str, Any], num_classes: int, preprocessing: Mapping[s
             timm's own name.
         num_classes: Number of outputs; passed as ``num_classes``.
         preprocessing: `Preprocessing.to_dict`'s values, for a net that has an argument of this name.
-
-    Raises:
-        EmodetError: The name, the class or an argument is not known, or not trusted.
     """
     spec = dict(net)
     if "name" in spec and "_target_" not in spec:

@@ -24,9 +24,6 @@ def build_optimizer(
         optimizer: ``{"_target_": "torch.optim.AdamW", "lr": …}``, or a callable that takes parameter groups, such as
             ``functools.partial(torch.optim.AdamW, lr=…)``.
         net: Whose parameters.
-
-    Raises:
-        EmodetError: The class or an argument is not known or out of range.
     """
     trained = [parameter for parameter in net.parameters() if parameter.requires_grad]
     groups = [
@@ -50,9 +47,6 @@ def build_scheduler(
             or Lightning's dict, which says more.
         optimizer: Its ``lr`` is the peak.
         total_steps: Optimizer steps of the whole run.
-
-    Raises:
-        EmodetError: The target or an argument is not known or out of range.
     """
     total_steps = max(2, total_steps)
     if isinstance(scheduler, Mapping):

@@ -16,10 +16,10 @@ from omegaconf import DictConfig
 
 from emodet.errors import EmodetError
 from emodet.evaluation.pages import render
+from emodet.evaluation.plots import INK, PAPER, styled_figure, to_png
 from emodet.evaluation.scores import Score
 from emodet.files import write_atomically
 from emodet.models.metrics import lower_is_better
-from emodet.sweeps.comparison_plots import plot_curves, plot_means
 from emodet.sweeps.runs import FINISHED, PRUNED, Run, find_runs
 
 REPORTED = ("accuracy", "macro_f1")
@@ -28,7 +28,6 @@ REPORTED = ("accuracy", "macro_f1")
 # Keys that do not change what is trained.
 _IGNORED = ("seed", "name", "resume", "threads", "data.root", "data.packs", "data.num_workers", "data.processes")
 _IGNORED_GROUPS = ("logger", "sweep", "launcher", "hydra")
-_FIGURES = {"comparison": plot_means, "curves": plot_curves}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +39,7 @@ class Configuration:
         runs: All of them.
         finished: Those that count.
         scores: Means over the finished runs: of the monitored metric at the kept epochs under its name, of those in
-            `REPORTED` under ``test/NAME``; without those that are not known.
+            `REPORTED` under ``test/NAME``.
         best: The run with the best checkpoint; None without a checkpoint.
         best_value: Its value of the monitored metric.
     """
@@ -91,13 +90,11 @@ def compare(folders: Sequence[Path], output: Path) -> str:
     """Compare the runs in `folders` and write the files to `output`. Returns the table as text.
 
     The files: ``comparison.csv`` (configurations), ``runs.csv``, ``comparison.html`` and figures as PNG.
-
-    Raises:
-        EmodetError: There is nothing to compare, or a file cannot be written.
     """
     title = " and ".join("/".join(each.resolve().parts[-2:]) for each in folders)
     comparison = compare_runs(find_runs(folders), title)
-    figures = {name: png for name, plot in _FIGURES.items() if (png := plot(comparison)) is not None}
+    drawn = {"comparison": plot_means(comparison), "curves": plot_curves(comparison)}
+    figures = {name: png for name, png in drawn.items() if png is not None}
     head, *rows = _table(comparison, output)
     unfinished = [
         (os.path.relpath(run.folder, output), run.state, run.reason) for run in comparison.runs if run.state != FINISHED
@@ -129,11 +126,7 @@ def compare(folders: Sequence[Path], output: Path) -> str:
 
 
 def compare_runs(runs: Sequence[Run], title: str) -> Comparison:
-    """Group runs into configurations by the overrides of their command lines.
-
-    Raises:
-        EmodetError: There is no run, or they monitor different metrics.
-    """
+    """Group runs, which must monitor one metric, into configurations by the overrides of their command lines."""
     metrics = sorted({run.metric for run in runs})
     if len(metrics) != 1:
         raise EmodetError(f"{title}: runs with one monitored metric are needed, not {metrics or 'no run'}")
@@ -143,16 +136,16 @@ def compare_runs(runs: Sequence[Run], title: str) -> Comparison:
     columns = tuple(key for key in keys if len({each.get(key) for each in compared}) > 1)
     groups: dict[tuple[str | None, ...], list[Run]] = {}
     for run, each in zip(runs, compared, strict=True):
-        groups.setdefault(tuple(each.get(column) for column in columns), []).append(run)
+        groups.setdefault(tuple(map(each.get, columns)), []).append(run)
     configurations = [
         _configuration(group, {key: _short(value) for key, value in zip(columns, values, strict=True)}, metric, lower)
         for values, group in groups.items()
     ]
 
     def rank(configuration: Configuration) -> tuple[bool, bool, float]:
-        score = configuration.scores.get(metric)
-        value = configuration.best_value if score is None else score.value
-        return score is None, value is None, 0 if value is None else value if lower else -value
+        mean = configuration.scores[metric].value
+        value = configuration.best_value if mean is None else mean
+        return mean is None, value is None, 0 if value is None else value if lower else -value
 
     return Comparison(
         title=title,
@@ -176,23 +169,22 @@ def _short(value: str | None) -> str:
 
 
 def _configuration(runs: Sequence[Run], label: Mapping[str, str], metric: str, lower: bool) -> Configuration:
-    kept = {id(run): point[1] for run in runs if (point := run.kept(lower)) is not None}
-    finished = tuple(run for run in runs if run.state == FINISHED and id(run) in kept)
-    candidates = [run for run in runs if run.checkpoint is not None and id(run) in kept]
-    # Only checkpoints of finished and pruned runs are calibrated.
-    candidates = [run for run in candidates if run.state in (FINISHED, PRUNED)] or candidates
-    best = (min if lower else max)(candidates, key=lambda run: kept[id(run)]) if candidates else None
-    values = {metric: [kept[id(run)] for run in finished]} if finished else {}
+    finished = tuple(run for run in runs if run.state == FINISHED and run.kept)
+    values = {metric: [run.kept[1] for run in finished if run.kept]}
     for name in REPORTED:
-        if finished and all(name in run.test for run in finished):
-            values[f"test/{name}"] = [run.test[name] for run in finished]
+        known = all(name in run.test for run in finished)
+        values[f"test/{name}"] = [run.test[name] for run in finished] if known else []
+    candidates = [(run.kept[1], run) for run in runs if run.checkpoint is not None and run.kept]
+    # Only checkpoints of finished and pruned runs are calibrated.
+    candidates = [each for each in candidates if each[1].state in (FINISHED, PRUNED)] or candidates
+    best_value, best = (min if lower else max)(candidates, key=lambda each: each[0], default=(None, None))
     return Configuration(
         label=label,
         runs=tuple(runs),
         finished=finished,
         scores={name: mean_interval(name, each) for name, each in values.items()},
         best=best,
-        best_value=None if best is None else kept[id(best)],
+        best_value=best_value,
     )
 
 
@@ -200,9 +192,9 @@ def mean_interval(name: str, values: Sequence[float]) -> Score:
     """Mean and its 95 % interval by Student's t: how seeds vary, not how faces do; no interval of one value."""
     from scipy.stats import t
 
-    count, mean = len(values), fmean(values)
-    if count == 1:
-        return Score(name, mean, n=1)
+    count, mean = len(values), fmean(values) if values else None
+    if mean is None or count == 1:
+        return Score(name, mean, n=count)
     half = float(t.ppf(0.975, count - 1)) * stdev(values) / math.sqrt(count)
     return Score(name, mean, mean - half, mean + half, count)
 
@@ -212,25 +204,23 @@ def _table(comparison: Comparison, output: Path) -> list[list[str]]:
     head = [*comparison.columns, comparison.metric, "95 % interval", "seeds", *(f"test {name}" for name in REPORTED)]
     rows = [[*head, "best checkpoint"]]
     for each in comparison.configurations:
-        score = each.scores.get(comparison.metric, Score("", None))
+        score = each.scores[comparison.metric]
         value = "–" if score.value is None else f"{score.value:.4f}"
         if score.value is None and each.best_value is not None:
             value = f"({each.best_value:.4f})"
         interval = "–" if score.low is None or score.high is None else f"{score.low:.4f} to {score.high:.4f}"
-        tests = [each.scores.get(f"test/{name}") for name in REPORTED]
-        test = ["–" if score is None else f"{score.value:.4f}" for score in tests]
+        tests = [each.scores[f"test/{name}"].value for name in REPORTED]
+        test = ["–" if value is None else f"{value:.4f}" for value in tests]
         rows.append([*each.label.values(), value, interval, str(len(each.finished)), *test, _checkpoint(each, output)])
     return rows
 
 
 def _configuration_rows(comparison: Comparison, output: Path) -> list[list[object]]:
-    names = [comparison.metric, *(f"test/{name}" for name in REPORTED)]
     head = [*comparison.columns, "seeds", "metric", "mean", "low", "high"]
     head += [f"test/{name}{end}" for name in REPORTED for end in ("", "/low", "/high")]
     rows: list[list[object]] = [[*head, "best_value", "best_checkpoint", "runs", "not_finished"]]
     for each in comparison.configurations:
-        scores = [each.scores.get(name, Score(name, None)) for name in names]
-        values = [_rounded(part) for score in scores for part in (score.value, score.low, score.high)]
+        values = [_rounded(part) for score in each.scores.values() for part in (score.value, score.low, score.high)]
         row = [*each.label.values(), len(each.finished), comparison.metric, *values, _rounded(each.best_value)]
         rows.append([*row, _checkpoint(each, output), len(each.runs), len(each.runs) - len(each.finished)])
     return rows
@@ -241,7 +231,7 @@ def _run_rows(comparison: Comparison, output: Path) -> list[list[object]]:
     rows: list[list[object]] = [[*head, *(f"test/{name}" for name in REPORTED), "epochs", "reason"]]
     labels = {id(run): each.label for each in comparison.configurations for run in each.runs}
     for run in comparison.runs:
-        epoch, value = run.kept(comparison.lower_is_better) or ("", None)
+        epoch, value = run.kept or ("", None)
         row = [os.path.relpath(run.folder, output), run.state, run.seed, *labels[id(run)].values(), epoch]
         test = [_rounded(run.test.get(name)) for name in REPORTED]
         rows.append([*row, _rounded(value), *test, run.curve[-1][0] + 1 if run.curve else 0, run.reason])
@@ -260,3 +250,72 @@ def _rounded(value: float | None) -> object:
 
 def _checkpoint(each: Configuration, output: Path) -> str:
     return "" if each.best is None or each.best.checkpoint is None else os.path.relpath(each.best.checkpoint, output)
+
+
+_MAX_CONFIGURATIONS = 20
+
+
+def plot_means(comparison: Comparison) -> bytes | None:
+    """Each configuration's runs, mean and 95 % interval, the best on top, as PNG; None without a validated run."""
+    shown = [each for each in comparison.configurations if any(run.kept for run in each.runs)][:_MAX_CONFIGURATIONS]
+    if not shown:
+        return None
+    with styled_figure(6.4, 1.5 + 0.34 * len(shown)) as figure:
+        axes = figure.add_subplot()
+        axes.grid(False, axis="y")
+        for place, each in enumerate(shown):
+            score = each.scores[comparison.metric]
+            if score.value is not None and score.low is not None and score.high is not None:
+                axes.plot([score.low, score.high], [place] * 2, color="C0", linewidth=5, alpha=0.35)
+                axes.plot([score.value] * 2, [place - 0.22, place + 0.22], color="C0", linewidth=2.2)
+            for run in each.runs:
+                if run.kept is not None:
+                    fill = INK if run.state == FINISHED else PAPER
+                    axes.plot([run.kept[1]], [place], "o", markersize=4.6, color=INK, markerfacecolor=fill)
+        axes.set_yticks(range(len(shown)), [_title(each) for each in shown], fontsize=8.2)
+        axes.set_ylim(len(shown) - 0.5, -0.5)
+        axes.set_xlabel(f"{comparison.metric} of the kept epoch")
+        better = "lower" if comparison.lower_is_better else "higher"
+        subtitle = f"{comparison.title}. Bars: 95 % interval of the mean; open circles: runs that did not finish"
+        return to_png(figure, f"{comparison.metric} by configuration ({better} is better)", subtitle)
+
+
+def plot_curves(comparison: Comparison) -> bytes | None:
+    """The monitored metric of every run over the epochs, as PNG; None without any."""
+    from matplotlib.ticker import MaxNLocator
+
+    shown = [run for run in comparison.runs if run.curve]
+    if not shown:
+        return None
+    best = next((each.best for each in comparison.configurations if each.best is not None), None)
+    with styled_figure(6.4, 3.9) as figure:
+        axes = figure.add_subplot()
+        labelled: set[str] = set()
+        for run in sorted(shown, key=lambda each: each is best):
+            label, colour, width, line = _line(run, run is best)
+            epochs, values = [epoch + 1 for epoch, _ in run.curve], [value for _, value in run.curve]
+            name = None if label in labelled else label
+            axes.plot(epochs, values, color=colour, linewidth=width, linestyle=line, label=name)
+            axes.plot(epochs[-1], values[-1], "." if run.state == FINISHED else "x", markersize=5, color=colour)
+            labelled.add(label)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        axes.set_xlabel("epoch")
+        axes.set_ylabel(comparison.metric)
+        figure.legend(loc="outside lower center", ncols=4)
+        return to_png(figure, "Validation curves", f"{comparison.title}. A cross ends a run that did not finish")
+
+
+def _line(run: Run, best: bool) -> tuple[str, str, float, str]:
+    if best:
+        return "best", "C0", 2.4, "-"
+    if run.state == FINISHED:
+        return "finished", INK, 1.0, "-"
+    return ("pruned", "C1", 1.0, "-") if run.state == PRUNED else ("failed or unfinished", "C2", 1.0, ":")
+
+
+def _title(configuration: Configuration) -> str:
+    parts = [
+        f"{key.rsplit('.', 1)[-1]} {value if len(value) <= 14 else value[:13] + '…'}"
+        for key, value in configuration.label.items()
+    ]
+    return "\n".join(", ".join(parts[at : at + 3]) for at in range(0, len(parts), 3)) or "one configuration"

@@ -37,15 +37,7 @@ def search(
 ) -> list[JobReturn]:
     """Run trials until the study holds ``n_trials`` finished or pruned ones. A failed trial counts as asked for.
 
-    Args:
-        options: See `hydra_plugins.emodet_sweeps.OptunaSweeperConfig`.
-        config: The composed configuration.
-        config_loader: Hydra's.
-        launcher: Runs the trials.
-        arguments: Overrides of the command line.
-
-    Raises:
-        EmodetError: The search space, the pruner or the study file does not fit.
+    `options` are those of `hydra_plugins.emodet_sweeps.OptunaSweeperConfig`, `arguments` the command line's overrides.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     parser = OverridesParser.create(config_loader=config_loader)
@@ -143,17 +135,10 @@ def _make_pruner(arguments: Mapping[str, Any] | None) -> optuna.pruners.BasePrun
 
 
 def search_space(overrides: Sequence[Override]) -> tuple[dict[str, BaseDistribution], list[str]]:
-    """Split overrides into the keys that are searched and the fixed ones; of two for one key the later counts.
+    """Split overrides into distributions of the searched keys, and the fixed ones as text. The later of two counts.
 
-    Args:
-        overrides: Ranges in Hydra's sweep syntax: ``interval(LOW, HIGH)``, ``choice(A, B)``, ``range(START, STOP)``,
-            ``tag(log, interval(…))``.
-
-    Returns:
-        Distribution by key, and the fixed overrides as text.
-
-    Raises:
-        EmodetError: Nothing is searched, the seed is, or a range is not one.
+    Ranges are in Hydra's sweep syntax: ``interval(LOW, HIGH)``, ``choice(A, B)``, ``range(START, STOP)``,
+    ``tag(log, interval(…))``.
     """
     varied: dict[str, BaseDistribution] = {}
     fixed: list[str] = []

@@ -10,6 +10,7 @@ import yaml
 
 from emodet.errors import EmodetError
 from emodet.evaluation.curves import read_curves
+from emodet.models.metrics import lower_is_better
 from emodet.training.folder import RunFolder
 
 FINISHED = "finished"
@@ -24,17 +25,14 @@ class Run:
     """One training run.
 
     Attributes:
-        folder: Its folder.
         state: `FINISHED`, `PRUNED`, `FAILED`, `INTERRUPTED` by a signal, or `UNFINISHED` (killed, or still running).
         reason: Why it is not finished; empty where unknown.
         overrides: The command line's overrides, key to value.
-        seed: Random seed.
         metric: The monitored metric.
-        keeps_last: Whether the last epoch was kept instead of the best.
         curve: Pairs of epoch and value of the metric.
+        kept: The pair of the kept epoch; None before the first validation.
         checkpoint: Of the kept epoch; None where there is none.
         test: Metrics on the test split, name to value; empty before the report.
-        test_name: Name of the test split.
     """
 
     folder: Path
@@ -43,28 +41,15 @@ class Run:
     overrides: Mapping[str, str]
     seed: int
     metric: str
-    keeps_last: bool
     curve: tuple[tuple[int, float], ...]
+    kept: tuple[int, float] | None
     checkpoint: Path | None
     test: Mapping[str, float]
     test_name: str
 
-    def kept(self, lower_is_better: bool) -> tuple[int, float] | None:
-        """Epoch and value of the kept epoch; None before the first validation."""
-        finite = [point for point in self.curve if math.isfinite(point[1])]
-        if not finite:
-            return None
-        if self.keeps_last:
-            return finite[-1]
-        return (min if lower_is_better else max)(finite, key=lambda point: point[1])
-
 
 def find_runs(folders: Sequence[Path]) -> list[Run]:
-    """Runs in the folders of sweeps, of runs, or in folders that contain these, each once.
-
-    Raises:
-        EmodetError: A folder does not exist, contains no run, or a damaged one.
-    """
+    """Runs in the folders of sweeps, of runs, or in folders that contain these, each once."""
     found: dict[Path, None] = {}
     for folder in folders:
         within = list(_runs_within(folder.resolve()))
@@ -86,7 +71,7 @@ def _runs_within(folder: Path) -> Iterator[Path]:
 def _read_run(folder: Path) -> Run:
     """Read a run folder; its files are parsed as plain data."""
     try:
-        facts = RunFolder(folder).facts() if (folder / "run.json").is_file() else {}
+        facts = RunFolder(folder).facts_so_far()
         own, composed = folder / "config.yaml", folder / ".hydra" / "config.yaml"
         # A run that failed early has not written its own.
         settings = yaml.safe_load((own if own.is_file() else composed).read_text(encoding="utf-8"))
@@ -96,6 +81,12 @@ def _read_run(folder: Path) -> Run:
         best = folder / "checkpoints" / "best.ckpt"
         test = facts.get("results", {}).get("test", {})
         state, reason = _state(facts)
+        curve = _curve(folder, metric)
+        finite, kept = [point for point in curve if math.isfinite(point[1])], None
+        if finite and ((settings.get("callbacks") or {}).get("best") or {}).get("keep") == "last":
+            kept = finite[-1]
+        elif finite:
+            kept = (min if lower_is_better(metric) else max)(finite, key=lambda point: point[1])
         return Run(
             folder=folder,
             state=state,
@@ -103,8 +94,8 @@ def _read_run(folder: Path) -> Run:
             overrides={key: value for key, _, value in pairs if not key.startswith("callbacks.pruning")},
             seed=int(settings["seed"]),
             metric=metric,
-            keeps_last=((settings.get("callbacks") or {}).get("best") or {}).get("keep") == "last",
-            curve=_curve(folder, metric),
+            curve=curve,
+            kept=kept,
             checkpoint=best if best.is_file() else None,
             test={name: float(each["value"]) for name, each in test.items() if each.get("value") is not None},
             test_name=str(facts.get("splits", {}).get("test", "")),

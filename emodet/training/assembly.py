@@ -8,12 +8,12 @@ from typing import Any
 
 import lightning as L
 import numpy as np
-import numpy.typing as npt
 import torch
 from hydra.core.hydra_config import HydraConfig
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.loggers import Logger
 
+from emodet.arrays import Int64
 from emodet.cpu import available_cores
 from emodet.data.build import build_datamodule
 from emodet.data.datamodule import EmotionDataModule
@@ -38,11 +38,7 @@ log = logging.getLogger(__name__)
 
 
 def build_data(settings: Mapping[str, Any], *, draw: bool = True) -> EmotionDataModule:
-    """The data module of a command's settings; with `draw`, drawn faces are written first.
-
-    Raises:
-        EmodetError: `data.root` is not set, or a value does not fit.
-    """
+    """The data module of a command's settings; with `draw`, drawn faces are written first."""
     data = dict(settings["data"])
     if data.get("sources") is not None:
         data["sources"] = {name: _drawn(source, draw) for name, source in resolved_sources(data).items()}
@@ -68,9 +64,6 @@ def open_data(
         own: The data settings of the net's run, None where not known.
         preprocessing: `Preprocessing.to_dict`'s values, of the net.
         classes: Of the net.
-
-    Raises:
-        EmodetError: Nothing says which data, or it cannot be opened.
     """
     chosen = dict(settings.get("data", {}))
     if not names_data():
@@ -234,7 +227,7 @@ def build_extras(training: Mapping[str, Any]) -> list[TrainingExtra]:
     return extras
 
 
-def _require_annotations(argument: str, split: str, data: EmotionDataModule, rows: npt.NDArray[np.int64]) -> None:
+def _require_annotations(argument: str, split: str, data: EmotionDataModule, rows: Int64) -> None:
     """Refuse to learn, or to select by, valence and arousal that nobody annotated; log how many faces have them."""
     table = data.pack.table
     known = np.isfinite([table.valence[rows], table.arousal[rows]])

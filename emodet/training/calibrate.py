@@ -3,9 +3,9 @@
 from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
+from emodet.arrays import Float64, Int64, UInt8
 from emodet.data.datamodule import EmotionDataModule
 from emodet.evaluation.calibration import fit_temperature, fit_temperature_by_sharpness
 from emodet.evaluation.corruptions import CORRUPTIONS, corrupt
@@ -22,8 +22,7 @@ weigh as much as all of these."""
 def calibrate(classifier: EmotionClassifier, data: EmotionDataModule, method: str) -> SplitOutputs:
     """Fit on val and set the classifier's buffers; `method` is ``temperature``, ``sharpness`` or ``none``.
 
-    Returns:
-        The outputs on val, before temperature.
+    Returns the outputs on val, before temperature.
     """
     classifier.temperature_slope.zero_()
     if method != "sharpness":
@@ -48,11 +47,11 @@ def calibrate(classifier: EmotionClassifier, data: EmotionDataModule, method: st
 
 def outputs_with_sharpness(
     classifier: EmotionClassifier, data: EmotionDataModule, corruption: str = CLEAN, level: float = 0.0
-) -> tuple[SplitOutputs, npt.NDArray[np.float64]]:
+) -> tuple[SplitOutputs, Float64]:
     """Outputs on val, and the sharpness of its crops, float64 (N,); with a corruption, at one of its levels."""
-    found: list[npt.NDArray[np.float64]] = []
+    found: list[Float64] = []
 
-    def transform(crops: npt.NDArray[np.uint8], index: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
+    def transform(crops: UInt8, index: Int64) -> UInt8:
         if corruption != CLEAN:
             crops = corrupt(crops, index, CORRUPTIONS[corruption], level)
         with torch.inference_mode():

@@ -1,9 +1,17 @@
-"""Checkpoints and plain weights: read without running any code that they bring."""
+"""Checkpoints and plain weights: read without running any code that they bring.
 
+Plain weights lie beside a card: ``NAME.pt`` is the net's state dict and nothing else; ``NAME.json`` is what it takes to
+use it: the net's arguments, the classes in order, preprocessing, temperature, training data with its terms, figures.
+The card names the SHA-256 of the weights, so that the two cannot be mixed up.
+"""
+
+import dataclasses
+import json
 import os
 import pickle
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,28 +19,24 @@ import torch
 from lightning.fabric.plugins.io import TorchCheckpointIO
 
 from emodet.errors import EmodetError
-from emodet.files import atomic_path
+from emodet.files import atomic_path, sha256_of, write_atomically
+from emodet.modelfile import TrainingData
 from emodet.models.classifier import EmotionClassifier
+
+CARD_VERSION = 1
+_FORMAT = "emodet-weights"
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
     """Lightning's way to write checkpoints, but atomic: a full disk leaves the last good one in its place."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
-        """Write `checkpoint`.
-
-        Raises:
-            EmodetError: The file cannot be written; one that was there is still there.
-        """
+        """Write `checkpoint`; `EmodetError` where that fails."""
         _write(checkpoint, Path(path))
 
 
 def read_checkpoint(file: Path) -> dict[str, Any]:
-    """A checkpoint's content: tensors, numbers, strings, lists and dicts.
-
-    Raises:
-        EmodetError: There is no such file, it is none that torch wrote, is cut off, or holds more than plain data.
-    """
+    """A checkpoint's content: tensors, numbers, strings, lists and dicts. Anything else is refused and runs no code."""
     if not file.is_file():
         raise EmodetError(f"checkpoint {file}: there is no such file")
     try:
@@ -52,12 +56,7 @@ def read_checkpoint(file: Path) -> dict[str, Any]:
 
 
 def load_classifier(file: Path) -> EmotionClassifier:
-    """Rebuild a classifier from a checkpoint alone, in evaluation mode.
-
-    Raises:
-        EmodetError: See `read_checkpoint`; it is a checkpoint of something else; or it names a class that is not
-            trusted.
-    """
+    """Rebuild a classifier from a checkpoint alone, in evaluation mode. It may only name classes that are trusted."""
     content = read_checkpoint(file)
     try:
         settings, _ = content["hyper_parameters"], content["state_dict"]
@@ -103,3 +102,82 @@ def _write(content: Any, file: Path) -> None:
         raise EmodetError(
             f"{file}: could not be written, is the disk full? ({_first_line(problem)}){kept}"
         ) from problem
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class WeightsCard:
+    """What is needed to use plain weights: arguments of `build_net`, values of `Preprocessing.to_dict`, and origin.
+
+    `commit` and `fingerprint` (of the training data) are empty if unknown; `metrics` maps split to metric to value.
+    """
+
+    net: Mapping[str, Any]
+    class_names: tuple[str, ...]
+    preprocessing: Mapping[str, Any]
+    temperature: float
+    training_data: tuple[TrainingData, ...]
+    metrics: Mapping[str, Mapping[str, float]]
+    commit: str
+    fingerprint: str
+    weights_sha256: str = ""
+    valence_arousal: bool = False
+    temperature_slope: Sequence[float] = (0.0, 0.0)
+
+
+def write_weights(classifier: EmotionClassifier, card: WeightsCard, file: Path) -> Path:
+    """Write `file` (``.pt``) and its card, each atomically. Returns the card's path."""
+    save_weights(classifier.net, file)
+    values = dataclasses.asdict(dataclasses.replace(card, weights_sha256=sha256_of(file)))
+    text = json.dumps({"format": _FORMAT, "version": CARD_VERSION, **values}, indent=2, ensure_ascii=False) + "\n"
+    place = file.with_suffix(".json")
+    try:
+        write_atomically(place, text)
+    except OSError as problem:
+        raise EmodetError(f"{place}: could not be written ({problem.strerror or problem})") from None
+    return place
+
+
+def read_card(file: Path) -> WeightsCard:
+    """The card of the weights in `file`, ``NAME.pt``; `EmodetError` if it is missing, damaged or of other weights."""
+    place = file.with_suffix(".json")
+    if not place.is_file():
+        raise EmodetError(
+            f"weights {file}: there is no {place.name} beside it, and weights alone do not say which classes and "
+            "which preprocessing they were trained with. Training writes both"
+        )
+    try:
+        values = json.loads(place.read_text(encoding="utf-8"))
+        if not isinstance(values, dict) or values.pop("format", None) != _FORMAT:
+            raise ValueError(f"it is not of the format {_FORMAT}")
+        version = values.pop("version")
+        if version != CARD_VERSION:
+            raise EmodetError(f"{place} is of version {version}; this emodet reads version {CARD_VERSION}")
+        values["class_names"] = tuple(values["class_names"])
+        values["training_data"] = tuple(TrainingData(**data) for data in values["training_data"])
+        card = WeightsCard(**values)
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as problem:
+        raise EmodetError(f"{place}: not the card of weights, or damaged ({problem})") from None
+    if sha256_of(file) != card.weights_sha256:
+        raise EmodetError(f"weights {file}: not the file that {place.name} was written for; get both anew")
+    return card
+
+
+def load_weights(file: Path) -> tuple[EmotionClassifier, WeightsCard]:
+    """Rebuild a classifier from plain weights and their card, in evaluation mode."""
+    if not file.is_file():
+        raise EmodetError(f"weights {file}: there is no such file")
+    card = read_card(file)
+    classifier = EmotionClassifier(
+        net=card.net,
+        class_names=card.class_names,
+        preprocessing=card.preprocessing,
+        channels_last=False,
+        valence_arousal=1.0 if card.valence_arousal else None,
+    )
+    try:
+        classifier.net.load_state_dict(read_checkpoint(file))
+    except (RuntimeError, TypeError) as problem:
+        raise EmodetError(f"weights {file}: not of the net {dict(card.net)} ({problem})") from None
+    classifier.temperature.copy_(torch.tensor(card.temperature))
+    classifier.temperature_slope.copy_(torch.tensor(card.temperature_slope))
+    return classifier.eval(), card

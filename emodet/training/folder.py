@@ -9,9 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from importlib import metadata
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +18,7 @@ from filelock import FileLock, Timeout
 
 from emodet.errors import EmodetError
 from emodet.files import write_atomically
+from emodet.installation import version_of
 from emodet.training.ranks import rank
 
 _PACKAGES = (
@@ -28,7 +27,6 @@ _PACKAGES = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
 class RunFolder:
     """A run's configuration and results.
 
@@ -37,27 +35,11 @@ class RunFolder:
     ``evaluation-test/``, ``weights.pt`` with its card, and ``corrections.csv`` where the data was corrected.
     """
 
-    path: Path
-
-    @property
-    def last(self) -> Path:
-        """The checkpoint to resume from."""
-        return self.path / "checkpoints" / "last.ckpt"
-
-    @property
-    def best(self) -> Path:
-        """The checkpoint of the epoch that was selected."""
-        return self.path / "checkpoints" / "best.ckpt"
-
-    @property
-    def config(self) -> Path:
-        """Every value in force, as plain data."""
-        return self.path / "config.yaml"
-
-    @property
-    def corrections(self) -> Path:
-        """The run's copy of the corrections that its data was read with; there only where it had any."""
-        return self.path / "corrections.csv"
+    def __init__(self, path: Path) -> None:
+        self.path, self.config = path, path / "config.yaml"
+        self.last = path / "checkpoints" / "last.ckpt"  # to resume from
+        self.best = path / "checkpoints" / "best.ckpt"  # of the epoch that was selected
+        self.corrections = path / "corrections.csv"  # a copy of those that the run's data was read with, if any
 
     @property
     def attempts(self) -> int:
@@ -66,17 +48,12 @@ class RunFolder:
 
     @contextmanager
     def claimed(self) -> Iterator[None]:
-        """Keep other trainings out of the folder; other ranks of the same one come in.
-
-        Raises:
-            EmodetError: Another training runs in it.
-        """
+        """Keep other trainings out of the folder; other ranks of the same one come in."""
         if rank() > 0:
             yield
             return
-        lock = FileLock(self.path / ".lock", timeout=0)
         try:
-            lock.acquire()
+            held = FileLock(self.path / ".lock", timeout=0).acquire()
         except Timeout:
             raise EmodetError(
                 f"hydra.run.dir={self.path}: another training runs in this folder; name another"
@@ -86,10 +63,8 @@ class RunFolder:
                 f"{self.path}: cannot be written ({problem.strerror or problem}); EMODET_OUTPUTS=FOLDER or "
                 "hydra.run.dir=FOLDER names another place"
             ) from None
-        try:
+        with held:
             yield
-        finally:
-            lock.release()
 
     def write_config(self, values: Mapping[str, Any], *, places: Mapping[str, Any], corrections: Path | None) -> None:
         """Store every value in force as plain data, with absolute paths to the data.
@@ -105,11 +80,7 @@ class RunFolder:
         write_atomically(self.config, yaml.safe_dump(stored, sort_keys=False, allow_unicode=True))
 
     def read_config(self) -> dict[str, Any]:
-        """What ``config.yaml`` holds, as plain data.
-
-        Raises:
-            EmodetError: There is none, it is damaged, or it holds more than keys and values of this project.
-        """
+        """What ``config.yaml`` holds; refused where that is more than plain keys and values."""
         try:
             values = yaml.safe_load(self.config.read_text(encoding="utf-8"))
         except FileNotFoundError:
@@ -127,12 +98,8 @@ class RunFolder:
         return {str(key): value for key, value in values.items()}
 
     def check_same_data(self, fingerprint: str) -> None:
-        """Refuse to go on with other data than the run began with.
-
-        Raises:
-            EmodetError: `fingerprint` is not the one in ``run.json``.
-        """
-        known = self.facts().get("fingerprint") if (self.path / "run.json").is_file() else None
+        """Refuse to go on with other data than the run began with."""
+        known = self.facts_so_far().get("fingerprint")
         if known is not None and known != fingerprint:
             raise EmodetError(
                 f"{self.path}: this run began with other data (fingerprint {known[:12]}, now {fingerprint[:12]}): its "
@@ -142,32 +109,30 @@ class RunFolder:
 
     def write_facts(self, facts: Mapping[str, Any]) -> None:
         """Merge `facts` into ``run.json``."""
-        known = self.facts() if (self.path / "run.json").is_file() else {}
-        write_atomically(self.path / "run.json", json.dumps({**known, **facts}, indent=2))
+        write_atomically(self.path / "run.json", json.dumps({**self.facts_so_far(), **facts}, indent=2))
+
+    def facts_so_far(self) -> dict[str, Any]:
+        """`facts`, or nothing where there is no ``run.json`` yet."""
+        return self.facts() if (self.path / "run.json").is_file() else {}
 
     def facts(self) -> dict[str, Any]:
-        """What ``run.json`` holds.
-
-        Raises:
-            EmodetError: There is none, or it is damaged.
-        """
+        """What ``run.json`` holds; refused where there is none, or a damaged one."""
         file = self.path / "run.json"
         try:
             known = json.loads(file.read_text(encoding="utf-8"))
+            if not isinstance(known, dict):
+                raise ValueError("it holds no keys")
         except FileNotFoundError:
             raise EmodetError(f"{self.path}: not a run folder (it has no run.json)") from None
         except (OSError, ValueError, RecursionError) as problem:
             raise EmodetError(f"{file}: damaged ({problem}); delete it to resume, its figures are lost") from None
-        if not isinstance(known, dict):
-            raise EmodetError(f"{file}: damaged, it holds no keys; delete it to resume, its figures are lost")
         return known
 
     def merge_metrics(self) -> Path:
         """Join the CSV files of all attempts into ``metrics.csv``; of a step done twice the later row stays."""
         rows: dict[tuple[str, str], dict[str, str]] = {}
         columns: list[str] = []
-        files = sorted(self.path.glob("csv/*/metrics.csv"), key=lambda file: int(file.parent.name))
-        for file in files:
+        for file in sorted(self.path.glob("csv/*/metrics.csv"), key=lambda file: int(file.parent.name)):
             with file.open(newline="", encoding="utf-8") as stream:
                 for row in csv.DictReader(stream):
                     columns.extend(name for name in row if name not in columns)
@@ -186,10 +151,11 @@ class RunFolder:
 
 def provenance(command: str = "emodet.train") -> dict[str, Any]:
     """Where and from what a run of `command` was made: command line, commit, versions, machine, time."""
+    versions = {name: version for name in _PACKAGES if (version := version_of(name)) is not None}
     return {
         "command": " ".join(["python", "-m", command, *sys.argv[1:]]),
         "commit": _commit(),
-        "versions": {"python": platform.python_version(), **_versions()},
+        "versions": {"python": platform.python_version(), **versions},
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
         "started": now(),
     }
@@ -198,14 +164,6 @@ def provenance(command: str = "emodet.train") -> dict[str, Any]:
 def now() -> str:
     """The time in UTC, ISO 8601."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for name in _PACKAGES:
-        with suppress(metadata.PackageNotFoundError):
-            found[name] = metadata.version(name)
-    return found
 
 
 def _commit() -> str | None:

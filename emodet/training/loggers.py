@@ -30,12 +30,12 @@ _STAGING = os.environ.get("WANDB_DATA_DIR")
 
 
 def build_loggers(specs: Mapping[str, Any], run: RunFolder) -> list[Logger]:
-    """The CSV logger, and the configured ones.
+    """The CSV logger, with a file for each attempt, and the configured ones.
 
     Args:
         specs: Plain-data specs by name, ``{"wandb": {"_target_": …}}``. A class that takes ``save_dir`` gets the run
             folder, where the spec does not set it.
-        run: The run folder; each attempt writes its own CSV file.
+        run: The run folder.
 
     Raises:
         EmodetError: A class is no logger, does not take its arguments, or needs a package that is not installed.
@@ -123,7 +123,7 @@ class WandbLogger(lightning_loggers.WandbLogger):
 
 def _identity(run: RunFolder, init: Mapping[str, Any]) -> dict[str, Any]:
     """`init` with the run's id; of a resumed run with its name and group too."""
-    known = run.facts().get("wandb", {}) if (run.path / "run.json").is_file() else {}
+    known = run.facts_so_far().get("wandb", {})
     own = dict(init)
     if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
         hydra = HydraConfig.get()

@@ -17,16 +17,10 @@ _FOR_ALL = ("crop", "labels", "val_from", "max_unreadable")
 
 
 def resolved_sources(data: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """The settings of each data set of a mix.
+    """The settings of each data set of a mix, whose ``sources`` are names, or settings by name.
 
-    From ``conf/data/NAME.yaml`` (or the file that its setting ``data`` names), overridden by those of the mix, and by
-    those of the data set itself.
-
-    Args:
-        data: The data part of a configuration; its ``sources`` are names, or settings by name.
-
-    Raises:
-        EmodetError: ``sources`` is empty or invalid, or a name is unknown or occurs twice.
+    They are those in ``conf/data/NAME.yaml`` (or the file that its setting ``data`` names), overridden by those of the
+    mix, and by those of the data set itself.
     """
     for_all = {key: data[key] for key in _FOR_ALL if key in data}
     named = _by_name(data["sources"] or {})
@@ -43,7 +37,7 @@ def resolved_sources(data: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def merged_sources(own: Any, chosen: Any) -> dict[str, dict[str, Any]]:
-    """The data sets of a run with settings overridden or data sets added. Raises an `EmodetError` for a double name."""
+    """The data sets of a run with settings overridden or data sets added."""
     before, after = _by_name(own), _by_name(chosen)
     return {name: {**before.get(name, {}), **after.get(name, {})} for name in (*before, *after)}
 

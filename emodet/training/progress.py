@@ -24,15 +24,7 @@ class EpochLines(L.Callback):
 
     # When the next epoch starts: the epoch's metrics and the best value are complete only after all hooks of its end.
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if trainer.current_epoch > self._first:
-            self._show(trainer)
-
-    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if trainer.current_epoch > self._first:
-            self._show(trainer)
-
-    def _show(self, trainer: L.Trainer) -> None:
-        if not trainer.is_global_zero:
+        if not trainer.is_global_zero or trainer.current_epoch <= self._first:
             return
         found: dict[str, Any] = trainer.callback_metrics
         done, total = trainer.current_epoch, trainer.max_epochs or 0
@@ -49,3 +41,5 @@ class EpochLines(L.Callback):
             words.append(f"{timedelta(seconds=round(seconds))} left")
         with tqdm.external_write_mode():  # so that the progress bar is drawn below the line
             log.info("%s", ", ".join(words))
+
+    on_train_end = on_train_epoch_start

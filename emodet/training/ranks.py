@@ -24,11 +24,7 @@ def rank() -> int:
 
 
 def rank_arguments(arguments: Sequence[str]) -> list[str]:
-    """The arguments for Hydra: ranks other than the first write no log and no folder.
-
-    Raises:
-        EmodetError: Each of several processes would run a sweep of its own.
-    """
+    """The arguments for Hydra: ranks other than the first write no log and no folder."""
     arguments = list(arguments)
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and {"-m", "--multirun"} & set(arguments):
         raise EmodetError(

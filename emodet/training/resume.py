@@ -55,10 +55,6 @@ def resumed_arguments(arguments: Sequence[str]) -> list[str]:
 
     The run's ``config.yaml`` becomes the primary configuration: neither an edited ``conf/`` nor a newer version of it
     changes a run. It is plain data, and what it names is checked before Hydra sees it. Nothing is written.
-
-    Raises:
-        EmodetError: The folder holds no run, or no checkpoint; a class that it names is not trusted; or a value is
-            changed that a resumed run cannot change.
     """
     overrides = [argument for argument in arguments if "=" in argument and not argument.startswith("-")]
     parsed = {override.key_or_group: override for override in OverridesParser.create().parse_overrides(overrides)}
@@ -89,9 +85,10 @@ def resumed_arguments(arguments: Sequence[str]) -> list[str]:
 
 def _require_may_change(key: str, value: Any, stored: Mapping[str, Any], run: RunFolder) -> None:
     restart = f"init_from={run.path} starts a new run from its best weights with other values"
-    if (Path(conf_folder()) / key).is_dir() and key != "logger":
+    before, is_choice = _value_at(stored, key), (Path(conf_folder()) / key).is_dir()
+    if is_choice and key != "logger":
         raise EmodetError(f"resume={run.path}: {key}={value} is another choice than the run began with; {restart}")
-    if not (Path(conf_folder()) / key).is_dir():
+    if not is_choice:
         changed = OmegaConf.create(dict(stored))
         OmegaConf.update(changed, key, value, force_add=True)
         plain: Any = OmegaConf.to_container(changed)
@@ -99,15 +96,17 @@ def _require_may_change(key: str, value: Any, stored: Mapping[str, Any], run: Ru
     group, _, name = key.partition(".")
     is_free_callback = group == "callbacks" and name.split(".")[0] not in _FIXED_CALLBACKS
     allowed = is_free_callback or any(key == may or key.startswith(f"{may}.") for may in _MAY_CHANGE)
-    if not allowed and value != _value_at(stored, key):
+    if not allowed and value != before:
         raise EmodetError(
-            f"resume={run.path}: {key}={value} cannot change in a resumed run (it began with "
-            f"{_value_at(stored, key)}); {restart}"
+            f"resume={run.path}: {key}={value} cannot change in a resumed run (it began with {before}); {restart}"
         )
-    if key in _LENGTH and value != _value_at(stored, key) and _has_length(stored["scheduler"]):
+    scheduler = stored["scheduler"]
+    parameters = inspect.signature(target_of(scheduler, "scheduler")).parameters
+    has_length = "total_steps" in parameters and "total_steps" not in scheduler
+    if key in _LENGTH and value != before and has_length:
         raise EmodetError(
-            f"resume={run.path}: {key}={value}, but the run's learning-rate schedule was made for "
-            f"{_value_at(stored, key)} and ends there; {restart}, and a schedule of its own length"
+            f"resume={run.path}: {key}={value}, but the run's learning-rate schedule was made for {before} and ends "
+            f"there; {restart}, and a schedule of its own length"
         )
 
 
@@ -117,29 +116,19 @@ def _value_at(values: Any, key: str) -> Any:
     return values
 
 
-def _has_length(scheduler: Mapping[str, Any]) -> bool:
-    """Whether a schedule depends on how many steps the run takes."""
-    parameters = inspect.signature(target_of(scheduler, "scheduler")).parameters
-    return "total_steps" in parameters and "total_steps" not in scheduler
-
-
 def was_requeued(run: RunFolder) -> bool:
     """Whether SLURM runs this job again, after a checkpoint of its was saved."""
     return int(os.environ.get("SLURM_RESTART_COUNT") or 0) > 0 and run.last.is_file()
 
 
 def require_same_net(run: RunFolder, net: torch.nn.Module) -> None:
-    """Refuse a checkpoint of another net than the one that the configuration describes.
-
-    Raises:
-        EmodetError: Names or shapes of the weights differ.
-    """
+    """Refuse a checkpoint of another net than the one that the configuration describes."""
     state = read_checkpoint(run.last).get("state_dict", {})
     saved = {name: tuple(tensor.shape) for name, tensor in state.items() if name.startswith("net.")}
     own = {f"net.{name}": tuple(tensor.shape) for name, tensor in net.state_dict().items()}
-    different = sorted(name for name in {*saved, *own} if saved.get(name) != own.get(name))
-    if different:
-        name = different[0]
+    for name in sorted({*saved, *own}):
+        if saved.get(name) == own.get(name):
+            continue
         raise EmodetError(
             f"resume={run.path}: its checkpoint is of another net than {run.config.name} describes ({name} has shape "
             f"{saved.get(name)}, expected {own.get(name)}); undo the change, or start a new run with init_from"
@@ -151,9 +140,6 @@ def batch_size_for(facts: Mapping[str, Any], batch_size: int, processes: int) ->
 
     The order of samples, the place in the epoch and the schedule are counted in global batches. So a run can continue
     on another number of ranks, and not with another global batch.
-
-    Raises:
-        EmodetError: Another global batch was asked for, or the ranks cannot share it evenly.
     """
     before = facts.get("batch")
     if before is None or batch_size * processes == before["processes"] * before["per_process"]:

@@ -15,21 +15,20 @@ from hydra.core.hydra_config import HydraConfig
 
 from emodet.data.datamodule import EmotionDataModule
 from emodet.errors import EmodetError
-from emodet.evaluation.contact_sheet import contact_sheet
 from emodet.evaluation.curves import plot_curves
 from emodet.evaluation.outputs import predict_split, to_predictions
+from emodet.evaluation.pages import contact_sheet
 from emodet.evaluation.report import report
 from emodet.evaluation.table import format_table
 from emodet.export.model_files import write_model_of_run
 from emodet.models.classifier import EmotionClassifier
 from emodet.models.nets import net_cost
 from emodet.training.calibrate import calibrate
-from emodet.training.checkpoints import load_classifier, set_temperature
+from emodet.training.checkpoints import load_classifier, set_temperature, write_weights
 from emodet.training.folder import RunFolder, now, provenance
 from emodet.training.ranks import rank
 from emodet.training.run_logger import run_loggers
 from emodet.training.trained import Trained, load_trained
-from emodet.training.weights import write_weights
 
 log = logging.getLogger(__name__)
 
@@ -68,19 +67,19 @@ def describe_run(
     trainer: L.Trainer,
     teachers: Sequence[Trained] = (),
 ) -> None:
-    """Write ``config.yaml``, ``run.json`` and ``augmentation.png``."""
+    """Write ``config.yaml``, ``run.json`` and ``augmentation.png``; log what is trained on what."""
     if teachers:
         paths = [str(teacher.file.resolve()) for teacher in teachers]
         values = {**values, "distillation": {**values["distillation"], "teachers": paths}}
     run.write_config(values, places=data.places(), corrections=data.corrections)
-    cost = net_cost(classifier.net, data.preprocessing.size)
+    cost, splits = net_cost(classifier.net, data.preprocessing.size), data.splits
     choices = {key: choice for key, choice in HydraConfig.get().runtime.choices.items() if "/" not in key}
     facts: dict[str, Any] = {
         **provenance(),
         **({"choices": choices} if choices else {}),  # a resumed run has none
         "seed": int(values["seed"]),
         # Those of the first start; a resumed run has others.
-        "overrides": _first_overrides(run) or list(HydraConfig.get().overrides.task),
+        "overrides": run.facts_so_far().get("overrides") or list(HydraConfig.get().overrides.task),
         "pack": {
             "folder": str(data.pack.folder),
             "fingerprint": data.pack.fingerprint,
@@ -92,12 +91,10 @@ def describe_run(
         else None,
         "fingerprint": data.fingerprint,
         "faces": {
-            "train": len(data.splits.train),
-            "val": len(data.splits.val),
-            "test": len(data.splits.test),
-            "dropped": dict(data.splits.dropped),
+            **{"train": len(splits.train), "val": len(splits.val), "test": len(splits.test)},
+            "dropped": dict(splits.dropped),
         },
-        "splits": {"val": data.splits.val_name, "test": data.splits.test_name},
+        "splits": {"val": splits.val_name, "test": splits.test_name},
         "trainable_parameters": cost.parameters,
         "multiply_adds": cost.multiply_adds,
         "threads": torch.get_num_threads(),
@@ -106,12 +103,13 @@ def describe_run(
         "batch": {"processes": trainer.world_size, "per_process": data.batch_size},
     }
     run.write_facts(facts)
-    _draw_augmented(run, data)
+    pairs = data.augmented(32)
+    sheet = contact_sheet(pairs.reshape(-1, *pairs.shape[2:]), ["original", "augmented"] * len(pairs), columns=16)
+    cv2.imwrite(str(run.path / "augmentation.png"), cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
     absent = [name for name, count in zip(data.class_names, data.class_counts(), strict=True) if not count]
     if absent:
         present = ",".join(name for name in data.class_names if name not in absent)
         log.info("no training face shows %s; data.classes=[%s] trains a net without", ", ".join(absent), present)
-    splits = data.splits
     measured = f"{len(splits.val)} val ({splits.val_name}), {len(splits.test)} test ({splits.test_name})"
     if splits.val_name == splits.test_name:
         measured = f"{len(splits.test)} val and test ({splits.test_name})"
@@ -119,18 +117,6 @@ def describe_run(
         "%s: %d training, %s faces; %s; everything goes to %s",
         *(data.pack.manifest["title"], len(splits.train), measured, cost, run.path),
     )
-
-
-def _draw_augmented(run: RunFolder, data: EmotionDataModule) -> None:
-    pairs = data.augmented(32)
-    captions = ["original", "augmented"] * len(pairs)
-    sheet = contact_sheet(pairs.reshape(-1, *pairs.shape[2:]), captions, columns=16)
-    cv2.imwrite(str(run.path / "augmentation.png"), cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
-
-
-def _first_overrides(run: RunFolder) -> list[str]:
-    """The overrides that the run was started with; empty at its first start."""
-    return list(run.facts().get("overrides", ())) if (run.path / "run.json").is_file() else []
 
 
 def draw_curves(run: RunFolder) -> None:

@@ -1,30 +1,27 @@
 """The callback that logs configuration, figures, tables, final scores and artifacts."""
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import cv2
 import lightning as L
 import numpy as np
-import numpy.typing as npt
 import yaml
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 
+from emodet.arrays import Int64, UInt8
 from emodet.data.mixed import MixedPack
 from emodet.data.pack import Pack
 from emodet.errors import EmodetError
-from emodet.evaluation.contact_sheet import contact_sheet
 from emodet.evaluation.plots import plot_confusion, plot_per_class, plot_reliability, plot_valence_arousal
 from emodet.evaluation.predictions import Predictions
-from emodet.evaluation.report import worst_errors
+from emodet.evaluation.report import error_row, error_sheet, worst_errors
 from emodet.evaluation.scores import Evaluation
 from emodet.training.folder import RunFolder
 
 log = logging.getLogger(__name__)
-
-UInt8 = npt.NDArray[np.uint8]
 
 _WORST = 32
 # Readers of a user's own pictures; every other data set has an owner with terms.
@@ -69,28 +66,25 @@ class RunLogger(L.Callback):
         if self._pack is not None and sheet is not None:
             self._log_image("augmentation", np.asarray(sheet, np.uint8))
 
-    def log_evaluation(
-        self, split: str, evaluation: Evaluation, predictions: Predictions, index: npt.NDArray[np.int64]
-    ) -> None:
+    def log_evaluation(self, split: str, evaluation: Evaluation, predictions: Predictions, index: Int64) -> None:
         """Log figures and tables of the best epoch's evaluation; its scores follow with `log_scores`.
 
-        Args:
-            split: ``val`` or ``test``.
-            evaluation: The scores.
-            predictions: The predictions behind them.
-            index: int64 (N,), positions of their faces in the pack.
+        `index`, int64 (N,), holds the positions of the faces in the pack.
         """
         prefix = "test" if split == "test" else f"final/{split}"  # val/ has the epochs' metrics
         self._scores |= final_scores(prefix, evaluation)
         if not self._loggers:
             return
-        worst = worst_errors(predictions, _WORST).tolist()
-        crops = list(self._pack.images(index[worst])) if self._pack is not None else []
-        for name, figure in _figures(evaluation, predictions, worst, crops):
+        worst = worst_errors(predictions, _WORST)
+        errors = [error_row(predictions, number) for number in worst.tolist()]
+        figures = _figures(evaluation, predictions)
+        if self._pack is not None and errors:
+            figures["worst_errors"] = error_sheet(errors, self._pack.images(index[worst]))
+        for name, figure in figures.items():
             self._log_image(f"{prefix}/{name}", figure)
         for logger in self._loggers:
             if isinstance(logger, WandbLogger):
-                for name, columns, rows in _tables(evaluation, predictions, worst):
+                for name, (columns, rows) in _tables(evaluation, errors).items():
                     logger.log_table(f"{prefix}/{name}", columns=columns, data=rows)
 
     def log_scores(self, scores: Mapping[str, float | None]) -> None:
@@ -132,10 +126,7 @@ def run_loggers(trainer: L.Trainer) -> list[RunLogger]:
 
 
 def final_scores(prefix: str, evaluation: Evaluation) -> dict[str, float]:
-    """Scores of an evaluation by name, as in ``test/accuracy``, with the ends ``…/low`` and ``…/high``.
-
-    Scores and ends that are not defined are left out.
-    """
+    """Scores by name, as in ``test/accuracy``, with the ends ``…/low`` and ``…/high`` where there are any."""
     names = {"ece": "calibration_error", "uncalibrated/ece": "calibration_error_at_temperature_1"}
     left_out = ("uncalibrated/nll", "uncalibrated/brier")
     found = {f"{prefix}/faces": float(evaluation.faces)}
@@ -179,9 +170,7 @@ def may_show_pictures(choice: bool | str, pack: Pack) -> bool:
     return True
 
 
-def _figures(
-    evaluation: Evaluation, predictions: Predictions, worst: Sequence[int], crops: Sequence[UInt8]
-) -> Iterator[tuple[str, UInt8]]:
+def _figures(evaluation: Evaluation, predictions: Predictions) -> dict[str, UInt8]:
     plots = {
         "confusion_matrix": plot_confusion(evaluation),
         "reliability": plot_reliability(evaluation),
@@ -189,36 +178,25 @@ def _figures(
     }
     if evaluation.dimensions:
         plots["valence_arousal"] = plot_valence_arousal(predictions, evaluation)
-    for name, png in plots.items():
-        yield name, np.asarray(cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR_RGB), np.uint8)
-    if crops:
-        errors = _errors(predictions, worst)
-        yield "worst_errors", contact_sheet(crops, [f"{row[1]}\nas {row[2]} {100 * row[3]:.0f} %" for row in errors], 8)
+    return {
+        name: np.asarray(cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR_RGB), np.uint8)
+        for name, png in plots.items()
+    }
 
 
 def _tables(
-    evaluation: Evaluation, predictions: Predictions, worst: Sequence[int]
-) -> Iterator[tuple[str, list[str], list[list[Any]]]]:
-    """Name, columns and rows."""
-    rows = []
+    evaluation: Evaluation, errors: Sequence[Mapping[str, Any]]
+) -> dict[str, tuple[list[str], list[list[Any]]]]:
+    """Columns and rows by name."""
+    classes = []
     for name in evaluation.class_names:
         recall, precision, f1 = (evaluation[f"{metric}/{name}"] for metric in ("recall", "precision", "f1"))
-        rows.append([name, recall.value, recall.low, recall.high, precision.value, f1.value, recall.n])
-    yield "classes", ["emotion", "recall", "low", "high", "precision", "f1", "faces"], rows
-    columns = ["key", "emotion", "predicted", "confidence", *(f"p_{name}" for name in predictions.class_names)]
-    yield "worst_errors", columns, _errors(predictions, worst)
-
-
-def _errors(predictions: Predictions, worst: Sequence[int]) -> list[list[Any]]:
-    """Key, label, predicted class, its probability, and all probabilities."""
-    names = predictions.class_names
-    return [
-        [
-            predictions.keys[index],
-            names[predictions.emotion[index]],
-            names[predictions.predicted[index]],
-            float(predictions.confidence[index]),
-            *predictions.probabilities[index].tolist(),
-        ]
-        for index in worst
-    ]
+        classes.append([name, recall.value, recall.low, recall.high, precision.value, f1.value, recall.n])
+    probabilities = [f"p_{name}" for name in evaluation.class_names]
+    return {
+        "classes": (["emotion", "recall", "low", "high", "precision", "f1", "faces"], classes),
+        "worst_errors": (
+            ["key", "emotion", "predicted", "confidence", *probabilities],
+            [[*list(row.values())[:4], *row["probabilities"].values()] for row in errors],
+        ),
+    }

@@ -55,10 +55,11 @@ class StopOnSignal(L.Callback):
 
     # Lightning registers its handlers after `on_fit_start`, and restores those from before at its end.
     def on_sanity_check_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._register(trainer)
+        self._last = RunFolder(Path(trainer.default_root_dir)).last
+        if not self._before and threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.signal(number, self._note) for number in _SIGNALS}
 
-    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._register(trainer)
+    on_train_start = on_sanity_check_start
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -72,19 +73,13 @@ class StopOnSignal(L.Callback):
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._stop_if_asked(trainer)
 
-    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._stop_if_asked(trainer)
+    on_train_end = on_train_epoch_start
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         self._restore()
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         self._restore()
-
-    def _register(self, trainer: L.Trainer) -> None:
-        self._last = RunFolder(Path(trainer.default_root_dir)).last
-        if not self._before and threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._note) for number in _SIGNALS}
 
     def _note(self, number: int, _frame: FrameType | None) -> None:
         if self._received:

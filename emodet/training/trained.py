@@ -1,21 +1,26 @@
-"""A trained net with everything that is known about it, from whatever kind of file holds it."""
+"""A trained net from whatever kind of file holds it: with all that is known about it, or as weights to start from."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
+import emodet
 from emodet.commands import to_plain_dict
 from emodet.config import EvaluateConfig
+from emodet.emotions import place_of
 from emodet.errors import EmodetError
 from emodet.modelfile import TrainingData
+from emodet.models.agreement import DIMENSIONS
 from emodet.models.classifier import EmotionClassifier
+from emodet.models.nets import build_net
+from emodet.preprocessing import Preprocessing
 from emodet.schema import checked
-from emodet.training.checkpoints import load_classifier
+from emodet.training.checkpoints import WeightsCard, load_classifier, load_weights, read_card, read_checkpoint
 from emodet.training.folder import RunFolder
-from emodet.training.weights import WeightsCard, load_weights
 
 TERMS: Mapping[str, str] = {
     "affectnet": (
@@ -31,6 +36,10 @@ TERMS: Mapping[str, str] = {
     "synthetic": "Drawn by emodet; no picture of a person",
 }
 """On which terms the owners of a data set let it be used, as model files and cards repeat them."""
+
+SHIPPED = Path(emodet.__file__).parent / "weights" / "emodet.pt"
+"""The weights of the shipped model in half precision, for ``init_from=shipped``; see
+experiments/ferplus/shipped_weights.py."""
 
 _UNKNOWN = TrainingData("not known", "not known")
 
@@ -67,11 +76,8 @@ class Trained:
 def load_trained(path: Path) -> Trained:
     """Load a trained net.
 
-    Args:
-        path: A run's folder (its best checkpoint is taken), a checkpoint, or plain weights with their card.
-
-    Raises:
-        EmodetError: It is none of these.
+    `path` is a run's folder (its best checkpoint is taken), a checkpoint, or plain weights (``.pt``) with their card;
+    anything else is an `EmodetError`.
     """
     path = path.expanduser()
     if path.is_dir():
@@ -170,3 +176,109 @@ def _training_data(facts: Mapping[str, Any], data: Mapping[str, Any] | None) -> 
     reader = str(pack.get("reader") or (data or {}).get("reader") or "")
     kind = "affectnet" if reader == "yolo" or reader.startswith("affectnet") else reader.removesuffix("_csv")
     return TrainingData(str(pack.get("title") or reader or _UNKNOWN.name), TERMS.get(kind, _UNKNOWN.terms))
+
+
+def init_from(classifier: EmotionClassifier, file: Path) -> list[str]:
+    """Start from trained weights: a run folder, a checkpoint of ours, a plain state dict of the net, or ``shipped``.
+
+    The last layer is carried over row by row, by name: classes (also by another name of the same emotion), valence and
+    arousal. A checkpoint names them, and so does the card beside plain weights; without either, a last layer of another
+    size stays fresh.
+
+    Returns:
+        Sentences that say what was carried over, and what was not.
+
+    Raises:
+        EmodetError: The weights are of another net; or they have a valence/arousal head, and whether this net is to
+            have one was left open.
+    """
+    file = SHIPPED if str(file) == "shipped" and not file.exists() else file.expanduser()
+    if file.is_dir():
+        file = RunFolder(file).best
+    state, names, crops = _net_state(read_checkpoint(file), file)
+    wanted = _names_of_outputs(classifier.class_names, classifier.has_va_head)
+    if names is not None and set(DIMENSIONS) <= set(names) and classifier.hparams["valence_arousal"] is None:
+        raise EmodetError(
+            f"init_from={file}: the weights have a valence/arousal head. Set training.valence_arousal=1 to keep "
+            "it, or training.valence_arousal=0 to leave it out"
+        )
+    own = classifier.net.state_dict()
+    if set(state) != set(own):
+        odd = sorted(set(state) ^ set(own))
+        raise EmodetError(f"init_from={file}: weights of another net; differing names: {', '.join(odd[:6])} …")
+    notes = [f"weights carried over from {file}"]
+    if crops is not None and (other := _differences(crops, classifier.preprocessing)):
+        notes.append(f"these weights were trained with other crops: {other}")
+    per_output = _rows_per_output(classifier)
+    for name, tensor in own.items():
+        given = state[name]
+        same_rows = names == wanted or (names is None and given.shape == tensor.shape)
+        if name in per_output and not same_rows and given.shape[1:] == tensor.shape[1:]:
+            notes.append(_carry_rows(name, tensor, given, wanted, names))
+        elif given.shape == tensor.shape:
+            tensor.copy_(given)
+        else:
+            raise EmodetError(
+                f"init_from={file}: {name} has shape {tuple(given.shape)}, this net needs {tuple(tensor.shape)}; "
+                "use the same net arguments"
+            )
+    classifier.net.load_state_dict(own)
+    return notes
+
+
+def _names_of_outputs(class_names: Iterable[str], has_va_head: bool) -> tuple[str, ...]:
+    """What the rows of the last layer say, in order."""
+    return (*class_names, *(DIMENSIONS if has_va_head else ()))
+
+
+def _net_state(
+    content: Mapping[str, Any], file: Path
+) -> tuple[dict[str, torch.Tensor], tuple[str, ...] | None, Mapping[str, Any] | None]:
+    """State dict of the net, names of its outputs, and its preprocessing, the latter two None if unknown."""
+    if "state_dict" in content:
+        state = {name[4:]: value for name, value in content["state_dict"].items() if name.startswith("net.")}
+        settings = content.get("hyper_parameters", {})
+    else:
+        state, has_card = dict(content), file.with_suffix(".json").is_file()
+        settings = asdict(read_card(file)) if has_card else {}
+    if "class_names" not in settings:
+        return state, None, None
+    names = _names_of_outputs(settings["class_names"], bool(settings.get("valence_arousal")))
+    return state, names, settings.get("preprocessing")
+
+
+def _differences(given: Mapping[str, Any], own: Preprocessing) -> str:
+    """In words, without the size: the net takes any."""
+    here = own.to_dict()
+    return ", ".join(
+        f"preprocessing.{key}={value}, not {here[key]}"
+        for key, value in given.items()
+        if key != "size" and key in here and value != here[key]
+    )
+
+
+def _rows_per_output(classifier: EmotionClassifier) -> set[str]:
+    """Which tensors of the net have a row per output: those that would differ with one output more."""
+    own = classifier.net.state_dict()
+    outputs = len(_names_of_outputs(classifier.class_names, classifier.has_va_head))
+    with torch.device("meta"):
+        wider = build_net(classifier.hparams["net"], outputs + 1).state_dict()
+    return {name for name, tensor in own.items() if tensor.shape != wider[name].shape}
+
+
+def _carry_rows(
+    layer: str, tensor: torch.Tensor, given: torch.Tensor, wanted: tuple[str, ...], names: tuple[str, ...] | None
+) -> str:
+    if names is None or len(names) != len(given):
+        return f"{layer} stays fresh: the file does not say which classes its {len(given)} rows are"
+    fresh, carried = [], []
+    for row, name in enumerate(wanted):
+        place = place_of(name, names)
+        if place is None:
+            fresh.append(name)
+        else:
+            tensor[row] = given[place]
+            carried.append(name)
+    parts = [f"rows of {', '.join(carried)} carried over"] if carried else []
+    parts += [f"fresh rows for {', '.join(fresh)}"] if fresh else []
+    return f"{layer}: {'; '.join(parts)}"

@@ -17,7 +17,7 @@ import torch
 
 from emodet.evaluation.calibration import softmax
 from emodet.evaluation.outputs import predict_split_with_model_file
-from emodet.export.graph import to_onnx, to_program
+from emodet.export.graph import to_onnx
 from emodet.export.parity import machine, measure_speed
 from emodet.export.quantisation import calibration_rows, quantise
 from emodet.modelfile import ModelInfo, read_model_file, write_model_file
@@ -50,7 +50,7 @@ def main() -> None:
         fingerprint=trained.card.fingerprint,
         precision="fp32",
     )
-    exported = to_onnx(to_program(trained.classifier))
+    exported = to_onnx(trained.classifier)
     with tempfile.TemporaryDirectory() as folder:
         models, sizes = {}, {}
         for name, graph in variants(exported, data):

@@ -8,9 +8,8 @@ Run it whenever the model files in ``emodet/weights`` are exported anew; tests/t
 import sys
 from pathlib import Path
 
-from emodet.training.initial_weights import SHIPPED
-from emodet.training.trained import load_trained
-from emodet.training.weights import write_weights
+from emodet.training.checkpoints import write_weights
+from emodet.training.trained import SHIPPED, load_trained
 
 trained = load_trained(Path(sys.argv[1]))
 card = trained.card

@@ -6,8 +6,8 @@ import pytest
 from made_predictions import with_dimensions
 
 from emodet.errors import EmodetError
-from emodet.evaluation.contact_sheet import contact_sheet
 from emodet.evaluation.curves import plot_curves
+from emodet.evaluation.pages import contact_sheet
 from emodet.evaluation.plots import (
     plot_confusion,
     plot_coverage,

@@ -9,8 +9,7 @@ import pytest
 from made_predictions import make_predictions
 from skimage import data
 
-from emodet.evaluation.corruptions import CORRUPTIONS, corrupt
-from emodet.evaluation.robustness import measure_robustness, plot_robustness
+from emodet.evaluation.corruptions import CORRUPTIONS, corrupt, measure_robustness, plot_robustness
 from emodet.evaluation.scores import evaluate_predictions
 
 

@@ -22,9 +22,9 @@ def both():
 
 
 def exported_of(classifier):
-    from emodet.export.graph import to_onnx, to_program
+    from emodet.export.graph import to_onnx
 
-    return to_onnx(to_program(classifier))
+    return to_onnx(classifier)
 
 
 @pytest.fixture(scope="package")

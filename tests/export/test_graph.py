@@ -9,7 +9,7 @@ import pytest
 import torch
 from made_teachers import made_classifier
 
-from emodet.export.graph import OPSET, ProbabilityGraph, to_onnx, to_program
+from emodet.export.graph import OPSET, ProbabilityGraph, to_onnx
 from emodet.synthetic.faces import draw_face
 
 
@@ -33,7 +33,7 @@ def test_the_temperature_that_follows_the_sharpness_is_in_the_graph(faces, contr
     classifier.temperature_slope.copy_(torch.tensor([-0.4, 0.2]))
     expected = torch_outputs(classifier, faces)
     assert np.abs(flat - expected).max() > 0.05
-    assert np.abs(onnx_outputs(to_onnx(to_program(classifier)), faces) - expected).max() <= 1e-5
+    assert np.abs(onnx_outputs(to_onnx(classifier), faces) - expected).max() <= 1e-5
 
 
 def test_crops_are_cut_as_in_training_and_their_channels_are_rgb(classifier, exported):
@@ -62,7 +62,7 @@ def test_a_grey_net_s_graph_converts_colour_crops_as_opencv_does(faces):
 def test_normalisation_by_the_crop_s_own_contrast_is_part_of_the_graph(faces):
     own = made_classifier(contrast="crop", colour="grey")
     crops = np.stack([own.preprocessing.crop(face) for face in faces[:16]]) // 4 * 4
-    model = to_onnx(to_program(own))
+    model = to_onnx(own)
     found = onnx_outputs(model, crops)
     assert np.abs(found - torch_outputs(own, crops)).max() <= 1e-5
     # As `normalise` computes it in numpy, and so equal for the same face in a quarter of the light.

@@ -54,7 +54,7 @@ def test_every_registered_net_maps_pictures_to_logits():
         ({"_target_": "torch.hub.load", "repo_or_dir": "x", "model": "y"}, r"torch\.hub\.load: refused"),
         ({"_target_": "torch.load", "f": "x"}, r"torch\.load: refused"),
         ({"_target_": "torch.optim.SGD", "lr": 1.0}, r"torch\.optim\.SGD: refused.*Module"),
-        ({"_target_": "emodet.models.build.importlib.import_module", "name": "x"}, "refused"),
+        ({"_target_": "emodet.models.build.pydoc.locate", "path": "x"}, "refused"),
         ({"_target_": "emodet.models.nets.nn.Module.apply"}, "refused"),
         ({"_target_": "torch.nn.Nothing"}, r"torch\.nn\.Nothing: cannot be imported"),
         ({"_target_": RESIDUAL, "channels": {"_target_": "os.getcwd"}}, r"os\.getcwd: refused"),

@@ -21,7 +21,7 @@ from emodet.training.checkpoints import (
     save_weights,
     set_temperature,
 )
-from emodet.training.initial_weights import init_from
+from emodet.training.trained import init_from
 
 
 def made(classes=8, seed=0, channels=(4, 8), **settings):

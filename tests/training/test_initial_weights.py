@@ -9,9 +9,8 @@ from test_checkpoints import made, save
 
 from emodet.emotions import chosen_classes
 from emodet.errors import EmodetError
-from emodet.training.checkpoints import load_classifier
-from emodet.training.initial_weights import init_from
-from emodet.training.weights import load_weights, write_weights
+from emodet.training.checkpoints import load_classifier, load_weights, write_weights
+from emodet.training.trained import init_from
 
 KINDS = ["checkpoint", "weights with their card"]
 

@@ -11,8 +11,8 @@ from emodet.emotions import EMOTIONS
 from emodet.errors import EmodetError
 from emodet.modelfile import TrainingData
 from emodet.models.classifier import EmotionClassifier
+from emodet.training.checkpoints import load_weights, read_card, write_weights
 from emodet.training.trained import load_trained
-from emodet.training.weights import load_weights, read_card, write_weights
 
 
 @pytest.fixture
