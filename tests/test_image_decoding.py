@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import pytest
 from made_files import png_bomb
-from PIL import Image
+from PIL import ExifTags, Image
 
 from emodet.errors import EmodetError
 from emodet.images import _heif, decode_rgb, load_rgb
@@ -164,6 +164,14 @@ def test_heic_with_its_package(monkeypatch):
     _heif.cache_clear()
     assert np.array_equal(decode_rgb(HEIC + encoded(Image.fromarray(corners()))), corners())
     _heif.cache_clear()
+
+
+def test_a_real_heic():
+    pillow_heif = pytest.importorskip("pillow_heif")
+    stream, turned = io.BytesIO(), Image.Exif()
+    turned[ExifTags.Base.Orientation] = 6  # to be shown a quarter to the right
+    pillow_heif.from_pillow(Image.fromarray(corners(96, 160))).save(stream, quality=95, exif=turned.tobytes())
+    assert near(decode_rgb(stream.getvalue()), np.rot90(corners(96, 160), -1))
 
 
 def test_every_kind_of_input_becomes_the_same_array(tmp_path):

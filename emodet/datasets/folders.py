@@ -13,10 +13,11 @@ from emodet.errors import EmodetError
 
 PICTURE_SUFFIXES = frozenset(
     {"jpg", "jpeg", "jpe", "jfif", "png", "bmp", "tif", "tiff", "webp", "gif", "avif", "jp2", "pgm", "ppm"}
+    | {"heic", "heif", "hif"}  # with the extra heic, which the message of an unreadable one names
 )
 """In lower case, without the dot; anything else beside the pictures (``Thumbs.db``, ``.DS_Store``) is no picture."""
 
-UNREAD_SUFFIXES = frozenset({"heic", "heif", "hif", "jxl", "psd", "svg", "dng", "cr2", "nef", "arw"})
+UNREAD_SUFFIXES = frozenset({"jxl", "psd", "svg", "dng", "cr2", "nef", "arw"})
 """Pictures that emodet does not decode: counted and named, never skipped silently."""
 
 _SPLIT_WORDS: Mapping[str, tuple[str, ...]] = {
