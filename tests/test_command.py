@@ -32,6 +32,22 @@ def test_the_console_script_is_the_module():
     assert project["tool"]["hatch"]["version"]["path"] == "emodet/__init__.py"
 
 
+@pytest.mark.parametrize("file", [".github/workflows/ci.yml", ".github/workflows/release.yml", "Dockerfile", ".ci/run"])
+def test_what_workflows_run_exists(file):
+    text = (ROOT / file).read_text(encoding="utf-8")
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    named = {each for group in re.findall(r"(?:\.|/source)\[([a-z,]+)\]", text) for each in group.split(",")}
+    assert named <= set(extras)
+    assert set(re.findall(r"\bemodet\"?,? \"?([a-z]+)", text)) <= set(COMMANDS)
+    targets = re.findall(r"^([a-z-]+):.*##", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M)
+    assert set(re.findall(r"(?:run: |^)make ([a-z-]+)", text, re.M)) <= set(targets)
+
+
+def test_source_archive_and_wheel_hold_the_page():
+    build = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["hatch"]["build"]
+    assert build["artifacts"] == ["/emodet/app/page/runtime/*"]
+
+
 def printed(module, *arguments):
     """Standard output of a command in a process of its own, and the modules that it has loaded at its end."""
     code = (
