@@ -1,6 +1,7 @@
 """Whether a release is still what was packed of it."""
 
 import hashlib
+import itertools
 import json
 import os
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from emodet.datasets.samples import Reader, Sample
 _ABOUT = "synthetic.json"
 _MOST_LABELS = 100
 _THREADS = 16
+_LOOKED_AT = 64  # files, by a thread at once
 
 
 def release_state(reader: Reader, samples: Sequence[Sample], packs: Path) -> dict[str, str]:
@@ -27,13 +29,18 @@ def release_state(reader: Reader, samples: Sequence[Sample], packs: Path) -> dic
     for s in samples:
         known = (s.key, s.split, s.emotion, s.soft_label, s.valence, s.arousal, s.box, s.landmarks, s.subject)
         listing.update(repr(known).encode())
-    paths = sorted({reader.file_of(sample) for sample in samples})
+    # Text: to sort and resolve `Path`s takes four times as long.
+    paths = sorted({str(reader.file_of(sample)) for sample in samples}, key=lambda path: path.split(os.sep))  # noqa: PTH206
     files, root = hashlib.sha256(), reader.root
+    resolved, below = str(root.resolve()), str(root / "x")[:-1]
     # Several at once: a network file system takes a millisecond for each.
+    chunks = [paths[start : start + _LOOKED_AT] for start in range(0, len(paths), _LOOKED_AT)]
     with ThreadPoolExecutor(_THREADS) as threads:
-        for path, facts in zip(paths, threads.map(_facts_of, paths, chunksize=512), strict=True):
-            place = root.resolve() / path.relative_to(root) if path.is_relative_to(root) else path
-            files.update(repr((str(place), facts)).encode())
+        facts = itertools.chain.from_iterable(threads.map(lambda chunk: [*map(_facts_of, chunk)], chunks))
+        for path, found in zip(paths, facts, strict=True):
+            inside = path.startswith(below)
+            place = os.path.join(resolved, path[len(below) :]) if inside else path  # noqa: PTH118
+            files.update(repr((resolved if path == str(root) else place, found)).encode())
     labels = label_files_state(root, packs)
     return {"listing": listing.hexdigest(), "files": files.hexdigest(), "label_files": labels}
 
@@ -67,10 +74,10 @@ def about_release(root: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _facts_of(path: Path) -> tuple[int, int]:
+def _facts_of(path: Path | str) -> tuple[int, int]:
     """Size in bytes and time of change in nanoseconds; (-1, 0) for a file that cannot be looked at."""
     try:
-        found = path.stat()
+        found = os.stat(path)  # noqa: PTH116
     except (OSError, ValueError):
         return -1, 0
     return found.st_size, found.st_mtime_ns

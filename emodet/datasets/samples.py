@@ -209,7 +209,8 @@ class Reader:
             raise EmodetError(f"{sample.key}: not a file but a folder, a pipe or a device")
         if found.st_size > MAX_ENCODED_BYTES:
             raise EmodetError(f"{sample.key}: {found.st_size:,} bytes are more than {MAX_ENCODED_BYTES:,}")
-        return file.read_bytes()
+        with file.open("rb", buffering=0) as stream:
+            return stream.read()
 
     def options(self) -> dict[str, Any]:
         """The options, as plain values: part of the pack's identity."""
