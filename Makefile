@@ -55,40 +55,26 @@ else
 	$(BIN)/python -m emodet.train experiment=baseline data=synthetic $(BRIEFLY)
 endif
 
-# Trains the shipped model from scratch, stage by stage. Finished stages are skipped, an interrupted one is resumed.
+# Trains the shipped model from scratch: two teachers, then the net. Finished stages are skipped, an interrupted one is resumed.
 REPRODUCED := outputs/reproduced
-TEACHERS := 'distillation.teachers=[$(REPRODUCED)/teacher/weights.pt,$(REPRODUCED)/mixed/weights.pt]'
-stage = $(BIN)/python -m emodet.train --config-dir experiments/ferplus/conf $(if $(wildcard $(@D)/checkpoints/last.ckpt),resume='$(@D)',experiment=$(1) \
-  data.root='$(FERPLUS)' hydra.run.dir='$(@D)' seed=0 $(addprefix init_from=,$(filter %.pt,$<)) $(2) $(OPTIONS))
+WEIGHTS := $(foreach stage,teacher wide student,$(REPRODUCED)/$(stage)/weights.pt)
+TEACHERS := 'distillation.teachers=[$(REPRODUCED)/teacher/weights.pt,$(REPRODUCED)/wide/weights.pt]'
+stage = $(BIN)/python -m emodet.train --config-dir experiments/ferplus/conf $(if $(wildcard $(@D)/checkpoints/last.ckpt),resume='$(@D)',experiment=ferplus_$(1) \
+  data.root='$(FERPLUS)' hydra.run.dir='$(@D)' seed=0 $(2) $(OPTIONS))
 
-reproduce: $(INSTALLED)  ## retrain the shipped model from FERPLUS=/path/to/ferplus, in hours, and export it
+reproduce: $(INSTALLED)  ## retrain the shipped model from FERPLUS=/path/to/ferplus, in minutes on a GPU, and export it
 	@test -n '$(FERPLUS)' || { echo "make reproduce FERPLUS=/path/to/ferplus: say where the FER+ files are" >&2; exit 1; }
-	$(MAKE) --no-print-directory $(REPRODUCED)/distilled/weights.pt
-	$(BIN)/python -m emodet.export checkpoint=$(REPRODUCED)/distilled/weights.pt data=ferplus data.root='$(FERPLUS)' \
+	$(MAKE) --no-print-directory $(WEIGHTS)
+	$(BIN)/python -m emodet.export checkpoint=$(REPRODUCED)/student/weights.pt data=ferplus data.root='$(FERPLUS)' \
 	  output=$(REPRODUCED)/model
-	$(BIN)/python -m emodet.export checkpoint=$(REPRODUCED)/distilled/weights.pt data=ferplus data.root='$(FERPLUS)' \
+	$(BIN)/python -m emodet.export checkpoint=$(REPRODUCED)/student/weights.pt data=ferplus data.root='$(FERPLUS)' \
 	  output=$(REPRODUCED)/model name=emodet-accurate mirror=true formats=[int8]
 
-$(REPRODUCED)/first/weights.pt:
-	$(call stage,ferplus)
+$(REPRODUCED)/teacher/weights.pt $(REPRODUCED)/wide/weights.pt: $(REPRODUCED)/%/weights.pt:
+	$(call stage,$*)
 
-$(REPRODUCED)/second/weights.pt: $(REPRODUCED)/first/weights.pt
-	$(call stage,ferplus_second)
-
-$(REPRODUCED)/live/weights.pt: $(REPRODUCED)/second/weights.pt
-	$(call stage,ferplus_live_continued)
-
-$(REPRODUCED)/fourth/weights.pt: $(REPRODUCED)/live/weights.pt
-	$(call stage,ferplus_fourth)
-
-$(REPRODUCED)/mixed/weights.pt: $(REPRODUCED)/fourth/weights.pt
-	$(call stage,ferplus_mixed)
-
-$(REPRODUCED)/teacher/weights.pt:
-	$(call stage,ferplus_teacher)
-
-$(REPRODUCED)/distilled/weights.pt: $(REPRODUCED)/mixed/weights.pt $(REPRODUCED)/teacher/weights.pt
-	$(call stage,ferplus_distill,$(TEACHERS))
+$(REPRODUCED)/student/weights.pt: $(REPRODUCED)/teacher/weights.pt $(REPRODUCED)/wide/weights.pt
+	$(call stage,student,$(TEACHERS))
 
 test: $(INSTALLED)  ## run the tests that take seconds
 	$(BIN)/python -m pytest -m "not slow" --numprocesses 2 --dist loadfile
