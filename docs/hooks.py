@@ -140,7 +140,7 @@ def table(prefix: str, values: Mapping[str, Any], described: Mapping[str, str]) 
 
 def descriptions(target: Any) -> dict[str, str]:
     """Attributes and arguments in an object's docstring, and in the docstrings that it refers to."""
-    from emodet.data.build import DataSettings
+    from emodet.data.sources import DataSettings
 
     found = described_by(target)
     if target is DataSettings:

@@ -22,14 +22,12 @@ from omegaconf import DictConfig
 
 from emodet.auditing.class_order import check_class_order
 from emodet.auditing.duplicates import copy_groups, number_photographs
-from emodet.auditing.findings import Findings
-from emodet.auditing.image_issues import find_image_issues, measure_images
-from emodet.auditing.label_noise import OutOfFoldProbs, find_label_noise, write_probabilities
+from emodet.auditing.findings import Findings, write_results
+from emodet.auditing.image_issues import LONGEST_SIDE, MIN_SCORE, detect_faces, find_image_issues, measure_images
+from emodet.auditing.label_noise import find_label_noise, write_probabilities
 from emodet.auditing.options import OutOfFoldOptions, ProposalOptions
 from emodet.auditing.out_of_fold import predict_out_of_fold
-from emodet.auditing.page import write_results
 from emodet.auditing.proposals import propose
-from emodet.auditing.undetected import LONGEST_SIDE, MIN_SCORE, detect_faces
 from emodet.commands import command, to_plain_dict
 from emodet.data.datamodule import EmotionDataModule
 from emodet.errors import EmodetError
@@ -90,13 +88,15 @@ class Audit:
 
     def examine(self, data: EmotionDataModule, folder: Path) -> Findings:
         """Run the checks; finished folds in `folder` are not trained again."""
-        table, manifest, settings = data.pack.table, data.pack.manifest, self.settings
+        table, settings = data.pack.table, self.settings
         stats = measure_images(data.pack)
         photographs = number_photographs(table, stats)
         groups, images = copy_groups(table, photographs), find_image_issues(stats)
-        out_of_fold = self._predictions(data, photographs, folder)
-        noise = None if out_of_fold is None else find_label_noise(table, out_of_fold)
-        undetected = None
+        out_of_fold = noise = undetected = None
+        if not settings["quick"]:
+            out_of_fold = predict_out_of_fold(settings, data, photographs, folder, self.out_of_fold)
+            write_probabilities(out_of_fold, table, data.class_names, folder / "out_of_fold.parquet")
+            noise = find_label_noise(table, out_of_fold)
         if self.detector is not None:
             detect, most = _best_score(self.detector), settings.get("detector_faces")
             undetected = detect_faces(data.pack, detect, self.detector.name, most, settings["seed"])
@@ -105,12 +105,9 @@ class Audit:
             "Face detection: not checked, because of quick=true or detector=none.": undetected,
         }
         return Findings(
-            title=str(manifest["title"]),
+            manifest=data.pack.manifest,
             table=table,
             class_names=data.class_names,
-            published=manifest["expected"],
-            left_out=manifest.get("left_out", {}),
-            unreadable=len(manifest.get("unreadable", ())),
             groups=groups,
             images=images,
             order=tuple(check_class_order(data, self.model, out_of_fold, settings["seed"])),
@@ -121,15 +118,6 @@ class Audit:
             names=data.pack.class_names,
             skipped=tuple(sentence for sentence, result in skipped.items() if result is None),
         )
-
-    def _predictions(
-        self, data: EmotionDataModule, photographs: npt.NDArray[np.int64], folder: Path
-    ) -> OutOfFoldProbs | None:
-        if self.settings["quick"]:
-            return None
-        found = predict_out_of_fold(self.settings, data, photographs, folder, self.out_of_fold)
-        write_probabilities(found, data.pack.table, data.class_names, folder / "out_of_fold.parquet")
-        return found
 
 
 def _best_score(detector: Detector) -> Callable[[npt.NDArray[np.uint8]], float]:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from emodet.auditing.options import OutOfFoldOptions, ProposalOptions
 from emodet.data.augmentation import Augmentation
-from emodet.data.build import SOURCE_KEYS, DataSettings
+from emodet.data.sources import SOURCE_KEYS, DataSettings
 from emodet.preprocessing import Preprocessing
 from emodet.schema import Arguments, Spec, Specs
 from emodet.synthetic.releases import write_release
@@ -81,7 +81,7 @@ class TrainConfig:
         resume: A run folder to continue in.
         threads: Of torch on the CPU; null leaves it to torch.
         trust: Packages of your own whose classes a stored run or checkpoint may name.
-        data: The data set, see `emodet.data.build.DataSettings`.
+        data: The data set, see `emodet.data.sources.DataSettings`.
         preprocessing: See `Preprocessing`.
         augmentation: See `Augmentation`.
         net: Any ``torch.nn.Module`` that takes ``num_classes``.

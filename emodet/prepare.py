@@ -20,10 +20,9 @@ from omegaconf import DictConfig
 
 from emodet.commands import command, to_plain_dict
 from emodet.data.datamodule import EmotionDataModule
-from emodet.data.sources import Source
+from emodet.data.sources import Source, naming
 from emodet.datasets.samples import Listing, Reader
 from emodet.datasets.summary import listing_summary, outcome, summary
-from emodet.errors import EmodetError
 from emodet.preprocessing import Preprocessing
 from emodet.training.assembly import build_data
 from emodet.training.mixed_settings import resolved_sources
@@ -37,15 +36,13 @@ def main(config: DictConfig) -> None:
     for name, source in data.sources.items():
         if name:
             print(f"== {name}")
-        try:
+        with naming(name):
             if config.list and name in undrawn(settings["data"]):
                 print(f"{source.root}: faces that are not drawn yet; without list=true they are drawn and packed")
             elif config.list:
                 announce(*source.read(data.preprocessing))
             else:
                 prepare(source, data.preprocessing, force=config.force, verify=config.verify)
-        except EmodetError as problem:
-            raise EmodetError(f"data.sources: {name}: {problem}" if name else str(problem)) from None
     if not config.list:
         data.setup()
         print_splits(data)

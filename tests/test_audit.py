@@ -12,9 +12,8 @@ import pytest
 from made_reader import table_of
 
 from emodet.audit import Audit
-from emodet.auditing.findings import Findings
+from emodet.auditing.findings import Findings, audit_page
 from emodet.auditing.image_issues import ImageIssues
-from emodet.auditing.page import audit_page
 from emodet.config import AuditConfig
 from emodet.emotions import EMOTIONS
 from emodet.errors import EmodetError
@@ -101,8 +100,8 @@ def test_hostile_names_stay_text():
     empty |= dict.fromkeys(("noise", "undetected"), None)
     findings = Findings(
         **empty,
-        **{"title": hostile, "table": table, "class_names": EMOTIONS, "images": images, "skipped": (hostile,)},
-        **{"published": {}, "left_out": {hostile: 3}, "unreadable": 0, "predicted_by": ""},
+        **{"table": table, "class_names": EMOTIONS, "images": images, "skipped": (hostile,), "predicted_by": ""},
+        manifest={"title": hostile, "expected": {}, "left_out": {hostile: 3}, "unreadable": []},
     )
     page = audit_page(findings, None, {"command": hostile}, 8)
     assert "<script" not in page

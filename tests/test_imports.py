@@ -44,7 +44,7 @@ DEFERRED = {
 }
 # Packing cuts faces out of photographs with the detector of live recognition: a second search would be a second
 # definition of where a face is. It imports that door where it is used, so that nobody else waits for it.
-DETECTING = {"emodet.data.detection": {"emodet.inference.detectors"}}
+DETECTING = {"emodet.data.crop_pool": {"emodet.inference.detectors"}}
 BUILDING = ("emodet.models.build", "hydra")
 COMMANDS = (
     *(f"emodet.{name}" for name in ("prepare", "train", "evaluate", "audit", "compare")),

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import linear_sum_assignment
 
+from emodet.auditing.duplicates import connected
 from emodet.auditing.label_noise import OutOfFoldProbs
 from emodet.data.datamodule import EmotionDataModule
 from emodet.data.pack import Pack
@@ -39,23 +40,14 @@ _PREDICTED_PER_CLASS = 300
 
 @dataclass(frozen=True, slots=True, eq=False)
 class OrderFinding:
-    """One check of the class order.
+    """One check of the class order."""
 
-    Attributes:
-        source: What the labels were compared with.
-        classes: The compared classes.
-        figures: float64 (classes, 2) mean valence and arousal, or (classes, K) shares of predictions.
-        wrong: Whether the names are wrong; None where it cannot be decided.
-        sentence: The finding in words.
-        shows: Class to the class that its faces show, where that is another.
-    """
-
-    source: str
-    classes: tuple[str, ...]
-    figures: Float64
-    wrong: bool | None
+    source: str  # what the labels were compared with
+    classes: tuple[str, ...]  # those that were compared
+    figures: Float64  # (classes, 2) mean valence and arousal, or (classes, K) shares of predictions
+    wrong: bool | None  # None where it cannot be decided
     sentence: str
-    shows: Mapping[str, str] = field(default_factory=dict)
+    shows: Mapping[str, str] = field(default_factory=dict)  # class to the other class that its faces show
 
     @property
     def verdict(self) -> str:
@@ -116,10 +108,9 @@ def by_valence_arousal(
     mean_of = dict(zip(names, means.tolist(), strict=True))
     parts = [
         f"the mean of {name} ({mean_of[name][0]:+.2f}, {mean_of[name][1]:+.2f}) fits {other}"
-        for name, other in list(shows.items())[:3]
+        for name, other in shows.items()
     ]
-    sentence = f"{source}: {'; '.join(parts)}. {_explained(shows, names)}"
-    return OrderFinding(source, names, means, True, sentence, shows)
+    return OrderFinding(source, names, means, True, _wrong(source, parts, shows, names), shows)
 
 
 def by_predictions(emotion: Int64, predicted: Int64, class_names: Sequence[str], source: str) -> OrderFinding:
@@ -143,15 +134,14 @@ def by_predictions(emotion: Int64, predicted: Int64, class_names: Sequence[str],
     if shows:
         parts = [
             f"{100 * shares[names.index(name), class_names.index(other)]:.0f} % of {name} are predicted as {other}"
-            for name, other in list(shows.items())[:3]
+            for name, other in shows.items()
         ]
-        sentence = f"{source}: {'; '.join(parts)}. {_explained(shows, names)}"
-    else:
-        weak = [name for place, name in enumerate(names) if shares[place].max() < _MIN_AGREEMENT]
-        sentence = f"{source}: {100 * best:.0f} % of the labels agree, mean over the classes."
-        if weak:
-            sentence += f" Undecided for {', '.join(weak)}: too few of them are predicted consistently."
-    return OrderFinding(source, names, shares, bool(shows), sentence, shows)
+        return OrderFinding(source, names, shares, True, _wrong(source, parts, shows, names), shows)
+    weak = [name for place, name in enumerate(names) if shares[place].max() < _MIN_AGREEMENT]
+    sentence = f"{source}: {100 * best:.0f} % of the labels agree, mean over the classes."
+    if weak:
+        sentence += f" Undecided for {', '.join(weak)}: too few of them are predicted consistently."
+    return OrderFinding(source, names, shares, False, sentence)
 
 
 def _sample_per_class(emotion: Int64, rows: Int64, seed: int) -> Int64:
@@ -170,12 +160,15 @@ def _predict(model: ModelFile, pack: Pack, rows: Int64, class_names: Sequence[st
     return np.asarray(model.probabilities(crops)[:, columns].argmax(axis=1), dtype=np.int64)
 
 
-def _explained(shows: Mapping[str, str], names: Sequence[str]) -> str:
+def _wrong(source: str, parts: Sequence[str], shows: Mapping[str, str], names: Sequence[str]) -> str:
+    """The sentence about classes that show others: the first moves, and what likely caused them."""
+    cause = "All moved classes: " + ", ".join(f"{name} → {other}" for name, other in shows.items()) + "."
     for ours, theirs in permutations(_ORDERS, 2):
         if _fits(shows, names, ours, theirs):
             either = ", or the other way round" if _fits(shows, names, theirs, ours) else ""
-            return f"Likely cause: numbers in {ours} order, read in {theirs}{either}."
-    return "All moved classes: " + ", ".join(f"{name} → {other}" for name, other in shows.items()) + "."
+            cause = f"Likely cause: numbers in {ours} order, read in {theirs}{either}."
+            break
+    return f"{source}: {'; '.join(parts[:3])}. {cause}"
 
 
 def _fits(shows: Mapping[str, str], names: Sequence[str], ours: str, theirs: str) -> bool:
@@ -190,19 +183,12 @@ def _moved(gains: Float64, places: Sequence[int], class_names: Sequence[str], mi
     """Classes that the best assignment moves, class to class, where each cycle or chain of moves gains `min_gain` on
     average. `gains` is (classes compared, K): how well each fits each of the K; `places` are the compared ones.
     """
-    rows, columns = linear_sum_assignment(gains, maximize=True)
-    to = {places[row]: int(column) for row, column in zip(rows.tolist(), columns.tolist(), strict=True)}
-    gain = {start: gains[row, to[start]] - gains[row, start] for row, start in enumerate(places)}
-    shows: dict[int, int] = {}
-    left = set(to)
-    # First chains, from classes that no other class is moved to; what remains are cycles.
-    for start in [*(place for place in to if place not in set(to.values())), *to]:
-        moved: list[int] = []
-        place = start
-        while place in left:
-            left.remove(place)
-            moved.append(place)
-            place = to[place]
-        if moved and any(to[each] != each for each in moved) and np.mean([gain[each] for each in moved]) >= min_gain:
-            shows |= {each: to[each] for each in moved if to[each] != each}
-    return {class_names[place]: class_names[shows[place]] for place in sorted(shows)}
+    _, columns = linear_sum_assignment(gains, maximize=True)
+    start = np.array(places)
+    gain = gains[range(len(start)), columns] - gains[range(len(start)), start]
+    of = connected(np.stack([start, columns]), len(class_names))[start]
+    return {
+        class_names[place]: class_names[column]
+        for place, column, group in zip(places, columns.tolist(), of.tolist(), strict=True)
+        if place != column and gain[of == group].mean() >= min_gain
+    }

@@ -23,28 +23,19 @@ _PAIR_BLOCK = 2**16  # thumbnail comparisons at once, about 130 MB
 
 @dataclass(frozen=True, slots=True)
 class CopyGroup:
-    """Faces whose images are copies of each other.
+    """Faces whose images are copies of each other."""
 
-    Attributes:
-        rows: At least two positions in the pack's table, rising.
-        identical: Whether all have equal pixels.
-        splits: Their splits, in the order train, val, test.
-        emotions: Their distinct labels, without -1.
-    """
-
-    rows: tuple[int, ...]
-    identical: bool
-    splits: tuple[str, ...]
-    emotions: tuple[int, ...]
+    rows: tuple[int, ...]  # at least two positions in the pack's table, rising
+    identical: bool  # whether all have equal pixels
+    splits: tuple[str, ...]  # in the order train, val, test
+    emotions: tuple[int, ...]  # distinct labels, without -1
 
     @property
     def across(self) -> bool:
-        """Whether the copies are in several splits."""
         return len(self.splits) > 1
 
     @property
     def contradicts(self) -> bool:
-        """Whether the copies have different labels."""
         return len(self.emotions) > 1
 
 
@@ -56,9 +47,8 @@ def number_photographs(table: Table, stats: ImageStats, radius: int = _RADIUS) -
     edges = [np.empty((2, 0), dtype=np.int64)]
     for left, right in _near_pairs(stats.hashes[:, rows], radius):
         for start in range(0, len(left), _PAIR_BLOCK):
-            ours, theirs = left[start : start + _PAIR_BLOCK], right[start : start + _PAIR_BLOCK]
-            mirrored = (theirs >= len(rows))[:, None, None]
-            ours, theirs = rows[ours], rows[theirs % len(rows)]
+            ours, theirs = rows[left[start : start + _PAIR_BLOCK]], right[start : start + _PAIR_BLOCK]
+            mirrored, theirs = (theirs >= len(rows))[:, None, None], rows[theirs % len(rows)]
             other = stats.thumbnails[theirs]
             other = np.where(mirrored, other[:, :, ::-1], other)
             same = _correlation(stats.thumbnails[ours], other) >= _CORRELATION

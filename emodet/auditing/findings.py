@@ -1,22 +1,31 @@
-"""Everything that an audit found, as JSON, CSV and text for a terminal."""
+"""Everything that an audit found, as text for a terminal, one self-contained page, JSON and CSV."""
 
 import csv
 import io
+import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from emodet.auditing.class_order import OrderFinding
 from emodet.auditing.duplicates import CopyGroup
-from emodet.auditing.image_issues import ImageIssues
+from emodet.auditing.image_issues import ISSUES, ImageIssues, UndetectedFaces
 from emodet.auditing.label_noise import LabelNoise
 from emodet.auditing.proposals import kind_of
-from emodet.auditing.undetected import UndetectedFaces
-from emodet.data.corrections import Correction
-from emodet.data.pack import Table
+from emodet.data.corrections import Correction, write_corrections
+from emodet.data.pack import Pack, Table
 from emodet.emotions import EMOTIONS
+from emodet.errors import EmodetError
+from emodet.evaluation.pages import render
+from emodet.files import write_atomically
+from emodet.palette import class_colours
 
+_OTHER = "other crops, sizes or mirror images"
 UNINFORMATIVE = (
     "no better than always the most frequent label, so none is proposed for correction; train longer with "
     "out_of_fold.epochs or out_of_fold.side"
@@ -25,32 +34,20 @@ UNINFORMATIVE = (
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Findings:
-    """What an audit found.
+    """What an audit found."""
 
-    Attributes:
-        published: Split to class to published number of faces; empty where unknown.
-        left_out: Faces that the reader left out, by reason.
-        noise: Label issues by split; None without predictions.
-        predicted_by: Origin of the predictions.
-        skipped: Sentences on what was left out.
-        names: Of the table's numbers; the first ones are `class_names`.
-    """
-
-    title: str
+    manifest: Mapping[str, Any]  # of the pack
     table: Table
     class_names: tuple[str, ...]
-    published: Mapping[str, Mapping[str, int]]
-    left_out: Mapping[str, int]
-    unreadable: int
     groups: tuple[CopyGroup, ...]
     images: ImageIssues
     order: tuple[OrderFinding, ...]
-    noise: tuple[LabelNoise, ...] | None
-    predicted_by: str
+    noise: tuple[LabelNoise, ...] | None  # by split; None without predictions
+    predicted_by: str  # origin of the predictions
     undetected: UndetectedFaces | None
     corrections: tuple[Correction, ...]
-    skipped: tuple[str, ...]
-    names: tuple[str, ...] = EMOTIONS
+    skipped: tuple[str, ...]  # sentences on what was left out
+    names: tuple[str, ...] = EMOTIONS  # of the table's numbers; the first ones are `class_names`
 
     def copies(self) -> dict[str, int]:
         """Photographs that occur more than once, and their faces, by kind."""
@@ -135,11 +132,11 @@ class Findings:
             for name, count in self.images.counts().items()
         }
         return {
-            "data": self.title,
+            "data": self.manifest["title"],
             "faces": len(self.table),
-            "published": {name: dict(counts) for name, counts in self.published.items()},
-            "left_out": dict(self.left_out),
-            "unreadable": self.unreadable,
+            "published": self.manifest["expected"],
+            "left_out": self.manifest.get("left_out", {}),
+            "unreadable": len(self.manifest.get("unreadable", ())),
             "copies": self.copies(),
             "groups": groups,
             "class_order": order,
@@ -158,7 +155,10 @@ class Findings:
 
     def summary(self) -> str:
         """The counts, for a terminal."""
-        lines = [self.title, *(f"{number:>9}  {name.lower()} ({note})" for name, number, note in self.totals())]
+        lines = [
+            self.manifest["title"],
+            *(f"{number:>9}  {name.lower()} ({note})" for name, number, note in self.totals()),
+        ]
         for each in self.noise or ():
             agree = f"{100 * each.agree:.1f} % of {each.judged:,} predictions agree with the labels of {each.split}"
             lines.append(agree if each.informative else f"{agree}: {UNINFORMATIVE}")
@@ -178,3 +178,57 @@ class Findings:
             shares = f"{each.p_given:.4f}", f"{each.p_suggested:.4f}"
             writer.writerow([self.table.key[each.row], self.table.split[each.row], *names, *shares])
         return stream.getvalue()
+
+
+def write_results(
+    findings: Findings, pack: Pack, folder: Path, details: Mapping[str, Any], *, gallery: int, pictures: bool
+) -> None:
+    """Write ``audit.html``, ``audit.json``, ``corrections.csv`` and ``label_noise.csv`` over those of an earlier audit.
+
+    A gallery of the page has up to `gallery` images; with ``pictures=False`` it shows none at all.
+
+    Raises:
+        EmodetError: A file cannot be written.
+    """
+    show = (lambda row: pack.images([row])[0]) if pictures else None
+    write_corrections(findings.corrections, folder / "corrections.csv", findings.names)
+    content = {"details": dict(details), **findings.as_dict()}
+    try:
+        (folder / "label_noise.csv").unlink(missing_ok=True)
+        if findings.noise is not None:
+            write_atomically(folder / "label_noise.csv", findings.candidates_csv())
+        text = json.dumps(content, indent=1, ensure_ascii=False, default=str)
+        write_atomically(folder / "audit.json", f"{text}\n")
+        write_atomically(folder / "audit.html", audit_page(findings, show, details, gallery))
+    except OSError as problem:
+        raise EmodetError(f"output={folder}: cannot be written ({problem})") from problem
+
+
+def audit_page(
+    findings: Findings, show: Callable[[int], npt.NDArray[np.uint8]] | None, details: Mapping[str, Any], gallery: int
+) -> str:
+    """The page as HTML; `show` returns the image of a row, uint8 (H, W, 3) RGB; None for a page without images."""
+    images, table = findings.images, findings.table
+    copies: dict[str, list[CopyGroup]] = {}
+    for group in findings.groups:
+        kind = "different labels" if group.contradicts else "equal pixels" if group.identical else _OTHER
+        copies.setdefault(f"{'Across splits' if group.across else 'In one split'}, {kind}", []).append(group)
+    issues = {name: np.flatnonzero(images.issue == name) for name in ISSUES}
+    missing = np.empty(0, np.int64) if findings.undetected is None else findings.undetected.missing
+    return render(
+        "audit.html",
+        findings=findings,
+        table=table,
+        label=lambda row: "none" if table.emotion[row] < 0 else findings.names[table.emotion[row]],
+        show=show,
+        most=gallery,
+        colours=dict(zip(findings.names, class_colours(findings.names), strict=True)),
+        emotions=findings.names,
+        copies={kind: sorted(groups, key=lambda group: -len(group.rows)) for kind, groups in copies.items()},
+        meanings=ISSUES,
+        issues={name: rows[np.argsort(images.sharpness[rows], kind="stable")] for name, rows in issues.items()},
+        # Those without another issue first.
+        missing=missing[np.argsort(images.issue[missing] != "", kind="stable")],
+        uninformative=UNINFORMATIVE,
+        details=details,
+    )

@@ -1,7 +1,11 @@
-"""Statistics of every crop, and image issues: blurred, dark, glaring, or without contrast."""
+"""Statistics of every crop; image issues: blurred, dark, glaring, without contrast; and crops without a face.
+
+Face detectors are trained on faces with surroundings, so each crop is enlarged and its border repeated outwards, in two
+framings; a face that is found in either is found.
+"""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +13,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
-from tqdm import trange
+from tqdm import tqdm, trange
 
 from emodet.data.pack import Pack
 
@@ -30,24 +34,25 @@ _THUMBNAIL = 16
 _FACE = 0.6  # share of each side of a crop: eyes to mouth, without hair, headscarf and background
 _BLUR = 1.5  # standard deviation in pixels
 
+FRAMINGS: tuple[tuple[int, float], ...] = ((128, 0.25), (240, 0.33))
+"""Side of the enlarged crop in pixels, and the border around it as a share of that."""
+
+LONGEST_SIDE = 640
+"""Side of the search in pixels: more than any framing has, so that nothing is reduced again."""
+
+MIN_SCORE = 0.3
+"""Detection threshold; lower than for photographs, because a face is expected."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ImageStats:
-    """Statistics of N crops.
+    """Statistics of N crops, in grey."""
 
-    Attributes:
-        hashes: uint64 (2, N), pHash of the grey crop and of its mirror image: similar images differ in few bits.
-        thumbnails: uint8 (N, 16, 16), the grey crop reduced.
-        sharpness: float32 (N,), see `sharpness_of`.
-        brightness: float32 (N,), mean of the grey crop, 0 to 255.
-        contrast: float32 (N,), standard deviation of the grey crop, 0 to 127.5.
-    """
-
-    hashes: npt.NDArray[np.uint64]
-    thumbnails: UInt8
-    sharpness: Float32
-    brightness: Float32
-    contrast: Float32
+    hashes: npt.NDArray[np.uint64]  # (2, N), pHash of crop and mirror image: similar images differ in few bits
+    thumbnails: UInt8  # (N, 16, 16)
+    sharpness: Float32  # (N,), see `sharpness_of`
+    brightness: Float32  # (N,), mean, 0 to 255
+    contrast: Float32  # (N,), standard deviation, 0 to 127.5
 
 
 def measure_images(pack: Pack, *, progress: bool = True) -> ImageStats:
@@ -69,13 +74,10 @@ def measure_images(pack: Pack, *, progress: bool = True) -> ImageStats:
 
 
 def sharpness_of(grey: UInt8) -> float:
-    """How much gradient energy a slight blur takes from the middle of the crop: 0 or more, 0 for one colour.
+    """How much gradient energy a slight blur takes from the middle of a grey crop: 0 or more, 0 for one colour.
 
     A blurred image loses little (the principle of Crete et al. 2007). Being a ratio, it is independent of the face's
     contrast, so of exposure and, largely, of skin tone.
-
-    Args:
-        grey: uint8 (H, W).
     """
     height, width = grey.shape
     top, left = round(height * (1 - _FACE) / 2), round(width * (1 - _FACE) / 2)
@@ -92,15 +94,10 @@ def sharpness_of(grey: UInt8) -> float:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ImageIssues:
-    """Issues of N images.
+    """Issues of N images."""
 
-    Attributes:
-        issue: str (N,), a name in `ISSUES`, empty where there is none.
-        sharpness: float32 (N,), robust deviations from the median log sharpness of the set; negative is blurrier.
-    """
-
-    issue: npt.NDArray[np.str_]
-    sharpness: npt.NDArray[np.float32]
+    issue: npt.NDArray[np.str_]  # (N,), a name in `ISSUES`, empty where there is none
+    sharpness: Float32  # (N,), robust deviations from the median log sharpness of the set; negative is blurrier
 
     def counts(self) -> dict[str, int]:
         """Images with each issue, in the order of `ISSUES`."""
@@ -130,3 +127,42 @@ def find_image_issues(stats: ImageStats) -> ImageIssues:
     }
     issue = np.select([applies[name] for name in ISSUES], list(ISSUES), default="")
     return ImageIssues(issue.astype(np.str_), np.maximum(relative, -99.0).astype(np.float32))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class UndetectedFaces:
+    """Result of a face detector."""
+
+    detector: str
+    rows: npt.NDArray[np.int64]  # (n,), the faces that were searched, positions in the table
+    scores: npt.NDArray[np.float32]  # (n,), of the best detection, 0 where there is none
+
+    @property
+    def missing(self) -> npt.NDArray[np.int64]:
+        """Positions in the table of the faces that were not found."""
+        return np.asarray(self.rows[self.scores == 0])
+
+
+def detect_faces(
+    pack: Pack, detect: Callable[[UInt8], float], name: str, most: int | None, seed: int, *, progress: bool = True
+) -> UndetectedFaces:
+    """Run a detector on the crops, or on `most` of them, drawn at random.
+
+    `detect` gives the score of the best face of an image, uint8 (H, W, 3) RGB, and 0 without one.
+    """
+    rows = np.arange(len(pack), dtype=np.int64)
+    if most is not None and most < len(rows):
+        rows = np.sort(np.random.default_rng([seed, 0xFACE]).choice(rows, most, replace=False))
+    scores = []
+    for row in tqdm(rows.tolist(), unit="face", desc="detecting faces", disable=not progress):
+        crop = pack.images([row])[0]
+        scores.append(next(filter(None, (detect(framed(crop, *framing)) for framing in FRAMINGS)), 0.0))
+    return UndetectedFaces(name, rows, np.array(scores, dtype=np.float32))
+
+
+def framed(crop: UInt8, side: int, border: float) -> UInt8:
+    """The crop at `side` pixels with `border` × `side` pixels around it, which repeat its edge."""
+    method = cv2.INTER_CUBIC if side > crop.shape[0] else cv2.INTER_AREA
+    large = cv2.resize(crop, (side, side), interpolation=method)
+    around = round(border * side)
+    return np.asarray(cv2.copyMakeBorder(large, around, around, around, around, cv2.BORDER_REPLICATE), dtype=np.uint8)

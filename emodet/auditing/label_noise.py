@@ -18,15 +18,10 @@ from emodet.files import atomic_path
 
 @dataclass(frozen=True, slots=True, eq=False)
 class OutOfFoldProbs:
-    """Out-of-fold probabilities of a pack's faces.
+    """Out-of-fold probabilities of a pack's faces."""
 
-    Attributes:
-        probabilities: float64 (N, K), one row per face of the pack, NaN where there are none.
-        made_by: Description of their origin.
-    """
-
-    probabilities: npt.NDArray[np.float64]
-    made_by: str
+    probabilities: npt.NDArray[np.float64]  # (N, K), one row per face of the pack, NaN where there are none
+    made_by: str  # for people
 
     @property
     def known(self) -> npt.NDArray[np.bool_]:
@@ -48,35 +43,24 @@ def write_probabilities(out_of_fold: OutOfFoldProbs, table: Table, class_names: 
 
 
 class Candidate(NamedTuple):
-    """A face whose label may be wrong.
+    """A face whose label may be wrong."""
 
-    `row` is its position in the pack's table, `given` the number of its label, `suggested` that of the most probable
-    class, another one; their probabilities are 0 to 1. The lower that of the label, the more likely it is wrong.
-    """
-
-    row: int
-    given: int
-    suggested: int
-    p_given: float
+    row: int  # in the pack's table
+    given: int  # number of its label
+    suggested: int  # number of the most probable class, another one
+    p_given: float  # 0 to 1; the lower, the more likely the label is wrong
     p_suggested: float
 
 
 @dataclass(frozen=True, slots=True)
 class LabelNoise:
-    """Label issues of one split.
-
-    Attributes:
-        judged: Faces with a label and probabilities.
-        agree: Share of them whose most probable class is their label.
-        majority: Share of them that has the most frequent label.
-        candidates: By rising probability of the label.
-    """
+    """Label issues of one split."""
 
     split: str
-    judged: int
-    agree: float
-    majority: float
-    candidates: tuple[Candidate, ...]
+    judged: int  # faces with a label and probabilities
+    agree: float  # share of them whose most probable class is their label
+    majority: float  # share of them that has the most frequent label
+    candidates: tuple[Candidate, ...]  # by rising probability of the label
 
     @property
     def informative(self) -> bool:
@@ -104,17 +88,10 @@ def find_label_noise(table: Table, out_of_fold: OutOfFoldProbs) -> tuple[LabelNo
             given, shares, filter_by="confident_learning", return_indices_ranked_by="self_confidence", n_jobs=1
         )
         predicted = shares.argmax(axis=1)
-        candidates = [
-            Candidate(
-                row=int(rows[place]),
-                given=int(given[place]),
-                suggested=int(predicted[place]),
-                p_given=float(shares[place, given[place]]),
-                p_suggested=float(shares[place].max()),
-            )
-            for place in ranked
-            if predicted[place] != given[place]  # predicted as labelled is no issue, however unsure the prediction
-        ]
+        # Predicted as labelled is no issue, however unsure the prediction.
+        ranked = ranked[predicted[ranked] != given[ranked]]
+        columns = (rows[ranked], given[ranked], predicted[ranked], shares[ranked, given[ranked]], shares[ranked].max(1))
+        candidates = [Candidate(*row) for row in zip(*(column.tolist() for column in columns), strict=True)]
         agree, majority = float((predicted == given).mean()), float(np.bincount(given).max() / len(given))
         found.append(LabelNoise(split, len(rows), agree, majority, tuple(candidates)))
     return tuple(found)

@@ -14,11 +14,9 @@ class ProposalOptions:
     (experiments/ferplus/audit/README.md), and a wrong label is worse than one face less.
 
     Attributes:
-        splits: Splits whose faces may be corrected. By default only train: scores on a changed val or test split cannot
-            be compared with those of others.
+        splits: Whose faces may be corrected. Scores on a changed val or test split cannot be compared with others'.
         exclude_below: A label issue is proposed for exclusion where the label's probability is below this.
-        agreed_from: No label issue is proposed where the soft label, the votes of several people, gives the label at
-            least this share.
+        agreed_from: None is proposed where the soft label, the votes of several people, gives the label this share.
     """
 
     splits: Sequence[str] = ("train",)

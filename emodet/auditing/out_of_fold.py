@@ -69,11 +69,7 @@ class ReducedPack(Pack):
 
 
 def predict_out_of_fold(
-    settings: Mapping[str, Any],
-    data: EmotionDataModule,
-    photographs: Int64,
-    folder: Path,
-    options: OutOfFoldOptions,
+    settings: Mapping[str, Any], data: EmotionDataModule, photographs: Int64, folder: Path, options: OutOfFoldOptions
 ) -> OutOfFoldProbs:
     """Predict every labelled face by nets that were trained neither on it nor on a copy of its image.
 

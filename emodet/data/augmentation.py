@@ -1,7 +1,7 @@
 """Augmentation of face crops with albumentations: the only module that uses it (2.0.8, no longer developed)."""
 
-import importlib
 import os
+import pkgutil
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,11 +15,7 @@ from emodet.errors import EmodetError
 # Without it, albumentations looks for a newer version in the network at import.
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
-_BORDERS = {
-    "replicate": cv2.BORDER_REPLICATE,
-    "reflect": cv2.BORDER_REFLECT_101,
-    "constant": cv2.BORDER_CONSTANT,
-}
+_BORDERS = {"replicate": cv2.BORDER_REPLICATE, "reflect": cv2.BORDER_REFLECT_101, "constant": cv2.BORDER_CONSTANT}
 _INTERPOLATIONS = {"linear": cv2.INTER_LINEAR, "area": cv2.INTER_AREA, "nearest": cv2.INTER_NEAREST}
 
 
@@ -108,9 +104,8 @@ def _class_of(step: dict[str, Any]) -> tuple[str, Any]:
     if path is None:
         name = str(step.pop("name", None))
         return name, getattr(A, name, None)
-    module, _, attribute = str(path).rpartition(".")
     try:
-        return str(path), getattr(importlib.import_module(module), attribute)
+        return str(path), pkgutil.resolve_name(str(path))
     except (ImportError, AttributeError, ValueError) as problem:
         raise EmodetError(f"augmentation: _target_={path}: cannot be imported ({problem})") from None
 
@@ -118,7 +113,7 @@ def _class_of(step: dict[str, Any]) -> tuple[str, Any]:
 def _transform(step: Mapping[str, Any]) -> Any:
     import albumentations as A
 
-    arguments = dict(step)
+    arguments, words = dict(step), {"border_mode": _BORDERS, "interpolation": _INTERPOLATIONS}
     name, kind = _class_of(arguments)
     if not (isinstance(kind, type) and issubclass(kind, A.BasicTransform | A.BaseCompose)):
         raise EmodetError(f"augmentation: {name!r} is not a transform of albumentations {A.__version__}")
@@ -126,10 +121,8 @@ def _transform(step: Mapping[str, Any]) -> Any:
         members = _checked_list(arguments["transforms"], "transforms")
         arguments["transforms"] = [_transform(member) for member in members]
     for key, value in arguments.items():
-        if key == "border_mode":
-            arguments[key] = _word(_BORDERS, name, key, value)
-        elif key == "interpolation":
-            arguments[key] = _word(_INTERPOLATIONS, name, key, value)
+        if key in words:
+            arguments[key] = _word(words[key], name, key, value)
         elif key == "interpolation_pair":
             arguments[key] = {way: _word(_INTERPOLATIONS, name, key, word) for way, word in value.items()}
         elif isinstance(value, list) and key != "transforms":

@@ -7,7 +7,7 @@ are part of the data's fingerprint. `python -m emodet.audit` proposes such a fil
 import csv
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -83,29 +83,28 @@ class Corrections:
         counts = {split: dict(found) for split, found in counted.items() if found}
         return replace(table, emotion=emotion, soft_label=soft_label), counts
 
-    def _places(self, table: Table) -> list[tuple[Correction, list[int]]]:
+    def _places(self, table: Table) -> Iterator[tuple[Correction, list[int]]]:
         """The positions of the faces that each row means."""
         wanted = {row.key for row in self.rows}
         of: dict[str, list[int]] = defaultdict(list)
         for place, key in enumerate(table.key.tolist()):
             if key in wanted:
                 of[key].append(place)
-        unknown = [row for row in self.rows if row.key not in of]
-        if unknown:
+        if unknown := [row for row in self.rows if row.key not in of]:
             shown = "; ".join(f"line {row.line}: {row.key}" for row in unknown[:_LISTED])
             raise EmodetError(
                 f"{self.file}: {len(unknown)} of {len(self.rows)} rows name a face that this data set does not have "
                 f"({shown}). Is it a correction of other data, or of faces that could not be read?"
             )
-        found = [(row, [place for place in of[row.key] if row.split in ("", table.split[place])]) for row in self.rows]
         by_place: dict[int, Correction] = {}
-        for row, places in found:
+        for row in self.rows:
+            places = [place for place in of[row.key] if row.split in ("", table.split[place])]
             if not places:
                 there = ", ".join(sorted({str(table.split[place]) for place in of[row.key]}))
                 raise self._error(row, f"{row.key} is in {there}, not in {row.split}")
             for place in places:
                 label = int(table.emotion[place])
-                if row.was is not None and row.was != label:
+                if row.was not in (None, label):
                     raise self._error(
                         row,
                         f"{row.key} was to be corrected from {self._name(row.was)}, but its label is "
@@ -115,10 +114,10 @@ class Corrections:
                 other = by_place.setdefault(place, row)
                 if other is not row:
                     raise self._error(row, f"{row.key} is corrected by line {other.line} already; keep one")
-        return found
+            yield row, places
 
-    def _name(self, emotion: int) -> str:
-        return "none" if emotion < 0 else self.class_names[emotion]
+    def _name(self, emotion: int | None) -> str:
+        return "none" if emotion is None or emotion < 0 else self.class_names[emotion]
 
     def _error(self, row: Correction, what: str) -> EmodetError:
         return EmodetError(f"{self.file}, line {row.line}: {what}")
@@ -140,7 +139,7 @@ def read_corrections(path: Path, class_names: Sequence[str] = EMOTIONS) -> Corre
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError as problem:
         raise EmodetError(f"data.corrections={path}: cannot be read ({problem})") from None
-    rows = CsvRows(path, ("key", "action"), tuple(name for name in _COLUMNS if name not in ("key", "action")))
+    rows = CsvRows(path, ("key", "action"), _COLUMNS)
     found = tuple(_correction(cells, rows, class_names) for cells in rows)
     return Corrections(path, digest, found, tuple(class_names))
 
@@ -162,8 +161,7 @@ def write_corrections(corrections: Iterable[Correction], path: Path, class_names
 
 
 def _correction(cells: Mapping[str, str], rows: CsvRows, class_names: Sequence[str]) -> Correction:
-    key, action, emotion = cells["key"], cells["action"], cells.get("emotion", "")
-    split, was, score = cells.get("split", ""), cells.get("was", ""), cells.get("score", "")
+    key, split, action, emotion, was, reason, score = (cells.get(name, "") for name in _COLUMNS)
     if not key:
         raise rows.error("the column key is empty")
     if action not in ("exclude", "relabel"):
@@ -177,12 +175,9 @@ def _correction(cells: Mapping[str, str], rows: CsvRows, class_names: Sequence[s
         raise rows.error(
             f"relabel needs one of the classes in the column emotion, not {emotion!r}; or exclude the face"
         )
-    try:
-        number = float(score) if score else None
-    except ValueError:
-        raise rows.error(f"score {score!r} is not a number") from None
+    number = rows.number(score, "score") if score else None
     old = _emotion(was, rows, class_names) if was else None
-    return Correction(key, action, new, split, old, cells.get("reason", ""), number, rows.line)
+    return Correction(key, action, new, split, old, reason, number, rows.line)
 
 
 def _emotion(text: str, rows: CsvRows, class_names: Sequence[str]) -> int:

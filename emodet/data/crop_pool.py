@@ -2,35 +2,39 @@
 
 ``image`` takes the whole picture, which is a face crop already. ``box`` cuts the square around the sample's box, with
 ``preprocessing.margin`` around it, and with ``preprocessing.alignment=eyes`` turned upright by the sample's landmarks.
-``detect`` finds box and landmarks with the runtime's face detector, see `emodet.data.detection`.
+``detect`` finds box and landmarks in a photograph as live recognition does.
 """
 
+import functools
 import inspect
-import multiprocessing
-import os
+import logging
 import signal
-import threading
-from collections import deque
-from collections.abc import Generator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+import statistics
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
-from multiprocessing.connection import wait
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from emodet.cpu import available_cores
-from emodet.data.detection import crop_detected
 from emodet.data.pack import crop_hash
 from emodet.datasets.samples import Reader, Sample
 from emodet.errors import EmodetError
 from emodet.images import decode_rgb
 from emodet.preprocessing import Preprocessing
 
+if TYPE_CHECKING:
+    from emodet.inference.detectors import Detector
+    from emodet.inference.faces import Detection
+
+log = logging.getLogger(__name__)
+
+_SAMPLE = 64
+_SEARCHED = (416, 192)
+_SMALLEST = 96  # pixels: a smaller picture is hardly a whole photograph
+_FILLED = 0.5  # of the longer side: a face crop's face is larger than that
 _UNGUARDED = (
     'put the code of a script under `if __name__ == "__main__":`, as each process that prepares pictures imports the '
     "script again; or set processes=1"
@@ -82,17 +86,14 @@ def cut(image_rgb: UInt8, sample: Sample, crop: str, preprocessing: Preprocessin
 
 
 class CropResult(NamedTuple):
-    """A face, cropped; the row of an unreadable picture is left blank.
+    """A face, cropped; the row of an unreadable picture is left blank."""
 
-    Attributes:
-        hash: Its `crop_hash`, None where the picture is unreadable, or no face was detected in it.
-        reason: Why it is unreadable, else None.
-        found: The number of detected faces; None where none was to be detected.
-    """
+    hash: str | None  # its `crop_hash`, None where the picture is unreadable, or no face was detected in it
+    reason: str | None  # why it is unreadable
+    found: int | None  # number of detected faces; None where none was to be detected
 
-    hash: str | None
-    reason: str | None
-    found: int | None
+
+Results = list[CropResult]
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,9 +128,7 @@ def require_main_guard() -> None:
         frame = frame.f_back
 
 
-def crop_chunks(
-    cropper: Cropper, file: Path, chunks: Sequence[Chunk], processes: int | None
-) -> Generator[list[CropResult], None, None]:
+def crop_chunks(cropper: Cropper, file: Path, chunks: Sequence[Chunk], processes: int | None) -> Iterator[Results]:
     """Write the crops of each chunk to an ``.npy`` file; yields the results in order.
 
     Args:
@@ -137,80 +136,146 @@ def crop_chunks(
         file: Holds zeros of `Cropper.shape`.
         chunks: Row of the first face, and samples.
         processes: How many; None takes one per core, or this process alone for fewer than 2,000 faces, as processes
-            take seconds to start. They end with the iterator, at once when it is closed before its end.
+            take seconds to start. They end with the iterator.
     """
+    # Not at the top of the file: the keys of the configuration are read, for `--help`, without torch.
+    import torch
+    from torch.utils.data import DataLoader
+
     faces = sum(len(samples) for _, samples in chunks)
-    count = processes or max(1, min(available_cores(), faces // _FACES_PER_PROCESS))
-    if count == 1:
-        yield from (_crop_chunk(cropper, file, chunk) for chunk in chunks)
-        return
-    others = set(multiprocessing.active_children())
+    count = min(processes or min(available_cores(), faces // _FACES_PER_PROCESS), len(chunks))
     # Fork would copy the threads of whatever library the caller has loaded in an unknown state.
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(count, context, initializer=_start_worker, initargs=(cropper, file))
-    waiting = iter(chunks)
+    apart: dict[str, Any] = {"num_workers": count, "multiprocessing_context": "spawn", "prefetch_factor": 4}
+    loader: Iterable[Results | OSError] = DataLoader(
+        _Chunks(cropper, file),  # type: ignore[arg-type]
+        batch_sampler=chunks,  # type: ignore[arg-type]
+        collate_fn=_whole,
+        worker_init_fn=_ignore_interrupts,
+        generator=torch.Generator(),  # else it would draw from the one that a training is seeded with
+        **(apart if count > 1 else {}),
+    )
     try:
-        # A bounded number in flight: the samples of a large release are not all pickled at once.
-        running = deque(pool.submit(_in_worker, chunk) for chunk in islice(waiting, 4 * count))
-        while running:
-            yield running.popleft().result()
-            running.extend(pool.submit(_in_worker, chunk) for chunk in islice(waiting, 1))
-    except BrokenProcessPool:
+        for results in loader:
+            if isinstance(results, OSError):
+                raise results
+            yield results
+    except RuntimeError as problem:
+        if "DataLoader worker (pid" not in str(problem):
+            raise
         raise EmodetError(
             f"a process that prepares pictures ended unexpectedly. Either {_UNGUARDED}; or it was killed (out of "
             "memory?): finished faces are kept, run it again with data.processes=1 to need less memory"
         ) from None
-    except BaseException:
-        # Shutting down waits for the pool's processes, also for those that are still starting.
-        for process in set(multiprocessing.active_children()) - others:
-            process.kill()
-        raise
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
-def _crop_chunk(cropper: Cropper, file: Path, chunk: Chunk) -> list[CropResult]:
-    start, samples = chunk
-    crops = np.zeros(cropper.shape(len(samples)), dtype=np.uint8)
-    results = []
-    for row, sample in enumerate(samples):
+@dataclass(frozen=True, slots=True)
+class _Chunks:
+    """A data set whose batches are chunks: fetching one writes its crops to the file."""
+
+    cropper: Cropper
+    file: Path
+
+    def __getitems__(self, chunk: Chunk) -> Results | OSError:
+        """The results; an error of the disk as a value, which the loader would wrap into a traceback."""
+        start, samples = chunk
+        crops = np.zeros(self.cropper.shape(len(samples)), dtype=np.uint8)
+        results = []
+        for row, sample in enumerate(samples):
+            try:
+                crop, found = self.cropper(sample)
+            except (EmodetError, OSError) as problem:
+                results.append(CropResult(None, str(problem), None))
+                continue
+            if crop is not None:
+                crops[row] = crop[:, :, : crops.shape[3]]
+            results.append(CropResult(None if crop is None else crop_hash(crops[row]), None, found))
         try:
-            crop, found = cropper(sample)
-        except (EmodetError, OSError) as problem:
-            results.append(CropResult(None, str(problem), None))
-            continue
-        if crop is not None:
-            crops[row] = crop[:, :, : crops.shape[3]]
-        results.append(CropResult(None if crop is None else crop_hash(crops[row]), None, found))
-    offset = np.load(file, mmap_mode="r").offset
-    # Written, not mapped: a full disk is then an error, not a killed process.
-    with file.open("r+b", buffering=0) as stream:
-        stream.seek(offset + start * crops[0].nbytes)
-        left = crops.data.cast("B")
-        while left:
-            left = left[stream.write(left) :]
+            offset = np.load(self.file, mmap_mode="r").offset
+            # Written, not mapped: a full disk is then an error, not a killed process.
+            with self.file.open("r+b") as stream:
+                stream.seek(offset + start * crops[0].nbytes)
+                stream.write(crops.data)
+        except OSError as problem:
+            return problem
+        return results
+
+
+def _whole(results: Results | OSError) -> Results | OSError:
     return results
 
 
-_worker: tuple[Cropper, Path] | None = None
-
-
-def _start_worker(cropper: Cropper, file: Path) -> None:
-    global _worker
+def _ignore_interrupts(_number: int) -> None:
     # Ctrl-C reaches every process of a terminal; the parent handles it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    _worker = (cropper, file)
 
 
-def _end_with_parent() -> None:
-    # A worker whose parent was killed would wait for work for ever.
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        wait([parent.sentinel])
-        os._exit(1)
+@functools.cache
+def _detector() -> "Detector":
+    # Imported here: only this way of cropping needs the runtime (and each process of a pool its own detector).
+    from emodet.inference.detectors import make_detector
+
+    return make_detector("auto", threads=1)
 
 
-def _in_worker(chunk: Chunk) -> list[CropResult]:
-    assert _worker is not None
-    return _crop_chunk(*_worker, chunk)
+def detection_facts(samples: Sequence[Sample], found: Sequence[int | None]) -> dict[str, Any]:
+    """For a manifest: the detector, and the keys of pictures in which it found no face, or several.
+
+    `found` is the number of faces of each sample, None for an unreadable one.
+    """
+    counted = [(sample.key, count) for sample, count in zip(samples, found, strict=True) if count is not None]
+    return {
+        "detector": _detector().name,
+        "without_face": [key for key, count in counted if count == 0],
+        "several_faces": [key for key, count in counted if count > 1],
+    }
+
+
+def crop_detected(image_rgb: UInt8, preprocessing: Preprocessing) -> tuple[UInt8 | None, int]:
+    """Crop the face of a photograph, uint8 (H, W, 3) RGB, exactly as `Recognizer` would.
+
+    Returns:
+        uint8 (size, size, 3), RGB, of the face with the largest product of score and size, None without a face; and the
+        number of faces found.
+
+    Raises:
+        EmodetError: No detector's weights are available.
+    """
+    from emodet.inference.detectors import find_faces
+
+    found = find_faces(_detector(), image_rgb)
+    if not found:
+        return None, 0
+    best: Detection = max(found, key=lambda face: face.score * face.side)
+    return preprocessing.crop(image_rgb, best.box, best.landmarks), len(found)
+
+
+def warn_of_photographs(reader: Reader, samples: Sequence[Sample], size: int) -> None:
+    """Log a warning, with numbers, if pictures that are to be packed as they are look like whole photographs.
+
+    Detects faces, at 416 pixels, in 64 pictures at most, evenly spaced; does nothing where no detector is available.
+    """
+    from emodet.inference.detectors import find_faces
+
+    shares = []
+    rows = np.unique(np.linspace(0, len(samples) - 1, min(_SAMPLE, len(samples)), dtype=int)).tolist()
+    for sample in (samples[row] for row in rows):
+        try:
+            image = decode_rgb(reader.encoded(sample), name=sample.key, least_side=_SEARCHED[0], quick=True)
+        except (EmodetError, OSError):  # packing reports it
+            continue
+        longest = max(image.shape[:2])
+        if longest < _SMALLEST:
+            continue
+        try:
+            found = find_faces(_detector(), image, sides=_SEARCHED)
+        except EmodetError:
+            return
+        shares += [max(face.side for face in found) / longest] if found else []
+    median = statistics.median(shares) if shares else 1.0
+    if len(shares) >= len(rows) / 4 and median < _FILLED:
+        log.warning(
+            "data.crop=image packs whole photographs: in %d of %d sampled pictures a face is found, and it takes up "
+            "%.0f %% of the picture's longer side (median), %.0f pixels of a crop of %d. data.crop=detect cuts the "
+            "faces out as live recognition does",
+            *(len(shares), len(rows), 100 * median, median * size, size),
+        )

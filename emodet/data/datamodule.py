@@ -5,8 +5,7 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,14 +17,20 @@ from torch.utils.data import DataLoader
 
 from emodet.cpu import available_cores
 from emodet.data.augmentation import Augmentation
-from emodet.data.batches import SAMPLING, EvaluationBatches, TrainingBatches, sampling_weights
 from emodet.data.corrections import in_words
-from emodet.data.faces import Batch, FaceDataset, LazyDataLoader
+from emodet.data.faces import (
+    SAMPLING,
+    Batch,
+    EvaluationBatches,
+    FaceDataset,
+    LazyDataLoader,
+    TrainingBatches,
+    sampling_weights,
+)
 from emodet.data.mixed import MixedPack
 from emodet.data.pack import Pack
-from emodet.data.sources import Source
+from emodet.data.sources import Source, naming
 from emodet.data.splits import Splits, assign_splits, mix_splits
-from emodet.datasets.samples import Listing, Reader
 from emodet.datasets.summary import listing_summary, outcome
 from emodet.emotions import chosen_classes
 from emodet.errors import EmodetError
@@ -47,7 +52,7 @@ class EmotionDataModule(L.LightningDataModule):
         eval_batch_size: Faces per evaluation batch.
         num_workers: Processes that fetch batches; None takes one per core, eight at most.
         augmentation: Of training crops, or its steps; None leaves them as they are.
-        sampling: One of `emodet.data.batches.SAMPLING`.
+        sampling: One of `emodet.data.faces.SAMPLING`.
         classes: 8 (the emotions), 7 (without contempt), or names, in the order of the net's outputs; None takes those
             that the data has.
         split_seed: Decides which faces are held out; kept apart from `seed` so that seeds can be compared.
@@ -126,8 +131,8 @@ class EmotionDataModule(L.LightningDataModule):
         if hasattr(self, "pack"):  # as after `with_splits`, whose crops need not be those of the sources
             return
         for name, source in self.sources.items():
-            with _naming(name):
-                pack, existed = source.prepare(self.preprocessing, _announce)
+            with naming(name):
+                pack, existed = source.prepare(self.preprocessing, lambda *it: log.info("%s", listing_summary(*it)))
                 if not existed:
                     log.info("%s", outcome(pack.manifest))
 
@@ -137,20 +142,18 @@ class EmotionDataModule(L.LightningDataModule):
             return
         packs: dict[str, Pack] = {}
         for name, source in self.sources.items():
-            with _naming(name):
+            with naming(name):
                 packs[name] = Pack(source.pack_folder(self.preprocessing))
         pack = MixedPack(packs, self.classes, self.corrections)
         self.class_names, self.correction_facts = pack.classes, pack.correction_facts
         own = []
         for number, (name, source) in enumerate(self.sources.items()):
             table = pack.table.rows(pack.part(number))
-            with _naming(name):
-                own.append(
-                    assign_splits(table, source.usable(table, self.class_names), source.val_from, self.split_seed)
-                )
-        splits = mix_splits(
-            list(self.sources), pack.table, [pack.part(number).start for number in range(len(own))], own
-        )
+            with naming(name):
+                usable = source.usable(table, self.class_names)
+                own.append(assign_splits(table, usable, source.val_from, self.split_seed))
+        starts = [pack.part(number).start for number in range(len(own))]
+        splits = mix_splits(list(self.sources), pack.table, starts, own)
         if self.correction_facts is not None:
             changed = self.correction_facts["faces"]
             log.info("corrections %s: %s", self.corrections, in_words(changed))
@@ -198,9 +201,8 @@ class EmotionDataModule(L.LightningDataModule):
         """Augmented batches, see `TrainingBatches`."""
         train, table, (rank, world_size) = self.splits.train, self.pack.table, self._place()
         weight = np.array([source.weight for source in self.sources.values()])[self.source_of(train)]
-        weights = sampling_weights(
-            table.emotion[train], self.sampling, weight, table.soft_label[train], self.class_names
-        )
+        emotion, soft_label = table.emotion[train], table.soft_label[train]
+        weights = sampling_weights(emotion, self.sampling, weight, soft_label, self.class_names)
         batches = TrainingBatches(train, self.batch_size, self.seed, weights, self._progress, rank, world_size)
         return self._loader(batches, [source.labels == "soft" for source in self.sources.values()], self.augmentation)
 
@@ -246,17 +248,15 @@ class EmotionDataModule(L.LightningDataModule):
         each = _FETCHED_AHEAD * crop * (self.batch_size + self.eval_batch_size)
         if self.num_workers * each <= room:
             return
-        needed = f"{self.num_workers} workers need {self.num_workers * each / 1e6:.0f} MB of shared memory for batches"
+        problem = (
+            f"{self.num_workers} workers need {self.num_workers * each / 1e6:.0f} MB of shared memory for batches, "
+            f"{_SHARED_MEMORY} has {room / 1e6:.0f} MB"
+        )
         way_out = "give the container more (docker run --shm-size=1g), or set data.num_workers=0"
         if self._chosen_workers is not None:
-            raise EmodetError(
-                f"data.num_workers={self.num_workers}: {needed}, {_SHARED_MEMORY} has {room / 1e6:.0f} MB; {way_out}"
-            )
+            raise EmodetError(f"data.num_workers={self.num_workers}: {problem}; {way_out}")
         self.num_workers = room // each
-        log.warning(
-            "%s, %s has %.0f MB: data.num_workers=%d; %s",
-            *(needed, _SHARED_MEMORY, room / 1e6, self.num_workers, way_out),
-        )
+        log.warning("%s: data.num_workers=%d; %s", problem, self.num_workers, way_out)
 
     def _place(self) -> tuple[int, int]:
         return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
@@ -265,18 +265,3 @@ class EmotionDataModule(L.LightningDataModule):
         if self.trainer is None:
             return 0, 0
         return self.trainer.current_epoch, self.trainer.fit_loop.epoch_loop.batch_progress.current.ready
-
-
-@contextmanager
-def _naming(name: str) -> Iterator[None]:
-    """Add the name of a mix's data set to an error."""
-    try:
-        yield
-    except EmodetError as problem:
-        if not name:
-            raise
-        raise EmodetError(f"data.sources: {name}: {problem}") from None
-
-
-def _announce(reader: Reader, listing: Listing) -> None:
-    log.info("%s", listing_summary(reader, listing))

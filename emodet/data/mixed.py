@@ -73,17 +73,9 @@ class MixedPack(Pack):
     def table(self) -> Table:
         """The annotations of each face, data set by data set, after the corrections."""
         tables = [_with_classes(pack.table, pack.class_names, self.class_names) for pack in self.packs]
-        columns = {
-            field.name: np.concatenate([getattr(table, field.name) for table in tables]) for field in fields(Table)
-        }
-        for column in ("key", "subject") if self.names != ("",) else ():
-            words = [
-                f"{name}:{word}" if word else ""
-                for name, table in zip(self.names, tables, strict=True)
-                for word in getattr(table, column).tolist()
-            ]
-            columns[column] = np.array(words, dtype=np.str_)
-        table = Table(**columns)
+        if self.names != ("",):
+            tables = [_named(name, table) for name, table in zip(self.names, tables, strict=True)]
+        table = Table(**{it.name: np.concatenate([getattr(each, it.name) for each in tables]) for it in fields(Table)})
         return table if self._corrections is None else self._corrections.apply(table)[0]
 
     def source_of(self, indices: Indices) -> Indices:
@@ -156,6 +148,12 @@ def _with_classes(table: Table, own: Sequence[str], wanted: Sequence[str]) -> Ta
     return replace(table, emotion=np.where(table.emotion < 0, -1, places[table.emotion]), soft_label=soft)
 
 
+def _named(name: str, table: Table) -> Table:
+    """The table with the data set's name before keys and subjects."""
+    key, subject = ([f"{name}:{word}" if word else "" for word in it.tolist()] for it in (table.key, table.subject))
+    return replace(table, key=np.array(key, dtype=np.str_), subject=np.array(subject, dtype=np.str_))
+
+
 def _difference(one: Pack, other: Pack) -> str:
     here, there = one.preprocessing.to_dict(), other.preprocessing.to_dict()
     return ", ".join(f"{key} {there[key]}, not {here[key]}" for key in here if here[key] != there[key])
@@ -169,22 +167,18 @@ def _manifest_of(packs: Mapping[str, Pack]) -> dict[str, Any]:
         for split, found in manifest["counts"].items():
             counts.setdefault(split, Counter()).update(found)
     named = [[name, manifest["fingerprint"]] for name, manifest in manifests.items()]
+    # Full titles stand in `sources`: together they are too long for a figure.
+    drawn = {name: it["title"].startswith("drawn faces") for name, it in manifests.items()}
+    about = ("fingerprint", "title", "reader")
     return {
         "reader": "mixed",
-        # Full titles stand in `sources`: together they are too long for a figure.
-        "title": " + ".join(
-            f"{name} (drawn faces)" if manifest["title"].startswith("drawn faces") else name
-            for name, manifest in manifests.items()
-        ),
+        "title": " + ".join(f"{name} (drawn faces)" if is_drawn else name for name, is_drawn in drawn.items()),
         "redistributable": all(manifest.get("redistributable", False) for manifest in manifests.values()),
         "counts": {split: dict(found) for split, found in counts.items()},
         "expected": {},
         "fingerprint": hashlib.sha256(json.dumps({"mixed": named}).encode()).hexdigest(),
         "sources": {
-            name: {
-                "folder": str(pack.folder),
-                **{key: pack.manifest[key] for key in ("fingerprint", "title", "reader")},
-            }
+            name: {"folder": str(pack.folder), **{key: pack.manifest[key] for key in about}}
             for name, pack in packs.items()
         },
     }

@@ -33,6 +33,10 @@ _CONTENT_VERSION = 2
 MANIFEST, TABLE, IMAGES = "manifest.json", "table.parquet", "images.npy"
 _CHECKED_ON_OPENING = 64
 _VERIFIED_AT_ONCE = 512
+_TYPES: dict[str, type[Any]] = {
+    **dict.fromkeys(("key", "split", "subject", "pixel_hash"), np.str_),
+    **{"emotion": np.int64, "soft_label": np.float32, "valence": np.float32, "arousal": np.float32},
+}
 _NEEDED = frozenset({"counts", "expected", "faces", "fingerprint", "preprocessing", "table_sha256", "title", "reader"})
 
 
@@ -69,18 +73,19 @@ class Table:
 
     def to_arrow(self) -> pa.Table:
         """The table as Parquet stores it."""
-        flat = pa.array(self.soft_label.astype(np.float32).reshape(-1))
-        columns = {
-            "key": pa.array(self.key.tolist(), pa.string()),
-            "split": pa.array(self.split.tolist(), pa.string()),
-            "emotion": pa.array(self.emotion.astype(np.int8 if self.soft_label.shape[1] < 128 else np.int16)),
-            "soft_label": pa.FixedSizeListArray.from_arrays(flat, self.soft_label.shape[1]),
-            "valence": pa.array(self.valence.astype(np.float32)),
-            "arousal": pa.array(self.arousal.astype(np.float32)),
-            "subject": pa.array(self.subject.tolist(), pa.string()),
-            "pixel_hash": pa.array(self.pixel_hash.tolist(), pa.string()),
-        }
+        width = self.soft_label.shape[1]
+        columns: dict[str, Any] = {each.name: getattr(self, each.name) for each in fields(self)}
+        columns["emotion"] = self.emotion.astype(np.int8 if width < 128 else np.int16)
+        columns["soft_label"] = pa.FixedSizeListArray.from_arrays(pa.array(self.soft_label.reshape(-1)), width)
         return pa.table(columns)
+
+    @classmethod
+    def from_arrow(cls, table: pa.Table) -> "Table":
+        """The inverse of `to_arrow`."""
+        soft = table.column("soft_label").combine_chunks()
+        columns = {name: table.column(name).to_numpy() for name in _TYPES if name != "soft_label"}
+        columns["soft_label"] = np.asarray(soft.flatten()).reshape(len(table), soft.type.list_size)
+        return cls(**{name: column.astype(_TYPES[name]) for name, column in columns.items()})
 
     def digest(self) -> str:
         """SHA-256 of the content, whatever library wrote it to disk."""
@@ -91,24 +96,18 @@ class Table:
             total.update(np.ascontiguousarray(numbers).tobytes())
         return total.hexdigest()
 
-    @classmethod
-    def from_arrow(cls, table: pa.Table) -> "Table":
-        """The inverse of `to_arrow`."""
+    def counts(self, class_names: Sequence[str]) -> dict[str, dict[str, int]]:
+        """Faces per split and class name; faces without an emotion stand under ``without emotion``."""
+        names = {-1: "without emotion", **dict(enumerate(class_names))}
+        ids = {split: Counter(self.emotion[self.split == split].tolist()) for split in ("train", "val", "test")}
+        return {split: {name: of[k] for k, name in names.items() if of[k]} for split, of in ids.items() if of}
 
-        def text(name: str) -> npt.NDArray[np.str_]:
-            return np.asarray(table.column(name).to_numpy().astype(np.str_))
-
-        soft = table.column("soft_label").combine_chunks()
-        return cls(
-            key=text("key"),
-            split=text("split"),
-            emotion=table.column("emotion").to_numpy().astype(np.int64),
-            soft_label=np.asarray(soft.flatten(), dtype=np.float32).reshape(len(table), soft.type.list_size),
-            valence=table.column("valence").to_numpy().astype(np.float32),
-            arousal=table.column("arousal").to_numpy().astype(np.float32),
-            subject=text("subject"),
-            pixel_hash=text("pixel_hash"),
-        )
+    def fingerprint(self, preprocessing: Preprocessing, class_names: Sequence[str]) -> str:
+        """`Pack.fingerprint`: a hash over annotations and crops, without paths and times."""
+        parts = {"version": _CONTENT_VERSION, "table": self.digest(), "crop": preprocessing.fingerprint()}
+        if tuple(class_names) != EMOTIONS:
+            parts["class_names"] = list(class_names)
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 class Pack:
@@ -117,9 +116,6 @@ class Pack:
     Opening checks the manifest, the table's hash, the size of the image file, and the hashes of 64 crops, evenly
     spaced; `verify` checks every crop. Images are mapped, not read, and a pickled pack carries only its path, so worker
     processes share one copy of the pixels.
-
-    Args:
-        folder: The pack's folder.
 
     Raises:
         EmodetError: There is no pack, it is of another version, or its content differs from the manifest.
@@ -170,7 +166,7 @@ class Pack:
         self._check_table()
         for start in range(0, len(self), _VERIFIED_AT_ONCE):
             self._check_crops(np.arange(start, min(start + _VERIFIED_AT_ONCE, len(self))))
-        if fingerprint_of(self.table, self.preprocessing, self.class_names) != self.fingerprint:
+        if self.table.fingerprint(self.preprocessing, self.class_names) != self.fingerprint:
             raise self._broken(MANIFEST)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -214,42 +210,18 @@ def crop_hash(crop: npt.NDArray[np.uint8]) -> str:
     return hashlib.blake2b(np.ascontiguousarray(crop).data, digest_size=12).hexdigest()
 
 
-def table_of(records: Sequence[Sample], hashes: Sequence[str], classes: int = len(EMOTIONS)) -> Table:
+def table_of(samples: Sequence[Sample], hashes: Sequence[str], classes: int = len(EMOTIONS)) -> Table:
     """The table of these faces, with the `crop_hash` of each; `classes` is the number of classes."""
-
-    def number(value: float | None) -> float:
-        return np.nan if value is None else value
-
+    columns: dict[str, list[Any]] = {
+        name: [getattr(sample, name) for sample in samples] for name in ("key", "split", "valence", "arousal")
+    }
     blank = (np.nan,) * classes
-    return Table(
-        key=np.array([record.key for record in records], dtype=np.str_),
-        split=np.array([record.split for record in records], dtype=np.str_),
-        emotion=np.array([-1 if record.emotion is None else record.emotion for record in records], dtype=np.int64),
-        soft_label=np.array([record.soft_label or blank for record in records], np.float32).reshape(-1, classes),
-        valence=np.array([number(record.valence) for record in records], dtype=np.float32),
-        arousal=np.array([number(record.arousal) for record in records], dtype=np.float32),
-        subject=np.array([record.subject or "" for record in records], dtype=np.str_),
-        pixel_hash=np.array(hashes, dtype=np.str_),
-    )
-
-
-def counts_by_split(table: Table, class_names: Sequence[str] = EMOTIONS) -> dict[str, dict[str, int]]:
-    """Faces per split and class name; faces without an emotion stand under ``without emotion``."""
-    names = {-1: "without emotion", **dict(enumerate(class_names))}
-    found: dict[str, dict[str, int]] = {}
-    for split in ("train", "val", "test"):
-        ids = Counter(table.emotion[table.split == split].tolist())
-        if ids:
-            found[split] = {name: ids[number] for number, name in names.items() if ids[number]}
-    return found
-
-
-def fingerprint_of(table: Table, preprocessing: Preprocessing, class_names: Sequence[str] = EMOTIONS) -> str:
-    """`Pack.fingerprint`: a hash over annotations and crops, without paths and times."""
-    parts = {"version": _CONTENT_VERSION, "table": table.digest(), "crop": preprocessing.fingerprint()}
-    if tuple(class_names) != EMOTIONS:
-        parts["class_names"] = list(class_names)
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    columns["emotion"] = [-1 if sample.emotion is None else sample.emotion for sample in samples]
+    columns["soft_label"] = [sample.soft_label or blank for sample in samples]
+    columns["subject"] = [sample.subject or "" for sample in samples]
+    columns["pixel_hash"] = list(hashes)
+    # In an array of numbers None becomes NaN.
+    return Table(**{name: np.array(columns[name], kind) for name, kind in _TYPES.items()})
 
 
 def _read_manifest(folder: Path) -> tuple[dict[str, Any], Preprocessing]:

@@ -1,17 +1,18 @@
-"""Make a pack: decode and crop the pictures of a release once, at training size.
+"""Make a pack: decode and crop the pictures of a release once, at training size; notice a release that has changed.
 
 A pool of processes writes chunks of crops into one ``.npy`` file; a journal lists the finished chunks, so that an
 interrupted packing continues where it stopped. The manifest is written last.
 """
 
 import hashlib
+import itertools
 import json
 import logging
 import os
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from contextlib import closing
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,25 +31,13 @@ from emodet.data.crop_pool import (
     Cropper,
     CropResult,
     crop_chunks,
+    detection_facts,
     require_croppable,
     require_main_guard,
 )
-from emodet.data.detection import detection_facts
-from emodet.data.pack import (
-    FORMAT,
-    IMAGES,
-    MANIFEST,
-    TABLE,
-    VERSION,
-    Pack,
-    Table,
-    counts_by_split,
-    crop_hash,
-    fingerprint_of,
-    table_of,
-)
-from emodet.data.release import about_release, release_state
-from emodet.datasets.samples import Listing, Reader
+from emodet.data.pack import FORMAT, IMAGES, MANIFEST, TABLE, VERSION, Pack, Table, crop_hash, table_of
+from emodet.datasets.folders import is_picture
+from emodet.datasets.samples import Listing, Reader, Sample
 from emodet.errors import EmodetError
 from emodet.files import sha256_of, write_atomically
 from emodet.preprocessing import Preprocessing
@@ -58,6 +47,10 @@ log = logging.getLogger(__name__)
 _CHUNK = 64
 _NAMED = 10
 _JOURNAL = "journal.jsonl"
+_ABOUT = "synthetic.json"
+_MOST_LABELS = 100
+_THREADS = 16
+_LOOKED_AT = 64  # files, by a thread at once
 
 
 def pack_folder(reader: Reader, preprocessing: Preprocessing, crop: str, packs: Path) -> Path:
@@ -90,10 +83,10 @@ def prepare_pack(
         reader: The release.
         preprocessing: Geometry and colour of a crop.
         packs: The folder of all packs.
-        crop: ``image`` takes each stored picture as a face crop, ``box`` cuts at the sample's box, ``detect`` at the
-            face that a detector finds.
+        crop: See `emodet.data.sources.Source`, as for `processes` and `max_unreadable`; unreadable pictures are listed
+            in the manifest and left out.
         processes: See `emodet.data.crop_pool.crop_chunks`.
-        max_unreadable: The share of pictures that may be unreadable. They are listed in the manifest and left out.
+        max_unreadable: See `crop`.
         progress: Whether to draw a progress bar on standard error.
         announce: Called with the listing before the long work.
 
@@ -154,12 +147,8 @@ class _Packing:
             total=len(samples), initial=len(done), unit="face", desc=f"packing {reader.title}", disable=not progress
         )
         chunks = [(at, samples[at : at + _CHUNK]) for at in range(len(done), len(samples), _CHUNK)]
-        with (
-            bar,
-            closing(crop_chunks(self.cropper, self.folder / IMAGES, chunks, processes)) as results,
-            (self.folder / _JOURNAL).open("a", encoding="utf-8") as journal,
-        ):
-            for chunk in results:
+        with bar, (self.folder / _JOURNAL).open("a", encoding="utf-8") as journal:
+            for chunk in crop_chunks(self.cropper, self.folder / IMAGES, chunks, processes):
                 journal.write(json.dumps(chunk) + "\n")
                 journal.flush()
                 done += chunk
@@ -248,7 +237,7 @@ class _Packing:
             "preprocessing": preprocessing.to_dict(),
             "faces": len(table),
             "class_names": list(names),
-            "counts": counts_by_split(table, names),
+            "counts": table.counts(names),
             "expected": {split: dict(counts) for split, counts in reader.expected.items()},
             "left_out": dict(self.listing.left_out),
             "notes": list(self.listing.notes),
@@ -256,7 +245,7 @@ class _Packing:
             **detection,
             "identical_across_splits": _across_splits(table),
             "table_sha256": sha256_of(self.folder / TABLE),
-            "fingerprint": fingerprint_of(table, preprocessing, names),
+            "fingerprint": table.fingerprint(preprocessing, names),
             "made_with": _libraries(),
             "packed": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         }
@@ -289,3 +278,68 @@ def _across_splits(table: Table) -> dict[str, int]:
 def _libraries() -> dict[str, str]:
     """Libraries that decide a crop's pixels."""
     return {"Pillow": PIL.__version__, "libjpeg": str(features.version("jpg") or ""), "OpenCV": cv2.__version__}
+
+
+def release_state(reader: Reader, samples: Sequence[Sample], packs: Path) -> dict[str, str]:
+    """Digests of a release that was just listed, equal as long as nothing changes.
+
+    Returns:
+        ``listing``, of the keys and annotations of all samples; ``files``, of path, size and time of change of their
+        files; ``label_files``, see `label_files_state`.
+    """
+    listing = hashlib.sha256()
+    for s in samples:
+        known = (s.key, s.split, s.emotion, s.soft_label, s.valence, s.arousal, s.box, s.landmarks, s.subject)
+        listing.update(repr(known).encode())
+    # Text: to sort and resolve `Path`s takes four times as long.
+    paths = sorted({str(reader.file_of(sample)) for sample in samples}, key=lambda path: path.split(os.sep))  # noqa: PTH206
+    files, root = hashlib.sha256(), reader.root
+    resolved, below = str(root.resolve()), str(root / "x")[:-1]
+    # Several at once: a network file system takes a millisecond for each.
+    chunks = [paths[start : start + _LOOKED_AT] for start in range(0, len(paths), _LOOKED_AT)]
+    with ThreadPoolExecutor(_THREADS) as threads:
+        facts = itertools.chain.from_iterable(threads.map(lambda chunk: [*map(_facts_of, chunk)], chunks))
+        for path, found in zip(paths, facts, strict=True):
+            inside = path.startswith(below)
+            place = os.path.join(resolved, path[len(below) :]) if inside else path  # noqa: PTH118
+            files.update(repr((resolved if path == str(root) else place, found)).encode())
+    labels = label_files_state(root, packs)
+    return {"listing": listing.hexdigest(), "files": files.hexdigest(), "label_files": labels}
+
+
+def label_files_state(root: Path, packs: Path) -> str:
+    """A digest of what most changes of a release touch: its label files, and the times of its folders.
+
+    Cheap enough for each start. Overwritten pictures are not noticed, nor changed label files in folders that hold
+    more than a hundred of them. Hidden files and `packs` do not count.
+    """
+    # The same digest whether the root is given relative, absolute or through a link.
+    root, packs = root.resolve(), packs.resolve()
+    facts: list[object] = [] if root.is_dir() else [_facts_of(root)]
+    for folder, inside, names in os.walk(root):
+        if Path(folder) == packs:
+            inside.clear()
+            continue
+        inside[:] = sorted(name for name in inside if not name.startswith("."))
+        labels = sorted(Path(folder, name) for name in names if not name.startswith(".") and not is_picture(name))
+        facts += [folder, _facts_of(Path(folder))[1], len(labels)]
+        facts += [(path.name, _facts_of(path)) for path in labels if len(labels) <= _MOST_LABELS]
+    return hashlib.sha256(repr(facts).encode()).hexdigest()
+
+
+def about_release(root: Path) -> dict[str, Any]:
+    """A release's own ``title`` and ``redistributable``, from a file that drawn releases have; else empty."""
+    try:
+        found = json.loads((root / _ABOUT).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _facts_of(path: Path | str) -> tuple[int, int]:
+    """Size in bytes and time of change in nanoseconds; (-1, 0) for a file that cannot be looked at."""
+    try:
+        found = os.stat(path)  # noqa: PTH116
+    except (OSError, ValueError):
+        return -1, 0
+    return found.st_size, found.st_mtime_ns

@@ -1,27 +1,30 @@
-"""One data set: its folder, how it is read and cropped, and how its faces are used."""
+"""One data set: its folder, how it is read and cropped, how its faces are used; and the keys of ``data``."""
 
 import inspect
 import logging
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from emodet.data.crop_pool import require_croppable
-from emodet.data.detection import warn_of_photographs
+from emodet.data.crop_pool import require_croppable, warn_of_photographs
 from emodet.data.pack import MANIFEST, Pack, Table
-from emodet.data.packing import pack_folder, prepare_pack
-from emodet.data.release import label_files_state, release_state
+from emodet.data.packing import label_files_state, pack_folder, prepare_pack, release_state
 from emodet.datasets.readers import READERS, open_reader
 from emodet.datasets.samples import Listing, Reader
 from emodet.emotions import chosen_classes, place_of
 from emodet.errors import EmodetError
 from emodet.preprocessing import Preprocessing
+
+if TYPE_CHECKING:
+    from emodet.data.datamodule import EmotionDataModule
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +35,15 @@ _OF_ONES_OWN = ("class_folders", "own_csv")
 def default_packs() -> Path:
     """The folder for packs: ``$EMODET_PACKS``, else ``data/packs``."""
     return Path(os.environ.get("EMODET_PACKS") or "data/packs").expanduser()
+
+
+@contextmanager
+def naming(source: str) -> Iterator[None]:
+    """Add the name of a mix's data set to an error; a single data set has none."""
+    try:
+        yield
+    except EmodetError as problem:
+        raise EmodetError(f"data.sources: {source}: {problem}" if source else str(problem)) from None
 
 
 @dataclass(frozen=True)
@@ -169,3 +181,106 @@ class Source:
             # A face without an emotion still trains if its soft label is about these classes.
             usable |= (table.emotion < 0) & (np.nan_to_num(table.soft_label[:, columns]).sum(axis=1) > 0)
         return np.asarray(usable)
+
+
+SOURCE_KEYS = tuple(field.name for field in fields(Source))
+"""Keys of ``data`` that can be set for one data set of a mix."""
+
+# It becomes part of metric names and of keys.
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+_DRAWN = "Without it, data=synthetic runs the same on drawn faces"
+_HOW_TO_GET = {
+    "affectnet": (
+        "AffectNet is given to researchers by its authors, who ask for a signed agreement: "
+        "https://mohammadmahoor.com/pages/databases/affectnet/. Unpack it and name its folder with "
+        f"data.root=/path/to/AffectNet or the environment variable EMODET_AFFECTNET. {_DRAWN}"
+    ),
+    "ferplus": (
+        "FER+ is one Parquet file with the pictures of FER2013 and the votes of FER+ (docs/data.md). Name it with "
+        f"data.root=/path/to/ferplus or the environment variable EMODET_FERPLUS. {_DRAWN}"
+    ),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSettings:
+    """Keys of the configuration group ``data``.
+
+    Those that are not described here are the arguments of `Source` and `EmotionDataModule`.
+
+    Attributes:
+        root: The data set's folder; None for a mix.
+        sources: A mix: settings of each data set by name, which override those here.
+        packs: See `Source`; None takes `default_packs`.
+    """
+
+    root: str | None = None
+    sources: Any = None
+    packs: str | None = None
+    reader: str = "auto"
+    reader_options: dict[str, Any] | None = None
+    crop: str = "image"
+    labels: str = "hard"
+    val_from: str | float = "auto"
+    processes: int | None = None
+    max_unreadable: float = 0.01
+    classes: int | Sequence[str] | None = None
+    split_seed: int = 0
+    batch_size: int = 32
+    eval_batch_size: int = 256
+    sampling: str = "natural"
+    training_faces: int | None = None
+    num_workers: int | None = None
+    corrections: str | None = None
+
+
+def build_datamodule(
+    data: Mapping[str, Any],
+    preprocessing: Mapping[str, Any] | None = None,
+    augmentation: Mapping[str, Any] | None = None,
+    seed: int = 0,
+) -> "EmotionDataModule":
+    """The data module of the configuration groups ``data``, ``preprocessing`` and ``augmentation``.
+
+    They hold the keys of `DataSettings` and the arguments of `Preprocessing` and `Augmentation`; `seed` is that of
+    order and augmentation.
+    """
+    # Not at the top of the file: the keys are read, for `--help`, without torch and albumentations.
+    from emodet.data.augmentation import Augmentation
+    from emodet.data.datamodule import EmotionDataModule
+
+    values = asdict(DataSettings(**data))
+    given, root, reader, options = (values.pop(name) for name in ("sources", "root", "reader", "reader_options"))
+    shared = {name: values.pop(name) for name in SOURCE_KEYS if name in values and name != "classes"}
+    shared["packs"] = default_packs() if shared["packs"] is None else shared["packs"]
+    if given:
+        if root is not None:
+            raise EmodetError(f"data.root={root} is for one data set; in a mix each has its own in data.sources")
+        sources: Source | dict[str, Source] = {name: _source(name, own, shared) for name, own in given.items()}
+    elif root is None:
+        raise EmodetError(f"data.root is not set. {_how_to_get(reader)}")
+    else:
+        sources = Source(root, reader, options or {}, **shared)
+    return EmotionDataModule(
+        sources, preprocessing, augmentation=Augmentation(**(augmentation or {})), seed=seed, **values
+    )
+
+
+def _source(name: str, values: Mapping[str, Any], shared: Mapping[str, Any]) -> Source:
+    if not _NAME.fullmatch(name):
+        raise EmodetError(f"'data.sources: {name}': a name of letters, digits, - and _ was expected")
+    with naming(name):
+        if unknown := sorted(set(values) - set(SOURCE_KEYS)):
+            known = ", ".join(SOURCE_KEYS)
+            raise EmodetError(f"{', '.join(unknown)} cannot be set for one data set; there are {known}")
+        if values.get("root") is None:
+            raise EmodetError(f"root is not set: data.sources={{{name}: {{root: /path}}}}")
+        return Source(**{**shared, **values})
+
+
+def _how_to_get(reader: str) -> str:
+    if reader in _HOW_TO_GET:
+        return _HOW_TO_GET[reader]
+    if reader not in READERS or reader.startswith("affectnet") or reader == "yolo":
+        return _HOW_TO_GET["affectnet"]
+    return f"Name the folder of {READERS[reader].title} with data.root=/path: {READERS[reader].signs}"

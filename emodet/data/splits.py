@@ -135,9 +135,9 @@ def mix_splits(names: Sequence[str], table: Table, starts: Sequence[int], splits
         dropped.update(own.dropped)
     test = [start + own.test for start, own in zip(starts, splits, strict=True)]
     val: list[Indices] = []
+    reason = "does not validate, as another data set tests on the same picture"
     for number, (start, own) in enumerate(zip(starts, splits, strict=True)):
         elsewhere = _joined(test[:number] + test[number + 1 :])
-        reason = "does not validate, as another data set tests on the same picture"
         val.append(_without_copies(start + own.val, picture, elsewhere, dropped, reason))
     if not any(map(len, val)):
         raise EmodetError(
@@ -155,9 +155,7 @@ def mix_splits(names: Sequence[str], table: Table, starts: Sequence[int], splits
                 f"of other data sets' faces; name {name} first, or leave it out"
             )
         train.append(rows)
-    val_name, test_name = (
-        _title(names, titles) for titles in zip(*((s.val_name, s.test_name) for s in splits), strict=True)
-    )
+    val_name, test_name = (_title(names, [getattr(own, it) for own in splits]) for it in ("val_name", "test_name"))
     return Splits(_joined(train), _joined(val), _joined(test), val_name, test_name, _counted(dropped))
 
 

@@ -6,6 +6,7 @@ Mollahosseini, Hasani, Mahoor: AffectNet, IEEE Transactions on Affective Computi
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from emodet.datasets.samples import Listing, Points, Sample
 from emodet.emotions import EMOTIONS, NOT_EMOTIONS
@@ -35,7 +36,7 @@ _ENOUGH_FACES = 50
 _FAR = 0.5
 
 
-def five_points(numbers: Sequence[float]) -> Points | None:
+def five_points(numbers: npt.ArrayLike) -> Points | None:
     """68 landmarks in iBUG order (x1, y1, …, x68, y68) to the five of a sample.
 
     Eye centres (means of points 37 to 42 and 43 to 48, counted from 1), nose tip (31), mouth corners (49, 55). None
@@ -52,12 +53,14 @@ def valence_and_arousal(valence: float, arousal: float) -> tuple[float, float] |
     return (valence, arousal) if abs(valence) <= 1 and abs(arousal) <= 1 else (None, None)
 
 
-def check(listing: Listing, samples: Sequence[Sample]) -> None:
-    """Note missing valence and arousal, and labels that seem to be numbered in another order.
+def check(listing: Listing, samples: Sequence[Sample], landmarks: bool = False) -> None:
+    """Note missing landmarks, missing valence and arousal, and labels that seem to be numbered in another order.
 
-    For the latter, mean valence and arousal of each class with at least 50 annotated training faces are compared with
+    For the last, mean valence and arousal of each class with at least 50 annotated training faces are compared with
     AffectNet's.
     """
+    if landmarks and (without := sum(sample.landmarks is None for sample in samples)):
+        listing.notes.append(f"{without:,} faces have no landmarks.")
     known = [sample for sample in samples if sample.valence is not None]
     if len(known) < len(samples):
         without = len(samples) - len(known)

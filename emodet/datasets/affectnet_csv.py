@@ -41,8 +41,8 @@ _TWO_LABELS = "listed with two labels"
 # Pictures of the two parts lie in folders of their own; a key must not mean one in each.
 _AUTOMATIC_PREFIX = "automatic/"
 
-# The first attributes of a `Sample`.
-_Face = tuple[str, str, int | None, None, float | None, float | None, Box | None, Points | None]
+# Attributes of a `Sample` after key and split.
+_Face = tuple[int | None, None, float | None, float | None, Box | None, Points | None]
 
 
 @dataclass(kw_only=True, eq=False)
@@ -92,7 +92,7 @@ class AffectNetCsv(Reader):
         contradicted: set[str] = set()
         seen: set[str] = set()
         for split, path in self._lists(listing).items():
-            faces: list[_Face] = []
+            faces: dict[str, _Face] = {}
             for key, label, face in self._faces(listing, path, split):
                 if labels.setdefault(key, label) != label:
                     contradicted.add(key)
@@ -102,19 +102,15 @@ class AffectNetCsv(Reader):
                     listing.left_out[_TWO_LABELS if key in contradicted else TWICE] += 1
                 else:
                     seen.add(key)
-                    faces.append(face)
-            kept = [face for face in faces if face[0] not in contradicted]
-            listing.left_out[_TWO_LABELS] += len(faces) - len(kept)
-            paths = [face[0].removeprefix(_AUTOMATIC_PREFIX) for face in kept]
-            found = find_pictures(listing, self.base, paths, path)
-            samples += [Sample(*face, file=file) for face, file in zip(kept, found, strict=True) if file is not None]
+                    faces[key] = face
+            listing.left_out[_TWO_LABELS] += sum(faces.pop(key, None) is not None for key in contradicted)
+            paths = [key.removeprefix(_AUTOMATIC_PREFIX) for key in faces]
+            found = zip(faces.items(), find_pictures(listing, self.base, paths, path), strict=True)
+            samples += [Sample(key, split, *face, file=file) for (key, face), file in found if file is not None]
         if contradicted:
-            listing.notes.append(
-                f"Listed with two labels: {len(contradicted):,} pictures ({few(sorted(contradicted))})."
-            )
-        if self.landmarks and (without := sum(sample.landmarks is None for sample in samples)):
-            listing.notes.append(f"{without:,} faces have no landmarks.")
-        affectnet.check(listing, samples)
+            note = f"Listed with two labels: {len(contradicted):,} pictures ({few(sorted(contradicted))})."
+            listing.notes.append(note)
+        affectnet.check(listing, samples, self.landmarks)
         return samples
 
     def _lists(self, listing: Listing) -> dict[str, Path]:
@@ -162,17 +158,16 @@ class AffectNetCsv(Reader):
             if has_box:
                 x, y, width, height = [_number(row[column], rows) for column in _BOX]
                 box = (max(x, 0.0), max(y, 0.0), x + width, y + height)
-                if math.isnan(x + y + width + height) or width <= 0 or height <= 0:
-                    yield key, label, "box is NULL or negative"
-                    continue
-                if box[2] - box[0] < _MIN_BOX_PIXELS or box[3] - box[1] < _MIN_BOX_PIXELS:
-                    yield key, label, f"box under {_MIN_BOX_PIXELS} pixels"
+                unusable = math.isnan(x + y + width + height) or width <= 0 or height <= 0
+                if unusable or box[2] - box[0] < _MIN_BOX_PIXELS or box[3] - box[1] < _MIN_BOX_PIXELS:
+                    small = f"box under {_MIN_BOX_PIXELS} pixels"
+                    yield key, label, "box is NULL or negative" if unusable else small
                     continue
             values = [_number(row[name], rows) if has_valence else math.nan for name in ("valence", "arousal")]
             valence, arousal = affectnet.valence_and_arousal(*values)
             points = _five_points(row["facial_landmarks"], rows) if self.landmarks else None
             emotion = label if label < len(EMOTIONS) else None
-            yield key, label, (key, split, emotion, None, valence, arousal, box, points)
+            yield key, label, (emotion, None, valence, arousal, box, points)
 
 
 def _label(text: str, rows: CsvRows) -> int:

@@ -3,7 +3,7 @@
 import functools
 import io
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -14,8 +14,7 @@ from numpy.lib import format as npy
 from emodet.datasets import affectnet
 from emodet.datasets.folders import names_in
 from emodet.datasets.listed_pictures import read_annotations, split_parts
-from emodet.datasets.samples import Listing, Points, Reader, Sample
-from emodet.emotions import EMOTIONS
+from emodet.datasets.samples import Listing, Reader, Sample
 from emodet.errors import EmodetError
 
 _FOLDERS = {"train": ("train_set",), "val": ("val_set", "valid_set", "validation_set")}
@@ -65,34 +64,26 @@ class AffectNetNpy(Reader):
     def list_samples(self, listing: Listing) -> list[Sample]:
         samples: list[Sample] = []
         for split, folder in split_parts(listing, self.base, _FOLDERS, "annotations"):
-            samples += self._split(listing, folder, split)
-        if self.landmarks and (without := sum(sample.landmarks is None for sample in samples)):
-            listing.notes.append(f"{without:,} faces have no landmarks.")
-        affectnet.check(listing, samples)
+            place = folder / "annotations"
+            found = list(read_annotations(listing, place, _EXPRESSION, "an annotation", self._face))
+            if not found:
+                raise EmodetError(f"{place}: there is no _exp.npy in it. Unpack all parts of the archive")
+            for picture, (name, known) in found:
+                samples += listing.labelled(name, f"{folder.name}/{picture}", split, **known)
+        affectnet.check(listing, samples, self.landmarks)
         return samples
 
-    def _split(self, listing: Listing, folder: Path, split: str) -> Iterator[Sample]:
-        found = False
-        annotations = read_annotations(listing, folder / "annotations", _EXPRESSION, "an annotation", self._face)
-        for picture, (label, valence, arousal, points) in annotations:
-            found = True
-            if label < len(EMOTIONS):
-                box = _WHOLE_PICTURE if points else None
-                yield Sample(f"{folder.name}/{picture}", split, label, None, valence, arousal, box, points)
-            else:
-                listing.left_out[affectnet.CLASS_NAMES[label]] += 1
-        if not found:
-            raise EmodetError(f"{folder / 'annotations'}: there is no _exp.npy in it. Unpack all parts of the archive")
-
-    def _face(self, file: Path) -> tuple[int, float | None, float | None, Points | None]:
+    def _face(self, file: Path) -> tuple[str, dict[str, Any]]:
+        """Class name, and what else is known of a `Sample`."""
         stem = str(file)[: -len(_EXPRESSION)]
         (number,) = _read(str(file), 1)
         if number not in range(len(affectnet.CLASS_NAMES)):
             raise EmodetError(f"{file}: {number} is not an id from 0 to {len(affectnet.CLASS_NAMES) - 1}")
         values = (*_read(f"{stem}_val.npy", 1, math.nan), *_read(f"{stem}_aro.npy", 1, math.nan))
-        landmarks = _read(f"{stem}_lnd.npy", 136, math.nan) if self.landmarks else ()
-        points = affectnet.five_points(landmarks) if landmarks else None
-        return int(number), *affectnet.valence_and_arousal(*values), points
+        points = affectnet.five_points(_read(f"{stem}_lnd.npy", 136, math.nan)) if self.landmarks else None
+        valence, arousal = affectnet.valence_and_arousal(*values)
+        known = {"valence": valence, "arousal": arousal, "box": _WHOLE_PICTURE if points else None, "landmarks": points}
+        return affectnet.CLASS_NAMES[int(number)], known
 
 
 def _read(path: str, count: int, default: float | None = None) -> Sequence[float]:

@@ -53,11 +53,11 @@ class ClassFolders(Reader):
 
     @classmethod
     def matches_named(cls, folder: Path) -> bool:
-        def of_pictures(place: Path) -> int:
-            return sum(any(map(is_picture, names_in(place / name, _SOME))) for name in folders_in(place))
+        def has_own_classes(place: Path) -> bool:
+            with_pictures = [it for it in folders_in(place) if any(map(is_picture, names_in(place / it, _SOME)))]
+            return len(with_pictures) >= _MIN_CLASSES
 
-        own = cls.takes_own_classes and any(of_pictures(place) >= _MIN_CLASSES for place in _places(folder))
-        return cls.matches(folder) or own
+        return cls.matches(folder) or (cls.takes_own_classes and any(map(has_own_classes, _places(folder))))
 
     def list_samples(self, listing: Listing) -> Iterator[Sample]:
         splits, others = _split_folders(self.base)
@@ -78,32 +78,28 @@ class ClassFolders(Reader):
                 unread += [(place / path).as_posix() for path in others]
         meaning = self._meaning(listing, pictures)
         for (split, label), paths in pictures.items():
-            name = meaning.get(label, label)
-            if name not in listing.class_names:
-                listing.left_out[name] += len(paths)
-                continue
-            emotion, prefix = listing.class_names.index(name), Path(splits[split], label).as_posix()
+            name, prefix = meaning.get(label, label), Path(splits[split], label).as_posix()
             for path in paths:
-                yield Sample(f"{prefix}/{path}", split, emotion, subject=self.subject_of(path))
+                yield from listing.labelled(name, f"{prefix}/{path}", split, subject=self.subject_of(path))
         outside = [
-            path.relative_to(self.base).as_posix()
+            Path(folder, name).as_posix()
             for folder in sorted({"", *splits.values()})
-            for path in sorted(self.base / folder / name for name in names_in(self.base / folder))
-            if (is_picture(path.name) and path.is_file()) or is_broken_link(path)
+            for name in sorted(names_in(self.base / folder))
+            if (is_picture(name) and (self.base / folder / name).is_file()) or is_broken_link(self.base / folder / name)
         ]
         for reason, names in (("unreadable format or broken link", unread), ("outside the class folders", outside)):
             listing.leave_out(reason, names, f"Not read, {reason}: {few(names)}.")
 
     def _meaning(self, listing: Listing, pictures: Mapping[tuple[str, str], Sequence[str]]) -> dict[str, str]:
         """The class name of each folder; sets the listing's classes where they are one's own."""
-        where = f"class folders in {self.base}"
+        where, own = f"class folders in {self.base}", None
         if self.takes_own_classes and self.order == "auto":
-            found = own_classes({label: where for (_, label), paths in pictures.items() if paths}, self.named_classes)
-            if found is not None:
-                meaning, listing.class_names = found
-                return meaning
-        meaning, notes = classes_of((label for _, label in pictures), self.order, where)
-        listing.notes += notes
+            own = own_classes({label: where for (_, label), paths in pictures.items() if paths}, self.named_classes)
+        if own is not None:
+            meaning, listing.class_names = own
+        else:
+            meaning, notes = classes_of((label for _, label in pictures), self.order, where)
+            listing.notes += notes
         return meaning
 
     def subject_of(self, _path: str) -> str | None:

@@ -2,25 +2,18 @@
 
 from collections.abc import Iterable, Mapping
 
+from emodet import emotions
 from emodet.datasets import affectnet
 from emodet.datasets.folders import few
-from emodet.emotions import (
-    ALPHABETICAL_ORDER,
-    FER2013_ORDER,
-    FERPLUS_ORDER,
-    RAFDB_ORDER,
-    UNCERTAIN,
-    checked_class_names,
-    emotion_name,
-)
+from emodet.emotions import UNCERTAIN, checked_class_names, emotion_name
 from emodet.errors import EmodetError
 
 ORDERS: Mapping[str, Mapping[int, str]] = {
     "affectnet": dict(enumerate(affectnet.CLASS_NAMES)),
-    "alphabetical": dict(enumerate(ALPHABETICAL_ORDER)),
-    "ferplus": dict(enumerate(FERPLUS_ORDER)),
-    "fer2013": dict(enumerate(FER2013_ORDER)),
-    "rafdb": dict(enumerate(RAFDB_ORDER, start=1)),
+    "alphabetical": dict(enumerate(emotions.ALPHABETICAL_ORDER)),
+    "ferplus": dict(enumerate(emotions.FERPLUS_ORDER)),
+    "fer2013": dict(enumerate(emotions.FER2013_ORDER)),
+    "rafdb": dict(enumerate(emotions.RAFDB_ORDER, start=1)),
 }
 """Class name by number, for each order in use."""
 
@@ -74,14 +67,10 @@ def classes_of(labels: Iterable[str], order: str, where: str) -> tuple[dict[str,
 
 
 def own_classes(labels: Mapping[str, str], named: bool) -> tuple[dict[str, str], tuple[str, ...]] | None:
-    """Classes of one's own: class name by label, and the names in alphabetical order.
+    """Classes of one's own: class name by label, and the names in alphabetical order; None where every label is known,
+    a name of an emotion or a number. ``uncertain`` never is a class.
 
-    Args:
-        labels: The labels of a data set, each with its place for an error.
-        named: Whether the user names the classes; else no label may be an emotion where another is not.
-
-    Returns:
-        None where every label is known: a name of an emotion, or a number. ``uncertain`` never is a class.
+    `labels` have their place, for an error. Only if the user names the classes may some be emotions and some not.
     """
     words = sorted((label for label in labels if label.casefold() != UNCERTAIN), key=str.casefold)
     unknown = [word for word in words if not is_class_label(word) and not _is_number(word)]

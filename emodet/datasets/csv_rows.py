@@ -29,12 +29,6 @@ class CsvRows:
             first line and its number of cells fits (one more cell is an index at the start).
         delimiter: The only one to accept; by default the most frequent one in the header.
 
-    Attributes:
-        columns: The place of each column of `required` and `optional` that is there.
-        others: The remaining named columns, which are not read.
-        width: The number of all columns.
-        line: The number of the line that was read last, from 1.
-
     Raises:
         EmodetError: The file cannot be read, or its header lacks a column or has it twice.
     """
@@ -49,7 +43,7 @@ class CsvRows:
         positional: Sequence[str] = (),
         delimiter: str | None = None,
     ) -> None:
-        self.path, self.line = path, 1
+        self.path, self.line = path, 1  # the line that was read last
         try:
             names, self._delimiter, before = _header(path, delimiter)
         except (OSError, csv.Error) as problem:
@@ -70,8 +64,8 @@ class CsvRows:
             )
         if twice := [name for name in wanted if names.count(name) > 1]:
             raise EmodetError(f"{path}: the header has {', '.join(twice)} more than once")
-        self.columns = {name: names.index(name) for name in wanted if name in names}
-        self.others = tuple(name for name in names if name and name not in wanted)
+        self.columns = {name: names.index(name) for name in wanted if name in names}  # their places
+        self.others = tuple(name for name in names if name and name not in wanted)  # that are not read
         self.width = len(names)
 
     def require_together(self, *columns: str) -> bool:
@@ -153,19 +147,21 @@ def damaged_or_has(path: Path, columns: Sequence[str]) -> bool:
 
 def first_line(path: Path) -> str:
     """The first line of a text file without its end and byte-order mark; undecodable bytes become U+FFFD."""
-    return _first_lines(path)[0]
+    return _start(path)[1][0]
 
 
-def _first_lines(path: Path) -> list[str]:
+def _start(path: Path) -> tuple[str, list[str]]:
+    """Encoding, first two lines, and the rest of the beginning of a text file."""
     with path.open("rb") as file:
         start = file.read(_HEAD_BYTES)
-    return re.split(r"\r\n|\r|\n", start.decode(_encoding_of(path), errors="replace"), maxsplit=2)
+    encoding = "utf-16" if start[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
+    return encoding, re.split(r"\r\n|\r|\n", start.decode(encoding, errors="replace"), maxsplit=2)
 
 
 def _lines(path: Path) -> Iterator[str]:
     number = 0
     try:
-        with path.open(encoding=_encoding_of(path), newline="") as lines:
+        with path.open(encoding=_start(path)[0], newline="") as lines:
             for line in lines:
                 yield line
                 number += 1
@@ -175,14 +171,9 @@ def _lines(path: Path) -> Iterator[str]:
         raise EmodetError(f"{path}: cannot be read ({problem})") from None
 
 
-def _encoding_of(path: Path) -> str:
-    with path.open("rb") as file:
-        return "utf-16" if file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
-
-
 def _header(path: Path, delimiter: str | None = None) -> tuple[list[str], str, int]:
     """Names in lower case, delimiter, and the number of lines before (Excel's ``sep=;``)."""
-    first, *following = _first_lines(path)
+    first, *following = _start(path)[1]
     separator = re.fullmatch(r"""["']?sep=(.)["']?""", first.rstrip(" "), re.IGNORECASE)
     line = following[0] if separator and following else first
     delimiter = delimiter or (separator[1] if separator else max(_DELIMITERS, key=line.count))

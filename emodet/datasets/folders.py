@@ -48,6 +48,11 @@ def folders_in(folder: Path) -> list[str]:
     return sorted(filter(_may_enter, names))
 
 
+def first_file(base: Path, paths: Iterable[str]) -> Path | None:
+    """The first of these paths below `base` that is a file."""
+    return next((base / path for path in paths if (base / path).is_file()), None)
+
+
 def is_picture(name: str, suffixes: frozenset[str] = PICTURE_SUFFIXES) -> bool:
     """Whether a file's name is that of a picture; hidden files are none."""
     stem, _, suffix = name.rpartition(".")

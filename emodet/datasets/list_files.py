@@ -10,7 +10,7 @@ from typing import NamedTuple
 from emodet.datasets.class_labels import ORDERS, classes_of, is_class_label
 from emodet.datasets.csv_rows import first_line, text_lines
 from emodet.datasets.folders import folders_in, is_picture, names_in, relative_path, split_of
-from emodet.datasets.listed_pictures import TWICE, Seen, find_pictures, is_new
+from emodet.datasets.listed_pictures import Seen, find_pictures, is_new
 from emodet.datasets.samples import Box, Listing, Reader, Sample
 from emodet.emotions import EMOTIONS, RAFDB_ORDER
 from emodet.errors import EmodetError
@@ -19,10 +19,7 @@ _MAX_FOLDERS = 20
 _MAX_FILES = 50
 _SOME = 1000
 # RAF-DB's release misspells "partition"; some copies put it right.
-_RAFDB_LISTS = tuple(
-    folder + name for folder in ("EmoLabel/", "") for name in ("list_patition_label.txt", "list_partition_label.txt")
-)
-_EXPW_LISTS = ("label.lst", "label/label.lst", "labels/label.lst")
+_RAFDB_NAMES = ("list_patition_label.txt", "list_partition_label.txt")
 _EXPW_LINE = "name face_id top left right bottom confidence label"
 
 
@@ -65,12 +62,12 @@ class ListFiles(Reader):
         self.lists: dict[str, list[Path]] = {"test": [], "val": [], "train": []}
         for file in texts:
             splits = {split for word in re.split(r"[^a-z]+", file.stem.lower()) if (split := split_of(word))}
+            if file not in files and splits:
+                raise EmodetError(
+                    f"{file}: its name is that of a list, but it begins {first_line(file)[:60]!r}, which is not "
+                    "'path label'. Repair it, or rename it to go without"
+                )
             if file not in files:
-                if splits:
-                    raise EmodetError(
-                        f"{file}: its name is that of a list, but it begins {first_line(file)[:60]!r}, which is not "
-                        "'path label'. Repair it, or rename it to go without"
-                    )
                 continue
             if not splits and len(files) == 1:
                 splits = {"train"}
@@ -100,9 +97,8 @@ class ListFiles(Reader):
         listing.notes += [f"There is no list of {split} faces." for split in ("train", "val") if not self.lists[split]]
         seen: Seen = {}
         for split, file in ((split, file) for split, files in self.lists.items() for file in files):
-            faces = [
-                _Face(relative_path(path, where), meaning[label], split, where) for path, label, where in lines[file]
-            ]
+            of_file = lines[file]
+            faces = [_Face(relative_path(path, where), meaning[label], split, where) for path, label, where in of_file]
             yield from _samples(listing, self.base, faces, file, seen, split)
 
 
@@ -123,21 +119,18 @@ class RafDb(Reader):
         "test": dict(zip(RAFDB_ORDER, (329, 74, 160, 1185, 478, 162, 680), strict=True)),
     }
 
-    @classmethod
-    def matches(cls, folder: Path) -> bool:
-        return _first_file(folder, _RAFDB_LISTS) is not None
+    lists = tuple(folder + name for folder in ("EmoLabel/", "") for name in _RAFDB_NAMES)
 
     def list_samples(self, listing: Listing) -> Iterator[Sample]:
-        file = _first_file(self.base, _RAFDB_LISTS) or self.base
         faces = []
-        for path, label, where in _labelled_lines(file):
+        for path, label, where in _labelled_lines(self.listed_in):
             split = path.partition("_")[0]
             if split not in ("train", "test"):
                 raise EmodetError(f"{where}: {path!r} begins with neither train_ nor test_")
             stem, _, suffix = relative_path(path, where).rpartition(".")
             aligned = f"{stem.removesuffix('_aligned')}_aligned.{suffix}"
             faces.append(_Face(aligned, _class_of(label, "rafdb", where), split, where))
-        return _samples(listing, self.base, faces, file, {})
+        return _samples(listing, self.base, faces, self.listed_in, {})
 
 
 class ExpW(Reader):
@@ -155,15 +148,12 @@ class ExpW(Reader):
     title = "ExpW"
     signs = "label.lst of lines 'name face_id top left right bottom confidence label'"
 
-    @classmethod
-    def matches(cls, folder: Path) -> bool:
-        return _first_file(folder, _EXPW_LISTS) is not None
+    lists = ("label.lst", "label/label.lst", "labels/label.lst")
 
     def list_samples(self, listing: Listing) -> Iterator[Sample]:
-        file = _first_file(self.base, _EXPW_LISTS) or self.base
         listing.notes.append("There is no official split, so all faces are training faces.")
         faces = []
-        for line, where in text_lines(file):
+        for line, where in text_lines(self.listed_in):
             name, *cells = line.rsplit(maxsplit=len(_EXPW_LINE.split()) - 1)
             try:
                 number, *numbers, label = cells
@@ -174,7 +164,7 @@ class ExpW(Reader):
                 raise EmodetError(f"{where}: the box {' '.join(numbers[:4])[:80]} is not finite")
             path, box = relative_path(name, where), (left, top, right, bottom)
             faces.append(_Face(path, _class_of(label, "fer2013", where), "train", where, number, box))
-        return _samples(listing, self.base, faces, file, {})
+        return _samples(listing, self.base, faces, self.listed_in, {})
 
 
 def _samples(
@@ -183,19 +173,14 @@ def _samples(
     """The samples of a list; what is not there, listed before or no emotion is counted."""
     pictures = find_pictures(listing, base, [face.path for face in faces], listed_in, split)
     for picture, face in zip(pictures, faces, strict=True):
-        if picture is None:
+        key, box = f"{picture}#{face.number}" if face.number else str(picture), face.box
+        if picture is None or not is_new(listing, seen, key, face.name, face.where):
             continue
-        key = f"{picture}#{face.number}" if face.number else picture
-        box = face.box
-        if not is_new(seen, key, face.name, face.where):
-            listing.left_out[TWICE] += 1
-        elif face.name not in EMOTIONS:
-            listing.left_out[face.name] += 1
-        elif box and (box[2] <= max(box[0], 0) or box[3] <= max(box[1], 0)):
+        if face.name in EMOTIONS and box and (box[2] <= max(box[0], 0) or box[3] <= max(box[1], 0)):
             listing.left_out["box is empty or outside the picture"] += 1
         else:
             subject = picture if face.number else None
-            yield Sample(key, face.split, EMOTIONS.index(face.name), box=box, subject=subject, file=picture)
+            yield from listing.labelled(face.name, key, face.split, box=box, subject=subject, file=picture)
 
 
 def _class_of(label: str, order: str, where: str) -> str:
@@ -203,10 +188,6 @@ def _class_of(label: str, order: str, where: str) -> str:
     if label not in names:
         raise EmodetError(f"{where}: {label!r} is not a class from {min(names)} to {max(names)}")
     return names[label]
-
-
-def _first_file(base: Path, paths: Sequence[str]) -> Path | None:
-    return next((base / path for path in paths if (base / path).is_file()), None)
 
 
 def _labelled_lines(file: Path) -> Iterator[tuple[str, str, str]]:

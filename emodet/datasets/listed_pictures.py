@@ -37,13 +37,14 @@ Seen = dict[str, tuple[str, str]]
 """Of each picture so far: its label, and where it is listed."""
 
 
-def is_new(seen: Seen, key: str, label: str, where: str) -> bool:
-    """Add a picture to `seen`; False where it is there already, an error where it is there with another label."""
+def is_new(listing: Listing, seen: Seen, key: str, label: str, where: str) -> bool:
+    """Add a picture to `seen`; counts it where it is there already, an error where it is there with another label."""
     label_before, place = seen.setdefault(key, (label, where))
     if label_before != label:
         raise EmodetError(
             f"{where}: {key} is {label} here and {label_before} in {place}; put one of them right or delete it"
         )
+    listing.left_out[TWICE] += place != where
     return place == where
 
 
@@ -112,15 +113,9 @@ def read_annotations(
 ) -> Iterator[tuple[str, _R]]:
     """The picture of each annotation file, as a path from the folder that holds both, and what `read` makes of it.
 
-    Pictures are in ``images/`` next to `folder`, and belong to the file with the same stem. What has no counterpart is
-    counted and named; more than a tenth of the annotations without a picture are an error.
-
-    Args:
-        listing: Receives counts and notes.
-        folder: Of the annotation files.
-        ending: Of their names, after the stem, in any case.
-        noun: The word for one, with its article.
-        read: Called in several threads: for small files, opening them takes the time.
+    Pictures are in ``images/`` next to `folder`, and belong to the file with the same stem and, in any case, this
+    `ending`. What has no counterpart is counted and named, with its `noun` and article; more than a tenth of the
+    annotations without a picture are an error. Small files are read in several threads, as opening them takes the time.
     """
     pictures: dict[str, str] = {}
     doubles = []

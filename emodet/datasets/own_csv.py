@@ -2,7 +2,7 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,9 +10,8 @@ from emodet.datasets import affectnet
 from emodet.datasets.class_labels import class_named, own_classes
 from emodet.datasets.csv_rows import CsvRows, header_of
 from emodet.datasets.folders import few, names_in, relative_path, split_of
-from emodet.datasets.listed_pictures import TWICE, Seen, find_pictures, is_new
-from emodet.datasets.samples import Box, Listing, Reader, Sample
-from emodet.errors import EmodetError
+from emodet.datasets.listed_pictures import Seen, find_pictures, is_new
+from emodet.datasets.samples import Box, Listing, Sample, SingleFileReader
 
 _REQUIRED = ("path", "emotion")
 _BOX = ("x1", "y1", "x2", "y2")
@@ -26,7 +25,7 @@ _MIN_BOX_PIXELS = 2
 _NOT_ANNOTATED = -2
 
 
-class OwnCsv(Reader):
+class OwnCsv(SingleFileReader):
     """One ``.csv`` with the columns ``path`` and ``emotion``, and any of ``split, subject, x1, y1, x2, y2, valence,
     arousal``.
 
@@ -52,33 +51,25 @@ class OwnCsv(Reader):
     title = "CSV of your own"
     signs = "one .csv with the columns path and emotion"
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        files = [self.root] if self.root.is_file() else [file for file in _csv_files(self.base) if _fits(file)]
-        if len(files) > 1:
-            raise EmodetError(
-                f"data.root={self.root}: {few(file.name for file in files)} have the columns path and emotion, and one "
-                "file was expected; put them together, with a column split, or point data.root at one of them"
-            )
-        self.file = files[0]
-
     @classmethod
-    def matches(cls, folder: Path) -> bool:
-        return any(map(_fits, _csv_files(folder)))
+    def candidates(cls, folder: Path) -> list[Path]:
+        names = sorted(name for name in names_in(folder) if name.lower().endswith(".csv") and not name.startswith("."))
+        return [folder / name for name in names[:_MAX_FILES] if (folder / name).is_file()]
 
     @classmethod
     def matches_file(cls, file: Path) -> bool:
-        return _fits(file)
+        names = {_ALIASES.get(name, name) for name in header_of(file)}
+        return file.suffix.lower() == ".csv" and set(_REQUIRED) <= names
 
     @classmethod
     def missing(cls, root: Path) -> str:
-        files = [root] if root.is_file() else _csv_files(root)
+        files = [root] if root.is_file() else cls.candidates(root)
         for file in files:
             if file.suffix.lower() == ".csv":
                 CsvRows(file, _REQUIRED, aliases=_ALIASES)
         return super().missing(root)
 
-    def list_samples(self, listing: Listing) -> Iterator[Sample]:
+    def list_samples(self, listing: Listing) -> list[Sample]:
         rows = CsvRows(self.file, _REQUIRED, _OPTIONAL, aliases=_ALIASES)
         for columns in (_BOX, _VALUES, _POINTS):
             rows.require_together(*columns)
@@ -94,30 +85,27 @@ class OwnCsv(Reader):
         for picture, (_, _, face) in zip(pictures, faces, strict=True):
             boxes[picture].add(face.box)
         seen: Seen = {}
-        without_valence = found = 0
+        samples: list[Sample] = []
         for picture, (label, where, face) in zip(pictures, faces, strict=True):
             name = meaning.get(label, label) if own or not label else class_named(label, where)
             if picture is None:
                 continue
             several = len(boxes[picture]) > 1
             suffix = f"#{','.join(f'{value:.12g}' for value in face.box)}" if face.box else ""
-            if not is_new(seen, picture + suffix, f"{name or 'without emotion'} in {face.split}", where):
-                listing.left_out[TWICE] += 1
-            elif name not in ("", *listing.class_names):
+            if not is_new(listing, seen, picture + suffix, f"{name or 'without emotion'} in {face.split}", where):
+                continue
+            if name not in ("", *listing.class_names):
                 listing.left_out[name] += 1
             elif not name and face.valence is None:
                 listing.left_out["neither emotion nor valence and arousal"] += 1
             else:
-                without_valence, found = without_valence + (face.valence is None), found + 1
-                yield replace(
-                    face,
-                    key=picture + suffix if several else picture,
-                    emotion=listing.class_names.index(name) if name else None,
-                    subject=face.subject or (picture if several else None),
-                    file=picture,
-                )
-        if 0 < without_valence < found:
-            listing.notes.append(f"{without_valence:,} faces have no valence and arousal (-2 or empty).")
+                key, subject = (picture + suffix, face.subject or picture) if several else (picture, face.subject)
+                emotion = listing.class_names.index(name) if name else None
+                samples.append(replace(face, key=key, emotion=emotion, subject=subject, file=picture))
+        without = sum(sample.valence is None for sample in samples)
+        if 0 < without < len(samples):
+            listing.notes.append(f"{without:,} faces have no valence and arousal (-2 or empty).")
+        return samples
 
 
 def _face(row: dict[str, str], rows: CsvRows) -> Sample:
@@ -169,13 +157,3 @@ def _numbers(columns: Sequence[str], row: dict[str, str], rows: CsvRows) -> list
     if not all(map(math.isfinite, values)):
         raise rows.error(f"{columns[0]} … {columns[-1]}: {', '.join(f'{value:g}' for value in values)} are not finite")
     return values
-
-
-def _csv_files(folder: Path) -> list[Path]:
-    names = sorted(name for name in names_in(folder) if name.lower().endswith(".csv") and not name.startswith("."))
-    return [folder / name for name in names[:_MAX_FILES] if (folder / name).is_file()]
-
-
-def _fits(file: Path) -> bool:
-    names = {_ALIASES.get(name, name) for name in header_of(file)}
-    return file.suffix.lower() == ".csv" and set(_REQUIRED) <= names

@@ -7,17 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from emodet.datasets.affectnet_csv import AffectNetCsv
+from emodet.datasets.affectnet_exports import LabelsCsv, Yolo
 from emodet.datasets.affectnet_npy import AffectNetNpy
 from emodet.datasets.affectnet_plus import AffectNetPlus
 from emodet.datasets.class_folders import CkPlus48, ClassFolders, Jaffe
-from emodet.datasets.fer2013 import Fer2013
-from emodet.datasets.ferplus import FerPlus, FerPlusCsv
-from emodet.datasets.image_label_parquet import ImageLabelParquet
-from emodet.datasets.labels_csv import LabelsCsv
+from emodet.datasets.fer import Fer2013, FerPlus, FerPlusCsv
 from emodet.datasets.list_files import ExpW, ListFiles, RafDb
 from emodet.datasets.own_csv import OwnCsv
+from emodet.datasets.parquet import ImageLabelParquet
 from emodet.datasets.samples import Reader
-from emodet.datasets.yolo import Yolo
 from emodet.errors import EmodetError
 
 READERS: dict[str, type[Reader]] = {

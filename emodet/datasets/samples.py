@@ -6,12 +6,12 @@ nothing silently: what it leaves out is counted in `Listing.left_out`, by reason
 
 import stat
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar
 
-from emodet.datasets.folders import folders_in
+from emodet.datasets.folders import few, first_file, folders_in
 from emodet.emotions import EMOTIONS
 from emodet.errors import EmodetError
 
@@ -80,6 +80,13 @@ class Listing:
     notes: list[str] = field(default_factory=list)
     class_names: tuple[str, ...] = EMOTIONS
 
+    def labelled(self, name: str, key: str, split: str, **known: Any) -> Iterator[Sample]:
+        """The sample of a face of the class `name`; counts it where that is none of `class_names`."""
+        if name in self.class_names:
+            yield Sample(key, split, self.class_names.index(name), **known)
+        else:
+            self.left_out[name] += 1
+
     def leave_out(self, reason: str, names: Sequence[str], note: str) -> None:
         """Count what these names stand for, where there are any, and add the note."""
         if names:
@@ -94,10 +101,8 @@ class Reader:
     A subclass says what its folder looks like (`matches`) and lists the samples (`list_samples`). Options of a family
     are keyword fields of a dataclass.
 
-    Args:
-        root: The folder that `matches`, a folder that holds nothing but its folder, or a file that `matches_file`.
-
     Attributes:
+        root: The folder that `matches`, a folder that holds nothing but its folder, or a file that `matches_file`.
         base: The folder that matches, or that holds the file. Keys are paths below it unless `Sample.file` is set.
         named_classes: Whether the user names the classes, so that emotions and other labels may be mixed.
         name: Name in the configuration (``data.reader=affectnet_csv``).
@@ -106,6 +111,7 @@ class Reader:
         expected: Published counts; empty where none are published.
         redistributable: Whether its pictures may appear in logs that leave the machine.
         choices: The values of each option that takes one of several words.
+        lists: Paths of a file by which `matches` recognises it; the first that is there is `listed_in`.
 
     Raises:
         EmodetError: The root does not match, or an option has an unknown value.
@@ -117,6 +123,7 @@ class Reader:
     expected: ClassVar[Counts] = {}
     redistributable: ClassVar[bool] = False
     choices: ClassVar[Mapping[str, Sequence[str]]] = {}
+    lists: ClassVar[Sequence[str]] = ()
 
     root: Path
     base: Path = field(init=False, repr=False)
@@ -134,7 +141,12 @@ class Reader:
     @classmethod
     def matches(cls, folder: Path) -> bool:
         """Whether the data set lies in this very folder, readable or damaged; may raise OSError."""
-        raise NotImplementedError
+        return first_file(folder, cls.lists) is not None
+
+    @property
+    def listed_in(self) -> Path:
+        """The file of `lists`; one that has gone since is an error where it is read."""
+        return first_file(self.base, self.lists) or self.base / self.lists[0]
 
     @classmethod
     def matches_named(cls, folder: Path) -> bool:
@@ -215,3 +227,28 @@ class Reader:
     def options(self) -> dict[str, Any]:
         """The options, as plain values: part of the pack's identity."""
         return {each.name: getattr(self, each.name) for each in fields(self) if each.init and each.name != "root"}
+
+
+class SingleFileReader(Reader):
+    """A reader of one file: the root, or the only one in its folder that `matches_file`."""
+
+    file: Path
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        files = [self.root] if self.root.is_file() else list(filter(self.matches_file, self.candidates(self.base)))
+        if len(files) > 1:
+            raise EmodetError(
+                f"data.root={self.root}: expected {self.signs}; found {few(file.name for file in files)}. Put them "
+                "together, or point data.root at one of them"
+            )
+        self.file = files[0]
+
+    @classmethod
+    def candidates(cls, folder: Path) -> Iterable[Path]:
+        """Files in a folder that may be the data set."""
+        raise NotImplementedError
+
+    @classmethod
+    def matches(cls, folder: Path) -> bool:
+        return any(map(cls.matches_file, cls.candidates(folder)))

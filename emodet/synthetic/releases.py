@@ -18,8 +18,7 @@ from emodet.datasets.affectnet import TRAIN_COUNTS
 from emodet.emotions import ALPHABETICAL_ORDER, EMOTIONS
 from emodet.errors import EmodetError
 from emodet.synthetic.anatomy import Identity
-from emodet.synthetic.faces import draw_face
-from emodet.synthetic.people import draw_identity
+from emodet.synthetic.faces import draw_face, draw_identity
 
 _GENERATOR_VERSION = 1
 """Raised whenever the same seed would give other faces or files."""

@@ -15,8 +15,8 @@ from lightning.pytorch.loggers import Logger
 
 from emodet.arrays import Int64
 from emodet.cpu import available_cores
-from emodet.data.build import build_datamodule
 from emodet.data.datamodule import EmotionDataModule
+from emodet.data.sources import build_datamodule
 from emodet.emotions import EMOTIONS
 from emodet.errors import EmodetError
 from emodet.models.agreement import agreement_names

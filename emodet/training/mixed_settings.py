@@ -9,7 +9,7 @@ from hydra.core.global_hydra import GlobalHydra
 
 from emodet.command_line import conf_folder
 from emodet.commands import to_plain_dict
-from emodet.data.build import SOURCE_KEYS
+from emodet.data.sources import SOURCE_KEYS
 from emodet.errors import EmodetError
 
 # Set for the whole mix, these override the files of the data sets.

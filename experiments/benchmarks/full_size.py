@@ -195,7 +195,7 @@ def drop_from_cache(folder: Path) -> None:
 
 def split(arguments: argparse.Namespace) -> dict[str, float]:
     """Opening, sharing out to splits, and an epoch's balanced order."""
-    from emodet.data.batches import sampling_weights
+    from emodet.data.faces import sampling_weights
     from emodet.data.pack import Pack
     from emodet.data.splits import assign_splits
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from emodet.datasets.ferplus import FerPlus
+from emodet.datasets.fer import FerPlus
 from emodet.images import decode_rgb
 from emodet.inference.detectors import make_detector
 

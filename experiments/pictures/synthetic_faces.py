@@ -8,8 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from emodet.synthetic.faces import draw_face
-from emodet.synthetic.people import draw_identity
+from emodet.synthetic.faces import draw_face, draw_identity
 
 PEOPLE, SIZE, SEED = 6, 112, 12
 

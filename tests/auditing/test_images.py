@@ -7,10 +7,8 @@ import numpy as np
 import pytest
 from made_faces import pack_of, photograph, stats_of
 
-from emodet.auditing.image_issues import find_image_issues, sharpness_of
-from emodet.auditing.undetected import detect_faces
-from emodet.synthetic.faces import draw_face
-from emodet.synthetic.people import draw_identity
+from emodet.auditing.image_issues import detect_faces, find_image_issues, sharpness_of
+from emodet.synthetic.faces import draw_face, draw_identity
 
 
 def test_each_issue_is_named():

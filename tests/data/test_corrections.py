@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from made_reader import MadeReader, records
 
-from emodet.data.build import build_datamodule
 from emodet.data.corrections import (
     Correction,
     read_corrections,
@@ -16,6 +15,7 @@ from emodet.data.corrections import (
 )
 from emodet.data.mixed import MixedPack
 from emodet.data.packing import prepare_pack
+from emodet.data.sources import build_datamodule
 from emodet.errors import EmodetError
 from emodet.preprocessing import Preprocessing
 
@@ -67,7 +67,7 @@ def test_what_is_written_is_read_again(tmp_path):
         ),
         ("a,,exclude,fear,,,\n", "line 2: exclude takes no emotion"),
         ("a,,exclude,,furious,,\n", "line 2: class name 'furious'"),
-        ("a,,exclude,,,,high\n", "line 2: score 'high' is not a number"),
+        ("a,,exclude,,,,high\n", "line 2: score='high' is not a number"),
         ("a,training,exclude,,,,\n", "line 2: split 'training' is not train, val or test"),
         (",,exclude,,,,\n", "line 2: the column key is empty"),
         ("a,,exclude\n", "line 2: 3 columns where the header has 7; is the file cut off?"),

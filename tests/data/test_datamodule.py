@@ -16,7 +16,7 @@ import yaml
 from made_reader import picture, png
 
 from emodet.data import datamodule
-from emodet.data.build import build_datamodule
+from emodet.data.sources import build_datamodule
 from emodet.emotions import EMOTIONS, FERPLUS_ORDER
 from emodet.errors import EmodetError
 from emodet.preprocessing import Preprocessing

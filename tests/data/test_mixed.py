@@ -11,12 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_reader import MadeReader, picture, png, records, table_with
 
-from emodet.data.batches import BatchIndices
-from emodet.data.build import build_datamodule
-from emodet.data.faces import FaceDataset
+from emodet.data.faces import BatchIndices, FaceDataset
 from emodet.data.mixed import MixedPack
 from emodet.data.pack import Table
 from emodet.data.packing import prepare_pack
+from emodet.data.sources import build_datamodule
 from emodet.data.splits import assign_splits, mix_splits
 from emodet.emotions import EMOTIONS, RAFDB_ORDER
 from emodet.errors import EmodetError

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_reader import table_with
 
-from emodet.data.batches import EvaluationBatches, TrainingBatches, sampling_weights
+from emodet.data.faces import EvaluationBatches, TrainingBatches, sampling_weights
 from emodet.data.splits import assign_splits
 from emodet.errors import EmodetError
 

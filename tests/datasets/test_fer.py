@@ -12,7 +12,7 @@ import pytest
 from on_disk import error_of, faces, has_note, put_lines, read
 from PIL import Image
 
-from emodet.datasets.ferplus import FerPlus
+from emodet.datasets.fer import FerPlus
 from emodet.datasets.readers import open_reader
 from emodet.emotions import EMOTIONS, FERPLUS_ORDER
 from emodet.images import decode_rgb

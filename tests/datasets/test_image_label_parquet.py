@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 from on_disk import error_of, faces, has_note, read
 
-from emodet.datasets.ferplus import FerPlus
+from emodet.datasets.fer import FerPlus
 from emodet.datasets.readers import open_reader
 from emodet.emotions import EMOTIONS
 from emodet.errors import EmodetError

@@ -10,8 +10,8 @@ from emodet.errors import EmodetError
 from emodet.synthetic.faces import (
     draw_action_units,
     draw_face,
+    draw_identity,
 )
-from emodet.synthetic.people import draw_identity
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 
-from emodet.auditing.undetected import FRAMINGS, LONGEST_SIDE, MIN_SCORE, framed
+from emodet.auditing.image_issues import FRAMINGS, LONGEST_SIDE, MIN_SCORE, framed
 from emodet.emotions import FERPLUS_ORDER
 from emodet.images import decode_rgb
 from emodet.inference.detectors import make_detector

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from emodet.auditing.label_noise import OutOfFoldProbs, find_label_noise
 from emodet.data.pack import Table
-from emodet.datasets.ferplus import majority
+from emodet.datasets.fer import majority
 from emodet.emotions import EMOTIONS, FER2013_ORDER
 
 

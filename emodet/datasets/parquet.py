@@ -1,22 +1,100 @@
-"""Parquet files with a picture and a class in each row, as data sets are exported for the Hugging Face hub."""
+"""Parquet files whose rows hold encoded pictures: what their readers share, and exports for the Hugging Face hub."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from emodet.datasets.affectnet import compare_totals
-from emodet.datasets.folders import few, split_of
-from emodet.datasets.parquet_rows import ParquetReader, has_schema, is_binary, parquet_files, read_columns
-from emodet.datasets.samples import Listing, Sample
+from emodet.datasets.folders import few, names_in, split_of
+from emodet.datasets.samples import Listing, Reader, Sample
 from emodet.emotions import EMOTIONS, emotion_name
 from emodet.errors import EmodetError
 
 _COLUMNS = ("image", "label")
 _PUBLISHED_HQ = 27_823
+_MAX_FILES = 1000
+
+
+def parquet_files(folder: Path) -> list[str]:
+    """Parquet files at the top and in ``data/``, as relative paths in order."""
+    return [
+        f"{prefix}{name}"
+        for prefix in ("", "data/")
+        for name in sorted(names_in(folder / prefix))
+        if name.endswith(".parquet") and not name.startswith(".")
+    ][:_MAX_FILES]
+
+
+def has_schema(file: Path, fits: Callable[[pa.Schema], bool]) -> bool:
+    """Whether it is a Parquet file whose schema fits."""
+    try:
+        return file.suffix == ".parquet" and fits(pq.read_schema(file))
+    except (pa.ArrowException, OSError):
+        return False
+
+
+def is_binary(kind: pa.DataType) -> bool:
+    """Whether a column can hold encoded pictures."""
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
+
+
+def read_columns(file: Path, columns: Sequence[str]) -> pa.Table:
+    """Some columns of a Parquet file, validated: texts are UTF-8."""
+    with _reading(file):
+        table = pq.read_table(file, columns=list(columns))
+        table.validate(full=True)
+    return table
+
+
+@contextmanager
+def _reading(what: object) -> Iterator[None]:
+    try:
+        yield
+    except (pa.ArrowException, OSError, IndexError) as problem:
+        raise EmodetError(f"{what}: cannot be read as Parquet ({problem})") from None
+
+
+class ParquetReader(Reader):
+    """A reader whose pictures are in the column ``image``, encoded, or in its field ``bytes``.
+
+    `Sample.file`, or the key without it, is the file's path below the base, a colon and the row. One row group is in
+    memory.
+    """
+
+    _group: tuple[Path | None, int, Any] = (None, 0, ())  # file, first row, pictures
+
+    def file_of(self, sample: Sample) -> Path:
+        """The Parquet file that its row is in."""
+        return self.base / (sample.file or sample.key).rpartition(":")[0]
+
+    def encoded(self, sample: Sample) -> bytes:
+        file, row = self.file_of(sample), int((sample.file or sample.key).rpartition(":")[2])
+        known, start, pictures = self._group
+        if known != file or not start <= row < start + len(pictures):
+            with _reading(f"{file}, row {row}"):
+                parquet = pq.ParquetFile(file, memory_map=True, pre_buffer=False)
+                counts = [parquet.metadata.row_group(group).num_rows for group in range(parquet.num_row_groups)]
+                starts = np.cumsum([0, *counts])
+                group = int(np.searchsorted(starts, row, side="right")) - 1
+                start = int(starts[group])
+                pictures = parquet.read_row_group(group, columns=["image"], use_threads=False).column(0)
+            self._group = file, start, pictures
+        value = pictures[row - start].as_py()
+        data = value.get("bytes") if isinstance(value, dict) else value
+        if not data:
+            raise EmodetError(f"{file}, row {row}: there is no picture in it")
+        return bytes(data)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Each worker process opens the file for itself.
+        return {**self.__dict__, "_group": (None, 0, ())}
 
 
 @dataclass(kw_only=True, eq=False)
@@ -54,7 +132,8 @@ class ImageLabelParquet(ParquetReader):
         samples: list[Sample] = []
         others: list[str] = []
         for file in [self.root.name] if self.root.is_file() else parquet_files(self.base):
-            schema = self._schema(file)
+            with _reading(self.base / file):
+                schema = pq.read_schema(self.base / file)
             if not _has_pictures(schema):
                 others.append(file)
                 continue
@@ -62,22 +141,13 @@ class ImageLabelParquet(ParquetReader):
             if split is None:
                 listing.notes.append(f"{file}: the name has no split, so its faces are training faces.")
             for row, name in enumerate(self._labels(self.base / file, schema)):
-                if name in EMOTIONS:
-                    samples.append(Sample(f"{file}:{row:07d}", split or "train", EMOTIONS.index(name)))
-                else:
-                    listing.left_out[name or "row without a label"] += 1
+                samples += listing.labelled(name or "row without a label", f"{file}:{row:07d}", split or "train")
         if others:
             listing.notes.append(f"Without the columns image and label, so not read: {few(others)}.")
         contempt = EMOTIONS.index("contempt")
         if not any(sample.emotion == contempt or sample.split != "train" for sample in samples):
             compare_totals(listing, {"HQ export": len(samples)}, {"HQ export": _PUBLISHED_HQ})
         return samples
-
-    def _schema(self, file: str) -> pa.Schema:
-        try:
-            return pq.read_schema(self.base / file)
-        except (pa.ArrowException, OSError) as problem:
-            raise EmodetError(f"{self.base / file}: cannot be read as Parquet ({problem})") from None
 
     def _labels(self, file: Path, schema: pa.Schema) -> list[str | None]:
         """The class name of each row."""

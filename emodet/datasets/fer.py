@@ -1,0 +1,283 @@
+"""FER2013, 48×48 grey faces as numbers in a CSV file, and FER+, the same faces with ten people's votes each.
+
+Goodfellow et al. 2013 (arXiv 1307.0414) for the pictures, Barsoum et al. 2016 (arXiv 1608.01041) for the votes.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from emodet.datasets.class_labels import ORDERS
+from emodet.datasets.csv_rows import CsvRows, damaged_or_has, header_of
+from emodet.datasets.folders import first_file, folders_in
+from emodet.datasets.parquet import ParquetReader, has_schema, is_binary, parquet_files, read_columns
+from emodet.datasets.samples import Listing, Reader, Sample, SingleFileReader
+from emodet.emotions import EMOTIONS, FER2013_ORDER, FERPLUS_ORDER
+from emodet.errors import EmodetError
+
+SPLITS: Mapping[str, str] = {"Training": "train", "PublicTest": "val", "PrivateTest": "test"}
+"""FER2013's word for a split, to ours."""
+
+_PIXEL_COLUMNS = ("emotion", "usage", "pixels")
+_SIDE = 48
+_PIXEL = {str(value).encode(): value for value in range(256)}
+_CLASSES = {str(number): EMOTIONS.index(name) for number, name in ORDERS["fer2013"].items()}
+_VOTE_COLUMNS = ("index", "split", "image", *FERPLUS_ORDER, "unknown", "NF")
+_VOTES_FILE, _PIXELS_FILE = "fer2013new.csv", "fer2013.csv"
+_VOTES = (*EMOTIONS, "unknown", "nf")
+_PUBLISHED_TEST = 3153
+
+Votes = npt.NDArray[np.integer[Any]]
+
+
+class PixelReader(Reader):
+    """A reader whose pictures are rows of a CSV file of 300 MB, which is not held in memory.
+
+    A sample's key is the row's number from 0, its `Sample.file` the row's offset in bytes.
+    """
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.pixels = self.pixel_file()
+
+    def pixel_file(self) -> Path:
+        """Find the CSV file with the pixels."""
+        raise NotImplementedError
+
+    def pixel_rows(self) -> Iterator[tuple[str, str, int]]:
+        """Emotion, Usage and offset of every row; one that does not fit, as the last one of a file that was cut off, is
+        an error.
+        """
+        rows = CsvRows(self.pixels, _PIXEL_COLUMNS, delimiter=",")
+        place = 0
+        try:
+            with self.pixels.open("rb") as file:
+                for rows.line, line in enumerate(file, start=1):
+                    offset, place = place, place + len(line)
+                    if rows.line == 1 or not line.strip():
+                        continue
+                    cells = _cells(line)
+                    if len(cells) != rows.width:
+                        raise rows.error(f"{len(cells)} columns where the header has {rows.width}; is it cut off?")
+                    emotion, usage, pixels = (cells[rows.columns[name]] for name in _PIXEL_COLUMNS)
+                    # Counting spaces takes a tenth of the time of splitting, and nearly always suffices.
+                    count = pixels.count(b" ") + 1
+                    if count != _SIDE * _SIDE and (count := len(pixels.split())) != _SIDE * _SIDE:
+                        raise rows.error(f"{count} pixels instead of 48×48; is it cut off?")
+                    yield emotion.decode(errors="replace"), usage.decode(errors="replace"), offset
+        except OSError as problem:
+            raise EmodetError(f"{self.pixels}: cannot be read ({problem})") from None
+        if rows.line < 2:
+            raise EmodetError(f"{self.pixels}: there are no rows below the header")
+
+    def file_of(self, _sample: Sample) -> Path:
+        return self.pixels
+
+    def encoded(self, sample: Sample) -> bytes:
+        """The picture as PNG, 48×48, grey."""
+        with self.pixels.open("rb") as file:
+            file.seek(int(sample.file or 0))
+            pixels = max(_cells(file.readline()), key=len)
+        try:
+            picture = np.frombuffer(bytes(map(_PIXEL.__getitem__, pixels.split())), np.uint8).reshape(_SIDE, _SIDE)
+        except (KeyError, ValueError):
+            raise EmodetError(f"{self.pixels}, row {int(sample.key)}: not 48×48 numbers from 0 to 255") from None
+        return bytes(cv2.imencode(".png", picture)[1].tobytes())
+
+
+class Fer2013(PixelReader):
+    """`fer2013.csv`, or `icml_face_data.csv`, which is the same with spaces before the names of its columns.
+
+    A sample's key is the row's number from 0, as FER+ counts. PublicTest is our val and PrivateTest our test. The root
+    may also be the file itself. The class folders in which FER2013 also goes round are read as class folders.
+    """
+
+    name = "fer2013"
+    title = "FER2013 (CSV)"
+    signs = "fer2013.csv or icml_face_data.csv with the columns emotion, pixels, Usage"
+    lists = ("fer2013.csv", "icml_face_data.csv")
+    expected = {  # noqa: RUF012
+        "train": dict(zip(FER2013_ORDER, (3995, 436, 4097, 7215, 4830, 3171, 4965), strict=True)),
+        "val": dict(zip(FER2013_ORDER, (467, 56, 496, 895, 653, 415, 607), strict=True)),
+        "test": dict(zip(FER2013_ORDER, (491, 55, 528, 879, 594, 416, 626), strict=True)),
+    }
+
+    @classmethod
+    def matches(cls, folder: Path) -> bool:
+        return any(damaged_or_has(folder / name, _PIXEL_COLUMNS[1:]) for name in cls.lists)
+
+    @classmethod
+    def matches_file(cls, file: Path) -> bool:
+        return file.name.lower().endswith(".csv") and set(_PIXEL_COLUMNS) <= set(header_of(file))
+
+    def pixel_file(self) -> Path:
+        return self.root if self.root.is_file() else self.listed_in
+
+    def list_samples(self, listing: Listing) -> Iterator[Sample]:
+        for number, (emotion, usage, offset) in enumerate(self.pixel_rows()):
+            where = f"{self.pixels}, row {number}"
+            if usage not in SPLITS:
+                raise EmodetError(f"{where}: Usage={usage!r} is not {', '.join(SPLITS)}")
+            if emotion not in _CLASSES:
+                raise EmodetError(f"{where}: emotion={emotion!r} is not a number from 0 to 6")
+            yield Sample(f"{number:05d}", SPLITS[usage], _CLASSES[emotion], file=str(offset))
+
+
+def majority(votes: Votes) -> npt.NDArray[np.int64]:
+    """The class of each row under FER+'s "majority" protocol: int64 (N,), 0 to 7, or -1 where there is none.
+
+    A single vote counts as noise and becomes 0; then the first of the ten columns with the most votes wins if it has
+    more than half of what is left and is one of the eight emotions (Barsoum et al. 2016, section 3). `votes` are
+    (N, 10), the eight emotions in the order of `EMOTIONS`, then "unknown" and "no face".
+    """
+    kept = np.where(votes > 1, votes, 0).astype(np.int64)  # twice a small integer may not fit into its type
+    top = kept.argmax(axis=1)
+    clear = 2 * kept.max(axis=1) > kept.sum(axis=1)
+    return np.where(clear & (top < len(EMOTIONS)), top, -1).astype(np.int64)
+
+
+@dataclass(kw_only=True, eq=False)
+class _Votes(Reader):
+    """Both forms: samples from votes. Faces without a majority have a soft label and no emotion.
+
+    Args:
+        votes: ``as_given`` takes each vote into the soft label; ``without_single`` drops the votes that stand alone, as
+            the majority protocol does.
+    """
+
+    choices = {"votes": ("as_given", "without_single")}  # noqa: RUF012
+    expected = {  # noqa: RUF012
+        "train": dict(zip(EMOTIONS, (8740, 7287, 3014, 3149, 532, 119, 2100, 119), strict=True)),
+        "val": dict(zip(EMOTIONS, (1182, 865, 351, 415, 62, 24, 287, 13), strict=True)),
+    }
+
+    votes: str = "as_given"
+
+    def samples_of(
+        self, listing: Listing, keys: Sequence[str], files: Sequence[str], splits: Sequence[str], votes: Votes
+    ) -> list[Sample]:
+        """Samples of N keys, `Sample.file`s and splits, and of (N, 10) votes as `majority` takes them."""
+        emotions = majority(votes).tolist()
+        counted = np.where(votes > 1, votes, 0) if self.votes == "without_single" else votes
+        shares = counted[:, : len(EMOTIONS)].astype(np.float64)
+        totals = shares.sum(axis=1, keepdims=True)
+        labels = (shares / np.maximum(totals, 1)).tolist()
+        samples = [
+            Sample(key, split, None if emotion < 0 else emotion, tuple(label), file=file)
+            for key, file, split, emotion, label in zip(keys, files, splits, emotions, labels, strict=True)
+            if any(label)
+        ]
+        listing.left_out["no vote for any of the eight"] += len(keys) - len(samples)
+        undecided = sum(sample.emotion is None for sample in samples)
+        note = f"{undecided} of {len(samples)} faces have votes but no majority: "
+        listing.notes.append(f"{note}their soft labels can train, no metric counts them")
+        return samples
+
+
+class FerPlus(_Votes, ParquetReader, SingleFileReader):
+    """One ``.parquet`` file with the columns index, split, image (encoded), the eight emotions, unknown and NF.
+
+    The root is the file, or a folder that holds exactly one such file. A sample's key is the index.
+    """
+
+    name = "ferplus"
+    title = "FER+"
+    signs = "one .parquet file with the columns index, split, image, the eight emotions, unknown, NF"
+
+    @classmethod
+    def candidates(cls, folder: Path) -> Iterator[Path]:
+        return (folder / path for path in parquet_files(folder))
+
+    @classmethod
+    def matches_file(cls, file: Path) -> bool:
+        return has_schema(file, lambda schema: set(_VOTE_COLUMNS) <= set(schema.names))
+
+    def list_samples(self, listing: Listing) -> list[Sample]:
+        table = read_columns(self.file, [name for name in _VOTE_COLUMNS if name != "image"])
+        image, index = pq.read_schema(self.file).field("image").type, table.column("index")
+        if not is_binary(image):
+            raise EmodetError(f"{self.file}: the column image has the type {image}; encoded pictures belong there")
+        if not pa.types.is_integer(index.type) or index.null_count:
+            raise EmodetError(f"{self.file}: the column index must hold a whole number in every row")
+        splits, keys = table.column("split").to_pylist(), [f"{number:05d}" for number in index.to_pylist()]
+        strange = sorted({str(split) for split in splits} - {"train", "val", "test"})
+        if strange:
+            raise EmodetError(f"{self.file}: the column split holds {', '.join(strange)}, not train, val or test only")
+        votes = np.stack([table.column(name).to_numpy() for name in (*EMOTIONS, "unknown", "NF")], axis=1)
+        if votes.dtype.kind not in "iu" or (votes < 0).any():
+            raise EmodetError(f"{self.file}: the vote columns must hold whole numbers from 0")
+        if len(set(keys)) != len(keys):
+            raise EmodetError(f"{self.file}: the column index names a row more than once")
+        path = self.file.relative_to(self.base).as_posix()
+        return self.samples_of(listing, keys, [f"{path}:{row}" for row in range(len(keys))], splits, votes)
+
+
+class FerPlusCsv(_Votes, PixelReader):
+    """`fer2013new.csv` with ten votes a row, and `fer2013.csv` with the pictures in the same order of rows.
+
+    The two are joined by row and nothing else: image names repeat and are missing in places, and are no row numbers.
+    A sample's key is the row from 0, so it is the same face as in `Fer2013` and `FerPlus`. Each file may lie at the top
+    or one folder down.
+    """
+
+    name = "ferplus_csv"
+    title = "FER+ (fer2013new.csv)"
+    signs = "fer2013new.csv with the ten vote columns, and fer2013.csv"
+
+    @classmethod
+    def matches(cls, folder: Path) -> bool:
+        file = _find(folder, _VOTES_FILE)
+        return file is not None and damaged_or_has(file, _VOTES)
+
+    def pixel_file(self) -> Path:
+        pixels = _find(self.base, _PIXELS_FILE)
+        if pixels is None:
+            raise EmodetError(
+                f"data.root={self.root}: {_VOTES_FILE} has the votes, but {_PIXELS_FILE} with the pictures is not "
+                "there; put FER2013's file beside it"
+            )
+        return pixels
+
+    def list_samples(self, listing: Listing) -> list[Sample]:
+        rows = CsvRows(_find(self.base, _VOTES_FILE) or self.base / _VOTES_FILE, ("usage", "image name", *_VOTES))
+        usages, votes, unnamed = [], [], 0
+        for row in rows:
+            cells = [row[name] for name in _VOTES]
+            # Ten people voted; three digits are more than enough.
+            if not all(cell.isascii() and cell.isdigit() and len(cell) < 4 for cell in cells):
+                raise rows.error("the vote columns must hold whole numbers from 0")
+            usages.append(row["usage"])
+            unnamed += not row["image name"]
+            votes.append([int(cell) for cell in cells])
+        pixels = list(self.pixel_rows())
+        joined = f"They are joined by row, so both must be whole and unsorted, with {', '.join(SPLITS)} as Usage"
+        if len(pixels) != len(votes):
+            raise EmodetError(f"{rows.path} has {len(votes):,} rows, {self.pixels} {len(pixels):,}. {joined}")
+        for number, (usage, (_, other, _)) in enumerate(zip(usages, pixels, strict=True)):
+            if usage != other or usage not in SPLITS:
+                there = f"{usage!r} in {rows.path} and {other!r} in {self.pixels}"
+                raise EmodetError(f"row {number} is {there}. {joined}")
+        keys, files = [f"{number:05d}" for number in range(len(pixels))], [str(offset) for _, _, offset in pixels]
+        samples = self.samples_of(listing, keys, files, [SPLITS[usage] for usage in usages], np.array(votes))
+        if unnamed:
+            listing.notes.append(f"{unnamed:,} rows have no image name; their votes count like any others.")
+        decided = sum(sample.split == "test" and sample.emotion is not None for sample in samples)
+        if decided != _PUBLISHED_TEST:
+            listing.notes.append(f"Test faces with a majority (published): {decided:,} ({_PUBLISHED_TEST:,}).")
+        return samples
+
+
+def _find(base: Path, name: str) -> Path | None:
+    return first_file(base, (f"{folder}/{name}" for folder in (".", *folders_in(base))))
+
+
+def _cells(line: bytes) -> list[bytes]:
+    # No cell holds a comma, so quotes decide nothing; parsing them takes several times as long.
+    return [cell.strip(b' "\r\n') for cell in line.split(b",")]
