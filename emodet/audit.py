@@ -5,6 +5,7 @@ figures as JSON, and proposed corrections for ``data.corrections=FILE`` of a tra
 runs no detector.
 """
 
+from emodet.arrays import UInt8
 from emodet.installation import exit_with
 from emodet.laboratory import begin
 
@@ -16,8 +17,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 from omegaconf import DictConfig
 
 from emodet.auditing.class_order import check_class_order
@@ -120,8 +119,8 @@ class Audit:
         )
 
 
-def _best_score(detector: Detector) -> Callable[[npt.NDArray[np.uint8]], float]:
-    def score(image: npt.NDArray[np.uint8]) -> float:
+def _best_score(detector: Detector) -> Callable[[UInt8], float]:
+    def score(image: UInt8) -> float:
         found = detector(image, longest_side=LONGEST_SIDE, min_score=MIN_SCORE)
         return found[0].score if found else 0.0
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from itertools import permutations
 
 import numpy as np
-import numpy.typing as npt
 from scipy.optimize import linear_sum_assignment
 
+from emodet.arrays import Float64, Floats, Int64
 from emodet.auditing.duplicates import connected
 from emodet.auditing.label_noise import OutOfFoldProbs
 from emodet.data.datamodule import EmotionDataModule
@@ -19,9 +19,6 @@ from emodet.datasets.affectnet import VALENCE_AROUSAL
 from emodet.emotions import ALPHABETICAL_ORDER, EMOTIONS, FER2013_ORDER, FERPLUS_ORDER, RAFDB_ORDER
 from emodet.errors import EmodetError
 from emodet.modelfile import ModelFile
-
-Float64 = npt.NDArray[np.float64]
-Int64 = npt.NDArray[np.int64]
 
 _ORDERS = {
     "AffectNet's": EMOTIONS,
@@ -85,9 +82,7 @@ def check_class_order(
                 yield by_predictions(table.emotion[known], predicted, names, f"Nets trained on train ({where})")
 
 
-def by_valence_arousal(
-    emotion: Int64, valence: npt.NDArray[np.floating], arousal: npt.NDArray[np.floating], source: str
-) -> OrderFinding | None:
+def by_valence_arousal(emotion: Int64, valence: Floats, arousal: Floats, source: str) -> OrderFinding | None:
     """Compare the mean valence and arousal of each class with AffectNet's; None without annotation.
 
     `emotion` is int64 (N,), -1 where there is none; `valence` and `arousal` are (N,), NaN where not annotated; `source`

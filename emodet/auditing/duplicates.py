@@ -9,10 +9,9 @@ import numpy.typing as npt
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from emodet.arrays import Float32, Int64, UInt8
 from emodet.auditing.image_issues import ImageStats
 from emodet.data.pack import Table
-
-Int64 = npt.NDArray[np.int64]
 
 _RADIUS = 8  # bits in which the perceptual hashes of copies may differ
 _CORRELATION = 0.95  # least, of the thumbnails of copies
@@ -100,7 +99,7 @@ def _near_pairs(hashes: npt.NDArray[np.uint64], radius: int) -> Iterator[tuple[I
                 yield left[once], right[once]
 
 
-def _correlation(left: npt.NDArray[np.uint8], right: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+def _correlation(left: UInt8, right: UInt8) -> Float32:
     """Correlation of the grey values of thumbnails, (n, 16, 16) each: float32 (n,), -1 to 1."""
     a, b = (each.reshape(len(each), -1).astype(np.float32) for each in (left, right))
     a, b = a - a.mean(axis=1, keepdims=True), b - b.mean(axis=1, keepdims=True)

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from emodet.arrays import UInt8
 from emodet.auditing.class_order import OrderFinding
 from emodet.auditing.duplicates import CopyGroup
 from emodet.auditing.image_issues import ISSUES, ImageIssues, UndetectedFaces
@@ -205,7 +205,7 @@ def write_results(
 
 
 def audit_page(
-    findings: Findings, show: Callable[[int], npt.NDArray[np.uint8]] | None, details: Mapping[str, Any], gallery: int
+    findings: Findings, show: Callable[[int], UInt8] | None, details: Mapping[str, Any], gallery: int
 ) -> str:
     """The page as HTML; `show` returns the image of a row, uint8 (H, W, 3) RGB; None for a page without images."""
     images, table = findings.images, findings.table

@@ -15,10 +15,8 @@ import numpy.typing as npt
 from PIL import Image
 from tqdm import tqdm, trange
 
+from emodet.arrays import Float32, Int64, UInt8
 from emodet.data.pack import Pack
-
-UInt8 = npt.NDArray[np.uint8]
-Float32 = npt.NDArray[np.float32]
 
 ISSUES: Mapping[str, str] = {
     "uniform": "one colour all over",
@@ -134,11 +132,11 @@ class UndetectedFaces:
     """Result of a face detector."""
 
     detector: str
-    rows: npt.NDArray[np.int64]  # (n,), the faces that were searched, positions in the table
-    scores: npt.NDArray[np.float32]  # (n,), of the best detection, 0 where there is none
+    rows: Int64  # (n,), the faces that were searched, positions in the table
+    scores: Float32  # (n,), of the best detection, 0 where there is none
 
     @property
-    def missing(self) -> npt.NDArray[np.int64]:
+    def missing(self) -> Int64:
         """Positions in the table of the faces that were not found."""
         return np.asarray(self.rows[self.scores == 0])
 

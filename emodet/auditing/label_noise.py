@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from emodet.arrays import Bools, Float64
 from emodet.data.pack import Table
 from emodet.errors import EmodetError
 from emodet.files import atomic_path
@@ -20,11 +20,11 @@ from emodet.files import atomic_path
 class OutOfFoldProbs:
     """Out-of-fold probabilities of a pack's faces."""
 
-    probabilities: npt.NDArray[np.float64]  # (N, K), one row per face of the pack, NaN where there are none
+    probabilities: Float64  # (N, K), one row per face of the pack, NaN where there are none
     made_by: str  # for people
 
     @property
-    def known(self) -> npt.NDArray[np.bool_]:
+    def known(self) -> Bools:
         """Which faces have probabilities: bool (N,)."""
         return ~np.isnan(self.probabilities[:, 0])
 

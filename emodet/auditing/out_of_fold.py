@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 from lightning.pytorch.loggers import CSVLogger
 
+from emodet.arrays import Float64, Int64, UInt8
 from emodet.auditing.duplicates import connected
 from emodet.auditing.label_noise import OutOfFoldProbs
 from emodet.auditing.options import OutOfFoldOptions
@@ -35,8 +36,6 @@ from emodet.training.folder import RunFolder
 
 log = logging.getLogger(__name__)
 
-Int64 = npt.NDArray[np.int64]
-Float64 = npt.NDArray[np.float64]
 
 # Trainer settings that do not change the result.
 _IRRELEVANT = ("accelerator", "devices", "enable_progress_bar", "num_nodes", "profiler")
@@ -58,7 +57,7 @@ class ReducedPack(Pack):
     def __len__(self) -> int:
         return len(self.pack)
 
-    def images(self, indices: Sequence[int] | npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.uint8]:
+    def images(self, indices: Sequence[int] | npt.NDArray[np.integer[Any]]) -> UInt8:
         """See `Pack.images`."""
         size = (self.preprocessing.size,) * 2
         reduced = [cv2.resize(crop, size, interpolation=cv2.INTER_AREA) for crop in self.pack.images(indices)]

@@ -8,8 +8,8 @@ from typing import Any
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
+from emodet.arrays import UInt8
 from emodet.errors import EmodetError
 
 # Without it, albumentations looks for a newer version in the network at import.
@@ -53,7 +53,7 @@ class Augmentation:
 
         self._composed = [A.Compose([_transform(step) for step in own]) if own else None for _, own in self.parts]
 
-    def __call__(self, crops: npt.NDArray[np.uint8], seed: int) -> npt.NDArray[np.uint8]:
+    def __call__(self, crops: UInt8, seed: int) -> UInt8:
         """Augment a batch.
 
         Args:
@@ -79,7 +79,7 @@ class Augmentation:
             start = end
         return found
 
-    def _augmented(self, compose: Any, crop: npt.NDArray[np.uint8], number: int) -> npt.NDArray[np.uint8]:
+    def _augmented(self, compose: Any, crop: UInt8, number: int) -> UInt8:
         image = compose(image=crop)["image"]
         if getattr(image, "shape", None) != crop.shape or image.dtype != np.uint8:
             names = ", ".join(str(step.get("name", step.get("_target_"))) for step in self.parts[number][1])

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
+from emodet.arrays import UInt8
 from emodet.cpu import available_cores
 from emodet.data.pack import crop_hash
 from emodet.datasets.samples import Reader, Sample
@@ -42,8 +42,7 @@ _UNGUARDED = (
 
 _FACES_PER_PROCESS = 2000
 
-Chunk = tuple[int, Sequence[Sample]]
-UInt8 = npt.NDArray[np.uint8]
+Chunk = tuple[int, Sequence[Sample]]  # row of the first face, and samples
 
 
 def require_croppable(samples: Sequence[Sample], crop: str, preprocessing: Preprocessing, allowed: float) -> None:
@@ -129,14 +128,10 @@ def require_main_guard() -> None:
 
 
 def crop_chunks(cropper: Cropper, file: Path, chunks: Sequence[Chunk], processes: int | None) -> Iterator[Results]:
-    """Write the crops of each chunk to an ``.npy`` file; yields the results in order.
+    """Write the crops of each chunk to an ``.npy`` file of zeros of `Cropper.shape`; yields the results in order.
 
-    Args:
-        cropper: Applied to each sample.
-        file: Holds zeros of `Cropper.shape`.
-        chunks: Row of the first face, and samples.
-        processes: How many; None takes one per core, or this process alone for fewer than 2,000 faces, as processes
-            take seconds to start. They end with the iterator.
+    `processes` is how many; None takes one per core, or this process alone for fewer than 2,000 faces, as processes
+    take seconds to start. They end with the iterator.
     """
     # Not at the top of the file: the keys of the configuration are read, for `--help`, without torch.
     import torch

@@ -12,9 +12,9 @@ from typing import Any
 
 import lightning as L
 import numpy as np
-import numpy.typing as npt
 from torch.utils.data import DataLoader
 
+from emodet.arrays import Int64, UInt8
 from emodet.cpu import available_cores
 from emodet.data.augmentation import Augmentation
 from emodet.data.corrections import in_words
@@ -183,7 +183,7 @@ class EmotionDataModule(L.LightningDataModule):
         parts = {"pack": self.pack.fingerprint, "corrections": self.correction_facts["sha256"]}
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
-    def source_of(self, indices: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    def source_of(self, indices: Int64) -> Int64:
         """Which data set each of these faces is from: int64, positions in `sources`."""
         return self._source[indices]
 
@@ -220,14 +220,14 @@ class EmotionDataModule(L.LightningDataModule):
         rows = np.unique(np.concatenate(list(of.values()))) if split == "all" else of[split]
         return self._evaluation(rows[self.pack.table.emotion[rows] >= 0], 0, 1)
 
-    def augmented(self, count: int) -> npt.NDArray[np.uint8]:
+    def augmented(self, count: int) -> UInt8:
         """Training crops: uint8 (n, 2, H, W, 3), each beside its augmented version, n <= count."""
         train = self.splits.train
         rows = np.random.default_rng([self.seed, 0x617D]).choice(train, min(count, len(train)), replace=False)
         crops = self.pack.images(rows)
         return np.stack([crops, self.augmentation(crops, self.seed)], axis=1)
 
-    def _evaluation(self, indices: npt.NDArray[np.int64], rank: int, world_size: int) -> DataLoader[Batch]:
+    def _evaluation(self, indices: Int64, rank: int, world_size: int) -> DataLoader[Batch]:
         batches = EvaluationBatches(indices, self.eval_batch_size, rank, world_size)
         return self._loader(batches, [False] * len(self.sources), None)
 

@@ -10,12 +10,11 @@ import numpy.typing as npt
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from emodet.arrays import Float32, Float64, Int64
 from emodet.data.augmentation import Augmentation
 from emodet.data.pack import Pack
 from emodet.emotions import EMOTIONS
 from emodet.errors import EmodetError
-
-Indices = npt.NDArray[np.int64]
 
 SAMPLING = ("natural", "balanced", "votes")
 """``natural`` draws each face once per epoch, ``balanced`` every class equally often, ``votes`` faces with votes for a
@@ -33,7 +32,7 @@ class BatchIndices(NamedTuple):
         seed: Of their augmentation.
     """
 
-    indices: Indices
+    indices: Int64
     seed: int
 
 
@@ -54,10 +53,10 @@ class TrainingBatches(Sampler[BatchIndices]):
 
     def __init__(
         self,
-        indices: Indices,
+        indices: Int64,
         batch_size: int,
         seed: int,
-        weights: npt.NDArray[np.float64] | None,
+        weights: Float64 | None,
         progress: Callable[[], tuple[int, int]],
         rank: int = 0,
         world_size: int = 1,
@@ -74,7 +73,7 @@ class TrainingBatches(Sampler[BatchIndices]):
     def __len__(self) -> int:
         return len(self.indices) // (self.batch_size * self.world_size)
 
-    def order(self, epoch: int) -> Indices:
+    def order(self, epoch: int) -> Int64:
         """The faces of an epoch's batches in order, over all processes: int64 (len(self) * batch * processes,)."""
         generator = np.random.default_rng([self.seed, epoch])
         count = len(self.indices)
@@ -100,7 +99,7 @@ class EvaluationBatches(Sampler[BatchIndices]):
     All processes make the same number of batches, so that none waits for another; the last ones may be empty.
     """
 
-    def __init__(self, indices: Indices, batch_size: int, rank: int = 0, world_size: int = 1) -> None:
+    def __init__(self, indices: Int64, batch_size: int, rank: int = 0, world_size: int = 1) -> None:
         self.indices, self.batch_size = indices[rank::world_size], batch_size
         self.count = -(-len(indices) // (batch_size * world_size))
 
@@ -116,10 +115,10 @@ class EvaluationBatches(Sampler[BatchIndices]):
 def sampling_weights(
     emotion: npt.NDArray[np.integer[Any]],
     sampling: str,
-    weight: npt.NDArray[np.float64] | None = None,
-    soft_label: npt.NDArray[np.float32] | None = None,
+    weight: Float64 | None = None,
+    soft_label: Float32 | None = None,
     class_names: Sequence[str] = EMOTIONS,
-) -> npt.NDArray[np.float64] | None:
+) -> Float64 | None:
     """How often faces are drawn, relative to each other.
 
     Args:

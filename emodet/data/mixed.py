@@ -12,12 +12,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from emodet.arrays import Int64, UInt8
 from emodet.data.corrections import Corrections, read_corrections
 from emodet.data.pack import Pack, Table
 from emodet.emotions import place_of
 from emodet.errors import EmodetError
-
-Indices = npt.NDArray[np.int64]
 
 
 class MixedPack(Pack):
@@ -33,12 +32,8 @@ class MixedPack(Pack):
         corrections: A file of corrections, applied to the table.
 
     Attributes:
-        names: Of the data sets, in order.
-        packs: In the same order.
-        class_names: In the order of the table's numbers.
         classes: Those to use: the first ones of `class_names`.
-        correction_facts: File name and SHA-256 of the corrections, and how many faces of each split they change; None
-            without any.
+        correction_facts: File name and SHA-256 of the corrections, and how many faces of each split they change.
 
     Raises:
         EmodetError: The crops have different preprocessing; no pack has one of `classes`; or a correction does not fit.
@@ -78,7 +73,7 @@ class MixedPack(Pack):
         table = Table(**{it.name: np.concatenate([getattr(each, it.name) for each in tables]) for it in fields(Table)})
         return table if self._corrections is None else self._corrections.apply(table)[0]
 
-    def source_of(self, indices: Indices) -> Indices:
+    def source_of(self, indices: Int64) -> Int64:
         """Which data set each of these faces is from: int64, positions in `packs`."""
         return np.searchsorted(self._ends, indices, side="right").astype(np.int64)
 
@@ -87,7 +82,7 @@ class MixedPack(Pack):
         end = int(self._ends[number])
         return slice(end - len(self.packs[number]), end)
 
-    def images(self, indices: Sequence[int] | npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.uint8]:
+    def images(self, indices: Sequence[int] | npt.NDArray[np.integer[Any]]) -> UInt8:
         """See `Pack.images`."""
         wanted = np.asarray(indices, dtype=np.int64)
         if len(self.packs) == 1:
@@ -115,7 +110,7 @@ class MixedPack(Pack):
         return {name: value for name, value in self.__dict__.items() if name not in ("table", "_ends")}
 
     @cached_property
-    def _ends(self) -> Indices:
+    def _ends(self) -> Int64:
         return np.cumsum([len(pack) for pack in self.packs]).astype(np.int64)
 
 

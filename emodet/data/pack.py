@@ -19,6 +19,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from emodet.arrays import Float32, Int64, UInt8
 from emodet.datasets.samples import Sample
 from emodet.emotions import EMOTIONS, checked_class_names
 from emodet.errors import EmodetError
@@ -57,10 +58,10 @@ class Table:
 
     key: npt.NDArray[np.str_]
     split: npt.NDArray[np.str_]
-    emotion: npt.NDArray[np.int64]
-    soft_label: npt.NDArray[np.float32]
-    valence: npt.NDArray[np.float32]
-    arousal: npt.NDArray[np.float32]
+    emotion: Int64
+    soft_label: Float32
+    valence: Float32
+    arousal: Float32
     subject: npt.NDArray[np.str_]
     pixel_hash: npt.NDArray[np.str_]
 
@@ -146,7 +147,7 @@ class Pack:
     def __len__(self) -> int:
         return int(self.manifest["faces"])
 
-    def images(self, indices: Sequence[int] | npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.uint8]:
+    def images(self, indices: Sequence[int] | npt.NDArray[np.integer[Any]]) -> UInt8:
         """Fetch crops.
 
         Args:
@@ -174,7 +175,7 @@ class Pack:
         return {name: value for name, value in self.__dict__.items() if name in kept}
 
     @cached_property
-    def _crops(self) -> npt.NDArray[np.uint8]:
+    def _crops(self) -> UInt8:
         """Crops as they are stored, mapped, with one channel or three."""
         size, channels = self.preprocessing.size, 1 if self.preprocessing.colour == "grey" else 3
         file = self.folder / IMAGES
@@ -194,7 +195,7 @@ class Pack:
         if len(self.table) != len(self):
             raise self._broken(MANIFEST)
 
-    def _check_crops(self, rows: npt.NDArray[np.int64]) -> None:
+    def _check_crops(self, rows: Int64) -> None:
         for row, crop in zip(rows.tolist(), self._crops[rows], strict=True):
             if crop_hash(crop) != self.table.pixel_hash[row]:
                 raise self._broken(IMAGES)
@@ -205,7 +206,7 @@ class Pack:
         )
 
 
-def crop_hash(crop: npt.NDArray[np.uint8]) -> str:
+def crop_hash(crop: UInt8) -> str:
     """24 hex digits that differ where a stored crop differs."""
     return hashlib.blake2b(np.ascontiguousarray(crop).data, digest_size=12).hexdigest()
 

@@ -77,18 +77,10 @@ def prepare_pack(
     progress: bool = True,
     announce: Callable[[Listing], None] | None = None,
 ) -> Pack:
-    """Make the pack of a release, or open it if it exists.
+    """Make the pack of a release below the folder `packs`, or open it if it exists.
 
-    Args:
-        reader: The release.
-        preprocessing: Geometry and colour of a crop.
-        packs: The folder of all packs.
-        crop: See `emodet.data.sources.Source`, as for `processes` and `max_unreadable`; unreadable pictures are listed
-            in the manifest and left out.
-        processes: See `emodet.data.crop_pool.crop_chunks`.
-        max_unreadable: See `crop`.
-        progress: Whether to draw a progress bar on standard error.
-        announce: Called with the listing before the long work.
+    `crop`, `processes` and `max_unreadable` are as in `emodet.data.sources.Source`; unreadable pictures are listed in
+    the manifest and left out. `announce` is called with the listing before the long work.
 
     Raises:
         EmodetError: The release cannot be read, has no face, lacks boxes that `crop` needs, has more unreadable

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
+from emodet.arrays import Bools
 from emodet.data.crop_pool import require_croppable, warn_of_photographs
 from emodet.data.pack import MANIFEST, Pack, Table
 from emodet.data.packing import label_files_state, pack_folder, prepare_pack, release_state
@@ -172,7 +172,7 @@ class Source:
                 f"({'; '.join(changed)}): force=true packs it again"
             )
 
-    def usable(self, table: Table, class_names: Sequence[str]) -> npt.NDArray[np.bool_]:
+    def usable(self, table: Table, class_names: Sequence[str]) -> Bools:
         """Which faces of its table, whose first classes are these, can be used for them: bool (N,)."""
         own = class_names if self.classes is None else chosen_classes(self.classes)
         columns = [column for column, name in enumerate(class_names) if place_of(name, own) is not None]

@@ -8,10 +8,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from emodet.arrays import Bools, Int64
 from emodet.data.pack import Table
 from emodet.errors import EmodetError
 
-Indices = npt.NDArray[np.int64]
 _SAME_PICTURE = "same picture as a val or test face"
 
 
@@ -28,15 +28,15 @@ class Splits:
         dropped: Number of training faces that are not used, by reason.
     """
 
-    train: Indices
-    val: Indices
-    test: Indices
+    train: Int64
+    val: Int64
+    test: Int64
     val_name: str
     test_name: str
     dropped: Mapping[str, int]
 
 
-def assign_splits(table: Table, usable: npt.NDArray[np.bool_], val_from: str | float, seed: int) -> Splits:
+def assign_splits(table: Table, usable: Bools, val_from: str | float, seed: int) -> Splits:
     """Assign the faces of one data set.
 
     Val and test are different faces wherever the release allows it. A release with train, val and test is used as it
@@ -84,8 +84,8 @@ def assign_splits(table: Table, usable: npt.NDArray[np.bool_], val_from: str | f
 
 
 def _hold_out(
-    table: Table, picture: Indices, train: Indices, share: float, seed: int, dropped: Counter[str]
-) -> tuple[Indices, Indices]:
+    table: Table, picture: Int64, train: Int64, share: float, seed: int, dropped: Counter[str]
+) -> tuple[Int64, Int64]:
     """Train without, and with only, the held-out faces."""
     known = table.subject != ""
     subject = np.where(known, _numbered(table.subject), -1)
@@ -100,7 +100,7 @@ def _hold_out(
     return train[~straddling], val
 
 
-def _drawn_groups(emotion: Indices, group: Indices, rows: Indices, share: float, seed: int) -> Indices:
+def _drawn_groups(emotion: Int64, group: Int64, rows: Int64, share: float, seed: int) -> Int64:
     """Those of `rows` that are held out: about `share` of each class, in whole groups, in a seeded order."""
     names, group_of = np.unique(group, return_inverse=True)
     classes = int(emotion.max(initial=0)) + 1
@@ -134,7 +134,7 @@ def mix_splits(names: Sequence[str], table: Table, starts: Sequence[int], splits
     for own in splits:
         dropped.update(own.dropped)
     test = [start + own.test for start, own in zip(starts, splits, strict=True)]
-    val: list[Indices] = []
+    val: list[Int64] = []
     reason = "does not validate, as another data set tests on the same picture"
     for number, (start, own) in enumerate(zip(starts, splits, strict=True)):
         elsewhere = _joined(test[:number] + test[number + 1 :])
@@ -144,7 +144,7 @@ def mix_splits(names: Sequence[str], table: Table, starts: Sequence[int], splits
             "data.sources: no val face is left, as each is a copy of a face that another data set tests on; "
             "set data.val_from=0.1"
         )
-    train: list[Indices] = []
+    train: list[Int64] = []
     for name, start, own in zip(names, starts, splits, strict=True):
         rows = _without_copies(start + own.train, picture, _joined(test + val), dropped)
         reason = "same picture as a training face of a data set that is named before"
@@ -160,14 +160,14 @@ def mix_splits(names: Sequence[str], table: Table, starts: Sequence[int], splits
 
 
 def _without_copies(
-    rows: Indices, picture: Indices, others: Indices, dropped: Counter[str], reason: str = _SAME_PICTURE
-) -> Indices:
+    rows: Int64, picture: Int64, others: Int64, dropped: Counter[str], reason: str = _SAME_PICTURE
+) -> Int64:
     copies = np.isin(picture[rows], picture[others])
     dropped[reason] += int(copies.sum())
     return rows[~copies]
 
 
-def _joined(rows: Sequence[Indices]) -> Indices:
+def _joined(rows: Sequence[Int64]) -> Int64:
     return np.concatenate([*rows, np.empty(0, dtype=np.int64)])
 
 
@@ -181,6 +181,6 @@ def _title(names: Sequence[str], titles: Sequence[str]) -> str:
     return " + ".join(f"{name} {title}" for name, title in zip(names, titles, strict=True))
 
 
-def _numbered(words: npt.NDArray[np.str_]) -> Indices:
+def _numbered(words: npt.NDArray[np.str_]) -> Int64:
     """A number for each word, equal for equal words; comparing numbers is much faster than comparing text."""
     return np.asarray(pa.array(words.tolist()).dictionary_encode().indices, dtype=np.int64)

@@ -113,7 +113,7 @@ class Yolo(Reader):
     name = "yolo"
     title = "AffectNet (YOLO export)"
     signs = "data.yaml beside train/ (or valid/, test/) with images/ and labels/"
-    lists = ("data.yaml", "data.yml")
+    sign_files = ("data.yaml", "data.yml")
 
     @classmethod
     def matches(cls, folder: Path) -> bool:

@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from emodet.arrays import Int64
 from emodet.datasets.class_labels import ORDERS
 from emodet.datasets.csv_rows import CsvRows, damaged_or_has, header_of
 from emodet.datasets.folders import first_file, folders_in
@@ -102,7 +103,7 @@ class Fer2013(PixelReader):
     name = "fer2013"
     title = "FER2013 (CSV)"
     signs = "fer2013.csv or icml_face_data.csv with the columns emotion, pixels, Usage"
-    lists = ("fer2013.csv", "icml_face_data.csv")
+    sign_files = ("fer2013.csv", "icml_face_data.csv")
     expected = {  # noqa: RUF012
         "train": dict(zip(FER2013_ORDER, (3995, 436, 4097, 7215, 4830, 3171, 4965), strict=True)),
         "val": dict(zip(FER2013_ORDER, (467, 56, 496, 895, 653, 415, 607), strict=True)),
@@ -111,7 +112,7 @@ class Fer2013(PixelReader):
 
     @classmethod
     def matches(cls, folder: Path) -> bool:
-        return any(damaged_or_has(folder / name, _PIXEL_COLUMNS[1:]) for name in cls.lists)
+        return any(damaged_or_has(folder / name, _PIXEL_COLUMNS[1:]) for name in cls.sign_files)
 
     @classmethod
     def matches_file(cls, file: Path) -> bool:
@@ -130,7 +131,7 @@ class Fer2013(PixelReader):
             yield Sample(f"{number:05d}", SPLITS[usage], _CLASSES[emotion], file=str(offset))
 
 
-def majority(votes: Votes) -> npt.NDArray[np.int64]:
+def majority(votes: Votes) -> Int64:
     """The class of each row under FER+'s "majority" protocol: int64 (N,), 0 to 7, or -1 where there is none.
 
     A single vote counts as noise and becomes 0; then the first of the ten columns with the most votes wins if it has

@@ -119,7 +119,7 @@ class RafDb(Reader):
         "test": dict(zip(RAFDB_ORDER, (329, 74, 160, 1185, 478, 162, 680), strict=True)),
     }
 
-    lists = tuple(folder + name for folder in ("EmoLabel/", "") for name in _RAFDB_NAMES)
+    sign_files = tuple(folder + name for folder in ("EmoLabel/", "") for name in _RAFDB_NAMES)
 
     def list_samples(self, listing: Listing) -> Iterator[Sample]:
         faces = []
@@ -148,7 +148,7 @@ class ExpW(Reader):
     title = "ExpW"
     signs = "label.lst of lines 'name face_id top left right bottom confidence label'"
 
-    lists = ("label.lst", "label/label.lst", "labels/label.lst")
+    sign_files = ("label.lst", "label/label.lst", "labels/label.lst")
 
     def list_samples(self, listing: Listing) -> Iterator[Sample]:
         listing.notes.append("There is no official split, so all faces are training faces.")

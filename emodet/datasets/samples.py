@@ -111,7 +111,7 @@ class Reader:
         expected: Published counts; empty where none are published.
         redistributable: Whether its pictures may appear in logs that leave the machine.
         choices: The values of each option that takes one of several words.
-        lists: Paths of a file by which `matches` recognises it; the first that is there is `listed_in`.
+        sign_files: Paths of a file by which `matches` recognises it; the first that is there is `listed_in`.
 
     Raises:
         EmodetError: The root does not match, or an option has an unknown value.
@@ -123,7 +123,7 @@ class Reader:
     expected: ClassVar[Counts] = {}
     redistributable: ClassVar[bool] = False
     choices: ClassVar[Mapping[str, Sequence[str]]] = {}
-    lists: ClassVar[Sequence[str]] = ()
+    sign_files: ClassVar[Sequence[str]] = ()
 
     root: Path
     base: Path = field(init=False, repr=False)
@@ -141,12 +141,12 @@ class Reader:
     @classmethod
     def matches(cls, folder: Path) -> bool:
         """Whether the data set lies in this very folder, readable or damaged; may raise OSError."""
-        return first_file(folder, cls.lists) is not None
+        return first_file(folder, cls.sign_files) is not None
 
     @property
     def listed_in(self) -> Path:
-        """The file of `lists`; one that has gone since is an error where it is read."""
-        return first_file(self.base, self.lists) or self.base / self.lists[0]
+        """The file of `sign_files`; one that has gone since is an error where it is read."""
+        return first_file(self.base, self.sign_files) or self.base / self.sign_files[0]
 
     @classmethod
     def matches_named(cls, folder: Path) -> bool:

@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-Points = npt.NDArray[np.float64]
+from emodet.arrays import Float64
+
+Points = Float64
 Colour = tuple[float, float, float]
 
 _STEPS = 6
@@ -183,7 +185,7 @@ def rgb(values: npt.NDArray[Any]) -> Colour:
     return red, green, blue
 
 
-def landmarks_of(shape: Shape) -> tuple[Points, npt.NDArray[np.float64]]:
+def landmarks_of(shape: Shape) -> tuple[Points, Float64]:
     """The 68 points of the iBUG order in face coordinates, and their extra depth."""
 
     def spread(line: Points, count: int) -> Points:

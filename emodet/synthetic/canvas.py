@@ -8,9 +8,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from emodet.arrays import UInt8
 from emodet.synthetic.anatomy import Colour, Points
-
-UInt8 = npt.NDArray[np.uint8]
 
 _SHIFT = 4
 

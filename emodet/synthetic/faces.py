@@ -16,13 +16,12 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from emodet.arrays import Float64, UInt8
 from emodet.datasets.affectnet import VALENCE_AROUSAL, five_points
 from emodet.emotions import EMOTIONS, emotion_id
 from emodet.errors import EmodetError
 from emodet.synthetic.anatomy import Colour, Identity, Pose, Units, rgb
 from emodet.synthetic.painting import Look, paint
-
-UInt8 = npt.NDArray[np.uint8]
 
 ACTION_UNITS = (1, 2, 4, 5, 6, 7, 9, 10, 12, 14, 15, 16, 17, 20, 23, 24, 25, 26, 43)
 """The units that are drawn, by their number in the Facial Action Coding System: inner and outer brow raiser, brow
@@ -243,7 +242,7 @@ _BOX_UNITS = 2.1
 """Side of a face's box in half face widths: what a face detector would mark."""
 
 
-def _box(points: npt.NDArray[np.float64], unit: float) -> tuple[float, float, float, float]:
+def _box(points: Float64, unit: float) -> tuple[float, float, float, float]:
     """A square about the 68 points' middle, moved up by a part of the forehead."""
     x, y = ((points.min(axis=0) + points.max(axis=0)) / 2).tolist()
     y, half = y - 0.16 * unit, _BOX_UNITS / 2 * unit

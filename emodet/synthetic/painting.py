@@ -7,8 +7,8 @@ from typing import Any
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
+from emodet.arrays import Float64, UInt8
 from emodet.synthetic.anatomy import (
     BOW,
     SIDES,
@@ -25,25 +25,19 @@ from emodet.synthetic.anatomy import (
     landmarks_of,
     shape_of,
 )
-from emodet.synthetic.canvas import Canvas, UInt8, blurred, shade
+from emodet.synthetic.canvas import Canvas, blurred, shade
 from emodet.synthetic.hair import paint_behind, paint_hair
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Look:
-    """What the picture adds to the face.
+    """What the picture adds to the face."""
 
-    Attributes:
-        light: Direction from which light comes, x to the right, y down; its length is its strength, 0 to 1.
-        ground: Two RGB colours between which the background fades.
-        ground_angle: Direction of that fade, radians.
-        blobs: (n, 6): x, y, radius as fractions of the side, then RGB: what stands about behind the person.
-    """
-
-    light: tuple[float, float]
-    ground: tuple[Colour, Colour]
-    ground_angle: float
-    blobs: npt.NDArray[np.float64]
+    light: tuple[float, float]  # where it comes from, x to the right, y down; its length is its strength, 0 to 1
+    ground: tuple[Colour, Colour]  # between which the background fades
+    ground_angle: float  # direction of that fade, radians
+    # (n, 6): x, y, radius as fractions of the side, then RGB: what stands about behind the person
+    blobs: Float64
 
 
 def paint(

@@ -11,9 +11,9 @@ from typing import Any
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 from tqdm import tqdm
 
+from emodet.arrays import Float64, Int64
 from emodet.datasets.affectnet import TRAIN_COUNTS
 from emodet.emotions import ALPHABETICAL_ORDER, EMOTIONS
 from emodet.errors import EmodetError
@@ -112,7 +112,7 @@ def _holds(root: Path, stamp: Mapping[str, Any]) -> bool:
     return True
 
 
-def drawn_labels(count: int, seed: int, split: str, balance: str, extra: Iterable[int] = ()) -> npt.NDArray[np.int64]:
+def drawn_labels(count: int, seed: int, split: str, balance: str, extra: Iterable[int] = ()) -> Int64:
     """Labels of a split's pictures in order: `count` emotions, 0 to 7, and `extra` ones among them."""
     shares = np.array([TRAIN_COUNTS[name] for name in EMOTIONS], dtype=np.float64)
     if split != "train" or balance == "uniform":
@@ -128,7 +128,7 @@ def person_of(seed: int, split: str, person: int) -> Identity:
     return draw_identity(np.random.default_rng((seed, _SPLITS.index(split), _IDENTITY, person)))
 
 
-def _quotas(count: int, shares: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+def _quotas(count: int, shares: Float64) -> Int64:
     """Whole numbers in these proportions that sum to `count` (largest remainder); at least 1 each where that goes."""
     least = np.full(len(shares), 1 if count >= len(shares) else 0)
     exact = (count - least.sum()) * shares / shares.sum()

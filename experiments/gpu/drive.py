@@ -161,9 +161,8 @@ def speed(steps: Steps, options: Options) -> None:
 
 def step_speed(case: tuple[int, int, str], options: Options, profile: Path | None = None) -> dict[str, float]:
     from emodet.data.augmentation import Augmentation
-    from emodet.data.batches import BatchIndices
     from emodet.data.datamodule import EmotionDataModule
-    from emodet.data.faces import LazyDataLoader
+    from emodet.data.faces import BatchIndices, LazyDataLoader
     from emodet.data.sources import Source
     from emodet.models.classifier import EmotionClassifier
 
