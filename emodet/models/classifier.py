@@ -25,8 +25,6 @@ from emodet.models.optimization import build_optimizer, build_scheduler
 from emodet.models.sharpness import relative_temperature
 from emodet.preprocessing import MIN_DEVIATION, Preprocessing
 
-__all__ = ["EmotionClassifier"]
-
 _OPTIMIZER = {"_target_": "torch.optim.AdamW", "lr": 0.003, "weight_decay": 0.02}
 
 
@@ -56,9 +54,6 @@ class EmotionClassifier(L.LightningModule):
         temperature: Divides the logits before the softmax (Guo et al. 2017); 1 until it is fitted after training.
         temperature_slope: float (2,): how the temperature follows each crop's sharpness, see `relative_temperature`;
             zeros until it is fitted.
-
-    Raises:
-        EmodetError: An argument is not known or out of range.
     """
 
     temperature: torch.Tensor

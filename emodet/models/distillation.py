@@ -17,8 +17,6 @@ from emodet.models.extras import TrainingExtra
 if TYPE_CHECKING:
     from emodet.models.classifier import EmotionClassifier
 
-__all__ = ["Distillation"]
-
 
 class Distillation(TrainingExtra):
     """Replaces each target by ``(1 - weight) · target + weight · softened probabilities of the teachers``.
@@ -32,9 +30,6 @@ class Distillation(TrainingExtra):
         temperature: Softens the probabilities p to p^(1/T), rescaled to sum to 1; below 1 it sharpens them. The
             student's logits are not divided by it, as Hinton et al. 2015 do besides, so no factor T² is needed.
         flip: Whether teachers also predict each crop's mirror image, and the mean is taken.
-
-    Raises:
-        EmodetError: There is no teacher, or a number is out of range.
     """
 
     def __init__(
@@ -51,11 +46,7 @@ class Distillation(TrainingExtra):
         self.columns: list[list[int]] = []
 
     def setup(self, classifier: "EmotionClassifier") -> None:
-        """Match the classes of teachers and student by name.
-
-        Raises:
-            EmodetError: A teacher has other classes.
-        """
+        """Match the classes of teachers and student by name."""
         wanted = classifier.class_names
         for number, teacher in enumerate(self.teachers):
             if set(teacher.class_names) != set(wanted):
@@ -71,11 +62,7 @@ class Distillation(TrainingExtra):
             teacher.to(classifier.device)
 
     def transform_batch(self, batch: Batch, classifier: "EmotionClassifier") -> Batch:
-        """Mix the teachers' probabilities into the targets.
-
-        Raises:
-            EmodetError: They are not finite.
-        """
+        """Mix the teachers' probabilities into the targets."""
         softened = (self.log_probabilities(batch["image"]) / self.temperature).softmax(dim=1)
         if not softened.isfinite().all():
             raise EmodetError("distillation.teachers: a teacher's probabilities are not finite; its training failed")

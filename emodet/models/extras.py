@@ -16,8 +16,6 @@ from emodet.errors import EmodetError
 if TYPE_CHECKING:
     from emodet.models.classifier import EmotionClassifier
 
-__all__ = ["Mixup", "ProgressiveSizes", "SharpnessAware", "TrainingExtra"]
-
 
 class TrainingExtra:
     """Changes the training step; every hook does nothing by default. The classifier calls extras in their order.
@@ -45,10 +43,8 @@ class TrainingExtra:
     ) -> Callable[[], Any]:
         """Change how gradients are computed.
 
-        Args:
-            closure: Clears gradients, runs forward and backward passes, returns the loss.
-            reseed: Makes the next pass draw the random numbers of the first.
-            classifier: Whose step it is.
+        `closure` clears gradients, runs forward and backward passes, and returns the loss. `reseed` makes the next pass
+        draw the random numbers of the first.
         """
         return closure
 
@@ -60,9 +56,6 @@ class ProgressiveSizes(TrainingExtra):
 
     Args:
         sizes: Pairs of the epoch from which on it holds, and the side in pixels: ``[[0, 48], [20, 96]]``.
-
-    Raises:
-        EmodetError: The epochs do not rise, or a side is below 16 pixels.
     """
 
     def __init__(self, sizes: Sequence[Sequence[int]]) -> None:
@@ -100,9 +93,6 @@ class Mixup(TrainingExtra):
         cutmix: α of the Beta distribution of the area that is kept; 0 does without cutmix. With both, each batch takes
             one of them, either equally often.
         mix_prob: Probability that a batch is blended.
-
-    Raises:
-        EmodetError: An argument is out of range.
     """
 
     def __init__(self, mixup: float = 0.0, cutmix: float = 0.0, mix_prob: float = 1.0) -> None:
@@ -132,9 +122,6 @@ class SharpnessAware(TrainingExtra):
 
     Args:
         rho: Radius in the Euclidean norm over all weights; 0.05 is the paper's.
-
-    Raises:
-        EmodetError: `rho` is not above 0.
     """
 
     def __init__(self, rho: float = 0.05) -> None:

@@ -12,16 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from emodet.arrays import Float32
 from emodet.errors import EmodetError
 from emodet.installation import install
 from emodet.preprocessing import Preprocessing
-
-__all__ = ["FaceResNet"]
 
 SHA256 = "55533b28a95800a551ba546ba62fe69625c7e95a7061c338adffead08719da30"
 _FILE = "models/dlib_face_recognition_resnet_model_v1.dat"
@@ -76,9 +74,6 @@ class FaceResNet(nn.Module):
         input_size: Side in pixels to which the net resizes its input; None takes it as it comes, from 103 px on.
         preprocessing: `Preprocessing.to_dict`'s values, which say how the input was normalised; None means the
             defaults.
-
-    Raises:
-        EmodetError: The weights are not installed or not the expected file, or an argument is out of range.
     """
 
     def __init__(
@@ -131,7 +126,7 @@ class FaceResNet(nn.Module):
             yield block.conv2, block.norm2
 
     @torch.no_grad()
-    def _load(self, layers: Iterator[npt.NDArray[np.float32]]) -> None:
+    def _load(self, layers: Iterator[Float32]) -> None:
         # dlib merged its batch norms into affine layers. The statistics of its convolutions' outputs, measured on the
         # training faces of FER+, make batch norms of them again, so that training mode starts from the same function.
         with np.load(_STATISTICS) as file:
@@ -172,7 +167,7 @@ def _weights_file() -> Path:
     return Path(found.submodule_search_locations[0]) / _FILE
 
 
-def _read(path: Path) -> Iterator[npt.NDArray[np.float32]]:
+def _read(path: Path) -> Iterator[Float32]:
     """The parameters of each layer, from the image on: of convolutions and affine layers in turn."""
     try:
         data = path.read_bytes()

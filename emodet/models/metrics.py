@@ -15,20 +15,6 @@ from torchmetrics.classification import MulticlassConfusionMatrix
 
 from emodet.models.agreement import AGREEMENTS, DIMENSIONS, TERMS, agreement_names, agreement_terms
 
-__all__ = [
-    "CalibrationError",
-    "ClassificationScores",
-    "Mean",
-    "NegativeLogLikelihood",
-    "SourceMetrics",
-    "SplitMetrics",
-    "TrainingMetrics",
-    "ValenceArousalMetrics",
-    "emotion_metrics",
-    "lower_is_better",
-    "monitored_names",
-]
-
 _BINS = 15
 _OF_SOURCES = ("accuracy", "macro_f1")
 _WIDE = torch.float32 if torch.backends.mps.is_available() else torch.float64  # Apple's GPUs have no float64
@@ -81,12 +67,9 @@ class NegativeLogLikelihood(Mean):
 
 
 class ClassificationScores(MulticlassConfusionMatrix):
-    """Accuracy, macro F1, balanced accuracy and recall/CLASS, from one confusion matrix.
+    """Accuracy, macro F1, balanced accuracy and recall/CLASS of the classes `names`, from one confusion matrix.
 
     A mean over classes is one over those that have faces; the others have no recall.
-
-    Args:
-        names: The classes, in order.
     """
 
     def __init__(self, names: Sequence[str]) -> None:
@@ -154,9 +137,7 @@ def emotion_metrics(names: Sequence[str]) -> MetricCollection:
 class SourceMetrics(nn.Module):
     """Accuracy and macro F1 on the faces of each data set of a mix: accuracy/SOURCE, macro_f1/SOURCE.
 
-    Args:
-        names: The classes, in order.
-        sources: The data sets, in the order of `Batch`'s ``source``.
+    `names` are the classes, `sources` the data sets in the order of `Batch`'s ``source``.
     """
 
     def __init__(self, names: Sequence[str], sources: Sequence[str]) -> None:
@@ -216,12 +197,9 @@ class ValenceArousalMetrics(Metric):
 
 
 class SplitMetrics(nn.Module):
-    """All metrics of the val or test split.
+    """All metrics of the val or test split: of the classes `names`, and of the data sets `sources` of a mix.
 
-    Args:
-        names: The classes, in order.
-        sources: The data sets of a mix.
-        va_weight: Weight of the valence/arousal loss; 0 without that head.
+    `va_weight` is the weight of the valence/arousal loss; 0 without that head.
     """
 
     def __init__(self, names: Sequence[str], sources: Sequence[str] = (), va_weight: float = 0.0) -> None:
@@ -248,11 +226,7 @@ class SplitMetrics(nn.Module):
 
 
 class TrainingMetrics(nn.Module):
-    """Accuracy, macro F1 and mean loss of an unfinished epoch, which a checkpoint can store.
-
-    Args:
-        names: The classes, in order.
-    """
+    """Accuracy, macro F1 and mean loss of an unfinished epoch, which a checkpoint can store."""
 
     def __init__(self, names: Sequence[str]) -> None:
         super().__init__()

@@ -15,10 +15,23 @@ from emodet.errors import EmodetError
 from emodet.models.metrics import lower_is_better
 from emodet.training.folder import RunFolder
 
-__all__ = ["BestCheckpoint", "EarlyStopping", "LastCheckpoint", "Throughput"]
+
+class RunCheckpoint(callbacks.ModelCheckpoint):
+    """A checkpoint in the run folder, also where that was moved or copied since."""
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        self.dirpath = str(RunFolder(Path(trainer.default_root_dir)).last.parent)
+        super().setup(trainer, pl_module, stage)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over the kept epoch's score, not the place of its file."""
+        file = str(Path(self.dirpath or "") / f"{self.filename}.ckpt")
+        score = state_dict.get("best_model_score")
+        moved = {"dirpath": self.dirpath, "best_model_path": file, "kth_best_model_path": file}
+        super().load_state_dict({**state_dict, **moved, "best_k_models": {} if score is None else {file: score}})
 
 
-class BestCheckpoint(callbacks.ModelCheckpoint):
+class BestCheckpoint(RunCheckpoint):
     """Keeps ``checkpoints/best.ckpt`` in the run folder, the epoch that is calibrated and reported on.
 
     Args:
@@ -39,23 +52,12 @@ class BestCheckpoint(callbacks.ModelCheckpoint):
         )
         self.keep = keep
 
-    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        self.dirpath = str(_checkpoints_of(trainer))
-        super().setup(trainer, pl_module, stage)
-
     def check_monitor_top_k(self, trainer: L.Trainer, current: Tensor | None = None) -> bool:
         """Whether this epoch replaces the one that is kept."""
         return self.keep == "last" or super().check_monitor_top_k(trainer, current)
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over the best epoch's score, also where the run folder was moved or copied since."""
-        best = str(Path(self.dirpath or "") / "best.ckpt")
-        score = state_dict.get("best_model_score")
-        moved = {"dirpath": self.dirpath, "best_model_path": best, "kth_best_model_path": best}
-        super().load_state_dict({**state_dict, **moved, "best_k_models": {} if score is None else {best: score}})
 
-
-class LastCheckpoint(callbacks.ModelCheckpoint):
+class LastCheckpoint(RunCheckpoint):
     """Keeps ``checkpoints/last.ckpt`` in the run folder, the one to resume from.
 
     Separate from `BestCheckpoint`, because ``save_last`` of Lightning's follows the monitored metric.
@@ -63,19 +65,6 @@ class LastCheckpoint(callbacks.ModelCheckpoint):
 
     def __init__(self) -> None:
         super().__init__(filename="last", save_on_train_epoch_end=True, enable_version_counter=False)
-
-    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        self.dirpath = str(_checkpoints_of(trainer))
-        super().setup(trainer, pl_module, stage)
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Keep the file's name, also where the run folder was moved since."""
-        last = str(Path(self.dirpath or "") / "last.ckpt")
-        super().load_state_dict({**state_dict, "dirpath": self.dirpath, "best_model_path": last, "best_k_models": {}})
-
-
-def _checkpoints_of(trainer: L.Trainer) -> Path:
-    return RunFolder(Path(trainer.default_root_dir)).last.parent
 
 
 class EarlyStopping(callbacks.EarlyStopping):
