@@ -194,6 +194,7 @@ def test_files_that_differ_from_the_checkpoint_are_not_written(command, trained_
         (["checkpoint={run}", "output={tmp}/text.ckpt/below"], "output="),
         (["checkpoint={run}", "data.root={tmp}/nowhere"], "nowhere"),
         (["checkpoint={run}", "quantize=true"], "quantize"),
+        (["checkpoint={run}", "preprocessing.margn=0.1"], "preprocessing.margin"),
     ],
 )
 def test_what_cannot_be_exported_is_refused(refused, trained_run, tmp_path, arguments, message):
