@@ -113,7 +113,8 @@ class Follower:
         grey = cv2.cvtColor(image_rgb, cv2.COLOR_RGB2GRAY)
         if self._scale < 1:
             size = (max(1, round(width * self._scale)), max(1, round(height * self._scale)))
-            grey = cv2.resize(grey, size, interpolation=cv2.INTER_AREA)
+            # Down to half, two neighbours hold every pixel, and it takes a fifth of the time.
+            grey = cv2.resize(grey, size, interpolation=cv2.INTER_LINEAR if self._scale >= 0.5 else cv2.INTER_AREA)
         self._last, self._now = self._now, np.asarray(grey, dtype=np.uint8)
 
     def follow(self, detections: Sequence[Detection]) -> list[Detection | None]:
