@@ -89,9 +89,10 @@ def test_a_model_file_is_measured_on_all_faces_of_data_without_splits(command, r
     assert command(*measured) == 0
     assert "split 10 % of train" in (printed := capsys.readouterr().out)
     assert "split=all" in printed
+    assert "These faces chose the epoch," in printed
     assert command(*measured, "split=all") == 0
     assert "split all faces: 40 faces" in (printed := capsys.readouterr().out)
-    assert "selected on" not in printed
+    assert "faces chose" not in printed
 
 
 @pytest.mark.parametrize(

@@ -212,10 +212,10 @@ def report(
         evaluation = evaluation.with_notes("All faces, those of train too: for a model that was not trained on them.")
     elif selected:
         # In a mix, some data sets may select and report on the same faces.
-        which = "these faces" if selected == len(outputs.index) else f"{selected:,} of these faces"
+        which = "These faces" if selected == len(outputs.index) else f"{selected:,} of these faces"
         evaluation = evaluation.with_notes(
-            f"The temperature, and the epoch unless the last one was kept, were selected on {which}: scores are "
-            "optimistic."
+            f"{which} chose the {'temperature and the ' if temperature != 1 else ''}epoch, unless the last one was "
+            "kept: scores are optimistic."
         )
     described = {**details, "temperature": temperature, "pack fingerprint": data.pack.fingerprint}
     if (facts := data.correction_facts) is not None:
