@@ -1,5 +1,6 @@
-"""A picture that claims to be large, and addresses on this machine that answer with files."""
+"""A picture that claims to be large, addresses on this machine that answer with files, and rows of CSV files."""
 
+import csv
 import struct
 import threading
 import zlib
@@ -37,3 +38,9 @@ def web_server(answer):
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"127.0.0.1:{server.server_address[1]}"
         server.shutdown()
+
+
+def csv_rows(file, empty=True):
+    """The rows of a CSV file by column, with or without empty cells."""
+    with file.open(newline="", encoding="utf-8") as stream:
+        return [{name: cell for name, cell in row.items() if cell or empty} for row in csv.DictReader(stream)]

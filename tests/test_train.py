@@ -1,6 +1,5 @@
 """`python -m emodet.train`, as a user would type it, on drawn faces."""
 
-import csv
 import json
 import math
 
@@ -8,6 +7,7 @@ import cv2
 import pytest
 import torch
 import yaml
+from made_files import csv_rows
 
 from emodet.emotions import EMOTIONS
 from emodet.models.classifier import EmotionClassifier
@@ -17,8 +17,7 @@ from emodet.training.folder import RunFolder
 
 
 def rows(run):
-    with (run / "metrics.csv").open(newline="", encoding="utf-8") as stream:
-        return [{name: value for name, value in row.items() if value} for row in csv.DictReader(stream)]
+    return csv_rows(run / "metrics.csv", empty=False)
 
 
 # What a run leaves behind.
@@ -26,7 +25,6 @@ def rows(run):
 
 @pytest.fixture(scope="module")
 def finished(command_once, small, tmp_path_factory):
-    """One complete run, with its pictures."""
     run = tmp_path_factory.mktemp("finished") / "run"
     arguments = ["experiment=affectnet_yolo", *small, "trainer.precision=32-true", "logger=csv", "seed=5"]
     arguments += ["training.calibration=sharpness", f"hydra.run.dir={run}"]

@@ -1,6 +1,5 @@
 """`python -m emodet.compare`: runs grouped into configurations, means over seeds, what did not finish."""
 
-import csv
 import json
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from made_files import csv_rows
 from scipy import stats
 
 from emodet.compare import main
@@ -50,14 +50,9 @@ def sweep(tmp_path):
     return tmp_path
 
 
-def rows_of(file):
-    with file.open(newline="") as stream:
-        return list(csv.DictReader(stream))
-
-
 def test_configurations_are_ranked_by_the_mean_over_seeds(sweep, capsys):
     assert main([str(sweep)]) == 0
-    table = rows_of(sweep / "comparison.csv")
+    table = csv_rows(sweep / "comparison.csv")
     assert [row["optimizer.lr"] for row in table] == ["0.2", "0.1", "0.3", "9"]
     assert "data.root" not in table[0]
     assert [row["seeds"] for row in table] == ["2", "2", "0", "0"]
@@ -71,7 +66,7 @@ def test_configurations_are_ranked_by_the_mean_over_seeds(sweep, capsys):
 
 def test_every_run_is_listed_in_order_with_its_state(sweep):
     main([str(sweep)])
-    runs = rows_of(sweep / "runs.csv")
+    runs = csv_rows(sweep / "runs.csv")
     assert [run["run"] for run in runs] == ["0", "1", "2", "3", "4", "5", "10"]
     assert [run["state"] for run in runs] == ["finished"] * 4 + ["pruned", "failed", "unfinished"]
     assert [run["kept_epoch"] for run in runs[:4]] == ["1", "1", "1", "0"]

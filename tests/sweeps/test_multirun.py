@@ -1,11 +1,11 @@
 """`python -m emodet.train --multirun`: grids, seeds, a search, and launchers, with real trainings."""
 
-import csv
 import subprocess
 import sys
 
 import optuna
 import pytest
+from made_files import csv_rows
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
@@ -20,8 +20,7 @@ BRIEF = [
 
 
 def states(sweep):
-    with (sweep / "runs.csv").open(newline="", encoding="utf-8") as stream:
-        return [run["state"] for run in csv.DictReader(stream)]
+    return [run["state"] for run in csv_rows(sweep / "runs.csv")]
 
 
 def test_a_failed_run_is_named_and_the_others_finish(small, tmp_path):

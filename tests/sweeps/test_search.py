@@ -44,7 +44,6 @@ def test_a_plain_value_fixes_a_key_and_the_later_override_counts():
 
 
 def validated(epoch, value, folder):
-    """A trainer at the end of an epoch's validation."""
     strategy = SimpleNamespace(broadcast=lambda value, src: value)
     state = SimpleNamespace(fn=TrainerFn.FITTING)
     metrics = {"val/accuracy": torch.tensor(value)}

@@ -76,8 +76,6 @@ class SendSignal(L.Callback):
 
 
 class Fail(L.Callback):
-    """Ends training with an error of the user's."""
-
     def __init__(self, epoch: int, rank: int = 0) -> None:
         self.epoch, self.rank = epoch, rank
 

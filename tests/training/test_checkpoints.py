@@ -42,8 +42,6 @@ def save(classifier, file):
 
 
 class Marks:
-    """Unpickled, it would write a file."""
-
     def __init__(self, marker: Path) -> None:
         self.marker = marker
 

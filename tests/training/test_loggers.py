@@ -58,8 +58,8 @@ def test_without_credentials_wandb_is_offline_in_the_run_folder(tmp_path):
 def test_with_credentials_but_no_network_it_is_offline(credentials, tmp_path, monkeypatch, caplog):
     pytest.importorskip("wandb")
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
-    monkeypatch.setenv("WANDB_INIT_TIMEOUT", "3")
-    monkeypatch.setenv("WANDB_LOGIN_TIMEOUT", "3")
+    monkeypatch.setenv("WANDB_INIT_TIMEOUT", "1")
+    monkeypatch.setenv("WANDB_LOGIN_TIMEOUT", "1")
     if credentials == "environment":
         monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
     else:

@@ -2,9 +2,8 @@
 
 import csv
 
-import pytest
+from made_files import csv_rows
 
-from emodet.errors import EmodetError
 from emodet.training.folder import RunFolder
 
 
@@ -29,9 +28,7 @@ def test_attempts_are_joined_and_the_later_row_of_a_step_stays(tmp_path):
     write_attempt(tmp_path, 2, [{"epoch": 2, "step": 26, "train/loss": 1.0}])
     write_attempt(tmp_path, 10, [{"epoch": 1, "step": 17, "train/loss": 1.4}, {"epoch": 3, "step": 100, "lr": 0.1}])
     assert run.attempts == 3
-    with run.merge_metrics().open(newline="", encoding="utf-8") as stream:
-        rows = [{name: value for name, value in row.items() if value} for row in csv.DictReader(stream)]
-    assert rows == [
+    assert csv_rows(run.merge_metrics(), empty=False) == [
         {"epoch": "0", "step": "8", "train/loss": "2.0"},
         {"epoch": "0", "step": "8", "val/loss": "2.1"},
         {"epoch": "1", "step": "17", "train/loss": "1.4"},
@@ -46,15 +43,4 @@ def test_an_attempt_that_a_kill_cut_short_is_no_obstacle(tmp_path):
     file.write_text(file.read_text(encoding="utf-8") + "1,", encoding="utf-8")
     (tmp_path / "csv/1").mkdir()
     (tmp_path / "csv/1/metrics.csv").touch()
-    with RunFolder(tmp_path).merge_metrics().open(newline="", encoding="utf-8") as stream:
-        assert [row["step"] for row in csv.DictReader(stream)] == ["8"]
-
-
-def test_facts_are_merged(tmp_path):
-    run = RunFolder(tmp_path)
-    with pytest.raises(EmodetError, match=r"not a run folder \(it has no run\.json\)"):
-        run.facts()
-    run.write_facts({"seed": 1, "temperature": 1.0})
-    run.write_facts({"temperature": 1.3})
-    assert run.facts() == {"seed": 1, "temperature": 1.3}
-    assert [path.name for path in tmp_path.iterdir()] == ["run.json"]
+    assert [row["step"] for row in csv_rows(RunFolder(tmp_path).merge_metrics())] == ["8"]

@@ -48,6 +48,5 @@ class WandbLog:
         return json.loads(Path(files[file]).read_text(encoding="utf-8"))
 
     def artifact(self, kind):
-        """The one artifact whose name begins so."""
         (found,) = [artifact for name, artifact in self.artifacts.items() if name.startswith(kind)]
         return found
