@@ -10,7 +10,6 @@ from emodet.evaluation.calibration import (
     TEMPERATURE_RANGE,
     bin_of,
     confidence_for,
-    expected_calibration_error,
     fit_temperature,
     fit_temperature_by_sharpness,
     reliability_bins,
@@ -85,12 +84,6 @@ def test_the_least_confidence_that_is_right_often_enough():
     assert confidence_for(probabilities, emotion, 0.95) == 0.8  # of the two at 0.7 one is wrong
     assert confidence_for(probabilities, emotion, 0.75) == 0.6
     assert confidence_for(probabilities, 1 - emotion, 0.95) is None
-
-
-def test_calibration_error():
-    # At 0.9, 1 of 2 correct (gap 0.4); at 0.6, 2 of 2 correct (gap 0.4).
-    probabilities = np.array([[0.9, 0.1], [0.9, 0.1], [0.6, 0.4], [0.4, 0.6]])
-    assert expected_calibration_error(probabilities, np.array([0, 1, 0, 1])) == pytest.approx(0.4)
 
 
 def test_every_face_is_in_one_bin():

@@ -1,6 +1,5 @@
 """The report's folder: JSON, CSV, figures and a page that needs nothing else."""
 
-import csv
 import json
 import re
 from html.parser import HTMLParser
@@ -9,6 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from made_files import csv_rows
 from made_predictions import make_predictions, with_dimensions
 
 from emodet.errors import EmodetError
@@ -90,8 +90,7 @@ def test_the_json_holds_every_score(folder, predictions):
 
 
 def test_the_csv_holds_every_prediction(folder, predictions):
-    with (folder / "predictions.csv").open(newline="") as stream:
-        rows = list(csv.DictReader(stream))
+    rows = csv_rows(folder / "predictions.csv")
     assert [row["key"] for row in rows] == list(predictions.keys)
     right = np.mean(predictions.predicted == predictions.emotion)
     assert np.mean([row["emotion"] == row["answer"] for row in rows]) == pytest.approx(right)

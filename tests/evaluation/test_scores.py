@@ -22,7 +22,6 @@ def of(emotion, probabilities, names=("x", "y"), **changes):
 
 
 def certain(emotion, predicted, names=EMOTIONS, **changes):
-    """Predictions at 90 %."""
     rows = np.full((len(predicted), len(names)), 0.1 / (len(names) - 1))
     rows[np.arange(len(predicted)), predicted] = 0.9
     return of(emotion, rows, names, **changes)

@@ -1,7 +1,7 @@
-"""Run each golden item on the installed emodet and return plain JSON values.
+"""Run each golden item on the installed emodet and return plain JSON values; as a program, record them.
 
-After a rename or a change of an interface, change the function of that item. The values that come back must keep their
-form.
+After a rename or a change of an interface, change the function of that item: the values must keep their form. The first
+record was made on commit abc22e5. Record an item again only where a change of it is intended, and say so in the commit.
 """
 
 import contextlib
@@ -15,6 +15,7 @@ import runpy
 import subprocess
 import sys
 import tarfile
+import tempfile
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -23,13 +24,13 @@ from unittest.mock import patch
 import cv2
 import numpy as np
 import pytest
+from made_predictions import make_predictions, with_dimensions
 from made_reader import MadeReader, records
 
 from emodet.data.pack import Pack
 from emodet.data.packing import prepare_pack
 from emodet.datasets.readers import open_reader
 from emodet.errors import EmodetError
-from emodet.evaluation.predictions import Predictions
 from emodet.evaluation.scores import evaluate_predictions
 from emodet.modelfile import shipped_model
 from emodet.preprocessing import Preprocessing
@@ -161,45 +162,25 @@ def read_case(folder, case):
 
 # 3. Figures of the evaluation report.
 
+
+def one_class_never_found_and_one_absent():
+    made = make_predictions(60)
+    emotion, odds = np.where(made.emotion == 5, 0, made.emotion), made.probabilities * [1, 1, 1, 1, 1e-6, 1, 1, 1]
+    return make_predictions(60, emotion=emotion, probabilities=odds / odds.sum(axis=1, keepdims=True))
+
+
 EVALUATIONS = {
-    "plain": {},
-    "grouped": {"groups": True},
-    "two data sets": {"sources": True},
-    "valence and arousal": {"dimensions": True},
-    "small, a class never found and one absent": {"faces": 60, "missed": 4, "absent": 5},
+    "plain": make_predictions,
+    "grouped": lambda: make_predictions(groups=[f"person {number * 7 % 60}" for number in range(600)]),
+    "two data sets": lambda: make_predictions(sources=[("one", "two")[number % 3 % 2] for number in range(600)]),
+    "valence and arousal": with_dimensions,
+    "small, a class never found and one absent": one_class_never_found_and_one_absent,
 }
 
 
-def evaluation(name, faces=400, groups=False, sources=False, dimensions=False, missed=None, absent=None):
+def evaluation(name):
     """Evaluate seeded predictions; return figure → [value, low, high], and the exact counts."""
-    rng = np.random.default_rng(11)
-    shares = np.array([0.3, 0.25, 0.1, 0.12, 0.08, 0.05, 0.07, 0.03])
-    if absent is not None:
-        shares[absent] = 0
-    emotion = rng.choice(8, faces, p=shares / shares.sum())
-    logits = rng.normal(0, 1.2, (faces, 8))
-    logits[np.arange(faces), emotion] += rng.uniform(0, 5, faces)
-    if missed is not None:
-        logits[:, missed] = -9
-    values = {"groups": [f"person {k}" for k in rng.integers(0, 60, faces)] if groups else None}
-    values["sources"] = [("one", "two")[k] for k in rng.integers(0, 2, faces)] if sources else None
-    if dimensions:
-        annotated = rng.uniform(-1, 1, (faces, 2))
-        values["valence_arousal"] = np.clip(annotated * 0.6 + rng.normal(0, 0.3, (faces, 2)), -1, 1)
-        annotated[::7, 1] = np.nan
-        values["annotated"] = annotated
-    softmax = [np.exp(x) / np.exp(x).sum(axis=1, keepdims=True) for x in (logits, 2 * logits)]
-    predictions = Predictions(
-        keys=[f"{k:04d}" for k in range(faces)],
-        emotion=emotion,
-        probabilities=softmax[0],
-        uncalibrated=softmax[1],
-        class_names=CLASSES,
-        split="val",
-        data=name,
-        **values,
-    )
-    return report_figures(evaluate_predictions(predictions, resamples=1000, seed=0).as_dict())
+    return report_figures(evaluate_predictions(EVALUATIONS[name](), resamples=1000, seed=0).as_dict())
 
 
 def report_figures(report):
@@ -278,7 +259,6 @@ TRAININGS = {
 
 
 def train(folder, name, run):
-    """Train two epochs of 12 steps."""
     root = draw_release(folder / "release", train=192, val=64)
     settings = [
         *("experiment=affectnet_yolo", "data=affectnet_yolo", f"data.root={root}", "data.batch_size=16", "logger=csv"),
@@ -314,3 +294,36 @@ def export(folder, run):
         name = next((name for words, name in CHECKS.items() if words in check["what"]), check["what"])
         found[f"{check['file']}/{name}"] = {key: check[key] for key in ("value", "limit", "verdict", "faces")}
     return found
+
+
+# Recording: ``OMP_NUM_THREADS=1 PYTHONPATH=.:tests python tests/golden/adapter.py [ITEM …]``.
+
+
+def record_readers(folder):
+    return {case["id"]: read_case(folder, case) for case in unpack_releases(folder)}
+
+
+def record_training(folder):
+    for name in TRAININGS:
+        train(folder, name, folder / name)
+    epochs = {name: training_figures(folder / name) for name in TRAININGS}
+    return {"epochs": epochs, "export": export(folder, folder / "plain")}
+
+
+ITEMS = {
+    "model": lambda _: {name: model_probabilities(name) for name in ("fp32", "int8")},
+    "packs": packs,
+    "readers": record_readers,
+    "evaluation": lambda _: {name: evaluation(name) for name in EVALUATIONS},
+    "predict": predict,
+    "training": record_training,
+}
+
+if __name__ == "__main__":
+    for item in sys.argv[1:] or ITEMS:
+        with tempfile.TemporaryDirectory() as made:
+            content = {"processor": processor(), "result": ITEMS[item](Path(made))}
+        recorded = json.dumps(content, separators=(",", ":"), sort_keys=True)
+        # One line per entry of the result, so that a change shows in a diff.
+        (HERE / f"{item}.json").write_text(recorded.replace("},", "},\n") + "\n")
+        print(item, len(recorded), "bytes", flush=True)

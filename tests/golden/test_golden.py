@@ -1,6 +1,6 @@
 """Compare emodet with the results of commit abc22e5: packs, readers, figures, model files, rows, training.
 
-`adapter.py` runs each item. `record.py` wrote the JSON files.
+`adapter.py` runs each item, and wrote the JSON files.
 """
 
 import json
@@ -74,7 +74,7 @@ def test_readers(cases, reader):
 
 @pytest.mark.parametrize("name", adapter.EVALUATIONS)
 def test_report_figures(name):
-    assert_equal(adapter.evaluation(name, **adapter.EVALUATIONS[name]), golden("evaluation")[0][name])
+    assert_equal(adapter.evaluation(name), golden("evaluation")[0][name])
 
 
 @pytest.mark.slow
@@ -94,7 +94,6 @@ def test_predict_rows(tmp_path):
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """Train each configuration once."""
     folder = tmp_path_factory.mktemp("runs")
     for name in adapter.TRAININGS:
         adapter.train(folder, name, folder / name)
