@@ -53,6 +53,12 @@ def table_with(split, emotion, subject=None, picture=None):
     return table_of(len(split), **{name: values for name, values in known.items() if values})
 
 
+def ready(data):
+    data.prepare_data()
+    data.setup()
+    return data
+
+
 class MadeReader(Reader):
     """Keeps everything in memory; a key whose picture is None cannot be read."""
 

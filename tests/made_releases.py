@@ -90,17 +90,19 @@ def yolo(root):
     return Made(root, put_text(root / "data.yaml", "nc: 8", f"names: {names}"), root / "train/images/0.jpg", 8)
 
 
-def ferplus(root):
-    root.mkdir(parents=True)
-    rows = []
-    for number in range(8):
-        votes = dict.fromkeys((*FERPLUS_ORDER, "unknown", "NF"), 0) | {FERPLUS_ORDER[number]: 10}
-        rows.append(
-            {"index": number, "split": "val" if number > 5 else "train", "image": png(picture(number)), **votes}
-        )
-    file = root / "faces.parquet"
+def put_ferplus(file, faces):
+    """FER+ as one Parquet file, from the split, picture and votes of each face."""
+    nobody = dict.fromkeys((*FERPLUS_ORDER, "unknown", "NF"), 0)
+    rows = [{"index": n, "split": s, "image": image, **nobody, **votes} for n, (s, image, votes) in enumerate(faces)]
+    file.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(pa.Table.from_pylist(rows), file)
-    return Made(root, file, None, 8)
+    return file
+
+
+def ferplus(root):
+    votes = [{name: 10} for name in FERPLUS_ORDER[:8]]
+    faces = [("val" if number > 5 else "train", png(picture(number)), votes[number]) for number in range(8)]
+    return Made(root, put_ferplus(root / "faces.parquet", faces), None, 8)
 
 
 def image_label_parquet(root):

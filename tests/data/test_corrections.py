@@ -6,13 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from made_reader import MadeReader, records
+from made_reader import MadeReader, ready, records
 
-from emodet.data.corrections import (
-    Correction,
-    read_corrections,
-    write_corrections,
-)
+from emodet.data.build import build_datamodule
+from emodet.data.corrections import Correction, read_corrections, write_corrections
 from emodet.data.mixed import MixedPack
 from emodet.data.packing import prepare_pack
 from emodet.data.sources import build_datamodule
@@ -141,10 +138,7 @@ def test_a_corrected_pack_is_still_corrected_in_a_worker(written, pack):
 def data_with(release, own_folders):
     def make(**options):
         values = {"packs": own_folders / "packs", "num_workers": 0, "processes": 1, "batch_size": 8} | options
-        data = build_datamodule({"root": release, **values}, {"size": 48})
-        data.prepare_data()
-        data.setup()
-        return data
+        return ready(build_datamodule({"root": release, **values}, {"size": 48}))
 
     return make
 

@@ -13,11 +13,12 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
-from made_reader import picture, png
+from made_reader import picture, png, ready
+from made_releases import put_ferplus
 
 from emodet.data import datamodule
-from emodet.data.sources import build_datamodule
-from emodet.emotions import EMOTIONS, FERPLUS_ORDER
+from emodet.data.build import build_datamodule
+from emodet.emotions import EMOTIONS
 from emodet.errors import EmodetError
 from emodet.preprocessing import Preprocessing
 
@@ -36,15 +37,9 @@ def votes_of(number):
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("datamodule") / "ferplus"
-    folder.mkdir()
-    rows = []
-    for split, count in SPLITS.items():
-        for number in range(count):
-            votes = dict.fromkeys((*FERPLUS_ORDER, "unknown", "NF"), 0) | votes_of(number)
-            rows.append({"index": len(rows), "split": split, "image": png(picture(len(rows))), **votes})
-    pq.write_table(pa.Table.from_pylist(rows), folder / "faces.parquet")
-    return folder
+    numbers = [(split, number) for split, count in SPLITS.items() for number in range(count)]
+    faces = [(split, png(picture(row)), votes_of(number)) for row, (split, number) in enumerate(numbers)]
+    return put_ferplus(tmp_path_factory.mktemp("datamodule") / "ferplus/faces.parquet", faces).parent
 
 
 def module(root, packs, steps=(), seed=0, **options):
@@ -55,13 +50,9 @@ def module(root, packs, steps=(), seed=0, **options):
 
 @pytest.fixture
 def made(root):
-    """Makes data modules of this release that are set up."""
 
     def make(**options):
-        data = module(root, root.parent / "packs", **{"batch_size": 8, **options})
-        data.prepare_data()
-        data.setup()
-        return data
+        return ready(module(root, root.parent / "packs", **{"batch_size": 8, **options}))
 
     return make
 
@@ -217,9 +208,7 @@ def test_balanced_training_draws_rare_classes_as_often(root, tmp_path):
     table = pq.read_table(root / "faces.parquet").slice(0, 90)
     rare = [number for number in range(90) if number % 8 != 3 or number < 16]
     pq.write_table(table.take(rare), tmp_path / "rare.parquet")
-    data = module(tmp_path, tmp_path / "packs", batch_size=8, val_from=0.1, sampling="balanced")
-    data.prepare_data()
-    data.setup()
+    data = ready(module(tmp_path, tmp_path / "packs", batch_size=8, val_from=0.1, sampling="balanced"))
     assert data.class_counts()[3] <= 2
     drawn = np.zeros(8)
     for seed in range(40):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made_reader import MadeReader, picture, png, records, table_with
+from made_reader import MadeReader, picture, png, ready, records, table_with
 
 from emodet.data.faces import BatchIndices, FaceDataset
 from emodet.data.mixed import MixedPack
@@ -67,20 +67,14 @@ def mix(tmp_path):
     def make(sources, **options):
         given = {name: {"root": value} if isinstance(value, Path) else value for name, value in sources.items()}
         values = {"batch_size": 4, "num_workers": 0, "processes": 1} | options
-        data = build_datamodule({"packs": str(tmp_path / "packs"), "sources": given, **values}, CROP)
-        data.prepare_data()
-        data.setup()
-        return data
+        return ready(build_datamodule({"packs": str(tmp_path / "packs"), "sources": given, **values}, CROP))
 
     return make
 
 
 def alone(root, packs, **options):
     values = {"root": str(root), "packs": str(packs), "batch_size": 4, "num_workers": 0, "processes": 1} | options
-    data = build_datamodule(values, CROP)
-    data.prepare_data()
-    data.setup()
-    return data
+    return ready(build_datamodule(values, CROP))
 
 
 def keys(data, split):
@@ -180,28 +174,21 @@ class TestSplits:
         for part in ("one", "two"):
             of = [set(subject[getattr(data.splits, split)].tolist()) for split in ("train", "val")]
             own = [{each for each in names if each.startswith(part)} for names in of]
-            assert own[0]
-            assert own[1]
+            assert all(own)
             assert not own[0] & own[1]
 
 
 class TestCopies:
-    """`left` and `right` share pictures 0 to 3 in ways that a name could not tell."""
+    """`left` and `right` share pictures in ways that a name could not tell."""
 
-    def test_what_another_reports_on_does_not_train(self, mix, tmp_path):
-        left = {"train": every(EMOTIONS, 40, 0), "val": every(EMOTIONS, 8, 100)}
-        right = {"train": every(EMOTIONS, 40, 200), "val": every(EMOTIONS, 8, 300), "test": every(EMOTIONS, 8, 0)}
-        roots = {"left": class_folders(tmp_path / "l", left), "right": class_folders(tmp_path / "r", right)}
-        data = mix({name: {"root": root, "val_from": "val"} for name, root in roots.items()})
-        trained = {number for _, number in numbers_of(data, "train")}
-        assert trained == {*range(8, 40), *range(200, 240)}
-        assert data.splits.dropped["same picture as a val or test face"] == 8
+    def roots(self, folder, left, right, **options):
+        sides = {"left": class_folders(folder / "l", left), "right": class_folders(folder / "r", right)}
+        return {name: {"root": root, **options} for name, root in sides.items()}
 
     def test_what_another_reports_on_does_not_select(self, mix, tmp_path):
         left = {"train": every(EMOTIONS, 40, 0), "val": every(EMOTIONS, 8, 100), "test": every(EMOTIONS, 8, 400)}
         right = {"train": every(EMOTIONS, 40, 200), "val": every(EMOTIONS, 8, 300), "test": every(EMOTIONS, 4, 100)}
-        roots = {"left": class_folders(tmp_path / "l", left), "right": class_folders(tmp_path / "r", right)}
-        data = mix(roots)
+        data = mix(self.roots(tmp_path, left, right))
         assert sorted(numbers_of(data, "val")) == [
             *(("left", number) for number in range(104, 108)),
             *(("right", number) for number in range(300, 308)),
@@ -211,8 +198,7 @@ class TestCopies:
     def test_a_picture_of_two_trains_once_with_the_first_one_s_label(self, mix, tmp_path):
         left = {"train": every(("happy", "sad"), 20, 0), "val": every(("happy", "sad"), 4, 100)}
         right = {"train": every(("sad", "happy"), 40, 10), "val": every(("happy", "sad"), 4, 200)}
-        roots = {"left": class_folders(tmp_path / "l", left), "right": class_folders(tmp_path / "r", right)}
-        given = {name: {"root": root, "val_from": "val"} for name, root in roots.items()}
+        given = self.roots(tmp_path, left, right, val_from="val")
         data = mix(given)
         trained = numbers_of(data, "train")
         assert Counter(number for _, number in trained) == Counter(range(50))
@@ -225,8 +211,7 @@ class TestCopies:
     def test_a_data_set_of_nothing_but_copies_is_refused(self, mix, tmp_path):
         left = {"train": every(EMOTIONS, 40, 0), "val": every(EMOTIONS, 8, 100)}
         right = {"train": every(EMOTIONS, 16, 0), "val": every(EMOTIONS, 8, 200)}
-        roots = {"left": class_folders(tmp_path / "l", left), "right": class_folders(tmp_path / "r", right)}
-        given = {name: {"root": root, "val_from": "val"} for name, root in roots.items()}
+        given = self.roots(tmp_path, left, right, val_from="val")
         with pytest.raises(EmodetError, match="none of the 16 training faces of right is left"):
             mix(given)
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from made_reader import picture, png
+from made_reader import picture, png, ready
 
 from emodet.data.datamodule import EmotionDataModule
 from emodet.data.sources import Source
@@ -13,7 +13,6 @@ OWN = ("bored", "confused", "engaged")
 
 
 def folders(root, *names, count=6, start=0):
-    """Class folders of different pictures."""
     for place, name in enumerate(names, start):
         (root / name).mkdir(parents=True)
         for number in range(count):
@@ -23,10 +22,7 @@ def folders(root, *names, count=6, start=0):
 
 def opened(root, reader="class_folders", **options):
     source = Source(root, reader, packs=root.parent / "packs", processes=1, val_from=0.34)
-    data = EmotionDataModule(source, {"size": 16}, batch_size=4, num_workers=0, **options)
-    data.prepare_data()
-    data.setup()
-    return data
+    return ready(EmotionDataModule(source, {"size": 16}, batch_size=4, num_workers=0, **options))
 
 
 def test_folders_of_any_names_are_classes_in_alphabetical_order(tmp_path):
@@ -86,9 +82,7 @@ def test_data_sets_are_mixed_by_class_name(tmp_path):
     folders(other, "anger", "sad", start=2)
     shared = {"packs": tmp_path / "packs", "processes": 1, "val_from": 0.34}
     sources = {"a": Source(one, "class_folders", **shared), "b": Source(other, "class_folders", **shared)}
-    data = EmotionDataModule(sources, {"size": 16}, 4, num_workers=0, classes=["bored", "angry", "sadness"])
-    data.prepare_data()
-    data.setup()
+    data = ready(EmotionDataModule(sources, {"size": 16}, 4, num_workers=0, classes=["bored", "angry", "sadness"]))
     assert data.class_names == ("bored", "angry", "sadness")
     numbers = {
         key.split("/")[0]: int(number)

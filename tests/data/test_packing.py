@@ -242,7 +242,6 @@ if __name__ == "__main__":
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
-    """Five hundred pictures in class folders."""
     root = tmp_path_factory.mktemp("folders") / "release"
     for number in range(500):
         file = root / ("happy" if number % 2 else "sad") / f"{number:04d}.png"
@@ -252,7 +251,6 @@ def folders(tmp_path_factory):
 
 
 def apart(root, packs, processes, size=48, script=SCRIPT):
-    """The command line of a process that packs."""
     file = packs.parent / "pack_it.py"
     file.write_text(script)
     return [sys.executable, str(file), str(root), str(packs), str(processes), str(size)]
@@ -301,10 +299,10 @@ class TestProcesses:
         process = subprocess.Popen(apart(folders, tmp_path / "packs", 2, 400), stderr=subprocess.DEVNULL)
         journals, workers, until = [], [], time.monotonic() + 60
         while not (journals and workers) and time.monotonic() < until:
-            journals = [
-                file for file in tmp_path.glob("packs/*.unfinished/journal.jsonl") if b"[[" in file.read_bytes()
-            ]
-            workers = workers_of(process.pid)
+            found = tmp_path.glob("packs/*.unfinished/journal.jsonl")
+            journals = [file for file in found if b"[[" in file.read_bytes()]
+            children = ["pgrep", "-P", str(process.pid), "-f", "spawn_main"]
+            workers = subprocess.run(children, capture_output=True, text=True, check=False).stdout.split()
             time.sleep(0.02)
         process.send_signal(end)
         process.wait()
@@ -338,19 +336,6 @@ class TestProcesses:
         assert done.returncode == 1
         assert "writing the pack failed" in done.stderr
         assert not finished(tmp_path / "packs")
-
-
-def workers_of(parent):
-    found = []
-    for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            command = (entry / "cmdline").read_bytes()
-            its_parent = int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1])
-        except OSError:
-            continue
-        if its_parent == parent and b"spawn_main" in command:
-            found.append(int(entry.name))
-    return found
 
 
 class TestChangedRelease:
