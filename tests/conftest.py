@@ -56,17 +56,9 @@ def release(own_folders):
 def small(release):
     """Overrides under which a training takes about a second; the net keeps its form, not its width."""
     return [
-        "data=affectnet_yolo",
-        f"data.root={release}",
-        "data.num_workers=0",
-        "data.processes=1",
-        "data.batch_size=8",
-        "preprocessing.size=48",
-        "net.channels=[4,4,8,8]",
-        "net.features=8",
-        "trainer.max_epochs=2",
-        "trainer.accelerator=cpu",
-        "trainer.enable_progress_bar=false",
+        *("data=affectnet_yolo", f"data.root={release}", "data.num_workers=0", "data.processes=1", "data.batch_size=8"),
+        *("preprocessing.size=48", "net.channels=[4,4,8,8]", "net.features=8", "trainer.max_epochs=2"),
+        *("trainer.accelerator=cpu", "trainer.enable_progress_bar=false"),
     ]
 
 
@@ -92,7 +84,6 @@ def run_command(module, *arguments):
 
 @pytest.fixture
 def command():
-    """See `run_command`."""
     return run_command
 
 
@@ -104,11 +95,17 @@ def command_once():
 
 @pytest.fixture(scope="session")
 def trained_run(small, tmp_path_factory):
-    """A finished run of one epoch, with its reports."""
     folder = tmp_path_factory.mktemp("run") / "first"
     options = ["trainer.max_epochs=1", "logger=csv", f"hydra.run.dir={folder}", "trainer.precision=32-true"]
     assert run_command("emodet.train", "experiment=affectnet_yolo", *small, *options) == 0
     return folder
+
+
+@pytest.fixture
+def packs(tmp_path, monkeypatch):
+    """An empty folder for packs."""
+    monkeypatch.setenv("EMODET_PACKS", str(tmp_path / "packs"))
+    return tmp_path / "packs"
 
 
 @pytest.fixture
@@ -146,8 +143,18 @@ def leave_out_pictures(patched):
 
 @pytest.fixture
 def without_pictures(monkeypatch):
-    """See `leave_out_pictures`."""
     leave_out_pictures(monkeypatch)
+
+
+@pytest.fixture
+def plain_figures(monkeypatch):
+    """Of a report's figures only that of valence and arousal is drawn: the others take seconds."""
+    import cv2
+    import numpy as np
+
+    png = cv2.imencode(".png", np.zeros((2, 2, 3), np.uint8))[1].tobytes()
+    for name in ("plot_confusion", "plot_reliability", "plot_per_class", "plot_coverage"):
+        monkeypatch.setattr(f"emodet.evaluation.report.{name}", lambda *_, **__: png)
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,5 @@
 """`python -m emodet.audit`: planted faults are found, shown and proposed; finished folds are not trained again."""
 
-import csv
 import json
 import re
 import shutil
@@ -9,6 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from made_files import csv_rows
 from made_reader import table_of
 
 from emodet.audit import Audit
@@ -59,11 +59,6 @@ def audited(command_once, options, tmp_path_factory):
     return folder
 
 
-def rows(file):
-    with file.open(newline="", encoding="utf-8") as stream:
-        return list(csv.DictReader(stream))
-
-
 def test_planted_faults_are_found_and_proposed(quick):
     found = json.loads((quick / "audit.json").read_text())
     across = [group for group in found["groups"] if group["splits"] == ["train", "val"]]
@@ -71,7 +66,7 @@ def test_planted_faults_are_found_and_proposed(quick):
     (mirrored,) = [group for group in found["groups"] if any("again" in key for key in group["keys"])]
     assert (len(mirrored["emotions"]), mirrored["identical"]) == (2, False)
     assert found["pictures"]["faults"]["uniform"]["faces"] == 1
-    proposed = rows(quick / "corrections.csv")
+    proposed = csv_rows(quick / "corrections.csv")
     assert all(row["split"] == "train" and row["was"] in EMOTIONS and row["action"] == "exclude" for row in proposed)
     assert any("again" in row["key"] for row in proposed)
     reasons = " ".join(row["reason"] for row in proposed)
@@ -143,7 +138,7 @@ def test_a_training_takes_the_proposed_corrections(command, options, audited, tm
     arguments += ["trainer.max_epochs=1", "trainer.precision=32-true", "logger=csv"]
     assert command("emodet.train", "experiment=affectnet_yolo", *arguments) == 0
     facts = json.loads((tmp_path / "run/run.json").read_text())
-    assert sum(facts["corrections"]["faces"]["train"].values()) == len(rows(audited / "corrections.csv"))
+    assert sum(facts["corrections"]["faces"]["train"].values()) == len(csv_rows(audited / "corrections.csv"))
 
 
 @pytest.mark.slow

@@ -1,12 +1,11 @@
 """Valence and arousal from the training on drawn faces to the recognizer, as a user would type it."""
 
-import csv
 import json
 
-import cv2
 import numpy as np
 import pytest
 import torch
+from made_files import csv_rows
 
 from emodet import Recognizer
 from emodet.modelfile import read_model_file
@@ -45,9 +44,8 @@ def model_file(command_once, run):
 
 
 def test_a_run_logs_and_selects_by_them(run):
-    with (run / "metrics.csv").open(newline="") as stream:
-        rows = list(csv.DictReader(stream))
-    logged = [float(row["val/ccc_valence"]) for row in rows if row["val/ccc_valence"]]
+    rows = csv_rows(run / "metrics.csv", empty=False)
+    logged = [float(row["val/ccc_valence"]) for row in rows if "val/ccc_valence" in row]
     assert len(logged) == 2
     assert len(set(logged)) == 2
     facts = RunFolder(run).facts()
@@ -60,15 +58,7 @@ def test_a_run_logs_and_selects_by_them(run):
     assert load_classifier(run / "checkpoints/best.ckpt").has_va_head
 
 
-@pytest.fixture
-def one_picture(monkeypatch):
-    """Of the report's pictures only that of valence and arousal is drawn: the others take seconds."""
-    png = cv2.imencode(".png", np.zeros((2, 2, 3), np.uint8))[1].tobytes()
-    for name in ("plot_confusion", "plot_reliability", "plot_per_class", "plot_coverage"):
-        monkeypatch.setattr(f"emodet.evaluation.report.{name}", lambda *_, **__: png)
-
-
-@pytest.mark.usefixtures("one_picture")
+@pytest.mark.usefixtures("plain_figures")
 def test_the_model_file_measures_as_the_checkpoint_did(output, run, model_file, annotated, tmp_path):
     info = read_model_file(model_file).info
     assert info.outputs == ("probabilities", "valence_arousal")

@@ -28,6 +28,7 @@ def test_a_checkpoint_scores_as_in_its_run(command, trained_run, tmp_path, capsy
     }
 
 
+@pytest.mark.usefixtures("plain_figures")
 def test_val_is_reported_as_optimistic(command, trained_run, tmp_path):
     output = tmp_path / "val"
     assert command("emodet.evaluate", f"checkpoint={trained_run}", "split=val", f"output={output}") == 0
@@ -37,6 +38,7 @@ def test_val_is_reported_as_optimistic(command, trained_run, tmp_path):
     assert any("optimistic" in note for note in report["notes"])
 
 
+@pytest.mark.usefixtures("plain_figures")
 def test_the_report_goes_into_the_run_folder(command, trained_run, tmp_path):
     run = tmp_path / "run"
     shutil.copytree(trained_run, run)
@@ -50,6 +52,7 @@ def test_the_report_goes_into_the_run_folder(command, trained_run, tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"run"}
 
 
+@pytest.mark.usefixtures("plain_figures")
 def test_a_checkpoint_outside_a_run_needs_data(command, refused, trained_run, release, tmp_path):
     alone = tmp_path / "alone.ckpt"
     shutil.copy(trained_run / "checkpoints" / "best.ckpt", alone)
@@ -64,6 +67,7 @@ def test_a_checkpoint_outside_a_run_needs_data(command, refused, trained_run, re
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("plain_figures")
 def test_robustness(command, trained_run, tmp_path, capsys):
     output = tmp_path / "robustness"
     arguments = (f"checkpoint={trained_run}", f"output={output}", "resamples=100")

@@ -7,6 +7,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from made_reader import ready
 
 from emodet.errors import EmodetError
 from emodet.evaluation.outputs import predict_split, predict_split_with_model_file
@@ -23,10 +24,7 @@ FILES = {"emodet-fp32.onnx", "emodet-int8.onnx", "emodet-parity.json"}
 @pytest.fixture(scope="module")
 def data(release, own_folders):
     settings = {"root": release, "packs": own_folders / "packs", "reader": "auto", "num_workers": 0}
-    opened = build_data({"data": settings, "preprocessing": {"size": 48}})
-    opened.prepare_data()
-    opened.setup()
-    return opened
+    return ready(build_data({"data": settings, "preprocessing": {"size": 48}}))
 
 
 @pytest.fixture(scope="module")
@@ -86,8 +84,6 @@ def test_a_model_file_describes_itself(trained_run, exported, data, precision):
 
 def test_a_model_file_runs_on_a_split_with_columns_matched_by_name(trained_run, exported, data):
     class Reversed:
-        """A model file with its columns in reverse order."""
-
         name = "reversed"
 
         def __init__(self, model, names):

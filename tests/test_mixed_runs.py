@@ -40,12 +40,6 @@ def run(train_once, mixed, tmp_path_factory):
     return folder
 
 
-@pytest.fixture
-def packs(tmp_path, monkeypatch):
-    monkeypatch.setenv("EMODET_PACKS", str(tmp_path / "packs"))
-    return tmp_path / "packs"
-
-
 def test_prepare_lists_every_data_set_and_packs_nothing(output, mixed, packs):
     said = output("emodet.prepare", *mixed, "list=true")
     assert said.index("== affectnet_yolo") < said.index("AffectNet (YOLO export) in") < said.index("== ferplus")

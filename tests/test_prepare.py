@@ -1,21 +1,13 @@
 """`python -m emodet.prepare`: what was found is said, what is there is kept, what is damaged is named."""
 
-import json
 import shutil
 
 import numpy as np
-import pytest
 from made_drawn import write_release
 
 from emodet.data.pack import Pack
 
 SMALL = ["data.processes=1", "preprocessing.size=32"]
-
-
-@pytest.fixture
-def packs(tmp_path, monkeypatch):
-    monkeypatch.setenv("EMODET_PACKS", str(tmp_path / "packs"))
-    return tmp_path / "packs"
 
 
 def only_pack(packs):
@@ -31,6 +23,7 @@ def test_says_what_was_found_and_leaves_a_pack(output, release, packs):
     assert pack.fingerprint in said
     assert "train" in said
     assert "contempt" in said
+    assert "faces packed" in said
 
 
 def test_a_second_time_the_pack_is_there_and_verified(command, output, release, packs):
@@ -87,44 +80,3 @@ def test_a_changed_release_is_refused_until_it_is_packed_again(command, refused,
     assert str(root) in message
     assert "force=true" in message
     assert command(*arguments, "force=true") == 0
-
-
-@pytest.mark.parametrize(
-    ("make", "told"),
-    [
-        (lambda root: None, "data.root"),
-        (lambda root: root.mkdir(), "empty"),
-        (lambda root: (root.mkdir(), (root / "notes.txt").write_text("hello")), "data.reader"),
-    ],
-    ids=["missing", "empty", "of no known release"],
-)
-def test_a_root_that_is_no_release(refused, tmp_path, packs, make, told):
-    root = tmp_path / "root"
-    make(root)
-    message = refused("emodet.prepare", f"data.root={root}")
-    assert str(root) in message
-    assert told in message
-    assert not list(packs.glob("*/manifest.json"))
-
-
-def test_a_release_whose_pictures_are_gone(refused, release, tmp_path, packs):
-    root = tmp_path / "torn"
-    shutil.copytree(release, root)
-    shutil.rmtree(root / "train" / "images")
-    (root / "train" / "images").mkdir()
-    assert "train" in refused("emodet.prepare", f"data.root={root}", "data.reader=yolo", *SMALL)
-    assert not list(packs.glob("*/manifest.json"))
-
-
-def test_unreadable_pictures_are_listed_or_stop(output, refused, release, tmp_path, packs):
-    root = tmp_path / "damaged"
-    shutil.copytree(release, root)
-    victim = sorted((root / "train" / "images").iterdir())[0]
-    victim.write_bytes(victim.read_bytes()[:200])
-    arguments = ("emodet.prepare", f"data.root={root}", "data.reader=yolo", *SMALL)
-    assert victim.name in refused(*arguments, "data.max_unreadable=0")
-    assert not list(packs.glob("*/manifest.json"))
-    assert victim.name in output(*arguments, "data.max_unreadable=0.05")
-    manifest = json.loads((only_pack(packs) / "manifest.json").read_text())
-    assert [victim.name in entry["key"] for entry in manifest["unreadable"]] == [True]
-    assert len(Pack(only_pack(packs))) == 119

@@ -1,12 +1,16 @@
 """Small nets, exported once: without and with a valence/arousal head."""
 
 import pytest
+import torch
 from made_teachers import made_classifier
 
 
 @pytest.fixture(scope="package")
 def classifier():
-    return made_classifier()
+    """Its temperature follows the sharpness."""
+    made = made_classifier()
+    made.temperature_slope.copy_(torch.tensor([-0.4, 0.2]))
+    return made
 
 
 @pytest.fixture(scope="package")
@@ -16,7 +20,6 @@ def exported(classifier):
 
 @pytest.fixture(scope="package")
 def both():
-    """Classifier and ONNX model with both outputs."""
     classifier = made_classifier(valence_arousal=1.0)
     return classifier, exported_of(classifier)
 

@@ -6,13 +6,7 @@ import numpy as np
 import pytest
 
 from emodet.evaluation.outputs import SplitOutputs
-from emodet.export.parity import (
-    accuracy_checks,
-    difference_checks,
-    measure_speed,
-    row_sum_check,
-    speed_checks,
-)
+from emodet.export.parity import accuracy_checks, difference_checks, measure_speed, row_sum_check, speed_checks
 
 HALF = np.full((3, 2), 0.5)
 

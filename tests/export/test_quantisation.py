@@ -25,7 +25,6 @@ def producers(model):
 
 
 def convolution_weights(model):
-    """int8 weights and scales of every convolution."""
     tensors = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     scaled = [producers(model)[node.input[1]] for node in model.graph.node if node.op_type == "Conv"]
     assert {node.op_type for node in scaled} == {"DequantizeLinear"}
