@@ -1,6 +1,5 @@
 import hashlib
 import io
-import pickle
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -142,11 +141,6 @@ def test_threads_get_the_faces_of_their_own_pictures(detector, astronaut):
         together = list(threads.map(lambda index: detector(pictures[index % 4], longest_side=200), range(60)))
     for index, found in enumerate(together):
         assert found == alone[index % 4]
-
-
-def test_detectors_pickle(detector, astronaut):
-    again = pickle.loads(pickle.dumps(detector))
-    assert again(astronaut, longest_side=256) == detector(astronaut, longest_side=256)
 
 
 def test_eyes_and_mouth_corners_are_ordered_by_the_picture_also_when_mirrored(centerface, astronaut):

@@ -20,8 +20,6 @@ from emodet.preprocessing import Preprocessing
 
 
 class Counting:
-    """A detector that counts its calls."""
-
     def __init__(self, inner):
         self.inner, self.calls = inner, 0
         self.name, self.description, self.min_score = inner.name, inner.description, inner.min_score
@@ -92,10 +90,10 @@ def test_arguments_out_of_range(model_path, values):
         Recognizer(model_path, **({"detector": "none"} | values))
 
 
-@pytest.mark.parametrize("values", [{"frame_rate": 0}, {"detect_every": 0}])
-def test_stream_arguments(recognizer, values):
-    with pytest.raises(EmodetError):
-        next(recognizer.stream([], **values), None)
+def test_arguments_of_a_stream_out_of_range(recognizer):
+    for values in ({"frame_rate": 0}, {"detect_every": 0}):
+        with pytest.raises(EmodetError):
+            next(recognizer.stream([], **values), None)
 
 
 def test_valence_and_arousal(tmp_path, astronaut):
