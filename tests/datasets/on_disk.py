@@ -30,7 +30,6 @@ def faces(listing):
 
 
 def error_of(root, reader="auto", **options):
-    """The message of the error that reading ends in."""
     with pytest.raises(EmodetError) as caught:
         read(root, reader, **options)
     return str(caught.value)

@@ -172,11 +172,6 @@ def test_missing_pictures(tmp_path):
     assert has_note(read(tmp_path), "p/19.jpg")
 
 
-def test_a_file_in_another_encoding(tmp_path):
-    put(tmp_path, "p/ä.jpg,happy", header="path,emotion", encoding="latin-1")
-    assert all(part in error_of(tmp_path) for part in ("faces.csv", "UTF-8"))
-
-
 def test_header_of_what_is_no_csv(tmp_path):
     assert header_of(tmp_path / "nothing.csv") == header_of(tmp_path) == ()
     (tmp_path / "x.csv").write_bytes(b"\xef\xbb\xbf# Path; EMOTION\r1;2")
