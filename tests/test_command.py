@@ -5,14 +5,15 @@ import re
 import subprocess
 import sys
 import tomllib
-from importlib import import_module
+from importlib import import_module, metadata
 from pathlib import Path
 
 import pytest
 
 import emodet
-from emodet import command_line
+from emodet import command_line, laboratory
 from emodet.__main__ import COMMANDS
+from emodet.errors import EmodetError
 from emodet.installation import exit_with
 
 ROOT = Path(__file__).parents[1]
@@ -187,3 +188,29 @@ def test_the_doctor_lists_versions_and_what_is_missing(command, capfd, monkeypat
     for part in ("onnxruntime", "detector", "model", "camera 0", "page"):
         assert re.search(rf"^(ok|--)  {part} ", said, re.M), part
     assert "missing no-such-package: pip install 'emodet[nothing]'" in said
+
+
+# An installation that cannot train says what to install.
+
+
+def test_a_whole_installation_passes():
+    laboratory.require_laboratory("train")
+
+
+def test_missing_packages_are_named_with_the_extra(monkeypatch, capsys):
+    real = laboratory.find_spec
+    monkeypatch.setattr(laboratory, "find_spec", lambda name: None if name in ("torch", "hydra") else real(name))
+    with pytest.raises(SystemExit) as stop:
+        laboratory.begin("train", "emodet.train", "Train.")
+    assert stop.value.code == 2
+    message = capsys.readouterr().err
+    for part in ("torch, hydra", "pip install 'emodet[train]'", "pip install -e '.[train]'"):
+        assert part in message
+
+
+def test_two_builds_of_opencv_must_have_one_version(monkeypatch):
+    real = metadata.version
+    versions = {"opencv-python": "5.0.0.93", "opencv-python-headless": "4.12.0.88"}
+    monkeypatch.setattr(metadata, "version", lambda name: versions.get(name) or real(name))
+    with pytest.raises(EmodetError, match=r"opencv-python-headless==5.0.0.93 opencv-python==5.0.0.93"):
+        laboratory.require_laboratory("train")

@@ -1,12 +1,23 @@
 """The examples run as they are, and links of the documentation lead to files."""
 
 import json
+import os
 import re
 import runpy
+import subprocess
 import sys
 from pathlib import Path
 
+import lightning as L
 import pytest
+import torch
+from made_reader import ready
+
+from emodet.data.datamodule import EmotionDataModule
+from emodet.data.sources import Source
+from emodet.models.classifier import EmotionClassifier
+from emodet.models.residual_cnn import ResidualCNN
+from emodet.preprocessing import Preprocessing
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples"
@@ -48,3 +59,34 @@ def test_notebooks_run_from_top_to_bottom(name, tmp_path, monkeypatch):
         exec("".join(cell["source"]), names)
     if name == "fine_tune":
         assert names["right"] >= 0.7 * names["found"] >= 7
+
+
+@pytest.mark.slow
+def test_every_step_that_waits_for_a_gpu_runs_on_a_cpu(tmp_path):
+    command = ["bash", ROOT / "experiments" / "gpu" / "run.sh", tmp_path / "out", "--rehearse"]
+    environment = os.environ | {"PYTHON": sys.executable}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=1800, check=False)
+    steps = json.loads((tmp_path / "out" / "report.json").read_text())["steps"]
+    assert [name for name, step in steps.items() if not step["ok"]] == [], done.stdout[-2000:]
+    assert done.returncode == 0
+    assert len(steps) == 15
+    assert (tmp_path / "out" / "weights.pt").exists()
+    assert len(list((tmp_path / "out").iterdir())) <= 8
+
+
+# Training in ten lines of Python: data module, classifier and Lightning's trainer, without Hydra.
+
+
+def test_ten_lines_of_python_train(release, tmp_path):
+    preprocessing = Preprocessing(size=48)
+    source = Source(root=release, reader="yolo", packs=tmp_path / "packs", processes=1)
+    data = ready(EmotionDataModule(source, preprocessing, batch_size=8, num_workers=0))
+    assert data.places() == {"root": str(release.resolve()), "packs": str((tmp_path / "packs").resolve())}
+    net = ResidualCNN(num_classes=8, channels=[4, 4, 8, 8], features=8)
+    classifier = EmotionClassifier(net, data.class_names, preprocessing)
+    trainer = L.Trainer(max_epochs=1, accelerator="cpu", default_root_dir=tmp_path, enable_progress_bar=False)
+    trainer.fit(classifier, datamodule=data)
+    metrics = trainer.validate(classifier, datamodule=data, verbose=False)[0]
+    assert 0 <= metrics["val/accuracy"] <= 1
+    image = torch.randint(0, 256, (2, 48, 48, 3), dtype=torch.uint8)
+    assert classifier.eval().probabilities(image).sum(dim=1).allclose(torch.ones(2), atol=1e-5)

@@ -186,3 +186,11 @@ def test_no_rooms_without_a_reason():
     """A file is named after the one reason it changes for."""
     names = {part for name in MODULES for part in name.split(".")}
     assert not names & {"utils", "util", "helpers", "common", "components", "misc"}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not (PACKAGE.parent / ".git").exists(), reason="not a git checkout")
+def test_code_is_within_its_limits():
+    command = [sys.executable, PACKAGE.parent / "experiments" / "code_size.py"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
