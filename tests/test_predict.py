@@ -30,7 +30,6 @@ def model(tmp_path_factory):
 
 @pytest.fixture
 def predict(model, capsys):
-    """Run the command in this process: exit status, standard output, standard error."""
 
     def run(*arguments, detector="centerface"):
         status = main([*map(str, arguments), "--model", str(model), "--detector", detector, "--threads", "1"])

@@ -46,7 +46,6 @@ def serve():
 
 @pytest.fixture(scope="session")
 def client(serve):
-    """The client of a server that only this machine reaches."""
     with serve() as made:
         yield made
 
@@ -87,6 +86,5 @@ def serve_live(uploads):
 
 @pytest.fixture(scope="session")
 def guarded_address(serve_live):
-    """The address of a server that requires `TOKEN`."""
     with serve_live(token=TOKEN) as address:
         yield address

@@ -1,7 +1,6 @@
 """POST /v1/recognize and /v1/annotate, and the models."""
 
 import base64
-import io
 
 import cv2
 import numpy as np
@@ -9,7 +8,6 @@ import pytest
 from made_files import png_bomb
 from made_server import encoded, refusal
 from model_stub import graph, info
-from PIL import Image
 from skimage import data
 
 from emodet.app.processes import Decoders
@@ -67,18 +65,6 @@ def test_heat_maps(client, portrait):
     kind, _, text = heat["crop"].partition(",")
     assert kind == "data:image/png;base64"
     assert decode_rgb(base64.b64decode(text)).shape == (heat["size"], heat["size"], 3)
-
-
-def test_exif_rotation_is_applied(client):
-    image = Image.fromarray(data.astronaut()[:, :384])
-    exif = image.getexif()
-    exif[274] = 6  # shown turned by a quarter
-    file = io.BytesIO()
-    image.transpose(Image.Transpose.ROTATE_90).save(file, "JPEG", exif=exif)
-    found = client.post("/v1/recognize", content=file.getvalue()).json()
-    assert (found["width"], found["height"]) == (384, 512)
-    x1, y1, x2, y2 = found["faces"][0]["box"]
-    assert ((x1 + x2) / 2, (y1 + y2) / 2) == (pytest.approx(225, abs=15), pytest.approx(118, abs=15))
 
 
 def test_annotated_images(client, portrait):
@@ -144,13 +130,7 @@ def test_the_prior(client, serve, tmp_path, portrait):
     [
         "prior=uniform",
         *("min_confidence=2", "min_confidence=nan", "min_confidence=x", "max_faces=0", "max_faces=1.5", "heat_maps=9"),
-        *(
-            "detector=haar",
-            "detector=yunet:/etc/passwd",
-            "min_confidense=0.5",
-            "blur_faces=true",
-            "model=" + "x" * 100,
-        ),
+        *("detector=haar", "detector=yunet:/etc/passwd", "min_confidense=0.5", "blur_faces=true", "model=" + "x" * 100),
     ],
 )
 def test_invalid_parameters(client, portrait, query):

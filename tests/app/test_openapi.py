@@ -28,7 +28,6 @@ def described(guarded_address):
 
 @pytest.fixture(scope="module")
 def number(guarded_address, video):
-    """Of a video that was recognised."""
     with httpx2.Client(base_url=guarded_address, headers=HEADERS, timeout=60) as client:
         sent = client.post("/v1/videos", content=video).json()
         client.get(f"/v1/videos/{sent['id']}/events")

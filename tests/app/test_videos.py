@@ -51,7 +51,6 @@ def wait_until(condition):
 
 @pytest.fixture(scope="module")
 def done(client, video):
-    """A recognised video: its address and final status."""
     address = sent(client, video)
     return address, ended(client, address)
 
@@ -194,7 +193,6 @@ def test_a_video_without_a_length_in_its_header(serve, tmp_path):
 
 @pytest.fixture(scope="module")
 def long(tmp_path_factory):
-    """A video whose recognition takes seconds."""
     path = tmp_path_factory.mktemp("long") / "long.avi"
     return write_video(path, [*moving_face(data.astronaut(), 30)] * 20).read_bytes()
 

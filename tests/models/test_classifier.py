@@ -161,8 +161,6 @@ def test_dropout_is_a_function_of_seed_epoch_and_batch(tmp_path):
 
 
 class Rates(L.Callback):
-    """Notes the learning rate of every epoch."""
-
     def __init__(self) -> None:
         self.rates = []
 

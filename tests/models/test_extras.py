@@ -96,8 +96,6 @@ class Counts(L.Callback):
 
 
 class Dropout(TrainingExtra):
-    """Notes the masks that a pass would draw."""
-
     def __init__(self) -> None:
         self.drawn = []
 

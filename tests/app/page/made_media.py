@@ -7,7 +7,6 @@ from emodet.inference.video_writer import VideoWriter
 
 
 def encoded(picture, kind=".png"):
-    """RGB pixels as a file."""
     return cv2.imencode(kind, picture[..., ::-1])[1].tobytes()
 
 
@@ -33,7 +32,6 @@ def write_y4m(path, frames, rate=30):
 
 
 def write_mp4(path, frames, rate=30):
-    """H.264, as cameras write it."""
     with VideoWriter(path, size=(640, 480), frame_rate=rate) as writer:
         for index, frame in enumerate(frames):
             writer.write(frame, index / rate)

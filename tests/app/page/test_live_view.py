@@ -20,7 +20,6 @@ def live(shared):
 
 
 def frames(page, count):
-    """Wait until so many more frames were drawn."""
     now = "Number(document.querySelector('#camera-canvas').dataset.frames)"
     until(page, f"{now} >= {page.evaluate(now) + count}")
 

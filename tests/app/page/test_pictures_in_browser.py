@@ -1,11 +1,9 @@
 """Pictures in the browser: good ones, several, and bad ones."""
 
-import csv
-import io
-
 import cv2
 import numpy as np
 import pytest
+from made_files import csv_rows
 from made_media import encoded
 from watching import until
 
@@ -49,7 +47,7 @@ def test_a_picture_is_recognised_explained_and_downloaded(pictures, astronaut, p
     (expected,) = Recognizer("int8", detector="centerface")(astronaut)
     with pictures.page.expect_download() as waiting:
         pictures.page.click("#picture-rows")
-    (row,) = csv.DictReader(io.StringIO(waiting.value.path().read_text()))
+    (row,) = csv_rows(waiting.value.path())
     assert [float(row[name]) for name in ("x1", "y1", "x2", "y2")] == pytest.approx(expected.box, abs=1.5)
     assert {name: float(row[f"p_{name}"]) for name in expected.probabilities} == pytest.approx(
         expected.probabilities, abs=0.02

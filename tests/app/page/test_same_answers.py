@@ -91,7 +91,6 @@ def face_crops(astronaut, preprocessing, count):
 
 @pytest.fixture(scope="module")
 def page(shared, site):
-    """With both shipped model files beside each other."""
     from emodet.app.page.files import model_for_page
 
     for precision in ("fp32", "int8"):

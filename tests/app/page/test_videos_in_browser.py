@@ -1,11 +1,10 @@
 """Videos in the browser, without a server: progress, the player with its timeline, rows, and files that are none."""
 
-import csv
-import io
 from itertools import islice
 
 import cv2
 import pytest
+from made_files import csv_rows
 from made_media import camera_frames, write_mp4
 from watching import until
 
@@ -30,7 +29,7 @@ def test_a_video_is_recognised_and_played_with_its_answers(video, clip):
     assert "happiness" in page.inner_text("#video-faces")
     with page.expect_download() as waiting:
         page.click("#video-rows")
-    rows = list(csv.DictReader(io.StringIO(waiting.value.path().read_text())))
+    rows = csv_rows(waiting.value.path())
     assert waiting.value.suggested_filename == "clip-emodet.csv"
     assert len(rows) == 15  # 1.5 s, 10 frames of each
     assert {row["track_id"] for row in rows} == {"1"}

@@ -38,7 +38,6 @@ class Watched:
         return self.page
 
     def problem(self) -> str:
-        """The sentence in the page's alert, once there is one."""
         self.page.wait_for_selector("#problem:not([hidden])")
         return self.page.inner_text("#problem p")
 
