@@ -63,15 +63,17 @@ def test_notebooks_run_from_top_to_bottom(name, tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_every_step_that_waits_for_a_gpu_runs_on_a_cpu(tmp_path):
-    command = ["bash", ROOT / "experiments" / "gpu" / "run.sh", tmp_path / "out", "--rehearse"]
+    steps = "paths,speed,accuracy"
+    command = ["bash", ROOT / "experiments" / "gpu" / "run.sh", tmp_path / "out", "--rehearse", "--steps", steps]
     environment = os.environ | {"PYTHON": sys.executable}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=1800, check=False)
     steps = json.loads((tmp_path / "out" / "report.json").read_text())["steps"]
     assert [name for name, step in steps.items() if not step["ok"]] == [], done.stdout[-2000:]
     assert done.returncode == 0
-    assert len(steps) == 15
-    assert (tmp_path / "out" / "weights.pt").exists()
-    assert len(list((tmp_path / "out").iterdir())) <= 8
+    assert {"resume in mid-epoch", "ddp", "export", "profile", "face", "wide", "student_0", "student_1"} <= set(steps)
+    files = {file.name for file in (tmp_path / "out").iterdir()}
+    weights = {f"{name}.pt" for name in ("student_0", "student_1", "face", "wide")}
+    assert files == {"report.json", "profile.txt", "runs.tar.gz", *weights}
 
 
 # Training in ten lines of Python: data module, classifier and Lightning's trainer, without Hydra.

@@ -12,9 +12,8 @@ from emodet.emotions import EMOTIONS, chosen_classes
 from emodet.errors import EmodetError
 from emodet.modelfile import TrainingData
 from emodet.models.classifier import EmotionClassifier
-from emodet.training.checkpoints import load_classifier
-from emodet.training.initial_weights import init_from
-from emodet.training.trained import load_trained
+from emodet.training.checkpoints import load_classifier, load_weights, read_card, write_weights
+from emodet.training.trained import init_from, load_trained
 
 
 @pytest.fixture
