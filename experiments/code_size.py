@@ -10,10 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-# Lowered whenever the code shrinks; that of the tests was last raised for printed commands and
-# time limits of uploaded videos.
-# The goal is 18,000 and 14,000.
-EMODET_LINES, TESTS_LINES = 26_500, 19_450
+# Lowered whenever the code shrinks. The goal is 18,000 and 14,000.
+EMODET_LINES, TESTS_LINES = 26_500, 18_000
 FILE_LINES, FUNCTION_LINES, ARGUMENTS = 350, 60, 12
 
 
