@@ -6,7 +6,7 @@ import pytest
 import yaml
 from made_teachers import made_teacher
 
-from emodet.data.build import build_datamodule
+from emodet.data.sources import build_datamodule
 from emodet.datasets.readers import READERS
 from emodet.errors import EmodetError
 from emodet.training.folder import RunFolder

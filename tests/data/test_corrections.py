@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from made_reader import MadeReader, ready, records
 
-from emodet.data.build import build_datamodule
 from emodet.data.corrections import Correction, read_corrections, write_corrections
 from emodet.data.mixed import MixedPack
 from emodet.data.packing import prepare_pack

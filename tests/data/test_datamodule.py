@@ -17,7 +17,7 @@ from made_reader import picture, png, ready
 from made_releases import put_ferplus
 
 from emodet.data import datamodule
-from emodet.data.build import build_datamodule
+from emodet.data.sources import build_datamodule
 from emodet.emotions import EMOTIONS
 from emodet.errors import EmodetError
 from emodet.preprocessing import Preprocessing

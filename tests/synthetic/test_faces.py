@@ -7,8 +7,7 @@ import pytest
 
 from emodet.emotions import EMOTIONS
 from emodet.errors import EmodetError
-from emodet.synthetic.faces import draw_action_units, draw_face
-from emodet.synthetic.people import draw_identity
+from emodet.synthetic.faces import draw_action_units, draw_face, draw_identity
 
 
 @pytest.fixture(scope="module")
