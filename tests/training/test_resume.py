@@ -140,14 +140,13 @@ def short(command_once, small, tmp_path_factory):
     return run
 
 
-OF_ONE_RUN = ["optimizer.lr=0.1", "net.channels=[8,8,8,8]", "trainer.max_epochs=5", "data.batch_size=16", "seed=4"]
-OF_ONE_RUN += ["optimizer=sgd", "training.monitor=val/loss"]
-ALSO_OF_ONE_RUN = ["optimizer.weight_decay=0.3", "scheduler.warmup=0.5", "trainer.limit_train_batches=3"]
-ALSO_OF_ONE_RUN += ["data.classes=7", "trainer=ddp", "callbacks.best.keep=last"]
-
-
 @pytest.mark.parametrize(
-    "override", [*OF_ONE_RUN, *(pytest.param(each, marks=pytest.mark.slow) for each in ALSO_OF_ONE_RUN)]
+    "override",
+    [
+        *("optimizer.lr=0.1", "optimizer.weight_decay=0.3", "scheduler.warmup=0.5", "net.channels=[8,8,8,8]"),
+        *("trainer.max_epochs=5", "trainer.limit_train_batches=3", "seed=4", "data.classes=7", "data.batch_size=16"),
+        *("optimizer=sgd", "trainer=ddp", "training.monitor=val/loss", "callbacks.best.keep=last"),
+    ],
 )
 def test_what_a_resumed_run_cannot_change_is_refused_and_nothing_is_written(override, short, refused):
     named = ("config.yaml", "metrics.csv", "checkpoints/last.ckpt", "checkpoints/best.ckpt")
