@@ -10,8 +10,6 @@ from typing import NoReturn
 from emodet import __version__
 from emodet.installation import exit_with, typed_as
 
-__all__ = ["main"]
-
 COMMANDS = {
     "predict": "find faces in images, videos and cameras, and recognise their emotions",
     "app": "the page in the browser, and the REST interface",

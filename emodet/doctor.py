@@ -44,13 +44,11 @@ def _whatever_is_missing(check: Callable[[], Iterator[Row]]) -> Iterator[Row]:
 def _versions() -> Iterator[Row]:
     yield "ok", "emodet", f"{__version__}, in {Path(__file__).parent}"
     yield "ok", "Python", f"{platform.python_version()} on {platform.platform()}"
-    found = {name: version_of(name) for name in (*_RUNTIME, *_LABORATORY)}
-    for name in _RUNTIME:
-        version = found[name] or (version_of("opencv-python-headless") if name == "opencv-python" else None)
-        yield ("ok", name, version) if version else ("!!", name, f"missing: pip install {name}")
-    for name in _LABORATORY:
-        if version := found[name]:
+    for name in (*_RUNTIME, *_LABORATORY):
+        if version := version_of(name) or (version_of(f"{name}-headless") if name == "opencv-python" else None):
             yield "ok", name, version
+        elif name in _RUNTIME:
+            yield "!!", name, f"missing: pip install {name}"
 
 
 def _detector() -> Iterator[Row]:
@@ -93,15 +91,11 @@ def _camera() -> Iterator[Row]:
     import cv2
 
     cv2.utils.logging.setLogLevel(0)  # no camera is no error
-    capture = cv2.VideoCapture(0)
-    try:
-        if capture.isOpened() and capture.read()[0]:
-            size = f"{capture.get(cv2.CAP_PROP_FRAME_WIDTH):.0f}×{capture.get(cv2.CAP_PROP_FRAME_HEIGHT):.0f}"
-            yield "ok", "camera 0", size
-        else:
-            yield "--", "camera 0", "none that opens; the page uses the browser's camera"
-    finally:
-        capture.release()
+    found, frame = cv2.VideoCapture(0).read()  # closed when it is collected
+    if found:
+        yield "ok", "camera 0", f"{frame.shape[1]}×{frame.shape[0]}"
+    else:
+        yield "--", "camera 0", "none that opens; the page uses the browser's camera"
 
 
 def _page() -> Iterator[Row]:

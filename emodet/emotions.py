@@ -8,9 +8,6 @@ from collections.abc import Sequence
 
 from emodet.errors import EmodetError
 
-__all__ = ["ALPHABETICAL_ORDER", "EMOTIONS", "FER2013_ORDER", "FERPLUS_ORDER", "NOT_EMOTIONS", "RAFDB_ORDER"]
-__all__ += ["UNCERTAIN", "checked_class_names", "chosen_classes", "emotion_id", "emotion_name", "ids_of", "place_of"]
-
 EMOTIONS: tuple[str, ...] = ("neutral", "happiness", "sadness", "surprise", "fear", "disgust", "anger", "contempt")
 """The eight classes; the position is the id. These are AffectNet's ids 0 to 7 (Mollahosseini et al. 2017, table 3)."""
 
@@ -61,11 +58,10 @@ def emotion_name(text: str) -> str:
     head, _, tail = word.partition("_")
     if head.isdigit() and tail:
         word = tail
-    try:
-        return _BY_ALIAS[word.replace(" ", "-")]
-    except KeyError:
+    if (name := _BY_ALIAS.get(word.replace(" ", "-"))) is None:
         known = "; ".join(", ".join((name, *others)) for name, others in _ALIASES.items())
-        raise EmodetError(f"class name {text!r} is unknown. Known names, in any case: {known}") from None
+        raise EmodetError(f"class name {text!r} is unknown. Known names, in any case: {known}")
+    return name
 
 
 def emotion_id(text: str) -> int | None:

@@ -4,9 +4,23 @@ Commands print the message of an `EmodetError` after ``error:`` and exit with 2;
 defect and keeps its traceback. Messages name the argument, its value and the way out.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class EmodetError(Exception):
     """A mistake that the user can correct: a path, a value, an invalid file.
 
     Every class and function raises it for an argument that is not known or out of range.
     """
+
+
+@contextmanager
+def os_errors(what: str, way_out: str = "", *, kind: type[EmodetError] = EmodetError) -> Iterator[None]:
+    """Raise an `OSError` as an `EmodetError`: what failed, the system's reason, and the way out."""
+    try:
+        yield
+    except BrokenPipeError:  # the reader of our output has enough
+        raise
+    except OSError as problem:
+        raise kind(f"{what} ({problem.strerror or problem}){way_out}") from None

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from emodet.arrays import Float32, UInt8
-from emodet.errors import EmodetError
+from emodet.errors import EmodetError, os_errors
 from emodet.files import write_atomically
 from emodet.modelinfo import CHECKSUM, PREFIX, ModelInfo, Precision, TrainingData, parsed
 from emodet.onnx_session import open_session
@@ -168,12 +168,10 @@ def read_model_file(
             f"this installation of emodet has no {place.name}; name a model file with model=FILE.onnx, "
             "written by `python -m emodet.export`"
         )
-    try:
+    with os_errors(f"{name}: cannot be read"):
         if place.stat().st_size > _MAX_FILE:
             raise EmodetError(f"{name}: larger than an ONNX model can be")
         data = place.read_bytes()
-    except OSError as problem:
-        raise EmodetError(f"{name}: {problem.strerror or problem}") from None
     if not data:
         raise EmodetError(f"{name}: the file is empty")
     return ModelFile(data, name=name, providers=providers, threads=threads)
@@ -214,10 +212,8 @@ def write_model_file(model: "onnx.ModelProto | bytes", info: ModelInfo, path: st
     place = Path(path)
     data = model_file_bytes(model, info, str(place))
     ModelFile(data, name=str(place))
-    try:
+    with os_errors(f"{place}: could not be written"):
         write_atomically(place, data)
-    except OSError as problem:
-        raise EmodetError(f"{place}: could not be written ({problem.strerror or problem})") from None
     return place
 
 

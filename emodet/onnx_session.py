@@ -60,8 +60,10 @@ def open_session(
         session = onnxruntime.InferenceSession(data, options, providers=wanted)
     except Exception as problem:  # onnxruntime's exceptions have no common base
         if "external" in str(problem).lower() or os.devnull in str(problem):
-            raise EmodetError(f"{name}: it keeps weights in other files; a model file is one ({problem})") from None
-        raise EmodetError(f"{name}: not an ONNX model, or truncated or damaged ({problem})") from None
+            reason = "it keeps weights in other files; a model file is one file"
+        else:
+            reason = "not an ONNX model, or truncated or damaged"
+        raise EmodetError(f"{name}: {reason} ({problem})") from None
     if missing := [provider for provider in wanted if provider not in session.get_providers()]:
         raise EmodetError(
             f"providers={list(providers)}: ONNX Runtime could not start {', '.join(missing)} here; "

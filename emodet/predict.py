@@ -18,7 +18,7 @@ from typing import Any, Literal
 import cv2
 
 from emodet.cpu import available_cores
-from emodet.errors import EmodetError
+from emodet.errors import EmodetError, os_errors
 from emodet.files import write_atomically
 from emodet.images import MAX_PIXELS
 from emodet.inference.batch import Batch, Recognised
@@ -76,13 +76,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if callable(reconfigure := getattr(stream, "reconfigure", None)):
             utf8 = {"encoding": "utf-8"} if stream is sys.stdout and options.rows else {}
             reconfigure(errors="backslashreplace", **utf8)
-    try:
-        with pillow_limit(options.max_pixels):
-            return exit_status(lambda: _run(options))
-    except BrokenPipeError:
-        # The reader of our rows has enough; Python must not complain about it again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+    with pillow_limit(options.max_pixels):
+        return exit_status(lambda: _run(options))
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -127,10 +122,8 @@ def _run(options: argparse.Namespace) -> int:
         batch.report(f"model: {recognizer.model.name}; faces: {recognizer.detector.description}")
         status = _recognise(options, batch, progress, itertools.chain(head, sources), workers)
     if options.output is not None:
-        try:
+        with os_errors(f"{options.output / 'summary.json'}: could not be written"):
             write_atomically(options.output / "summary.json", batch.summary.to_json())
-        except OSError as error:
-            raise EmodetError(f"{options.output / 'summary.json'}: could not be written ({error.strerror})") from None
     for line in batch.summary.lines():
         batch.report(line)
     if rows_path is not None:
@@ -222,10 +215,8 @@ def _check(options: argparse.Namespace) -> None:
     if options.show and sys.platform.startswith("linux") and not screen:
         raise EmodetError("--show needs a screen, and there is none here (DISPLAY is not set)")
     if folder is not None:
-        try:
+        with os_errors(f"--output {folder}: cannot be written to"):
             folder.mkdir(parents=True, exist_ok=True)
-        except OSError as problem:
-            raise EmodetError(f"--output {folder}: cannot be written to ({problem.strerror})") from None
 
 
 def _refuse_overwriting(sources: Iterator[Source], folder: Path | None, rows: str | None) -> Iterator[Source]:
@@ -258,7 +249,7 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument_group("videos, cameras and streams").add_argument
     add("--every", type=count, default=1, metavar="N", help="recognise every Nth frame (default: 1)")
     smooth = "time constant of smoothing per face; 0 for none (default: %(default)s)"
-    add("--smooth", type=_seconds, default=Smoothing().seconds, metavar="SECONDS", help=smooth)
+    add("--smooth", type=_number, default=Smoothing().seconds, metavar="SECONDS", help=smooth)
     add = parser.add_argument_group("results").add_argument
     output = "folder for rows, pictures, timelines, summary.json; replaces results"
     add("--output", type=Path, metavar="DIR", help=output)
@@ -285,11 +276,7 @@ def _probability(text: str) -> float | Literal["auto"]:
     return "auto" if text == "auto" else _number(text, 1, "a number from 0 to 1, nor auto")
 
 
-def _seconds(text: str) -> float:
-    return _number(text, 3600, "a number of seconds from 0 to 3600")
-
-
-def _number(text: str, highest: float, expected: str) -> float:
+def _number(text: str, highest: float = 3600, expected: str = "a number of seconds from 0 to 3600") -> float:
     with contextlib.suppress(ValueError):
         if 0 <= float(text) <= highest:
             return float(text)

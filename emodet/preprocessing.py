@@ -16,12 +16,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from emodet.arrays import Float32, UInt8
 from emodet.errors import EmodetError
-
-__all__ = ["MIN_DEVIATION", "Preprocessing", "is_number"]
-
-UInt8 = npt.NDArray[np.uint8]
-Float32 = npt.NDArray[np.float32]
 
 _INTERPOLATION = {"linear": cv2.INTER_LINEAR, "cubic": cv2.INTER_CUBIC, "nearest": cv2.INTER_NEAREST}
 _MAX_SQUARE = 16_384
@@ -147,12 +143,9 @@ class Preprocessing:
     def from_dict(cls, values: Mapping[str, Any]) -> "Preprocessing":
         """The inverse of `to_dict`; `EmodetError` if a key is unknown or a value is out of its range."""
         known = {field.name for field in dataclasses.fields(cls)}
-        unknown = sorted(set(values) - known)
-        if unknown:
+        if unknown := sorted(set(values) - known):
             raise EmodetError(f"preprocessing: unknown {', '.join(unknown)}; expected {', '.join(sorted(known))}")
-        plain: dict[str, Any] = {
-            key: tuple(value) if isinstance(value, list) else value for key, value in values.items()
-        }
+        plain: Any = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
         return cls(**plain)
 
     def fingerprint(self) -> str:
@@ -161,13 +154,11 @@ class Preprocessing:
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
     def _resize(self, square: UInt8) -> UInt8:
-        side = square.shape[0]
-        if self.detail is not None and side > self.detail:
+        if self.detail is not None and len(square) > self.detail:
             square = np.asarray(cv2.resize(square, (self.detail,) * 2, interpolation=cv2.INTER_AREA), dtype=np.uint8)
-            side = self.detail
-        if side == self.size:
+        if len(square) == self.size:
             return square
-        method = cv2.INTER_AREA if side > self.size else _INTERPOLATION[self.interpolation]
+        method = cv2.INTER_AREA if len(square) > self.size else _INTERPOLATION[self.interpolation]
         return np.asarray(cv2.resize(square, (self.size, self.size), interpolation=method), dtype=np.uint8)
 
     def _recolour(self, crop: UInt8) -> UInt8:

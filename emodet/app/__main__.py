@@ -19,7 +19,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from emodet.errors import EmodetError
+from emodet.errors import EmodetError, os_errors
 from emodet.installation import command_parser, count, exit_with, install, named
 from emodet.termination import exit_status
 
@@ -66,25 +66,21 @@ def _serve(options: argparse.Namespace) -> int:
         settings = _settings(options, listener)
         app = create_app(settings)
         link = _address(listener, settings.tls) + (f"?token={settings.token}" if settings.token else "")
-        _print_start(app, settings, link)
+        state = app.state.server
+        print(f"emodet: {link}")
+        others = [name for name in state.recognizers.offers if name != state.recognizers.default]
+        also = f" (also {', '.join(others)})" if others else ""
+        print(f"model: {state.recognizers.default}{also}; faces: {state.recognizers.description}")
+        if state.page_problem is not None:
+            print(f"the REST interface works, the page does not: {state.page_problem}")
+        if not settings.secure:
+            print("browsers give the page a camera only over HTTPS here: --certificate FILE --key FILE")
+        print("Ctrl-C stops the server", flush=True)
         if options.open:
             # In a thread: some browsers block until they are closed.
             threading.Thread(target=webbrowser.open, args=(link,), daemon=True).start()
         _run(app, listener, options)
     return 0
-
-
-def _print_start(app: "FastAPI", settings: "Settings", link: str) -> None:
-    state = app.state.server
-    print(f"emodet: {link}")
-    others = [name for name in state.recognizers.offers if name != state.recognizers.default]
-    also = f" (also {', '.join(others)})" if others else ""
-    print(f"model: {state.recognizers.default}{also}; faces: {state.recognizers.description}")
-    if state.page_problem is not None:
-        print(f"the REST interface works, the page does not: {state.page_problem}")
-    if not settings.secure:
-        print("browsers give the page a camera only over HTTPS here: --certificate FILE --key FILE")
-    print("Ctrl-C stops the server", flush=True)
 
 
 def _run(app: "FastAPI", listener: socket.socket, options: argparse.Namespace) -> None:
@@ -145,11 +141,9 @@ def _check_certificate(certificate: Path | None, key: Path | None) -> None:
         raise EmodetError(f"--key {key}: a key needs its certificate: --certificate FILE")
     if certificate is None:
         return
-    try:
+    names = f"--certificate {certificate}, --key {key or certificate}"
+    with os_errors(f"{names}: expected PEM files without a password"):
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password="")
-    except OSError as problem:
-        names = f"--certificate {certificate}, --key {key or certificate}"
-        raise EmodetError(f"{names}: expected PEM files without a password ({problem.strerror or problem})") from None
 
 
 def _listener(host: str, port: int) -> socket.socket:

@@ -43,18 +43,10 @@ Errors are `{"error": {"code", "message", "way_out"}}`. If the server was starte
 
 
 def create_app(settings: Settings | None = None, *, page: Mapping[str, PageFile] | None = None) -> FastAPI:
-    """Open the models and build the application.
+    """Open the models and build an ASGI application, which needs its lifespan.
 
-    Args:
-        settings: None for a server that only the local machine reaches.
-        page: Files of the page by relative URL; None for those of the package.
-
-    Returns:
-        An ASGI application that needs its lifespan. Its ``state.server`` is a `ServerState`.
-
-    Raises:
-        EmodetError: A model file or detector is missing or invalid. A missing page is no error; see
-            `ServerState.page_problem`.
+    `page` are files of the page by relative URL; None for those of the package, which may be missing. `EmodetError` if
+    a model file or the detector is missing or invalid.
     """
     settings = settings or Settings()
     limits, recognizers = settings.limits, Recognizers(settings)
@@ -97,18 +89,18 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     # ignore_cleanup_errors: a request that is being cancelled may still write.
     with tempfile.TemporaryDirectory(prefix="emodet-app-", ignore_cleanup_errors=True) as folder:
         state.jobs.folder = Path(folder)
-        cleanup = asyncio.create_task(_delete_old_videos(state))
+
+        async def delete_old_videos() -> None:
+            while True:
+                await asyncio.sleep(_CLEANUP_INTERVAL_S)
+                state.jobs.delete_old()
+
+        cleanup = asyncio.create_task(delete_old_videos())
         try:
             yield
         finally:
             cleanup.cancel()
             await asyncio.to_thread(state.close)
-
-
-async def _delete_old_videos(state: ServerState) -> None:
-    while True:
-        await asyncio.sleep(_CLEANUP_INTERVAL_S)
-        state.jobs.delete_old()
 
 
 def _shipped_page(settings: Settings, recognizers: Recognizers) -> Mapping[str, PageFile] | str:

@@ -65,7 +65,13 @@ def install_handlers(app: FastAPI, headers: dict[str, str]) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
-        return error_response(_invalid_parameter(error.errors()[0]))
+        problem = error.errors()[0]
+        name, given = str(problem["loc"][-1]), problem.get("input")
+        value = f"={str(given)[:80]!r}" if isinstance(given, str | int | float) else ""
+        message = f"{name}{value}: {problem['msg'][:1].lower()}{problem['msg'][1:]}."
+        if problem["type"] == "extra_forbidden":
+            message = f"There is no parameter {name[:80]!r}."
+        return error_response(ApiError(422, "bad_value", message, "See openapi.json for what is accepted."))
 
     @app.exception_handler(HTTPException)
     async def http_error(request: Request, error: HTTPException) -> JSONResponse:
@@ -81,12 +87,3 @@ def install_handlers(app: FastAPI, headers: dict[str, str]) -> None:
     async def unexpected(request: Request, error: Exception) -> JSONResponse:
         answer = ApiError(500, "internal", "Internal error.", "See the server's log, and please report it.")
         return error_response(answer, headers)
-
-
-def _invalid_parameter(problem: dict[str, Any]) -> ApiError:
-    name, given = str(problem["loc"][-1]), problem.get("input")
-    value = f"={str(given)[:80]!r}" if isinstance(given, str | int | float) else ""
-    message = f"{name}{value}: {problem['msg'][:1].lower()}{problem['msg'][1:]}."
-    if problem["type"] == "extra_forbidden":
-        message = f"There is no parameter {name[:80]!r}."
-    return ApiError(422, "bad_value", message, "See openapi.json for what is accepted.")

@@ -120,6 +120,11 @@ def _decoded(data: bytes, state: ServerState) -> UInt8:
 
 
 def _answer(face: Face, heat: HeatMap | None) -> FaceAnswer:
+    explained = None
+    if heat is not None:
+        values = [round(float(value), 4) for value in heat.heat.ravel()]
+        crop = f"data:image/png;base64,{base64.b64encode(encoded(heat.crop, '.png')).decode()}"
+        explained = HeatMapAnswer(emotion=face.most_probable, size=heat.heat.shape[0], values=values, crop=crop)
     x1, y1, x2, y2 = (round(value, 2) for value in face.box)
     points = {name: (round(x, 2), round(y, 2)) for name, (x, y) in zip(POINTS, face.landmarks or (), strict=False)}
     return FaceAnswer(
@@ -133,15 +138,5 @@ def _answer(face: Face, heat: HeatMap | None) -> FaceAnswer:
         landmarks=points or None,
         valence=face.valence,
         arousal=face.arousal,
-        heat_map=None if heat is None else _heat_answer(face, heat),
-    )
-
-
-def _heat_answer(face: Face, heat: HeatMap) -> HeatMapAnswer:
-    png = base64.b64encode(encoded(heat.crop, ".png")).decode()
-    return HeatMapAnswer(
-        emotion=face.most_probable,
-        size=heat.heat.shape[0],
-        values=[round(float(value), 4) for value in heat.heat.ravel()],
-        crop=f"data:image/png;base64,{png}",
+        heat_map=explained,
     )

@@ -29,15 +29,7 @@ class Offer:
 
 
 class Recognizers:
-    """Opens each model and detector once; all threads share them.
-
-    Attributes:
-        offers: Name to model.
-        default: The model of requests that name none.
-        detectors: Names of the available detectors.
-        detector: The detector of requests with ``auto``.
-        description: The same detector, for people.
-    """
+    """Opens each model and detector once; all threads share them."""
 
     def __init__(self, settings: Settings) -> None:
         """Open the models; `EmodetError` if one or the detector is missing or invalid, or two have the same name."""
@@ -48,10 +40,10 @@ class Recognizers:
                 raise EmodetError(f"--model {text}: there are two models called {offer.name}; use NAME=FILE")
             offers[offer.name] = offer
         self.offers: Mapping[str, Offer] = offers
-        self.default = next(iter(offers))
+        self.default = next(iter(offers))  # of requests that name no model
         self._threads = settings.threads
         auto = make_detector(settings.detector, threads=settings.threads)
-        self.detector, self.description = auto.name, auto.description
+        self.detector, self.description = auto.name, auto.description  # of requests with detector=auto
         self._opened: dict[str, Detector] = {auto.name: auto}
         weights = yunet.installed_weights()  # without a download
         self._specs = {} if weights is None else {"yunet": f"yunet:{weights}"}

@@ -26,7 +26,6 @@ class Process:
     """Runs ``target(pipe, *args)`` in a process of its own, which sends objects or raises `EmodetError`."""
 
     def __init__(self, target: Callable[..., None], *args: object) -> None:
-        """Start it. `target` is a function of a module, and all arguments can be pickled."""
         context = multiprocessing.get_context("spawn")  # not fork: the server has threads
         self._pipe, theirs = context.Pipe()
         self._process = context.Process(target=_main, args=(theirs, target, *args), daemon=True)

@@ -78,12 +78,13 @@ async def _receive(request: Request, write: Callable[[bytes], object]) -> None:
             async with request.form(max_files=1, max_fields=100) as form:
                 file = next((value for _, value in form.multi_items() if isinstance(value, UploadFile)), None)
                 if file is None:
-                    raise _bad_form("it holds no complete file")
+                    raise HTTPException(400, "it holds no complete file")
                 while chunk := await file.read(_CHUNK):
                     count += len(chunk)
                     write(chunk)
         except HTTPException as problem:
-            raise _bad_form(str(problem.detail).rstrip(".")) from None
+            message = f"The form cannot be read: {str(problem.detail).rstrip('.')}."
+            raise ApiError(400, "bad_request", message, "Send the file as the body itself.") from None
     else:
         async for chunk in request.stream():
             count += len(chunk)
@@ -114,11 +115,9 @@ def _limited(request: Request, max_bytes: int, limits: Limits, on_chunk: Callabl
             async with asyncio.timeout_at(min(slowest, loop.time() + limits.pause_seconds)):
                 message = await request.receive()
         except TimeoutError:
-            text = (
-                f"The upload paused for {limits.pause_seconds:g} seconds, or is slower than {limits.upload_rate} B/s."
-            )
+            slow = f"paused for {limits.pause_seconds:g} seconds, or is slower than {limits.upload_rate} B/s"
             headers = {"Connection": "close"}
-            raise ApiError(408, "took_too_long", text, "Send it again.", headers=headers) from None
+            raise ApiError(408, "took_too_long", f"The upload {slow}.", "Send it again.", headers=headers) from None
         count = len(message.get("body", b""))
         received += count
         if received > max_bytes:
@@ -127,7 +126,3 @@ def _limited(request: Request, max_bytes: int, limits: Limits, on_chunk: Callabl
         return message
 
     return Request(request.scope, receive)
-
-
-def _bad_form(problem: str) -> ApiError:
-    return ApiError(400, "bad_request", f"The form cannot be read: {problem}.", "Send the file as the body itself.")

@@ -196,10 +196,8 @@ class VideoJobs:
             return self._refusal(problem)
         if isinstance(problem, ProcessEnded):
             return ApiError(500, "internal", "The recognition of the video crashed.", "See the server's log.")
+        text = re.sub(re.escape(str(job.folder)) + r"[\\/][^\s:]+:?\s*", "", str(problem)).rstrip(".")
         if isinstance(problem, TimeoutError):
-            message = "Decoding and recognising the video takes too long: it may be damaged."
-        else:
-            text = re.sub(re.escape(str(job.folder)) + r"[\\/][^\s:]+:?\s*", "", str(problem))
-            message = f"{text[:1].upper()}{text[1:].rstrip('.')}."
+            text = "Decoding and recognising the video takes too long: it may be damaged"
         way_out = "The results up to there are available." if job.status.frames_done else "Send another file."
-        return ApiError(422, "video_unreadable", message, way_out)
+        return ApiError(422, "video_unreadable", f"{text[:1].upper()}{text[1:]}.", way_out)

@@ -2,7 +2,6 @@
 
 import json
 import time
-from contextlib import ExitStack
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -13,7 +12,6 @@ from emodet.inference.pipeline import FrameResult, StreamOptions, recognise_stre
 from emodet.inference.recognizer import Recognizer
 from emodet.inference.rows import RowWriter
 from emodet.inference.sinks import AnnotatedVideoSink, RowSink, Sink, TimelineSink
-from emodet.inference.timeline import Timeline
 from emodet.inference.video_reader import VideoReader
 
 RESULTS = {
@@ -59,48 +57,37 @@ def recognise(pipe: Connection, path: Path, limits: Limits) -> None:
     seconds, frames = video.duration_s, video.frame_count
     if seconds is not None and (seconds > limits.video_seconds or frames > limits.video_frames):
         raise VideoTooLongError("too long")
-    (width, height), rate = video.size, video.frame_rate
-    facts = {
-        "width": width,
-        "height": height,
-        "frame_rate": rate,
-        "duration_s": seconds,
-        "frames_total": frames or None,
-    }
-    pipe.send(facts)
+    facts = {"frame_rate": video.frame_rate, "duration_s": seconds, "frames_total": frames or None}
+    pipe.send(facts | dict(zip(("width", "height"), video.size, strict=True)))
     work: VideoWork = pipe.recv()
-    names = work.recognizer.model.info.class_names
-    chart = TimelineSink(work.folder / RESULTS["timeline_png"], names, "video")
-    with ExitStack() as stack:
-        writers = [
-            stack.enter_context(RowWriter(kind, work.folder / f"rows.{kind}", names)) for kind in ("jsonl", "csv")
-        ]
-        progress = _ProgressSink(pipe, limits, chart.timeline, work.folder / RESULTS["timeline"], seconds or 0.0)
-        sinks = [progress, RowSink(writers, "video"), chart]
+    names, paths = work.recognizer.model.info.class_names, {key: work.folder / name for key, name in RESULTS.items()}
+    with (
+        RowWriter("jsonl", paths["rows_jsonl"], names) as lines,
+        RowWriter("csv", paths["rows_csv"], names) as table,
+    ):
+        chart = TimelineSink(paths["timeline_png"], names, "video")
+        sinks = [_ProgressSink(pipe, limits), RowSink([lines, table], "video"), chart]
         if work.annotate:
-            sinks.append(AnnotatedVideoSink(work.folder / RESULTS["annotated"], video))
-        recognise_stream(work.recognizer, video, sinks, work.options)
+            sinks.append(AnnotatedVideoSink(paths["annotated"], video))
+        try:
+            recognise_stream(work.recognizer, video, sinks, work.options)
+        finally:
+            if chart.files:
+                paths["timeline"].write_text(json.dumps(chart.timeline.to_dict(seconds or 0.0)), encoding="utf-8")
     pipe.send(None)
 
 
 class _ProgressSink(Sink):
-    """Sends the progress, enforces the limits, and writes the timeline as JSON."""
+    """Sends the progress, and enforces the limits."""
 
-    def __init__(self, pipe: Connection, limits: Limits, timeline: Timeline, path: Path, duration_s: float) -> None:
+    def __init__(self, pipe: Connection, limits: Limits) -> None:
         super().__init__()
-        self._pipe, self._limits = pipe, limits
-        self._timeline, self._path, self._duration_s = timeline, path, duration_s
-        self._started, self._done = time.perf_counter(), 0
+        self._pipe, self._limits, self._started = pipe, limits, time.perf_counter()
 
     def write(self, result: FrameResult) -> None:
         frame = result.frame
         if frame.time_s > self._limits.video_seconds or frame.index >= self._limits.video_frames:
             raise VideoTooLongError("too long")
-        self._done = frame.index + 1
-        rate = self._done / max(1e-6, time.perf_counter() - self._started)
+        rate = (frame.index + 1) / max(1e-6, time.perf_counter() - self._started)
         emotions = tuple(face.emotion for face in result.faces) if result.fresh else ()
-        self._pipe.send(Progress(self._done, round(rate, 2), emotions))
-
-    def close(self, *, complete: bool) -> None:
-        if self._done:
-            self._path.write_text(json.dumps(self._timeline.to_dict(self._duration_s)), encoding="utf-8")
+        self._pipe.send(Progress(frame.index + 1, round(rate, 2), emotions))

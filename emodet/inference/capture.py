@@ -1,7 +1,7 @@
 """Cameras, streams, and reading ahead in a thread.
 
 A file gives every frame, however long recognition takes; a live source gives its newest frame, and those in between are
-dropped and counted. At most a handful of frames are in memory.
+dropped and counted.
 """
 
 import contextlib
@@ -141,8 +141,8 @@ class _Camera:
             raise EmodetError(f"camera {index}: there is no such camera, or another program uses it")
         rate = float(self._capture.get(cv2.CAP_PROP_FPS))
         self.frame_rate = rate if 0 < rate <= MAX_RATE else FALLBACK_RATE
-        width, height = (self._capture.get(it) for it in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
-        self.size = (int(width), int(height))
+        width, height = cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT
+        self.size = int(self._capture.get(width)), int(self._capture.get(height))
 
     def __iter__(self) -> Iterator[Frame]:
         while True:

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from emodet.arrays import UInt8
-from emodet.errors import EmodetError
+from emodet.errors import os_errors
 from emodet.inference.faces import Detection, ordered_landmarks
 from emodet.onnx_session import open_session
 
@@ -38,10 +38,8 @@ class CenterFace:
         """Load the weights: the shipped ones, or a file of the same inputs and outputs; `EmodetError` if that fails."""
         self.path, self.threads = path, threads
         path = weights_file() if path is None else path
-        try:
+        with os_errors(f"CenterFace's weights {path}: cannot be read"):
             self._session = open_session(path.read_bytes(), str(path), ("cpu",), threads)
-        except OSError as problem:
-            raise EmodetError(f"CenterFace's weights {path}: {problem.strerror or problem}") from None
 
     def __reduce__(self) -> tuple[Callable[[], "CenterFace"], tuple[()]]:
         return functools.partial(CenterFace, self.path, threads=self.threads), ()

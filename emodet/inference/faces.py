@@ -126,7 +126,6 @@ class Result(tuple[Face, ...]):
         frame: int = 0,
         time_s: float | None = None,
     ) -> "Result":
-        """Arguments are the attributes."""
         result = super().__new__(cls, tuple(faces))
         result.image_rgb, result.class_names = image_rgb, class_names
         result.source, result.frame, result.time_s = source, frame, time_s

@@ -15,7 +15,7 @@ from typing import Any
 from PIL import Image
 
 from emodet.arrays import UInt8
-from emodet.errors import EmodetError
+from emodet.errors import EmodetError, os_errors
 from emodet.images import MAX_PIXELS, decode_rgb
 from emodet.inference.sources import Source, TableImage, is_video
 
@@ -70,14 +70,12 @@ def _opened(source: Source, max_pixels: int) -> Opened:
             return _decoded(source, name, fetch_image(str(source.address), name), max_pixels)
         except NoImageError:
             return Opened(source)  # a stream, perhaps; FFmpeg reports why it cannot be opened
-    try:
+    with os_errors(f"{name}: could not be read"):
         if source.address == "-":
             data = sys.stdin.buffer.read(_MAX_BYTES + 1)
         else:
             with Path(source.address).open("rb") as file:
                 data = file.read(_MAX_BYTES + 1)
-    except OSError as problem:
-        raise EmodetError(f"{name}: could not be read ({problem.strerror or problem})") from None
     if len(data) > _MAX_BYTES:
         raise EmodetError(f"{name}: more than {_MAX_BYTES >> 20} MB are no image")
     if source.kind == "pipe" and is_video(data[:16]):

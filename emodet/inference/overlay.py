@@ -136,7 +136,8 @@ def _label(picture: UInt8, face: Face, taken: list[Area]) -> None:
         box = (x, bottom, box[2], bottom + tall)
     taken.append(box)
     cv2.rectangle(picture, box[:2], box[2:], colour, cv2.FILLED)
-    draw_text(picture, text, (box[0] + pad, box[3] - pad), scale, _INK if _bright(colour) else _WHITE)
+    bright = np.dot(colour, (0.299, 0.587, 0.114)) > 120
+    draw_text(picture, text, (box[0] + pad, box[3] - pad), scale, _INK if bright else _WHITE)
     if min(right - left, bottom - top) >= min(height, width) / 7:
         _bars(picture, face, (left, top, right, bottom), max(least, scale * 0.7), taken)
 
@@ -177,7 +178,3 @@ def _pixels(box: Box, width: int, height: int) -> Area:
 
 def _meet(one: Area, other: Area) -> bool:
     return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
-
-
-def _bright(colour: Colour) -> bool:
-    return 0.299 * colour[0] + 0.587 * colour[1] + 0.114 * colour[2] > 120

@@ -71,10 +71,7 @@ class StreamOptions:
 
 
 def recognise_stream(
-    recognizer: Recognizer,
-    video: VideoReader | LiveVideo,
-    sinks: Sequence[Sink],
-    options: StreamOptions | None = None,
+    recognizer: Recognizer, video: VideoReader | LiveVideo, sinks: Sequence[Sink], options: StreamOptions | None = None
 ) -> None:
     """Recognise a video, and give each result to every sink; the sinks are opened, and closed also after an error."""
     all_frames = any(sink.every_frame for sink in sinks)

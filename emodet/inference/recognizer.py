@@ -139,7 +139,7 @@ class Recognizer:
     def classify(self, crops: Sequence[UInt8], detections: Sequence[Detection]) -> tuple[Face, ...]:
         """Classify crops of `crop`, also of several images, in one batch: one `Face` for each detection, in order."""
         faces = []
-        for detection, prediction in zip(detections, self._run(crops), strict=True):
+        for detection, prediction in zip(detections, self.predictions(crops), strict=True):
             best = int(np.argmax(prediction[: len(self.model.info.class_names)]))
             faces.append(self.face(detection, prediction, best, certain=bool(prediction[best] >= self.min_confidence)))
         return tuple(faces)
@@ -212,10 +212,6 @@ class Recognizer:
             preprocessing = dataclasses.replace(preprocessing, margin=margin)
         return preprocessing.crop(image_rgb, box, detection.landmarks)
 
-    def predictions(self, image_rgb: UInt8, detections: Sequence[Detection]) -> Float32:
-        """Probabilities, float32 (N, K), with valence and arousal as columns K and K + 1 if the model file has them."""
-        return self._run([self.crop(image_rgb, detection) for detection in detections])
-
     def face(
         self, detection: Detection, prediction: Float32, shown: int, *, certain: bool, track_id: int | None = None
     ) -> Face:
@@ -235,7 +231,8 @@ class Recognizer:
             track_id=track_id,
         )
 
-    def _run(self, crops: Sequence[UInt8]) -> Float32:
+    def predictions(self, crops: Sequence[UInt8]) -> Float32:
+        """Probabilities, float32 (N, K), with valence and arousal as columns K and K + 1 if the model file has them."""
         size = self.model.info.preprocessing.size
         batch = np.stack(crops) if crops else np.zeros((0, size, size, 3), dtype=np.uint8)
         probabilities, valence_arousal = self.model.run(batch)

@@ -1,13 +1,14 @@
 """One row per face and frame, as JSON lines, CSV or Parquet, written as they come."""
 
 import csv
+import functools
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
-from emodet.errors import EmodetError
+from emodet.errors import EmodetError, os_errors
 from emodet.files import atomic_path
 from emodet.inference.faces import POINTS, Face
 from emodet.installation import install
@@ -87,7 +88,8 @@ class RowWriter:
             raise EmodetError("rows=parquet cannot go to standard output; name a folder with --output")
         self._kind, self._class_names, self._pending = kind, class_names, list[dict[str, Any]]()
         self._mode = "a" if append else "w"
-        self._name = target if isinstance(target, Path) else "standard output"
+        name = target if isinstance(target, Path) else "standard output"
+        self._errors = functools.partial(os_errors, f"{name}: rows could not be written", kind=RowsError)
         self._open = ExitStack()
         with self._errors():
             opened = self._open.enter_context(self._opened(target)) if isinstance(target, Path) else target
@@ -102,12 +104,9 @@ class RowWriter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        try:
-            with self._errors(), self._open:
-                self._flush()
-        except RowsError:
-            if kind is None:
-                raise
+        # The first error is the one to report.
+        with nullcontext() if kind is None else suppress(RowsError), self._errors(), self._open:
+            self._flush()
 
     def write(self, row: dict[str, Any]) -> None:
         """Add a row; raises `RowsError` if it cannot be written."""
@@ -152,15 +151,6 @@ class RowWriter:
         # The file appears under its name when it is complete.
         with atomic_path(path) as partial, parquet.ParquetWriter(partial, self._schema) as writer:
             yield writer
-
-    @contextmanager
-    def _errors(self) -> Iterator[None]:
-        try:
-            yield
-        except BrokenPipeError:  # the reader of our output has enough
-            raise
-        except OSError as error:
-            raise RowsError(f"{self._name}: rows could not be written ({error.strerror or error})") from None
 
 
 def _plain_text(value: Any) -> Any:

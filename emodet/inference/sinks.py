@@ -1,6 +1,7 @@
 """Where the results of a video go: rows, an annotated video, a timeline, a window. Sinks are context managers."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,11 +36,8 @@ class Sink:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        try:
+        with nullcontext() if kind is None else suppress(EmodetError):  # the first error is the one to report
             self.close(complete=kind is None)
-        except EmodetError:
-            if kind is None:  # otherwise the first error is the one to report
-                raise
 
     def write(self, result: "FrameResult") -> None:
         """Take one result, in order."""

@@ -205,19 +205,16 @@ class Smoother:
         `prediction` is float32: as many probabilities as `classes`, then other values to smooth. Returns the smoothed
         prediction; the index of the class to show; whether it reaches the confidence threshold.
         """
-        now = prediction.astype(np.float64)
-        seconds = self._smoothing.seconds
-        if self._mean is None or seconds == 0:
-            mean, margin = now, 0.0
-        else:
+        mean, margin, seconds = prediction.astype(np.float64), self._smoothing.margin, self._smoothing.seconds
+        fresh = self._mean is None or seconds == 0
+        if self._mean is not None and seconds > 0:
             weight = 1 - math.exp(-max(0.0, time_s - self._time) / seconds)
-            mean, margin = self._mean + weight * (now - self._mean), self._smoothing.margin
-        first = self._mean is None
+            mean = self._mean + weight * (mean - self._mean)
         self._mean, self._time = mean, time_s
         best = int(np.argmax(mean[:classes]))
-        if first or mean[best] - mean[self._shown] > margin or seconds == 0:
+        if fresh or mean[best] - mean[self._shown] > margin:
             self._shown = best
-        rise = 0.0 if self._certain or first else min(margin, (1 - self._min_confidence) / 2)
+        rise = 0.0 if self._certain or fresh else min(margin, (1 - self._min_confidence) / 2)
         self._certain = bool(mean[self._shown] >= self._min_confidence + rise)
         return mean.astype(np.float32), self._shown, self._certain
 
@@ -252,7 +249,7 @@ class FaceStream:
     def step(self, image_rgb: UInt8, time_s: float) -> tuple[Face, ...]:
         """Recognise the next frame, uint8 (H, W, 3) RGB, at a time in seconds; its faces by track number."""
         visible = self.locate(image_rgb, time_s)
-        predictions = self._recognizer.predictions(image_rgb, [track.detection for track in visible])
+        predictions = self._recognizer.predictions([self._recognizer.crop(image_rgb, it.detection) for it in visible])
         classes = len(self._recognizer.model.info.class_names)
         faces = []
         for track, prediction in zip(visible, predictions, strict=True):

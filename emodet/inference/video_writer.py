@@ -1,7 +1,7 @@
 """Write videos that browsers play: H.264 in MP4, each frame at its own time, with the sound of the source."""
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -29,12 +29,7 @@ class VideoWriter:
     """
 
     def __init__(
-        self,
-        path: Path,
-        *,
-        size: tuple[int, int],
-        frame_rate: float = 25.0,
-        source: VideoReader | None = None,
+        self, path: Path, *, size: tuple[int, int], frame_rate: float = 25.0, source: VideoReader | None = None
     ) -> None:
         """Start the encoder.
 
@@ -52,11 +47,8 @@ class VideoWriter:
             # faststart: browsers play it before it is loaded completely.
             self._container = av.open(str(partial), "w", format="mp4", options={"movflags": "+faststart"})
             stack.callback(self._container.close)
-            self._stream: Any = self._container.add_stream(
-                "libx264",
-                rate=Fraction(frame_rate).limit_denominator(100_000),
-                options={"preset": "veryfast", "crf": "21"},
-            )
+            rate, options = Fraction(frame_rate).limit_denominator(100_000), {"preset": "veryfast", "crf": "21"}
+            self._stream: Any = self._container.add_stream("libx264", rate=rate, options=options)
             context = self._stream.codec_context
             context.width, context.height = (side + side % 2 for side in size)
             context.pix_fmt, context.time_base = "yuv420p", _TIME_BASE
@@ -70,11 +62,8 @@ class VideoWriter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        try:
+        with nullcontext() if kind is None else suppress(EmodetError):  # the first error is the one to report
             self.close(rest_of_sound=kind is None)
-        except EmodetError:
-            if kind is None:  # otherwise the first error is the one to report
-                raise
 
     def write(self, image_rgb: UInt8, time_s: float) -> None:
         """Add a frame, uint8 (H, W, 3) RGB, shown at a time in seconds, increasing."""

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from emodet.arrays import UInt8
-from emodet.errors import EmodetError
+from emodet.errors import EmodetError, os_errors
 from emodet.files import sha256_of, write_atomically
 from emodet.inference.faces import Detection, ordered_landmarks
 
@@ -127,10 +127,8 @@ def _download(path: Path) -> Path:
     digest = hashlib.sha256(data).hexdigest()
     if digest != SHA256:
         raise EmodetError(f"YuNet's weights from {URL} have SHA-256 {digest}, not {SHA256}: not used. {way_out}")
-    try:
+    with os_errors(f"YuNet's weights could not be written to {path}", f". {way_out}"):
         write_atomically(path, data)
-    except OSError as problem:
-        raise EmodetError(f"YuNet's weights could not be written to {path} ({problem.strerror}). {way_out}") from None
     return path
 
 

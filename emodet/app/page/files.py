@@ -15,7 +15,7 @@ from typing import Any
 
 from emodet import __version__
 from emodet.emotions import UNCERTAIN
-from emodet.errors import EmodetError
+from emodet.errors import EmodetError, os_errors
 from emodet.inference import centerface, detectors
 from emodet.inference.faces import MIN_CONFIDENCE
 from emodet.inference.pipeline import SCORE_TO_HIDE
@@ -26,15 +26,13 @@ from emodet.modelfile import DEFAULT_MODEL, ModelFile, ModelInfo, model_path, re
 from emodet.palette import UNCERTAIN_COLOUR, class_colours
 from emodet.preprocessing import Preprocessing
 
-LIVE_SIDE = 320
-"""Size of the face search in camera frames, in pixels along the longer side; in one thread of WebAssembly it takes half
-the time of that for videos."""
-
+# Size of the face search in camera frames, in pixels along the longer side; in one thread of WebAssembly it takes half
+# the time of that for videos.
+_LIVE_SIDE = 320
 _LIVE_EVERY_S = 0.4  # between two searches, in which faces are tracked
 _USUAL_RATE = 25  # frames per second of the videos that `DETECT_EVERY` is meant for
 
 FOLDER = Path(__file__).parent
-"""Holds the files of the page in the package."""
 
 _TYPES = {
     "html": "text/html; charset=utf-8",
@@ -80,13 +78,8 @@ class PageFile:
 def page_files(model: bytes, *, server: dict[str, Any] | None = None, card: str | None = None) -> dict[str, PageFile]:
     """Collect the files of the page: relative URL to file. Nothing is loaded from other origins.
 
-    Args:
-        model: The model file for the browser.
-        server: What the page must know about its server, as JSON values; None without a server.
-        card: The model card, Markdown; None if there is none.
-
-    Raises:
-        EmodetError: The model file is not one of emodet's, or the installation lacks the runtime.
+    `server` is what the page must know about its server, as JSON values; `card` the model card, Markdown. `EmodetError`
+    if the model file is not one of emodet's, or the installation lacks the runtime.
     """
     info = ModelFile(model, name="the page's model file").info
     weights = centerface.weights_file().read_bytes()
@@ -116,21 +109,17 @@ def write_folder(files: Mapping[str, PageFile], output: Path, *, overwrite: bool
     With `overwrite` a page in it is replaced; other folders are never emptied. `EmodetError` if the folder is not
     empty, or cannot be written.
     """
-    try:
+    with os_errors(f"output={output}: cannot be written"):
         present = sorted(each.name for each in output.iterdir()) if output.exists() else []
         if present and not (overwrite and _MARKER in present):
-            raise EmodetError(
-                f"output={output} contains {present[0]}; choose another folder"
-                + (", or replace the page in it with overwrite=true" if _MARKER in present else "")
-            )
+            page = ", or replace the page in it with overwrite=true" if _MARKER in present else ""
+            raise EmodetError(f"output={output} contains {present[0]}; choose another folder{page}")
         if present:
             shutil.rmtree(output)
         for name, file in files.items():
             path = output / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(file.content)
-    except OSError as problem:
-        raise EmodetError(f"output={output}: cannot be written ({problem.strerror or problem})") from None
     return output
 
 
@@ -143,17 +132,13 @@ def _detector_settings() -> dict[str, Any]:
         "check": check.to_dict(),
         "stream_side": detectors.STREAM_SIDES[0],
         "stream_every_s": DETECT_EVERY / _USUAL_RATE,
-        "live_side": LIVE_SIDE,
+        "live_side": _LIVE_SIDE,
         "live_every_s": _LIVE_EVERY_S,
     }
 
 
 def model_for_page(model: str = DEFAULT_MODEL) -> tuple[bytes, str | None]:
-    """The bytes of a model file of `emodet.modelfile.model_path`, and the model card in its folder, if there is one.
-
-    Raises:
-        EmodetError: The file is missing or not a model file of emodet's, or the card is not UTF-8.
-    """
+    """The bytes of a model file of `emodet.modelfile.model_path`, and its card; `EmodetError` if it is refused."""
     path = model_path(model)
     read_model_file(path)
     return path.read_bytes(), model_card(path)
