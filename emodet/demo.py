@@ -3,7 +3,6 @@
 The picture is Eileen Collins, astronaut, photographed by NASA: public domain, from scikit-image's `data.astronaut()`.
 """
 
-import importlib.resources
 import json
 import os
 from collections.abc import Sequence
@@ -29,8 +28,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     from emodet.predict import main as predict
 
-    with importlib.resources.as_file(importlib.resources.files("emodet") / "pictures" / "portrait.jpg") as picture:
-        status = predict([str(picture), "--annotate", "--output", str(output)])
+    picture = Path(__file__).parent / "pictures" / "portrait.jpg"
+    status = predict([str(picture), "--annotate", "--output", str(output)])
     if status == 0:
         for row in map(json.loads, (output / "faces.jsonl").read_text(encoding="utf-8").splitlines()):
             best = sorted(row["probabilities"].items(), key=lambda item: -item[1])[:3]
