@@ -8,10 +8,18 @@
 import functools
 import inspect
 import logging
+import multiprocessing
+import os
 import signal
 import statistics
-from collections.abc import Iterable, Iterator, Sequence
+import threading
+from collections import deque
+from collections.abc import Generator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from itertools import islice
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -92,9 +100,6 @@ class CropResult(NamedTuple):
     found: int | None  # number of detected faces; None where none was to be detected
 
 
-Results = list[CropResult]
-
-
 @dataclass(frozen=True, slots=True)
 class Cropper:
     """From a sample to its crop; `crop` is ``image``, ``box`` or ``detect``."""
@@ -127,81 +132,93 @@ def require_main_guard() -> None:
         frame = frame.f_back
 
 
-def crop_chunks(cropper: Cropper, file: Path, chunks: Sequence[Chunk], processes: int | None) -> Iterator[Results]:
-    """Write the crops of each chunk to an ``.npy`` file of zeros of `Cropper.shape`; yields the results in order.
+def crop_chunks(
+    cropper: Cropper, file: Path, chunks: Sequence[Chunk], processes: int | None
+) -> Generator[list[CropResult], None, None]:
+    """Write the crops of each chunk to an ``.npy`` file; yields the results in order.
 
-    `processes` is how many; None takes one per core, or this process alone for fewer than 2,000 faces, as processes
-    take seconds to start. They end with the iterator.
+    Args:
+        cropper: Applied to each sample.
+        file: Holds zeros of `Cropper.shape`.
+        chunks: Row of the first face, and samples.
+        processes: How many; None takes one per core, or this process alone for fewer than 2,000 faces, as processes
+            take seconds to start. They end with the iterator, at once when it is closed before its end.
     """
-    # Not at the top of the file: the keys of the configuration are read, for `--help`, without torch.
-    import torch
-    from torch.utils.data import DataLoader
-
     faces = sum(len(samples) for _, samples in chunks)
-    count = min(processes or min(available_cores(), faces // _FACES_PER_PROCESS), len(chunks))
+    count = processes or max(1, min(available_cores(), faces // _FACES_PER_PROCESS))
+    if count == 1:
+        yield from (_crop_chunk(cropper, file, chunk) for chunk in chunks)
+        return
+    others = set(multiprocessing.active_children())
     # Fork would copy the threads of whatever library the caller has loaded in an unknown state.
-    apart: dict[str, Any] = {"num_workers": count, "multiprocessing_context": "spawn", "prefetch_factor": 4}
-    loader: Iterable[Results | OSError] = DataLoader(
-        _Chunks(cropper, file),  # type: ignore[arg-type]
-        batch_sampler=chunks,  # type: ignore[arg-type]
-        collate_fn=_whole,
-        worker_init_fn=_ignore_interrupts,
-        generator=torch.Generator(),  # else it would draw from the one that a training is seeded with
-        **(apart if count > 1 else {}),
-    )
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(count, context, initializer=_start_worker, initargs=(cropper, file))
+    waiting = iter(chunks)
     try:
-        for results in loader:
-            if isinstance(results, OSError):
-                raise results
-            yield results
-    except RuntimeError as problem:
-        if "DataLoader worker (pid" not in str(problem):
-            raise
+        # A bounded number in flight: the samples of a large release are not all pickled at once.
+        running = deque(pool.submit(_in_worker, chunk) for chunk in islice(waiting, 4 * count))
+        while running:
+            yield running.popleft().result()
+            running.extend(pool.submit(_in_worker, chunk) for chunk in islice(waiting, 1))
+    except BrokenProcessPool:
         raise EmodetError(
             f"a process that prepares pictures ended unexpectedly. Either {_UNGUARDED}; or it was killed (out of "
             "memory?): finished faces are kept, run it again with data.processes=1 to need less memory"
         ) from None
+    except BaseException:
+        # Shutting down waits for the pool's processes, also for those that are still starting.
+        for process in set(multiprocessing.active_children()) - others:
+            process.kill()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
-@dataclass(frozen=True, slots=True)
-class _Chunks:
-    """A data set whose batches are chunks: fetching one writes its crops to the file."""
-
-    cropper: Cropper
-    file: Path
-
-    def __getitems__(self, chunk: Chunk) -> Results | OSError:
-        """The results; an error of the disk as a value, which the loader would wrap into a traceback."""
-        start, samples = chunk
-        crops = np.zeros(self.cropper.shape(len(samples)), dtype=np.uint8)
-        results = []
-        for row, sample in enumerate(samples):
-            try:
-                crop, found = self.cropper(sample)
-            except (EmodetError, OSError) as problem:
-                results.append(CropResult(None, str(problem), None))
-                continue
-            if crop is not None:
-                crops[row] = crop[:, :, : crops.shape[3]]
-            results.append(CropResult(None if crop is None else crop_hash(crops[row]), None, found))
+def _crop_chunk(cropper: Cropper, file: Path, chunk: Chunk) -> list[CropResult]:
+    start, samples = chunk
+    crops = np.zeros(cropper.shape(len(samples)), dtype=np.uint8)
+    results = []
+    for row, sample in enumerate(samples):
         try:
-            offset = np.load(self.file, mmap_mode="r").offset
-            # Written, not mapped: a full disk is then an error, not a killed process.
-            with self.file.open("r+b") as stream:
-                stream.seek(offset + start * crops[0].nbytes)
-                stream.write(crops.data)
-        except OSError as problem:
-            return problem
-        return results
-
-
-def _whole(results: Results | OSError) -> Results | OSError:
+            crop, found = cropper(sample)
+        except (EmodetError, OSError) as problem:
+            results.append(CropResult(None, str(problem), None))
+            continue
+        if crop is not None:
+            crops[row] = crop[:, :, : crops.shape[3]]
+        results.append(CropResult(None if crop is None else crop_hash(crops[row]), None, found))
+    offset = np.load(file, mmap_mode="r").offset
+    # Written, not mapped: a full disk is then an error, not a killed process.
+    with file.open("r+b", buffering=0) as stream:
+        stream.seek(offset + start * crops[0].nbytes)
+        left = crops.data.cast("B")
+        while left:
+            left = left[stream.write(left) :]
     return results
 
 
-def _ignore_interrupts(_number: int) -> None:
+_worker: tuple[Cropper, Path] | None = None
+
+
+def _start_worker(cropper: Cropper, file: Path) -> None:
+    global _worker
     # Ctrl-C reaches every process of a terminal; the parent handles it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    _worker = (cropper, file)
+
+
+def _end_with_parent() -> None:
+    # A worker whose parent was killed would wait for work for ever.
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)
+
+
+def _in_worker(chunk: Chunk) -> list[CropResult]:
+    assert _worker is not None
+    return _crop_chunk(*_worker, chunk)
 
 
 @functools.cache

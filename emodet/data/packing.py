@@ -13,6 +13,7 @@ import shutil
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -139,8 +140,12 @@ class _Packing:
             total=len(samples), initial=len(done), unit="face", desc=f"packing {reader.title}", disable=not progress
         )
         chunks = [(at, samples[at : at + _CHUNK]) for at in range(len(done), len(samples), _CHUNK)]
-        with bar, (self.folder / _JOURNAL).open("a", encoding="utf-8") as journal:
-            for chunk in crop_chunks(self.cropper, self.folder / IMAGES, chunks, processes):
+        with (
+            bar,
+            closing(crop_chunks(self.cropper, self.folder / IMAGES, chunks, processes)) as results,
+            (self.folder / _JOURNAL).open("a", encoding="utf-8") as journal,
+        ):
+            for chunk in results:
                 journal.write(json.dumps(chunk) + "\n")
                 journal.flush()
                 done += chunk
