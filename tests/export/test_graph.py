@@ -41,7 +41,7 @@ def test_crops_are_cut_as_in_training_and_their_channels_are_rgb(classifier, exp
     crop = classifier.preprocessing.crop(image, (20, 15, 140, 150))[None]
     expected = torch_outputs(classifier, crop)
     assert np.abs(onnx_outputs(exported, crop) - expected).max() <= 1e-5
-    assert np.abs(onnx_outputs(exported, crop[..., ::-1].copy()) - expected).max() > 1e-3
+    assert np.abs(onnx_outputs(exported, crop[..., ::-1].copy()) - expected).max() > 3e-4
 
 
 def test_a_grey_net_s_graph_converts_colour_crops_as_opencv_does(faces):
