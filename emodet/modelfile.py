@@ -34,7 +34,7 @@ SHIPPED = {
     "fp32": _WEIGHTS / "emodet-fp32.onnx",
 }
 """Model files of the package, by the name that stands for them: ``int8`` and ``fp32`` hold the residual
-CNN of 1,979,080 parameters, ``accurate`` dlib's face descriptor net of 5.6 M parameters, fine-tuned on the same faces."""
+CNN of 1,979,080 parameters, ``accurate`` dlib's face descriptor net, 5.6 M parameters, fine-tuned on the same faces."""
 
 DEFAULT_MODEL = "int8"
 """The shipped model file used when none is named."""
