@@ -25,7 +25,7 @@ from onnx import helper, numpy_helper
 from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
 
 from emodet.inference.centerface import MULTIPLE
-from emodet.synthetic.faces import draw_sheet
+from emodet.synthetic.faces import draw_face, draw_identity
 
 PICTURES = "astronaut camera cat coffee rocket chelsea brick text retina stereo_motorcycle"
 SIDES = (640, 480, 320, 192)
@@ -198,9 +198,19 @@ def pictures() -> Iterator[npt.NDArray[np.uint8]]:
         image = cv2.cvtColor(image, cv2.COLOR_GRAY2RGB) if image.ndim == 2 else image[:, :, :3]
         for side in SIDES:
             yield _resized(image, side)
-    sheet = draw_sheet(6, 160)
+    sheet = np.concatenate([_drawn_person(person) for person in range(6)])
     for side in SIDES:
         yield _resized(sheet, side)
+
+
+def _drawn_person(person: int) -> npt.NDArray[np.uint8]:
+    """A person's eight emotions in a row: uint8 (160, 8 * 160, 3), RGB."""
+    identity = draw_identity(np.random.default_rng((0, person)))
+    faces = [
+        draw_face(emotion, (0, person, emotion), 160, identity=identity, clean=True, framing=(0.59, 0.59))
+        for emotion in range(8)
+    ]
+    return np.concatenate([face.image for face in faces], axis=1)
 
 
 def _resized(image: npt.NDArray[np.uint8], side: int) -> npt.NDArray[np.uint8]:
