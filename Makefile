@@ -62,13 +62,13 @@ TEACHERS := 'distillation.teachers=[$(REPRODUCED)/teacher/weights.pt,$(REPRODUCE
 stage = $(BIN)/python -m emodet.train --config-dir experiments/ferplus/conf $(if $(wildcard $(@D)/checkpoints/last.ckpt),resume='$(@D)',experiment=ferplus_$(1) \
   data.root='$(FERPLUS)' hydra.run.dir='$(@D)' seed=0 $(2) $(OPTIONS))
 
-reproduce: $(INSTALLED)  ## retrain the shipped model from FERPLUS=/path/to/ferplus, in minutes on a GPU, and export it
+reproduce: $(INSTALLED)  ## retrain the shipped models from FERPLUS=/path/to/ferplus, in minutes on a GPU, and export it
 	@test -n '$(FERPLUS)' || { echo "make reproduce FERPLUS=/path/to/ferplus: say where the FER+ files are" >&2; exit 1; }
 	$(MAKE) --no-print-directory $(WEIGHTS)
 	$(BIN)/python -m emodet.export checkpoint=$(REPRODUCED)/student/weights.pt data=ferplus data.root='$(FERPLUS)' \
 	  output=$(REPRODUCED)/model
-	$(BIN)/python -m emodet.export checkpoint=$(REPRODUCED)/student/weights.pt data=ferplus data.root='$(FERPLUS)' \
-	  output=$(REPRODUCED)/model name=emodet-accurate mirror=true formats=[int8]
+	$(BIN)/python -m emodet.export checkpoint=$(REPRODUCED)/teacher/weights.pt data=ferplus data.root='$(FERPLUS)' \
+	  output=$(REPRODUCED)/model name=emodet-accurate formats=[int8]
 
 $(REPRODUCED)/teacher/weights.pt $(REPRODUCED)/wide/weights.pt: $(REPRODUCED)/%/weights.pt:
 	$(call stage,$*)
