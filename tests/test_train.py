@@ -155,6 +155,7 @@ def test_the_baseline_without_affectnet_says_how_to_get_it(refused, tmp_path):
         (["scheduler=plateau", "scheduler.monitor=val/acuracy"], "scheduler.monitor=val/acuracy: there is no such"),
         (["trainer.precision=8"], "trainer.precision=8"),
         (["trainer.max_epochs=1"], "trainer.check_val_every_n_epoch=2: no validation in trainer.max_epochs=1"),
+        (["callbacks.ema.decay=1"], "callbacks.ema.decay=1: a share from 0 to below 1"),
         (["callbacks.best.keep=first"], "callbacks.best.keep=first: best (by training.monitor) or last"),
         (["callbacks.best.keep=last", "callbacks=[default,early_stopping]"], "early stopping lets the val split"),
         (["callbacks.best.keep=last", "trainer.max_epochs=3"], "epoch 3, the last one, would not be validated"),

@@ -145,7 +145,7 @@ class _Painter:
 
     def _eye_and_nose_folds(self, s: float, a: Sequence[float], upper: Points, lower: Points) -> None:
         u, ny, nw, person = self.u, self.shape.nose_y, self.shape.nose_width, self.person
-        # Cheek raiser: a pouch under the eye, crow's feet beside it. Years do the same, less.
+        # Cheek raiser: a pouch under the eye, crow's feet next to it. Age does the same, less.
         pouch = max(a[6], 0.6 * a[7], 0.45 * person.age)
         if pouch > 0.1:
             self._fold(lower[2:-2] + down(0.07), 105 * pouch, 0.025 * u + 1)

@@ -1,6 +1,6 @@
 """Checkpoints and plain weights: read without running any code that they bring.
 
-Plain weights lie beside a card: ``NAME.pt`` is the net's state dict and nothing else; ``NAME.json`` is what it takes to
+Plain weights have a card: ``NAME.pt`` is the net's state dict and nothing else; ``NAME.json`` is what it takes to
 use it: the net's arguments, the classes in order, preprocessing, temperature, training data with its terms, figures.
 The card names the SHA-256 of the weights, so that the two cannot be mixed up.
 """
@@ -142,7 +142,7 @@ def read_card(file: Path) -> WeightsCard:
     place = file.with_suffix(".json")
     if not place.is_file():
         raise EmodetError(
-            f"weights {file}: there is no {place.name} beside it, and weights alone do not say which classes and "
+            f"weights {file}: there is no {place.name} in its folder, and weights alone do not say which classes and "
             "which preprocessing they were trained with. Training writes both"
         )
     try:

@@ -182,7 +182,7 @@ def init_from(classifier: EmotionClassifier, file: Path) -> list[str]:
     """Start from trained weights: a run folder, a checkpoint of ours, a plain state dict of the net, or ``shipped``.
 
     The last layer is carried over row by row, by name: classes (also by another name of the same emotion), valence and
-    arousal. A checkpoint names them, and so does the card beside plain weights; without either, a last layer of another
+    arousal. A checkpoint names them, and so does the card of plain weights; without either, a last layer of another
     size stays fresh.
 
     Returns:

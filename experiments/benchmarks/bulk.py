@@ -1,4 +1,4 @@
-"""Recognition of many pictures: its rate beside that of decoding alone, and how it grows with worker processes.
+"""Recognition of many pictures: its rate, that of decoding alone, and how it grows with worker processes.
 
     python experiments/benchmarks/bulk.py [--pictures 1000] [--workers 1 2] [--rounds 3] [--parquet]
 
