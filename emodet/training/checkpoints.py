@@ -142,7 +142,7 @@ def read_card(file: Path) -> WeightsCard:
     place = file.with_suffix(".json")
     if not place.is_file():
         raise EmodetError(
-            f"weights {file}: there is no {place.name} in its folder, and weights alone do not say which classes and "
+            f"weights {file}: there is no {place.name} beside it, and weights alone do not say which classes and "
             "which preprocessing they were trained with. Training writes both"
         )
     try:
