@@ -55,26 +55,32 @@ else
 	$(BIN)/python -m emodet.train experiment=baseline data=synthetic $(BRIEFLY)
 endif
 
-# Trains the shipped model from scratch: two teachers, then the net. Finished stages are skipped, an interrupted one is resumed.
+# Trains the shipped models: a teacher, two nets that it teaches, the net that these teach. Finished stages are skipped, an interrupted
+# one is resumed.
 REPRODUCED := outputs/reproduced
-WEIGHTS := $(foreach stage,teacher wide student,$(REPRODUCED)/$(stage)/weights.pt)
-TEACHERS := 'distillation.teachers=[$(REPRODUCED)/teacher/weights.pt,$(REPRODUCED)/wide/weights.pt]'
+comma := ,
+STAGE = $(REPRODUCED)/$(1)/weights.pt
 stage = $(BIN)/python -m emodet.train --config-dir experiments/ferplus/conf $(if $(wildcard $(@D)/checkpoints/last.ckpt),resume='$(@D)',experiment=ferplus_$(1) \
-  data.root='$(FERPLUS)' hydra.run.dir='$(@D)' seed=0 $(2) $(OPTIONS))
+  data.root='$(FERPLUS)' hydra.run.dir='$(@D)' $(2) $(OPTIONS))
+export_net = $(BIN)/python -m emodet.export checkpoint=$(REPRODUCED)/$(1)/weights.pt data=ferplus data.root='$(FERPLUS)' output=$(REPRODUCED)/model
 
-reproduce: $(INSTALLED)  ## retrain the shipped models from FERPLUS=/path/to/ferplus, in minutes on a GPU, and export it
+reproduce: $(INSTALLED)  ## retrain the shipped models from FERPLUS=/path/to/ferplus, in minutes on a GPU, and export them
 	@test -n '$(FERPLUS)' || { echo "make reproduce FERPLUS=/path/to/ferplus: say where the FER+ files are" >&2; exit 1; }
-	$(MAKE) --no-print-directory $(WEIGHTS)
-	$(BIN)/python -m emodet.export checkpoint=$(REPRODUCED)/student/weights.pt data=ferplus data.root='$(FERPLUS)' \
-	  output=$(REPRODUCED)/model
-	$(BIN)/python -m emodet.export checkpoint=$(REPRODUCED)/teacher/weights.pt data=ferplus data.root='$(FERPLUS)' \
-	  output=$(REPRODUCED)/model name=emodet-accurate formats=[int8]
+	$(MAKE) --no-print-directory $(call STAGE,student)
+	$(call export_net,student)
+	$(call export_net,accurate) name=emodet-accurate formats=[int8]
 
-$(REPRODUCED)/teacher/weights.pt $(REPRODUCED)/wide/weights.pt: $(REPRODUCED)/%/weights.pt:
-	$(call stage,$*)
+$(call STAGE,teacher):
+	$(call stage,teacher)
 
-$(REPRODUCED)/student/weights.pt: $(REPRODUCED)/teacher/weights.pt $(REPRODUCED)/wide/weights.pt
-	$(call stage,student,$(TEACHERS))
+$(call STAGE,accurate): $(call STAGE,teacher)
+	$(call stage,accurate,net.pretrained=false init_from=$< 'distillation.teachers=[$<]')
+
+$(call STAGE,accurate_dlib): $(call STAGE,teacher)
+	$(call stage,accurate,'distillation.teachers=[$<]' seed=1)
+
+$(call STAGE,student): $(call STAGE,accurate) $(call STAGE,accurate_dlib)
+	$(call stage,student,'distillation.teachers=[$(subst $() ,$(comma),$^)]')
 
 test: $(INSTALLED)  ## run the tests that take seconds
 	$(BIN)/python -m pytest -m "not slow" --numprocesses 2 --dist loadfile

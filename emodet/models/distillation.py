@@ -44,6 +44,7 @@ class Distillation(TrainingExtra):
         self.teachers = [teacher.eval().requires_grad_(False) for teacher in teachers]
         self.weight, self.temperature, self.flip = weight, temperature, flip
         self.columns: list[list[int]] = []
+        self.checked = False
 
     def setup(self, classifier: "EmotionClassifier") -> None:
         """Match the classes of teachers and student by name."""
@@ -59,13 +60,15 @@ class Distillation(TrainingExtra):
     def on_fit_start(self, classifier: "EmotionClassifier") -> None:
         """Move the teachers to the student's device."""
         for teacher in self.teachers:
-            teacher.to(classifier.device)
+            teacher.to(classifier.device, memory_format=torch.channels_last)
 
     def transform_batch(self, batch: Batch, classifier: "EmotionClassifier") -> Batch:
         """Mix the teachers' probabilities into the targets."""
         softened = (self.log_probabilities(batch["image"]) / self.temperature).softmax(dim=1)
-        if not softened.isfinite().all():
+        # Once: looking at a batch waits for the GPU.
+        if not self.checked and not softened.isfinite().all():
             raise EmodetError("distillation.teachers: a teacher's probabilities are not finite; its training failed")
+        self.checked = True
         return {**batch, "target": (1 - self.weight) * batch["target"] + self.weight * softened}
 
     @torch.no_grad()

@@ -11,7 +11,7 @@ import tarfile
 import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,9 @@ ROOT = Path(__file__).parents[2]
 START = time.monotonic()
 # Faces of an epoch of FER+; seconds that an epoch takes besides them, and a training besides its epochs.
 EPOCH, EPOCH_S, START_S = 28_400, 0.4, 40
+RATE = 8500  # faces/s of one of two trainings side by side, if there was no pilot; 10,250 were measured
+# What a stage of the recipe takes of the time that is left, and its epochs.
+SHARES = {"teacher": (0.27, 32), "accurate": (0.34, 32), "student": (1.0, 96)}
 PLAIN = ["trainer=default", "logger=csv", "trainer.enable_progress_bar=false"]
 Options = argparse.Namespace
 
@@ -238,59 +241,66 @@ def ferplus_run(steps: Steps, options: Options, run: Path, experiment: str, epoc
         arguments += ["trainer.limit_train_batches=1", "data.batch_size=8", "data.num_workers=0", "data.processes=1"]
         arguments += ["net.channels=[4,4,8,8]", "net.features=8"]
     else:
-        arguments += [f"data.num_workers={max(1, (os.cpu_count() or 1) // 2 - 2)}"]
+        arguments += [f"data.num_workers={max(1, (os.cpu_count() or 1) // 2 - 1)}"]
     steps.command("emodet.train", *arguments, most=steps.left() - 15)
     facts: dict[str, Any] = json.loads((run / "run.json").read_text())
     return facts
 
 
 def stages(steps: Steps, options: Options, work: Path, epochs: Mapping[str, int]) -> list[dict[str, Callable[[], Any]]]:
-    """Teachers, then students of two seeds: two trainings at a time."""
+    """A teacher, unless one is given; two nets that it teaches; students of two seeds, which both teach."""
     work.mkdir(parents=True, exist_ok=True)
-    face = ["net.pretrained=false", f"init_from={options.dlib}"] if options.dlib else []
+    dlib = ["net.pretrained=false", f"init_from={options.dlib}"] if options.dlib else []
+    teacher = options.teacher or work / "teacher"
     if options.rehearse:
-        face = ["net=residual_cnn"]
-    teachers = f"distillation.teachers=[{work / 'face'},{work / 'wide'}]"
+        dlib = ["net=residual_cnn"]
 
     def run(name: str, experiment: str, *more: str) -> Callable[[], Any]:
         kind = name.partition("_")[0]
         return lambda: ferplus_run(steps, options, work / name, experiment, epochs[kind], *more)["faces_per_second"]
 
-    students = {
-        f"student_{seed}": run(f"student_{seed}", "ferplus_student", teachers, f"seed={seed}") for seed in (0, 1)
-    }
-    return [{"face": run("face", "ferplus_teacher", *face), "wide": run("wide", "ferplus_wide")}, students]
+    # Two starts, as nets that err differently teach more together.
+    starts = [dlib if options.rehearse else ["net.pretrained=false", f"init_from={teacher}"], dlib]
+    taught = f"distillation.teachers=[{teacher}]"
+    both = f"distillation.teachers=[{work / 'accurate_0'},{work / 'accurate_1'}]"
+    found = [{"teacher": run("teacher", "ferplus_teacher", *dlib)}] if teacher != options.teacher else []
+    return [
+        *found,
+        {f"accurate_{n}": run(f"accurate_{n}", "ferplus_accurate", taught, *starts[n], f"seed={n}") for n in (0, 1)},
+        {f"student_{n}": run(f"student_{n}", "ferplus_student", both, f"seed={n}") for n in (0, 1)},
+    ]
 
 
 def pilot(steps: Steps, options: Options) -> None:
     """Measure the rate of each training, two of them at a time, in three epochs."""
-    few = dict.fromkeys(("face", "wide", "student"), 1 if options.rehearse else 3)
+    few = dict.fromkeys(SHARES, 1 if options.rehearse else 3)
     for stage in stages(steps, options, options.work / "pilot", few):
         steps.together({f"pilot, {name}": action for name, action in stage.items()}, 20, most=2)
 
 
 def accuracy(steps: Steps, options: Options) -> None:
-    """The recipe of the shipped model on FER+, for as many epochs as the rates of the pilot allow."""
+    """The recipe of the shipped models on FER+, for as many epochs as the rates of the pilot allow."""
     entries = json.loads(options.rates.read_text())["steps"] if options.rates else steps.report["steps"]
 
-    def fitting(name: str, share: float) -> int:
-        """As many epochs, a multiple of 4, as a share of the time left allows."""
-        rate = 0.8 * (entries.get(f"pilot, {name}", {}).get("result") or 5000)  # the pilot has few validations
-        epochs = int((share * (steps.left() - 15) - START_S) / (EPOCH / rate + EPOCH_S))
-        return 1 if options.rehearse else max(4, epochs // 4 * 4)
+    def fitting(stage: str, names: Iterable[str]) -> int:
+        """As many epochs, a multiple of 4, as the stage's share of the time left allows, and the recipe has."""
+        rates = [entries.get(f"pilot, {name}", {}).get("result") or RATE for name in names]
+        share, most = SHARES[stage]
+        epochs = int((share * (steps.left() - 15) - START_S) / (EPOCH / min(rates) + EPOCH_S))
+        return 1 if options.rehearse else min(max(4, epochs // 4 * 4), most)
 
-    epochs = {name: min(fitting(name, 0.36), 80) for name in ("face", "wide")} | {"student": 0}
-    for number in (0, 1):
-        if number == 1:
-            epochs["student"] = fitting("student_0", 1)
-            steps.run("epochs", lambda: dict(epochs))
-        steps.together(stages(steps, options, options.work / "accuracy", epochs)[number], 20, most=2)
-    for name in ("student_0", "student_1", "face", "wide"):
-        folder = options.work / "accuracy" / name
-        steps.run(f"weights of {name}", lambda f=folder, n=name: keep(f, steps.out / f"{n}.pt"))  # type: ignore[misc]
+    epochs: dict[str, int] = {}
+    work = options.work / "accuracy"
+    for number, stage in enumerate(stages(steps, options, work, epochs)):
+        kind = next(iter(stage)).partition("_")[0]
+        epochs[kind] = fitting(kind, stage)
+        steps.run(f"epochs of stage {number}", lambda: dict(epochs))
+        steps.together(stage, 20, most=2)
+        for each in stage:
+            steps.run(f"weights of {each}", lambda e=each: keep(work / e, steps.out / f"{e}.pt"))  # type: ignore[misc]
     patterns = ("run.json", "config.yaml", "train.log", "metrics.csv", "weights.json", "evaluation-test/report.json")
     with tarfile.open(steps.out / "runs.tar.gz", "w:gz") as archive:
-        for file in sorted(f for pattern in patterns for f in (options.work / "accuracy").glob(f"*/{pattern}")):
+        for file in sorted(f for pattern in patterns for f in work.glob(f"*/{pattern}")):
             archive.add(file, file.relative_to(options.work))
 
 
@@ -322,6 +332,7 @@ def main() -> int:
     parser.add_argument("--rehearse", action="store_true", help="tiny settings, on a CPU, to see that all steps run")
     parser.add_argument("--ferplus", help="folder of the FER+ files (default: $EMODET_FERPLUS)")
     parser.add_argument("--dlib", type=Path, help="start weights of the face net (default: its package's)")
+    parser.add_argument("--teacher", type=Path, help="weights of the recipe's first stage, which is then left out")
     parser.add_argument("--steps", default=",".join(STEPS), help="of %(default)s")
     parser.add_argument("--rates", type=Path, help="report.json of an earlier pilot on the same kind of machine")
     parser.add_argument("--budget", type=float, default=520, help="seconds (default: %(default)s)")
