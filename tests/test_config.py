@@ -141,19 +141,6 @@ def test_dict_values_are_taken_from_the_command_line():
     assert config["callbacks"]["x"]["_target_"] == "lightning.Callback"
 
 
-def test_every_value_in_force_is_there():
-    config = composed("experiment=baseline")
-    assert config["data"]["eval_batch_size"] == 256
-    assert config["trainer"]["accumulate_grad_batches"] == 1
-    assert config["preprocessing"]["mean"] == [0.5, 0.5, 0.5]
-    assert config["callbacks"]["early_stopping"] == {
-        "_target_": "emodet.training.callbacks.EarlyStopping",
-        "monitor": "val/accuracy",
-        "patience": 40,
-        "min_delta": 0.0,
-    }
-
-
 # Groups.
 
 

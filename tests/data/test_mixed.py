@@ -334,27 +334,9 @@ class TestIdentity:
 
 
 class TestRefused:
-    @pytest.mark.parametrize(
-        ("sources", "message"),
-        [
-            ({"a b": {"root": "x"}}, "'data.sources: a b': a name of letters"),
-            ({"a:b": {"root": "x"}}, "a name of letters"),
-            ({"a": {}}, "data.sources: a: root is not set"),
-            ({"a": {"root": "x", "rot": 1}}, "data.sources: a: rot cannot be set for one data set; there are root"),
-            ({"a": {"root": "x", "batch_size": 1}}, "batch_size cannot be set for one data set"),
-            ({"a": {"root": "x", "weight": 0}}, "data.sources: a: weight=0"),
-            ({"a": {"root": "x", "weight": True}}, "data.sources: a: weight=True"),
-            ({"a": {"root": "x", "weight": float("nan")}}, "weight=nan"),
-            ({"a": {"root": "x", "labels": "both"}}, "data.sources: a: data.labels='both'"),
-            ({"a": {"root": "x", "classes": 6}}, "data.sources: a: data.classes=6"),
-        ],
-    )
-    def test_settings(self, tmp_path, sources, message):
-        with pytest.raises(EmodetError) as caught:
-            build_datamodule({"packs": str(tmp_path), "sources": sources}, CROP)
-        assert message in str(caught.value)
-
-    def test_a_root_beside_sources(self, tmp_path):
+    def test_a_root_that_is_not_set_or_beside_sources(self, tmp_path):
+        with pytest.raises(EmodetError, match=r"data\.sources: a: root is not set"):
+            build_datamodule({"packs": str(tmp_path), "sources": {"a": {}}}, CROP)
         with pytest.raises(EmodetError, match=r"data\.root=.* is for one data set"):
             build_datamodule({"root": str(tmp_path), "sources": {"a": {"root": "x"}}}, CROP)
 
