@@ -31,7 +31,7 @@ from emodet.commands import command, to_plain_dict
 from emodet.data.datamodule import EmotionDataModule
 from emodet.errors import EmodetError
 from emodet.inference.detectors import Detector, make_detector
-from emodet.modelfile import SHIPPED, ModelFile, read_model_file, shipped_model
+from emodet.modelfile import model_path, read_model_file
 from emodet.training.assembly import build_data
 from emodet.training.console import quiet_lightning
 from emodet.training.folder import provenance
@@ -81,7 +81,8 @@ class Audit:
         self.settings, threads = settings, settings.get("threads")
         self.proposals = ProposalOptions(**settings["proposals"])
         self.out_of_fold = OutOfFoldOptions(**settings["out_of_fold"])
-        self.model = _model(settings["model"], threads)
+        model = settings["model"]
+        self.model = None if model == "none" else read_model_file(model_path(model), threads=threads)
         detects = not settings["quick"] and settings["detector"] != "none"
         self.detector = make_detector(settings["detector"], threads=threads) if detects else None
 
@@ -125,14 +126,6 @@ def _best_score(detector: Detector) -> Callable[[UInt8], float]:
         return found[0].score if found else 0.0
 
     return score
-
-
-def _model(name: str, threads: int | None) -> ModelFile | None:
-    if name == "none":
-        return None
-    if name in SHIPPED:
-        return shipped_model(name, threads=threads)
-    return read_model_file(Path(name).expanduser(), threads=threads)
 
 
 def _default_folder(data: EmotionDataModule) -> Path:

@@ -137,9 +137,10 @@ class EvaluateConfig:
     Attributes:
         checkpoint: The ``.ckpt`` to measure, a run folder, or plain weights (``.pt``) with their card. Its run's data
             is used unless `data` or `data.root` is given.
-        model: The model file (``.onnx``) to measure instead.
+        model: The model file to measure instead: a path, or a shipped one (``int8``, ``accurate``, ``fp32``).
         split: ``test``, ``val``, ``train``, or ``all``, for data that the model was not trained on.
-        output: The folder for the report; by default ``evaluation-SPLIT`` in the run folder.
+        output: The folder for the report; by default ``evaluation-SPLIT`` in the run folder, and for a shipped model
+            file ``FILE-evaluation-SPLIT`` in the working directory.
         resamples: Of the bootstrap.
         errors: How many of the worst errors the page shows.
         corruptions: Whether to measure how accuracy falls with blur, noise, compression, darkness, distance, tilt and

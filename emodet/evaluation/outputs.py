@@ -86,8 +86,7 @@ def predict_split_with_model_file(
 ) -> SplitOutputs:
     """The same with a model file; `data` has crops as the model file takes them.
 
-    A model file gives calibrated probabilities; their logarithms stand as logits, so the temperature of these outputs
-    is 1.
+    A model file gives calibrated probabilities; their logarithms stand as logits, and there is no temperature.
     """
     names = model.info.class_names
     # By name: the columns of a file are in its own order.
@@ -121,8 +120,11 @@ def _run(
     return SplitOutputs(np.concatenate(logits), np.concatenate(emotion), np.concatenate(index), split, both)
 
 
-def to_predictions(outputs: SplitOutputs, data: EmotionDataModule, temperature: float) -> Predictions:
-    """Calibrated probabilities with the keys, groups and data sets of their faces."""
+def to_predictions(outputs: SplitOutputs, data: EmotionDataModule, temperature: float | None) -> Predictions:
+    """Calibrated probabilities with the keys, groups and data sets of their faces.
+
+    `temperature` is None where they were calibrated before, as those of a model file.
+    """
     table = data.pack.table
     subjects, names = table.subject[outputs.index], data.source_names
     titles = {"val": data.splits.val_name, "test": data.splits.test_name, "train": "train", "all": "all faces"}
@@ -131,8 +133,8 @@ def to_predictions(outputs: SplitOutputs, data: EmotionDataModule, temperature: 
     return Predictions(
         keys=table.key[outputs.index].tolist(),
         emotion=outputs.emotion,
-        probabilities=softmax(outputs.logits, temperature),
-        uncalibrated=softmax(outputs.logits),
+        probabilities=softmax(outputs.logits, temperature or 1.0),
+        uncalibrated=None if temperature is None else softmax(outputs.logits),
         class_names=data.class_names,
         split=titles[outputs.split],
         data=str(data.pack.manifest["title"]),

@@ -193,7 +193,7 @@ def _confusions(evaluation: Evaluation, limit: int = 8) -> list[tuple[str, str, 
 def report(
     outputs: SplitOutputs,
     data: EmotionDataModule,
-    temperature: float,
+    temperature: float | None,
     folder: Path,
     details: Details,
     *,
@@ -203,7 +203,8 @@ def report(
 ) -> Evaluation:
     """Evaluate outputs and write the report's folder; see `evaluate_predictions` and `write_report`.
 
-    With `predict`, which runs the model on the same faces with changed crops, the report includes robustness.
+    `temperature` is that of `to_predictions`. With `predict`, which runs the model on the same faces with changed
+    crops, the report includes robustness.
     """
     predictions = to_predictions(outputs, data, temperature)
     evaluation = evaluate_predictions(predictions, resamples=resamples)
@@ -214,10 +215,12 @@ def report(
         # In a mix, some data sets may select and report on the same faces.
         which = "These faces" if selected == len(outputs.index) else f"{selected:,} of these faces"
         evaluation = evaluation.with_notes(
-            f"{which} chose the {'temperature and the ' if temperature != 1 else ''}epoch, unless the last one was "
-            "kept: scores are optimistic."
+            f"{which} chose the {'temperature and the ' if temperature not in (None, 1) else ''}epoch, unless the last "
+            "one was kept: scores are optimistic."
         )
-    described = {**details, "temperature": temperature, "pack fingerprint": data.pack.fingerprint}
+    described = {**details, "pack fingerprint": data.pack.fingerprint}
+    if temperature is not None:
+        described["temperature"] = temperature
     if (facts := data.correction_facts) is not None:
         described["corrections"] = f"{facts['file']}, SHA-256 {facts['sha256']}: {in_words(facts['faces'])}"
         split = data.pack.table.split[outputs.index[0]]

@@ -13,9 +13,9 @@ from torch import nn
 from torchmetrics import Metric, MetricCollection
 from torchmetrics.classification import MulticlassConfusionMatrix
 
+from emodet.evaluation.calibration import BINS, calibration_gaps, expected_calibration_error
 from emodet.models.agreement import AGREEMENTS, DIMENSIONS, TERMS, agreement_names, agreement_terms
 
-_BINS = 15
 _OF_SOURCES = ("accuracy", "macro_f1")
 _WIDE = torch.float32 if torch.backends.mps.is_available() else torch.float64  # Apple's GPUs have no float64
 
@@ -89,36 +89,29 @@ class ClassificationScores(MulticlassConfusionMatrix):
 
 
 class CalibrationError(Metric):
-    """The expected calibration error with equally wide bins: torchmetrics' ``norm="l1"``, from sums per bin.
-
-    torchmetrics keeps every prediction and gathers them from all processes.
-    """
+    """The expected calibration error, from sums per bin: torchmetrics keeps and gathers every prediction."""
 
     full_state_update = False
+    gaps: torch.Tensor
     faces: torch.Tensor
-    confidence: torch.Tensor
-    right: torch.Tensor
-    edges: torch.Tensor
 
     def __init__(self) -> None:
         super().__init__()
-        for name in ("faces", "confidence", "right"):
-            self.add_state(name, torch.zeros(_BINS, dtype=_WIDE), dist_reduce_fx="sum")
-        # In float32, as torchmetrics has them.
-        self.register_buffer("edges", torch.linspace(0, 1, _BINS + 1), persistent=False)
+        for name, bins in (("gaps", (BINS,)), ("faces", ())):
+            self.add_state(name, torch.zeros(bins, dtype=_WIDE), dist_reduce_fx="sum")
 
     def update(self, logits: torch.Tensor, emotion: torch.Tensor) -> None:
         """Count a batch: float logits (N, K) and int64 emotions (N,), -1 for none."""
         labelled = emotion >= 0
-        confidence, answer = logits[labelled].float().softmax(dim=1).max(dim=1)
-        bins = (torch.bucketize(confidence, self.edges.float(), right=True) - 1).clamp(0, _BINS - 1)
-        self.faces.index_add_(0, bins, torch.ones_like(confidence, dtype=_WIDE))
-        self.confidence.index_add_(0, bins, confidence.to(_WIDE))
-        self.right.index_add_(0, bins, (answer == emotion[labelled]).to(_WIDE))
+        probabilities = logits[labelled].float().softmax(dim=1).cpu().numpy()
+        gaps = calibration_gaps(probabilities, emotion[labelled].cpu().numpy())
+        self.gaps += torch.from_numpy(gaps.sum(axis=0)).to(self.gaps)
+        self.faces += len(gaps)
 
     def compute(self) -> torch.Tensor:
-        """The mean distance between confidence and accuracy, weighted by the bins' faces: a scalar."""
-        return ((self.confidence - self.right).abs().sum() / self.faces.sum()).float()
+        """A float32 scalar."""
+        error = expected_calibration_error(self.gaps.cpu().double().numpy(), self.faces.cpu().double().numpy())
+        return torch.tensor(float(error))
 
 
 def emotion_metrics(names: Sequence[str]) -> MetricCollection:

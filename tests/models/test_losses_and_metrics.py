@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from emodet.emotions import EMOTIONS
 from emodet.errors import EmodetError
-from emodet.evaluation.calibration import expected_calibration_error, softmax
+from emodet.evaluation.calibration import calibration_gaps, expected_calibration_error, softmax
 from emodet.models.losses import SoftCrossEntropy, balanced_class_weights
 from emodet.models.metrics import Mean, SourceMetrics, emotion_metrics, monitored_names
 
@@ -111,7 +111,7 @@ def test_metrics_are_scikit_learns_and_the_reports(seed):
     assert values["macro_f1"] == pytest.approx(sklearn.f1_score(true, answered, average="macro"))
     assert values["balanced_accuracy"] == pytest.approx(sklearn.balanced_accuracy_score(true, answered))
     assert values["nll"] == pytest.approx(sklearn.log_loss(true, probabilities, labels=range(8)), rel=1e-5)
-    error = expected_calibration_error(probabilities, true)
+    error = expected_calibration_error(calibration_gaps(probabilities, true).sum(axis=0), len(true))
     assert values["calibration_error"] == pytest.approx(error, abs=1e-5)
     recalls = sklearn.recall_score(true, answered, average=None)
     assert [values[f"recall/{name}"] for name in EMOTIONS] == pytest.approx(recalls.tolist())
