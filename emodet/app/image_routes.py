@@ -16,9 +16,10 @@ from emodet.app.uploads import BINARY, image_upload, one_file
 from emodet.arrays import UInt8
 from emodet.errors import EmodetError
 from emodet.images import TooManyPixelsError
-from emodet.inference.faces import POINTS, Face, scaled
+from emodet.inference.faces import POINTS, Face
+from emodet.inference.heatmaps import HeatMap, heat_maps
 from emodet.inference.opening import MIN_SIDE
-from emodet.inference.pictures import HeatMap, draw, encoded, heat_maps, readable
+from emodet.inference.overlay import draw, encoded
 from emodet.inference.pipeline import SCORE_TO_HIDE
 from emodet.inference.recognizer import Recognizer
 
@@ -74,11 +75,9 @@ async def annotate(request: Request, state: State, options: Annotated[ImageOptio
         min_score = recognizer.detector.min_score
         found = recognizer.detect(image, min_score=min(SCORE_TO_HIDE, min_score) if options.blur_faces else None)
         faces = recognizer.recognise(image, [each for each in found if each.score >= min_score])
-        large, moved = readable(image, faces)
-        factor = large.shape[1] / image.shape[1]
-        hidden = [scaled(each, factor, factor).box for each in found] if options.blur_faces else None
+        hidden = [each.box for each in found] if options.blur_faces else None
         try:
-            return encoded(draw(large, moved, hidden=hidden), ".jpg")
+            return encoded(draw(image, faces, hidden=hidden, enlarge=True), ".jpg")
         except EmodetError as problem:  # JPEG has at most 65,500 pixels a side
             raise ApiError(422, "too_many_pixels", f"{problem}.", "Send a smaller one.") from None
 

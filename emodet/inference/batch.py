@@ -11,15 +11,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
-import numpy as np
-import numpy.typing as npt
-
+from emodet.arrays import UInt8
 from emodet.errors import EmodetError
 from emodet.images import MAX_PIXELS
 from emodet.inference.capture import LiveVideo, open_video
-from emodet.inference.faces import Detection, Face, scaled
+from emodet.inference.faces import Detection, Face
+from emodet.inference.heatmaps import heat_maps
 from emodet.inference.opening import Opened
-from emodet.inference.pictures import draw, heat_maps, readable, write_picture
+from emodet.inference.overlay import draw, write_picture
 from emodet.inference.pipeline import SCORE_TO_HIDE, FrameResult, StreamOptions, recognise_stream
 from emodet.inference.recognizer import Recognizer
 from emodet.inference.rows import RowsError, RowWriter, face_row
@@ -27,10 +26,6 @@ from emodet.inference.sinks import AnnotatedVideoSink, RowSink, Sink, TimelineSi
 from emodet.inference.sources import RESULT_ENDINGS, Source, TableImage, printable
 from emodet.inference.summary import SourceSummary, Summary
 from emodet.inference.video_reader import VideoReader
-
-__all__ = ["Batch", "Recognised"]
-
-UInt8 = npt.NDArray[np.uint8]
 
 _log = logging.getLogger(__name__)
 
@@ -185,10 +180,8 @@ class Batch:
         self, source: Source, image: UInt8, found: Sequence[Detection], faces: Sequence[Face], counts: SourceSummary
     ) -> None:
         maps = heat_maps(self.recognizer, image, faces, at_most=_MAX_STILL_MAPS) if self.stream.explain else None
-        large, moved = readable(image, faces)
-        factor = large.shape[1] / image.shape[1]
-        boxes = [scaled(face, factor, factor).box for face in found]
-        picture = draw(large, moved, hidden=boxes if self.stream.hide else None, maps=maps)
+        hidden = [face.box for face in found] if self.stream.hide else None
+        picture = draw(image, faces, hidden=hidden, maps=maps, enlarge=True)
         if self.annotate and self.folder is not None:
             path = _result_path(self.folder, source, RESULT_ENDINGS[0])
             write_picture(picture, path)

@@ -10,7 +10,7 @@ import cv2
 from emodet.arrays import UInt8
 from emodet.errors import EmodetError
 from emodet.inference.capture import LiveVideo
-from emodet.inference.pictures import write_picture
+from emodet.inference.overlay import write_picture
 from emodet.inference.rows import RowWriter, face_row
 from emodet.inference.timeline import Timeline
 from emodet.inference.video_reader import VideoReader

@@ -9,8 +9,8 @@ from emodet.emotions import EMOTIONS
 from emodet.errors import EmodetError
 from emodet.inference.detectors import make_detector
 from emodet.inference.faces import UNCERTAIN, Detection
+from emodet.inference.heatmaps import occlusion_map
 from emodet.inference.overlay import annotate, colour_of
-from emodet.inference.pictures import occlusion_map
 from emodet.inference.recognizer import BALANCE, Recognizer
 from emodet.inference.rows import row_columns
 from emodet.inference.tracking import Smoothing

@@ -7,8 +7,7 @@ from made_files import csv_rows
 
 from emodet.errors import EmodetError
 from emodet.inference.faces import UNCERTAIN, Face
-from emodet.inference.overlay import annotate, colour_of, hide_faces
-from emodet.inference.pictures import draw, readable, strip_width
+from emodet.inference.overlay import annotate, colour_of, draw, hide_faces, strip_width
 from emodet.inference.rows import RowWriter, face_row
 from emodet.inference.summary import Meter, SourceSummary, Summary
 from emodet.inference.timeline import Timeline
@@ -91,10 +90,12 @@ def test_hidden_faces_have_six_by_six_colours_at_most_and_the_rest_is_untouched(
 
 
 def test_small_pictures_are_enlarged_with_their_faces():
-    picture, (moved,) = readable(noise((48, 48, 3)), [face(box=(4, 4, 40, 40))])
+    picture = draw(np.zeros((48, 48, 3), dtype=np.uint8), [face(box=(4, 4, 40, 40))], enlarge=True)
     assert picture.shape == (480, 480, 3)
-    assert moved.box == (40, 40, 400, 400)
-    assert readable(noise((500, 20, 3)), [])[0].shape == (500, 20, 3)
+    assert tuple(picture[200, 40]) == colour_of("happiness")
+    hidden = draw(noise((48, 48, 3)), [], hidden=[(12, 12, 36, 36)], enlarge=True)
+    assert len(np.unique(hidden[120:360, 120:360].reshape(-1, 3), axis=0)) <= 36
+    assert draw(noise((500, 20, 3)), [], enlarge=True).shape == (500, 20, 3)
 
 
 def test_a_strip_has_an_even_width_and_no_maps_leave_it_empty():
