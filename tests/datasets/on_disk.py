@@ -1,4 +1,8 @@
-"""What the tests of readers share: files on disk, and listings and errors in short."""
+"""What the tests of readers share: files on disk, and listings and errors in short.
+
+These tests show each family as it is distributed. The variants that people hold, and what is refused, are releases in
+`tests/golden/releases.tar.xz`, with the results of each in `readers.json`.
+"""
 
 import pytest
 

@@ -29,7 +29,7 @@ from made_reader import MadeReader, records
 
 from emodet.data.pack import Pack
 from emodet.data.packing import prepare_pack
-from emodet.datasets.readers import open_reader
+from emodet.datasets.readers import READERS, open_reader
 from emodet.errors import EmodetError
 from emodet.evaluation.scores import evaluate_predictions
 from emodet.modelfile import shipped_model
@@ -118,7 +118,8 @@ def described(pack):
     return {"fingerprint": pack.fingerprint, "faces": len(pack), "splits": splits}
 
 
-# 2. Readers, on releases of the reader tests of abc22e5, collected by `capture_releases.py` (see commit e373e13).
+# 2. Readers, on the releases that the reader tests of abc22e5 made, and on those of 2f025f2 (id 727 and up), which also
+# have their pictures: of these the names, numbers and values in notes and refusals are recorded too.
 
 
 def unpack_releases(folder):
@@ -128,15 +129,23 @@ def unpack_releases(folder):
     return json.loads((HERE / "releases.json").read_text())
 
 
+FACTS = re.compile(r"(?<!\w)'[^']*'|\b(?:line|row) \d+|\b\w+=[^\s,;]+|[^\s'\":;,()]*\.\w+|\b\d[\d,.]*")
+
+
+def facts(text):
+    """Quoted values, arguments with their values, lines, numbers and files in a message, whatever words are between."""
+    return sorted({found.rstrip(".,") for found in FACTS.findall(text)})
+
+
 def read_samples(root, reader, options):
-    """Return the samples as plain tuples, and the left-out counts.
+    """Return the reader, the samples as plain tuples, and the listing.
 
     A sample is (path, split, emotion, box, soft label, valence, arousal, landmarks, subject).
     """
-    listing = open_reader(root, reader, **options).read()
-    left_out = dict(listing.left_out)
+    made = open_reader(root, reader, **options)
+    listing = made.read()
     fields = ("key", "split", "emotion", "box", "soft_label", "valence", "arousal", "landmarks", "subject")
-    return [[getattr(record, field) for field in fields] for record in listing.samples], left_out
+    return made, [[getattr(record, field) for field in fields] for record in listing.samples], listing
 
 
 def read_case(folder, case):
@@ -149,15 +158,27 @@ def read_case(folder, case):
             return round(float(value), 4) + 0.0
         return [plain(each) for each in value]
 
+    root, more = folder / case["id"] / case["root"], "about" in case
     try:
-        samples, left_out = read_samples(folder / case["id"] / case["root"], case["reader"], case["options"])
-    except EmodetError:
-        return {"error": True}
+        made, samples, listing = read_samples(root, "auto" if case.get("auto") else case["reader"], case["options"])
+    except EmodetError as problem:
+        return {"error": facts(str(problem).replace(str(root.parent), "")) if more else True}
     samples = sorted(([plain(value) for value in sample] for sample in samples), key=json.dumps)
     counts = Counter(f"{split}/{'none' if label is None else CLASSES[int(label)]}" for _, split, label, *_ in samples)
     digests = [sha(json.dumps([sample[:end] for sample in samples]).encode(), 12) for end in (4, 9)]
     found = {"counts": dict(sorted(counts.items())), "basic": digests[0], "all": digests[1]}
-    return found | ({"left_out": left_out} if left_out else {})
+    if more:
+        assert (type(made), listing.class_names) == (READERS[case["reader"]], CLASSES)
+        found["pictures"] = sha(b"".join(encoded(made, sample) for sample in listing.samples), 12)
+        found |= {"notes": noted} if (noted := facts(" ".join(listing.notes))) else {}
+    return found | ({"left_out": dict(listing.left_out)} if listing.left_out else {})
+
+
+def encoded(reader, sample):
+    try:
+        return reader.encoded(sample)
+    except EmodetError as problem:
+        return str(facts(str(problem).replace(str(reader.root), ""))).encode()
 
 
 # 3. Figures of the evaluation report.
