@@ -78,6 +78,14 @@ def test_faces_without_a_human_label_are_read_when_asked_for(release):
     assert faces(read(release, no_human=True))["no_human_annotated/images/2.jpg"] == ("train", None)
 
 
+def test_roots_above_and_below_and_other_names_of_the_validation_folder(release, tmp_path_factory):
+    outer = tmp_path_factory.mktemp("outer")
+    (release / VAL).rename(release / "human_annotated/val_set")
+    release.rename(outer / "AffectNet+")
+    for root in (outer, outer / "AffectNet+", outer / "AffectNet+/human_annotated"):
+        assert [split for split, _ in faces(read(root)).values()] == ["train", "train", "val"]
+
+
 def test_stems_that_only_one_folder_holds_are_counted(release):
     for number in range(100, 130):
         put(release, TRAIN, number, annotation(0))

@@ -170,7 +170,7 @@ def read_case(folder, case):
     if more:
         assert (type(made), listing.class_names) == (READERS[case["reader"]], CLASSES)
         found["pictures"] = sha(b"".join(encoded(made, sample) for sample in listing.samples), 12)
-        found |= {"notes": noted} if (noted := facts(" ".join(listing.notes))) else {}
+        found |= {"notes": [len(listing.notes), *facts(" ".join(listing.notes))]} if listing.notes else {}
     return found | ({"left_out": dict(listing.left_out)} if listing.left_out else {})
 
 
