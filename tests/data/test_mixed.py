@@ -185,16 +185,6 @@ class TestCopies:
         sides = {"left": class_folders(folder / "l", left), "right": class_folders(folder / "r", right)}
         return {name: {"root": root, **options} for name, root in sides.items()}
 
-    def test_what_another_reports_on_does_not_select(self, mix, tmp_path):
-        left = {"train": every(EMOTIONS, 40, 0), "val": every(EMOTIONS, 8, 100), "test": every(EMOTIONS, 8, 400)}
-        right = {"train": every(EMOTIONS, 40, 200), "val": every(EMOTIONS, 8, 300), "test": every(EMOTIONS, 4, 100)}
-        data = mix(self.roots(tmp_path, left, right))
-        assert sorted(numbers_of(data, "val")) == [
-            *(("left", number) for number in range(104, 108)),
-            *(("right", number) for number in range(300, 308)),
-        ]
-        assert data.splits.dropped == {"does not validate, as another data set tests on the same picture": 4}
-
     def test_a_picture_of_two_trains_once_with_the_first_one_s_label(self, mix, tmp_path):
         left = {"train": every(("happy", "sad"), 20, 0), "val": every(("happy", "sad"), 4, 100)}
         right = {"train": every(("sad", "happy"), 40, 10), "val": every(("happy", "sad"), 4, 200)}
@@ -207,13 +197,6 @@ class TestCopies:
         assert data.splits.dropped == {reason: 10}
         turned = mix(dict(reversed(given.items())))
         assert {source for source, number in numbers_of(turned, "train") if 10 <= number < 20} == {"right"}
-
-    def test_a_data_set_of_nothing_but_copies_is_refused(self, mix, tmp_path):
-        left = {"train": every(EMOTIONS, 40, 0), "val": every(EMOTIONS, 8, 100)}
-        right = {"train": every(EMOTIONS, 16, 0), "val": every(EMOTIONS, 8, 200)}
-        given = self.roots(tmp_path, left, right, val_from="val")
-        with pytest.raises(EmodetError, match="none of the 16 training faces of right is left"):
-            mix(given)
 
 
 @st.composite
