@@ -92,7 +92,7 @@ def test_extras_that_cannot_be(extra, message):
 
 class Counts(L.Callback):
     def on_train_batch_end(self, trainer: L.Trainer, module: Any, *_: Any) -> None:
-        self.faces = int(module.train_metrics.scores.confmat.sum())
+        self.faces = int(module.train_metrics.confusion.sum())
 
 
 class Dropout(TrainingExtra):
