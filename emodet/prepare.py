@@ -11,9 +11,6 @@ from emodet.laboratory import begin
 begin("prepare", __name__, __doc__)
 
 import shutil
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 from omegaconf import DictConfig
@@ -24,8 +21,7 @@ from emodet.data.sources import Source, naming
 from emodet.datasets.samples import Listing, Reader
 from emodet.datasets.summary import listing_summary, outcome, summary
 from emodet.preprocessing import Preprocessing
-from emodet.training.assembly import build_data
-from emodet.training.mixed_settings import resolved_sources
+from emodet.training.assembly import build_data, undrawn
 
 
 @command("prepare")
@@ -37,7 +33,7 @@ def main(config: DictConfig) -> None:
         if name:
             print(f"== {name}")
         with naming(name):
-            if config.list and name in undrawn(settings["data"]):
+            if config.list and name in undrawn(settings):
                 print(f"{source.root}: faces that are not drawn yet; without list=true they are drawn and packed")
             elif config.list:
                 announce(*source.read(data.preprocessing))
@@ -46,13 +42,6 @@ def main(config: DictConfig) -> None:
     if not config.list:
         data.setup()
         print_splits(data)
-
-
-def undrawn(data: Mapping[str, Any]) -> list[str]:
-    """The data sets whose faces are not drawn yet; a single one has no name."""
-    sources = {"": data} if data.get("sources") is None else resolved_sources(data)
-    drawn = {name: Path(each["root"]).expanduser() for name, each in sources.items() if each.get("synthetic")}
-    return [name for name, root in drawn.items() if not root.is_dir()]
 
 
 def announce(reader: Reader, listing: Listing) -> None:

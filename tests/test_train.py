@@ -148,7 +148,6 @@ def test_the_baseline_without_affectnet_says_how_to_get_it(refused, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["data.root=/nowhere/at/all"], "data.root=/nowhere/at/all"),
         (["data.batch_size=73"], "data.batch_size=73"),
         (["data.batch_size=1"], "data.batch_size=1: this net's batch norm needs at least 2 faces"),
         (["net._target_=emodet.NoNet"], "net._target_=emodet.NoNet: cannot be imported"),
@@ -181,10 +180,11 @@ def test_errors_are_one_sentence_and_status_2(arguments, message, refused, small
         ("training.valence_arousal=-1", "training.valence_arousal=-1"),
         ("optimizer.lr=-1", "optimizer"),
         ("scheduler.warmup=2", "scheduler.warmup=2"),
+        ("data.root=/nowhere/at/all", "data.root=/nowhere/at/all does not exist"),
         ("init_from=/no/weights.pt", "/no/weights.pt: there is no such file"),
     ],
 )
-def test_a_value_that_needs_no_data_is_refused_before_anything_is_written(
+def test_a_value_that_needs_no_faces_is_refused_before_anything_is_written(
     argument, message, refused, small, tmp_path, monkeypatch
 ):
     monkeypatch.setenv("EMODET_PACKS", str(tmp_path / "packs"))

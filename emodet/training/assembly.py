@@ -16,7 +16,7 @@ from lightning.pytorch.loggers import Logger
 from emodet.arrays import Int64
 from emodet.cpu import available_cores
 from emodet.data.datamodule import EmotionDataModule
-from emodet.data.sources import build_datamodule
+from emodet.data.sources import build_datamodule, naming
 from emodet.emotions import EMOTIONS
 from emodet.errors import EmodetError
 from emodet.models.agreement import agreement_names
@@ -51,6 +51,14 @@ def _drawn(data: Mapping[str, Any], draw: bool) -> dict[str, Any]:
     if draw and data.get("synthetic") and "root" in data:
         write_release(Path(data["root"]).expanduser(), **data["synthetic"])
     return settings
+
+
+def undrawn(settings: Mapping[str, Any]) -> list[str]:
+    """The data sets whose faces are not drawn yet; a single one has no name."""
+    data = settings["data"]
+    sources = {"": data} if data.get("sources") is None else resolved_sources(data)
+    drawn = {name: Path(each["root"]).expanduser() for name, each in sources.items() if each.get("synthetic")}
+    return [name for name, root in drawn.items() if not root.is_dir()]
 
 
 def open_data(
@@ -104,7 +112,10 @@ def check_settings(settings: Mapping[str, Any]) -> None:
     optimizer = build(settings["optimizer"], "optimizer", [torch.nn.Parameter(torch.zeros(1))])
     build_scheduler(settings["scheduler"], optimizer, total_steps=100)
     _check_net(settings["net"], settings["preprocessing"])
-    build_data(settings, draw=False)
+    data = build_data(settings, draw=False)
+    for name in set(data.sources) - set(undrawn(settings)):
+        with naming(name):
+            data.sources[name].open_reader(data.preprocessing)
     start = None if "resume" in settings else settings.get("init_from")
     if start not in (None, "shipped") and not Path(start).expanduser().exists():
         raise EmodetError(f"init_from={start}: there is no such file or folder")

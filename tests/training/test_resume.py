@@ -1,6 +1,7 @@
 """A run that was stopped and resumed gives the weights, and the curves, of a run that was not."""
 
 import os
+import shlex
 import shutil
 import signal
 
@@ -148,14 +149,27 @@ def short(command_once, small, tmp_path_factory):
         *("optimizer=sgd", "trainer=ddp", "training.monitor=val/loss", "callbacks.best.keep=last"),
     ],
 )
-def test_what_a_resumed_run_cannot_change_is_refused_and_nothing_is_written(override, short, refused):
+def test_what_a_resumed_run_cannot_change_is_refused_and_nothing_is_written(override, short, refused, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(short, run)
     named = ("config.yaml", "metrics.csv", "checkpoints/last.ckpt", "checkpoints/best.ckpt")
-    files = {short / name: (short / name).read_bytes() for name in named}
-    error = refused("emodet.train", f"resume={short}", *GO_ON, override)
+    files = {run / name: (run / name).read_bytes() for name in named}
+    error = refused("emodet.train", f"resume={run}", *GO_ON, override)
     assert override.partition("=")[0] in error
     assert "init_from=" in error or "Leave data.batch_size out" in error
     for file, content in files.items():
         assert file.read_bytes() == content, file
+
+
+def test_the_refusal_of_more_epochs_names_a_command_that_trains_them(short, command, refused, tmp_path, monkeypatch):
+    monkeypatch.setenv("EMODET_OUTPUTS", str(tmp_path))
+    error = refused("emodet.train", f"resume={short}", "trust=[own_classes]", "trainer.max_epochs=3")
+    assert "schedule was made for 2" in error
+    arguments = shlex.split(error.partition("python -m emodet.train ")[2])
+    assert command("emodet.train", *arguments, "callbacks.stop=null") == 0
+    (run,) = (tmp_path / "ferplus").iterdir()
+    assert checkpoint(run)["epoch"] == 2
+    assert yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))["net"]["channels"] == [4, 4, 8, 8]
 
 
 def test_a_mistyped_key_of_a_resumed_run_names_the_nearest(short, refused):
