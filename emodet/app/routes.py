@@ -1,17 +1,29 @@
-"""Images: POST /v1/recognize and POST /v1/annotate."""
+"""Images, models and health: every operation but those on videos."""
 
 import base64
 import time
 from collections.abc import Callable
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from fastapi import APIRouter, Query, Request
-from starlette.responses import Response
+from fastapi import APIRouter, Path, Query, Request
+from starlette.responses import FileResponse, Response
 
+from emodet import __version__
 from emodet.app.errors import ApiError, error_responses
 from emodet.app.processes import ProcessEnded
-from emodet.app.schema import FaceAnswer, HeatMapAnswer, ImageOptions, Options, RecogniseOptions, Recognition
-from emodet.app.state import ServerState, State
+from emodet.app.schema import (
+    FaceAnswer,
+    Health,
+    HeatMapAnswer,
+    ImageOptions,
+    ModelAnswer,
+    ModelClass,
+    ModelsAnswer,
+    Options,
+    RecogniseOptions,
+    Recognition,
+)
+from emodet.app.server import Server, ServerDep
 from emodet.app.uploads import BINARY, image_upload, one_file
 from emodet.arrays import UInt8
 from emodet.errors import EmodetError
@@ -22,23 +34,26 @@ from emodet.inference.opening import MIN_SIDE
 from emodet.inference.overlay import draw, encoded
 from emodet.inference.pipeline import SCORE_TO_HIDE
 from emodet.inference.recognizer import Recognizer
+from emodet.palette import class_colours
 
 Result = TypeVar("Result")
 
 _BODY = one_file("image/jpeg", "image/png", "image/webp")
 _ERRORS = error_responses(400, 404, 408, 413, 422, 429, 503)
+_ONNX: dict[str, Any] = {"content": {"application/octet-stream": {}}}
 
-router = APIRouter(prefix="/v1", tags=["images"])
+router = APIRouter(prefix="/v1")
+health = APIRouter(tags=["server"])
 
 
-@router.post("/recognize", responses=_ERRORS, openapi_extra=_BODY, operation_id="recognize")
-async def recognize(request: Request, state: State, options: Annotated[RecogniseOptions, Query()]) -> Recognition:
+@router.post("/recognize", tags=["images"], responses=_ERRORS, openapi_extra=_BODY, operation_id="recognize")
+async def recognize(request: Request, server: ServerDep, options: Annotated[RecogniseOptions, Query()]) -> Recognition:
     """Detect the faces of an image and recognise their emotions.
 
     The body is the encoded image (JPEG, PNG, WebP, BMP, TIFF, GIF or PNM; the Content-Type is ignored), or a form with
     one file. EXIF rotation is applied first.
     """
-    model = state.recognizers.offer(options.model).name
+    model = server.offer(options.model).name
 
     def work(recognizer: Recognizer, image: UInt8) -> Recognition:
         started = time.perf_counter()
@@ -55,17 +70,18 @@ async def recognize(request: Request, state: State, options: Annotated[Recognise
             faces=[_answer(face, maps.get(id(face))) for face in faces],
         )
 
-    return await _run(request, state, options, work)
+    return await _run(request, server, options, work)
 
 
 @router.post(
     "/annotate",
+    tags=["images"],
     responses={**_ERRORS, 200: {"content": {"image/jpeg": BINARY}, "description": "The annotated image."}},
     response_class=Response,
     openapi_extra=_BODY,
     operation_id="annotate",
 )
-async def annotate(request: Request, state: State, options: Annotated[ImageOptions, Query()]) -> Response:
+async def annotate(request: Request, server: ServerDep, options: Annotated[ImageOptions, Query()]) -> Response:
     """Draw boxes, emotions and bars into an image. Returns JPEG; small images are enlarged.
 
     The body is as for /v1/recognize.
@@ -81,24 +97,24 @@ async def annotate(request: Request, state: State, options: Annotated[ImageOptio
         except EmodetError as problem:  # JPEG has at most 65,500 pixels a side
             raise ApiError(422, "too_many_pixels", f"{problem}.", "Send a smaller one.") from None
 
-    return Response(await _run(request, state, options, work), media_type="image/jpeg")
+    return Response(await _run(request, server, options, work), media_type="image/jpeg")
 
 
 async def _run(
-    request: Request, state: ServerState, options: Options, work: Callable[[Recognizer, UInt8], Result]
+    request: Request, server: Server, options: Options, work: Callable[[Recognizer, UInt8], Result]
 ) -> Result:
     """Read the upload, then decode and process it in a worker thread."""
-    recognizer = state.recognizers.recognizer(options)
-    state.check_queue()
-    async with image_upload(request, state) as data:
-        return await state.run(lambda: work(recognizer, _decoded(data, state)))
+    recognizer = server.recognizer(options)
+    server.check_queue()
+    async with image_upload(request, server) as data:
+        return await server.run(lambda: work(recognizer, _decoded(data, server)))
 
 
-def _decoded(data: bytes, state: ServerState) -> UInt8:
-    pixels, seconds = state.limits.pixels, state.limits.decode_seconds
+def _decoded(data: bytes, server: Server) -> UInt8:
+    pixels, seconds = server.limits.pixels, server.limits.decode_seconds
     code, way_out = "picture_unreadable", "Send a smaller one."
     try:
-        image = state.decoders.decode(data, pixels)
+        image = server.decoders.decode(data, pixels)
     except TooManyPixelsError:
         code, message = "too_many_pixels", f"The image has more than {pixels:,} pixels."
     except TimeoutError:
@@ -139,3 +155,67 @@ def _answer(face: Face, heat: HeatMap | None) -> FaceAnswer:
         arousal=face.arousal,
         heat_map=explained,
     )
+
+
+@health.get("/healthz", operation_id="health")
+async def get_health(server: ServerDep) -> Health:
+    """Status and load of the server. Needs no token."""
+    running, videos = server.workers.borrowed_tokens, server.jobs.active
+    return Health(status="ok", version=__version__, waiting=server.waiting, running=int(running), videos=videos)
+
+
+@router.get("/models", tags=["models"], responses=error_responses(), operation_id="models")
+async def list_models(server: ServerDep) -> ModelsAnswer:
+    """The available models."""
+    return ModelsAnswer(default=server.offer().name, models=list(server.offers))
+
+
+@router.get("/model", tags=["models"], responses=error_responses(404, 422), operation_id="model")
+async def get_model(
+    server: ServerDep,
+    model: Annotated[str | None, Query(max_length=64, description="A name from /v1/models.")] = None,
+) -> ModelAnswer:
+    """Metadata of a model: classes, metrics, terms of the training data, preprocessing, model card."""
+    offer = server.offer(model)
+    info = offer.file.info
+    names = info.class_names
+    return ModelAnswer(
+        name=offer.name,
+        bytes=offer.path.stat().st_size,
+        sha256=offer.file.sha256,
+        classes=[
+            ModelClass(id=number, name=name, colour=colour)
+            for number, (name, colour) in enumerate(zip(names, class_colours(names), strict=True))
+        ],
+        metrics={split: dict(values) for split, values in info.metrics.items()},
+        training_data=list(info.training_data),
+        preprocessing=dict(info.preprocessing.to_dict()),
+        providers=list(offer.file.providers),
+        card=offer.card,
+        precision=info.precision,
+        temperature=info.temperature,
+        commit=info.commit,
+        fingerprint=info.fingerprint,
+        format_version=info.format_version,
+    )
+
+
+@router.get(
+    "/models/{name}.onnx",
+    tags=["models"],
+    responses={
+        **error_responses(404, 416),
+        200: {**_ONNX, "description": "The model file."},
+        206: {**_ONNX, "description": "A part of the file."},
+        304: {"description": "Not modified."},
+    },
+    response_class=Response,
+    operation_id="model_file",
+)
+async def get_model_file(request: Request, server: ServerDep, name: Annotated[str, Path(max_length=64)]) -> Response:
+    """A model file, to run it elsewhere, for example in a browser."""
+    offer = server.offer(name)
+    headers = {"ETag": f'"{offer.file.sha256}"', "Cache-Control": "no-cache"}
+    if offer.file.sha256 in request.headers.get("if-none-match", ""):
+        return Response(status_code=304, headers=headers)
+    return FileResponse(offer.path, media_type="application/octet-stream", headers=headers)
