@@ -1,9 +1,8 @@
 """The evaluation report: a folder with scores as JSON, figures, predictions as CSV, and one self-contained page."""
 
-import csv
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,15 @@ from emodet.arrays import Int64, UInt8
 from emodet.data.corrections import in_words
 from emodet.data.datamodule import EmotionDataModule
 from emodet.errors import EmodetError
-from emodet.evaluation.corruptions import Corruption, Robustness, corrupt, measure_robustness, plot_robustness
+from emodet.evaluation.corruptions import (
+    CORRUPTIONS,
+    Corruption,
+    Robustness,
+    corrupt,
+    mean_accuracy,
+    plot_robustness,
+    robustness_csv,
+)
 from emodet.evaluation.outputs import Predict, SplitOutputs, to_predictions
 from emodet.evaluation.pages import contact_sheet, encode_image, render
 from emodet.evaluation.plots import (
@@ -26,12 +33,11 @@ from emodet.evaluation.plots import (
 from emodet.evaluation.predictions import Predictions
 from emodet.evaluation.scores import COVERAGES, MAIN_SCORES, Evaluation, evaluate_predictions
 from emodet.evaluation.table import TITLES, format_interval, format_score, method
+from emodet.files import csv_text, write_files
 from emodet.models.agreement import DIMENSIONS
 from emodet.palette import class_colours
 
 Details = Mapping[str, str | int | float | None]
-
-_OPTIONAL = ("valence_arousal.png", "robustness.png", "robustness.csv", "errors.png")
 
 
 def worst_errors(predictions: Predictions, count: int) -> Int64:
@@ -80,39 +86,29 @@ def write_report(
         key: str(each) if isinstance(each, float) and not math.isfinite(each) else each for key, each in details.items()
     }
     content = {"details": plain, **evaluation.as_dict(), "errors": rows}
-    files: dict[str, str | bytes] = {
+    files: dict[str, str | bytes | None] = {
         "report.json": json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n",
         "report.html": _page(evaluation, figures, rows, crops, details, robustness),
+        "predictions.csv": csv_text(_prediction_rows(predictions)),
+        "errors.png": encode_image(error_sheet(rows, list(crops.values())), ".png") if crops else None,
+        "robustness.csv": robustness_csv(evaluation, robustness) if robustness else None,
         **{f"{name}.png": png for name, png in figures.items()},
     }
-    if robustness is not None:
-        files["robustness.csv"] = robustness.as_csv()
-    if crops:
-        files["errors.png"] = encode_image(error_sheet(rows, list(crops.values())), ".png")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name in _OPTIONAL:
-            (folder / name).unlink(missing_ok=True)
-        for name, data in files.items():
-            (folder / name).write_bytes(data.encode() if isinstance(data, str) else data)
-        _write_predictions(folder / "predictions.csv", predictions)
-    except OSError as problem:
-        raise EmodetError(f"report folder {folder}: cannot be written ({problem})") from problem
+    write_files(folder, files)
     return folder / "report.html"
 
 
-def _figures(evaluation: Evaluation, predictions: Predictions, robustness: Robustness | None) -> dict[str, bytes]:
-    figures = {
+def _figures(
+    evaluation: Evaluation, predictions: Predictions, robustness: Robustness | None
+) -> dict[str, bytes | None]:
+    return {
         "confusion_matrix": plot_confusion(evaluation),
         "reliability": plot_reliability(evaluation),
         "per_class": plot_per_class(evaluation),
         "coverage": plot_coverage(predictions, evaluation),
+        "valence_arousal": plot_valence_arousal(predictions, evaluation) if evaluation.dimensions else None,
+        "robustness": plot_robustness(evaluation, robustness) if robustness else None,
     }
-    if evaluation.dimensions:
-        figures["valence_arousal"] = plot_valence_arousal(predictions, evaluation)
-    if robustness is not None:
-        figures["robustness"] = plot_robustness(robustness)
-    return figures
 
 
 def error_row(predictions: Predictions, index: int) -> dict[str, Any]:
@@ -133,25 +129,23 @@ def error_sheet(rows: Sequence[Mapping[str, Any]], crops: Sequence[UInt8] | UInt
     return contact_sheet(crops, captions, 8, tile=128)
 
 
-def _write_predictions(path: Path, predictions: Predictions) -> None:
+def _prediction_rows(predictions: Predictions) -> Iterator[Sequence[str]]:
     names = predictions.class_names
     columns = ["key", "emotion", "answer", *(f"p_{name}" for name in names)]
     numbers = predictions.probabilities
     if predictions.valence_arousal is not None and predictions.annotated is not None:
         columns += [*DIMENSIONS, *(f"annotated_{name}" for name in DIMENSIONS)]
         numbers = np.concatenate([numbers, predictions.valence_arousal, predictions.annotated], axis=1)
-    with path.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream)
-        writer.writerow(columns)
-        rows = zip(predictions.keys, predictions.emotion, predictions.predicted, numbers.tolist(), strict=True)
-        for key, emotion, predicted, values in rows:
-            cells = ("" if math.isnan(value) else f"{value:.6f}" for value in values)
-            writer.writerow([key, names[emotion], names[predicted], *cells])
+    yield columns
+    rows = zip(predictions.keys, predictions.emotion, predictions.predicted, numbers.tolist(), strict=True)
+    for key, emotion, predicted, values in rows:
+        cells = ("" if math.isnan(value) else f"{value:.6f}" for value in values)
+        yield [key, names[emotion], names[predicted], *cells]
 
 
 def _page(
     evaluation: Evaluation,
-    figures: Mapping[str, bytes],
+    figures: Mapping[str, bytes | None],
     errors: Sequence[Mapping[str, Any]],
     crops: Mapping[str, UInt8] | None,
     details: Details,
@@ -171,6 +165,8 @@ def _page(
         coverages=[f"{share:g}" for share in COVERAGES],
         figures=figures,
         robustness=robustness,
+        corruptions=CORRUPTIONS,
+        mean_accuracy=mean_accuracy,
         wrong=int(evaluation.confusion.sum() - evaluation.confusion.trace()),
         images=crops,
         details={"data": evaluation.data, "split": evaluation.split, **details},
@@ -236,8 +232,10 @@ def report(
             corrupted = predict(lambda crops, index: corrupt(crops, index, corruption, level))
             return evaluate_predictions(to_predictions(corrupted, data, temperature), resamples=resamples)
 
-        robustness = measure_robustness(evaluation, measure)
-        print(f"mean accuracy over all corruptions and levels: {format_score(robustness.mean)}", end="\n\n")
+        robustness = {
+            (name, level): measure(each, level) for name, each in CORRUPTIONS.items() for level in each.levels
+        }
+        print(f"mean accuracy over all corruptions and levels: {format_score(mean_accuracy(robustness))}", end="\n\n")
 
     def image(number: int) -> UInt8:
         return data.pack.images(outputs.index[number : number + 1])[0]  # type: ignore[no-any-return]

@@ -15,9 +15,9 @@ from hydra.core.hydra_config import HydraConfig
 
 from emodet.data.datamodule import EmotionDataModule
 from emodet.errors import EmodetError
-from emodet.evaluation.curves import plot_curves
 from emodet.evaluation.outputs import predict_split, to_predictions
 from emodet.evaluation.pages import contact_sheet
+from emodet.evaluation.plots import plot_curves
 from emodet.evaluation.report import report
 from emodet.evaluation.table import format_table
 from emodet.export.model_files import write_model_of_run
