@@ -1,7 +1,7 @@
 """Figures of an evaluation and of a run as PNG: matplotlib without pyplot, a display or global state.
 
-The style is `report.mplstyle`. Colours inside `styled_figure`: ``C0`` blue, ``C1`` red, ``C2`` grey, `INK` text, `PAPER`
-background. Figures are narrow, so that text stays legible on a phone.
+The style is `report.mplstyle`. Colours inside `styled_figure`: ``C0`` blue, ``C1`` red, ``C2`` grey, `INK` text,
+`PAPER` background. Figures are narrow, so that text stays legible on a phone.
 """
 
 import csv
