@@ -6,6 +6,7 @@ import re
 import sys
 from collections.abc import Callable
 from difflib import get_close_matches
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
@@ -46,7 +47,9 @@ def command_parser(command: str, description: str, epilog: str) -> "argparse.Arg
             self.exit(2, f"error: {message}\n{self.prog} --help describes the options\n")
 
     raw = argparse.RawDescriptionHelpFormatter
-    return Parser(named(command), description=description, epilog=spelled(epilog), formatter_class=raw)
+    parser = Parser(named(command), description=description, epilog=spelled(epilog), formatter_class=raw)
+    parser.register("type", Path, lambda text: Path(text).expanduser())  # no shell expands --output=~/out
+    return parser
 
 
 def count(text: str) -> int:

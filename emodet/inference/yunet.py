@@ -45,17 +45,17 @@ class YuNet:
         # The OpenCV object keeps its input size and buffers between calls: one call at a time.
         self._lock = threading.Lock()
         self._input = (320, 320)
+        level = cv2.utils.logging.setLogLevel(_ERRORS_ONLY)  # OpenCV 5 warns about a default target
         try:
             # Not read by OpenCV, which cannot open every path on Windows.
             data = np.frombuffer(path.read_bytes(), dtype=np.uint8)
-            # OpenCV 5 warns about a default target.
-            level = cv2.utils.logging.setLogLevel(_ERRORS_ONLY)
             self._network = cv2.FaceDetectorYN.create(
                 "onnx", data, np.empty(0, dtype=np.uint8), self._input, _MIN_SCORE, _OVERLAP, 5000
             )
-            cv2.utils.logging.setLogLevel(level)
         except (cv2.error, OSError) as problem:
             raise EmodetError(f"YuNet's weights {path}: OpenCV cannot load them ({problem})") from None
+        finally:
+            cv2.utils.logging.setLogLevel(level)
 
     def __reduce__(self) -> tuple[type["YuNet"], tuple[Path]]:
         return YuNet, (self.path,)
