@@ -132,7 +132,9 @@ class ModelInfo:
         read: dict[str, Callable[[Any], Any]] = {
             "class_names": _texts,
             "preprocessing": lambda value: Preprocessing.from_dict(dict(value)),
-            "training_data": lambda value: tuple(TrainingData(**data) for data in value),
+            "training_data": lambda value: tuple(
+                TrainingData(**dict(zip(each, _texts([*each.values()]), strict=True))) for each in value
+            ),
             "metrics": lambda value: {split: dict(numbers) for split, numbers in dict(value).items()},
             "commit": str,
             "fingerprint": str,
@@ -151,7 +153,9 @@ def parsed(key: str, text: str) -> Any:
     if len(text) > _MAX_CHARACTERS:
         raise EmodetError(f"its metadata is damaged ({PREFIX}{key} has {len(text):,} characters)")
     try:
-        return json.loads(text)
+        value = json.loads(text)
+        json.dumps(value, ensure_ascii=False).encode()  # half of a surrogate pair can be neither printed nor sent
+        return value
     except (ValueError, RecursionError) as problem:  # also integers of thousands of digits
         raise EmodetError(f"its metadata is damaged ({PREFIX}{key}: {problem})") from None
 

@@ -113,6 +113,9 @@ def test_a_newer_format_says_so_even_with_unknown_keys(path):
         ({"outputs": ["probabilities", "valence_arousal"]}, "outputs"),
         ({"metrics": {"test": {"accuracy": "good"}}}, "accuracy"),
         ({"training_data": [{"name": "x"}]}, "damaged"),
+        ({"training_data": [{"name": "x", "terms": 1}]}, "damaged"),
+        ({"commit": "\ud800"}, "damaged"),
+        ({"class_names": ["\x1b[31m", *EMOTIONS[1:]]}, r"\\x1b\[31m, happiness"),
         ({"unheard_of": 1}, "unheard_of"),
     ],
 )
@@ -180,13 +183,16 @@ def test_a_changed_graph_is_noticed(path):
     assert read_model_file(described(path, "checksum")).info == info()
 
 
-@pytest.mark.parametrize("text", ["[" * 100_000, "9" * 10_000, "1" + "0" * 400, '"' + "x" * 2_000_000 + '"', "{}", "1"])
+@pytest.mark.parametrize(
+    "text", ["[" * 100_000, "9" * 10_000, "1" + "0" * 400, f'"{"x" * 2_000_000}"', f'"{"x" * 9000}"', "{}", "1"]
+)
 @pytest.mark.parametrize("key", ["metrics", "temperature", "checksum", "format_version", "preprocessing"])
 def test_deep_or_huge_metadata(path, key, text):
     if (key, text) in (("metrics", "{}"), ("temperature", "1"), ("format_version", "1")):
         return
-    with pytest.raises(EmodetError):
+    with pytest.raises(EmodetError) as refusal:
         read_model_file(described(path, **{key: text}))
+    assert len(str(refusal.value)) < 2000
 
 
 def test_a_file_that_was_there_survives_a_failed_write(path):
