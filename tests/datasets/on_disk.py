@@ -18,9 +18,9 @@ def put_files(root, *paths):
         (root / path).write_bytes(path.encode())
 
 
-def put_lines(path, *lines, encoding="utf-8"):
+def put_lines(path, *lines):
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("\n".join([*lines, ""]), encoding=encoding)
+    path.write_text("\n".join([*lines, ""]), encoding="utf-8")
     return path
 
 

@@ -61,15 +61,6 @@ def test_reads_the_release_as_it_is_distributed(tmp_path):
         assert [copy.encoded(sample).decode() for sample in listing.samples] == KEYS
 
 
-def test_faces_of_no_emotion_are_counted_by_name(tmp_path):
-    no_face = row("4/f.jpg", 10, box="NULL,NULL,NULL,NULL")
-    release(tmp_path, train=[*TRAIN, row("4/n1.jpg", 8), row("4/n2.jpg", 8), row("4/u.jpg", 9), no_face])
-    assert read(tmp_path).left_out == {"none": 2, "uncertain": 1, "no-face": 1}
-    kept = read(tmp_path, keep_none=True)
-    assert kept.left_out == {"uncertain": 1, "no-face": 1}
-    assert (by_key(kept)["4/n1.jpg"].emotion, by_key(kept)["4/n1.jpg"].valence) == (None, 0.25)
-
-
 def test_five_landmarks_of_68(tmp_path):
     reader = open_reader(release(tmp_path), landmarks=True)
     # Point i lies at (i, 2 i): eye centres are the means of 37..42 and 43..48, then 31, 49 and 55.

@@ -54,12 +54,6 @@ def test_reads_the_release_in_the_order_of_numbers(release):
     assert read(release) == listing
 
 
-def test_landmarks_bring_the_whole_picture_as_box(release):
-    face = read(release, landmarks=True).samples[0]
-    assert face.landmarks == ((39.5, 79), (45.5, 91), (31, 62), (49, 98), (55, 110))
-    assert face.box == (0, 0, 224, 224)
-
-
 def test_what_is_not_a_face_with_an_emotion_is_counted_and_named(release):
     for number in range(200, 220):
         put_face(release / "train_set", number, "2", picture=number != 207)

@@ -52,32 +52,6 @@ def test_human_labels_soft_labels_valence_and_arousal(release):
     assert has_note(listing, "2 (414,799)")
 
 
-@pytest.mark.parametrize("null", [None, "", "null"])
-def test_a_null_label_leaves_the_soft_label(release, null):
-    put(release, TRAIN, 2, annotation(null, valence=-2, arousal=-2))
-    face = first(release)
-    assert (face.emotion, face.soft_label, face.valence) == (None, tuple(SHARES), None)
-    put(release, TRAIN, 2, annotation(null, shares=None))
-    put(release, TRAIN, 3, annotation(8))
-    put(release, TRAIN, 4, annotation(10))
-    assert read(release).left_out == {"neither human label nor soft label": 1, "none": 1, "no-face": 1}
-
-
-def test_a_subset_can_be_chosen(release):
-    listing = read(release, subset="difficult")
-    assert list(faces(listing)) == [f"{TRAIN}/images/10.jpg"]
-    assert listing.left_out == {"subset easy": 1, "subset challenging": 1}
-    assert all(part in error_of(release, subset="hard") for part in ("subset='hard'", "all, easy"))
-
-
-def test_faces_without_a_human_label_are_read_when_asked_for(release):
-    assert "no_human" in error_of(release, no_human=True)
-    put(release, "no_human_annotated", 2, annotation(None))
-    assert len(read(release).samples) == 3
-    assert has_note(read(release), "no_human=true")
-    assert faces(read(release, no_human=True))["no_human_annotated/images/2.jpg"] == ("train", None)
-
-
 def test_roots_above_and_below_and_other_names_of_the_validation_folder(release, tmp_path_factory):
     outer = tmp_path_factory.mktemp("outer")
     (release / VAL).rename(release / "human_annotated/val_set")

@@ -43,13 +43,6 @@ class TestNumberedFolders:
             "test/4/y.jpg": ("test", "happiness"),
         }
 
-    def test_an_order_can_be_named(self, tmp_path):
-        put_files(tmp_path, *(f"train/{number}/x.jpg" for number in range(7)))
-        assert faces(read(tmp_path))["train/0/x.jpg"] == ("train", "neutral")
-        assert faces(read(tmp_path, order="fer2013"))["train/0/x.jpg"] == ("train", "anger")
-        assert open_reader(tmp_path, order="fer2013").options() == {"order": "fer2013"}
-        assert all(part in error_of(tmp_path, order="ck") for part in ("order='ck'", "auto, affectnet, alphabetical"))
-
 
 class TestNothingIsLostSilently:
     def test_links_are_followed_and_a_loop_ends(self, tmp_path):

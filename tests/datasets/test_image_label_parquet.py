@@ -6,7 +6,7 @@ import pickle
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from on_disk import error_of, faces, has_note, read
+from on_disk import faces, has_note, read
 
 from emodet.datasets.fer import FerPlus
 from emodet.datasets.readers import open_reader
@@ -42,27 +42,6 @@ def test_names_come_from_the_metadata(tmp_path):
     another = read(put(tmp_path, [0, 1, 2, None, -1], names=["Sad", "none", "Joy"]))
     assert names_of(another) == ["sadness", "happiness"]
     assert another.left_out == {"none": 1, "row without a label": 2}
-
-
-def test_several_files_and_splits(tmp_path):
-    for labels, name in (
-        ([0, 1], "data/train-00000-of-00002.parquet"),
-        ([2], "data/train-00001-of-00002.parquet"),
-        ([3], "data/validation-00000-of-00001.parquet"),
-        ([4], "test.parquet"),
-    ):
-        put(tmp_path, labels, name)
-    pq.write_table(pa.table({"a": [1]}), tmp_path / "statistics.parquet")
-    listing = read(tmp_path)
-    assert list(faces(listing).values()) == [
-        *(("train", name) for name in AS_EMOTIONS[:3]),
-        ("val", "happiness"),
-        ("test", "neutral"),
-    ]
-    assert has_note(listing, "statistics.parquet")
-    # Another part of the release is not dropped because it is damaged.
-    (tmp_path / "data/train-00001-of-00002.parquet").write_bytes(b"PAR1")
-    assert "train-00001-of-00002.parquet" in error_of(tmp_path)
 
 
 @pytest.mark.parametrize("group", [None, 1, 7, 100])

@@ -1,7 +1,7 @@
 """A CSV file of the user's own, as any program saves it; and how rows of any CSV file are read."""
 
 import pytest
-from on_disk import error_of, faces, has_note, put_files, put_lines, read
+from on_disk import faces, has_note, put_files, put_lines, read
 
 from emodet.datasets.csv_rows import CsvRows, header_of
 from emodet.datasets.readers import open_reader
@@ -14,12 +14,11 @@ ROWS = [
     "p/b.jpg,Sadness,val,ben,,,,,-2,-2",
     "p/c.png,anger,test,,0,0,64.5,64,,",
 ]
-PICTURES = ("p/a.jpg", "p/b.jpg", "p/c.png")
 
 
-def put(root, *rows, header=HEADER, name="faces.csv", encoding="utf-8", pictures=PICTURES):
-    put_files(root, *pictures)
-    put_lines(root / name, header, *rows, encoding=encoding)
+def put(root, *rows, header=HEADER):
+    put_files(root, "p/a.jpg", "p/b.jpg", "p/c.png")
+    put_lines(root / "faces.csv", header, *rows)
     return root
 
 
@@ -45,19 +44,6 @@ def test_two_columns_are_enough_under_any_usual_name(tmp_path, header):
     assert has_note(read(tmp_path), "no column split")
 
 
-def test_the_rows_of_predict(tmp_path):
-    """Faces found in one's own pictures, labels put right by hand, and read back."""
-    header = "source,frame,time_s,face,track_id,x1,y1,x2,y2,detection_score,emotion,most_probable,probability,p_neutral"
-    rows = [
-        f"{tmp_path}/p/a.jpg,0,,0,,10,10,50,50,0.9,happiness,happiness,0.8,0.1",
-        "p/a.jpg,0,,1,,60,10,90,50,0.9,uncertain,fear,0.3,0.1",
-        "p/b.jpg,0,,0,,10,10,50,50,0.9,fear,fear,0.8,0.1",
-    ]
-    listing = read(put(tmp_path, *rows, header=header))
-    assert faces(listing) == {"p/a.jpg#10,10,50,50": ("train", "happiness"), "p/b.jpg": ("train", "fear")}
-    assert listing.left_out == {"uncertain": 1}
-
-
 def test_several_faces_of_one_picture_are_one_subject(tmp_path):
     header = "path,emotion,x1,y1,x2,y2"
     put(tmp_path, "p/a.jpg,happy,0,0,50,50", "p/b.jpg,sad,0,0,9,9", "p/a.jpg,sad,60,0,99.5,50", header=header)
@@ -69,15 +55,6 @@ def test_several_faces_of_one_picture_are_one_subject(tmp_path):
         ("p/b.jpg", None, 2),
     ]
     assert [reader.encoded(sample) for sample in samples] == [b"p/a.jpg", b"p/a.jpg", b"p/b.jpg"]
-
-
-def test_missing_pictures(tmp_path):
-    message = error_of(put(tmp_path, *ROWS, pictures=PICTURES[:2]))
-    assert all(part in message for part in ("faces.csv", "1 of 3", "p/c.png"))
-    rows = [f"p/{number}.jpg,happy" for number in range(20)]
-    put(tmp_path, *rows, header="path,emotion", pictures=[f"p/{number}.jpg" for number in range(19)])
-    assert read(tmp_path).left_out == {"picture is not there": 1}
-    assert has_note(read(tmp_path), "p/19.jpg")
 
 
 def test_header_of_what_is_no_csv(tmp_path):

@@ -1,9 +1,9 @@
-"""The YOLO export: classes by the names in data.yaml, pictures and labels paired by stem."""
+"""Exports of AffectNet: YOLO, with classes by name and pairs by stem; labels.csv, whose two sources may not agree."""
 
 import contextlib
 
 import pytest
-from on_disk import faces, has_note, put_files, read
+from on_disk import error_of, faces, has_note, put_files, put_lines, read
 
 from emodet.datasets.readers import open_reader
 from emodet.errors import EmodetError
@@ -71,3 +71,27 @@ def test_data_yaml_runs_no_code(release, capsys):
     with contextlib.suppress(EmodetError):
         read(release)
     assert "must not be printed" not in capsys.readouterr().out
+
+
+def test_the_source_of_labels_csv_decides_and_agreement_is_reported(tmp_path):
+    rows = ["anger/image0000006.jpg,surprise", "anger/image0000007.jpg,anger", "contempt/image0000006.jpg,contempt"]
+    put_files(tmp_path, *(row.split(",")[0] for row in rows))
+    put_lines(
+        tmp_path / "labels.csv", ",pth,label,relFCs", *(f"{number},{row},0.87" for number, row in enumerate(rows))
+    )
+    reader = open_reader(tmp_path)
+    listing = reader.read()
+    # One base name in two folders: the key is the whole path.
+    assert faces(listing) == {
+        "anger/image0000006.jpg": ("train", "surprise"),
+        "anger/image0000007.jpg": ("train", "anger"),
+        "contempt/image0000006.jpg": ("train", "contempt"),
+    }
+    assert has_note(listing, "the csv", "2 of 3", "66.7%")
+    assert has_note(listing, "3 (29,042)")
+    other = open_reader(tmp_path, label_source="folder")
+    assert faces(other.read())["anger/image0000006.jpg"] == ("train", "anger")
+    assert has_note(other.read(), "the folder", "2 of 3")
+    assert reader.options() != other.options()
+    assert reader.encoded(listing.samples[0]) == b"anger/image0000006.jpg"
+    assert all(part in error_of(tmp_path, label_source="both") for part in ("label_source='both'", "csv, folder"))
