@@ -33,7 +33,10 @@ def test_the_console_script_is_the_module():
     assert project["tool"]["hatch"]["version"]["path"] == "emodet/__init__.py"
 
 
-@pytest.mark.parametrize("file", [".github/workflows/ci.yml", ".github/workflows/release.yml", "Dockerfile", ".ci/run"])
+WORKFLOWS = [f".github/workflows/{name}.yml" for name in ("ci", "release", "site")]
+
+
+@pytest.mark.parametrize("file", [*WORKFLOWS, "Dockerfile", ".ci/run"])
 def test_what_workflows_run_exists(file):
     text = (ROOT / file).read_text(encoding="utf-8")
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
