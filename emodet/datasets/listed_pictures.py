@@ -29,7 +29,8 @@ def require_most(missing: Sequence[str], total: int, what: str) -> None:
     if total - len(missing) < _RESOLVED * total:
         raise EmodetError(
             f"{what}: {len(missing):,} of {total:,} pictures are not there ({few(missing)}). Unpack all parts of the "
-            "archive, or point data.root at the folder that holds annotations and pictures"
+            "archive, or point data.root at the folder that holds annotations and pictures (a list's paths are "
+            "relative to its own folder)"
         )
 
 

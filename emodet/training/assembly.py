@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from hydra.core.hydra_config import HydraConfig
 from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.callbacks import ProgressBar as AnyProgressBar
 from lightning.pytorch.loggers import Logger
 
 from emodet.arrays import Int64
@@ -32,6 +33,7 @@ from emodet.synthetic.releases import write_release
 from emodet.training.checkpoints import AtomicCheckpointIO
 from emodet.training.folder import RunFolder
 from emodet.training.mixed_settings import merged_sources, resolved_sources
+from emodet.training.progress import ProgressBar
 from emodet.training.signals import StopOnSignal
 
 log = logging.getLogger(__name__)
@@ -255,6 +257,8 @@ def build_trainer(settings: Mapping[str, Any], run: RunFolder, loggers: Sequence
     specs = {name: spec for name, spec in settings["callbacks"].items() if spec is not None}
     callbacks = [build(spec, f"callbacks.{name}") for name, spec in specs.items()]
     options = dict(settings["trainer"])
+    if options.get("enable_progress_bar", True) and not any(isinstance(each, AnyProgressBar) for each in callbacks):
+        callbacks.append(ProgressBar())
     if options.get("precision") == "auto":
         options["precision"], reason = default_precision(options.get("accelerator", "auto"))
         log.info("precision: %s (%s)", options["precision"], reason)

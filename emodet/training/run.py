@@ -171,3 +171,4 @@ def finish_run(run: RunFolder, data: EmotionDataModule, trainer: L.Trainer, trai
     print(f"run folder:  {run.path}\ncheckpoint:  {run.best}\nreport:      {run.path / 'evaluation-test/report.html'}")
     if files:
         print(f"model file:  {files[0]}\nnext:        python -m emodet.predict photo.jpg --model {files[0]}")
+        print(f"             python -m emodet.app --open --model {files[0]}")

@@ -23,8 +23,8 @@ export class ModelTab {
     this.shown = true;
     const { model, detector } = this.about;
     const running = element("span", {}, "loading …");
-    const classes = element("ul", { className: "legend" });
-    legend(classes, model);
+    const classes = element("ul", { className: "classes" });
+    legend(classes, model, []);
     const cut = model.preprocessing;
     const facts = [
       ["Model file", `${model.file.split("/").at(-1)}, ${megabytes(model.bytes)}, ${model.precision}`],
