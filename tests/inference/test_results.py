@@ -1,4 +1,3 @@
-import csv
 import json
 
 import numpy as np
@@ -33,21 +32,16 @@ def written(kind, path, times=1):
     return path
 
 
-def test_csv_has_one_column_for_each_class_and_coordinate(tmp_path):
-    rows = csv_rows(written("csv", tmp_path / "faces.csv"))
-    assert [float(row["p_anger"]) for row in rows] == [0.15, 0.7]
-    assert (rows[0]["time_s"], rows[0]["track_id"], rows[1]["track_id"]) == ("", "", "7")
-    assert float(rows[1]["right_mouth_y"]) == 95
-
-
 def test_parquet_and_csv_say_the_same(tmp_path):
     parquet = pytest.importorskip("pyarrow.parquet")
     file = parquet.ParquetFile(written("parquet", tmp_path / "faces.parquet", times=3000))
     assert file.metadata.num_row_groups == 2
     table = file.read()
     assert table.num_rows == 6000
-    with written("csv", tmp_path / "faces.csv").open(newline="") as file:
-        assert table.column_names == next(csv.reader(file))
+    rows = csv_rows(written("csv", tmp_path / "faces.csv"))
+    assert table.column_names == list(rows[0])
+    assert [float(row["p_anger"]) for row in rows] == [0.15, 0.7]
+    assert (rows[0]["time_s"], rows[0]["track_id"], rows[1]["track_id"]) == ("", "", "7")
     assert table["track_id"].to_pylist()[-2:] == [None, 7]
     assert table["p_anger"].to_pylist()[-2:] == [0.15, 0.7]
 
