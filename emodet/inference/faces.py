@@ -208,6 +208,12 @@ def scaled(face: Found, x: float, y: float) -> Found:
     return dataclasses.replace(face, box=(x1 * x, y1 * y, x2 * x, y2 * y), landmarks=points)
 
 
+def enlarged(faces: Iterable[Detection], small: UInt8, large: UInt8) -> tuple[Detection, ...]:
+    """Faces of a reduced copy in pixels of the image."""
+    x, y = large.shape[1] / small.shape[1], large.shape[0] / small.shape[0]
+    return tuple(scaled(face, x, y) for face in faces)
+
+
 def overlap(one: Box, other: Box) -> float:
     """Intersection over union of two boxes, 0..1."""
     shared = shared_area(one, other)
