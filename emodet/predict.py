@@ -178,8 +178,8 @@ def _results(
     # The next image is decoded while this one is recognised.
     with closing(read_ahead(opened(sources, options.max_pixels), capacity=1)) as items:
         for item in items:
-            picture = item.image_rgb is not None or item.error is not None
-            yield batch.pictures([item]) if picture else [batch.video(item.source)]
+            video = item.image_rgb is None and item.counts.error is None
+            yield [batch.video(item.source)] if video else batch.pictures([item])
 
 
 def _count_inputs(options: argparse.Namespace, earlier: int, bar: Any) -> None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from emodet.inference.video_writer import VideoWriter
 
 
-class WindowClosed(Exception):  # noqa: N818 (a wish, not an error)
+class WindowClosed(BaseException):
     """The user closed the window, or pressed q or Esc in it."""
 
 
