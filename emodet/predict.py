@@ -171,9 +171,9 @@ def _results(
     options: argparse.Namespace, batch: Batch, sources: Iterator[Source], workers: int
 ) -> Generator[list[Recognised], None, None]:
     if workers > 1:
-        from emodet.inference.processes import Workers  # deferred: a photo does not wait for it
+        from emodet.inference.processes import recognise_in_processes  # deferred: a photo does not wait for it
 
-        yield from Workers(batch, workers, threads=options.threads or 1).run(sources)
+        yield from recognise_in_processes(batch, sources, workers, threads=options.threads or 1)
         return
     # The next image is decoded while this one is recognised.
     with closing(read_ahead(opened(sources, options.max_pixels), capacity=1)) as items:
@@ -185,7 +185,7 @@ def _results(
 def _count_inputs(options: argparse.Namespace, earlier: int, bar: Any) -> None:
     """Count the inputs for the time left, while the first are recognised."""
     with contextlib.suppress(EmodetError, OSError):  # reported where they are read
-        bar.total = count_sources(options.sources) - earlier
+        bar.total = count_sources(options.sources, column=options.column) - earlier
 
 
 def _settings(options: argparse.Namespace, rows: str | None, recognizer: Recognizer) -> dict[str, Any]:

@@ -78,7 +78,8 @@ class Recognizer:
             raise EmodetError(f"max_faces={max_faces}: expected 1 or more, or None for all")
         with ThreadPoolExecutor(1) as pool:  # both nets are opened at once
             if not isinstance(model, ModelFile):
-                opening = pool.submit(open_model, model, providers=providers, threads=threads)
+                place = model_path(DEFAULT_MODEL if model is None else model)
+                opening = pool.submit(read_model_file, place, providers=providers, threads=threads)
             self.detector = make_detector(detector, threads=threads) if isinstance(detector, str) else detector
             self.model = model if isinstance(model, ModelFile) else opening.result()
         self.min_confidence = _least_confidence(min_confidence, self.model)
@@ -272,15 +273,3 @@ def _class_weights(prior: str, model: ModelFile) -> Float32 | None:
     if not shares.size or not shares.all():
         raise EmodetError(f"prior=balanced: {model.name} does not state the share of every class in its training data")
     return shares**-BALANCE
-
-
-def open_model(
-    model: str | os.PathLike[str] | None, *, providers: Sequence[str] = ("cpu",), threads: int | None = None
-) -> ModelFile:
-    """Open a model file by path, or a shipped one by ``int8``, ``accurate``, ``fp32``, or None for the default.
-
-    Raises:
-        EmodetError: As `emodet.modelfile.model_path` and `read_model_file`.
-    """
-    place = model_path(DEFAULT_MODEL if model is None else model)
-    return read_model_file(place, providers=providers, threads=threads)
