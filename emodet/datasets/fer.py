@@ -193,8 +193,8 @@ class FerPlus(_Votes, ParquetReader, SingleFileReader):
     signs = "one .parquet file with the columns index, split, image, the eight emotions, unknown, NF"
 
     @classmethod
-    def candidates(cls, folder: Path) -> Iterator[Path]:
-        return (folder / path for path in parquet_files(folder))
+    def candidates(cls, folder: Path) -> list[Path]:
+        return parquet_files(folder)
 
     @classmethod
     def matches_file(cls, file: Path) -> bool:

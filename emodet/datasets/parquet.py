@@ -12,30 +12,24 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from emodet.datasets.affectnet import compare_totals
-from emodet.datasets.folders import few, names_in, split_of
+from emodet.datasets.folders import few, files_in, split_of
 from emodet.datasets.samples import Listing, Reader, Sample
 from emodet.emotions import EMOTIONS, emotion_name
 from emodet.errors import EmodetError
 
 _COLUMNS = ("image", "label")
 _PUBLISHED_HQ = 27_823
-_MAX_FILES = 1000
 
 
-def parquet_files(folder: Path) -> list[str]:
-    """Parquet files at the top and in ``data/``, as relative paths in order."""
-    return [
-        f"{prefix}{name}"
-        for prefix in ("", "data/")
-        for name in sorted(names_in(folder / prefix))
-        if name.endswith(".parquet") and not name.startswith(".")
-    ][:_MAX_FILES]
+def parquet_files(folder: Path) -> list[Path]:
+    """Parquet files at the top and in ``data/``, in order."""
+    return [*files_in(folder, ".parquet"), *files_in(folder / "data", ".parquet")]
 
 
 def has_schema(file: Path, fits: Callable[[pa.Schema], bool]) -> bool:
     """Whether it is a Parquet file whose schema fits."""
     try:
-        return file.suffix == ".parquet" and fits(pq.read_schema(file))
+        return file.suffix.lower() == ".parquet" and fits(pq.read_schema(file))
     except (pa.ArrowException, OSError):
         return False
 
@@ -122,7 +116,7 @@ class ImageLabelParquet(ParquetReader):
 
     @classmethod
     def matches(cls, folder: Path) -> bool:
-        return any(cls.matches_file(folder / path) for path in parquet_files(folder))
+        return any(map(cls.matches_file, parquet_files(folder)))
 
     @classmethod
     def matches_file(cls, file: Path) -> bool:
@@ -131,17 +125,18 @@ class ImageLabelParquet(ParquetReader):
     def list_samples(self, listing: Listing) -> list[Sample]:
         samples: list[Sample] = []
         others: list[str] = []
-        for file in [self.root.name] if self.root.is_file() else parquet_files(self.base):
-            with _reading(self.base / file):
-                schema = pq.read_schema(self.base / file)
+        for file in [self.root] if self.root.is_file() else parquet_files(self.base):
+            path = file.relative_to(self.base).as_posix()
+            with _reading(file):
+                schema = pq.read_schema(file)
             if not _has_pictures(schema):
-                others.append(file)
+                others.append(path)
                 continue
-            split = split_of(Path(file).name.partition(".")[0].partition("-")[0])
+            split = split_of(file.name.partition(".")[0].partition("-")[0])
             if split is None:
-                listing.notes.append(f"{file}: the name has no split, so its faces are training faces.")
-            for row, name in enumerate(self._labels(self.base / file, schema)):
-                samples += listing.labelled(name or "row without a label", f"{file}:{row:07d}", split or "train")
+                listing.notes.append(f"{path}: the name has no split, so its faces are training faces.")
+            for row, name in enumerate(self._labels(file, schema)):
+                samples += listing.labelled(name or "row without a label", f"{path}:{row:07d}", split or "train")
         if others:
             listing.notes.append(f"Without the columns image and label, so not read: {few(others)}.")
         contempt = EMOTIONS.index("contempt")
