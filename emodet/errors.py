@@ -24,3 +24,14 @@ def os_errors(what: str, way_out: str = "", *, kind: type[EmodetError] = EmodetE
         raise
     except OSError as problem:
         raise kind(f"{what} ({problem.strerror or problem}){way_out}") from None
+
+
+@contextmanager
+def errors_of(place: object, what: str = "", *kinds: type[Exception]) -> Iterator[None]:
+    """Put the file or line before an `EmodetError`, and raise errors of these kinds as one that says `what` failed."""
+    try:
+        yield
+    except EmodetError as problem:
+        raise EmodetError(f"{place}: {problem}") from None
+    except kinds as problem:
+        raise EmodetError(f"{place}: {what} ({' '.join(str(problem).split())})") from None

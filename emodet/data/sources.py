@@ -5,8 +5,8 @@ import logging
 import math
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,7 @@ from emodet.data.packing import label_files_state, pack_folder, prepare_pack, re
 from emodet.datasets.readers import READERS, open_reader
 from emodet.datasets.samples import Listing, Reader
 from emodet.emotions import chosen_classes, place_of
-from emodet.errors import EmodetError
+from emodet.errors import EmodetError, errors_of
 from emodet.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
@@ -37,13 +37,9 @@ def default_packs() -> Path:
     return Path(os.environ.get("EMODET_PACKS") or "data/packs").expanduser()
 
 
-@contextmanager
-def naming(source: str) -> Iterator[None]:
+def naming(source: str) -> AbstractContextManager[None]:
     """Add the name of a mix's data set to an error; a single data set has none."""
-    try:
-        yield
-    except EmodetError as problem:
-        raise EmodetError(f"data.sources: {source}: {problem}" if source else str(problem)) from None
+    return errors_of(f"data.sources: {source}") if source else nullcontext()
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from emodet.datasets.folders import few, folders_in, is_picture, names_in, relat
 from emodet.datasets.listed_pictures import NOT_THERE, Seen, is_new, read_annotations, require_most, split_parts
 from emodet.datasets.samples import Listing, Reader, Sample
 from emodet.emotions import emotion_name, ids_of
-from emodet.errors import EmodetError
+from emodet.errors import EmodetError, errors_of
 
 _LABELS_CSV = "labels.csv"
 _COLUMNS = ("pth", "label")
@@ -146,31 +146,26 @@ def _read_names(path: Path) -> dict[int, str]:
     """Our class name by the export's class number."""
     import yaml  # comes with the training extra, and only this needs it
 
-    try:
+    with errors_of(path, "cannot be read as YAML", yaml.YAMLError, OSError, UnicodeDecodeError, RecursionError):
         # The base loader builds text, lists and dicts only: no objects, and a class called no stays a word.
         content = yaml.load(path.read_text(encoding="utf-8-sig"), Loader=yaml.BaseLoader)
-    except (yaml.YAMLError, OSError, UnicodeDecodeError, RecursionError) as problem:
-        raise EmodetError(f"{path}: cannot be read as YAML ({' '.join(str(problem).split())})") from None
     names = content.get("names") if isinstance(content, dict) else None
     if isinstance(names, list):
         names = dict(enumerate(names))
     if not isinstance(names, dict) or not names or not all(isinstance(name, str) for name in names.values()):
         raise EmodetError(f"{path}: names must list the classes, as a list or by number")
-    try:
+    with errors_of(path):
         ids_of(list(names.values()))  # refuses a class that is there twice
-        return {int(number): emotion_name(name) for number, name in names.items()}
-    except (ValueError, TypeError):
-        raise EmodetError(f"{path}: names has {few(map(repr, names))} where class numbers were expected") from None
-    except EmodetError as problem:
-        raise EmodetError(f"{path}: {problem}") from None
+        try:
+            return {int(number): emotion_name(name) for number, name in names.items()}
+        except (ValueError, TypeError):
+            raise EmodetError(f"names has {few(map(repr, names))} where class numbers were expected") from None
 
 
 def _read_label(classes: Mapping[int, str], path: Path) -> tuple[str, int]:
     """Class of the first line (``class cx cy w h``), empty in an empty file, and the number of lines."""
-    try:
+    with errors_of(path, "cannot be read as a label file", OSError, UnicodeDecodeError):
         lines = [line for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as problem:
-        raise EmodetError(f"{path}: cannot be read as a label file ({problem})") from None
     if not lines:
         return "", 0
     try:

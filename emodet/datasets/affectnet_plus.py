@@ -14,7 +14,7 @@ from emodet.datasets.folders import few, names_in
 from emodet.datasets.listed_pictures import read_annotations, split_parts
 from emodet.datasets.samples import Listing, Reader, Sample
 from emodet.emotions import EMOTIONS
-from emodet.errors import EmodetError
+from emodet.errors import EmodetError, errors_of
 
 _HUMAN, _NO_HUMAN = "human_annotated", "no_human_annotated"
 _FOLDERS = {"train": ("train_set",), "val": ("validation_set", "val_set", "valid_set")}
@@ -116,7 +116,8 @@ class _Face(NamedTuple):
 
 
 def _read(path: Path) -> _Face:
-    try:
+    problems = (OSError, ValueError, AttributeError, RecursionError)
+    with errors_of(path, "cannot be read as a JSON object", *problems):
         content = json.loads(path.read_bytes().decode("utf-8-sig"))
         values = _by_key(content)
         if "human-label" not in values and "soft-label" not in values:
@@ -132,10 +133,6 @@ def _read(path: Path) -> _Face:
             "not given" if subset is None else _SUBSETS[int(subset)],
             *affectnet.valence_and_arousal(valence, arousal),
         )
-    except (OSError, ValueError, AttributeError, RecursionError) as problem:
-        raise EmodetError(f"{path}: cannot be read as a JSON object ({problem})") from None
-    except EmodetError as problem:
-        raise EmodetError(f"{path}: {problem}") from None
 
 
 def _shares(value: object) -> tuple[tuple[float, ...] | None, float]:

@@ -1,8 +1,7 @@
 """Parquet files whose rows hold encoded pictures: what their readers share, and exports for the Hugging Face hub."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,10 +14,11 @@ from emodet.datasets.affectnet import compare_totals
 from emodet.datasets.folders import few, files_in, split_of
 from emodet.datasets.samples import Listing, Reader, Sample
 from emodet.emotions import EMOTIONS, emotion_name
-from emodet.errors import EmodetError
+from emodet.errors import EmodetError, errors_of
 
 _COLUMNS = ("image", "label")
 _PUBLISHED_HQ = 27_823
+_NOT_PARQUET = ("cannot be read as Parquet", pa.ArrowException, OSError, IndexError)
 
 
 def parquet_files(folder: Path) -> list[Path]:
@@ -41,18 +41,10 @@ def is_binary(kind: pa.DataType) -> bool:
 
 def read_columns(file: Path, columns: Sequence[str]) -> pa.Table:
     """Some columns of a Parquet file, validated: texts are UTF-8."""
-    with _reading(file):
+    with errors_of(file, *_NOT_PARQUET):
         table = pq.read_table(file, columns=list(columns))
         table.validate(full=True)
     return table
-
-
-@contextmanager
-def _reading(what: object) -> Iterator[None]:
-    try:
-        yield
-    except (pa.ArrowException, OSError, IndexError) as problem:
-        raise EmodetError(f"{what}: cannot be read as Parquet ({problem})") from None
 
 
 class ParquetReader(Reader):
@@ -72,7 +64,7 @@ class ParquetReader(Reader):
         file, row = self.file_of(sample), int((sample.file or sample.key).rpartition(":")[2])
         known, start, pictures = self._group
         if known != file or not start <= row < start + len(pictures):
-            with _reading(f"{file}, row {row}"):
+            with errors_of(f"{file}, row {row}", *_NOT_PARQUET):
                 parquet = pq.ParquetFile(file, memory_map=True, pre_buffer=False)
                 counts = [parquet.metadata.row_group(group).num_rows for group in range(parquet.num_row_groups)]
                 starts = np.cumsum([0, *counts])
@@ -127,7 +119,7 @@ class ImageLabelParquet(ParquetReader):
         others: list[str] = []
         for file in [self.root] if self.root.is_file() else parquet_files(self.base):
             path = file.relative_to(self.base).as_posix()
-            with _reading(file):
+            with errors_of(file, *_NOT_PARQUET):
                 schema = pq.read_schema(file)
             if not _has_pictures(schema):
                 others.append(path)
@@ -150,7 +142,7 @@ class ImageLabelParquet(ParquetReader):
         if pa.types.is_dictionary(column.type):
             column = column.cast(column.type.value_type)
         labels = column.to_pylist()
-        try:
+        with errors_of(file):
             if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
                 known = {label: emotion_name(label) for label in sorted(set(labels) - {None})}
             elif pa.types.is_integer(column.type):
@@ -163,8 +155,6 @@ class ImageLabelParquet(ParquetReader):
                 known = {number: emotion_name(name) for number, name in enumerate(names)}
             else:
                 raise EmodetError(f"the column label has the type {column.type}; numbers or text belong there")
-        except EmodetError as problem:
-            raise EmodetError(f"{file}: {problem}") from None
         for row, label in enumerate(labels):
             # Such exports mark rows without a label by -1.
             if label not in (None, -1) and label not in known:
