@@ -202,15 +202,12 @@ def test_paths_of_any_name_are_taken_as_they_are(name, command, refused, release
     assert f"{root / 'none.ckpt'}: there is no such file" in error
 
 
-def test_help_lists_experiments_with_their_purpose(output):
+def test_help_and_the_command_alone_list_the_experiments(output, command, capfd):
     said = output("emodet.train", "--help")
     for experiment in EXPERIMENTS:
         assert f"  {experiment} " in said
     assert "The reference recipe for this net" in said
     assert "--config-dir" in output("emodet.train", "--hydra-help")
-
-
-def test_the_command_alone_lists_the_experiments(command, capfd):
     assert command("emodet.train") == 2
     said = capfd.readouterr()
     assert all(experiment in said.out + said.err for experiment in EXPERIMENTS)

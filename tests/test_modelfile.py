@@ -60,7 +60,7 @@ def test_other_crops_are_refused(path, crops):
         read_model_file(path).probabilities(crops)
 
 
-def test_files_that_are_no_model(tmp_path):
+def test_files_that_are_no_model_or_are_cut_off(tmp_path, path):
     with pytest.raises(EmodetError, match="No such file"):
         read_model_file(tmp_path / "none.onnx")
     with pytest.raises(EmodetError, match=r"[Dd]irectory"):
@@ -70,9 +70,6 @@ def test_files_that_are_no_model(tmp_path):
         file.write_bytes(data)
         with pytest.raises(EmodetError, match=words):
             read_model_file(file)
-
-
-def test_a_file_cut_off_anywhere_is_refused(path):
     data = path.read_bytes()
     for end in range(1, len(data), 97):
         with pytest.raises(EmodetError):

@@ -51,7 +51,7 @@ def test_a_run_says_what_it_is_made_of(finished):
     assert facts["started"].endswith("Z")
 
 
-def test_a_run_keeps_best_and_last_and_plain_weights(finished):
+def test_a_run_keeps_best_last_and_plain_weights_of_one_temperature(finished):
     best = load_classifier(finished / "checkpoints/best.ckpt")
     last = torch.load(finished / "checkpoints/last.ckpt", weights_only=True)
     assert last["optimizer_states"]
@@ -62,14 +62,15 @@ def test_a_run_keeps_best_and_last_and_plain_weights(finished):
     assert float(best.temperature) == pytest.approx(temperature)
     assert temperature != 1
     assert sorted(path.name for path in (finished / "checkpoints").iterdir()) == ["best.ckpt", "last.ckpt"]
-
-
-def test_the_temperature_follows_the_sharpness_where_asked(finished):
     best, (plain, card) = load_classifier(finished / "checkpoints/best.ckpt"), load_weights(finished / "weights.pt")
     assert best.temperature_slope.any()
     assert best.temperature_slope.tolist() == pytest.approx(card.temperature_slope)
     crops = torch.randint(0, 256, (4, 24, 24, 3), dtype=torch.uint8)
     assert torch.allclose(best.probabilities(crops), plain.probabilities(crops), atol=1e-6)
+    # The best checkpoint holds the averaged weights that were validated: its accuracy is the one in the curve.
+    validated = [float(row["val/macro_f1"]) for row in rows(finished) if "val/macro_f1" in row]
+    val = RunFolder(finished).facts()["results"]["val"]
+    assert val["macro_f1"]["value"] == pytest.approx(max(validated), abs=1e-6)
 
 
 def test_a_run_shows_curves_faces_and_reports(finished):
@@ -89,13 +90,6 @@ def test_a_run_shows_curves_faces_and_reports(finished):
     assert [
         path.name for path in finished.iterdir() if path.name.startswith(".best") or path.name.startswith(".last")
     ] == []
-
-
-def test_the_report_is_of_the_epoch_that_was_selected(finished):
-    """The best checkpoint holds the averaged weights that were validated: its accuracy is the one in the curve."""
-    validated = [float(row["val/macro_f1"]) for row in rows(finished) if "val/macro_f1" in row]
-    val = RunFolder(finished).facts()["results"]["val"]
-    assert val["macro_f1"]["value"] == pytest.approx(max(validated), abs=1e-6)
 
 
 def test_the_best_checkpoint_holds_the_averaged_weights(command, small, tmp_path, without_pictures):

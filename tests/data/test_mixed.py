@@ -91,7 +91,7 @@ def numbers_of(data, split):
 
 
 class TestNoDataSetVanishes:
-    def test_all_faces_of_all_are_there_with_their_own_pixels_and_labels(self, roots, mix):
+    def test_all_faces_are_there_with_their_own_pixels_and_labels_and_nothing_is_copied(self, roots, mix, tmp_path):
         data = mix(roots)
         table = data.pack.table
         assert len(data.pack) == len(table) == 80 + 16 + 70 + 14
@@ -101,9 +101,6 @@ class TestNoDataSetVanishes:
             assert np.array_equal(data.pack.images(rows), pack.images(np.arange(len(pack))))
             assert np.array_equal(table.emotion[rows], pack.table.emotion)
             assert {int(each) for each in pack.table.emotion} == set(range(8 if name == "first" else 7))
-
-    def test_batches_say_where_a_face_is_from(self, roots, mix):
-        data = mix(roots)
         seen = Counter()
         for batch in data.train_dataloader():
             for row, source, image in zip(
@@ -114,9 +111,6 @@ class TestNoDataSetVanishes:
                 seen[source] += 1
         assert seen[0] > 50
         assert seen[1] > 50
-
-    def test_pixels_are_not_copied(self, roots, mix, tmp_path):
-        data = mix(roots)
         before = {folder.name for folder in (tmp_path / "packs").iterdir()}
         assert len(before) == 2
         assert {pack.folder.name for pack in data.pack.packs} == before
@@ -270,16 +264,14 @@ class TestDrawing:
 
 
 class TestIdentity:
-    def test_is_free_of_place_and_says_order_names_and_content(self, roots, mix, tmp_path):
-        one = mix(roots).fingerprint
+    def test_fingerprint_and_manifest_say_what_is_in_it(self, roots, mix, tmp_path):
+        data = mix(roots)
+        one, manifest = data.fingerprint, data.pack.manifest
         elsewhere = mix({name: {"root": root, "packs": tmp_path / "elsewhere"} for name, root in roots.items()})
         assert one == elsewhere.fingerprint
         assert mix(dict(reversed(roots.items()))).fingerprint != one
         assert mix({"first": roots["first"], "other": roots["rafdb"]}).fingerprint != one
         assert mix({"first": roots["first"]}).fingerprint != one
-
-    def test_the_manifest_says_what_is_in_it(self, roots, mix):
-        manifest = mix(roots).pack.manifest
         assert manifest["title"] == "first + rafdb"
         assert manifest["reader"] == "mixed"
         assert manifest["redistributable"] is False
@@ -287,9 +279,6 @@ class TestIdentity:
         assert manifest["counts"]["train"]["happiness"] == 20
         assert [values["reader"] for values in manifest["sources"].values()] == ["class_folders", "rafdb"]
         assert manifest["sources"]["rafdb"]["title"] == "RAF-DB (basic)"
-
-    def test_a_changed_pack_is_found(self, roots, mix):
-        data = mix(roots)
         images = np.load(data.pack.packs[1].folder / "images.npy", mmap_mode="r+")
         images[3, 2, 1, 0] ^= 1
         images.flush()
