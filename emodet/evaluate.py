@@ -13,9 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
-
-from emodet.commands import command, to_plain_dict
+from emodet.commands import command, without_none
 from emodet.data.datamodule import EmotionDataModule
 from emodet.errors import EmodetError
 from emodet.evaluation.outputs import Predict, predict_split, predict_split_with_model_file
@@ -27,9 +25,9 @@ from emodet.training.trained import load_trained, run_data, run_folder_of
 
 
 @command("evaluate")
-def main(config: DictConfig) -> None:
+def main(values: dict[str, Any]) -> None:
     """Run the model on every face of the split, write the report and print its table."""
-    settings = to_plain_dict(config)
+    settings = without_none(values)
     if ("checkpoint" in settings) == ("model" in settings):
         given = "both were given" if "model" in settings else "neither was given"
         raise EmodetError(f"give either checkpoint=RUN_OR_FILE (.ckpt, .pt) or model=FILE.onnx; {given}")

@@ -11,11 +11,11 @@ from emodet.laboratory import begin
 begin("prepare", __name__, __doc__)
 
 import shutil
+from typing import Any
 
 import numpy as np
-from omegaconf import DictConfig
 
-from emodet.commands import command, to_plain_dict
+from emodet.commands import command, without_none
 from emodet.data.datamodule import EmotionDataModule
 from emodet.data.sources import Source, naming
 from emodet.datasets.samples import Listing, Reader
@@ -25,21 +25,21 @@ from emodet.training.assembly import build_data, undrawn
 
 
 @command("prepare")
-def main(config: DictConfig) -> None:
+def main(values: dict[str, Any]) -> None:
     """List, crop and pack, and report what came out."""
-    settings = to_plain_dict(config)
-    data = build_data(settings, draw=not config.list)
+    settings = without_none(values)
+    data = build_data(settings, draw=not settings["list"])
     for name, source in data.sources.items():
         if name:
             print(f"== {name}")
         with naming(name):
-            if config.list and name in undrawn(settings):
+            if settings["list"] and name in undrawn(settings):
                 print(f"{source.root}: faces that are not drawn yet; without list=true they are drawn and packed")
-            elif config.list:
+            elif settings["list"]:
                 announce(*source.read(data.preprocessing))
             else:
-                prepare(source, data.preprocessing, force=config.force, verify=config.verify)
-    if not config.list:
+                prepare(source, data.preprocessing, force=settings["force"], verify=settings["verify"])
+    if not settings["list"]:
         data.setup()
         print_splits(data)
 

@@ -101,17 +101,27 @@ def test_more_processes_than_cores_are_refused(refused, tmp_path):
     assert "trainer.devices=999" in refused("emodet.train", "experiment=baseline", "data=synthetic", *options)
 
 
-@pytest.mark.parametrize(
-    "old", ["schedule", "training.select_by", "training.resolutions", "training.patience", "training.keep"]
-)
+NEAREST = {
+    **{"data.workers": "data.num_workers", "data.evaluation_batch_size": "data.eval_batch_size"},
+    **{"data.selection_seed": "data.split_seed", "schedule": "scheduler"},
+    "distillation.answers": "distillation.teachers",
+}
+
+
+TARGETS = {
+    **{"net": "emodet.models.residual_cnn.ResidualCNN", "loss": "emodet.models.losses.SoftCrossEntropy"},
+    **{"optimizer": "torch.optim.SGD", "scheduler": "emodet.models.optimization.cosine"},
+}
+
+
+@pytest.mark.parametrize("old", [*RENAMED_KEYS, *NEAREST])
 def test_an_old_key_names_the_new_one(old):
-    value = 1
-    for part in reversed(old.split(".")):
-        value = {part: value}
+    group, _, key = old.rpartition(".")
+    target = {"_target_": TARGETS[group]} if group in TARGETS else {}
     with pytest.raises(EmodetError) as caught:
-        checked(TrainConfig, value)
+        checked(TrainConfig, {group: {key: 1, **target}} if group else {old: 1})
     assert str(caught.value).startswith(old)
-    assert RENAMED_KEYS[old] in str(caught.value)
+    assert (RENAMED_KEYS.get(old) or f"did you mean {NEAREST[old]}?") in str(caught.value)
 
 
 @pytest.mark.parametrize("choice", ["data=[synthetic,ferplus]", "net=[residual_cnn,timm]"])

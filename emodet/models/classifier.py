@@ -14,7 +14,7 @@ from torch import nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from emodet.data.faces import Batch
-from emodet.errors import EmodetError
+from emodet.errors import EmodetError, require
 from emodet.models.agreement import DIMENSIONS
 from emodet.models.build import build, require_trusted, spec_of
 from emodet.models.extras import TrainingExtra
@@ -322,8 +322,6 @@ class EmotionClassifier(L.LightningModule):
 
 def check_va_weight(weight: float | None) -> float:
     """The weight of the loss on valence and arousal, 0 for None; raises an `EmodetError` below 0."""
-    if not 0 <= (weight or 0.0) < float("inf"):
-        raise EmodetError(
-            f"training.valence_arousal={weight}: a weight above 0 was expected (1 is usual), or 0 for no head"
-        )
+    fits = 0 <= (weight or 0.0) < float("inf")
+    require(fits, "training.valence_arousal", weight, "a weight above 0 (1 is usual), or 0 for no head")
     return float(weight or 0.0)

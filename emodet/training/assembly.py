@@ -19,7 +19,7 @@ from emodet.cpu import available_cores
 from emodet.data.datamodule import EmotionDataModule
 from emodet.data.sources import build_datamodule, naming
 from emodet.emotions import EMOTIONS
-from emodet.errors import EmodetError
+from emodet.errors import EmodetError, require
 from emodet.models.agreement import agreement_names
 from emodet.models.build import build, target_of
 from emodet.models.classifier import EmotionClassifier, check_va_weight
@@ -181,11 +181,9 @@ def _require_cores(trainer: Mapping[str, Any]) -> None:
     devices, accelerator = trainer.get("devices"), trainer.get("accelerator", "auto")
     on_cpu = accelerator == "cpu" or (accelerator == "auto" and not torch.accelerator.is_available())
     most = max(2, available_cores())
-    if on_cpu and str(devices).isdecimal() and int(devices or 0) > most:
-        raise EmodetError(
-            f"trainer.devices={devices}: on the CPU these are processes, and there are {available_cores()} cores; at "
-            f"most {most} were expected"
-        )
+    fits = not on_cpu or not str(devices).isdecimal() or int(devices or 0) <= most
+    words = f"at most {most}; on the CPU these are processes, and there are {available_cores()} cores"
+    require(fits, "trainer.devices", devices, words)
 
 
 def build_classifier(
