@@ -201,7 +201,7 @@ def _table(path: Path, column: str | None) -> Iterator[Source]:
             batches = file.iter_batches(batch_size=64, columns=[column])
             values = (value for batch in batches for value in batch.column(0).to_pylist())
             for row, value in enumerate(values):
-                yield _row_source(path, row, value)
+                yield row_source(value, f"{printable(path)}#{row}", PurePath(f"{path.stem}-{row}"))
     except (pyarrow.ArrowException, UnicodeDecodeError) as problem:
         raise EmodetError(f"{printable(path)}: not a readable Parquet file ({problem})") from None
 
@@ -218,14 +218,13 @@ def _holds_bytes(file: Any, column: str) -> bool:
     return all(each is not None and each.null_count == 0 for each in found)
 
 
-def _row_source(path: Path, row: int, value: Any) -> Source:
+def row_source(value: Any, name: str, stem: PurePath) -> Source:
+    """A path, an encoded image, or a dict of ``bytes`` and ``path`` as an input; name and stem are those of images."""
     if isinstance(value, dict):
         value = value["bytes"] or value.get("path")
     if isinstance(value, str) and value:
         return _listed(value)
-    name = f"{printable(path)}#{row}"
-    error = None if value else f"{name}: the row is empty"
-    return Source("image", name, value or b"", PurePath(f"{path.stem}-{row}"), error)
+    return Source("image", name, value or b"", stem, None if value else f"{name}: the row is empty")
 
 
 def _scan(folder: Path, base: Path, found: FoundSources) -> Iterator[Source]:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from emodet.errors import EmodetError
+from emodet.inference import capture
 from emodet.inference.capture import LiveVideo, open_video, read_ahead
 from emodet.inference.pipeline import recognise_video
 
@@ -70,6 +71,20 @@ def test_a_dropped_stream_is_opened_again_and_given_up_in_the_end(camera):
         frames.extend(frame.index for frame in video)
     assert sum("connected again" in line for line in told) == 2
     assert told[-1].endswith("attempt 3 of 3 in 0.04 s")
+
+
+def test_a_stream_that_is_opened_again_keeps_its_limit_of_pixels(camera, monkeypatch):
+    limits = []
+
+    class Reader(capture.VideoReader):
+        def __init__(self, address, *, max_pixels):
+            limits.append(max_pixels)
+            super().__init__(address, max_pixels=max_pixels)
+
+    monkeypatch.setattr(capture, "VideoReader", Reader)
+    with pytest.raises(EmodetError, match="1 attempts"):
+        list(LiveVideo(camera(frames=5, calls=2).url, attempts=1, first_wait_s=0.01, max_pixels=5000))
+    assert limits == [5000] * 3
 
 
 def test_something_live_gives_its_newest_frame_and_counts_the_others(camera):
