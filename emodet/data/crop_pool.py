@@ -138,13 +138,19 @@ class Cropper:
         return results
 
     def _crop(self, sample: Sample) -> tuple[UInt8 | None, int | None]:
-        """One face: uint8 (size, size, 3), RGB, None without a face; and `CropResult.found`."""
+        """One face: uint8 (size, size, 3), RGB, None without a face; and `CropResult.found`.
+
+        Of several faces that are detected it is the one with the largest product of score and size.
+        """
         # A box is in the picture's own pixels; without one a JPEG is decoded no larger than needed.
         least = self.preprocessing.size if self.crop == "image" else None
         image = decode_rgb(self.reader.encoded(sample), name=sample.key, least_side=least, quick=True)
-        if self.crop == "detect":
-            return crop_detected(image, self.preprocessing)
-        return cut(image, sample, self.crop, self.preprocessing), None
+        if self.crop != "detect":
+            return cut(image, sample, self.crop, self.preprocessing), None
+        if not (found := _find_faces(image)):
+            return None, 0
+        best = max(found, key=lambda face: face.score * face.side)
+        return self.preprocessing.crop(image, best.box, best.landmarks), len(found)
 
 
 def require_main_guard() -> None:
@@ -192,6 +198,13 @@ def _detector() -> "Detector":
     return make_detector("auto", threads=1)
 
 
+def _find_faces(image_rgb: UInt8, **options: Any) -> "Sequence[Detection]":
+    """As live recognition does; `EmodetError` where no detector's weights are available."""
+    from emodet.inference.detectors import find_faces
+
+    return find_faces(_detector(), image_rgb, **options)
+
+
 def detection_facts(samples: Sequence[Sample], found: Sequence[int | None]) -> dict[str, Any]:
     """For a manifest: the detector, and the keys of pictures in which it found no face, or several.
 
@@ -205,32 +218,11 @@ def detection_facts(samples: Sequence[Sample], found: Sequence[int | None]) -> d
     }
 
 
-def crop_detected(image_rgb: UInt8, preprocessing: Preprocessing) -> tuple[UInt8 | None, int]:
-    """Crop the face of a photograph, uint8 (H, W, 3) RGB, exactly as `Recognizer` would.
-
-    Returns:
-        uint8 (size, size, 3), RGB, of the face with the largest product of score and size, None without a face; and the
-        number of faces found.
-
-    Raises:
-        EmodetError: No detector's weights are available.
-    """
-    from emodet.inference.detectors import find_faces
-
-    found = find_faces(_detector(), image_rgb)
-    if not found:
-        return None, 0
-    best: Detection = max(found, key=lambda face: face.score * face.side)
-    return preprocessing.crop(image_rgb, best.box, best.landmarks), len(found)
-
-
 def warn_of_photographs(reader: Reader, samples: Sequence[Sample], size: int) -> None:
     """Log a warning, with numbers, if pictures that are to be packed as they are look like whole photographs.
 
     Detects faces, at 416 pixels, in 64 pictures at most, evenly spaced; does nothing where no detector is available.
     """
-    from emodet.inference.detectors import find_faces
-
     shares = []
     rows = np.unique(np.linspace(0, len(samples) - 1, min(_SAMPLE, len(samples)), dtype=int)).tolist()
     for sample in (samples[row] for row in rows):
@@ -242,7 +234,7 @@ def warn_of_photographs(reader: Reader, samples: Sequence[Sample], size: int) ->
         if longest < _SMALLEST:
             continue
         try:
-            found = find_faces(_detector(), image, sides=_SEARCHED)
+            found = _find_faces(image, sides=_SEARCHED)
         except EmodetError:
             return
         shares += [max(face.side for face in found) / longest] if found else []

@@ -62,7 +62,7 @@ class LabelsCsv(Reader):
             # Those that are spelt alike go before the others.
             found = [key for key in found if key == path or key.endswith(f"/{path}")] or found
             if len(found) != 1:
-                listing.left_out["path fits a picture in two splits" if found else NOT_THERE] += 1
+                listing.left_out["path fits a picture in two splits"] += bool(found)
                 missing += [] if found else [path]
                 continue
             (key,) = found
@@ -78,11 +78,9 @@ class LabelsCsv(Reader):
             f"Labels are taken from the {self.label_source}; csv and folder agree on {agreeing:,} of {len(seen):,} "
             f"faces ({agreeing / max(1, len(seen)):.1%})."
         )
-        if missing:
-            listing.notes.append(f"{len(missing):,} listed pictures are not there: {few(missing)}")
+        listing.leave_out(NOT_THERE, missing)
         unlisted = [key for key in keys if key not in seen]
-        note = f"{len(unlisted):,} pictures are not in {_LABELS_CSV}: {few(unlisted)}"
-        listing.leave_out(f"picture that {_LABELS_CSV} does not list", unlisted, note)
+        listing.leave_out(f"picture that {_LABELS_CSV} does not list", unlisted)
         compare_totals(listing, {"all": listed}, {"all": _PUBLISHED})
 
 
@@ -131,8 +129,7 @@ class Yolo(Reader):
         for split, folder in split_parts(listing, self.base, _FOLDERS, "labels"):
             found = list(read_annotations(listing, folder / "labels", ".txt", "a label file", read))
             empty = [picture for picture, (_, lines) in found if not lines]
-            note = f"{folder.name}/, label file is empty: {len(empty):,} ({few(empty)})."
-            listing.leave_out("label file is empty", empty, note)
+            listing.leave_out("label file is empty", empty, f"{folder.name}/")
             if longer := sum(lines > 1 for _, (_, lines) in found):
                 note = f"{folder.name}/labels/: of {longer:,} files with several lines only the first is read."
                 listing.notes.append(note)

@@ -87,8 +87,8 @@ class ClassFolders(Reader):
             for name in sorted(names_in(self.base / folder))
             if (is_picture(name) and (self.base / folder / name).is_file()) or is_broken_link(self.base / folder / name)
         ]
-        for reason, names in (("unreadable format or broken link", unread), ("outside the class folders", outside)):
-            listing.leave_out(reason, names, f"Not read, {reason}: {few(names)}.")
+        listing.leave_out("unreadable format or broken link", unread)
+        listing.leave_out("outside the class folders", outside)
 
     def _meaning(self, listing: Listing, pictures: Mapping[tuple[str, str], Sequence[str]]) -> dict[str, str]:
         """The class name of each folder; sets the listing's classes where they are one's own."""
@@ -168,8 +168,7 @@ class Jaffe(Reader):
                 seen.add(name.upper())
                 yield Sample(path, "train", emotion_id(code[2]), subject=code[1].upper())
         listing.notes.append("There is no official split, so all faces are training faces.")
-        note = f"{len(others):,} pictures have no code in their name: {few(others)}."
-        listing.leave_out("picture without a code in its name", others, note)
+        listing.leave_out("picture without a code in its name", others)
         if len(seen) != _JAFFE_PUBLISHED:
             listing.notes.append(f"Faces found (published): {len(seen)} ({_JAFFE_PUBLISHED}).")
 

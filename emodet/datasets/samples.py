@@ -87,11 +87,11 @@ class Listing:
         else:
             self.left_out[name] += 1
 
-    def leave_out(self, reason: str, names: Sequence[str], note: str) -> None:
-        """Count what these names stand for, where there are any, and add the note."""
+    def leave_out(self, reason: str, names: Sequence[str], place: str = "") -> None:
+        """Count what these names stand for, where there are any, and note the first of them, after their place."""
         if names:
             self.left_out[reason] += len(names)
-            self.notes.append(note)
+            self.notes.append(f"Not read{place and f' in {place}'}, {reason}: {len(names):,} ({few(names)}).")
 
 
 @dataclass(eq=False)
