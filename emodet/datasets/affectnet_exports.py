@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from emodet.datasets.affectnet import compare_totals
 from emodet.datasets.class_labels import class_named
 from emodet.datasets.csv_rows import CsvRows, damaged_or_has
 from emodet.datasets.folders import few, folders_in, is_picture, names_in, relative_path, split_of
@@ -18,7 +17,7 @@ from emodet.errors import EmodetError, errors_of
 
 _LABELS_CSV = "labels.csv"
 _COLUMNS = ("pth", "label")
-_PUBLISHED = 29_042
+_PUBLISHED = {"all": 29_042}
 _FOLDERS = {"train": ("train",), "val": ("valid", "val"), "test": ("test",)}
 _PUBLISHED_YOLO = {"train": 17_101, "val": 5_406, "test": 2_755}
 
@@ -81,7 +80,7 @@ class LabelsCsv(Reader):
         listing.leave_out(NOT_THERE, missing)
         unlisted = [key for key in keys if key not in seen]
         listing.leave_out(f"picture that {_LABELS_CSV} does not list", unlisted)
-        compare_totals(listing, {"all": listed}, {"all": _PUBLISHED})
+        listing.compare(_PUBLISHED, {"all": listed})
 
 
 def _pictures(base: Path) -> tuple[list[str], dict[str, list[str]]]:
@@ -135,7 +134,7 @@ class Yolo(Reader):
                 listing.notes.append(note)
             for picture, (name, lines) in found:
                 samples += listing.labelled(name, f"{folder.name}/{picture}", split) if lines else ()
-        compare_totals(listing, Counter(sample.split for sample in samples), _PUBLISHED_YOLO)
+        listing.compare(_PUBLISHED_YOLO, Counter(sample.split for sample in samples))
         return samples
 
 

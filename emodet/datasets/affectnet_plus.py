@@ -87,7 +87,7 @@ class AffectNetPlus(Reader):
     def _part(self, listing: Listing, folder: Path, split: str, published: int) -> Iterator[Sample]:
         name = folder.relative_to(self.base).as_posix()
         found = list(read_annotations(listing, folder / "annotations", ".json", "an annotation", _read))
-        affectnet.compare_totals(listing, {name: len(found)}, {name: published})
+        listing.compare({name: published}, {name: len(found)})
         totals, subsets = [], Counter[str]()
         for picture, face in found:
             if self.subset not in ("all", face.subset):

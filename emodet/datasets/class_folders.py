@@ -17,7 +17,7 @@ _CKPLUS_FRAME = re.compile(r"S\d{3}_\d{3}_\d+\.", re.IGNORECASE)
 _CKPLUS_CLASSES = ("happiness", "sadness", "surprise", "fear", "disgust", "anger", "contempt")
 # Person, expression and its number, number of the picture; copies have a second extension (.tiff.png).
 _JAFFE_NAME = re.compile(r"([A-Z]{2})\.(AN|DI|FE|HA|NE|SA|SU)\d+\.\d+\.[a-z.]+", re.IGNORECASE)
-_JAFFE_PUBLISHED = 213
+_JAFFE_PUBLISHED = {"all": 213}
 
 
 @dataclass(kw_only=True, eq=False)
@@ -169,8 +169,7 @@ class Jaffe(Reader):
                 yield Sample(path, "train", emotion_id(code[2]), subject=code[1].upper())
         listing.notes.append("There is no official split, so all faces are training faces.")
         listing.leave_out("picture without a code in its name", others)
-        if len(seen) != _JAFFE_PUBLISHED:
-            listing.notes.append(f"Faces found (published): {len(seen)} ({_JAFFE_PUBLISHED}).")
+        listing.compare(_JAFFE_PUBLISHED, {"all": len(seen)})
 
 
 def _places(base: Path) -> list[Path]:

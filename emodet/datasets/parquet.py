@@ -10,14 +10,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from emodet.datasets.affectnet import compare_totals
 from emodet.datasets.folders import few, files_in, split_of
 from emodet.datasets.samples import Listing, Reader, Sample
 from emodet.emotions import EMOTIONS, emotion_name
 from emodet.errors import EmodetError, errors_of
 
 _COLUMNS = ("image", "label")
-_PUBLISHED_HQ = 27_823
+_PUBLISHED_HQ = {"HQ export": 27_823}
 _NOT_PARQUET = ("cannot be read as Parquet", pa.ArrowException, OSError, IndexError)
 
 
@@ -133,7 +132,7 @@ class ImageLabelParquet(ParquetReader):
             listing.notes.append(f"Without the columns image and label, so not read: {few(others)}.")
         contempt = EMOTIONS.index("contempt")
         if not any(sample.emotion == contempt or sample.split != "train" for sample in samples):
-            compare_totals(listing, {"HQ export": len(samples)}, {"HQ export": _PUBLISHED_HQ})
+            listing.compare(_PUBLISHED_HQ, {"HQ export": len(samples)})
         return samples
 
     def _labels(self, file: Path, schema: pa.Schema) -> list[str | None]:
