@@ -16,7 +16,7 @@ from PIL import Image
 from emodet.arrays import UInt8
 from emodet.errors import EmodetError, os_errors
 from emodet.images import MAX_PIXELS, decode_rgb
-from emodet.inference.sources import Source, TableImage, is_video
+from emodet.inference.sources import Source, TableImage, is_video, is_web_address
 from emodet.inference.summary import SourceSummary
 
 MIN_SIDE = 8  # pixels; nothing smaller shows a face
@@ -135,11 +135,6 @@ def _column(file: Path, column: str, group: int) -> Iterator[Any]:
 
 
 _tables = _Tables()  # of this process
-
-
-def is_web_address(text: object) -> bool:
-    """Whether this is an http or https address."""
-    return isinstance(text, str) and text.lower().startswith(("http://", "https://"))
 
 
 def fetch_image(url: str, name: str) -> bytes:

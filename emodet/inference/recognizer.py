@@ -16,8 +16,7 @@ from emodet.errors import EmodetError
 from emodet.images import ImageLike, decode_rgb, load_rgb
 from emodet.inference.detectors import STILL_SIDES, Detector, WholePicture, find_faces, make_detector
 from emodet.inference.faces import MIN_CONFIDENCE, Box, Detection, Face, Result
-from emodet.inference.opening import fetch_image, is_web_address
-from emodet.inference.sources import hide_password
+from emodet.inference.sources import hide_password, is_web_address
 from emodet.inference.tracking import DETECT_EVERY, FaceStream, Smoothing
 from emodet.modelfile import DEFAULT_MODEL, ModelFile, model_path, read_model_file
 
@@ -106,8 +105,12 @@ class Recognizer:
         if isinstance(image, list):
             return [self(one) for one in image]
         source = hide_password(os.fspath(image)) if isinstance(image, str | os.PathLike) else ""
-        web = isinstance(image, str) and is_web_address(image)
-        image_rgb = decode_rgb(fetch_image(str(image), source), name=source) if web else load_rgb(image)
+        if is_web_address(image):
+            from emodet.inference.opening import fetch_image  # deferred: other images do not wait for it
+
+            image_rgb = decode_rgb(fetch_image(str(image), source), name=source)
+        else:
+            image_rgb = load_rgb(image)
         faces = self.recognise(image_rgb, self.detect(image_rgb))
         return Result(faces, image_rgb, self.model.info.class_names, source)
 

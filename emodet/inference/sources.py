@@ -110,6 +110,11 @@ def printable(path: str | os.PathLike[str]) -> str:
     return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
 
 
+def is_web_address(text: object) -> bool:
+    """Whether this is an http or https address."""
+    return isinstance(text, str) and text.lower().startswith(("http://", "https://"))
+
+
 def is_video(start: bytes) -> bool:
     """Whether a file that begins with these 16 bytes is a video."""
     return _VIDEO_STARTS.match(start) is not None
