@@ -165,13 +165,12 @@ def _listed(text: str) -> Source:
 
 
 def _matches(pattern: str, found: FoundSources) -> Iterator[Source]:
-    matches = sorted(Path(match) for match in glob.glob(pattern, recursive=True))  # noqa: PTH207 (absolute patterns)
-    for file in matches:
-        if not file.is_dir() and not _is_passed_over(file, found):
-            yield Source(_kind(file), printable(file), file, PurePath(file.stem))
-    for folder in matches:
-        if folder.is_dir() and "**" not in pattern:
-            yield from _scan(folder, folder.parent, found)
+    for path in sorted(map(Path, glob.glob(pattern, recursive=True))):  # noqa: PTH207 (absolute patterns)
+        if path.is_dir():
+            if "**" not in pattern:
+                yield from _scan(path, path.parent, found)
+        elif not _is_passed_over(path, found):
+            yield Source(_kind(path), printable(path), path, PurePath(path.stem))
 
 
 def _table(path: Path, column: str | None) -> Iterator[Source]:
