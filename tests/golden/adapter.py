@@ -11,7 +11,6 @@ import io
 import json
 import os
 import re
-import runpy
 import subprocess
 import sys
 import tarfile
@@ -23,7 +22,7 @@ from unittest.mock import patch
 
 import cv2
 import numpy as np
-import pytest
+from made_commands import run_command
 from made_predictions import make_predictions, with_dimensions
 from made_reader import MadeReader, records
 
@@ -57,19 +56,6 @@ def processor():
     return sorted(flag for flag in set(flags[1].split() if flags else []) if re.match(r"avx|amx|fma|sse4", flag))
 
 
-def run_here(module, *arguments):
-    """Run ``python -m module arguments`` in this process (Hydra commands); return the exit status."""
-    from hydra.core.global_hydra import GlobalHydra
-    from hydra.core.hydra_config import HydraConfig
-
-    GlobalHydra.instance().clear()
-    with patch.object(sys, "argv", [module, *arguments]), contextlib.redirect_stdout(io.StringIO()):
-        with pytest.raises(SystemExit) as stop:
-            runpy.run_module(module, run_name="__main__", alter_sys=False)
-        HydraConfig.instance().cfg = None
-    return stop.value.code or 0
-
-
 def run_apart(folder, *command):
     """Run a Python command line in a process of its own with one thread; return its standard output."""
     folders = {f"EMODET_{name}": str(folder / name.lower()) for name in ("OUTPUTS", "PACKS", "SYNTHETIC")}
@@ -93,8 +79,8 @@ def packs(folder):
     root, place = draw_release(folder / "yolo"), folder / "packs"
     files = sorted(path for path in root.rglob("*") if path.suffix in (".jpg", ".txt"))
     data = ["data=affectnet", f"data.root={root}", "data.processes=1", "preprocessing.size=40"]
-    with patch.dict(os.environ, {"EMODET_PACKS": str(place)}):
-        assert run_here("emodet.prepare", *data) == 0
+    with patch.dict(os.environ, {"EMODET_PACKS": str(place)}), contextlib.redirect_stdout(io.StringIO()):
+        assert run_command("emodet.prepare", *data) == 0
     (inside,) = place.iterdir()
     drawn = sha(b"".join(str(file.relative_to(root)).encode() + file.read_bytes() for file in files))
     landmarks = ((16.0, 18.0), (32.0, 22.0), (23.0, 28.0), (17.0, 34.0), (30.0, 37.0))
