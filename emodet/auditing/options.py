@@ -14,7 +14,7 @@ class ProposalOptions:
     (experiments/ferplus/audit/README.md), and a wrong label is worse than one face less.
 
     Attributes:
-        splits: Whose faces may be corrected. Scores on a changed val or test split cannot be compared with others'.
+        splits: Splits whose faces may be corrected. Scores on a changed val or test split are not comparable.
         exclude_below: A label issue is proposed for exclusion where the label's probability is below this.
         agreed_from: None is proposed where the soft label, the votes of several people, gives the label this share.
     """
@@ -35,7 +35,7 @@ class OutOfFoldOptions:
 
     Attributes:
         folds: Number of folds and of nets, at least 2.
-        epochs: Of each net.
+        epochs: Epochs of each net.
         side: Pixels that crops are reduced to, at least 16.
     """
 

@@ -58,7 +58,7 @@ class Source:
             without a clear emotion.
         val_from: See `emodet.data.splits.assign_splits`.
         weight: How many times as often as those of a source with weight 1 its faces are drawn in training.
-        processes: How many prepare it; None takes one per core.
+        processes: Processes that prepare it; None for one per core.
         max_unreadable: The share of pictures that may be unreadable.
 
     Raises:
