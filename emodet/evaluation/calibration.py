@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from emodet.arrays import Float64, Floats, Int64
-from emodet.errors import EmodetError
+from emodet.errors import EmodetError, require
 from emodet.models.agreement import ratio
 
 BINS = 15
@@ -29,8 +29,7 @@ class ReliabilityBin(NamedTuple):
 
 def softmax(logits: Floats, temperature: float = 1.0) -> Float64:
     """Probabilities of logits (N, K) divided by a temperature above 0: float64 (N, K)."""
-    if not temperature > 0:
-        raise EmodetError(f"temperature={temperature}: must be above 0")
+    require(temperature > 0, "temperature", temperature, "a number above 0")
     scaled = np.asarray(logits, dtype=np.float64) / temperature
     exponentials = np.exp(scaled - scaled.max(axis=1, keepdims=True))
     return np.asarray(exponentials / exponentials.sum(axis=1, keepdims=True))

@@ -10,7 +10,7 @@ from emodet.arrays import Float32, Int64, UInt8
 from emodet.data.datamodule import EmotionDataModule
 from emodet.data.faces import Batch
 from emodet.emotions import place_of
-from emodet.errors import EmodetError
+from emodet.errors import EmodetError, require
 from emodet.evaluation.calibration import softmax
 from emodet.evaluation.predictions import Predictions
 from emodet.modelfile import ModelFile
@@ -106,8 +106,7 @@ def _run(
     split: str,
     transform: CropTransform | None,
 ) -> SplitOutputs:
-    if split not in _SPLITS:
-        raise EmodetError(f"split={split!r}: choose one of {', '.join(_SPLITS)}")
+    require(split in _SPLITS, "split", split, f"one of {', '.join(_SPLITS)}")
 
     def batches() -> Iterator[tuple[Float32, Float32 | None, Int64, Int64]]:
         batch: Batch

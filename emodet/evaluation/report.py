@@ -11,7 +11,7 @@ import numpy as np
 from emodet.arrays import Int64, UInt8
 from emodet.data.corrections import in_words
 from emodet.data.datamodule import EmotionDataModule
-from emodet.errors import EmodetError
+from emodet.errors import require
 from emodet.evaluation.corruptions import (
     CORRUPTIONS,
     Corruption,
@@ -75,8 +75,7 @@ def write_report(
     Returns:
         The path of ``report.html``.
     """
-    if errors < 0:
-        raise EmodetError(f"errors={errors}: the number of faces to show, 0 or more")
+    require(errors >= 0, "errors", errors, "the number of faces to show, 0 or more")
     figures = _figures(evaluation, predictions, robustness)
     worst = worst_errors(predictions, errors).tolist()
     rows = [error_row(predictions, index) for index in worst]

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from emodet.arrays import Bools, Float64, Int64
-from emodet.errors import EmodetError
+from emodet.errors import require
 from emodet.evaluation.bootstrap import group_ids, interval, resampled_sums
 from emodet.evaluation.calibration import (
     ReliabilityBin,
@@ -156,8 +156,7 @@ def evaluate_predictions(predictions: Predictions, *, resamples: int = 2000, see
     Raises:
         EmodetError: `resamples` is below 0.
     """
-    if resamples < 0:
-        raise EmodetError(f"resamples={resamples}: 0 (no intervals) or more are needed; 2000 is usual")
+    require(resamples >= 0, "resamples", resamples, "0 (no intervals) or more; 2000 is usual")
     terms, proportions, thresholds = _terms(predictions)
     groups = group_ids(predictions.groups)
     measured = _metrics({name: column.sum(axis=0, keepdims=True) for name, column in terms.items()}, predictions)

@@ -162,11 +162,13 @@ class EmotionClassifier(L.LightningModule):
             self.loss.require_classes(self.class_names)
         if stage == "fit":
             for extra in self.extras:
+                extra.check(self.preprocessing.size)
                 extra.setup(self)
 
     def on_fit_start(self) -> None:
         """Compile here, not in `__init__`: on the device, and keeping the weights' names."""
         for extra in self.extras:
+            extra.check(self.preprocessing.size, self.trainer.accumulate_grad_batches, self.trainer.precision)
             extra.on_fit_start(self)
         if self.compiles:
             self.net.compile()

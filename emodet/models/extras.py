@@ -23,8 +23,11 @@ class TrainingExtra:
     Random numbers come from torch's generator, which the classifier seeds from (seed, epoch, batch, rank).
     """
 
+    def check(self, size: int, accumulated: int = 1, precision: Any = None) -> None:
+        """Refuse crops of `size` pixels, gradients accumulated over batches, or a precision of the trainer."""
+
     def setup(self, classifier: "EmotionClassifier") -> None:
-        """Check that it fits the classifier and its trainer, before training."""
+        """Check that it fits the classifier, before training."""
 
     def on_fit_start(self, classifier: "EmotionClassifier") -> None:
         """Prepare for training; `classifier.device` is final."""
@@ -64,10 +67,7 @@ class ProgressiveSizes(TrainingExtra):
         pairs = "pairs of (first epoch, side in pixels), epochs rising, sides from 16 pixels on"
         require(fits, "training.progressive_sizes", self.sizes, pairs)
 
-    def setup(self, classifier: "EmotionClassifier") -> None:
-        self.check_sides(classifier.preprocessing.size)
-
-    def check_sides(self, size: int) -> None:
+    def check(self, size: int, accumulated: int = 1, precision: Any = None) -> None:
         """Refuse sides above that of the crops."""
         fits = all(side <= size for _, side in self.sizes)
         require(fits, "training.progressive_sizes", self.sizes, f"sides up to the crops' {size} pixels")
@@ -124,11 +124,7 @@ class SharpnessAware(TrainingExtra):
         require(rho > 0, "training.sam_rho", rho, "a radius above 0, such as 0.05")
         self.rho = rho
 
-    def on_fit_start(self, classifier: "EmotionClassifier") -> None:
-        """Refuse trainers that do not take a whole step per batch."""
-        self.check_steps(classifier.trainer.accumulate_grad_batches, classifier.trainer.precision)
-
-    def check_steps(self, accumulated: int, precision: Any) -> None:
+    def check(self, size: int, accumulated: int = 1, precision: Any = None) -> None:
         """Refuse accumulated gradients, whose worst point is not that of one batch, and scaled ones."""
         if accumulated > 1:
             raise EmodetError(

@@ -102,10 +102,8 @@ def check_settings(settings: Mapping[str, Any]) -> None:
     _require_cores(settings["trainer"])
     training, trainer = settings["training"], settings["trainer"]
     for extra in build_extras(training):
-        if isinstance(extra, ProgressiveSizes):
-            extra.check_sides(settings["preprocessing"]["size"])
-        elif isinstance(extra, SharpnessAware):
-            extra.check_steps(trainer.get("accumulate_grad_batches") or 1, trainer.get("precision"))
+        steps = trainer.get("accumulate_grad_batches") or 1
+        extra.check(settings["preprocessing"]["size"], steps, trainer.get("precision"))
     with_va = check_va_weight(training.get("valence_arousal")) > 0
     for argument, metric in _monitors(settings).items():
         name = metric.rpartition("/")[2]  # perhaps a class or a data set, which the data names later

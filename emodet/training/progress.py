@@ -7,6 +7,7 @@ from time import perf_counter
 from typing import Any
 
 import lightning as L
+import torch
 from lightning.pytorch.callbacks import TQDMProgressBar
 from tqdm import tqdm
 
@@ -20,16 +21,17 @@ class ProgressBar(TQDMProgressBar):
 
     def __init__(self) -> None:
         super().__init__(refresh_rate=10 if sys.stdout.isatty() else 0)
-        self._loss: dict[str, float] = {}
+        self._loss: dict[str, torch.Tensor] = {}
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, *batch: Any) -> None:
-        self._loss = {"loss": float(outputs["loss"])} if outputs else {}
+        self._loss = {"loss": outputs["loss"].detach()} if outputs else {}  # a number would wait for the GPU
         super().on_train_batch_end(trainer, pl_module, outputs, *batch)
 
     def get_metrics(self, trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, Any]:
         shown = {name: value for name, value in super().get_metrics(trainer, pl_module).items() if name != "v_num"}
         best = _best_score(trainer)
-        return self._loss | shown | ({} if best is None else {"best": best})
+        loss = {name: float(value) for name, value in self._loss.items()}
+        return loss | shown | ({} if best is None else {"best": best})
 
 
 class EpochLines(L.Callback):
