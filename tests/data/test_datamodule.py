@@ -246,7 +246,7 @@ class TestRefused:
             ({"eval_batch_size": -1}, r"data\.eval_batch_size=-1"),
             ({"num_workers": -1}, r"data\.num_workers=-1"),
             ({"steps": [{"name": "Turn"}]}, "'Turn'"),
-            ({"sampling": "fair"}, r"data\.sampling='fair': there are natural, balanced, votes"),
+            ({"sampling": "fair"}, r"data\.sampling='fair': expected one of natural, balanced, votes"),
             ({"val_from": "test"}, r"data\.val_from='test'"),
         ],
     )
