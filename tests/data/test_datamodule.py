@@ -131,6 +131,11 @@ class TestBatches:
             assert pairs
             assert all(equal(*pair) for pair in pairs)
 
+    def test_seeds(self, made):
+        batches = [list(made(steps=STANDARD, seed=seed).train_dataloader()) for seed in (1, 1, 2)]
+        assert all(equal(*pair) for pair in zip(batches[0], batches[1], strict=True))
+        assert rows_of(batches[0]) != rows_of(batches[2])
+
     def test_seeds_of_training_do_not_move_the_selection(self, made):
         one, other, third = (
             made(val_from=0.2, seed=seed, split_seed=held).splits for seed, held in ((1, 0), (2, 0), (1, 1))

@@ -239,7 +239,9 @@ def test_the_largest_faces_are_kept(model_path, astronaut):
     assert [face.box[2] for face in faces] == [50, 90]
 
 
-def test_arguments_of_a_stream_out_of_range(recognizer):
+def test_arguments_out_of_range(recognizer, model_path):
+    with pytest.raises(EmodetError, match="max_faces=0"):
+        Recognizer(model_path, detector="none", max_faces=0)
     for values in ({"frame_rate": 0}, {"detect_every": 0}):
         with pytest.raises(EmodetError):
             next(recognizer.stream([], **values), None)
