@@ -25,7 +25,7 @@ install: $(INSTALLED)  ## make the environment for training, with the versions i
 
 $(INSTALLED): pyproject.toml pins.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --constraint pins.txt --editable '.[train,audit,dev,app,tensorboard,dashboards,sweep,cluster,teachers,docs]'
+	$(BIN)/python -m pip install --quiet --constraint pins.txt --editable '.[train,audit,dev,app,tensorboard,dashboards,sweep,cluster,teachers,hub,docs]'
 	# albumentations brings opencv-python-headless into the same folder: the one with windows is laid over it.
 	$(BIN)/python -m pip install --quiet --constraint pins.txt --no-deps --force-reinstall opencv-python
 	# launcher=ray: its requirements pin an old cloudpickle and bring boto3, which it does not need here.
@@ -46,9 +46,10 @@ endef
 
 train: $(INSTALLED)  ## train on drawn faces for minutes, or with DATA=/path/to/AffectNet the experiment for that release
 ifdef DATA
-	@experiment="$(or $(EXPERIMENT),$$($(BIN)/python -c '$(CHOOSE)' '$(DATA)'))" && test -n "$$experiment" || \
+	@experiment="$(or $(EXPERIMENT),$$($(BIN)/python -c '$(CHOOSE)' '$(DATA)'))" || exit 1; test -n "$$experiment" || \
 	  { echo "DATA=$(DATA): neither AffectNet nor FER+; name an experiment with EXPERIMENT=, see python -m emodet.train --help" >&2; exit 1; } && \
-	  sed -n 's/^# \(Purpose\|Hardware\|Expected\)/\1/p' conf/experiment/$$experiment.yaml && set -x && \
+	  awk '/^# (Purpose|Data|Hardware|Expected)/ {shown = 1} /^# (Command|Recipe)|^[^#]/ {shown = 0} shown {print substr($$0, 3)}' \
+	  conf/experiment/$$experiment.yaml && set -x && \
 	  $(BIN)/python -m emodet.train experiment=$$experiment data.root='$(DATA)' $(OPTIONS)
 else
 	@echo "drawn faces, and instead of the reference recipe: $(BRIEFLY)"

@@ -185,4 +185,6 @@ def first_comment(file: Path) -> str:
     comment = re.match(r"(?:# (?!Command).*\n)+", text)
     if comment is None:
         return "".join(f"`{name}`" for name in re.findall(r"_target_: (.+)", text))
-    return " ".join(line.lstrip("# ") for line in comment[0].splitlines()).removeprefix("Purpose").strip()
+    text = " ".join(line.lstrip("# ") for line in comment[0].splitlines()).removeprefix("Purpose").strip()
+    # In Markdown the underscores of `net._target_` would be emphasis.
+    return "`".join(part if at % 2 else part.replace("_", r"\_") for at, part in enumerate(text.split("`")))

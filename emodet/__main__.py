@@ -3,11 +3,11 @@
 import gc
 import runpy
 import sys
-from difflib import get_close_matches
 from pathlib import Path
 from typing import NoReturn
 
 from emodet import __version__
+from emodet.errors import nearest
 from emodet.installation import exit_with, typed_as
 
 COMMANDS = {
@@ -45,9 +45,7 @@ def _dispatch() -> int:
         # As the main module: processes that this one starts, such as ranks of a training, find it by its name.
         runpy.run_module(f"emodet.{name}", run_name="__main__", alter_sys=True)
     else:
-        near = get_close_matches(name, COMMANDS, 1)
-        way_out = f"did you mean {near[0]}?" if near else f"there are {', '.join(COMMANDS)}"
-        print(f"error: {name}: there is no such command; {way_out}", file=sys.stderr)
+        print(f"error: {name}: there is no such command; {nearest(name, COMMANDS)}", file=sys.stderr)
         return 2
     return 0
 

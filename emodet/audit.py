@@ -17,8 +17,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
-
 from emodet.auditing.class_order import check_class_order
 from emodet.auditing.duplicates import copy_groups, number_photographs
 from emodet.auditing.findings import Findings, write_results
@@ -27,11 +25,11 @@ from emodet.auditing.label_noise import find_label_noise, write_probabilities
 from emodet.auditing.options import OutOfFoldOptions, ProposalOptions
 from emodet.auditing.out_of_fold import predict_out_of_fold
 from emodet.auditing.proposals import propose
-from emodet.commands import command, to_plain_dict
+from emodet.commands import command, without_none
 from emodet.data.datamodule import EmotionDataModule
-from emodet.errors import EmodetError
+from emodet.errors import EmodetError, require
 from emodet.inference.detectors import Detector, make_detector
-from emodet.modelfile import SHIPPED, ModelFile, read_model_file, shipped_model
+from emodet.modelfile import model_path, read_model_file
 from emodet.training.assembly import build_data
 from emodet.training.console import quiet_lightning
 from emodet.training.folder import provenance
@@ -40,10 +38,10 @@ from emodet.training.signals import Interrupted
 
 
 @command("audit")
-def main(config: DictConfig) -> None:
+def main(values: dict[str, Any]) -> None:
     """Check everything, write the results, print a summary."""
     quiet_lightning()
-    settings = to_plain_dict(config)
+    settings = without_none(values)
     set_threads(settings.get("threads"))
     audit = Audit(settings)  # refuses values before the long work
     data = build_data(settings)
@@ -74,14 +72,14 @@ class Audit:
     def __init__(self, settings: Mapping[str, Any]) -> None:
         if "corrections" in settings.get("data", {}):
             raise EmodetError("data.corrections: the audit checks a data set as released; leave corrections out")
-        if settings["gallery"] < 0:
-            raise EmodetError(f"gallery={settings['gallery']}: number of images to show, 0 or more")
-        if settings.get("detector_faces", 1) < 1:
-            raise EmodetError(f"detector_faces={settings['detector_faces']}: 1 or more, or null for all")
+        require(settings["gallery"] >= 0, "gallery", settings["gallery"], "a number of images to show, 0 or more")
+        faces = settings.get("detector_faces")
+        require(faces is None or faces >= 1, "detector_faces", faces, "1 or more, or null for all")
         self.settings, threads = settings, settings.get("threads")
         self.proposals = ProposalOptions(**settings["proposals"])
         self.out_of_fold = OutOfFoldOptions(**settings["out_of_fold"])
-        self.model = _model(settings["model"], threads)
+        model = settings["model"]
+        self.model = None if model == "none" else read_model_file(model_path(model), threads=threads)
         detects = not settings["quick"] and settings["detector"] != "none"
         self.detector = make_detector(settings["detector"], threads=threads) if detects else None
 
@@ -125,14 +123,6 @@ def _best_score(detector: Detector) -> Callable[[UInt8], float]:
         return found[0].score if found else 0.0
 
     return score
-
-
-def _model(name: str, threads: int | None) -> ModelFile | None:
-    if name == "none":
-        return None
-    if name in SHIPPED:
-        return shipped_model(name, threads=threads)
-    return read_model_file(Path(name).expanduser(), threads=threads)
 
 
 def _default_folder(data: EmotionDataModule) -> Path:

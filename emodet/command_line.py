@@ -8,14 +8,13 @@ import inspect
 import re
 import textwrap
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from emodet.config import AuditConfig, EvaluateConfig, ExportConfig, PrepareConfig, TrainConfig
-from emodet.errors import EmodetError
+from emodet.errors import EmodetError, nearest
 from emodet.installation import named, spelled
 from emodet.schema import checked, defaults, unknown_key
 
@@ -115,9 +114,7 @@ def _check_choice(group: str, value: str, known: Mapping[str, Path], sweeps: boo
         return
     for choice in value.strip("[]'\"").split(",") if several or sweeps else [value.strip("'\"")]:
         if (choice := choice.strip()) and choice != "null" and choice not in known:
-            near = get_close_matches(choice, known, 1)
-            way_out = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
-            raise EmodetError(f"{group}={choice}: there is no such choice; {way_out}")
+            raise EmodetError(f"{group}={choice}: there is no such choice; {nearest(choice, known)}")
 
 
 def _quoted_path(argument: str, sweeps: bool) -> str:

@@ -33,16 +33,11 @@ _LAUNCHERS = {"joblib": "sweep", "ray": "cluster", "submitit_local": "cluster", 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-def to_plain_dict(config: Any) -> dict[str, Any]:
-    """A configuration as plain nested dicts, lists, numbers and strings, without the keys whose value is null."""
-    plain: Any = OmegaConf.to_container(config, resolve=True) if OmegaConf.is_config(config) else config
-    return dict(_without_none(plain))
-
-
-def _without_none(value: Any) -> Any:
+def without_none(value: Any) -> Any:
+    """Plain nested values without the keys whose value is None."""
     if isinstance(value, dict):
-        return {str(key): _without_none(member) for key, member in value.items() if member is not None}
-    return [_without_none(member) for member in value] if isinstance(value, list) else value
+        return {str(key): without_none(member) for key, member in value.items() if member is not None}
+    return [without_none(member) for member in value] if isinstance(value, list) else value
 
 
 def share_of_cores(at_once: int) -> int:
@@ -74,15 +69,15 @@ OmegaConf.register_new_resolver("run_id", run_id, replace=True, use_cache=True)
 
 def command(
     config_name: str, arguments: Callable[[list[str]], list[str]] = list
-) -> Callable[[Callable[[DictConfig], Any]], Callable[[], Any]]:
-    """Decorate a function of a checked configuration as a command, whose file in ``conf/`` is `config_name`.
+) -> Callable[[Callable[[dict[str, Any]], Any]], Callable[[], Any]]:
+    """Decorate a function of the checked, plain values as a command, whose file in ``conf/`` is `config_name`.
 
     `arguments` changes the command line before Hydra reads it. An `EmodetError` ends in one message and exit status 2.
     """
     schema = SCHEMAS[config_name]
     register_schema(config_name)
 
-    def decorate(task: Callable[[DictConfig], Any]) -> Callable[[], Any]:
+    def decorate(task: Callable[[dict[str, Any]], Any]) -> Callable[[], Any]:
         def checked_task(config: DictConfig) -> Any:
             one_run = _run_of_sweep if HydraConfig.get().mode == RunMode.MULTIRUN else _reported
             return one_run(lambda: task(_checked(schema, config)))
@@ -126,7 +121,7 @@ class CheckBeforeStart(Callback):
         def check() -> None:
             from emodet.training.assembly import check_settings
 
-            check_settings(to_plain_dict(_checked(TrainConfig, own)))
+            check_settings(without_none(_checked(TrainConfig, own)))
 
         _reported(check)
 
@@ -169,12 +164,12 @@ def _run_of_sweep(action: Callable[[], Any]) -> Any:
     return float("nan")
 
 
-def _checked(schema: type, config: DictConfig) -> DictConfig:
+def _checked(schema: type, config: DictConfig) -> dict[str, Any]:
     plain: Any = OmegaConf.to_container(config, resolve=True)
     values = checked(schema, plain, [key_of(override) for override in HydraConfig.get().overrides.task])
     # The user's own configuration may name any class. That of a resumed run was checked before it was composed.
     trust(*values.get("trust", ()), *_targets(values))
-    return OmegaConf.create(values)
+    return values
 
 
 def _targets(values: Any) -> Iterator[str]:

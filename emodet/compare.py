@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         require_laboratory("compare")
         from emodet.sweeps.comparison import compare
 
-        print(compare([folder.expanduser() for folder in options.folder], output.expanduser().resolve()))
+        print(compare(options.folder, output.resolve()))
     except EmodetError as problem:
         print(f"error: {problem}", file=sys.stderr)
         return 2

@@ -26,7 +26,7 @@ class DistillationConfig:
     """Distillation from trained teachers, see `emodet.models.distillation.Distillation`.
 
     Attributes:
-        teachers: Run folders, checkpoints (``.ckpt``) or plain weights (``.pt``) with their card; none trains without.
+        teachers: Run folders, checkpoints (``.ckpt``) or plain weights (``.pt``) with their card; empty for none.
         weight: See `Distillation`.
         temperature: See `Distillation`.
         flip: See `Distillation`.
@@ -75,22 +75,22 @@ class TrainConfig:
     """Keys of ``python -m emodet.train``.
 
     Attributes:
-        name: Of the run's folder and of the run in the logger.
-        seed: Of initial weights, order, augmentation and dropout.
+        name: Name of the run's folder, and of the run in loggers.
+        seed: Seed of initial weights, order, augmentation and dropout.
         init_from: A run folder, a checkpoint or a state dict whose weights training starts from, or ``shipped``.
-        resume: A run folder to continue in.
-        threads: Of torch on the CPU; null leaves it to torch.
+        resume: A run folder to continue.
+        threads: Threads of torch on the CPU; null for torch's default.
         trust: Packages of your own whose classes a stored run or checkpoint may name.
         data: The data set, see `emodet.data.sources.DataSettings`.
-        preprocessing: See `Preprocessing`.
-        augmentation: See `Augmentation`.
+        preprocessing: Geometry, size and normalisation of face crops.
+        augmentation: Transforms of training crops.
         net: Any ``torch.nn.Module`` that takes ``num_classes``.
         optimizer: Any ``torch.optim.Optimizer``.
         scheduler: A learning-rate scheduler.
         loss: Training objective.
-        distillation: Teachers.
+        distillation: Distillation from trained teachers.
         training: Training-loop options.
-        trainer: See `lightning.Trainer`; ``precision: auto`` is bf16 where the device computes in it, else fp32.
+        trainer: Arguments of `lightning.Trainer`; ``precision: auto`` is bf16 where the device supports it, else fp32.
         callbacks: Callbacks by name; null leaves one out.
         logger: Loggers by name, besides the CSV files of every run.
     """
@@ -137,14 +137,15 @@ class EvaluateConfig:
     Attributes:
         checkpoint: The ``.ckpt`` to measure, a run folder, or plain weights (``.pt``) with their card. Its run's data
             is used unless `data` or `data.root` is given.
-        model: The model file (``.onnx``) to measure instead.
+        model: The model file to measure instead: a path, or a shipped one (``int8``, ``accurate``, ``fp32``).
         split: ``test``, ``val``, ``train``, or ``all``, for data that the model was not trained on.
-        output: The folder for the report; by default ``evaluation-SPLIT`` in the run folder.
-        resamples: Of the bootstrap.
-        errors: How many of the worst errors the page shows.
+        output: The folder for the report; by default ``evaluation-SPLIT`` in the run folder, and for a shipped model
+            file ``FILE-evaluation-SPLIT`` in the working directory.
+        resamples: Number of bootstrap resamples.
+        errors: Number of the worst errors that the page shows.
         corruptions: Whether to measure how accuracy falls with blur, noise, compression, darkness, distance, tilt and
             occlusion too; see `emodet.evaluation.corruptions`.
-        accelerator: As Lightning names it.
+        accelerator: Lightning's name of the device: ``auto``, ``cpu``, ``gpu``, …
         trust: Packages of your own whose classes the checkpoint may name.
         data: Other data than that of the checkpoint's run.
     """
@@ -169,19 +170,19 @@ class ExportConfig:
         checkpoint: A ``.ckpt``, a run folder, or plain weights (``.pt``) with their card. Its run's data is used
             unless other data is named.
         output: The folder for the files; by default ``export`` in the run folder.
-        name: The files' common name.
-        formats: Of fp32 and int8; null makes what can be made.
+        name: Common part of the file names.
+        formats: ``fp32``, ``int8`` or both; null for all that can be made.
         format: ``web`` writes the page that recognises in the browser, as a static folder, and nothing else.
         model: For the page: a model file, or a shipped one: ``int8``, ``accurate`` or ``fp32``.
-        force: Whether files that fail the parity check are written all the same.
+        force: Whether to write files that fail the parity check.
         overwrite: Whether files of that name may be replaced.
-        trained_on: What the files call their training data; by default what the run says.
-        terms: On which terms the training data may be used, as the files repeat it; known for AffectNet and FER+.
-        calibration_faces: How many training faces set the ranges of int8.
+        trained_on: Name of the training data in the files; by default the run's.
+        terms: Terms of use of the training data, stored in the files; known for AffectNet and FER+.
+        calibration_faces: Number of training faces that calibrate int8.
         reduce_range: Whether int8 weights have 7 bits, which is safe on processors without VNNI.
         mirror: Whether the files average the logits of each face and of its mirror image, at twice the time; for
             `emodet.models.residual_cnn.ResidualCNN`, otherwise with ``net.mirror`` of the training.
-        threads: Of torch and ONNX Runtime while measuring; null leaves it to them.
+        threads: Threads of torch and ONNX Runtime while measuring; null for their defaults.
         trust: Packages of your own whose classes the checkpoint may name.
         preprocessing: Margin, alignment and detail with which a detector's faces are cut, where training pictures were
             face crops already or framed otherwise.
@@ -213,15 +214,15 @@ class AuditConfig(TrainConfig):
 
     Attributes:
         output: The folder for the page and the corrections; by default ``audit/NAME`` in the folder for outputs.
-        quick: Whether to leave out what takes long: no net is trained, no detector runs.
+        quick: Whether to skip the slow checks: trains no net and runs no detector.
         model: The model file that checks the class order: a path, a shipped one (``int8``, ``accurate``, ``fp32``),
             ``none`` to leave it out.
-        detector: As in `emodet.inference.detectors.DETECTORS`; ``none`` leaves it out.
-        detector_faces: How many faces, drawn at random, the detector checks; null takes all.
-        gallery: How many images a gallery of the page shows.
-        pictures: Whether the page shows images at all.
-        out_of_fold: See `OutOfFoldOptions`.
-        proposals: See `ProposalOptions`.
+        detector: One of `emodet.inference.detectors.DETECTORS`; ``none`` skips this check.
+        detector_faces: Number of faces, drawn at random, that the detector checks; null for all.
+        gallery: Number of images in each gallery of the page.
+        pictures: Whether the page shows images.
+        out_of_fold: Short trainings for out-of-fold predictions, see `OutOfFoldOptions`.
+        proposals: Which corrections are proposed, see `ProposalOptions`.
     """
 
     output: str | None = None

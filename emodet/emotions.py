@@ -101,7 +101,7 @@ def checked_class_names(names: Sequence[str], where: str) -> tuple[str, ...]:
     characters without comma, slash, colon or quotes, and none is ``uncertain``.
     """
     found = tuple(names)
-    shown = f"{where}=[{', '.join(map(str, found))}]"
+    shown = f"{where}=[{', '.join(repr(str(name))[1:-1] for name in found)}]"
     for name in found:
         if not isinstance(name, str) or name != name.strip() or not 0 < len(name) <= _LONGEST or not name.isprintable():
             raise EmodetError(f"{shown}: {name!r} is no class name; use 1 to {_LONGEST} printable characters")

@@ -4,7 +4,7 @@ Commands print the message of an `EmodetError` after ``error:`` and exit with 2;
 defect and keeps its traceback. Messages name the argument, its value and the way out.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 
@@ -13,6 +13,21 @@ class EmodetError(Exception):
 
     Every class and function raises it for an argument that is not known or out of range.
     """
+
+
+def require(holds: bool, argument: str, value: object, expected: str) -> None:
+    """Raise an `EmodetError` that names the argument, its value and what was expected, unless `holds`."""
+    if not holds:
+        raise EmodetError(f"{argument}={value!r}: expected {expected}")
+
+
+def nearest(name: str, known: Iterable[str], of: str = "there are") -> str:
+    """The way out after an unknown name: the nearest known one, or all of them."""
+    from difflib import get_close_matches  # who makes no mistake does not wait for it
+
+    known = list(known)
+    near = get_close_matches(name, known, 1)
+    return f"did you mean {near[0]}?" if near else f"{of} {', '.join(known)}"
 
 
 @contextmanager
@@ -24,3 +39,14 @@ def os_errors(what: str, way_out: str = "", *, kind: type[EmodetError] = EmodetE
         raise
     except OSError as problem:
         raise kind(f"{what} ({problem.strerror or problem}){way_out}") from None
+
+
+@contextmanager
+def errors_of(place: object, what: str = "", *kinds: type[Exception]) -> Iterator[None]:
+    """Put the file or line before an `EmodetError`, and raise errors of these kinds as one that says `what` failed."""
+    try:
+        yield
+    except EmodetError as problem:
+        raise EmodetError(f"{place}: {problem}") from None
+    except kinds as problem:
+        raise EmodetError(f"{place}: {what} ({' '.join(str(problem).split())})") from None

@@ -13,29 +13,27 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
-
-from emodet.commands import command, to_plain_dict
+from emodet.commands import command, without_none
 from emodet.data.datamodule import EmotionDataModule
 from emodet.errors import EmodetError
 from emodet.evaluation.outputs import Predict, predict_split, predict_split_with_model_file
 from emodet.evaluation.report import report
 from emodet.evaluation.table import format_table
-from emodet.modelfile import read_model_file
+from emodet.modelfile import SHIPPED, model_path, read_model_file
 from emodet.training.assembly import names_data, open_data
 from emodet.training.trained import load_trained, run_data, run_folder_of
 
 
 @command("evaluate")
-def main(config: DictConfig) -> None:
+def main(values: dict[str, Any]) -> None:
     """Run the model on every face of the split, write the report and print its table."""
-    settings = to_plain_dict(config)
+    settings = without_none(values)
     if ("checkpoint" in settings) == ("model" in settings):
         given = "both were given" if "model" in settings else "neither was given"
         raise EmodetError(f"give either checkpoint=RUN_OR_FILE (.ckpt, .pt) or model=FILE.onnx; {given}")
-    path = Path(settings.get("checkpoint") or settings["model"]).expanduser()
-    predict, data, temperature = (open_checkpoint if "checkpoint" in settings else open_model_file)(path, settings)
-    details = {"checkpoint" if "checkpoint" in settings else "model": str(path)}
+    kind = "checkpoint" if "checkpoint" in settings else "model"
+    path = Path(settings[kind]).expanduser() if kind == "checkpoint" else model_path(settings[kind])
+    predict, data, temperature = (open_checkpoint if kind == "checkpoint" else open_model_file)(path, settings)
     name = f"evaluation-{settings['split']}"
     folder = Path(settings["output"]).expanduser() if "output" in settings else default_folder(path, name)
     evaluation = report(
@@ -43,7 +41,7 @@ def main(config: DictConfig) -> None:
         data,
         temperature,
         folder,
-        details,
+        {kind: str(path)},
         resamples=settings["resamples"],
         errors=settings["errors"],
         predict=predict if settings["corruptions"] else None,
@@ -63,20 +61,23 @@ def open_checkpoint(path: Path, settings: dict[str, Any]) -> tuple[Predict, Emot
     return predict, data, trained.card.temperature
 
 
-def open_model_file(path: Path, settings: dict[str, Any]) -> tuple[Predict, EmotionDataModule, float]:
-    """A model file, whose probabilities are calibrated already, and its data."""
+def open_model_file(path: Path, settings: dict[str, Any]) -> tuple[Predict, EmotionDataModule, None]:
+    """A model file, and its data; there is no temperature, because its probabilities are calibrated already."""
     model = read_model_file(path)
     data = open_data(settings, run_data(path), model.info.preprocessing.to_dict(), model.info.class_names)
-    return partial(predict_split_with_model_file, model, data, settings["split"]), data, 1.0
+    return partial(predict_split_with_model_file, model, data, settings["split"]), data, None
 
 
 def default_folder(path: Path, name: str) -> Path:
-    """``evaluation-SPLIT`` in the run's folder; ``NAME-evaluation-SPLIT`` beside a file that lies in no run."""
+    """``evaluation-SPLIT`` in the run's folder; ``FILE-evaluation-SPLIT`` beside a file that lies in no run.
+
+    That of a shipped model file goes into the working directory.
+    """
     if path.is_dir():
         return path / name
     run = run_folder_of(path)
     if run is None:
-        return path.parent / f"{path.stem}-{name}"
+        return (Path() if path in SHIPPED.values() else path.parent) / f"{path.stem}-{name}"
     # Other files than the best checkpoint have folders of their own.
     return run.path / (name if path.resolve() == run.best.resolve() else f"{name}-{path.stem}")
 

@@ -1,10 +1,12 @@
-"""Atomic writes and checksums of files. Standard library only."""
+"""Atomic writes, CSV and checksums of files. Standard library only."""
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from emodet.errors import os_errors
 
 
 @contextmanager
@@ -36,6 +38,30 @@ def write_atomically(path: str | os.PathLike[str], data: bytes | str) -> None:
     """Write bytes, or text as UTF-8, to `path`; an interrupted write leaves the old file."""
     with atomic_path(path) as temporary:
         temporary.write_bytes(data.encode() if isinstance(data, str) else data)
+
+
+def write_files(folder: Path, files: Mapping[str, bytes | str | None]) -> None:
+    """Write the files of a command's output folder, which is created; those without content are deleted.
+
+    `EmodetError` if one cannot be written.
+    """
+    with os_errors(f"output={folder}: cannot be written"):
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, content in files.items():
+            if content is None:
+                (folder / name).unlink(missing_ok=True)
+            else:
+                write_atomically(folder / name, content)
+
+
+def csv_text(rows: Iterable[Iterable[object]]) -> str:
+    """Rows as the content of a CSV file."""
+    import csv
+    import io
+
+    out = io.StringIO()
+    csv.writer(out, lineterminator="\n").writerows(rows)
+    return out.getvalue()
 
 
 def sha256_of(path: str | os.PathLike[str]) -> str:

@@ -5,8 +5,10 @@ import os
 import re
 import sys
 from collections.abc import Callable
-from difflib import get_close_matches
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
+
+from emodet.errors import nearest
 
 if TYPE_CHECKING:
     import argparse
@@ -41,12 +43,14 @@ def command_parser(command: str, description: str, epilog: str) -> "argparse.Arg
     class Parser(argparse.ArgumentParser):
         def error(self, message: str) -> NoReturn:
             if unknown := re.fullmatch("unrecognized arguments: (-[^ =]+).*", message, re.DOTALL):
-                near = get_close_matches(unknown[1], re.findall(r"--[\w-]+", self.format_usage()), 1)
-                message = f"{unknown[1]}: there is no such option{f'; did you mean {near[0]}?' if near else ''}"
+                known = dict.fromkeys(re.findall(r"--[\w-]+", self.format_usage()))
+                message = f"{unknown[1]}: there is no such option; {nearest(unknown[1], known)}"
             self.exit(2, f"error: {message}\n{self.prog} --help describes the options\n")
 
     raw = argparse.RawDescriptionHelpFormatter
-    return Parser(named(command), description=description, epilog=spelled(epilog), formatter_class=raw)
+    parser = Parser(named(command), description=description, epilog=spelled(epilog), formatter_class=raw)
+    parser.register("type", Path, lambda text: Path(text).expanduser())  # no shell expands --output=~/out
+    return parser
 
 
 def count(text: str) -> int:

@@ -65,7 +65,7 @@ class ModelFile:
             _check_checksum(data, pairs.get(PREFIX + CHECKSUM))
             self.info = ModelInfo.from_metadata(pairs)
         except EmodetError as problem:
-            raise EmodetError(f"{name}: {problem}") from None
+            raise EmodetError(f"{name}: {problem!s:.1000}") from None
         self.providers = tuple(self._session.get_providers())
         self._check_graph()
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from emodet.emotions import checked_class_names
-from emodet.errors import EmodetError
+from emodet.errors import EmodetError, require
 from emodet.preprocessing import Preprocessing, is_number
 
 Precision = Literal["fp32", "int8"]
@@ -69,32 +69,28 @@ class ModelInfo:
 
     def __post_init__(self) -> None:
         names = checked_class_names(self.class_names, "class_names")
-        if not is_number(self.temperature) or not 1e-3 <= self.temperature <= 1e3:
-            raise EmodetError(f"temperature={self.temperature!r}: expected a number from 0.001 to 1000")
+        fits = is_number(self.temperature) and 1e-3 <= self.temperature <= 1e3
+        require(fits, "temperature", self.temperature, "a number from 0.001 to 1000")
         slope, shares, least = self.temperature_slope, self.class_shares, self.min_confidence
-        if len(slope) != 2 or not all(is_number(value) and abs(value) <= 10 for value in slope):
-            raise EmodetError(f"temperature_slope={list(slope)}: expected two numbers from -10 to 10")
-        if shares and (
-            len(shares) != len(names)
-            or not all(is_number(share) and 0 <= share <= 1 for share in shares)
-            or abs(sum(shares) - 1) > 1e-3
-        ):
-            raise EmodetError(f"class_shares={list(shares)}: expected {len(names)} shares that sum to 1")
-        if least is not None and (not is_number(least) or not 0 <= least <= 1):
-            raise EmodetError(f"min_confidence={least!r}: expected a probability from 0 to 1")
-        if self.precision not in ("fp32", "int8"):
-            raise EmodetError(f"precision={self.precision!r}: expected fp32 or int8")
-        if self.outputs not in ((_PROBABILITIES,), (_PROBABILITIES, _VALENCE_AROUSAL)):
-            raise EmodetError(f"outputs={list(self.outputs)}: expected probabilities, optionally valence_arousal")
+        fits = len(slope) == 2 and all(is_number(value) and abs(value) <= 10 for value in slope)
+        require(fits, "temperature_slope", list(slope), "two numbers from -10 to 10")
+        fits = len(shares) in (0, len(names)) and all(is_number(share) and 0 <= share <= 1 for share in shares)
+        fits = fits and (not shares or abs(sum(shares) - 1) <= 1e-3)
+        require(fits, "class_shares", list(shares), f"{len(names)} shares that sum to 1")
+        fits = least is None or (is_number(least) and 0 <= least <= 1)
+        require(fits, "min_confidence", least, "a probability from 0 to 1")
+        require(self.precision in ("fp32", "int8"), "precision", self.precision, "fp32 or int8")
+        fits = self.outputs in ((_PROBABILITIES,), (_PROBABILITIES, _VALENCE_AROUSAL))
+        require(fits, "outputs", list(self.outputs), "probabilities, optionally valence_arousal")
         for split, values in self.metrics.items():
             for name, value in values.items():
-                if not is_number(value):
-                    raise EmodetError(f"metrics[{split!r}][{name!r}]={value!r}: expected a finite number")
-                if _SHARE.fullmatch(name) and not 0 <= value <= 1:
-                    raise EmodetError(f"metrics[{split!r}][{name!r}]={value!r}: expected a number from 0 to 1")
+                is_share = _SHARE.fullmatch(name) is not None
+                fits = is_number(value) and (not is_share or 0 <= value <= 1)
+                expected = "a number from 0 to 1" if is_share else "a finite number"
+                require(fits, f"metrics[{split!r}][{name!r}]", value, expected)
         version = self.format_version
-        if isinstance(version, bool) or not isinstance(version, int) or not 1 <= version <= FORMAT_VERSION:
-            raise EmodetError(f"format_version={version!r}: expected a whole number from 1 to {FORMAT_VERSION}")
+        fits = isinstance(version, int) and not isinstance(version, bool) and 1 <= version <= FORMAT_VERSION
+        require(fits, "format_version", version, f"a whole number from 1 to {FORMAT_VERSION}")
 
     def to_metadata(self) -> dict[str, str]:
         """Key to JSON text, as in the file's `metadata_props`; the inverse of `from_metadata`."""
@@ -132,7 +128,9 @@ class ModelInfo:
         read: dict[str, Callable[[Any], Any]] = {
             "class_names": _texts,
             "preprocessing": lambda value: Preprocessing.from_dict(dict(value)),
-            "training_data": lambda value: tuple(TrainingData(**data) for data in value),
+            "training_data": lambda value: tuple(
+                TrainingData(**dict(zip(each, _texts([*each.values()]), strict=True))) for each in value
+            ),
             "metrics": lambda value: {split: dict(numbers) for split, numbers in dict(value).items()},
             "commit": str,
             "fingerprint": str,
@@ -151,7 +149,9 @@ def parsed(key: str, text: str) -> Any:
     if len(text) > _MAX_CHARACTERS:
         raise EmodetError(f"its metadata is damaged ({PREFIX}{key} has {len(text):,} characters)")
     try:
-        return json.loads(text)
+        value = json.loads(text)
+        json.dumps(value, ensure_ascii=False).encode()  # half of a surrogate pair can be neither printed nor sent
+        return value
     except (ValueError, RecursionError) as problem:  # also integers of thousands of digits
         raise EmodetError(f"its metadata is damaged ({PREFIX}{key}: {problem})") from None
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from emodet.errors import EmodetError
+from emodet.errors import EmodetError, require
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -35,16 +35,15 @@ def open_session(
 
     installed = set(onnxruntime.get_available_providers())
     available = ", ".join(short for short, long in PROVIDERS.items() if long in installed)
-    if isinstance(providers, str) or not providers:
-        raise EmodetError(f"providers={providers!r}: expected a list of names; available are {available}")
+    fits = bool(providers) and not isinstance(providers, str)
+    require(fits, "providers", providers, f"a list of names; available are {available}")
     for short in providers:
         if PROVIDERS.get(short) not in installed:
             raise EmodetError(
                 f"providers={list(providers)}: {short!r} ({PROVIDERS.get(short, 'unknown')}) is not in the installed "
                 f"ONNX Runtime; available are {available}. Other builds (onnxruntime-gpu, -directml) have more"
             )
-    if threads is not None and threads < 1:
-        raise EmodetError(f"threads={threads}: expected 1 or more")
+    require(threads is None or threads >= 1, "threads", threads, "1 or more")
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # errors come as exceptions anyway
     options.intra_op_num_threads = threads or 0

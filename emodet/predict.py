@@ -27,9 +27,8 @@ from emodet.inference.detectors import DETECTORS
 from emodet.inference.faces import MIN_CONFIDENCE
 from emodet.inference.opening import opened, pillow_limit
 from emodet.inference.pipeline import StreamOptions
-from emodet.inference.progress import Progress
 from emodet.inference.recognizer import Recognizer
-from emodet.inference.rows import ROW_FORMATS, RowsError, RowWriter
+from emodet.inference.rows import ROW_FORMATS, Progress, RowsError, RowWriter
 from emodet.inference.sinks import WindowClosed
 from emodet.inference.sources import RESULT_ENDINGS, Source, count_sources, find_sources, printable
 from emodet.inference.tracking import Smoothing
@@ -171,21 +170,21 @@ def _results(
     options: argparse.Namespace, batch: Batch, sources: Iterator[Source], workers: int
 ) -> Generator[list[Recognised], None, None]:
     if workers > 1:
-        from emodet.inference.processes import Workers  # deferred: a photo does not wait for it
+        from emodet.inference.processes import recognise_in_processes  # deferred: a photo does not wait for it
 
-        yield from Workers(batch, workers, threads=options.threads or 1).run(sources)
+        yield from recognise_in_processes(batch, sources, workers, threads=options.threads or 1)
         return
     # The next image is decoded while this one is recognised.
     with closing(read_ahead(opened(sources, options.max_pixels), capacity=1)) as items:
         for item in items:
-            picture = item.image_rgb is not None or item.error is not None
-            yield batch.pictures([item]) if picture else [batch.video(item.source)]
+            video = item.image_rgb is None and item.counts.error is None
+            yield [batch.video(item.source)] if video else batch.pictures([item])
 
 
 def _count_inputs(options: argparse.Namespace, earlier: int, bar: Any) -> None:
     """Count the inputs for the time left, while the first are recognised."""
     with contextlib.suppress(EmodetError, OSError):  # reported where they are read
-        bar.total = count_sources(options.sources) - earlier
+        bar.total = count_sources(options.sources, column=options.column) - earlier
 
 
 def _settings(options: argparse.Namespace, rows: str | None, recognizer: Recognizer) -> dict[str, Any]:

@@ -11,48 +11,37 @@ from emodet.laboratory import begin
 begin("prepare", __name__, __doc__)
 
 import shutil
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from omegaconf import DictConfig
 
-from emodet.commands import command, to_plain_dict
+from emodet.commands import command, without_none
 from emodet.data.datamodule import EmotionDataModule
 from emodet.data.sources import Source, naming
 from emodet.datasets.samples import Listing, Reader
 from emodet.datasets.summary import listing_summary, outcome, summary
 from emodet.preprocessing import Preprocessing
-from emodet.training.assembly import build_data
-from emodet.training.mixed_settings import resolved_sources
+from emodet.training.assembly import build_data, undrawn
 
 
 @command("prepare")
-def main(config: DictConfig) -> None:
+def main(values: dict[str, Any]) -> None:
     """List, crop and pack, and report what came out."""
-    settings = to_plain_dict(config)
-    data = build_data(settings, draw=not config.list)
+    settings = without_none(values)
+    data = build_data(settings, draw=not settings["list"])
     for name, source in data.sources.items():
         if name:
             print(f"== {name}")
         with naming(name):
-            if config.list and name in undrawn(settings["data"]):
+            if settings["list"] and name in undrawn(settings):
                 print(f"{source.root}: faces that are not drawn yet; without list=true they are drawn and packed")
-            elif config.list:
+            elif settings["list"]:
                 announce(*source.read(data.preprocessing))
             else:
-                prepare(source, data.preprocessing, force=config.force, verify=config.verify)
-    if not config.list:
+                prepare(source, data.preprocessing, force=settings["force"], verify=settings["verify"])
+    if not settings["list"]:
         data.setup()
         print_splits(data)
-
-
-def undrawn(data: Mapping[str, Any]) -> list[str]:
-    """The data sets whose faces are not drawn yet; a single one has no name."""
-    sources = {"": data} if data.get("sources") is None else resolved_sources(data)
-    drawn = {name: Path(each["root"]).expanduser() for name, each in sources.items() if each.get("synthetic")}
-    return [name for name, root in drawn.items() if not root.is_dir()]
 
 
 def announce(reader: Reader, listing: Listing) -> None:

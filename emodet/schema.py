@@ -10,20 +10,15 @@ import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from emodet.errors import EmodetError
+from emodet.errors import EmodetError, nearest
 from emodet.models.build import target_of
 
 RENAMED_KEYS: Mapping[str, str] = {
-    "data.workers": "data.num_workers",
     "data.selection": "data.val_from",
     "data.balanced": "data.sampling=balanced",
-    "data.evaluation_batch_size": "data.eval_batch_size",
-    "data.selection_seed": "data.split_seed",
-    "schedule": "scheduler",
     "training.select_by": "training.monitor",
     "training.sharpness": "training.sam_rho",
     "training.mixing_chance": "training.mix_prob",
@@ -36,21 +31,17 @@ RENAMED_KEYS: Mapping[str, str] = {
     "optimizer.name": "optimizer=NAME, or optimizer._target_=PACKAGE.CLASS",
     "scheduler.name": "scheduler=NAME",
     "logger.name": "logger=NAME, or logger.NAME._target_=PACKAGE.CLASS",
-    "logger.pictures": "callbacks.run_logger.pictures",
-    "logger.artifacts": "callbacks.run_logger.artifacts",
+    **{f"logger.{key}": f"callbacks.run_logger.{key}" for key in ("pictures", "artifacts")},
     **{f"logger.{key}": f"logger.wandb.{key}" for key in ("project", "entity", "group", "tags")},
     "role": "split",
-    "shard": "no key: one machine packs a data set",
-    "merge": "no key: one machine packs a data set",
+    **dict.fromkeys(("shard", "merge"), "no key: one machine packs a data set"),
     "data.device": "no key: workers load and augment the faces",
     "data.changed": "no key: force=true makes a pack again",
-    "distillation.answers": "distillation.teachers",
     "loss.valence_arousal": "training.valence_arousal",
     "sweep": "hydra.sweeper.n_trials, study and params, and hydra.launcher.n_jobs",
-    "copies": "no key: two images are copies by fixed thresholds",
-    "quality": "no key: image issues have fixed thresholds",
+    **dict.fromkeys(("copies", "quality"), "no key: the audit has fixed thresholds"),
 }
-"""Old keys and what takes their place; consulted for keys that are not known."""
+"""Old keys and what takes their place, where that is not the nearest key; consulted for keys that are not known."""
 
 
 @dataclass(frozen=True)
@@ -235,10 +226,7 @@ def unknown_key(key: str, known: Sequence[str], target: str = "") -> EmodetError
     for old, new in RENAMED_KEYS.items():
         if key == old or key.startswith(f"{old}."):
             return EmodetError(f"{key}: renamed; now it is {new}")
-    near = get_close_matches(key, known, 1)
-    of = f" {target} has" if target else " there is"
-    names = ", ".join(name.rpartition(".")[2] for name in known)
-    return EmodetError(f"{key}:{of} no such key; {f'did you mean {near[0]}?' if near else f'there are {names}'}")
+    return EmodetError(f"{key}: {target + ' has' if target else 'there is'} no such key; {nearest(key, known)}")
 
 
 def _converted_or_error(value: Any, hint: Any, key: str) -> Any:

@@ -9,15 +9,15 @@ from emodet.laboratory import begin
 begin("train", __name__, __doc__)
 
 import logging
+import math
 import sys
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
 
-from emodet.commands import command, to_plain_dict
+from emodet.commands import command, without_none
 from emodet.training.assembly import build_classifier, build_data, build_trainer, check_settings
 from emodet.training.console import quiet_lightning
 from emodet.training.folder import RunFolder
@@ -32,16 +32,16 @@ log = logging.getLogger(__name__)
 
 
 @command("train", arguments=lambda typed: rank_arguments(resumed_arguments(typed)))
-def main(config: DictConfig) -> float:
-    """Train in a folder of its own. Returns the best value of the monitored metric."""
+def main(values: dict[str, Any]) -> float:
+    """Train in a folder of its own. Returns the monitored metric of the epoch that was kept."""
     run = RunFolder(Path(HydraConfig.get().runtime.output_dir))
     with run.claimed(), outcome_noted(run):
-        values: Any = OmegaConf.to_container(config)
-        return train(to_plain_dict(config), values, run)
+        return train(values, run)
 
 
-def train(settings: dict[str, Any], values: dict[str, Any], run: RunFolder) -> float:
+def train(values: dict[str, Any], run: RunFolder) -> float:
     """Compose, fit, calibrate on val, evaluate on test, write the weights."""
+    settings = without_none(values)
     check_settings(settings)
     quiet_lightning()
     set_threads(settings.get("threads"))
@@ -68,9 +68,7 @@ def train(settings: dict[str, Any], values: dict[str, Any], run: RunFolder) -> f
             describe_run(run, values, data, classifier, trainer, teachers)
         fit(trainer, classifier, data, run, resumes)
         leave_process_group()
-        if trainer.is_global_zero:
-            finish_run(run, data, trainer, settings["training"])
-    return best_score(trainer)
+        return finish_run(run, data, trainer, settings["training"]) if trainer.is_global_zero else math.nan
 
 
 def fit(
@@ -96,12 +94,6 @@ def how_to_continue(stop: Interrupted, run: RunFolder) -> str:
     if stop.requeued:
         return f"; SLURM runs the job again, in {run.path}"
     return f"; continue with  {named('train')} resume='{run.path}'"
-
-
-def best_score(trainer: L.Trainer) -> float:
-    """The monitored metric of the epoch that was kept; NaN where no epoch was validated."""
-    best = getattr(trainer.checkpoint_callback, "best_model_score", None)
-    return float("nan") if best is None else float(best)
 
 
 if __name__ == "__main__":

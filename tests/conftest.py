@@ -1,13 +1,10 @@
 """What the tests of the commands share: drawn faces on disk, folders of their own, and the command in this process."""
 
 import os
-import runpy
-import sys
-import warnings
-from unittest.mock import patch
 
 import hypothesis
 import pytest
+from made_commands import run_command
 
 # Before anything imports a numerical library: many small tensors are slower on many threads.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -60,26 +57,6 @@ def small(release):
         *("preprocessing.size=48", "net.channels=[4,4,8,8]", "net.features=8", "trainer.max_epochs=2"),
         *("trainer.accelerator=cpu", "trainer.enable_progress_bar=false"),
     ]
-
-
-def run_command(module, *arguments):
-    """Run ``python -m MODULE ARGUMENTS`` in this process and return its exit status."""
-    from hydra.core.global_hydra import GlobalHydra
-    from hydra.core.hydra_config import HydraConfig
-
-    GlobalHydra.instance().clear()
-    # Lightning leaves the address of its ranks in the environment, which the next training must not find.
-    with patch.object(sys, "argv", [module, *arguments]), patch.dict(os.environ), warnings.catch_warnings():
-        # Tests that import the command's module before running it as a program do so on purpose.
-        warnings.filterwarnings("ignore", ".*found in sys.modules after import of package", RuntimeWarning)
-        try:
-            runpy.run_module(module, run_name="__main__", alter_sys=False)
-        except SystemExit as stop:
-            return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
-        finally:
-            # A process that ends forgets it; the next test must not take this command's configuration for its own.
-            HydraConfig.instance().cfg = None
-    return 0
 
 
 @pytest.fixture

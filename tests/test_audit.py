@@ -160,8 +160,8 @@ def test_finished_folds_are_reused_for_the_same_settings(command, options, audit
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"out_of_fold": {"folds": 1}}, "out_of_fold.folds=1: at least 2"),
-        ({"out_of_fold": {"side": 8}}, "out_of_fold.side=8: at least 16"),
+        ({"out_of_fold": {"folds": 1}}, "out_of_fold.folds=1: expected 2 or more"),
+        ({"out_of_fold": {"side": 8}}, "out_of_fold.side=8: expected 16 or more"),
         ({"gallery": -1}, "gallery=-1"),
         ({"model": "nowhere.onnx"}, "nowhere.onnx"),
         ({"detector_faces": 0}, "detector_faces=0"),

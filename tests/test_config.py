@@ -101,17 +101,27 @@ def test_more_processes_than_cores_are_refused(refused, tmp_path):
     assert "trainer.devices=999" in refused("emodet.train", "experiment=baseline", "data=synthetic", *options)
 
 
-@pytest.mark.parametrize(
-    "old", ["schedule", "training.select_by", "training.resolutions", "training.patience", "training.keep"]
-)
+NEAREST = {
+    **{"data.workers": "data.num_workers", "data.evaluation_batch_size": "data.eval_batch_size"},
+    **{"data.selection_seed": "data.split_seed", "schedule": "scheduler"},
+    "distillation.answers": "distillation.teachers",
+}
+
+
+TARGETS = {
+    **{"net": "emodet.models.residual_cnn.ResidualCNN", "loss": "emodet.models.losses.SoftCrossEntropy"},
+    **{"optimizer": "torch.optim.SGD", "scheduler": "emodet.models.optimization.cosine"},
+}
+
+
+@pytest.mark.parametrize("old", [*RENAMED_KEYS, *NEAREST])
 def test_an_old_key_names_the_new_one(old):
-    value = 1
-    for part in reversed(old.split(".")):
-        value = {part: value}
+    group, _, key = old.rpartition(".")
+    target = {"_target_": TARGETS[group]} if group in TARGETS else {}
     with pytest.raises(EmodetError) as caught:
-        checked(TrainConfig, value)
+        checked(TrainConfig, {group: {key: 1, **target}} if group else {old: 1})
     assert str(caught.value).startswith(old)
-    assert RENAMED_KEYS[old] in str(caught.value)
+    assert (RENAMED_KEYS.get(old) or f"did you mean {NEAREST[old]}?") in str(caught.value)
 
 
 @pytest.mark.parametrize("choice", ["data=[synthetic,ferplus]", "net=[residual_cnn,timm]"])
@@ -139,19 +149,6 @@ def test_dict_values_are_taken_from_the_command_line():
     )
     assert config["data"]["reader_options"] == {"label_source": "folder"}
     assert config["callbacks"]["x"]["_target_"] == "lightning.Callback"
-
-
-def test_every_value_in_force_is_there():
-    config = composed("experiment=baseline")
-    assert config["data"]["eval_batch_size"] == 256
-    assert config["trainer"]["accumulate_grad_batches"] == 1
-    assert config["preprocessing"]["mean"] == [0.5, 0.5, 0.5]
-    assert config["callbacks"]["early_stopping"] == {
-        "_target_": "emodet.training.callbacks.EarlyStopping",
-        "monitor": "val/accuracy",
-        "patience": 40,
-        "min_delta": 0.0,
-    }
 
 
 # Groups.
@@ -215,15 +212,12 @@ def test_paths_of_any_name_are_taken_as_they_are(name, command, refused, release
     assert f"{root / 'none.ckpt'}: there is no such file" in error
 
 
-def test_help_lists_experiments_with_their_purpose(output):
+def test_help_and_the_command_alone_list_the_experiments(output, command, capfd):
     said = output("emodet.train", "--help")
     for experiment in EXPERIMENTS:
         assert f"  {experiment} " in said
     assert "The reference recipe for this net" in said
     assert "--config-dir" in output("emodet.train", "--hydra-help")
-
-
-def test_the_command_alone_lists_the_experiments(command, capfd):
     assert command("emodet.train") == 2
     said = capfd.readouterr()
     assert all(experiment in said.out + said.err for experiment in EXPERIMENTS)

@@ -2,11 +2,8 @@
 
 import json
 import shutil
-from importlib.resources import files
 
 import pytest
-
-SHIPPED = files("emodet") / "weights" / "emodet-int8.onnx"
 
 
 def metrics(report):
@@ -89,11 +86,14 @@ def test_a_model_file_is_measured_on_all_faces_of_data_without_splits(command, r
         folder.mkdir(parents=True, exist_ok=True)
         shutil.copy(picture, folder)
     data = ("data=class_folders", f"data.root={tmp_path / 'photos'}", "data.processes=1")
-    measured = ("emodet.evaluate", f"model={SHIPPED}", *data, f"output={tmp_path / 'report'}", "resamples=100")
+    measured = ("emodet.evaluate", "model=int8", *data, f"output={tmp_path / 'report'}", "resamples=100")
     assert command(*measured) == 0
     assert "split 10 % of train" in (printed := capsys.readouterr().out)
     assert "split=all" in printed
     assert "These faces chose the epoch," in printed
+    report = json.loads((tmp_path / "report" / "report.json").read_text())
+    assert not [name for name in report["metrics"] if name.startswith("uncalibrated")]
+    assert "temperature" not in report["details"]
     assert command(*measured, "split=all") == 0
     assert "split all faces: 40 faces" in (printed := capsys.readouterr().out)
     assert "faces chose" not in printed
@@ -108,6 +108,7 @@ def test_a_model_file_is_measured_on_all_faces_of_data_without_splits(command, r
         (["checkpoint={tmp}/empty.ckpt"], "empty.ckpt"),
         (["checkpoint={tmp}/text.ckpt"], "text.ckpt"),
         (["checkpoint={run}", "split=exam"], "exam"),
+        (["model=int4"], "int8, accurate, fp32"),
         (["checkpoint={run}", "output={tmp}/text.ckpt"], "text.ckpt"),
         (["checkpoint={run}", "accelerator=abacus"], "abacus"),
     ],

@@ -153,6 +153,14 @@ def test_a_data_set_that_has_moved_is_pointed_at(run, ferplus, command, tmp_path
         (7, "data.sources=7: names of data sets were expected"),
         ({"rafdb": {"root": "/x", "batch_size": 3}}, "data.sources: rafdb: batch_size cannot be set"),
         ({"mine": {"data": "nothing", "root": "/x"}}, "data.sources: mine: there is no data set 'nothing'"),
+        ({"a b": {"root": "x"}}, "'data.sources: a b': a name of letters"),
+        ({"a:b": {"root": "x"}}, "a name of letters"),
+        ({"a": {"root": "x", "rot": 1}}, "data.sources: a: rot cannot be set for one data set; there are root"),
+        ({"a": {"root": "x", "weight": 0}}, "data.sources: a: weight=0"),
+        ({"a": {"root": "x", "weight": True}}, "data.sources: a: weight=True"),
+        ({"a": {"root": "x", "weight": float("nan")}}, "weight=nan"),
+        ({"a": {"root": "x", "labels": "both"}}, "data.sources: a: data.labels='both'"),
+        ({"a": {"root": "x", "classes": 6}}, "data.sources: a: data.classes=6"),
     ],
 )
 def test_sources_that_cannot_be_resolved(sources, message):

@@ -22,30 +22,21 @@ def padded(image, by):
 
 
 class TestGeometry:
-    def test_a_whole_pixel_box_is_a_slice(self):
-        image = noise(70, 90)
-        crop = Preprocessing(size=32).crop(image, (11, 23, 43, 55))
-        assert np.array_equal(crop, image[23:55, 11:43])
-
     def test_margin_is_a_fraction_of_the_box_on_each_side(self):
         image = noise(100, 100)
         crop = Preprocessing(size=48, margin=0.1).crop(image, (30, 30, 70, 70))
         assert np.array_equal(crop, image[26:74, 26:74])
 
-    @pytest.mark.parametrize("box", [(20, 30, 30, 62), (9, 41, 41, 51)])
-    def test_a_longish_box_gives_the_square_of_its_longer_side(self, box):
-        image = noise(100, 100)
-        assert np.array_equal(Preprocessing(size=32).crop(image, box), image[30:62, 9:41])
-
-    @pytest.mark.parametrize(
-        "box", [(-10, -10, 22, 22), (60, 50, 92, 82), (-31, 20, 1, 52), (30, -200, 62, -168), (500, 500, 532, 532)]
+    @given(
+        *(st.integers(low, high) for low, high in ((-500, 500), (-500, 500), (4, 40))),
+        st.sampled_from([(0, 0), (3, 0), (0, 3)]),
     )
-    def test_edges_repeat_outside_the_picture(self, box):
-        image = noise(64, 80)
-        by = 600
-        x1, y1, x2, y2 = (value + by for value in box)
-        crop = Preprocessing(size=32).crop(image, box)
-        assert np.array_equal(crop, padded(image, by)[y1:y2, x1:x2])
+    def test_whole_pixels_are_a_slice_of_the_square_around_the_box(self, x, y, half, narrower):
+        """Outside the picture its edges repeat."""
+        image, side = noise(64, 80), 2 * half
+        box = (x + narrower[0], y + narrower[1], x + side - narrower[0], y + side - narrower[1])
+        crop = Preprocessing(size=side).crop(image, box)
+        assert np.array_equal(crop, padded(image, 600)[y + 600 : y + 600 + side, x + 600 : x + 600 + side])
 
     def test_a_crop_moves_with_its_box(self):
         """Also where centre and side are halves: rounding to even numbers would make a moving box jerk."""

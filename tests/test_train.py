@@ -51,7 +51,7 @@ def test_a_run_says_what_it_is_made_of(finished):
     assert facts["started"].endswith("Z")
 
 
-def test_a_run_keeps_best_and_last_and_plain_weights(finished):
+def test_a_run_keeps_best_last_and_plain_weights_of_one_temperature(finished):
     best = load_classifier(finished / "checkpoints/best.ckpt")
     last = torch.load(finished / "checkpoints/last.ckpt", weights_only=True)
     assert last["optimizer_states"]
@@ -62,14 +62,15 @@ def test_a_run_keeps_best_and_last_and_plain_weights(finished):
     assert float(best.temperature) == pytest.approx(temperature)
     assert temperature != 1
     assert sorted(path.name for path in (finished / "checkpoints").iterdir()) == ["best.ckpt", "last.ckpt"]
-
-
-def test_the_temperature_follows_the_sharpness_where_asked(finished):
     best, (plain, card) = load_classifier(finished / "checkpoints/best.ckpt"), load_weights(finished / "weights.pt")
     assert best.temperature_slope.any()
     assert best.temperature_slope.tolist() == pytest.approx(card.temperature_slope)
     crops = torch.randint(0, 256, (4, 24, 24, 3), dtype=torch.uint8)
     assert torch.allclose(best.probabilities(crops), plain.probabilities(crops), atol=1e-6)
+    # The best checkpoint holds the averaged weights that were validated: its accuracy is the one in the curve.
+    validated = [float(row["val/macro_f1"]) for row in rows(finished) if "val/macro_f1" in row]
+    val = RunFolder(finished).facts()["results"]["val"]
+    assert val["macro_f1"]["value"] == pytest.approx(max(validated), abs=1e-6)
 
 
 def test_a_run_shows_curves_faces_and_reports(finished):
@@ -89,13 +90,6 @@ def test_a_run_shows_curves_faces_and_reports(finished):
     assert [
         path.name for path in finished.iterdir() if path.name.startswith(".best") or path.name.startswith(".last")
     ] == []
-
-
-def test_the_report_is_of_the_epoch_that_was_selected(finished):
-    """The best checkpoint holds the averaged weights that were validated: its accuracy is the one in the curve."""
-    validated = [float(row["val/macro_f1"]) for row in rows(finished) if "val/macro_f1" in row]
-    val = RunFolder(finished).facts()["results"]["val"]
-    assert val["macro_f1"]["value"] == pytest.approx(max(validated), abs=1e-6)
 
 
 def test_the_best_checkpoint_holds_the_averaged_weights(command, small, tmp_path, without_pictures):
@@ -148,15 +142,14 @@ def test_the_baseline_without_affectnet_says_how_to_get_it(refused, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["data.root=/nowhere/at/all"], "data.root=/nowhere/at/all"),
         (["data.batch_size=73"], "data.batch_size=73"),
         (["data.batch_size=1"], "data.batch_size=1: this net's batch norm needs at least 2 faces"),
         (["net._target_=emodet.NoNet"], "net._target_=emodet.NoNet: cannot be imported"),
         (["scheduler=plateau", "scheduler.monitor=val/acuracy"], "scheduler.monitor=val/acuracy: there is no such"),
         (["trainer.precision=8"], "trainer.precision=8"),
         (["trainer.max_epochs=1"], "trainer.check_val_every_n_epoch=2: no validation in trainer.max_epochs=1"),
-        (["callbacks.ema.decay=1"], "callbacks.ema.decay=1: a share from 0 to below 1"),
-        (["callbacks.best.keep=first"], "callbacks.best.keep=first: best (by training.monitor) or last"),
+        (["callbacks.ema.decay=1"], "callbacks.ema.decay=1: expected a share from 0 to below 1"),
+        (["callbacks.best.keep=first"], "callbacks.best.keep='first': expected best (by training.monitor) or last"),
         (["callbacks.best.keep=last", "callbacks=[default,early_stopping]"], "early stopping lets the val split"),
         (["callbacks.best.keep=last", "trainer.max_epochs=3"], "epoch 3, the last one, would not be validated"),
         (["trainer.limit_val_batches=0"], "trainer.limit_val_batches=0"),
@@ -176,15 +169,21 @@ def test_errors_are_one_sentence_and_status_2(arguments, message, refused, small
         ("training.calibration=x", "training.calibration"),
         ("training.monitor=val/f1", "training.monitor=val/f1: there is no such metric; there are val/loss"),
         ("training.mixup=-1", "training.mixup=-1"),
+        ("training.cutmix=nan", "training.cutmix=nan"),
+        ("training.mix_prob=1.5", "training.mix_prob=1.5"),
         ("training.sam_rho=0", "training.sam_rho=0"),
         ("training.progressive_sizes=[[0,96]]", "training.progressive_sizes=[(0, 96)]"),
+        ("training.progressive_sizes=[[0,15]]", "training.progressive_sizes=[(0, 15)]"),
+        ("training.progressive_sizes=[[-1,16]]", "training.progressive_sizes=[(-1, 16)]"),
+        ("training.progressive_sizes=[[3,32],[0,16]]", "rising"),
         ("training.valence_arousal=-1", "training.valence_arousal=-1"),
         ("optimizer.lr=-1", "optimizer"),
         ("scheduler.warmup=2", "scheduler.warmup=2"),
+        ("data.root=/nowhere/at/all", "data.root=/nowhere/at/all does not exist"),
         ("init_from=/no/weights.pt", "/no/weights.pt: there is no such file"),
     ],
 )
-def test_a_value_that_needs_no_data_is_refused_before_anything_is_written(
+def test_a_value_that_needs_no_faces_is_refused_before_anything_is_written(
     argument, message, refused, small, tmp_path, monkeypatch
 ):
     monkeypatch.setenv("EMODET_PACKS", str(tmp_path / "packs"))

@@ -66,13 +66,13 @@ def _serve(options: argparse.Namespace) -> int:
         settings = _settings(options, listener)
         app = create_app(settings)
         link = _address(listener, settings.tls) + (f"?token={settings.token}" if settings.token else "")
-        state = app.state.server
+        server = app.state.server
         print(f"emodet: {link}")
-        others = [name for name in state.recognizers.offers if name != state.recognizers.default]
+        default, *others = server.offers
         also = f" (also {', '.join(others)})" if others else ""
-        print(f"model: {state.recognizers.default}{also}; faces: {state.recognizers.description}")
-        if state.page_problem is not None:
-            print(f"the REST interface works, the page does not: {state.page_problem}")
+        print(f"model: {default}{also}; faces: {server.auto.description}")
+        if server.page_problem is not None:
+            print(f"the REST interface works, the page does not: {server.page_problem}")
         if not settings.secure:
             print("browsers give the page a camera only over HTTPS here: --certificate FILE --key FILE")
         print("Ctrl-C stops the server", flush=True)

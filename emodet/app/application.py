@@ -6,7 +6,6 @@ import tempfile
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
-import anyio
 from fastapi import Depends, FastAPI
 from fastapi.security import HTTPBearer
 from starlette.datastructures import Headers
@@ -15,16 +14,13 @@ from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from emodet import __version__
-from emodet.app import image_routes, model_routes, video_routes
-from emodet.app.auth import SECURITY_HEADERS, AuthMiddleware
+from emodet.app import routes, video_routes
+from emodet.app.auth import AuthMiddleware
 from emodet.app.docs_page import docs_page
-from emodet.app.errors import install_handlers
-from emodet.app.models import Recognizers
+from emodet.app.errors import HANDLERS
 from emodet.app.page.files import PageFile, page_files
-from emodet.app.processes import Decoders
+from emodet.app.server import Server
 from emodet.app.settings import Settings
-from emodet.app.state import ServerState
-from emodet.app.video_jobs import VideoJobs
 from emodet.errors import EmodetError
 
 _CLEANUP_INTERVAL_S = 20.0
@@ -42,72 +38,62 @@ Errors are `{"error": {"code", "message", "way_out"}}`. If the server was starte
 """
 
 
-def create_app(settings: Settings | None = None, *, page: Mapping[str, PageFile] | None = None) -> FastAPI:
+def create_app(settings: Settings) -> FastAPI:
     """Open the models and build an ASGI application, which needs its lifespan.
 
-    `page` are files of the page by relative URL; None for those of the package, which may be missing. `EmodetError` if
-    a model file or the detector is missing or invalid.
+    `EmodetError` if a model file or the detector is missing or invalid.
     """
-    settings = settings or Settings()
-    limits, recognizers = settings.limits, Recognizers(settings)
-    files = _shipped_page(settings, recognizers) if page is None else page
     app = FastAPI(
         title="emodet",
         version=__version__,
         description=_DESCRIPTION,
         lifespan=_lifespan,
+        exception_handlers=HANDLERS,
         # FastAPI's own documentation loads scripts from a CDN, which the security headers forbid.
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
-    app.state.server = ServerState(
-        limits=limits,
-        recognizers=recognizers,
-        workers=anyio.CapacityLimiter(settings.workers),
-        decoders=Decoders(seconds=limits.decode_seconds),
-        jobs=VideoJobs(recognizers, limits),
-        page_problem=files if isinstance(files, str) else None,
-    )
+    app.state.server = server = Server(settings)
     app.add_middleware(AuthMiddleware, settings=settings)
-    install_handlers(app, SECURITY_HEADERS)
     # For the OpenAPI description only: the middleware checks the token, also of the page.
     token = Depends(HTTPBearer(auto_error=False, description="If the server was started with a token."))
-    app.include_router(model_routes.health)
-    for module in (image_routes, video_routes, model_routes):
-        app.include_router(module.router, dependencies=[token])
+    app.include_router(routes.health)
+    app.include_router(routes.router, dependencies=[token])
+    app.include_router(video_routes.router, dependencies=[token])
     app.add_api_route("/docs", lambda: HTMLResponse(docs_page(app.openapi())), include_in_schema=False)
     # Not a mount or a route: those would also take the wrong methods of the operations.
-    app.router.default = _page_application(files)
+    app.router.default = _page_application(server, _page_files(settings, server))
     return app
 
 
 @contextlib.asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
-    state: ServerState = app.state.server
+    server: Server = app.state.server
     # ignore_cleanup_errors: a request that is being cancelled may still write.
     with tempfile.TemporaryDirectory(prefix="emodet-app-", ignore_cleanup_errors=True) as folder:
-        state.jobs.folder = Path(folder)
+        server.jobs.folder = Path(folder)
 
         async def delete_old_videos() -> None:
             while True:
                 await asyncio.sleep(_CLEANUP_INTERVAL_S)
-                state.jobs.delete_old()
+                server.jobs.delete_old()
 
         cleanup = asyncio.create_task(delete_old_videos())
         try:
             yield
         finally:
             cleanup.cancel()
-            await asyncio.to_thread(state.close)
+            await asyncio.to_thread(server.close)
 
 
-def _shipped_page(settings: Settings, recognizers: Recognizers) -> Mapping[str, PageFile] | str:
-    """The page; or, if the installation lacks parts of it, the reason."""
-    server = {
+def _page_files(settings: Settings, server: Server) -> Mapping[str, PageFile]:
+    """The page; none where the installation lacks parts of it, which is noted as `Server.page_problem`."""
+    default = server.offer()
+    about = {
         "version": __version__,
-        "default_model": recognizers.default,
+        "default_model": default.name,
         "models": [
             {
                 "name": offer.name,
@@ -116,29 +102,30 @@ def _shipped_page(settings: Settings, recognizers: Recognizers) -> Mapping[str, 
                 "precision": offer.file.info.precision,
                 "classes": list(offer.file.info.class_names),
             }
-            for offer in recognizers.offers.values()
+            for offer in server.offers.values()
         ],
-        "detectors": ["auto", *recognizers.detectors],
-        "detector": recognizers.detector,
+        "detectors": ["auto", *server.detectors],
+        "detector": server.auto.name,
         "limits": {name: getattr(settings.limits, name) for name in _LIMITS_OF_PAGE},
         "secure": settings.secure,
     }
-    offer = recognizers.offer(None)
     try:
-        return page_files(offer.path.read_bytes(), server=server, card=offer.card)
+        return page_files(default.path.read_bytes(), server=about, card=default.card)
     except EmodetError as problem:
-        return str(problem)
+        server.page_problem = str(problem)
+        return {}
 
 
-def _page_application(files: Mapping[str, PageFile] | str) -> ASGIApp:
+def _page_application(server: Server, pages: Mapping[str, PageFile]) -> ASGIApp:
     """Serve the page at / from memory, or the reason why there is none; answer 404 for any other address."""
-    pages = {} if isinstance(files, str) else files
 
     def respond(scope: Scope) -> Response:
         name = scope["path"][1:] or "index.html"
         readable = scope["method"] in ("GET", "HEAD")
-        if isinstance(files, str) and name == "index.html" and readable:
-            return PlainTextResponse(f"emodet: {files}.\n\nThe REST interface works: see /docs.", status_code=503)
+        if server.page_problem is not None and name == "index.html" and readable:
+            return PlainTextResponse(
+                f"emodet: {server.page_problem}.\n\nThe REST interface works: see /docs.", status_code=503
+            )
         if name not in pages:
             raise HTTPException(404)
         if not readable:

@@ -5,11 +5,11 @@ import hmac
 
 from fastapi.security.utils import get_authorization_scheme_param
 from starlette.datastructures import MutableHeaders
-from starlette.requests import HTTPConnection
+from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from emodet.app.errors import ApiError, error_response
+from emodet.app.errors import ApiError, as_api_error
 from emodet.app.settings import Settings
 
 COOKIE = "emodet_token"
@@ -55,31 +55,27 @@ class AuthMiddleware:
             await send(message)
 
         try:
-            response = self._reject(HTTPConnection(scope))
-            await (response or self.app)(scope, receive, send_with_headers)
-        except asyncio.CancelledError:
-            # uvicorn cancels the requests that outlast its graceful shutdown.
+            answer = self._checked(Request(scope)) or self.app
+            await answer(scope, receive, send_with_headers)
+        except (asyncio.CancelledError, Exception) as problem:
             if not started:
-                headers = {"Connection": "close"}
-                error = ApiError(503, "stopping", "The server is shutting down.", "Start it again.", headers=headers)
-                await error_response(error)(scope, receive, send_with_headers)
+                await as_api_error(Request(scope), problem).response()(scope, receive, send_with_headers)
+            if not isinstance(problem, ApiError | asyncio.CancelledError):
+                raise  # the server logs it
 
-    def _reject(self, request: HTTPConnection) -> Response | None:
-        """The answer to a request that is not allowed; None if it is."""
+    def _checked(self, request: Request) -> Response | None:
+        """The redirect from an address with the token; else None. `ApiError` if the request is not allowed."""
         host, origin = request.headers.get("host", ""), request.headers.get("origin")
         hosts = self._settings.hosts
         if hosts is not None and _host_name(host) not in hosts:
             # DNS rebinding: another site's name that resolves to this machine.
             way_out = f"Use {', '.join(sorted(hosts))}, or start the server with --allowed-host NAME."
-            return error_response(ApiError(403, "foreign_host", f"Host {host[:100]!r} is not allowed.", way_out))
+            raise ApiError(403, "foreign_host", f"Host {host[:100]!r} is not allowed.", way_out)
         if origin is not None and origin.partition("://")[2].lower() != host.lower():
             message = f"Requests from the origin {origin[:100]!r} are not allowed."
-            return error_response(ApiError(403, "foreign_origin", message, "Use this server's own page, or a program."))
+            raise ApiError(403, "foreign_origin", message, "Use this server's own page, or a program.")
         if self._settings.token is None or request.scope["path"] in _WITHOUT_TOKEN:
             return None
-        return self._check_token(request)
-
-    def _check_token(self, request: HTTPConnection) -> Response | None:
         is_page = request.scope["method"] in ("GET", "HEAD") and request.scope["path"] == "/"
         if is_page and self._is_token(given := request.query_params.get("token")):
             # As a cookie it stays out of the address bar, the history and links.
@@ -95,7 +91,7 @@ class AuthMiddleware:
             return None
         way_out = "Open the address that the command printed, or send the header Authorization: Bearer TOKEN."
         headers = {"WWW-Authenticate": "Bearer"}
-        return error_response(ApiError(401, "token_needed", "This server needs a token.", way_out, headers=headers))
+        raise ApiError(401, "token_needed", "This server needs a token.", way_out, headers=headers)
 
     def _is_token(self, given: str | None) -> bool:
         token = (self._settings.token or "").encode()

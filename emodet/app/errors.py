@@ -1,46 +1,37 @@
 """Errors of the REST interface, all as JSON: ``{"error": {"code", "message", "way_out"}}``."""
 
-import math
+from asyncio import CancelledError
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
-from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse
 
-from emodet.app.schema import ErrorAnswer
+from emodet.app.schema import ErrorAnswer, Problem
+
+_SEE = "See openapi.json for what is accepted."
 
 
-class ApiError(Exception):
+class ApiError(HTTPException):
     """An error answer: HTTP status, an identifier for programs, what is wrong, and what to do about it."""
 
     def __init__(
-        self,
-        status: int,
-        code: str,
-        message: str,
-        way_out: str,
-        *,
-        retry_s: float | None = None,
-        headers: dict[str, str] | None = None,
+        self, status: int, code: str, message: str, way_out: str, *, headers: Mapping[str, str] | None = None
     ) -> None:
-        """With `retry_s`, the answer has a Retry-After header, in whole seconds."""
-        super().__init__(message)
-        self.status, self.code, self.message, self.way_out = status, code, message, way_out
-        self.headers = dict(headers or {})
-        if retry_s is not None:
-            self.headers["Retry-After"] = str(max(1, math.ceil(retry_s)))
+        super().__init__(status, message, headers)
+        self.problem = Problem(code=code, message=message, way_out=way_out)
 
-    def to_dict(self) -> dict[str, str]:
-        """The value of ``error`` in the answer."""
-        return {"code": self.code, "message": self.message, "way_out": self.way_out}
+    def response(self) -> JSONResponse:
+        """The answer."""
+        return JSONResponse(ErrorAnswer(error=self.problem).model_dump(), self.status_code, self.headers)
 
 
-def error_response(error: ApiError, headers: dict[str, str] | None = None) -> JSONResponse:
-    """The error as a response."""
-    return JSONResponse({"error": error.to_dict()}, status_code=error.status, headers=error.headers | (headers or {}))
+def busy(message: str, way_out: str = "Try again in a moment.", retry_s: int = 2) -> ApiError:
+    """Too many requests; `retry_s` is a hint for clients, in seconds."""
+    return ApiError(429, "busy", message, way_out, headers={"Retry-After": str(retry_s)})
 
 
 def error_responses(*statuses: int, by_reference: bool = False) -> dict[int | str, dict[str, Any]]:
@@ -52,38 +43,39 @@ def error_responses(*statuses: int, by_reference: bool = False) -> dict[int | st
     return {each: {**described, "description": HTTPStatus(each).phrase} for each in (401, 403, *statuses)}
 
 
-def install_handlers(app: FastAPI, headers: dict[str, str]) -> None:
-    """Answer every exception as JSON; `headers` to unexpected ones, which bypass the middleware."""
+def as_api_error(request: Request, error: BaseException) -> ApiError:
+    """What a client is told of an exception."""
+    match error:
+        case ApiError():
+            return error
+        case RequestValidationError():
+            problem = error.errors()[0]
+            name, given = str(problem["loc"][-1]), problem.get("input")
+            value = f"={str(given)[:80]!r}" if isinstance(given, str | int | float) else ""
+            message = f"{name}{value}: {problem['msg'][:1].lower()}{problem['msg'][1:]}."
+            if problem["type"] == "extra_forbidden":
+                message = f"There is no parameter {name[:80]!r}."
+            return ApiError(422, "bad_value", message, _SEE)
+        case HTTPException(status_code=404):
+            return ApiError(
+                404, "not_found", "There is nothing at this address.", "See openapi.json for all addresses."
+            )
+        case HTTPException(status_code=405):
+            message = f"{request.method} is not allowed here."
+            return ApiError(405, "method_not_allowed", message, "See the Allow header.", headers=error.headers)
+        case HTTPException():
+            return ApiError(error.status_code, "bad_request", str(error.detail), _SEE, headers=error.headers)
+        case ClientDisconnect():
+            return ApiError(499, "gone", "The client closed the connection.", "Send the request again.")
+        case CancelledError():  # uvicorn cancels the requests that outlast its graceful shutdown
+            headers = {"Connection": "close"}
+            return ApiError(503, "stopping", "The server is shutting down.", "Start it again.", headers=headers)
+    return ApiError(500, "internal", "Internal error.", "See the server's log, and please report it.")
 
-    @app.exception_handler(ApiError)
-    async def api_error(request: Request, error: ApiError) -> JSONResponse:
-        return error_response(error)
 
-    @app.exception_handler(ClientDisconnect)
-    async def disconnected(request: Request, error: ClientDisconnect) -> JSONResponse:
-        return error_response(ApiError(499, "gone", "The client closed the connection.", "Send the request again."))
+async def _answer(request: Request, error: Exception) -> JSONResponse:
+    return as_api_error(request, error).response()
 
-    @app.exception_handler(RequestValidationError)
-    async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
-        problem = error.errors()[0]
-        name, given = str(problem["loc"][-1]), problem.get("input")
-        value = f"={str(given)[:80]!r}" if isinstance(given, str | int | float) else ""
-        message = f"{name}{value}: {problem['msg'][:1].lower()}{problem['msg'][1:]}."
-        if problem["type"] == "extra_forbidden":
-            message = f"There is no parameter {name[:80]!r}."
-        return error_response(ApiError(422, "bad_value", message, "See openapi.json for what is accepted."))
 
-    @app.exception_handler(HTTPException)
-    async def http_error(request: Request, error: HTTPException) -> JSONResponse:
-        known = {
-            404: ("not_found", "There is nothing at this address.", "See openapi.json for all addresses."),
-            405: ("method_not_allowed", f"{request.method} is not allowed here.", "See the Allow header."),
-        }
-        default = ("bad_request", str(error.detail), "See openapi.json for what is accepted.")
-        answer = ApiError(error.status_code, *known.get(error.status_code, default), headers=dict(error.headers or {}))
-        return error_response(answer)
-
-    @app.exception_handler(Exception)
-    async def unexpected(request: Request, error: Exception) -> JSONResponse:
-        answer = ApiError(500, "internal", "Internal error.", "See the server's log, and please report it.")
-        return error_response(answer, headers)
+HANDLERS: dict[Any, Any] = dict.fromkeys((HTTPException, RequestValidationError, ClientDisconnect), _answer)
+"""Exception handlers of the application; what they do not handle passes `AuthMiddleware`."""

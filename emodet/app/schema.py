@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from emodet.inference.faces import MIN_CONFIDENCE
+from emodet.modelfile import TrainingData
 
 DetectorName = Literal["auto", "yunet", "centerface", "none"]
 Probability = Annotated[float, Field(ge=0, le=1)]
@@ -115,13 +116,6 @@ class ModelClass(BaseModel):
     colour: str = Field(examples=["#CFB80D"])
 
 
-class TermsOfData(BaseModel):
-    """A training data set and its terms of use."""
-
-    name: str
-    terms: str
-
-
 class ModelAnswer(BaseModel):
     """Metadata of a model."""
 
@@ -131,7 +125,7 @@ class ModelAnswer(BaseModel):
     sha256: str
     classes: list[ModelClass]
     metrics: dict[str, dict[str, float]] = Field(description="Split to metric to value.")
-    training_data: list[TermsOfData]
+    training_data: list[TrainingData]
     preprocessing: dict[str, object] = Field(description="How a face is cropped for the model.")
     temperature: float
     commit: str

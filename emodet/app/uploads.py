@@ -15,9 +15,9 @@ from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.types import Message
 
-from emodet.app.errors import ApiError
+from emodet.app.errors import ApiError, busy
+from emodet.app.server import Server
 from emodet.app.settings import Limits
-from emodet.app.state import ServerState
 
 BINARY = {"schema": {"type": "string", "format": "binary"}}
 
@@ -33,8 +33,8 @@ def one_file(*media_types: str) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def image_upload(request: Request, state: ServerState) -> AsyncIterator[bytes]:
-    """The encoded image, counted in `state.held_bytes` until the context ends.
+async def image_upload(request: Request, server: Server) -> AsyncIterator[bytes]:
+    """The encoded image, counted in `server.held_bytes` until the context ends.
 
     `ApiError` if the body is empty, too large or too slow, or the server holds too many images.
     """
@@ -42,17 +42,16 @@ async def image_upload(request: Request, state: ServerState) -> AsyncIterator[by
 
     def hold(count: int) -> None:
         nonlocal held
-        if state.held_bytes + count > state.limits.held_bytes:
-            message = "Too many images are being uploaded at once."
-            raise ApiError(429, "busy", message, "Try again in a moment.", retry_s=2)
-        state.held_bytes, held = state.held_bytes + count, held + count
+        if server.held_bytes + count > server.limits.held_bytes:
+            raise busy("Too many images are being uploaded at once.")
+        server.held_bytes, held = server.held_bytes + count, held + count
 
     data = bytearray()
     try:
-        await _receive(_limited(request, state.limits.image_bytes, state.limits, hold), data.extend)
+        await _receive(_limited(request, server.limits.image_bytes, server.limits, hold), data.extend)
         yield bytes(data)
     finally:
-        state.held_bytes -= held
+        server.held_bytes -= held
 
 
 async def save_video(request: Request, path: Path, limits: Limits) -> None:
@@ -82,6 +81,8 @@ async def _receive(request: Request, write: Callable[[bytes], object]) -> None:
                 while chunk := await file.read(_CHUNK):
                     count += len(chunk)
                     write(chunk)
+        except ApiError:  # of `_limited`
+            raise
         except HTTPException as problem:
             message = f"The form cannot be read: {str(problem.detail).rstrip('.')}."
             raise ApiError(400, "bad_request", message, "Send the file as the body itself.") from None

@@ -10,14 +10,14 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from emodet.app.errors import ApiError
-from emodet.app.models import Recognizers
+from emodet.app.errors import ApiError, busy
 from emodet.app.processes import Process, ProcessEnded
-from emodet.app.schema import Problem, VideoFiles, VideoOptions, VideoStatus
+from emodet.app.schema import VideoFiles, VideoOptions, VideoStatus
 from emodet.app.settings import Limits
 from emodet.app.video_work import RESULTS, Progress, VideoTooLongError, VideoWork, recognise
 from emodet.errors import EmodetError
 from emodet.inference.pipeline import StreamOptions
+from emodet.inference.recognizer import Recognizer
 from emodet.inference.tracking import Smoothing
 
 _SKIPPED_S = 0.2  # longest time for a frame that `every` skips
@@ -69,8 +69,8 @@ class VideoJobs:
 
     folder: Path  # holds the folders of the videos; must be set before the first upload
 
-    def __init__(self, recognizers: Recognizers, limits: Limits) -> None:
-        self._recognizers, self._limits = recognizers, limits
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
         self._jobs: dict[str, VideoJob] = {}
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="video")
 
@@ -79,15 +79,14 @@ class VideoJobs:
         """Number of videos being uploaded, waiting or running."""
         return sum(not job.ended for job in list(self._jobs.values()))
 
-    def create(self, options: VideoOptions) -> VideoJob:
+    def create(self, options: VideoOptions, recognizer: Recognizer) -> VideoJob:
         """A job for a video that is about to be uploaded. Raises an `ApiError` if there are too many."""
-        recognizer = self._recognizers.recognizer(options)
         self._check_queue()
         jobs = list(self._jobs.values())
         uploading = sum(job.process is None for job in jobs)
         if uploading >= self._limits.videos_uploading:
             message = f"{uploading} videos are being uploaded."
-            raise ApiError(429, "busy", message, "Try again when one of them is complete.", retry_s=15)
+            raise busy(message, "Try again when one of them is complete.", 15)
         surplus = max(0, len(jobs) - uploading + 1 - self._limits.videos_kept)
         for job in [job for job in jobs if job.ended][:surplus]:
             self.delete(job)
@@ -151,8 +150,7 @@ class VideoJobs:
     def _check_queue(self) -> None:
         queued = sum(not job.ended and job.process is not None for job in list(self._jobs.values()))
         if queued > self._limits.videos_waiting:
-            message = f"The server is busy with {queued} videos."
-            raise ApiError(429, "busy", message, "Try again when one of them is done.", retry_s=15)
+            raise busy(f"The server is busy with {queued} videos.", "Try again when one of them is done.", 15)
 
     def _run(self, job: VideoJob, process: Process) -> None:
         error: ApiError | None = None
@@ -164,7 +162,7 @@ class VideoJobs:
         process.close()
         job.upload.unlink(missing_ok=True)
         job.finished_s = time.monotonic()
-        job.status.error = None if error is None else Problem(**error.to_dict())
+        job.status.error = None if error is None else error.problem
         job.status.state = "done" if error is None else "failed"
 
     def _follow(self, job: VideoJob, process: Process) -> None:

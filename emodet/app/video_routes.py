@@ -14,7 +14,7 @@ from starlette.responses import FileResponse, Response
 
 from emodet.app.errors import ApiError, error_responses
 from emodet.app.schema import VideoOptions, VideoStatus
-from emodet.app.state import State
+from emodet.app.server import ServerDep
 from emodet.app.uploads import one_file, save_video
 from emodet.app.video_jobs import VideoJob
 from emodet.app.video_work import RESULTS
@@ -35,9 +35,9 @@ router = APIRouter(prefix="/v1/videos", tags=["videos"])
 
 
 async def _job(
-    state: State, number: Annotated[str, InPath(max_length=64, description="The `id` of the video.")]
+    server: ServerDep, number: Annotated[str, InPath(max_length=64, description="The `id` of the video.")]
 ) -> VideoJob:
-    return state.jobs.get(number)
+    return server.jobs.get(number)
 
 
 Job = Annotated[VideoJob, Depends(_job)]
@@ -51,33 +51,33 @@ Job = Annotated[VideoJob, Depends(_job)]
     operation_id="send_video",
 )
 async def send_video(
-    request: Request, response: Response, state: State, options: Annotated[VideoOptions, Query()]
+    request: Request, response: Response, server: ServerDep, options: Annotated[VideoOptions, Query()]
 ) -> VideoStatus:
     """Upload a video and queue it. Poll its status, or listen to its events.
 
     The body is the encoded video (MP4, MOV, AVI, MKV, WebM and others; the Content-Type is ignored), or a form with one
     file. The upload is deleted when the recognition ends.
     """
-    job = state.jobs.create(options)
+    job = server.jobs.create(options, server.recognizer(options))
     try:
-        await save_video(request, job.upload, state.limits)
+        await save_video(request, job.upload, server.limits)
     except BaseException:
-        state.jobs.delete(job)
+        server.jobs.delete(job)
         raise
     response.headers["Location"] = f"/v1/videos/{job.status.id}"
-    return await asyncio.to_thread(state.jobs.start, job)
+    return await asyncio.to_thread(server.jobs.start, job)
 
 
 @router.get("/{number}", responses=error_responses(404), operation_id="video")
-async def get_video(job: Job, state: State) -> VideoStatus:
+async def get_video(job: Job, server: ServerDep) -> VideoStatus:
     """Status and progress."""
-    return job.snapshot(state.limits.keep_seconds)
+    return job.snapshot(server.limits.keep_seconds)
 
 
 @router.delete("/{number}", status_code=204, responses=error_responses(404), operation_id="delete_video")
-def delete_video(job: Job, state: State) -> None:
+def delete_video(job: Job, server: ServerDep) -> None:
     """Cancel the recognition and delete the video and its results."""
-    state.jobs.delete(job)
+    server.jobs.delete(job)
 
 
 @router.get(
@@ -90,7 +90,7 @@ def delete_video(job: Job, state: State) -> None:
     operation_id="video_events",
 )
 async def video_events(
-    job: Job, state: State, last_event_id: Annotated[str, Header(include_in_schema=False)] = "0"
+    job: Job, server: ServerDep, last_event_id: Annotated[str, Header(include_in_schema=False)] = "0"
 ) -> AsyncIterator[ServerSentEvent]:
     """Progress and rows as server-sent events.
 
@@ -106,16 +106,16 @@ async def video_events(
         if rows:
             yield ServerSentEvent(event="rows", id=str(position), raw_data=f"[{','.join(rows)}]")
         elif ended:
-            status = job.snapshot(state.limits.keep_seconds)
+            status = job.snapshot(server.limits.keep_seconds)
             yield ServerSentEvent(event="done" if status.state == "done" else "failed", data=status)
             return
-        status_json, now = job.snapshot(state.limits.keep_seconds).model_dump_json(), time.monotonic()
+        status_json, now = job.snapshot(server.limits.keep_seconds).model_dump_json(), time.monotonic()
         if status_json != sent and now - sent_s >= _PROGRESS_S and not ended:
             yield ServerSentEvent(event="progress", raw_data=status_json)
             sent, sent_s = status_json, now
         await asyncio.sleep(0 if ended else _POLL_S)
     error = ApiError(410, "gone", "The video was deleted, or the server is shutting down.", "Send it again.")
-    yield ServerSentEvent(event="failed", raw_data=json.dumps({"state": "failed", "error": error.to_dict()}))
+    yield ServerSentEvent(event="failed", raw_data=json.dumps({"state": "failed", "error": error.problem.model_dump()}))
 
 
 def _add_result(name: str, media_type: str, operation_id: str, description: str) -> None:
@@ -125,7 +125,8 @@ def _add_result(name: str, media_type: str, operation_id: str, description: str)
             raise ApiError(404, "not_found", "This video has no such result.", "Its status says why.")
         if path is None:
             way_out = "Try again when the state is done."
-            raise ApiError(409, "not_ready", "The result is not ready yet.", way_out, retry_s=2)
+            headers = {"Retry-After": "2"}
+            raise ApiError(409, "not_ready", "The result is not ready yet.", way_out, headers=headers)
         if path.suffix in (".csv", ".jsonl"):  # may grow while it is sent
             return Response(path.read_bytes(), media_type=media_type)
         return FileResponse(path, media_type=media_type)

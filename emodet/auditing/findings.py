@@ -1,7 +1,5 @@
 """Everything that an audit found, as text for a terminal, one self-contained page, JSON and CSV."""
 
-import csv
-import io
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -20,9 +18,8 @@ from emodet.auditing.proposals import kind_of
 from emodet.data.corrections import Correction, write_corrections
 from emodet.data.pack import Pack, Table
 from emodet.emotions import EMOTIONS
-from emodet.errors import EmodetError
 from emodet.evaluation.pages import render
-from emodet.files import write_atomically
+from emodet.files import csv_text, write_files
 from emodet.palette import class_colours
 
 _OTHER = "other crops, sizes or mirror images"
@@ -170,14 +167,12 @@ class Findings:
 
     def candidates_csv(self) -> str:
         """Every label issue as a row of ``label_noise.csv``."""
-        stream = io.StringIO()
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(["key", "split", "given", "suggested", "p_given", "p_suggested"])
+        rows = [["key", "split", "given", "suggested", "p_given", "p_suggested"]]
         for each in (candidate for split in self.noise or () for candidate in split.candidates):
             names = self.names[each.given], self.names[each.suggested]
             shares = f"{each.p_given:.4f}", f"{each.p_suggested:.4f}"
-            writer.writerow([self.table.key[each.row], self.table.split[each.row], *names, *shares])
-        return stream.getvalue()
+            rows.append([self.table.key[each.row], self.table.split[each.row], *names, *shares])
+        return csv_text(rows)
 
 
 def write_results(
@@ -193,15 +188,12 @@ def write_results(
     show = (lambda row: pack.images([row])[0]) if pictures else None
     write_corrections(findings.corrections, folder / "corrections.csv", findings.names)
     content = {"details": dict(details), **findings.as_dict()}
-    try:
-        (folder / "label_noise.csv").unlink(missing_ok=True)
-        if findings.noise is not None:
-            write_atomically(folder / "label_noise.csv", findings.candidates_csv())
-        text = json.dumps(content, indent=1, ensure_ascii=False, default=str)
-        write_atomically(folder / "audit.json", f"{text}\n")
-        write_atomically(folder / "audit.html", audit_page(findings, show, details, gallery))
-    except OSError as problem:
-        raise EmodetError(f"output={folder}: cannot be written ({problem})") from problem
+    files = {
+        "label_noise.csv": None if findings.noise is None else findings.candidates_csv(),
+        "audit.json": json.dumps(content, indent=1, ensure_ascii=False, default=str) + "\n",
+        "audit.html": audit_page(findings, show, details, gallery),
+    }
+    write_files(folder, files)
 
 
 def audit_page(

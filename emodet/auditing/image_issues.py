@@ -53,7 +53,7 @@ class ImageStats:
     contrast: Float32  # (N,), standard deviation, 0 to 127.5
 
 
-def measure_images(pack: Pack, *, progress: bool = True) -> ImageStats:
+def measure_images(pack: Pack) -> ImageStats:
     """Measure every image of a pack."""
     import imagehash
 
@@ -61,7 +61,7 @@ def measure_images(pack: Pack, *, progress: bool = True) -> ImageStats:
     hashes = np.empty((2, count), dtype=np.uint64)
     thumbnails = np.empty((count, _THUMBNAIL, _THUMBNAIL), dtype=np.uint8)
     values = np.empty((3, count), dtype=np.float32)
-    for row in trange(count, unit="face", desc="measuring images", disable=not progress):
+    for row in trange(count, unit="face", desc="measuring images", disable=None):
         grey = np.asarray(cv2.cvtColor(pack.images([row])[0], cv2.COLOR_RGB2GRAY), dtype=np.uint8)
         for side, image in enumerate((grey, grey[:, ::-1])):
             bits = imagehash.phash(Image.fromarray(np.ascontiguousarray(image))).hash
@@ -142,7 +142,7 @@ class UndetectedFaces:
 
 
 def detect_faces(
-    pack: Pack, detect: Callable[[UInt8], float], name: str, most: int | None, seed: int, *, progress: bool = True
+    pack: Pack, detect: Callable[[UInt8], float], name: str, most: int | None, seed: int
 ) -> UndetectedFaces:
     """Run a detector on the crops, or on `most` of them, drawn at random.
 
@@ -152,7 +152,7 @@ def detect_faces(
     if most is not None and most < len(rows):
         rows = np.sort(np.random.default_rng([seed, 0xFACE]).choice(rows, most, replace=False))
     scores = []
-    for row in tqdm(rows.tolist(), unit="face", desc="detecting faces", disable=not progress):
+    for row in tqdm(rows.tolist(), unit="face", desc="detecting faces", disable=None):
         crop = pack.images([row])[0]
         scores.append(next(filter(None, (detect(framed(crop, *framing)) for framing in FRAMINGS)), 0.0))
     return UndetectedFaces(name, rows, np.array(scores, dtype=np.float32))

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from emodet.arrays import Bools, Float64
 from emodet.data.pack import Table
-from emodet.errors import EmodetError
+from emodet.errors import os_errors
 from emodet.files import atomic_path
 
 
@@ -35,11 +35,8 @@ def write_probabilities(out_of_fold: OutOfFoldProbs, table: Table, class_names: 
     columns: dict[str, Any] = {"key": table.key[rows].tolist(), "split": table.split[rows].tolist()}
     for number, name in enumerate(class_names):
         columns[f"p_{name}"] = out_of_fold.probabilities[rows, number].astype(np.float32)
-    try:
-        with atomic_path(path) as unfinished:
-            pq.write_table(pa.table(columns).replace_schema_metadata({"made_by": out_of_fold.made_by}), unfinished)
-    except OSError as problem:
-        raise EmodetError(f"{path}: cannot be written ({problem})") from problem
+    with os_errors(f"{path}: cannot be written"), atomic_path(path) as unfinished:
+        pq.write_table(pa.table(columns).replace_schema_metadata({"made_by": out_of_fold.made_by}), unfinished)
 
 
 class Candidate(NamedTuple):

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from emodet.errors import EmodetError
+from emodet.errors import require
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,7 +14,7 @@ class ProposalOptions:
     (experiments/ferplus/audit/README.md), and a wrong label is worse than one face less.
 
     Attributes:
-        splits: Whose faces may be corrected. Scores on a changed val or test split cannot be compared with others'.
+        splits: Splits whose faces may be corrected. Scores on a changed val or test split are not comparable.
         exclude_below: A label issue is proposed for exclusion where the label's probability is below this.
         agreed_from: None is proposed where the soft label, the votes of several people, gives the label this share.
     """
@@ -24,9 +24,7 @@ class ProposalOptions:
     agreed_from: float = 0.5
 
     def __post_init__(self) -> None:
-        for split in self.splits:
-            if split not in ("train", "val", "test"):
-                raise EmodetError(f"proposals.splits={list(self.splits)}: {split} is not train, val or test")
+        require(set(self.splits) <= {"train", "val", "test"}, "proposals.splits", [*self.splits], "train, val or test")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +33,7 @@ class OutOfFoldOptions:
 
     Attributes:
         folds: Number of folds and of nets, at least 2.
-        epochs: Of each net.
+        epochs: Epochs of each net.
         side: Pixels that crops are reduced to, at least 16.
     """
 
@@ -45,5 +43,4 @@ class OutOfFoldOptions:
 
     def __post_init__(self) -> None:
         for name, value, least in (("folds", self.folds, 2), ("epochs", self.epochs, 1), ("side", self.side, 16)):
-            if value < least:
-                raise EmodetError(f"out_of_fold.{name}={value}: at least {least}")
+            require(value >= least, f"out_of_fold.{name}", value, f"{least} or more")

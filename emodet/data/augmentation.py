@@ -15,8 +15,12 @@ from emodet.errors import EmodetError
 # Without it, albumentations looks for a newer version in the network at import.
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
-_BORDERS = {"replicate": cv2.BORDER_REPLICATE, "reflect": cv2.BORDER_REFLECT_101, "constant": cv2.BORDER_CONSTANT}
-_INTERPOLATIONS = {"linear": cv2.INTER_LINEAR, "area": cv2.INTER_AREA, "nearest": cv2.INTER_NEAREST}
+_WORDS = {
+    "border_mode": {
+        **{"replicate": cv2.BORDER_REPLICATE, "reflect": cv2.BORDER_REFLECT_101, "constant": cv2.BORDER_CONSTANT}
+    },
+    "interpolation": {"linear": cv2.INTER_LINEAR, "area": cv2.INTER_AREA, "nearest": cv2.INTER_NEAREST},
+}
 
 
 class Augmentation:
@@ -96,35 +100,29 @@ def _checked_list(steps: object, key: str) -> list[dict[str, Any]]:
     return [dict(step) for step in steps]
 
 
-def _class_of(step: dict[str, Any]) -> tuple[str, Any]:
-    """The name of a step's transform and its class, both taken out of `step`."""
-    import albumentations as A
-
-    path = step.pop("_target_", None)
-    if path is None:
-        name = str(step.pop("name", None))
-        return name, getattr(A, name, None)
-    try:
-        return str(path), pkgutil.resolve_name(str(path))
-    except (ImportError, AttributeError, ValueError) as problem:
-        raise EmodetError(f"augmentation: _target_={path}: cannot be imported ({problem})") from None
-
-
 def _transform(step: Mapping[str, Any]) -> Any:
     import albumentations as A
 
-    arguments, words = dict(step), {"border_mode": _BORDERS, "interpolation": _INTERPOLATIONS}
-    name, kind = _class_of(arguments)
+    arguments = dict(step)
+    if "_target_" in arguments:
+        name = str(arguments.pop("_target_"))
+        try:
+            kind = pkgutil.resolve_name(name)
+        except (ImportError, AttributeError, ValueError) as problem:
+            raise EmodetError(f"augmentation: _target_={name}: cannot be imported ({problem})") from None
+    else:
+        name = str(arguments.pop("name", None))
+        kind = getattr(A, name, None)
     if not (isinstance(kind, type) and issubclass(kind, A.BasicTransform | A.BaseCompose)):
         raise EmodetError(f"augmentation: {name!r} is not a transform of albumentations {A.__version__}")
     if "transforms" in arguments:
         members = _checked_list(arguments["transforms"], "transforms")
         arguments["transforms"] = [_transform(member) for member in members]
     for key, value in arguments.items():
-        if key in words:
-            arguments[key] = _word(words[key], name, key, value)
+        if key in _WORDS:
+            arguments[key] = _word(name, key, value)
         elif key == "interpolation_pair":
-            arguments[key] = {way: _word(_INTERPOLATIONS, name, key, word) for way, word in value.items()}
+            arguments[key] = {way: _word(name, "interpolation", word) for way, word in value.items()}
         elif isinstance(value, list) and key != "transforms":
             arguments[key] = tuple(value)
     try:
@@ -136,8 +134,7 @@ def _transform(step: Mapping[str, Any]) -> Any:
         raise EmodetError(f"augmentation: {name} does not take {arguments} ({problem})") from None
 
 
-def _word(words: Mapping[str, int], name: str, key: str, value: Any) -> int:
-    try:
-        return words[value]
-    except (KeyError, TypeError):
-        raise EmodetError(f"augmentation: {name}.{key}={value!r}: there are {', '.join(words)}") from None
+def _word(name: str, key: str, value: Any) -> int:
+    if not isinstance(value, str) or value not in _WORDS[key]:
+        raise EmodetError(f"augmentation: {name}.{key}={value!r}: there are {', '.join(_WORDS[key])}")
+    return _WORDS[key][value]

@@ -5,7 +5,7 @@ are part of the data's fingerprint. `python -m emodet.audit` proposes such a fil
 """
 
 import csv
-import hashlib
+import io
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -17,8 +17,8 @@ import numpy as np
 from emodet.data.pack import Table
 from emodet.datasets.csv_rows import CsvRows
 from emodet.emotions import EMOTIONS, NOT_EMOTIONS, emotion_name, place_of
-from emodet.errors import EmodetError
-from emodet.files import atomic_path
+from emodet.errors import EmodetError, errors_of
+from emodet.files import sha256_of, write_atomically
 
 _COLUMNS = ("key", "split", "action", "emotion", "was", "reason", "score")
 _SPLITS = ("train", "val", "test")
@@ -135,10 +135,8 @@ def read_corrections(path: Path, class_names: Sequence[str] = EMOTIONS) -> Corre
     The columns ``key`` and ``action`` must be there, ``emotion`` where a label is changed; ``split`` and ``was`` are
     checked where they are given, ``reason`` and ``score`` are for people.
     """
-    try:
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError as problem:
-        raise EmodetError(f"data.corrections={path}: cannot be read ({problem})") from None
+    with errors_of(f"data.corrections={path}", "cannot be read", OSError):
+        digest = sha256_of(path)
     rows = CsvRows(path, ("key", "action"), _COLUMNS)
     found = tuple(_correction(cells, rows, class_names) for cells in rows)
     return Corrections(path, digest, found, tuple(class_names))
@@ -148,16 +146,14 @@ def write_corrections(corrections: Iterable[Correction], path: Path, class_names
     """Write a file that `read_corrections` reads, whole or not at all."""
     names: dict[int | None, str] = {None: "", -1: "none"}
     names.update(enumerate(class_names))
-    try:
-        with atomic_path(path) as unfinished, unfinished.open("w", newline="", encoding="utf-8") as stream:
-            writer = csv.writer(stream, lineterminator="\n")
-            writer.writerow(_COLUMNS)
-            for each in corrections:
-                score = "" if each.score is None else f"{each.score:.4g}"
-                new, old = names[each.emotion], names[each.was]
-                writer.writerow([each.key, each.split, each.action, new, old, each.reason, score])
-    except OSError as problem:
-        raise EmodetError(f"{path}: cannot be written ({problem})") from problem
+    lines = io.StringIO(newline="")
+    writer = csv.writer(lines, lineterminator="\n")
+    writer.writerow(_COLUMNS)
+    for each in corrections:
+        score = "" if each.score is None else f"{each.score:.4g}"
+        writer.writerow([each.key, each.split, each.action, names[each.emotion], names[each.was], each.reason, score])
+    with errors_of(path, "cannot be written", OSError):
+        write_atomically(path, lines.getvalue())
 
 
 def _correction(cells: Mapping[str, str], rows: CsvRows, class_names: Sequence[str]) -> Correction:

@@ -8,18 +8,11 @@
 import functools
 import inspect
 import logging
-import multiprocessing
-import os
-import signal
+import re
 import statistics
-import threading
-from collections import deque
-from collections.abc import Generator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import islice
-from multiprocessing.connection import wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -102,25 +95,62 @@ class CropResult(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Cropper:
-    """From a sample to its crop; `crop` is ``image``, ``box`` or ``detect``."""
+    """From chunks of samples to their crops in an ``.npy`` file.
+
+    Attributes:
+        reader: Fetches the pictures.
+        preprocessing: Geometry and colour of a crop.
+        crop: ``image``, ``box`` or ``detect``.
+        file: Holds zeros of `shape`; each process writes its own chunks there.
+    """
 
     reader: Reader
     preprocessing: Preprocessing
     crop: str
+    file: Path
 
     def shape(self, faces: int) -> tuple[int, int, int, int]:
         """Of so many stored crops: one channel where they are grey."""
         size = self.preprocessing.size
         return faces, size, size, 1 if self.preprocessing.colour == "grey" else 3
 
-    def __call__(self, sample: Sample) -> tuple[UInt8 | None, int | None]:
-        """Crop one face: uint8 (size, size, 3), RGB, None without a face; and `CropResult.found`."""
+    def __getitem__(self, chunk: Chunk) -> list[CropResult]:
+        """Crop the samples of a chunk and write the crops; OSError where the disk is full."""
+        start, samples = chunk
+        crops = np.zeros(self.shape(len(samples)), dtype=np.uint8)
+        results = []
+        for row, sample in enumerate(samples):
+            try:
+                crop, found = self._crop(sample)
+            except (EmodetError, OSError) as problem:
+                results.append(CropResult(None, str(problem), None))
+                continue
+            if crop is not None:
+                crops[row] = crop[:, :, : crops.shape[3]]
+            results.append(CropResult(None if crop is None else crop_hash(crops[row]), None, found))
+        offset = np.load(self.file, mmap_mode="r").offset
+        # Written, not mapped: a full disk is then an error, not a killed process.
+        with self.file.open("r+b", buffering=0) as stream:
+            stream.seek(offset + start * crops[0].nbytes)
+            left = crops.data.cast("B")
+            while left:
+                left = left[stream.write(left) :]
+        return results
+
+    def _crop(self, sample: Sample) -> tuple[UInt8 | None, int | None]:
+        """One face: uint8 (size, size, 3), RGB, None without a face; and `CropResult.found`.
+
+        Of several faces that are detected it is the one with the largest product of score and size.
+        """
         # A box is in the picture's own pixels; without one a JPEG is decoded no larger than needed.
         least = self.preprocessing.size if self.crop == "image" else None
         image = decode_rgb(self.reader.encoded(sample), name=sample.key, least_side=least, quick=True)
-        if self.crop == "detect":
-            return crop_detected(image, self.preprocessing)
-        return cut(image, sample, self.crop, self.preprocessing), None
+        if self.crop != "detect":
+            return cut(image, sample, self.crop, self.preprocessing), None
+        if not (found := _find_faces(image)):
+            return None, 0
+        best = max(found, key=lambda face: face.score * face.side)
+        return self.preprocessing.crop(image, best.box, best.landmarks), len(found)
 
 
 def require_main_guard() -> None:
@@ -132,93 +162,32 @@ def require_main_guard() -> None:
         frame = frame.f_back
 
 
-def crop_chunks(
-    cropper: Cropper, file: Path, chunks: Sequence[Chunk], processes: int | None
-) -> Generator[list[CropResult], None, None]:
-    """Write the crops of each chunk to an ``.npy`` file; yields the results in order.
+@contextmanager
+def cropped(cropper: Cropper, chunks: Sequence[Chunk], processes: int | None) -> Iterator[Iterable[list[CropResult]]]:
+    """Crop chunks, in order, in several processes, which end with this context.
 
-    Args:
-        cropper: Applied to each sample.
-        file: Holds zeros of `Cropper.shape`.
-        chunks: Row of the first face, and samples.
-        processes: How many; None takes one per core, or this process alone for fewer than 2,000 faces, as processes
-            take seconds to start. They end with the iterator, at once when it is closed before its end.
+    `processes` is how many; None takes one per core, or this process alone for fewer than 2,000 faces, as processes
+    take seconds to start.
     """
+    from torch.utils.data import DataLoader  # seconds, which a pack that exists need not take
+
+    from emodet.data.faces import start_worker, whole
+
     faces = sum(len(samples) for _, samples in chunks)
     count = processes or max(1, min(available_cores(), faces // _FACES_PER_PROCESS))
-    if count == 1:
-        yield from (_crop_chunk(cropper, file, chunk) for chunk in chunks)
-        return
-    others = set(multiprocessing.active_children())
-    # Fork would copy the threads of whatever library the caller has loaded in an unknown state.
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(count, context, initializer=_start_worker, initargs=(cropper, file))
-    waiting = iter(chunks)
+    several: dict[str, Any] = {}
+    if count > 1:
+        # Fork would copy the threads of whatever library the caller has loaded in an unknown state.
+        several = {"num_workers": count, "multiprocessing_context": "spawn", "worker_init_fn": start_worker}
     try:
-        # A bounded number in flight: the samples of a large release are not all pickled at once.
-        running = deque(pool.submit(_in_worker, chunk) for chunk in islice(waiting, 4 * count))
-        while running:
-            yield running.popleft().result()
-            running.extend(pool.submit(_in_worker, chunk) for chunk in islice(waiting, 1))
-    except BrokenProcessPool:
+        yield DataLoader(cropper, batch_size=None, sampler=chunks, collate_fn=whole, **several)  # type: ignore[arg-type]
+    except RuntimeError as problem:
+        if not re.search(r"worker.*(exited unexpectedly|killed by signal)", str(problem)):
+            raise
         raise EmodetError(
             f"a process that prepares pictures ended unexpectedly. Either {_UNGUARDED}; or it was killed (out of "
             "memory?): finished faces are kept, run it again with data.processes=1 to need less memory"
         ) from None
-    except BaseException:
-        # Shutting down waits for the pool's processes, also for those that are still starting.
-        for process in set(multiprocessing.active_children()) - others:
-            process.kill()
-        raise
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _crop_chunk(cropper: Cropper, file: Path, chunk: Chunk) -> list[CropResult]:
-    start, samples = chunk
-    crops = np.zeros(cropper.shape(len(samples)), dtype=np.uint8)
-    results = []
-    for row, sample in enumerate(samples):
-        try:
-            crop, found = cropper(sample)
-        except (EmodetError, OSError) as problem:
-            results.append(CropResult(None, str(problem), None))
-            continue
-        if crop is not None:
-            crops[row] = crop[:, :, : crops.shape[3]]
-        results.append(CropResult(None if crop is None else crop_hash(crops[row]), None, found))
-    offset = np.load(file, mmap_mode="r").offset
-    # Written, not mapped: a full disk is then an error, not a killed process.
-    with file.open("r+b", buffering=0) as stream:
-        stream.seek(offset + start * crops[0].nbytes)
-        left = crops.data.cast("B")
-        while left:
-            left = left[stream.write(left) :]
-    return results
-
-
-_worker: tuple[Cropper, Path] | None = None
-
-
-def _start_worker(cropper: Cropper, file: Path) -> None:
-    global _worker
-    # Ctrl-C reaches every process of a terminal; the parent handles it.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    _worker = (cropper, file)
-
-
-def _end_with_parent() -> None:
-    # A worker whose parent was killed would wait for work for ever.
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        wait([parent.sentinel])
-        os._exit(1)
-
-
-def _in_worker(chunk: Chunk) -> list[CropResult]:
-    assert _worker is not None
-    return _crop_chunk(*_worker, chunk)
 
 
 @functools.cache
@@ -227,6 +196,13 @@ def _detector() -> "Detector":
     from emodet.inference.detectors import make_detector
 
     return make_detector("auto", threads=1)
+
+
+def _find_faces(image_rgb: UInt8, **options: Any) -> "Sequence[Detection]":
+    """As live recognition does; `EmodetError` where no detector's weights are available."""
+    from emodet.inference.detectors import find_faces
+
+    return find_faces(_detector(), image_rgb, **options)
 
 
 def detection_facts(samples: Sequence[Sample], found: Sequence[int | None]) -> dict[str, Any]:
@@ -242,32 +218,11 @@ def detection_facts(samples: Sequence[Sample], found: Sequence[int | None]) -> d
     }
 
 
-def crop_detected(image_rgb: UInt8, preprocessing: Preprocessing) -> tuple[UInt8 | None, int]:
-    """Crop the face of a photograph, uint8 (H, W, 3) RGB, exactly as `Recognizer` would.
-
-    Returns:
-        uint8 (size, size, 3), RGB, of the face with the largest product of score and size, None without a face; and the
-        number of faces found.
-
-    Raises:
-        EmodetError: No detector's weights are available.
-    """
-    from emodet.inference.detectors import find_faces
-
-    found = find_faces(_detector(), image_rgb)
-    if not found:
-        return None, 0
-    best: Detection = max(found, key=lambda face: face.score * face.side)
-    return preprocessing.crop(image_rgb, best.box, best.landmarks), len(found)
-
-
 def warn_of_photographs(reader: Reader, samples: Sequence[Sample], size: int) -> None:
     """Log a warning, with numbers, if pictures that are to be packed as they are look like whole photographs.
 
     Detects faces, at 416 pixels, in 64 pictures at most, evenly spaced; does nothing where no detector is available.
     """
-    from emodet.inference.detectors import find_faces
-
     shares = []
     rows = np.unique(np.linspace(0, len(samples) - 1, min(_SAMPLE, len(samples)), dtype=int)).tolist()
     for sample in (samples[row] for row in rows):
@@ -279,7 +234,7 @@ def warn_of_photographs(reader: Reader, samples: Sequence[Sample], size: int) ->
         if longest < _SMALLEST:
             continue
         try:
-            found = find_faces(_detector(), image, sides=_SEARCHED)
+            found = _find_faces(image, sides=_SEARCHED)
         except EmodetError:
             return
         shares += [max(face.side for face in found) / longest] if found else []

@@ -33,7 +33,7 @@ from emodet.data.sources import Source, naming
 from emodet.data.splits import Splits, assign_splits, mix_splits
 from emodet.datasets.summary import listing_summary, outcome
 from emodet.emotions import chosen_classes
-from emodet.errors import EmodetError
+from emodet.errors import EmodetError, require
 from emodet.preprocessing import Preprocessing
 
 log = logging.getLogger(__name__)
@@ -90,12 +90,10 @@ class EmotionDataModule(L.LightningDataModule):
         super().__init__()
         limits = {"batch_size": batch_size, "eval_batch_size": eval_batch_size, "training_faces": training_faces}
         for name, value in limits.items():
-            if value is not None and value < 1:
-                raise EmodetError(f"data.{name}={value}: at least 1 face is needed")
-        if num_workers is not None and num_workers < 0:
-            raise EmodetError(f"data.num_workers={num_workers}: 0 (fetch in the training process) or more")
-        if sampling not in SAMPLING:
-            raise EmodetError(f"data.sampling={sampling!r}: there are {', '.join(SAMPLING)}")
+            require(value is None or value >= 1, f"data.{name}", value, "1 face or more")
+        fits = num_workers is None or num_workers >= 0
+        require(fits, "data.num_workers", num_workers, "0 (fetch in the training process) or more")
+        require(sampling in SAMPLING, "data.sampling", sampling, f"one of {', '.join(SAMPLING)}")
         of = {"": sources} if isinstance(sources, Source) else sources
         self.sources = {name: replace(it, classes=classes) if it.classes is None else it for name, it in of.items()}
         if not self.sources:

@@ -218,11 +218,13 @@ class FaceDataset(Dataset[Batch]):
         }
 
 
-def _whole(batch: Any) -> Any:
+def whole(batch: Any) -> Any:
+    """What a data set returns, as it is."""
     return batch
 
 
-def _start_worker(_number: int) -> None:
+def start_worker(_number: int) -> None:
+    """Set up a worker process."""
     # A worker is one of several: OpenCV's own threads would only compete.
     cv2.setNumThreads(0)
     # Ctrl-C and `timeout` signal the whole process group; the main process saves a checkpoint first, with its workers.
@@ -241,10 +243,10 @@ class LazyDataLoader(DataLoader[Batch]):
         super().__init__(
             faces,
             batch_sampler=batches,  # it yields BatchIndices, which __getitems__ takes
-            collate_fn=_whole,
+            collate_fn=whole,
             num_workers=num_workers,
             persistent_workers=num_workers > 0,
-            worker_init_fn=_start_worker,
+            worker_init_fn=start_worker,
             pin_memory=torch.cuda.is_available(),
         )
 

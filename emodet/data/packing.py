@@ -13,7 +13,6 @@ import shutil
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,14 +27,7 @@ from numpy.lib.format import open_memmap, write_array_header_1_0
 from PIL import features
 from tqdm import tqdm
 
-from emodet.data.crop_pool import (
-    Cropper,
-    CropResult,
-    crop_chunks,
-    detection_facts,
-    require_croppable,
-    require_main_guard,
-)
+from emodet.data.crop_pool import Cropper, CropResult, cropped, detection_facts, require_croppable, require_main_guard
 from emodet.data.pack import FORMAT, IMAGES, MANIFEST, TABLE, VERSION, Pack, Table, crop_hash, table_of
 from emodet.datasets.folders import is_picture
 from emodet.datasets.samples import Listing, Reader, Sample
@@ -109,14 +101,16 @@ def prepare_pack(
                 if announce is not None:
                     announce(listing)
                 require_croppable(listing.samples, crop, preprocessing, max_unreadable)
-                cropper, work = Cropper(reader, preprocessing, crop), folder.with_name(f"{folder.name}.unfinished")
+                work = folder.with_name(f"{folder.name}.unfinished")
+                cropper = Cropper(reader, preprocessing, crop, work / IMAGES)
                 _Packing(cropper, listing, work, max_unreadable).run(processes, progress)
                 work.rename(folder)
             # Whoever still waits for this lock finds the pack.
             Path(lock.lock_file).unlink(missing_ok=True)
     except OSError as problem:
+        what = str(problem).strip().rpartition("\n")[2]  # a worker process puts its traceback before
         raise EmodetError(
-            f"data.packs={packs}: writing the pack failed ({problem}). Finished faces are kept: make room or name "
+            f"data.packs={packs}: writing the pack failed ({what}). Finished faces are kept: make room or name "
             "another folder, and run it again"
         ) from problem
     return Pack(folder)
@@ -142,7 +136,7 @@ class _Packing:
         chunks = [(at, samples[at : at + _CHUNK]) for at in range(len(done), len(samples), _CHUNK)]
         with (
             bar,
-            closing(crop_chunks(self.cropper, self.folder / IMAGES, chunks, processes)) as results,
+            cropped(self.cropper, chunks, processes) as results,
             (self.folder / _JOURNAL).open("a", encoding="utf-8") as journal,
         ):
             for chunk in results:

@@ -5,8 +5,8 @@ import logging
 import math
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,7 @@ from emodet.data.packing import label_files_state, pack_folder, prepare_pack, re
 from emodet.datasets.readers import READERS, open_reader
 from emodet.datasets.samples import Listing, Reader
 from emodet.emotions import chosen_classes, place_of
-from emodet.errors import EmodetError
+from emodet.errors import EmodetError, errors_of, require
 from emodet.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
@@ -37,13 +37,9 @@ def default_packs() -> Path:
     return Path(os.environ.get("EMODET_PACKS") or "data/packs").expanduser()
 
 
-@contextmanager
-def naming(source: str) -> Iterator[None]:
+def naming(source: str) -> AbstractContextManager[None]:
     """Add the name of a mix's data set to an error; a single data set has none."""
-    try:
-        yield
-    except EmodetError as problem:
-        raise EmodetError(f"data.sources: {source}: {problem}" if source else str(problem)) from None
+    return errors_of(f"data.sources: {source}") if source else nullcontext()
 
 
 @dataclass(frozen=True)
@@ -62,7 +58,7 @@ class Source:
             without a clear emotion.
         val_from: See `emodet.data.splits.assign_splits`.
         weight: How many times as often as those of a source with weight 1 its faces are drawn in training.
-        processes: How many prepare it; None takes one per core.
+        processes: Processes that prepare it; None for one per core.
         max_unreadable: The share of pictures that may be unreadable.
 
     Raises:
@@ -86,16 +82,12 @@ class Source:
             object.__setattr__(self, name, Path(getattr(self, name)).expanduser())
         if self.classes is not None:
             chosen_classes(self.classes)
-        if self.crop not in ("image", "box", "detect"):
-            raise EmodetError(f"data.crop={self.crop!r}: there are image, box and detect")
-        if self.labels not in ("hard", "soft"):
-            raise EmodetError(f"data.labels={self.labels!r}: there are hard and soft")
-        if not 0 <= self.max_unreadable <= 1:
-            raise EmodetError(f"data.max_unreadable={self.max_unreadable}: a share from 0 to 1 was expected")
-        if self.processes is not None and self.processes < 1:
-            raise EmodetError(f"data.processes={self.processes}: at least 1 was expected")
-        if isinstance(self.weight, bool) or not (math.isfinite(self.weight) and self.weight > 0):
-            raise EmodetError(f"weight={self.weight!r}: a number above 0 was expected; leave the source out instead")
+        require(self.crop in ("image", "box", "detect"), "data.crop", self.crop, "image, box or detect")
+        require(self.labels in ("hard", "soft"), "data.labels", self.labels, "hard or soft")
+        require(0 <= self.max_unreadable <= 1, "data.max_unreadable", self.max_unreadable, "a share from 0 to 1")
+        require(self.processes is None or self.processes >= 1, "data.processes", self.processes, "1 or more")
+        fits = not isinstance(self.weight, bool) and math.isfinite(self.weight) and self.weight > 0
+        require(fits, "weight", self.weight, "a number above 0; leave the source out instead")
 
     def settings(self) -> dict[str, Any]:
         """The attributes as plain values with absolute paths, without ``processes``."""

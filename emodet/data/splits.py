@@ -80,7 +80,7 @@ def assign_splits(table: Table, usable: Bools, val_from: str | float, seed: int)
     for split, rows in (("train", train), ("val", val), ("test", test)):
         if not rows.size:
             raise EmodetError(f"data.val_from={val_from!r} leaves no face for the split {split!r}")
-    return Splits(train, val, test, val_name, test_name, _counted(dropped))
+    return Splits(train, val, test, val_name, test_name, dict(+dropped))
 
 
 def _hold_out(
@@ -156,7 +156,7 @@ def mix_splits(names: Sequence[str], table: Table, starts: Sequence[int], splits
             )
         train.append(rows)
     val_name, test_name = (_title(names, [getattr(own, it) for own in splits]) for it in ("val_name", "test_name"))
-    return Splits(_joined(train), _joined(val), _joined(test), val_name, test_name, _counted(dropped))
+    return Splits(_joined(train), _joined(val), _joined(test), val_name, test_name, dict(+dropped))
 
 
 def _without_copies(
@@ -169,10 +169,6 @@ def _without_copies(
 
 def _joined(rows: Sequence[Int64]) -> Int64:
     return np.concatenate([*rows, np.empty(0, dtype=np.int64)])
-
-
-def _counted(dropped: Counter[str]) -> dict[str, int]:
-    return {reason: count for reason, count in dropped.items() if count}
 
 
 def _title(names: Sequence[str], titles: Sequence[str]) -> str:

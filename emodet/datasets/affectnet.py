@@ -78,12 +78,3 @@ def check(listing: Listing, samples: Sequence[Sample], landmarks: bool = False) 
     if odd:
         more = f"; {len(odd) - 2} more classes differ" if len(odd) > 2 else ""
         listing.notes.append(f"Are the labels in AffectNet's order? {'; '.join(odd[:2])}{more}.")
-
-
-def compare_totals(listing: Listing, found: Mapping[str, int], published: Mapping[str, int]) -> None:
-    """Note parts with another number of faces than was published; for exports of which only totals are known."""
-    differing = [
-        f"{name} {found.get(name, 0):,} ({count:,})" for name, count in published.items() if found.get(name, 0) != count
-    ]
-    if differing:
-        listing.notes.append(f"Faces found (in the published export): {', '.join(differing)}.")

@@ -7,18 +7,17 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from emodet.datasets.affectnet import compare_totals
 from emodet.datasets.class_labels import class_named
 from emodet.datasets.csv_rows import CsvRows, damaged_or_has
 from emodet.datasets.folders import few, folders_in, is_picture, names_in, relative_path, split_of
 from emodet.datasets.listed_pictures import NOT_THERE, Seen, is_new, read_annotations, require_most, split_parts
 from emodet.datasets.samples import Listing, Reader, Sample
 from emodet.emotions import emotion_name, ids_of
-from emodet.errors import EmodetError
+from emodet.errors import EmodetError, errors_of
 
 _LABELS_CSV = "labels.csv"
 _COLUMNS = ("pth", "label")
-_PUBLISHED = 29_042
+_PUBLISHED = {"all": 29_042}
 _FOLDERS = {"train": ("train",), "val": ("valid", "val"), "test": ("test",)}
 _PUBLISHED_YOLO = {"train": 17_101, "val": 5_406, "test": 2_755}
 
@@ -62,7 +61,7 @@ class LabelsCsv(Reader):
             # Those that are spelt alike go before the others.
             found = [key for key in found if key == path or key.endswith(f"/{path}")] or found
             if len(found) != 1:
-                listing.left_out["path fits a picture in two splits" if found else NOT_THERE] += 1
+                listing.left_out["path fits a picture in two splits"] += bool(found)
                 missing += [] if found else [path]
                 continue
             (key,) = found
@@ -78,12 +77,10 @@ class LabelsCsv(Reader):
             f"Labels are taken from the {self.label_source}; csv and folder agree on {agreeing:,} of {len(seen):,} "
             f"faces ({agreeing / max(1, len(seen)):.1%})."
         )
-        if missing:
-            listing.notes.append(f"{len(missing):,} listed pictures are not there: {few(missing)}")
+        listing.leave_out(NOT_THERE, missing)
         unlisted = [key for key in keys if key not in seen]
-        note = f"{len(unlisted):,} pictures are not in {_LABELS_CSV}: {few(unlisted)}"
-        listing.leave_out(f"picture that {_LABELS_CSV} does not list", unlisted, note)
-        compare_totals(listing, {"all": listed}, {"all": _PUBLISHED})
+        listing.leave_out(f"picture that {_LABELS_CSV} does not list", unlisted)
+        listing.compare(_PUBLISHED, {"all": listed})
 
 
 def _pictures(base: Path) -> tuple[list[str], dict[str, list[str]]]:
@@ -131,14 +128,13 @@ class Yolo(Reader):
         for split, folder in split_parts(listing, self.base, _FOLDERS, "labels"):
             found = list(read_annotations(listing, folder / "labels", ".txt", "a label file", read))
             empty = [picture for picture, (_, lines) in found if not lines]
-            note = f"{folder.name}/, label file is empty: {len(empty):,} ({few(empty)})."
-            listing.leave_out("label file is empty", empty, note)
+            listing.leave_out("label file is empty", empty, f"{folder.name}/")
             if longer := sum(lines > 1 for _, (_, lines) in found):
                 note = f"{folder.name}/labels/: of {longer:,} files with several lines only the first is read."
                 listing.notes.append(note)
             for picture, (name, lines) in found:
                 samples += listing.labelled(name, f"{folder.name}/{picture}", split) if lines else ()
-        compare_totals(listing, Counter(sample.split for sample in samples), _PUBLISHED_YOLO)
+        listing.compare(_PUBLISHED_YOLO, Counter(sample.split for sample in samples))
         return samples
 
 
@@ -146,31 +142,26 @@ def _read_names(path: Path) -> dict[int, str]:
     """Our class name by the export's class number."""
     import yaml  # comes with the training extra, and only this needs it
 
-    try:
+    with errors_of(path, "cannot be read as YAML", yaml.YAMLError, OSError, UnicodeDecodeError, RecursionError):
         # The base loader builds text, lists and dicts only: no objects, and a class called no stays a word.
         content = yaml.load(path.read_text(encoding="utf-8-sig"), Loader=yaml.BaseLoader)
-    except (yaml.YAMLError, OSError, UnicodeDecodeError, RecursionError) as problem:
-        raise EmodetError(f"{path}: cannot be read as YAML ({' '.join(str(problem).split())})") from None
     names = content.get("names") if isinstance(content, dict) else None
     if isinstance(names, list):
         names = dict(enumerate(names))
     if not isinstance(names, dict) or not names or not all(isinstance(name, str) for name in names.values()):
         raise EmodetError(f"{path}: names must list the classes, as a list or by number")
-    try:
+    with errors_of(path):
         ids_of(list(names.values()))  # refuses a class that is there twice
-        return {int(number): emotion_name(name) for number, name in names.items()}
-    except (ValueError, TypeError):
-        raise EmodetError(f"{path}: names has {few(map(repr, names))} where class numbers were expected") from None
-    except EmodetError as problem:
-        raise EmodetError(f"{path}: {problem}") from None
+        try:
+            return {int(number): emotion_name(name) for number, name in names.items()}
+        except (ValueError, TypeError):
+            raise EmodetError(f"names has {few(map(repr, names))} where class numbers were expected") from None
 
 
 def _read_label(classes: Mapping[int, str], path: Path) -> tuple[str, int]:
     """Class of the first line (``class cx cy w h``), empty in an empty file, and the number of lines."""
-    try:
+    with errors_of(path, "cannot be read as a label file", OSError, UnicodeDecodeError):
         lines = [line for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as problem:
-        raise EmodetError(f"{path}: cannot be read as a label file ({problem})") from None
     if not lines:
         return "", 0
     try:

@@ -15,7 +15,7 @@ from emodet.datasets import affectnet
 from emodet.datasets.folders import names_in
 from emodet.datasets.listed_pictures import read_annotations, split_parts
 from emodet.datasets.samples import Listing, Reader, Sample
-from emodet.errors import EmodetError
+from emodet.errors import EmodetError, errors_of
 
 _FOLDERS = {"train": ("train_set",), "val": ("val_set", "valid_set", "validation_set")}
 _EXPRESSION = "_exp.npy"
@@ -100,18 +100,15 @@ def read_numbers(data: bytes, count: int, name: str) -> Sequence[float]:
 
     Nothing is unpickled.
     """
-    try:
+    with errors_of(name, "holds something else than numbers", ValueError, OverflowError, SystemError):
         # Version 1 of the format has two bytes of length, version 2 four.
         width = 2 if data[6:7] == b"\x01" else 4
         start = 8 + width + int.from_bytes(data[8 : 8 + width], "little")
         dtype, held = _header(data[:start])
         if held == count and len(data) - start == dtype.itemsize * count:
+            # SystemError: code points that do not exist.
             return [float(value) for value in np.frombuffer(data, dtype, count, start).tolist()]
-    except EmodetError as problem:
-        raise EmodetError(f"{name}: {problem}") from None
-    except (ValueError, OverflowError, SystemError):  # the last: code points that do not exist
-        raise EmodetError(f"{name}: holds something else than numbers") from None
-    raise EmodetError(f"{name}: cut off, or holds {held} values instead of {count}")
+        raise EmodetError(f"cut off, or holds {held} values instead of {count}")
 
 
 @functools.lru_cache(maxsize=256)  # a million files share a handful of headers

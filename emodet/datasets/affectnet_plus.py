@@ -5,16 +5,17 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from emodet.datasets import affectnet
 from emodet.datasets.folders import few, names_in
 from emodet.datasets.listed_pictures import read_annotations, split_parts
 from emodet.datasets.samples import Listing, Reader, Sample
 from emodet.emotions import EMOTIONS
-from emodet.errors import EmodetError
+from emodet.errors import EmodetError, errors_of
 
 _HUMAN, _NO_HUMAN = "human_annotated", "no_human_annotated"
 _FOLDERS = {"train": ("train_set",), "val": ("validation_set", "val_set", "valid_set")}
@@ -86,20 +87,19 @@ class AffectNetPlus(Reader):
     def _part(self, listing: Listing, folder: Path, split: str, published: int) -> Iterator[Sample]:
         name = folder.relative_to(self.base).as_posix()
         found = list(read_annotations(listing, folder / "annotations", ".json", "an annotation", _read))
-        affectnet.compare_totals(listing, {name: len(found)}, {name: published})
+        listing.compare({name: published}, {name: len(found)})
         totals, subsets = [], Counter[str]()
         for picture, face in found:
-            label = None if face.label is None else affectnet.CLASS_NAMES[face.label]
             if self.subset not in ("all", face.subset):
                 listing.left_out[f"subset {face.subset}"] += 1
-            elif label is not None and label not in EMOTIONS:
-                listing.left_out[label] += 1
-            elif label is None and face.shares is None:
+            elif face.emotion is not None and face.emotion >= len(EMOTIONS):
+                listing.left_out[affectnet.CLASS_NAMES[face.emotion]] += 1
+            elif face.emotion is None and face.soft_label is None:
                 listing.left_out["neither human label nor soft label"] += 1
             else:
                 subsets[face.subset] += 1
-                totals += [face.total] if face.shares and abs(face.total - 1) > _ROUNDING else []
-                yield Sample(f"{name}/{picture}", split, face.label, face.shares, face.valence, face.arousal)
+                totals += [face.total] if face.soft_label and abs(face.total - 1) > _ROUNDING else []
+                yield Sample(f"{name}/{picture}", split, *face[2:])
         if totals:
             between = f"{min(totals):.3g} up to {max(totals):.3g}"
             listing.notes.append(f"{name}/: {len(totals):,} soft labels summed to {between}, not to 1, and are scaled.")
@@ -107,66 +107,59 @@ class AffectNetPlus(Reader):
 
 
 class _Face(NamedTuple):
-    label: int | None
-    shares: tuple[float, ...] | None
-    total: float  # of the shares as given
     subset: str
+    total: float  # of the soft label as given
+    emotion: int | None
+    soft_label: tuple[float, ...] | None
     valence: float | None
     arousal: float | None
 
 
 def _read(path: Path) -> _Face:
-    try:
-        content = json.loads(path.read_bytes().decode("utf-8-sig"))
-        values = _by_key(content)
+    problems = (OSError, ValueError, AttributeError, RecursionError)
+    with errors_of(path, "cannot be read as a JSON object", *problems):
+        values = _by_key(json.loads(path.read_bytes().decode("utf-8-sig")))
         if "human-label" not in values and "soft-label" not in values:
             raise EmodetError(f"neither human-label nor soft-label is among its keys ({few(values, 8)})")
         if isinstance(values.get("meta-data"), dict):
             values = {**_by_key(values["meta-data"]), **values}
-        valence, arousal = (_number(key, values.get(key), math.nan) for key in ("valence", "arousal"))
-        label = _number("human-label", values.get("human-label"), None, range(len(affectnet.CLASS_NAMES)))
-        subset = _number("subset", values.get("subset"), None, range(len(_SUBSETS)))
+        label = _number(values, "human-label", range(len(affectnet.CLASS_NAMES)))
+        subset = _number(values, "subset", range(len(_SUBSETS)))
+        shares = _shares(values.get("soft-label"))
+        total = sum(shares)
         return _Face(
-            None if label is None else int(label),
-            *_shares(values.get("soft-label")),
-            "not given" if subset is None else _SUBSETS[int(subset)],
-            *affectnet.valence_and_arousal(valence, arousal),
+            "not given" if math.isnan(subset) else _SUBSETS[int(subset)],
+            total,
+            None if math.isnan(label) else int(label),
+            tuple(share / total for share in shares) if total > 0 else None,
+            *affectnet.valence_and_arousal(_number(values, "valence"), _number(values, "arousal")),
         )
-    except (OSError, ValueError, AttributeError, RecursionError) as problem:
-        raise EmodetError(f"{path}: cannot be read as a JSON object ({problem})") from None
-    except EmodetError as problem:
-        raise EmodetError(f"{path}: {problem}") from None
 
 
-def _shares(value: object) -> tuple[tuple[float, ...] | None, float]:
-    """The soft label scaled to sum to 1, and what it summed to."""
+def _shares(value: object) -> list[float]:
+    """The soft label as given, empty where there is none."""
     if value is None:
-        return None, 0.0
+        return []
     if isinstance(value, str):
         value = re.split(r"[\s,;]+", value.strip(" []()"))
     if not isinstance(value, list) or len(value) != len(EMOTIONS):
         raise EmodetError(f"soft-label is not a list of {len(EMOTIONS)} numbers")
-    shares = [_number("soft-label", share, math.nan) for share in value]
-    total = sum(shares)
-    if min(shares) < 0 or not math.isfinite(total):
+    shares = [_number({"soft-label": share}, "soft-label") for share in value]
+    if min(shares) < 0 or not math.isfinite(sum(shares)):
         raise EmodetError(f"soft-label has shares that are negative or not finite ({few(map(str, shares), 8)})")
-    return (tuple(share / total for share in shares), total) if total > 0 else (None, 0.0)
+    return shares
 
 
-_D = TypeVar("_D", float, None)
-
-
-def _number(key: str, value: object, default: _D, allowed: range | None = None) -> float | _D:
-    """A number, also as text; the default for null."""
+def _number(values: Mapping[str, Any], key: str, allowed: range | None = None) -> float:
+    """A number, also as text; NaN for null."""
+    value = values.get(key)
     if value is None or (isinstance(value, str) and value.strip().lower() in ("", "null", "none", "nan")):
-        return default
-    try:
+        return math.nan
+    with suppress(ValueError, OverflowError):
         if isinstance(value, int | float | str) and not isinstance(value, bool):
             number = float(value)
             if allowed is None or number in allowed:
                 return number
-    except (ValueError, OverflowError):
-        pass
     raise EmodetError(f"{key}={value!r:.60} is not a number{f' from 0 to {allowed[-1]}' if allowed else ''}")
 
 

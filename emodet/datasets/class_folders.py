@@ -17,7 +17,7 @@ _CKPLUS_FRAME = re.compile(r"S\d{3}_\d{3}_\d+\.", re.IGNORECASE)
 _CKPLUS_CLASSES = ("happiness", "sadness", "surprise", "fear", "disgust", "anger", "contempt")
 # Person, expression and its number, number of the picture; copies have a second extension (.tiff.png).
 _JAFFE_NAME = re.compile(r"([A-Z]{2})\.(AN|DI|FE|HA|NE|SA|SU)\d+\.\d+\.[a-z.]+", re.IGNORECASE)
-_JAFFE_PUBLISHED = 213
+_JAFFE_PUBLISHED = {"all": 213}
 
 
 @dataclass(kw_only=True, eq=False)
@@ -87,8 +87,8 @@ class ClassFolders(Reader):
             for name in sorted(names_in(self.base / folder))
             if (is_picture(name) and (self.base / folder / name).is_file()) or is_broken_link(self.base / folder / name)
         ]
-        for reason, names in (("unreadable format or broken link", unread), ("outside the class folders", outside)):
-            listing.leave_out(reason, names, f"Not read, {reason}: {few(names)}.")
+        listing.leave_out("unreadable format or broken link", unread)
+        listing.leave_out("outside the class folders", outside)
 
     def _meaning(self, listing: Listing, pictures: Mapping[tuple[str, str], Sequence[str]]) -> dict[str, str]:
         """The class name of each folder; sets the listing's classes where they are one's own."""
@@ -168,10 +168,8 @@ class Jaffe(Reader):
                 seen.add(name.upper())
                 yield Sample(path, "train", emotion_id(code[2]), subject=code[1].upper())
         listing.notes.append("There is no official split, so all faces are training faces.")
-        note = f"{len(others):,} pictures have no code in their name: {few(others)}."
-        listing.leave_out("picture without a code in its name", others, note)
-        if len(seen) != _JAFFE_PUBLISHED:
-            listing.notes.append(f"Faces found (published): {len(seen)} ({_JAFFE_PUBLISHED}).")
+        listing.leave_out("picture without a code in its name", others)
+        listing.compare(_JAFFE_PUBLISHED, {"all": len(seen)})
 
 
 def _places(base: Path) -> list[Path]:

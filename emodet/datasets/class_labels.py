@@ -6,7 +6,7 @@ from emodet import emotions
 from emodet.datasets import affectnet
 from emodet.datasets.folders import few
 from emodet.emotions import UNCERTAIN, checked_class_names, emotion_name
-from emodet.errors import EmodetError
+from emodet.errors import EmodetError, errors_of
 
 ORDERS: Mapping[str, Mapping[int, str]] = {
     "affectnet": dict(enumerate(affectnet.CLASS_NAMES)),
@@ -20,10 +20,8 @@ ORDERS: Mapping[str, Mapping[int, str]] = {
 
 def class_named(text: str, where: str) -> str:
     """One of `EMOTIONS` or `NOT_EMOTIONS` for a class name; `where` names its place in an error."""
-    try:
+    with errors_of(where):
         return emotion_name(text)
-    except EmodetError as problem:
-        raise EmodetError(f"{where}: {problem}") from None
 
 
 def is_class_label(label: str) -> bool:

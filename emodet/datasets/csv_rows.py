@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from emodet.errors import EmodetError
+from emodet.errors import EmodetError, errors_of
 
 _DELIMITERS = (",", ";", "\t", "|")
 _HEAD_BYTES = 1 << 16
@@ -44,10 +44,8 @@ class CsvRows:
         delimiter: str | None = None,
     ) -> None:
         self.path, self.line = path, 1  # the line that was read last
-        try:
+        with errors_of(path, "cannot be read as CSV", OSError, csv.Error):
             names, self._delimiter, before = _header(path, delimiter)
-        except (OSError, csv.Error) as problem:
-            raise EmodetError(f"{path}: cannot be read as CSV ({problem})") from None
         there = ", ".join(filter(None, names))[:200] or "no names"
         for alias, name in (aliases or {}).items():
             if name not in names and alias in names:

@@ -33,7 +33,7 @@ _CLASSES = {str(number): EMOTIONS.index(name) for number, name in ORDERS["fer201
 _VOTE_COLUMNS = ("index", "split", "image", *FERPLUS_ORDER, "unknown", "NF")
 _VOTES_FILE, _PIXELS_FILE = "fer2013new.csv", "fer2013.csv"
 _VOTES = (*EMOTIONS, "unknown", "nf")
-_PUBLISHED_TEST = 3153
+_PUBLISHED_TEST = {"test, with a majority": 3153}
 
 Votes = npt.NDArray[np.integer[Any]]
 
@@ -193,8 +193,8 @@ class FerPlus(_Votes, ParquetReader, SingleFileReader):
     signs = "one .parquet file with the columns index, split, image, the eight emotions, unknown, NF"
 
     @classmethod
-    def candidates(cls, folder: Path) -> Iterator[Path]:
-        return (folder / path for path in parquet_files(folder))
+    def candidates(cls, folder: Path) -> list[Path]:
+        return parquet_files(folder)
 
     @classmethod
     def matches_file(cls, file: Path) -> bool:
@@ -270,8 +270,7 @@ class FerPlusCsv(_Votes, PixelReader):
         if unnamed:
             listing.notes.append(f"{unnamed:,} rows have no image name; their votes count like any others.")
         decided = sum(sample.split == "test" and sample.emotion is not None for sample in samples)
-        if decided != _PUBLISHED_TEST:
-            listing.notes.append(f"Test faces with a majority (published): {decided:,} ({_PUBLISHED_TEST:,}).")
+        listing.compare(_PUBLISHED_TEST, {"test, with a majority": decided})
         return samples
 
 

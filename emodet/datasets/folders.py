@@ -48,6 +48,12 @@ def folders_in(folder: Path) -> list[str]:
     return sorted(filter(_may_enter, names))
 
 
+def files_in(folder: Path, suffix: str, most: int = 1000) -> list[Path]:
+    """The first files in `folder` with this suffix, in any case and not hidden, by name."""
+    names = sorted(name for name in names_in(folder) if name.lower().endswith(suffix) and not name.startswith("."))
+    return [path for name in names[:most] if (path := folder / name).is_file()]
+
+
 def first_file(base: Path, paths: Iterable[str]) -> Path | None:
     """The first of these paths below `base` that is a file."""
     return next((base / path for path in paths if (base / path).is_file()), None)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from emodet.datasets.class_labels import ORDERS, classes_of, is_class_label
 from emodet.datasets.csv_rows import first_line, text_lines
-from emodet.datasets.folders import folders_in, is_picture, names_in, relative_path, split_of
+from emodet.datasets.folders import files_in, folders_in, is_picture, relative_path, split_of
 from emodet.datasets.listed_pictures import Seen, find_pictures, is_new
 from emodet.datasets.samples import Box, Listing, Reader, Sample
 from emodet.emotions import EMOTIONS, RAFDB_ORDER
@@ -17,7 +17,6 @@ from emodet.errors import EmodetError
 
 _MAX_FOLDERS = 20
 _MAX_FILES = 50
-_SOME = 1000
 # RAF-DB's release misspells "partition"; some copies put it right.
 _RAFDB_NAMES = ("list_patition_label.txt", "list_partition_label.txt")
 _EXPW_LINE = "name face_id top left right bottom confidence label"
@@ -57,7 +56,7 @@ class ListFiles(Reader):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        texts = [self.root] if self.root.is_file() else list(_texts(self.base))
+        texts = [self.root] if self.root.is_file() else _texts(self.base)
         files = [file for file in texts if _is_list(file)]
         self.lists: dict[str, list[Path]] = {"test": [], "val": [], "train": []}
         for file in texts:
@@ -201,12 +200,10 @@ def _labelled_lines(file: Path) -> Iterator[tuple[str, str, str]]:
         yield path, label[0], where
 
 
-def _texts(base: Path) -> Iterator[Path]:
+def _texts(base: Path) -> list[Path]:
     """The text files at the top and one folder down, in order."""
-    below = {base / name: names_in(base / name, _SOME) for name in folders_in(base)[:_MAX_FOLDERS]}
-    for folder, names in {base: names_in(base), **below}.items():
-        texts = sorted(name for name in names if name.lower().endswith(".txt") and not name.startswith("."))
-        yield from (path for name in texts[:_MAX_FILES] if (path := folder / name).is_file())
+    folders = [base, *(base / name for name in folders_in(base)[:_MAX_FOLDERS])]
+    return [file for folder in folders for file in files_in(folder, ".txt", _MAX_FILES)]
 
 
 def _is_list(file: Path) -> bool:

@@ -29,7 +29,8 @@ def require_most(missing: Sequence[str], total: int, what: str) -> None:
     if total - len(missing) < _RESOLVED * total:
         raise EmodetError(
             f"{what}: {len(missing):,} of {total:,} pictures are not there ({few(missing)}). Unpack all parts of the "
-            "archive, or point data.root at the folder that holds annotations and pictures"
+            "archive, or point data.root at the folder that holds annotations and pictures (a list's paths are "
+            "relative to its own folder)"
         )
 
 
@@ -84,8 +85,7 @@ def find_pictures(
     found = [find(best, path) for path in paths]
     missing = [path for path, there in zip(paths, found, strict=True) if there is None]
     require_most(missing, len(paths), f"{listed_in}, pictures in {base / best}")
-    note = f"{len(missing):,} pictures of {listed_in.name} are not below {best or './'}: {few(missing)}"
-    listing.leave_out(NOT_THERE, missing, note)
+    listing.leave_out(NOT_THERE, missing, f"{best or './'}, listed in {listed_in.name}")
     return found
 
 
@@ -128,8 +128,8 @@ def read_annotations(
     missing = [stem for stem in files if stem not in pictures]
     require_most(missing, len(files), f"{folder.parent}: images/ does not fit {folder.name}/")
     extra = [name for stem, name in pictures.items() if stem not in files]
-    for reason, names in ((f"{noun.split(' ', 1)[1]} without a picture", missing), (f"picture without {noun}", extra)):
-        listing.leave_out(reason, names, f"{folder.parent.name}/, {reason}: {len(names):,} ({few(names)}).")
+    listing.leave_out(f"{noun.split(' ', 1)[1]} without a picture", missing, f"{folder.parent.name}/")
+    listing.leave_out(f"picture without {noun}", extra, f"{folder.parent.name}/")
     if doubles:
         listing.notes.append(f"{folder.parent.name}/images/: pictures named like another are not read: {few(doubles)}.")
     pairs = [(f"images/{pictures[stem]}", folder / name) for stem, name in files.items() if stem in pictures]

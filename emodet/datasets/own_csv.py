@@ -9,7 +9,7 @@ from pathlib import Path
 from emodet.datasets import affectnet
 from emodet.datasets.class_labels import class_named, own_classes
 from emodet.datasets.csv_rows import CsvRows, header_of
-from emodet.datasets.folders import few, names_in, relative_path, split_of
+from emodet.datasets.folders import few, files_in, relative_path, split_of
 from emodet.datasets.listed_pictures import Seen, find_pictures, is_new
 from emodet.datasets.samples import Box, Listing, Sample, SingleFileReader
 
@@ -53,8 +53,7 @@ class OwnCsv(SingleFileReader):
 
     @classmethod
     def candidates(cls, folder: Path) -> list[Path]:
-        names = sorted(name for name in names_in(folder) if name.lower().endswith(".csv") and not name.startswith("."))
-        return [folder / name for name in names[:_MAX_FILES] if (folder / name).is_file()]
+        return files_in(folder, ".csv", _MAX_FILES)
 
     @classmethod
     def matches_file(cls, file: Path) -> bool:

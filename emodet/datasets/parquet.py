@@ -1,8 +1,7 @@
 """Parquet files whose rows hold encoded pictures: what their readers share, and exports for the Hugging Face hub."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,31 +10,25 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from emodet.datasets.affectnet import compare_totals
-from emodet.datasets.folders import few, names_in, split_of
+from emodet.datasets.folders import few, files_in, split_of
 from emodet.datasets.samples import Listing, Reader, Sample
 from emodet.emotions import EMOTIONS, emotion_name
-from emodet.errors import EmodetError
+from emodet.errors import EmodetError, errors_of
 
 _COLUMNS = ("image", "label")
-_PUBLISHED_HQ = 27_823
-_MAX_FILES = 1000
+_PUBLISHED_HQ = {"HQ export": 27_823}
+_NOT_PARQUET = ("cannot be read as Parquet", pa.ArrowException, OSError, IndexError)
 
 
-def parquet_files(folder: Path) -> list[str]:
-    """Parquet files at the top and in ``data/``, as relative paths in order."""
-    return [
-        f"{prefix}{name}"
-        for prefix in ("", "data/")
-        for name in sorted(names_in(folder / prefix))
-        if name.endswith(".parquet") and not name.startswith(".")
-    ][:_MAX_FILES]
+def parquet_files(folder: Path) -> list[Path]:
+    """Parquet files at the top and in ``data/``, in order."""
+    return [*files_in(folder, ".parquet"), *files_in(folder / "data", ".parquet")]
 
 
 def has_schema(file: Path, fits: Callable[[pa.Schema], bool]) -> bool:
     """Whether it is a Parquet file whose schema fits."""
     try:
-        return file.suffix == ".parquet" and fits(pq.read_schema(file))
+        return file.suffix.lower() == ".parquet" and fits(pq.read_schema(file))
     except (pa.ArrowException, OSError):
         return False
 
@@ -47,18 +40,10 @@ def is_binary(kind: pa.DataType) -> bool:
 
 def read_columns(file: Path, columns: Sequence[str]) -> pa.Table:
     """Some columns of a Parquet file, validated: texts are UTF-8."""
-    with _reading(file):
+    with errors_of(file, *_NOT_PARQUET):
         table = pq.read_table(file, columns=list(columns))
         table.validate(full=True)
     return table
-
-
-@contextmanager
-def _reading(what: object) -> Iterator[None]:
-    try:
-        yield
-    except (pa.ArrowException, OSError, IndexError) as problem:
-        raise EmodetError(f"{what}: cannot be read as Parquet ({problem})") from None
 
 
 class ParquetReader(Reader):
@@ -78,7 +63,7 @@ class ParquetReader(Reader):
         file, row = self.file_of(sample), int((sample.file or sample.key).rpartition(":")[2])
         known, start, pictures = self._group
         if known != file or not start <= row < start + len(pictures):
-            with _reading(f"{file}, row {row}"):
+            with errors_of(f"{file}, row {row}", *_NOT_PARQUET):
                 parquet = pq.ParquetFile(file, memory_map=True, pre_buffer=False)
                 counts = [parquet.metadata.row_group(group).num_rows for group in range(parquet.num_row_groups)]
                 starts = np.cumsum([0, *counts])
@@ -122,7 +107,7 @@ class ImageLabelParquet(ParquetReader):
 
     @classmethod
     def matches(cls, folder: Path) -> bool:
-        return any(cls.matches_file(folder / path) for path in parquet_files(folder))
+        return any(map(cls.matches_file, parquet_files(folder)))
 
     @classmethod
     def matches_file(cls, file: Path) -> bool:
@@ -131,22 +116,23 @@ class ImageLabelParquet(ParquetReader):
     def list_samples(self, listing: Listing) -> list[Sample]:
         samples: list[Sample] = []
         others: list[str] = []
-        for file in [self.root.name] if self.root.is_file() else parquet_files(self.base):
-            with _reading(self.base / file):
-                schema = pq.read_schema(self.base / file)
+        for file in [self.root] if self.root.is_file() else parquet_files(self.base):
+            path = file.relative_to(self.base).as_posix()
+            with errors_of(file, *_NOT_PARQUET):
+                schema = pq.read_schema(file)
             if not _has_pictures(schema):
-                others.append(file)
+                others.append(path)
                 continue
-            split = split_of(Path(file).name.partition(".")[0].partition("-")[0])
+            split = split_of(file.name.partition(".")[0].partition("-")[0])
             if split is None:
-                listing.notes.append(f"{file}: the name has no split, so its faces are training faces.")
-            for row, name in enumerate(self._labels(self.base / file, schema)):
-                samples += listing.labelled(name or "row without a label", f"{file}:{row:07d}", split or "train")
+                listing.notes.append(f"{path}: the name has no split, so its faces are training faces.")
+            for row, name in enumerate(self._labels(file, schema)):
+                samples += listing.labelled(name or "row without a label", f"{path}:{row:07d}", split or "train")
         if others:
             listing.notes.append(f"Without the columns image and label, so not read: {few(others)}.")
         contempt = EMOTIONS.index("contempt")
         if not any(sample.emotion == contempt or sample.split != "train" for sample in samples):
-            compare_totals(listing, {"HQ export": len(samples)}, {"HQ export": _PUBLISHED_HQ})
+            listing.compare(_PUBLISHED_HQ, {"HQ export": len(samples)})
         return samples
 
     def _labels(self, file: Path, schema: pa.Schema) -> list[str | None]:
@@ -155,7 +141,7 @@ class ImageLabelParquet(ParquetReader):
         if pa.types.is_dictionary(column.type):
             column = column.cast(column.type.value_type)
         labels = column.to_pylist()
-        try:
+        with errors_of(file):
             if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
                 known = {label: emotion_name(label) for label in sorted(set(labels) - {None})}
             elif pa.types.is_integer(column.type):
@@ -168,8 +154,6 @@ class ImageLabelParquet(ParquetReader):
                 known = {number: emotion_name(name) for number, name in enumerate(names)}
             else:
                 raise EmodetError(f"the column label has the type {column.type}; numbers or text belong there")
-        except EmodetError as problem:
-            raise EmodetError(f"{file}: {problem}") from None
         for row, label in enumerate(labels):
             # Such exports mark rows without a label by -1.
             if label not in (None, -1) and label not in known:

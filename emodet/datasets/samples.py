@@ -87,11 +87,19 @@ class Listing:
         else:
             self.left_out[name] += 1
 
-    def leave_out(self, reason: str, names: Sequence[str], note: str) -> None:
-        """Count what these names stand for, where there are any, and add the note."""
+    def compare(self, published: Mapping[str, int], found: Mapping[str, int]) -> None:
+        """Note parts with another number of faces than was published; for data sets of which only totals are known."""
+        differing = [
+            f"{part} {found.get(part, 0):,} ({n:,})" for part, n in published.items() if found.get(part, 0) != n
+        ]
+        if differing:
+            self.notes.append(f"Faces found (published): {', '.join(differing)}.")
+
+    def leave_out(self, reason: str, names: Sequence[str], place: str = "") -> None:
+        """Count what these names stand for, where there are any, and note the first of them, after their place."""
         if names:
             self.left_out[reason] += len(names)
-            self.notes.append(note)
+            self.notes.append(f"Not read{place and f' in {place}'}, {reason}: {len(names):,} ({few(names)}).")
 
 
 @dataclass(eq=False)

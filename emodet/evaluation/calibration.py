@@ -5,7 +5,8 @@ from typing import NamedTuple
 import numpy as np
 
 from emodet.arrays import Float64, Floats, Int64
-from emodet.errors import EmodetError
+from emodet.errors import EmodetError, require
+from emodet.models.agreement import ratio
 
 BINS = 15
 """Equal-width bins of the confidence, as in Guo et al. 2017."""
@@ -28,8 +29,7 @@ class ReliabilityBin(NamedTuple):
 
 def softmax(logits: Floats, temperature: float = 1.0) -> Float64:
     """Probabilities of logits (N, K) divided by a temperature above 0: float64 (N, K)."""
-    if not temperature > 0:
-        raise EmodetError(f"temperature={temperature}: must be above 0")
+    require(temperature > 0, "temperature", temperature, "a number above 0")
     scaled = np.asarray(logits, dtype=np.float64) / temperature
     exponentials = np.exp(scaled - scaled.max(axis=1, keepdims=True))
     return np.asarray(exponentials / exponentials.sum(axis=1, keepdims=True))
@@ -123,30 +123,44 @@ def confidence_for(probabilities: Floats, emotion: Int64, accuracy: float = 0.95
     return float(confidence[order][enough[-1]]) if enough.size else None
 
 
-def bin_of(confidence: Floats, count: int = BINS) -> Int64:
+def bin_of(confidence: Floats) -> Int64:
     """Index of the equal-width bin of each confidence (N,): int64 (N,). The last bin includes 1."""
-    edges = np.linspace(0, 1, count + 1)[1:-1]
+    edges = np.linspace(0, 1, BINS + 1)[1:-1]
     return np.searchsorted(edges, np.asarray(confidence, dtype=np.float64), side="right").astype(np.int64)
 
 
-def reliability_bins(probabilities: Floats, emotion: Int64, count: int = BINS) -> tuple[ReliabilityBin, ...]:
-    """Confidence against accuracy in `count` equal-width bins of the highest probability.
+def reliability_bins(probabilities: Floats, emotion: Int64) -> tuple[ReliabilityBin, ...]:
+    """Confidence against accuracy in bins of the highest probability.
 
     `probabilities` are (N, K), `emotion`, int64 (N,), holds the true classes.
     """
     rows = np.asarray(probabilities, dtype=np.float64)
     confidence, correct = rows.max(axis=1), rows.argmax(axis=1) == emotion
-    place = bin_of(confidence, count)
-    faces = np.bincount(place, minlength=count)
-    sums = [np.bincount(place, weights=weights, minlength=count) for weights in (confidence, correct)]
+    place = bin_of(confidence)
+    faces = np.bincount(place, minlength=BINS)
+    sums = [np.bincount(place, weights=weights, minlength=BINS) for weights in (confidence, correct)]
     means = [[float(total / n) if n else None for total, n in zip(each, faces, strict=True)] for each in sums]
     return tuple(
-        ReliabilityBin(at / count, (at + 1) / count, int(faces[at]), means[0][at], means[1][at]) for at in range(count)
+        ReliabilityBin(at / BINS, (at + 1) / BINS, int(faces[at]), means[0][at], means[1][at]) for at in range(BINS)
     )
 
 
-def expected_calibration_error(probabilities: Floats, emotion: Int64, count: int = BINS) -> float:
-    """Mean gap between confidence and accuracy, 0 to 1 (Naeini et al. 2015). Arguments as `reliability_bins`."""
-    bins = [each for each in reliability_bins(probabilities, emotion, count) if each.faces]
-    gaps = [each.faces * abs((each.accuracy or 0.0) - (each.confidence or 0.0)) for each in bins]
-    return float(sum(gaps) / len(probabilities))
+def calibration_gaps(probabilities: Floats, emotion: Int64) -> Float64:
+    """What each face adds to the sums behind the calibration error: float64 (N, BINS).
+
+    In the bin of its confidence 1 less the confidence where the prediction is correct, else minus the confidence;
+    0 in the others. Arguments as `reliability_bins`.
+    """
+    rows = np.asarray(probabilities, dtype=np.float64)
+    confidence, every = rows.max(axis=1), np.arange(len(rows))
+    gaps = np.zeros((len(rows), BINS))
+    gaps[every, bin_of(confidence)] = (rows.argmax(axis=1) == emotion) - confidence
+    return gaps
+
+
+def expected_calibration_error(gaps: Float64, faces: Float64 | int) -> Float64:
+    """Mean gap between confidence and accuracy, 0 to 1 (Naeini et al. 2015).
+
+    `gaps` are sums (…, BINS) of `calibration_gaps` over `faces` faces (…).
+    """
+    return ratio(np.abs(gaps).sum(axis=-1), np.asarray(faces))

@@ -4,10 +4,7 @@ Levels mean the same for crops of any size: lengths are shares of the crop's sid
 stored, before the net's preprocessing.
 """
 
-import csv
-import io
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import cv2
@@ -17,6 +14,7 @@ import numpy.typing as npt
 from emodet.arrays import UInt8
 from emodet.evaluation.plots import INK, PAPER, share_axes, styled_figure, to_png
 from emodet.evaluation.scores import Evaluation, Score
+from emodet.files import csv_text
 
 Pixels = npt.NDArray[np.generic]
 
@@ -110,73 +108,47 @@ def corrupt(crops: UInt8, index: npt.NDArray[np.integer], corruption: Corruption
     return found
 
 
-@dataclass(frozen=True, slots=True)
-class CorruptedScores:
-    """Scores at one level of one corruption; `label` is the level in words. The temperature is that of clean faces."""
-
-    corruption: str
-    level: float
-    label: str
-    accuracy: Score
-    macro_f1: Score
-    ece: Score
+Robustness = Mapping[tuple[str, float], Evaluation]
+"""Scores by name and level of `CORRUPTIONS`, mild to harsh; the temperature is that of the clean faces."""
 
 
-@dataclass(frozen=True, slots=True)
-class Robustness:
-    """The clean accuracy, and the scores of all `CORRUPTIONS`, levels from mild to harsh."""
-
-    clean: Score
-    rows: tuple[CorruptedScores, ...]
-    title: str
-
-    @property
-    def mean(self) -> Score:
-        """Mean accuracy over all corruptions and levels."""
-        return Score("accuracy", float(np.mean([row.accuracy.value for row in self.rows])), n=self.clean.n)
-
-    def as_csv(self) -> str:
-        """The rows as CSV with a header, the clean faces first."""
-        out = io.StringIO()
-        writer = csv.writer(out, lineterminator="\n")
-        writer.writerow(["corruption", "level", "label", "accuracy", "low", "high", "macro_f1", "calibration_error"])
-        writer.writerow(["none", "", "clean", f"{self.clean.value:.6f}", "", "", "", ""])
-        for row in self.rows:
-            values = (row.accuracy.value, row.accuracy.low, row.accuracy.high, row.macro_f1.value, row.ece.value)
-            cells = ("" if value is None else f"{value:.6f}" for value in values)
-            writer.writerow([row.corruption, f"{row.level:g}", row.label, *cells])
-        return out.getvalue()
+def mean_accuracy(robustness: Robustness) -> Score:
+    """Mean accuracy over all corruptions and levels."""
+    scores = [found["accuracy"] for found in robustness.values()]
+    return Score("accuracy", float(np.mean([score.value for score in scores])), n=scores[0].n)
 
 
-def measure_robustness(clean: Evaluation, measure: Callable[[Corruption, float], Evaluation]) -> Robustness:
-    """Scores of all corruptions; `measure` evaluates the faces of `clean` at a level of a corruption."""
-    rows = []
-    for name, corruption in CORRUPTIONS.items():
-        for level in corruption.levels:
-            found = measure(corruption, level)
-            scores = found["accuracy"], found["macro_f1"], found["ece"]
-            rows.append(CorruptedScores(name, level, corruption.label(level), *scores))
-    return Robustness(clean["accuracy"], tuple(rows), clean.title)
+def robustness_csv(clean: Evaluation, robustness: Robustness) -> str:
+    """The scores as CSV with a header, the clean faces first."""
+    head = ["corruption", "level", "label", "accuracy", "low", "high", "macro_f1", "calibration_error"]
+    rows = [head, ["none", "", "clean", f"{clean['accuracy'].value:.6f}", "", "", "", ""]]
+    for (name, level), found in robustness.items():
+        accuracy = found["accuracy"]
+        values = (accuracy.value, accuracy.low, accuracy.high, found["macro_f1"].value, found["ece"].value)
+        cells = ("" if value is None else f"{value:.6f}" for value in values)
+        rows.append([name, f"{level:g}", CORRUPTIONS[name].label(level), *cells])
+    return csv_text(rows)
 
 
-def plot_robustness(robustness: Robustness) -> bytes:
+def plot_robustness(clean: Evaluation, robustness: Robustness) -> bytes:
     """Accuracy per corruption and level with 95 % intervals, as PNG; the dashed line is the clean accuracy."""
-    names = list(dict.fromkeys(row.corruption for row in robustness.rows))
+    names = list(dict.fromkeys(name for name, _ in robustness))
     with styled_figure(4.8, 1.25 + 0.62 * len(names)) as figure:
         axes = figure.add_subplot()
         for place, name in enumerate(names):
-            rows = [row for row in robustness.rows if row.corruption == name]
-            height = 0.8 / len(rows)
-            for step, row in enumerate(rows):
-                y = place + (step - (len(rows) - 1) / 2) * height
-                value, low, high = row.accuracy.value or 0.0, row.accuracy.low, row.accuracy.high
+            levels = [level for each, level in robustness if each == name]
+            height = 0.8 / len(levels)
+            for step, level in enumerate(levels):
+                y = place + (step - (len(levels) - 1) / 2) * height
+                accuracy, label = robustness[name, level]["accuracy"], CORRUPTIONS[name].label(level)
+                value, low, high = accuracy.value or 0.0, accuracy.low, accuracy.high
                 axes.barh(y, value, 0.86 * height, color="C0", alpha=1 - 0.27 * step)
                 if low is not None and high is not None:
                     axes.plot([low, high], [y, y], color=INK, linewidth=1)
                 # A background of its own: the line of the clean accuracy runs behind it.
                 box = {"facecolor": PAPER, "edgecolor": "none", "pad": 0.6}
-                axes.text((high or value) + 0.02, y, row.label, va="center", fontsize=6.5, bbox=box)
-        axes.axvline(robustness.clean.value or 0.0, color=INK, linewidth=1, linestyle=(0, (4, 3)))
+                axes.text((high or value) + 0.02, y, label, va="center", fontsize=6.5, bbox=box)
+        axes.axvline(clean["accuracy"].value or 0.0, color=INK, linewidth=1, linestyle=(0, (4, 3)))
         share_axes(axes, names)
         axes.set_xlim(0, 1.32)
-        return to_png(figure, "Accuracy by corruption, mild to harsh", f"{robustness.title}; dashed: clean images")
+        return to_png(figure, "Accuracy by corruption, mild to harsh", f"{clean.title}; dashed: clean images")

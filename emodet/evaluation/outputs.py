@@ -10,7 +10,7 @@ from emodet.arrays import Float32, Int64, UInt8
 from emodet.data.datamodule import EmotionDataModule
 from emodet.data.faces import Batch
 from emodet.emotions import place_of
-from emodet.errors import EmodetError
+from emodet.errors import EmodetError, require
 from emodet.evaluation.calibration import softmax
 from emodet.evaluation.predictions import Predictions
 from emodet.modelfile import ModelFile
@@ -86,8 +86,7 @@ def predict_split_with_model_file(
 ) -> SplitOutputs:
     """The same with a model file; `data` has crops as the model file takes them.
 
-    A model file gives calibrated probabilities; their logarithms stand as logits, so the temperature of these outputs
-    is 1.
+    A model file gives calibrated probabilities; their logarithms stand as logits, and there is no temperature.
     """
     names = model.info.class_names
     # By name: the columns of a file are in its own order.
@@ -107,8 +106,7 @@ def _run(
     split: str,
     transform: CropTransform | None,
 ) -> SplitOutputs:
-    if split not in _SPLITS:
-        raise EmodetError(f"split={split!r}: choose one of {', '.join(_SPLITS)}")
+    require(split in _SPLITS, "split", split, f"one of {', '.join(_SPLITS)}")
 
     def batches() -> Iterator[tuple[Float32, Float32 | None, Int64, Int64]]:
         batch: Batch
@@ -121,8 +119,11 @@ def _run(
     return SplitOutputs(np.concatenate(logits), np.concatenate(emotion), np.concatenate(index), split, both)
 
 
-def to_predictions(outputs: SplitOutputs, data: EmotionDataModule, temperature: float) -> Predictions:
-    """Calibrated probabilities with the keys, groups and data sets of their faces."""
+def to_predictions(outputs: SplitOutputs, data: EmotionDataModule, temperature: float | None) -> Predictions:
+    """Calibrated probabilities with the keys, groups and data sets of their faces.
+
+    `temperature` is None where they were calibrated before, as those of a model file.
+    """
     table = data.pack.table
     subjects, names = table.subject[outputs.index], data.source_names
     titles = {"val": data.splits.val_name, "test": data.splits.test_name, "train": "train", "all": "all faces"}
@@ -131,8 +132,8 @@ def to_predictions(outputs: SplitOutputs, data: EmotionDataModule, temperature: 
     return Predictions(
         keys=table.key[outputs.index].tolist(),
         emotion=outputs.emotion,
-        probabilities=softmax(outputs.logits, temperature),
-        uncalibrated=softmax(outputs.logits),
+        probabilities=softmax(outputs.logits, temperature or 1.0),
+        uncalibrated=None if temperature is None else softmax(outputs.logits),
         class_names=data.class_names,
         split=titles[outputs.split],
         data=str(data.pack.manifest["title"]),

@@ -1,9 +1,8 @@
 """The evaluation report: a folder with scores as JSON, figures, predictions as CSV, and one self-contained page."""
 
-import csv
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +11,16 @@ import numpy as np
 from emodet.arrays import Int64, UInt8
 from emodet.data.corrections import in_words
 from emodet.data.datamodule import EmotionDataModule
-from emodet.errors import EmodetError
-from emodet.evaluation.corruptions import Corruption, Robustness, corrupt, measure_robustness, plot_robustness
+from emodet.errors import require
+from emodet.evaluation.corruptions import (
+    CORRUPTIONS,
+    Corruption,
+    Robustness,
+    corrupt,
+    mean_accuracy,
+    plot_robustness,
+    robustness_csv,
+)
 from emodet.evaluation.outputs import Predict, SplitOutputs, to_predictions
 from emodet.evaluation.pages import contact_sheet, encode_image, render
 from emodet.evaluation.plots import (
@@ -26,12 +33,11 @@ from emodet.evaluation.plots import (
 from emodet.evaluation.predictions import Predictions
 from emodet.evaluation.scores import COVERAGES, MAIN_SCORES, Evaluation, evaluate_predictions
 from emodet.evaluation.table import TITLES, format_interval, format_score, method
+from emodet.files import csv_text, write_files
 from emodet.models.agreement import DIMENSIONS
 from emodet.palette import class_colours
 
 Details = Mapping[str, str | int | float | None]
-
-_OPTIONAL = ("valence_arousal.png", "robustness.png", "robustness.csv", "errors.png")
 
 
 def worst_errors(predictions: Predictions, count: int) -> Int64:
@@ -69,8 +75,7 @@ def write_report(
     Returns:
         The path of ``report.html``.
     """
-    if errors < 0:
-        raise EmodetError(f"errors={errors}: the number of faces to show, 0 or more")
+    require(errors >= 0, "errors", errors, "the number of faces to show, 0 or more")
     figures = _figures(evaluation, predictions, robustness)
     worst = worst_errors(predictions, errors).tolist()
     rows = [error_row(predictions, index) for index in worst]
@@ -80,39 +85,29 @@ def write_report(
         key: str(each) if isinstance(each, float) and not math.isfinite(each) else each for key, each in details.items()
     }
     content = {"details": plain, **evaluation.as_dict(), "errors": rows}
-    files: dict[str, str | bytes] = {
+    files: dict[str, str | bytes | None] = {
         "report.json": json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n",
         "report.html": _page(evaluation, figures, rows, crops, details, robustness),
+        "predictions.csv": csv_text(_prediction_rows(predictions)),
+        "errors.png": encode_image(error_sheet(rows, list(crops.values())), ".png") if crops else None,
+        "robustness.csv": robustness_csv(evaluation, robustness) if robustness else None,
         **{f"{name}.png": png for name, png in figures.items()},
     }
-    if robustness is not None:
-        files["robustness.csv"] = robustness.as_csv()
-    if crops:
-        files["errors.png"] = encode_image(error_sheet(rows, list(crops.values())), ".png")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name in _OPTIONAL:
-            (folder / name).unlink(missing_ok=True)
-        for name, data in files.items():
-            (folder / name).write_bytes(data.encode() if isinstance(data, str) else data)
-        _write_predictions(folder / "predictions.csv", predictions)
-    except OSError as problem:
-        raise EmodetError(f"report folder {folder}: cannot be written ({problem})") from problem
+    write_files(folder, files)
     return folder / "report.html"
 
 
-def _figures(evaluation: Evaluation, predictions: Predictions, robustness: Robustness | None) -> dict[str, bytes]:
-    figures = {
+def _figures(
+    evaluation: Evaluation, predictions: Predictions, robustness: Robustness | None
+) -> dict[str, bytes | None]:
+    return {
         "confusion_matrix": plot_confusion(evaluation),
         "reliability": plot_reliability(evaluation),
         "per_class": plot_per_class(evaluation),
         "coverage": plot_coverage(predictions, evaluation),
+        "valence_arousal": plot_valence_arousal(predictions, evaluation) if evaluation.dimensions else None,
+        "robustness": plot_robustness(evaluation, robustness) if robustness else None,
     }
-    if evaluation.dimensions:
-        figures["valence_arousal"] = plot_valence_arousal(predictions, evaluation)
-    if robustness is not None:
-        figures["robustness"] = plot_robustness(robustness)
-    return figures
 
 
 def error_row(predictions: Predictions, index: int) -> dict[str, Any]:
@@ -133,25 +128,23 @@ def error_sheet(rows: Sequence[Mapping[str, Any]], crops: Sequence[UInt8] | UInt
     return contact_sheet(crops, captions, 8, tile=128)
 
 
-def _write_predictions(path: Path, predictions: Predictions) -> None:
+def _prediction_rows(predictions: Predictions) -> Iterator[Sequence[str]]:
     names = predictions.class_names
     columns = ["key", "emotion", "answer", *(f"p_{name}" for name in names)]
     numbers = predictions.probabilities
     if predictions.valence_arousal is not None and predictions.annotated is not None:
         columns += [*DIMENSIONS, *(f"annotated_{name}" for name in DIMENSIONS)]
         numbers = np.concatenate([numbers, predictions.valence_arousal, predictions.annotated], axis=1)
-    with path.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream)
-        writer.writerow(columns)
-        rows = zip(predictions.keys, predictions.emotion, predictions.predicted, numbers.tolist(), strict=True)
-        for key, emotion, predicted, values in rows:
-            cells = ("" if math.isnan(value) else f"{value:.6f}" for value in values)
-            writer.writerow([key, names[emotion], names[predicted], *cells])
+    yield columns
+    rows = zip(predictions.keys, predictions.emotion, predictions.predicted, numbers.tolist(), strict=True)
+    for key, emotion, predicted, values in rows:
+        cells = ("" if math.isnan(value) else f"{value:.6f}" for value in values)
+        yield [key, names[emotion], names[predicted], *cells]
 
 
 def _page(
     evaluation: Evaluation,
-    figures: Mapping[str, bytes],
+    figures: Mapping[str, bytes | None],
     errors: Sequence[Mapping[str, Any]],
     crops: Mapping[str, UInt8] | None,
     details: Details,
@@ -171,6 +164,8 @@ def _page(
         coverages=[f"{share:g}" for share in COVERAGES],
         figures=figures,
         robustness=robustness,
+        corruptions=CORRUPTIONS,
+        mean_accuracy=mean_accuracy,
         wrong=int(evaluation.confusion.sum() - evaluation.confusion.trace()),
         images=crops,
         details={"data": evaluation.data, "split": evaluation.split, **details},
@@ -193,7 +188,7 @@ def _confusions(evaluation: Evaluation, limit: int = 8) -> list[tuple[str, str, 
 def report(
     outputs: SplitOutputs,
     data: EmotionDataModule,
-    temperature: float,
+    temperature: float | None,
     folder: Path,
     details: Details,
     *,
@@ -203,7 +198,8 @@ def report(
 ) -> Evaluation:
     """Evaluate outputs and write the report's folder; see `evaluate_predictions` and `write_report`.
 
-    With `predict`, which runs the model on the same faces with changed crops, the report includes robustness.
+    `temperature` is that of `to_predictions`. With `predict`, which runs the model on the same faces with changed
+    crops, the report includes robustness.
     """
     predictions = to_predictions(outputs, data, temperature)
     evaluation = evaluate_predictions(predictions, resamples=resamples)
@@ -214,10 +210,12 @@ def report(
         # In a mix, some data sets may select and report on the same faces.
         which = "These faces" if selected == len(outputs.index) else f"{selected:,} of these faces"
         evaluation = evaluation.with_notes(
-            f"{which} chose the {'temperature and the ' if temperature != 1 else ''}epoch, unless the last one was "
-            "kept: scores are optimistic."
+            f"{which} chose the {'temperature and the ' if temperature not in (None, 1) else ''}epoch, unless the last "
+            "one was kept: scores are optimistic."
         )
-    described = {**details, "temperature": temperature, "pack fingerprint": data.pack.fingerprint}
+    described = {**details, "pack fingerprint": data.pack.fingerprint}
+    if temperature is not None:
+        described["temperature"] = temperature
     if (facts := data.correction_facts) is not None:
         described["corrections"] = f"{facts['file']}, SHA-256 {facts['sha256']}: {in_words(facts['faces'])}"
         split = data.pack.table.split[outputs.index[0]]
@@ -233,8 +231,10 @@ def report(
             corrupted = predict(lambda crops, index: corrupt(crops, index, corruption, level))
             return evaluate_predictions(to_predictions(corrupted, data, temperature), resamples=resamples)
 
-        robustness = measure_robustness(evaluation, measure)
-        print(f"mean accuracy over all corruptions and levels: {format_score(robustness.mean)}", end="\n\n")
+        robustness = {
+            (name, level): measure(each, level) for name, each in CORRUPTIONS.items() for level in each.levels
+        }
+        print(f"mean accuracy over all corruptions and levels: {format_score(mean_accuracy(robustness))}", end="\n\n")
 
     def image(number: int) -> UInt8:
         return data.pack.images(outputs.index[number : number + 1])[0]  # type: ignore[no-any-return]

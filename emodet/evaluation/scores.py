@@ -12,9 +12,14 @@ from typing import Any
 import numpy as np
 
 from emodet.arrays import Bools, Float64, Int64
-from emodet.errors import EmodetError
+from emodet.errors import require
 from emodet.evaluation.bootstrap import group_ids, interval, resampled_sums
-from emodet.evaluation.calibration import BINS, ReliabilityBin, bin_of, reliability_bins
+from emodet.evaluation.calibration import (
+    ReliabilityBin,
+    calibration_gaps,
+    expected_calibration_error,
+    reliability_bins,
+)
 from emodet.evaluation.predictions import Predictions
 from emodet.models.agreement import AGREEMENTS, DIMENSIONS, TERMS, agreement_names, agreement_terms, ratio
 
@@ -151,8 +156,7 @@ def evaluate_predictions(predictions: Predictions, *, resamples: int = 2000, see
     Raises:
         EmodetError: `resamples` is below 0.
     """
-    if resamples < 0:
-        raise EmodetError(f"resamples={resamples}: 0 (no intervals) or more are needed; 2000 is usual")
+    require(resamples >= 0, "resamples", resamples, "0 (no intervals) or more; 2000 is usual")
     terms, proportions, thresholds = _terms(predictions)
     groups = group_ids(predictions.groups)
     measured = _metrics({name: column.sum(axis=0, keepdims=True) for name, column in terms.items()}, predictions)
@@ -216,13 +220,9 @@ def _terms(predictions: Predictions) -> tuple[dict[str, Float64], dict[str, Bool
     for prefix, rows in (("", predictions.probabilities), ("uncalibrated/", predictions.uncalibrated)):
         if rows is None:
             continue
-        sure = rows.max(axis=1)
-        # A bin's share of the calibration error is |sum of (right - confidence)|, so the bin needs one sum.
-        gap = np.zeros((faces, BINS))
-        gap[np.arange(faces), bin_of(sure)] = (rows.argmax(axis=1) == emotion) - sure
         true = np.maximum(rows[np.arange(faces), emotion], _MIN_PROBABILITY)
         terms[f"{prefix}nll"] = -np.log(true)[:, None]
-        terms[f"{prefix}gap"] = gap
+        terms[f"{prefix}gap"] = calibration_gaps(rows, emotion)
         terms[f"{prefix}brier"] = np.square(rows - eye[emotion]).sum(axis=1, keepdims=True)
     if predictions.valence_arousal is not None and predictions.annotated is not None:
         agreement = agreement_terms(predictions.valence_arousal, predictions.annotated)
@@ -247,7 +247,7 @@ def _metrics(sums: Mapping[str, Float64], predictions: Predictions) -> dict[str,
     scales = [prefix for prefix in ("", "uncalibrated/") if f"{prefix}nll" in sums]
     for prefix in scales:
         table[f"{prefix}nll"] = sums[f"{prefix}nll"][:, 0] / count, count
-        table[f"{prefix}ece"] = np.abs(sums[f"{prefix}gap"]).sum(axis=1) / count, count
+        table[f"{prefix}ece"] = expected_calibration_error(sums[f"{prefix}gap"], count), count
         table[f"{prefix}brier"] = sums[f"{prefix}brier"][:, 0] / count, count
     for name in agreement_names():
         metric, _, dimension = name.partition("_")

@@ -24,9 +24,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import DictConfig
 
-from emodet.commands import command, to_plain_dict
+from emodet.commands import command, without_none
 from emodet.data.datamodule import EmotionDataModule
 from emodet.errors import EmodetError
 from emodet.export.model_files import FORMATS, ExportOptions, describe_trained, export_model_files
@@ -43,9 +42,9 @@ _FRAMING = ("margin", "alignment", "detail", "interpolation")
 
 
 @command("export")
-def main(config: DictConfig) -> None:
+def main(values: dict[str, Any]) -> None:
     """Load the net, open its data, write the files, print the parity report."""
-    settings = to_plain_dict(config)
+    settings = without_none(values)
     if "checkpoint" not in settings:
         raise EmodetError("nothing to export: give checkpoint=RUN/checkpoints/best.ckpt, a run folder, or weights.pt")
     if "threads" in settings:

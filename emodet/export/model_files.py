@@ -209,7 +209,7 @@ def _with_scores(
 ) -> tuple[Evaluation, ModelInfo]:
     """Scores on val, and a file's metadata with its own metrics; `own` is whether it was trained on this data."""
     splits = {
-        split: evaluate_predictions(to_predictions(part, data, 1.0), resamples=0) for split, part in outputs.items()
+        split: evaluate_predictions(to_predictions(part, data, None), resamples=0) for split, part in outputs.items()
     }
     val = outputs["val"]
     info = replace(

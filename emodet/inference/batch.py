@@ -3,36 +3,28 @@
 import contextlib
 import dataclasses
 import itertools
-import logging
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, TextIO
+from typing import Any, TextIO
 
-import numpy as np
-import numpy.typing as npt
-
+from emodet.arrays import UInt8
 from emodet.errors import EmodetError
 from emodet.images import MAX_PIXELS
 from emodet.inference.capture import LiveVideo, open_video
-from emodet.inference.faces import Detection, Face, scaled
+from emodet.inference.faces import Detection, Face
+from emodet.inference.heatmaps import heat_maps
 from emodet.inference.opening import Opened
-from emodet.inference.pictures import draw, heat_maps, readable, write_picture
+from emodet.inference.overlay import draw, write_picture
 from emodet.inference.pipeline import SCORE_TO_HIDE, FrameResult, StreamOptions, recognise_stream
 from emodet.inference.recognizer import Recognizer
-from emodet.inference.rows import RowsError, RowWriter, face_row
-from emodet.inference.sinks import AnnotatedVideoSink, RowSink, Sink, TimelineSink, WindowClosed, WindowSink, show
+from emodet.inference.rows import RowWriter, face_row
+from emodet.inference.sinks import AnnotatedVideoSink, RowSink, Sink, TimelineSink, WindowSink, show
 from emodet.inference.sources import RESULT_ENDINGS, Source, TableImage, printable
 from emodet.inference.summary import SourceSummary, Summary
 from emodet.inference.video_reader import VideoReader
-
-__all__ = ["Batch", "Recognised"]
-
-UInt8 = npt.NDArray[np.uint8]
-
-_log = logging.getLogger(__name__)
 
 _MAX_STILL_MAPS = 3
 
@@ -52,12 +44,7 @@ class Recognised:
     seconds: float = 0.0
 
 
-class _Found(NamedTuple):
-    """A picture whose faces are cut out but not classified."""
-
-    done: Recognised
-    detections: list[Detection]
-    crops: list[UInt8]
+_Found = tuple[Recognised, list[Detection], list[UInt8]]  # a picture whose faces are cut out but not classified
 
 
 @dataclass(slots=True)
@@ -95,7 +82,7 @@ class Batch:
     def take(self, done: Recognised) -> None:
         """Write and count the result of an input, which another process may have recognised."""
         counts = done.counts
-        with self._failure(counts):
+        with counts.errors():
             self._write(done)
         if counts.frames and done.rows is not None:  # of other videos, each frame is counted as it comes
             self.summary.meter.add(done.seconds or None, counts.frames)
@@ -115,21 +102,6 @@ class Batch:
             for row in done.rows or ():
                 self.rows.write(row)
 
-    @contextlib.contextmanager
-    def _failure(self, counts: SourceSummary) -> Iterator[None]:
-        """Make an exception the input's error; what ends the run is raised."""
-        try:
-            yield
-        except (BrokenPipeError, WindowClosed):
-            raise
-        except EmodetError as error:
-            counts.error = str(error)
-            if isinstance(error, RowsError):
-                raise
-        except Exception as error:
-            _log.exception("a defect of emodet; please report it")
-            counts.error = f"{counts.name}: {type(error).__name__} ({error})"
-
     def pictures(self, items: Iterable[Opened]) -> list[Recognised]:
         """Recognise pictures, with one call of the net for the faces of all: rows, or an error, for each in order.
 
@@ -139,45 +111,43 @@ class Batch:
         results: list[Recognised] = []
         waiting: list[_Found] = []
         started = time.perf_counter()
-        for item in items:
-            done = Recognised(SourceSummary(item.source.name, notes=list(item.notes)), [])
+        threshold = self.recognizer.detector.min_score
+        # Less certain faces are hidden too, but not recognised.
+        lowest = min(SCORE_TO_HIDE, threshold) if self.stream.hide else None
+        for source, counts, image in items:
+            done = Recognised(counts, [])
             results.append(done)
-            with self._failure(done.counts):
-                if item.error is not None or item.image_rgb is None:
-                    raise item.error or EmodetError(f"{done.counts.name}: not an image")
-                boxes = self._detect(item.image_rgb)
-                sure = [each for each in boxes if each.score >= self.recognizer.detector.min_score]
-                found = _Found(done, sure, [self.recognizer.crop(item.image_rgb, each) for each in sure])
+            if image is None:
+                counts.error = counts.error or f"{counts.name}: not an image"
+                continue
+            with counts.errors():
+                boxes = self.recognizer.detect(image, min_score=lowest)
+                sure = [each for each in boxes if each.score >= threshold]
+                found = (done, sure, [self.recognizer.crop(image, each) for each in sure])
                 if self.annotate or self.show:
                     (faces,) = self._classify([found])
-                    self._draw(item.source, item.image_rgb, boxes, faces, done.counts)
+                    self._draw(source, image, boxes, faces, counts)
                 else:
                     waiting.append(found)
         try:
             self._classify(waiting)
         except Exception:  # it may be due to one of them
             for one in waiting:
-                with self._failure(one.done.counts):
+                with one[0].counts.errors():
                     self._classify([one])
         for done in results:
             done.seconds = (time.perf_counter() - started) / len(results)
         return results
 
-    def _detect(self, image: UInt8) -> Sequence[Detection]:
-        """The faces to recognise, and less certain ones if all are to be hidden."""
-        min_score = min(SCORE_TO_HIDE, self.recognizer.detector.min_score) if self.stream.hide else None
-        return self.recognizer.detect(image, min_score=min_score)
-
     def _classify(self, pictures: Sequence[_Found]) -> list[tuple[Face, ...]]:
         """The faces of each picture, which are also counted and become its rows."""
-        crops = [crop for one in pictures for crop in one.crops]
-        every = iter(self.recognizer.classify(crops, [each for one in pictures for each in one.detections]))
+        crops = [crop for _, _, its in pictures for crop in its]
+        every = iter(self.recognizer.classify(crops, [each for _, its, _ in pictures for each in its]))
         results = []
-        for one in pictures:
-            faces = tuple(itertools.islice(every, len(one.crops)))
-            counts = one.done.counts
-            counts.add(faces)
-            one.done.rows = [face_row(counts.name, 0, None, place, face) for place, face in enumerate(faces)]
+        for done, detections, _ in pictures:
+            faces = tuple(itertools.islice(every, len(detections)))
+            done.counts.add(faces)
+            done.rows = [face_row(done.counts.name, 0, None, place, face) for place, face in enumerate(faces)]
             results.append(faces)
         return results
 
@@ -185,10 +155,8 @@ class Batch:
         self, source: Source, image: UInt8, found: Sequence[Detection], faces: Sequence[Face], counts: SourceSummary
     ) -> None:
         maps = heat_maps(self.recognizer, image, faces, at_most=_MAX_STILL_MAPS) if self.stream.explain else None
-        large, moved = readable(image, faces)
-        factor = large.shape[1] / image.shape[1]
-        boxes = [scaled(face, factor, factor).box for face in found]
-        picture = draw(large, moved, hidden=boxes if self.stream.hide else None, maps=maps)
+        hidden = [face.box for face in found] if self.stream.hide else None
+        picture = draw(image, faces, hidden=hidden, maps=maps, enlarge=True)
         if self.annotate and self.folder is not None:
             path = _result_path(self.folder, source, RESULT_ENDINGS[0])
             write_picture(picture, path)
@@ -200,13 +168,10 @@ class Batch:
         """Recognise a video or live source to its end, with rows written as they come, or to a file of JSON lines."""
         done = Recognised(SourceSummary(source.name), row_file)
         names = self.recognizer.model.info.class_names
+        file = contextlib.nullcontext(self.rows) if row_file is None else RowWriter("jsonl", row_file, names)
         try:
-            with self._failure(done.counts):
-                if row_file is None:
-                    self._recognise_video(source, done.counts, self.rows)
-                else:
-                    with RowWriter("jsonl", row_file, names) as rows:
-                        self._recognise_video(source, done.counts, rows)
+            with done.counts.errors(), file as rows:
+                self._recognise_video(source, done.counts, rows)
         except BaseException:  # Ctrl-C, for one: what was recognised counts
             self.summary.add(done.counts)
             raise

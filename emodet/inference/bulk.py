@@ -1,5 +1,6 @@
 """Recognise pictures on a cluster with Ray Data: paths or encoded images to Parquet rows."""
 
+import dataclasses
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ from emodet.inference.batch import Batch
 from emodet.inference.opening import opened
 from emodet.inference.recognizer import Recognizer
 from emodet.inference.rows import flat_row, parquet_schema
-from emodet.inference.sources import Source, printable
+from emodet.inference.sources import Source, printable, row_source
 from emodet.installation import install
 
 __all__ = ["recognise_bulk"]
@@ -94,9 +95,8 @@ def recognise_bulk(
 
 
 def _source(value: Any, name: Any) -> Source:
-    if isinstance(value, str):
-        return Source("image", printable(value if name is None else str(name)), Path(value), Path())
-    if name is None:
+    if name is None and not isinstance(value, str):
         return Source("image", "image", b"", Path(), "an encoded image without a name: set name_column")
-    error = None if value else f"{name}: the row is empty"
-    return Source("image", str(name), value or b"", Path(), error)
+    named = "image" if name is None else printable(str(name))
+    source = row_source(value, named, Path())
+    return source if name is None else dataclasses.replace(source, name=named)

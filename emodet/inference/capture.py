@@ -47,6 +47,7 @@ class LiveVideo:
         attempts: int = 8,
         first_wait_s: float = 0.5,
         on_event: Callable[[str], None] | None = None,
+        max_pixels: int | None = MAX_PIXELS,
         source: "VideoReader | _Camera | None" = None,
     ) -> None:
         """Open the camera or stream.
@@ -56,12 +57,14 @@ class LiveVideo:
             attempts: How often in a row to reconnect before giving up.
             first_wait_s: First pause before reconnecting, in seconds; it doubles up to 30 s.
             on_event: Called with a message when the connection is lost or restored.
+            max_pixels: Refuse larger frames of a stream; None for no limit.
             source: `address`, if it is open already.
         """
         self.name = f"camera {address}" if isinstance(address, int) else hide_password(address)
         self._address, self._attempts, self._first_wait_s = address, attempts, first_wait_s
         self._report = on_event or _log.warning
-        self._source = source or _connect(address)
+        self._max_pixels = max_pixels
+        self._source = source or self._connect()
         self.frame_rate, self.size = self._source.frame_rate, self._source.size
         self.frame_count = self.damaged = self.partly_damaged = self.dropped = 0
         self._newest: deque[Frame] = deque(maxlen=1)
@@ -111,6 +114,10 @@ class LiveVideo:
             self._source.close()
             self.close()
 
+    def _connect(self) -> "VideoReader | _Camera":
+        address = self._address
+        return _Camera(address) if isinstance(address, int) else VideoReader(address, max_pixels=self._max_pixels)
+
     def _reconnect(self) -> None:
         wait_s = self._first_wait_s
         self._source.close()
@@ -119,7 +126,7 @@ class LiveVideo:
             if self._stop.wait(wait_s):
                 return
             try:
-                self._source = _connect(self._address)
+                self._source = self._connect()
             except EmodetError:
                 wait_s = min(2 * wait_s, _MAX_WAIT_S)
                 continue
@@ -179,11 +186,7 @@ def open_video(
     reader = VideoReader(address, max_pixels=max_pixels)
     if not live or (str(address).lower().startswith("http") and reader.duration_s):
         return reader
-    return LiveVideo(str(address), on_event=on_event, source=reader)
-
-
-def _connect(address: str | int) -> VideoReader | _Camera:
-    return _Camera(address) if isinstance(address, int) else VideoReader(address)
+    return LiveVideo(str(address), on_event=on_event, max_pixels=max_pixels, source=reader)
 
 
 def read_ahead(

@@ -14,7 +14,8 @@ import numpy as np
 
 from emodet.arrays import UInt8
 from emodet.errors import os_errors
-from emodet.inference.faces import Detection, ordered_landmarks
+from emodet.images import reduced
+from emodet.inference.faces import Detection, enlarged, ordered_landmarks
 from emodet.onnx_session import open_session
 
 MIN_SIDE = 16
@@ -48,17 +49,14 @@ class CenterFace:
         self, image_rgb: UInt8, *, longest_side: int = 480, min_score: float | None = None
     ) -> tuple[Detection, ...]:
         """Find faces; see `emodet.inference.detectors.Detector`."""
-        height, width = image_rgb.shape[:2]
+        small = reduced(image_rgb, longest_side)
+        height, width = small.shape[:2]
         if min(height, width) < MIN_SIDE:
             return ()
-        scale = min(1.0, longest_side / max(height, width))
-        small = small_width, small_height = max(1, round(width * scale)), max(1, round(height * scale))
-        if scale < 1:
-            image_rgb = np.asarray(cv2.resize(image_rgb, small, interpolation=cv2.INTER_AREA), dtype=np.uint8)
         # Padded with black to the right and below, so that faces keep their proportions.
-        full = [math.ceil(side / MULTIPLE) * MULTIPLE for side in (small_height, small_width)]
+        full = [math.ceil(side / MULTIPLE) * MULTIPLE for side in (height, width)]
         planes = np.zeros((1, 3, *full), dtype=np.float32)
-        planes[0, :, :small_height, :small_width] = image_rgb.transpose(2, 0, 1)
+        planes[0, :, :height, :width] = small.transpose(2, 0, 1)
         heat, size, offset, points = (each[0] for each in self._session.run(_MAPS, {"pixels": planes}))
         scores = heat[0]
         rows, columns = np.nonzero(scores >= (MIN_SCORE if min_score is None else min_score))
@@ -69,18 +67,17 @@ class CenterFace:
         left = (columns + offset[1, rows, columns] + 0.5) * STRIDE - wide / 2
         # Landmarks are five (y, x), as fractions of the box.
         found = points[:, rows, columns].reshape(5, 2, -1)
-        xs, ys = found[:, 1] * wide + left, found[:, 0] * high + top
-        stretch_x, stretch_y = width / small_width, height / small_height
-        boxes = np.stack([left * stretch_x, top * stretch_y, wide * stretch_x, high * stretch_y], axis=1)
+        landmarks = np.stack([found[:, 1] * wide + left, found[:, 0] * high + top], axis=2).transpose(1, 0, 2)
+        boxes = np.stack([left, top, wide, high], axis=1)
         confidences = scores[rows, columns].astype(np.float64)
         kept = np.asarray(cv2.dnn.NMSBoxes(boxes.tolist(), confidences.tolist(), 0.0, OVERLAP)).ravel()
-        landmarks = np.stack([xs * stretch_x, ys * stretch_y], axis=2).transpose(1, 0, 2)
         order = sorted(kept.tolist(), key=lambda index: -confidences[index])
         corners = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1).tolist()
-        return tuple(
+        faces = (
             Detection(tuple(corners[index]), ordered_landmarks(landmarks[index]), float(confidences[index]))
             for index in order
         )
+        return enlarged(faces, small, image_rgb)
 
 
 def weights_file() -> Path:

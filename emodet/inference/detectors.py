@@ -11,13 +11,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
-import cv2
-import numpy as np
-
 from emodet.arrays import UInt8
 from emodet.errors import EmodetError
+from emodet.images import reduced
 from emodet.inference import centerface, yunet
-from emodet.inference.faces import Detection, Points, overlap, scaled, shared_area
+from emodet.inference.faces import Detection, Points, enlarged, overlap, shared_area
 from emodet.preprocessing import Preprocessing
 
 DETECTORS = ("auto", "yunet", "centerface", "none")
@@ -123,7 +121,7 @@ def find_faces(
     if sure_score is None:
         return detector(image_rgb, longest_side=max(sides), min_score=min_score)
     threshold = detector.min_score if min_score is None else min_score
-    copy = _reduced(image_rgb, max(sides))
+    copy = reduced(image_rgb, max(sides))
     kept: list[Detection] = []
     for face in sorted(_merged(_search(detector, copy, sides, threshold)), key=lambda face: -face.side):
         larger = [other for other in kept if other.score >= detector.min_score]
@@ -131,7 +129,7 @@ def find_faces(
             checked = _checked(detector, copy, face, sure_score)
             if checked.score >= threshold:
                 kept.append(checked)
-    return tuple(scaled(face, *_stretch(copy, image_rgb)) for face in sorted(kept, key=lambda face: -face.score))
+    return enlarged(sorted(kept, key=lambda face: -face.score), copy, image_rgb)
 
 
 def _search(
@@ -146,10 +144,10 @@ def _search(
     found: list[tuple[int, Detection]] = []
     small = image_rgb
     for side in searched:
-        small = _reduced(small, side)
+        small = reduced(small, side)
         faces = detector(small, longest_side=side, min_score=threshold)
         kept = [face for face in faces if face.side <= MAX_FACE or side == searched[-1]]
-        found += [(side, scaled(face, *_stretch(small, image_rgb))) for face in kept]
+        found += [(side, face) for face in enlarged(kept, small, image_rgb)]
     return found
 
 
@@ -208,25 +206,6 @@ def _second_look(image_rgb: UInt8, face: Detection) -> Points | None:
 @functools.cache
 def _second_detector() -> Detector:
     return centerface.CenterFace(threads=1)
-
-
-def _reduced(image_rgb: UInt8, longest_side: int) -> UInt8:
-    height, width = image_rgb.shape[:2]
-    scale = longest_side / max(height, width)
-    if scale >= 1:
-        return image_rgb
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    # Halves are averaged ten times as fast as other fractions.
-    while min(image_rgb.shape[1] // size[0], image_rgb.shape[0] // size[1]) >= 2:
-        height, width = image_rgb.shape[0] // 2, image_rgb.shape[1] // 2
-        even = image_rgb[: 2 * height, : 2 * width]
-        image_rgb = np.asarray(cv2.resize(even, (width, height), interpolation=cv2.INTER_AREA), dtype=np.uint8)
-    return np.asarray(cv2.resize(image_rgb, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
-
-
-def _stretch(small: UInt8, large: UInt8) -> tuple[float, float]:
-    """Factors of x and y from a copy to the image."""
-    return large.shape[1] / small.shape[1], large.shape[0] / small.shape[0]
 
 
 def _roll(landmarks: Points | None) -> float:

@@ -144,14 +144,13 @@ class Result(tuple[Face, ...]):
 
         `hide_faces` makes the faces unrecognisable.
         """
-        from emodet.inference.pictures import draw, readable
+        from emodet.inference.overlay import draw
 
-        picture, faces = readable(self.image_rgb, self)
-        return draw(picture, faces, hidden=[face.box for face in faces] if hide_faces else None)
+        return draw(self.image_rgb, self, hidden=[face.box for face in self] if hide_faces else None, enlarge=True)
 
     def save(self, path: str | os.PathLike[str], *, hide_faces: bool = False) -> Path:
         """Write `draw` as ``.jpg`` or ``.png``, by the suffix; an existing file is replaced. Returns the path."""
-        from emodet.inference.pictures import write_picture
+        from emodet.inference.overlay import write_picture
 
         write_picture(self.draw(hide_faces=hide_faces), Path(path))
         return Path(path)
@@ -178,7 +177,7 @@ class Result(tuple[Face, ...]):
         return pd.DataFrame(map(flat_row, rows), columns=row_columns(self.class_names))
 
     def _repr_png_(self) -> bytes:
-        from emodet.inference.pictures import encoded
+        from emodet.inference.overlay import encoded
 
         return encoded(self.draw(), ".png")
 
@@ -207,6 +206,12 @@ def scaled(face: Found, x: float, y: float) -> Found:
     x1, y1, x2, y2 = face.box
     points = face.landmarks and tuple((px * x, py * y) for px, py in face.landmarks)
     return dataclasses.replace(face, box=(x1 * x, y1 * y, x2 * x, y2 * y), landmarks=points)
+
+
+def enlarged(faces: Iterable[Detection], small: UInt8, large: UInt8) -> tuple[Detection, ...]:
+    """Faces of a reduced copy in pixels of the image."""
+    x, y = large.shape[1] / small.shape[1], large.shape[0] / small.shape[0]
+    return tuple(scaled(face, x, y) for face in faces)
 
 
 def overlap(one: Box, other: Box) -> float:

@@ -8,16 +8,16 @@ import sys
 import time
 import warnings
 from collections.abc import Generator, Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from PIL import Image
 
 from emodet.arrays import UInt8
 from emodet.errors import EmodetError, os_errors
 from emodet.images import MAX_PIXELS, decode_rgb
-from emodet.inference.sources import Source, TableImage, is_video
+from emodet.inference.sources import Source, TableImage, is_video, is_web_address
+from emodet.inference.summary import SourceSummary
 
 MIN_SIDE = 8  # pixels; nothing smaller shows a face
 
@@ -30,14 +30,12 @@ _IMAGE_STARTS = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Opened:
-    """An input with its decoded image; without one for a video or after an error."""
+class Opened(NamedTuple):
+    """An input with its decoded image; without one for a video, or after an error, which its counts tell."""
 
     source: Source
-    image_rgb: UInt8 | None = None
-    notes: tuple[str, ...] = ()
-    error: Exception | None = None
+    counts: SourceSummary
+    image_rgb: UInt8 | None
 
 
 class NoImageError(EmodetError):
@@ -47,29 +45,30 @@ class NoImageError(EmodetError):
 def opened(sources: Iterable[Source], max_pixels: int = MAX_PIXELS) -> Generator[Opened, None, None]:
     """Decode the images among the inputs, one at a time."""
     for source in sources:
-        try:
-            yield _opened(source, max_pixels)
-        except Exception as error:  # reported in its turn
-            yield Opened(source, error=error)
+        counts, image = SourceSummary(source.name), None
+        name = "standard input" if source.address == "-" else source.name
+        with counts.errors():
+            if (data := _encoded(source, name)) is not None:
+                image = _decoded(data, name, counts.notes, max_pixels)
+        yield Opened(source, counts, image)
 
 
-def _opened(source: Source, max_pixels: int) -> Opened:
+def _encoded(source: Source, name: str) -> bytes | None:
+    """The bytes of an image file; None for a video."""
     if source.error is not None:
         raise EmodetError(source.error)
     if isinstance(source.address, TableImage):
-        if not (data := _tables.read(source.address, source.name)):
-            raise EmodetError(f"{source.name}: the row is empty")
-        return _decoded(source, source.name, data, max_pixels)
-    name = "standard input" if source.address == "-" else source.name
+        if not (stored := _tables.read(source.address, name)):
+            raise EmodetError(f"{name}: the row is empty")
+        return bytes(stored)
     if isinstance(source.address, bytes):
-        return _decoded(source, name, source.address, max_pixels)
+        return source.address
     if source.kind == "video" or isinstance(source.address, int):
-        return Opened(source)
+        return None
     if source.kind == "live":
-        try:
-            return _decoded(source, name, fetch_image(str(source.address), name), max_pixels)
-        except NoImageError:
-            return Opened(source)  # a stream, perhaps; FFmpeg reports why it cannot be opened
+        with contextlib.suppress(NoImageError):
+            return fetch_image(str(source.address), name)
+        return None  # a stream, perhaps; FFmpeg reports why it cannot be opened
     with os_errors(f"{name}: could not be read"):
         if source.address == "-":
             data = sys.stdin.buffer.read(_MAX_BYTES + 1)
@@ -80,11 +79,11 @@ def _opened(source: Source, max_pixels: int) -> Opened:
         raise EmodetError(f"{name}: more than {_MAX_BYTES >> 20} MB are no image")
     if source.kind == "pipe" and is_video(data[:16]):
         raise EmodetError(f"{name}: a video cannot be read from a pipe; save it to a file and name that")
-    return _decoded(source, name, data, max_pixels)
+    return data
 
 
-def _decoded(source: Source, name: str, data: bytes, max_pixels: int) -> Opened:
-    logger, notes = logging.getLogger("emodet.images"), list[str]()
+def _decoded(data: bytes, name: str, notes: list[str], max_pixels: int) -> UInt8:
+    logger = logging.getLogger("emodet.images")
 
     def note(record: logging.LogRecord) -> bool:
         """Collect what the decoder warns of, for the summary, instead of logging it."""
@@ -99,7 +98,7 @@ def _decoded(source: Source, name: str, data: bytes, max_pixels: int) -> Opened:
     height, width = image.shape[:2]
     if min(height, width) < MIN_SIDE:
         raise EmodetError(f"{name}: {width}×{height} pixels are too few to show a face")
-    return Opened(source, image, tuple(notes))
+    return image
 
 
 class _Tables:
@@ -136,11 +135,6 @@ def _column(file: Path, column: str, group: int) -> Iterator[Any]:
 
 
 _tables = _Tables()  # of this process
-
-
-def is_web_address(text: object) -> bool:
-    """Whether this is an http or https address."""
-    return isinstance(text, str) and text.lower().startswith(("http://", "https://"))
 
 
 def fetch_image(url: str, name: str) -> bytes:

@@ -1,13 +1,20 @@
-"""Drawing with OpenCV: boxes, labels and bars, anonymised faces, heat maps."""
+"""Annotated pictures, with OpenCV: boxes, labels and bars, anonymised faces, heat maps at the side; and their files."""
 
+import errno
+import math
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import cv2
 import numpy as np
 
-from emodet.arrays import Float32, UInt8
+from emodet.arrays import UInt8
 from emodet.emotions import EMOTIONS
-from emodet.inference.faces import Box, Face
+from emodet.errors import EmodetError
+from emodet.files import write_atomically
+from emodet.inference.faces import Box, Face, scaled
+from emodet.inference.heatmaps import HeatMap
+from emodet.inference.rows import RowsError
 from emodet.palette import UNCERTAIN_COLOUR, class_colours
 
 Colour = tuple[int, int, int]
@@ -19,6 +26,8 @@ _INK: Colour = (20, 24, 30)
 _BARS = 3
 _CELLS = 6  # across a hidden face
 _GROW = 0.3  # of its side, around a hidden face: hair and ears too
+_READABLE_SIDE = 480
+_JPEG_QUALITY = 92
 
 
 def colour_of(emotion: str, class_names: Iterable[str] = EMOTIONS) -> Colour:
@@ -70,36 +79,82 @@ def hide(part: UInt8) -> UInt8:
     return np.asarray(cv2.resize(cells, (width, height), interpolation=cv2.INTER_NEAREST), dtype=np.uint8)
 
 
-def heat_tile(crop: UInt8, heat: Float32, title: str, *, side: int, hidden: bool = False) -> UInt8:
-    """A face crop, uint8 (size, size, 3) RGB, with its heat map, float32 (size, size), over it and a title below.
+def draw(
+    image_rgb: UInt8,
+    faces: Sequence[Face],
+    *,
+    hidden: Sequence[Box] | None = None,
+    maps: Sequence[HeatMap] | None = None,
+    note: str = "",
+    enlarge: bool = False,
+) -> UInt8:
+    """The annotated picture.
 
-    With `hidden` the crop is anonymised. Returns uint8, (side + title, side, 3), RGB.
+    Args:
+        image_rgb: uint8, (H, W, 3), RGB; not changed.
+        faces: Faces to label.
+        hidden: Boxes to make unrecognisable, everywhere in the result; None shows all faces.
+        maps: Heat maps for the strip to the right, as many as fit; None for no strip.
+        note: Text for the lower left corner.
+        enlarge: Enlarge a picture that is too small for labels by a whole factor.
+
+    Returns:
+        uint8, (H, W, 3), or (H, W + `strip_width`, 3) with a strip.
     """
-    strength = np.maximum(heat, 0)
+    factor = math.ceil(_READABLE_SIDE / max(image_rgb.shape[:2])) if enlarge else 1
+    if factor > 1:
+        size = (image_rgb.shape[1] * factor, image_rgb.shape[0] * factor)
+        image_rgb = np.asarray(cv2.resize(image_rgb, size, interpolation=cv2.INTER_CUBIC), dtype=np.uint8)
+        faces = [scaled(face, factor, factor) for face in faces]
+        hidden = hidden and [(x1 * factor, y1 * factor, x2 * factor, y2 * factor) for x1, y1, x2, y2 in hidden]
+    picture = annotate(image_rgb if hidden is None else hide_faces(image_rgb, hidden), faces, note=note)
+    if maps is None:
+        return picture
+    height, side = picture.shape[0], strip_width(picture.shape[0])
+    tiles = [_heat_tile(each, side, hidden=hidden is not None) for each in maps]
+    tiles = tiles[: height // len(tiles[0])] if tiles else []
+    rest = np.full((height - sum(map(len, tiles)), side, 3), _INK, dtype=np.uint8)
+    return np.concatenate([picture, np.concatenate([*tiles, rest])], axis=1)
+
+
+def strip_width(height: int) -> int:
+    """Width of the strip beside a picture of that height: even, and three tiles fit into it."""
+    return max(2, 2 * math.floor(height * 0.3 / 2))
+
+
+def _heat_tile(heat_map: HeatMap, side: int, *, hidden: bool) -> UInt8:
+    """The crop, anonymised if `hidden`, under its heat, with the title below: uint8, (side + title, side, 3), RGB."""
+    strength = np.maximum(heat_map.heat, 0)
     strength = strength / max(float(strength.max()), 1e-6)
     coloured = cv2.applyColorMap((strength * 255).astype(np.uint8), cv2.COLORMAP_INFERNO)[:, :, ::-1]
-    grey = cv2.cvtColor(hide(crop) if hidden else crop, cv2.COLOR_RGB2GRAY)[:, :, None]
+    grey = cv2.cvtColor(hide(heat_map.crop) if hidden else heat_map.crop, cv2.COLOR_RGB2GRAY)[:, :, None]
     share = (0.75 * strength)[:, :, None]
     mixed = (grey * (1 - share) + coloured * share).astype(np.uint8)
     scale = side / 330
-    room = round(34 * scale)
-    tile = np.full((side + room, side, 3), _INK, dtype=np.uint8)
+    tile = np.full((side + round(34 * scale), side, 3), _INK, dtype=np.uint8)
     tile[:side] = cv2.resize(mixed, (side, side), interpolation=cv2.INTER_CUBIC)
-    draw_text(tile, title, (round(6 * scale), side + round(24 * scale)), scale * 0.8, _WHITE)
+    draw_text(tile, heat_map.title, (round(6 * scale), side + round(24 * scale)), scale * 0.8, _WHITE)
     return tile
 
 
-def with_strip(image_rgb: UInt8, tiles: Sequence[UInt8], *, width: int) -> UInt8:
-    """The picture with a strip of that width to its right, and tiles, as many as fit: uint8, (H, W + width, 3), RGB."""
-    height = image_rgb.shape[0]
-    strip = np.full((height, width, 3), _INK, dtype=np.uint8)
-    at = 0
-    for tile in tiles:
-        if at + tile.shape[0] > height:
-            break
-        strip[at : at + tile.shape[0], : tile.shape[1]] = tile
-        at += tile.shape[0]
-    return np.concatenate([image_rgb, strip], axis=1)
+def write_picture(picture: UInt8, path: Path) -> None:
+    """Write a uint8 (H, W, 3) RGB picture as JPEG or PNG, by the suffix; an existing file is replaced."""
+    try:
+        write_atomically(path, encoded(picture, path.suffix.lower(), name=str(path)))
+    except OSError as problem:
+        kind = RowsError if problem.errno in (errno.ENOSPC, errno.EDQUOT) else EmodetError
+        raise kind(f"{path}: could not be written ({problem.strerror or problem})") from None
+
+
+def encoded(picture: UInt8, suffix: str, *, name: str = "picture") -> bytes:
+    """A uint8 (H, W, 3) RGB picture as the bytes of an image file: ``.jpg``, ``.jpeg`` or ``.png``."""
+    if suffix not in (".jpg", ".jpeg", ".png"):
+        raise EmodetError(f"{name}: pictures are written as .jpg or .png, not {suffix or 'without a suffix'}")
+    settings = [] if suffix == ".png" else [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]
+    done, data = cv2.imencode(suffix, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), settings)
+    if not done:
+        raise EmodetError(f"{name}: {picture.shape[1]}×{picture.shape[0]} pixels cannot be encoded as {suffix}")
+    return bytes(data)
 
 
 def draw_text(

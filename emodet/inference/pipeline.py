@@ -9,7 +9,8 @@ from functools import cached_property
 from emodet.arrays import UInt8
 from emodet.inference.capture import LiveVideo, read_ahead
 from emodet.inference.faces import Box, Face
-from emodet.inference.pictures import HeatMap, draw, heat_maps
+from emodet.inference.heatmaps import HeatMap, heat_maps
+from emodet.inference.overlay import draw
 from emodet.inference.recognizer import Recognizer
 from emodet.inference.sinks import Sink
 from emodet.inference.summary import Meter

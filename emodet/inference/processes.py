@@ -22,8 +22,6 @@ from emodet.inference.opening import opened, pillow_limit
 from emodet.inference.sources import Source
 from emodet.inference.summary import SourceSummary
 
-__all__ = ["Workers"]
-
 PICTURES = 16
 """Pictures of a batch: one call of the net, and what a kill loses per process."""
 
@@ -33,83 +31,80 @@ _batch: Batch  # of this worker process
 _folder: Path
 
 
-class Workers:
-    """Processes that hold a copy of a `Batch`.
+def recognise_in_processes(
+    batch: Batch, sources: Iterable[Source], count: int, *, threads: int = 1
+) -> Generator[list[Recognised], None, None]:
+    """Recognise inputs in `count` processes that hold a copy of a `Batch`; results by batch, as they are finished.
 
     When a process dies, the inputs that were in work are repeated one by one; an input that ends its process again
-    becomes an error of this input.
+    becomes an error of this input. `threads` are OpenCV's in each process; the batch's recognizer has its own.
+
+    Raises:
+        EmodetError: An input is neither image nor video file, five processes in a row died, or the disk is full.
     """
-
-    def __init__(self, batch: Batch, count: int, *, threads: int = 1) -> None:
-        """Prepare `count` processes; `threads` are OpenCV's in each, and the batch's recognizer has its own."""
-        self._batch = dataclasses.replace(batch, rows=None, show=False, quiet=True)
-        self._count, self._threads, self._report = count, threads, batch.report
-
-    def run(self, sources: Iterable[Source]) -> Generator[list[Recognised], None, None]:
-        """Recognise inputs; results by batch, as they are finished.
-
-        Raises:
-            EmodetError: An input is neither image nor video file, five processes in a row died, or the disk is full.
-        """
-        batches = _batches(sources)
-        waiting: dict[Future[list[Recognised]], list[Source]] = {}
-        with tempfile.TemporaryDirectory(prefix="emodet-", ignore_cleanup_errors=True) as name:
-            folder = Path(name)
-            # As an argument, its megabytes would hold up the start of each process until the one before has read them.
-            (folder / "batch").write_bytes(pickle.dumps(self._batch))
-            pool = self._pool(self._count, folder)
-            try:
-                while True:
-                    while len(waiting) < 2 * self._count and (batch := next(batches, None)):
-                        waiting[_submitted(pool, batch)] = batch
-                    if not waiting:
-                        break
-                    try:
-                        for future in wait(waiting, return_when=FIRST_COMPLETED).done:
-                            results = future.result()
-                            del waiting[future]
-                            yield results
-                    except BrokenProcessPool:
-                        self._report("a worker process died; what was in work is repeated one by one")
-                        pool.shutdown()
-                        yield from self._one_by_one([source for batch in waiting.values() for source in batch], folder)
-                        waiting = {}
-                        pool = self._pool(self._count, folder)
-            except BaseException:
-                for child in multiprocessing.active_children():
-                    child.terminate()
-                raise
-            finally:
-                pool.shutdown(cancel_futures=True)
-
-    def _pool(self, count: int, folder: Path) -> ProcessPoolExecutor:
-        spawn = multiprocessing.get_context("spawn")
-        return ProcessPoolExecutor(count, mp_context=spawn, initializer=_start, initargs=(folder, self._threads))
-
-    def _one_by_one(self, sources: Iterable[Source], folder: Path) -> Iterator[list[Recognised]]:
-        pool, deaths = self._pool(1, folder), 0
+    groups = _groups(sources)
+    waiting: dict[Future[list[Recognised]], list[Source]] = {}
+    with tempfile.TemporaryDirectory(prefix="emodet-", ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        # As an argument, its megabytes would hold up the start of each process until the one before has read them.
+        copy = dataclasses.replace(batch, rows=None, show=False, quiet=True)
+        (folder / "batch").write_bytes(pickle.dumps(copy))
+        pool = _pool(count, folder, threads)
         try:
-            for source in sources:
+            while True:
+                while len(waiting) < 2 * count and (group := next(groups, None)):
+                    waiting[_submitted(pool, group)] = group
+                if not waiting:
+                    break
                 try:
-                    results = _submitted(pool, [source]).result()
-                    deaths = 0
+                    for future in wait(waiting, return_when=FIRST_COMPLETED).done:
+                        results = future.result()
+                        del waiting[future]
+                        yield results
                 except BrokenProcessPool:
-                    deaths += 1
-                    if deaths == _MAX_DEATHS:
-                        raise EmodetError(
-                            f"{deaths} worker processes in a row died, the last one on {source.name}; if memory was "
-                            "short, use fewer --workers"
-                        ) from None
-                    error = f"{source.name}: its worker process died twice (out of memory, or a defect of a decoder)"
-                    results = [Recognised(SourceSummary(source.name, error=error), None)]
+                    batch.report("a worker process died; what was in work is repeated one by one")
                     pool.shutdown()
-                    pool = self._pool(1, folder)
-                yield results
+                    again = [source for group in waiting.values() for source in group]
+                    yield from _one_by_one(again, folder, threads)
+                    waiting = {}
+                    pool = _pool(count, folder, threads)
+        except BaseException:
+            for child in multiprocessing.active_children():
+                child.terminate()
+            raise
         finally:
-            pool.shutdown(wait=False)
+            pool.shutdown(cancel_futures=True)
 
 
-def _batches(sources: Iterable[Source]) -> Iterator[list[Source]]:
+def _pool(count: int, folder: Path, threads: int) -> ProcessPoolExecutor:
+    spawn = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(count, mp_context=spawn, initializer=_start, initargs=(folder, threads))
+
+
+def _one_by_one(sources: Iterable[Source], folder: Path, threads: int) -> Iterator[list[Recognised]]:
+    pool, deaths = _pool(1, folder, threads), 0
+    try:
+        for source in sources:
+            try:
+                results = pool.submit(_work, [source]).result()
+                deaths = 0
+            except BrokenProcessPool:
+                deaths += 1
+                if deaths == _MAX_DEATHS:
+                    raise EmodetError(
+                        f"{deaths} worker processes in a row died, the last one on {source.name}; if memory was "
+                        "short, use fewer --workers"
+                    ) from None
+                error = f"{source.name}: its worker process died twice (out of memory, or a defect of a decoder)"
+                results = [Recognised(SourceSummary(source.name, error=error), None)]
+                pool.shutdown()
+                pool = _pool(1, folder, threads)
+            yield results
+    finally:
+        pool.shutdown(wait=False)
+
+
+def _groups(sources: Iterable[Source]) -> Iterator[list[Source]]:
     pictures: list[Source] = []
     for source in sources:
         if source.kind == "video":
@@ -125,9 +120,9 @@ def _batches(sources: Iterable[Source]) -> Iterator[list[Source]]:
         yield pictures
 
 
-def _submitted(pool: ProcessPoolExecutor, batch: list[Source]) -> Future[list[Recognised]]:
+def _submitted(pool: ProcessPoolExecutor, group: list[Source]) -> Future[list[Recognised]]:
     try:
-        return pool.submit(_work, batch)
+        return pool.submit(_work, group)
     except BrokenProcessPool as problem:
         failed: Future[list[Recognised]] = Future()
         failed.set_exception(problem)
@@ -150,8 +145,8 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _work(batch: list[Source]) -> list[Recognised]:
+def _work(group: list[Source]) -> list[Recognised]:
     with pillow_limit(_batch.max_pixels):
-        if batch[0].kind == "video":
-            return [_batch.video(batch[0], _folder / f"{uuid.uuid4().hex}.jsonl")]
-        return _batch.pictures(opened(batch, _batch.max_pixels))
+        if group[0].kind == "video":
+            return [_batch.video(group[0], _folder / f"{uuid.uuid4().hex}.jsonl")]
+        return _batch.pictures(opened(group, _batch.max_pixels))

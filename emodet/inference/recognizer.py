@@ -16,8 +16,7 @@ from emodet.errors import EmodetError
 from emodet.images import ImageLike, decode_rgb, load_rgb
 from emodet.inference.detectors import STILL_SIDES, Detector, WholePicture, find_faces, make_detector
 from emodet.inference.faces import MIN_CONFIDENCE, Box, Detection, Face, Result
-from emodet.inference.opening import fetch_image, is_web_address
-from emodet.inference.sources import hide_password
+from emodet.inference.sources import hide_password, is_web_address
 from emodet.inference.tracking import DETECT_EVERY, FaceStream, Smoothing
 from emodet.modelfile import DEFAULT_MODEL, ModelFile, model_path, read_model_file
 
@@ -78,7 +77,8 @@ class Recognizer:
             raise EmodetError(f"max_faces={max_faces}: expected 1 or more, or None for all")
         with ThreadPoolExecutor(1) as pool:  # both nets are opened at once
             if not isinstance(model, ModelFile):
-                opening = pool.submit(open_model, model, providers=providers, threads=threads)
+                place = model_path(DEFAULT_MODEL if model is None else model)
+                opening = pool.submit(read_model_file, place, providers=providers, threads=threads)
             self.detector = make_detector(detector, threads=threads) if isinstance(detector, str) else detector
             self.model = model if isinstance(model, ModelFile) else opening.result()
         self.min_confidence = _least_confidence(min_confidence, self.model)
@@ -105,8 +105,12 @@ class Recognizer:
         if isinstance(image, list):
             return [self(one) for one in image]
         source = hide_password(os.fspath(image)) if isinstance(image, str | os.PathLike) else ""
-        web = isinstance(image, str) and is_web_address(image)
-        image_rgb = decode_rgb(fetch_image(str(image), source), name=source) if web else load_rgb(image)
+        if is_web_address(image):
+            from emodet.inference.opening import fetch_image  # deferred: other images do not wait for it
+
+            image_rgb = decode_rgb(fetch_image(str(image), source), name=source)
+        else:
+            image_rgb = load_rgb(image)
         faces = self.recognise(image_rgb, self.detect(image_rgb))
         return Result(faces, image_rgb, self.model.info.class_names, source)
 
@@ -272,15 +276,3 @@ def _class_weights(prior: str, model: ModelFile) -> Float32 | None:
     if not shares.size or not shares.all():
         raise EmodetError(f"prior=balanced: {model.name} does not state the share of every class in its training data")
     return shares**-BALANCE
-
-
-def open_model(
-    model: str | os.PathLike[str] | None, *, providers: Sequence[str] = ("cpu",), threads: int | None = None
-) -> ModelFile:
-    """Open a model file by path, or a shipped one by ``int8``, ``accurate``, ``fp32``, or None for the default.
-
-    Raises:
-        EmodetError: As `emodet.modelfile.model_path` and `read_model_file`.
-    """
-    place = model_path(DEFAULT_MODEL if model is None else model)
-    return read_model_file(place, providers=providers, threads=threads)

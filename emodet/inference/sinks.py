@@ -10,7 +10,7 @@ import cv2
 from emodet.arrays import UInt8
 from emodet.errors import EmodetError
 from emodet.inference.capture import LiveVideo
-from emodet.inference.pictures import write_picture
+from emodet.inference.overlay import write_picture
 from emodet.inference.rows import RowWriter, face_row
 from emodet.inference.timeline import Timeline
 from emodet.inference.video_reader import VideoReader
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from emodet.inference.video_writer import VideoWriter
 
 
-class WindowClosed(Exception):  # noqa: N818 (a wish, not an error)
+class WindowClosed(BaseException):
     """The user closed the window, or pressed q or Esc in it."""
 
 

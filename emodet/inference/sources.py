@@ -82,16 +82,9 @@ def find_sources(named: Iterable[str], *, column: str | None = None) -> FoundSou
     return found
 
 
-def count_sources(named: Iterable[str]) -> int:
-    """Number of inputs of `find_sources`; tables are counted by their metadata, without repeated rows."""
-    tables = {text for text in named if text.lower().endswith(".parquet") and Path(text).is_file()}
-    rows = 0
-    if tables:
-        from pyarrow import parquet
-
-        rows = sum(parquet.read_metadata(text).num_rows for text in tables)
-    # Repeated ones are counted too: to find them takes half of the time.
-    return rows + sum(1 for _ in _named((text for text in named if text not in tables), None, FoundSources()))
+def count_sources(named: Iterable[str], *, column: str | None = None) -> int:
+    """Number of inputs of `find_sources`, counting repeated ones again: to find them takes half of the time."""
+    return sum(1 for _ in _named(named, column, FoundSources()))
 
 
 def _named(named: Iterable[str], column: str | None, found: FoundSources) -> Iterator[Source]:
@@ -115,6 +108,11 @@ def printable(path: str | os.PathLike[str]) -> str:
     if text.isprintable():
         return text
     return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
+
+
+def is_web_address(text: object) -> bool:
+    """Whether this is an http or https address."""
+    return isinstance(text, str) and text.lower().startswith(("http://", "https://"))
 
 
 def is_video(start: bytes) -> bool:
@@ -167,13 +165,12 @@ def _listed(text: str) -> Source:
 
 
 def _matches(pattern: str, found: FoundSources) -> Iterator[Source]:
-    matches = sorted(Path(match) for match in glob.glob(pattern, recursive=True))  # noqa: PTH207 (absolute patterns)
-    for file in matches:
-        if not file.is_dir() and not _is_passed_over(file, found):
-            yield Source(_kind(file), printable(file), file, PurePath(file.stem))
-    for folder in matches:
-        if folder.is_dir() and "**" not in pattern:
-            yield from _scan(folder, folder.parent, found)
+    for path in sorted(map(Path, glob.glob(pattern, recursive=True))):  # noqa: PTH207 (absolute patterns)
+        if path.is_dir():
+            if "**" not in pattern:
+                yield from _scan(path, path.parent, found)
+        elif not _is_passed_over(path, found):
+            yield Source(_kind(path), printable(path), path, PurePath(path.stem))
 
 
 def _table(path: Path, column: str | None) -> Iterator[Source]:
@@ -185,9 +182,9 @@ def _table(path: Path, column: str | None) -> Iterator[Source]:
         raise EmodetError(f"{path}: Parquet needs the package pyarrow: {install('parquet')}") from None
 
     def usable(kind: Any) -> bool:
-        tests = (types.is_string, types.is_large_string, types.is_binary, types.is_large_binary)
-        # A struct as Hugging Face stores images.
-        return any(test(kind) for test in tests) or (types.is_struct(kind) and kind.get_field_index("bytes") >= 0)
+        if types.is_struct(kind):  # as Hugging Face stores images
+            return bool(kind.get_field_index("bytes") >= 0)
+        return str(kind) in ("string", "large_string", "binary", "large_binary")
 
     try:
         with parquet.ParquetFile(path) as file:
@@ -208,7 +205,7 @@ def _table(path: Path, column: str | None) -> Iterator[Source]:
             batches = file.iter_batches(batch_size=64, columns=[column])
             values = (value for batch in batches for value in batch.column(0).to_pylist())
             for row, value in enumerate(values):
-                yield _row_source(path, row, value)
+                yield row_source(value, f"{printable(path)}#{row}", PurePath(f"{path.stem}-{row}"))
     except (pyarrow.ArrowException, UnicodeDecodeError) as problem:
         raise EmodetError(f"{printable(path)}: not a readable Parquet file ({problem})") from None
 
@@ -225,14 +222,13 @@ def _holds_bytes(file: Any, column: str) -> bool:
     return all(each is not None and each.null_count == 0 for each in found)
 
 
-def _row_source(path: Path, row: int, value: Any) -> Source:
+def row_source(value: Any, name: str, stem: PurePath) -> Source:
+    """A path, an encoded image, or a dict of ``bytes`` and ``path`` as an input; name and stem are those of images."""
     if isinstance(value, dict):
         value = value["bytes"] or value.get("path")
     if isinstance(value, str) and value:
         return _listed(value)
-    name = f"{printable(path)}#{row}"
-    error = None if value else f"{name}: the row is empty"
-    return Source("image", name, value or b"", PurePath(f"{path.stem}-{row}"), error)
+    return Source("image", name, value or b"", stem, None if value else f"{name}: the row is empty")
 
 
 def _scan(folder: Path, base: Path, found: FoundSources) -> Iterator[Source]:

@@ -2,19 +2,25 @@
 
 import dataclasses
 import json
+import logging
 import time
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from emodet.emotions import UNCERTAIN
+from emodet.errors import EmodetError
 from emodet.inference.faces import Face
+from emodet.inference.rows import RowsError
 
 _NAMED = 5  # files named per line for people; summary.json has all
 _KEPT = 1000  # inputs, failed inputs, and files of a large run
 _NOTED_EVERY = 10
+
+_log = logging.getLogger(__name__)
 
 
 class Meter:
@@ -71,6 +77,21 @@ class SourceSummary:
         self.frames += 1
         self.faces += len(faces)
         self.emotions.update(face.emotion for face in faces)
+
+    @contextmanager
+    def errors(self) -> Iterator[None]:
+        """Make an exception this input's error; what ends the run is raised."""
+        try:
+            yield
+        except BrokenPipeError:
+            raise
+        except EmodetError as error:
+            self.error = str(error)
+            if isinstance(error, RowsError):
+                raise
+        except Exception as error:
+            _log.exception("a defect of emodet; please report it")
+            self.error = f"{self.name}: {type(error).__name__} ({error})"
 
 
 class Summary:

@@ -1,5 +1,6 @@
 """Emotion over time, one line per track, in constant memory; drawn with OpenCV."""
 
+import datetime
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -153,9 +154,7 @@ def _round_step(seconds: float) -> float:
 def _clock(seconds: float, step: float) -> str:
     if step < 1:
         return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+    return str(datetime.timedelta(seconds=round(seconds))).removeprefix("0:")
 
 
 def _shortened(text: str, width: int, scale: float) -> str:

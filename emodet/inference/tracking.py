@@ -37,12 +37,13 @@ _MAX_RESIZE = 1.2  # from one frame to the next
 
 @dataclass(slots=True)
 class Track:
-    """One face over time: its number from 1, never reused, and its latest detection, at `seen_s` seconds."""
+    """One face over time: its number from 1, never reused, its latest detection, at `seen_s` seconds, its smoother."""
 
     number: int
     detection: Detection
     seen_s: float
     visible: bool = True
+    smoother: "Smoother | None" = None
 
 
 class Tracker:
@@ -239,7 +240,6 @@ class FaceStream:
         self._detect_every = self._since = detect_every
         self._min_score = min_score
         self._tracker, self._follower = Tracker(), Follower()
-        self._smoothers: dict[int, Smoother] = {}
 
     @property
     def tracks(self) -> tuple[Track, ...]:
@@ -253,9 +253,8 @@ class FaceStream:
         classes = len(self._recognizer.model.info.class_names)
         faces = []
         for track, prediction in zip(visible, predictions, strict=True):
-            new = Smoother(self._smoothing, self._recognizer.min_confidence)
-            smoother = self._smoothers.setdefault(track.number, new)
-            smoothed, position, certain = smoother.update(prediction, classes, time_s)
+            track.smoother = track.smoother or Smoother(self._smoothing, self._recognizer.min_confidence)
+            smoothed, position, certain = track.smoother.update(prediction, classes, time_s)
             face = self._recognizer.face(track.detection, smoothed, position, certain=certain, track_id=track.number)
             faces.append(face)
         return tuple(faces)
@@ -269,8 +268,6 @@ class FaceStream:
             found = self._recognizer.detect(image_rgb, sides=sides, min_score=self._min_score)
             visible = self._tracker.update(found, time_s)
             self._since = 0
-        alive = {track.number for track in self._tracker.tracks}
-        self._smoothers = {number: kept for number, kept in self._smoothers.items() if number in alive}
         return sorted(visible, key=lambda track: track.number)
 
     def _follow(self, image_rgb: UInt8, time_s: float) -> list[Track] | None:

@@ -1,6 +1,6 @@
 """Write videos that browsers play: H.264 in MP4, each frame at its own time, with the sound of the source."""
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from fractions import Fraction
 from pathlib import Path
@@ -55,7 +55,8 @@ class VideoWriter:
             context.colorspace = context.color_primaries = context.color_trc = _BT709
             context.color_range = _LIMITED_RANGE
             context.thread_count = min(4, available_cores())
-            self._sound = None if source is None else _Sound(source, self._container)
+            self._sound = _copied_sound(source, self._container)
+            self._sound_s = next(self._sound, None)  # when its next packet is due
             self._open: ExitStack | None = stack.pop_all()
 
     def __enter__(self) -> "VideoWriter":
@@ -81,8 +82,7 @@ class VideoWriter:
         frame.pts, frame.time_base = self._last, _TIME_BASE
         with self._errors():
             self._container.mux(self._stream.encode(frame))
-            if self._sound is not None:
-                self._sound.copy(until_s=time_s)
+            self._copy_sound(time_s)
 
     def close(self, *, rest_of_sound: bool = True) -> None:
         """Finish the file; without `rest_of_sound` the sound ends with the last frame."""
@@ -91,8 +91,12 @@ class VideoWriter:
             return
         with self._errors(), stack:
             self._container.mux(self._stream.encode(None))
-            if self._sound is not None:
-                self._sound.finish(float("inf") if rest_of_sound else float(self._last * _TIME_BASE))
+            self._copy_sound(float("inf") if rest_of_sound else float(self._last * _TIME_BASE))
+            self._sound.close()
+
+    def _copy_sound(self, until_s: float) -> None:
+        while self._sound_s is not None and self._sound_s <= until_s:
+            self._sound_s = next(self._sound, None)
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
@@ -103,51 +107,41 @@ class VideoWriter:
             raise EmodetError(f"{self.path}: the video could not be written ({reason})") from None
 
 
-class _Sound:
-    """The first audio track of a video, copied packet by packet as the frames are written."""
-
-    def __init__(self, source: VideoReader, output: Any) -> None:
-        self._output, self._offset_s = output, source.start_s
-        self._input = open_container(source.address)
-        self._track: Any = self._input.streams.best("audio")
-        self._next: Any = None
-        if self._track is None:
+def _copied_sound(source: VideoReader | None, output: Any) -> Generator[float, None, None]:
+    """Copy the first audio track of a video, or convert it to AAC; yields the time of each packet, in s, before it."""
+    if source is None:
+        return
+    with open_container(source.address) as container:
+        if (track := container.streams.best("audio")) is None:
             return
-        context = self._track.codec_context
-        self._copied = context.name in _COPIED_SOUND
-        if self._copied:
-            self._stream = output.add_stream_from_template(self._track)
+        context: Any = track.codec_context
+        copied = context.name in _COPIED_SOUND
+        if copied:
+            stream = output.add_stream_from_template(track)
         else:
-            self._stream = output.add_stream("aac", rate=getattr(context, "sample_rate", 0) or 48_000)
-        self._packets = self._demux()
-        self._next = next(self._packets, None)
+            stream = output.add_stream("aac", rate=getattr(context, "sample_rate", 0) or 48_000)
+        try:
+            for packet in _packets(container, track):
+                yield float(packet.dts * packet.time_base) - source.start_s
+                if copied:
+                    offset = round(source.start_s / packet.time_base)
+                    packet.pts, packet.dts, packet.stream = packet.pts - offset, packet.dts - offset, stream
+                    output.mux(packet)
+                    continue
+                frames: list[Any] = []
+                with suppress(av.FFmpegError):  # damaged
+                    frames = packet.decode()
+                for frame in frames:
+                    if frame.pts is not None:
+                        frame.pts -= round(source.start_s / frame.time_base)
+                    output.mux(stream.encode(frame))
+        finally:
+            if not copied:
+                output.mux(stream.encode(None))
 
-    def copy(self, until_s: float) -> None:
-        """Copy the packets that begin before a time in seconds."""
-        while self._next is not None and float(self._next.dts * self._next.time_base) - self._offset_s <= until_s:
-            packet, self._next = self._next, next(self._packets, None)
-            if self._copied:
-                offset = round(self._offset_s / packet.time_base)
-                packet.pts, packet.dts, packet.stream = packet.pts - offset, packet.dts - offset, self._stream
-                self._output.mux(packet)
-                continue
-            frames: list[Any] = []
-            with suppress(av.FFmpegError):  # damaged
-                frames = packet.decode()
-            for frame in frames:
-                if frame.pts is not None:
-                    frame.pts -= round(self._offset_s / frame.time_base)
-                self._output.mux(self._stream.encode(frame))
 
-    def finish(self, until_s: float) -> None:
-        """Copy up to a time in seconds, and close."""
-        with self._input:
-            self.copy(until_s)
-            if self._track is not None and not self._copied:
-                self._output.mux(self._stream.encode(None))
-
-    def _demux(self) -> Iterator[Any]:
-        with suppress(av.FFmpegError):  # damaged: the sound ends here
-            for packet in self._input.demux(self._track):
-                if packet.dts is not None and packet.pts is not None and packet.size:
-                    yield packet
+def _packets(container: Any, track: Any) -> Iterator[Any]:
+    with suppress(av.FFmpegError):  # damaged: the sound ends here
+        for packet in container.demux(track):
+            if packet.dts is not None and packet.pts is not None and packet.size:
+                yield packet

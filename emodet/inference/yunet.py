@@ -11,12 +11,12 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
-from emodet.arrays import UInt8
+from emodet.arrays import Float64, UInt8
 from emodet.errors import EmodetError, os_errors
 from emodet.files import sha256_of, write_atomically
-from emodet.inference.faces import Detection, ordered_landmarks
+from emodet.images import reduced
+from emodet.inference.faces import Detection, enlarged, ordered_landmarks
 
 VARIABLE = "EMODET_YUNET"
 URL = "https://github.com/opencv/opencv_zoo/raw/main/models/face_detection_yunet/face_detection_yunet_2023mar.onnx"
@@ -45,17 +45,17 @@ class YuNet:
         # The OpenCV object keeps its input size and buffers between calls: one call at a time.
         self._lock = threading.Lock()
         self._input = (320, 320)
+        level = cv2.utils.logging.setLogLevel(_ERRORS_ONLY)  # OpenCV 5 warns about a default target
         try:
             # Not read by OpenCV, which cannot open every path on Windows.
             data = np.frombuffer(path.read_bytes(), dtype=np.uint8)
-            # OpenCV 5 warns about a default target.
-            level = cv2.utils.logging.setLogLevel(_ERRORS_ONLY)
             self._network = cv2.FaceDetectorYN.create(
                 "onnx", data, np.empty(0, dtype=np.uint8), self._input, _MIN_SCORE, _OVERLAP, 5000
             )
-            cv2.utils.logging.setLogLevel(level)
         except (cv2.error, OSError) as problem:
             raise EmodetError(f"YuNet's weights {path}: OpenCV cannot load them ({problem})") from None
+        finally:
+            cv2.utils.logging.setLogLevel(level)
 
     def __reduce__(self) -> tuple[type["YuNet"], tuple[Path]]:
         return YuNet, (self.path,)
@@ -64,12 +64,10 @@ class YuNet:
         self, image_rgb: UInt8, *, longest_side: int = 640, min_score: float | None = None
     ) -> tuple[Detection, ...]:
         """Find faces; see `emodet.inference.detectors.Detector`."""
-        height, width = image_rgb.shape[:2]
-        if min(height, width) < _MIN_SIDE:
+        small = reduced(image_rgb, longest_side)
+        size = small.shape[1], small.shape[0]
+        if min(size) < _MIN_SIDE:
             return ()
-        scale = min(1.0, longest_side / max(height, width))
-        size = (max(_MIN_SIDE, round(width * scale)), max(_MIN_SIDE, round(height * scale)))
-        small = cv2.resize(image_rgb, size, interpolation=cv2.INTER_AREA) if scale < 1 else image_rgb
         bgr = cv2.cvtColor(small, cv2.COLOR_RGB2BGR)
         with self._lock:
             if size != self._input:
@@ -79,9 +77,9 @@ class YuNet:
             _, found = self._network.detect(bgr)
         if found is None:
             return ()
-        stretch = np.array([width / size[0], height / size[1]])
         rows = sorted(np.asarray(found, dtype=np.float64), key=lambda row: -row[14])
-        return tuple(_detection(row, stretch) for row in rows if np.isfinite(row).all() and min(row[2:4]) > 0)
+        faces = (_detection(row) for row in rows if np.isfinite(row).all() and min(row[2:4]) > 0)
+        return enlarged(faces, small, image_rgb)
 
 
 def weights() -> Path:
@@ -132,6 +130,6 @@ def _download(path: Path) -> Path:
     return path
 
 
-def _detection(row: npt.NDArray[np.float64], stretch: npt.NDArray[np.float64]) -> Detection:
-    x1, y1, x2, y2 = (np.stack([row[:2], row[:2] + row[2:4]]) * stretch).ravel().tolist()
-    return Detection((x1, y1, x2, y2), ordered_landmarks((row[4:14].reshape(5, 2) * stretch).tolist()), float(row[14]))
+def _detection(row: Float64) -> Detection:
+    x, y, width, height = row[:4].tolist()
+    return Detection((x, y, x + width, y + height), ordered_landmarks(row[4:14].reshape(5, 2).tolist()), float(row[14]))

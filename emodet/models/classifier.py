@@ -14,7 +14,7 @@ from torch import nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from emodet.data.faces import Batch
-from emodet.errors import EmodetError
+from emodet.errors import EmodetError, require
 from emodet.models.agreement import DIMENSIONS
 from emodet.models.build import build, require_trusted, spec_of
 from emodet.models.extras import TrainingExtra
@@ -162,11 +162,13 @@ class EmotionClassifier(L.LightningModule):
             self.loss.require_classes(self.class_names)
         if stage == "fit":
             for extra in self.extras:
+                extra.check(self.preprocessing.size)
                 extra.setup(self)
 
     def on_fit_start(self) -> None:
         """Compile here, not in `__init__`: on the device, and keeping the weights' names."""
         for extra in self.extras:
+            extra.check(self.preprocessing.size, self.trainer.accumulate_grad_batches, self.trainer.precision)
             extra.on_fit_start(self)
         if self.compiles:
             self.net.compile()
@@ -217,7 +219,7 @@ class EmotionClassifier(L.LightningModule):
                 "checkpoint is kept; lower optimizer.lr, set trainer.gradient_clip_val=1, or trainer.precision=32-true"
             )
         if self.counts_training:
-            self.train_metrics.update(logits.detach(), emotion, loss)
+            self.train_metrics.update(logits.detach(), emotion, loss * len(x), loss.new_full((), len(x)))
         return class_loss * self._share_of_weight(target) + va_loss
 
     def on_train_epoch_end(self) -> None:
@@ -251,7 +253,8 @@ class EmotionClassifier(L.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the metrics of an unfinished epoch, summed over all ranks, so that they hold after a resume."""
-        counted = self.train_metrics.counts()
+        matrix, (total, weight) = self.train_metrics.confusion[0], self.train_metrics.loss
+        counted = {"scores.confmat": matrix, "loss.total": total, "loss.weight": weight}
         if self.trainer.world_size > 1:
             counted = {name: self.trainer.strategy.reduce(n.clone(), reduce_op="sum") for name, n in counted.items()}
         checkpoint["train_metrics"] = counted
@@ -259,7 +262,9 @@ class EmotionClassifier(L.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restore these metrics on rank 0, as they are sums. Leave out the weights of a loss that is not built."""
         if "train_metrics" in checkpoint and self.global_rank == 0:
-            self.train_metrics.restore(checkpoint["train_metrics"])
+            counted = checkpoint["train_metrics"]
+            self.train_metrics.confusion[0] = counted["scores.confmat"]
+            self.train_metrics.loss[:] = torch.stack([counted["loss.total"], counted["loss.weight"]])
         checkpoint["state_dict"].setdefault("temperature_slope", torch.zeros(2))  # of before this buffer
         if self.loss is None:
             kept = {name: each for name, each in checkpoint["state_dict"].items() if not name.startswith("loss.")}
@@ -302,11 +307,9 @@ class EmotionClassifier(L.LightningModule):
             return
         assert self.loss is not None
         logits, valence_arousal = self.predict_heads(batch["image"])
-        metrics.loss.update(*per_face(self.loss, logits, batch["target"]))
-        metrics.scores.update(logits / self.temperature, batch["emotion"])
-        metrics.sources.update(logits, batch["emotion"], batch["source"])
-        if valence_arousal is not None:
-            metrics.valence_arousal.update(valence_arousal, batch["valence_arousal"])
+        both = None if valence_arousal is None else (valence_arousal, batch["valence_arousal"])
+        losses, weights = per_face(self.loss, logits, batch["target"])
+        metrics.update(logits / self.temperature, batch["emotion"], losses, weights, batch["source"], both)
 
     def _log_metrics(self, stage: str, metrics: SplitMetrics | TrainingMetrics) -> None:
         found = metrics.compute()  # already summed over all ranks by torchmetrics
@@ -321,8 +324,6 @@ class EmotionClassifier(L.LightningModule):
 
 def check_va_weight(weight: float | None) -> float:
     """The weight of the loss on valence and arousal, 0 for None; raises an `EmodetError` below 0."""
-    if not 0 <= (weight or 0.0) < float("inf"):
-        raise EmodetError(
-            f"training.valence_arousal={weight}: a weight above 0 was expected (1 is usual), or 0 for no head"
-        )
+    fits = 0 <= (weight or 0.0) < float("inf")
+    require(fits, "training.valence_arousal", weight, "a weight above 0 (1 is usual), or 0 for no head")
     return float(weight or 0.0)

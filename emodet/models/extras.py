@@ -11,7 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torchvision.transforms import v2
 
 from emodet.data.faces import Batch
-from emodet.errors import EmodetError
+from emodet.errors import EmodetError, require
 
 if TYPE_CHECKING:
     from emodet.models.classifier import EmotionClassifier
@@ -23,8 +23,11 @@ class TrainingExtra:
     Random numbers come from torch's generator, which the classifier seeds from (seed, epoch, batch, rank).
     """
 
+    def check(self, size: int, accumulated: int = 1, precision: Any = None) -> None:
+        """Refuse crops of `size` pixels, gradients accumulated over batches, or a precision of the trainer."""
+
     def setup(self, classifier: "EmotionClassifier") -> None:
-        """Check that it fits the classifier and its trainer, before training."""
+        """Check that it fits the classifier, before training."""
 
     def on_fit_start(self, classifier: "EmotionClassifier") -> None:
         """Prepare for training; `classifier.device` is final."""
@@ -60,19 +63,14 @@ class ProgressiveSizes(TrainingExtra):
 
     def __init__(self, sizes: Sequence[Sequence[int]]) -> None:
         self.sizes = [(int(epoch), int(side)) for epoch, side in sizes]
-        if self.sizes != sorted(self.sizes) or any(side < 16 or epoch < 0 for epoch, side in self.sizes):
-            raise EmodetError(
-                f"training.progressive_sizes={self.sizes}: pairs of (first epoch, side in pixels) were expected, "
-                "epochs rising, sides from 16 pixels on"
-            )
+        fits = self.sizes == sorted(self.sizes) and all(side >= 16 and epoch >= 0 for epoch, side in self.sizes)
+        pairs = "pairs of (first epoch, side in pixels), epochs rising, sides from 16 pixels on"
+        require(fits, "training.progressive_sizes", self.sizes, pairs)
 
-    def setup(self, classifier: "EmotionClassifier") -> None:
-        self.check_sides(classifier.preprocessing.size)
-
-    def check_sides(self, size: int) -> None:
+    def check(self, size: int, accumulated: int = 1, precision: Any = None) -> None:
         """Refuse sides above that of the crops."""
-        if any(side > size for _, side in self.sizes):
-            raise EmodetError(f"training.progressive_sizes={self.sizes}: sides up to the crops' {size} were expected")
+        fits = all(side <= size for _, side in self.sizes)
+        require(fits, "training.progressive_sizes", self.sizes, f"sides up to the crops' {size} pixels")
 
     def transform_batch(self, batch: Batch, classifier: "EmotionClassifier") -> Batch:
         """Reduce the crops by averaging areas: float32 (N, side, side, 3)."""
@@ -97,10 +95,8 @@ class Mixup(TrainingExtra):
 
     def __init__(self, mixup: float = 0.0, cutmix: float = 0.0, mix_prob: float = 1.0) -> None:
         for name, value in (("mixup", mixup), ("cutmix", cutmix)):
-            if not value >= 0:
-                raise EmodetError(f"training.{name}={value}: an alpha of 0 (without) or more was expected")
-        if not 0 <= mix_prob <= 1:
-            raise EmodetError(f"training.mix_prob={mix_prob}: a probability from 0 to 1 was expected")
+            require(value >= 0, f"training.{name}", value, "an alpha of 0 (without) or more")
+        require(0 <= mix_prob <= 1, "training.mix_prob", mix_prob, "a probability from 0 to 1")
         kinds = ((v2.MixUp, float(mixup)), (v2.CutMix, float(cutmix)))  # torch draws nothing from a Beta of integers
         self.kinds = [kind(alpha=alpha) for kind, alpha in kinds if alpha > 0]
         self.mix_prob = mix_prob
@@ -125,15 +121,10 @@ class SharpnessAware(TrainingExtra):
     """
 
     def __init__(self, rho: float = 0.05) -> None:
-        if not rho > 0:
-            raise EmodetError(f"training.sam_rho={rho}: a radius above 0 was expected, such as 0.05")
+        require(rho > 0, "training.sam_rho", rho, "a radius above 0, such as 0.05")
         self.rho = rho
 
-    def on_fit_start(self, classifier: "EmotionClassifier") -> None:
-        """Refuse trainers that do not take a whole step per batch."""
-        self.check_steps(classifier.trainer.accumulate_grad_batches, classifier.trainer.precision)
-
-    def check_steps(self, accumulated: int, precision: Any) -> None:
+    def check(self, size: int, accumulated: int = 1, precision: Any = None) -> None:
         """Refuse accumulated gradients, whose worst point is not that of one batch, and scaled ones."""
         if accumulated > 1:
             raise EmodetError(

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from emodet.arrays import Float32
-from emodet.errors import EmodetError
+from emodet.errors import EmodetError, os_errors, require
 from emodet.installation import install
 from emodet.preprocessing import Preprocessing
 
@@ -85,8 +85,8 @@ class FaceResNet(nn.Module):
         preprocessing: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        if input_size is not None and input_size < _MIN_SIZE:
-            raise EmodetError(f"net.input_size={input_size}: at least {_MIN_SIZE} pixels were expected (112 is usual)")
+        fits = input_size is None or input_size >= _MIN_SIZE
+        require(fits, "net.input_size", input_size, f"at least {_MIN_SIZE} pixels (112 is usual)")
         self.input_size = input_size
         self.scale: torch.Tensor
         self.offset: torch.Tensor
@@ -169,10 +169,8 @@ def _weights_file() -> Path:
 
 def _read(path: Path) -> Iterator[Float32]:
     """The parameters of each layer, from the image on: of convolutions and affine layers in turn."""
-    try:
+    with os_errors(f"net.pretrained=true: {path} cannot be read"):
         data = path.read_bytes()
-    except OSError as problem:
-        raise EmodetError(f"net.pretrained=true: {path} cannot be read ({problem.strerror})") from None
     if hashlib.sha256(data).hexdigest() != SHA256:
         raise EmodetError(f"net.pretrained=true: {path} is not dlib's file (SHA-256 {SHA256[:12]}…); reinstall it")
     position = 0

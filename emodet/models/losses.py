@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from emodet.errors import EmodetError
+from emodet.errors import EmodetError, require
 from emodet.models.agreement import DIMENSIONS
 
 _LEAST = 1e-6  # of what a concordance is divided by; a thousandth squared
@@ -41,11 +41,9 @@ class SoftCrossEntropy(nn.Module):
         class_counts: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
-        if not 0 <= label_smoothing < 1:
-            raise EmodetError(f"loss.label_smoothing={label_smoothing}: expected 0 to below 1")
+        require(0 <= label_smoothing < 1, "loss.label_smoothing", label_smoothing, "a share from 0 to below 1")
         for name, value in (("focal_gamma", focal_gamma), ("logit_adjustment", logit_adjustment)):
-            if not value >= 0:
-                raise EmodetError(f"loss.{name}={value}: expected 0 or more")
+            require(value >= 0, f"loss.{name}", value, "0 or more")
         self.label_smoothing, self.focal_gamma = label_smoothing, focal_gamma
         weight = adjustment = None
         if class_weights == "balanced":

@@ -1,21 +1,20 @@
 """Metrics of a run, as torchmetrics. Intervals and reports are in `emodet.evaluation`.
 
-Counts are whole numbers and sums are kept in float64, so a figure does not depend on how faces are shared out to
-batches and processes. Faces without an emotion (-1) count nowhere.
+All of them follow from sums over faces, kept in float64, so a figure does not depend on how faces are shared out to
+batches and processes. Faces without an emotion (-1) count in no metric of the classes.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from torch import nn
-from torchmetrics import Metric, MetricCollection
-from torchmetrics.classification import MulticlassConfusionMatrix
+from torchmetrics import Metric
 
+from emodet.arrays import Float64
+from emodet.evaluation.calibration import BINS, calibration_gaps, expected_calibration_error
 from emodet.models.agreement import AGREEMENTS, DIMENSIONS, TERMS, agreement_names, agreement_terms
 
-_BINS = 15
 _OF_SOURCES = ("accuracy", "macro_f1")
 _WIDE = torch.float32 if torch.backends.mps.is_available() else torch.float64  # Apple's GPUs have no float64
 
@@ -33,241 +32,152 @@ def monitored_names(names: Sequence[str], sources: Sequence[str] = (), *, valenc
     return [f"val/{name}" for name in (*means, *(f"recall/{name}" for name in names), *of_sources, *of_dimensions)]
 
 
-class Mean(Metric):
-    """A mean from two sums: of weighted values, and of their weights.
+class TrainingMetrics(Metric):
+    """Mean loss, accuracy and macro F1 of the classes `names`.
 
-    Not torchmetrics' `MeanMetric`: it either looks for NaN, which waits for the GPU, or (1.9) leaves the weights out.
+    `sources` are the data sets of a mix, in the order of `Batch`'s ``source``.
+
+    Attributes:
+        confusion: Faces by data set, emotion and prediction: float64 (max(S, 1), K, K).
+        loss: Sums of weighted losses and of their weights: float64 (2,).
     """
 
     full_state_update = False
-    total: torch.Tensor
-    weight: torch.Tensor
+    confusion: torch.Tensor
+    loss: torch.Tensor
 
-    def __init__(self) -> None:
+    def __init__(self, names: Sequence[str], sources: Sequence[str] = ()) -> None:
         super().__init__()
-        for name in ("total", "weight"):
-            self.add_state(name, torch.zeros((), dtype=_WIDE), dist_reduce_fx="sum")
+        self.names, self.sources = list(names), list(sources)
+        self._add_sums(confusion=(max(1, len(sources)), len(names), len(names)), loss=(2,))
 
-    def update(self, weighted: torch.Tensor, weights: torch.Tensor) -> None:
-        """Count values that are multiplied by their weights already, and these weights, of any shape."""
-        self.total += weighted.to(_WIDE).sum()
-        self.weight += weights.to(self.weight).sum()
+    def _add_sums(self, **shapes: tuple[int, ...]) -> None:
+        for name, shape in shapes.items():
+            self.add_state(name, torch.zeros(shape, dtype=_WIDE), dist_reduce_fx="sum")
 
-    def compute(self) -> torch.Tensor:
-        """The mean, a float32 scalar."""
-        return (self.total / self.weight).float()
+    def update(
+        self,
+        logits: torch.Tensor,
+        emotion: torch.Tensor,
+        losses: torch.Tensor,
+        weights: torch.Tensor,
+        source: torch.Tensor | None = None,
+    ) -> None:
+        """Count a batch, without waiting for the GPU.
 
-
-class NegativeLogLikelihood(Mean):
-    """The mean negative log likelihood of the labels."""
-
-    def update(self, logits: torch.Tensor, emotion: torch.Tensor) -> None:
-        """Count a batch: float logits (N, K) and int64 emotions (N,), -1 for none."""
-        super().update(F.cross_entropy(logits.float(), emotion, ignore_index=-1, reduction="none"), emotion >= 0)
-
-
-class ClassificationScores(MulticlassConfusionMatrix):
-    """Accuracy, macro F1, balanced accuracy and recall/CLASS of the classes `names`, from one confusion matrix.
-
-    A mean over classes is one over those that have faces; the others have no recall.
-    """
-
-    def __init__(self, names: Sequence[str]) -> None:
-        # Validation would look at every label for values out of range, which waits for the GPU.
-        super().__init__(len(names), ignore_index=-1, validate_args=False)
-        self.names = list(names)
-
-    def compute(self) -> dict[str, torch.Tensor]:  # type: ignore[override]
-        """Float32 scalars by name."""
-        matrix = self.confmat
-        recalls = {
-            f"recall/{name}": row[number] / row.sum()
-            for number, (name, row) in enumerate(zip(self.names, matrix, strict=True))
-            if row.sum() > 0
-        }
-        return {**_from_confusion(matrix), **recalls}
-
-
-class CalibrationError(Metric):
-    """The expected calibration error with equally wide bins: torchmetrics' ``norm="l1"``, from sums per bin.
-
-    torchmetrics keeps every prediction and gathers them from all processes.
-    """
-
-    full_state_update = False
-    faces: torch.Tensor
-    confidence: torch.Tensor
-    right: torch.Tensor
-    edges: torch.Tensor
-
-    def __init__(self) -> None:
-        super().__init__()
-        for name in ("faces", "confidence", "right"):
-            self.add_state(name, torch.zeros(_BINS, dtype=_WIDE), dist_reduce_fx="sum")
-        # In float32, as torchmetrics has them.
-        self.register_buffer("edges", torch.linspace(0, 1, _BINS + 1), persistent=False)
-
-    def update(self, logits: torch.Tensor, emotion: torch.Tensor) -> None:
-        """Count a batch: float logits (N, K) and int64 emotions (N,), -1 for none."""
-        labelled = emotion >= 0
-        confidence, answer = logits[labelled].float().softmax(dim=1).max(dim=1)
-        bins = (torch.bucketize(confidence, self.edges.float(), right=True) - 1).clamp(0, _BINS - 1)
-        self.faces.index_add_(0, bins, torch.ones_like(confidence, dtype=_WIDE))
-        self.confidence.index_add_(0, bins, confidence.to(_WIDE))
-        self.right.index_add_(0, bins, (answer == emotion[labelled]).to(_WIDE))
-
-    def compute(self) -> torch.Tensor:
-        """The mean distance between confidence and accuracy, weighted by the bins' faces: a scalar."""
-        return ((self.confidence - self.right).abs().sum() / self.faces.sum()).float()
-
-
-def emotion_metrics(names: Sequence[str]) -> MetricCollection:
-    """Accuracy, macro F1, balanced accuracy, recall/CLASS, calibration_error and nll.
-
-    Updated with float logits (N, K) and int64 emotions (N,), -1 for none.
-    """
-    metrics: dict[str, Metric | MetricCollection] = {
-        "scores": ClassificationScores(names),
-        "calibration_error": CalibrationError(),
-        "nll": NegativeLogLikelihood(),
-    }
-    return MetricCollection(metrics, compute_groups=False)
-
-
-class SourceMetrics(nn.Module):
-    """Accuracy and macro F1 on the faces of each data set of a mix: accuracy/SOURCE, macro_f1/SOURCE.
-
-    `names` are the classes, `sources` the data sets in the order of `Batch`'s ``source``.
-    """
-
-    def __init__(self, names: Sequence[str], sources: Sequence[str]) -> None:
-        super().__init__()
-        self.scores = nn.ModuleList(ClassificationScores(names) for _ in sources)
-        self.names = list(sources)
-
-    def update(self, logits: torch.Tensor, emotion: torch.Tensor, source: torch.Tensor) -> None:
-        """Count a batch: float logits (N, K), int64 emotions (N,), -1 for none, int64 data sets (N,)."""
-        for number, scores in enumerate(self._each()):
-            scores.update(logits, torch.where(source == number, emotion, -1))
+        Args:
+            logits: float (N, K).
+            emotion: int64 (N,), -1 for none.
+            losses: Multiplied by their weights, of any shape.
+            weights: Of the losses, of any shape.
+            source: int64 (N,); None for a single data set.
+        """
+        place = emotion.clamp_min(0) * len(self.names) + logits.argmax(dim=1)
+        if source is not None:
+            place = place + source * len(self.names) ** 2
+        self.confusion.view(-1).index_add_(0, place, (emotion >= 0).to(_WIDE))
+        self.loss += torch.stack([losses.to(_WIDE).sum(), weights.to(_WIDE).sum()])
 
     def compute(self) -> dict[str, torch.Tensor]:
-        """Scalars by name; none for a data set without faces."""
-        found = {}
-        for name, scores in zip(self.names, self._each(), strict=True):
-            values = scores.compute()
-            found.update({f"{metric}/{name}": values[metric] for metric in _OF_SOURCES})
-        return {name: value for name, value in found.items() if not value.isnan()}
+        """Scalars by name, float32."""
+        means = _means(self.confusion.sum(dim=0))
+        return {"loss": self._loss(), **{name: means[name] for name in _OF_SOURCES}}
 
-    def reset(self) -> None:
-        """Reset all states."""
-        for scores in self._each():
-            scores.reset()
-
-    def _each(self) -> list[ClassificationScores]:
-        return [scores for scores in self.scores if isinstance(scores, ClassificationScores)]
+    def _loss(self) -> torch.Tensor:
+        return (self.loss[0] / self.loss[1]).float()
 
 
-class ValenceArousalMetrics(Metric):
-    """Concordance, root mean squared error and sign agreement of valence and of arousal, over the annotated faces.
+class SplitMetrics(TrainingMetrics):
+    """All metrics of the val or test split: also the recall of each class, accuracy and macro F1 of each data set.
 
-    Not torchmetrics' `ConcordanceCorrCoef`: it takes variances over n - 1 and cannot leave out faces.
+    Valence and arousal: concordance, root mean squared error and sign agreement over the annotated faces, where
+    `va_weight`, the weight of their loss, is above 0. Not torchmetrics' `ConcordanceCorrCoef`: it takes variances over
+    n - 1 and cannot leave out faces. Nor its calibration error, which keeps every prediction.
+
+    Attributes:
+        nll: Sum of the negative log likelihoods of the labels: float64 ().
+        labelled: Faces with an emotion: float64 ().
+        gaps: Sums of `calibration_gaps`: float64 (15,).
+        agreement: Sums of `agreement_terms`: float64 (2, 8).
     """
 
-    full_state_update = False
-    sums: torch.Tensor
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.add_state("sums", torch.zeros(len(DIMENSIONS), len(TERMS), dtype=_WIDE), dist_reduce_fx="sum")
-
-    def update(self, predicted: torch.Tensor, annotated: torch.Tensor) -> None:
-        """Count a batch: float (N, 2), and the same annotated, NaN where not."""
-        terms = agreement_terms(predicted.detach().cpu().numpy(), annotated.cpu().numpy())
-        self.sums += torch.from_numpy(terms.sum(axis=0)).to(self.sums)
-
-    def compute(self) -> dict[str, torch.Tensor]:
-        """Scalars by name, ``ccc_valence`` and so on, float32; what is not defined is left out."""
-        sums = self.sums.cpu().double().numpy()
-        found = {
-            f"{name}_{dimension}": float(measure(sums[number]))
-            for name, measure in AGREEMENTS.items()
-            for number, dimension in enumerate(DIMENSIONS)
-        }
-        return {name: torch.tensor(value) for name, value in found.items() if not math.isnan(value)}
-
-
-class SplitMetrics(nn.Module):
-    """All metrics of the val or test split: of the classes `names`, and of the data sets `sources` of a mix.
-
-    `va_weight` is the weight of the valence/arousal loss; 0 without that head.
-    """
+    nll: torch.Tensor
+    labelled: torch.Tensor
+    gaps: torch.Tensor
+    agreement: torch.Tensor
 
     def __init__(self, names: Sequence[str], sources: Sequence[str] = (), va_weight: float = 0.0) -> None:
-        super().__init__()
-        self.scores, self.loss = emotion_metrics(names), Mean()
-        self.sources, self.valence_arousal = SourceMetrics(names, sources), ValenceArousalMetrics()
+        super().__init__(names, sources)
         self.va_weight = va_weight
+        self._add_sums(nll=(), labelled=(), gaps=(BINS,), agreement=(len(DIMENSIONS), len(TERMS)))
+
+    def update(
+        self,
+        logits: torch.Tensor,
+        emotion: torch.Tensor,
+        losses: torch.Tensor,
+        weights: torch.Tensor,
+        source: torch.Tensor | None = None,
+        valence_arousal: tuple[torch.Tensor, torch.Tensor] | None = None,
+    ) -> None:
+        """Count a batch.
+
+        `valence_arousal` is predicted and annotated, float (N, 2) each, NaN where not annotated; the others are those
+        of `TrainingMetrics`.
+        """
+        super().update(logits, emotion, losses, weights, source)
+        labelled = emotion >= 0
+        logits, emotion = logits[labelled].float(), emotion[labelled]
+        self.nll += F.cross_entropy(logits, emotion, reduction="none").to(_WIDE).sum()
+        self.labelled += len(emotion)
+        self._add("gaps", calibration_gaps(logits.softmax(dim=1).cpu().numpy(), emotion.cpu().numpy()))
+        if valence_arousal is not None:
+            self._add("agreement", agreement_terms(*(each.detach().cpu().numpy() for each in valence_arousal)))
+
+    def _add(self, name: str, terms: Float64) -> None:
+        sums = getattr(self, name)
+        sums += torch.from_numpy(terms.sum(axis=0)).to(sums)
 
     def compute(self) -> dict[str, torch.Tensor]:
-        """Scalars by name; ``loss`` is the whole training objective over the split."""
-        values = {"loss": self.loss.compute(), **self.scores.compute(), **self.sources.compute()}
+        """Scalars by name, float32; classes and data sets without faces have none.
+
+        ``loss`` is the whole training objective over the split, `ConcordanceLoss` over all faces included: the
+        coefficient is no mean over batches.
+        """
+        matrix, faces = self.confusion.sum(dim=0), self.labelled
+        error = expected_calibration_error(self.gaps.cpu().double().numpy(), faces.cpu().double().numpy())
+        found = {"loss": self._loss(), **_means(matrix)}
+        found |= {"calibration_error": torch.tensor(float(error)), "nll": (self.nll / faces).float()}
+        recalls = zip(self.names, matrix.diagonal() / matrix.sum(dim=1), strict=True)
+        found |= {f"recall/{name}": recall.float() for name, recall in recalls if not recall.isnan()}
+        for name, of_source in zip(self.sources, self.confusion, strict=False):
+            if of_source.any():
+                found |= {f"{metric}/{name}": _means(of_source)[metric] for metric in _OF_SOURCES}
         if self.va_weight:
-            agreement = self.valence_arousal.compute()
-            values.update(agreement)
-            # `ConcordanceLoss` over all faces, as the coefficient is no mean over batches; 0 without annotated faces.
+            agreement = self._agreement()
             if known := [agreement[name] for name in ("ccc_valence", "ccc_arousal") if name in agreement]:
-                values["loss"] = values["loss"] + self.va_weight * (1 - torch.stack(known).mean()).to(values["loss"])
-        return values
+                found["loss"] = found["loss"] + self.va_weight * (1 - torch.stack(known).mean()).to(found["loss"])
+            found |= agreement
+        return found
 
-    def reset(self) -> None:
-        """Reset all states."""
-        for metric in (self.scores, self.loss, self.sources, self.valence_arousal):
-            metric.reset()
-
-
-class TrainingMetrics(nn.Module):
-    """Accuracy, macro F1 and mean loss of an unfinished epoch, which a checkpoint can store."""
-
-    def __init__(self, names: Sequence[str]) -> None:
-        super().__init__()
-        self.scores, self.loss = ClassificationScores(names), Mean()
-
-    def update(self, logits: torch.Tensor, emotion: torch.Tensor, loss: torch.Tensor) -> None:
-        """Count a batch: float logits (N, K), int64 emotions (N,), -1 for none, and its mean loss."""
-        self.scores.update(logits, emotion)
-        self.loss.update(loss * len(logits), torch.tensor(len(logits)))
-
-    def compute(self) -> dict[str, torch.Tensor]:
-        """Scalars by name: loss, accuracy, macro_f1."""
-        scores = self.scores.compute()
-        return {"loss": self.loss.compute(), "accuracy": scores["accuracy"], "macro_f1": scores["macro_f1"]}
-
-    def reset(self) -> None:
-        """Reset all states."""
-        self.scores.reset()
-        self.loss.reset()
-
-    def counts(self) -> dict[str, torch.Tensor]:
-        """The states of this process, as tensors by name."""
-        parts = (("scores", self.scores), ("loss", self.loss))
-        return {f"{name}.{state}": getattr(part, state) for name, part in parts for state in part.metric_state}
-
-    def restore(self, counts: Mapping[str, torch.Tensor]) -> None:
-        """Continue from what `counts` returned."""
-        for place, value in counts.items():
-            name, _, state = place.partition(".")
-            metric = self.get_submodule(name)
-            setattr(metric, state, value.to(getattr(metric, state)))
+    def _agreement(self) -> dict[str, torch.Tensor]:
+        """``ccc_valence`` and so on; what is not defined is left out."""
+        sums = self.agreement.cpu().double().numpy()
+        pairs = {name: measure(sums) for name, measure in AGREEMENTS.items()}
+        values = {f"{name}_{each}": float(pairs[name][i]) for name in pairs for i, each in enumerate(DIMENSIONS)}
+        return {name: torch.tensor(value) for name, value in values.items() if not math.isnan(value)}
 
 
-def _from_confusion(matrix: torch.Tensor) -> dict[str, torch.Tensor]:
-    """Accuracy, macro F1 and balanced accuracy of counts (K, K), rows the true classes."""
-    counts = matrix.to(_WIDE)
-    right, true, answered = counts.diagonal(), counts.sum(dim=1), counts.sum(dim=0)
+def _means(counts: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Accuracy, macro F1 and balanced accuracy of counts (K, K), rows the true classes.
+
+    A mean over classes is one over those that have faces: torchmetrics counts a class that was only predicted as 0.
+    """
+    right, true, predicted = counts.diagonal(), counts.sum(dim=1), counts.sum(dim=0)
     present = true > 0
     scalars = {
         "accuracy": right.sum() / counts.sum(),
-        "macro_f1": (2 * right / (true + answered))[present].mean(),
+        "macro_f1": (2 * right / (true + predicted))[present].mean(),
         "balanced_accuracy": (right / true)[present].mean(),
     }
     return {name: value.float() for name, value in scalars.items()}

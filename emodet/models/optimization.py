@@ -10,7 +10,7 @@ from lightning.pytorch.utilities.types import LRSchedulerConfigType
 from torch import nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, OneCycleLR, ReduceLROnPlateau, SequentialLR
 
-from emodet.errors import EmodetError
+from emodet.errors import require
 from emodet.models.build import build
 from emodet.models.metrics import lower_is_better
 
@@ -99,6 +99,5 @@ def onecycle(
 
 
 def _share(name: str, value: float) -> float:
-    if not 0 <= value < 1:
-        raise EmodetError(f"scheduler.{name}={value}: expected a share from 0 to below 1")
+    require(0 <= value < 1, f"scheduler.{name}", value, "a share from 0 to below 1")
     return value

@@ -36,7 +36,7 @@ class ResidualCNN(nn.Module):
 
     Args:
         num_classes: Number of logits.
-        channels: Of the stages.
+        channels: Channels of the stages.
         stage_dropout: Share of activations zeroed after each stage.
         head_dropout: Share of activations zeroed before the last layer.
         features: Width of the dense layer before the last one.

@@ -1,10 +1,8 @@
 """Compare runs: configurations that differ in nothing but the seed, as tables in CSV, figures, and one page."""
 
-import csv
-import io
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +16,7 @@ from emodet.errors import EmodetError
 from emodet.evaluation.pages import render
 from emodet.evaluation.plots import INK, PAPER, styled_figure, to_png
 from emodet.evaluation.scores import Score
-from emodet.files import write_atomically
+from emodet.files import csv_text, write_files
 from emodet.models.metrics import lower_is_better
 from emodet.sweeps.runs import FINISHED, PRUNED, Run, find_runs
 
@@ -93,32 +91,19 @@ def compare(folders: Sequence[Path], output: Path) -> str:
     """
     title = " and ".join("/".join(each.resolve().parts[-2:]) for each in folders)
     comparison = compare_runs(find_runs(folders), title)
-    drawn = {"comparison": plot_means(comparison), "curves": plot_curves(comparison)}
-    figures = {name: png for name, png in drawn.items() if png is not None}
+    figures = {"comparison": plot_means(comparison), "curves": plot_curves(comparison)}
     head, *rows = _table(comparison, output)
     unfinished = [
         (os.path.relpath(run.folder, output), run.state, run.reason) for run in comparison.runs if run.state != FINISHED
     ]
-    page = render(
-        "comparison.html",
-        title=title,
-        comparison=comparison,
-        head=head,
-        rows=rows,
-        figures=figures,
-        unfinished=unfinished,
-    )
-    files: dict[str, bytes | str] = {
-        "comparison.csv": _csv(_configuration_rows(comparison, output)),
-        "runs.csv": _csv(_run_rows(comparison, output)),
-        "comparison.html": page,
+    values = {"head": head, "rows": rows, "figures": figures, "unfinished": unfinished}
+    files = {
+        "comparison.csv": _csv(_configuration_row(each, comparison, output) for each in comparison.configurations),
+        "runs.csv": _csv(_run_row(run, comparison, output) for run in comparison.runs),
+        "comparison.html": render("comparison.html", title=title, comparison=comparison, **values),
         **{f"{name}.png": png for name, png in figures.items()},
     }
-    try:
-        for name, content in files.items():
-            write_atomically(output / name, content)
-    except OSError as problem:
-        raise EmodetError(f"output={output}: cannot be written ({problem.strerror or problem})") from None
+    write_files(output, files)
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
     lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in (head, *rows)]
     lines += [f"{state}: {place}: {reason}" for place, state, reason in unfinished]
@@ -215,33 +200,32 @@ def _table(comparison: Comparison, output: Path) -> list[list[str]]:
     return rows
 
 
-def _configuration_rows(comparison: Comparison, output: Path) -> list[list[object]]:
-    head = [*comparison.columns, "seeds", "metric", "mean", "low", "high"]
-    head += [f"test/{name}{end}" for name in REPORTED for end in ("", "/low", "/high")]
-    rows: list[list[object]] = [[*head, "best_value", "best_checkpoint", "runs", "not_finished"]]
-    for each in comparison.configurations:
-        values = [_rounded(part) for score in each.scores.values() for part in (score.value, score.low, score.high)]
-        row = [*each.label.values(), len(each.finished), comparison.metric, *values, _rounded(each.best_value)]
-        rows.append([*row, _checkpoint(each, output), len(each.runs), len(each.runs) - len(each.finished)])
-    return rows
+def _configuration_row(each: Configuration, comparison: Comparison, output: Path) -> dict[str, object]:
+    """A row of ``comparison.csv``, by column."""
+    row = {**each.label, "seeds": len(each.finished), "metric": comparison.metric}
+    for name, score in each.scores.items():
+        ends = ("mean", "low", "high") if name == comparison.metric else (name, f"{name}/low", f"{name}/high")
+        row |= zip(ends, map(_rounded, (score.value, score.low, score.high)), strict=True)
+    row |= {"best_value": _rounded(each.best_value), "best_checkpoint": _checkpoint(each, output)}
+    return row | {"runs": len(each.runs), "not_finished": len(each.runs) - len(each.finished)}
 
 
-def _run_rows(comparison: Comparison, output: Path) -> list[list[object]]:
-    head = ["run", "state", "seed", *comparison.columns, "kept_epoch", comparison.metric]
-    rows: list[list[object]] = [[*head, *(f"test/{name}" for name in REPORTED), "epochs", "reason"]]
-    labels = {id(run): each.label for each in comparison.configurations for run in each.runs}
-    for run in comparison.runs:
-        epoch, value = run.kept or ("", None)
-        row = [os.path.relpath(run.folder, output), run.state, run.seed, *labels[id(run)].values(), epoch]
-        test = [_rounded(run.test.get(name)) for name in REPORTED]
-        rows.append([*row, _rounded(value), *test, run.curve[-1][0] + 1 if run.curve else 0, run.reason])
-    return rows
+def _run_row(run: Run, comparison: Comparison, output: Path) -> dict[str, object]:
+    """A row of ``runs.csv``, by column."""
+    label = next(each.label for each in comparison.configurations if run in each.runs)
+    epoch, value = run.kept or ("", None)
+    return {
+        **{"run": os.path.relpath(run.folder, output), "state": run.state, "seed": run.seed, **label},
+        **{"kept_epoch": epoch, comparison.metric: _rounded(value)},
+        **{f"test/{name}": _rounded(run.test.get(name)) for name in REPORTED},
+        **{"epochs": run.curve[-1][0] + 1 if run.curve else 0, "reason": run.reason},
+    }
 
 
-def _csv(rows: Sequence[Sequence[object]]) -> str:
-    out = io.StringIO()
-    csv.writer(out, lineterminator="\n").writerows(rows)
-    return out.getvalue()
+def _csv(rows: Iterable[Mapping[str, object]]) -> str:
+    """Rows of the same columns as CSV with a header."""
+    every = list(rows)
+    return csv_text([every[0], *(row.values() for row in every)])
 
 
 def _rounded(value: float | None) -> object:

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from emodet.errors import EmodetError
-from emodet.evaluation.curves import read_curves
+from emodet.evaluation.plots import read_curves
 from emodet.models.metrics import lower_is_better
 from emodet.training.folder import RunFolder
 

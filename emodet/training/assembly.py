@@ -11,14 +11,15 @@ import numpy as np
 import torch
 from hydra.core.hydra_config import HydraConfig
 from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.callbacks import ProgressBar as AnyProgressBar
 from lightning.pytorch.loggers import Logger
 
 from emodet.arrays import Int64
 from emodet.cpu import available_cores
 from emodet.data.datamodule import EmotionDataModule
-from emodet.data.sources import build_datamodule
+from emodet.data.sources import build_datamodule, naming
 from emodet.emotions import EMOTIONS
-from emodet.errors import EmodetError
+from emodet.errors import EmodetError, require
 from emodet.models.agreement import agreement_names
 from emodet.models.build import build, target_of
 from emodet.models.classifier import EmotionClassifier, check_va_weight
@@ -32,6 +33,7 @@ from emodet.synthetic.releases import write_release
 from emodet.training.checkpoints import AtomicCheckpointIO
 from emodet.training.folder import RunFolder
 from emodet.training.mixed_settings import merged_sources, resolved_sources
+from emodet.training.progress import ProgressBar
 from emodet.training.signals import StopOnSignal
 
 log = logging.getLogger(__name__)
@@ -51,6 +53,14 @@ def _drawn(data: Mapping[str, Any], draw: bool) -> dict[str, Any]:
     if draw and data.get("synthetic") and "root" in data:
         write_release(Path(data["root"]).expanduser(), **data["synthetic"])
     return settings
+
+
+def undrawn(settings: Mapping[str, Any]) -> list[str]:
+    """The data sets whose faces are not drawn yet; a single one has no name."""
+    data = settings["data"]
+    sources = {"": data} if data.get("sources") is None else resolved_sources(data)
+    drawn = {name: Path(each["root"]).expanduser() for name, each in sources.items() if each.get("synthetic")}
+    return [name for name, root in drawn.items() if not root.is_dir()]
 
 
 def open_data(
@@ -92,10 +102,8 @@ def check_settings(settings: Mapping[str, Any]) -> None:
     _require_cores(settings["trainer"])
     training, trainer = settings["training"], settings["trainer"]
     for extra in build_extras(training):
-        if isinstance(extra, ProgressiveSizes):
-            extra.check_sides(settings["preprocessing"]["size"])
-        elif isinstance(extra, SharpnessAware):
-            extra.check_steps(trainer.get("accumulate_grad_batches") or 1, trainer.get("precision"))
+        steps = trainer.get("accumulate_grad_batches") or 1
+        extra.check(settings["preprocessing"]["size"], steps, trainer.get("precision"))
     with_va = check_va_weight(training.get("valence_arousal")) > 0
     for argument, metric in _monitors(settings).items():
         name = metric.rpartition("/")[2]  # perhaps a class or a data set, which the data names later
@@ -104,7 +112,10 @@ def check_settings(settings: Mapping[str, Any]) -> None:
     optimizer = build(settings["optimizer"], "optimizer", [torch.nn.Parameter(torch.zeros(1))])
     build_scheduler(settings["scheduler"], optimizer, total_steps=100)
     _check_net(settings["net"], settings["preprocessing"])
-    build_data(settings, draw=False)
+    data = build_data(settings, draw=False)
+    for name in set(data.sources) - set(undrawn(settings)):
+        with naming(name):
+            data.sources[name].open_reader(data.preprocessing)
     start = None if "resume" in settings else settings.get("init_from")
     if start not in (None, "shipped") and not Path(start).expanduser().exists():
         raise EmodetError(f"init_from={start}: there is no such file or folder")
@@ -168,11 +179,9 @@ def _require_cores(trainer: Mapping[str, Any]) -> None:
     devices, accelerator = trainer.get("devices"), trainer.get("accelerator", "auto")
     on_cpu = accelerator == "cpu" or (accelerator == "auto" and not torch.accelerator.is_available())
     most = max(2, available_cores())
-    if on_cpu and str(devices).isdecimal() and int(devices or 0) > most:
-        raise EmodetError(
-            f"trainer.devices={devices}: on the CPU these are processes, and there are {available_cores()} cores; at "
-            f"most {most} were expected"
-        )
+    fits = not on_cpu or not str(devices).isdecimal() or int(devices or 0) <= most
+    words = f"at most {most}; on the CPU these are processes, and there are {available_cores()} cores"
+    require(fits, "trainer.devices", devices, words)
 
 
 def build_classifier(
@@ -244,6 +253,8 @@ def build_trainer(settings: Mapping[str, Any], run: RunFolder, loggers: Sequence
     specs = {name: spec for name, spec in settings["callbacks"].items() if spec is not None}
     callbacks = [build(spec, f"callbacks.{name}") for name, spec in specs.items()]
     options = dict(settings["trainer"])
+    if options.get("enable_progress_bar", True) and not any(isinstance(each, AnyProgressBar) for each in callbacks):
+        callbacks.append(ProgressBar())
     if options.get("precision") == "auto":
         options["precision"], reason = default_precision(options.get("accelerator", "auto"))
         log.info("precision: %s (%s)", options["precision"], reason)

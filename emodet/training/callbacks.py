@@ -11,7 +11,7 @@ from lightning.pytorch import callbacks
 from torch import Tensor
 
 from emodet.data.faces import Batch
-from emodet.errors import EmodetError
+from emodet.errors import require
 from emodet.models.metrics import lower_is_better
 from emodet.training.folder import RunFolder
 
@@ -41,8 +41,7 @@ class BestCheckpoint(RunCheckpoint):
     """
 
     def __init__(self, monitor: str = "val/accuracy", keep: str = "best") -> None:
-        if keep not in ("best", "last"):
-            raise EmodetError(f"callbacks.best.keep={keep}: best (by training.monitor) or last")
+        require(keep in ("best", "last"), "callbacks.best.keep", keep, "best (by training.monitor) or last")
         super().__init__(
             filename="best",
             monitor=monitor,
@@ -134,8 +133,7 @@ class EMA(callbacks.WeightAveraging):
     """
 
     def __init__(self, decay: float = 0.998) -> None:
-        if not 0 <= decay < 1:
-            raise EmodetError(f"callbacks.ema.decay={decay}: a share from 0 to below 1 was expected, such as 0.998")
+        require(0 <= decay < 1, "callbacks.ema.decay", decay, "a share from 0 to below 1, such as 0.998")
         super().__init__(multi_avg_fn=self._average)
         self.decay = decay
 

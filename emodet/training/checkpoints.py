@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from lightning.fabric.plugins.io import TorchCheckpointIO
 
-from emodet.errors import EmodetError
+from emodet.errors import EmodetError, os_errors
 from emodet.files import atomic_path, sha256_of, write_atomically
 from emodet.modelfile import TrainingData
 from emodet.models.classifier import EmotionClassifier
@@ -130,10 +130,8 @@ def write_weights(classifier: EmotionClassifier, card: WeightsCard, file: Path) 
     values = dataclasses.asdict(dataclasses.replace(card, weights_sha256=sha256_of(file)))
     text = json.dumps({"format": _FORMAT, "version": CARD_VERSION, **values}, indent=2, ensure_ascii=False) + "\n"
     place = file.with_suffix(".json")
-    try:
+    with os_errors(f"{place}: could not be written"):
         write_atomically(place, text)
-    except OSError as problem:
-        raise EmodetError(f"{place}: could not be written ({problem.strerror or problem})") from None
     return place
 
 

@@ -6,9 +6,10 @@ from typing import Any
 
 import hydra
 from hydra.core.global_hydra import GlobalHydra
+from omegaconf import OmegaConf
 
 from emodet.command_line import conf_folder
-from emodet.commands import to_plain_dict
+from emodet.commands import without_none
 from emodet.data.sources import SOURCE_KEYS
 from emodet.errors import EmodetError
 
@@ -70,5 +71,5 @@ def _of_file(name: str, own: dict[str, Any], known: Sequence[str]) -> dict[str, 
             f"data.sources: {name}: there is no data set {file!r}; there are {', '.join(known)}. One of your own takes "
             "the name of what it is: {mine: {data: own_csv, root: /path}}"
         )
-    settings = to_plain_dict(hydra.compose(config_name=f"data/{file}").data)
+    settings = without_none(OmegaConf.to_container(hydra.compose(config_name=f"data/{file}").data, resolve=True))
     return {key: value for key, value in settings.items() if key in (*SOURCE_KEYS, "synthetic")}

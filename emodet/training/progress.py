@@ -1,16 +1,37 @@
-"""One line per epoch, on the console and in ``train.log``."""
+"""One line per epoch, on the console and in ``train.log``, and a progress bar on terminals."""
 
 import logging
+import sys
 from datetime import timedelta
 from time import perf_counter
 from typing import Any
 
 import lightning as L
+import torch
+from lightning.pytorch.callbacks import TQDMProgressBar
 from tqdm import tqdm
 
 from emodet.training.callbacks import BestCheckpoint
 
 log = logging.getLogger(__name__)
+
+
+class ProgressBar(TQDMProgressBar):
+    """On a terminal, the loss of the last batch, the validation accuracy and the best value of the monitored metric."""
+
+    def __init__(self) -> None:
+        super().__init__(refresh_rate=10 if sys.stdout.isatty() else 0)
+        self._loss: dict[str, torch.Tensor] = {}
+
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, *batch: Any) -> None:
+        self._loss = {"loss": outputs["loss"].detach()} if outputs else {}  # a number would wait for the GPU
+        super().on_train_batch_end(trainer, pl_module, outputs, *batch)
+
+    def get_metrics(self, trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, Any]:
+        shown = {name: value for name, value in super().get_metrics(trainer, pl_module).items() if name != "v_num"}
+        best = _best_score(trainer)
+        loss = {name: float(value) for name, value in self._loss.items()}
+        return loss | shown | ({} if best is None else {"best": best})
 
 
 class EpochLines(L.Callback):
@@ -34,8 +55,8 @@ class EpochLines(L.Callback):
         words += [f"{name} {float(found[name]):.3f}" for name in ("train/loss", "train/accuracy") if name in found]
         if monitor in found:
             words.append(f"{monitor} {float(found[monitor]):.4f}")
-        if isinstance(best, BestCheckpoint) and best.keep == "best" and best.best_model_score is not None:
-            words.append(f"best {float(best.best_model_score):.4f}")
+        if (score := _best_score(trainer)) is not None:
+            words.append(f"best {score:.4f}")
         if total > done:
             seconds = (perf_counter() - self._started) / (done - self._first) * (total - done)
             words.append(f"{timedelta(seconds=round(seconds))} left")
@@ -43,3 +64,11 @@ class EpochLines(L.Callback):
             log.info("%s", ", ".join(words))
 
     on_train_end = on_train_epoch_start
+
+
+def _best_score(trainer: L.Trainer) -> float | None:
+    """The best value of the monitored metric, where it selects the checkpoint."""
+    best = trainer.checkpoint_callback
+    if not isinstance(best, BestCheckpoint) or best.keep != "best" or best.best_model_score is None:
+        return None
+    return float(best.best_model_score)

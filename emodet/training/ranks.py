@@ -12,7 +12,7 @@ import cv2
 import torch
 from lightning.pytorch.strategies import DDPStrategy
 
-from emodet.errors import EmodetError
+from emodet.errors import EmodetError, os_errors
 
 
 def rank() -> int:
@@ -47,12 +47,8 @@ def _require_outputs(arguments: Sequence[str]) -> None:
     if any(argument.startswith(("hydra.run.dir=", "hydra.sweep.dir=")) for argument in arguments):
         return
     outputs = Path(os.environ.get("EMODET_OUTPUTS", "outputs"))
-    try:
+    with os_errors(f"EMODET_OUTPUTS={outputs}: cannot be made", "; hydra.run.dir=FOLDER names another place"):
         outputs.mkdir(parents=True, exist_ok=True)
-    except OSError as problem:
-        raise EmodetError(
-            f"EMODET_OUTPUTS={outputs}: cannot be made ({problem.strerror}); hydra.run.dir=FOLDER names another place"
-        ) from None
 
 
 def set_threads(threads: int | None) -> None:

@@ -2,6 +2,7 @@
 
 import inspect
 import os
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,14 +12,16 @@ import torch
 import yaml
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.profilers import Profiler
 from lightning.pytorch.strategies import Strategy
 from omegaconf import OmegaConf
 
-from emodet.command_line import conf_folder, quoted
+from emodet.command_line import conf_folder, key_of, quoted
 from emodet.config import TrainConfig
 from emodet.errors import EmodetError
+from emodet.installation import named
 from emodet.models.build import require_trusted, target_of, trust
 from emodet.schema import checked
 from emodet.training.checkpoints import read_checkpoint
@@ -71,8 +74,8 @@ def resumed_arguments(arguments: Sequence[str]) -> list[str]:
     for key, value in stored.items():
         require_trusted(value, _KINDS.get(key, ()), f"{run.config}: {key}")
     stored = {**checked(TrainConfig, stored), "resume": None, "trust": []}
-    for key, override in given.items():
-        _require_may_change(key, override.value(), stored, run)
+    for override in given.values():
+        _require_may_change(override, stored, run)
     hydra = yaml.safe_load((Path(conf_folder()) / "train.yaml").read_text(encoding="utf-8"))["hydra"]
     node = {"defaults": ["train_schema", "_self_"], **stored, "hydra": hydra}
     ConfigStore.instance().store(name=_NAME, node=node)
@@ -83,8 +86,9 @@ def resumed_arguments(arguments: Sequence[str]) -> list[str]:
     return ["--config-name", _NAME, *own, *typed, f"resume={folder}", f"hydra.run.dir={folder}"]
 
 
-def _require_may_change(key: str, value: Any, stored: Mapping[str, Any], run: RunFolder) -> None:
-    restart = f"init_from={run.path} starts a new run from its best weights with other values"
+def _require_may_change(override: Override, stored: Mapping[str, Any], run: RunFolder) -> None:
+    key, value = override.key_or_group, override.value()
+    restart = f"a new run starts from its weights with  {_new_run(run, override)}"
     before, is_choice = _value_at(stored, key), (Path(conf_folder()) / key).is_dir()
     if is_choice and key != "logger":
         raise EmodetError(f"resume={run.path}: {key}={value} is another choice than the run began with; {restart}")
@@ -106,8 +110,16 @@ def _require_may_change(key: str, value: Any, stored: Mapping[str, Any], run: Ru
     if key in _LENGTH and value != before and has_length:
         raise EmodetError(
             f"resume={run.path}: {key}={value}, but the run's learning-rate schedule was made for {before} and ends "
-            f"there; {restart}, and a schedule of its own length"
+            f"there (scheduler=constant and scheduler=plateau have no end); {restart}"
         )
+
+
+def _new_run(run: RunFolder, override: Override) -> str:
+    """The command that starts a run like this one, but for the override, from its weights."""
+    weights = run.best if run.best.is_file() else run.last
+    given = [str(each) for each in run.facts_so_far().get("overrides", ())]
+    kept = [each for each in given if key_of(each) not in (override.key_or_group, "init_from", "resume")]
+    return f"{named('train')} {shlex.join([*kept, str(override.input_line), f'init_from={weights}'])}"
 
 
 def _value_at(values: Any, key: str) -> Any:

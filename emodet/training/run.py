@@ -1,6 +1,7 @@
 """What a training run writes into its folder before and after `Trainer.fit`."""
 
 import logging
+import math
 import os
 import signal
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,9 +16,9 @@ from hydra.core.hydra_config import HydraConfig
 
 from emodet.data.datamodule import EmotionDataModule
 from emodet.errors import EmodetError
-from emodet.evaluation.curves import plot_curves
 from emodet.evaluation.outputs import predict_split, to_predictions
 from emodet.evaluation.pages import contact_sheet
+from emodet.evaluation.plots import plot_curves
 from emodet.evaluation.report import report
 from emodet.evaluation.table import format_table
 from emodet.export.model_files import write_model_of_run
@@ -127,10 +128,11 @@ def draw_curves(run: RunFolder) -> None:
         log.warning("no curves were drawn: %s", problem)
 
 
-def finish_run(run: RunFolder, data: EmotionDataModule, trainer: L.Trainer, training: Mapping[str, Any]) -> None:
+def finish_run(run: RunFolder, data: EmotionDataModule, trainer: L.Trainer, training: Mapping[str, Any]) -> float:
     """Calibrate the best checkpoint on val, evaluate it on val and test, write plain weights with their card.
 
-    With ``training.export`` also a model file, and the command that uses it.
+    With ``training.export`` also a model file, and the command that uses it. Returns the monitored metric of the epoch
+    that was kept, NaN if it is not known.
     """
     monitor = training["monitor"]
     if not run.best.is_file():
@@ -171,3 +173,5 @@ def finish_run(run: RunFolder, data: EmotionDataModule, trainer: L.Trainer, trai
     print(f"run folder:  {run.path}\ncheckpoint:  {run.best}\nreport:      {run.path / 'evaluation-test/report.html'}")
     if files:
         print(f"model file:  {files[0]}\nnext:        python -m emodet.predict photo.jpg --model {files[0]}")
+        print(f"             python -m emodet.app --open --model {files[0]}")
+    return math.nan if score is None else score

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 import emodet
-from emodet.commands import to_plain_dict
+from emodet.commands import without_none
 from emodet.config import EvaluateConfig
 from emodet.emotions import place_of
 from emodet.errors import EmodetError
@@ -145,7 +145,7 @@ def _data_of(folder: RunFolder) -> dict[str, Any] | None:
     # Plain data: nothing that a stored configuration holds is resolved or imported.
     stored = folder.read_config().get("data") or {}
     try:
-        data: dict[str, Any] = to_plain_dict(checked(EvaluateConfig, {"data": stored}))["data"]
+        data: dict[str, Any] = without_none(checked(EvaluateConfig, {"data": stored}))["data"]
     except EmodetError as problem:
         raise EmodetError(f"{folder.config}: {problem}") from None
     if "corrections" in data and folder.corrections.is_file():

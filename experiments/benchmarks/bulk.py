@@ -27,7 +27,7 @@ from recognise import wandering_faces
 from emodet.cpu import available_cores
 from emodet.inference.batch import Batch
 from emodet.inference.opening import opened
-from emodet.inference.processes import PICTURES, Workers
+from emodet.inference.processes import PICTURES, recognise_in_processes
 from emodet.inference.recognizer import Recognizer
 from emodet.inference.sources import find_sources
 
@@ -97,7 +97,7 @@ def decoded_a_second(name: str) -> float:
 def recognised_a_second(batch: Batch, count: int, name: str) -> float:
     """Pictures a second of so many workers, without the first and last two batches of each."""
     times, errors = [], 0
-    for finished in Workers(batch, count).run(find_sources([name]).sources):
+    for finished in recognise_in_processes(batch, find_sources([name]).sources, count):
         times.append(time.perf_counter())
         errors += sum(done.counts.error is not None or done.counts.faces != 1 for done in finished)
     assert not errors, f"{errors} pictures without their face"

@@ -29,10 +29,11 @@ from emodet.inference.capture import read_ahead
 from emodet.inference.detectors import STREAM_SIDES, make_detector
 from emodet.inference.overlay import annotate
 from emodet.inference.pipeline import recognise_video
-from emodet.inference.recognizer import Recognizer, open_model
+from emodet.inference.recognizer import Recognizer
 from emodet.inference.tracking import DETECT_EVERY, Follower
 from emodet.inference.video_reader import VideoReader
 from emodet.inference.video_writer import VideoWriter
+from emodet.modelfile import model_path, read_model_file
 
 WIDTH, HEIGHT = 640, 480
 TARGETS = {
@@ -91,7 +92,7 @@ def import_seconds() -> float:
 
 def model_files(files: dict[str, str], threads: int) -> dict[str, dict[str, float]]:
     """Milliseconds and faces per second of the model file alone."""
-    models = {name: open_model(file, threads=threads) for name, file in files.items()}
+    models = {name: read_model_file(model_path(file), threads=threads) for name, file in files.items()}
     size = models["int8"].info.preprocessing.size
     found: dict[str, dict[str, float]] = {name: {} for name in models}
     for batch, rounds in ((1, 200), (5, 60), (32, 20)):

@@ -1,7 +1,7 @@
 """The dashboard of a project in Weights & Biases, as code: overview, calibration, per class, comparison of a sweep.
 
     python experiments/dashboards/workspace.py --entity TEAM            # save it as a view of the project (network)
-    python experiments/dashboards/workspace.py --entity TEAM --print    # only show what would be saved (no network)
+    python experiments/dashboards/workspace.py --print                  # only show what would be saved (no network)
 
 Needs the extra `dashboards`. Panels name the metrics that `python -m emodet.train logger=wandb` logs; a test compares
 them with what a run really logged.
@@ -141,12 +141,14 @@ def build(entity: str, project: str = "emodet", name: str = NAME) -> ws.Workspac
 
 def main() -> None:
     options = argparse.ArgumentParser(description=str(__doc__).partition("\n")[0])
-    options.add_argument("--entity", required=True, help="the team or user that the project belongs to")
+    options.add_argument("--entity", help="the team or user that the project belongs to; needed to save")
     options.add_argument("--project", default="emodet")
     options.add_argument("--name", default=NAME, help="of the view")
     options.add_argument("--print", action="store_true", help="show the workspace as JSON and save nothing")
     chosen = options.parse_args()
-    workspace = build(chosen.entity, chosen.project, chosen.name)
+    if not chosen.entity and not chosen.print:
+        options.error("--entity TEAM names where to save the workspace; --print shows it without")
+    workspace = build(chosen.entity or "TEAM", chosen.project, chosen.name)
     if chosen.print:
         print(workspace._to_model().model_dump_json(by_alias=True, indent=2))
         return

@@ -14,6 +14,7 @@ import numpy as np
 from emodet.data.datamodule import EmotionDataModule
 from emodet.data.sources import Source
 from emodet.evaluation.calibration import (
+    calibration_gaps,
     expected_calibration_error,
     fit_temperature,
     fit_temperature_by_sharpness,
@@ -57,7 +58,8 @@ def main() -> None:
             )
             relative = np.exp(b * q[rows] + c * q[rows] ** 2)[:, None]
             sharp[rows] = softmax(outputs.logits[rows] / relative, temperature)
-        errors = [expected_calibration_error(each, outputs.emotion) for each in (plain, sharp)]
+        gaps = (calibration_gaps(each, outputs.emotion).sum(axis=0) for each in (plain, sharp))
+        errors = [expected_calibration_error(each, len(plain)) for each in gaps]
         accuracy = (outputs.logits.argmax(axis=1) == outputs.emotion).mean()
         label = CORRUPTIONS[name].label(level) if name in CORRUPTIONS else ""
         print(f"| {name} | {label} | {accuracy:.1%} | {errors[0]:.3f} | {errors[1]:.3f} |")

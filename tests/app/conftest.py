@@ -33,13 +33,18 @@ def uploads(tmp_path_factory):
         yield folder
 
 
+def made_app(**settings):
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("emodet.app.application.page_files", lambda *_, **__: PAGE)
+        return create_app(Settings(**({"detector": "centerface", "threads": 1} | settings)))
+
+
 @pytest.fixture(scope="session")
 def serve():
     """Start a server with other settings: ``with serve(token=…) as client``."""
 
     def start(**settings):
-        app = create_app(Settings(**({"detector": "centerface", "threads": 1} | settings)), page=PAGE)
-        return TestClient(app, base_url=ADDRESS, raise_server_exceptions=False, follow_redirects=False)
+        return TestClient(made_app(**settings), base_url=ADDRESS, raise_server_exceptions=False, follow_redirects=False)
 
     return start
 
@@ -69,7 +74,7 @@ def serve_live(uploads):
 
     @contextlib.contextmanager
     def start(connections=256, **settings):
-        app = create_app(Settings(detector="centerface", threads=1, **settings), page=PAGE)
+        app = made_app(**settings)
         config = uvicorn.Config(app, http=LimitedProtocol, limit_concurrency=connections, log_config=None, ws="none")
         with socket.create_server(("127.0.0.1", 0)) as listener:
             server = uvicorn.Server(config)

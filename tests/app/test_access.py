@@ -29,7 +29,7 @@ def test_security_headers(client, serve, portrait, monkeypatch):
     assert "script-src 'self' 'wasm-unsafe-eval';" in policy
     assert "frame-ancestors 'none'" in policy
     assert "unsafe-inline" not in policy
-    monkeypatch.setattr("emodet.app.image_routes._decoded", lambda *_, **__: 1 // 0)
+    monkeypatch.setattr("emodet.app.routes._decoded", lambda *_, **__: 1 // 0)
     with serve() as client:
         answer = client.post("/v1/recognize", content=portrait)
     assert "ZeroDivision" not in refusal(answer, 500, "internal")

@@ -28,12 +28,12 @@ def test_a_full_queue_is_refused_and_work_that_waits_too_long_dropped(serve):
                 await asyncio.sleep(0.001)
         with pytest.raises(ApiError) as refused:
             await state.run(int)
-        assert (refused.value.status, refused.value.code) == (429, "busy")
+        assert (refused.value.status_code, refused.value.problem.code) == (429, "busy")
         assert int(refused.value.headers["Retry-After"]) > 0
         answers = await asyncio.gather(*tasks, return_exceptions=True)
         # The last one was not running after a second; what runs is not interrupted.
         assert answers[:2] == [0.5, 0.6]
-        assert (answers[2].status, answers[2].code) == (503, "took_too_long")
+        assert (answers[2].status_code, answers[2].problem.code) == (503, "took_too_long")
         assert await state.run(work(0.1)) == 0.1
 
     with serve(workers=1, limits=Limits(waiting=2, queue_seconds=1)) as client, ThreadPoolExecutor(1) as thread:

@@ -47,7 +47,7 @@ def test_crops_sizes_and_mirror_images_are_copies_and_other_faces_are_not(tmp_pa
         "nearly black": np.full((48, 48, 3), 2, np.uint8),
     }
     pack = pack_of(tmp_path, [(name, "train", 0, np.ascontiguousarray(face)) for name, face in faces.items()])
-    numbers = number_photographs(pack.table, measure_images(pack, progress=False))
+    numbers = number_photographs(pack.table, measure_images(pack))
     of = dict(zip(pack.table.key.tolist(), numbers.tolist(), strict=True))
     assert len({number for name, number in of.items() if name.startswith("one")}) == 1
     assert of["two"] == of["two grey"] != of["one"]

@@ -36,11 +36,6 @@ def finished(packs):
 
 
 class TestWhatIsPacked:
-    def test_without_boxes_the_stored_picture_is_the_crop(self, tmp_path):
-        record = Sample("a/0001", "train", 0, box=(10, 10, 40, 40))
-        pack = prepare(MadeReader(tmp_path, [record]), tmp_path / "packs")
-        assert np.array_equal(pack.images([0])[0], picture(1))
-
     def test_large_jpegs_with_boxes_keep_their_own_pixels(self, tmp_path):
         """Without a box a JPEG may be decoded smaller; with one the box is in its own pixels."""
         whole = np.full((400, 400, 3), 30, np.uint8)

@@ -1,4 +1,8 @@
-"""What the tests of readers share: files on disk, and listings and errors in short."""
+"""What the tests of readers share: files on disk, and listings and errors in short.
+
+These tests show each family as it is distributed. The variants that people hold, and what is refused, are releases in
+`tests/golden/releases.tar.xz`, with the results of each in `readers.json`.
+"""
 
 import pytest
 
@@ -14,9 +18,9 @@ def put_files(root, *paths):
         (root / path).write_bytes(path.encode())
 
 
-def put_lines(path, *lines, encoding="utf-8"):
+def put_lines(path, *lines):
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("\n".join([*lines, ""]), encoding=encoding)
+    path.write_text("\n".join([*lines, ""]), encoding="utf-8")
     return path
 
 

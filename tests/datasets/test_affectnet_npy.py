@@ -54,31 +54,6 @@ def test_reads_the_release_in_the_order_of_numbers(release):
     assert read(release) == listing
 
 
-def test_landmarks_bring_the_whole_picture_as_box(release):
-    face = read(release, landmarks=True).samples[0]
-    assert face.landmarks == ((39.5, 79), (45.5, 91), (31, 62), (49, 98), (55, 110))
-    assert face.box == (0, 0, 224, 224)
-
-
-@pytest.mark.parametrize("name", ["valid_set", "validation_set"])
-def test_other_names_of_the_validation_folder(release, name):
-    (release / "val_set").rename(release / name)
-    assert [key for key, (split, _) in faces(read(release)).items() if split == "val"] == [
-        f"{name}/images/0.jpg",
-        f"{name}/images/5495.jpg",
-    ]
-
-
-@pytest.mark.parametrize(
-    "value",
-    ["4", b"4", 4, 4.0, ["4"], [4], [[4.0]], np.uint8(4), np.float32(4), np.array("4", ">U3"), np.array(4, ">i8")],
-    ids=repr,
-)
-def test_text_numbers_and_shapes(release, value):
-    np.save(release / "train_set/annotations/2_exp.npy", np.array(value))
-    assert read(release).samples[0].emotion == 4
-
-
 def test_what_is_not_a_face_with_an_emotion_is_counted_and_named(release):
     for number in range(200, 220):
         put_face(release / "train_set", number, "2", picture=number != 207)
@@ -100,13 +75,6 @@ def test_what_is_not_a_face_with_an_emotion_is_counted_and_named(release):
     assert [key for key in faces(listing) if key.startswith("train")][-1] == "train_set/images/extra.PNG"
 
 
-@pytest.mark.parametrize("gone", ["images/2.jpg", "annotations"])
-def test_an_incomplete_part_stops(release, gone):
-    place = release / "train_set" / gone
-    place.unlink() if place.is_file() else place.rename(release / "elsewhere")
-    assert "train_set" in error_of(release, "affectnet_npy")
-
-
 class Dangerous:
     def __reduce__(self):
         return print, ("this must not be printed",)
@@ -116,14 +84,6 @@ def test_nothing_is_unpickled(release, capsys):
     np.save(release / "train_set/annotations/2_exp.npy", np.array([Dangerous()], dtype=object), allow_pickle=True)
     assert all(part in error_of(release) for part in ("2_exp.npy", "Python objects"))
     assert "must not be printed" not in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(
-    "value", ["11", "3.5", "happy", "", [], ["1", "2"], 1j, np.zeros(1, dtype=[("a", "i4")])], ids=repr
-)
-def test_a_value_that_does_not_fit_is_named(release, value):
-    np.save(release / "train_set/annotations/10_exp.npy", np.array(value))
-    assert "10_exp.npy" in error_of(release)
 
 
 def npy_bytes(value):

@@ -52,57 +52,6 @@ def test_human_labels_soft_labels_valence_and_arousal(release):
     assert has_note(listing, "2 (414,799)")
 
 
-@pytest.mark.parametrize("change", [str.upper, str.title, lambda k: k.replace("-", "_"), lambda k: k.replace("-", " ")])
-@pytest.mark.parametrize("as_text", [False, True])
-def test_keys_are_spelt_in_many_ways_and_numbers_may_be_text(release, change, as_text):
-    content = {change(key): value for key, value in annotation("1" if as_text else 1).items()}
-    meta = content.pop(change("meta-data"))
-    content[change("meta-data")] = {change(key): str(value) if as_text else value for key, value in meta.items()}
-    if as_text:
-        content |= {change("soft-label"): "[0.5, 0.25, 0.25, 0, 0, 0, 0, 0]", change("subset"): "0"}
-    before = read(release).samples
-    put(release, TRAIN, 2, json.dumps(content).encode("utf-8-sig"))
-    assert read(release).samples == before
-    put(release, TRAIN, 2, {**annotation(1), **annotation(1).pop("meta-data")})
-    assert read(release).samples == before
-
-
-@pytest.mark.parametrize("null", [None, "", "null"])
-def test_a_null_label_leaves_the_soft_label(release, null):
-    put(release, TRAIN, 2, annotation(null, valence=-2, arousal=-2))
-    face = first(release)
-    assert (face.emotion, face.soft_label, face.valence) == (None, tuple(SHARES), None)
-    put(release, TRAIN, 2, annotation(null, shares=None))
-    put(release, TRAIN, 3, annotation(8))
-    put(release, TRAIN, 4, annotation(10))
-    assert read(release).left_out == {"neither human label nor soft label": 1, "none": 1, "no-face": 1}
-
-
-def test_soft_labels_that_do_not_sum_to_1_are_scaled_and_counted(release):
-    for number, shares in enumerate(([30, 50], [0.4, 0.4], [0.333, 0.333, 0.333], []), start=2):
-        put(release, TRAIN, number, annotation(1, shares=[*shares, *[0] * (8 - len(shares))]))
-    listing = read(release)
-    assert first(release).soft_label == (0.375, 0.625, 0, 0, 0, 0, 0, 0)
-    assert all(sum(s.soft_label) == pytest.approx(1, abs=1e-12) for s in listing.samples if s.soft_label)
-    assert has_note(listing, "2 soft labels", "0.8", "80")
-    assert has_note(listing, "1 faces have no soft label")
-
-
-def test_a_subset_can_be_chosen(release):
-    listing = read(release, subset="difficult")
-    assert list(faces(listing)) == [f"{TRAIN}/images/10.jpg"]
-    assert listing.left_out == {"subset easy": 1, "subset challenging": 1}
-    assert all(part in error_of(release, subset="hard") for part in ("subset='hard'", "all, easy"))
-
-
-def test_faces_without_a_human_label_are_read_when_asked_for(release):
-    assert "no_human" in error_of(release, no_human=True)
-    put(release, "no_human_annotated", 2, annotation(None))
-    assert len(read(release).samples) == 3
-    assert has_note(read(release), "no_human=true")
-    assert faces(read(release, no_human=True))["no_human_annotated/images/2.jpg"] == ("train", None)
-
-
 def test_roots_above_and_below_and_other_names_of_the_validation_folder(release, tmp_path_factory):
     outer = tmp_path_factory.mktemp("outer")
     (release / VAL).rename(release / "human_annotated/val_set")
@@ -120,22 +69,3 @@ def test_stems_that_only_one_folder_holds_are_counted(release):
     for number in range(100, 104):
         (release / TRAIN / f"images/{number}.jpg").unlink()
     assert all(part in error_of(release) for part in ("train_set", "5 of 33", "100"))
-
-
-@pytest.mark.parametrize(
-    ("content", "value"),
-    [
-        *((annotation(label), "human-label") for label in (11, 1.5, "happy", True, [1])),
-        *((annotation(1, shares=shares), "soft-label") for shares in ([1, 0], {"0": 1}, [-1, 2, 0, 0, 0, 0, 0, 0])),
-        *((annotation(1, shares=shares), "soft-label") for shares in ([float("nan"), *[1] * 7], [1e308] * 8)),
-        (annotation(1, subset=3), "subset=3"),
-        (annotation(1, valence="high"), "valence"),
-        ({"label": 1}, "soft-label"),
-        *((content, "JSON") for content in (b'{"human-label": 1', b"", b"\xff\xfe", b"[" * 100_000, b"[1]")),
-        (b'{"human-label": ' + b"1" * 5000 + b"}", "JSON"),
-    ],
-    ids=range(19),
-)
-def test_an_annotation_that_does_not_fit_is_named(release, content, value):
-    put(release, TRAIN, 2, content)
-    assert all(part in error_of(release) for part in ("2.json", value))

@@ -1,9 +1,7 @@
 """A CSV file of the user's own, as any program saves it; and how rows of any CSV file are read."""
 
-import csv
-
 import pytest
-from on_disk import error_of, faces, has_note, put_files, put_lines, read
+from on_disk import faces, has_note, put_files, put_lines, read
 
 from emodet.datasets.csv_rows import CsvRows, header_of
 from emodet.datasets.readers import open_reader
@@ -16,12 +14,11 @@ ROWS = [
     "p/b.jpg,Sadness,val,ben,,,,,-2,-2",
     "p/c.png,anger,test,,0,0,64.5,64,,",
 ]
-PICTURES = ("p/a.jpg", "p/b.jpg", "p/c.png")
 
 
-def put(root, *rows, header=HEADER, name="faces.csv", encoding="utf-8", pictures=PICTURES):
-    put_files(root, *pictures)
-    put_lines(root / name, header, *rows, encoding=encoding)
+def put(root, *rows, header=HEADER):
+    put_files(root, "p/a.jpg", "p/b.jpg", "p/c.png")
+    put_lines(root / "faces.csv", header, *rows)
     return root
 
 
@@ -47,42 +44,6 @@ def test_two_columns_are_enough_under_any_usual_name(tmp_path, header):
     assert has_note(read(tmp_path), "no column split")
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
-@pytest.mark.parametrize("end", ["\n", "\r\n"])
-@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
-@pytest.mark.parametrize("says_so", [False, True])
-def test_as_other_programs_save_it(tmp_path, encoding, end, delimiter, says_so):
-    header = ["", "Emotion", " PATH ", "split", "Unnamed: 3"]
-    rows = [["0", "happy", " p/a.jpg ", "TRAIN", "x, y"], ["1", "sad", "p\\b.jpg", "validation", ""]]
-    put(tmp_path)
-    with (tmp_path / "faces.csv").open("w", encoding=encoding, newline="") as file:
-        file.write(f"sep={delimiter}{end}" if says_so else "")
-        csv.writer(file, delimiter=delimiter, lineterminator=end).writerows([header, *rows, []])
-    listing = read(tmp_path)
-    assert faces(listing) == {"p/a.jpg": ("train", "happiness"), "p/b.jpg": ("val", "sadness")}
-    assert has_note(listing, "unnamed: 3")
-
-
-def test_the_rows_of_predict(tmp_path):
-    """Faces found in one's own pictures, labels put right by hand, and read back."""
-    header = "source,frame,time_s,face,track_id,x1,y1,x2,y2,detection_score,emotion,most_probable,probability,p_neutral"
-    rows = [
-        f"{tmp_path}/p/a.jpg,0,,0,,10,10,50,50,0.9,happiness,happiness,0.8,0.1",
-        "p/a.jpg,0,,1,,60,10,90,50,0.9,uncertain,fear,0.3,0.1",
-        "p/b.jpg,0,,0,,10,10,50,50,0.9,fear,fear,0.8,0.1",
-    ]
-    listing = read(put(tmp_path, *rows, header=header))
-    assert faces(listing) == {"p/a.jpg#10,10,50,50": ("train", "happiness"), "p/b.jpg": ("train", "fear")}
-    assert listing.left_out == {"uncertain": 1}
-
-
-def test_pictures_in_another_folder_and_with_another_case_of_the_extension(tmp_path):
-    put(tmp_path, "a.JPG,happy", "b.jpg,sad", header="path,emotion", pictures=("x/pictures/a.jpg", "x/pictures/b.jpg"))
-    reader = open_reader(tmp_path)
-    assert list(faces(reader.read())) == ["x/pictures/a.jpg", "x/pictures/b.jpg"]
-    assert reader.encoded(reader.read().samples[0]) == b"x/pictures/a.jpg"
-
-
 def test_several_faces_of_one_picture_are_one_subject(tmp_path):
     header = "path,emotion,x1,y1,x2,y2"
     put(tmp_path, "p/a.jpg,happy,0,0,50,50", "p/b.jpg,sad,0,0,9,9", "p/a.jpg,sad,60,0,99.5,50", header=header)
@@ -94,82 +55,6 @@ def test_several_faces_of_one_picture_are_one_subject(tmp_path):
         ("p/b.jpg", None, 2),
     ]
     assert [reader.encoded(sample) for sample in samples] == [b"p/a.jpg", b"p/a.jpg", b"p/b.jpg"]
-
-
-def test_valence_without_an_emotion_and_rows_without_either(tmp_path):
-    rows = ["p/a.jpg,,0.5,0.5", "p/b.jpg,,,", "p/c.png,none,0.1,0.1"]
-    listing = read(put(tmp_path, *rows, header="path,emotion,valence,arousal"))
-    assert [(s.key, s.emotion, s.valence) for s in listing.samples] == [("p/a.jpg", None, 0.5)]
-    assert listing.left_out == {"neither emotion nor valence and arousal": 1, "none": 1}
-
-
-def test_a_row_twice_is_counted_and_contradictions_stop(tmp_path):
-    listing = read(put(tmp_path, *ROWS, ROWS[0], ROWS[0].replace("a.jpg", "a.JPG")))
-    assert listing.left_out == {"listed more than once": 2}
-    for old, new in (("happy", "sad"), ("train", "test")):
-        put(tmp_path, *ROWS, ROWS[0].replace(old, new))
-        assert all(part in error_of(tmp_path) for part in ("line 5", "line 2", "p/a.jpg"))
-
-
-def test_several_files_are_asked_about(tmp_path):
-    put(tmp_path, *ROWS)
-    put(tmp_path, *ROWS, name="more.csv")
-    put(tmp_path, "1,2", header="a,b", name="other.csv")
-    assert all(name in error_of(tmp_path) for name in ("faces.csv", "more.csv"))
-    assert len(read(tmp_path / "more.csv").samples) == 3
-
-
-@pytest.mark.parametrize(
-    ("row", "value"),
-    [
-        ("p/a.jpg,person,train,,,,,,,", "'person'"),
-        ("p/a.jpg,3,train,,,,,,,", "emotion='3'"),
-        ("p/a.jpg,3.0,train,,,,,,,", "emotion='3.0'"),
-        ("p/a.jpg,happy,holdout,,,,,,,", "split='holdout'"),
-        ("p/a.jpg,happy,,,,,,,,", "split=''"),
-        ("../a.jpg,happy,train,,,,,,,", "'../a.jpg'"),
-        ("/etc/a.jpg,happy,train,,,,,,,", "'/etc/a.jpg'"),
-        (",happy,train,,,,,,,", "''"),
-        ("p/a.jpg,happy,train,,10,10,5,50,,", "10, 10, 5, 50"),
-        ("p/a.jpg,happy,train,,-50,0,-5,50,,", "-50, 0, -5, 50"),
-        ("p/a.jpg,happy,train,,0.1,0.1,0.9,0.9,,", "fractions"),
-        ("p/a.jpg,happy,train,,10,10,,50,,", "x2=''"),
-        ("p/a.jpg,happy,train,,0,0,inf,50,,", "inf"),
-        ("p/a.jpg,happy,train,,,,,,5,0", "valence=5"),
-        ("p/a.jpg,happy,train,,,,,,high,0", "valence='high'"),
-        ("p/a.jpg,happy,train", "3 columns"),
-        ("p/a.jpg,happy,train,,,,,,,,", "11 columns"),
-        ('"p/a.jpg,happy,train', "not CSV"),
-    ],
-)
-def test_a_row_that_does_not_fit_is_named(tmp_path, row, value):
-    assert all(part in error_of(put(tmp_path, ROWS[1], row)) for part in ("faces.csv, line 3", value))
-
-
-@pytest.mark.parametrize(
-    ("header", "lacking", "there"),
-    [
-        ("path,mood", "emotion", "path, mood"),
-        ("picture,emotion", "path", "picture, emotion"),
-        ("image,mood", "emotion", "image, mood"),
-        ("path,emotion,x1,y1,x2", "y2", "x1"),
-        ("path,emotion,valence", "arousal", "valence"),
-        ("path,emotion,path", "path", "more than once"),
-        ("path,emotion", "rows", "rows"),
-        ("", "path", "no names"),
-    ],
-)
-def test_columns_that_do_not_fit_are_named_with_those_there_are(tmp_path, header, lacking, there):
-    assert all(part in error_of(put(tmp_path, header=header), "own_csv") for part in ("faces.csv", lacking, there))
-
-
-def test_missing_pictures(tmp_path):
-    message = error_of(put(tmp_path, *ROWS, pictures=PICTURES[:2]))
-    assert all(part in message for part in ("faces.csv", "1 of 3", "p/c.png"))
-    rows = [f"p/{number}.jpg,happy" for number in range(20)]
-    put(tmp_path, *rows, header="path,emotion", pictures=[f"p/{number}.jpg" for number in range(19)])
-    assert read(tmp_path).left_out == {"picture is not there": 1}
-    assert has_note(read(tmp_path), "p/19.jpg")
 
 
 def test_header_of_what_is_no_csv(tmp_path):

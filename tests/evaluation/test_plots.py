@@ -6,11 +6,11 @@ import pytest
 from made_predictions import with_dimensions
 
 from emodet.errors import EmodetError
-from emodet.evaluation.curves import plot_curves
 from emodet.evaluation.pages import contact_sheet
 from emodet.evaluation.plots import (
     plot_confusion,
     plot_coverage,
+    plot_curves,
     plot_per_class,
     plot_reliability,
     plot_valence_arousal,

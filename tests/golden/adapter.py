@@ -11,7 +11,6 @@ import io
 import json
 import os
 import re
-import runpy
 import subprocess
 import sys
 import tarfile
@@ -23,13 +22,13 @@ from unittest.mock import patch
 
 import cv2
 import numpy as np
-import pytest
+from made_commands import run_command
 from made_predictions import make_predictions, with_dimensions
 from made_reader import MadeReader, records
 
 from emodet.data.pack import Pack
 from emodet.data.packing import prepare_pack
-from emodet.datasets.readers import open_reader
+from emodet.datasets.readers import READERS, open_reader
 from emodet.errors import EmodetError
 from emodet.evaluation.scores import evaluate_predictions
 from emodet.modelfile import shipped_model
@@ -57,19 +56,6 @@ def processor():
     return sorted(flag for flag in set(flags[1].split() if flags else []) if re.match(r"avx|amx|fma|sse4", flag))
 
 
-def run_here(module, *arguments):
-    """Run ``python -m module arguments`` in this process (Hydra commands); return the exit status."""
-    from hydra.core.global_hydra import GlobalHydra
-    from hydra.core.hydra_config import HydraConfig
-
-    GlobalHydra.instance().clear()
-    with patch.object(sys, "argv", [module, *arguments]), contextlib.redirect_stdout(io.StringIO()):
-        with pytest.raises(SystemExit) as stop:
-            runpy.run_module(module, run_name="__main__", alter_sys=False)
-        HydraConfig.instance().cfg = None
-    return stop.value.code or 0
-
-
 def run_apart(folder, *command):
     """Run a Python command line in a process of its own with one thread; return its standard output."""
     folders = {f"EMODET_{name}": str(folder / name.lower()) for name in ("OUTPUTS", "PACKS", "SYNTHETIC")}
@@ -93,8 +79,8 @@ def packs(folder):
     root, place = draw_release(folder / "yolo"), folder / "packs"
     files = sorted(path for path in root.rglob("*") if path.suffix in (".jpg", ".txt"))
     data = ["data=affectnet", f"data.root={root}", "data.processes=1", "preprocessing.size=40"]
-    with patch.dict(os.environ, {"EMODET_PACKS": str(place)}):
-        assert run_here("emodet.prepare", *data) == 0
+    with patch.dict(os.environ, {"EMODET_PACKS": str(place)}), contextlib.redirect_stdout(io.StringIO()):
+        assert run_command("emodet.prepare", *data) == 0
     (inside,) = place.iterdir()
     drawn = sha(b"".join(str(file.relative_to(root)).encode() + file.read_bytes() for file in files))
     landmarks = ((16.0, 18.0), (32.0, 22.0), (23.0, 28.0), (17.0, 34.0), (30.0, 37.0))
@@ -118,7 +104,8 @@ def described(pack):
     return {"fingerprint": pack.fingerprint, "faces": len(pack), "splits": splits}
 
 
-# 2. Readers, on releases of the reader tests of abc22e5, collected by `capture_releases.py` (see commit e373e13).
+# 2. Readers, on the releases that the reader tests of abc22e5 made, and on those of 2f025f2 (id 727 and up), which also
+# have their pictures: of these the names, numbers and values in notes and refusals are recorded too.
 
 
 def unpack_releases(folder):
@@ -128,15 +115,23 @@ def unpack_releases(folder):
     return json.loads((HERE / "releases.json").read_text())
 
 
+FACTS = re.compile(r"(?<!\w)'[^']*'|\b(?:line|row) \d+|\b\w+=[^\s,;]+|[^\s'\":;,()]*\.\w+|\b\d[\d,.]*")
+
+
+def facts(text):
+    """Quoted values, arguments with their values, lines, numbers and files in a message, whatever words are between."""
+    return sorted({found.rstrip(".,") for found in FACTS.findall(text)})
+
+
 def read_samples(root, reader, options):
-    """Return the samples as plain tuples, and the left-out counts.
+    """Return the reader, the samples as plain tuples, and the listing.
 
     A sample is (path, split, emotion, box, soft label, valence, arousal, landmarks, subject).
     """
-    listing = open_reader(root, reader, **options).read()
-    left_out = dict(listing.left_out)
+    made = open_reader(root, reader, **options)
+    listing = made.read()
     fields = ("key", "split", "emotion", "box", "soft_label", "valence", "arousal", "landmarks", "subject")
-    return [[getattr(record, field) for field in fields] for record in listing.samples], left_out
+    return made, [[getattr(record, field) for field in fields] for record in listing.samples], listing
 
 
 def read_case(folder, case):
@@ -149,15 +144,27 @@ def read_case(folder, case):
             return round(float(value), 4) + 0.0
         return [plain(each) for each in value]
 
+    root, more = folder / case["id"] / case["root"], "about" in case
     try:
-        samples, left_out = read_samples(folder / case["id"] / case["root"], case["reader"], case["options"])
-    except EmodetError:
-        return {"error": True}
+        made, samples, listing = read_samples(root, "auto" if case.get("auto") else case["reader"], case["options"])
+    except EmodetError as problem:
+        return {"error": facts(str(problem).replace(str(root.parent), "")) if more else True}
     samples = sorted(([plain(value) for value in sample] for sample in samples), key=json.dumps)
     counts = Counter(f"{split}/{'none' if label is None else CLASSES[int(label)]}" for _, split, label, *_ in samples)
     digests = [sha(json.dumps([sample[:end] for sample in samples]).encode(), 12) for end in (4, 9)]
     found = {"counts": dict(sorted(counts.items())), "basic": digests[0], "all": digests[1]}
-    return found | ({"left_out": left_out} if left_out else {})
+    if more:
+        assert (type(made), listing.class_names) == (READERS[case["reader"]], CLASSES)
+        found["pictures"] = sha(b"".join(encoded(made, sample) for sample in listing.samples), 12)
+        found |= {"notes": [len(listing.notes), *facts(" ".join(listing.notes))]} if listing.notes else {}
+    return found | ({"left_out": dict(listing.left_out)} if listing.left_out else {})
+
+
+def encoded(reader, sample):
+    try:
+        return reader.encoded(sample)
+    except EmodetError as problem:
+        return str(facts(str(problem).replace(str(reader.root), ""))).encode()
 
 
 # 3. Figures of the evaluation report.

@@ -65,7 +65,7 @@ READERS = sorted({case["reader"] for case in json.loads((adapter.HERE / "release
 
 @pytest.mark.parametrize("reader", READERS)
 def test_readers(cases, reader):
-    """To look at the release of a case: ``tar -xJf releases.tar.xz ID``."""
+    """To look at the release of a case: ``tar -xJf releases.tar.xz ID``; most say in `releases.json` what they show."""
     folder, every = cases
     expected, own = golden("readers")[0], [case for case in every if case["reader"] == reader]
     found = {case["id"]: adapter.read_case(folder, case) for case in own}

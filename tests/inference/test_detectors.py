@@ -175,8 +175,10 @@ def test_weights_that_are_not_there_or_not_right(tmp_path, monkeypatch):
         make_detector(f"yunet:{tmp_path / 'none.onnx'}")
     wrong = tmp_path / "wrong.onnx"
     wrong.write_bytes(b"not weights")
+    level = cv2.utils.logging.getLogLevel()
     with pytest.raises(EmodetError, match="cannot load"):
         make_detector(f"yunet:{wrong}")
+    assert cv2.utils.logging.getLogLevel() == level
     monkeypatch.setenv("EMODET_YUNET", str(tmp_path / "none.onnx"))
     for name in ("auto", "yunet"):  # what was asked for by name is not passed over in silence
         with pytest.raises(EmodetError, match="EMODET_YUNET"):

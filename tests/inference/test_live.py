@@ -1,70 +1,45 @@
 import threading
 import time
-from contextlib import closing
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import ExitStack, closing
 
 import cv2
 import numpy as np
 import pytest
+from made_files import web_server
 
 from emodet.errors import EmodetError
+from emodet.inference import capture
 from emodet.inference.capture import LiveVideo, open_video, read_ahead
 from emodet.inference.pipeline import recognise_video
 
 
-class Camera(ThreadingHTTPServer):
-    """A network camera on this machine: motion JPEG, which hangs up after so many frames, so many times."""
-
-    daemon_threads = True
-
-    def __init__(self, frames, calls, pause_s=0.01):
-        self.frames, self.calls, self.pause_s = frames, calls, pause_s
-        super().__init__(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self.serve_forever, daemon=True).start()
-        self.url = f"http://127.0.0.1:{self.server_address[1]}/live.mjpg"
-
-
-class Handler(BaseHTTPRequestHandler):
-    def log_message(self, *_):
-        pass
-
-    def do_GET(self):
-        if self.server.calls <= 0:
-            self.send_error(503)
-            return
-        self.server.calls -= 1
-        self.send_response(200)
-        self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
-        self.end_headers()
-        try:
-            for index in range(self.server.frames):
-                done, data = cv2.imencode(".jpg", np.full((48, 64, 3), index % 250, dtype=np.uint8))
-                assert done
-                head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(data)}\r\n\r\n"
-                self.wfile.write(head.encode() + data.tobytes() + b"\r\n")
-                time.sleep(self.server.pause_s)
-        except OSError:
-            pass
-
-
 @pytest.fixture
 def camera():
-    servers = []
+    """Start a network camera: motion JPEG, which hangs up after so many frames, so many times. Returns its address."""
+    with ExitStack() as servers:
 
-    def start(*arguments, **options):
-        servers.append(Camera(*arguments, **options))
-        return servers[-1]
+        def start(frames, calls, pause_s=0.01):
+            left = iter(range(calls))
 
-    yield start
-    for server in servers:
-        server.shutdown()
-        server.server_close()
+            def parts():
+                for index in range(frames):
+                    data = cv2.imencode(".jpg", np.full((48, 64, 3), index % 250, dtype=np.uint8))[1].tobytes()
+                    head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(data)}\r\n\r\n"
+                    yield head.encode() + data + b"\r\n"
+                    time.sleep(pause_s)
+
+            def answer(_):
+                return None if next(left, None) is None else ("multipart/x-mixed-replace; boundary=frame", parts())
+
+            return f"http://{servers.enter_context(web_server(answer))}/live.mjpg"
+
+        yield start
 
 
 def test_a_dropped_stream_is_opened_again_and_given_up_in_the_end(camera):
-    server = camera(frames=30, calls=3)
+    address = camera(frames=30, calls=3)
     told = []
-    video = LiveVideo(server.url, attempts=3, first_wait_s=0.01, on_event=told.append)
+    video = LiveVideo(address, attempts=3, first_wait_s=0.01, on_event=told.append)
     frames = []
     with pytest.raises(EmodetError, match="3 attempts"):
         frames.extend(frame.index for frame in video)
@@ -72,9 +47,23 @@ def test_a_dropped_stream_is_opened_again_and_given_up_in_the_end(camera):
     assert told[-1].endswith("attempt 3 of 3 in 0.04 s")
 
 
+def test_a_stream_that_is_opened_again_keeps_its_limit_of_pixels(camera, monkeypatch):
+    limits = []
+
+    class Reader(capture.VideoReader):
+        def __init__(self, address, *, max_pixels):
+            limits.append(max_pixels)
+            super().__init__(address, max_pixels=max_pixels)
+
+    monkeypatch.setattr(capture, "VideoReader", Reader)
+    with pytest.raises(EmodetError, match="1 attempts"):
+        list(LiveVideo(camera(frames=5, calls=2), attempts=1, first_wait_s=0.01, max_pixels=5000))
+    assert limits == [5000] * 3
+
+
 def test_something_live_gives_its_newest_frame_and_counts_the_others(camera):
-    server = camera(frames=400, calls=1, pause_s=0.005)
-    video = LiveVideo(server.url, attempts=1, first_wait_s=0.01)
+    address = camera(frames=400, calls=1, pause_s=0.005)
+    video = LiveVideo(address, attempts=1, first_wait_s=0.01)
     seen = []
     with closing(iter(video)) as frames:
         for frame in frames:
@@ -90,8 +79,8 @@ def test_something_live_gives_its_newest_frame_and_counts_the_others(camera):
 
 
 def test_closing_from_outside_ends_the_iteration_soon(camera):
-    server = camera(frames=10_000, calls=1)
-    video = open_video(server.url, live=True)
+    address = camera(frames=10_000, calls=1)
+    video = open_video(address, live=True)
     assert isinstance(video, LiveVideo)
     threading.Timer(0.3, video.close).start()
     started = time.perf_counter()
@@ -100,7 +89,7 @@ def test_closing_from_outside_ends_the_iteration_soon(camera):
 
 
 def test_results_can_be_closed_while_the_connection_is_lost(camera, recognizer):
-    video = LiveVideo(camera(frames=5, calls=1).url, attempts=1, first_wait_s=60)
+    video = LiveVideo(camera(frames=5, calls=1), attempts=1, first_wait_s=60)
     started = time.perf_counter()
     with closing(recognise_video(recognizer, video)) as results:
         assert next(results).frame.image_rgb.shape == (48, 64, 3)

@@ -16,7 +16,7 @@ from emodet.errors import EmodetError
 from emodet.inference.batch import Batch
 from emodet.inference.bulk import recognise_bulk
 from emodet.inference.detectors import WholePicture
-from emodet.inference.processes import Workers
+from emodet.inference.processes import recognise_in_processes
 from emodet.inference.recognizer import Recognizer
 from emodet.inference.sources import find_sources
 from emodet.predict import main
@@ -205,14 +205,14 @@ def test_a_picture_that_ends_its_process_is_an_error_and_the_others_are_done(mod
     Image.new("RGB", (40, 40), (255, 255, 255)).save(deadly)
     batch = Batch(Recognizer(model_path, detector=Fragile(), threads=1), None)
     sources = find_sources([str(pictures / "0*"), str(deadly), str(pictures / "1*")]).sources
-    finished = [done for results in Workers(batch, 2).run(sources) for done in results]
+    finished = [done for results in recognise_in_processes(batch, sources, 2) for done in results]
     assert {done.counts.name for done in finished if done.counts.error} == {str(deadly)}
     assert sum(done.counts.faces for done in finished) == 20
     assert "worker process died" in capsys.readouterr().err
     for number in range(5):
         Image.new("RGB", (40 + number, 40), (255, 255, 255)).save(tmp_path / f"{number}.png")
     with pytest.raises(EmodetError, match="--workers"):
-        list(Workers(batch, 2).run(find_sources([str(tmp_path)]).sources))
+        list(recognise_in_processes(batch, find_sources([str(tmp_path)]).sources, 2))
 
 
 @pytest.mark.slow

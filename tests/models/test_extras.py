@@ -72,27 +72,9 @@ def test_a_smaller_size_is_the_mean_of_the_pixels():
     np.testing.assert_allclose(reduced.numpy(), means.numpy(), rtol=0, atol=1e-4)
 
 
-@pytest.mark.parametrize(
-    ("extra", "message"),
-    [
-        (lambda: Mixup(mixup=-0.1), r"training\.mixup=-0\.1"),
-        (lambda: Mixup(cutmix=float("nan")), r"training\.cutmix=nan"),
-        (lambda: Mixup(mix_prob=1.5), r"training\.mix_prob=1\.5"),
-        (lambda: ProgressiveSizes([[0, 15]]), r"training\.progressive_sizes=.*16"),
-        (lambda: ProgressiveSizes([[0, 33]]), r"training\.progressive_sizes=.*32"),
-        (lambda: ProgressiveSizes([[3, 32], [0, 16]]), r"training\.progressive_sizes=.*rising"),
-        (lambda: ProgressiveSizes([[-1, 16]]), r"training\.progressive_sizes=.*16"),
-        (lambda: SharpnessAware(0.0), r"training\.sam_rho=0\.0"),
-    ],
-)
-def test_extras_that_cannot_be(extra, message):
-    with pytest.raises(EmodetError, match=message):
-        made(extras=[extra()]).setup("fit")
-
-
 class Counts(L.Callback):
     def on_train_batch_end(self, trainer: L.Trainer, module: Any, *_: Any) -> None:
-        self.faces = int(module.train_metrics.scores.confmat.sum())
+        self.faces = int(module.train_metrics.confusion.sum())
 
 
 class Dropout(TrainingExtra):

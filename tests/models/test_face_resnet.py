@@ -72,12 +72,6 @@ def test_pretrained_features_of_a_drawn_face():
     assert float(features.sum()) == pytest.approx(168.614, abs=0.01)
 
 
-@needs_weights
-def test_every_convolution_starts_with_he_deviation():
-    for conv, _ in FaceResNet(pretrained=True).convolutions():
-        assert conv.weight.std().item() == pytest.approx((2 / conv.weight[0].numel()) ** 0.5, rel=1e-3)
-
-
 def test_another_file_is_refused_and_nothing_imported(tmp_path, monkeypatch):
     package = tmp_path / "face_recognition_models"
     (package / "models").mkdir(parents=True)

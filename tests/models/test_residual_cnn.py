@@ -19,7 +19,7 @@ def order_of_calls(net, x):
     return calls
 
 
-def test_its_layers_run_in_the_published_order():
+def test_layers_in_the_published_order_with_their_widths_kernels_dropouts_and_biases():
     stage = [
         *("Conv2d", "BatchNorm2d", "ReLU"),
         *("Conv2d", "BatchNorm2d", "ReLU", "Conv2d", "BatchNorm2d", "ReLU"),
@@ -27,9 +27,6 @@ def test_its_layers_run_in_the_published_order():
     ]
     head = ["AdaptiveAvgPool2d", "Flatten", "Linear", "ReLU", "BatchNorm1d", "Dropout", "Linear"]
     assert order_of_calls(ResidualCNN().eval(), torch.zeros(1, 3, 96, 96)) == [*4 * stage, *head]
-
-
-def test_widths_kernels_dropouts_and_biases():
     net = ResidualCNN()
     convolutions = [module for module in net.modules() if isinstance(module, nn.Conv2d)]
     widths = [32, 32, 32, 64, 64, 64, 128, 128, 128, 256, 256, 256]

@@ -1,6 +1,8 @@
 """A run that was stopped and resumed gives the weights, and the curves, of a run that was not."""
 
+import csv
 import os
+import shlex
 import shutil
 import signal
 
@@ -10,6 +12,7 @@ import yaml
 from made_files import csv_rows
 
 from emodet.errors import EmodetError
+from emodet.training.folder import RunFolder
 from emodet.training.resume import batch_size_for
 
 pytestmark = pytest.mark.usefixtures("without_pictures")
@@ -148,14 +151,27 @@ def short(command_once, small, tmp_path_factory):
         *("optimizer=sgd", "trainer=ddp", "training.monitor=val/loss", "callbacks.best.keep=last"),
     ],
 )
-def test_what_a_resumed_run_cannot_change_is_refused_and_nothing_is_written(override, short, refused):
+def test_what_a_resumed_run_cannot_change_is_refused_and_nothing_is_written(override, short, refused, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(short, run)
     named = ("config.yaml", "metrics.csv", "checkpoints/last.ckpt", "checkpoints/best.ckpt")
-    files = {short / name: (short / name).read_bytes() for name in named}
-    error = refused("emodet.train", f"resume={short}", *GO_ON, override)
+    files = {run / name: (run / name).read_bytes() for name in named}
+    error = refused("emodet.train", f"resume={run}", *GO_ON, override)
     assert override.partition("=")[0] in error
     assert "init_from=" in error or "Leave data.batch_size out" in error
     for file, content in files.items():
         assert file.read_bytes() == content, file
+
+
+def test_the_refusal_of_more_epochs_names_a_command_that_trains_them(short, command, refused, tmp_path, monkeypatch):
+    monkeypatch.setenv("EMODET_OUTPUTS", str(tmp_path))
+    error = refused("emodet.train", f"resume={short}", "trust=[own_classes]", "trainer.max_epochs=3")
+    assert "schedule was made for 2" in error
+    arguments = shlex.split(error.partition("python -m emodet.train ")[2])
+    assert command("emodet.train", *arguments, "callbacks.stop=null") == 0
+    (run,) = (tmp_path / "ferplus").iterdir()
+    assert checkpoint(run)["epoch"] == 2
+    assert yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))["net"]["channels"] == [4, 4, 8, 8]
 
 
 def test_a_mistyped_key_of_a_resumed_run_names_the_nearest(short, refused):
@@ -240,3 +256,45 @@ def test_another_global_batch_is_refused():
         batch_size_for(BATCH, 64, 1)
     with pytest.raises(EmodetError, match=r"3 processes cannot share this run's 32 faces"):
         batch_size_for(BATCH, 16, 3)
+
+
+# The metrics of attempts are joined.
+
+
+def write_attempt(folder, number, rows):
+    file = folder / "csv" / str(number) / "metrics.csv"
+    file.parent.mkdir(parents=True)
+    with file.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, ["epoch", "step", "train/loss", "val/loss", "lr"])
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def test_attempts_are_joined_and_the_later_row_of_a_step_stays(tmp_path):
+    run = RunFolder(tmp_path)
+    assert run.attempts == 0
+    first = [
+        {"epoch": 0, "step": 8, "train/loss": 2.0},
+        {"epoch": 0, "step": 8, "val/loss": 2.1},
+        {"epoch": 1, "step": 17, "train/loss": 1.5},
+    ]
+    write_attempt(tmp_path, 0, first)
+    write_attempt(tmp_path, 2, [{"epoch": 2, "step": 26, "train/loss": 1.0}])
+    write_attempt(tmp_path, 10, [{"epoch": 1, "step": 17, "train/loss": 1.4}, {"epoch": 3, "step": 100, "lr": 0.1}])
+    assert run.attempts == 3
+    assert csv_rows(run.merge_metrics(), empty=False) == [
+        {"epoch": "0", "step": "8", "train/loss": "2.0"},
+        {"epoch": "0", "step": "8", "val/loss": "2.1"},
+        {"epoch": "1", "step": "17", "train/loss": "1.4"},
+        {"epoch": "2", "step": "26", "train/loss": "1.0"},
+        {"epoch": "3", "step": "100", "lr": "0.1"},
+    ]
+
+
+def test_an_attempt_that_a_kill_cut_short_is_no_obstacle(tmp_path):
+    write_attempt(tmp_path, 0, [{"epoch": 0, "step": 8, "train/loss": 2.0}])
+    file = tmp_path / "csv/0/metrics.csv"
+    file.write_text(file.read_text(encoding="utf-8") + "1,", encoding="utf-8")
+    (tmp_path / "csv/1").mkdir()
+    (tmp_path / "csv/1/metrics.csv").touch()
+    assert [row["step"] for row in csv_rows(RunFolder(tmp_path).merge_metrics())] == ["8"]

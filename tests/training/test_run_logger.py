@@ -2,7 +2,9 @@
 
 import math
 import re
+import runpy
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +117,16 @@ def test_the_dashboard_names_only_what_a_run_logs(log):
     assert len(named) > 20
     logged = {key for row in log.history for key in row} | set(log.summary)
     assert {name for name in named if not any(key == name or key.startswith(f"{name}.") for key in logged)} == set()
+
+
+def test_the_dashboard_is_printed_without_a_team(capsys, monkeypatch):
+    pytest.importorskip("wandb_workspaces")
+    monkeypatch.setattr(sys, "argv", ["workspace.py", "--print"])
+    runpy.run_path(str(Path(__file__).parents[2] / "experiments/dashboards/workspace.py"), run_name="__main__")
+    assert "val/accuracy" in capsys.readouterr().out
+    monkeypatch.setattr(sys, "argv", ["workspace.py"])
+    with pytest.raises(SystemExit):
+        runpy.run_path(str(Path(__file__).parents[2] / "experiments/dashboards/workspace.py"), run_name="__main__")
 
 
 @pytest.mark.slow

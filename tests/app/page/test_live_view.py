@@ -43,7 +43,7 @@ def test_before_the_camera_starts_the_page_says_what_it_is_not_for(watched):
     assert page.locator("#live").is_hidden()
 
 
-def test_a_face_is_found_and_named(live):
+def test_a_face_is_found_named_followed_and_heard(live):
     page = live.page
     until(page, "document.querySelector('#camera-faces h3 span + span').textContent === 'happiness'")
     shares = [int(text.removesuffix(" %")) for text in page.locator("#camera-faces .share").all_inner_texts()]
@@ -52,16 +52,10 @@ def test_a_face_is_found_and_named(live):
     assert 97 <= sum(shares) <= 103
     until(page, "document.querySelector('#camera-rate').textContent > 0")
     assert int(page.inner_text("#camera-latency")) > 0
-
-
-def test_the_face_keeps_its_number_while_it_sways(live):
     page = live.page
     number = re.search(r"face \d+", page.inner_text("#camera-faces h3"))[0]
     frames(page, 20)
     assert number in page.inner_text("#camera-faces h3")
-
-
-def test_a_screen_reader_hears_it(live):
     until(live.page, "document.querySelector('#camera-said').textContent === 'happiness'")
     assert live.page.get_attribute("#camera-said", "aria-live") == "polite"
 

@@ -29,23 +29,17 @@ def written(tmp_path_factory, command_once):
     return folder
 
 
-def test_the_folder_is_whole_and_small_enough(written):
+def test_the_folder_is_whole_small_enough_and_knows_the_model_file(written):
     files = [file for file in written.rglob("*") if file.is_file()]
     assert sum(file.stat().st_size for file in files) < ALL_OF_IT
     assert (written / "index.html").is_file()
     assert not list(written.parent.glob(".*"))  # nothing unfinished stays
-
-
-def test_every_module_that_is_imported_is_there_and_nothing_is_from_elsewhere(written):
     for file in (*written.rglob("js/**/*.js"), written / "index.html"):
         content = file.read_text(encoding="utf-8")
         for name in re.findall(r'(?:from|import|src=|href=)\s*\(?"([^"#]+)"', content):
             assert (file.parent / name).resolve().is_file(), f"{file}: {name}"
         assert "https://" not in content
         assert "http://" not in content.replace("http://www.w3.org", "")
-
-
-def test_the_page_knows_the_model_file(written):
     about = json.loads((written / "page.json").read_text(encoding="utf-8"))
     info = shipped_model("int8").info
     assert about["server"] is None

@@ -5,9 +5,9 @@ import { element, percent } from "./page.js";
 
 const MOST = 4;
 
-/** The colours of the classes, and of faces whose emotion is uncertain. */
-export function legend(place, { class_names: names, colours }) {
-  const entries = [...names, "uncertain"].map((name) => {
+/** The colours of the classes, and by default of faces whose emotion is uncertain. */
+export function legend(place, { class_names: names, colours }, more = ["uncertain"]) {
+  const entries = [...names, ...more].map((name) => {
     const swatch = element("span", { className: "swatch", "aria-hidden": "true" });
     swatch.style.background = colours[name];
     return element("li", {}, swatch, name);

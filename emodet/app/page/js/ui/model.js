@@ -1,5 +1,6 @@
 /** The model tab: card, metrics, classes, terms, and what runs the model here. */
 
+import { legend } from "./faces.js";
 import { markdown } from "./markdown.js";
 import { byId, element, megabytes } from "./page.js";
 
@@ -22,16 +23,13 @@ export class ModelTab {
     this.shown = true;
     const { model, detector } = this.about;
     const running = element("span", {}, "loading …");
-    const classes = model.class_names.map((name) => {
-      const swatch = element("span", { className: "swatch", "aria-hidden": "true" });
-      swatch.style.background = model.colours[name];
-      return element("span", {}, swatch, `${name}  `);
-    });
+    const classes = element("ul", { className: "classes" });
+    legend(classes, model, []);
     const cut = model.preprocessing;
     const facts = [
       ["Model file", `${model.file.split("/").at(-1)}, ${megabytes(model.bytes)}, ${model.precision}`],
       ["Classes", classes],
-      ["Crop", `${cut.size} × ${cut.size} pixels, ${cut.colour}, margin ${cut.margin}, alignment by ${cut.alignment}`],
+      ["Crop", `${cut.size} × ${cut.size} pixels, ${cut.colour}, margin ${cut.margin}, alignment: ${cut.alignment}`],
       ["Temperature", model.temperature.toFixed(3)],
       ...(model.class_shares ? [["Shares in training", model.class_names.map((name, at) => `${name} ${(100 * model.class_shares[at]).toFixed(1)} %`).join(", ")]] : []),
       ["Face detector", `CenterFace, ${megabytes(detector.bytes)}`],

@@ -1,9 +1,9 @@
-"""The YOLO export: classes by the names in data.yaml, pictures and labels paired by stem."""
+"""Exports of AffectNet: YOLO, with classes by name and pairs by stem; labels.csv, whose two sources may not agree."""
 
 import contextlib
 
 import pytest
-from on_disk import error_of, faces, has_note, put_files, read
+from on_disk import error_of, faces, has_note, put_files, put_lines, read
 
 from emodet.datasets.readers import open_reader
 from emodet.errors import EmodetError
@@ -43,25 +43,6 @@ def test_maps_classes_by_name(release):
     assert reader.encoded(listing.samples[-1]) == b"images/v1.jpg"
 
 
-@pytest.mark.parametrize(
-    "names",
-    [
-        "names:\n" + "".join(f"  {i}: {name}\n" for i, name in enumerate(ALPHABETICAL)),
-        "names:\n" + "".join(f"  '{i}': {name.upper()}\n" for i, name in reversed(list(enumerate(ALPHABETICAL)))),
-        "names:\n" + "".join(f"- {name}\n" for name in ALPHABETICAL),
-    ],
-    ids=["by number", "by quoted number, backwards", "block list"],
-)
-def test_names_as_list_and_as_dict_in_any_order(release, names):
-    before = faces(read(release))
-    (release / "data.yaml").write_text(names)
-    assert faces(read(release)) == before
-    (release / "data.yaml").write_text("names: [neutral, happy, sad, surprise, fear, disgust, anger, none]")
-    listing = read(release)
-    assert [sample.emotion for sample in listing.samples if sample.split == "train"] == list(range(7))
-    assert listing.left_out == {"none": 1}
-
-
 def test_the_first_line_counts_and_stems_pair(release):
     put_face(release, "train", "more", "\n6 0.5 0.5 1 1\n0 0.1 0.1 0.2 0.2\n")
     put_face(release, "train", "empty", "")
@@ -83,39 +64,6 @@ def test_the_first_line_counts_and_stems_pair(release):
     assert has_note(listing, "1 files with several lines")
 
 
-@pytest.mark.parametrize("gone", ["images/b3_png.rf.0123.png", "labels"])
-def test_an_incomplete_part_stops(release, gone):
-    (release / "train" / gone).rename(release / "elsewhere")
-    assert str(release / "train") in error_of(release)
-
-
-def test_a_validation_folder_called_val_and_one_folder_further_down(release, tmp_path_factory):
-    (release / "valid").rename(release / "val")
-    outer = tmp_path_factory.mktemp("outer")
-    release.rename(outer / "export")
-    assert faces(read(outer))["val/images/v1.jpg"] == ("val", "happiness")
-
-
-@pytest.mark.parametrize(
-    "label", ["8 0.5 0.5 1 1", "-1 0.5 0.5 1 1", "1.5 0.5 0.5 1 1", "anger 0 0 1 1", "3", "nan " * 5]
-)
-def test_a_label_that_does_not_fit_is_named(release, label):
-    put_face(release, "train", "odd", label)
-    assert all(part in error_of(release) for part in ("odd.txt", label.split()[0]))
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        *("names: [anger, person]", "names: [anger, angry]", "names: 8", "names: []", "names: {first: anger}", "nc: 8"),
-        *("- a\n", "names: [", "names: !!python/object/apply:os.getcwd []", ""),
-    ],
-)
-def test_a_data_yaml_that_does_not_fit_is_named(release, content):
-    (release / "data.yaml").write_text(content)
-    assert "data.yaml" in error_of(release)
-
-
 def test_data_yaml_runs_no_code(release, capsys):
     (release / "data.yaml").write_text(
         "names: [anger]\nx: !!python/object/apply:builtins.print [this must not be printed]"
@@ -123,3 +71,27 @@ def test_data_yaml_runs_no_code(release, capsys):
     with contextlib.suppress(EmodetError):
         read(release)
     assert "must not be printed" not in capsys.readouterr().out
+
+
+def test_the_source_of_labels_csv_decides_and_agreement_is_reported(tmp_path):
+    rows = ["anger/image0000006.jpg,surprise", "anger/image0000007.jpg,anger", "contempt/image0000006.jpg,contempt"]
+    put_files(tmp_path, *(row.split(",")[0] for row in rows))
+    put_lines(
+        tmp_path / "labels.csv", ",pth,label,relFCs", *(f"{number},{row},0.87" for number, row in enumerate(rows))
+    )
+    reader = open_reader(tmp_path)
+    listing = reader.read()
+    # One base name in two folders: the key is the whole path.
+    assert faces(listing) == {
+        "anger/image0000006.jpg": ("train", "surprise"),
+        "anger/image0000007.jpg": ("train", "anger"),
+        "contempt/image0000006.jpg": ("train", "contempt"),
+    }
+    assert has_note(listing, "the csv", "2 of 3", "66.7%")
+    assert has_note(listing, "3 (29,042)")
+    other = open_reader(tmp_path, label_source="folder")
+    assert faces(other.read())["anger/image0000006.jpg"] == ("train", "anger")
+    assert has_note(other.read(), "the folder", "2 of 3")
+    assert reader.options() != other.options()
+    assert reader.encoded(listing.samples[0]) == b"anger/image0000006.jpg"
+    assert all(part in error_of(tmp_path, label_source="both") for part in ("label_source='both'", "csv, folder"))

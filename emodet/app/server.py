@@ -1,0 +1,143 @@
+"""What the operations share: models and detectors by name, the queue of images, the videos."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+import anyio
+from fastapi import Depends, Request
+
+from emodet.app.errors import ApiError, busy
+from emodet.app.page.files import model_card
+from emodet.app.processes import Decoders
+from emodet.app.schema import Options
+from emodet.app.settings import Settings
+from emodet.app.video_jobs import VideoJobs
+from emodet.errors import EmodetError
+from emodet.inference import yunet
+from emodet.inference.detectors import Detector, make_detector
+from emodet.inference.recognizer import Recognizer
+from emodet.modelfile import SHIPPED, ModelFile, model_path, read_model_file
+
+Result = TypeVar("Result")
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A model that requests can name, and its model card (Markdown)."""
+
+    name: str
+    file: ModelFile
+    path: Path
+    card: str | None
+
+
+class Server:
+    """One per application; operations get it as a `ServerDep`. Models and detectors are opened once, for all threads.
+
+    Attributes:
+        offers: The models by name; the first is that of requests that name none.
+        auto: The detector of requests with ``detector=auto``.
+        detectors: Name of a detector to its specification for `make_detector`.
+        workers: Limits the images that are recognised in parallel; the others are in its queue.
+        page_problem: Why there is no page; None if there is one.
+        held_bytes: Encoded images in memory, all requests together.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        """Open the models; `EmodetError` if one or the detector is missing or invalid, or two have the same name."""
+        self.offers: dict[str, Offer] = {}
+        for text in settings.models or SHIPPED:
+            offer = _open(text, settings)
+            if offer.name in self.offers:
+                raise EmodetError(f"--model {text}: there are two models called {offer.name}; use NAME=FILE")
+            self.offers[offer.name] = offer
+        self._threads, self.limits = settings.threads, settings.limits
+        self.auto = make_detector(settings.detector, threads=settings.threads)
+        self._opened: dict[str, Detector] = {self.auto.name: self.auto}
+        weights = yunet.installed_weights()  # without a download
+        self.detectors = {} if weights is None else {"yunet": f"yunet:{weights}"}
+        self.detectors |= {"centerface": "centerface", "none": "none"}
+        if settings.detector != "auto":
+            self.detectors[self.auto.name] = settings.detector
+        self.workers = anyio.CapacityLimiter(settings.workers)
+        self.decoders, self.jobs = Decoders(seconds=self.limits.decode_seconds), VideoJobs(self.limits)
+        self.page_problem: str | None = None
+        self.held_bytes = 0
+
+    @property
+    def waiting(self) -> int:
+        """Number of images in the queue."""
+        return self.workers.statistics().tasks_waiting
+
+    def offer(self, name: str | None = None) -> Offer:
+        """A model by name; None for the default. Raises an `ApiError` if there is none."""
+        found = self.offers.get(next(iter(self.offers)) if name is None else name)
+        if found is None:
+            message = f"There is no model called {str(name)[:80]!r}."
+            raise ApiError(404, "not_found", message, f"There are {', '.join(self.offers)}.")
+        return found
+
+    def recognizer(self, options: Options) -> Recognizer:
+        """A recognizer for a request. Raises an `ApiError` if there is no such model, detector or prior."""
+        offer = self.offer(options.model)
+        name = self.auto.name if options.detector == "auto" else options.detector
+        if name not in self.detectors:
+            message = f"The detector {name!r} is not available."
+            raise ApiError(404, "not_found", message, f"There are {', '.join(self.detectors)}.")
+        if name not in self._opened:
+            self._opened[name] = make_detector(self.detectors[name], threads=self._threads)
+        try:
+            return Recognizer(
+                offer.file,
+                detector=self._opened[name],
+                **options.model_dump(include={"min_confidence", "max_faces", "prior"}),
+            )
+        except EmodetError:  # the schema has checked the other values
+            message = f"prior=balanced: {offer.name} does not state the share of every class in its training data."
+            raise ApiError(422, "bad_value", message, "Use prior=trained, or another model.") from None
+
+    def check_queue(self) -> None:
+        """Raise an `ApiError` if the queue of images is full."""
+        if self.workers.available_tokens <= 0 and self.waiting >= self.limits.waiting:
+            raise busy(f"The server is busy: {self.waiting} images are in the queue.")
+
+    async def run(self, work: Callable[[], Result]) -> Result:
+        """Run `work` in a thread, where ONNX Runtime and OpenCV release the GIL; `ApiError` if none is free in time."""
+        self.check_queue()
+        try:
+            with anyio.fail_after(self.limits.queue_seconds):
+                return await anyio.to_thread.run_sync(work, limiter=self.workers)
+        except TimeoutError:
+            message = f"No worker was free within {self.limits.queue_seconds:g} seconds."
+            raise ApiError(503, "took_too_long", message, "Try again later.", headers={"Retry-After": "10"}) from None
+
+    def close(self) -> None:
+        """End all work but the images that are being recognised."""
+        self.decoders.close()
+        self.jobs.close()
+
+
+# Not a plain function: FastAPI would run it in a thread.
+async def _server(request: Request) -> Server:
+    server: Server = request.app.state.server
+    return server
+
+
+ServerDep = Annotated[Server, Depends(_server)]
+
+
+def _open(text: str, settings: Settings) -> Offer:
+    name, sign, rest = text.partition("=")
+    if not sign or Path(text).exists():
+        name, rest = "", text
+    path = model_path(rest)
+    name = name or path.stem
+    if not _NAME.fullmatch(name):
+        raise EmodetError(f"--model {text}: {name!r} cannot be part of a URL; use NAME=FILE (letters, digits, -._)")
+    file = read_model_file(path, providers=settings.providers, threads=settings.threads)
+    return Offer(name, file, path, model_card(path))

@@ -1,0 +1,104 @@
+"""Model files on the Hugging Face Hub, or in a local folder of the same layout; needs the extra ``hub``."""
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from emodet.errors import EmodetError, os_errors
+from emodet.files import write_atomically
+from emodet.inference.recognizer import Recognizer
+from emodet.installation import install
+from emodet.modelfile import model_path, read_model_file
+from emodet.modelinfo import ModelInfo
+
+MODEL, CARD = "emodet.onnx", "README.md"
+
+
+def save_pretrained(
+    model: str | os.PathLike[str], folder: str | os.PathLike[str], *, repo_id: str | None = None
+) -> Path:
+    """Copy a model file, or a shipped one by name, to a folder that `from_pretrained` reads, with a model card.
+
+    The example of the card loads `repo_id`, or the folder without one. `EmodetError` as in `push_to_hub`.
+    """
+    source, place = model_path(model), Path(folder)
+    card = _card(read_model_file(source).info, repo_id or place.as_posix())
+    with os_errors(f"folder={folder}: could not be written"):
+        place.mkdir(parents=True, exist_ok=True)
+        write_atomically(place / MODEL, source.read_bytes())
+        write_atomically(place / CARD, card.encode())
+    return place
+
+
+def push_to_hub(
+    model: str | os.PathLike[str], repo_id: str, *, private: bool | None = None, token: str | None = None
+) -> str:
+    """Upload a model file with its model card; check first that the terms of its training data allow it.
+
+    Args:
+        model: Path of a model file, or a shipped one: ``int8``, ``accurate`` or ``fp32``.
+        repo_id: ``user/name``; the repository is made if there is none.
+        private: Whether a new repository is private; None for the default of the account.
+        token: A token with write access; None for that of ``hf auth login`` or of the variable ``HF_TOKEN``.
+
+    Returns:
+        Address of the commit.
+
+    Raises:
+        EmodetError: The file is no model file, huggingface_hub is not installed, or the upload fails.
+    """
+    api = _library().HfApi(token=token)
+    with tempfile.TemporaryDirectory() as folder:
+        save_pretrained(model, folder, repo_id=repo_id)
+        try:
+            api.create_repo(repo_id, private=private, exist_ok=True)
+            return str(api.upload_folder(repo_id=repo_id, folder_path=folder, commit_message="Upload with emodet"))
+        except Exception as problem:  # those of the library and of its HTTP client have no common base
+            raise EmodetError(f"repo_id={repo_id}: the upload failed ({problem}); see `hf auth login`") from None
+
+
+def from_pretrained(repo: str | os.PathLike[str], *, revision: str | None = None, **options: Any) -> Recognizer:
+    """The `Recognizer` of a repository ``user/name``, downloaded once, or of a folder of `save_pretrained`.
+
+    Args:
+        repo: Repository, or an existing folder.
+        revision: Branch, tag or commit; a full commit hash always gives the same file. For repositories only.
+        **options: Keyword arguments of `Recognizer`.
+
+    Raises:
+        EmodetError: huggingface_hub is not installed, the file cannot be fetched or is no model file, or an option is
+            refused.
+    """
+    if Path(repo).is_dir():
+        return Recognizer(Path(repo) / MODEL, **options)
+    try:
+        file = _library().hf_hub_download(os.fspath(repo), MODEL, revision=revision)
+    except (OSError, ValueError) as problem:
+        raise EmodetError(
+            f"repo={repo}: neither a folder nor a repository with {MODEL} that can be fetched ({problem})"
+        ) from None
+    return Recognizer(file, **options)
+
+
+def _library() -> Any:
+    try:
+        import huggingface_hub
+    except ImportError:
+        raise EmodetError(f"the hub needs the package huggingface-hub: {install('hub')}") from None
+    return huggingface_hub
+
+
+def _card(info: ModelInfo, name: str) -> str:
+    figures = [
+        f"| {split} | {key} | {value:.4g} |" for split, all_ in info.metrics.items() for key, value in all_.items()
+    ]
+    lines = [
+        *("---", "library_name: emodet", "pipeline_tag: image-classification", "license: other", "---", ""),
+        *(f"Classes of a face: {', '.join(info.class_names)} ({info.precision}).", "", "```python"),
+        *("from emodet.inference.hub import from_pretrained", ""),
+        *(f'result = from_pretrained("{name}")("photo.jpg")', "```", "", "Training data and its terms:", ""),
+        *(f"- {data.name}: {data.terms}" for data in info.training_data),
+        *(("", "| split | metric | value |", "|---|---|---|", *figures) if figures else ()),
+    ]
+    return "\n".join([*lines, ""])

@@ -1,0 +1,172 @@
+"""The exported graph computes what the checkpoint computes, from raw crops; int8 inside the trunk, per channel."""
+
+import copy
+from pathlib import Path
+
+import cv2
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from made_teachers import made_classifier
+from onnx import TensorProto, helper, numpy_helper
+
+from emodet.errors import EmodetError
+from emodet.export.graph import OPSET, ProbabilityGraph, to_onnx
+from emodet.export.model_files import drawn_crops
+from emodet.export.quantisation import quantise, trunk_nodes
+from emodet.synthetic.faces import draw_face
+
+
+@pytest.fixture(scope="module")
+def classifier():
+    """Its temperature follows the sharpness."""
+    made = made_classifier()
+    made.temperature_slope.copy_(torch.tensor([-0.4, 0.2]))
+    return made
+
+
+@pytest.fixture(scope="module")
+def exported(classifier):
+    return to_onnx(classifier)
+
+
+@pytest.fixture(scope="module")
+def faces(classifier):
+    """uint8 (40, 48, 48, 3): drawn faces."""
+    return drawn_crops(classifier, 40)
+
+
+def torch_outputs(classifier, crops):
+    with torch.inference_mode():
+        return classifier.probabilities(torch.from_numpy(crops)).numpy()
+
+
+def onnx_outputs(model, crops, output="probabilities"):
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    return session.run([output], {"crops": crops})[0]
+
+
+def test_the_temperature_that_follows_the_sharpness_is_in_the_graph(classifier, exported, faces):
+    contrasted = made_classifier(contrast="crop")
+    contrasted.temperature_slope.copy_(classifier.temperature_slope)
+    for each, graph in ((classifier, exported), (contrasted, to_onnx(contrasted))):
+        expected, plain = torch_outputs(each, faces), copy.deepcopy(each)
+        plain.temperature_slope.zero_()
+        assert np.abs(torch_outputs(plain, faces) - expected).max() > 0.05
+        assert np.abs(onnx_outputs(graph, faces) - expected).max() <= 1e-5
+
+
+def test_crops_are_cut_as_in_training_and_their_channels_are_rgb(classifier, exported):
+    image = draw_face("fear", 3, 160).image
+    crop = classifier.preprocessing.crop(image, (20, 15, 140, 150))[None]
+    expected = torch_outputs(classifier, crop)
+    assert np.abs(onnx_outputs(exported, crop) - expected).max() <= 1e-5
+    assert np.abs(onnx_outputs(exported, crop[..., ::-1].copy()) - expected).max() > 3e-4
+
+
+def test_a_grey_net_s_graph_converts_colour_crops_as_opencv_does(faces):
+    grey = made_classifier(colour="grey")
+    graph = ProbabilityGraph(grey)
+    values = np.arange(0, 256, 5, dtype=np.uint8)
+    cube = np.stack(np.meshgrid(values, values, values), axis=-1).reshape(1, -1, 3)
+    luma = torch.floor(torch.from_numpy(cube).float() @ graph.luma + 0.5).numpy()[..., 0]
+    np.testing.assert_array_equal(luma, cv2.cvtColor(cube, cv2.COLOR_RGB2GRAY))
+    noise = np.random.default_rng(0).integers(0, 256, (16, 48, 48, 3), dtype=np.uint8)
+    colour = np.concatenate([faces, noise])
+    cut = np.stack([grey.preprocessing.crop(crop) for crop in colour])
+    with torch.inference_mode():
+        found = graph(torch.from_numpy(colour)).numpy()
+    assert np.abs(found - torch_outputs(grey, cut)).max() <= 1e-5
+
+
+def test_normalisation_by_the_crop_s_own_contrast_is_part_of_the_graph(faces):
+    own = made_classifier(contrast="crop", colour="grey")
+    crops = np.stack([own.preprocessing.crop(face) for face in faces[:16]]) // 4 * 4
+    model = to_onnx(own)
+    found = onnx_outputs(model, crops)
+    assert np.abs(found - torch_outputs(own, crops)).max() <= 1e-5
+    # As `normalise` computes it in numpy, and so equal for the same face in a quarter of the light.
+    with torch.inference_mode():
+        logits = own.net(torch.from_numpy(own.preprocessing.normalise(crops))) / own.temperature
+    assert np.abs(found - logits.softmax(dim=1).numpy()).max() <= 1e-5
+    assert np.abs(onnx_outputs(model, crops // 4) - found).max() <= 1e-3
+    assert np.isfinite(onnx_outputs(model, np.zeros_like(crops[:1]))).all()
+
+
+def test_the_graph_is_standard_onnx_without_traces_of_this_machine(exported):
+    assert [(each.domain, each.version) for each in exported.opset_import] == [("", OPSET)]
+    assert exported.ir_version <= 10
+    data = exported.SerializeToString()
+    assert str(Path.cwd()).encode() not in data
+    assert b"site-packages" not in data
+    assert exported.graph.input[0].type.tensor_type.shape.dim[0].dim_param == "N"
+    trunk = {node.op_type for node in exported.graph.node if any("stages" in name for name in node.input)}
+    assert "BatchNormalization" not in trunk  # folded into the convolutions
+
+
+# Quantisation.
+
+
+@pytest.fixture(scope="module")
+def int8(exported, faces):
+    return quantise(exported, faces)
+
+
+def producers(model):
+    return {name: node for node in model.graph.node for name in node.output}
+
+
+def convolution_weights(model):
+    tensors = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    scaled = [producers(model)[node.input[1]] for node in model.graph.node if node.op_type == "Conv"]
+    assert {node.op_type for node in scaled} == {"DequantizeLinear"}
+    return [(tensors[node.input[0]], tensors[node.input[1]]) for node in scaled]
+
+
+def test_every_convolution_has_int8_weights_with_a_scale_per_channel(exported, faces, int8):
+    pairs = convolution_weights(int8)
+    assert len(pairs) == 12
+    for weight, scale in pairs:
+        assert (weight.dtype, scale.shape) == (np.int8, (weight.shape[0],))
+        assert len(np.unique(scale)) > 1
+    # Seven bits, or eight.
+    full = convolution_weights(quantise(exported, faces, reduce_range=False))
+    assert max(np.abs(weight.astype(int)).max() for weight, _ in pairs) <= 64
+    assert max(np.abs(weight.astype(int)).max() for weight, _ in full) > 64
+
+
+def test_normalisation_head_temperature_and_softmax_stay_float(exported, int8):
+    made_by = producers(int8)
+    quantised = [node for node in int8.graph.node if node.op_type in ("Conv", "MaxPool")]
+    assert {made_by[node.input[0]].op_type for node in quantised} == {"DequantizeLinear"}
+    # What is outside the trunk of the exported graph is there unchanged.
+    trunk = set(trunk_nodes(exported))
+    outside = [node.op_type for node in exported.graph.node if node.name not in trunk]
+    assert {"Gemm", "Softmax", "Cast", "Relu"} <= set(outside)
+    kinds = ("QuantizeLinear", "DequantizeLinear", "Conv", "MaxPool", "Add", "Relu")
+    kept = [node.op_type for node in int8.graph.node if node.op_type not in kinds]
+    assert sorted(kept) == sorted(kind for kind in outside if kind not in kinds)
+    heads = [node for node in int8.graph.node if node.op_type in ("Gemm", "Softmax")]
+    fed_by = {made_by[name].op_type for node in heads for name in node.input if name in made_by}
+    assert not fed_by & {"DequantizeLinear", "QuantizeLinear"}
+
+
+def test_outputs_are_close_to_fp32(exported, int8, faces):
+    found = onnx_outputs(int8, faces)
+    assert np.abs(found.astype(np.float64).sum(axis=1) - 1).max() <= 1e-5
+    assert np.isclose(found * 255, np.round(found * 255), atol=1e-3).mean() < 0.3  # on no grid of 1/255
+    for count in (1, 3, 32):
+        assert 0 < np.abs(onnx_outputs(exported, faces[:count]) - onnx_outputs(int8, faces[:count])).max() < 0.15
+    both = to_onnx(made_classifier(valence_arousal=1.0))
+    fp32, quantised = (onnx_outputs(model, faces, "valence_arousal") for model in (both, quantise(both, faces)))
+    assert 0 < np.abs(quantised - fp32).max() < 0.25
+    assert np.abs(quantised).max() <= 1
+
+
+def test_a_net_without_convolutions_is_refused(faces):
+    ends = [helper.make_tensor_value_info(name, TensorProto.UINT8, ["N", 48, 48, 3]) for name in ("crops", "same")]
+    node = helper.make_node("Identity", ["crops"], ["same"], name="same")
+    with pytest.raises(EmodetError, match="no convolution"):
+        quantise(onnx.helper.make_model(helper.make_graph([node], "none", ends[:1], ends[1:])), faces)

@@ -1,0 +1,84 @@
+"""Model files on the hub: here its library is replaced by one that keeps repositories in a local folder."""
+
+import inspect
+import shutil
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from emodet.errors import EmodetError
+from emodet.inference.hub import from_pretrained, push_to_hub, save_pretrained
+from emodet.modelfile import SHIPPED
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """`huggingface_hub` with the signatures of the real one, where that is installed."""
+    folder = tmp_path / "hub"
+
+    class HfApi:
+        def __init__(self, token=None):
+            assert token == "secret"
+
+        def create_repo(self, repo_id, *, private=None, exist_ok=False):
+            assert (exist_ok, private) == (True, True)
+            (folder / repo_id).mkdir(parents=True)
+
+        def upload_folder(self, *, repo_id, folder_path, commit_message=None):
+            shutil.copytree(folder_path, folder / repo_id, dirs_exist_ok=True)
+            return f"https://hub/{repo_id}/commit/1"
+
+    def hf_hub_download(repo_id, filename, *, revision=None):
+        if not (file := folder / repo_id / filename).is_file():
+            raise FileNotFoundError(f"{repo_id}@{revision}")
+        return str(file)
+
+    monkeypatch.setitem(sys.modules, "huggingface_hub", SimpleNamespace(HfApi=HfApi, hf_hub_download=hf_hub_download))
+    return folder
+
+
+def test_a_model_file_goes_to_the_hub_and_comes_back(hub):
+    assert push_to_hub("int8", "me/faces", private=True, token="secret") == "https://hub/me/faces/commit/1"
+    card = (hub / "me" / "faces" / "README.md").read_text(encoding="utf-8")
+    assert card.startswith("---\nlibrary_name: emodet\n")
+    assert "neutral, happiness" in card
+    assert 'from_pretrained("me/faces")' in card
+    assert "research" in card
+    recognizer = from_pretrained("me/faces", detector="none", min_confidence=0.7)
+    assert recognizer.min_confidence == 0.7
+    assert Path(recognizer.model.name.removeprefix("model file ")).read_bytes() == SHIPPED["int8"].read_bytes()
+    with pytest.raises(EmodetError, match=r"repo=me/other: .*me/other@v1"):
+        from_pretrained("me/other", revision="v1")
+
+
+def test_a_folder_needs_no_library(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    folder = save_pretrained("int8", tmp_path / "model")
+    assert len(from_pretrained(folder, detector="none")(np.full((64, 64, 3), 99, np.uint8))) == 1
+    for call in (lambda: push_to_hub("int8", "me/faces"), lambda: from_pretrained("me/faces")):
+        with pytest.raises(EmodetError, match=r"pip install 'emodet\[hub\]'"):
+            call()
+
+
+def test_only_model_files_are_uploaded(hub, tmp_path):
+    (tmp_path / "net.onnx").write_bytes(b"no model")
+    with pytest.raises(EmodetError, match=r"net\.onnx"):
+        push_to_hub(tmp_path / "net.onnx", "me/faces", token="secret")
+    assert not hub.exists()
+
+
+def test_a_failed_upload_is_reported(hub):
+    push_to_hub("int8", "me/faces", private=True, token="secret")
+    with pytest.raises(EmodetError, match=r"repo_id=me/faces: the upload failed .*hf auth login"):
+        push_to_hub("int8", "me/faces", private=True, token="secret")  # this hub makes a repository once
+
+
+def test_the_calls_suit_the_real_library():
+    library = pytest.importorskip("huggingface_hub")
+    inspect.signature(library.HfApi).bind(token="x")
+    inspect.signature(library.HfApi.create_repo).bind(None, "me/faces", private=True, exist_ok=True)
+    inspect.signature(library.HfApi.upload_folder).bind(None, repo_id="a/b", folder_path="x", commit_message="x")
+    inspect.signature(library.hf_hub_download).bind("me/faces", "emodet.onnx", revision=None)

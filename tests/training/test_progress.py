@@ -1,0 +1,27 @@
+"""The progress bar of a training."""
+
+import sys
+from types import SimpleNamespace
+
+import torch
+from tqdm import tqdm
+
+from emodet.training.callbacks import BestCheckpoint
+from emodet.training.progress import ProgressBar
+
+
+def test_the_bar_shows_loss_accuracy_and_the_best_so_far(monkeypatch):
+    best = BestCheckpoint(monitor="val/accuracy")
+    best.best_model_score = torch.tensor(0.625)
+    shown = SimpleNamespace(loggers=[SimpleNamespace(version=0)], progress_bar_metrics={"val/accuracy": 0.5})
+    shown.checkpoint_callback = best
+    monkeypatch.setattr(sys, "stdout", SimpleNamespace(isatty=lambda: True))
+    bar = ProgressBar()
+    assert bar.is_enabled
+    bar.train_progress_bar = tqdm(total=100, disable=True)
+    bar.on_train_batch_end(shown, None, {"loss": torch.tensor(1.5)}, None, 0)  # between two updates of the bar
+    assert bar.get_metrics(shown, None) == {"loss": 1.5, "val/accuracy": 0.5, "best": 0.625}
+
+
+def test_without_a_terminal_there_is_no_bar():
+    assert ProgressBar().is_disabled
