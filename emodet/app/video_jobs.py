@@ -14,7 +14,7 @@ from emodet.app.errors import ApiError, busy
 from emodet.app.processes import Process, ProcessEnded
 from emodet.app.schema import VideoFiles, VideoOptions, VideoStatus
 from emodet.app.settings import Limits
-from emodet.app.video_work import RESULTS, Progress, VideoTooLongError, VideoWork, recognise
+from emodet.app.video_work import RESULTS, Progress, VideoTooLongError, Work, recognise
 from emodet.errors import EmodetError
 from emodet.inference.pipeline import StreamOptions
 from emodet.inference.recognizer import Recognizer
@@ -28,7 +28,7 @@ class VideoJob:
     """One video; its folder holds the upload and the results."""
 
     folder: Path
-    work: VideoWork
+    work: Work
     status: VideoStatus
     process: Process | None = None  # while the video is being uploaded
     emotions: Counter[str] = field(default_factory=Counter)
@@ -95,9 +95,8 @@ class VideoJobs:
         folder.mkdir(mode=0o700)
         hide = options.blur_faces and options.annotate
         how = StreamOptions(smoothing=Smoothing(seconds=options.smooth), every=options.every, hide=hide)
-        job = VideoJob(folder, VideoWork(recognizer, how, options.annotate, folder), VideoStatus(id=number))
-        self._jobs[number] = job
-        return job
+        self._jobs[number] = VideoJob(folder, Work(recognizer, how, options.annotate, folder), VideoStatus(id=number))
+        return self._jobs[number]
 
     def start(self, job: VideoJob) -> VideoStatus:
         """Open the uploaded video and queue it; returns its status. Blocks: call it in a thread.
@@ -173,8 +172,8 @@ class VideoJobs:
         end = time.monotonic() + limits.recognise_seconds
         progress: Progress | None
         while (progress := process.receive(max(0.0, min(pause, end - time.monotonic())))) is not None:
-            job.emotions.update(progress.emotions)
-            status.frames_done, status.frames_per_second = progress.frames_done, progress.frames_per_second
+            status.frames_done, status.frames_per_second, emotions = progress
+            job.emotions.update(emotions)
 
     def _refusal(self, problem: Exception) -> ApiError:
         """Why an uploaded video is refused."""

@@ -1,4 +1,4 @@
-"""The files of the page by relative URL, to be served or written.
+"""The files of the page by relative URL, to be served, or written by ``python -m emodet.export format=web output=DIR``.
 
 The page runs the model file and the detector in the browser. Their parameters (crop, classes, thresholds, smoothing)
 are in ``page.json``, which is made here from the definitions that Python uses.
@@ -7,7 +7,7 @@ are in ``page.json``, which is made here from the definitions that Python uses.
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -25,6 +25,7 @@ from emodet.inference.tracking import DETECT_EVERY, PATIENCE_S, Smoothing
 from emodet.modelfile import DEFAULT_MODEL, ModelFile, ModelInfo, model_path, read_model_file
 from emodet.palette import UNCERTAIN_COLOUR, class_colours
 from emodet.preprocessing import Preprocessing
+from emodet.termination import exit_status
 
 # Size of the face search in camera frames, in pixels along the longer side; in one thread of WebAssembly it takes half
 # the time of that for videos.
@@ -53,6 +54,7 @@ _WEBGPU = (
     *("runtime/ort-webgpu.js", "runtime/ort-wasm-simd-threaded.asyncify.js"),
     "runtime/ort-wasm-simd-threaded.asyncify.wasm",
 )
+_ARGUMENTS = ("format", "output", "model", "overwrite")
 _MARKER = "page.json"  # in every folder that `write_folder` wrote
 _FORMAT_VERSION = 1
 _CENTERFACE_SETTINGS = ("MIN_SIDE", "MIN_SCORE", "OVERLAP", "STRIDE", "MULTIPLE")
@@ -179,3 +181,31 @@ def _shipped_files() -> Iterator[tuple[str, PageFile]]:
         for file in sorted(place.rglob("*")) if place.is_dir() else [place]:
             if (ending := file.suffix[1:]) in _TYPES:
                 yield file.relative_to(FOLDER).as_posix(), PageFile(file.read_bytes(), _TYPES[ending])
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Write the page as ``KEY=VALUE`` arguments say. Returns the exit status."""
+    return exit_status(lambda: _write_page(arguments))
+
+
+def _write_page(arguments: Sequence[str]) -> int:
+    settings = {"overwrite": "false"}
+    for argument in arguments:
+        key, sign, value = argument.partition("=")
+        if not sign or key not in _ARGUMENTS:
+            raise EmodetError(f"{argument}: format=web takes output=DIR, model=FILE.onnx and overwrite=true")
+        settings[key] = value
+    if settings["format"] != "web":
+        raise EmodetError(f"format={settings['format']}: only web; for model files use formats=[fp32,int8]")
+    if settings["overwrite"] not in ("true", "false"):
+        raise EmodetError(f"overwrite={settings['overwrite']}: expected true or false")
+    if not settings.get("output"):
+        raise EmodetError("format=web needs a folder to write the page to: output=DIR")
+    output = Path(settings["output"]).expanduser()
+    model, card = model_for_page(settings.get("model", DEFAULT_MODEL))
+    files = page_files(model, card=card)
+    write_folder(files, output, overwrite=settings["overwrite"] == "true")
+    size = sum(len(file.content) for file in files.values())
+    print(f"page:  {output}  {len(files)} files, {size / 1e6:.1f} MB")
+    print(f"to view it:  python -m http.server --directory {output} --bind 127.0.0.1")
+    return 0
