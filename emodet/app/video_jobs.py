@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from threading import Timer
 
 from emodet.app.errors import ApiError, busy
 from emodet.app.processes import Process, ProcessEnded
@@ -33,7 +34,7 @@ class VideoJob:
     process: Process | None = None  # while the video is being uploaded
     emotions: Counter[str] = field(default_factory=Counter)
     deleted: bool = False
-    finished_s: float | None = None  # `time.monotonic` at its end
+    deletion: Timer | None = None  # starts when it ends
 
     @property
     def ended(self) -> bool:
@@ -50,7 +51,7 @@ class VideoJob:
         path = self.folder / name
         return path if path.exists() and (self.ended or path.suffix in (".jsonl", ".csv")) else None
 
-    def snapshot(self, keep_seconds: float) -> VideoStatus:
+    def snapshot(self) -> VideoStatus:
         """The present status."""
         status = self.status.model_copy(update={"emotions": dict(self.emotions.most_common())})
         status.faces = status.rows = self.emotions.total()
@@ -58,9 +59,6 @@ class VideoJob:
         status.progress = 1.0 if status.state == "done" else min(1.0, done / total) if total else None
         addresses = {key: f"v1/videos/{status.id}/{name}" for key, name in RESULTS.items() if self.result(name)}
         status.files = VideoFiles(**addresses)
-        if self.finished_s is not None:
-            left = timedelta(seconds=self.finished_s + keep_seconds - time.monotonic())
-            status.expires_at = (datetime.now(UTC) + left).isoformat(timespec="seconds")
         return status
 
 
@@ -113,7 +111,7 @@ class VideoJobs:
                 raise self._refusal(problem) from None
             raise
         job.status = job.status.model_copy(update=facts)
-        waiting = job.snapshot(self._limits.keep_seconds)
+        waiting = job.snapshot()
         self._thread.submit(self._run, job, job.process)
         return waiting
 
@@ -129,16 +127,11 @@ class VideoJobs:
         """Cancel a job and delete its files."""
         job.deleted = True
         self._jobs.pop(job.status.id, None)
+        if job.deletion is not None:
+            job.deletion.cancel()
         if job.process is not None:
             job.process.close()
         shutil.rmtree(job.folder, ignore_errors=True)
-
-    def delete_old(self) -> None:
-        """Delete results that were kept for `Limits.keep_seconds`."""
-        oldest = time.monotonic() - self._limits.keep_seconds
-        for job in list(self._jobs.values()):
-            if job.finished_s is not None and job.finished_s < oldest:
-                self.delete(job)
 
     def close(self) -> None:
         """Cancel and delete everything."""
@@ -160,7 +153,12 @@ class VideoJobs:
             error = self._failure(problem, job)
         process.close()
         job.upload.unlink(missing_ok=True)
-        job.finished_s = time.monotonic()
+        kept = timedelta(seconds=self._limits.keep_seconds)
+        job.status.expires_at = (datetime.now(UTC) + kept).isoformat(timespec="seconds")
+        if not job.deleted:
+            job.deletion = Timer(kept.total_seconds(), self.delete, (job,))
+            job.deletion.daemon = True
+            job.deletion.start()
         job.status.error = None if error is None else error.problem
         job.status.state = "done" if error is None else "failed"
 

@@ -80,9 +80,9 @@ async def send_video(
 
 
 @router.get("/{number}", responses=error_responses(404), operation_id="video")
-async def get_video(job: Job, server: ServerDep) -> VideoStatus:
+async def get_video(job: Job) -> VideoStatus:
     """Status and progress."""
-    return job.snapshot(server.limits.keep_seconds)
+    return job.snapshot()
 
 
 @router.delete("/{number}", status_code=204, responses=error_responses(404), operation_id="delete_video")
@@ -101,7 +101,7 @@ def delete_video(job: Job, server: ServerDep) -> None:
     operation_id="video_events",
 )
 async def video_events(
-    job: Job, server: ServerDep, last_event_id: Annotated[str, Header(include_in_schema=False)] = "0"
+    job: Job, last_event_id: Annotated[str, Header(include_in_schema=False)] = "0"
 ) -> AsyncIterator[ServerSentEvent]:
     """Progress and rows as server-sent events.
 
@@ -117,10 +117,10 @@ async def video_events(
         if rows:
             yield ServerSentEvent(event="rows", id=str(position), raw_data=f"[{','.join(rows)}]")
         elif ended:
-            status = job.snapshot(server.limits.keep_seconds)
+            status = job.snapshot()
             yield ServerSentEvent(event="done" if status.state == "done" else "failed", data=status)
             return
-        status_json, now = job.snapshot(server.limits.keep_seconds).model_dump_json(), time.monotonic()
+        status_json, now = job.snapshot().model_dump_json(), time.monotonic()
         if status_json != sent and now - sent_s >= _PROGRESS_S and not ended:
             yield ServerSentEvent(event="progress", raw_data=status_json)
             sent, sent_s = status_json, now

@@ -16,6 +16,7 @@ from typing import Any
 from emodet import __version__
 from emodet.emotions import UNCERTAIN
 from emodet.errors import EmodetError, os_errors
+from emodet.files import write_files
 from emodet.inference import centerface, detectors
 from emodet.inference.faces import MIN_CONFIDENCE
 from emodet.inference.pipeline import SCORE_TO_HIDE
@@ -118,10 +119,7 @@ def write_folder(files: Mapping[str, PageFile], output: Path, *, overwrite: bool
             raise EmodetError(f"output={output} contains {present[0]}; choose another folder{page}")
         if present:
             shutil.rmtree(output)
-        for name, file in files.items():
-            path = output / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(file.content)
+    write_files(output, {name: file.content for name, file in files.items()})
     return output
 
 
