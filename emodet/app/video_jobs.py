@@ -99,17 +99,14 @@ class VideoJobs:
     def start(self, job: VideoJob) -> VideoStatus:
         """Open the uploaded video and queue it; returns its status. Blocks: call it in a thread.
 
-        `ApiError` if it is not a video, exceeds the limits, or the queue is full. The job is deleted then.
+        `ApiError` if it is not a video, exceeds the limits, or the queue is full.
         """
+        self._check_queue()
+        job.process = Process(recognise, job.upload, self._limits)
         try:
-            self._check_queue()
-            job.process = Process(recognise, job.upload, self._limits)
             facts = job.process.receive(self._limits.open_seconds)
-        except BaseException as problem:
-            self.delete(job)
-            if isinstance(problem, TimeoutError | EmodetError):
-                raise self._refusal(problem) from None
-            raise
+        except (TimeoutError, EmodetError) as problem:
+            raise self._error(problem, job) from None
         job.status = job.status.model_copy(update=facts)
         waiting = job.snapshot()
         self._thread.submit(self._run, job, job.process)
@@ -150,7 +147,7 @@ class VideoJobs:
             job.status.state = "running"
             self._follow(job, process)
         except (TimeoutError, EmodetError) as problem:
-            error = self._failure(problem, job)
+            error = self._error(problem, job)
         process.close()
         job.upload.unlink(missing_ok=True)
         kept = timedelta(seconds=self._limits.keep_seconds)
@@ -173,26 +170,22 @@ class VideoJobs:
             status.frames_done, status.frames_per_second, emotions = progress
             job.emotions.update(emotions)
 
-    def _refusal(self, problem: Exception) -> ApiError:
-        """Why an uploaded video is refused."""
-        limits = self._limits
+    def _error(self, problem: Exception, job: VideoJob) -> ApiError:
+        """Why an uploaded video is refused, or its recognition ended early."""
+        limits, opened = self._limits, job.status.state != "waiting"
         if isinstance(problem, VideoTooLongError):
             most = f"{limits.video_seconds / 60:g} minutes or {limits.video_frames:,} frames"
             return ApiError(422, "video_too_long", f"The video is longer than {most}.", "Send a part of it.")
-        message = "The frames are too large." if "pixels" in str(problem) else "The file is not a readable video."
-        if isinstance(problem, TimeoutError):
-            message = f"The video was not opened within {limits.open_seconds:g} seconds."
-        way_out = f"Send MP4, MOV, AVI, MKV or WebM with frames of at most {limits.pixels:,} pixels."
-        return ApiError(422, "video_unreadable", message, way_out)
-
-    def _failure(self, problem: Exception, job: VideoJob) -> ApiError:
-        """Why the recognition of a video ended early."""
-        if isinstance(problem, VideoTooLongError):
-            return self._refusal(problem)
-        if isinstance(problem, ProcessEnded):
+        if isinstance(problem, ProcessEnded) and opened:
             return ApiError(500, "internal", "The recognition of the video crashed.", "See the server's log.")
-        text = re.sub(re.escape(str(job.folder)) + r"[\\/][^\s:]+:?\s*", "", str(problem)).rstrip(".")
         if isinstance(problem, TimeoutError):
-            text = "Decoding and recognising the video takes too long: it may be damaged"
-        way_out = "The results up to there are available." if job.status.frames_done else "Send another file."
+            text = f"The video was not opened within {limits.open_seconds:g} seconds"
+            text = "Decoding and recognising the video takes too long: it may be damaged" if opened else text
+        elif opened:
+            text = re.sub(re.escape(str(job.folder)) + r"[\\/][^\s:]+:?\s*", "", str(problem)).rstrip(".")
+        else:
+            text = "The frames are too large" if "pixels" in str(problem) else "The file is not a readable video"
+        way_out = f"Send MP4, MOV, AVI, MKV or WebM with frames of at most {limits.pixels:,} pixels."
+        if job.status.frames_done:
+            way_out = "The results up to there are available."
         return ApiError(422, "video_unreadable", f"{text[:1].upper()}{text[1:]}.", way_out)

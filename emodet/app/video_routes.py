@@ -32,15 +32,6 @@ _MEDIA_TYPES = {
 _TYPES = {
     kind: {"schema": {"type": "object" if kind.endswith("/json") else "string"}} for kind in _MEDIA_TYPES.values()
 }
-_EVENT = {
-    "type": "object",
-    "required": ["event", "data"],
-    "properties": {
-        "event": {"type": "string", "enum": ["progress", "rows", "done", "failed"]},
-        "id": {"type": "string", "description": "With rows: the position after them."},
-        "data": {"type": "string", "description": "JSON."},
-    },
-}
 
 router = APIRouter(prefix="/v1/videos", tags=["videos"])
 
@@ -70,13 +61,13 @@ async def send_video(
     file. The upload is deleted when the recognition ends.
     """
     job = server.jobs.create(options, server.recognizer(options))
+    response.headers["Location"] = f"/v1/videos/{job.status.id}"
     try:
         await save_video(request, job.upload, server.limits)
+        return await asyncio.to_thread(server.jobs.start, job)
     except BaseException:
         server.jobs.delete(job)
         raise
-    response.headers["Location"] = f"/v1/videos/{job.status.id}"
-    return await asyncio.to_thread(server.jobs.start, job)
 
 
 @router.get("/{number}", responses=error_responses(404), operation_id="video")
@@ -93,10 +84,7 @@ def delete_video(job: Job, server: ServerDep) -> None:
 
 @router.get(
     "/{number}/events",
-    responses={
-        **error_responses(404, by_reference=True),
-        200: {"content": {"text/event-stream": {"itemSchema": _EVENT}}, "description": "Events until the end."},
-    },
+    responses=error_responses(404, by_reference=True),
     response_class=EventSourceResponse,
     operation_id="video_events",
 )
