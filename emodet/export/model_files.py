@@ -13,7 +13,7 @@ from emodet.data.datamodule import EmotionDataModule
 from emodet.emotions import EMOTIONS
 from emodet.errors import EmodetError, os_errors
 from emodet.evaluation.calibration import confidence_for
-from emodet.evaluation.outputs import predict_split_with_model_file, to_predictions
+from emodet.evaluation.outputs import predict_split, to_predictions
 from emodet.evaluation.scores import Evaluation, evaluate_predictions
 from emodet.export import parity
 from emodet.export.graph import OUTPUTS, to_onnx, torch_outputs
@@ -191,7 +191,7 @@ def _measured(
 def _with_scores(info: ModelInfo, model: ModelFile, data: EmotionDataModule, own: bool) -> tuple[Evaluation, ModelInfo]:
     """Scores on val, and a file's metadata with its own metrics; `own` is whether it was trained on this data."""
     same = np.array_equal(data.splits.val, data.splits.test)
-    outputs = [predict_split_with_model_file(model, data, split) for split in ("val", "test")[: 1 if same else 2]]
+    outputs = [predict_split(model, data, split) for split in ("val", "test")[: 1 if same else 2]]
     scores = [evaluate_predictions(to_predictions(each, data, None), resamples=0) for each in outputs]
     info = replace(
         info,
