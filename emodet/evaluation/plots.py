@@ -17,7 +17,7 @@ import numpy as np
 
 from emodet.errors import EmodetError
 from emodet.evaluation.predictions import Predictions
-from emodet.evaluation.scores import COVERAGES, Evaluation
+from emodet.evaluation.scores import COVERAGES, Evaluation, Score
 from emodet.evaluation.table import format_score
 from emodet.files import write_atomically
 from emodet.models.agreement import DIMENSIONS
@@ -152,20 +152,26 @@ def plot_per_class(evaluation: Evaluation) -> bytes:
         for place, ((_, recall), colour) in enumerate(zip(rows, class_colours(evaluation.class_names), strict=True)):
             if recall.value is None:
                 axes.text(0.01, place, "no faces", va="center", color="C2", fontsize=8.5)
-                continue
-            axes.barh(place, recall.value, 0.62, color=colour, edgecolor="C2", linewidth=0.6)
-            end = recall.value
-            if recall.low is not None and recall.high is not None:
-                end = recall.high
-                reach = [[max(0.0, recall.value - recall.low)], [max(0.0, recall.high - recall.value)]]
-                axes.errorbar(recall.value, place, xerr=reach, color=INK, linewidth=1.3, capsize=3)
-            # A background of its own: the line of the mean runs behind it.
-            axes.text(end + 0.02, place, format_score(recall), va="center", fontsize=8.5, bbox=_text_box())
+            else:
+                style = {"color": colour, "edgecolor": "C2", "linewidth": 0.6}
+                draw_share(axes, place, 0.62, recall, format_score(recall), 8.5, **style)
         mean = evaluation["balanced_accuracy"].value
         if mean is not None:
             axes.axvline(mean, color=INK, linewidth=1, linestyle=_DASHED)
         share_axes(axes, [f"{name} ({recall.n:,})" for name, recall in rows])
         return to_png(figure, "Recall with 95 % intervals", f"{evaluation.title}; dashed: mean over classes")
+
+
+def draw_share(axes: "Axes", y: float, height: float, share: Score, text: str, fontsize: float, **style: Any) -> None:
+    """A horizontal bar of a share with its 95 % interval, and `text` behind it."""
+    end = share.value or 0.0
+    axes.barh(y, end, height, **style)
+    if share.low is not None and share.high is not None:
+        reach = [[max(0.0, end - share.low)], [max(0.0, share.high - end)]]
+        axes.errorbar(end, y, xerr=reach, color=INK, linewidth=1.3, capsize=min(3, 5 * height))
+        end = share.high
+    # A background of its own: a line may run behind it.
+    axes.text(end + 0.02, y, text, va="center", fontsize=fontsize, bbox=_text_box())
 
 
 def share_axes(axes: "Axes", names: list[str]) -> None:
