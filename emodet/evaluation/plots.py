@@ -26,7 +26,6 @@ from emodet.palette import class_colours
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.axis import Axis
-    from matplotlib.colors import Colormap
     from matplotlib.figure import Figure
 
 
@@ -44,15 +43,6 @@ def styled_figure(width: float, height: float) -> Iterator["Figure"]:
 
     with style.context(Path(__file__).with_name("report.mplstyle")):
         yield Figure(figsize=(width, height))
-
-
-def ramp() -> "Colormap":
-    """Colour map from the background over blue towards the text colour."""
-    from matplotlib.colors import LinearSegmentedColormap, to_rgb
-
-    (r, g, b), (ink_r, ink_g, ink_b) = to_rgb("C0"), to_rgb(INK)
-    end = ((r + ink_r) / 2, (g + ink_g) / 2, (b + ink_b) / 2)
-    return LinearSegmentedColormap.from_list("ramp", [(0.0, to_rgb(PAPER)), (0.75, to_rgb("C0")), (1.0, end)])
 
 
 def percent_axis(axis: "Axis") -> None:
@@ -90,13 +80,13 @@ def plot_confusion(evaluation: Evaluation) -> bytes:
     side = max(3.6, 1.15 + 0.5 * len(names))
     with styled_figure(side, side + 0.25) as figure:
         axes = figure.add_subplot()
-        axes.imshow(shares, cmap=ramp(), vmin=0, vmax=1, aspect="equal")
+        axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="equal")
         for (true, predicted), count in np.ndenumerate(counts):
             if not count:
                 continue
             share = shares[true, predicted]
             text = "<1" if share < 0.005 else ">99" if 0.995 <= share < 1 else f"{100 * share:.0f}"
-            style: dict[str, Any] = {"ha": "center", "va": "center", "color": PAPER if share > 0.62 else INK}
+            style: dict[str, Any] = {"ha": "center", "va": "center", "color": PAPER if share > 0.66 else INK}
             weight = "bold" if true == predicted else "normal"
             axes.text(predicted, true - 0.14, text, weight=weight, fontsize=9.5, **style)
             axes.text(predicted, true + 0.28, f"{count:,}", fontsize=6.5, **style)
