@@ -23,7 +23,7 @@ from emodet.inference.pipeline import SCORE_TO_HIDE
 from emodet.inference.recognizer import BALANCE
 from emodet.inference.rows import row_columns
 from emodet.inference.tracking import DETECT_EVERY, PATIENCE_S, Smoothing
-from emodet.modelfile import DEFAULT_MODEL, ModelFile, ModelInfo, model_path, read_model_file
+from emodet.modelfile import DEFAULT_MODEL, ModelFile, model_path, read_model_file
 from emodet.palette import UNCERTAIN_COLOUR, class_colours
 from emodet.preprocessing import Preprocessing
 from emodet.termination import exit_status
@@ -87,6 +87,7 @@ def page_files(model: bytes, *, server: dict[str, Any] | None = None, card: str 
     info = ModelFile(model, name="the page's model file").info
     weights = centerface.weights_file().read_bytes()
     model_name, detector_name = f"model/emodet-{info.precision}.onnx", "model/centerface.onnx"
+    colours = (*class_colours(info.class_names), UNCERTAIN_COLOUR)
     files = dict(_shipped_files())
     files |= {model_name: PageFile(model, _TYPES["onnx"]), detector_name: PageFile(weights, _TYPES["onnx"])}
     description = {
@@ -95,7 +96,14 @@ def page_files(model: bytes, *, server: dict[str, Any] | None = None, card: str 
         "server": server,
         "webgpu": _WEBGPU[0] in files,
         "runtime_bytes": {name: len(file.content) for name, file in files.items() if name.endswith(".wasm")},
-        "model": _model(model_name, model, info, card),
+        "model": {
+            "file": model_name,
+            "bytes": len(model),
+            "sha256": hashlib.sha256(model).hexdigest(),
+            "card": card,
+            "colours": dict(zip((*info.class_names, UNCERTAIN), colours, strict=True)),
+            **{key.removeprefix("emodet."): json.loads(text) for key, text in info.to_metadata().items()},
+        },
         "detector": {"file": detector_name, "bytes": len(weights), **_detector_settings()},
         "stream": {"smoothing": asdict(Smoothing()), "patience_s": PATIENCE_S, "score_to_hide": SCORE_TO_HIDE},
         "min_confidence": MIN_CONFIDENCE,
@@ -151,18 +159,6 @@ def model_card(model: Path) -> str | None:
         return card.read_text(encoding="utf-8") if card.is_file() else None
     except (OSError, UnicodeDecodeError):
         raise EmodetError(f"{card}: the model card cannot be read as UTF-8") from None
-
-
-def _model(name: str, model: bytes, info: ModelInfo, card: str | None) -> dict[str, Any]:
-    colours = class_colours(info.class_names)
-    return {
-        "file": name,
-        "bytes": len(model),
-        "sha256": hashlib.sha256(model).hexdigest(),
-        "card": card,
-        "colours": dict(zip((*info.class_names, UNCERTAIN), (*colours, UNCERTAIN_COLOUR), strict=True)),
-        **{key.removeprefix("emodet."): json.loads(text) for key, text in info.to_metadata().items()},
-    }
 
 
 def _shipped_files() -> Iterator[tuple[str, PageFile]]:
