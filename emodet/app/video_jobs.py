@@ -142,33 +142,29 @@ class VideoJobs:
             raise busy(f"The server is busy with {queued} videos.", "Try again when one of them is done.", 15)
 
     def _run(self, job: VideoJob, process: Process) -> None:
-        error: ApiError | None = None
+        """Recognise a video, and update its status until the end."""
+        limits, status, error = self._limits, job.status, None
+        status.state = "running"
+        pause = limits.frame_seconds + job.work.options.every * _SKIPPED_S
+        end = time.monotonic() + limits.recognise_seconds
+        progress: Progress | None
         try:
-            job.status.state = "running"
-            self._follow(job, process)
+            process.send(job.work)
+            while (progress := process.receive(max(0.0, min(pause, end - time.monotonic())))) is not None:
+                status.frames_done, status.frames_per_second, emotions = progress
+                job.emotions.update(emotions)
         except (TimeoutError, EmodetError) as problem:
-            error = self._error(problem, job)
+            error = self._error(problem, job).problem
         process.close()
         job.upload.unlink(missing_ok=True)
-        kept = timedelta(seconds=self._limits.keep_seconds)
-        job.status.expires_at = (datetime.now(UTC) + kept).isoformat(timespec="seconds")
+        kept = timedelta(seconds=limits.keep_seconds)
+        status.expires_at = (datetime.now(UTC) + kept).isoformat(timespec="seconds")
         if not job.deleted:
             job.deletion = Timer(kept.total_seconds(), self.delete, (job,))
             job.deletion.daemon = True
             job.deletion.start()
-        job.status.error = None if error is None else error.problem
-        job.status.state = "done" if error is None else "failed"
-
-    def _follow(self, job: VideoJob, process: Process) -> None:
-        """Recognise a video, and update its status until the end."""
-        limits, status = self._limits, job.status
-        process.send(job.work)
-        pause = limits.frame_seconds + job.work.options.every * _SKIPPED_S
-        end = time.monotonic() + limits.recognise_seconds
-        progress: Progress | None
-        while (progress := process.receive(max(0.0, min(pause, end - time.monotonic())))) is not None:
-            status.frames_done, status.frames_per_second, emotions = progress
-            job.emotions.update(emotions)
+        status.error = error
+        status.state = "done" if error is None else "failed"
 
     def _error(self, problem: Exception, job: VideoJob) -> ApiError:
         """Why an uploaded video is refused, or its recognition ended early."""
