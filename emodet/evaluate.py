@@ -30,7 +30,9 @@ def main(values: dict[str, Any]) -> None:
     settings = without_none(values)
     if ("checkpoint" in settings) == ("model" in settings):
         given = "both were given" if "model" in settings else "neither was given"
-        raise EmodetError(f"give either checkpoint=RUN_OR_FILE (.ckpt, .pt) or model=FILE.onnx; {given}")
+        raise EmodetError(
+            f"give either checkpoint=RUN_OR_FILE (.ckpt, .pt) or model=FILE_OR_NAME (.onnx, int8); {given}"
+        )
     model: EmotionClassifier | ModelFile
     if "checkpoint" in settings:
         kind, path = "checkpoint", Path(settings["checkpoint"]).expanduser()
