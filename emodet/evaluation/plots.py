@@ -190,12 +190,14 @@ def plot_coverage(predictions: Predictions, evaluation: Evaluation) -> bytes:
     with styled_figure(4.6, 3.3) as figure:
         axes = figure.add_subplot()
         axes.plot(answered[shown] / len(correct), accuracy[shown], linewidth=1.8)
+        label = ""
         for share in COVERAGES:
             point, at = evaluation[f"accuracy@{share:g}"], evaluation[f"coverage@{share:g}"].value
             if point.value is None or at is None:
                 continue
             axes.plot(at, point.value, "o", color="C0", markersize=5)
-            axes.annotate(format_score(point), (at, point.value), (7, -11), textcoords="offset points", fontsize=8.5)
+            if label != (label := format_score(point)):  # labels of one height would overlap
+                axes.annotate(label, (at, point.value), (7, -11), textcoords="offset points", fontsize=8.5)
         lowest = min(float(accuracy[shown].min()), 0.98)
         axes.set(xlim=(1.06, 0), ylim=(lowest - 0.16 * (1 - lowest), 1 + 0.06 * (1 - lowest)))
         percent_axis(axes.xaxis)
