@@ -38,7 +38,8 @@ def os_errors(what: str, way_out: str = "", *, kind: type[EmodetError] = EmodetE
     except BrokenPipeError:  # the reader of our output has enough
         raise
     except OSError as problem:
-        raise kind(f"{what} ({problem.strerror or problem}){way_out}") from None
+        reason = problem.strerror or str(problem).strip().rpartition("\n")[2]  # torch's workers put a traceback before
+        raise kind(f"{what} ({reason}){way_out}") from None
 
 
 @contextmanager

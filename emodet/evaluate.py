@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from emodet.commands import command, without_none
-from emodet.data.datamodule import EmotionDataModule
 from emodet.errors import EmodetError
-from emodet.evaluation.outputs import Predict, predict_split, predict_split_with_model_file
+from emodet.evaluation.outputs import predict_split
 from emodet.evaluation.report import report
 from emodet.evaluation.table import format_table
-from emodet.modelfile import SHIPPED, model_path, read_model_file
+from emodet.modelfile import SHIPPED, ModelFile, model_path, read_model_file
+from emodet.models.classifier import EmotionClassifier
 from emodet.training.assembly import names_data, open_data
 from emodet.training.trained import load_trained, run_data, run_folder_of
 
@@ -30,10 +30,22 @@ def main(values: dict[str, Any]) -> None:
     settings = without_none(values)
     if ("checkpoint" in settings) == ("model" in settings):
         given = "both were given" if "model" in settings else "neither was given"
-        raise EmodetError(f"give either checkpoint=RUN_OR_FILE (.ckpt, .pt) or model=FILE.onnx; {given}")
-    kind = "checkpoint" if "checkpoint" in settings else "model"
-    path = Path(settings[kind]).expanduser() if kind == "checkpoint" else model_path(settings[kind])
-    predict, data, temperature = (open_checkpoint if kind == "checkpoint" else open_model_file)(path, settings)
+        raise EmodetError(
+            f"give either checkpoint=RUN_OR_FILE (.ckpt, .pt) or model=FILE_OR_NAME (.onnx, int8); {given}"
+        )
+    model: EmotionClassifier | ModelFile
+    if "checkpoint" in settings:
+        kind, path = "checkpoint", Path(settings["checkpoint"]).expanduser()
+        trained = load_trained(path)
+        model, own, temperature = trained.classifier, trained.data, trained.card.temperature
+        crops, names = model.preprocessing, model.class_names
+    else:
+        kind, path = "model", model_path(settings["model"])
+        # Its probabilities are calibrated already.
+        model, own, temperature = read_model_file(path), run_data(path), None
+        crops, names = model.info.preprocessing, model.info.class_names
+    data = open_data(settings, own, crops.to_dict(), names)
+    predict = partial(predict_split, model, data, settings["split"], settings["accelerator"])
     name = f"evaluation-{settings['split']}"
     folder = Path(settings["output"]).expanduser() if "output" in settings else default_folder(path, name)
     evaluation = report(
@@ -50,22 +62,6 @@ def main(values: dict[str, Any]) -> None:
     print(f"\nreport: {folder / 'report.html'}")
     if names_data() and settings["split"] != "all" and data.splits.val_name == data.splits.test_name:
         print("if the model was not trained on this data, split=all measures all of it")
-
-
-def open_checkpoint(path: Path, settings: dict[str, Any]) -> tuple[Predict, EmotionDataModule, float]:
-    """A checkpoint (a run, or plain weights), its data, and its fitted temperature."""
-    trained = load_trained(path)
-    classifier = trained.classifier
-    data = open_data(settings, trained.data, classifier.preprocessing.to_dict(), classifier.class_names)
-    predict = partial(predict_split, classifier, data, settings["split"], settings["accelerator"])
-    return predict, data, trained.card.temperature
-
-
-def open_model_file(path: Path, settings: dict[str, Any]) -> tuple[Predict, EmotionDataModule, None]:
-    """A model file, and its data; there is no temperature, because its probabilities are calibrated already."""
-    model = read_model_file(path)
-    data = open_data(settings, run_data(path), model.info.preprocessing.to_dict(), model.info.class_names)
-    return partial(predict_split_with_model_file, model, data, settings["split"]), data, None
 
 
 def default_folder(path: Path, name: str) -> Path:

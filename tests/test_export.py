@@ -10,7 +10,7 @@ import torch
 from made_reader import ready
 
 from emodet.errors import EmodetError
-from emodet.evaluation.outputs import predict_split, predict_split_with_model_file
+from emodet.evaluation.outputs import predict_split
 from emodet.export import parity
 from emodet.export.graph import ProbabilityGraph
 from emodet.modelfile import read_model_file
@@ -97,12 +97,12 @@ def test_a_model_file_runs_on_a_split_with_columns_matched_by_name(trained_run, 
     expected = predict_split(classifier, data, "test", "cpu")
     probabilities = torch.softmax(torch.from_numpy(expected.logits) / classifier.temperature, 1).numpy()
     for each in (model, Reversed(model, model.info.class_names[::-1])):
-        found = predict_split_with_model_file(each, data, "test")
+        found = predict_split(each, data, "test")
         np.testing.assert_array_equal(found.index, expected.index)
         np.testing.assert_array_equal(found.emotion, expected.emotion)
         np.testing.assert_allclose(np.exp(found.logits), probabilities, atol=1e-5)
     with pytest.raises(EmodetError, match=r"data\.classes"):
-        predict_split_with_model_file(Reversed(model, model.info.class_names[1:]), data, "val")
+        predict_split(Reversed(model, model.info.class_names[1:]), data, "val")
 
 
 def test_existing_files_are_kept(refused, trained_run, exported):

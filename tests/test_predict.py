@@ -466,6 +466,17 @@ def test_something_live_runs_at_the_speed_of_life(predict, astronaut, tmp_path, 
     assert 0.9 <= times[-1] <= 1.6
 
 
+def test_q_in_the_window_ends_the_run(predict, photo, video, monkeypatch):
+    shown = []
+    monkeypatch.setenv("DISPLAY", ":0")
+    monkeypatch.setattr(cv2, "imshow", lambda title, picture: shown.append(picture.shape))
+    monkeypatch.setattr(cv2, "waitKey", lambda wait_ms: ord("q"))
+    for inputs in ((photo, video), (video, photo)):
+        status, _, err = predict(*inputs, "--show", detector="none")
+        assert (status, "error" in err) == (0, False)
+    assert len(shown) == 2
+
+
 def test_the_documented_example_runs(model, video, tmp_path, monkeypatch):
     """docs/recognise.md: a sink of one's own beside an annotated video."""
     page = (Path(__file__).parents[1] / "docs" / "recognise.md").read_text()

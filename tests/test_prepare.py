@@ -4,6 +4,7 @@ import shutil
 
 import numpy as np
 from made_drawn import write_release
+from made_releases import class_folders
 
 from emodet.data.pack import Pack
 
@@ -24,6 +25,13 @@ def test_says_what_was_found_and_leaves_a_pack(output, release, packs):
     assert "train" in said
     assert "contempt" in said
     assert "faces packed" in said
+
+
+def test_counts_are_compared_with_published_ones_where_there_are_some(output, release, tmp_path):
+    assert "published" in output("emodet.prepare", "data=affectnet_yolo", f"data.root={release}", "list=true")
+    class_folders(tmp_path / "own")
+    said = output("emodet.prepare", "data=class_folders", f"data.root={tmp_path / 'own'}", "list=true")
+    assert "published" not in said
 
 
 def test_a_second_time_the_pack_is_there_and_verified_to_the_last_byte(command, output, refused, release, packs):

@@ -87,9 +87,7 @@ def test_a_run_shows_curves_faces_and_reports(finished):
         assert report["metrics"][name]["value"] == score["value"], name
     names = {name for row in rows(finished) for name in row}
     assert names >= {"epoch", "step", "train/loss", "train/accuracy", "val/loss", "val/accuracy", "val/recall/fear"}
-    assert [
-        path.name for path in finished.iterdir() if path.name.startswith(".best") or path.name.startswith(".last")
-    ] == []
+    assert not [*finished.glob(".best*"), *finished.glob(".last*")]
 
 
 def test_the_best_checkpoint_holds_the_averaged_weights(command, small, tmp_path, without_pictures):

@@ -19,6 +19,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from emodet.app.settings import LOOPBACK, Limits, Settings
 from emodet.errors import EmodetError, os_errors
 from emodet.installation import command_parser, count, exit_with, install, named
 from emodet.termination import exit_status
@@ -26,13 +27,20 @@ from emodet.termination import exit_status
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-    from emodet.app.settings import Settings
-
 
 TOKEN_VARIABLE = "EMODET_TOKEN"
 
 _REQUIRED = ("fastapi", "uvicorn", "python_multipart")
 _SHUTDOWN_S = 2
+# Option, field of `Limits`, the field's value for 1, unit, help.
+_LIMITS = (
+    ("--max-image", "image_bytes", 1_000_000, "MB", "size of an image"),
+    ("--max-pixels", "pixels", 1, "N", "pixels of an image or a video frame"),
+    ("--max-video", "video_bytes", 1_000_000, "MB", "size of a video"),
+    ("--max-minutes", "video_seconds", 60, "N", "duration of a video"),
+    ("--queue", "waiting", 1, "N", "images in the queue"),
+    ("--keep", "keep_seconds", 60, "MINUTES", "how long results of videos are kept"),
+)
 _EXAMPLES = """\
 examples:
   python -m emodet.app --open
@@ -109,9 +117,7 @@ def _run(app: "FastAPI", listener: socket.socket, options: argparse.Namespace) -
     server.run(sockets=[listener])
 
 
-def _settings(options: argparse.Namespace, listener: socket.socket) -> "Settings":
-    from emodet.app.settings import LOOPBACK, Limits, Settings
-
+def _settings(options: argparse.Namespace, listener: socket.socket) -> Settings:
     local = ipaddress.ip_address(listener.getsockname()[0].partition("%")[0]).is_loopback
     token = options.token or os.environ.get(TOKEN_VARIABLE) or None
     named = frozenset(name.lower() for name in options.allowed_host)
@@ -125,14 +131,7 @@ def _settings(options: argparse.Namespace, listener: socket.socket) -> "Settings
         hosts=named | LOOPBACK if local or named else None,
         secure=local or options.certificate is not None,
         tls=options.certificate is not None,
-        limits=Limits(
-            image_bytes=options.max_image * 1_000_000,
-            pixels=options.max_pixels,
-            video_bytes=options.max_video * 1_000_000,
-            video_seconds=options.max_minutes * 60.0,
-            waiting=options.queue,
-            keep_seconds=options.keep * 60.0,
-        ),
+        limits=Limits(**{field: factor * getattr(options, field) for _, field, factor, *_ in _LIMITS}),
     )
 
 
@@ -191,14 +190,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--threads", type=count, metavar="N", help="threads per ONNX Runtime call (default: one per core)")
     add("--workers", type=count, default=2, metavar="N", help="images in parallel (default: %(default)s)")
     add = parser.add_argument_group("limits").add_argument
-    add("--max-image", type=count, default=20, metavar="MB", help="size of an image (default: %(default)s)")
-    pixels = "pixels of an image or a video frame (default: %(default)s)"
-    add("--max-pixels", type=count, default=40_000_000, metavar="N", help=pixels)
-    add("--max-video", type=count, default=2000, metavar="MB", help="size of a video (default: %(default)s)")
-    add("--max-minutes", type=count, default=60, metavar="N", help="duration of a video (default: %(default)s)")
-    add("--queue", type=count, default=16, metavar="N", help="images in the queue (default: %(default)s)")
-    keep = "how long results of videos are kept (default: %(default)s)"
-    add("--keep", type=count, default=60, metavar="MINUTES", help=keep)
+    for name, field, factor, unit, meaning in _LIMITS:
+        default = int(getattr(Limits(), field) / factor)
+        add(name, type=count, dest=field, default=default, metavar=unit, help=f"{meaning} (default: %(default)s)")
     add("--connections", type=count, default=256, metavar="N", help="open connections (default: %(default)s)")
     return parser
 

@@ -23,7 +23,6 @@ from emodet.app.server import Server
 from emodet.app.settings import Settings
 from emodet.errors import EmodetError
 
-_CLEANUP_INTERVAL_S = 20.0
 _LIMITS_OF_PAGE = ("image_bytes", "pixels", "video_bytes", "video_seconds", "video_frames", "keep_seconds")
 
 _DESCRIPTION = """\
@@ -74,17 +73,9 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     # ignore_cleanup_errors: a request that is being cancelled may still write.
     with tempfile.TemporaryDirectory(prefix="emodet-app-", ignore_cleanup_errors=True) as folder:
         server.jobs.folder = Path(folder)
-
-        async def delete_old_videos() -> None:
-            while True:
-                await asyncio.sleep(_CLEANUP_INTERVAL_S)
-                server.jobs.delete_old()
-
-        cleanup = asyncio.create_task(delete_old_videos())
         try:
             yield
         finally:
-            cleanup.cancel()
             await asyncio.to_thread(server.close)
 
 

@@ -2,26 +2,26 @@
 
 import html
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 
 def docs_page(description: Mapping[str, Any]) -> str:
     """HTML of an OpenAPI description: operations with their parameters and answers, then the schemas."""
     info = description["info"]
-    parts = [f"<h1>{_text(info['title'])} {_text(info['version'])}: REST interface</h1>", *_prose(info["description"])]
+    parts = [f"<h1>{_text(info['title'])} {_text(info['version'])}: REST interface</h1>", _prose(info)]
     parts.append('<p><a href="openapi.json">openapi.json</a> is the same for programs. <a href="./">Page</a></p>')
     for path, operations in description["paths"].items():
         for method, operation in operations.items():
-            parts += [f"<h2><code>{method.upper()} {_text(path)}</code></h2>", *_prose(operation["description"])]
-            parts += _table([_parameter(each) for each in operation.get("parameters", ())])
-            if body := operation.get("requestBody"):
-                parts.append(f"<p>Body: {_text(', '.join(body['content']))}</p>")
-            parts += _table([_answer(status, answer) for status, answer in operation["responses"].items()])
+            rows = [(each["name"], each["in"], _type(each["schema"]), each) for each in operation.get("parameters", ())]
+            rows += [("body", "", kind, {}) for kind in operation.get("requestBody", {}).get("content", {})]
+            for status, answer in operation["responses"].items():
+                contents = answer.get("content", {"": {}}).items()
+                rows += [(status, kind, _type(of.get("schema", {})), answer) for kind, of in contents]
+            parts += [f"<h2><code>{method.upper()} {_text(path)}</code></h2>", _prose(operation), _table(rows)]
     for name, schema in description["components"]["schemas"].items():
-        parts += [f"<h2>{_text(name)}</h2>", *_prose(schema.get("description", ""))]
-        fields = schema.get("properties", {}).items()
-        parts += _table([(field, _type(value), value.get("description", "")) for field, value in fields])
+        rows = [(field, "", _type(value), value) for field, value in schema.get("properties", {}).items()]
+        parts += [f"<h2>{_text(name)}</h2>", _prose(schema), _table(rows)]
     return (
         '<!doctype html><html lang="en"><meta charset="utf-8"><title>emodet: REST interface</title>'
         '<meta name="viewport" content="width=device-width, initial-scale=1"><link rel="stylesheet" href="style.css">'
@@ -29,38 +29,29 @@ def docs_page(description: Mapping[str, Any]) -> str:
     )
 
 
-def _parameter(parameter: Mapping[str, Any]) -> tuple[str, ...]:
-    schema = parameter["schema"]
-    kind = f"{_type(schema)}, default {schema['default']}" if "default" in schema else _type(schema)
-    return parameter["name"], parameter["in"], kind, parameter.get("description", "")
+def _prose(described: Mapping[str, Any]) -> str:
+    return "".join(f"<p>{_text(each)}</p>" for each in described.get("description", "").strip().split("\n\n"))
 
 
-def _answer(status: str, answer: Mapping[str, Any]) -> tuple[str, ...]:
-    kinds = [f"{kind} {_type(value.get('schema', {}))}" for kind, value in answer.get("content", {}).items()]
-    return status, answer["description"], ", ".join(kinds)
-
-
-def _prose(text: str) -> Iterator[str]:
-    yield from (f"<p>{_text(paragraph)}</p>" for paragraph in text.strip().split("\n\n"))
-
-
-def _table(rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
-    if rows:
-        lines = "".join(f"<tr>{''.join(f'<td>{_text(cell)}</td>' for cell in row)}</tr>" for row in rows)
-        yield f'<div class="wide"><table>{lines}</table></div>'
+def _table(rows: Iterable[tuple[str, str, str, Mapping[str, Any]]]) -> str:
+    """Rows of three cells and what is described in the fourth."""
+    cells = ((*row, described.get("description", "")) for *row, described in rows)
+    lines = "".join(f"<tr>{''.join(f'<td>{_text(cell)}</td>' for cell in row)}</tr>" for row in cells)
+    return f'<div class="wide"><table>{lines}</table></div>'
 
 
 def _type(schema: Mapping[str, Any]) -> str:
-    """A JSON schema in a word or two."""
+    """A JSON schema in a few words."""
     if "anyOf" in schema:
-        return " or ".join(map(_type, schema["anyOf"]))
-    if "enum" in schema:
-        return " or ".join(map(str, schema["enum"]))
-    if isinstance(schema.get("items"), dict):
-        return f"list of {_type(schema['items'])}"
-    low, high = schema.get("minimum"), schema.get("maximum")
-    limits = f" {low} to {high}" if low is not None and high is not None else f" from {low}" if low is not None else ""
-    return f"{schema.get('type', schema.get('$ref', '').rpartition('/')[2])}{limits}"
+        kind = " or ".join(map(_type, schema["anyOf"]))
+    elif "enum" in schema:
+        kind = " or ".join(map(str, schema["enum"]))
+    elif isinstance(schema.get("items"), dict):
+        kind = f"list of {_type(schema['items'])}"
+    else:
+        kind = schema.get("type", schema.get("$ref", "").rpartition("/")[2])
+    more = {"minimum": " from", "maximum": " to", "default": ", default"}
+    return "".join([kind, *(f"{words} {schema[key]}" for key, words in more.items() if key in schema)])
 
 
 def _text(value: object) -> str:

@@ -64,7 +64,8 @@ def as_api_error(request: Request, error: BaseException) -> ApiError:
             message = f"{request.method} is not allowed here."
             return ApiError(405, "method_not_allowed", message, "See the Allow header.", headers=error.headers)
         case HTTPException():
-            return ApiError(error.status_code, "bad_request", str(error.detail), _SEE, headers=error.headers)
+            message = f"{str(error.detail).rstrip('.')}."
+            return ApiError(error.status_code, "bad_request", message, _SEE, headers=error.headers)
         case ClientDisconnect():
             return ApiError(499, "gone", "The client closed the connection.", "Send the request again.")
         case CancelledError():  # uvicorn cancels the requests that outlast its graceful shutdown

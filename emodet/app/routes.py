@@ -28,7 +28,7 @@ from emodet.app.uploads import BINARY, image_upload, one_file
 from emodet.arrays import UInt8
 from emodet.errors import EmodetError
 from emodet.images import TooManyPixelsError
-from emodet.inference.faces import POINTS, Face
+from emodet.inference.faces import Face
 from emodet.inference.heatmaps import HeatMap, heat_maps
 from emodet.inference.opening import MIN_SIDE
 from emodet.inference.overlay import draw, encoded
@@ -135,26 +135,13 @@ def _decoded(data: bytes, server: Server) -> UInt8:
 
 
 def _answer(face: Face, heat: HeatMap | None) -> FaceAnswer:
-    explained = None
+    answer = FaceAnswer.model_validate(face)
     if heat is not None:
         values = [round(float(value), 4) for value in heat.heat.ravel()]
         crop = f"data:image/png;base64,{base64.b64encode(encoded(heat.crop, '.png')).decode()}"
-        explained = HeatMapAnswer(emotion=face.most_probable, size=heat.heat.shape[0], values=values, crop=crop)
-    x1, y1, x2, y2 = (round(value, 2) for value in face.box)
-    points = {name: (round(x, 2), round(y, 2)) for name, (x, y) in zip(POINTS, face.landmarks or (), strict=False)}
-    return FaceAnswer(
-        box=(x1, y1, x2, y2),
-        emotion=face.emotion,
-        most_probable=face.most_probable,
-        uncertain=face.uncertain,
-        confidence=min(1.0, round(face.confidence, 6)),
-        probabilities={name: round(value, 6) for name, value in face.probabilities.items()},
-        detection_score=min(1.0, round(face.detection_score, 6)),
-        landmarks=points or None,
-        valence=face.valence,
-        arousal=face.arousal,
-        heat_map=explained,
-    )
+        size = heat.heat.shape[0]
+        answer.heat_map = HeatMapAnswer(emotion=face.most_probable, size=size, values=values, crop=crop)
+    return answer
 
 
 @health.get("/healthz", operation_id="health")

@@ -2,13 +2,16 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from emodet.inference.faces import MIN_CONFIDENCE
+from emodet.inference.faces import MIN_CONFIDENCE, POINTS
 from emodet.modelfile import TrainingData
 
 DetectorName = Literal["auto", "yunet", "centerface", "none"]
 Probability = Annotated[float, Field(ge=0, le=1)]
+Rounded = Annotated[float, BeforeValidator(lambda value: round(value, 6))]
+Share = Annotated[float, Field(ge=0, le=1), BeforeValidator(lambda value: min(1.0, round(value, 6)))]
+Pixels = Annotated[float, BeforeValidator(lambda value: round(value, 2))]
 
 
 class Options(BaseModel):
@@ -77,21 +80,24 @@ class HeatMapAnswer(BaseModel):
 
 
 class FaceAnswer(BaseModel):
-    """One face."""
+    """One face, made of an `emodet.inference.faces.Face`."""
 
-    box: tuple[float, float, float, float] = Field(
+    model_config = ConfigDict(from_attributes=True)
+
+    box: tuple[Pixels, Pixels, Pixels, Pixels] = Field(
         description="x1, y1, x2, y2 in pixels of the upright image, x2 and y2 exclusive; may extend beyond it.",
         examples=[[178.2, 77.9, 268.1, 203.0]],
     )
     emotion: str = Field(description="The most probable class, or `uncertain`.", examples=["happiness"])
     most_probable: str = Field(description="The most probable class.", examples=["happiness"])
     uncertain: bool = Field(description="Whether no class reaches min_confidence.")
-    confidence: Probability = Field(description="Probability of the most probable class.")
-    probabilities: dict[str, float] = Field(description="Class to calibrated probability; they sum to 1.")
-    detection_score: Probability = Field(description="Score of the face detection.")
-    landmarks: dict[str, tuple[float, float]] | None = Field(
-        description="left_eye, right_eye, nose, left_mouth, right_mouth as x, y in pixels; left in the image."
-    )
+    confidence: Share = Field(description="Probability of the most probable class.")
+    probabilities: dict[str, Rounded] = Field(description="Class to calibrated probability; they sum to 1.")
+    detection_score: Share = Field(description="Score of the face detection.")
+    landmarks: Annotated[
+        dict[str, tuple[Pixels, Pixels]] | None,
+        BeforeValidator(lambda points: dict(zip(POINTS, points, strict=True)) if points else None),
+    ] = Field(description="left_eye, right_eye, nose, left_mouth, right_mouth as x, y in pixels; left in the image.")
     valence: float | None = Field(description="-1 (unpleasant) to 1 (pleasant); null if the model has no such output.")
     arousal: float | None = Field(description="-1 (calm) to 1 (excited); null if the model has no such output.")
     heat_map: HeatMapAnswer | None = None

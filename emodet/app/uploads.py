@@ -73,19 +73,13 @@ async def _receive(request: Request, write: Callable[[bytes], object]) -> None:
     """Write the file, piece by piece."""
     count = 0
     if _is_form(request):
-        try:
-            async with request.form(max_files=1, max_fields=100) as form:
-                file = next((value for _, value in form.multi_items() if isinstance(value, UploadFile)), None)
-                if file is None:
-                    raise HTTPException(400, "it holds no complete file")
-                while chunk := await file.read(_CHUNK):
-                    count += len(chunk)
-                    write(chunk)
-        except ApiError:  # of `_limited`
-            raise
-        except HTTPException as problem:
-            message = f"The form cannot be read: {str(problem.detail).rstrip('.')}."
-            raise ApiError(400, "bad_request", message, "Send the file as the body itself.") from None
+        async with request.form(max_files=1, max_fields=100) as form:
+            file = next((value for _, value in form.multi_items() if isinstance(value, UploadFile)), None)
+            if file is None:
+                raise HTTPException(400, "The form holds no complete file.")
+            while chunk := await file.read(_CHUNK):
+                count += len(chunk)
+                write(chunk)
     else:
         async for chunk in request.stream():
             count += len(chunk)

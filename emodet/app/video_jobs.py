@@ -9,12 +9,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from threading import Timer
 
 from emodet.app.errors import ApiError, busy
 from emodet.app.processes import Process, ProcessEnded
 from emodet.app.schema import VideoFiles, VideoOptions, VideoStatus
 from emodet.app.settings import Limits
-from emodet.app.video_work import RESULTS, Progress, VideoTooLongError, VideoWork, recognise
+from emodet.app.video_work import RESULTS, Progress, VideoTooLongError, Work, recognise
 from emodet.errors import EmodetError
 from emodet.inference.pipeline import StreamOptions
 from emodet.inference.recognizer import Recognizer
@@ -28,12 +29,12 @@ class VideoJob:
     """One video; its folder holds the upload and the results."""
 
     folder: Path
-    work: VideoWork
+    work: Work
     status: VideoStatus
     process: Process | None = None  # while the video is being uploaded
     emotions: Counter[str] = field(default_factory=Counter)
     deleted: bool = False
-    finished_s: float | None = None  # `time.monotonic` at its end
+    deletion: Timer | None = None  # starts when it ends
 
     @property
     def ended(self) -> bool:
@@ -50,7 +51,7 @@ class VideoJob:
         path = self.folder / name
         return path if path.exists() and (self.ended or path.suffix in (".jsonl", ".csv")) else None
 
-    def snapshot(self, keep_seconds: float) -> VideoStatus:
+    def snapshot(self) -> VideoStatus:
         """The present status."""
         status = self.status.model_copy(update={"emotions": dict(self.emotions.most_common())})
         status.faces = status.rows = self.emotions.total()
@@ -58,9 +59,6 @@ class VideoJob:
         status.progress = 1.0 if status.state == "done" else min(1.0, done / total) if total else None
         addresses = {key: f"v1/videos/{status.id}/{name}" for key, name in RESULTS.items() if self.result(name)}
         status.files = VideoFiles(**addresses)
-        if self.finished_s is not None:
-            left = timedelta(seconds=self.finished_s + keep_seconds - time.monotonic())
-            status.expires_at = (datetime.now(UTC) + left).isoformat(timespec="seconds")
         return status
 
 
@@ -95,26 +93,22 @@ class VideoJobs:
         folder.mkdir(mode=0o700)
         hide = options.blur_faces and options.annotate
         how = StreamOptions(smoothing=Smoothing(seconds=options.smooth), every=options.every, hide=hide)
-        job = VideoJob(folder, VideoWork(recognizer, how, options.annotate, folder), VideoStatus(id=number))
-        self._jobs[number] = job
-        return job
+        self._jobs[number] = VideoJob(folder, Work(recognizer, how, options.annotate, folder), VideoStatus(id=number))
+        return self._jobs[number]
 
     def start(self, job: VideoJob) -> VideoStatus:
         """Open the uploaded video and queue it; returns its status. Blocks: call it in a thread.
 
-        `ApiError` if it is not a video, exceeds the limits, or the queue is full. The job is deleted then.
+        `ApiError` if it is not a video, exceeds the limits, or the queue is full.
         """
+        self._check_queue()
+        job.process = Process(recognise, job.upload, self._limits)
         try:
-            self._check_queue()
-            job.process = Process(recognise, job.upload, self._limits)
             facts = job.process.receive(self._limits.open_seconds)
-        except BaseException as problem:
-            self.delete(job)
-            if isinstance(problem, TimeoutError | EmodetError):
-                raise self._refusal(problem) from None
-            raise
+        except (TimeoutError, EmodetError) as problem:
+            raise self._error(problem, job) from None
         job.status = job.status.model_copy(update=facts)
-        waiting = job.snapshot(self._limits.keep_seconds)
+        waiting = job.snapshot()
         self._thread.submit(self._run, job, job.process)
         return waiting
 
@@ -130,16 +124,11 @@ class VideoJobs:
         """Cancel a job and delete its files."""
         job.deleted = True
         self._jobs.pop(job.status.id, None)
+        if job.deletion is not None:
+            job.deletion.cancel()
         if job.process is not None:
             job.process.close()
         shutil.rmtree(job.folder, ignore_errors=True)
-
-    def delete_old(self) -> None:
-        """Delete results that were kept for `Limits.keep_seconds`."""
-        oldest = time.monotonic() - self._limits.keep_seconds
-        for job in list(self._jobs.values()):
-            if job.finished_s is not None and job.finished_s < oldest:
-                self.delete(job)
 
     def close(self) -> None:
         """Cancel and delete everything."""
@@ -153,49 +142,46 @@ class VideoJobs:
             raise busy(f"The server is busy with {queued} videos.", "Try again when one of them is done.", 15)
 
     def _run(self, job: VideoJob, process: Process) -> None:
-        error: ApiError | None = None
-        try:
-            job.status.state = "running"
-            self._follow(job, process)
-        except (TimeoutError, EmodetError) as problem:
-            error = self._failure(problem, job)
-        process.close()
-        job.upload.unlink(missing_ok=True)
-        job.finished_s = time.monotonic()
-        job.status.error = None if error is None else error.problem
-        job.status.state = "done" if error is None else "failed"
-
-    def _follow(self, job: VideoJob, process: Process) -> None:
         """Recognise a video, and update its status until the end."""
-        limits, status = self._limits, job.status
-        process.send(job.work)
+        limits, status, error = self._limits, job.status, None
+        status.state = "running"
         pause = limits.frame_seconds + job.work.options.every * _SKIPPED_S
         end = time.monotonic() + limits.recognise_seconds
         progress: Progress | None
-        while (progress := process.receive(max(0.0, min(pause, end - time.monotonic())))) is not None:
-            job.emotions.update(progress.emotions)
-            status.frames_done, status.frames_per_second = progress.frames_done, progress.frames_per_second
+        try:
+            process.send(job.work)
+            while (progress := process.receive(max(0.0, min(pause, end - time.monotonic())))) is not None:
+                status.frames_done, status.frames_per_second, emotions = progress
+                job.emotions.update(emotions)
+        except (TimeoutError, EmodetError) as problem:
+            error = self._error(problem, job).problem
+        process.close()
+        job.upload.unlink(missing_ok=True)
+        kept = timedelta(seconds=limits.keep_seconds)
+        status.expires_at = (datetime.now(UTC) + kept).isoformat(timespec="seconds")
+        if not job.deleted:
+            job.deletion = Timer(kept.total_seconds(), self.delete, (job,))
+            job.deletion.daemon = True
+            job.deletion.start()
+        status.error = error
+        status.state = "done" if error is None else "failed"
 
-    def _refusal(self, problem: Exception) -> ApiError:
-        """Why an uploaded video is refused."""
-        limits = self._limits
+    def _error(self, problem: Exception, job: VideoJob) -> ApiError:
+        """Why an uploaded video is refused, or its recognition ended early."""
+        limits, opened = self._limits, job.status.state != "waiting"
         if isinstance(problem, VideoTooLongError):
             most = f"{limits.video_seconds / 60:g} minutes or {limits.video_frames:,} frames"
             return ApiError(422, "video_too_long", f"The video is longer than {most}.", "Send a part of it.")
-        message = "The frames are too large." if "pixels" in str(problem) else "The file is not a readable video."
-        if isinstance(problem, TimeoutError):
-            message = f"The video was not opened within {limits.open_seconds:g} seconds."
-        way_out = f"Send MP4, MOV, AVI, MKV or WebM with frames of at most {limits.pixels:,} pixels."
-        return ApiError(422, "video_unreadable", message, way_out)
-
-    def _failure(self, problem: Exception, job: VideoJob) -> ApiError:
-        """Why the recognition of a video ended early."""
-        if isinstance(problem, VideoTooLongError):
-            return self._refusal(problem)
-        if isinstance(problem, ProcessEnded):
+        if isinstance(problem, ProcessEnded) and opened:
             return ApiError(500, "internal", "The recognition of the video crashed.", "See the server's log.")
-        text = re.sub(re.escape(str(job.folder)) + r"[\\/][^\s:]+:?\s*", "", str(problem)).rstrip(".")
         if isinstance(problem, TimeoutError):
-            text = "Decoding and recognising the video takes too long: it may be damaged"
-        way_out = "The results up to there are available." if job.status.frames_done else "Send another file."
+            text = f"The video was not opened within {limits.open_seconds:g} seconds"
+            text = "Decoding and recognising the video takes too long: it may be damaged" if opened else text
+        elif opened:
+            text = re.sub(re.escape(str(job.folder)) + r"[\\/][^\s:]+:?\s*", "", str(problem)).rstrip(".")
+        else:
+            text = "The frames are too large" if "pixels" in str(problem) else "The file is not a readable video"
+        way_out = f"Send MP4, MOV, AVI, MKV or WebM with frames of at most {limits.pixels:,} pixels."
+        if job.status.frames_done:
+            way_out = "The results up to there are available."
         return ApiError(422, "video_unreadable", f"{text[:1].upper()}{text[1:]}.", way_out)

@@ -10,6 +10,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Header, Query, Request
 from fastapi import Path as InPath
 from fastapi.sse import EventSourceResponse, ServerSentEvent
+from starlette.exceptions import HTTPException
 from starlette.responses import FileResponse, Response
 
 from emodet.app.errors import ApiError, error_responses
@@ -21,14 +22,15 @@ from emodet.app.video_work import RESULTS
 
 _POLL_S, _PROGRESS_S = 0.1, 0.25
 _CHUNK = 65_536
-_EVENT = {
-    "type": "object",
-    "required": ["event", "data"],
-    "properties": {
-        "event": {"type": "string", "enum": ["progress", "rows", "done", "failed"]},
-        "id": {"type": "string", "description": "With rows: the position after them."},
-        "data": {"type": "string", "description": "JSON."},
-    },
+_MEDIA_TYPES = {
+    "annotated.mp4": "video/mp4",
+    "rows.csv": "text/csv",
+    "rows.jsonl": "application/jsonl",
+    "timeline.png": "image/png",
+    "timeline": "application/json",
+}
+_TYPES = {
+    kind: {"schema": {"type": "object" if kind.endswith("/json") else "string"}} for kind in _MEDIA_TYPES.values()
 }
 
 router = APIRouter(prefix="/v1/videos", tags=["videos"])
@@ -59,19 +61,19 @@ async def send_video(
     file. The upload is deleted when the recognition ends.
     """
     job = server.jobs.create(options, server.recognizer(options))
+    response.headers["Location"] = f"/v1/videos/{job.status.id}"
     try:
         await save_video(request, job.upload, server.limits)
+        return await asyncio.to_thread(server.jobs.start, job)
     except BaseException:
         server.jobs.delete(job)
         raise
-    response.headers["Location"] = f"/v1/videos/{job.status.id}"
-    return await asyncio.to_thread(server.jobs.start, job)
 
 
 @router.get("/{number}", responses=error_responses(404), operation_id="video")
-async def get_video(job: Job, server: ServerDep) -> VideoStatus:
+async def get_video(job: Job) -> VideoStatus:
     """Status and progress."""
-    return job.snapshot(server.limits.keep_seconds)
+    return job.snapshot()
 
 
 @router.delete("/{number}", status_code=204, responses=error_responses(404), operation_id="delete_video")
@@ -82,15 +84,12 @@ def delete_video(job: Job, server: ServerDep) -> None:
 
 @router.get(
     "/{number}/events",
-    responses={
-        **error_responses(404, by_reference=True),
-        200: {"content": {"text/event-stream": {"itemSchema": _EVENT}}, "description": "Events until the end."},
-    },
+    responses=error_responses(404, by_reference=True),
     response_class=EventSourceResponse,
     operation_id="video_events",
 )
 async def video_events(
-    job: Job, server: ServerDep, last_event_id: Annotated[str, Header(include_in_schema=False)] = "0"
+    job: Job, last_event_id: Annotated[str, Header(include_in_schema=False)] = "0"
 ) -> AsyncIterator[ServerSentEvent]:
     """Progress and rows as server-sent events.
 
@@ -106,10 +105,10 @@ async def video_events(
         if rows:
             yield ServerSentEvent(event="rows", id=str(position), raw_data=f"[{','.join(rows)}]")
         elif ended:
-            status = job.snapshot(server.limits.keep_seconds)
+            status = job.snapshot()
             yield ServerSentEvent(event="done" if status.state == "done" else "failed", data=status)
             return
-        status_json, now = job.snapshot(server.limits.keep_seconds).model_dump_json(), time.monotonic()
+        status_json, now = job.snapshot().model_dump_json(), time.monotonic()
         if status_json != sent and now - sent_s >= _PROGRESS_S and not ended:
             yield ServerSentEvent(event="progress", raw_data=status_json)
             sent, sent_s = status_json, now
@@ -118,39 +117,34 @@ async def video_events(
     yield ServerSentEvent(event="failed", raw_data=json.dumps({"state": "failed", "error": error.problem.model_dump()}))
 
 
-def _add_result(name: str, media_type: str, operation_id: str, description: str) -> None:
-    def get_result(job: Job) -> Response:
-        path = job.result(name)
-        if path is None and job.ended:
-            raise ApiError(404, "not_found", "This video has no such result.", "Its status says why.")
-        if path is None:
-            way_out = "Try again when the state is done."
-            headers = {"Retry-After": "2"}
-            raise ApiError(409, "not_ready", "The result is not ready yet.", way_out, headers=headers)
-        if path.suffix in (".csv", ".jsonl"):  # may grow while it is sent
-            return Response(path.read_bytes(), media_type=media_type)
-        return FileResponse(path, media_type=media_type)
+@router.get(
+    "/{number}/{name}",
+    operation_id="video_result",
+    response_class=Response,
+    responses={
+        **error_responses(404, 409, 416),
+        200: {"content": _TYPES, "description": "The file."},
+        206: {"content": _TYPES, "description": "A part of the file."},
+    },
+)
+def get_result(job: Job, name: Annotated[str, InPath(json_schema_extra={"enum": list(_MEDIA_TYPES)})]) -> Response:
+    """A result of a video.
 
-    content = {media_type: {"schema": {"type": "object" if media_type == "application/json" else "string"}}}
-    router.add_api_route(
-        f"/{{number}}/{name}",
-        get_result,
-        operation_id=operation_id,
-        description=description,
-        response_class=Response,
-        responses={
-            **error_responses(404, 409, 416),
-            200: {"content": content, "description": "The file."},
-            206: {"content": content, "description": "A part of the file."},
-        },
-    )
-
-
-_add_result("annotated.mp4", "video/mp4", "annotated_video", "The annotated video (H.264, with sound).")
-_add_result("rows.csv", "text/csv", "video_rows_csv", "One row per face and frame, as far as recognised.")
-_add_result("rows.jsonl", "application/jsonl", "video_rows_jsonl", "The same as JSON lines.")
-_add_result("timeline.png", "image/png", "timeline_picture", "Emotion over time, per face, as an image.")
-_add_result("timeline", "application/json", "timeline", "Emotion over time, per face.")
+    `annotated.mp4`: the annotated video (H.264, with sound). `rows.csv`: one row per face and frame, as far as
+    recognised. `rows.jsonl`: the same as JSON lines. `timeline.png` and `timeline`: emotion over time, per face, as an
+    image and as JSON.
+    """
+    if name not in _MEDIA_TYPES:
+        raise HTTPException(404)
+    path = job.result(name)
+    if path is None and job.ended:
+        raise ApiError(404, "not_found", "This video has no such result.", "Its status says why.")
+    if path is None:
+        headers = {"Retry-After": "2"}
+        raise ApiError(409, "not_ready", "The result is not ready yet.", "Try again when it is done.", headers=headers)
+    if path.suffix in (".csv", ".jsonl"):  # may grow while it is sent
+        return Response(path.read_bytes(), media_type=_MEDIA_TYPES[name])
+    return FileResponse(path, media_type=_MEDIA_TYPES[name])
 
 
 def _rows_after(path: Path, position: int) -> tuple[list[str], int]:

@@ -2,9 +2,9 @@
 
 import json
 import time
-from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import NamedTuple
 
 from emodet.app.settings import Limits
 from emodet.errors import EmodetError
@@ -28,9 +28,8 @@ class VideoTooLongError(EmodetError):
     """The video exceeds the limits."""
 
 
-@dataclass(frozen=True, slots=True)
-class VideoWork:
-    """How a video is recognised, and the folder for the results."""
+class Work(NamedTuple):
+    """How a video is recognised, whether the annotated video is written, and the folder for the results."""
 
     recognizer: Recognizer
     options: StreamOptions
@@ -38,19 +37,14 @@ class VideoWork:
     folder: Path
 
 
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """After a frame: how many are done, how fast, and the emotions of its faces."""
-
-    frames_done: int
-    frames_per_second: float
-    emotions: tuple[str, ...]
+Progress = tuple[int, float, tuple[str, ...]]
+"""After a frame: how many are done, how many per second, and the emotions of its faces."""
 
 
 def recognise(pipe: Connection, path: Path, limits: Limits) -> None:
     """Open a video and send what its header says, as fields of `emodet.app.schema.VideoStatus`.
 
-    Then receive `VideoWork`, send `Progress` after each frame, and None at the end. Results up to an error are kept.
+    Then receive `Work`, send `Progress` after each frame, and None at the end. Results up to an error are kept.
     `VideoTooLongError` if it exceeds the limits; `EmodetError` if it is no video, has too large frames, or is cut off.
     """
     video = VideoReader(path, max_pixels=limits.pixels)
@@ -59,18 +53,18 @@ def recognise(pipe: Connection, path: Path, limits: Limits) -> None:
         raise VideoTooLongError("too long")
     facts = {"frame_rate": video.frame_rate, "duration_s": seconds, "frames_total": frames or None}
     pipe.send(facts | dict(zip(("width", "height"), video.size, strict=True)))
-    work: VideoWork = pipe.recv()
-    names, paths = work.recognizer.model.info.class_names, {key: work.folder / name for key, name in RESULTS.items()}
+    recognizer, options, annotate, folder = pipe.recv()
+    names, paths = recognizer.model.info.class_names, {key: folder / name for key, name in RESULTS.items()}
     with (
         RowWriter("jsonl", paths["rows_jsonl"], names) as lines,
         RowWriter("csv", paths["rows_csv"], names) as table,
     ):
         chart = TimelineSink(paths["timeline_png"], names, "video")
         sinks = [_ProgressSink(pipe, limits), RowSink([lines, table], "video"), chart]
-        if work.annotate:
+        if annotate:
             sinks.append(AnnotatedVideoSink(paths["annotated"], video))
         try:
-            recognise_stream(work.recognizer, video, sinks, work.options)
+            recognise_stream(recognizer, video, sinks, options)
         finally:
             if chart.files:
                 paths["timeline"].write_text(json.dumps(chart.timeline.to_dict(seconds or 0.0)), encoding="utf-8")
@@ -90,4 +84,5 @@ class _ProgressSink(Sink):
             raise VideoTooLongError("too long")
         rate = (frame.index + 1) / max(1e-6, time.perf_counter() - self._started)
         emotions = tuple(face.emotion for face in result.faces) if result.fresh else ()
-        self._pipe.send(Progress(frame.index + 1, round(rate, 2), emotions))
+        progress: Progress = (frame.index + 1, round(rate, 2), emotions)
+        self._pipe.send(progress)

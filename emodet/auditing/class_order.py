@@ -3,7 +3,7 @@
 Data sets number the emotions in at least five orders, and labels that are read in another order train without an error.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import permutations
 
@@ -98,14 +98,12 @@ def by_valence_arousal(emotion: Int64, valence: Floats, arousal: Floats, source:
         return OrderFinding(source, names, means.reshape(-1, 2), None, f"{source}: too few faces.")
     gains = -((means[:, None, :] - np.array(VALENCE_AROUSAL)[None, :, :]) ** 2).sum(axis=2)
     shows = _moved(gains, present.tolist(), EMOTIONS, _MIN_GAIN_VA)
-    if not shows:
-        return OrderFinding(source, names, means, False, f"{source}: the means fit the class names.")
     mean_of = dict(zip(names, means.tolist(), strict=True))
-    parts = [
-        f"the mean of {name} ({mean_of[name][0]:+.2f}, {mean_of[name][1]:+.2f}) fits {other}"
-        for name, other in shows.items()
-    ]
-    return OrderFinding(source, names, means, True, _wrong(source, parts, shows, names), shows)
+
+    def part(name: str, other: str) -> str:
+        return f"the mean of {name} ({mean_of[name][0]:+.2f}, {mean_of[name][1]:+.2f}) fits {other}"
+
+    return _finding(source, names, means, shows, part, "the means fit the class names.")
 
 
 def by_predictions(emotion: Int64, predicted: Int64, class_names: Sequence[str], source: str) -> OrderFinding:
@@ -126,17 +124,16 @@ def by_predictions(emotion: Int64, predicted: Int64, class_names: Sequence[str],
         sentence = f"{source}: in the best order {100 * best:.0f} % of the labels agree, too few to decide."
         return OrderFinding(source, names, shares, None, sentence)
     shows = _moved(shares, present.tolist(), class_names, _MIN_GAIN_PREDICTIONS)
-    if shows:
-        parts = [
-            f"{100 * shares[names.index(name), class_names.index(other)]:.0f} % of {name} are predicted as {other}"
-            for name, other in shows.items()
-        ]
-        return OrderFinding(source, names, shares, True, _wrong(source, parts, shows, names), shows)
+
+    def part(name: str, other: str) -> str:
+        share = shares[names.index(name), class_names.index(other)]
+        return f"{100 * share:.0f} % of {name} are predicted as {other}"
+
     weak = [name for place, name in enumerate(names) if shares[place].max() < _MIN_AGREEMENT]
-    sentence = f"{source}: {100 * best:.0f} % of the labels agree, mean over the classes."
+    sentence = f"{100 * best:.0f} % of the labels agree, mean over the classes."
     if weak:
         sentence += f" Undecided for {', '.join(weak)}: too few of them are predicted consistently."
-    return OrderFinding(source, names, shares, False, sentence)
+    return _finding(source, names, shares, shows, part, sentence)
 
 
 def _sample_per_class(emotion: Int64, rows: Int64, seed: int) -> Int64:
@@ -155,15 +152,25 @@ def _predict(model: ModelFile, pack: Pack, rows: Int64, class_names: Sequence[st
     return np.asarray(model.probabilities(crops)[:, columns].argmax(axis=1), dtype=np.int64)
 
 
-def _wrong(source: str, parts: Sequence[str], shows: Mapping[str, str], names: Sequence[str]) -> str:
-    """The sentence about classes that show others: the first moves, and what likely caused them."""
+def _finding(
+    source: str,
+    names: tuple[str, ...],
+    figures: Float64,
+    shows: Mapping[str, str],
+    part: Callable[[str, str], str],
+    correct: str,
+) -> OrderFinding:
+    """The sentence `correct`, or where classes show others: the first moves as `part` puts them, and a likely cause."""
+    if not shows:
+        return OrderFinding(source, names, figures, False, f"{source}: {correct}")
     cause = "All moved classes: " + ", ".join(f"{name} → {other}" for name, other in shows.items()) + "."
     for ours, theirs in permutations(_ORDERS, 2):
         if _fits(shows, names, ours, theirs):
             either = ", or the other way round" if _fits(shows, names, theirs, ours) else ""
             cause = f"Likely cause: numbers in {ours} order, read in {theirs}{either}."
             break
-    return f"{source}: {'; '.join(parts[:3])}. {cause}"
+    moves = "; ".join(part(*move) for move in list(shows.items())[:3])
+    return OrderFinding(source, names, figures, True, f"{source}: {moves}. {cause}", shows)
 
 
 def _fits(shows: Mapping[str, str], names: Sequence[str], ours: str, theirs: str) -> bool:

@@ -30,36 +30,29 @@ def propose(
     contradicts most of their group, further copies of the same pixels, and improbable labels, where the predictions are
     informative. `names` are those of the table's numbers.
     """
+
+    def reasons() -> Iterator[Reason]:
+        """To exclude a face, the weightier first."""
+        for row in np.flatnonzero(issues.issue == "uniform").tolist():
+            yield row, ISSUES["uniform"], None
+        for group in groups:
+            for row, reason in _superfluous(table, group, names):
+                yield row, reason, None
+        for each in (candidate for split in noise if split.informative for candidate in split.candidates):
+            agreed = table.soft_label[each.row, each.given] >= options.agreed_from
+            if not agreed and each.p_given < options.exclude_below:
+                yield each.row, "label noise", each.p_given
+
     found: dict[int, Correction] = {}
     # A correction of a key that occurs twice in a split would apply to both faces.
     count = Counter(zip(table.key.tolist(), table.split.tolist(), strict=True))
-    for row, reason, score in _reasons(table, issues, groups, noise, options, names):
+    for row, reason, score in reasons():
         key, split = str(table.key[row]), str(table.split[row])
         has_label = table.emotion[row] >= 0 or not np.isnan(table.soft_label[row]).all()
         if split in options.splits and has_label and count[key, split] == 1:
             was = int(table.emotion[row])
             found.setdefault(row, Correction(key, "exclude", split=split, was=was, reason=reason, score=score))
     return tuple(found[row] for row in sorted(found))
-
-
-def _reasons(
-    table: Table,
-    issues: ImageIssues,
-    groups: Sequence[CopyGroup],
-    noise: Sequence[LabelNoise],
-    options: ProposalOptions,
-    names: Sequence[str],
-) -> Iterator[Reason]:
-    """Reasons to exclude a face, the weightier first."""
-    for row in np.flatnonzero(issues.issue == "uniform").tolist():
-        yield row, ISSUES["uniform"], None
-    for group in groups:
-        for row, reason in _superfluous(table, group, names):
-            yield row, reason, None
-    for each in (candidate for split in noise if split.informative for candidate in split.candidates):
-        agreed = table.soft_label[each.row, each.given] >= options.agreed_from
-        if not agreed and each.p_given < options.exclude_below:
-            yield each.row, "label noise", each.p_given
 
 
 def _superfluous(table: Table, group: CopyGroup, names: Sequence[str]) -> Iterator[tuple[int, str]]:

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from emodet.arrays import UInt8
-from emodet.errors import EmodetError
+from emodet.errors import EmodetError, require
 
 # Without it, albumentations looks for a newer version in the network at import.
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
@@ -51,8 +51,7 @@ class Augmentation:
                     raise EmodetError(f"augmentation.mix: {{share: above 0, steps: […]}} was expected, not {part}")
             self.parts = [(float(part["share"]), _checked_list(part["steps"], "steps")) for part in checked]
             total = sum(share for share, _ in self.parts)
-            if abs(total - 1) > 1e-6:
-                raise EmodetError(f"augmentation.mix: the shares sum to {total:g}; 1 was expected")
+            require(abs(total - 1) <= 1e-6, "augmentation.mix: sum of the shares", round(total, 6), "1")
         import albumentations as A  # seconds, which reading the configuration's keys need not take
 
         self._composed = [A.Compose([_transform(step) for step in own]) if own else None for _, own in self.parts]
@@ -135,6 +134,6 @@ def _transform(step: Mapping[str, Any]) -> Any:
 
 
 def _word(name: str, key: str, value: Any) -> int:
-    if not isinstance(value, str) or value not in _WORDS[key]:
-        raise EmodetError(f"augmentation: {name}.{key}={value!r}: there are {', '.join(_WORDS[key])}")
+    known = isinstance(value, str) and value in _WORDS[key]
+    require(known, f"augmentation: {name}.{key}", value, ", ".join(_WORDS[key]))
     return _WORDS[key][value]

@@ -31,7 +31,7 @@ from emodet.data.crop_pool import Cropper, CropResult, cropped, detection_facts,
 from emodet.data.pack import FORMAT, IMAGES, MANIFEST, TABLE, VERSION, Pack, Table, crop_hash, table_of
 from emodet.datasets.folders import is_picture
 from emodet.datasets.samples import Listing, Reader, Sample
-from emodet.errors import EmodetError
+from emodet.errors import EmodetError, os_errors
 from emodet.files import sha256_of, write_atomically
 from emodet.preprocessing import Preprocessing
 
@@ -85,7 +85,8 @@ def prepare_pack(
     require_main_guard()
     if folder.exists():
         raise EmodetError(f"{folder}: the pack's folder holds something else (no {MANIFEST}); delete it")
-    try:
+    way_out = ". Finished faces are kept: make room or name another folder, and run it again"
+    with os_errors(f"data.packs={packs}: writing the pack failed", way_out):
         packs.mkdir(parents=True, exist_ok=True)
         lock = FileLock(packs / f".{folder.name}.lock")
         try:
@@ -107,12 +108,6 @@ def prepare_pack(
                 work.rename(folder)
             # Whoever still waits for this lock finds the pack.
             Path(lock.lock_file).unlink(missing_ok=True)
-    except OSError as problem:
-        what = str(problem).strip().rpartition("\n")[2]  # a worker process puts its traceback before
-        raise EmodetError(
-            f"data.packs={packs}: writing the pack failed ({what}). Finished faces are kept: make room or name "
-            "another folder, and run it again"
-        ) from problem
     return Pack(folder)
 
 

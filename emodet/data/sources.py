@@ -1,6 +1,5 @@
 """One data set: its folder, how it is read and cropped, how its faces are used; and the keys of ``data``."""
 
-import inspect
 import logging
 import math
 import os
@@ -98,8 +97,7 @@ class Source:
         """The reader of the release, with landmarks where crops are aligned."""
         reader = open_reader(Path(self.root), self.reader, **self.reader_options)
         aligned = self.crop == "box" and preprocessing.alignment == "eyes"
-        has_landmarks = "landmarks" in inspect.signature(READERS[reader.name]).parameters
-        if aligned and has_landmarks and "landmarks" not in self.reader_options:
+        if aligned and "landmarks" in reader.options() and "landmarks" not in self.reader_options:
             reader = open_reader(Path(self.root), reader.name, **self.reader_options, landmarks=True)
         reader.named_classes = self.classes is not None and not isinstance(self.classes, int)
         return reader

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from emodet.arrays import Bools, Int64
 from emodet.data.pack import Table
-from emodet.errors import EmodetError
+from emodet.errors import EmodetError, require
 
 _SAME_PICTURE = "same picture as a val or test face"
 
@@ -68,11 +68,11 @@ def assign_splits(table: Table, usable: Bools, val_from: str | float, seed: int)
         val, val_name = labelled["val"], "val"
         if not val.size:
             raise EmodetError("data.val_from=val: this release has no val split; use auto or a share such as 0.1")
-    elif isinstance(val_from, int | float) and 0 < val_from <= 0.5:
-        train, val = _hold_out(table, picture, train, float(val_from), seed, dropped)
-        val_name = f"{100 * val_from:g} % of train"
     else:
-        raise EmodetError(f"data.val_from={val_from!r}: expected auto, val, or a share of train from 0 to 0.5")
+        is_share = isinstance(val_from, int | float) and 0 < val_from <= 0.5
+        require(is_share, "data.val_from", val_from, "auto, val, or a share of train from 0 to 0.5")
+        train, val = _hold_out(table, picture, train, float(val_from), seed, dropped)
+        val_name = f"{100 * float(val_from):g} % of train"
     test, test_name = official or (val, val_name)
     if val_name == test_name:
         test_name = val_name = f"{val_name} (also used for model selection)"

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from emodet.errors import EmodetError, errors_of
+from emodet.errors import EmodetError, errors_of, os_errors
 
 _DELIMITERS = (",", ";", "\t", "|")
 _HEAD_BYTES = 1 << 16
@@ -158,15 +158,13 @@ def _start(path: Path) -> tuple[str, list[str]]:
 
 def _lines(path: Path) -> Iterator[str]:
     number = 0
-    try:
-        with path.open(encoding=_start(path)[0], newline="") as lines:
+    with os_errors(f"{path}: cannot be read"), path.open(encoding=_start(path)[0], newline="") as lines:
+        try:
             for line in lines:
                 yield line
                 number += 1
-    except UnicodeError as problem:
-        raise EmodetError(f"{path}, after line {number}: not UTF-8 ({problem}); save it as UTF-8") from None
-    except OSError as problem:
-        raise EmodetError(f"{path}: cannot be read ({problem})") from None
+        except UnicodeError as problem:
+            raise EmodetError(f"{path}, after line {number}: not UTF-8 ({problem}); save it as UTF-8") from None
 
 
 def _header(path: Path, delimiter: str | None = None) -> tuple[list[str], str, int]:

@@ -21,7 +21,7 @@ from emodet.datasets.folders import first_file, folders_in
 from emodet.datasets.parquet import ParquetReader, has_schema, is_binary, parquet_files, read_columns
 from emodet.datasets.samples import Listing, Reader, Sample, SingleFileReader
 from emodet.emotions import EMOTIONS, FER2013_ORDER, FERPLUS_ORDER
-from emodet.errors import EmodetError
+from emodet.errors import EmodetError, os_errors
 
 SPLITS: Mapping[str, str] = {"Training": "train", "PublicTest": "val", "PrivateTest": "test"}
 """FER2013's word for a split, to ours."""
@@ -58,23 +58,20 @@ class PixelReader(Reader):
         """
         rows = CsvRows(self.pixels, _PIXEL_COLUMNS, delimiter=",")
         place = 0
-        try:
-            with self.pixels.open("rb") as file:
-                for rows.line, line in enumerate(file, start=1):
-                    offset, place = place, place + len(line)
-                    if rows.line == 1 or not line.strip():
-                        continue
-                    cells = _cells(line)
-                    if len(cells) != rows.width:
-                        raise rows.error(f"{len(cells)} columns where the header has {rows.width}; is it cut off?")
-                    emotion, usage, pixels = (cells[rows.columns[name]] for name in _PIXEL_COLUMNS)
-                    # Counting spaces takes a tenth of the time of splitting, and nearly always suffices.
-                    count = pixels.count(b" ") + 1
-                    if count != _SIDE * _SIDE and (count := len(pixels.split())) != _SIDE * _SIDE:
-                        raise rows.error(f"{count} pixels instead of 48×48; is it cut off?")
-                    yield emotion.decode(errors="replace"), usage.decode(errors="replace"), offset
-        except OSError as problem:
-            raise EmodetError(f"{self.pixels}: cannot be read ({problem})") from None
+        with os_errors(f"{self.pixels}: cannot be read"), self.pixels.open("rb") as file:
+            for rows.line, line in enumerate(file, start=1):
+                offset, place = place, place + len(line)
+                if rows.line == 1 or not line.strip():
+                    continue
+                cells = _cells(line)
+                if len(cells) != rows.width:
+                    raise rows.error(f"{len(cells)} columns where the header has {rows.width}; is it cut off?")
+                emotion, usage, pixels = (cells[rows.columns[name]] for name in _PIXEL_COLUMNS)
+                # Counting spaces takes a tenth of the time of splitting, and nearly always suffices.
+                count = pixels.count(b" ") + 1
+                if count != _SIDE * _SIDE and (count := len(pixels.split())) != _SIDE * _SIDE:
+                    raise rows.error(f"{count} pixels instead of 48×48; is it cut off?")
+                yield emotion.decode(errors="replace"), usage.decode(errors="replace"), offset
         if rows.line < 2:
             raise EmodetError(f"{self.pixels}: there are no rows below the header")
 

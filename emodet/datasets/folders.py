@@ -10,15 +10,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from emodet.errors import EmodetError
+from emodet.images import IMAGE_SUFFIXES
 
-PICTURE_SUFFIXES = frozenset(
-    {"jpg", "jpeg", "jpe", "jfif", "png", "bmp", "tif", "tiff", "webp", "gif", "avif", "jp2", "pgm", "ppm"}
-    | {"heic", "heif", "hif"}  # with the extra heic, which the message of an unreadable one names
-)
-"""In lower case, without the dot; anything else beside the pictures (``Thumbs.db``, ``.DS_Store``) is no picture."""
-
-UNREAD_SUFFIXES = frozenset({"jxl", "psd", "svg", "dng", "cr2", "nef", "arw"})
+UNREAD_SUFFIXES = frozenset({".jxl", ".dib", ".psd", ".svg", ".dng", ".cr2", ".nef", ".arw"})
 """Pictures that emodet does not decode: counted and named, never skipped silently."""
+
+PICTURE_SUFFIXES = IMAGE_SUFFIXES - UNREAD_SUFFIXES
+"""Anything else beside the pictures (``Thumbs.db``, ``.DS_Store``) is no picture."""
 
 _SPLIT_WORDS: Mapping[str, tuple[str, ...]] = {
     "train": ("train", "training", "train_set"),
@@ -61,8 +59,8 @@ def first_file(base: Path, paths: Iterable[str]) -> Path | None:
 
 def is_picture(name: str, suffixes: frozenset[str] = PICTURE_SUFFIXES) -> bool:
     """Whether a file's name is that of a picture; hidden files are none."""
-    stem, _, suffix = name.rpartition(".")
-    return suffix.lower() in suffixes and stem != "" and not name.startswith(".")
+    stem, dot, suffix = name.rpartition(".")
+    return dot + suffix.lower() in suffixes and stem != "" and not name.startswith(".")
 
 
 def pictures_below(folder: Path, passed_over: list[str]) -> Iterator[str]:

@@ -16,7 +16,7 @@ from emodet.datasets.list_files import ExpW, ListFiles, RafDb
 from emodet.datasets.own_csv import OwnCsv
 from emodet.datasets.parquet import ImageLabelParquet
 from emodet.datasets.samples import Reader
-from emodet.errors import EmodetError
+from emodet.errors import EmodetError, os_errors
 
 READERS: dict[str, type[Reader]] = {
     reader.name: reader
@@ -37,12 +37,10 @@ def open_reader(root: Path, reader: str = "auto", **options: Any) -> Reader:
     if reader != "auto" and reader not in READERS:
         raise EmodetError(f"data.reader={reader!r} is not known; there are auto, {', '.join(READERS)}")
     root = Path(root).expanduser()
-    try:
+    with os_errors(f"data.root={root} cannot be read"):
         if not root.exists():
             raise EmodetError(f"data.root={root} does not exist; point it at the folder of a data set that you hold")
         content = _content(root) if root.is_dir() else "it is a file"
-    except OSError as problem:
-        raise EmodetError(f"data.root={root} cannot be read ({problem.strerror or problem})") from None
     if not content:
         raise EmodetError(f"data.root={root} is empty; unpack the data set there, or point data.root elsewhere")
     found = READERS[reader] if reader != "auto" else next((it for it in READERS.values() if it.recognises(root)), None)

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 from emodet.datasets.folders import few, first_file, folders_in
 from emodet.emotions import EMOTIONS
-from emodet.errors import EmodetError
+from emodet.errors import EmodetError, require
 
 MAX_ENCODED_BYTES = 2**28
 """Larger picture files are refused before they are read into memory."""
@@ -139,8 +139,7 @@ class Reader:
 
     def __post_init__(self) -> None:
         for option, known in self.choices.items():
-            if getattr(self, option) not in known:
-                raise EmodetError(f"{option}={getattr(self, option)!r}: there are {', '.join(known)}")
+            require(getattr(self, option) in known, option, getattr(self, option), ", ".join(known))
         base = self.base_of(self.root, named=True)
         if base is None:
             raise EmodetError(self.missing(self.root))

@@ -89,6 +89,8 @@ def _compared(found: Counts, published: Counts) -> list[str]:
         if names:
             total = sum(wanted.values()) or None
             rows.append(_row(split, "all", sum(here.values()), None if _NO_EMOTION in here else total))
+    if not published:  # of a data set of one's own: without the last two columns
+        rows = [row[: len("split  class              found")] for row in rows]
     return [*rows, ""]
 
 

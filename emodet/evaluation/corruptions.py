@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from emodet.arrays import UInt8
-from emodet.evaluation.plots import INK, PAPER, share_axes, styled_figure, to_png
+from emodet.evaluation.plots import INK, draw_share, share_axes, styled_figure, to_png
 from emodet.evaluation.scores import Evaluation, Score
 from emodet.files import csv_text
 
@@ -141,13 +141,7 @@ def plot_robustness(clean: Evaluation, robustness: Robustness) -> bytes:
             for step, level in enumerate(levels):
                 y = place + (step - (len(levels) - 1) / 2) * height
                 accuracy, label = robustness[name, level]["accuracy"], CORRUPTIONS[name].label(level)
-                value, low, high = accuracy.value or 0.0, accuracy.low, accuracy.high
-                axes.barh(y, value, 0.86 * height, color="C0", alpha=1 - 0.27 * step)
-                if low is not None and high is not None:
-                    axes.plot([low, high], [y, y], color=INK, linewidth=1)
-                # A background of its own: the line of the clean accuracy runs behind it.
-                box = {"facecolor": PAPER, "edgecolor": "none", "pad": 0.6}
-                axes.text((high or value) + 0.02, y, label, va="center", fontsize=6.5, bbox=box)
+                draw_share(axes, y, 0.86 * height, accuracy, label, 6.5, color="C0", alpha=1 - 0.27 * step)
         axes.axvline(clean["accuracy"].value or 0.0, color=INK, linewidth=1, linestyle=(0, (4, 3)))
         share_axes(axes, names)
         axes.set_xlim(0, 1.32)

@@ -1,7 +1,8 @@
 """Outputs of a checkpoint or a model file for every face of a split."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -56,7 +57,7 @@ def device_of(accelerator: str) -> torch.device:
 
 
 def predict_split(
-    classifier: EmotionClassifier,
+    model: EmotionClassifier | ModelFile,
     data: EmotionDataModule,
     split: str,
     accelerator: str = "auto",
@@ -65,48 +66,19 @@ def predict_split(
     """One pass over a split's faces in float32, without augmentation, each face once.
 
     Args:
-        classifier: Put into evaluation mode on the device and left there.
-        data: Set up.
+        model: A classifier, which is put into evaluation mode on the device and left there; or a model file, whose
+            probabilities are calibrated: their logarithms stand as logits, and there is no temperature.
+        data: Set up, with crops as the model takes them.
         split: ``val``, ``test``, ``train``, or ``all`` of these: the faces that have an emotion.
-        accelerator: See `device_of`.
+        accelerator: Of a classifier, see `device_of`.
         transform: Change to the crops; None leaves them as they are.
     """
-    classifier.to(device_of(accelerator)).eval()
-
-    def forward(crops: UInt8) -> tuple[Float32, Float32 | None]:
-        with torch.inference_mode():
-            logits, dimensions = classifier.predict_heads(torch.from_numpy(crops).to(classifier.device))
-        return logits.cpu().numpy(), None if dimensions is None else dimensions.cpu().numpy()
-
-    return _run(forward, data, split, transform)
-
-
-def predict_split_with_model_file(
-    model: ModelFile, data: EmotionDataModule, split: str, transform: CropTransform | None = None
-) -> SplitOutputs:
-    """The same with a model file; `data` has crops as the model file takes them.
-
-    A model file gives calibrated probabilities; their logarithms stand as logits, and there is no temperature.
-    """
-    names = model.info.class_names
-    # By name: the columns of a file are in its own order.
-    columns = [place for name in data.class_names if (place := place_of(name, names)) is not None]
-    if sorted(columns) != list(range(len(names))) or len(data.class_names) != len(names):
-        raise EmodetError(
-            f"{model.name} has the classes {', '.join(names)}; the data has {', '.join(data.class_names)}. Set "
-            "data.classes"
-        )
-    outputs = _run(model.run, data, split, transform)
-    return replace(outputs, logits=np.log(np.maximum(outputs.logits[:, columns], _MIN_PROBABILITY)))
-
-
-def _run(
-    forward: Callable[[UInt8], tuple[Float32, Float32 | None]],
-    data: EmotionDataModule,
-    split: str,
-    transform: CropTransform | None,
-) -> SplitOutputs:
     require(split in _SPLITS, "split", split, f"one of {', '.join(_SPLITS)}")
+    if isinstance(model, EmotionClassifier):
+        model.to(device_of(accelerator)).eval()
+        forward = partial(_classifier_outputs, model)
+    else:
+        forward = partial(_model_file_outputs, model, _columns(model, data.class_names))
 
     def batches() -> Iterator[tuple[Float32, Float32 | None, Int64, Int64]]:
         batch: Batch
@@ -117,6 +89,28 @@ def _run(
     logits, dimensions, emotion, index = zip(*batches(), strict=True)
     both = None if dimensions[0] is None else np.concatenate(dimensions)
     return SplitOutputs(np.concatenate(logits), np.concatenate(emotion), np.concatenate(index), split, both)
+
+
+@torch.inference_mode()
+def _classifier_outputs(classifier: EmotionClassifier, crops: UInt8) -> tuple[Float32, Float32 | None]:
+    logits, dimensions = classifier.predict_heads(torch.from_numpy(crops).to(classifier.device))
+    return logits.cpu().numpy(), None if dimensions is None else dimensions.cpu().numpy()
+
+
+def _model_file_outputs(model: ModelFile, columns: list[int], crops: UInt8) -> tuple[Float32, Float32 | None]:
+    probabilities, dimensions = model.run(crops)
+    return np.log(np.maximum(probabilities[:, columns], _MIN_PROBABILITY)), dimensions
+
+
+def _columns(model: ModelFile, class_names: Sequence[str]) -> list[int]:
+    """Place of each class among the columns of a model file, which are in its own order."""
+    names = model.info.class_names
+    columns = [place for name in class_names if (place := place_of(name, names)) is not None]
+    if sorted(columns) != list(range(len(names))) or len(class_names) != len(names):
+        raise EmodetError(
+            f"{model.name} has the classes {', '.join(names)}; the data has {', '.join(class_names)}. Set data.classes"
+        )
+    return columns
 
 
 def to_predictions(outputs: SplitOutputs, data: EmotionDataModule, temperature: float | None) -> Predictions:

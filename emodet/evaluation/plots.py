@@ -17,7 +17,7 @@ import numpy as np
 
 from emodet.errors import EmodetError
 from emodet.evaluation.predictions import Predictions
-from emodet.evaluation.scores import COVERAGES, Evaluation
+from emodet.evaluation.scores import COVERAGES, Evaluation, Score
 from emodet.evaluation.table import format_score
 from emodet.files import write_atomically
 from emodet.models.agreement import DIMENSIONS
@@ -26,7 +26,6 @@ from emodet.palette import class_colours
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.axis import Axis
-    from matplotlib.colors import Colormap
     from matplotlib.figure import Figure
 
 
@@ -44,15 +43,6 @@ def styled_figure(width: float, height: float) -> Iterator["Figure"]:
 
     with style.context(Path(__file__).with_name("report.mplstyle")):
         yield Figure(figsize=(width, height))
-
-
-def ramp() -> "Colormap":
-    """Colour map from the background over blue towards the text colour."""
-    from matplotlib.colors import LinearSegmentedColormap, to_rgb
-
-    (r, g, b), (ink_r, ink_g, ink_b) = to_rgb("C0"), to_rgb(INK)
-    end = ((r + ink_r) / 2, (g + ink_g) / 2, (b + ink_b) / 2)
-    return LinearSegmentedColormap.from_list("ramp", [(0.0, to_rgb(PAPER)), (0.75, to_rgb("C0")), (1.0, end)])
 
 
 def percent_axis(axis: "Axis") -> None:
@@ -90,13 +80,13 @@ def plot_confusion(evaluation: Evaluation) -> bytes:
     side = max(3.6, 1.15 + 0.5 * len(names))
     with styled_figure(side, side + 0.25) as figure:
         axes = figure.add_subplot()
-        axes.imshow(shares, cmap=ramp(), vmin=0, vmax=1, aspect="equal")
+        axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="equal")
         for (true, predicted), count in np.ndenumerate(counts):
             if not count:
                 continue
             share = shares[true, predicted]
             text = "<1" if share < 0.005 else ">99" if 0.995 <= share < 1 else f"{100 * share:.0f}"
-            style: dict[str, Any] = {"ha": "center", "va": "center", "color": PAPER if share > 0.62 else INK}
+            style: dict[str, Any] = {"ha": "center", "va": "center", "color": PAPER if share > 0.66 else INK}
             weight = "bold" if true == predicted else "normal"
             axes.text(predicted, true - 0.14, text, weight=weight, fontsize=9.5, **style)
             axes.text(predicted, true + 0.28, f"{count:,}", fontsize=6.5, **style)
@@ -152,20 +142,26 @@ def plot_per_class(evaluation: Evaluation) -> bytes:
         for place, ((_, recall), colour) in enumerate(zip(rows, class_colours(evaluation.class_names), strict=True)):
             if recall.value is None:
                 axes.text(0.01, place, "no faces", va="center", color="C2", fontsize=8.5)
-                continue
-            axes.barh(place, recall.value, 0.62, color=colour, edgecolor="C2", linewidth=0.6)
-            end = recall.value
-            if recall.low is not None and recall.high is not None:
-                end = recall.high
-                reach = [[max(0.0, recall.value - recall.low)], [max(0.0, recall.high - recall.value)]]
-                axes.errorbar(recall.value, place, xerr=reach, color=INK, linewidth=1.3, capsize=3)
-            # A background of its own: the line of the mean runs behind it.
-            axes.text(end + 0.02, place, format_score(recall), va="center", fontsize=8.5, bbox=_text_box())
+            else:
+                style = {"color": colour, "edgecolor": "C2", "linewidth": 0.6}
+                draw_share(axes, place, 0.62, recall, format_score(recall), 8.5, **style)
         mean = evaluation["balanced_accuracy"].value
         if mean is not None:
             axes.axvline(mean, color=INK, linewidth=1, linestyle=_DASHED)
         share_axes(axes, [f"{name} ({recall.n:,})" for name, recall in rows])
         return to_png(figure, "Recall with 95 % intervals", f"{evaluation.title}; dashed: mean over classes")
+
+
+def draw_share(axes: "Axes", y: float, height: float, share: Score, text: str, fontsize: float, **style: Any) -> None:
+    """A horizontal bar of a share with its 95 % interval, and `text` behind it."""
+    end = share.value or 0.0
+    axes.barh(y, end, height, **style)
+    if share.low is not None and share.high is not None:
+        reach = [[max(0.0, end - share.low)], [max(0.0, share.high - end)]]
+        axes.errorbar(end, y, xerr=reach, color=INK, linewidth=1.3, capsize=min(3, 5 * height))
+        end = share.high
+    # A background of its own: a line may run behind it.
+    axes.text(end + 0.02, y, text, va="center", fontsize=fontsize, bbox=_text_box())
 
 
 def share_axes(axes: "Axes", names: list[str]) -> None:
@@ -194,12 +190,14 @@ def plot_coverage(predictions: Predictions, evaluation: Evaluation) -> bytes:
     with styled_figure(4.6, 3.3) as figure:
         axes = figure.add_subplot()
         axes.plot(answered[shown] / len(correct), accuracy[shown], linewidth=1.8)
+        label = ""
         for share in COVERAGES:
             point, at = evaluation[f"accuracy@{share:g}"], evaluation[f"coverage@{share:g}"].value
             if point.value is None or at is None:
                 continue
             axes.plot(at, point.value, "o", color="C0", markersize=5)
-            axes.annotate(format_score(point), (at, point.value), (7, -11), textcoords="offset points", fontsize=8.5)
+            if label != (label := format_score(point)):  # labels of one height would overlap
+                axes.annotate(label, (at, point.value), (7, -11), textcoords="offset points", fontsize=8.5)
         lowest = min(float(accuracy[shown].min()), 0.98)
         axes.set(xlim=(1.06, 0), ylim=(lowest - 0.16 * (1 - lowest), 1 + 0.06 * (1 - lowest)))
         percent_axis(axes.xaxis)

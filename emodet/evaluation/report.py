@@ -56,27 +56,15 @@ def write_report(
     errors: int = 48,
     robustness: Robustness | None = None,
 ) -> Path:
-    """Write the report's folder; a report that is already there is replaced.
+    """Write the report's folder; a report that is already there is replaced. Returns the path of ``report.html``.
 
-    It holds ``report.html``, ``report.json``, ``predictions.csv`` and the figures as PNG: ``confusion_matrix``,
-    ``reliability``, ``per_class``, ``coverage``; with images ``errors``; where it was measured ``valence_arousal``, and
-    ``robustness`` with its ``.csv``.
-
-    Args:
-        evaluation: The scores of `predictions`.
-        predictions: The faces.
-        images: Gives the crop of a face by its index in `predictions`, uint8 (H, W, 3) RGB. None where images must not
-            leave the data set: keys are listed instead.
-        folder: Where the report goes.
-        details: What it takes to repeat the evaluation: checkpoint, commit, pack fingerprint, seeds, temperature.
-        errors: Number of most confident mistakes to show.
-        robustness: Scores on corrupted images, where they were measured.
-
-    Returns:
-        The path of ``report.html``.
+    It holds ``report.html``, ``report.json``, ``predictions.csv`` and figures as PNG. `images` gives the crop of a face
+    by its index in `predictions`, uint8 (H, W, 3) RGB; it is None where images must not leave the data set: keys are
+    listed instead. `details` are what it takes to repeat the evaluation: checkpoint, commit, pack fingerprint, seeds,
+    temperature. `errors` is the number of most confident mistakes to show.
     """
     require(errors >= 0, "errors", errors, "the number of faces to show, 0 or more")
-    figures = _figures(evaluation, predictions, robustness)
+    figures, names = _figures(evaluation, predictions, robustness), evaluation.class_names
     worst = worst_errors(predictions, errors).tolist()
     rows = [error_row(predictions, index) for index in worst]
     crops = None if images is None else {predictions.keys[index]: images(index) for index in worst}
@@ -85,9 +73,29 @@ def write_report(
         key: str(each) if isinstance(each, float) and not math.isfinite(each) else each for key, each in details.items()
     }
     content = {"details": plain, **evaluation.as_dict(), "errors": rows}
+    page = render(
+        "report.html",
+        evaluation=evaluation,
+        text=lambda score: format_score(score).replace(" ", "\u00a0"),
+        interval=format_interval,
+        method=method(evaluation),
+        colours=dict(zip(names, class_colours(names), strict=True)),
+        titles=TITLES,
+        main=MAIN_SCORES,
+        confusions=_confusions(evaluation),
+        coverages=[f"{share:g}" for share in COVERAGES],
+        figures=figures,
+        robustness=robustness,
+        corruptions=CORRUPTIONS,
+        mean_accuracy=mean_accuracy,
+        wrong=int(evaluation.confusion.sum() - evaluation.confusion.trace()),
+        images=crops,
+        details={"data": evaluation.data, "split": evaluation.split, **details},
+        errors=rows,
+    )
     files: dict[str, str | bytes | None] = {
         "report.json": json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n",
-        "report.html": _page(evaluation, figures, rows, crops, details, robustness),
+        "report.html": page,
         "predictions.csv": csv_text(_prediction_rows(predictions)),
         "errors.png": encode_image(error_sheet(rows, list(crops.values())), ".png") if crops else None,
         "robustness.csv": robustness_csv(evaluation, robustness) if robustness else None,
@@ -140,37 +148,6 @@ def _prediction_rows(predictions: Predictions) -> Iterator[Sequence[str]]:
     for key, emotion, predicted, values in rows:
         cells = ("" if math.isnan(value) else f"{value:.6f}" for value in values)
         yield [key, names[emotion], names[predicted], *cells]
-
-
-def _page(
-    evaluation: Evaluation,
-    figures: Mapping[str, bytes | None],
-    errors: Sequence[Mapping[str, Any]],
-    crops: Mapping[str, UInt8] | None,
-    details: Details,
-    robustness: Robustness | None,
-) -> str:
-    names = evaluation.class_names
-    return render(
-        "report.html",
-        evaluation=evaluation,
-        text=lambda score: format_score(score).replace(" ", "\u00a0"),
-        interval=format_interval,
-        method=method(evaluation),
-        colours=dict(zip(names, class_colours(names), strict=True)),
-        titles=TITLES,
-        main=MAIN_SCORES,
-        confusions=_confusions(evaluation),
-        coverages=[f"{share:g}" for share in COVERAGES],
-        figures=figures,
-        robustness=robustness,
-        corruptions=CORRUPTIONS,
-        mean_accuracy=mean_accuracy,
-        wrong=int(evaluation.confusion.sum() - evaluation.confusion.trace()),
-        images=crops,
-        details={"data": evaluation.data, "split": evaluation.split, **details},
-        errors=errors,
-    )
 
 
 def _confusions(evaluation: Evaluation, limit: int = 8) -> list[tuple[str, str, int, float]]:

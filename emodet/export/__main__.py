@@ -9,12 +9,14 @@ or ``model=FILE``.
 
 import sys
 
-from emodet.app.page import folder
 from emodet.installation import exit_with
 from emodet.laboratory import begin
 
-if __name__ == "__main__" and folder.is_asked(sys.argv[1:]):
-    exit_with(lambda: folder.main(sys.argv[1:]))
+if __name__ == "__main__" and any(argument.startswith("format=") for argument in sys.argv[1:]):
+    # The page, for which none of what training needs is imported.
+    from emodet.app.page import files
+
+    exit_with(lambda: files.main(sys.argv[1:]))
 begin("export", __name__, __doc__)
 
 import logging

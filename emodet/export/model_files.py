@@ -2,7 +2,6 @@
 
 import json
 import logging
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,16 +11,16 @@ import numpy as np
 from emodet.arrays import UInt8
 from emodet.data.datamodule import EmotionDataModule
 from emodet.emotions import EMOTIONS
-from emodet.errors import EmodetError
+from emodet.errors import EmodetError, os_errors
 from emodet.evaluation.calibration import confidence_for
-from emodet.evaluation.outputs import SplitOutputs, predict_split_with_model_file, to_predictions
+from emodet.evaluation.outputs import predict_split, to_predictions
 from emodet.evaluation.scores import Evaluation, evaluate_predictions
 from emodet.export import parity
 from emodet.export.graph import OUTPUTS, to_onnx, torch_outputs
 from emodet.export.parity import ParityReport
 from emodet.export.quantisation import calibration_rows, quantise
 from emodet.files import sha256_of, write_atomically
-from emodet.modelfile import ModelFile, ModelInfo, model_file_bytes, write_model_file
+from emodet.modelfile import ModelFile, ModelInfo, Precision, model_file_bytes, write_model_file
 from emodet.models.classifier import EmotionClassifier
 from emodet.synthetic.faces import draw_face
 from emodet.training.trained import Trained, plain_metrics
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-FORMATS = ("fp32", "int8")
+FORMATS: tuple[Precision, ...] = ("fp32", "int8")
 
 _COMPARED = 512  # faces on which torch and the files are compared; accuracy is measured on the whole split
 
@@ -120,7 +119,7 @@ def export_model_files(
             f"output={options.output} holds {', '.join(file.name for file in existing)} already; choose another output "
             "or name, or replace the files with overwrite=true"
         )
-    try:
+    with os_errors(f"output={options.output}: cannot be written to"):
         options.output.mkdir(parents=True, exist_ok=True)
         report, made = _measured(trained, info, data, options)
         written = [write_model_file(*made[kind], files[kind]) for kind, passed in report.written.items() if passed]
@@ -129,8 +128,6 @@ def export_model_files(
             write_atomically(files["parity"], json.dumps(content, indent=2) + "\n")
             for earlier in {*existing} - {*written, files["parity"]}:
                 earlier.unlink()
-    except OSError as problem:
-        raise EmodetError(f"output={options.output}: cannot be written to ({problem.strerror or problem})") from None
     return report
 
 
@@ -152,30 +149,27 @@ def _measured(
 ) -> tuple[ParityReport, dict[str, tuple["onnx.ModelProto", ModelInfo]]]:
     """Make the files in memory and measure them: the report, and each file's graph and metadata."""
     crops, compared_on = _comparison_crops(trained.classifier, data)
-    fp32 = to_onnx(trained.classifier)
-    made, models = {"fp32": (fp32, info)}, {"fp32": _opened(fp32, info, options)}
-    found = models["fp32"].run(crops)
-    checks = parity.difference_checks("fp32", torch_outputs(trained.classifier, crops), found, limited=True)
-    checks.append(parity.row_sum_check("fp32", found[0]))
-    if data is not None:
-        own = data.fingerprint == trained.card.fingerprint
-        reference = _predict(models["fp32"], data)
-        evaluation, described = _with_scores(info, reference, data, own)
-        made["fp32"] = fp32, described
-        checks += [*parity.accuracy_checks("fp32", reference["val"]), *parity.agreement_checks("fp32", evaluation)]
-        if "int8" in options.formats:
+    expected = torch_outputs(trained.classifier, crops)
+    made: dict[str, tuple[onnx.ModelProto, ModelInfo]] = {}
+    models: dict[str, ModelFile] = {}
+    scores: dict[str, Evaluation] = {}
+    checks: list[parity.Check] = []
+    for kind in FORMATS if data is not None and "int8" in options.formats else FORMATS[:1]:
+        described = replace(info, precision=kind)
+        if data is None or kind == "fp32":
+            graph = to_onnx(trained.classifier)
+        else:
             rows = calibration_rows(data.splits.train, options.calibration_faces)
-            int8 = quantise(fp32, data.pack.images(rows), reduce_range=options.reduce_range)
-            info = replace(info, precision="int8", metrics={})
-            models["int8"] = _opened(int8, info, options)
-            outputs = _predict(models["int8"], data)
-            evaluation, described = _with_scores(info, outputs, data, own)
-            made["int8"] = int8, described
-            checks += parity.accuracy_checks("int8", outputs["val"], reference["val"])
-            pair = [(np.exp(each["val"].logits), each["val"].valence_arousal) for each in (reference, outputs)]
-            checks += parity.difference_checks("int8", *pair, limited=False)
-            checks.append(parity.row_sum_check("int8", models["int8"].probabilities(crops)))
-            checks += parity.agreement_checks("int8", evaluation)
+            graph = quantise(made["fp32"][0], data.pack.images(rows), reduce_range=options.reduce_range)
+        models[kind] = ModelFile(model_file_bytes(graph, described), threads=options.threads)
+        found = models[kind].run(crops)
+        checks += parity.difference_checks(kind, expected, found, limited=kind == "fp32")
+        checks.append(parity.row_sum_check(kind, found[0]))
+        if data is not None:
+            own = data.fingerprint == trained.card.fingerprint
+            scores[kind], described = _with_scores(described, models[kind], data, own)
+            checks += parity.score_checks(kind, scores[kind], scores["fp32"])
+        made[kind], expected = (graph, described), found  # int8 is compared with fp32
     checks += parity.speed_checks(parity.measure_speed(models, crops))
     failed = {check.file for check in checks if check.verdict == "failed"}
     if "fp32" in failed:
@@ -194,34 +188,21 @@ def _measured(
     return report, made
 
 
-def _opened(graph: "onnx.ModelProto", info: ModelInfo, options: ExportOptions) -> ModelFile:
-    return ModelFile(model_file_bytes(graph, info), threads=options.threads)
-
-
-def _predict(model: ModelFile, data: EmotionDataModule) -> dict[str, SplitOutputs]:
-    """Outputs on val, and on test where its faces are others."""
-    same = np.array_equal(data.splits.val, data.splits.test)
-    return {split: predict_split_with_model_file(model, data, split) for split in ("val", "test")[: 1 if same else 2]}
-
-
-def _with_scores(
-    info: ModelInfo, outputs: Mapping[str, SplitOutputs], data: EmotionDataModule, own: bool
-) -> tuple[Evaluation, ModelInfo]:
+def _with_scores(info: ModelInfo, model: ModelFile, data: EmotionDataModule, own: bool) -> tuple[Evaluation, ModelInfo]:
     """Scores on val, and a file's metadata with its own metrics; `own` is whether it was trained on this data."""
-    splits = {
-        split: evaluate_predictions(to_predictions(part, data, None), resamples=0) for split, part in outputs.items()
-    }
-    val = outputs["val"]
+    same = np.array_equal(data.splits.val, data.splits.test)
+    outputs = [predict_split(model, data, split) for split in ("val", "test")[: 1 if same else 2]]
+    scores = [evaluate_predictions(to_predictions(each, data, None), resamples=0) for each in outputs]
     info = replace(
         info,
         metrics={
             each.split if own else f"{each.data}: {each.split}": plain_metrics(each.metrics(), each.faces)
-            for each in splits.values()
+            for each in scores
         },
-        min_confidence=confidence_for(np.exp(val.logits), val.emotion),
+        min_confidence=confidence_for(np.exp(outputs[0].logits), outputs[0].emotion),
         class_shares=data.class_shares() if own else info.class_shares,
     )
-    return splits["val"], info
+    return scores[0], info
 
 
 def drawn_crops(classifier: EmotionClassifier, count: int) -> UInt8:

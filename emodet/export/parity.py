@@ -12,7 +12,6 @@ import numpy as np
 from emodet.arrays import Floats, UInt8
 from emodet.cpu import available_cores
 from emodet.errors import EmodetError
-from emodet.evaluation.outputs import SplitOutputs
 from emodet.evaluation.scores import Evaluation
 from emodet.modelfile import ModelFile
 
@@ -120,22 +119,19 @@ def row_sum_check(file: str, probabilities: Floats) -> Check:
     return _check(file, "largest distance of a face's sum from 1", value, MAX_ROW_ERROR, len(probabilities))
 
 
-def accuracy_checks(file: str, found: SplitOutputs, reference: SplitOutputs | None = None) -> list[Check]:
-    """Accuracy on labelled faces, and how much of the reference's accuracy on these is lost (negative: gained)."""
-    faces, correct = len(found.emotion), _correct(found)
+def score_checks(file: str, found: Evaluation, fp32: Evaluation) -> list[Check]:
+    """Accuracy on labelled faces, how much of fp32's is lost (negative: gained), agreement of valence and arousal."""
+    faces, correct, reference = found.faces, *(int(each.confusion.trace()) for each in (found, fp32))
     checks = [Check(file, "accuracy", correct / faces, None, faces)]
-    if reference is not None:
-        lost = _correct(reference) - correct
+    if file != "fp32":
+        lost = reference - correct
         # Counted in faces: a loss of exactly half a point must not be decided by rounding.
         verdict: Verdict = "passed" if lost <= MAX_ACCURACY_LOSS * faces + 1e-9 else "failed"
         checks.append(Check(file, "accuracy lost against fp32", lost / faces, MAX_ACCURACY_LOSS, faces, verdict))
-    return checks
-
-
-def agreement_checks(file: str, evaluation: Evaluation) -> list[Check]:
-    """Concordance of valence and arousal, for the record; nothing where they are not annotated."""
-    rows = ((name, evaluation[f"ccc_{name}"]) for name in evaluation.dimensions)
-    return [Check(file, f"CCC of {name}", ccc.value, None, ccc.n) for name, ccc in rows if ccc.value is not None]
+    rows = ((name, found[f"ccc_{name}"]) for name in found.dimensions)
+    return checks + [
+        Check(file, f"CCC of {name}", ccc.value, None, ccc.n) for name, ccc in rows if ccc.value is not None
+    ]
 
 
 def speed_checks(medians: Mapping[tuple[str, int], float]) -> list[Check]:
@@ -187,10 +183,6 @@ def machine() -> dict[str, Any]:
         "system": f"{platform.system()} {platform.machine()}",
         "onnxruntime": onnxruntime.__version__,
     }
-
-
-def _correct(outputs: SplitOutputs) -> int:
-    return int((outputs.logits.argmax(axis=1) == outputs.emotion).sum())
 
 
 def _text(value: float) -> str:

@@ -1,8 +1,8 @@
 """int8 for the convolutional trunk: weights per channel, activation ranges from calibration faces."""
 
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -56,12 +56,13 @@ def quantise(model: "onnx.ModelProto", crops: UInt8, *, reduce_range: bool = Tru
     marked = onnx.ModelProto()
     marked.CopyFrom(model)
     onnx.helper.set_model_props(marked, {"onnx.quant.pre_process": "onnxruntime.quant"})
+    batches = ({model.graph.input[0].name: crops[at : at + 32]} for at in range(0, len(crops), 32))
     with tempfile.TemporaryDirectory(prefix="emodet-quantise-") as folder:
         file = Path(folder) / "int8.onnx"
         quantize_static(
             marked,
             str(file),
-            _CalibrationBatches({model.graph.input[0].name: crops[at : at + 32]} for at in range(0, len(crops), 32)),
+            SimpleNamespace(get_next=lambda: next(batches, None)),  # ONNX Runtime's `CalibrationDataReader`
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=list(TRUNK_OPERATORS),
             nodes_to_quantize=trunk,
@@ -75,13 +76,3 @@ def quantise(model: "onnx.ModelProto", crops: UInt8, *, reduce_range: bool = Tru
     quantised.producer_name, quantised.graph.name = "emodet", "emodet"
     quantised.ir_version = min(quantised.ir_version, model.ir_version)
     return quantised
-
-
-class _CalibrationBatches:
-    """ONNX Runtime's `CalibrationDataReader`: one batch per call, None at the end."""
-
-    def __init__(self, batches: Iterator[dict[str, UInt8]]) -> None:
-        self._batches = batches
-
-    def get_next(self) -> dict[str, UInt8] | None:
-        return next(self._batches, None)

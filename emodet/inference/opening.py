@@ -1,7 +1,7 @@
 """Read and decode the images among the inputs, from files, pipes and web addresses."""
 
 import contextlib
-import itertools
+import functools
 import logging
 import re
 import sys
@@ -58,9 +58,9 @@ def _encoded(source: Source, name: str) -> bytes | None:
     if source.error is not None:
         raise EmodetError(source.error)
     if isinstance(source.address, TableImage):
-        if not (stored := _tables.read(source.address, name)):
+        if not (stored := _stored(source.address, name)):
             raise EmodetError(f"{name}: the row is empty")
-        return bytes(stored)
+        return stored
     if isinstance(source.address, bytes):
         return source.address
     if source.kind == "video" or isinstance(source.address, int):
@@ -101,40 +101,33 @@ def _decoded(data: bytes, name: str, notes: list[str], max_pixels: int) -> UInt8
     return image
 
 
-class _Tables:
-    """Reads encoded images of Parquet files, of each row group forward, so that memory does not grow with its size."""
+def _stored(image: TableImage, name: str) -> bytes | None:
+    """An encoded image of a Parquet file; `EmodetError` if the file is damaged there."""
+    from pyarrow import ArrowException
 
-    def __init__(self) -> None:
-        self._place: tuple[Path, str, int] | None = None
-        self._next = 0
-        self._values: Iterator[Any] = iter(())
-
-    def read(self, image: TableImage, name: str) -> Any:
-        """The image's bytes, or None; `EmodetError` if the file is damaged there."""
-        from pyarrow import ArrowException
-
-        place = image[:3]
-        if place != self._place or image.row < self._next:
-            self._place, self._next, self._values = place, 0, _column(*place)
-        try:
-            value = next(itertools.islice(self._values, image.row - self._next, None)).as_py()
-        except (ArrowException, OSError, StopIteration) as problem:
-            self._place = None
-            raise EmodetError(f"{name}: not readable as Parquet ({problem})") from None
-        self._next = image.row + 1
-        return value["bytes"] if isinstance(value, dict) else value
+    try:
+        for _ in range(2):  # from the start again if a row behind is asked for
+            for row, value in _rows(*image[:3]):
+                if row == image.row:
+                    found = value.as_py()
+                    stored: bytes | None = found["bytes"] if isinstance(found, dict) else found
+                    return stored
+            _rows.cache_clear()
+        raise OSError(f"no row {image.row} in row group {image.group}")
+    except (ArrowException, OSError) as problem:
+        _rows.cache_clear()
+        raise EmodetError(f"{name}: not readable as Parquet ({problem})") from None
 
 
-def _column(file: Path, column: str, group: int) -> Iterator[Any]:
+@functools.lru_cache(maxsize=1)
+def _rows(file: Path, column: str, group: int) -> Iterator[tuple[int, Any]]:
+    """The rows of a row group, read once and forward, so that memory does not grow with its size."""
     from pyarrow import parquet
 
     # Mapped, the process would seem to grow with the file.
     with parquet.ParquetFile(file, buffer_size=1 << 20, pre_buffer=False) as table:
-        for batch in table.iter_batches(batch_size=16, row_groups=[group], columns=[column], use_threads=False):
-            yield from batch.column(0)
-
-
-_tables = _Tables()  # of this process
+        batches = table.iter_batches(batch_size=16, row_groups=[group], columns=[column], use_threads=False)
+        yield from enumerate(value for batch in batches for value in batch.column(0))
 
 
 def fetch_image(url: str, name: str) -> bytes:

@@ -15,9 +15,6 @@ from emodet.training.folder import RunFolder
 
 FINISHED = "finished"
 PRUNED = "pruned"
-FAILED = "failed"
-INTERRUPTED = "interrupted"
-UNFINISHED = "unfinished"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -25,7 +22,7 @@ class Run:
     """One training run.
 
     Attributes:
-        state: `FINISHED`, `PRUNED`, `FAILED`, `INTERRUPTED` by a signal, or `UNFINISHED` (killed, or still running).
+        state: `FINISHED`, `PRUNED`, failed, interrupted by a signal, or unfinished (killed, or still running).
         reason: Why it is not finished; empty where unknown.
         overrides: The command line's overrides, key to value.
         metric: The monitored metric.
@@ -111,10 +108,10 @@ def _state(facts: Mapping[str, Any]) -> tuple[str, str]:
         return (PRUNED, str(facts["pruned"])) if facts.get("pruned") else (FINISHED, "")
     if left and left >= str(facts.get("started", "")):
         if facts.get("failed"):
-            return FAILED, str(facts["failed"])
+            return "failed", str(facts["failed"])
         if facts.get("interrupted"):
-            return INTERRUPTED, f"stopped by {facts['interrupted']}"
-    return UNFINISHED, "killed, or still running"
+            return "interrupted", f"stopped by {facts['interrupted']}"
+    return "unfinished", "killed, or still running"
 
 
 def _curve(folder: Path, metric: str) -> tuple[tuple[int, float], ...]:

@@ -5,7 +5,7 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from tqdm import tqdm
 from emodet.arrays import Float64, Int64
 from emodet.datasets.affectnet import TRAIN_COUNTS
 from emodet.emotions import ALPHABETICAL_ORDER, EMOTIONS
-from emodet.errors import EmodetError
+from emodet.errors import EmodetError, require
 from emodet.synthetic.anatomy import Identity
 from emodet.synthetic.faces import draw_face, draw_identity
 
@@ -63,14 +63,11 @@ def write_release(
     """
     root = Path(root)
     counts = {split: int(faces.get(split, 0)) for split in _SPLITS}
-    if set(faces) - set(_SPLITS) or min(counts.values()) < 0 or not sum(counts.values()):
-        raise EmodetError(f"faces={dict(faces)}: how many for train, val and test, 0 or more and at least one in all")
-    if not 32 <= size <= 1024:
-        raise EmodetError(f"size={size}: whole pixels from 32 to 1024 were expected")
-    if balance not in ("affectnet", "uniform"):
-        raise EmodetError(f"balance={balance!r} is not known; there are affectnet, uniform")
-    if seed < 0:
-        raise EmodetError(f"seed={seed}: a whole number from 0 was expected")
+    are_numbers = set(faces) <= set(_SPLITS) and min(counts.values()) >= 0 and sum(counts.values()) > 0
+    require(are_numbers, "faces", dict(faces), "how many for train, val and test, 0 or more and at least one in all")
+    require(32 <= size <= 1024, "size", size, "whole pixels from 32 to 1024")
+    require(balance in ("affectnet", "uniform"), "balance", balance, "affectnet or uniform")
+    require(seed >= 0, "seed", seed, "a whole number from 0")
     stamp: dict[str, Any] = {
         **{"made_by": "emodet synthetic faces", "generator": _GENERATOR_VERSION, "layout": "yolo", "faces": counts},
         **{"seed": seed, "size": size, "balance": balance},
@@ -112,12 +109,12 @@ def _holds(root: Path, stamp: Mapping[str, Any]) -> bool:
     return True
 
 
-def drawn_labels(count: int, seed: int, split: str, balance: str, extra: Iterable[int] = ()) -> Int64:
-    """Labels of a split's pictures in order: `count` emotions, 0 to 7, and `extra` ones among them."""
+def drawn_labels(count: int, seed: int, split: str, balance: str) -> Int64:
+    """Labels of a split's pictures in order: `count` emotions, 0 to 7."""
     shares = np.array([TRAIN_COUNTS[name] for name in EMOTIONS], dtype=np.float64)
     if split != "train" or balance == "uniform":
         shares[:] = 1
-    labels = np.array([*np.repeat(np.arange(len(EMOTIONS)), _quotas(count, shares)), *extra], dtype=np.int64)
+    labels = np.repeat(np.arange(len(EMOTIONS)), _quotas(count, shares)).astype(np.int64)
     np.random.default_rng((seed, _SPLITS.index(split), _LABELS)).shuffle(labels)
     return labels
 

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from emodet.evaluation.calibration import softmax
-from emodet.evaluation.outputs import predict_split_with_model_file
+from emodet.evaluation.outputs import predict_split
 from emodet.export.graph import to_onnx
 from emodet.export.parity import machine, measure_speed
 from emodet.export.quantisation import calibration_rows, quantise
@@ -58,7 +58,7 @@ def main() -> None:
             file = write_model_file(graph, kind, Path(folder) / "variant.onnx")
             sizes[name] = file.stat().st_size
             models[name] = read_model_file(file, threads=arguments.threads)
-    answers = {name: predict_split_with_model_file(model, data, "val") for name, model in models.items()}
+    answers = {name: predict_split(model, data, "val") for name, model in models.items()}
     speeds = measure_speed(models, data.pack.images(data.splits.val[:32]))
     rows = []
     for name, each in answers.items():

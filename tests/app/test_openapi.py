@@ -61,4 +61,4 @@ def test_operations_are_as_described(described, number, examples):
             case.call_and_validate(headers=HEADERS, excluded_checks=excluded, timeout=60)
 
         one()
-    assert operations == 15
+    assert operations == 11

@@ -214,8 +214,7 @@ def test_a_full_queue(serve, video, long):
         refusal(client.get(first), 404, "not_found")  # the oldest was deleted for it
 
 
-def test_results_expire(serve, video, uploads, monkeypatch):
-    monkeypatch.setattr("emodet.app.application._CLEANUP_INTERVAL_S", 0.05)
+def test_results_expire(serve, video, uploads):
     before = stored(uploads)
     with serve(limits=Limits(keep_seconds=1)) as client:
         address = sent(client, video, "?annotate=false")

@@ -74,9 +74,9 @@ def test_a_flip_mirrors_left_and_right(crops):
         ({"name": "Affine", "rotates": [-1, 1]}, "Affine does not take .*rotates"),
         ({"name": "HorizontalFlip", "p": 2}, "HorizontalFlip does not take"),
         ({"name": "GaussianBlur", "blur_limit": "much"}, "GaussianBlur does not take"),
-        ({"name": "Affine", "border_mode": "mirror"}, "border_mode='mirror': there are replicate"),
-        ({"name": "Affine", "interpolation": 1}, "interpolation=1: there are linear"),
-        ({"name": "Downscale", "interpolation_pair": {"downscale": "best"}}, "'best': there are|interpolation_pair"),
+        ({"name": "Affine", "border_mode": "mirror"}, "border_mode='mirror': expected replicate"),
+        ({"name": "Affine", "interpolation": 1}, "interpolation=1: expected linear"),
+        ({"name": "Downscale", "interpolation_pair": {"downscale": "best"}}, "'best'|interpolation_pair"),
         ({"name": "OneOf", "transforms": [{"name": "Nothing"}]}, "'Nothing'"),
         ({"name": "OneOf", "transforms": [{"name": "ToGray", "q": 1}]}, "ToGray does not take .*q"),
         ({"name": "OneOf", "transforms": {"name": "ToGray"}}, "transforms"),
@@ -114,7 +114,7 @@ class TestMix:
     @pytest.mark.parametrize(
         ("mix", "message"),
         [
-            ([{"share": 0.5, "steps": []}], "sum to 0.5"),
+            ([{"share": 0.5, "steps": []}], "shares=0.5: expected 1"),
             ([{"share": -1, "steps": []}, {"share": 2, "steps": []}], "above 0"),
             ([{"share": 1}], "steps"),
             ([{"share": 1, "steps": [{"name": "Turn"}]}], "'Turn'"),

@@ -5,13 +5,12 @@ import logging
 import cv2
 import numpy as np
 import pytest
-from made_reader import MadeReader, picture, png, records
+from made_reader import MadeReader, png, records
 from made_releases import RELEASES
 
 from emodet.data.packing import prepare_pack
 from emodet.data.sources import Source
 from emodet.datasets.readers import open_reader
-from emodet.datasets.samples import Sample
 from emodet.errors import EmodetError
 from emodet.images import decode_rgb
 from emodet.inference.detectors import find_faces, make_detector
@@ -56,37 +55,17 @@ def test_a_pack_holds_what_the_one_definition_cuts(name, mode, tmp_path):
         assert np.array_equal(pack.images([row])[0], wanted)
 
 
-def test_the_modes_differ(tmp_path):
-    # Upright eyes would make turning change nothing.
-    faces = [Sample("a/0001", "train", 0, box=(8, 8, 36, 36), landmarks=TILTED)]
-    reader = MadeReader(tmp_path, faces, {"a/0001": png(picture(1))})
-    crops = []
-    for crop, values in MODES.values():
-        preprocessing = Preprocessing(size=24, **values)
-        pack = prepare_pack(reader, preprocessing, tmp_path / "packs", crop=crop, processes=1, progress=False)
-        crops.append(pack.images([0])[0].astype(int))
-    for one in range(len(crops)):
-        for other in range(one):
-            assert np.abs(crops[one] - crops[other]).mean() > 5
-
-
 def reader_of(name, root, mode):
     made, preprocessing = source(name, root, mode)
     return made.open_reader(preprocessing)
 
 
-class TestLandmarks:
-    @pytest.mark.parametrize("name", ["affectnet_csv", "affectnet_npy"])
-    def test_are_read_where_they_are_needed_without_being_told(self, name, tmp_path):
-        made = RELEASES[name](tmp_path / "release")
-        assert reader_of(name, made.root, "aligned by the eyes").options()["landmarks"] is True
-        assert reader_of(name, made.root, "scaled box").options()["landmarks"] is False
-        assert reader_of(name, made.root, "none").options()["landmarks"] is False
-
-    def test_are_left_where_they_were_turned_off(self, tmp_path):
-        made = RELEASES["affectnet_csv"](tmp_path / "release")
-        with pytest.raises(EmodetError, match=r"alignment=eyes: 8 of 8 faces have no landmarks"):
-            prepare("affectnet_csv", made.root, "aligned by the eyes", reader_options={"landmarks": False})
+@pytest.mark.parametrize("name", ["affectnet_csv", "affectnet_npy"])
+def test_landmarks_are_read_where_they_are_needed_without_being_told(name, tmp_path):
+    made = RELEASES[name](tmp_path / "release")
+    assert reader_of(name, made.root, "aligned by the eyes").options()["landmarks"] is True
+    assert reader_of(name, made.root, "scaled box").options()["landmarks"] is False
+    assert reader_of(name, made.root, "none").options()["landmarks"] is False
 
 
 class TestRefused:
@@ -97,11 +76,14 @@ class TestRefused:
             prepare(name, made.root, "box")
         assert not list((tmp_path / "packs").glob("*/manifest.json"))
 
-    @pytest.mark.parametrize("name", ["expw", "own_csv"])
-    def test_landmarks_that_are_not_there(self, name, tmp_path):
+    @pytest.mark.parametrize(
+        ("name", "options"),
+        [("expw", {}), ("own_csv", {}), ("affectnet_csv", {"reader_options": {"landmarks": False}})],
+    )
+    def test_landmarks_that_are_not_there_or_turned_off(self, name, options, tmp_path):
         made = RELEASES[name](tmp_path / "release")
         with pytest.raises(EmodetError, match=r"preprocessing\.alignment=eyes: 8 of 8 faces have no landmarks"):
-            prepare(name, made.root, "aligned by the eyes")
+            prepare(name, made.root, "aligned by the eyes", **options)
 
 
 @pytest.mark.parametrize(

@@ -30,38 +30,24 @@ def affectnet(val=40):
 
 
 class TestWhichSplits:
-    def test_three_splits_validate_on_val_and_test_on_test(self):
-        splits = splits_of(table_with(["train"] * 8 + ["val"] * 3 + ["test"] * 2, [0] * 13))
-        assert splits.train.tolist() == list(range(8))
-        assert splits.val.tolist() == [8, 9, 10]
-        assert splits.test.tolist() == [11, 12]
-        assert (splits.val_name, splits.test_name, splits.dropped) == ("val", "test", {})
-
-    def test_without_a_test_split_val_reports_and_a_part_of_train_selects(self):
-        made = affectnet()
-        splits = splits_of(made)
-        assert (made.split[splits.test] == "val").all()
-        assert len(splits.test) == 40
-        assert (made.split[splits.val] == "train").all()
-        assert sorted([*splits.train, *splits.val]) == np.flatnonzero(made.split == "train").tolist()
-        assert (splits.val_name, splits.test_name) == ("10 % of train", "val")
-
-    def test_with_train_alone_the_held_out_part_does_both_and_says_so(self):
-        splits = splits_of(table_with(["train"] * 100, [0, 1] * 50), 0.2)
-        assert np.array_equal(splits.val, splits.test)
-        assert len(splits.val) == 20
-        assert splits.val_name == splits.test_name == "20 % of train (also used for model selection)"
-
-    def test_val_may_do_both_and_says_so(self):
-        splits = splits_of(table_with(["train"] * 8 + ["val"] * 3, [0] * 11), "val")
-        assert splits.val.tolist() == splits.test.tolist() == [8, 9, 10]
-        assert splits.val_name == splits.test_name == "val (also used for model selection)"
-
-    def test_a_share_holds_out_also_where_there_is_a_val(self):
-        splits = splits_of(table_with(["train"] * 80 + ["val"] * 3 + ["test"] * 2, [0] * 85), 0.25)
-        assert len(splits.val) == 20
-        assert splits.val.max() < 80
-        assert splits.test.tolist() == [83, 84]
+    @pytest.mark.parametrize(
+        ("faces", "val_from", "val", "test", "names"),
+        [
+            ((80, 3, 2), "auto", ("val", 3), ("test", 2), ("val", "test")),
+            ((100, 3, 0), "auto", ("train", 10), ("val", 3), ("10 % of train", "val")),
+            ((100, 0, 0), 0.2, ("train", 20), ("train", 20), ("20 % of train (also used for model selection)",) * 2),
+            ((80, 3, 0), "val", ("val", 3), ("val", 3), ("val (also used for model selection)",) * 2),
+            ((80, 3, 2), 0.25, ("train", 20), ("test", 2), ("25 % of train", "test")),
+        ],
+    )
+    def test_which_faces_validate_and_test(self, faces, val_from, val, test, names):
+        made = table_with(np.repeat(["train", "val", "test"], faces).tolist(), [0] * sum(faces))
+        splits = splits_of(made, val_from)
+        assert (splits.val_name, splits.test_name, splits.dropped) == (*names, {})
+        for rows, (split, count) in ((splits.val, val), (splits.test, test)):
+            assert made.split[rows].tolist() == [split] * count
+        assert np.array_equal(splits.val, splits.test) == (names[0] == names[1])
+        assert sorted({*splits.train, *splits.val} & {*range(faces[0])}) == list(range(faces[0]))
 
     @pytest.mark.parametrize(
         ("split", "val_from", "message"),

@@ -5,22 +5,23 @@ import time
 import numpy as np
 import pytest
 
-from emodet.evaluation.outputs import SplitOutputs
-from emodet.export.parity import accuracy_checks, difference_checks, measure_speed, row_sum_check, speed_checks
+from emodet.evaluation.predictions import Predictions
+from emodet.evaluation.scores import evaluate_predictions
+from emodet.export.parity import difference_checks, measure_speed, row_sum_check, score_checks, speed_checks
 
 HALF = np.full((3, 2), 0.5)
 
 
-def outputs(right, faces=1000):
+def scores(right, faces=1000):
     """Over two classes, so many faces right."""
-    logits = np.zeros((faces, 2), dtype=np.float32)
-    logits[:, 0] = 1
-    return SplitOutputs(logits, np.where(np.arange(faces) < right, 0, 1), np.arange(faces), "val")
+    values = {"keys": range(faces), "class_names": ("a", "b"), "split": "val", "data": "made"}
+    emotion, probabilities = np.where(np.arange(faces) < right, 0, 1), np.tile([0.7, 0.3], (faces, 1))
+    return evaluate_predictions(Predictions(emotion=emotion, probabilities=probabilities, **values), resamples=0)
 
 
 @pytest.mark.parametrize(("lost", "verdict"), [(-3, "passed"), (0, "passed"), (5, "passed"), (6, "failed")])
 def test_half_a_point_of_accuracy_may_be_lost_and_no_face_more(lost, verdict):
-    accuracy, check = accuracy_checks("int8", outputs(900 - lost), outputs(900))
+    accuracy, check = score_checks("int8", scores(900 - lost), scores(900))
     assert (accuracy.verdict, accuracy.value) == ("recorded", (900 - lost) / 1000)
     assert (check.verdict, check.value, check.faces) == (verdict, pytest.approx(lost / 1000), 1000)
 

@@ -1,4 +1,4 @@
-"""The files of the page by relative URL, to be served or written.
+"""The files of the page by relative URL, to be served, or written by ``python -m emodet.export format=web output=DIR``.
 
 The page runs the model file and the detector in the browser. Their parameters (crop, classes, thresholds, smoothing)
 are in ``page.json``, which is made here from the definitions that Python uses.
@@ -7,7 +7,7 @@ are in ``page.json``, which is made here from the definitions that Python uses.
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,15 +16,17 @@ from typing import Any
 from emodet import __version__
 from emodet.emotions import UNCERTAIN
 from emodet.errors import EmodetError, os_errors
+from emodet.files import write_files
 from emodet.inference import centerface, detectors
 from emodet.inference.faces import MIN_CONFIDENCE
 from emodet.inference.pipeline import SCORE_TO_HIDE
 from emodet.inference.recognizer import BALANCE
 from emodet.inference.rows import row_columns
 from emodet.inference.tracking import DETECT_EVERY, PATIENCE_S, Smoothing
-from emodet.modelfile import DEFAULT_MODEL, ModelFile, ModelInfo, model_path, read_model_file
+from emodet.modelfile import DEFAULT_MODEL, ModelFile, model_path, read_model_file
 from emodet.palette import UNCERTAIN_COLOUR, class_colours
 from emodet.preprocessing import Preprocessing
+from emodet.termination import exit_status
 
 # Size of the face search in camera frames, in pixels along the longer side; in one thread of WebAssembly it takes half
 # the time of that for videos.
@@ -53,6 +55,7 @@ _WEBGPU = (
     *("runtime/ort-webgpu.js", "runtime/ort-wasm-simd-threaded.asyncify.js"),
     "runtime/ort-wasm-simd-threaded.asyncify.wasm",
 )
+_ARGUMENTS = ("format", "output", "model", "overwrite")
 _MARKER = "page.json"  # in every folder that `write_folder` wrote
 _FORMAT_VERSION = 1
 _CENTERFACE_SETTINGS = ("MIN_SIDE", "MIN_SCORE", "OVERLAP", "STRIDE", "MULTIPLE")
@@ -84,6 +87,7 @@ def page_files(model: bytes, *, server: dict[str, Any] | None = None, card: str 
     info = ModelFile(model, name="the page's model file").info
     weights = centerface.weights_file().read_bytes()
     model_name, detector_name = f"model/emodet-{info.precision}.onnx", "model/centerface.onnx"
+    colours = (*class_colours(info.class_names), UNCERTAIN_COLOUR)
     files = dict(_shipped_files())
     files |= {model_name: PageFile(model, _TYPES["onnx"]), detector_name: PageFile(weights, _TYPES["onnx"])}
     description = {
@@ -92,7 +96,14 @@ def page_files(model: bytes, *, server: dict[str, Any] | None = None, card: str 
         "server": server,
         "webgpu": _WEBGPU[0] in files,
         "runtime_bytes": {name: len(file.content) for name, file in files.items() if name.endswith(".wasm")},
-        "model": _model(model_name, model, info, card),
+        "model": {
+            "file": model_name,
+            "bytes": len(model),
+            "sha256": hashlib.sha256(model).hexdigest(),
+            "card": card,
+            "colours": dict(zip((*info.class_names, UNCERTAIN), colours, strict=True)),
+            **{key.removeprefix("emodet."): json.loads(text) for key, text in info.to_metadata().items()},
+        },
         "detector": {"file": detector_name, "bytes": len(weights), **_detector_settings()},
         "stream": {"smoothing": asdict(Smoothing()), "patience_s": PATIENCE_S, "score_to_hide": SCORE_TO_HIDE},
         "min_confidence": MIN_CONFIDENCE,
@@ -116,10 +127,7 @@ def write_folder(files: Mapping[str, PageFile], output: Path, *, overwrite: bool
             raise EmodetError(f"output={output} contains {present[0]}; choose another folder{page}")
         if present:
             shutil.rmtree(output)
-        for name, file in files.items():
-            path = output / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(file.content)
+    write_files(output, {name: file.content for name, file in files.items()})
     return output
 
 
@@ -153,18 +161,6 @@ def model_card(model: Path) -> str | None:
         raise EmodetError(f"{card}: the model card cannot be read as UTF-8") from None
 
 
-def _model(name: str, model: bytes, info: ModelInfo, card: str | None) -> dict[str, Any]:
-    colours = class_colours(info.class_names)
-    return {
-        "file": name,
-        "bytes": len(model),
-        "sha256": hashlib.sha256(model).hexdigest(),
-        "card": card,
-        "colours": dict(zip((*info.class_names, UNCERTAIN), (*colours, UNCERTAIN_COLOUR), strict=True)),
-        **{key.removeprefix("emodet."): json.loads(text) for key, text in info.to_metadata().items()},
-    }
-
-
 def _shipped_files() -> Iterator[tuple[str, PageFile]]:
     missing = [name for name in _RUNTIME if not (FOLDER / name).is_file()]
     if missing:
@@ -179,3 +175,31 @@ def _shipped_files() -> Iterator[tuple[str, PageFile]]:
         for file in sorted(place.rglob("*")) if place.is_dir() else [place]:
             if (ending := file.suffix[1:]) in _TYPES:
                 yield file.relative_to(FOLDER).as_posix(), PageFile(file.read_bytes(), _TYPES[ending])
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Write the page as ``KEY=VALUE`` arguments say. Returns the exit status."""
+    return exit_status(lambda: _write_page(arguments))
+
+
+def _write_page(arguments: Sequence[str]) -> int:
+    settings = {"overwrite": "false"}
+    for argument in arguments:
+        key, sign, value = argument.partition("=")
+        if not sign or key not in _ARGUMENTS:
+            raise EmodetError(f"{argument}: format=web takes output=DIR, model=FILE.onnx and overwrite=true")
+        settings[key] = value
+    if settings["format"] != "web":
+        raise EmodetError(f"format={settings['format']}: only web; for model files use formats=[fp32,int8]")
+    if settings["overwrite"] not in ("true", "false"):
+        raise EmodetError(f"overwrite={settings['overwrite']}: expected true or false")
+    if not settings.get("output"):
+        raise EmodetError("format=web needs a folder to write the page to: output=DIR")
+    output = Path(settings["output"]).expanduser()
+    model, card = model_for_page(settings.get("model", DEFAULT_MODEL))
+    files = page_files(model, card=card)
+    write_folder(files, output, overwrite=settings["overwrite"] == "true")
+    size = sum(len(file.content) for file in files.values())
+    print(f"page:  {output}  {len(files)} files, {size / 1e6:.1f} MB")
+    print(f"to view it:  python -m http.server --directory {output} --bind 127.0.0.1")
+    return 0
