@@ -38,13 +38,11 @@ def main(values: dict[str, Any]) -> None:
         kind, path = "checkpoint", Path(settings["checkpoint"]).expanduser()
         trained = load_trained(path)
         model, own, temperature = trained.classifier, trained.data, trained.card.temperature
-        crops, names = model.preprocessing, model.class_names
     else:
         kind, path = "model", model_path(settings["model"])
         # Its probabilities are calibrated already.
         model, own, temperature = read_model_file(path), run_data(path), None
-        crops, names = model.info.preprocessing, model.info.class_names
-    data = open_data(settings, own, crops.to_dict(), names)
+    data = open_data(settings, own, model.info if isinstance(model, ModelFile) else model)
     predict = partial(predict_split, model, data, settings["split"], settings["accelerator"])
     name = f"evaluation-{settings['split']}"
     folder = Path(settings["output"]).expanduser() if "output" in settings else default_folder(path, name)

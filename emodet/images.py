@@ -33,7 +33,7 @@ IMAGE_SUFFIXES = frozenset(
     ]
 )
 """File name suffixes of images, in lower case, also of formats that `decode_rgb` refuses: an image that is not read is
-an error, not passed over."""
+an error, not skipped."""
 
 _FORMATS = ["JPEG", "PNG", "BMP", "TIFF", "WEBP", "GIF", "PPM"]
 _FORMATS += [kind for kind, feature in (("AVIF", "avif"), ("JPEG2000", "jpg_2000")) if features.check(feature)]

@@ -52,10 +52,10 @@ exit status: 0 all inputs read, 1 some failed, 2 a mistake in the call, 130 stop
 _MANY = 64  # inputs from which on every core gets a process
 _SOURCES = f"""an image, a video, a folder (with everything below), a glob, @FILE (a list with one path per line), a
 Parquet file with a column of paths or images, a camera index, an rtsp or http address, or - for an encoded image on
-standard input; folders and globs pass over hidden files and results of earlier runs (*{", *".join(RESULT_ENDINGS)})"""
+standard input; folders and globs skip hidden files and results of earlier runs (*{", *".join(RESULT_ENDINGS)})"""
 _WORKERS = f"""processes that recognise images in batches, and videos one each (default: one per core from {_MANY}
 inputs on, else 1)"""
-_RESUME = """append to the rows in DIR and pass over inputs that they hold, after the same command was stopped; begins
+_RESUME = """append to the rows in DIR and skip inputs that they contain, after the same command was stopped; begins
 where there are none (jsonl and csv)"""
 _DETECTORS = f"""face detector: {", ".join(DETECTORS)}, or yunet:FILE.onnx (default: auto, YuNet if its weights are
 there, else CenterFace; yunet downloads them once; none: each picture is one face)"""

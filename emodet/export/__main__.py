@@ -72,9 +72,8 @@ def main(values: dict[str, Any]) -> None:
 
 def open_data_if_any(settings: Mapping[str, Any], trained: Trained) -> EmotionDataModule | None:
     """The data that the command names, or that of the net's run; None where there is none and only fp32 is made."""
-    classifier = trained.classifier
     try:
-        return open_data(settings, trained.data, classifier.preprocessing.to_dict(), classifier.class_names)
+        return open_data(settings, trained.data, trained.classifier)
     except EmodetError as problem:
         named = names_data() or {"root", "sources"} & set(settings.get("data", {}))
         if named or "int8" in settings.get("formats", ()):

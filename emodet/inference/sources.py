@@ -55,14 +55,14 @@ class Source:
 
 @dataclass(slots=True)
 class FoundSources:
-    """Inputs, each once, in the order named, found as they are iterated; and what folders and globs pass over."""
+    """Inputs, each once, in the order named, found as they are iterated; and what folders and globs skip."""
 
     sources: Iterator[Source] = field(default_factory=lambda: iter(()))
     skipped: dict[str, list[str]] = field(default_factory=dict)  # reason to names, the first 1000 of each
     skipped_count: Counter[str] = field(default_factory=Counter)  # reason to number
 
     def skip(self, path: Path, reason: str) -> None:
-        """Record a file that is passed over."""
+        """Record a file that is skipped."""
         self.skipped_count[reason] += 1
         names = self.skipped.setdefault(reason, [])
         if len(names) < _MAX_SKIPPED:
@@ -74,7 +74,7 @@ def find_sources(named: Iterable[str], *, column: str | None = None) -> FoundSou
 
     ``@FILE`` names a text file with one path per line; a file that ends in ``.parquet`` is a table whose `column` holds
     paths or encoded images (None: its only such column). Relative paths start at the working directory. Folders and
-    globs are sorted by name and pass over hidden files and `RESULT_ENDINGS`. What cannot be read becomes a `Source`
+    globs are sorted by name and skip hidden files and `RESULT_ENDINGS`. What cannot be read becomes a `Source`
     with an `error`.
     """
     found = FoundSources()

@@ -95,14 +95,14 @@ class SourceSummary:
 
 
 class Summary:
-    """All inputs of a run, and the files that were passed over."""
+    """All inputs of a run, and the files that were skipped."""
 
     def __init__(self, *, min_confidence: float) -> None:
         self.sources: list[SourceSummary] = []  # the first 1000, and the first 1000 that failed: there may be millions
         self.total = SourceSummary("")  # sums over all inputs; of their files, the first 1000
         self.inputs = self.failed = 0  # also those that failed in the middle
         self.earlier = 0  # inputs that an earlier run has done
-        self.skipped: dict[str, list[str]] = {}  # reason to names of files that were passed over
+        self.skipped: dict[str, list[str]] = {}  # reason to names of files that were skipped
         self.skipped_count: Counter[str] = Counter()  # reason to their number
         self.meter = Meter()
         self._min_confidence = min_confidence

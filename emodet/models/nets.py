@@ -98,12 +98,10 @@ class NetCost:
 
     Attributes:
         parameters: Trainable numbers.
-        statistics: Batch norm's running means and variances.
         multiply_adds: Of one face of `size` pixels, in convolutions and matrix products.
     """
 
     parameters: int
-    statistics: int
     multiply_adds: int
     size: int
 
@@ -123,7 +121,6 @@ def net_cost(net: nn.Module, size: int) -> NetCost:
         net.train(was_training)
     return NetCost(
         parameters=sum(each.numel() for each in net.parameters() if each.requires_grad),
-        statistics=sum(each.numel() for name, each in net.named_buffers() if "running" in name),
         multiply_adds=counter.get_total_flops() // 2,
         size=size,
     )

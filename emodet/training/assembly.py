@@ -20,6 +20,7 @@ from emodet.data.datamodule import EmotionDataModule
 from emodet.data.sources import build_datamodule, naming
 from emodet.emotions import EMOTIONS
 from emodet.errors import EmodetError, require
+from emodet.modelinfo import ModelInfo
 from emodet.models.agreement import agreement_names
 from emodet.models.build import build, target_of
 from emodet.models.classifier import EmotionClassifier, check_va_weight
@@ -64,7 +65,7 @@ def undrawn(settings: Mapping[str, Any]) -> list[str]:
 
 
 def open_data(
-    settings: Mapping[str, Any], own: Mapping[str, Any] | None, preprocessing: Mapping[str, Any], classes: Sequence[str]
+    settings: Mapping[str, Any], own: Mapping[str, Any] | None, net: EmotionClassifier | ModelInfo
 ) -> EmotionDataModule:
     """The data that a command asks for, or that of a net's own run, cut as the net was trained; set up.
 
@@ -72,8 +73,7 @@ def open_data(
         settings: Of the command. ``data=NAME`` takes other data than the run's; ``data.root=…`` alone says where the
             run's own data lies on this machine, as ``data.sources={NAME: {root: …}}`` does for a mix.
         own: The data settings of the net's run, None where not known.
-        preprocessing: `Preprocessing.to_dict`'s values, of the net.
-        classes: Of the net.
+        net: Whose classes and preprocessing the faces get.
     """
     chosen = dict(settings.get("data", {}))
     if not names_data():
@@ -85,7 +85,8 @@ def open_data(
         if own is not None and {"sources"} <= set(own) & set(chosen):
             chosen["sources"] = merged_sources(own["sources"], chosen["sources"])
         chosen = {**(own or {}), **chosen}
-    data = build_data({"data": {**chosen, "classes": list(classes)}, "preprocessing": preprocessing})
+    groups = {"data": {**chosen, "classes": list(net.class_names)}, "preprocessing": net.preprocessing.to_dict()}
+    data = build_data(groups)
     data.prepare_data()
     data.setup()
     return data
