@@ -17,9 +17,8 @@ import torch
 
 from emodet.images import decode_rgb
 from emodet.inference.detectors import make_detector
-from emodet.training.trained import load_trained
+from emodet.training.trained import SHIPPED, load_trained
 
-WEIGHTS = Path(__file__).parent / "weights.pt"
 VARIANTS = ("as shipped", "colours kept", "pixels picked")
 
 
@@ -39,7 +38,7 @@ def main() -> None:
     options.add_argument("photos", nargs="+", type=Path)
     options.add_argument("--video", type=Path)
     chosen = options.parse_args()
-    classifier = load_trained(WEIGHTS).classifier
+    classifier = load_trained(SHIPPED).classifier
     happiness = classifier.class_names.index("happiness")
     detector = make_detector("centerface")
 
