@@ -15,7 +15,7 @@ from typing import Any
 
 from emodet import __version__
 from emodet.emotions import UNCERTAIN
-from emodet.errors import EmodetError, os_errors, require
+from emodet.errors import EmodetError, os_errors
 from emodet.files import write_files
 from emodet.inference import centerface, detectors
 from emodet.inference.faces import MIN_CONFIDENCE
@@ -191,7 +191,8 @@ def _write_page(arguments: Sequence[str]) -> int:
         settings[key] = value
     if settings["format"] != "web":
         raise EmodetError(f"format={settings['format']}: only web; for model files use formats=[fp32,int8]")
-    require(settings["overwrite"] in ("true", "false"), "overwrite", settings["overwrite"], "true or false")
+    if settings["overwrite"] not in ("true", "false"):
+        raise EmodetError(f"overwrite={settings['overwrite']}: expected true or false")
     if not settings.get("output"):
         raise EmodetError("format=web needs a folder to write the page to: output=DIR")
     output = Path(settings["output"]).expanduser()
