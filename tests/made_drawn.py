@@ -1,6 +1,7 @@
 """Drawn faces in the layouts of AffectNet's CSV files and of FER+, and as the YOLO export."""
 
 import cv2
+from made_files import encoded
 from made_releases import put_ferplus, put_text
 
 from emodet.emotions import EMOTIONS
@@ -25,10 +26,6 @@ def drawn(split, count, seed, size, balance, extra=()):
     labels = [*releases.drawn_labels(count, seed, split, balance).tolist(), *extra]
     for number, label in enumerate(labels):
         yield label, draw_face(label % len(EMOTIONS), (seed, SPLITS.index(split), number), size)
-
-
-def encoded(image, kind, *options):
-    return cv2.imencode(kind, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)[1].tobytes()
 
 
 def write_affectnet_csv(root, faces, seed, size, balance):

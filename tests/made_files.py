@@ -1,4 +1,4 @@
-"""A picture that claims to be large, addresses on this machine that answer with files, and rows of CSV files."""
+"""Encoded pictures, addresses on this machine that answer with files, and rows of CSV files."""
 
 import csv
 import struct
@@ -6,6 +6,8 @@ import threading
 import zlib
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import cv2
 
 
 def png_bomb(width, height):
@@ -46,3 +48,8 @@ def csv_rows(file, empty=True):
     """The rows of a CSV file by column, with or without empty cells."""
     with file.open(newline="", encoding="utf-8") as stream:
         return [{name: cell for name, cell in row.items() if cell or empty} for row in csv.DictReader(stream)]
+
+
+def encoded(image_rgb, kind=".png", *options):
+    """A picture, uint8 (H, W, 3) RGB, as the bytes of a file of this kind."""
+    return cv2.imencode(kind, cv2.cvtColor(image_rgb, cv2.COLOR_RGB2BGR), options)[1].tobytes()

@@ -186,19 +186,21 @@ def test_every_kind_of_input_becomes_the_same_array(tmp_path):
         load_rgb(tmp_path / "none.png")
 
 
-class TestSmallerJpegs:
-    @pytest.mark.parametrize(
-        ("least", "factor"), [(24, 8), (50, 8), (51, 4), (100, 4), (101, 2), (200, 2), (201, 1), (400, 1), (1000, 1)]
-    )
-    def test_the_shorter_side_stays_at_least_as_long_as_asked(self, least, factor):
-        found = decode_rgb(encoded(Image.fromarray(corners(400, 808)), "JPEG"), least_side=least)
-        assert found.shape[:2] == (400 // factor, 808 // factor)
-        assert near(found, cv2.resize(corners(400, 808), found.shape[1::-1], interpolation=cv2.INTER_AREA), 8)
-
-    @pytest.mark.parametrize(("shape", "factor"), [((425, 400), 1), ((426, 402), 2), ((404, 804), 4), ((404, 802), 2)])
-    def test_sides_that_do_not_divide_are_not_stretched(self, shape, factor):
-        found = decode_rgb(encoded(Image.fromarray(corners(*shape)), "JPEG"), least_side=48)
-        assert found.shape[:2] == (shape[0] // factor, shape[1] // factor)
+@pytest.mark.parametrize(
+    ("shape", "least", "factor"),
+    [
+        *(((400, 808), least, 8) for least in (24, 50)),
+        *(((400, 808), least, 4) for least in (51, 100)),
+        *(((400, 808), least, 2) for least in (101, 200)),
+        *(((400, 808), least, 1) for least in (201, 400, 1000)),
+        # Sides that do not divide are not stretched.
+        *(((425, 400), 48, 1), ((426, 402), 48, 2), ((404, 804), 48, 4), ((404, 802), 48, 2)),
+    ],
+)
+def test_a_jpeg_s_shorter_side_stays_at_least_as_long_as_asked(shape, least, factor):
+    found = decode_rgb(encoded(Image.fromarray(corners(*shape)), "JPEG"), least_side=least)
+    assert found.shape[:2] == (shape[0] // factor, shape[1] // factor)
+    assert near(found, cv2.resize(corners(*shape), found.shape[1::-1], interpolation=cv2.INTER_AREA), 8)
 
 
 class TestPlainJpegs:

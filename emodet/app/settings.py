@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass, field
 
-from emodet.errors import EmodetError
+from emodet.errors import EmodetError, require
 
 LOOPBACK = frozenset(["localhost", "127.0.0.1", "::1"])
 """Host names of the local machine."""
@@ -35,8 +35,7 @@ class Limits:
 
     def __post_init__(self) -> None:
         for name in self.__slots__:
-            if getattr(self, name) < 0:
-                raise EmodetError(f"{name}={getattr(self, name)}: must not be negative")
+            require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +54,6 @@ class Settings:
     limits: Limits = field(default_factory=Limits)
 
     def __post_init__(self) -> None:
-        if self.workers < 1:
-            raise EmodetError(f"workers={self.workers}: must be at least 1")
+        require(self.workers >= 1, "workers", self.workers, "1 or more")
         if self.token is not None and not re.fullmatch(r"[A-Za-z0-9._~-]{12,}", self.token):
             raise EmodetError("the token must have 12 or more characters out of letters, digits and -._~")

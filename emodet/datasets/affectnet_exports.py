@@ -9,7 +9,7 @@ from pathlib import Path
 
 from emodet.datasets.class_labels import class_named
 from emodet.datasets.csv_rows import CsvRows, damaged_or_has
-from emodet.datasets.folders import few, folders_in, is_picture, names_in, relative_path, split_of
+from emodet.datasets.folders import few, folders_in, is_picture, names_in, relative_path, split_folders, split_of
 from emodet.datasets.listed_pictures import NOT_THERE, Seen, is_new, read_annotations, require_most, split_parts
 from emodet.datasets.samples import Listing, Reader, Sample
 from emodet.emotions import emotion_name, ids_of
@@ -18,7 +18,6 @@ from emodet.errors import EmodetError, errors_of
 _LABELS_CSV = "labels.csv"
 _COLUMNS = ("pth", "label")
 _PUBLISHED = {"all": 29_042}
-_FOLDERS = {"train": ("train",), "val": ("valid", "val"), "test": ("test",)}
 _PUBLISHED_YOLO = {"train": 17_101, "val": 5_406, "test": 2_755}
 
 
@@ -116,7 +115,7 @@ class Yolo(Reader):
     def matches(cls, folder: Path) -> bool:
         return super().matches(folder) and any(
             (folder / name / "images").is_dir() and (folder / name / "labels").is_dir()
-            for names in _FOLDERS.values()
+            for names in split_folders(folder).values()
             for name in names
         )
 
@@ -125,7 +124,7 @@ class Yolo(Reader):
         listing.notes.append("The boxes of the label files are not used: the pictures are face crops.")
         read = functools.partial(_read_label, classes)
         samples: list[Sample] = []
-        for split, folder in split_parts(listing, self.base, _FOLDERS, "labels"):
+        for split, folder in split_parts(listing, self.base, "labels", tuple(_PUBLISHED_YOLO)):
             found = list(read_annotations(listing, folder / "labels", ".txt", "a label file", read))
             empty = [picture for picture, (_, lines) in found if not lines]
             listing.leave_out("label file is empty", empty, f"{folder.name}/")

@@ -12,12 +12,11 @@ import numpy as np
 from numpy.lib import format as npy
 
 from emodet.datasets import affectnet
-from emodet.datasets.folders import names_in
+from emodet.datasets.folders import names_in, split_folders
 from emodet.datasets.listed_pictures import read_annotations, split_parts
 from emodet.datasets.samples import Listing, Reader, Sample
 from emodet.errors import EmodetError, errors_of
 
-_FOLDERS = {"train": ("train_set",), "val": ("val_set", "valid_set", "validation_set")}
 _EXPRESSION = "_exp.npy"
 _SOME = 10_000
 _WHOLE_PICTURE = (0.0, 0.0, 224.0, 224.0)
@@ -49,7 +48,7 @@ class AffectNetNpy(Reader):
     def matches(cls, folder: Path) -> bool:
         return any(
             file.endswith(_EXPRESSION)
-            for names in _FOLDERS.values()
+            for names in split_folders(folder).values()
             for name in names
             for file in names_in(folder / name / "annotations", _SOME)
         )
@@ -63,7 +62,7 @@ class AffectNetNpy(Reader):
 
     def list_samples(self, listing: Listing) -> list[Sample]:
         samples: list[Sample] = []
-        for split, folder in split_parts(listing, self.base, _FOLDERS, "annotations"):
+        for split, folder in split_parts(listing, self.base, "annotations"):
             place = folder / "annotations"
             found = list(read_annotations(listing, place, _EXPRESSION, "an annotation", self._face))
             if not found:

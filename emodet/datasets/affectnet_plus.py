@@ -11,16 +11,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from emodet.datasets import affectnet
-from emodet.datasets.folders import few, names_in
+from emodet.datasets.folders import few, names_in, split_folders
 from emodet.datasets.listed_pictures import read_annotations, split_parts
 from emodet.datasets.samples import Listing, Reader, Sample
 from emodet.emotions import EMOTIONS
 from emodet.errors import EmodetError, errors_of
 
 _HUMAN, _NO_HUMAN = "human_annotated", "no_human_annotated"
-_FOLDERS = {"train": ("train_set",), "val": ("validation_set", "val_set", "valid_set")}
 _SUBSETS = ("easy", "challenging", "difficult")
-_PUBLISHED = {"train": 414_799, "val": 5_500}
+_PUBLISHED = {"train": 414_799, "val": 5_500, "test": 0}
 _PUBLISHED_NO_HUMAN = 539_607
 _ROUNDING = 0.02
 
@@ -53,7 +52,10 @@ class AffectNetPlus(Reader):
 
     @classmethod
     def matches(cls, folder: Path) -> bool:
-        parts = [_NO_HUMAN, *(f"{_HUMAN}/{name}" for names in _FOLDERS.values() for name in names)]
+        parts = [
+            _NO_HUMAN,
+            *(f"{_HUMAN}/{name}" for names in split_folders(folder / _HUMAN).values() for name in names),
+        ]
         return any(
             name.lower().endswith(".json") for part in parts for name in names_in(folder / part / "annotations", 1000)
         )
@@ -67,7 +69,7 @@ class AffectNetPlus(Reader):
 
     def list_samples(self, listing: Listing) -> list[Sample]:
         samples: list[Sample] = []
-        for split, folder in split_parts(listing, self.base / _HUMAN, _FOLDERS, "annotations"):
+        for split, folder in split_parts(listing, self.base / _HUMAN, "annotations"):
             samples += self._part(listing, folder, split, _PUBLISHED[split])
         if self.no_human:
             if not (self.base / _NO_HUMAN / "annotations").is_dir():

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from emodet.datasets.class_labels import ORDERS, classes_of, is_class_label, own_classes
-from emodet.datasets.folders import few, folders_in, is_broken_link, is_picture, names_in, pictures_below, split_of
+from emodet.datasets.folders import few, folders_in, is_broken_link, is_picture, names_in, pictures_below, split_folders
 from emodet.datasets.samples import Listing, Reader, Sample
 from emodet.emotions import emotion_id
 
@@ -60,8 +60,9 @@ class ClassFolders(Reader):
         return cls.matches(folder) or (cls.takes_own_classes and any(map(has_own_classes, _places(folder))))
 
     def list_samples(self, listing: Listing) -> Iterator[Sample]:
-        splits, others = _split_folders(self.base)
-        if others:
+        names = split_folders(self.base)
+        splits = {split: first for split, (first, *_) in names.items()}
+        if others := [name for _, *more in names.values() for name in more]:
             listing.notes.append(f"Read {', '.join(splits.values())}; {few(others)} is not read.")
         if not splits:
             splits = {"train": ""}
@@ -73,9 +74,9 @@ class ClassFolders(Reader):
             if not labels:
                 listing.notes.append(f"{folder}/ holds no class folder, so no {split} faces.")
             for label in labels:
-                place, others = Path(folder, label), []
-                pictures[split, label] = list(pictures_below(self.base / place, others))
-                unread += [(place / path).as_posix() for path in others]
+                place, passed_over = Path(folder, label), list[str]()
+                pictures[split, label] = list(pictures_below(self.base / place, passed_over))
+                unread += [(place / path).as_posix() for path in passed_over]
         meaning = self._meaning(listing, pictures)
         for (split, label), paths in pictures.items():
             name, prefix = meaning.get(label, label), Path(splits[split], label).as_posix()
@@ -174,15 +175,4 @@ class Jaffe(Reader):
 
 def _places(base: Path) -> list[Path]:
     """Where class folders may lie: at the top, or in a split."""
-    return [base, *(base / name for name in _split_folders(base)[0].values())]
-
-
-def _split_folders(base: Path) -> tuple[dict[str, str], list[str]]:
-    """The folder that is called as a split is, by split, and further folders for the same splits."""
-    found: dict[str, str] = {}
-    others = []
-    for name in folders_in(base):
-        split = split_of(name)
-        if split is not None and found.setdefault(split, name) != name:
-            others.append(name)
-    return found, others
+    return [base, *(base / first for first, *_ in split_folders(base).values())]

@@ -31,6 +31,12 @@ def split_of(word: str) -> str | None:
     return _SPLIT_OF.get(word.strip().lower())
 
 
+def split_folders(base: Path) -> dict[str, list[str]]:
+    """The folders in `base` that are called as a split is, by split; several where it has several words for one."""
+    of_split = {split: [name for name in folders_in(base) if split_of(name) == split] for split in _SPLIT_WORDS}
+    return {split: names for split, names in of_split.items() if names}
+
+
 def names_in(folder: Path, most: int | None = None) -> set[str]:
     """The names of everything in `folder`, at most `most` of them; empty where it cannot be read."""
     try:

@@ -2,12 +2,12 @@
 
 import functools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
-from emodet.datasets.folders import few, folders_in, is_picture, names_in, split_of
+from emodet.datasets.folders import few, folders_in, is_picture, names_in, split_folders, split_of
 from emodet.datasets.samples import Listing
 from emodet.errors import EmodetError
 
@@ -90,10 +90,12 @@ def find_pictures(
 
 
 def split_parts(
-    listing: Listing, base: Path, names: Mapping[str, Sequence[str]], annotations: str
+    listing: Listing, base: Path, annotations: str, expected: Sequence[str] = ("train", "val")
 ) -> Iterator[tuple[str, Path]]:
-    """Each split and its folder, which has one of several names; a note where there is none."""
-    for split, of_split in names.items():
+    """Each split and its folder, see `split_folders`; a note where there is none of an expected split."""
+    names = split_folders(base)
+    for split in dict.fromkeys((*expected, *names)):
+        of_split = names.get(split, [])
         there = [name for name in of_split if (base / name / annotations).is_dir()]
         for name in () if there else of_split:
             if (base / name / "images").is_dir():
@@ -104,8 +106,8 @@ def split_parts(
             listing.notes.append(f"Read {there[0]}/; {few(there[1:])} is not read.")
         if there:
             yield split, base / there[0]
-        else:
-            listing.notes.append(f"There is no {of_split[0]}/, so no {split} faces.")
+        elif split in expected:
+            listing.notes.append(f"There is no folder of {split} faces.")
 
 
 def read_annotations(

@@ -11,7 +11,7 @@ import numpy as np
 from emodet.arrays import UInt8
 from emodet.data.datamodule import EmotionDataModule
 from emodet.emotions import EMOTIONS
-from emodet.errors import EmodetError, os_errors
+from emodet.errors import EmodetError, os_errors, require
 from emodet.evaluation.calibration import confidence_for
 from emodet.evaluation.outputs import predict_split, to_predictions
 from emodet.evaluation.scores import Evaluation, evaluate_predictions
@@ -50,12 +50,11 @@ class ExportOptions:
     overwrite: bool = False
 
     def __post_init__(self) -> None:
-        if not self.formats or set(self.formats) - set(FORMATS):
-            raise EmodetError(f"formats={list(self.formats)}: one or more of {', '.join(FORMATS)}")
-        if not self.name or Path(self.name).name != self.name or "=" in self.name or self.name.startswith("."):
-            raise EmodetError(f"name={self.name!r}: a file name without a folder, without =")
-        if self.calibration_faces < 1:
-            raise EmodetError(f"calibration_faces={self.calibration_faces}: one or more are needed")
+        known = bool(self.formats) and set(self.formats) <= set(FORMATS)
+        require(known, "formats", list(self.formats), f"one or more of {', '.join(FORMATS)}")
+        plain = self.name and Path(self.name).name == self.name and "=" not in self.name and self.name[0] != "."
+        require(bool(plain), "name", self.name, "a file name without a folder, without =")
+        require(self.calibration_faces >= 1, "calibration_faces", self.calibration_faces, "1 or more")
 
     @property
     def files(self) -> dict[str, Path]:

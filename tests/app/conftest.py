@@ -7,7 +7,8 @@ import threading
 
 import pytest
 import uvicorn
-from made_server import ADDRESS, TOKEN, encoded
+from made_files import encoded
+from made_server import ADDRESS, TOKEN
 from made_videos import moving_face, write_video
 from skimage import data
 from starlette.testclient import TestClient

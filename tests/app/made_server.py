@@ -7,14 +7,8 @@ import subprocess
 import sys
 import time
 
-import cv2
-
 ADDRESS = "http://127.0.0.1:8000"
 TOKEN = "correct-horse-battery"
-
-
-def encoded(image_rgb, ending):
-    return cv2.imencode(ending, cv2.cvtColor(image_rgb, cv2.COLOR_RGB2BGR))[1].tobytes()
 
 
 def refusal(response, status, code):

@@ -5,8 +5,8 @@ import base64
 import cv2
 import numpy as np
 import pytest
-from made_files import png_bomb
-from made_server import encoded, refusal
+from made_files import encoded, png_bomb
+from made_server import refusal
 from model_stub import graph, info
 from skimage import data
 

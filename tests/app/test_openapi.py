@@ -6,7 +6,8 @@ import pytest
 import schemathesis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from made_server import TOKEN, encoded
+from made_files import encoded
+from made_server import TOKEN
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 from skimage import data
 

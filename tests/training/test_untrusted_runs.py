@@ -1,16 +1,15 @@
 """A run folder or checkpoint that someone sent runs no code, whatever it names."""
 
-import os
 import pickle
 import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 import yaml
+from test_checkpoints import Marks
 
 pytestmark = pytest.mark.usefixtures("without_pictures")
 
@@ -21,14 +20,6 @@ def trained(command_once, small, tmp_path_factory):
     arguments = ["experiment=ferplus", *small, "training.progressive_sizes=[]", "debug=one_batch", "data.batch_size=8"]
     assert command_once("emodet.train", *arguments, f"hydra.run.dir={run}") == 0
     return run
-
-
-class Runs:
-    def __init__(self, marker: Path) -> None:
-        self.marker = marker
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return os.mkdir, (str(self.marker),)
 
 
 def hostile(marker):
@@ -62,7 +53,7 @@ QUICK = ("net", "nested", "a defaults list")
 def test_a_hostile_configuration_is_refused(change, trained, command, refused, tmp_path):
     run, marker = tmp_path / "run", tmp_path / "it_ran"
     shutil.copytree(trained, run)
-    torch.save(Runs(marker), tmp_path / "evil.pt")
+    torch.save(Marks(marker), tmp_path / "evil.pt")
     config = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
     text = yaml.safe_dump({**config, **hostile(marker)[change]}, sort_keys=False)
     (run / "config.yaml").write_text(text, encoding="utf-8")
@@ -116,7 +107,7 @@ def test_a_pickle_is_refused(trained, refused, tmp_path):
     run, marker = tmp_path / "run", tmp_path / "it_ran"
     shutil.copytree(trained, run)
     for name in ("best.ckpt", "last.ckpt"):
-        (run / "checkpoints" / name).write_bytes(pickle.dumps(Runs(marker)))
+        (run / "checkpoints" / name).write_bytes(pickle.dumps(Marks(marker)))
     refused("emodet.train", f"resume={run}")
     refused("emodet.evaluate", f"checkpoint={run}")
     refused("emodet.train", "experiment=ferplus", f"init_from={run}", f"hydra.run.dir={tmp_path / 'new'}")

@@ -6,10 +6,6 @@ import numpy as np
 from emodet.inference.video_writer import VideoWriter
 
 
-def encoded(picture, kind=".png"):
-    return cv2.imencode(kind, picture[..., ::-1])[1].tobytes()
-
-
 def camera_frames(astronaut, count=60):
     """640×480: she sways to and fro."""
     head = cv2.resize(astronaut, (460, 460), interpolation=cv2.INTER_AREA)

@@ -3,8 +3,7 @@
 import cv2
 import numpy as np
 import pytest
-from made_files import csv_rows
-from made_media import encoded
+from made_files import csv_rows, encoded
 from watching import until
 
 from emodet import Recognizer

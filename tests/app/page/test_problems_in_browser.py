@@ -1,7 +1,7 @@
 """What cannot work is a sentence on the page that says what to do: never a blank page, never a stack trace."""
 
 import pytest
-from made_media import encoded
+from made_files import encoded
 from watching import Watched, serve, until
 
 

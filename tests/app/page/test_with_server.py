@@ -5,7 +5,8 @@ import signal
 from itertools import islice
 
 import pytest
-from made_media import camera_frames, encoded, write_mp4
+from made_files import encoded
+from made_media import camera_frames, write_mp4
 from made_server import address_in, server_process
 from watching import Watched, until
 
