@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -60,6 +61,7 @@ def main() -> None:
     figures["import s"] = import_seconds()
     print(f"\nImporting `Recognizer` takes {figures['import s']:.2f} s beyond Python's start (median of 5).")
     figures["model"] = model_files(files, arguments.threads)
+    figures["profile"] = profile(files["int8"])
     with tempfile.TemporaryDirectory() as folder:
         videos = {count: write_video(Path(folder) / f"{count}.mp4", count, arguments.frames) for count in (1, 5)}
         figures["stages"] = stages(files["int8"], videos, arguments.threads)
@@ -116,6 +118,30 @@ def model_files(files: dict[str, str], threads: int) -> dict[str, dict[str, floa
             p50, p95, rate = (row[f"{what} at {batch}"] for what in ("p50 ms", "p95 ms", "faces/s"))
             print(f"| {batch} | {name} | {p50:.2f} | {p95:.2f} | {rate:.0f} | {ratio:.2f} |")
     return found
+
+
+def profile(int8: str) -> dict[int, dict[str, float]]:
+    """Shares of ONNX Runtime's operators in the time of the int8 file, one thread."""
+    shares: dict[int, dict[str, float]] = {}
+    for batch in (1, 32):
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads, options.enable_profiling = 1, True
+        with tempfile.TemporaryDirectory() as folder:
+            options.profile_file_prefix = str(Path(folder) / "profile")
+            session = onnxruntime.InferenceSession(model_path(int8), options, providers=["CPUExecutionProvider"])
+            crops = np.random.default_rng(0).integers(0, 256, (batch, *session.get_inputs()[0].shape[1:]), np.uint8)
+            for _ in range(640 // batch):
+                session.run(None, {"crops": crops})
+            events = json.loads(Path(session.end_profiling()).read_text())
+        time_of = Counter[str]()
+        for event in events:
+            if event["cat"] == "Node" and event["name"].endswith("_kernel_time"):
+                time_of[event["args"]["op_name"]] += event["dur"]
+        shares[batch] = {name: taken / time_of.total() for name, taken in time_of.most_common()}
+    print("\n## Where the int8 file's time goes\n\n| operator | batch 1 | batch 32 |\n|---|---:|---:|")
+    for name in list(shares[32])[:6]:
+        print(f"| {name} | {shares[1].get(name, 0):.1%} | {shares[32][name]:.1%} |")
+    return shares
 
 
 def stages(int8: str, videos: dict[int, Path], threads: int) -> dict[str, float]:
