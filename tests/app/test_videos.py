@@ -122,7 +122,8 @@ def test_options(client, video, done):
         json.loads(client.get(f"{each}/rows.jsonl").text.splitlines()[0])["probabilities"]
         for each in (done[0], sent_and_ended(client, video, "?prior=balanced&annotate=false"))
     )
-    assert balanced["fear"] > trained["fear"]
+    rare = ("surprise", "fear", "disgust", "contempt")  # together: rows have five digits, and the shipped net is sure
+    assert sum(balanced[name] - trained[name] for name in rare) > 0
     for query in ("every=0", "smooth=-1", "every=1&x=1", "detector=nix", "smooth=nan"):
         refusal(client.post(f"/v1/videos?{query}", content=video), 422, "bad_value")
     refusal(client.post("/v1/videos?model=../x", content=video), 404, "not_found")
