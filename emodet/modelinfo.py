@@ -19,7 +19,9 @@ FORMAT_VERSION = 2
 PREFIX = "emodet."
 CHECKSUM = "checksum"
 
-_PROBABILITIES, _VALENCE_AROUSAL = "probabilities", "valence_arousal"
+OUTPUTS = ("probabilities", "valence_arousal")
+"""Of a graph, in this order; the second only with such a head."""
+
 _SINCE_2 = {"temperature_slope", "class_shares", "min_confidence"}
 _MAX_CHARACTERS = 1_000_000
 _SHARE = re.compile(r"(.*[_/ ])?(accuracy|f1|recall|precision|ece)([_/ ].*)?")  # metrics from 0 to 1
@@ -61,7 +63,7 @@ class ModelInfo:
     commit: str
     fingerprint: str
     precision: Precision
-    outputs: tuple[str, ...] = (_PROBABILITIES,)
+    outputs: tuple[str, ...] = OUTPUTS[:1]
     temperature_slope: tuple[float, ...] = (0.0, 0.0)
     class_shares: tuple[float, ...] = ()
     min_confidence: float | None = None
@@ -80,7 +82,7 @@ class ModelInfo:
         fits = least is None or (is_number(least) and 0 <= least <= 1)
         require(fits, "min_confidence", least, "a probability from 0 to 1")
         require(self.precision in ("fp32", "int8"), "precision", self.precision, "fp32 or int8")
-        fits = self.outputs in ((_PROBABILITIES,), (_PROBABILITIES, _VALENCE_AROUSAL))
+        fits = self.outputs in (OUTPUTS[:1], OUTPUTS)
         require(fits, "outputs", list(self.outputs), "probabilities, optionally valence_arousal")
         for split, values in self.metrics.items():
             for name, value in values.items():
@@ -92,15 +94,19 @@ class ModelInfo:
         fits = isinstance(version, int) and not isinstance(version, bool) and 1 <= version <= FORMAT_VERSION
         require(fits, "format_version", version, f"a whole number from 1 to {FORMAT_VERSION}")
 
-    def to_metadata(self) -> dict[str, str]:
-        """Key to JSON text, as in the file's `metadata_props`; the inverse of `from_metadata`."""
+    def to_dict(self) -> dict[str, Any]:
+        """Values as JSON types; the inverse of `from_dict`."""
         values = {item.name: getattr(self, item.name) for item in dataclasses.fields(self)}
         values["preprocessing"] = self.preprocessing.to_dict()
         values["training_data"] = [dataclasses.asdict(data) for data in self.training_data]
         values["metrics"] = {split: dict(numbers) for split, numbers in self.metrics.items()}
+        return values
+
+    def to_metadata(self) -> dict[str, str]:
+        """Key to JSON text, as in the file's `metadata_props`; the inverse of `from_metadata`."""
         return {
             PREFIX + key: json.dumps(value, ensure_ascii=False, allow_nan=False, sort_keys=True)
-            for key, value in values.items()
+            for key, value in self.to_dict().items()
         }
 
     @classmethod
@@ -119,6 +125,11 @@ class ModelInfo:
             raise EmodetError(
                 f"its format_version {version} is newer than {FORMAT_VERSION}, which this emodet reads; upgrade emodet"
             )
+        return cls.from_dict(values)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "ModelInfo":
+        """The inverse of `to_dict`; `EmodetError` if a key is missing or unknown, or a value is invalid."""
         known = {item.name for item in dataclasses.fields(cls)}
         lacking, unknown = known - _SINCE_2 - set(values), set(values) - known
         if lacking or unknown:

@@ -4,8 +4,9 @@ import torch
 from torch import nn
 
 from emodet.emotions import EMOTIONS
+from emodet.modelinfo import OUTPUTS, ModelInfo
 from emodet.models.classifier import EmotionClassifier
-from emodet.training.checkpoints import WeightsCard, write_weights
+from emodet.training.checkpoints import write_weights
 
 
 def made_classifier(valence_arousal=None, **preprocessing):
@@ -38,10 +39,6 @@ def made_teacher(file):
 def card_of(classifier, **given):
     """The card of its plain weights; what is not given is empty."""
     values = {"temperature": 1.0, "training_data": (), "metrics": {}, "commit": "", "fingerprint": ""} | given
-    return WeightsCard(
-        net=dict(classifier.hparams["net"]),
-        class_names=classifier.class_names,
-        preprocessing=classifier.preprocessing.to_dict(),
-        valence_arousal=classifier.has_va_head,
-        **values,
-    )
+    outputs = OUTPUTS if classifier.has_va_head else OUTPUTS[:1]
+    values |= {"class_names": classifier.class_names, "preprocessing": classifier.preprocessing}
+    return ModelInfo(**values, precision="fp32", outputs=outputs)

@@ -43,9 +43,9 @@ def found_photographs(emotion, count, start=0):
 
 
 def test_the_experiment_cuts_and_builds_what_the_shipped_weights_were_trained_with():
-    settings, card = yaml.safe_load(FINETUNE.read_text(encoding="utf-8")), read_card(SHIPPED)
-    assert {key: card.preprocessing[key] for key in settings["preprocessing"]} == settings["preprocessing"]
-    classifier = EmotionClassifier({"name": "residual_cnn"}, ("happy", "bored"), card.preprocessing)
+    settings, crops = yaml.safe_load(FINETUNE.read_text(encoding="utf-8")), read_card(SHIPPED)[1].preprocessing
+    assert {key: crops.to_dict()[key] for key in settings["preprocessing"]} == settings["preprocessing"]
+    classifier = EmotionClassifier({"name": "residual_cnn"}, ("happy", "bored"), crops)
     notes = init_from(classifier, Path("shipped"))
     assert "carried over" in notes[0]
     assert all("happy" in note and "fresh rows for bored" in note for note in notes[1:])

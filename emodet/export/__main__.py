@@ -30,7 +30,7 @@ import torch
 from emodet.commands import command, without_none
 from emodet.data.datamodule import EmotionDataModule
 from emodet.errors import EmodetError
-from emodet.export.model_files import FORMATS, ExportOptions, describe_trained, export_model_files
+from emodet.export.model_files import FORMATS, ExportOptions, export_model_files
 from emodet.export.parity import ParityReport
 from emodet.modelfile import ModelInfo, TrainingData
 from emodet.preprocessing import Preprocessing
@@ -100,7 +100,7 @@ def metadata(settings: Mapping[str, Any], trained: Trained) -> ModelInfo:
         for known in trained.card.training_data
     ]
     return replace(
-        describe_trained(trained),
+        trained.card,
         preprocessing=Preprocessing.from_dict({**trained_with, **changes}),
         training_data=tuple(dict.fromkeys(training_data)),
         commit=provenance()["commit"] or trained.card.commit,

@@ -14,6 +14,7 @@ from torch import nn
 
 from emodet.arrays import Float32, UInt8
 from emodet.errors import EmodetError
+from emodet.modelinfo import OUTPUTS
 from emodet.models.classifier import EmotionClassifier
 from emodet.models.losses import split_outputs
 from emodet.models.sharpness import relative_temperature
@@ -27,7 +28,6 @@ OPSET = 18
 """ONNX operators of 2022: the first opset that torch's exporter writes without converting, read by ONNX Runtime from
 1.14 on, its builds for browsers and phones included."""
 
-OUTPUTS = ("probabilities", "valence_arousal")
 """Outputs of the graph, in order; the second one with a valence/arousal head."""
 
 _IR_VERSION = 10  # the newest that the oldest ONNX Runtime of our dependencies (1.20) reads

@@ -16,7 +16,7 @@ from emodet.evaluation.calibration import confidence_for
 from emodet.evaluation.outputs import predict_split, to_predictions
 from emodet.evaluation.scores import Evaluation, evaluate_predictions
 from emodet.export import parity
-from emodet.export.graph import OUTPUTS, to_onnx, torch_outputs
+from emodet.export.graph import to_onnx, torch_outputs
 from emodet.export.parity import ParityReport
 from emodet.export.quantisation import calibration_rows, quantise
 from emodet.files import sha256_of, write_atomically
@@ -63,22 +63,6 @@ class ExportOptions:
         return {kind: self.output / f"{self.name}-{end}" for kind, end in ends.items()}
 
 
-def describe_trained(trained: Trained) -> ModelInfo:
-    """Metadata of a model file, as far as the training determines it."""
-    return ModelInfo(
-        class_names=trained.classifier.class_names,
-        preprocessing=trained.classifier.preprocessing,
-        temperature=trained.card.temperature,
-        temperature_slope=tuple(trained.card.temperature_slope),
-        training_data=tuple(dict.fromkeys(trained.card.training_data)),
-        metrics=trained.card.metrics,
-        commit=trained.card.commit,
-        fingerprint=trained.card.fingerprint,
-        precision="fp32",
-        outputs=OUTPUTS if trained.classifier.has_va_head else OUTPUTS[:1],
-    )
-
-
 def write_model_of_run(trained: Trained, data: EmotionDataModule, folder: Path) -> list[Path]:
     """Export the net of a finished run as fp32, with its scores on the run's data: model file and parity report.
 
@@ -86,7 +70,7 @@ def write_model_of_run(trained: Trained, data: EmotionDataModule, folder: Path) 
     """
     options = ExportOptions(output=folder, formats=("fp32",), overwrite=True)
     try:
-        report = export_model_files(trained, describe_trained(trained), data, options)
+        report = export_model_files(trained, trained.card, data, options)
     except EmodetError as problem:
         log.warning("no model file was written: %s", problem)
         return []

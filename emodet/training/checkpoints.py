@@ -5,26 +5,28 @@ use it: the net's arguments, the classes in order, preprocessing, temperature, t
 The card names the SHA-256 of the weights, so that the two cannot be mixed up.
 """
 
-import dataclasses
 import json
 import os
 import pickle
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.fabric.plugins.io import TorchCheckpointIO
 
-from emodet.errors import EmodetError, os_errors
+from emodet.errors import EmodetError, errors_of, os_errors
 from emodet.files import atomic_path, sha256_of, write_atomically
-from emodet.modelfile import TrainingData
+from emodet.modelinfo import FORMAT_VERSION, OUTPUTS, ModelInfo
 from emodet.models.classifier import EmotionClassifier
 
 CARD_VERSION = 1
 _FORMAT = "emodet-weights"
+_OF_CARD = (
+    *("class_names", "preprocessing", "temperature", "temperature_slope"),
+    *("training_data", "metrics", "commit", "fingerprint"),
+)
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -104,78 +106,63 @@ def _write(content: Any, file: Path) -> None:
         ) from problem
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class WeightsCard:
-    """What is needed to use plain weights: arguments of `build_net`, values of `Preprocessing.to_dict`, and origin.
-
-    `commit` and `fingerprint` (of the training data) are empty if unknown; `metrics` maps split to metric to value.
-    """
-
-    net: Mapping[str, Any]
-    class_names: tuple[str, ...]
-    preprocessing: Mapping[str, Any]
-    temperature: float
-    training_data: tuple[TrainingData, ...]
-    metrics: Mapping[str, Mapping[str, float]]
-    commit: str
-    fingerprint: str
-    weights_sha256: str = ""
-    valence_arousal: bool = False
-    temperature_slope: Sequence[float] = (0.0, 0.0)
-
-
-def write_weights(classifier: EmotionClassifier, card: WeightsCard, file: Path) -> Path:
+def write_weights(classifier: EmotionClassifier, card: ModelInfo, file: Path) -> Path:
     """Write `file` (``.pt``) and its card, each atomically. Returns the card's path."""
     save_weights(classifier.net, file)
-    values = dataclasses.asdict(dataclasses.replace(card, weights_sha256=sha256_of(file)))
-    text = json.dumps({"format": _FORMAT, "version": CARD_VERSION, **values}, indent=2, ensure_ascii=False) + "\n"
+    origin = {key: value for key, value in card.to_dict().items() if key in _OF_CARD}
+    head = {"format": _FORMAT, "version": CARD_VERSION, "net": dict(classifier.hparams["net"])}
+    values = {**head, **origin, "weights_sha256": sha256_of(file), "valence_arousal": classifier.has_va_head}
+    text = json.dumps(values, indent=2, ensure_ascii=False) + "\n"
     place = file.with_suffix(".json")
     with os_errors(f"{place}: could not be written"):
         write_atomically(place, text)
     return place
 
 
-def read_card(file: Path) -> WeightsCard:
-    """The card of the weights in `file`, ``NAME.pt``; `EmodetError` if it is missing, damaged or of other weights."""
+def read_card(file: Path) -> tuple[dict[str, Any], ModelInfo]:
+    """The card of the weights in `file`, ``NAME.pt``: the arguments of `build_net`, and all else.
+
+    `EmodetError` if it is missing, damaged or of other weights.
+    """
     place = file.with_suffix(".json")
     if not place.is_file():
         raise EmodetError(
             f"weights {file}: there is no {place.name} beside it, and weights alone do not say which classes and "
             "which preprocessing they were trained with. Training writes both"
         )
-    try:
+    kinds = (OSError, ValueError, TypeError, KeyError, RecursionError)
+    with errors_of(place, "not the card of weights, or damaged", *kinds):
         values = json.loads(place.read_text(encoding="utf-8"))
         if not isinstance(values, dict) or values.pop("format", None) != _FORMAT:
             raise ValueError(f"it is not of the format {_FORMAT}")
         version = values.pop("version")
         if version != CARD_VERSION:
-            raise EmodetError(f"{place} is of version {version}; this emodet reads version {CARD_VERSION}")
-        values["class_names"] = tuple(values["class_names"])
-        values["training_data"] = tuple(TrainingData(**data) for data in values["training_data"])
-        card = WeightsCard(**values)
-    except (OSError, ValueError, TypeError, KeyError, RecursionError) as problem:
-        raise EmodetError(f"{place}: not the card of weights, or damaged ({problem})") from None
-    if sha256_of(file) != card.weights_sha256:
+            raise EmodetError(f"it is of version {version}; this emodet reads version {CARD_VERSION}")
+        net, sha256 = dict(values.pop("net")), values.pop("weights_sha256")
+        outputs = list(OUTPUTS if values.pop("valence_arousal", False) else OUTPUTS[:1])
+        constant = {"precision": "fp32", "outputs": outputs, "format_version": FORMAT_VERSION}
+        card = ModelInfo.from_dict({**values, **constant})
+    if sha256_of(file) != sha256:
         raise EmodetError(f"weights {file}: not the file that {place.name} was written for; get both anew")
-    return card
+    return net, card
 
 
-def load_weights(file: Path) -> tuple[EmotionClassifier, WeightsCard]:
+def load_weights(file: Path) -> tuple[EmotionClassifier, ModelInfo]:
     """Rebuild a classifier from plain weights and their card, in evaluation mode."""
     if not file.is_file():
         raise EmodetError(f"weights {file}: there is no such file")
-    card = read_card(file)
+    net, card = read_card(file)
     classifier = EmotionClassifier(
-        net=card.net,
+        net=net,
         class_names=card.class_names,
         preprocessing=card.preprocessing,
         channels_last=False,
-        valence_arousal=1.0 if card.valence_arousal else None,
+        valence_arousal=1.0 if card.outputs == OUTPUTS else None,
     )
     try:
         classifier.net.load_state_dict(read_checkpoint(file))
     except (RuntimeError, TypeError) as problem:
-        raise EmodetError(f"weights {file}: not of the net {dict(card.net)} ({problem})") from None
+        raise EmodetError(f"weights {file}: not of the net {net} ({problem})") from None
     classifier.temperature.copy_(torch.tensor(card.temperature))
     classifier.temperature_slope.copy_(torch.tensor(card.temperature_slope))
     return classifier.eval(), card

@@ -13,13 +13,13 @@ from emodet.commands import without_none
 from emodet.config import EvaluateConfig
 from emodet.emotions import place_of
 from emodet.errors import EmodetError
-from emodet.modelfile import TrainingData
+from emodet.modelinfo import OUTPUTS, ModelInfo, TrainingData
 from emodet.models.agreement import DIMENSIONS
 from emodet.models.classifier import EmotionClassifier
 from emodet.models.nets import build_net
 from emodet.preprocessing import Preprocessing
 from emodet.schema import checked
-from emodet.training.checkpoints import WeightsCard, load_classifier, load_weights, read_card, read_checkpoint
+from emodet.training.checkpoints import load_classifier, load_weights, read_card, read_checkpoint
 from emodet.training.folder import RunFolder
 
 TERMS: Mapping[str, str] = {
@@ -50,7 +50,7 @@ class Trained:
 
     Attributes:
         classifier: In evaluation mode.
-        card: Net, classes, temperature, training data, figures; of a checkpoint outside a run only what it says itself.
+        card: Classes, temperature, training data, figures; of a checkpoint outside a run only what it says itself.
         file: The checkpoint or the weights.
         folder: The run folder, or the folder of `file` outside a run.
         data: The data settings of the run; None if unknown.
@@ -58,7 +58,7 @@ class Trained:
     """
 
     classifier: EmotionClassifier
-    card: WeightsCard
+    card: ModelInfo
     file: Path
     folder: Path
     data: Mapping[str, Any] | None
@@ -97,10 +97,9 @@ def load_trained(path: Path) -> Trained:
         # Metrics are those of the best checkpoint, which is also the one that was calibrated.
         is_best = run is not None and path.resolve() == run.best.resolve()
         calibrated = is_best and "temperature" in facts if run else classifier.temperature.item() != 1
-        card = WeightsCard(
-            net=dict(classifier.hparams["net"]),
+        card = ModelInfo(
             class_names=classifier.class_names,
-            preprocessing=classifier.preprocessing.to_dict(),
+            preprocessing=classifier.preprocessing,
             # As a person would write it: the shortest number that is the same in float32.
             temperature=float(str(np.float32(classifier.temperature.item()))),
             temperature_slope=tuple(float(str(value)) for value in classifier.temperature_slope.numpy()),
@@ -108,7 +107,8 @@ def load_trained(path: Path) -> Trained:
             metrics=_metrics(facts) if is_best else {},
             commit=facts.get("commit") or "",
             fingerprint=facts.get("fingerprint", ""),
-            valence_arousal=classifier.has_va_head,
+            precision="fp32",
+            outputs=OUTPUTS if classifier.has_va_head else OUTPUTS[:1],
         )
     return Trained(classifier=classifier, card=card, file=path, folder=folder, data=data, calibrated=calibrated)
 
@@ -239,8 +239,10 @@ def _net_state(
         state = {name[4:]: value for name, value in content["state_dict"].items() if name.startswith("net.")}
         settings = content.get("hyper_parameters", {})
     else:
-        state, has_card = dict(content), file.with_suffix(".json").is_file()
-        settings = asdict(read_card(file)) if has_card else {}
+        state, settings = dict(content), {}
+        if file.with_suffix(".json").is_file():
+            card = read_card(file)[1]
+            settings = {**card.to_dict(), "valence_arousal": card.outputs == OUTPUTS}
     if "class_names" not in settings:
         return state, None, None
     names = _names_of_outputs(settings["class_names"], bool(settings.get("valence_arousal")))

@@ -20,7 +20,7 @@ from emodet.evaluation.outputs import predict_split
 from emodet.export.graph import to_onnx
 from emodet.export.parity import machine, measure_speed
 from emodet.export.quantisation import calibration_rows, quantise
-from emodet.modelfile import ModelInfo, read_model_file, write_model_file
+from emodet.modelfile import read_model_file, write_model_file
 from emodet.training.assembly import build_data
 from emodet.training.trained import load_trained
 
@@ -40,16 +40,7 @@ def main() -> None:
     data = build_data({"data": trained.data, "preprocessing": trained.classifier.preprocessing.to_dict()})
     data.prepare_data()
     data.setup()
-    info = ModelInfo(
-        class_names=trained.classifier.class_names,
-        preprocessing=trained.classifier.preprocessing,
-        temperature=trained.card.temperature,
-        training_data=trained.card.training_data,
-        metrics={},
-        commit=trained.card.commit,
-        fingerprint=trained.card.fingerprint,
-        precision="fp32",
-    )
+    info = replace(trained.card, metrics={})
     exported = to_onnx(trained.classifier)
     with tempfile.TemporaryDirectory() as folder:
         models, sizes = {}, {}

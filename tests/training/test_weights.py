@@ -78,7 +78,7 @@ def test_weights_without_a_card_say_what_is_missing(classifier, card, tmp_path):
     [
         ({"format": "other"}, "not of the format"),
         ({"version": 2}, "version 2; this emodet reads version 1"),
-        ({"more": 1}, "damaged"),
+        ({"more": 1}, "unknown \\['more'\\]"),
         ({"class_names": None}, "damaged"),
         ({"training_data": [{"name": "x"}]}, "damaged"),
     ],
