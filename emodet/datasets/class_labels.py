@@ -1,6 +1,7 @@
 """What the names and numbers mean by which people label classes in folders and lists."""
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 
 from emodet import emotions
 from emodet.datasets import affectnet
@@ -28,11 +29,9 @@ def is_class_label(label: str) -> bool:
     """Whether it could denote a class: a known name, or a number from 0 to 10."""
     if _is_number(label):
         return int(label) in ORDERS["affectnet"]
-    try:
-        emotion_name(label)
-    except EmodetError:
-        return False
-    return True
+    with suppress(EmodetError):
+        return bool(emotion_name(label))
+    return False
 
 
 def classes_of(labels: Iterable[str], order: str, where: str) -> tuple[dict[str, str], list[str]]:

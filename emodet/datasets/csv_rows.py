@@ -5,6 +5,7 @@ import csv
 import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from emodet.errors import EmodetError, errors_of, os_errors
@@ -125,10 +126,9 @@ def text_lines(path: Path) -> Iterator[tuple[str, str]]:
 
 def header_of(path: Path) -> tuple[str, ...]:
     """The column names of a CSV file in lower case; empty where there are none or it cannot be read."""
-    try:
+    with suppress(OSError, csv.Error):
         return tuple(_header(path)[0])
-    except (OSError, csv.Error):
-        return ()
+    return ()
 
 
 def damaged_or_has(path: Path, columns: Sequence[str]) -> bool:

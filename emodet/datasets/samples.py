@@ -7,6 +7,7 @@ nothing silently: what it leaves out is counted in `Listing.left_out`, by reason
 import stat
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar
@@ -174,7 +175,7 @@ class Reader:
     def base_of(cls, root: Path, *, named: bool = False) -> Path | None:
         """The folder that holds the data set: the root, or the only folder inside it, two levels down at most."""
         matches = cls.matches_named if named else cls.matches
-        try:
+        with suppress(OSError):
             if root.is_file():
                 return root.parent if cls.matches_file(root) else None
             folder = root
@@ -185,8 +186,6 @@ class Reader:
                 if len(inside) != 1:
                     return None
                 folder = folder / inside[0]
-        except OSError:
-            pass
         return None
 
     @classmethod
