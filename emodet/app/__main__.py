@@ -119,7 +119,7 @@ def _run(app: "FastAPI", listener: socket.socket, options: argparse.Namespace) -
 
 def _settings(options: argparse.Namespace, listener: socket.socket) -> Settings:
     local = ipaddress.ip_address(listener.getsockname()[0].partition("%")[0]).is_loopback
-    token = options.token or os.environ.get(TOKEN_VARIABLE) or None
+    token = (os.environ.get(TOKEN_VARIABLE) or None) if options.token is None else options.token
     named = frozenset(name.lower() for name in options.allowed_host)
     return Settings(
         models=tuple(options.model),

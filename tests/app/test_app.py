@@ -131,6 +131,7 @@ def test_a_port_in_use(capsys):
         (("--detector", "haar"), "haar"),
         (("--host", "no-such-host.invalid"), "no-such-host.invalid"),
         (("--token", "short"), "12 or more"),
+        (("--token", ""), "12 or more"),
         (("--certificate", "nix.pem"), "nix.pem"),
         (("--certificate", "bad.pem"), "bad.pem"),
         (("--key", "bad.pem"), "--certificate FILE"),
