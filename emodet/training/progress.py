@@ -23,6 +23,10 @@ class ProgressBar(TQDMProgressBar):
         super().__init__(refresh_rate=10 if sys.stdout.isatty() else 0)
         self._loss: dict[str, torch.Tensor] = {}
 
+    def on_train_epoch_start(self, trainer: L.Trainer, *module: Any) -> None:
+        super().on_train_epoch_start(trainer, *module)
+        self.train_progress_bar.set_description(f"epoch {trainer.current_epoch + 1}")  # from 1 on, as `EpochLines`
+
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, *batch: Any) -> None:
         self._loss = {"loss": outputs["loss"].detach()} if outputs else {}  # a number would wait for the GPU
         super().on_train_batch_end(trainer, pl_module, outputs, *batch)
