@@ -186,9 +186,12 @@ def report(
     elif selected:
         # In a mix, some data sets may select and report on the same faces.
         which = "These faces" if selected == len(outputs.index) else f"{selected:,} of these faces"
+        # A model file does not say which data it was trained on.
+        chosen = {None: "epoch of a model that was trained on this data", 1: "epoch"}.get(
+            temperature, "temperature and the epoch"
+        )
         evaluation = evaluation.with_notes(
-            f"{which} chose the {'temperature and the ' if temperature not in (None, 1) else ''}epoch, unless the last "
-            "one was kept: scores are optimistic."
+            f"{which} chose the {chosen}, unless the last one was kept: scores are optimistic."
         )
     described = {**details, "pack fingerprint": data.pack.fingerprint}
     if temperature is not None:
