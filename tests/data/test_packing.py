@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from made_files import png_bomb
 from made_reader import MadeReader, picture, png, records
 from made_releases import RELEASES
@@ -54,8 +55,10 @@ class TestWhatIsPacked:
         whole = np.broadcast_to(across, (192, 192, 3)).astype(np.uint8)
         stream = io.BytesIO()
         Image.fromarray(whole).save(stream, "JPEG", quality=95)
+        state = torch.get_rng_state()
         pack = prepare(MadeReader(tmp_path, records(1), {"train/0000": stream.getvalue()}), tmp_path / "packs")
         assert np.abs(pack.images([0])[0].astype(int) - CROP.crop(whole)).max() <= 3
+        assert torch.equal(torch.get_rng_state(), state)  # initial weights do not depend on whether a pack existed
 
     def test_the_folder_changes_with_what_matters(self, tmp_path):
         reader, packs = MadeReader(tmp_path, records(1)), tmp_path / "packs"
