@@ -169,16 +169,18 @@ def cropped(cropper: Cropper, chunks: Sequence[Chunk], processes: int | None) ->
     `processes` is how many; None takes one per core, or this process alone for fewer than 2,000 faces, as processes
     take seconds to start.
     """
-    from torch.utils.data import DataLoader  # seconds, which a pack that exists need not take
+    import torch  # seconds, which a pack that exists need not take
+    from torch.utils.data import DataLoader
 
     from emodet.data.faces import start_worker, whole
 
     faces = sum(len(samples) for _, samples in chunks)
     count = processes or max(1, min(available_cores(), faces // _FACES_PER_PROCESS))
-    several: dict[str, Any] = {}
+    # Not torch's own generator: initial weights must not depend on whether a pack existed.
+    several: dict[str, Any] = {"generator": torch.Generator()}
     if count > 1:
         # Fork would copy the threads of whatever library the caller has loaded in an unknown state.
-        several = {"num_workers": count, "multiprocessing_context": "spawn", "worker_init_fn": start_worker}
+        several |= {"num_workers": count, "multiprocessing_context": "spawn", "worker_init_fn": start_worker}
     try:
         yield DataLoader(cropper, batch_size=None, sampler=chunks, collate_fn=whole, **several)  # type: ignore[arg-type]
     except RuntimeError as problem:

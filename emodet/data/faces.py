@@ -1,5 +1,7 @@
 """Batches out of a pack: in which order faces are seen and how often, and the loader that fetches them."""
 
+import multiprocessing
+import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, TypedDict
@@ -230,6 +232,9 @@ def start_worker(_number: int) -> None:
     # Ctrl-C and `timeout` signal the whole process group; the main process saves a checkpoint first, with its workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    # Torch's watch of the main process notices only an end after this point, and would wait for ever.
+    if (parent := multiprocessing.parent_process()) is not None and parent.pid != os.getppid():
+        raise SystemExit(1)
 
 
 class LazyDataLoader(DataLoader[Batch]):

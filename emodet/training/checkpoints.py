@@ -70,7 +70,7 @@ def load_classifier(file: Path) -> EmotionClassifier:
         classifier = EmotionClassifier(**settings)
         classifier.on_load_checkpoint(content)
         classifier.load_state_dict(content["state_dict"])
-    except (TypeError, AttributeError, RuntimeError) as problem:
+    except (TypeError, ValueError, AttributeError, RuntimeError) as problem:
         raise EmodetError(f"checkpoint {file}: is not one of an emotion classifier ({problem})") from None
     return classifier.eval()
 

@@ -82,10 +82,11 @@ class RunFolder:
     def read_config(self) -> dict[str, Any]:
         """What ``config.yaml`` holds; refused where that is more than plain keys and values."""
         try:
-            values = yaml.safe_load(self.config.read_text(encoding="utf-8"))
+            # Through JSON: aliases in a circle, bytes and dates are no plain data.
+            values = json.loads(json.dumps(yaml.safe_load(self.config.read_text(encoding="utf-8"))))
         except FileNotFoundError:
             raise EmodetError(f"{self.path}: not a run folder (it has no config.yaml)") from None
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as problem:
+        except (OSError, ValueError, TypeError, RecursionError, yaml.YAMLError) as problem:
             raise EmodetError(f"{self.config}: cannot be read ({str(problem).splitlines()[0]})") from None
         if not isinstance(values, dict):
             raise EmodetError(f"{self.config}: damaged, it holds no keys")
@@ -95,7 +96,7 @@ class RunFolder:
                 f"{self.config}: refused, because a stored configuration is plain data; it holds "
                 f"{', '.join(odd) or 'an interpolation ${…}'}"
             )
-        return {str(key): value for key, value in values.items()}
+        return values
 
     def check_same_data(self, fingerprint: str) -> None:
         """Refuse to go on with other data than the run began with."""
@@ -132,13 +133,13 @@ class RunFolder:
         """Join the CSV files of all attempts into ``metrics.csv``; of a step done twice the later row stays."""
         rows: dict[tuple[str, str], dict[str, str]] = {}
         columns: list[str] = []
-        for file in sorted(self.path.glob("csv/*/metrics.csv"), key=lambda file: int(file.parent.name)):
-            with file.open(newline="", encoding="utf-8") as stream:
+        for file in sorted(self.path.glob("csv/*/metrics.csv"), key=lambda file: file.parent.name.zfill(9)):
+            with file.open(newline="", encoding="utf-8", errors="replace") as stream:
                 for row in csv.DictReader(stream):
-                    columns.extend(name for name in row if name not in columns)
-                    if not row["step"]:  # cut short by a kill
+                    columns.extend(name for name in row if name and name not in columns)
+                    if not (row.get("step") or "").isdecimal():  # cut short by a kill, or damaged
                         continue
-                    filled = {name: value for name, value in row.items() if value}
+                    filled = {name: value for name, value in row.items() if name and value}
                     kind = ",".join(sorted(set(filled) - {"step", "epoch"}))
                     rows[(row["step"], kind)] = filled
         merged = self.path / "metrics.csv"

@@ -212,6 +212,8 @@ def test_a_moved_run_keeps_its_best_epoch(command, small, tmp_path):
         (lambda run: (run / "checkpoints/last.ckpt").unlink(), "there is no checkpoint to resume from"),
         (lambda run: (run / "checkpoints/last.ckpt").write_bytes(b"PK\x03\x04cut"), "last.ckpt: "),
         (lambda run: (run / "config.yaml").write_text("trainer: [", encoding="utf-8"), "config.yaml: cannot be read"),
+        (lambda run: (run / "config.yaml").write_text("a: &a {x: *a}", encoding="utf-8"), "cannot be read (Circular"),
+        (lambda run: (run / "config.yaml").write_text("data: " + "[" * 5000, encoding="utf-8"), "cannot be read"),
         (lambda run: (run / "run.json").write_text("{", encoding="utf-8"), "run.json: damaged"),
     ],
 )
@@ -294,7 +296,8 @@ def test_attempts_are_joined_and_the_later_row_of_a_step_stays(tmp_path):
 def test_an_attempt_that_a_kill_cut_short_is_no_obstacle(tmp_path):
     write_attempt(tmp_path, 0, [{"epoch": 0, "step": 8, "train/loss": 2.0}])
     file = tmp_path / "csv/0/metrics.csv"
-    file.write_text(file.read_text(encoding="utf-8") + "1,", encoding="utf-8")
-    (tmp_path / "csv/1").mkdir()
-    (tmp_path / "csv/1/metrics.csv").touch()
-    assert [row["step"] for row in csv_rows(RunFolder(tmp_path).merge_metrics())] == ["8"]
+    file.write_bytes(file.read_bytes() + b"1,\xff\n1,1,1,1,1,1,1\n\0,x\n1,")
+    for name in ("1", "old"):
+        (tmp_path / "csv" / name).mkdir()
+        (tmp_path / "csv" / name / "metrics.csv").touch()
+    assert [row["step"] for row in csv_rows(RunFolder(tmp_path).merge_metrics())] == ["1", "8"]
