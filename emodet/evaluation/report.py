@@ -187,7 +187,7 @@ def report(
         # In a mix, some data sets may select and report on the same faces.
         which = "These faces" if selected == len(outputs.index) else f"{selected:,} of these faces"
         # A model file does not say which data it was trained on.
-        chosen = {None: "epoch of a model that was trained on this data", 1: "epoch"}.get(
+        chosen = {None: "epoch of a model that was trained on this data", 1.0: "epoch"}.get(
             temperature, "temperature and the epoch"
         )
         evaluation = evaluation.with_notes(
