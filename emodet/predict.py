@@ -83,7 +83,7 @@ def _run(options: argparse.Namespace) -> int:
     _check(options)
     rows = options.rows or ("jsonl" if options.output else None)
     found = find_sources(options.sources, column=options.column)
-    sources = _refuse_overwriting(found.sources, options.output, rows)
+    sources = _refuse_overwriting(found.sources, options.sources, options.output, rows)
     head = list(itertools.islice(sources, _MANY))
     many = len(head) == _MANY and not options.show and all(each.kind in ("image", "video") for each in head)
     workers = options.workers or (available_cores() if many else 1)
@@ -218,20 +218,24 @@ def _check(options: argparse.Namespace) -> None:
             folder.mkdir(parents=True, exist_ok=True)
 
 
-def _refuse_overwriting(sources: Iterator[Source], folder: Path | None, rows: str | None) -> Iterator[Source]:
-    """The same inputs; refuses one that a result could replace, under whatever name."""
+def _refuse_overwriting(
+    sources: Iterator[Source], named: Sequence[str], folder: Path | None, rows: str | None
+) -> Iterator[Source]:
+    """The same inputs; refuses one that a result could replace, under whatever name, and such a list or table."""
     if folder is None:
         yield from sources
         return
-    place = folder.resolve()
-    names = ("summary.json", "progress.jsonl", f"faces.{rows}")
+    place, names = folder.resolve(), ("summary.json", "progress.jsonl", f"faces.{rows}")
+    refusal = f"--output {folder}: a result would replace the input %s; name another folder"
+    for text in named:
+        if Path(text.removeprefix("@")).resolve() in [place / name for name in names]:
+            raise EmodetError(refusal % printable(text))
     for source in sources:
         path = source.address
         if isinstance(path, Path) and (path.name.endswith((*RESULT_ENDINGS, *names)) or path.is_symlink()):
             file = path.resolve()
             if (file.name.endswith(RESULT_ENDINGS) and place in file.parents) or file in (place / n for n in names):
-                message = f"--output {folder}: a result would replace the input {source.name}; name another folder"
-                raise EmodetError(message)
+                raise EmodetError(refusal % source.name)
         yield source
 
 

@@ -196,7 +196,10 @@ def test_an_image_and_a_video_from_a_pipe(predict, photo, video, tmp_path):
 
 @pytest.mark.parametrize(
     ("names", "options"),
-    [(["a.png", "a.annotated.jpg"], ["--annotate"]), (["faces.jsonl"], []), (["link.png"], ["--annotate"])],
+    [
+        *((["a.png", "a.annotated.jpg"], ["--annotate"]), (["link.png"], ["--annotate"])),
+        *((["faces.jsonl"], []), (["faces.parquet"], ["--rows", "parquet"])),  # a table
+    ],
 )
 def test_results_never_replace_inputs(predict, photo, tmp_path, names, options):
     for name in {*names, "a.annotated.jpg"} - {"link.png"}:
