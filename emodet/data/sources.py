@@ -138,8 +138,8 @@ class Source:
         lost = len(pack.manifest.get("detection", {}).get("without_face", ()))
         if not existed and lost > _MANY_LOST * (lost + len(pack)):
             log.warning(
-                "data.crop=detect (%s) found no face in %d of %d pictures; if they are face crops, use data.crop=image; if "
-                "the faces are drawn, use YuNet (EMODET_YUNET=WEIGHTS.onnx)",
+                "data.crop=detect (%s) found no face in %d of %d pictures; if they are face crops, use "
+                "data.crop=image; if the faces are drawn, use YuNet (EMODET_YUNET=WEIGHTS.onnx)",
                 *(pack.manifest["detection"]["detector"], lost, lost + len(pack)),
             )
         then = pack.manifest.get("release", {}).get("label_files")
