@@ -59,7 +59,7 @@ def test_prepare_says_what_it_found_before_it_packs_and_makes_a_pack_for_each(ou
 
     monkeypatch.setattr(Preprocessing, "crop", noted)
     said = output("emodet.prepare", *mixed)
-    assert "found  published" in seen[0]
+    assert "split  class" in seen[0]
     assert "faces packed" not in seen[0]
     assert any("FER+ in" in said for said in seen[1:])
     assert len([folder for folder in packs.iterdir() if (folder / "manifest.json").is_file()]) == 2

@@ -109,7 +109,7 @@ def test_each_face_is_corrected_once_with_a_reason(proposed):
         "000009": ("exclude", None, "label noise"),
     }
     assert proposed(splits=("val",)) == {}
-    with pytest.raises(EmodetError, match="training is not train, val or test"):
+    with pytest.raises(EmodetError, match=r"proposals\.splits=\['training'\].*train, val or test"):
         ProposalOptions(splits=["training"])
 
 
