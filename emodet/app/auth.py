@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from emodet.app.errors import ApiError, as_api_error
+from emodet.app.errors import ApiError, error_answer
 from emodet.app.settings import Settings
 
 COOKIE = "emodet_token"
@@ -59,7 +59,8 @@ class AuthMiddleware:
             await answer(scope, receive, send_with_headers)
         except (asyncio.CancelledError, Exception) as problem:
             if not started:
-                await as_api_error(Request(scope), problem).response()(scope, receive, send_with_headers)
+                answer = await error_answer(Request(scope), problem)
+                await answer(scope, receive, send_with_headers)
             if not isinstance(problem, ApiError | asyncio.CancelledError):
                 raise  # the server logs it
 

@@ -1,4 +1,4 @@
-"""Errors of the REST interface, all as JSON: ``{"error": {"code", "message", "way_out"}}``."""
+"""Errors of the REST interface as JSON: ``{"error": {"code", "message", "way_out"}}``; as plain text in a browser."""
 
 from asyncio import CancelledError
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from typing import Any
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from emodet.app.schema import ErrorAnswer, Problem
 
@@ -23,10 +23,6 @@ class ApiError(HTTPException):
     ) -> None:
         super().__init__(status, message, headers)
         self.problem = Problem(code=code, message=message, way_out=way_out)
-
-    def response(self) -> JSONResponse:
-        """The answer."""
-        return JSONResponse(ErrorAnswer(error=self.problem).model_dump(), self.status_code, self.headers)
 
 
 def busy(message: str, way_out: str = "Try again in a moment.", retry_s: int = 2) -> ApiError:
@@ -43,7 +39,7 @@ def error_responses(*statuses: int, by_reference: bool = False) -> dict[int | st
     return {each: {**described, "description": HTTPStatus(each).phrase} for each in (401, 403, *statuses)}
 
 
-def as_api_error(request: Request, error: BaseException) -> ApiError:
+def _as_api_error(request: Request, error: BaseException) -> ApiError:
     """What a client is told of an exception."""
     match error:
         case ApiError():
@@ -74,9 +70,13 @@ def as_api_error(request: Request, error: BaseException) -> ApiError:
     return ApiError(500, "internal", "Internal error.", "See the server's log, and please report it.")
 
 
-async def _answer(request: Request, error: Exception) -> JSONResponse:
-    return as_api_error(request, error).response()
+async def error_answer(request: Request, error: BaseException) -> Response:
+    """The answer to an exception; a browser that opens the address shows a sentence."""
+    told = _as_api_error(request, error)
+    if "text/html" in request.headers.get("accept", ""):
+        return PlainTextResponse(f"{told.problem.message} {told.problem.way_out}", told.status_code, told.headers)
+    return JSONResponse(ErrorAnswer(error=told.problem).model_dump(), told.status_code, told.headers)
 
 
-HANDLERS: dict[Any, Any] = dict.fromkeys((HTTPException, RequestValidationError, ClientDisconnect), _answer)
+HANDLERS: dict[Any, Any] = dict.fromkeys((HTTPException, RequestValidationError, ClientDisconnect), error_answer)
 """Exception handlers of the application; what they do not handle passes `AuthMiddleware`."""

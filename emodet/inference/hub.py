@@ -5,7 +5,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from emodet.errors import EmodetError, os_errors
+from emodet.errors import EmodetError, os_errors, require
 from emodet.files import write_atomically
 from emodet.inference.recognizer import Recognizer
 from emodet.installation import install
@@ -13,6 +13,7 @@ from emodet.modelfile import model_path, read_model_file
 from emodet.modelinfo import ModelInfo
 
 MODEL, CARD = "emodet.onnx", "README.md"
+_CARD_START = "---\nlibrary_name: emodet\n"
 
 
 def save_pretrained(
@@ -20,12 +21,15 @@ def save_pretrained(
 ) -> Path:
     """Copy a model file, or a shipped one by name, to a folder that `from_pretrained` reads, with a model card.
 
-    The example of the card loads `repo_id`, or the folder without one. `EmodetError` as in `push_to_hub`.
+    The example of the card loads `repo_id`, or the folder without one. `EmodetError` as in `push_to_hub`, and if the
+    folder contains another README.md.
     """
     source, place = model_path(model), Path(folder)
     card = _card(read_model_file(source).info, repo_id or place.as_posix())
     with os_errors(f"folder={folder}: could not be written"):
         place.mkdir(parents=True, exist_ok=True)
+        ours = not (place / CARD).exists() or (place / CARD).read_bytes().startswith(_CARD_START.encode())
+        require(ours, "folder", str(folder), f"a folder whose {CARD}, if it has one, is a model card of emodet")
         write_atomically(place / MODEL, source.read_bytes())
         write_atomically(place / CARD, card.encode())
     return place
@@ -67,14 +71,17 @@ def from_pretrained(repo: str | os.PathLike[str], *, revision: str | None = None
         **options: Keyword arguments of `Recognizer`.
 
     Raises:
-        EmodetError: huggingface_hub is not installed, the file cannot be fetched or is no model file, or an option is
-            refused.
+        EmodetError: huggingface_hub is not installed, the file cannot be fetched or is no model file, a folder is given
+            with a revision, or an option is refused.
     """
-    if Path(repo).is_dir():
-        return Recognizer(Path(repo) / MODEL, **options)
+    if (folder := Path(repo)).is_dir():
+        require(revision is None, "revision", revision, f"None, since {repo} is a folder")
+        require((folder / MODEL).is_file(), "repo", str(repo), f"a folder with {MODEL}")  # a device has no end
+        return Recognizer(folder / MODEL, **options)
+    library = _library()
     try:
-        file = _library().hf_hub_download(os.fspath(repo), MODEL, revision=revision)
-    except (OSError, ValueError) as problem:
+        file = library.hf_hub_download(os.fspath(repo), MODEL, revision=revision)
+    except Exception as problem:  # see `push_to_hub`
         raise EmodetError(
             f"repo={repo}: neither a folder nor a repository with {MODEL} that can be fetched ({problem})"
         ) from None
@@ -94,7 +101,7 @@ def _card(info: ModelInfo, name: str) -> str:
         f"| {split} | {key} | {value:.4g} |" for split, all_ in info.metrics.items() for key, value in all_.items()
     ]
     lines = [
-        *("---", "library_name: emodet", "pipeline_tag: image-classification", "license: other", "---", ""),
+        *(f"{_CARD_START}pipeline_tag: image-classification", "license: other", "---", ""),
         *(f"Classes of a face: {', '.join(info.class_names)} ({info.precision}).", "", "```python"),
         *("from emodet.inference.hub import from_pretrained", ""),
         *(f'result = from_pretrained("{name}")("photo.jpg")', "```", "", "Training data and its terms:", ""),

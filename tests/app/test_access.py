@@ -79,6 +79,9 @@ def test_the_token_in_the_page_address_becomes_a_cookie(guarded, serve):
     wrong = guarded.get("/?token=wrong")
     assert "set-cookie" not in wrong.headers
     assert "Open the address that the command printed" in refusal(wrong, 401, "token_needed")
+    browser = guarded.get("/", headers={"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"})
+    assert (browser.status_code, browser.headers["content-type"]) == (401, "text/plain; charset=utf-8")
+    assert browser.text.startswith("This server needs a token. Open the address that the command printed")
     with serve(token=TOKEN, tls=True) as client:
         assert "Secure" in client.get(f"/?token={TOKEN}").headers["set-cookie"]
 

@@ -63,6 +63,20 @@ def test_a_folder_needs_no_library(tmp_path, monkeypatch):
             call()
 
 
+def test_folders_are_neither_mixed_up_nor_overwritten(tmp_path):
+    (tmp_path / "README.md").write_text("mine")
+    with pytest.raises(EmodetError, match=r"folder='.*README\.md"):
+        save_pretrained("int8", tmp_path)
+    assert [each.name for each in tmp_path.iterdir()] == ["README.md"]
+    (tmp_path / "emodet.onnx").symlink_to("/dev/zero")
+    with pytest.raises(EmodetError, match=r"repo='.*emodet\.onnx"):
+        from_pretrained(tmp_path)
+    folder = save_pretrained("int8", save_pretrained("fp32", tmp_path / "model"))
+    assert "(int8)" in (folder / "README.md").read_text(encoding="utf-8")
+    with pytest.raises(EmodetError, match=r"revision='v1'"):
+        from_pretrained(folder, revision="v1")
+
+
 def test_only_model_files_are_uploaded(hub, tmp_path):
     (tmp_path / "net.onnx").write_bytes(b"no model")
     with pytest.raises(EmodetError, match=r"net\.onnx"):

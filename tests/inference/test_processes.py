@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -60,6 +61,15 @@ def paths_file(folder, paths):
     file = folder / "paths.txt"
     file.write_text("".join(f"{path}\n" for path in paths))
     return file
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/fd"), reason="pipes have no path here")  # noqa: PTH110
+def test_a_list_in_a_pipe_is_read_once(predict):
+    read, write = os.pipe()
+    with os.fdopen(write, "w") as lines, ThreadPoolExecutor(1) as pool:
+        pool.submit(lambda: (lines.writelines(f"missing/{number:060}.jpg\n" for number in range(5000)), lines.close()))
+        assert "0 of 5000 inputs done" in predict(f"@/dev/fd/{read}", "--workers", "2")[2]
+    os.close(read)
 
 
 @pytest.mark.slow
