@@ -72,10 +72,11 @@ def _as_api_error(request: Request, error: BaseException) -> ApiError:
 
 async def error_answer(request: Request, error: BaseException) -> Response:
     """The answer to an exception; a browser that opens the address shows a sentence."""
-    told = _as_api_error(request, error)
+    api_error = _as_api_error(request, error)
     if "text/html" in request.headers.get("accept", ""):
-        return PlainTextResponse(f"{told.problem.message} {told.problem.way_out}", told.status_code, told.headers)
-    return JSONResponse(ErrorAnswer(error=told.problem).model_dump(), told.status_code, told.headers)
+        text = f"{api_error.problem.message} {api_error.problem.way_out}"
+        return PlainTextResponse(text, api_error.status_code, api_error.headers)
+    return JSONResponse(ErrorAnswer(error=api_error.problem).model_dump(), api_error.status_code, api_error.headers)
 
 
 HANDLERS: dict[Any, Any] = dict.fromkeys((HTTPException, RequestValidationError, ClientDisconnect), error_answer)
