@@ -49,7 +49,8 @@ def command_parser(command: str, description: str, epilog: str) -> "argparse.Arg
 
     raw = argparse.RawDescriptionHelpFormatter
     parser = Parser(named(command), description=description, epilog=spelled(epilog), formatter_class=raw)
-    parser.register("type", Path, lambda text: Path(text).expanduser())  # no shell expands --output=~/out
+    # No shell expands --output=~/out. pathlib raises where there is no such user.
+    parser.register("type", Path, lambda text: Path(os.path.expanduser(text)))  # noqa: PTH111
     return parser
 
 

@@ -183,7 +183,7 @@ def model_path(model: str | os.PathLike[str] = DEFAULT_MODEL) -> Path:
     Raises:
         EmodetError: There is no such file, or it is a run or checkpoint.
     """
-    place = Path(model).expanduser()
+    place = Path(os.path.expanduser(model))  # noqa: PTH111 (pathlib raises where there is no such user)
     if str(model) in SHIPPED and not place.exists():
         return SHIPPED[str(model)]
     if place.is_dir() or place.suffix in (".ckpt", ".pt", ".pth"):

@@ -348,6 +348,7 @@ def test_a_video_that_ends_in_mid_frame_keeps_what_was_read(predict, video, tmp_
         (["--smooth", "-1"], "--smooth"),
         (["--model", "cut.onnx"], "cut.onnx"),
         (["--output", "cut.onnx/found"], "cut.onnx"),
+        (["--output=~no-such-user", "--model=~no-such-user/net.onnx"], "~no-such-user/net.onnx"),
         pytest.param(["--show"], "screen", marks=pytest.mark.skipif(sys.platform != "linux", reason="Linux says so")),
     ],
 )

@@ -28,8 +28,6 @@ OPSET = 18
 """ONNX operators of 2022: the first opset that torch's exporter writes without converting, read by ONNX Runtime from
 1.14 on, its builds for browsers and phones included."""
 
-"""Outputs of the graph, in order; the second one with a valence/arousal head."""
-
 _IR_VERSION = 10  # the newest that the oldest ONNX Runtime of our dependencies (1.20) reads
 # ITU-R BT.601 luma as OpenCV computes it on uint8: 15-bit weights, rounded half up.
 _LUMA, _LUMA_BITS = (9798, 19235, 3735), 15
