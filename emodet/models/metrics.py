@@ -38,7 +38,7 @@ class TrainingMetrics(Metric):
     `sources` are the data sets of a mix, in the order of `Batch`'s ``source``.
 
     Attributes:
-        confusion: Faces by data set, emotion and prediction: float64 (max(S, 1), K, K).
+        confusion: Faces by data set, emotion and prediction, last of other data sets: float64 (S + 1, K, K).
         loss: Sums of weighted losses and of their weights: float64 (2,).
     """
 
@@ -49,7 +49,7 @@ class TrainingMetrics(Metric):
     def __init__(self, names: Sequence[str], sources: Sequence[str] = ()) -> None:
         super().__init__()
         self.names, self.sources = list(names), list(sources)
-        self._add_sums(confusion=(max(1, len(sources)), len(names), len(names)), loss=(2,))
+        self._add_sums(confusion=(len(sources) + 1, len(names), len(names)), loss=(2,))
 
     def _add_sums(self, **shapes: tuple[int, ...]) -> None:
         for name, shape in shapes.items():
@@ -70,11 +70,11 @@ class TrainingMetrics(Metric):
             emotion: int64 (N,), -1 for none.
             losses: Multiplied by their weights, of any shape.
             weights: Of the losses, of any shape.
-            source: int64 (N,); None for a single data set.
+            source: int64 (N,), from the number of `sources` on for others; None for a single data set.
         """
         place = emotion.clamp_min(0) * len(self.names) + logits.argmax(dim=1)
         if source is not None:
-            place = place + source * len(self.names) ** 2
+            place = place + source.clamp_max(len(self.sources)) * len(self.names) ** 2
         self.confusion.view(-1).index_add_(0, place, (emotion >= 0).to(_WIDE))
         self.loss += torch.stack([losses.to(_WIDE).sum(), weights.to(_WIDE).sum()])
 

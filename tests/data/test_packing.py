@@ -60,6 +60,12 @@ class TestWhatIsPacked:
         assert np.abs(pack.images([0])[0].astype(int) - CROP.crop(whole)).max() <= 3
         assert torch.equal(torch.get_rng_state(), state)  # initial weights do not depend on whether a pack existed
 
+    def test_random_numbers_do_not_depend_on_it(self, tmp_path):
+        """Otherwise the run that makes the pack starts from other weights than the next one."""
+        before = torch.get_rng_state()
+        prepare(MadeReader(tmp_path, records(1)), tmp_path / "packs")
+        assert torch.equal(torch.get_rng_state(), before)
+
     def test_the_folder_changes_with_what_matters(self, tmp_path):
         reader, packs = MadeReader(tmp_path, records(1)), tmp_path / "packs"
         base = pack_folder(reader, CROP, "image", packs)

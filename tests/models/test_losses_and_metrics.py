@@ -145,6 +145,14 @@ def test_what_can_be_monitored_is_what_is_computed():
     assert {f"val/{name}" for name in counted(*made_answers(5)).compute()} == set(monitored_names(EMOTIONS))
 
 
+@pytest.mark.parametrize("sources", [[], ["one"]])
+def test_faces_of_other_data_sets_count_in_the_whole(sources):
+    logits, emotion = made_answers(2, 30)
+    whole = counted(logits, emotion).compute()
+    found = counted(logits, emotion, torch.arange(30) % 3, sources=sources).compute()
+    assert {name: found[name] for name in whole} == whole
+
+
 def test_the_metrics_of_each_data_set_are_those_of_its_faces_alone():
     generator = torch.Generator().manual_seed(0)
     names, sources = EMOTIONS[:7], ["one", "two", "empty"]
