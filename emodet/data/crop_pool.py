@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import cv2
 import numpy as np
 
 from emodet.arrays import UInt8
@@ -172,7 +173,7 @@ def cropped(cropper: Cropper, chunks: Sequence[Chunk], processes: int | None) ->
     import torch  # seconds, which a pack that exists need not take
     from torch.utils.data import DataLoader
 
-    from emodet.data.faces import start_worker, whole
+    from emodet.data.faces import whole
 
     faces = sum(len(samples) for _, samples in chunks)
     count = processes or max(1, min(available_cores(), faces // _FACES_PER_PROCESS))
@@ -180,7 +181,7 @@ def cropped(cropper: Cropper, chunks: Sequence[Chunk], processes: int | None) ->
     several: dict[str, Any] = {"generator": torch.Generator()}
     if count > 1:
         # Fork would copy the threads of whatever library the caller has loaded in an unknown state.
-        several |= {"num_workers": count, "multiprocessing_context": "spawn", "worker_init_fn": start_worker}
+        several |= {"num_workers": count, "multiprocessing_context": "spawn", "worker_init_fn": _start_worker}
     try:
         yield DataLoader(cropper, batch_size=None, sampler=chunks, collate_fn=whole, **several)  # type: ignore[arg-type]
     except RuntimeError as problem:
@@ -190,6 +191,11 @@ def cropped(cropper: Cropper, chunks: Sequence[Chunk], processes: int | None) ->
             f"a process that prepares pictures ended unexpectedly. Either {_UNGUARDED}; or it was killed (out of "
             "memory?): finished faces are kept, run it again with data.processes=1 to need less memory"
         ) from None
+
+
+def _start_worker(_number: int) -> None:
+    # Signals keep their effect, unlike in training: there is no checkpoint to wait for.
+    cv2.setNumThreads(0)
 
 
 @functools.cache

@@ -225,8 +225,7 @@ def whole(batch: Any) -> Any:
     return batch
 
 
-def start_worker(_number: int) -> None:
-    """Set up a worker process."""
+def _start_worker(_number: int) -> None:
     # A worker is one of several: OpenCV's own threads would only compete.
     cv2.setNumThreads(0)
     # Ctrl-C and `timeout` signal the whole process group; the main process saves a checkpoint first, with its workers.
@@ -251,7 +250,7 @@ class LazyDataLoader(DataLoader[Batch]):
             collate_fn=whole,
             num_workers=num_workers,
             persistent_workers=num_workers > 0,
-            worker_init_fn=start_worker,
+            worker_init_fn=_start_worker,
             pin_memory=torch.cuda.is_available(),
         )
 

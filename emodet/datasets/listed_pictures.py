@@ -97,7 +97,7 @@ def split_parts(
     for split in dict.fromkeys((*expected, *names)):
         of_split = names.get(split, [])
         there = [name for name in of_split if (base / name / annotations).is_dir()]
-        for name in () if there else of_split:
+        for name in () if there or split not in expected else of_split:
             if (base / name / "images").is_dir():
                 raise EmodetError(
                     f"{base / name}: {annotations}/ is missing next to images/. Unpack all parts of the archive"

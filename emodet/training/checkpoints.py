@@ -133,11 +133,12 @@ def read_card(file: Path) -> tuple[dict[str, Any], ModelInfo]:
     kinds = (OSError, ValueError, TypeError, KeyError, RecursionError)
     with errors_of(place, "not the card of weights, or damaged", *kinds):
         values = json.loads(place.read_text(encoding="utf-8"))
+        json.dumps(values, ensure_ascii=False).encode()  # refuses half of a surrogate pair, as `modelinfo.parsed`
         if not isinstance(values, dict) or values.pop("format", None) != _FORMAT:
             raise ValueError(f"it is not of the format {_FORMAT}")
         version = values.pop("version")
         if version != CARD_VERSION:
-            raise EmodetError(f"it is of version {version}; this emodet reads version {CARD_VERSION}")
+            raise EmodetError(f"it is of version {version!r}; this emodet reads version {CARD_VERSION}")
         net, sha256 = dict(values.pop("net")), values.pop("weights_sha256")
         outputs = list(OUTPUTS if values.pop("valence_arousal", False) else OUTPUTS[:1])
         constant = {"precision": "fp32", "outputs": outputs, "format_version": FORMAT_VERSION}

@@ -2,6 +2,7 @@
 
 import inspect
 import os
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -51,6 +52,7 @@ _MAY_CHANGE = (
 # What they hold decides which epoch is kept.
 _FIXED_CALLBACKS = ("best", "last", "ema")
 _LENGTH = ("trainer.max_epochs", "trainer.max_steps")
+_TRUSTED_WHEN_TYPED = re.compile(r"^-|^\W*(hydra|trust)\b|_target_")
 
 
 def resumed_arguments(arguments: Sequence[str]) -> list[str]:
@@ -88,7 +90,7 @@ def resumed_arguments(arguments: Sequence[str]) -> list[str]:
 
 def _require_may_change(override: Override, stored: Mapping[str, Any], run: RunFolder) -> None:
     key, value = override.key_or_group, override.value()
-    restart = f"a new run starts from its weights with  {_new_run(run, override)}"
+    restart = f"a new run starts from its weights with {_new_run(run, override)}"
     before, is_choice = _value_at(stored, key), (Path(conf_folder()) / key).is_dir()
     if is_choice and key != "logger":
         raise EmodetError(f"resume={run.path}: {key}={value} is another choice than the run began with; {restart}")
@@ -117,9 +119,13 @@ def _require_may_change(override: Override, stored: Mapping[str, Any], run: RunF
 def _new_run(run: RunFolder, override: Override) -> str:
     """The command that starts a run like this one, but for the override, from its weights."""
     weights = run.best if run.best.is_file() else run.last
-    given = [str(each) for each in run.facts_so_far().get("overrides", ())]
-    kept = [each for each in given if key_of(each) not in (override.key_or_group, "init_from", "resume")]
-    return f"{named('train')} {shlex.join([*kept, str(override.input_line), f'init_from={weights}'])}"
+    listed = run.facts_so_far().get("overrides")
+    given = [str(each) for each in listed] if isinstance(listed, list) else []
+    # What is copied to the command line is trusted: classes and configurations that only the folder names stay out.
+    safe = [each for each in given if each.isprintable() and not _TRUSTED_WHEN_TYPED.search(each)]
+    kept = [each for each in safe if key_of(each) not in (override.key_or_group, "init_from", "resume")]
+    more = "" if safe == given else "its own classes and"
+    return f"{more} {named('train')} {shlex.join([*kept, str(override.input_line), f'init_from={weights}'])}"
 
 
 def _value_at(values: Any, key: str) -> Any:

@@ -60,12 +60,6 @@ class TestWhatIsPacked:
         assert np.abs(pack.images([0])[0].astype(int) - CROP.crop(whole)).max() <= 3
         assert torch.equal(torch.get_rng_state(), state)  # initial weights do not depend on whether a pack existed
 
-    def test_random_numbers_do_not_depend_on_it(self, tmp_path):
-        """Otherwise the run that makes the pack starts from other weights than the next one."""
-        before = torch.get_rng_state()
-        prepare(MadeReader(tmp_path, records(1)), tmp_path / "packs")
-        assert torch.equal(torch.get_rng_state(), before)
-
     def test_the_folder_changes_with_what_matters(self, tmp_path):
         reader, packs = MadeReader(tmp_path, records(1)), tmp_path / "packs"
         base = pack_folder(reader, CROP, "image", packs)
@@ -322,6 +316,17 @@ class TestProcesses:
         done = subprocess.run(apart(folders, tmp_path / "packs", 1, 400), capture_output=True, text=True, check=True)
         whole = prepare_pack(open_reader(folders), Preprocessing(size=400), tmp_path / "whole", progress=False)
         assert done.stdout.split()[-1] == whole.fingerprint
+
+    def test_ctrl_c_does_not_wait_for_a_picture(self, folders, tmp_path):
+        """As on a network file system that hangs: a terminal sends the signal to every process."""
+        hangs = "import time\nfrom emodet.datasets.samples import Reader\nif __name__ == '__mp_main__':\n"
+        hangs += "    Reader.encoded = lambda *_: (print('reads', flush=True), time.sleep(300))\n"
+        command = apart(folders, tmp_path / "packs", 2, script=hangs + SCRIPT)
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True)
+        process.stdout.readline()
+        os.killpg(process.pid, signal.SIGINT)
+        assert process.wait(timeout=60) != 0
+        process.stdout.close()
 
     def test_a_killed_worker_is_an_error(self, folders, tmp_path):
         """As the kernel does when memory runs out."""

@@ -1,5 +1,6 @@
 """A run folder or checkpoint that someone sent runs no code, whatever it names."""
 
+import json
 import pickle
 import shutil
 import subprocess
@@ -101,6 +102,24 @@ def test_a_checkpoint_names_only_nets_of_trusted_packages(net, trained, refused,
     shutil.copytree(trained, run)
     torch.save(content, run / "checkpoints/best.ckpt")
     assert refused("emodet.evaluate", f"checkpoint={run}").startswith("error: ")
+
+
+def test_a_refusal_suggests_nothing_that_a_copied_command_would_trust(trained, refused, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(trained, run)
+    facts = json.loads((run / "run.json").read_text())
+    hostile = [
+        "net._target_=os.system",
+        "+hydra.searchpath=[/evil]",
+        "trust=[os]",
+        "--config-dir=/evil",
+        "name=\x1b[2J",
+    ]
+    (run / "run.json").write_text(json.dumps({**facts, "overrides": [*facts["overrides"], *hostile]}))
+    command = refused("emodet.train", f"resume={run}", "optimizer.lr=0.1").partition("python -m emodet.train ")[2]
+    assert "experiment=ferplus" in command
+    assert "optimizer.lr=0.1 init_from=" in command
+    assert not [each for each in hostile if each in command.replace("'", "")]
 
 
 def test_a_pickle_is_refused(trained, refused, tmp_path):

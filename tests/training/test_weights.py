@@ -80,6 +80,7 @@ def test_weights_without_a_card_say_what_is_missing(classifier, card, tmp_path):
         ({"version": 2}, "version 2; this emodet reads version 1"),
         ({"more": 1}, "unknown \\['more'\\]"),
         ({"class_names": None}, "damaged"),
+        ({"commit": "\ud800"}, "damaged"),
         ({"training_data": [{"name": "x"}]}, "damaged"),
     ],
 )
