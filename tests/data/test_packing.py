@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -328,24 +329,20 @@ class TestProcesses:
         assert process.wait(timeout=60) != 0
         process.stdout.close()
 
-    def test_a_killed_worker_is_an_error(self, folders, tmp_path):
-        """As the kernel does when memory runs out."""
-        killer = "import os, signal\nif __name__ == '__mp_main__': os.kill(os.getpid(), signal.SIGKILL)\n"
-        command = apart(folders, tmp_path / "packs", 2, script=killer + SCRIPT)
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert done.returncode == 1
-        assert "out of memory" in done.stderr
-        assert "data.processes=1" in done.stderr
-        assert not finished(tmp_path / "packs")
+    KILLER = "import os, signal\nif __name__ == '__mp_main__': os.kill(os.getpid(), signal.SIGKILL)\n"
+    LIMIT = "import resource, signal\nsignal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+    LIMIT += "resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))\n"
 
-    def test_a_full_disk_is_an_error(self, folders, tmp_path):
-        """A limit on file sizes makes every write beyond it fail, as a full disk does."""
-        limit = "import resource, signal\nsignal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
-        limit += "resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))\n"
-        command = apart(folders, tmp_path / "packs", 1, script=limit + SCRIPT)
+    @pytest.mark.parametrize(
+        ("fault", "processes", "message"),
+        [(KILLER, 2, r"out of memory.*data\.processes=1"), (LIMIT, 1, "writing the pack failed")],
+    )
+    def test_a_killed_worker_and_a_full_disk_are_errors(self, folders, tmp_path, fault, processes, message):
+        """The kernel kills when memory runs out; beyond a limit on file sizes every write fails as on a full disk."""
+        command = apart(folders, tmp_path / "packs", processes, script=fault + SCRIPT)
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 1
-        assert "writing the pack failed" in done.stderr
+        assert re.search(message, done.stderr)
         assert not finished(tmp_path / "packs")
 
 

@@ -117,8 +117,7 @@ def test_a_refusal_suggests_nothing_that_a_copied_command_would_trust(trained, r
     ]
     (run / "run.json").write_text(json.dumps({**facts, "overrides": [*facts["overrides"], *hostile]}))
     command = refused("emodet.train", f"resume={run}", "optimizer.lr=0.1").partition("python -m emodet.train ")[2]
-    assert "experiment=ferplus" in command
-    assert "optimizer.lr=0.1 init_from=" in command
+    assert command.startswith("experiment=ferplus")
     assert not [each for each in hostile if each in command.replace("'", "")]
 
 
