@@ -24,7 +24,7 @@ OUTPUTS = ("probabilities", "valence_arousal")
 
 _SINCE_2 = {"temperature_slope", "class_shares", "min_confidence"}
 _MAX_CHARACTERS = 1_000_000
-_SHARE = re.compile(r"(.*[_/ ])?(accuracy|f1|recall|precision|ece)([_/ ].*)?")  # metrics from 0 to 1
+_SHARES = {"accuracy", "f1", "recall", "precision", "ece"}  # words in the names of metrics from 0 to 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,10 +86,10 @@ class ModelInfo:
         require(fits, "outputs", list(self.outputs), "probabilities, optionally valence_arousal")
         for split, values in self.metrics.items():
             for name, value in values.items():
-                is_share = _SHARE.fullmatch(name) is not None
+                is_share = not _SHARES.isdisjoint(re.split("[_/ ]", name))
                 fits = is_number(value) and (not is_share or 0 <= value <= 1)
                 expected = "a number from 0 to 1" if is_share else "a finite number"
-                require(fits, f"metrics[{split!r}][{name!r}]", value, expected)
+                require(fits, f"metrics[{split!r:.80}][{name!r:.80}]", value, expected)
         version = self.format_version
         fits = isinstance(version, int) and not isinstance(version, bool) and 1 <= version <= FORMAT_VERSION
         require(fits, "format_version", version, f"a whole number from 1 to {FORMAT_VERSION}")

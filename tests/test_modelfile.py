@@ -106,6 +106,7 @@ def test_a_newer_format_says_so_even_with_unknown_keys(path):
         ({"min_confidence": 2}, "min_confidence"),
         ({"metrics": {"test": {"accuracy": 17.5}}}, "17.5"),
         ({"metrics": {"test": {"macro_f1": -0.1}}}, "macro_f1"),
+        ({"metrics": {"test": {"accuracy_" * 100_000 + "\n": 2}}}, "from 0 to 1"),
         ({"precision": "fp16"}, "precision"),
         ({"outputs": ["probabilities", "valence_arousal"]}, "outputs"),
         ({"metrics": {"test": {"accuracy": "good"}}}, "accuracy"),
