@@ -3,13 +3,12 @@
 Takes the folders of sweeps and runs, or folders that contain them, also of a sweep that was killed or is running.
 """
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from emodet.errors import EmodetError
 from emodet.installation import command_parser, exit_with
 from emodet.laboratory import require_laboratory
+from emodet.termination import exit_status
 
 _EXAMPLES = """\
 examples:
@@ -19,7 +18,7 @@ examples:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command. Returns the exit status: 0, or 2 after an error."""
+    """Run the command. Returns the exit status, see `exit_status`."""
     purpose = "Compare runs and sweeps: a page, a table and plots, with means and intervals over seeds."
     parser = command_parser("compare", purpose, _EXAMPLES)
     parser.add_argument("folder", nargs="+", type=Path, help="a sweep's folder, a run's, or one that holds such")
@@ -30,14 +29,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if len(options.folder) > 1:
             parser.error("--output is needed with several folders")
         output = options.folder[0]
-    try:
-        require_laboratory("compare")
-        from emodet.sweeps.comparison import compare
+    return exit_status(lambda: _compare(options.folder, output.resolve()))
 
-        print(compare(options.folder, output.resolve()))
-    except EmodetError as problem:
-        print(f"error: {problem}", file=sys.stderr)
-        return 2
+
+def _compare(folders: Sequence[Path], output: Path) -> int:
+    require_laboratory("compare")
+    from emodet.sweeps.comparison import compare
+
+    print(compare(folders, output))
     return 0
 
 
