@@ -12,7 +12,7 @@ import emodet
 from emodet.commands import without_none
 from emodet.config import EvaluateConfig
 from emodet.emotions import place_of
-from emodet.errors import EmodetError
+from emodet.errors import EmodetError, errors_of
 from emodet.modelinfo import OUTPUTS, ModelInfo, TrainingData
 from emodet.models.agreement import DIMENSIONS
 from emodet.models.classifier import EmotionClassifier
@@ -97,19 +97,21 @@ def load_trained(path: Path) -> Trained:
         # Metrics are those of the best checkpoint, which is also the one that was calibrated.
         is_best = run is not None and path.resolve() == run.best.resolve()
         calibrated = is_best and "temperature" in facts if run else classifier.temperature.item() != 1
-        card = ModelInfo(
-            class_names=classifier.class_names,
-            preprocessing=classifier.preprocessing,
-            # As a person would write it: the shortest number that is the same in float32.
-            temperature=float(str(np.float32(classifier.temperature.item()))),
-            temperature_slope=tuple(float(str(value)) for value in classifier.temperature_slope.numpy()),
-            training_data=_all_training_data(facts, data) if run else (_UNKNOWN,),
-            metrics=_metrics(facts) if is_best else {},
-            commit=facts.get("commit") or "",
-            fingerprint=facts.get("fingerprint", ""),
-            precision="fp32",
-            outputs=OUTPUTS if classifier.has_va_head else OUTPUTS[:1],
-        )
+        kinds = (TypeError, ValueError, AttributeError, LookupError, OverflowError)
+        with errors_of(path, "the run.json of its run is damaged", *kinds):
+            card = ModelInfo(
+                class_names=classifier.class_names,
+                preprocessing=classifier.preprocessing,
+                # As a person would write it: the shortest number that is the same in float32.
+                temperature=float(str(np.float32(classifier.temperature.item()))),
+                temperature_slope=tuple(float(str(value)) for value in classifier.temperature_slope.numpy()),
+                training_data=_all_training_data(facts, data) if run else (_UNKNOWN,),
+                metrics=_metrics(facts) if is_best else {},
+                commit=facts.get("commit") or "",
+                fingerprint=facts.get("fingerprint", ""),
+                precision="fp32",
+                outputs=OUTPUTS if classifier.has_va_head else OUTPUTS[:1],
+            )
     return Trained(classifier=classifier, card=card, file=path, folder=folder, data=data, calibrated=calibrated)
 
 

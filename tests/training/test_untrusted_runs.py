@@ -12,6 +12,9 @@ import torch
 import yaml
 from test_checkpoints import Marks
 
+from emodet.errors import EmodetError
+from emodet.training.trained import load_trained
+
 pytestmark = pytest.mark.usefixtures("without_pictures")
 
 
@@ -119,6 +122,15 @@ def test_a_refusal_suggests_nothing_that_a_copied_command_would_trust(trained, r
     command = refused("emodet.train", f"resume={run}", "optimizer.lr=0.1").partition("python -m emodet.train ")[2]
     assert command.startswith("experiment=ferplus")
     assert not [each for each in hostile if each in command.replace("'", "")]
+
+
+@pytest.mark.parametrize("damage", [{"results": 5}, {"pack": []}, {"splits": None}, {"results": {"test": {"nll": {}}}}])
+def test_a_damaged_record_is_refused(trained, tmp_path, damage):
+    shutil.copytree(trained, tmp_path / "run")
+    facts = json.loads((trained / "run.json").read_text())
+    (tmp_path / "run/run.json").write_text(json.dumps({**facts, **damage}))
+    with pytest.raises(EmodetError, match=r"run\.json of its run is damaged"):
+        load_trained(tmp_path / "run")
 
 
 def test_a_pickle_is_refused(trained, refused, tmp_path):
