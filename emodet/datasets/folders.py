@@ -52,9 +52,10 @@ def folders_in(folder: Path) -> list[str]:
     return sorted(filter(_may_enter, names))
 
 
-def files_in(folder: Path, suffix: str, most: int = 1000) -> list[Path]:
-    """The first files in `folder` with this suffix, in any case and not hidden, by name."""
-    names = sorted(name for name in names_in(folder) if name.lower().endswith(suffix) and not name.startswith("."))
+def files_in(folder: Path, suffix: str, most: int = 1000, among: int | None = None) -> list[Path]:
+    """The first files in `folder` with this suffix, in any case and not hidden, by name; `among` limits a listing."""
+    shown = (name for name in names_in(folder, among) if not name.startswith("."))
+    names = sorted(name for name in shown if name.lower().endswith(suffix))
     return [path for name in names[:most] if (path := folder / name).is_file()]
 
 

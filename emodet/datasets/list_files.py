@@ -17,6 +17,7 @@ from emodet.errors import EmodetError
 
 _MAX_FOLDERS = 20
 _MAX_FILES = 50
+_SOME = 1000  # of the names in a folder, which may hold a million pictures
 # RAF-DB's release misspells "partition"; some copies put it right.
 _RAFDB_NAMES = ("list_patition_label.txt", "list_partition_label.txt")
 _EXPW_LINE = "name face_id top left right bottom confidence label"
@@ -202,8 +203,8 @@ def _labelled_lines(file: Path) -> Iterator[tuple[str, str, str]]:
 
 def _texts(base: Path) -> list[Path]:
     """The text files at the top and one folder down, in order."""
-    folders = [base, *(base / name for name in folders_in(base)[:_MAX_FOLDERS])]
-    return [file for folder in folders for file in files_in(folder, ".txt", _MAX_FILES)]
+    folders = {base: None, **{base / name: _SOME for name in folders_in(base)[:_MAX_FOLDERS]}}
+    return [file for folder, among in folders.items() for file in files_in(folder, ".txt", _MAX_FILES, among)]
 
 
 def _is_list(file: Path) -> bool:
