@@ -8,15 +8,21 @@
 import functools
 import inspect
 import logging
-import re
+import multiprocessing
+import os
+import signal
 import statistics
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+import threading
+from collections import deque
+from collections.abc import Generator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from itertools import islice
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import cv2
 import numpy as np
 
 from emodet.arrays import UInt8
@@ -115,7 +121,7 @@ class Cropper:
         size = self.preprocessing.size
         return faces, size, size, 1 if self.preprocessing.colour == "grey" else 3
 
-    def __getitem__(self, chunk: Chunk) -> list[CropResult]:
+    def __call__(self, chunk: Chunk) -> list[CropResult]:
         """Crop the samples of a chunk and write the crops; OSError where the disk is full."""
         start, samples = chunk
         crops = np.zeros(self.shape(len(samples)), dtype=np.uint8)
@@ -163,39 +169,67 @@ def require_main_guard() -> None:
         frame = frame.f_back
 
 
-@contextmanager
-def cropped(cropper: Cropper, chunks: Sequence[Chunk], processes: int | None) -> Iterator[Iterable[list[CropResult]]]:
-    """Crop chunks, in order, in several processes, which end with this context.
+def crop_chunks(
+    cropper: Cropper, chunks: Sequence[Chunk], processes: int | None
+) -> Generator[list[CropResult], None, None]:
+    """Crop chunks in several processes; yields their results in order.
 
     `processes` is how many; None takes one per core, or this process alone for fewer than 2,000 faces, as processes
-    take seconds to start.
+    take seconds to start. They end with the iterator, at once when it is closed before its end. This is not torch's
+    data loader, whose workers load torch, and end only after the picture that they read.
     """
-    import torch  # seconds, which a pack that exists need not take
-    from torch.utils.data import DataLoader
-
-    from emodet.data.faces import whole
-
     faces = sum(len(samples) for _, samples in chunks)
     count = processes or max(1, min(available_cores(), faces // _FACES_PER_PROCESS))
-    # Not torch's own generator: initial weights must not depend on whether a pack existed.
-    several: dict[str, Any] = {"generator": torch.Generator()}
-    if count > 1:
-        # Fork would copy the threads of whatever library the caller has loaded in an unknown state.
-        several |= {"num_workers": count, "multiprocessing_context": "spawn", "worker_init_fn": _start_worker}
+    if count == 1:
+        yield from map(cropper, chunks)
+        return
+    others = set(multiprocessing.active_children())
+    # Fork would copy the threads of whatever library the caller has loaded in an unknown state.
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(count, context, initializer=_start_worker, initargs=(cropper,))
+    waiting = iter(chunks)
     try:
-        yield DataLoader(cropper, batch_size=None, sampler=chunks, collate_fn=whole, **several)  # type: ignore[arg-type]
-    except RuntimeError as problem:
-        if not re.search(r"worker.*(exited unexpectedly|killed by signal)", str(problem)):
-            raise
+        # A bounded number in flight: the samples of a large release are not all pickled at once.
+        running = deque(pool.submit(_in_worker, chunk) for chunk in islice(waiting, 4 * count))
+        while running:
+            yield running.popleft().result()
+            running.extend(pool.submit(_in_worker, chunk) for chunk in islice(waiting, 1))
+    except BrokenProcessPool:
         raise EmodetError(
             f"a process that prepares pictures ended unexpectedly. Either {_UNGUARDED}; or it was killed (out of "
             "memory?): finished faces are kept, run it again with data.processes=1 to need less memory"
         ) from None
+    except BaseException:
+        # Shutting down waits for the pool's processes, also for those that are still starting.
+        for process in set(multiprocessing.active_children()) - others:
+            process.kill()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
-def _start_worker(_number: int) -> None:
-    # Signals keep their effect, unlike in training: there is no checkpoint to wait for.
-    cv2.setNumThreads(0)
+_worker: Cropper | None = None
+
+
+def _start_worker(cropper: Cropper) -> None:
+    global _worker
+    # Ctrl-C reaches every process of a terminal; the parent handles it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    _worker = cropper
+
+
+def _end_with_parent() -> None:
+    # A worker whose parent was killed would wait for work for ever.
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)
+
+
+def _in_worker(chunk: Chunk) -> list[CropResult]:
+    assert _worker is not None
+    return _worker(chunk)
 
 
 @functools.cache

@@ -220,8 +220,7 @@ class FaceDataset(Dataset[Batch]):
         }
 
 
-def whole(batch: Any) -> Any:
-    """What a data set returns, as it is."""
+def _whole(batch: Any) -> Any:
     return batch
 
 
@@ -247,7 +246,7 @@ class LazyDataLoader(DataLoader[Batch]):
         super().__init__(
             faces,
             batch_sampler=batches,  # it yields BatchIndices, which __getitems__ takes
-            collate_fn=whole,
+            collate_fn=_whole,
             num_workers=num_workers,
             persistent_workers=num_workers > 0,
             worker_init_fn=_start_worker,

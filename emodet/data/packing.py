@@ -13,6 +13,7 @@ import shutil
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,14 @@ from numpy.lib.format import open_memmap, write_array_header_1_0
 from PIL import features
 from tqdm import tqdm
 
-from emodet.data.crop_pool import Cropper, CropResult, cropped, detection_facts, require_croppable, require_main_guard
+from emodet.data.crop_pool import (
+    Cropper,
+    CropResult,
+    crop_chunks,
+    detection_facts,
+    require_croppable,
+    require_main_guard,
+)
 from emodet.data.pack import FORMAT, IMAGES, MANIFEST, TABLE, VERSION, Pack, Table, crop_hash, table_of
 from emodet.datasets.folders import is_picture
 from emodet.datasets.samples import Listing, Reader, Sample
@@ -131,7 +139,7 @@ class _Packing:
         chunks = [(at, samples[at : at + _CHUNK]) for at in range(len(done), len(samples), _CHUNK)]
         with (
             bar,
-            cropped(self.cropper, chunks, processes) as results,
+            closing(crop_chunks(self.cropper, chunks, processes)) as results,
             (self.folder / _JOURNAL).open("a", encoding="utf-8") as journal,
         ):
             for chunk in results:

@@ -39,7 +39,7 @@ def test_pictures_and_videos_on_the_server(page, astronaut, tmp_path):
     assert "One face: happiness" in tab.inner_text(".result")
     with tab.expect_request(lambda request: "prior=balanced" in request.url):
         tab.select_option("#picture-prior", "balanced")
-    clip = write_mp4(tmp_path / "clip.mp4", islice(camera_frames(astronaut), 30))
+    clip = write_mp4(tmp_path / "clip.mp4", islice(camera_frames(astronaut), 300))  # so long that the preview is seen
     tab.click("#tab-video")
     tab.select_option("#video-where", "emodet-int8")
     tab.select_option("#video-prior", "balanced")
