@@ -320,7 +320,9 @@ class TestProcesses:
 
     def test_ctrl_c_does_not_wait_for_a_picture(self, folders, tmp_path):
         """As on a network file system that hangs: a terminal sends the signal to every process."""
-        hangs = "import time\nfrom emodet.datasets.samples import Reader\nif __name__ == '__mp_main__':\n"
+        # A shell's background jobs ignore the signal, and so would this.
+        hangs = "import signal, time\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        hangs += "from emodet.datasets.samples import Reader\nif __name__ == '__mp_main__':\n"
         hangs += "    Reader.encoded = lambda *_: (print('reads', flush=True), time.sleep(300))\n"
         command = apart(folders, tmp_path / "packs", 2, script=hangs + SCRIPT)
         process = subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True)
