@@ -63,7 +63,7 @@ def main(values: dict[str, Any]) -> None:
 
 
 def default_folder(path: Path, name: str) -> Path:
-    """``evaluation-SPLIT`` in the run's folder; ``FILE-evaluation-SPLIT`` beside a file that lies in no run.
+    """``evaluation-SPLIT`` in the run's folder; ``FILE-evaluation-SPLIT`` in the folder of a file outside any run.
 
     That of a shipped model file goes into the working directory.
     """

@@ -40,7 +40,7 @@ def error_responses(*statuses: int, by_reference: bool = False) -> dict[int | st
 
 
 def _as_api_error(request: Request, error: BaseException) -> ApiError:
-    """What a client is told of an exception."""
+    """The `ApiError` that reports an exception to the client."""
     match error:
         case ApiError():
             return error

@@ -4,8 +4,6 @@ The release and its pack stay unchanged: corrections are applied to the pack's t
 are part of the data's fingerprint. `python -m emodet.audit` proposes such a file.
 """
 
-import csv
-import io
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -18,7 +16,7 @@ from emodet.data.pack import Table
 from emodet.datasets.csv_rows import CsvRows
 from emodet.emotions import EMOTIONS, NOT_EMOTIONS, emotion_name, place_of
 from emodet.errors import EmodetError, errors_of
-from emodet.files import sha256_of, write_atomically
+from emodet.files import csv_text, sha256_of, write_atomically
 
 _COLUMNS = ("key", "split", "action", "emotion", "was", "reason", "score")
 _SPLITS = ("train", "val", "test")
@@ -146,14 +144,12 @@ def write_corrections(corrections: Iterable[Correction], path: Path, class_names
     """Write a file that `read_corrections` reads, whole or not at all."""
     names: dict[int | None, str] = {None: "", -1: "none"}
     names.update(enumerate(class_names))
-    lines = io.StringIO(newline="")
-    writer = csv.writer(lines, lineterminator="\n")
-    writer.writerow(_COLUMNS)
+    rows: list[tuple[str | None, ...]] = [_COLUMNS]
     for each in corrections:
         score = "" if each.score is None else f"{each.score:.4g}"
-        writer.writerow([each.key, each.split, each.action, names[each.emotion], names[each.was], each.reason, score])
+        rows.append((each.key, each.split, each.action, names[each.emotion], names[each.was], each.reason, score))
     with errors_of(path, "cannot be written", OSError):
-        write_atomically(path, lines.getvalue())
+        write_atomically(path, csv_text(rows))
 
 
 def _correction(cells: Mapping[str, str], rows: CsvRows, class_names: Sequence[str]) -> Correction:

@@ -16,7 +16,7 @@ UNREAD_SUFFIXES = frozenset({".jxl", ".dib", ".psd", ".svg", ".dng", ".cr2", ".n
 """Pictures that emodet does not decode: counted and named, never skipped silently."""
 
 PICTURE_SUFFIXES = IMAGE_SUFFIXES - UNREAD_SUFFIXES
-"""Anything else beside the pictures (``Thumbs.db``, ``.DS_Store``) is no picture."""
+"""Pictures that are read; files that are neither (``Thumbs.db``, ``.DS_Store``) are ignored."""
 
 _SPLIT_WORDS: Mapping[str, tuple[str, ...]] = {
     "train": ("train", "training", "train_set"),

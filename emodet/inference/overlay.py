@@ -118,7 +118,7 @@ def draw(
 
 
 def strip_width(height: int) -> int:
-    """Width of the strip beside a picture of that height: even, and three tiles fit into it."""
+    """Width of the strip next to a picture of that height: even, and three tiles fit into it."""
     return max(2, 2 * math.floor(height * 0.3 / 2))
 
 

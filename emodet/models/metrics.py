@@ -96,20 +96,18 @@ class SplitMetrics(TrainingMetrics):
 
     Attributes:
         nll: Sum of the negative log likelihoods of the labels: float64 ().
-        labelled: Faces with an emotion: float64 ().
         gaps: Sums of `calibration_gaps`: float64 (15,).
         agreement: Sums of `agreement_terms`: float64 (2, 8).
     """
 
     nll: torch.Tensor
-    labelled: torch.Tensor
     gaps: torch.Tensor
     agreement: torch.Tensor
 
     def __init__(self, names: Sequence[str], sources: Sequence[str] = (), va_weight: float = 0.0) -> None:
         super().__init__(names, sources)
         self.va_weight = va_weight
-        self._add_sums(nll=(), labelled=(), gaps=(BINS,), agreement=(len(DIMENSIONS), len(TERMS)))
+        self._add_sums(nll=(), gaps=(BINS,), agreement=(len(DIMENSIONS), len(TERMS)))
 
     def update(
         self,
@@ -129,7 +127,6 @@ class SplitMetrics(TrainingMetrics):
         labelled = emotion >= 0
         logits, emotion = logits[labelled].float(), emotion[labelled]
         self.nll += F.cross_entropy(logits, emotion, reduction="none").to(_WIDE).sum()
-        self.labelled += len(emotion)
         self._add("gaps", calibration_gaps(logits.softmax(dim=1).cpu().numpy(), emotion.cpu().numpy()))
         if valence_arousal is not None:
             self._add("agreement", agreement_terms(*(each.detach().cpu().numpy() for each in valence_arousal)))
@@ -144,7 +141,7 @@ class SplitMetrics(TrainingMetrics):
         ``loss`` is the whole training objective over the split, `ConcordanceLoss` over all faces included: the
         coefficient is no mean over batches.
         """
-        matrix, faces = self.confusion.sum(dim=0), self.labelled
+        matrix, faces = self.confusion.sum(dim=0), self.confusion.sum()
         error = expected_calibration_error(self.gaps.cpu().double().numpy(), faces.cpu().double().numpy())
         found = {"loss": self._loss(), **_means(matrix)}
         found |= {"calibration_error": torch.tensor(float(error)), "nll": (self.nll / faces).float()}

@@ -90,7 +90,7 @@ def resumed_arguments(arguments: Sequence[str]) -> list[str]:
 
 def _require_may_change(override: Override, stored: Mapping[str, Any], run: RunFolder) -> None:
     key, value = override.key_or_group, override.value()
-    restart = f"a new run starts from its weights with {_new_run(run, override)}"
+    restart = f"to start a new run from its weights{_new_run(run, override)}"
     before, is_choice = _value_at(stored, key), (Path(conf_folder()) / key).is_dir()
     if is_choice and key != "logger":
         raise EmodetError(f"resume={run.path}: {key}={value} is another choice than the run began with; {restart}")
@@ -124,8 +124,8 @@ def _new_run(run: RunFolder, override: Override) -> str:
     # What is copied to the command line is trusted: classes and configurations that only the folder names stay out.
     safe = [each for each in given if each.isprintable() and not _TRUSTED_WHEN_TYPED.search(each)]
     kept = [each for each in safe if key_of(each) not in (override.key_or_group, "init_from", "resume")]
-    more = "" if safe == given else "its own classes and"
-    return f"{more} {named('train')} {shlex.join([*kept, str(override.input_line), f'init_from={weights}'])}"
+    more = "" if safe == given else ", with its own classes and hydra settings added"
+    return f"{more}:  {named('train')} {shlex.join([*kept, str(override.input_line), f'init_from={weights}'])}"
 
 
 def _value_at(values: Any, key: str) -> Any:

@@ -55,7 +55,7 @@ def test_reads_the_release_in_the_order_of_numbers(release):
 
 
 def test_what_is_not_a_face_with_an_emotion_is_counted_and_named(release):
-    (release / "test/images").mkdir(parents=True)  # pictures of one's own beside the release
+    (release / "test/images").mkdir(parents=True)  # other pictures in the folder of the release
     for number in range(200, 220):
         put_face(release / "train_set", number, "2", picture=number != 207)
     for number, emotion in ((20, "8"), (21, "9"), (22, "10")):

@@ -38,13 +38,13 @@ def camera():
 
 def test_a_dropped_stream_is_opened_again_and_given_up_in_the_end(camera):
     address = camera(frames=30, calls=3)
-    told = []
-    video = LiveVideo(address, attempts=3, first_wait_s=0.01, on_event=told.append)
+    events = []
+    video = LiveVideo(address, attempts=3, first_wait_s=0.01, on_event=events.append)
     frames = []
     with pytest.raises(EmodetError, match="3 attempts"):
         frames.extend(frame.index for frame in video)
-    assert sum("connected again" in line for line in told) == 2
-    assert told[-1].endswith("attempt 3 of 3 in 0.04 s")
+    assert sum("connected again" in line for line in events) == 2
+    assert events[-1].endswith("attempt 3 of 3 in 0.04 s")
 
 
 def test_a_stream_that_is_opened_again_keeps_its_limit_of_pixels(camera, monkeypatch):
