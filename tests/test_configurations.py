@@ -84,6 +84,15 @@ def test_every_experiment_runs_one_batch(experiment, command, releases, tmp_path
     assert "test" in RunFolder(run).facts()["results"]
 
 
+@pytest.mark.parametrize("experiment", ["affectnet8_distill", "ferplus_accurate", "ferplus_student"])
+def test_an_experiment_with_teachers_is_refused_without_them(experiment, command, releases, tmp_path, capsys):
+    folder = ["--config-dir", str(FERPLUS)] if FERPLUS in EXPERIMENTS[experiment].parents else []
+    root = f"data.root={releases[reader_of(data_of(experiment))]}"
+    assert command("emodet.train", *folder, f"experiment={experiment}", root, f"hydra.run.dir={tmp_path / 'run'}") == 2
+    assert "distillation.teachers=[" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_every_experiment_is_a_document(experiment):
     text = EXPERIMENTS[experiment].read_text(encoding="utf-8")

@@ -117,6 +117,10 @@ def check_settings(settings: Mapping[str, Any]) -> None:
     for name in set(data.sources) - set(undrawn(settings)):
         with naming(name):
             data.sources[name].open_reader(data.preprocessing)
+    for teacher in settings["distillation"]["teachers"]:
+        if not Path(teacher).exists():
+            way_out = "'distillation.teachers=[RUN_OR_WEIGHTS]' names trained nets"
+            raise EmodetError(f"distillation.teachers=[{teacher}]: there is no such file or folder; {way_out}")
     start = None if "resume" in settings else settings.get("init_from")
     if start not in (None, "shipped") and not Path(start).expanduser().exists():
         raise EmodetError(f"init_from={start}: there is no such file or folder")
