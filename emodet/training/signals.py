@@ -101,7 +101,7 @@ class StopOnSignal(L.Callback):
         if not number:
             return
         if save:
-            trainer.save_checkpoint(self._last)
+            trainer.save_checkpoint(self._last, weights_only=False)
         requeued = trainer.is_global_zero and number not in (signal.SIGINT, signal.SIGTERM) and _requeue()
         raise Interrupted(number, self._saved(), requeued)
 
