@@ -3,9 +3,25 @@
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from emodet.errors import EmodetError
+
+
+class Conv2d(nn.Conv2d):
+    """A 3×3 convolution before a batch norm, which cancels its bias.
+
+    The bias's gradient, zero but for rounding, takes a third of a convolution's time on a GPU: it is left out.
+    """
+
+    def __init__(self, before: int, after: int) -> None:
+        super().__init__(before, after, 3, padding=1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(N, before, H, W) to (N, after, H, W)."""
+        assert self.bias is not None
+        return F.conv2d(x, self.weight, self.bias.detach() if self.training else self.bias, padding=1)
 
 
 class ResidualBlock(nn.Module):
@@ -13,9 +29,9 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv1 = Conv2d(channels, channels)
         self.norm1 = nn.BatchNorm2d(channels)
-        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv2 = Conv2d(channels, channels)
         self.norm2 = nn.BatchNorm2d(channels)
         self.relu = nn.ReLU(inplace=True)
 
@@ -62,7 +78,7 @@ class ResidualCNN(nn.Module):
         stages: list[nn.Module] = []
         before = 3
         for width, dropout in zip(channels, stage_dropout, strict=True):
-            entry = (nn.Conv2d(before, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU(inplace=True))
+            entry = (Conv2d(before, width), nn.BatchNorm2d(width), nn.ReLU(inplace=True))
             stages.append(nn.Sequential(*entry, ResidualBlock(width), nn.MaxPool2d(2), nn.Dropout(dropout)))
             before = width
         self.stages = nn.Sequential(*stages)
@@ -78,7 +94,11 @@ class ResidualCNN(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Normalised RGB float (N, 3, H, W) to logits (N, num_classes)."""
-        if self.training or not self.mirror:
+        if self.training:
+            # A gradient of zero for each bias that `Conv2d` leaves out, as optimizers and DDP expect one.
+            biases = torch.cat([module.bias for module in self.modules() if isinstance(module, Conv2d)])  # type: ignore[misc]
+            return self._logits(x) + 0 * biases.sum()
+        if not self.mirror:
             return self._logits(x)
         # One batch of both: an exported graph then holds the weights once.
         both = self._logits(torch.cat((x, x.flip(3))))
