@@ -23,7 +23,7 @@ OtherData = Annotated[Group, Arguments(DataSettings, unset="always", optional=_D
 
 @dataclass(kw_only=True)
 class DistillationConfig:
-    """Distillation from trained teachers, see `emodet.models.distillation.Distillation`.
+    """Distillation from trained teachers, see `emodet.models.extras.Distillation`.
 
     Attributes:
         teachers: Run folders, checkpoints (``.ckpt``) or plain weights (``.pt``) with their card; empty for none.

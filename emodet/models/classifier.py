@@ -19,7 +19,7 @@ from emodet.models.agreement import DIMENSIONS
 from emodet.models.build import build, require_trusted, spec_of
 from emodet.models.extras import TrainingExtra
 from emodet.models.losses import ConcordanceLoss, SoftCrossEntropy, per_face, split_outputs
-from emodet.models.metrics import SplitMetrics, TrainingMetrics
+from emodet.models.metrics import SplitMetrics
 from emodet.models.nets import build_net
 from emodet.models.optimization import build_optimizer, build_scheduler
 from emodet.models.sharpness import relative_temperature
@@ -112,7 +112,7 @@ class EmotionClassifier(L.LightningModule):
         self.loss_spec = loss if isinstance(loss, Mapping) else None
         self.loss = None if isinstance(loss, Mapping) else loss or SoftCrossEntropy()
         self.concordance_loss, self.extras = ConcordanceLoss(), list(extras)
-        self.train_metrics = TrainingMetrics(self.class_names)
+        self.train_metrics = SplitMetrics(self.class_names, brief=True)
         of_split = (self.class_names, source_names, self.va_weight)
         self.val_metrics, self.test_metrics = SplitMetrics(*of_split), SplitMetrics(*of_split)
         self.register_buffer("temperature", torch.ones(()))
@@ -169,7 +169,6 @@ class EmotionClassifier(L.LightningModule):
         """Compile here, not in `__init__`: on the device, and keeping the weights' names."""
         for extra in self.extras:
             extra.check(self.preprocessing.size, self.trainer.accumulate_grad_batches, self.trainer.precision)
-            extra.on_fit_start(self)
         if self.compiles:
             self.net.compile()
 
@@ -197,10 +196,9 @@ class EmotionClassifier(L.LightningModule):
         x, emotion = self.normalise(batch["image"]), batch["emotion"]
         target, annotated = batch["target"], batch["valence_arousal"]
         for extra in self.extras:
-            if (changed := extra.transform_input(x, target, annotated)) is not None:
-                x, target, annotated = changed
-                # The training accuracy counts a blend as what it holds most of.
-                emotion = target.argmax(dim=1)
+            x, target, annotated = extra.transform_input(x, target, annotated)
+        if target is not batch["target"]:  # the training accuracy counts a blend as what it holds most of
+            emotion = target.argmax(dim=1)
         try:
             logits, valence_arousal = self._split(self.net(x))
         except ValueError as problem:
@@ -311,7 +309,7 @@ class EmotionClassifier(L.LightningModule):
         losses, weights = per_face(self.loss, logits, batch["target"])
         metrics.update(logits / self.temperature, batch["emotion"], losses, weights, batch["source"], both)
 
-    def _log_metrics(self, stage: str, metrics: SplitMetrics | TrainingMetrics) -> None:
+    def _log_metrics(self, stage: str, metrics: SplitMetrics) -> None:
         found = metrics.compute()  # already summed over all ranks by torchmetrics
         shown = {f"{stage}/accuracy": found.pop("accuracy")} if stage == "val" and "accuracy" in found else {}
         self.log_dict(shown, prog_bar=True)

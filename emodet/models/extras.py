@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from emodet.models.classifier import EmotionClassifier
 
 
+Inputs = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+"""Normalised input, float (N, 3, H, W); targets (N, K); valence and arousal (N, 2), NaN where not annotated."""
+
+
 class TrainingExtra:
     """Changes the training step; every hook does nothing by default. The classifier calls extras in their order.
 
@@ -29,17 +33,13 @@ class TrainingExtra:
     def setup(self, classifier: "EmotionClassifier") -> None:
         """Check that it fits the classifier, before training."""
 
-    def on_fit_start(self, classifier: "EmotionClassifier") -> None:
-        """Prepare for training; `classifier.device` is final."""
-
     def transform_batch(self, batch: Batch, classifier: "EmotionClassifier") -> Batch:
         """Change a batch of crops: uint8 (N, H, W, 3). Returns a new dict."""
         return batch
 
-    def transform_input(
-        self, x: torch.Tensor, target: torch.Tensor, valence_arousal: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None:
-        """Change normalised input float (N, 3, H, W) and its targets (N, K) and (N, 2); None changes nothing."""
+    def transform_input(self, *inputs: *Inputs) -> Inputs:
+        """Change `Inputs`; a target that is another tensor is a blend of faces."""
+        return inputs
 
     def wrap_closure(
         self, closure: Callable[[], Any], reseed: Callable[[], None], classifier: "EmotionClassifier"
@@ -50,6 +50,70 @@ class TrainingExtra:
         draw the random numbers of the first.
         """
         return closure
+
+
+class Distillation(TrainingExtra):
+    """Replaces each target by ``(1 - weight) · target + weight · softened probabilities of the teachers``.
+
+    Beyer et al. 2022, "Knowledge distillation: a good teacher is patient and consistent": student and frozen teachers
+    see the same augmented crops, epoch by epoch. For cross entropy it equals the sum of two losses with these weights.
+    The teachers' probabilities are the mean of their calibrated ones. Each teacher resizes the crops to its own size
+    and normalises them by its own preprocessing.
+
+    Args:
+        teachers: Trained classifiers of the student's classes, in whatever order.
+        weight: The teachers' share of the target, above 0 to 1; 1 leaves the labels out.
+        temperature: Softens the probabilities p to p^(1/T), rescaled to sum to 1; below 1 it sharpens them. The
+            student's logits are not divided by it, as Hinton et al. 2015 do besides, so no factor T² is needed.
+        flip: Whether teachers also predict each crop's mirror image, and the mean is taken.
+    """
+
+    def __init__(
+        self, teachers: Sequence["EmotionClassifier"], weight: float = 0.7, temperature: float = 1.0, flip: bool = False
+    ) -> None:
+        require(bool(teachers), "distillation.teachers", [], "at least one teacher; or leave out distillation")
+        require(0 < weight <= 1, "distillation.weight", weight, "a share above 0, up to 1")
+        require(0 < temperature < float("inf"), "distillation.temperature", temperature, "a number above 0")
+        self.teachers = [teacher.eval().requires_grad_(False) for teacher in teachers]
+        self.weight, self.temperature, self.flip = weight, temperature, flip
+        self.columns: list[list[int]] = []
+        self.checked = False
+
+    def setup(self, classifier: "EmotionClassifier") -> None:
+        """Match the classes of teachers and student by name."""
+        wanted = classifier.class_names
+        for number, teacher in enumerate(self.teachers):
+            if set(teacher.class_names) != set(wanted):
+                raise EmodetError(
+                    f"distillation.teachers[{number}]: its classes are {', '.join(teacher.class_names)}; the student's "
+                    f"are {', '.join(wanted)}. Set data.classes, or take a teacher of the same classes"
+                )
+        self.columns = [[teacher.class_names.index(name) for name in wanted] for teacher in self.teachers]
+
+    def transform_batch(self, batch: Batch, classifier: "EmotionClassifier") -> Batch:
+        """Mix the teachers' probabilities into the targets. The first batch moves the teachers to its device."""
+        if not self.checked:
+            for teacher in self.teachers:
+                teacher.to(batch["image"].device, memory_format=torch.channels_last)
+        softened = (self.log_probabilities(batch["image"]) / self.temperature).softmax(dim=1)
+        # Once: looking at a batch waits for the GPU.
+        if not self.checked and not softened.isfinite().all():
+            raise EmodetError("distillation.teachers: a teacher's probabilities are not finite; its training failed")
+        self.checked = True
+        return {**batch, "target": (1 - self.weight) * batch["target"] + self.weight * softened}
+
+    @torch.no_grad()
+    def log_probabilities(self, image: torch.Tensor) -> torch.Tensor:
+        """Crops, uint8 (N, H, W, 3) RGB, to the logarithm of the teachers' mean probabilities, float32 (N, K)."""
+        views = (image, image.flip(2)) if self.flip else (image,)
+        logs = [
+            F.log_softmax(teacher(resized(view, teacher.preprocessing.size).round()) / teacher.temperature, dim=1)[
+                :, columns
+            ]
+            for teacher, columns in zip(self.teachers, self.columns, strict=True)
+            for view in views
+        ]
+        return torch.logsumexp(torch.stack(logs), dim=0) - torch.tensor(len(logs)).log().to(image.device)
 
 
 class ProgressiveSizes(TrainingExtra):
@@ -75,11 +139,7 @@ class ProgressiveSizes(TrainingExtra):
     def transform_batch(self, batch: Batch, classifier: "EmotionClassifier") -> Batch:
         """Reduce the crops by averaging areas: float32 (N, side, side, 3)."""
         fitting = [side for epoch, side in self.sizes if epoch <= classifier.current_epoch]
-        image = batch["image"]
-        if not fitting or fitting[-1] == image.shape[1]:
-            return batch
-        x = image.permute(0, 3, 1, 2).to(torch.float32)
-        return {**batch, "image": F.interpolate(x, size=(fitting[-1],) * 2, mode="area").permute(0, 2, 3, 1)}
+        return {**batch, "image": resized(batch["image"], fitting[-1])} if fitting else batch
 
 
 class Mixup(TrainingExtra):
@@ -101,15 +161,13 @@ class Mixup(TrainingExtra):
         self.kinds = [kind(alpha=alpha) for kind, alpha in kinds if alpha > 0]
         self.mix_prob = mix_prob
 
-    def transform_input(
-        self, x: torch.Tensor, target: torch.Tensor, valence_arousal: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None:
-        """Blend input float (N, 3, H, W), targets (N, K) and valence/arousal (N, 2), whose NaN stays NaN in a blend."""
+    def transform_input(self, *inputs: *Inputs) -> Inputs:
+        """Blend input and targets in the same shares; NaN stays NaN in a blend."""
         if not self.kinds or torch.rand(()).item() >= self.mix_prob:
-            return None
+            return inputs
         kind = self.kinds[int(torch.randint(len(self.kinds), ()))]
-        x, shares = kind(x, torch.cat((target, valence_arousal), dim=1))
-        return x, shares[:, : target.shape[1]], shares[:, target.shape[1] :]
+        x, shares = kind(inputs[0], torch.cat(inputs[1:], dim=1))
+        return x, *shares.tensor_split([inputs[1].shape[1]], dim=1)
 
 
 class SharpnessAware(TrainingExtra):
@@ -126,16 +184,11 @@ class SharpnessAware(TrainingExtra):
 
     def check(self, size: int, accumulated: int = 1, precision: Any = None) -> None:
         """Refuse accumulated gradients, whose worst point is not that of one batch, and scaled ones."""
+        together = f"training.sam_rho={self.rho:g} does not go together with trainer."
         if accumulated > 1:
-            raise EmodetError(
-                f"training.sam_rho does not go together with trainer.accumulate_grad_batches={accumulated}; use a "
-                "larger data.batch_size"
-            )
+            raise EmodetError(f"{together}accumulate_grad_batches={accumulated}; use a larger data.batch_size")
         if str(precision) in ("16", "16-mixed"):
-            raise EmodetError(
-                f"training.sam_rho does not go together with trainer.precision={precision}, which scales gradients; "
-                "use bf16-mixed or 32-true"
-            )
+            raise EmodetError(f"{together}precision={precision}, which scales gradients; use bf16-mixed or 32-true")
 
     def wrap_closure(
         self, closure: Callable[[], Any], reseed: Callable[[], None], classifier: "EmotionClassifier"
@@ -156,21 +209,26 @@ class SharpnessAware(TrainingExtra):
 
     @contextmanager
     def _worst_point(self, net: nn.Module) -> Iterator[None]:
-        weights = [weight for weight in net.parameters() if weight.grad is not None]
-        before = [weight.detach().clone() for weight in weights]
-        norms = [module for module in net.modules() if isinstance(module, _BatchNorm)]
-        momenta = [norm.momentum for norm in norms]
+        gradients = {weight: weight.grad for weight in net.parameters() if weight.grad is not None}
+        before = {weight: weight.detach().clone() for weight in gradients}
+        momenta = {module: module.momentum for module in net.modules() if isinstance(module, _BatchNorm)}
         with torch.no_grad():
-            gradients = [weight.grad for weight in weights if weight.grad is not None]
-            scale = self.rho / (nn.utils.get_total_norm(gradients) + 1e-12)
-            for weight, gradient in zip(weights, gradients, strict=True):
+            scale = self.rho / (nn.utils.get_total_norm(gradients.values()) + 1e-12)
+            for weight, gradient in gradients.items():
                 weight.add_(gradient * scale.to(gradient.dtype))
-        # The running statistics are those of the weights themselves.
-        for norm in norms:
-            norm.momentum = 0.0
+        for norm in momenta:
+            norm.momentum = 0.0  # the running statistics are those of the weights themselves
         yield
-        for norm, momentum in zip(norms, momenta, strict=True):
+        for norm, momentum in momenta.items():
             norm.momentum = momentum
         with torch.no_grad():
-            for weight, value in zip(weights, before, strict=True):
+            for weight, value in before.items():
                 weight.copy_(value)
+
+
+def resized(image: torch.Tensor, size: int) -> torch.Tensor:
+    """Crops (N, H, W, 3) at another size, as `Preprocessing.crop` resizes, but in float32."""
+    if image.shape[1] == size:
+        return image
+    mode = {"mode": "area"} if size < image.shape[1] else {"mode": "bilinear", "align_corners": False}
+    return F.interpolate(image.permute(0, 3, 1, 2).float(), size=(size, size), **mode).permute(0, 2, 3, 1)

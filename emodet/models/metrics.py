@@ -4,16 +4,16 @@ All of them follow from sums over faces, kept in float64, so a figure does not d
 batches and processes. Faces without an emotion (-1) count in no metric of the classes.
 """
 
-import math
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torchmetrics import Metric
 
 from emodet.arrays import Float64
 from emodet.evaluation.calibration import BINS, calibration_gaps, expected_calibration_error
-from emodet.models.agreement import AGREEMENTS, DIMENSIONS, TERMS, agreement_names, agreement_terms
+from emodet.models.agreement import AGREEMENTS, DIMENSIONS, TERMS, agreement_names, agreement_terms, ratio
 
 _OF_SOURCES = ("accuracy", "macro_f1")
 _WIDE = torch.float32 if torch.backends.mps.is_available() else torch.float64  # Apple's GPUs have no float64
@@ -32,82 +32,45 @@ def monitored_names(names: Sequence[str], sources: Sequence[str] = (), *, valenc
     return [f"val/{name}" for name in (*means, *(f"recall/{name}" for name in names), *of_sources, *of_dimensions)]
 
 
-class TrainingMetrics(Metric):
-    """Mean loss, accuracy and macro F1 of the classes `names`.
+class SplitMetrics(Metric):
+    """Metrics of a split: also the recall of each class, accuracy and macro F1 of each data set of a mix.
 
-    `sources` are the data sets of a mix, in the order of `Batch`'s ``source``.
+    Valence and arousal: concordance, root mean squared error and sign agreement over the annotated faces. Not
+    torchmetrics' `ConcordanceCorrCoef`: it takes variances over n - 1 and cannot leave out faces. Nor its calibration
+    error, which keeps every prediction.
+
+    Args:
+        names: The classes.
+        sources: The data sets of a mix, in the order of `Batch`'s ``source``.
+        va_weight: Weight of the loss on valence and arousal; at 0 they are not measured.
+        brief: Mean loss, accuracy and macro F1 alone, as in training: counting a batch does not wait for the GPU.
 
     Attributes:
         confusion: Faces by data set, emotion and prediction, last of other data sets: float64 (S + 1, K, K).
         loss: Sums of weighted losses and of their weights: float64 (2,).
-    """
-
-    full_state_update = False
-    confusion: torch.Tensor
-    loss: torch.Tensor
-
-    def __init__(self, names: Sequence[str], sources: Sequence[str] = ()) -> None:
-        super().__init__()
-        self.names, self.sources = list(names), list(sources)
-        self._add_sums(confusion=(len(sources) + 1, len(names), len(names)), loss=(2,))
-
-    def _add_sums(self, **shapes: tuple[int, ...]) -> None:
-        for name, shape in shapes.items():
-            self.add_state(name, torch.zeros(shape, dtype=_WIDE), dist_reduce_fx="sum")
-
-    def update(
-        self,
-        logits: torch.Tensor,
-        emotion: torch.Tensor,
-        losses: torch.Tensor,
-        weights: torch.Tensor,
-        source: torch.Tensor | None = None,
-    ) -> None:
-        """Count a batch, without waiting for the GPU.
-
-        Args:
-            logits: float (N, K).
-            emotion: int64 (N,), -1 for none.
-            losses: Multiplied by their weights, of any shape.
-            weights: Of the losses, of any shape.
-            source: int64 (N,), from the number of `sources` on for others; None for a single data set.
-        """
-        place = emotion.clamp_min(0) * len(self.names) + logits.argmax(dim=1)
-        if source is not None:
-            place = place + source.clamp_max(len(self.sources)) * len(self.names) ** 2
-        self.confusion.view(-1).index_add_(0, place, (emotion >= 0).to(_WIDE))
-        self.loss += torch.stack([losses.to(_WIDE).sum(), weights.to(_WIDE).sum()])
-
-    def compute(self) -> dict[str, torch.Tensor]:
-        """Scalars by name, float32."""
-        means = _means(self.confusion.sum(dim=0))
-        return {"loss": self._loss(), **{name: means[name] for name in _OF_SOURCES}}
-
-    def _loss(self) -> torch.Tensor:
-        return (self.loss[0] / self.loss[1]).float()
-
-
-class SplitMetrics(TrainingMetrics):
-    """All metrics of the val or test split: also the recall of each class, accuracy and macro F1 of each data set.
-
-    Valence and arousal: concordance, root mean squared error and sign agreement over the annotated faces, where
-    `va_weight`, the weight of their loss, is above 0. Not torchmetrics' `ConcordanceCorrCoef`: it takes variances over
-    n - 1 and cannot leave out faces. Nor its calibration error, which keeps every prediction.
-
-    Attributes:
         nll: Sum of the negative log likelihoods of the labels: float64 ().
         gaps: Sums of `calibration_gaps`: float64 (15,).
         agreement: Sums of `agreement_terms`: float64 (2, 8).
     """
 
+    full_state_update = False
+    confusion: torch.Tensor
+    loss: torch.Tensor
     nll: torch.Tensor
     gaps: torch.Tensor
     agreement: torch.Tensor
 
-    def __init__(self, names: Sequence[str], sources: Sequence[str] = (), va_weight: float = 0.0) -> None:
-        super().__init__(names, sources)
-        self.va_weight = va_weight
-        self._add_sums(nll=(), gaps=(BINS,), agreement=(len(DIMENSIONS), len(TERMS)))
+    def __init__(
+        self, names: Sequence[str], sources: Sequence[str] = (), va_weight: float = 0.0, *, brief: bool = False
+    ) -> None:
+        super().__init__()
+        self.names, self.sources, self.va_weight, self.brief = list(names), list(sources), va_weight, brief
+        shapes: dict[str, tuple[int, ...]] = {"confusion": (len(sources) + 1, len(names), len(names)), "loss": (2,)}
+        if not brief:
+            shapes |= {"nll": (), "gaps": (BINS,), "agreement": (len(DIMENSIONS), len(TERMS))}
+        self.counted = tuple(shapes)
+        for name, shape in shapes.items():
+            self.add_state(name, torch.zeros(shape, dtype=_WIDE), dist_reduce_fx="sum")
 
     def update(
         self,
@@ -120,61 +83,66 @@ class SplitMetrics(TrainingMetrics):
     ) -> None:
         """Count a batch.
 
-        `valence_arousal` is predicted and annotated, float (N, 2) each, NaN where not annotated; the others are those
-        of `TrainingMetrics`.
+        Args:
+            logits: float (N, K).
+            emotion: int64 (N,), -1 for none.
+            losses: Multiplied by their weights, of any shape.
+            weights: Of the losses, of any shape.
+            source: int64 (N,), from the number of `sources` on for others; None for a single data set.
+            valence_arousal: Predicted and annotated, float (N, 2) each, NaN where not annotated.
         """
-        super().update(logits, emotion, losses, weights, source)
+        place = emotion.clamp_min(0) * len(self.names) + logits.argmax(dim=1)
+        if source is not None:
+            place = place + source.clamp_max(len(self.sources)) * len(self.names) ** 2
+        self.confusion.view(-1).index_add_(0, place, (emotion >= 0).to(_WIDE))
+        self.loss += torch.stack([losses.to(_WIDE).sum(), weights.to(_WIDE).sum()])
+        if self.brief:
+            return
         labelled = emotion >= 0
         logits, emotion = logits[labelled].float(), emotion[labelled]
         self.nll += F.cross_entropy(logits, emotion, reduction="none").to(_WIDE).sum()
-        self._add("gaps", calibration_gaps(logits.softmax(dim=1).cpu().numpy(), emotion.cpu().numpy()))
+        terms = {"gaps": calibration_gaps(logits.softmax(dim=1).cpu().numpy(), emotion.cpu().numpy())}
         if valence_arousal is not None:
-            self._add("agreement", agreement_terms(*(each.detach().cpu().numpy() for each in valence_arousal)))
-
-    def _add(self, name: str, terms: Float64) -> None:
-        sums = getattr(self, name)
-        sums += torch.from_numpy(terms.sum(axis=0)).to(sums)
+            terms["agreement"] = agreement_terms(*(each.detach().cpu().numpy() for each in valence_arousal))
+        for name, of_faces in terms.items():
+            getattr(self, name).add_(torch.from_numpy(of_faces.sum(axis=0)).to(self.loss))
 
     def compute(self) -> dict[str, torch.Tensor]:
-        """Scalars by name, float32; classes and data sets without faces have none.
+        """Scalars by name, float32; classes and data sets without faces have none, nor has undefined agreement.
 
         ``loss`` is the whole training objective over the split, `ConcordanceLoss` over all faces included: the
         coefficient is no mean over batches.
         """
-        matrix, faces = self.confusion.sum(dim=0), self.confusion.sum()
-        error = expected_calibration_error(self.gaps.cpu().double().numpy(), faces.cpu().double().numpy())
-        found = {"loss": self._loss(), **_means(matrix)}
-        found |= {"calibration_error": torch.tensor(float(error)), "nll": (self.nll / faces).float()}
-        recalls = zip(self.names, matrix.diagonal() / matrix.sum(dim=1), strict=True)
-        found |= {f"recall/{name}": recall.float() for name, recall in recalls if not recall.isnan()}
-        for name, of_source in zip(self.sources, self.confusion, strict=False):
-            if of_source.any():
-                found |= {f"{metric}/{name}": _means(of_source)[metric] for metric in _OF_SOURCES}
+        sums = {name: getattr(self, name).cpu().double().numpy() for name in self.counted}
+        matrix, faces, loss = sums["confusion"].sum(axis=0), sums["confusion"].sum(), ratio(*sums["loss"])
+        means, parts = _means(matrix), dict[str, Float64]()
+        if self.brief:
+            means = {name: means[name] for name in _OF_SOURCES}
+        else:
+            means |= {"calibration_error": expected_calibration_error(sums["gaps"], faces)}
+            means |= {"nll": ratio(sums["nll"], faces)}
+            recalls = ratio(matrix.diagonal(), matrix.sum(axis=1))
+            parts |= {f"recall/{name}": recall for name, recall in zip(self.names, recalls, strict=True)}
+            for source, of_source in zip(self.sources, map(_means, sums["confusion"]), strict=False):
+                parts |= {f"{metric}/{source}": of_source[metric] for metric in _OF_SOURCES}
         if self.va_weight:
-            agreement = self._agreement()
-            if known := [agreement[name] for name in ("ccc_valence", "ccc_arousal") if name in agreement]:
-                found["loss"] = found["loss"] + self.va_weight * (1 - torch.stack(known).mean()).to(found["loss"])
-            found |= agreement
-        return found
-
-    def _agreement(self) -> dict[str, torch.Tensor]:
-        """``ccc_valence`` and so on; what is not defined is left out."""
-        sums = self.agreement.cpu().double().numpy()
-        pairs = {name: measure(sums) for name, measure in AGREEMENTS.items()}
-        values = {f"{name}_{each}": float(pairs[name][i]) for name in pairs for i, each in enumerate(DIMENSIONS)}
-        return {name: torch.tensor(value) for name, value in values.items() if not math.isnan(value)}
+            measured = [measure(sums["agreement"]) for measure in AGREEMENTS.values()]
+            parts |= zip(agreement_names(), np.concatenate(measured), strict=True)
+            known = [parts[f"ccc_{name}"] for name in DIMENSIONS if not np.isnan(parts[f"ccc_{name}"])]
+            loss = loss + self.va_weight * (1 - np.mean(known)) if known else loss
+        found = {"loss": loss, **means} | {name: value for name, value in parts.items() if not np.isnan(value)}
+        return {
+            name: torch.tensor(value, dtype=torch.float32, device=self.loss.device) for name, value in found.items()
+        }
 
 
-def _means(counts: torch.Tensor) -> dict[str, torch.Tensor]:
+def _means(counts: Float64) -> dict[str, Float64]:
     """Accuracy, macro F1 and balanced accuracy of counts (K, K), rows the true classes.
 
     A mean over classes is one over those that have faces: torchmetrics counts a class that was only predicted as 0.
     """
-    right, true, predicted = counts.diagonal(), counts.sum(dim=1), counts.sum(dim=0)
+    right, true, predicted = counts.diagonal(), counts.sum(axis=1), counts.sum(axis=0)
     present = true > 0
-    scalars = {
-        "accuracy": right.sum() / counts.sum(),
-        "macro_f1": (2 * right / (true + predicted))[present].mean(),
-        "balanced_accuracy": (right / true)[present].mean(),
-    }
-    return {name: value.float() for name, value in scalars.items()}
+    of_classes = {"macro_f1": ratio(2 * right, true + predicted), "balanced_accuracy": ratio(right, true)}
+    means = {name: ratio(values[present].sum(), present.sum()) for name, values in of_classes.items()}
+    return {"accuracy": ratio(right.sum(), counts.sum()), **means}

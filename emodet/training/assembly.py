@@ -24,8 +24,7 @@ from emodet.modelinfo import ModelInfo
 from emodet.models.agreement import agreement_names
 from emodet.models.build import build, target_of
 from emodet.models.classifier import EmotionClassifier, check_va_weight
-from emodet.models.distillation import Distillation
-from emodet.models.extras import Mixup, ProgressiveSizes, SharpnessAware, TrainingExtra
+from emodet.models.extras import Distillation, Mixup, ProgressiveSizes, SharpnessAware, TrainingExtra
 from emodet.models.metrics import monitored_names
 from emodet.models.nets import build_net
 from emodet.models.optimization import build_scheduler

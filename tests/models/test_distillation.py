@@ -8,8 +8,7 @@ from made_batches import NAMES, made, made_batch, made_trainer
 from torch.utils.data import DataLoader
 
 from emodet.errors import EmodetError
-from emodet.models.distillation import Distillation
-from emodet.models.extras import ProgressiveSizes
+from emodet.models.extras import Distillation, ProgressiveSizes
 
 
 def teacher(seed=0, temperature=1.5, **settings):
