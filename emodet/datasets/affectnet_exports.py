@@ -39,15 +39,16 @@ class LabelsCsv(Reader):
     title = "AffectNet (labels.csv and class folders)"
     signs = "labels.csv with the columns pth and label beside class folders"
     choices = {"label_source": ("csv", "folder")}  # noqa: RUF012
+    sign_files = (_LABELS_CSV,)
 
     label_source: str = "csv"
 
     @classmethod
-    def matches(cls, folder: Path) -> bool:
-        return damaged_or_has(folder / _LABELS_CSV, ("pth",))
+    def fits(cls, file: Path) -> bool:
+        return damaged_or_has(file, ("pth",))
 
     def list_samples(self, listing: Listing) -> Iterator[Sample]:
-        rows = CsvRows(self.base / _LABELS_CSV, _COLUMNS)
+        rows = CsvRows(self.listed_in, _COLUMNS)
         keys, by_path = _pictures(self.base)
         seen: Seen = {}
         missing: list[str] = []

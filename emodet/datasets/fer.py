@@ -17,8 +17,8 @@ import pyarrow.parquet as pq
 from emodet.arrays import Int64
 from emodet.datasets.class_labels import ORDERS
 from emodet.datasets.csv_rows import CsvRows, damaged_or_has, header_of
-from emodet.datasets.folders import first_file, folders_in
-from emodet.datasets.parquet import ParquetReader, has_schema, is_binary, parquet_files, read_columns
+from emodet.datasets.folders import folders_in
+from emodet.datasets.parquet import ParquetReader, has_schema, is_binary, read_columns
 from emodet.datasets.samples import Listing, Reader, Sample, SingleFileReader
 from emodet.emotions import EMOTIONS, FER2013_ORDER, FERPLUS_ORDER
 from emodet.errors import EmodetError, os_errors
@@ -50,7 +50,7 @@ class PixelReader(Reader):
 
     def pixel_file(self) -> Path:
         """Find the CSV file with the pixels."""
-        raise NotImplementedError
+        return self.listed_in
 
     def pixel_rows(self) -> Iterator[tuple[str, str, int]]:
         """Emotion, Usage and offset of every row; one that does not fit, as the last one of a file that was cut off, is
@@ -101,6 +101,7 @@ class Fer2013(PixelReader):
     title = "FER2013 (CSV)"
     signs = "fer2013.csv or icml_face_data.csv with the columns emotion, pixels, Usage"
     sign_files = ("fer2013.csv", "icml_face_data.csv")
+    root_suffix = ".csv"
     expected = {  # noqa: RUF012
         "train": dict(zip(FER2013_ORDER, (3995, 436, 4097, 7215, 4830, 3171, 4965), strict=True)),
         "val": dict(zip(FER2013_ORDER, (467, 56, 496, 895, 653, 415, 607), strict=True)),
@@ -108,15 +109,9 @@ class Fer2013(PixelReader):
     }
 
     @classmethod
-    def matches(cls, folder: Path) -> bool:
-        return any(damaged_or_has(folder / name, _PIXEL_COLUMNS[1:]) for name in cls.sign_files)
-
-    @classmethod
-    def matches_file(cls, file: Path) -> bool:
-        return file.name.lower().endswith(".csv") and set(_PIXEL_COLUMNS) <= set(header_of(file))
-
-    def pixel_file(self) -> Path:
-        return self.root if self.root.is_file() else self.listed_in
+    def fits(cls, file: Path) -> bool:
+        named = file.name in cls.sign_files and damaged_or_has(file, _PIXEL_COLUMNS[1:])
+        return named or set(_PIXEL_COLUMNS) <= set(header_of(file))
 
     def list_samples(self, listing: Listing) -> Iterator[Sample]:
         for number, (emotion, usage, offset) in enumerate(self.pixel_rows()):
@@ -190,11 +185,7 @@ class FerPlus(_Votes, ParquetReader, SingleFileReader):
     signs = "one .parquet file with the columns index, split, image, the eight emotions, unknown, NF"
 
     @classmethod
-    def candidates(cls, folder: Path) -> list[Path]:
-        return parquet_files(folder)
-
-    @classmethod
-    def matches_file(cls, file: Path) -> bool:
+    def fits(cls, file: Path) -> bool:
         return has_schema(file, lambda schema: set(_VOTE_COLUMNS) <= set(schema.names))
 
     def list_samples(self, listing: Listing) -> list[Sample]:
@@ -228,23 +219,27 @@ class FerPlusCsv(_Votes, PixelReader):
     name = "ferplus_csv"
     title = "FER+ (fer2013new.csv)"
     signs = "fer2013new.csv with the ten vote columns, and fer2013.csv"
+    sign_files = (_VOTES_FILE,)
 
     @classmethod
-    def matches(cls, folder: Path) -> bool:
-        file = _find(folder, _VOTES_FILE)
-        return file is not None and damaged_or_has(file, _VOTES)
+    def candidates(cls, folder: Path) -> list[Path]:
+        return _named(folder, _VOTES_FILE)
+
+    @classmethod
+    def fits(cls, file: Path) -> bool:
+        return damaged_or_has(file, _VOTES)
 
     def pixel_file(self) -> Path:
-        pixels = _find(self.base, _PIXELS_FILE)
-        if pixels is None:
+        pixels = _named(self.base, _PIXELS_FILE)
+        if not pixels:
             raise EmodetError(
                 f"data.root={self.root}: {_VOTES_FILE} has the votes, but {_PIXELS_FILE} with the pictures is not "
                 "there; put FER2013's file beside it"
             )
-        return pixels
+        return pixels[0]
 
     def list_samples(self, listing: Listing) -> list[Sample]:
-        rows = CsvRows(_find(self.base, _VOTES_FILE) or self.base / _VOTES_FILE, ("usage", "image name", *_VOTES))
+        rows = CsvRows(self.listed_in, ("usage", "image name", *_VOTES))
         usages, votes, unnamed = [], [], 0
         for row in rows:
             cells = [row[name] for name in _VOTES]
@@ -271,8 +266,9 @@ class FerPlusCsv(_Votes, PixelReader):
         return samples
 
 
-def _find(base: Path, name: str) -> Path | None:
-    return first_file(base, (f"{folder}/{name}" for folder in (".", *folders_in(base))))
+def _named(base: Path, name: str) -> list[Path]:
+    """The files of this name at the top and one folder down."""
+    return [base / folder / name for folder in ("", *folders_in(base)) if (base / folder / name).is_file()]
 
 
 def _cells(line: bytes) -> list[bytes]:

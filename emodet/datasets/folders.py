@@ -59,11 +59,6 @@ def files_in(folder: Path, suffix: str, most: int = 1000, among: int | None = No
     return [path for name in names[:most] if (path := folder / name).is_file()]
 
 
-def first_file(base: Path, paths: Iterable[str]) -> Path | None:
-    """The first of these paths below `base` that is a file."""
-    return next((base / path for path in paths if (base / path).is_file()), None)
-
-
 def is_picture(name: str, suffixes: frozenset[str] = PICTURE_SUFFIXES) -> bool:
     """Whether a file's name is that of a picture; hidden files are none."""
     stem, dot, suffix = name.rpartition(".")

@@ -86,8 +86,8 @@ class ListFiles(Reader):
         return any(file.parent == folder for file in lists) or (bool(lists) and len(folders_in(folder)) > 1)
 
     @classmethod
-    def matches_file(cls, file: Path) -> bool:
-        return file.suffix.lower() == ".txt" and _is_list(file)
+    def fits(cls, file: Path) -> bool:
+        return _is_list(file)
 
     def list_samples(self, listing: Listing) -> Iterator[Sample]:
         lines = {file: list(_labelled_lines(file)) for files in self.lists.values() for file in files}

@@ -50,15 +50,15 @@ class OwnCsv(SingleFileReader):
     name = "own_csv"
     title = "CSV of your own"
     signs = "one .csv with the columns path and emotion"
+    root_suffix = ".csv"
 
     @classmethod
     def candidates(cls, folder: Path) -> list[Path]:
         return files_in(folder, ".csv", _MAX_FILES)
 
     @classmethod
-    def matches_file(cls, file: Path) -> bool:
-        names = {_ALIASES.get(name, name) for name in header_of(file)}
-        return file.suffix.lower() == ".csv" and set(_REQUIRED) <= names
+    def fits(cls, file: Path) -> bool:
+        return set(_REQUIRED) <= {_ALIASES.get(name, name) for name in header_of(file)}
 
     @classmethod
     def missing(cls, root: Path) -> str:

@@ -20,15 +20,10 @@ _PUBLISHED_HQ = {"HQ export": 27_823}
 _NOT_PARQUET = ("cannot be read as Parquet", pa.ArrowException, OSError, IndexError)
 
 
-def parquet_files(folder: Path) -> list[Path]:
-    """Parquet files at the top and in ``data/``, in order."""
-    return [*files_in(folder, ".parquet"), *files_in(folder / "data", ".parquet")]
-
-
 def has_schema(file: Path, fits: Callable[[pa.Schema], bool]) -> bool:
     """Whether it is a Parquet file whose schema fits."""
     try:
-        return file.suffix.lower() == ".parquet" and fits(pq.read_schema(file))
+        return fits(pq.read_schema(file))
     except (pa.ArrowException, OSError):
         return False
 
@@ -53,7 +48,13 @@ class ParquetReader(Reader):
     memory.
     """
 
+    root_suffix = ".parquet"
     _group: tuple[Path | None, int, Any] = (None, 0, ())  # file, first row, pictures
+
+    @classmethod
+    def candidates(cls, folder: Path) -> list[Path]:
+        """Parquet files at the top and in ``data/``, in order."""
+        return [*files_in(folder, ".parquet"), *files_in(folder / "data", ".parquet")]
 
     def file_of(self, sample: Sample) -> Path:
         """The Parquet file that its row is in."""
@@ -106,17 +107,13 @@ class ImageLabelParquet(ParquetReader):
         self.names = None if self.names is None else list(self.names)
 
     @classmethod
-    def matches(cls, folder: Path) -> bool:
-        return any(map(cls.matches_file, parquet_files(folder)))
-
-    @classmethod
-    def matches_file(cls, file: Path) -> bool:
+    def fits(cls, file: Path) -> bool:
         return has_schema(file, _has_pictures)
 
     def list_samples(self, listing: Listing) -> list[Sample]:
         samples: list[Sample] = []
         others: list[str] = []
-        for file in [self.root] if self.root.is_file() else parquet_files(self.base):
+        for file in [self.root] if self.root.is_file() else self.candidates(self.base):
             path = file.relative_to(self.base).as_posix()
             with errors_of(file, *_NOT_PARQUET):
                 schema = pq.read_schema(file)

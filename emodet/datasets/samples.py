@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar
 
-from emodet.datasets.folders import few, first_file, folders_in
+from emodet.datasets.folders import few, folders_in
 from emodet.emotions import EMOTIONS
 from emodet.errors import EmodetError, require
 
@@ -107,11 +107,11 @@ class Listing:
 class Reader:
     """One family of data sets on disk; cheap to pickle, since worker processes fetch pictures with a copy.
 
-    A subclass says what its folder looks like (`matches`) and lists the samples (`list_samples`). Options of a family
-    are keyword fields of a dataclass.
+    A subclass says what its folder looks like, by files (`sign_files`, or `candidates` and `fits`) or otherwise
+    (`matches`), and lists the samples (`list_samples`). Options of a family are keyword fields of a dataclass.
 
     Attributes:
-        root: The folder that `matches`, a folder that holds nothing but its folder, or a file that `matches_file`.
+        root: The folder that `matches`, a folder that holds nothing but its folder, or a file that `fits`.
         base: The folder that matches, or that holds the file. Keys are paths below it unless `Sample.file` is set.
         named_classes: Whether the user names the classes, so that emotions and other labels may be mixed.
         name: Name in the configuration (``data.reader=affectnet_csv``).
@@ -120,7 +120,8 @@ class Reader:
         expected: Published counts; empty where none are published.
         redistributable: Whether its pictures may appear in logs that leave the machine.
         choices: The values of each option that takes one of several words.
-        sign_files: Paths of a file by which `matches` recognises it; the first that is there is `listed_in`.
+        sign_files: Paths in the folder of the file by which it is recognised.
+        root_suffix: Ending of a root that is a file; empty where it must be a folder.
 
     Raises:
         EmodetError: The root does not match, or an option has an unknown value.
@@ -133,6 +134,7 @@ class Reader:
     redistributable: ClassVar[bool] = False
     choices: ClassVar[Mapping[str, Sequence[str]]] = {}
     sign_files: ClassVar[Sequence[str]] = ()
+    root_suffix: ClassVar[str] = ""
 
     root: Path
     base: Path = field(init=False, repr=False)
@@ -147,24 +149,33 @@ class Reader:
         self.base = base
 
     @classmethod
+    def candidates(cls, folder: Path) -> Iterable[Path]:
+        """Files in a folder by which it may be recognised."""
+        return [folder / path for path in cls.sign_files if (folder / path).is_file()]
+
+    @classmethod
+    def fits(cls, _file: Path) -> bool:
+        """Whether one of `candidates`, or a root with `root_suffix`, is the data set's, readable or damaged."""
+        return True
+
+    @classmethod
     def matches(cls, folder: Path) -> bool:
         """Whether the data set lies in this very folder, readable or damaged; may raise OSError."""
-        return first_file(folder, cls.sign_files) is not None
+        return any(map(cls.fits, cls.candidates(folder)))
+
+    def files(self) -> list[Path]:
+        """The root that is a file, or all files in the folder by which it is recognised."""
+        return [self.root] if self.root.is_file() else list(filter(self.fits, self.candidates(self.base)))
 
     @property
     def listed_in(self) -> Path:
-        """The file of `sign_files`; one that has gone since is an error where it is read."""
-        return first_file(self.base, self.sign_files) or self.base / self.sign_files[0]
+        """The first of `files`; one that has gone since is an error where it is read."""
+        return next(iter(self.files()), self.base / self.sign_files[0])
 
     @classmethod
     def matches_named(cls, folder: Path) -> bool:
         """Whether it can lie there if the user says that it is of this family."""
         return cls.matches(folder)
-
-    @classmethod
-    def matches_file(cls, _file: Path) -> bool:
-        """Whether a single file is the data set."""
-        return False
 
     @classmethod
     def missing(cls, root: Path) -> str:
@@ -177,7 +188,8 @@ class Reader:
         matches = cls.matches_named if named else cls.matches
         with suppress(OSError):
             if root.is_file():
-                return root.parent if cls.matches_file(root) else None
+                is_one = cls.root_suffix != "" and root.name.lower().endswith(cls.root_suffix) and cls.fits(root)
+                return root.parent if is_one else None
             folder = root
             for _ in range(_LEVELS):
                 if matches(folder):
@@ -236,25 +248,16 @@ class Reader:
 
 
 class SingleFileReader(Reader):
-    """A reader of one file: the root, or the only one in its folder that `matches_file`."""
+    """A reader of one file: the root, or the only one in its folder that `fits`."""
 
     file: Path
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        files = [self.root] if self.root.is_file() else list(filter(self.matches_file, self.candidates(self.base)))
+        files = self.files()
         if len(files) > 1:
             raise EmodetError(
                 f"data.root={self.root}: expected {self.signs}; found {few(file.name for file in files)}. Put them "
                 "together, or point data.root at one of them"
             )
         self.file = files[0]
-
-    @classmethod
-    def candidates(cls, folder: Path) -> Iterable[Path]:
-        """Files in a folder that may be the data set."""
-        raise NotImplementedError
-
-    @classmethod
-    def matches(cls, folder: Path) -> bool:
-        return any(map(cls.matches_file, cls.candidates(folder)))
