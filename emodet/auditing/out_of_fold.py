@@ -10,22 +10,19 @@ import shutil
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import cv2
 import lightning as L
 import numpy as np
 import numpy.typing as npt
 from lightning.pytorch.loggers import CSVLogger
 
-from emodet.arrays import Float64, Int64, UInt8
+from emodet.arrays import Float64, Int64
 from emodet.auditing.duplicates import connected
 from emodet.auditing.label_noise import OutOfFoldProbs
 from emodet.auditing.options import OutOfFoldOptions
 from emodet.data.datamodule import EmotionDataModule
-from emodet.data.pack import Pack, Table
 from emodet.data.splits import Splits
 from emodet.errors import EmodetError
 from emodet.evaluation.calibration import fit_temperature, softmax
@@ -36,35 +33,8 @@ from emodet.training.folder import RunFolder
 
 log = logging.getLogger(__name__)
 
-
 # Trainer settings that do not change the result.
 _IRRELEVANT = ("accelerator", "devices", "enable_progress_bar", "num_nodes", "profiler")
-
-
-class ReducedPack(Pack):
-    """A pack whose crops are reduced to `side` pixels as they are fetched; the rest is the pack's own."""
-
-    def __init__(self, pack: Pack, side: int) -> None:
-        self.pack = pack
-        self.folder, self.manifest = pack.folder, pack.manifest
-        self.preprocessing = replace(pack.preprocessing, size=side)
-
-    @property
-    def table(self) -> Table:
-        """See `Pack.table`."""
-        return self.pack.table
-
-    def __len__(self) -> int:
-        return len(self.pack)
-
-    def images(self, indices: Sequence[int] | npt.NDArray[np.integer[Any]]) -> UInt8:
-        """See `Pack.images`."""
-        size = (self.preprocessing.size,) * 2
-        reduced = [cv2.resize(crop, size, interpolation=cv2.INTER_AREA) for crop in self.pack.images(indices)]
-        return np.asarray(reduced, dtype=np.uint8).reshape(-1, *size, 3)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__
 
 
 def predict_out_of_fold(
@@ -90,7 +60,7 @@ def predict_out_of_fold(
     fold_of = assign_folds(table.emotion[train], groups, options.folds, settings["seed"])
     copies = np.isin(photographs[train], photographs[others])
     side = min(options.side, data.preprocessing.size)
-    pack = ReducedPack(data.pack, side) if side < data.preprocessing.size else data.pack
+    pack = data.pack.resized(side)
     chosen = _short(settings, options)
     place = folder / f"folds-{_identity(chosen, data, side, (train, fold_of, copies))[:12]}"
     logits, of_others = np.zeros((len(table), classes)), []

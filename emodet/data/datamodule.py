@@ -110,7 +110,7 @@ class EmotionDataModule(L.LightningDataModule):
         self.sampling, self.split_seed, self.seed = sampling, split_seed, seed
         self.training_faces = training_faces
         self.corrections = None if corrections is None else Path(corrections).expanduser()
-        self.pack: Pack
+        self.pack: MixedPack
         self.splits: Splits
         self.correction_facts: dict[str, Any] | None
 
@@ -161,11 +161,11 @@ class EmotionDataModule(L.LightningDataModule):
         if self.training_faces is not None and self.training_faces < len(train):
             order = np.random.default_rng([self.split_seed, 0xFACE5]).permutation(len(train))
             splits = replace(splits, train=np.sort(train[order[: self.training_faces]]))
-        self.pack, self.splits, self._source = pack, splits, pack.source_of(np.arange(len(pack), dtype=np.int64))
+        self.pack, self.splits = pack, splits
         for reason, count in splits.dropped.items():
             log.info("%d training faces dropped: %s", count, reason)
 
-    def with_splits(self, splits: Splits, pack: Pack | None = None) -> "EmotionDataModule":
+    def with_splits(self, splits: Splits, pack: MixedPack | None = None) -> "EmotionDataModule":
         """The same data with other splits, for training in folds; `pack` gives other crops of the same faces."""
         other = copy.copy(self)
         other.splits = splits
@@ -183,7 +183,7 @@ class EmotionDataModule(L.LightningDataModule):
 
     def source_of(self, indices: Int64) -> Int64:
         """Which data set each of these faces is from: int64, positions in `sources`."""
-        return self._source[indices]
+        return self.pack.source_of(indices)
 
     def class_counts(self) -> list[int]:
         """Training faces per class, in the order of `class_names`; faces without an emotion are not counted."""
@@ -233,8 +233,7 @@ class EmotionDataModule(L.LightningDataModule):
         self, batches: TrainingBatches | EvaluationBatches, soft: Sequence[bool], augmentation: Augmentation | None
     ) -> DataLoader[Batch]:
         self._fit_shared_memory()
-        faces = FaceDataset(self.pack, len(self.class_names), self._source, soft, augmentation)
-        return LazyDataLoader(faces, batches, self.num_workers)
+        return LazyDataLoader(FaceDataset(self.pack, soft, augmentation), batches, self.num_workers)
 
     def _fit_shared_memory(self) -> None:
         """Refuse, or by default reduce, workers whose batches do not fit: training would wait for ever."""

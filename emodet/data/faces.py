@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from emodet.arrays import Float32, Float64, Int64
 from emodet.data.augmentation import Augmentation
-from emodet.data.pack import Pack
+from emodet.data.mixed import MixedPack
 from emodet.emotions import EMOTIONS
 from emodet.errors import EmodetError
 
@@ -175,34 +175,25 @@ class FaceDataset(Dataset[Batch]):
 
     Args:
         pack: The prepared data.
-        classes: Number of classes: the first ones of the pack's.
-        source: Integer (len(pack),), which data set each face is from.
         soft: For each data set, whether `Batch.target` is the soft label where there is one.
         augmentation: Applied with the batch's seed; None leaves the crops as they are.
     """
 
-    def __init__(
-        self,
-        pack: Pack,
-        classes: int,
-        source: npt.NDArray[np.integer[Any]],
-        soft: Sequence[bool],
-        augmentation: Augmentation | None,
-    ) -> None:
-        self.pack, self.classes, self.soft, self.augmentation = pack, classes, np.array(soft, np.bool_), augmentation
+    def __init__(self, pack: MixedPack, soft: Sequence[bool], augmentation: Augmentation | None) -> None:
+        self.pack, self.classes, self.augmentation = pack, len(pack.classes), augmentation
+        self.soft = np.array(soft, dtype=np.bool_)
         # What a worker process gets of the table: a few numbers per face, not its keys, which are a hundred times that.
         table = pack.table
-        self._source = source.astype(np.int16)
         self._emotion = table.emotion.astype(np.int16)
         self._valence_arousal = np.stack([table.valence, table.arousal], axis=1)
-        self._shares = table.soft_label[:, :classes] if self.soft.any() else None
+        self._shares = table.soft_label[:, : self.classes] if self.soft.any() else None
 
     def __getitems__(self, batch: BatchIndices) -> Batch:
         rows = batch.indices
         crops = self.pack.images(rows)
         if self.augmentation is not None:
             crops = self.augmentation(crops, batch.seed)
-        emotion, source = self._emotion[rows].astype(np.int64), self._source[rows].astype(np.int64)
+        emotion, source = self._emotion[rows].astype(np.int64), self.pack.source_of(rows)
         target = np.zeros((len(rows), self.classes), dtype=np.float32)
         labelled = np.flatnonzero(emotion >= 0)
         target[labelled, emotion[labelled]] = 1

@@ -1,5 +1,6 @@
 """The packs of one or several data sets as one, with corrections laid over them."""
 
+import copy
 import hashlib
 import json
 from collections import Counter
@@ -9,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -43,7 +45,7 @@ class MixedPack(Pack):
         self, packs: Mapping[str, Pack], classes: Sequence[str] | None = None, corrections: Path | None = None
     ) -> None:
         self.names, self.packs = tuple(packs), tuple(packs.values())
-        first = self.packs[0]
+        first, self._starts = self.packs[0], np.cumsum([0, *map(len, self.packs)])
         for name, pack in packs.items():
             if pack.preprocessing.fingerprint() != first.preprocessing.fingerprint():
                 raise EmodetError(
@@ -75,27 +77,32 @@ class MixedPack(Pack):
 
     def source_of(self, indices: Int64) -> Int64:
         """Which data set each of these faces is from: int64, positions in `packs`."""
-        return np.searchsorted(self._ends, indices, side="right").astype(np.int64)
+        return np.searchsorted(self._starts[1:], indices, side="right").astype(np.int64)
 
     def part(self, number: int) -> slice:
         """The rows of a data set."""
-        end = int(self._ends[number])
-        return slice(end - len(self.packs[number]), end)
+        return slice(*self._starts[number : number + 2].tolist())
+
+    def resized(self, size: int) -> "MixedPack":
+        """The same faces, whose crops are reduced to so many pixels as they are fetched."""
+        other = copy.copy(self)
+        other.preprocessing = replace(self.preprocessing, size=size)
+        return other
 
     def images(self, indices: Sequence[int] | npt.NDArray[np.integer[Any]]) -> UInt8:
         """See `Pack.images`."""
         wanted = np.asarray(indices, dtype=np.int64)
-        if len(self.packs) == 1:
-            return self.packs[0].images(wanted)
         if wanted.size and (wanted.min() < 0 or wanted.max() >= len(self)):
             raise IndexError(f"indices from {wanted.min()} to {wanted.max()} in a mix of {len(self)} faces")
-        size = self.preprocessing.size
-        crops = np.empty((len(wanted), size, size, 3), dtype=np.uint8)
-        source = self.source_of(wanted)
-        for number in np.unique(source):
+        stored, size = self.packs[0].preprocessing.size, self.preprocessing.size
+        crops, source = np.empty((len(wanted), stored, stored, 3), dtype=np.uint8), self.source_of(wanted)
+        for number in set(source.tolist()):
             here = source == number
-            crops[here] = self.packs[number].images(wanted[here] - self.part(int(number)).start)
-        return crops
+            crops[here] = self.packs[number].images(wanted[here] - self._starts[number])
+        if size == stored:
+            return crops
+        reduced = [cv2.resize(crop, (size, size), interpolation=cv2.INTER_AREA) for crop in crops]
+        return np.asarray(reduced, dtype=np.uint8).reshape(-1, size, size, 3)
 
     def verify(self) -> None:
         """See `Pack.verify`."""
@@ -103,15 +110,11 @@ class MixedPack(Pack):
             pack.verify()
 
     def __len__(self) -> int:
-        return int(self._ends[-1])
+        return int(self._starts[-1])
 
     def __getstate__(self) -> dict[str, Any]:
         # As of any pack, the table stays behind: a worker reads it for itself.
-        return {name: value for name, value in self.__dict__.items() if name not in ("table", "_ends")}
-
-    @cached_property
-    def _ends(self) -> Int64:
-        return np.cumsum([len(pack) for pack in self.packs]).astype(np.int64)
+        return {name: value for name, value in self.__dict__.items() if name != "table"}
 
 
 def _ordered_classes(packs: Sequence[Pack], classes: Sequence[str] | None) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -133,8 +133,7 @@ class TestClasses:
             faces = records(4, emotion=[0, 1, 0, None], soft_label=[shares, shares, None, shares])
             reader = MadeReader(tmp_path / name, faces)
             packs[name] = prepare_pack(reader, Preprocessing(size=SIDE), tmp_path / name, progress=False)
-        source = MixedPack(packs).source_of(np.arange(8))
-        faces = FaceDataset(MixedPack(packs), 8, source, [False, True], None)
+        faces = FaceDataset(MixedPack(packs), [False, True], None)
         batch = faces.__getitems__(BatchIndices(np.arange(8), 0))
         assert batch["target"][:3, :2].tolist() == [[1, 0], [0, 1], [1, 0]]
         assert batch["target"][4:, :2].tolist() == [[0.5, 0.5], [0.5, 0.5], [1, 0], [0.5, 0.5]]
