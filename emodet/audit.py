@@ -21,9 +21,8 @@ from emodet.auditing.class_order import check_class_order
 from emodet.auditing.duplicates import copy_groups, number_photographs
 from emodet.auditing.findings import Findings, write_results
 from emodet.auditing.image_issues import LONGEST_SIDE, MIN_SCORE, detect_faces, find_image_issues, measure_images
-from emodet.auditing.label_noise import find_label_noise, write_probabilities
+from emodet.auditing.label_noise import find_label_noise, predict_out_of_fold, write_probabilities
 from emodet.auditing.options import OutOfFoldOptions, ProposalOptions
-from emodet.auditing.out_of_fold import predict_out_of_fold
 from emodet.auditing.proposals import propose
 from emodet.commands import command, without_none
 from emodet.data.datamodule import EmotionDataModule
@@ -55,7 +54,7 @@ def main(values: dict[str, Any]) -> None:
         print(f"stopped by {stop}; run the same command to continue", file=sys.stderr)
         sys.exit(stop.exit_status)
     details = {"fingerprint": data.fingerprint, **provenance("emodet.audit")}
-    write_results(findings, data.pack, folder, details, gallery=settings["gallery"], pictures=settings["pictures"])
+    write_results(findings, folder, details, gallery=settings["gallery"], pictures=settings["pictures"])
     print(f"{findings.summary()}\n\npage:        {folder / 'audit.html'}\ncorrections: {folder / 'corrections.csv'}")
 
 
@@ -102,9 +101,7 @@ class Audit:
             "Face detection: not checked, because of quick=true or detector=none.": undetected,
         }
         return Findings(
-            manifest=data.pack.manifest,
-            table=table,
-            class_names=data.class_names,
+            pack=data.pack,
             groups=groups,
             images=images,
             order=tuple(check_class_order(data, self.model, out_of_fold, settings["seed"])),
@@ -112,7 +109,6 @@ class Audit:
             predicted_by="" if out_of_fold is None else out_of_fold.made_by,
             undetected=undetected,
             corrections=propose(table, images, groups, noise or (), self.proposals, data.pack.class_names),
-            names=data.pack.class_names,
             skipped=tuple(sentence for sentence, result in skipped.items() if result is None),
         )
 

@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -93,11 +94,9 @@ def test_hostile_names_stay_text():
     images = ImageIssues(np.full(8, "flat"), np.zeros(8, np.float32))
     empty = dict.fromkeys(("groups", "order", "corrections"), ())
     empty |= dict.fromkeys(("noise", "undetected"), None)
-    findings = Findings(
-        **empty,
-        **{"table": table, "class_names": EMOTIONS, "images": images, "skipped": (hostile,), "predicted_by": ""},
-        manifest={"title": hostile, "expected": {}, "left_out": {hostile: 3}, "unreadable": []},
-    )
+    manifest = {"title": hostile, "expected": {}, "left_out": {hostile: 3}, "unreadable": []}
+    pack = SimpleNamespace(table=table, manifest=manifest, class_names=EMOTIONS, classes=EMOTIONS)
+    findings = Findings(**empty, pack=pack, images=images, skipped=(hostile,), predicted_by="")
     page = audit_page(findings, None, {"command": hostile}, 8)
     assert "<script" not in page
     assert page.count("&lt;script&gt;") >= 5

@@ -16,8 +16,7 @@ from emodet.auditing.image_issues import ISSUES, ImageIssues, UndetectedFaces
 from emodet.auditing.label_noise import LabelNoise
 from emodet.auditing.proposals import kind_of
 from emodet.data.corrections import Correction, write_corrections
-from emodet.data.pack import Pack, Table
-from emodet.emotions import EMOTIONS
+from emodet.data.mixed import MixedPack
 from emodet.evaluation.pages import render
 from emodet.files import csv_text, write_files
 from emodet.palette import class_colours
@@ -33,9 +32,7 @@ UNINFORMATIVE = (
 class Findings:
     """What an audit found."""
 
-    manifest: Mapping[str, Any]  # of the pack
-    table: Table
-    class_names: tuple[str, ...]
+    pack: MixedPack
     groups: tuple[CopyGroup, ...]
     images: ImageIssues
     order: tuple[OrderFinding, ...]
@@ -44,7 +41,6 @@ class Findings:
     undetected: UndetectedFaces | None
     corrections: tuple[Correction, ...]
     skipped: tuple[str, ...]  # sentences on what was left out
-    names: tuple[str, ...] = EMOTIONS  # of the table's numbers; the first ones are `class_names`
 
     def copies(self) -> dict[str, int]:
         """Photographs that occur more than once, and their faces, by kind."""
@@ -67,13 +63,9 @@ class Findings:
 
     def counts(self) -> dict[str, dict[str, int]]:
         """Split to class to number of faces; those without an emotion come last."""
-        names = {**dict(enumerate(self.names)), -1: "without emotion"}
-        by_split = {split: self.table.emotion[self.table.split == split] for split in ("train", "val", "test")}
-        return {
-            split: {name: int((emotion == number).sum()) for number, name in names.items()}
-            for split, emotion in by_split.items()
-            if emotion.size
-        }
+        names = self.pack.class_names
+        zeros = dict.fromkeys([*names, "without emotion"], 0)
+        return {split: zeros | found for split, found in self.pack.table.counts(names).items()}
 
     def totals(self) -> list[tuple[str, str, str]]:
         """Name, number and a note for each check, for the page and the terminal."""
@@ -85,7 +77,7 @@ class Findings:
             return f"{len(groups):,}", f"photographs, {sum(len(group.rows) for group in groups):,} faces"
 
         rows = [
-            ("Faces", f"{len(self.table):,}", f"{int((self.table.emotion < 0).sum()):,} without an emotion"),
+            ("Faces", f"{len(self.pack.table):,}", f"{int((self.pack.table.emotion < 0).sum()):,} without an emotion"),
             ("Faces with copies", f"{copied:,}", f"of {len(self.groups):,} photographs"),
             ("Across splits", *photographs([group for group in self.groups if group.across])),
             ("Contradicting copies", *photographs([group for group in self.groups if group.contradicts])),
@@ -101,13 +93,14 @@ class Findings:
 
     def as_dict(self) -> dict[str, Any]:
         """All figures and the keys of the faces that they count, for ``audit.json``."""
-        key, split, undetected = self.table.key, self.table.split, self.undetected
+        table, names, undetected = self.pack.table, self.pack.class_names, self.undetected
+        key, split = table.key, table.split
         groups = [
             {
                 "keys": key[list(group.rows)].tolist(),
                 "splits": split[list(group.rows)].tolist(),
                 "identical": group.identical,
-                "emotions": [self.names[number] for number in group.emotions],
+                "emotions": [names[number] for number in group.emotions],
             }
             for group in self.groups
         ]
@@ -120,7 +113,7 @@ class Findings:
             each.split: {
                 **{name: getattr(each, name) for name in ("judged", "agree", "informative")},
                 "candidates": len(each.candidates),
-                "pairs": [[self.names[given], self.names[other], count] for (given, other), count in each.pairs],
+                "pairs": [[names[given], names[other], count] for (given, other), count in each.pairs],
             }
             for each in self.noise or ()
         }
@@ -129,11 +122,11 @@ class Findings:
             for name, count in self.images.counts().items()
         }
         return {
-            "data": self.manifest["title"],
-            "faces": len(self.table),
-            "published": self.manifest["expected"],
-            "left_out": self.manifest.get("left_out", {}),
-            "unreadable": len(self.manifest.get("unreadable", ())),
+            "data": self.pack.manifest["title"],
+            "faces": len(self.pack.table),
+            "published": self.pack.manifest["expected"],
+            "left_out": self.pack.manifest.get("left_out", {}),
+            "unreadable": len(self.pack.manifest.get("unreadable", ())),
             "copies": self.copies(),
             "groups": groups,
             "class_order": order,
@@ -153,7 +146,7 @@ class Findings:
     def summary(self) -> str:
         """The counts, for a terminal."""
         lines = [
-            self.manifest["title"],
+            self.pack.manifest["title"],
             *(f"{number:>9}  {name.lower()} ({note})" for name, number, note in self.totals()),
         ]
         for each in self.noise or ():
@@ -169,14 +162,14 @@ class Findings:
         """Every label issue as a row of ``label_noise.csv``."""
         rows = [["key", "split", "given", "suggested", "p_given", "p_suggested"]]
         for each in (candidate for split in self.noise or () for candidate in split.candidates):
-            names = self.names[each.given], self.names[each.suggested]
+            names = self.pack.class_names[each.given], self.pack.class_names[each.suggested]
             shares = f"{each.p_given:.4f}", f"{each.p_suggested:.4f}"
-            rows.append([self.table.key[each.row], self.table.split[each.row], *names, *shares])
+            rows.append([self.pack.table.key[each.row], self.pack.table.split[each.row], *names, *shares])
         return csv_text(rows)
 
 
 def write_results(
-    findings: Findings, pack: Pack, folder: Path, details: Mapping[str, Any], *, gallery: int, pictures: bool
+    findings: Findings, folder: Path, details: Mapping[str, Any], *, gallery: int, pictures: bool
 ) -> None:
     """Write ``audit.html``, ``audit.json``, ``corrections.csv`` and ``label_noise.csv`` over those of an earlier audit.
 
@@ -185,8 +178,8 @@ def write_results(
     Raises:
         EmodetError: A file cannot be written.
     """
-    show = (lambda row: pack.images([row])[0]) if pictures else None
-    write_corrections(findings.corrections, folder / "corrections.csv", findings.names)
+    show = (lambda row: findings.pack.images([row])[0]) if pictures else None
+    write_corrections(findings.corrections, folder / "corrections.csv", findings.pack.class_names)
     content = {"details": dict(details), **findings.as_dict()}
     files = {
         "label_noise.csv": None if findings.noise is None else findings.candidates_csv(),
@@ -200,7 +193,7 @@ def audit_page(
     findings: Findings, show: Callable[[int], UInt8] | None, details: Mapping[str, Any], gallery: int
 ) -> str:
     """The page as HTML; `show` returns the image of a row, uint8 (H, W, 3) RGB; None for a page without images."""
-    images, table = findings.images, findings.table
+    images, table = findings.images, findings.pack.table
     copies: dict[str, list[CopyGroup]] = {}
     for group in findings.groups:
         kind = "different labels" if group.contradicts else "equal pixels" if group.identical else _OTHER
@@ -211,11 +204,11 @@ def audit_page(
         "audit.html",
         findings=findings,
         table=table,
-        label=lambda row: "none" if table.emotion[row] < 0 else findings.names[table.emotion[row]],
+        label=lambda row: "none" if table.emotion[row] < 0 else findings.pack.class_names[table.emotion[row]],
         show=show,
         most=gallery,
-        colours=dict(zip(findings.names, class_colours(findings.names), strict=True)),
-        emotions=findings.names,
+        colours=dict(zip(findings.pack.class_names, class_colours(findings.pack.class_names), strict=True)),
+        emotions=findings.pack.class_names,
         copies={kind: sorted(groups, key=lambda group: -len(group.rows)) for kind, groups in copies.items()},
         meanings=ISSUES,
         issues={name: rows[np.argsort(images.sharpness[rows], kind="stable")] for name, rows in issues.items()},

@@ -13,9 +13,8 @@ import numpy as np
 
 from emodet.auditing.duplicates import copy_groups, number_photographs
 from emodet.auditing.image_issues import ImageStats, find_image_issues
-from emodet.auditing.label_noise import OutOfFoldProbs, find_label_noise
+from emodet.auditing.label_noise import OutOfFoldProbs, assign_folds, find_label_noise
 from emodet.auditing.options import ProposalOptions
-from emodet.auditing.out_of_fold import assign_folds
 from emodet.auditing.proposals import propose
 from emodet.data.pack import Table
 

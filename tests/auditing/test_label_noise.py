@@ -5,11 +5,11 @@ import pytest
 from made_faces import stats_of
 from made_reader import table_of
 
+from emodet.auditing import label_noise
 from emodet.auditing.duplicates import copy_groups
 from emodet.auditing.image_issues import find_image_issues
-from emodet.auditing.label_noise import Candidate, LabelNoise, OutOfFoldProbs, find_label_noise
+from emodet.auditing.label_noise import Candidate, LabelNoise, OutOfFoldProbs
 from emodet.auditing.options import ProposalOptions
-from emodet.auditing.out_of_fold import assign_folds, with_subjects
 from emodet.auditing.proposals import propose
 from emodet.errors import EmodetError
 
@@ -22,7 +22,7 @@ def probabilities(true, sure=0.8):
 
 
 def found_by(label, shares, **columns):
-    return find_label_noise(table_of(len(label), emotion=label, **columns), OutOfFoldProbs(shares, "test"))
+    return label_noise.find_label_noise(table_of(len(label), emotion=label, **columns), OutOfFoldProbs(shares, "test"))
 
 
 def no_issues(count, **columns):
@@ -33,7 +33,8 @@ def test_photographs_and_people_are_held_out_together():
     generator = np.random.default_rng(0)
     photographs = generator.integers(0, 400, 900)
     subject = np.where(generator.random(900) < 0.3, generator.integers(0, 20, 900).astype(str), "")
-    folds = assign_folds(generator.integers(0, 8, 900), with_subjects(photographs, subject), 3, seed=0)
+    groups = label_noise.with_subjects(photographs, subject)
+    folds = label_noise.assign_folds(generator.integers(0, 8, 900), groups, 3, seed=0)
     assert all(len(set(folds[photographs == number].tolist())) == 1 for number in set(photographs.tolist()))
     assert all(len(set(folds[subject == name].tolist())) == 1 for name in set(subject.tolist()) - {""})
     assert set(folds.tolist()) == {0, 1, 2}
@@ -41,13 +42,13 @@ def test_photographs_and_people_are_held_out_together():
 
 def test_folds_are_stratified_and_repeatable():
     emotion = np.random.default_rng(0).choice(8, 1000, p=[0.3, 0.3, 0.1, 0.1, 0.1, 0.05, 0.03, 0.02])
-    folds = assign_folds(emotion, np.arange(1000), 4, seed=1)
+    folds = label_noise.assign_folds(emotion, np.arange(1000), 4, seed=1)
     for number in range(8):
         assert np.ptp(np.bincount(folds[emotion == number], minlength=4)) <= 1
-    np.testing.assert_array_equal(folds, assign_folds(emotion, np.arange(1000), 4, seed=1))
-    assert (folds != assign_folds(emotion, np.arange(1000), 4, seed=2)).any()
+    np.testing.assert_array_equal(folds, label_noise.assign_folds(emotion, np.arange(1000), 4, seed=1))
+    assert (folds != label_noise.assign_folds(emotion, np.arange(1000), 4, seed=2)).any()
     with pytest.raises(EmodetError, match=r"out_of_fold\.folds=6: 2 to 5"):
-        assign_folds(np.zeros(10, np.int64), np.arange(10) // 2, 6, 0)
+        label_noise.assign_folds(np.zeros(10, np.int64), np.arange(10) // 2, 6, 0)
 
 
 def test_planted_wrong_labels_are_the_candidates():
