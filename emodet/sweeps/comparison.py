@@ -35,19 +35,20 @@ class Configuration:
     Attributes:
         label: Value of each of `Comparison.columns`.
         runs: All of them.
-        finished: Those that count.
         scores: Means over the finished runs: of the monitored metric at the kept epochs under its name, of those in
             `REPORTED` under ``test/NAME``.
         best: The run with the best checkpoint; None without a checkpoint.
-        best_value: Its value of the monitored metric.
     """
 
     label: Mapping[str, str]
     runs: tuple[Run, ...]
-    finished: tuple[Run, ...]
     scores: Mapping[str, Score]
     best: Run | None
-    best_value: float | None
+
+    @property
+    def best_value(self) -> float | None:
+        """The monitored metric of the best run."""
+        return self.best.kept[1] if self.best and self.best.kept else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +56,7 @@ class Comparison:
     """Runs side by side.
 
     Attributes:
-        metric: The monitored metric, whose direction is `lower_is_better`.
+        metric: The monitored metric.
         columns: Keys in which configurations differ.
         configurations: The best first; those without a finished run last.
         runs: All runs, in the order of their numbers.
@@ -63,7 +64,6 @@ class Comparison:
 
     title: str
     metric: str
-    lower_is_better: bool
     columns: tuple[str, ...]
     configurations: tuple[Configuration, ...]
     runs: tuple[Run, ...]
@@ -115,7 +115,8 @@ def compare_runs(runs: Sequence[Run], title: str) -> Comparison:
     metrics = sorted({run.metric for run in runs})
     if len(metrics) != 1:
         raise EmodetError(f"{title}: runs with one monitored metric are needed, not {metrics or 'no run'}")
-    metric, lower = metrics[0], lower_is_better(metrics[0])
+    metric = metrics[0]
+    sign = 1 if lower_is_better(metric) else -1
     compared = [{key: value for key, value in run.overrides.items() if _is_compared(key)} for run in runs]
     keys = list(dict.fromkeys(key for each in compared for key in each))
     columns = tuple(key for key in keys if len({each.get(key) for each in compared}) > 1)
@@ -123,19 +124,18 @@ def compare_runs(runs: Sequence[Run], title: str) -> Comparison:
     for run, each in zip(runs, compared, strict=True):
         groups.setdefault(tuple(map(each.get, columns)), []).append(run)
     configurations = [
-        _configuration(group, {key: _short(value) for key, value in zip(columns, values, strict=True)}, metric, lower)
+        _configuration(group, dict(zip(columns, map(_short, values), strict=True)), metric, sign)
         for values, group in groups.items()
     ]
 
-    def rank(configuration: Configuration) -> tuple[bool, bool, float]:
-        mean = configuration.scores[metric].value
-        value = configuration.best_value if mean is None else mean
-        return mean is None, value is None, 0 if value is None else value if lower else -value
+    def rank(configuration: Configuration) -> tuple[bool, float]:
+        mean, best = configuration.scores[metric].value, configuration.best_value
+        value = best if mean is None else mean
+        return mean is None, math.inf if value is None else sign * value
 
     return Comparison(
         title=title,
         metric=metric,
-        lower_is_better=lower,
         columns=columns,
         configurations=tuple(sorted(configurations, key=rank)),
         runs=tuple(runs),
@@ -153,24 +153,18 @@ def _short(value: str | None) -> str:
     return value or "–"
 
 
-def _configuration(runs: Sequence[Run], label: Mapping[str, str], metric: str, lower: bool) -> Configuration:
-    finished = tuple(run for run in runs if run.state == FINISHED and run.kept)
+def _configuration(runs: Sequence[Run], label: Mapping[str, str], metric: str, sign: int) -> Configuration:
+    finished = [run for run in runs if run.state == FINISHED and run.kept]
     values = {metric: [run.kept[1] for run in finished if run.kept]}
     for name in REPORTED:
         known = all(name in run.test for run in finished)
         values[f"test/{name}"] = [run.test[name] for run in finished] if known else []
-    candidates = [(run.kept[1], run) for run in runs if run.checkpoint is not None and run.kept]
+    candidates = [(sign * run.kept[1], run) for run in runs if run.checkpoint is not None and run.kept]
     # Only checkpoints of finished and pruned runs are calibrated.
     candidates = [each for each in candidates if each[1].state in (FINISHED, PRUNED)] or candidates
-    best_value, best = (min if lower else max)(candidates, key=lambda each: each[0], default=(None, None))
-    return Configuration(
-        label=label,
-        runs=tuple(runs),
-        finished=finished,
-        scores={name: mean_interval(name, each) for name, each in values.items()},
-        best=best,
-        best_value=best_value,
-    )
+    best = min(candidates, key=lambda each: each[0], default=(0, None))[1]
+    scores = {name: mean_interval(name, each) for name, each in values.items()}
+    return Configuration(label=label, runs=tuple(runs), scores=scores, best=best)
 
 
 def mean_interval(name: str, values: Sequence[float]) -> Score:
@@ -189,25 +183,23 @@ def _table(comparison: Comparison, output: Path) -> list[list[str]]:
     head = [*comparison.columns, comparison.metric, "95 % interval", "seeds", *(f"test {name}" for name in REPORTED)]
     rows = [[*head, "best checkpoint"]]
     for each in comparison.configurations:
-        score = each.scores[comparison.metric]
-        value = "–" if score.value is None else f"{score.value:.4f}"
-        if score.value is None and each.best_value is not None:
-            value = f"({each.best_value:.4f})"
-        interval = "–" if score.low is None or score.high is None else f"{score.low:.4f} to {score.high:.4f}"
-        tests = [each.scores[f"test/{name}"].value for name in REPORTED]
-        test = ["–" if value is None else f"{value:.4f}" for value in tests]
-        rows.append([*each.label.values(), value, interval, str(len(each.finished)), *test, _checkpoint(each, output)])
+        score, *tests = each.scores.values()
+        value, best = _figure(score.value), _figure(each.best_value)
+        interval = "–" if score.low is None else f"{_figure(score.low)} to {_figure(score.high)}"
+        shown = [f"({best})" if value == "–" != best else value, interval, str(score.n)]
+        rows.append([*each.label.values(), *shown, *(_figure(test.value) for test in tests), _checkpoint(each, output)])
     return rows
 
 
 def _configuration_row(each: Configuration, comparison: Comparison, output: Path) -> dict[str, object]:
     """A row of ``comparison.csv``, by column."""
-    row = {**each.label, "seeds": len(each.finished), "metric": comparison.metric}
+    seeds = each.scores[comparison.metric].n
+    row = {**each.label, "seeds": seeds, "metric": comparison.metric}
     for name, score in each.scores.items():
         ends = ("mean", "low", "high") if name == comparison.metric else (name, f"{name}/low", f"{name}/high")
         row |= zip(ends, map(_rounded, (score.value, score.low, score.high)), strict=True)
     row |= {"best_value": _rounded(each.best_value), "best_checkpoint": _checkpoint(each, output)}
-    return row | {"runs": len(each.runs), "not_finished": len(each.runs) - len(each.finished)}
+    return row | {"runs": len(each.runs), "not_finished": len(each.runs) - seeds}
 
 
 def _run_row(run: Run, comparison: Comparison, output: Path) -> dict[str, object]:
@@ -228,6 +220,10 @@ def _csv(rows: Iterable[Mapping[str, object]]) -> str:
     return csv_text([every[0], *(row.values() for row in every)])
 
 
+def _figure(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4f}"
+
+
 def _rounded(value: float | None) -> object:
     return "" if value is None else round(value, 6)
 
@@ -237,6 +233,7 @@ def _checkpoint(each: Configuration, output: Path) -> str:
 
 
 _MAX_CONFIGURATIONS = 20
+_LINES = {"best": ("C0", 2.4, "-"), FINISHED: (INK, 1.0, "-"), PRUNED: ("C1", 1.0, "-")}
 
 
 def plot_means(comparison: Comparison) -> bytes | None:
@@ -259,7 +256,7 @@ def plot_means(comparison: Comparison) -> bytes | None:
         axes.set_yticks(range(len(shown)), [_title(each) for each in shown], fontsize=8.2)
         axes.set_ylim(len(shown) - 0.5, -0.5)
         axes.set_xlabel(f"{comparison.metric} of the kept epoch")
-        better = "lower" if comparison.lower_is_better else "higher"
+        better = "lower" if lower_is_better(comparison.metric) else "higher"
         subtitle = f"{comparison.title}. Bars: 95 % interval of the mean; open circles: runs that did not finish"
         return to_png(figure, f"{comparison.metric} by configuration ({better} is better)", subtitle)
 
@@ -276,25 +273,18 @@ def plot_curves(comparison: Comparison) -> bytes | None:
         axes = figure.add_subplot()
         labelled: set[str] = set()
         for run in sorted(shown, key=lambda each: each is best):
-            label, colour, width, line = _line(run, run is best)
+            kind = "best" if run is best else run.state if run.state in _LINES else "failed or unfinished"
+            colour, width, line = _LINES.get(kind, ("C2", 1.0, ":"))
             epochs, values = [epoch + 1 for epoch, _ in run.curve], [value for _, value in run.curve]
-            name = None if label in labelled else label
+            name = None if kind in labelled else kind
             axes.plot(epochs, values, color=colour, linewidth=width, linestyle=line, label=name)
             axes.plot(epochs[-1], values[-1], "." if run.state == FINISHED else "x", markersize=5, color=colour)
-            labelled.add(label)
+            labelled.add(kind)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.set_xlabel("epoch")
         axes.set_ylabel(comparison.metric)
         figure.legend(loc="outside lower center", ncols=4)
         return to_png(figure, "Validation curves", f"{comparison.title}. A cross ends a run that did not finish")
-
-
-def _line(run: Run, best: bool) -> tuple[str, str, float, str]:
-    if best:
-        return "best", "C0", 2.4, "-"
-    if run.state == FINISHED:
-        return "finished", INK, 1.0, "-"
-    return ("pruned", "C1", 1.0, "-") if run.state == PRUNED else ("failed or unfinished", "C2", 1.0, ":")
 
 
 def _title(configuration: Configuration) -> str:
