@@ -30,8 +30,8 @@ from emodet.errors import EmodetError, require
 from emodet.inference.detectors import Detector, make_detector
 from emodet.modelfile import model_path, read_model_file
 from emodet.training.assembly import build_data
-from emodet.training.console import quiet_lightning
 from emodet.training.folder import provenance
+from emodet.training.progress import quiet_lightning
 from emodet.training.ranks import set_threads
 from emodet.training.signals import Interrupted
 

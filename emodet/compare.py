@@ -6,9 +6,8 @@ Takes the folders of sweeps and runs, or folders that contain them, also of a sw
 from collections.abc import Sequence
 from pathlib import Path
 
-from emodet.installation import command_parser, exit_with
+from emodet.installation import command_parser, exit_status, exit_with
 from emodet.laboratory import require_laboratory
-from emodet.termination import exit_status
 
 _EXAMPLES = """\
 examples:

@@ -3,12 +3,15 @@
 import gc
 import os
 import re
+import signal
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from emodet.errors import nearest
+from emodet.errors import EmodetError, nearest
 
 if TYPE_CHECKING:
     import argparse
@@ -77,6 +80,37 @@ def version_of(distribution: str) -> str | None:
         return metadata.version(distribution)
     except metadata.PackageNotFoundError:
         return None
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM."""
+
+
+def exit_status(command: Callable[[], int]) -> int:
+    """Run an interactive command: its exit status, 2 after a user's mistake, 130 after Ctrl-C, 143 after SIGTERM.
+
+    SIGTERM cleans up as Ctrl-C does, which works even if SIGINT was ignored by inheritance. Outside the main thread,
+    signals are left alone.
+    """
+
+    def terminate(number: int, frame: FrameType | None) -> None:
+        raise Terminated
+
+    # Shells start background jobs with SIGINT ignored.
+    handlers = {signal.SIGTERM: terminate, signal.SIGINT: signal.default_int_handler}
+    if threading.current_thread() is not threading.main_thread():
+        handlers = {}
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    try:
+        return command()
+    except EmodetError as problem:
+        print(f"error: {problem}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt as stop:
+        return 143 if isinstance(stop, Terminated) else 130
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def exit_with(main: Callable[[], Any]) -> NoReturn:

@@ -32,9 +32,8 @@ from emodet.inference.rows import ROW_FORMATS, Progress, RowsError, RowWriter
 from emodet.inference.sinks import WindowClosed
 from emodet.inference.sources import RESULT_ENDINGS, Source, count_sources, find_sources, printable
 from emodet.inference.tracking import Smoothing
-from emodet.installation import command_parser, count, exit_with
+from emodet.installation import Terminated, command_parser, count, exit_status, exit_with
 from emodet.onnx_session import PROVIDERS
-from emodet.termination import Terminated, exit_status
 
 _EXAMPLES = """\
 examples:

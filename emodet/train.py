@@ -19,9 +19,9 @@ from hydra.core.hydra_config import HydraConfig
 
 from emodet.commands import command, without_none
 from emodet.training.assembly import build_classifier, build_data, build_trainer, check_settings
-from emodet.training.console import quiet_lightning
 from emodet.training.folder import RunFolder
 from emodet.training.loggers import build_loggers, closing
+from emodet.training.progress import quiet_lightning
 from emodet.training.ranks import leave_process_group, rank, rank_arguments, set_threads
 from emodet.training.resume import batch_size_for, require_same_net, resumed_arguments, was_requeued
 from emodet.training.run import describe_run, draw_curves, finish_run, outcome_noted

@@ -30,7 +30,7 @@ LIGHT = (
         "emodet.emotions",
     ),
     *("emodet.palette", "emodet.preprocessing", "emodet.images", "emodet.onnx_session"),
-    *("emodet.modelinfo", "emodet.modelfile", "emodet.termination"),
+    *("emodet.modelinfo", "emodet.modelfile"),
 )
 # Imported inside the one function that needs it: to write a model file, to write rows as Parquet, to make a data frame.
 DEFERRED = {

@@ -21,8 +21,7 @@ from typing import TYPE_CHECKING
 
 from emodet.app.settings import LOOPBACK, Limits, Settings
 from emodet.errors import EmodetError, os_errors
-from emodet.installation import command_parser, count, exit_with, install, named
-from emodet.termination import exit_status
+from emodet.installation import command_parser, count, exit_status, exit_with, install, named
 
 if TYPE_CHECKING:
     from fastapi import FastAPI

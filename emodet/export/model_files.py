@@ -16,9 +16,8 @@ from emodet.evaluation.calibration import confidence_for
 from emodet.evaluation.outputs import predict_split, to_predictions
 from emodet.evaluation.scores import Evaluation, evaluate_predictions
 from emodet.export import parity
-from emodet.export.graph import to_onnx, torch_outputs
+from emodet.export.graph import calibration_rows, quantise, to_onnx, torch_outputs
 from emodet.export.parity import ParityReport
-from emodet.export.quantisation import calibration_rows, quantise
 from emodet.files import sha256_of, write_atomically
 from emodet.modelfile import ModelFile, ModelInfo, Precision, model_file_bytes, write_model_file
 from emodet.models.classifier import EmotionClassifier

@@ -28,12 +28,12 @@ from emodet.models.extras import Distillation, Mixup, ProgressiveSizes, Sharpnes
 from emodet.models.metrics import monitored_names
 from emodet.models.nets import build_net
 from emodet.models.optimization import build_scheduler
-from emodet.models.precision import default_precision
 from emodet.synthetic.releases import write_release
 from emodet.training.checkpoints import AtomicCheckpointIO
 from emodet.training.folder import RunFolder
 from emodet.training.mixed_settings import merged_sources, resolved_sources
 from emodet.training.progress import ProgressBar
+from emodet.training.ranks import default_precision
 from emodet.training.signals import StopOnSignal
 
 log = logging.getLogger(__name__)

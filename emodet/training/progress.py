@@ -1,7 +1,8 @@
-"""One line per epoch, on the console and in ``train.log``, and a progress bar on terminals."""
+"""What a training shows: a line per epoch, on the console and in ``train.log``; on terminals a progress bar."""
 
 import logging
 import sys
+import warnings
 from datetime import timedelta
 from time import perf_counter
 from typing import Any
@@ -14,6 +15,28 @@ from tqdm import tqdm
 from emodet.training.callbacks import BestCheckpoint
 
 log = logging.getLogger(__name__)
+
+# Messages and warnings of Lightning that do not help a user.
+_MESSAGES = (
+    "💡 Tip",
+    "Initializing distributed",
+    "-" * 100,
+    "TPU available",
+    "Loading `train_dataloader` to estimate",
+)
+
+_WARNINGS = (
+    # Lightning's own use of a deprecated torch function.
+    r".*isinstance\(treespec, LeafSpec\)",
+    # Everything is logged once an epoch; nothing waits for the interval.
+    r".*is smaller than the logging interval",
+    # The order of the faces is a function of the epoch and the batch: see `emodet.data.splits.TrainingBatches`.
+    r".*your dataloader is not resumable",
+    # torchmetrics has summed over all processes already.
+    r"It is recommended to use `self\.log\(.*sync_dist=True",
+    # A resumed run, and two checkpoints that share a folder.
+    r"Checkpoint directory .* exists and is not empty",
+)
 
 
 class ProgressBar(TQDMProgressBar):
@@ -76,3 +99,18 @@ def _best_score(trainer: L.Trainer) -> float | None:
     if not isinstance(best, BestCheckpoint) or best.keep != "best" or best.best_model_score is None:
         return None
     return float(best.best_model_score)
+
+
+def quiet_lightning() -> None:
+    """Filter messages and warnings of Lightning that do not help a user; may be called more than once."""
+    fabric = "lightning.fabric.utilities"
+    for name in ("lightning.pytorch.utilities.rank_zero", f"{fabric}.rank_zero", f"{fabric}.distributed"):
+        logger = logging.getLogger(name)
+        if _is_of_use not in logger.filters:
+            logger.addFilter(_is_of_use)
+    for pattern in _WARNINGS:
+        warnings.filterwarnings("ignore", pattern)
+
+
+def _is_of_use(record: logging.LogRecord) -> bool:
+    return not record.getMessage().startswith(_MESSAGES)

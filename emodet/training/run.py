@@ -1,4 +1,4 @@
-"""What a training run writes into its folder before and after `Trainer.fit`."""
+"""What a training run does before and after `Trainer.fit`: it describes, calibrates, evaluates and writes."""
 
 import logging
 import math
@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from typing import Any
 
 import cv2
@@ -14,9 +15,12 @@ import numpy as np
 import torch
 from hydra.core.hydra_config import HydraConfig
 
+from emodet.arrays import Float64, Int64, UInt8
 from emodet.data.datamodule import EmotionDataModule
 from emodet.errors import EmodetError
-from emodet.evaluation.outputs import predict_split, to_predictions
+from emodet.evaluation.calibration import fit_temperature, fit_temperature_by_sharpness
+from emodet.evaluation.corruptions import CORRUPTIONS, corrupt
+from emodet.evaluation.outputs import SplitOutputs, predict_split, to_predictions
 from emodet.evaluation.pages import contact_sheet
 from emodet.evaluation.plots import plot_curves
 from emodet.evaluation.report import report
@@ -24,14 +28,19 @@ from emodet.evaluation.table import format_table
 from emodet.export.model_files import write_model_of_run
 from emodet.models.classifier import EmotionClassifier
 from emodet.models.nets import net_cost
-from emodet.training.calibrate import calibrate
+from emodet.models.sharpness import sharpness
 from emodet.training.checkpoints import load_classifier, set_temperature, write_weights
 from emodet.training.folder import RunFolder, now, provenance
 from emodet.training.ranks import rank
-from emodet.training.run_logger import run_loggers
+from emodet.training.run_logger import Result, run_loggers
 from emodet.training.trained import Trained, load_trained
 
 log = logging.getLogger(__name__)
+
+CLEAN = "clean"
+CORRUPTED = ("blur", "noise", "JPEG", "down-scaling")
+"""What ``sharpness`` is fitted on besides clean faces, at the harshest level: a blurred and a noisy end. Clean faces
+weigh as much as all of these."""
 
 _FEW_FACES = 100
 
@@ -128,6 +137,50 @@ def draw_curves(run: RunFolder) -> None:
         log.warning("no curves were drawn: %s", problem)
 
 
+def calibrate(classifier: EmotionClassifier, data: EmotionDataModule, method: str) -> SplitOutputs:
+    """Fit on val and set the classifier's buffers; `method` is ``temperature``, ``sharpness`` or ``none``.
+
+    Returns the outputs on val, before temperature.
+    """
+    classifier.temperature_slope.zero_()
+    if method != "sharpness":
+        clean = predict_split(classifier, data, "val")
+        classifier.temperature.fill_(1.0 if method == "none" else fit_temperature(clean.logits, clean.emotion))
+        return clean
+    found = {CLEAN: outputs_with_sharpness(classifier, data)}
+    for name in CORRUPTED:
+        found[name] = outputs_with_sharpness(classifier, data, name, CORRUPTIONS[name].levels[-1])
+    clean, of_clean = found[CLEAN]
+    temperature, b, c = fit_temperature_by_sharpness(
+        np.concatenate([outputs.logits for outputs, _ in found.values()]),
+        np.concatenate([outputs.emotion for outputs, _ in found.values()]),
+        np.concatenate([q for _, q in found.values()]),
+        np.concatenate([np.full(len(q), len(CORRUPTED) if name == CLEAN else 1.0) for name, (_, q) in found.items()]),
+    )
+    classifier.temperature.fill_(temperature)
+    classifier.temperature_slope.copy_(torch.tensor([b, c]))
+    relative = np.exp(b * of_clean + c * of_clean**2)[:, None]
+    return replace(clean, logits=(clean.logits / relative).astype(np.float32))
+
+
+def outputs_with_sharpness(
+    classifier: EmotionClassifier, data: EmotionDataModule, corruption: str = CLEAN, level: float = 0.0
+) -> tuple[SplitOutputs, Float64]:
+    """Outputs on val, and the sharpness of its crops, float64 (N,); with a corruption, at one of its levels."""
+    found: list[Float64] = []
+
+    def transform(crops: UInt8, index: Int64) -> UInt8:
+        if corruption != CLEAN:
+            crops = corrupt(crops, index, CORRUPTIONS[corruption], level)
+        with torch.inference_mode():
+            x = classifier.normalise(torch.from_numpy(crops).to(classifier.device))
+            found.append(sharpness(x).double().cpu().numpy())
+        return crops
+
+    outputs = predict_split(classifier, data, "val", transform=transform)
+    return outputs, np.concatenate(found)
+
+
 def finish_run(run: RunFolder, data: EmotionDataModule, trainer: L.Trainer, training: Mapping[str, Any]) -> float:
     """Calibrate the best checkpoint on val, evaluate it on val and test, write plain weights with their card.
 
@@ -147,27 +200,26 @@ def finish_run(run: RunFolder, data: EmotionDataModule, trainer: L.Trainer, trai
     chosen = calibrate(classifier, data, training["calibration"])
     temperature, slope = classifier.temperature.item(), classifier.temperature_slope.tolist()
     set_temperature(run.best, temperature, slope)
-    results: dict[str, Any] = {}
+    results: dict[str, Result] = {}
     details = {"checkpoint": str(run.best), **{key: run.facts()[key] for key in ("commit", "seed")}}
     both_are_one = np.array_equal(data.splits.val, data.splits.test)
     for split in ("test",) if both_are_one else ("val", "test"):
         outputs = chosen if split == "val" or both_are_one else predict_split(classifier, data, split)
         evaluation = report(outputs, data, temperature, run.path / f"evaluation-{split}", details)
-        results[split] = evaluation.metrics()
+        results[split] = evaluation, to_predictions(outputs, data, temperature), outputs.index
         print(format_table(evaluation), end="\n\n")
         if len(outputs.index) < _FEW_FACES:
             print(f"{len(outputs.index)} faces were measured: too few for figures that mean much (see the intervals)\n")
-        for run_logger in run_loggers(trainer):
-            run_logger.log_evaluation(split, evaluation, to_predictions(outputs, data, temperature), outputs.index)
-    run.write_facts({"temperature": temperature, "temperature_slope": slope, "results": results, "ended": now()})
+    metrics = {split: evaluation.metrics() for split, (evaluation, *_) in results.items()}
+    run.write_facts({"temperature": temperature, "temperature_slope": slope, "results": metrics, "ended": now()})
     trained = load_trained(run.best)
     write_weights(trained.classifier, trained.card, run.path / "weights.pt")
     rate = run.facts().get("faces_per_second")
     files = write_model_of_run(trained, data, run.path / "model") if training["export"] else []
+    scores = {"temperature": temperature, "faces_per_second": rate, f"selected/{monitor}": score}
+    about = {"temperature": temperature, "metrics": trained.card.metrics, "fingerprint": data.fingerprint}
     for run_logger in run_loggers(trainer):
-        run_logger.log_scores({"temperature": temperature, "faces_per_second": rate, f"selected/{monitor}": score})
-        about = {"temperature": temperature, "metrics": trained.card.metrics, "fingerprint": data.fingerprint}
-        run_logger.log_checkpoint(run.best, about)
+        run_logger.log_results(results, scores, run.best, about)
     if rate is not None:
         print(f"trained at:  {rate:,.1f} faces/s, median of the epochs")
     print(f"run folder:  {run.path}\ncheckpoint:  {run.best}\nreport:      {run.path / 'evaluation-test/report.html'}")

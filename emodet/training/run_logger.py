@@ -11,7 +11,7 @@ import numpy as np
 import yaml
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 
-from emodet.arrays import Int64, UInt8
+from emodet.arrays import Int64
 from emodet.data.mixed import MixedPack
 from emodet.data.pack import Pack
 from emodet.errors import EmodetError
@@ -22,6 +22,9 @@ from emodet.evaluation.scores import Evaluation
 from emodet.training.folder import RunFolder
 
 log = logging.getLogger(__name__)
+
+Result = tuple[Evaluation, Predictions, Int64]
+"""Of a split: its evaluation, what was predicted, and the faces' positions in the pack, int64 (N,)."""
 
 _WORST = 32
 # Readers of a user's own pictures; every other data set has an owner with terms.
@@ -46,7 +49,6 @@ class RunLogger(L.Callback):
         self._loggers: list[Logger] = []
         self._pack: Pack | None = None
         self._config: dict[str, Any] = {}
-        self._scores: dict[str, float] = {}
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         pack: Pack | None = getattr(trainer.datamodule, "pack", None)  # type: ignore[attr-defined]
@@ -64,54 +66,61 @@ class RunLogger(L.Callback):
             logger.log_hyperparams(self._config)
         sheet = cv2.imread(str(run.path / "augmentation.png"), cv2.IMREAD_COLOR_RGB)
         if self._pack is not None and sheet is not None:
-            self._log_image("augmentation", np.asarray(sheet, np.uint8))
+            self._log_image("augmentation", sheet)
 
-    def log_evaluation(self, split: str, evaluation: Evaluation, predictions: Predictions, index: Int64) -> None:
-        """Log figures and tables of the best epoch's evaluation; its scores follow with `log_scores`.
+    def log_results(
+        self,
+        results: Mapping[str, Result],
+        scores: Mapping[str, float | None],
+        checkpoint: Path,
+        about: Mapping[str, Any],
+    ) -> None:
+        """Log final scores, figures and tables of the best epoch by split, and with wandb its checkpoint.
 
-        `index`, int64 (N,), holds the positions of the faces in the pack.
+        `scores` are further ones, of which undefined ones are left out; `about` describes the checkpoint.
         """
-        prefix = "test" if split == "test" else f"final/{split}"  # val/ has the epochs' metrics
-        self._scores |= final_scores(prefix, evaluation)
-        if not self._loggers:
-            return
-        worst = worst_errors(predictions, _WORST)
-        errors = [error_row(predictions, number) for number in worst.tolist()]
-        figures = _figures(evaluation, predictions)
-        if self._pack is not None and errors:
-            figures["worst_errors"] = error_sheet(errors, self._pack.images(index[worst]))
-        for name, figure in figures.items():
-            self._log_image(f"{prefix}/{name}", figure)
-        for logger in self._loggers:
-            if isinstance(logger, WandbLogger):
-                for name, (columns, rows) in _tables(evaluation, errors).items():
-                    logger.log_table(f"{prefix}/{name}", columns=columns, data=rows)
-
-    def log_scores(self, scores: Mapping[str, float | None]) -> None:
-        """Log final scores by name: `scores`, and those of the evaluations before."""
-        known = {name: value for name, value in scores.items() if value is not None} | self._scores
-        if not any(name.startswith("final/val/") for name in known):
-            # Both splits are the same faces; runs are compared by the val split's.
-            known |= {name.replace("test/", "final/val/", 1): value for name, value in self._scores.items()}
+        known = {name: value for name, value in scores.items() if value is not None}
+        for split, (evaluation, predictions, index) in results.items():
+            prefix = "test" if split == "test" else f"final/{split}"  # val/ has the epochs' metrics
+            # Where both splits are the same faces, it is their val score that compares runs.
+            for each in (prefix,) if "val" in results else (prefix, "final/val"):
+                known |= final_scores(each, evaluation)
+            if self._loggers:
+                self._log_evaluation(prefix, evaluation, predictions, index)
         for logger in self._loggers:
             if isinstance(logger, WandbLogger):
                 logger.experiment.summary.update(known)
+                if self.artifacts:
+                    import wandb
+
+                    artifact = wandb.Artifact(f"checkpoint-{logger.experiment.id}", "model", metadata=dict(about))
+                    artifact.add_file(str(checkpoint))
+                    logger.experiment.log_artifact(artifact, aliases=["latest", "best"])
             elif isinstance(logger, TensorBoardLogger):
                 logger.log_hyperparams(self._config, known, 0)
             else:
                 logger.log_metrics(known)
 
-    def log_checkpoint(self, file: Path, metadata: Mapping[str, Any]) -> None:
-        """Log the best checkpoint as a wandb artifact."""
-        for logger in self._loggers if self.artifacts else ():
+    def _log_evaluation(self, prefix: str, evaluation: Evaluation, predictions: Predictions, index: Int64) -> None:
+        worst = worst_errors(predictions, _WORST)
+        errors = [error_row(predictions, number) for number in worst.tolist()]
+        figures = {
+            "confusion_matrix": plot_confusion(evaluation),
+            "reliability": plot_reliability(evaluation),
+            "recall_by_class": plot_per_class(evaluation),
+        }
+        if evaluation.dimensions:
+            figures["valence_arousal"] = plot_valence_arousal(predictions, evaluation)
+        for name, png in figures.items():
+            self._log_image(f"{prefix}/{name}", cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR_RGB))
+        if self._pack is not None and errors:
+            self._log_image(f"{prefix}/worst_errors", error_sheet(errors, self._pack.images(index[worst])))
+        for logger in self._loggers:
             if isinstance(logger, WandbLogger):
-                import wandb
+                for name, (columns, rows) in _tables(evaluation, errors).items():
+                    logger.log_table(f"{prefix}/{name}", columns=columns, data=rows)
 
-                artifact = wandb.Artifact(f"checkpoint-{logger.experiment.id}", "model", metadata=dict(metadata))
-                artifact.add_file(str(file))
-                logger.experiment.log_artifact(artifact, aliases=["latest", "best"])
-
-    def _log_image(self, name: str, image: UInt8) -> None:
+    def _log_image(self, name: str, image: Any) -> None:
         for logger in self._loggers:
             if isinstance(logger, WandbLogger):
                 logger.log_image(name, [image])
@@ -168,20 +177,6 @@ def may_show_pictures(choice: bool | str, pack: Pack) -> bool:
     titles = ", ".join(str(manifest.get("title")) for manifest in closed)
     log.warning("%s=true: faces of this data (%s) WILL BE SENT to the logger, on your responsibility", key, titles)
     return True
-
-
-def _figures(evaluation: Evaluation, predictions: Predictions) -> dict[str, UInt8]:
-    plots = {
-        "confusion_matrix": plot_confusion(evaluation),
-        "reliability": plot_reliability(evaluation),
-        "recall_by_class": plot_per_class(evaluation),
-    }
-    if evaluation.dimensions:
-        plots["valence_arousal"] = plot_valence_arousal(predictions, evaluation)
-    return {
-        name: np.asarray(cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR_RGB), np.uint8)
-        for name, png in plots.items()
-    }
 
 
 def _tables(

@@ -17,9 +17,8 @@ import torch
 
 from emodet.evaluation.calibration import softmax
 from emodet.evaluation.outputs import predict_split
-from emodet.export.graph import to_onnx
+from emodet.export.graph import calibration_rows, quantise, to_onnx
 from emodet.export.parity import machine, measure_speed
-from emodet.export.quantisation import calibration_rows, quantise
 from emodet.modelfile import read_model_file, write_model_file
 from emodet.training.assembly import build_data
 from emodet.training.trained import load_trained

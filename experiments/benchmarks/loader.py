@@ -28,7 +28,7 @@ from emodet.data.datamodule import EmotionDataModule
 from emodet.data.sources import Source
 from emodet.models.classifier import EmotionClassifier
 from emodet.synthetic.releases import write_release
-from emodet.training.console import quiet_lightning
+from emodet.training.progress import quiet_lightning
 
 FACES = {"train": 3000, "val": 64, "test": 64}
 

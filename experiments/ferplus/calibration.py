@@ -22,7 +22,7 @@ from emodet.evaluation.calibration import (
 )
 from emodet.evaluation.corruptions import CORRUPTIONS
 from emodet.evaluation.outputs import predict_split
-from emodet.training.calibrate import CLEAN, CORRUPTED, outputs_with_sharpness
+from emodet.training.run import CLEAN, CORRUPTED, outputs_with_sharpness
 from emodet.training.trained import load_trained
 
 

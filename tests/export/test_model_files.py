@@ -13,9 +13,8 @@ from made_teachers import made_classifier
 from onnx import TensorProto, helper, numpy_helper
 
 from emodet.errors import EmodetError
-from emodet.export.graph import OPSET, ProbabilityGraph, to_onnx
+from emodet.export.graph import OPSET, ProbabilityGraph, quantise, to_onnx, trunk_nodes
 from emodet.export.model_files import drawn_crops
-from emodet.export.quantisation import quantise, trunk_nodes
 from emodet.synthetic.faces import draw_face
 
 

@@ -23,10 +23,10 @@ from emodet.inference.pipeline import SCORE_TO_HIDE
 from emodet.inference.recognizer import BALANCE
 from emodet.inference.rows import row_columns
 from emodet.inference.tracking import DETECT_EVERY, PATIENCE_S, Smoothing
+from emodet.installation import exit_status
 from emodet.modelfile import DEFAULT_MODEL, ModelFile, model_path, read_model_file
 from emodet.palette import UNCERTAIN_COLOUR, class_colours
 from emodet.preprocessing import Preprocessing
-from emodet.termination import exit_status
 
 # Size of the face search in camera frames, in pixels along the longer side; in one thread of WebAssembly it takes half
 # the time of that for videos.
