@@ -4,9 +4,8 @@ import re
 import secrets
 import shutil
 import time
-from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Timer
@@ -15,7 +14,7 @@ from emodet.app.errors import ApiError, busy
 from emodet.app.processes import Process, ProcessEnded
 from emodet.app.schema import VideoFiles, VideoOptions, VideoStatus
 from emodet.app.settings import Limits
-from emodet.app.video_work import RESULTS, Progress, VideoTooLongError, Work, recognise
+from emodet.app.video_work import RESULTS, VideoTooLongError, Work, recognise
 from emodet.errors import EmodetError
 from emodet.inference.pipeline import StreamOptions
 from emodet.inference.recognizer import Recognizer
@@ -32,7 +31,6 @@ class VideoJob:
     work: Work
     status: VideoStatus
     process: Process | None = None  # while the video is being uploaded
-    emotions: Counter[str] = field(default_factory=Counter)
     deleted: bool = False
     deletion: Timer | None = None  # starts when it ends
 
@@ -53,13 +51,15 @@ class VideoJob:
 
     def snapshot(self) -> VideoStatus:
         """The present status."""
-        status = self.status.model_copy(update={"emotions": dict(self.emotions.most_common())})
-        status.faces = status.rows = self.emotions.total()
+        status = self.status
         done, total = status.frames_done, status.frames_total
-        status.progress = 1.0 if status.state == "done" else min(1.0, done / total) if total else None
-        addresses = {key: f"v1/videos/{status.id}/{name}" for key, name in RESULTS.items() if self.result(name)}
-        status.files = VideoFiles(**addresses)
-        return status
+        progress = 1.0 if status.state == "done" else min(1.0, done / total) if total else None
+        addresses = {key: f"v1/videos/{status.id}/{name}" for key, (name, _) in RESULTS.items() if self.result(name)}
+        return status.model_copy(update={"progress": progress, "files": VideoFiles(**addresses)})
+
+    def update(self, **fields: object) -> None:
+        """Set fields of the status."""
+        self.status = self.status.model_copy(update=fields)
 
 
 class VideoJobs:
@@ -107,7 +107,7 @@ class VideoJobs:
             facts = job.process.receive(self._limits.open_seconds)
         except (TimeoutError, EmodetError) as problem:
             raise self._error(problem, job) from None
-        job.status = job.status.model_copy(update=facts)
+        job.update(**facts)
         waiting = job.snapshot()
         self._thread.submit(self._run, job, job.process)
         return waiting
@@ -143,28 +143,25 @@ class VideoJobs:
 
     def _run(self, job: VideoJob, process: Process) -> None:
         """Recognise a video, and update its status until the end."""
-        limits, status, error = self._limits, job.status, None
-        status.state = "running"
+        limits, error = self._limits, None
+        job.update(state="running")
         pause = limits.frame_seconds + job.work.options.every * _SKIPPED_S
         end = time.monotonic() + limits.recognise_seconds
-        progress: Progress | None
         try:
             process.send(job.work)
-            while (progress := process.receive(max(0.0, min(pause, end - time.monotonic())))) is not None:
-                status.frames_done, status.frames_per_second, emotions = progress
-                job.emotions.update(emotions)
+            while (fields := process.receive(max(0.0, min(pause, end - time.monotonic())))) is not None:
+                job.update(**fields)
         except (TimeoutError, EmodetError) as problem:
             error = self._error(problem, job).problem
         process.close()
         job.upload.unlink(missing_ok=True)
         kept = timedelta(seconds=limits.keep_seconds)
-        status.expires_at = (datetime.now(UTC) + kept).isoformat(timespec="seconds")
         if not job.deleted:
             job.deletion = Timer(kept.total_seconds(), self.delete, (job,))
             job.deletion.daemon = True
             job.deletion.start()
-        status.error = error
-        status.state = "done" if error is None else "failed"
+        expires_at = (datetime.now(UTC) + kept).isoformat(timespec="seconds")
+        job.update(state="failed" if error else "done", error=error, expires_at=expires_at)
 
     def _error(self, problem: Exception, job: VideoJob) -> ApiError:
         """Why an uploaded video is refused, or its recognition ended early."""

@@ -22,13 +22,7 @@ from emodet.app.video_work import RESULTS
 
 _POLL_S, _PROGRESS_S = 0.1, 0.25
 _CHUNK = 65_536
-_MEDIA_TYPES = {
-    "annotated.mp4": "video/mp4",
-    "rows.csv": "text/csv",
-    "rows.jsonl": "application/jsonl",
-    "timeline.png": "image/png",
-    "timeline": "application/json",
-}
+_MEDIA_TYPES = dict(RESULTS.values())
 _TYPES = {
     kind: {"schema": {"type": "object" if kind.endswith("/json") else "string"}} for kind in _MEDIA_TYPES.values()
 }
@@ -97,7 +91,7 @@ async def video_events(
     after them. The last event is `done` or `failed`, with the status.
     """
     position = int(last_event_id) if last_event_id.isdecimal() and len(last_event_id) < 19 else 0
-    path = job.folder / RESULTS["rows_jsonl"]
+    path = job.folder / RESULTS["rows_jsonl"][0]
     sent, sent_s = "", 0.0
     while not job.deleted:
         ended = job.ended  # read before the rows, which are complete if it is true

@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections import Counter
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import NamedTuple
@@ -15,13 +16,13 @@ from emodet.inference.sinks import AnnotatedVideoSink, RowSink, Sink, TimelineSi
 from emodet.inference.video_reader import VideoReader
 
 RESULTS = {
-    "annotated": "annotated.mp4",
-    "rows_csv": "rows.csv",
-    "rows_jsonl": "rows.jsonl",
-    "timeline": "timeline",
-    "timeline_png": "timeline.png",
+    "annotated": ("annotated.mp4", "video/mp4"),
+    "rows_csv": ("rows.csv", "text/csv"),
+    "rows_jsonl": ("rows.jsonl", "application/jsonl"),
+    "timeline_png": ("timeline.png", "image/png"),
+    "timeline": ("timeline", "application/json"),
 }
-"""Field of `emodet.app.schema.VideoFiles` to the name of the file, which is also the end of its URL."""
+"""Field of `emodet.app.schema.VideoFiles` to name and media type; the name is also the end of the URL."""
 
 
 class VideoTooLongError(EmodetError):
@@ -37,14 +38,10 @@ class Work(NamedTuple):
     folder: Path
 
 
-Progress = tuple[int, float, tuple[str, ...]]
-"""After a frame: how many are done, how many per second, and the emotions of its faces."""
-
-
 def recognise(pipe: Connection, path: Path, limits: Limits) -> None:
     """Open a video and send what its header says, as fields of `emodet.app.schema.VideoStatus`.
 
-    Then receive `Work`, send `Progress` after each frame, and None at the end. Results up to an error are kept.
+    Then receive `Work`, send more fields after each frame, and None at the end. Results up to an error are kept.
     `VideoTooLongError` if it exceeds the limits; `EmodetError` if it is no video, has too large frames, or is cut off.
     """
     video = VideoReader(path, max_pixels=limits.pixels)
@@ -54,7 +51,7 @@ def recognise(pipe: Connection, path: Path, limits: Limits) -> None:
     facts = {"frame_rate": video.frame_rate, "duration_s": seconds, "frames_total": frames or None}
     pipe.send(facts | dict(zip(("width", "height"), video.size, strict=True)))
     recognizer, options, annotate, folder = pipe.recv()
-    names, paths = recognizer.model.info.class_names, {key: folder / name for key, name in RESULTS.items()}
+    names, paths = recognizer.model.info.class_names, {key: folder / name for key, (name, _) in RESULTS.items()}
     with (
         RowWriter("jsonl", paths["rows_jsonl"], names) as lines,
         RowWriter("csv", paths["rows_csv"], names) as table,
@@ -75,14 +72,14 @@ class _ProgressSink(Sink):
     """Sends the progress, and enforces the limits."""
 
     def __init__(self, pipe: Connection, limits: Limits) -> None:
-        super().__init__()
         self._pipe, self._limits, self._started = pipe, limits, time.perf_counter()
+        self._emotions: Counter[str] = Counter()
 
     def write(self, result: FrameResult) -> None:
         frame = result.frame
         if frame.time_s > self._limits.video_seconds or frame.index >= self._limits.video_frames:
             raise VideoTooLongError("too long")
-        rate = (frame.index + 1) / max(1e-6, time.perf_counter() - self._started)
-        emotions = tuple(face.emotion for face in result.faces) if result.fresh else ()
-        progress: Progress = (frame.index + 1, round(rate, 2), emotions)
-        self._pipe.send(progress)
+        self._emotions.update(face.emotion for face in (result.faces if result.fresh else ()))
+        rate, rows = (frame.index + 1) / max(1e-6, time.perf_counter() - self._started), self._emotions.total()
+        counts = {"faces": rows, "rows": rows, "emotions": dict(self._emotions.most_common())}
+        self._pipe.send(counts | {"frames_done": frame.index + 1, "frames_per_second": round(rate, 2)})

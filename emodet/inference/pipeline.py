@@ -97,6 +97,13 @@ def recognise_video(
     Decoding and recognition each have a thread; closing the iterator ends them. `EmodetError` if the video breaks off.
     """
     options = options or StreamOptions()
+    threshold = recognizer.detector.min_score
+    stream = FaceStream(
+        recognizer,
+        smoothing=options.smoothing,
+        detect_every=1 if options.hide else DETECT_EVERY,
+        min_score=min(SCORE_TO_HIDE, threshold) if options.hide else None,
+    )
     step, close = options.every, None
     if isinstance(video, LiveVideo):
         frames, close = iter(video), video.close  # the thread may be waiting for a camera
@@ -104,45 +111,29 @@ def recognise_video(
         frames = read_ahead(video.frames())
     else:
         frames, step = read_ahead(video.frames(step)), 1  # others are not even converted
-    results = _results(recognizer, frames, options, step=step, all_frames=all_frames, live=close is not None)
-    return read_ahead(results, capacity=2, before_close=close)
 
+    def results() -> Generator[FrameResult, None, None]:
+        meter = Meter()
+        faces: tuple[Face, ...] = ()
+        maps: tuple[HeatMap, ...] | None = None
+        started = done = 0.0
+        with closing(frames):
+            for number, frame in enumerate(frames):
+                fresh = number % step == 0
+                if fresh:
+                    started = time.perf_counter()
+                    found = stream.step(frame.image_rgb, frame.time_s)
+                    done = time.perf_counter()
+                    meter.add(done - (started if close is None else frame.taken_s))
+                    faces = tuple(face for face in found if face.detection_score >= threshold)
+                    if options.explain:
+                        maps = heat_maps(recognizer, frame.image_rgb, faces, at_most=_EXPLAINED)
+                elif not all_frames:
+                    continue
+                elif options.hide:
+                    stream.locate(frame.image_rgb, frame.time_s)
+                hidden = tuple(track.detection.box for track in stream.tracks) if options.hide else None
+                note = meter.note if options.note else ""
+                yield FrameResult(frame, faces, hidden, maps, fresh, done - started, done - frame.taken_s, note)
 
-def _results(
-    recognizer: Recognizer,
-    frames: Generator[Frame, None, None],
-    options: StreamOptions,
-    *,
-    step: int,
-    all_frames: bool,
-    live: bool,
-) -> Generator[FrameResult, None, None]:
-    min_score = recognizer.detector.min_score
-    stream = FaceStream(
-        recognizer,
-        smoothing=options.smoothing,
-        detect_every=1 if options.hide else DETECT_EVERY,
-        min_score=min(SCORE_TO_HIDE, min_score) if options.hide else None,
-    )
-    meter = Meter()
-    faces: tuple[Face, ...] = ()
-    maps: tuple[HeatMap, ...] | None = None
-    started = done = 0.0
-    with closing(frames):
-        for number, frame in enumerate(frames):
-            fresh = number % step == 0
-            if fresh:
-                started = time.perf_counter()
-                found = stream.step(frame.image_rgb, frame.time_s)
-                done = time.perf_counter()
-                meter.add(done - (frame.taken_s if live else started))
-                faces = tuple(face for face in found if face.detection_score >= min_score)
-                if options.explain:
-                    maps = heat_maps(recognizer, frame.image_rgb, faces, at_most=_EXPLAINED)
-            elif not all_frames:
-                continue
-            elif options.hide:
-                stream.locate(frame.image_rgb, frame.time_s)
-            hidden = tuple(track.detection.box for track in stream.tracks) if options.hide else None
-            note = meter.note if options.note else ""
-            yield FrameResult(frame, faces, hidden, maps, fresh, done - started, done - frame.taken_s, note)
+    return read_ahead(results(), capacity=2, before_close=close)

@@ -28,9 +28,7 @@ class Sink:
     """Takes the results of one video; a context manager. Subclasses override `write` and, if needed, `close`."""
 
     every_frame = False  # whether it also needs the frames that are not recognised
-
-    def __init__(self) -> None:
-        self.files: list[Path] = []  # what has been written when it is closed
+    files: Sequence[Path] = ()  # what has been written when it is closed
 
     def __enter__(self) -> "Sink":
         return self
@@ -48,18 +46,16 @@ class Sink:
 
 
 class RowSink(Sink):
-    """Writes a row per face of each recognised frame. The writer stays open for further videos."""
+    """Writes a row per face of each recognised frame. The writers stay open for further videos."""
 
     def __init__(self, writers: Sequence[RowWriter], source: str) -> None:
-        super().__init__()
         self._writers, self._source = writers, source
 
     def write(self, result: "FrameResult") -> None:
-        if result.fresh:
-            for place, face in enumerate(result.faces):
-                row = face_row(self._source, result.frame.index, result.frame.time_s, place, face)
-                for writer in self._writers:
-                    writer.write(row)
+        for place, face in enumerate(result.faces if result.fresh else ()):
+            row = face_row(self._source, result.frame.index, result.frame.time_s, place, face)
+            for writer in self._writers:
+                writer.write(row)
 
 
 class AnnotatedVideoSink(Sink):
@@ -68,7 +64,6 @@ class AnnotatedVideoSink(Sink):
     every_frame = True
 
     def __init__(self, path: Path, video: VideoReader | LiveVideo) -> None:
-        super().__init__()
         self._path, self._video = path, video
         self._writer: VideoWriter | None = None
 
@@ -85,14 +80,13 @@ class AnnotatedVideoSink(Sink):
     def close(self, *, complete: bool) -> None:
         if self._writer is not None:
             self._writer.close(rest_of_sound=complete)
-            self.files.append(self._path)
+            self.files = [self._path]
 
 
 class TimelineSink(Sink):
     """Draws emotion over time, one line per track, from its `timeline`."""
 
     def __init__(self, path: Path, class_names: Sequence[str], title: str) -> None:
-        super().__init__()
         self._path, self._title = path, title
         self.timeline = Timeline(class_names)
 
