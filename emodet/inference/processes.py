@@ -42,66 +42,53 @@ def recognise_in_processes(
     Raises:
         EmodetError: An input is neither image nor video file, five processes in a row died, or the disk is full.
     """
-    groups = _groups(sources)
-    waiting: dict[Future[list[Recognised]], list[Source]] = {}
     with tempfile.TemporaryDirectory(prefix="emodet-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
         # As an argument, its megabytes would hold up the start of each process until the one before has read them.
         copy = dataclasses.replace(batch, rows=None, show=False, quiet=True)
         (folder / "batch").write_bytes(pickle.dumps(copy))
-        pool = _pool(count, folder, threads)
-        try:
-            while True:
-                while len(waiting) < 2 * count and (group := next(groups, None)):
-                    waiting[_submitted(pool, group)] = group
-                if not waiting:
-                    break
-                try:
-                    for future in wait(waiting, return_when=FIRST_COMPLETED).done:
-                        results = future.result()
-                        del waiting[future]
-                        yield results
-                except BrokenProcessPool:
-                    batch.report("a worker process died; what was in work is repeated one by one")
-                    pool.shutdown()
-                    again = [source for group in waiting.values() for source in group]
-                    yield from _one_by_one(again, folder, threads)
-                    waiting = {}
-                    pool = _pool(count, folder, threads)
-        except BaseException:
-            for child in multiprocessing.active_children():
-                child.terminate()
-            raise
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-
-def _pool(count: int, folder: Path, threads: int) -> ProcessPoolExecutor:
-    spawn = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(count, mp_context=spawn, initializer=_start, initargs=(folder, threads))
-
-
-def _one_by_one(sources: Iterable[Source], folder: Path, threads: int) -> Iterator[list[Recognised]]:
-    pool, deaths = _pool(1, folder, threads), 0
-    try:
-        for source in sources:
-            try:
-                results = pool.submit(_work, [source]).result()
-                deaths = 0
-            except BrokenProcessPool:
-                deaths += 1
+        groups = _groups(sources)
+        while left := (yield from _finished(groups, count, 2 * count, (folder, threads))):
+            batch.report("a worker process died; what was in work is repeated one by one")
+            again = [source for group in left for source in group]
+            singles, last, deaths = iter([[source] for source in again]), -1, 0
+            while killed := (yield from _finished(singles, 1, 1, (folder, threads))):
+                source = killed[0][0]
+                deaths, last = deaths + 1 if again[last + 1] is source else 1, again.index(source)
                 if deaths == _MAX_DEATHS:
                     raise EmodetError(
                         f"{deaths} worker processes in a row died, the last one on {source.name}; if memory was "
                         "short, use fewer --workers"
-                    ) from None
+                    )
                 error = f"{source.name}: its worker process died twice (out of memory, or a defect of a decoder)"
-                results = [Recognised(SourceSummary(source.name, error=error), None)]
-                pool.shutdown()
-                pool = _pool(1, folder, threads)
-            yield results
+                yield [Recognised(SourceSummary(source.name, error=error), None)]
+
+
+def _finished(
+    groups: Iterator[list[Source]], count: int, ahead: int, options: tuple[Path, int]
+) -> Generator[list[Recognised], None, list[list[Source]]]:
+    """Results of groups, `ahead` of them in work at once; returns those in work when a process died, in order."""
+    waiting: dict[Future[list[Recognised]], list[Source]] = {}
+    spawn, group = multiprocessing.get_context("spawn"), list[Source]()
+    pool = ProcessPoolExecutor(count, mp_context=spawn, initializer=_start, initargs=options)
+    try:
+        while True:
+            while len(waiting) < ahead and (group := group or next(groups, [])):
+                waiting[pool.submit(_work, group)], group = group, []
+            if not waiting:
+                return []
+            for future in wait(waiting, return_when=FIRST_COMPLETED).done:
+                results = future.result()
+                del waiting[future]
+                yield results
+    except BrokenProcessPool:
+        return [*waiting.values(), *([group] if group else [])]
+    except BaseException:
+        for child in multiprocessing.active_children():
+            child.terminate()
+        raise
     finally:
-        pool.shutdown(wait=False)
+        pool.shutdown(cancel_futures=True)
 
 
 def _groups(sources: Iterable[Source]) -> Iterator[list[Source]]:
@@ -118,15 +105,6 @@ def _groups(sources: Iterable[Source]) -> Iterator[list[Source]]:
             pictures = []
     if pictures:
         yield pictures
-
-
-def _submitted(pool: ProcessPoolExecutor, group: list[Source]) -> Future[list[Recognised]]:
-    try:
-        return pool.submit(_work, group)
-    except BrokenProcessPool as problem:
-        failed: Future[list[Recognised]] = Future()
-        failed.set_exception(problem)
-        return failed
 
 
 def _start(folder: Path, threads: int) -> None:
