@@ -45,15 +45,15 @@ _TYPES = {
     "jpg": "image/jpeg",
     "mp4": "video/mp4",
     "txt": "text/plain; charset=utf-8",
-    "wasm": "application/wasm",
+    "gzip": "application/gzip",
     "onnx": "application/octet-stream",
 }
 _OWN = ("index.html", "style.css", "icon.svg", "third_party.txt", "js", "samples")
-_RUNTIME = ("runtime/ort.js", "runtime/ort-wasm-simd-threaded.js", "runtime/ort-wasm-simd-threaded.wasm")
-# Optional: another 27 MB.
+_RUNTIME = ("runtime/ort.js", "runtime/ort-wasm-simd-threaded.js", "runtime/ort-wasm-simd-threaded.wasm.gzip")
+# Optional: another 7 MB.
 _WEBGPU = (
     *("runtime/ort-webgpu.js", "runtime/ort-wasm-simd-threaded.asyncify.js"),
-    "runtime/ort-wasm-simd-threaded.asyncify.wasm",
+    "runtime/ort-wasm-simd-threaded.asyncify.wasm.gzip",
 )
 _ARGUMENTS = ("format", "output", "model", "overwrite")
 _MARKER = "page.json"  # in every folder that `write_folder` wrote
@@ -95,7 +95,7 @@ def page_files(model: bytes, *, server: dict[str, Any] | None = None, card: str 
         "emodet": __version__,
         "server": server,
         "webgpu": _WEBGPU[0] in files,
-        "runtime_bytes": {name: len(file.content) for name, file in files.items() if name.endswith(".wasm")},
+        "runtime_bytes": {name: len(file.content) for name, file in files.items() if name.endswith(".gzip")},
         "model": {
             "file": model_name,
             "bytes": len(model),

@@ -24,9 +24,9 @@ def chromium():
 
 
 def built():
-    import emodet.app.page
+    from emodet.app.page import files
 
-    return (Path(emodet.app.page.__file__).parent / "runtime" / "ort.js").is_file()
+    return all((files.FOLDER / name).is_file() for name in files._RUNTIME)
 
 
 def pytest_collection_modifyitems(config, items):

@@ -50,7 +50,7 @@ def test_a_camera_that_cannot_be_had(watched, script, said, way_out):
     "lacking",
     [
         "OffscreenCanvas",
-        *(pytest.param(it, marks=pytest.mark.slow) for it in ("createImageBitmap", "WebAssembly", "Worker")),
+        *(pytest.param(it, marks=pytest.mark.slow) for it in ("createImageBitmap", "DecompressionStream", "WebAssembly", "Worker")),
     ],
 )
 def test_an_unsupported_browser(watched, lacking):
@@ -66,7 +66,7 @@ def test_an_unsupported_browser(watched, lacking):
         *(
             pytest.param(name, said, marks=pytest.mark.slow)
             for name, said in [
-                ("runtime/ort-wasm-simd-threaded.wasm", "could not be loaded"),
+                ("runtime/ort-wasm-simd-threaded.wasm.gzip", "could not be loaded"),
                 ("page.json", "page.json"),
                 ("js/ui/camera.js", "could not be loaded"),
                 ("js/recognition/crop.js", "could not be loaded"),

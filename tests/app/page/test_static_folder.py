@@ -15,7 +15,7 @@ from emodet.errors import EmodetError
 from emodet.modelfile import shipped_model
 
 RUNTIME = Path(emodet.app.page.__file__).parent / "runtime"
-ALL_OF_IT = 32_000_000
+ALL_OF_IT = 10_000_000
 
 pytestmark = pytest.mark.skipif(
     not RUNTIME.is_dir(), reason="the page's runtime is not there: `make page` gets it, with Node.js and npm"

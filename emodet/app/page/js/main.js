@@ -15,6 +15,7 @@ function unsupported() {
     [typeof Worker === "function", "workers"],
     [typeof OffscreenCanvas === "function", "OffscreenCanvas"],
     [typeof createImageBitmap === "function", "createImageBitmap"],
+    [typeof DecompressionStream === "function", "DecompressionStream"],
     // The smallest program with a vector instruction: ONNX Runtime Web has no other build.
     [
       WebAssembly.validate(

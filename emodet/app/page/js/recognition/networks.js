@@ -24,7 +24,7 @@ async function runtime({ webgpu }, progress) {
   const program = new URL(`../../runtime/ort-wasm-simd-threaded${gpu ? ".asyncify" : ""}`, import.meta.url).href;
   ort.env.wasm.wasmPaths = { mjs: `${program}.js` };
   // Fetched here, not by ONNX Runtime, so that the page can show how much of it has arrived.
-  ort.env.wasm.wasmBinary = await fetched(`${program}.wasm`, progress);
+  ort.env.wasm.wasmBinary = await decompressed(await fetched(`${program}.wasm.gzip`, progress));
   // Half of the cores: the page, the camera and the browser's drawing need the others, and threads that wait for each
   // other lose more than they win where cores are busy.
   const cores = navigator.hardwareConcurrency ?? 1;
@@ -50,6 +50,11 @@ async function fetched(url, progress) {
     progress(piece.value.length);
   }
   return new Uint8Array(await new Blob(pieces).arrayBuffer());
+}
+
+async function decompressed(bytes) {
+  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+  return new Uint8Array(await new Response(stream).arrayBuffer());
 }
 
 async function opened(ort, bytes, gpu) {
