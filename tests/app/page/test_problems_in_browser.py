@@ -50,7 +50,10 @@ def test_a_camera_that_cannot_be_had(watched, script, said, way_out):
     "lacking",
     [
         "OffscreenCanvas",
-        *(pytest.param(it, marks=pytest.mark.slow) for it in ("createImageBitmap", "DecompressionStream", "WebAssembly", "Worker")),
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in ("createImageBitmap", "DecompressionStream", "WebAssembly", "Worker")
+        ),
     ],
 )
 def test_an_unsupported_browser(watched, lacking):
