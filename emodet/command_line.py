@@ -27,33 +27,6 @@ SCHEMAS: Mapping[str, type] = {
 }
 # Keys whose value is a path, which may hold characters that Hydra's grammar gives a meaning.
 _PATHS = ("root", "packs", "corrections", "checkpoint", "model", "init_from", "resume", "output", "dir")
-_EXAMPLES = {
-    "train": (
-        "python -m emodet.train experiment=baseline data=synthetic trainer.max_epochs=2",
-        "python -m emodet.train experiment=affectnet8 data.root=/path/to/AffectNet optimizer.lr=1e-3",
-        "python -m emodet.train resume=RUN",
-        "python -m emodet.train --multirun experiment=ferplus seed=0,1,2",
-        "python -m emodet.train experiment=baseline --help          (every value of this experiment)",
-    ),
-    "evaluate": (
-        "python -m emodet.evaluate checkpoint=RUN",
-        "python -m emodet.evaluate checkpoint=RUN split=val corruptions=true",
-        "python -m emodet.evaluate model=emodet-int8.onnx data=ferplus data.root=/path/to/ferplus",
-    ),
-    "export": (
-        "python -m emodet.export checkpoint=RUN output=out",
-        "python -m emodet.export checkpoint=RUN formats=[fp32] name=mine",
-        "python -m emodet.export format=web output=site",
-    ),
-    "prepare": (
-        "python -m emodet.prepare data.root=/path/to/AffectNet list=true",
-        "python -m emodet.prepare experiment=ferplus data.root=/path/to/ferplus",
-    ),
-    "audit": (
-        "python -m emodet.audit data=synthetic quick=true",
-        "python -m emodet.audit data=affectnet data.root=/path/to/AffectNet output=audit",
-    ),
-}
 
 
 def conf_folder() -> str:
@@ -146,7 +119,8 @@ def help_text(command: str, purpose: str, typed: Sequence[str]) -> str:
     usage = "experiment=NAME " if command == "train" else ""
     lines = [f"usage: {named(command)} {usage}[GROUP=CHOICE …] [KEY=VALUE …]", ""]
     lines += [spelled(purpose.replace("``", "`")).strip(), "", "examples:"]
-    lines += [f"  {spelled(example)}" for example in _EXAMPLES[command]]
+    head = (Path(conf_folder()) / f"{command}.yaml").read_text(encoding="utf-8").partition("\ndefaults:")[0]
+    lines += [spelled(line.removeprefix("# ")) for line in head.splitlines()[1:]]
     if "experiment" in groups:
         lines += ["", "experiments (experiment=NAME):"]
         lines += [f"  {name:<20} {_purpose(file)}" for name, file in choices("experiment", typed).items()]

@@ -7,11 +7,11 @@ import pytest
 from made_drawn import write_release
 from omegaconf import OmegaConf
 
+from emodet.commands import resolved_sources
 from emodet.errors import EmodetError
 from emodet.modelfile import read_model_file
 from emodet.preprocessing import Preprocessing
 from emodet.training.assembly import build_data
-from emodet.training.mixed_settings import resolved_sources
 
 SMALL = ["data.num_workers=0", "data.processes=1", "preprocessing.size=48"]
 NET = [

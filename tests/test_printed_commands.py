@@ -60,6 +60,7 @@ def printed_by(file):
 def printed():
     found = [(page, code_of(page)) for page in PAGES]
     prose = [(file, printed_by(file)) for file in (ROOT / "emodet").rglob("*.py")]
+    prose += [(file, file.read_text(encoding="utf-8")) for file in (ROOT / "conf").glob("*.yaml")]
     found += [(file, re.sub(r"[,;]( .*|$)", "", text, flags=re.M)) for file, text in prose]
     # X alone: all arguments are computed when the command is printed.
     lines = {(name, rest): file for file, text in found for name, rest in commands_in(text) if rest != "X"}
