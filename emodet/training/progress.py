@@ -62,13 +62,35 @@ class ProgressBar(TQDMProgressBar):
 
 
 class EpochLines(L.Callback):
-    """Prints training loss and accuracy, the monitored metric, its best value so far, and the time left."""
+    """Prints training loss and accuracy, the monitored metric, its best value so far, and the time left.
+
+    If the first epoch takes longer than `ESTIMATE_AFTER_S` seconds, its speed and the time left are printed then.
+    """
+
+    ESTIMATE_AFTER_S = 20.0
 
     def __init__(self) -> None:
-        self._started, self._first = 0.0, 0
+        self._started, self._batch_started = 0.0, 0.0
+        self._first, self._batches, self._estimated = 0, 0, False
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._started, self._first = perf_counter(), trainer.current_epoch
+
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, *batch: Any) -> None:
+        if self._estimated or trainer.current_epoch > self._first:
+            return
+        self._batches += 1
+        if self._batches == 1:  # slower than the others: workers start, kernels are chosen
+            self._batch_started = perf_counter()
+        elif (seconds := perf_counter() - self._batch_started) >= self.ESTIMATE_AFTER_S:
+            self._estimated = True
+            if trainer.is_global_zero and trainer.max_epochs and trainer.max_epochs > 0:
+                rate = (self._batches - 1) / seconds
+                faces = rate * len(batch[0]["image"]) * trainer.world_size
+                left = (trainer.num_training_batches * (trainer.max_epochs - self._first) - self._batches) / rate
+                _print(
+                    f"{trainer.max_epochs} epochs at {faces:.0f} faces/s: about {_duration(left)}, without validation"
+                )
 
     # When the next epoch starts: the epoch's metrics and the best value are complete only after all hooks of its end.
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -86,11 +108,19 @@ class EpochLines(L.Callback):
             words.append(f"best {score:.4f}")
         if total > done:
             seconds = (perf_counter() - self._started) / (done - self._first) * (total - done)
-            words.append(f"{timedelta(seconds=round(seconds))} left")
-        with tqdm.external_write_mode():  # so that the progress bar is drawn below the line
-            log.info("%s", ", ".join(words))
+            words.append(f"{_duration(seconds)} left")
+        _print(", ".join(words))
 
     on_train_end = on_train_epoch_start
+
+
+def _duration(seconds: float) -> timedelta:
+    return timedelta(seconds=round(seconds))
+
+
+def _print(line: str) -> None:
+    with tqdm.external_write_mode():  # so that the progress bar is drawn below the line
+        log.info("%s", line)
 
 
 def _best_score(trainer: L.Trainer) -> float | None:

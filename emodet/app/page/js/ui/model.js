@@ -4,6 +4,7 @@ import { legend } from "./faces.js";
 import { markdown } from "./markdown.js";
 import { byId, element, megabytes } from "./page.js";
 
+const METRICS = { brier: "Brier score", ece: "calibration error", macro_f1: "macro F1", nll: "NLL" };
 const figure = (value) => (Number.isInteger(value) ? value.toLocaleString("en") : value.toFixed(3));
 
 function definitions(pairs) {
@@ -37,7 +38,7 @@ export class ModelTab {
     ];
     const metrics = Object.entries(model.metrics).map(([split, values]) => [
       split,
-      Object.entries(values).map(([name, value]) => `${name.replaceAll("_", " ")} ${figure(value)}`).join(", "),
+      Object.entries(values).map(([name, value]) => `${METRICS[name] ?? name.replaceAll("_", " ")} ${figure(value)}`).join(", "),
     ]);
     const terms = model.training_data.map(({ name, terms: text }) => [name, text]);
     byId("model-content").replaceChildren(

@@ -93,7 +93,6 @@ class PictureResult {
       this.heats,
       ...(faces.length ? [this.table()] : []),
     );
-    this.draw();
   }
 
   stem() {
@@ -250,6 +249,7 @@ export class PictureTab {
     const result = new PictureResult(this, file, bitmap, faces, keys, where);
     this.results.unshift(result);
     byId("picture-results").prepend(result.place);
+    result.draw(); // on the page, where labels get the size of its text
     this.offer();
   }
 
