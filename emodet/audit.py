@@ -11,7 +11,6 @@ from emodet.laboratory import begin
 
 begin("audit", __name__, __doc__, extra="audit", needs=("cleanlab", "imagehash", "scipy", "sklearn"))
 
-import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -27,6 +26,7 @@ from emodet.auditing.proposals import propose
 from emodet.commands import command, without_none
 from emodet.data.datamodule import EmotionDataModule
 from emodet.errors import EmodetError, require
+from emodet.files import default_outputs, expanded
 from emodet.inference.detectors import Detector, make_detector
 from emodet.modelfile import model_path, read_model_file
 from emodet.training.assembly import build_data
@@ -46,7 +46,7 @@ def main(values: dict[str, Any]) -> None:
     data = build_data(settings)
     data.prepare_data()
     data.setup()
-    folder = Path(settings.get("output") or _default_folder(data)).expanduser()
+    folder = expanded(settings.get("output") or _default_folder(data))
     folder.mkdir(parents=True, exist_ok=True)
     try:
         findings = audit.examine(data, folder)
@@ -123,8 +123,7 @@ def _best_score(detector: Detector) -> Callable[[UInt8], float]:
 
 def _default_folder(data: EmotionDataModule) -> Path:
     name = "-".join(data.source_names) or str(data.pack.manifest["reader"])
-    outputs = Path(os.environ.get("EMODET_OUTPUTS") or "outputs")
-    return outputs / "audit" / f"{name}-{data.preprocessing.size}px-{data.fingerprint[:8]}"
+    return default_outputs() / "audit" / f"{name}-{data.preprocessing.size}px-{data.fingerprint[:8]}"
 
 
 if __name__ == "__main__":

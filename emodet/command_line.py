@@ -15,6 +15,7 @@ import yaml
 
 from emodet.config import AuditConfig, EvaluateConfig, ExportConfig, PrepareConfig, TrainConfig
 from emodet.errors import EmodetError, nearest
+from emodet.files import expanded
 from emodet.installation import named, spelled
 from emodet.schema import checked, defaults, unknown_key
 
@@ -67,6 +68,8 @@ def accepted(command: str, typed: Sequence[str]) -> list[str]:
     sweeps = bool({"-m", "--multirun"} & set(typed))
     for argument in typed:
         key = key_of(argument)
+        if argument.startswith("--") and (name := key.lstrip("-")).split(".")[0] in (*keys, *groups):
+            raise EmodetError(f"{argument}: there is no such option; keys are written without dashes, as {name}=VALUE")
         if "=" not in argument or argument.startswith("-") or key.startswith("hydra"):
             continue
         group, first = key.partition("@")[0], key.split(".")[0]
@@ -95,7 +98,7 @@ def _quoted_path(argument: str, sweeps: bool) -> str:
     is_path = key_of(key).rpartition(".")[2] in _PATHS and "/" not in key
     if not given or not is_path or not value or value[0] in "'\"" or value == "null":
         return argument
-    path = Path(value).expanduser()
+    path = expanded(value)
     value = str(path) if value.startswith("~") else value
     # A list of paths, an interpolation or several runs of a sweep are Hydra's to read, unless a file has that name.
     if (value[0] in "[{" or "${" in value or ("," in value and sweeps)) and not path.exists():

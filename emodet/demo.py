@@ -4,10 +4,10 @@ The picture is Eileen Collins, astronaut, photographed by NASA: public domain, f
 """
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from emodet.files import default_outputs
 from emodet.installation import command_parser, exit_with
 
 _EXAMPLES = """\
@@ -22,7 +22,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status of `emodet.predict`."""
     purpose = "Recognise the emotion in a portrait that is part of the package, and write it annotated."
     parser = command_parser("demo", purpose, _EXAMPLES)
-    default = Path(os.environ.get("EMODET_OUTPUTS") or "outputs") / "demo"
+    default = default_outputs() / "demo"
     parser.add_argument("--output", type=Path, default=default, metavar="DIR", help="folder (default: %(default)s)")
     output: Path = parser.parse_args(argv).output
 

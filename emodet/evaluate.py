@@ -18,6 +18,7 @@ from emodet.errors import EmodetError
 from emodet.evaluation.outputs import predict_split
 from emodet.evaluation.report import report
 from emodet.evaluation.table import format_table
+from emodet.files import expanded
 from emodet.modelfile import SHIPPED, ModelFile, model_path, read_model_file
 from emodet.models.classifier import EmotionClassifier
 from emodet.training.assembly import names_data, open_data
@@ -35,7 +36,7 @@ def main(values: dict[str, Any]) -> None:
         )
     model: EmotionClassifier | ModelFile
     if "checkpoint" in settings:
-        kind, path = "checkpoint", Path(settings["checkpoint"]).expanduser()
+        kind, path = "checkpoint", expanded(settings["checkpoint"])
         trained = load_trained(path)
         model, own, temperature = trained.classifier, trained.data, trained.card.temperature
     else:
@@ -45,7 +46,7 @@ def main(values: dict[str, Any]) -> None:
     data = open_data(settings, own, model.info if isinstance(model, ModelFile) else model)
     predict = partial(predict_split, model, data, settings["split"], settings["accelerator"])
     name = f"evaluation-{settings['split']}"
-    folder = Path(settings["output"]).expanduser() if "output" in settings else default_folder(path, name)
+    folder = expanded(settings["output"]) if "output" in settings else default_folder(path, name)
     evaluation = report(
         predict(None),
         data,

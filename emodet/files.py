@@ -9,6 +9,16 @@ from pathlib import Path
 from emodet.errors import os_errors
 
 
+def expanded(path: str | os.PathLike[str]) -> Path:
+    """`path` with ``~`` and ``~user`` expanded; as in a shell it stays where there is no such user."""
+    return Path(os.path.expanduser(path))  # noqa: PTH111 (that of pathlib raises)
+
+
+def default_outputs() -> Path:
+    """The folder for outputs: ``$EMODET_OUTPUTS``, else ``outputs``."""
+    return expanded(os.environ.get("EMODET_OUTPUTS") or "outputs")
+
+
 @contextmanager
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """A temporary path beside `path`, which replaces `path` when the block ends without an exception.

@@ -12,6 +12,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from emodet.errors import EmodetError, nearest
+from emodet.files import expanded
 
 if TYPE_CHECKING:
     import argparse
@@ -52,8 +53,7 @@ def command_parser(command: str, description: str, epilog: str) -> "argparse.Arg
 
     raw = argparse.RawDescriptionHelpFormatter
     parser = Parser(named(command), description=description, epilog=spelled(epilog), formatter_class=raw)
-    # No shell expands --output=~/out. pathlib raises where there is no such user.
-    parser.register("type", Path, lambda text: Path(os.path.expanduser(text)))  # noqa: PTH111
+    parser.register("type", Path, expanded)  # no shell expands --output=~/out
     return parser
 
 

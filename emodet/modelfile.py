@@ -17,7 +17,7 @@ import numpy as np
 
 from emodet.arrays import Float32, UInt8
 from emodet.errors import EmodetError, os_errors
-from emodet.files import write_atomically
+from emodet.files import expanded, write_atomically
 from emodet.modelinfo import CHECKSUM, PREFIX, ModelInfo, Precision, TrainingData, parsed
 from emodet.onnx_session import open_session
 
@@ -183,7 +183,7 @@ def model_path(model: str | os.PathLike[str] = DEFAULT_MODEL) -> Path:
     Raises:
         EmodetError: There is no such file, or it is a run or checkpoint.
     """
-    place = Path(os.path.expanduser(model))  # noqa: PTH111 (pathlib raises where there is no such user)
+    place = expanded(model)
     if str(model) in SHIPPED and not place.exists():
         return SHIPPED[str(model)]
     if place.is_dir() or place.suffix in (".ckpt", ".pt", ".pth"):

@@ -160,6 +160,11 @@ def test_unknown_choices_and_keys_name_the_nearest(name, arguments, near, refuse
     assert f"did you mean {near}?" in error
 
 
+@pytest.mark.parametrize("arguments", [["--experiment", "baseline"], ["--data.root=/data"], ["--resume", "RUN"]])
+def test_keys_with_dashes_are_refused_with_the_way_to_write_them(arguments, refused):
+    assert f"as {arguments[0].partition('=')[0].lstrip('-')}=VALUE" in refused("emodet.train", *arguments)
+
+
 @pytest.mark.parametrize("argument", ["experiment=baseline", "+experiment=baseline", "net=residual_cnn"])
 def test_groups_of_other_commands_are_refused_without_hydras_advice(argument, refused):
     error = refused("emodet.evaluate", "checkpoint=none.ckpt", argument)

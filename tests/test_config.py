@@ -90,7 +90,8 @@ def test_what_does_not_suit_net_or_data_is_refused_before_packing(argument, said
 
 
 def test_a_sweep_has_a_folder_of_its_own(command, monkeypatch, tmp_path):
-    monkeypatch.setenv("EMODET_OUTPUTS", str(tmp_path))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("EMODET_OUTPUTS", "~")  # as an environment file has it, which no shell expands
     assert command("emodet.train", "-m", "experiment=ferplus", "data.root=/no/such/folder", "seed=1,2") == 1
     (sweep,) = (tmp_path / "ferplus").glob("*_sweep")
     assert {"0", "1", "comparison.html"} <= {path.name for path in sweep.iterdir()}
@@ -208,8 +209,8 @@ def test_paths_of_any_name_are_taken_as_they_are(name, command, refused, release
     root = tmp_path / name
     shutil.copytree(release, root)
     assert command("emodet.prepare", "data=affectnet_yolo", f"data.root={root}", "list=true") == 0
-    error = refused("emodet.evaluate", f"checkpoint={root / 'none.ckpt'}")
-    assert f"{root / 'none.ckpt'}: there is no such file" in error
+    for file in (root / "none.ckpt", "~nosuchuser/none.ckpt"):
+        assert f"{file}: there is no such file" in refused("emodet.evaluate", f"checkpoint={file}")
 
 
 def test_help_and_the_command_alone_list_the_experiments(output, command, capfd):

@@ -34,6 +34,7 @@ from emodet.data.splits import Splits, assign_splits, mix_splits
 from emodet.datasets.summary import listing_summary, outcome
 from emodet.emotions import chosen_classes
 from emodet.errors import EmodetError, require
+from emodet.files import expanded
 from emodet.preprocessing import Preprocessing
 
 log = logging.getLogger(__name__)
@@ -109,7 +110,7 @@ class EmotionDataModule(L.LightningDataModule):
         self.augmentation = augmentation if isinstance(augmentation, Augmentation) else Augmentation(augmentation or ())
         self.sampling, self.split_seed, self.seed = sampling, split_seed, seed
         self.training_faces = training_faces
-        self.corrections = None if corrections is None else Path(corrections).expanduser()
+        self.corrections = None if corrections is None else expanded(corrections)
         self.pack: MixedPack
         self.splits: Splits
         self.correction_facts: dict[str, Any] | None

@@ -20,6 +20,7 @@ from emodet.datasets.readers import READERS, open_reader
 from emodet.datasets.samples import Listing, Reader
 from emodet.emotions import chosen_classes, place_of
 from emodet.errors import EmodetError, errors_of, require
+from emodet.files import expanded
 from emodet.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ _OF_ONES_OWN = ("class_folders", "own_csv")
 
 def default_packs() -> Path:
     """The folder for packs: ``$EMODET_PACKS``, else ``data/packs``."""
-    return Path(os.environ.get("EMODET_PACKS") or "data/packs").expanduser()
+    return expanded(os.environ.get("EMODET_PACKS") or "data/packs")
 
 
 def naming(source: str) -> AbstractContextManager[None]:
@@ -78,7 +79,7 @@ class Source:
 
     def __post_init__(self) -> None:
         for name in ("root", "packs"):
-            object.__setattr__(self, name, Path(getattr(self, name)).expanduser())
+            object.__setattr__(self, name, expanded(getattr(self, name)))
         if self.classes is not None:
             chosen_classes(self.classes)
         require(self.crop in ("image", "box", "detect"), "data.crop", self.crop, "image, box or detect")

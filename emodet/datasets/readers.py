@@ -17,6 +17,7 @@ from emodet.datasets.own_csv import OwnCsv
 from emodet.datasets.parquet import ImageLabelParquet
 from emodet.datasets.samples import Reader
 from emodet.errors import EmodetError, os_errors
+from emodet.files import expanded
 
 READERS: dict[str, type[Reader]] = {
     reader.name: reader
@@ -36,7 +37,7 @@ def open_reader(root: Path, reader: str = "auto", **options: Any) -> Reader:
     """
     if reader != "auto" and reader not in READERS:
         raise EmodetError(f"data.reader={reader!r} is not known; there are auto, {', '.join(READERS)}")
-    root = Path(root).expanduser()
+    root = expanded(root)
     with os_errors(f"data.root={root} cannot be read"):
         if not root.exists():
             raise EmodetError(f"data.root={root} does not exist; point it at the folder of a data set that you hold")

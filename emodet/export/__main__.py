@@ -32,6 +32,7 @@ from emodet.data.datamodule import EmotionDataModule
 from emodet.errors import EmodetError
 from emodet.export.model_files import FORMATS, ExportOptions, export_model_files
 from emodet.export.parity import ParityReport
+from emodet.files import expanded
 from emodet.modelfile import ModelInfo, TrainingData
 from emodet.preprocessing import Preprocessing
 from emodet.training.assembly import names_data, open_data
@@ -60,7 +61,7 @@ def main(values: dict[str, Any]) -> None:
     data = open_data_if_any(settings, trained)
     possible = tuple(kind for kind in FORMATS if data is not None or kind != "int8")
     options = ExportOptions(
-        output=Path(settings["output"]).expanduser() if "output" in settings else trained.folder / "export",
+        output=expanded(settings["output"]) if "output" in settings else trained.folder / "export",
         formats=tuple(settings.get("formats", possible)),
         threads=settings.get("threads"),
         **{key: settings[key] for key in ("name", "calibration_faces", "reduce_range", "force", "overwrite")},

@@ -21,7 +21,7 @@ from emodet.models.extras import TrainingExtra
 from emodet.models.losses import ConcordanceLoss, SoftCrossEntropy, per_face, split_outputs
 from emodet.models.metrics import SplitMetrics
 from emodet.models.nets import build_net
-from emodet.models.optimization import build_optimizer, build_scheduler
+from emodet.models.optimization import build_optimizer, build_scheduler, stretch
 from emodet.models.sharpness import relative_temperature
 from emodet.preprocessing import MIN_DEVIATION, Preprocessing
 
@@ -106,6 +106,7 @@ class EmotionClassifier(L.LightningModule):
             net = build_net(net, outputs, preprocessing.to_dict())
         self.net = net.to(memory_format=torch.channels_last) if channels_last else net
         self.channels_last, self.compiles, self.seed = channels_last, compile, seed
+        self._resumed_steps: int | None = None  # the length that the checkpoint's schedule was made for
         self.counts_training = True  # off during a second pass over the same batch
         self.optimizer_spec, self.scheduler_spec = optimizer or _OPTIMIZER, scheduler
         # A spec is built by `setup`: predicting needs no code of a loss of one's own.
@@ -171,6 +172,12 @@ class EmotionClassifier(L.LightningModule):
             extra.check(self.preprocessing.size, self.trainer.accumulate_grad_batches, self.trainer.precision)
         if self.compiles:
             self.net.compile()
+
+    def on_train_start(self) -> None:
+        """Stretch the schedule of a run that was resumed with another length."""
+        if self.scheduler_spec is not None and self._resumed_steps not in (None, steps := self._total_steps):
+            scheduler, optimizer = self.trainer.lr_scheduler_configs[0].scheduler, self.trainer.optimizers[0]
+            stretch(scheduler, optimizer, (self.optimizer_spec, self.scheduler_spec), steps)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Make dropout masks and extras a function of (seed, epoch, batch, rank): there is no state to lose."""
@@ -255,7 +262,7 @@ class EmotionClassifier(L.LightningModule):
         counted = {"scores.confmat": matrix, "loss.total": total, "loss.weight": weight}
         if self.trainer.world_size > 1:
             counted = {name: self.trainer.strategy.reduce(n.clone(), reduce_op="sum") for name, n in counted.items()}
-        checkpoint["train_metrics"] = counted
+        checkpoint |= {"train_metrics": counted, "total_steps": self._total_steps}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restore these metrics on rank 0, as they are sums. Leave out the weights of a loss that is not built."""
@@ -263,6 +270,7 @@ class EmotionClassifier(L.LightningModule):
             counted = checkpoint["train_metrics"]
             self.train_metrics.confusion[0] = counted["scores.confmat"]
             self.train_metrics.loss[:] = torch.stack([counted["loss.total"], counted["loss.weight"]])
+        self._resumed_steps = checkpoint.get("total_steps")
         checkpoint["state_dict"].setdefault("temperature_slope", torch.zeros(2))  # of before this buffer
         if self.loss is None:
             kept = {name: each for name, each in checkpoint["state_dict"].items() if not name.startswith("loss.")}
@@ -284,8 +292,13 @@ class EmotionClassifier(L.LightningModule):
         optimizer = build_optimizer(self.optimizer_spec, self.net)
         if self.scheduler_spec is None:
             return optimizer
-        scheduler = build_scheduler(self.scheduler_spec, optimizer, int(self.trainer.estimated_stepping_batches))
+        scheduler = build_scheduler(self.scheduler_spec, optimizer, self._total_steps)
         return {"optimizer": optimizer, "lr_scheduler": scheduler}
+
+    @property
+    def _total_steps(self) -> int:
+        """Optimizer steps of the whole run."""
+        return int(self.trainer.estimated_stepping_batches)
 
     def _reseed(self, batch_idx: int) -> None:
         place = [self.seed, self.current_epoch, batch_idx, self.global_rank]

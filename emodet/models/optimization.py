@@ -1,7 +1,9 @@
 """Optimizers and learning-rate schedulers from plain data or from callables."""
 
 import inspect
+import logging
 import typing
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
@@ -11,8 +13,10 @@ from torch import nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, OneCycleLR, ReduceLROnPlateau, SequentialLR
 
 from emodet.errors import require
-from emodet.models.build import build
+from emodet.models.build import build, target_of
 from emodet.models.metrics import lower_is_better
+
+log = logging.getLogger(__name__)
 
 
 def build_optimizer(
@@ -56,6 +60,40 @@ def build_scheduler(
     else:
         built = scheduler(optimizer)
     return typing.cast(LRSchedulerConfigType, built if isinstance(built, Mapping) else {"scheduler": built})
+
+
+def stretch(
+    scheduler: Any,
+    optimizer: torch.optim.Optimizer,
+    specs: tuple[Mapping[str, Any] | Callable[..., torch.optim.Optimizer], Mapping[str, Any] | Callable[..., Any]],
+    total_steps: int,
+) -> None:
+    """Make a restored scheduler one for `total_steps`, at the step that it is at; leaves one without a length.
+
+    Args:
+        scheduler: As a checkpoint restored it.
+        optimizer: The scheduler's, whose learning rates follow.
+        specs: Of the optimizer and the scheduler, see `build_optimizer` and `build_scheduler`.
+        total_steps: Optimizer steps of the whole run.
+    """
+    spec = specs[1]
+    parameters = inspect.signature(target_of(spec, "scheduler") if isinstance(spec, Mapping) else spec).parameters
+    if "total_steps" not in parameters or (isinstance(spec, Mapping) and "total_steps" in spec):
+        return
+    # Schedulers of torch derive a rate from the one before: only stepping through all of them gives this step's.
+    other = build_optimizer(specs[0], nn.Linear(1, 1))
+    moved: Any = build_scheduler(spec, other, total_steps)["scheduler"]
+    with warnings.catch_warnings(action="ignore"):  # that this optimizer takes no step
+        for _ in range(min(scheduler.last_epoch, total_steps)):
+            moved.step()
+    scheduler.load_state_dict(moved.state_dict())
+    before = optimizer.param_groups[0]["lr"]
+    for group, new in zip(optimizer.param_groups, other.param_groups, strict=True):
+        group.update({key: value for key, value in new.items() if key != "params"})
+    log.info(
+        "the learning-rate schedule is stretched to %d steps: after step %d the rate is %.3g, not %.3g",
+        *(total_steps, moved.last_epoch, optimizer.param_groups[0]["lr"], before),
+    )
 
 
 def plateau(

@@ -21,6 +21,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from emodet.errors import EmodetError
+from emodet.files import expanded
 from emodet.models.metrics import lower_is_better
 from emodet.training.folder import RunFolder
 
@@ -47,7 +48,7 @@ def search(
     losses = [key for key in varied if key.startswith("loss.")]
     if metric == "val/loss" and losses:
         raise EmodetError(f"training.monitor=val/loss: {', '.join(losses)} change the loss itself; use val/nll")
-    file = Path(str(options["study"])).expanduser().resolve()
+    file = expanded(str(options["study"])).resolve()
     pruner = None if options["pruner"] is None else dict(options["pruner"])
     _make_pruner(pruner)  # refuses wrong arguments before the first trial
     study = _open(file, metric, options["seed"], options["n_startup_trials"])

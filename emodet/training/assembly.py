@@ -3,7 +3,6 @@
 import inspect
 import logging
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -21,6 +20,7 @@ from emodet.data.datamodule import EmotionDataModule
 from emodet.data.sources import build_datamodule, naming
 from emodet.emotions import EMOTIONS
 from emodet.errors import EmodetError, require
+from emodet.files import expanded
 from emodet.modelinfo import ModelInfo
 from emodet.models.agreement import agreement_names
 from emodet.models.build import build, target_of
@@ -51,7 +51,7 @@ def build_data(settings: Mapping[str, Any], *, draw: bool = True) -> EmotionData
 def _drawn(data: Mapping[str, Any], draw: bool) -> dict[str, Any]:
     settings = {key: value for key, value in data.items() if key != "synthetic"}
     if draw and data.get("synthetic") and "root" in data:
-        write_release(Path(data["root"]).expanduser(), **data["synthetic"])
+        write_release(expanded(data["root"]), **data["synthetic"])
     return settings
 
 
@@ -59,7 +59,7 @@ def undrawn(settings: Mapping[str, Any]) -> list[str]:
     """The data sets whose faces are not drawn yet; a single one has no name."""
     data = settings["data"]
     sources = {"": data} if data.get("sources") is None else resolved_sources(data)
-    drawn = {name: Path(each["root"]).expanduser() for name, each in sources.items() if each.get("synthetic")}
+    drawn = {name: expanded(each["root"]) for name, each in sources.items() if each.get("synthetic")}
     return [name for name, root in drawn.items() if not root.is_dir()]
 
 
@@ -117,11 +117,11 @@ def check_settings(settings: Mapping[str, Any]) -> None:
         with naming(name):
             data.sources[name].open_reader(data.preprocessing)
     for teacher in settings["distillation"]["teachers"]:
-        if not Path(teacher).exists():
+        if not expanded(teacher).exists():
             way_out = "'distillation.teachers=[RUN_OR_WEIGHTS]' names trained nets"
             raise EmodetError(f"distillation.teachers=[{teacher}]: there is no such file or folder; {way_out}")
     start = None if "resume" in settings else settings.get("init_from")
-    if start not in (None, "shipped") and not Path(start).expanduser().exists():
+    if start not in (None, "shipped") and not expanded(start).exists():
         raise EmodetError(f"init_from={start}: there is no such file or folder")
 
 

@@ -13,6 +13,7 @@ import torch
 from lightning.pytorch.strategies import DDPStrategy
 
 from emodet.errors import EmodetError, os_errors
+from emodet.files import default_outputs
 
 
 def rank() -> int:
@@ -46,7 +47,8 @@ def _require_outputs(arguments: Sequence[str]) -> None:
     """Refuse a folder for outputs that cannot be made, which Hydra would answer with a traceback."""
     if any(argument.startswith(("hydra.run.dir=", "hydra.sweep.dir=")) for argument in arguments):
         return
-    outputs = Path(os.environ.get("EMODET_OUTPUTS", "outputs"))
+    outputs = default_outputs()
+    os.environ["EMODET_OUTPUTS"] = str(outputs)  # as Hydra reads it: with ~ expanded, and not empty
     with os_errors(f"EMODET_OUTPUTS={outputs}: cannot be made", "; hydra.run.dir=FOLDER names another place"):
         outputs.mkdir(parents=True, exist_ok=True)
 

@@ -1,6 +1,5 @@
 """``resume=RUN``: continue a run with its own configuration, in its own folder, from ``checkpoints/last.ckpt``."""
 
-import inspect
 import os
 import re
 import shlex
@@ -22,8 +21,9 @@ from omegaconf import OmegaConf
 from emodet.command_line import conf_folder, key_of, quoted
 from emodet.config import TrainConfig
 from emodet.errors import EmodetError
+from emodet.files import expanded
 from emodet.installation import named
-from emodet.models.build import require_trusted, target_of, trust
+from emodet.models.build import require_trusted, trust
 from emodet.schema import checked
 from emodet.training.checkpoints import read_checkpoint
 from emodet.training.folder import RunFolder
@@ -51,7 +51,6 @@ _MAY_CHANGE = (
 )
 # What they hold decides which epoch is kept.
 _FIXED_CALLBACKS = ("best", "last", "ema")
-_LENGTH = ("trainer.max_epochs", "trainer.max_steps")
 _TRUSTED_WHEN_TYPED = re.compile(r"^-|^\W*(hydra|trust)\b|_target_")
 
 
@@ -65,7 +64,7 @@ def resumed_arguments(arguments: Sequence[str]) -> list[str]:
     parsed = {override.key_or_group: override for override in OverridesParser.create().parse_overrides(overrides)}
     if "resume" not in parsed or parsed["resume"].value() is None:
         return list(arguments)
-    run = RunFolder(Path(str(parsed["resume"].value())).expanduser().resolve())
+    run = RunFolder(expanded(str(parsed["resume"].value())).resolve())
     stored = run.read_config()
     if not run.last.is_file():
         raise EmodetError(f"resume={run.path}: there is no checkpoint to resume from ({run.last})")
@@ -79,7 +78,9 @@ def resumed_arguments(arguments: Sequence[str]) -> list[str]:
     for override in given.values():
         _require_may_change(override, stored, run)
     hydra = yaml.safe_load((Path(conf_folder()) / "train.yaml").read_text(encoding="utf-8"))["hydra"]
-    node = {"defaults": ["train_schema", "_self_"], **stored, "hydra": hydra}
+    other: list[Any] = [{"logger": "csv"}] if "logger" in given else []  # a choice needs an entry that it overrides
+    stored |= {"logger": {}} if other else {}
+    node = {"defaults": ["train_schema", "_self_", *other], **stored, "hydra": hydra}
     ConfigStore.instance().store(name=_NAME, node=node)
     # The run's copy, wherever the folder lies now.
     own = [f"data.corrections={quoted(str(run.corrections))}"] if run.corrections.is_file() else []
@@ -105,14 +106,6 @@ def _require_may_change(override: Override, stored: Mapping[str, Any], run: RunF
     if not allowed and value != before:
         raise EmodetError(
             f"resume={run.path}: {key}={value} cannot change in a resumed run (it began with {before}); {restart}"
-        )
-    scheduler = stored["scheduler"]
-    parameters = inspect.signature(target_of(scheduler, "scheduler")).parameters
-    has_length = "total_steps" in parameters and "total_steps" not in scheduler
-    if key in _LENGTH and value != before and has_length:
-        raise EmodetError(
-            f"resume={run.path}: {key}={value}, but the run's learning-rate schedule was made for {before} and ends "
-            f"there (scheduler=constant and scheduler=plateau have no end); {restart}"
         )
 
 

@@ -13,6 +13,7 @@ from emodet.commands import without_none
 from emodet.config import EvaluateConfig
 from emodet.emotions import place_of
 from emodet.errors import EmodetError, errors_of
+from emodet.files import expanded
 from emodet.modelinfo import OUTPUTS, ModelInfo, TrainingData
 from emodet.models.agreement import DIMENSIONS
 from emodet.models.classifier import EmotionClassifier
@@ -79,7 +80,7 @@ def load_trained(path: Path) -> Trained:
     `path` is a run's folder (its best checkpoint is taken), a checkpoint, or plain weights (``.pt``) with their card;
     anything else is an `EmodetError`.
     """
-    path = path.expanduser()
+    path = expanded(path)
     if path.is_dir():
         if not RunFolder(path).best.is_file():
             raise EmodetError(f"checkpoint={path}: this folder has no {RunFolder(path).best.relative_to(path)}")
@@ -194,7 +195,7 @@ def init_from(classifier: EmotionClassifier, file: Path) -> list[str]:
         EmodetError: The weights are of another net; or they have a valence/arousal head, and whether this net is to
             have one was left open.
     """
-    file = SHIPPED if str(file) == "shipped" and not file.exists() else file.expanduser()
+    file = SHIPPED if str(file) == "shipped" and not file.exists() else expanded(file)
     if file.is_dir():
         file = RunFolder(file).best
     state, names, crops = _net_state(read_checkpoint(file), file)

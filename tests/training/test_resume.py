@@ -2,7 +2,6 @@
 
 import csv
 import os
-import shlex
 import shutil
 import signal
 
@@ -147,7 +146,7 @@ def short(command_once, small, tmp_path_factory):
     "override",
     [
         *("optimizer.lr=0.1", "optimizer.weight_decay=0.3", "scheduler.warmup=0.5", "net.channels=[8,8,8,8]"),
-        *("trainer.max_epochs=5", "trainer.limit_train_batches=3", "seed=4", "data.classes=7", "data.batch_size=16"),
+        *("trainer.limit_train_batches=3", "seed=4", "data.classes=7", "data.batch_size=16"),
         *("optimizer=sgd", "trainer=ddp", "training.monitor=val/loss", "callbacks.best.keep=last"),
     ],
 )
@@ -163,15 +162,23 @@ def test_what_a_resumed_run_cannot_change_is_refused_and_nothing_is_written(over
         assert file.read_bytes() == content, file
 
 
-def test_the_refusal_of_more_epochs_names_a_command_that_trains_them(short, command, refused, tmp_path, monkeypatch):
-    monkeypatch.setenv("EMODET_OUTPUTS", str(tmp_path))
-    error = refused("emodet.train", f"resume={short}", "trust=[own_classes]", "trainer.max_epochs=3")
-    assert "schedule was made for 2" in error
-    arguments = shlex.split(error.partition("python -m emodet.train ")[2])
-    assert command("emodet.train", *arguments, "callbacks.stop=null") == 0
-    (run,) = (tmp_path / "ferplus").iterdir()
-    assert checkpoint(run)["epoch"] == 2
-    assert yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))["net"]["channels"] == [4, 4, 8, 8]
+@pytest.mark.parametrize("scheduler", ["onecycle", "cosine"])
+def test_more_epochs_stretch_the_schedule_of_a_finished_run(scheduler, train_once, small, tmp_path, capfd):
+    # A checkpoint of the second epoch, at step 18: the rates after it are those of a run that had three from the start.
+    settings = [*small, *COMMON, f"scheduler={scheduler}", "callbacks=[default]"]
+    train_once(*settings, f"hydra.run.dir={tmp_path / 'whole'}")
+    run = tmp_path / "run"
+    train_once(*settings, "trainer.max_epochs=2", f"hydra.run.dir={run}")
+    train_once(f"resume={run}", "trainer.max_epochs=3", "logger=csv")
+    assert "stretched to 27 steps: after step 18" in (run / "train.log").read_text(encoding="utf-8")
+    ends = [checkpoint(each) for each in (run, tmp_path / "whole")]
+    assert_equal(*(end["lr_schedulers"] for end in ends), "lr_schedulers")
+    rates = [
+        [row["lr-AdamW/pg1"] for row in csv_rows(each / "metrics.csv") if row["lr-AdamW/pg1"]]
+        for each in (run, tmp_path / "whole")
+    ]
+    assert rates[0][2] == rates[1][2]
+    train_once(f"resume={run}", "trainer.max_epochs=3")  # nothing is left to train
 
 
 def test_a_mistyped_key_of_a_resumed_run_names_the_nearest(short, refused):

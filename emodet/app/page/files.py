@@ -16,7 +16,7 @@ from typing import Any
 from emodet import __version__
 from emodet.emotions import UNCERTAIN
 from emodet.errors import EmodetError, os_errors
-from emodet.files import write_files
+from emodet.files import expanded, write_files
 from emodet.inference import centerface, detectors
 from emodet.inference.faces import MIN_CONFIDENCE
 from emodet.inference.pipeline import SCORE_TO_HIDE
@@ -195,7 +195,7 @@ def _write_page(arguments: Sequence[str]) -> int:
         raise EmodetError(f"overwrite={settings['overwrite']}: expected true or false")
     if not settings.get("output"):
         raise EmodetError("format=web needs a folder to write the page to: output=DIR")
-    output = Path(settings["output"]).expanduser()
+    output = expanded(settings["output"])
     model, card = model_for_page(settings.get("model", DEFAULT_MODEL))
     files = page_files(model, card=card)
     write_folder(files, output, overwrite=settings["overwrite"] == "true")
