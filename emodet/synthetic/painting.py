@@ -96,10 +96,8 @@ class _Painter:
         with self.canvas.inside(rim) as (face, mask):
             self.soft, self.crease, self.red = (Canvas(np.zeros_like(mask), face.origin) for _ in range(3))
             for index, s in SIDES:
-                self._hollows(s, self.units.sides[index])
-                self._mouth_folds(s, self.units.sides[index])
-                self._eye_and_nose_folds(s, self.units.sides[index], *self.shape.lids[index])
-            self._middle_folds(self.units.mean)
+                self._side(s, self.units.sides[index], *self.shape.lids[index])
+            self._middle(self.units.mean)
             self._beard(face)
             if person.freckles > 0:
                 dots = np.random.default_rng(round(person.freckles * 1e6)).uniform((-0.62, 0.12), (0.62, 0.42), (22, 2))
@@ -112,76 +110,63 @@ class _Painter:
             face.pixels[:] = cv2.multiply(face.pixels, keep, scale=1 / 255)
         self.canvas.line(np.concatenate([rim, rim[:1]]), shade(person.skin, 0.66), 0.022 * u)
 
-    def _fold(self, points: Any, strength: float, width: float, lift: float = 0.0) -> None:
-        self.crease.line(self.at(points, lift), strength, width)
+    def _fold(
+        self, points: Any, strength: float, width: float, amount: float = 1, least: float = 0, *, lift: float = 0
+    ) -> None:
+        """A crease where `amount`, of an action unit or of age, exceeds `least`."""
+        if amount > least:
+            self.crease.line(self.at(points, lift), strength * amount, width)
 
-    def _hollows(self, s: float, a: Sequence[float]) -> None:
-        """Places that lie deeper than their surroundings, and red cheeks."""
-        at, ex, ny, nw = self.at, self.person.eye_x, self.shape.nose_y, self.shape.nose_width
+    def _side(self, s: float, a: Sequence[float], upper: Points, lower: Points) -> None:
+        """Places of one side that lie deeper than their surroundings, its red cheek, and its folds."""
+        at, u, person, line = self.at, self.u, self.person, self.shape.lips[1]
+        age, ex, ny, nw = person.age, person.eye_x, self.shape.nose_y, self.shape.nose_width
         socket = [(s * (ex - 0.27), -0.16), (s * ex, -0.25), (s * (ex + 0.24), -0.14), (s * ex, 0.05)]
         self.soft.fill(at(curve(socket, closed=True)), 26 + 34 * a[4])
         flank = [(s * nw * 0.35, 0.0), (s * nw * 0.7, ny), (s * nw * 1.1, ny + 0.1), (s * nw * 0.9, 0.3)]
         self.soft.fill(at(flank, 0.1), 24)
-        cheek = [(s * (ex + 0.12), 0.42 - 0.08 * a[6])]
-        self.red.disc(at(cheek), (0.24 + 0.05 * a[6]) * self.u, 50 + 60 * a[6])
-
-    def _mouth_folds(self, s: float, a: Sequence[float]) -> None:
-        u, ny, nw, line = self.u, self.shape.nose_y, self.shape.nose_width, self.shape.lips[1]
+        self.red.disc(at([(s * (ex + 0.12), 0.42 - 0.08 * a[6])]), (0.24 + 0.05 * a[6]) * u, 50 + 60 * a[6])
         x, y = line[0 if s < 0 else -1]
         # Nasolabial furrow: from the nostril round the corner of the mouth; smile, sneer, dimpler and years deepen it.
-        depth = max(0.2 * self.person.age, 0.85 * a[12], 0.5 * a[15], a[9], a[10], a[14])
-        furrow = [
-            (s * (nw + 0.03), ny + 0.02 - 0.05 * a[9]),
-            (s * (abs(x) * 0.75 + 0.16), float(line[7, 1]) - 0.2),
-            (s * (abs(x) + 0.1), y - 0.02 + 0.04 * a[15]),
-        ]
-        if depth > 0.08:
-            self._fold(curve(furrow), 105 * depth, 0.03 * u)
-        if a[14] > 0.15:
-            dent = [(x + s * 0.07, y - 0.09), (x + s * 0.12, y), (x + s * 0.06, y + 0.09)]
-            self._fold(curve(dent), 140 * a[14], 0.035 * u)
-        if a[15] > 0.15:
-            self._fold([(x - s * 0.01, y + 0.04), (x + s * 0.04, y + 0.17)], 90 * a[15], 0.03 * u)
-
-    def _eye_and_nose_folds(self, s: float, a: Sequence[float], upper: Points, lower: Points) -> None:
-        u, ny, nw, person = self.u, self.shape.nose_y, self.shape.nose_width, self.person
+        depth = max(0.2 * age, 0.85 * a[12], 0.5 * a[15], a[9], a[10], a[14])
+        middle = (s * (abs(x) * 0.75 + 0.16), float(line[7, 1]) - 0.2)
+        furrow = [(s * (nw + 0.03), ny + 0.02 - 0.05 * a[9]), middle, (s * (abs(x) + 0.1), y - 0.02 + 0.04 * a[15])]
+        self._fold(curve(furrow), 105, 0.03 * u, depth, 0.08)
+        dent = [(x + s * 0.07, y - 0.09), (x + s * 0.12, y), (x + s * 0.06, y + 0.09)]
+        self._fold(curve(dent), 140, 0.035 * u, a[14], 0.15)
+        self._fold([(x - s * 0.01, y + 0.04), (x + s * 0.04, y + 0.17)], 90, 0.03 * u, a[15], 0.15)
         # Cheek raiser: a pouch under the eye, crow's feet next to it. Age does the same, less.
-        pouch = max(a[6], 0.6 * a[7], 0.45 * person.age)
-        if pouch > 0.1:
-            self._fold(lower[2:-2] + down(0.07), 105 * pouch, 0.025 * u + 1)
-        feet = max(a[6] * (0.5 + 0.5 * person.age), 0.35 * person.age)
-        end = s * (person.eye_x + person.eye_width)
-        for rise in (-0.08, 0.0, 0.08) if feet > 0.15 else ():
-            self._fold([(end + s * 0.05, rise * 0.6 + 0.01), (end + s * 0.15, rise * 1.5 + 0.02)], 85 * feet, 0.02 * u)
-        # Upper lid's fold.
-        self._fold(upper[1:-1] - down(0.065), 80, 0.022 * u + 1)
-        # Nose wrinkler.
-        for k in range(3) if a[9] > 0.12 else ():
+        self._fold(lower[2:-2] + down(0.07), 105, 0.025 * u + 1, max(a[6], 0.6 * a[7], 0.45 * age), 0.1)
+        feet, end = max(a[6] * (0.5 + 0.5 * age), 0.35 * age), s * (ex + person.eye_width)
+        for rise in (-0.08, 0.0, 0.08):
+            foot = [(end + s * 0.05, rise * 0.6 + 0.01), (end + s * 0.15, rise * 1.5 + 0.02)]
+            self._fold(foot, 85, 0.02 * u, feet, 0.15)
+        self._fold(upper[1:-1] - down(0.065), 80, 0.022 * u + 1)  # of the upper lid
+        for k in range(3):  # nose wrinkler
             wrinkle = [(s * 0.03, 0.0 + 0.07 * k), (s * (0.13 + 0.02 * k), -0.06 + 0.075 * k)]
-            self._fold(wrinkle, 105 * a[9], 0.025 * u, 0.12)
+            self._fold(wrinkle, 105, 0.025 * u, a[9], 0.12, lift=0.12)
         # Brow lowerer: upright furrows between the brows.
-        if a[4] > 0.12:
-            self._fold([(s * 0.065, -0.22), (s * 0.075, -0.38 - 0.06 * a[1])], 125 * a[4], 0.028 * u)
+        self._fold([(s * 0.065, -0.22), (s * 0.075, -0.38 - 0.06 * a[1])], 125, 0.028 * u, a[4], 0.12)
         nostril = [(s * nw, ny - 0.03), (s * nw * 1.08, ny + 0.06), (s * nw * 0.8, ny + 0.1)]
-        self._fold(curve(nostril), 130, 0.025 * u + 1, 0.15)
+        self._fold(curve(nostril), 130, 0.025 * u + 1, lift=0.15)
         hole = [(s * nw * 0.25, ny + 0.115), (s * nw * 0.6, ny + 0.07), (s * nw * 0.75, ny + 0.11)]
-        self.crease.fill(self.at(curve(hole, closed=True), 0.2), 190)
+        self.crease.fill(at(curve(hole, closed=True), 0.2), 190)
 
-    def _middle_folds(self, m: Sequence[float]) -> None:
+    def _middle(self, m: Sequence[float]) -> None:
         """Shadows and folds of nose, lip, forehead and chin."""
         at, u, ny, nw = self.at, self.u, self.shape.nose_y, self.shape.nose_width
         lip = float(self.shape.lips[3][7, 1])
         for x, y, deep, strength in ((nw * 0.9, ny + 0.12, ny + 0.24, 52), (0.26, lip + 0.02, lip + 0.13, 50)):
             self.soft.fill(at(curve([(-x, y), (x, y), (0, deep)], closed=True)), strength)
-        self._fold(curve([(-nw * 0.45, ny + 0.1), (0, ny + 0.15), (nw * 0.45, ny + 0.1)]), 90, 0.02 * u + 1, 0.25)
+        self._fold(curve([(-nw * 0.45, ny + 0.1), (0, ny + 0.15), (nw * 0.45, ny + 0.1)]), 90, 0.02 * u + 1, lift=0.25)
         rise = max(0.9 * (m[1] + m[2]) / 2, 0.5 * self.person.age)
         width, drop = (0.3, 0.06) if m[1] > 2.5 * m[2] else (0.55, -0.0)
-        for y in (-0.62, -0.73, -0.84) if rise > 0.12 else ():
-            self._fold(curve([(-width, y + drop), (0, y - 0.02), (width, y + drop)]), 75 * rise, 0.025 * u)
+        for y in (-0.62, -0.73, -0.84):
+            self._fold(curve([(-width, y + drop), (0, y - 0.02), (width, y + drop)]), 75, 0.025 * u, rise, 0.12)
         if m[17] > 0.12:
             spot = lip + 0.16
             self.soft.disc(at([(0.0, spot + 0.04)]), 0.09 * u, 60 * m[17])
-            self._fold(curve([(-0.16, spot), (0, spot - 0.05), (0.16, spot)]), 95 * m[17], 0.025 * u)
+            self._fold(curve([(-0.16, spot), (0, spot - 0.05), (0.16, spot)]), 95, 0.025 * u, m[17])
 
     def _beard(self, face: Canvas) -> None:
         top, y, low = self.shape.lips[0], self.shape.nose_y, self.shape.outline[self.shape.outline[:, 1] > 0.25]
