@@ -12,21 +12,13 @@ from typing import Any
 
 import lightning as L
 import numpy as np
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Sampler
 
 from emodet.arrays import Int64, UInt8
 from emodet.cpu import available_cores
+from emodet.data import faces
 from emodet.data.augmentation import Augmentation
 from emodet.data.corrections import in_words
-from emodet.data.faces import (
-    SAMPLING,
-    Batch,
-    EvaluationBatches,
-    FaceDataset,
-    LazyDataLoader,
-    TrainingBatches,
-    sampling_weights,
-)
 from emodet.data.mixed import MixedPack
 from emodet.data.pack import Pack
 from emodet.data.sources import Source, naming
@@ -94,7 +86,7 @@ class EmotionDataModule(L.LightningDataModule):
             require(value is None or value >= 1, f"data.{name}", value, "1 face or more")
         fits = num_workers is None or num_workers >= 0
         require(fits, "data.num_workers", num_workers, "0 (fetch in the training process) or more")
-        require(sampling in SAMPLING, "data.sampling", sampling, f"one of {', '.join(SAMPLING)}")
+        require(sampling in faces.SAMPLING, "data.sampling", sampling, f"one of {', '.join(faces.SAMPLING)}")
         of = {"": sources} if isinstance(sources, Source) else sources
         self.sources = {name: replace(it, classes=classes) if it.classes is None else it for name, it in of.items()}
         if not self.sources:
@@ -196,24 +188,24 @@ class EmotionDataModule(L.LightningDataModule):
         counts = self.class_counts()
         return tuple(count / sum(counts) for count in counts) if sum(counts) else ()
 
-    def train_dataloader(self) -> DataLoader[Batch]:
+    def train_dataloader(self) -> DataLoader[faces.Batch]:
         """Augmented batches, see `TrainingBatches`."""
         train, table, (rank, world_size) = self.splits.train, self.pack.table, self._place()
         weight = np.array([source.weight for source in self.sources.values()])[self.source_of(train)]
         emotion, soft_label = table.emotion[train], table.soft_label[train]
-        weights = sampling_weights(emotion, self.sampling, weight, soft_label, self.class_names)
-        batches = TrainingBatches(train, self.batch_size, self.seed, weights, self._progress, rank, world_size)
+        weights = faces.sampling_weights(emotion, self.sampling, weight, soft_label, self.class_names)
+        batches = faces.TrainingBatches(train, self.batch_size, self.seed, weights, self._progress, rank, world_size)
         return self._loader(batches, [source.labels == "soft" for source in self.sources.values()], self.augmentation)
 
-    def val_dataloader(self) -> DataLoader[Batch]:
+    def val_dataloader(self) -> DataLoader[faces.Batch]:
         """The val faces."""
         return self._evaluation(self.splits.val, *self._place())
 
-    def test_dataloader(self) -> DataLoader[Batch]:
+    def test_dataloader(self) -> DataLoader[faces.Batch]:
         """The test faces."""
         return self._evaluation(self.splits.test, *self._place())
 
-    def evaluation_dataloader(self, split: str) -> DataLoader[Batch]:
+    def evaluation_dataloader(self, split: str) -> DataLoader[faces.Batch]:
         """All faces of a split, or of ``all``, that have an emotion, without augmentation, in one process."""
         of = {"train": self.splits.train, "val": self.splits.val, "test": self.splits.test}
         rows = np.unique(np.concatenate(list(of.values()))) if split == "all" else of[split]
@@ -226,15 +218,15 @@ class EmotionDataModule(L.LightningDataModule):
         crops = self.pack.images(rows)
         return np.stack([crops, self.augmentation(crops, self.seed)], axis=1)
 
-    def _evaluation(self, indices: Int64, rank: int, world_size: int) -> DataLoader[Batch]:
-        batches = EvaluationBatches(indices, self.eval_batch_size, rank, world_size)
+    def _evaluation(self, indices: Int64, rank: int, world_size: int) -> DataLoader[faces.Batch]:
+        batches = faces.EvaluationBatches(indices, self.eval_batch_size, rank, world_size)
         return self._loader(batches, [False] * len(self.sources), None)
 
     def _loader(
-        self, batches: TrainingBatches | EvaluationBatches, soft: Sequence[bool], augmentation: Augmentation | None
-    ) -> DataLoader[Batch]:
+        self, batches: Sampler[faces.BatchIndices], soft: Sequence[bool], augmentation: Augmentation | None
+    ) -> DataLoader[faces.Batch]:
         self._fit_shared_memory()
-        return LazyDataLoader(FaceDataset(self.pack, soft, augmentation), batches, self.num_workers)
+        return faces.LazyDataLoader(faces.FaceDataset(self.pack, soft, augmentation), batches, self.num_workers)
 
     def _fit_shared_memory(self) -> None:
         """Refuse, or by default reduce, workers whose batches do not fit: training would wait for ever."""

@@ -28,14 +28,7 @@ from numpy.lib.format import open_memmap, write_array_header_1_0
 from PIL import features
 from tqdm import tqdm
 
-from emodet.data.crop_pool import (
-    Cropper,
-    CropResult,
-    crop_chunks,
-    detection_facts,
-    require_croppable,
-    require_main_guard,
-)
+from emodet.data import crop_pool
 from emodet.data.pack import FORMAT, IMAGES, MANIFEST, TABLE, VERSION, Pack, Table, crop_hash, table_of
 from emodet.datasets.folders import is_picture
 from emodet.datasets.samples import Listing, Reader, Sample
@@ -90,7 +83,7 @@ def prepare_pack(
     folder = pack_folder(reader, preprocessing, crop, packs)
     if (folder / MANIFEST).is_file():
         return Pack(folder)
-    require_main_guard()
+    crop_pool.require_main_guard()
     if folder.exists():
         raise EmodetError(f"{folder}: the pack's folder holds something else (no {MANIFEST}); delete it")
     way_out = ". Finished faces are kept: make room or name another folder, and run it again"
@@ -109,9 +102,9 @@ def prepare_pack(
                     raise EmodetError(f"data.root={reader.root}: no face found; left out: {dict(listing.left_out)}")
                 if announce is not None:
                     announce(listing)
-                require_croppable(listing.samples, crop, preprocessing, max_unreadable)
+                crop_pool.require_croppable(listing.samples, crop, preprocessing, max_unreadable)
                 work = folder.with_name(f"{folder.name}.unfinished")
-                cropper = Cropper(reader, preprocessing, crop, work / IMAGES)
+                cropper = crop_pool.Cropper(reader, preprocessing, crop, work / IMAGES)
                 _Packing(cropper, listing, work, max_unreadable).run(processes, progress)
                 work.rename(folder)
             # Whoever still waits for this lock finds the pack.
@@ -123,7 +116,7 @@ def prepare_pack(
 class _Packing:
     """A pack in the making: crops of all listed faces, and the journal of the chunks that are done."""
 
-    cropper: Cropper
+    cropper: crop_pool.Cropper
     listing: Listing
     folder: Path
     max_unreadable: float
@@ -139,7 +132,7 @@ class _Packing:
         chunks = [(at, samples[at : at + _CHUNK]) for at in range(len(done), len(samples), _CHUNK)]
         with (
             bar,
-            closing(crop_chunks(self.cropper, chunks, processes)) as results,
+            closing(crop_pool.crop_chunks(self.cropper, chunks, processes)) as results,
             (self.folder / _JOURNAL).open("a", encoding="utf-8") as journal,
         ):
             for chunk in results:
@@ -154,10 +147,10 @@ class _Packing:
             raise EmodetError(f"{reader.root}: the release changed while it was packed; prepare it again")
         self._finish(done, state)
 
-    def _resume(self, state: dict[str, str]) -> list[CropResult]:
+    def _resume(self, state: dict[str, str]) -> list[crop_pool.CropResult]:
         """Results of the chunks whose crops an earlier run wrote for the same listing; prepares the files."""
         header = json.dumps([VERSION, state, _libraries(), len(self.listing.samples)])
-        done: list[CropResult] = []
+        done: list[crop_pool.CropResult] = []
         kept = ""
         journal = self.folder / _JOURNAL
         try:
@@ -165,7 +158,7 @@ class _Packing:
             if lines[0] == header:
                 crops = np.load(self.folder / IMAGES, mmap_mode="r", allow_pickle=False)
                 for line in lines[1:-1]:
-                    chunk = [CropResult(*result) for result in json.loads(line)]
+                    chunk = [crop_pool.CropResult(*result) for result in json.loads(line)]
                     if any(it.hash and crop_hash(crops[row]) != it.hash for row, it in enumerate(chunk, len(done))):
                         break
                     done, kept = done + chunk, f"{kept}{line}\n"
@@ -179,7 +172,7 @@ class _Packing:
         write_atomically(journal, f"{header}\n{kept}")
         return done
 
-    def _require_readable(self, results: Sequence[CropResult]) -> None:
+    def _require_readable(self, results: Sequence[crop_pool.CropResult]) -> None:
         unreadable, total, allowed = self._unreadable(results), len(self.listing.samples), self.max_unreadable
         if len(unreadable) <= allowed * total + 1e-6 and len(unreadable) < total:
             return
@@ -190,11 +183,11 @@ class _Packing:
             "Repair the files, or raise data.max_unreadable, the share that may be left out"
         )
 
-    def _unreadable(self, results: Sequence[CropResult]) -> list[dict[str, str]]:
+    def _unreadable(self, results: Sequence[crop_pool.CropResult]) -> list[dict[str, str]]:
         pairs = zip(self.listing.samples, results, strict=False)
         return [{"key": sample.key, "reason": result.reason} for sample, result in pairs if result.reason is not None]
 
-    def _finish(self, results: Sequence[CropResult], state: dict[str, str]) -> None:
+    def _finish(self, results: Sequence[crop_pool.CropResult], state: dict[str, str]) -> None:
         """Close the gaps of unreadable pictures; write the table and the manifest."""
         rows = [row for row, result in enumerate(results) if result.hash is not None]
         if not rows:
@@ -214,12 +207,13 @@ class _Packing:
         write_atomically(self.folder / MANIFEST, json.dumps(manifest, indent=2))
         (self.folder / _JOURNAL).unlink()
 
-    def _manifest(self, table: Table, results: Sequence[CropResult]) -> dict[str, Any]:
+    def _manifest(self, table: Table, results: Sequence[crop_pool.CropResult]) -> dict[str, Any]:
         reader, preprocessing, crop = self.cropper.reader, self.cropper.preprocessing, self.cropper.crop
         names, about = self.listing.class_names, about_release(reader.root)
         detection = {}
         if crop == "detect":
-            detection["detection"] = detection_facts(self.listing.samples, [result.found for result in results])
+            found = [result.found for result in results]
+            detection["detection"] = crop_pool.detection_facts(self.listing.samples, found)
         return {
             "format": FORMAT,
             "version": VERSION,

@@ -12,24 +12,9 @@ from emodet.arrays import Int64, UInt8
 from emodet.data.corrections import in_words
 from emodet.data.datamodule import EmotionDataModule
 from emodet.errors import require
-from emodet.evaluation.corruptions import (
-    CORRUPTIONS,
-    Corruption,
-    Robustness,
-    corrupt,
-    mean_accuracy,
-    plot_robustness,
-    robustness_csv,
-)
+from emodet.evaluation import corruptions, plots
 from emodet.evaluation.outputs import Predict, SplitOutputs, to_predictions
 from emodet.evaluation.pages import contact_sheet, encode_image, render
-from emodet.evaluation.plots import (
-    plot_confusion,
-    plot_coverage,
-    plot_per_class,
-    plot_reliability,
-    plot_valence_arousal,
-)
 from emodet.evaluation.predictions import Predictions
 from emodet.evaluation.scores import COVERAGES, MAIN_SCORES, Evaluation, evaluate_predictions
 from emodet.evaluation.table import TITLES, format_interval, format_score, method
@@ -54,7 +39,7 @@ def write_report(
     *,
     details: Details,
     errors: int = 48,
-    robustness: Robustness | None = None,
+    robustness: corruptions.Robustness | None = None,
 ) -> Path:
     """Write the report's folder; a report that is already there is replaced. Returns the path of ``report.html``.
 
@@ -86,8 +71,8 @@ def write_report(
         coverages=[f"{share:g}" for share in COVERAGES],
         figures=figures,
         robustness=robustness,
-        corruptions=CORRUPTIONS,
-        mean_accuracy=mean_accuracy,
+        corruptions=corruptions.CORRUPTIONS,
+        mean_accuracy=corruptions.mean_accuracy,
         wrong=int(evaluation.confusion.sum() - evaluation.confusion.trace()),
         images=crops,
         details={"data": evaluation.data, "split": evaluation.split, **details},
@@ -98,7 +83,7 @@ def write_report(
         "report.html": page,
         "predictions.csv": csv_text(_prediction_rows(predictions)),
         "errors.png": encode_image(error_sheet(rows, list(crops.values())), ".png") if crops else None,
-        "robustness.csv": robustness_csv(evaluation, robustness) if robustness else None,
+        "robustness.csv": corruptions.robustness_csv(evaluation, robustness) if robustness else None,
         **{f"{name}.png": png for name, png in figures.items()},
     }
     write_files(folder, files)
@@ -106,15 +91,15 @@ def write_report(
 
 
 def _figures(
-    evaluation: Evaluation, predictions: Predictions, robustness: Robustness | None
+    evaluation: Evaluation, predictions: Predictions, robustness: corruptions.Robustness | None
 ) -> dict[str, bytes | None]:
     return {
-        "confusion_matrix": plot_confusion(evaluation),
-        "reliability": plot_reliability(evaluation),
-        "per_class": plot_per_class(evaluation),
-        "coverage": plot_coverage(predictions, evaluation),
-        "valence_arousal": plot_valence_arousal(predictions, evaluation) if evaluation.dimensions else None,
-        "robustness": plot_robustness(evaluation, robustness) if robustness else None,
+        "confusion_matrix": plots.plot_confusion(evaluation),
+        "reliability": plots.plot_reliability(evaluation),
+        "per_class": plots.plot_per_class(evaluation),
+        "coverage": plots.plot_coverage(predictions, evaluation),
+        "valence_arousal": plots.plot_valence_arousal(predictions, evaluation) if evaluation.dimensions else None,
+        "robustness": corruptions.plot_robustness(evaluation, robustness) if robustness else None,
     }
 
 
@@ -206,15 +191,11 @@ def report(
             )
     robustness = None
     if predict is not None:
-
-        def measure(corruption: Corruption, level: float) -> Evaluation:
-            corrupted = predict(lambda crops, index: corrupt(crops, index, corruption, level))
-            return evaluate_predictions(to_predictions(corrupted, data, temperature), resamples=resamples)
-
-        robustness = {
-            (name, level): measure(each, level) for name, each in CORRUPTIONS.items() for level in each.levels
-        }
-        print(f"mean accuracy over all corruptions and levels: {format_score(mean_accuracy(robustness))}", end="\n\n")
+        robustness = corruptions.measure_robustness(
+            lambda change: evaluate_predictions(to_predictions(predict(change), data, temperature), resamples=resamples)
+        )
+        mean = format_score(corruptions.mean_accuracy(robustness))
+        print(f"mean accuracy over all corruptions and levels: {mean}", end="\n\n")
 
     def image(number: int) -> UInt8:
         return data.pack.images(outputs.index[number : number + 1])[0]  # type: ignore[no-any-return]

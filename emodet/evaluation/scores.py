@@ -13,13 +13,8 @@ import numpy as np
 
 from emodet.arrays import Bools, Float64, Int64
 from emodet.errors import require
+from emodet.evaluation import calibration
 from emodet.evaluation.bootstrap import group_ids, interval, resampled_sums
-from emodet.evaluation.calibration import (
-    ReliabilityBin,
-    calibration_gaps,
-    expected_calibration_error,
-    reliability_bins,
-)
 from emodet.evaluation.predictions import Predictions
 from emodet.models.agreement import AGREEMENTS, DIMENSIONS, TERMS, agreement_names, agreement_terms, ratio
 
@@ -76,7 +71,7 @@ class Evaluation:
     faces: int
     scores: Mapping[str, Score]
     confusion: Int64
-    bins: tuple[ReliabilityBin, ...]
+    bins: tuple[calibration.ReliabilityBin, ...]
     resamples: int
     seed: int
     unit: str
@@ -188,7 +183,7 @@ def evaluate_predictions(predictions: Predictions, *, resamples: int = 2000, see
         faces=faces,
         scores=scores,
         confusion=confusion,
-        bins=reliability_bins(predictions.probabilities, predictions.emotion),
+        bins=calibration.reliability_bins(predictions.probabilities, predictions.emotion),
         resamples=resamples,
         seed=seed,
         unit="faces" if groups is None else "whole groups (subjects)",
@@ -222,7 +217,7 @@ def _terms(predictions: Predictions) -> tuple[dict[str, Float64], dict[str, Bool
             continue
         true = np.maximum(rows[np.arange(faces), emotion], _MIN_PROBABILITY)
         terms[f"{prefix}nll"] = -np.log(true)[:, None]
-        terms[f"{prefix}gap"] = calibration_gaps(rows, emotion)
+        terms[f"{prefix}gap"] = calibration.calibration_gaps(rows, emotion)
         terms[f"{prefix}brier"] = np.square(rows - eye[emotion]).sum(axis=1, keepdims=True)
     if predictions.valence_arousal is not None and predictions.annotated is not None:
         agreement = agreement_terms(predictions.valence_arousal, predictions.annotated)
@@ -247,7 +242,7 @@ def _metrics(sums: Mapping[str, Float64], predictions: Predictions) -> dict[str,
     scales = [prefix for prefix in ("", "uncalibrated/") if f"{prefix}nll" in sums]
     for prefix in scales:
         table[f"{prefix}nll"] = sums[f"{prefix}nll"][:, 0] / count, count
-        table[f"{prefix}ece"] = expected_calibration_error(sums[f"{prefix}gap"], count), count
+        table[f"{prefix}ece"] = calibration.expected_calibration_error(sums[f"{prefix}gap"], count), count
         table[f"{prefix}brier"] = sums[f"{prefix}brier"][:, 0] / count, count
     for name in agreement_names():
         metric, _, dimension = name.partition("_")

@@ -26,7 +26,6 @@ _T = np.linspace(0, 1, _STEPS, endpoint=False)
 _BASIS = np.stack([np.ones_like(_T), _T, _T**2, _T**3], axis=1) @ _CATMULL_ROM
 _U = np.linspace(-1, 1, 15)
 BOW = 1 - _U**2
-ZEROS = np.zeros_like(_U)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +90,28 @@ class Shape:
     nose_width: float
     lips: tuple[Points, Points, Points, Points]
     opening: float
+
+    def landmarks(self) -> tuple[Points, Float64]:
+        """The 68 points of the iBUG order in face coordinates, and their extra depth."""
+
+        def spread(line: Points, count: int) -> Points:
+            return np.asarray(line[np.linspace(0, len(line) - 1, count).round().astype(int)])
+
+        low = self.outline[self.outline[:, 1] > -0.1]
+        jaw = spread(low[np.argsort(np.arctan2(low[:, 0], low[:, 1]))], 17)
+        left_brow, right_brow = (spread(line, 5) for line in self.brows)
+        y, w = self.nose_y, self.nose_width
+        bridge = [(0.0, -0.02 + (y + 0.02) * k / 3) for k in range(4)]
+        base = [(w * k, y + 0.13 - 0.02 * abs(k) - 0.03 * (abs(k) == 1)) for k in (-1.0, -0.5, 0.0, 0.5, 1.0)]
+        third = (len(_U) - 1) // 3
+        eyes = [np.concatenate([upper[[0, third, -1 - third, -1]], lower[[-1 - third, third]]])
+                for upper, lower in self.lids]  # fmt: skip
+        a, b, c, d = (spread(line, 7) for line in self.lips)
+        mouth = np.concatenate([a, d[1:-1][::-1], b[[0, 1, 3, 5, 6]], c[[5, 3, 1]]])
+        points = np.concatenate([jaw, left_brow[::-1], right_brow, bridge, base, *eyes, mouth])
+        lift = np.zeros(68)
+        lift[28:31], lift[31:36] = (0.12, 0.2, 0.3), 0.15
+        return points, lift
 
 
 def curve(points: Any, *, closed: bool = False) -> Points:
@@ -174,38 +195,10 @@ def _mouth(person: Identity, units: Units) -> tuple[tuple[Points, Points, Points
     return (lines[0], lines[1], lines[2], lines[3]), opening
 
 
-def down(y: float) -> Points:
-    """A step downwards."""
-    return np.array([0.0, y])
-
-
 def rgb(values: npt.NDArray[Any]) -> Colour:
     """Three numbers as a colour."""
     red, green, blue = values.astype(float).tolist()
     return red, green, blue
-
-
-def landmarks_of(shape: Shape) -> tuple[Points, Float64]:
-    """The 68 points of the iBUG order in face coordinates, and their extra depth."""
-
-    def spread(line: Points, count: int) -> Points:
-        return np.asarray(line[np.linspace(0, len(line) - 1, count).round().astype(int)])
-
-    low = shape.outline[shape.outline[:, 1] > -0.1]
-    jaw = spread(low[np.argsort(np.arctan2(low[:, 0], low[:, 1]))], 17)
-    left_brow, right_brow = (spread(line, 5) for line in shape.brows)
-    y, w = shape.nose_y, shape.nose_width
-    bridge = [(0.0, -0.02 + (y + 0.02) * k / 3) for k in range(4)]
-    base = [(w * k, y + 0.13 - 0.02 * abs(k) - 0.03 * (abs(k) == 1)) for k in (-1.0, -0.5, 0.0, 0.5, 1.0)]
-    third = (len(_U) - 1) // 3
-    eyes = [np.concatenate([upper[[0, third, -1 - third, -1]], lower[[-1 - third, third]]])
-            for upper, lower in shape.lids]  # fmt: skip
-    a, b, c, d = (spread(line, 7) for line in shape.lips)
-    mouth = np.concatenate([a, d[1:-1][::-1], b[[0, 1, 3, 5, 6]], c[[5, 3, 1]]])
-    points = np.concatenate([jaw, left_brow[::-1], right_brow, bridge, base, *eyes, mouth])
-    lift = np.zeros(68)
-    lift[28:31], lift[31:36] = (0.12, 0.2, 0.3), 0.15
-    return points, lift
 
 
 class Projection:

@@ -9,24 +9,11 @@ import cv2
 import numpy as np
 
 from emodet.arrays import Float64, UInt8
-from emodet.synthetic.anatomy import (
-    BOW,
-    SIDES,
-    ZEROS,
-    Colour,
-    Identity,
-    Points,
-    Pose,
-    Projection,
-    Shape,
-    Units,
-    curve,
-    down,
-    landmarks_of,
-    shape_of,
-)
+from emodet.synthetic.anatomy import BOW, SIDES, Colour, Identity, Pose, Projection, Shape, Units, curve, shape_of
 from emodet.synthetic.canvas import Canvas, blurred, shade
 from emodet.synthetic.hair import paint_behind, paint_hair
+
+_DOWN = np.array([0.0, 1.0])
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +29,7 @@ class Look:
 
 def paint(
     person: Identity, units: Units, pose: Pose, look: Look, *, side: int, unit: float, centre: tuple[float, float]
-) -> tuple[UInt8, Points]:
+) -> tuple[UInt8, Float64]:
     """Paint one face: uint8 (side, side, 3) RGB, and 68 landmarks (68, 2) in its pixels (iBUG's order).
 
     `unit` is half a face's width and `centre` the head's middle, in pixels.
@@ -58,7 +45,7 @@ def paint(
     painter.brows()
     paint_hair(canvas, person, at)
     painter.glasses()
-    points, lift = landmarks_of(shape)
+    points, lift = shape.landmarks()
     # The jaw line is the head's rim, which has no depth of its own.
     return _lit(canvas.pixels, look, rim), np.concatenate([at.rim(points[:17]), at(points[17:], lift[17:])])
 
@@ -89,7 +76,7 @@ class _Painter:
         self.canvas, self.person, self.units, self.shape, self.at = canvas, person, units, shape, at
         self.u = at.unit
 
-    def skin(self, rim: Points) -> None:
+    def skin(self, rim: Float64) -> None:
         """The face's ground with shadows, creases and colour; folds of the action units show here."""
         person, u = self.person, self.u
         self.canvas.fill(rim, person.skin)
@@ -117,7 +104,7 @@ class _Painter:
         if amount > least:
             self.crease.line(self.at(points, lift), strength * amount, width)
 
-    def _side(self, s: float, a: Sequence[float], upper: Points, lower: Points) -> None:
+    def _side(self, s: float, a: Sequence[float], upper: Float64, lower: Float64) -> None:
         """Places of one side that lie deeper than their surroundings, its red cheek, and its folds."""
         at, u, person, line = self.at, self.u, self.person, self.shape.lips[1]
         age, ex, ny, nw = person.age, person.eye_x, self.shape.nose_y, self.shape.nose_width
@@ -136,12 +123,12 @@ class _Painter:
         self._fold(curve(dent), 140, 0.035 * u, a[14], 0.15)
         self._fold([(x - s * 0.01, y + 0.04), (x + s * 0.04, y + 0.17)], 90, 0.03 * u, a[15], 0.15)
         # Cheek raiser: a pouch under the eye, crow's feet next to it. Age does the same, less.
-        self._fold(lower[2:-2] + down(0.07), 105, 0.025 * u + 1, max(a[6], 0.6 * a[7], 0.45 * age), 0.1)
+        self._fold(lower[2:-2] + 0.07 * _DOWN, 105, 0.025 * u + 1, max(a[6], 0.6 * a[7], 0.45 * age), 0.1)
         feet, end = max(a[6] * (0.5 + 0.5 * age), 0.35 * age), s * (ex + person.eye_width)
         for rise in (-0.08, 0.0, 0.08):
             foot = [(end + s * 0.05, rise * 0.6 + 0.01), (end + s * 0.15, rise * 1.5 + 0.02)]
             self._fold(foot, 85, 0.02 * u, feet, 0.15)
-        self._fold(upper[1:-1] - down(0.065), 80, 0.022 * u + 1)  # of the upper lid
+        self._fold(upper[1:-1] - 0.065 * _DOWN, 80, 0.022 * u + 1)  # of the upper lid
         for k in range(3):  # nose wrinkler
             wrinkle = [(s * 0.03, 0.0 + 0.07 * k), (s * (0.13 + 0.02 * k), -0.06 + 0.075 * k)]
             self._fold(wrinkle, 105, 0.025 * u, a[9], 0.12, lift=0.12)
@@ -226,11 +213,11 @@ class _Painter:
                 inside.pixels[:] = (62, 18, 24)
                 inside.disc(at([(0.0, c[7, 1] + 0.02)]), 0.17 * u, (190, 84, 88))
                 reach = min(0.11, 0.62 * opening)
-                teeth = np.concatenate([b - down(0.03), b[::-1] + np.stack([ZEROS, reach * BOW**0.4], axis=1)])
+                teeth = np.concatenate([b - 0.03 * _DOWN, b[::-1] + np.outer(reach * BOW**0.4, _DOWN)])
                 inside.fill(at(teeth, 0.03), (246, 243, 235))
                 if 2 * m[20] + 2 * m[16] > 0.5:
-                    edge = np.stack([ZEROS, 0.5 * reach * BOW**0.5], axis=1)
-                    inside.fill(at(np.concatenate([c + down(0.03), c[::-1] - edge]), 0.03), (232, 228, 220))
+                    edge = np.outer(0.5 * reach * BOW**0.5, _DOWN)
+                    inside.fill(at(np.concatenate([c + 0.03 * _DOWN, c[::-1] - edge]), 0.03), (232, 228, 220))
             canvas.line(at(b, 0.03), shade(colour, 0.6), 0.018 * u)
             canvas.line(at(c, 0.03), shade(colour, 0.7), 0.014 * u)
         else:
@@ -252,7 +239,7 @@ class _Painter:
         canvas.line(at(curve([(-ex + 0.3, -0.01), (0, -0.06), (ex - 0.3, -0.01)]), 0.14), tone, thin)
 
 
-def _lit(pixels: UInt8, look: Look, rim: Points) -> UInt8:
+def _lit(pixels: UInt8, look: Look, rim: Float64) -> UInt8:
     """Light from one side: brightness follows the slope of an egg under the head (Lambert), from a small map."""
     side = pixels.shape[0]
     small = 32
