@@ -51,6 +51,7 @@ class ListFiles(Reader):
     name = "list_files"
     title = "List files"
     signs = "a .txt of lines 'path label' (picture.jpg 3, picture.jpg happy) beside a folder of pictures"
+    root_suffix = ".txt"
     choices = {"order": ("auto", *ORDERS)}  # noqa: RUF012
 
     order: str = "auto"
