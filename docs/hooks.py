@@ -108,7 +108,7 @@ def tables(command: str, schema: type, values: Mapping[str, Any]) -> Iterator[st
                 yield from of_class(f"{name}.{each}.", spec)
         elif "_target_" in value:
             yield from of_class(f"{name}.", value)
-        elif marker is not None and hasattr(marker, "target"):
+        elif getattr(marker, "target", None) is not None:
             yield from table(f"{name}.", value, descriptions(marker.target))
             for nested, more in marker.optional.items():
                 yield f"\nWith `{name}={nested}`:\n"

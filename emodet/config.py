@@ -11,14 +11,14 @@ from emodet.auditing.options import OutOfFoldOptions, ProposalOptions
 from emodet.data.augmentation import Augmentation
 from emodet.data.sources import SOURCE_KEYS, DataSettings
 from emodet.preprocessing import Preprocessing
-from emodet.schema import Arguments, Spec, Specs
+from emodet.schema import Group
 from emodet.synthetic.releases import write_release
 
-Group = dict[str, Any]
+Values = dict[str, Any]
 _TRAINER_SUPPLIED = ("logger", "callbacks", "plugins", "default_root_dir", "use_distributed_sampler")
-_DRAWN = {"synthetic": Arguments(write_release, without=("root", "size"))}
-Data = Annotated[Group, Arguments(DataSettings, unset="at first", of_sources=SOURCE_KEYS, optional=_DRAWN)]
-OtherData = Annotated[Group, Arguments(DataSettings, unset="always", optional=_DRAWN)]
+_DRAWN = {"synthetic": Group(write_release, without=("root", "size"))}
+Data = Annotated[Values, Group(DataSettings, unset="at first", of_sources=SOURCE_KEYS, optional=_DRAWN)]
+OtherData = Annotated[Values, Group(DataSettings, unset="always", optional=_DRAWN)]
 
 
 @dataclass(kw_only=True)
@@ -102,17 +102,17 @@ class TrainConfig:
     threads: int | None = None
     trust: Sequence[str] = ()
     data: Data
-    preprocessing: Annotated[Group, Arguments(Preprocessing)]
-    augmentation: Annotated[Group, Arguments(Augmentation)]
-    net: Annotated[Group, Spec(("num_classes", "preprocessing"))]
-    optimizer: Annotated[Group, Spec(("params",))]
-    scheduler: Annotated[Group, Spec(("optimizer", "total_steps"))]
-    loss: Annotated[Group, Spec(("class_counts",))]
-    distillation: Annotated[Group, Arguments(DistillationConfig)]
-    training: Annotated[Group, Arguments(TrainingConfig)]
-    trainer: Annotated[Group, Spec(_TRAINER_SUPPLIED, also=(("precision", "auto"),))]
-    callbacks: Annotated[Group, Specs()]
-    logger: Annotated[Group, Specs()]
+    preprocessing: Annotated[Values, Group(Preprocessing)]
+    augmentation: Annotated[Values, Group(Augmentation)]
+    net: Annotated[Values, Group(without=("num_classes", "preprocessing"))]
+    optimizer: Annotated[Values, Group(without=("params",))]
+    scheduler: Annotated[Values, Group(without=("optimizer", "total_steps"))]
+    loss: Annotated[Values, Group(without=("class_counts",))]
+    distillation: Annotated[Values, Group(DistillationConfig)]
+    training: Annotated[Values, Group(TrainingConfig)]
+    trainer: Annotated[Values, Group(without=_TRAINER_SUPPLIED, also=(("precision", "auto"),))]
+    callbacks: Annotated[Values, Group(by_name=True)]
+    logger: Annotated[Values, Group(by_name=True)]
 
 
 @dataclass(kw_only=True)
@@ -204,7 +204,7 @@ class ExportConfig:
     mirror: bool = False
     threads: int | None = None
     trust: Sequence[str] = ()
-    preprocessing: Annotated[Group, Arguments(Preprocessing, unset="always")]
+    preprocessing: Annotated[Values, Group(Preprocessing, unset="always")]
     data: OtherData
 
 
@@ -232,5 +232,5 @@ class AuditConfig(TrainConfig):
     detector_faces: int | None = 10000
     gallery: int = 48
     pictures: bool = True
-    out_of_fold: Annotated[Group, Arguments(OutOfFoldOptions)]
-    proposals: Annotated[Group, Arguments(ProposalOptions)]
+    out_of_fold: Annotated[Values, Group(OutOfFoldOptions)]
+    proposals: Annotated[Values, Group(ProposalOptions)]

@@ -1,7 +1,6 @@
 """Keys, types and defaults of a configuration, derived from signatures, and the check of composed values against them.
 
-A field annotated with `Arguments` is a group with the arguments of one callable; one with `Spec` names its class itself
-(``_target_``); one with `Specs` holds several of these by name.
+A field annotated with `Group` is a group of keys, any other one a key.
 """
 
 import inspect
@@ -9,9 +8,9 @@ import math
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 from emodet.errors import EmodetError, nearest
 from emodet.models.build import target_of
@@ -44,99 +43,74 @@ RENAMED_KEYS: Mapping[str, str] = {
 """Old keys and what takes their place, where that is not the nearest key; consulted for keys that are not known."""
 
 
+_VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+_OF_CLASS = "{_target_: PACKAGE.CLASS, …} was expected"
+
+
+class Value(NamedTuple):
+    """A key that holds a value; without a default it is `required`, and null before anything is chosen."""
+
+    hint: Any
+    default: Any
+    required: bool
+
+
 @dataclass(frozen=True)
-class Arguments:
-    """Marks a group of keys that are the arguments of `target`, but for those in `without`.
+class Group:
+    """Marks a group of keys: the arguments of `target`, or of the class that it names, ``{_target_: …, **arguments}``.
 
     Attributes:
-        target: Whose signature it is.
-        without: Its arguments that are no keys.
+        target: Whose signature it is; None where the group names its class.
+        without: Arguments that are no keys.
         unset: ``no``: defaults are there from the start. ``at first``: keys are null until everything is composed, then
             they get their defaults; in a mix of data sets only those that no data set has of its own. ``always``: keys
             that nobody sets stay null, as those of a checkpoint's own run take their place.
         of_sources: Keys that stay null in a mix, where ``sources`` is set.
         optional: Nested groups that are null unless they are chosen.
+        also: Pairs of an argument and a value that it may have besides those of its type.
+        by_name: Whether it holds groups by name, each of which may be null.
     """
 
-    target: Callable[..., Any]
+    target: Callable[..., Any] | None = None
     without: tuple[str, ...] = ()
     unset: Literal["no", "at first", "always"] = "no"
     of_sources: tuple[str, ...] = ()
-    optional: Mapping[str, "Arguments"] = field(default_factory=dict)
+    optional: Mapping[str, "Group"] = field(default_factory=dict)
+    also: tuple[tuple[str, Any], ...] = ()
+    by_name: bool = False
 
-    def keys(self) -> "Keys":
-        """The keys of the group."""
-        return {**keys_of(self.target, self.without), **self.optional}
+    def keys(self, target: Callable[..., Any]) -> "dict[str, Group | Value]":
+        """The keys of the group with the signature of `target`."""
+        try:
+            hints = typing.get_type_hints(target.__init__ if inspect.isclass(target) else target, include_extras=True)
+        except (NameError, TypeError):  # a class of the user's whose annotations cannot be evaluated
+            hints = {}
+        keys: dict[str, Group | Value] = {}
+        for name, parameter in inspect.signature(target).parameters.items():
+            if name in self.without or name == "self" or parameter.kind in _VARIADIC:
+                continue
+            hint, required = hints.get(name, Any), parameter.default is parameter.empty
+            markers = [each for each in getattr(hint, "__metadata__", ()) if isinstance(each, Group)]
+            keys[name] = markers[0] if markers else Value(hint, None if required else parameter.default, required)
+        return {**keys, **self.optional}
 
     def defaults(self, composed: bool) -> dict[str, Any]:
         """See `defaults`."""
-        values = _defaults(keys_of(self.target, self.without), composed) | dict.fromkeys(self.optional)
-        return values if self.unset == "no" or composed else dict.fromkeys(values)
-
-
-@dataclass(frozen=True)
-class Spec:
-    """Marks a group that names its own class: ``{_target_: …, **arguments}``.
-
-    Attributes:
-        without: Arguments that are supplied.
-        also: Pairs of an argument and a value that it may have besides those of its type.
-    """
-
-    without: tuple[str, ...] = ()
-    also: tuple[tuple[str, Any], ...] = ()
-
-
-@dataclass(frozen=True)
-class Specs:
-    """Marks a group of named specs, each of which may be null."""
-
-
-@dataclass(frozen=True)
-class Value:
-    """A key that holds a value."""
-
-    hint: Any
-    default: Any = None
-
-
-Keys = Mapping[str, Arguments | Spec | Specs | Value]
-
-
-def keys_of(target: Callable[..., Any], without: Sequence[str] = ()) -> Keys:
-    """The keys of a signature."""
-    function = target.__init__ if inspect.isclass(target) else target
-    try:
-        hints = typing.get_type_hints(function, include_extras=True)
-    except (NameError, TypeError):  # a class of the user's whose annotations cannot be evaluated
-        hints = {}
-    keys = {}
-    for name, parameter in inspect.signature(target).parameters.items():
-        if name in without or name == "self" or parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-            continue
-        hint = hints.get(name, Any)
-        markers = getattr(hint, "__metadata__", ())
-        default = None if parameter.default is parameter.empty else parameter.default
-        keys[name] = markers[0] if markers else Value(hint, default)
-    return keys
+        keys = {} if self.target is None else self.keys(self.target)
+        plain = {
+            name: _plain(each.default) if isinstance(each, Value) else each.defaults(composed)
+            for name, each in keys.items()
+        }
+        nulls = dict.fromkeys(plain if self.unset != "no" and not composed else self.optional)
+        return {**plain, **nulls}
 
 
 def defaults(command: type, composed: bool = True) -> dict[str, Any]:
-    """Plain nested values of a command's keys before anything is chosen; specs are empty.
+    """Plain nested values of a command's keys before anything is chosen; groups that name their class are empty.
 
     `composed` is whether keys that are null while a configuration is composed have their defaults.
     """
-    return _defaults(keys_of(command), composed)
-
-
-def _defaults(keys: Keys, composed: bool) -> dict[str, Any]:
-    plain: dict[str, Any] = {}
-    for name, entry in keys.items():
-        if isinstance(entry, Arguments):
-            plain[name] = entry.defaults(composed)
-        else:
-            plain[name] = _plain(entry.default) if isinstance(entry, Value) else {}
-    return plain
+    return Group(command).defaults(composed)
 
 
 def _plain(value: Any) -> Any:
@@ -148,71 +122,54 @@ def _plain(value: Any) -> Any:
 
 
 def checked(command: type, values: Mapping[str, Any], replaced: Sequence[str] = ()) -> dict[str, Any]:
-    """Check composed values against a command's keys and types, and fill in the defaults of specs' classes.
+    """Check composed values against a command's keys and types, and fill in the defaults of classes that groups name.
 
     A ``_target_`` among `replaced`, the dotted keys of the command line, replaces the group's class: options of the
     class that was there go, but for those that the command line gives too.
     """
-    return _checked(keys_of(command), values, "", set(replaced))
+    return _checked(Group(command), values, "", set(replaced))
 
 
-def _checked(
-    keys: Keys, values: Mapping[str, Any], path: str, given: set[str], group: Arguments | None = None
-) -> dict[str, Any]:
+def _checked(group: Group, values: Any, path: str, given: set[str]) -> dict[str, Any]:
+    """Check a group; `path` is its key with a dot behind it, empty for the whole configuration."""
+    if group.by_name and isinstance(values or {}, Mapping):
+        one = replace(group, by_name=False)
+        every = (values or {}).items()
+        return {name: None if each is None else _checked(one, each, f"{path}{name}.", given) for name, each in every}
+    target, is_spec, is_open = group.target, group.target is None, False
     result: dict[str, Any] = {}
-    for name, value in values.items():
-        key = f"{path}{name}"
-        if name not in keys:
-            raise unknown_key(key, [f"{path}{known}" for known in keys])
-        entry = keys[name]
-        if isinstance(entry, Spec):
-            result[name] = _checked_spec(entry, value, key, given)
-        elif isinstance(entry, Specs):
-            result[name] = {
-                each: None if spec is None else _checked_spec(Spec(), spec, f"{key}.{each}", given)
-                for each, spec in (value or {}).items()
-            }
-        elif isinstance(entry, Arguments):
-            if value is not None and not isinstance(value, Mapping):
-                raise EmodetError(f"{key}={value}: a group of keys was expected ({', '.join(entry.keys())})")
-            result[name] = value and _checked(entry.keys(), value, f"{key}.", given, entry)
-        elif value is not None or group is None or group.unset == "no":
-            result[name] = _converted_or_error(value, entry.hint, key)
-        else:
-            is_of_sources = values.get("sources") is not None and name in group.of_sources
-            result[name] = None if group.unset == "always" or is_of_sources else _plain(entry.default)
-    return result
-
-
-def _checked_spec(spec: Spec, values: Any, key: str, given: set[str]) -> dict[str, Any]:
     if not isinstance(values, Mapping):
-        if key in RENAMED_KEYS:
-            raise unknown_key(key, ())
-        raise EmodetError(f"{key}={values}: {{_target_: PACKAGE.CLASS, …}} was expected")
-    if "_target_" not in values:
-        return dict(values)
-    if f"{key}._target_" in given:
-        values = {name: value for name, value in values.items() if name.startswith("_") or f"{key}.{name}" in given}
-    target = target_of(values, key)
-    keys = keys_of(target, spec.without)
-    parameters = inspect.signature(target).parameters.values()
-    is_open = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
-    own = {}
+        if target is None and path[:-1] in RENAMED_KEYS:
+            raise unknown_key(path[:-1], ())
+        expected = f"a group of keys was expected ({', '.join(group.keys(target))})" if target else _OF_CLASS
+        raise EmodetError(f"{path[:-1]}={values}: {expected}")
+    if target is None:
+        if "_target_" not in values:
+            return dict(values)
+        if f"{path}_target_" in given:
+            values = {name: value for name, value in values.items() if name.startswith("_") or f"{path}{name}" in given}
+        target = target_of(values, path[:-1])
+        is_open = any(each.kind is each.VAR_KEYWORD for each in inspect.signature(target).parameters.values())
+    keys = group.keys(target)
+    if is_spec:
+        own = ((name, key) for name, key in keys.items() if isinstance(key, Value) and not key.required)
+        result = {"_target_": None} | {name: _plain(key.default) for name, key in own if _is_plain(key.default)}
     for name, value in values.items():
-        if (name, value) in spec.also:
-            own[name] = value
-        elif isinstance(entry := keys.get(name), Value):
-            own[name] = _converted_or_error(value, entry.hint, f"{key}.{name}")
-        elif is_open or name.startswith("_") or name in keys:
-            own[name] = value
+        key = keys.get(name)
+        if isinstance(key, Group):
+            is_null = value is None and key.target is not None
+            result[name] = None if is_null else _checked(key, value, f"{path}{name}.", given)
+        elif (name, value) in group.also or (key is None and (is_open or (is_spec and name.startswith("_")))):
+            result[name] = value
+        elif key is None:
+            known = [f"{path}{each}" for each in keys]
+            raise unknown_key(f"{path}{name}", known, values["_target_"] if is_spec else "")
+        elif value is None and group.unset != "no":
+            is_of_sources = values.get("sources") is not None and name in group.of_sources
+            result[name] = None if group.unset == "always" or is_of_sources else _plain(key.default)
         else:
-            raise unknown_key(f"{key}.{name}", [f"{key}.{known}" for known in keys], values["_target_"])
-    filled = {
-        parameter.name: _plain(parameter.default)
-        for parameter in parameters
-        if parameter.name in keys and parameter.default is not parameter.empty and _is_plain(parameter.default)
-    }
-    return {"_target_": values["_target_"], **filled, **own}
+            result[name] = _converted_or_error(value, key.hint, f"{path}{name}")
+    return result
 
 
 def _is_plain(value: Any) -> bool:
