@@ -1,9 +1,12 @@
-"""Atomic writes, CSV and checksums of files. Standard library only."""
+"""Paths, reading, atomic writes, CSV and checksums of files. Standard library only."""
 
+import errno
 import hashlib
 import os
+import stat
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from io import BufferedReader
 from pathlib import Path
 
 from emodet.errors import os_errors
@@ -74,10 +77,25 @@ def csv_text(rows: Iterable[Iterable[object]]) -> str:
     return out.getvalue()
 
 
+def read_regular(path: str | os.PathLike[str], most: int = 1 << 40) -> bytes:
+    """The bytes of a file; `OSError` if it is a device or a pipe, which may have no end, or longer than `most`."""
+    with _opened(path, most) as file:
+        return file.read()
+
+
 def sha256_of(path: str | os.PathLike[str]) -> str:
-    """SHA-256 of a file's bytes, as 64 hexadecimal digits."""
-    with Path(path).open("rb") as file:
+    """SHA-256 of the bytes of `read_regular`, as 64 hexadecimal digits."""
+    with _opened(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _opened(path: str | os.PathLike[str], most: int = 1 << 40) -> BufferedReader:
+    found = Path(path).stat()
+    if not stat.S_ISREG(found.st_mode) and not stat.S_ISDIR(found.st_mode):  # a folder has its own error
+        raise OSError(errno.EINVAL, "not a regular file")
+    if found.st_size > most:
+        raise OSError(errno.EFBIG, f"more than {most:,} bytes")
+    return Path(path).open("rb")
 
 
 def _umask() -> int:

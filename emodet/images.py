@@ -26,6 +26,9 @@ ImageLike = str | os.PathLike[str] | bytes | Image.Image | UInt8
 MAX_PIXELS = 64_000_000
 """Default limit of width times height."""
 
+MAX_BYTES = 256 << 20
+"""Limit of an encoded image."""
+
 IMAGE_SUFFIXES = frozenset(
     [
         *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".bmp", ".dib", ".tif", ".tiff", ".webp", ".gif"),
@@ -77,7 +80,8 @@ def load_rgb(image: ImageLike, *, max_pixels: int = MAX_PIXELS) -> UInt8:
     """
     if isinstance(image, str | os.PathLike):
         try:
-            data = Path(image).read_bytes()
+            with Path(image).open("rb") as file:
+                data = file.read(MAX_BYTES + 1)
         except (OSError, ValueError) as problem:
             raise EmodetError(f"image {os.fspath(image)}: {getattr(problem, 'strerror', None) or problem}") from None
         return decode_rgb(data, name=os.fspath(image), max_pixels=max_pixels)
@@ -123,6 +127,8 @@ def decode_rgb(
     """
     if not data:
         raise EmodetError(f"{name}: the file is empty")
+    if len(data) > MAX_BYTES:
+        raise EmodetError(f"{name}: more than {MAX_BYTES >> 20} MB are no image")
     if data[:2] == b"\xff\xd8":
         return _decode_jpeg(data, name, max_pixels, least_side, quick)
     if data[:2] == b"BM" and int.from_bytes(data[30:34], "little") in (1, 2):

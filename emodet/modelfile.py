@@ -17,7 +17,7 @@ import numpy as np
 
 from emodet.arrays import Float32, UInt8
 from emodet.errors import EmodetError, os_errors
-from emodet.files import expanded, write_atomically
+from emodet.files import expanded, read_regular, write_atomically
 from emodet.modelinfo import CHECKSUM, PREFIX, ModelInfo, Precision, TrainingData, parsed
 from emodet.onnx_session import open_session
 
@@ -169,9 +169,7 @@ def read_model_file(
             "written by `python -m emodet.export`"
         )
     with os_errors(f"{name}: cannot be read"):
-        if place.stat().st_size > _MAX_FILE:
-            raise EmodetError(f"{name}: larger than an ONNX model can be")
-        data = place.read_bytes()
+        data = read_regular(place, _MAX_FILE)
     if not data:
         raise EmodetError(f"{name}: the file is empty")
     return ModelFile(data, name=name, providers=providers, threads=threads)

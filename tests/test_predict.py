@@ -348,6 +348,7 @@ def test_a_video_that_ends_in_mid_frame_keeps_what_was_read(predict, video, tmp_
         (["--smooth", "-1"], "--smooth"),
         (["--model", "cut.onnx"], "cut.onnx"),
         (["--output", "cut.onnx/found"], "cut.onnx"),
+        *((["--model", path], path) for path in ("/dev/zero", "pipe", "long.onnx")),
         (["--output=~no-such-user", "--model=~no-such-user/net.onnx"], "~no-such-user/net.onnx"),
         pytest.param(["--show"], "screen", marks=pytest.mark.skipif(sys.platform != "linux", reason="Linux says so")),
     ],
@@ -355,6 +356,10 @@ def test_a_video_that_ends_in_mid_frame_keeps_what_was_read(predict, video, tmp_
 def test_a_mistake_in_the_call_is_answered_in_a_line(model, photo, capsys, monkeypatch, arguments, words):
     monkeypatch.chdir(photo.parent)
     Path("cut.onnx").write_bytes(model.read_bytes()[:200])
+    if hasattr(os, "mkfifo"):
+        os.mkfifo("pipe")
+    with Path("long.onnx").open("wb") as file:
+        file.truncate(2**31)
     for name in ("DISPLAY", "WAYLAND_DISPLAY"):
         monkeypatch.delenv(name, raising=False)
     try:

@@ -15,13 +15,12 @@ from PIL import Image
 
 from emodet.arrays import UInt8
 from emodet.errors import EmodetError, os_errors
-from emodet.images import MAX_PIXELS, decode_rgb
+from emodet.images import MAX_BYTES, MAX_PIXELS, decode_rgb
 from emodet.inference.sources import Source, TableImage, is_video, is_web_address
 from emodet.inference.summary import SourceSummary
 
 MIN_SIDE = 8  # pixels; nothing smaller shows a face
 
-_MAX_BYTES = 256 << 20  # of an encoded image
 _TIMEOUT_S, _MAX_TIME_S = 10.0, 60.0  # of a download
 _IMAGE_STARTS = re.compile(
     rb"\xff\xd8\xff|\x89PNG|GIF8|RIFF....WEBP|BM|II\*\0|MM\0\*|....ftyp(avif|hei|mif|msf)|P[1-6]\s|"
@@ -71,12 +70,10 @@ def _encoded(source: Source, name: str) -> bytes | None:
         return None  # a stream, perhaps; FFmpeg reports why it cannot be opened
     with os_errors(f"{name}: could not be read"):
         if source.address == "-":
-            data = sys.stdin.buffer.read(_MAX_BYTES + 1)
+            data = sys.stdin.buffer.read(MAX_BYTES + 1)
         else:
             with Path(source.address).open("rb") as file:
-                data = file.read(_MAX_BYTES + 1)
-    if len(data) > _MAX_BYTES:
-        raise EmodetError(f"{name}: more than {_MAX_BYTES >> 20} MB are no image")
+                data = file.read(MAX_BYTES + 1)
     if source.kind == "pipe" and is_video(data[:16]):
         raise EmodetError(f"{name}: a video cannot be read from a pipe; save it to a file and name that")
     return data
@@ -167,7 +164,7 @@ def fetch_image(url: str, name: str) -> bytes:
                 raise NoImageError(f"{name}: {kind}, not an image; name the address of the picture itself")
             while block := response.read1(1 << 20):
                 data += block
-                if len(data) > _MAX_BYTES or time.monotonic() - started > _MAX_TIME_S:
+                if len(data) > MAX_BYTES or time.monotonic() - started > _MAX_TIME_S:
                     raise EmodetError(f"{name}: the image exceeds 256 MB or a minute; download it and name the file")
             return bytes(data)
     except (OSError, ValueError, HTTPException) as problem:

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TextIO
 
 from emodet.errors import EmodetError
 from emodet.images import IMAGE_SUFFIXES
@@ -30,6 +30,7 @@ _VIDEO_STARTS = re.compile(
     re.DOTALL,
 )
 _MAX_STEM_BYTES = 160  # so that endings and numbers fit into the 255 bytes of a file name
+_MAX_PATH = 10_000  # characters of a line of a list; a device may have no line end
 _MAX_SKIPPED = 1000  # names kept per reason
 
 
@@ -139,8 +140,7 @@ def _resolve(text: str, column: str | None, found: FoundSources) -> Iterator[Sou
         yield Source(_kind(path), printable(path), path, PurePath(path.stem))
     elif text.startswith("@"):
         with Path(text[1:]).open(encoding="utf-8", errors="surrogateescape", newline="\n") as lines:
-            paths = filter(None, (line.rstrip("\r\n") for line in lines))
-            yield from _some(map(_listed, paths), f"{name}: the list is empty")
+            yield from _some(map(_listed, _lines(lines, name)), f"{name}: the list is empty")
     elif glob.has_magic(text):
         yield from _some(_matches(text, found), f"{name}: no file matches")
     else:
@@ -153,6 +153,14 @@ def _some(sources: Iterator[Source], message: str) -> Iterator[Source]:
         raise EmodetError(message)
     yield first
     yield from sources
+
+
+def _lines(file: TextIO, name: str) -> Iterator[str]:
+    while line := file.readline(_MAX_PATH):
+        if len(line) == _MAX_PATH:
+            raise EmodetError(f"{name}: not a list of paths: a line has {_MAX_PATH:,} characters or more")
+        if path := line.rstrip("\r\n"):
+            yield path
 
 
 def _listed(text: str) -> Source:

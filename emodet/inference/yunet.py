@@ -14,7 +14,7 @@ import numpy as np
 
 from emodet.arrays import Float64, UInt8
 from emodet.errors import EmodetError, os_errors
-from emodet.files import sha256_of, write_atomically
+from emodet.files import read_regular, sha256_of, write_atomically
 from emodet.images import reduced
 from emodet.inference.faces import Detection, enlarged, ordered_landmarks
 
@@ -26,6 +26,7 @@ _MIN_SIDE = 16
 _MIN_SCORE = 0.6
 _OVERLAP = 0.3
 _MAX_DOWNLOAD = 4_000_000
+_MAX_FILE = 100_000_000
 _ERRORS_ONLY = 2
 
 
@@ -48,7 +49,7 @@ class YuNet:
         level = cv2.utils.logging.setLogLevel(_ERRORS_ONLY)  # OpenCV 5 warns about a default target
         try:
             # Not read by OpenCV, which cannot open every path on Windows.
-            data = np.frombuffer(path.read_bytes(), dtype=np.uint8)
+            data = np.frombuffer(read_regular(path, _MAX_FILE), dtype=np.uint8)
             self._network = cv2.FaceDetectorYN.create(
                 "onnx", data, np.empty(0, dtype=np.uint8), self._input, _MIN_SCORE, _OVERLAP, 5000
             )

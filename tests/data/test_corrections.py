@@ -86,8 +86,9 @@ def test_a_bad_row_is_named(written, pack, rows, said):
 def test_a_missing_column_is_named(written, tmp_path):
     with pytest.raises(EmodetError, match=r"corrections\.csv: the header lacks action"):
         written("a,fear\n", header="key,emotion\n")
-    with pytest.raises(EmodetError, match="cannot be read"):
-        read_corrections(tmp_path / "nowhere.csv")
+    for path in (tmp_path / "nowhere.csv", "/dev/zero"):
+        with pytest.raises(EmodetError, match="cannot be read"):
+            read_corrections(path)
 
 
 def test_the_table_is_changed_where_it_says_and_nowhere_else(written, pack):

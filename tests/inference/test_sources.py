@@ -90,9 +90,11 @@ def test_cameras_streams_and_standard_input(tmp_path, monkeypatch):
 
 def test_what_cannot_be_read_stays_in_its_place(tree):
     (tree / "empty").mkdir()
-    found = find_sources(["nothing.jpg", str(tree / "a.png"), str(tree / "*.gif"), str(tree / "empty")]).sources
-    assert [each.error is None for each in found] == [False, True, False, False]
-    for each, name in zip(found, ["nothing.jpg", "a.png", "*.gif", "empty"], strict=True):
+    (tree / "endless").write_text("x" * 20_000)
+    named = ["nothing.jpg", str(tree / "a.png"), str(tree / "*.gif"), str(tree / "empty"), f"@{tree / 'endless'}"]
+    found = find_sources(named).sources
+    assert [each.error is None for each in found] == [False, True, False, False, False]
+    for each, name in zip(found, ["nothing.jpg", "a.png", "*.gif", "empty", "endless"], strict=True):
         assert name in (each.error or each.name)
 
 
