@@ -18,11 +18,10 @@ from typing import Any
 
 from emodet.auditing.class_order import check_class_order
 from emodet.auditing.duplicates import copy_groups, number_photographs
-from emodet.auditing.findings import Findings, write_results
+from emodet.auditing.findings import Findings, propose, write_results
 from emodet.auditing.image_issues import LONGEST_SIDE, MIN_SCORE, detect_faces, find_image_issues, measure_images
 from emodet.auditing.label_noise import find_label_noise, predict_out_of_fold, write_probabilities
 from emodet.auditing.options import OutOfFoldOptions, ProposalOptions
-from emodet.auditing.proposals import propose
 from emodet.commands import command, without_none
 from emodet.data.datamodule import EmotionDataModule
 from emodet.errors import EmodetError, require

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from emodet.auditing.duplicates import copy_groups, number_photographs
+from emodet.auditing.findings import propose
 from emodet.auditing.image_issues import ImageStats, find_image_issues
 from emodet.auditing.label_noise import OutOfFoldProbs, assign_folds, find_label_noise
 from emodet.auditing.options import ProposalOptions
-from emodet.auditing.proposals import propose
 from emodet.data.pack import Table
 
 SHARES = (0.26, 0.468, 0.088, 0.049, 0.022, 0.013, 0.087, 0.013)  # AffectNet's training faces

@@ -7,10 +7,10 @@ from made_reader import table_of
 
 from emodet.auditing import label_noise
 from emodet.auditing.duplicates import copy_groups
+from emodet.auditing.findings import propose
 from emodet.auditing.image_issues import find_image_issues
 from emodet.auditing.label_noise import Candidate, LabelNoise, OutOfFoldProbs
 from emodet.auditing.options import ProposalOptions
-from emodet.auditing.proposals import propose
 from emodet.errors import EmodetError
 
 
