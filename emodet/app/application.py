@@ -6,12 +6,12 @@ import tempfile
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
-from fastapi import Depends, FastAPI
+from fastapi import Depends, FastAPI, Request
 from fastapi.security import HTTPBearer
-from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.routing import request_response
+from starlette.types import ASGIApp
 
 from emodet import __version__
 from emodet.app import routes, video_routes
@@ -110,9 +110,9 @@ def _page_files(settings: Settings, server: Server) -> Mapping[str, PageFile]:
 def _page_application(server: Server, pages: Mapping[str, PageFile]) -> ASGIApp:
     """Serve the page at / from memory, or the reason why there is none; answer 404 for any other address."""
 
-    def respond(scope: Scope) -> Response:
-        name = scope["path"][1:] or "index.html"
-        readable = scope["method"] in ("GET", "HEAD")
+    async def respond(request: Request) -> Response:
+        name = request.scope["path"][1:] or "index.html"
+        readable = request.method in ("GET", "HEAD")
         if server.page_problem is not None and name == "index.html" and readable:
             return PlainTextResponse(
                 f"emodet: {server.page_problem}.\n\nThe REST interface works: see /docs.", status_code=503
@@ -123,11 +123,8 @@ def _page_application(server: Server, pages: Mapping[str, PageFile]) -> ASGIApp:
             raise HTTPException(405, headers={"Allow": "GET, HEAD"})
         page = pages[name]
         headers = {"ETag": page.etag, "Cache-Control": "no-cache"}
-        if page.etag in Headers(scope=scope).get("if-none-match", ""):
+        if page.etag in request.headers.get("if-none-match", ""):
             return Response(status_code=304, headers=headers)
         return Response(page.content, media_type=page.media_type, headers=headers)
 
-    async def application(scope: Scope, receive: Receive, send: Send) -> None:
-        await respond(scope)(scope, receive, send)
-
-    return application
+    return request_response(respond)

@@ -83,15 +83,14 @@ class Decoders:
         try:
             process.send((data, max_pixels))
             image: UInt8 = process.receive(self._seconds)
+            return image
         except (TimeoutError, ProcessEnded):
             self._all.discard(process)
             process.close()
             raise
-        except EmodetError:
-            self._idle.put(process)
-            raise
-        self._idle.put(process)
-        return image
+        finally:
+            if process in self._all:
+                self._idle.put(process)
 
     def close(self) -> None:
         """Kill all processes, also those that decode."""

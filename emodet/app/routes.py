@@ -40,6 +40,7 @@ Result = TypeVar("Result")
 
 _BODY = one_file("image/jpeg", "image/png", "image/webp")
 _ERRORS = error_responses(400, 404, 408, 413, 422, 429, 503)
+_OF_INFO = ("precision", "metrics", "training_data", "temperature", "commit", "fingerprint", "format_version")
 _ONNX: dict[str, Any] = {"content": {"application/octet-stream": {}}}
 
 router = APIRouter(prefix="/v1")
@@ -165,25 +166,16 @@ async def get_model(
     """Metadata of a model: classes, metrics, terms of the training data, preprocessing, model card."""
     offer = server.offer(model)
     info = offer.file.info
-    names = info.class_names
+    colours = zip(info.class_names, class_colours(info.class_names), strict=True)
     return ModelAnswer(
         name=offer.name,
         bytes=offer.path.stat().st_size,
         sha256=offer.file.sha256,
-        classes=[
-            ModelClass(id=number, name=name, colour=colour)
-            for number, (name, colour) in enumerate(zip(names, class_colours(names), strict=True))
-        ],
-        metrics={split: dict(values) for split, values in info.metrics.items()},
-        training_data=list(info.training_data),
+        classes=[ModelClass(id=number, name=name, colour=colour) for number, (name, colour) in enumerate(colours)],
         preprocessing=dict(info.preprocessing.to_dict()),
         providers=list(offer.file.providers),
         card=offer.card,
-        precision=info.precision,
-        temperature=info.temperature,
-        commit=info.commit,
-        fingerprint=info.fingerprint,
-        format_version=info.format_version,
+        **{name: getattr(info, name) for name in _OF_INFO},
     )
 
 

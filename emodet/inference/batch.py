@@ -26,8 +26,6 @@ from emodet.inference.sources import RESULT_ENDINGS, Source, TableImage, printab
 from emodet.inference.summary import SourceSummary, Summary
 from emodet.inference.video_reader import VideoReader
 
-_MAX_STILL_MAPS = 3
-
 
 @dataclass(slots=True)
 class Recognised:
@@ -154,7 +152,7 @@ class Batch:
     def _draw(
         self, source: Source, image: UInt8, found: Sequence[Detection], faces: Sequence[Face], counts: SourceSummary
     ) -> None:
-        maps = heat_maps(self.recognizer, image, faces, at_most=_MAX_STILL_MAPS) if self.stream.explain else None
+        maps = heat_maps(self.recognizer, image, faces) if self.stream.explain else None
         hidden = [face.box for face in found] if self.stream.hide else None
         picture = draw(image, faces, hidden=hidden, maps=maps, enlarge=True)
         if self.annotate and self.folder is not None:

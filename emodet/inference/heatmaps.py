@@ -33,9 +33,9 @@ class HeatMap:
 
 
 def heat_maps(
-    recognizer: "Recognizer", image_rgb: UInt8, faces: Sequence[Face], *, at_most: int | None = None
+    recognizer: "Recognizer", image_rgb: UInt8, faces: Sequence[Face], *, at_most: int = 3
 ) -> tuple[HeatMap, ...]:
-    """Explain the faces of a frame, uint8 (H, W, 3) RGB, the largest first, `at_most` so many.
+    """Explain the faces of a frame, uint8 (H, W, 3) RGB, the largest first, `at_most` so many: as have room beside it.
 
     Each costs 82 crops through the model file.
     """

@@ -20,8 +20,6 @@ from emodet.inference.video_reader import Frame, VideoReader
 SCORE_TO_HIDE = 0.3
 """With hidden faces, detections from this score on are hidden, though only surer ones are recognised."""
 
-_EXPLAINED = 3  # faces per frame: as many as have room beside it
-
 
 @dataclass(frozen=True)
 class FrameResult:
@@ -127,7 +125,7 @@ def recognise_video(
                     meter.add(done - (started if close is None else frame.taken_s))
                     faces = tuple(face for face in found if face.detection_score >= threshold)
                     if options.explain:
-                        maps = heat_maps(recognizer, frame.image_rgb, faces, at_most=_EXPLAINED)
+                        maps = heat_maps(recognizer, frame.image_rgb, faces)
                 elif not all_frames:
                     continue
                 elif options.hide:

@@ -12,7 +12,7 @@ import numpy as np
 
 from emodet.arrays import Float32, UInt8
 from emodet.emotions import UNCERTAIN
-from emodet.errors import EmodetError
+from emodet.errors import EmodetError, require
 from emodet.images import ImageLike, decode_rgb, load_rgb
 from emodet.inference.detectors import STILL_SIDES, Detector, WholePicture, find_faces, make_detector
 from emodet.inference.faces import MIN_CONFIDENCE, Box, Detection, Face, Result
@@ -73,8 +73,7 @@ class Recognizer:
             prior: ``balanced`` divides the probabilities by (class share in training)^0.4 and rescales them: rare
                 emotions are predicted more often, at a cost in accuracy that the model card states.
         """
-        if max_faces is not None and max_faces < 1:
-            raise EmodetError(f"max_faces={max_faces}: expected 1 or more, or None for all")
+        require(max_faces is None or max_faces >= 1, "max_faces", max_faces, "1 or more, or None for all")
         with ThreadPoolExecutor(1) as pool:  # both nets are opened at once
             if not isinstance(model, ModelFile):
                 place = model_path(DEFAULT_MODEL if model is None else model)
@@ -202,8 +201,7 @@ class Recognizer:
             smoothing: None for the default.
             detect_every: Detect faces in every n-th frame; between, they are tracked by optical flow.
         """
-        if not frame_rate > 0:
-            raise EmodetError(f"frame_rate={frame_rate}: expected a number above 0")
+        require(frame_rate > 0, "frame_rate", frame_rate, "a number above 0")
         stream = FaceStream(self, smoothing=smoothing, detect_every=detect_every)
         for index, frame in enumerate(frames):
             yield stream.step(frame, index / frame_rate)
@@ -249,8 +247,7 @@ class Recognizer:
 def _face_of_crop(picture: UInt8, margin: float | None) -> Detection:
     if margin is None:
         return WholePicture()(picture)[0]
-    if not 0 <= margin <= 2:
-        raise EmodetError(f"margin={margin}: expected a fraction of the face's side, 0 to 2, or None")
+    require(0 <= margin <= 2, "margin", margin, "a fraction of the face's side, 0 to 2, or None")
     height, width = picture.shape[:2]
     half = max(height, width) / (1 + 2 * margin) / 2
     return Detection((width / 2 - half, height / 2 - half, width / 2 + half, height / 2 + half), None, 1.0)
@@ -270,8 +267,7 @@ def _class_weights(prior: str, model: ModelFile) -> Float32 | None:
     """Factors of the probabilities, float32 (K,); None for none."""
     if prior == "trained":
         return None
-    if prior != "balanced":
-        raise EmodetError(f"prior={prior!r}: expected trained or balanced")
+    require(prior == "balanced", "prior", prior, "trained or balanced")
     shares = np.array(model.info.class_shares, dtype=np.float32)
     if not shares.size or not shares.all():
         raise EmodetError(f"prior=balanced: {model.name} does not state the share of every class in its training data")

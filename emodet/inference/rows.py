@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from emodet.errors import EmodetError, os_errors
+from emodet.errors import EmodetError, os_errors, require
 from emodet.files import atomic_path
 from emodet.inference.faces import POINTS, Face
 from emodet.installation import install
@@ -86,8 +86,7 @@ class RowWriter:
         With `append` rows are written behind those of an existing file (also ``jsonl`` and ``csv`` only). A CSV file
         with a byte-order mark is read as UTF-8 by spreadsheets.
         """
-        if kind not in ROW_FORMATS:
-            raise EmodetError(f"rows={kind!r}: choose from {', '.join(ROW_FORMATS)}")
+        require(kind in ROW_FORMATS, "rows", kind, f"one of {', '.join(ROW_FORMATS)}")
         if kind == "parquet" and not isinstance(target, Path):
             raise EmodetError("rows=parquet cannot go to standard output; name a folder with --output")
         self._kind, self._class_names, self._pending = kind, class_names, list[dict[str, Any]]()

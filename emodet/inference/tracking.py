@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from emodet.arrays import Float32, UInt8
-from emodet.errors import EmodetError
+from emodet.errors import require
 from emodet.images import load_rgb
 from emodet.inference.detectors import STILL_SIDES, STREAM_SIDES, WholePicture
 from emodet.inference.faces import Detection, Face, overlap
@@ -184,10 +184,8 @@ class Smoothing:
     margin: float = 0.08
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.seconds) and self.seconds >= 0):
-            raise EmodetError(f"smooth={self.seconds}: expected seconds, 0 or more")
-        if not 0 <= self.margin < 1:
-            raise EmodetError(f"margin={self.margin}: expected a probability from 0 to below 1")
+        require(0 <= self.seconds < math.inf, "smooth", self.seconds, "seconds, 0 or more")
+        require(0 <= self.margin < 1, "margin", self.margin, "a probability from 0 to below 1")
 
 
 class Smoother:
@@ -234,8 +232,7 @@ class FaceStream:
         detect_every: int = DETECT_EVERY,
         min_score: float | None = None,
     ) -> None:
-        if detect_every < 1:
-            raise EmodetError(f"detect_every={detect_every}: expected 1 or more")
+        require(detect_every >= 1, "detect_every", detect_every, "1 or more")
         self._recognizer, self._smoothing = recognizer, smoothing or Smoothing()
         self._detect_every = self._since = detect_every
         self._min_score = min_score

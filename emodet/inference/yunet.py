@@ -85,7 +85,25 @@ class YuNet:
 
 def weights() -> Path:
     """Path of the weights, downloaded once into the user's cache; `EmodetError` if that fails."""
-    return installed_weights() or _download(_cached())
+    if installed := installed_weights():
+        return installed
+    # Deferred: half of the import time of a recognizer.
+    import hashlib
+    import http.client
+    import urllib.request
+
+    path, way_out = _cached(), f"Download {URL} and set {VARIABLE} to its path, or use detector=centerface"
+    try:
+        with urllib.request.urlopen(URL, timeout=30) as answer:
+            data: bytes = answer.read(_MAX_DOWNLOAD)
+    except (OSError, http.client.HTTPException) as problem:
+        raise EmodetError(f"YuNet's weights could not be downloaded ({problem}). {way_out}") from None
+    digest = hashlib.sha256(data).hexdigest()
+    if digest != SHA256:
+        raise EmodetError(f"YuNet's weights from {URL} have SHA-256 {digest}, not {SHA256}: not used. {way_out}")
+    with os_errors(f"YuNet's weights could not be written to {path}", f". {way_out}"):
+        write_atomically(path, data)
+    return path
 
 
 def installed_weights() -> Path | None:
@@ -109,26 +127,6 @@ def _cached() -> Path:
     else:
         base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return base / "emodet" / URL.rpartition("/")[2]
-
-
-def _download(path: Path) -> Path:
-    # Deferred: half of the import time of a recognizer.
-    import hashlib
-    import http.client
-    import urllib.request
-
-    way_out = f"Download {URL} and set {VARIABLE} to its path, or use detector=centerface"
-    try:
-        with urllib.request.urlopen(URL, timeout=30) as answer:
-            data: bytes = answer.read(_MAX_DOWNLOAD)
-    except (OSError, http.client.HTTPException) as problem:
-        raise EmodetError(f"YuNet's weights could not be downloaded ({problem}). {way_out}") from None
-    digest = hashlib.sha256(data).hexdigest()
-    if digest != SHA256:
-        raise EmodetError(f"YuNet's weights from {URL} have SHA-256 {digest}, not {SHA256}: not used. {way_out}")
-    with os_errors(f"YuNet's weights could not be written to {path}", f". {way_out}"):
-        write_atomically(path, data)
-    return path
 
 
 def _detection(row: Float64) -> Detection:
