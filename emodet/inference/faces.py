@@ -111,28 +111,20 @@ class Result(tuple[Face, ...]):
         time_s: Seconds in the video; None for an image.
     """
 
-    image_rgb: UInt8
-    class_names: tuple[str, ...]
-    source: str
-    frame: int
-    time_s: float | None
+    def __new__(cls, faces: Iterable[Face], *_: object, **__: object) -> "Result":
+        return super().__new__(cls, tuple(faces))
 
-    def __new__(
-        cls,
+    def __init__(
+        self,
         faces: Iterable[Face],
         image_rgb: UInt8,
         class_names: tuple[str, ...],
         source: str = "",
         frame: int = 0,
         time_s: float | None = None,
-    ) -> "Result":
-        result = super().__new__(cls, tuple(faces))
-        result.image_rgb, result.class_names = image_rgb, class_names
-        result.source, result.frame, result.time_s = source, frame, time_s
-        return result
-
-    def __getnewargs__(self) -> tuple[Any, ...]:
-        return tuple(self), self.image_rgb, self.class_names, self.source, self.frame, self.time_s
+    ) -> None:
+        self.image_rgb, self.class_names = image_rgb, class_names
+        self.source, self.frame, self.time_s = source, frame, time_s
 
     def __repr__(self) -> str:
         faces = ", ".join(map(repr, self)) or "no face"
