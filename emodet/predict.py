@@ -26,10 +26,9 @@ from emodet.inference.capture import read_ahead
 from emodet.inference.detectors import DETECTORS
 from emodet.inference.faces import MIN_CONFIDENCE
 from emodet.inference.opening import opened, pillow_limit
-from emodet.inference.pipeline import StreamOptions
+from emodet.inference.pipeline import StreamOptions, WindowClosed
 from emodet.inference.recognizer import Recognizer
 from emodet.inference.rows import ROW_FORMATS, Progress, RowsError, RowWriter
-from emodet.inference.sinks import WindowClosed
 from emodet.inference.sources import RESULT_ENDINGS, Source, count_sources, find_sources, printable
 from emodet.inference.tracking import Smoothing
 from emodet.installation import Terminated, command_parser, count, exit_status, exit_with

@@ -9,10 +9,9 @@ from typing import NamedTuple
 
 from emodet.app.settings import Limits
 from emodet.errors import EmodetError
-from emodet.inference.pipeline import FrameResult, StreamOptions, recognise_stream
+from emodet.inference import pipeline
 from emodet.inference.recognizer import Recognizer
 from emodet.inference.rows import RowWriter
-from emodet.inference.sinks import AnnotatedVideoSink, RowSink, Sink, TimelineSink
 from emodet.inference.video_reader import VideoReader
 
 RESULTS = {
@@ -33,7 +32,7 @@ class Work(NamedTuple):
     """How a video is recognised, whether the annotated video is written, and the folder for the results."""
 
     recognizer: Recognizer
-    options: StreamOptions
+    options: pipeline.StreamOptions
     annotate: bool
     folder: Path
 
@@ -56,26 +55,26 @@ def recognise(pipe: Connection, path: Path, limits: Limits) -> None:
         RowWriter("jsonl", paths["rows_jsonl"], names) as lines,
         RowWriter("csv", paths["rows_csv"], names) as table,
     ):
-        chart = TimelineSink(paths["timeline_png"], names, "video")
-        sinks = [_ProgressSink(pipe, limits), RowSink([lines, table], "video"), chart]
+        chart = pipeline.TimelineSink(paths["timeline_png"], names, "video")
+        sinks = [_ProgressSink(pipe, limits), pipeline.RowSink([lines, table], "video"), chart]
         if annotate:
-            sinks.append(AnnotatedVideoSink(paths["annotated"], video))
+            sinks.append(pipeline.AnnotatedVideoSink(paths["annotated"], video))
         try:
-            recognise_stream(recognizer, video, sinks, options)
+            pipeline.recognise_stream(recognizer, video, sinks, options)
         finally:
             if chart.files:
                 paths["timeline"].write_text(json.dumps(chart.timeline.to_dict(seconds or 0.0)), encoding="utf-8")
     pipe.send(None)
 
 
-class _ProgressSink(Sink):
+class _ProgressSink(pipeline.Sink):
     """Sends the progress, and enforces the limits."""
 
     def __init__(self, pipe: Connection, limits: Limits) -> None:
         self._pipe, self._limits, self._started = pipe, limits, time.perf_counter()
         self._emotions: Counter[str] = Counter()
 
-    def write(self, result: FrameResult) -> None:
+    def write(self, result: pipeline.FrameResult) -> None:
         frame = result.frame
         if frame.time_s > self._limits.video_seconds or frame.index >= self._limits.video_frames:
             raise VideoTooLongError("too long")

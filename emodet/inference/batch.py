@@ -13,15 +13,14 @@ from typing import Any, TextIO
 from emodet.arrays import UInt8
 from emodet.errors import EmodetError
 from emodet.images import MAX_PIXELS
+from emodet.inference import pipeline
 from emodet.inference.capture import LiveVideo, open_video
 from emodet.inference.faces import Detection, Face
 from emodet.inference.heatmaps import heat_maps
 from emodet.inference.opening import Opened
 from emodet.inference.overlay import draw, write_picture
-from emodet.inference.pipeline import SCORE_TO_HIDE, FrameResult, StreamOptions, recognise_stream
 from emodet.inference.recognizer import Recognizer
 from emodet.inference.rows import RowWriter, face_row
-from emodet.inference.sinks import AnnotatedVideoSink, RowSink, Sink, TimelineSink, WindowSink, show
 from emodet.inference.sources import RESULT_ENDINGS, Source, TableImage, printable
 from emodet.inference.summary import SourceSummary, Summary
 from emodet.inference.video_reader import VideoReader
@@ -64,7 +63,7 @@ class Batch:
     folder: Path | None = None
     annotate: bool = False
     show: bool = False
-    stream: StreamOptions = field(default_factory=StreamOptions)
+    stream: pipeline.StreamOptions = field(default_factory=pipeline.StreamOptions)
     max_pixels: int = MAX_PIXELS
     quiet: bool = False
     summary: Summary = field(init=False)
@@ -111,7 +110,7 @@ class Batch:
         started = time.perf_counter()
         threshold = self.recognizer.detector.min_score
         # Less certain faces are hidden too, but not recognised.
-        lowest = min(SCORE_TO_HIDE, threshold) if self.stream.hide else None
+        lowest = min(pipeline.SCORE_TO_HIDE, threshold) if self.stream.hide else None
         for source, counts, image in items:
             done = Recognised(counts, [])
             results.append(done)
@@ -160,7 +159,7 @@ class Batch:
             write_picture(picture, path)
             counts.files.append(printable(path))
         if self.show:
-            show(picture, wait_ms=0)
+            pipeline.show(picture, wait_ms=0)
 
     def video(self, source: Source, row_file: Path | None = None) -> Recognised:
         """Recognise a video or live source to its end, with rows written as they come, or to a file of JSON lines."""
@@ -184,12 +183,12 @@ class Batch:
 
         total, quiet = video.frame_count or None, self.quiet or not sys.stderr.isatty()
         with tqdm(total=total, unit="frame", desc=source.name, file=sys.stderr, disable=quiet, leave=False) as bar:
-            sinks: list[Sink] = [] if rows is None else [RowSink([rows], source.name)]
+            sinks: list[pipeline.Sink] = [] if rows is None else [pipeline.RowSink([rows], source.name)]
             # Right after the rows: a signal hardly ever comes between the two, and the summary counts what they hold.
             sinks += [_Counts(counts, self.summary, bar, live), *self._sinks(source, video)]
             try:
                 stream = dataclasses.replace(self.stream, note=live or self.show)
-                recognise_stream(self.recognizer, video, sinks, stream)
+                pipeline.recognise_stream(self.recognizer, video, sinks, stream)
             finally:
                 counts.files.extend(printable(file) for sink in sinks for file in sink.files)
                 counts.left_out, counts.damaged = video.dropped, video.damaged
@@ -199,26 +198,26 @@ class Batch:
                 if video.partly_damaged:
                     counts.notes.append(f"frames with visible damage, recognised as they are: {video.partly_damaged}")
 
-    def _sinks(self, source: Source, video: VideoReader | LiveVideo) -> list[Sink]:
-        sinks: list[Sink] = []
+    def _sinks(self, source: Source, video: VideoReader | LiveVideo) -> list[pipeline.Sink]:
+        sinks: list[pipeline.Sink] = []
         if self.folder is not None:
             _, movie, chart = (_result_path(self.folder, source, ending) for ending in RESULT_ENDINGS)
             if self.annotate:
-                sinks.append(AnnotatedVideoSink(movie, video))
-            sinks.append(TimelineSink(chart, self.recognizer.model.info.class_names, source.name))
+                sinks.append(pipeline.AnnotatedVideoSink(movie, video))
+            sinks.append(pipeline.TimelineSink(chart, self.recognizer.model.info.class_names, source.name))
         if self.show:
-            sinks.append(WindowSink())
+            sinks.append(pipeline.WindowSink())
         return sinks
 
 
-class _Counts(Sink):
+class _Counts(pipeline.Sink):
     """Counts the results of one video and moves its progress bar."""
 
     def __init__(self, counts: SourceSummary, summary: Summary, bar: Any, live: bool) -> None:
         super().__init__()
         self._counts, self._summary, self._bar, self._live = counts, summary, bar, live
 
-    def write(self, result: FrameResult) -> None:
+    def write(self, result: pipeline.FrameResult) -> None:
         if result.fresh:
             self._counts.add(result.faces)
             self._summary.meter.add(result.age_s if self._live else result.recognised_s)
