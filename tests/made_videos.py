@@ -28,13 +28,13 @@ def quadrants(frames=1, size=(64, 48)):
     return [frame] * frames
 
 
-def write_damaged_video(path, frames):
-    """Noise, 128×96, with 3,000 bytes overwritten at a quarter of the file."""
+def write_damaged_video(path, frames, damage=3000):
+    """Noise, 128×96, with sound to the end and so many bytes overwritten at a quarter of the file."""
     rng = np.random.default_rng(0)
     noise = (np.kron(rng.integers(0, 256, (24, 32, 3)), np.ones((4, 4, 1))).astype(np.uint8) for _ in range(frames))
-    data = bytearray(write_video(path, noise).read_bytes())
-    middle = data.index(b"mdat") + len(data) // 4
-    data[middle : middle + 3000] = b"\xff" * 3000
+    data = bytearray(write_video(path, noise, sound="aac", sound_s=frames / 10).read_bytes())
+    middle = max(0, data.find(b"mdat")) + len(data) // 4
+    data[middle : middle + damage] = b"\xff" * damage
     path.write_bytes(data)
     return path
 

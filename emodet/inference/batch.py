@@ -194,7 +194,7 @@ class Batch:
                 counts.left_out, counts.damaged = video.dropped, video.damaged
                 if video.damaged:
                     of = f" of {video.frame_count}" if video.frame_count else ""
-                    counts.notes.append(f"{video.damaged}{of} frames are damaged and could not be decoded")
+                    counts.notes.append(f"{video.damaged}{of} frames are damaged or missing and were not recognised")
                 if video.partly_damaged:
                     counts.notes.append(f"frames with visible damage, recognised as they are: {video.partly_damaged}")
 

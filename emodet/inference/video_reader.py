@@ -32,6 +32,10 @@ _TIMEOUT_S = 10.0
 FALLBACK_RATE, MAX_RATE = 25.0, 1000.0  # frames per second
 _MISSING_SHARE, _MISSING_FRAMES = 0.02, 2  # tolerance before a file counts as cut off
 _MAX_READ_ERRORS = 100
+# Frames that damage takes from a container leave a gap in the times. Recordings of a variable frame rate have gaps too:
+# one counts as damage from so many frames on, at most so many packets after an error.
+_GAP_FRAMES, _AFTER_ERROR_PACKETS = 2, 64
+_SKIPPED_BYTES = 1000  # between two packets of a Matroska file: FFmpeg passed over damage without an error
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +67,7 @@ class VideoReader:
         duration_s: In seconds; None if unknown.
         size: Width and height in pixels, as displayed.
         start_s: Time stamp of the file that counts as 0 s, in seconds.
-        damaged: Frames so far that could not be decoded.
+        damaged: Frames so far that could not be decoded or, by their times, are missing after an error.
         partly_damaged: Frames so far that were decoded with errors.
         dropped: 0; see `LiveVideo`.
     """
@@ -94,19 +98,21 @@ class VideoReader:
         stream.codec_context.thread_count = min(4, available_cores())
         rate = float(stream.average_rate or stream.guessed_rate or 0)
         self.frame_rate = rate if 0 < rate <= MAX_RATE else FALLBACK_RATE
+        self._is_avi, self._is_matroska = container.format.name == "avi", "matroska" in container.format.name
         self.start_s = self._start_s()
         self.duration_s = container.duration / 1e6 if container.duration else None
-        if self.duration_s and "matroska" in container.format.name and 0 < self.start_s < self.duration_s:
+        if self.duration_s and self._is_matroska and 0 < self.start_s < self.duration_s:
             self.duration_s -= self.start_s  # many writers store the last time stamp
         # Kept here: a stream must not be used after its container is closed.
         self._ratio = float(stream.sample_aspect_ratio or 1)
         self._stored_frames, self._video_end_s = int(stream.frames), None
         if stream.duration is not None and stream.time_base is not None:
             self._video_end_s = float((stream.duration + (stream.start_time or 0)) * stream.time_base)
-        self._is_avi = container.format.name == "avi"
         self.frame_count = self._stored_frames or round((self.duration_s or 0) * self.frame_rate)
         self.damaged = self.partly_damaged = self.dropped = 0
-        self._packets = 0
+        self._packets = self._missing = 0
+        self._next_byte = float("inf")
+        self._error_at = float("-inf")  # packets that were read before the last error
         self._read_s = self._video_read_s = float("-inf")
         self._last_s: float | None = None
         self._shift_s = 0.0
@@ -148,12 +154,16 @@ class VideoReader:
                     yield from self._decode_packet(packet)
                 return
             except av.FFmpegError:  # damaged container: FFmpeg looks for the next packet
-                continue
+                self._error_at = self._packets
 
     def _decode_packet(self, packet: Any) -> Iterator["av.VideoFrame"]:
         import av
 
         own = packet.stream is self._stream
+        if self._is_matroska and packet.pos is not None:
+            if packet.pos - self._next_byte > _SKIPPED_BYTES:
+                self._error_at = self._packets
+            self._next_byte = packet.pos + packet.size
         stamp = packet.dts if packet.pts is None else packet.pts
         if stamp is not None and packet.time_base is not None:
             end_s = float((stamp + (packet.duration or 0)) * packet.time_base)
@@ -163,13 +173,18 @@ class VideoReader:
         if not own:
             return
         self._packets += packet.size > 0
+        if packet.is_corrupt:
+            self._error_at = self._packets
         try:
             frames = self._stream.decode(packet)
         except av.FFmpegError:
             self.damaged += 1
+            self._error_at = self._packets
             return
         for frame in frames:
-            self.partly_damaged += bool(frame.is_corrupt)
+            if frame.is_corrupt:
+                self.partly_damaged += 1
+                self._error_at = self._packets
             yield frame
 
     def _start_s(self) -> float:
@@ -192,6 +207,10 @@ class VideoReader:
             if self._last_s - time_s > 1:  # the clock was reset, as in joined recordings
                 self._shift_s += following_s - time_s
             time_s = following_s
+        missing = round((time_s - following_s) * self.frame_rate) if self._last_s is not None else 0
+        if missing >= _GAP_FRAMES and self._packets - self._error_at <= _AFTER_ERROR_PACKETS:
+            self._missing += missing
+            self.damaged = max(self.damaged, self._missing)
         self._last_s = max(0.0, time_s)
         return self._last_s
 
