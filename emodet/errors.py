@@ -31,14 +31,19 @@ def nearest(name: str, known: Iterable[str], of: str = "there are") -> str:
 
 
 @contextmanager
-def os_errors(what: str, way_out: str = "", *, kind: type[EmodetError] = EmodetError) -> Iterator[None]:
-    """Raise an `OSError` as an `EmodetError`: what failed, the system's reason, and the way out."""
+def os_errors(
+    what: str, way_out: str = "", *also: type[Exception], kind: type[EmodetError] = EmodetError
+) -> Iterator[None]:
+    """Raise an `OSError`, or one of `also`, as an `EmodetError`: what failed, the reason, and the way out."""
+    kinds: tuple[type[Exception], ...] = (OSError, *also)
     try:
         yield
     except BrokenPipeError:  # the reader of our output has enough
         raise
-    except OSError as problem:
-        reason = problem.strerror or str(problem).strip().rpartition("\n")[2]  # torch's workers put a traceback before
+    except kinds as problem:
+        reason = (
+            getattr(problem, "strerror", None) or str(problem).strip().rpartition("\n")[2]
+        )  # torch's workers put a traceback before
         raise kind(f"{what} ({reason}){way_out}") from None
 
 

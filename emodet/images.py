@@ -17,7 +17,7 @@ import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError, features
 
 from emodet.arrays import UInt8
-from emodet.errors import EmodetError
+from emodet.errors import EmodetError, os_errors
 from emodet.installation import install
 
 ImageLike = str | os.PathLike[str] | bytes | Image.Image | UInt8
@@ -79,11 +79,8 @@ def load_rgb(image: ImageLike, *, max_pixels: int = MAX_PIXELS) -> UInt8:
     `EmodetError` if the file cannot be read or decoded, or the array is not uint8 (H, W, 3).
     """
     if isinstance(image, str | os.PathLike):
-        try:
-            with Path(image).open("rb") as file:
-                data = file.read(MAX_BYTES + 1)
-        except (OSError, ValueError) as problem:
-            raise EmodetError(f"image {os.fspath(image)}: {getattr(problem, 'strerror', None) or problem}") from None
+        with os_errors(f"image {os.fspath(image)}: cannot be read", "", ValueError), Path(image).open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
         return decode_rgb(data, name=os.fspath(image), max_pixels=max_pixels)
     if isinstance(image, bytes):
         return decode_rgb(image, max_pixels=max_pixels)

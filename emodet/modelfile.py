@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from emodet.arrays import Float32, UInt8
-from emodet.errors import EmodetError, os_errors
+from emodet.errors import EmodetError, errors_of, os_errors
 from emodet.files import expanded, read_regular, write_atomically
 from emodet.modelinfo import CHECKSUM, PREFIX, ModelInfo, Precision, TrainingData, parsed
 from emodet.onnx_session import open_session
@@ -106,10 +106,9 @@ class ModelFile:
 
     def _run(self, crops: UInt8) -> list[Float32]:
         count, classes = len(crops), len(self.info.class_names)
-        try:
+        # onnxruntime's exceptions have no common base.
+        with errors_of(self.name, f"the graph fails on crops of shape {crops.shape}", Exception):
             results: list[Float32] = self._session.run(list(self.info.outputs), {_INPUT: crops})
-        except Exception as problem:  # onnxruntime's exceptions have no common base
-            raise EmodetError(f"{self.name}: the graph fails on crops of shape {crops.shape} ({problem})") from None
         found = results[0]
         if found.shape != (count, classes):
             raise EmodetError(
@@ -229,10 +228,8 @@ def model_file_bytes(model: "onnx.ModelProto | bytes", info: ModelInfo, name: st
         proto.CopyFrom(model)
     kept = {pair.key: pair.value for pair in proto.metadata_props if not pair.key.startswith(PREFIX)}
     del proto.metadata_props[:]
-    try:
+    with errors_of(name, "the graph is not valid ONNX", onnx.checker.ValidationError):
         onnx.checker.check_model(proto)
-    except onnx.checker.ValidationError as problem:
-        raise EmodetError(f"{name}: the graph is not valid ONNX ({problem})") from None
     graph = proto.SerializeToString(deterministic=True)
     checksum = {PREFIX + CHECKSUM: json.dumps({"bytes": len(graph), "sha256": hashlib.sha256(graph).hexdigest()})}
     metadata = onnx.ModelProto()

@@ -145,14 +145,9 @@ def _check_certificate(certificate: Path | None, key: Path | None) -> None:
 
 
 def _listener(host: str, port: int) -> socket.socket:
-    try:
+    way_out = "; choose another port with --port N (0 for a free one), or an address of this machine"
+    with os_errors(f"--host {host} --port {port}: cannot be listened on", way_out, UnicodeError):
         return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
-    except (OSError, UnicodeError) as problem:
-        reason = getattr(problem, "strerror", None) or problem
-        raise EmodetError(
-            f"--host {host} --port {port}: {reason}; choose another port with --port N (0 for a free one), or an "
-            "address of this machine"
-        ) from None
 
 
 def _address(listener: socket.socket, tls: bool) -> str:

@@ -1,7 +1,8 @@
 """Write videos that browsers play: H.264 in MP4, each frame at its own time, with the sound of the source."""
 
+import functools
 from collections.abc import Generator, Iterator
-from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from contextlib import ExitStack, nullcontext, suppress
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from av.video.reformatter import Colorspace, VideoReformatter
 
 from emodet.arrays import UInt8
 from emodet.cpu import available_cores
-from emodet.errors import EmodetError
+from emodet.errors import EmodetError, os_errors
 from emodet.files import atomic_path
 from emodet.inference.video_reader import VideoReader, open_container
 
@@ -42,6 +43,7 @@ class VideoWriter:
         self.path, self.size = path, size
         self._last = -1
         self._reformatter = VideoReformatter()
+        self._errors = functools.partial(os_errors, f"{path}: the video could not be written", "", av.FFmpegError)
         with self._errors(), ExitStack() as stack:
             partial = stack.enter_context(atomic_path(path))
             # faststart: browsers play it before it is loaded completely.
@@ -97,14 +99,6 @@ class VideoWriter:
     def _copy_sound(self, until_s: float) -> None:
         while self._sound_s is not None and self._sound_s <= until_s:
             self._sound_s = next(self._sound, None)
-
-    @contextmanager
-    def _errors(self) -> Iterator[None]:
-        try:
-            yield
-        except (av.FFmpegError, OSError) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise EmodetError(f"{self.path}: the video could not be written ({reason})") from None
 
 
 def _copied_sound(source: VideoReader | None, output: Any) -> Generator[float, None, None]:
