@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from time import gmtime, strftime
 from typing import Any
@@ -28,7 +28,7 @@ from emodet.cpu import available_cores
 from emodet.data.sources import SOURCE_KEYS
 from emodet.errors import EmodetError
 from emodet.installation import install
-from emodet.models.build import trust
+from emodet.models.build import specs_in, trust
 from emodet.schema import checked, defaults
 
 # Launchers that come with an extra.
@@ -173,18 +173,8 @@ def _checked(schema: type, config: DictConfig) -> dict[str, Any]:
     plain: Any = OmegaConf.to_container(config, resolve=True)
     values = checked(schema, plain, [key_of(override) for override in HydraConfig.get().overrides.task])
     # The user's own configuration may name any class. That of a resumed run was checked before it was composed.
-    trust(*values.get("trust", ()), *_targets(values))
+    trust(*values.get("trust", ()), *(str(spec["_target_"]) for _, spec in specs_in(values)))
     return values
-
-
-def _targets(values: Any) -> Iterator[str]:
-    """Every ``_target_`` in nested plain data."""
-    if isinstance(values, Mapping):
-        yield str(values.get("_target_", ""))
-        values = list(values.values())
-    if isinstance(values, list):
-        for value in values:
-            yield from _targets(value)
 
 
 def _message_of_hydra(problem: Exception) -> str:

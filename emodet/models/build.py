@@ -8,7 +8,7 @@ import functools
 import inspect
 import pydoc
 import typing
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from emodet.errors import EmodetError
@@ -94,14 +94,37 @@ def require_trusted(spec: Any, kinds: type | tuple[type, ...], where: str, packa
     Raises:
         EmodetError: A target is refused.
     """
-    if isinstance(spec, Mapping):
-        if "_target_" in spec:
-            _require_target(spec, kinds, where, (*TRUSTED_PACKAGES, *_trusted, *packages))
-        for name, value in spec.items():
-            require_trusted(value, kinds, f"{where}.{name}", packages)
-    elif isinstance(spec, list | tuple):
-        for value in spec:
-            require_trusted(value, kinds, where, packages)
+    trusted = (*TRUSTED_PACKAGES, *_trusted, *packages)
+    for place, each in specs_in(spec, where):
+        path = str(each["_target_"])
+        root = path.partition(".")[0]
+        if root not in trusted:
+            raise EmodetError(
+                f"{place}._target_={path}: refused, because a file may only name classes of {', '.join(trusted)}; if "
+                f"you trust it, add trust=[{root}]"
+            )
+        target = target_of(each, place)
+        if root not in TRUSTED_PACKAGES:
+            continue
+        made = target if inspect.isclass(target) else typing.get_type_hints(target).get("return")
+        own = inspect.isclass(target) or root == "emodet"
+        # The class itself must be of the package: a module's imports are reachable under its name too.
+        home = str(getattr(target, "__module__", "")).partition(".")[0]
+        if not (own and inspect.isclass(made) and issubclass(made, kinds) and home in trusted):
+            expected = " or ".join(kind.__name__ for kind in (kinds if isinstance(kinds, tuple) else (kinds,)))
+            raise EmodetError(f"{place}._target_={path}: refused, because it is no {expected}")
+
+
+def specs_in(values: Any, where: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Every spec in nested plain data that lies at the key `where`, with its own key."""
+    if isinstance(values, Mapping):
+        if "_target_" in values:
+            yield where, values
+        for name, value in values.items():
+            yield from specs_in(value, f"{where}.{name}")
+    elif isinstance(values, list | tuple):
+        for value in values:
+            yield from specs_in(value, where)
 
 
 def spec_of(argument: Any) -> dict[str, Any] | None:
@@ -112,28 +135,6 @@ def spec_of(argument: Any) -> dict[str, Any] | None:
         argument = argument.func
     named = argument if inspect.isclass(argument) or inspect.isroutine(argument) else type(argument)
     return {OBJECT: f"{named.__module__}.{named.__qualname__}"}
-
-
-def _require_target(
-    spec: Mapping[str, Any], kinds: type | tuple[type, ...], where: str, packages: tuple[str, ...]
-) -> None:
-    path = str(spec["_target_"])
-    root = path.partition(".")[0]
-    if root not in packages:
-        raise EmodetError(
-            f"{where}._target_={path}: refused, because a file may only name classes of {', '.join(packages)}; if you "
-            f"trust it, add trust=[{root}]"
-        )
-    target = target_of(spec, where)
-    if root not in TRUSTED_PACKAGES:
-        return
-    made = target if inspect.isclass(target) else typing.get_type_hints(target).get("return")
-    own = inspect.isclass(target) or root == "emodet"
-    # The class itself must be of the package: a module's imports are reachable under its name too.
-    home = str(getattr(target, "__module__", "")).partition(".")[0]
-    if not (own and inspect.isclass(made) and issubclass(made, kinds) and home in packages):
-        expected = " or ".join(kind.__name__ for kind in (kinds if isinstance(kinds, tuple) else (kinds,)))
-        raise EmodetError(f"{where}._target_={path}: refused, because it is no {expected}")
 
 
 def _built(value: Any, key: str) -> Any:

@@ -7,7 +7,8 @@ any of that package's code, and only if it is the very file whose checksum is be
 import hashlib
 import importlib.util
 import math
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,15 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from emodet.arrays import Float32
 from emodet.errors import EmodetError, os_errors, require
 from emodet.installation import install
 from emodet.preprocessing import Preprocessing
 
 SHA256 = "55533b28a95800a551ba546ba62fe69625c7e95a7061c338adffead08719da30"
 _FILE = "models/dlib_face_recognition_resnet_model_v1.dat"
+# Before the numbers of a convolution (weights, then biases) or an affine layer: its tag, then the version and the four
+# dimensions of a tensor, integers as dlib stores them, a length and that many bytes. The file is known byte by byte.
+_TENSOR = re.compile(rb"(?:con_4|affine_)(?:\x01.|\x02..|\x03.{3}|\x04.{4}){5}", re.DOTALL)
 _STATISTICS = Path(__file__).with_name("face_resnet_statistics.npz")
 
 # (in, out, halves the map), from the image on.
@@ -98,7 +101,7 @@ class FaceResNet(nn.Module):
         self.blocks = nn.Sequential(*(Block(*block) for block in _BLOCKS))
         self.head = nn.Sequential(nn.BatchNorm1d(256), nn.Dropout(head_dropout), nn.Linear(256, num_classes))
         if pretrained:
-            self._load(_read(_weights_file()))
+            self._load(_weights())
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Normalised RGB float (N, 3, H, W) to logits (N, num_classes)."""
@@ -117,27 +120,20 @@ class FaceResNet(nn.Module):
         pooled: torch.Tensor = self.blocks(x).mean(dim=(2, 3))
         return pooled
 
-    def convolutions(self) -> Iterator[tuple[nn.Conv2d, nn.BatchNorm2d]]:
-        """Each convolution with the batch norm behind it, from the image on."""
-        yield self.conv, self.norm
-        for block in self.blocks:
-            assert isinstance(block, Block)
-            yield block.conv1, block.norm1
-            yield block.conv2, block.norm2
-
     @torch.no_grad()
-    def _load(self, layers: Iterator[Float32]) -> None:
+    def _load(self, data: bytes) -> None:
         # dlib merged its batch norms into affine layers. The statistics of its convolutions' outputs, measured on the
         # training faces of FER+, make batch norms of them again, so that training mode starts from the same function.
+        convs = [module for module in self.modules() if isinstance(module, nn.Conv2d)]
+        norms = [module for module in self.modules() if isinstance(module, nn.BatchNorm2d)]
+        sizes, starts = [norm.num_features for norm in norms], [tag.end() for tag in _TENSOR.finditer(data)]
         with np.load(_STATISTICS) as file:
-            means, variances = torch.from_numpy(file["mean"]), torch.from_numpy(file["variance"])
-        start = 0
-        for conv, norm in self.convolutions():
-            flat, affine = torch.from_numpy(next(layers)), torch.from_numpy(next(layers))
-            weight, bias = flat[: conv.weight.numel()].view_as(conv.weight), flat[conv.weight.numel() :]
-            gain, shift = affine.chunk(2)
-            end = start + norm.num_features
-            mean, variance = means[start:end], variances[start:end]
+            means, variances = (torch.split(torch.from_numpy(file[name]), sizes) for name in ("mean", "variance"))
+        layers = zip(convs, norms, starts[::2], starts[1::2], means, variances, strict=True)
+        for conv, norm, of_conv, of_affine, mean, variance in layers:
+            flat = _numbers(data, of_conv, conv.weight.numel() + len(mean))
+            weight, bias = flat[: -len(mean)].view_as(conv.weight), flat[-len(mean) :]
+            gain, shift = _numbers(data, of_affine, 2 * len(mean)).chunk(2)
             rescale = math.sqrt(2 / weight[0].numel()) / weight.std()
             conv.weight.copy_(weight * rescale)
             conv.state_dict()["bias"].copy_(bias * rescale)
@@ -145,7 +141,6 @@ class FaceResNet(nn.Module):
             norm.state_dict()["running_var"].copy_(variance * rescale**2)
             norm.weight.copy_(gain * (variance * rescale**2 + norm.eps).sqrt() / rescale)
             norm.bias.copy_(shift + gain * mean)
-            start = end
 
 
 def _to_dlib(preprocessing: Preprocessing) -> tuple[torch.Tensor, torch.Tensor]:
@@ -157,37 +152,20 @@ def _to_dlib(preprocessing: Preprocessing) -> tuple[torch.Tensor, torch.Tensor]:
     return deviation / 256, (mean - torch.tensor(_PIXEL_MEAN)) / 256
 
 
-def _weights_file() -> Path:
+def _numbers(data: bytes, start: int, count: int) -> torch.Tensor:
+    return torch.from_numpy(np.frombuffer(data, "<f4", count, start).copy())
+
+
+def _weights() -> bytes:
     found = importlib.util.find_spec("face_recognition_models")  # looks for it, does not import it
     if found is None or not found.submodule_search_locations:
         raise EmodetError(
             f"net.pretrained=true: face_resnet's weights are not installed: {install('teachers')}. Or net.pretrained="
             "false"
         )
-    return Path(found.submodule_search_locations[0]) / _FILE
-
-
-def _read(path: Path) -> Iterator[Float32]:
-    """The parameters of each layer, from the image on: of convolutions and affine layers in turn."""
+    path = Path(found.submodule_search_locations[0]) / _FILE
     with os_errors(f"net.pretrained=true: {path} cannot be read"):
         data = path.read_bytes()
     if hashlib.sha256(data).hexdigest() != SHA256:
         raise EmodetError(f"net.pretrained=true: {path} is not dlib's file (SHA-256 {SHA256[:12]}…); reinstall it")
-    position = 0
-    for _ in range(1 + 2 * len(_BLOCKS)):
-        for tag in (b"con_4", b"affine_"):
-            position = data.index(tag, position) + len(tag)
-            # A tensor: its version, its four dimensions, its values.
-            numbers = []
-            for _ in range(5):
-                number, position = _integer(data, position)
-                numbers.append(number)
-            count = math.prod(numbers[1:])
-            yield np.frombuffer(data, "<f4", count, position).copy()
-            position += 4 * count
-
-
-def _integer(data: bytes, position: int) -> tuple[int, int]:
-    """Read an integer as dlib stores it (a length, then the bytes, lowest first); return it and the next position."""
-    end = position + 1 + (data[position] & 0x0F)
-    return int.from_bytes(data[position + 1 : end], "little"), end
+    return data

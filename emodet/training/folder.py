@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -81,15 +81,8 @@ class RunFolder:
 
     def read_config(self) -> dict[str, Any]:
         """What ``config.yaml`` holds; refused where that is more than plain keys and values."""
-        try:
-            # Through JSON: aliases in a circle, bytes and dates are no plain data.
-            values = json.loads(json.dumps(yaml.safe_load(self.config.read_text(encoding="utf-8"))))
-        except FileNotFoundError:
-            raise EmodetError(f"{self.path}: not a run folder (it has no config.yaml)") from None
-        except (OSError, ValueError, TypeError, RecursionError, yaml.YAMLError) as problem:
-            raise EmodetError(f"{self.config}: cannot be read ({str(problem).splitlines()[0]})") from None
-        if not isinstance(values, dict):
-            raise EmodetError(f"{self.config}: damaged, it holds no keys")
+        # Through JSON: aliases in a circle, bytes and dates are no plain data.
+        values = self._read(self.config, lambda text: json.loads(json.dumps(yaml.safe_load(text))))
         odd = sorted(str(key) for key in values if key in ("defaults", "hydra"))
         if odd or "${" in str(values):
             raise EmodetError(
@@ -118,16 +111,18 @@ class RunFolder:
 
     def facts(self) -> dict[str, Any]:
         """What ``run.json`` holds; refused where there is none, or a damaged one."""
-        file = self.path / "run.json"
+        return self._read(self.path / "run.json", json.loads, "; delete it to resume, its figures are lost")
+
+    def _read(self, file: Path, parse: Callable[[str], Any], way_out: str = "") -> dict[str, Any]:
         try:
-            known = json.loads(file.read_text(encoding="utf-8"))
-            if not isinstance(known, dict):
+            values = parse(file.read_text(encoding="utf-8"))
+            if not isinstance(values, dict):
                 raise ValueError("it holds no keys")
         except FileNotFoundError:
-            raise EmodetError(f"{self.path}: not a run folder (it has no run.json)") from None
-        except (OSError, ValueError, RecursionError) as problem:
-            raise EmodetError(f"{file}: damaged ({problem}); delete it to resume, its figures are lost") from None
-        return known
+            raise EmodetError(f"{self.path}: not a run folder (it has no {file.name})") from None
+        except (OSError, ValueError, TypeError, RecursionError, yaml.YAMLError) as problem:
+            raise EmodetError(f"{file}: cannot be read ({str(problem).splitlines()[0]}){way_out}") from None
+        return values
 
     def merge_metrics(self) -> Path:
         """Join the CSV files of all attempts into ``metrics.csv``; of a step done twice the later row stays."""

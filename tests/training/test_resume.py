@@ -221,7 +221,7 @@ def test_a_moved_run_keeps_its_best_epoch(command, small, tmp_path):
         (lambda run: (run / "config.yaml").write_text("trainer: [", encoding="utf-8"), "config.yaml: cannot be read"),
         (lambda run: (run / "config.yaml").write_text("a: &a {x: *a}", encoding="utf-8"), "cannot be read (Circular"),
         (lambda run: (run / "config.yaml").write_text("data: " + "[" * 5000, encoding="utf-8"), "cannot be read"),
-        (lambda run: (run / "run.json").write_text("{", encoding="utf-8"), "run.json: damaged"),
+        (lambda run: (run / "run.json").write_text("{", encoding="utf-8"), "run.json: cannot be read"),
     ],
 )
 def test_a_damaged_run_is_one_line(damage, message, short, refused, tmp_path):
