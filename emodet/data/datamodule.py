@@ -158,12 +158,10 @@ class EmotionDataModule(L.LightningDataModule):
         for reason, count in splits.dropped.items():
             log.info("%d training faces dropped: %s", count, reason)
 
-    def with_splits(self, splits: Splits, pack: MixedPack | None = None) -> "EmotionDataModule":
+    def with_splits(self, splits: Splits, pack: MixedPack) -> "EmotionDataModule":
         """The same data with other splits, for training in folds; `pack` gives other crops of the same faces."""
         other = copy.copy(self)
-        other.splits = splits
-        if pack is not None:
-            other.pack, other.preprocessing = pack, pack.preprocessing
+        other.splits, other.pack, other.preprocessing = splits, pack, pack.preprocessing
         return other
 
     @property

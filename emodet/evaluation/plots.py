@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 
 INK, PAPER = "#1b2430", "#ffffff"
+_TEXT_BOX: Mapping[str, Any] = {"facecolor": PAPER, "edgecolor": "none", "alpha": 0.8, "pad": 1.5}
 _DASHED = (0, (4, 3))
 _CURVE_COLOURS = {"train": "C2", "val": "C0", "test": "C1"}
 _CURVE_LINES = {"macro_f1": "--", "balanced_accuracy": ":", "ccc_arousal": "--"}
@@ -126,7 +127,7 @@ def plot_reliability(evaluation: Evaluation) -> bytes:
         if "uncalibrated/ece" in evaluation.scores:
             lines.append(f"uncalibrated: {format_score(evaluation['uncalibrated/ece'])}")
         place: dict[str, Any] = {"transform": above.transAxes, "va": "top", "fontsize": 9, "linespacing": 1.5}
-        above.text(0.03, 0.97, "\n".join(lines), bbox=_text_box(), **place)
+        above.text(0.03, 0.97, "\n".join(lines), bbox=_TEXT_BOX, **place)
         shares = [each.faces / evaluation.faces for each in filled]
         below.bar(low, shares, width, align="edge", color="C2", edgecolor=PAPER)
         percent_axis(below.yaxis)
@@ -161,7 +162,7 @@ def draw_share(axes: "Axes", y: float, height: float, share: Score, text: str, f
         axes.errorbar(end, y, xerr=reach, color=INK, linewidth=1.3, capsize=min(3, 5 * height))
         end = share.high
     # A background of its own: a line may run behind it.
-    axes.text(end + 0.02, y, text, va="center", fontsize=fontsize, bbox=_text_box())
+    axes.text(end + 0.02, y, text, va="center", fontsize=fontsize, bbox=_TEXT_BOX)
 
 
 def share_axes(axes: "Axes", names: list[str]) -> None:
@@ -173,10 +174,6 @@ def share_axes(axes: "Axes", names: list[str]) -> None:
     axes.set_xticks(np.arange(0, 1.01, 0.25), ["0", "25", "50", "75", "100 %"])
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
-
-
-def _text_box() -> dict[str, Any]:
-    return {"facecolor": PAPER, "edgecolor": "none", "alpha": 0.8, "pad": 1.5}
 
 
 def plot_coverage(predictions: Predictions, evaluation: Evaluation) -> bytes:
@@ -219,7 +216,7 @@ def plot_valence_arousal(predictions: Predictions, evaluation: Evaluation) -> by
             axes.set_title(name)
             lines = [f"{kind.upper()} {format_score(evaluation[f'{kind}_{name}'])}" for kind in ("ccc", "rmse")]
             place: dict[str, Any] = {"transform": axes.transAxes, "va": "top", "fontsize": 8.5, "linespacing": 1.4}
-            axes.text(0.03, 0.97, "\n".join(lines), bbox=_text_box(), **place)
+            axes.text(0.03, 0.97, "\n".join(lines), bbox=_TEXT_BOX, **place)
             axes.set_xlabel("annotated")
             if axes.get_subplotspec().is_first_col():
                 axes.set_ylabel("predicted")
