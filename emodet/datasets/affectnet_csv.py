@@ -83,8 +83,14 @@ class AffectNetCsv(Reader):
             self.expected = {**self.expected, "train": affectnet.AUTOMATIC_COUNTS}  # type: ignore[misc]
 
     @classmethod
-    def matches(cls, folder: Path) -> bool:
-        return any(_is_list(path) for kind in _LISTS for path in _paths(folder, kind))
+    def candidates(cls, folder: Path) -> Iterator[Path]:
+        return (path for kind in _LISTS for path in _paths(folder, kind))
+
+    @classmethod
+    def fits(cls, file: Path) -> bool:
+        """Whether it has this release's header, whole or damaged, or begins with a row of it: a path, then numbers."""
+        line = first_line(file)
+        return "subdirectory" in line.lower() or _ROW.match(line) is not None or damaged_or_has(file, _COLUMNS)
 
     def list_samples(self, listing: Listing) -> list[Sample]:
         samples: list[Sample] = []
@@ -119,7 +125,7 @@ class AffectNetCsv(Reader):
         for split, kind in {"val": "validation", "train": "automatic" if self.automatic else "training"}.items():
             there = list(_paths(self.base, kind))
             # One that is not understood is read as well, for an error that names it.
-            fitting = [path.relative_to(self.base) for path in there if _is_list(path)] or there[:1]
+            fitting = [path.relative_to(self.base) for path in there if self.fits(path)] or there[:1]
             if not fitting:
                 listing.notes.append(f"There is no {_LISTS[kind][1][0]}, so no {split} faces.")
                 continue
@@ -202,9 +208,3 @@ def _paths(base: Path, kind: str) -> Iterator[Path]:
     """The files that are called like a list, where lists may lie."""
     folders, names = _LISTS[kind]
     return (path for folder in folders for name in names if (path := base / folder / name).is_file())
-
-
-def _is_list(path: Path) -> bool:
-    """Whether it has this release's header, whole or damaged, or begins with a row of it: a path, then numbers."""
-    line = first_line(path)
-    return "subdirectory" in line.lower() or _ROW.match(line) is not None or damaged_or_has(path, _COLUMNS)

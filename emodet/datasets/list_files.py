@@ -58,10 +58,9 @@ class ListFiles(Reader):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        texts = [self.root] if self.root.is_file() else _texts(self.base)
-        files = [file for file in texts if _is_list(file)]
+        files = self.files()
         self.lists: dict[str, list[Path]] = {"test": [], "val": [], "train": []}
-        for file in texts:
+        for file in files if self.root.is_file() else self.candidates(self.base):
             splits = {split for word in re.split(r"[^a-z]+", file.stem.lower()) if (split := split_of(word))}
             if file not in files and splits:
                 raise EmodetError(
@@ -80,15 +79,22 @@ class ListFiles(Reader):
             self.lists[splits.pop()].append(file)
 
     @classmethod
+    def candidates(cls, folder: Path) -> list[Path]:
+        folders = {folder: None, **{folder / name: _SOME for name in folders_in(folder)[:_MAX_FOLDERS]}}
+        return [file for place, among in folders.items() for file in files_in(place, ".txt", _MAX_FILES, among)]
+
+    @classmethod
     def matches(cls, folder: Path) -> bool:
-        lists = [file for file in _texts(folder) if _is_list(file)]
+        lists = [file for file in cls.candidates(folder) if cls.fits(file)]
         # Where there is but one folder and it has the lists, that one is the base, so that keys are the same however it
         # was unpacked.
         return any(file.parent == folder for file in lists) or (bool(lists) and len(folders_in(folder)) > 1)
 
     @classmethod
     def fits(cls, file: Path) -> bool:
-        return _is_list(file)
+        """Whether the first line is a picture's path and a class."""
+        words = first_line(file).rsplit(maxsplit=1)
+        return len(words) == 2 and is_picture(re.split(r"[/\\]", words[0])[-1]) and is_class_label(words[1])
 
     def list_samples(self, listing: Listing) -> Iterator[Sample]:
         lines = {file: list(_labelled_lines(file)) for files in self.lists.values() for file in files}
@@ -200,15 +206,3 @@ def _labelled_lines(file: Path) -> Iterator[tuple[str, str, str]]:
         if not label:
             raise EmodetError(f"{where}: {path[:80]!r} is not 'path label'; is the file cut off?")
         yield path, label[0], where
-
-
-def _texts(base: Path) -> list[Path]:
-    """The text files at the top and one folder down, in order."""
-    folders = {base: None, **{base / name: _SOME for name in folders_in(base)[:_MAX_FOLDERS]}}
-    return [file for folder, among in folders.items() for file in files_in(folder, ".txt", _MAX_FILES, among)]
-
-
-def _is_list(file: Path) -> bool:
-    """Whether the first line is a picture's path and a class."""
-    words = first_line(file).rsplit(maxsplit=1)
-    return len(words) == 2 and is_picture(words[0].replace("\\", "/").rpartition("/")[2]) and is_class_label(words[1])
