@@ -9,6 +9,7 @@ import io
 import logging
 import os
 import re
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -233,6 +234,13 @@ def _decode(data: bytes, name: str, max_pixels: int, least_side: int | None = No
         raise TooManyPixelsError(f"{name}: more pixels than the limit of {limit}") from None
     except Exception as problem:  # Pillow raises OSError, ValueError, SyntaxError, struct.error and more
         raise EmodetError(f"{name}: damaged or cut off ({problem or type(problem).__name__})") from None
+
+
+def raise_pillow_limit(pixels: int) -> None:
+    """Raise Pillow's own limit for this process, so that the `max_pixels` of `decode_rgb` is the one in force."""
+    warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+    if Image.MAX_IMAGE_PIXELS is not None:
+        Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS, pixels)
 
 
 def reduced(image_rgb: UInt8, longest_side: int) -> UInt8:

@@ -20,12 +20,12 @@ import cv2
 from emodet.cpu import available_cores
 from emodet.errors import EmodetError, os_errors
 from emodet.files import write_atomically
-from emodet.images import MAX_PIXELS
+from emodet.images import MAX_PIXELS, raise_pillow_limit
 from emodet.inference.batch import Batch, Recognised
 from emodet.inference.capture import read_ahead
 from emodet.inference.detectors import DETECTORS
 from emodet.inference.faces import MIN_CONFIDENCE
-from emodet.inference.opening import opened, pillow_limit
+from emodet.inference.opening import opened
 from emodet.inference.pipeline import StreamOptions, WindowClosed
 from emodet.inference.recognizer import Recognizer
 from emodet.inference.rows import ROW_FORMATS, Progress, RowsError, RowWriter
@@ -73,8 +73,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if callable(reconfigure := getattr(stream, "reconfigure", None)):
             utf8 = {"encoding": "utf-8"} if stream is sys.stdout and options.rows else {}
             reconfigure(errors="backslashreplace", **utf8)
-    with pillow_limit(options.max_pixels):
-        return exit_status(lambda: _run(options))
+    raise_pillow_limit(options.max_pixels)
+    return exit_status(lambda: _run(options))
 
 
 def _run(options: argparse.Namespace) -> int:

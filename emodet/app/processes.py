@@ -4,16 +4,13 @@ import contextlib
 import multiprocessing
 import queue
 import signal
-import warnings
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any
 
-from PIL import Image
-
 from emodet.arrays import UInt8
 from emodet.errors import EmodetError
-from emodet.images import decode_rgb
+from emodet.images import decode_rgb, raise_pillow_limit
 
 _START_S = 60.0
 
@@ -109,11 +106,9 @@ def _main(pipe: Connection, target: Callable[..., None], *args: object) -> None:
 
 
 def _decode(pipe: Connection) -> None:
-    # `decode_rgb` enforces the limit; Pillow's own would come first, or warn.
-    warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-    Image.MAX_IMAGE_PIXELS = None
     while True:
         data, max_pixels = pipe.recv()
+        raise_pillow_limit(max_pixels)
         try:
             pipe.send(decode_rgb(data, name="image", max_pixels=max_pixels))
         except EmodetError as problem:

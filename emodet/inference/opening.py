@@ -6,12 +6,9 @@ import logging
 import re
 import sys
 import time
-import warnings
 from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
-
-from PIL import Image
 
 from emodet.arrays import UInt8
 from emodet.errors import EmodetError, os_errors
@@ -172,17 +169,3 @@ def fetch_image(url: str, name: str) -> bytes:
         # A certificate or a status of HTTP may not matter to FFmpeg; that there is no such host does.
         kind = NoImageError if reason is problem or isinstance(reason, ssl.SSLError) else EmodetError
         raise kind(f"{name}: could not be fetched ({reason}); download it and name the file") from None
-
-
-@contextlib.contextmanager
-def pillow_limit(pixels: int) -> Iterator[None]:
-    """Raise Pillow's own limit of pixels to what the user asked for; `decode_rgb` enforces it."""
-    before = Image.MAX_IMAGE_PIXELS
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        if before is not None:
-            Image.MAX_IMAGE_PIXELS = max(before, pixels)
-        try:
-            yield
-        finally:
-            Image.MAX_IMAGE_PIXELS = before

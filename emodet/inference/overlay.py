@@ -12,7 +12,7 @@ from emodet.arrays import UInt8
 from emodet.emotions import EMOTIONS
 from emodet.errors import EmodetError
 from emodet.files import write_atomically
-from emodet.inference.faces import Box, Face, scaled
+from emodet.inference.faces import Box, Face, scaled, shared_area
 from emodet.inference.heatmaps import HeatMap
 from emodet.inference.rows import RowsError
 from emodet.palette import UNCERTAIN_COLOUR, class_colours
@@ -187,7 +187,7 @@ def _label(picture: UInt8, face: Face, taken: list[Area]) -> None:
     x = int(np.clip(left, 0, max(0, width - wide - 2 * pad)))
     tall = high + 2 * pad
     box = (x, top - tall, x + wide + 2 * pad, top) if top >= tall else (x, top, x + wide + 2 * pad, top + tall)
-    if any(_meet(box, other) for other in taken) and bottom + tall <= height:
+    if any(shared_area(box, other) for other in taken) and bottom + tall <= height:
         box = (x, bottom, box[2], bottom + tall)
     taken.append(box)
     cv2.rectangle(picture, box[:2], box[2:], colour, cv2.FILLED)
@@ -211,7 +211,7 @@ def _bars(picture: UInt8, face: Face, box: Area, scale: float, taken: list[Area]
     for x, y in places:
         panel = (x, y, x + wide, y + tall)
         inside = x >= 0 and y >= 0 and panel[2] < width and panel[3] < height
-        if inside and not any(_meet(panel, other) for other in taken):
+        if inside and not any(shared_area(panel, other) for other in taken):
             break
     else:
         return
@@ -229,7 +229,3 @@ def _bars(picture: UInt8, face: Face, box: Area, scale: float, taken: list[Area]
 def _pixels(box: Box, width: int, height: int) -> Area:
     left, top = (min(max(round(at), 0), size - 1) for at, size in zip(box[:2], (width, height), strict=True))
     return left, top, min(max(round(box[2]) - 1, left), width - 1), min(max(round(box[3]) - 1, top), height - 1)
-
-
-def _meet(one: Area, other: Area) -> bool:
-    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]

@@ -17,8 +17,9 @@ from pathlib import Path
 import cv2
 
 from emodet.errors import EmodetError
+from emodet.images import raise_pillow_limit
 from emodet.inference.batch import Batch, Recognised
-from emodet.inference.opening import opened, pillow_limit
+from emodet.inference.opening import opened
 from emodet.inference.sources import Source
 from emodet.inference.summary import SourceSummary
 
@@ -115,6 +116,7 @@ def _start(folder: Path, threads: int) -> None:
     logging.basicConfig(level=logging.ERROR)  # notes come with the results
     cv2.setNumThreads(threads)
     _batch, _folder = pickle.loads((folder / "batch").read_bytes()), folder
+    raise_pillow_limit(_batch.max_pixels)
 
 
 def _end_with_parent() -> None:
@@ -124,7 +126,6 @@ def _end_with_parent() -> None:
 
 
 def _work(group: list[Source]) -> list[Recognised]:
-    with pillow_limit(_batch.max_pixels):
-        if group[0].kind == "video":
-            return [_batch.video(group[0], _folder / f"{uuid.uuid4().hex}.jsonl")]
-        return _batch.pictures(opened(group, _batch.max_pixels))
+    if group[0].kind == "video":
+        return [_batch.video(group[0], _folder / f"{uuid.uuid4().hex}.jsonl")]
+    return _batch.pictures(opened(group, _batch.max_pixels))
