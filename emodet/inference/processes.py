@@ -9,19 +9,21 @@ import signal
 import tempfile
 import threading
 import uuid
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
+from types import FrameType
 
 import cv2
+from tqdm import tqdm
 
 from emodet.errors import EmodetError
 from emodet.images import raise_pillow_limit
 from emodet.inference.batch import Batch, Recognised
 from emodet.inference.opening import opened
 from emodet.inference.sources import Source
-from emodet.inference.summary import SourceSummary
+from emodet.inference.summary import SourceSummary, first_of
 
 PICTURES = 16
 """Pictures of a batch: one call of the net, and what a kill loses per process."""
@@ -30,6 +32,7 @@ _MAX_DEATHS = 5
 
 _batch: Batch  # of this worker process
 _folder: Path
+_stopping = False
 
 
 def recognise_in_processes(
@@ -49,11 +52,11 @@ def recognise_in_processes(
         copy = dataclasses.replace(batch, rows=None, show=False, quiet=True)
         (folder / "batch").write_bytes(pickle.dumps(copy))
         groups = _groups(sources)
-        while left := (yield from _finished(groups, count, 2 * count, (folder, threads))):
+        while left := (yield from _finished(groups, count, 2 * count, (folder, threads), batch.report)):
             batch.report("a worker process died; what was in work is repeated one by one")
             again = [source for group in left for source in group]
             singles, last, deaths = iter([[source] for source in again]), -1, 0
-            while killed := (yield from _finished(singles, 1, 1, (folder, threads))):
+            while killed := (yield from _finished(singles, 1, 1, (folder, threads), batch.report)):
                 source = killed[0][0]
                 deaths, last = deaths + 1 if again[last + 1] is source else 1, again.index(source)
                 if deaths == _MAX_DEATHS:
@@ -66,7 +69,7 @@ def recognise_in_processes(
 
 
 def _finished(
-    groups: Iterator[list[Source]], count: int, ahead: int, options: tuple[Path, int]
+    groups: Iterator[list[Source]], count: int, ahead: int, options: tuple[Path, int], report: Callable[[str], None]
 ) -> Generator[list[Recognised], None, list[list[Source]]]:
     """Results of groups, `ahead` of them in work at once; returns those in work when a process died, in order."""
     waiting: dict[Future[list[Recognised]], list[Source]] = {}
@@ -87,6 +90,9 @@ def _finished(
     except BaseException:
         for child in multiprocessing.active_children():
             child.terminate()
+        names = [source.name for each in waiting.values() for source in each]
+        more = ", and inputs after them" if group or next(groups, []) else ""
+        report(f"not done: {first_of(names, len(names)) or 'none in work'}{more}")
         raise
     finally:
         pool.shutdown(cancel_futures=True)
@@ -126,6 +132,21 @@ def _end_with_parent() -> None:
 
 
 def _work(group: list[Source]) -> list[Recognised]:
-    if group[0].kind == "video":
+    if group[0].kind != "video":
+        return _batch.pictures(opened(group, _batch.max_pixels))
+    tqdm.set_lock(threading.RLock())  # its own is shared by processes, and reported as leaked after a signal
+    handlers = {number: signal.signal(number, _stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
         return [_batch.video(group[0], _folder / f"{uuid.uuid4().hex}.jsonl")]
-    return _batch.pictures(opened(group, _batch.max_pixels))
+    except KeyboardInterrupt:  # its files are finished
+        os._exit(1)
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    global _stopping
+    if not _stopping:  # Ctrl-C reaches this process too, and then the parent's SIGTERM
+        _stopping = True
+        raise KeyboardInterrupt

@@ -233,7 +233,7 @@ def test_a_folder_of_videos_has_a_process_for_each_and_stops_at_once(model_path,
         write_video(tmp_path / f"{name}.avi", frames)
     found = tmp_path / "found"
     command = [sys.executable, "-m", "emodet.predict", str(tmp_path), "--model", str(model_path), "--detector", "none"]
-    command += ["--output", str(found), "--workers", "2", "--resume"]
+    command += ["--output", str(found), "--workers", "2", "--resume", "--annotate"]
     assert subprocess.run(command, check=False).returncode == 0
     assert len(rows_of(found)) == 60
     assert len(list(found.glob("*.timeline.png"))) == 3
@@ -244,6 +244,9 @@ def test_a_folder_of_videos_has_a_process_for_each_and_stops_at_once(model_path,
     _, err = process.communicate(timeout=30)
     assert process.returncode == {signal.SIGINT: 130, signal.SIGTERM: 143}[number]
     assert "Traceback" not in err
+    assert "leaked" not in err
+    assert "long.avi" in err.partition("not done: ")[2]
+    assert not list(found.glob(".*"))
     assert len(rows_of(found)) == 60
 
 
