@@ -14,7 +14,7 @@ from emodet.app.errors import ApiError, busy
 from emodet.app.processes import Process, ProcessEnded
 from emodet.app.schema import VideoFiles, VideoOptions, VideoStatus
 from emodet.app.settings import Limits
-from emodet.app.video_work import RESULTS, VideoTooLongError, Work, recognise
+from emodet.app.video_work import RESULTS, VideoTooLongError, recognise
 from emodet.errors import EmodetError
 from emodet.inference.pipeline import StreamOptions
 from emodet.inference.recognizer import Recognizer
@@ -28,7 +28,9 @@ class VideoJob:
     """One video; its folder holds the upload and the results."""
 
     folder: Path
-    work: Work
+    recognizer: Recognizer
+    options: StreamOptions
+    annotate: bool
     status: VideoStatus
     process: Process | None = None  # while the video is being uploaded
     deleted: bool = False
@@ -93,7 +95,7 @@ class VideoJobs:
         folder.mkdir(mode=0o700)
         hide = options.blur_faces and options.annotate
         how = StreamOptions(smoothing=Smoothing(seconds=options.smooth), every=options.every, hide=hide)
-        self._jobs[number] = VideoJob(folder, Work(recognizer, how, options.annotate, folder), VideoStatus(id=number))
+        self._jobs[number] = VideoJob(folder, recognizer, how, options.annotate, VideoStatus(id=number))
         return self._jobs[number]
 
     def start(self, job: VideoJob) -> VideoStatus:
@@ -145,10 +147,10 @@ class VideoJobs:
         """Recognise a video, and update its status until the end."""
         limits, error = self._limits, None
         job.update(state="running")
-        pause = limits.frame_seconds + job.work.options.every * _SKIPPED_S
+        pause = limits.frame_seconds + job.options.every * _SKIPPED_S
         end = time.monotonic() + limits.recognise_seconds
         try:
-            process.send(job.work)
+            process.send((job.recognizer, job.options, job.annotate, job.folder))
             while (fields := process.receive(max(0.0, min(pause, end - time.monotonic())))) is not None:
                 job.update(**fields)
         except (TimeoutError, EmodetError) as problem:

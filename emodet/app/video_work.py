@@ -5,12 +5,10 @@ import time
 from collections import Counter
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import NamedTuple
 
 from emodet.app.settings import Limits
 from emodet.errors import EmodetError
 from emodet.inference import pipeline
-from emodet.inference.recognizer import Recognizer
 from emodet.inference.rows import RowWriter
 from emodet.inference.video_reader import VideoReader
 
@@ -28,19 +26,11 @@ class VideoTooLongError(EmodetError):
     """The video exceeds the limits."""
 
 
-class Work(NamedTuple):
-    """How a video is recognised, whether the annotated video is written, and the folder for the results."""
-
-    recognizer: Recognizer
-    options: pipeline.StreamOptions
-    annotate: bool
-    folder: Path
-
-
 def recognise(pipe: Connection, path: Path, limits: Limits) -> None:
     """Open a video and send what its header says, as fields of `emodet.app.schema.VideoStatus`.
 
-    Then receive `Work`, send more fields after each frame, and None at the end. Results up to an error are kept.
+    Then receive a `Recognizer`, `StreamOptions`, whether to write the annotated video, and the folder for the results;
+    send more fields after each frame, and None at the end. Results up to an error are kept.
     `VideoTooLongError` if it exceeds the limits; `EmodetError` if it is no video, has too large frames, or is cut off.
     """
     video = VideoReader(path, max_pixels=limits.pixels)
