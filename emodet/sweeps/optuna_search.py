@@ -1,5 +1,6 @@
 """Hyper-parameter search with Optuna: the search behind ``sweep=optuna``, and the callback that prunes its trials."""
 
+import itertools
 import math
 import sys
 from collections.abc import Mapping, Sequence
@@ -69,23 +70,16 @@ def search(
             ]
             for trial in trials
         ]
-        returns.extend(_run(study, launcher, trials, jobs))
+        done: Sequence[JobReturn] = ()
+        try:
+            done = launcher.launch(jobs, initial_job_idx=trials[0].number)
+        finally:  # also where the launcher fails or a signal arrives
+            for trial, returned in itertools.zip_longest(trials, done):
+                _tell(study, trial, returned)
+        returns.extend(done)
     if not study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
         print(f"{file}: no trial has finished", file=sys.stderr)
     return returns
-
-
-def _run(
-    study: optuna.Study, launcher: Launcher, trials: Sequence[optuna.Trial], jobs: Sequence[list[str]]
-) -> Sequence[JobReturn]:
-    """Run trials and tell the study how they ended, also where the launcher fails or a signal arrives."""
-    returned: Sequence[JobReturn] = ()
-    try:
-        returned = launcher.launch(jobs, initial_job_idx=trials[0].number)
-    finally:
-        for place, trial in enumerate(trials):
-            _tell(study, trial, returned[place] if place < len(returned) else None)
-    return returned
 
 
 def _pruning_overrides(file: Path, number: int, metric: str, pruner: Mapping[str, Any] | None) -> list[str]:
@@ -196,9 +190,7 @@ class PruningCallback(L.Callback):
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.sanity_checking or trainer.state.fn != TrainerFn.FITTING:
             return
-        prune = False
-        if trainer.is_global_zero and self._monitor in trainer.callback_metrics:
-            prune = self._report(trainer.current_epoch, float(trainer.callback_metrics[self._monitor]))
+        prune = trainer.is_global_zero and self._prunes(trainer)
         if trainer.strategy.broadcast(prune, src=0):
             trainer.should_stop = True
             if trainer.is_global_zero:
@@ -206,16 +198,16 @@ class PruningCallback(L.Callback):
                 RunFolder(Path(trainer.default_root_dir)).write_facts({"pruned": reason})
                 print(f"trial {self._number}: {reason}", flush=True)
 
-    def _report(self, epoch: int, value: float) -> bool:
+    def _prunes(self, trainer: L.Trainer) -> bool:
+        value = float(trainer.callback_metrics.get(self._monitor, math.nan))
         if math.isnan(value):
             return False
-        if self._trial is None:
-            self._trial = self._join()
-        self._trial.report(value, epoch)
-        if not self._trial.should_prune():
-            return False
-        self._trial.set_user_attr(_PRUNED, epoch)
-        return True
+        self._trial = self._trial or self._join()
+        self._trial.report(value, trainer.current_epoch)
+        if self._trial.should_prune():
+            self._trial.set_user_attr(_PRUNED, trainer.current_epoch)
+            return True
+        return False
 
     def _join(self) -> optuna.trial.Trial:
         optuna.logging.set_verbosity(optuna.logging.WARNING)

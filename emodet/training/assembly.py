@@ -104,11 +104,7 @@ def check_settings(settings: Mapping[str, Any]) -> None:
     for extra in build_extras(training):
         steps = trainer.get("accumulate_grad_batches") or 1
         extra.check(settings["preprocessing"]["size"], steps, trainer.get("precision"))
-    with_va = check_va_weight(training.get("valence_arousal")) > 0
-    for argument, metric in _monitors(settings).items():
-        name = metric.rpartition("/")[2]  # perhaps a class or a data set, which the data names later
-        if metric not in monitored_names([name], [name], valence_arousal=with_va):
-            raise _no_metric(argument, metric, monitored_names([], [], valence_arousal=with_va))
+    _check_monitors(settings)
     optimizer = build(settings["optimizer"], "optimizer", [torch.nn.Parameter(torch.zeros(1))])
     build_scheduler(settings["scheduler"], optimizer, total_steps=100)
     _check_net(settings["net"], settings["preprocessing"])
@@ -139,17 +135,18 @@ def _check_net(net: Mapping[str, Any], preprocessing: Mapping[str, Any]) -> None
             raise EmodetError(f"net={dict(net)} does not work with preprocessing.size={size} ({problem})") from None
 
 
-def _monitors(settings: Mapping[str, Any]) -> dict[str, str]:
-    """The metrics that a training follows, by the key that names each."""
-    found = {
-        "training.monitor": settings["training"]["monitor"],
-        "scheduler.monitor": settings["scheduler"].get("monitor"),
-    }
-    return {argument: metric for argument, metric in found.items() if metric is not None}
-
-
-def _no_metric(argument: str, metric: str, known: Sequence[str]) -> EmodetError:
-    return EmodetError(f"{argument}={metric}: there is no such metric; there are {', '.join(known)}")
+def _check_monitors(settings: Mapping[str, Any], data: EmotionDataModule | None = None) -> None:
+    """Refuse a metric to follow that there is not; without `data` it may name any class or data set."""
+    training, scheduler = settings["training"], settings["scheduler"]
+    with_va = check_va_weight(training.get("valence_arousal")) > 0
+    names, sources = (data.class_names, data.source_names) if data else ((), ())
+    known = monitored_names(names, sources, valence_arousal=with_va)
+    for argument, metric in {"training": training["monitor"], "scheduler": scheduler.get("monitor")}.items():
+        end = [] if data or metric is None else [metric.rpartition("/")[2]]
+        if metric not in (None, *known, *monitored_names(end, end)):
+            raise EmodetError(f"{argument}.monitor={metric}: there is no such metric; there are {', '.join(known)}")
+        if data and metric and metric.removeprefix("val/") in agreement_names():
+            _require_annotations(f"{argument}.monitor={metric}", "val", data, data.splits.val)
 
 
 def _require_validation(settings: Mapping[str, Any]) -> None:
@@ -196,14 +193,9 @@ def build_classifier(
     if "class_counts" in inspect.signature(target_of(loss, "loss")).parameters:
         loss["class_counts"] = data.class_counts()
     weight = training.get("valence_arousal")
-    monitored = monitored_names(data.class_names, data.source_names, valence_arousal=bool(weight))
     if weight:
         _require_annotations(f"training.valence_arousal={weight:g}", "training", data, data.splits.train)
-    for argument, metric in _monitors(settings).items():
-        if metric not in monitored:
-            raise _no_metric(argument, metric, monitored)
-        if metric.removeprefix("val/") in agreement_names():
-            _require_annotations(f"{argument}={metric}", "val", data, data.splits.val)
+    _check_monitors(settings, data)
     extras = build_extras(training)
     if teachers:
         options = {key: value for key, value in settings["distillation"].items() if key != "teachers"}
