@@ -131,7 +131,7 @@ def plain_figures(monkeypatch):
 
     png = cv2.imencode(".png", np.zeros((2, 2, 3), np.uint8))[1].tobytes()
     for name in ("plot_confusion", "plot_reliability", "plot_per_class", "plot_coverage"):
-        monkeypatch.setattr(f"emodet.evaluation.report.{name}", lambda *_, **__: png)
+        monkeypatch.setattr(f"emodet.evaluation.plots.{name}", lambda *_, **__: png)
 
 
 @pytest.fixture(scope="session")
