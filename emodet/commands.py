@@ -35,7 +35,10 @@ from emodet.schema import checked, defaults
 _LAUNCHERS = {"joblib": "sweep", "ray": "cluster", "submitit_local": "cluster", "submitit_slurm": "cluster"}
 # Set for the whole mix, these override the files of the data sets.
 _FOR_ALL = ("crop", "labels", "val_from", "max_unreadable")
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_NOT_WRITABLE = (
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS),
+    *(errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG),
+)
 
 
 def without_none(value: Any) -> Any:
@@ -139,10 +142,14 @@ def _reported(action: Callable[[], Any]) -> Any:
         message = str(problem)
     except (HydraException, OmegaConfBaseException) as problem:
         message = _message_of_hydra(problem)
-    except OSError as problem:
-        if problem.errno not in _NO_ROOM:
+    except (OSError, ValueError) as problem:
+        cause = problem if isinstance(problem, OSError) else problem.__cause__  # logging hides it in a ValueError
+        if not isinstance(cause, OSError) or cause.errno not in _NOT_WRITABLE:
             raise
-        message = f"no room to write {problem.filename or 'a file'} ({problem.strerror})"
+        message = (
+            f"{cause.filename or 'a file'}: cannot be written ({cause.strerror}); EMODET_OUTPUTS=FOLDER or "
+            "hydra.run.dir=FOLDER names another place for results"
+        )
     except KeyboardInterrupt:
         print("stopped by SIGINT", file=sys.stderr)
         sys.exit(128 + signal.SIGINT)

@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import NoReturn
 
 from emodet.errors import EmodetError
 from emodet.images import IMAGE_SUFFIXES
@@ -37,18 +38,31 @@ def split_folders(base: Path) -> dict[str, list[str]]:
     return {split: names for split, names in of_split.items() if names}
 
 
+def refuse_unread(problem: OSError) -> NoReturn:
+    """Raise an `EmodetError` that names the folder: what it holds would be left out."""
+    raise EmodetError(f"{problem.filename}: cannot be read ({problem.strerror or problem})")
+
+
 def names_in(folder: Path, most: int | None = None) -> set[str]:
-    """The names of everything in `folder`, at most `most` of them; empty where it cannot be read."""
+    """The names of everything in `folder`, at most `most` of them; empty where there is no such folder."""
     try:
         with os.scandir(folder) as entries:
             return {entry.name for entry in itertools.islice(entries, most)}
+    except PermissionError as problem:
+        refuse_unread(problem)
     except (OSError, ValueError):
-        return set()
+        pass
+    return set()
 
 
 def folders_in(folder: Path) -> list[str]:
-    """The names of the folders in `folder` in order, without hidden ones; empty where it cannot be read."""
-    names = next(os.walk(folder), ("", [], []))[1]
+    """The names of the folders in `folder` in order, without hidden ones; empty where there is no such folder."""
+
+    def refuse(problem: OSError) -> None:
+        if isinstance(problem, PermissionError):
+            refuse_unread(problem)
+
+    names = next(os.walk(folder, onerror=refuse), ("", [], []))[1]
     return sorted(filter(_may_enter, names))
 
 
@@ -71,12 +85,8 @@ def pictures_below(folder: Path, passed_over: list[str]) -> Iterator[str]:
     Links are followed, but no folder is entered twice, so that a loop of links ends. `passed_over` receives the
     pictures in formats that are not read, and links that lead nowhere.
     """
-
-    def refuse(problem: OSError) -> None:
-        raise EmodetError(f"{problem.filename}: cannot be read ({problem.strerror or problem})")
-
     entered = set()
-    for directory, folders, files in os.walk(folder, onerror=refuse, followlinks=True):
+    for directory, folders, files in os.walk(folder, onerror=refuse_unread, followlinks=True):
         place = Path(directory).stat()
         # Some network drives have no inode numbers.
         if place.st_ino and (place.st_dev, place.st_ino) in entered:
@@ -118,4 +128,4 @@ def few(names: Iterable[str], count: int = 3) -> str:
 
 
 def _may_enter(folder: str) -> bool:
-    return not folder.startswith(".") and folder != "__MACOSX"
+    return not folder.startswith(".") and folder not in ("__MACOSX", "lost+found")

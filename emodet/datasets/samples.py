@@ -7,12 +7,11 @@ nothing silently: what it leaves out is counted in `Listing.left_out`, by reason
 import stat
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar
 
-from emodet.datasets.folders import few, folders_in
+from emodet.datasets.folders import few, folders_in, refuse_unread
 from emodet.emotions import EMOTIONS
 from emodet.errors import EmodetError, require
 
@@ -186,7 +185,7 @@ class Reader:
     def base_of(cls, root: Path, *, named: bool = False) -> Path | None:
         """The folder that holds the data set: the root, or the only folder inside it, two levels down at most."""
         matches = cls.matches_named if named else cls.matches
-        with suppress(OSError):
+        try:
             if root.is_file():
                 is_one = cls.root_suffix != "" and root.name.lower().endswith(cls.root_suffix) and cls.fits(root)
                 return root.parent if is_one else None
@@ -198,11 +197,15 @@ class Reader:
                 if len(inside) != 1:
                     return None
                 folder = folder / inside[0]
+        except PermissionError as problem:
+            refuse_unread(problem)
+        except OSError:
+            pass
         return None
 
     @classmethod
     def recognises(cls, root: Path) -> bool:
-        """Whether `root` is of this family. Looks at names and first lines only; raises nothing."""
+        """Whether `root` is of this family, by names and first lines; `EmodetError` where they may not be read."""
         return cls.base_of(root) is not None
 
     def list_samples(self, listing: Listing) -> Iterable[Sample]:

@@ -3,7 +3,10 @@
 import atexit
 import os
 import shutil
+import sys
 import tempfile
+import threading
+import time
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -14,6 +17,8 @@ from lightning.pytorch.strategies import DDPStrategy
 
 from emodet.errors import EmodetError, os_errors
 from emodet.files import default_outputs
+
+_FIRST = "_EMODET_FIRST_RANK"
 
 
 def rank() -> int:
@@ -34,13 +39,24 @@ def rank_arguments(arguments: Sequence[str]) -> list[str]:
         )
     if rank() == 0:
         _require_outputs(arguments)
+        os.environ[_FIRST] = str(os.getpid())  # for the ranks that Lightning starts from here
         return arguments
+    if (first := os.environ.get(_FIRST)) is not None:
+        threading.Thread(target=_end_with, args=(int(first),), daemon=True).start()
     arguments += ["hydra.output_subdir=null", "hydra/job_logging=disabled", "hydra/hydra_logging=disabled"]
     if not any(argument.startswith("hydra.run.dir=") for argument in arguments):
         folder = tempfile.mkdtemp(prefix="emodet-")
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
         arguments.append(f"hydra.run.dir='{folder}'")
     return arguments
+
+
+def _end_with(first: int) -> None:
+    """End this process with its parent, the first rank: killed, that rank leaves the others waiting for it."""
+    while os.getppid() == first:
+        time.sleep(1)
+    sys.stderr.write(f"rank {rank()}: the first process ended unexpectedly (out of memory?); stopping\n")
+    os._exit(1)
 
 
 def _require_outputs(arguments: Sequence[str]) -> None:

@@ -131,10 +131,8 @@ def describe_run(
 
 def draw_curves(run: RunFolder) -> None:
     """Draw ``curves.png`` of the metrics so far."""
-    try:
+    with suppress(EmodetError):  # nothing to draw yet: stopped in its first epoch
         plot_curves(run.merge_metrics(), run.path / "curves.png")
-    except EmodetError as problem:  # stopped in its first epoch, say
-        log.warning("no curves were drawn: %s", problem)
 
 
 def calibrate(classifier: EmotionClassifier, data: EmotionDataModule, method: str) -> SplitOutputs:

@@ -105,7 +105,9 @@ def test_https(tmp_path):
 
 
 def refused(capsys, *arguments):
-    assert app.main([*([] if "--port" in arguments else ["--port", "0"]), *arguments]) == 2
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(app, "_run", lambda *_: pytest.fail("the server started"))
+        assert app.main([*([] if "--port" in arguments else ["--port", "0"]), *arguments]) == 2
     printed = capsys.readouterr()
     assert printed.out == ""
     (line,) = printed.err.splitlines()

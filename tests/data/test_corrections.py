@@ -48,6 +48,7 @@ def test_what_is_written_is_read_again(tmp_path):
     read = read_corrections(tmp_path / "some.csv")
     assert [replace(row, line=0) for row in read.rows] == rows
     assert [row.line for row in read.rows] == [2, 3, 4]
+    assert b"\r" not in (tmp_path / "some.csv").read_bytes()  # people compare and edit it by line
 
 
 @pytest.mark.parametrize(

@@ -67,13 +67,14 @@ class TestNothingIsLostSilently:
         assert has_note(listing, "train/anger")
 
     @pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="every folder can be read by root")
-    def test_a_folder_that_cannot_be_read_is_named(self, tmp_path):
-        put_files(tmp_path, "train/happy/a.jpg", "train/sad/b.jpg")
-        (tmp_path / "train/sad").chmod(0)
+    @pytest.mark.parametrize("folder", ["val/sad", "val"])
+    def test_a_folder_that_cannot_be_read_is_named(self, folder, tmp_path):
+        put_files(tmp_path, "train/happy/a.jpg", "train/sad/b.jpg", "val/happy/c.jpg", "val/sad/d.jpg")
+        (tmp_path / folder).chmod(0)
         try:
-            assert "train/sad" in error_of(tmp_path)
+            assert f"{folder}: cannot be read" in error_of(tmp_path)
         finally:
-            (tmp_path / "train/sad").chmod(0o755)
+            (tmp_path / folder).chmod(0o755)
 
 
 @pytest.mark.parametrize("folders", [["happy"], ["images", "labels"], ["12", "13", "104"]])

@@ -129,7 +129,9 @@ def test_a_second_ctrl_c_stops_at_once(command, small, tmp_path, capfd):
 def test_before_there_is_a_checkpoint_it_says_so(command, refused, small, tmp_path, capfd):
     arguments = [*small, *COMMON, stop(signal.SIGINT, 0, 0, times=2), f"hydra.run.dir={tmp_path}"]
     assert command("emodet.train", *arguments) == 130
-    assert "stopped by SIGINT before there was a checkpoint" in capfd.readouterr().err
+    said = capfd.readouterr()
+    assert "stopped by SIGINT before there was a checkpoint" in said.err
+    assert "curves" not in said.out + said.err
     assert "there is no checkpoint to resume from" in refused("emodet.train", f"resume={tmp_path}")
 
 
@@ -222,6 +224,7 @@ def test_a_moved_run_keeps_its_best_epoch(command, small, tmp_path):
         (lambda run: (run / "config.yaml").write_text("a: &a {x: *a}", encoding="utf-8"), "cannot be read (Circular"),
         (lambda run: (run / "config.yaml").write_text("data: " + "[" * 5000, encoding="utf-8"), "cannot be read"),
         (lambda run: (run / "run.json").write_text("{", encoding="utf-8"), "run.json: cannot be read"),
+        (lambda run: ((run / "train.log").unlink(), (run / "train.log").mkdir()), "train.log: cannot be written"),
     ],
 )
 def test_a_damaged_run_is_one_line(damage, message, short, refused, tmp_path):
