@@ -4,7 +4,7 @@ import os
 
 import hypothesis
 import pytest
-from made_commands import run_command
+from made_commands import TINY, run_command
 
 # Before anything imports a numerical library: many small tensors are slower on many threads.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -51,22 +51,12 @@ def release(own_folders):
 
 @pytest.fixture(scope="session")
 def small(release):
-    """Overrides under which a training takes about a second; the net keeps its form, not its width."""
-    return [
-        *("data=affectnet_yolo", f"data.root={release}", "data.num_workers=0", "data.processes=1", "data.batch_size=8"),
-        *("preprocessing.size=48", "net.channels=[4,4,8,8]", "net.features=8", "trainer.max_epochs=2"),
-        *("trainer.accelerator=cpu", "trainer.enable_progress_bar=false"),
-    ]
-
-
-@pytest.fixture
-def command():
-    return run_command
+    """Overrides under which a training takes about a second."""
+    return [*TINY, "data=affectnet_yolo", f"data.root={release}", "data.batch_size=8", "trainer.max_epochs=2"]
 
 
 @pytest.fixture(scope="session")
-def command_once():
-    """The same for what is made once for several tests."""
+def command():
     return run_command
 
 
@@ -112,6 +102,26 @@ def refused(capfd):
     return run
 
 
+@pytest.fixture(scope="session")
+def model_path(tmp_path_factory):
+    """A tiny model file: see `model_stub`."""
+    from model_stub import write_stub
+
+    return write_stub(tmp_path_factory.mktemp("model") / "stub.onnx")
+
+
+@pytest.fixture
+def predict(model_path, capsys):
+    """Run ``python -m emodet.predict`` with that model file; returns status, standard output and standard error."""
+    from emodet.predict import main
+
+    def run(*arguments, detector="centerface"):
+        status = main([*map(str, arguments), "--model", str(model_path), "--detector", detector, "--threads", "1"])
+        return (status, *capsys.readouterr())
+
+    return run
+
+
 def leave_out_pictures(patched):
     """Leave out the figures of a run and its reports: they cost far more than a small training."""
     patched.setattr("emodet.evaluation.report.write_report", lambda *_, **__: None)
@@ -138,9 +148,9 @@ def plain_figures(monkeypatch):
 def train_once():
     """Train without pictures, for several tests."""
 
-    def run(*arguments, status=0):
+    def run(*arguments):
         with pytest.MonkeyPatch.context() as patched:
             leave_out_pictures(patched)
-            assert run_command("emodet.train", *arguments) == status
+            assert run_command("emodet.train", *arguments) == 0
 
     return run

@@ -1,10 +1,17 @@
-"""A command in this process."""
+"""A command in this process, and waiting for one in another."""
 
 import os
 import runpy
 import sys
+import time
 import warnings
 from unittest.mock import patch
+
+TINY = (
+    *("data.num_workers=0", "data.processes=1", "preprocessing.size=48", "net.channels=[4,4,8,8]", "net.features=8"),
+    *("trainer.accelerator=cpu", "trainer.enable_progress_bar=false"),
+)
+"""Overrides under which an epoch of a few faces takes a second; the net keeps its form, not its width."""
 
 
 def run_command(module, *arguments):
@@ -25,3 +32,12 @@ def run_command(module, *arguments):
             # A process that ends forgets it; the next test must not take this command's configuration for its own.
             HydraConfig.instance().cfg = None
     return 0
+
+
+def wait_for(condition, seconds=60):
+    """Return what the condition gives as soon as that is true."""
+    end = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < end, f"still not true after {seconds} s"
+        time.sleep(0.02)
+    return found

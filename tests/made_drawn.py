@@ -1,8 +1,8 @@
 """Drawn faces in the layouts of AffectNet's CSV files and of FER+, and as the YOLO export."""
 
 import cv2
-from made_files import encoded
-from made_releases import put_ferplus, put_text
+from made_files import encoded, put, put_text
+from made_releases import put_ferplus
 
 from emodet.emotions import EMOTIONS
 from emodet.synthetic import releases
@@ -35,8 +35,7 @@ def write_affectnet_csv(root, faces, seed, size, balance):
         rows = []
         for label, face in drawn(split, faces[split], seed, size, balance, NOT_EMOTIONS):
             file = root / f"Manually_Annotated/Manually_Annotated_Images/{split}/{len(rows)}.jpg"
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_bytes(encoded(face.image, ".jpg", cv2.IMWRITE_JPEG_QUALITY, 92))
+            put(file, encoded(face.image, "JPEG", quality=92))
             x1, y1, x2, y2 = (int(min(max(round(value), 0), size)) for value in face.box)
             landmarks = ";".join(f"{value:.2f}" for point in face.points for value in point)
             mood = (face.valence, face.arousal) if label <= 8 else (-2, -2)
@@ -52,5 +51,5 @@ def write_ferplus(root, faces, seed, size, balance):
         for label, face in drawn(split, faces.get(split, 0), seed, size, balance):
             grey = cv2.cvtColor(cv2.cvtColor(face.image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
             votes = {EMOTIONS[label]: 8, EMOTIONS[(label + 1) % len(EMOTIONS)]: 2}
-            faces_with_votes.append((split, encoded(grey, ".webp", cv2.IMWRITE_WEBP_QUALITY, 101), votes))
+            faces_with_votes.append((split, encoded(grey, "WEBP", lossless=True), votes))
     put_ferplus(root / "ferplus_drawn.parquet", faces_with_votes)

@@ -1,13 +1,15 @@
 """Encoded pictures, addresses on this machine that answer with files, and rows of CSV files."""
 
 import csv
+import io
+import json
 import struct
 import threading
 import zlib
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-import cv2
+from PIL import Image
 
 
 def png_bomb(width, height):
@@ -50,6 +52,25 @@ def csv_rows(file, empty=True):
         return [{name: cell for name, cell in row.items() if cell or empty} for row in csv.DictReader(stream)]
 
 
-def encoded(image_rgb, kind=".png", *options):
-    """A picture, uint8 (H, W, 3) RGB, as the bytes of a file of this kind."""
-    return cv2.imencode(kind, cv2.cvtColor(image_rgb, cv2.COLOR_RGB2BGR), options)[1].tobytes()
+def json_lines(text):
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def put(path, data):
+    """Write bytes, with the folders above, and return the path."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+    return path
+
+
+def put_text(path, *lines):
+    """Write lines in UTF-8, with the folders above, and return the path."""
+    return put(path, "\n".join([*lines, ""]).encode())
+
+
+def encoded(picture, kind="PNG", **options):
+    """A picture, uint8 (H, W, 3) RGB or one of Pillow's, as the bytes of a file of this kind."""
+    stream = io.BytesIO()
+    made = picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
+    made.save(stream, kind, **options)
+    return stream.getvalue()

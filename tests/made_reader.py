@@ -1,25 +1,23 @@
 """A data set in memory for the tests of packs: records as given, and a picture for each key."""
 
-import io
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
-from PIL import Image
+from made_files import encoded, put
 
 from emodet.data.pack import Table
 from emodet.datasets.samples import Listing, Reader, Sample
 
 
-def png(pixels):
-    stream = io.BytesIO()
-    Image.fromarray(pixels).save(stream, "PNG")
-    return stream.getvalue()
-
-
 def picture(number, size=48):
     """uint8 (size, size, 3), RGB, another one for each number."""
     return np.random.default_rng(number).integers(0, 256, (size, size, 3), dtype=np.uint8)
+
+
+def put_picture(path, number, size=40):
+    """Write the picture of that number as PNG, whatever the file's suffix, and return its path."""
+    return put(path, encoded(picture(number, size)))
 
 
 def records(count, split="train", start=0, **given):
@@ -84,4 +82,4 @@ class MadeReader(Reader):
             if data is None:
                 raise FileNotFoundError(2, "No such file or directory", str(self.root / record.key))
             return data
-        return png(picture(int(record.key.split("/")[-1])))
+        return encoded(picture(int(record.key.split("/")[-1])))

@@ -7,11 +7,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from made_reader import picture, png
+from made_files import encoded, put_text
+from made_reader import picture, put_picture
 
 from emodet.emotions import FERPLUS_ORDER
-
-SIDE = 40
 
 
 @dataclass(frozen=True)
@@ -29,18 +28,6 @@ class Made:
     said_in: Path
     picture: Path | None
     faces: int
-
-
-def put_picture(path, number):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(png(picture(number, SIDE)))
-    return path
-
-
-def put_text(path, *lines):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("\n".join([*lines, ""]))
-    return path
 
 
 def affectnet_csv(root):
@@ -94,20 +81,21 @@ def put_ferplus(file, faces):
     """FER+ as one Parquet file, from the split, picture and votes of each face."""
     nobody = dict.fromkeys((*FERPLUS_ORDER, "unknown", "NF"), 0)
     rows = [{"index": n, "split": s, "image": image, **nobody, **votes} for n, (s, image, votes) in enumerate(faces)]
+    types = {"index": pa.int32(), "split": pa.string(), "image": pa.binary(), **dict.fromkeys(nobody, pa.int8())}
     file.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(pa.Table.from_pylist(rows), file)
+    pq.write_table(pa.Table.from_pylist(rows, schema=pa.schema(list(types.items()))), file)
     return file
 
 
 def ferplus(root):
     votes = [{name: 10} for name in FERPLUS_ORDER[:8]]
-    faces = [("val" if number > 5 else "train", png(picture(number)), votes[number]) for number in range(8)]
+    faces = [("val" if number > 5 else "train", encoded(picture(number)), votes[number]) for number in range(8)]
     return Made(root, put_ferplus(root / "faces.parquet", faces), None, 8)
 
 
 def image_label_parquet(root):
     root.mkdir(parents=True)
-    pictures = [{"bytes": png(picture(number)), "path": f"{number}.png"} for number in range(8)]
+    pictures = [{"bytes": encoded(picture(number)), "path": f"{number}.png"} for number in range(8)]
     names = {"info": {"features": {"label": {"names": ["anger", "happy"]}}}}
     table = pa.table({"image": pictures, "label": [number % 2 for number in range(8)]})
     file = root / "train-00000-of-00001.parquet"

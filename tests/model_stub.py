@@ -4,7 +4,7 @@ import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
 from emodet.emotions import EMOTIONS
-from emodet.modelfile import ModelInfo, TrainingData
+from emodet.modelfile import ModelInfo, TrainingData, write_model_file
 from emodet.preprocessing import Preprocessing
 
 SIZE = 32
@@ -52,3 +52,12 @@ def graph(classes=8, *, size=SIZE, batch="N", valence_arousal=False, seed=0, sha
     inputs = [helper.make_tensor_value_info("crops", TensorProto.UINT8, [batch, size, size, 3])]
     made = helper.make_graph(nodes, "stub", inputs, outputs, initial)
     return helper.make_model(made, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+
+
+def write_stub(path, *, valence_arousal=False, sharpness=30.0, **changes):
+    """Write the graph as a model file with as many classes as `class_names`; `changes` are those of `info`."""
+    if valence_arousal:
+        changes["outputs"] = ("probabilities", "valence_arousal")
+    classes = len(changes.get("class_names", EMOTIONS))
+    made = graph(classes, valence_arousal=valence_arousal, sharpness=sharpness)
+    return write_model_file(made, info(**changes), path)

@@ -47,16 +47,16 @@ def options(small, release, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def quick(command_once, options, tmp_path_factory):
+def quick(command, options, tmp_path_factory):
     folder = tmp_path_factory.mktemp("quick")
-    assert command_once("emodet.audit", *options, "quick=true", "model=none", f"output={folder}") == 0
+    assert command("emodet.audit", *options, "quick=true", "model=none", f"output={folder}") == 0
     return folder
 
 
 @pytest.fixture(scope="module")
-def audited(command_once, options, tmp_path_factory):
+def audited(command, options, tmp_path_factory):
     folder = tmp_path_factory.mktemp("audited")
-    assert command_once("emodet.audit", *options, f"output={folder}") == 0
+    assert command("emodet.audit", *options, f"output={folder}") == 0
     return folder
 
 

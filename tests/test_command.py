@@ -61,11 +61,16 @@ def printed(module, *arguments):
     return text, set(loaded.split())
 
 
-def test_version_and_help_load_nothing_heavy():
+def test_version_and_help_load_nothing_heavy_and_plain_help_no_hydra():
     text, loaded = printed("emodet", "--help")
     assert all(f"  {name} " in text for name in COMMANDS)
     assert not {"numpy", "cv2", "torch", "hydra", "onnxruntime"} & loaded
     assert printed("emodet", "--version")[0] == f"emodet {emodet.__version__}\n"
+    text, loaded = printed("emodet.train", "--help")
+    assert not {"torch", "lightning", "albumentations", "hydra"} & loaded
+    assert "  batch_size: 32" in text
+    for name in CONFIGURED:
+        assert_same(command_line._default_values(name), command_line._composed(name, [], []), name)
 
 
 @pytest.mark.parametrize(
@@ -95,10 +100,6 @@ def test_another_broken_pipe_keeps_its_traceback(capsys):
         exit_with(broken)
 
 
-def test_an_unknown_command_is_refused_with_the_nearest(refused):
-    assert "did you mean train?" in refused("emodet", "trian", "experiment=baseline")
-
-
 @pytest.mark.parametrize("name", [name for name in COMMANDS if name not in CONFIGURED])
 def test_help_of_commands_with_options(output, name):
     said = output(f"emodet.{name}", "--help")
@@ -119,14 +120,6 @@ def test_help_of_configured_commands_lists_their_groups_alone(output, name):
     assert "\nseed: 0" in said or name in ("evaluate", "export")
 
 
-def test_plain_help_loads_no_hydra_and_has_the_values_that_it_composes():
-    text, loaded = printed("emodet.train", "--help")
-    assert not {"torch", "lightning", "albumentations", "hydra"} & loaded
-    assert "  batch_size: 32" in text
-    for name in CONFIGURED:
-        assert_same(command_line._default_values(name), command_line._composed(name, [], []), name)
-
-
 def assert_same(plain, composed, key):
     if isinstance(plain, dict):
         for name, value in plain.items():
@@ -135,10 +128,11 @@ def assert_same(plain, composed, key):
         assert plain == composed, key
 
 
-def test_help_with_an_experiment_shows_every_value_in_force(output):
+def test_help_with_an_experiment_shows_every_value_in_force_and_an_unknown_command_the_nearest(output, refused):
     said = output("emodet.train", "experiment=baseline", "seed=7", "--help")
     for line in ("seed: 7", "  lr: 0.01", "  head_dropout: 0.4", "  accumulate_grad_batches: 1"):
         assert f"\n{line}" in said
+    assert "did you mean train?" in refused("emodet", "trian", "experiment=baseline")
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import pytest
 import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from made_files import put_text
 from omegaconf import OmegaConf
 
 import emodet.train  # noqa: F401  registers the schema
@@ -45,13 +46,21 @@ def options(group):
         ("callbacks.best.moniter=val/loss", "did you mean callbacks.best.monitor?"),
         ("preprocessing.sise=3", "did you mean preprocessing.size?"),
         *(("optimizer.lr=abc", "abc"), ("training.mixup=[1]", "1")),
+        # What does not suit the net, the data or the machine.
+        ("net.channels=[0,4,8,8]", "[0, 4, 8, 8]"),
+        ("net.stage_dropout=[2,0,0,0]", "[2, 0, 0, 0]"),
+        ("preprocessing.size=8", "preprocessing.size=8"),
+        ("data.batch_size=0", "data.batch_size=0"),
+        ("data.crop=fce", "data.crop='fce'"),
+        ("trainer.devices=999", "trainer.devices=999"),
     ],
 )
-def test_a_mistyped_key_or_value_is_refused_before_there_is_a_folder(argument, said, refused, tmp_path):
-    error = refused("emodet.train", "experiment=ferplus", argument, f"hydra.run.dir={tmp_path / 'run'}")
-    assert error.startswith(f"error: {argument.lstrip('+').partition('=')[0]}")
+def test_a_mistyped_key_or_unfit_value_is_refused_before_there_is_a_folder(argument, said, refused, tmp_path):
+    chosen = ("experiment=baseline", "data=synthetic", "trainer.accelerator=cpu", argument)
+    error = refused("emodet.train", *chosen, f"data.root={tmp_path / 'faces'}", f"hydra.run.dir={tmp_path / 'run'}")
+    assert error.startswith((f"error: {argument.lstrip('+').partition('=')[0]}", "error: net"))
     assert said in error
-    assert not (tmp_path / "run").exists()
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
@@ -65,28 +74,11 @@ def test_a_mistyped_key_or_value_is_refused_before_there_is_a_folder(argument, s
     ],
 )
 def test_a_mistake_in_an_experiment_file_is_refused(text, wrong, refused, tmp_path):
-    (tmp_path / "experiment").mkdir()
-    (tmp_path / "experiment" / "mine.yaml").write_text(f"# @package _global_\n{text}\n", encoding="utf-8")
+    put_text(tmp_path / "experiment" / "mine.yaml", "# @package _global_", text)
     run = tmp_path / "run"
     own = ["--config-dir", str(tmp_path), "experiment=mine", f"hydra.run.dir={run}"]
     assert refused("emodet.train", *own).startswith(f"error: {wrong}")
     assert not (run / "checkpoints").exists()
-
-
-@pytest.mark.parametrize(
-    ("argument", "said"),
-    [
-        ("net.channels=[0,4,8,8]", "[0, 4, 8, 8]"),
-        ("net.stage_dropout=[2,0,0,0]", "[2, 0, 0, 0]"),
-        ("preprocessing.size=8", "preprocessing.size=8"),
-        ("data.batch_size=0", "data.batch_size=0"),
-        ("data.crop=fce", "data.crop='fce'"),
-    ],
-)
-def test_what_does_not_suit_net_or_data_is_refused_before_packing(argument, said, refused, tmp_path):
-    places = (f"data.root={tmp_path / 'faces'}", f"hydra.run.dir={tmp_path / 'run'}")
-    assert said in refused("emodet.train", "experiment=baseline", "data=synthetic", argument, *places)
-    assert not list(tmp_path.iterdir())
 
 
 def test_a_sweep_has_a_folder_of_its_own(command, monkeypatch, tmp_path):
@@ -95,11 +87,6 @@ def test_a_sweep_has_a_folder_of_its_own(command, monkeypatch, tmp_path):
     assert command("emodet.train", "-m", "experiment=ferplus", "data.root=/no/such/folder", "seed=1,2") == 1
     (sweep,) = (tmp_path / "ferplus").glob("*_sweep")
     assert {"0", "1", "comparison.html"} <= {path.name for path in sweep.iterdir()}
-
-
-def test_more_processes_than_cores_are_refused(refused, tmp_path):
-    options = ("trainer.accelerator=cpu", "trainer.devices=999", f"hydra.run.dir={tmp_path}")
-    assert "trainer.devices=999" in refused("emodet.train", "experiment=baseline", "data=synthetic", *options)
 
 
 NEAREST = {
@@ -132,7 +119,7 @@ def test_two_choices_in_a_group_of_one_are_refused(choice, refused, tmp_path):
     assert f"error: {choice}: one choice was expected" in error
 
 
-def test_values_are_converted_to_the_types_of_the_signature():
+def test_values_are_converted_to_the_types_of_the_signature_dicts_too():
     assert converted(3, float) == 3
     assert converted(1e3, int) == 1000
     assert converted(2020, str) == "2020"
@@ -140,9 +127,6 @@ def test_values_are_converted_to_the_types_of_the_signature():
     for value, hint in (("many", int), (True, int), (1.5, int), ("x", list[int]), (3, dict[str, int])):
         with pytest.raises((TypeError, ValueError)):
             converted(value, hint)
-
-
-def test_dict_values_are_taken_from_the_command_line():
     config = composed(
         "experiment=baseline",
         "data.reader_options={label_source: folder}",
@@ -155,7 +139,7 @@ def test_dict_values_are_taken_from_the_command_line():
 # Groups.
 
 
-def test_a_choice_leaves_nothing_of_the_one_that_it_replaces():
+def test_a_choice_or_class_of_ones_own_leaves_nothing_of_the_one_that_it_replaces():
     assert (
         composed("experiment=baseline", "scheduler=onecycle")["scheduler"]
         == composed("experiment=affectnet8", "scheduler=onecycle")["scheduler"]
@@ -164,6 +148,12 @@ def test_a_choice_leaves_nothing_of_the_one_that_it_replaces():
     assert set(composed("experiment=affectnet8", "callbacks=[default]")["callbacks"]) == {
         *("best", "last", "lr_monitor", "throughput", "run_logger", "epoch_lines")
     }
+    path = "callbacks.best._target_=lightning.pytorch.callbacks.ModelCheckpoint"
+    best = composed("experiment=baseline", path, "callbacks.best.save_top_k=2")["callbacks"]["best"]
+    assert best["save_top_k"] == 2
+    assert best["monitor"] is None
+    with pytest.raises(EmodetError, match=r"callbacks.x._target_=nowhere.Class: cannot be imported"):
+        composed("experiment=baseline", "+callbacks.x._target_=nowhere.Class")
 
 
 @cache
@@ -190,15 +180,6 @@ def test_options_of_a_choice_live_in_its_file(experiment):
 
 def test_there_are_at_most_twelve_experiments():
     assert len(EXPERIMENTS) <= 12
-
-
-def test_a_class_of_ones_own_replaces_the_options_of_the_class_before():
-    path = "callbacks.best._target_=lightning.pytorch.callbacks.ModelCheckpoint"
-    best = composed("experiment=baseline", path, "callbacks.best.save_top_k=2")["callbacks"]["best"]
-    assert best["save_top_k"] == 2
-    assert best["monitor"] is None
-    with pytest.raises(EmodetError, match=r"callbacks.x._target_=nowhere.Class: cannot be imported"):
-        composed("experiment=baseline", "+callbacks.x._target_=nowhere.Class")
 
 
 # Paths and help.

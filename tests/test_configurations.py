@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from made_teachers import made_teacher
+from made_classifiers import made_teacher
 
 from emodet.data.sources import build_datamodule
 from emodet.datasets.readers import READERS

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from made_commands import TINY
 from made_files import csv_rows
 
 from emodet import Recognizer
@@ -14,9 +15,8 @@ from emodet.training.checkpoints import load_classifier
 from emodet.training.folder import RunFolder
 
 SMALL = [
-    *("data.num_workers=0", "data.processes=1", "data.batch_size=12", "preprocessing.size=48"),
-    *("net.channels=[4,4,8,8]", "net.features=8", "trainer.max_epochs=2", "trainer.accelerator=cpu", "logger=csv"),
-    *("trainer.precision=32-true", "trainer.enable_progress_bar=false", "callbacks=[default]", "optimizer.lr=0.02"),
+    *(*TINY, "data.batch_size=12", "trainer.max_epochs=2", "logger=csv"),
+    *("trainer.precision=32-true", "callbacks=[default]", "optimizer.lr=0.02"),
 ]
 
 
@@ -38,8 +38,8 @@ def run(train_once, annotated, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def model_file(command_once, run):
-    assert command_once("emodet.export", f"checkpoint={run}", "formats=[fp32]", "threads=1") == 0
+def model_file(command, run):
+    assert command("emodet.export", f"checkpoint={run}", "formats=[fp32]", "threads=1") == 0
     return run / "export" / "emodet-fp32.onnx"
 
 

@@ -18,10 +18,11 @@ from emodet.emotions import (
 from emodet.errors import EmodetError
 
 
-def test_ids_are_those_of_affectnet():
+def test_ids_are_those_of_affectnet_and_each_name_means_itself():
     """Written out, not computed: Mollahosseini et al. 2017, table 3."""
     assert " ".join(EMOTIONS) == "neutral happiness sadness surprise fear disgust anger contempt"
     assert NOT_EMOTIONS == ("none", "uncertain", "no-face")
+    assert [emotion_name(name) for name in (*EMOTIONS, *NOT_EMOTIONS)] == [*EMOTIONS, *NOT_EMOTIONS]
 
 
 @pytest.mark.parametrize(
@@ -59,10 +60,6 @@ def test_words_of_other_data_sets(words, name):
         assert emotion_id(word) == (EMOTIONS.index(name) if name in EMOTIONS else None)
 
 
-def test_each_name_means_itself():
-    assert [emotion_name(name) for name in (*EMOTIONS, *NOT_EMOTIONS)] == [*EMOTIONS, *NOT_EMOTIONS]
-
-
 @pytest.mark.parametrize("word", ["", "boredom", "0", "0_", "3", "_neutral", "neutral_0"])
 def test_an_unknown_word_is_refused_with_the_known_ones(word):
     with pytest.raises(EmodetError, match="unknown") as caught:
@@ -76,10 +73,15 @@ def test_an_order_that_names_a_class_twice_is_refused():
         ids_of(["happy", "neutral", "joy"])
 
 
-def test_classes_are_chosen_by_number_or_by_name():
+def test_classes_are_chosen_by_number_or_name_and_found_by_another_name_of_the_same_emotion():
     assert chosen_classes(8) == EMOTIONS
     assert chosen_classes(7) == EMOTIONS[:7]
     assert chosen_classes(["bored", "very engaged"]) == ("bored", "very engaged")
+    assert place_of("Bored", ("engaged", "bored")) == 1
+    assert place_of("happy", EMOTIONS) == EMOTIONS.index("happiness")
+    assert place_of("anger", ("bored", "angry")) == 1
+    assert place_of("none", ("no-face", "fear")) is None
+    assert place_of("engaged", EMOTIONS) is None
 
 
 @pytest.mark.parametrize(
@@ -88,11 +90,3 @@ def test_classes_are_chosen_by_number_or_by_name():
 def test_what_cannot_be_classes_is_refused(classes):
     with pytest.raises(EmodetError, match=r"data\.classes="):
         chosen_classes(classes)
-
-
-def test_a_class_is_found_by_its_name_or_by_another_name_of_the_same_emotion():
-    assert place_of("Bored", ("engaged", "bored")) == 1
-    assert place_of("happy", EMOTIONS) == EMOTIONS.index("happiness")
-    assert place_of("anger", ("bored", "angry")) == 1
-    assert place_of("none", ("no-face", "fear")) is None
-    assert place_of("engaged", EMOTIONS) is None

@@ -26,17 +26,13 @@ def test_a_checkpoint_scores_as_in_its_run(command, trained_run, tmp_path, capsy
 
 
 @pytest.mark.usefixtures("plain_figures")
-def test_val_is_reported_as_optimistic(command, trained_run, tmp_path):
+def test_the_report_goes_into_the_run_folder_and_val_is_optimistic(command, trained_run, tmp_path):
     output = tmp_path / "val"
     assert command("emodet.evaluate", f"checkpoint={trained_run}", "split=val", f"output={output}") == 0
     assert metrics(output) == metrics(trained_run / "evaluation-val")
     report = json.loads((output / "report.json").read_text())
     assert report["split"] == "val"
     assert any("optimistic" in note for note in report["notes"])
-
-
-@pytest.mark.usefixtures("plain_figures")
-def test_the_report_goes_into_the_run_folder(command, trained_run, tmp_path):
     run = tmp_path / "run"
     shutil.copytree(trained_run, run)
     before = {path.name for path in run.iterdir()}
@@ -46,7 +42,7 @@ def test_the_report_goes_into_the_run_folder(command, trained_run, tmp_path):
     assert metrics(run / "evaluation-test")["accuracy"]["low"] is None  # replaced
     assert command("emodet.evaluate", f"checkpoint={run}/checkpoints/last.ckpt", *options) == 0
     assert {path.name for path in run.iterdir()} - before == {"evaluation-test-last"}
-    assert {path.name for path in tmp_path.iterdir()} == {"run"}
+    assert {path.name for path in tmp_path.iterdir()} == {"run", "val"}
 
 
 @pytest.mark.usefixtures("plain_figures")

@@ -28,10 +28,10 @@ def data(release, own_folders):
 
 
 @pytest.fixture(scope="module")
-def exported(command_once, trained_run, tmp_path_factory):
+def exported(command, trained_run, tmp_path_factory):
     folder = tmp_path_factory.mktemp("exported") / "files"
     arguments = (f"checkpoint={trained_run}", "threads=1", "calibration_faces=32", f"output={folder}")
-    assert command_once("emodet.export", *arguments) == 0
+    assert command("emodet.export", *arguments) == 0
     return folder
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from made_reader import png
+from made_files import encoded, put
 
 from emodet import Recognizer
 from emodet.datasets.readers import open_reader
@@ -42,7 +42,7 @@ def found_photographs(emotion, count, start=0):
     return list(itertools.islice((each for each in pictures if find_faces(detector, each)), count))
 
 
-def test_the_experiment_cuts_and_builds_what_the_shipped_weights_were_trained_with():
+def test_the_experiment_suits_the_shipped_weights_and_these_the_shipped_model_file():
     settings, crops = yaml.safe_load(FINETUNE.read_text(encoding="utf-8")), read_card(SHIPPED)[1].preprocessing
     assert {key: crops.to_dict()[key] for key in settings["preprocessing"]} == settings["preprocessing"]
     classifier = EmotionClassifier({"name": "residual_cnn"}, ("happy", "bored"), crops)
@@ -52,9 +52,6 @@ def test_the_experiment_cuts_and_builds_what_the_shipped_weights_were_trained_wi
     given = torch.load(SHIPPED, weights_only=True)
     (layer,) = (name for name in given if name.endswith("weight") and given[name].shape[0] == len(EMOTIONS))
     assert torch.equal(classifier.net.state_dict()[layer][0], given[layer][EMOTIONS.index("happiness")].float())
-
-
-def test_the_shipped_weights_are_those_of_the_shipped_model_file():
     classifier, _ = load_weights(SHIPPED)
     model = shipped_model("fp32", threads=1)
     crops = np.stack([draw_face(number % 8, (7, number), model.info.preprocessing.size).image for number in range(16)])
@@ -68,9 +65,8 @@ def test_the_shipped_weights_are_those_of_the_shipped_model_file():
 def test_thirty_photographs_of_own_classes_become_answers(output, tmp_path):
     photos, run = tmp_path / "photos", tmp_path / "run"
     for name, emotion in OWN.items():
-        (photos / name).mkdir(parents=True)
         for number, picture in enumerate(found_photographs(emotion, 10)):
-            (photos / name / f"{number}.png").write_bytes(png(picture))
+            put(photos / name / f"{number}.png", encoded(picture))
     arguments = ["experiment=finetune", "data=class_folders", f"data.root={photos}", f"hydra.run.dir={run}"]
     printed = output("emodet.train", *arguments)
     model = run / "model" / "emodet-fp32.onnx"
@@ -86,9 +82,8 @@ def test_thirty_photographs_of_own_classes_become_answers(output, tmp_path):
 
 
 def test_rows_of_predict_are_labels_for_the_next_training(command, tmp_path):
-    (tmp_path / "photos").mkdir()
     for number, picture in enumerate(found_photographs("happiness", 3)):
-        (tmp_path / "photos" / f"{number}.png").write_bytes(png(picture))
+        put(tmp_path / "photos" / f"{number}.png", encoded(picture))
     arguments = [str(tmp_path / "photos"), "--rows", "csv", "--output", str(tmp_path), "--threads", "1"]
     assert command("emodet.predict", *arguments) == 0
     file = tmp_path / "faces.csv"

@@ -145,16 +145,13 @@ def test_the_first_picture_of_an_animation(caplog):
 HEIC = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"
 
 
-def test_heic_without_its_package_names_the_extra(monkeypatch):
+def test_heic_with_its_package_and_without_it_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
     _heif.cache_clear()
     with pytest.raises(EmodetError, match=r"a\.heic: .*pip install 'emodet\[heic\]'"):
         decode_rgb(HEIC + bytes(100), name="a.heic")
     _heif.cache_clear()
-
-
-def test_heic_with_its_package(monkeypatch):
-    """A stand-in for pillow-heif: a PNG behind the header."""
+    # A stand-in for pillow-heif: a PNG behind the header.
 
     def register():
         Image.register_open("HEIF", lambda file, _: Image.open(io.BytesIO(file.read()[len(HEIC) :])))

@@ -19,19 +19,11 @@ HEAVY = (
 )
 """What the light install leaves out, or a user who recognises faces should not wait for."""
 
-LIGHT = (
-    *(
-        "emodet",
-        "emodet.arrays",
-        "emodet.errors",
-        "emodet.installation",
-        "emodet.files",
-        "emodet.cpu",
-        "emodet.emotions",
-    ),
-    *("emodet.palette", "emodet.preprocessing", "emodet.images", "emodet.onnx_session"),
-    *("emodet.modelinfo", "emodet.modelfile"),
+LIGHT_NAMES = (
+    *("arrays", "errors", "installation", "files", "cpu", "emotions", "palette", "preprocessing", "images"),
+    *("onnx_session", "modelinfo", "modelfile"),
 )
+LIGHT = ("emodet", *(f"emodet.{name}" for name in LIGHT_NAMES))
 # Imported inside the one function that needs it: to write a model file, to write rows as Parquet, to make a data frame.
 DEFERRED = {
     "emodet.modelfile": {"onnx"},
@@ -124,13 +116,6 @@ def test_the_runtime_loads_nothing_of_the_laboratory():
     assert not [name for name in loaded if within(name, (*LABORATORY, *COMMANDS))]
 
 
-def test_wandb_is_imported_where_it_is_used():
-    """It takes seconds, for those who do not log there."""
-    assert not [
-        name for name, file in MODULES.items() if "wandb" in {it.split(".")[0] for it in imported(file, deferred=False)}
-    ]
-
-
 @pytest.mark.parametrize("name", [name for name in MODULES if name.startswith("emodet.")])
 def test_rooms(name):
     """Also what is only imported inside a function."""
@@ -182,10 +167,14 @@ def test_no_circles():
         visit(name, ())
 
 
-def test_no_rooms_without_a_reason():
+def test_no_rooms_without_a_reason_and_wandb_only_where_it_is_used():
     """A file is named after the one reason it changes for."""
     names = {part for name in MODULES for part in name.split(".")}
     assert not names & {"utils", "util", "helpers", "common", "components", "misc"}
+    # It takes seconds, for those who do not log there.
+    assert not [
+        name for name, file in MODULES.items() if "wandb" in {it.split(".")[0] for it in imported(file, deferred=False)}
+    ]
 
 
 @pytest.mark.slow

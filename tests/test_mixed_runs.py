@@ -4,6 +4,7 @@ import json
 import shutil
 
 import pytest
+from made_commands import TINY
 from made_drawn import write_release
 from omegaconf import OmegaConf
 
@@ -14,11 +15,8 @@ from emodet.preprocessing import Preprocessing
 from emodet.training.assembly import build_data
 
 SMALL = ["data.num_workers=0", "data.processes=1", "preprocessing.size=48"]
-NET = [
-    *("data.batch_size=8", "net.channels=[4,4,8,8]", "net.features=8", "data.sampling=natural", "logger=csv"),
-    *("trainer.max_epochs=1", "trainer.accelerator=cpu", "trainer.precision=32-true"),
-    "trainer.enable_progress_bar=false",
-]
+NET = [*TINY, "data.batch_size=8", "data.sampling=natural", "logger=csv"]
+NET += ["trainer.max_epochs=1", "trainer.precision=32-true"]
 
 
 @pytest.fixture(scope="module")
@@ -40,16 +38,15 @@ def run(train_once, mixed, tmp_path_factory):
     return folder
 
 
-def test_prepare_lists_every_data_set_and_packs_nothing(output, mixed, packs):
+def test_prepare_lists_every_data_set_and_says_what_it_found_before_it_makes_a_pack_for_each(
+    output, mixed, packs, capfd, monkeypatch
+):
     said = output("emodet.prepare", *mixed, "list=true")
     assert said.index("== affectnet_yolo") < said.index("AffectNet (YOLO export) in") < said.index("== ferplus")
     assert said.index("== ferplus") < said.index("FER+ in")
     assert "found  published  difference" in said
     assert "fingerprint" not in said
     assert not packs.exists()
-
-
-def test_prepare_says_what_it_found_before_it_packs_and_makes_a_pack_for_each(output, mixed, packs, capfd, monkeypatch):
     seen = []
     crop = Preprocessing.crop
 
@@ -82,11 +79,17 @@ def test_data_sets_by_name_take_their_roots_from_their_own_variables(output, rel
     assert "faces of 30 % of train" in output("emodet.prepare", *named, "data.val_from=0.3")
 
 
-def test_a_data_set_of_one_s_own_says_what_it_is(refused, release, packs):
-    sources = f"{{mine: {{data: affectnet_yolo, root: {release}}}, other: {{root: {release}}}}}"
-    # The same pictures twice: nothing is left to train on for the second one.
-    error = refused("emodet.prepare", "data=mixed", f"data.sources={sources}", *SMALL)
-    assert "training faces of other is left" in error
+def test_mixes_that_cannot_be_are_refused_in_one_sentence(refused, release, packs, mixed, tmp_path):
+    twice = f"{{mine: {{data: affectnet_yolo, root: {release}}}, other: {{root: {release}}}}}"
+    for arguments, message in (
+        ([], "data.sources names no data set"),
+        (["data.sources={rafdb: {root: /x}}", "data.root=/y"], "data.root=/y is for one data set"),
+        (["data.sources={rafdb: {root: /nowhere}}"], "data.sources: rafdb: data.root=/nowhere does not exist"),
+        ([f"data.sources={twice}"], "training faces of other is left"),  # the same pictures: none left to train on
+    ):
+        assert message in refused("emodet.prepare", "data=mixed", *arguments, *SMALL)
+    arguments = [*mixed, *NET, "training.monitor=val/accuracy/rafdb", f"hydra.run.dir={tmp_path}"]
+    assert "val/accuracy/ferplus" in refused("emodet.train", "experiment=affectnet8", *arguments)
 
 
 def test_a_run_follows_each_data_set(run):
@@ -181,20 +184,3 @@ def test_what_is_said_goes_over_what_is_said_for_all_and_that_over_a_data_set_s_
     assert [over[name]["val_from"] for name in over] == [0.2] * 3
     # What a run's folder holds is resolved to itself.
     assert resolved_sources({"sources": plain}) == plain
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ([], "data.sources names no data set"),
-        (["data.sources={rafdb: {root: /x}}", "data.root=/y"], "data.root=/y is for one data set"),
-        (["data.sources={rafdb: {root: /nowhere}}"], "data.sources: rafdb: data.root=/nowhere does not exist"),
-    ],
-)
-def test_what_is_wrong_is_said_in_one_sentence(refused, packs, arguments, message):
-    assert message in refused("emodet.prepare", "data=mixed", *arguments, *SMALL)
-
-
-def test_a_metric_of_no_data_set_is_refused(refused, mixed, tmp_path):
-    arguments = [*mixed, *NET, "training.monitor=val/accuracy/rafdb", f"hydra.run.dir={tmp_path}"]
-    assert "val/accuracy/ferplus" in refused("emodet.train", "experiment=affectnet8", *arguments)

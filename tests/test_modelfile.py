@@ -60,7 +60,7 @@ def test_other_crops_are_refused(path, crops):
         read_model_file(path).probabilities(crops)
 
 
-def test_files_that_are_no_model_or_are_cut_off(tmp_path, path):
+def test_files_that_are_no_model_are_cut_off_or_have_no_metadata(tmp_path, path):
     with pytest.raises(EmodetError, match="No such file"):
         read_model_file(tmp_path / "none.onnx")
     with pytest.raises(EmodetError, match=r"[Dd]irectory"):
@@ -74,14 +74,14 @@ def test_files_that_are_no_model_or_are_cut_off(tmp_path, path):
     for end in range(1, len(data), 97):
         with pytest.raises(EmodetError):
             ModelFile(data[:end])
-
-
-def test_without_metadata(path):
     with pytest.raises(EmodetError, match="no emodet metadata"):
         read_model_file(described(path, *(pair.key.partition(".")[2] for pair in onnx.load(path).metadata_props)))
 
 
-def test_a_newer_format_says_so_even_with_unknown_keys(path):
+def test_a_file_of_the_first_format_is_read_and_a_newer_one_says_so_even_with_unknown_keys(path):
+    later = ("checksum", "temperature_slope", "class_shares", "min_confidence")
+    found = read_model_file(described(path, *later, format_version="1")).info
+    assert (found.format_version, found.class_shares, found.min_confidence) == (1, (), None)
     with pytest.raises(EmodetError, match="upgrade emodet"):
         read_model_file(described(path, format_version=str(FORMAT_VERSION + 1), something_new="1"))
 
@@ -202,12 +202,6 @@ def test_a_file_that_was_there_survives_a_failed_write(path):
     folder.write_text("not a folder")
     with pytest.raises(EmodetError, match="could not be written"):
         write_model_file(graph(), info(), folder / "model.onnx")
-
-
-def test_a_file_of_the_first_format(path):
-    later = ("checksum", "temperature_slope", "class_shares", "min_confidence")
-    found = read_model_file(described(path, *later, format_version="1")).info
-    assert (found.format_version, found.class_shares, found.min_confidence) == (1, (), None)
 
 
 def test_providers_and_threads(path):

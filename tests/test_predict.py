@@ -11,31 +11,17 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from made_files import web_server
+from made_commands import wait_for
+from made_files import encoded, json_lines, png_bomb, web_server
 from made_videos import moving_face, tracks, write_damaged_video, write_video
-from model_stub import graph, info
 from PIL import Image
 
+from emodet.images import load_rgb
 from emodet.inference.capture import LiveVideo
+from emodet.inference.detectors import make_detector
 from emodet.inference.recognizer import Recognizer
 from emodet.inference.video_reader import VideoReader
-from emodet.modelfile import write_model_file
 from emodet.predict import main
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    return write_model_file(graph(), info(), tmp_path_factory.mktemp("model") / "stub.onnx")
-
-
-@pytest.fixture
-def predict(model, capsys):
-
-    def run(*arguments, detector="centerface"):
-        status = main([*map(str, arguments), "--model", str(model), "--detector", detector, "--threads", "1"])
-        return (status, *capsys.readouterr())
-
-    return run
 
 
 @pytest.fixture
@@ -50,18 +36,7 @@ def video(astronaut, tmp_path):
     return write_video(tmp_path / "clip.avi", moving_face(astronaut, 15))
 
 
-def json_lines(text):
-    return [json.loads(line) for line in text.splitlines()]
-
-
-def encoded(array, kind, mode=None, **options):
-    data = io.BytesIO()
-    picture = Image.fromarray(array)
-    (picture.convert(mode) if mode else picture).save(data, kind, **options)
-    return data.getvalue()
-
-
-def test_a_photo_says_who_shows_what(predict, photo):
+def test_a_photo_says_who_shows_what(predict, photo, monkeypatch):
     status, out, err = predict(photo)
     assert status == 0
     assert out.splitlines()[0] == f"{photo}:"
@@ -69,43 +44,33 @@ def test_a_photo_says_who_shows_what(predict, photo):
     assert "1 of 1 input done, 1 frame, 1 face" in err
     assert "faces: centerface" in err
     wall = photo.with_name("wall.png")
-    wall.write_bytes(encoded(np.full((200, 200, 3), 90, dtype=np.uint8), "PNG"))
+    wall.write_bytes(encoded(np.full((200, 200, 3), 90, dtype=np.uint8)))
     assert predict(wall)[:2] == (0, f"{wall}: no face\n")
     parquet = pytest.importorskip("pyarrow.parquet")
     assert predict(photo, "--rows", "parquet", "--output", photo.parent / "found")[0] == 0
     assert parquet.read_table(photo.parent / "found" / "faces.parquet").num_rows == 1
-
-
-def test_standard_input(predict, photo, monkeypatch):
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(photo.read_bytes())))
     status, out, _ = predict("-", "--rows", "jsonl", "--quiet")
     (row,) = json_lines(out)
-    assert status == 0
-    assert row["source"] == "-"
+    assert (status, row["source"]) == (0, "-")
     assert sum(row["probabilities"].values()) == pytest.approx(1, abs=1e-3)
 
 
-def broken_pictures(astronaut):
+def test_broken_inputs_are_named_the_others_done_and_the_status_is_1(predict, astronaut, photo, tmp_path):
     jpeg = encoded(astronaut, "JPEG")
-    large = io.BytesIO()
-    Image.new("1", (11_000, 10_000)).save(large, "PNG")
-    return {
+    pictures = {
         "text.jpg": b"this is no picture",
         "cut.jpg": jpeg[: len(jpeg) // 2],
         "empty.png": b"",
-        "pixel.png": encoded(np.zeros((1, 1, 3), dtype=np.uint8), "PNG"),
-        "bomb.png": large.getvalue(),
+        "pixel.png": encoded(np.zeros((1, 1, 3), dtype=np.uint8)),
+        "bomb.png": png_bomb(11_000, 10_000),
     }
-
-
-def test_broken_inputs_are_named_the_others_done_and_the_status_is_1(predict, astronaut, photo, tmp_path):
-    folder = tmp_path / "broken"
-    folder.mkdir()
-    pictures = broken_pictures(astronaut)
+    folder, void = tmp_path / "broken", tmp_path / "void"
+    for each in (folder, void):
+        each.mkdir()
     for name, data in pictures.items():
         (folder / name).write_bytes(data)
-    (tmp_path / "void").mkdir()
-    sources = [folder, "missing.jpg", tmp_path / "*.xyz", tmp_path / "void", tmp_path / "text.mp4", "98", photo]
+    sources = [folder, "missing.jpg", tmp_path / "*.xyz", void, tmp_path / "text.mp4", "98", photo]
     (tmp_path / "text.mp4").write_bytes(b"this is no video")
     status, out, err = predict(*sources, "--rows", "jsonl")
     assert status == 1
@@ -170,15 +135,12 @@ def web(astronaut):
         yield address
 
 
-@pytest.mark.parametrize("path", ["face", "face.webp", "face.jpg?size=1", "a.j2k", "pnm"])
-def test_an_image_by_its_address_is_one_image(predict, web, path):
-    status, out, err = predict(f"http://me:secret@{web}/{path}", "--rows", "jsonl")
-    (row,) = json_lines(out)
-    assert (status, row["time_s"], row["track_id"]) == (0, None, None)
-    assert "secret" not in out + err
-
-
-def test_an_address_without_a_server_and_an_empty_name(predict):
+def test_an_image_by_its_address_is_one_image(predict, web):
+    for path in ("face", "face.webp", "face.jpg?size=1", "a.j2k", "pnm"):
+        status, out, err = predict(f"http://me:secret@{web}/{path}", "--rows", "jsonl")
+        (row,) = json_lines(out)
+        assert (path, status, row["time_s"], row["track_id"]) == (path, 0, None, None)
+        assert "secret" not in out + err
     status, _, err = predict("http://127.0.0.1:9/face.png", "")
     assert status == 1
     assert "http://127.0.0.1:9/face.png: could not be fetched (" in err
@@ -292,26 +254,17 @@ def test_damaged_frames_are_counted_and_the_others_recognised(predict, tmp_path,
     assert (len(rows), rows[-1]["time_s"]) == (source["frames"], pytest.approx(4.7, abs=0.03))
 
 
-def face_is_visible(picture, detect):
-    return bool(detect(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), longest_side=480))
-
-
 def test_blurred_output_shows_no_face_to_the_detector(predict, photo, video, tmp_path):
-    from emodet.inference.detectors import make_detector
-
     found, plain = tmp_path / "found", tmp_path / "plain"
     arguments = (photo, video, "--annotate", "--explain", "--every", "5")
     assert predict(*arguments, "--blur-faces", "--output", found)[0] == 0
     assert predict(*arguments, "--output", plain)[0] == 0
-    detect = make_detector("centerface", threads=1)
-    seen = {}
+    detect, seen = make_detector("centerface", threads=1), {}
     for folder in (found, plain):
-        pictures = [cv2.imread(str(folder / "photo.annotated.jpg"))]
-        frames = cv2.VideoCapture(str(folder / "clip.annotated.mp4"))
-        while (frame := frames.read())[0]:
-            pictures.append(frame[1])
+        pictures = [load_rgb(folder / "photo.annotated.jpg")]
+        pictures += [frame.image_rgb for frame in VideoReader(folder / "clip.annotated.mp4")]
         assert len(pictures) == 16
-        seen[folder] = sum(face_is_visible(picture, detect) for picture in pictures)
+        seen[folder] = sum(bool(detect(picture, longest_side=480)) for picture in pictures)
     assert seen == {found: 0, plain: 16}
     assert pictures[0].shape == (512, 512 + 152, 3)  # the strip of heat maps
 
@@ -356,9 +309,9 @@ def test_a_video_that_ends_in_mid_frame_keeps_what_was_read(predict, video, tmp_
         pytest.param(["--show"], "screen", marks=pytest.mark.skipif(sys.platform != "linux", reason="Linux says so")),
     ],
 )
-def test_a_mistake_in_the_call_is_answered_in_a_line(model, photo, capsys, monkeypatch, arguments, words):
+def test_a_mistake_in_the_call_is_answered_in_a_line(model_path, photo, capsys, monkeypatch, arguments, words):
     monkeypatch.chdir(photo.parent)
-    Path("cut.onnx").write_bytes(model.read_bytes()[:200])
+    Path("cut.onnx").write_bytes(model_path.read_bytes()[:200])
     if hasattr(os, "mkfifo"):
         os.mkfifo("pipe")
     with Path("long.onnx").open("wb") as file:
@@ -366,7 +319,7 @@ def test_a_mistake_in_the_call_is_answered_in_a_line(model, photo, capsys, monke
     for name in ("DISPLAY", "WAYLAND_DISPLAY"):
         monkeypatch.delenv(name, raising=False)
     try:
-        status = main([str(photo), "--model", str(model), "--detector", "none", *arguments])
+        status = main([str(photo), "--model", str(model_path), "--detector", "none", *arguments])
     except SystemExit as stop:
         status = stop.code
     assert status == 2
@@ -392,42 +345,34 @@ def test_a_disk_that_fills_with_pictures_ends_the_run(predict, photo, tmp_path, 
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
-def test_a_disk_that_fills_with_rows_ends_the_run(model, photo):
+def test_a_disk_that_fills_with_rows_ends_the_run(model_path, photo):
     with open("/dev/full", "w") as full:  # noqa: PTH123
-        command = [sys.executable, "-m", "emodet.predict", photo, photo, "--model", model, "--rows", "jsonl"]
+        command = [sys.executable, "-m", "emodet.predict", photo, photo, "--model", model_path, "--rows", "jsonl"]
         result = subprocess.run([*command, "--detector", "none"], stdout=full, stderr=subprocess.PIPE, text=True)
     assert result.returncode == 1
     assert "No space left" in result.stderr
     assert "Traceback" not in result.stderr
 
 
-def test_a_reader_that_has_enough_is_no_error(model, tmp_path, astronaut):
-    folder = tmp_path / "many"
-    folder.mkdir()
+def test_a_reader_that_has_enough_is_no_error(model_path, tmp_path, astronaut):
     for index in range(40):
-        (folder / f"{index}.png").write_bytes(encoded(astronaut[60:180, 170:280], "PNG"))
-    command = f"{sys.executable} -m emodet.predict {folder} --model {model} --detector none --rows jsonl | head -n 1"
-    result = subprocess.run(command, shell=True, capture_output=True, text=True)
+        (tmp_path / f"{index}.png").write_bytes(encoded(astronaut[60:180, 170:280]))
+    arguments = f"-m emodet.predict {tmp_path} --model {model_path} --detector none --rows jsonl"
+    result = subprocess.run(f"{sys.executable} {arguments} | head -n 1", shell=True, capture_output=True, text=True)
     assert len(result.stdout.splitlines()) == 1
     assert "Traceback" not in result.stderr
     assert "Exception ignored" not in result.stderr
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_ctrl_c_finishes_what_is_open(model, astronaut, tmp_path, number, status):
+def test_ctrl_c_finishes_what_is_open(model_path, astronaut, tmp_path, number, status):
     video = write_video(tmp_path / "long.avi", moving_face(astronaut, 1200, step=(0, 0)))
     found = tmp_path / "found"
-    command = [sys.executable, "-m", "emodet.predict", str(video), "--model", str(model), "--output", str(found)]
-    process = subprocess.Popen(
-        [*command, "--annotate", "--rows", "csv", "--detector", "centerface"],
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+    options = ["--annotate", "--rows", "csv", "--detector", "centerface", "--output", str(found)]
+    command = [sys.executable, "-m", "emodet.predict", str(video), "--model", str(model_path), *options]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
     rows = found / "faces.csv"
-    waited = time.monotonic() + 60
-    while not (rows.exists() and rows.read_text().count("\n") > 20) and time.monotonic() < waited:
-        time.sleep(0.02)
+    wait_for(lambda: rows.exists() and rows.read_text().count("\n") > 20)
     os.killpg(process.pid, number)  # as a terminal does: the encoder of the video is in the group too
     _, err = process.communicate(timeout=60)
     assert process.returncode == status, err
@@ -489,14 +434,14 @@ def test_q_in_the_window_ends_the_run(predict, photo, video, monkeypatch):
     assert len(shown) == 2
 
 
-def test_the_documented_example_runs(model, video, tmp_path, monkeypatch):
+def test_the_documented_example_runs(model_path, video, tmp_path, monkeypatch):
     """docs/recognise.md: a sink of one's own beside an annotated video."""
     page = (Path(__file__).parents[1] / "docs" / "recognise.md").read_text()
     code = next(code for code in page.split("```") if code.startswith("python\n") and "class Smiles" in code)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "video.mp4").write_bytes(video.read_bytes())
     exec(
-        code.removeprefix("python").replace("Recognizer()", f"Recognizer({str(model)!r}, detector='none')"),
+        code.removeprefix("python").replace("Recognizer()", f"Recognizer({str(model_path)!r}, detector='none')"),
         {"__name__": "example"},
     )
     assert len(list(VideoReader(tmp_path / "out.mp4"))) == 15

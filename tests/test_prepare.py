@@ -16,7 +16,7 @@ def only_pack(packs):
     return folder
 
 
-def test_says_what_was_found_and_leaves_a_pack(output, release, packs):
+def test_says_what_was_found_beside_published_counts_and_leaves_a_pack(output, release, packs, tmp_path):
     said = output("emodet.prepare", "data=affectnet_yolo", f"data.root={release}", *SMALL)
     pack = Pack(only_pack(packs))
     assert len(pack) == 120
@@ -25,9 +25,6 @@ def test_says_what_was_found_and_leaves_a_pack(output, release, packs):
     assert "train" in said
     assert "contempt" in said
     assert "faces packed" in said
-
-
-def test_counts_are_compared_with_published_ones_where_there_are_some(output, release, tmp_path):
     assert "published" in output("emodet.prepare", "data=affectnet_yolo", f"data.root={release}", "list=true")
     class_folders(tmp_path / "own")
     said = output("emodet.prepare", "data=class_folders", f"data.root={tmp_path / 'own'}", "list=true")
@@ -56,7 +53,10 @@ def test_an_experiment_names_what_to_prepare(command, tmp_path, packs):
     assert pack.preprocessing.size == 48
 
 
-def test_drawn_faces_are_made_first(command, output, tmp_path, packs):
+def test_drawn_faces_are_made_first_but_for_a_list(output, tmp_path, packs, command):
+    root = tmp_path / "drawn"
+    assert str(root) in output("emodet.prepare", "data=synthetic", f"data.root={root}", "list=true")
+    assert not root.exists()
     drawn = ["data=synthetic", f"data.root={tmp_path}/drawn", "data.synthetic.faces={train: 16, val: 8, test: 8}"]
     assert command("emodet.prepare", *drawn, "data.synthetic.progress=false", *SMALL) == 0
     assert "drawn faces" in Pack(only_pack(packs)).manifest["title"]
@@ -64,12 +64,6 @@ def test_drawn_faces_are_made_first(command, output, tmp_path, packs):
     mix = f"data.sources={{a: {{data: class_folders, root: {tmp_path}/drawn, reader: yolo}}, "
     mix += f"b: {{data: synthetic, root: {tmp_path}/other, {few}}}}}"
     assert "fingerprint of the mix" in output("emodet.prepare", "data=mixed", mix, *SMALL)
-
-
-def test_a_list_of_drawn_faces_draws_none(output, tmp_path, packs):
-    root = tmp_path / "drawn"
-    assert str(root) in output("emodet.prepare", "data=synthetic", f"data.root={root}", "list=true")
-    assert not root.exists()
 
 
 def test_a_changed_release_is_refused_until_it_is_packed_again(command, refused, release, tmp_path, packs):

@@ -22,10 +22,13 @@ def padded(image, by):
 
 
 class TestGeometry:
-    def test_margin_is_a_fraction_of_the_box_on_each_side(self):
+    def test_a_margin_is_a_fraction_of_the_box_and_without_one_the_picture_is_filled_up_not_squeezed(self):
         image = noise(100, 100)
         crop = Preprocessing(size=48, margin=0.1).crop(image, (30, 30, 70, 70))
         assert np.array_equal(crop, image[26:74, 26:74])
+        image = noise(20, 40)
+        crop = Preprocessing(size=40, margin=0.5, alignment="eyes").crop(image, None, [(10.0, 10.0), (30.0, 20.0)])
+        assert np.array_equal(crop, np.pad(image, ((10, 10), (0, 0), (0, 0)), mode="edge"))
 
     @given(
         *(st.integers(low, high) for low, high in ((-500, 500), (-500, 500), (4, 40))),
@@ -50,11 +53,6 @@ class TestGeometry:
             for x, crop in zip(range(20, 60), crops, strict=True):
                 moved = np.roll(image, 20 - x, axis=1)
                 assert np.array_equal(crop, base.crop(moved, (20, 20, 20 + width, 20 + height)))
-
-    def test_without_a_box_the_whole_picture_is_the_face_filled_up_not_squeezed(self):
-        image = noise(20, 40)
-        crop = Preprocessing(size=40, margin=0.5, alignment="eyes").crop(image, None, [(10.0, 10.0), (30.0, 20.0)])
-        assert np.array_equal(crop, np.pad(image, ((10, 10), (0, 0), (0, 0)), mode="edge"))
 
     def test_reduction_averages_areas(self):
         image = noise(64, 64)
@@ -125,7 +123,7 @@ class TestAlignment:
         straight = Preprocessing(size=48).crop(tilted, box, tilted_eyes).astype(int)
         assert np.abs(straight - expected).mean() > 2 * np.abs(found - expected).mean() + 1
 
-    def test_a_hair_s_breadth_of_tilt_changes_hardly_anything(self):
+    def test_a_hair_s_breadth_of_tilt_changes_hardly_anything_and_a_quarter_turn_is_exact(self):
         """The warp's pixel centres and the straight cut's are the same."""
         image = cv2.GaussianBlur(noise(100, 100), (0, 0), 2)
         for box in ((26, 31, 74, 79), (26, 31, 73, 78)):
@@ -133,22 +131,18 @@ class TestAlignment:
             size = int(box[2] - box[0])
             aligned = Preprocessing(size=size, alignment="eyes").crop(image, box, eyes).astype(int)
             assert np.abs(aligned - Preprocessing(size=size).crop(image, box)).max() <= 2
-
-    def test_a_quarter_turn_is_exact(self):
         image = noise(80, 80)
         eyes = [(40.0, 30.0), (40.0, 50.0)]  # the eye on the left of the face lies above the other
         found = Preprocessing(size=40, alignment="eyes").crop(image, (20, 20, 60, 60), eyes).astype(int)
         assert np.abs(found - np.rot90(image[20:60, 20:60])).max() <= 1
 
-    def test_large_faces_are_averaged_not_skipped(self):
+    def test_large_faces_are_averaged_not_skipped_and_pictures_wider_than_opencv_warps(self):
         """3,000 pixels to 48: single-pixel noise must come out as its mean."""
         image = np.zeros((3000, 3000, 3), np.uint8)
         image[::2, ::2] = 255
         eyes = [(1000.0, 1000.0), (2000.0, 1300.0)]
         crop = Preprocessing(size=48, alignment="eyes").crop(image, (100, 100, 2900, 2900), eyes)
         assert abs(crop[8:40, 8:40].astype(float).mean() - 255 / 4) < 4
-
-    def test_pictures_wider_than_opencv_warps(self):
         image = np.full((40, 40_000, 3), 7, np.uint8)
         eyes = [(39_010.0, 10.0), (39_020.0, 15.0)]
         assert (Preprocessing(size=24, alignment="eyes").crop(image, (39_000, 0, 39_030, 30), eyes) == 7).all()
@@ -168,7 +162,7 @@ def test_detail_is_taken_away_from_sharp_faces_only():
     assert np.array_equal(Preprocessing(size=96, detail=32).crop(poor), Preprocessing(size=96).crop(poor))
 
 
-def test_normalise_is_per_channel_in_rgb_order():
+def test_pixels_are_normalised_per_channel_or_by_the_crop_s_own_contrast():
     crops = noise(8, 8)[None].repeat(2, axis=0)
     preprocessing = Preprocessing(size=8, mean=(0.1, 0.2, 0.3), std=(0.5, 0.25, 2))
     found = preprocessing.normalise(crops)
@@ -177,9 +171,6 @@ def test_normalise_is_per_channel_in_rgb_order():
     assert found.flags.c_contiguous
     for channel, (mean, std) in enumerate([(0.1, 0.5), (0.2, 0.25), (0.3, 2)]):
         assert np.allclose(found[:, channel], (crops[..., channel] / 255 - mean) / std, atol=1e-6)
-
-
-def test_a_crop_s_own_contrast_makes_it_the_same_in_dim_light():
     preprocessing = Preprocessing(size=8, contrast="crop")
     bright = noise(8, 8)[None] // 2 * 2
     found = preprocessing.normalise(np.concatenate([bright, bright // 2, bright // 2 + 60]))
@@ -191,23 +182,21 @@ def test_a_crop_s_own_contrast_makes_it_the_same_in_dim_light():
 
 
 class TestRefused:
-    def test_boxes_that_are_none(self):
+    def test_boxes_and_pictures_that_are_none(self):
         boxes = [(0, 0, 0, 10), (0, 10, 10, 10), (10, 0, 0, 10), (0, 0, math.inf, 5), (math.nan, 0, 5, 5)]
         for box in (*boxes, (0, 0, 5), (1, 2, 3, 4, 5)):
             with pytest.raises(EmodetError, match=r"box \("):
                 Preprocessing(size=24).crop(noise(20, 20), box)
+        shapes = [(20, 20), (20, 20, 4), (0, 20, 3)]
+        for image in (*(np.zeros(shape, np.uint8) for shape in shapes), np.zeros((20, 20, 3), np.float32)):
+            with pytest.raises(EmodetError, match="image has shape"):
+                Preprocessing(size=24).crop(image)
 
     @pytest.mark.parametrize("alignment", ["none", "eyes"])
     def test_boxes_beyond_reason(self, alignment):
         preprocessing = Preprocessing(size=24, alignment=alignment, margin=0.5)
         with pytest.raises(EmodetError, match=r"box .* 2000000 pixels wide"):
             preprocessing.crop(noise(20, 20), (0, 0, 1e6, 1e6), [(0.0, 0.0), (5.0, 4.0)])
-
-    def test_pictures_that_are_none(self):
-        shapes = [(20, 20), (20, 20, 4), (0, 20, 3)]
-        for image in (*(np.zeros(shape, np.uint8) for shape in shapes), np.zeros((20, 20, 3), np.float32)):
-            with pytest.raises(EmodetError, match="image has shape"):
-                Preprocessing(size=24).crop(image)
 
     @pytest.mark.parametrize(
         ("field", "values"),

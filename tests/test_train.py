@@ -24,11 +24,11 @@ def rows(run):
 
 
 @pytest.fixture(scope="module")
-def finished(command_once, small, tmp_path_factory):
+def finished(command, small, tmp_path_factory):
     run = tmp_path_factory.mktemp("finished") / "run"
     arguments = ["experiment=affectnet_yolo", *small, "trainer.precision=32-true", "logger=csv", "seed=5"]
     arguments += ["training.calibration=sharpness", f"hydra.run.dir={run}"]
-    assert command_once("emodet.train", *arguments) == 0
+    assert command("emodet.train", *arguments) == 0
     return run
 
 
@@ -131,10 +131,13 @@ def test_nothing_but_the_run_speaks(command, small, tmp_path, capfd, without_pic
 # What is said when something is wrong.
 
 
-def test_the_baseline_without_affectnet_says_how_to_get_it(refused, tmp_path):
+def test_without_affectnet_or_a_folder_for_outputs_it_says_how_to_get_it(refused, tmp_path, monkeypatch):
     error = refused("emodet.train", "experiment=baseline", f"hydra.run.dir={tmp_path}")
     for part in ("mohammadmahoor.com", "data.root=/path", "EMODET_AFFECTNET", "data=synthetic"):
         assert part in error
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("EMODET_OUTPUTS", str(tmp_path / "file" / "outputs"))
+    assert "EMODET_OUTPUTS=" in refused("emodet.train", "experiment=baseline")
 
 
 @pytest.mark.parametrize(
@@ -164,37 +167,26 @@ def test_errors_are_one_sentence_and_status_2(arguments, message, refused, small
 @pytest.mark.parametrize(
     ("argument", "message"),
     [
-        ("training.calibration=x", "training.calibration"),
-        ("training.monitor=val/f1", "training.monitor=val/f1: there is no such metric; there are val/loss"),
-        ("training.mixup=-1", "training.mixup=-1"),
-        ("training.cutmix=nan", "training.cutmix=nan"),
-        ("training.mix_prob=1.5", "training.mix_prob=1.5"),
-        ("training.sam_rho=0", "training.sam_rho=0"),
-        ("training.progressive_sizes=[[0,96]]", "training.progressive_sizes=[(0, 96)]"),
-        ("training.progressive_sizes=[[0,15]]", "training.progressive_sizes=[(0, 15)]"),
-        ("training.progressive_sizes=[[-1,16]]", "training.progressive_sizes=[(-1, 16)]"),
+        *((f"training.{name}", f"training.{name}") for name in ("mixup=-1", "cutmix=nan", "mix_prob=1.5", "sam_rho=0")),
+        *(
+            (f"training.progressive_sizes=[[{start},{size}]]", f"training.progressive_sizes=[({start}, {size})]")
+            for start, size in ((0, 96), (0, 15), (-1, 16))
+        ),
         ("training.progressive_sizes=[[3,32],[0,16]]", "rising"),
         ("training.valence_arousal=-1", "training.valence_arousal=-1"),
+        ("training.calibration=x", "training.calibration"),
+        ("training.monitor=val/f1", "training.monitor=val/f1: there is no such metric; there are val/loss"),
         ("optimizer.lr=-1", "optimizer"),
         ("scheduler.warmup=2", "scheduler.warmup=2"),
         ("data.root=/nowhere/at/all", "data.root=/nowhere/at/all does not exist"),
         ("init_from=/no/weights.pt", "/no/weights.pt: there is no such file"),
     ],
 )
-def test_a_value_that_needs_no_faces_is_refused_before_anything_is_written(
-    argument, message, refused, small, tmp_path, monkeypatch
-):
-    monkeypatch.setenv("EMODET_PACKS", str(tmp_path / "packs"))
+def test_a_value_that_needs_no_faces_is_refused_before_anything_is_written(argument, message, refused, small, packs):
     ferplus = ["experiment=ferplus", *small, "training.progressive_sizes=[]", "scheduler=onecycle"]
-    every = ["trainer.check_val_every_n_epoch=1", f"hydra.run.dir={tmp_path / 'run'}"]
+    every = ["trainer.check_val_every_n_epoch=1", f"hydra.run.dir={packs.parent / 'run'}"]
     assert message in refused("emodet.train", *ferplus, *every, argument)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_folder_for_outputs_that_cannot_be_made(refused, tmp_path, monkeypatch):
-    (tmp_path / "file").touch()
-    monkeypatch.setenv("EMODET_OUTPUTS", str(tmp_path / "file" / "outputs"))
-    assert "EMODET_OUTPUTS=" in refused("emodet.train", "experiment=baseline")
+    assert list(packs.parent.iterdir()) == []
 
 
 PLAIN = ["experiment=ferplus", "training.progressive_sizes=[]", "trainer.check_val_every_n_epoch=1"]

@@ -59,7 +59,7 @@ def client(serve):
 @pytest.fixture(scope="session")
 def portrait():
     """One face, 512×512, JPEG."""
-    return encoded(data.astronaut(), ".jpg")
+    return encoded(data.astronaut(), "JPEG", quality=95)
 
 
 @pytest.fixture(scope="session")

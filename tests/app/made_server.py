@@ -5,7 +5,8 @@ import os
 import re
 import subprocess
 import sys
-import time
+
+from made_commands import wait_for
 
 ADDRESS = "http://127.0.0.1:8000"
 TOKEN = "correct-horse-battery"
@@ -24,11 +25,7 @@ def refusal(response, status, code):
 
 def ended(client, address):
     """The status of a video that was done or failed."""
-    until = time.monotonic() + 60
-    while (status := client.get(address).json())["state"] not in ("done", "failed"):
-        assert time.monotonic() < until, status
-        time.sleep(0.02)
-    return status
+    return wait_for(lambda: (status := client.get(address).json())["state"] in ("done", "failed") and status)
 
 
 @contextlib.contextmanager

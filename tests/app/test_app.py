@@ -10,6 +10,7 @@ import subprocess
 import time
 
 import pytest
+from made_commands import wait_for
 from made_server import address_in, server_process
 
 from emodet.app import __main__ as app
@@ -74,10 +75,7 @@ def test_others_need_the_token_and_sigterm_during_an_upload_leaves_nothing(tmp_p
         with socket.create_connection(("127.0.0.1", int(port))) as upload:
             head = ("POST /v1/videos HTTP/1.1", "Host: x", f"Authorization: Bearer {token}", "Content-Length: 9999999")
             upload.sendall("\r\n".join([*head, "", ""]).encode() + video)
-            until = time.monotonic() + 20
-            while not [path for path in tmp_path.rglob("upload") if path.stat().st_size]:
-                assert time.monotonic() < until
-                time.sleep(0.01)
+            wait_for(lambda: [path for path in tmp_path.rglob("upload") if path.stat().st_size])
             process.send_signal(signal.SIGTERM)
             out, errors = process.communicate(timeout=30)
             answer = upload.recv(10_000)
@@ -115,14 +113,6 @@ def refused(capsys, *arguments):
     return line
 
 
-def test_a_port_in_use(capsys):
-    with socket.create_server(("127.0.0.1", 0)) as other:
-        port = str(other.getsockname()[1])
-        line = refused(capsys, "--port", port)
-    assert port in line
-    assert "--port N" in line
-
-
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -152,7 +142,12 @@ def test_arguments_that_do_not_parse(arguments):
     assert stop.value.code == 2
 
 
-def test_a_weak_token_in_the_environment_or_a_missing_extra(capsys, monkeypatch):
+def test_a_port_in_use_a_weak_token_in_the_environment_and_a_missing_extra(capsys, monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = str(other.getsockname()[1])
+        line = refused(capsys, "--port", port)
+    assert port in line
+    assert "--port N" in line
     monkeypatch.setenv(app.TOKEN_VARIABLE, "short")
     assert "12 or more" in refused(capsys)
     monkeypatch.setattr(app, "find_spec", lambda name: None if name == "uvicorn" else object())

@@ -9,7 +9,7 @@ from emodet.app.settings import Limits, Settings
 from emodet.errors import EmodetError
 
 
-def test_the_page_is_served_and_cached(client):
+def test_the_page_is_served_and_cached_and_docs_describe_every_operation_without_scripts(client):
     page = client.get("/")
     assert page.text.endswith("the page")
     assert client.get("/index.html").content == page.content
@@ -25,9 +25,6 @@ def test_the_page_is_served_and_cached(client):
     answer = client.post("/")
     refusal(answer, 405, "method_not_allowed")
     assert answer.headers["allow"] == "GET, HEAD"
-
-
-def test_docs_describe_every_operation_without_scripts(client):
     text = client.get("/docs").text
     description = client.get("/openapi.json").json()
     for path, operations in description["paths"].items():

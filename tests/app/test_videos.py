@@ -9,6 +9,8 @@ from pathlib import Path
 
 import av
 import pytest
+from made_commands import wait_for
+from made_files import json_lines
 from made_server import ended, refusal
 from made_videos import moving_face, write_video
 from skimage import data
@@ -25,12 +27,6 @@ def sent(client, content, options=""):
     return answer.headers["location"]
 
 
-def sent_and_ended(client, content, options):
-    address = sent(client, content, options)
-    ended(client, address)
-    return address
-
-
 def stored(uploads):
     """Files and folders of all videos; a folder may go while this looks, which os.walk passes over."""
     found = [
@@ -40,13 +36,6 @@ def stored(uploads):
         for name in (*folders, *files)
     ]
     return sorted(found)
-
-
-def wait_until(condition):
-    until = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < until
-        time.sleep(0.02)
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +52,7 @@ def test_status_rows_timeline_and_annotated_video(client, done, uploads, tmp_pat
     assert status["emotions"] == {"happiness": status["rows"]}
     assert status["expires_at"] > "2026"
     assert sorted(status["files"].values()) == sorted(f"{address[1:]}/{name}" for name in FILES)
-    rows = [json.loads(line) for line in client.get(f"{address}/rows.jsonl").text.splitlines()]
+    rows = json_lines(client.get(f"{address}/rows.jsonl").text)
     assert [(row["frame"], row["track_id"], row["source"]) for row in rows] == [(n, 1, "video") for n in range(24)]
     table = list(csv.DictReader(io.StringIO(client.get(f"{address}/rows.csv").text)))
     assert [float(row["p_happiness"]) for row in table] == [row["probabilities"]["happiness"] for row in rows]
@@ -118,9 +107,10 @@ def test_options(client, video, done):
     status = ended(client, address)
     assert (status["state"], status["rows"], status["frames_done"]) == ("done", 6, 24)
     assert status["emotions"] == {"uncertain": 6}
+    address = sent(client, video, "?prior=balanced&annotate=false")
+    ended(client, address)
     trained, balanced = (
-        json.loads(client.get(f"{each}/rows.jsonl").text.splitlines()[0])["probabilities"]
-        for each in (done[0], sent_and_ended(client, video, "?prior=balanced&annotate=false"))
+        json_lines(client.get(f"{each}/rows.jsonl").text)[0]["probabilities"] for each in (done[0], address)
     )
     rare = ("surprise", "fear", "disgust", "contempt")  # together: rows have five digits, and the shipped net is sure
     assert sum(balanced[name] - trained[name] for name in rare) > 0
@@ -129,14 +119,19 @@ def test_options(client, video, done):
     refusal(client.post("/v1/videos?model=../x", content=video), 404, "not_found")
 
 
-def test_deletion(client, video, uploads):
+def test_deletion_and_expiry(client, video, uploads, serve):
     before = stored(uploads)
     address = sent(client, video)
     assert client.delete(address).status_code == 204
     for path in (address, *(f"{address}/{name}" for name in (*FILES, "events"))):
         refusal(client.get(path), 404, "not_found")
     refusal(client.delete(address), 404, "not_found")
-    wait_until(lambda: stored(uploads) == before)
+    wait_for(lambda: stored(uploads) == before)
+    before = stored(uploads)
+    with serve(limits=Limits(keep_seconds=1)) as client:
+        address = sent(client, video, "?annotate=false")
+        wait_for(lambda: client.get(address).status_code == 404)
+        wait_for(lambda: stored(uploads) == before)
 
 
 def test_files_that_are_not_videos_or_name_other_files(client, video, uploads, tmp_path):
@@ -179,16 +174,24 @@ def test_limits(serve, video, uploads, status, code, limits):
     assert not [path for path in stored(uploads) if path.name.startswith("upload")]
 
 
-def test_a_video_without_a_length_in_its_header(serve, tmp_path):
-    path = tmp_path / "live.mkv"
-    with av.open(str(path), "w", format="matroska", options={"live": "1"}) as file:
+def frames_and_junk(path, good, junk, **container):
+    """Good frames of motion JPEG, then packets that are no frames, in a container without a length to be checked."""
+    with av.open(str(path), "w", **container) as file:
         stream = file.add_stream("mjpeg", rate=10)
         stream.width, stream.height, stream.pix_fmt = 320, 240, "yuvj420p"
-        for image in moving_face(data.astronaut(), 24):
+        for image in moving_face(data.astronaut(), good):
             file.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
-        file.mux(stream.encode(None))
+        for number in range(good, good + junk):
+            packet = av.Packet(b"junk")
+            packet.stream, packet.pts, packet.dts = stream, number, number
+            file.mux(packet)
+    return path.read_bytes()
+
+
+def test_a_video_without_a_length_in_its_header(serve, tmp_path):
+    live = frames_and_junk(tmp_path / "live.mkv", 24, 0, format="matroska", options={"live": "1"})
     with serve(limits=Limits(video_frames=10)) as client:
-        status = ended(client, sent(client, path.read_bytes()))
+        status = ended(client, sent(client, live))
         assert (status["state"], status["error"]["code"], status["rows"]) == ("failed", "video_too_long", 10)
 
 
@@ -215,14 +218,6 @@ def test_a_full_queue(serve, video, long):
         refusal(client.get(first), 404, "not_found")  # the oldest was deleted for it
 
 
-def test_results_expire(serve, video, uploads):
-    before = stored(uploads)
-    with serve(limits=Limits(keep_seconds=1)) as client:
-        address = sent(client, video, "?annotate=false")
-        wait_until(lambda: client.get(address).status_code == 404)
-        wait_until(lambda: stored(uploads) == before)
-
-
 def test_a_stopping_server_deletes_everything(serve, uploads, long):
     before = sorted(uploads.glob("emodet-app-*"))
     with serve() as client:
@@ -234,23 +229,9 @@ def test_a_stopping_server_deletes_everything(serve, uploads, long):
     assert sorted(uploads.glob("emodet-app-*")) == before
 
 
-def junk_video(path, good, junk):
-    """Good frames of motion JPEG, then packets that are no frames; as AVI, without a length that could be checked."""
-    with av.open(str(path), "w") as file:
-        stream = file.add_stream("mjpeg", rate=10)
-        stream.width, stream.height, stream.pix_fmt = 320, 240, "yuvj420p"
-        for image in moving_face(data.astronaut(), good):
-            file.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
-        for number in range(good, good + junk):
-            packet = av.Packet(b"junk")
-            packet.stream, packet.pts, packet.dts = stream, number, number
-            file.mux(packet)
-    return path.read_bytes()
-
-
 def test_a_video_that_is_never_opened(serve, video, tmp_path, uploads):
     before = stored(uploads)
-    hostile = junk_video(tmp_path / "junk.avi", 0, 500_000)
+    hostile = frames_and_junk(tmp_path / "junk.avi", 0, 500_000)
     with serve(limits=Limits(open_seconds=1)) as client:
         started = time.monotonic()
         assert "1 seconds" in refusal(client.post("/v1/videos", content=hostile), 422, "video_unreadable")
@@ -262,7 +243,7 @@ def test_a_video_that_is_never_opened(serve, video, tmp_path, uploads):
 
 @pytest.fixture(scope="module")
 def endless(tmp_path_factory):
-    return junk_video(tmp_path_factory.mktemp("junk") / "junk.avi", 12, 500_000)
+    return frames_and_junk(tmp_path_factory.mktemp("junk") / "junk.avi", 12, 500_000)
 
 
 @pytest.mark.parametrize("limit", ["frame_seconds", "recognise_seconds"])

@@ -2,7 +2,8 @@
 
 import cv2
 import numpy as np
-from made_reader import MadeReader, png
+from made_files import encoded
+from made_reader import MadeReader
 
 from emodet.auditing.image_issues import ImageStats
 from emodet.data.packing import prepare_pack
@@ -20,7 +21,7 @@ def photograph(number, size=48):
 
 def pack_of(folder, faces, size=48):
     samples = [Sample(key, split, emotion) for key, split, emotion, _ in faces]
-    reader = MadeReader(folder, samples, {key: png(image) for key, _, _, image in faces})
+    reader = MadeReader(folder, samples, {key: encoded(image) for key, _, _, image in faces})
     return prepare_pack(reader, Preprocessing(size=size), folder / "packs", processes=1, progress=False)
 
 

@@ -62,14 +62,11 @@ def test_two_swapped_classes_are_named():
     assert "100 % of happiness are predicted as sadness" in predicted.sentence
 
 
-def test_a_net_that_never_predicts_some_classes_does_not_call_them_wrong():
+def test_too_little_evidence_calls_nothing_wrong():
     weak = {EMOTIONS.index("disgust"): EMOTIONS.index("anger"), EMOTIONS.index("contempt"): EMOTIONS.index("neutral")}
     predicted = np.array([weak.get(each, each) for each in shown_by().tolist()])
     found = by_predictions(shown_by(), predicted, EMOTIONS, "Net")
     assert (found.wrong, found.shows) == (False, {})
-
-
-def test_too_little_evidence_is_undecided():
     blank, noise = np.full(100, np.nan), np.random.default_rng(9).integers(0, 8, 4000)
     assert by_valence_arousal(np.zeros(100, np.int64), blank, blank, "Annotation") is None
     few = by_valence_arousal(np.array([0, 1]), np.zeros(2), np.zeros(2), "Annotation")

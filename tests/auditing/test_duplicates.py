@@ -21,14 +21,9 @@ def test_every_pair_of_near_hashes_is_found(radius):
         hashes = hashes ^ (np.uint64(1) << generator.integers(0, 64, 60, dtype=np.uint64))
     near = np.bitwise_count(hashes[:, None] ^ hashes[None, :]) <= radius
     expected = np.linalg.matrix_power(near.astype(float), 60) > 0  # copies of copies
-    stats = stats_of(hashes=np.stack([hashes, ~hashes]), thumbnails=np.repeat(RAMP, 60, 0), **of_contrast(60))
+    stats = stats_of(thumbnails=np.repeat(RAMP, 60, 0), hashes=np.stack([hashes, ~hashes]))
     found = number_photographs(table_of(60), stats, radius)
     np.testing.assert_array_equal(found[:, None] == found[None, :], expected)
-
-
-def of_contrast(count):
-    values = np.full(count, 50.0)
-    return {"contrast": values, "brightness": 2 * values, "sharpness": values}
 
 
 def test_crops_sizes_and_mirror_images_are_copies_and_other_faces_are_not(tmp_path):

@@ -29,7 +29,7 @@ def no_issues(count, **columns):
     return find_image_issues(stats_of(**{"contrast": [50.0] * count, **columns}))
 
 
-def test_photographs_and_people_are_held_out_together():
+def test_folds_hold_photographs_and_people_together_are_stratified_and_repeatable():
     generator = np.random.default_rng(0)
     photographs = generator.integers(0, 400, 900)
     subject = np.where(generator.random(900) < 0.3, generator.integers(0, 20, 900).astype(str), "")
@@ -38,9 +38,6 @@ def test_photographs_and_people_are_held_out_together():
     assert all(len(set(folds[photographs == number].tolist())) == 1 for number in set(photographs.tolist()))
     assert all(len(set(folds[subject == name].tolist())) == 1 for name in set(subject.tolist()) - {""})
     assert set(folds.tolist()) == {0, 1, 2}
-
-
-def test_folds_are_stratified_and_repeatable():
     emotion = np.random.default_rng(0).choice(8, 1000, p=[0.3, 0.3, 0.1, 0.1, 0.1, 0.05, 0.03, 0.02])
     folds = label_noise.assign_folds(emotion, np.arange(1000), 4, seed=1)
     for number in range(8):
@@ -51,7 +48,7 @@ def test_folds_are_stratified_and_repeatable():
         label_noise.assign_folds(np.zeros(10, np.int64), np.arange(10) // 2, 6, 0)
 
 
-def test_planted_wrong_labels_are_the_candidates():
+def test_planted_wrong_labels_are_the_candidates_where_predictions_are_informative():
     true = np.random.default_rng(1).integers(0, 8, 800)
     label, planted = true.copy(), np.arange(0, 800, 20)
     label[planted] = (true[planted] + 3) % 8
@@ -65,9 +62,6 @@ def test_planted_wrong_labels_are_the_candidates():
     assert (found.split, found.judged, found.agree) == ("train", 800, pytest.approx(0.95))
     assert found.informative
     assert sum(count for _, count in found.pairs) == len(rows)
-
-
-def test_uninformative_predictions_propose_nothing():
     label = np.random.default_rng(1).integers(0, 8, 400)
     (found,) = found_by(label, probabilities((label + 1) % 8))
     assert not found.informative

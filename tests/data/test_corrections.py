@@ -13,6 +13,8 @@ from emodet.data.mixed import MixedPack
 from emodet.data.packing import prepare_pack
 from emodet.data.sources import build_datamodule
 from emodet.errors import EmodetError
+from emodet.evaluation import report as reporting
+from emodet.evaluation.outputs import SplitOutputs
 from emodet.preprocessing import Preprocessing
 
 HEADER = "key,split,action,emotion,was,reason,score\n"
@@ -58,10 +60,7 @@ def test_what_is_written_is_read_again(tmp_path):
         ("a,,exclude,,,,\nb,,relabel,,,,\n", "line 3: relabel needs one of the classes"),
         ("a,,relabel,furious,,,\n", "line 2: class name 'furious'"),
         ("a,,relabel,3,,,\n", "line 2: class name '3'"),
-        (
-            "a,,relabel,uncertain,,,\n",
-            "line 2: relabel needs one of the classes",
-        ),
+        ("a,,relabel,uncertain,,,\n", "line 2: relabel needs one of the classes"),
         ("a,,exclude,fear,,,\n", "line 2: exclude takes no emotion"),
         ("a,,exclude,,furious,,\n", "line 2: class name 'furious'"),
         ("a,,exclude,,,,high\n", "line 2: score='high' is not a number"),
@@ -84,7 +83,7 @@ def test_a_bad_row_is_named(written, pack, rows, said):
     assert "corrections.csv" in str(problem.value)
 
 
-def test_a_missing_column_is_named(written, tmp_path):
+def test_a_missing_column_or_file_is_named(written, tmp_path):
     with pytest.raises(EmodetError, match=r"corrections\.csv: the header lacks action"):
         written("a,fear\n", header="key,emotion\n")
     for path in (tmp_path / "nowhere.csv", "/dev/zero"):
@@ -124,33 +123,33 @@ def data_with(release, own_folders):
     return make
 
 
-def test_the_data_module_leaves_out_and_relabels(data_with, tmp_path, caplog):
-    plain = data_with()
-    gone, renamed = plain.splits.train[:2].tolist()
+def test_the_data_module_leaves_out_and_relabels_and_a_report_says_so(data_with, tmp_path, caplog, monkeypatch):
+    plain, file = data_with(), tmp_path / "mine.csv"
+    gone, renamed, tested = *plain.splits.train[:2].tolist(), plain.splits.test[0]
     table = plain.pack.table
-    new = (table.emotion[renamed] + 1) % 8
-    file = tmp_path / "mine.csv"
-    write_corrections(
-        [
-            Correction(str(table.key[gone]), "exclude"),
-            Correction(str(table.key[renamed]), "relabel", int(new)),
-            Correction(str(table.key[plain.splits.test[0]]), "exclude"),
-        ],
-        file,
-    )
+    new = int(table.emotion[renamed] + 1) % 8
+    rows = [Correction(str(table.key[gone]), "exclude"), Correction(str(table.key[renamed]), "relabel", new)]
+    write_corrections([*rows, Correction(str(table.key[tested]), "exclude")], file)
     with caplog.at_level("INFO"):
         data = data_with(corrections=str(file))
     assert gone not in np.concatenate([data.splits.train, data.splits.val, data.splits.test])
-    assert plain.splits.test[0] not in data.splits.test
+    assert tested not in data.splits.test
     assert data.splits.dropped["excluded by corrections"] == 1
     assert "train 1 excluded, 1 relabelled; test 1 excluded" in caplog.text
     assert "1 training faces dropped: excluded by corrections" in caplog.text
     (place,) = np.flatnonzero(data.splits.train == renamed)
-    target = data.evaluation_dataloader("train").dataset.__getitems__(
-        next(iter(data.evaluation_dataloader("train").batch_sampler))
-    )["target"]
-    assert target[place].argmax() == new
+    loader = data.evaluation_dataloader("train")
+    assert loader.dataset.__getitems__(next(iter(loader.batch_sampler)))["target"][place].argmax() == new
     assert data.pack.fingerprint == plain.pack.fingerprint == plain.fingerprint != data.fingerprint
+    seen = {}
+    monkeypatch.setattr(reporting, "write_report", lambda evaluation, *_, details, **__: seen.update(details))
+    rows = data.splits.test
+    emotion = data.pack.table.emotion[rows]
+    answers = SplitOutputs(np.eye(8, dtype=np.float32)[emotion], emotion, rows, "test")
+    evaluation = reporting.report(answers, data, 1.0, tmp_path / "report", {}, resamples=10)
+    assert "test 1 excluded" in seen["corrections"]
+    assert read_corrections(file).sha256 in seen["corrections"]
+    assert any("cannot be compared" in note for note in evaluation.notes)
 
 
 def test_a_run_names_its_corrections_and_goes_on_with_no_others(
@@ -173,22 +172,3 @@ def test_a_run_names_its_corrections_and_goes_on_with_no_others(
     capsys.readouterr()
     assert command("emodet.train", f"resume={run}") == 2
     assert "this run began with other data" in capsys.readouterr().err
-
-
-def test_a_report_on_corrected_faces_says_so(data_with, tmp_path, monkeypatch):
-    from emodet.evaluation import report as reporting
-    from emodet.evaluation.outputs import SplitOutputs
-
-    plain = data_with()
-    key = str(plain.pack.table.key[plain.splits.test[0]])
-    write_corrections([Correction(key, "exclude")], tmp_path / "mine.csv")
-    data = data_with(corrections=tmp_path / "mine.csv")
-    seen = {}
-    monkeypatch.setattr(reporting, "write_report", lambda evaluation, *_, details, **__: seen.update(details))
-    rows = data.splits.test
-    emotion = data.pack.table.emotion[rows]
-    answers = SplitOutputs(np.eye(8, dtype=np.float32)[emotion], emotion, rows, "test")
-    evaluation = reporting.report(answers, data, 1.0, tmp_path / "report", {}, resamples=10)
-    assert "test 1 excluded" in seen["corrections"]
-    assert read_corrections(tmp_path / "mine.csv").sha256 in seen["corrections"]
-    assert any("cannot be compared" in note for note in evaluation.notes)

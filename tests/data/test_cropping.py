@@ -5,7 +5,8 @@ import logging
 import cv2
 import numpy as np
 import pytest
-from made_reader import MadeReader, png, records
+from made_files import encoded, put
+from made_reader import MadeReader, records
 from made_releases import RELEASES
 
 from emodet.data.packing import prepare_pack
@@ -141,8 +142,7 @@ def photos(tmp_path_factory):
     root = tmp_path_factory.mktemp("photos")
     pictures = {"bored/one": ((60, 160),), "bored/two": ((20, 110), (240, 180)), "engaged/none": ()}
     for name, faces in {**pictures, "engaged/small": ((200, 130),)}.items():
-        (root / name).parent.mkdir(exist_ok=True)
-        (root / f"{name}.png").write_bytes(png(photograph(*faces)))
+        put(root / f"{name}.png", encoded(photograph(*faces)))
     return root
 
 
@@ -158,16 +158,12 @@ def test_crops_are_those_of_live_recognition_and_others_are_listed(photos, tmp_p
         assert np.array_equal(pack.images([row])[0], CROP.crop(image, found.box, found.landmarks))
 
 
-def test_whole_photographs_that_are_packed_as_they_are_get_a_warning(photos, tmp_path, caplog):
+def test_photographs_packed_as_they_are_get_a_warning_and_those_without_any_face_are_refused(photos, tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         Source(photos, "class_folders", packs=tmp_path, processes=1).prepare(CROP)
     assert "data.crop=detect" in caplog.text
     assert "3 of 4" in caplog.text
-
-
-def test_pictures_without_any_face_are_refused(tmp_path):
     for name in ("bored", "engaged"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "0.png").write_bytes(png(photograph()))
+        put(tmp_path / name / "0.png", encoded(photograph()))
     with pytest.raises(EmodetError, match=r"data\.crop=detect.*data\.crop=image"):
         Source(tmp_path, "class_folders", packs=tmp_path / "packs", crop="detect", processes=1).prepare(CROP)

@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
-from made_reader import picture, png, ready
+from made_files import encoded
+from made_reader import picture, ready
 from made_releases import put_ferplus
 
 from emodet.data import datamodule
@@ -38,7 +39,7 @@ def votes_of(number):
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
     numbers = [(split, number) for split, count in SPLITS.items() for number in range(count)]
-    faces = [(split, png(picture(row)), votes_of(number)) for row, (split, number) in enumerate(numbers)]
+    faces = [(split, encoded(picture(row)), votes_of(number)) for row, (split, number) in enumerate(numbers)]
     return put_ferplus(tmp_path_factory.mktemp("datamodule") / "ferplus/faces.parquet", faces).parent
 
 
@@ -66,7 +67,7 @@ def equal(one, other):
 
 
 class TestBatches:
-    def test_shapes_and_types(self, made):
+    def test_shapes_types_and_which_faces_are_in_which_split(self, made):
         data = made(eval_batch_size=10)
         for batch, faces in ((next(iter(data.train_dataloader())), 8), (next(iter(data.val_dataloader())), 10)):
             assert batch["image"].shape == (faces, 48, 48, 3)
@@ -77,6 +78,18 @@ class TestBatches:
             assert batch["valence_arousal"].shape == (faces, 2)
             assert batch["valence_arousal"].dtype == torch.float32
             assert batch["valence_arousal"].isnan().all()
+        data = made(eval_batch_size=7)
+        split = data.pack.table.split
+        assert set(split[rows_of(data.train_dataloader())]) == {"train"}
+        val, test = rows_of(data.val_dataloader()), rows_of(data.test_dataloader())
+        assert set(split[val]) == {"val"}
+        assert set(split[test]) == {"test"}
+        assert len(val) == len(set(val)) == 22  # 24 less two undecided ones
+        assert len(test) == len(set(test)) == 15
+        assert (data.splits.val_name, data.splits.test_name) == ("val", "test")
+        for split, rows in (("val", val), ("test", test)):
+            assert rows_of(data.evaluation_dataloader(split)) == rows
+        assert sorted(rows_of(data.evaluation_dataloader("train"))) == data.splits.train.tolist()
 
     @pytest.mark.parametrize("classes", [8, 7])
     @pytest.mark.parametrize("labels", ["hard", "soft"])
@@ -100,20 +113,6 @@ class TestBatches:
                     expected = votes / votes.sum() if soft else np.eye(classes)[emotion]
                     assert target.numpy() == pytest.approx(expected)
             start += SPLITS[split]
-
-    def test_roles(self, made):
-        data = made(eval_batch_size=7)
-        split = data.pack.table.split
-        assert set(split[rows_of(data.train_dataloader())]) == {"train"}
-        val, test = rows_of(data.val_dataloader()), rows_of(data.test_dataloader())
-        assert set(split[val]) == {"val"}
-        assert set(split[test]) == {"test"}
-        assert len(val) == len(set(val)) == 22  # 24 less two undecided ones
-        assert len(test) == len(set(test)) == 15
-        assert (data.splits.val_name, data.splits.test_name) == ("val", "test")
-        for split, rows in (("val", val), ("test", test)):
-            assert rows_of(data.evaluation_dataloader(split)) == rows
-        assert sorted(rows_of(data.evaluation_dataloader("train"))) == data.splits.train.tolist()
 
     def test_augmentation_is_for_training_alone(self, made):
         data = made(steps=STANDARD)
@@ -140,12 +139,10 @@ class TestBatches:
             assert pairs
             assert all(equal(*pair) for pair in pairs)
 
-    def test_seeds(self, made):
+    def test_seeds_move_training_and_not_the_selection(self, made):
         batches = [list(made(steps=STANDARD, seed=seed).train_dataloader()) for seed in (1, 1, 2)]
         assert all(equal(*pair) for pair in zip(batches[0], batches[1], strict=True))
         assert rows_of(batches[0]) != rows_of(batches[2])
-
-    def test_seeds_of_training_do_not_move_the_selection(self, made):
         one, other, third = (
             made(val_from=0.2, seed=seed, split_seed=held).splits for seed, held in ((1, 0), (2, 0), (1, 1))
         )
@@ -166,6 +163,8 @@ class TestPreparing:
     def test_happens_once_and_says_so(self, root, tmp_path, caplog):
         caplog.set_level(logging.INFO, "emodet")
         data = module(root, tmp_path / "packs")
+        with pytest.raises(EmodetError, match=r"not a pack .* `python -m emodet\.prepare`"):
+            data.setup()
         data.prepare_data()
         assert "preparing FER+ from" in caplog.text
         assert "train  neutral" in caplog.text
@@ -189,10 +188,6 @@ class TestPreparing:
         assert "3 training faces dropped: same picture as a val or test face" in caplog.text
         assert len(data.splits.train) == 87
 
-    def test_before_preparing_setup_says_what_to_do(self, root, tmp_path):
-        with pytest.raises(EmodetError, match=r"not a pack .* `python -m emodet\.prepare`"):
-            module(root, tmp_path / "packs").setup()
-
 
 class TestRefused:
     def test_a_batch_larger_than_the_data(self, made):
@@ -201,21 +196,18 @@ class TestRefused:
             made(batch_size=91).train_dataloader()
 
     @pytest.mark.parametrize(
-        ("options", "message"),
+        ("name", "value"),
         [
-            ({"labels": "mixed"}, r"data\.labels='mixed'"),
-            ({"classes": 6}, "classes=6"),
-            ({"batch_size": 0}, r"data\.batch_size=0"),
-            ({"eval_batch_size": -1}, r"data\.eval_batch_size=-1"),
-            ({"num_workers": -1}, r"data\.num_workers=-1"),
-            ({"steps": [{"name": "Turn"}]}, "'Turn'"),
-            ({"sampling": "fair"}, r"data\.sampling='fair': expected one of natural, balanced, votes"),
-            ({"val_from": "test"}, r"data\.val_from='test'"),
+            *(("labels", "mixed"), ("classes", 6), ("batch_size", 0), ("eval_batch_size", -1), ("num_workers", -1)),
+            *(("sampling", "fair"), ("val_from", "test")),
         ],
     )
-    def test_arguments(self, made, options, message):
-        with pytest.raises(EmodetError, match=message):
-            made(**options)
+    def test_arguments(self, made, name, value):
+        with pytest.raises(EmodetError, match=rf"data\.{name}={value!r}") as caught:
+            made(**{name: value})
+        assert name != "sampling" or "expected one of natural, balanced, votes" in str(caught.value)
+        with pytest.raises(EmodetError, match="'Turn'"):
+            made(steps=[{"name": "Turn"}])
 
 
 def test_augmented_shows_each_face_beside_itself(made):
@@ -231,16 +223,12 @@ def test_augmented_shows_each_face_beside_itself(made):
 
 
 class TestWorkers:
-    def test_by_default_are_few(self, made, monkeypatch):
-        monkeypatch.setattr(datamodule, "available_cores", lambda: 64)
-        assert made(num_workers=None).num_workers == 8
-        monkeypatch.setattr(datamodule, "available_cores", lambda: 2)
-        assert made(num_workers=None).num_workers == 2
-
     @pytest.mark.parametrize("megabytes", [0, 4])
-    def test_small_shared_memory(self, made, megabytes, monkeypatch, caplog):
+    def test_are_few_by_default_and_fewer_where_shared_memory_is_small(self, made, megabytes, monkeypatch, caplog):
         """Workers would fail to put their batches there, and training would wait for ever."""
-        monkeypatch.setattr(datamodule, "available_cores", lambda: 8)
+        for cores, few in ((64, 8), (2, 2), (8, 8)):
+            monkeypatch.setattr(datamodule, "available_cores", lambda cores=cores: cores)
+            assert made(num_workers=None).num_workers == few
         room = SimpleNamespace(f_blocks=megabytes * 10**6, f_frsize=1)
         monkeypatch.setattr(os, "statvfs", lambda _: room)
         chosen, default = made(num_workers=4, eval_batch_size=64), made(num_workers=None, eval_batch_size=64)

@@ -1,15 +1,17 @@
 """Several data sets as one: none vanishes, nothing leaks between them, each keeps its own pack, labels and splits."""
 
 import pickle
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made_reader import MadeReader, picture, png, ready, records, table_with
+from made_files import put_text
+from made_reader import MadeReader, put_picture, ready, records, table_with
 
 from emodet.data.faces import BatchIndices, FaceDataset
 from emodet.data.mixed import MixedPack
@@ -29,21 +31,17 @@ def class_folders(root, faces):
     """Write `faces`: by split, pairs of a picture's number and its class name."""
     for split, here in faces.items():
         for number, name in here:
-            place = root / split / name
-            place.mkdir(parents=True, exist_ok=True)
-            (place / f"{number}.png").write_bytes(png(picture(number, SIDE)))
+            put_picture(root / split / name / f"{number}.png", number, SIDE)
     return root
 
 
 def rafdb(root, faces):
-    (root / "Image/aligned").mkdir(parents=True)
-    (root / "EmoLabel").mkdir()
     lines = []
     for split, here in faces.items():
         for number, name in here:
-            (root / f"Image/aligned/{split}_{number:05d}_aligned.jpg").write_bytes(png(picture(number, SIDE)))
-            lines.append(f"{split}_{number:05d}.jpg {RAFDB_ORDER.index(name) + 1}\n")
-    (root / "EmoLabel/list_patition_label.txt").write_text("".join(lines))
+            put_picture(root / f"Image/aligned/{split}_{number:05d}_aligned.jpg", number, SIDE)
+            lines.append(f"{split}_{number:05d}.jpg {RAFDB_ORDER.index(name) + 1}")
+    put_text(root / "EmoLabel/list_patition_label.txt", *lines)
     return root
 
 
@@ -121,11 +119,6 @@ class TestNoDataSetVanishes:
 
 
 class TestClasses:
-    def test_a_data_set_may_drop_it_for_itself(self, roots, mix):
-        data = mix({"first": {"root": roots["first"], "classes": 7}, "second": roots["first"].parent / "rafdb"})
-        assert len(data.class_names) == 8
-        assert 7 not in data.pack.table.emotion[data.splits.train]
-
     def test_soft_labels_teach_only_where_they_are_asked_for(self, tmp_path):
         shares = (0.5, 0.5, *[0.0] * 6)
         packs = {}
@@ -140,7 +133,7 @@ class TestClasses:
 
 
 class TestSplits:
-    def test_each_is_shared_out_as_if_it_were_alone(self, roots, mix, tmp_path):
+    def test_each_is_shared_out_as_if_it_were_alone_and_may_drop_a_class_for_itself(self, roots, mix, tmp_path):
         data = mix(roots)
         for name, root in roots.items():
             own = alone(root, tmp_path / "packs")
@@ -150,16 +143,16 @@ class TestSplits:
                 assert here == keys(own, split)
         assert data.splits.val_name == "10 % of train"
         assert data.splits.test_name == "first val + rafdb test"
+        data = mix({"first": {"root": roots["first"], "classes": 7}, "second": roots["first"].parent / "rafdb"})
+        assert len(data.class_names) == 8
+        assert 7 not in data.pack.table.emotion[data.splits.train]
 
     def test_people_of_two_data_sets_are_not_one(self, mix, tmp_path):
         roots = {}
         for start, name in enumerate(("one", "two")):
-            for person in range(8):
-                for frame, emotion in enumerate(("happy", "sad")):
-                    place = tmp_path / name / emotion
-                    place.mkdir(parents=True, exist_ok=True)
-                    number = 1000 * start + 10 * person + frame
-                    (place / f"S{person:03d}_001_{number:08d}.png").write_bytes(png(picture(number, SIDE)))
+            for person, (frame, emotion) in product(range(8), enumerate(("happy", "sad"))):
+                number = 1000 * start + 10 * person + frame
+                put_picture(tmp_path / name / emotion / f"S{person:03d}_001_{number:08d}.png", number, SIDE)
             roots[name] = {"root": tmp_path / name, "val_from": 0.5}
         data = mix(roots)
         subject = data.pack.table.subject
@@ -171,25 +164,19 @@ class TestSplits:
             assert not own[0] & own[1]
 
 
-class TestCopies:
-    """`left` and `right` share pictures in ways that a name could not tell."""
-
-    def roots(self, folder, left, right, **options):
-        sides = {"left": class_folders(folder / "l", left), "right": class_folders(folder / "r", right)}
-        return {name: {"root": root, **options} for name, root in sides.items()}
-
-    def test_a_picture_of_two_trains_once_with_the_first_one_s_label(self, mix, tmp_path):
-        left = {"train": every(("happy", "sad"), 20, 0), "val": every(("happy", "sad"), 4, 100)}
-        right = {"train": every(("sad", "happy"), 40, 10), "val": every(("happy", "sad"), 4, 200)}
-        given = self.roots(tmp_path, left, right, val_from="val")
-        data = mix(given)
-        trained = numbers_of(data, "train")
-        assert Counter(number for _, number in trained) == Counter(range(50))
-        assert {source for source, number in trained if 10 <= number < 20} == {"left"}
-        reason = "same picture as a training face of a data set that is named before"
-        assert data.splits.dropped == {reason: 10}
-        turned = mix(dict(reversed(given.items())))
-        assert {source for source, number in numbers_of(turned, "train") if 10 <= number < 20} == {"right"}
+def test_a_picture_of_two_trains_once_with_the_first_one_s_label(mix, tmp_path):
+    left = {"train": every(("happy", "sad"), 20, 0), "val": every(("happy", "sad"), 4, 100)}
+    right = {"train": every(("sad", "happy"), 40, 10), "val": every(("happy", "sad"), 4, 200)}
+    sides = {"left": class_folders(tmp_path / "l", left), "right": class_folders(tmp_path / "r", right)}
+    given = {name: {"root": root, "val_from": "val"} for name, root in sides.items()}
+    data = mix(given)
+    trained = numbers_of(data, "train")
+    assert Counter(number for _, number in trained) == Counter(range(50))
+    assert {source for source, number in trained if 10 <= number < 20} == {"left"}
+    reason = "same picture as a training face of a data set that is named before"
+    assert data.splits.dropped == {reason: 10}
+    turned = mix(dict(reversed(given.items())))
+    assert {source for source, number in numbers_of(turned, "train") if 10 <= number < 20} == {"right"}
 
 
 @st.composite
@@ -217,24 +204,25 @@ def joined(tables):
 @settings(max_examples=60, deadline=None)
 def test_splits_share_no_picture(tables, val_from, seed):
     names = [f"set{number}" for number in range(len(tables))]
-    starts = np.cumsum([0, *map(len, tables)])[:-1].tolist()
+    table, starts = joined(tables), np.cumsum([0, *map(len, tables)])[:-1].tolist()
     try:
         own = [assign_splits(table, np.ones(len(table), bool), val_from, seed) for table in tables]
-        splits = mix_splits(names, joined(tables), starts, own)
+        splits = mix_splits(names, table, starts, own)
     except EmodetError:
         return
-    table = joined(tables)
     source = np.repeat(range(len(tables)), [len(table) for table in tables])
     of = {split: table.pixel_hash[getattr(splits, split)] for split in ("train", "val", "test")}
     assert not set(of["train"]) & (set(of["val"]) | set(of["test"]))
-    trained_by = {}
-    for row in splits.train.tolist():
-        trained_by.setdefault(table.pixel_hash[row], set()).add(int(source[row]))
-    assert all(len(sets) == 1 for sets in trained_by.values())
-    reported_by = {}
-    for row in splits.test.tolist():
-        reported_by.setdefault(table.pixel_hash[row], set()).add(int(source[row]))
-    assert all(reported_by.get(table.pixel_hash[row], set()) <= {int(source[row])} for row in splits.val.tolist())
+
+    def sources_of(rows):
+        found = defaultdict(set)
+        for row in rows.tolist():
+            found[table.pixel_hash[row]].add(int(source[row]))
+        return found
+
+    assert all(len(sets) == 1 for sets in sources_of(splits.train).values())
+    reported = sources_of(splits.test)
+    assert all(reported[key] <= {each} for key, sets in sources_of(splits.val).items() for each in sets)
     # What is reported is what each reports alone, and every data set still trains.
     assert len(splits.test) == sum(len(each.test) for each in own)
     assert set(source[splits.train].tolist()) == set(range(len(tables)))
@@ -242,24 +230,20 @@ def test_splits_share_no_picture(tables, val_from, seed):
         assert all(np.array_equal(getattr(splits, split), getattr(own[0], split)) for split in of)
 
 
-class TestDrawing:
-    def test_a_weight_draws_a_data_set_more_often(self, roots, mix):
-        data = mix({"first": roots["first"], "rafdb": {"root": roots["rafdb"], "weight": 4}}, batch_size=1)
-        drawn = Counter(int(source) for batch in data.train_dataloader() for source in batch["source"])
-        faces = Counter(data.source_of(data.splits.train).tolist())
-        assert sum(drawn.values()) == sum(faces.values())
-        assert drawn[1] / drawn[0] == pytest.approx(4 * faces[1] / faces[0], rel=0.5)
-
-    def test_balanced_classes_stay_so_under_weights(self, roots, mix):
-        data = mix({"first": roots["first"], "rafdb": {"root": roots["rafdb"], "weight": 4}}, sampling="balanced")
-        weights = data.train_dataloader().batch_sampler.weights
-        emotion = data.pack.table.emotion[data.splits.train]
-        source = data.source_of(data.splits.train)
-        shares = np.bincount(emotion, weights=weights, minlength=8)
-        assert shares == pytest.approx(np.full(8, 1 / 8))
-        happy = emotion == EMOTIONS.index("happiness")
-        of = [weights[happy & (source == number)] for number in range(2)]
-        assert of[1][0] == pytest.approx(4 * of[0][0])
+def test_a_weight_draws_a_data_set_more_often_and_balanced_classes_stay_so(roots, mix):
+    weighted = {"first": roots["first"], "rafdb": {"root": roots["rafdb"], "weight": 4}}
+    data = mix(weighted, batch_size=1)
+    drawn = Counter(int(source) for batch in data.train_dataloader() for source in batch["source"])
+    faces = Counter(data.source_of(data.splits.train).tolist())
+    assert sum(drawn.values()) == sum(faces.values())
+    assert drawn[1] / drawn[0] == pytest.approx(4 * faces[1] / faces[0], rel=0.5)
+    data = mix(weighted, sampling="balanced")
+    weights = data.train_dataloader().batch_sampler.weights
+    emotion, source = data.pack.table.emotion[data.splits.train], data.source_of(data.splits.train)
+    shares = np.bincount(emotion, weights=weights, minlength=8)
+    assert shares == pytest.approx(np.full(8, 1 / 8))
+    of = [weights[(emotion == EMOTIONS.index("happiness")) & (source == number)] for number in range(2)]
+    assert of[1][0] == pytest.approx(4 * of[0][0])
 
 
 class TestIdentity:

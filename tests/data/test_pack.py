@@ -12,7 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from made_reader import MadeReader, picture, png, records
+from made_files import encoded
+from made_reader import MadeReader, picture, records
 
 from emodet.data import pack as pack_file
 from emodet.data.pack import Pack, Table
@@ -34,7 +35,7 @@ RECORDS = [
 
 
 def prepared(folder, **crop):
-    reader = MadeReader(folder, RECORDS, {RECORDS[0].key: png(picture(0))})
+    reader = MadeReader(folder, RECORDS, {RECORDS[0].key: encoded(picture(0))})
     return prepare_pack(reader, Preprocessing(size=SIZE, **crop), folder / "packs", processes=1, progress=False)
 
 
@@ -133,7 +134,7 @@ class TestFingerprint:
         pixels = picture(0)
         pixels[20, 20, 1] ^= flipped
         first = replace(RECORDS[0], **changed)
-        reader = MadeReader(tmp_path, [first, *RECORDS[1:]], {first.key: png(pixels)})
+        reader = MadeReader(tmp_path, [first, *RECORDS[1:]], {first.key: encoded(pixels)})
         other = prepare_pack(reader, Preprocessing(size=SIZE), tmp_path / "packs", processes=1, progress=False)
         assert other.fingerprint != whole.fingerprint
 

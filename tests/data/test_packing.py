@@ -1,21 +1,20 @@
 """Packing: what is packed, which pictures are unreadable, what is refused, and how a stopped packing continues."""
 
-import io
 import os
 import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
 import torch
-from made_files import png_bomb
-from made_reader import MadeReader, picture, png, records
+from made_commands import wait_for
+from made_files import encoded, png_bomb, put_text
+from made_reader import MadeReader, picture, put_picture, records
 from made_releases import RELEASES
-from PIL import Image
 
 from emodet.data import crop_pool
 from emodet.data.packing import pack_folder, prepare_pack
@@ -38,27 +37,20 @@ def finished(packs):
 
 
 class TestWhatIsPacked:
-    def test_large_jpegs_with_boxes_keep_their_own_pixels(self, tmp_path):
-        """Without a box a JPEG may be decoded smaller; with one the box is in its own pixels."""
+    def test_large_jpegs_are_decoded_smaller_where_they_have_no_box(self, tmp_path):
+        """A box is in the pixels of the whole picture."""
         whole = np.full((400, 400, 3), 30, np.uint8)
         whole[300:380, 300:380] = 220
-        file = tmp_path / "a.jpg"
-        Image.fromarray(whole).save(file, quality=95)
         record = Sample("a/0001", "train", 0, box=(300, 300, 380, 380))
-        reader = MadeReader(tmp_path, [record], {record.key: file.read_bytes()})
-        pack = prepare(reader, tmp_path / "packs", crop="box")
-        assert pack.images([0]).min() > 200
-        other = prepare(reader, tmp_path / "packs")
-        assert np.abs(other.images([0])[0, :30, :30].astype(int) - 30).max() < 10
-
-    def test_large_jpegs_without_boxes_are_decoded_smaller(self, tmp_path):
-        across = np.linspace(0, 255, 192)[None, :, None]
-        whole = np.broadcast_to(across, (192, 192, 3)).astype(np.uint8)
-        stream = io.BytesIO()
-        Image.fromarray(whole).save(stream, "JPEG", quality=95)
+        reader = MadeReader(tmp_path, [record], {record.key: encoded(whole, "JPEG", quality=95)})
+        assert prepare(reader, tmp_path / "boxes", crop="box").images([0]).min() > 200
+        other = prepare(reader, tmp_path / "whole").images([0])[0]
+        assert np.abs(other[0, :30, :30].astype(int) - 30).max() < 10
+        across = np.broadcast_to(np.linspace(0, 255, 192)[None, :, None], (192, 192, 3)).astype(np.uint8)
+        reader = MadeReader(tmp_path, records(1), {"train/0000": encoded(across, "JPEG", quality=95)})
         state = torch.get_rng_state()
-        pack = prepare(MadeReader(tmp_path, records(1), {"train/0000": stream.getvalue()}), tmp_path / "packs")
-        assert np.abs(pack.images([0])[0].astype(int) - CROP.crop(whole)).max() <= 3
+        pack = prepare(reader, tmp_path / "packs")
+        assert np.abs(pack.images([0])[0].astype(int) - CROP.crop(across)).max() <= 3
         assert torch.equal(torch.get_rng_state(), state)  # initial weights do not depend on whether a pack existed
 
     def test_the_folder_changes_with_what_matters(self, tmp_path):
@@ -75,7 +67,7 @@ class TestWhatIsPacked:
 
 class TestUnreadable:
     def faces(self, tmp_path, bad, count=200):
-        damage = [None, b"", b"text", png(picture(0))[:200]]
+        damage = [None, b"", b"text", encoded(picture(0))[:200]]
         faces = records(count, emotion=1)
         pictures = {faces[number * 7].key: damage[number % 4] for number in range(bad)}
         return MadeReader(tmp_path, faces, pictures)
@@ -89,7 +81,7 @@ class TestUnreadable:
         pack.verify()
         assert "unreadable: train/0007" in summary(pack.manifest)
 
-    def test_more_stop_with_their_names(self, tmp_path):
+    def test_more_stop_with_their_names_and_one_must_be_readable(self, tmp_path):
         reader = self.faces(tmp_path, 3)
         with pytest.raises(EmodetError, match=r"data\.max_unreadable=0\.01") as caught:
             prepare(reader, tmp_path / "packs")
@@ -97,12 +89,10 @@ class TestUnreadable:
             assert name in str(caught.value)
         assert not finished(tmp_path / "packs")
         assert len(prepare(reader, tmp_path / "packs", max_unreadable=0.1)) == 197
-
-    def test_one_must_be_readable(self, tmp_path):
         faces = records(9, emotion=1)
         reader = MadeReader(tmp_path, faces, {face.key: None for face in faces})
         with pytest.raises(EmodetError, match="none of the 9 pictures can be read"):
-            prepare(reader, tmp_path / "packs", max_unreadable=1)
+            prepare(reader, tmp_path / "none", max_unreadable=1)
 
     def test_bombs_pipes_and_giants_are_unreadable(self, tmp_path):
         """Nothing of them is decoded, waited for or read into memory."""
@@ -114,7 +104,7 @@ class TestUnreadable:
             giant.truncate(2**40)
         (root / "0003.png").symlink_to("/dev/zero")
         (root / "0004.png").mkdir()
-        (root / "0005.png").write_bytes(png(picture(5)))
+        put_picture(root / "0005.png", 5)
 
         class OnDisk(MadeReader):
             file_of = Reader.file_of
@@ -134,23 +124,17 @@ class TestRefused:
         with pytest.raises(EmodetError, match=rf"data\.{option}={value!r}"):
             Source(tmp_path, **{option: value})
 
-    def test_no_face(self, tmp_path):
+    def test_nothing_to_pack_and_nowhere_to_pack_it(self, tmp_path):
         with pytest.raises(EmodetError, match="no face"):
             prepare(MadeReader(tmp_path, []), tmp_path / "packs")
-
-    def test_something_else_in_its_place(self, tmp_path):
         reader = MadeReader(tmp_path, records(2))
-        folder = pack_folder(reader, CROP, "image", tmp_path / "packs")
-        folder.mkdir(parents=True)
-        (folder / "mine.txt").write_text("half")
+        mine = pack_folder(reader, CROP, "image", tmp_path / "packs") / "mine.txt"
+        put_text(mine, "half")
         with pytest.raises(EmodetError, match=r"something else .* delete it"):
             prepare(reader, tmp_path / "packs")
-        assert (folder / "mine.txt").is_file()
-
-    def test_packs_that_cannot_be_written(self, tmp_path):
-        (tmp_path / "packs").write_text("a file")
+        assert mine.is_file()
         with pytest.raises(EmodetError, match=r"data\.packs=.*writing the pack failed"):
-            prepare(MadeReader(tmp_path, records(2)), tmp_path / "packs")
+            prepare(reader, mine)
 
 
 class TestStopped:
@@ -183,7 +167,7 @@ class TestStopped:
     def test_what_is_damaged_or_of_another_listing_is_made_again(self, tmp_path, monkeypatch, fault):
         faces = records(200, emotion=1)
         with monkeypatch.context() as patched:
-            patched.setattr("emodet.data.packing.table_of", stop)
+            patched.setattr("emodet.data.packing.table_of", mock.Mock(side_effect=KeyboardInterrupt))
             with pytest.raises(KeyboardInterrupt):
                 prepare(MadeReader(tmp_path, faces), tmp_path / "packs")
         (work,) = (tmp_path / "packs").glob("*.unfinished")
@@ -216,10 +200,6 @@ class TestStopped:
         assert not finished(tmp_path / "packs")
 
 
-def stop(*_):
-    raise KeyboardInterrupt
-
-
 SCRIPT = """
 import sys
 from pathlib import Path
@@ -243,15 +223,12 @@ if __name__ == "__main__":
 def folders(tmp_path_factory):
     root = tmp_path_factory.mktemp("folders") / "release"
     for number in range(500):
-        file = root / ("happy" if number % 2 else "sad") / f"{number:04d}.png"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(png(picture(number, 64)))
+        put_picture(root / ("happy" if number % 2 else "sad") / f"{number:04d}.png", number, 64)
     return root
 
 
 def apart(root, packs, processes, size=48, script=SCRIPT):
-    file = packs.parent / "pack_it.py"
-    file.write_text(script)
+    file = put_text(packs.parent / "pack_it.py", script)
     return [sys.executable, str(file), str(root), str(packs), str(processes), str(size)]
 
 
@@ -267,9 +244,8 @@ def apart(root, packs, processes, size=48, script=SCRIPT):
 )
 def test_a_script_without_a_main_guard_is_refused_at_once(folders, tmp_path, code):
     """Each process of the pool imports the script again: it must not wait for the lock that its parent holds."""
-    script = tmp_path / "train_it.py"
-    source = f"source = Source({str(folders)!r}, packs={str(tmp_path / 'packs')!r}, processes=2)\n"
-    script.write_text(f"from emodet.data.sources import Source\n{source}{code}")
+    source = f"source = Source({str(folders)!r}, packs={str(tmp_path / 'packs')!r}, processes=2)"
+    script = put_text(tmp_path / "train_it.py", "from emodet.data.sources import Source", source, code)
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 1
     (last,) = done.stderr.strip().splitlines()[-1:]
@@ -281,11 +257,9 @@ def test_a_script_without_a_main_guard_is_refused_at_once(folders, tmp_path, cod
 
 @pytest.mark.slow
 class TestProcesses:
-    def test_the_number_of_processes_does_not_matter(self, folders, tmp_path):
+    def test_the_number_of_processes_does_not_matter_and_two_at_once_make_one_pack(self, folders, tmp_path):
         done = subprocess.run(apart(folders, tmp_path / "two", 2), capture_output=True, text=True, check=True)
         assert done.stdout.split()[-1] == prepare(open_reader(folders), tmp_path / "one").fingerprint
-
-    def test_two_at_once_make_one_pack(self, folders, tmp_path):
         command = apart(folders, tmp_path / "packs", 1, 200)
         both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
         outputs = {process.communicate()[0].split()[-1] for process in both}
@@ -298,21 +272,17 @@ class TestProcesses:
     )
     def test_killed_it_ends_with_its_workers_and_continues(self, folders, tmp_path, end, starting):
         process = subprocess.Popen(apart(folders, tmp_path / "packs", 2, 400), stderr=subprocess.DEVNULL)
-        journals, workers, until = [], [], time.monotonic() + 60
-        while not ((journals or starting) and workers) and time.monotonic() < until:
-            found = tmp_path.glob("packs/*.unfinished/journal.jsonl")
-            journals = [file for file in found if b"[[" in file.read_bytes()]
+
+        def workers():
             children = ["pgrep", "-P", str(process.pid), "-f", "spawn_main"]
-            workers = subprocess.run(children, capture_output=True, text=True, check=False).stdout.split()
-            time.sleep(0.02)
+            found = subprocess.run(children, capture_output=True, text=True, check=False).stdout.split()
+            journals = tmp_path.glob("packs/*.unfinished/journal.jsonl")
+            return (starting or any(b"[[" in file.read_bytes() for file in journals)) and found
+
+        working = wait_for(workers)
         process.send_signal(end)
         process.wait()
-        until = time.monotonic() + 60
-        while any(Path(f"/proc/{worker}").exists() for worker in workers) and time.monotonic() < until:
-            time.sleep(0.05)
-        assert journals or starting
-        assert workers
-        assert not [worker for worker in workers if Path(f"/proc/{worker}").exists()]
+        wait_for(lambda: not any(Path(f"/proc/{worker}").exists() for worker in working))
         assert not finished(tmp_path / "packs")
         done = subprocess.run(apart(folders, tmp_path / "packs", 1, 400), capture_output=True, text=True, check=True)
         whole = prepare_pack(open_reader(folders), Preprocessing(size=400), tmp_path / "whole", progress=False)
@@ -366,7 +336,7 @@ class TestChangedRelease:
         source.require_unchanged(pack, CROP)
         assert "has changed" not in caplog.text
 
-    def test_changed_labels_warn_and_are_refused_on_request(self, tmp_path, caplog):
+    def test_changed_labels_and_new_pictures_warn_and_are_refused_on_request(self, tmp_path, caplog):
         source, labels, _ = self.source(tmp_path)
         source.prepare(CROP)
         labels.write_text(labels.read_text().replace("sad", "neutral"))
@@ -375,18 +345,17 @@ class TestChangedRelease:
         assert "force=true" in caplog.text
         with pytest.raises(EmodetError, match=r"other faces or annotations.*force=true"):
             source.require_unchanged(pack, CROP)
+        caplog.clear()
+        source, _, file = self.source(tmp_path / "folders", "class_folders")
+        source.prepare(CROP)
+        put_picture(file.parent / "new.jpg", 78)
+        source.prepare(CROP)
+        assert "has changed" in caplog.text
 
     @pytest.mark.parametrize("name", ["own_csv", "class_folders", "affectnet_npy"])
     def test_an_overwritten_picture_is_noticed_by_prepare(self, tmp_path, name):
         source, _, file = self.source(tmp_path, name)
         pack, _ = source.prepare(CROP)
-        file.write_bytes(png(picture(77)))
+        put_picture(file, 77)
         with pytest.raises(EmodetError, match="other files, sizes or times"):
             source.require_unchanged(pack, CROP)
-
-    def test_a_new_picture_warns(self, tmp_path, caplog):
-        source, _, file = self.source(tmp_path, "class_folders")
-        source.prepare(CROP)
-        (file.parent / "new.jpg").write_bytes(png(picture(78)))
-        source.prepare(CROP)
-        assert "has changed" in caplog.text

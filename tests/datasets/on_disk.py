@@ -5,6 +5,7 @@ These tests show each family as it is distributed. The variants that people hold
 """
 
 import pytest
+from made_files import put
 
 from emodet.datasets.readers import open_reader
 from emodet.emotions import EMOTIONS
@@ -14,14 +15,7 @@ from emodet.errors import EmodetError
 def put_files(root, *paths):
     """Files that hold their own path, so that a test sees which one was read."""
     for path in paths:
-        (root / path).parent.mkdir(parents=True, exist_ok=True)
-        (root / path).write_bytes(path.encode())
-
-
-def put_lines(path, *lines):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("\n".join([*lines, ""]), encoding="utf-8")
-    return path
+        put(root / path, path.encode())
 
 
 def read(root, reader="auto", **options):

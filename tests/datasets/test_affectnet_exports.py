@@ -3,7 +3,8 @@
 import contextlib
 
 import pytest
-from on_disk import error_of, faces, has_note, put_files, put_lines, read
+from made_files import put_text
+from on_disk import error_of, faces, has_note, put_files, read
 
 from emodet.datasets.readers import open_reader
 from emodet.errors import EmodetError
@@ -76,9 +77,7 @@ def test_data_yaml_runs_no_code(release, capsys):
 def test_the_source_of_labels_csv_decides_and_agreement_is_reported(tmp_path):
     rows = ["anger/image0000006.jpg,surprise", "anger/image0000007.jpg,anger", "contempt/image0000006.jpg,contempt"]
     put_files(tmp_path, *(row.split(",")[0] for row in rows))
-    put_lines(
-        tmp_path / "labels.csv", ",pth,label,relFCs", *(f"{number},{row},0.87" for number, row in enumerate(rows))
-    )
+    put_text(tmp_path / "labels.csv", ",pth,label,relFCs", *(f"{number},{row},0.87" for number, row in enumerate(rows)))
     reader = open_reader(tmp_path)
     listing = reader.read()
     # One base name in two folders: the key is the whole path.

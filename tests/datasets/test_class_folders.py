@@ -7,7 +7,7 @@ from on_disk import error_of, faces, has_note, put_files, read
 
 from emodet.datasets.class_folders import CkPlus48, ClassFolders
 from emodet.datasets.readers import open_reader
-from emodet.emotions import EMOTIONS, RAFDB_ORDER
+from emodet.emotions import EMOTIONS
 
 
 def test_named_folders_in_splits(tmp_path):
@@ -35,13 +35,6 @@ class TestNumberedFolders:
         }
         assert listing.left_out == {"none": 1, "uncertain": 1, "no-face": 2}
         assert has_note(listing, "affectnet", "2 sadness, 3 surprise", "9 uncertain, 10 no-face")
-
-    def test_1_to_7_without_0_are_rafdbs(self, tmp_path):
-        put_files(tmp_path, *(f"train/{number}/x.jpg" for number in range(1, 8)), "test/4/y.jpg")
-        assert faces(read(tmp_path)) == {
-            **{f"train/{number}/x.jpg": ("train", name) for number, name in enumerate(RAFDB_ORDER, start=1)},
-            "test/4/y.jpg": ("test", "happiness"),
-        }
 
 
 class TestNothingIsLostSilently:

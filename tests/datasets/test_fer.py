@@ -1,20 +1,18 @@
 """FER2013's CSV, and FER+'s votes: as one Parquet file, or joined to FER2013 by row."""
 
-import io
 import pickle
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
-from on_disk import error_of, faces, has_note, put_lines, read
-from PIL import Image
+from made_files import encoded, put_text
+from made_releases import put_ferplus
+from on_disk import error_of, faces, has_note, read
 
 from emodet.datasets.fer import FerPlus
 from emodet.datasets.readers import open_reader
-from emodet.emotions import EMOTIONS, FERPLUS_ORDER
+from emodet.emotions import EMOTIONS
 from emodet.images import decode_rgb
 
 FACES = [(0, "Training"), (3, "Training"), (6, "PublicTest"), (1, "PrivateTest")]
@@ -37,7 +35,7 @@ def pixels(number):
 
 def put(root):
     rows = (f"{emotion},{pixels(n)},{usage}" for n, (emotion, usage) in enumerate(FACES))
-    put_lines(root / "fer2013.csv", "emotion,pixels,Usage", *rows)
+    put_text(root / "fer2013.csv", "emotion,pixels,Usage", *rows)
     return root
 
 
@@ -46,16 +44,13 @@ def shows(reader, sample, number):
     return rgb.shape == (48, 48, 3) and bool((rgb == picture(number)[:, :, None]).all())
 
 
-class TestFer2013:
-    @pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\n\n"])
-    def test_counts_in_its_own_order_and_keeps_every_pixel(self, tmp_path, end):
-        file = put(tmp_path / "inner") / "fer2013.csv"
-        file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes().replace(b"\n", end))
-        reader = open_reader(tmp_path)
-        listing = reader.read()
-        assert faces(listing) == EXPECTED
-        for copy in (reader, open_reader(file)):
-            assert all(shows(copy, sample, number) for number, sample in enumerate(listing.samples))
+def test_fer2013_counts_in_its_own_order_and_keeps_every_pixel(tmp_path):
+    file = put(tmp_path / "inner") / "fer2013.csv"
+    reader = open_reader(tmp_path)
+    listing = reader.read()
+    assert faces(listing) == EXPECTED
+    for copy in (reader, open_reader(file)):
+        assert all(shows(copy, sample, number) for number, sample in enumerate(listing.samples))
 
 
 CASES = {
@@ -73,41 +68,28 @@ CASES = {
     "contempt": ({"contempt": 6, "neutral": 2}, "contempt"),
     "more than a small integer's half": ({"disgust": 100, "neutral": 20}, "disgust"),
 }
-COLUMNS = (*FERPLUS_ORDER, "unknown", "NF")
 
 
-def rows_of(*votes, split="train"):
-    rows = []
-    for number, given in enumerate(votes):
-        stream = io.BytesIO()
-        Image.fromarray(picture(number)).save(stream, "PNG")
-        rows.append({"index": number, "split": split, "image": stream.getvalue(), **dict.fromkeys(COLUMNS, 0), **given})
-    return rows
-
-
-def write(folder, rows, **types):
-    kinds = {"index": pa.int32(), "split": pa.string(), "image": pa.binary(), **dict.fromkeys(COLUMNS, pa.int8())}
-    file = folder / "faces.parquet"
-    pq.write_table(pa.Table.from_pylist(rows, schema=pa.schema(list((kinds | types).items()))), file)
-    return file
+def write(folder, *votes):
+    faces = [("train", encoded(picture(given.get("index", n))), given) for n, given in enumerate(votes)]
+    return put_ferplus(folder / "faces.parquet", faces)
 
 
 class TestFerPlusParquet:
     @pytest.mark.parametrize("case", CASES)
     def test_majority(self, case, tmp_path):
         votes, expected = CASES[case]
-        assert faces(read(write(tmp_path, rows_of(votes)))) == {"00000": ("train", expected)}
+        assert faces(read(write(tmp_path, votes))) == {"00000": ("train", expected)}
 
     def test_soft_labels_are_the_votes_for_the_eight(self, tmp_path):
-        file = write(tmp_path, rows_of({"happiness": 6, "neutral": 1, "surprise": 1, "unknown": 2}))
+        file = write(tmp_path, {"happiness": 6, "neutral": 1, "surprise": 1, "unknown": 2})
         assert read(file).samples[0].soft_label == pytest.approx((1 / 8, 6 / 8, 0, 1 / 8, 0, 0, 0, 0))
         assert read(file, votes="without_single").samples[0].soft_label == pytest.approx((0, 1, 0, 0, 0, 0, 0, 0))
         assert open_reader(file).options() == {"votes": "as_given"}
         assert all(part in error_of(file, votes="all") for part in ("votes='all'", "as_given, without_single"))
 
     def test_faces_come_in_the_order_of_their_index_with_their_own_picture(self, tmp_path):
-        rows = rows_of(*[{"anger": 10}] * 5)
-        reader = open_reader(write(tmp_path, [rows[place] for place in (3, 0, 4, 1, 2)]).parent)
+        reader = open_reader(write(tmp_path, *({"anger": 10, "index": number} for number in (3, 0, 4, 1, 2))).parent)
         samples, size = reader.read().samples, len(pickle.dumps(reader))
         assert all(shows(reader, sample, number) for number, sample in enumerate(samples))
         # Workers receive no pictures.
@@ -133,7 +115,7 @@ class TestFerPlusCsv:
     @pytest.mark.parametrize("folder", ["", "fer2013"])
     def test_joins_by_row_and_never_by_image_name(self, tmp_path, folder):
         put(tmp_path / folder)
-        put_lines(tmp_path / "fer2013new.csv", VOTES_HEADER, *VOTES)
+        put_text(tmp_path / "fer2013new.csv", VOTES_HEADER, *VOTES)
         reader = open_reader(tmp_path)
         listing = reader.read()
         expected = {"00000": ("train", "anger"), "00001": ("train", None), "00003": ("test", "happiness")}

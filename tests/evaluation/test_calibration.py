@@ -72,15 +72,12 @@ def test_logits_that_cannot_be_fitted_are_refused(logits, emotion, words):
         softmax(np.zeros((1, 2)), 0)
 
 
-def test_the_least_confidence_that_is_right_often_enough():
+def test_the_least_confidence_that_is_right_often_enough_and_one_bin_for_each_face():
     probabilities = np.array([[0.9, 0.1], [0.8, 0.2], [0.7, 0.3], [0.7, 0.3], [0.4, 0.6]])
     emotion = np.array([0, 0, 0, 1, 1])
     assert confidence_for(probabilities, emotion, 0.95) == 0.8  # of the two at 0.7 one is wrong
     assert confidence_for(probabilities, emotion, 0.75) == 0.6
     assert confidence_for(probabilities, 1 - emotion, 0.95) is None
-
-
-def test_every_face_is_in_one_bin():
     assert bin_of(np.array([0.0, 1 / 15, 0.999, 1.0])).tolist() == [0, 1, 14, 14]
     logits, emotion = drawn(300, seed=2)
     bins = reliability_bins(softmax(logits), emotion)

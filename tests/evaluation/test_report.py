@@ -67,15 +67,12 @@ class Page(HTMLParser):
         return [attributes for name, attributes in self.elements if name == tag]
 
 
-def test_the_folder_is_complete(folder):
+def test_the_folder_is_complete_its_json_holds_every_score_and_its_csv_every_prediction(folder, predictions):
     names = {file.name for file in folder.iterdir()}
     assert names == FIGURES | {"report.html", "report.json", "predictions.csv", "errors.png"}
     assert [file.name for file in folder.parent.iterdir()] == ["r"]
     for name in FIGURES | {"errors.png"}:
         assert cv2.imread(str(folder / name)) is not None
-
-
-def test_the_json_holds_every_score(folder, predictions):
     found = json.loads((folder / "report.json").read_text(), parse_constant=pytest.fail)
     expected = evaluate_predictions(predictions, resamples=100)
     assert found["details"] == {**DETAILS, "best loss": "nan"}
@@ -87,9 +84,6 @@ def test_the_json_holds_every_score(folder, predictions):
     assert sum(each["faces"] for each in found["reliability"]) == 300
     assert len(found["errors"]) == 10
     assert all(each["emotion"] != each["answer"] for each in found["errors"])
-
-
-def test_the_csv_holds_every_prediction(folder, predictions):
     rows = csv_rows(folder / "predictions.csv")
     assert [row["key"] for row in rows] == list(predictions.keys)
     right = np.mean(predictions.predicted == predictions.emotion)
@@ -99,7 +93,7 @@ def test_the_csv_holds_every_prediction(folder, predictions):
     assert [rows[at]["annotated_valence"] for at in (0, 70)] == ["", f"{predictions.annotated[70, 0]:.6f}"]
 
 
-def test_the_page_makes_no_request_and_escapes_what_comes_from_outside(folder):
+def test_the_page_makes_no_request_escapes_what_comes_from_outside_and_is_accessible(folder):
     page, text = Page(folder / "report.html"), (folder / "report.html").read_text()
     assert "default-src 'none'" in text
     assert not re.search(r"url\(|@import|https?://|<script|<i>note", text)
@@ -108,9 +102,6 @@ def test_the_page_makes_no_request_and_escapes_what_comes_from_outside(folder):
     assert all(source.startswith("data:image/") for source in sources)
     assert NASTY in page.text
     assert "<i>note" in page.text
-
-
-def test_the_page_is_accessible(folder):
     page = Page(folder / "report.html")
     assert len(page.all("img")) == 5 + 10
     assert all(each.get("alt") for each in page.all("img"))

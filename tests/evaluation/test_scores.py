@@ -27,7 +27,7 @@ def certain(emotion, predicted, names=EMOTIONS, **changes):
     return of(emotion, rows, names, **changes)
 
 
-def test_class_scores_agree_with_scikit_learn():
+def test_class_and_probability_scores_agree_with_scikit_learn_and_by_hand():
     metrics = pytest.importorskip("sklearn.metrics")
     predictions = make_predictions()
     found = evaluate_predictions(predictions, resamples=0)
@@ -44,9 +44,6 @@ def test_class_scores_agree_with_scikit_learn():
         assert found[f"recall/{name}"].n == each[3][k]
     assert {name: found[name].value or 0.0 for name in expected} == pytest.approx(expected)
     assert found.confusion.tolist() == metrics.confusion_matrix(true, predicted, labels=range(8)).tolist()
-
-
-def test_probability_scores_by_hand():
     by_hand = evaluate_predictions(of([0, 1], [[0.8, 0.2], [0.6, 0.4]]), resamples=0)
     assert by_hand["brier"].value == pytest.approx(((0.2**2 + 0.2**2) + (0.6**2 + 0.6**2)) / 2)
     impossible = evaluate_predictions(of([1], [[1.0, 0.0]]), resamples=0)
@@ -87,7 +84,7 @@ def test_the_interval_of_the_accuracy_is_the_binomial_one_and_holds_the_truth_95
     assert 180 <= held <= 199
 
 
-def test_where_all_or_nothing_is_found_the_interval_is_wilson_s():
+def test_where_all_or_nothing_is_found_the_interval_is_wilson_s_and_classes_without_faces_are_in_no_mean():
     found = evaluate_predictions(certain([0] * 76 + [7] * 24, [0] * 100))
     recall = found["recall/contempt"]
     assert (recall.value, recall.low, recall.high) == (0.0, 0.0, pytest.approx(0.1380, abs=1e-4))
@@ -97,9 +94,6 @@ def test_where_all_or_nothing_is_found_the_interval_is_wilson_s():
     assert alright["accuracy"].low == pytest.approx(0.8865, abs=1e-3)
     assert (alright["macro_f1"].value, alright["macro_f1"].low) == (1.0, None)
     assert evaluate_predictions(certain([3], [3]))["accuracy"].low == pytest.approx(0.2065, abs=1e-3)
-
-
-def test_a_class_without_faces_is_left_out_of_the_means():
     found = evaluate_predictions(certain([0, 0, 1, 1], [0, 1, 1, 2], ("x", "y", "z")))
     assert (found["recall/z"].value, found["f1/z"].value, found["precision/z"].value) == (None, None, 0.0)
     assert found["balanced_accuracy"].value == pytest.approx((0.5 + 0.5) / 2)

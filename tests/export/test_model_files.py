@@ -1,6 +1,7 @@
-"""The exported graph computes what the checkpoint computes, from raw crops; int8 inside the trunk, per channel."""
+"""The exported graph computes what the checkpoint computes, from raw crops, int8 inside the trunk; parity checks."""
 
 import copy
+import time
 from pathlib import Path
 
 import cv2
@@ -9,12 +10,15 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from made_teachers import made_classifier
+from made_classifiers import made_classifier
 from onnx import TensorProto, helper, numpy_helper
 
 from emodet.errors import EmodetError
+from emodet.evaluation.predictions import Predictions
+from emodet.evaluation.scores import evaluate_predictions
 from emodet.export.graph import OPSET, ProbabilityGraph, quantise, to_onnx, trunk_nodes
 from emodet.export.model_files import drawn_crops
+from emodet.export.parity import difference_checks, measure_speed, row_sum_check, score_checks, speed_checks
 from emodet.synthetic.faces import draw_face
 
 
@@ -124,7 +128,7 @@ def convolution_weights(model):
     return [(tensors[node.input[0]], tensors[node.input[1]]) for node in scaled]
 
 
-def test_every_convolution_has_int8_weights_with_a_scale_per_channel(exported, faces, int8):
+def test_int8_convolutions_have_a_scale_per_channel_and_everything_else_stays_float(exported, faces, int8):
     pairs = convolution_weights(int8)
     assert len(pairs) == 12
     for weight, scale in pairs:
@@ -134,9 +138,6 @@ def test_every_convolution_has_int8_weights_with_a_scale_per_channel(exported, f
     full = convolution_weights(quantise(exported, faces, reduce_range=False))
     assert max(np.abs(weight.astype(int)).max() for weight, _ in pairs) <= 64
     assert max(np.abs(weight.astype(int)).max() for weight, _ in full) > 64
-
-
-def test_normalisation_head_temperature_and_softmax_stay_float(exported, int8):
     made_by = producers(int8)
     quantised = [node for node in int8.graph.node if node.op_type in ("Conv", "MaxPool")]
     assert {made_by[node.input[0]].op_type for node in quantised} == {"DequantizeLinear"}
@@ -169,3 +170,66 @@ def test_a_net_without_convolutions_is_refused(faces):
     node = helper.make_node("Identity", ["crops"], ["same"], name="same")
     with pytest.raises(EmodetError, match="no convolution"):
         quantise(onnx.helper.make_model(helper.make_graph([node], "none", ends[:1], ends[1:])), faces)
+
+
+# Parity checks at their limits, speed, and the report.
+
+
+HALF = np.full((3, 2), 0.5)
+
+
+def scores(right, faces=1000):
+    """Over two classes, so many faces right."""
+    values = {"keys": range(faces), "class_names": ("a", "b"), "split": "val", "data": "made"}
+    emotion, probabilities = np.where(np.arange(faces) < right, 0, 1), np.tile([0.7, 0.3], (faces, 1))
+    return evaluate_predictions(Predictions(emotion=emotion, probabilities=probabilities, **values), resamples=0)
+
+
+@pytest.mark.parametrize(("lost", "verdict"), [(-3, "passed"), (0, "passed"), (5, "passed"), (6, "failed")])
+def test_half_a_point_of_accuracy_may_be_lost_and_no_face_more(lost, verdict):
+    accuracy, check = score_checks("int8", scores(900 - lost), scores(900))
+    assert (accuracy.verdict, accuracy.value) == ("recorded", (900 - lost) / 1000)
+    assert (check.verdict, check.value, check.faces) == (verdict, pytest.approx(lost / 1000), 1000)
+
+
+@pytest.mark.parametrize(
+    ("part", "difference", "verdict"),
+    [(0, 0.0, "passed"), (0, 9e-6, "passed"), (0, 2e-5, "failed"), (1, 9e-5, "passed"), (1, 2e-4, "failed")],
+)
+def test_unquantised_outputs_may_differ_little(part, difference, verdict):
+    found = [HALF.copy(), HALF.copy()]
+    found[part][1, 0] -= difference
+    check = difference_checks("fp32", (HALF, HALF), tuple(found), limited=True)[part]
+    assert (check.verdict, check.value) == (verdict, pytest.approx(difference))
+
+
+def test_values_that_are_not_finite_fail_everything_and_slower_than_fp32_is_a_warning():
+    broken = np.full((3, 2), np.nan)
+    for limited in (True, False):
+        checks = difference_checks("fp32", (HALF, HALF), (broken, broken), limited=limited)
+        assert [check.verdict for check in checks] == ["failed", "failed"]
+    assert row_sum_check("int8", broken).verdict == "failed"
+    medians = {("fp32", 1): 2.0, ("int8", 1): 2.5, ("fp32", 32): 40.0, ("int8", 32): 10.0}
+    *recorded, one, many = speed_checks(medians)
+    assert [check.value for check in recorded] == list(medians.values())
+    assert (one.verdict, one.value) == ("warning", pytest.approx(1.25))
+    assert (many.verdict, many.value) == ("recorded", pytest.approx(0.25))
+
+
+class SleepingModel:
+    def __init__(self, seconds):
+        self.seconds, self.batches = seconds, []
+
+    def run(self, crops, *, batch_size):
+        assert len(crops) == batch_size
+        self.batches.append(batch_size)
+        time.sleep(self.seconds)
+
+
+def test_speed_is_the_median_after_two_warm_up_calls():
+    quick, slow = SleepingModel(0.001), SleepingModel(0.004)
+    crops = np.zeros((5, 8, 8, 3), dtype=np.uint8)
+    speeds = measure_speed({"a": quick, "b": slow}, crops)
+    assert set(speeds) == {("a", 1), ("a", 32), ("b", 1), ("b", 32)}
+    assert speeds["b", 1] > 2 * speeds["a", 1]
+    assert quick.batches.count(1) == slow.batches.count(1) > 2

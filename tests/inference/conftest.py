@@ -2,21 +2,14 @@
 
 import pytest
 from made_videos import moving_face, write_video
-from model_stub import graph, info
 
 from emodet.inference.recognizer import Recognizer
-from emodet.modelfile import write_model_file
 
 
 @pytest.fixture(autouse=True)
 def no_weights_of_this_machine(monkeypatch, tmp_path_factory):
     monkeypatch.delenv("EMODET_YUNET", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-
-
-@pytest.fixture(scope="session")
-def model_path(tmp_path_factory):
-    return write_model_file(graph(), info(), tmp_path_factory.mktemp("model") / "stub.onnx")
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@ import io
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from unittest import mock
 
 import cv2
 import numpy as np
@@ -105,14 +106,11 @@ def test_wrong_landmarks_of_a_turned_face_are_replaced(centerface, astronaut, qu
     assert abs((roll + 90 * quarters + 180) % 360 - 180) < 15
 
 
-def test_a_headlamp_is_no_face(detector):
+def test_a_headlamp_is_no_face_but_a_lower_threshold_returns_what_was_not_confirmed(detector):
     data = pytest.importorskip("skimage.data")
     for image in (*data.stereo_motorcycle()[:2], data.coffee(), data.cat()):
         assert find_faces(detector, image) == ()
-
-
-def test_a_lower_threshold_also_returns_what_was_not_confirmed(detector):
-    """Faces to hide: below the detector's own threshold they are not recognised."""
+    # Faces to hide: below the detector's own threshold they are not recognised.
     left, right, _ = pytest.importorskip("skimage.data").stereo_motorcycle()
     found = [face for image in (left, right) for face in find_faces(detector, image, min_score=0.3)]
     assert found
@@ -120,18 +118,10 @@ def test_a_lower_threshold_also_returns_what_was_not_confirmed(detector):
 
 
 def test_a_detector_of_ones_own_is_called_once():
-    class Own:
-        name = description = "own"
-        min_score = 0.0
-        calls = 0
-
-        def __call__(self, image_rgb, *, longest_side, min_score=None):
-            self.calls += 1
-            return (Detection((0, 0, 90, 90), None, 0.5), Detection((0, 0, 20, 20), None, 0.4))
-
-    own = Own()
+    found = Detection((0, 0, 90, 90), None, 0.5), Detection((0, 0, 20, 20), None, 0.4)
+    own = mock.Mock(spec=["min_score"], min_score=0.0, return_value=found)
     assert len(find_faces(own, np.zeros((100, 100, 3), np.uint8))) == 2
-    assert own.calls == 1
+    assert own.call_count == 1
 
 
 def test_threads_get_the_faces_of_their_own_pictures(detector, astronaut):
@@ -164,52 +154,37 @@ def test_auto_takes_yunet_where_it_is_at_hand(detector, monkeypatch):
     assert make_detector("auto").name == detector.name
 
 
-@pytest.mark.parametrize(("name", "words"), [("retina", "centerface"), ("centerface:x.onnx", "only yunet")])
-def test_unknown_names(name, words):
-    with pytest.raises(EmodetError, match=words):
-        make_detector(name)
-
-
-def test_weights_that_are_not_there_or_not_right(tmp_path, monkeypatch):
-    with pytest.raises(EmodetError, match="no such file"):
-        make_detector(f"yunet:{tmp_path / 'none.onnx'}")
-    wrong = tmp_path / "wrong.onnx"
-    wrong.write_bytes(b"not weights")
-    level = cv2.utils.logging.getLogLevel()
-    with pytest.raises(EmodetError, match="cannot load"):
-        make_detector(f"yunet:{wrong}")
-    assert cv2.utils.logging.getLogLevel() == level
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        *(("retina", "centerface"), ("centerface:x.onnx", "only yunet")),
+        *(("yunet:{tmp}/none.onnx", "no such file"), ("yunet:{tmp}/wrong.onnx", "cannot load")),
+        *(("auto", "EMODET_YUNET"), ("yunet", "EMODET_YUNET")),  # named, it is not passed over in silence
+    ],
+)
+def test_unknown_names_and_weights_that_are_not_there_or_not_right(name, words, tmp_path, monkeypatch):
+    (tmp_path / "wrong.onnx").write_bytes(b"not weights")
     monkeypatch.setenv("EMODET_YUNET", str(tmp_path / "none.onnx"))
-    for name in ("auto", "yunet"):  # what was asked for by name is not passed over in silence
-        with pytest.raises(EmodetError, match="EMODET_YUNET"):
-            make_detector(name)
+    level = cv2.utils.logging.getLogLevel()
+    with pytest.raises(EmodetError, match=words):
+        make_detector(name.format(tmp=tmp_path))
+    assert cv2.utils.logging.getLogLevel() == level
 
 
 def test_a_download_is_checked_kept_and_not_repeated(monkeypatch):
-    asked = []
-
-    def answer(url, timeout):
-        asked.append(url)
-        return io.BytesIO(b"weights")
-
-    monkeypatch.setattr(urllib.request, "urlopen", answer)
+    asked = mock.Mock(side_effect=lambda url, timeout: io.BytesIO(b"weights"))
+    monkeypatch.setattr(urllib.request, "urlopen", asked)
     with pytest.raises(EmodetError, match="SHA-256"):
         yunet.weights()
     assert yunet.installed_weights() is None
-
     monkeypatch.setattr(yunet, "SHA256", hashlib.sha256(b"weights").hexdigest())
     path = yunet.weights()
     assert path.read_bytes() == b"weights"
     assert yunet.weights() == path
-    assert len(asked) == 2
+    assert asked.call_count == 2
     path.write_bytes(b"damaged")
     assert yunet.installed_weights() is None
-
-
-def test_offline_the_message_says_what_to_do(monkeypatch):
-    def offline(url, timeout):
-        raise OSError("no route to host")
-
-    monkeypatch.setattr(urllib.request, "urlopen", offline)
+    # Offline the message says what to do.
+    asked.side_effect = OSError("no route to host")
     with pytest.raises(EmodetError, match=r"no route.*EMODET_YUNET.*centerface"):
         make_detector("yunet")

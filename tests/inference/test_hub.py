@@ -77,14 +77,11 @@ def test_folders_are_neither_mixed_up_nor_overwritten(tmp_path):
         from_pretrained(folder, revision="v1")
 
 
-def test_only_model_files_are_uploaded(hub, tmp_path):
+def test_only_model_files_are_uploaded_and_a_failed_upload_is_reported(hub, tmp_path):
     (tmp_path / "net.onnx").write_bytes(b"no model")
     with pytest.raises(EmodetError, match=r"net\.onnx"):
         push_to_hub(tmp_path / "net.onnx", "me/faces", token="secret")
     assert not hub.exists()
-
-
-def test_a_failed_upload_is_reported(hub):
     push_to_hub("int8", "me/faces", private=True, token="secret")
     with pytest.raises(EmodetError, match=r"repo_id=me/faces: the upload failed .*hf auth login"):
         push_to_hub("int8", "me/faces", private=True, token="secret")  # this hub makes a repository once

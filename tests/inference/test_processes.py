@@ -1,5 +1,6 @@
 """Many inputs in several processes: lists and Parquet, runs that are killed and resumed, worker processes that die."""
 
+import functools
 import json
 import os
 import signal
@@ -7,9 +8,12 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
+from made_commands import wait_for
+from made_files import json_lines, put_text
 from made_videos import moving_face, write_video
 from PIL import Image
 
@@ -20,7 +24,6 @@ from emodet.inference.detectors import WholePicture
 from emodet.inference.processes import recognise_in_processes
 from emodet.inference.recognizer import Recognizer
 from emodet.inference.sources import find_sources
-from emodet.predict import main
 
 DEADLY = 250  # brightness of a picture that ends the process of `Fragile`
 
@@ -41,41 +44,33 @@ def pictures(tmp_path_factory):
 
 
 @pytest.fixture
-def predict(model_path, capsys):
-    def run(*arguments):
-        status = main([*map(str, arguments), "--model", str(model_path), "--detector", "none"])
-        return (status, *capsys.readouterr())
-
-    return run
+def predict(predict):
+    return functools.partial(predict, detector="none")
 
 
 def rows_of(folder):
-    return sorted(map(json.loads, (folder / "faces.jsonl").read_text().splitlines()), key=lambda row: row["source"])
+    return sorted(json_lines((folder / "faces.jsonl").read_text()), key=lambda row: row["source"])
 
 
 def labels(folder):
     return [(row["source"], row["emotion"]) for row in rows_of(folder)]
 
 
-def paths_file(folder, paths):
-    file = folder / "paths.txt"
-    file.write_text("".join(f"{path}\n" for path in paths))
-    return file
-
-
 @pytest.mark.skipif(not os.path.exists("/dev/fd"), reason="pipes have no path here")  # noqa: PTH110
-def test_a_list_in_a_pipe_is_read_once(predict):
+def test_a_list_in_a_pipe_is_read_once_and_pictures_in_one_need_one_process(predict, pictures):
     read, write = os.pipe()
     with os.fdopen(write, "w") as lines, ThreadPoolExecutor(1) as pool:
         pool.submit(lambda: (lines.writelines(f"missing/{number:060}.jpg\n" for number in range(5000)), lines.close()))
         assert "0 of 5000 inputs done" in predict(f"@/dev/fd/{read}", "--workers", "2")[2]
     os.close(read)
+    status, _, err = predict(pictures / "00.png", "-", "--workers", "2", "--rows", "jsonl")
+    assert (status, "--workers 1" in err) == (2, True)
 
 
 @pytest.mark.slow
 def test_a_list_with_missing_files_gives_the_rows_of_one_process(predict, pictures, tmp_path):
     names = sorted(pictures.iterdir())
-    file = paths_file(tmp_path, [*names[:20], "missing.jpg", *names[20:], names[0], ""])
+    file = put_text(tmp_path / "paths.txt", *map(str, [*names[:20], "missing.jpg", *names[20:], names[0], ""]))
     assert predict(pictures, "--output", tmp_path / "one")[0] == 0
     status, _, err = predict(f"@{file}", "--output", tmp_path / "two", "--workers", "2")
     assert status == 1
@@ -107,7 +102,12 @@ def test_a_resumed_run_drops_what_is_half_written_and_refuses_other_settings(pre
     assert status == 2
     assert "min_confidence=0.5" in err
     assert len((found / "faces.csv").read_text().splitlines()) == 41
-    (found / "progress.jsonl").unlink()
+    # Stopped before its first row it begins again.
+    progress = found / "progress.jsonl"
+    progress.write_text(progress.read_text().splitlines(keepends=True)[0])
+    assert predict(pictures, "--output", found, "--rows", "csv", "--resume")[0] == 0
+    assert (found / "faces.csv").read_text().splitlines() == lines
+    progress.unlink()
     status, _, err = predict(pictures, "--output", found, "--rows", "csv", "--resume")
     assert (status, "progress.jsonl" in err) == (2, True)
 
@@ -122,16 +122,6 @@ def test_a_run_of_one_process_can_be_resumed_but_not_as_another_kind_of_rows(pre
     (found / "faces.csv").write_text("rows of somebody else\n")
     status, _, err = predict(f"{pictures}/1*", "--output", found, "--resume", "--rows", "csv")
     assert (status, "rows=csv" in err) == (2, True)
-
-
-def test_a_run_that_was_stopped_before_its_first_row_begins_again(predict, pictures, tmp_path):
-    arguments = (pictures / "00.png", "--output", tmp_path, "--rows", "csv")
-    assert predict(*arguments)[0] == 0
-    whole = (tmp_path / "faces.csv").read_text()
-    progress = tmp_path / "progress.jsonl"
-    progress.write_text(progress.read_text().splitlines(keepends=True)[0])
-    assert predict(*arguments, "--resume")[0] == 0
-    assert (tmp_path / "faces.csv").read_text() == whole
 
 
 def test_parquet_columns_of_paths_and_of_images(predict, pictures, tmp_path):
@@ -169,9 +159,9 @@ def test_worker_processes_read_the_images_of_a_table_themselves(predict, picture
     assert len(rows_of(tmp_path / "two")) == 40
 
 
-def test_pipes_and_cameras_are_refused_in_several_processes(predict, pictures):
-    status, _, err = predict(pictures / "00.png", "-", "--workers", "2", "--rows", "jsonl")
-    assert (status, "--workers 1" in err) == (2, True)
+def in_two_processes(source, model_path, found):
+    command = [sys.executable, "-m", "emodet.predict", str(source), "--model", str(model_path), "--detector", "none"]
+    return [*command, "--output", str(found), "--workers", "2", "--resume"]
 
 
 @pytest.mark.slow
@@ -180,33 +170,21 @@ def test_a_killed_run_is_resumed(model_path, pictures, tmp_path):
     for number in range(400):
         names.append(tmp_path / f"{number}.png")
         names[-1].write_bytes((pictures / f"{number % 40:02}.png").read_bytes())
-    file, found = paths_file(tmp_path, names), tmp_path / "found"
-    command = [sys.executable, "-m", "emodet.predict", f"@{file}", "--model", str(model_path), "--detector", "none"]
-    command += ["--output", str(found), "--workers", "2", "--resume"]
+    file, found = put_text(tmp_path / "paths.txt", *map(str, names)), tmp_path / "found"
+    command = in_two_processes(f"@{file}", model_path, found)
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True)
-    while not (found / "progress.jsonl").exists() or (found / "progress.jsonl").read_text().count("\n") < 3:
-        time.sleep(0.01)
+    progress = found / "progress.jsonl"
+    wait_for(lambda: progress.exists() and progress.read_text().count("\n") >= 3)
     children = subprocess.run(["ps", "-o", "pid=", "-g", str(process.pid)], capture_output=True, text=True).stdout
     process.kill()
     process.wait()
-    done = (found / "progress.jsonl").read_text().count('"size"')
-    waited = time.monotonic() + 20
-    while any(running(int(child)) for child in children.split()) and time.monotonic() < waited:
-        time.sleep(0.1)
-    assert not any(running(int(child)) for child in children.split())  # none is left behind
+    done = progress.read_text().count('"size"')
+    wait_for(lambda: not any(Path(f"/proc/{child}").exists() for child in children.split()), 20)
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     earlier = int(result.stderr.partition("resumed: ")[2].partition(" ")[0])
     assert earlier >= 16 * done > 0
     assert [row["source"] for row in rows_of(found)] == sorted(map(str, names))
-
-
-def running(process):
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    return True
 
 
 @pytest.mark.slow
@@ -232,8 +210,7 @@ def test_a_folder_of_videos_has_a_process_for_each_and_stops_at_once(model_path,
     for name in "abc":
         write_video(tmp_path / f"{name}.avi", frames)
     found = tmp_path / "found"
-    command = [sys.executable, "-m", "emodet.predict", str(tmp_path), "--model", str(model_path), "--detector", "none"]
-    command += ["--output", str(found), "--workers", "2", "--resume", "--annotate"]
+    command = [*in_two_processes(tmp_path, model_path, found), "--annotate"]
     assert subprocess.run(command, check=False).returncode == 0
     assert len(rows_of(found)) == 60
     assert len(list(found.glob("*.timeline.png"))) == 3

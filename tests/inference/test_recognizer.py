@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from made_files import web_server
 from made_videos import moving_face, write_video
-from model_stub import SIZE, graph, info
+from model_stub import SIZE, write_stub
 from PIL import Image
 
 import emodet
@@ -25,7 +25,7 @@ from emodet.inference.overlay import annotate, colour_of
 from emodet.inference.recognizer import BALANCE
 from emodet.inference.rows import row_columns
 from emodet.inference.tracking import Smoothing
-from emodet.modelfile import read_model_file, write_model_file
+from emodet.modelfile import read_model_file
 from emodet.palette import EMOTION_COLOURS, class_colours
 from emodet.preprocessing import Preprocessing
 
@@ -74,30 +74,36 @@ def test_an_address_without_a_picture(recognizer, server, address):
         recognizer(server + address)
 
 
-def test_a_result_is_a_tuple_of_faces(result, recognizer):
+def test_a_result_is_a_tuple_of_faces_that_describe_themselves(result, recognizer, model_path, astronaut):
     (face,) = result
     assert isinstance(result, Result)
-    assert len(result) == 1
+    assert isinstance(face, Face)
     assert result[0] is face
     for size in (1, 64):
         assert recognizer(np.zeros((size, size, 3), np.uint8)) == recognizer.crops([]) == ()
     again = pickle.loads(pickle.dumps(result))
     assert again == result
     assert np.array_equal(again.image_rgb, result.image_rgb)
-
-
-def test_a_face_describes_itself(result):
-    (face,) = result
-    assert isinstance(face, Face)
     assert len(repr(face)) < 80
     assert face.emotion in repr(face)
     assert repr(face) in repr(result)
     names = [name for name, _ in face.top(3)]
     assert (len(names), names[0]) == (3, face.most_probable)
     assert result.to_dicts() == [face.to_dict()]
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        face.emotion = "other"
+    assert dataclasses.asdict(face)["emotion"] == face.emotion
+    assert len({face, face}) == 1
+    # Its answer is the model file's for the crop around it.
+    assert list(face.probabilities) == list(EMOTIONS)
+    assert face.confidence == max(face.probabilities.values()) == face.probabilities[face.emotion]
+    assert (face.valence, face.arousal, face.track_id) == (None, None, None)
+    model = read_model_file(model_path)
+    crop = model.info.preprocessing.crop(astronaut, face.box, face.landmarks)
+    np.testing.assert_allclose(list(face.probabilities.values()), model.probabilities(crop[None])[0], atol=1e-5)
 
 
-def test_draw_save_and_notebook(result, tmp_path, astronaut):
+def test_draw_save_show_and_notebook(result, tmp_path, astronaut, monkeypatch):
     drawn = result.draw()
     assert drawn.shape == astronaut.shape
     assert (drawn != astronaut).any()
@@ -109,16 +115,13 @@ def test_draw_save_and_notebook(result, tmp_path, astronaut):
         assert np.array_equal(np.asarray(picture), drawn)
     with pytest.raises(EmodetError, match=r"out\.tga.*\.png"):
         result.save(tmp_path / "out.tga")
-
-
-def test_show_opens_the_viewer(result, monkeypatch):
     shown = []
     monkeypatch.setattr(Image.Image, "show", lambda picture, title=None: shown.append(picture.size))
     result.show()
     assert shown == [result.image_rgb.shape[1::-1]]
 
 
-def test_a_table_has_the_columns_of_the_command(recognizer, result):
+def test_a_table_has_the_columns_of_the_command_and_needs_pandas(recognizer, result, monkeypatch):
     pandas = pytest.importorskip("pandas")
     table = result.to_dataframe()
     assert len(table) == 1
@@ -126,9 +129,6 @@ def test_a_table_has_the_columns_of_the_command(recognizer, result):
     empty = recognizer(np.zeros((64, 64, 3), np.uint8)).to_dataframe()
     assert list(empty.columns) == list(table.columns)
     assert len(pandas.concat([table, table])) == 2
-
-
-def test_without_pandas_the_message_says_what_to_do(result, monkeypatch):
     monkeypatch.setitem(sys.modules, "pandas", None)
     with pytest.raises(EmodetError, match=r"pandas.*to_dicts"):
         result.to_dataframe()
@@ -198,22 +198,6 @@ class Counting:
         return self.inner(image_rgb, longest_side=longest_side, min_score=min_score)
 
 
-def test_one_face_of_the_astronaut(recognizer, astronaut, model_path):
-    (face,) = recognizer(astronaut)
-    assert face.emotion in EMOTIONS
-    assert list(face.probabilities) == list(EMOTIONS)
-    assert sum(face.probabilities.values()) == pytest.approx(1, abs=1e-5)
-    assert face.confidence == max(face.probabilities.values()) == face.probabilities[face.emotion]
-    assert (face.valence, face.arousal, face.track_id) == (None, None, None)
-    with pytest.raises(dataclasses.FrozenInstanceError):
-        face.emotion = "other"
-    assert dataclasses.asdict(face)["emotion"] == face.emotion
-    assert len({face, face}) == 1
-    model = read_model_file(model_path)
-    crop = model.info.preprocessing.crop(astronaut, face.box, face.landmarks)
-    np.testing.assert_allclose(list(face.probabilities.values()), model.probabilities(crop[None])[0], atol=1e-5)
-
-
 def test_crops_of_any_size_are_whole_pictures(recognizer, astronaut):
     cut = astronaut[50:190, 150:300]
     faces = recognizer.crops([cut, cut[:50, :40], np.zeros((1, 1, 3), dtype=np.uint8)])
@@ -225,42 +209,48 @@ def test_crops_of_any_size_are_whole_pictures(recognizer, astronaut):
     assert batch[0] == batch[1] == faces[0]
 
 
+class Fixed:
+    """Finds three squares, whatever the picture."""
+
+    name = description = "fixed"
+    min_score = 0.0
+
+    def __call__(self, image_rgb, *, longest_side, min_score=None):
+        return tuple(Detection((0, 0, side, side), None, score) for side, score in ((20, 0.9), (50, 0.8), (90, 0.7)))
+
+
 def test_the_largest_faces_are_kept(model_path, astronaut):
-    class Fixed:
-        name = description = "fixed"
-        min_score = 0.0
-
-        def __call__(self, image_rgb, *, longest_side, min_score=None):
-            return tuple(
-                Detection((0, 0, side, side), None, score) for side, score in ((20, 0.9), (50, 0.8), (90, 0.7))
-            )
-
     faces = Recognizer(model_path, detector=Fixed(), max_faces=2)(astronaut)
     assert [face.box[2] for face in faces] == [50, 90]
 
 
-def test_arguments_out_of_range(recognizer, model_path):
-    with pytest.raises(EmodetError, match="max_faces=0"):
-        Recognizer(model_path, detector="none", max_faces=0)
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("max_faces", 0), ("prior", "balanced"), ("prior", "uniform")),
+        *(("min_confidence", "auto"), ("min_confidence", "high")),
+    ],
+)
+def test_arguments_that_this_model_file_or_any_refuses(model_path, name, value):
+    with pytest.raises(EmodetError, match=f"{name}=.*{value}"):
+        Recognizer(model_path, detector="none", **{name: value})
+
+
+def test_a_stream_refuses_rates_of_zero(recognizer):
     for values in ({"frame_rate": 0}, {"detect_every": 0}):
-        with pytest.raises(EmodetError):
+        with pytest.raises(EmodetError, match="=0"):
             next(recognizer.stream([], **values), None)
 
 
-def test_valence_and_arousal_also_of_a_stream(tmp_path, astronaut):
-    outputs = ("probabilities", "valence_arousal")
-    path = write_model_file(graph(valence_arousal=True), info(outputs=outputs), tmp_path / "both.onnx")
+def test_valence_arousal_and_classes_are_returned_by_name_whatever_the_files_order(tmp_path, astronaut, model_path):
+    path = write_stub(tmp_path / "both.onnx", valence_arousal=True)
     recognizer = Recognizer(path, detector="none")
     ((followed,), (face,)) = next(recognizer.stream([astronaut])), recognizer(astronaut)
     assert (followed.valence, followed.arousal) == pytest.approx((face.valence, face.arousal))
     assert recognizer.model.run(np.zeros((0, SIZE, SIZE, 3), dtype=np.uint8))[1].shape == (0, 2)
-
-
-def test_classes_are_returned_by_name_whatever_the_files_order(tmp_path, astronaut):
-    straight = write_model_file(graph(), info(), tmp_path / "straight.onnx")
     order = tuple(reversed(EMOTIONS))
-    other = write_model_file(graph(), info(class_names=order), tmp_path / "other.onnx")
-    (one,), (two,) = (Recognizer(path, detector="none")(astronaut) for path in (straight, other))
+    other = write_stub(tmp_path / "other.onnx", class_names=order)
+    (one,), (two,) = (Recognizer(path, detector="none")(astronaut) for path in (model_path, other))
     assert one.emotion == EMOTIONS[order.index(two.emotion)]
 
 
@@ -271,7 +261,7 @@ def test_a_stream_follows_a_face_and_detects_only_now_and_then(model_path, astro
     results = list(recognizer.stream(frames, detect_every=5))
     assert [[face.track_id for face in faces] for faces in results] == [[1]] * 20
     assert detector.calls == 4
-    found = [make_detector("centerface", threads=1)(frame, longest_side=480)[0].box for frame in frames]
+    found = [detector.inner(frame, longest_side=480)[0].box for frame in frames]
     np.testing.assert_allclose([faces[0].box for faces in results], found, atol=6)
 
 
@@ -297,15 +287,11 @@ def test_whole_pictures_as_a_stream_are_one_track_and_smoothed(model_path):
 
 def test_the_heat_map_shows_where_the_answer_comes_from(tmp_path):
     """The stub looks at the mean colour: what carries the colour must be hot."""
-    preprocessing = Preprocessing(size=SIZE)
-    path = write_model_file(graph(), info(preprocessing=preprocessing), tmp_path / "stub.onnx")
-    model = read_model_file(path)
+    model = read_model_file(write_stub(tmp_path / "stub.onnx", preprocessing=Preprocessing(size=SIZE)))
     crop = np.zeros((SIZE, SIZE, 3), dtype=np.uint8)
     crop[4:12, 20:28] = (255, 0, 0)
-    name = EMOTIONS[
-        int(np.argmax(model.probabilities(crop[None])[0] - model.probabilities(np.zeros_like(crop)[None])[0]))
-    ]
-    heat = occlusion_map(model, crop, name)
+    answer, blank = (model.probabilities(each[None])[0] for each in (crop, np.zeros_like(crop)))
+    heat = occlusion_map(model, crop, EMOTIONS[int(np.argmax(answer - blank))])
     assert heat.shape == (SIZE, SIZE)
     y, x = np.unravel_index(np.argmax(heat), heat.shape)
     assert 2 <= y <= 14
@@ -314,52 +300,27 @@ def test_the_heat_map_shows_where_the_answer_comes_from(tmp_path):
         occlusion_map(model, crop, "sad")
 
 
-# Choices that change answers, not the model: the prior and the least confidence.
-
 SHARES = (0.4, 0.3, 0.1, 0.1, 0.04, 0.02, 0.03, 0.01)
 
 
-@pytest.fixture(scope="module")
-def with_shares(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("choices")
-    return write_model_file(graph(sharpness=3.0), info(class_shares=SHARES, min_confidence=0.6), folder / "stub.onnx")
-
-
-@pytest.fixture(scope="module")
-def four_crops():
-    return np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), dtype=np.uint8)
-
-
-def test_a_balanced_prior_favours_rare_classes_by_a_known_amount(with_shares, four_crops):
+def test_a_balanced_prior_favours_rare_classes_by_a_known_amount(tmp_path):
+    path = write_stub(tmp_path / "stub.onnx", sharpness=3.0, class_shares=SHARES, min_confidence=0.6)
+    crops = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), dtype=np.uint8)
     trained, balanced = (
-        Recognizer(with_shares, detector="none", prior=each, min_confidence=0).crops(four_crops)
-        for each in ("trained", "balanced")
+        Recognizer(path, detector="none", prior=each, min_confidence=0).crops(crops) for each in ("trained", "balanced")
     )
     for one, other in zip(trained, balanced, strict=True):
         expected = np.array(list(one.probabilities.values())) / np.array(SHARES) ** BALANCE
         np.testing.assert_allclose(list(other.probabilities.values()), expected / expected.sum(), rtol=1e-4)
         assert other.probabilities[other.emotion] == other.confidence
+    assert Recognizer(path, detector="none", min_confidence="auto").min_confidence == 0.6
 
-
-def test_the_model_file_s_own_least_confidence(with_shares):
-    assert Recognizer(with_shares, detector="none", min_confidence="auto").min_confidence == 0.6
-
-
-def test_a_model_file_that_does_not_know_them(model_path):
-    for wrong in ({"prior": "balanced"}, {"min_confidence": "auto"}, {"prior": "uniform"}, {"min_confidence": "high"}):
-        ((name, value),) = wrong.items()
-        with pytest.raises(EmodetError, match=f"{name}=.*{value}"):
-            Recognizer(model_path, detector="none", **wrong)
-
-
-# A model file with classes of one's own: in the recognizer, the overlay and the rows.
 
 OWN = ("bored", "engaged", "happy")
 
 
-def test_they_have_names_colours_and_columns(tmp_path):
-    path = write_model_file(graph(len(OWN)), info(class_names=OWN), tmp_path / "own.onnx")
-    recognizer = Recognizer(path, detector="none", threads=1)
+def test_classes_of_ones_own_have_names_colours_and_columns(tmp_path):
+    recognizer = Recognizer(write_stub(tmp_path / "own.onnx", class_names=OWN), detector="none", threads=1)
     picture = np.full((SIZE * 8, SIZE * 8, 3), (200, 40, 90), dtype=np.uint8)
     (face,) = recognizer(picture)
     assert tuple(face.probabilities) == OWN
@@ -367,9 +328,7 @@ def test_they_have_names_colours_and_columns(tmp_path):
     shown = {tuple(colour) for colour in annotate(picture, [face]).reshape(-1, 3).tolist()}
     assert colour_of(face.emotion, OWN) in shown
     assert row_columns(OWN)[15:18] == ["p_bored", "p_engaged", "p_happy"]
-
-
-def test_own_classes_have_colours_of_their_own_and_an_emotion_keeps_its():
+    # Colours of their own, and an emotion keeps its.
     colours = class_colours(OWN)
     assert len(set(colours)) == 3
     assert colours[2] == EMOTION_COLOURS["happiness"]

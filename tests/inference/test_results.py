@@ -1,4 +1,5 @@
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -32,7 +33,7 @@ def written(kind, path, times=1):
     return path
 
 
-def test_parquet_and_csv_say_the_same(tmp_path):
+def test_parquet_and_csv_say_the_same(tmp_path, monkeypatch):
     parquet = pytest.importorskip("pyarrow.parquet")
     file = parquet.ParquetFile(written("parquet", tmp_path / "faces.parquet", times=3000))
     assert file.metadata.num_row_groups == 2
@@ -44,10 +45,7 @@ def test_parquet_and_csv_say_the_same(tmp_path):
     assert (rows[0]["time_s"], rows[0]["track_id"], rows[1]["track_id"]) == ("", "", "7")
     assert table["track_id"].to_pylist()[-2:] == [None, 7]
     assert table["p_anger"].to_pylist()[-2:] == [0.15, 0.7]
-
-
-def test_pyarrow_missing_names_the_extra(tmp_path, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(EmodetError, match=r"emodet\[parquet\]"):
         RowWriter("parquet", tmp_path / "faces.parquet", NAMES)
 
@@ -83,16 +81,13 @@ def test_hidden_faces_have_six_by_six_colours_at_most_and_the_rest_is_untouched(
     assert not np.array_equal(hidden[55, 95], picture[55, 95])  # its surroundings too
 
 
-def test_small_pictures_are_enlarged_with_their_faces():
+def test_small_pictures_are_enlarged_and_a_strip_has_an_even_width():
     picture = draw(np.zeros((48, 48, 3), dtype=np.uint8), [face(box=(4, 4, 40, 40))], enlarge=True)
     assert picture.shape == (480, 480, 3)
     assert tuple(picture[200, 40]) == colour_of("happiness")
     hidden = draw(noise((48, 48, 3)), [], hidden=[(12, 12, 36, 36)], enlarge=True)
     assert len(np.unique(hidden[120:360, 120:360].reshape(-1, 3), axis=0)) <= 36
     assert draw(noise((500, 20, 3)), [], enlarge=True).shape == (500, 20, 3)
-
-
-def test_a_strip_has_an_even_width_and_no_maps_leave_it_empty():
     drawn = draw(noise(), [face()], maps=())
     assert drawn.shape == (200, 300 + strip_width(200), 3)
     assert strip_width(200) % 2 == 0
@@ -124,7 +119,7 @@ def test_a_timeline_of_hours_and_crowds_stays_small_and_keeps_the_longest():
     assert Timeline(NAMES).draw("nothing").ndim == 3
 
 
-def test_latencies_and_rates():
+def test_rates_coverage_and_failures_in_the_summary():
     meter = Meter()
     assert (meter.frame_rate, meter.latency_ms(50)) == (0, 0)
     for latency in range(1, 101):
@@ -132,9 +127,6 @@ def test_latencies_and_rates():
     assert meter.latency_ms(50) == pytest.approx(50.5)
     assert meter.latency_ms(95) == pytest.approx(95.05)
     assert meter.frames == 100
-
-
-def test_coverage_and_failures_in_the_summary():
     summary = Summary(min_confidence=0.5)
     good = SourceSummary("a.jpg")
     good.add([face(), face(), face(UNCERTAIN, confidence=0.4)])

@@ -2,6 +2,7 @@ import os
 from pathlib import PurePath
 
 import pytest
+from made_files import put
 
 from emodet.inference.sources import find_sources as find
 from emodet.inference.sources import hide_password, is_video
@@ -17,13 +18,11 @@ def find_sources(named, **options):
 def tree(tmp_path):
     names = ("b.JPG", "a.png", "sub/a.png", "sub/clip.mp4", "notes.txt", ".hidden/x.png", ".y.png", "sub/z.HEIC")
     for name in (*names, "a.annotated.jpg", "sub/clip.timeline.png"):
-        file = tmp_path / name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(b"x")
+        put(tmp_path / name, b"x")
     return tmp_path
 
 
-def test_a_folder_is_all_images_and_videos_below_it_in_order(tree):
+def test_a_folder_is_all_images_and_videos_below_it_in_order_and_links_are_followed_once(tree, tmp_path_factory):
     found = find_sources([str(tree)])
     assert [(each.kind, str(each.stem)) for each in found.sources] == [
         ("image", "a"),
@@ -35,9 +34,6 @@ def test_a_folder_is_all_images_and_videos_below_it_in_order(tree):
     named = {PurePath(name).name for names in found.skipped.values() for name in names}
     assert named == {"notes.txt", ".hidden", ".y.png", "a.annotated.jpg", "clip.timeline.png"}
     assert len(found.skipped) == 3
-
-
-def test_links_to_folders_are_followed_once(tree, tmp_path_factory):
     album = tmp_path_factory.mktemp("album")
     (album / "2024").symlink_to(tree / "sub", target_is_directory=True)
     (tree / "sub" / "loop").symlink_to(album, target_is_directory=True)
@@ -88,7 +84,7 @@ def test_cameras_streams_and_standard_input(tmp_path, monkeypatch):
     assert find_sources(["0"]).sources[0].error
 
 
-def test_what_cannot_be_read_stays_in_its_place(tree):
+def test_what_cannot_be_read_stays_in_its_place_and_is_named(tree, tmp_path):
     (tree / "empty").mkdir()
     (tree / "endless").write_text("x" * 20_000)
     named = ["nothing.jpg", str(tree / "a.png"), str(tree / "*.gif"), str(tree / "empty"), f"@{tree / 'endless'}"]
@@ -96,6 +92,11 @@ def test_what_cannot_be_read_stays_in_its_place(tree):
     assert [each.error is None for each in found] == [False, True, False, False, False]
     for each, name in zip(found, ["nothing.jpg", "a.png", "*.gif", "empty", "endless"], strict=True):
         assert name in (each.error or each.name)
+    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    not_utf8 = pyarrow.array([b"\x80"]).view(pyarrow.string())
+    parquet.write_table(pyarrow.table({"path": not_utf8}), tmp_path / "f.parquet")
+    (source,) = find_sources([str(tmp_path / "f.parquet")]).sources
+    assert "f.parquet" in source.error
 
 
 @pytest.mark.parametrize(
@@ -115,11 +116,3 @@ def test_a_file_without_a_known_suffix_is_known_by_its_first_bytes(tmp_path, sta
     file.write_bytes(start)
     assert is_video(start) == video
     assert find_sources([str(file)]).sources[0].kind == ("video" if video else "image")
-
-
-def test_a_column_of_paths_that_is_damaged_is_named(tmp_path):
-    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
-    not_utf8 = pyarrow.array([b"\x80"]).view(pyarrow.string())
-    parquet.write_table(pyarrow.table({"path": not_utf8}), tmp_path / "f.parquet")
-    (source,) = find_sources([str(tmp_path / "f.parquet")]).sources
-    assert "f.parquet" in source.error

@@ -20,12 +20,15 @@ def numbers(tracks):
     return [track.number for track in tracks]
 
 
-def test_two_that_cross_are_told_apart_by_where_they_were_last():
+def test_two_that_cross_are_told_apart_and_landmarks_help_but_are_not_needed():
     tracker = Tracker()
     for step in range(21):
         time_s = step / 25
         left_to_right, right_to_left = face(10 * step, 0), face(200 - 10 * step, 130)
         assert numbers(tracker.update([right_to_left, left_to_right], time_s)) == [1, 2]
+    assert affinity(face(0, 0), face(20, 0)) > affinity(face(0, 0), face(60, 0)) > affinity(face(0, 0), face(150, 0))
+    assert affinity(face(0, 0, landmarks=False), face(0, 0)) == 1
+    assert affinity(face(0, 0), face(0, 0)) == 1
 
 
 def test_a_short_gap_keeps_the_number_and_a_long_one_does_not():
@@ -38,38 +41,23 @@ def test_a_short_gap_keeps_the_number_and_a_long_one_does_not():
     assert numbers(tracker.update([face(5, 0)], 2.5)) == [2]
 
 
-def test_landmarks_help_where_boxes_hardly_overlap_and_are_not_needed():
-    assert affinity(face(0, 0), face(20, 0)) > affinity(face(0, 0), face(60, 0)) > affinity(face(0, 0), face(150, 0))
-    assert affinity(face(0, 0, landmarks=False), face(0, 0)) == 1
-    assert affinity(face(0, 0), face(0, 0)) == 1
-
-
 def test_the_follower_moves_boxes_and_landmarks_with_the_picture(astronaut):
     frames = list(moving_face(astronaut, 8, step=(4, 2)))
     follower = Follower()
-    start = Detection(
-        (60.0, 35.0, 115.0, 105.0), ((72.0, 78.0), (96.0, 78.0), (84.0, 90.0), (74.0, 98.0), (94.0, 98.0)), 1.0
-    )
+    points = ((72.0, 78.0), (96.0, 78.0), (84.0, 90.0), (74.0, 98.0), (94.0, 98.0))
+    moved = start = Detection((60.0, 35.0, 115.0, 105.0), points, 1.0)
     follower.look(frames[0])
-    moved = start
+    assert follower.follow([start]) == [None]  # seen only once
     for frame in frames[1:]:
         follower.look(frame)
         (moved,) = follower.follow([moved])
     np.testing.assert_allclose(moved.box, np.array(start.box) + np.tile((28, 14), 2), atol=2)
     np.testing.assert_allclose(moved.landmarks, np.add(start.landmarks, (28, 14)), atol=2)
-
-
-def test_the_follower_loses_what_is_gone_and_what_it_never_saw(astronaut):
-    (frame,) = moving_face(astronaut, 1)
-    detection = Detection((60.0, 35.0, 115.0, 105.0), None, 1.0)
-    follower = Follower()
-    follower.look(frame)
-    assert follower.follow([detection]) == [None]
-    follower.look(np.full_like(frame, 120))
-    assert follower.follow([detection]) == [None]
-    follower.look(np.zeros((100, 90, 3), dtype=np.uint8))  # another size: a camera that came back
-    assert follower.follow([detection]) == [None]
-    assert follower.follow([]) in ([], [])
+    # Gone, and another size: a camera that came back.
+    for frame in (np.full_like(frames[0], 120), np.zeros((100, 90, 3), dtype=np.uint8)):
+        follower.look(frame)
+        assert follower.follow([moved]) == [None]
+    assert follower.follow([]) == []
 
 
 def test_smoothing_forgets_by_time_not_by_frames():
@@ -81,7 +69,7 @@ def test_smoothing_forgets_by_time_not_by_frames():
         assert mean[0] == pytest.approx(math.exp(-1), abs=1e-4)
 
 
-def test_labels_do_not_flicker_between_two_that_are_nearly_equal():
+def test_a_clear_change_is_shown_soon_and_nearly_equal_labels_do_not_flicker():
     noise = np.random.default_rng(0)
     plain, calm = (Smoother(setting, 0.0) for setting in (Smoothing(seconds=0), Smoothing(0.4, 0.1)))
     changes = {}
@@ -93,9 +81,6 @@ def test_labels_do_not_flicker_between_two_that_are_nearly_equal():
         changes[name] = int(np.count_nonzero(np.diff(shown)))
     assert changes["plain"] > 50
     assert changes["calm"] <= 1
-
-
-def test_a_clear_change_is_shown_within_half_a_second():
     smoother = Smoother(Smoothing(), 0.0)
     for step in range(25):
         smoother.update(np.array([0.9, 0.1], dtype=np.float32), 2, step / 25)
@@ -104,22 +89,26 @@ def test_a_clear_change_is_shown_within_half_a_second():
     assert 0 < shown.index(1) <= 12
 
 
-def test_off_means_every_frame_for_itself():
-    smoother = Smoother(Smoothing(seconds=0), 0.6)
-    for row, expected in (((0.9, 0.1), (0, True)), ((0.45, 0.55), (1, False)), ((0.39, 0.61), (1, True))):
-        mean, shown, certain = smoother.update(np.array(row, dtype=np.float32), 2, 0.0)
-        np.testing.assert_array_equal(mean, np.array(row, dtype=np.float32))
-        assert (shown, certain) == expected
-
-
-def test_uncertainty_does_not_flicker_either():
-    smoother = Smoother(Smoothing(seconds=1e-9, margin=0.1), 0.5)
-    confidences = (0.6, 0.49, 0.52, 0.55, 0.61, 0.52, 0.49)
-    certain = [
-        smoother.update(np.array([c, 1 - c - 0.2, 0.2], dtype=np.float32), 3, float(t))[2]
-        for t, c in enumerate(confidences)
-    ]
-    assert certain == [True, False, False, False, True, True, False]
+@pytest.mark.parametrize(
+    ("smoothing", "certain_from", "rows", "expected"),
+    [
+        # Off: every frame for itself.
+        (Smoothing(seconds=0), 0.6, [(0.9, 0.1), (0.45, 0.55), (0.39, 0.61)], [(0, True), (1, False), (1, True)]),
+        # Uncertainty does not flicker either.
+        (
+            Smoothing(seconds=1e-9, margin=0.1),
+            0.5,
+            [(c, 0.8 - c, 0.2) for c in (0.6, 0.49, 0.52, 0.55, 0.61, 0.52, 0.49)],
+            [(0, certain) for certain in (True, False, False, False, True, True, False)],
+        ),
+    ],
+)
+def test_without_smoothing_each_frame_has_its_own_answer(smoothing, certain_from, rows, expected):
+    smoother = Smoother(smoothing, certain_from)
+    for time_s, (row, answer) in enumerate(zip(np.array(rows, dtype=np.float32), expected, strict=True)):
+        mean, *shown = smoother.update(row, len(row), float(time_s))
+        np.testing.assert_array_equal(mean, row)
+        assert tuple(shown) == answer
 
 
 @pytest.mark.parametrize("values", [{"seconds": -1}, {"seconds": math.nan}, {"margin": 1}])

@@ -1,5 +1,6 @@
 """Videos are read as players show them, and written with every frame at its time and with sound."""
 
+import shutil
 from fractions import Fraction
 
 import av
@@ -85,11 +86,9 @@ def test_times_are_those_of_the_file_from_its_start(tmp_path, ending):
     assert error is None
     assert (len(frames), video.damaged) == (8, 0)
     assert [frame.time_s for frame in frames] == pytest.approx(VARIABLE, abs=0.03)
-
-
-def test_a_picture_that_begins_after_the_sound_keeps_its_delay(tmp_path):
-    path = write_video(tmp_path / "v.mkv", quadrants(4), sound="aac", sound_s=2, times_s=[0.5, 0.6, 0.7, 0.8])
-    assert [frame.time_s for frame in read(path)[1]] == pytest.approx([0.5, 0.6, 0.7, 0.8], abs=0.03)
+    if ending == "mkv":  # a picture that begins after the sound keeps its delay
+        write_video(path, quadrants(4), sound="aac", sound_s=2, times_s=VARIABLE[2:6])
+        assert [frame.time_s for frame in read(path)[1]] == pytest.approx(VARIABLE[2:6], abs=0.03)
 
 
 @pytest.mark.parametrize("share", [0.5, 0.7, 0.85])
@@ -115,27 +114,26 @@ def test_a_video_opens_no_other_file(tmp_path, video_path):
     """Playlists in any disguise, and names that FFmpeg would take for a protocol."""
     playlist = f"#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:2.4,\n{video_path}\n#EXT-X-ENDLIST\n"
     dash = f'<?xml version="1.0"?><MPD xmlns="urn:mpeg:dash:schema:mpd:2011"><BaseURL>{video_path}</BaseURL></MPD>'
+    shutil.copy(video_path, tmp_path)
     for data in (f"ffconcat version 1.0\nfile {video_path.name}\n", playlist, dash):
         for name in ("list.mp4", "list.m3u8", "list.ffconcat"):
             (tmp_path / name).write_text(data)
-            (tmp_path / video_path.name).write_bytes(video_path.read_bytes())
             with pytest.raises(EmodetError, match="not a video"):
                 VideoReader(tmp_path / name)
-    odd = tmp_path / "concat:a|b.avi"
-    odd.write_bytes(video_path.read_bytes())
-    assert len(list(VideoReader(odd))) == 24
+    assert len(list(VideoReader(shutil.copy(video_path, tmp_path / "concat:a|b.avi")))) == 24
 
 
 def test_files_that_are_no_videos(tmp_path):
-    for name, data, words in (("text.mp4", b"hello there", "not a video"), ("empty.mp4", b"", "empty")):
-        (tmp_path / name).write_bytes(data)
-        with pytest.raises(EmodetError, match=words):
-            VideoReader(tmp_path / name)
     with av.open(str(tmp_path / "sound.mp4"), "w") as container:
         container.add_stream("aac", rate=48_000)
         container.start_encoding()
-    with pytest.raises(EmodetError):
-        VideoReader(tmp_path / "sound.mp4")
+    (tmp_path / "text.mp4").write_text("hello there")
+    (tmp_path / "empty.mp4").touch()
+    for name, words in (("text.mp4", "not a video"), ("empty.mp4", "file is empty"), ("sound.mp4", "video track")):
+        with pytest.raises(EmodetError, match=words):
+            VideoReader(tmp_path / name)
+    with pytest.raises(EmodetError, match="could not be written"):
+        VideoWriter(tmp_path / "empty.mp4" / "v.mp4", size=(64, 48), frame_rate=10)
 
 
 @pytest.mark.parametrize("size", [(64, 48), (63, 47)])
@@ -181,9 +179,3 @@ def test_after_an_error_the_file_holds_what_was_written(tmp_path):
     found = tracks(tmp_path / "out.mp4")
     assert found["h264"][0] == 5
     assert found["aac"][1] == pytest.approx(0.4, abs=0.1)
-
-
-def test_a_video_that_cannot_be_written_says_why(tmp_path):
-    (tmp_path / "file").touch()
-    with pytest.raises(EmodetError, match="could not be written"):
-        VideoWriter(tmp_path / "file" / "v.mp4", size=(64, 48), frame_rate=10)

@@ -14,27 +14,12 @@ from emodet.models.nets import NETS, build_net
 
 RESIDUAL = "emodet.models.residual_cnn.ResidualCNN"
 
-OWN_NET = """
-from torch import nn
-class MyNet(nn.Module):
-    def __init__(self, num_classes, width=4):
-        super().__init__()
-        layers = nn.Conv2d(3, width, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, num_classes)
-        self.layers = nn.Sequential(*layers)
-    def forward(self, x):
-        return self.layers(x)
-def make_net(num_classes):
-    return MyNet(num_classes)
-"""
-
 
 @pytest.fixture
-def own_package(tmp_path, monkeypatch):
-    (tmp_path / "mylab_of_test.py").write_text(OWN_NET, encoding="utf-8")
-    monkeypatch.syspath_prepend(str(tmp_path))
+def own_package(monkeypatch):
     monkeypatch.setattr(building, "_trusted", set())
-    monkeypatch.delitem(sys.modules, "mylab_of_test", raising=False)
-    return "mylab_of_test"
+    monkeypatch.delitem(sys.modules, "own_classes", raising=False)
+    return "own_classes"
 
 
 def test_every_registered_net_maps_pictures_to_logits():
@@ -66,7 +51,7 @@ def test_nets_that_are_refused(net, message):
 
 
 def test_a_package_of_the_users_is_refused_until_it_is_trusted(own_package):
-    spec = {"_target_": f"{own_package}.MyNet", "width": 2}
+    spec = {"_target_": f"{own_package}.OwnNet", "width": 2}
     with pytest.raises(EmodetError, match=rf"trust=\[{own_package}\]"):
         build_net(spec, 3)
     assert own_package not in sys.modules
@@ -75,21 +60,18 @@ def test_a_package_of_the_users_is_refused_until_it_is_trusted(own_package):
     assert build_net({"_target_": f"{own_package}.make_net"}, 3)(torch.zeros(1, 3, 16, 16)).shape == (1, 3)
 
 
-def test_functions_of_emodet_are_accepted_for_what_they_return():
+def test_functions_of_emodet_are_accepted_for_what_they_return_and_objects_asked_for_again():
     scheduler = {"_target_": "emodet.models.optimization.cosine"}
     require_trusted(scheduler, (torch.optim.lr_scheduler.LRScheduler, dict), "config.yaml: scheduler")
     with pytest.raises(EmodetError, match=r"config\.yaml: scheduler\._target_=.*refused"):
         require_trusted(scheduler, nn.Module, "config.yaml: scheduler")
-
-
-def test_an_object_is_asked_for_again():
     stored = spec_of(nn.Linear(1, 1))
     assert stored == {"_object_": "torch.nn.modules.linear.Linear"}
     with pytest.raises(EmodetError, match=r"net: .*torch\.nn\.modules\.linear\.Linear.*net="):
         EmotionClassifier(stored, ["a", "b"])
 
 
-def test_nets_of_timm_by_their_name():
+def test_nets_of_timm_by_their_name_and_without_timm_the_extra_is_named(monkeypatch):
     pytest.importorskip("timm")
     for spec in ({"name": "timm/test_resnet"}, {"_target_": "emodet.models.nets.TimmNet", "model": "test_resnet"}):
         assert build_net({**spec, "in_chans": 3}, 7).eval()(torch.zeros(2, 3, 64, 64)).shape == (2, 7)
@@ -97,15 +79,12 @@ def test_nets_of_timm_by_their_name():
         build_net({"name": "timm/resnet18x"}, 8)
     with pytest.raises(EmodetError, match="no_such_argument"):
         build_net({"name": "timm/test_resnet", "no_such_argument": 1}, 8)
+    monkeypatch.setitem(sys.modules, "timm", None)
+    with pytest.raises(EmodetError, match=r"needs timm: pip install 'emodet\[timm\]'"):
+        build_net({"name": "timm/resnet18"}, 8)
 
 
 @pytest.mark.parametrize("key", ["checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir"])
 def test_arguments_of_timm_that_name_files_and_addresses_are_refused(key):
     with pytest.raises(EmodetError, match=rf"net\.{key}: .*init_from"):
         build_net({"name": "timm/resnet18", key: "elsewhere"}, 8)
-
-
-def test_without_timm_the_extra_is_named(monkeypatch):
-    monkeypatch.setitem(sys.modules, "timm", None)
-    with pytest.raises(EmodetError, match=r"needs timm: pip install 'emodet\[timm\]'"):
-        build_net({"name": "timm/resnet18"}, 8)

@@ -29,11 +29,15 @@ def test_the_loss_of_hard_labels_is_torchs(faces, classes, smoothing, weighted, 
     torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
 
 
-def test_balanced_class_weights_are_scikit_learns():
+def test_balanced_class_weights_are_scikit_learns_and_logits_shift_by_the_log_prior():
     utilities = pytest.importorskip("sklearn.utils.class_weight")
     labels = np.repeat(np.arange(4), [10, 3, 1, 6])
     expected = utilities.compute_class_weight("balanced", classes=np.arange(4), y=labels)
     assert balanced_class_weights([10, 3, 1, 6]) == pytest.approx(expected.tolist())
+    logits, emotion = made_logits(3)
+    adjusted = SoftCrossEntropy(logit_adjustment=1.5, class_counts=[50, 20, 15, 10, 5])
+    expected = F.cross_entropy(logits + 1.5 * torch.tensor([0.5, 0.2, 0.15, 0.1, 0.05]).log(), emotion)
+    torch.testing.assert_close(adjusted(logits, F.one_hot(emotion, 5).float()), expected)
 
 
 def made_logits(seed, faces=12, classes=5):
@@ -58,13 +62,6 @@ def test_the_focal_loss_has_a_gradient_where_the_prediction_is_certain(logit):
     logits = torch.tensor([[logit, 0.0, 0.0]], requires_grad=True)
     SoftCrossEntropy(focal_gamma=0.5, label_smoothing=0.1)(logits, torch.tensor([[1.0, 0, 0]])).backward()
     assert torch.isfinite(logits.grad).all()
-
-
-def test_logit_adjustment_shifts_by_the_log_prior():
-    logits, emotion = made_logits(3)
-    adjusted = SoftCrossEntropy(logit_adjustment=1.5, class_counts=[50, 20, 15, 10, 5])
-    expected = F.cross_entropy(logits + 1.5 * torch.tensor([0.5, 0.2, 0.15, 0.1, 0.05]).log(), emotion)
-    torch.testing.assert_close(adjusted(logits, F.one_hot(emotion, 5).float()), expected)
 
 
 @pytest.mark.parametrize(
@@ -119,12 +116,13 @@ def test_metrics_are_scikit_learns_and_the_reports(seed):
     np.testing.assert_array_equal(metrics.confusion[0].numpy(), sklearn.confusion_matrix(true, answered))
 
 
-def test_a_class_without_faces_is_in_no_mean():
+def test_a_class_without_faces_is_in_no_mean_and_what_is_computed_can_be_monitored():
     """As in the report; torchmetrics' own means count a class that was only answered as 0."""
     values = counted(torch.eye(3) * 9, torch.tensor([0, 1, 1]), names=["a", "b", "c"]).compute()
     assert float(values["balanced_accuracy"]) == pytest.approx(0.75)
     assert float(values["macro_f1"]) == pytest.approx((1 + 2 / 3) / 2)
     assert {"recall/a", "recall/b"} == {name for name in values if name.startswith("recall/")}
+    assert {f"val/{name}" for name in counted(*made_answers(5)).compute()} == set(monitored_names(EMOTIONS))
 
 
 def test_figures_do_not_depend_on_how_faces_are_shared_out():
@@ -139,10 +137,6 @@ def test_figures_do_not_depend_on_how_faces_are_shared_out():
             metrics.update(logits[part], emotion[part], *losses)
     assert one.compute() == other.compute()
     torch.testing.assert_close(one.compute()["loss"], loss(logits, F.one_hot(emotion, 8).float()))
-
-
-def test_what_can_be_monitored_is_what_is_computed():
-    assert {f"val/{name}" for name in counted(*made_answers(5)).compute()} == set(monitored_names(EMOTIONS))
 
 
 def test_the_metrics_of_each_data_set_are_those_of_its_faces_alone():

@@ -77,7 +77,7 @@ def test_optimizers_that_cannot_be(optimizer, message):
         build_optimizer(optimizer, nn.Linear(2, 2))
 
 
-def test_cosine_rises_for_its_share_then_falls_to_the_end():
+def test_cosine_and_onecycle_rise_for_their_share_then_fall_to_the_end():
     rates = curve(spec("cosine", warmup=0.1, final=0.05), 200)
     peak = rates.index(max(rates))
     assert 18 <= peak <= 21
@@ -87,9 +87,6 @@ def test_cosine_rises_for_its_share_then_falls_to_the_end():
     assert all(a > b for a, b in itertools.pairwise(rates[peak:]))
     assert rates[110] == pytest.approx((0.4 + 0.02) / 2, rel=0.02)  # half way down
     assert rates[-1] == pytest.approx(0.4 * 0.05, rel=0.02)
-
-
-def test_onecycle_starts_at_a_25th_and_ends_at_its_final_share():
     rates = curve(functools.partial(onecycle, warmup=0.25, final=0.01), 100)
     assert rates[0] == pytest.approx(0.4 / 25)
     assert 23 <= rates.index(max(rates)) <= 25
@@ -103,7 +100,7 @@ def test_short_runs_have_a_schedule_too(name, steps):
     assert all(0 <= rate <= 0.4 + 1e-9 for rate in curve(spec(name), steps))
 
 
-def test_plateau_lowers_when_the_monitored_value_stops_improving():
+def test_plateau_lowers_when_the_monitored_value_stops_improving_and_torchs_own_step_per_epoch():
     optimizer = optimizer_of(1.0)
     built = build_scheduler(spec("plateau", factor=0.1, patience=1, monitor="val/accuracy"), optimizer, 10)
     scheduler = built["scheduler"]
@@ -115,9 +112,6 @@ def test_plateau_lowers_when_the_monitored_value_stops_improving():
     scheduler.step(0.6)
     scheduler.step(0.5)
     assert optimizer.param_groups[0]["lr"] == pytest.approx(0.1)
-
-
-def test_a_scheduler_of_torch_steps_per_epoch():
     built = build_scheduler({"_target_": "torch.optim.lr_scheduler.StepLR", "step_size": 3}, optimizer_of(), 10)
     assert isinstance(built["scheduler"], StepLR)
     assert "interval" not in built

@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
-from made_batches import NAMES, MadeData, made_batch, made_trainer
-from made_batches import made as made_classifier
+from made_classifiers import NAMES, MadeData, made_batch, made_trainer
+from made_classifiers import made as made_classifier
 
 from emodet.emotions import EMOTIONS
 from emodet.errors import EmodetError
@@ -98,7 +98,7 @@ def test_a_face_without_annotation_counts_nowhere(pairs, data):
     assert found[0] == known.sum()
 
 
-def test_what_is_not_defined_is_not_a_number():
+def test_what_is_not_defined_is_not_a_number_and_a_zero_agrees_with_a_zero_alone():
     nothing = np.zeros(len(TERMS))
     assert all(np.isnan(measure(nothing)) for measure in AGREEMENTS.values())
     same = np.full(5, 0.3)
@@ -108,9 +108,6 @@ def test_what_is_not_defined_is_not_a_number():
     # One face: a difference, but nothing that could go together.
     assert concordance(sums(np.array([0.5]), np.array([0.1]))) == 0
     assert rmse(sums(np.array([0.5]), np.array([0.1]))) == pytest.approx(0.4)
-
-
-def test_a_zero_agrees_with_a_zero_alone():
     said, annotated = np.array([0.0, 0.2, 0.0, -0.1]), np.array([0.0, 0.0, -0.5, -0.9])
     assert sign_agreement(sums(said, annotated)) == 0.5
 

@@ -50,7 +50,7 @@ def sweep(tmp_path):
     return tmp_path
 
 
-def test_configurations_are_ranked_by_the_mean_over_seeds(sweep, capsys):
+def test_runs_are_listed_with_their_state_and_ranked_by_the_mean_over_seeds(sweep, capsys):
     assert main([str(sweep)]) == 0
     table = csv_rows(sweep / "comparison.csv")
     assert [row["optimizer.lr"] for row in table] == ["0.2", "0.1", "0.3", "9"]
@@ -62,9 +62,6 @@ def test_configurations_are_ranked_by_the_mean_over_seeds(sweep, capsys):
     printed = capsys.readouterr().out
     assert "failed: 5: the loss became nan" in printed
     assert "unfinished: 10" in printed
-
-
-def test_every_run_is_listed_in_order_with_its_state(sweep):
     main([str(sweep)])
     runs = csv_rows(sweep / "runs.csv")
     assert [run["run"] for run in runs] == ["0", "1", "2", "3", "4", "5", "10"]

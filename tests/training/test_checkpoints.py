@@ -9,11 +9,9 @@ from typing import Any
 
 import pytest
 import torch
+from made_classifiers import made
 
-from emodet.emotions import EMOTIONS
 from emodet.errors import EmodetError
-from emodet.models.classifier import EmotionClassifier
-from emodet.preprocessing import Preprocessing
 from emodet.training.checkpoints import (
     AtomicCheckpointIO,
     load_classifier,
@@ -22,18 +20,6 @@ from emodet.training.checkpoints import (
     set_temperature,
 )
 from emodet.training.trained import init_from
-
-
-def made(seed=0, channels=(4, 8), **settings):
-    torch.manual_seed(seed)
-    net = {"name": "residual_cnn", "channels": list(channels), "stage_dropout": [0.1] * len(channels), "features": 6}
-    values = {
-        "net": net,
-        "class_names": list(EMOTIONS),
-        "preprocessing": Preprocessing(size=32).to_dict(),
-        "optimizer": {"_target_": "torch.optim.Adam"},
-    }
-    return EmotionClassifier(**(values | settings))
 
 
 def save(classifier, file):

@@ -1,14 +1,19 @@
-"""Loggers: CSV always; the configured ones never ask, never wait for long, never stop a run."""
+"""Loggers and the progress bar: CSV always; the configured ones never ask, never wait for long, never stop a run."""
 
 import re
 import sys
+from types import SimpleNamespace
 
 import pytest
+import torch
+from tqdm import tqdm
 from wandb_log import WandbLog
 
 from emodet.errors import EmodetError
+from emodet.training.callbacks import BestCheckpoint
 from emodet.training.folder import RunFolder
 from emodet.training.loggers import build_loggers, closing
+from emodet.training.progress import EpochLines, ProgressBar
 
 WANDB = {"wandb": {"_target_": "emodet.training.loggers.WandbLogger", "name": "name"}}
 TRACKED = ["experiment=affectnet_yolo", "logger=wandb", "callbacks.run_logger.artifacts=false", "scheduler=constant"]
@@ -98,3 +103,32 @@ def test_runs_of_a_multirun_share_a_group(command, small, tmp_path, without_pict
     assert [log.config["seed"] for log in logs] == [1, 2]
     assert [log.ended for log in logs] == [[0], [0]]
     assert len({run_id for log in logs for run_id in log.run_ids}) == 2
+
+
+def test_the_bar_shows_loss_accuracy_and_the_best_so_far_in_a_terminal(monkeypatch):
+    assert ProgressBar().is_disabled
+    best = BestCheckpoint(monitor="val/accuracy")
+    best.best_model_score = torch.tensor(0.625)
+    shown = SimpleNamespace(loggers=[SimpleNamespace(version=0)], progress_bar_metrics={"val/accuracy": 0.5})
+    shown.checkpoint_callback = best
+    monkeypatch.setattr(sys, "stdout", SimpleNamespace(isatty=lambda: True))
+    bar = ProgressBar()
+    assert bar.is_enabled
+    bar.train_progress_bar = tqdm(total=100, disable=True)
+    bar.on_train_batch_end(shown, None, {"loss": torch.tensor(1.5)}, None, 0)  # between two updates of the bar
+    assert bar.get_metrics(shown, None) == {"loss": 1.5, "val/accuracy": 0.5, "best": 0.625}
+
+
+def test_a_long_first_epoch_announces_epochs_speed_and_time(monkeypatch, caplog):
+    trainer = SimpleNamespace(
+        max_epochs=3, current_epoch=0, num_training_batches=100, world_size=2, is_global_zero=True
+    )
+    clock = iter([0.0, 0.0, 10.0, 20.0, 30.0])
+    monkeypatch.setattr("emodet.training.progress.perf_counter", lambda: next(clock))
+    lines = EpochLines()
+    with caplog.at_level("INFO"):
+        lines.on_train_start(trainer, None)
+        for index in range(5):
+            lines.on_train_batch_end(trainer, None, None, {"image": torch.zeros(32, 1)}, index)
+    # Two batches in 20 s, 64 faces each; 297 of 300 batches are left.
+    assert caplog.messages == ["3 epochs at 6 faces/s: about 0:49:30, without validation"]

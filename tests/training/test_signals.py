@@ -5,34 +5,28 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 import torch
+from made_commands import wait_for
 
-HERE = Path(__file__).parent
+TESTS = Path(__file__).parents[1]
 TRAIN = [
     *("experiment=ferplus", "training.progressive_sizes=[]", "trainer.check_val_every_n_epoch=1", "trainer=default"),
     *("trainer.precision=32-true", "callbacks=[default]", "scheduler=constant", "trainer.num_sanity_val_steps=0"),
 ]
+DDP = ["trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu"]
 
 
 def start(arguments, run):
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(HERE)}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(TESTS)}
     command = [sys.executable, "-m", "emodet.train", *arguments, f"hydra.run.dir={run}"]
     # A shell script's background jobs ignore SIGINT; what the tests send must arrive.
     return subprocess.Popen(
         command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )  # fmt: skip
-
-
-def wait_for(condition, seconds=240):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it never came"
-        time.sleep(0.2)
 
 
 @pytest.mark.slow
@@ -42,7 +36,7 @@ def test_a_signal_to_the_group_leaves_a_checkpoint_in_mid_epoch(number, small, t
     slow = f"callbacks.mine={{_target_: own_classes.SlowSteps, file: {marker}, seconds: 0.5}}"
     own = ["data.num_workers=2", "trainer.max_epochs=1", slow]
     training = start([*small, *TRAIN, *own], tmp_path / "run")
-    wait_for(lambda: marker.is_file() and marker.stat().st_size >= 2)
+    wait_for(lambda: marker.is_file() and marker.stat().st_size >= 2, 240)
     os.killpg(training.pid, number)
     out, error = training.communicate(timeout=120)
     assert training.returncode == 128 + number, error
@@ -57,9 +51,8 @@ def test_a_signal_to_the_group_leaves_a_checkpoint_in_mid_epoch(number, small, t
 
 @pytest.mark.slow
 def test_two_ranks_train_one_run_and_stop_at_the_same_step(small, tmp_path, command, without_pictures):
-    ddp = ["trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu"]
     stop = f"callbacks.stop={{_target_: own_classes.SendSignal, number: {int(signal.SIGTERM)}, epoch: 1, batch: 1}}"
-    training = start([*small, *TRAIN, *ddp, stop], tmp_path / "run")
+    training = start([*small, *TRAIN, *DDP, stop], tmp_path / "run")
     _, error = training.communicate(timeout=400)
     assert training.returncode == 143, error
     assert error.count("stopped by SIGTERM") == 1
@@ -76,10 +69,9 @@ def test_two_ranks_train_one_run_and_stop_at_the_same_step(small, tmp_path, comm
 
 @pytest.mark.slow
 def test_an_error_on_one_rank_ends_both(small, tmp_path):
-    ddp = ["trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu"]
     for rank in (0, 1):
         fail = f"callbacks.fail={{_target_: own_classes.Fail, epoch: 1, rank: {rank}}}"
-        training = start([*small, *TRAIN, *ddp, fail], tmp_path / str(rank))
+        training = start([*small, *TRAIN, *DDP, fail], tmp_path / str(rank))
         _, error = training.communicate(timeout=400)
         assert training.returncode != 0
         assert "error: made to fail" in error
@@ -87,15 +79,14 @@ def test_an_error_on_one_rank_ends_both(small, tmp_path):
 
 @pytest.mark.slow
 def test_a_rank_whose_first_rank_was_killed_ends(small, tmp_path):
-    ddp = ["trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu"]
-    training = start([*small, *TRAIN, *ddp], tmp_path / "run")
+    training = start([*small, *TRAIN, *DDP], tmp_path / "run")
 
     def others():
         found = subprocess.run(["pgrep", "-g", str(training.pid)], capture_output=True, text=True, check=False)
         return [each for each in found.stdout.split() if int(each) != training.pid]
 
     try:
-        wait_for(others)
+        wait_for(others, 240)
         training.kill()
         training.communicate(timeout=120)
         wait_for(lambda: not others(), 120)

@@ -19,11 +19,17 @@ pytestmark = pytest.mark.usefixtures("without_pictures")
 
 
 @pytest.fixture(scope="module")
-def trained(command_once, small, tmp_path_factory):
+def trained(command, small, tmp_path_factory):
     run = tmp_path_factory.mktemp("trained") / "run"
     arguments = ["experiment=ferplus", *small, "training.progressive_sizes=[]", "debug=one_batch", "data.batch_size=8"]
-    assert command_once("emodet.train", *arguments, f"hydra.run.dir={run}") == 0
+    assert command("emodet.train", *arguments, f"hydra.run.dir={run}") == 0
     return run
+
+
+@pytest.fixture
+def run(trained, tmp_path):
+    """A copy of it, as someone may have changed it."""
+    return shutil.copytree(trained, tmp_path / "run")
 
 
 def hostile(marker):
@@ -54,9 +60,8 @@ QUICK = ("net", "nested", "a defaults list")
 @pytest.mark.parametrize(
     "change", [pytest.param(name, marks=[] if name in QUICK else [pytest.mark.slow]) for name in hostile(Path("/x"))]
 )
-def test_a_hostile_configuration_is_refused(change, trained, command, refused, tmp_path):
-    run, marker = tmp_path / "run", tmp_path / "it_ran"
-    shutil.copytree(trained, run)
+def test_a_hostile_configuration_is_refused(change, run, command, refused, tmp_path):
+    marker = tmp_path / "it_ran"
     torch.save(Marks(marker), tmp_path / "evil.pt")
     config = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
     text = yaml.safe_dump({**config, **hostile(marker)[change]}, sort_keys=False)
@@ -69,10 +74,9 @@ def test_a_hostile_configuration_is_refused(change, trained, command, refused, t
 
 
 @pytest.mark.parametrize("defaults", ["../../../evil", pytest.param("{run}/evil", marks=pytest.mark.slow)])
-def test_hydra_follows_no_path_out_of_a_run_folder(trained, tmp_path, defaults):
+def test_hydra_follows_no_path_out_of_a_run_folder(run, tmp_path, defaults):
     """The command in a process of its own: what Hydra composes from is not this process's."""
-    run, marker = tmp_path / "run", tmp_path / "it_ran"
-    shutil.copytree(trained, run)
+    marker = tmp_path / "it_ran"
     evil = f"# @package hydra.callbacks\nmine: {{_target_: os.mkdir, path: {marker}}}\n"
     (run / "evil.yaml").write_text(evil, encoding="utf-8")
     config = (run / "config.yaml").read_text(encoding="utf-8")
@@ -95,21 +99,17 @@ def test_hydra_follows_no_path_out_of_a_run_folder(trained, tmp_path, defaults):
         {"_target_": "emodet.models.nets.TimmNet", "model": "resnet18", "pretrained_cfg": {"url": "http://x"}},
     ],
 )
-def test_a_checkpoint_names_only_nets_of_trusted_packages(net, trained, refused, tmp_path, monkeypatch):
+def test_a_checkpoint_names_only_nets_of_trusted_packages(net, run, refused, monkeypatch):
     from emodet.models import build
 
     monkeypatch.setattr(build, "_trusted", set())  # what other commands of this process trusted
-    content = torch.load(trained / "checkpoints/best.ckpt", weights_only=True)
+    content = torch.load(run / "checkpoints/best.ckpt", weights_only=True)
     content["hyper_parameters"]["net"] = net
-    run = tmp_path / "run"
-    shutil.copytree(trained, run)
     torch.save(content, run / "checkpoints/best.ckpt")
     assert refused("emodet.evaluate", f"checkpoint={run}").startswith("error: ")
 
 
-def test_a_refusal_suggests_nothing_that_a_copied_command_would_trust(trained, refused, tmp_path):
-    run = tmp_path / "run"
-    shutil.copytree(trained, run)
+def test_a_refusal_suggests_nothing_that_a_copied_command_would_trust(run, refused):
     facts = json.loads((run / "run.json").read_text())
     hostile = [
         "net._target_=os.system",
@@ -125,17 +125,15 @@ def test_a_refusal_suggests_nothing_that_a_copied_command_would_trust(trained, r
 
 
 @pytest.mark.parametrize("damage", [{"results": 5}, {"pack": []}, {"splits": None}, {"results": {"test": {"nll": {}}}}])
-def test_a_damaged_record_is_refused(trained, tmp_path, damage):
-    shutil.copytree(trained, tmp_path / "run")
-    facts = json.loads((trained / "run.json").read_text())
-    (tmp_path / "run/run.json").write_text(json.dumps({**facts, **damage}))
+def test_a_damaged_record_is_refused(run, damage):
+    facts = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps({**facts, **damage}))
     with pytest.raises(EmodetError, match=r"run\.json of its run is damaged"):
-        load_trained(tmp_path / "run")
+        load_trained(run)
 
 
-def test_a_pickle_is_refused(trained, refused, tmp_path):
-    run, marker = tmp_path / "run", tmp_path / "it_ran"
-    shutil.copytree(trained, run)
+def test_a_pickle_is_refused(run, refused, tmp_path):
+    marker = tmp_path / "it_ran"
     for name in ("best.ckpt", "last.ckpt"):
         (run / "checkpoints" / name).write_bytes(pickle.dumps(Marks(marker)))
     refused("emodet.train", f"resume={run}")

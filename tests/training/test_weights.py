@@ -5,27 +5,28 @@ import json
 import numpy as np
 import pytest
 import torch
-from made_teachers import card_of
-from test_checkpoints import made, save
+from made_classifiers import card_of
+from made_classifiers import made as made_classifier
+from test_checkpoints import save
 
 from emodet.emotions import EMOTIONS
 from emodet.errors import EmodetError
 from emodet.modelfile import TrainingData
-from emodet.models.classifier import EmotionClassifier
 from emodet.training.checkpoints import load_classifier, load_weights, read_card, write_weights
 from emodet.training.trained import init_from, load_trained
+
+SEVEN, BACKWARDS = list(EMOTIONS[:7]), list(reversed(EMOTIONS))
+
+
+def made(**settings):
+    return made_classifier(**{"class_names": list(EMOTIONS), **settings})
 
 
 @pytest.fixture
 def classifier():
-    torch.manual_seed(0)
-    made = EmotionClassifier(
-        net={"name": "residual_cnn", "channels": [4, 4, 8, 8], "features": 8},
-        class_names=list(EMOTIONS[:7]),
-        preprocessing={"size": 48, "colour": "grey", "std": [0.2, 0.3, 0.4]},
-    )
-    made.temperature.fill_(1.3)
-    return made.eval()
+    classifier = made(class_names=SEVEN, preprocessing={"size": 48, "colour": "grey", "std": [0.2, 0.3, 0.4]})
+    classifier.temperature.fill_(1.3)
+    return classifier.eval()
 
 
 @pytest.fixture
@@ -55,18 +56,14 @@ def test_a_net_comes_back_from_weights_and_card_alone(classifier, card, tmp_path
     assert {**again, "weights_sha256": ""} == {**first, "weights_sha256": ""}
 
 
-def test_weights_of_another_card_are_refused(classifier, card, tmp_path):
+def test_weights_of_another_card_or_without_one_are_refused(classifier, card, tmp_path):
     file = tmp_path / "weights.pt"
-    write_weights(classifier, card, file)
+    card_file = write_weights(classifier, card, file)
     other = {name: tensor + 1 for name, tensor in classifier.net.state_dict().items()}
     torch.save(other, file)
     with pytest.raises(EmodetError, match=r"not the file that weights\.json was written for"):
         load_weights(file)
-
-
-def test_weights_without_a_card_say_what_is_missing(classifier, card, tmp_path):
-    file = tmp_path / "weights.pt"
-    write_weights(classifier, card, file).unlink()
+    card_file.unlink()
     with pytest.raises(EmodetError, match=r"no weights\.json beside it"):
         load_weights(file)
     with pytest.raises(EmodetError, match="no such file"):
@@ -112,7 +109,7 @@ def outputs(classifier):
     return [*classifier.class_names, *(["valence", "arousal"] if classifier.has_va_head else [])]
 
 
-SEVEN, BACKWARDS = list(EMOTIONS[:7]), list(reversed(EMOTIONS))
+WIDE = {"name": "residual_cnn", "channels": [4, 7], "stage_dropout": [0.1, 0.1], "features": 6}
 
 
 @pytest.mark.parametrize("kind", ["checkpoint", "weights with their card"])
@@ -124,7 +121,7 @@ SEVEN, BACKWARDS = list(EMOTIONS[:7]), list(reversed(EMOTIONS))
         ({"valence_arousal": 0.5}, {"valence_arousal": 0}),
         ({"class_names": SEVEN, "valence_arousal": 1.0}, {"valence_arousal": 2.0}),
         # A wide layer of seven rows: rows per class are found by what they are for, not by their number.
-        ({"channels": (4, 7), "class_names": BACKWARDS}, {"channels": (4, 7), "class_names": SEVEN}),
+        ({"net": WIDE, "class_names": BACKWARDS}, {"net": WIDE, "class_names": SEVEN}),
     ],
 )
 def test_rows_of_the_last_layer_go_by_name_and_all_other_layers_whole(tmp_path, kind, given, own):

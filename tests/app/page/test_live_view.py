@@ -60,16 +60,13 @@ def test_a_face_is_found_named_followed_and_heard(live):
     assert live.page.get_attribute("#camera-said", "aria-live") == "polite"
 
 
-def test_the_snapshot_shows_the_annotated_frame(live):
+def test_snapshots_show_the_annotated_frame_and_rows_have_the_columns_of_predict(live):
     name, data = downloaded(live.page, "#camera-snapshot")
     picture = png(data)
     assert name.endswith(".png")
     assert picture.shape == (480, 640, 3)
     happiness = (picture == (0x0D, 0xB8, 0xCF)).all(axis=2)  # the box's colour, blue first
     assert happiness.sum() > 300
-
-
-def test_rows_are_recorded_with_the_columns_of_predict(live):
     from emodet.emotions import EMOTIONS
     from emodet.inference.rows import row_columns
 
@@ -87,7 +84,7 @@ def test_rows_are_recorded_with_the_columns_of_predict(live):
     assert 100 < float(rows[0]["x1"]) < float(rows[0]["left_eye_x"]) < float(rows[0]["right_eye_x"]) < 640
 
 
-def test_a_hidden_face_is_nowhere_in_the_picture(live):
+def test_a_hidden_face_is_nowhere_in_the_picture_which_mirroring_turns_around(live):
     page = live.page
     # The middle of the face in the mirrored picture, whichever way she sways: her box's lines never come here.
     code = "[...document.querySelector('#camera-canvas').getContext('2d').getImageData(334, 105, 14, 50).data]"
@@ -103,9 +100,6 @@ def test_a_hidden_face_is_nowhere_in_the_picture(live):
         assert colours() <= 12
         frames(page, 1)
     page.uncheck("#camera-blur")
-
-
-def test_mirroring_turns_the_picture_around(live):
     page = live.page
     code = "[...document.querySelector('#camera-canvas').getContext('2d').getImageData(0, 400, 640, 1).data]"
 
@@ -141,16 +135,13 @@ def test_nothing_came_from_elsewhere_and_nothing_failed(live):
     }
 
 
-def test_leaving_the_tab_lets_the_camera_go_and_coming_back_takes_it(live):
+def test_leaving_the_tab_lets_the_camera_go_coming_back_takes_it_and_it_may_be_unplugged(live):
     page = live.page
     page.click("#tab-picture")
     assert page.evaluate("document.querySelector('#camera-video').srcObject") is None
     page.click("#tab-camera")
     until(page, "document.querySelector('#camera-video').srcObject !== null")
     page.wait_for_selector("#live:not([hidden])")
-
-
-def test_a_camera_that_is_unplugged(live):
     page = live.page
     until(page, "document.querySelector('#camera-video').srcObject !== null")
     page.evaluate(

@@ -97,7 +97,11 @@ def test_twenty_faces_and_none(pictures, astronaut):
         ("text.png", lambda _: b"this is no picture" * 50, "no picture that this browser can read"),
         ("film.mp4", lambda _: b"\0\0\0\x18ftypmp42" + bytes(500), "no picture that this browser can read"),
         ("cut.png", lambda portrait: portrait[: len(portrait) // 3], "this is no picture"),
-        ("huge.jpg", lambda _: encoded(np.zeros((8001, 8001, 3), np.uint8), ".jpg"), "8001 × 8001 pixels are more"),
+        (
+            "huge.jpg",
+            lambda _: encoded(np.zeros((8001, 8001, 3), np.uint8), "JPEG"),
+            "8001 × 8001 pixels are more",
+        ),
     ],
 )
 def test_a_file_that_is_no_picture(pictures, portrait, name, data, said):
@@ -110,7 +114,7 @@ def test_a_file_that_is_no_picture(pictures, portrait, name, data, said):
 
 
 def test_pasting_and_dropping(pictures, astronaut):
-    small = list(encoded(astronaut[0:300, 60:360], ".jpg"))
+    small = list(encoded(astronaut[0:300, 60:360], "JPEG", quality=95))
     code = """([bytes, kind]) => {
         const data = new DataTransfer();
         data.items.add(new File([new Uint8Array(bytes)], `${kind}.png`, {type: 'image/png'}));

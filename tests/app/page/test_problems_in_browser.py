@@ -102,23 +102,20 @@ def test_a_server_that_has_gone_does_not_matter_once_the_page_is_there(browser, 
     page = Watched(context, url).open("picture")
     process.terminate()
     process.wait(10)
-    data = encoded(astronaut[0:300, 60:360], ".jpg")
+    data = encoded(astronaut[0:300, 60:360], "JPEG", quality=95)
     page.set_input_files("#picture-files", {"name": "face.jpg", "mimeType": "image/jpeg", "buffer": data})
     page.wait_for_selector(".result")
     assert "happiness" in page.inner_text(".result > p")
     context.close()
 
 
-def test_the_page_without_javascript_says_so(browser, site):
+def test_without_javascript_and_opened_as_a_file_the_page_says_so(browser, site, page_folder):
     context = browser.new_context(java_script_enabled=False)
     page = context.new_page()
     page.goto(site.url)
     assert "switch JavaScript on" in page.content()
     context.close()
-
-
-def test_opened_as_a_file(browser, page_folder):
-    """Browsers load no modules from files; the page says how it is to be opened."""
+    # Browsers load no modules from files; the page says how it is to be opened.
     context = browser.new_context()
     page = context.new_page()
     page.goto(f"file://{page_folder}/index.html")

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from made_files import put_text
 
 import emodet.app.page
 from emodet.app.page.files import model_for_page, page_files, write_folder
@@ -23,9 +24,9 @@ pytestmark = pytest.mark.skipif(
 
 
 @pytest.fixture(scope="module")
-def written(tmp_path_factory, command_once):
+def written(tmp_path_factory, command):
     folder = tmp_path_factory.mktemp("export") / "site"
-    assert command_once("emodet.export", "format=web", f"output={folder}") == 0
+    assert command("emodet.export", "format=web", f"output={folder}") == 0
     return folder
 
 
@@ -91,14 +92,7 @@ def test_refusals(refused, monkeypatch, tmp_path, arguments, said):
     assert not (tmp_path / "there").exists()
 
 
-def test_a_folder_that_holds_something_else_is_left_alone(tmp_path):
-    (tmp_path / "thesis.tex").write_text("years of work")
-    with pytest.raises(EmodetError, match=r"thesis\.tex"):
-        write_folder({}, tmp_path, overwrite=True)
-    assert (tmp_path / "thesis.tex").is_file()
-
-
-def test_an_older_page_is_replaced_only_when_asked(written, tmp_path):
+def test_an_older_page_is_replaced_only_when_asked_and_nothing_else_ever(written, tmp_path):
     copy = tmp_path / "site"
     shutil.copytree(written, copy)
     (copy / "old.js").write_text("")
@@ -107,15 +101,16 @@ def test_an_older_page_is_replaced_only_when_asked(written, tmp_path):
         write_folder(files, copy)
     write_folder(files, copy, overwrite=True)
     assert not (copy / "old.js").exists()
+    thesis = put_text(tmp_path / "work" / "thesis.tex", "of years")
+    with pytest.raises(EmodetError, match=r"thesis\.tex"):
+        write_folder({}, thesis.parent, overwrite=True)
+    assert thesis.is_file()
 
 
-def test_an_install_without_the_runtime_says_how_to_get_it(tmp_path, monkeypatch):
+def test_a_missing_runtime_and_a_model_file_of_somebody_else_are_refused(tmp_path, monkeypatch):
     model = model_for_page()[0]
+    with pytest.raises(EmodetError, match="not an ONNX model"):
+        page_files(b"\xff" * 100)
     monkeypatch.setattr("emodet.app.page.files.FOLDER", tmp_path)
     with pytest.raises(EmodetError, match=r"make page.*npm"):
         page_files(model)
-
-
-def test_a_model_file_of_somebody_else_is_refused():
-    with pytest.raises(EmodetError, match="not an ONNX model"):
-        page_files(b"\xff" * 100)

@@ -33,7 +33,7 @@ def page(browser, server):
 def test_pictures_and_videos_on_the_server(page, astronaut, tmp_path):
     tab = page.page
     tab.select_option("#picture-where", "emodet-int8")
-    data = encoded(astronaut, ".jpg")
+    data = encoded(astronaut, "JPEG", quality=95)
     tab.set_input_files("#picture-files", {"name": "face.jpg", "mimeType": "image/jpeg", "buffer": data})
     tab.wait_for_selector(".result")
     assert "One face: happiness" in tab.inner_text(".result")

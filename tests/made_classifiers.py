@@ -1,14 +1,18 @@
-"""Small classifiers, random batches and quiet trainers for the tests of the classifier and its extras."""
+"""Small classifiers without a training, also as teachers; random batches and quiet trainers."""
 
 import lightning as L
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch import nn
 from torch.utils.data import DataLoader
 
 from emodet.data.faces import Batch
+from emodet.emotions import EMOTIONS
+from emodet.modelinfo import OUTPUTS, ModelInfo
 from emodet.models.classifier import EmotionClassifier
 from emodet.preprocessing import Preprocessing
+from emodet.training.checkpoints import write_weights
 
 NAMES = ["neutral", "happiness", "sadness", "anger"]
 SIZE = 32
@@ -71,3 +75,34 @@ def made_trainer(folder, **settings):
         "enable_model_summary": False,
     }
     return L.Trainer(default_root_dir=folder, **(values | settings))
+
+
+def made_classifier(valence_arousal=None, **preprocessing):
+    """Untrained, with batch norms that change their input, a temperature, and logits far enough apart to compare."""
+    net = {"name": "residual_cnn", "channels": [4, 8, 8, 16], "features": 16}
+    crops = {"size": 48, "mean": [0.5, 0.4, 0.6], "std": [0.25, 0.3, 0.2], **preprocessing}
+    classifier = made(net=net, class_names=list(EMOTIONS), preprocessing=crops, valence_arousal=valence_arousal).eval()
+    for norm in (each for each in classifier.modules() if isinstance(each, nn.BatchNorm1d | nn.BatchNorm2d)):
+        nn.init.uniform_(norm.weight, 0.5, 1.5)
+        nn.init.normal_(norm.bias, std=0.3)
+        norm.running_mean.normal_(std=0.1)
+        norm.running_var.uniform_(0.3, 1.5)
+    with torch.no_grad():
+        classifier.net.head[-1].weight.mul_(12)
+    classifier.temperature.fill_(1.7)
+    return classifier
+
+
+def made_teacher(file):
+    """Write such a net as plain weights (.pt) with their card."""
+    classifier = made_classifier()
+    write_weights(classifier, card_of(classifier, temperature=1.7), file)
+    return file
+
+
+def card_of(classifier, **given):
+    """The card of its plain weights; what is not given is empty."""
+    values = {"temperature": 1.0, "training_data": (), "metrics": {}, "commit": "", "fingerprint": ""} | given
+    outputs = OUTPUTS if classifier.has_va_head else OUTPUTS[:1]
+    values |= {"class_names": classifier.class_names, "preprocessing": classifier.preprocessing}
+    return ModelInfo(**values, precision="fp32", outputs=outputs)

@@ -1,40 +1,39 @@
-"""Classes as a user of the project writes them, in a module of their own: net, loss, callback, augmentation."""
+"""Classes as a user of the project writes them, in a module of their own: net, loss, callback, augmentation, logger."""
 
 import json
 import os
 import time
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import albumentations as A
 import lightning as L
-import numpy as np
-import numpy.typing as npt
 import torch
 from lightning.pytorch.loggers import Logger
 from torch import nn
+
+from emodet.errors import EmodetError
 
 
 class OwnNet(nn.Module):
     def __init__(self, num_classes: int, width: int = 4) -> None:
         super().__init__()
-        self.layers = nn.Sequential(
-            nn.Conv2d(3, width, 3, stride=2),
-            nn.ReLU(),
-            nn.AdaptiveAvgPool2d(1),
-            nn.Flatten(),
-            nn.Linear(width, num_classes),
-        )
+        layers = nn.Conv2d(3, width, 3, stride=2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+        self.layers = nn.Sequential(*layers, nn.Linear(width, num_classes))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.layers(x)  # type: ignore[no-any-return]
+        return self.layers(x)
+
+
+def make_net(num_classes: int) -> nn.Module:
+    return OwnNet(num_classes)
 
 
 class OwnLoss(nn.Module):
+    """Has a weight of its own, which a checkpoint stores."""
+
     def __init__(self, scale: float = 1.0) -> None:
         super().__init__()
-        self.scale = scale
+        self.scale = nn.Parameter(torch.tensor(scale), requires_grad=False)
 
     def forward(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         return -self.scale * (target * logits.log_softmax(dim=1)).sum(dim=1).mean()
@@ -44,14 +43,18 @@ class OwnCallback(L.Callback):
     def __init__(self, file: str) -> None:
         self.file = Path(file)
 
-    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def on_train_epoch_end(self, trainer, pl_module):
         with self.file.open("a", encoding="utf-8") as stream:
             print(trainer.current_epoch, file=stream)
 
 
-class OwnAugmentation(A.ImageOnlyTransform):  # type: ignore[misc]
-    def apply(self, img: npt.NDArray[np.uint8], **params: Any) -> npt.NDArray[np.uint8]:
-        return 255 - img
+class OwnAugmentation(A.ImageOnlyTransform):
+    def __init__(self, by: int = 2, p: float = 0.5) -> None:
+        super().__init__(p=p)
+        self.by = by
+
+    def apply(self, img, **params):
+        return img // self.by
 
 
 class SendSignal(L.Callback):
@@ -60,29 +63,25 @@ class SendSignal(L.Callback):
     def __init__(self, number: int, epoch: int, batch: int, hook: str = "train", times: int = 1, rank: int = 0) -> None:
         self.place, self.number, self.hook, self.times, self.rank = (epoch, batch), number, hook, times, rank
 
-    def _send(self, trainer: L.Trainer, hook: str, batch_idx: int) -> None:
+    def _send(self, trainer, hook, batch_idx):
         here = hook == self.hook and (trainer.current_epoch, batch_idx) == self.place
         if here and not trainer.sanity_checking and trainer.global_rank == self.rank:
             for _ in range(self.times):
                 os.kill(os.getpid(), self.number)
 
-    def on_train_batch_start(self, trainer: L.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
         self._send(trainer, "train", batch_idx)
 
-    def on_validation_batch_start(
-        self, trainer: L.Trainer, pl_module: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
-    ) -> None:
+    def on_validation_batch_start(self, trainer, pl_module, batch, batch_idx, dataloader_idx=0):
         self._send(trainer, "validation", batch_idx)
 
 
 class Fail(L.Callback):
     def __init__(self, epoch: int, rank: int = 0) -> None:
-        self.epoch, self.rank = epoch, rank
+        self.place = epoch, rank
 
-    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        from emodet.errors import EmodetError
-
-        if trainer.current_epoch == self.epoch and trainer.global_rank == self.rank:
+    def on_train_epoch_start(self, trainer, pl_module):
+        if (trainer.current_epoch, trainer.global_rank) == self.place:
             raise EmodetError("made to fail")
 
 
@@ -92,7 +91,7 @@ class SlowSteps(L.Callback):
     def __init__(self, file: str, seconds: float) -> None:
         self.file, self.seconds = Path(file), seconds
 
-    def on_train_batch_start(self, trainer: L.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
         with self.file.open("a", encoding="utf-8") as stream:
             stream.write("x")
         time.sleep(self.seconds)
@@ -101,15 +100,15 @@ class SlowSteps(L.Callback):
 class OwnLogger(Logger):
     """A logger with a required argument that the project supplies; writes what it is given as JSON lines."""
 
-    name = version = property(lambda self: "own")  # type: ignore[assignment]
+    name = version = property(lambda self: "own")
 
     def __init__(self, save_dir: str, speed: int = 1) -> None:
         super().__init__()
         self.file, self.speed = Path(save_dir) / "mine.jsonl", speed
 
-    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+    def log_metrics(self, metrics, step=None):
         with self.file.open("a", encoding="utf-8") as stream:
             print(json.dumps({**metrics, "speed": self.speed}), file=stream)
 
-    def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
+    def log_hyperparams(self, params, *args, **kwargs):
         """Nothing."""
