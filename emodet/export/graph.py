@@ -34,7 +34,7 @@ OPSET = 18
 """ONNX operators of 2022: the first opset that torch's exporter writes without converting, read by ONNX Runtime from
 1.14 on, its builds for browsers and phones included."""
 
-TRUNK_OPERATORS = ("Conv", "MaxPool", "Add", "Relu")
+TRUNK_OPERATORS = ("Conv", "MaxPool", "Add", "Relu", "Clip")
 """What becomes int8. A dense head or a softmax in int8 would put probabilities on a grid of 1/255."""
 
 _IR_VERSION = 10  # the newest that the oldest ONNX Runtime of our dependencies (1.20) reads
@@ -181,18 +181,16 @@ def calibration_rows(candidates: Int64, count: int) -> Int64:
     return np.sort(np.random.default_rng(0).choice(candidates, min(count, len(candidates)), replace=False))
 
 
-def trunk_nodes(model: "onnx.ModelProto") -> list[str]:
-    """Names of the convolutions, and of the pools, additions and ReLUs that follow nothing but these."""
-    constants = {tensor.name for tensor in model.graph.initializer}
+def trunk_nodes(model: "onnx.ModelProto") -> list["onnx.NodeProto"]:
+    """The convolutions, and the pools, additions, ReLUs and ReLU6s that follow nothing but these."""
     inside: set[str] = set()
-    names: list[str] = []
+    nodes = []
     for node in model.graph.node:
-        fed = [name for name in node.input if name and name not in constants]
-        follows = len(fed) == len(node.input) and all(name in inside for name in fed)
-        if node.op_type == "Conv" or (node.op_type in TRUNK_OPERATORS and follows):
+        fed = node.input[:1] if node.op_type == "Clip" else node.input
+        if node.op_type == "Conv" or (node.op_type in TRUNK_OPERATORS and inside.issuperset(fed)):
             inside.update(node.output)
-            names.append(node.name)
-    return names
+            nodes.append(node)
+    return nodes
 
 
 def quantise(model: "onnx.ModelProto", crops: UInt8, *, reduce_range: bool = True) -> "onnx.ModelProto":
@@ -201,8 +199,8 @@ def quantise(model: "onnx.ModelProto", crops: UInt8, *, reduce_range: bool = Tru
     Args:
         model: From `to_onnx`, batch norms folded.
         crops: uint8 (N, H, W, 3) RGB: training faces, whose activations set the ranges.
-        reduce_range: Weights of 7 bits. On x86 without VNNI, sums of two products of 8 bits saturate at 16 bits; with
-            7 bits they cannot.
+        reduce_range: Weights of 7 bits, but for depthwise convolutions, which need the eighth. On x86 without VNNI,
+            sums of two products of 8 bits saturate at 16 bits, in all kernels but those of depthwise convolutions.
     """
     import onnx
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
@@ -214,6 +212,10 @@ def quantise(model: "onnx.ModelProto", crops: UInt8, *, reduce_range: bool = Tru
     marked = onnx.ModelProto()
     marked.CopyFrom(model)
     onnx.helper.set_model_props(marked, {"onnx.quant.pre_process": "onnxruntime.quant"})
+    eight_bits = [{"axis": 0, "quant_type": QuantType.QInt8, "symmetric": True, "reduce_range": False}]
+    depthwise = {
+        node.input[1]: eight_bits for node in trunk if any(it.name == "group" and it.i > 1 for it in node.attribute)
+    }
     batches = ({model.graph.input[0].name: crops[at : at + 32]} for at in range(0, len(crops), 32))
     with tempfile.TemporaryDirectory(prefix="emodet-quantise-") as folder:
         file = Path(folder) / "int8.onnx"
@@ -223,11 +225,12 @@ def quantise(model: "onnx.ModelProto", crops: UInt8, *, reduce_range: bool = Tru
             SimpleNamespace(get_next=lambda: next(batches, None)),  # ONNX Runtime's `CalibrationDataReader`
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=list(TRUNK_OPERATORS),
-            nodes_to_quantize=trunk,
+            nodes_to_quantize=[node.name for node in trunk],
             per_channel=True,
             reduce_range=reduce_range,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
+            extra_options={"TensorQuantOverrides": depthwise},
         )
         quantised = onnx.load(file)
     del quantised.metadata_props[:]

@@ -93,8 +93,10 @@ class FaceResNet(nn.Module):
         self.input_size = input_size
         self.scale: torch.Tensor
         self.offset: torch.Tensor
-        scale, offset = _to_dlib(Preprocessing.from_dict(preprocessing or {}))
-        self.register_buffer("scale", scale.view(1, 3, 1, 1), persistent=False)
+        deviation, mean = pixel_range(Preprocessing.from_dict(preprocessing or {}))
+        # dlib's input: (pixel - mean) / 256.
+        self.register_buffer("scale", deviation.view(1, 3, 1, 1) / 256, persistent=False)
+        offset = (mean - torch.tensor(_PIXEL_MEAN)) / 256
         self.register_buffer("offset", offset.view(1, 3, 1, 1), persistent=False)
         self.conv = nn.Conv2d(3, 32, 7, stride=2)
         self.norm = nn.BatchNorm2d(32)
@@ -143,13 +145,11 @@ class FaceResNet(nn.Module):
             norm.bias.copy_(shift + gain * mean)
 
 
-def _to_dlib(preprocessing: Preprocessing) -> tuple[torch.Tensor, torch.Tensor]:
-    """Scale and offset (3,) that turn normalised channels into dlib's input, (pixel - mean) / 256."""
+def pixel_range(preprocessing: Preprocessing) -> tuple[torch.Tensor, torch.Tensor]:
+    """Deviation and mean, each (3,), that turn normalised channels into pixels of 0 to 255."""
     if preprocessing.contrast == "crop":
-        deviation, mean = torch.full((3,), _FACE_DEVIATION), torch.full((3,), _FACE_MEAN)
-    else:
-        deviation, mean = torch.tensor(preprocessing.std) * 255, torch.tensor(preprocessing.mean) * 255
-    return deviation / 256, (mean - torch.tensor(_PIXEL_MEAN)) / 256
+        return torch.full((3,), _FACE_DEVIATION), torch.full((3,), _FACE_MEAN)
+    return torch.tensor(preprocessing.std) * 255, torch.tensor(preprocessing.mean) * 255
 
 
 def _numbers(data: bytes, start: int, count: int) -> torch.Tensor:

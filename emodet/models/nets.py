@@ -12,6 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from emodet.errors import EmodetError
 from emodet.installation import install
 from emodet.models.build import build, require_trusted
+from emodet.models.face_mobilenet import FaceMobileNet
 from emodet.models.face_resnet import FaceResNet
 from emodet.models.residual_cnn import ResidualCNN
 
@@ -51,7 +52,11 @@ class TimmNet(nn.Module):
         return logits
 
 
-NETS: dict[str, type[nn.Module]] = {"residual_cnn": ResidualCNN, "face_resnet": FaceResNet}
+NETS: dict[str, type[nn.Module]] = {
+    "residual_cnn": ResidualCNN,
+    "face_resnet": FaceResNet,
+    "face_mobilenet": FaceMobileNet,
+}
 """Nets by name. A package adds its own with an entry point of the group ``emodet.nets``."""
 
 

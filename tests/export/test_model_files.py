@@ -142,7 +142,7 @@ def test_int8_convolutions_have_a_scale_per_channel_and_everything_else_stays_fl
     quantised = [node for node in int8.graph.node if node.op_type in ("Conv", "MaxPool")]
     assert {made_by[node.input[0]].op_type for node in quantised} == {"DequantizeLinear"}
     # What is outside the trunk of the exported graph is there unchanged.
-    trunk = set(trunk_nodes(exported))
+    trunk = {node.name for node in trunk_nodes(exported)}
     outside = [node.op_type for node in exported.graph.node if node.name not in trunk]
     assert {"Gemm", "Softmax", "Cast", "Relu"} <= set(outside)
     kinds = ("QuantizeLinear", "DequantizeLinear", "Conv", "MaxPool", "Add", "Relu")

