@@ -43,7 +43,7 @@ class ModelInfo:
         class_names: Classes in the order of the columns of ``probabilities``; see `checked_class_names`.
         preprocessing: How faces are cropped for it.
         temperature: Divisor of the logits before the softmax, inside the graph; for the record only.
-        temperature_slope: How it follows a crop's sharpness, see `emodet.models.sharpness`; for the record only.
+        temperature_slope: How it follows a crop's sharpness, see `emodet.models.losses`; for the record only.
         class_shares: Share of each class in the training faces, in the order of `class_names`; empty if unknown.
         min_confidence: Above it, 95 % of the predictions on val are right; None if unknown or not reached.
         training_data: Data sets it was trained on.

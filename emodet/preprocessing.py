@@ -117,7 +117,10 @@ class Preprocessing:
                     f"more than {_MAX_SQUARE}; reduce the image first if the box is right"
                 )
         square = _rotated_square(image_rgb, centre, side, angle) if angle else _square(image_rgb, centre, side)
-        return self._recolour(self._resize(square))
+        crop = self._resize(square)
+        if self.colour == "grey":
+            crop = np.asarray(cv2.cvtColor(cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB), dtype=np.uint8)
+        return crop
 
     def normalise(self, crops: UInt8) -> Float32:
         """Pixels to net input: uint8 (N, H, W, 3) RGB to float32 (N, 3, H, W), ``(x / 255 - mean) / std``.
@@ -160,12 +163,6 @@ class Preprocessing:
             return square
         method = cv2.INTER_AREA if len(square) > self.size else _INTERPOLATION[self.interpolation]
         return np.asarray(cv2.resize(square, (self.size, self.size), interpolation=method), dtype=np.uint8)
-
-    def _recolour(self, crop: UInt8) -> UInt8:
-        if self.colour == "rgb":
-            return crop
-        grey = cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY)
-        return np.asarray(cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB), dtype=np.uint8)
 
 
 def _require(holds: bool, field: str, value: object, wanted: str) -> None:

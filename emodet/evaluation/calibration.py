@@ -82,7 +82,7 @@ def fit_temperature_by_sharpness(
     """T, b and c of exp(log T + b·q + c·q²), the temperature of a crop of sharpness q.
 
     They minimise the weighted mean negative log likelihood, with a small penalty on b and c for few faces. `logits` and
-    `emotion` are those of `fit_temperature`; `sharpness` (see `emodet.models.sharpness`) and `weight` are (N,).
+    `emotion` are those of `fit_temperature`; `sharpness` (see `emodet.models.losses`) and `weight` are (N,).
     """
     from scipy.optimize import minimize
 

@@ -88,7 +88,7 @@ class ParityReport:
 
 
 def difference_checks(file: str, expected: Outputs, found: Outputs, *, limited: bool) -> list[Check]:
-    """Largest differences of probabilities (N, K), and of valence and arousal (N, 2) where there are any.
+    """Largest differences of probabilities (N, K), and of valence and arousal (N, 2) where there are any; row sums.
 
     `limited` is whether `MAX_DIFFERENCE` and `MAX_DIMENSION_DIFFERENCE` apply; otherwise only values that are not
     finite fail.
@@ -104,19 +104,14 @@ def difference_checks(file: str, expected: Outputs, found: Outputs, *, limited: 
         value = float(np.abs(np.asarray(one, np.float64) - other).max())
         what = f"largest difference of {name} from {'the checkpoint' if limited else 'fp32'}"
         checks.append(_check(file, what, value, limit if limited else None, len(other)))
-    return checks
+    value = float(np.abs(np.asarray(found[0], np.float64).sum(axis=1) - 1).max())
+    return [*checks, _check(file, "largest distance of a face's sum from 1", value, MAX_ROW_ERROR, len(found[0]))]
 
 
 def _check(file: str, what: str, value: float, limit: float | None, faces: int) -> Check:
     """A check that fails above its limit, or where the value is not finite."""
     fails = not (np.isfinite(value) if limit is None else value <= limit)
     return Check(file, what, value, limit, faces, "failed" if fails else "recorded" if limit is None else "passed")
-
-
-def row_sum_check(file: str, probabilities: Floats) -> Check:
-    """Largest distance of a face's sum of probabilities from 1."""
-    value = float(np.abs(np.asarray(probabilities, np.float64).sum(axis=1) - 1).max())
-    return _check(file, "largest distance of a face's sum from 1", value, MAX_ROW_ERROR, len(probabilities))
 
 
 def score_checks(file: str, found: Evaluation, fp32: Evaluation) -> list[Check]:

@@ -18,11 +18,10 @@ from emodet.errors import EmodetError, require
 from emodet.models.agreement import DIMENSIONS
 from emodet.models.build import build, require_trusted, spec_of
 from emodet.models.extras import TrainingExtra
-from emodet.models.losses import ConcordanceLoss, SoftCrossEntropy, per_face, split_outputs
+from emodet.models.losses import ConcordanceLoss, SoftCrossEntropy, per_face, relative_temperature, split_outputs
 from emodet.models.metrics import SplitMetrics
 from emodet.models.nets import build_net
 from emodet.models.optimization import build_optimizer, build_scheduler, stretch
-from emodet.models.sharpness import relative_temperature
 from emodet.preprocessing import MIN_DEVIATION, Preprocessing
 
 _OPTIMIZER = {"_target_": "torch.optim.AdamW", "lr": 0.003, "weight_decay": 0.02}

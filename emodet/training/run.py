@@ -27,8 +27,8 @@ from emodet.evaluation.report import report
 from emodet.evaluation.table import format_table
 from emodet.export.model_files import write_model_of_run
 from emodet.models.classifier import EmotionClassifier
+from emodet.models.losses import sharpness
 from emodet.models.nets import net_cost
-from emodet.models.sharpness import sharpness
 from emodet.training.checkpoints import load_classifier, set_temperature, write_weights
 from emodet.training.folder import RunFolder, now, provenance
 from emodet.training.ranks import rank

@@ -18,7 +18,7 @@ from emodet.evaluation.predictions import Predictions
 from emodet.evaluation.scores import evaluate_predictions
 from emodet.export.graph import OPSET, ProbabilityGraph, quantise, to_onnx, trunk_nodes
 from emodet.export.model_files import drawn_crops
-from emodet.export.parity import difference_checks, measure_speed, row_sum_check, score_checks, speed_checks
+from emodet.export.parity import difference_checks, measure_speed, score_checks, speed_checks
 from emodet.synthetic.faces import draw_face
 
 
@@ -207,8 +207,7 @@ def test_values_that_are_not_finite_fail_everything_and_slower_than_fp32_is_a_wa
     broken = np.full((3, 2), np.nan)
     for limited in (True, False):
         checks = difference_checks("fp32", (HALF, HALF), (broken, broken), limited=limited)
-        assert [check.verdict for check in checks] == ["failed", "failed"]
-    assert row_sum_check("int8", broken).verdict == "failed"
+        assert [check.verdict for check in checks] == ["failed"] * 3
     medians = {("fp32", 1): 2.0, ("int8", 1): 2.5, ("fp32", 32): 40.0, ("int8", 32): 10.0}
     *recorded, one, many = speed_checks(medians)
     assert [check.value for check in recorded] == list(medians.values())
