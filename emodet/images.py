@@ -90,7 +90,7 @@ def load_rgb(image: ImageLike, *, max_pixels: int = MAX_PIXELS) -> UInt8:
     array = "a uint8 array (H, W, 3) in RGB order"
     if not isinstance(image, np.ndarray):
         kind = type(image).__name__
-        raise EmodetError(f"image is a {kind}: expected a path, bytes, a Pillow image, or {array}")
+        raise EmodetError(f"image has the type {kind}: expected a path, bytes, a Pillow image, or {array}")
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
         raise EmodetError(f"image has shape {image.shape} and dtype {image.dtype}: expected {array}")
     return image

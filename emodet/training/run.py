@@ -224,4 +224,6 @@ def finish_run(run: RunFolder, data: EmotionDataModule, trainer: L.Trainer, trai
     if files:
         print(f"model file:  {files[0]}\nnext:        python -m emodet.predict photo.jpg --model {files[0]}")
         print(f"             python -m emodet.app --open --model {files[0]}")
+    else:
+        print(f"next:        python -m emodet.export checkpoint={run.path} output=out")
     return math.nan if score is None else score
