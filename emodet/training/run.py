@@ -221,9 +221,9 @@ def finish_run(run: RunFolder, data: EmotionDataModule, trainer: L.Trainer, trai
     if rate is not None:
         print(f"trained at:  {rate:,.1f} faces/s, median of the epochs")
     print(f"run folder:  {run.path}\ncheckpoint:  {run.best}\nreport:      {run.path / 'evaluation-test/report.html'}")
+    following = [f"python -m emodet.export checkpoint={run.path} output=out"]
     if files:
-        print(f"model file:  {files[0]}\nnext:        python -m emodet.predict photo.jpg --model {files[0]}")
-        print(f"             python -m emodet.app --open --model {files[0]}")
-    else:
-        print(f"next:        python -m emodet.export checkpoint={run.path} output=out")
+        print(f"model file:  {files[0]}")
+        following = [f"python -m emodet.{each} --model {files[0]}" for each in ("predict photo.jpg", "app --open")]
+    print("next:       ", "\n             ".join(following))
     return math.nan if score is None else score
