@@ -32,7 +32,7 @@ class CenterFace:
 
     name = "centerface"
     min_score = MIN_SCORE
-    sure_score = 0.65
+    sure_score, sure_large_score = 0.65, 0.85
     description = "centerface (shipped with emodet)"
 
     def __init__(self, path: Path | None = None, *, threads: int | None = None) -> None:

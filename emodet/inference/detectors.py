@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from emodet.arrays import UInt8
 from emodet.errors import EmodetError
@@ -35,8 +35,10 @@ SCORE_STEP = 0.1  # a finer search is preferred unless its score is this much lo
 SMALLEST_DOUBTFUL = 12  # pixels of the search: below it nothing can tell a doubtful face from texture
 CHECK_SIDE, CHECK_MARGIN, CHECK_SCORE, CHECK_OVERLAP = 160, 0.6, 0.2, 0.3
 TURNED = 60.0  # degrees of roll from which landmarks are checked
-ROLL_ERROR = 30.0  # degrees between the landmarks of two looks from which a third decides
-LARGE, LARGE_MARGIN = 64, 0.055  # pixels; larger faces, which may be turned, must score this much more to be sure
+ROLL_ERROR = 30.0  # degrees by which the landmarks of a second look may be off
+QUARTER_ERROR = 45.0  # the same if the best of four looks, a quarter turn apart, decides
+UPRIGHT_SCORE = 0.8  # of a second look at a large face: below it the face may lie on its side or upside down
+LARGE = 64  # pixels; larger faces must reach the detector's ``sure_large_score``, below which some are turned
 
 _check_crop = Preprocessing(size=CHECK_SIDE, margin=CHECK_MARGIN, alignment="eyes")
 
@@ -45,7 +47,8 @@ class Detector(Protocol):
     """Finds faces at one size. Must be safe to call from several threads if the recognizer is used so.
 
     A detector may have an attribute ``sure_score``: `find_faces` then searches at several sizes and checks what scores
-    lower by a second look. Without it `find_faces` calls the detector once.
+    lower by a second look; faces above `LARGE` pixels need ``sure_large_score`` if there is one. Without it
+    `find_faces` calls the detector once.
     """
 
     name: str
@@ -168,39 +171,52 @@ def _checked(detector: Detector, image_rgb: UInt8, face: Detection, sure_score: 
 
     The first look is often wrong about the landmarks of turned faces: a later one replaces them.
     """
-    turned = abs(_roll(face.landmarks)) > TURNED
-    sure = face.score >= sure_score + (LARGE_MARGIN if face.side > LARGE else 0)
+    roll, large = _roll(face.landmarks), face.side > LARGE
+    turned = abs(roll) > TURNED
+    sure = face.score >= (getattr(detector, "sure_large_score", sure_score) if large else sure_score)
     if face.score < detector.min_score or (sure and not turned):
         return face
     if face.side >= SMALLEST_DOUBTFUL:
-        landmarks = _second_look(image_rgb, face)
-        if turned and landmarks is None:
-            face = replace(face, landmarks=None)
-            landmarks = _second_look(image_rgb, face)
-        if landmarks is not None:
-            error = abs((_roll(landmarks) - _roll(face.landmarks) + 180) % 360 - 180)
-            if error > ROLL_ERROR:
-                return replace(face, landmarks=_second_look(image_rgb, replace(face, landmarks=landmarks)))
-            return replace(face, landmarks=landmarks) if abs(_roll(landmarks)) > TURNED else face
+        look = _second_look(image_rgb, face, roll)
+        if turned and look is None:
+            roll = 0.0
+            look = _second_look(image_rgb, face, roll)
+        if look is not None:
+            if look.error > ROLL_ERROR or (large and look.score < UPRIGHT_SCORE):
+                quarters = (_second_look(image_rgb, face, roll + angle) for angle in (90, 180, 270))
+                upright = [each for each in (look, *quarters) if each is not None and each.error <= QUARTER_ERROR]
+                look = max(upright, key=lambda each: each.score, default=_Look(0, 0, None))
+            error = abs((_roll(look.landmarks) - _roll(face.landmarks) + 180) % 360 - 180)
+            is_right = look.landmarks and error <= ROLL_ERROR and abs(_roll(look.landmarks)) <= TURNED
+            return face if is_right else replace(face, landmarks=look.landmarks)
         if face.score >= sure_score:
             return face
     return replace(face, score=min(face.score, detector.min_score - 0.01))
 
 
-def _second_look(image_rgb: UInt8, face: Detection) -> Points | None:
-    """Detect the enlarged, upright face again: its landmarks in pixels of `image_rgb`, None if it is not found."""
-    crop = _check_crop.crop(image_rgb, face.box, face.landmarks)
+class _Look(NamedTuple):
+    """A face found again: score, degrees by which it is not upright in the crop, landmarks in pixels of the image."""
+
+    score: float
+    error: float
+    landmarks: Points | None
+
+
+def _second_look(image_rgb: UInt8, face: Detection, roll: float) -> _Look | None:
+    """Detect the face again, enlarged and turned upright by `roll` degrees; None if it is not found."""
+    turn = cmath.rect(1, math.radians(roll))
+    crop = _check_crop.crop(image_rgb, face.box, ((0, 0), (turn.real, turn.imag)))
     again = _second_detector()(crop, longest_side=CHECK_SIDE, min_score=CHECK_SCORE)
     edge = CHECK_SIDE * CHECK_MARGIN / (1 + 2 * CHECK_MARGIN)
     middle = (edge, edge, CHECK_SIDE - edge, CHECK_SIDE - edge)
     best = max(again, key=lambda found: overlap(middle, found.box), default=None)
     if best is None or best.landmarks is None or overlap(middle, best.box) <= CHECK_OVERLAP:
         return None
-    scale = face.side * (1 + 2 * CHECK_MARGIN) / CHECK_SIDE
-    turn = cmath.rect(scale, math.radians(_roll(face.landmarks)))
+    turn *= face.side * (1 + 2 * CHECK_MARGIN) / CHECK_SIDE
     centre = complex(face.box[0] + face.box[2], face.box[1] + face.box[3]) / 2
     points = [centre + turn * complex(x - CHECK_SIDE / 2, y - CHECK_SIDE / 2) for x, y in best.landmarks]
-    return tuple((point.real, point.imag) for point in points)
+    landmarks = tuple((point.real, point.imag) for point in points)
+    return _Look(best.score, abs(_roll(best.landmarks)), landmarks)
 
 
 @functools.cache

@@ -35,7 +35,7 @@ class YuNet:
 
     name = "yunet"
     min_score = _MIN_SCORE
-    sure_score = 0.85
+    sure_score, sure_large_score = 0.85, 0.92
 
     def __init__(self, path: Path) -> None:
         """Load the weights; `EmodetError` if there is no such file or OpenCV cannot load it."""

@@ -106,6 +106,18 @@ def test_wrong_landmarks_of_a_turned_face_are_replaced(centerface, astronaut, qu
     assert abs((roll + 90 * quarters + 180) % 360 - 180) < 15
 
 
+def test_landmarks_are_turned_with_the_face_or_it_is_not_found(detector, astronaut):
+    found = 0
+    for angle in range(0, 360, 20):
+        matrix = cv2.getRotationMatrix2D((128, 128), -angle, 0.8)
+        picture = cv2.warpAffine(astronaut[:256, 96:352], matrix, (256, 256), borderMode=cv2.BORDER_REPLICATE)
+        for face in find_faces(detector, picture):
+            (ax, ay), (bx, by) = face.landmarks[:2]
+            assert abs((np.degrees(np.arctan2(by - ay, bx - ax)) - angle + 180) % 360 - 180) < 45, angle
+            found += 1
+    assert found >= 12
+
+
 def test_a_headlamp_is_no_face_but_a_lower_threshold_returns_what_was_not_confirmed(detector):
     data = pytest.importorskip("skimage.data")
     for image in (*data.stereo_motorcycle()[:2], data.coffee(), data.cat()):

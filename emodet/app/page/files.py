@@ -61,7 +61,7 @@ _FORMAT_VERSION = 1
 _CENTERFACE_SETTINGS = ("MIN_SIDE", "MIN_SCORE", "OVERLAP", "STRIDE", "MULTIPLE")
 _DETECTOR_SETTINGS = (
     *("STILL_SIDES", "MAX_FACE", "NEXT_SIDE", "SAME_FACE", "INSIDE", "SCORE_STEP", "SMALLEST_DOUBTFUL"),
-    *("TURNED", "ROLL_ERROR", "LARGE", "LARGE_MARGIN", "CHECK_SCORE", "CHECK_OVERLAP"),
+    *("TURNED", "ROLL_ERROR", "QUARTER_ERROR", "LARGE", "UPRIGHT_SCORE", "CHECK_SCORE", "CHECK_OVERLAP"),
 )
 
 
@@ -137,6 +137,7 @@ def _detector_settings() -> dict[str, Any]:
         **{name.lower(): getattr(centerface, name) for name in _CENTERFACE_SETTINGS},
         **{name.lower(): getattr(detectors, name) for name in _DETECTOR_SETTINGS},
         "sure_score": centerface.CenterFace.sure_score,
+        "sure_large_score": centerface.CenterFace.sure_large_score,
         "check": check.to_dict(),
         "stream_side": detectors.STREAM_SIDES[0],
         "stream_every_s": DETECT_EVERY / _USUAL_RATE,

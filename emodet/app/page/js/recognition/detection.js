@@ -95,32 +95,44 @@ export class FaceDetector {
    */
   async checked(picture, face) {
     const { min_score: certain, sure_score: sureScore, smallest_doubtful: smallest, turned } = this.settings;
-    const isTurned = Math.abs(roll(face.landmarks)) > turned;
-    const sure = face.score >= sureScore + (sideOf(face) > this.settings.large ? this.settings.large_margin : 0);
+    const { roll_error: rollError, upright_score: uprightScore } = this.settings;
+    const [large, isTurned] = [sideOf(face) > this.settings.large, Math.abs(roll(face.landmarks)) > turned];
+    const sure = face.score >= (large ? this.settings.sure_large_score : sureScore);
     if (face.score < certain || (sure && !isTurned)) return face;
     if (sideOf(face) >= smallest) {
-      let landmarks = await this.secondLook(picture, face);
-      if (isTurned && !landmarks) {
-        face = { ...face, landmarks: null };
-        landmarks = await this.secondLook(picture, face);
+      let start = roll(face.landmarks);
+      let look = await this.secondLook(picture, face, start);
+      if (isTurned && !look) {
+        start = 0;
+        look = await this.secondLook(picture, face, start);
       }
-      if (landmarks) {
-        const error = Math.abs(((roll(landmarks) - roll(face.landmarks) + 540) % 360) - 180);
-        if (error > this.settings.roll_error) {
-          return { ...face, landmarks: await this.secondLook(picture, { ...face, landmarks }) };
+      if (look) {
+        if (look.error > rollError || (large && look.score < uprightScore)) {
+          const looks = [look];
+          for (const angle of [90, 180, 270]) looks.push(await this.secondLook(picture, face, start + angle));
+          const upright = looks.filter((each) => each && each.error <= this.settings.quarter_error);
+          look = upright.reduce((best, each) => (each.score > best.score ? each : best), { score: 0, landmarks: null });
         }
-        return Math.abs(roll(landmarks)) > turned ? { ...face, landmarks } : face;
+        const { landmarks } = look;
+        const error = Math.abs(((roll(landmarks) - roll(face.landmarks) + 540) % 360) - 180);
+        const isRight = landmarks && error <= rollError && Math.abs(roll(landmarks)) <= turned;
+        return isRight ? face : { ...face, landmarks };
       }
       if (face.score >= sureScore) return face;
     }
     return { ...face, score: Math.min(face.score, certain - 0.01) };
   }
 
-  /** Detect the enlarged, upright face again: its landmarks in pixels of the picture, null if it is not found. */
-  async secondLook(picture, face) {
+  /**
+   * Detect the face again, enlarged and turned upright by `degrees`: {score, error: degrees by which it is not upright,
+   * landmarks in pixels of the picture}, null if it is not found.
+   */
+  async secondLook(picture, face, degrees) {
     const { check, check_score: minScore } = this.settings;
     const { size, margin } = check;
-    const enlarged = withAlpha(crop(picture, face.box, face.landmarks, check), size);
+    const angle = (degrees * Math.PI) / 180;
+    const eyes = [[0, 0], [Math.cos(angle), Math.sin(angle)]];
+    const enlarged = withAlpha(crop(picture, face.box, eyes, check), size);
     const edge = (size * margin) / (1 + 2 * margin);
     const middle = [edge, edge, size - edge, size - edge];
     let [best, most] = [null, this.settings.check_overlap];
@@ -129,14 +141,14 @@ export class FaceDetector {
       if (share > most) [best, most] = [found, share];
     }
     if (!best) return null;
-    const angle = (roll(face.landmarks) * Math.PI) / 180;
     const scale = (sideOf(face) * (1 + 2 * margin)) / size;
     const [cos, sin] = [Math.cos(angle) * scale, Math.sin(angle) * scale];
     const [centreX, centreY] = [(face.box[0] + face.box[2]) / 2, (face.box[1] + face.box[3]) / 2];
-    return best.landmarks.map(([x, y]) => {
+    const landmarks = best.landmarks.map(([x, y]) => {
       const [dx, dy] = [x - size / 2, y - size / 2];
       return [centreX + cos * dx - sin * dy, centreY + sin * dx + cos * dy];
     });
+    return { score: best.score, error: Math.abs(roll(best.landmarks)), landmarks };
   }
 }
 
