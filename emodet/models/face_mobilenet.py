@@ -17,10 +17,11 @@ import torch.nn.functional as F
 from torch import nn
 
 from emodet.errors import EmodetError, os_errors, require
-from emodet.models.face_resnet import pixel_range
+from emodet.models.face_resnet import load_merged, pixel_range
 from emodet.preprocessing import Preprocessing
 
 SHA256 = "2c7d2d62b76c97528b736527aa09d310ea71743c9e3e79fb6c62d4b2d73af79b"
+# Measured by experiments/ferplus/faceres_statistics.py.
 _STATISTICS = Path(__file__).with_name("face_mobilenet_statistics.npz")
 # Channels out and stride of each pair of a depthwise and a pointwise convolution.
 _PAIRS = ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *[(512, 1)] * 5, (1024, 2), (1024, 1))
@@ -59,7 +60,8 @@ class FaceMobileNet(nn.Module):
         self.layers = nn.Sequential(*layers)
         self.head = nn.Sequential(nn.BatchNorm1d(before), nn.Dropout(head_dropout), nn.Linear(before, num_classes))
         if pretrained:
-            self._load(read_faceres(Path(str(pretrained)).expanduser(), Preprocessing.from_dict(preprocessing or {})))
+            pairs = read_faceres(Path(str(pretrained)).expanduser(), Preprocessing.from_dict(preprocessing or {}))
+            load_merged(self, ((weight, None, 1.0, bias) for weight, bias in pairs), _STATISTICS)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Normalised RGB float (N, 3, H, W) to logits (N, num_classes)."""
@@ -69,23 +71,6 @@ class FaceMobileNet(nn.Module):
     def resized(self, x: torch.Tensor) -> torch.Tensor:
         """Float (N, 3, H, W) to (N, 3, input_size, input_size)."""
         return F.interpolate(x, (self.input_size, self.input_size), mode="bicubic", align_corners=False)
-
-    @torch.no_grad()
-    def _load(self, pairs: Iterator[tuple[torch.Tensor, torch.Tensor]]) -> None:
-        # The file has batch norms merged into convolutions. The statistics of their outputs, measured on training faces
-        # of FER+ by experiments/ferplus/faceres_statistics.py, make batch norms of them again.
-        with np.load(_STATISTICS) as file:
-            means, variances = torch.from_numpy(file["mean"]), torch.from_numpy(file["variance"])
-        start = 0
-        for layer, (weight, bias) in zip(self.layers, pairs, strict=True):
-            conv, norm = layer.get_submodule("0"), layer.get_submodule("1")
-            mean, variance = means[start : start + len(bias)], variances[start : start + len(bias)]
-            rescale = math.sqrt(2 / weight[0].numel()) / weight.std()
-            values = {"running_mean": mean * rescale, "running_var": variance * rescale**2, "bias": bias + mean}
-            values["weight"] = (variance * rescale**2 + 1e-5).sqrt() / rescale
-            norm.load_state_dict(values, strict=False)
-            conv.load_state_dict({"weight": weight * rescale})
-            start += len(bias)
 
 
 def _layer(before: int, channels: int, stride: int = 1, kernel: int = 3, groups: int = 1) -> nn.Sequential:

@@ -8,7 +8,7 @@ import hashlib
 import importlib.util
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +103,7 @@ class FaceResNet(nn.Module):
         self.blocks = nn.Sequential(*(Block(*block) for block in _BLOCKS))
         self.head = nn.Sequential(nn.BatchNorm1d(256), nn.Dropout(head_dropout), nn.Linear(256, num_classes))
         if pretrained:
-            self._load(_weights())
+            load_merged(self, _layers(self, _weights()), _STATISTICS)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Normalised RGB float (N, 3, H, W) to logits (N, num_classes)."""
@@ -122,27 +122,44 @@ class FaceResNet(nn.Module):
         pooled: torch.Tensor = self.blocks(x).mean(dim=(2, 3))
         return pooled
 
-    @torch.no_grad()
-    def _load(self, data: bytes) -> None:
-        # dlib merged its batch norms into affine layers. The statistics of its convolutions' outputs, measured on the
-        # training faces of FER+, make batch norms of them again, so that training mode starts from the same function.
-        convs = [module for module in self.modules() if isinstance(module, nn.Conv2d)]
-        norms = [module for module in self.modules() if isinstance(module, nn.BatchNorm2d)]
-        sizes, starts = [norm.num_features for norm in norms], [tag.end() for tag in _TENSOR.finditer(data)]
-        with np.load(_STATISTICS) as file:
-            means, variances = (torch.split(torch.from_numpy(file[name]), sizes) for name in ("mean", "variance"))
-        layers = zip(convs, norms, starts[::2], starts[1::2], means, variances, strict=True)
-        for conv, norm, of_conv, of_affine, mean, variance in layers:
-            flat = _numbers(data, of_conv, conv.weight.numel() + len(mean))
-            weight, bias = flat[: -len(mean)].view_as(conv.weight), flat[-len(mean) :]
-            gain, shift = _numbers(data, of_affine, 2 * len(mean)).chunk(2)
-            rescale = math.sqrt(2 / weight[0].numel()) / weight.std()
-            conv.weight.copy_(weight * rescale)
-            conv.state_dict()["bias"].copy_(bias * rescale)
-            norm.state_dict()["running_mean"].copy_(mean * rescale)
-            norm.state_dict()["running_var"].copy_(variance * rescale**2)
-            norm.weight.copy_(gain * (variance * rescale**2 + norm.eps).sqrt() / rescale)
-            norm.bias.copy_(shift + gain * mean)
+
+Merged = tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | float, torch.Tensor]
+
+
+@torch.no_grad()
+def load_merged(net: nn.Module, layers: Iterable[Merged], statistics: Path) -> None:
+    """Fill a net's convolutions, and the batch norms behind them, from a file that has the batch norms merged.
+
+    `layers` are weight and bias of each convolution, from the image on, and gain and shift of the layer behind it.
+    `statistics` has mean and variance of the convolutions' outputs on training faces of FER+, which make batch norms of
+    them again, so that training mode starts from the same function.
+    """
+    convs = [module for module in net.modules() if isinstance(module, nn.Conv2d)]
+    norms = [module for module in net.modules() if isinstance(module, nn.BatchNorm2d)]
+    with np.load(statistics) as file:
+        sizes = [norm.num_features for norm in norms]
+        means, variances = (torch.split(torch.from_numpy(file[name]), sizes) for name in ("mean", "variance"))
+    for conv, norm, layer, mean, variance in zip(convs, norms, layers, means, variances, strict=True):
+        weight, bias, gain, shift = layer
+        rescale = math.sqrt(2 / weight[0].numel()) / weight.std()
+        conv.weight.copy_(weight * rescale)
+        if conv.bias is not None and bias is not None:
+            conv.bias.copy_(bias * rescale)
+        norm.state_dict()["running_mean"].copy_(mean * rescale)
+        norm.state_dict()["running_var"].copy_(variance * rescale**2)
+        norm.weight.copy_(gain * (variance * rescale**2 + norm.eps).sqrt() / rescale)
+        norm.bias.copy_(shift + gain * mean)
+
+
+def _layers(net: nn.Module, data: bytes) -> Iterator[Merged]:
+    # dlib merged its batch norms into affine layers.
+    starts = [tag.end() for tag in _TENSOR.finditer(data)]
+    convs = [module for module in net.modules() if isinstance(module, nn.Conv2d)]
+    for conv, of_conv, of_affine in zip(convs, starts[::2], starts[1::2], strict=True):
+        size, channels = conv.weight.numel(), conv.out_channels
+        flat = torch.from_numpy(np.frombuffer(data, "<f4", size + channels, of_conv).copy())
+        gain, shift = torch.from_numpy(np.frombuffer(data, "<f4", 2 * channels, of_affine).copy()).chunk(2)
+        yield flat[:size].view_as(conv.weight), flat[size:], gain, shift
 
 
 def pixel_range(preprocessing: Preprocessing) -> tuple[torch.Tensor, torch.Tensor]:
@@ -150,10 +167,6 @@ def pixel_range(preprocessing: Preprocessing) -> tuple[torch.Tensor, torch.Tenso
     if preprocessing.contrast == "crop":
         return torch.full((3,), _FACE_DEVIATION), torch.full((3,), _FACE_MEAN)
     return torch.tensor(preprocessing.std) * 255, torch.tensor(preprocessing.mean) * 255
-
-
-def _numbers(data: bytes, start: int, count: int) -> torch.Tensor:
-    return torch.from_numpy(np.frombuffer(data, "<f4", count, start).copy())
 
 
 def _weights() -> bytes:
