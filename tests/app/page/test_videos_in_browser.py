@@ -81,17 +81,6 @@ def test_the_annotated_video_can_be_downloaded(video, clip, tmp_path):
     capture.release()
 
 
-def test_cancel_stops_at_once_and_nothing_failed_meanwhile(video, clip):
-    page = video.page
-    page.select_option("#video-rate", "25")
-    page.set_input_files("#video-file", clip)
-    page.click("#video-cancel")
-    until(page, "document.querySelector('#video-note').textContent === 'Stopped.'")
-    assert page.locator("#video-result").is_hidden()
-    page.select_option("#video-rate", "10")
-    assert video.errors == []
-
-
 NO_VIDEO = [
     ("noise.mp4", b"nonsense" * 400, "This browser cannot play the file"),
     ("empty.webm", b"", "The file is empty"),
@@ -103,3 +92,14 @@ def test_a_file_that_is_no_video(video, name, data, said):
     video.page.set_input_files("#video-file", {"name": name, "mimeType": "video/mp4", "buffer": data})
     assert f"{name}: {said}" in video.problem()
     assert video.page.locator("#video-progress").is_hidden()
+
+
+def test_cancel_stops_at_once_and_nothing_failed_meanwhile(video, clip):
+    page = video.page
+    page.select_option("#video-rate", "25")
+    page.set_input_files("#video-file", clip)
+    page.click("#video-cancel")
+    until(page, "document.querySelector('#video-note').textContent === 'Stopped.'")
+    assert page.locator("#video-result").is_hidden()
+    page.select_option("#video-rate", "10")
+    assert video.errors == []
