@@ -37,23 +37,16 @@ def camera():
         yield start
 
 
-def test_a_dropped_stream_is_opened_again_and_given_up_in_the_end(camera):
+def test_a_dropped_stream_is_opened_again_with_its_limit_of_pixels_and_given_up_in_the_end(camera, monkeypatch):
+    reader, events, frames = mock.Mock(wraps=capture.VideoReader), [], []
+    monkeypatch.setattr(capture, "VideoReader", reader)
     address = camera(frames=30, calls=3)
-    events = []
-    video = LiveVideo(address, attempts=3, first_wait_s=0.01, on_event=events.append)
-    frames = []
+    video = LiveVideo(address, attempts=3, first_wait_s=0.01, on_event=events.append, max_pixels=5000)
     with pytest.raises(EmodetError, match="3 attempts"):
         frames.extend(frame.index for frame in video)
     assert sum("connected again" in line for line in events) == 2
     assert events[-1].endswith("attempt 3 of 3 in 0.04 s")
-
-
-def test_a_stream_that_is_opened_again_keeps_its_limit_of_pixels(camera, monkeypatch):
-    reader = mock.Mock(wraps=capture.VideoReader)
-    monkeypatch.setattr(capture, "VideoReader", reader)
-    with pytest.raises(EmodetError, match="1 attempts"):
-        list(LiveVideo(camera(frames=5, calls=2), attempts=1, first_wait_s=0.01, max_pixels=5000))
-    assert [call.kwargs["max_pixels"] for call in reader.call_args_list] == [5000] * 3
+    assert [call.kwargs["max_pixels"] for call in reader.call_args_list] == [5000] * 6
 
 
 def test_something_live_gives_its_newest_frame_and_counts_the_others(camera):

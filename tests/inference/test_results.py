@@ -94,7 +94,7 @@ def test_small_pictures_are_enlarged_and_a_strip_has_an_even_width():
     assert draw(noise(), [face()]).shape == (200, 300, 3)
 
 
-def test_a_timeline_shows_each_tracks_emotion_at_its_time():
+def test_a_timeline_shows_each_tracks_emotion_and_stays_small_for_hours_and_crowds():
     timeline = Timeline(NAMES)
     for step in range(100):
         emotion = "happiness" if step < 50 else "anger"
@@ -104,9 +104,6 @@ def test_a_timeline_shows_each_tracks_emotion_at_its_time():
     row = picture[96 + 60]
     assert tuple(row[110 + 1260 // 4]) == colour_of("happiness")
     assert tuple(row[110 + 3 * 1260 // 4]) == colour_of("anger")
-
-
-def test_a_timeline_of_hours_and_crowds_stays_small_and_keeps_the_longest():
     timeline = Timeline(NAMES)
     for step in range(3000):
         timeline.add(step * 4.0, [face("happiness", track_id=1), face("anger", track_id=2 + step)])

@@ -50,7 +50,7 @@ def sweep(tmp_path):
     return tmp_path
 
 
-def test_runs_are_listed_with_their_state_and_ranked_by_the_mean_over_seeds(sweep, capsys):
+def test_runs_are_listed_ranked_by_the_mean_over_seeds_and_drawn(sweep, capsys):
     assert main([str(sweep)]) == 0
     table = csv_rows(sweep / "comparison.csv")
     assert [row["optimizer.lr"] for row in table] == ["0.2", "0.1", "0.3", "9"]
@@ -62,14 +62,10 @@ def test_runs_are_listed_with_their_state_and_ranked_by_the_mean_over_seeds(swee
     printed = capsys.readouterr().out
     assert "failed: 5: the loss became nan" in printed
     assert "unfinished: 10" in printed
-    main([str(sweep)])
     runs = csv_rows(sweep / "runs.csv")
     assert [run["run"] for run in runs] == ["0", "1", "2", "3", "4", "5", "10"]
     assert [run["state"] for run in runs] == ["finished"] * 4 + ["pruned", "failed", "unfinished"]
     assert [run["kept_epoch"] for run in runs[:4]] == ["1", "1", "1", "0"]
-
-
-def test_the_page_and_the_figures_are_written(sweep):
     output = sweep / "elsewhere"
     assert main([str(sweep), "--output", str(output)]) == 0
     page = (output / "comparison.html").read_text()
