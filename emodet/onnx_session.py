@@ -1,7 +1,9 @@
 """ONNX Runtime sessions: execution providers and options."""
 
 import os
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -69,3 +71,18 @@ def open_session(
             "see its messages above, or use cpu"
         )
     return session
+
+
+@contextmanager
+def time_limit(seconds: float) -> Iterator["onnxruntime.RunOptions"]:
+    """Options of a run that end it with an error after so many seconds, between two operators or rounds of a loop."""
+    import onnxruntime
+
+    options = onnxruntime.RunOptions()
+    options.log_severity_level = 4
+    timer = threading.Timer(seconds, setattr, (options, "terminate", True))
+    timer.start()
+    try:
+        yield options
+    finally:
+        timer.cancel()

@@ -134,6 +134,23 @@ def test_float_pixels_fixed_batches_and_logits_are_refused(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_graph_that_runs_for_ever_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("emodet.modelfile._CHECK_S", 0.2)
+    types = ((TensorProto.INT64, "round"), (TensorProto.BOOL, "go"), (TensorProto.FLOAT, "sum"))
+    values = [helper.make_tensor_value_info(name, kind, []) for kind, name in types]
+    results = [helper.make_tensor_value_info(f"{name}2", kind, []) for kind, name in types[1:]]
+    steps = [helper.make_node("Identity", ["go"], ["go2"]), helper.make_node("Add", ["sum", "sum"], ["sum2"])]
+    model, body = graph(), helper.make_graph(steps, "body", values, results)
+    for (kind, name), value in zip(types, (2**62, True, 0.0), strict=True):
+        model.graph.initializer.append(helper.make_tensor(f"first_{name}", kind, [], [value]))
+    softmax = next(node for node in model.graph.node if node.op_type == "Softmax")
+    softmax.output[0] = "before"
+    model.graph.node.append(helper.make_node("Loop", [f"first_{name}" for _, name in types], ["zero"], body=body))
+    model.graph.node.append(helper.make_node("Add", ["before", "zero"], ["probabilities"]))
+    with pytest.raises(EmodetError, match="terminate"):
+        write_model_file(model, info(), tmp_path / "x.onnx")
+
+
 def external(tensor, location):
     tensor.ClearField("raw_data")
     tensor.data_location = TensorProto.EXTERNAL

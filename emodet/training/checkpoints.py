@@ -54,6 +54,11 @@ def read_checkpoint(file: Path) -> dict[str, Any]:
         raise EmodetError(f"checkpoint {file}: not a checkpoint, or cut off ({_first_line(problem)})") from None
     if not isinstance(content, dict):
         raise EmodetError(f"checkpoint {file}: holds a {type(content).__name__}, not a checkpoint")
+    weights = content.get("state_dict", content)
+    for name, value in weights.items() if isinstance(weights, dict) else ():
+        if isinstance(value, torch.Tensor) and value.isnan().any():
+            way_out = "take an earlier checkpoint, or train with a smaller optimizer.lr"
+            raise EmodetError(f"checkpoint {file}: {name} holds NaN, so its training diverged; {way_out}")
     return content
 
 
