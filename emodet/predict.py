@@ -244,7 +244,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = command_parser("predict", purpose, _EXAMPLES)
     parser.add_argument("sources", nargs="+", metavar="SOURCE", help=_SOURCES)
     add = parser.add_argument_group("recognition").add_argument
-    add("--model", metavar="FILE", help="model file, or a shipped one: int8 (default), accurate (a larger net), fp32")
+    add("--model", metavar="FILE", help="model file, or a shipped one: int8 (default), accurate (twice the time), fp32")
     add("--detector", default="auto", metavar="NAME", help=_DETECTORS)
     add("--min-confidence", type=_probability, default=MIN_CONFIDENCE, metavar="P", help=_MIN_CONFIDENCE)
     add("--prior", choices=("trained", "balanced"), default="trained", help=_PRIOR)

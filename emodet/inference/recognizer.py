@@ -63,7 +63,7 @@ class Recognizer:
 
         Args:
             model: Path of a model file, an opened one, or a shipped one: ``int8`` (the default),
-                ``accurate`` (a larger net, 1.3 times the time) or ``fp32``.
+                ``accurate`` (right more often, twice the time) or ``fp32``.
             detector: One of `emodet.inference.detectors.DETECTORS`, ``yunet:FILE.onnx``, or a detector of your own.
             threads: Threads of one call of ONNX Runtime; None for one per core.
             providers: Execution providers of the model file, of `emodet.onnx_session.PROVIDERS`, preferred first.

@@ -93,13 +93,21 @@ def face_crops(astronaut, preprocessing, count):
 def page(shared, site):
     from emodet.app.page.files import model_for_page
 
-    for precision in ("fp32", "int8"):
+    for precision in ("fp32", "int8", "accurate"):
         (site.folder / "model" / f"emodet-{precision}.onnx").write_bytes(model_for_page(precision)[0])
     return shared.open(ready=False)
 
 
-@pytest.mark.parametrize("count", [64, pytest.param(2000, marks=pytest.mark.slow)])
-@pytest.mark.parametrize(("precision", "limit"), [("fp32", 1e-3), ("int8", 0.02)])
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+    ("precision", "limit", "count"),
+    [
+        *(("fp32", 1e-3, 64), ("int8", 0.02, 64), ("accurate", 0.05, 64)),
+        *(pytest.param("fp32", 1e-3, 2000, marks=SLOW), pytest.param("int8", 0.02, 2000, marks=SLOW)),
+    ],
+)
 def test_the_same_probabilities(page, astronaut, precision, limit, count):
     model = shipped_model(precision)
     crops = face_crops(astronaut, model.info.preprocessing, count)
