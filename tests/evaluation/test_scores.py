@@ -84,7 +84,7 @@ def test_the_interval_of_the_accuracy_is_the_binomial_one_and_holds_the_truth_95
     assert 180 <= held <= 199
 
 
-def test_where_all_or_nothing_is_found_the_interval_is_wilson_s_and_classes_without_faces_are_in_no_mean():
+def test_intervals_of_all_or_nothing_are_wilson_s_and_classes_without_faces_are_in_no_mean():
     found = evaluate_predictions(certain([0] * 76 + [7] * 24, [0] * 100))
     recall = found["recall/contempt"]
     assert (recall.value, recall.low, recall.high) == (0.0, 0.0, pytest.approx(0.1380, abs=1e-4))

@@ -89,7 +89,7 @@ def test_a_camera_and_a_stream_that_are_not_there():
         open_video("http://127.0.0.1:9/live.mjpg", live=True)
 
 
-def test_reading_ahead_keeps_order_bounds_memory_passes_errors_on_and_stops_when_nobody_takes_any_more():
+def test_reading_ahead_keeps_order_bounds_memory_passes_errors_on_and_stops_with_its_reader():
     made, taken, closed = [], [], threading.Event()
 
     def items():

@@ -96,6 +96,7 @@ def test_a_result_is_a_tuple_of_faces_that_describe_themselves(result, recognize
     assert len({face, face}) == 1
     # Its answer is the model file's for the crop around it.
     assert list(face.probabilities) == list(EMOTIONS)
+    assert sum(face.probabilities.values()) == pytest.approx(1, abs=1e-5)
     assert face.confidence == max(face.probabilities.values()) == face.probabilities[face.emotion]
     assert (face.valence, face.arousal, face.track_id) == (None, None, None)
     model = read_model_file(model_path)
