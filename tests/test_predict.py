@@ -354,6 +354,17 @@ def test_a_disk_that_fills_with_rows_ends_the_run(model_path, photo):
     assert "Traceback" not in result.stderr
 
 
+def test_rows_that_do_not_fit_are_one_error_and_what_is_written_is_there(model_path, video, tmp_path):
+    resource = pytest.importorskip("resource", reason="there are no such limits on Windows")
+    found, size = tmp_path / "found", (2000, 2000)
+    command = [sys.executable, "-m", "emodet.predict", video, "--model", model_path, "--detector", "none"]
+    limit = {"preexec_fn": lambda: resource.setrlimit(resource.RLIMIT_FSIZE, size)}
+    result = subprocess.run([*command, "--output", found], stderr=subprocess.PIPE, text=True, **limit)
+    assert result.returncode == 1
+    assert result.stderr.count("could not be written") == 1
+    assert json.loads((found / "summary.json").read_text())["sources"][0]["files"] == []
+
+
 def test_a_reader_that_has_enough_is_no_error(model_path, tmp_path, astronaut):
     for index in range(40):
         (tmp_path / f"{index}.png").write_bytes(encoded(astronaut[60:180, 170:280]))

@@ -154,8 +154,10 @@ class TimelineSink(Sink):
             self.timeline.add(result.frame.time_s, result.faces)
 
     def close(self, *, complete: bool) -> None:
-        for path in self.files:
+        begun, self.files = self.files, []
+        for path in begun:
             write_picture(self.timeline.draw(self._title), path)
+            self.files = [path]
 
 
 class WindowSink(Sink):

@@ -92,7 +92,8 @@ def _finished(
             child.terminate()
         names = [source.name for each in waiting.values() for source in each]
         more = ", and inputs after them" if group or next(groups, []) else ""
-        report(f"not done: {first_of(names, len(names)) or 'none in work'}{more}")
+        if names:
+            report(f"not done: {first_of(names, len(names))}{more}")
         raise
     finally:
         pool.shutdown(cancel_futures=True)

@@ -90,7 +90,7 @@ class RowWriter:
         if kind == "parquet" and not isinstance(target, Path):
             raise EmodetError("rows=parquet cannot go to standard output; name a folder with --output")
         self._kind, self._class_names, self._pending = kind, class_names, list[dict[str, Any]]()
-        self._mode = "a" if append else "w"
+        self._mode, self._failed = "a" if append else "w", False
         name = target if isinstance(target, Path) else "standard output"
         self._errors = functools.partial(os_errors, f"{name}: rows could not be written", kind=RowsError)
         self._open = ExitStack()
@@ -107,12 +107,13 @@ class RowWriter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        # The first error is the one to report.
-        with nullcontext() if kind is None else suppress(RowsError), self._errors(), self._open:
+        # The first error is the one to report; closing tries again to write what could not be written.
+        with suppress(RowsError) if kind or self._failed else nullcontext(), self._errors(), self._open:
             self._flush()
 
     def write(self, row: dict[str, Any]) -> None:
         """Add a row; raises `RowsError` if it cannot be written."""
+        self._failed = True
         with self._errors():
             if self._kind == "jsonl":
                 self._stream.write(json.dumps(row, ensure_ascii=False) + "\n")
@@ -122,6 +123,7 @@ class RowWriter:
                 self._pending.append(flat_row(row))
             if self._kind != "parquet" or len(self._pending) >= _GROUP:
                 self._flush()  # programs that follow a text file see each row at once
+        self._failed = False
 
     def move_from(self, path: Path) -> None:
         """Add the rows of a file of JSON lines, and delete it."""
