@@ -151,13 +151,6 @@ def test_a_graph_that_runs_for_ever_is_refused(tmp_path, monkeypatch):
         write_model_file(model, info(), tmp_path / "x.onnx")
 
 
-def external(tensor, location):
-    tensor.ClearField("raw_data")
-    tensor.data_location = TensorProto.EXTERNAL
-    entry = tensor.external_data.add()
-    entry.key, entry.value = "location", location
-
-
 @pytest.mark.parametrize("location", ["weights.bin", "../weights.bin", "absolute"])
 @pytest.mark.parametrize("place", ["initializer", "attribute", "subgraph"])
 def test_weights_in_another_file_are_refused(path, location, place, tmp_path, monkeypatch):
@@ -168,7 +161,10 @@ def test_weights_in_another_file_are_refused(path, location, place, tmp_path, mo
     for folder in (tmp_path, tmp_path / "inner"):
         (folder / "weights.bin").write_bytes(weights.raw_data)
     monkeypatch.chdir(tmp_path / "inner")
-    external(weights, str(tmp_path / "weights.bin") if location == "absolute" else location)
+    weights.ClearField("raw_data")
+    weights.data_location = TensorProto.EXTERNAL
+    elsewhere = str(tmp_path / "weights.bin") if location == "absolute" else location
+    weights.external_data.add(key="location", value=elsewhere)
     constant = helper.make_node("Constant", [], ["weights"])
     constant.attribute.add(name="value", t=weights, type=onnx.AttributeProto.TENSOR)
     if place == "attribute":

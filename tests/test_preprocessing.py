@@ -17,10 +17,6 @@ def noise(height, width, seed=0):
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
-def padded(image, by):
-    return np.pad(image, ((by, by), (by, by), (0, 0)), mode="edge")
-
-
 class TestGeometry:
     def test_a_margin_is_a_fraction_of_the_box_and_without_one_the_picture_is_filled_up_not_squeezed(self):
         image = noise(100, 100)
@@ -39,7 +35,8 @@ class TestGeometry:
         image, side = noise(64, 80), 2 * half
         box = (x + narrower[0], y + narrower[1], x + side - narrower[0], y + side - narrower[1])
         crop = Preprocessing(size=side).crop(image, box)
-        assert np.array_equal(crop, padded(image, 600)[y + 600 : y + 600 + side, x + 600 : x + 600 + side])
+        padded = np.pad(image, ((600, 600), (600, 600), (0, 0)), mode="edge")
+        assert np.array_equal(crop, padded[y + 600 : y + 600 + side, x + 600 : x + 600 + side])
 
     def test_a_crop_moves_with_its_box(self):
         """Also where centre and side are halves: rounding to even numbers would make a moving box jerk."""

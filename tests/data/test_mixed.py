@@ -193,18 +193,12 @@ def mixes(draw):
     return tables
 
 
-def joined(tables):
-    def column(name):
-        return np.concatenate([getattr(table, name) for table in tables])
-
-    return replace(tables[0], **{name: column(name) for name in Table.__slots__})
-
-
 @given(mixes(), st.sampled_from(["auto", "val", 0.3]), st.integers(0, 3))
 @settings(max_examples=60, deadline=None)
 def test_splits_share_no_picture(tables, val_from, seed):
     names = [f"set{number}" for number in range(len(tables))]
-    table, starts = joined(tables), np.cumsum([0, *map(len, tables)])[:-1].tolist()
+    columns = {name: np.concatenate([getattr(each, name) for each in tables]) for name in Table.__slots__}
+    table, starts = replace(tables[0], **columns), np.cumsum([0, *map(len, tables)])[:-1].tolist()
     try:
         own = [assign_splits(table, np.ones(len(table), bool), val_from, seed) for table in tables]
         splits = mix_splits(names, table, starts, own)

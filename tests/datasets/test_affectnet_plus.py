@@ -33,10 +33,6 @@ def release(tmp_path):
     return tmp_path
 
 
-def first(root):
-    return next(sample for sample in read(root).samples if sample.key == f"{TRAIN}/images/2.jpg")
-
-
 def test_human_labels_soft_labels_valence_and_arousal(release):
     reader = open_reader(release)
     listing = reader.read()
@@ -45,7 +41,7 @@ def test_human_labels_soft_labels_valence_and_arousal(release):
         f"{TRAIN}/images/2.jpg": ("train", "happiness"),
         f"{VAL}/images/0.jpg": ("val", "fear"),
     }
-    face = first(release)
+    (face,) = [sample for sample in listing.samples if sample.key == f"{TRAIN}/images/2.jpg"]
     assert (face.soft_label, face.valence, face.arousal, face.box) == (tuple(SHARES), 0.5, -0.25, None)
     assert reader.encoded(face) == b"images/2.jpg"
     assert has_note(listing, "difficult 1, easy 1")

@@ -63,22 +63,17 @@ def test_in_expw_top_comes_before_left_and_faces_of_a_picture_stay_together(tmp_
 
 # A CSV file of the user's own, as any program saves it; and how rows of any CSV file are read.
 
-HEADER = "path,emotion,split,subject,x1,y1,x2,y2,valence,arousal"
-ROWS = [
-    "p/a.jpg,happy,train,ann,10,20,110,120,0.5,-0.25",
-    "p/b.jpg,Sadness,val,ben,,,,,-2,-2",
-    "p/c.png,anger,test,,0,0,64.5,64,,",
-]
 
-
-def put(root, *rows, header=HEADER):
-    put_files(root, "p/a.jpg", "p/b.jpg", "p/c.png")
-    put_text(root / "faces.csv", header, *rows)
-    return root
-
-
-def test_every_column(tmp_path):
-    reader = open_reader(put(tmp_path, *ROWS))
+def test_every_column_of_a_csv(tmp_path):
+    put_files(tmp_path, "p/a.jpg", "p/b.jpg", "p/c.png")
+    put_text(
+        tmp_path / "faces.csv",
+        "path,emotion,split,subject,x1,y1,x2,y2,valence,arousal",
+        "p/a.jpg,happy,train,ann,10,20,110,120,0.5,-0.25",
+        "p/b.jpg,Sadness,val,ben,,,,,-2,-2",
+        "p/c.png,anger,test,,0,0,64.5,64,,",
+    )
+    reader = open_reader(tmp_path)
     a, b, c = reader.read().samples
     assert (a.key, a.split, EMOTIONS[a.emotion], a.subject) == ("p/a.jpg", "train", "happiness", "ann")
     assert (a.box, a.valence, a.arousal) == ((10, 20, 110, 120), 0.5, -0.25)

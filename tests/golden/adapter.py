@@ -123,15 +123,7 @@ def facts(text):
     return sorted({found.rstrip(".,") for found in FACTS.findall(text)})
 
 
-def read_samples(root, reader, options):
-    """Return the reader, the samples as plain tuples, and the listing.
-
-    A sample is (path, split, emotion, box, soft label, valence, arousal, landmarks, subject).
-    """
-    made = open_reader(root, reader, **options)
-    listing = made.read()
-    fields = ("key", "split", "emotion", "box", "soft_label", "valence", "arousal", "landmarks", "subject")
-    return made, [[getattr(record, field) for field in fields] for record in listing.samples], listing
+FIELDS = ("key", "split", "emotion", "box", "soft_label", "valence", "arousal", "landmarks", "subject")
 
 
 def read_case(folder, case):
@@ -146,10 +138,12 @@ def read_case(folder, case):
 
     root, more = folder / case["id"] / case["root"], "about" in case
     try:
-        made, samples, listing = read_samples(root, "auto" if case.get("auto") else case["reader"], case["options"])
+        made = open_reader(root, "auto" if case.get("auto") else case["reader"], **case["options"])
+        listing = made.read()
     except EmodetError as problem:
         return {"error": facts(str(problem).replace(str(root.parent), "")) if more else True}
-    samples = sorted(([plain(value) for value in sample] for sample in samples), key=json.dumps)
+    rows = ([plain(getattr(sample, field)) for field in FIELDS] for sample in listing.samples)
+    samples = sorted(rows, key=json.dumps)
     counts = Counter(f"{split}/{'none' if label is None else CLASSES[int(label)]}" for _, split, label, *_ in samples)
     digests = [sha(json.dumps([sample[:end] for sample in samples]).encode(), 12) for end in (4, 9)]
     found = {"counts": dict(sorted(counts.items())), "basic": digests[0], "all": digests[1]}
@@ -186,13 +180,11 @@ EVALUATIONS = {
 
 
 def evaluation(name):
-    """Evaluate seeded predictions; return figure → [value, low, high], and the exact counts."""
-    return report_figures(evaluate_predictions(EVALUATIONS[name](), resamples=1000, seed=0).as_dict())
+    """Evaluate seeded predictions; return figure → [value, low, high], and the exact counts.
 
-
-def report_figures(report):
-    """Flatten report.json; a score at a coverage has its share before its metric, as in `evaluation.json`."""
-    figures = {}
+    A score at a coverage has its share before its metric, as in `evaluation.json`.
+    """
+    report, figures = evaluate_predictions(EVALUATIONS[name](), resamples=1000, seed=0).as_dict(), {}
     for name, score in report["metrics"].items():
         metric, at, share = name.partition("@")
         key = f"coverage {float(share)}/{metric}" if at else name
