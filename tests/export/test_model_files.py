@@ -10,9 +10,11 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from made_classifiers import made as untrained
 from made_classifiers import made_classifier
 from onnx import TensorProto, helper, numpy_helper
 
+from emodet.emotions import EMOTIONS
 from emodet.errors import EmodetError
 from emodet.evaluation.predictions import Predictions
 from emodet.evaluation.scores import evaluate_predictions
@@ -151,6 +153,14 @@ def test_int8_convolutions_have_a_scale_per_channel_and_everything_else_stays_fl
     heads = [node for node in int8.graph.node if node.op_type in ("Gemm", "Softmax")]
     fed_by = {made_by[name].op_type for node in heads for name in node.input if name in made_by}
     assert not fed_by & {"DequantizeLinear", "QuantizeLinear"}
+
+
+def test_depthwise_weights_have_eight_bits_and_relu6_is_inside_the_trunk(faces):
+    net = {"name": "face_mobilenet", "input_size": 32}
+    exported = to_onnx(untrained(net=net, class_names=list(EMOTIONS), preprocessing={"size": 48}).eval())
+    assert [node.op_type for node in trunk_nodes(exported)].count("Clip") == 27
+    most = [np.abs(weight.astype(int)).max() for weight, _ in convolution_weights(quantise(exported, faces))]
+    assert [value > 64 for value in most] == [False, *[True, False] * 13]
 
 
 def test_outputs_are_close_to_fp32(exported, int8, faces):
