@@ -129,6 +129,8 @@ def web(astronaut):
     def answer(path):
         kind = {"/face": "PNG", "/face.webp": "WEBP", "/a.j2k": "JPEG2000", "/pnm": "PPM"}.get(path, "JPEG")
         named = f"image/{kind.lower()}" if kind in ("WEBP", "JPEG") else "application/octet-stream"
+        if path == "/none.png":
+            return None
         return named, encoded(astronaut, kind, **({"no_jp2": True} if kind == "JPEG2000" else {}))
 
     with web_server(answer) as address:
@@ -141,8 +143,10 @@ def test_an_image_by_its_address_is_one_image(predict, web):
         (row,) = json_lines(out)
         assert (path, status, row["time_s"], row["track_id"]) == (path, 0, None, None)
         assert "secret" not in out + err
-    status, _, err = predict("http://127.0.0.1:9/face.png", "")
+    status, _, err = predict("http://127.0.0.1:9/face.png", "", f"http://{web}/none.png")
     assert status == 1
+    assert "none.png: cannot be opened" in err
+    assert "404" in err
     assert "http://127.0.0.1:9/face.png: could not be fetched (" in err
     assert "empty name" in err
 

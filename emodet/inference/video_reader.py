@@ -265,8 +265,9 @@ def open_container(address: Path | str, *, max_pixels: int | None = None) -> "In
             timeout=_TIMEOUT_S if remote else None,
         )
     except (av.FFmpegError, OSError, ValueError) as error:
-        if isinstance(error, FileNotFoundError | IsADirectoryError) or (isinstance(error, OSError) and remote):
-            raise EmodetError(f"{name}: cannot be opened ({error.strerror or error})") from None
+        network = remote and isinstance(error, OSError | av.error.HTTPClientError | av.error.HTTPServerError)
+        if network or isinstance(error, FileNotFoundError | IsADirectoryError):
+            raise EmodetError(f"{name}: cannot be opened ({getattr(error, 'strerror', None) or error})") from None
         raise EmodetError(
             f"{name}: not a video (MP4, MOV, MKV, WebM, AVI, MPEG and others are read, playlists are not), "
             "or cut off before its first frame"
