@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
+from types import TracebackType
 
 from emodet.errors import EmodetError
 from emodet.installation import exit_with, install, named, version_of
@@ -22,6 +23,8 @@ def begin(command: str, module: str, purpose: str | None, *, extra: str = "train
         needs: The modules of that extra.
     """
     try:
+        if module == "__main__":
+            sys.excepthook = _without_traceback_of_ctrl_c
         require_laboratory(command, extra=extra, needs=needs)
         if module == "__main__":
             from emodet.command_line import accepted, help_text
@@ -33,6 +36,15 @@ def begin(command: str, module: str, purpose: str | None, *, extra: str = "train
     except EmodetError as problem:
         print(f"error: {problem}", file=sys.stderr)
         sys.exit(2)
+
+
+def _without_traceback_of_ctrl_c(
+    kind: type[BaseException], problem: BaseException, trace: TracebackType | None
+) -> None:
+    if issubclass(kind, KeyboardInterrupt):  # the imports take seconds, in which nothing else handles it
+        print("stopped by SIGINT", file=sys.stderr)
+    else:
+        sys.__excepthook__(kind, problem, trace)
 
 
 def require_laboratory(command: str, *, extra: str = "train", needs: Sequence[str] = ()) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import subprocess
 import sys
 import tomllib
@@ -152,6 +153,12 @@ def test_unknown_choices_and_keys_name_the_nearest(name, arguments, near, refuse
     error = refused(f"emodet.{name}", *arguments)
     assert error.startswith("error: ")
     assert f"did you mean {near}?" in error
+
+
+def test_ctrl_c_while_modules_are_imported_has_no_traceback():
+    code = "from emodet.laboratory import begin; begin('train', '__main__', ''); raise KeyboardInterrupt"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stderr) == (-signal.SIGINT, "stopped by SIGINT\n")
 
 
 @pytest.mark.parametrize("arguments", [["--experiment", "baseline"], ["--data.root=/data"], ["--resume", "RUN"]])

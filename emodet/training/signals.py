@@ -53,11 +53,16 @@ class StopOnSignal(L.Callback):
         self._received, self._received_at = 0, 0.0
         self._before: dict[int, Any] = {}
 
-    # Lightning registers its handlers after `on_fit_start`, and restores those from before at its end.
+    # Lightning registers its handlers after `on_fit_start`, and restores those from before ahead of `teardown`: what is
+    # restored there are not Lightning's, which would swallow SIGTERM while the run is evaluated.
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.getsignal(number) for number in _SIGNALS}
+
     def on_sanity_check_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._last = RunFolder(Path(trainer.default_root_dir)).last
-        if not self._before and threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._note) for number in _SIGNALS}
+        for number in self._before:
+            signal.signal(number, self._note)
 
     on_train_start = on_sanity_check_start
 

@@ -119,6 +119,12 @@ def test_a_second_ctrl_c_stops_at_once(command, small, tmp_path, capfd):
     assert signal.getsignal(signal.SIGINT) is before
 
 
+def test_after_training_signals_are_handled_as_before(train_once, small, tmp_path):
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)]
+    train_once(*small, *COMMON, "trainer.max_epochs=1", f"hydra.run.dir={tmp_path}")
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)] == before
+
+
 def test_before_there_is_a_checkpoint_it_says_so(command, refused, small, tmp_path, capfd):
     arguments = [*small, *COMMON, stop(signal.SIGINT, 0, 0, times=2), f"hydra.run.dir={tmp_path}"]
     assert command("emodet.train", *arguments) == 130
