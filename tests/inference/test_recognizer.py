@@ -6,6 +6,7 @@ import json
 import pickle
 import sys
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -189,16 +190,6 @@ def test_the_documented_example_runs(recognizer, model_path, astronaut, tmp_path
 # Faces and streams against the model file, choices that change answers, classes of one's own.
 
 
-class Counting:
-    def __init__(self, inner):
-        self.inner, self.calls = inner, 0
-        self.name, self.description, self.min_score = inner.name, inner.description, inner.min_score
-
-    def __call__(self, image_rgb, *, longest_side, min_score=None):
-        self.calls += 1
-        return self.inner(image_rgb, longest_side=longest_side, min_score=min_score)
-
-
 def test_crops_of_any_size_are_whole_pictures(recognizer, astronaut):
     cut = astronaut[50:190, 150:300]
     faces = recognizer.crops([cut, cut[:50, :40], np.zeros((1, 1, 3), dtype=np.uint8)])
@@ -210,18 +201,10 @@ def test_crops_of_any_size_are_whole_pictures(recognizer, astronaut):
     assert batch[0] == batch[1] == faces[0]
 
 
-class Fixed:
-    """Finds three squares, whatever the picture."""
-
-    name = description = "fixed"
-    min_score = 0.0
-
-    def __call__(self, image_rgb, *, longest_side, min_score=None):
-        return tuple(Detection((0, 0, side, side), None, score) for side, score in ((20, 0.9), (50, 0.8), (90, 0.7)))
-
-
 def test_the_largest_faces_are_kept(model_path, astronaut):
-    faces = Recognizer(model_path, detector=Fixed(), max_faces=2)(astronaut)
+    found = tuple(Detection((0, 0, side, side), None, score) for side, score in ((20, 0.9), (50, 0.8), (90, 0.7)))
+    detector = mock.Mock(spec=["name", "description", "min_score"], min_score=0.0, return_value=found)
+    faces = Recognizer(model_path, detector=detector, max_faces=2)(astronaut)
     assert [face.box[2] for face in faces] == [50, 90]
 
 
@@ -256,13 +239,15 @@ def test_valence_arousal_and_classes_are_returned_by_name_whatever_the_files_ord
 
 
 def test_a_stream_follows_a_face_and_detects_only_now_and_then(model_path, astronaut):
-    detector = Counting(make_detector("centerface", threads=1))
+    centerface = make_detector("centerface", threads=1)
+    known = {"spec": ["name", "description", "min_score"], "min_score": centerface.min_score}
+    detector = mock.Mock(**known, side_effect=centerface)
     recognizer = Recognizer(model_path, detector=detector, threads=1)
     frames = list(moving_face(astronaut, 20))
     results = list(recognizer.stream(frames, detect_every=5))
     assert [[face.track_id for face in faces] for faces in results] == [[1]] * 20
-    assert detector.calls == 4
-    found = [detector.inner(frame, longest_side=480)[0].box for frame in frames]
+    assert detector.call_count == 4
+    found = [centerface(frame, longest_side=480)[0].box for frame in frames]
     np.testing.assert_allclose([faces[0].box for faces in results], found, atol=6)
 
 
