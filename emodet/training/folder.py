@@ -17,10 +17,11 @@ import yaml
 from filelock import FileLock, Timeout
 
 from emodet.errors import EmodetError
-from emodet.files import write_atomically
+from emodet.files import read_regular, write_atomically
 from emodet.installation import version_of
 from emodet.training.ranks import rank
 
+_MAX_FILE = 10_000_000  # bytes of a file of settings
 _PACKAGES = (
     "emodet", "torch", "torchvision", "lightning", "torchmetrics", "albumentations", "hydra-core", "wandb", "numpy",
     "opencv-python", "opencv-python-headless",
@@ -115,7 +116,7 @@ class RunFolder:
 
     def _read(self, file: Path, parse: Callable[[str], Any], way_out: str = "") -> dict[str, Any]:
         try:
-            values = parse(file.read_text(encoding="utf-8"))
+            values = parse(read_regular(file, _MAX_FILE).decode())
             if not isinstance(values, dict):
                 raise ValueError("it holds no keys")
         except FileNotFoundError:

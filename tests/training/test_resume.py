@@ -221,6 +221,7 @@ def test_a_moved_run_keeps_its_best_epoch(command, small, tmp_path):
         (lambda run: (run / "config.yaml").write_text("a: &a {x: *a}", encoding="utf-8"), "cannot be read (Circular"),
         (lambda run: (run / "config.yaml").write_text("data: " + "[" * 5000, encoding="utf-8"), "cannot be read"),
         (lambda run: (run / "run.json").write_text("{", encoding="utf-8"), "run.json: cannot be read"),
+        (lambda run: (run / "run.json").unlink() or (run / "run.json").symlink_to("/dev/zero"), "not a regular file"),
         (lambda run: ((run / "train.log").unlink(), (run / "train.log").mkdir()), "train.log: cannot be written"),
     ],
 )
