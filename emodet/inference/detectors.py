@@ -111,7 +111,7 @@ def find_faces(
     The image is searched at several sizes. Boxes of one face are merged; boxes inside a larger face are parts of it
     and dropped. A face below the detector's ``sure_score``, or turned by more than 60 degrees, is enlarged and detected
     again, by CenterFace: false boxes of either detector rarely survive this, and the landmarks of turned faces become
-    right. Those that are not confirmed are dropped.
+    right. Those that are not confirmed are dropped, or lose their landmarks if they are large and score enough.
 
     Args:
         detector: A detector of `make_detector`, or one of your own, which is called once at the largest of `sides`.
@@ -190,7 +190,7 @@ def _checked(detector: Detector, image_rgb: UInt8, face: Detection, sure_score: 
             is_right = look.landmarks and error <= ROLL_ERROR and abs(_roll(look.landmarks)) <= TURNED
             return face if is_right else replace(face, landmarks=look.landmarks)
         if face.score >= sure_score:
-            return face
+            return replace(face, landmarks=None) if large else face
     return replace(face, score=min(face.score, detector.min_score - 0.01))
 
 

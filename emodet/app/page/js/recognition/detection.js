@@ -118,7 +118,7 @@ export class FaceDetector {
         const isRight = landmarks && error <= rollError && Math.abs(roll(landmarks)) <= turned;
         return isRight ? face : { ...face, landmarks };
       }
-      if (face.score >= sureScore) return face;
+      if (face.score >= sureScore) return large ? { ...face, landmarks: null } : face;
     }
     return { ...face, score: Math.min(face.score, certain - 0.01) };
   }
