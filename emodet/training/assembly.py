@@ -122,13 +122,13 @@ def check_settings(settings: Mapping[str, Any]) -> None:
 
 
 def _check_net(net: Mapping[str, Any], preprocessing: Mapping[str, Any]) -> None:
-    """Build a net of emodet without memory, and run it once; a user's own may do anything while it is built."""
+    """Build a net of emodet, without memory unless it reads a file, and run it once; a user's own may do anything."""
     if not str(net.get("_target_")).startswith("emodet."):
         return
     # What timm would download waits.
     spec = {**net, "pretrained": False} if "model" in net else net
     size = preprocessing["size"]
-    with torch.device("meta"), torch.inference_mode():
+    with torch.device("cpu" if spec.get("pretrained") else "meta"), torch.inference_mode():
         try:
             build_net(spec, len(EMOTIONS), preprocessing).eval()(torch.zeros(1, 3, size, size))
         except (RuntimeError, IndexError) as problem:
