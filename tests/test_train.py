@@ -155,6 +155,7 @@ def test_without_affectnet_or_a_folder_for_outputs_it_says_how_to_get_it(refused
         (["callbacks.best.keep=last", "callbacks=[default,early_stopping]"], "early stopping lets the val split"),
         (["callbacks.best.keep=last", "trainer.max_epochs=3"], "epoch 3, the last one, would not be validated"),
         (["trainer.limit_val_batches=0"], "trainer.limit_val_batches=0"),
+        (["trainer.max_epochs=-1", "trainer.max_time=00:00:00:20"], "needs a length"),
         (["trainer.max_steps=3"], "trainer.max_steps=3"),
     ],
 )

@@ -261,7 +261,9 @@ class EmotionClassifier(L.LightningModule):
         counted = {"scores.confmat": matrix, "loss.total": total, "loss.weight": weight}
         if self.trainer.world_size > 1:
             counted = {name: self.trainer.strategy.reduce(n.clone(), reduce_op="sum") for name, n in counted.items()}
-        checkpoint |= {"train_metrics": counted, "total_steps": self._total_steps}
+        checkpoint["train_metrics"] = counted
+        if self.scheduler_spec is not None:
+            checkpoint["total_steps"] = self._total_steps
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restore these metrics on rank 0, as they are sums. Leave out the weights of a loss that is not built."""

@@ -153,6 +153,11 @@ def _require_validation(settings: Mapping[str, Any]) -> None:
     """Refuse a training in which no epoch, or not the one to keep, would be validated."""
     trainer, callbacks = settings["trainer"], settings["callbacks"]
     epochs, every = trainer.get("max_epochs"), trainer.get("check_val_every_n_epoch")
+    if epochs == -1 and trainer.get("max_steps", -1) == -1:
+        raise EmodetError(
+            "trainer.max_epochs=-1: the learning-rate schedule needs a length; set trainer.max_epochs or "
+            "trainer.max_steps, before which trainer.max_time may end the run"
+        )
     if trainer.get("limit_val_batches") == 0:
         raise EmodetError("trainer.limit_val_batches=0: no validation, so no epoch could be chosen; leave it out")
     if epochs is not None and every is not None and 0 <= epochs < every:
