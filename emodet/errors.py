@@ -14,6 +14,11 @@ class EmodetError(Exception):
     Every class and function raises it for an argument that is not known or out of range.
     """
 
+    def __str__(self) -> str:
+        # What a file holds is quoted; its control characters could steer a terminal.
+        text = super().__str__()
+        return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+
 
 def require(holds: bool, argument: str, value: object, expected: str) -> None:
     """Raise an `EmodetError` that names the argument, its value and what was expected, unless `holds`."""

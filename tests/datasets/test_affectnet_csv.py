@@ -120,6 +120,13 @@ def test_a_path_that_leaves_the_root_is_refused(tmp_path, path):
     assert all(part in error_of(tmp_path) for part in ("training.csv, line 5", repr(path)))
 
 
+def test_control_characters_that_an_error_quotes_are_escaped(tmp_path):
+    (release(tmp_path) / LISTS / "training.csv").write_bytes(b"\x1b[31mpath\x07,\xc2\x9bx\ty\n")
+    error = error_of(tmp_path)
+    assert error.isprintable()
+    assert all(part in error for part in ("training.csv", r"\x1b[31mpath\x07", r"\x9bx\ty"))
+
+
 def test_labels_in_another_order_raise_a_doubt(tmp_path):
     happy = [row(f"1/h{i}.jpg", 1, valence="0.7", arousal="0.1") for i in range(60)]
     for sad, doubts in ((2, False), (3, True)):
