@@ -81,9 +81,11 @@ class Decoders:
             process.send((data, max_pixels))
             image: UInt8 = process.receive(self._seconds)
             return image
-        except (TimeoutError, ProcessEnded):
-            self._all.discard(process)
-            process.close()
+        except BaseException as problem:
+            # Only after a whole answer may it be used again: the next image would get what is left in the pipe.
+            if isinstance(problem, ProcessEnded) or not isinstance(problem, EmodetError):
+                self._all.discard(process)
+                process.close()
             raise
         finally:
             if process in self._all:
