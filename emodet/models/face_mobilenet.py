@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from emodet.errors import EmodetError, os_errors, require
+from emodet.files import expanded, read_regular
 from emodet.models.face_resnet import load_merged, pixel_range
 from emodet.preprocessing import Preprocessing
 
@@ -26,6 +27,7 @@ _STATISTICS = Path(__file__).with_name("face_mobilenet_statistics.npz")
 # Channels out and stride of each pair of a depthwise and a pointwise convolution.
 _PAIRS = ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *[(512, 1)] * 5, (1024, 2), (1024, 1))
 _PIXEL_MEAN = (123.68, 116.779, 103.939)
+_MAX_FILE = 100_000_000  # bytes
 
 
 class FaceMobileNet(nn.Module):
@@ -60,7 +62,7 @@ class FaceMobileNet(nn.Module):
         self.layers = nn.Sequential(*layers)
         self.head = nn.Sequential(nn.BatchNorm1d(before), nn.Dropout(head_dropout), nn.Linear(before, num_classes))
         if pretrained:
-            pairs = read_faceres(Path(str(pretrained)).expanduser(), Preprocessing.from_dict(preprocessing or {}))
+            pairs = read_faceres(expanded(str(pretrained)), Preprocessing.from_dict(preprocessing or {}))
             load_merged(self, ((weight, None, 1.0, bias) for weight, bias in pairs), _STATISTICS)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -84,23 +86,27 @@ def read_faceres(file: Path, preprocessing: Preprocessing) -> Iterator[tuple[tor
     Raises:
         EmodetError: The file cannot be read, or is another one.
     """
-    with os_errors(f"net.pretrained={file}: cannot be read"):
-        data, listed = file.read_bytes(), json.loads(file.with_suffix(".json").read_text(encoding="utf-8"))
-    if hashlib.sha256(data).hexdigest() != SHA256:
-        raise EmodetError(f"net.pretrained={file}: not faceres.bin of @vladmandic/human 3.3 (SHA-256 {SHA256[:12]}…)")
-    values, position = {}, 0
-    for entry in (entry for group in listed["weightsManifest"] for entry in group["weights"]):
-        kind = np.dtype(np.float16 if "quantization" in entry else np.int32)
-        found = np.frombuffer(data, kind, math.prod(entry["shape"]), position).astype(np.float32)
-        values[entry["name"]] = torch.from_numpy(found.reshape(entry["shape"]))
-        position += len(found) * kind.itemsize
-    deviation, mean = pixel_range(preprocessing)
-    first = values["conv1/convolution/merged_input"].permute(3, 2, 0, 1).flip(1)  # it takes BGR
-    offset = first.sum(dim=(2, 3)) @ (mean - torch.tensor(_PIXEL_MEAN))
-    yield first * deviation.view(1, 3, 1, 1), values["conv1_bn/batchnorm_1/sub"] + offset
-    for number in range(1, len(_PAIRS) + 1):
-        norm = f"conv_dw_{number}_bn/batchnorm_1"
-        depthwise = values[f"conv_dw_{number}/depthwise_kernel"].permute(2, 3, 0, 1)
-        yield depthwise * values[f"{norm}/mul"].view(-1, 1, 1, 1), values[f"{norm}/sub"]
-        pointwise = values[f"conv_pw_{number}/convolution/merged_input"].permute(3, 2, 0, 1)
-        yield pointwise, values[f"conv_pw_{number}_bn/batchnorm_1/sub"]
+    way_out = "; `npm pack @vladmandic/human` brings it, with faceres.json beside it"
+    # The list beside the weights is not known byte by byte: anything can be missing in it.
+    with os_errors(f"net.pretrained={file}: cannot be read", way_out, KeyError, TypeError, ValueError):
+        data, listed = (read_regular(each, _MAX_FILE) for each in (file, file.with_suffix(".json")))
+        if hashlib.sha256(data).hexdigest() != SHA256:
+            raise EmodetError(
+                f"net.pretrained={file}: not faceres.bin of @vladmandic/human 3.3 (SHA-256 {SHA256[:12]}…)"
+            )
+        values, position = {}, 0
+        for entry in (entry for group in json.loads(listed)["weightsManifest"] for entry in group["weights"]):
+            kind = np.dtype(np.float16 if "quantization" in entry else np.int32)
+            found = np.frombuffer(data, kind, math.prod(entry["shape"]), position).astype(np.float32)
+            values[entry["name"]] = torch.from_numpy(found.reshape(entry["shape"]))
+            position += len(found) * kind.itemsize
+        deviation, mean = pixel_range(preprocessing)
+        first = values["conv1/convolution/merged_input"].permute(3, 2, 0, 1).flip(1)  # it takes BGR
+        offset = first.sum(dim=(2, 3)) @ (mean - torch.tensor(_PIXEL_MEAN))
+        yield first * deviation.view(1, 3, 1, 1), values["conv1_bn/batchnorm_1/sub"] + offset
+        for number in range(1, len(_PAIRS) + 1):
+            norm = f"conv_dw_{number}_bn/batchnorm_1"
+            depthwise = values[f"conv_dw_{number}/depthwise_kernel"].permute(2, 3, 0, 1)
+            yield depthwise * values[f"{norm}/mul"].view(-1, 1, 1, 1), values[f"{norm}/sub"]
+            pointwise = values[f"conv_pw_{number}/convolution/merged_input"].permute(3, 2, 0, 1)
+            yield pointwise, values[f"conv_pw_{number}_bn/batchnorm_1/sub"]
