@@ -56,7 +56,11 @@ def read_checkpoint(file: Path) -> dict[str, Any]:
         raise EmodetError(f"checkpoint {file}: holds a {type(content).__name__}, not a checkpoint")
     weights = content.get("state_dict", content)
     for name, value in weights.items() if isinstance(weights, dict) else ():
-        if isinstance(value, torch.Tensor) and value.isnan().any():
+        if not isinstance(value, torch.Tensor):
+            continue
+        if value.layout != torch.strided or value.is_quantized or value.is_nested or value.is_meta:
+            raise EmodetError(f"checkpoint {file}: {name} is not a plain tensor ({value.layout}, {value.dtype})")
+        if value.isnan().any():
             way_out = "take an earlier checkpoint, or train with a smaller optimizer.lr"
             raise EmodetError(f"checkpoint {file}: {name} holds NaN, so its training diverged; {way_out}")
     return content

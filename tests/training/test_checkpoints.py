@@ -62,6 +62,7 @@ def test_a_file_that_brings_code_is_refused_and_its_code_does_not_run(tmp_path, 
         ({"hyper_parameters": {"net": "x"}}, "is not one of an emotion classifier"),
         ({"state_dict": {"net.stages.0.0.weight": torch.zeros(1)}}, "is not one of an emotion classifier"),
         ({"state_dict": {"net.stages.0.0.weight": torch.tensor([0, torch.nan])}}, "holds NaN"),
+        ({"state_dict": {"temperature": torch.ones((), device="meta")}}, "temperature is not a plain tensor"),
     ],
 )
 def test_checkpoints_of_something_else(tmp_path, change, message):
