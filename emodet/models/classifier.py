@@ -271,7 +271,7 @@ class EmotionClassifier(L.LightningModule):
             counted = checkpoint["train_metrics"]
             self.train_metrics.confusion[0] = counted["scores.confmat"]
             self.train_metrics.loss[:] = torch.stack([counted["loss.total"], counted["loss.weight"]])
-        self._resumed_steps = checkpoint.get("total_steps")
+        self._resumed_steps = checkpoint.get("total_steps", 0)  # 0: of before this entry
         checkpoint["state_dict"].setdefault("temperature_slope", torch.zeros(2))  # of before this buffer
         if self.loss is None:
             kept = {name: each for name, each in checkpoint["state_dict"].items() if not name.startswith("loss.")}
