@@ -146,7 +146,7 @@ def _check_certificate(certificate: Path | None, key: Path | None) -> None:
 
 def _listener(host: str, port: int) -> socket.socket:
     way_out = "; choose another port with --port N (0 for a free one), or an address of this machine"
-    with os_errors(f"--host {host} --port {port}: cannot be listened on", way_out, UnicodeError):
+    with os_errors(f"--host {host} --port {port}: cannot be listened on", way_out, UnicodeError, TypeError):
         return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
 
 

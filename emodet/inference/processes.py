@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
@@ -91,7 +92,9 @@ def _finished(
         for child in multiprocessing.active_children():
             child.terminate()
         names = [source.name for each in waiting.values() for source in each]
-        more = ", and inputs after them" if group or next(groups, []) else ""
+        more = ""
+        with suppress(EmodetError):  # of a later input
+            more = ", and inputs after them" if group or next(groups, []) else ""
         if names:
             report(f"not done: {first_of(names, len(names))}{more}")
         raise

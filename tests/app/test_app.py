@@ -122,6 +122,7 @@ def refused(capsys, *arguments):
         (("--model", "a b=int8"), "NAME=FILE"),
         (("--detector", "haar"), "haar"),
         (("--host", "no-such-host.invalid"), "no-such-host.invalid"),
+        (("--host", "é..invalid"), "--host é..invalid"),
         (("--token", "short"), "12 or more"),
         (("--token", ""), "12 or more"),
         (("--certificate", "nix.pem"), "nix.pem"),

@@ -9,6 +9,7 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -18,12 +19,13 @@ from made_videos import moving_face, write_video
 from PIL import Image
 
 from emodet.errors import EmodetError
+from emodet.inference import processes
 from emodet.inference.batch import Batch
 from emodet.inference.bulk import recognise_bulk
 from emodet.inference.detectors import WholePicture
 from emodet.inference.processes import recognise_in_processes
 from emodet.inference.recognizer import Recognizer
-from emodet.inference.sources import find_sources
+from emodet.inference.sources import Source, find_sources
 
 DEADLY = 250  # brightness of a picture that ends the process of `Fragile`
 
@@ -225,6 +227,15 @@ def test_a_folder_of_videos_has_a_process_for_each_and_stops_at_once(model_path,
     assert "long.avi" in err.partition("not done: ")[2]
     assert not list(found.glob(".*"))
     assert len(rows_of(found)) == 60
+
+
+def test_ctrl_c_comes_before_a_mistake_in_a_later_input(monkeypatch, tmp_path):
+    monkeypatch.setattr(processes, "ProcessPoolExecutor", Mock())
+    monkeypatch.setattr(processes, "wait", Mock(side_effect=KeyboardInterrupt))
+    groups, said = processes._groups([Source("video", "a.mp4", "", tmp_path), Source("pipe", "-", "-", tmp_path)]), []
+    with pytest.raises(KeyboardInterrupt):
+        next(processes._finished(groups, 1, 1, (tmp_path, 1), said.append))
+    assert said == ["not done: a.mp4"]
 
 
 # Pictures to rows with Ray Data.
