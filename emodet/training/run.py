@@ -213,11 +213,11 @@ def finish_run(run: RunFolder, data: EmotionDataModule, trainer: L.Trainer, trai
     trained = load_trained(run.best)
     write_weights(trained.classifier, trained.card, run.path / "weights.pt")
     rate = run.facts().get("faces_per_second")
-    files = write_model_of_run(trained, data, run.path / "model") if training["export"] else []
     scores = {"temperature": temperature, "faces_per_second": rate, f"selected/{monitor}": score}
     about = {"temperature": temperature, "metrics": trained.card.metrics, "fingerprint": data.fingerprint}
     for run_logger in run_loggers(trainer):
         run_logger.log_results(results, scores, run.best, about)
+    files = write_model_of_run(trained, data, run.path / "model") if training["export"] else []
     if rate is not None:
         print(f"trained at:  {rate:,.1f} faces/s, median of the epochs")
     print(f"run folder:  {run.path}\ncheckpoint:  {run.best}\nreport:      {run.path / 'evaluation-test/report.html'}")
