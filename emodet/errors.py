@@ -17,7 +17,7 @@ class EmodetError(Exception):
     def __str__(self) -> str:
         # What a file holds is quoted; its control characters could steer a terminal.
         text = super().__str__()
-        return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+        return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text)
 
 
 def require(holds: bool, argument: str, value: object, expected: str) -> None:
