@@ -167,7 +167,13 @@ def test_what_a_resumed_run_cannot_change_is_refused_and_nothing_is_written(over
         assert file.read_bytes() == content, file
 
 
-@pytest.mark.parametrize(("scheduler", "says_its_steps"), [("onecycle", True), ("cosine", True), ("onecycle", False)])
+@pytest.mark.parametrize(
+    ("scheduler", "says_its_steps"),
+    [
+        ("onecycle", True),
+        *(pytest.param(*each, marks=pytest.mark.slow) for each in (("cosine", True), ("onecycle", False))),
+    ],
+)
 def test_more_epochs_stretch_the_schedule_of_a_finished_run(
     scheduler, says_its_steps, train_once, refused, small, tmp_path
 ):
