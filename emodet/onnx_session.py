@@ -75,7 +75,7 @@ def open_session(
 
 @contextmanager
 def time_limit(seconds: float) -> Iterator["onnxruntime.RunOptions"]:
-    """Options of a run that end it with an error after so many seconds, between two operators or rounds of a loop."""
+    """Options of a run that end it with an error after `seconds`, between two operators or iterations of a loop."""
     import onnxruntime
 
     options = onnxruntime.RunOptions()

@@ -84,7 +84,7 @@ class MixedPack(Pack):
         return slice(*self._starts[number : number + 2].tolist())
 
     def resized(self, size: int) -> "MixedPack":
-        """The same faces, whose crops are reduced to so many pixels as they are fetched."""
+        """The same faces; fetched crops are reduced to `size` pixels."""
         other = copy.copy(self)
         other.preprocessing = replace(self.preprocessing, size=size)
         return other

@@ -35,7 +35,7 @@ class HeatMap:
 def heat_maps(
     recognizer: "Recognizer", image_rgb: UInt8, faces: Sequence[Face], *, at_most: int = 3
 ) -> tuple[HeatMap, ...]:
-    """Explain the faces of a frame, uint8 (H, W, 3) RGB, the largest first, `at_most` so many: as have room beside it.
+    """Explain the `at_most` largest faces of a frame, uint8 (H, W, 3) RGB.
 
     Each costs 82 crops through the model file.
     """

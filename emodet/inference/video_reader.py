@@ -33,7 +33,7 @@ FALLBACK_RATE, MAX_RATE = 25.0, 1000.0  # frames per second
 _MISSING_SHARE, _MISSING_FRAMES = 0.02, 2  # tolerance before a file counts as cut off
 _MAX_READ_ERRORS = 100
 # Frames that damage takes from a container leave a gap in the times. Recordings of a variable frame rate have gaps too:
-# one counts as damage from so many frames on, at most so many packets after an error.
+# one counts as damage if it is this long, and at most this many packets after an error.
 _GAP_FRAMES, _AFTER_ERROR_PACKETS = 2, 64
 _SKIPPED_BYTES = 1000  # between two packets of a Matroska file: FFmpeg passed over damage without an error
 

@@ -116,7 +116,7 @@ def require_trusted(spec: Any, kinds: type | tuple[type, ...], where: str, packa
 
 
 def specs_in(values: Any, where: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Every spec in nested plain data that lies at the key `where`, with its own key."""
+    """Key and spec of every spec in nested plain data, whose own key is `where`."""
     if isinstance(values, Mapping):
         if "_target_" in values:
             yield where, values

@@ -35,7 +35,7 @@ class FaceMobileNet(nn.Module):
 
     Args:
         num_classes: Number of logits.
-        pretrained: Path of ``faceres.bin``, with ``faceres.json`` beside it, to start from; ``npm pack
+        pretrained: Path of ``faceres.bin`` to start from, in one folder with ``faceres.json``; ``npm pack
             @vladmandic/human`` brings both. Weights are rescaled as those of `FaceResNet`.
         head_dropout: Share of features zeroed before the last layer.
         input_size: Side in pixels to which the net resizes its input.
@@ -86,8 +86,8 @@ def read_faceres(file: Path, preprocessing: Preprocessing) -> Iterator[tuple[tor
     Raises:
         EmodetError: The file cannot be read, or is another one.
     """
-    way_out = "; `npm pack @vladmandic/human` brings it, with faceres.json beside it"
-    # The list beside the weights is not known byte by byte: anything can be missing in it.
+    way_out = "; `npm pack @vladmandic/human` brings faceres.bin and faceres.json, which stay in one folder"
+    # faceres.json has no checksum here: any of its entries can be missing.
     with os_errors(f"net.pretrained={file}: cannot be read", way_out, KeyError, TypeError, ValueError):
         data, listed = (read_regular(each, _MAX_FILE) for each in (file, file.with_suffix(".json")))
         if hashlib.sha256(data).hexdigest() != SHA256:

@@ -1,6 +1,6 @@
-"""Training objectives, and what a net's outputs are: which are for what, and how surer they are than right.
+"""Training objectives, the outputs of a net, and a temperature that follows the sharpness of a crop.
 
-On blurred and on noisy crops a net is surer than it is right, so the temperature follows a crop's sharpness.
+Nets are overconfident on blurred and noisy crops.
 """
 
 from collections.abc import Sequence

@@ -1,6 +1,6 @@
 """How many drawn faces a detector finds: ``python experiments/detectors/drawn_faces.py [--yunet FILE.onnx]``.
 
-Each face lies in the middle of a grey picture of twice its side. Blurring takes the hard edges of the drawing away.
+Each face is in the middle of a grey picture of twice its side. Blurring takes the hard edges of the drawing away.
 """
 
 import argparse
