@@ -1,9 +1,11 @@
 """Batches out of a pack: in which order faces are seen and how often, and the loader that fetches them."""
 
+import atexit
 import multiprocessing
 import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple, TypedDict
 
 import cv2
@@ -226,6 +228,19 @@ def _start_worker(_number: int) -> None:
         raise SystemExit(1)
 
 
+@contextmanager
+def _signals_held_back() -> Iterator[None]:
+    """For processes that start meanwhile, also afterwards: a worker is not killed before `_start_worker` runs in it."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT, signal.SIGTERM])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
 class LazyDataLoader(DataLoader[Batch]):
     """A loader of a `FaceDataset` whose workers start with the first batch, not when the iteration is set up.
 
@@ -245,4 +260,11 @@ class LazyDataLoader(DataLoader[Batch]):
         )
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
-        yield from super().__iter__()
+        earlier = multiprocessing.active_children()
+        with _signals_held_back():
+            batches = super().__iter__()
+        for worker in multiprocessing.active_children():
+            if worker not in earlier:
+                # After an error, multiprocessing sends them SIGTERM, which they ignore, and waits for ever.
+                atexit.register(worker.kill)
+        yield from batches
