@@ -52,8 +52,8 @@ class TrainingConfig:
         valence_arousal: See `emodet.models.classifier.EmotionClassifier`.
         channels_last: See `emodet.models.classifier.EmotionClassifier`.
         compile: See `emodet.models.classifier.EmotionClassifier`.
-        calibration: What is fitted on val at the end: one ``temperature``, or one that follows each crop's
-            ``sharpness``, fitted on corrupted copies of val as well; or ``none``.
+        calibration: What is fitted on val at the end: one ``temperature``, or one that follows each face's
+            ``features``, fitted on corrupted copies of val as well; or ``none``.
         export: Whether a model file is written at the end, as the run's ``model/emodet-fp32.onnx``.
     """
 
@@ -66,7 +66,7 @@ class TrainingConfig:
     valence_arousal: float | None = None
     channels_last: bool = True
     compile: bool = False
-    calibration: Literal["temperature", "sharpness", "none"] = "temperature"
+    calibration: Literal["temperature", "features", "none"] = "temperature"
     export: bool = False
 
 

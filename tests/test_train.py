@@ -27,7 +27,7 @@ def rows(run):
 def finished(command, small, tmp_path_factory):
     run = tmp_path_factory.mktemp("finished") / "run"
     arguments = ["experiment=affectnet_yolo", *small, "trainer.precision=32-true", "logger=csv", "seed=5"]
-    arguments += ["training.calibration=sharpness", f"hydra.run.dir={run}"]
+    arguments += ["training.calibration=features", f"hydra.run.dir={run}"]
     assert command("emodet.train", *arguments) == 0
     return run
 
@@ -63,8 +63,8 @@ def test_a_run_keeps_best_last_and_plain_weights_of_one_temperature(finished):
     assert temperature != 1
     assert sorted(path.name for path in (finished / "checkpoints").iterdir()) == ["best.ckpt", "last.ckpt"]
     best, (plain, card) = load_classifier(finished / "checkpoints/best.ckpt"), load_weights(finished / "weights.pt")
-    assert best.temperature_slope.any()
-    assert best.temperature_slope.tolist() == pytest.approx(card.temperature_slope)
+    assert float(best.temperature_power) == pytest.approx(card.temperature_power)
+    assert card.temperature_power != 0
     crops = torch.randint(0, 256, (4, 24, 24, 3), dtype=torch.uint8)
     assert torch.allclose(best.probabilities(crops), plain.probabilities(crops), atol=1e-6)
     # The best checkpoint holds the averaged weights that were validated: its accuracy is the one in the curve.
@@ -176,7 +176,7 @@ def test_errors_are_one_sentence_and_status_2(arguments, message, refused, small
         ),
         ("training.progressive_sizes=[[3,32],[0,16]]", "rising"),
         ("training.valence_arousal=-1", "training.valence_arousal=-1"),
-        ("training.calibration=x", "training.calibration"),
+        ("training.calibration=sharpness", "training.calibration=sharpness: one of"),
         ("training.monitor=val/f1", "training.monitor=val/f1: there is no such metric; there are val/loss"),
         ("optimizer.lr=-1", "optimizer"),
         ("scheduler.warmup=2", "scheduler.warmup=2"),

@@ -15,6 +15,7 @@ TEMPERATURE_RANGE = (0.05, 20.0)
 """Limits of `fit_temperature`."""
 
 _PENALTY = 1e-3
+_MAX_POWER = 3.0
 
 
 class ReliabilityBin(NamedTuple):
@@ -76,35 +77,35 @@ def fit_temperature(logits: Floats, emotion: Int64) -> float:
     return float(1 / brentq(slope, low, high, xtol=1e-14))
 
 
-def fit_temperature_by_sharpness(
-    logits: Floats, emotion: Int64, sharpness: Floats, weight: Floats
-) -> tuple[float, float, float]:
-    """T, b and c of exp(log T + b·q + c·q²), the temperature of a crop of sharpness q.
+def fit_temperature_by_strength(
+    logits: Floats, emotion: Int64, strength: Floats, weight: Floats
+) -> tuple[float, float]:
+    """T and p of T·s^p, the temperature of a face whose features have the strength s.
 
-    They minimise the weighted mean negative log likelihood, with a small penalty on b and c for few faces. `logits` and
-    `emotion` are those of `fit_temperature`; `sharpness` (see `emodet.models.losses`) and `weight` are (N,).
+    They minimise the weighted mean negative log likelihood, with a small penalty on p for few faces. `logits` and
+    `emotion` are those of `fit_temperature`; `strength` (see `emodet.models.nets`) and `weight` are (N,).
     """
     from scipy.optimize import minimize
 
     start = fit_temperature(logits, emotion)
-    rows, q = np.asarray(logits, dtype=np.float64), np.asarray(sharpness, dtype=np.float64)
-    share, true = np.asarray(weight) / np.sum(weight), np.arange(len(rows))
-    powers = np.stack([np.ones_like(q), q, q * q])
-    low, high = np.log(TEMPERATURE_RANGE)
+    rows, logs = np.asarray(logits, dtype=np.float64), np.log(np.asarray(strength, dtype=np.float64))
+    share, true, middle = np.asarray(weight) / np.sum(weight), np.arange(len(rows)), logs.mean()
+    terms = np.stack([np.ones_like(logs), logs - middle])
 
     def loss(values: Float64) -> tuple[float, Float64]:
-        scaled = rows / np.exp(values @ powers)[:, None]
+        scaled = rows / np.exp(values @ terms)[:, None]
         scaled -= scaled.max(axis=1, keepdims=True)
         probabilities = np.exp(scaled)
         total = probabilities.sum(axis=1)
         # d NLL / d log T: the true class's scaled logit less the expected one.
         by_log = scaled[true, emotion] - (probabilities * scaled).sum(axis=1) / total
         nll = np.log(total) - scaled[true, emotion]
-        penalty = _PENALTY * np.array([0.0, values[1], values[2]])
-        return float(share @ nll + penalty @ values / 2), powers @ (share * by_log) + penalty
+        penalty = _PENALTY * np.array([0.0, values[1]])
+        return float(share @ nll + penalty @ values / 2), terms @ (share * by_log) + penalty
 
-    best = minimize(loss, [np.log(start), 0, 0], jac=True, bounds=[(low, high), (-1, 1), (-1, 1)], method="L-BFGS-B").x
-    return float(np.exp(best[0])), float(best[1]), float(best[2])
+    limits = [tuple(np.log(TEMPERATURE_RANGE)), (-_MAX_POWER, _MAX_POWER)]
+    at_middle, power = minimize(loss, [np.log(start), 0], jac=True, bounds=limits, method="L-BFGS-B").x
+    return float(np.exp(at_middle - power * middle)), float(power)
 
 
 def confidence_for(probabilities: Floats, emotion: Int64, accuracy: float = 0.95) -> float | None:

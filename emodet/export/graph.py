@@ -22,7 +22,8 @@ from emodet.arrays import Float32, Int64, UInt8
 from emodet.errors import EmodetError
 from emodet.modelinfo import OUTPUTS
 from emodet.models.classifier import EmotionClassifier
-from emodet.models.losses import relative_temperature, split_outputs
+from emodet.models.losses import split_outputs
+from emodet.models.nets import scaled_outputs
 from emodet.preprocessing import MIN_DEVIATION
 
 if TYPE_CHECKING:
@@ -62,7 +63,6 @@ class ProbabilityGraph(nn.Module):
         self.shift: torch.Tensor
         self.luma: torch.Tensor
         self.temperature: torch.Tensor
-        self.temperature_slope: torch.Tensor
         self.classes, self.has_va_head = len(classifier.class_names), classifier.has_va_head
         self.size, self.grey = preprocessing.size, preprocessing.colour == "grey"
         self.own_contrast = preprocessing.contrast == "crop"
@@ -75,8 +75,7 @@ class ProbabilityGraph(nn.Module):
         luma = torch.tensor(_LUMA, dtype=torch.float32) / 2**_LUMA_BITS
         self.register_buffer("luma", luma[:, None].repeat(1, 3))
         self.register_buffer("temperature", classifier.temperature.detach().clone().cpu().float())
-        self.register_buffer("temperature_slope", classifier.temperature_slope.detach().clone().cpu().float())
-        self.by_sharpness = bool(self.temperature_slope.any())
+        self.temperature_power = classifier.temperature_power.item()
 
     def forward(self, crops: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
         """Crops, uint8 (N, H, W, 3) RGB, to calibrated probabilities, float32 (N, K); with a valence/arousal head also
@@ -92,10 +91,9 @@ class ProbabilityGraph(nn.Module):
         else:
             rows = rows * self.scale + self.shift
         x = rows.reshape(-1, self.size, self.size, 3).permute(0, 3, 1, 2)
-        logits, both = split_outputs(self.net(x), self.classes, has_va_head=self.has_va_head)
-        if self.by_sharpness:
-            logits = logits / relative_temperature(x, self.temperature_slope)
-        probabilities = torch.softmax(logits / self.temperature, dim=1)
+        outputs, relative = scaled_outputs(self.net, x, self.temperature_power)
+        logits, both = split_outputs(outputs, self.classes, has_va_head=self.has_va_head)
+        probabilities = torch.softmax(logits / (self.temperature * relative), dim=1)
         return probabilities if both is None else (probabilities, both)
 
 

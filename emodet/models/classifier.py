@@ -1,5 +1,6 @@
 """The LightningModule around a net: loss, optimizer, scheduler, metrics."""
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -15,14 +16,17 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from emodet.data.faces import Batch
 from emodet.errors import EmodetError, require
+from emodet.modelinfo import OLD_SLOPE, OLD_SLOPE_LEFT_OUT
 from emodet.models.agreement import DIMENSIONS
 from emodet.models.build import build, require_trusted, spec_of
 from emodet.models.extras import TrainingExtra
-from emodet.models.losses import ConcordanceLoss, SoftCrossEntropy, per_face, relative_temperature, split_outputs
+from emodet.models.losses import ConcordanceLoss, SoftCrossEntropy, per_face, split_outputs
 from emodet.models.metrics import SplitMetrics
-from emodet.models.nets import build_net
+from emodet.models.nets import build_net, scaled_outputs
 from emodet.models.optimization import build_optimizer, build_scheduler, stretch
 from emodet.preprocessing import MIN_DEVIATION, Preprocessing
+
+log = logging.getLogger(__name__)
 
 _OPTIMIZER = {"_target_": "torch.optim.AdamW", "lr": 0.003, "weight_decay": 0.02}
 
@@ -51,12 +55,12 @@ class EmotionClassifier(L.LightningModule):
     Attributes:
         has_va_head: Whether the net has a valence/arousal head.
         temperature: Divides the logits before the softmax (Guo et al. 2017); 1 until it is fitted after training.
-        temperature_slope: float (2,): how the temperature follows each crop's sharpness, see `relative_temperature`;
-            zeros until it is fitted.
+        temperature_power: How the temperature follows each face's features, see `emodet.models.nets.scaled_outputs`; 0
+            until it is fitted.
     """
 
     temperature: torch.Tensor
-    temperature_slope: torch.Tensor
+    temperature_power: torch.Tensor
     mean: torch.Tensor
     std: torch.Tensor
 
@@ -116,7 +120,7 @@ class EmotionClassifier(L.LightningModule):
         of_split = (self.class_names, source_names, self.va_weight)
         self.val_metrics, self.test_metrics = SplitMetrics(*of_split), SplitMetrics(*of_split)
         self.register_buffer("temperature", torch.ones(()))
-        self.register_buffer("temperature_slope", torch.zeros(2))
+        self.register_buffer("temperature_power", torch.zeros(()))
         self.register_buffer("mean", torch.tensor(preprocessing.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(preprocessing.std).view(1, 3, 1, 1), persistent=False)
 
@@ -131,12 +135,12 @@ class EmotionClassifier(L.LightningModule):
             image: uint8 (N, H, W, 3) RGB.
 
         Returns:
-            Logits, float32 (N, K), before temperature, divided by each crop's `relative_temperature`; and valence and
-            arousal, float32 (N, 2), -1 to 1, or None.
+            Logits, float32 (N, K), before temperature, divided by what it is multiplied by for each face
+            (`scaled_outputs`); and valence and arousal, float32 (N, 2), -1 to 1, or None.
         """
-        x = self.normalise(image)
-        logits, valence_arousal = self._split(self.net(x))
-        return logits / relative_temperature(x, self.temperature_slope), valence_arousal
+        outputs, relative = scaled_outputs(self.net, self.normalise(image), self.temperature_power.item())
+        logits, valence_arousal = self._split(outputs)
+        return logits / relative, valence_arousal
 
     def probabilities(self, image: torch.Tensor) -> torch.Tensor:
         """Crops, uint8 (N, H, W, 3) RGB, to calibrated probabilities, float32 (N, K)."""
@@ -272,7 +276,10 @@ class EmotionClassifier(L.LightningModule):
             self.train_metrics.confusion[0] = counted["scores.confmat"]
             self.train_metrics.loss[:] = torch.stack([counted["loss.total"], counted["loss.weight"]])
         self._resumed_steps = checkpoint.get("total_steps", 0)  # 0: of before this entry
-        checkpoint["state_dict"].setdefault("temperature_slope", torch.zeros(2))  # of before this buffer
+        weights = checkpoint["state_dict"]
+        weights.setdefault("temperature_power", torch.zeros(()))  # of before this buffer
+        if (slope := weights.pop(OLD_SLOPE, None)) is not None and slope.any():
+            log.warning(OLD_SLOPE_LEFT_OUT, "checkpoint")
         if self.loss is None:
             kept = {name: each for name, each in checkpoint["state_dict"].items() if not name.startswith("loss.")}
             checkpoint["state_dict"] = kept

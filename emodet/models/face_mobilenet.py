@@ -67,7 +67,16 @@ class FaceMobileNet(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Normalised RGB float (N, 3, H, W) to logits (N, num_classes)."""
-        logits: torch.Tensor = self.head(self.layers(self.resized(x)).mean(dim=(2, 3)))
+        return self.from_features(self.pooled_features(x))
+
+    def pooled_features(self, x: torch.Tensor) -> torch.Tensor:
+        """Normalised RGB float (N, 3, H, W) to features (N, 1024), 0 to 6."""
+        pooled: torch.Tensor = self.layers(self.resized(x)).mean(dim=(2, 3))
+        return pooled
+
+    def from_features(self, features: torch.Tensor) -> torch.Tensor:
+        """`pooled_features` to logits, float (N, num_classes)."""
+        logits: torch.Tensor = self.head(features)
         return logits
 
     def resized(self, x: torch.Tensor) -> torch.Tensor:

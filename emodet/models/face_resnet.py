@@ -107,10 +107,14 @@ class FaceResNet(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Normalised RGB float (N, 3, H, W) to logits (N, num_classes)."""
-        logits: torch.Tensor = self.head(self.features(x))
+        return self.from_features(self.pooled_features(x))
+
+    def from_features(self, features: torch.Tensor) -> torch.Tensor:
+        """`pooled_features` to logits, float (N, num_classes)."""
+        logits: torch.Tensor = self.head(features)
         return logits
 
-    def features(self, x: torch.Tensor) -> torch.Tensor:
+    def pooled_features(self, x: torch.Tensor) -> torch.Tensor:
         """Normalised RGB float (N, 3, H, W) to the pooled features (N, 256), at least 0."""
         size = self.input_size
         if size is not None and tuple(x.shape[2:]) != (size, size):

@@ -1,7 +1,4 @@
-"""Training objectives, the outputs of a net, and a temperature that follows the sharpness of a crop.
-
-Nets are overconfident on blurred and noisy crops.
-"""
+"""Training objectives, and the outputs of a net."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -13,8 +10,6 @@ from torch import nn
 from emodet.errors import EmodetError, require
 from emodet.models.agreement import DIMENSIONS
 
-_SHARPNESS_LIMITS = (-2.5, 2.0)
-_FLAT = 1e-6  # a crop of one colour has no logarithm
 _LEAST = 1e-6  # of what a concordance is divided by; a thousandth squared
 
 
@@ -140,26 +135,6 @@ def split_outputs(
         with_va = " and two for valence and arousal" if has_va_head else ""
         raise EmodetError(f"net: {outputs.shape[1]} outputs; {wanted} are needed, one per class{with_va}")
     return outputs[:, :classes], torch.tanh(outputs[:, classes:]) if has_va_head else None
-
-
-def sharpness(x: torch.Tensor) -> torch.Tensor:
-    """Logarithm of the mean absolute Laplacian of the channels' mean, -2.5 to 2; low for blur, high for noise.
-
-    `x` are normalised crops, float (N, C, H, W), H and W at least 3. Returns float (N,).
-    """
-    grey = x.mean(dim=1)
-    sides = grey[:, 1:-1, :-2] + grey[:, 1:-1, 2:] + grey[:, :-2, 1:-1] + grey[:, 2:, 1:-1]
-    laplacian = 4 * grey[:, 1:-1, 1:-1] - sides
-    return laplacian.abs().mean(dim=(1, 2)).clamp_min(_FLAT).log().clamp(*_SHARPNESS_LIMITS)
-
-
-def relative_temperature(x: torch.Tensor, slope: torch.Tensor) -> torch.Tensor:
-    """exp(b·q + c·q²) of the `sharpness` q: what the temperature of each crop is multiplied by, float (N, 1).
-
-    `x` is that of `sharpness`; `slope`, float (2,), is b and c; zeros give 1.
-    """
-    q = sharpness(x)
-    return torch.exp(slope[0] * q + slope[1] * q * q)[:, None]
 
 
 def per_face(loss: nn.Module, logits: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import entry_points
-from typing import Any
+from typing import Any, Protocol, cast, runtime_checkable
 
 import torch
 from torch import nn
@@ -17,6 +17,7 @@ from emodet.models.face_resnet import FaceResNet
 from emodet.models.residual_cnn import ResidualCNN
 
 _TIMM = "timm/"
+_WEAKEST = 1e-3  # a power of 0 is infinite
 
 
 class TimmNet(nn.Module):
@@ -95,6 +96,44 @@ def _registered(spec: dict[str, Any]) -> str:
     if name not in installed:
         raise EmodetError(f"net.name={name!r}: there are {', '.join([*NETS, *installed])}, and timm's as {_TIMM}NAME")
     return installed[name]
+
+
+@runtime_checkable
+class FeatureNet(Protocol):
+    """A net that in evaluation mode is ``from_features(pooled_features(x))``."""
+
+    def pooled_features(self, x: torch.Tensor) -> torch.Tensor:
+        """Normalised RGB float (N, 3, H, W) to features (N, F)."""
+
+    def from_features(self, features: torch.Tensor) -> torch.Tensor:
+        """Features (N, F) to the net's outputs."""
+
+
+def scaled_outputs(net: nn.Module, x: torch.Tensor, power: float) -> tuple[torch.Tensor, torch.Tensor | float]:
+    """A net's outputs, and what the temperature of each face is multiplied by: `strength` to the `power`.
+
+    Args:
+        net: With a `power` other than 0, a `FeatureNet`.
+        x: Its input, (N, 3, H, W).
+        power: The classifier's ``temperature_power``.
+
+    Returns:
+        Outputs (N, K) or (N, K + 2); and float (N, 1), or 1.0 where `power` is 0.
+    """
+    if power == 0:
+        return net(x), 1.0
+    parts = cast(FeatureNet, net)
+    features = parts.pooled_features(x)
+    return parts.from_features(features), strength(features) ** power
+
+
+def strength(features: torch.Tensor) -> torch.Tensor:
+    """Root mean square of each face's features (N, F): float (N, 1).
+
+    It is low where a net recognises little: for blurred, noisy, dark and partly hidden faces, on which nets are
+    overconfident.
+    """
+    return features.square().mean(dim=1, keepdim=True).sqrt().clamp_min(_WEAKEST)
 
 
 @dataclass(frozen=True, slots=True)

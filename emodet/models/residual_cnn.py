@@ -94,16 +94,28 @@ class ResidualCNN(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Normalised RGB float (N, 3, H, W) to logits (N, num_classes)."""
-        if self.training:
-            # A gradient of zero for each bias that `Conv2d` leaves out, as optimizers and DDP expect one.
-            biases = torch.cat([module.bias for module in self.modules() if isinstance(module, Conv2d)])  # type: ignore[misc]
-            return self._logits(x) + 0 * biases.sum()
-        if not self.mirror:
-            return self._logits(x)
-        # One batch of both: an exported graph then holds the weights once.
-        both = self._logits(torch.cat((x, x.flip(3))))
-        return both.reshape(2, -1, both.shape[1]).mean(dim=0)
+        logits = self.from_features(self.pooled_features(x))
+        if not self.training:
+            return logits
+        # A gradient of zero for each bias that `Conv2d` leaves out, as optimizers and DDP expect one.
+        biases = torch.cat([module.bias for module in self.modules() if isinstance(module, Conv2d)])  # type: ignore[misc]
+        return logits + 0 * biases.sum()
 
-    def _logits(self, x: torch.Tensor) -> torch.Tensor:
-        logits: torch.Tensor = self.head(self.pool(self.stages(x)))
+    def pooled_features(self, x: torch.Tensor) -> torch.Tensor:
+        """Normalised RGB float (N, 3, H, W) to features, at least 0: (N, F); those of mirror images too: (N, 2F)."""
+        if self.training or not self.mirror:
+            return self._pooled(x)
+        # One batch of both: an exported graph then holds the weights once.
+        return torch.cat(self._pooled(torch.cat((x, x.flip(3)))).chunk(2), dim=1)
+
+    def from_features(self, features: torch.Tensor) -> torch.Tensor:
+        """`pooled_features` to logits, float (N, num_classes)."""
+        if not self.training and self.mirror:
+            both: torch.Tensor = self.head(features.reshape(2 * len(features), -1))
+            return both.reshape(len(features), 2, -1).mean(dim=1)
+        logits: torch.Tensor = self.head(features)
         return logits
+
+    def _pooled(self, x: torch.Tensor) -> torch.Tensor:
+        pooled: torch.Tensor = self.pool(self.stages(x)).flatten(1)
+        return pooled

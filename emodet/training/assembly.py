@@ -27,7 +27,7 @@ from emodet.models.build import build, target_of
 from emodet.models.classifier import EmotionClassifier, check_va_weight
 from emodet.models.extras import Distillation, Mixup, ProgressiveSizes, SharpnessAware, TrainingExtra
 from emodet.models.metrics import monitored_names
-from emodet.models.nets import build_net
+from emodet.models.nets import FeatureNet, build_net
 from emodet.models.optimization import build_scheduler
 from emodet.synthetic.releases import write_release
 from emodet.training.checkpoints import AtomicCheckpointIO
@@ -221,6 +221,11 @@ def build_classifier(
         seed=settings["seed"],
     )
     classifier.setup("fit")  # refuses a value now, not after loggers have started
+    if training["calibration"] == "features" and not isinstance(classifier.net, FeatureNet):
+        raise EmodetError(
+            f"training.calibration=features: {type(classifier.net).__name__} has no pooled_features and from_features; "
+            "set training.calibration=temperature"
+        )
     return classifier
 
 

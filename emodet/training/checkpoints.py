@@ -6,10 +6,10 @@ The card names the SHA-256 of the weights, so that the two cannot be mixed up.
 """
 
 import json
+import logging
 import os
 import pickle
 import re
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +18,15 @@ from lightning.fabric.plugins.io import TorchCheckpointIO
 
 from emodet.errors import EmodetError, errors_of, os_errors
 from emodet.files import atomic_path, sha256_of, write_atomically
-from emodet.modelinfo import FORMAT_VERSION, OUTPUTS, ModelInfo
+from emodet.modelinfo import FORMAT_VERSION, OLD_SLOPE, OLD_SLOPE_LEFT_OUT, OUTPUTS, ModelInfo
 from emodet.models.classifier import EmotionClassifier
+
+log = logging.getLogger(__name__)
 
 CARD_VERSION = 1
 _FORMAT = "emodet-weights"
 _OF_CARD = (
-    *("class_names", "preprocessing", "temperature", "temperature_slope"),
+    *("class_names", "preprocessing", "temperature", "temperature_power"),
     *("training_data", "metrics", "commit", "fingerprint"),
 )
 
@@ -84,11 +86,11 @@ def load_classifier(file: Path) -> EmotionClassifier:
     return classifier.eval()
 
 
-def set_temperature(file: Path, temperature: float, slope: Sequence[float] = (0.0, 0.0)) -> None:
-    """Write the fitted temperature and its slope into a checkpoint, replacing the file whole."""
+def set_temperature(file: Path, temperature: float, power: float = 0.0) -> None:
+    """Write the fitted temperature and its power into a checkpoint, replacing the file whole."""
     content = read_checkpoint(file)
     content["state_dict"]["temperature"] = torch.tensor(temperature)
-    content["state_dict"]["temperature_slope"] = torch.tensor(slope)
+    content["state_dict"]["temperature_power"] = torch.tensor(power)
     _write(content, file)
 
 
@@ -148,6 +150,8 @@ def read_card(file: Path) -> tuple[dict[str, Any], ModelInfo]:
         version = values.pop("version")
         if version != CARD_VERSION:
             raise EmodetError(f"it is of version {version!r}; this emodet reads version {CARD_VERSION}")
+        if any(values.pop(OLD_SLOPE, ())):
+            log.warning(OLD_SLOPE_LEFT_OUT, file)
         net, sha256 = dict(values.pop("net")), values.pop("weights_sha256")
         outputs = list(OUTPUTS if values.pop("valence_arousal", False) else OUTPUTS[:1])
         constant = {"precision": "fp32", "outputs": outputs, "format_version": FORMAT_VERSION}
@@ -174,5 +178,5 @@ def load_weights(file: Path) -> tuple[EmotionClassifier, ModelInfo]:
     except (RuntimeError, TypeError) as problem:
         raise EmodetError(f"weights {file}: not of the net {net} ({problem})") from None
     classifier.temperature.copy_(torch.tensor(card.temperature))
-    classifier.temperature_slope.copy_(torch.tensor(card.temperature_slope))
+    classifier.temperature_power.fill_(card.temperature_power)
     return classifier.eval(), card

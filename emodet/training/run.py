@@ -6,7 +6,6 @@ import os
 import signal
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from typing import Any
 
 import cv2
@@ -15,20 +14,19 @@ import numpy as np
 import torch
 from hydra.core.hydra_config import HydraConfig
 
-from emodet.arrays import Float64, Int64, UInt8
+from emodet.arrays import Float32, Int64
 from emodet.data.datamodule import EmotionDataModule
 from emodet.errors import EmodetError
-from emodet.evaluation.calibration import fit_temperature, fit_temperature_by_sharpness
+from emodet.evaluation.calibration import fit_temperature, fit_temperature_by_strength
 from emodet.evaluation.corruptions import CORRUPTIONS, corrupt
-from emodet.evaluation.outputs import SplitOutputs, predict_split, to_predictions
+from emodet.evaluation.outputs import SplitOutputs, device_of, predict_split, to_predictions
 from emodet.evaluation.pages import contact_sheet
 from emodet.evaluation.plots import plot_curves
 from emodet.evaluation.report import report
 from emodet.evaluation.table import format_table
 from emodet.export.model_files import write_model_of_run
 from emodet.models.classifier import EmotionClassifier
-from emodet.models.losses import sharpness
-from emodet.models.nets import net_cost
+from emodet.models.nets import FeatureNet, net_cost, strength
 from emodet.training.checkpoints import load_classifier, set_temperature, write_weights
 from emodet.training.folder import RunFolder, now, provenance
 from emodet.training.ranks import rank
@@ -38,9 +36,8 @@ from emodet.training.trained import Trained, load_trained
 log = logging.getLogger(__name__)
 
 CLEAN = "clean"
-CORRUPTED = ("blur", "noise", "JPEG", "down-scaling")
-"""What ``sharpness`` is fitted on besides clean faces, at the harshest level: a blurred and a noisy end. Clean faces
-weigh as much as all of these."""
+CLEAN_WEIGHT = 2.0
+"""Of clean faces where ``features`` is fitted, besides the harshest level of each corruption with a weight of 1."""
 
 _FEW_FACES = 100
 
@@ -136,47 +133,43 @@ def draw_curves(run: RunFolder) -> None:
 
 
 def calibrate(classifier: EmotionClassifier, data: EmotionDataModule, method: str) -> SplitOutputs:
-    """Fit on val and set the classifier's buffers; `method` is ``temperature``, ``sharpness`` or ``none``.
+    """Fit on val and set the classifier's buffers; `method` is ``temperature``, ``features`` or ``none``.
 
     Returns the outputs on val, before temperature.
     """
-    classifier.temperature_slope.zero_()
-    if method != "sharpness":
+    classifier.temperature_power.zero_()
+    if method != "features":
         clean = predict_split(classifier, data, "val")
         classifier.temperature.fill_(1.0 if method == "none" else fit_temperature(clean.logits, clean.emotion))
         return clean
-    found = {CLEAN: outputs_with_sharpness(classifier, data)}
-    for name in CORRUPTED:
-        found[name] = outputs_with_sharpness(classifier, data, name, CORRUPTIONS[name].levels[-1])
-    clean, of_clean = found[CLEAN]
-    temperature, b, c = fit_temperature_by_sharpness(
-        np.concatenate([outputs.logits for outputs, _ in found.values()]),
-        np.concatenate([outputs.emotion for outputs, _ in found.values()]),
-        np.concatenate([q for _, q in found.values()]),
-        np.concatenate([np.full(len(q), len(CORRUPTED) if name == CLEAN else 1.0) for name, (_, q) in found.items()]),
-    )
+    found = [outputs_with_strength(classifier, data)]
+    for name, corruption in CORRUPTIONS.items():
+        found.append(outputs_with_strength(classifier, data, name, corruption.levels[-1]))
+    logits, emotion, strengths = (np.concatenate(each) for each in zip(*found, strict=True))
+    weight = np.repeat([CLEAN_WEIGHT, *[1.0] * len(CORRUPTIONS)], len(found[0][0]))
+    temperature, power = fit_temperature_by_strength(logits, emotion, strengths, weight)
     classifier.temperature.fill_(temperature)
-    classifier.temperature_slope.copy_(torch.tensor([b, c]))
-    relative = np.exp(b * of_clean + c * of_clean**2)[:, None]
-    return replace(clean, logits=(clean.logits / relative).astype(np.float32))
+    classifier.temperature_power.fill_(power)
+    return predict_split(classifier, data, "val")
 
 
-def outputs_with_sharpness(
+@torch.inference_mode()
+def outputs_with_strength(
     classifier: EmotionClassifier, data: EmotionDataModule, corruption: str = CLEAN, level: float = 0.0
-) -> tuple[SplitOutputs, Float64]:
-    """Outputs on val, and the sharpness of its crops, float64 (N,); with a corruption, at one of its levels."""
-    found: list[Float64] = []
-
-    def transform(crops: UInt8, index: Int64) -> UInt8:
+) -> tuple[Float32, Int64, Float32]:
+    """Logits float32 (N, K) on val, emotions (N,) and `strength` (N,); with a corruption, at one of its levels."""
+    assert isinstance(classifier.net, FeatureNet)
+    classifier.to(device_of("auto")).eval()
+    found = []
+    for batch in data.evaluation_dataloader("val"):
+        crops, emotion = batch["image"].numpy(), batch["emotion"].numpy()
         if corruption != CLEAN:
-            crops = corrupt(crops, index, CORRUPTIONS[corruption], level)
-        with torch.inference_mode():
-            x = classifier.normalise(torch.from_numpy(crops).to(classifier.device))
-            found.append(sharpness(x).double().cpu().numpy())
-        return crops
-
-    outputs = predict_split(classifier, data, "val", transform=transform)
-    return outputs, np.concatenate(found)
+            crops = corrupt(crops, batch["index"].numpy(), CORRUPTIONS[corruption], level)
+        features = classifier.net.pooled_features(classifier.normalise(torch.from_numpy(crops).to(classifier.device)))
+        outputs = classifier.net.from_features(features)[:, : len(classifier.class_names)]
+        found.append((outputs.cpu().numpy(), emotion, strength(features).flatten().cpu().numpy()))
+    logits, emotions, strengths = (np.concatenate(each) for each in zip(*found, strict=True))
+    return logits, emotions, strengths
 
 
 def finish_run(run: RunFolder, data: EmotionDataModule, trainer: L.Trainer, training: Mapping[str, Any]) -> float:
@@ -196,8 +189,8 @@ def finish_run(run: RunFolder, data: EmotionDataModule, trainer: L.Trainer, trai
     run.write_facts({"selected": {"metric": monitor, "value": score}})
     classifier = load_classifier(run.best)
     chosen = calibrate(classifier, data, training["calibration"])
-    temperature, slope = classifier.temperature.item(), classifier.temperature_slope.tolist()
-    set_temperature(run.best, temperature, slope)
+    temperature, power = classifier.temperature.item(), classifier.temperature_power.item()
+    set_temperature(run.best, temperature, power)
     results: dict[str, Result] = {}
     details = {"checkpoint": str(run.best), **{key: run.facts()[key] for key in ("commit", "seed")}}
     both_are_one = np.array_equal(data.splits.val, data.splits.test)
@@ -209,7 +202,7 @@ def finish_run(run: RunFolder, data: EmotionDataModule, trainer: L.Trainer, trai
         if len(outputs.index) < _FEW_FACES:
             print(f"{len(outputs.index)} faces were measured: too few for figures that mean much (see the intervals)\n")
     metrics = {split: evaluation.metrics() for split, (evaluation, *_) in results.items()}
-    run.write_facts({"temperature": temperature, "temperature_slope": slope, "results": metrics, "ended": now()})
+    run.write_facts({"temperature": temperature, "temperature_power": power, "results": metrics, "ended": now()})
     trained = load_trained(run.best)
     write_weights(trained.classifier, trained.card, run.path / "weights.pt")
     rate = run.facts().get("faces_per_second")

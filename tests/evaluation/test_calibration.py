@@ -11,7 +11,7 @@ from emodet.evaluation.calibration import (
     bin_of,
     confidence_for,
     fit_temperature,
-    fit_temperature_by_sharpness,
+    fit_temperature_by_strength,
     reliability_bins,
     softmax,
 )
@@ -29,12 +29,14 @@ def nll(logits, emotion, temperature):
     return float(-np.log(softmax(logits, temperature)[np.arange(len(emotion)), emotion]).mean())
 
 
-def test_a_temperature_that_follows_the_sharpness_is_recovered():
+def test_a_temperature_that_follows_the_strength_is_recovered():
     logits, emotion = drawn(20_000, seed=1)
-    q = np.random.default_rng(2).uniform(-2.5, 2, len(logits))
-    scale = 1.5 * np.exp(0.3 * q - 0.1 * q**2)
-    found = fit_temperature_by_sharpness(logits * scale[:, None], emotion, q, np.ones(len(q)))
-    assert found == pytest.approx((1.5, 0.3, -0.1), abs=0.04)
+    strength = np.random.default_rng(2).uniform(0.2, 0.6, len(logits))
+    true = logits * (0.5 * strength**-1.2)[:, None]
+    wrong = np.concatenate([true, logits])
+    weight = np.repeat([1.0, 0.0], len(logits))
+    found = fit_temperature_by_strength(wrong, np.tile(emotion, 2), np.tile(strength, 2), weight)
+    assert found == pytest.approx((0.5, -1.2), abs=0.04)
 
 
 @settings(max_examples=25, deadline=None)

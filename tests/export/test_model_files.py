@@ -26,9 +26,9 @@ from emodet.synthetic.faces import draw_face
 
 @pytest.fixture(scope="module")
 def classifier():
-    """Its temperature follows the sharpness."""
+    """Its temperature follows the features."""
     made = made_classifier()
-    made.temperature_slope.copy_(torch.tensor([-0.4, 0.2]))
+    made.temperature_power.fill_(-0.8)
     return made
 
 
@@ -53,12 +53,12 @@ def onnx_outputs(model, crops, output="probabilities"):
     return session.run([output], {"crops": crops})[0]
 
 
-def test_the_temperature_that_follows_the_sharpness_is_in_the_graph(classifier, exported, faces):
+def test_the_temperature_that_follows_the_features_is_in_the_graph(classifier, exported, faces):
     contrasted = made_classifier(contrast="crop")
-    contrasted.temperature_slope.copy_(classifier.temperature_slope)
+    contrasted.temperature_power.copy_(classifier.temperature_power)
     for each, graph in ((classifier, exported), (contrasted, to_onnx(contrasted))):
         expected, plain = torch_outputs(each, faces), copy.deepcopy(each)
-        plain.temperature_slope.zero_()
+        plain.temperature_power.zero_()
         assert np.abs(torch_outputs(plain, faces) - expected).max() > 0.05
         assert np.abs(onnx_outputs(graph, faces) - expected).max() <= 1e-5
 

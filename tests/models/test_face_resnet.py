@@ -63,7 +63,7 @@ def test_the_normalisation_of_the_crops_does_not_matter():
 def test_pretrained_features_of_a_drawn_face():
     net = FaceResNet(pretrained=True).eval()
     with torch.no_grad():
-        features = net.features(normalised())[0]
+        features = net.pooled_features(normalised())[0]
     # As dlib's own net gives them, but for float32's rounding.
     assert features[:5].tolist() == pytest.approx([1.86726, 1.16494, 0.65960, 2.28711, 2.41391], abs=1e-4)
     assert float(features.sum()) == pytest.approx(168.614, abs=0.01)

@@ -104,3 +104,4 @@ def test_with_mirror_both_images_have_the_mean_logits_in_evaluation_mode():
     torch.testing.assert_close(net(x), (plain(x) + plain(x.flip(3))) / 2)
     torch.testing.assert_close(net(x), net(x.flip(3)))
     torch.testing.assert_close(net(x[:1]), net(x)[:1])
+    assert net.pooled_features(x).shape == (3, 512)

@@ -37,7 +37,7 @@ def card(classifier):
     )
 
 
-def test_a_net_comes_back_from_weights_and_card_alone(classifier, card, tmp_path):
+def test_a_net_comes_back_from_weights_and_card_alone(classifier, card, tmp_path, caplog):
     file = tmp_path / "weights.pt"
     assert write_weights(classifier, card, file) == tmp_path / "weights.json"
     assert sorted(each.name for each in tmp_path.iterdir()) == ["weights.json", "weights.pt"]
@@ -54,6 +54,9 @@ def test_a_net_comes_back_from_weights_and_card_alone(classifier, card, tmp_path
     write_weights(trained.classifier, trained.card, tmp_path / "again.pt")
     first, again = (json.loads((tmp_path / name).read_text()) for name in ("weights.json", "again.json"))
     assert {**again, "weights_sha256": ""} == {**first, "weights_sha256": ""}
+    (tmp_path / "weights.json").write_text(json.dumps({**first, "temperature_slope": [0.1, 0.2]}))
+    assert read_card(file)[1] == trained.card  # of an earlier version
+    assert "follows the sharpness" in caplog.text
 
 
 def test_weights_of_another_card_or_without_one_are_refused(classifier, card, tmp_path):
