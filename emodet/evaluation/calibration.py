@@ -77,19 +77,17 @@ def fit_temperature(logits: Floats, emotion: Int64) -> float:
     return float(1 / brentq(slope, low, high, xtol=1e-14))
 
 
-def fit_temperature_by_strength(
-    logits: Floats, emotion: Int64, strength: Floats, weight: Floats
-) -> tuple[float, float]:
+def fit_temperature_by_strength(logits: Floats, emotion: Int64, strength: Floats) -> tuple[float, float]:
     """T and p of T·s^p, the temperature of a face whose features have the strength s.
 
-    They minimise the weighted mean negative log likelihood, with a small penalty on p for few faces. `logits` and
-    `emotion` are those of `fit_temperature`; `strength` (see `emodet.models.nets`) and `weight` are (N,).
+    They minimise the mean negative log likelihood, with a small penalty on p for few faces. `logits` and `emotion` are
+    those of `fit_temperature`; `strength`, (N,), see `emodet.models.nets`.
     """
     from scipy.optimize import minimize
 
     start = fit_temperature(logits, emotion)
     rows, logs = np.asarray(logits, dtype=np.float64), np.log(np.asarray(strength, dtype=np.float64))
-    share, true, middle = np.asarray(weight) / np.sum(weight), np.arange(len(rows)), logs.mean()
+    true, middle = np.arange(len(rows)), logs.mean()
     terms = np.stack([np.ones_like(logs), logs - middle])
 
     def loss(values: Float64) -> tuple[float, Float64]:
@@ -101,7 +99,7 @@ def fit_temperature_by_strength(
         by_log = scaled[true, emotion] - (probabilities * scaled).sum(axis=1) / total
         nll = np.log(total) - scaled[true, emotion]
         penalty = _PENALTY * np.array([0.0, values[1]])
-        return float(share @ nll + penalty @ values / 2), terms @ (share * by_log) + penalty
+        return float(nll.mean() + penalty @ values / 2), terms @ by_log / len(rows) + penalty
 
     limits = [tuple(np.log(TEMPERATURE_RANGE)), (-_MAX_POWER, _MAX_POWER)]
     at_middle, power = minimize(loss, [np.log(start), 0], jac=True, bounds=limits, method="L-BFGS-B").x

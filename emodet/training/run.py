@@ -36,9 +36,6 @@ from emodet.training.trained import Trained, load_trained
 log = logging.getLogger(__name__)
 
 CLEAN = "clean"
-CLEAN_WEIGHT = 2.0
-"""Of clean faces where ``features`` is fitted, besides the harshest level of each corruption with a weight of 1."""
-
 _FEW_FACES = 100
 
 
@@ -135,6 +132,8 @@ def draw_curves(run: RunFolder) -> None:
 def calibrate(classifier: EmotionClassifier, data: EmotionDataModule, method: str) -> SplitOutputs:
     """Fit on val and set the classifier's buffers; `method` is ``temperature``, ``features`` or ``none``.
 
+    ``features`` is fitted on clean faces and on the harshest level of each corruption.
+
     Returns the outputs on val, before temperature.
     """
     classifier.temperature_power.zero_()
@@ -145,9 +144,7 @@ def calibrate(classifier: EmotionClassifier, data: EmotionDataModule, method: st
     found = [outputs_with_strength(classifier, data)]
     for name, corruption in CORRUPTIONS.items():
         found.append(outputs_with_strength(classifier, data, name, corruption.levels[-1]))
-    logits, emotion, strengths = (np.concatenate(each) for each in zip(*found, strict=True))
-    weight = np.repeat([CLEAN_WEIGHT, *[1.0] * len(CORRUPTIONS)], len(found[0][0]))
-    temperature, power = fit_temperature_by_strength(logits, emotion, strengths, weight)
+    temperature, power = fit_temperature_by_strength(*map(np.concatenate, zip(*found, strict=True)))
     classifier.temperature.fill_(temperature)
     classifier.temperature_power.fill_(power)
     return predict_split(classifier, data, "val")

@@ -22,7 +22,7 @@ from emodet.evaluation.calibration import (
 )
 from emodet.evaluation.corruptions import CORRUPTIONS
 from emodet.evaluation.outputs import predict_split
-from emodet.training.run import CLEAN, CLEAN_WEIGHT, outputs_with_strength
+from emodet.training.run import CLEAN, outputs_with_strength
 from emodet.training.trained import load_trained
 
 
@@ -40,7 +40,7 @@ def main() -> None:
     levels = [(name, level) for name, each in CORRUPTIONS.items() for level in each.levels]
     found = {(CLEAN, 0.0): outputs_with_strength(classifier, data)}
     found |= {each: outputs_with_strength(classifier, data, *each) for each in levels}
-    fitted_on = {(CLEAN, 0.0): CLEAN_WEIGHT, **{(name, each.levels[-1]): 1.0 for name, each in CORRUPTIONS.items()}}
+    fitted_on = [(CLEAN, 0.0), *((name, each.levels[-1]) for name, each in CORRUPTIONS.items())]
     clean, emotion, _ = found[CLEAN, 0.0]
     halves = np.random.default_rng(0).permutation(len(emotion)) % 2
     print("| | level | accuracy | one temperature | by features |\n|---|---|---:|---:|---:|")
@@ -50,8 +50,7 @@ def main() -> None:
             fitted, rows = halves != half, halves == half
             plain[rows] = softmax(logits[rows], fit_temperature(clean[fitted], emotion[fitted]))
             parts = [[of_part[fitted] for of_part in found[each]] for each in fitted_on]
-            weight = np.repeat([*fitted_on.values()], fitted.sum())
-            temperature, power = fit_temperature_by_strength(*map(np.concatenate, zip(*parts, strict=True)), weight)
+            temperature, power = fit_temperature_by_strength(*map(np.concatenate, zip(*parts, strict=True)))
             by_features[rows] = softmax(logits[rows] / strength[rows, None] ** power, temperature)
         gaps = (calibration_gaps(each, emotion).sum(axis=0) for each in (plain, by_features))
         errors = [expected_calibration_error(each, len(plain)) for each in gaps]
