@@ -14,7 +14,6 @@ BINS = 15
 TEMPERATURE_RANGE = (0.05, 20.0)
 """Limits of `fit_temperature`."""
 
-_PENALTY = 1e-3
 _MAX_POWER = 3.0
 
 
@@ -80,8 +79,8 @@ def fit_temperature(logits: Floats, emotion: Int64) -> float:
 def fit_temperature_by_strength(logits: Floats, emotion: Int64, strength: Floats) -> tuple[float, float]:
     """T and p of T·s^p, the temperature of a face whose features have the strength s.
 
-    They minimise the mean negative log likelihood, with a small penalty on p for few faces. `logits` and `emotion` are
-    those of `fit_temperature`; `strength`, (N,), see `emodet.models.nets`.
+    The most probable ones a posteriori, with a normal distribution of deviation 1 for p, which matters for few faces.
+    `logits` and `emotion` are those of `fit_temperature`; `strength`, (N,), see `emodet.models.nets`.
     """
     from scipy.optimize import minimize
 
@@ -98,7 +97,7 @@ def fit_temperature_by_strength(logits: Floats, emotion: Int64, strength: Floats
         # d NLL / d log T: the true class's scaled logit less the expected one.
         by_log = scaled[true, emotion] - (probabilities * scaled).sum(axis=1) / total
         nll = np.log(total) - scaled[true, emotion]
-        penalty = _PENALTY * np.array([0.0, values[1]])
+        penalty = np.array([0.0, values[1]]) / len(rows)
         return float(nll.mean() + penalty @ values / 2), terms @ by_log / len(rows) + penalty
 
     limits = [tuple(np.log(TEMPERATURE_RANGE)), (-_MAX_POWER, _MAX_POWER)]
