@@ -10,7 +10,7 @@ import logging
 import os
 import re
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import cv2
@@ -51,10 +51,13 @@ _MAX_SCANNED_PIXELS = 1_500_000_000
 # than EXIF, XMP (1) and Adobe (14).
 _END, _START_OF_SCAN, _START_OF_FRAME = 0xD9, 0xDA, (0xC0, 0xC1, 0xC2)
 _HARMLESS = frozenset({0xC4, 0xDB, 0xDD, 0xFE, *range(0xE0, 0xF0)} - {0xE1, 0xEE})
+_PROGRESSIVE, _ALL = 0xC2, (1 << 64) - 1
 _MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
+_RESTART = re.compile(rb"\xff[\xd0-\xd7]")
 _EOI = b"\xff\xd9"
 _ZEROS = bytes(64)
-_NOISE = bytes(range(1, 251)) * 2
+_PHOTOMETRIC = 262  # tag of TIFF
+_NOISE = bytes(range(250, 0, -1)) * 2
 
 _REDUCED = {2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4, 8: cv2.IMREAD_REDUCED_COLOR_8}
 _UPRIGHT = {
@@ -86,7 +89,8 @@ def load_rgb(image: ImageLike, *, max_pixels: int = MAX_PIXELS) -> UInt8:
     if isinstance(image, bytes):
         return decode_rgb(image, max_pixels=max_pixels)
     if isinstance(image, Image.Image):
-        return _to_rgb(_upright(image), wide=False)
+        with os_errors("image: damaged or cut off", "", ValueError, SyntaxError):
+            return _to_rgb(_upright(image), wide=False)
     array = "a uint8 array (H, W, 3) in RGB order"
     if not isinstance(image, np.ndarray):
         kind = type(image).__name__
@@ -144,6 +148,7 @@ class _Jpeg:
     scans: int = 0
     data: int = 0  # offset of the last scan's entropy-coded data
     end: int | None = None  # offset of the end marker
+    missing: dict[int, int] = field(default_factory=dict)  # component to a bit for each coefficient that no scan ends
 
 
 def _structure(data: bytes) -> _Jpeg:
@@ -155,6 +160,7 @@ def _structure(data: bytes) -> _Jpeg:
             continue
         if marker == _START_OF_SCAN:
             jpeg.scans, jpeg.data = jpeg.scans + 1, at + 2 + length
+            _finish(jpeg.missing, data[at + 4 : jpeg.data])
             following = _MARKER.search(data, jpeg.data)
             at = following.start() if following else len(data)
             continue
@@ -163,12 +169,21 @@ def _structure(data: bytes) -> _Jpeg:
             bits, components = data[at + 4], data[at + 9]
             jpeg.plain &= jpeg.size is None and bits == 8 and components in (1, 3) and length == 8 + 3 * components
             jpeg.size = int.from_bytes(data[at + 7 : at + 9]), int.from_bytes(data[at + 5 : at + 7])
+            # Sequential scans have all coefficients at once, whatever they claim.
+            jpeg.missing = dict.fromkeys(data[at + 10 : at + 2 + length : 3], _ALL if marker == _PROGRESSIVE else 1)
         jpeg.plain &= marker in _START_OF_FRAME or marker in _HARMLESS
         at += 2 + max(2, length)
     if data[at : at + 2] == _EOI:
         jpeg.end = at
     jpeg.plain &= bool(jpeg.scans) and jpeg.size is not None and jpeg.end == len(data) - 2
     return jpeg
+
+
+def _finish(missing: dict[int, int], scan: bytes) -> None:
+    """Drop the coefficients that a scan with this header brings to full precision."""
+    if len(scan) >= 6 and not scan[-1] & 15:
+        for component in scan[1:-3:2]:
+            missing[component] = missing.get(component, 0) & ~((2 << scan[-2]) - (1 << scan[-3]))
 
 
 def _decode_jpeg(data: bytes, name: str, max_pixels: int, least_side: int | None, quick: bool) -> UInt8:
@@ -182,6 +197,8 @@ def _decode_jpeg(data: bytes, name: str, max_pixels: int, least_side: int | None
         pixels = _decode(whole, name, max_pixels, least_side)
     # Decoders fill what is missing with grey, without an error, and go on after damage.
     zeros = jpeg.scans == 1 and data.find(_ZEROS, jpeg.data, jpeg.end) >= 0
+    if any(jpeg.missing.values()):
+        raise EmodetError(f"{name}: damaged or cut off (a scan is missing)")
     if zeros or jpeg.end is None or any(_is_grey(pixels, y, x) for y in (0, -1) for x in (0, -1)):
         _check_data(data, jpeg, name, max_pixels, zeros)
     if jpeg.end is None:
@@ -200,7 +217,10 @@ def _check_data(data: bytes, jpeg: _Jpeg, name: str, max_pixels: int, zeros: boo
         return _decode(part + _EOI, name, max_pixels, upright=False)
 
     end = len(data) if jpeg.end is None else jpeg.end
-    exact, more = decoded(data[:end]), decoded(data[:end] + _NOISE)
+    kept = data[:end].rstrip(b"\xff")  # perhaps half of a stuffed byte, which would make a marker of what follows
+    restarts = _RESTART.findall(data, jpeg.data, end)
+    restart = b"\xff" + bytes([0xD0 + (restarts[-1][1] + 1) % 8 if restarts else 0xD0])
+    exact, more = decoded(kept), decoded(kept + _NOISE + restart + _NOISE)
     scan_follows = data.find(b"\xff\xda", end) >= 0 and data.find(b"\xff\xd8", end) < 0
     if scan_follows or not np.array_equal(exact, more):
         raise EmodetError(f"{name}: damaged or cut off (its data end before the last pixel)")
@@ -315,6 +335,8 @@ def _to_rgb(picture: Image.Image, wide: bool) -> UInt8:
             scale = 255 / 65535
         else:
             scale = 255.0 if picture.mode == "F" and most <= 1 else 1.0
+        if picture.mode.startswith("I;16") and getattr(picture, "tag_v2", {}).get(_PHOTOMETRIC) == 0:
+            values = 65535 - values  # white is 0: Pillow inverts 8 bits only
         grey = np.clip(values * scale, 0, 255).round().astype(np.uint8)
         return np.repeat(grey[:, :, None], 3, axis=2)
     if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:

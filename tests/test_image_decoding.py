@@ -102,6 +102,8 @@ def test_16_bit_grey_is_scaled_by_its_type_not_by_its_content(most):
         found = decode_rgb(data)
         assert found.shape == (8, 8, 3)
         assert np.abs(found - expected[:, :, None]).max() <= 1
+    inverted = encoded(Image.fromarray(65535 - wide), "TIFF", tiffinfo={262: 0})  # white is 0
+    assert np.abs(decode_rgb(inverted) - expected[:, :, None]).max() <= 1
     pnm = b"P5 8 8 65535\n" + wide.astype(">u2").tobytes()
     assert np.abs(decode_rgb(pnm) - expected[:, :, None]).max() <= 1
 
@@ -275,6 +277,17 @@ class TestBroken:
             with pytest.raises(EmodetError, match=r"a\.jpg: damaged"):
                 decode_rgb(damaged, name="a.jpg", quick=quick)
         assert decode_rgb(data, quick=quick).shape == (200, 320, 3)
+
+    @pytest.mark.parametrize("options", [{}, {"progressive": True}, {"restart_marker_blocks": 2}])
+    def test_a_jpeg_cut_anywhere_is_refused(self, options):
+        """Also within a marker, between restart intervals and between scans, of which the first show it blurred."""
+        noise = np.random.default_rng(2).integers(0, 256, (5, 8, 3), dtype=np.uint8)
+        data = encoded(Image.fromarray(cv2.resize(noise, (80, 48))), "JPEG", quality=85, **options)
+        scan = data.rindex(b"\xff\xda") if "progressive" in options else len(data) - 60
+        for end, tail in [(at, b"") for at in range(2, len(data) - 3)] + [(at, b"\xff\xd9") for at in range(2, scan)]:
+            with pytest.raises(EmodetError, match=r"a: (damaged|not an image)"):
+                decode_rgb(data[:end] + tail, name="a", quick=end % 2 == 0)
+        assert decode_rgb(data).shape == (48, 80, 3)
 
     @pytest.mark.parametrize("options", [{}, {"optimize": True}, {"progressive": True}])
     @pytest.mark.parametrize("value", [0, 127, 128, 255])

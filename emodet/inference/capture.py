@@ -17,7 +17,7 @@ from typing import TypeVar
 import cv2
 import numpy as np
 
-from emodet.errors import EmodetError
+from emodet.errors import EmodetError, require
 from emodet.images import MAX_PIXELS
 from emodet.inference.sources import hide_password
 from emodet.inference.video_reader import FALLBACK_RATE, MAX_RATE, Frame, VideoReader
@@ -139,6 +139,7 @@ class _Camera:
     """A camera by its index, through OpenCV."""
 
     def __init__(self, index: int) -> None:
+        require(index >= 0, "camera", index, "0 or more")  # OpenCV crashes
         level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
         try:
             self._capture = cv2.VideoCapture(index)

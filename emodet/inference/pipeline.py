@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import cv2
 
 from emodet.arrays import UInt8
-from emodet.errors import EmodetError
+from emodet.errors import EmodetError, require
 from emodet.inference.capture import LiveVideo, read_ahead
 from emodet.inference.faces import Box, Face
 from emodet.inference.heatmaps import HeatMap, heat_maps
@@ -76,6 +76,9 @@ class StreamOptions:
     hide: bool = False
     explain: bool = False
     note: bool = False
+
+    def __post_init__(self) -> None:
+        require(isinstance(self.every, int) and self.every >= 1, "every", self.every, "a whole number, 1 or more")
 
 
 class WindowClosed(BaseException):

@@ -136,6 +136,7 @@ class Recognizer:
                 (`model.info.preprocessing.margin`), which fits boxes from brows to chin. Give less for looser boxes,
                 down to -0.4: with the head and shoulders in the crop the net sees smaller faces than it was trained on.
         """
+        image_rgb = load_rgb(image_rgb)
         found = [each if isinstance(each, Detection) else Detection(each, None, 1.0) for each in detections]
         return self.classify([self.crop(image_rgb, each, margin=margin) for each in found], found)
 
@@ -158,7 +159,8 @@ class Recognizer:
                 brows to chin, about 0.5 for a whole head. It is cut, or repeated at the edges, to the model file's own
                 margin. None takes each crop as it is, as a training image that is one face.
         """
-        found = [_face_of_crop(load_rgb(picture), margin) for picture in pictures]
+        pictures = [load_rgb(picture) for picture in pictures]
+        found = [_face_of_crop(picture, margin) for picture in pictures]
         return self.classify([self.crop(picture, face) for picture, face in zip(pictures, found, strict=True)], found)
 
     def video(

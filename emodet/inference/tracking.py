@@ -245,6 +245,7 @@ class FaceStream:
 
     def step(self, image_rgb: UInt8, time_s: float) -> tuple[Face, ...]:
         """Recognise the next frame, uint8 (H, W, 3) RGB, at a time in seconds; its faces by track number."""
+        image_rgb = load_rgb(image_rgb)
         visible = self.locate(image_rgb, time_s)
         predictions = self._recognizer.predictions([self._recognizer.crop(image_rgb, it.detection) for it in visible])
         classes = len(self._recognizer.model.info.class_names)
@@ -258,7 +259,6 @@ class FaceStream:
 
     def locate(self, image_rgb: UInt8, time_s: float) -> list[Track]:
         """Detect or track the faces of the next frame without classifying them: visible tracks, by number."""
-        load_rgb(image_rgb)
         visible = None if isinstance(self._recognizer.detector, WholePicture) else self._follow(image_rgb, time_s)
         if visible is None:
             sides = STREAM_SIDES if self._tracker.tracks else _EMPTY_FRAME_SIDES

@@ -98,6 +98,8 @@ class VideoReader:
         stream.codec_context.thread_count = min(4, available_cores())
         rate = float(stream.average_rate or stream.guessed_rate or 0)
         self.frame_rate = rate if 0 < rate <= MAX_RATE else FALLBACK_RATE
+        # AVI has no presentation times: those that FFmpeg makes up for B-frames are out of order.
+        self._by_dts = container.format.name == "avi" and stream.codec_context.has_b_frames
         self._is_avi, self._is_matroska = container.format.name == "avi", "matroska" in container.format.name
         self.start_s = self._start_s()
         self.duration_s = container.duration / 1e6 if container.duration else None
@@ -199,10 +201,12 @@ class VideoReader:
         return min(video_s, max(container / 1e6, 0.0))
 
     def _time_s(self, frame: "av.VideoFrame") -> float:
-        stamp = frame.dts if frame.pts is None else frame.pts
+        stamp = frame.dts if frame.pts is None or self._by_dts else frame.pts
         time_s = following_s = 0.0 if self._last_s is None else self._last_s + 1 / self.frame_rate
         if stamp is not None and frame.time_base is not None:
             time_s = float(stamp * frame.time_base) - self.start_s + self._shift_s
+            if self._by_dts and self._last_s is None:
+                time_s, self._shift_s = 0.0, self._shift_s - time_s
         if self._last_s is not None and time_s <= self._last_s:
             if self._last_s - time_s > 1:  # the clock was reset, as in joined recordings
                 self._shift_s += following_s - time_s

@@ -83,8 +83,9 @@ def test_closing_from_outside_ends_the_iteration_soon_also_without_a_connection(
 
 
 def test_a_camera_and_a_stream_that_are_not_there():
-    with pytest.raises(EmodetError, match="camera 97"):
-        LiveVideo(97)
+    for index in (97, -1):
+        with pytest.raises(EmodetError, match=f"camera.*{index}"):
+            LiveVideo(index)
     with pytest.raises(EmodetError, match="http://127"):
         open_video("http://127.0.0.1:9/live.mjpg", live=True)
 

@@ -69,6 +69,16 @@ def test_any_kind_of_image_gives_the_same_result(recognizer, result, astronaut, 
     assert recognizer(f"{server}/face").source.endswith("/face")
 
 
+def test_every_method_takes_any_kind_of_image(recognizer, result, astronaut, png):
+    picture = Image.fromarray(astronaut)
+    faces = recognizer.recognise(picture, recognizer.detect(picture))
+    assert faces == tuple(result)
+    assert next(recognizer.stream([picture]))[0].box == pytest.approx(result[0].box, abs=9)
+    assert recognizer.crops([picture]) == recognizer.crops([astronaut])
+    with pytest.raises(EmodetError, match="cut off"):
+        recognizer(Image.open(io.BytesIO(png[:-2000])))
+
+
 @pytest.mark.parametrize("address", ["/text", "/missing"])
 def test_an_address_without_a_picture(recognizer, server, address):
     with pytest.raises(EmodetError, match=rf"{address}.*(name|download)"):
@@ -220,7 +230,10 @@ def test_arguments_that_this_model_file_or_any_refuses(model_path, name, value):
         Recognizer(model_path, detector="none", **{name: value})
 
 
-def test_a_stream_refuses_rates_of_zero(recognizer):
+def test_a_stream_refuses_rates_of_zero(recognizer, video_path):
+    for every in (0, -1, 1.5):
+        with pytest.raises(EmodetError, match=f"every={every}"):
+            next(recognizer.video(video_path, every=every))
     for values in ({"frame_rate": 0}, {"detect_every": 0}):
         with pytest.raises(EmodetError, match="=0"):
             next(recognizer.stream([], **values), None)

@@ -91,6 +91,13 @@ def test_times_are_those_of_the_file_from_its_start(tmp_path, ending):
         assert [frame.time_s for frame in read(path)[1]] == pytest.approx(VARIABLE[2:6], abs=0.03)
 
 
+def test_frames_of_an_avi_with_b_frames_are_evenly_spaced(tmp_path, video_path):
+    images = [frame.image_rgb for frame in VideoReader(video_path)]
+    _, frames, error = read(write_video(tmp_path / "v.avi", images, codec="libx264"))
+    assert error is None
+    assert [frame.time_s for frame in frames] == pytest.approx([index / 10 for index in range(24)])
+
+
 @pytest.mark.parametrize("share", [0.5, 0.7, 0.85])
 @pytest.mark.parametrize("name", ["v.avi", "v.mkv", "faststart.mp4"])
 def test_a_file_that_is_cut_off_gives_what_is_there_and_then_an_error(tmp_path, video_path, name, share):
