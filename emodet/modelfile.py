@@ -177,14 +177,14 @@ def read_model_file(
 
 
 def model_path(model: str | os.PathLike[str] = DEFAULT_MODEL) -> Path:
-    """Path of a model file that a user names: a file, or a name in `SHIPPED` that no file has.
+    """Path of a model file that a user names: a name in `SHIPPED`, whatever files there are, or a file.
 
     Raises:
         EmodetError: There is no such file, or it is a run or checkpoint.
     """
+    if isinstance(model, str) and model in SHIPPED:
+        return SHIPPED[model]
     place = expanded(model)
-    if str(model) in SHIPPED and not place.exists():
-        return SHIPPED[str(model)]
     if place.is_dir() or place.suffix in (".ckpt", ".pt", ".pth"):
         raise EmodetError(
             f"model={model}: a run or checkpoint, not a model file; export it first: "

@@ -26,10 +26,11 @@ from emodet.inference.capture import read_ahead
 from emodet.inference.detectors import DETECTORS
 from emodet.inference.faces import MIN_CONFIDENCE
 from emodet.inference.opening import opened
-from emodet.inference.pipeline import StreamOptions, WindowClosed
+from emodet.inference.pipeline import StreamOptions
 from emodet.inference.recognizer import Recognizer
 from emodet.inference.rows import ROW_FORMATS, Progress, RowsError, RowWriter
 from emodet.inference.sources import RESULT_ENDINGS, Source, count_sources, find_sources, printable
+from emodet.inference.summary import Summary
 from emodet.inference.tracking import Smoothing
 from emodet.installation import Terminated, command_parser, count, exit_status, exit_with
 from emodet.onnx_session import PROVIDERS
@@ -80,8 +81,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace) -> int:
     _check(options)
     rows = options.rows or ("jsonl" if options.output else None)
-    found = find_sources(options.sources, column=options.column)
-    sources = _refuse_overwriting(found.sources, options.sources, options.output, rows)
+    summary = Summary()
+    found = find_sources(options.sources, column=options.column, skip=summary.skip)
+    sources = _refuse_overwriting(found, options.sources, options.output, rows)
     head = list(itertools.islice(sources, _MANY))
     many = len(head) == _MANY and not options.show and all(each.kind in ("image", "video") for each in head)
     workers = options.workers or (available_cores() if many else 1)
@@ -114,18 +116,21 @@ def _run(options: argparse.Namespace) -> int:
             stream=StreamOptions(Smoothing(options.smooth), options.every, options.blur_faces, options.explain),
             max_pixels=options.max_pixels,
             quiet=options.quiet,
+            summary=summary,
         )
-        batch.summary.skipped, batch.summary.skipped_count = found.skipped, found.skipped_count
         batch.report(f"model: {recognizer.model.name}; faces: {recognizer.detector.description}")
         status = _recognise(options, batch, progress, itertools.chain(head, sources), workers)
     if options.output is not None:
-        with os_errors(f"{options.output / 'summary.json'}: could not be written"):
-            write_atomically(options.output / "summary.json", batch.summary.to_json())
-    for line in batch.summary.lines():
+        try:
+            write_atomically(options.output / "summary.json", summary.to_json())
+        except OSError as problem:
+            batch.report(f"error: {options.output / 'summary.json'}: could not be written ({problem})", always=True)
+            status = status or 1
+    for line in summary.lines():
         batch.report(line)
     if rows_path is not None:
         batch.report(f"rows: {printable(rows_path)}")
-    return status or (1 if batch.summary.failed else 0)
+    return status or (1 if summary.failed else 0)
 
 
 def _recognise(
@@ -151,10 +156,8 @@ def _recognise(
                     progress.add([done.counts for done in finished])
                 if workers > 1:
                     bar.update(len(finished))
-                if options.strict and batch.summary.failed:
+                if batch.window_closed or (options.strict and batch.summary.failed):
                     break
-    except WindowClosed:
-        pass
     except RowsError as error:
         batch.report(f"error: {error}", always=True)
         return 1

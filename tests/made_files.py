@@ -24,14 +24,20 @@ def png_bomb(width, height):
 
 
 @contextmanager
-def web_server(answer):
-    """Serve ``answer(path)``, a content type and a body or its parts, or None for 404; yields host and port."""
+def web_server(answer, logins=None):
+    """Serve ``answer(path)``: content type and body or its parts, an address to redirect to, or None for 404.
+
+    Yields host and port. `logins` takes the header Authorization of each request.
+    """
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
-            kind, body = answer(self.path) or ("text/plain", None)
-            self.send_response(404 if body is None else 200)
-            self.send_header("Content-Type", kind)
+            if logins is not None:
+                logins.append(self.headers["Authorization"])
+            found = answer(self.path) or ("text/plain", None)
+            kind, body = ("text/plain", b"") if isinstance(found, str) else found
+            self.send_response(302 if isinstance(found, str) else 404 if body is None else 200)
+            self.send_header(*("Location", found) if isinstance(found, str) else ("Content-Type", kind))
             self.end_headers()
             with suppress(OSError):  # the client may have enough
                 for part in [body or b""] if isinstance(body, bytes | None) else body:

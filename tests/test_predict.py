@@ -1,3 +1,4 @@
+import base64
 import io
 import json
 import os
@@ -149,6 +150,14 @@ def test_an_image_by_its_address_is_one_image(predict, web):
     assert "404" in err
     assert "http://127.0.0.1:9/face.png: could not be fetched (" in err
     assert "empty name" in err
+
+
+def test_a_password_stays_with_its_host(predict, astronaut):
+    logins, places, sent = [], {"/a": "/b"}, base64.b64encode(b"me:se cret").decode()
+    with web_server(lambda path: places.get(path) or ("image/png", encoded(astronaut)), logins) as address:
+        places["/b"] = f"http://localhost:{address.rpartition(':')[2]}/face"
+        assert predict(f"http://me:se%20cret@{address}/a", "--rows", "jsonl")[0] == 0
+    assert logins == [f"Basic {sent}"] * 2 + [None]
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes here")
@@ -336,7 +345,7 @@ def test_a_disk_that_fills_with_pictures_ends_the_run(predict, photo, tmp_path, 
     write = Path.write_bytes
 
     def full(self, data):
-        if ".annotated" in self.name:
+        if ".annotated" in self.name or "summary" in self.name:
             raise OSError(28, "No space left on device")
         return write(self, data)
 
@@ -344,6 +353,7 @@ def test_a_disk_that_fills_with_pictures_ends_the_run(predict, photo, tmp_path, 
     status, _, err = predict(photo, "missing.jpg", "--output", tmp_path / "found", "--annotate")
     assert status == 1
     assert "No space left" in err
+    assert "summary.json" in err
     assert "missing.jpg" not in err
     assert not list((tmp_path / "found").glob("*.part"))
 
@@ -444,8 +454,10 @@ def test_q_in_the_window_ends_the_run(predict, photo, video, monkeypatch):
     monkeypatch.setattr(cv2, "imshow", lambda title, picture: shown.append(picture.shape))
     monkeypatch.setattr(cv2, "waitKey", lambda wait_ms: ord("q"))
     for inputs in ((photo, video), (video, photo)):
-        status, _, err = predict(*inputs, "--show", detector="none")
-        assert (status, "error" in err) == (0, False)
+        status, out, err = predict(*inputs, "--show", detector="none")
+        assert (status, "error" in err, "1 of 1 input done" in err) == (0, False, True)
+        assert out.startswith(f"{inputs[0]}:")  # what was shown counts
+        assert str(inputs[1]) not in out
     assert len(shown) == 2
 
 

@@ -43,7 +43,7 @@ class Process:
         try:
             if not self._started and self._pipe.poll(_START_S):
                 self._started = bool(self._pipe.recv())
-            if not self._pipe.poll(seconds):
+            if not self._started or not self._pipe.poll(seconds):
                 raise TimeoutError
             value = self._pipe.recv()
         except (EOFError, ConnectionError) as problem:

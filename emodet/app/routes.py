@@ -28,6 +28,7 @@ from emodet.app.uploads import BINARY, image_upload, one_file
 from emodet.arrays import UInt8
 from emodet.errors import EmodetError
 from emodet.images import TooManyPixelsError
+from emodet.inference.detectors import find_faces
 from emodet.inference.faces import Face
 from emodet.inference.heatmaps import HeatMap, heat_maps
 from emodet.inference.opening import MIN_SIDE
@@ -90,8 +91,9 @@ async def annotate(request: Request, server: ServerDep, options: Annotated[Image
 
     def work(recognizer: Recognizer, image: UInt8) -> bytes:
         min_score = recognizer.detector.min_score
-        found = recognizer.detect(image, min_score=min(SCORE_TO_HIDE, min_score) if options.blur_faces else None)
-        faces = recognizer.recognise(image, [each for each in found if each.score >= min_score])
+        lowest = min(SCORE_TO_HIDE, min_score) if options.blur_faces else None
+        found = find_faces(recognizer.detector, image, min_score=lowest)  # all are hidden, whatever max_faces says
+        faces = recognizer.recognise(image, recognizer.largest([each for each in found if each.score >= min_score]))
         hidden = [each.box for each in found] if options.blur_faces else None
         try:
             return encoded(draw(image, faces, hidden=hidden, enlarge=True), ".jpg")

@@ -66,10 +66,11 @@ class Batch:
     stream: pipeline.StreamOptions = field(default_factory=pipeline.StreamOptions)
     max_pixels: int = MAX_PIXELS
     quiet: bool = False
-    summary: Summary = field(init=False)
+    summary: Summary = field(default_factory=Summary)
+    window_closed: bool = field(default=False, init=False)  # the user wants no further input
 
     def __post_init__(self) -> None:
-        self.summary = Summary(min_confidence=self.recognizer.min_confidence)
+        self.summary.min_confidence = self.recognizer.min_confidence
 
     def report(self, line: str, *, always: bool = False) -> None:
         """Print a message to standard error, above a progress bar."""
@@ -159,7 +160,10 @@ class Batch:
             write_picture(picture, path)
             counts.files.append(printable(path))
         if self.show:
-            pipeline.show(picture, wait_ms=0)
+            try:
+                pipeline.show(picture, wait_ms=0)
+            except pipeline.WindowClosed:
+                self.window_closed = True
 
     def video(self, source: Source, row_file: Path | None = None) -> Recognised:
         """Recognise a video or live source to its end, with rows written as they come, or to a file of JSON lines."""
@@ -169,6 +173,8 @@ class Batch:
         try:
             with done.counts.errors(), file as rows:
                 self._recognise_video(source, done.counts, rows)
+        except pipeline.WindowClosed:
+            self.window_closed = True
         except BaseException:  # Ctrl-C, for one: what was recognised counts
             self.summary.add(done.counts)
             raise

@@ -70,15 +70,19 @@ class LiveVideo:
         self._newest: deque[Frame] = deque(maxlen=1)
         self._changed, self._stop = threading.Event(), threading.Event()
         self._error: BaseException | None = None
+        self._is_read = False
 
     def close(self) -> None:
         """End the iteration; callable from any thread."""
         self._stop.set()
         self._changed.set()
+        if not self._is_read:  # otherwise the thread that reads closes it
+            self._source.close()
 
     def __iter__(self) -> Generator[Frame, None, None]:
         """The newest frame, again and again; `EmodetError` if the connection is lost and cannot be restored."""
         thread = threading.Thread(target=self._read, name=f"capture {self.name}", daemon=True)
+        self._is_read = True
         thread.start()
         try:
             while self._newest or not self._stop.is_set():

@@ -136,7 +136,6 @@ def fetch_image(url: str, name: str) -> bytes:
         EmodetError: It cannot be reached, or exceeds the limits.
     """
     # Deferred: a third of the import time of a recognizer.
-    import base64
     import ssl
     import urllib.error
     import urllib.parse
@@ -146,15 +145,17 @@ def fetch_image(url: str, name: str) -> bytes:
     if not is_web_address(url):
         raise NoImageError(f"{name}: not an http or https address")
     parts = urllib.parse.urlsplit(url)
-    headers = {"User-Agent": "emodet"}
     login, at, host = parts.netloc.rpartition("@")
-    if at:
-        headers["Authorization"] = "Basic " + base64.b64encode(urllib.parse.unquote(login).encode()).decode()
     address = urllib.parse.urlunsplit(parts._replace(netloc=host, fragment=""))
+    passwords = urllib.request.HTTPPasswordMgrWithPriorAuth()
+    if at:  # for this host alone, not for another one that it redirects to
+        user, _, password = map(urllib.parse.unquote, login.partition(":"))
+        passwords.add_password(None, f"{parts.scheme}://{host}/", user, password, is_authenticated=True)
+    opener = urllib.request.build_opener(urllib.request.HTTPBasicAuthHandler(passwords))
+    opener.addheaders = [("User-Agent", "emodet")]
     started = time.monotonic()
     try:
-        request = urllib.request.Request(urllib.parse.quote(address, safe="%/:=&?~#+!$,;'@()*[]"), headers=headers)
-        with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as response:
+        with opener.open(urllib.parse.quote(address, safe="%/:=&?~#+!$,;'@()*[]"), timeout=_TIMEOUT_S) as response:
             data = bytearray(response.read(16))
             kind = response.headers.get_content_type()
             if not (kind.startswith("image/") or _IMAGE_STARTS.match(data)):

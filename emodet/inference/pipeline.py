@@ -215,12 +215,11 @@ def recognise_video(
     Decoding and recognition each have a thread; closing the iterator ends them. `EmodetError` if the video breaks off.
     """
     options = options or StreamOptions()
-    threshold = recognizer.detector.min_score
     stream = FaceStream(
         recognizer,
         smoothing=options.smoothing,
         detect_every=1 if options.hide else DETECT_EVERY,
-        min_score=min(SCORE_TO_HIDE, threshold) if options.hide else None,
+        min_score=min(SCORE_TO_HIDE, recognizer.detector.min_score) if options.hide else None,
     )
     step, close = options.every, None
     if isinstance(video, LiveVideo):
@@ -240,10 +239,9 @@ def recognise_video(
                 fresh = number % step == 0
                 if fresh:
                     started = time.perf_counter()
-                    found = stream.step(frame.image_rgb, frame.time_s)
+                    faces = stream.step(frame.image_rgb, frame.time_s)
                     done = time.perf_counter()
                     meter.add(done - (started if close is None else frame.taken_s))
-                    faces = tuple(face for face in found if face.detection_score >= threshold)
                     if options.explain:
                         maps = heat_maps(recognizer, frame.image_rgb, faces)
                 elif not all_frames:

@@ -120,9 +120,12 @@ class Recognizer:
 
         `sides` and `min_score` are those of `emodet.inference.detectors.find_faces`.
         """
-        found = find_faces(self.detector, load_rgb(image_rgb), sides=sides, min_score=min_score)
-        largest = sorted(range(len(found)), key=lambda index: -found[index].side)[: self.max_faces]
-        return tuple(found[index] for index in sorted(largest))
+        return self.largest(find_faces(self.detector, load_rgb(image_rgb), sides=sides, min_score=min_score))
+
+    def largest(self, found: Sequence[Detection]) -> tuple[Detection, ...]:
+        """The `max_faces` largest detections, in their order."""
+        kept = sorted(range(len(found)), key=lambda index: -found[index].side)[: self.max_faces]
+        return tuple(found[index] for index in sorted(kept))
 
     def recognise(
         self, image_rgb: UInt8, detections: Sequence[Detection | Box], *, margin: float | None = None

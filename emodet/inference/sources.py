@@ -5,8 +5,8 @@ import glob
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any, Literal, NamedTuple, TextIO
 
@@ -31,7 +31,6 @@ _VIDEO_STARTS = re.compile(
 )
 _MAX_STEM_BYTES = 160  # so that endings and numbers fit into the 255 bytes of a file name
 _MAX_PATH = 10_000  # characters of a line of a list; a device may have no line end
-_MAX_SKIPPED = 1000  # names kept per reason
 
 
 class TableImage(NamedTuple):
@@ -54,44 +53,34 @@ class Source:
     error: str | None = None  # why it cannot be read
 
 
-@dataclass(slots=True)
-class FoundSources:
-    """Inputs, each once, in the order named, found as they are iterated; and what folders and globs skip."""
-
-    sources: Iterator[Source] = field(default_factory=lambda: iter(()))
-    skipped: dict[str, list[str]] = field(default_factory=dict)  # reason to names, the first 1000 of each
-    skipped_count: Counter[str] = field(default_factory=Counter)  # reason to number
-
-    def skip(self, path: Path, reason: str) -> None:
-        """Record a file that is skipped."""
-        self.skipped_count[reason] += 1
-        names = self.skipped.setdefault(reason, [])
-        if len(names) < _MAX_SKIPPED:
-            names.append(printable(path))
+Skip = Callable[[Path, str], object]
+"""Takes a file that a folder or glob skips, and the reason."""
 
 
-def find_sources(named: Iterable[str], *, column: str | None = None) -> FoundSources:
+def find_sources(
+    named: Iterable[str], *, column: str | None = None, skip: Skip = lambda path, reason: None
+) -> Iterator[Source]:
     """Resolve files, folders (with everything below, also through links), globs, camera indices, URLs and ``-``.
+
+    Each input comes once, in the order named.
 
     ``@FILE`` names a text file with one path per line; a file that ends in ``.parquet`` is a table whose `column` holds
     paths or encoded images (None: its only such column). Relative paths start at the working directory. Folders and
     globs are sorted by name and skip hidden files and `RESULT_ENDINGS`. What cannot be read becomes a `Source`
     with an `error`.
     """
-    found = FoundSources()
-    found.sources = _unique(_named(named, column, found))
-    return found
+    return _unique(_named(named, column, skip))
 
 
 def count_sources(named: Iterable[str], *, column: str | None = None) -> int:
     """Number of inputs of `find_sources`, counting repeated ones again: to find them takes half of the time."""
-    return sum(1 for _ in _named(named, column, FoundSources()))
+    return sum(1 for _ in _named(named, column, lambda path, reason: None))
 
 
-def _named(named: Iterable[str], column: str | None, found: FoundSources) -> Iterator[Source]:
+def _named(named: Iterable[str], column: str | None, skip: Skip) -> Iterator[Source]:
     for text in named:
         try:
-            yield from _resolve(text, column, found)
+            yield from _resolve(text, column, skip)
         except (EmodetError, OSError) as problem:
             name = hide_password(text)
             message = f"{name}: {problem.strerror or problem}" if isinstance(problem, OSError) else str(problem)
@@ -121,7 +110,7 @@ def is_video(start: bytes) -> bool:
     return _VIDEO_STARTS.match(start) is not None
 
 
-def _resolve(text: str, column: str | None, found: FoundSources) -> Iterator[Source]:
+def _resolve(text: str, column: str | None, skip: Skip) -> Iterator[Source]:
     path, name = Path(text), hide_password(text)
     if not text:
         raise EmodetError("an empty name, as of a shell variable that is not set; name a file, or . for this folder")
@@ -133,7 +122,7 @@ def _resolve(text: str, column: str | None, found: FoundSources) -> Iterator[Sou
     elif text.isdecimal() and not path.exists():
         yield Source("live", f"camera {int(text)}", int(text), PurePath(f"camera{int(text)}"))
     elif path.is_dir():
-        yield from _some(_scan(path, path, found), f"{name}: no image or video in this folder (by file name)")
+        yield from _some(_scan(path, path, skip), f"{name}: no image or video in this folder (by file name)")
     elif path.suffix.lower() == ".parquet" and path.exists():
         yield from _table(path, column)
     elif path.exists():
@@ -142,7 +131,7 @@ def _resolve(text: str, column: str | None, found: FoundSources) -> Iterator[Sou
         with Path(text[1:]).open(encoding="utf-8", errors="surrogateescape", newline="\n") as lines:
             yield from _some(map(_listed, _lines(lines, name)), f"{name}: the list is empty")
     elif glob.has_magic(text):
-        yield from _some(_matches(text, found), f"{name}: no file matches")
+        yield from _some(_matches(text, skip), f"{name}: no file matches")
     else:
         raise EmodetError(f"{name}: there is no such file or folder")
 
@@ -172,12 +161,12 @@ def _listed(text: str) -> Source:
     return Source(_kind_by_name(path) or "image", printable(path), path, PurePath(*parts))
 
 
-def _matches(pattern: str, found: FoundSources) -> Iterator[Source]:
+def _matches(pattern: str, skip: Skip) -> Iterator[Source]:
     for path in sorted(map(Path, glob.glob(pattern, recursive=True))):  # noqa: PTH207 (absolute patterns)
         if path.is_dir():
             if "**" not in pattern:
-                yield from _scan(path, path.parent, found)
-        elif not _is_passed_over(path, found):
+                yield from _scan(path, path.parent, skip)
+        elif not _is_passed_over(path, skip):
             yield Source(_kind(path), printable(path), path, PurePath(path.stem))
 
 
@@ -239,12 +228,12 @@ def row_source(value: Any, name: str, stem: PurePath) -> Source:
     return Source("image", name, value or b"", stem, None if value else f"{name}: the row is empty")
 
 
-def _scan(folder: Path, base: Path, found: FoundSources) -> Iterator[Source]:
+def _scan(folder: Path, base: Path, skip: Skip) -> Iterator[Source]:
     """Images and videos below a folder, by name; links to folders are followed once. Results are named from `base`."""
     visited = set()
 
     def failed(error: OSError) -> None:
-        found.skip(Path(error.filename or folder), f"folder that cannot be read ({error.strerror})")
+        skip(Path(error.filename or folder), f"folder that cannot be read ({error.strerror})")
 
     for parent, folders, names in os.walk(folder, followlinks=True, onerror=failed):
         real = os.path.realpath(parent)
@@ -253,24 +242,24 @@ def _scan(folder: Path, base: Path, found: FoundSources) -> Iterator[Source]:
             continue
         visited.add(real)
         for name in [name for name in folders if name.startswith(".")]:
-            found.skip(Path(parent, name), "hidden")
+            skip(Path(parent, name), "hidden")
             folders.remove(name)
         folders.sort()
         for file in (Path(parent, name) for name in sorted(names)):
             kind, hidden = _kind_by_name(file), file.name.startswith(".")
             if kind is None and not hidden:
-                found.skip(file, "neither image nor video by name")
+                skip(file, "neither image nor video by name")
             elif kind is not None and hidden:
-                found.skip(file, "hidden")
-            elif kind is not None and not _is_passed_over(file, found):
+                skip(file, "hidden")
+            elif kind is not None and not _is_passed_over(file, skip):
                 yield Source(kind, printable(file), file, file.relative_to(base).with_suffix(""))
 
 
-def _is_passed_over(file: Path, found: FoundSources) -> bool:
+def _is_passed_over(file: Path, skip: Skip) -> bool:
     if not file.is_file():
-        found.skip(file, "broken link or no regular file")
+        skip(file, "broken link or no regular file")
     elif file.name.endswith(RESULT_ENDINGS):
-        found.skip(file, "result of an earlier run")
+        skip(file, "result of an earlier run")
     else:
         return False
     return True

@@ -8,6 +8,7 @@ from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
@@ -15,9 +16,10 @@ from emodet.emotions import UNCERTAIN
 from emodet.errors import EmodetError
 from emodet.inference.faces import Face
 from emodet.inference.rows import RowsError
+from emodet.inference.sources import printable
 
 _NAMED = 5  # files named per line for people; summary.json has all
-_KEPT = 1000  # inputs, failed inputs, and files of a large run
+_KEPT = 1000  # inputs, failed inputs, skipped files, and files of a large run
 _NOTED_EVERY = 10
 
 _log = logging.getLogger(__name__)
@@ -97,15 +99,22 @@ class SourceSummary:
 class Summary:
     """All inputs of a run, and the files that were skipped."""
 
-    def __init__(self, *, min_confidence: float) -> None:
+    def __init__(self, *, min_confidence: float = 0) -> None:
         self.sources: list[SourceSummary] = []  # the first 1000, and the first 1000 that failed: there may be millions
         self.total = SourceSummary("")  # sums over all inputs; of their files, the first 1000
         self.inputs = self.failed = 0  # also those that failed in the middle
         self.earlier = 0  # inputs that an earlier run has done
-        self.skipped: dict[str, list[str]] = {}  # reason to names of files that were skipped
+        self.skipped: dict[str, list[str]] = {}  # reason to names of files that were skipped, the first 1000 of each
         self.skipped_count: Counter[str] = Counter()  # reason to their number
         self.meter = Meter()
-        self._min_confidence = min_confidence
+        self.min_confidence = min_confidence
+
+    def skip(self, path: Path, reason: str) -> None:
+        """Count a file that a folder or glob skips."""
+        self.skipped_count[reason] += 1
+        names = self.skipped.setdefault(reason, [])
+        if len(names) < _KEPT:
+            names.append(printable(path))
 
     def add(self, source: SourceSummary) -> None:
         """Count an input that is finished."""
@@ -132,8 +141,8 @@ class Summary:
             lines.append(f"resumed: {_count(self.earlier, 'input')} done earlier")
         if total.faces:
             lines.append("emotions: " + ", ".join(f"{name} {count}" for name, count in total.emotions.most_common()))
-        if total.faces and self._min_confidence > 0:
-            lines.append(f"coverage: {self.coverage:.1%} of the faces reach a confidence of {self._min_confidence:g}")
+        if total.faces and self.min_confidence > 0:
+            lines.append(f"coverage: {self.coverage:.1%} of the faces reach a confidence of {self.min_confidence:g}")
         if self.meter.frames:
             p50, p95 = self.meter.latency_ms(50), self.meter.latency_ms(95)
             lines.append(f"speed: {self.meter.frame_rate:.1f} frames/s; latency p50 {p50:.1f} ms, p95 {p95:.1f} ms")
@@ -164,7 +173,7 @@ class Summary:
             "emotions": dict(self.total.emotions.most_common()),
             "skipped": self.skipped,
             "skipped_count": dict(self.skipped_count),
-            "min_confidence": self._min_confidence,
+            "min_confidence": self.min_confidence,
             "coverage": self.coverage,
             "frames_per_second": round(self.meter.frame_rate, 2),
             "latency_ms_p50": round(self.meter.latency_ms(50), 2),

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from emodet.arrays import Float32, UInt8
 from emodet.errors import require
 from emodet.images import load_rgb
-from emodet.inference.detectors import STILL_SIDES, STREAM_SIDES, WholePicture
+from emodet.inference.detectors import STILL_SIDES, STREAM_SIDES, WholePicture, find_faces
 from emodet.inference.faces import Detection, Face, overlap
 
 if TYPE_CHECKING:
@@ -221,7 +221,8 @@ class Smoother:
 class FaceStream:
     """State of one video or camera: tracks, smoothed predictions, and the schedule of detection. For one thread.
 
-    Arguments are those of `Recognizer.stream` and `Recognizer.detect`. Faces are also detected when one is lost.
+    Arguments are those of `Recognizer.stream` and `Recognizer.detect`. Faces are also detected when one is lost. All
+    are tracked, also those beyond the recognizer's `max_faces`, or between `min_score` and the detector's own.
     """
 
     def __init__(
@@ -246,11 +247,13 @@ class FaceStream:
     def step(self, image_rgb: UInt8, time_s: float) -> tuple[Face, ...]:
         """Recognise the next frame, uint8 (H, W, 3) RGB, at a time in seconds; its faces by track number."""
         image_rgb = load_rgb(image_rgb)
-        visible = self.locate(image_rgb, time_s)
-        predictions = self._recognizer.predictions([self._recognizer.crop(image_rgb, it.detection) for it in visible])
+        threshold, most = self._recognizer.detector.min_score, self._recognizer.max_faces
+        sure = [track for track in self.locate(image_rgb, time_s) if track.detection.score >= threshold]
+        kept = sorted(sorted(sure, key=lambda track: -track.detection.side)[:most], key=lambda track: track.number)
+        predictions = self._recognizer.predictions([self._recognizer.crop(image_rgb, it.detection) for it in kept])
         classes = len(self._recognizer.model.info.class_names)
         faces = []
-        for track, prediction in zip(visible, predictions, strict=True):
+        for track, prediction in zip(kept, predictions, strict=True):
             track.smoother = track.smoother or Smoother(self._smoothing, self._recognizer.min_confidence)
             smoothed, position, certain = track.smoother.update(prediction, classes, time_s)
             face = self._recognizer.face(track.detection, smoothed, position, certain=certain, track_id=track.number)
@@ -262,7 +265,7 @@ class FaceStream:
         visible = None if isinstance(self._recognizer.detector, WholePicture) else self._follow(image_rgb, time_s)
         if visible is None:
             sides = STREAM_SIDES if self._tracker.tracks else _EMPTY_FRAME_SIDES
-            found = self._recognizer.detect(image_rgb, sides=sides, min_score=self._min_score)
+            found = find_faces(self._recognizer.detector, image_rgb, sides=sides, min_score=self._min_score)
             visible = self._tracker.update(found, time_s)
             self._since = 0
         return sorted(visible, key=lambda track: track.number)

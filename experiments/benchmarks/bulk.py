@@ -89,15 +89,13 @@ def write_pictures(folder: Path, count: int, parquet: bool) -> str:
 
 def decoded_a_second(name: str) -> float:
     started = time.perf_counter()
-    return sum(item.image_rgb is not None for item in opened(find_sources([name]).sources)) / (
-        time.perf_counter() - started
-    )
+    return sum(item.image_rgb is not None for item in opened(find_sources([name]))) / (time.perf_counter() - started)
 
 
 def recognised_a_second(batch: Batch, count: int, name: str) -> float:
     """Pictures a second of so many workers, without the first and last two batches of each."""
     times, errors = [], 0
-    for finished in recognise_in_processes(batch, find_sources([name]).sources, count):
+    for finished in recognise_in_processes(batch, find_sources([name]), count):
         times.append(time.perf_counter())
         errors += sum(done.counts.error is not None or done.counts.faces != 1 for done in finished)
     assert not errors, f"{errors} pictures without their face"

@@ -11,6 +11,7 @@ from made_server import refusal
 from model_stub import write_stub
 from skimage import data
 
+from emodet.app import processes
 from emodet.app.processes import Decoders, Process
 from emodet.app.settings import Limits
 from emodet.images import decode_rgb
@@ -74,6 +75,10 @@ def test_annotated_images(client, portrait):
     assert np.abs(drawn - plain)[face].mean() < 8
     assert np.abs(blurred - plain)[face].mean() > 20
     assert np.abs(drawn - plain).max() > 100
+    two = np.concatenate([data.astronaut()[:256, 96:352]] * 2, axis=1)
+    both = decode_rgb(client.post("/v1/annotate?blur_faces=true&max_faces=1", content=encoded(two)).content).astype(int)
+    for half in (np.s_[85:150, 104:154], np.s_[85:150, 360:410]):
+        assert np.abs(both - two)[half].mean() > 20
     refusal(client.post("/v1/annotate", content=b"no"), 422, "picture_unreadable")
     refusal(client.post("/v1/annotate?heat_maps=1", content=portrait), 422, "bad_value")
 
@@ -109,6 +114,10 @@ def test_an_image_that_takes_too_long_is_given_up(serve, monkeypatch):
             decoders.decode(slow, 64_000_000)
     assert decoders.decode(encoded(noise[:9, :9], "PNG"), 64_000_000).shape == (9, 9, 3)  # not the slow one
     decoders.close()
+    monkeypatch.setattr(processes, "_START_S", 0.0)  # a process that starts too late has not answered
+    with pytest.raises(TimeoutError):
+        Decoders(seconds=60).decode(encoded(GREY), 64_000_000)
+    monkeypatch.undo()
     with serve(limits=Limits(decode_seconds=0.01)) as client:
         message = refusal(client.post("/v1/recognize", content=slow), 422, "picture_unreadable")
     assert "0.01 seconds" in message

@@ -153,7 +153,7 @@ def test_worker_processes_read_the_images_of_a_table_themselves(predict, picture
     file = tmp_path / "faces.parquet"
     images = [{"bytes": path.read_bytes(), "path": path.name} for path in sorted(pictures.iterdir())]
     parquet.write_table(pyarrow.table({"image": images}), file, row_group_size=35)
-    sources = list(find_sources([str(file)]).sources)
+    sources = list(find_sources([str(file)]))
     assert {source.address.group for source in sources} == {0, 1}
     assert predict(file, "--output", tmp_path / "one")[0] == 0
     assert predict(file, "--output", tmp_path / "two", "--workers", "2")[0] == 0
@@ -194,7 +194,7 @@ def test_a_picture_that_ends_its_process_is_an_error_and_the_others_are_done(mod
     deadly = tmp_path / "deadly.png"
     Image.new("RGB", (40, 40), (255, 255, 255)).save(deadly)
     batch = Batch(Recognizer(model_path, detector=Fragile(), threads=1), None)
-    sources = find_sources([str(pictures / "0*"), str(deadly), str(pictures / "1*")]).sources
+    sources = find_sources([str(pictures / "0*"), str(deadly), str(pictures / "1*")])
     finished = [done for results in recognise_in_processes(batch, sources, 2) for done in results]
     assert {done.counts.name for done in finished if done.counts.error} == {str(deadly)}
     assert sum(done.counts.faces for done in finished) == 20
@@ -202,7 +202,7 @@ def test_a_picture_that_ends_its_process_is_an_error_and_the_others_are_done(mod
     for number in range(5):
         Image.new("RGB", (40 + number, 40), (255, 255, 255)).save(tmp_path / f"{number}.png")
     with pytest.raises(EmodetError, match="--workers"):
-        list(recognise_in_processes(batch, find_sources([str(tmp_path)]).sources, 2))
+        list(recognise_in_processes(batch, find_sources([str(tmp_path)]), 2))
 
 
 @pytest.mark.slow

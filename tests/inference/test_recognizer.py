@@ -25,7 +25,7 @@ from emodet.inference.heatmaps import occlusion_map
 from emodet.inference.overlay import annotate, colour_of
 from emodet.inference.recognizer import BALANCE
 from emodet.inference.rows import row_columns
-from emodet.inference.tracking import Smoothing
+from emodet.inference.tracking import FaceStream, Smoothing
 from emodet.modelfile import read_model_file
 from emodet.palette import EMOTION_COLOURS, class_colours
 from emodet.preprocessing import Preprocessing
@@ -216,6 +216,11 @@ def test_the_largest_faces_are_kept(model_path, astronaut):
     detector = mock.Mock(spec=["name", "description", "min_score"], min_score=0.0, return_value=found)
     faces = Recognizer(model_path, detector=detector, max_faces=2)(astronaut)
     assert [face.box[2] for face in faces] == [50, 90]
+    # In a video the others, and uncertain ones, are located all the same, for example to be hidden.
+    detector.min_score = 0.75
+    stream = FaceStream(Recognizer(model_path, detector=detector, max_faces=1), min_score=0.3)
+    assert [face.box[2] for face in stream.step(astronaut, 0.0)] == [50]
+    assert sorted(track.detection.side for track in stream.tracks) == [20, 50, 90]
 
 
 @pytest.mark.parametrize(

@@ -4,14 +4,13 @@ from pathlib import PurePath
 import pytest
 from made_files import put
 
-from emodet.inference.sources import find_sources as find
+from emodet.inference import sources
 from emodet.inference.sources import hide_password, is_video
+from emodet.inference.summary import Summary
 
 
 def find_sources(named, **options):
-    found = find(named, **options)
-    found.sources = list(found.sources)
-    return found
+    return list(sources.find_sources(named, **options))
 
 
 @pytest.fixture
@@ -23,34 +22,36 @@ def tree(tmp_path):
 
 
 def test_a_folder_is_all_images_and_videos_below_it_in_order_and_links_are_followed_once(tree, tmp_path_factory):
-    found = find_sources([str(tree)])
-    assert [(each.kind, str(each.stem)) for each in found.sources] == [
+    summary = Summary()
+    found = find_sources([str(tree)], skip=summary.skip)
+    assert [(each.kind, str(each.stem)) for each in found] == [
         ("image", "a"),
         ("image", "b"),
         ("image", "sub/a"),
         ("video", "sub/clip"),
         ("image", "sub/z"),
     ]
-    named = {PurePath(name).name for names in found.skipped.values() for name in names}
+    named = {PurePath(name).name for names in summary.skipped.values() for name in names}
     assert named == {"notes.txt", ".hidden", ".y.png", "a.annotated.jpg", "clip.timeline.png"}
-    assert len(found.skipped) == 3
+    assert len(summary.skipped) == 3
     album = tmp_path_factory.mktemp("album")
     (album / "2024").symlink_to(tree / "sub", target_is_directory=True)
     (tree / "sub" / "loop").symlink_to(album, target_is_directory=True)
     found = find_sources([str(album)])
-    assert [str(each.stem) for each in found.sources] == ["2024/a", "2024/clip", "2024/z"]
+    assert [str(each.stem) for each in found] == ["2024/a", "2024/clip", "2024/z"]
 
 
 def test_globs_reach_into_folders_and_results_never_share_a_name(tree):
-    found = find_sources([str(tree / "**" / "a.*"), str(tree / "a.png"), str(tree / "sub")])
-    assert [(each.address.relative_to(tree), str(each.stem)) for each in found.sources] == [
+    summary = Summary()
+    found = find_sources([str(tree / "**" / "a.*"), str(tree / "a.png"), str(tree / "sub")], skip=summary.skip)
+    assert [(each.address.relative_to(tree), str(each.stem)) for each in found] == [
         (PurePath("a.png"), "a"),
         (PurePath("sub/a.png"), "a-2"),
         (PurePath("sub/clip.mp4"), "clip"),
         (PurePath("sub/z.HEIC"), "z"),
     ]
-    assert len(found.skipped["result of an earlier run"]) == 2
-    stems = [str(each.stem) for each in find_sources([str(tree / "[bs]*")]).sources]
+    assert len(summary.skipped["result of an earlier run"]) == 2
+    stems = [str(each.stem) for each in find_sources([str(tree / "[bs]*")])]
     assert stems == ["b", "sub/a", "sub/clip", "sub/z"]
 
 
@@ -59,20 +60,20 @@ def test_names_that_a_terminal_or_a_file_system_may_not_take(tmp_path):
     with open(latin, "wb"):  # noqa: PTH123
         long.touch()
     (tmp_path / "two\nlines\x1b[2J.png").touch()
-    for source in find_sources([str(tmp_path)]).sources:
+    for source in find_sources([str(tmp_path)]):
         source.name.encode()
         assert source.name.isprintable()
         assert len(os.fsencode(source.stem.name + "-99.annotated.mp4")) < 255
         assert source.address.exists()
-    assert find_sources(["x" * 5000]).sources[0].error
+    assert find_sources(["x" * 5000])[0].error
     brackets = tmp_path / "photo[1].jpg"
     brackets.touch()
-    assert [each.address for each in find_sources([str(brackets)]).sources] == [brackets]
+    assert [each.address for each in find_sources([str(brackets)])] == [brackets]
 
 
 def test_cameras_streams_and_standard_input(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    found = find_sources(["0", "rtsp://me:secret@cam.local:554/live?x=1", "-", "-", "0"]).sources
+    found = find_sources(["0", "rtsp://me:secret@cam.local:554/live?x=1", "-", "-", "0"])
     assert [each.kind for each in found] == ["live", "live", "pipe"]
     assert found[0].address == 0
     assert found[1].address == "rtsp://me:secret@cam.local:554/live?x=1"
@@ -81,21 +82,21 @@ def test_cameras_streams_and_standard_input(tmp_path, monkeypatch):
     assert hide_password("http://host/a:b@c") == "http://host/a:b@c"
     assert str(found[1].stem) == "cam.local-554-live"
     (tmp_path / "0").mkdir()
-    assert find_sources(["0"]).sources[0].error
+    assert find_sources(["0"])[0].error
 
 
 def test_what_cannot_be_read_stays_in_its_place_and_is_named(tree, tmp_path):
     (tree / "empty").mkdir()
     (tree / "endless").write_text("x" * 20_000)
     named = ["nothing.jpg", str(tree / "a.png"), str(tree / "*.gif"), str(tree / "empty"), f"@{tree / 'endless'}"]
-    found = find_sources(named).sources
+    found = find_sources(named)
     assert [each.error is None for each in found] == [False, True, False, False, False]
     for each, name in zip(found, ["nothing.jpg", "a.png", "*.gif", "empty", "endless"], strict=True):
         assert name in (each.error or each.name)
     pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     not_utf8 = pyarrow.array([b"\x80"]).view(pyarrow.string())
     parquet.write_table(pyarrow.table({"path": not_utf8}), tmp_path / "f.parquet")
-    (source,) = find_sources([str(tmp_path / "f.parquet")]).sources
+    (source,) = find_sources([str(tmp_path / "f.parquet")])
     assert "f.parquet" in source.error
 
 
@@ -115,4 +116,4 @@ def test_a_file_without_a_known_suffix_is_known_by_its_first_bytes(tmp_path, sta
     file = tmp_path / "mystery"
     file.write_bytes(start)
     assert is_video(start) == video
-    assert find_sources([str(file)]).sources[0].kind == ("video" if video else "image")
+    assert find_sources([str(file)])[0].kind == ("video" if video else "image")
