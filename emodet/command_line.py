@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from emodet.config import AuditConfig, EvaluateConfig, ExportConfig, PrepareConfig, TrainConfig
-from emodet.errors import EmodetError, nearest
+from emodet.errors import EmodetError, errors_of, nearest
 from emodet.files import expanded
 from emodet.installation import named, spelled
 from emodet.schema import checked, defaults, unknown_key
@@ -77,7 +77,22 @@ def accepted(command: str, typed: Sequence[str]) -> list[str]:
             _check_choice(group, argument.partition("=")[2], choices(group, typed), sweeps)
         elif first not in (*keys, *groups):
             raise unknown_key(first, [*keys, *(group for group in groups if group not in keys)])
-    return [_quoted_path(argument, sweeps) for argument in typed]
+    quoted_paths = [_quoted_path(argument, sweeps) for argument in typed]
+    for argument in quoted_paths:
+        if "=" in argument and not argument.startswith("-"):
+            _require_grammar(argument)
+    return quoted_paths
+
+
+def _require_grammar(argument: str) -> None:
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    key = argument.partition("=")[0]
+    examples = f"""'{key}="a=1 (ü)"' or '{key}=["a=1 (ü)"]'"""
+    way_out = f"put text in double quotes within the shell's single ones, as in {examples}"
+    with errors_of(argument, way_out, HydraException):
+        OverridesParser.create().parse_override(argument)
 
 
 def _check_choice(group: str, value: str, known: Mapping[str, Path], sweeps: bool) -> None:

@@ -4,7 +4,6 @@ import copy
 import errno
 import multiprocessing
 import os
-import signal
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -27,9 +26,10 @@ from emodet.config import TrainConfig
 from emodet.cpu import available_cores
 from emodet.data.sources import SOURCE_KEYS
 from emodet.errors import EmodetError
-from emodet.installation import install
+from emodet.installation import install, raising_signals, signal_of
 from emodet.models.build import specs_in, trust
 from emodet.schema import checked, defaults
+from emodet.training.ranks import rank
 
 # Launchers that come with an extra.
 _LAUNCHERS = {"joblib": "sweep", "ray": "cluster", "submitit_local": "cluster", "submitit_slurm": "cluster"}
@@ -88,13 +88,15 @@ def command(
     def decorate(task: Callable[[dict[str, Any]], Any]) -> Callable[[], Any]:
         def checked_task(config: DictConfig) -> Any:
             one_run = _run_of_sweep if HydraConfig.get().mode == RunMode.MULTIRUN else _reported
-            return one_run(lambda: task(_checked(schema, config)))
+            return one_run(lambda: _with_data_workers(lambda: task(_checked(schema, config))))
 
         def start() -> None:
             # Hydra raises its errors instead of printing them.
             os.environ.setdefault("HYDRA_FULL_ERROR", "1")
             sys.argv[1:] = arguments(sys.argv[1:])
-            hydra.main(version_base="1.3", config_path=conf_folder(), config_name=config_name)(checked_task)()
+            # The first rank ends the others, which may wait for it in C++, where no handler runs.
+            with nullcontext() if rank() else raising_signals():
+                hydra.main(version_base="1.3", config_path=conf_folder(), config_name=config_name)(checked_task)()
 
         return lambda: _reported(start)
 
@@ -150,11 +152,25 @@ def _reported(action: Callable[[], Any]) -> Any:
             f"{cause.filename or 'a file'}: cannot be written ({cause.strerror}); EMODET_OUTPUTS=FOLDER or "
             "hydra.run.dir=FOLDER names another place for results"
         )
-    except KeyboardInterrupt:
-        print("stopped by SIGINT", file=sys.stderr)
-        sys.exit(128 + signal.SIGINT)
+    except KeyboardInterrupt as stop:
+        number = signal_of(stop)
+        print(f"stopped by {number.name}", file=sys.stderr)
+        sys.exit(128 + number)
     print(f"error: {message}", file=sys.stderr)
     sys.exit(2)
+
+
+def _with_data_workers(action: Callable[[], Any]) -> Any:
+    """Run `action`; a killed data worker becomes an `EmodetError`."""
+    try:
+        return action()
+    except RuntimeError as problem:
+        if not str(problem).startswith("DataLoader worker (pid"):  # torch has no type for it
+            raise
+        raise EmodetError(
+            f"a {str(problem).strip().rstrip('.')} (out of memory?): a smaller data.num_workers needs less, 0 none; "
+            "resume=RUN continues a training after its last finished epoch"
+        ) from None
 
 
 def _run_of_sweep(action: Callable[[], Any]) -> Any:

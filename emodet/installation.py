@@ -6,7 +6,8 @@ import re
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -86,11 +87,16 @@ class Terminated(KeyboardInterrupt):
     """SIGTERM."""
 
 
-def exit_status(command: Callable[[], int]) -> int:
-    """Run an interactive command: its exit status, 2 after a user's mistake, 130 after Ctrl-C, 143 after SIGTERM.
+def signal_of(stop: KeyboardInterrupt) -> signal.Signals:
+    """The signal that stopped a command."""
+    return signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT
 
-    SIGTERM cleans up as Ctrl-C does, which works even if SIGINT was ignored by inheritance. Outside the main thread,
-    signals are left alone.
+
+@contextmanager
+def raising_signals() -> Iterator[None]:
+    """SIGTERM raises `Terminated` in this block, so that it cleans up as Ctrl-C does.
+
+    Ctrl-C works even if SIGINT was ignored by inheritance. Outside the main thread, signals are left alone.
     """
 
     def terminate(number: int, frame: FrameType | None) -> None:
@@ -102,15 +108,22 @@ def exit_status(command: Callable[[], int]) -> int:
         handlers = {}
     before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
-        return command()
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def exit_status(command: Callable[[], int]) -> int:
+    """Run an interactive command: its exit status, 2 after a user's mistake, 130 after Ctrl-C, 143 after SIGTERM."""
+    try:
+        with raising_signals():
+            return command()
     except EmodetError as problem:
         print(f"error: {problem}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as stop:
-        return 143 if isinstance(stop, Terminated) else 130
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        return 128 + signal_of(stop)
 
 
 def exit_with(main: Callable[[], Any]) -> NoReturn:

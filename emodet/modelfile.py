@@ -219,7 +219,8 @@ def write_model_file(model: "onnx.ModelProto | bytes", info: ModelInfo, path: st
 def model_file_bytes(model: "onnx.ModelProto | bytes", info: ModelInfo, name: str = "model file") -> bytes:
     """An ONNX graph, as in the module's docstring, with `info` and a checksum.
 
-    The graph's own metadata is kept, without the prefix ``emodet.``. `EmodetError` if it is not valid ONNX.
+    The graph's own metadata is kept, without the prefix ``emodet.``. `EmodetError` if it is not valid ONNX, or a weight
+    or scale is not finite.
     """
     import onnx
 
@@ -232,6 +233,11 @@ def model_file_bytes(model: "onnx.ModelProto | bytes", info: ModelInfo, name: st
     del proto.metadata_props[:]
     with errors_of(name, "the graph is not valid ONNX", onnx.checker.ValidationError):
         onnx.checker.check_model(proto)
+    for tensor in proto.graph.initializer:
+        # Quantised layers turn NaN into numbers, so that no output shows it. Data in other files is refused later.
+        is_float = tensor.data_type == onnx.TensorProto.FLOAT and not tensor.external_data
+        if is_float and not np.isfinite(onnx.numpy_helper.to_array(tensor)).all():
+            raise EmodetError(f"{name}: {tensor.name} holds NaN or infinity; the net or its quantisation is faulty")
     graph = proto.SerializeToString(deterministic=True)
     checksum = {PREFIX + CHECKSUM: json.dumps({"bytes": len(graph), "sha256": hashlib.sha256(graph).hexdigest()})}
     metadata = onnx.ModelProto()

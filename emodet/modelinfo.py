@@ -161,15 +161,22 @@ class ModelInfo:
 
 
 def parsed(key: str, text: str) -> Any:
-    """The JSON value of a metadata entry; `EmodetError` if it is too long, too deep or not JSON."""
+    """The JSON value of a metadata entry; `EmodetError` if it is too long, too deep, not JSON, or has a key twice."""
     if len(text) > _MAX_CHARACTERS:
         raise EmodetError(f"its metadata is damaged ({PREFIX}{key} has {len(text):,} characters)")
     try:
-        value = json.loads(text)
+        value = json.loads(text, object_pairs_hook=_unique)
         json.dumps(value, ensure_ascii=False).encode()  # half of a surrogate pair can be neither printed nor sent
         return value
     except (ValueError, RecursionError) as problem:  # also integers of thousands of digits
         raise EmodetError(f"its metadata is damaged ({PREFIX}{key}: {problem})") from None
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) < len(pairs):  # readers differ in which value they take
+        raise ValueError("a key is there twice")
+    return values
 
 
 def _texts(values: Any) -> tuple[str, ...]:

@@ -175,8 +175,10 @@ def _results(
 
         yield from recognise_in_processes(batch, sources, workers, threads=options.threads or 1)
         return
-    # The next image is decoded while this one is recognised.
-    with closing(read_ahead(opened(sources, options.max_pixels), capacity=1)) as items:
+    pipes = [text for text in options.sources if text == "-" or Path(text).is_fifo() or Path(text).is_char_device()]
+    images = opened(sources, options.max_pixels)
+    # The next image is decoded while this one is recognised. A pipe may never give one: a signal interrupts this thread.
+    with closing(images if pipes else read_ahead(images, capacity=1)) as items:
         for item in items:
             video = item.image_rgb is None and item.counts.error is None
             yield [batch.video(item.source)] if video else batch.pictures([item])

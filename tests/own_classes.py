@@ -1,6 +1,7 @@
 """Classes as a user of the project writes them, in a module of their own: net, loss, callback, augmentation, logger."""
 
 import json
+import multiprocessing
 import os
 import time
 from pathlib import Path
@@ -83,6 +84,15 @@ class Fail(L.Callback):
     def on_train_epoch_start(self, trainer, pl_module):
         if (trainer.current_epoch, trainer.global_rank) == self.place:
             raise EmodetError("made to fail")
+
+
+class KillWorker(L.Callback):
+    """Kills a data worker, as the kernel does when memory runs out."""
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        if trainer.current_epoch == 1:
+            multiprocessing.active_children()[0].kill()
+            time.sleep(10)  # torch's handler of SIGCHLD raises
 
 
 class SlowSteps(L.Callback):

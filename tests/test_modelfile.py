@@ -11,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from emodet.emotions import EMOTIONS
 from emodet.errors import EmodetError
-from emodet.modelfile import ModelFile, ModelInfo, TrainingData, read_model_file, write_model_file
+from emodet.modelfile import SHIPPED, ModelFile, ModelInfo, TrainingData, read_model_file, write_model_file
 from emodet.modelinfo import FORMAT_VERSION
 from emodet.preprocessing import Preprocessing
 
@@ -134,6 +134,15 @@ def test_float_pixels_fixed_batches_and_logits_are_refused(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_quantised_graph_with_a_scale_that_is_no_number_is_not_written(tmp_path, value):
+    model, described_as = onnx.load(SHIPPED["int8"]), read_model_file(SHIPPED["int8"]).info
+    scale = next(tensor for tensor in model.graph.initializer if tensor.name == "relu_scale")
+    scale.CopyFrom(numpy_helper.from_array(np.float32(value), "relu_scale"))
+    with pytest.raises(EmodetError, match="relu_scale holds NaN or infinity"):
+        write_model_file(model, described_as, tmp_path / "x.onnx")
+
+
 def test_a_graph_that_runs_for_ever_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr("emodet.modelfile._CHECK_S", 0.2)
     types = ((TensorProto.INT64, "round"), (TensorProto.BOOL, "go"), (TensorProto.FLOAT, "sum"))
@@ -195,10 +204,12 @@ def test_a_changed_graph_is_noticed(path):
 
 
 @pytest.mark.parametrize(
-    "text", ["[" * 100_000, "9" * 10_000, "1" + "0" * 400, f'"{"x" * 2_000_000}"', f'"{"x" * 9000}"', "{}", "1"]
+    "text",
+    ["[" * 100_000, "9" * 10_000, "1" + "0" * 400, f'"{"x" * 2_000_000}"', f'"{"x" * 9000}"', "{}", "1"]
+    + ['{"test": {"accuracy": 0.5, "accuracy": 0.6}}'],
 )
 @pytest.mark.parametrize("key", ["metrics", "temperature", "checksum", "format_version", "preprocessing"])
-def test_deep_or_huge_metadata(path, key, text):
+def test_metadata_that_is_deep_or_huge_or_has_a_key_twice(path, key, text):
     if (key, text) in (("metrics", "{}"), ("temperature", "1"), ("format_version", "1")):
         return
     with pytest.raises(EmodetError) as refusal:

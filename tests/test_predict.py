@@ -411,6 +411,20 @@ def test_ctrl_c_finishes_what_is_open(model_path, astronaut, tmp_path, number, s
     assert not list(found.glob("*.part"))
 
 
+@pytest.mark.parametrize("source", ["pipe", "-"])
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_pipe_that_gives_nothing_can_be_stopped(model_path, tmp_path, source, number, status):
+    os.mkfifo(tmp_path / "pipe")
+    command = [sys.executable, "-m", "emodet.predict", source, "--model", str(model_path)]
+    streams = {"stdin": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, cwd=tmp_path, text=True, **streams) as process:
+        assert process.stderr.readline().startswith("model: ")
+        time.sleep(0.5)
+        process.send_signal(number)
+        assert process.wait(timeout=60) == status
+        assert "Traceback" not in process.stderr.read()
+
+
 def test_something_live_runs_at_the_speed_of_life(predict, astronaut, tmp_path, monkeypatch):
     """A camera of 10 frames per second, of which recognition keeps up with a few only."""
 

@@ -182,6 +182,11 @@ def test_errors_are_one_sentence_and_status_2(arguments, message, refused, small
         ("scheduler.warmup=2", "scheduler.warmup=2"),
         ("data.root=/nowhere/at/all", "data.root=/nowhere/at/all does not exist"),
         ("init_from=/no/weights.pt", "/no/weights.pt: there is no such file"),
+        *(
+            (f"{key}={value}", f"{key}={value}: put text in double quotes")
+            for key, value in (("name", "ä"), ("distillation.teachers", "[a=1]"), ("distillation.teachers", "[b (2)]"))
+        ),
+        ("distillation.teachers=['b=1 (ü)']", "b=1 (ü)"),
     ],
 )
 def test_a_value_that_needs_no_faces_is_refused_before_anything_is_written(argument, message, refused, small, packs):
@@ -216,6 +221,19 @@ def test_a_loss_that_becomes_nan_keeps_the_last_good_checkpoint(
     load_classifier(tmp_path / "checkpoints/best.ckpt")
     assert [path.name for path in tmp_path.rglob(".*ckpt")] == []
     assert command("emodet.train", f"resume={tmp_path}") == 0
+
+
+def test_a_killed_data_worker_is_an_error_and_the_run_goes_on_from_its_last_epoch(
+    command, refused, small, tmp_path, without_pictures
+):
+    kill = ["data.num_workers=2", "+callbacks.kill._target_=own_classes.KillWorker", f"hydra.run.dir={tmp_path}"]
+    error = refused("emodet.train", *small, *PLAIN, *kill)
+    assert "out of memory?" in error
+    assert "data.num_workers" in error
+    assert "resume=RUN" in error
+    assert read_checkpoint(tmp_path / "checkpoints/last.ckpt")["epoch"] == 0
+    more = ["trust=[own_classes]", "callbacks.kill=null", "data.num_workers=0"]
+    assert command("emodet.train", f"resume={tmp_path}", *more) == 0
 
 
 # Ways to train.

@@ -25,6 +25,7 @@ from emodet.evaluation.plots import plot_curves
 from emodet.evaluation.report import report
 from emodet.evaluation.table import format_table
 from emodet.export.model_files import write_model_of_run
+from emodet.installation import signal_of
 from emodet.models.classifier import EmotionClassifier
 from emodet.models.nets import FeatureNet, net_cost, strength
 from emodet.training.checkpoints import load_classifier, set_temperature, write_weights
@@ -48,8 +49,8 @@ def outcome_noted(run: RunFolder) -> Iterator[None]:
         kind = "" if isinstance(problem, EmodetError) else f"{type(problem).__name__}: "
         _note(run, failed=f"{kind}{problem}")
         raise
-    except KeyboardInterrupt:
-        _note(run, interrupted="SIGINT")
+    except KeyboardInterrupt as stop:
+        _note(run, interrupted=signal_of(stop).name)
         raise
     except SystemExit as leaving:
         if isinstance(leaving.code, int) and leaving.code > 128:
