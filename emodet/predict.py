@@ -177,7 +177,7 @@ def _results(
         return
     pipes = [text for text in options.sources if text == "-" or Path(text).is_fifo() or Path(text).is_char_device()]
     images = opened(sources, options.max_pixels)
-    # The next image is decoded while this one is recognised. A pipe may never give one: a signal interrupts this thread.
+    # The next image is decoded while this one is recognised; but only this thread can be interrupted in a silent pipe.
     with closing(images if pipes else read_ahead(images, capacity=1)) as items:
         for item in items:
             video = item.image_rgb is None and item.counts.error is None

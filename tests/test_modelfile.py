@@ -205,8 +205,10 @@ def test_a_changed_graph_is_noticed(path):
 
 @pytest.mark.parametrize(
     "text",
-    ["[" * 100_000, "9" * 10_000, "1" + "0" * 400, f'"{"x" * 2_000_000}"', f'"{"x" * 9000}"', "{}", "1"]
-    + ['{"test": {"accuracy": 0.5, "accuracy": 0.6}}'],
+    [
+        *("[" * 100_000, "9" * 10_000, "1" + "0" * 400, f'"{"x" * 2_000_000}"', f'"{"x" * 9000}"', "{}", "1"),
+        '{"test": {"accuracy": 0.5, "accuracy": 0.6}}',
+    ],
 )
 @pytest.mark.parametrize("key", ["metrics", "temperature", "checksum", "format_version", "preprocessing"])
 def test_metadata_that_is_deep_or_huge_or_has_a_key_twice(path, key, text):
