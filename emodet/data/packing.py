@@ -84,8 +84,6 @@ def prepare_pack(
     if (folder / MANIFEST).is_file():
         return Pack(folder)
     crop_pool.require_main_guard()
-    if folder.exists():
-        raise EmodetError(f"{folder}: the pack's folder holds something else (no {MANIFEST}); delete it")
     way_out = ". Finished faces are kept: make room or name another folder, and run it again"
     with os_errors(f"data.packs={packs}: writing the pack failed", way_out):
         packs.mkdir(parents=True, exist_ok=True)
@@ -97,6 +95,8 @@ def prepare_pack(
             held = lock.acquire()
         with held:
             if not (folder / MANIFEST).is_file():  # another process may have made it in the meantime
+                if folder.exists():
+                    raise EmodetError(f"{folder}: the pack's folder holds something else (no {MANIFEST}); delete it")
                 listing = reader.read()
                 if not listing.samples:
                     raise EmodetError(f"data.root={reader.root}: no face found; left out: {dict(listing.left_out)}")
@@ -151,12 +151,12 @@ class _Packing:
         """Results of the chunks whose crops an earlier run wrote for the same listing; prepares the files."""
         header = json.dumps([VERSION, state, _libraries(), len(self.listing.samples)])
         done: list[crop_pool.CropResult] = []
-        kept = ""
+        kept, shape = "", self.cropper.shape(len(self.listing.samples))
         journal = self.folder / _JOURNAL
         try:
             lines = journal.read_text(encoding="utf-8").split("\n")
-            if lines[0] == header:
-                crops = np.load(self.folder / IMAGES, mmap_mode="r", allow_pickle=False)
+            crops = np.load(self.folder / IMAGES, mmap_mode="r", allow_pickle=False)
+            if lines[0] == header and crops.shape == shape:  # another shape: stopped after `_keep_rows`
                 for line in lines[1:-1]:
                     chunk = [crop_pool.CropResult(*result) for result in json.loads(line)]
                     if any(it.hash and crop_hash(crops[row]) != it.hash for row, it in enumerate(chunk, len(done))):
@@ -167,7 +167,6 @@ class _Packing:
         if not done:
             shutil.rmtree(self.folder, ignore_errors=True)
             self.folder.mkdir()
-            shape = self.cropper.shape(len(self.listing.samples))
             open_memmap(self.folder / IMAGES, mode="w+", dtype=np.uint8, shape=shape)
         write_atomically(journal, f"{header}\n{kept}")
         return done
@@ -195,12 +194,12 @@ class _Packing:
                 f"data.crop=detect: no face was found in any of {len(results):,} pictures in "
                 f"{self.cropper.reader.root}; use data.crop=image if they are face crops"
             )
-        if len(rows) < len(results):
-            _keep_rows(self.folder / IMAGES, rows)
         samples, names = self.listing.samples, self.listing.class_names
         table = table_of([samples[row] for row in rows], [str(results[row].hash) for row in rows], len(names))
         pq.write_table(table.to_arrow(), self.folder / TABLE)
         manifest = {**self._manifest(table, results), "release": state}
+        if len(rows) < len(results):  # late, as what fails before it continues with all crops in their places
+            _keep_rows(self.folder / IMAGES, rows)
         for name in (IMAGES, TABLE):
             with (self.folder / name).open("rb") as stream:
                 os.fsync(stream.fileno())

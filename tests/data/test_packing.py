@@ -23,6 +23,7 @@ from emodet.datasets.readers import open_reader
 from emodet.datasets.samples import Reader, Sample
 from emodet.datasets.summary import summary
 from emodet.errors import EmodetError
+from emodet.files import write_atomically
 from emodet.preprocessing import Preprocessing
 
 CROP = Preprocessing(size=48)
@@ -137,6 +138,17 @@ class TestRefused:
             prepare(reader, mine)
 
 
+def stop_at(name):
+    """`write_atomically`, interrupted at a file of this name."""
+
+    def write(path, data):
+        if path.name == name:
+            raise KeyboardInterrupt
+        write_atomically(path, data)
+
+    return write
+
+
 class TestStopped:
     @pytest.mark.parametrize("after", [0, 100, 320])
     def test_finished_chunks_are_not_cropped_again(self, tmp_path, monkeypatch, after):
@@ -162,6 +174,16 @@ class TestStopped:
         assert pack.fingerprint == whole.fingerprint
         pack.verify()
         assert [path.name for path in (tmp_path / "packs").iterdir()] == [pack.folder.name]
+
+    def test_a_stop_after_gaps_were_closed_starts_anew(self, tmp_path, monkeypatch):
+        reader, packs = MadeReader(tmp_path, records(320), {"train/0130": b""}), tmp_path / "packs"
+        with monkeypatch.context() as patched:
+            patched.setattr("emodet.data.packing.write_atomically", stop_at("manifest.json"))
+            with pytest.raises(KeyboardInterrupt):
+                prepare(reader, packs)
+        pack = prepare(reader, packs)
+        pack.verify()
+        assert pack.fingerprint == prepare(reader, tmp_path / "whole").fingerprint
 
     @pytest.mark.parametrize("fault", ["a changed crop", "half a line", "other annotations", "no images"])
     def test_what_is_damaged_or_of_another_listing_is_made_again(self, tmp_path, monkeypatch, fault):
