@@ -4,12 +4,11 @@ The style is `report.mplstyle`. Colours inside `styled_figure`: ``C0`` blue, ``C
 `PAPER` background. Figures are narrow, so that text stays legible on a phone.
 """
 
-import csv
 import io
 import math
 import textwrap
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -235,35 +234,29 @@ def _draw_agreement(axes: "Axes", annotated: np.ndarray, predicted: np.ndarray) 
     axes.grid(False)
 
 
-def read_curves(metrics_csv: Path) -> dict[str, dict[float, float]]:
-    """Column to number of epochs done to value, from the table of Lightning's `CSVLogger`; only columns with values."""
+def read_curves(rows: Iterable[Mapping[str, str]]) -> dict[str, dict[float, float]]:
+    """Column to number of epochs done to value, of `RunFolder.metrics`; only columns with values."""
     curves: dict[str, dict[float, float]] = {}
-    try:
-        with metrics_csv.open(newline="", encoding="utf-8") as stream:
-            epoch = 0.0
-            for row in csv.DictReader(stream):
-                epoch = float(row.pop("epoch", None) or epoch)  # the learning rate's rows have none
-                for name, value in row.items():
-                    if (
-                        value and name != "step"
-                    ):  # of an epoch that is there twice, after a resume, the later row counts
-                        curves.setdefault(name, {})[epoch + 1] = float(value)
-    except (OSError, UnicodeDecodeError, csv.Error) as problem:
-        raise EmodetError(
-            f"{metrics_csv}: cannot be read ({problem}); metrics.csv of the CSV logger is needed"
-        ) from None
+    epoch = 0.0
+    for row in rows:
+        with suppress(ValueError):  # a number that a kill cut short
+            epoch = float(row.get("epoch") or epoch)  # the learning rate's rows have none
+            for name, value in row.items():
+                if value and name not in ("step", "epoch"):
+                    # Of an epoch that is there twice, after a resume, the later row counts.
+                    curves.setdefault(name, {})[epoch + 1] = float(value)
     return curves
 
 
-def plot_curves(metrics_csv: Path, png: Path) -> None:
-    """Draw a run's loss, scores and learning rate, from the table of Lightning's `CSVLogger`, as a PNG file.
+def plot_curves(rows: Iterable[Mapping[str, str]], png: Path) -> None:
+    """Draw a run's loss, scores and learning rate, of `RunFolder.metrics`, as a PNG file.
 
     Columns are found by name: ``*loss*``; ``*accuracy``, ``*macro_f1``; ``*/ccc_*``; ``lr-*``. What is missing is left
     out. The best validation value is marked. Gaps are values that were not finite.
     """
     from matplotlib.ticker import MaxNLocator
 
-    curves = read_curves(metrics_csv)
+    curves = read_curves(rows)
     rates = {name: curve for name, curve in curves.items() if name.startswith("lr")}
     panels = {
         "Loss": {name: curve for name, curve in curves.items() if "loss" in name},
@@ -274,7 +267,8 @@ def plot_curves(metrics_csv: Path, png: Path) -> None:
     }
     if not panels["Loss"] and not panels["Scores"]:
         raise EmodetError(
-            f"{metrics_csv}: no loss and no accuracy to draw (columns with values: {', '.join(curves) or 'none'})"
+            f"{png}: metrics.csv has no loss and no accuracy to draw (columns with values: "
+            f"{', '.join(curves) or 'none'})"
         )
     panels = {title: drawn for title, drawn in panels.items() if drawn}
     heights = [0.45 if title == "Learning rate" else 1.0 for title in panels]

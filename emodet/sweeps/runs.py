@@ -78,7 +78,8 @@ def _read_run(folder: Path) -> Run:
         best = folder / "checkpoints" / "best.ckpt"
         test = facts.get("results", {}).get("test", {})
         state, reason = _state(facts)
-        curve = _curve(folder, metric)
+        points = read_curves(RunFolder(folder).metrics()).get(metric, {})
+        curve = tuple((int(epochs) - 1, value) for epochs, value in sorted(points.items()))
         finite, kept = [point for point in curve if math.isfinite(point[1])], None
         if finite and ((settings.get("callbacks") or {}).get("best") or {}).get("keep") == "last":
             kept = finite[-1]
@@ -103,19 +104,12 @@ def _read_run(folder: Path) -> Run:
 
 def _state(facts: Mapping[str, Any]) -> tuple[str, str]:
     # A resumed run keeps the marks of its first attempt; the latest one counts.
-    left, ended = str(facts.get("left", "")), str(facts.get("ended", ""))
-    if ended and ended > left:
+    started, left, ended = (str(facts.get(name, "")) for name in ("started", "left", "ended"))
+    if ended and ended > left and ended >= started:
         return (PRUNED, str(facts["pruned"])) if facts.get("pruned") else (FINISHED, "")
-    if left and left >= str(facts.get("started", "")):
+    if left and left >= started:
         if facts.get("failed"):
             return "failed", str(facts["failed"])
         if facts.get("interrupted"):
             return "interrupted", f"stopped by {facts['interrupted']}"
     return "unfinished", "killed, or still running"
-
-
-def _curve(folder: Path, metric: str) -> tuple[tuple[int, float], ...]:
-    points: dict[float, float] = {}
-    for file in sorted(folder.glob("csv/*/metrics.csv"), key=lambda each: int(each.parent.name)):
-        points |= read_curves(file).get(metric, {})
-    return tuple((int(epochs) - 1, value) for epochs, value in sorted(points.items()))

@@ -17,7 +17,7 @@ import yaml
 from filelock import FileLock, Timeout
 
 from emodet.errors import EmodetError
-from emodet.files import read_regular, write_atomically
+from emodet.files import csv_text, read_regular, write_atomically
 from emodet.installation import version_of
 from emodet.training.ranks import rank
 
@@ -125,24 +125,26 @@ class RunFolder:
             raise EmodetError(f"{file}: cannot be read ({str(problem).splitlines()[0]}){way_out}") from None
         return values
 
-    def merge_metrics(self) -> Path:
-        """Join the CSV files of all attempts into ``metrics.csv``; of a step done twice the later row stays."""
+    def metrics(self) -> list[dict[str, str]]:
+        """The rows of the CSV files of all attempts by step, without empty cells; of one done twice the later stays."""
         rows: dict[tuple[str, str], dict[str, str]] = {}
-        columns: list[str] = []
         for file in sorted(self.path.glob("csv/*/metrics.csv"), key=lambda file: file.parent.name.zfill(9)):
             with file.open(newline="", encoding="utf-8", errors="replace") as stream:
                 for row in csv.DictReader(stream):
-                    columns.extend(name for name in row if name and name not in columns)
-                    if not (row.get("step") or "").isdecimal():  # cut short by a kill, or damaged
+                    # A row that a kill cut short lacks its last cells.
+                    if None in row.values() or not (row.get("step") or "").isdecimal():
                         continue
                     filled = {name: value for name, value in row.items() if name and value}
                     kind = ",".join(sorted(set(filled) - {"step", "epoch"}))
                     rows[(row["step"], kind)] = filled
+        return sorted(rows.values(), key=lambda row: int(row["step"]))
+
+    def write_metrics(self) -> Path:
+        """Write `metrics` to ``metrics.csv``."""
+        rows = self.metrics()
+        columns = sorted({name for row in rows for name in row})  # as Lightning's files have them
         merged = self.path / "metrics.csv"
-        with merged.open("w", newline="", encoding="utf-8") as stream:
-            writer = csv.DictWriter(stream, columns)
-            writer.writeheader()
-            writer.writerows(sorted(rows.values(), key=lambda row: int(row["step"])))
+        write_atomically(merged, csv_text([columns, *([row.get(name, "") for name in columns] for row in rows)]))
         return merged
 
 

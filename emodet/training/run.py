@@ -127,7 +127,7 @@ def describe_run(
 def draw_curves(run: RunFolder) -> None:
     """Draw ``curves.png`` of the metrics so far."""
     with suppress(EmodetError):  # nothing to draw yet: stopped in its first epoch
-        plot_curves(run.merge_metrics(), run.path / "curves.png")
+        plot_curves(run.metrics(), run.write_metrics().with_name("curves.png"))
 
 
 def calibrate(classifier: EmotionClassifier, data: EmotionDataModule, method: str) -> SplitOutputs:

@@ -299,7 +299,7 @@ def test_attempts_are_joined_and_the_later_row_of_a_step_stays(tmp_path):
     write_attempt(tmp_path, 2, [{"epoch": 2, "step": 26, "train/loss": 1.0}])
     write_attempt(tmp_path, 10, [{"epoch": 1, "step": 17, "train/loss": 1.4}, {"epoch": 3, "step": 100, "lr": 0.1}])
     assert run.attempts == 3
-    assert csv_rows(run.merge_metrics(), empty=False) == [
+    assert csv_rows(run.write_metrics(), empty=False) == [
         {"epoch": "0", "step": "8", "train/loss": "2.0"},
         {"epoch": "0", "step": "8", "val/loss": "2.1"},
         {"epoch": "1", "step": "17", "train/loss": "1.4"},
@@ -311,8 +311,8 @@ def test_attempts_are_joined_and_the_later_row_of_a_step_stays(tmp_path):
 def test_an_attempt_that_a_kill_cut_short_is_no_obstacle(tmp_path):
     write_attempt(tmp_path, 0, [{"epoch": 0, "step": 8, "train/loss": 2.0}])
     file = tmp_path / "csv/0/metrics.csv"
-    file.write_bytes(file.read_bytes() + b"1,\xff\n1,1,1,1,1,1,1\n\0,x\n1,")
+    file.write_bytes(file.read_bytes() + b"1,\xff\n1,1,1,1,1,1,1\n\0,x\n1,30,0.5")
     for name in ("1", "old"):
         (tmp_path / "csv" / name).mkdir()
         (tmp_path / "csv" / name / "metrics.csv").touch()
-    assert [row["step"] for row in csv_rows(RunFolder(tmp_path).merge_metrics())] == ["1", "8"]
+    assert [row["step"] for row in csv_rows(RunFolder(tmp_path).write_metrics())] == ["1", "8"]
