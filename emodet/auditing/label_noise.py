@@ -241,8 +241,7 @@ def _run_fold(settings: Mapping[str, Any], data: EmotionDataModule, run: RunFold
     trainer = build_trainer(settings, run, [CSVLogger(run.path, name="csv", version=str(run.attempts))])
     trainer.fit(classifier, data, ckpt_path=run.last if run.last.is_file() else None, weights_only=True)
     outputs = predict_split(classifier, data, "test", settings["trainer"].get("accelerator", "auto"))
-    logits = outputs.logits[np.argsort(outputs.index)][np.argsort(np.argsort(test))]
     with atomic_path(file) as unfinished:
-        np.savez(unfinished, index=test, logits=logits)
+        np.savez(unfinished, index=test, logits=outputs.logits)
     shutil.rmtree(run.best.parent, ignore_errors=True)
-    return np.asarray(logits, dtype=np.float64)
+    return np.asarray(outputs.logits, dtype=np.float64)

@@ -122,7 +122,7 @@ class Corrections:
 
 
 def in_words(counts: Mapping[str, Mapping[str, int]]) -> str:
-    """`Corrections.counts` for people: ``train 12 excluded, 3 relabelled; val 1 excluded``."""
+    """The counts of `Corrections.apply` for people: ``train 12 excluded, 3 relabelled; val 1 excluded``."""
     parts = [f"{split} " + ", ".join(f"{n} {what}" for what, n in each.items()) for split, each in counts.items()]
     return "; ".join(parts) or "no face"
 

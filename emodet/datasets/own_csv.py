@@ -1,6 +1,7 @@
 """A CSV file of one's own: a row per face, with what is known about it."""
 
 import math
+import re
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
@@ -23,6 +24,7 @@ _ALIASES = {**dict.fromkeys(_PATH_NAMES, "path"), **dict.fromkeys(("label", "cla
 _MAX_FILES = 100
 _MIN_BOX_PIXELS = 2
 _NOT_ANNOTATED = -2
+_NUMBER = re.compile(r"[-+]?\.?\d[\d.]*")
 
 
 class OwnCsv(SingleFileReader):
@@ -115,7 +117,7 @@ def _face(row: dict[str, str], rows: CsvRows) -> Sample:
     if split is None:
         raise rows.error(f"split={row['split']!r} is not train, val or test")
     label = row["emotion"]
-    if label.replace(".", "").isdigit():
+    if _NUMBER.fullmatch(label):
         raise rows.error(f"emotion={label!r} is a number, which means something else in every data set; write names")
     values = [rows.number(row.get(name) or "nan", name) for name in _VALUES]
     for name, value in zip(_VALUES, values, strict=True):

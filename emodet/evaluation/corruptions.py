@@ -129,13 +129,13 @@ def mean_accuracy(robustness: Robustness) -> Score:
 
 def robustness_csv(clean: Evaluation, robustness: Robustness) -> str:
     """The scores as CSV with a header, the clean faces first."""
-    head = ["corruption", "level", "label", "accuracy", "low", "high", "macro_f1", "calibration_error"]
-    rows = [head, ["none", "", "clean", f"{clean['accuracy'].value:.6f}", "", "", "", ""]]
-    for (name, level), found in robustness.items():
+    rows = [["corruption", "level", "label", "accuracy", "low", "high", "macro_f1", "calibration_error"]]
+    every = [(["none", "", "clean"], clean)]
+    every += [([name, f"{x:g}", CORRUPTIONS[name].label(x)], found) for (name, x), found in robustness.items()]
+    for words, found in every:
         accuracy = found["accuracy"]
         values = (accuracy.value, accuracy.low, accuracy.high, found["macro_f1"].value, found["ece"].value)
-        cells = ("" if value is None else f"{value:.6f}" for value in values)
-        rows.append([name, f"{level:g}", CORRUPTIONS[name].label(level), *cells])
+        rows.append([*words, *("" if value is None else f"{value:.6f}" for value in values)])
     return csv_text(rows)
 
 

@@ -86,7 +86,10 @@ def predict_split(
             crops, index = batch["image"].numpy(), batch["index"].numpy()
             yield *forward(crops if transform is None else transform(crops, index)), batch["emotion"].numpy(), index
 
-    logits, dimensions, emotion, index = zip(*batches(), strict=True)
+    found = list(batches())
+    if not found:
+        raise EmodetError(f"split={split}: no face of it has an emotion")
+    logits, dimensions, emotion, index = zip(*found, strict=True)
     both = None if dimensions[0] is None else np.concatenate(dimensions)
     return SplitOutputs(np.concatenate(logits), np.concatenate(emotion), np.concatenate(index), split, both)
 

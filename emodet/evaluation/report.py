@@ -52,7 +52,7 @@ def write_report(
     figures, names = _figures(evaluation, predictions, robustness), evaluation.class_names
     worst = worst_errors(predictions, errors).tolist()
     rows = [error_row(predictions, index) for index in worst]
-    crops = None if images is None else {predictions.keys[index]: images(index) for index in worst}
+    crops = None if images is None else [images(index) for index in worst]
     # JSON has no number that is not finite.
     plain = {
         key: str(each) if isinstance(each, float) and not math.isfinite(each) else each for key, each in details.items()
@@ -82,7 +82,7 @@ def write_report(
         "report.json": json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n",
         "report.html": page,
         "predictions.csv": csv_text(_prediction_rows(predictions)),
-        "errors.png": encode_image(error_sheet(rows, list(crops.values())), ".png") if crops else None,
+        "errors.png": encode_image(error_sheet(rows, crops), ".png") if crops else None,
         "robustness.csv": corruptions.robustness_csv(evaluation, robustness) if robustness else None,
         **{f"{name}.png": png for name, png in figures.items()},
     }

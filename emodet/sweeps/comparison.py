@@ -147,9 +147,9 @@ def _is_compared(key: str) -> bool:
 
 
 def _short(value: str | None) -> str:
-    """A value for a table: searched numbers have many digits."""
+    """A value for a table: searched numbers have many digits. Whole ones stay."""
     with suppress(ValueError):
-        return f"{float(value or '–'):.4g}"
+        return f"{float(value or '–'):.4g}" if not (value or "").isdecimal() else str(value)
     return value or "–"
 
 

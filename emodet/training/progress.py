@@ -30,7 +30,7 @@ _WARNINGS = (
     r".*isinstance\(treespec, LeafSpec\)",
     # Everything is logged once an epoch; nothing waits for the interval.
     r".*is smaller than the logging interval",
-    # The order of the faces is a function of the epoch and the batch: see `emodet.data.splits.TrainingBatches`.
+    # The order of the faces is a function of the epoch and the batch: see `emodet.data.faces.TrainingBatches`.
     r".*your dataloader is not resumable",
     # torchmetrics has summed over all processes already.
     r"It is recommended to use `self\.log\(.*sync_dist=True",

@@ -6,6 +6,7 @@ from made_reader import put_picture, ready
 
 from emodet.data.datamodule import EmotionDataModule
 from emodet.data.sources import Source
+from emodet.datasets.readers import open_reader
 from emodet.emotions import EMOTIONS
 from emodet.errors import EmodetError
 
@@ -65,6 +66,9 @@ def test_a_csv_with_labels_of_ones_own(tmp_path):
     data = opened(root, "own_csv")
     assert data.class_names == ("Bored", "Confused", "Engaged")
     assert data.class_counts() == [4, 4, 4]
+    (root / "labels.csv").write_text("\n".join(["source,label", *rows, "bored/0.png,-1"]), encoding="utf-8")
+    with pytest.raises(EmodetError, match="emotion='-1' is a number"):
+        open_reader(root, "own_csv").read()
 
 
 @pytest.mark.parametrize("classes", [["bored", "angry"], ["bored", "Bored"], 8])

@@ -4,14 +4,17 @@ import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
+from unittest import mock
 
 import cv2
 import numpy as np
 import pytest
+from made_classifiers import made
 from made_files import csv_rows
 from made_predictions import make_predictions, with_dimensions
 
 from emodet.errors import EmodetError
+from emodet.evaluation.outputs import predict_split
 from emodet.evaluation.report import worst_errors, write_report
 from emodet.evaluation.scores import evaluate_predictions
 
@@ -142,6 +145,20 @@ def test_other_files_in_the_folder_stay_and_bad_arguments_are_refused(tmp_path):
         write_report(evaluation, predictions, None, tmp_path / "r", details={}, errors=-1)
     with pytest.raises(EmodetError, match="cannot be written"):
         write_report(evaluation, predictions, None, tmp_path / "file" / "below", details={})
+
+
+def test_faces_of_one_key_have_their_own_pictures(tmp_path):
+    predictions = make_predictions(60, keys=["the same"] * 60)
+    evaluation = evaluate_predictions(predictions, resamples=0)
+    page = Page(write_report(evaluation, predictions, image, tmp_path, details={}, errors=6))
+    shown = [each["src"] for each in page.all("img") if each.get("class") != "figure"]
+    assert len(set(shown)) == len(shown) == 6
+
+
+def test_a_split_without_an_emotion_is_refused():
+    data = mock.Mock(evaluation_dataloader=lambda _: [])
+    with pytest.raises(EmodetError, match="split=train"):
+        predict_split(made(), data, "train", "cpu")
 
 
 def test_the_worst_errors_are_the_most_confident():

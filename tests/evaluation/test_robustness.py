@@ -61,5 +61,6 @@ def test_every_level_is_measured_and_tabulated():
     assert [row["corruption"] for row in rows] == ["none", *(name for name, _ in found)]
     scores = [each["accuracy"].value for each in found.values()]
     assert [float(row["accuracy"]) for row in rows] == pytest.approx([clean["accuracy"].value, *scores], abs=1e-6)
+    assert float(rows[0]["macro_f1"]) == pytest.approx(clean["macro_f1"].value, abs=1e-6)
     assert mean_accuracy(found).value == pytest.approx(np.mean(scores))
     assert plot_robustness(clean, found).startswith(b"\x89PNG")
