@@ -4,13 +4,12 @@ import platform
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from emodet.arrays import Floats, UInt8
-from emodet.cpu import available_cores
+from emodet.cpu import available_cores, cpu_info
 from emodet.errors import EmodetError
 from emodet.evaluation.scores import Evaluation
 from emodet.modelfile import ModelFile
@@ -168,9 +167,7 @@ def machine() -> dict[str, Any]:
     """Processor, its cores that this process may use, whether it has VNNI (int8 instructions), and the runtime."""
     import onnxruntime
 
-    file = Path("/proc/cpuinfo")
-    lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
-    cpu = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+    cpu = cpu_info()
     return {
         "processor": cpu.get("model name") or platform.processor() or platform.machine(),
         "cores": available_cores(),

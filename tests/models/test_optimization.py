@@ -11,9 +11,8 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau, StepLR
 from emodet.errors import EmodetError
 from emodet.models.optimization import build_optimizer, build_scheduler, onecycle
 from emodet.models.residual_cnn import ResidualCNN
-from emodet.training.assembly import build_trainer
+from emodet.training.assembly import build_trainer, default_precision
 from emodet.training.folder import RunFolder
-from emodet.training.ranks import default_precision
 
 
 def optimizer_of(lr=0.4):
