@@ -1,6 +1,7 @@
 """Read videos with PyAV: every frame upright, with square pixels, at the time at which players show it."""
 
 import itertools
+import math
 import time
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
@@ -32,8 +33,8 @@ _TIMEOUT_S = 10.0
 FALLBACK_RATE, MAX_RATE = 25.0, 1000.0  # frames per second
 _MISSING_SHARE, _MISSING_FRAMES = 0.02, 2  # tolerance before a file counts as cut off
 _MAX_READ_ERRORS = 100
-# Frames that damage takes from a container leave a gap in the times. Recordings of a variable frame rate have gaps too:
-# one counts as damage if it is this long, and at most this many packets after an error.
+# Frames that damage takes leave a gap in the times. Recordings of a variable frame rate have gaps too: one of this
+# length counts as damage if an error is at most this many packets ago, or as many packets as are missing gave no frame.
 _GAP_FRAMES, _AFTER_ERROR_PACKETS = 2, 64
 _SKIPPED_BYTES = 1000  # between two packets of a Matroska file: FFmpeg passed over damage without an error
 
@@ -87,12 +88,15 @@ class VideoReader:
             raise
 
     def _open(self) -> None:
+        from av.stream import Disposition
         from av.video.reformatter import VideoReformatter
 
         container = self._container
         self._stream = stream = cast(Any, container.streams.best("video"))
-        if stream is None:
+        if stream is None or stream.disposition & Disposition.attached_pic:  # the cover of a piece of music
             raise EmodetError(f"{self.name}: there is no video track in this file")
+        if stream.codec_context is None:
+            raise EmodetError(f"{self.name}: its video codec is not supported; convert it to H.264")
         # Frame threads delay each frame, which a live stream must not.
         stream.thread_type = "SLICE" if "://" in str(self.address) else "AUTO"
         stream.codec_context.thread_count = min(4, available_cores())
@@ -112,7 +116,7 @@ class VideoReader:
             self._video_end_s = float((stream.duration + (stream.start_time or 0)) * stream.time_base)
         self.frame_count = self._stored_frames or round((self.duration_s or 0) * self.frame_rate)
         self.damaged = self.partly_damaged = self.dropped = 0
-        self._packets = self._missing = 0
+        self._packets = self._missing = self._gaps = 0
         self._next_byte = float("inf")
         self._error_at = float("-inf")  # packets that were read before the last error
         self._read_s = self._video_read_s = float("-inf")
@@ -137,6 +141,8 @@ class VideoReader:
                 time_s = self._time_s(decoded)
                 if index % every == 0:
                     yield Frame(index, time_s, self._upright(decoded), time.perf_counter())
+            self._count_missing(self._video_read_s - self.start_s + self._shift_s)
+            self.damaged = max(self.damaged, min(self._packets - index - 1, self._gaps))
         finally:
             self.close()
         if self._cut_off():
@@ -174,7 +180,7 @@ class VideoReader:
                 self._video_read_s = max(self._video_read_s, end_s)
         if not own:
             return
-        self._packets += packet.size > 0
+        self._packets += packet.size > 0 and not packet.is_discard  # an edit list leaves frames out
         if packet.is_corrupt:
             self._error_at = self._packets
         try:
@@ -211,12 +217,18 @@ class VideoReader:
             if self._last_s - time_s > 1:  # the clock was reset, as in joined recordings
                 self._shift_s += following_s - time_s
             time_s = following_s
-        missing = round((time_s - following_s) * self.frame_rate) if self._last_s is not None else 0
-        if missing >= _GAP_FRAMES and self._packets - self._error_at <= _AFTER_ERROR_PACKETS:
-            self._missing += missing
-            self.damaged = max(self.damaged, self._missing)
+        self._count_missing(time_s)
         self._last_s = max(0.0, time_s)
         return self._last_s
+
+    def _count_missing(self, time_s: float) -> None:
+        """Count the frames that are missing between the last one and a time."""
+        missing = (time_s - self._last_s) * self.frame_rate - 1 if self._last_s is not None else 0
+        if _GAP_FRAMES - 0.5 <= missing < math.inf:
+            self._gaps += round(missing)
+            if self._packets - self._error_at <= _AFTER_ERROR_PACKETS:
+                self._missing += round(missing)
+                self.damaged = max(self.damaged, self._missing)
 
     def _upright(self, frame: "av.VideoFrame") -> UInt8:
         width = round(frame.width * max(1, self._ratio))

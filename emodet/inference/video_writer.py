@@ -106,9 +106,10 @@ def _copied_sound(source: VideoReader | None, output: Any) -> Generator[float, N
     if source is None:
         return
     with open_container(source.address) as container:
-        if (track := container.streams.best("audio")) is None:
+        track = container.streams.best("audio")
+        context: Any = track and track.codec_context
+        if track is None or context is None:  # or of a codec that FFmpeg does not know
             return
-        context: Any = track.codec_context
         copied = context.name in _COPIED_SOUND
         if copied:
             stream = output.add_stream_from_template(track)

@@ -117,6 +117,33 @@ def test_a_file_that_is_cut_off_gives_what_is_there_and_then_an_error(tmp_path, 
     assert "ends early" in str(error)
 
 
+@pytest.mark.parametrize("first", [10, 16])
+def test_frames_that_damage_takes_without_an_error_are_counted(tmp_path, video_path, first):
+    images = [frame.image_rgb for frame in VideoReader(video_path)]
+    path = write_video(tmp_path / "v.mp4", images, codec="libx265")
+    with av.open(str(path)) as container:
+        packets = [(packet.pos, packet.size) for packet in container.demux(video=0) if packet.size]
+    data = bytearray(path.read_bytes())
+    for place, size in packets[first : first + 2]:
+        data[place + 4 : place + size] = bytes(size - 4)
+    path.write_bytes(data)
+    video, frames, _ = read(path)
+    assert len(frames) < 20
+    assert len(frames) + video.damaged == pytest.approx(24, abs=2)
+
+
+def test_codecs_that_are_not_known(tmp_path, video_path):
+    images = [frame.image_rgb for frame in VideoReader(video_path)]
+    data = write_video(tmp_path / "v.mp4", images, sound="aac", sound_s=2).read_bytes()
+    (tmp_path / "v.mp4").write_bytes(data.replace(b"mp4a", b"zzza").replace(b"esds", b"zsds"))
+    with VideoWriter(tmp_path / "out.mp4", size=(64, 48), source=VideoReader(tmp_path / "v.mp4")) as writer:
+        writer.write(images[0], 0)
+    assert list(tracks(tmp_path / "out.mp4")) == ["h264"]
+    (tmp_path / "v.mp4").write_bytes(data.replace(b"avc1", b"zzzz").replace(b"avcC", b"zzzC"))
+    with pytest.raises(EmodetError, match="codec"):
+        VideoReader(tmp_path / "v.mp4")
+
+
 def test_a_video_opens_no_other_file(tmp_path, video_path):
     """Playlists in any disguise, and names that FFmpeg would take for a protocol."""
     playlist = f"#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:2.4,\n{video_path}\n#EXT-X-ENDLIST\n"
