@@ -62,9 +62,9 @@ def _detector() -> Iterator[Row]:
 
 
 def _model() -> Iterator[Row]:
-    from emodet.modelfile import shipped_model
+    from emodet.modelfile import DEFAULT_MODEL, read_model_file
 
-    model = shipped_model()  # opening it runs it once
+    model = read_model_file(DEFAULT_MODEL)  # opening it runs it once
     size = model.info.preprocessing.size
     yield "ok", "model", f"{model.name}, {len(model.info.class_names)} classes, {size} px"
 

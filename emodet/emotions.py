@@ -6,7 +6,7 @@ name by that data set's order (`FER2013_ORDER`, …), and the name becomes an id
 
 from collections.abc import Sequence
 
-from emodet.errors import EmodetError
+from emodet.errors import EmodetError, require
 
 EMOTIONS: tuple[str, ...] = ("neutral", "happiness", "sadness", "surprise", "fear", "disgust", "anger", "contempt")
 """The eight classes; the position is the id. These are AffectNet's ids 0 to 7 (Mollahosseini et al. 2017, table 3)."""
@@ -86,10 +86,8 @@ def ids_of(order: Sequence[str]) -> tuple[int | None, ...]:
 def chosen_classes(classes: int | Sequence[str]) -> tuple[str, ...]:
     """The names that ``data.classes`` stands for: 8 (the emotions), 7 (without contempt), or names."""
     if isinstance(classes, int):
-        if isinstance(classes, bool) or classes not in (7, 8):
-            raise EmodetError(
-                f"data.classes={classes}: expected 7 (without contempt), 8, or names such as [bored,engaged]"
-            )
+        fits = classes in (7, 8) and not isinstance(classes, bool)
+        require(fits, "data.classes", classes, "7 (without contempt), 8, or names such as [bored,engaged]")
         return EMOTIONS[:classes]
     return checked_class_names(classes, "data.classes")
 

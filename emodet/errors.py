@@ -26,13 +26,13 @@ def require(holds: bool, argument: str, value: object, expected: str) -> None:
         raise EmodetError(f"{argument}={value!r}: expected {expected}")
 
 
-def nearest(name: str, known: Iterable[str], of: str = "there are") -> str:
+def nearest(name: str, known: Iterable[str]) -> str:
     """The way out after an unknown name: the nearest known one, or all of them."""
     from difflib import get_close_matches  # who makes no mistake does not wait for it
 
     known = list(known)
     near = get_close_matches(name, known, 1)
-    return f"did you mean {near[0]}?" if near else f"{of} {', '.join(known)}"
+    return f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """How the commands are typed here, how they end, and how a missing extra is installed."""
 
 import gc
+import importlib
 import os
 import re
 import signal
@@ -71,6 +72,15 @@ def install(*extras: str) -> str:
     """How to install extras of this package, from an index and in a checkout."""
     names = ",".join(extras)
     return f"pip install 'emodet[{names}]' (in a checkout: pip install -e '.[{names}]')"
+
+
+def needed(module: str, what: str, extra: str) -> Any:
+    """A module of an extra; `EmodetError`, which says that `what` needs it and how to install it, without it."""
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError:
+        package = module.partition(".")[0].replace("_", "-")
+        raise EmodetError(f"{what} needs {package}: {install(extra)}") from None
 
 
 def version_of(distribution: str) -> str | None:

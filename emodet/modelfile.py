@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import onnx
 
 __all__ = ["DEFAULT_MODEL", "SHIPPED", "ModelFile", "ModelInfo", "Precision", "TrainingData"]
-__all__ += ["model_path", "read_model_file", "shipped_model", "write_model_file"]
+__all__ += ["model_path", "read_model_file", "write_model_file"]
 
 _WEIGHTS = Path(__file__).parent / "weights"
 SHIPPED = {
@@ -154,14 +154,14 @@ class ModelFile:
 def read_model_file(
     path: str | os.PathLike[str], *, providers: Sequence[str] = ("cpu",), threads: int | None = None
 ) -> ModelFile:
-    """Open an `.onnx` file of `write_model_file`; `providers` and `threads` as in `open_session`.
+    """Open an `.onnx` file of `write_model_file`, or one of `SHIPPED` by name; the rest as in `open_session`.
 
     Raises:
         EmodetError: The file is missing, is no ONNX model, is truncated, differs from its checksum, lacks emodet's
             metadata, is of a newer format, names unknown classes, keeps weights in other files, or its graph and
             metadata disagree; or a provider is not installed.
     """
-    place = Path(path)
+    place = SHIPPED[path] if isinstance(path, str) and path in SHIPPED else Path(path)
     shipped = place in SHIPPED.values()
     name = f"shipped model file {place.name}" if shipped else f"model file {place}"
     if shipped and not place.is_file():
@@ -193,13 +193,6 @@ def model_path(model: str | os.PathLike[str] = DEFAULT_MODEL) -> Path:
     if not place.exists():
         raise EmodetError(f"model={model}: no such file; the shipped model files are {', '.join(SHIPPED)}")
     return place
-
-
-def shipped_model(
-    name: str = DEFAULT_MODEL, *, providers: Sequence[str] = ("cpu",), threads: int | None = None
-) -> ModelFile:
-    """Open a model file of the package, by its name in `SHIPPED`; `EmodetError` if the installation has none."""
-    return read_model_file(SHIPPED[name], providers=providers, threads=threads)
 
 
 def write_model_file(model: "onnx.ModelProto | bytes", info: ModelInfo, path: str | os.PathLike[str]) -> Path:

@@ -15,7 +15,7 @@ from emodet.datasets.readers import open_reader
 from emodet.emotions import EMOTIONS
 from emodet.images import decode_rgb
 from emodet.inference.detectors import find_faces, make_detector
-from emodet.modelfile import shipped_model
+from emodet.modelfile import read_model_file
 from emodet.models.classifier import EmotionClassifier
 from emodet.synthetic.faces import draw_face
 from emodet.training.checkpoints import load_weights, read_card
@@ -53,7 +53,7 @@ def test_the_experiment_suits_the_shipped_weights_and_these_the_shipped_model_fi
     (layer,) = (name for name in given if name.endswith("weight") and given[name].shape[0] == len(EMOTIONS))
     assert torch.equal(classifier.net.state_dict()[layer][0], given[layer][EMOTIONS.index("happiness")].float())
     classifier, _ = load_weights(SHIPPED)
-    model = shipped_model("fp32", threads=1)
+    model = read_model_file("fp32", threads=1)
     crops = np.stack([draw_face(number % 8, (7, number), model.info.preprocessing.size).image for number in range(16)])
     crops = np.stack([model.info.preprocessing.crop(crop) for crop in crops])
     with torch.inference_mode():

@@ -9,7 +9,7 @@ from skimage.data import astronaut
 
 from emodet import Recognizer
 from emodet.emotions import EMOTIONS
-from emodet.modelfile import shipped_model
+from emodet.modelfile import read_model_file
 
 
 def test_a_portrait_has_one_face_that_smiles_and_the_accurate_net_agrees():
@@ -22,7 +22,7 @@ def test_a_portrait_has_one_face_that_smiles_and_the_accurate_net_agrees():
     crop = astronaut()[65:180, 170:285]
     answers = []
     for name in ("accurate", "int8"):
-        model = shipped_model(name, threads=1)
+        model = read_model_file(name, threads=1)
         answers.append(model.probabilities(model.info.preprocessing.crop(crop)[None])[0])
     assert [EMOTIONS[answer.argmax()] for answer in answers] == ["happiness", "happiness"]
     assert (answers[0] != answers[1]).any()
@@ -38,7 +38,7 @@ def test_files_and_folders_of_that_name_take_no_shipped_models_place(tmp_path, m
 
 @pytest.mark.parametrize(("name", "precision"), [("fp32", "fp32"), ("int8", "int8"), ("accurate", "int8")])
 def test_the_files_say_what_they_are(name, precision):
-    info = shipped_model(name, threads=1).info
+    info = read_model_file(name, threads=1).info
     assert info.class_names == EMOTIONS
     assert info.precision == precision
     assert info.preprocessing.alignment == "eyes"

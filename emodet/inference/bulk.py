@@ -12,7 +12,7 @@ from emodet.inference.opening import opened
 from emodet.inference.recognizer import Recognizer
 from emodet.inference.rows import flat_row, parquet_schema
 from emodet.inference.sources import Source, printable, row_source
-from emodet.installation import install
+from emodet.installation import needed
 
 __all__ = ["recognise_bulk"]
 
@@ -69,25 +69,22 @@ def recognise_bulk(
     Raises:
         EmodetError: Ray is not installed, or an argument is wrong.
     """
-    try:
-        import ray
-    except ImportError:
-        raise EmodetError(f"recognise_bulk needs Ray: {install('cluster')}") from None
+    data = needed("ray.data", "recognise_bulk", "cluster")
     if workers < 1 or batch_size < 1:
         raise EmodetError(f"workers={workers}, batch_size={batch_size}: expected 1 or more")
     options = {"threads": 1} | recognizer
     Recognizer(**options)  # a mistake is reported before anything is started
     if isinstance(source, str | os.PathLike):
         columns = [column] if name_column is None else [column, name_column]
-        pictures = ray.data.read_parquet(os.fspath(source), columns=columns)
+        pictures = data.read_parquet(os.fspath(source), columns=columns)
     else:
-        pictures = ray.data.from_items([{column: path} for path in source])
+        pictures = data.from_items([{column: path} for path in source])
     rows = pictures.map_batches(
         _Worker,
         fn_constructor_args=(column, name_column, options),
         batch_size=batch_size,
         batch_format="pyarrow",
-        compute=ray.data.ActorPoolStrategy(size=workers),
+        compute=data.ActorPoolStrategy(size=workers),
         num_cpus=1,
         num_gpus=gpus_per_worker,
     )

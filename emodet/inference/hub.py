@@ -8,7 +8,7 @@ from typing import Any
 from emodet.errors import EmodetError, os_errors, require
 from emodet.files import write_atomically
 from emodet.inference.recognizer import Recognizer
-from emodet.installation import install
+from emodet.installation import needed
 from emodet.modelfile import model_path, read_model_file
 from emodet.modelinfo import ModelInfo
 
@@ -52,7 +52,7 @@ def push_to_hub(
     Raises:
         EmodetError: The file is no model file, huggingface_hub is not installed, or the upload fails.
     """
-    api = _library().HfApi(token=token)
+    api = needed("huggingface_hub", "the hub", "hub").HfApi(token=token)
     with tempfile.TemporaryDirectory() as folder:
         save_pretrained(model, folder, repo_id=repo_id)
         try:
@@ -78,7 +78,7 @@ def from_pretrained(repo: str | os.PathLike[str], *, revision: str | None = None
         require(revision is None, "revision", revision, f"None, since {repo} is a folder")
         require((folder / MODEL).is_file(), "repo", str(repo), f"a folder with {MODEL}")  # a device has no end
         return Recognizer(folder / MODEL, **options)
-    library = _library()
+    library = needed("huggingface_hub", "the hub", "hub")
     try:
         file = library.hf_hub_download(os.fspath(repo), MODEL, revision=revision)
     except Exception as problem:  # see `push_to_hub`
@@ -86,14 +86,6 @@ def from_pretrained(repo: str | os.PathLike[str], *, revision: str | None = None
             f"repo={repo}: neither a folder nor a repository with {MODEL} that can be fetched ({problem})"
         ) from None
     return Recognizer(file, **options)
-
-
-def _library() -> Any:
-    try:
-        import huggingface_hub
-    except ImportError:
-        raise EmodetError(f"the hub needs the package huggingface-hub: {install('hub')}") from None
-    return huggingface_hub
 
 
 def _card(info: ModelInfo, name: str) -> str:

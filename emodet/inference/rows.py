@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from emodet.errors import EmodetError, os_errors, require
 from emodet.files import atomic_path
 from emodet.inference.faces import POINTS, Face
-from emodet.installation import install
+from emodet.installation import needed
 
 if TYPE_CHECKING:
     from emodet.inference.summary import SourceSummary
@@ -146,13 +146,10 @@ class RowWriter:
             with path.open(self._mode, encoding="utf-8", newline="") as stream:
                 yield stream
             return
-        try:
-            import pyarrow
-            from pyarrow import parquet
-        except ImportError:
-            raise EmodetError(f"rows=parquet needs the package pyarrow: {install('parquet')}") from None
+        self._table = needed("pyarrow", "rows=parquet", "parquet").Table.from_pylist
+        from pyarrow import parquet
+
         self._schema = parquet_schema(self._class_names)
-        self._table = pyarrow.Table.from_pylist
         # The file appears under its name when it is complete.
         with atomic_path(path) as partial, parquet.ParquetWriter(partial, self._schema) as writer:
             yield writer

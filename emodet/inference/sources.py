@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple, TextIO
 
 from emodet.errors import EmodetError
 from emodet.images import IMAGE_SUFFIXES
-from emodet.installation import install
+from emodet.installation import needed
 
 VIDEO_SUFFIXES = frozenset(
     [
@@ -172,11 +172,9 @@ def _matches(pattern: str, skip: Skip) -> Iterator[Source]:
 
 def _table(path: Path, column: str | None) -> Iterator[Source]:
     """The rows of a Parquet file: paths, or encoded images, which are named FILE#ROW."""
-    try:
-        import pyarrow
-        from pyarrow import parquet, types
-    except ImportError:
-        raise EmodetError(f"{path}: Parquet needs the package pyarrow: {install('parquet')}") from None
+    needed("pyarrow", f"{printable(path)}: Parquet", "parquet")
+    import pyarrow
+    from pyarrow import parquet, types
 
     def usable(kind: Any) -> bool:
         if types.is_struct(kind):  # as Hugging Face stores images

@@ -10,7 +10,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from emodet.errors import EmodetError
-from emodet.installation import install
+from emodet.installation import needed
 from emodet.models.build import build, require_trusted
 from emodet.models.face_mobilenet import FaceMobileNet
 from emodet.models.face_resnet import FaceResNet
@@ -38,10 +38,7 @@ class TimmNet(nn.Module):
         for key in arguments:
             if key.startswith(("pretrained", "checkpoint")) or key.endswith(("_dir", "_path", "_file", "_url")):
                 raise EmodetError(f"net.{key}: nets are built without files and addresses; use init_from=FILE")
-        try:
-            import timm
-        except ModuleNotFoundError:
-            raise EmodetError(f"net.model={model} needs timm: {install('timm')}") from None
+        timm = needed("timm", f"net.model={model}", "timm")
         if not timm.is_model(model):
             near = ", ".join(timm.list_models(f"*{model[:8]}*")[:8]) or "timm.list_models() has the names"
             raise EmodetError(f"net.model={model}: timm {timm.__version__} has no such net. Similar: {near}")

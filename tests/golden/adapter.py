@@ -31,7 +31,7 @@ from emodet.data.packing import prepare_pack
 from emodet.datasets.readers import READERS, open_reader
 from emodet.errors import EmodetError
 from emodet.evaluation.scores import evaluate_predictions
-from emodet.modelfile import shipped_model
+from emodet.modelfile import read_model_file
 from emodet.preprocessing import Preprocessing
 from emodet.synthetic.releases import write_release
 
@@ -201,7 +201,7 @@ def model_probabilities(precision):
     """Answer on 4 drawn crops (`crops.npz`) and 4 crops of seeded noise, uint8 (8, 48, 48, 3)."""
     noise = np.random.default_rng(7).integers(0, 256, (4, 48, 48, 3), dtype=np.uint8)
     crops = np.concatenate([np.load(HERE / "crops.npz")["crops"], noise])
-    model = shipped_model(precision, threads=1)
+    model = read_model_file(precision, threads=1)
     assert tuple(model.info.class_names) == CLASSES
     return [[round(float(p), 9) for p in row] for row in model.probabilities(crops)]
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 import emodet.app.page
-from emodet.modelfile import shipped_model
+from emodet.modelfile import read_model_file
 
 AXE = Path(emodet.app.page.__file__).parent / "node_modules" / "axe-core" / "axe.min.js"
 
@@ -72,7 +72,7 @@ def test_the_model_tab_shows_card_figures_classes_and_terms(watched):
     page = watched.open("model", ready=False)
     page.wait_for_selector("#model-content h3, #model-content h2 >> nth=2")
     said = page.inner_text("#model-content")
-    (figures,) = shipped_model("int8", threads=1).info.metrics.values()
+    (figures,) = read_model_file("int8", threads=1).info.metrics.values()
     for words in (f"accuracy {figures['accuracy']:.3f}", "FER+", "research use only", "contempt", "Limits.", "AI Act"):
         assert words in said
     assert page.locator("#model-content .swatch").count() == 8

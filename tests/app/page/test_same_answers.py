@@ -11,7 +11,7 @@ from emodet import Recognizer
 from emodet.inference.centerface import CenterFace
 from emodet.inference.detectors import find_faces
 from emodet.inference.faces import Detection
-from emodet.modelfile import read_model_file, shipped_model
+from emodet.modelfile import read_model_file
 from emodet.preprocessing import Preprocessing
 
 RUN = """async ([text, count, model]) => {
@@ -109,7 +109,7 @@ SLOW = pytest.mark.slow
     ],
 )
 def test_the_same_probabilities(page, astronaut, precision, limit, count):
-    model = shipped_model(precision)
+    model = read_model_file(precision)
     crops = face_crops(astronaut, model.info.preprocessing, count)
     expected = model.probabilities(crops)
     described = {"file": f"model/emodet-{precision}.onnx"}

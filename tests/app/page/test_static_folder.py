@@ -13,7 +13,7 @@ from made_files import put_text
 import emodet.app.page
 from emodet.app.page.files import model_for_page, page_files, write_folder
 from emodet.errors import EmodetError
-from emodet.modelfile import shipped_model
+from emodet.modelfile import read_model_file
 
 RUNTIME = Path(emodet.app.page.__file__).parent / "runtime"
 ALL_OF_IT = 10_000_000
@@ -42,7 +42,7 @@ def test_the_folder_is_whole_small_enough_and_knows_the_model_file(written):
         assert "https://" not in content
         assert "http://" not in content.replace("http://www.w3.org", "")
     about = json.loads((written / "page.json").read_text(encoding="utf-8"))
-    info = shipped_model("int8").info
+    info = read_model_file("int8").info
     assert about["server"] is None
     assert about["model"]["preprocessing"] == info.preprocessing.to_dict()
     assert tuple(about["model"]["class_names"]) == info.class_names
