@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import cv2
 import numpy as np
 import pytest
-from made_files import png_bomb
+from made_files import encoded, png_bomb
 from PIL import ExifTags, Image
 
 from emodet.errors import EmodetError
@@ -27,12 +27,6 @@ def corners(height=24, width=40):
     image[: height // 2, width // 2 :] = GREEN
     image[height // 2 :, : width // 2] = BLUE
     return image
-
-
-def encoded(picture, kind="PNG", **options):
-    stream = io.BytesIO()
-    picture.save(stream, kind, **options)
-    return stream.getvalue()
 
 
 def near(found, expected, tolerance=12):

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -207,15 +208,8 @@ def test_a_folder_of_results(predict, photo, video, tmp_path):
     found = tmp_path / "found"
     status, out, err = predict(photo, video, "--output", found, "--annotate", "--min-confidence", "0.5")
     assert (status, out) == (0, "")
-    names = sorted(str(file.relative_to(found)) for file in found.rglob("*"))
-    assert names == [
-        "clip.annotated.mp4",
-        "clip.timeline.png",
-        "faces.jsonl",
-        "photo.annotated.jpg",
-        "progress.jsonl",
-        "summary.json",
-    ]
+    names = "clip.annotated.mp4 clip.timeline.png faces.jsonl photo.annotated.jpg progress.jsonl summary.json"
+    assert sorted(str(file.relative_to(found)) for file in found.rglob("*")) == names.split()
     rows = json_lines((found / "faces.jsonl").read_text())
     assert [row["frame"] for row in rows if row["source"] == str(video)] == list(range(15))
     assert {row["track_id"] for row in rows if row["source"] == str(video)} == {1}
@@ -303,21 +297,13 @@ def test_a_video_that_ends_in_mid_frame_keeps_what_was_read(predict, video, tmp_
         (["--blur-face", "--min-confidence=2"], "--min-confidence"),
         (["--zz"], "--zz: there is no such option"),
         (["--model", "int9"], "accurate"),
-        (["--annotate"], "--output"),
-        (["--explain"], "--output"),
-        (["--rows", "parquet"], "--output"),
-        (["--resume"], "--output"),
+        *((options.split(), "--output") for options in ("--annotate", "--explain", "--rows parquet", "--resume")),
         (["--blur-faces"], "--annotate"),
-        (["--model", "nothing.onnx"], "nothing.onnx"),
-        (["--detector", "haar"], "haar"),
-        (["--providers", "gpu"], "gpu"),
-        (["--every", "0"], "--every"),
-        (["--min-confidence", "2"], "--min-confidence"),
-        (["--rows", "xml"], "--rows"),
-        (["--smooth", "-1"], "--smooth"),
-        (["--model", "cut.onnx"], "cut.onnx"),
+        *(([f"--{name}", value], value) for name, value in (("detector", "haar"), ("providers", "gpu"))),
+        *((["--every", "0"], "--every"), (["--min-confidence", "2"], "--min-confidence")),
+        *((["--rows", "xml"], "--rows"), (["--smooth", "-1"], "--smooth")),
         (["--output", "cut.onnx/found"], "cut.onnx"),
-        *((["--model", path], path) for path in ("/dev/zero", "pipe", "long.onnx")),
+        *((["--model", path], path) for path in ("nothing.onnx", "cut.onnx", "/dev/zero", "pipe", "long.onnx")),
         (["--output=~no-such-user", "--model=~no-such-user/net.onnx"], "~no-such-user/net.onnx"),
         pytest.param(["--show"], "screen", marks=pytest.mark.skipif(sys.platform != "linux", reason="Linux says so")),
     ],
@@ -428,27 +414,13 @@ def test_a_pipe_that_gives_nothing_can_be_stopped(model_path, tmp_path, source, 
 def test_something_live_runs_at_the_speed_of_life(predict, astronaut, tmp_path, monkeypatch):
     """A camera of 10 frames per second, of which recognition keeps up with a few only."""
 
-    class Camera:
-        def __init__(self):
-            self.left, self.started = 12, None
+    left = [astronaut[:240, 100:420, ::-1]] * 12
 
-        def isOpened(self):  # noqa: N802
-            return self.left > 0
+    def read():
+        time.sleep(0.1)
+        return (True, left.pop()) if left else (False, None)
 
-        def get(self, _):
-            return 10.0
-
-        def read(self):
-            if not self.left:
-                return False, None
-            self.left -= 1
-            time.sleep(0.1)
-            return True, astronaut[:240, 100:420, ::-1]
-
-        def release(self):
-            pass
-
-    camera = Camera()
+    camera = SimpleNamespace(isOpened=lambda: bool(left), get=lambda _: 10.0, read=read, release=lambda: None)
     monkeypatch.setattr(cv2, "VideoCapture", lambda _: camera)
     for name, value in {"attempts": 2, "first_wait_s": 0.01}.items():
         monkeypatch.setitem(LiveVideo.__init__.__kwdefaults__, name, value)

@@ -10,7 +10,7 @@ from unittest import mock
 
 import numpy as np
 import pytest
-from made_files import web_server
+from made_files import encoded, web_server
 from made_videos import moving_face, write_video
 from model_stub import SIZE, write_stub
 from PIL import Image
@@ -33,9 +33,7 @@ from emodet.preprocessing import Preprocessing
 
 @pytest.fixture(scope="module")
 def png(astronaut):
-    buffer = io.BytesIO()
-    Image.fromarray(astronaut).save(buffer, "PNG")
-    return buffer.getvalue()
+    return encoded(astronaut)
 
 
 @pytest.fixture(scope="module")
