@@ -133,7 +133,7 @@ def draw_curves(run: RunFolder) -> None:
 def calibrate(classifier: EmotionClassifier, data: EmotionDataModule, method: str) -> SplitOutputs:
     """Fit on val and set the classifier's buffers; `method` is ``temperature``, ``features`` or ``none``.
 
-    ``features`` is fitted on clean faces and on the harshest level of each corruption.
+    ``features`` is fitted on clean faces, and with the same weight in all on the harshest level of each corruption.
 
     Returns the outputs on val, before temperature.
     """
@@ -142,7 +142,7 @@ def calibrate(classifier: EmotionClassifier, data: EmotionDataModule, method: st
         clean = predict_split(classifier, data, "val")
         classifier.temperature.fill_(1.0 if method == "none" else fit_temperature(clean.logits, clean.emotion))
         return clean
-    found = [outputs_with_strength(classifier, data)]
+    found = [outputs_with_strength(classifier, data)] * len(CORRUPTIONS)
     for name, corruption in CORRUPTIONS.items():
         found.append(outputs_with_strength(classifier, data, name, corruption.levels[-1]))
     temperature, power = fit_temperature_by_strength(*map(np.concatenate, zip(*found, strict=True)))

@@ -40,7 +40,7 @@ def main() -> None:
     levels = [(name, level) for name, each in CORRUPTIONS.items() for level in each.levels]
     found = {(CLEAN, 0.0): outputs_with_strength(classifier, data)}
     found |= {each: outputs_with_strength(classifier, data, *each) for each in levels}
-    fitted_on = [(CLEAN, 0.0), *((name, each.levels[-1]) for name, each in CORRUPTIONS.items())]
+    fitted_on = [*[(CLEAN, 0.0)] * len(CORRUPTIONS), *((name, each.levels[-1]) for name, each in CORRUPTIONS.items())]
     clean, emotion, _ = found[CLEAN, 0.0]
     halves = np.random.default_rng(0).permutation(len(emotion)) % 2
     print("| | level | accuracy | one temperature | by features |\n|---|---|---:|---:|---:|")
