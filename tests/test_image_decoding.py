@@ -217,15 +217,9 @@ class TestPlainJpegs:
         picture = Image.fromarray(corners(64, 48))
         exif = Image.Exif()
         exif[0x0112] = 6
-        others = [
-            encoded(picture),
-            encoded(picture, "JPEG", exif=exif),
-            encoded(picture.convert("CMYK"), "JPEG"),
-            encoded(picture, "JPEG", keep_rgb=True),
-            encoded(picture, "JPEG")[:-2],
-            encoded(picture, "JPEG") + b"appended by a phone",
-        ]
-        for data in others:
+        jpeg, cmyk = encoded(picture, "JPEG"), encoded(picture.convert("CMYK"), "JPEG")
+        others = [encoded(picture), cmyk, jpeg[:-2], jpeg + b"appended by a phone"]
+        for data in [*others, *(encoded(picture, "JPEG", **each) for each in ({"exif": exif}, {"keep_rgb": True}))]:
             assert np.array_equal(decode_rgb(data, quick=True), decode_rgb(data))
 
 

@@ -52,6 +52,7 @@ def recognise(pipe: Connection, path: Path, limits: Limits) -> None:
         try:
             pipeline.recognise_stream(recognizer, video, sinks, options)
         finally:
+            pipe.send({"damaged": video.damaged, "partly_damaged": video.partly_damaged})
             if chart.files:
                 paths["timeline"].write_text(json.dumps(chart.timeline.to_dict(seconds or 0.0)), encoding="utf-8")
     pipe.send(None)

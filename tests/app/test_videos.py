@@ -12,7 +12,7 @@ import pytest
 from made_commands import wait_for
 from made_files import json_lines
 from made_server import ended, refusal
-from made_videos import moving_face, write_video
+from made_videos import moving_face, write_damaged_video, write_video
 from skimage import data
 
 from emodet.app.settings import Limits
@@ -145,6 +145,13 @@ def test_files_that_are_not_videos_or_name_other_files(client, video, uploads, t
         assert "/" not in message  # no path of this machine
     refusal(client.post("/v1/videos", content=b""), 400, "bad_request")
     assert stored(uploads) == before
+
+
+def test_damaged_frames_are_counted(client, tmp_path):
+    damaged = write_damaged_video(tmp_path / "v.mp4", 48).read_bytes()
+    status = ended(client, sent(client, damaged, "?detector=none"))
+    assert (status["state"], status["damaged"]) == ("done", 48 - status["frames_done"])
+    assert status["damaged"] > 0
 
 
 def test_a_truncated_video_keeps_its_results(client, video):

@@ -108,7 +108,8 @@ export class ServerVideo {
     this.files = job.files ?? {};
     const failed = job.error ? sentence(0, job) : "";
     if (failed && !job.rows) throw new Error(failed);
-    return { frames: [...frames.values()], step: 1 / (job.frame_rate || 25), note: failed };
+    const damaged = job.damaged ? `${job.damaged} frames are damaged or missing and were not recognised.` : "";
+    return { frames: [...frames.values()], step: 1 / (job.frame_rate || 25), note: failed || damaged };
   }
 
   /** Follow the events of the video; gives its final status. */
