@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 from made_files import csv_rows
-from made_reader import table_of
+from made_reader import put_picture, table_of
 
 from emodet.audit import Audit
 from emodet.auditing.findings import Findings, audit_page
@@ -154,6 +154,18 @@ def test_finished_folds_are_reused_for_the_same_settings(command, options, audit
     assert "<img" not in (audited / "audit.html").read_text(encoding="utf-8")
     with pytest.raises(AssertionError, match="a fold was trained again"):
         command("emodet.audit", *options, f"output={audited}", "optimizer.lr=0.5")
+
+
+def test_a_split_of_one_face_and_classes_of_few(output, refused, small, tmp_path):
+    for number, place in enumerate(("train/happy",) * 4 + ("train/sad",) * 2 + ("val/happy", "test/sad")):
+        put_picture(tmp_path / f"data/{place}/{number}.png", number)
+    options = [*small, "data=class_folders", f"data.root={tmp_path}/data", f"data.packs={tmp_path}/packs"]
+    options += ["data.batch_size=2", "model=none", "detector=none", f"output={tmp_path}/out", "out_of_fold.epochs=1"]
+    said = output("emodet.audit", *options, "out_of_fold.folds=2")
+    assert re.search(r"val: \d+\.0 % of the predictions \(1\) agree", said)
+    assert "nan" not in said.lower()
+    assert not re.search(r"\bnan\b", (tmp_path / "out/audit.json").read_text(encoding="utf-8").lower())
+    assert "quick=true leaves" in refused("emodet.audit", *options, "out_of_fold.folds=5")
 
 
 @pytest.mark.parametrize(

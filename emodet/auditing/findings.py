@@ -84,7 +84,7 @@ class Findings:
             ("Across splits", *photographs([group for group in self.groups if group.across])),
             ("Contradicting copies", *photographs([group for group in self.groups if group.contradicts])),
             ("Image issues", f"{sum(self.images.counts().values()):,}", "blurred, dark, flat …"),
-            ("Class order", order, f"in {sum(verdicts) or len(verdicts)} of {len(verdicts)}"),
+            ("Class order", order, f"in {sum(verdicts) or len(verdicts)} of {len(verdicts)}" if verdicts else "undecided"),
         ]
         if (noise := self.noise) is not None:
             issues, judged = sum(len(each.candidates) for each in noise), sum(each.judged for each in noise)
@@ -152,7 +152,7 @@ class Findings:
             *(f"{number:>9}  {name.lower()} ({note})" for name, number, note in self.totals()),
         ]
         for each in self.noise or ():
-            agree = f"{100 * each.agree:.1f} % of {each.judged:,} predictions agree with the labels of {each.split}"
+            agree = f"{each.split}: {100 * each.agree:.1f} % of the predictions ({each.judged:,}) agree with the labels"
             lines.append(agree if each.informative else f"{agree}: {UNINFORMATIVE}")
         lines += ["class order:", *(f"  {each.verdict}: {each.sentence}" for each in self.order)]
         lines += [] if self.order else ["  not checked: no valence and arousal, no model file"]

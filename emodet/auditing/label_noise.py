@@ -107,10 +107,11 @@ def find_label_noise(table: Table, out_of_fold: OutOfFoldProbs) -> tuple[LabelNo
         if not rows.size:
             continue
         given, shares = table.emotion[rows], out_of_fold.probabilities[rows]
-        ranked = find_label_issues(
-            given, shares, filter_by="confident_learning", return_indices_ranked_by="self_confidence", n_jobs=1
-        )
-        predicted = shares.argmax(axis=1)
+        predicted, ranked = shares.argmax(axis=1), np.empty(0, dtype=np.int64)
+        if (given != given[0]).any():  # cleanlab needs two classes
+            ranked = find_label_issues(
+                given, shares, filter_by="confident_learning", return_indices_ranked_by="self_confidence", n_jobs=1
+            )
         # Predicted as labelled is no issue, however unsure the prediction.
         ranked = ranked[predicted[ranked] != given[ranked]]
         columns = (rows[ranked], given[ranked], predicted[ranked], shares[ranked, given[ranked]], shares[ranked].max(1))
@@ -198,8 +199,11 @@ def assign_folds(emotion: Int64, groups: Int64, folds: int, seed: int) -> Int64:
         try:
             for number, (_, held_out) in enumerate(splitter.split(np.zeros(len(emotion)), emotion, groups)):
                 fold_of[held_out] = number
-        except ValueError as problem:
-            raise EmodetError(f"out_of_fold.folds={folds}: {problem}") from None
+        except ValueError:
+            raise EmodetError(
+                f"out_of_fold.folds={folds}: no class has so many labelled faces in train; quick=true leaves the label "
+                "issues out"
+            ) from None
     return fold_of
 
 

@@ -66,7 +66,7 @@ def format_table(evaluation: Evaluation) -> str:
     sections += [section for section in (classes, sources, dimensions, coverage) if len(section) > 1]
     first = max(len(row[0]) for section in sections for row in section)
     tables = ["\n".join(_aligned(section, first)) for section in sections]
-    head = f"{evaluation.data}, split {evaluation.split}: {evaluation.faces:,} faces"
+    head = f"{evaluation.data}, split {evaluation.split}: {evaluation.faces:,} face{'s' * (evaluation.faces != 1)}"
     return "\n\n".join([head, *tables, "\n".join([*evaluation.notes, method(evaluation)])])
 
 

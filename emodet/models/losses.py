@@ -50,6 +50,8 @@ class SoftCrossEntropy(nn.Module):
             weight = torch.tensor(balanced_class_weights(_counted("loss.class_weights=balanced", class_counts)))
         elif class_weights is not None:
             weight = torch.tensor([float(each) for each in class_weights])
+            fits = bool(weight.isfinite().all() and (weight >= 0).all() and weight.sum() > 0)
+            require(fits, "loss.class_weights", list(class_weights), "numbers from 0, not all of them 0")
         if logit_adjustment > 0:
             counts = torch.tensor(_counted(f"loss.logit_adjustment={logit_adjustment}", class_counts))
             adjustment = logit_adjustment * (counts / counts.sum()).log()
@@ -69,7 +71,8 @@ class SoftCrossEntropy(nn.Module):
     def forward(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """Logits (N, K) and targets (N, K), rows sum to 1, to a scalar."""
         losses, weights = self.per_face(logits, target)
-        return losses.mean() if self.weight is None else losses.sum() / weights.sum()
+        # A batch may show classes of weight 0 alone.
+        return losses.mean() if self.weight is None else losses.sum() / weights.sum().clamp_min(1e-12)
 
     def per_face(self, logits: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The same before it is averaged: losses (N,), weighted, and the weights (N,) to divide their sum by."""
@@ -154,5 +157,8 @@ def balanced_class_weights(counts: Sequence[int]) -> list[float]:
 def _counted(argument: str, counts: Sequence[int] | None) -> list[int]:
     if counts is None or min(counts) == 0:
         found = None if counts is None else list(counts)
-        raise EmodetError(f"{argument}: needs a training face of every class (class_counts={found})")
+        raise EmodetError(
+            f"{argument}: needs a training face of every class (class_counts={found}); data.classes=[NAME,NAME] leaves "
+            "out those that have none"
+        )
     return list(counts)

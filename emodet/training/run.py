@@ -198,7 +198,7 @@ def finish_run(run: RunFolder, data: EmotionDataModule, trainer: L.Trainer, trai
         results[split] = evaluation, to_predictions(outputs, data, temperature), outputs.index
         print(format_table(evaluation), end="\n\n")
         if len(outputs.index) < _FEW_FACES:
-            print(f"{len(outputs.index)} faces were measured: too few for figures that mean much (see the intervals)\n")
+            print(f"faces measured: {len(outputs.index)}, too few for figures that mean much (see the intervals)\n")
     metrics = {split: evaluation.metrics() for split, (evaluation, *_) in results.items()}
     run.write_facts({"temperature": temperature, "temperature_power": power, "results": metrics, "ended": now()})
     trained = load_trained(run.best)

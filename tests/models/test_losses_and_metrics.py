@@ -1,5 +1,7 @@
 """Loss and metrics against PyTorch's, scikit-learn's and the report's own."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -72,11 +74,20 @@ def test_the_focal_loss_has_a_gradient_where_the_prediction_is_certain(logit):
         ({"logit_adjustment": 1.0}, r"loss\.logit_adjustment=1\.0.*every class"),
         ({"class_weights": "balanced", "class_counts": [9, 0]}, r"loss\.class_weights=balanced.*every class.*\[9, 0\]"),
         ({"label_smoothing": 1.0}, r"loss\.label_smoothing=1\.0"),
+        *(({"class_weights": each}, r"loss\.class_weights=.*from 0") for each in ([0, 0], [1, -1], [1, math.nan])),
     ],
 )
 def test_losses_that_cannot_be(arguments, message):
     with pytest.raises(EmodetError, match=message):
         SoftCrossEntropy(**arguments)
+
+
+def test_a_batch_of_classes_that_weigh_nothing_has_no_loss():
+    logits = torch.randn(3, 2, requires_grad=True)
+    loss = SoftCrossEntropy(class_weights=[1, 0])(logits, torch.eye(2)[[1] * 3])
+    loss.backward()
+    assert loss == 0
+    assert not logits.grad.any()
 
 
 def made_answers(seed, faces=300):
