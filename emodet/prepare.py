@@ -72,7 +72,7 @@ def print_splits(data: EmotionDataModule) -> None:
     every = {"train": ("train", splits.train), "val": (splits.val_name, splits.val)}
     every["test"] = (splits.test_name, splits.test)
     for split, (title, rows) in every.items():
-        of_each = np.bincount(data.source_of(rows), minlength=len(data.sources))
+        of_each = np.bincount(data.pack.source_of(rows), minlength=len(data.sources))
         parts = [f"{name} {count:,}" for name, count in zip(data.source_names, of_each.tolist(), strict=False)]
         print(f"{split:<12} {len(rows):,} faces of {title}{' (' + ', '.join(parts) + ')' if parts else ''}")
     if data.source_names:

@@ -62,7 +62,7 @@ def check_class_order(
         EmodetError: The model file lacks a class.
     """
     table, names = data.pack.table, data.class_names
-    source = data.source_of(np.arange(len(table)))
+    source = data.pack.source_of(np.arange(len(table)))
     usable = (table.emotion >= 0) & (table.emotion < len(names))
     for number in range(len(data.sources)):
         for split in ("train", "val", "test"):

@@ -172,10 +172,6 @@ class EmotionDataModule(L.LightningDataModule):
         parts = {"pack": self.pack.fingerprint, "corrections": self.correction_facts["sha256"]}
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
-    def source_of(self, indices: Int64) -> Int64:
-        """Which data set each of these faces is from: int64, positions in `sources`."""
-        return self.pack.source_of(indices)
-
     def class_counts(self) -> list[int]:
         """Training faces per class, in the order of `class_names`; faces without an emotion are not counted."""
         emotion = self.pack.table.emotion[self.splits.train]
@@ -189,7 +185,7 @@ class EmotionDataModule(L.LightningDataModule):
     def train_dataloader(self) -> DataLoader[faces.Batch]:
         """Augmented batches, see `TrainingBatches`."""
         train, table, (rank, world_size) = self.splits.train, self.pack.table, self._place()
-        weight = np.array([source.weight for source in self.sources.values()])[self.source_of(train)]
+        weight = np.array([source.weight for source in self.sources.values()])[self.pack.source_of(train)]
         emotion, soft_label = table.emotion[train], table.soft_label[train]
         weights = faces.sampling_weights(emotion, self.sampling, weight, soft_label, self.class_names)
         batches = faces.TrainingBatches(train, self.batch_size, self.seed, weights, self._progress, rank, world_size)

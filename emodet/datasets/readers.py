@@ -44,7 +44,7 @@ def open_reader(root: Path, reader: str = "auto", **options: Any) -> Reader:
         content = _content(root) if root.is_dir() else "it is a file"
     if not content:
         raise EmodetError(f"data.root={root} is empty; unpack the data set there, or point data.root elsewhere")
-    found = READERS[reader] if reader != "auto" else next((it for it in READERS.values() if it.recognises(root)), None)
+    found = READERS[reader] if reader != "auto" else next((it for it in READERS.values() if it.base_of(root)), None)
     if found is None:
         known = "\n".join(f"  {name:<19} {it.title}: {it.signs}" for name, it in READERS.items())
         raise EmodetError(

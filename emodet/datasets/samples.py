@@ -183,7 +183,10 @@ class Reader:
 
     @classmethod
     def base_of(cls, root: Path, *, named: bool = False) -> Path | None:
-        """The folder that holds the data set: the root, or the only folder inside it, two levels down at most."""
+        """The folder that holds the data set: the root, or the only folder inside it, two levels down at most.
+
+        None where it is not of this family, by names and first lines; `EmodetError` where they may not be read.
+        """
         matches = cls.matches_named if named else cls.matches
         try:
             if root.is_file():
@@ -202,11 +205,6 @@ class Reader:
         except OSError:
             pass
         return None
-
-    @classmethod
-    def recognises(cls, root: Path) -> bool:
-        """Whether `root` is of this family, by names and first lines; `EmodetError` where they may not be read."""
-        return cls.base_of(root) is not None
 
     def list_samples(self, listing: Listing) -> Iterable[Sample]:
         """Yield the samples, and add to ``listing.left_out`` and ``listing.notes``."""

@@ -135,7 +135,7 @@ def to_predictions(outputs: SplitOutputs, data: EmotionDataModule, temperature: 
         split=titles[outputs.split],
         data=str(data.pack.manifest["title"]),
         groups=[subject or None for subject in subjects.tolist()] if (subjects != "").any() else None,
-        sources=[names[number] for number in data.source_of(outputs.index)] if names else None,
+        sources=[names[number] for number in data.pack.source_of(outputs.index)] if names else None,
         valence_arousal=both,
         annotated=None if both is None else annotated,
     )

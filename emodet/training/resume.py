@@ -153,9 +153,9 @@ def batch_size_for(facts: Mapping[str, Any], batch_size: int, processes: int) ->
     on another number of ranks, and not with another global batch.
     """
     before = facts.get("batch")
-    if before is None or batch_size * processes == before["processes"] * before["per_process"]:
+    whole = before["processes"] * before["per_process"] if before else batch_size * processes
+    if before is None or batch_size * processes == whole:
         return batch_size
-    whole = before["processes"] * before["per_process"]
     if batch_size != before["per_process"]:
         raise EmodetError(
             f"data.batch_size={batch_size} on {processes} process(es): this run takes {whole} faces a step, and its "

@@ -31,7 +31,7 @@ from emodet.models.nets import FeatureNet, net_cost, strength
 from emodet.training.checkpoints import load_classifier, set_temperature, write_weights
 from emodet.training.folder import RunFolder, now, provenance
 from emodet.training.ranks import rank
-from emodet.training.run_logger import Result, run_loggers
+from emodet.training.run_logger import Result, RunLogger
 from emodet.training.trained import Trained, load_trained
 
 log = logging.getLogger(__name__)
@@ -206,8 +206,9 @@ def finish_run(run: RunFolder, data: EmotionDataModule, trainer: L.Trainer, trai
     rate = run.facts().get("faces_per_second")
     scores = {"temperature": temperature, "faces_per_second": rate, f"selected/{monitor}": score}
     about = {"temperature": temperature, "metrics": trained.card.metrics, "fingerprint": data.fingerprint}
-    for run_logger in run_loggers(trainer):
-        run_logger.log_results(results, scores, run.best, about)
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(callback, RunLogger):
+            callback.log_results(results, scores, about)
     files = write_model_of_run(trained, data, run.path / "model") if training["export"] else []
     if rate is not None:
         print(f"trained at:  {rate:,.1f} faces/s, median of the epochs")

@@ -7,7 +7,6 @@ from typing import Any
 
 import cv2
 import lightning as L
-import numpy as np
 import yaml
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 
@@ -15,7 +14,6 @@ from emodet.arrays import Int64
 from emodet.data.mixed import MixedPack
 from emodet.data.pack import Pack
 from emodet.errors import EmodetError
-from emodet.evaluation.plots import plot_confusion, plot_per_class, plot_reliability, plot_valence_arousal
 from emodet.evaluation.predictions import Predictions
 from emodet.evaluation.report import error_row, error_sheet, worst_errors
 from emodet.evaluation.scores import Evaluation
@@ -27,6 +25,11 @@ Result = tuple[Evaluation, Predictions, Int64]
 """Of a split: its evaluation, what was predicted, and the faces' positions in the pack, int64 (N,)."""
 
 _WORST = 32
+# Of a report's folder, by the name that loggers get.
+_FIGURES = {
+    **{"confusion_matrix": "confusion_matrix.png", "reliability": "reliability.png"},
+    **{"recall_by_class": "per_class.png", "valence_arousal": "valence_arousal.png"},
+}
 # Readers of a user's own pictures; every other data set has an owner with terms.
 _OWN_READERS = ("own_csv", "class_folders")
 
@@ -53,11 +56,12 @@ class RunLogger(L.Callback):
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         pack: Pack | None = getattr(trainer.datamodule, "pack", None)  # type: ignore[attr-defined]
         self._pack = pack if pack is not None and may_show_pictures(self.pictures, pack) else None
+        self._run = RunFolder(Path(trainer.default_root_dir))
         others = [logger for logger in trainer.loggers if not isinstance(logger, CSVLogger)]
         self._loggers = others if trainer.is_global_zero else []
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        run = RunFolder(Path(trainer.default_root_dir))
+        run = self._run
         if not self._loggers or not run.config.is_file():
             return
         stored = yaml.safe_load(run.config.read_text(encoding="utf-8"))
@@ -69,13 +73,9 @@ class RunLogger(L.Callback):
             self._log_image("augmentation", sheet)
 
     def log_results(
-        self,
-        results: Mapping[str, Result],
-        scores: Mapping[str, float | None],
-        checkpoint: Path,
-        about: Mapping[str, Any],
+        self, results: Mapping[str, Result], scores: Mapping[str, float | None], about: Mapping[str, Any]
     ) -> None:
-        """Log final scores, figures and tables of the best epoch by split, and with wandb its checkpoint.
+        """Log final scores, the reports' figures and tables by split, and with wandb the best checkpoint.
 
         `scores` are further ones, of which undefined ones are left out; `about` describes the checkpoint.
         """
@@ -86,7 +86,7 @@ class RunLogger(L.Callback):
             for each in (prefix,) if "val" in results else (prefix, "final/val"):
                 known |= final_scores(each, evaluation)
             if self._loggers:
-                self._log_evaluation(prefix, evaluation, predictions, index)
+                self._log_evaluation(prefix, self._run.path / f"evaluation-{split}", evaluation, predictions, index)
         for logger in self._loggers:
             if isinstance(logger, WandbLogger):
                 logger.experiment.summary.update(known)
@@ -94,25 +94,21 @@ class RunLogger(L.Callback):
                     import wandb
 
                     artifact = wandb.Artifact(f"checkpoint-{logger.experiment.id}", "model", metadata=dict(about))
-                    artifact.add_file(str(checkpoint))
+                    artifact.add_file(str(self._run.best))
                     logger.experiment.log_artifact(artifact, aliases=["latest", "best"])
             elif isinstance(logger, TensorBoardLogger):
                 logger.log_hyperparams(self._config, known, 0)
             else:
                 logger.log_metrics(known)
 
-    def _log_evaluation(self, prefix: str, evaluation: Evaluation, predictions: Predictions, index: Int64) -> None:
+    def _log_evaluation(
+        self, prefix: str, report: Path, evaluation: Evaluation, predictions: Predictions, index: Int64
+    ) -> None:
         worst = worst_errors(predictions, _WORST)
         errors = [error_row(predictions, number) for number in worst.tolist()]
-        figures = {
-            "confusion_matrix": plot_confusion(evaluation),
-            "reliability": plot_reliability(evaluation),
-            "recall_by_class": plot_per_class(evaluation),
-        }
-        if evaluation.dimensions:
-            figures["valence_arousal"] = plot_valence_arousal(predictions, evaluation)
-        for name, png in figures.items():
-            self._log_image(f"{prefix}/{name}", cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR_RGB))
+        for name, file in _FIGURES.items():
+            if (figure := cv2.imread(str(report / file), cv2.IMREAD_COLOR_RGB)) is not None:
+                self._log_image(f"{prefix}/{name}", figure)
         if self._pack is not None and errors:
             self._log_image(f"{prefix}/worst_errors", error_sheet(errors, self._pack.images(index[worst])))
         for logger in self._loggers:
@@ -126,12 +122,6 @@ class RunLogger(L.Callback):
                 logger.log_image(name, [image])
             elif isinstance(logger, TensorBoardLogger):
                 logger.experiment.add_image(name, image, dataformats="HWC")
-
-
-def run_loggers(trainer: L.Trainer) -> list[RunLogger]:
-    """The trainer's `RunLogger`, in a list that is empty where the configuration leaves it out."""
-    callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
-    return [callback for callback in callbacks if isinstance(callback, RunLogger)]
 
 
 def final_scores(prefix: str, evaluation: Evaluation) -> dict[str, float]:

@@ -94,7 +94,7 @@ class TestNoDataSetVanishes:
         table = data.pack.table
         assert len(data.pack) == len(table) == 80 + 16 + 70 + 14
         for number, (name, pack) in enumerate(zip(data.source_names, data.pack.packs, strict=True)):
-            rows = np.flatnonzero(data.source_of(np.arange(len(table))) == number)
+            rows = np.flatnonzero(data.pack.source_of(np.arange(len(table))) == number)
             assert [key.removeprefix(f"{name}:") for key in table.key[rows].tolist()] == pack.table.key.tolist()
             assert np.array_equal(data.pack.images(rows), pack.images(np.arange(len(pack))))
             assert np.array_equal(table.emotion[rows], pack.table.emotion)
@@ -228,12 +228,12 @@ def test_a_weight_draws_a_data_set_more_often_and_balanced_classes_stay_so(roots
     weighted = {"first": roots["first"], "rafdb": {"root": roots["rafdb"], "weight": 4}}
     data = mix(weighted, batch_size=1)
     drawn = Counter(int(source) for batch in data.train_dataloader() for source in batch["source"])
-    faces = Counter(data.source_of(data.splits.train).tolist())
+    faces = Counter(data.pack.source_of(data.splits.train).tolist())
     assert sum(drawn.values()) == sum(faces.values())
     assert drawn[1] / drawn[0] == pytest.approx(4 * faces[1] / faces[0], rel=0.5)
     data = mix(weighted, sampling="balanced")
     weights = data.train_dataloader().batch_sampler.weights
-    emotion, source = data.pack.table.emotion[data.splits.train], data.source_of(data.splits.train)
+    emotion, source = data.pack.table.emotion[data.splits.train], data.pack.source_of(data.splits.train)
     shares = np.bincount(emotion, weights=weights, minlength=8)
     assert shares == pytest.approx(np.full(8, 1 / 8))
     of = [weights[(emotion == EMOTIONS.index("happiness")) & (source == number)] for number in range(2)]

@@ -23,7 +23,6 @@ from emodet.datasets.readers import open_reader
 from emodet.datasets.samples import Reader, Sample
 from emodet.datasets.summary import summary
 from emodet.errors import EmodetError
-from emodet.files import write_atomically
 from emodet.preprocessing import Preprocessing
 
 CROP = Preprocessing(size=48)
@@ -138,17 +137,6 @@ class TestRefused:
             prepare(reader, mine)
 
 
-def stop_at(name):
-    """`write_atomically`, interrupted at a file of this name."""
-
-    def write(path, data):
-        if path.name == name:
-            raise KeyboardInterrupt
-        write_atomically(path, data)
-
-    return write
-
-
 class TestStopped:
     @pytest.mark.parametrize("after", [0, 100, 320])
     def test_finished_chunks_are_not_cropped_again(self, tmp_path, monkeypatch, after):
@@ -178,7 +166,7 @@ class TestStopped:
     def test_a_stop_after_gaps_were_closed_starts_anew(self, tmp_path, monkeypatch):
         reader, packs = MadeReader(tmp_path, records(320), {"train/0130": b""}), tmp_path / "packs"
         with monkeypatch.context() as patched:
-            patched.setattr("emodet.data.packing.write_atomically", stop_at("manifest.json"))
+            patched.setattr("os.fsync", mock.Mock(side_effect=KeyboardInterrupt))
             with pytest.raises(KeyboardInterrupt):
                 prepare(reader, packs)
         pack = prepare(reader, packs)

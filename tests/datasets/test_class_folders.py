@@ -73,7 +73,7 @@ class TestNothingIsLostSilently:
 @pytest.mark.parametrize("folders", [["happy"], ["images", "labels"], ["12", "13", "104"]])
 def test_other_folders_are_no_class_folders(tmp_path, folders):
     put_files(tmp_path, *(f"{folder}/x.jpg" for folder in folders))
-    assert not ClassFolders.recognises(tmp_path)
+    assert not ClassFolders.base_of(tmp_path)
 
 
 def test_ckplus_knows_persons(tmp_path):
@@ -88,7 +88,7 @@ def test_ckplus_knows_persons(tmp_path):
     ]
     assert sum(CkPlus48.expected["train"].values()) == 981
     put_files(tmp_path / "other", "anger/S1_2.png", "happy/x.png")
-    assert not CkPlus48.recognises(tmp_path / "other")
+    assert not CkPlus48.base_of(tmp_path / "other")
 
 
 @pytest.mark.parametrize("folders", ["{}", "jaffe/{}", "images/KA/{}", "class/{}"])

@@ -36,7 +36,7 @@ def test_names_come_from_the_metadata(tmp_path):
     listing = reader.read()
     assert faces(listing) == {f"{FILE}:{row:07d}": ("train", name) for row, name in enumerate(AS_EMOTIONS)}
     assert has_note(listing, "7 (27,823)")
-    assert not FerPlus.recognises(tmp_path)
+    assert not FerPlus.base_of(tmp_path)
     by_number = {str(number): name for number, name in reversed(list(enumerate(HQ_NAMES)))}
     assert names_of(read(put(tmp_path, range(7), names=by_number))) == AS_EMOTIONS
     another = read(put(tmp_path, [0, 1, 2, None, -1], names=["Sad", "none", "Joy"]))

@@ -31,7 +31,7 @@ class TestListFiles:
     @pytest.mark.parametrize("text", ["hello world", "1 0.5 0.5 1 1", "a.jpg", "a.jpg person", "a.jpg 99"])
     def test_other_texts_are_no_lists(self, tmp_path, text):
         put_text(tmp_path / "train.txt", text)
-        assert not ListFiles.recognises(tmp_path)
+        assert not ListFiles.base_of(tmp_path)
 
 
 def test_rafdb_counts_from_1_in_its_own_order(tmp_path):

@@ -36,7 +36,7 @@ def read(root):
 @pytest.mark.parametrize("name", RELEASES)
 def test_each_release_is_recognised_by_its_own_reader_first_and_packed(name, tmp_path):
     made = RELEASES[name](tmp_path / "release")
-    assert next(reader.name for reader in READERS.values() if reader.recognises(made.root)) == name
+    assert next(reader.name for reader in READERS.values() if reader.base_of(made.root)) == name
     reader = open_reader(made.root)
     listing = reader.read()
     assert (type(reader), len(listing.samples), listing.left_out) == (READERS[name], made.faces, {})
@@ -219,7 +219,7 @@ def test_a_damaged_file_is_an_error_of_ours_or_changes_no_other_face(name, fault
     before = {record.key: record for record in listing_of(made.root, name).samples}
     FILES[fault](made.said_in)
     for reader in READERS.values():
-        reader.recognises(made.root)
+        reader.base_of(made.root)
     said, samples = str(made.root), []
     try:
         samples = listing_of(made.root, name).samples
