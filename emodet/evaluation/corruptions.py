@@ -91,19 +91,14 @@ CORRUPTIONS: Mapping[str, Corruption] = {
 }
 
 
-def corrupt(crops: UInt8, index: npt.NDArray[np.integer], corruption: Corruption, level: float, seed: int = 0) -> UInt8:
-    """Corrupt a batch of crops, uint8 (N, H, W, 3) RGB; returns a new array.
+def corrupt(crops: UInt8, index: npt.NDArray[np.integer], corruption: Corruption, level: float) -> UInt8:
+    """Corrupt a batch of crops, uint8 (N, H, W, 3) RGB, at any level of the corruption's unit; returns a new array.
 
-    Args:
-        crops: The batch.
-        index: (N,), a number per face; with `seed` it determines the random numbers, whatever the batch size.
-        corruption: One of `CORRUPTIONS`.
-        level: One of its levels, or any other of that unit.
-        seed: Of noise, direction and place.
+    `index` (N,) is a number per face, which determines noise, direction and place, whatever the batch size.
     """
     found = np.empty_like(crops)
     for place, (crop, number) in enumerate(zip(crops, index.tolist(), strict=True)):
-        random = np.random.default_rng([seed, number])
+        random = np.random.default_rng([0, number])
         found[place] = np.clip(np.rint(corruption.apply(crop, level, random)), 0, 255).astype(np.uint8)
     return found
 

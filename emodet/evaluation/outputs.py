@@ -51,9 +51,12 @@ def device_of(accelerator: str) -> torch.device:
     if accelerator == "auto":
         return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
     try:
-        return torch.device({"gpu": "cuda"}.get(accelerator, accelerator))
-    except RuntimeError:
-        raise EmodetError(f"accelerator={accelerator!r}: choose auto, cpu, gpu or mps") from None
+        device = torch.device({"gpu": "cuda"}.get(accelerator, accelerator))
+        torch.empty(0, device=device)  # asks for what this machine lacks
+    except (RuntimeError, AssertionError) as problem:
+        reason = str(problem).partition("\n")[0]
+        raise EmodetError(f"accelerator={accelerator!r}: choose auto, cpu, gpu or mps ({reason})") from None
+    return device
 
 
 def predict_split(

@@ -22,6 +22,8 @@ from emodet.files import csv_text, write_files
 from emodet.models.agreement import DIMENSIONS
 from emodet.palette import class_colours
 
+_CONFUSIONS = 8  # that the page lists
+
 Details = Mapping[str, str | int | float | None]
 
 
@@ -135,7 +137,7 @@ def _prediction_rows(predictions: Predictions) -> Iterator[Sequence[str]]:
         yield [key, names[emotion], names[predicted], *cells]
 
 
-def _confusions(evaluation: Evaluation, limit: int = 8) -> list[tuple[str, str, int, float]]:
+def _confusions(evaluation: Evaluation) -> list[tuple[str, str, int, float]]:
     """True class, predicted class, faces, share of the true class: the most frequent confusions first."""
     names = evaluation.class_names
     found = [
@@ -144,7 +146,7 @@ def _confusions(evaluation: Evaluation, limit: int = 8) -> list[tuple[str, str, 
         for predicted, count in enumerate(counts)
         if count and true != predicted
     ]
-    return sorted(found, key=lambda each: -each[2])[:limit]
+    return sorted(found, key=lambda each: -each[2])[:_CONFUSIONS]
 
 
 def report(

@@ -2,7 +2,7 @@
 
 import platform
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -139,16 +139,14 @@ def speed_checks(medians: Mapping[tuple[str, int], float]) -> list[Check]:
     return checks
 
 
-def measure_speed(
-    models: Mapping[str, ModelFile], crops: UInt8, batches: Sequence[int] = _SPEED_BATCHES
-) -> dict[tuple[str, int], float]:
+def measure_speed(models: Mapping[str, ModelFile], crops: UInt8) -> dict[tuple[str, int], float]:
     """Milliseconds by file and batch size: the median of up to 60 calls after two warm-up calls.
 
     The files take turns, so that a machine that slows down slows all of them. `crops`, uint8 (N, size, size, 3), are
     repeated where a batch needs more.
     """
     medians: dict[tuple[str, int], float] = {}
-    for batch in batches:
+    for batch in _SPEED_BATCHES:
         faces = np.resize(crops, (batch, *crops.shape[1:]))
         times: dict[str, list[float]] = {name: [] for name in models}
         end = time.perf_counter() + _SECONDS_PER_FILE * len(models)

@@ -88,48 +88,44 @@ def numbers_of(data, split):
     return found
 
 
-class TestNoDataSetVanishes:
-    def test_all_faces_are_there_with_their_own_pixels_and_labels_and_nothing_is_copied(self, roots, mix, tmp_path):
-        data = mix(roots)
-        table = data.pack.table
-        assert len(data.pack) == len(table) == 80 + 16 + 70 + 14
-        for number, (name, pack) in enumerate(zip(data.source_names, data.pack.packs, strict=True)):
-            rows = np.flatnonzero(data.pack.source_of(np.arange(len(table))) == number)
-            assert [key.removeprefix(f"{name}:") for key in table.key[rows].tolist()] == pack.table.key.tolist()
-            assert np.array_equal(data.pack.images(rows), pack.images(np.arange(len(pack))))
-            assert np.array_equal(table.emotion[rows], pack.table.emotion)
-            assert {int(each) for each in pack.table.emotion} == set(range(8 if name == "first" else 7))
-        seen = Counter()
-        for batch in data.train_dataloader():
-            for row, source, image in zip(
-                batch["index"].tolist(), batch["source"].tolist(), batch["image"], strict=True
-            ):
-                assert data.pack.table.key[row].startswith(f"{data.source_names[source]}:")
-                assert np.array_equal(image.numpy(), data.pack.images([row])[0])
-                seen[source] += 1
-        assert seen[0] > 50
-        assert seen[1] > 50
-        before = {folder.name for folder in (tmp_path / "packs").iterdir()}
-        assert len(before) == 2
-        assert {pack.folder.name for pack in data.pack.packs} == before
-        assert len(pickle.dumps(data.pack)) < 10_000
-        copy = pickle.loads(pickle.dumps(data.pack))
-        assert np.array_equal(copy.images([5, 150]), data.pack.images([5, 150]))
-        assert np.array_equal(copy.source_of([0, 95, 96, 179]), [0, 0, 1, 1])
+def test_all_faces_are_there_with_their_own_pixels_and_labels_and_nothing_is_copied(roots, mix, tmp_path):
+    data = mix(roots)
+    table = data.pack.table
+    assert len(data.pack) == len(table) == 80 + 16 + 70 + 14
+    for number, (name, pack) in enumerate(zip(data.source_names, data.pack.packs, strict=True)):
+        rows = np.flatnonzero(data.pack.source_of(np.arange(len(table))) == number)
+        assert [key.removeprefix(f"{name}:") for key in table.key[rows].tolist()] == pack.table.key.tolist()
+        assert np.array_equal(data.pack.images(rows), pack.images(np.arange(len(pack))))
+        assert np.array_equal(table.emotion[rows], pack.table.emotion)
+        assert {int(each) for each in pack.table.emotion} == set(range(8 if name == "first" else 7))
+    seen = Counter()
+    for batch in data.train_dataloader():
+        for row, source, image in zip(batch["index"].tolist(), batch["source"].tolist(), batch["image"], strict=True):
+            assert data.pack.table.key[row].startswith(f"{data.source_names[source]}:")
+            assert np.array_equal(image.numpy(), data.pack.images([row])[0])
+            seen[source] += 1
+    assert seen[0] > 50
+    assert seen[1] > 50
+    before = {folder.name for folder in (tmp_path / "packs").iterdir()}
+    assert len(before) == 2
+    assert {pack.folder.name for pack in data.pack.packs} == before
+    assert len(pickle.dumps(data.pack)) < 10_000
+    copy = pickle.loads(pickle.dumps(data.pack))
+    assert np.array_equal(copy.images([5, 150]), data.pack.images([5, 150]))
+    assert np.array_equal(copy.source_of([0, 95, 96, 179]), [0, 0, 1, 1])
 
 
-class TestClasses:
-    def test_soft_labels_teach_only_where_they_are_asked_for(self, tmp_path):
-        shares = (0.5, 0.5, *[0.0] * 6)
-        packs = {}
-        for name in ("a", "b"):
-            faces = records(4, emotion=[0, 1, 0, None], soft_label=[shares, shares, None, shares])
-            reader = MadeReader(tmp_path / name, faces)
-            packs[name] = prepare_pack(reader, Preprocessing(size=SIDE), tmp_path / name, progress=False)
-        faces = FaceDataset(MixedPack(packs), [False, True], None)
-        batch = faces.__getitems__(BatchIndices(np.arange(8), 0))
-        assert batch["target"][:3, :2].tolist() == [[1, 0], [0, 1], [1, 0]]
-        assert batch["target"][4:, :2].tolist() == [[0.5, 0.5], [0.5, 0.5], [1, 0], [0.5, 0.5]]
+def test_soft_labels_teach_only_where_they_are_asked_for(tmp_path):
+    shares = (0.5, 0.5, *[0.0] * 6)
+    packs = {}
+    for name in ("a", "b"):
+        faces = records(4, emotion=[0, 1, 0, None], soft_label=[shares, shares, None, shares])
+        reader = MadeReader(tmp_path / name, faces)
+        packs[name] = prepare_pack(reader, Preprocessing(size=SIDE), tmp_path / name, progress=False)
+    faces = FaceDataset(MixedPack(packs), [False, True], None)
+    batch = faces.__getitems__(BatchIndices(np.arange(8), 0))
+    assert batch["target"][:3, :2].tolist() == [[1, 0], [0, 1], [1, 0]]
+    assert batch["target"][4:, :2].tolist() == [[0.5, 0.5], [0.5, 0.5], [1, 0], [0.5, 0.5]]
 
 
 class TestSplits:

@@ -25,16 +25,15 @@ def test_named_folders_in_splits(tmp_path):
     assert reader.encoded(listing.samples[0]) == b"Test/fearful/s1/t/e.tif"
 
 
-class TestNumberedFolders:
-    def test_from_0_they_are_affectnets_and_10_comes_after_2(self, tmp_path):
-        put_files(tmp_path, *(f"train/{number}/x{number}.jpg" for number in range(11)), "train/10/y.jpg", "val/7/z.jpg")
-        listing = read(tmp_path)
-        assert faces(listing) == {
-            **{f"train/{number}/x{number}.jpg": ("train", name) for number, name in enumerate(EMOTIONS)},
-            "val/7/z.jpg": ("val", "contempt"),
-        }
-        assert listing.left_out == {"none": 1, "uncertain": 1, "no-face": 2}
-        assert has_note(listing, "affectnet", "2 sadness, 3 surprise", "9 uncertain, 10 no-face")
+def test_from_0_they_are_affectnets_and_10_comes_after_2(tmp_path):
+    put_files(tmp_path, *(f"train/{number}/x{number}.jpg" for number in range(11)), "train/10/y.jpg", "val/7/z.jpg")
+    listing = read(tmp_path)
+    assert faces(listing) == {
+        **{f"train/{number}/x{number}.jpg": ("train", name) for number, name in enumerate(EMOTIONS)},
+        "val/7/z.jpg": ("val", "contempt"),
+    }
+    assert listing.left_out == {"none": 1, "uncertain": 1, "no-face": 2}
+    assert has_note(listing, "affectnet", "2 sadness, 3 surprise", "9 uncertain, 10 no-face")
 
 
 class TestNothingIsLostSilently:

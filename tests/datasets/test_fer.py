@@ -111,19 +111,18 @@ VOTES = [
 ]
 
 
-class TestFerPlusCsv:
-    @pytest.mark.parametrize("folder", ["", "fer2013"])
-    def test_joins_by_row_and_never_by_image_name(self, tmp_path, folder):
-        put(tmp_path / folder)
-        put_text(tmp_path / "fer2013new.csv", VOTES_HEADER, *VOTES)
-        reader = open_reader(tmp_path)
-        listing = reader.read()
-        expected = {"00000": ("train", "anger"), "00001": ("train", None), "00003": ("test", "happiness")}
-        assert faces(listing) == expected
-        shares = dict(zip(EMOTIONS, listing.samples[0].soft_label, strict=True))
-        assert shares == {**dict.fromkeys(EMOTIONS, 0), "anger": 0.8, "sadness": 0.1, "disgust": 0.1}
-        assert max(read(tmp_path, votes="without_single").samples[0].soft_label) == 1
-        assert listing.left_out == {"no vote for any of the eight": 1}
-        assert has_note(listing, "1 rows have no image name")
-        assert has_note(listing, "1 (3,153)")
-        assert shows(reader, listing.samples[2], 3)
+@pytest.mark.parametrize("folder", ["", "fer2013"])
+def test_joins_by_row_and_never_by_image_name(tmp_path, folder):
+    put(tmp_path / folder)
+    put_text(tmp_path / "fer2013new.csv", VOTES_HEADER, *VOTES)
+    reader = open_reader(tmp_path)
+    listing = reader.read()
+    expected = {"00000": ("train", "anger"), "00001": ("train", None), "00003": ("test", "happiness")}
+    assert faces(listing) == expected
+    shares = dict(zip(EMOTIONS, listing.samples[0].soft_label, strict=True))
+    assert shares == {**dict.fromkeys(EMOTIONS, 0), "anger": 0.8, "sadness": 0.1, "disgust": 0.1}
+    assert max(read(tmp_path, votes="without_single").samples[0].soft_label) == 1
+    assert listing.left_out == {"no vote for any of the eight": 1}
+    assert has_note(listing, "1 rows have no image name")
+    assert has_note(listing, "1 (3,153)")
+    assert shows(reader, listing.samples[2], 3)

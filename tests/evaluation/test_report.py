@@ -155,10 +155,11 @@ def test_faces_of_one_key_have_their_own_pictures(tmp_path):
     assert len(set(shown)) == len(shown) == 6
 
 
-def test_a_split_without_an_emotion_is_refused():
+def test_a_split_without_an_emotion_and_a_device_that_is_not_there_are_refused():
     data = mock.Mock(evaluation_dataloader=lambda _: [])
-    with pytest.raises(EmodetError, match="split=train"):
-        predict_split(made(), data, "train", "cpu")
+    for accelerator, words in (("cpu", "split=train"), ("xpu", "accelerator='xpu'")):
+        with pytest.raises(EmodetError, match=words):
+            predict_split(made(), data, "train", accelerator)
 
 
 def test_the_worst_errors_are_the_most_confident():

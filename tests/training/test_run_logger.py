@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from made_commands import run_command
 from wandb_log import WandbLog
 
 from emodet.data.pack import Pack
@@ -32,7 +33,7 @@ def run(train_once, small, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("WANDB_SILENT", "true")
         train_once(*arguments)
-        train_once(f"resume={folder}", "trainer.max_epochs=2")
+        assert run_command("emodet.train", f"resume={folder}", "trainer.max_epochs=2") == 0
     return RunFolder(folder)
 
 
