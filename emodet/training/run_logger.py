@@ -7,7 +7,6 @@ from typing import Any
 
 import cv2
 import lightning as L
-import yaml
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 
 from emodet.arrays import Int64
@@ -64,8 +63,7 @@ class RunLogger(L.Callback):
         run = self._run
         if not self._loggers or not run.config.is_file():
             return
-        stored = yaml.safe_load(run.config.read_text(encoding="utf-8"))
-        self._config = {**stored, **run.facts(), "folder": str(run.path)}
+        self._config = {**run.read_config(), **run.facts(), "folder": str(run.path)}
         for logger in self._loggers:
             logger.log_hyperparams(self._config)
         sheet = cv2.imread(str(run.path / "augmentation.png"), cv2.IMREAD_COLOR_RGB)
