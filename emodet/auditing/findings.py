@@ -72,6 +72,7 @@ class Findings:
     def totals(self) -> list[tuple[str, str, str]]:
         """Name, number and a note for each check, for the page and the terminal."""
         verdicts = [each.wrong for each in self.order if each.wrong is not None]
+        decided = f"in {sum(verdicts) or len(verdicts)} of {len(verdicts)}" if verdicts else "undecided"
         order = "–" if not verdicts else "wrong" if any(verdicts) else "correct"
         copied = sum(len(group.rows) for group in self.groups)
 
@@ -84,7 +85,7 @@ class Findings:
             ("Across splits", *photographs([group for group in self.groups if group.across])),
             ("Contradicting copies", *photographs([group for group in self.groups if group.contradicts])),
             ("Image issues", f"{sum(self.images.counts().values()):,}", "blurred, dark, flat …"),
-            ("Class order", order, f"in {sum(verdicts) or len(verdicts)} of {len(verdicts)}" if verdicts else "undecided"),
+            ("Class order", order, decided),
         ]
         if (noise := self.noise) is not None:
             issues, judged = sum(len(each.candidates) for each in noise), sum(each.judged for each in noise)

@@ -80,8 +80,8 @@ def assign_splits(table: Table, usable: Bools, val_from: str | float, seed: int)
     for split, rows in (("train", train), ("val", val), ("test", test)):
         if not rows.size:
             raise EmodetError(
-                f"data.val_from={val_from!r} leaves no face for the split {split!r}; it needs more faces, or another share "
-                "up to 0.5"
+                f"data.val_from={val_from!r} leaves no face for the split {split!r}; it needs more faces, or another "
+                "share up to 0.5"
             )
     return Splits(train, val, test, val_name, test_name, dict(+dropped))
 
