@@ -117,7 +117,8 @@ class _OneChannel(nn.Module):
         conv.weight = nn.Parameter(conv.weight.mean(dim=1, keepdim=True).repeat(1, 4, 1, 1) * 0.75)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.conv(torch.cat((x, x, x, x), dim=1))
+        out: torch.Tensor = self.conv(torch.cat((x, x, x, x), dim=1))
+        return out
 
 
 @torch.no_grad()
