@@ -24,18 +24,20 @@ help:  ## list the targets
 install: $(INSTALLED)  ## make the environment for training, with the versions in pins.txt
 
 $(INSTALLED): pyproject.toml pins.txt
+	@echo "installing torch and what training needs into .venv: 8 GB, which takes minutes"
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --constraint pins.txt --editable '.[train,audit,dev,app,tensorboard,dashboards,sweep,cluster,teachers,hub,docs]'
-	# albumentations brings opencv-python-headless into the same folder: the one with windows is laid over it.
+# albumentations brings opencv-python-headless into the same folder: the one with windows is laid over it.
 	$(BIN)/python -m pip install --quiet --constraint pins.txt --no-deps --force-reinstall opencv-python
-	# launcher=ray: its requirements pin an old cloudpickle and bring boto3, which it does not need here.
+# launcher=ray: its requirements pin an old cloudpickle and bring boto3, which it does not need here.
 	$(BIN)/python -m pip install --quiet --no-deps hydra-ray-launcher==1.2.2
 	$(page_if_possible)
 	touch $@
 
 .venv/.light: pyproject.toml pins.txt
+	@echo "installing what recognising needs into .venv: half a gigabyte, about a minute"
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	# Python compiles what is imported; compiling everything takes 30 MB more.
+# Python compiles what is imported; compiling everything takes 30 MB more.
 	$(BIN)/python -m pip install --quiet --no-compile --constraint pins.txt --editable '.[app]'
 	$(page_if_possible)
 	touch $@

@@ -31,6 +31,8 @@ def main() -> NoReturn:
 
 def _dispatch() -> int:
     name, typed = next(iter(sys.argv[1:]), "--help"), sys.argv[2:]
+    if name == "help" and typed:
+        name, typed = typed[0], ["--help"]
     prefix = "python -m emodet " if Path(sys.argv[0]).name == "__main__.py" else "emodet "
     if name in ("--version", "-V"):
         print(f"emodet {__version__}")
@@ -45,7 +47,9 @@ def _dispatch() -> int:
         # As the main module: processes that this one starts, such as ranks of a training, find it by its name.
         runpy.run_module(f"emodet.{name}", run_name="__main__", alter_sys=True)
     else:
-        print(f"error: {name}: there is no such command; {nearest(name, COMMANDS)}", file=sys.stderr)
+        is_input = "." in name or name.isdecimal() or Path(name).exists()
+        way_out = f"{prefix}predict {name} recognises it" if is_input else nearest(name, COMMANDS)
+        print(f"error: {name}: there is no such command; {way_out}", file=sys.stderr)
         return 2
     return 0
 

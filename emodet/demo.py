@@ -8,13 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from emodet.files import default_outputs
-from emodet.installation import command_parser, exit_with
+from emodet.installation import command_parser, exit_with, named
 
 _EXAMPLES = """\
 example:
   python -m emodet.demo --output demo
-
-Your own pictures: python -m emodet.predict photo.jpg
 """
 
 
@@ -29,12 +27,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     from emodet.predict import main as predict
 
     picture = Path(__file__).parent / "pictures" / "portrait.jpg"
-    status = predict([str(picture), "--annotate", "--output", str(output)])
+    status = predict([str(picture), "--annotate", "--quiet", "--output", str(output)])
     if status == 0:
         for row in map(json.loads, (output / "faces.jsonl").read_text(encoding="utf-8").splitlines()):
             best = sorted(row["probabilities"].items(), key=lambda item: -item[1])[:3]
             print(f"face {row['face']}: " + ", ".join(f"{name} {share:.0%}" for name, share in best))
-        print(f"annotated picture: {output / 'portrait.annotated.jpg'}")
+        print(f"annotated picture: {output / 'portrait.annotated.jpg'}\n")
+        print(f"next: {named('predict')} photo.jpg\n      {named('predict')} 0 --show (camera 0)")
     return status
 
 

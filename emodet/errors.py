@@ -30,9 +30,9 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """The way out after an unknown name: the nearest known one, or all of them."""
     from difflib import get_close_matches  # who makes no mistake does not wait for it
 
-    known = list(known)
-    near = get_close_matches(name, known, 1)
-    return f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
+    bare, name = {each.lstrip("-"): each for each in known}, name.lstrip("-")  # dashes are no likeness
+    near = [each for each in bare if len(name) > 3 and name in each] or get_close_matches(name, bare, 1)
+    return f"did you mean {bare[near[0]]}?" if near else f"there are {', '.join(bare.values())}"
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from emodet.errors import EmodetError, require
 from emodet.images import ImageLike, decode_rgb, load_rgb
 from emodet.inference.detectors import STILL_SIDES, Detector, WholePicture, find_faces, make_detector
 from emodet.inference.faces import MIN_CONFIDENCE, Box, Detection, Face, Result
-from emodet.inference.sources import hide_password, is_web_address
+from emodet.inference.sources import VIDEO_SUFFIXES, hide_password, is_web_address
 from emodet.inference.tracking import DETECT_EVERY, FaceStream, Smoothing
 from emodet.modelfile import DEFAULT_MODEL, ModelFile, model_path, read_model_file
 
@@ -84,6 +84,9 @@ class Recognizer:
         self._class_weights = _class_weights(prior, self.model)
         self.max_faces = max_faces
 
+    def __repr__(self) -> str:
+        return f"Recognizer(model {self.model.name}, faces {self.detector.description})"
+
     @overload
     def __call__(self, image: list[ImageLike]) -> list[Result]: ...
 
@@ -104,6 +107,8 @@ class Recognizer:
         if isinstance(image, list):
             return [self(one) for one in image]
         source = hide_password(os.fspath(image)) if isinstance(image, str | os.PathLike) else ""
+        if isinstance(image, int) or Path(source).suffix.lower() in VIDEO_SUFFIXES:
+            raise EmodetError(f"{source or image}: a video or camera, not an image; recognizer.video(…) recognises it")
         if is_web_address(image):
             from emodet.inference.opening import fetch_image  # deferred: other images do not wait for it
 
@@ -157,11 +162,13 @@ class Recognizer:
         Crops of `model.info.preprocessing.crop` go to `model.probabilities` directly.
 
         Args:
-            pictures: uint8 (N, H, W, 3) RGB, or a sequence of (H, W, 3).
+            pictures: uint8 (N, H, W, 3) RGB, a sequence of (H, W, 3), or one such crop.
             margin: What the crops contain around the face on each side, as a fraction of the face's longer side: 0 for
                 brows to chin, about 0.5 for a whole head. It is cut, or repeated at the edges, to the model file's own
                 margin. None takes each crop as it is, as a training image that is one face.
         """
+        if isinstance(pictures, np.ndarray) and pictures.ndim == 3:
+            pictures = pictures[None]
         pictures = [load_rgb(picture) for picture in pictures]
         found = [_face_of_crop(picture, margin) for picture in pictures]
         return self.classify([self.crop(picture, face) for picture, face in zip(pictures, found, strict=True)], found)

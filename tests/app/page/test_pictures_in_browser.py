@@ -150,7 +150,7 @@ def test_the_prior_can_be_balanced(pictures):
     add(pictures, ("drawn.png", encoded(drawn)))
     card = result(pictures, "drawn.png")
     prior = pictures.page.locator("#picture-prior")
-    assert [option.inner_text() for option in prior.locator("option").all()] == ["FER+ shares", "balanced"]
+    assert [option.inner_text() for option in prior.locator("option").all()] == ["as in training", "more often"]
     for name in ("balanced", "trained"):
         prior.select_option(name)
         (expected,) = Recognizer("int8", detector="centerface", prior=name)(drawn)

@@ -60,14 +60,13 @@ export function confidenceSlider(id, initial, changed = () => {}) {
   return () => slider.valueAsNumber;
 }
 
-/** Fill the choices of the prior, `prior` of `emodet.Recognizer`; hidden where the model file lacks the class shares. */
-export function offerPriors({ class_shares: shares, training_data: data }) {
+/** Fill the choices of `prior` of `emodet.Recognizer`; hidden where the model file lacks the class shares. */
+export function offerPriors({ class_shares: shares }) {
   if (!shares?.length || shares.includes(0)) return;
-  const trained = `${data.map(({ name }) => name).join(", ")} shares`;
   for (const label of document.querySelectorAll(".prior")) {
     label.hidden = false;
-    label.title = "Balanced: rare emotions are predicted more often, at a cost in accuracy.";
-    label.querySelector("select").append(new Option(trained, "trained"), new Option("balanced", "balanced"));
+    label.title = "More often: emotions that are rare in the training data are predicted more often, at a cost in accuracy.";
+    label.querySelector("select").append(new Option("as in training", "trained"), new Option("more often", "balanced"));
   }
 }
 
