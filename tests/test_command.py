@@ -134,6 +134,10 @@ def test_help_with_an_experiment_shows_every_value_in_force_and_an_unknown_comma
     for line in ("seed: 7", "  lr: 0.01", "  head_dropout: 0.4", "  accumulate_grad_batches: 1"):
         assert f"\n{line}" in said
     assert "did you mean train?" in refused("emodet", "trian", "experiment=baseline")
+    for name in ("photo.jpg", "0", "http://127.0.0.1/video"):
+        assert f"predict {name}" in refused("emodet", name)
+    assert "did you mean --min-confidence?" in refused("emodet", "predict", "photo.jpg", "--conf", "0.5")
+    assert "--min-confidence" in output("emodet", "help", "predict")
 
 
 @pytest.mark.parametrize(

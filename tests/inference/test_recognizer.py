@@ -125,6 +125,8 @@ def test_draw_save_show_and_notebook(result, tmp_path, astronaut, monkeypatch):
         assert np.array_equal(np.asarray(picture), drawn)
     with pytest.raises(EmodetError, match=r"out\.tga.*\.png"):
         result.save(tmp_path / "out.tga")
+    with pytest.raises(AttributeError, match=r"result\[0\]\.emotion"):
+        _ = result.emotion
     shown = []
     monkeypatch.setattr(Image.Image, "show", lambda picture, title=None: shown.append(picture.size))
     result.show()
@@ -155,6 +157,9 @@ def test_a_video_gives_frames_with_results(recognizer, astronaut, tmp_path):
         assert emodet.annotate(frame.image_rgb, found).shape == frame.image_rgb.shape
     with pytest.raises(EmodetError, match=r"none\.mp4"):
         next(recognizer.video(tmp_path / "none.mp4"))
+    for address in (0, "none.mp4"):
+        with pytest.raises(EmodetError, match=rf"{address}.*recognizer\.video"):
+            recognizer(address)
 
 
 def test_boxes_and_crops_of_ones_own(recognizer, result, astronaut):
@@ -172,6 +177,7 @@ def test_boxes_and_crops_of_ones_own(recognizer, result, astronaut):
     assert found.probabilities == pytest.approx(expected.probabilities, abs=1e-6)
     with pytest.raises(EmodetError, match="margin=3"):
         recognizer.crops([loose], margin=3)
+    assert recognizer.crops(astronaut) == recognizer.crops([astronaut])
 
 
 @pytest.mark.parametrize("name", ["best.ckpt", "weights.pt", "run"])
@@ -179,6 +185,9 @@ def test_a_checkpoint_is_to_be_exported_first(tmp_path, name):
     (tmp_path / "run").mkdir()
     with pytest.raises(EmodetError, match=rf"{name}.*emodet\.export checkpoint="):
         Recognizer(tmp_path / name)
+    (tmp_path / "photo.jpg").touch()
+    with pytest.raises(EmodetError, match=r"photo\.jpg.*Recognizer\(\)"):
+        Recognizer(tmp_path / "photo.jpg")
 
 
 def test_the_documented_example_runs(recognizer, model_path, astronaut, tmp_path, monkeypatch, capsys):
