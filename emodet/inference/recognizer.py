@@ -108,7 +108,7 @@ class Recognizer:
             return [self(one) for one in image]
         source = hide_password(os.fspath(image)) if isinstance(image, str | os.PathLike) else ""
         if isinstance(image, int) or Path(source).suffix.lower() in VIDEO_SUFFIXES:
-            raise EmodetError(f"{source or image}: a video or camera, not an image; recognizer.video(…) recognises it")
+            raise EmodetError(f"{source or repr(image)}: not an image; recognizer.video(…) takes videos and cameras")
         if is_web_address(image):
             from emodet.inference.opening import fetch_image  # deferred: other images do not wait for it
 
