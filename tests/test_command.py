@@ -8,6 +8,7 @@ import sys
 import tomllib
 from importlib import import_module, metadata
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -94,11 +95,8 @@ def test_help_whose_reader_ends_first_ends_quietly(arguments):
 
 
 def test_another_broken_pipe_keeps_its_traceback(capsys):
-    def broken():
-        raise BrokenPipeError("a worker")
-
     with pytest.raises(BrokenPipeError, match="a worker"):
-        exit_with(broken)
+        exit_with(mock.Mock(side_effect=BrokenPipeError("a worker")))
 
 
 @pytest.mark.parametrize("name", [name for name in COMMANDS if name not in CONFIGURED])
@@ -210,9 +208,8 @@ def test_a_whole_installation_passes_and_missing_packages_are_named_with_the_ext
     with pytest.raises(SystemExit) as stop:
         laboratory.begin("train", "emodet.train", "Train.")
     assert stop.value.code == 2
-    message = capsys.readouterr().err
-    for part in ("torch, hydra", "pip install 'emodet[train]'", "pip install -e '.[train]'"):
-        assert part in message
+    parts = ("torch, hydra", "pip install 'emodet[train]'", "pip install -e '.[train]'")
+    assert re.search(".*".join(map(re.escape, parts)), capsys.readouterr().err)
 
 
 def test_two_builds_of_opencv_must_have_one_version(monkeypatch):
