@@ -77,10 +77,7 @@ def test_version_and_help_load_nothing_heavy_and_plain_help_no_hydra():
 
 @pytest.mark.parametrize(
     "arguments",
-    [
-        *((), ("train",), ("predict",)),
-        *(pytest.param((name,), marks=pytest.mark.slow) for name in COMMANDS if name not in ("train", "predict")),
-    ],
+    [(), *(pytest.param((name,), marks=[pytest.mark.slow] * (name not in ("train", "predict"))) for name in COMMANDS)],
     ids=" ".join,
 )
 def test_help_whose_reader_ends_first_ends_quietly(arguments):
@@ -132,8 +129,7 @@ def test_help_with_an_experiment_shows_every_value_in_force_and_an_unknown_comma
     for line in ("seed: 7", "  lr: 0.01", "  head_dropout: 0.4", "  accumulate_grad_batches: 1"):
         assert f"\n{line}" in said
     assert "did you mean train?" in refused("emodet", "trian", "experiment=baseline")
-    for name in ("photo.jpg", "0", "http://127.0.0.1/video"):
-        assert f"predict {name}" in refused("emodet", name)
+    assert all(f"predict {name}" in refused("emodet", name) for name in ("photo.jpg", "0", "http://127.0.0.1/video"))
     assert "did you mean --min-confidence?" in refused("emodet", "predict", "photo.jpg", "--conf", "0.5")
     assert "--min-confidence" in output("emodet", "help", "predict")
 
