@@ -182,9 +182,8 @@ def test_the_demo_recognises_its_portrait(output, tmp_path, monkeypatch):
 def test_the_doctor_lists_versions_and_what_is_missing(command, capfd, monkeypatch):
     from emodet import doctor
 
-    real = doctor.metadata.requires
-    more = 'no-such-package>=1; extra == "nothing"'
-    monkeypatch.setattr(doctor.metadata, "requires", lambda name: [*(real(name) or ()), more])
+    needed = [*metadata.requires("emodet"), 'no-such-package>=1; extra == "nothing"']
+    monkeypatch.setattr(doctor.metadata, "requires", lambda name: needed)
     monkeypatch.setattr(doctor, "_accelerator", lambda: iter(()))  # imports torch
     assert doctor.main([]) == 0
     said = capfd.readouterr().out
