@@ -22,8 +22,7 @@ from emodet.arrays import Float32, Int64, UInt8
 from emodet.errors import EmodetError
 from emodet.modelinfo import OUTPUTS
 from emodet.models.classifier import EmotionClassifier
-from emodet.models.losses import split_outputs
-from emodet.models.nets import scaled_outputs
+from emodet.models.nets import scaled_outputs, split_outputs
 from emodet.preprocessing import MIN_DEVIATION
 
 if TYPE_CHECKING:

@@ -20,9 +20,9 @@ from emodet.modelinfo import OLD_SLOPE, OLD_SLOPE_LEFT_OUT
 from emodet.models.agreement import DIMENSIONS
 from emodet.models.build import build, require_trusted, spec_of
 from emodet.models.extras import TrainingExtra
-from emodet.models.losses import ConcordanceLoss, SoftCrossEntropy, per_face, split_outputs
+from emodet.models.losses import ConcordanceLoss, SoftCrossEntropy, per_face
 from emodet.models.metrics import SplitMetrics
-from emodet.models.nets import build_net, scaled_outputs
+from emodet.models.nets import build_net, scaled_outputs, split_outputs
 from emodet.models.optimization import build_optimizer, build_scheduler, stretch
 from emodet.preprocessing import MIN_DEVIATION, Preprocessing
 

@@ -1,4 +1,4 @@
-"""Training objectives, and the outputs of a net."""
+"""Training objectives."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -8,7 +8,6 @@ import torch.nn.functional as F
 from torch import nn
 
 from emodet.errors import EmodetError, require
-from emodet.models.agreement import DIMENSIONS
 
 _LEAST = 1e-6  # of what a concordance is divided by; a thousandth squared
 
@@ -124,20 +123,6 @@ class ConcordanceLoss(nn.Module):
         spread = (share * (x.square() + y.square())).sum(dim=0) + (mean_x - mean_y).square()
         lacking = torch.where(count > 0, 1 - 2 * covariance / (spread + _LEAST), 0)
         return lacking.sum() / (count > 0).sum().clamp_min(1)
-
-
-def split_outputs(
-    outputs: torch.Tensor, classes: int, *, has_va_head: bool
-) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """A net's outputs, (N, K) or (N, K + 2), as logits (N, K), and valence and arousal (N, 2), -1 to 1, or None.
-
-    The valence/arousal head is two more rows of the net's last layer, bounded by tanh.
-    """
-    wanted = classes + (len(DIMENSIONS) if has_va_head else 0)
-    if outputs.shape[1] != wanted:
-        with_va = " and two for valence and arousal" if has_va_head else ""
-        raise EmodetError(f"net: {outputs.shape[1]} outputs; {wanted} are needed, one per class{with_va}")
-    return outputs[:, :classes], torch.tanh(outputs[:, classes:]) if has_va_head else None
 
 
 def per_face(loss: nn.Module, logits: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

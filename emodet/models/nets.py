@@ -11,6 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from emodet.errors import EmodetError
 from emodet.installation import needed
+from emodet.models.agreement import DIMENSIONS
 from emodet.models.build import build, require_trusted
 from emodet.models.face_mobilenet import FaceMobileNet
 from emodet.models.face_resnet import FaceResNet
@@ -122,6 +123,20 @@ def scaled_outputs(net: nn.Module, x: torch.Tensor, power: float) -> tuple[torch
     parts = cast(FeatureNet, net)
     features = parts.pooled_features(x)
     return parts.from_features(features), strength(features) ** power
+
+
+def split_outputs(
+    outputs: torch.Tensor, classes: int, *, has_va_head: bool
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """A net's outputs, (N, K) or (N, K + 2), as logits (N, K), and valence and arousal (N, 2), -1 to 1, or None.
+
+    The valence/arousal head is two more rows of the net's last layer, bounded by tanh.
+    """
+    wanted = classes + (len(DIMENSIONS) if has_va_head else 0)
+    if outputs.shape[1] != wanted:
+        with_va = " and two for valence and arousal" if has_va_head else ""
+        raise EmodetError(f"net: {outputs.shape[1]} outputs; {wanted} are needed, one per class{with_va}")
+    return outputs[:, :classes], torch.tanh(outputs[:, classes:]) if has_va_head else None
 
 
 def strength(features: torch.Tensor) -> torch.Tensor:

@@ -23,8 +23,9 @@ from emodet.models.agreement import (
     rmse,
     sign_agreement,
 )
-from emodet.models.losses import ConcordanceLoss, split_outputs
+from emodet.models.losses import ConcordanceLoss
 from emodet.models.metrics import SplitMetrics, lower_is_better, monitored_names
+from emodet.models.nets import split_outputs
 
 NET = {"name": "residual_cnn", "channels": [4, 4], "stage_dropout": [0.0, 0.0], "features": 8, "head_dropout": 0.0}
 
