@@ -42,9 +42,10 @@ _NOT_WRITABLE = (
 
 
 def without_none(value: Any) -> Any:
-    """Plain nested values without the keys whose value is None."""
+    """Plain nested values without the keys whose value is None; a class's own argument may be None."""
     if isinstance(value, dict):
-        return {str(key): without_none(member) for key, member in value.items() if member is not None}
+        kept = "_target_" in value
+        return {str(key): without_none(member) for key, member in value.items() if kept or member is not None}
     return [without_none(member) for member in value] if isinstance(value, list) else value
 
 

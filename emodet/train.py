@@ -16,8 +16,10 @@ from typing import Any
 
 import lightning as L
 from hydra.core.hydra_config import HydraConfig
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from emodet.commands import command, without_none
+from emodet.errors import EmodetError
 from emodet.training.assembly import build_classifier, build_data, build_trainer, check_settings
 from emodet.training.folder import RunFolder
 from emodet.training.loggers import build_loggers, closing
@@ -82,6 +84,10 @@ def fit(
             raise SystemExit(0) from stop
         print(f"stopped by {stop}{how_to_continue(stop, run)}", file=sys.stderr)
         raise SystemExit(stop.exit_status) from stop
+    except (MisconfigurationException, ValueError) as problem:  # what Lightning can check only with the data
+        if isinstance(problem, MisconfigurationException) or "`val_check_interval`" in str(problem):
+            raise EmodetError(f"trainer: {' '.join(str(problem).split())}") from None
+        raise
     finally:
         if trainer.is_global_zero and run.attempts:
             draw_curves(run)

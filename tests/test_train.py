@@ -156,7 +156,13 @@ def test_without_affectnet_or_a_folder_for_outputs_it_says_how_to_get_it(refused
         (["callbacks.best.keep=last", "trainer.max_epochs=3"], "epoch 3, the last one, would not be validated"),
         (["trainer.limit_val_batches=0"], "trainer.limit_val_batches=0"),
         (["trainer.max_epochs=-1", "trainer.max_time=00:00:00:20"], "needs a length"),
-        (["trainer.max_steps=3"], "trainer.max_steps=3"),
+        (["trainer.max_steps=17"], "trainer.max_steps=17: the first validation comes after 18 batches"),
+        (["trainer.limit_train_batches=0"], "no epoch was validated"),
+        (["trainer.fast_dev_run=true"], "debug=one_batch"),
+        (["trainer.overfit_batches=2"], "debug=overfit"),
+        (["trainer.limit_val_batches=0.5"], "trainer: You requested to check 0.5 of the `val_dataloader`"),
+        (["trainer.val_check_interval=30"], "trainer: `val_check_interval` (30)"),
+        (["trainer.precision=bf16-true"], "trainer.precision='bf16-true': expected 16-mixed or bf16-mixed"),
     ],
 )
 def test_errors_are_one_sentence_and_status_2(arguments, message, refused, small, tmp_path, without_pictures):
@@ -246,6 +252,12 @@ def test_early_stopping_and_validation_every_second_epoch(command, small, tmp_pa
     table = rows(tmp_path)
     assert [row["epoch"] for row in table if "val/loss" in row] == ["1", "3"]
     assert [row["epoch"] for row in table if "train/loss" in row] == ["0", "1", "2", "3"]
+
+
+def test_validation_counted_over_epochs_and_double_precision(command, small, tmp_path, without_pictures):
+    counted = ["trainer.check_val_every_n_epoch=null", "trainer.val_check_interval=7", "trainer.precision=64-true"]
+    assert command("emodet.train", *small, *PLAIN, *counted, f"hydra.run.dir={tmp_path}") == 0
+    assert [row["step"] for row in rows(tmp_path) if "val/loss" in row] == ["6", "13"]
 
 
 @pytest.mark.slow

@@ -13,6 +13,7 @@ from emodet.data.pack import Table
 from emodet.errors import EmodetError, require
 
 _SAME_PICTURE = "same picture as a val or test face"
+_SAME_SUBJECT = "same subject as a val or test face"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,7 @@ def assign_splits(table: Table, usable: Bools, val_from: str | float, seed: int)
     Val and test are different faces wherever the release allows it. A release with train, val and test is used as it
     is. One without a test split is tested on its val, and validated on a seeded, stratified part of train that has no
     subject and no picture in common with the rest. ``val_from="val"`` validates and tests on the same val, which
-    the split's name then mentions.
+    the split's name then mentions. A training face leaves where its picture or its subject is in val or test.
 
     Args:
         table: The pack's table.
@@ -53,7 +54,8 @@ def assign_splits(table: Table, usable: Bools, val_from: str | float, seed: int)
     Raises:
         EmodetError: `val_from` is none of these, or a split would be left without a face.
     """
-    picture = _numbered(table.pixel_hash)
+    picture, known = _numbered(table.pixel_hash), table.subject != ""
+    subject = np.where(known, _numbered(table.subject), -1 - np.arange(len(table)))  # an unknown one is its own
     of = {split: np.flatnonzero((table.split == split) & usable) for split in ("train", "val", "test")}
     labelled = {split: rows[table.emotion[rows] >= 0] for split, rows in of.items()}
     if val_from == "auto":
@@ -63,7 +65,7 @@ def assign_splits(table: Table, usable: Bools, val_from: str | float, seed: int)
     official = next(((labelled[split], split) for split in ("test", "val") if labelled[split].size), None)
     if official is not None:
         # Before anything is held out of train: a copy of a test face must not validate either.
-        train = _without_copies(train, picture, official[0], dropped)
+        train = _without_shared(train, picture, subject, official[0], dropped)
     if val_from == "val":
         val, val_name = labelled["val"], "val"
         if not val.size:
@@ -71,36 +73,23 @@ def assign_splits(table: Table, usable: Bools, val_from: str | float, seed: int)
     else:
         is_share = isinstance(val_from, int | float) and 0 < val_from <= 0.5
         require(is_share, "data.val_from", val_from, "auto, val, or a share of train from 0 to 0.5")
-        train, val = _hold_out(table, picture, train, float(val_from), seed, dropped)
+        # Faces that stay together: those of a subject where it is known, else of a picture.
+        group, candidates = np.where(known, subject, len(table) + picture), train[table.emotion[train] >= 0]
+        val = _drawn_groups(table.emotion[candidates], group[candidates], candidates, float(val_from), seed)
+        train = np.setdiff1d(train, val)
         val_name = f"{100 * float(val_from):g} % of train"
     test, test_name = official or (val, val_name)
     if val_name == test_name:
         test_name = val_name = f"{val_name} (also used for model selection)"
-    train = _without_copies(train, picture, val, dropped)
+    train = _without_shared(train, picture, subject, val, dropped)
     for split, rows in (("train", train), ("val", val), ("test", test)):
         if not rows.size:
+            why = "".join(f"; {count:,} training faces dropped: {reason}" for reason, count in dropped.items() if count)
             raise EmodetError(
                 f"data.val_from={val_from!r} leaves no face for the split {split!r}; it needs more faces, or another "
-                "share up to 0.5"
+                f"share up to 0.5{why}"
             )
     return Splits(train, val, test, val_name, test_name, dict(+dropped))
-
-
-def _hold_out(
-    table: Table, picture: Int64, train: Int64, share: float, seed: int, dropped: Counter[str]
-) -> tuple[Int64, Int64]:
-    """Train without, and with only, the held-out faces."""
-    known = table.subject != ""
-    subject = np.where(known, _numbered(table.subject), -1)
-    # Faces that stay together: those of a subject where it is known, else of a picture.
-    group = np.where(known, subject, len(table) + picture)
-    candidates = train[table.emotion[train] >= 0]
-    val = _drawn_groups(table.emotion[candidates], group[candidates], candidates, share, seed)
-    train = np.setdiff1d(train, val)
-    # Faces that only have a soft label were no candidates.
-    straddling = known[train] & np.isin(subject[train], subject[val])
-    dropped["same subject as a val face"] += int(straddling.sum())
-    return train[~straddling], val
 
 
 def _drawn_groups(emotion: Int64, group: Int64, rows: Int64, share: float, seed: int) -> Int64:
@@ -160,6 +149,11 @@ def mix_splits(names: Sequence[str], table: Table, starts: Sequence[int], splits
         train.append(rows)
     val_name, test_name = (_title(names, [getattr(own, it) for own in splits]) for it in ("val_name", "test_name"))
     return Splits(_joined(train), _joined(val), _joined(test), val_name, test_name, dict(+dropped))
+
+
+def _without_shared(rows: Int64, picture: Int64, subject: Int64, others: Int64, dropped: Counter[str]) -> Int64:
+    rows = _without_copies(rows, picture, others, dropped)
+    return _without_copies(rows, subject, others, dropped, _SAME_SUBJECT)
 
 
 def _without_copies(

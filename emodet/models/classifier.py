@@ -86,7 +86,7 @@ class EmotionClassifier(L.LightningModule):
         self.va_weight = check_va_weight(valence_arousal)
         self.has_va_head = self.va_weight > 0
         net_spec = spec_of(net) or {}
-        if "pretrained" in net_spec:
+        if net_spec.get("pretrained") is not None:
             # A checkpoint brings its own weights: loading it neither reads nor downloads pretrained ones.
             net_spec["pretrained"] = False
         self.save_hyperparameters(

@@ -125,11 +125,12 @@ def onecycle(
 
     Momentum stays as it is: Smith and Topin 2018, without its second wave.
     """
+    rise = _share("warmup", warmup)
     scheduler = OneCycleLR(
         optimizer,
         max_lr=optimizer.param_groups[0]["lr"],
         total_steps=total_steps,
-        pct_start=_share("warmup", warmup),
+        pct_start=rise * 0.999 if rise * total_steps == 1 else rise,  # a rise of one step: torch divides by 0
         final_div_factor=1 / (25 * max(_share("final", final), 1e-9)),
         cycle_momentum=False,
     )

@@ -107,10 +107,12 @@ def _open(file: Path, metric: str, seed: int, n_startup_trials: int) -> optuna.S
         study = optuna.create_study(
             storage=JournalStorage(JournalFileBackend(str(file))),
             study_name=_STUDY_NAME,
-            sampler=optuna.samplers.TPESampler(seed=seed, n_startup_trials=n_startup_trials),
             direction="minimize" if lower_is_better(metric) else "maximize",
             load_if_exists=True,
         )
+        # Another seed than that of the trials so far: a continued search would draw them again.
+        seed += len(study.get_trials(deepcopy=False))
+        study.sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=n_startup_trials)
         before = study.user_attrs.get("monitor", metric)
     except Exception as problem:  # a file that is no journal fails in many ways
         raise EmodetError(f"hydra.sweeper.study={file}: not a study of Optuna, or damaged ({problem!r})") from None

@@ -38,6 +38,13 @@ from emodet.training.signals import StopOnSignal
 log = logging.getLogger(__name__)
 
 
+_OTHERWISE = {
+    "fast_dev_run": "it keeps no checkpoint to report on; debug=one_batch runs every step once",
+    "overfit_batches": "each epoch has other batches; debug=overfit or data.training_faces=N trains on the same faces",
+}
+"""Options of the trainer that do not do what they promise here, and what does."""
+
+
 def build_data(settings: Mapping[str, Any], *, draw: bool = True) -> EmotionDataModule:
     """The data module of a command's settings; with `draw`, drawn faces are written first."""
     data = dict(settings["data"])
@@ -100,9 +107,12 @@ def check_settings(settings: Mapping[str, Any]) -> None:
     _require_validation(settings)
     _require_cores(settings["trainer"])
     training, trainer = settings["training"], settings["trainer"]
+    precision = trainer.get("precision")
+    fits = precision not in ("16-true", "bf16-true")
+    require(fits, "trainer.precision", precision, "16-mixed or bf16-mixed: metrics and batch norm need more digits")
     for extra in build_extras(training):
         steps = trainer.get("accumulate_grad_batches") or 1
-        extra.check(settings["preprocessing"]["size"], steps, trainer.get("precision"))
+        extra.check(settings["preprocessing"]["size"], steps, precision)
     _check_monitors(settings)
     optimizer = build(settings["optimizer"], "optimizer", [torch.nn.Parameter(torch.zeros(1))])
     build_scheduler(settings["scheduler"], optimizer, total_steps=100)
@@ -151,6 +161,9 @@ def _check_monitors(settings: Mapping[str, Any], data: EmotionDataModule | None 
 def _require_validation(settings: Mapping[str, Any]) -> None:
     """Refuse a training in which no epoch, or not the one to keep, would be validated."""
     trainer, callbacks = settings["trainer"], settings["callbacks"]
+    for option, way_out in _OTHERWISE.items():
+        if trainer.get(option):
+            raise EmodetError(f"trainer.{option}={trainer[option]}: {way_out}")
     epochs, every = trainer.get("max_epochs"), trainer.get("check_val_every_n_epoch")
     if epochs == -1 and trainer.get("max_steps", -1) == -1:
         raise EmodetError(
@@ -258,7 +271,9 @@ def build_trainer(settings: Mapping[str, Any], run: RunFolder, loggers: Sequence
     specs = {name: spec for name, spec in settings["callbacks"].items() if spec is not None}
     callbacks = [build(spec, f"callbacks.{name}") for name, spec in specs.items()]
     options = dict(settings["trainer"])
-    if options.get("enable_progress_bar", True) and not any(isinstance(each, AnyProgressBar) for each in callbacks):
+    if options.get("enable_progress_bar") is not False and not any(
+        isinstance(each, AnyProgressBar) for each in callbacks
+    ):
         callbacks.append(ProgressBar())
     if options.get("precision") == "auto":
         options["precision"], reason = default_precision(options.get("accelerator", "auto"))

@@ -11,7 +11,7 @@ from lightning.pytorch import callbacks
 from torch import Tensor
 
 from emodet.data.faces import Batch
-from emodet.errors import require
+from emodet.errors import EmodetError, require
 from emodet.models.metrics import lower_is_better
 from emodet.training.folder import RunFolder
 
@@ -50,6 +50,16 @@ class BestCheckpoint(RunCheckpoint):
             enable_version_counter=False,
         )
         self.keep = keep
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Refuse a training that ends before its first validation."""
+        every, first = trainer.check_val_every_n_epoch, trainer.val_check_batch or 0
+        first += 0 if every is None else (every - 1) * trainer.num_training_batches
+        if 0 <= trainer.max_steps * trainer.accumulate_grad_batches < first:
+            raise EmodetError(
+                f"trainer.max_steps={trainer.max_steps}: the first validation comes after {first:.0f} batches, so no epoch "
+                "could be chosen; raise it, or lower trainer.val_check_interval"
+            )
 
     def check_monitor_top_k(self, trainer: L.Trainer, current: Tensor | None = None) -> bool:
         """Whether this epoch replaces the one that is kept."""
@@ -141,6 +151,7 @@ class EMA(callbacks.WeightAveraging):
     def _average(self, averages: Any, current: Any, _count: Any) -> None:
         """Update all tensors of one type in place; whole numbers, such as a batch norm's count, are copied."""
         if averages[0].is_floating_point():
-            torch._foreach_lerp_(averages, current, 1 - self.decay)
+            same = [each.to(average.dtype) for each, average in zip(current, averages, strict=True)]  # 64-true
+            torch._foreach_lerp_(averages, same, 1 - self.decay)
         else:
             torch._foreach_copy_(averages, current)

@@ -96,8 +96,12 @@ class TestCopies:
         made = table_with(["train"] * 400 + ["val"] * 8, emotion, subject)
         splits = splits_of(made)
         assert len(splits.val) == 20
-        assert splits.dropped == {"same subject as a val face": 20}
+        assert splits.dropped == {"same subject as a val or test face": 20}
         assert not set(made.subject[splits.train]) & set(made.subject[splits.val])
+        # Also where the data set's own splits separate a subject's faces.
+        made = table_with(["train"] * 5 + ["val", "test"], [0] * 7, ["a", "", "b", "c", "c", "b", "a"])
+        splits = splits_of(made)
+        assert (splits.train.tolist(), splits.dropped) == ([1, 3, 4], {"same subject as a val or test face": 2})
         emotion = [0] * 100 + [-1] * 100 + [0] * 8
         picture = [f"p{number}" for number in range(100)] * 2 + [f"v{number}" for number in range(8)]
         splits = splits_of(table_with(["train"] * 200 + ["val"] * 8, emotion, picture=picture))
@@ -140,14 +144,13 @@ def test_splits_share_nothing(release, val_from, seed):
     measured = set(made.pixel_hash[chosen]) | set(made.pixel_hash[report])
     assert not set(made.pixel_hash[train]) & measured
     assert (made.split[train] == "train").all()
-    drawn_by_us = "of train" in splits.val_name
-    if drawn_by_us:
-        assert not (set(made.subject[train]) & set(made.subject[chosen])) - {""}
+    assert not (set(made.subject[train]) & set(made.subject[np.union1d(chosen, report)])) - {""}
+    if "of train" in splits.val_name:
         assert (made.split[chosen] == "train").all()
         if not same:
             assert not set(made.pixel_hash[chosen]) & set(made.pixel_hash[report])
     candidates = int((usable & (made.split == "train")).sum())
-    taken = len(train) + (len(chosen) if drawn_by_us else 0)
+    taken = len(train) + (len(chosen) if "of train" in splits.val_name else 0)
     assert taken + sum(splits.dropped.values()) == candidates
 
 

@@ -44,7 +44,9 @@ def test_a_search_continues_its_study(command, small, tmp_path, without_pictures
         assert command("emodet.train", *arguments, *places) == 0
     loaded = optuna.load_study(study_name="emodet", storage=JournalStorage(JournalFileBackend(str(study))))
     assert [trial.state.name for trial in loaded.trials] == ["COMPLETE"] * 3
-    assert all(3e-4 <= trial.params["optimizer.lr"] <= 2e-2 for trial in loaded.trials)
+    rates = {trial.params["optimizer.lr"] for trial in loaded.trials}
+    assert len(rates) == 3
+    assert all(3e-4 <= rate <= 2e-2 for rate in rates)
     selected = RunFolder(tmp_path / "second" / "2").facts()["selected"]["value"]
     assert loaded.trials[2].value == pytest.approx(selected)
 
