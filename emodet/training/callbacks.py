@@ -57,8 +57,8 @@ class BestCheckpoint(RunCheckpoint):
         first += 0 if every is None else (every - 1) * trainer.num_training_batches
         if 0 <= trainer.max_steps * trainer.accumulate_grad_batches < first:
             raise EmodetError(
-                f"trainer.max_steps={trainer.max_steps}: the first validation comes after {first:.0f} batches, so no epoch "
-                "could be chosen; raise it, or lower trainer.val_check_interval"
+                f"trainer.max_steps={trainer.max_steps}: the first validation comes after {first:.0f} batches, so no "
+                "epoch could be chosen; raise it, or lower trainer.val_check_interval"
             )
 
     def check_monitor_top_k(self, trainer: L.Trainer, current: Tensor | None = None) -> bool:
