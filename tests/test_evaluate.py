@@ -107,6 +107,7 @@ def test_a_model_file_is_measured_on_all_faces_of_data_without_splits(command, r
         (["model=int4"], "int8, accurate, fp32"),
         (["checkpoint={run}", "output={tmp}/text.ckpt"], "text.ckpt"),
         (["checkpoint={run}", "accelerator=abacus"], "abacus"),
+        (["checkpoint={run}", "accelerator=xpu"], "accelerator='xpu': choose auto, cpu, gpu or mps"),
     ],
 )
 def test_what_cannot_be_evaluated_is_refused(refused, trained_run, tmp_path, arguments, words):

@@ -124,7 +124,9 @@ def read_annotations(
     for name in sorted(filter(is_picture, names_in(folder.parent / "images"))):
         if pictures.setdefault(name.rpartition(".")[0], name) != name:
             doubles.append(name)
-    files = {name[: -len(ending)]: name for name in sorted(names_in(folder)) if name.lower().endswith(ending)}
+    # Not the ``._NAME`` that macOS leaves beside each file on a foreign disk.
+    names = sorted(name for name in names_in(folder) if name.lower().endswith(ending) and not name.startswith("."))
+    files = {name[: -len(ending)]: name for name in names}
     if "classes" not in pictures:
         files.pop("classes", None)  # labelling tools leave a classes.txt there
     missing = [stem for stem in files if stem not in pictures]

@@ -111,8 +111,10 @@ class OwnCsv(SingleFileReader):
 
 def _face(row: dict[str, str], rows: CsvRows) -> Sample:
     """A sample without its emotion; its key is the path as written."""
-    below = f"{rows.path.parent.absolute().as_posix()}/"
-    path = relative_path(row["path"].replace("\\", "/").removeprefix(below), rows.where)
+    path, folder = row["path"].replace("\\", "/"), rows.path.parent
+    for place in (folder.absolute(), folder.resolve()):
+        path = path.removeprefix(f"{place.as_posix()}/")
+    path = relative_path(path, rows.where)
     split = split_of(row.get("split", "train"))
     if split is None:
         raise rows.error(f"split={row['split']!r} is not train, val or test")

@@ -82,6 +82,10 @@ def test_every_column_of_a_csv(tmp_path):
     assert (c.split, c.subject, c.box, c.valence) == ("test", None, (0, 0, 64.5, 64), None)
     assert has_note(reader.read(), "2 faces have no valence and arousal")
     assert reader.encoded(a) == b"p/a.jpg"
+    (tmp_path / "link").symlink_to(tmp_path)
+    for written in (tmp_path, tmp_path / "link"):  # absolute paths, with the link or without
+        put_text(tmp_path / "faces.csv", "path,emotion", f"{written}/p/a.jpg,happy")
+        assert open_reader(tmp_path / "link").read().samples[0].key == "p/a.jpg"
 
 
 def test_header_of_what_is_no_csv(tmp_path):
