@@ -185,6 +185,7 @@ def test_errors_are_one_sentence_and_status_2(arguments, message, refused, small
         ("training.calibration=sharpness", "training.calibration=sharpness: one of"),
         ("training.monitor=val/f1", "training.monitor=val/f1: there is no such metric; there are val/loss"),
         ("optimizer.lr=-1", "optimizer"),
+        *((f"{key}=-1", f"{key}=-1: expected 0") for key in ("seed", "data.split_seed")),
         ("scheduler.warmup=2", "scheduler.warmup=2"),
         ("data.root=/nowhere/at/all", "data.root=/nowhere/at/all does not exist"),
         ("init_from=/no/weights.pt", "/no/weights.pt: there is no such file"),

@@ -84,6 +84,7 @@ class EmotionDataModule(L.LightningDataModule):
         limits = {"batch_size": batch_size, "eval_batch_size": eval_batch_size, "training_faces": training_faces}
         for name, value in limits.items():
             require(value is None or value >= 1, f"data.{name}", value, "1 face or more")
+        require(split_seed >= 0, "data.split_seed", split_seed, "0 or more")
         fits = num_workers is None or num_workers >= 0
         require(fits, "data.num_workers", num_workers, "0 (fetch in the training process) or more")
         require(sampling in faces.SAMPLING, "data.sampling", sampling, f"one of {', '.join(faces.SAMPLING)}")

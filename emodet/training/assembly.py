@@ -106,7 +106,8 @@ def check_settings(settings: Mapping[str, Any]) -> None:
     """Raise `EmodetError` for a training's values that can be refused without its data, before anything is written."""
     _require_validation(settings)
     _require_cores(settings["trainer"])
-    training, trainer = settings["training"], settings["trainer"]
+    training, trainer, seed = settings["training"], settings["trainer"], settings["seed"]
+    require(0 <= seed < 2**32, "seed", seed, f"0 to {2**32 - 1}")
     precision = trainer.get("precision")
     fits = precision not in ("16-true", "bf16-true")
     require(fits, "trainer.precision", precision, "16-mixed or bf16-mixed: metrics and batch norm need more digits")

@@ -1,6 +1,6 @@
 """Splits that share nothing, and batches that count each face as often as they should."""
 
-from itertools import pairwise
+import itertools
 
 import numpy as np
 import numpy.typing as npt
@@ -154,6 +154,10 @@ def test_splits_share_nothing(release, val_from, seed):
     assert taken + sum(splits.dropped.values()) == candidates
 
 
+def content(batches):
+    return [(draw.indices.tolist(), draw.seed) for draw in batches]
+
+
 def batches(count, size, *, seed=0, epoch=0, done=0, rank=0, world=1):
     return TrainingBatches(np.arange(count) * 3 + 1, size, seed, None, lambda: (epoch, done), rank, world)
 
@@ -166,42 +170,32 @@ class TestTraining:
             with pytest.raises(EmodetError, match=rf"data\.batch_size={size} on {world} process\(es\) needs more"):
                 batches(count, size, world=world)
             return
-        drawn = []
-        seeds = []
-        for rank in range(world):
-            mine = batches(count, size, seed=seed, epoch=epoch, rank=rank, world=world)
-            got = list(mine)
-            assert len(got) == len(mine) == count // (size * world)
-            assert all(len(draw.indices) == size for draw in got)
-            drawn += [int(row) for draw in got for row in draw.indices]
-            seeds += [draw.seed for draw in got]
+        ranks = [batches(count, size, seed=seed, epoch=epoch, rank=rank, world=world) for rank in range(world)]
+        every = [draw for mine in ranks for draw in content(mine)]
+        assert {len(mine) for mine in ranks} == {len(content(mine)) for mine in ranks} == {count // (size * world)}
+        assert all(len(rows) == size for rows, _ in every)
+        drawn = [row for rows, _ in every for row in rows]
         assert len(drawn) == len(set(drawn))
         assert count - len(drawn) < size * world  # only the last incomplete batch is left out
         assert set(drawn) <= {number * 3 + 1 for number in range(count)}
-        assert len(set(seeds)) == len(seeds)
+        assert len({augmented for _, augmented in every}) == len(every)
 
     @given(st.integers(0, 12), st.integers(0, 3))
     def test_skipping_what_is_done_gives_the_rest(self, done, epoch):
-        whole = list(batches(100, 8, epoch=epoch))
-        rest = list(batches(100, 8, epoch=epoch, done=done))
-        assert [(draw.indices.tolist(), draw.seed) for draw in rest] == [
-            (draw.indices.tolist(), draw.seed) for draw in whole[done:]
-        ]
+        rest = content(batches(100, 8, epoch=epoch, done=done))
+        assert rest == content(batches(100, 8, epoch=epoch))[done:]
 
     def test_an_order_of_seed_and_epoch_alone_and_the_progress_is_asked_for_each_epoch(self):
-        def content(**given):
-            return [(draw.indices.tolist(), draw.seed) for draw in batches(64, 8, **given)]
-
         np.random.seed(1)  # noqa: NPY002  # whatever state the process is in
-        assert content(seed=1, epoch=2) == content(seed=1, epoch=2)
-        seen = [content(seed=seed, epoch=epoch) for seed, epoch in ((0, 0), (0, 1), (1, 0), (1, 1))]
-        for one, other in ((a, b) for place, a in enumerate(seen) for b in seen[place + 1 :]):
+        assert content(batches(64, 8, seed=1, epoch=2)) == content(batches(64, 8, seed=1, epoch=2))
+        seen = [content(batches(64, 8, seed=seed, epoch=epoch)) for seed, epoch in itertools.product((0, 1), (0, 1))]
+        for one, other in itertools.combinations(seen, 2):
             assert [rows for rows, _ in one] != [rows for rows, _ in other]
             assert not {seed for _, seed in one} & {seed for _, seed in other}
         epochs = iter(range(3))
         training = TrainingBatches(np.arange(64), 8, 0, None, lambda: (next(epochs), 0))
-        orders = [[draw.indices.tolist() for draw in training] for _ in range(3)]
-        assert all(one != other for one, other in pairwise(orders))
+        orders = [[rows for rows, _ in content(training)] for _ in range(3)]
+        assert all(one != other for one, other in itertools.pairwise(orders))
 
     def test_balanced_drawing_with_a_class_missing_faces_without_one_and_ranks_of_one_order(self):
         emotion = np.array([0] * 90 + [3] * 10 + [-1] * 20)
@@ -218,23 +212,16 @@ class TestTraining:
 @given(st.integers(0, 200), st.integers(1, 40), st.integers(1, 9))
 def test_evaluation_counts_each_face_exactly_once(count, size, world):
     indices = np.arange(count) * 2
-    seen = []
-    batches = set()
-    for rank in range(world):
-        mine = EvaluationBatches(indices, size, rank, world)
-        got = list(mine)
-        assert len(got) == len(mine)
-        # Only the last batch may be without a face, and so all processes make equally many.
-        assert all(1 <= len(draw.indices) <= size for draw in got[:-1])
-        batches.add(len(got))
-        seen += [int(row) for draw in got for row in draw.indices]
-    assert sorted(seen) == indices.tolist()
-    assert len(batches) == 1
+    ranks = [EvaluationBatches(indices, size, rank, world) for rank in range(world)]
+    every = [content(mine) for mine in ranks]
+    # Only the last batch may be without a face, and so all processes make equally many.
+    assert all(1 <= len(rows) <= size for got in every for rows, _ in got[:-1])
+    assert {len(mine) for mine in ranks} == {len(got) for got in every} == {len(every[0])}
+    assert sorted(row for got in every for rows, _ in got for row in rows) == indices.tolist()
 
 
 def test_evaluation_of_one_process_keeps_the_order():
-    rows = [int(row) for draw in EvaluationBatches(np.array([5, 3, 9, 1]), 3) for row in draw.indices]
-    assert rows == [5, 3, 9, 1]
+    assert [rows for rows, _ in content(EvaluationBatches(np.array([5, 3, 9, 1]), 3))] == [[5, 3, 9], [1]]
 
 
 def test_faces_with_votes_for_a_rare_emotion_are_drawn_twice_as_often():
