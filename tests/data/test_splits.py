@@ -3,7 +3,6 @@
 import itertools
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,8 +11,6 @@ from made_reader import table_with
 from emodet.data.faces import EvaluationBatches, TrainingBatches, sampling_weights
 from emodet.data.splits import assign_splits
 from emodet.errors import EmodetError
-
-Rows = npt.NDArray[np.int64]
 
 
 def splits_of(made, val_from="auto", seed=0):
@@ -46,15 +43,9 @@ class TestWhichSplits:
     @pytest.mark.parametrize(
         ("split", "val_from", "message"),
         [
-            *(
-                (["train"] * 80 + ["val"] * 9, given, r"data\.val_from=")
-                for given in ("test", 0, 1, 0.6, -0.1, True, None)
-            ),
+            *((["train"] * 80, given, r"data\.val_from=") for given in ("test", 0, 1, 0.6, -0.1, True, None)),
             (["train"] * 10, "val", r"data\.val_from=val: this release has no val"),
-            *(
-                (split, "auto", "leaves no face for the split")
-                for split in (["train"] * 3, ["val"] * 8, ["train"] * 4 + ["val"] * 2)
-            ),
+            *((split, "auto", "leaves no face") for split in (["train"] * 3, ["val"] * 8, ["train"] * 4 + ["val"] * 2)),
         ],
     )
     def test_what_cannot_select_and_a_split_without_a_face_are_refused(self, split, val_from, message):
@@ -132,10 +123,8 @@ def test_splits_share_nothing(release, val_from, seed):
         return
     train, chosen, report = splits.train, splits.val, splits.test
     same = splits.val_name == splits.test_name
-    for one, other in (
-        ((train, chosen), (train, report)) if same else ((train, chosen), (train, report), (chosen, report))
-    ):
-        assert not np.intersect1d(one, other).size
+    pairs = [(train, chosen), (train, report), *([] if same else [(chosen, report)])]
+    assert not any(np.intersect1d(*pair).size for pair in pairs)
     for rows in (train, chosen, report):
         assert usable[rows].all()
         assert (np.diff(rows) > 0).all()
