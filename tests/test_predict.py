@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import pytest
 from made_commands import wait_for
-from made_files import encoded, json_lines, png_bomb, web_server
+from made_files import encoded, json_lines, png_bomb, put, web_server
 from made_videos import moving_face, tracks, write_damaged_video, write_video
 from PIL import Image
 
@@ -28,9 +28,7 @@ from emodet.predict import main
 
 @pytest.fixture
 def photo(astronaut, tmp_path):
-    path = tmp_path / "photo.jpg"
-    Image.fromarray(astronaut).save(path, quality=95)
-    return path
+    return put(tmp_path / "photo.jpg", encoded(astronaut, "JPEG", quality=95))
 
 
 @pytest.fixture
@@ -68,10 +66,9 @@ def test_broken_inputs_are_named_the_others_done_and_the_status_is_1(predict, as
         "bomb.png": png_bomb(11_000, 10_000),
     }
     folder, void = tmp_path / "broken", tmp_path / "void"
-    for each in (folder, void):
-        each.mkdir()
+    void.mkdir()
     for name, data in pictures.items():
-        (folder / name).write_bytes(data)
+        put(folder / name, data)
     sources = [folder, "missing.jpg", tmp_path / "*.xyz", void, tmp_path / "text.mp4", "98", photo]
     (tmp_path / "text.mp4").write_bytes(b"this is no video")
     status, out, err = predict(*sources, "--rows", "jsonl")
@@ -88,13 +85,11 @@ def test_broken_inputs_are_named_the_others_done_and_the_status_is_1(predict, as
 
 def test_one_input_never_ends_a_batch(predict, astronaut, tmp_path, monkeypatch):
     """Names that no terminal takes, formats that are not read, animations, a defect of ours: counted and named."""
-    folder = tmp_path / "album"
-    folder.mkdir()
+    folder = put(tmp_path / "album" / "photo.heic", b"\0\0\0\x18ftypheic" + bytes(200)).parent
     png = encoded(astronaut[60:180, 170:280], "PNG")
     for name in (b"caf\xe9.png", "写真".encode() * 40 + b".png", b"=1+1.png", b"notes.txt"):
         with open(os.fsencode(folder) + b"/" + name, "wb") as file:  # noqa: PTH123
             file.write(png)
-    (folder / "photo.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(200))
     frames = [Image.new("RGB", (64, 64), colour) for colour in ("red", "green", "blue")]
     frames[0].save(folder / "party.gif", save_all=True, append_images=frames[1:])
     Image.new("RGB", (99, 64)).save(folder / "defect.png")
@@ -145,12 +140,13 @@ def test_an_image_by_its_address_is_one_image(predict, web):
         (row,) = json_lines(out)
         assert (path, status, row["time_s"], row["track_id"]) == (path, 0, None, None)
         assert "secret" not in out + err
-    status, _, err = predict("http://127.0.0.1:9/face.png", "", f"http://{web}/none.png")
+    status, _, err = predict("http://127.0.0.1:9/face.png", "", f"http://{web}/none.png", "http://[::1")
     assert status == 1
     assert "none.png: cannot be opened" in err
     assert "404" in err
     assert "http://127.0.0.1:9/face.png: could not be fetched (" in err
     assert "empty name" in err
+    assert "http://[::1: not an address" in err
 
 
 def test_a_password_stays_with_its_host(predict, astronaut):

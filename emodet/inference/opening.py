@@ -144,7 +144,8 @@ def fetch_image(url: str, name: str) -> bytes:
 
     if not is_web_address(url):
         raise NoImageError(f"{name}: not an http or https address")
-    parts = urllib.parse.urlsplit(url)
+    with os_errors(f"{name}: not an address", "", ValueError):
+        parts = urllib.parse.urlsplit(url)
     login, at, host = parts.netloc.rpartition("@")
     address = urllib.parse.urlunsplit(parts._replace(netloc=host, fragment=""))
     passwords = urllib.request.HTTPPasswordMgrWithPriorAuth()

@@ -128,7 +128,8 @@ def _resolve(text: str, column: str | None, skip: Skip) -> Iterator[Source]:
     elif path.exists():
         yield Source(_kind(path), printable(path), path, PurePath(path.stem))
     elif text.startswith("@"):
-        with Path(text[1:]).open(encoding="utf-8", errors="surrogateescape", newline="\n") as lines:
+        # Windows' editor begins a text with a byte-order mark.
+        with Path(text[1:]).open(encoding="utf-8-sig", errors="surrogateescape", newline="\n") as lines:
             yield from _some(map(_listed, _lines(lines, name)), f"{name}: the list is empty")
     elif glob.has_magic(text):
         yield from _some(_matches(text, skip), f"{name}: no file matches")
