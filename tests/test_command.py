@@ -216,21 +216,19 @@ def test_two_builds_of_opencv_must_have_one_version(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("name", "arguments"),
+    "typed",
     [
-        ("train", ("experiment=affectnet_yolo", "logger=csv", "hydra.run.dir={out}")),
-        ("prepare", ("force=true",)),
-        ("evaluate", ("model={model}", "output={out}", "accelerator=cpu")),
-        ("export", ("checkpoint={run}", "formats=[fp32]", "output={out}")),
-        ("audit", ("quick=true", "model=none", "output={out}")),
+        "train experiment=affectnet_yolo logger=csv hydra.run.dir={out}",
+        *("prepare force=true", "audit quick=true model=none output={out}"),
+        *("evaluate model={model} output={out}", "export checkpoint={run} formats=[fp32] output={out}"),
     ],
 )
 def test_sigterm_cleans_up_as_ctrl_c_does(
-    name, arguments, command, release, small, trained_run, model_path, tmp_path, monkeypatch, capfd
+    typed, command, release, small, trained_run, model_path, tmp_path, monkeypatch, capfd
 ):
     """At the first file that is written atomically, in its folder or in that of its pack."""
     monkeypatch.setenv("EMODET_PACKS", str(tmp_path / "packs"))
-    replace, sent = Path.replace, []
+    before, replace, sent = signal.getsignal(signal.SIGTERM), Path.replace, []
 
     def send(self, target):
         if not sent:
@@ -239,12 +237,9 @@ def test_sigterm_cleans_up_as_ctrl_c_does(
         return replace(self, target)
 
     monkeypatch.setattr(Path, "replace", send)
+    name, *own = typed.format(out=tmp_path / "out", model=model_path, run=trained_run).split()
     data = ["data=affectnet_yolo", f"data.root={release}", "data.num_workers=0", "data.processes=1"]
-    own = [each.format(out=tmp_path / "out", model=model_path, run=trained_run) for each in arguments]
-    given = {"train": small, "export": []}.get(name, data)
-    before = signal.getsignal(signal.SIGTERM)
-    assert command(f"emodet.{name}", *own, *given) == 143
-    assert sent[0].parent.is_relative_to(tmp_path)
+    assert command(f"emodet.{name}", *own, *{"train": small, "export": []}.get(name, data)) == 143
     assert not sent[0].exists()
     assert capfd.readouterr().err.endswith("stopped by SIGTERM\n")
     assert signal.getsignal(signal.SIGTERM) is before

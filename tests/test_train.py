@@ -230,19 +230,6 @@ def test_a_loss_that_becomes_nan_keeps_the_last_good_checkpoint(
     assert command("emodet.train", f"resume={tmp_path}") == 0
 
 
-def test_a_killed_data_worker_is_an_error_and_the_run_goes_on_from_its_last_epoch(
-    command, refused, small, tmp_path, without_pictures
-):
-    kill = ["data.num_workers=2", "+callbacks.kill._target_=own_classes.KillWorker", f"hydra.run.dir={tmp_path}"]
-    error = refused("emodet.train", *small, *PLAIN, *kill)
-    assert "out of memory?" in error
-    assert "data.num_workers" in error
-    assert "resume=RUN" in error
-    assert read_checkpoint(tmp_path / "checkpoints/last.ckpt")["epoch"] == 0
-    more = ["trust=[own_classes]", "callbacks.kill=null", "data.num_workers=0"]
-    assert command("emodet.train", f"resume={tmp_path}", *more) == 0
-
-
 # Ways to train.
 
 

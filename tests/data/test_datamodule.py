@@ -239,25 +239,21 @@ class TestWorkers:
         assert "--shm-size" in caplog.text
 
     @pytest.mark.slow
-    @pytest.mark.parametrize("event", ["signals", "killed worker"])
-    def test_signals_of_the_terminal_leave_them_alone_and_a_killed_one_ends_the_program(self, root, tmp_path, event):
-        """Signals also where the second worker has hardly started."""
+    def test_signals_of_the_terminal_leave_them_alone(self, root, tmp_path):
+        """Also where the second worker has hardly started."""
         script = tmp_path / "load.py"
         script.write_text(
-            "import multiprocessing, os, signal, time\n"
+            "import os, signal, time\n"
             "from emodet.data.datamodule import EmotionDataModule\n"
             "from emodet.data.sources import Source\n"
             "if __name__ == '__main__':\n"
             f"    source = Source({str(root)!r}, packs={str(tmp_path / 'packs')!r}, processes=1)\n"
             "    data = EmotionDataModule(source, {'size': 48}, batch_size=8, num_workers=2)\n"
             "    data.prepare_data(), data.setup()\n"
-            "    forks = []\n"
+            "    forks, got = [], []\n"
             "    late = lambda: time.sleep(2 * (len(forks) == 2))\n"
             "    os.register_at_fork(before=lambda: forks.append(1), after_in_child=late)\n"
-            "    got = []\n"
             "    for batch in data.train_dataloader():\n"
-            f"        if {event == 'killed worker'}:\n"
-            "            multiprocessing.active_children()[0].kill()\n"
             "        for name in (signal.SIGINT, signal.SIGTERM):\n"
             "            signal.signal(name, signal.SIG_IGN)\n"
             "            os.killpg(0, name)\n"
@@ -267,9 +263,5 @@ class TestWorkers:
         done = subprocess.run(
             [sys.executable, script], capture_output=True, text=True, start_new_session=True, timeout=120, check=False
         )
-        if event == "signals":
-            assert done.returncode == 0, done.stderr
-            assert done.stdout.split("\n")[0] == str([8] * 11)
-        else:
-            assert done.returncode == 1
-            assert "worker" in done.stderr
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.split("\n")[0] == str([8] * 11)

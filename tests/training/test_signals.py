@@ -68,6 +68,20 @@ def test_two_ranks_train_one_run_and_stop_at_the_same_step(small, tmp_path, comm
 
 
 @pytest.mark.slow
+def test_a_killed_data_worker_ends_the_run_which_goes_on_from_its_last_epoch(
+    small, tmp_path, command, without_pictures
+):
+    kill = ["data.num_workers=2", "+callbacks.kill._target_=own_classes.KillWorker"]
+    training = start([*small, *TRAIN, *kill], tmp_path)
+    _, error = training.communicate(timeout=240)
+    assert training.returncode == 2, error
+    assert all(words in error for words in ("out of memory?", "data.num_workers", "resume=RUN"))
+    assert torch.load(tmp_path / "checkpoints/last.ckpt", weights_only=True)["epoch"] == 0
+    more = ["trust=[own_classes]", "callbacks.kill=null", "data.num_workers=0"]
+    assert command("emodet.train", f"resume={tmp_path}", *more) == 0
+
+
+@pytest.mark.slow
 def test_an_error_on_one_rank_ends_both(small, tmp_path):
     for rank in (0, 1):
         fail = f"callbacks.fail={{_target_: own_classes.Fail, epoch: 1, rank: {rank}}}"
