@@ -1,7 +1,14 @@
-"""The processor: cores that this process may use, name and features."""
+"""The processor: cores that this process may use, processes for them, name and features."""
 
+import functools
 import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from concurrent.futures import ProcessPoolExecutor
 
 
 def available_cores() -> int:
@@ -9,6 +16,40 @@ def available_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+@contextmanager
+def worker_pool(count: int, start: Callable[..., None], *arguments: object) -> Iterator["ProcessPoolExecutor"]:
+    """New processes that first call `start`. They end at once where the block raises, or this process is killed."""
+    import multiprocessing  # who needs no pool does not wait for it
+    from concurrent.futures import ProcessPoolExecutor
+
+    others = set(multiprocessing.active_children())
+    # Fork would copy the threads of whatever library the caller has loaded in an unknown state.
+    spawn = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(count, spawn, initializer=functools.partial(_start_worker, start, *arguments))
+    try:
+        yield pool
+    except BaseException:
+        # Shutting down waits for the pool's processes, also for those that are still starting.
+        for process in set(multiprocessing.active_children()) - others:
+            process.terminate()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _start_worker(start: Callable[..., None], *arguments: object) -> None:
+    import multiprocessing
+    import threading
+
+    def end_with_parent() -> None:
+        if (parent := multiprocessing.parent_process()) is not None:
+            parent.join()  # a worker whose parent was killed would wait for work for ever
+            os._exit(1)
+
+    threading.Thread(target=end_with_parent, daemon=True).start()
+    start(*arguments)
 
 
 def cpu_info() -> dict[str, str]:

@@ -8,25 +8,20 @@
 import functools
 import inspect
 import logging
-import multiprocessing
-import os
 import signal
 import statistics
-import threading
 from collections import deque
 from collections.abc import Generator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from itertools import islice
-from multiprocessing.connection import wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from emodet.arrays import UInt8
-from emodet.cpu import available_cores
+from emodet.cpu import available_cores, worker_pool
 from emodet.data.pack import crop_hash
 from emodet.datasets.samples import Reader, Sample
 from emodet.errors import EmodetError
@@ -183,29 +178,19 @@ def crop_chunks(
     if count == 1:
         yield from map(cropper, chunks)
         return
-    others = set(multiprocessing.active_children())
-    # Fork would copy the threads of whatever library the caller has loaded in an unknown state.
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(count, context, initializer=_start_worker, initargs=(cropper,))
     waiting = iter(chunks)
     try:
-        # A bounded number in flight: the samples of a large release are not all pickled at once.
-        running = deque(pool.submit(_in_worker, chunk) for chunk in islice(waiting, 4 * count))
-        while running:
-            yield running.popleft().result()
-            running.extend(pool.submit(_in_worker, chunk) for chunk in islice(waiting, 1))
+        with worker_pool(count, _start_worker, cropper) as pool:
+            # A bounded number in flight: the samples of a large release are not all pickled at once.
+            running = deque(pool.submit(_in_worker, chunk) for chunk in islice(waiting, 4 * count))
+            while running:
+                yield running.popleft().result()
+                running.extend(pool.submit(_in_worker, chunk) for chunk in islice(waiting, 1))
     except BrokenProcessPool:
         raise EmodetError(
             f"a process that prepares pictures ended unexpectedly. Either {_UNGUARDED}; or it was killed (out of "
             "memory?): finished faces are kept, run it again with data.processes=1 to need less memory"
         ) from None
-    except BaseException:
-        # Shutting down waits for the pool's processes, also for those that are still starting.
-        for process in set(multiprocessing.active_children()) - others:
-            process.kill()
-        raise
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 _worker: Cropper | None = None
@@ -215,16 +200,7 @@ def _start_worker(cropper: Cropper) -> None:
     global _worker
     # Ctrl-C reaches every process of a terminal; the parent handles it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
     _worker = cropper
-
-
-def _end_with_parent() -> None:
-    # A worker whose parent was killed would wait for work for ever.
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        wait([parent.sentinel])
-        os._exit(1)
 
 
 def _in_worker(chunk: Chunk) -> list[CropResult]:

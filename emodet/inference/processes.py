@@ -2,7 +2,6 @@
 
 import dataclasses
 import logging
-import multiprocessing
 import os
 import pickle
 import signal
@@ -10,7 +9,7 @@ import tempfile
 import threading
 import uuid
 from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from pathlib import Path
@@ -19,6 +18,7 @@ from types import FrameType
 import cv2
 from tqdm import tqdm
 
+from emodet.cpu import worker_pool
 from emodet.errors import EmodetError
 from emodet.images import raise_pillow_limit
 from emodet.inference.batch import Batch, Recognised
@@ -74,23 +74,21 @@ def _finished(
 ) -> Generator[list[Recognised], None, list[list[Source]]]:
     """Results of groups, `ahead` of them in work at once; returns those in work when a process died, in order."""
     waiting: dict[Future[list[Recognised]], list[Source]] = {}
-    spawn, group = multiprocessing.get_context("spawn"), list[Source]()
-    pool = ProcessPoolExecutor(count, mp_context=spawn, initializer=_start, initargs=options)
+    group = list[Source]()
     try:
-        while True:
-            while len(waiting) < ahead and (group := group or next(groups, [])):
-                waiting[pool.submit(_work, group)], group = group, []
-            if not waiting:
-                return []
-            for future in wait(waiting, return_when=FIRST_COMPLETED).done:
-                results = future.result()
-                del waiting[future]
-                yield results
+        with worker_pool(count, _start, *options) as pool:
+            while True:
+                while len(waiting) < ahead and (group := group or next(groups, [])):
+                    waiting[pool.submit(_work, group)], group = group, []
+                if not waiting:
+                    return []
+                for future in wait(waiting, return_when=FIRST_COMPLETED).done:
+                    results = future.result()
+                    del waiting[future]
+                    yield results
     except BrokenProcessPool:
         return [*waiting.values(), *([group] if group else [])]
     except BaseException:
-        for child in multiprocessing.active_children():
-            child.terminate()
         names = [source.name for each in waiting.values() for source in each]
         more = ""
         with suppress(EmodetError):  # of a later input
@@ -98,8 +96,6 @@ def _finished(
         if names:
             report(f"not done: {first_of(names, len(names))}{more}")
         raise
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def _groups(sources: Iterable[Source]) -> Iterator[list[Source]]:
@@ -119,20 +115,13 @@ def _groups(sources: Iterable[Source]) -> Iterator[list[Source]]:
 
 
 def _start(folder: Path, threads: int) -> None:
-    """Begin a worker process: it ends with its parent, and at once at Ctrl-C."""
+    """Begin a worker process, which ends at once at Ctrl-C."""
     global _batch, _folder
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
     logging.basicConfig(level=logging.ERROR)  # notes come with the results
     cv2.setNumThreads(threads)
     _batch, _folder = pickle.loads((folder / "batch").read_bytes()), folder
     raise_pillow_limit(_batch.max_pixels)
-
-
-def _end_with_parent() -> None:
-    if (parent := multiprocessing.parent_process()) is not None:
-        parent.join()
-        os._exit(1)
 
 
 def _work(group: list[Source]) -> list[Recognised]:

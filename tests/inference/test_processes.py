@@ -9,7 +9,7 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from unittest.mock import Mock
+from unittest.mock import MagicMock, Mock
 
 import numpy as np
 import pytest
@@ -230,7 +230,7 @@ def test_a_folder_of_videos_has_a_process_for_each_and_stops_at_once(model_path,
 
 
 def test_ctrl_c_comes_before_a_mistake_in_a_later_input(monkeypatch, tmp_path):
-    monkeypatch.setattr(processes, "ProcessPoolExecutor", Mock())
+    monkeypatch.setattr(processes, "worker_pool", MagicMock(**{"return_value.__exit__.return_value": False}))
     monkeypatch.setattr(processes, "wait", Mock(side_effect=KeyboardInterrupt))
     groups, said = processes._groups([Source("video", "a.mp4", "", tmp_path), Source("pipe", "-", "-", tmp_path)]), []
     with pytest.raises(KeyboardInterrupt):
@@ -250,8 +250,6 @@ def test_ray_missing_names_the_extra(tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_two_workers_of_which_one_is_killed(model_path, tmp_path):
     ray, parquet = pytest.importorskip("ray"), pytest.importorskip("pyarrow.parquet")
-    from emodet.inference.detectors import WholePicture
-
     killed = tmp_path / "killed"
 
     class Fragile(WholePicture):
