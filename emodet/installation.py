@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -59,13 +59,21 @@ def command_parser(command: str, description: str, epilog: str) -> "argparse.Arg
     return parser
 
 
-def count(text: str) -> int:
-    """A whole number from 1, as the type of an option."""
-    import argparse
+def number(expected: str, low: float, high: float, kind: type = float) -> Callable[[str], Any]:
+    """The type of an option: a number of a range, which `expected` describes in the error."""
 
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
-    return int(text)
+    def parsed(text: str) -> Any:
+        import argparse
+
+        with suppress(ValueError):
+            if low <= (value := kind(text)) <= high:
+                return value
+        raise argparse.ArgumentTypeError(f"{text!r} is not {expected}")
+
+    return parsed
+
+
+count = number("a whole number from 1", 1, sys.maxsize, int)
 
 
 def install(*extras: str) -> str:

@@ -70,7 +70,7 @@ class ModelFile:
         self.providers = tuple(self._session.get_providers())
         self._check_graph()
 
-    @property
+    @functools.cached_property
     def sha256(self) -> str:
         """SHA-256 of the file, as 64 hexadecimal digits."""
         return hashlib.sha256(self._data).hexdigest()

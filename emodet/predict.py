@@ -13,7 +13,7 @@ import threading
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import cv2
 
@@ -26,13 +26,13 @@ from emodet.inference.capture import read_ahead
 from emodet.inference.detectors import DETECTORS
 from emodet.inference.faces import MIN_CONFIDENCE
 from emodet.inference.opening import opened
-from emodet.inference.pipeline import StreamOptions
+from emodet.inference.pipeline import StreamOptions, WindowClosed
 from emodet.inference.recognizer import Recognizer
 from emodet.inference.rows import ROW_FORMATS, Progress, RowsError, RowWriter
 from emodet.inference.sources import RESULT_ENDINGS, Source, count_sources, find_sources, printable
 from emodet.inference.summary import Summary
 from emodet.inference.tracking import Smoothing
-from emodet.installation import Terminated, command_parser, count, exit_status, exit_with
+from emodet.installation import Terminated, command_parser, count, exit_status, exit_with, number
 from emodet.onnx_session import PROVIDERS
 
 _EXAMPLES = """\
@@ -158,6 +158,8 @@ def _recognise(
                     bar.update(len(finished))
                 if batch.window_closed or (options.strict and batch.summary.failed):
                     break
+    except WindowClosed:  # in a video, which --resume recognises again
+        pass
     except RowsError as error:
         batch.report(f"error: {error}", always=True)
         return 1
@@ -257,7 +259,8 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument_group("videos, cameras and streams").add_argument
     add("--every", type=count, default=1, metavar="N", help="recognise every Nth frame (default: 1)")
     smooth = "time constant of smoothing per face; 0 for none (default: %(default)s)"
-    add("--smooth", type=_number, default=Smoothing().seconds, metavar="SECONDS", help=smooth)
+    seconds = number("a number of seconds from 0 to 3600", 0, 3600)
+    add("--smooth", type=seconds, default=Smoothing().seconds, metavar="SECONDS", help=smooth)
     add = parser.add_argument_group("results").add_argument
     output = "folder for rows, pictures, timelines, summary.json; replaces results"
     add("--output", type=Path, metavar="DIR", help=output)
@@ -280,15 +283,8 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _probability(text: str) -> float | Literal["auto"]:
-    return "auto" if text == "auto" else _number(text, 1, "a number from 0 to 1, nor auto")
-
-
-def _number(text: str, highest: float = 3600, expected: str = "a number of seconds from 0 to 3600") -> float:
-    with contextlib.suppress(ValueError):
-        if 0 <= float(text) <= highest:
-            return float(text)
-    raise argparse.ArgumentTypeError(f"{text!r} is not {expected}")
+def _probability(text: str) -> Any:
+    return "auto" if text == "auto" else number("a number from 0 to 1, nor auto", 0, 1)(text)
 
 
 if __name__ == "__main__":

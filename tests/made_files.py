@@ -25,7 +25,7 @@ def png_bomb(width, height):
 
 @contextmanager
 def web_server(answer, logins=None):
-    """Serve ``answer(path)``: content type and body or its parts, an address to redirect to, or None for 404.
+    """Serve ``answer(path)``: content type and body or its parts, ``Location`` and an address, or None for 404.
 
     Yields host and port. `logins` takes the header Authorization of each request.
     """
@@ -34,13 +34,12 @@ def web_server(answer, logins=None):
         def do_GET(self):
             if logins is not None:
                 logins.append(self.headers["Authorization"])
-            found = answer(self.path) or ("text/plain", None)
-            kind, body = ("text/plain", b"") if isinstance(found, str) else found
-            self.send_response(302 if isinstance(found, str) else 404 if body is None else 200)
-            self.send_header(*("Location", found) if isinstance(found, str) else ("Content-Type", kind))
+            kind, body = answer(self.path) or ("text/plain", None)
+            self.send_response(404 if body is None else 302 if kind == "Location" else 200)
+            self.send_header(*("Location", body) if kind == "Location" else ("Content-Type", kind))
             self.end_headers()
             with suppress(OSError):  # the client may have enough
-                for part in [body or b""] if isinstance(body, bytes | None) else body:
+                for part in [body] if isinstance(body, bytes) else [] if isinstance(body, str | None) else body:
                     self.wfile.write(part)
 
         def log_message(self, *_):

@@ -28,17 +28,11 @@ def test_a_portrait_has_one_face_that_smiles_and_the_accurate_net_agrees():
     assert (answers[0] != answers[1]).any()
 
 
-def test_files_and_folders_of_that_name_take_no_shipped_models_place(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "int8").mkdir()
-    (tmp_path / "fp32").write_bytes(b"a file of somebody else")
-    assert Recognizer(detector="none", threads=1).model.info.precision == "int8"
-    assert Recognizer("fp32", detector="none", threads=1).model.info.precision == "fp32"
-
-
 @pytest.mark.parametrize(("name", "precision"), [("fp32", "fp32"), ("int8", "int8"), ("accurate", "int8")])
-def test_the_files_say_what_they_are(name, precision):
-    info = read_model_file(name, threads=1).info
+def test_the_files_say_what_they_are(name, precision, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / name).mkdir()  # takes no shipped model's place
+    info = Recognizer(name, detector="none", threads=1).model.info
     assert info.class_names == EMOTIONS
     assert info.precision == precision
     assert info.preprocessing.alignment == "eyes"

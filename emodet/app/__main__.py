@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from emodet.app.settings import LOOPBACK, Limits, Settings
 from emodet.errors import EmodetError, os_errors
-from emodet.installation import command_parser, count, exit_status, exit_with, install, named
+from emodet.installation import command_parser, count, exit_status, exit_with, install, named, number
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -117,9 +117,11 @@ def _run(app: "FastAPI", listener: socket.socket, options: argparse.Namespace) -
 
 
 def _settings(options: argparse.Namespace, listener: socket.socket) -> Settings:
-    local = ipaddress.ip_address(listener.getsockname()[0].partition("%")[0]).is_loopback
+    address = listener.getsockname()[0].partition("%")[0]
+    local = ipaddress.ip_address(address).is_loopback
     token = (os.environ.get(TOKEN_VARIABLE) or None) if options.token is None else options.token
-    named = frozenset(name.lower() for name in options.allowed_host)
+    # The printed address may be another one of this machine, as a host name of its own in Debian: 127.0.1.1.
+    named = frozenset(name.lower() for name in (*options.allowed_host, *((options.host, address) if local else ())))
     return Settings(
         models=tuple(options.model),
         detector=options.detector,
@@ -147,7 +149,10 @@ def _check_certificate(certificate: Path | None, key: Path | None) -> None:
 def _listener(host: str, port: int) -> socket.socket:
     way_out = "; choose another port with --port N (0 for a free one), or an address of this machine"
     with os_errors(f"--host {host} --port {port}: cannot be listened on", way_out, UnicodeError, TypeError):
-        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        # With :: the IPv4 addresses too, of which `_address` shows one.
+        both = family == socket.AF_INET6 and socket.has_dualstack_ipv6()
+        return socket.create_server((host, port), family=family, dualstack_ipv6=both)
 
 
 def _address(listener: socket.socket, tls: bool) -> str:
@@ -168,7 +173,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--open", action="store_true", help="open the page in the browser")
     add = parser.add_argument_group("network").add_argument
     add("--host", default="127.0.0.1", help="address to listen on (default: %(default)s, this machine only)")
-    add("--port", type=_port, default=8000, metavar="N", help="0 for a free one (default: %(default)s)")
+    port = number("a port from 0 to 65535", 0, 65535, int)
+    add("--port", type=port, default=8000, metavar="N", help="0 for a free one (default: %(default)s)")
     token = f"token that requests must send (default: {TOKEN_VARIABLE}, else a random one unless the server is local)"
     add("--token", metavar="TEXT", help=token)
     name = "another name of the server in the Host header, for example behind a proxy; may be repeated"
@@ -189,12 +195,6 @@ def _parser() -> argparse.ArgumentParser:
         add(name, type=count, dest=field, default=default, metavar=unit, help=f"{meaning} (default: %(default)s)")
     add("--connections", type=count, default=256, metavar="N", help="open connections (default: %(default)s)")
     return parser
-
-
-def _port(text: str) -> int:
-    if not text.isdecimal() or int(text) > 65535:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a port from 0 to 65535")
-    return int(text)
 
 
 if __name__ == "__main__":

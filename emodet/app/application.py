@@ -101,7 +101,7 @@ def _page_files(settings: Settings, server: Server) -> Mapping[str, PageFile]:
         "secure": settings.secure,
     }
     try:
-        return page_files(default.path.read_bytes(), server=about, card=default.card)
+        return page_files(default.path, server=about)
     except EmodetError as problem:
         server.page_problem = str(problem)
         return {}

@@ -45,7 +45,7 @@ class RecogniseOptions(Options):
 class ImageOptions(Options):
     """Options of POST /v1/annotate."""
 
-    blur_faces: bool = Field(False, description="Make faces unrecognisable.")
+    blur_faces: bool = Field(False, description="Make faces unrecognisable. All of them, also beyond `max_faces`.")
 
 
 class VideoOptions(ImageOptions):

@@ -173,8 +173,6 @@ class Batch:
         try:
             with done.counts.errors(), file as rows:
                 self._recognise_video(source, done.counts, rows)
-        except pipeline.WindowClosed:
-            self.window_closed = True
         except BaseException:  # Ctrl-C, for one: what was recognised counts
             self.summary.add(done.counts)
             raise

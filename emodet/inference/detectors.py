@@ -40,7 +40,7 @@ QUARTER_ERROR = 45.0  # the same if the best of four looks, a quarter turn apart
 UPRIGHT_SCORE = 0.8  # of a second look at a large face: below it the face may lie on its side or upside down
 LARGE = 64  # pixels; larger faces must reach the detector's ``sure_large_score``, below which some are turned
 
-_check_crop = Preprocessing(size=CHECK_SIDE, margin=CHECK_MARGIN, alignment="eyes")
+check_crop = Preprocessing(size=CHECK_SIDE, margin=CHECK_MARGIN, alignment="eyes")
 
 
 class Detector(Protocol):
@@ -205,7 +205,7 @@ class _Look(NamedTuple):
 def _second_look(image_rgb: UInt8, face: Detection, roll: float) -> _Look | None:
     """Detect the face again, enlarged and turned upright by `roll` degrees; None if it is not found."""
     turn = cmath.rect(1, math.radians(roll))
-    crop = _check_crop.crop(image_rgb, face.box, ((0, 0), (turn.real, turn.imag)))
+    crop = check_crop.crop(image_rgb, face.box, ((0, 0), (turn.real, turn.imag)))
     again = _second_detector()(crop, longest_side=CHECK_SIDE, min_score=CHECK_SCORE)
     edge = CHECK_SIDE * CHECK_MARGIN / (1 + 2 * CHECK_MARGIN)
     middle = (edge, edge, CHECK_SIDE - edge, CHECK_SIDE - edge)

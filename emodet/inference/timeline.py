@@ -1,13 +1,13 @@
 """Emotion over time, one line per track, in constant memory; drawn with OpenCV."""
 
 import datetime
+import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
 from emodet.arrays import Float32, UInt8
 from emodet.emotions import UNCERTAIN
@@ -62,26 +62,22 @@ class Timeline:
 
         As fine as the drawing, so their number is bounded. Faces without a track have the number 0.
         """
-        tracks = [{"track_id": number, "stretches": self._stretches(number)} for number in sorted(self._tracks)]
+        tracks = [{"track_id": number, "stretches": list(self._stretches(number))} for number in sorted(self._tracks)]
         return {"duration_s": round(max(self.end_s, duration_s), 3), "tracks": tracks}
 
-    def _stretches(self, number: int) -> list[dict[str, Any]]:
-        joined: list[tuple[int, int, int, npt.NDArray[np.float64]]] = []  # first bin, end, emotion, frames and sum
-        for place, end, best in self._bins(number):
-            start, counts = place, self._tracks[number][place, best].astype(np.float64)
-            if joined and joined[-1][1:3] == (place, best):
-                start, _, _, earlier = joined.pop()
-                counts = earlier + counts
-            joined.append((start, end, best, counts))
-        return [
-            {
-                "start_s": round(start * self._bin_s, 3),
-                "end_s": round(end * self._bin_s, 3),
+    def _stretches(self, number: int) -> Iterator[dict[str, Any]]:
+        bins = self._bins(number)
+        # A stretch begins where the emotion changes, or after a gap.
+        starts = [at for at, (place, _, best) in enumerate(bins) if not at or bins[at - 1][1:] != (place, best)]
+        for first, end in itertools.pairwise([*starts, len(bins)]):
+            places, best = [place for place, _, _ in bins[first:end]], bins[first][2]
+            frames, confidence = self._tracks[number][places, best].sum(axis=0, dtype=np.float64)
+            yield {
+                "start_s": round(places[0] * self._bin_s, 3),
+                "end_s": round(bins[end - 1][1] * self._bin_s, 3),
                 "emotion": self._names[best],
                 "confidence": round(float(confidence / frames), 4),
             }
-            for start, end, best, (frames, confidence) in joined
-        ]
 
     def draw(self, title: str) -> UInt8:
         """The plot: uint8, (H, 1400, 3), RGB. The height of a stretch is its confidence, its colour the emotion."""

@@ -29,7 +29,8 @@ import numpy as np
 from playwright.sync_api import sync_playwright
 from skimage import data
 
-from emodet.app.page.files import model_for_page, page_files, write_folder
+from emodet.app.page.files import page_files, write_folder
+from emodet.modelfile import SHIPPED
 
 SWITCHES = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
@@ -217,12 +218,11 @@ def main() -> None:
     print(f"Load before: {os.getloadavg()[0]:.1f}. {os.cpu_count()} cores, {platform.system()} {platform.machine()}.")
     with tempfile.TemporaryDirectory() as name, sync_playwright() as driver:
         place = Path(name)
-        model, card = model_for_page()
-        files = page_files(model, card=card)
+        files = page_files(SHIPPED["int8"])
         folder = write_folder(files, place / "site")
         total = sum(len(file.content) for file in files.values())
         for precision in ("fp32", "int8"):
-            (folder / "model" / f"emodet-{precision}.onnx").write_bytes(model_for_page(precision)[0])
+            (folder / "model" / f"emodet-{precision}.onnx").write_bytes(SHIPPED[precision].read_bytes())
         if arguments.webgpu:
             webgpu(driver, chromium, folder)
             return

@@ -1,5 +1,7 @@
 """The page at /."""
 
+from unittest.mock import Mock
+
 import pytest
 from made_server import refusal
 from starlette.testclient import TestClient
@@ -62,10 +64,8 @@ def test_the_page_knows_its_server(uploads, portrait):
 
 
 def test_an_installation_without_the_page(monkeypatch, portrait):
-    def files(*_, **__):
-        raise EmodetError("the page's <runtime> is missing; `make page` gets it")
-
-    monkeypatch.setattr("emodet.app.application.page_files", files)
+    problem = EmodetError("the page's <runtime> is missing; `make page` gets it")
+    monkeypatch.setattr("emodet.app.application.page_files", Mock(side_effect=problem))
     app = create_app(Settings(detector="centerface", threads=1))
     assert "make page" in app.state.server.page_problem
     with TestClient(app, base_url="http://localhost") as client:

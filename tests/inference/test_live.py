@@ -82,20 +82,16 @@ def test_closing_from_outside_ends_the_iteration_soon_also_without_a_connection(
     assert time.perf_counter() - started < 5
 
 
-def test_what_is_opened_but_not_read_is_closed(monkeypatch):
-    device = mock.Mock(**{"get.return_value": 10.0, "isOpened.return_value": True})
-    monkeypatch.setattr(cv2, "VideoCapture", lambda _: device)
-    with closing(open_video(0)) as video:
-        assert video.frame_rate == 10
-    device.release.assert_called_once()
-
-
-def test_a_camera_and_a_stream_that_are_not_there():
+def test_a_camera_and_a_stream_that_are_not_there_and_one_that_is_not_read(monkeypatch):
     for index in (97, -1):
         with pytest.raises(EmodetError, match=f"camera.*{index}"):
             LiveVideo(index)
     with pytest.raises(EmodetError, match="http://127"):
         open_video("http://127.0.0.1:9/live.mjpg", live=True)
+    device = mock.Mock(**{"get.return_value": 10.0, "isOpened.return_value": True})
+    monkeypatch.setattr(cv2, "VideoCapture", lambda _: device)
+    open_video(0).close()
+    device.release.assert_called_once()
 
 
 def test_reading_ahead_keeps_order_bounds_memory_passes_errors_on_and_stops_with_its_reader():

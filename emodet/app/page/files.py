@@ -24,9 +24,8 @@ from emodet.inference.recognizer import BALANCE
 from emodet.inference.rows import row_columns
 from emodet.inference.tracking import DETECT_EVERY, PATIENCE_S, Smoothing
 from emodet.installation import exit_status
-from emodet.modelfile import DEFAULT_MODEL, ModelFile, model_path, read_model_file
+from emodet.modelfile import DEFAULT_MODEL, model_path, read_model_file
 from emodet.palette import UNCERTAIN_COLOUR, class_colours
-from emodet.preprocessing import Preprocessing
 
 # Size of the face search in camera frames, in pixels along the longer side; in one thread of WebAssembly it takes half
 # the time of that for videos.
@@ -58,11 +57,6 @@ _WEBGPU = (
 _ARGUMENTS = ("format", "output", "model", "overwrite")
 _MARKER = "page.json"  # in every folder that `write_folder` wrote
 _FORMAT_VERSION = 1
-_CENTERFACE_SETTINGS = ("MIN_SIDE", "MIN_SCORE", "OVERLAP", "STRIDE", "MULTIPLE")
-_DETECTOR_SETTINGS = (
-    *("STILL_SIDES", "MAX_FACE", "NEXT_SIDE", "SAME_FACE", "INSIDE", "SCORE_STEP", "SMALLEST_DOUBTFUL"),
-    *("TURNED", "ROLL_ERROR", "QUARTER_ERROR", "LARGE", "UPRIGHT_SCORE", "CHECK_SCORE", "CHECK_OVERLAP"),
-)
 
 
 @dataclass(frozen=True)
@@ -78,13 +72,13 @@ class PageFile:
         return f'"{hashlib.sha256(self.content).hexdigest()}"'
 
 
-def page_files(model: bytes, *, server: dict[str, Any] | None = None, card: str | None = None) -> dict[str, PageFile]:
+def page_files(path: Path, *, server: dict[str, Any] | None = None) -> dict[str, PageFile]:
     """Collect the files of the page: relative URL to file. Nothing is loaded from other origins.
 
-    `server` is what the page must know about its server, as JSON values; `card` the model card, Markdown. `EmodetError`
-    if the model file is not one of emodet's, or the installation lacks the runtime.
+    `path` is a model file, `server` what the page must know about its server, as JSON values. `EmodetError` if the
+    model file is not one of emodet's, or the installation lacks the runtime.
     """
-    info = ModelFile(model, name="the page's model file").info
+    info, model = read_model_file(path).info, path.read_bytes()
     weights = centerface.weights_file().read_bytes()
     model_name, detector_name = f"model/emodet-{info.precision}.onnx", "model/centerface.onnx"
     colours = (*class_colours(info.class_names), UNCERTAIN_COLOUR)
@@ -100,7 +94,7 @@ def page_files(model: bytes, *, server: dict[str, Any] | None = None, card: str 
             "file": model_name,
             "bytes": len(model),
             "sha256": hashlib.sha256(model).hexdigest(),
-            "card": card,
+            "card": model_card(path),
             "colours": dict(zip((*info.class_names, UNCERTAIN), colours, strict=True)),
             **{key.removeprefix("emodet."): json.loads(text) for key, text in info.to_metadata().items()},
         },
@@ -132,25 +126,17 @@ def write_folder(files: Mapping[str, PageFile], output: Path, *, overwrite: bool
 
 
 def _detector_settings() -> dict[str, Any]:
-    check = Preprocessing(size=detectors.CHECK_SIDE, margin=detectors.CHECK_MARGIN, alignment="eyes")
+    constants = {**vars(centerface), **vars(detectors)}.items()
     return {
-        **{name.lower(): getattr(centerface, name) for name in _CENTERFACE_SETTINGS},
-        **{name.lower(): getattr(detectors, name) for name in _DETECTOR_SETTINGS},
+        **{name.lower(): value for name, value in constants if name.isupper() and not name.startswith("_")},
         "sure_score": centerface.CenterFace.sure_score,
         "sure_large_score": centerface.CenterFace.sure_large_score,
-        "check": check.to_dict(),
+        "check": detectors.check_crop.to_dict(),
         "stream_side": detectors.STREAM_SIDES[0],
         "stream_every_s": DETECT_EVERY / _USUAL_RATE,
         "live_side": _LIVE_SIDE,
         "live_every_s": _LIVE_EVERY_S,
     }
-
-
-def model_for_page(model: str = DEFAULT_MODEL) -> tuple[bytes, str | None]:
-    """The bytes of a model file of `emodet.modelfile.model_path`, and its card; `EmodetError` if it is refused."""
-    path = model_path(model)
-    read_model_file(path)
-    return path.read_bytes(), model_card(path)
 
 
 def model_card(model: Path) -> str | None:
@@ -197,8 +183,7 @@ def _write_page(arguments: Sequence[str]) -> int:
     if not settings.get("output"):
         raise EmodetError("format=web needs a folder to write the page to: output=DIR")
     output = expanded(settings["output"])
-    model, card = model_for_page(settings.get("model", DEFAULT_MODEL))
-    files = page_files(model, card=card)
+    files = page_files(model_path(settings.get("model", DEFAULT_MODEL)))
     write_folder(files, output, overwrite=settings["overwrite"] == "true")
     size = sum(len(file.content) for file in files.values())
     print(f"page:  {output}  {len(files)} files, {size / 1e6:.1f} MB")

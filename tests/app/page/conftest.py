@@ -43,10 +43,10 @@ def pytest_collection_modifyitems(config, items):
 @pytest.fixture(scope="package")
 def page_folder(tmp_path_factory):
     """The page as a static folder, with the shipped model file."""
-    from emodet.app.page.files import model_for_page, page_files, write_folder
+    from emodet.app.page.files import page_files, write_folder
+    from emodet.modelfile import SHIPPED
 
-    model, card = model_for_page()
-    return write_folder(page_files(model, card=card), tmp_path_factory.mktemp("page") / "site")
+    return write_folder(page_files(SHIPPED["int8"]), tmp_path_factory.mktemp("page") / "site")
 
 
 @pytest.fixture(scope="package")

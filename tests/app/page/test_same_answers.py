@@ -11,7 +11,7 @@ from emodet import Recognizer
 from emodet.inference.centerface import CenterFace
 from emodet.inference.detectors import find_faces
 from emodet.inference.faces import Detection
-from emodet.modelfile import read_model_file
+from emodet.modelfile import SHIPPED, read_model_file
 from emodet.preprocessing import Preprocessing
 
 RUN = """async ([text, count, model]) => {
@@ -91,10 +91,8 @@ def face_crops(astronaut, preprocessing, count):
 
 @pytest.fixture(scope="module")
 def page(shared, site):
-    from emodet.app.page.files import model_for_page
-
     for precision in ("fp32", "int8", "accurate"):
-        (site.folder / "model" / f"emodet-{precision}.onnx").write_bytes(model_for_page(precision)[0])
+        (site.folder / "model" / f"emodet-{precision}.onnx").write_bytes(SHIPPED[precision].read_bytes())
     return shared.open(ready=False)
 
 

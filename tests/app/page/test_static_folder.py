@@ -11,9 +11,9 @@ import pytest
 from made_files import put_text
 
 import emodet.app.page
-from emodet.app.page.files import model_for_page, page_files, write_folder
+from emodet.app.page.files import page_files, write_folder
 from emodet.errors import EmodetError
-from emodet.modelfile import read_model_file
+from emodet.modelfile import SHIPPED, read_model_file
 
 RUNTIME = Path(emodet.app.page.__file__).parent / "runtime"
 ALL_OF_IT = 10_000_000
@@ -46,7 +46,7 @@ def test_the_folder_is_whole_small_enough_and_knows_the_model_file(written):
     assert about["server"] is None
     assert about["model"]["preprocessing"] == info.preprocessing.to_dict()
     assert tuple(about["model"]["class_names"]) == info.class_names
-    assert (written / about["model"]["file"]).read_bytes() == model_for_page("int8")[0]
+    assert (written / about["model"]["file"]).read_bytes() == SHIPPED["int8"].read_bytes()
     assert about["model"]["bytes"] == (written / about["model"]["file"]).stat().st_size
     assert "Limits" in about["model"]["card"]
 
@@ -96,7 +96,7 @@ def test_an_older_page_is_replaced_only_when_asked_and_nothing_else_ever(written
     copy = tmp_path / "site"
     shutil.copytree(written, copy)
     (copy / "old.js").write_text("")
-    files = page_files(model_for_page()[0])
+    files = page_files(SHIPPED["int8"])
     with pytest.raises(EmodetError, match="overwrite=true"):
         write_folder(files, copy)
     write_folder(files, copy, overwrite=True)
@@ -108,9 +108,9 @@ def test_an_older_page_is_replaced_only_when_asked_and_nothing_else_ever(written
 
 
 def test_a_missing_runtime_and_a_model_file_of_somebody_else_are_refused(tmp_path, monkeypatch):
-    model = model_for_page()[0]
+    (tmp_path / "other.onnx").write_bytes(b"\xff" * 100)
     with pytest.raises(EmodetError, match="not an ONNX model"):
-        page_files(b"\xff" * 100)
+        page_files(tmp_path / "other.onnx")
     monkeypatch.setattr("emodet.app.page.files.FOLDER", tmp_path)
     with pytest.raises(EmodetError, match=r"make page.*npm"):
-        page_files(model)
+        page_files(SHIPPED["int8"])
