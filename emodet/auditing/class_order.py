@@ -5,6 +5,7 @@ Data sets number the emotions in at least five orders, and labels that are read 
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import permutations
 
 import numpy as np
@@ -19,6 +20,7 @@ from emodet.datasets.affectnet import VALENCE_AROUSAL
 from emodet.emotions import ALPHABETICAL_ORDER, EMOTIONS, FER2013_ORDER, FERPLUS_ORDER, RAFDB_ORDER
 from emodet.errors import EmodetError
 from emodet.modelfile import ModelFile
+from emodet.models.agreement import DIMENSIONS
 
 _ORDERS = {
     "AffectNet's": EMOTIONS,
@@ -41,7 +43,8 @@ class OrderFinding:
 
     source: str  # what the labels were compared with
     classes: tuple[str, ...]  # those that were compared
-    figures: Float64  # (classes, 2) mean valence and arousal, or (classes, K) shares of predictions
+    columns: tuple[str, ...]  # valence and arousal, or the K classes
+    figures: Float64  # (classes, 2) means of valence and arousal, or (classes, K) shares of predictions
     wrong: bool | None  # None where it cannot be decided
     sentence: str
     shows: Mapping[str, str] = field(default_factory=dict)  # class to the other class that its faces show
@@ -94,8 +97,9 @@ def by_valence_arousal(emotion: Int64, valence: Floats, arousal: Floats, source:
     present = np.flatnonzero(np.bincount(emotion[known], minlength=len(EMOTIONS)) >= _MIN_FACES)
     names = tuple(EMOTIONS[number] for number in present)
     means = np.array([[each[known & (emotion == number)].mean() for each in (valence, arousal)] for number in present])
+    finding = partial(OrderFinding, source, names, DIMENSIONS, means.reshape(-1, 2))
     if len(present) < 2:
-        return OrderFinding(source, names, means.reshape(-1, 2), None, f"{source}: too few faces.")
+        return finding(None, f"{source}: too few faces.")
     gains = -((means[:, None, :] - np.array(VALENCE_AROUSAL)[None, :, :]) ** 2).sum(axis=2)
     shows = _moved(gains, present.tolist(), EMOTIONS, _MIN_GAIN_VA)
     mean_of = dict(zip(names, means.tolist(), strict=True))
@@ -103,7 +107,7 @@ def by_valence_arousal(emotion: Int64, valence: Floats, arousal: Floats, source:
     def part(name: str, other: str) -> str:
         return f"the mean of {name} ({mean_of[name][0]:+.2f}, {mean_of[name][1]:+.2f}) fits {other}"
 
-    return _finding(source, names, means, shows, part, "the means fit the class names.")
+    return _found(finding, shows, part, "the means fit the class names.")
 
 
 def by_predictions(emotion: Int64, predicted: Int64, class_names: Sequence[str], source: str) -> OrderFinding:
@@ -117,12 +121,13 @@ def by_predictions(emotion: Int64, predicted: Int64, class_names: Sequence[str],
     present = np.flatnonzero(counts.sum(axis=1) >= _MIN_FACES)
     names = tuple(class_names[number] for number in present.tolist())
     shares = counts[present] / counts[present].sum(axis=1, keepdims=True)
+    finding = partial(OrderFinding, source, names, tuple(class_names), shares)
     if len(present) < 2:
-        return OrderFinding(source, names, shares, None, f"{source}: too few faces.")
+        return finding(None, f"{source}: too few faces.")
     best = float(shares[linear_sum_assignment(shares, maximize=True)].mean())
     if best < _MIN_AGREEMENT:
         sentence = f"{source}: in the best order {100 * best:.0f} % of the labels agree, too few to decide."
-        return OrderFinding(source, names, shares, None, sentence)
+        return finding(None, sentence)
     shows = _moved(shares, present.tolist(), class_names, _MIN_GAIN_PREDICTIONS)
 
     def part(name: str, other: str) -> str:
@@ -133,7 +138,7 @@ def by_predictions(emotion: Int64, predicted: Int64, class_names: Sequence[str],
     sentence = f"{100 * best:.0f} % of the labels agree, mean over the classes."
     if weak:
         sentence += f" Undecided for {', '.join(weak)}: too few of them are predicted consistently."
-    return _finding(source, names, shares, shows, part, sentence)
+    return _found(finding, shows, part, sentence)
 
 
 def _sample_per_class(emotion: Int64, rows: Int64, seed: int) -> Int64:
@@ -152,17 +157,13 @@ def _predict(model: ModelFile, pack: Pack, rows: Int64, class_names: Sequence[st
     return np.asarray(model.probabilities(crops)[:, columns].argmax(axis=1), dtype=np.int64)
 
 
-def _finding(
-    source: str,
-    names: tuple[str, ...],
-    figures: Float64,
-    shows: Mapping[str, str],
-    part: Callable[[str, str], str],
-    correct: str,
+def _found(
+    finding: "partial[OrderFinding]", shows: Mapping[str, str], part: Callable[[str, str], str], correct: str
 ) -> OrderFinding:
     """The sentence `correct`, or where classes show others: the first moves as `part` puts them, and a likely cause."""
+    source, names = finding.args[:2]
     if not shows:
-        return OrderFinding(source, names, figures, False, f"{source}: {correct}")
+        return finding(False, f"{source}: {correct}")
     cause = "All moved classes: " + ", ".join(f"{name} → {other}" for name, other in shows.items()) + "."
     for ours, theirs in permutations(_ORDERS, 2):
         if _fits(shows, names, ours, theirs):
@@ -170,7 +171,7 @@ def _finding(
             cause = f"Likely cause: numbers in {ours} order, read in {theirs}{either}."
             break
     moves = "; ".join(part(*move) for move in list(shows.items())[:3])
-    return OrderFinding(source, names, figures, True, f"{source}: {moves}. {cause}", shows)
+    return finding(True, f"{source}: {moves}. {cause}", shows)
 
 
 def _fits(shows: Mapping[str, str], names: Sequence[str], ours: str, theirs: str) -> bool:
