@@ -22,7 +22,7 @@ from emodet.inference.overlay import draw, write_picture
 from emodet.inference.recognizer import Recognizer
 from emodet.inference.rows import RowWriter, face_row
 from emodet.inference.sources import RESULT_ENDINGS, Source, TableImage, printable
-from emodet.inference.summary import SourceSummary, Summary
+from emodet.inference.summary import Meter, SourceSummary, Summary
 from emodet.inference.video_reader import VideoReader
 
 
@@ -71,6 +71,7 @@ class Batch:
 
     def __post_init__(self) -> None:
         self.summary.min_confidence = self.recognizer.min_confidence
+        self.summary.meter = Meter()  # opening the nets and finding the first inputs does not count
 
     def report(self, line: str, *, always: bool = False) -> None:
         """Print a message to standard error, above a progress bar."""

@@ -89,7 +89,8 @@ def _named(named: Iterable[str], column: str | None, skip: Skip) -> Iterator[Sou
 
 def hide_password(address: str) -> str:
     """The same text, printable, with the password in ``user:password@host`` replaced by three dots."""
-    return printable(re.sub(r"(?<=://)([^/@:]*):[^/]*@", r"\1:…@", address))
+    # Also a password with a slash, which no address may hold; digits before a slash are a port.
+    return printable(re.sub(r"(?<=://)([^/@:]*):([^/]*|(?!\d*/)[^@]*)@", r"\1:…@", address))
 
 
 def printable(path: str | os.PathLike[str]) -> str:

@@ -79,7 +79,9 @@ def test_cameras_streams_and_standard_input(tmp_path, monkeypatch):
     assert found[1].address == "rtsp://me:secret@cam.local:554/live?x=1"
     assert "secret" not in found[1].name + str(found[1].stem)
     assert hide_password("rtsp://me:p:w@host/x") == "rtsp://me:…@host/x"
-    assert hide_password("http://host/a:b@c") == "http://host/a:b@c"
+    assert hide_password("rtsp://me:p/w@host/x") == "rtsp://me:…@host/x"
+    for plain in ("http://host/a:b@c", "http://host:80/a@b"):
+        assert hide_password(plain) == plain
     assert str(found[1].stem) == "cam.local-554-live"
     (tmp_path / "0").mkdir()
     assert find_sources(["0"])[0].error
