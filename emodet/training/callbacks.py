@@ -11,7 +11,7 @@ from lightning.pytorch import callbacks
 from torch import Tensor
 
 from emodet.data.faces import Batch
-from emodet.errors import EmodetError, require
+from emodet.errors import require
 from emodet.models.metrics import lower_is_better
 from emodet.training.folder import RunFolder
 
@@ -51,16 +51,6 @@ class BestCheckpoint(RunCheckpoint):
         )
         self.keep = keep
 
-    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Refuse a training that ends before its first validation."""
-        every, first = trainer.check_val_every_n_epoch, trainer.val_check_batch or 0
-        first += 0 if every is None else (every - 1) * trainer.num_training_batches
-        if 0 <= trainer.max_steps * trainer.accumulate_grad_batches < first:
-            raise EmodetError(
-                f"trainer.max_steps={trainer.max_steps}: the first validation comes after {first:.0f} batches, so no "
-                "epoch could be chosen; raise it, or lower trainer.val_check_interval"
-            )
-
     def check_monitor_top_k(self, trainer: L.Trainer, current: Tensor | None = None) -> bool:
         """Whether this epoch replaces the one that is kept."""
         return self.keep == "last" or super().check_monitor_top_k(trainer, current)
@@ -74,6 +64,18 @@ class LastCheckpoint(RunCheckpoint):
 
     def __init__(self) -> None:
         super().__init__(filename="last", save_on_train_epoch_end=True, enable_version_counter=False)
+        self._in_mid_epoch = False
+
+    def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
+        """Keep the place where ``max_time`` or ``max_steps`` ends an epoch, which Lightning counts as a whole one."""
+        ends = trainer.should_stop or trainer.global_step >= trainer.max_steps > 0
+        self._in_mid_epoch = ends and not trainer.is_last_batch
+        if self._in_mid_epoch:
+            trainer.save_checkpoint(RunFolder(Path(trainer.default_root_dir)).last, weights_only=False)
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if not self._in_mid_epoch:
+            super().on_train_epoch_end(trainer, pl_module)
 
 
 class EarlyStopping(callbacks.EarlyStopping):
