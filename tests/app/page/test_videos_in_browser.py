@@ -2,11 +2,13 @@
 
 from itertools import islice
 
-import cv2
+import numpy as np
 import pytest
 from made_files import csv_rows
 from made_media import camera_frames, write_mp4
 from watching import until
+
+from emodet.inference.video_reader import VideoReader
 
 
 @pytest.fixture(scope="module")
@@ -34,9 +36,8 @@ def test_a_video_is_recognised_and_played_with_its_answers(video, clip):
     assert len(rows) == 15  # 1.5 s, 10 frames of each
     assert {row["track_id"] for row in rows} == {"1"}
     assert {row["emotion"] for row in rows} == {"happiness"}
-    assert [float(row["time_s"]) for row in rows] == pytest.approx(
-        [(index + 0.5) / 10 for index in range(15)], abs=1e-3
-    )
+    times = [(index + 0.5) / 10 for index in range(15)]
+    assert [float(row["time_s"]) for row in rows] == pytest.approx(times, abs=1e-3)
     # She sways to the right first: by 12 pixels within the first half second.
     assert float(rows[4]["x1"]) - float(rows[0]["x1"]) == pytest.approx(10, abs=5)
 
@@ -74,17 +75,21 @@ def test_the_annotated_video_can_be_downloaded(video, clip, tmp_path):
         video.page.click("#video-save")
     path = tmp_path / waiting.value.suggested_filename
     waiting.value.save_as(path)
-    capture = cv2.VideoCapture(str(path))
-    good, frame = capture.read()
-    assert good
-    assert frame.shape == (480, 640, 3)
-    capture.release()
+    assert VideoReader(path).size == (640, 480)
 
 
 NO_VIDEO = [
     ("noise.mp4", b"nonsense" * 400, "This browser cannot play the file"),
     ("empty.webm", b"", "The file is empty"),
 ]
+
+
+def test_a_video_without_a_face(video, tmp_path):
+    grey = [np.full((480, 640, 3), 110, dtype=np.uint8)] * 9
+    video.page.set_input_files("#video-file", write_mp4(tmp_path / "grey.mp4", grey))
+    video.page.wait_for_selector("#video-player:visible")
+    video.page.wait_for_selector("#video-progress", state="hidden")
+    assert "No face was found" in video.page.inner_text("#video-note")
 
 
 @pytest.mark.parametrize(("name", "data", "said"), NO_VIDEO)

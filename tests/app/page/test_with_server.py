@@ -2,10 +2,10 @@
 
 import os
 import signal
-from itertools import islice
 
+import numpy as np
 import pytest
-from made_files import encoded
+from made_files import csv_rows, encoded
 from made_media import camera_frames, write_mp4
 from made_server import address_in, server_process
 from watching import Watched, until
@@ -39,7 +39,9 @@ def test_pictures_and_videos_on_the_server(page, astronaut, tmp_path):
     assert "One face: happiness" in tab.inner_text(".result")
     with tab.expect_request(lambda request: "prior=balanced" in request.url):
         tab.select_option("#picture-prior", "balanced")
-    clip = write_mp4(tmp_path / "clip.mp4", islice(camera_frames(astronaut), 300))  # so long that the preview is seen
+    # So long that the preview is seen, with a second in which there is no face.
+    frames, grey = [*camera_frames(astronaut)], [np.full((480, 640, 3), 110, dtype=np.uint8)] * 30
+    clip = write_mp4(tmp_path / "clip.mp4", [*frames, *grey, *frames])
     tab.click("#tab-video")
     tab.select_option("#video-where", "emodet-int8")
     tab.select_option("#video-prior", "balanced")
@@ -49,6 +51,10 @@ def test_pictures_and_videos_on_the_server(page, astronaut, tmp_path):
     tab.wait_for_selector("#video-player:visible")
     tab.wait_for_selector("#video-faces .face:visible")
     assert "happiness" in tab.inner_text("#video-faces")
+    with tab.expect_download() as waiting:
+        tab.click("#video-rows")
+    rows = csv_rows(waiting.value.path())
+    assert [int(row["frame"]) for row in rows] == [round(30 * float(row["time_s"])) for row in rows]
     with tab.expect_download() as waiting:
         tab.click("#video-save")
     assert waiting.value.suggested_filename == "clip-emodet.mp4"

@@ -198,7 +198,10 @@ export class PictureTab {
     });
     byId("picture-prior").addEventListener("change", () => this.recogniseAgain());
     byId("picture-blur").addEventListener("change", () => this.results.forEach((result) => result.draw()));
-    byId("picture-clear").addEventListener("click", () => [...this.results].forEach((result) => result.remove()));
+    byId("picture-clear").addEventListener("click", () => {
+      this.waiting = [];
+      [...this.results].forEach((result) => result.remove());
+    });
     byId("picture-rows").addEventListener("click", () => this.save());
     offerServer(byId("picture-where"), about);
   }

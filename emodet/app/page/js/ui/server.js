@@ -97,7 +97,7 @@ export class ServerVideo {
     this.id = id;
     const frames = new Map();
     const take = (row) => {
-      if (!frames.has(row.frame)) frames.set(row.frame, { time: row.time_s, faces: [] });
+      if (!frames.has(row.frame)) frames.set(row.frame, { number: row.frame, time: row.time_s, faces: [] });
       frames.get(row.frame).faces.push(faceOf(row, this.names));
     };
     const rows = (found) => {

@@ -93,7 +93,7 @@ export class VideoTab {
       const where = byId("video-where").value;
       const found = where === "here" ? await this.here(signal) : await this.onServer(file, where, signal);
       await this.show(file, found);
-      this.note(found.note);
+      if (found.note) this.note(found.note);
     } catch (problem) {
       this.close();
       if (problem.name === "AbortError") this.note("Stopped.");
@@ -210,9 +210,9 @@ export class VideoTab {
     Object.assign(this, { frames, step });
     this.timeline.clear();
     this.rows = new Rows(this.about);
-    frames.forEach(({ time, faces }, index) => {
+    frames.forEach(({ time, faces, number }, index) => {
       this.timeline.add(time, faces);
-      this.rows.add(file.name, index, time, faces);
+      this.rows.add(file.name, number ?? index, time, faces);
     });
     this.player.src = this.url;
     this.working(false);
