@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from emodet.arrays import Int64, UInt8
+from emodet.arrays import UInt8
 from emodet.evaluation.plots import INK, draw_share, share_axes, styled_figure, to_png
 from emodet.evaluation.scores import Evaluation, Score
 from emodet.files import csv_text
@@ -105,15 +105,6 @@ def corrupt(crops: UInt8, index: npt.NDArray[np.integer], corruption: Corruption
 
 Robustness = Mapping[tuple[str, float], Evaluation]
 """Scores by name and level of `CORRUPTIONS`, mild to harsh; the temperature is that of the clean faces."""
-
-
-def measure_robustness(evaluate: Callable[[Callable[[UInt8, Int64], UInt8]], Evaluation]) -> Robustness:
-    """Scores under all corruptions, of a model that `evaluate` runs on changed crops."""
-
-    def measured(corruption: Corruption, level: float) -> Evaluation:
-        return evaluate(lambda crops, index: corrupt(crops, index, corruption, level))
-
-    return {(name, level): measured(each, level) for name, each in CORRUPTIONS.items() for level in each.levels}
 
 
 def mean_accuracy(robustness: Robustness) -> Score:

@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ def worst_errors(predictions: Predictions, count: int) -> Int64:
 def write_report(
     evaluation: Evaluation,
     predictions: Predictions,
-    images: Callable[[int], UInt8] | None,
+    images: Callable[[Int64], UInt8] | None,
     folder: Path,
     *,
     details: Details,
@@ -45,16 +46,16 @@ def write_report(
 ) -> Path:
     """Write the report's folder; a report that is already there is replaced. Returns the path of ``report.html``.
 
-    It holds ``report.html``, ``report.json``, ``predictions.csv`` and figures as PNG. `images` gives the crop of a face
-    by its index in `predictions`, uint8 (H, W, 3) RGB; it is None where images must not leave the data set: keys are
-    listed instead. `details` are what it takes to repeat the evaluation: checkpoint, commit, pack fingerprint, seeds,
-    temperature. `errors` is the number of most confident mistakes to show.
+    It holds ``report.html``, ``report.json``, ``predictions.csv`` and figures as PNG. `images` gives crops, uint8
+    (N, H, W, 3) RGB, of faces by their indices in `predictions`; it is None where images must not leave the data set:
+    keys are listed instead. `details` are what it takes to repeat the evaluation: checkpoint, commit, pack fingerprint,
+    seeds, temperature. `errors` is the number of most confident mistakes to show.
     """
     require(errors >= 0, "errors", errors, "the number of faces to show, 0 or more")
     figures, names = _figures(evaluation, predictions, robustness), evaluation.class_names
-    worst = worst_errors(predictions, errors).tolist()
-    rows = [error_row(predictions, index) for index in worst]
-    crops = None if images is None else [images(index) for index in worst]
+    worst = worst_errors(predictions, errors)
+    rows = [error_row(predictions, index) for index in worst.tolist()]
+    crops = None if images is None else images(worst)
     # JSON has no number that is not finite.
     plain = {
         key: str(each) if isinstance(each, float) and not math.isfinite(each) else each for key, each in details.items()
@@ -84,7 +85,7 @@ def write_report(
         "report.json": json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n",
         "report.html": page,
         "predictions.csv": csv_text(_prediction_rows(predictions)),
-        "errors.png": encode_image(error_sheet(rows, crops), ".png") if crops else None,
+        "errors.png": encode_image(error_sheet(rows, crops), ".png") if rows and crops is not None else None,
         "robustness.csv": corruptions.robustness_csv(evaluation, robustness) if robustness else None,
         **{f"{name}.png": png for name, png in figures.items()},
     }
@@ -191,16 +192,15 @@ def report(
                 f"Corrections changed the faces measured here ({in_words({split: facts['faces'][split]})}): the "
                 "scores cannot be compared with those of others on this split."
             )
-    robustness = None
+    robustness: dict[tuple[str, float], Evaluation] = {}
     if predict is not None:
-        robustness = corruptions.measure_robustness(
-            lambda change: evaluate_predictions(to_predictions(predict(change), data, temperature), resamples=resamples)
-        )
+        for name, corruption in corruptions.CORRUPTIONS.items():
+            for level in corruption.levels:
+                changed = predict(partial(corruptions.corrupt, corruption=corruption, level=level))
+                found = to_predictions(changed, data, temperature)
+                robustness[name, level] = evaluate_predictions(found, resamples=resamples)
         mean = format_score(corruptions.mean_accuracy(robustness))
         print(f"mean accuracy over all corruptions and levels: {mean}", end="\n\n")
-
-    def image(number: int) -> UInt8:
-        return data.pack.images(outputs.index[number : number + 1])[0]  # type: ignore[no-any-return]
-
-    write_report(evaluation, predictions, image, folder, details=described, errors=errors, robustness=robustness)
+    options: dict[str, Any] = {"details": described, "errors": errors, "robustness": robustness or None}
+    write_report(evaluation, predictions, lambda rows: data.pack.images(outputs.index[rows]), folder, **options)
     return evaluation

@@ -68,17 +68,17 @@ def _runs_within(folder: Path) -> Iterator[Path]:
 def _read_run(folder: Path) -> Run:
     """Read a run folder; its files are parsed as plain data."""
     try:
-        facts = RunFolder(folder).facts_so_far()
-        own, composed = folder / "config.yaml", folder / ".hydra" / "config.yaml"
+        run = RunFolder(folder)
+        facts = run.facts_so_far()
         # A run that failed early has not written its own.
-        settings = yaml.safe_load((own if own.is_file() else composed).read_text(encoding="utf-8"))
+        config = run.config if run.config.is_file() else folder / ".hydra" / "config.yaml"
+        settings = yaml.safe_load(config.read_text(encoding="utf-8"))
         listed = facts.get("overrides") or yaml.safe_load((folder / ".hydra" / "overrides.yaml").read_text()) or []
         pairs = (str(each).lstrip("+").partition("=") for each in listed)
         metric = str(settings["training"]["monitor"])
-        best = folder / "checkpoints" / "best.ckpt"
         test = facts.get("results", {}).get("test", {})
         state, reason = _state(facts)
-        points = read_curves(RunFolder(folder).metrics()).get(metric, {})
+        points = read_curves(run.metrics()).get(metric, {})
         curve = tuple((int(epochs) - 1, value) for epochs, value in sorted(points.items()))
         finite, kept = [point for point in curve if math.isfinite(point[1])], None
         if finite and ((settings.get("callbacks") or {}).get("best") or {}).get("keep") == "last":
@@ -94,7 +94,7 @@ def _read_run(folder: Path) -> Run:
             metric=metric,
             curve=curve,
             kept=kept,
-            checkpoint=best if best.is_file() else None,
+            checkpoint=run.best if run.best.is_file() else None,
             test={name: float(each["value"]) for name, each in test.items() if each.get("value") is not None},
             test_name=str(facts.get("splits", {}).get("test", "")),
         )

@@ -23,8 +23,8 @@ DETAILS = {"checkpoint": NASTY, "temperature": 1.5, "best loss": float("nan")}
 FIGURES = {"confusion_matrix.png", "reliability.png", "per_class.png", "coverage.png", "valence_arousal.png"}
 
 
-def image(index):
-    return np.full((48, 48, 3), index % 256, np.uint8)
+def images(rows):
+    return np.stack([np.full((48, 48, 3), row % 256, np.uint8) for row in rows])
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def predictions():
 def folder(predictions, tmp_path_factory):
     evaluation = evaluate_predictions(predictions, resamples=100).with_notes("<i>note")
     page = write_report(
-        evaluation, predictions, image, tmp_path_factory.mktemp("base") / "new" / "r", details=DETAILS, errors=10
+        evaluation, predictions, images, tmp_path_factory.mktemp("base") / "new" / "r", details=DETAILS, errors=10
     )
     assert page.name == "report.html"
     return page.parent
