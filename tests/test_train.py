@@ -120,13 +120,13 @@ def test_a_fixed_length_keeps_the_last_epoch_however_good_it_is(command, small, 
 
 def test_nothing_but_the_run_speaks(command, small, tmp_path, capfd, without_pictures):
     arguments = ["experiment=ferplus", *small, "training.progressive_sizes=[]"]
-    assert command("emodet.train", *arguments, f"hydra.run.dir={tmp_path / 'run'}") == 0
+    assert command("emodet.train", *arguments, f"hydra.run.dir={tmp_path / 'a run'}") == 0
     captured = capfd.readouterr()
     for unwanted in ("litlogger", "LeafSpec", "smaller than the logging interval", "TPU", "Traceback"):
         assert unwanted not in captured.out + captured.err
-    assert f"run folder:  {tmp_path / 'run'}" in captured.out
-    assert f"python -m emodet.export checkpoint={tmp_path / 'run'} output=" in captured.out
-    assert (tmp_path / "run" / "train.log").is_file()
+    assert f"run folder:  {tmp_path / 'a run'}" in captured.out
+    assert f"python -m emodet.export 'checkpoint={tmp_path / 'a run'}' output=" in captured.out
+    assert (tmp_path / "a run" / "train.log").is_file()
 
 
 # What is said when something is wrong.

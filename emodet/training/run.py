@@ -3,6 +3,7 @@
 import logging
 import math
 import os
+import shlex
 import signal
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -213,9 +214,10 @@ def finish_run(run: RunFolder, data: EmotionDataModule, trainer: L.Trainer, trai
     if rate is not None:
         print(f"trained at:  {rate:,.1f} faces/s, median of the epochs")
     print(f"run folder:  {run.path}\ncheckpoint:  {run.best}\nreport:      {run.path / 'evaluation-test/report.html'}")
-    following = [f"python -m emodet.export checkpoint={run.path} output=out"]
+    following = [f"python -m emodet.export {shlex.quote(f'checkpoint={run.path}')} output=out"]
     if files:
         print(f"model file:  {files[0]}")
-        following = [f"python -m emodet.{each} --model {files[0]}" for each in ("predict photo.jpg", "app --open")]
+        model = shlex.quote(str(files[0]))
+        following = [f"python -m emodet.{each} --model {model}" for each in ("predict photo.jpg", "app --open")]
     print("next:       ", "\n             ".join(following))
     return math.nan if score is None else score
