@@ -123,17 +123,20 @@ def test_an_image_that_takes_too_long_is_given_up(serve, monkeypatch):
     assert "0.01 seconds" in message
 
 
-def test_the_prior(client, serve, tmp_path, portrait):
-    answer = client.post("/v1/recognize?prior=balanced", content=portrait)
-    (face,) = Recognizer(detector="centerface", threads=1, prior="balanced")(decode_rgb(portrait))
-    (other,) = Recognizer(detector="centerface", threads=1)(decode_rgb(portrait))
+def test_the_prior(serve, tmp_path, portrait):
+    own = write_stub(tmp_path / "own.onnx", class_names=OWN)
+    fair = write_stub(tmp_path / "fair.onnx", class_shares=(0.4, 0.3, 0.1, 0.1, 0.04, 0.02, 0.03, 0.01))
+    with serve(models=(str(own), str(fair))) as client:
+        answer = client.post("/v1/recognize?prior=balanced&model=fair", content=portrait)
+        message = refusal(client.post("/v1/recognize?prior=balanced", content=portrait), 422, "bad_value")
+    assert "own does not state" in message
+    (face,), (other,) = (
+        Recognizer(fair, detector="centerface", threads=1, prior=prior)(decode_rgb(portrait))
+        for prior in ("balanced", "trained")
+    )
     found = answer.json()["faces"][0]["probabilities"]
     assert found == pytest.approx(dict(face.probabilities), abs=1e-6)
-    assert found["fear"] > other.probabilities["fear"]
-    own = write_stub(tmp_path / "own.onnx", class_names=OWN)
-    with serve(models=(str(own),)) as without_shares:
-        message = refusal(without_shares.post("/v1/recognize?prior=balanced", content=portrait), 422, "bad_value")
-    assert "own does not state" in message
+    assert found["contempt"] > other.probabilities["contempt"]
 
 
 @pytest.mark.parametrize(
