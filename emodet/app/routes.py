@@ -62,14 +62,14 @@ async def recognize(request: Request, server: ServerDep, options: Annotated[Reco
         faces = recognizer(image)
         seconds = time.perf_counter() - started
         largest = sorted(faces, key=lambda face: face.box[0] - face.box[2])[: options.heat_maps]
-        maps = {id(face): heat_maps(recognizer, image, [face])[0] for face in largest}
+        maps = dict(zip(largest, heat_maps(recognizer, image, largest), strict=True))
         return Recognition(
             model=model,
             detector=recognizer.detector.name,
             width=image.shape[1],
             height=image.shape[0],
             recognised_ms=round(seconds * 1000, 2),
-            faces=[_answer(face, maps.get(id(face))) for face in faces],
+            faces=[_answer(face, maps.get(face)) for face in faces],
         )
 
     return await _run(request, server, options, work)

@@ -46,7 +46,8 @@ def recognise(pipe: Connection, path: Path, limits: Limits) -> None:
         RowWriter("csv", paths["rows_csv"], names) as table,
     ):
         chart = pipeline.TimelineSink(paths["timeline_png"], names, "video")
-        sinks = [_ProgressSink(pipe, limits), pipeline.RowSink([lines, table], "video"), chart]
+        rows = [pipeline.RowSink(each, "video") for each in (lines, table)]
+        sinks: list[pipeline.Sink] = [_ProgressSink(pipe, limits), *rows, chart]
         if annotate:
             sinks.append(pipeline.AnnotatedVideoSink(paths["annotated"], video))
         try:

@@ -188,7 +188,7 @@ class Batch:
 
         total, quiet = video.frame_count or None, self.quiet or not sys.stderr.isatty()
         with tqdm(total=total, unit="frame", desc=source.name, file=sys.stderr, disable=quiet, leave=False) as bar:
-            sinks: list[pipeline.Sink] = [] if rows is None else [pipeline.RowSink([rows], source.name)]
+            sinks: list[pipeline.Sink] = [] if rows is None else [pipeline.RowSink(rows, source.name)]
             # Right after the rows: a signal hardly ever comes between the two, and the summary counts what they hold.
             sinks += [_Counts(counts, self.summary, bar, live), *self._sinks(source, video)]
             try:

@@ -14,8 +14,6 @@ from emodet.inference.rows import flat_row, parquet_schema
 from emodet.inference.sources import Source, printable, row_source
 from emodet.installation import needed
 
-__all__ = ["recognise_bulk"]
-
 
 class _Worker:
     """An actor of Ray: holds a recognizer and maps tables of pictures to tables of rows."""

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _PATCH = 0.25  # of the crop's side
 _STEPS = 9  # positions along each side
+_FACES = 3  # more do not fit beside a picture
 _MIN_PROBABILITY = np.float32(1e-12)  # a softmax in float32 can be 0, whose logarithm is not finite
 
 
@@ -32,15 +33,13 @@ class HeatMap:
     heat: Float32
 
 
-def heat_maps(
-    recognizer: "Recognizer", image_rgb: UInt8, faces: Sequence[Face], *, at_most: int = 3
-) -> tuple[HeatMap, ...]:
-    """Explain the `at_most` largest faces of a frame, uint8 (H, W, 3) RGB.
+def heat_maps(recognizer: "Recognizer", image_rgb: UInt8, faces: Sequence[Face]) -> tuple[HeatMap, ...]:
+    """Explain the three largest faces of a frame, uint8 (H, W, 3) RGB, largest first.
 
     Each costs 82 crops through the model file.
     """
     maps = []
-    for face in sorted(faces, key=lambda face: face.box[0] - face.box[2])[:at_most]:
+    for face in sorted(faces, key=lambda face: face.box[0] - face.box[2])[:_FACES]:
         whole = recognizer.detector.name == "none"
         crop = recognizer.crop(image_rgb, Detection(face.box, face.landmarks, face.detection_score, whole))
         number = "" if face.track_id is None else f"#{face.track_id} "

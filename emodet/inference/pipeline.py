@@ -107,16 +107,14 @@ class Sink:
 
 
 class RowSink(Sink):
-    """Writes a row per face of each recognised frame. The writers stay open for further videos."""
+    """Writes a row per face of each recognised frame. The writer stays open for further videos."""
 
-    def __init__(self, writers: Sequence[RowWriter], source: str) -> None:
-        self._writers, self._source = writers, source
+    def __init__(self, writer: RowWriter, source: str) -> None:
+        self._writer, self._source = writer, source
 
     def write(self, result: FrameResult) -> None:
         for place, face in enumerate(result.faces if result.fresh else ()):
-            row = face_row(self._source, result.frame.index, result.frame.time_s, place, face)
-            for writer in self._writers:
-                writer.write(row)
+            self._writer.write(face_row(self._source, result.frame.index, result.frame.time_s, place, face))
 
 
 class AnnotatedVideoSink(Sink):
