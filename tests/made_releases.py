@@ -41,24 +41,30 @@ def affectnet_csv(root):
     return Made(root, root / "Manually_Annotated_file_lists/training.csv", pictures[0], 8)
 
 
-def affectnet_npy(root):
-    for number in range(8):
-        base = root / ("val_set" if number > 5 else "train_set")
+def affectnet_npy(root, count=8):
+    for number in range(count):
+        base = root / ("val_set" if number in (6, 7) else "train_set")
         put_picture(base / f"images/{number}.jpg", number)
         (base / "annotations").mkdir(exist_ok=True)
-        for kind, value in (("exp", str(number)), ("val", "0.5"), ("aro", "-0.25")):
+        for kind, value in (("exp", str(number % 8)), ("val", "0.5"), ("aro", "-0.25")):
             np.save(base / f"annotations/{number}_{kind}.npy", np.array(value))
-    return Made(root, root / "train_set/annotations/0_exp.npy", root / "train_set/images/0.jpg", 8)
+    return Made(root, root / "train_set/annotations/0_exp.npy", root / "train_set/images/0.jpg", count)
 
 
-def affectnet_plus(root):
-    for number in range(8):
-        base = root / "human_annotated" / ("validation_set" if number > 5 else "train_set")
+def affectnet_plus(root, count=8):
+    meta = {"valence": 0.5, "arousal": -0.25}
+    for number in range(count):
+        base = root / "human_annotated" / ("validation_set" if number in (6, 7) else "train_set")
         put_picture(base / f"images/{number}.jpg", number)
-        label = {"human-label": number, "soft-label": [0.3] + [0.1] * 7, "subset": 1, "meta-data": {"valence": 0.5}}
+        label = {
+            "human-label": number % 8,
+            "soft-label": [0.5, 0.25, 0.25, 0, 0, 0, 0, 0],
+            "subset": 1,
+            "meta-data": meta,
+        }
         put_text(base / f"annotations/{number}.json", json.dumps(label))
     base = root / "human_annotated/train_set"
-    return Made(root, base / "annotations/0.json", base / "images/0.jpg", 8)
+    return Made(root, base / "annotations/0.json", base / "images/0.jpg", count)
 
 
 def labels_csv(root):
@@ -68,13 +74,13 @@ def labels_csv(root):
     return Made(root, put_text(root / "labels.csv", ",pth,label,relFCs", *rows), pictures[0], 8)
 
 
-def yolo(root):
-    for number in range(8):
-        base = root / ("valid" if number > 5 else "train")
+def yolo(root, count=8):
+    for number in range(count):
+        base = root / ("valid" if number in (6, 7) else "train")
         put_picture(base / f"images/{number}.jpg", number)
-        put_text(base / f"labels/{number}.txt", f"{number} 0.5 0.5 1 1")
+        put_text(base / f"labels/{number}.txt", f"{number % 8} 0.5 0.5 1 1")
     names = "[anger, contempt, disgust, fear, happy, neutral, sad, surprise]"
-    return Made(root, put_text(root / "data.yaml", "nc: 8", f"names: {names}"), root / "train/images/0.jpg", 8)
+    return Made(root, put_text(root / "data.yaml", "nc: 8", f"names: {names}"), root / "train/images/0.jpg", count)
 
 
 def put_ferplus(file, faces):
@@ -93,14 +99,14 @@ def ferplus(root):
     return Made(root, put_ferplus(root / "faces.parquet", faces), None, 8)
 
 
-def image_label_parquet(root):
+def image_label_parquet(root, count=8, group=None):
     root.mkdir(parents=True)
-    pictures = [{"bytes": encoded(picture(number)), "path": f"{number}.png"} for number in range(8)]
+    pictures = [{"bytes": encoded(picture(number)), "path": f"{number}.png"} for number in range(count)]
     names = {"info": {"features": {"label": {"names": ["anger", "happy"]}}}}
-    table = pa.table({"image": pictures, "label": [number % 2 for number in range(8)]})
+    table = pa.table({"image": pictures, "label": [number % 2 for number in range(count)]})
     file = root / "train-00000-of-00001.parquet"
-    pq.write_table(table.replace_schema_metadata({"huggingface": json.dumps(names)}), file)
-    return Made(root, file, None, 8)
+    pq.write_table(table.replace_schema_metadata({"huggingface": json.dumps(names)}), file, row_group_size=group)
+    return Made(root, file, None, count)
 
 
 def fer2013(root):
@@ -128,7 +134,7 @@ def rafdb(root):
 
 
 def expw(root):
-    lines = [f"{number // 2}.jpg {number % 2} 5 5 35 35 9.9 {number % 7}" for number in range(8)]
+    lines = [f"{number // 2}.jpg {number % 2} 4 6 36 34 9.9 {number % 7}" for number in range(8)]
     pictures = [put_picture(root / f"image/origin/{number}.jpg", number) for number in range(4)]
     return Made(root, put_text(root / "label/label.lst", *lines), pictures[0], 8)
 
@@ -146,9 +152,14 @@ def ckplus(root):
 
 
 def own_csv(root):
-    rows = [f"{number}.jpg,{'happy' if number % 2 else 'sad'},train,5,5,35,35" for number in range(8)]
+    rows = [f"{n}.jpg,{('sad', 'happy')[n % 2]},train,5,5,35,35,0.5,-0.25,ann" for n in range(8)]
     pictures = [put_picture(root / f"pictures/{number}.jpg", number) for number in range(8)]
-    return Made(root, put_text(root / "mine.csv", "path,emotion,split,x1,y1,x2,y2", *rows), pictures[0], 8)
+    return Made(
+        root,
+        put_text(root / "mine.csv", "path,emotion,split,x1,y1,x2,y2,valence,arousal,subject", *rows),
+        pictures[0],
+        8,
+    )
 
 
 def list_files(root):

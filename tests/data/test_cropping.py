@@ -109,7 +109,7 @@ def test_the_few_faces_that_lack_it_are_listed(lacking, values, said, tmp_path):
     ("name", "old", "new"),
     [
         ("affectnet_csv", "5,5,30,30", "500,5,30,30"),
-        ("expw", "5 5 35 35", "5 500 530 35"),
+        ("expw", "4 6 36 34", "4 500 530 34"),
         ("own_csv", "5,5,35,35", "5,500,35,535"),
     ],
 )

@@ -1,14 +1,9 @@
-"""What the tests of readers share: files on disk, and listings and errors in short.
-
-These tests show each family as it is distributed. The variants that people hold, and what is refused, are releases in
-`tests/golden/releases.tar.xz`, with the results of each in `readers.json`.
-"""
+"""What the tests of readers share: files on disk, and listings and errors in short."""
 
 import pytest
 from made_files import put
 
 from emodet.datasets.readers import open_reader
-from emodet.emotions import EMOTIONS
 from emodet.errors import EmodetError
 
 
@@ -20,11 +15,6 @@ def put_files(root, *paths):
 
 def read(root, reader="auto", **options):
     return open_reader(root, reader, **options).read()
-
-
-def faces(listing):
-    """Split and class name by key."""
-    return {s.key: (s.split, None if s.emotion is None else EMOTIONS[s.emotion]) for s in listing.samples}
 
 
 def error_of(root, reader="auto", **options):

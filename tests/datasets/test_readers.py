@@ -1,4 +1,8 @@
-"""All readers: which one reads a root, what changes no face, and that bad input is refused or listed by name."""
+"""All readers: which one reads a root, what changes no face, and that bad input is refused or listed by name.
+
+The variants that people hold of each family, and what is refused, are releases in `tests/golden/releases.tar.xz`, with
+the results of each in `readers.json`.
+"""
 
 import contextlib
 import json
@@ -6,24 +10,51 @@ import os
 import pickle
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from made_files import png_bomb
+from made_reader import picture
 from made_releases import RELEASES
 from on_disk import error_of, put_files
 from on_disk import read as listing_of
 
 from emodet.data.packing import prepare_pack
 from emodet.datasets.readers import READERS, open_reader
+from emodet.emotions import ALPHABETICAL_ORDER, EMOTIONS, FER2013_ORDER, FERPLUS_ORDER, RAFDB_ORDER
 from emodet.errors import EmodetError
+from emodet.images import decode_rgb
 from emodet.preprocessing import Preprocessing
 
 BINARY = ("affectnet_npy", "ferplus", "image_label_parquet")
 NAMES_ALONE = ("jaffe", "ckplus", "class_folders")  # no file says anything about the faces
 WITH_TEXT = [name for name in RELEASES if name not in (*BINARY, *NAMES_ALONE)]
 WITH_PICTURES = [name for name in RELEASES if name not in (*BINARY[1:], "fer2013", "ferplus_csv")]
-assert set(RELEASES) == set(READERS)
+TRAIN, LAST_VAL, LAST_TEST = ["train"] * 8, ["train"] * 6 + ["val"] * 2, ["train"] * 6 + ["test"] * 2
+USAGES, TWO, BOX = ["train", "train", "val", "test"] * 2, ("anger", "happiness"), (5, 5, 35, 35)
+MOOD, VOTES = {"valence": 0.5, "arousal": -0.25}, {"soft_label": (1, 0, 0, 0, 0, 0, 0, 0)}
+# What number n of a family's order means, the split of each picture, and what else is known of the first face.
+DISTRIBUTED = {
+    "affectnet_csv": (EMOTIONS, LAST_VAL, {"box": BOX, **MOOD}),
+    "affectnet_npy": (EMOTIONS, LAST_VAL, MOOD),
+    "affectnet_plus": (EMOTIONS, LAST_VAL, {"soft_label": (0.5, 0.25, 0.25, 0, 0, 0, 0, 0), **MOOD}),
+    "labels_csv": (TWO, TRAIN, {}),
+    "yolo": (ALPHABETICAL_ORDER, LAST_VAL, {}),
+    "ferplus": (FERPLUS_ORDER, LAST_VAL, VOTES),
+    "image_label_parquet": (TWO, TRAIN, {}),
+    "fer2013": (FER2013_ORDER, USAGES, {}),
+    "ferplus_csv": (FERPLUS_ORDER, USAGES, VOTES),
+    "rafdb": (RAFDB_ORDER, LAST_TEST, {}),
+    # The files have top before left; faces of one picture stay together.
+    "expw": (FER2013_ORDER, TRAIN, {"box": (6, 4, 36, 34), "subject": "image/origin/0.jpg"}),
+    "jaffe": (TWO, TRAIN, {"subject": "KA"}),
+    "ckplus": (TWO, TRAIN, {"subject": "S000"}),
+    "own_csv": (("sadness", "happiness"), TRAIN, {"box": BOX, "subject": "ann", **MOOD}),
+    "list_files": (EMOTIONS, LAST_VAL, {}),
+    "class_folders": (TWO, TRAIN, {}),
+}
+assert set(RELEASES) == set(READERS) == set(DISTRIBUTED)
 
 
 def read(root):
@@ -31,6 +62,27 @@ def read(root):
     listing = reader.read()
     assert all(reader.encoded(sample) for sample in listing.samples)
     return reader.name, listing
+
+
+def number_of(reader, sample):
+    """The number of a face in its release, by its pixels."""
+    rgb = decode_rgb(reader.encoded(sample))
+    if not rgb.std():  # of FER2013
+        return int(rgb[0, 0, 0])
+    number = next(number for number in range(8) if np.array_equal(rgb, picture(number, len(rgb))))
+    return 2 * number + int(sample.key[-1]) if reader.name == "expw" else number
+
+
+@pytest.mark.parametrize("name", RELEASES)
+def test_each_face_has_its_own_label_split_and_annotation_beside_its_picture(name, tmp_path):
+    order, splits, known = DISTRIBUTED[name]
+    reader = open_reader(RELEASES[name](tmp_path / "release").root)
+    faces = {number_of(reader, sample): sample for sample in reader.read().samples}
+    for number, face in faces.items():
+        assert (EMOTIONS[face.emotion], face.split) == (order[number % len(order)], splits[number])
+    fields = {name: getattr(faces[0], name) for name in ("box", "soft_label", "valence", "arousal", "subject")}
+    assert {name: value for name, value in fields.items() if value is not None} == known
+    assert len(pickle.dumps(reader)) < 5000  # workers receive no pictures
 
 
 @pytest.mark.parametrize("name", RELEASES)

@@ -1,0 +1,319 @@
+"""What is particular to one family: votes, missing pictures, links, published counts, and files that bring code."""
+
+import contextlib
+import io
+import os
+import pickle
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from made_files import encoded, put_text
+from made_reader import picture
+from made_releases import RELEASES, put_ferplus
+from on_disk import error_of, has_note, put_files, read
+
+from emodet.datasets.affectnet_npy import read_numbers
+from emodet.datasets.class_folders import CkPlus48, ClassFolders
+from emodet.datasets.csv_rows import CsvRows, header_of
+from emodet.datasets.fer import FerPlus
+from emodet.datasets.list_files import ListFiles, RafDb
+from emodet.datasets.readers import open_reader
+from emodet.datasets.summary import listing_summary
+from emodet.emotions import EMOTIONS
+from emodet.errors import EmodetError
+from emodet.images import decode_rgb
+
+REAL = Path(__file__).parents[3] / "shared" / "data" / "ferplus_train_val.parquet"
+
+
+def counts_of(listing):
+    return Counter((s.split, None if s.emotion is None else EMOTIONS[s.emotion]) for s in listing.samples)
+
+
+# AffectNet's lists.
+
+
+def list_again(made, faces):
+    """Replace the training list: path, emotion, valence and arousal of each face; its picture is put there."""
+    header = made.said_in.read_text().splitlines()[0]
+    put_text(made.said_in, header, *(f"{path},5,5,30,30,,{emotion},{mood}" for path, emotion, mood in faces))
+    put_files(made.root / "Manually_Annotated/Manually_Annotated_Images", *(path for path, *_ in faces))
+
+
+def test_five_landmarks_of_68_on_request(tmp_path):
+    root = RELEASES["affectnet_csv"](tmp_path).root
+    reader = open_reader(root, landmarks=True)
+    points = [(10 + index % 17, 12 + index // 4) for index in range(68)]
+    left, right = (tuple(np.mean(points[start : start + 6], axis=0)) for start in (36, 42))
+    assert reader.read().samples[0].landmarks == (left, right, points[30], points[48], points[54])
+    assert "landmarks all" in listing_summary(reader, reader.read())
+    assert "landmarks not read (" in listing_summary(open_reader(root), open_reader(root).read())
+    assert read(root).samples[0].landmarks is None
+    assert reader.options() == {"automatic": False, "keep_none": False, "landmarks": True}
+
+
+def test_few_missing_pictures_are_counted_and_named_and_many_stop(tmp_path):
+    made = RELEASES["affectnet_csv"](tmp_path)
+    list_again(made, [(f"7/{number:04}.jpg", number % 8, "0.5,-0.25") for number in range(2000)])
+    folder = made.picture.parents[1] / "7"
+    (folder / "0011.jpg").unlink()
+    listing = read(tmp_path)
+    assert (listing.left_out, len(listing.samples)) == ({"picture is not there": 1}, 2001)
+    assert has_note(listing, "7/0011.jpg")
+    for number in range(1, 602, 2):  # the sample that finds the folder takes every second row
+        (folder / f"{number:04}.jpg").unlink(missing_ok=True)
+    assert all(part in error_of(tmp_path) for part in ("training.csv", "301 of 2,000", "7/0001.jpg"))
+    for number in range(0, 602, 2):
+        (folder / f"{number:04}.jpg").unlink()
+    assert "7/0000.jpg" in error_of(tmp_path)
+
+
+def test_labels_in_another_order_raise_a_doubt(tmp_path):
+    made = RELEASES["affectnet_csv"](tmp_path)
+    happy = [(f"1/h{number}.jpg", 1, "0.7,0.1") for number in range(60)]
+    for sad, doubts in ((2, False), (3, True)):
+        list_again(made, [*happy, *((f"1/s{number}.jpg", sad, "-0.6,-0.3") for number in range(60))])
+        assert has_note(read(tmp_path), "order", "surprise") == doubts
+
+
+def test_control_characters_that_an_error_quotes_are_escaped(tmp_path):
+    RELEASES["affectnet_csv"](tmp_path).said_in.write_bytes(b"\x1b[31mpath\x07,\xc2\x9bx\n")
+    error = error_of(tmp_path)
+    assert error.isprintable()
+    assert all(part in error for part in ("training.csv", r"\x1b[31mpath\x07", r"\x9bx"))
+
+
+# Annotations in files of their own.
+
+
+@pytest.mark.parametrize(
+    ("name", "annotation", "noun"),
+    [
+        ("affectnet_npy", "annotations/{}_exp.npy", "an annotation"),
+        ("affectnet_plus", "annotations/{}.json", "an annotation"),
+        ("yolo", "labels/{}.txt", "a label file"),
+    ],
+)
+def test_what_only_one_folder_holds_is_counted_and_named_and_much_of_it_stops(name, annotation, noun, tmp_path):
+    made = RELEASES[name](tmp_path, 30)
+    folder = made.picture.parents[1]
+    put_files(folder, "images/Thumbs.db", "labels/classes.txt")
+    (folder / "images/9.jpg").unlink()
+    (folder / annotation.format(10)).unlink()
+    listing = read(tmp_path)
+    assert listing.left_out == {f"{noun.split(' ', 1)[1]} without a picture": 1, f"picture without {noun}": 1}
+    assert has_note(listing, "10.jpg")
+    assert [key for sample in listing.samples if (key := sample.key.rpartition("/")[2]) in ("9.jpg", "10.jpg")] == []
+    for number in range(11, 14):
+        (folder / f"images/{number}.jpg").unlink()
+    assert all(part in error_of(tmp_path) for part in (folder.name, "4 of 27", "11"))
+
+
+def test_faces_of_affectnet_2021_come_in_the_order_of_their_numbers_and_those_of_no_emotion_are_counted(tmp_path):
+    folder = RELEASES["affectnet_npy"](tmp_path, 30).picture.parents[1]
+    for number, emotion in ((20, "8"), (21, "9"), (22, "10")):
+        np.save(folder / f"annotations/{number}_exp.npy", np.array(emotion))
+    (folder / "annotations/2_val.npy").unlink()
+    for path in ("images/9.jpg", "annotations/9_exp.npy"):
+        (folder / path).rename(folder / path.replace("9", "extra", 1))
+    listing = read(tmp_path)
+    assert listing.left_out == {"none": 1, "uncertain": 1, "no-face": 1}
+    numbers = [Path(sample.key).stem for sample in listing.samples if sample.split == "train"]
+    assert numbers == [*(str(n) for n in range(30) if n not in (6, 7, 9, 20, 21, 22)), "extra"]
+    assert listing.samples[2].valence is None
+
+
+def test_the_first_line_of_a_label_file_counts(tmp_path):
+    folder = RELEASES["yolo"](tmp_path, 30).picture.parents[1]
+    for number, label in ((3, "\n6 0.5 0.5 1 1\n0 0.1 0.1 0.2 0.2\n"), (4, ""), (5, " \n\n")):
+        (folder / f"labels/{number}.txt").write_text(label)
+    listing = read(tmp_path)
+    emotions = {sample.key: EMOTIONS[sample.emotion] for sample in listing.samples}
+    assert emotions["train/images/3.jpg"] == "sadness"
+    assert listing.left_out == {"label file is empty": 2}
+    assert has_note(listing, "images/4.jpg, images/5.jpg")
+    assert has_note(listing, "1 files with several lines")
+
+
+class Dangerous:
+    def __reduce__(self):
+        return print, ("this must not be printed",)
+
+
+def test_annotations_run_no_code(tmp_path, capsys):
+    file = RELEASES["affectnet_npy"](tmp_path / "npy").said_in
+    np.save(file, np.array([Dangerous()], dtype=object), allow_pickle=True)
+    assert all(part in error_of(tmp_path / "npy") for part in (file.name, "Python objects"))
+    code = "names: [anger]\nx: !!python/object/apply:builtins.print [this must not be printed]"
+    RELEASES["yolo"](tmp_path / "yolo").said_in.write_text(code)
+    with contextlib.suppress(EmodetError):
+        read(tmp_path / "yolo")
+    assert "must not be printed" not in capsys.readouterr().out
+
+
+def npy_bytes(value):
+    file = io.BytesIO()
+    np.save(file, np.array(value))
+    return file.getvalue()
+
+
+def with_header(text):
+    header = text.encode("latin-1", "replace")
+    return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header
+
+
+sound = st.sampled_from([npy_bytes("3"), npy_bytes(1.5), npy_bytes(["-0.4"]), npy_bytes(range(136))])
+types = st.one_of(st.text(max_size=6), st.sampled_from(["<U0", "|O", "V8", "<f99", "M8[s]", "<f8", ">U1", "(2,)f4"]))
+shapes = st.sampled_from(["()", "(1,)", "(-1,)", "(0,)", "(1e3,)", "(999999999999999999999,)", "[1]", "None", "("])
+
+
+def described(kind, shape, cells):
+    return with_header(f"{{'descr': {kind!r}, 'fortran_order': False, 'shape': {shape}, }}") + cells
+
+
+@settings(max_examples=300)
+@example(with_header("{'descr': '<U1', 'fortran_order': False, 'shape': ()}") + b"\0\x11\0\0", 1)  # above U+10FFFF
+@given(
+    data=st.one_of(
+        st.binary(max_size=200),
+        st.builds(lambda whole, at, new: whole[:at] + new + whole[at + len(new) :], sound, st.integers(0), st.binary()),
+        st.builds(lambda whole, end: whole[:end], sound, st.integers(0, 200)),
+        st.builds(described, types, shapes, st.binary(max_size=16)),
+    ),
+    count=st.sampled_from([1, 136]),
+)
+@pytest.mark.filterwarnings("ignore")
+def test_whatever_the_bytes_only_numbers_or_an_emodet_error_come_out(data, count):
+    with contextlib.suppress(EmodetError):
+        numbers = read_numbers(data, count, "file.npy")
+        assert len(numbers) == count
+        assert all(isinstance(number, float) for number in numbers)
+
+
+# FER+ and other Parquet files.
+
+CASES = {
+    "all agree": ({"anger": 10}, "anger"),
+    "six of ten": ({"fear": 6, "surprise": 4}, "fear"),
+    "half is no majority": ({"fear": 5, "surprise": 5}, None),
+    "most, but not half": ({"fear": 4, "surprise": 3, "sadness": 3}, None),
+    "single votes are noise": ({"sadness": 5, **dict.fromkeys(("anger", "fear", "disgust", "neutral"), 1)}, "sadness"),
+    "noise may make half a majority": ({"sadness": 4, "anger": 3, "neutral": 1, "fear": 1, "NF": 1}, "sadness"),
+    "single unknowns are noise too": ({"happiness": 4, "neutral": 4, "unknown": 1, "NF": 1}, None),
+    "nothing but single votes": ({"neutral": 1, "sadness": 1}, None),
+    "unknown wins": ({"unknown": 7, "happiness": 3}, None),
+    "no face wins": ({"NF": 6, "happiness": 4}, None),
+    "unknown takes the majority away": ({"happiness": 5, "unknown": 5}, None),
+    "contempt": ({"contempt": 6, "neutral": 2}, "contempt"),
+    "more than a small integer's half": ({"disgust": 100, "neutral": 20}, "disgust"),
+}
+
+
+def test_the_majority_of_fer_plus_and_its_soft_labels(tmp_path):
+    file = put_ferplus(
+        tmp_path / "faces.parquet", [("train", encoded(picture(0)), votes) for votes, _ in CASES.values()]
+    )
+    for case, sample, (_, expected) in zip(CASES, read(file).samples, CASES.values(), strict=True):
+        assert (None if sample.emotion is None else EMOTIONS[sample.emotion]) == expected, case
+    votes = {"happiness": 6, "neutral": 1, "surprise": 1, "unknown": 2}
+    put_ferplus(file, [("train", encoded(picture(0)), votes)])
+    assert read(file).samples[0].soft_label == pytest.approx((1 / 8, 6 / 8, 0, 1 / 8, 0, 0, 0, 0))
+    assert read(file, votes="without_single").samples[0].soft_label == pytest.approx((0, 1, 0, 0, 0, 0, 0, 0))
+    assert all(part in error_of(file, votes="all") for part in ("votes='all'", "as_given, without_single"))
+
+
+@pytest.mark.skipif(not REAL.is_file(), reason="needs FER+ on disk")
+def test_the_real_file_has_the_published_counts():
+    found = counts_of(read(REAL))
+    for split, counts in FerPlus.expected.items():
+        assert {name: found[split, name] for name in counts} == counts
+
+
+@pytest.mark.parametrize("group", [None, 1, 7, 100])
+def test_pictures_of_any_row_in_any_order(tmp_path, group):
+    reader = open_reader(RELEASES["image_label_parquet"](tmp_path / "data", 120, group).root)
+    samples = reader.read().samples
+    for copy in (reader, pickle.loads(pickle.dumps(reader))):
+        for row in [*range(0, 120, 9), 0, 119, 118, 64, 63, 65, 2, 2]:
+            assert np.array_equal(decode_rgb(copy.encoded(samples[row])), picture(row))
+
+
+# Folders, lists and CSV files.
+
+
+def test_links_are_followed_and_a_loop_ends(tmp_path):
+    put_files(tmp_path, "data/train/happy/a.jpg", "data/train/sad/b.jpg", "album/c.jpg", "album/sub/d.jpg", "e/e.jpg")
+    train = tmp_path / "data/train"
+    for link, target in (
+        (train / "happy/again", train / "happy"),
+        (train / "sad/up", train),
+        (train / "sad/more", tmp_path / "album"),
+        (train / "fear", tmp_path / "e"),
+        (train / "happy/self", "self"),
+        (train / "anger", tmp_path / "gone"),
+    ):
+        link.symlink_to(target)
+    listing = read(tmp_path / "data")
+    keys = {sample.key for sample in listing.samples}
+    assert {"train/sad/more/c.jpg", "train/sad/more/sub/d.jpg", "train/fear/e.jpg"} <= keys
+    assert len([key for key in keys if key.endswith("a.jpg")]) == 2  # itself, and below sad/up/
+    assert has_note(listing, "happy/self")
+    assert has_note(listing, "train/anger")
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="every folder can be read by root")
+@pytest.mark.parametrize("folder", ["val/sad", "val"])
+def test_a_folder_that_cannot_be_read_is_named(folder, tmp_path):
+    put_files(tmp_path, "train/happy/a.jpg", "train/sad/b.jpg", "val/happy/c.jpg", "val/sad/d.jpg")
+    (tmp_path / folder).chmod(0)
+    try:
+        assert f"{folder}: cannot be read" in error_of(tmp_path)
+    finally:
+        (tmp_path / folder).chmod(0o755)
+
+
+@pytest.mark.parametrize(
+    ("reader", "files"),
+    [
+        *((ClassFolders, [f"{name}/x.jpg" for name in names]) for names in (["happy"], ["images", "labels"])),
+        (ClassFolders, ["12/x.jpg", "13/x.jpg", "104/x.jpg"]),
+        (CkPlus48, ["anger/S1_2.png", "happy/x.png"]),
+    ],
+)
+def test_other_folders_are_not_recognised(reader, files, tmp_path):
+    put_files(tmp_path, *files)
+    assert not reader.base_of(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["hello world", "1 0.5 0.5 1 1", "a.jpg", "a.jpg person", "a.jpg 99"])
+def test_other_texts_are_no_lists(tmp_path, text):
+    put_text(tmp_path / "train.txt", text)
+    assert not ListFiles.base_of(tmp_path)
+
+
+def test_absolute_paths_with_a_link_or_without(tmp_path):
+    put_files(tmp_path, "p/a.jpg")
+    (tmp_path / "link").symlink_to(tmp_path)
+    for written in (tmp_path, tmp_path / "link"):
+        put_text(tmp_path / "faces.csv", "path,emotion", f"{written}/p/a.jpg,happy")
+        assert read(tmp_path / "link").samples[0].key == "p/a.jpg"
+
+
+def test_published_counts(tmp_path):
+    for reader, counts in ((RafDb, {"train": 12_271, "test": 3_068}), (CkPlus48, {"train": 981})):
+        assert {split: sum(of_class.values()) for split, of_class in reader.expected.items()} == counts
+    root = RELEASES["affectnet_csv"](tmp_path).root
+    for automatic, fear in ((False, 6_378), (True, 3_799)):
+        assert open_reader(root, automatic=automatic).expected["train"]["fear"] == fear
+
+
+def test_header_of_what_is_no_csv(tmp_path):
+    assert header_of(tmp_path / "nothing.csv") == header_of(tmp_path) == ()
+    (tmp_path / "x.csv").write_bytes(b"\xef\xbb\xbf# Path; EMOTION\r1;2")
+    assert header_of(tmp_path / "x.csv") == ("path", "emotion")
+    with pytest.raises(EmodetError, match=r"nothing\.csv"):
+        CsvRows(tmp_path / "nothing.csv", ("path",))
