@@ -34,7 +34,7 @@ def run_command(module, *arguments):
     return 0
 
 
-def wait_for(condition, seconds=60):
+def wait_for(condition, seconds=240):
     """Return what the condition gives as soon as that is true."""
     end = time.monotonic() + seconds
     while not (found := condition()):

@@ -1,4 +1,4 @@
-"""A small release of every family that a reader knows, with real pictures, for tests that go over all readers."""
+"""A small release of every family that a reader knows, with real pictures; and drawn releases in other layouts."""
 
 import json
 from dataclasses import dataclass
@@ -7,10 +7,12 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from made_files import encoded, put_text
+from made_files import encoded, put, put_text
 from made_reader import picture, put_picture
 
-from emodet.emotions import FERPLUS_ORDER
+from emodet.datasets.affectnet import VALENCE_AROUSAL
+from emodet.datasets.readers import open_reader
+from emodet.emotions import EMOTIONS, FERPLUS_ORDER
 
 
 @dataclass(frozen=True)
@@ -30,14 +32,16 @@ class Made:
     faces: int
 
 
+HEADER = "subDirectory_filePath,face_x,face_y,face_width,face_height,facial_landmarks,expression,valence,arousal"
+POINTS = ";".join(f"{10 + index % 17};{12 + index // 4}" for index in range(68))
+MANUAL = "Manually_Annotated/Manually_Annotated_Images"
+
+
 def affectnet_csv(root):
-    header = "subDirectory_filePath,face_x,face_y,face_width,face_height,facial_landmarks,expression,valence,arousal"
-    points = ";".join(f"{10 + index % 17};{12 + index // 4}" for index in range(68))
-    folder = root / "Manually_Annotated/Manually_Annotated_Images"
     for name, start, count in (("training", 0, 6), ("validation", 6, 2)):
-        rows = [f"1/{n}.jpg,5,5,30,30,{points},{n},0.5,-0.25" for n in range(start, start + count)]
-        put_text(root / f"Manually_Annotated_file_lists/{name}.csv", header, *rows)
-    pictures = [put_picture(folder / f"1/{number}.jpg", number) for number in range(8)]
+        rows = [f"1/{n}.jpg,5,5,30,30,{POINTS},{n},0.5,-0.25" for n in range(start, start + count)]
+        put_text(root / f"Manually_Annotated_file_lists/{name}.csv", HEADER, *rows)
+    pictures = [put_picture(root / MANUAL / f"1/{number}.jpg", number) for number in range(8)]
     return Made(root, root / "Manually_Annotated_file_lists/training.csv", pictures[0], 8)
 
 
@@ -182,3 +186,28 @@ RELEASES = {
     )
 }
 """By the reader's name."""
+
+
+def as_affectnet_csv(release, root):
+    """The faces of a drawn release with valence and arousal; each list also has faces of no emotion."""
+    reader, random = open_reader(release), np.random.default_rng(0)
+    for split, name in (("train", "training"), ("val", "validation")):
+        faces = [(sample, sample.emotion) for sample in reader.read().samples if sample.split == split]
+        rows = []
+        for sample, label in [*faces, *((faces[0][0], label) for label in (8, 9, 10))]:
+            path = f"{split}/{len(rows)}.jpg"
+            put(root / MANUAL / path, reader.encoded(sample))
+            valence, arousal = (
+                random.normal(VALENCE_AROUSAL[sample.emotion], 0.2).clip(-1, 1) if label <= 8 else (-2, -2)
+            )
+            rows.append(f"{path},5,5,38,38,{POINTS},{label},{valence},{arousal}")
+        put_text(root / f"Manually_Annotated_file_lists/{name}.csv", HEADER, *rows)
+    return root
+
+
+def as_ferplus(release, root):
+    """The faces of a drawn release as FER+: of ten votes two for another emotion."""
+    reader = open_reader(release)
+    votes = [{name: 8, EMOTIONS[(number + 1) % 8]: 2} for number, name in enumerate(EMOTIONS)]
+    faces = [(each.split, reader.encoded(each), votes[each.emotion]) for each in reader.read().samples]
+    return put_ferplus(root / "ferplus_drawn.parquet", faces).parent

@@ -1,7 +1,8 @@
 """Tiny model files made on the spot: a graph that looks at a crop's mean colour, and nothing else."""
 
 import numpy as np
-from onnx import TensorProto, helper, numpy_helper
+import onnx.parser
+from onnx import numpy_helper
 
 from emodet.emotions import EMOTIONS
 from emodet.modelfile import ModelInfo, TrainingData, write_model_file
@@ -29,29 +30,22 @@ def graph(classes=8, *, size=SIZE, batch="N", valence_arousal=False, seed=0, sha
     rng = np.random.default_rng(seed)
     weights = (rng.normal(size=(3, classes)) * sharpness).astype(np.float32)
     weights -= weights.mean(axis=0)
-    nodes = [
-        helper.make_node("Cast", ["crops"], ["pixels"], to=TensorProto.FLOAT),
-        helper.make_node("Mul", ["pixels", "scale"], ["scaled"]),
-        helper.make_node("ReduceMean", ["scaled", "axes"], ["colour"], keepdims=0),
-        helper.make_node("MatMul", ["colour", "weights"], ["logits"]),
-        helper.make_node("Softmax", ["logits"], ["probabilities"], axis=1),
-    ]
-    initial = [
-        numpy_helper.from_array(np.float32(1 / 255), "scale"),
-        numpy_helper.from_array(np.array([1, 2], dtype=np.int64), "axes"),
-        numpy_helper.from_array(weights, "weights"),
-    ]
-    outputs = [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, [batch, classes])]
+    second, both = "", ""
+    arrays = {"scale": np.float32(1 / 255), "axes": np.array([1, 2], dtype=np.int64), "weights": weights}
     if valence_arousal:
-        nodes += [
-            helper.make_node("MatMul", ["colour", "two"], ["raw"]),
-            helper.make_node("Tanh", ["raw"], ["valence_arousal"]),
-        ]
-        initial.append(numpy_helper.from_array(rng.normal(size=(3, 2)).astype(np.float32), "two"))
-        outputs.append(helper.make_tensor_value_info("valence_arousal", TensorProto.FLOAT, [batch, 2]))
-    inputs = [helper.make_tensor_value_info("crops", TensorProto.UINT8, [batch, size, size, 3])]
-    made = helper.make_graph(nodes, "stub", inputs, outputs, initial)
-    return helper.make_model(made, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+        second, both = f", float[{batch}, 2] valence_arousal", "raw = MatMul(colour, two) valence_arousal = Tanh(raw)"
+        arrays["two"] = rng.normal(size=(3, 2)).astype(np.float32)
+    model = onnx.parser.parse_model(f"""<ir_version: 10, opset_import: ["": 18]>
+        stub (uint8[{batch}, {size}, {size}, 3] crops) => (float[{batch}, {classes}] probabilities{second}) {{
+            pixels = Cast<to = 1>(crops)
+            scaled = Mul(pixels, scale)
+            colour = ReduceMean<keepdims = 0>(scaled, axes)
+            logits = MatMul(colour, weights)
+            probabilities = Softmax<axis = 1>(logits)
+            {both}
+        }}""")
+    model.graph.initializer.extend(numpy_helper.from_array(np.asarray(array), name) for name, array in arrays.items())
+    return model
 
 
 def write_stub(path, *, valence_arousal=False, sharpness=30.0, **changes):

@@ -172,14 +172,11 @@ def test_experiments_take_every_choice_as_it_is(experiment):
             assert config[group] == alone(group, choice), (group, choice)
 
 
-@pytest.mark.parametrize("experiment", EXPERIMENTS)
-def test_options_of_a_choice_live_in_its_file(experiment):
-    values = yaml.safe_load((CONF / "experiment" / f"{experiment}.yaml").read_text(encoding="utf-8"))
-    assert not {"net", "optimizer", "scheduler", "loss", "callbacks"} & set(values)
-
-
-def test_there_are_at_most_twelve_experiments():
+def test_there_are_at_most_twelve_experiments_and_options_of_a_choice_live_in_its_file():
     assert len(EXPERIMENTS) <= 12
+    for experiment in EXPERIMENTS:
+        values = yaml.safe_load((CONF / "experiment" / f"{experiment}.yaml").read_text(encoding="utf-8"))
+        assert not {"net", "optimizer", "scheduler", "loss", "callbacks"} & set(values), experiment
 
 
 # Paths and help.

@@ -7,10 +7,12 @@ import pytest
 import torch
 from made_commands import TINY
 from made_files import csv_rows
+from made_releases import as_affectnet_csv
 
 from emodet import Recognizer
 from emodet.modelfile import read_model_file
 from emodet.synthetic.faces import draw_face
+from emodet.synthetic.releases import write_release
 from emodet.training.checkpoints import load_classifier
 from emodet.training.folder import RunFolder
 
@@ -23,9 +25,8 @@ SMALL = [
 @pytest.fixture(scope="module")
 def annotated(own_folders):
     """Drawn faces as AffectNet of 2017, with valence and arousal; some rows are uncertain or no faces, with -2."""
-    from made_drawn import write_release
-
-    return write_release(own_folders / "annotated", "affectnet_csv", {"train": 96, "val": 24}, size=48)
+    drawn = write_release(own_folders / "drawn", {"train": 96, "val": 24}, size=48)
+    return as_affectnet_csv(drawn, own_folders / "annotated")
 
 
 @pytest.fixture(scope="module")

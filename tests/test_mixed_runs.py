@@ -5,13 +5,14 @@ import shutil
 
 import pytest
 from made_commands import TINY
-from made_drawn import write_release
+from made_releases import as_ferplus
 from omegaconf import OmegaConf
 
 from emodet.commands import resolved_sources
 from emodet.errors import EmodetError
 from emodet.modelfile import read_model_file
 from emodet.preprocessing import Preprocessing
+from emodet.synthetic.releases import write_release
 from emodet.training.assembly import build_data
 
 SMALL = ["data.num_workers=0", "data.processes=1", "preprocessing.size=48"]
@@ -21,7 +22,8 @@ NET += ["trainer.max_epochs=1", "trainer.precision=32-true"]
 
 @pytest.fixture(scope="module")
 def ferplus(tmp_path_factory):
-    return write_release(tmp_path_factory.mktemp("sources") / "ferplus", "ferplus", {"train": 40, "val": 16, "test": 0})
+    folder = tmp_path_factory.mktemp("sources")
+    return as_ferplus(write_release(folder / "drawn", {"train": 40, "val": 16}, seed=1, size=48), folder / "ferplus")
 
 
 @pytest.fixture(scope="module")

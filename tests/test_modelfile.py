@@ -31,13 +31,10 @@ def described(path, *forgotten, **texts):
     return path
 
 
-def test_what_is_written_is_read_back(path):
-    assert read_model_file(path).info == info()
-
-
-def test_probabilities_are_those_of_the_graph_in_any_number_of_batches(path):
+def test_info_is_read_back_and_probabilities_are_those_of_the_graph_in_any_number_of_batches(path):
     crops = np.random.default_rng(0).integers(0, 256, (7, SIZE, SIZE, 3), dtype=np.uint8)
     model = read_model_file(path, threads=1)
+    assert model.info == info()
     expected = onnxruntime.InferenceSession(path).run(["probabilities"], {"crops": crops})[0]
     for batch_size in (1, 3, 64):
         found = model.probabilities(crops, batch_size=batch_size)

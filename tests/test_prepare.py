@@ -3,8 +3,7 @@
 import shutil
 
 import numpy as np
-from made_drawn import write_release
-from made_releases import class_folders
+from made_releases import as_ferplus, class_folders
 
 from emodet.data.pack import Pack
 
@@ -45,8 +44,8 @@ def test_a_second_time_the_pack_is_there_and_verified_to_the_last_byte(command, 
     assert "images.npy" in refused(*arguments, "verify=true")
 
 
-def test_an_experiment_names_what_to_prepare(command, tmp_path, packs):
-    root = write_release(tmp_path / "ferplus", "ferplus", {"train": 40, "val": 16, "test": 0})
+def test_an_experiment_names_what_to_prepare(command, release, tmp_path, packs):
+    root = as_ferplus(release, tmp_path / "ferplus")
     assert command("emodet.prepare", "experiment=ferplus", f"data.root={root}", "data.processes=1") == 0
     pack = Pack(only_pack(packs))
     assert pack.preprocessing.colour == "grey"

@@ -19,8 +19,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from made_drawn import write_release
+from made_releases import as_affectnet_csv, as_ferplus
 from omegaconf import OmegaConf
+
+from emodet.synthetic.releases import write_release
 
 ROOT = Path(__file__).parents[2]
 START = time.monotonic()
@@ -89,7 +91,7 @@ def paths(steps: Steps, options: Options) -> None:
     """Every path of the product that differs on a GPU, on drawn faces."""
     work, tiny = options.work, options.rehearse
     release = drawn_release(options)
-    sides = write_release(work / "drawn_va", "affectnet_csv", {"train": 120, "val": 24})
+    sides = as_affectnet_csv(write_release(work / "drawn_120", {"train": 120, "val": 24}, size=48), work / "drawn_va")
     small = ["net.channels=[4,4,8,8]", "net.features=8", "data.processes=1"] if tiny else []
     common = [*small, f"data.batch_size={8 if tiny else 128}", f"data.num_workers={0 if tiny else 3}", *PLAIN]
     common += ["preprocessing.size=48", "trainer.max_epochs=2", "training.export=false"]
@@ -120,7 +122,7 @@ def paths(steps: Steps, options: Options) -> None:
 
 def drawn_release(options: Options) -> Path:
     count = {"train": 72, "val": 24, "test": 24} if options.rehearse else {"train": 2000, "val": 200, "test": 200}
-    return write_release(options.work / "drawn", "yolo", count, size=48)
+    return write_release(options.work / "drawn", count, size=48)
 
 
 def resumed(steps: Steps, drawn: list[str], work: Path) -> str:
@@ -338,7 +340,8 @@ def main() -> int:
     options.ferplus = options.ferplus or os.environ.get("EMODET_FERPLUS")
     if options.rehearse:
         faces = {"train": 120, "val": 24, "test": 24}
-        options.ferplus = str(write_release(options.work / "ferplus", "ferplus", faces, size=48))
+        drawn = write_release(options.work / "drawn_168", faces, size=48)
+        options.ferplus = str(as_ferplus(drawn, options.work / "ferplus"))
     for name in ("OUTPUTS", "PACKS", "SYNTHETIC"):
         os.environ[f"EMODET_{name}"] = str(options.work / name.lower())
     steps = Steps(options.out, 3600 if options.rehearse else options.budget)

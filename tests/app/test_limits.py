@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import socket
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -16,27 +17,27 @@ from emodet.app.settings import Limits
 
 
 def test_a_full_queue_is_refused_and_work_that_waits_too_long_dropped(serve):
-    def work(seconds):
-        return lambda: time.sleep(seconds) or seconds
+    go_on = threading.Event()
 
     async def act(state):
         with pytest.raises(ZeroDivisionError):
             await state.run(lambda: 1 // 0)
-        tasks = [asyncio.ensure_future(state.run(work(seconds))) for seconds in (0.5, 0.6, 0.7)]
-        async with asyncio.timeout(10):
+        running, *waiting = (asyncio.ensure_future(state.run(go_on.wait)) for _ in range(3))
+        async with asyncio.timeout(60):
             while (state.workers.borrowed_tokens, state.waiting) != (1, 2):
                 await asyncio.sleep(0.001)
         with pytest.raises(ApiError) as refused:
             await state.run(int)
         assert (refused.value.status_code, refused.value.problem.code) == (429, "busy")
         assert int(refused.value.headers["Retry-After"]) > 0
-        answers = await asyncio.gather(*tasks, return_exceptions=True)
-        # The last one was not running after a second; what runs is not interrupted.
-        assert answers[:2] == [0.5, 0.6]
-        assert (answers[2].status_code, answers[2].problem.code) == (503, "took_too_long")
-        assert await state.run(work(0.1)) == 0.1
+        for dropped in await asyncio.gather(*waiting, return_exceptions=True):
+            assert (dropped.status_code, dropped.problem.code) == (503, "took_too_long")
+        go_on.set()
+        # What runs is not interrupted, and then others have their turn.
+        assert await running is True
+        assert await asyncio.gather(state.run(lambda: 1), state.run(lambda: 2)) == [1, 2]
 
-    with serve(workers=1, limits=Limits(waiting=2, queue_seconds=1)) as client, ThreadPoolExecutor(1) as thread:
+    with serve(workers=1, limits=Limits(waiting=2, queue_seconds=2)) as client, ThreadPoolExecutor(1) as thread:
         # In a thread: a browser's driver may keep this thread's event loop.
         thread.submit(asyncio.run, act(client.app.state.server)).result()
 
@@ -44,7 +45,7 @@ def test_a_full_queue_is_refused_and_work_that_waits_too_long_dropped(serve):
 def open_request(address, path, *, length=1000):
     """A connection that has sent the headers of a POST."""
     host, port = address.removeprefix("http://").split(":")
-    client = socket.create_connection((host, int(port)), timeout=20)
+    client = socket.create_connection((host, int(port)), timeout=120)
     client.sendall(f"POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Length: {length}\r\n\r\n".encode())
     return client
 
@@ -61,7 +62,7 @@ def test_uploads_that_pause_or_trickle_are_ended(serve_live, portrait, path):
     with serve_live(limits=Limits(pause_seconds=1, videos_waiting=1, waiting=1)) as address:
         clients = [open_request(address, path) for _ in range(6)]
         # Meanwhile others are served.
-        assert httpx2.post(f"{address}/v1/recognize", content=portrait, timeout=30).status_code == 200
+        assert httpx2.post(f"{address}/v1/recognize", content=portrait, timeout=120).status_code == 200
         with contextlib.suppress(OSError):  # it never pauses, but is too slow
             for _ in range(50):
                 clients[0].send(b"x")
@@ -78,13 +79,13 @@ def test_idle_connections_do_not_shut_out_others(serve_live, monkeypatch):
     monkeypatch.setattr(connections, "HEADER_TIMEOUT_S", 1.0)
     with serve_live(connections=20) as address:
         host, port = address.removeprefix("http://").split(":")
-        idle = [socket.create_connection((host, int(port)), timeout=20) for _ in range(60)]
+        idle = [socket.create_connection((host, int(port)), timeout=120) for _ in range(60)]
         idle[-1].sendall(b"GET /healthz HTTP/1.1\r\nHost: loc")
         assert httpx2.get(f"{address}/healthz").status_code == 200
         assert idle[0].recv(10) == b""  # closed to make room
         started = time.monotonic()
         assert idle[-1].recv(10) == b""  # headers that are never complete
-        assert time.monotonic() - started < 10
+        assert time.monotonic() - started < 60
         for each in idle:
             each.close()
 

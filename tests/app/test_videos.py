@@ -205,7 +205,7 @@ def test_a_video_without_a_length_in_its_header(serve, tmp_path):
 @pytest.fixture(scope="module")
 def long(tmp_path_factory):
     path = tmp_path_factory.mktemp("long") / "long.avi"
-    return write_video(path, [*moving_face(data.astronaut(), 30)] * 20).read_bytes()
+    return write_video(path, [*moving_face(data.astronaut(), 30)] * 40).read_bytes()
 
 
 def test_a_full_queue(serve, video, long):
@@ -232,7 +232,7 @@ def test_a_stopping_server_deletes_everything(serve, uploads, long):
         sent(client, long)
         assert len(sorted(uploads.glob("emodet-app-*"))) == len(before) + 1
         started = time.monotonic()
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 30  # both videos take longer
     assert sorted(uploads.glob("emodet-app-*")) == before
 
 
@@ -257,7 +257,7 @@ def endless(tmp_path_factory):
 def test_a_video_that_never_ends(serve, video, endless, limit):
     with serve(limits=Limits(video_seconds=1e6, video_frames=10**7, **{limit: 2})) as client:
         address = sent(client, endless)
-        after = sent(client, video)
+        after = sent(client, video, "?every=12&annotate=false")  # within the limit on a slow machine too
         status = ended(client, address)
         assert (status["state"], status["error"]["code"]) == ("failed", "video_unreadable")
         assert "too long" in status["error"]["message"]

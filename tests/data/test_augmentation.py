@@ -59,6 +59,9 @@ def test_they_get_stronger_and_a_flip_mirrors_left_and_right(crops):
     assert np.array_equal(found, crops[:, :, ::-1])
 
 
+FLIP, INVERT = {"name": "HorizontalFlip", "p": 1}, {"name": "InvertImg", "p": 1}
+
+
 @pytest.mark.parametrize(
     ("step", "message"),
     [
@@ -92,34 +95,30 @@ def test_a_step_that_changes_size_or_type_is_refused(step):
         Augmentation([step])(np.zeros((2, 48, 48, 3), np.uint8), 0)
 
 
-FLIP, INVERT = {"name": "HorizontalFlip", "p": 1}, {"name": "InvertImg", "p": 1}
+def test_each_part_of_a_mixed_batch_has_its_own_steps_and_one_part_is_as_steps(crops):
+    mix = [{"share": 0.25, "steps": [FLIP]}, {"share": 0.5, "steps": [INVERT]}, {"share": 0.25, "steps": []}]
+    found = Augmentation(mix=mix)(crops, 0)
+    assert np.array_equal(found[:6], crops[:6, :, ::-1])
+    assert np.array_equal(found[6:18], 255 - crops[6:18])
+    assert np.array_equal(found[18:], crops[18:])
+    steps = yaml.safe_load((CONF / "standard.yaml").read_text())["steps"]
+    mixed = Augmentation(mix=[{"share": 1, "steps": steps}])
+    assert np.array_equal(mixed(crops, 3), Augmentation(steps)(crops, 3))
 
 
-class TestMix:
-    def test_each_part_of_a_batch_has_its_own_steps_and_one_part_is_as_steps(self, crops):
-        mix = [{"share": 0.25, "steps": [FLIP]}, {"share": 0.5, "steps": [INVERT]}, {"share": 0.25, "steps": []}]
-        found = Augmentation(mix=mix)(crops, 0)
-        assert np.array_equal(found[:6], crops[:6, :, ::-1])
-        assert np.array_equal(found[6:18], 255 - crops[6:18])
-        assert np.array_equal(found[18:], crops[18:])
-        steps = yaml.safe_load((CONF / "standard.yaml").read_text())["steps"]
-        mixed = Augmentation(mix=[{"share": 1, "steps": steps}])
-        assert np.array_equal(mixed(crops, 3), Augmentation(steps)(crops, 3))
-
-    @pytest.mark.parametrize(
-        ("mix", "message"),
-        [
-            ([{"share": 0.5, "steps": []}], "shares=0.5: expected 1"),
-            ([{"share": -1, "steps": []}, {"share": 2, "steps": []}], "above 0"),
-            ([{"share": 1}], "steps"),
-            ([{"share": 1, "steps": [{"name": "Turn"}]}], "'Turn'"),
-        ],
-    )
-    def test_refused(self, mix, message):
-        with pytest.raises(EmodetError, match=message):
-            Augmentation(mix=mix)
-        with pytest.raises(EmodetError, match="exclude each other"):
-            Augmentation([FLIP], [{"share": 1, "steps": []}])
+@pytest.mark.parametrize(
+    ("steps", "mix", "message"),
+    [
+        ([], [{"share": 0.5, "steps": []}], "shares=0.5: expected 1"),
+        ([], [{"share": -1, "steps": []}, {"share": 2, "steps": []}], "above 0"),
+        ([], [{"share": 1}], "steps"),
+        ([], [{"share": 1, "steps": [{"name": "Turn"}]}], "'Turn'"),
+        ([FLIP], [{"share": 1, "steps": []}], "exclude each other"),
+    ],
+)
+def test_a_mix_that_cannot_be_is_refused(steps, mix, message):
+    with pytest.raises(EmodetError, match=message):
+        Augmentation(steps, mix)
 
 
 def test_a_transform_of_ones_own(crops):

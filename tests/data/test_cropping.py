@@ -69,22 +69,22 @@ def test_landmarks_are_read_where_they_are_needed_without_being_told(name, tmp_p
     assert reader_of(name, made.root, "none").options()["landmarks"] is False
 
 
-class TestRefused:
-    @pytest.mark.parametrize("name", [name for name in RELEASES if name not in WITH_BOXES])
-    def test_boxes_that_are_not_there(self, name, tmp_path):
-        made = RELEASES[name](tmp_path / "release")
-        with pytest.raises(EmodetError, match=rf"data\.crop=box: {made.faces} of {made.faces} faces have no box"):
-            prepare(name, made.root, "box")
-        assert not list((tmp_path / "packs").glob("*/manifest.json"))
+BOX, EYES = r"data\.crop=box: {0} of {0} faces have no box", r"preprocessing\.alignment=eyes: {0} of {0} faces have no"
 
-    @pytest.mark.parametrize(
-        ("name", "options"),
-        [("expw", {}), ("own_csv", {}), ("affectnet_csv", {"reader_options": {"landmarks": False}})],
-    )
-    def test_landmarks_that_are_not_there_or_turned_off(self, name, options, tmp_path):
-        made = RELEASES[name](tmp_path / "release")
-        with pytest.raises(EmodetError, match=r"preprocessing\.alignment=eyes: 8 of 8 faces have no landmarks"):
-            prepare(name, made.root, "aligned by the eyes", **options)
+
+@pytest.mark.parametrize(
+    ("name", "mode", "options", "said"),
+    [
+        *((name, "box", {}, BOX) for name in RELEASES if name not in WITH_BOXES),
+        *((name, "aligned by the eyes", {}, EYES) for name in ("expw", "own_csv")),
+        ("affectnet_csv", "aligned by the eyes", {"reader_options": {"landmarks": False}}, EYES),
+    ],
+)
+def test_boxes_and_landmarks_that_are_not_there_or_turned_off_are_refused(name, mode, options, said, tmp_path):
+    made = RELEASES[name](tmp_path / "release")
+    with pytest.raises(EmodetError, match=said.format(made.faces)):
+        prepare(name, made.root, mode, **options)
+    assert not list((tmp_path / "packs").glob("*/manifest.json"))
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from made_commands import wait_for
-from made_files import encoded, png_bomb, put_text
+from made_files import encoded, put_text
 from made_reader import MadeReader, picture, put_picture, records
 from made_releases import RELEASES
 
@@ -20,7 +20,7 @@ from emodet.data import crop_pool
 from emodet.data.packing import pack_folder, prepare_pack
 from emodet.data.sources import Source
 from emodet.datasets.readers import open_reader
-from emodet.datasets.samples import Reader, Sample
+from emodet.datasets.samples import Sample
 from emodet.datasets.summary import summary
 from emodet.errors import EmodetError
 from emodet.preprocessing import Preprocessing
@@ -93,27 +93,6 @@ class TestUnreadable:
         reader = MadeReader(tmp_path, faces, {face.key: None for face in faces})
         with pytest.raises(EmodetError, match="none of the 9 pictures can be read"):
             prepare(reader, tmp_path / "none", max_unreadable=1)
-
-    def test_bombs_pipes_and_giants_are_unreadable(self, tmp_path):
-        """Nothing of them is decoded, waited for or read into memory."""
-        root = tmp_path / "root"
-        root.mkdir()
-        (root / "0000.png").write_bytes(png_bomb(60_000, 60_000))
-        os.mkfifo(root / "0001.png")
-        with (root / "0002.png").open("wb") as giant:
-            giant.truncate(2**40)
-        (root / "0003.png").symlink_to("/dev/zero")
-        (root / "0004.png").mkdir()
-        put_picture(root / "0005.png", 5)
-
-        class OnDisk(MadeReader):
-            file_of = Reader.file_of
-            encoded = Reader.encoded
-
-        faces = [Sample(f"{number:04d}.png", "train", 1) for number in range(6)]
-        pack = prepare(OnDisk(root, faces), tmp_path / "packs", max_unreadable=0.9)
-        assert pack.table.key.tolist() == ["0005.png"]
-        assert len(pack.manifest["unreadable"]) == 5
 
 
 class TestRefused:

@@ -206,13 +206,18 @@ PICTURES = {
     "empty": (lambda file: file.write_bytes(b""), "the file is empty"),
     "no picture": (lambda file: file.write_text("<svg xmlns='http://www.w3.org/2000/svg'/>"), "supported"),
     "link to itself": (lambda file: (file.unlink(), file.symlink_to(file)), "symbolic links"),
+    "pipe": (lambda file: (file.unlink(), os.mkfifo(file)), "a pipe or a device"),
+    "device": (lambda file: (file.unlink(), file.symlink_to("/dev/zero")), "a pipe or a device"),
+    "folder": (lambda file: (file.unlink(), file.mkdir()), "not a file but a folder"),
+    "giant": (lambda file: os.truncate(file, 2**40), "are more than 268,435,456"),
 }
 
 
 @pytest.mark.parametrize(
-    ("name", "fault"), [*((name, "bomb") for name in WITH_PICTURES), *(("class_folders", fault) for fault in PICTURES)]
+    ("name", "fault"), [*((name, "bomb") for name in WITH_PICTURES), *(("own_csv", fault) for fault in PICTURES)]
 )
 def test_a_picture_that_cannot_be_read_is_listed_and_the_rest_is_packed(name, fault, tmp_path):
+    """Nothing of it is waited for, or read into memory as a whole."""
     made = RELEASES[name](tmp_path / "release")
     spoil, said = PICTURES[fault]
     spoil(made.picture)

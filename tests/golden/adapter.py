@@ -26,6 +26,7 @@ from made_commands import run_command
 from made_predictions import make_predictions, with_dimensions
 from made_reader import MadeReader, records
 
+from emodet.cpu import cpu_info
 from emodet.data.pack import Pack
 from emodet.data.packing import prepare_pack
 from emodet.datasets.readers import READERS, open_reader
@@ -51,9 +52,7 @@ def sha(data, length=64):
 
 def processor():
     """Return the vector extensions of this processor; int8 kernels differ between them."""
-    text = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
-    flags = re.search(r"^flags\s*:(.*)$", text, re.MULTILINE)
-    return sorted(flag for flag in set(flags[1].split() if flags else []) if re.match(r"avx|amx|fma|sse4", flag))
+    return sorted(flag for flag in set(cpu_info().get("flags", "").split()) if re.match(r"avx|amx|fma|sse4", flag))
 
 
 def run_apart(folder, *command):

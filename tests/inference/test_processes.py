@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from unittest.mock import MagicMock, Mock
@@ -181,7 +180,7 @@ def test_a_killed_run_is_resumed(model_path, pictures, tmp_path):
     process.kill()
     process.wait()
     done = progress.read_text().count('"size"')
-    wait_for(lambda: not any(Path(f"/proc/{child}").exists() for child in children.split()), 20)
+    wait_for(lambda: not any(Path(f"/proc/{child}").exists() for child in children.split()))
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     earlier = int(result.stderr.partition("resumed: ")[2].partition(" ")[0])
@@ -218,9 +217,9 @@ def test_a_folder_of_videos_has_a_process_for_each_and_stops_at_once(model_path,
     assert len(list(found.glob("*.timeline.png"))) == 3
     write_video(tmp_path / "long.avi", moving_face(np.zeros((512, 512, 3), dtype=np.uint8), 12_000, step=(0, 0)))
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
-    time.sleep(4)
+    wait_for(lambda: [file for file in found.glob(".long.annotated*") if file.stat().st_size])
     os.kill(process.pid, number) if number == signal.SIGTERM else os.killpg(process.pid, number)
-    _, err = process.communicate(timeout=30)
+    _, err = process.communicate(timeout=120)
     assert process.returncode == {signal.SIGINT: 130, signal.SIGTERM: 143}[number]
     assert "Traceback" not in err
     assert "leaked" not in err

@@ -26,6 +26,7 @@ from emodet.inference.overlay import annotate, colour_of
 from emodet.inference.recognizer import BALANCE
 from emodet.inference.rows import row_columns
 from emodet.inference.tracking import FaceStream, Smoothing
+from emodet.inference.video_reader import VideoReader
 from emodet.modelfile import read_model_file
 from emodet.palette import EMOTION_COLOURS, class_colours
 from emodet.preprocessing import Preprocessing
@@ -185,18 +186,24 @@ def test_a_checkpoint_is_to_be_exported_first_and_an_image_is_no_model_file(tmp_
         Recognizer(tmp_path / name)
 
 
-def test_the_documented_example_runs(recognizer, model_path, astronaut, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize(
+    ("part", "files"), [("result.show()", ["out.jpg", "faces.csv"]), ("class Smiles", ["out.mp4"])]
+)
+def test_a_documented_example_runs(part, files, model_path, astronaut, tmp_path, monkeypatch, capsys):
     pytest.importorskip("pandas")
     page = (Path(__file__).parents[2] / "docs" / "recognise.md").read_text()
-    code = next(code for code in page.split("```") if "result.show()" in code).removeprefix("python")
+    code = next(code for code in page.split("```") if code.startswith("python\n") and part in code)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(Image.Image, "show", lambda picture, title=None: None)
     Image.fromarray(astronaut).save("photo.jpg")
     write_video(tmp_path / "video.mp4", moving_face(astronaut, 3))
-    exec(code.replace("Recognizer()", f"Recognizer({str(model_path)!r})"), {"__name__": "example"})
-    assert Path("out.jpg").is_file()
-    assert Path("faces.csv").is_file()
-    assert len(capsys.readouterr().out.splitlines()) == 4
+    code = code.removeprefix("python").replace("Recognizer()", f"Recognizer({str(model_path)!r})")
+    exec(code, {"__name__": "example"})
+    assert all(Path(name).is_file() for name in files)
+    if part == "class Smiles":
+        assert len(list(VideoReader("out.mp4"))) == 3
+    else:
+        assert len(capsys.readouterr().out.splitlines()) == 4
 
 
 # Faces and streams against the model file, choices that change answers, classes of one's own.

@@ -2,11 +2,11 @@
 
 import json
 
-import lightning as L
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from lightning.pytorch.callbacks import LambdaCallback
 from made_classifiers import NAMES, MadeData, made, made_batch, made_trainer
 from own_classes import OwnLoss, OwnNet
 from torch.optim.lr_scheduler import ReduceLROnPlateau
@@ -140,14 +140,6 @@ def test_dropout_is_a_function_of_seed_epoch_and_batch(tmp_path):
     assert not torch.equal(weights(1, False), weights(2, False))
 
 
-class Rates(L.Callback):
-    def __init__(self) -> None:
-        self.rates = []
-
-    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self.rates.append(trainer.optimizers[0].param_groups[0]["lr"])
-
-
 def test_a_plateau_counts_validations_not_epochs(tmp_path):
     """A metric that never improves: the first validation sets the mark, each later one lowers the rate."""
     scheduler = {"_target_": PLATEAU, "factor": 0.5, "patience": 0, "monitor": "val/accuracy"}
@@ -158,11 +150,12 @@ def test_a_plateau_counts_validations_not_epochs(tmp_path):
     with torch.no_grad():  # predicts the first class for ever
         classifier.net.head[-1].weight.zero_()
         classifier.net.head[-1].bias.copy_(torch.tensor([50.0, 0, 0, 0]))
-    rates = Rates()
-    run = made_trainer(tmp_path, max_epochs=8, check_val_every_n_epoch=2, num_sanity_val_steps=2, callbacks=[rates])
+    rates = []
+    note = LambdaCallback(on_train_epoch_start=lambda run, _: rates.append(run.optimizers[0].param_groups[0]["lr"]))
+    run = made_trainer(tmp_path, max_epochs=8, check_val_every_n_epoch=2, num_sanity_val_steps=2, callbacks=[note])
     run.fit(classifier, MadeData(val=[never]))
     assert isinstance(run.lr_scheduler_configs[0].scheduler, ReduceLROnPlateau)
-    assert rates.rates == pytest.approx([0.0008] * 4 + [0.0004] * 2 + [0.0002] * 2)
+    assert rates == pytest.approx([0.0008] * 4 + [0.0004] * 2 + [0.0002] * 2)
 
 
 def test_compiling_keeps_the_weights_names_and_the_predictions(tmp_path, monkeypatch):

@@ -1,13 +1,12 @@
 """Extras of the training step: blends of faces, progressive sizes, sharpness-aware steps, teachers."""
 
 import copy
-from typing import Any
 
-import lightning as L
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from lightning.pytorch.callbacks import LambdaCallback
 from made_classifiers import NAMES, MadeData, made, made_batch, made_trainer
 from torch.utils.data import DataLoader
 
@@ -70,11 +69,6 @@ def test_training_has_the_size_of_its_epoch_by_means_of_pixels_and_evaluation_th
     np.testing.assert_allclose(reduced.numpy(), means.numpy(), rtol=0, atol=1e-4)
 
 
-class Counts(L.Callback):
-    def on_train_batch_end(self, trainer: L.Trainer, module: Any, *_: Any) -> None:
-        self.faces = int(module.train_metrics.confusion.sum())
-
-
 class Dropout(TrainingExtra):
     def __init__(self) -> None:
         self.drawn = []
@@ -120,10 +114,11 @@ def test_a_sharpness_aware_step_is_the_papers(tmp_path):
 
 
 def test_both_passes_draw_the_same_masks_and_count_once_and_need_a_step_per_batch(tmp_path):
-    draws, counts = Dropout(), Counts()
+    draws, faces = Dropout(), []
+    count = LambdaCallback(on_train_batch_end=lambda _, net, *__: faces.append(int(net.train_metrics.confusion.sum())))
     parts = [made_batch(8, seed) for seed in range(3)]
-    fit(tmp_path, [SharpnessAware(0.05), draws], parts, callbacks=[counts])
-    assert counts.faces == 24
+    fit(tmp_path, [SharpnessAware(0.05), draws], parts, callbacks=[count])
+    assert faces == [8, 16, 24]
     assert draws.drawn[::2] == draws.drawn[1::2]
     assert len(set(draws.drawn)) == 3
     with pytest.raises(EmodetError, match=r"training\.sam_rho.*trainer\.accumulate_grad_batches=2"):

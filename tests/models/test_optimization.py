@@ -15,6 +15,10 @@ from emodet.training.assembly import build_trainer, default_precision
 from emodet.training.folder import RunFolder
 
 
+def optimizer_for(spec):
+    return build_optimizer(spec, nn.Linear(2, 2))
+
+
 def optimizer_of(lr=0.4):
     return torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=lr)
 
@@ -23,7 +27,7 @@ def spec(name, **arguments):
     return {"_target_": f"emodet.models.optimization.{name}", **arguments}
 
 
-def curve(scheduler, steps):
+def curve(scheduler, steps=10):
     """The learning rate of each of `steps` optimizer steps."""
     optimizer = optimizer_of()
     built = build_scheduler(scheduler, optimizer, steps)
@@ -59,21 +63,6 @@ def test_frozen_parameters_are_left_out():
     net.bias.requires_grad_(False)
     optimizer = build_optimizer({"_target_": "torch.optim.SGD", "lr": 1.0}, net)
     assert sum(len(group["params"]) for group in optimizer.param_groups) == 1
-
-
-@pytest.mark.parametrize(
-    ("optimizer", "message"),
-    [
-        ({"_target_": "torch.optim.Adan"}, r"optimizer\._target_=torch\.optim\.Adan"),
-        ({"lr": 0.1}, r"optimizer\._target_=None"),
-        ({"_target_": "torch.optim.Adam", "momentum": 0.9}, "momentum"),
-        ({"_target_": "torch.optim.AdamW", "lr": -1.0}, "learning rate"),
-        ({"_target_": "torch.optim.AdamW", "lr": 0.1, "weight_decay": -1.0}, "weight_decay"),
-    ],
-)
-def test_optimizers_that_cannot_be(optimizer, message):
-    with pytest.raises(EmodetError, match=message):
-        build_optimizer(optimizer, nn.Linear(2, 2))
 
 
 def test_cosine_and_onecycle_rise_for_their_share_then_fall_to_the_end():
@@ -117,18 +106,23 @@ def test_plateau_lowers_when_the_monitored_value_stops_improving_and_torchs_own_
 
 
 @pytest.mark.parametrize(
-    ("scheduler", "message"),
+    ("build", "given", "message"),
     [
-        (spec("cosin"), r"scheduler\._target_=emodet\.models\.optimization\.cosin"),
-        (spec("cosine", patience=3), "patience"),
-        (spec("cosine", warmup=1.0), r"scheduler\.warmup=1\.0"),
-        (spec("onecycle", final=-0.1), r"scheduler\.final=-0\.1"),
-        (spec("plateau", factor=1.0), "[Ff]actor"),
+        (optimizer_for, {"_target_": "torch.optim.Adan"}, r"optimizer\._target_=torch\.optim\.Adan"),
+        (optimizer_for, {"lr": 0.1}, r"optimizer\._target_=None"),
+        (optimizer_for, {"_target_": "torch.optim.Adam", "momentum": 0.9}, "momentum"),
+        (optimizer_for, {"_target_": "torch.optim.AdamW", "lr": -1.0}, "learning rate"),
+        (optimizer_for, {"_target_": "torch.optim.AdamW", "lr": 0.1, "weight_decay": -1.0}, "weight_decay"),
+        (curve, spec("cosin"), r"scheduler\._target_=emodet\.models\.optimization\.cosin"),
+        (curve, spec("cosine", patience=3), "patience"),
+        (curve, spec("cosine", warmup=1.0), r"scheduler\.warmup=1\.0"),
+        (curve, spec("onecycle", final=-0.1), r"scheduler\.final=-0\.1"),
+        (curve, spec("plateau", factor=1.0), "[Ff]actor"),
     ],
 )
-def test_schedulers_that_cannot_be(scheduler, message):
+def test_optimizers_and_schedulers_that_cannot_be(build, given, message):
     with pytest.raises(EmodetError, match=message):
-        build_scheduler(scheduler, optimizer_of(), 10)
+        build(given)
 
 
 # Precision by the processor's features.

@@ -75,19 +75,6 @@ def test_checkpoints_of_something_else(tmp_path, change, message):
         load_classifier(tmp_path / "other.ckpt")
 
 
-def test_the_temperature_is_all_that_set_temperature_changes(tmp_path):
-    file = save(made(), tmp_path / "best.ckpt")
-    before = read_checkpoint(file)
-    set_temperature(file, 1.25)
-    after = read_checkpoint(file)
-    assert float(after["state_dict"].pop("temperature")) == 1.25
-    before["state_dict"].pop("temperature")
-    assert after["hyper_parameters"] == before["hyper_parameters"]
-    assert all(torch.equal(tensor, after["state_dict"][name]) for name, tensor in before["state_dict"].items())
-    assert float(load_classifier(file).temperature) == 1.25
-    assert [path.name for path in tmp_path.iterdir()] == ["best.ckpt"]
-
-
 @contextmanager
 def room_for(size):
     """No file may grow beyond `size` bytes: what a disk does when it is full."""

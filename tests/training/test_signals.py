@@ -36,7 +36,7 @@ def test_a_signal_to_the_group_leaves_a_checkpoint_in_mid_epoch(number, small, t
     slow = f"callbacks.mine={{_target_: own_classes.SlowSteps, file: {marker}, seconds: 0.5}}"
     own = ["data.num_workers=2", "trainer.max_epochs=1", slow]
     training = start([*small, *TRAIN, *own], tmp_path / "run")
-    wait_for(lambda: marker.is_file() and marker.stat().st_size >= 2, 240)
+    wait_for(lambda: marker.is_file() and marker.stat().st_size >= 2)
     os.killpg(training.pid, number)
     out, error = training.communicate(timeout=120)
     assert training.returncode == 128 + number, error
@@ -100,10 +100,10 @@ def test_a_rank_whose_first_rank_was_killed_ends(small, tmp_path):
         return [each for each in found.stdout.split() if int(each) != training.pid]
 
     try:
-        wait_for(others, 240)
+        wait_for(others)
         training.kill()
         training.communicate(timeout=120)
-        wait_for(lambda: not others(), 120)
+        wait_for(lambda: not others())
     finally:
         if others():
             os.killpg(training.pid, signal.SIGKILL)

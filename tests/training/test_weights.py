@@ -143,7 +143,7 @@ def test_rows_of_the_last_layer_go_by_name_and_all_other_layers_whole(tmp_path, 
         assert torch.equal(tensor, expected), name
 
 
-def test_weights_of_another_net_are_refused(tmp_path):
+def test_weights_of_another_net_or_with_a_head_that_is_not_asked_for_are_refused(tmp_path):
     file = saved(made(), tmp_path, "checkpoint")
     with pytest.raises(EmodetError, match=r"init_from=.*another net; differing names: head"):
         init_from(made(net={"name": "face_mobilenet"}), file)
@@ -151,9 +151,6 @@ def test_weights_of_another_net_are_refused(tmp_path):
         init_from(
             made(net={"name": "residual_cnn", "channels": [8, 4], "stage_dropout": [0.2, 0.2], "features": 8}), file
         )
-
-
-def test_a_head_that_is_not_asked_for_has_to_be_left_out_on_purpose(tmp_path):
     plain = made(seed=2)
     before = layers(plain)
     with pytest.raises(EmodetError, match=r"training\.valence_arousal=1 .*training\.valence_arousal=0"):

@@ -5,11 +5,10 @@ Where there is no Chromium, or the page was not built, these tests are skipped a
 
 import contextlib
 import shutil
-from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
-from made_media import camera_frames, write_y4m
-from watching import Site, Watched, serve
+from watching import Watched, camera_frames, serve, write_y4m
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 SWITCHES = (
@@ -29,17 +28,6 @@ def built():
     return all((files.FOLDER / name).is_file() for name in files._RUNTIME)
 
 
-def pytest_collection_modifyitems(config, items):
-    missing = None
-    if chromium() is None:
-        missing = "no Chromium on this machine: apt install chromium"
-    elif not built():
-        missing = "the page's runtime is not there: `make page` gets it, with Node.js and npm"
-    for item in items:
-        if missing and Path(__file__).parent in item.path.parents and "browser" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.skip(reason=missing))
-
-
 @pytest.fixture(scope="package")
 def page_folder(tmp_path_factory):
     """The page as a static folder, with the shipped model file."""
@@ -52,14 +40,21 @@ def page_folder(tmp_path_factory):
 @pytest.fixture(scope="package")
 def site(page_folder):
     process, url = serve(page_folder)
-    yield Site(page_folder, url)
+    yield SimpleNamespace(folder=page_folder, url=url)
     process.terminate()
     process.wait(10)
 
 
 @pytest.fixture(scope="package")
 def browser(astronaut, tmp_path_factory):
-    """Chromium, whose camera shows the astronaut. One for all tests; each takes a context of its own."""
+    """Chromium, whose camera shows the astronaut. One for all tests; each takes a context of its own.
+
+    Fixtures name it first, so that their tests are skipped before anything else is made.
+    """
+    if chromium() is None:
+        pytest.skip("no Chromium on this machine: apt install chromium")
+    if not built():
+        pytest.skip("the page's runtime is not there: `make page` gets it, with Node.js and npm")
     from playwright.sync_api import sync_playwright
 
     camera = write_y4m(tmp_path_factory.mktemp("camera") / "camera.y4m", camera_frames(astronaut))

@@ -1,8 +1,12 @@
 """What cannot work is a sentence on the page that says what to do: never a blank page, never a stack trace."""
 
+import functools
+
 import pytest
 from made_files import encoded
 from watching import Watched, serve, until
+
+slow = functools.partial(pytest.param, marks=pytest.mark.slow)
 
 
 def test_permission_refused(browser, site):
@@ -29,14 +33,9 @@ WITHOUT = "Object.defineProperty(Navigator.prototype, 'mediaDevices', {value: un
     ("script", "said", "way_out"),
     [
         (rejected("NotFoundError"), "No camera was found", "Start the camera"),
-        *(
-            pytest.param(*values, marks=pytest.mark.slow)
-            for values in [
-                (rejected("NotReadableError"), "another program, or another tab", "Start the camera"),
-                (rejected("SomethingNewError"), "SomethingNewError", "Try again"),
-                (WITHOUT, "no camera", "pictures and videos work"),
-            ]
-        ),
+        slow(rejected("NotReadableError"), "another program, or another tab", "Start the camera"),
+        slow(rejected("SomethingNewError"), "SomethingNewError", "Try again"),
+        slow(WITHOUT, "no camera", "pictures and videos work"),
     ],
 )
 def test_a_camera_that_cannot_be_had(watched, script, said, way_out):
@@ -48,13 +47,7 @@ def test_a_camera_that_cannot_be_had(watched, script, said, way_out):
 
 @pytest.mark.parametrize(
     "lacking",
-    [
-        "OffscreenCanvas",
-        *(
-            pytest.param(name, marks=pytest.mark.slow)
-            for name in ("createImageBitmap", "DecompressionStream", "WebAssembly", "Worker")
-        ),
-    ],
+    ["OffscreenCanvas", *map(slow, ("createImageBitmap", "DecompressionStream", "WebAssembly", "Worker"))],
 )
 def test_an_unsupported_browser(watched, lacking):
     watched.page.add_init_script(f"delete globalThis.{lacking}")
@@ -66,15 +59,10 @@ def test_an_unsupported_browser(watched, lacking):
     ("missing", "said"),
     [
         ("model/centerface.onnx", "could not be loaded"),
-        *(
-            pytest.param(name, said, marks=pytest.mark.slow)
-            for name, said in [
-                ("runtime/ort-wasm-simd-threaded.wasm.gzip", "could not be loaded"),
-                ("page.json", "page.json"),
-                ("js/ui/camera.js", "could not be loaded"),
-                ("js/recognition/crop.js", "could not be loaded"),
-            ]
-        ),
+        slow("runtime/ort-wasm-simd-threaded.wasm.gzip", "could not be loaded"),
+        slow("page.json", "page.json"),
+        slow("js/ui/camera.js", "could not be loaded"),
+        slow("js/recognition/crop.js", "could not be loaded"),
     ],
 )
 def test_a_part_that_is_missing(watched, missing, said):

@@ -14,41 +14,46 @@ from emodet.inference.faces import Detection
 from emodet.modelfile import SHIPPED, read_model_file
 from emodet.preprocessing import Preprocessing
 
-RUN = """async ([text, count, model]) => {
-    const base = new URL('.', document.baseURI).href;
-    const about = await (await fetch(`${base}page.json`)).json();
-    about.model = { ...about.model, ...model };
-    const { openNetworks } = await import(`${base}js/recognition/networks.js`);
-    const { Recognizer } = await import(`${base}js/recognition/recognizer.js`);
+
+def script(arguments, body, *imports):
+    """A function of the page that decodes `text`, its first argument, to bytes, with names of `js/recognition/`."""
+    names = [f"const {{ {name} }} = await import(`${{base}}js/recognition/{file}.js`);" for name, file in imports]
+    return f"""async ([text, {arguments}]) => {{
+        const base = new URL('.', document.baseURI).href;
+        const about = await (await fetch(`${{base}}page.json`)).json();
+        const data = Uint8ClampedArray.from(atob(text), (letter) => letter.charCodeAt(0));
+        {" ".join(names)}
+        {body}
+    }}"""
+
+
+NETWORKS, RECOGNIZER = ("openNetworks", "networks"), ("Recognizer", "recognizer")
+RUN = script(
+    "count, model",
+    """about.model = { ...about.model, ...model };
     const networks = await openNetworks(base, about);
-    const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
-    const rows = [...await networks.readings(bytes, count)];
+    const rows = [...await networks.readings(new Uint8Array(data), count)];
     const first = rows.slice(0, networks.columns);
     const recognizer = new Recognizer(networks, about);
-    return [rows, recognizer.face({ box: [0, 0, 1, 1] }, first, 0, true), recognizer.balanced(first)];
-}"""
-CUT = """async ([text, width, height, cases]) => {
-    const base = new URL('.', document.baseURI).href;
-    const { crop } = await import(`${base}js/recognition/crop.js`);
-    const data = Uint8ClampedArray.from(atob(text), (letter) => letter.charCodeAt(0));
-    const encode = (bytes) => btoa(Array.from(bytes, (byte) => String.fromCharCode(byte)).join(''));
+    return [rows, recognizer.face({ box: [0, 0, 1, 1] }, first, 0, true), recognizer.balanced(first)];""",
+    *(NETWORKS, RECOGNIZER),
+)
+CUT = script(
+    "width, height, cases",
+    """const encode = (bytes) => btoa(Array.from(bytes, (byte) => String.fromCharCode(byte)).join(''));
     const picture = { data, width, height };
-    return cases.map(([box, landmarks, preprocessing]) => encode(crop(picture, box, landmarks, preprocessing)));
-}"""
-FIND = """async ([text, width, height]) => {
-    const base = new URL('.', document.baseURI).href;
-    globalThis.about ??= await (await fetch(`${base}page.json`)).json();
-    const { openNetworks } = await import(`${base}js/recognition/networks.js`);
-    const { Recognizer } = await import(`${base}js/recognition/recognizer.js`);
-    globalThis.finder ??= new Recognizer(await openNetworks(base, about), about).detector;
-    const data = Uint8ClampedArray.from(atob(text), (letter) => letter.charCodeAt(0));
-    return finder.find({ width, height, data }, about.detector.still_sides);
-}"""
-FOLLOW = """async ([text, width, height, frames, box]) => {
-    const base = new URL('.', document.baseURI).href;
-    const { Follower } = await import(`${base}js/recognition/following.js`);
-    const data = Uint8ClampedArray.from(atob(text), (letter) => letter.charCodeAt(0));
-    const follower = new Follower();
+    return cases.map(([box, landmarks, preprocessing]) => encode(crop(picture, box, landmarks, preprocessing)));""",
+    ("crop", "crop"),
+)
+FIND = script(
+    "width, height",
+    """globalThis.finder ??= new Recognizer(await openNetworks(base, about), about).detector;
+    return finder.find({ width, height, data }, about.detector.still_sides);""",
+    *(NETWORKS, RECOGNIZER),
+)
+FOLLOW = script(
+    "width, height, frames, box",
+    """const follower = new Follower();
     let detection = { box, landmarks: null, score: 1 };
     const found = [];
     for (let frame = 0; frame < frames; frame += 1) {
@@ -58,8 +63,9 @@ FOLLOW = """async ([text, width, height, frames, box]) => {
         if (!detection) return found;
         found.push(detection.box);
     }
-    return found;
-}"""
+    return found;""",
+    ("Follower", "following"),
+)
 
 
 def text(array):

@@ -5,8 +5,7 @@ from itertools import islice
 import numpy as np
 import pytest
 from made_files import csv_rows
-from made_media import camera_frames, write_mp4
-from watching import until
+from watching import camera_frames, until, write_mp4
 
 from emodet.inference.video_reader import VideoReader
 

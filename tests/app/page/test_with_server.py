@@ -6,9 +6,8 @@ import signal
 import numpy as np
 import pytest
 from made_files import csv_rows, encoded
-from made_media import camera_frames, write_mp4
 from made_server import address_in, server_process
-from watching import Watched, until
+from watching import Watched, camera_frames, until, write_mp4
 
 pytestmark = pytest.mark.slow
 

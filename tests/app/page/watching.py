@@ -1,11 +1,14 @@
-"""The page behind a plain file server, and in the browser: what a test wants to know of it."""
+"""The page behind a plain file server and in the browser, what its camera shows, and files that users bring."""
 
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
+
+import cv2
+import numpy as np
+
+from emodet.inference.video_writer import VideoWriter
 
 READY = "html[data-ready]"
 PATIENCE_S = 120
@@ -42,17 +45,37 @@ class Watched:
         return self.page.inner_text("#problem p")
 
 
-@dataclass(frozen=True)
-class Site:
-    """A page that is served: its folder, and its address with a slash at the end."""
-
-    folder: Path
-    url: str
-
-
 def serve(folder):
     """``python -m http.server``, on a free port."""
     command = [sys.executable, "-u", "-m", "http.server", "0", "--bind", "127.0.0.1", "--directory", str(folder)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     line = process.stdout.readline()  # Serving HTTP on 127.0.0.1 port 40123 (http://127.0.0.1:40123/) ...
     return process, line.partition("(")[2].partition(")")[0]
+
+
+def camera_frames(astronaut, count=60):
+    """640×480: she sways to and fro."""
+    head = cv2.resize(astronaut, (460, 460), interpolation=cv2.INTER_AREA)
+    for index in range(count):
+        frame = np.full((480, 640, 3), 110, dtype=np.uint8)
+        x = int(90 + 12 * np.sin(index / count * 2 * np.pi))
+        frame[10:470, x : x + 460] = head
+        yield frame
+
+
+def write_y4m(path, frames, rate=30):
+    """Raw video, as Chromium's made camera reads it."""
+    with path.open("wb") as file:
+        for index, frame in enumerate(frames):
+            height, width = frame.shape[:2]
+            if index == 0:
+                file.write(f"YUV4MPEG2 W{width} H{height} F{rate}:1 Ip A1:1 C420jpeg\n".encode())
+            file.write(b"FRAME\n" + cv2.cvtColor(frame, cv2.COLOR_RGB2YUV_I420).tobytes())
+    return path
+
+
+def write_mp4(path, frames, rate=30):
+    with VideoWriter(path, size=(640, 480), frame_rate=rate) as writer:
+        for index, frame in enumerate(frames):
+            writer.write(frame, index / rate)
+    return path
