@@ -161,6 +161,8 @@ def test_without_affectnet_or_a_folder_for_outputs_it_says_how_to_get_it(refused
         (["trainer.overfit_batches=2"], "debug=overfit"),
         (["trainer.limit_val_batches=0.5"], "trainer: You requested to check 0.5 of the `val_dataloader`"),
         (["trainer.val_check_interval=30"], "trainer: `val_check_interval` (30)"),
+        (["trainer.accumulate_grad_batches=0"], "trainer.accumulate_grad_batches=0: expected 1 or more"),
+        (["callbacks.best=null"], "callbacks.best=null"),
         (["trainer.precision=bf16-true"], "trainer.precision='bf16-true': expected 16-mixed or bf16-mixed"),
     ],
 )

@@ -111,8 +111,9 @@ def check_settings(settings: Mapping[str, Any]) -> None:
     precision = trainer.get("precision")
     fits = precision not in ("16-true", "bf16-true")
     require(fits, "trainer.precision", precision, "16-mixed or bf16-mixed: metrics and batch norm need more digits")
+    steps = 1 if trainer.get("accumulate_grad_batches") is None else trainer["accumulate_grad_batches"]
+    require(steps >= 1, "trainer.accumulate_grad_batches", steps, "1 or more")
     for extra in build_extras(training):
-        steps = trainer.get("accumulate_grad_batches") or 1
         extra.check(settings["preprocessing"]["size"], steps, precision)
     _check_monitors(settings)
     optimizer = build(settings["optimizer"], "optimizer", [torch.nn.Parameter(torch.zeros(1))])
@@ -178,7 +179,9 @@ def _require_validation(settings: Mapping[str, Any]) -> None:
             f"trainer.check_val_every_n_epoch={every}: no validation in trainer.max_epochs={epochs}, so no epoch could "
             "be chosen"
         )
-    if (callbacks.get("best") or {}).get("keep") != "last":
+    if callbacks.get("best") is None:
+        raise EmodetError("callbacks.best=null: no checkpoint to report on; callbacks=[default] has it")
+    if callbacks["best"].get("keep") != "last":
         return
     if callbacks.get("early_stopping"):
         raise EmodetError(
