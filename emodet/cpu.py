@@ -40,16 +40,21 @@ def worker_pool(count: int, start: Callable[..., None], *arguments: object) -> I
 
 
 def _start_worker(start: Callable[..., None], *arguments: object) -> None:
+    end_with_parent()
+    start(*arguments)
+
+
+def end_with_parent() -> None:
+    """End this process of `multiprocessing` when its parent does, also one that is killed, whatever it waits for."""
     import multiprocessing
     import threading
 
-    def end_with_parent() -> None:
+    def end() -> None:
         if (parent := multiprocessing.parent_process()) is not None:
-            parent.join()  # a worker whose parent was killed would wait for work for ever
+            parent.join()
             os._exit(1)
 
-    threading.Thread(target=end_with_parent, daemon=True).start()
-    start(*arguments)
+    threading.Thread(target=end, daemon=True).start()
 
 
 def cpu_info() -> dict[str, str]:

@@ -9,6 +9,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from emodet.arrays import UInt8
+from emodet.cpu import end_with_parent
 from emodet.errors import EmodetError
 from emodet.images import decode_rgb, raise_pillow_limit
 
@@ -99,6 +100,7 @@ class Decoders:
 
 def _main(pipe: Connection, target: Callable[..., None], *args: object) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the server, and that this process
+    end_with_parent()
     with contextlib.suppress(EOFError, ConnectionError):  # the server has ended
         pipe.send(True)
         try:

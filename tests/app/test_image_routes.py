@@ -1,12 +1,14 @@
 """POST /v1/recognize and /v1/annotate, and the models."""
 
 import base64
+import subprocess
+import sys
 from unittest.mock import Mock
 
 import cv2
 import numpy as np
 import pytest
-from made_files import encoded, png_bomb
+from made_files import encoded, png_bomb, put_text
 from made_server import refusal
 from model_stub import write_stub
 from skimage import data
@@ -121,6 +123,16 @@ def test_an_image_that_takes_too_long_is_given_up(serve, monkeypatch):
     with serve(limits=Limits(decode_seconds=0.01)) as client:
         message = refusal(client.post("/v1/recognize", content=slow), 422, "picture_unreadable")
     assert "0.01 seconds" in message
+
+
+def test_a_process_that_hangs_ends_with_a_killed_server(tmp_path):
+    hang = "def hang(pipe):\n    print(end='hangs\\n', flush=True)\n    time.sleep(90)\n"
+    start = "if __name__ == '__main__':\n    Process(hang).receive(90)\n"
+    script = put_text(tmp_path / "serve.py", "import time", "from emodet.app.processes import Process", hang + start)
+    with subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE) as server:
+        server.stdout.readline()
+        server.kill()
+        server.communicate(timeout=30)  # it is done when no process holds the pipe
 
 
 def test_the_prior(serve, tmp_path, portrait):
