@@ -168,7 +168,7 @@ def test_a_split_of_one_face_and_classes_of_few(output, refused, small, tmp_path
     assert re.search(r"val: \d+\.0 % of the predictions \(1\) agree", said)
     assert "nan" not in said.lower()
     assert not re.search(r"\bnan\b", (tmp_path / "out/audit.json").read_text(encoding="utf-8").lower())
-    assert "quick=true leaves" in refused("emodet.audit", *options, "out_of_fold.folds=5")
+    assert "quick=true trains no nets" in refused("emodet.audit", *options, "out_of_fold.folds=5")
 
 
 @pytest.mark.parametrize(

@@ -397,8 +397,8 @@ def test_ctrl_c_finishes_what_is_open(model_path, astronaut, tmp_path, number, s
 def test_a_pipe_that_gives_nothing_can_be_stopped(model_path, tmp_path, source, number, status):
     os.mkfifo(tmp_path / "pipe")
     command = [sys.executable, "-m", "emodet.predict", source, "--model", str(model_path)]
-    streams = {"stdin": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with subprocess.Popen(command, cwd=tmp_path, text=True, **streams) as process:
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, cwd=tmp_path, text=True, stdin=pipe, stderr=pipe) as process:
         assert process.stderr.readline().startswith("model: ")
         time.sleep(0.5)
         process.send_signal(number)

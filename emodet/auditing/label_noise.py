@@ -200,10 +200,8 @@ def assign_folds(emotion: Int64, groups: Int64, folds: int, seed: int) -> Int64:
             for number, (_, held_out) in enumerate(splitter.split(np.zeros(len(emotion)), emotion, groups)):
                 fold_of[held_out] = number
         except ValueError:
-            raise EmodetError(
-                f"out_of_fold.folds={folds}: no class has so many labelled faces in train; quick=true leaves the label "
-                "issues out"
-            ) from None
+            message = f"out_of_fold.folds={folds}: no class of train has so many faces; quick=true trains no nets"
+            raise EmodetError(message) from None
     return fold_of
 
 
