@@ -37,6 +37,8 @@ def web_server(answer, logins=None):
             kind, body = answer(self.path) or ("text/plain", None)
             self.send_response(404 if body is None else 302 if kind == "Location" else 200)
             self.send_header(*("Location", body) if kind == "Location" else ("Content-Type", kind))
+            if isinstance(body, bytes):
+                self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             with suppress(OSError):  # the client may have enough
                 for part in [body] if isinstance(body, bytes) else [] if isinstance(body, str | None) else body:

@@ -189,7 +189,7 @@ def open_video(
     if isinstance(address, int):
         return LiveVideo(address, on_event=on_event)
     reader = VideoReader(address, max_pixels=max_pixels)
-    if not live or (str(address).lower().startswith("http") and reader.duration_s):
+    if not live or (str(address).lower().startswith("http") and reader.has_end):
         return reader
     return LiveVideo(str(address), on_event=on_event, max_pixels=max_pixels, source=reader)
 

@@ -66,6 +66,7 @@ class VideoReader:
         frame_rate: Average frames per second; 25 if the file does not say.
         frame_count: Expected number of frames; 0 if unknown.
         duration_s: In seconds; None if unknown.
+        has_end: Whether it is a file, also at a web address, not a live stream.
         size: Width and height in pixels, as displayed.
         start_s: Time stamp of the file that counts as 0 s, in seconds.
         damaged: Frames so far that could not be decoded or, by their times, are missing after an error.
@@ -109,6 +110,7 @@ class VideoReader:
         self.duration_s = container.duration / 1e6 if container.duration else None
         if self.duration_s and self._is_matroska and 0 < self.start_s < self.duration_s:
             self.duration_s -= self.start_s  # many writers store the last time stamp
+        self.has_end = bool(container.duration) or (container.size > 0 and container.format.name != "mpjpeg")
         # Kept here: a stream must not be used after its container is closed.
         self._ratio = float(stream.sample_aspect_ratio or 1)
         self._stored_frames, self._video_end_s = int(stream.frames), None
@@ -117,6 +119,7 @@ class VideoReader:
         self.frame_count = self._stored_frames or round((self.duration_s or 0) * self.frame_rate)
         self.damaged = self.partly_damaged = self.dropped = 0
         self._packets = self._missing = self._gaps = 0
+        self._gave_up = False
         self._next_byte = float("inf")
         self._error_at = float("-inf")  # packets that were read before the last error
         self._read_s = self._video_read_s = float("-inf")
@@ -126,7 +129,8 @@ class VideoReader:
         self._reformatter = VideoReformatter()
         self._decoded: Iterator[av.VideoFrame] = self._decode()
         if (first := next(self._decoded, None)) is None:
-            raise EmodetError(f"{self.name}: no frame of this video can be decoded")
+            way_out = "; download it and name the file" if "://" in str(self.address) else ""
+            raise EmodetError(f"{self.name}: no frame of this video can be decoded{way_out}")
         self.size: tuple[int, int] = self._upright(first).shape[1::-1]
         self._decoded = itertools.chain([first], self._decoded)
 
@@ -163,6 +167,7 @@ class VideoReader:
                 return
             except av.FFmpegError:  # damaged container: FFmpeg looks for the next packet
                 self._error_at = self._packets
+        self._gave_up = True
 
     def _decode_packet(self, packet: Any) -> Iterator["av.VideoFrame"]:
         import av
@@ -257,7 +262,7 @@ class VideoReader:
         elif self.duration_s is not None:  # that of the longest track
             end_s, found_s = self.start_s + self.duration_s, self._read_s
         else:
-            return False
+            return self._gave_up
         return end_s - found_s > _MISSING_FRAMES / self.frame_rate + (end_s - self.start_s) * _MISSING_SHARE
 
 

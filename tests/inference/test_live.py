@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import pytest
 from made_files import web_server
+from made_videos import quadrants, write_video
 
 from emodet.errors import EmodetError
 from emodet.inference import capture
@@ -94,6 +95,13 @@ def test_a_camera_and_a_stream_that_are_not_there_and_one_that_is_not_read(monke
     monkeypatch.setattr(cv2, "VideoCapture", lambda _: device)
     open_video(0).close()
     device.release.assert_called_once()
+
+
+def test_a_file_behind_a_server_that_cannot_seek_is_read_once(tmp_path):
+    data = write_video(tmp_path / "v.ts", quadrants(12)).read_bytes()
+    with web_server(lambda _: ("video/mp2t", data)) as address, closing(open_video(f"http://{address}/v.ts")) as video:
+        assert video.duration_s is None
+        assert len(list(video)) == 12
 
 
 def test_reading_ahead_keeps_order_bounds_memory_passes_errors_on_and_stops_with_its_reader():
