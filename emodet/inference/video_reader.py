@@ -97,7 +97,7 @@ class VideoReader:
         if stream is None or stream.disposition & Disposition.attached_pic:  # the cover of a piece of music
             raise EmodetError(f"{self.name}: there is no video track in this file")
         if stream.codec_context is None:
-            raise EmodetError(f"{self.name}: its video codec is not supported; convert it to H.264")
+            raise EmodetError(f"{self.name}: cut off before its first frame, or of a codec that is not supported")
         # Frame threads delay each frame, which a live stream must not.
         stream.thread_type = "SLICE" if "://" in str(self.address) else "AUTO"
         stream.codec_context.thread_count = min(4, available_cores())
