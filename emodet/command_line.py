@@ -84,6 +84,13 @@ def accepted(command: str, typed: Sequence[str]) -> list[str]:
     return quoted_paths
 
 
+def require_experiment(typed: Sequence[str]) -> None:
+    """Refuse a training that names no experiment; Hydra would do so only after seconds of imports."""
+    if not any(argument.startswith(("-", "experiment", "+experiment", "resume=")) for argument in typed):
+        known = ", ".join(choices("experiment"))
+        raise EmodetError(f"nothing to train: give experiment=NAME, or resume=RUN. The experiments are {known}")
+
+
 def _require_grammar(argument: str) -> None:
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException

@@ -27,12 +27,14 @@ def begin(command: str, module: str, purpose: str | None, *, extra: str = "train
             sys.excepthook = _without_traceback_of_ctrl_c
         require_laboratory(command, extra=extra, needs=needs)
         if module == "__main__":
-            from emodet.command_line import accepted, help_text
+            from emodet.command_line import accepted, help_text, require_experiment
 
             if {"--help", "-h"} & set(sys.argv):
                 text = help_text(command, purpose or "", sys.argv[1:])
                 exit_with(lambda: print(text))
             sys.argv[1:] = accepted(command, sys.argv[1:])
+            if command == "train":
+                require_experiment(sys.argv[1:])
     except EmodetError as problem:
         print(f"error: {problem}", file=sys.stderr)
         sys.exit(2)

@@ -71,6 +71,7 @@ def test_version_and_help_load_nothing_heavy_and_plain_help_no_hydra():
     text, loaded = printed("emodet.train", "--help")
     assert not {"torch", "lightning", "albumentations", "hydra"} & loaded
     assert "  batch_size: 32" in text
+    assert "torch" not in printed("emodet.train", "seed=1")[1]
     for name in CONFIGURED:
         assert_same(command_line._default_values(name), command_line._composed(name, [], []), name)
 
@@ -129,6 +130,7 @@ def test_help_with_an_experiment_shows_every_value_in_force_and_an_unknown_comma
     for line in ("seed: 7", "  lr: 0.01", "  head_dropout: 0.4", "  accumulate_grad_batches: 1"):
         assert f"\n{line}" in said
     assert "did you mean train?" in refused("emodet", "trian", "experiment=baseline")
+    assert "affectnet8, " in refused("emodet.train", "seed=1")
     assert all(f"predict {name}" in refused("emodet", name) for name in ("photo.jpg", "0", "http://127.0.0.1/video"))
     assert "did you mean --min-confidence?" in refused("emodet", "predict", "photo.jpg", "--conf", "0.5")
     assert "--min-confidence" in output("emodet", "help", "predict")
