@@ -15,6 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
+from zipfile import BadZipFile
 
 import lightning as L
 import numpy as np
@@ -231,7 +232,7 @@ def _identity(settings: Mapping[str, Any], data: EmotionDataModule, side: int, a
 def _run_fold(settings: Mapping[str, Any], data: EmotionDataModule, run: RunFolder) -> Float64:
     """Logits of the test faces of `data`, from the fold's file or from its training: float64 (len(test), K)."""
     file, test = run.path / "predictions.npz", data.splits.test
-    with suppress(OSError, ValueError, KeyError):
+    with suppress(OSError, EOFError, ValueError, KeyError, BadZipFile):  # what a crash of the machine leaves
         stored = np.load(file, allow_pickle=False)
         if np.array_equal(stored["index"], test):
             log.info("%s: finished before", run.path.name)
