@@ -22,7 +22,7 @@ from emodet.files import expanded
 from emodet.modelfile import SHIPPED, ModelFile, model_path, read_model_file
 from emodet.models.classifier import EmotionClassifier
 from emodet.training.assembly import names_data, open_data
-from emodet.training.trained import load_trained, run_data, run_folder_of
+from emodet.training.trained import data_of, load_trained, run_folder_of
 
 
 @command("evaluate")
@@ -42,7 +42,7 @@ def main(values: dict[str, Any]) -> None:
     else:
         kind, path = "model", model_path(settings["model"])
         # Its probabilities are calibrated already.
-        model, own, temperature = read_model_file(path), run_data(path), None
+        model, own, temperature = read_model_file(path), data_of(run_folder_of(path)), None
     data = open_data(settings, own, model.info if isinstance(model, ModelFile) else model)
     predict = partial(predict_split, model, data, settings["split"], settings["accelerator"])
     name = f"evaluation-{settings['split']}"

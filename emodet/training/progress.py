@@ -87,10 +87,9 @@ class EpochLines(L.Callback):
             if trainer.is_global_zero and trainer.max_epochs and trainer.max_epochs > 0:
                 rate = (self._batches - 1) / seconds
                 faces = rate * len(batch[0]["image"]) * trainer.world_size
-                left = (trainer.num_training_batches * (trainer.max_epochs - self._first) - self._batches) / rate
-                _print(
-                    f"{trainer.max_epochs} epochs at {faces:.0f} faces/s: about {_duration(left)}, without validation"
-                )
+                batches = trainer.num_training_batches * (trainer.max_epochs - self._first) - self._batches
+                left = timedelta(seconds=round(batches / rate))
+                _print(f"{trainer.max_epochs} epochs at {faces:.0f} faces/s: about {left}, without validation")
 
     # When the next epoch starts: the epoch's metrics and the best value are complete only after all hooks of its end.
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -108,14 +107,10 @@ class EpochLines(L.Callback):
             words.append(f"best {score:.4f}")
         if total > done:
             seconds = (perf_counter() - self._started) / (done - self._first) * (total - done)
-            words.append(f"{_duration(seconds)} left")
+            words.append(f"{timedelta(seconds=round(seconds))} left")
         _print(", ".join(words))
 
     on_train_end = on_train_epoch_start
-
-
-def _duration(seconds: float) -> timedelta:
-    return timedelta(seconds=round(seconds))
 
 
 def _print(line: str) -> None:

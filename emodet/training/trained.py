@@ -88,7 +88,7 @@ def load_trained(path: Path) -> Trained:
     if path.suffix == ".onnx":
         raise EmodetError(f"checkpoint={path}: this is a model file already; export takes what training wrote")
     run = run_folder_of(path)
-    folder, data = (path.resolve().parent, None) if run is None else (run.path, _data_of(run))
+    folder, data = path.resolve().parent if run is None else run.path, data_of(run)
     if path.suffix == ".pt":
         classifier, card = load_weights(path)
         calibrated = True
@@ -136,14 +136,9 @@ def _metrics(facts: Mapping[str, Any]) -> dict[str, dict[str, float]]:
     }
 
 
-def run_data(file: Path) -> dict[str, Any] | None:
-    """The data settings of the run that `file` lies in; None where it lies in none."""
-    folder = run_folder_of(file)
-    return None if folder is None else _data_of(folder)
-
-
-def _data_of(folder: RunFolder) -> dict[str, Any] | None:
-    if not folder.config.is_file():
+def data_of(folder: RunFolder | None) -> dict[str, Any] | None:
+    """The data settings of a run; None without one, or where it has stored none."""
+    if folder is None or not folder.config.is_file():
         return None
     # Plain data: nothing that a stored configuration holds is resolved or imported.
     stored = folder.read_config().get("data") or {}
