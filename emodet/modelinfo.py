@@ -27,7 +27,7 @@ OLD_SLOPE = "temperature_slope"
 
 OLD_SLOPE_LEFT_OUT = "%s: made by a version whose temperature follows the sharpness of crops; one temperature is used"
 
-_SINCE_2 = {"temperature_power", "class_shares", "min_confidence"}
+_SINCE_2 = {"temperature_curve", "class_shares", "min_confidence"}
 _MAX_CHARACTERS = 1_000_000
 _SHARES = {"accuracy", "f1", "recall", "precision", "ece"}  # words in the names of metrics from 0 to 1
 
@@ -48,7 +48,7 @@ class ModelInfo:
         class_names: Classes in the order of the columns of ``probabilities``; see `checked_class_names`.
         preprocessing: How faces are cropped for it.
         temperature: Divisor of the logits before the softmax, inside the graph; for the record only.
-        temperature_power: How it follows each face's features, see `emodet.models.nets`; for the record only.
+        temperature_curve: How it follows each face's features, see `emodet.models.nets`; for the record only.
         class_shares: Share of each class in the training faces, in the order of `class_names`; empty if unknown.
         min_confidence: Above it, 95 % of the predictions on val are right; None if unknown or not reached.
         training_data: Data sets it was trained on.
@@ -69,7 +69,7 @@ class ModelInfo:
     fingerprint: str
     precision: Precision
     outputs: tuple[str, ...] = OUTPUTS[:1]
-    temperature_power: float = 0.0
+    temperature_curve: tuple[float, ...] = (1.0, 0.0)
     class_shares: tuple[float, ...] = ()
     min_confidence: float | None = None
     format_version: int = FORMAT_VERSION
@@ -78,9 +78,9 @@ class ModelInfo:
         names = checked_class_names(self.class_names, "class_names")
         fits = is_number(self.temperature) and 1e-3 <= self.temperature <= 1e3
         require(fits, "temperature", self.temperature, "a number from 0.001 to 1000")
-        power, shares, least = self.temperature_power, self.class_shares, self.min_confidence
-        fits = is_number(power) and abs(power) <= 10
-        require(fits, "temperature_power", power, "a number from -10 to 10")
+        curve, shares, least = self.temperature_curve, self.class_shares, self.min_confidence
+        fits = len(curve) == 2 and all(map(is_number, curve)) and 0 < curve[0] <= 1e6 and abs(curve[1]) <= 10
+        require(fits, "temperature_curve", list(curve), "a number above 0, and one from -10 to 10")
         fits = len(shares) in (0, len(names)) and all(is_number(share) and 0 <= share <= 1 for share in shares)
         fits = fits and (not shares or abs(sum(shares) - 1) <= 1e-3)
         require(fits, "class_shares", list(shares), f"{len(names)} shares that sum to 1")
@@ -152,6 +152,7 @@ class ModelInfo:
             "commit": str,
             "fingerprint": str,
             "outputs": _texts,
+            "temperature_curve": tuple,
             "class_shares": tuple,
         }
         try:

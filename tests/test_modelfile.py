@@ -76,7 +76,7 @@ def test_files_that_are_no_model_are_cut_off_or_have_no_metadata(tmp_path, path)
 
 
 def test_a_file_of_the_first_format_is_read_and_a_newer_one_says_so_even_with_unknown_keys(path):
-    later = ("checksum", "temperature_power", "class_shares", "min_confidence")
+    later = ("checksum", "temperature_curve", "class_shares", "min_confidence")
     found = read_model_file(described(path, *later, format_version="1", temperature_slope="[0.1, 0.2]")).info
     assert (found.format_version, found.class_shares, found.min_confidence) == (1, (), None)
     with pytest.raises(EmodetError, match="upgrade emodet"):
@@ -96,8 +96,8 @@ def test_a_file_of_the_first_format_is_read_and_a_newer_one_says_so_even_with_un
         ({"temperature": 0}, "temperature"),
         ({"temperature": 1e308}, "temperature"),
         ({"format_version": -1}, "format_version"),
-        ({"temperature_power": 1e9}, "temperature_power"),
-        ({"temperature_power": [3]}, "temperature_power"),
+        ({"temperature_curve": [1, 1e9]}, "temperature_curve"),
+        ({"temperature_curve": [0, 1]}, "temperature_curve"),
         ({"class_shares": [0.5, 0.5]}, "class_shares"),
         ({"class_shares": [1.0] * 8}, "class_shares"),
         ({"min_confidence": 2}, "min_confidence"),
@@ -250,7 +250,7 @@ def test_info_survives_the_way_through_metadata(temperature, classes, text, valu
         class_names=tuple(classes),
         training_data=(TrainingData(text, text), TrainingData("b", "")),
         metrics={text: {text: value}},
-        temperature_power=-0.5,
+        temperature_curve=(0.5, -0.5),
         class_shares=(0.125,) * 8,
         min_confidence=0.75,
     )

@@ -63,8 +63,8 @@ def test_a_run_keeps_best_last_and_plain_weights_of_one_temperature(finished):
     assert temperature != 1
     assert sorted(path.name for path in (finished / "checkpoints").iterdir()) == ["best.ckpt", "last.ckpt"]
     best, (plain, card) = load_classifier(finished / "checkpoints/best.ckpt"), load_weights(finished / "weights.pt")
-    assert float(best.temperature_power) == pytest.approx(card.temperature_power)
-    assert card.temperature_power != 0
+    assert best.temperature_curve.tolist() == pytest.approx(card.temperature_curve)
+    assert card.temperature_curve[1] != 0
     crops = torch.randint(0, 256, (4, 24, 24, 3), dtype=torch.uint8)
     assert torch.allclose(best.probabilities(crops), plain.probabilities(crops), atol=1e-6)
     # The best checkpoint holds the averaged weights that were validated: its accuracy is the one in the curve.

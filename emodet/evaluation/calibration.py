@@ -77,7 +77,7 @@ def fit_temperature(logits: Floats, emotion: Int64) -> float:
 
 
 def fit_temperature_by_strength(logits: Floats, emotion: Int64, strength: Floats) -> tuple[float, float]:
-    """T and p of T·s^p, the temperature of a face whose features have the strength s.
+    """T and p of T·s^p, the temperature of a face whose features have the strength s, a share of the typical one.
 
     The most probable ones a posteriori, with a normal distribution of deviation 1 for p, which matters for few faces.
     `logits` and `emotion` are those of `fit_temperature`; `strength`, (N,), see `emodet.models.nets`.

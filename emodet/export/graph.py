@@ -76,7 +76,7 @@ class ProbabilityGraph(nn.Module):
         luma = torch.tensor(_LUMA, dtype=torch.float32) / 2**_LUMA_BITS
         self.register_buffer("luma", luma[:, None].repeat(1, self.channels))
         self.register_buffer("temperature", classifier.temperature.detach().clone().cpu().float())
-        self.temperature_power = classifier.temperature_power.item()
+        self.temperature_curve = classifier.temperature_curve.tolist()
 
     def forward(self, crops: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
         """Crops, uint8 (N, H, W, 3) RGB, to calibrated probabilities, float32 (N, K); with a valence/arousal head also
@@ -94,7 +94,7 @@ class ProbabilityGraph(nn.Module):
         else:
             rows = rows * self.scale + self.shift
         x = rows.reshape(-1, self.size, self.size, self.channels).permute(0, 3, 1, 2)
-        outputs, relative = scaled_outputs(self.net, x, self.temperature_power)
+        outputs, relative = scaled_outputs(self.net, x, self.temperature_curve)
         logits, both = split_outputs(outputs, self.classes, has_va_head=self.has_va_head)
         probabilities = torch.softmax(logits / (self.temperature * relative), dim=1)
         return probabilities if both is None else (probabilities, both)

@@ -55,12 +55,12 @@ class EmotionClassifier(L.LightningModule):
     Attributes:
         has_va_head: Whether the net has a valence/arousal head.
         temperature: Divides the logits before the softmax (Guo et al. 2017); 1 until it is fitted after training.
-        temperature_power: How the temperature follows each face's features, see `emodet.models.nets.scaled_outputs`; 0
-            until it is fitted.
+        temperature_curve: float (2,): how the temperature follows each face's features, see
+            `emodet.models.nets.scaled_outputs`; 1 and 0 until it is fitted.
     """
 
     temperature: torch.Tensor
-    temperature_power: torch.Tensor
+    temperature_curve: torch.Tensor
     mean: torch.Tensor
     std: torch.Tensor
 
@@ -120,7 +120,7 @@ class EmotionClassifier(L.LightningModule):
         of_split = (self.class_names, source_names, self.va_weight)
         self.val_metrics, self.test_metrics = SplitMetrics(*of_split), SplitMetrics(*of_split)
         self.register_buffer("temperature", torch.ones(()))
-        self.register_buffer("temperature_power", torch.zeros(()))
+        self.register_buffer("temperature_curve", torch.tensor([1.0, 0.0]))
         self.register_buffer("mean", torch.tensor(preprocessing.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(preprocessing.std).view(1, 3, 1, 1), persistent=False)
 
@@ -138,7 +138,7 @@ class EmotionClassifier(L.LightningModule):
             Logits, float32 (N, K), before temperature, divided by what it is multiplied by for each face
             (`scaled_outputs`); and valence and arousal, float32 (N, 2), -1 to 1, or None.
         """
-        outputs, relative = scaled_outputs(self.net, self.normalise(image), self.temperature_power.item())
+        outputs, relative = scaled_outputs(self.net, self.normalise(image), self.temperature_curve.tolist())
         logits, valence_arousal = self._split(outputs)
         return logits / relative, valence_arousal
 
@@ -277,7 +277,7 @@ class EmotionClassifier(L.LightningModule):
             self.train_metrics.loss[:] = torch.stack([counted["loss.total"], counted["loss.weight"]])
         self._resumed_steps = checkpoint.get("total_steps", 0)  # 0: of before this entry
         weights = checkpoint["state_dict"]
-        weights.setdefault("temperature_power", torch.zeros(()))  # of before this buffer
+        weights.setdefault("temperature_curve", torch.tensor([1.0, 0.0]))  # of before this buffer
         if (slope := weights.pop(OLD_SLOPE, None)) is not None and slope.any():
             log.warning(OLD_SLOPE_LEFT_OUT, "checkpoint")
         if self.loss is None:

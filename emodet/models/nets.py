@@ -1,6 +1,6 @@
 """Nets from plain data, by registered name or by ``_target_``, and what they cost."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from typing import Any, Protocol, cast, runtime_checkable
@@ -107,22 +107,27 @@ class FeatureNet(Protocol):
         """Features (N, F) to the net's outputs."""
 
 
-def scaled_outputs(net: nn.Module, x: torch.Tensor, power: float) -> tuple[torch.Tensor, torch.Tensor | float]:
-    """A net's outputs, and what the temperature of each face is multiplied by: `strength` to the `power`.
+def scaled_outputs(
+    net: nn.Module, x: torch.Tensor, curve: Sequence[float]
+) -> tuple[torch.Tensor, torch.Tensor | float]:
+    """A net's outputs, and what the temperature of each face is multiplied by: (strength / typical)^power.
+
+    Faces of more than typical strength count as typical: nothing is known of pictures on which it is higher still.
 
     Args:
-        net: With a `power` other than 0, a `FeatureNet`.
+        net: With a power other than 0, a `FeatureNet`.
         x: Its input, (N, 3, H, W).
-        power: The classifier's ``temperature_power``.
+        curve: The classifier's ``temperature_curve``: typical `strength`, and power.
 
     Returns:
-        Outputs (N, K) or (N, K + 2); and float (N, 1), or 1.0 where `power` is 0.
+        Outputs (N, K) or (N, K + 2); and float (N, 1), or 1.0 where the power is 0.
     """
+    typical, power = curve
     if power == 0:
         return net(x), 1.0
     parts = cast(FeatureNet, net)
     features = parts.pooled_features(x)
-    return parts.from_features(features), strength(features) ** power
+    return parts.from_features(features), (strength(features) / typical).clamp_max(1) ** power
 
 
 def split_outputs(

@@ -10,6 +10,7 @@ import logging
 import os
 import pickle
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ log = logging.getLogger(__name__)
 CARD_VERSION = 1
 _FORMAT = "emodet-weights"
 _OF_CARD = (
-    *("class_names", "preprocessing", "temperature", "temperature_power"),
+    *("class_names", "preprocessing", "temperature", "temperature_curve"),
     *("training_data", "metrics", "commit", "fingerprint"),
 )
 
@@ -86,11 +87,11 @@ def load_classifier(file: Path) -> EmotionClassifier:
     return classifier.eval()
 
 
-def set_temperature(file: Path, temperature: float, power: float = 0.0) -> None:
-    """Write the fitted temperature and its power into a checkpoint, replacing the file whole."""
+def set_temperature(file: Path, temperature: float, curve: Sequence[float] = (1.0, 0.0)) -> None:
+    """Write the fitted temperature and its curve into a checkpoint, replacing the file whole."""
     content = read_checkpoint(file)
     content["state_dict"]["temperature"] = torch.tensor(temperature)
-    content["state_dict"]["temperature_power"] = torch.tensor(power)
+    content["state_dict"]["temperature_curve"] = torch.tensor(curve)
     _write(content, file)
 
 
@@ -178,5 +179,5 @@ def load_weights(file: Path) -> tuple[EmotionClassifier, ModelInfo]:
     except (RuntimeError, TypeError) as problem:
         raise EmodetError(f"weights {file}: not of the net {net} ({problem})") from None
     classifier.temperature.copy_(torch.tensor(card.temperature))
-    classifier.temperature_power.fill_(card.temperature_power)
+    classifier.temperature_curve.copy_(torch.tensor(card.temperature_curve))
     return classifier.eval(), card

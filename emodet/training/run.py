@@ -138,17 +138,19 @@ def calibrate(classifier: EmotionClassifier, data: EmotionDataModule, method: st
 
     Returns the outputs on val, before temperature.
     """
-    classifier.temperature_power.zero_()
+    classifier.temperature_curve.copy_(torch.tensor([1.0, 0.0]))
     if method != "features":
         clean = predict_split(classifier, data, "val")
         classifier.temperature.fill_(1.0 if method == "none" else fit_temperature(clean.logits, clean.emotion))
         return clean
     found = [outputs_with_strength(classifier, data)] * len(CORRUPTIONS)
+    typical = float(np.median(found[0][2]))
     for name, corruption in CORRUPTIONS.items():
         found.append(outputs_with_strength(classifier, data, name, corruption.levels[-1]))
-    temperature, power = fit_temperature_by_strength(*map(np.concatenate, zip(*found, strict=True)))
+    logits, emotion, strengths = map(np.concatenate, zip(*found, strict=True))
+    temperature, power = fit_temperature_by_strength(logits, emotion, np.minimum(strengths / typical, 1))
     classifier.temperature.fill_(temperature)
-    classifier.temperature_power.fill_(power)
+    classifier.temperature_curve.copy_(torch.tensor([typical, power]))
     return predict_split(classifier, data, "val")
 
 
@@ -188,8 +190,8 @@ def finish_run(run: RunFolder, data: EmotionDataModule, trainer: L.Trainer, trai
     run.write_facts({"selected": {"metric": monitor, "value": score}})
     classifier = load_classifier(run.best)
     chosen = calibrate(classifier, data, training["calibration"])
-    temperature, power = classifier.temperature.item(), classifier.temperature_power.item()
-    set_temperature(run.best, temperature, power)
+    temperature, curve = classifier.temperature.item(), classifier.temperature_curve.tolist()
+    set_temperature(run.best, temperature, curve)
     results: dict[str, Result] = {}
     details = {"checkpoint": str(run.best), **{key: run.facts()[key] for key in ("commit", "seed")}}
     both_are_one = np.array_equal(data.splits.val, data.splits.test)
@@ -201,7 +203,7 @@ def finish_run(run: RunFolder, data: EmotionDataModule, trainer: L.Trainer, trai
         if len(outputs.index) < _FEW_FACES:
             print(f"faces measured: {len(outputs.index)}, too few for figures that mean much (see the intervals)\n")
     metrics = {split: evaluation.metrics() for split, (evaluation, *_) in results.items()}
-    run.write_facts({"temperature": temperature, "temperature_power": power, "results": metrics, "ended": now()})
+    run.write_facts({"temperature": temperature, "temperature_curve": curve, "results": metrics, "ended": now()})
     trained = load_trained(run.best)
     write_weights(trained.classifier, trained.card, run.path / "weights.pt")
     rate = run.facts().get("faces_per_second")

@@ -105,7 +105,7 @@ def load_trained(path: Path) -> Trained:
                 preprocessing=classifier.preprocessing,
                 # As a person would write it: the shortest number that is the same in float32.
                 temperature=float(str(np.float32(classifier.temperature.item()))),
-                temperature_power=float(str(np.float32(classifier.temperature_power.item()))),
+                temperature_curve=tuple(float(str(value)) for value in classifier.temperature_curve.numpy()),
                 training_data=_all_training_data(facts, data) if run else (_UNKNOWN,),
                 metrics=_metrics(facts) if is_best else {},
                 commit=facts.get("commit") or "",

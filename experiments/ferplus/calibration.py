@@ -10,6 +10,7 @@ import argparse
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from emodet.data.datamodule import EmotionDataModule
 from emodet.data.sources import Source
@@ -32,7 +33,7 @@ def main() -> None:
     options.add_argument("root", type=Path)
     chosen = options.parse_args()
     classifier = load_trained(chosen.weights).classifier
-    classifier.temperature_power.zero_()
+    classifier.temperature_curve.copy_(torch.tensor([1.0, 0.0]))
     source = Source(chosen.root, reader="ferplus", labels="soft", val_from="val")
     data = EmotionDataModule(source, classifier.preprocessing, eval_batch_size=128, num_workers=0)
     data.prepare_data()
@@ -41,7 +42,8 @@ def main() -> None:
     found = {(CLEAN, 0.0): outputs_with_strength(classifier, data)}
     found |= {each: outputs_with_strength(classifier, data, *each) for each in levels}
     fitted_on = [*[(CLEAN, 0.0)] * len(CORRUPTIONS), *((name, each.levels[-1]) for name, each in CORRUPTIONS.items())]
-    clean, emotion, _ = found[CLEAN, 0.0]
+    clean, emotion, of_clean = found[CLEAN, 0.0]
+    typical = np.median(of_clean)
     halves = np.random.default_rng(0).permutation(len(emotion)) % 2
     print("| | level | accuracy | one temperature | by features |\n|---|---|---:|---:|---:|")
     for (name, level), (logits, _, strength) in found.items():
@@ -50,8 +52,11 @@ def main() -> None:
             fitted, rows = halves != half, halves == half
             plain[rows] = softmax(logits[rows], fit_temperature(clean[fitted], emotion[fitted]))
             parts = [[of_part[fitted] for of_part in found[each]] for each in fitted_on]
-            temperature, power = fit_temperature_by_strength(*map(np.concatenate, zip(*parts, strict=True)))
-            by_features[rows] = softmax(logits[rows] / strength[rows, None] ** power, temperature)
+            of_logits, of_emotion, strengths = map(np.concatenate, zip(*parts, strict=True))
+            shares = np.minimum(strengths / typical, 1)
+            temperature, power = fit_temperature_by_strength(of_logits, of_emotion, shares)
+            relative = np.minimum(strength[rows, None] / typical, 1) ** power
+            by_features[rows] = softmax(logits[rows] / relative, temperature)
         gaps = (calibration_gaps(each, emotion).sum(axis=0) for each in (plain, by_features))
         errors = [expected_calibration_error(each, len(plain)) for each in gaps]
         accuracy = (logits.argmax(axis=1) == emotion).mean()

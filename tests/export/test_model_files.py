@@ -27,7 +27,7 @@ from emodet.synthetic.faces import draw_face
 def classifier():
     """Its temperature follows the features."""
     made = made_classifier()
-    made.temperature_power.fill_(-0.8)
+    made.temperature_curve.copy_(torch.tensor([2.0, -0.8]))
     return made
 
 
@@ -54,10 +54,10 @@ def onnx_outputs(model, crops, output="probabilities"):
 
 def test_the_temperature_that_follows_the_features_is_in_the_graph(classifier, exported, faces):
     contrasted = made_classifier(contrast="crop")
-    contrasted.temperature_power.copy_(classifier.temperature_power)
+    contrasted.temperature_curve.copy_(classifier.temperature_curve)
     for each, graph in ((classifier, exported), (contrasted, to_onnx(contrasted))):
         expected, plain = torch_outputs(each, faces), copy.deepcopy(each)
-        plain.temperature_power.zero_()
+        plain.temperature_curve[1] = 0
         assert np.abs(torch_outputs(plain, faces) - expected).max() > 0.05
         assert np.abs(onnx_outputs(graph, faces) - expected).max() <= 1e-5
 
