@@ -4,18 +4,17 @@ After a rename or a change of an interface, change the function of that item: th
 record was made on commit abc22e5. Record an item again only where a change of it is intended, and say so in the commit.
 """
 
-import contextlib
 import csv
 import hashlib
 import io
 import json
 import os
 import re
-import subprocess
 import sys
 import tarfile
 import tempfile
 from collections import Counter
+from contextlib import redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 from unittest.mock import patch
@@ -55,14 +54,11 @@ def processor():
     return sorted(flag for flag in set(cpu_info().get("flags", "").split()) if re.match(r"avx|amx|fma|sse4", flag))
 
 
-def run_apart(folder, *command):
-    """Run a Python command line in a process of its own with one thread; return its standard output."""
-    folders = {f"EMODET_{name}": str(folder / name.lower()) for name in ("OUTPUTS", "PACKS", "SYNTHETIC")}
-    fixed = {"OMP_NUM_THREADS": "1", "NO_ALBUMENTATIONS_UPDATE": "1", "WANDB_MODE": "offline", "WANDB_DIR": str(folder)}
-    environment = {**os.environ, **folders, **fixed, "XDG_CACHE_HOME": str(folder / "cache")}
-    done = subprocess.run([sys.executable, *map(str, command)], env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, f"{command}: status {done.returncode}\n{done.stderr[-3000:]}"
-    return done.stdout
+def command(folder, module, *arguments):
+    """Run a command with packs in this folder; return its standard output."""
+    with patch.dict(os.environ, {"EMODET_PACKS": str(folder / "packs")}), redirect_stdout(io.StringIO()) as out:
+        assert run_command(module, *map(str, arguments)) == 0
+    return out.getvalue()
 
 
 # 1. Packs.
@@ -75,12 +71,11 @@ def draw_release(root, train=40, val=16):
 
 def packs(folder):
     """Describe two packs: of a release of drawn faces, and of noise with boxes, landmarks, votes, mood and persons."""
-    root, place = draw_release(folder / "yolo"), folder / "packs"
+    root = draw_release(folder / "yolo")
     files = sorted(path for path in root.rglob("*") if path.suffix in (".jpg", ".txt"))
     data = ["data=affectnet", f"data.root={root}", "data.processes=1", "preprocessing.size=40"]
-    with patch.dict(os.environ, {"EMODET_PACKS": str(place)}), contextlib.redirect_stdout(io.StringIO()):
-        assert run_command("emodet.prepare", *data) == 0
-    (inside,) = place.iterdir()
+    command(folder, "emodet.prepare", *data)
+    (inside,) = (folder / "packs").iterdir()
     drawn = sha(b"".join(str(file.relative_to(root)).encode() + file.read_bytes() for file in files))
     landmarks = ((16.0, 18.0), (32.0, 22.0), (23.0, 28.0), (17.0, 34.0), (30.0, 37.0))
     annotated = {"box": (4.5, 3, 40, 44), "landmarks": landmarks, "soft_label": (0.5, 0.25, 0, 0, 0, 0, 0, 0.25)}
@@ -236,7 +231,7 @@ def predict(folder):
     found = {}
     for name, arguments in inputs(folder).items():
         settings = ["--rows", "jsonl", "--detector", "centerface", "--threads", 1, "--quiet"]
-        out = run_apart(folder, "-m", "emodet.predict", *arguments, *settings)
+        out = command(folder, "emodet.predict", *arguments, *settings)
         rows = [json.loads(line) for line in out.splitlines()]
         found[name] = [
             {"file": Path(row["source"]).name, "box": [row[end] for end in ("x1", "y1", "x2", "y2")]}
@@ -266,7 +261,7 @@ def train(folder, name, run):
         *("trainer.accelerator=cpu", "trainer.precision=32-true", "trainer.enable_progress_bar=false"),
         *TRAININGS[name],
     ]
-    run_apart(folder, "-m", "emodet.train", *settings, f"hydra.run.dir={run}")
+    command(folder, "emodet.train", *settings, f"hydra.run.dir={run}")
 
 
 def training_figures(run):
@@ -283,7 +278,7 @@ def training_figures(run):
 def export(folder, run):
     """Export; return the checks of the parity report: value, limit, verdict, faces."""
     checkpoint = f"checkpoint={run}/checkpoints/best.ckpt"
-    run_apart(folder, "-m", "emodet.export", checkpoint, "threads=1", "calibration_faces=32", f"output={folder}/export")
+    command(folder, "emodet.export", checkpoint, "threads=1", "calibration_faces=32", f"output={folder}/export")
     found = {}
     for check in json.loads((folder / "export/emodet-parity.json").read_text())["checks"]:
         # Depends on the load of the machine.
