@@ -43,6 +43,8 @@ def _dispatch() -> int:
     elif name in COMMANDS:
         typed_as(prefix)
         sys.argv[1:] = typed
+        if name in ("train", "evaluate", "export", "prepare", "audit"):
+            sys.path.append("")  # classes of one's own are found here, as by `python -m`, but shadow no library
         gc.disable()  # until the command is imported; `exit_with` enables it
         # As the main module: processes that this one starts, such as ranks of a training, find it by its name.
         runpy.run_module(f"emodet.{name}", run_name="__main__", alter_sys=True)

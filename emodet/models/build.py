@@ -45,7 +45,9 @@ def target_of(spec: Mapping[str, Any], key: str) -> Callable[..., Any]:
     except pydoc.ErrorDuringImport as problem:
         raise EmodetError(f"{key}._target_={path}: cannot be imported ({str(problem).splitlines()[-1]})") from None
     if found is None:
-        raise EmodetError(f"{key}._target_={path}: cannot be imported (there is no such class)")
+        module = path.rpartition(".")[0]
+        place = f"it is not in {module}" if pydoc.locate(module) else f"no module {module} here or in PYTHONPATH"
+        raise EmodetError(f"{key}._target_={path}: cannot be imported ({place})")
     if not callable(found):
         raise EmodetError(f"{key}._target_={path}: not a class or function")
     return typing.cast(Callable[..., Any], found)
