@@ -26,7 +26,7 @@ from emodet.evaluation.plots import plot_curves
 from emodet.evaluation.report import report
 from emodet.evaluation.table import format_table
 from emodet.export.model_files import write_model_of_run
-from emodet.installation import signal_of
+from emodet.installation import named, signal_of
 from emodet.models.classifier import EmotionClassifier
 from emodet.models.nets import FeatureNet, net_cost, strength
 from emodet.training.checkpoints import load_classifier, set_temperature, write_weights
@@ -216,10 +216,10 @@ def finish_run(run: RunFolder, data: EmotionDataModule, trainer: L.Trainer, trai
     if rate is not None:
         print(f"trained at:  {rate:,.1f} faces/s, median of the epochs")
     print(f"run folder:  {run.path}\ncheckpoint:  {run.best}\nreport:      {run.path / 'evaluation-test/report.html'}")
-    following = [f"python -m emodet.export {shlex.quote(f'checkpoint={run.path}')} output=out"]
+    following = [f"{named('export')} {shlex.quote(f'checkpoint={run.path}')} output=out"]
     if files:
         print(f"model file:  {files[0]}")
         model = shlex.quote(str(files[0]))
-        following = [f"python -m emodet.{each} --model {model}" for each in ("predict photo.jpg", "app --open")]
+        following = [f"{named(each)} --model {model}" for each in ("predict photo.jpg", "app --open")]
     print("next:       ", "\n             ".join(following))
     return math.nan if score is None else score
