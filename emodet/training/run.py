@@ -216,7 +216,7 @@ def finish_run(run: RunFolder, data: EmotionDataModule, trainer: L.Trainer, trai
     if rate is not None:
         print(f"trained at:  {rate:,.1f} faces/s, median of the epochs")
     print(f"run folder:  {run.path}\ncheckpoint:  {run.best}\nreport:      {run.path / 'evaluation-test/report.html'}")
-    following = [f"{named('export')} {shlex.quote(f'checkpoint={run.path}')} output=out"]
+    following = [f"{named('export')} checkpoint={shlex.quote(str(run.path))} output=out"]
     if files:
         print(f"model file:  {files[0]}")
         model = shlex.quote(str(files[0]))
