@@ -10,18 +10,12 @@ from pathlib import Path
 from emodet.files import default_outputs
 from emodet.installation import command_parser, exit_with, named
 
-_EXAMPLES = """\
-example:
-  python -m emodet.demo --output demo
-"""
-
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status of `emodet.predict`."""
     purpose = "Recognise the emotion in a portrait that is part of the package, and write it annotated."
-    parser = command_parser("demo", purpose, _EXAMPLES)
-    default = default_outputs() / "demo"
-    parser.add_argument("--output", type=Path, default=default, metavar="DIR", help="folder (default: %(default)s)")
+    parser = command_parser("demo", purpose, "example: python -m emodet.demo --output demo")
+    parser.add_argument("--output", type=Path, default=default_outputs() / "demo", help="folder (default: %(default)s)")
     output: Path = parser.parse_args(argv).output
 
     from emodet.predict import main as predict
@@ -33,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             best = sorted(row["probabilities"].items(), key=lambda item: -item[1])[:3]
             print(f"face {row['face']}: " + ", ".join(f"{name} {share:.0%}" for name, share in best))
         print(f"annotated picture: {output / 'portrait.annotated.jpg'}\n")
-        print(f"next: {named('predict')} photo.jpg\n      {named('predict')} 0 --show (camera 0)")
+        print(f"next: {named('predict')} photo.jpg\n      {named('predict')} 0 --show  (camera 0)")
     return status
 
 

@@ -84,9 +84,6 @@ class Recognizer:
         self._class_weights = _class_weights(prior, self.model)
         self.max_faces = max_faces
 
-    def __repr__(self) -> str:
-        return f"Recognizer(model {self.model.name}, faces {self.detector.description})"
-
     @overload
     def __call__(self, image: list[ImageLike]) -> list[Result]: ...
 
