@@ -84,9 +84,9 @@ def accepted(command: str, typed: Sequence[str]) -> list[str]:
     return quoted_paths
 
 
-def require_experiment(typed: Sequence[str]) -> None:
+def require_experiment(command: str, typed: Sequence[str]) -> None:
     """Refuse a training that names no experiment; Hydra would do so only after seconds of imports."""
-    if not any(argument.startswith(("-", "experiment", "+experiment", "resume=")) for argument in typed):
+    if command == "train" and not any(it.startswith(("-", "experiment", "+experiment", "resume=")) for it in typed):
         known = ", ".join(choices("experiment"))
         raise EmodetError(f"nothing to train: give experiment=NAME, or resume=RUN. The experiments are {known}")
 

@@ -33,8 +33,7 @@ def begin(command: str, module: str, purpose: str | None, *, extra: str = "train
                 text = help_text(command, purpose or "", sys.argv[1:])
                 exit_with(lambda: print(text))
             sys.argv[1:] = accepted(command, sys.argv[1:])
-            if command == "train":
-                require_experiment(sys.argv[1:])
+            require_experiment(command, sys.argv[1:])
     except EmodetError as problem:
         print(f"error: {problem}", file=sys.stderr)
         sys.exit(2)

@@ -5,14 +5,12 @@ interrupted packing continues where it stopped. The manifest is written last.
 """
 
 import hashlib
-import itertools
 import json
 import logging
 import os
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +29,7 @@ from tqdm import tqdm
 from emodet.data import crop_pool
 from emodet.data.pack import FORMAT, IMAGES, MANIFEST, TABLE, VERSION, Pack, Table, crop_hash, table_of
 from emodet.datasets.folders import is_picture
+from emodet.datasets.listed_pictures import in_threads
 from emodet.datasets.samples import Listing, Reader, Sample
 from emodet.errors import EmodetError, os_errors
 from emodet.files import sha256_of, write_atomically
@@ -43,8 +42,6 @@ _NAMED = 10
 _JOURNAL = "journal.jsonl"
 _ABOUT = "synthetic.json"
 _MOST_LABELS = 100
-_THREADS = 16
-_LOOKED_AT = 64  # files, by a thread at once
 
 
 def pack_folder(reader: Reader, preprocessing: Preprocessing, crop: str, packs: Path) -> Path:
@@ -209,10 +206,8 @@ class _Packing:
     def _manifest(self, table: Table, results: Sequence[crop_pool.CropResult]) -> dict[str, Any]:
         reader, preprocessing, crop = self.cropper.reader, self.cropper.preprocessing, self.cropper.crop
         names, about = self.listing.class_names, about_release(reader.root)
-        detection = {}
-        if crop == "detect":
-            found = [result.found for result in results]
-            detection["detection"] = crop_pool.detection_facts(self.listing.samples, found)
+        found = [result.found for result in results]
+        detection = {"detection": crop_pool.detection_facts(self.listing.samples, found)} if crop == "detect" else {}
         return {
             "format": FORMAT,
             "version": VERSION,
@@ -282,14 +277,10 @@ def release_state(reader: Reader, samples: Sequence[Sample], packs: Path) -> dic
     paths = sorted({str(reader.file_of(sample)) for sample in samples}, key=lambda path: path.split(os.sep))  # noqa: PTH206
     files, root = hashlib.sha256(), reader.root
     resolved, below = str(root.resolve()), str(root / "x")[:-1]
-    # Several at once: a network file system takes a millisecond for each.
-    chunks = [paths[start : start + _LOOKED_AT] for start in range(0, len(paths), _LOOKED_AT)]
-    with ThreadPoolExecutor(_THREADS) as threads:
-        facts = itertools.chain.from_iterable(threads.map(lambda chunk: [*map(_facts_of, chunk)], chunks))
-        for path, found in zip(paths, facts, strict=True):
-            inside = path.startswith(below)
-            place = os.path.join(resolved, path[len(below) :]) if inside else path  # noqa: PTH118
-            files.update(repr((resolved if path == str(root) else place, found)).encode())
+    for path, found in zip(paths, in_threads(_facts_of, paths), strict=True):
+        inside = path.startswith(below)
+        place = os.path.join(resolved, path[len(below) :]) if inside else path  # noqa: PTH118
+        files.update(repr((resolved if path == str(root) else place, found)).encode())
     labels = label_files_state(root, packs)
     return {"listing": listing.hexdigest(), "files": files.hexdigest(), "label_files": labels}
 

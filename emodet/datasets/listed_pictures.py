@@ -18,10 +18,17 @@ _RESOLVED = 0.9
 _MAX_FOLDERS = 2000
 _LEVELS = 5
 _SAMPLE = 20
-_THREADS = 8
-_CHUNK = 256
 
+_T = TypeVar("_T")
 _R = TypeVar("_R")
+
+
+def in_threads(action: Callable[[_T], _R], items: Sequence[_T]) -> Iterator[_R]:
+    """Results in order, of several threads: a network file system takes a millisecond to look at or open a file."""
+    chunks = [items[start : start + 64] for start in range(0, len(items), 64)]
+    with ThreadPoolExecutor(16) as pool:
+        for results in pool.map(lambda chunk: [*map(action, chunk)], chunks):
+            yield from results
 
 
 def require_most(missing: Sequence[str], total: int, what: str) -> None:
@@ -117,7 +124,7 @@ def read_annotations(
 
     Pictures are in ``images/`` next to `folder`, and belong to the file with the same stem and, in any case, this
     `ending`. What has no counterpart is counted and named, with its `noun` and article; more than a tenth of the
-    annotations without a picture are an error. Small files are read in several threads, as opening them takes the time.
+    annotations without a picture are an error.
     """
     pictures: dict[str, str] = {}
     doubles = []
@@ -137,10 +144,7 @@ def read_annotations(
     if doubles:
         listing.notes.append(f"{folder.parent.name}/images/: pictures named like another are not read: {few(doubles)}.")
     pairs = [(f"images/{pictures[stem]}", folder / name) for stem, name in files.items() if stem in pictures]
-    chunks = [pairs[start : start + _CHUNK] for start in range(0, len(pairs), _CHUNK)]
-    with ThreadPoolExecutor(_THREADS) as pool:
-        for results in pool.map(lambda chunk: [(picture, read(file)) for picture, file in chunk], chunks):
-            yield from results
+    yield from in_threads(lambda pair: (pair[0], read(pair[1])), pairs)
 
 
 def _folders_below(base: Path, split: str | None) -> Iterator[str]:
