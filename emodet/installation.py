@@ -110,16 +110,17 @@ def signal_of(stop: KeyboardInterrupt) -> signal.Signals:
     return signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT
 
 
+def terminate(number: int, frame: FrameType | None) -> None:
+    """The handler of SIGTERM in `raising_signals`."""
+    raise Terminated
+
+
 @contextmanager
 def raising_signals() -> Iterator[None]:
     """SIGTERM raises `Terminated` in this block, so that it cleans up as Ctrl-C does.
 
     Ctrl-C works even if SIGINT was ignored by inheritance. Outside the main thread, signals are left alone.
     """
-
-    def terminate(number: int, frame: FrameType | None) -> None:
-        raise Terminated
-
     # Shells start background jobs with SIGINT ignored.
     handlers = {signal.SIGTERM: terminate, signal.SIGINT: signal.default_int_handler}
     if threading.current_thread() is not threading.main_thread():

@@ -3,13 +3,14 @@
 ``resume=RUN`` continues a run with its own configuration. ``--help`` lists experiments, groups and keys.
 """
 
-from emodet.installation import exit_with, named
+from emodet.installation import exit_with, named, terminate
 from emodet.laboratory import begin
 
 begin("train", __name__, __doc__)
 
 import logging
 import math
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -77,6 +78,8 @@ def fit(
     trainer: L.Trainer, classifier: L.LightningModule, data: L.LightningDataModule, run: RunFolder, resumes: bool
 ) -> None:
     """Train; draw curves whatever happens; exit with the signal's status after a signal."""
+    if trainer.world_size > 1 and signal.getsignal(signal.SIGTERM) is terminate:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # ranks wait for each other in C++, where no handler runs
     try:
         trainer.fit(classifier, datamodule=data, ckpt_path=run.last if resumes else None, weights_only=True)
     except Interrupted as stop:
@@ -84,6 +87,8 @@ def fit(
             raise SystemExit(0) from stop
         print(f"stopped by {stop}{how_to_continue(stop, run)}", file=sys.stderr)
         raise SystemExit(stop.exit_status) from stop
+    except SystemExit as leaving:  # Lightning's, after a signal before the first step
+        raise leaving.__context__ if isinstance(leaving.__context__, KeyboardInterrupt) else leaving from None
     except (MisconfigurationException, ValueError) as problem:  # what Lightning can check only with the data
         if isinstance(problem, MisconfigurationException) or "`val_check_interval`" in str(problem):
             raise EmodetError(f"trainer: {' '.join(str(problem).split())}") from None

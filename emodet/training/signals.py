@@ -82,6 +82,8 @@ class StopOnSignal(L.Callback):
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         self._restore()
+        if self._received:  # after `on_train_end`
+            raise Interrupted(self._received, self._saved())
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         self._restore()

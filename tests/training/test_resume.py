@@ -129,6 +129,13 @@ def test_a_second_ctrl_c_stops_at_once(command, small, tmp_path, capfd):
     assert signal.getsignal(signal.SIGINT) is before
 
 
+def test_a_signal_after_the_last_epoch_is_not_lost(command, small, tmp_path):
+    run = [*small, *COMMON, "trainer.max_epochs=1", stop(signal.SIGTERM, 1, 0, "end"), f"hydra.run.dir={tmp_path}"]
+    assert command("emodet.train", *run) == 143
+    assert not (tmp_path / "weights.pt").exists()
+    assert command("emodet.train", f"resume={tmp_path}", *GO_ON) == 0
+
+
 def test_after_training_signals_are_handled_as_before(train_once, small, tmp_path):
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)]
     train_once(*small, *COMMON, "trainer.max_epochs=1", f"hydra.run.dir={tmp_path}")
