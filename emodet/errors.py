@@ -46,9 +46,8 @@ def os_errors(
     except BrokenPipeError:  # the reader of our output has enough
         raise
     except kinds as problem:
-        reason = (
-            getattr(problem, "strerror", None) or str(problem).strip().rpartition("\n")[2]
-        )  # torch's workers put a traceback before
+        # torch's workers put a traceback before the reason.
+        reason = getattr(problem, "strerror", None) or str(problem).strip().rpartition("\n")[2]
         raise kind(f"{what} ({reason}){way_out}") from None
 
 

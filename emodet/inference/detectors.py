@@ -128,7 +128,7 @@ def find_faces(
     kept: list[Detection] = []
     for face in sorted(_merged(_search(detector, copy, sides, threshold)), key=lambda face: -face.side):
         larger = [other for other in kept if other.score >= detector.min_score]
-        if not any(shared_area(face.box, other.box) > INSIDE * face.area for other in larger):
+        if not any(shared_area(face.box, other.box) > INSIDE * shared_area(face.box, face.box) for other in larger):
             checked = _checked(detector, copy, face, sure_score)
             if checked.score >= threshold:
                 kept.append(checked)

@@ -46,11 +46,6 @@ class Detection:
         """Longer side of the box in pixels."""
         return max(self.box[2] - self.box[0], self.box[3] - self.box[1])
 
-    @property
-    def area(self) -> float:
-        """Area of the box in square pixels."""
-        return (self.box[2] - self.box[0]) * (self.box[3] - self.box[1])
-
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Face:
@@ -215,8 +210,7 @@ def enlarged(faces: Iterable[Detection], small: UInt8, large: UInt8) -> tuple[De
 def overlap(one: Box, other: Box) -> float:
     """Intersection over union of two boxes, 0..1."""
     shared = shared_area(one, other)
-    areas = sum((box[2] - box[0]) * (box[3] - box[1]) for box in (one, other))
-    return shared / (areas - shared) if shared else 0.0
+    return shared / (shared_area(one, one) + shared_area(other, other) - shared) if shared else 0.0
 
 
 def shared_area(one: Box, other: Box) -> float:

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from emodet.arrays import Float32, UInt8
-from emodet.errors import EmodetError
+from emodet.errors import require
 from emodet.inference.faces import Detection, Face
 from emodet.modelfile import ModelFile
 
@@ -58,9 +58,9 @@ def occlusion_map(model: ModelFile, crop: UInt8, class_name: str) -> Float32:
     Raises:
         EmodetError: The model file has no such class.
     """
-    if class_name not in model.info.class_names:
-        raise EmodetError(f"class {class_name!r}: the model file has {', '.join(model.info.class_names)}")
-    column = model.info.class_names.index(class_name)
+    names = model.info.class_names
+    require(class_name in names, "class", class_name, f"one of the model file's: {', '.join(names)}")
+    column = names.index(class_name)
     size = crop.shape[0]
     patch = max(1, round(size * _PATCH))
     starts = np.linspace(0, size - patch, _STEPS).round().astype(int)

@@ -1,7 +1,6 @@
 """Read videos with PyAV: every frame upright, with square pixels, at the time at which players show it."""
 
 import itertools
-import math
 import time
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
@@ -36,6 +35,7 @@ _MAX_READ_ERRORS = 100
 # Frames that damage takes leave a gap in the times. Recordings of a variable frame rate have gaps too: one of this
 # length counts as damage if an error is at most this many packets ago, or as many packets as are missing gave no frame.
 _GAP_FRAMES, _AFTER_ERROR_PACKETS = 2, 64
+_BT709, _UNSPECIFIED, _HD_HEIGHT = 1, 2, 720
 _SKIPPED_BYTES = 1000  # between two packets of a Matroska file: FFmpeg passed over damage without an error
 
 
@@ -229,7 +229,7 @@ class VideoReader:
     def _count_missing(self, time_s: float) -> None:
         """Count the frames that are missing between the last one and a time."""
         missing = (time_s - self._last_s) * self.frame_rate - 1 if self._last_s is not None else 0
-        if _GAP_FRAMES - 0.5 <= missing < math.inf:
+        if missing >= _GAP_FRAMES - 0.5:
             self._gaps += round(missing)
             if self._packets - self._error_at <= _AFTER_ERROR_PACKETS:
                 self._missing += round(missing)
@@ -239,8 +239,10 @@ class VideoReader:
         width = round(frame.width * max(1, self._ratio))
         height = round(frame.height / self._ratio) if 0 < self._ratio < 1 else frame.height
         self._check_pixels(width, height)
-        scaled = (width, height) != (frame.width, frame.height)
-        rgb = self._reformatter.reformat(frame, width, height, "rgb24", interpolation="BICUBIC" if scaled else None)
+        # As browsers do; FFmpeg takes whatever does not name its colours as BT.601.
+        colours = _BT709 if frame.colorspace == _UNSPECIFIED and frame.height >= _HD_HEIGHT else None
+        interpolation = "BICUBIC" if (width, height) != (frame.width, frame.height) else None
+        rgb = self._reformatter.reformat(frame, width, height, "rgb24", colours, interpolation=interpolation)
         image = np.asarray(rgb.to_ndarray(), dtype=np.uint8)
         matrix: Any = frame.side_data.get("DISPLAYMATRIX")
         return image if matrix is None else _oriented(image, np.frombuffer(bytes(matrix), np.int32))
