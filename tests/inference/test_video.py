@@ -6,6 +6,7 @@ from fractions import Fraction
 import av
 import numpy as np
 import pytest
+from av.video.reformatter import Colorspace, VideoReformatter
 from made_videos import moving_face, quadrants, tracks, write_video
 
 from emodet.errors import EmodetError
@@ -74,6 +75,18 @@ def test_pixels_that_are_not_square_are_stretched(tmp_path, ratio, matrix, size)
     assert next(iter(video)).image_rgb.shape[1::-1] == size
     with pytest.raises(EmodetError, match="max_pixels=4,000"):
         VideoReader(tmp_path / "v.mp4", max_pixels=4000)
+
+
+def test_hd_that_does_not_name_its_colours_is_bt709(tmp_path):
+    image = av.VideoFrame.from_ndarray(quadrants(1, (1280, 720))[0], format="rgb24")
+    frame = VideoReformatter().reformat(image, format="yuv420p", dst_colorspace=Colorspace.ITU709)
+    frame.pts, frame.colorspace = 0, 2  # unspecified
+    with av.open(str(tmp_path / "v.mp4"), "w") as container:
+        stream = container.add_stream("libx264", rate=10, width=1280, height=720)
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    (frame,) = VideoReader(tmp_path / "v.mp4")
+    np.testing.assert_allclose(frame.image_rgb[[180, 180, 540], [320, 960, 320]], [RED, GREEN, BLUE], atol=6)
 
 
 @pytest.mark.parametrize("ending", ["mkv", "mp4", "webm", "ts"])
