@@ -12,9 +12,11 @@ def metrics(report):
 
 def test_a_checkpoint_scores_as_in_its_run(command, trained_run, tmp_path, capsys):
     output = tmp_path / "again"
-    assert command("emodet.evaluate", f"checkpoint={trained_run}/checkpoints/best.ckpt", f"output={output}") == 0
+    best = f"checkpoint={trained_run}/checkpoints/best.ckpt"
+    assert command("emodet.evaluate", best, "data.classes=7", f"output={output}") == 0
     assert metrics(output) == metrics(trained_run / "evaluation-test")
     printed = capsys.readouterr().out
+    assert "data.classes=7: the net also has contempt" in printed
     assert "split test: 24 faces" in printed
     assert str(output / "report.html") in printed
     assert (output / "report.html").read_text(encoding="utf-8").startswith("<!doctype html>")

@@ -18,7 +18,7 @@ from emodet.commands import merged_sources, resolved_sources
 from emodet.cpu import available_cores, cpu_info
 from emodet.data.datamodule import EmotionDataModule
 from emodet.data.sources import build_datamodule, naming
-from emodet.emotions import EMOTIONS
+from emodet.emotions import EMOTIONS, chosen_classes, place_of
 from emodet.errors import EmodetError, require
 from emodet.files import expanded
 from emodet.modelinfo import ModelInfo
@@ -81,6 +81,9 @@ def open_data(
         net: Whose classes and preprocessing the faces get.
     """
     chosen = dict(settings.get("data", {}))
+    asked = chosen.get("classes") or net.class_names
+    if lacking := [name for name in net.class_names if place_of(name, chosen_classes(asked)) is None]:
+        log.warning("data.classes=%s: the net also has %s; these faces are used too", asked, ", ".join(lacking))
     if not names_data():
         if own is None and not {"root", "sources"} & set(chosen):
             raise EmodetError(
