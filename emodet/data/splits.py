@@ -61,11 +61,16 @@ def assign_splits(table: Table, usable: Bools, val_from: str | float, seed: int)
     if val_from == "auto":
         val_from = "val" if labelled["test"].size and labelled["val"].size else 0.1
     dropped = Counter[str]()
+
+    def apart(rows: Int64, others: Int64) -> Int64:
+        rows = _without_copies(rows, picture, others, dropped)
+        return _without_copies(rows, subject, others, dropped, _SAME_SUBJECT)
+
     train = of["train"]
     official = next(((labelled[split], split) for split in ("test", "val") if labelled[split].size), None)
     if official is not None:
         # Before anything is held out of train: a copy of a test face must not validate either.
-        train = _without_shared(train, picture, subject, official[0], dropped)
+        train = apart(train, official[0])
     if val_from == "val":
         val, val_name = labelled["val"], "val"
         if not val.size:
@@ -81,7 +86,7 @@ def assign_splits(table: Table, usable: Bools, val_from: str | float, seed: int)
     test, test_name = official or (val, val_name)
     if val_name == test_name:
         test_name = val_name = f"{val_name} (also used for model selection)"
-    train = _without_shared(train, picture, subject, val, dropped)
+    train = apart(train, val)
     for split, rows in (("train", train), ("val", val), ("test", test)):
         if not rows.size:
             why = "".join(f"; {count:,} training faces dropped: {reason}" for reason, count in dropped.items() if count)
@@ -149,11 +154,6 @@ def mix_splits(names: Sequence[str], table: Table, starts: Sequence[int], splits
         train.append(rows)
     val_name, test_name = (_title(names, [getattr(own, it) for own in splits]) for it in ("val_name", "test_name"))
     return Splits(_joined(train), _joined(val), _joined(test), val_name, test_name, dict(+dropped))
-
-
-def _without_shared(rows: Int64, picture: Int64, subject: Int64, others: Int64, dropped: Counter[str]) -> Int64:
-    rows = _without_copies(rows, picture, others, dropped)
-    return _without_copies(rows, subject, others, dropped, _SAME_SUBJECT)
 
 
 def _without_copies(

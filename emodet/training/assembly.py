@@ -38,13 +38,6 @@ from emodet.training.signals import StopOnSignal
 log = logging.getLogger(__name__)
 
 
-_OTHERWISE = {
-    "fast_dev_run": "it keeps no checkpoint to report on; debug=one_batch runs every step once",
-    "overfit_batches": "each epoch has other batches; debug=overfit or data.training_faces=N trains on the same faces",
-}
-"""Options of the trainer that do not do what they promise here, and what does."""
-
-
 def build_data(settings: Mapping[str, Any], *, draw: bool = True) -> EmotionDataModule:
     """The data module of a command's settings; with `draw`, drawn faces are written first."""
     data = dict(settings["data"])
@@ -112,8 +105,7 @@ def check_settings(settings: Mapping[str, Any]) -> None:
     training, trainer, seed = settings["training"], settings["trainer"], settings["seed"]
     require(0 <= seed < 2**32, "seed", seed, f"0 to {2**32 - 1}")
     precision = trainer.get("precision")
-    fits = precision not in ("16-true", "bf16-true")
-    require(fits, "trainer.precision", precision, "16-mixed or bf16-mixed: metrics and batch norm need more digits")
+    require(precision not in ("16-true", "bf16-true"), "trainer.precision", precision, "16-mixed or bf16-mixed")
     steps = 1 if trainer.get("accumulate_grad_batches") is None else trainer["accumulate_grad_batches"]
     require(steps >= 1, "trainer.accumulate_grad_batches", steps, "1 or more")
     for extra in build_extras(training):
@@ -166,7 +158,10 @@ def _check_monitors(settings: Mapping[str, Any], data: EmotionDataModule | None 
 def _require_validation(settings: Mapping[str, Any]) -> None:
     """Refuse a training in which no epoch, or not the one to keep, would be validated."""
     trainer, callbacks = settings["trainer"], settings["callbacks"]
-    for option, way_out in _OTHERWISE.items():
+    for option, way_out in {
+        "fast_dev_run": "no checkpoint is kept; debug=one_batch runs every step once",
+        "overfit_batches": "its batches differ by epoch; debug=overfit or data.training_faces=N takes the same faces",
+    }.items():
         if trainer.get(option):
             raise EmodetError(f"trainer.{option}={trainer[option]}: {way_out}")
     epochs, every = trainer.get("max_epochs"), trainer.get("check_val_every_n_epoch")
