@@ -156,7 +156,7 @@ def test_unknown_choices_and_keys_name_the_nearest(name, arguments, near, refuse
 
 
 def test_ctrl_c_while_modules_are_imported_has_no_traceback():
-    code = "from emodet.laboratory import begin; begin('train', '__main__', ''); raise KeyboardInterrupt"
+    code = "from emodet.laboratory import begin; begin('evaluate', '__main__', ''); raise KeyboardInterrupt"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
     assert (done.returncode, done.stderr) == (-signal.SIGINT, "stopped by SIGINT\n")
 
