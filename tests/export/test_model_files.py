@@ -60,6 +60,9 @@ def test_the_temperature_that_follows_the_features_is_in_the_graph(classifier, e
         plain.temperature_curve[1] = 0
         assert np.abs(torch_outputs(plain, faces) - expected).max() > 0.05
         assert np.abs(onnx_outputs(graph, faces) - expected).max() <= 1e-5
+        sure = copy.deepcopy(each)
+        sure.temperature_curve[0] = 1e-3  # no face gets a lower temperature than one of typical strength
+        np.testing.assert_allclose(torch_outputs(sure, faces), torch_outputs(plain, faces), atol=1e-6)
 
 
 def test_crops_are_cut_as_in_training_and_their_channels_are_rgb(classifier, exported):
@@ -83,6 +86,26 @@ def test_a_grey_net_s_graph_converts_colour_crops_as_opencv_does(faces):
     with torch.inference_mode():
         found = graph(torch.from_numpy(colour)).numpy()
     assert np.abs(found - torch_outputs(grey, cut)).max() <= 1e-5
+
+
+class _LastChannel(torch.nn.Module):
+    """Reads the third channel of its input itself."""
+
+    def __init__(self, net):
+        super().__init__()
+        self.net = net
+
+    def forward(self, x):
+        return self.net(x) + x[:, 2].mean(dim=(1, 2))[:, None] ** 2
+
+
+@pytest.mark.parametrize(("wrap", "channels"), [(lambda net: net, 1), (_LastChannel, 3)])
+def test_a_graph_for_grey_crops_computes_one_channel_where_the_net_allows_it(faces, wrap, channels):
+    grey = made_classifier(colour="grey", contrast="crop")
+    grey.net = wrap(grey.net)
+    assert ProbabilityGraph(grey).channels == channels
+    cut = np.stack([grey.preprocessing.crop(crop) for crop in faces])
+    assert np.abs(onnx_outputs(to_onnx(grey), faces) - torch_outputs(grey, cut)).max() <= 1e-5
 
 
 def test_normalisation_by_the_crop_s_own_contrast_is_part_of_the_graph(faces):
