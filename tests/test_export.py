@@ -113,6 +113,7 @@ def test_existing_files_are_kept(refused, trained_run, exported):
     assert {file.name: file.read_bytes() for file in exported.iterdir()} == before
 
 
+@pytest.mark.slow
 def test_without_data_there_is_no_int8(command, trained_run, tmp_path, capsys):
     alone = tmp_path / "alone.ckpt"
     shutil.copy(trained_run / "checkpoints" / "best.ckpt", alone)

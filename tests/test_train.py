@@ -125,7 +125,7 @@ def test_nothing_but_the_run_speaks(command, small, tmp_path, capfd, without_pic
     for unwanted in ("litlogger", "LeafSpec", "smaller than the logging interval", "TPU", "Traceback"):
         assert unwanted not in captured.out + captured.err
     assert f"run folder:  {tmp_path / 'a run'}" in captured.out
-    assert f"python -m emodet.export 'checkpoint={tmp_path / 'a run'}' output=" in captured.out
+    assert f"python -m emodet.export checkpoint='{tmp_path / 'a run'}' output=" in captured.out
     assert (tmp_path / "a run" / "train.log").is_file()
 
 

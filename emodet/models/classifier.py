@@ -223,8 +223,8 @@ class EmotionClassifier(L.LightningModule):
         loss = (class_loss + va_loss).detach()
         if not torch.isfinite(loss):
             raise EmodetError(
-                f"the loss became {loss.item()} in epoch {self.current_epoch}, batch {batch_idx}. Earlier "
-                "checkpoints are kept; lower optimizer.lr, set trainer.gradient_clip_val=1, or trainer.precision=32-true"
+                f"the loss became {loss.item()} in epoch {self.current_epoch}, batch {batch_idx}. Earlier checkpoints "
+                "are kept; lower optimizer.lr, set trainer.gradient_clip_val=1, or trainer.precision=32-true"
             )
         if self.counts_training:
             self.train_metrics.update(logits.detach(), emotion, loss * len(x), loss.new_full((), len(x)))

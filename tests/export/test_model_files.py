@@ -177,6 +177,7 @@ def test_int8_convolutions_have_a_scale_per_channel_and_everything_else_stays_fl
     assert not fed_by & {"DequantizeLinear", "QuantizeLinear"}
 
 
+@pytest.mark.slow
 def test_depthwise_weights_have_eight_bits_and_relu6_is_inside_the_trunk(faces):
     net = {"name": "face_mobilenet", "input_size": 32}
     exported = to_onnx(untrained(net=net, class_names=list(EMOTIONS), preprocessing={"size": 48}).eval())

@@ -52,6 +52,7 @@ def test_the_timeline_moves_the_player(video, clip):
     assert "happiness" in page.get_attribute("#video-timeline", "aria-valuetext")
 
 
+@pytest.mark.slow
 def test_the_sample_video_is_seen_while_it_is_recognised(video):
     page = video.page
     page.select_option("#video-rate", "5")
