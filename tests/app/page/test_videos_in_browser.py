@@ -25,7 +25,8 @@ def test_a_video_is_recognised_and_played_with_its_answers(video, clip):
     page = video.page
     page.set_input_files("#video-file", clip)
     page.wait_for_selector("#video-progress:not([hidden])")
-    page.wait_for_selector("#video-player:visible")
+    page.wait_for_selector("#video-player:visible, #problem:visible")
+    assert page.locator("#problem").is_hidden(), page.inner_text("#problem p")
     page.wait_for_selector("#video-faces .face")
     assert "happiness" in page.inner_text("#video-faces")
     with page.expect_download() as waiting:
