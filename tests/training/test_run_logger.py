@@ -124,7 +124,7 @@ def test_the_dashboard_names_only_what_a_run_logs_and_is_printed_without_a_team(
 
 
 @pytest.mark.slow
-def test_no_picture_of_affectnet_gets_into_the_log(release, command, small, tmp_path, without_pictures):
+def test_no_picture_of_affectnet_gets_into_the_log(release, command, small, tmp_path):
     """The drawn faces without the mark that they are drawn: to the reader this is AffectNet."""
     affectnet, run = tmp_path / "yolo", tmp_path / "run"
     shutil.copytree(release, affectnet, ignore=shutil.ignore_patterns("*.json", ".*"))
