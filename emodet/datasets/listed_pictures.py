@@ -131,7 +131,7 @@ def read_annotations(
     for name in sorted(filter(is_picture, names_in(folder.parent / "images"))):
         if pictures.setdefault(name.rpartition(".")[0], name) != name:
             doubles.append(name)
-    # Not the ``._NAME`` that macOS leaves beside each file on a foreign disk.
+    # Not the ``._NAME`` that macOS writes for each file on disks of other systems.
     names = sorted(name for name in names_in(folder) if name.lower().endswith(ending) and not name.startswith("."))
     files = {name[: -len(ending)]: name for name in names}
     if "classes" not in pictures:
