@@ -158,12 +158,18 @@ def cuda_provider(model: Path) -> str:
 
 
 def speed(steps: Steps, options: Options) -> None:
-    """Faces per second of the training step: on one batch that stays on the device, and from the loader's workers."""
+    """Faces per second of the training step: on one batch that stays on the device, and from the loader's workers, with
+    `augmentation=camera` or `light`.
+    """
     drawn_release(options)
     tiny = options.rehearse
     cases = [(size, batch, "device") for size in (48, 96) for batch in ([8] if tiny else [128, 512, 2048])]
     cases += [(48, 8, "workers")] if tiny else [(48, 512, "workers"), (48, 2048, "workers"), (96, 512, "workers")]
-    cases += [] if tiny else [(48, 512, "tuned"), (48, 512, "compiled")]
+    cases += (
+        []
+        if tiny
+        else [(48, 2048, "workers, light"), (48, 512, "compiled"), (96, 512, "compiled"), (96, 2048, "compiled")]
+    )
     for case in cases:
         name = "speed {} px, batch {}, {}".format(*case)
         steps.run(name, lambda c=case: step_speed(c, options), 15)  # type: ignore[misc]
@@ -179,7 +185,8 @@ def step_speed(case: tuple[int, int, str], options: Options, profile: Path | Non
 
     size, batch, source = case
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    augmentation: Any = OmegaConf.to_container(OmegaConf.load(ROOT / "conf/augmentation/camera.yaml"))
+    augmentation_file = "light" if source.endswith("light") else "camera"
+    augmentation: Any = OmegaConf.to_container(OmegaConf.load(ROOT / f"conf/augmentation/{augmentation_file}.yaml"))
     data = EmotionDataModule(
         Source(options.work / "drawn", packs=options.work / "packs"),
         {"size": size},
@@ -191,13 +198,13 @@ def step_speed(case: tuple[int, int, str], options: Options, profile: Path | Non
     classifier = EmotionClassifier({"name": "residual_cnn"}, list(data.class_names), data.preprocessing.to_dict())
     net = classifier.to(device).train().to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(net.parameters(), lr=1e-3, fused=device.type == "cuda")
-    torch.backends.cudnn.benchmark = source in ("tuned", "compiled")
+    torch.backends.cudnn.benchmark = source == "compiled"
     if source == "compiled":
         net.net.compile()
     # One long epoch: the drawn faces are few.
     drawn = np.random.default_rng(0).choice(data.splits.train, (10 if options.rehearse else 2000, batch))
     order = [BatchIndices(rows, seed) for seed, rows in enumerate(drawn)]
-    workers = 0 if options.rehearse or source != "workers" else os.cpu_count() or 1
+    workers = 0 if options.rehearse or not source.startswith("workers") else os.cpu_count() or 1
     faces: Any = data.train_dataloader().dataset
     loader = LazyDataLoader(faces, order, workers)
     fixed = {key: value.to(device) for key, value in next(iter(loader)).items() if torch.is_tensor(value)}
@@ -213,7 +220,7 @@ def step_speed(case: tuple[int, int, str], options: Options, profile: Path | Non
 
     def batches() -> Any:
         while True:
-            yield from loader if source == "workers" else [fixed]
+            yield from loader if source.startswith("workers") else [fixed]
 
     stream = batches()
 
