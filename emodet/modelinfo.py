@@ -22,11 +22,6 @@ CHECKSUM = "checksum"
 OUTPUTS = ("probabilities", "valence_arousal")
 """Of a graph, in this order; the second only with such a head."""
 
-OLD_SLOPE = "temperature_slope"
-"""In files of earlier versions: how the temperature follows the sharpness of crops; graphs of model files hold it."""
-
-OLD_SLOPE_LEFT_OUT = "%s: made by a version whose temperature follows the sharpness of crops; one temperature is used"
-
 _SINCE_2 = {"temperature_curve", "class_shares", "min_confidence"}
 _MAX_CHARACTERS = 1_000_000
 _SHARES = {"accuracy", "f1", "recall", "precision", "ece"}  # words in the names of metrics from 0 to 1
@@ -135,7 +130,6 @@ class ModelInfo:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "ModelInfo":
         """The inverse of `to_dict`; `EmodetError` if a key is missing or unknown, or a value is invalid."""
-        values = {key: value for key, value in values.items() if key != OLD_SLOPE}
         known = {item.name for item in dataclasses.fields(cls)}
         lacking, unknown = known - _SINCE_2 - set(values), set(values) - known
         if lacking or unknown:

@@ -16,13 +16,14 @@ from emodet.training.checkpoints import write_weights
 
 NAMES = ["neutral", "happiness", "sadness", "anger"]
 SIZE = 32
+RESIDUAL = "emodet.models.residual_cnn.ResidualCNN"
 
 
 def made(seed=0, **settings):
     """An untrained classifier of four classes; `seed` is that of its weights."""
     torch.manual_seed(seed)
     values = {
-        "net": {"name": "residual_cnn", "channels": [4, 4], "stage_dropout": [0.2, 0.2], "features": 8},
+        "net": {"_target_": RESIDUAL, "channels": [4, 4], "stage_dropout": [0.2, 0.2], "features": 8},
         "class_names": NAMES,
         "preprocessing": Preprocessing(size=SIZE, mean=(0.6, 0.5, 0.4), std=(0.2, 0.25, 0.3)),
         "optimizer": {"_target_": "torch.optim.SGD", "lr": 0.05},
@@ -79,7 +80,7 @@ def made_trainer(folder, **settings):
 
 def made_classifier(valence_arousal=None, **preprocessing):
     """Untrained, with batch norms that change their input, a temperature, and logits far enough apart to compare."""
-    net = {"name": "residual_cnn", "channels": [4, 8, 8, 16], "features": 16}
+    net = {"_target_": RESIDUAL, "channels": [4, 8, 8, 16], "features": 16}
     crops = {"size": 48, "mean": [0.5, 0.4, 0.6], "std": [0.25, 0.3, 0.2], **preprocessing}
     classifier = made(net=net, class_names=list(EMOTIONS), preprocessing=crops, valence_arousal=valence_arousal).eval()
     for norm in (each for each in classifier.modules() if isinstance(each, nn.BatchNorm1d | nn.BatchNorm2d)):

@@ -45,7 +45,7 @@ def found_photographs(emotion, count, start=0):
 def test_the_experiment_suits_the_shipped_weights_and_these_the_shipped_model_file():
     settings, crops = yaml.safe_load(FINETUNE.read_text(encoding="utf-8")), read_card(SHIPPED)[1].preprocessing
     assert {key: crops.to_dict()[key] for key in settings["preprocessing"]} == settings["preprocessing"]
-    classifier = EmotionClassifier({"name": "residual_cnn"}, ("happy", "bored"), crops)
+    classifier = EmotionClassifier({"_target_": "emodet.models.residual_cnn.ResidualCNN"}, ("happy", "bored"), crops)
     notes = init_from(classifier, Path("shipped"))
     assert "carried over" in notes[0]
     assert all("happy" in note and "fresh rows for bored" in note for note in notes[1:])

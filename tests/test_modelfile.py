@@ -77,7 +77,7 @@ def test_files_that_are_no_model_are_cut_off_or_have_no_metadata(tmp_path, path)
 
 def test_a_file_of_the_first_format_is_read_and_a_newer_one_says_so_even_with_unknown_keys(path):
     later = ("checksum", "temperature_curve", "class_shares", "min_confidence")
-    found = read_model_file(described(path, *later, format_version="1", temperature_slope="[0.1, 0.2]")).info
+    found = read_model_file(described(path, *later, format_version="1")).info
     assert (found.format_version, found.class_shares, found.min_confidence) == (1, (), None)
     with pytest.raises(EmodetError, match="upgrade emodet"):
         read_model_file(described(path, format_version=str(FORMAT_VERSION + 1), something_new="1"))

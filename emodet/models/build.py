@@ -8,7 +8,7 @@ import functools
 import inspect
 import pydoc
 import typing
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from emodet.errors import EmodetError
@@ -28,11 +28,7 @@ def trust(*packages: str) -> None:
 
 
 def target_of(spec: Mapping[str, Any], key: str) -> Callable[..., Any]:
-    """Import the callable that a spec names; `key` is the configuration key for the error message.
-
-    Raises:
-        EmodetError: There is no ``_target_``, or it cannot be imported.
-    """
+    """Import the callable that a spec names; `key` is the configuration key for the error message."""
     if OBJECT in spec:
         raise EmodetError(
             f"{key}: it was given as an object of {spec[OBJECT]}, which a file does not hold; pass {key}="
@@ -57,9 +53,6 @@ def build(spec: Mapping[str, Any], key: str, *positional: Any, **supplied: Any) 
     """Build a spec's object with its own arguments, `positional` and `supplied` ones; nested specs are built too.
 
     `supplied` arguments that the target does not take are left out, so that a class needs only those it uses.
-
-    Raises:
-        EmodetError: See `target_of`; or the target does not take the arguments.
     """
     target = target_of(spec, key)
     parameters = inspect.signature(target).parameters
@@ -81,7 +74,7 @@ def build(spec: Mapping[str, Any], key: str, *positional: Any, **supplied: Any) 
         raise EmodetError(f"{key}: {spec['_target_']} does not accept {arguments} ({reason})") from problem
 
 
-def require_trusted(spec: Any, kinds: type | tuple[type, ...], where: str, packages: Iterable[str] = ()) -> None:
+def require_trusted(spec: Any, kinds: type | tuple[type, ...], where: str) -> None:
     """Refuse specs from a file that name anything but a class of a trusted package, of an expected kind.
 
     Functions are accepted where they are emodet's own and annotated to return such a class. Nested specs are checked
@@ -91,12 +84,8 @@ def require_trusted(spec: Any, kinds: type | tuple[type, ...], where: str, packa
         spec: Plain data, any nesting.
         kinds: Base classes that a target must have.
         where: The file and key, for the error message.
-        packages: Root packages that the user trusts besides `TRUSTED_PACKAGES` and those given to `trust`.
-
-    Raises:
-        EmodetError: A target is refused.
     """
-    trusted = (*TRUSTED_PACKAGES, *_trusted, *packages)
+    trusted = (*TRUSTED_PACKAGES, *_trusted)
     for place, each in specs_in(spec, where):
         path = str(each["_target_"])
         root = path.partition(".")[0]

@@ -1,6 +1,5 @@
 """The LightningModule around a net: loss, optimizer, scheduler, metrics."""
 
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -16,7 +15,6 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from emodet.data.faces import Batch
 from emodet.errors import EmodetError, require
-from emodet.modelinfo import OLD_SLOPE, OLD_SLOPE_LEFT_OUT
 from emodet.models.agreement import DIMENSIONS
 from emodet.models.build import build, require_trusted, spec_of
 from emodet.models.extras import TrainingExtra
@@ -25,8 +23,6 @@ from emodet.models.metrics import SplitMetrics
 from emodet.models.nets import build_net, scaled_outputs, split_outputs
 from emodet.models.optimization import build_optimizer, build_scheduler, stretch
 from emodet.preprocessing import MIN_DEVIATION, Preprocessing
-
-log = logging.getLogger(__name__)
 
 _OPTIMIZER = {"_target_": "torch.optim.AdamW", "lr": 0.003, "weight_decay": 0.02}
 
@@ -275,11 +271,7 @@ class EmotionClassifier(L.LightningModule):
             counted = checkpoint["train_metrics"]
             self.train_metrics.confusion[0] = counted["scores.confmat"]
             self.train_metrics.loss[:] = torch.stack([counted["loss.total"], counted["loss.weight"]])
-        self._resumed_steps = checkpoint.get("total_steps", 0)  # 0: of before this entry
-        weights = checkpoint["state_dict"]
-        weights.setdefault("temperature_curve", torch.tensor([1.0, 0.0]))  # of before this buffer
-        if (slope := weights.pop(OLD_SLOPE, None)) is not None and slope.any():
-            log.warning(OLD_SLOPE_LEFT_OUT, "checkpoint")
+        self._resumed_steps = checkpoint.get("total_steps")
         if self.loss is None:
             kept = {name: each for name, each in checkpoint["state_dict"].items() if not name.startswith("loss.")}
             checkpoint["state_dict"] = kept

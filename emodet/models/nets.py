@@ -1,8 +1,7 @@
-"""Nets from plain data, by registered name or by ``_target_``, and what they cost."""
+"""Nets from plain data, and what they cost."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import entry_points
 from typing import Any, Protocol, cast, runtime_checkable
 
 import torch
@@ -13,11 +12,7 @@ from emodet.errors import EmodetError
 from emodet.installation import needed
 from emodet.models.agreement import DIMENSIONS
 from emodet.models.build import build, require_trusted
-from emodet.models.face_mobilenet import FaceMobileNet
-from emodet.models.face_resnet import FaceResNet
-from emodet.models.residual_cnn import ResidualCNN
 
-_TIMM = "timm/"
 _WEAKEST = 1e-3  # a power of 0 is infinite
 
 
@@ -51,49 +46,20 @@ class TimmNet(nn.Module):
         return logits
 
 
-NETS: dict[str, type[nn.Module]] = {
-    "residual_cnn": ResidualCNN,
-    "face_resnet": FaceResNet,
-    "face_mobilenet": FaceMobileNet,
-}
-"""Nets by name. A package adds its own with an entry point of the group ``emodet.nets``."""
-
-
 def build_net(net: Mapping[str, Any], num_classes: int, preprocessing: Mapping[str, Any] | None = None) -> nn.Module:
     """Build a net.
 
     Args:
-        net: Its arguments, and either ``_target_``, the path of an `nn.Module` class of a trusted package (see
-            `emodet.models.build`), or ``name``: one of `NETS`, of the entry points ``emodet.nets``, or ``timm/`` and
-            timm's own name.
+        net: Its arguments, and ``_target_``: the path of an `nn.Module` class of a trusted package, see
+            `emodet.models.build`.
         num_classes: Number of outputs; passed as ``num_classes``.
         preprocessing: `Preprocessing.to_dict`'s values, for a net that has an argument of this name.
     """
-    spec = dict(net)
-    if "name" in spec and "_target_" not in spec:
-        spec["_target_"] = _registered(spec)
-    require_trusted(spec, nn.Module, "net", {spec["_target_"].partition(".")[0]} if "name" in spec else ())
-    spec.pop("name", None)
-    built = build(spec, "net", num_classes=num_classes, preprocessing=preprocessing)
+    require_trusted(net, nn.Module, "net")
+    built = build(net, "net", num_classes=num_classes, preprocessing=preprocessing)
     if not isinstance(built, nn.Module):
-        raise EmodetError(
-            f"net._target_={spec['_target_']}: a torch.nn.Module was expected, not {type(built).__name__}"
-        )
+        raise EmodetError(f"net._target_={net['_target_']}: a torch.nn.Module was expected, not {type(built).__name__}")
     return built
-
-
-def _registered(spec: dict[str, Any]) -> str:
-    """The path of a registered net's class."""
-    name = str(spec["name"])
-    if name.startswith(_TIMM):
-        spec["model"] = name.removeprefix(_TIMM)
-        return f"{__name__}.TimmNet"
-    if name in NETS:
-        return f"{NETS[name].__module__}.{NETS[name].__qualname__}"
-    installed = {entry.name: entry.value.replace(":", ".") for entry in entry_points(group="emodet.nets")}
-    if name not in installed:
-        raise EmodetError(f"net.name={name!r}: there are {', '.join([*NETS, *installed])}, and timm's as {_TIMM}NAME")
-    return installed[name]
 
 
 @runtime_checkable

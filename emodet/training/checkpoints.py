@@ -6,7 +6,6 @@ The card names the SHA-256 of the weights, so that the two cannot be mixed up.
 """
 
 import json
-import logging
 import os
 import pickle
 import re
@@ -19,10 +18,8 @@ from lightning.fabric.plugins.io import TorchCheckpointIO
 
 from emodet.errors import EmodetError, errors_of, os_errors
 from emodet.files import atomic_path, sha256_of, write_atomically
-from emodet.modelinfo import FORMAT_VERSION, OLD_SLOPE, OLD_SLOPE_LEFT_OUT, OUTPUTS, ModelInfo
+from emodet.modelinfo import FORMAT_VERSION, OUTPUTS, ModelInfo
 from emodet.models.classifier import EmotionClassifier
-
-log = logging.getLogger(__name__)
 
 CARD_VERSION = 1
 _FORMAT = "emodet-weights"
@@ -151,8 +148,6 @@ def read_card(file: Path) -> tuple[dict[str, Any], ModelInfo]:
         version = values.pop("version")
         if version != CARD_VERSION:
             raise EmodetError(f"it is of version {version!r}; this emodet reads version {CARD_VERSION}")
-        if any(values.pop(OLD_SLOPE, ())):
-            log.warning(OLD_SLOPE_LEFT_OUT, file)
         net, sha256 = dict(values.pop("net")), values.pop("weights_sha256")
         outputs = list(OUTPUTS if values.pop("valence_arousal", False) else OUTPUTS[:1])
         constant = {"precision": "fp32", "outputs": outputs, "format_version": FORMAT_VERSION}

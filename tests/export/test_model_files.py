@@ -179,7 +179,7 @@ def test_int8_convolutions_have_a_scale_per_channel_and_everything_else_stays_fl
 
 @pytest.mark.slow
 def test_depthwise_weights_have_eight_bits_and_relu6_is_inside_the_trunk(faces):
-    net = {"name": "face_mobilenet", "input_size": 32}
+    net = {"_target_": "emodet.models.face_mobilenet.FaceMobileNet", "input_size": 32}
     exported = to_onnx(untrained(net=net, class_names=list(EMOTIONS), preprocessing={"size": 48}).eval())
     assert [node.op_type for node in trunk_nodes(exported)].count("Clip") == 27
     most = [np.abs(weight.astype(int)).max() for weight, _ in convolution_weights(quantise(exported, faces[:4]))]

@@ -1,18 +1,19 @@
-"""Nets by name and by class, and what a file may name: nothing that runs code of others."""
+"""Nets by class, and what a file may name: nothing that runs code of others."""
 
 import sys
 
 import pytest
 import torch
+from made_classifiers import RESIDUAL
 from torch import nn
 
 from emodet.errors import EmodetError
 from emodet.models import build as building
 from emodet.models.build import require_trusted, spec_of, trust
 from emodet.models.classifier import EmotionClassifier
-from emodet.models.nets import NETS, build_net
+from emodet.models.nets import build_net
 
-RESIDUAL = "emodet.models.residual_cnn.ResidualCNN"
+TIMM = {"_target_": "emodet.models.nets.TimmNet", "model": "test_resnet"}
 
 
 @pytest.fixture
@@ -22,19 +23,12 @@ def own_package(monkeypatch):
     return "own_classes"
 
 
-def test_every_registered_net_maps_pictures_to_logits():
-    for name in NETS:
-        assert build_net({"name": name}, 5).eval()(torch.zeros(2, 3, 48, 48)).shape == (2, 5)
-
-
 @pytest.mark.parametrize(
     ("net", "message"),
     [
-        ({"name": "resnet18"}, r"net\.name='resnet18': there are residual_cnn, .*timm/NAME"),
-        ({"name": "os.system"}, "there are residual_cnn"),
-        ({}, r"net\._target_=None"),
-        ({"name": "residual_cnn", "chanels": [1]}, r"net\.chanels: .*there are channels"),
-        ({"name": "residual_cnn", "num_classes": 3}, r"net\.num_classes: "),
+        ({"name": "os.system"}, r"net\._target_=None"),
+        ({"_target_": RESIDUAL, "chanels": [1]}, r"net\.chanels: .*there are channels"),
+        ({"_target_": RESIDUAL, "num_classes": 3}, r"net\.num_classes: "),
         ({"_target_": "os.system", "command": "true"}, r"net\._target_=os\.system: refused.*trust=\[os\]"),
         ({"_target_": "torch.hub.load", "repo_or_dir": "x", "model": "y"}, r"torch\.hub\.load: refused"),
         ({"_target_": "torch.load", "f": "x"}, r"torch\.load: refused"),
@@ -71,20 +65,19 @@ def test_functions_of_emodet_are_accepted_for_what_they_return_and_objects_asked
         EmotionClassifier(stored, ["a", "b"])
 
 
-def test_nets_of_timm_by_their_name_and_without_timm_the_extra_is_named(monkeypatch):
+def test_nets_of_timm_and_without_timm_the_extra_is_named(monkeypatch):
     pytest.importorskip("timm")
-    for spec in ({"name": "timm/test_resnet"}, {"_target_": "emodet.models.nets.TimmNet", "model": "test_resnet"}):
-        assert build_net({**spec, "in_chans": 3}, 7).eval()(torch.zeros(2, 3, 64, 64)).shape == (2, 7)
+    assert build_net({**TIMM, "in_chans": 3}, 7).eval()(torch.zeros(2, 3, 64, 64)).shape == (2, 7)
     with pytest.raises(EmodetError, match=r"resnet18x: timm .* has no such net. Similar: .*resnet18"):
-        build_net({"name": "timm/resnet18x"}, 8)
+        build_net({**TIMM, "model": "resnet18x"}, 8)
     with pytest.raises(EmodetError, match="no_such_argument"):
-        build_net({"name": "timm/test_resnet", "no_such_argument": 1}, 8)
+        build_net({**TIMM, "no_such_argument": 1}, 8)
     monkeypatch.setitem(sys.modules, "timm", None)
     with pytest.raises(EmodetError, match=r"needs timm: pip install 'emodet\[timm\]'"):
-        build_net({"name": "timm/resnet18"}, 8)
+        build_net(TIMM, 8)
 
 
 @pytest.mark.parametrize("key", ["checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir"])
 def test_arguments_of_timm_that_name_files_and_addresses_are_refused(key):
     with pytest.raises(EmodetError, match=rf"net\.{key}: .*init_from"):
-        build_net({"name": "timm/resnet18", key: "elsewhere"}, 8)
+        build_net({**TIMM, key: "elsewhere"}, 8)

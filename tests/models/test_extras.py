@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from lightning.pytorch.callbacks import LambdaCallback
-from made_classifiers import NAMES, MadeData, made, made_batch, made_trainer
+from made_classifiers import NAMES, RESIDUAL, MadeData, made, made_batch, made_trainer
 from torch.utils.data import DataLoader
 
 from emodet.errors import EmodetError
@@ -86,7 +86,7 @@ def fit(folder, extras, parts, **settings):
 
 def test_a_sharpness_aware_step_is_the_papers(tmp_path):
     """Foret et al. 2021, algorithm 1. Without dropout, the passes are functions of the weights alone."""
-    part, net = made_batch(8, 1), {"name": "residual_cnn", "channels": [4], "stage_dropout": [0], "head_dropout": 0}
+    part, net = made_batch(8, 1), {"_target_": RESIDUAL, "channels": [4], "stage_dropout": [0], "head_dropout": 0}
     classifiers = [made(net=net, extras=extras) for extras in ([], [SharpnessAware(0.5)])]
     start, up = (copy.deepcopy(classifiers[0].net).train() for _ in range(2))
 

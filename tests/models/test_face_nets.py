@@ -16,7 +16,6 @@ from emodet.errors import EmodetError
 from emodet.models import face_mobilenet
 from emodet.models.face_mobilenet import FaceMobileNet, read_faceres
 from emodet.models.face_resnet import FaceResNet
-from emodet.models.nets import build_net
 from emodet.preprocessing import Preprocessing
 
 CHANNELS = [64, 128, 128, 256, 256, *[512] * 6, 1024, 1024]
@@ -45,7 +44,7 @@ def faceres(tmp_path, monkeypatch):
 
 
 def test_size_and_outputs():
-    net = build_net({"name": "face_mobilenet"}, 7, Preprocessing().to_dict()).eval()
+    net = FaceMobileNet(7).eval()
     assert sum(value.numel() for value in FaceMobileNet().parameters()) == 3_217_224
     assert net(torch.zeros(2, 3, 48, 48)).shape == (2, 7)
 
@@ -123,7 +122,7 @@ def normalised(**preprocessing):
 
 
 def test_gives_logits_for_crops_of_any_size_or_from_a_smallest_one():
-    net = build_net({"name": "face_resnet", "pretrained": False}, 7, Preprocessing().to_dict()).eval()
+    net = FaceResNet(7).eval()
     for size in (48, 112, 150):
         assert net(torch.zeros(2, 3, size, size)).shape == (2, 7)
     assert sum(weights.numel() for weights in net.parameters()) == pytest.approx(5.55e6, rel=0.01)

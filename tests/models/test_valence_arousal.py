@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
-from made_classifiers import NAMES, MadeData, made_batch, made_trainer
+from made_classifiers import NAMES, RESIDUAL, MadeData, made_batch, made_trainer
 from made_classifiers import made as made_classifier
 
 from emodet.emotions import EMOTIONS
@@ -27,7 +27,7 @@ from emodet.models.losses import ConcordanceLoss
 from emodet.models.metrics import SplitMetrics, lower_is_better, monitored_names
 from emodet.models.nets import split_outputs
 
-NET = {"name": "residual_cnn", "channels": [4, 4], "stage_dropout": [0.0, 0.0], "features": 8, "head_dropout": 0.0}
+NET = {"_target_": RESIDUAL, "channels": [4, 4], "stage_dropout": [0.0, 0.0], "features": 8, "head_dropout": 0.0}
 
 
 def made(**settings):
@@ -48,7 +48,7 @@ def lacking(said, annotated):
 
 
 def test_the_published_net_is_untouched_and_the_head_is_130_parameters_more():
-    values = {"net": {"name": "residual_cnn"}, "class_names": list(EMOTIONS)}
+    values = {"net": {"_target_": RESIDUAL}, "class_names": list(EMOTIONS)}
     plain, both = made(**values, valence_arousal=None), made(**values, valence_arousal=1.0)
     running = [name for name in plain.net.state_dict() if "num_batches" not in name]
     assert sum(plain.net.state_dict()[name].numel() for name in running) == 1_979_080

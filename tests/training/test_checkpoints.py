@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from made_classifiers import made
+from made_classifiers import RESIDUAL, made
 
 from emodet.errors import EmodetError
 from emodet.training.checkpoints import (
@@ -57,7 +57,7 @@ def test_a_file_that_brings_code_is_refused_and_its_code_does_not_run(tmp_path, 
     ("change", "message"),
     [
         ({"state_dict": None}, r"has no 'hyper_parameters'; weights alone can be used with init_from="),
-        ({"hyper_parameters": {"net": {"name": "residual_cnn"}}}, "is not one of an emotion classifier"),
+        ({"hyper_parameters": {"net": {"_target_": RESIDUAL}}}, "is not one of an emotion classifier"),
         ({"hyper_parameters": [1]}, "is not one of an emotion classifier"),
         ({"hyper_parameters": {"net": "x"}}, "is not one of an emotion classifier"),
         ({"state_dict": {"net.stages.0.0.weight": torch.zeros(1)}}, "is not one of an emotion classifier"),
