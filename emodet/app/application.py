@@ -2,23 +2,22 @@
 
 import asyncio
 import contextlib
+import mimetypes
 import tempfile
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from pathlib import Path
 
-from fastapi import Depends, FastAPI, Request
+from fastapi import Depends, FastAPI
 from fastapi.security import HTTPBearer
-from starlette.exceptions import HTTPException
-from starlette.responses import HTMLResponse, PlainTextResponse, Response
-from starlette.routing import request_response
-from starlette.types import ASGIApp
+from starlette.responses import HTMLResponse, PlainTextResponse
+from starlette.staticfiles import StaticFiles
 
 from emodet import __version__
 from emodet.app import routes, video_routes
 from emodet.app.auth import AuthMiddleware
 from emodet.app.docs_page import docs_page
 from emodet.app.errors import HANDLERS
-from emodet.app.page.files import PageFile, page_files
+from emodet.app.page.files import page_files, write_folder
 from emodet.app.server import Server
 from emodet.app.settings import Settings
 from emodet.errors import EmodetError
@@ -62,8 +61,10 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(routes.router, dependencies=[token])
     app.include_router(video_routes.router, dependencies=[token])
     app.add_api_route("/docs", lambda: HTMLResponse(docs_page(app.openapi())), include_in_schema=False)
-    # Not a mount or a route: those would also take the wrong methods of the operations.
-    app.router.default = _page_application(server, _page_files(settings, server))
+    app.state.page = _page_files(settings, server)
+    if server.page_problem is not None:
+        text = f"emodet: {server.page_problem}.\n\nThe REST interface works: see /docs."
+        app.add_api_route("/", lambda: PlainTextResponse(text, 503), include_in_schema=False)
     return app
 
 
@@ -73,13 +74,18 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     # ignore_cleanup_errors: a request that is being cancelled may still write.
     with tempfile.TemporaryDirectory(prefix="emodet-app-", ignore_cleanup_errors=True) as folder:
         server.jobs.folder = Path(folder)
+        if app.state.page:
+            mimetypes.add_type("text/javascript", ".js")  # Windows' registry may name another
+            place = write_folder(app.state.page, Path(folder, "page"))
+            # Not a mount: that would also take the wrong methods of the operations.
+            app.router.default = StaticFiles(directory=place, html=True)
         try:
             yield
         finally:
             await asyncio.to_thread(server.close)
 
 
-def _page_files(settings: Settings, server: Server) -> Mapping[str, PageFile]:
+def _page_files(settings: Settings, server: Server) -> dict[str, bytes]:
     """The page; none where the installation lacks parts of it, which is noted as `Server.page_problem`."""
     default = server.offer()
     about = {
@@ -105,26 +111,3 @@ def _page_files(settings: Settings, server: Server) -> Mapping[str, PageFile]:
     except EmodetError as problem:
         server.page_problem = str(problem)
         return {}
-
-
-def _page_application(server: Server, pages: Mapping[str, PageFile]) -> ASGIApp:
-    """Serve the page at / from memory, or the reason why there is none; answer 404 for any other address."""
-
-    async def respond(request: Request) -> Response:
-        name = request.scope["path"][1:] or "index.html"
-        readable = request.method in ("GET", "HEAD")
-        if server.page_problem is not None and name == "index.html" and readable:
-            return PlainTextResponse(
-                f"emodet: {server.page_problem}.\n\nThe REST interface works: see /docs.", status_code=503
-            )
-        if name not in pages:
-            raise HTTPException(404)
-        if not readable:
-            raise HTTPException(405, headers={"Allow": "GET, HEAD"})
-        page = pages[name]
-        headers = {"ETag": page.etag, "Cache-Control": "no-cache"}
-        if page.etag in request.headers.get("if-none-match", ""):
-            return Response(status_code=304, headers=headers)
-        return Response(page.content, media_type=page.media_type, headers=headers)
-
-    return request_response(respond)

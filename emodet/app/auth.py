@@ -51,7 +51,8 @@ class AuthMiddleware:
                 started = True
                 headers = MutableHeaders(scope=message)
                 headers.update(SECURITY_HEADERS)
-                headers.setdefault("Cache-Control", "no-store")
+                # The page is stored and compared at each visit, answers about faces are not stored.
+                headers.setdefault("Cache-Control", "no-store" if scope["path"].startswith("/v1/") else "no-cache")
             await send(message)
 
         try:

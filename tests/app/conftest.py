@@ -15,13 +15,12 @@ from starlette.testclient import TestClient
 
 from emodet.app.application import create_app
 from emodet.app.connections import LimitedProtocol
-from emodet.app.page.files import PageFile
 from emodet.app.settings import Settings
 
 PAGE = {
-    "index.html": PageFile(b"<!doctype html><p>the page", "text/html; charset=utf-8"),
-    "js/main.js": PageFile(b"export {};", "text/javascript; charset=utf-8"),
-    "runtime/ort.wasm": PageFile(b"\0asm", "application/wasm"),
+    "index.html": b"<!doctype html><p>the page",
+    "js/main.js": b"export {};",
+    "runtime/ort.wasm": b"\0asm",
 }
 
 

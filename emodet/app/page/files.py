@@ -8,8 +8,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from functools import cached_property
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -35,18 +34,6 @@ _USUAL_RATE = 25  # frames per second of the videos that `DETECT_EVERY` is meant
 
 FOLDER = Path(__file__).parent
 
-_TYPES = {
-    "html": "text/html; charset=utf-8",
-    "css": "text/css; charset=utf-8",
-    "js": "text/javascript; charset=utf-8",
-    "json": "application/json",
-    "svg": "image/svg+xml",
-    "jpg": "image/jpeg",
-    "mp4": "video/mp4",
-    "txt": "text/plain; charset=utf-8",
-    "gzip": "application/gzip",
-    "onnx": "application/octet-stream",
-}
 _OWN = ("index.html", "style.css", "icon.svg", "third_party.txt", "js", "samples")
 _RUNTIME = ("runtime/ort.js", "runtime/ort-wasm-simd-threaded.js", "runtime/ort-wasm-simd-threaded.wasm.gzip")
 # Optional: another 7 MB.
@@ -59,21 +46,8 @@ _MARKER = "page.json"  # in every folder that `write_folder` wrote
 _FORMAT_VERSION = 1
 
 
-@dataclass(frozen=True)
-class PageFile:
-    """A file of the page, and its ``Content-Type``."""
-
-    content: bytes
-    media_type: str
-
-    @cached_property
-    def etag(self) -> str:
-        """The HTTP header ``ETag``."""
-        return f'"{hashlib.sha256(self.content).hexdigest()}"'
-
-
-def page_files(path: Path, *, server: dict[str, Any] | None = None) -> dict[str, PageFile]:
-    """Collect the files of the page: relative URL to file. Nothing is loaded from other origins.
+def page_files(path: Path, *, server: dict[str, Any] | None = None) -> dict[str, bytes]:
+    """Collect the files of the page: relative URL to content. Nothing is loaded from other origins.
 
     `path` is a model file, `server` what the page must know about its server, as JSON values. `EmodetError` if the
     model file is not one of emodet's, or the installation lacks the runtime.
@@ -82,14 +56,13 @@ def page_files(path: Path, *, server: dict[str, Any] | None = None) -> dict[str,
     weights = centerface.weights_file().read_bytes()
     model_name, detector_name = f"model/emodet-{info.precision}.onnx", "model/centerface.onnx"
     colours = (*class_colours(info.class_names), UNCERTAIN_COLOUR)
-    files = dict(_shipped_files())
-    files |= {model_name: PageFile(model, _TYPES["onnx"]), detector_name: PageFile(weights, _TYPES["onnx"])}
+    files = dict(_shipped_files()) | {model_name: model, detector_name: weights}
     description = {
         "format_version": _FORMAT_VERSION,
         "emodet": __version__,
         "server": server,
         "webgpu": _WEBGPU[0] in files,
-        "runtime_bytes": {name: len(file.content) for name, file in files.items() if name.endswith(".gzip")},
+        "runtime_bytes": {name: len(content) for name, content in files.items() if name.endswith(".gzip")},
         "model": {
             "file": model_name,
             "bytes": len(model),
@@ -104,11 +77,11 @@ def page_files(path: Path, *, server: dict[str, Any] | None = None) -> dict[str,
         "balance": BALANCE,
         "columns": row_columns(info.class_names),
     }
-    files[_MARKER] = PageFile(json.dumps(description, ensure_ascii=False, indent=1).encode(), _TYPES["json"])
+    files[_MARKER] = json.dumps(description, ensure_ascii=False, indent=1).encode()
     return files
 
 
-def write_folder(files: Mapping[str, PageFile], output: Path, *, overwrite: bool = False) -> Path:
+def write_folder(files: Mapping[str, bytes], output: Path, *, overwrite: bool = False) -> Path:
     """Write the result of `page_files` to a folder, which is created, or empty; returns it.
 
     With `overwrite` a page in it is replaced; other folders are never emptied. `EmodetError` if the folder is not
@@ -121,7 +94,7 @@ def write_folder(files: Mapping[str, PageFile], output: Path, *, overwrite: bool
             raise EmodetError(f"output={output} contains {present[0]}; choose another folder{page}")
         if present:
             shutil.rmtree(output)
-    write_files(output, {name: file.content for name, file in files.items()})
+    write_files(output, files)
     return output
 
 
@@ -148,7 +121,7 @@ def model_card(model: Path) -> str | None:
         raise EmodetError(f"{card}: the model card cannot be read as UTF-8") from None
 
 
-def _shipped_files() -> Iterator[tuple[str, PageFile]]:
+def _shipped_files() -> Iterator[tuple[str, bytes]]:
     missing = [name for name in _RUNTIME if not (FOLDER / name).is_file()]
     if missing:
         raise EmodetError(
@@ -160,8 +133,8 @@ def _shipped_files() -> Iterator[tuple[str, PageFile]]:
     for name in (*_OWN, *_RUNTIME, *more):
         place = FOLDER / name
         for file in sorted(place.rglob("*")) if place.is_dir() else [place]:
-            if (ending := file.suffix[1:]) in _TYPES:
-                yield file.relative_to(FOLDER).as_posix(), PageFile(file.read_bytes(), _TYPES[ending])
+            if file.is_file():
+                yield file.relative_to(FOLDER).as_posix(), file.read_bytes()
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -185,7 +158,6 @@ def _write_page(arguments: Sequence[str]) -> int:
     output = expanded(settings["output"])
     files = page_files(model_path(settings.get("model", DEFAULT_MODEL)))
     write_folder(files, output, overwrite=settings["overwrite"] == "true")
-    size = sum(len(file.content) for file in files.values())
-    print(f"page:  {output}  {len(files)} files, {size / 1e6:.1f} MB")
+    print(f"page:  {output}  {len(files)} files, {sum(map(len, files.values())) / 1e6:.1f} MB")
     print(f"to view it:  python -m http.server --directory {output} --bind 127.0.0.1")
     return 0
