@@ -190,7 +190,7 @@ def _count_inputs(options: argparse.Namespace, earlier: int, bar: Any) -> None:
     """Count the inputs for the time left, while the first are recognised; not those of a pipe, read only once."""
     if any(text.startswith("@") and not Path(text[1:]).is_file() for text in options.sources):
         return
-    with contextlib.suppress(EmodetError, OSError):  # reported where they are read
+    with contextlib.suppress(EmodetError, OSError, ValueError):  # reported where they are read
         bar.total = count_sources(options.sources, column=options.column) - earlier
 
 

@@ -21,7 +21,7 @@ from emodet.inference.opening import Opened
 from emodet.inference.overlay import draw, write_picture
 from emodet.inference.recognizer import Recognizer
 from emodet.inference.rows import RowWriter, face_row
-from emodet.inference.sources import RESULT_ENDINGS, Source, TableImage, printable
+from emodet.inference.sources import RESULT_ENDINGS, Source, printable
 from emodet.inference.summary import Meter, SourceSummary, Summary
 from emodet.inference.video_reader import VideoReader
 
@@ -180,7 +180,7 @@ class Batch:
         return done
 
     def _recognise_video(self, source: Source, counts: SourceSummary, rows: RowWriter | None) -> None:
-        if isinstance(source.address, bytes | TableImage):
+        if isinstance(source.address, bytes):
             raise EmodetError(f"{source.name}: a video is read from a file only")
         video = open_video(source.address, live=source.kind == "live", max_pixels=self.max_pixels, on_event=self.report)
         live = isinstance(video, LiveVideo)  # not a file behind a web address

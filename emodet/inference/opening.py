@@ -1,19 +1,18 @@
 """Read and decode the images among the inputs, from files, pipes and web addresses."""
 
 import contextlib
-import functools
 import logging
 import re
 import sys
 import time
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from emodet.arrays import UInt8
 from emodet.errors import EmodetError, os_errors
 from emodet.images import MAX_BYTES, MAX_PIXELS, decode_rgb
-from emodet.inference.sources import Source, TableImage, is_video, is_web_address
+from emodet.inference.sources import Source, is_video, is_web_address
 from emodet.inference.summary import SourceSummary
 
 MIN_SIDE = 8  # pixels; nothing smaller shows a face
@@ -53,10 +52,6 @@ def _encoded(source: Source, name: str) -> bytes | None:
     """The bytes of an image file; None for a video."""
     if source.error is not None:
         raise EmodetError(source.error)
-    if isinstance(source.address, TableImage):
-        if not (stored := _stored(source.address, name)):
-            raise EmodetError(f"{name}: the row is empty")
-        return stored
     if isinstance(source.address, bytes):
         return source.address
     if source.kind == "video" or isinstance(source.address, int):
@@ -93,35 +88,6 @@ def _decoded(data: bytes, name: str, notes: list[str], max_pixels: int) -> UInt8
     if min(height, width) < MIN_SIDE:
         raise EmodetError(f"{name}: {width}×{height} pixels are too few to show a face")
     return image
-
-
-def _stored(image: TableImage, name: str) -> bytes | None:
-    """An encoded image of a Parquet file; `EmodetError` if the file is damaged there."""
-    from pyarrow import ArrowException
-
-    try:
-        for _ in range(2):  # from the start again if a row behind is asked for
-            for row, value in _rows(*image[:3]):
-                if row == image.row:
-                    found = value.as_py()
-                    stored: bytes | None = found["bytes"] if isinstance(found, dict) else found
-                    return stored
-            _rows.cache_clear()
-        raise OSError(f"no row {image.row} in row group {image.group}")
-    except (ArrowException, OSError) as problem:
-        _rows.cache_clear()
-        raise EmodetError(f"{name}: not readable as Parquet ({problem})") from None
-
-
-@functools.lru_cache(maxsize=1)
-def _rows(file: Path, column: str, group: int) -> Iterator[tuple[int, Any]]:
-    """The rows of a row group, read once and forward, so that memory does not grow with its size."""
-    from pyarrow import parquet
-
-    # Mapped, the process would seem to grow with the file.
-    with parquet.ParquetFile(file, buffer_size=1 << 20, pre_buffer=False) as table:
-        batches = table.iter_batches(batch_size=16, row_groups=[group], columns=[column], use_threads=False)
-        yield from enumerate(value for batch in batches for value in batch.column(0))
 
 
 def fetch_image(url: str, name: str) -> bytes:

@@ -5,10 +5,10 @@ import glob
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
-from typing import Any, Literal, NamedTuple, TextIO
+from typing import Any, Literal, TextIO
 
 from emodet.errors import EmodetError
 from emodet.images import IMAGE_SUFFIXES
@@ -33,22 +33,13 @@ _MAX_STEM_BYTES = 160  # so that endings and numbers fit into the 255 bytes of a
 _MAX_PATH = 10_000  # characters of a line of a list; a device may have no line end
 
 
-class TableImage(NamedTuple):
-    """An encoded image in a column of a Parquet file, read by the process that decodes it; `row` of its row group."""
-
-    file: Path
-    column: str
-    group: int
-    row: int
-
-
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One input: an image, a video file, a camera or URL, or an encoded image from standard input or a named pipe."""
+    """One input: an image, a video file, a camera or URL, or an encoded image of a table or a pipe."""
 
     kind: Literal["image", "video", "live", "pipe"]
     name: str  # for rows, progress and messages; printable, and without a password
-    address: Path | str | int | bytes | TableImage  # path, URL, camera index, an image's bytes; - for standard input
+    address: Path | str | int | bytes  # path, URL, camera index, an image's bytes; - for standard input
     stem: PurePath  # relative path of its results below the output folder, without a suffix; unique
     error: str | None = None  # why it cannot be read
 
@@ -72,9 +63,12 @@ def find_sources(
     return _unique(_named(named, column, skip))
 
 
-def count_sources(named: Iterable[str], *, column: str | None = None) -> int:
+def count_sources(named: Sequence[str], *, column: str | None = None) -> int:
     """Number of inputs of `find_sources`, counting repeated ones again: to find them takes half of the time."""
-    return sum(1 for _ in _named(named, column, lambda path, reason: None))
+    tables = [text for text in named if _is_table(Path(text))]
+    others = _named((text for text in named if text not in tables), column, lambda path, reason: None)
+    rows = sum(int(needed("pyarrow.parquet", table, "parquet").read_metadata(table).num_rows) for table in tables)
+    return rows + sum(1 for _ in others)
 
 
 def _named(named: Iterable[str], column: str | None, skip: Skip) -> Iterator[Source]:
@@ -124,7 +118,7 @@ def _resolve(text: str, column: str | None, skip: Skip) -> Iterator[Source]:
         yield Source("live", f"camera {int(text)}", int(text), PurePath(f"camera{int(text)}"))
     elif path.is_dir():
         yield from _some(_scan(path, path, skip), f"{name}: no image or video in this folder (by file name)")
-    elif path.suffix.lower() == ".parquet" and path.exists():
+    elif _is_table(path):
         yield from _table(path, column)
     elif path.exists():
         yield Source(_kind(path), printable(path), path, PurePath(path.stem))
@@ -172,6 +166,10 @@ def _matches(pattern: str, skip: Skip) -> Iterator[Source]:
             yield Source(_kind(path), printable(path), path, PurePath(path.stem))
 
 
+def _is_table(path: Path) -> bool:
+    return path.suffix.lower() == ".parquet" and path.exists()
+
+
 def _table(path: Path, column: str | None) -> Iterator[Source]:
     """The rows of a Parquet file: paths, or encoded images, which are named FILE#ROW."""
     needed("pyarrow", f"{printable(path)}: Parquet", "parquet")
@@ -184,7 +182,8 @@ def _table(path: Path, column: str | None) -> Iterator[Source]:
         return str(kind) in ("string", "large_string", "binary", "large_binary")
 
     try:
-        with parquet.ParquetFile(path) as file:
+        # Mapped or buffered ahead, the process would grow with the file.
+        with parquet.ParquetFile(path, buffer_size=1 << 20, pre_buffer=False) as file:
             names = [field.name for field in file.schema_arrow if usable(field.type)]
             column = names[0] if column is None and len(names) == 1 else column
             if column is None or column not in names:
@@ -192,31 +191,12 @@ def _table(path: Path, column: str | None) -> Iterator[Source]:
                     f"{printable(path)}: column={column!r}: name one of the columns of paths or encoded images with "
                     f"--column ({', '.join(names) or 'there is none'})"
                 )
-            if _holds_bytes(file, column):
-                groups = range(file.num_row_groups)
-                places = ((group, row) for group in groups for row in range(file.metadata.row_group(group).num_rows))
-                for number, place in enumerate(places):
-                    name, stem = f"{printable(path)}#{number}", PurePath(f"{path.stem}-{number}")
-                    yield Source("image", name, TableImage(path, column, *place), stem)
-                return
-            batches = file.iter_batches(batch_size=64, columns=[column])
+            batches = file.iter_batches(batch_size=16, columns=[column], use_threads=False)
             values = (value for batch in batches for value in batch.column(0).to_pylist())
             for row, value in enumerate(values):
                 yield row_source(value, f"{printable(path)}#{row}", PurePath(f"{path.stem}-{row}"))
     except (pyarrow.ArrowException, UnicodeDecodeError) as problem:
         raise EmodetError(f"{printable(path)}: not a readable Parquet file ({problem})") from None
-
-
-def _holds_bytes(file: Any, column: str) -> bool:
-    """Whether a column of binary values, or of structs ``bytes`` and ``path``, has no path, by its statistics."""
-    places = [file.schema.column(place).path for place in range(len(file.schema))]
-    if column in places:
-        return bool(file.schema.column(places.index(column)).logical_type.type != "STRING")
-    if (part := f"{column}.bytes") not in places:
-        return False
-    place, groups = places.index(part), map(file.metadata.row_group, range(file.num_row_groups))
-    found = [group.column(place).statistics for group in groups]
-    return all(each is not None and each.null_count == 0 for each in found)
 
 
 def row_source(value: Any, name: str, stem: PurePath) -> Source:
@@ -284,12 +264,12 @@ def _unique(sources: Iterable[Source]) -> Iterator[Source]:
     seen: set[int] = set()
     stems: Counter[int] = Counter()
     for source in sources:
-        if not isinstance(source.address, bytes):
-            file = isinstance(source.address, Path) and source.kind != "pipe"
-            key = hash(os.path.realpath(str(source.address)) if file else source.address)
-            if key in seen:
-                continue
-            seen.add(key)
+        address = source.name if isinstance(source.address, bytes) else source.address
+        file = isinstance(address, Path) and source.kind != "pipe"
+        key = hash(os.path.realpath(str(address)) if file else address)
+        if key in seen:
+            continue
+        seen.add(key)
         plain = stem = PurePath(*map(_short, source.stem.parts))
         if source.error is None:
             while (key := hash(str(stem).lower())) in stems:  # some file systems ignore case
