@@ -19,7 +19,7 @@ from emodet.arrays import Float32, UInt8
 from emodet.errors import EmodetError, errors_of, os_errors
 from emodet.files import expanded, read_regular, write_atomically
 from emodet.modelinfo import CHECKSUM, PREFIX, ModelInfo, Precision, TrainingData, parsed
-from emodet.onnx_session import PROVIDERS, open_session, time_limit
+from emodet.onnx_session import open_session
 
 if TYPE_CHECKING:
     import onnx
@@ -42,7 +42,6 @@ DEFAULT_MODEL = "int8"
 _MAX_FILE = 2**31 - 1  # limit of a protocol buffer
 _TOLERANCE = 1e-2  # of a row's sum; quantised graphs may round
 _INPUT = "crops"
-_CHECK_S = 60.0  # on the CPU; a graph with a loop may never end
 
 
 class ModelFile:
@@ -105,11 +104,11 @@ class ModelFile:
         """The first output of `run`: float32 (N, K)."""
         return self.run(crops, batch_size=batch_size)[0]
 
-    def _run(self, crops: UInt8, options: Any = None) -> list[Float32]:
+    def _run(self, crops: UInt8) -> list[Float32]:
         count, classes = len(crops), len(self.info.class_names)
         # onnxruntime's exceptions have no common base.
         with errors_of(self.name, f"the graph fails on crops of shape {crops.shape}", Exception):
-            results: list[Float32] = self._session.run(list(self.info.outputs), {_INPUT: crops}, options)
+            results: list[Float32] = self._session.run(list(self.info.outputs), {_INPUT: crops})
         found = results[0]
         if found.shape != (count, classes):
             raise EmodetError(
@@ -147,8 +146,7 @@ class ModelFile:
         # Declared shapes may be symbols; results are not.
         crops = np.zeros((2, size, size, 3), dtype=np.uint8)
         crops[1] = 255
-        with time_limit(_CHECK_S if self.providers == (PROVIDERS["cpu"],) else 10 * _CHECK_S) as options:
-            self._run(crops, options)
+        self._run(crops)
 
 
 def read_model_file(

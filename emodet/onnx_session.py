@@ -1,9 +1,7 @@
 """ONNX Runtime sessions: execution providers and options."""
 
 import os
-import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -71,18 +69,3 @@ def open_session(
             "see its messages above, or use cpu"
         )
     return session
-
-
-@contextmanager
-def time_limit(seconds: float) -> Iterator["onnxruntime.RunOptions"]:
-    """Options of a run that end it with an error after `seconds`, between two operators or iterations of a loop."""
-    import onnxruntime
-
-    options = onnxruntime.RunOptions()
-    options.log_severity_level = 4
-    timer = threading.Timer(seconds, setattr, (options, "terminate", True))
-    timer.start()
-    try:
-        yield options
-    finally:
-        timer.cancel()

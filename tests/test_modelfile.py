@@ -139,23 +139,6 @@ def test_a_quantised_graph_with_a_scale_that_is_no_number_is_not_written(tmp_pat
         write_model_file(model, described_as, tmp_path / "x.onnx")
 
 
-def test_a_graph_that_runs_for_ever_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr("emodet.modelfile._CHECK_S", 0.2)
-    types = ((TensorProto.INT64, "round"), (TensorProto.BOOL, "go"), (TensorProto.FLOAT, "sum"))
-    values = [helper.make_tensor_value_info(name, kind, []) for kind, name in types]
-    results = [helper.make_tensor_value_info(f"{name}2", kind, []) for kind, name in types[1:]]
-    steps = [helper.make_node("Identity", ["go"], ["go2"]), helper.make_node("Add", ["sum", "sum"], ["sum2"])]
-    model, body = graph(), helper.make_graph(steps, "body", values, results)
-    for (kind, name), value in zip(types, (2**62, True, 0.0), strict=True):
-        model.graph.initializer.append(helper.make_tensor(f"first_{name}", kind, [], [value]))
-    softmax = next(node for node in model.graph.node if node.op_type == "Softmax")
-    softmax.output[0] = "before"
-    model.graph.node.append(helper.make_node("Loop", [f"first_{name}" for _, name in types], ["zero"], body=body))
-    model.graph.node.append(helper.make_node("Add", ["before", "zero"], ["probabilities"]))
-    with pytest.raises(EmodetError, match="terminate"):
-        write_model_file(model, info(), tmp_path / "x.onnx")
-
-
 @pytest.mark.parametrize("location", ["weights.bin", "../weights.bin", "absolute"])
 @pytest.mark.parametrize("place", ["initializer", "attribute", "subgraph"])
 def test_weights_in_another_file_are_refused(path, location, place, tmp_path, monkeypatch):

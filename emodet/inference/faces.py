@@ -125,12 +125,6 @@ class Result(tuple[Face, ...]):
         faces = ", ".join(map(repr, self)) or "no face"
         return f"Result({self.source}: {faces})" if self.source else f"Result({faces})"
 
-    if not TYPE_CHECKING:  # a type checker knows the attributes
-
-        def __getattr__(self, name: str) -> None:
-            way_out = f"; each of its faces has: result[0].{name}" if name in Face.__annotations__ else ""
-            raise AttributeError(f"Result has no attribute {name!r}{way_out}", name=name, obj=self)
-
     # What draws and writes is imported where it is used: who only reads the answers does not wait for it.
     def draw(self, *, hide_faces: bool = False) -> UInt8:
         """The image with boxes, labels and bars: uint8 (H, W, 3) RGB, a small image enlarged by a whole factor.

@@ -1,6 +1,7 @@
 """Recognise inputs in several processes: pictures in batches, videos one by one."""
 
 import dataclasses
+import itertools
 import logging
 import os
 import pickle
@@ -8,10 +9,9 @@ import signal
 import tempfile
 import threading
 import uuid
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
@@ -24,12 +24,10 @@ from emodet.images import raise_pillow_limit
 from emodet.inference.batch import Batch, Recognised
 from emodet.inference.opening import opened
 from emodet.inference.sources import Source
-from emodet.inference.summary import SourceSummary, first_of
+from emodet.inference.summary import SourceSummary
 
 PICTURES = 16
 """Pictures of a batch: one call of the net, and what a kill loses per process."""
-
-_MAX_DEATHS = 5
 
 _batch: Batch  # of this worker process
 _folder: Path
@@ -45,7 +43,7 @@ def recognise_in_processes(
     becomes an error of this input. `threads` are OpenCV's in each process; the batch's recognizer has its own.
 
     Raises:
-        EmodetError: An input is neither image nor video file, five processes in a row died, or the disk is full.
+        EmodetError: An input is neither image nor video file, or the disk is full.
     """
     with tempfile.TemporaryDirectory(prefix="emodet-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
@@ -53,49 +51,35 @@ def recognise_in_processes(
         copy = dataclasses.replace(batch, rows=None, show=False, quiet=True)
         (folder / "batch").write_bytes(pickle.dumps(copy))
         groups = _groups(sources)
-        while left := (yield from _finished(groups, count, 2 * count, (folder, threads), batch.report)):
-            batch.report("a worker process died; what was in work is repeated one by one")
-            again = [source for group in left for source in group]
-            singles, last, deaths = iter([[source] for source in again]), -1, 0
-            while killed := (yield from _finished(singles, 1, 1, (folder, threads), batch.report)):
-                source = killed[0][0]
-                deaths, last = deaths + 1 if again[last + 1] is source else 1, again.index(source)
-                if deaths == _MAX_DEATHS:
-                    raise EmodetError(
-                        f"{deaths} worker processes in a row died, the last one on {source.name}; if memory was "
-                        "short, use fewer --workers"
-                    )
-                error = f"{source.name}: its worker process died twice (out of memory, or a defect of a decoder)"
-                yield [Recognised(SourceSummary(source.name, error=error), None)]
+        while left := (yield from _finished(groups, count, 2 * count, (folder, threads))):
+            batch.report("a worker process died (out of memory?); what was in work is repeated one by one")
+            singles = iter([[source] for group in left for source in group])
+            while killed := (yield from _finished(singles, 1, 1, (folder, threads))):
+                name = killed[0][0].name
+                error = f"{name}: its worker process died twice (out of memory, or a defect of a decoder)"
+                yield [Recognised(SourceSummary(name, error=error), None)]
 
 
 def _finished(
-    groups: Iterator[list[Source]], count: int, ahead: int, options: tuple[Path, int], report: Callable[[str], None]
+    groups: Iterator[list[Source]], count: int, ahead: int, options: tuple[Path, int]
 ) -> Generator[list[Recognised], None, list[list[Source]]]:
     """Results of groups, `ahead` of them in work at once; returns those in work when a process died, in order."""
+    in_work: list[list[Source]] = []
     waiting: dict[Future[list[Recognised]], list[Source]] = {}
-    group = list[Source]()
     try:
         with worker_pool(count, _start, *options) as pool:
             while True:
-                while len(waiting) < ahead and (group := group or next(groups, [])):
-                    waiting[pool.submit(_work, group)], group = group, []
+                for group in itertools.islice(groups, ahead - len(in_work)):
+                    in_work.append(group)
+                    waiting[pool.submit(_work, group)] = group
                 if not waiting:
                     return []
                 for future in wait(waiting, return_when=FIRST_COMPLETED).done:
                     results = future.result()
-                    del waiting[future]
+                    in_work.remove(waiting.pop(future))
                     yield results
     except BrokenProcessPool:
-        return [*waiting.values(), *([group] if group else [])]
-    except BaseException:
-        names = [source.name for each in waiting.values() for source in each]
-        more = ""
-        with suppress(EmodetError):  # of a later input
-            more = ", and inputs after them" if group or next(groups, []) else ""
-        if names:
-            report(f"not done: {first_of(names, len(names))}{more}")
-        raise
+        return in_work
 
 
 def _groups(sources: Iterable[Source]) -> Iterator[list[Source]]:

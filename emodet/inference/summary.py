@@ -150,12 +150,12 @@ class Summary:
             lines.append(f"dropped: {total.left_out} live frames, for newer ones")
         for reason, names in self.skipped.items():
             count = self.skipped_count[reason]
-            lines.append(f"skipped: {_count(count, 'file')}, {reason}: {first_of(names, count)}")
+            lines.append(f"skipped: {_count(count, 'file')}, {reason}: {_first_of(names, count)}")
         if self.failed:
             names = [source.name for source in self.sources if source.error is not None]
-            lines.append(f"failed: {_count(self.failed, 'input')}: {first_of(names, self.failed)}")
+            lines.append(f"failed: {_count(self.failed, 'input')}: {_first_of(names, self.failed)}")
         if total.files:
-            lines.append(f"written: {first_of(total.files, len(total.files))}")
+            lines.append(f"written: {_first_of(total.files, len(total.files))}")
         return lines
 
     def to_json(self) -> str:
@@ -186,7 +186,7 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'s' * (number != 1)}"
 
 
-def first_of(names: Sequence[str], count: int) -> str:
+def _first_of(names: Sequence[str], count: int) -> str:
     """The first of `count` names, for a line."""
     more = f" and {count - _NAMED} more" if count > _NAMED else ""
     return ", ".join(names[:_NAMED]) + more

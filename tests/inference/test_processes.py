@@ -8,7 +8,6 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from unittest.mock import MagicMock, Mock
 
 import numpy as np
 import pytest
@@ -18,13 +17,12 @@ from made_videos import moving_face, write_video
 from PIL import Image
 
 from emodet.errors import EmodetError
-from emodet.inference import processes
 from emodet.inference.batch import Batch
 from emodet.inference.bulk import recognise_bulk
 from emodet.inference.detectors import WholePicture
 from emodet.inference.processes import recognise_in_processes
 from emodet.inference.recognizer import Recognizer
-from emodet.inference.sources import Source, count_sources, find_sources
+from emodet.inference.sources import count_sources, find_sources
 
 DEADLY = 250  # brightness of a picture that ends the process of `Fragile`
 
@@ -197,10 +195,6 @@ def test_a_picture_that_ends_its_process_is_an_error_and_the_others_are_done(mod
     assert {done.counts.name for done in finished if done.counts.error} == {str(deadly)}
     assert sum(done.counts.faces for done in finished) == 20
     assert "worker process died" in capsys.readouterr().err
-    for number in range(5):
-        Image.new("RGB", (40 + number, 40), (255, 255, 255)).save(tmp_path / f"{number}.png")
-    with pytest.raises(EmodetError, match="--workers"):
-        list(recognise_in_processes(batch, find_sources([str(tmp_path)]), 2))
 
 
 @pytest.mark.slow
@@ -222,18 +216,8 @@ def test_a_folder_of_videos_has_a_process_for_each_and_stops_at_once(model_path,
     assert process.returncode == {signal.SIGINT: 130, signal.SIGTERM: 143}[number]
     assert "Traceback" not in err
     assert "leaked" not in err
-    assert "long.avi" in err.partition("not done: ")[2]
     assert not list(found.glob(".*"))
     assert len(rows_of(found)) == 60
-
-
-def test_ctrl_c_comes_before_a_mistake_in_a_later_input(monkeypatch, tmp_path):
-    monkeypatch.setattr(processes, "worker_pool", MagicMock(**{"return_value.__exit__.return_value": False}))
-    monkeypatch.setattr(processes, "wait", Mock(side_effect=KeyboardInterrupt))
-    groups, said = processes._groups([Source("video", "a.mp4", "", tmp_path), Source("pipe", "-", "-", tmp_path)]), []
-    with pytest.raises(KeyboardInterrupt):
-        next(processes._finished(groups, 1, 1, (tmp_path, 1), said.append))
-    assert said == ["not done: a.mp4"]
 
 
 # Pictures to rows with Ray Data.

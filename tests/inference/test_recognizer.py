@@ -125,8 +125,6 @@ def test_draw_save_show_and_notebook(result, tmp_path, astronaut, monkeypatch):
         assert np.array_equal(np.asarray(picture), drawn)
     with pytest.raises(EmodetError, match=r"out\.tga.*\.png"):
         result.save(tmp_path / "out.tga")
-    with pytest.raises(AttributeError, match=r"result\[0\]\.emotion"):
-        _ = result.emotion
     shown = []
     monkeypatch.setattr(Image.Image, "show", lambda picture, title=None: shown.append(picture.size))
     result.show()
