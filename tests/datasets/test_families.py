@@ -1,36 +1,30 @@
-"""What is particular to one family: votes, missing pictures, links, published counts, and files that bring code."""
+"""What is particular to one family: missing pictures, links, published counts, and files that bring code.
+
+The majority of FER+'s votes, and other variants, are in the golden results of the readers.
+"""
 
 import contextlib
 import os
 import pickle
-from collections import Counter
 from itertools import product
 from pathlib import Path
 
 import numpy as np
 import pytest
-from made_files import encoded, put_text
+from made_files import put_text
 from made_reader import picture
-from made_releases import RELEASES, put_ferplus
+from made_releases import RELEASES
 from on_disk import error_of, has_note, put_files, read
 
 from emodet.datasets.affectnet_npy import read_numbers
 from emodet.datasets.class_folders import CkPlus48, ClassFolders
 from emodet.datasets.csv_rows import CsvRows, header_of
-from emodet.datasets.fer import FerPlus
 from emodet.datasets.list_files import ListFiles, RafDb
 from emodet.datasets.readers import open_reader
 from emodet.datasets.summary import listing_summary
 from emodet.emotions import EMOTIONS
 from emodet.errors import EmodetError
 from emodet.images import decode_rgb
-
-REAL = Path(__file__).parents[3] / "shared" / "data" / "ferplus_train_val.parquet"
-
-
-def counts_of(listing):
-    return Counter((s.split, None if s.emotion is None else EMOTIONS[s.emotion]) for s in listing.samples)
-
 
 # AffectNet's lists.
 
@@ -42,16 +36,11 @@ def list_again(made, faces):
     put_files(made.root / "Manually_Annotated/Manually_Annotated_Images", *(path for path, *_ in faces))
 
 
-def test_five_landmarks_of_68_on_request(tmp_path):
-    root = RELEASES["affectnet_csv"](tmp_path).root
-    reader = open_reader(root, landmarks=True)
-    points = [(10 + index % 17, 12 + index // 4) for index in range(68)]
-    left, right = (tuple(np.mean(points[start : start + 6], axis=0)) for start in (36, 42))
-    assert reader.read().samples[0].landmarks == (left, right, points[30], points[48], points[54])
-    assert "landmarks all" in listing_summary(reader, reader.read())
-    assert "landmarks not read (" in listing_summary(open_reader(root), open_reader(root).read())
-    assert read(root).samples[0].landmarks is None
-    assert reader.options() == {"automatic": False, "keep_none": False, "landmarks": True}
+@pytest.mark.parametrize(("landmarks", "said"), [(True, "landmarks all"), (False, "landmarks not read (")])
+def test_a_listing_says_whether_landmarks_were_read(tmp_path, landmarks, said):
+    reader = open_reader(RELEASES["affectnet_csv"](tmp_path).root, landmarks=landmarks)
+    assert said in listing_summary(reader, reader.read())
+    assert reader.options() == {"automatic": False, "keep_none": False, "landmarks": landmarks}
 
 
 def test_few_missing_pictures_are_counted_and_named_and_many_stop(tmp_path):
@@ -168,43 +157,7 @@ def test_headers_of_any_type_and_shape_give_numbers_or_an_emodet_error():
             assert all(isinstance(number, float) for number in numbers)
 
 
-# FER+ and other Parquet files.
-
-CASES = {
-    "all agree": ({"anger": 10}, "anger"),
-    "six of ten": ({"fear": 6, "surprise": 4}, "fear"),
-    "half is no majority": ({"fear": 5, "surprise": 5}, None),
-    "most, but not half": ({"fear": 4, "surprise": 3, "sadness": 3}, None),
-    "single votes are noise": ({"sadness": 5, **dict.fromkeys(("anger", "fear", "disgust", "neutral"), 1)}, "sadness"),
-    "noise may make half a majority": ({"sadness": 4, "anger": 3, "neutral": 1, "fear": 1, "NF": 1}, "sadness"),
-    "single unknowns are noise too": ({"happiness": 4, "neutral": 4, "unknown": 1, "NF": 1}, None),
-    "nothing but single votes": ({"neutral": 1, "sadness": 1}, None),
-    "unknown wins": ({"unknown": 7, "happiness": 3}, None),
-    "no face wins": ({"NF": 6, "happiness": 4}, None),
-    "unknown takes the majority away": ({"happiness": 5, "unknown": 5}, None),
-    "contempt": ({"contempt": 6, "neutral": 2}, "contempt"),
-    "more than a small integer's half": ({"disgust": 100, "neutral": 20}, "disgust"),
-}
-
-
-def test_the_majority_of_fer_plus_and_its_soft_labels(tmp_path):
-    file = put_ferplus(
-        tmp_path / "faces.parquet", [("train", encoded(picture(0)), votes) for votes, _ in CASES.values()]
-    )
-    for case, sample, (_, expected) in zip(CASES, read(file).samples, CASES.values(), strict=True):
-        assert (None if sample.emotion is None else EMOTIONS[sample.emotion]) == expected, case
-    votes = {"happiness": 6, "neutral": 1, "surprise": 1, "unknown": 2}
-    put_ferplus(file, [("train", encoded(picture(0)), votes)])
-    assert read(file).samples[0].soft_label == pytest.approx((1 / 8, 6 / 8, 0, 1 / 8, 0, 0, 0, 0))
-    assert read(file, votes="without_single").samples[0].soft_label == pytest.approx((0, 1, 0, 0, 0, 0, 0, 0))
-    assert all(part in error_of(file, votes="all") for part in ("votes='all'", "as_given, without_single"))
-
-
-@pytest.mark.skipif(not REAL.is_file(), reason="needs FER+ on disk")
-def test_the_real_file_has_the_published_counts():
-    found = counts_of(read(REAL))
-    for split, counts in FerPlus.expected.items():
-        assert {name: found[split, name] for name in counts} == counts
+# Parquet files, folders, lists and CSV files.
 
 
 @pytest.mark.parametrize("group", [None, 1, 7, 100])
@@ -214,9 +167,6 @@ def test_pictures_of_any_row_in_any_order(tmp_path, group):
     for copy in (reader, pickle.loads(pickle.dumps(reader))):
         for row in [*range(0, 120, 9), 0, 119, 118, 64, 63, 65, 2, 2]:
             assert np.array_equal(decode_rgb(copy.encoded(samples[row])), picture(row))
-
-
-# Folders, lists and CSV files.
 
 
 def test_links_are_followed_and_a_loop_ends(tmp_path):
