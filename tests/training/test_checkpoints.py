@@ -1,5 +1,9 @@
-"""Checkpoints: read without running what they bring, written whole or not at all, weights carried over by name."""
+"""Checkpoints and plain weights with a card: they run no code, are written whole or not at all, and rebuild a net.
 
+Started from, rows of the last layer are carried over by name.
+"""
+
+import json
 import os
 import pickle
 import resource
@@ -7,19 +11,32 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from made_classifiers import RESIDUAL, made
+from made_classifiers import RESIDUAL, card_of
+from made_classifiers import made as made_classifier
 
+from emodet.emotions import EMOTIONS
 from emodet.errors import EmodetError
+from emodet.modelfile import TrainingData
 from emodet.training.checkpoints import (
     AtomicCheckpointIO,
     load_classifier,
+    load_weights,
+    read_card,
     read_checkpoint,
     save_weights,
     set_temperature,
+    write_weights,
 )
-from emodet.training.trained import init_from
+from emodet.training.trained import init_from, load_trained
+
+SEVEN, BACKWARDS = list(EMOTIONS[:7]), list(reversed(EMOTIONS))
+
+
+def made(**settings):
+    return made_classifier(**{"class_names": list(EMOTIONS), **settings})
 
 
 def save(classifier, file):
@@ -108,9 +125,158 @@ def test_a_full_disk_leaves_the_last_good_file(tmp_path):
     assert not (tmp_path / "new.ckpt").exists()
 
 
-def test_starting_from_weights_without_a_card(tmp_path):
-    trained, classifier = made(seed=1), made(seed=2)
-    save_weights(trained.net, tmp_path / "trained")
-    assert len(init_from(classifier, tmp_path / "trained")) == 1
-    for name, tensor in trained.net.state_dict().items():
-        assert torch.equal(tensor, classifier.net.state_dict()[name]), name
+# Plain weights with their card.
+
+
+@pytest.fixture
+def classifier():
+    classifier = made(class_names=SEVEN, preprocessing={"size": 48, "colour": "grey", "std": [0.2, 0.3, 0.4]})
+    classifier.temperature.fill_(1.3)
+    return classifier.eval()
+
+
+@pytest.fixture
+def card(classifier):
+    terms, metrics = (TrainingData("drawn faces", "none"),), {"val": {"accuracy": 0.5, "faces": 24.0}}
+    return card_of(
+        classifier, temperature=1.3, training_data=terms, metrics=metrics, commit="abc", fingerprint="f" * 64
+    )
+
+
+def test_a_net_comes_back_from_weights_and_card_alone(classifier, card, tmp_path):
+    file = tmp_path / "weights.pt"
+    assert write_weights(classifier, card, file) == tmp_path / "weights.json"
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["weights.json", "weights.pt"]
+    assert set(torch.load(file, weights_only=True)) == set(classifier.net.state_dict())
+    trained = load_trained(file)
+    crops = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (5, 48, 48, 3), dtype=np.uint8))
+    with torch.inference_mode():
+        torch.testing.assert_close(trained.classifier.probabilities(crops), classifier.probabilities(crops))
+    assert trained.classifier.preprocessing == classifier.preprocessing
+    assert trained.classifier.class_names == EMOTIONS[:7]
+    assert (trained.card.commit, trained.card.fingerprint, trained.card.metrics) == ("abc", "f" * 64, card.metrics)
+    assert trained.card.training_data == card.training_data
+    # And from what was read the same card can be written again.
+    write_weights(trained.classifier, trained.card, tmp_path / "again.pt")
+    first, again = (json.loads((tmp_path / name).read_text()) for name in ("weights.json", "again.json"))
+    assert {**again, "weights_sha256": ""} == {**first, "weights_sha256": ""}
+
+
+def test_weights_of_another_card_or_without_one_are_refused(classifier, card, tmp_path):
+    file = tmp_path / "weights.pt"
+    card_file = write_weights(classifier, card, file)
+    other = {name: tensor + 1 for name, tensor in classifier.net.state_dict().items()}
+    torch.save(other, file)
+    with pytest.raises(EmodetError, match=r"not the file that weights\.json was written for"):
+        load_weights(file)
+    card_file.unlink()
+    with pytest.raises(EmodetError, match=r"no weights\.json beside it"):
+        load_weights(file)
+    with pytest.raises(EmodetError, match="no such file"):
+        load_weights(tmp_path / "none.pt")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"format": "other"}, "not of the format"),
+        ({"version": 2}, "version 2; this emodet reads version 1"),
+        ({"more": 1}, "unknown \\['more'\\]"),
+        ({"class_names": None}, "damaged"),
+        ({"commit": "\ud800"}, "damaged"),
+        ({"training_data": [{"name": "x"}]}, "damaged"),
+    ],
+)
+def test_a_card_that_is_none_is_refused(classifier, card, tmp_path, change, message):
+    place = write_weights(classifier, card, tmp_path / "weights.pt")
+    place.write_text(json.dumps({**json.loads(place.read_text()), **change}))
+    with pytest.raises(EmodetError, match=message):
+        read_card(tmp_path / "weights.pt")
+    place.write_text("{")
+    with pytest.raises(EmodetError, match="damaged"):
+        read_card(tmp_path / "weights.pt")
+
+
+# As each other's start: what is carried, stays fresh, or is refused.
+
+
+def saved(classifier, folder, kind):
+    if kind == "checkpoint":
+        return save(classifier, folder / "a.ckpt")
+    write_weights(classifier, card_of(classifier), folder / "weights.pt")
+    if kind == "weights alone":
+        (folder / "weights.json").unlink()
+    return folder / "weights.pt"
+
+
+def layers(classifier):
+    return {name: tensor.clone() for name, tensor in classifier.net.state_dict().items()}
+
+
+def outputs(classifier):
+    return [*classifier.class_names, *(["valence", "arousal"] if classifier.has_va_head else [])]
+
+
+WIDE = {"_target_": RESIDUAL, "channels": [4, 7], "stage_dropout": [0.1, 0.1], "features": 6}
+
+
+CHANGES = [
+    ({}, {}),
+    ({}, {"valence_arousal": 1.0}),
+    ({"valence_arousal": 0.5}, {"valence_arousal": 0}),
+    ({"class_names": SEVEN, "valence_arousal": 1.0}, {"valence_arousal": 2.0}),
+    # A wide layer of seven rows: rows per class are found by what they are for, not by their number.
+    ({"net": WIDE, "class_names": BACKWARDS}, {"net": WIDE, "class_names": SEVEN}),
+]
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "own"),
+    [("weights alone", {}, {}), *((kind, *each) for kind in ("checkpoint", "with a card") for each in CHANGES)],
+)
+def test_rows_of_the_last_layer_go_by_name_and_all_other_layers_whole(tmp_path, kind, given, own):
+    trained, classifier = made(seed=1, **given), made(seed=2, **own)
+    fresh = layers(classifier)
+    notes = init_from(classifier, saved(trained, tmp_path, kind))
+    there, wanted = outputs(trained), outputs(classifier)
+    lacking = ", ".join(name for name in wanted if name not in there)
+    assert len(notes) == (1 if there == wanted else 3)
+    assert all((note.partition("; ")[2] == f"fresh rows for {lacking}") == bool(lacking) for note in notes[1:])
+    for name, tensor in layers(classifier).items():
+        expected = layers(trained)[name]
+        if name.startswith("head.5."):
+            rows = [expected[there.index(each)] if each in there else fresh[name][n] for n, each in enumerate(wanted)]
+            expected = torch.stack(rows)
+        assert torch.equal(tensor, expected), name
+
+
+def test_weights_of_another_net_or_with_a_head_that_is_not_asked_for_are_refused(tmp_path):
+    file = saved(made(), tmp_path, "checkpoint")
+    with pytest.raises(EmodetError, match=r"init_from=.*another net; differing names: head"):
+        init_from(made(net={"_target_": "emodet.models.face_mobilenet.FaceMobileNet"}), file)
+    with pytest.raises(EmodetError, match=r"init_from=.*stages\S+ has shape \(\d.*this net needs \(8"):
+        init_from(
+            made(net={"_target_": RESIDUAL, "channels": [8, 4], "stage_dropout": [0.2, 0.2], "features": 8}), file
+        )
+    plain = made(seed=2)
+    before = layers(plain)
+    with pytest.raises(EmodetError, match=r"training\.valence_arousal=1 .*training\.valence_arousal=0"):
+        init_from(plain, saved(made(seed=1, valence_arousal=0.5), tmp_path, "checkpoint"))
+    assert all(torch.equal(tensor, before[name]) for name, tensor in layers(plain).items())
+
+
+def test_a_net_with_the_head_comes_back_whole(tmp_path):
+    trained = made(seed=1, valence_arousal=0.5).eval()
+    image = torch.randint(256, (3, 32, 32, 3), dtype=torch.uint8)
+    expected = trained.predict_heads(image)
+    both = load_classifier(saved(trained, tmp_path, "checkpoint")), load_weights(saved(trained, tmp_path, ""))[0]
+    for again in both:
+        for one, other in zip(expected, again.predict_heads(image), strict=True):
+            torch.testing.assert_close(one, other)
+    # A card of before there was such a head.
+    card_file = tmp_path / "weights.json"
+    plain = saved(made(seed=1), tmp_path, "")
+    values = json.loads(card_file.read_text())
+    del values["valence_arousal"]
+    card_file.write_text(json.dumps(values))
+    assert load_weights(plain)[0].predict_heads(image)[1] is None
