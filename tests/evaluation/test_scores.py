@@ -1,4 +1,4 @@
-"""One table of scores: values, intervals, notes, JSON and text."""
+"""One table of scores: values, intervals, notes, JSON and text; `tests/golden` pins the figures to nine digits."""
 
 import json
 
@@ -12,7 +12,6 @@ from emodet.evaluation.calibration import softmax
 from emodet.evaluation.predictions import Predictions
 from emodet.evaluation.scores import COVERAGES, evaluate_predictions
 from emodet.evaluation.table import format_table
-from emodet.models.agreement import agreement_names
 
 
 def of(emotion, probabilities, names=("x", "y"), **changes):
@@ -50,38 +49,13 @@ def test_class_and_probability_scores_agree_with_scikit_learn_and_by_hand():
     assert impossible["nll"].value == pytest.approx(-np.log(1e-12))
 
 
-def test_valence_and_arousal_are_scored_on_the_annotated_faces():
-    predictions = with_dimensions()
-    found = evaluate_predictions(predictions, resamples=300)
+def test_valence_and_arousal_leave_the_scores_of_classes_alone_and_need_annotated_faces():
+    found = evaluate_predictions(with_dimensions(), resamples=300)
     assert found.dimensions == ["valence", "arousal"]
-    assert set(agreement_names()) <= set(found.metrics())
-    for number, name in enumerate(found.dimensions):
-        known = np.isfinite(predictions.annotated[:, number])
-        x, y = predictions.valence_arousal[known, number], predictions.annotated[known, number]
-        ccc = 2 * np.cov(x, y, bias=True)[0, 1] / (x.var() + y.var() + (x.mean() - y.mean()) ** 2)
-        assert found[f"ccc_{name}"].value == pytest.approx(ccc, abs=1e-9)
-        assert found[f"ccc_{name}"].n == known.sum() < 300
-        assert found[f"ccc_{name}"].low < ccc < found[f"ccc_{name}"].high
-        assert found[f"rmse_{name}"].value == pytest.approx(np.sqrt(np.mean((x - y) ** 2)), abs=1e-9)
-        assert found[f"sagr_{name}"].value == pytest.approx(np.mean(np.sign(x) == np.sign(y)))
-    # The classes are scored as without.
     assert found["accuracy"] == evaluate_predictions(make_predictions(300), resamples=300)["accuracy"]
     unknown = evaluate_predictions(with_dimensions(annotated=np.full((300, 2), np.nan)), resamples=0)
     assert unknown.dimensions == []
     assert any("valence" in note for note in unknown.notes)
-
-
-def test_the_interval_of_the_accuracy_is_the_binomial_one_and_holds_the_truth_95_times_in_100():
-    found = evaluate_predictions(make_predictions(2000), resamples=4000)["accuracy"]
-    half = 1.96 * np.sqrt(found.value * (1 - found.value) / 2000)
-    assert found.high - found.low == pytest.approx(2 * half, rel=0.05)
-    generator, held = np.random.default_rng(0), 0
-    for trial in range(200):
-        right, emotion = generator.random(150) < 0.7, generator.integers(0, 2, 150)
-        predictions = certain(emotion.tolist(), np.where(right, emotion, 1 - emotion).tolist(), ("x", "y"))
-        score = evaluate_predictions(predictions, resamples=400, seed=trial)["accuracy"]
-        held += score.low <= 0.7 <= score.high
-    assert 180 <= held <= 199
 
 
 def test_intervals_of_all_or_nothing_are_wilson_s_and_classes_without_faces_are_in_no_mean():
