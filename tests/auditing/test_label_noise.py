@@ -1,7 +1,5 @@
 """Label issues: folds without leaks, candidates, proposed corrections."""
 
-from unittest import mock
-
 import numpy as np
 import pytest
 from made_faces import stats_of
@@ -14,7 +12,6 @@ from emodet.auditing.image_issues import find_image_issues
 from emodet.auditing.label_noise import Candidate, LabelNoise, OutOfFoldProbs
 from emodet.auditing.options import ProposalOptions
 from emodet.errors import EmodetError
-from emodet.training.folder import RunFolder
 
 
 def probabilities(true, sure=0.8):
@@ -121,12 +118,3 @@ def test_votes_outweigh_predictions_and_even_contradictions_are_excluded():
     table = table_of(2, emotion=[1, 6], pixel_hash=["a", "b"])
     groups = copy_groups(table, np.array([0, 0]))
     assert [each.key for each in propose(table, no_issues(2), groups, (), ProposalOptions())] == ["000000", "000001"]
-
-
-@pytest.mark.parametrize("content", [b"", b"PK\3\4, cut off"])
-def test_a_fold_whose_file_is_damaged_is_trained_again(tmp_path, monkeypatch, content):
-    (tmp_path / "predictions.npz").write_bytes(content)
-    monkeypatch.setattr(label_noise, "build_classifier", mock.Mock(side_effect=EmodetError("trains")))
-    data = mock.Mock(splits=mock.Mock(train=[], test=np.arange(3)))
-    with pytest.raises(EmodetError, match="trains"):
-        label_noise._run_fold({"seed": 0}, data, RunFolder(tmp_path))

@@ -56,19 +56,6 @@ def test_a_pack_holds_what_the_one_definition_cuts(name, mode, tmp_path):
         assert np.array_equal(pack.images([row])[0], wanted)
 
 
-def reader_of(name, root, mode):
-    made, preprocessing = source(name, root, mode)
-    return made.open_reader(preprocessing)
-
-
-@pytest.mark.parametrize("name", ["affectnet_csv", "affectnet_npy"])
-def test_landmarks_are_read_where_they_are_needed_without_being_told(name, tmp_path):
-    made = RELEASES[name](tmp_path / "release")
-    assert reader_of(name, made.root, "aligned by the eyes").options()["landmarks"] is True
-    assert reader_of(name, made.root, "scaled box").options()["landmarks"] is False
-    assert reader_of(name, made.root, "none").options()["landmarks"] is False
-
-
 BOX, EYES = r"data\.crop=box: {0} of {0} faces have no box", r"preprocessing\.alignment=eyes: {0} of {0} faces have no"
 
 

@@ -279,16 +279,12 @@ class TestIdentity:
 
 
 class TestRefused:
-    def test_a_root_that_is_not_set_or_beside_sources(self, tmp_path):
-        with pytest.raises(EmodetError, match=r"data\.sources: a: root is not set"):
-            build_datamodule({"packs": str(tmp_path), "sources": {"a": {}}}, CROP)
-        with pytest.raises(EmodetError, match=r"data\.root=.* is for one data set"):
-            build_datamodule({"root": str(tmp_path), "sources": {"a": {"root": "x"}}}, CROP)
-
-    @pytest.mark.parametrize("broken", ["root", "crop", "picture", "val"])
+    @pytest.mark.parametrize("broken", ["no root", "root", "crop", "picture", "val"])
     def test_an_error_names_the_data_set(self, roots, mix, tmp_path, broken):
         values = {"root": roots["rafdb"]}
-        if broken == "root":
+        if broken == "no root":
+            values = {}
+        elif broken == "root":
             values["root"] = tmp_path / "absent"
         elif broken == "crop":
             values["crop"] = "box"
