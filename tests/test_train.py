@@ -7,9 +7,10 @@ import cv2
 import pytest
 import torch
 import yaml
-from made_files import csv_rows
+from made_files import csv_rows, json_lines
 
 from emodet.emotions import EMOTIONS
+from emodet.modelfile import read_model_file
 from emodet.models.classifier import EmotionClassifier
 from emodet.models.losses import SoftCrossEntropy
 from emodet.training.checkpoints import load_classifier, load_weights, read_checkpoint
@@ -98,12 +99,6 @@ def test_the_best_checkpoint_holds_the_averaged_weights(command, small, tmp_path
     layer = "net.stages.0.0.weight"
     assert torch.equal(best["state_dict"][layer], last["state_dict"][layer])
     assert not torch.equal(best["state_dict"][layer], last["current_model_state"][layer])
-    lightnings = "callbacks.ema._target_=lightning.pytorch.callbacks.EMAWeightAveraging"
-    assert command("emodet.train", *averaged[:-1], lightnings, f"hydra.run.dir={tmp_path / 'other'}") == 0
-    other = read_checkpoint(tmp_path / "other/checkpoints/best.ckpt")["state_dict"]
-    for name, weight in best["state_dict"].items():
-        if weight.is_floating_point() and name.startswith("net."):
-            torch.testing.assert_close(weight, other[name])
 
 
 def test_a_fixed_length_keeps_the_last_epoch_however_good_it_is(command, small, tmp_path, without_pictures):
@@ -278,3 +273,39 @@ def test_a_multirun_makes_a_folder_per_seed_and_they_differ(command, small, tmp_
     weights = [torch.load(tmp_path / job / "weights.pt", weights_only=True) for job in ("0", "1")]
     assert not torch.equal(weights[0]["head.5.weight"], weights[1]["head.5.weight"])
     assert [RunFolder(tmp_path / job).facts()["seed"] for job in ("0", "1")] == [0, 1]
+
+
+# Classes of one's own.
+
+
+def test_own_classes_are_trained_evaluated_and_exported(command, small, tmp_path, without_pictures):
+    marker, run = tmp_path / "epochs", tmp_path / "run"
+    own = [
+        *("net._target_=own_classes.OwnNet", "net.width=6", "loss._target_=own_classes.OwnLoss", "loss.scale=0.5"),
+        *("+callbacks.mine._target_=own_classes.OwnCallback", f"callbacks.mine.file={marker}"),
+        *("+logger.mine._target_=own_classes.OwnLogger", "logger.mine.speed=2"),
+        "augmentation.steps=[{_target_: own_classes.OwnAugmentation, p: 1.0}]",
+    ]
+    arguments = [argument for argument in small if not argument.startswith("net.")]
+    arguments += ["experiment=ferplus_live", "training.progressive_sizes=[]", f"hydra.run.dir={run}"]
+    assert command("emodet.train", *arguments, *own) == 0
+    assert marker.read_text(encoding="utf-8").split() == ["0", "1"]
+    logged = json_lines((run / "mine.jsonl").read_text(encoding="utf-8"))
+    names = {name for metrics in logged for name in metrics}
+    assert {"val/accuracy", "train/faces_per_second", "test/accuracy", "test/accuracy/low", "temperature"} <= names
+    assert {metrics["speed"] for metrics in logged} == {2}
+    # Options of the classes before are not the new ones'.
+    net = read_checkpoint(RunFolder(run).best)["hyper_parameters"]["net"]
+    assert net == {"_target_": "own_classes.OwnNet", "width": 6}
+    trusting = [f"checkpoint={run}", "trust=[own_classes]"]
+    assert command("emodet.evaluate", *trusting, "resamples=0", "errors=0") == 0
+    assert command("emodet.export", *trusting, "formats=[fp32]", "calibration_faces=16", "force=true") == 0
+    (file,) = run.rglob("*.onnx")
+    assert len(read_model_file(file).info.class_names) == 8
+
+
+def test_an_unknown_argument_of_ones_own_class_is_refused(refused, small, tmp_path):
+    arguments = [argument for argument in small if not argument.startswith("net.")]
+    own = ["net._target_=own_classes.OwnNet", "net.widht=6", f"hydra.run.dir={tmp_path}"]
+    error = refused("emodet.train", "experiment=baseline", *arguments, *own)
+    assert "net.widht: own_classes.OwnNet has no such key; did you mean net.width?" in error

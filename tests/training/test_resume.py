@@ -136,12 +136,6 @@ def test_a_signal_after_the_last_epoch_is_not_lost(command, small, tmp_path):
     assert command("emodet.train", f"resume={tmp_path}", *GO_ON) == 0
 
 
-def test_after_training_signals_are_handled_as_before(train_once, small, tmp_path):
-    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)]
-    train_once(*small, *COMMON, "trainer.max_epochs=1", f"hydra.run.dir={tmp_path}")
-    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)] == before
-
-
 def test_before_there_is_a_checkpoint_it_says_so(command, refused, small, tmp_path, capfd):
     arguments = [*small, *COMMON, stop(signal.SIGINT, 0, 0, times=2), f"hydra.run.dir={tmp_path}"]
     assert command("emodet.train", *arguments) == 130
