@@ -9,6 +9,9 @@ import numpy as np
 import pytest
 from watching import until
 
+from emodet.emotions import EMOTIONS
+from emodet.inference.rows import row_columns
+
 
 @pytest.fixture(scope="module")
 def live(shared):
@@ -52,12 +55,11 @@ def test_a_face_is_found_named_followed_and_heard(live):
     assert 97 <= sum(shares) <= 103
     until(page, "document.querySelector('#camera-rate').textContent > 0")
     assert int(page.inner_text("#camera-latency")) > 0
-    page = live.page
     number = re.search(r"face \d+", page.inner_text("#camera-faces h3"))[0]
     frames(page, 20)
     assert number in page.inner_text("#camera-faces h3")
-    until(live.page, "document.querySelector('#camera-said').textContent === 'happiness'")
-    assert live.page.get_attribute("#camera-said", "aria-live") == "polite"
+    until(page, "document.querySelector('#camera-said').textContent === 'happiness'")
+    assert page.get_attribute("#camera-said", "aria-live") == "polite"
 
 
 def test_snapshots_show_the_annotated_frame_and_rows_have_the_columns_of_predict(live):
@@ -67,9 +69,6 @@ def test_snapshots_show_the_annotated_frame_and_rows_have_the_columns_of_predict
     assert picture.shape == (480, 640, 3)
     happiness = (picture == (0x0D, 0xB8, 0xCF)).all(axis=2)  # the box's colour, blue first
     assert happiness.sum() > 300
-    from emodet.emotions import EMOTIONS
-    from emodet.inference.rows import row_columns
-
     page = live.page
     page.click("#camera-record")
     until(page, "/Recording: [1-9]/.test(document.querySelector('#camera-note').textContent)")
@@ -100,7 +99,6 @@ def test_a_hidden_face_is_nowhere_in_the_picture_which_mirroring_turns_around(li
         assert colours() <= 12
         frames(page, 1)
     page.uncheck("#camera-blur")
-    page = live.page
     code = "[...document.querySelector('#camera-canvas').getContext('2d').getImageData(0, 400, 640, 1).data]"
 
     def line():
@@ -142,8 +140,6 @@ def test_leaving_the_tab_lets_the_camera_go_coming_back_takes_it_and_it_may_be_u
     page.click("#tab-camera")
     until(page, "document.querySelector('#camera-video').srcObject !== null")
     page.wait_for_selector("#live:not([hidden])")
-    page = live.page
-    until(page, "document.querySelector('#camera-video').srcObject !== null")
     page.evaluate(
         "document.querySelector('#camera-video').srcObject.getVideoTracks()[0].dispatchEvent(new Event('ended'))"
     )
