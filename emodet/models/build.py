@@ -9,12 +9,14 @@ import inspect
 import pydoc
 import typing
 from collections.abc import Callable, Iterator, Mapping
+from importlib.metadata import entry_points
 from typing import Any
 
 from emodet.errors import EmodetError
 
 TRUSTED_PACKAGES = ("emodet", "lightning", "torch", "torchmetrics", "albumentations")
-"""Packages whose classes a stored spec may name. The user adds others with ``trust=[PACKAGE]``, or with `trust`."""
+"""Packages whose classes a stored spec may name. The user adds others with ``trust=[PACKAGE]``, or with `trust`; an
+installed package adds its nets with entry points of the group ``emodet.nets``."""
 
 OBJECT = "_object_"
 """Key of what a checkpoint stores of an argument that was an object: the name of its class."""
@@ -86,10 +88,11 @@ def require_trusted(spec: Any, kinds: type | tuple[type, ...], where: str) -> No
         where: The file and key, for the error message.
     """
     trusted = (*TRUSTED_PACKAGES, *_trusted)
+    registered = {entry.value.replace(":", ".") for entry in entry_points(group="emodet.nets")}
     for place, each in specs_in(spec, where):
         path = str(each["_target_"])
         root = path.partition(".")[0]
-        if root not in trusted:
+        if root not in trusted and path not in registered:
             raise EmodetError(
                 f"{place}._target_={path}: refused, because a file may only name classes of {', '.join(trusted)}; if "
                 f"you trust it, add trust=[{root}]"

@@ -137,7 +137,7 @@ def trained(data: EmotionDataModule, arguments: argparse.Namespace, *, constant:
     """Faces a second of training, after the first steps."""
     skipped = 5
     classifier = EmotionClassifier(
-        net={"name": "residual_cnn"},
+        net={"_target_": "emodet.models.residual_cnn.ResidualCNN"},
         class_names=list(data.class_names),
         preprocessing=data.preprocessing.to_dict(),
         channels_last=arguments.threads > 1,

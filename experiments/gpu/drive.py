@@ -26,6 +26,7 @@ from emodet.synthetic.releases import write_release
 
 ROOT = Path(__file__).parents[2]
 START = time.monotonic()
+RESIDUAL = {"_target_": "emodet.models.residual_cnn.ResidualCNN"}
 # Faces of an epoch of FER+; seconds that an epoch takes besides them, and a training besides its epochs.
 EPOCH, EPOCH_S, START_S = 28_400, 0.4, 40
 RATE = 8500  # faces/s of one of two trainings side by side, if there was no pilot; 10,250 were measured
@@ -195,7 +196,7 @@ def step_speed(case: tuple[int, int, str], options: Options, profile: Path | Non
     )
     data.prepare_data()
     data.setup()
-    classifier = EmotionClassifier({"name": "residual_cnn"}, list(data.class_names), data.preprocessing.to_dict())
+    classifier = EmotionClassifier(RESIDUAL, list(data.class_names), data.preprocessing.to_dict())
     net = classifier.to(device).train().to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(net.parameters(), lr=1e-3, fused=device.type == "cuda")
     torch.backends.cudnn.benchmark = source == "compiled"

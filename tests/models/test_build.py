@@ -54,6 +54,17 @@ def test_a_package_of_the_users_is_refused_until_it_is_trusted(own_package):
     assert build_net({"_target_": f"{own_package}.make_net"}, 3)(torch.zeros(1, 3, 16, 16)).shape == (1, 3)
 
 
+def test_a_net_that_an_installed_package_registers_is_accepted(own_package, tmp_path, monkeypatch):
+    metadata = tmp_path / "mylab-1.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: mylab\nVersion: 1.0\n")
+    (metadata / "entry_points.txt").write_text(f"[emodet.nets]\nmine = {own_package}:OwnNet\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert build_net({"_target_": f"{own_package}.OwnNet", "width": 2}, 3)(torch.zeros(1, 3, 16, 16)).shape == (1, 3)
+    with pytest.raises(EmodetError, match=rf"trust=\[{own_package}\]"):
+        build_net({"_target_": f"{own_package}.make_net"}, 3)
+
+
 def test_functions_of_emodet_are_accepted_for_what_they_return_and_objects_asked_for_again():
     scheduler = {"_target_": "emodet.models.optimization.cosine"}
     require_trusted(scheduler, (torch.optim.lr_scheduler.LRScheduler, dict), "config.yaml: scheduler")
