@@ -236,6 +236,7 @@ def test_early_stopping_and_validation_every_second_epoch(command, small, tmp_pa
     table = rows(tmp_path)
     assert [row["epoch"] for row in table if "val/loss" in row] == ["1", "3"]
     assert [row["epoch"] for row in table if "train/loss" in row] == ["0", "1", "2", "3"]
+    assert "stopped early: no better val/accuracy in 1 validations" in (tmp_path / "train.log").read_text()
 
 
 def test_validation_counted_over_epochs_and_double_precision(command, small, tmp_path, without_pictures):

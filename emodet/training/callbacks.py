@@ -1,5 +1,6 @@
 """Callbacks of a training run: which checkpoints it keeps, when it stops early, how fast it is."""
 
+import logging
 import statistics
 from pathlib import Path
 from time import perf_counter
@@ -14,6 +15,8 @@ from emodet.data.faces import Batch
 from emodet.errors import require
 from emodet.models.metrics import lower_is_better
 from emodet.training.folder import RunFolder
+
+log = logging.getLogger(__name__)
 
 
 class RunCheckpoint(callbacks.ModelCheckpoint):
@@ -94,6 +97,12 @@ class EarlyStopping(callbacks.EarlyStopping):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take over the count, not the patience."""
         super().load_state_dict({**state_dict, "patience": self.patience})
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Say why training ended before its last epoch."""
+        if self.wait_count >= self.patience and trainer.is_global_zero:
+            why = "stopped early: no better %s in %d validations (callbacks.early_stopping.patience)"
+            log.info(why, self.monitor, self.wait_count)
 
 
 class Throughput(L.Callback):
