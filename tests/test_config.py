@@ -1,4 +1,4 @@
-"""The configuration: keys and defaults from signatures, groups that replace cleanly, paths of any name, help."""
+"""The configuration: keys and defaults from signatures, groups that replace cleanly; every file in conf/ trains."""
 
 import re
 import shutil
@@ -9,17 +9,29 @@ import pytest
 import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from made_classifiers import made_teacher
 from made_files import put_text
+from made_releases import as_affectnet_csv, as_ferplus
 from omegaconf import OmegaConf
 
 import emodet.train  # noqa: F401  registers the schema
 from emodet.command_line import conf_folder
 from emodet.config import TrainConfig
+from emodet.data.sources import build_datamodule
+from emodet.datasets.readers import READERS
 from emodet.errors import EmodetError
 from emodet.schema import RENAMED_KEYS, checked, converted
+from emodet.synthetic.releases import write_release
+from emodet.training.folder import RunFolder
 
 CONF = Path(conf_folder())
-EXPERIMENTS = sorted(file.stem for file in (CONF / "experiment").glob("*.yaml"))
+FERPLUS = Path(__file__).parents[1] / "experiments" / "ferplus" / "conf"
+EXPERIMENTS = {
+    file.relative_to(folder / "experiment").with_suffix("").as_posix(): file
+    for folder in (CONF, FERPLUS)
+    for file in sorted((folder / "experiment").rglob("*.yaml"))
+}
+SHIPPED = [name for name, file in EXPERIMENTS.items() if CONF in file.parents]
 
 
 def composed(*overrides):
@@ -127,11 +139,8 @@ def test_values_are_converted_to_the_types_of_the_signature_dicts_too():
     for value, hint in (("many", int), (True, int), (1.5, int), ("x", list[int]), (3, dict[str, int])):
         with pytest.raises((TypeError, ValueError)):
             converted(value, hint)
-    config = composed(
-        "experiment=baseline",
-        "data.reader_options={label_source: folder}",
-        "callbacks.x={_target_: lightning.Callback}",
-    )
+    given = ["data.reader_options={label_source: folder}", "callbacks.x={_target_: lightning.Callback}"]
+    config = composed("experiment=baseline", *given)
     assert config["data"]["reader_options"] == {"label_source": "folder"}
     assert config["callbacks"]["x"]["_target_"] == "lightning.Callback"
 
@@ -172,13 +181,6 @@ def test_experiments_take_every_choice_as_it_is(experiment):
             assert config[group] == alone(group, choice), (group, choice)
 
 
-def test_there_are_at_most_twelve_experiments_and_options_of_a_choice_live_in_its_file():
-    assert len(EXPERIMENTS) <= 12
-    for experiment in EXPERIMENTS:
-        values = yaml.safe_load((CONF / "experiment" / f"{experiment}.yaml").read_text(encoding="utf-8"))
-        assert not {"net", "optimizer", "scheduler", "loss", "callbacks"} & set(values), experiment
-
-
 # Paths and help.
 
 
@@ -193,16 +195,138 @@ def test_paths_of_any_name_are_taken_as_they_are(name, command, refused, release
 
 def test_help_and_the_command_alone_list_the_experiments(output, command, capfd):
     said = output("emodet.train", "--help")
-    for experiment in EXPERIMENTS:
+    for experiment in SHIPPED:
         assert f"  {experiment} " in said
     assert "The reference recipe for this net" in said
     assert "--config-dir" in output("emodet.train", "--hydra-help")
     assert command("emodet.train") == 2
     said = capfd.readouterr()
-    assert all(experiment in said.out + said.err for experiment in EXPERIMENTS)
+    assert all(experiment in said.out + said.err for experiment in SHIPPED)
 
 
 @pytest.mark.parametrize(("net", "title"), [("residual_cnn", "ResidualCNN"), ("timm", "resnet18")])
 def test_a_wandb_run_is_named_after_experiment_net_seed_and_date(net, title):
     logger = composed("experiment=baseline", "logger=wandb", "seed=7", f"net={net}")["logger"]["wandb"]
     assert re.fullmatch(rf"test-{title}-seed7-\d{{4}}-\d\d-\d\d", logger["name"])
+
+
+# Every file under conf/ trains: each experiment, each choice of each group.
+
+
+@pytest.fixture(scope="module")
+def releases(own_folders):
+    """Drawn faces for each reader, by its name."""
+    faces = {"train": 120, "val": 24, "test": 24}
+    yolo = write_release(own_folders / "uniform", faces, size=48, balance="uniform")
+    made = {"auto": as_affectnet_csv, "ferplus": as_ferplus}
+    return {"yolo": yolo, **{name: write(yolo, own_folders / name) for name, write in made.items()}}
+
+
+ONE_BATCH = [
+    *("data.num_workers=0", "data.processes=1", "data.batch_size=4", "trainer.max_epochs=1", "trainer.accelerator=cpu"),
+    *("trainer.limit_train_batches=1", "trainer.limit_val_batches=1", "trainer.check_val_every_n_epoch=1"),
+    *("trainer.enable_progress_bar=false", "trainer.num_sanity_val_steps=0"),
+]
+
+
+def reader_of(data):
+    settings = yaml.safe_load((CONF / "data" / f"{data}.yaml").read_text(encoding="utf-8"))
+    return str(settings.get("reader", "auto"))
+
+
+def data_of(experiment):
+    """Which data an experiment's file, or one that it builds on, chooses."""
+    defaults = yaml.safe_load(EXPERIMENTS[experiment].read_text(encoding="utf-8")).get("defaults")
+    for entry in defaults or []:
+        if isinstance(entry, dict) and "override /data" in entry:
+            return str(entry["override /data"])
+        if isinstance(entry, str) and (name := entry.removeprefix("/experiment/")) in EXPERIMENTS:
+            return data_of(name)
+    return "affectnet"
+
+
+# One of each kind; the others, which share most of their settings with these, take minutes together.
+QUICK = ("affectnet8", "baseline", "ferplus_live", "affectnet8_distill")
+
+
+@pytest.mark.parametrize(
+    "experiment",
+    [
+        pytest.param(experiment, marks=[] if experiment in QUICK else [pytest.mark.slow])
+        for experiment in EXPERIMENTS
+        if experiment != "finetune"  # see test_finetune.py
+    ],
+)
+def test_every_experiment_runs_one_batch(experiment, command, releases, tmp_path, without_pictures):
+    file, run = EXPERIMENTS[experiment], tmp_path / "run"
+    root = releases[reader_of(data_of(experiment))]
+    # Without its tracker, which takes seconds to start and has tests of its own.
+    arguments = [f"experiment={experiment}", f"data.root={root}", *ONE_BATCH, "logger=csv"]
+    if FERPLUS in file.parents:
+        arguments[:0] = ["--config-dir", str(FERPLUS)]
+    if "\ndistillation:" in file.read_text(encoding="utf-8"):
+        arguments.append(f"distillation.teachers=['{made_teacher(tmp_path / 'teacher.pt')}']")
+    assert command("emodet.train", *arguments, f"hydra.run.dir={run}") == 0
+    assert "test" in RunFolder(run).facts()["results"]
+
+
+@pytest.mark.parametrize("experiment", ["affectnet8_distill", "ferplus_accurate", "ferplus_student"])
+def test_an_experiment_with_teachers_is_refused_without_them(experiment, command, releases, tmp_path, capsys):
+    folder = ["--config-dir", str(FERPLUS)] if FERPLUS in EXPERIMENTS[experiment].parents else []
+    root = f"data.root={releases[reader_of(data_of(experiment))]}"
+    assert command("emodet.train", *folder, f"experiment={experiment}", root, f"hydra.run.dir={tmp_path / 'run'}") == 2
+    assert "distillation.teachers=[" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_there_are_at_most_twelve_experiments():
+    assert len(SHIPPED) <= 12
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_every_experiment_is_a_document_and_leaves_options_of_a_choice_to_its_file(experiment):
+    text = EXPERIMENTS[experiment].read_text(encoding="utf-8")
+    if experiment in SHIPPED:
+        assert not {"net", "optimizer", "scheduler", "loss", "callbacks"} & set(yaml.safe_load(text))
+    for part in ("Purpose", "Command", "Data", "Hardware", "Expected", "Recipe"):
+        assert f"\n# {part} " in text, part
+    assert f"experiment={experiment}" in text
+    assert "data.root=/" not in text.replace("data.root=/path", "")
+
+
+# Every choice of every other group, several groups in one run.
+GROUPS = ("augmentation", "debug", "logger", "loss", "net", "optimizer", "scheduler", "trainer")
+CHOICES = {group: options(group) for group in GROUPS}
+CHOICES["data"] = [each for each in options("data") if reader_of(each) in ("auto", "yolo", "ferplus")]
+CHOICES["data"].remove("mixed")  # has tests of its own
+EXTRA = {
+    "timm": ["net.model=test_resnet"],
+    "residual_cnn": ["net.channels=[4,4,8,8]"],
+    "face_resnet": ["net.pretrained=false"],
+    "ferplus_rare": ["data.classes=8"],
+    "synthetic": ["data.synthetic.faces={train:40,val:16,test:16}", "data.synthetic.progress=false"],
+    "wandb": ["logger.wandb.tags=[a,b]"],
+}
+
+
+@pytest.mark.parametrize("turn", range(max(map(len, CHOICES.values()))))
+@pytest.mark.slow
+def test_every_choice_runs_one_batch(turn, command, releases, tmp_path, without_pictures):
+    chosen = {group: names[turn % len(names)] for group, names in CHOICES.items()}
+    if chosen["net"] == "timm":
+        pytest.importorskip("timm")
+    arguments = [f"{group}={name}" for group, name in chosen.items()]
+    arguments += [argument for name in chosen.values() for argument in EXTRA.get(name, [])]
+    if chosen["data"] != "synthetic":
+        arguments.append(f"data.root={releases[reader_of(chosen['data'])]}")
+    small = [*ONE_BATCH, "preprocessing.size=48", "training.progressive_sizes=[]", "callbacks=[default]"]
+    assert command("emodet.train", "experiment=ferplus", *arguments, *small, f"hydra.run.dir={tmp_path}") == 0
+    assert "test" in RunFolder(tmp_path).facts()["results"]
+
+
+@pytest.mark.parametrize("data", [name for name in options("data") if name not in ("synthetic", "mixed")])
+def test_every_data_set_that_is_not_there_says_how_to_point_at_it(data):
+    reader, affectnet = reader_of(data), dict.fromkeys(("auto", "yolo", "affectnet_plus"), "EMODET_AFFECTNET")
+    with pytest.raises(EmodetError, match=r"data\.root is not set\..*data\.root=/path") as caught:
+        build_datamodule({"reader": reader})
+    assert ({"ferplus": "EMODET_FERPLUS", **affectnet}.get(reader) or READERS[reader].title) in str(caught.value)
