@@ -25,10 +25,7 @@ def png_bomb(width, height):
 
 @contextmanager
 def web_server(answer, logins=None):
-    """Serve ``answer(path)``: content type and body or its parts, ``Location`` and an address, or None for 404.
-
-    Yields host and port. `logins` takes the header Authorization of each request.
-    """
+    """Serve ``answer(path)``: content type and body or its parts, ``Location`` and an address, or None for 404."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):

@@ -17,14 +17,7 @@ from emodet.emotions import EMOTIONS, FERPLUS_ORDER
 
 @dataclass(frozen=True)
 class Made:
-    """A release on disk.
-
-    Attributes:
-        root: What a user would name.
-        said_in: The file that says the most about the faces.
-        picture: The file of one face's picture; None where pictures lie inside another file.
-        faces: How many it has.
-    """
+    """A release of `faces` faces: `said_in` says the most about them, `picture` is one's own file, if any."""
 
     root: Path
     said_in: Path

@@ -42,11 +42,7 @@ def write_damaged_video(path, frames, damage=3000):
 def write_video(
     path, frames, *, rate=10, codec=None, times_s=None, start_s=0.0, sound=None, sound_s=0.0, ratio=None, matrix=None
 ):
-    """Write RGB frames; the container follows from the suffix, AVI holds motion JPEG, others H.264.
-
-    `times_s` are the frames' times, `sound` names an audio codec and `sound_s` its length, `ratio` is the pixel aspect
-    ratio, `matrix` (a, b, c, d) the display matrix, and everything begins at `start_s`.
-    """
+    """Write RGB frames: `sound` names an audio codec, `ratio` is of a pixel, `matrix` (a, b, c, d) of the display."""
     codec = codec or ("mjpeg" if path.suffix == ".avi" else "libx264")
     base = Fraction(1, round(rate)) if path.suffix == ".avi" else Fraction(1, 1000)
     with av.open(str(path), "w") as container:

@@ -392,8 +392,7 @@ def test_ctrl_c_finishes_what_is_open(model_path, astronaut, tmp_path, number, s
     assert not list(found.glob("*.part"))
 
 
-@pytest.mark.parametrize("source", ["pipe", "-"])
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("source", "number", "status"), [("pipe", signal.SIGINT, 130), ("-", signal.SIGTERM, 143)])
 def test_a_pipe_that_gives_nothing_can_be_stopped(model_path, tmp_path, source, number, status):
     os.mkfifo(tmp_path / "pipe")
     command = [sys.executable, "-m", "emodet.predict", source, "--model", str(model_path)]

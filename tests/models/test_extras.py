@@ -8,7 +8,6 @@ import torch
 import torch.nn.functional as F
 from lightning.pytorch.callbacks import LambdaCallback
 from made_classifiers import NAMES, RESIDUAL, MadeData, made, made_batch, made_trainer
-from torch.utils.data import DataLoader
 
 from emodet.errors import EmodetError
 from emodet.models.extras import Distillation, Mixup, ProgressiveSizes, SharpnessAware, TrainingExtra
@@ -78,7 +77,10 @@ class Dropout(TrainingExtra):
         return inputs
 
 
-def fit(folder, extras, parts, **settings):
+PARTS = [made_batch(8, seed) for seed in range(3)]
+
+
+def fit(folder, extras, parts=PARTS, **settings):
     classifier = made(extras=extras, optimizer={"_target_": "torch.optim.SGD", "lr": 0.1})
     made_trainer(folder, num_sanity_val_steps=0, limit_val_batches=0, **settings).fit(classifier, MadeData(parts))
     return classifier
@@ -116,8 +118,7 @@ def test_a_sharpness_aware_step_is_the_papers(tmp_path):
 def test_both_passes_draw_the_same_masks_and_count_once_and_need_a_step_per_batch(tmp_path):
     draws, faces = Dropout(), []
     count = LambdaCallback(on_train_batch_end=lambda _, net, *__: faces.append(int(net.train_metrics.confusion.sum())))
-    parts = [made_batch(8, seed) for seed in range(3)]
-    fit(tmp_path, [SharpnessAware(0.05), draws], parts, callbacks=[count])
+    fit(tmp_path, [SharpnessAware(0.05), draws], callbacks=[count])
     assert faces == [8, 16, 24]
     assert draws.drawn[::2] == draws.drawn[1::2]
     assert len(set(draws.drawn)) == 3
@@ -204,13 +205,6 @@ def test_a_teacher_that_gives_no_numbers_is_an_error():
         ready(student, broken).transform_batch(made_batch(4), student)
 
 
-def fit_student(folder, extras, **settings):
-    student = made(seed=5, extras=extras)
-    loader = DataLoader([made_batch(8, seed) for seed in range(3)], batch_size=None)
-    made_trainer(folder, **settings).fit(student, loader)
-    return student
-
-
 def weights(classifier):
     return torch.cat([parameter.detach().flatten() for parameter in classifier.parameters()])
 
@@ -218,8 +212,8 @@ def weights(classifier):
 def test_training_learns_from_the_teachers_and_leaves_them_alone(tmp_path):
     one = teacher(1)
     before = weights(one)
-    taught = fit_student(tmp_path, [Distillation([one])])
-    assert not torch.equal(weights(taught), weights(fit_student(tmp_path, [])))
+    taught = fit(tmp_path, [Distillation([one])])
+    assert not torch.equal(weights(taught), weights(fit(tmp_path, [])))
     assert torch.equal(weights(one), before)
     assert not one.training
     assert len(list(taught.parameters())) == len(list(made().parameters()))
@@ -231,5 +225,5 @@ def test_teachers_see_the_crops_at_their_own_size_in_every_precision(tmp_path, p
     one = teacher(1)
     seen = set()
     one.net.register_forward_pre_hook(lambda _net, inputs: seen.add(tuple(inputs[0].shape)))
-    fit_student(tmp_path, [Distillation([one]), ProgressiveSizes([[0, 16]])], precision=precision)
+    fit(tmp_path, [Distillation([one]), ProgressiveSizes([[0, 16]])], precision=precision)
     assert seen == {(8, 3, 32, 32)}

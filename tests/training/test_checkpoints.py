@@ -75,6 +75,7 @@ def test_a_file_that_brings_code_is_refused_and_its_code_does_not_run(tmp_path, 
     [
         ({"state_dict": None}, r"has no 'hyper_parameters'; weights alone can be used with init_from="),
         ({"hyper_parameters": {"net": {"_target_": RESIDUAL}}}, "is not one of an emotion classifier"),
+        ({"hyper_parameters": {"net": {"_target_": "os.system"}, "class_names": ["a", "b"]}}, r"os\.system: refused"),
         ({"hyper_parameters": [1]}, "is not one of an emotion classifier"),
         ({"hyper_parameters": {"net": "x"}}, "is not one of an emotion classifier"),
         ({"state_dict": {"net.stages.0.0.weight": torch.zeros(1)}}, "is not one of an emotion classifier"),

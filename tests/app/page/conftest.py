@@ -47,10 +47,7 @@ def site(page_folder):
 
 @pytest.fixture(scope="package")
 def browser(astronaut, tmp_path_factory):
-    """Chromium, whose camera shows the astronaut. One for all tests; each takes a context of its own.
-
-    Fixtures name it first, so that their tests are skipped before anything else is made.
-    """
+    """Chromium, whose camera shows the astronaut; named first, so that tests are skipped before anything is made."""
     if chromium() is None:
         pytest.skip("no Chromium on this machine: apt install chromium")
     if not built():

@@ -79,12 +79,6 @@ def test_the_annotated_video_can_be_downloaded(video, clip, tmp_path):
     assert VideoReader(path).size == (640, 480)
 
 
-NO_VIDEO = [
-    ("noise.mp4", b"nonsense" * 400, "This browser cannot play the file"),
-    ("empty.webm", b"", "The file is empty"),
-]
-
-
 def test_a_video_without_a_face(video, tmp_path):
     grey = [np.full((480, 640, 3), 110, dtype=np.uint8)] * 9
     video.page.set_input_files("#video-file", write_mp4(tmp_path / "grey.mp4", grey))
@@ -93,7 +87,10 @@ def test_a_video_without_a_face(video, tmp_path):
     assert "No face was found" in video.page.inner_text("#video-note")
 
 
-@pytest.mark.parametrize(("name", "data", "said"), NO_VIDEO)
+@pytest.mark.parametrize(
+    ("name", "data", "said"),
+    [("noise.mp4", b"nonsense" * 400, "This browser cannot play the file"), ("empty.webm", b"", "The file is empty")],
+)
 def test_a_file_that_is_no_video(video, name, data, said):
     video.page.set_input_files("#video-file", {"name": name, "mimeType": "video/mp4", "buffer": data})
     assert f"{name}: {said}" in video.problem()
