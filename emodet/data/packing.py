@@ -140,7 +140,7 @@ class _Packing:
                     self._require_readable(done)
                 bar.update(len(chunk))
         self._require_readable(done)
-        if release_state(reader, samples, self.folder.parent) != state:
+        if not release_files_state(reader, samples, self.folder.parent).items() <= state.items():
             raise EmodetError(f"{reader.root}: the release changed while it was packed; prepare it again")
         self._finish(done, state)
 
@@ -266,13 +266,19 @@ def release_state(reader: Reader, samples: Sequence[Sample], packs: Path) -> dic
     """Digests of a release that was just listed, equal as long as nothing changes.
 
     Returns:
-        ``listing``, of the keys and annotations of all samples; ``files``, of path, size and time of change of their
-        files; ``label_files``, see `label_files_state`.
+        ``listing``, of the keys and annotations of all samples; and `release_files_state`.
     """
     listing = hashlib.sha256()
     for s in samples:
         known = (s.key, s.split, s.emotion, s.soft_label, s.valence, s.arousal, s.box, s.landmarks, s.subject)
         listing.update(repr(known).encode())
+    return {"listing": listing.hexdigest(), **release_files_state(reader, samples, packs)}
+
+
+def release_files_state(reader: Reader, samples: Sequence[Sample], packs: Path) -> dict[str, str]:
+    """Digests ``files``, of path, size and time of change of the samples' files; ``label_files``, see
+    `label_files_state`.
+    """
     # Text: to sort and resolve `Path`s takes four times as long.
     paths = sorted({str(reader.file_of(sample)) for sample in samples}, key=lambda path: path.split(os.sep))  # noqa: PTH206
     files, root = hashlib.sha256(), reader.root
@@ -281,8 +287,7 @@ def release_state(reader: Reader, samples: Sequence[Sample], packs: Path) -> dic
         inside = path.startswith(below)
         place = os.path.join(resolved, path[len(below) :]) if inside else path  # noqa: PTH118
         files.update(repr((resolved if path == str(root) else place, found)).encode())
-    labels = label_files_state(root, packs)
-    return {"listing": listing.hexdigest(), "files": files.hexdigest(), "label_files": labels}
+    return {"files": files.hexdigest(), "label_files": label_files_state(root, packs)}
 
 
 def label_files_state(root: Path, packs: Path) -> str:

@@ -78,7 +78,9 @@ class OwnCsv(SingleFileReader):
             listing.notes.append(f"Columns that are not read: {few(rows.others, 8)}.")
         if "split" not in rows.columns:
             listing.notes.append("There is no column split, so all faces are training faces.")
-        faces = [(row["emotion"], rows.where, _face(row, rows)) for row in rows]
+        folder = rows.path.parent
+        absolute = [f"{place.as_posix()}/" for place in (folder.absolute(), folder.resolve())]
+        faces = [(row["emotion"], rows.where, _face(row, rows, absolute)) for row in rows]
         own = own_classes({label: where for label, where, _ in reversed(faces) if label}, self.named_classes)
         meaning, listing.class_names = own or ({}, listing.class_names)
         pictures = find_pictures(listing, self.base, [face.key for _, _, face in faces], self.file)
@@ -109,11 +111,11 @@ class OwnCsv(SingleFileReader):
         return samples
 
 
-def _face(row: dict[str, str], rows: CsvRows) -> Sample:
-    """A sample without its emotion; its key is the path as written."""
-    path, folder = row["path"].replace("\\", "/"), rows.path.parent
-    for place in (folder.absolute(), folder.resolve()):
-        path = path.removeprefix(f"{place.as_posix()}/")
+def _face(row: dict[str, str], rows: CsvRows, absolute: Sequence[str]) -> Sample:
+    """A sample without its emotion; its key is the path as written, without the folder's `absolute` paths."""
+    path = row["path"].replace("\\", "/")
+    for prefix in absolute:
+        path = path.removeprefix(prefix)
     path = relative_path(path, rows.where)
     split = split_of(row.get("split", "train"))
     if split is None:
