@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from emodet.arrays import UInt8
-from emodet.errors import EmodetError
+from emodet.errors import EmodetError, os_errors
 from emodet.images import MAX_PIXELS
 from emodet.inference import pipeline
 from emodet.inference.capture import LiveVideo, open_video
@@ -20,7 +20,7 @@ from emodet.inference.heatmaps import heat_maps
 from emodet.inference.opening import Opened
 from emodet.inference.overlay import draw, write_picture
 from emodet.inference.recognizer import Recognizer
-from emodet.inference.rows import RowWriter, face_row
+from emodet.inference.rows import RowsError, RowWriter, face_row
 from emodet.inference.sources import RESULT_ENDINGS, Source, printable
 from emodet.inference.summary import Meter, SourceSummary, Summary
 from emodet.inference.video_reader import VideoReader
@@ -93,8 +93,9 @@ class Batch:
 
     def _write(self, done: Recognised) -> None:
         if self.rows is None:
-            if done.counts.frames:
-                _print_result(done)
+            with os_errors("standard output: results could not be written", kind=RowsError):
+                if done.counts.frames:
+                    _print_result(done)
         elif isinstance(done.rows, Path):
             self.rows.move_from(done.rows)
         else:

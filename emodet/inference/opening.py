@@ -80,6 +80,7 @@ def _decoded(data: bytes, name: str, notes: list[str], max_pixels: int) -> UInt8
         return False
 
     logger.addFilter(note)
+    logger.setLevel(logging.WARNING)  # also where only errors are printed
     try:
         image = decode_rgb(data, name=name, max_pixels=max_pixels)
     finally:

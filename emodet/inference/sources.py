@@ -151,8 +151,9 @@ def _lines(file: TextIO, name: str) -> Iterator[str]:
 def _listed(text: str) -> Source:
     """A path of a list or table, as it is: whether it exists is found out when it is read."""
     path = Path(text)
-    if "\0" in text:
-        return Source("image", printable(path), text, PurePath(), f"{printable(path)}: no path holds a NUL character")
+    if "\0" in text or not path.name or _URL.match(text):
+        name = hide_password(text)
+        return Source("image", name, text, PurePath(), f"{name}: no path of a file, as lists and tables hold")
     parts = [part for part in path.with_suffix("").parts if part not in (path.anchor, "..")]
     return Source(_kind_by_name(path) or "image", printable(path), path, PurePath(*parts))
 

@@ -19,6 +19,7 @@ from emodet.files import atomic_path
 from emodet.inference.video_reader import VideoReader, open_container
 
 _TIME_BASE = Fraction(1, 90_000)
+_SOUND_GAP_S = 0.1  # silence in the sound; less is rounding
 _COPIED_SOUND = frozenset(["aac", "mp3", "opus"])  # browsers play these in MP4; others become AAC
 _BT709, _LIMITED_RANGE = 1, 1
 
@@ -110,33 +111,45 @@ def _copied_sound(source: VideoReader | None, output: Any) -> Generator[float, N
         context: Any = track and track.codec_context
         if track is None or context is None:  # or of a codec that FFmpeg does not know
             return
-        copied = context.name in _COPIED_SOUND
+        copied = context.codec.canonical_name in _COPIED_SOUND
         if copied:
             stream = output.add_stream_from_template(track)
         else:
             stream = output.add_stream("aac", rate=getattr(context, "sample_rate", 0) or 48_000)
+        end_s: Fraction | None = None  # of the converted sound
         try:
-            for packet in _packets(container, track):
-                yield float(packet.dts * packet.time_base) - source.start_s
+            for packet in _packets(container, track, source.start_s):
+                yield float(packet.dts * packet.time_base)
                 if copied:
-                    offset = round(source.start_s / packet.time_base)
-                    packet.pts, packet.dts, packet.stream = packet.pts - offset, packet.dts - offset, stream
+                    packet.stream = stream
                     output.mux(packet)
                     continue
                 frames: list[Any] = []
                 with suppress(av.FFmpegError):  # damaged
                     frames = packet.decode()
                 for frame in frames:
-                    if frame.pts is not None:
-                        frame.pts -= round(source.start_s / frame.time_base)
+                    # Counted in samples: the clock of a container may be too coarse for AAC's frames.
+                    at_s = (end_s or Fraction(0)) if frame.pts is None else frame.pts * frame.time_base
+                    if end_s is None or at_s - end_s > _SOUND_GAP_S:
+                        end_s = at_s
+                    frame.pts, frame.time_base = round(end_s * frame.sample_rate), Fraction(1, frame.sample_rate)
+                    end_s += Fraction(frame.samples, frame.sample_rate)
                     output.mux(stream.encode(frame))
         finally:
             if not copied:
                 output.mux(stream.encode(None))
 
 
-def _packets(container: Any, track: Any) -> Iterator[Any]:
+def _packets(container: Any, track: Any, start_s: float) -> Iterator[Any]:
+    """The packets of a track in order, those after a reset of its clock behind the others."""
+    offset, last = round(start_s / track.time_base), None
     with suppress(av.FFmpegError):  # damaged: the sound ends here
         for packet in container.demux(track):
-            if packet.dts is not None and packet.pts is not None and packet.size:
+            if packet.dts is None or packet.pts is None or not packet.size:
+                continue
+            if last is not None and (last - packet.dts + offset) * packet.time_base > 1:  # as in joined recordings
+                offset = packet.dts - last - (packet.duration or 1)
+            packet.pts, packet.dts = packet.pts - offset, packet.dts - offset
+            if last is None or packet.dts > last:
+                last = packet.dts
                 yield packet

@@ -56,12 +56,17 @@ def labels(folder):
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/fd"), reason="pipes have no path here")  # noqa: PTH110
-def test_a_list_in_a_pipe_is_read_once_and_pictures_in_one_need_one_process(predict, pictures):
+def test_a_list_in_a_pipe_is_read_once_and_pictures_in_one_need_one_process(predict, pictures, tmp_path):
+    gif = tmp_path / "moving.gif"
     read, write = os.pipe()
     with os.fdopen(write, "w") as lines, ThreadPoolExecutor(1) as pool:
-        pool.submit(lambda: (lines.writelines(f"missing/{number:060}.jpg\n" for number in range(5000)), lines.close()))
-        assert "0 of 5000 inputs done" in predict(f"@/dev/fd/{read}", "--workers", "2")[2]
+        Image.new("RGB", (40, 40)).save(gif, save_all=True, append_images=[Image.new("RGB", (40, 40), "red")])
+        names = [f"{gif}\n", *(f"missing/{number:060}.jpg\n" for number in range(5000))]
+        pool.submit(lambda: (lines.writelines(names), lines.close()))
+        err = predict(f"@/dev/fd/{read}", "--workers", "2")[2]
     os.close(read)
+    assert "1 of 5001 inputs done" in err
+    assert f"note: {gif}: contains several images" in err
     status, _, err = predict(pictures / "00.png", "-", "--workers", "2", "--rows", "jsonl")
     assert (status, "--workers 1" in err) == (2, True)
 

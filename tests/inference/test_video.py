@@ -199,18 +199,26 @@ def test_written_videos_are_h264_with_true_times_and_colours(tmp_path, size):
     assert [file.name for file in tmp_path.iterdir()] == ["v.mp4"]
 
 
-@pytest.mark.parametrize(("sound", "ending"), [("aac", "mkv"), ("aac", "ts"), ("ac3", "mkv"), ("libopus", "webm")])
-def test_the_sound_is_kept_in_step(tmp_path, sound, ending):
-    codec = "libvpx" if ending == "webm" else "libx264"
-    source = write_video(tmp_path / f"v.{ending}", quadrants(30), codec=codec, sound=sound, sound_s=5, start_s=20)
+@pytest.mark.parametrize(
+    ("sound", "ending", "copies"),
+    [
+        *[("aac", "mkv", 1), ("aac", "ts", 1), ("ac3", "mkv", 1), ("libopus", "webm", 1), ("ac3", "avi", 1)],
+        *[("libmp3lame", "avi", 1), ("aac", "ts", 2), ("mp2", "ts", 2)],  # joined recordings
+    ],
+)
+def test_the_sound_is_kept_in_step(tmp_path, sound, ending, copies):
+    codec, start_s = "libvpx" if ending == "webm" else "libx264", 0 if ending == "avi" else 20
+    source = tmp_path / f"v.{ending}"
+    write_video(source, quadrants(30), codec=codec, sound=sound, sound_s=5, start_s=start_s)
+    source.write_bytes(copies * source.read_bytes())
     video = VideoReader(source)
     with VideoWriter(tmp_path / "out.mp4", size=(64, 48), source=video) as writer:
         for frame in video:
             writer.write(frame.image_rgb, frame.time_s)
     found = tracks(tmp_path / "out.mp4")
-    assert found["h264"][0] == 30
-    assert found["h264"][1] == pytest.approx(3, abs=0.1)
-    assert found["opus" if ending == "webm" else "aac"][1] == pytest.approx(5, abs=0.1)
+    assert found["h264"] == (30 * copies, pytest.approx(3 * copies, abs=0.1))
+    kept = {"libopus": "opus", "libmp3lame": "mp3float"}.get(sound, "aac")
+    assert found[kept][1] == pytest.approx(5 * copies, abs=0.1 * copies)
 
 
 def test_after_an_error_the_file_holds_what_was_written(tmp_path):
