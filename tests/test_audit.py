@@ -36,15 +36,8 @@ def options(small, release, tmp_path_factory):
     (root / "train/labels/again.txt").write_text(" ".join([str((int(number) + 1) % 8), *box]))
     cv2.imwrite(str(third), np.zeros_like(face))
     out_of_fold = ["out_of_fold.folds=2", "out_of_fold.epochs=1", "out_of_fold.side=24"]
-    detector = ["detector=centerface", "detector_faces=3"]
-    return [
-        *small,
-        f"data.root={root}",
-        f"data.packs={root.parent}/packs",
-        "data.batch_size=16",
-        *out_of_fold,
-        *detector,
-    ]
+    data = [f"data.root={root}", f"data.packs={root.parent}/packs", "data.batch_size=16"]
+    return [*small, *data, *out_of_fold, "detector=centerface", "detector_faces=3"]
 
 
 @pytest.fixture(scope="module")

@@ -94,14 +94,8 @@ def test_a_recognizer_answers_as_the_checkpoint(run, model_file):
     assert np.ptp(np.array(found), axis=0).min() > 1e-3  # the faces are told apart at all
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["training.valence_arousal=1"], "training.valence_arousal=1: none of the 72 training faces (drawn faces"),
-        (["training.monitor=val/ccc_valence"], "training.monitor=val/ccc_valence: there is no such metric"),
-    ],
-)
-def test_what_cannot_be_is_said_before_the_first_epoch(arguments, message, refused, small, tmp_path):
+def test_data_without_annotations_are_refused_before_the_first_epoch(refused, small, tmp_path):
     own = ["experiment=affectnet_yolo", *small, "logger=csv", f"hydra.run.dir={tmp_path}"]
-    assert message in refused("emodet.train", *own, *arguments)
+    error = refused("emodet.train", *own, "training.valence_arousal=1")
+    assert "training.valence_arousal=1: none of the 72 training faces (drawn faces" in error
     assert not (tmp_path / "checkpoints").exists()

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -83,26 +84,22 @@ def test_a_model_file_describes_itself(trained_run, exported, data, precision):
 
 
 def test_a_model_file_runs_on_a_split_with_columns_matched_by_name(trained_run, exported, data):
-    class Reversed:
-        name = "reversed"
-
-        def __init__(self, model, names):
-            self.model, self.info = model, type("Info", (), {"class_names": names})
-
-        def run(self, crops):
-            return self.model.probabilities(crops)[:, ::-1], None
-
     model = read_model_file(exported / "emodet-fp32.onnx")
+
+    def reordered(names):
+        run = {"run": lambda crops: (model.probabilities(crops)[:, ::-1], None)}
+        return SimpleNamespace(name="reordered", info=SimpleNamespace(class_names=names), **run)
+
     classifier = load_classifier(trained_run / "checkpoints" / "best.ckpt")
     expected = predict_split(classifier, data, "test", "cpu")
     probabilities = torch.softmax(torch.from_numpy(expected.logits) / classifier.temperature, 1).numpy()
-    for each in (model, Reversed(model, model.info.class_names[::-1])):
+    for each in (model, reordered(model.info.class_names[::-1])):
         found = predict_split(each, data, "test")
         np.testing.assert_array_equal(found.index, expected.index)
         np.testing.assert_array_equal(found.emotion, expected.emotion)
         np.testing.assert_allclose(np.exp(found.logits), probabilities, atol=1e-5)
     with pytest.raises(EmodetError, match=r"data\.classes"):
-        predict_split(Reversed(model, model.info.class_names[1:]), data, "val")
+        predict_split(reordered(model.info.class_names[1:]), data, "val")
 
 
 def test_existing_files_are_kept(refused, trained_run, exported):

@@ -69,27 +69,25 @@ def within(name, rooms):
 
 def imported(file, *, deferred):
     """Names of modules that a file imports when it is loaded; with `deferred` also inside its functions."""
-    found = set()
 
-    def visit(node):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) and not deferred:
-            return
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
-            for child in node.orelse:
-                visit(child)
-            return
+    def skipped(node):
+        is_function = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+        return (is_function and not deferred) or (
+            isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+        )
+
+    def names(node):
         if isinstance(node, ast.Import):
-            found.update(alias.name for alias in node.names)
+            yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert not node.level, f"{file}: relative imports are not used here"
-            for alias in node.names:
-                whole = f"{node.module}.{alias.name}"
-                found.add(whole if whole in MODULES else str(node.module))
-        for child in ast.iter_child_nodes(node):
-            visit(child)
+            whole = [f"{node.module}.{alias.name}" for alias in node.names]
+            yield from (each if each in MODULES else node.module for each in whole)
+        elif not skipped(node):
+            for child in ast.iter_child_nodes(node):
+                yield from names(child)
 
-    visit(ast.parse(file.read_text(encoding="utf-8")))
-    return found
+    return set(names(ast.parse(file.read_text(encoding="utf-8"))))
 
 
 def in_a_fresh_interpreter(names):

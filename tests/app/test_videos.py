@@ -39,14 +39,8 @@ def stored(uploads):
     return sorted(found)
 
 
-@pytest.fixture(scope="module")
-def done(client, video):
-    address = sent(client, video)
-    return address, ended(client, address)
-
-
-def test_status_rows_timeline_and_annotated_video(client, done, uploads, tmp_path):
-    address, status = done
+def test_status_rows_timeline_and_annotated_video(client, video, uploads, tmp_path):
+    status = ended(client, address := sent(client, video))
     assert (status["state"], status["error"], status["progress"]) == ("done", None, 1.0)
     assert (status["width"], status["height"], status["frame_rate"]) == (320, 240, 10)
     assert (status["frames_done"], status["frames_total"], status["duration_s"]) == (24, 24, 2.4)
