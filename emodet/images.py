@@ -56,7 +56,6 @@ _MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
 _RESTART = re.compile(rb"\xff[\xd0-\xd7]")
 _EOI = b"\xff\xd9"
 _ZEROS = bytes(64)
-_PHOTOMETRIC = 262  # tag of TIFF
 _NOISE = bytes(range(250, 0, -1)) * 2
 
 _REDUCED = {2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4, 8: cv2.IMREAD_REDUCED_COLOR_8}
@@ -90,7 +89,7 @@ def load_rgb(image: ImageLike, *, max_pixels: int = MAX_PIXELS) -> UInt8:
         return decode_rgb(image, max_pixels=max_pixels)
     if isinstance(image, Image.Image):
         with os_errors("image: damaged or cut off", "", ValueError, SyntaxError):
-            return _to_rgb(_upright(image), wide=False)
+            return _to_rgb(_upright(image))
     array = "a uint8 array (H, W, 3) in RGB order"
     if not isinstance(image, np.ndarray):
         kind = type(image).__name__
@@ -241,7 +240,7 @@ def _decode(data: bytes, name: str, max_pixels: int, least_side: int | None = No
             picture.load()
             if getattr(picture, "is_animated", False):
                 _log.warning("%s: contains several images; only the first is read", name)
-            return _to_rgb(_upright(picture) if upright else picture, wide=picture.format == "PPM")
+            return _to_rgb(_upright(picture) if upright else picture)
     except EmodetError:
         raise
     except UnidentifiedImageError:
@@ -249,9 +248,8 @@ def _decode(data: bytes, name: str, max_pixels: int, least_side: int | None = No
             raise EmodetError(f"{name}: HEIC is read with the package pillow-heif: {install('heic')}") from None
         raise EmodetError(f"{name}: not an image ({', '.join(_FORMATS)} are supported)") from None
     except Image.DecompressionBombError:
-        own = 2 * (Image.MAX_IMAGE_PIXELS or 0)
-        limit = f"{max_pixels:,}" if max_pixels <= own else f"{own:,} (PIL.Image.MAX_IMAGE_PIXELS, doubled)"
-        raise TooManyPixelsError(f"{name}: more pixels than the limit of {limit}") from None
+        limit = f"the limit of {max_pixels:,}, or twice PIL.Image.MAX_IMAGE_PIXELS"
+        raise TooManyPixelsError(f"{name}: more pixels than {limit}") from None
     except Exception as problem:  # Pillow raises OSError, ValueError, SyntaxError, struct.error and more
         raise EmodetError(f"{name}: damaged or cut off ({problem or type(problem).__name__})") from None
 
@@ -325,18 +323,16 @@ def _upright(picture: Image.Image) -> Image.Image:
     return picture if turn is None else picture.transpose(turn)
 
 
-def _to_rgb(picture: Image.Image, wide: bool) -> UInt8:
+def _to_rgb(picture: Image.Image) -> UInt8:
     if picture.mode.startswith("I") or picture.mode == "F":
         values = np.nan_to_num(np.asarray(picture, dtype=np.float64), posinf=np.inf)
         most = values.max(initial=0)
-        # 16-bit grey, and PNM, which Pillow widens to it. Other wide formats have no agreed range: the maximum decides
-        # between 16 bits, 8 bits and (floating point) 0 to 1.
-        if wide or picture.mode.startswith("I;16") or most > 255:
+        # Wide formats other than 16-bit grey have no agreed range: the maximum decides between 16 bits, 8 bits and
+        # (floating point) 0 to 1.
+        if picture.mode.startswith("I;16") or most > 255:
             scale = 255 / 65535
         else:
             scale = 255.0 if picture.mode == "F" and most <= 1 else 1.0
-        if picture.mode.startswith("I;16") and getattr(picture, "tag_v2", {}).get(_PHOTOMETRIC) == 0:
-            values = 65535 - values  # white is 0: Pillow inverts 8 bits only
         grey = np.clip(values * scale, 0, 255).round().astype(np.uint8)
         return np.repeat(grey[:, :, None], 3, axis=2)
     if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:

@@ -9,8 +9,10 @@ from pathlib import Path
 
 from fastapi import Depends, FastAPI
 from fastapi.security import HTTPBearer
-from starlette.responses import HTMLResponse, PlainTextResponse
+from starlette.exceptions import HTTPException
+from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.staticfiles import StaticFiles
+from starlette.types import Scope
 
 from emodet import __version__
 from emodet.app import routes, video_routes
@@ -78,11 +80,20 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             mimetypes.add_type("text/javascript", ".js")  # Windows' registry may name another
             place = write_folder(app.state.page, Path(folder, "page"))
             # Not a mount: that would also take the wrong methods of the operations.
-            app.router.default = StaticFiles(directory=place, html=True)
+            app.router.default = _Page(directory=place, html=True)
         try:
             yield
         finally:
             await asyncio.to_thread(server.close)
+
+
+class _Page(StaticFiles):
+    """Answers 404 to every method of a mistyped operation."""
+
+    async def get_response(self, path: str, scope: Scope) -> Response:
+        if scope["path"].startswith("/v1/"):
+            raise HTTPException(404)
+        return await super().get_response(path, scope)
 
 
 def _page_files(settings: Settings, server: Server) -> dict[str, bytes]:

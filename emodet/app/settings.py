@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass, field
 
-from emodet.errors import EmodetError, require
+from emodet.errors import EmodetError
 
 LOOPBACK = frozenset(["localhost", "127.0.0.1", "::1"])
 """Host names of the local machine."""
@@ -31,11 +31,6 @@ class Limits:
     frame_seconds: float = 60.0  # for a frame of a video, and for finishing the results
     recognise_seconds: float = 4 * 3600.0  # for a video
     queue_seconds: float = 60.0  # for an image in the queue
-    free_bytes: int = 500_000_000  # disk space that uploads leave free
-
-    def __post_init__(self) -> None:
-        for name in self.__slots__:
-            require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +49,5 @@ class Settings:
     limits: Limits = field(default_factory=Limits)
 
     def __post_init__(self) -> None:
-        require(self.workers >= 1, "workers", self.workers, "1 or more")
         if self.token is not None and not re.fullmatch(r"[A-Za-z0-9._~-]{12,}", self.token):
             raise EmodetError("the token must have 12 or more characters out of letters, digits and -._~")

@@ -4,7 +4,6 @@ The client's file name and content type are ignored; decoding decides what a fil
 """
 
 import asyncio
-import shutil
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -38,32 +37,26 @@ async def image_upload(request: Request, server: Server) -> AsyncIterator[bytes]
 
     `ApiError` if the body is empty, too large or too slow, or the server holds too many images.
     """
-    held = 0
+    data, limits = bytearray(), server.limits
 
-    def hold(count: int) -> None:
-        nonlocal held
-        if server.held_bytes + count > server.limits.held_bytes:
+    def write(chunk: bytes) -> None:
+        if server.held_bytes + len(chunk) > limits.held_bytes:
             raise busy("Too many images are being uploaded at once.")
-        server.held_bytes, held = server.held_bytes + count, held + count
+        server.held_bytes += len(chunk)
+        data.extend(chunk)
 
-    data = bytearray()
     try:
-        await _receive(_limited(request, server.limits.image_bytes, server.limits, hold), data.extend)
+        await _receive(_limited(request, limits.image_bytes, limits), write)
         yield bytes(data)
     finally:
-        server.held_bytes -= held
+        server.held_bytes -= len(data)
 
 
 async def save_video(request: Request, path: Path, limits: Limits) -> None:
     """Write the encoded video to a new file; `ApiError` if it is empty, too large or too slow, or the disk is full."""
-
-    def check_space(count: int) -> None:
-        if shutil.disk_usage(path.parent).free < limits.free_bytes + count:
-            raise OSError("not enough free space")
-
     try:
         with path.open("xb") as file:
-            await _receive(_limited(request, limits.video_bytes, limits, check_space), file.write)
+            await _receive(_limited(request, limits.video_bytes, limits), file.write)
     except OSError:
         message = "The disk of the server is full."
         raise ApiError(507, "disk_full", message, "Send a smaller video, or free space on the server.") from None
@@ -92,7 +85,7 @@ def _is_form(request: Request) -> bool:
     return request.headers.get("content-type", "").lower().startswith("multipart/form-data")
 
 
-def _limited(request: Request, max_bytes: int, limits: Limits, on_chunk: Callable[[int], None]) -> Request:
+def _limited(request: Request, max_bytes: int, limits: Limits) -> Request:
     """The same request, whose body must stay within a size and arrive at a minimum rate."""
     message = f"The file is larger than {max_bytes / 1e6:,.0f} MB."
     too_large = ApiError(413, "too_large", message, "Send a smaller one, or start the server with a higher limit.")
@@ -113,11 +106,9 @@ def _limited(request: Request, max_bytes: int, limits: Limits, on_chunk: Callabl
             slow = f"paused for {limits.pause_seconds:g} seconds, or is slower than {limits.upload_rate} B/s"
             headers = {"Connection": "close"}
             raise ApiError(408, "took_too_long", f"The upload {slow}.", "Send it again.", headers=headers) from None
-        count = len(message.get("body", b""))
-        received += count
+        received += len(message.get("body", b""))
         if received > max_bytes:
             raise too_large
-        on_chunk(count)
         return message
 
     return Request(request.scope, receive)

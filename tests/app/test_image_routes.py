@@ -175,7 +175,7 @@ def test_methods_and_addresses(client):
         assert answer.headers["allow"] == allowed
     for path in ("/v1/recognise", "/v1/", "/v2", "/nix.html", "/v1/models/nix.onnx", "/redoc"):
         refusal(client.get(path), 404, "not_found")
-    refusal(client.post("/nix"), 404, "not_found")
+    refusal(client.post("/v1/nix"), 404, "not_found")
 
 
 def test_models(client, portrait):
