@@ -160,13 +160,7 @@ def read_model_file(
             metadata disagree; or a provider is not installed.
     """
     place = SHIPPED[path] if isinstance(path, str) and path in SHIPPED else Path(path)
-    shipped = place in SHIPPED.values()
-    name = f"shipped model file {place.name}" if shipped else f"model file {place}"
-    if shipped and not place.is_file():
-        raise EmodetError(
-            f"this installation of emodet has no {place.name}; name a model file with model=FILE.onnx, "
-            "written by `python -m emodet.export`"
-        )
+    name = f"shipped model file {place.name}" if place in SHIPPED.values() else f"model file {place}"
     with os_errors(f"{name}: cannot be read"):
         data = read_regular(place, _MAX_FILE)
     if not data:

@@ -27,7 +27,6 @@ LIGHT = ("emodet", *(f"emodet.{name}" for name in LIGHT_NAMES))
 # Imported inside the one function that needs it: to write a model file, to write rows as Parquet, to make a data frame.
 DEFERRED = {
     "emodet.modelfile": {"onnx"},
-    "emodet.inference.opening": {"pyarrow"},
     "emodet.inference.rows": {"pyarrow"},
     "emodet.inference.sources": {"pyarrow"},
     "emodet.inference.bulk": {"pyarrow", "ray"},

@@ -15,13 +15,12 @@ import sys
 import threading
 import webbrowser
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from emodet.app.settings import LOOPBACK, Limits, Settings
 from emodet.errors import EmodetError, os_errors
-from emodet.installation import command_parser, count, exit_status, exit_with, install, named, number
+from emodet.installation import command_parser, count, exit_status, exit_with, named, needed, number
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
 
 TOKEN_VARIABLE = "EMODET_TOKEN"
 
-_REQUIRED = ("fastapi", "uvicorn", "python_multipart")
 _SHUTDOWN_S = 2
 # Option, field of `Limits`, the field's value for 1, unit, help.
 _LIMITS = (
@@ -62,9 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _serve(options: argparse.Namespace) -> int:
-    missing = [name.replace("_", "-") for name in _REQUIRED if find_spec(name) is None]
-    if missing:
-        raise EmodetError(f"{named('app')} needs {', '.join(missing)}, not part of the light install: {install('app')}")
+    needed("fastapi", named("app"), "app")
     _check_certificate(options.certificate, options.key)
     # Before the models are opened: a port in use is reported at once.
     with _listener(options.host, options.port) as listener:

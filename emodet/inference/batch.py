@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from emodet.arrays import UInt8
-from emodet.errors import EmodetError, os_errors
+from emodet.errors import os_errors
 from emodet.images import MAX_PIXELS
 from emodet.inference import pipeline
 from emodet.inference.capture import LiveVideo, open_video
@@ -181,8 +181,7 @@ class Batch:
         return done
 
     def _recognise_video(self, source: Source, counts: SourceSummary, rows: RowWriter | None) -> None:
-        if isinstance(source.address, bytes):
-            raise EmodetError(f"{source.name}: a video is read from a file only")
+        assert not isinstance(source.address, bytes)  # an image
         video = open_video(source.address, live=source.kind == "live", max_pixels=self.max_pixels, on_event=self.report)
         live = isinstance(video, LiveVideo)  # not a file behind a web address
         from tqdm import tqdm

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from emodet.arrays import UInt8
 from emodet.emotions import UNCERTAIN
-from emodet.errors import EmodetError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -153,13 +152,11 @@ class Result(tuple[Face, ...]):
         return [face.to_dict() for face in self]
 
     def to_dataframe(self) -> "pd.DataFrame":
-        """One row per face, with the columns of `emodet.predict --rows csv`; `EmodetError` without pandas."""
+        """One row per face, with the columns of `emodet.predict --rows csv`; needs pandas."""
+        import pandas as pd
+
         from emodet.inference.rows import face_row, flat_row, row_columns
 
-        try:
-            import pandas as pd
-        except ImportError:
-            raise EmodetError("to_dataframe needs the package pandas: pip install pandas; or use to_dicts()") from None
         rows = (face_row(self.source, self.frame, self.time_s, place, face) for place, face in enumerate(self))
         return pd.DataFrame(map(flat_row, rows), columns=row_columns(self.class_names))
 

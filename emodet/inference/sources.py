@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
-from typing import Any, Literal, TextIO
+from typing import Any, Literal
 
 from emodet.errors import EmodetError
 from emodet.images import IMAGE_SUFFIXES
@@ -30,7 +30,6 @@ _VIDEO_STARTS = re.compile(
     re.DOTALL,
 )
 _MAX_STEM_BYTES = 160  # so that endings and numbers fit into the 255 bytes of a file name
-_MAX_PATH = 10_000  # characters of a line of a list; a device may have no line end
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +124,8 @@ def _resolve(text: str, column: str | None, skip: Skip) -> Iterator[Source]:
     elif text.startswith("@"):
         # Windows' editor begins a text with a byte-order mark.
         with Path(text[1:]).open(encoding="utf-8-sig", errors="surrogateescape", newline="\n") as lines:
-            yield from _some(map(_listed, _lines(lines, name)), f"{name}: the list is empty")
+            paths = (entry for line in lines if (entry := line.rstrip("\r\n")))
+            yield from _some(map(_listed, paths), f"{name}: the list is empty")
     elif glob.has_magic(text):
         yield from _some(_matches(text, skip), f"{name}: no file matches")
     else:
@@ -138,14 +138,6 @@ def _some(sources: Iterator[Source], message: str) -> Iterator[Source]:
         raise EmodetError(message)
     yield first
     yield from sources
-
-
-def _lines(file: TextIO, name: str) -> Iterator[str]:
-    while line := file.readline(_MAX_PATH):
-        if len(line) == _MAX_PATH:
-            raise EmodetError(f"{name}: not a list of paths: a line has {_MAX_PATH:,} characters or more")
-        if path := line.rstrip("\r\n"):
-            yield path
 
 
 def _listed(text: str) -> Source:

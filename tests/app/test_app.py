@@ -159,5 +159,5 @@ def test_a_port_in_use_a_weak_token_in_the_environment_and_a_missing_extra(capsy
     assert "--port N" in line
     monkeypatch.setenv(app.TOKEN_VARIABLE, "short")
     assert "12 or more" in refused(capsys)
-    monkeypatch.setattr(app, "find_spec", lambda name: None if name == "uvicorn" else object())
+    monkeypatch.setitem(sys.modules, "fastapi", None)
     assert "pip install 'emodet[app]'" in refused(capsys)

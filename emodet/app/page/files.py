@@ -115,10 +115,7 @@ def _detector_settings() -> dict[str, Any]:
 def model_card(model: Path) -> str | None:
     """The model card (Markdown) in the folder of a model file, if there is one."""
     card = model.with_name("MODEL_CARD.md")
-    try:
-        return card.read_text(encoding="utf-8") if card.is_file() else None
-    except (OSError, UnicodeDecodeError):
-        raise EmodetError(f"{card}: the model card cannot be read as UTF-8") from None
+    return card.read_text(encoding="utf-8") if card.is_file() else None
 
 
 def _shipped_files() -> Iterator[tuple[str, bytes]]:
