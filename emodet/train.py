@@ -21,6 +21,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from emodet.commands import command, without_none
 from emodet.errors import EmodetError
+from emodet.models.build import trust_argument
 from emodet.training.assembly import build_classifier, build_data, build_trainer, check_settings
 from emodet.training.folder import RunFolder
 from emodet.training.loggers import build_loggers, closing
@@ -104,7 +105,7 @@ def how_to_continue(stop: Interrupted, run: RunFolder) -> str:
         return " before there was a checkpoint"
     if stop.requeued:
         return f"; SLURM runs the job again, in {run.path}"
-    return f"; continue with  {named('train')} resume='{run.path}'"
+    return f"; continue with  {named('train')} resume='{run.path}'{trust_argument()}"
 
 
 if __name__ == "__main__":

@@ -279,7 +279,7 @@ def test_a_multirun_makes_a_folder_per_seed_and_they_differ(command, small, tmp_
 # Classes of one's own.
 
 
-def test_own_classes_are_trained_evaluated_and_exported(command, small, tmp_path, without_pictures):
+def test_own_classes_are_trained_evaluated_and_exported(command, small, tmp_path, capfd, without_pictures):
     marker, run = tmp_path / "epochs", tmp_path / "run"
     own = [
         *("net._target_=own_classes.OwnNet", "net.width=6", "loss._target_=own_classes.OwnLoss", "loss.scale=0.5"),
@@ -298,6 +298,7 @@ def test_own_classes_are_trained_evaluated_and_exported(command, small, tmp_path
     # Options of the classes before are not the new ones'.
     net = read_checkpoint(RunFolder(run).best)["hyper_parameters"]["net"]
     assert net == {"_target_": "own_classes.OwnNet", "width": 6}
+    assert f"emodet.export checkpoint={run} output=out 'trust=[own_classes]'" in capfd.readouterr().out
     trusting = [f"checkpoint={run}", "trust=[own_classes]"]
     assert command("emodet.evaluate", *trusting, "resamples=0", "errors=0") == 0
     assert command("emodet.export", *trusting, "formats=[fp32]", "calibration_faces=16", "force=true") == 0

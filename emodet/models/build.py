@@ -29,6 +29,12 @@ def trust(*packages: str) -> None:
     _trusted.update(package.partition(".")[0] for package in packages if package)
 
 
+def trust_argument() -> str:
+    """`` 'trust=[mylab]'`` for a command that opens what this process made; empty where it needs none."""
+    packages = sorted(_trusted.difference(TRUSTED_PACKAGES))
+    return f" 'trust=[{','.join(packages)}]'" if packages else ""
+
+
 def target_of(spec: Mapping[str, Any], key: str) -> Callable[..., Any]:
     """Import the callable that a spec names; `key` is the configuration key for the error message."""
     if OBJECT in spec:

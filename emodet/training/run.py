@@ -27,6 +27,7 @@ from emodet.evaluation.report import report
 from emodet.evaluation.table import format_table
 from emodet.export.model_files import write_model_of_run
 from emodet.installation import named, signal_of
+from emodet.models.build import trust_argument
 from emodet.models.classifier import EmotionClassifier
 from emodet.models.nets import FeatureNet, net_cost, strength
 from emodet.training.checkpoints import load_classifier, set_temperature, write_weights
@@ -216,7 +217,7 @@ def finish_run(run: RunFolder, data: EmotionDataModule, trainer: L.Trainer, trai
     if rate is not None:
         print(f"trained at:  {rate:,.1f} faces/s, median of the epochs")
     print(f"run folder:  {run.path}\ncheckpoint:  {run.best}\nreport:      {run.path / 'evaluation-test/report.html'}")
-    following = [f"{named('export')} checkpoint={shlex.quote(str(run.path))} output=out"]
+    following = [f"{named('export')} checkpoint={shlex.quote(str(run.path))} output=out{trust_argument()}"]
     if files:
         print(f"model file:  {files[0]}")
         model = shlex.quote(str(files[0]))
