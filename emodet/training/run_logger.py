@@ -66,9 +66,8 @@ class RunLogger(L.Callback):
         self._config = {**run.read_config(), **run.facts(), "folder": str(run.path)}
         for logger in self._loggers:
             logger.log_hyperparams(self._config)
-        sheet = cv2.imread(str(run.path / "augmentation.png"), cv2.IMREAD_COLOR_RGB)
-        if self._pack is not None and sheet is not None:
-            self._log_image("augmentation", sheet)
+        if self._pack is not None and (sheet := run.path / "augmentation.png").is_file():
+            self._log_image("augmentation", cv2.imread(str(sheet), cv2.IMREAD_COLOR_RGB))
 
     def log_results(
         self, results: Mapping[str, Result], scores: Mapping[str, float | None], about: Mapping[str, Any]
@@ -105,8 +104,8 @@ class RunLogger(L.Callback):
         worst = worst_errors(predictions, _WORST)
         errors = [error_row(predictions, number) for number in worst.tolist()]
         for name, file in _FIGURES.items():
-            if (figure := cv2.imread(str(report / file), cv2.IMREAD_COLOR_RGB)) is not None:
-                self._log_image(f"{prefix}/{name}", figure)
+            if (report / file).is_file():
+                self._log_image(f"{prefix}/{name}", cv2.imread(str(report / file), cv2.IMREAD_COLOR_RGB))
         if self._pack is not None and errors:
             self._log_image(f"{prefix}/worst_errors", error_sheet(errors, self._pack.images(index[worst])))
         for logger in self._loggers:
