@@ -24,7 +24,9 @@ def test_says_what_was_found_beside_published_counts_and_leaves_a_pack(output, r
     assert "train" in said
     assert "contempt" in said
     assert "faces packed" in said
-    assert "published" in output("emodet.prepare", "data=affectnet_yolo", f"data.root={release}", "list=true")
+    assert "published" not in said  # drawn faces are no part of AffectNet's
+    copy = shutil.copytree(release, tmp_path / "copy", ignore=shutil.ignore_patterns("synthetic.json"))
+    assert "published" in output("emodet.prepare", "data=affectnet_yolo", f"data.root={copy}", "list=true")
     class_folders(tmp_path / "own")
     said = output("emodet.prepare", "data=class_folders", f"data.root={tmp_path / 'own'}", "list=true")
     assert "published" not in said

@@ -40,7 +40,6 @@ log = logging.getLogger(__name__)
 _CHUNK = 64
 _NAMED = 10
 _JOURNAL = "journal.jsonl"
-_ABOUT = "synthetic.json"
 _MOST_LABELS = 100
 
 
@@ -123,9 +122,8 @@ class _Packing:
         reader, samples = self.cropper.reader, self.listing.samples
         state = release_state(reader, samples, self.folder.parent)
         done = self._resume(state)
-        bar = tqdm(
-            total=len(samples), initial=len(done), unit="face", desc=f"packing {reader.title}", disable=not progress
-        )
+        title = f"packing {reader.full_title}"
+        bar = tqdm(total=len(samples), initial=len(done), unit="face", desc=title, disable=not progress)
         chunks = [(at, samples[at : at + _CHUNK]) for at in range(len(done), len(samples), _CHUNK)]
         with (
             bar,
@@ -205,16 +203,16 @@ class _Packing:
 
     def _manifest(self, table: Table, results: Sequence[crop_pool.CropResult]) -> dict[str, Any]:
         reader, preprocessing, crop = self.cropper.reader, self.cropper.preprocessing, self.cropper.crop
-        names, about = self.listing.class_names, about_release(reader.root)
+        names = self.listing.class_names
         found = [result.found for result in results]
         detection = {"detection": crop_pool.detection_facts(self.listing.samples, found)} if crop == "detect" else {}
         return {
             "format": FORMAT,
             "version": VERSION,
             "reader": reader.name,
-            "title": f"{about['title']}, as {reader.title}" if "title" in about else reader.title,
+            "title": reader.full_title,
             "options": reader.options(),
-            "redistributable": bool(about.get("redistributable", reader.redistributable)),
+            "redistributable": bool(reader.about().get("redistributable", reader.redistributable)),
             "crop": crop,
             "preprocessing": preprocessing.to_dict(),
             "faces": len(table),
@@ -308,15 +306,6 @@ def label_files_state(root: Path, packs: Path) -> str:
         facts += [folder, _facts_of(Path(folder))[1], len(labels)]
         facts += [(path.name, _facts_of(path)) for path in labels if len(labels) <= _MOST_LABELS]
     return hashlib.sha256(repr(facts).encode()).hexdigest()
-
-
-def about_release(root: Path) -> dict[str, Any]:
-    """A release's own ``title`` and ``redistributable``, from a file that drawn releases have; else empty."""
-    try:
-        found = json.loads((root / _ABOUT).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _facts_of(path: Path | str) -> tuple[int, int]:

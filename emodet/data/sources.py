@@ -125,7 +125,7 @@ class Source:
         reader, packs = self.open_reader(preprocessing), Path(self.packs)
         existed = (pack_folder(reader, preprocessing, self.crop, packs) / MANIFEST).is_file()
         if not existed:
-            log.info("preparing %s from %s (once; later runs open the pack)", reader.title, self.root)
+            log.info("preparing %s from %s (once; later runs open the pack)", reader.full_title, self.root)
 
         def announced(listing: Listing) -> None:
             if announce is not None:

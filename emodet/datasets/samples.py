@@ -4,6 +4,7 @@ A reader turns the files of one family of data sets into `Sample`s. It decodes n
 nothing silently: what it leaves out is counted in `Listing.left_out`, by reason.
 """
 
+import json
 import stat
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -25,6 +26,7 @@ Box = tuple[float, float, float, float]
 Points = tuple[tuple[float, float], ...]
 
 _LEVELS = 3
+_ABOUT = "synthetic.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +167,19 @@ class Reader:
     def files(self) -> list[Path]:
         """The root that is a file, or all files in the folder by which it is recognised."""
         return [self.root] if self.root.is_file() else list(filter(self.fits, self.candidates(self.base)))
+
+    def about(self) -> dict[str, Any]:
+        """The release's own ``title`` and ``redistributable``, from a file that drawn releases have; else empty."""
+        try:
+            found = json.loads((self.root / _ABOUT).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return found if isinstance(found, dict) else {}
+
+    @property
+    def full_title(self) -> str:
+        """`title`, after the release's own where it has one."""
+        return ", as ".join([*filter(None, [self.about().get("title")]), self.title])
 
     @property
     def listed_in(self) -> Path:

@@ -34,7 +34,7 @@ def listing_summary(reader: Reader, listing: Listing) -> str:
     )
     return "\n".join(
         [
-            f"{reader.title} in {reader.root}\n",
+            f"{reader.full_title} in {reader.root}\n",
             *_compared(found, reader.expected),
             f"Annotations: {annotations}.",
             *listing.notes,
