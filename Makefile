@@ -12,8 +12,10 @@ BRIEFLY := preprocessing.size=48 net=residual_cnn_low_dropout optimizer=adamw sc
 # The experiment for the release in DATA.
 CHOOSE := import sys; from pathlib import Path; from emodet.datasets.readers import open_reader; \
   sys.excepthook = lambda kind, problem, trace: print("error:", problem, file=sys.stderr); \
-  name = open_reader(Path(sys.argv[1])).name; \
-  print({"yolo": "affectnet_yolo", "ferplus": "ferplus"}.get(name, "affectnet8" if name.startswith("affectnet") else ""))
+  found = open_reader(Path(sys.argv[1])); \
+  chosen = {"yolo": "affectnet_yolo", "ferplus": "ferplus"}.get(found.name, "affectnet8" if "AffectNet" in found.title else ""); \
+  print(chosen) if chosen else sys.exit(f"error: DATA={sys.argv[1]}: {found.title}, for which no experiment is chosen; add " \
+  "EXPERIMENT=affectnet8 for AffectNet, EXPERIMENT=finetune for classes of your own; others: python -m emodet.train --help")
 
 .DEFAULT_GOAL := help
 .PHONY: help install train reproduce test test-slow test-all lint docs demo page app clean
@@ -49,8 +51,7 @@ endef
 
 train: $(INSTALLED)  ## train on drawn faces for minutes, or with DATA=/path/to/AffectNet the experiment for that release
 ifdef DATA
-	@experiment="$(or $(EXPERIMENT),$$($(BIN)/python -c '$(CHOOSE)' '$(DATA)'))" || exit 1; test -n "$$experiment" || \
-	  { echo "DATA=$(DATA): neither AffectNet nor FER+; name an experiment with EXPERIMENT=, see python -m emodet.train --help" >&2; exit 1; } && \
+	@experiment="$(or $(EXPERIMENT),$$($(BIN)/python -c '$(CHOOSE)' '$(DATA)'))" && \
 	  awk '/^# (Purpose|Data|Hardware|Expected)/ {shown = 1} /^# (Command|Recipe)|^[^#]/ {shown = 0} shown {print substr($$0, 3)}' \
 	  conf/experiment/$$experiment.yaml && set -x && \
 	  $(BIN)/python -m emodet.train experiment=$$experiment data.root='$(DATA)' $(OPTIONS)

@@ -10,6 +10,7 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+from made_releases import affectnet_npy, class_folders, labels_csv, yolo
 
 import emodet
 from emodet import command_line, laboratory
@@ -38,6 +39,17 @@ def test_what_workflows_run_exists(file):
     assert set(re.findall(r"\bemodet\"?,? \"?([a-z]+)", text)) <= set(COMMANDS)
     targets = re.findall(r"^([a-z-]+):.*##", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M)
     assert set(re.findall(r"(?:run: |^)make ([a-z-]+)", text, re.M)) <= set(targets)
+
+
+def test_make_train_takes_the_experiment_for_the_release(tmp_path):
+    releases = {made: made(tmp_path / made.__name__).root for made in (labels_csv, affectnet_npy, yolo, class_folders)}
+    quick = ["make", "-o", ".venv/.installed", "train", f"BIN={Path(sys.executable).parent}", "OPTIONS=--help"]
+    for made, chosen in [(labels_csv, "affectnet8"), (affectnet_npy, "affectnet8"), (yolo, "affectnet_yolo")]:
+        said = subprocess.run([*quick, f"DATA={releases[made]}"], cwd=ROOT, capture_output=True, text=True, check=True)
+        assert f"experiment={chosen} " in said.stderr
+    other = subprocess.run([*quick, f"DATA={releases[class_folders]}"], cwd=ROOT, capture_output=True, text=True)
+    assert other.returncode != 0
+    assert "EXPERIMENT=finetune" in other.stderr
 
 
 def printed(module, *arguments):
