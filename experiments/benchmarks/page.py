@@ -191,7 +191,7 @@ def webgpu(driver: Any, chromium: str, folder: Path) -> None:
 
 
 def screenshots(browser: Any, url: str, folder: Path) -> None:
-    for name, width, height, scheme in [("page_desktop", 1280, 860, "light"), ("page_phone", 390, 844, "dark")]:
+    for name, width, height, scheme in [("page_desktop", 1280, 910, "light"), ("page_phone", 390, 844, "dark")]:
         context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
         page = context.new_page()
         page.set_default_timeout(120_000)
