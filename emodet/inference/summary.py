@@ -142,7 +142,7 @@ class Summary:
         if total.faces:
             lines.append("emotions: " + ", ".join(f"{name} {count}" for name, count in total.emotions.most_common()))
         if total.faces and self.min_confidence > 0:
-            lines.append(f"certain: {self.coverage:.1%} of the faces (confidence of {self.min_confidence:g} or more)")
+            lines.append(f"certain: {self.coverage:.1%} of the faces (confidence of {self.min_confidence:.3g} or more)")
         if self.meter.frames > 1:  # the first takes the start of the nets, too
             p50, p95 = self.meter.latency_ms(50), self.meter.latency_ms(95)
             lines.append(f"speed: {self.meter.frame_rate:.1f} frames/s; latency p50 {p50:.1f} ms, p95 {p95:.1f} ms")
