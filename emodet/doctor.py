@@ -102,7 +102,7 @@ def _page() -> Iterator[Row]:
     if (Path(__file__).parent / "app" / "page" / "runtime" / "ort.js").is_file():
         yield "ok", "page", "its runtime is there"
     else:
-        yield "--", "page", "its runtime is missing: `make page` in a checkout (Node.js 18 with npm), then install from it again"
+        yield "--", "page", "its runtime is missing: `make page` in a checkout (Node.js 18 with npm), and install again"
 
 
 def _extras() -> Iterator[Row]:

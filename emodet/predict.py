@@ -219,7 +219,7 @@ def _check(options: argparse.Namespace) -> None:
         raise EmodetError("--blur-faces hides faces in pictures: use it with --annotate, --explain or --show")
     screen = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
     if options.show and sys.platform.startswith("linux") and not screen:
-        raise EmodetError("--show needs a screen, and there is none here (DISPLAY is not set); --annotate --output DIR writes files instead")
+        raise EmodetError("--show needs a screen (DISPLAY is not set); --annotate --output DIR writes files instead")
     if folder is not None:
         with os_errors(f"--output {folder}: cannot be written to"):
             folder.mkdir(parents=True, exist_ok=True)
