@@ -17,7 +17,7 @@ from emodet.app.settings import Settings
 from emodet.app.video_jobs import VideoJobs
 from emodet.errors import EmodetError
 from emodet.inference import yunet
-from emodet.inference.detectors import Detector, make_detector
+from emodet.inference.detectors import make_detector
 from emodet.inference.recognizer import Recognizer
 from emodet.modelfile import SHIPPED, ModelFile, model_path, read_model_file
 
@@ -42,7 +42,7 @@ class Server:
     Attributes:
         offers: The models by name; the first is that of requests that name none.
         auto: The detector of requests with ``detector=auto``.
-        detectors: Name of a detector to its specification for `make_detector`.
+        detectors: All detectors by name.
         workers: Limits the images that are recognised in parallel; the others are in its queue.
         page_problem: Why there is no page; None if there is one.
         held_bytes: Encoded images in memory, all requests together.
@@ -56,14 +56,11 @@ class Server:
             if offer.name in self.offers:
                 raise EmodetError(f"--model {text}: there are two models called {offer.name}; use NAME=FILE")
             self.offers[offer.name] = offer
-        self._threads, self.limits = settings.threads, settings.limits
-        self.auto = make_detector(settings.detector, threads=settings.threads)
-        self._opened: dict[str, Detector] = {self.auto.name: self.auto}
+        self.limits = settings.limits
         weights = yunet.installed_weights()  # without a download
-        self.detectors = {} if weights is None else {"yunet": f"yunet:{weights}"}
-        self.detectors |= {"centerface": "centerface", "none": "none"}
-        if settings.detector != "auto":
-            self.detectors[self.auto.name] = settings.detector
+        names = ["centerface", "none"] if weights is None else [f"yunet:{weights}", "centerface", "none"]
+        made = [make_detector(name, threads=settings.threads) for name in (*names, settings.detector)]
+        self.detectors, self.auto = {each.name: each for each in made}, made[-1]
         self.workers = anyio.CapacityLimiter(settings.workers)
         self.decoders, self.jobs = Decoders(seconds=self.limits.decode_seconds), VideoJobs(self.limits)
         self.page_problem: str | None = None
@@ -89,12 +86,10 @@ class Server:
         if name not in self.detectors:
             message = f"The detector {name!r} is not available."
             raise ApiError(404, "not_found", message, f"There are {', '.join(self.detectors)}.")
-        if name not in self._opened:
-            self._opened[name] = make_detector(self.detectors[name], threads=self._threads)
         try:
             return Recognizer(
                 offer.file,
-                detector=self._opened[name],
+                detector=self.detectors[name],
                 **options.model_dump(include={"min_confidence", "max_faces", "prior"}),
             )
         except EmodetError:  # the schema has checked the other values
@@ -107,14 +102,9 @@ class Server:
             raise busy(f"The server is busy: {self.waiting} images are in the queue.")
 
     async def run(self, work: Callable[[], Result]) -> Result:
-        """Run `work` in a thread, where ONNX Runtime and OpenCV release the GIL; `ApiError` if none is free in time."""
+        """Run `work` in a thread, where ONNX Runtime and OpenCV release the GIL; `ApiError` if the queue is full."""
         self.check_queue()
-        try:
-            with anyio.fail_after(self.limits.queue_seconds):
-                return await anyio.to_thread.run_sync(work, limiter=self.workers)
-        except TimeoutError:
-            message = f"No worker was free within {self.limits.queue_seconds:g} seconds."
-            raise ApiError(503, "took_too_long", message, "Try again later.", headers={"Retry-After": "10"}) from None
+        return await anyio.to_thread.run_sync(work, limiter=self.workers)
 
     def close(self) -> None:
         """End all work but the images that are being recognised."""

@@ -30,7 +30,6 @@ class Limits:
     open_seconds: float = 20.0  # for opening a video and decoding its first frame
     frame_seconds: float = 60.0  # for a frame of a video, and for finishing the results
     recognise_seconds: float = 4 * 3600.0  # for a video
-    queue_seconds: float = 60.0  # for an image in the queue
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

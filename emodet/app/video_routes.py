@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Annotated
@@ -20,8 +19,8 @@ from emodet.app.uploads import one_file, save_video
 from emodet.app.video_jobs import VideoJob
 from emodet.app.video_work import RESULTS
 
-_POLL_S, _PROGRESS_S = 0.1, 0.25
-_CHUNK = 65_536
+_POLL_S = 0.2
+_CHUNK = 1 << 18
 _MEDIA_TYPES = dict(RESULTS.values())
 _TYPES = {
     kind: {"schema": {"type": "object" if kind.endswith("/json") else "string"}} for kind in _MEDIA_TYPES.values()
@@ -92,7 +91,7 @@ async def video_events(
     """
     position = int(last_event_id) if last_event_id.isdecimal() and len(last_event_id) < 19 else 0
     path = job.folder / RESULTS["rows_jsonl"][0]
-    sent, sent_s = "", 0.0
+    sent = ""
     while not job.deleted:
         ended = job.ended  # read before the rows, which are complete if it is true
         rows, position = _rows_after(path, position)
@@ -102,10 +101,10 @@ async def video_events(
             status = job.snapshot()
             yield ServerSentEvent(event="done" if status.state == "done" else "failed", data=status)
             return
-        status_json, now = job.snapshot().model_dump_json(), time.monotonic()
-        if status_json != sent and now - sent_s >= _PROGRESS_S and not ended:
+        status_json = job.snapshot().model_dump_json()
+        if status_json != sent and not ended:
             yield ServerSentEvent(event="progress", raw_data=status_json)
-            sent, sent_s = status_json, now
+            sent = status_json
         await asyncio.sleep(0 if ended else _POLL_S)
     error = ApiError(410, "gone", "The video was deleted, or the server is shutting down.", "Send it again.")
     yield ServerSentEvent(event="failed", raw_data=json.dumps({"state": "failed", "error": error.problem.model_dump()}))
