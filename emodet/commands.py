@@ -89,7 +89,7 @@ def command(
     def decorate(task: Callable[[dict[str, Any]], Any]) -> Callable[[], Any]:
         def checked_task(config: DictConfig) -> Any:
             one_run = _run_of_sweep if HydraConfig.get().mode == RunMode.MULTIRUN else _reported
-            return one_run(lambda: _with_data_workers(lambda: task(_checked(schema, config))))
+            return one_run(lambda: task(_checked(schema, config)))
 
         def start() -> None:
             # Hydra raises its errors instead of printing them.
@@ -153,25 +153,19 @@ def _reported(action: Callable[[], Any]) -> Any:
             f"{cause.filename or 'a file'}: cannot be written ({cause.strerror}); EMODET_OUTPUTS=FOLDER or "
             "hydra.run.dir=FOLDER names another place for results"
         )
+    except RuntimeError as problem:
+        if not str(problem).startswith("DataLoader worker (pid"):  # torch has no type for it
+            raise
+        message = (
+            f"a {str(problem).strip().rstrip('.')} (out of memory?): a smaller data.num_workers needs less, 0 none; "
+            "resume=RUN continues a training after its last finished epoch"
+        )
     except KeyboardInterrupt as stop:
         number = signal_of(stop)
         print(f"stopped by {number.name}", file=sys.stderr)
         sys.exit(128 + number)
     print(f"error: {message}", file=sys.stderr)
     sys.exit(2)
-
-
-def _with_data_workers(action: Callable[[], Any]) -> Any:
-    """Run `action`; a killed data worker becomes an `EmodetError`."""
-    try:
-        return action()
-    except RuntimeError as problem:
-        if not str(problem).startswith("DataLoader worker (pid"):  # torch has no type for it
-            raise
-        raise EmodetError(
-            f"a {str(problem).strip().rstrip('.')} (out of memory?): a smaller data.num_workers needs less, 0 none; "
-            "resume=RUN continues a training after its last finished epoch"
-        ) from None
 
 
 def _run_of_sweep(action: Callable[[], Any]) -> Any:

@@ -4,9 +4,7 @@ Xu et al., "CenterFace: joint face detection and alignment using face as point" 
 `experiments/detectors` has the script that made the file and what was measured.
 """
 
-import functools
 import math
-from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -35,15 +33,15 @@ class CenterFace:
     sure_score, sure_large_score = 0.65, 0.85
     description = "centerface (shipped with emodet)"
 
-    def __init__(self, path: Path | None = None, *, threads: int | None = None) -> None:
+    def __init__(self, path: Path | None = None, threads: int | None = None) -> None:
         """Load the weights: the shipped ones, or a file of the same inputs and outputs; `EmodetError` if that fails."""
         self.path, self.threads = path, threads
         path = weights_file() if path is None else path
         with os_errors(f"CenterFace's weights {path}: cannot be read"):
             self._session = open_session(path.read_bytes(), str(path), ("cpu",), threads)
 
-    def __reduce__(self) -> tuple[Callable[[], "CenterFace"], tuple[()]]:
-        return functools.partial(CenterFace, self.path, threads=self.threads), ()
+    def __reduce__(self) -> tuple[type["CenterFace"], tuple[Path | None, int | None]]:
+        return CenterFace, (self.path, self.threads)
 
     def __call__(
         self, image_rgb: UInt8, *, longest_side: int = 480, min_score: float | None = None

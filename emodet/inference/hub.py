@@ -76,7 +76,6 @@ def from_pretrained(repo: str | os.PathLike[str], *, revision: str | None = None
     """
     if (folder := Path(repo)).is_dir():
         require(revision is None, "revision", revision, f"None, since {repo} is a folder")
-        require((folder / MODEL).is_file(), "repo", str(repo), f"a folder with {MODEL}")  # a device has no end
         return Recognizer(folder / MODEL, **options)
     library = needed("huggingface_hub", "the hub", "hub")
     try:

@@ -69,7 +69,7 @@ def test_folders_are_neither_mixed_up_nor_overwritten(tmp_path):
         save_pretrained("int8", tmp_path)
     assert [each.name for each in tmp_path.iterdir()] == ["README.md"]
     (tmp_path / "emodet.onnx").symlink_to("/dev/zero")
-    with pytest.raises(EmodetError, match=r"repo='.*emodet\.onnx"):
+    with pytest.raises(EmodetError, match=r"emodet\.onnx.*not a regular file"):
         from_pretrained(tmp_path)
     folder = save_pretrained("int8", save_pretrained("fp32", tmp_path / "model"))
     assert "(int8)" in (folder / "README.md").read_text(encoding="utf-8")

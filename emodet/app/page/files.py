@@ -6,7 +6,6 @@ are in ``page.json``, which is made here from the definitions that Python uses.
 
 import hashlib
 import json
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -41,8 +40,7 @@ _WEBGPU = (
     *("runtime/ort-webgpu.js", "runtime/ort-wasm-simd-threaded.asyncify.js"),
     "runtime/ort-wasm-simd-threaded.asyncify.wasm.gzip",
 )
-_ARGUMENTS = ("format", "output", "model", "overwrite")
-_MARKER = "page.json"  # in every folder that `write_folder` wrote
+_ARGUMENTS = ("format", "output", "model")
 _FORMAT_VERSION = 1
 
 
@@ -77,23 +75,18 @@ def page_files(path: Path, *, server: dict[str, Any] | None = None) -> dict[str,
         "balance": BALANCE,
         "columns": row_columns(info.class_names),
     }
-    files[_MARKER] = json.dumps(description, ensure_ascii=False, indent=1).encode()
+    files["page.json"] = json.dumps(description, ensure_ascii=False, indent=1).encode()
     return files
 
 
-def write_folder(files: Mapping[str, bytes], output: Path, *, overwrite: bool = False) -> Path:
+def write_folder(files: Mapping[str, bytes], output: Path) -> Path:
     """Write the result of `page_files` to a folder, which is created, or empty; returns it.
 
-    With `overwrite` a page in it is replaced; other folders are never emptied. `EmodetError` if the folder is not
-    empty, or cannot be written.
+    `EmodetError` if the folder is not empty, or cannot be written.
     """
     with os_errors(f"output={output}: cannot be written"):
-        present = sorted(each.name for each in output.iterdir()) if output.exists() else []
-        if present and not (overwrite and _MARKER in present):
-            page = ", or replace the page in it with overwrite=true" if _MARKER in present else ""
-            raise EmodetError(f"output={output} contains {present[0]}; choose another folder{page}")
-        if present:
-            shutil.rmtree(output)
+        if output.exists() and any(output.iterdir()):
+            raise EmodetError(f"output={output} is not empty; delete it, or choose another folder")
     write_files(output, files)
     return output
 
@@ -140,21 +133,19 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _write_page(arguments: Sequence[str]) -> int:
-    settings = {"overwrite": "false"}
+    settings: dict[str, str] = {}
     for argument in arguments:
         key, sign, value = argument.partition("=")
         if not sign or key not in _ARGUMENTS:
-            raise EmodetError(f"{argument}: format=web takes output=DIR, model=FILE.onnx and overwrite=true")
+            raise EmodetError(f"{argument}: format=web takes output=DIR and model=FILE.onnx")
         settings[key] = value
     if settings["format"] != "web":
         raise EmodetError(f"format={settings['format']}: only web; for model files use formats=[fp32,int8]")
-    if settings["overwrite"] not in ("true", "false"):
-        raise EmodetError(f"overwrite={settings['overwrite']}: expected true or false")
     if not settings.get("output"):
         raise EmodetError("format=web needs a folder to write the page to: output=DIR")
     output = expanded(settings["output"])
     files = page_files(model_path(settings.get("model", DEFAULT_MODEL)))
-    write_folder(files, output, overwrite=settings["overwrite"] == "true")
+    write_folder(files, output)
     print(f"page:  {output}  {len(files)} files, {sum(map(len, files.values())) / 1e6:.1f} MB")
     print(f"to view it:  python -m http.server --directory {output} --bind 127.0.0.1")
     return 0

@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -76,7 +75,6 @@ def test_another_model_file(tmp_path, command):
     [
         (["format=web"], "output=DIR"),
         (["format=web", "output=there", "ouput=elsewhere"], "ouput=elsewhere"),
-        (["format=web", "output=there", "overwrite=maybe"], "overwrite=maybe"),
         (["format=pdf", "output=there"], "format=pdf"),
         (["format=web", "output=there", "checkpoint=best.ckpt"], "model=FILE.onnx"),
         (["format=web", "output=there", "model=missing.onnx"], "missing.onnx"),
@@ -88,18 +86,10 @@ def test_refusals(refused, monkeypatch, tmp_path, arguments, said):
     assert not (tmp_path / "there").exists()
 
 
-def test_an_older_page_is_replaced_only_when_asked_and_nothing_else_ever(written, tmp_path):
-    copy = tmp_path / "site"
-    shutil.copytree(written, copy)
-    (copy / "old.js").write_text("")
-    files = page_files(SHIPPED["int8"])
-    with pytest.raises(EmodetError, match="overwrite=true"):
-        write_folder(files, copy)
-    write_folder(files, copy, overwrite=True)
-    assert not (copy / "old.js").exists()
+def test_a_folder_that_is_not_empty_is_refused(tmp_path):
     thesis = put_text(tmp_path / "work" / "thesis.tex", "of years")
-    with pytest.raises(EmodetError, match=r"thesis\.tex"):
-        write_folder({}, thesis.parent, overwrite=True)
+    with pytest.raises(EmodetError, match="work is not empty"):
+        write_folder({}, thesis.parent)
     assert thesis.is_file()
 
 
