@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from emodet.errors import EmodetError, os_errors, require
+from emodet.errors import EmodetError, os_errors
 from emodet.files import atomic_path
 from emodet.inference.faces import POINTS, Face
 from emodet.installation import needed
@@ -81,14 +81,11 @@ class RowWriter:
         byte_order_mark: bool = False,
         append: bool = False,
     ) -> None:
-        """Open a file for rows, or take an open text stream (``jsonl`` and ``csv`` only), which is not closed.
+        """Open a file for rows of a kind in `ROW_FORMATS`, or take an open text stream (not ``parquet``), not closed.
 
         With `append` rows are written behind those of an existing file (also ``jsonl`` and ``csv`` only). A CSV file
         with a byte-order mark is read as UTF-8 by spreadsheets.
         """
-        require(kind in ROW_FORMATS, "rows", kind, f"one of {', '.join(ROW_FORMATS)}")
-        if kind == "parquet" and not isinstance(target, Path):
-            raise EmodetError("rows=parquet cannot go to standard output; name a folder with --output")
         self._kind, self._class_names, self._pending = kind, class_names, list[dict[str, Any]]()
         self._mode, self._failed = "a" if append else "w", False
         name = target if isinstance(target, Path) else "standard output"
@@ -127,11 +124,10 @@ class RowWriter:
 
     def move_from(self, path: Path) -> None:
         """Add the rows of a file of JSON lines, and delete it."""
-        if path.exists():
-            with path.open(encoding="utf-8", newline="\n") as lines:
-                for line in lines:
-                    self.write(json.loads(line))
-            path.unlink()
+        with path.open(encoding="utf-8", newline="\n") as lines:
+            for line in lines:
+                self.write(json.loads(line))
+        path.unlink()
 
     def _flush(self) -> None:
         if self._kind != "parquet":
