@@ -56,6 +56,7 @@ _MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
 _RESTART = re.compile(rb"\xff[\xd0-\xd7]")
 _EOI = b"\xff\xd9"
 _ZEROS = bytes(64)
+_PHOTOMETRIC = 262  # tag of TIFF
 _NOISE = bytes(range(250, 0, -1)) * 2
 
 _REDUCED = {2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4, 8: cv2.IMREAD_REDUCED_COLOR_8}
@@ -240,7 +241,7 @@ def _decode(data: bytes, name: str, max_pixels: int, least_side: int | None = No
             picture.load()
             if getattr(picture, "is_animated", False):
                 _log.warning("%s: contains several images; only the first is read", name)
-            return _to_rgb(_upright(picture) if upright else picture)
+            return _to_rgb(_upright(picture) if upright else picture, wide=picture.format == "PPM")
     except EmodetError:
         raise
     except UnidentifiedImageError:
@@ -323,16 +324,18 @@ def _upright(picture: Image.Image) -> Image.Image:
     return picture if turn is None else picture.transpose(turn)
 
 
-def _to_rgb(picture: Image.Image) -> UInt8:
+def _to_rgb(picture: Image.Image, wide: bool = False) -> UInt8:
     if picture.mode.startswith("I") or picture.mode == "F":
         values = np.nan_to_num(np.asarray(picture, dtype=np.float64), posinf=np.inf)
         most = values.max(initial=0)
-        # Wide formats other than 16-bit grey have no agreed range: the maximum decides between 16 bits, 8 bits and
-        # (floating point) 0 to 1.
-        if picture.mode.startswith("I;16") or most > 255:
+        # 16-bit grey, and PNM, which Pillow widens to it. Other wide formats have no agreed range: the maximum decides
+        # between 16 bits, 8 bits and (floating point) 0 to 1.
+        if wide or picture.mode.startswith("I;16") or most > 255:
             scale = 255 / 65535
         else:
             scale = 255.0 if picture.mode == "F" and most <= 1 else 1.0
+        if picture.mode.startswith("I;16") and getattr(picture, "tag_v2", {}).get(_PHOTOMETRIC) == 0:
+            values = 65535 - values  # white is 0: Pillow inverts 8 bits only
         grey = np.clip(values * scale, 0, 255).round().astype(np.uint8)
         return np.repeat(grey[:, :, None], 3, axis=2)
     if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:

@@ -156,7 +156,7 @@ def _recognise(
                     progress.add([done.counts for done in finished])
                 if workers > 1:
                     bar.update(len(finished))
-                if batch.window_closed:
+                if batch.window_closed or (options.strict and batch.summary.failed):
                     break
     except WindowClosed:  # in a video, which --resume recognises again
         pass
@@ -276,6 +276,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--threads", type=count, metavar="N", help="threads per network (default: one per core; 1 with --workers)")
     providers = f"execution providers of the model file, preferred first: {', '.join(PROVIDERS)} (default: cpu)"
     add("--providers", type=lambda text: tuple(text.split(",")), default=("cpu",), metavar="LIST", help=providers)
+    add("--strict", action="store_true", help="stop at the first input that fails")
     pixels = "refuse larger images and frames, which may be decompression bombs (default: %(default)s)"
     add("--max-pixels", type=count, default=MAX_PIXELS, metavar="N", help=pixels)
     add("--quiet", action="store_true", help="print results and errors only")

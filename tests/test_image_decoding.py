@@ -96,6 +96,10 @@ def test_16_bit_grey_is_scaled_by_its_type_not_by_its_content(most):
         found = decode_rgb(data)
         assert found.shape == (8, 8, 3)
         assert np.abs(found - expected[:, :, None]).max() <= 1
+    inverted = encoded(Image.fromarray(65535 - wide), "TIFF", tiffinfo={262: 0})  # white is 0
+    assert np.abs(decode_rgb(inverted) - expected[:, :, None]).max() <= 1
+    pnm = b"P5 8 8 65535\n" + wide.astype(">u2").tobytes()
+    assert np.abs(decode_rgb(pnm) - expected[:, :, None]).max() <= 1
 
 
 @pytest.mark.parametrize("most", [1.0, 255.0, 65535.0])

@@ -80,6 +80,7 @@ def test_broken_inputs_are_named_the_others_done_and_the_status_is_1(predict, as
     assert "limit of 64,000,000" in err
     assert "1 of 11 inputs done" in err
     assert "Traceback" not in err
+    assert predict("missing.jpg", photo, "--strict", "--rows", "jsonl")[:2] == (1, "")
 
 
 def test_one_input_never_ends_a_batch(predict, astronaut, tmp_path, monkeypatch):
