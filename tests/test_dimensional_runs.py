@@ -65,9 +65,8 @@ def test_the_model_file_measures_as_the_checkpoint_did(output, run, model_file, 
     assert info.outputs == ("probabilities", "valence_arousal")
     facts = RunFolder(run).facts()
     for split, title in facts["splits"].items():
-        assert info.metrics[title]["ccc_valence"] == pytest.approx(
-            facts["results"][split]["ccc_valence"]["value"], abs=1e-4
-        )
+        known = facts["results"][split]["ccc_valence"]["value"]
+        assert info.metrics[title]["ccc_valence"] == pytest.approx(known, abs=1e-4)
     report = json.loads((run / "export" / "emodet-parity.json").read_text())
     beside = [check for check in report["checks"] if "valence or arousal" in check["what"]]
     assert [(check["file"], check["verdict"]) for check in beside] == [("fp32", "passed")]

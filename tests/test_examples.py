@@ -71,9 +71,8 @@ def test_every_step_that_waits_for_a_gpu_runs_on_a_cpu(tmp_path):
     assert [name for name, step in steps.items() if not step["ok"]] == [], done.stdout[-2000:]
     assert done.returncode == 0
     trainings = {"teacher", "again", "again_dlib", "student_0", "accurate_first", "student_1", "accurate"}
-    assert {"resume in mid-epoch", "ddp", "export", "profile", *(f"{name}, 1 epochs" for name in trainings)} <= set(
-        steps
-    )
+    trained = {f"{name}, 1 epochs" for name in trainings}
+    assert {"resume in mid-epoch", "ddp", "export", "profile", *trained} <= set(steps)
     files = {file.name for file in (tmp_path / "out").iterdir()}
     kept = {"again.pt", "student_0.pt", "student_1.pt", "accurate.pt"}
     assert files == {"report.json", "profile.txt", "runs.tar.gz", *kept}

@@ -119,8 +119,6 @@ def first_of(argument):
     if argument.startswith("-") or "=" not in argument:
         return argument
     (override,) = OverridesParser.create().parse_overrides([argument])
-    return (
-        f"{override.key_or_group}={next(override.sweep_string_iterator())}"
-        if override.is_sweep_override()
-        else argument
-    )
+    if not override.is_sweep_override():
+        return argument
+    return f"{override.key_or_group}={next(override.sweep_string_iterator())}"

@@ -202,9 +202,8 @@ def test_a_value_that_needs_no_faces_is_refused_before_anything_is_written(argum
 PLAIN = ["experiment=ferplus", "training.progressive_sizes=[]", "trainer.check_val_every_n_epoch=1"]
 
 
-def test_a_loss_that_becomes_nan_keeps_the_last_good_checkpoint(
-    command, refused, small, tmp_path, monkeypatch, without_pictures
-):
+@pytest.mark.usefixtures("without_pictures")
+def test_a_loss_that_becomes_nan_keeps_the_last_good_checkpoint(command, refused, small, tmp_path, monkeypatch):
     loss = SoftCrossEntropy.forward
 
     def nan_from_the_second_epoch(self, *given):
@@ -257,9 +256,7 @@ def test_the_overfit_preset_learns_its_sixteen_faces_by_heart(command, small, tm
     assert float(table[-1]["train/accuracy"]) == 1
 
 
-def test_fine_tuning_to_seven_classes_starts_from_the_weights_of_a_run_folder(
-    finished, command, small, tmp_path, without_pictures
-):
+def test_fine_tuning_to_seven_classes_starts_from_a_run_folder(finished, command, small, tmp_path, without_pictures):
     arguments = [*PLAIN, "data.classes=7", "optimizer.lr=1e-12", "trainer.max_epochs=1", "trainer.precision=32-true"]
     assert command("emodet.train", *small, *arguments, f"init_from={finished}", f"hydra.run.dir={tmp_path}") == 0
     own, given = (torch.load(run / "weights.pt", weights_only=True) for run in (tmp_path, finished))

@@ -49,10 +49,8 @@ def test_a_pack_holds_what_the_one_definition_cuts(name, mode, tmp_path):
     reader = open_reader(made.root, name, **({"landmarks": True} if "alignment" in values else {}))
     faces = {record.key: record for record in reader.read().samples}
     for row, key in enumerate(pack.table.key.tolist()):
-        stored = decode_rgb(reader.encoded(faces[key]))
-        wanted = Preprocessing(size=24, **values).crop(
-            stored, None if crop == "image" else faces[key].box, faces[key].landmarks
-        )
+        stored, box = decode_rgb(reader.encoded(faces[key])), None if crop == "image" else faces[key].box
+        wanted = Preprocessing(size=24, **values).crop(stored, box, faces[key].landmarks)
         assert np.array_equal(pack.images([row])[0], wanted)
 
 

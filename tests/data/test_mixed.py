@@ -180,10 +180,9 @@ def mixes(draw):
     tables = []
     for _ in range(draw(st.integers(1, 3))):
         count = draw(st.integers(12, 40))
-        split = draw(
-            st.lists(st.sampled_from(["train", "train", "train", "val", "test"]), min_size=count, max_size=count)
-        )
-        pictures = draw(st.lists(st.integers(0, 60), min_size=count, max_size=count))
+        length = {"min_size": count, "max_size": count}
+        split = draw(st.lists(st.sampled_from(["train", "train", "train", "val", "test"]), **length))
+        pictures = draw(st.lists(st.integers(0, 60), **length))
         emotion = [number % 3 for number in range(count)]
         tables.append(table_with(split, emotion, picture=[f"{number}" for number in pictures]))
     return tables

@@ -84,8 +84,6 @@ def test_data_sets_are_mixed_by_class_name(tmp_path):
     sources = {"a": Source(one, "class_folders", **shared), "b": Source(other, "class_folders", **shared)}
     data = ready(EmotionDataModule(sources, {"size": 16}, 4, num_workers=0, classes=["bored", "angry", "sadness"]))
     assert data.class_names == ("bored", "angry", "sadness")
-    numbers = {
-        key.split("/")[0]: int(number)
-        for key, number in zip(data.pack.table.key.tolist(), data.pack.table.emotion.tolist(), strict=True)
-    }
+    table = data.pack.table
+    numbers = {key.split("/")[0]: int(number) for key, number in zip(table.key, table.emotion, strict=True)}
     assert numbers == {"a:angry": 1, "a:bored": 0, "b:anger": 1, "b:sad": 2}

@@ -118,9 +118,7 @@ def test_a_pickled_pack_carries_no_pixels(whole):
 @pytest.mark.parametrize(
     "changed", [{}, {"split": "val"}, {"emotion": 4}, {"valence": 0.5}, {"subject": "p2"}, {"soft_label": SOFT}]
 )
-def test_fingerprints_differ_with_any_annotation_and_a_single_pixel_not_with_place_and_time(
-    whole, tmp_path, changed, flipped
-):
+def test_fingerprints_differ_with_any_annotation_and_a_single_pixel_alone(whole, tmp_path, changed, flipped):
     pixels = picture(0)
     pixels[20, 20, 1] ^= flipped
     first = replace(RECORDS[0], **changed)

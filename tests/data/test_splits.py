@@ -57,9 +57,8 @@ class TestWhichSplits:
 def test_each_class_gives_its_share_and_the_seed_chooses_which_faces(share):
     emotion = np.repeat(range(8), AFFECTNET)
     np.random.default_rng(0).shuffle(emotion)
-    made = table_with(
-        ["train"] * len(emotion) + ["val"] * 40, [*emotion.tolist(), *(number % 8 for number in range(40))]
-    )
+    split = ["train"] * len(emotion) + ["val"] * 40
+    made = table_with(split, [*emotion.tolist(), *(number % 8 for number in range(40))])
     held = np.bincount(made.emotion[splits_of(made, share).val], minlength=8)
     assert (np.abs(held - np.array(AFFECTNET) * share) <= 0.5).all()
     one, again, other = (splits_of(made, share, seed).val for seed in (3, 3, 4))

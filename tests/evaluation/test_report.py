@@ -48,9 +48,8 @@ def predictions():
 @pytest.fixture(scope="module")
 def folder(predictions, tmp_path_factory):
     evaluation = evaluate_predictions(predictions, resamples=100).with_notes("<i>note")
-    page = write_report(
-        evaluation, predictions, images, tmp_path_factory.mktemp("base") / "new" / "r", details=DETAILS, errors=10
-    )
+    new = tmp_path_factory.mktemp("base") / "new" / "r"
+    page = write_report(evaluation, predictions, images, new, details=DETAILS, errors=10)
     assert page.name == "report.html"
     return page.parent
 

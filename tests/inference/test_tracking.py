@@ -10,9 +10,8 @@ from emodet.inference.tracking import Follower, Smoother, Smoothing, Tracker, af
 
 
 def face(x, y, side=100.0, score=0.9, landmarks=True):
-    points = tuple(
-        (x + dx * side, y + dy * side) for dx, dy in ((0.3, 0.4), (0.7, 0.4), (0.5, 0.6), (0.35, 0.8), (0.65, 0.8))
-    )
+    places = ((0.3, 0.4), (0.7, 0.4), (0.5, 0.6), (0.35, 0.8), (0.65, 0.8))
+    points = tuple((x + dx * side, y + dy * side) for dx, dy in places)
     return Detection((x, y, x + side, y + side), points if landmarks else None, score)
 
 

@@ -21,11 +21,7 @@ def order_of_calls(net, x):
 
 
 def test_layers_in_the_published_order_with_their_widths_kernels_dropouts_and_biases():
-    stage = [
-        *("Conv2d", "BatchNorm2d", "ReLU"),
-        *("Conv2d", "BatchNorm2d", "ReLU", "Conv2d", "BatchNorm2d", "ReLU"),
-        *("MaxPool2d", "Dropout"),
-    ]
+    stage = [*3 * ("Conv2d", "BatchNorm2d", "ReLU"), "MaxPool2d", "Dropout"]
     head = ["AdaptiveAvgPool2d", "Flatten", "Linear", "ReLU", "BatchNorm1d", "Dropout", "Linear"]
     assert order_of_calls(ResidualCNN().eval(), torch.zeros(1, 3, 96, 96)) == [*4 * stage, *head]
     net = ResidualCNN()

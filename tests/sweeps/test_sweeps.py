@@ -152,9 +152,8 @@ def test_launchers_run_trainings_side_by_side(launcher, small, tmp_path):
     pytest.importorskip(f"hydra_plugins.hydra_{launcher.partition('_')[0]}_launcher")
     arguments = [argument for argument in small if argument != "data.num_workers=0"]
     arguments = [*BRIEF, *arguments, "seed=1,2", f"launcher={launcher}", f"hydra.sweep.dir={tmp_path}"]
-    done = subprocess.run(
-        [sys.executable, "-m", "emodet.train", *arguments], capture_output=True, text=True, timeout=400, check=False
-    )
+    command = [sys.executable, "-m", "emodet.train", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=400, check=False)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     assert states(tmp_path) == ["finished", "finished"]
 

@@ -139,9 +139,8 @@ def classifier():
 @pytest.fixture
 def card(classifier):
     terms, metrics = (TrainingData("drawn faces", "none"),), {"val": {"accuracy": 0.5, "faces": 24.0}}
-    return card_of(
-        classifier, temperature=1.3, training_data=terms, metrics=metrics, commit="abc", fingerprint="f" * 64
-    )
+    known = {"training_data": terms, "metrics": metrics, "commit": "abc", "fingerprint": "f" * 64}
+    return card_of(classifier, temperature=1.3, **known)
 
 
 def test_a_net_comes_back_from_weights_and_card_alone(classifier, card, tmp_path):
@@ -256,9 +255,7 @@ def test_weights_of_another_net_or_with_a_head_that_is_not_asked_for_are_refused
     with pytest.raises(EmodetError, match=r"init_from=.*another net; differing names: head"):
         init_from(made(net={"_target_": "emodet.models.face_mobilenet.FaceMobileNet"}), file)
     with pytest.raises(EmodetError, match=r"init_from=.*stages\S+ has shape \(\d.*this net needs \(8"):
-        init_from(
-            made(net={"_target_": RESIDUAL, "channels": [8, 4], "stage_dropout": [0.2, 0.2], "features": 8}), file
-        )
+        init_from(made(net={**WIDE, "channels": [8, 4]}), file)
     plain = made(seed=2)
     before = layers(plain)
     with pytest.raises(EmodetError, match=r"training\.valence_arousal=1 .*training\.valence_arousal=0"):

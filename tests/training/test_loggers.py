@@ -120,9 +120,8 @@ def test_the_bar_shows_loss_accuracy_and_the_best_so_far_in_a_terminal(monkeypat
 
 
 def test_a_long_first_epoch_announces_epochs_speed_and_time(monkeypatch, caplog):
-    trainer = SimpleNamespace(
-        max_epochs=3, current_epoch=0, num_training_batches=100, world_size=2, is_global_zero=True
-    )
+    batches = {"num_training_batches": 100, "world_size": 2}
+    trainer = SimpleNamespace(max_epochs=3, current_epoch=0, is_global_zero=True, **batches)
     clock = iter([0.0, 0.0, 10.0, 20.0, 30.0])
     monkeypatch.setattr("emodet.training.progress.perf_counter", lambda: next(clock))
     lines = EpochLines()

@@ -68,9 +68,7 @@ def test_two_ranks_train_one_run_and_stop_at_the_same_step(small, tmp_path, comm
 
 
 @pytest.mark.slow
-def test_a_killed_data_worker_ends_the_run_which_goes_on_from_its_last_epoch(
-    small, tmp_path, command, without_pictures
-):
+def test_a_killed_data_worker_ends_the_run_which_can_be_resumed(small, tmp_path, command, without_pictures):
     kill = ["data.num_workers=2", "+callbacks.kill._target_=own_classes.KillWorker"]
     training = start([*small, *TRAIN, *kill], tmp_path)
     _, error = training.communicate(timeout=240)
