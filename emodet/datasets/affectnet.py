@@ -32,9 +32,6 @@ _MEAN_AROUSAL = (-0.020, 0.070, -0.257, 0.689, 0.766, 0.457, 0.567, 0.583)
 VALENCE_AROUSAL = tuple(zip(_MEAN_VALENCE, _MEAN_AROUSAL, strict=True))
 """Mean valence and arousal of the training faces of each class, in the order of `EMOTIONS`."""
 
-_ENOUGH_FACES = 50
-_FAR = 0.5
-
 
 def five_points(numbers: npt.ArrayLike) -> Points | None:
     """68 landmarks in iBUG order (x1, y1, …, x68, y68) to the five of a sample.
@@ -54,27 +51,8 @@ def valence_and_arousal(valence: float, arousal: float) -> tuple[float, float] |
 
 
 def check(listing: Listing, samples: Sequence[Sample], landmarks: bool = False) -> None:
-    """Note missing landmarks, missing valence and arousal, and labels that seem to be numbered in another order.
-
-    For the last, mean valence and arousal of each class with at least 50 annotated training faces are compared with
-    AffectNet's.
-    """
+    """Note missing landmarks, and missing valence and arousal."""
     if landmarks and (without := sum(sample.landmarks is None for sample in samples)):
         listing.notes.append(f"{without:,} faces have no landmarks.")
-    known = [sample for sample in samples if sample.valence is not None]
-    if len(known) < len(samples):
-        without = len(samples) - len(known)
+    if without := sum(sample.valence is None for sample in samples):
         listing.notes.append(f"{without:,} faces have no valence and arousal (not given, -2 or outside -1 to 1).")
-    rows = [(s.emotion, s.valence, s.arousal) for s in known if s.split == "train" and s.emotion is not None]
-    table = np.reshape(np.array(rows, dtype=np.float64), (-1, 3))
-    odd = []
-    for number, usual in enumerate(VALENCE_AROUSAL):
-        values = table[table[:, 0] == number, 1:]
-        if len(values) >= _ENOUGH_FACES and np.abs((mean := values.mean(axis=0)) - usual).max() > _FAR:
-            odd.append(
-                f"{EMOTIONS[number]} has mean valence {mean[0]:+.2f} and arousal {mean[1]:+.2f} "
-                f"where AffectNet has {usual[0]:+.2f} and {usual[1]:+.2f}"
-            )
-    if odd:
-        more = f"; {len(odd) - 2} more classes differ" if len(odd) > 2 else ""
-        listing.notes.append(f"Are the labels in AffectNet's order? {'; '.join(odd[:2])}{more}.")

@@ -29,9 +29,6 @@ class CsvRows:
         positional: All columns of a file whose first line is no header: that is so where none of `required` is in the
             first line and its number of cells fits (one more cell is an index at the start).
         delimiter: The only one to accept; by default the most frequent one in the header.
-
-    Raises:
-        EmodetError: The file cannot be read, or its header lacks a column or has it twice.
     """
 
     def __init__(

@@ -5,7 +5,6 @@ nothing silently: what it leaves out is counted in `Listing.left_out`, by reason
 """
 
 import json
-import stat
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -15,6 +14,7 @@ from typing import Any, ClassVar
 from emodet.datasets.folders import few, folders_in, refuse_unread
 from emodet.emotions import EMOTIONS
 from emodet.errors import EmodetError, require
+from emodet.files import read_regular
 
 MAX_ENCODED_BYTES = 2**28
 """Larger picture files are refused before they are read into memory."""
@@ -58,12 +58,6 @@ class Sample:
     landmarks: Points | None = None
     subject: str | None = None
     file: str | None = field(default=None, compare=False)
-
-    def __post_init__(self) -> None:
-        if self.split not in ("train", "val", "test"):
-            raise EmodetError(f"sample {self.key!r}: split={self.split!r} is not train, val or test")
-        if self.emotion is not None and self.emotion < 0:
-            raise EmodetError(f"sample {self.key!r}: emotion={self.emotion} is not the id of a class (0, 1, …)")
 
 
 @dataclass(slots=True)
@@ -119,20 +113,15 @@ class Reader:
         title: Name for people.
         signs: The files by which it is recognised, for messages.
         expected: Published counts; empty where none are published.
-        redistributable: Whether its pictures may appear in logs that leave the machine.
         choices: The values of each option that takes one of several words.
         sign_files: Paths in the folder of the file by which it is recognised.
         root_suffix: Ending of a root that is a file; empty where it must be a folder.
-
-    Raises:
-        EmodetError: The root does not match, or an option has an unknown value.
     """
 
     name: ClassVar[str]
     title: ClassVar[str]
     signs: ClassVar[str]
     expected: ClassVar[Counts] = {}
-    redistributable: ClassVar[bool] = False
     choices: ClassVar[Mapping[str, Sequence[str]]] = {}
     sign_files: ClassVar[Sequence[str]] = ()
     root_suffix: ClassVar[str] = ""
@@ -248,15 +237,8 @@ class Reader:
         return self.base / (sample.file or sample.key)
 
     def encoded(self, sample: Sample) -> bytes:
-        """The encoded picture; OSError where it cannot be read, EmodetError where it is no file or too large."""
-        file = self.file_of(sample)
-        found = file.stat()
-        if not stat.S_ISREG(found.st_mode):  # opening a pipe would wait for a writer
-            raise EmodetError(f"{sample.key}: not a file but a folder, a pipe or a device")
-        if found.st_size > MAX_ENCODED_BYTES:
-            raise EmodetError(f"{sample.key}: {found.st_size:,} bytes are more than {MAX_ENCODED_BYTES:,}")
-        with file.open("rb", buffering=0) as stream:
-            return stream.read()
+        """The encoded picture; OSError where it cannot be read, is no file or too large."""
+        return read_regular(self.file_of(sample), MAX_ENCODED_BYTES)
 
     def options(self) -> dict[str, Any]:
         """The options, as plain values: part of the pack's identity."""
