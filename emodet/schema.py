@@ -33,12 +33,8 @@ RENAMED_KEYS: Mapping[str, str] = {
     **{f"logger.{key}": f"callbacks.run_logger.{key}" for key in ("pictures", "artifacts")},
     **{f"logger.{key}": f"logger.wandb.{key}" for key in ("project", "entity", "group", "tags")},
     "role": "split",
-    **dict.fromkeys(("shard", "merge"), "no key: one machine packs a data set"),
-    "data.device": "no key: workers load and augment the faces",
-    "data.changed": "no key: force=true makes a pack again",
     "loss.valence_arousal": "training.valence_arousal",
     "sweep": "hydra.sweeper.n_trials, study and params, and hydra.launcher.n_jobs",
-    **dict.fromkeys(("copies", "quality"), "no key: the audit has fixed thresholds"),
 }
 """Old keys and what takes their place, where that is not the nearest key; consulted for keys that are not known."""
 

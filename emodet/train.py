@@ -27,7 +27,7 @@ from emodet.training.folder import RunFolder
 from emodet.training.loggers import build_loggers, closing
 from emodet.training.progress import quiet_lightning
 from emodet.training.ranks import leave_process_group, rank, rank_arguments, set_threads
-from emodet.training.resume import batch_size_for, require_same_net, resumed_arguments, was_requeued
+from emodet.training.resume import batch_size_for, resumed_arguments, was_requeued
 from emodet.training.run import describe_run, draw_curves, finish_run, outcome_noted
 from emodet.training.signals import Interrupted
 from emodet.training.trained import init_from, load_trained
@@ -53,7 +53,7 @@ def train(values: dict[str, Any], run: RunFolder) -> float:
     resumes = "resume" in settings or was_requeued(run)
     trainer = build_trainer(settings, run)
     if resumes:
-        size = batch_size_for(run.facts(), settings["data"]["batch_size"], trainer.world_size)
+        size = batch_size_for(run.facts_so_far(), settings["data"]["batch_size"], trainer.world_size)
         settings["data"]["batch_size"] = values["data"]["batch_size"] = size
     teachers = [load_trained(Path(each)) for each in settings["distillation"]["teachers"]]
     data = build_data(settings)
@@ -62,7 +62,6 @@ def train(values: dict[str, Any], run: RunFolder) -> float:
     classifier = build_classifier(settings, data, [teacher.classifier for teacher in teachers])
     if resumes:
         run.check_same_data(data.fingerprint)
-        require_same_net(run, classifier.net)
     elif "init_from" in settings:
         for note in init_from(classifier, Path(settings["init_from"])):
             log.info("%s", note)

@@ -64,7 +64,6 @@ def options(group):
         ("preprocessing.size=8", "preprocessing.size=8"),
         ("data.batch_size=0", "data.batch_size=0"),
         ("data.crop=fce", "data.crop='fce'"),
-        ("trainer.devices=999", "trainer.devices=999"),
     ],
 )
 def test_a_mistyped_key_or_unfit_value_is_refused_before_there_is_a_folder(argument, said, refused, tmp_path):

@@ -4,7 +4,6 @@ What a user's command line or configuration files name is built as it is. What a
 brings is checked first: `require_trusted` accepts classes of a few packages, of the expected kind, and nothing else.
 """
 
-import functools
 import inspect
 import pydoc
 import typing
@@ -74,8 +73,6 @@ def build(spec: Mapping[str, Any], key: str, *positional: Any, **supplied: Any) 
         supplied = {name: value for name, value in supplied.items() if name in parameters}
     try:
         own = {name: _built(value, f"{key}.{name}") for name, value in arguments.items()}
-        if spec.get("_partial_"):
-            return functools.partial(target, *positional, **own, **supplied)
         return target(*positional, **own, **supplied)
     except (TypeError, ValueError, AssertionError) as problem:
         reason = str(problem) or type(problem).__name__
@@ -86,12 +83,7 @@ def require_trusted(spec: Any, kinds: type | tuple[type, ...], where: str) -> No
     """Refuse specs from a file that name anything but a class of a trusted package, of an expected kind.
 
     Functions are accepted where they are emodet's own and annotated to return such a class. Nested specs are checked
-    by the same rule.
-
-    Args:
-        spec: Plain data, any nesting.
-        kinds: Base classes that a target must have.
-        where: The file and key, for the error message.
+    by the same rule. `kinds` are base classes; `where` is the file and key, for the error message.
     """
     trusted = (*TRUSTED_PACKAGES, *_trusted)
     registered = {entry.value.replace(":", ".") for entry in entry_points(group="emodet.nets")}
@@ -131,10 +123,7 @@ def spec_of(argument: Any) -> dict[str, Any] | None:
     """What a checkpoint stores of an argument: a spec as it is, an object by the name of its class."""
     if argument is None or isinstance(argument, Mapping):
         return None if argument is None else dict(argument)
-    while isinstance(argument, functools.partial):
-        argument = argument.func
-    named = argument if inspect.isclass(argument) or inspect.isroutine(argument) else type(argument)
-    return {OBJECT: f"{named.__module__}.{named.__qualname__}"}
+    return {OBJECT: f"{type(argument).__module__}.{type(argument).__qualname__}"}
 
 
 def _built(value: Any, key: str) -> Any:

@@ -30,8 +30,8 @@ _OPTIMIZER = {"_target_": "torch.optim.AdamW", "lr": 0.003, "weight_decay": 0.02
 class EmotionClassifier(L.LightningModule):
     """Trains and measures a net on `Batch`es.
 
-    Net, optimizer, scheduler and loss are objects, or specs: plain data with a ``_target_`` (`emodet.models.build`).
-    Checkpoints store specs. Of an object they store the class's name, and loading asks for the object again.
+    Optimizer and scheduler are specs: plain data with a ``_target_`` (`emodet.models.build`); net and loss are objects
+    or specs. Checkpoints store specs. Of an object they store the class's name, and loading asks for the object again.
 
     Args:
         net: Maps normalised RGB float (N, 3, H, W) to K logits, and to valence and arousal behind them where there is
@@ -65,8 +65,8 @@ class EmotionClassifier(L.LightningModule):
         net: nn.Module | Mapping[str, Any],
         class_names: Sequence[str],
         preprocessing: Preprocessing | Mapping[str, Any] | None = None,
-        optimizer: Mapping[str, Any] | Callable[..., torch.optim.Optimizer] | None = None,
-        scheduler: Mapping[str, Any] | Callable[..., Any] | None = None,
+        optimizer: Mapping[str, Any] | None = None,
+        scheduler: Mapping[str, Any] | None = None,
         loss: nn.Module | Mapping[str, Any] | None = None,
         extras: Sequence[TrainingExtra] = (),
         valence_arousal: float | None = None,
@@ -125,14 +125,9 @@ class EmotionClassifier(L.LightningModule):
         return self.predict_heads(image)[0]
 
     def predict_heads(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Forward pass: logits and valence/arousal.
+        """Crops, uint8 (N, H, W, 3) RGB, to logits, float32 (N, K), and valence and arousal, (N, 2), -1 to 1, or None.
 
-        Args:
-            image: uint8 (N, H, W, 3) RGB.
-
-        Returns:
-            Logits, float32 (N, K), before temperature, divided by what it is multiplied by for each face
-            (`scaled_outputs`); and valence and arousal, float32 (N, 2), -1 to 1, or None.
+        The logits are before temperature, divided by what it is multiplied by for each face (`scaled_outputs`).
         """
         outputs, relative = scaled_outputs(self.net, self.normalise(image), self.temperature_curve.tolist())
         logits, valence_arousal = self._split(outputs)
@@ -205,26 +200,19 @@ class EmotionClassifier(L.LightningModule):
             x, target, annotated = extra.transform_input(x, target, annotated)
         if target is not batch["target"]:  # the training accuracy counts a blend as what it holds most of
             emotion = target.argmax(dim=1)
-        try:
-            logits, valence_arousal = self._split(self.net(x))
-        except ValueError as problem:
-            if len(x) > 1:
-                raise
-            raise EmodetError(f"data.batch_size=1: this net's batch norm needs at least 2 faces ({problem})") from None
+        logits, valence_arousal = self._split(self.net(x))
         assert self.loss is not None
-        class_loss: torch.Tensor = self.loss(logits, target)
-        va_loss = torch.zeros_like(class_loss)
+        loss: torch.Tensor = self.loss(logits, target)
         if valence_arousal is not None:
-            va_loss = self.va_weight * self.concordance_loss(valence_arousal, annotated)
-        loss = (class_loss + va_loss).detach()
+            loss = loss + self.va_weight * self.concordance_loss(valence_arousal, annotated)
         if not torch.isfinite(loss):
             raise EmodetError(
                 f"the loss became {loss.item()} in epoch {self.current_epoch}, batch {batch_idx}. Earlier checkpoints "
                 "are kept; lower optimizer.lr, set trainer.gradient_clip_val=1, or trainer.precision=32-true"
             )
         if self.counts_training:
-            self.train_metrics.update(logits.detach(), emotion, loss * len(x), loss.new_full((), len(x)))
-        return class_loss * self._share_of_weight(target) + va_loss
+            self.train_metrics.update(logits.detach(), emotion, loss.detach() * len(x), loss.new_full((), len(x)))
+        return loss
 
     def on_train_epoch_end(self) -> None:
         self._log_metrics("train", self.train_metrics)
@@ -244,11 +232,7 @@ class EmotionClassifier(L.LightningModule):
             return
         for config in self.trainer.lr_scheduler_configs:
             if isinstance(config.scheduler, ReduceLROnPlateau):
-                metrics = {name: value for name, value in self.trainer.callback_metrics.items() if "val/" in name}
-                if config.monitor not in metrics:
-                    known = ", ".join(sorted(metrics))
-                    raise EmodetError(f"scheduler.monitor={config.monitor}: there is no such metric; there are {known}")
-                config.scheduler.step(metrics[config.monitor])
+                config.scheduler.step(self.trainer.callback_metrics[str(config.monitor)])
 
     def lr_scheduler_step(self, scheduler: LRSchedulerTypeUnion, metric: Any) -> None:
         """Step a scheduler that needs no metric; see `on_validation_end` for one that does."""
@@ -257,8 +241,7 @@ class EmotionClassifier(L.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the metrics of an unfinished epoch, summed over all ranks, so that they hold after a resume."""
-        matrix, (total, weight) = self.train_metrics.confusion[0], self.train_metrics.loss
-        counted = {"scores.confmat": matrix, "loss.total": total, "loss.weight": weight}
+        counted = {"confusion": self.train_metrics.confusion, "loss": self.train_metrics.loss}
         if self.trainer.world_size > 1:
             counted = {name: self.trainer.strategy.reduce(n.clone(), reduce_op="sum") for name, n in counted.items()}
         checkpoint["train_metrics"] = counted
@@ -268,9 +251,8 @@ class EmotionClassifier(L.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restore these metrics on rank 0, as they are sums. Leave out the weights of a loss that is not built."""
         if "train_metrics" in checkpoint and self.global_rank == 0:
-            counted = checkpoint["train_metrics"]
-            self.train_metrics.confusion[0] = counted["scores.confmat"]
-            self.train_metrics.loss[:] = torch.stack([counted["loss.total"], counted["loss.weight"]])
+            self.train_metrics.confusion.copy_(checkpoint["train_metrics"]["confusion"])
+            self.train_metrics.loss.copy_(checkpoint["train_metrics"]["loss"])
         self._resumed_steps = checkpoint.get("total_steps")
         if self.loss is None:
             kept = {name: each for name, each in checkpoint["state_dict"].items() if not name.startswith("loss.")}
@@ -303,15 +285,6 @@ class EmotionClassifier(L.LightningModule):
     def _reseed(self, batch_idx: int) -> None:
         place = [self.seed, self.current_epoch, batch_idx, self.global_rank]
         torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1)[0]))
-
-    def _share_of_weight(self, target: torch.Tensor) -> torch.Tensor | float:
-        """The factor that makes the mean of the ranks' gradients that of all faces, where class weights differ."""
-        weight = self.loss.weight if isinstance(self.loss, SoftCrossEntropy) else None
-        if self.trainer.world_size == 1 or weight is None:
-            return 1.0
-        own = (target @ weight).sum()
-        mean: torch.Tensor = self.trainer.strategy.reduce(own.clone(), reduce_op="mean")
-        return own / mean
 
     def _measure(self, metrics: SplitMetrics, batch: Batch) -> None:
         if not len(batch["image"]):  # see `EvaluationBatches`

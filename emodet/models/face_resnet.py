@@ -74,7 +74,7 @@ class FaceResNet(nn.Module):
             convolution is rescaled to He's deviation, together with the running statistics behind it, which keeps the
             function: dlib's own weights are so small that Adam's first steps would drown them.
         head_dropout: Share of features zeroed before the last layer.
-        input_size: Side in pixels to which the net resizes its input; None takes it as it comes, from 103 px on.
+        input_size: Side in pixels to which the net resizes its input, from 103 on.
         preprocessing: `Preprocessing.to_dict`'s values, which say how the input was normalised; None means the
             defaults.
     """
@@ -84,12 +84,11 @@ class FaceResNet(nn.Module):
         num_classes: int = 8,
         pretrained: bool = False,
         head_dropout: float = 0.4,
-        input_size: int | None = 112,
+        input_size: int = 112,
         preprocessing: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        fits = input_size is None or input_size >= _MIN_SIZE
-        require(fits, "net.input_size", input_size, f"at least {_MIN_SIZE} pixels (112 is usual)")
+        require(input_size >= _MIN_SIZE, "net.input_size", input_size, f"at least {_MIN_SIZE} pixels (112 is usual)")
         self.input_size = input_size
         self.scale: torch.Tensor
         self.offset: torch.Tensor
@@ -117,11 +116,9 @@ class FaceResNet(nn.Module):
     def pooled_features(self, x: torch.Tensor) -> torch.Tensor:
         """Normalised RGB float (N, 3, H, W) to the pooled features (N, 256), at least 0."""
         size = self.input_size
-        if size is not None and tuple(x.shape[2:]) != (size, size):
+        if tuple(x.shape[2:]) != (size, size):
             mode = {"mode": "bicubic", "align_corners": False} if x.shape[2] < size else {"mode": "area"}
             x = F.interpolate(x, (size, size), **mode)
-        elif size is None and min(x.shape[2:]) < _MIN_SIZE:
-            raise EmodetError(f"preprocessing.size={min(x.shape[2:])}: net.input_size=null needs {_MIN_SIZE} or more")
         x = F.max_pool2d(F.relu(self.norm(self.conv(x * self.scale + self.offset))), 3, stride=2)
         pooled: torch.Tensor = self.blocks(x).mean(dim=(2, 3))
         return pooled

@@ -104,14 +104,9 @@ class ConcordanceLoss(nn.Module):
     """
 
     def forward(self, predicted: torch.Tensor, annotated: torch.Tensor) -> torch.Tensor:
-        """The loss of a batch; 0 without annotated faces, 1 where the coefficient is not defined.
+        """Predicted and annotated values (N, 2), the latter NaN where there is none, to a scalar.
 
-        Args:
-            predicted: float32 (N, 2), -1 to 1.
-            annotated: float32 (N, 2), -1 to 1, NaN where there is none.
-
-        Returns:
-            A scalar.
+        It is 0 without annotated faces, and 1 where the coefficient is not defined.
         """
         known = annotated.isfinite()
         count = known.sum(dim=0)

@@ -44,21 +44,14 @@ class SplitMetrics(Metric):
         sources: The data sets of a mix, in the order of `Batch`'s ``source``.
         va_weight: Weight of the loss on valence and arousal; at 0 they are not measured.
         brief: Mean loss, accuracy and macro F1 alone, as in training: counting a batch does not wait for the GPU.
-
-    Attributes:
-        confusion: Faces by data set, emotion and prediction, last of other data sets: float64 (S + 1, K, K).
-        loss: Sums of weighted losses and of their weights: float64 (2,).
-        nll: Sum of the negative log likelihoods of the labels: float64 ().
-        gaps: Sums of `calibration_gaps`: float64 (15,).
-        agreement: Sums of `agreement_terms`: float64 (2, 8).
     """
 
     full_state_update = False
-    confusion: torch.Tensor
-    loss: torch.Tensor
-    nll: torch.Tensor
-    gaps: torch.Tensor
-    agreement: torch.Tensor
+    confusion: torch.Tensor  # faces by data set, emotion and prediction, last of other data sets: (S + 1, K, K)
+    loss: torch.Tensor  # sums of weighted losses and of their weights: (2,)
+    nll: torch.Tensor  # sum of the negative log likelihoods of the labels: ()
+    gaps: torch.Tensor  # sums of `calibration_gaps`: (15,)
+    agreement: torch.Tensor  # sums of `agreement_terms`: (2, 8)
 
     def __init__(
         self, names: Sequence[str], sources: Sequence[str] = (), va_weight: float = 0.0, *, brief: bool = False
@@ -81,15 +74,10 @@ class SplitMetrics(Metric):
         source: torch.Tensor | None = None,
         valence_arousal: tuple[torch.Tensor, torch.Tensor] | None = None,
     ) -> None:
-        """Count a batch.
+        """Count a batch: logits (N, K), emotions (N,), -1 for none, and losses, multiplied by their weights.
 
-        Args:
-            logits: float (N, K).
-            emotion: int64 (N,), -1 for none.
-            losses: Multiplied by their weights, of any shape.
-            weights: Of the losses, of any shape.
-            source: int64 (N,), from the number of `sources` on for others; None for a single data set.
-            valence_arousal: Predicted and annotated, float (N, 2) each, NaN where not annotated.
+        `source` (N,) is from the number of `sources` on for others; None for a single data set. Valence and arousal are
+        predicted and annotated, (N, 2) each, NaN where not annotated.
         """
         place = emotion.clamp_min(0) * len(self.names) + logits.argmax(dim=1)
         if source is not None:

@@ -35,9 +35,6 @@ class TimmNet(nn.Module):
             if key.startswith(("pretrained", "checkpoint")) or key.endswith(("_dir", "_path", "_file", "_url")):
                 raise EmodetError(f"net.{key}: nets are built without files and addresses; use init_from=FILE")
         timm = needed("timm", f"net.model={model}", "timm")
-        if not timm.is_model(model):
-            near = ", ".join(timm.list_models(f"*{model[:8]}*")[:8]) or "timm.list_models() has the names"
-            raise EmodetError(f"net.model={model}: timm {timm.__version__} has no such net. Similar: {near}")
         self.model = timm.create_model(model, pretrained=pretrained, num_classes=num_classes, **arguments)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -76,17 +73,11 @@ class FeatureNet(Protocol):
 def scaled_outputs(
     net: nn.Module, x: torch.Tensor, curve: Sequence[float]
 ) -> tuple[torch.Tensor, torch.Tensor | float]:
-    """A net's outputs, and what the temperature of each face is multiplied by: (strength / typical)^power.
+    """A net's outputs, and what the temperature of each face is multiplied by, (N, 1): (strength / typical)^power.
 
-    Faces of more than typical strength count as typical: nothing is known of pictures on which it is higher still.
-
-    Args:
-        net: With a power other than 0, a `FeatureNet`.
-        x: Its input, (N, 3, H, W).
-        curve: The classifier's ``temperature_curve``: typical `strength`, and power.
-
-    Returns:
-        Outputs (N, K) or (N, K + 2); and float (N, 1), or 1.0 where the power is 0.
+    `curve` is the classifier's ``temperature_curve``: typical `strength`, and power. With a power other than 0 the net
+    is a `FeatureNet`. Faces of more than typical strength count as typical: nothing is known of pictures on which it is
+    higher still.
     """
     typical, power = curve
     if power == 0:
@@ -121,12 +112,7 @@ def strength(features: torch.Tensor) -> torch.Tensor:
 
 @dataclass(frozen=True, slots=True)
 class NetCost:
-    """What a net costs.
-
-    Attributes:
-        parameters: Trainable numbers.
-        multiply_adds: Of one face of `size` pixels, in convolutions and matrix products.
-    """
+    """Trainable parameters, and multiply-adds of a face of `size` pixels in convolutions and matrix products."""
 
     parameters: int
     multiply_adds: int

@@ -1,10 +1,10 @@
-"""Optimizers and learning-rate schedulers from plain data or from callables."""
+"""Optimizers and learning-rate schedulers from plain data."""
 
 import inspect
 import logging
 import typing
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import torch
@@ -19,66 +19,48 @@ from emodet.models.metrics import lower_is_better
 log = logging.getLogger(__name__)
 
 
-def build_optimizer(
-    optimizer: Mapping[str, Any] | Callable[..., torch.optim.Optimizer], net: nn.Module
-) -> torch.optim.Optimizer:
-    """An optimizer over a net's trainable parameters. Weight decay does not touch norms and biases.
+def build_optimizer(optimizer: Mapping[str, Any], net: nn.Module) -> torch.optim.Optimizer:
+    """An optimizer, ``{"_target_": "torch.optim.AdamW", "lr": …}``, over a net's trainable parameters.
 
-    Args:
-        optimizer: ``{"_target_": "torch.optim.AdamW", "lr": …}``, or a callable that takes parameter groups, such as
-            ``functools.partial(torch.optim.AdamW, lr=…)``.
-        net: Whose parameters.
+    Weight decay does not touch norms and biases.
     """
     trained = [parameter for parameter in net.parameters() if parameter.requires_grad]
     groups = [
         {"params": [parameter for parameter in trained if parameter.ndim > 1]},
         {"params": [parameter for parameter in trained if parameter.ndim <= 1], "weight_decay": 0.0},
     ]
-    if not isinstance(optimizer, Mapping):
-        return optimizer(groups)
     built: torch.optim.Optimizer = build(optimizer, "optimizer", groups)
     return built
 
 
 def build_scheduler(
-    scheduler: Mapping[str, Any] | Callable[..., Any], optimizer: torch.optim.Optimizer, total_steps: int
+    scheduler: Mapping[str, Any], optimizer: torch.optim.Optimizer, total_steps: int
 ) -> LRSchedulerConfigType:
     """A learning-rate scheduler as Lightning takes it.
 
     Args:
-        scheduler: ``{"_target_": "emodet.models.optimization.onecycle", …}``, or a callable that takes the optimizer.
-            Where it has an argument ``total_steps``, it is given that too. It returns a scheduler, stepped per epoch,
-            or Lightning's dict, which says more.
+        scheduler: ``{"_target_": "emodet.models.optimization.onecycle", …}``. The target takes the optimizer, and
+            ``total_steps`` where it has that argument. It returns a scheduler, stepped per epoch, or Lightning's dict,
+            which says more.
         optimizer: Its ``lr`` is the peak.
         total_steps: Optimizer steps of the whole run.
     """
-    total_steps = max(2, total_steps)
-    if isinstance(scheduler, Mapping):
-        built = build(scheduler, "scheduler", optimizer, total_steps=total_steps)
-    elif "total_steps" in inspect.signature(scheduler).parameters:
-        built = scheduler(optimizer, total_steps=total_steps)
-    else:
-        built = scheduler(optimizer)
+    built = build(scheduler, "scheduler", optimizer, total_steps=max(2, total_steps))
     return typing.cast(LRSchedulerConfigType, built if isinstance(built, Mapping) else {"scheduler": built})
 
 
 def stretch(
     scheduler: Any,
     optimizer: torch.optim.Optimizer,
-    specs: tuple[Mapping[str, Any] | Callable[..., torch.optim.Optimizer], Mapping[str, Any] | Callable[..., Any]],
+    specs: tuple[Mapping[str, Any], Mapping[str, Any]],
     total_steps: int,
 ) -> None:
     """Make a restored scheduler one for `total_steps`, at the step that it is at; leaves one without a length.
 
-    Args:
-        scheduler: As a checkpoint restored it.
-        optimizer: The scheduler's, whose learning rates follow.
-        specs: Of the optimizer and the scheduler, see `build_optimizer` and `build_scheduler`.
-        total_steps: Optimizer steps of the whole run.
+    The optimizer's learning rates follow. `specs` are those of both, see `build_optimizer` and `build_scheduler`.
     """
     spec = specs[1]
-    parameters = inspect.signature(target_of(spec, "scheduler") if isinstance(spec, Mapping) else spec).parameters
-    if "total_steps" not in parameters or (isinstance(spec, Mapping) and "total_steps" in spec):
+    if "total_steps" in spec or "total_steps" not in inspect.signature(target_of(spec, "scheduler")).parameters:
         return
     # Schedulers of torch derive a rate from the one before: only stepping through all of them gives this step's.
     other = build_optimizer(specs[0], nn.Linear(1, 1))

@@ -15,7 +15,7 @@ from lightning.pytorch.loggers import Logger
 
 from emodet.arrays import Int64
 from emodet.commands import merged_sources, resolved_sources
-from emodet.cpu import available_cores, cpu_info
+from emodet.cpu import cpu_info
 from emodet.data.datamodule import EmotionDataModule
 from emodet.data.sources import build_datamodule, naming
 from emodet.emotions import EMOTIONS, chosen_classes, place_of
@@ -101,8 +101,9 @@ def names_data() -> bool:
 def check_settings(settings: Mapping[str, Any]) -> None:
     """Raise `EmodetError` for a training's values that can be refused without its data, before anything is written."""
     _require_validation(settings)
-    _require_cores(settings["trainer"])
     training, trainer, seed = settings["training"], settings["trainer"], settings["seed"]
+    batch_size = settings["data"]["batch_size"]
+    require(batch_size > 1, "data.batch_size", batch_size, "2 or more, for batch norm")
     require(0 <= seed < 2**32, "seed", seed, f"0 to {2**32 - 1}")
     precision = trainer.get("precision")
     require(precision not in ("16-true", "bf16-true"), "trainer.precision", precision, "16-mixed or bf16-mixed")
@@ -158,50 +159,27 @@ def _check_monitors(settings: Mapping[str, Any], data: EmotionDataModule | None 
 def _require_validation(settings: Mapping[str, Any]) -> None:
     """Refuse a training in which no epoch, or not the one to keep, would be validated."""
     trainer, callbacks = settings["trainer"], settings["callbacks"]
-    for option, way_out in {
-        "fast_dev_run": "no checkpoint is kept; debug=one_batch runs every step once",
-        "overfit_batches": "its batches differ by epoch; debug=overfit or data.training_faces=N takes the same faces",
+    for option, instead in {
+        "fast_dev_run": "as no checkpoint is kept; debug=one_batch runs every step once",
+        "overfit_batches": "as batches differ by epoch; debug=overfit or data.training_faces=N takes the same faces",
     }.items():
-        if trainer.get(option):
-            raise EmodetError(f"trainer.{option}={trainer[option]}: {way_out}")
-    epochs, every = trainer.get("max_epochs"), trainer.get("check_val_every_n_epoch")
-    if epochs == -1 and trainer.get("max_steps", -1) == -1:
-        raise EmodetError(
-            "trainer.max_epochs=-1: the learning-rate schedule needs a length; set trainer.max_epochs or "
-            "trainer.max_steps, before which trainer.max_time may end the run"
-        )
-    if trainer.get("limit_val_batches") == 0:
-        raise EmodetError("trainer.limit_val_batches=0: no validation, so no epoch could be chosen; leave it out")
-    if epochs is not None and every is not None and 0 <= epochs < every:
-        raise EmodetError(
-            f"trainer.check_val_every_n_epoch={every}: no validation in trainer.max_epochs={epochs}, so no epoch could "
-            "be chosen"
-        )
+        require(not trainer.get(option), f"trainer.{option}", trainer.get(option), f"none, {instead}")
+    epochs, every, limit = (trainer.get(it) for it in ("max_epochs", "check_val_every_n_epoch", "limit_val_batches"))
+    length = "a length for the learning-rate schedule, or trainer.max_steps; trainer.max_time may end the run before it"
+    require(epochs != -1 or trainer.get("max_steps", -1) != -1, "trainer.max_epochs", epochs, length)
+    require(limit != 0, "trainer.limit_val_batches", limit, "more, as validation chooses the epoch; leave it out")
+    validates = epochs is None or every is None or not 0 <= epochs < every
+    require(validates, "trainer.check_val_every_n_epoch", every, f"at most trainer.max_epochs={epochs}")
     if callbacks.get("best") is None:
         raise EmodetError("callbacks.best=null: no checkpoint to report on; callbacks=[default] has it")
-    if callbacks["best"].get("keep") != "last":
-        return
-    if callbacks.get("early_stopping"):
-        raise EmodetError(
-            "callbacks.best.keep=last and callbacks.early_stopping: early stopping lets the val split choose the last "
-            "epoch, which keep=last avoids; leave one of them out (callbacks.early_stopping=null)"
+    if (keep := callbacks["best"].get("keep")) == "last":
+        way_out = "best, or callbacks.early_stopping=null: early stopping lets the val split choose the last epoch"
+        require(not callbacks.get("early_stopping"), "callbacks.best.keep", keep, way_out)
+        way_out = (
+            f"a divisor of trainer.max_epochs={epochs}, as callbacks.best.keep=last needs its last epoch validated"
         )
-    if epochs is not None and epochs > 0 and epochs % (every or 1):
-        raise EmodetError(
-            f"callbacks.best.keep=last: epoch {epochs}, the last one, would not be validated, as "
-            f"trainer.check_val_every_n_epoch={every} does not divide trainer.max_epochs={epochs}; "
-            "trainer.check_val_every_n_epoch=1 does"
-        )
-
-
-def _require_cores(trainer: Mapping[str, Any]) -> None:
-    """Refuse more processes on the CPU than cores: they would wait for each other, in silence."""
-    devices, accelerator = trainer.get("devices"), trainer.get("accelerator", "auto")
-    on_cpu = accelerator == "cpu" or (accelerator == "auto" and not torch.accelerator.is_available())
-    most = max(2, available_cores())
-    fits = not on_cpu or not str(devices).isdecimal() or int(devices or 0) <= most
-    words = f"at most {most}; on the CPU these are processes, and there are {available_cores()} cores"
-    require(fits, "trainer.devices", devices, words)
+        fits = epochs is None or epochs < 1 or epochs % (every or 1) == 0
+        require(fits, "trainer.check_val_every_n_epoch", every, way_out)
 
 
 def build_classifier(
@@ -301,11 +279,8 @@ def default_precision(accelerator: str = "auto", cpu_flags: set[str] | None = No
     """The value of ``trainer.precision=auto``, ``bf16-mixed`` or ``32-true``, and the reason in a few words.
 
     Training at 48 px, faces/s: 69 in fp32 and 133 in bf16 on a CPU with avx512_bf16, 93 and 240 with AMX; without such
-    instructions bf16 gains nothing.
-
-    Args:
-        accelerator: As Lightning names it; ``auto`` takes a GPU where there is one.
-        cpu_flags: The processor's features; None reads this one's (only on Linux).
+    instructions bf16 gains nothing. `accelerator` is Lightning's name; ``auto`` takes a GPU where there is one.
+    `cpu_flags` are the processor's features; None reads this one's (only on Linux).
     """
     if accelerator != "cpu" and torch.cuda.is_available():
         if torch.cuda.is_bf16_supported(including_emulation=False):

@@ -108,7 +108,7 @@ class RunFolder:
 
     def facts_so_far(self) -> dict[str, Any]:
         """`facts`, or nothing where there is no ``run.json`` yet."""
-        return self.facts() if (self.path / "run.json").is_file() else {}
+        return self.facts() if (self.path / "run.json").exists() else {}
 
     def facts(self) -> dict[str, Any]:
         """What ``run.json`` holds; refused where there is none, or a damaged one."""

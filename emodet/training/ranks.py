@@ -14,7 +14,7 @@ import cv2
 import torch
 from lightning.pytorch.strategies import DDPStrategy
 
-from emodet.errors import EmodetError, os_errors
+from emodet.errors import os_errors
 from emodet.files import default_outputs
 
 _FIRST = "_EMODET_FIRST_RANK"
@@ -31,11 +31,6 @@ def rank() -> int:
 def rank_arguments(arguments: Sequence[str]) -> list[str]:
     """The arguments for Hydra: ranks other than the first write no log and no folder."""
     arguments = list(arguments)
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and {"-m", "--multirun"} & set(arguments):
-        raise EmodetError(
-            "--multirun under torchrun: each process would run a sweep of its own. Start the sweep once, with "
-            "trainer.devices=N for the processes of each run"
-        )
     if rank() == 0:
         _require_outputs(arguments)
         os.environ[_FIRST] = str(os.getpid())  # for the ranks that Lightning starts from here

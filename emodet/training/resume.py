@@ -1,8 +1,6 @@
 """``resume=RUN``: continue a run with its own configuration, in its own folder, from ``checkpoints/last.ckpt``."""
 
 import os
-import re
-import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,11 +16,10 @@ from lightning.pytorch.profilers import Profiler
 from lightning.pytorch.strategies import Strategy
 from omegaconf import OmegaConf
 
-from emodet.command_line import conf_folder, key_of, quoted
+from emodet.command_line import conf_folder, quoted
 from emodet.config import TrainConfig
 from emodet.errors import EmodetError
 from emodet.files import expanded
-from emodet.installation import named
 from emodet.models.build import require_trusted, trust
 from emodet.schema import checked
 from emodet.training.checkpoints import read_checkpoint
@@ -51,7 +48,6 @@ _MAY_CHANGE = (
 )
 # What they hold decides which epoch is kept.
 _FIXED_CALLBACKS = ("best", "last", "ema")
-_TRUSTED_WHEN_TYPED = re.compile(r"^-|^\W*(hydra|trust)\b|_target_")
 
 
 def resumed_arguments(arguments: Sequence[str]) -> list[str]:
@@ -91,8 +87,9 @@ def resumed_arguments(arguments: Sequence[str]) -> list[str]:
 
 def _require_may_change(override: Override, stored: Mapping[str, Any], run: RunFolder) -> None:
     key, value = override.key_or_group, override.value()
-    restart = f"to start a new run from its weights{_new_run(run, override)}"
-    before, is_choice = _value_at(stored, key), (Path(conf_folder()) / key).is_dir()
+    weights = run.best if run.best.is_file() else run.last
+    restart = f"start a new run from its weights with init_from={weights}"
+    before, is_choice = OmegaConf.select(OmegaConf.create(dict(stored)), key), (Path(conf_folder()) / key).is_dir()
     if is_choice and key != "logger":
         raise EmodetError(f"resume={run.path}: {key}={value} is another choice than the run began with; {restart}")
     if not is_choice:
@@ -109,41 +106,9 @@ def _require_may_change(override: Override, stored: Mapping[str, Any], run: RunF
         )
 
 
-def _new_run(run: RunFolder, override: Override) -> str:
-    """The command that starts a run like this one, but for the override, from its weights."""
-    weights = run.best if run.best.is_file() else run.last
-    listed = run.facts_so_far().get("overrides")
-    given = [str(each) for each in listed] if isinstance(listed, list) else []
-    # What is copied to the command line is trusted: classes and configurations that only the folder names stay out.
-    safe = [each for each in given if each.isprintable() and not _TRUSTED_WHEN_TYPED.search(each)]
-    kept = [each for each in safe if key_of(each) not in (override.key_or_group, "init_from", "resume")]
-    more = "" if safe == given else ", with its own classes and hydra settings added"
-    return f"{more}:  {named('train')} {shlex.join([*kept, str(override.input_line), f'init_from={weights}'])}"
-
-
-def _value_at(values: Any, key: str) -> Any:
-    for part in key.split("."):
-        values = values.get(part) if isinstance(values, Mapping) else None
-    return values
-
-
 def was_requeued(run: RunFolder) -> bool:
     """Whether SLURM runs this job again, after a checkpoint of its was saved."""
     return int(os.environ.get("SLURM_RESTART_COUNT") or 0) > 0 and run.last.is_file()
-
-
-def require_same_net(run: RunFolder, net: torch.nn.Module) -> None:
-    """Refuse a checkpoint of another net than the one that the configuration describes."""
-    state = read_checkpoint(run.last).get("state_dict", {})
-    saved = {name: tuple(tensor.shape) for name, tensor in state.items() if name.startswith("net.")}
-    own = {f"net.{name}": tuple(tensor.shape) for name, tensor in net.state_dict().items()}
-    for name in sorted({*saved, *own}):
-        if saved.get(name) == own.get(name):
-            continue
-        raise EmodetError(
-            f"resume={run.path}: its checkpoint is of another net than {run.config.name} describes ({name} has shape "
-            f"{saved.get(name)}, expected {own.get(name)}); undo the change, or start a new run with init_from"
-        )
 
 
 def batch_size_for(facts: Mapping[str, Any], batch_size: int, processes: int) -> int:

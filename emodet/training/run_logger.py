@@ -138,13 +138,8 @@ def final_scores(prefix: str, evaluation: Evaluation) -> dict[str, float]:
 def may_show_pictures(choice: bool | str, pack: Pack) -> bool:
     """Whether loggers may get faces of a pack.
 
-    Args:
-        choice: ``auto``: where the terms of the data set allow it, as the pack's manifest says. False: never. True:
-            also for the user's own data, on the user's responsibility; refused for any other data set.
-        pack: The training data.
-
-    Raises:
-        EmodetError: `choice` is something else, or the terms do not allow it.
+    ``auto``: where the terms of the data set allow it, as the pack's manifest says. False: never. True: also for the
+    user's own data, on the user's responsibility; refused for any other data set.
     """
     key = "callbacks.run_logger.pictures"
     if choice is False:

@@ -24,11 +24,8 @@ _REPEATED_S = 3.0
 class Interrupted(BaseException):
     """A signal stopped training.
 
-    Not an `Exception`: nothing between the training loop and the command may handle it as a failure.
-
-    Attributes:
-        checkpoint: To resume from; None where there is none.
-        requeued: Whether SLURM runs the job again.
+    Not an `Exception`: nothing between the training loop and the command may handle it as a failure. `checkpoint` is
+    the one to resume from, if any; `requeued` is whether SLURM runs the job again.
     """
 
     def __init__(self, signal_number: int, checkpoint: Path | None, requeued: bool = False) -> None:

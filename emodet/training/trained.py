@@ -47,23 +47,14 @@ _UNKNOWN = TrainingData("not known", "not known")
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Trained:
-    """A classifier and its origin.
+    """A classifier and its origin."""
 
-    Attributes:
-        classifier: In evaluation mode.
-        card: Classes, temperature, training data, figures; of a checkpoint outside a run only what it says itself.
-        file: The checkpoint or the weights.
-        folder: The run folder, or the folder of `file` outside a run.
-        data: The data settings of the run; None if unknown.
-        calibrated: Whether a temperature was fitted.
-    """
-
-    classifier: EmotionClassifier
-    card: ModelInfo
-    file: Path
-    folder: Path
-    data: Mapping[str, Any] | None
-    calibrated: bool
+    classifier: EmotionClassifier  # in evaluation mode
+    card: ModelInfo  # of a checkpoint outside a run only what it says itself
+    file: Path  # the checkpoint or the weights
+    folder: Path  # the run folder, or the folder of `file` outside a run
+    data: Mapping[str, Any] | None  # the data settings of the run; None if unknown
+    calibrated: bool  # whether a temperature was fitted
 
     def facts(self) -> dict[str, Any]:
         """What the ``run.json`` of its student says about it."""
@@ -181,14 +172,7 @@ def init_from(classifier: EmotionClassifier, file: Path) -> list[str]:
 
     The last layer is carried over row by row, by name: classes (also by another name of the same emotion), valence and
     arousal. A checkpoint names them, and so does the card of plain weights; without either, a last layer of another
-    size stays fresh.
-
-    Returns:
-        Sentences that say what was carried over, and what was not.
-
-    Raises:
-        EmodetError: The weights are of another net; or they have a valence/arousal head, and whether this net is to
-            have one was left open.
+    size stays fresh. Returns sentences that say what was carried over, and what was not.
     """
     file = SHIPPED if str(file) == "shipped" and not file.exists() else expanded(file)
     if file.is_dir():

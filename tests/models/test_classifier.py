@@ -37,10 +37,9 @@ def test_the_net_sees_what_preprocessing_defines(channels_last, contrast):
 
 
 def test_objects_of_ones_own_train_and_come_back_from_a_checkpoint(tmp_path):
-    """In Python: net, loss and optimizer are objects, and everything else has a default."""
-    classifier = EmotionClassifier(
-        net=OwnNet(4), class_names=NAMES, loss=OwnLoss(2.0), optimizer=lambda groups: torch.optim.SGD(groups, lr=0.1)
-    )
+    """In Python: net and loss are objects, and everything else has a default."""
+    sgd = {"_target_": "torch.optim.SGD", "lr": 0.1}
+    classifier = EmotionClassifier(net=OwnNet(4), class_names=NAMES, loss=OwnLoss(2.0), optimizer=sgd)
     trainer = made_trainer(tmp_path)
     trainer.fit(classifier, datamodule=MadeData())
     assert 0 < float(trainer.callback_metrics["val/loss"]) < 6

@@ -81,21 +81,6 @@ def test_hydra_follows_no_path_out_of_a_run_folder(run, tmp_path, defaults):
     assert not marker.exists()
 
 
-def test_a_refusal_suggests_nothing_that_a_copied_command_would_trust(run, refused):
-    facts = json.loads((run / "run.json").read_text())
-    added = [
-        "net._target_=os.system",
-        "+hydra.searchpath=[/evil]",
-        "trust=[os]",
-        "--config-dir=/evil",
-        "name=\x1b[2J",
-    ]
-    (run / "run.json").write_text(json.dumps({**facts, "overrides": [*facts["overrides"], *added]}))
-    command = refused("emodet.train", f"resume={run}", "optimizer.lr=0.1").partition("python -m emodet.train ")[2]
-    assert command.startswith("experiment=affectnet_yolo")
-    assert not [each for each in added if each in command.replace("'", "")]
-
-
 @pytest.mark.parametrize("damage", [{"results": 5}, {"pack": []}, {"splits": None}, {"results": {"test": {"nll": {}}}}])
 def test_a_damaged_record_is_refused(run, damage):
     facts = json.loads((run / "run.json").read_text())
