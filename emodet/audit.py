@@ -62,9 +62,6 @@ class Audit:
 
     Args:
         settings: Of the command, see `emodet.config.AuditConfig`.
-
-    Raises:
-        EmodetError: A value is out of its range, or a file that it names does not exist.
     """
 
     def __init__(self, settings: Mapping[str, Any]) -> None:

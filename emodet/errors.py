@@ -11,7 +11,8 @@ from contextlib import contextmanager
 class EmodetError(Exception):
     """A mistake that the user can correct: a path, a value, an invalid file.
 
-    Every class and function raises it for an argument that is not known or out of range.
+    Every class and function raises it for an argument that is not known or out of range, and for a file that is
+    missing, damaged or cannot be written.
     """
 
     def __str__(self) -> str:

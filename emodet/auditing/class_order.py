@@ -60,9 +60,6 @@ def check_class_order(
 ) -> Iterator[OrderFinding]:
     """Check each split of each data set by its valence and arousal, and where they are given by the predictions of a
     model file for a sample of each class, and by those of nets trained on train, which do not judge train itself.
-
-    Raises:
-        EmodetError: The model file lacks a class.
     """
     table, names = data.pack.table, data.class_names
     source = data.pack.source_of(np.arange(len(table)))

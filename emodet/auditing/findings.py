@@ -177,9 +177,6 @@ def write_results(
     """Write ``audit.html``, ``audit.json``, ``corrections.csv`` and ``label_noise.csv`` over those of an earlier audit.
 
     A gallery of the page has up to `gallery` images; with ``pictures=False`` it shows none at all.
-
-    Raises:
-        EmodetError: A file cannot be written.
     """
     show = (lambda row: findings.pack.images([row])[0]) if pictures else None
     write_corrections(findings.corrections, folder / "corrections.csv", findings.pack.class_names)

@@ -51,14 +51,7 @@ class Correction:
 
 @dataclass(frozen=True, slots=True)
 class Corrections:
-    """A file of corrections.
-
-    Attributes:
-        file: Where it was read.
-        sha256: Of its bytes.
-        rows: In the file's order.
-        class_names: What the rows' numbers mean.
-    """
+    """A file of corrections; the numbers in its rows are positions in `class_names`."""
 
     file: Path
     sha256: str

@@ -97,14 +97,7 @@ class CropResult(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Cropper:
-    """From chunks of samples to their crops in an ``.npy`` file.
-
-    Attributes:
-        reader: Fetches the pictures.
-        preprocessing: Geometry and colour of a crop.
-        crop: ``image``, ``box`` or ``detect``.
-        file: Holds zeros of `shape`; each process writes its own chunks there.
-    """
+    """From chunks of samples to crops in an ``.npy`` file of `shape`, where each process writes its own chunks."""
 
     reader: Reader
     preprocessing: Preprocessing

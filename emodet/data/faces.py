@@ -2,10 +2,8 @@
 
 import atexit
 import multiprocessing
-import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from typing import Any, NamedTuple, TypedDict
 
 import cv2
@@ -29,12 +27,7 @@ _RARE = {"disgust": 0.2, "contempt": 0.2, "fear": 0.3}
 
 
 class BatchIndices(NamedTuple):
-    """One batch.
-
-    Attributes:
-        indices: int64 (N,), positions in the pack's table.
-        seed: Of their augmentation.
-    """
+    """One batch: positions in the pack's table, int64 (N,), and the seed of their augmentation."""
 
     indices: Int64
     seed: int
@@ -123,18 +116,11 @@ def sampling_weights(
     soft_label: Float32 | None = None,
     class_names: Sequence[str] = EMOTIONS,
 ) -> Float64 | None:
-    """How often faces are drawn, relative to each other.
+    """How often faces are drawn, relative to each other: float64 (N,), or None where each face comes once.
 
-    Args:
-        emotion: Integer (N,), positions in `class_names`, -1 for none.
-        sampling: One of `SAMPLING`. Where classes are balanced, faces without an emotion keep the average weight.
-        weight: float64 (N,), above 0: how much more often one face is drawn than another, of the same class where
-            classes are balanced. None weighs all equally.
-        soft_label: float32 (N, K), NaN where there is none; for ``votes``.
-        class_names: The K classes.
-
-    Returns:
-        float64 (N,), or None where each face comes once.
+    Emotions are positions in `class_names`, -1 for none; `soft_label` (N, K) is for ``votes``. `weight` (N,) is how
+    much more often one face is drawn than another, of the same class where classes are balanced. There, faces without
+    an emotion keep the average weight.
     """
     if weight is None:
         weight = np.ones(len(emotion))
@@ -175,10 +161,7 @@ class Batch(TypedDict):
 class FaceDataset(Dataset[Batch]):
     """Whole batches out of a pack: one fetch, one seeding and one copy for each.
 
-    Args:
-        pack: The prepared data.
-        soft: For each data set, whether `Batch.target` is the soft label where there is one.
-        augmentation: Applied with the batch's seed; None leaves the crops as they are.
+    `soft` is for each data set, whether `Batch.target` is the soft label where there is one.
     """
 
     def __init__(self, pack: MixedPack, soft: Sequence[bool], augmentation: Augmentation | None) -> None:
@@ -223,22 +206,6 @@ def _start_worker(_number: int) -> None:
     # Ctrl-C and `timeout` signal the whole process group; the main process saves a checkpoint first, with its workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    # Torch's watch of the main process notices only an end after this point, and would wait for ever.
-    if (parent := multiprocessing.parent_process()) is not None and parent.pid != os.getppid():
-        raise SystemExit(1)
-
-
-@contextmanager
-def _signals_held_back() -> Iterator[None]:
-    """For processes that start meanwhile, also afterwards: a worker is not killed before `_start_worker` runs in it."""
-    if not hasattr(signal, "pthread_sigmask"):  # Windows
-        yield
-        return
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT, signal.SIGTERM])
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 class LazyDataLoader(DataLoader[Batch]):
@@ -261,8 +228,7 @@ class LazyDataLoader(DataLoader[Batch]):
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
         earlier = multiprocessing.active_children()
-        with _signals_held_back():
-            batches = super().__iter__()
+        batches = super().__iter__()
         for worker in multiprocessing.active_children():
             if worker not in earlier:
                 # After an error, multiprocessing sends them SIGTERM, which they ignore, and waits for ever.

@@ -28,7 +28,7 @@ class MixedPack(Pack):
     never taken for one. A single data set may have the empty name; its keys, manifest and fingerprint stay its own.
 
     Args:
-        packs: Opened, by name.
+        packs: Opened, by name; of the same preprocessing.
         classes: The classes to use, by name; None takes all that the packs have. Classes are compared by name
             (`emodet.emotions.place_of`), and those to use come first in `class_names`.
         corrections: A file of corrections, applied to the table.
@@ -36,9 +36,6 @@ class MixedPack(Pack):
     Attributes:
         classes: Those to use: the first ones of `class_names`.
         correction_facts: File name and SHA-256 of the corrections, and how many faces of each split they change.
-
-    Raises:
-        EmodetError: The crops have different preprocessing; no pack has one of `classes`; or a correction does not fit.
     """
 
     def __init__(
@@ -46,12 +43,6 @@ class MixedPack(Pack):
     ) -> None:
         self.names, self.packs = tuple(packs), tuple(packs.values())
         first, self._starts = self.packs[0], np.cumsum([0, *map(len, self.packs)])
-        for name, pack in packs.items():
-            if pack.preprocessing.fingerprint() != first.preprocessing.fingerprint():
-                raise EmodetError(
-                    f"the crops of {name} are not made as those of {self.names[0]} ({_difference(first, pack)}), so "
-                    "they cannot be mixed; prepare both with the same preprocessing"
-                )
         self.preprocessing = first.preprocessing
         self.folder, self.manifest = first.folder, first.manifest
         if self.names != ("",):
@@ -92,8 +83,6 @@ class MixedPack(Pack):
     def images(self, indices: Sequence[int] | npt.NDArray[np.integer[Any]]) -> UInt8:
         """See `Pack.images`."""
         wanted = np.asarray(indices, dtype=np.int64)
-        if wanted.size and (wanted.min() < 0 or wanted.max() >= len(self)):
-            raise IndexError(f"indices from {wanted.min()} to {wanted.max()} in a mix of {len(self)} faces")
         stored, size = self.packs[0].preprocessing.size, self.preprocessing.size
         crops, source = np.empty((len(wanted), stored, stored, 3), dtype=np.uint8), self.source_of(wanted)
         for number in set(source.tolist()):
@@ -150,11 +139,6 @@ def _named(name: str, table: Table) -> Table:
     """The table with the data set's name before keys and subjects."""
     key, subject = ([f"{name}:{word}" if word else "" for word in it.tolist()] for it in (table.key, table.subject))
     return replace(table, key=np.array(key, dtype=np.str_), subject=np.array(subject, dtype=np.str_))
-
-
-def _difference(one: Pack, other: Pack) -> str:
-    here, there = one.preprocessing.to_dict(), other.preprocessing.to_dict()
-    return ", ".join(f"{key} {there[key]}, not {here[key]}" for key in here if here[key] != there[key])
 
 
 def _manifest_of(packs: Mapping[str, Pack]) -> dict[str, Any]:

@@ -117,9 +117,6 @@ class Pack:
     Opening checks the manifest, the table's hash, the size of the image file, and the hashes of 64 crops, evenly
     spaced; `verify` checks every crop. Images are mapped, not read, and a pickled pack carries only its path, so worker
     processes share one copy of the pixels.
-
-    Raises:
-        EmodetError: There is no pack, it is of another version, or its content differs from the manifest.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -148,14 +145,7 @@ class Pack:
         return int(self.manifest["faces"])
 
     def images(self, indices: Sequence[int] | npt.NDArray[np.integer[Any]]) -> UInt8:
-        """Fetch crops.
-
-        Args:
-            indices: Positions in the table, any order, repeats allowed.
-
-        Returns:
-            uint8 (len(indices), size, size, 3), RGB; a new array.
-        """
+        """Fetch the crops at these positions of the table: uint8 (len(indices), size, size, 3), RGB; a new array."""
         wanted = np.asarray(indices, dtype=np.int64)
         if wanted.size and (wanted.min() < 0 or wanted.max() >= len(self)):
             raise IndexError(f"indices from {wanted.min()} to {wanted.max()} in a pack of {len(self)} faces")

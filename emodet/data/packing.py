@@ -94,8 +94,6 @@ def prepare_pack(
                 if folder.exists():
                     raise EmodetError(f"{folder}: the pack's folder holds something else (no {MANIFEST}); delete it")
                 listing = reader.read()
-                if not listing.samples:
-                    raise EmodetError(f"data.root={reader.root}: no face found; left out: {dict(listing.left_out)}")
                 if announce is not None:
                     announce(listing)
                 crop_pool.require_croppable(listing.samples, crop, preprocessing, max_unreadable)
@@ -212,7 +210,7 @@ class _Packing:
             "reader": reader.name,
             "title": reader.full_title,
             "options": reader.options(),
-            "redistributable": bool(reader.about().get("redistributable", reader.redistributable)),
+            "redistributable": bool(reader.about().get("redistributable")),
             "crop": crop,
             "preprocessing": preprocessing.to_dict(),
             "faces": len(table),

@@ -45,14 +45,8 @@ def assign_splits(table: Table, usable: Bools, val_from: str | float, seed: int)
     subject and no picture in common with the rest. ``val_from="val"`` validates and tests on the same val, which
     the split's name then mentions. A training face leaves where its picture or its subject is in val or test.
 
-    Args:
-        table: The pack's table.
-        usable: bool (N,), which faces may be used at all.
-        val_from: ``auto``, ``val``, or the share of train to hold out, between 0 and 0.5.
-        seed: Decides which faces are held out.
-
-    Raises:
-        EmodetError: `val_from` is none of these, or a split would be left without a face.
+    `val_from` is ``auto``, ``val``, or the share of train to hold out, up to 0.5, which `seed` decides; `usable` (N,)
+    is which faces of the table may be used at all.
     """
     picture, known = _numbered(table.pixel_hash), table.subject != ""
     subject = np.where(known, _numbered(table.subject), -1 - np.arange(len(table)))  # an unknown one is its own

@@ -153,9 +153,6 @@ def to_onnx(classifier: EmotionClassifier) -> "onnx.ModelProto":
 
     Input ``crops``, uint8 (N, size, size, 3); outputs ``probabilities``, float32 (N, K), and with a valence/arousal
     head ``valence_arousal``, float32 (N, 2).
-
-    Raises:
-        EmodetError: torch cannot trace the net, or its exporter does not know an operator of the net.
     """
     graph, step = ProbabilityGraph(classifier).eval(), "torch.export"
     example = torch.zeros(2, graph.size, graph.size, 3, dtype=torch.uint8)

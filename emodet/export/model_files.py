@@ -82,17 +82,10 @@ def write_model_of_run(trained: Trained, data: EmotionDataModule, folder: Path) 
 def export_model_files(
     trained: Trained, info: ModelInfo, data: EmotionDataModule | None, options: ExportOptions
 ) -> ParityReport:
-    """Make the files, compare them with the checkpoint, write those that pass.
+    """Make the files, compare them with the checkpoint, write those that pass, see `ParityReport.written`.
 
-    Args:
-        trained: What to export.
-        info: Metadata; precision and, where there is data, metrics are replaced by each file's own.
-        data: Set up; without it there is no int8, and files are compared on drawn faces.
-        options: What to write.
-
-    Raises:
-        EmodetError: The folder cannot be written to, files of that name exist, or the net cannot be exported. A failed
-            check raises nothing; see `ParityReport.written`.
+    In `info`, precision and, where there is data, metrics are replaced by each file's own. Without data there is no
+    int8, and files are compared on drawn faces.
     """
     files = options.files
     existing = [file for file in files.values() if file.exists()]

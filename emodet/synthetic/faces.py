@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from emodet.arrays import Float64, UInt8
-from emodet.datasets.affectnet import VALENCE_AROUSAL, five_points
+from emodet.datasets.affectnet import five_points
 from emodet.emotions import EMOTIONS, emotion_id
 from emodet.errors import EmodetError
 from emodet.synthetic.anatomy import Colour, Identity, Pose, Units, rgb
@@ -79,9 +79,6 @@ class SyntheticFace:
     Attributes:
         image: uint8, (size, size, 3), RGB.
         emotion: Id 0 to 7 (`emodet.emotions.EMOTIONS`).
-        intensity: How strongly the emotion shows, 0 to 1.
-        valence: -1 to 1.
-        arousal: -1 to 1.
         box: (x1, y1, x2, y2) in pixels: from above the brows to the chin, ear to ear. May reach outside.
         landmarks: (x, y) of the eye on the picture's left, the right one, the nose tip, the mouth corners.
         points: 68 (x, y) in iBUG's order, from which `landmarks` are taken.
@@ -89,9 +86,6 @@ class SyntheticFace:
 
     image: UInt8
     emotion: int
-    intensity: float
-    valence: float
-    arousal: float
     box: tuple[float, float, float, float]
     landmarks: tuple[tuple[float, float], ...]
     points: tuple[tuple[float, float], ...]
@@ -192,12 +186,6 @@ def draw_face(
         intensity: 0 to 1; without it 0.45 to 1.
         framing: Least and greatest side of the face's box, as a fraction of the picture's.
         clean: Frontal, evenly lit, sharp and the emotion's first prototype: for pictures that explain.
-
-    Returns:
-        Pixels, labels and geometry.
-
-    Raises:
-        EmodetError: `emotion` is none of the eight.
     """
     number = emotion_id(emotion) if isinstance(emotion, str) else emotion
     if number is None or not 0 <= number < len(EMOTIONS):
@@ -217,13 +205,9 @@ def draw_face(
     small = np.asarray(cv2.resize(painted, (size, size), interpolation=cv2.INTER_AREA), dtype=np.uint8)
     image = small if clean else photographed(small, rng)
     points = points * scale
-    valence, arousal = _mood(number, strength, rng)
     return SyntheticFace(
         image=image,
         emotion=number,
-        intensity=strength,
-        valence=valence,
-        arousal=arousal,
         box=_box(points, unit * scale),
         landmarks=five_points(points) or (),
         points=tuple((x, y) for x, y in points.tolist()),
@@ -247,13 +231,6 @@ def _box(points: Float64, unit: float) -> tuple[float, float, float, float]:
     x, y = ((points.min(axis=0) + points.max(axis=0)) / 2).tolist()
     y, half = y - 0.16 * unit, _BOX_UNITS / 2 * unit
     return x - half, y - half, x + half, y + half
-
-
-def _mood(emotion: int, intensity: float, rng: np.random.Generator) -> tuple[float, float]:
-    """Valence and arousal: the class's mean in AffectNet, more of it where the emotion shows more strongly."""
-    usual = np.array(VALENCE_AROUSAL[emotion]) * (0.5 + 0.7 * intensity)
-    valence, arousal = np.clip(usual + rng.normal(0, 0.08, 2), -1, 1).tolist()
-    return valence, arousal
 
 
 def _look(rng: np.random.Generator, *, clean: bool) -> Look:

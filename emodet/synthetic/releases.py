@@ -54,9 +54,6 @@ def write_release(
         balance: Classes of the training split: as uneven as AffectNet's (``affectnet``), or ``uniform``.
         progress: Whether to show a progress bar.
 
-    Returns:
-        `root`.
-
     Raises:
         EmodetError: An argument is out of range, or `root` holds something else, which is left as it is.
         OSError: The disk is full or not writable; nothing is left at `root`.

@@ -257,13 +257,6 @@ class TestIdentity:
         with pytest.raises(EmodetError, match=r"images\.npy"):
             data.pack.verify()
 
-    def test_crops_of_another_size_are_refused(self, tmp_path):
-        reader, packs = MadeReader(tmp_path, records(2, emotion=0)), {}
-        for name, size in (("a", 24), ("b", 32)):
-            packs[name] = prepare_pack(reader, Preprocessing(size=size), tmp_path / name, progress=False)
-        with pytest.raises(EmodetError, match=r"the crops of b are not made as those of a \(size 32, not 24\)"):
-            MixedPack(packs)
-
     def test_corrections_name_the_data_set(self, roots, mix, tmp_path):
         file = tmp_path / "corrections.csv"
         key = "rafdb:Image/aligned/train_00203_aligned.jpg"

@@ -96,9 +96,7 @@ class TestUnreadable:
 
 
 class TestRefused:
-    def test_nothing_to_pack_and_nowhere_to_pack_it(self, tmp_path):
-        with pytest.raises(EmodetError, match="no face"):
-            prepare(MadeReader(tmp_path, []), tmp_path / "packs")
+    def test_nowhere_to_pack_it(self, tmp_path):
         reader = MadeReader(tmp_path, records(2))
         mine = pack_folder(reader, CROP, "image", tmp_path / "packs") / "mine.txt"
         put_text(mine, "half")
