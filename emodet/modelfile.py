@@ -64,6 +64,9 @@ class ModelFile:
         try:
             _check_checksum(data, pairs.get(PREFIX + CHECKSUM))
             self.info = ModelInfo.from_metadata(pairs)
+            if self.info.format_version > 1 and PREFIX + CHECKSUM not in pairs:
+                # NaN in a quantised graph would only make its results wrong.
+                raise EmodetError(f"its metadata lacks {PREFIX}{CHECKSUM}: another program wrote it; export it again")
         except EmodetError as problem:
             raise EmodetError(f"{name}: {problem!s:.1000}") from None
         self.providers = tuple(self._session.get_providers())
