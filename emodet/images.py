@@ -221,8 +221,7 @@ def _check_data(data: bytes, jpeg: _Jpeg, name: str, max_pixels: int, zeros: boo
     restarts = _RESTART.findall(data, jpeg.data, end)
     restart = b"\xff" + bytes([0xD0 + (restarts[-1][1] + 1) % 8 if restarts else 0xD0])
     exact, more = decoded(kept), decoded(kept + _NOISE + restart + _NOISE)
-    scan_follows = data.find(b"\xff\xda", end) >= 0 and data.find(b"\xff\xd8", end) < 0
-    if scan_follows or not np.array_equal(exact, more):
+    if not np.array_equal(exact, more):
         raise EmodetError(f"{name}: damaged or cut off (its data end before the last pixel)")
     if zeros and not _is_grey(exact, -1, -1) and np.array_equal(exact, decoded(data[: end - len(_ZEROS)])):
         raise EmodetError(f"{name}: damaged (zeros in its data)")
