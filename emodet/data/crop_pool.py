@@ -8,6 +8,7 @@
 import functools
 import inspect
 import logging
+import math
 import signal
 import statistics
 from collections import deque
@@ -62,6 +63,8 @@ def require_croppable(samples: Sequence[Sample], crop: str, preprocessing: Prepr
     for what, (setting, way_out) in needed.items():
         missing = sum(getattr(sample, what) is None for sample in samples)
         if missing > allowed * total:
+            if missing < total:
+                way_out += f"; data.max_unreadable={math.ceil(100 * missing / total) / 100} leaves them out"
             raise EmodetError(f"{setting}: {missing:,} of {total:,} faces have no {what}; use {way_out}")
 
 

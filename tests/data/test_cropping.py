@@ -81,6 +81,8 @@ def test_the_few_faces_that_lack_it_are_listed(lacking, values, said, tmp_path):
     object.__setattr__(faces[7], lacking, None)
     options = {"crop": "box", "processes": 1, "progress": False}
     reader, preprocessing = MadeReader(tmp_path, faces), Preprocessing(size=24, **values)
+    with pytest.raises(EmodetError, match=r"max_unreadable=0\.05 leaves them out"):
+        prepare_pack(reader, preprocessing, tmp_path / "packs", max_unreadable=0.01, **options)
     pack = prepare_pack(reader, preprocessing, tmp_path / "packs", max_unreadable=0.05, **options)
     assert len(pack) == 19
     (entry,) = pack.manifest["unreadable"]
