@@ -55,6 +55,7 @@ def options(group):
         *((f"{plus}trainer.max_epoch=3", "did you mean trainer.max_epochs?") for plus in ("", "+")),
         ("sed=1", "did you mean seed?"),
         ("data.batchsize=3", "did you mean data.batch_size?"),
+        ("optimizer.learning_rate=1", "there are optimizer."),
         ("callbacks.best.moniter=val/loss", "did you mean callbacks.best.monitor?"),
         ("preprocessing.sise=3", "did you mean preprocessing.size?"),
         *(("optimizer.lr=abc", "abc"), ("training.mixup=[1]", "1")),
@@ -103,7 +104,6 @@ def test_a_sweep_has_a_folder_of_its_own(command, monkeypatch, tmp_path):
 NEAREST = {
     **{"data.workers": "data.num_workers", "data.evaluation_batch_size": "data.eval_batch_size"},
     **{"data.selection_seed": "data.split_seed", "schedule": "scheduler"},
-    "distillation.answers": "distillation.teachers",
 }
 
 
