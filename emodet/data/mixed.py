@@ -117,8 +117,8 @@ def _ordered_classes(packs: Sequence[Pack], classes: Sequence[str] | None) -> tu
     if None in places or len(set(places)) < len(places):
         odd = [name for name, place in zip(classes, places, strict=True) if place is None or places.count(place) > 1]
         raise EmodetError(
-            f"data.classes=[{', '.join(classes)}]: {', '.join(odd)} must each be another one of the classes of this "
-            f"data: {', '.join(known)}"
+            f"data.classes=[{', '.join(classes)}]: {', '.join(odd)}: no class of this data, or named twice; there are "
+            f"{', '.join(known)}"
         )
     chosen = tuple(known[place] for place in places if place is not None)
     return (*chosen, *(name for name in known if name not in chosen)), chosen

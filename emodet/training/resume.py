@@ -61,6 +61,8 @@ def resumed_arguments(arguments: Sequence[str]) -> list[str]:
     if "resume" not in parsed or parsed["resume"].value() is None:
         return list(arguments)
     run = RunFolder(expanded(str(parsed["resume"].value())).resolve())
+    if not run.config.is_file():
+        raise EmodetError(f"resume={run.path}: not a run folder, which has a {run.config.name}")
     stored = run.read_config()
     if not run.last.is_file():
         raise EmodetError(f"resume={run.path}: there is no checkpoint to resume from ({run.last})")
