@@ -1,6 +1,5 @@
 """The configuration: keys and defaults from signatures, groups that replace cleanly; every file in conf/ trains."""
 
-import re
 import shutil
 from functools import cache
 from pathlib import Path
@@ -201,12 +200,6 @@ def test_help_and_the_command_alone_list_the_experiments(output, command, capfd)
     assert command("emodet.train") == 2
     said = capfd.readouterr()
     assert all(experiment in said.out + said.err for experiment in SHIPPED)
-
-
-@pytest.mark.parametrize(("net", "title"), [("residual_cnn", "ResidualCNN"), ("timm", "resnet18")])
-def test_a_wandb_run_is_named_after_experiment_net_seed_and_date(net, title):
-    logger = composed("experiment=baseline", "logger=wandb", "seed=7", f"net={net}")["logger"]["wandb"]
-    assert re.fullmatch(rf"test-{title}-seed7-\d{{4}}-\d\d-\d\d", logger["name"])
 
 
 # Every file under conf/ trains: each experiment, each choice of each group.

@@ -272,16 +272,6 @@ def test_a_stream_follows_a_face_and_detects_only_now_and_then(model_path, astro
     np.testing.assert_allclose([faces[0].box for faces in results], found, atol=6)
 
 
-def test_a_face_that_goes_and_another_that_comes(recognizer, astronaut):
-    frames = list(moving_face(astronaut, 6))
-    empty = np.full_like(frames[0], 120)
-    results = list(recognizer.stream([*frames, *[empty] * 40, *frames], frame_rate=25, detect_every=3))
-    ids = [[face.track_id for face in faces] for faces in results]
-    assert ids[:6] == [[1]] * 6
-    assert ids[6:46] == [[]] * 40
-    assert ids[46:] == [[2]] * 6
-
-
 def test_whole_pictures_as_a_stream_are_one_track_and_smoothed(model_path):
     recognizer = Recognizer(model_path, detector="none")
     red, blue = (np.full((40, 40, 3), colour, dtype=np.uint8) for colour in ((200, 0, 0), (0, 0, 200)))
