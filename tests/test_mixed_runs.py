@@ -79,7 +79,7 @@ def test_data_sets_by_name_take_their_roots_from_their_own_variables(output, rel
     assert "faces of 30 % of train" in output("emodet.prepare", *named, "data.val_from=0.3")
 
 
-def test_mixes_that_cannot_be_are_refused_in_one_sentence(refused, release, packs, mixed, tmp_path):
+def test_mixes_that_cannot_be_are_refused_in_one_sentence(refused, release, mixed, tmp_path):
     twice = f"{{mine: {{data: affectnet_yolo, root: {release}}}, other: {{root: {release}}}}}"
     for arguments, message in (
         (["data.sources={rafdb: {root: /x}}", "data.root=/y"], "data.root=/y is for one data set"),
