@@ -119,28 +119,21 @@ def test_one_input_never_ends_a_batch(predict, astronaut, tmp_path, monkeypatch)
     assert predict("=1+1.png", "--rows", "csv", detector="none")[1].splitlines()[1].startswith("'=1+1.png,")
 
 
-@pytest.fixture
-def web(astronaut):
-    """A web server with an image at every path; returns its address."""
+def test_an_image_by_its_address_is_one_image(predict, astronaut):
+    kinds = {"face": "PNG", "face.webp": "WEBP", "face.jpg?size=1": "JPEG", "a.j2k": "JPEG2000", "pnm": "PPM"}
 
     def answer(path):
-        kind = {"/face": "PNG", "/face.webp": "WEBP", "/a.j2k": "JPEG2000", "/pnm": "PPM"}.get(path, "JPEG")
+        kind = kinds.get(path[1:])
         named = f"image/{kind.lower()}" if kind in ("WEBP", "JPEG") else "application/octet-stream"
-        if path == "/none.png":
-            return None
-        return named, encoded(astronaut, kind, **({"no_jp2": True} if kind == "JPEG2000" else {}))
+        return kind and (named, encoded(astronaut, kind, **({"no_jp2": True} if kind == "JPEG2000" else {})))
 
-    with web_server(answer) as address:
-        yield address
-
-
-def test_an_image_by_its_address_is_one_image(predict, web):
-    for path in ("face", "face.webp", "face.jpg?size=1", "a.j2k", "pnm"):
-        status, out, err = predict(f"http://me:secret@{web}/{path}", "--rows", "jsonl")
-        (row,) = json_lines(out)
-        assert (path, status, row["time_s"], row["track_id"]) == (path, 0, None, None)
-        assert "secret" not in out + err
-    status, _, err = predict("http://127.0.0.1:9/face.png", "", f"http://{web}/none.png", "http://[::1")
+    with web_server(answer) as web:
+        for path in kinds:
+            status, out, err = predict(f"http://me:secret@{web}/{path}", "--rows", "jsonl")
+            (row,) = json_lines(out)
+            assert (path, status, row["time_s"], row["track_id"]) == (path, 0, None, None)
+            assert "secret" not in out + err
+        status, _, err = predict("http://127.0.0.1:9/face.png", "", f"http://{web}/none.png", "http://[::1")
     assert status == 1
     assert "none.png: cannot be opened" in err
     assert "404" in err

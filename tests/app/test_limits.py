@@ -39,25 +39,13 @@ def test_a_full_queue_is_refused(serve):
         thread.submit(asyncio.run, act(client.app.state.server)).result()
 
 
-def open_request(address, path, *, length=1000):
-    """A connection that has sent the headers of a POST."""
-    host, port = address.removeprefix("http://").split(":")
-    client = socket.create_connection((host, int(port)), timeout=120)
-    client.sendall(f"POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Length: {length}\r\n\r\n".encode())
-    return client
-
-
-def answer_of(client):
-    text = b""
-    while piece := client.recv(65536):
-        text += piece
-    return text
-
-
 @pytest.mark.parametrize("path", ["/v1/recognize", "/v1/videos"])
 def test_uploads_that_pause_or_trickle_are_ended(serve_live, portrait, path):
     with serve_live(limits=Limits(pause_seconds=1, videos_waiting=1, waiting=1)) as address:
-        clients = [open_request(address, path) for _ in range(6)]
+        host, port = address.removeprefix("http://").split(":")
+        clients = [socket.create_connection((host, int(port)), timeout=120) for _ in range(6)]
+        for client in clients:  # the headers alone
+            client.sendall(f"POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Length: 1000\r\n\r\n".encode())
         # Meanwhile others are served.
         assert httpx2.post(f"{address}/v1/recognize", content=portrait, timeout=120).status_code == 200
         with contextlib.suppress(OSError):  # it never pauses, but is too slow
@@ -66,7 +54,7 @@ def test_uploads_that_pause_or_trickle_are_ended(serve_live, portrait, path):
                 time.sleep(0.2)
         clients.pop(0).close()
         for client in clients:
-            answer = answer_of(client)
+            answer = b"".join(iter(lambda client=client: client.recv(65536), b""))
             assert answer.startswith(b"HTTP/1.1 408 ")
             assert b'"took_too_long"' in answer
             client.close()

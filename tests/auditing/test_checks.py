@@ -284,8 +284,7 @@ def noise_of(*candidates):
     return (LabelNoise("train", 10, 0.8, 0.2, candidates),)
 
 
-@pytest.fixture
-def proposed():
+def test_each_face_is_corrected_once_with_a_reason():
     """0 and 1: across splits. 2, 3, 4: one photograph, labels two against one. 5, 6: equal pixels. 7: one colour.
     8: another class is probable. 9: the label is improbable. 11: without a label."""
     table = table_of(
@@ -297,17 +296,9 @@ def proposed():
     groups = copy_groups(table, np.array([0, 0, 1, 1, 1, 2, 2, 3, 4, 5, 6, 7]))
     images = no_issues(12, contrast=[50.0] * 7 + [0.5] + [50.0] * 4)
     noise = noise_of(Candidate(8, 5, 7, 0.01, 0.95), Candidate(9, 6, 1, 0.02, 0.6), Candidate(0, 0, 3, 0.0, 0.99))
-
-    def propose_with(**options):
-        found = propose(table, images, groups, noise, ProposalOptions(**options))
-        assert all(each.was == table.emotion[int(each.key)] and each.split == "train" for each in found)
-        return {each.key: (each.action, each.emotion, each.reason) for each in found}
-
-    return propose_with
-
-
-def test_each_face_is_corrected_once_with_a_reason(proposed):
-    assert proposed() == {
+    found = propose(table, images, groups, noise, ProposalOptions())
+    assert all(each.was == table.emotion[int(each.key)] and each.split == "train" for each in found)
+    assert {each.key: (each.action, each.emotion, each.reason) for each in found} == {
         "000000": ("exclude", None, "copy of 000001 in val"),
         "000004": ("exclude", None, "copies with different labels: happiness, sadness"),
         "000006": ("exclude", None, "same picture as 000005"),
@@ -315,7 +306,7 @@ def test_each_face_is_corrected_once_with_a_reason(proposed):
         "000008": ("exclude", None, "label noise"),
         "000009": ("exclude", None, "label noise"),
     }
-    assert proposed(splits=("val",)) == {}
+    assert propose(table, images, groups, noise, ProposalOptions(splits=("val",))) == ()
     with pytest.raises(EmodetError, match=r"proposals\.splits=\['training'\].*train, val or test"):
         ProposalOptions(splits=["training"])
 

@@ -27,15 +27,10 @@ WITH_BOXES = ["affectnet_csv", "expw", "own_csv"]
 TILTED = ((12.0, 18.0), (28.0, 26.0), (18.0, 28.0), (12.0, 32.0), (24.0, 36.0))
 
 
-def source(name, root, mode, **more):
+def prepare(name, root, mode, **more):
     crop, values = MODES[mode]
     options = {"processes": 1, "packs": root.parent / "packs", "crop": crop} | more
-    return Source(root, name, **options), Preprocessing(size=24, **values)
-
-
-def prepare(name, root, mode, **more):
-    made, preprocessing = source(name, root, mode, **more)
-    return made.prepare(preprocessing)[0]
+    return Source(root, name, **options).prepare(Preprocessing(size=24, **values))[0]
 
 
 @pytest.mark.parametrize(

@@ -95,16 +95,14 @@ class TestUnreadable:
             prepare(reader, tmp_path / "none", max_unreadable=1)
 
 
-class TestRefused:
-    def test_nowhere_to_pack_it(self, tmp_path):
-        reader = MadeReader(tmp_path, records(2))
-        mine = pack_folder(reader, CROP, "image", tmp_path / "packs") / "mine.txt"
-        put_text(mine, "half")
-        with pytest.raises(EmodetError, match=r"something else .* delete it"):
-            prepare(reader, tmp_path / "packs")
-        assert mine.is_file()
-        with pytest.raises(EmodetError, match=r"data\.packs=.*writing the pack failed"):
-            prepare(reader, mine)
+def test_without_a_place_to_pack_it_is_refused(tmp_path):
+    reader = MadeReader(tmp_path, records(2))
+    mine = put_text(pack_folder(reader, CROP, "image", tmp_path / "packs") / "mine.txt", "half")
+    with pytest.raises(EmodetError, match=r"something else .* delete it"):
+        prepare(reader, tmp_path / "packs")
+    assert mine.is_file()
+    with pytest.raises(EmodetError, match=r"data\.packs=.*writing the pack failed"):
+        prepare(reader, mine)
 
 
 class TestStopped:

@@ -53,13 +53,8 @@ def test_other_emotions_are_refused(emotion):
 FACES = {"train": 60, "val": 16, "test": 8}
 
 
-@pytest.fixture(scope="module")
-def release(tmp_path_factory):
-    return write_release(tmp_path_factory.mktemp("releases") / "yolo", FACES, seed=4, size=48)
-
-
-def test_its_reader_recognises_it_and_finds_every_face(release):
-    reader = open_reader(release)
+def test_its_reader_recognises_it_and_finds_every_face(tmp_path):
+    reader = open_reader(write_release(tmp_path / "yolo", FACES, seed=4, size=48))
     assert reader.name == "yolo"
     samples = reader.read().samples
     assert Counter(sample.split for sample in samples) == Counter(FACES)
