@@ -270,20 +270,13 @@ class TestIdentity:
         assert next(iter(corrected.train_dataloader()))["source"].max() <= 1
 
 
-class TestRefused:
-    @pytest.mark.parametrize("broken", ["no root", "root", "crop", "picture", "val"])
-    def test_an_error_names_the_data_set(self, roots, mix, tmp_path, broken):
-        values = {"root": roots["rafdb"]}
-        if broken == "no root":
-            values = {}
-        elif broken == "root":
-            values["root"] = tmp_path / "absent"
-        elif broken == "crop":
-            values["crop"] = "box"
-        elif broken == "val":
-            values["val_from"] = "val"
-        else:
-            values["root"] = rafdb(tmp_path / "copy", {"train": every(RAFDB_ORDER, 14, 0)})
-            next((tmp_path / "copy/Image/aligned").iterdir()).write_bytes(b"no picture")
-        with pytest.raises(EmodetError, match=r"^data\.sources: second: "):
-            mix({"first": roots["first"], "second": values})
+@pytest.mark.parametrize("fault", ["no root", "absent", "crop", "picture", "val"])
+def test_an_error_names_the_data_set(roots, mix, tmp_path, fault):
+    root = {"root": roots["rafdb"]}
+    if fault == "picture":
+        root["root"] = rafdb(tmp_path / "copy", {"train": every(RAFDB_ORDER, 14, 0)})
+        next((tmp_path / "copy/Image/aligned").iterdir()).write_bytes(b"no picture")
+    given = {"no root": {}, "absent": {"root": tmp_path / "absent"}, "picture": root}
+    values = given | {"crop": root | {"crop": "box"}, "val": root | {"val_from": "val"}}
+    with pytest.raises(EmodetError, match=r"^data\.sources: second: "):
+        mix({"first": roots["first"], "second": values[fault]})
