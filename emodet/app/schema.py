@@ -188,7 +188,6 @@ class VideoStatus(BaseModel):
     frames_per_second: float = 0.0
     damaged: int = Field(default=0, description="Frames that could not be decoded or are missing, known at the end.")
     partly_damaged: int = Field(default=0, description="Frames recognised with visible damage, known at the end.")
-    faces: int = Field(default=0, description="Rows so far.")
     rows: int = Field(default=0, description="Rows so far.")
     emotions: dict[str, int] = Field(default={}, description="Emotion to number of rows.")
     files: VideoFiles = VideoFiles()

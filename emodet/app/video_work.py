@@ -72,5 +72,5 @@ class _ProgressSink(pipeline.Sink):
             raise VideoTooLongError("too long")
         self._emotions.update(face.emotion for face in (result.faces if result.fresh else ()))
         rate, rows = (frame.index + 1) / max(1e-6, time.perf_counter() - self._started), self._emotions.total()
-        counts = {"faces": rows, "rows": rows, "emotions": dict(self._emotions.most_common())}
+        counts = {"rows": rows, "emotions": dict(self._emotions.most_common())}
         self._pipe.send(counts | {"frames_done": frame.index + 1, "frames_per_second": round(rate, 2)})
