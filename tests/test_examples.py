@@ -16,7 +16,6 @@ from made_reader import ready
 from emodet.data.datamodule import EmotionDataModule
 from emodet.data.sources import Source
 from emodet.models.classifier import EmotionClassifier
-from emodet.models.residual_cnn import ResidualCNN
 from emodet.preprocessing import Preprocessing
 
 ROOT = Path(__file__).parents[1]
@@ -81,12 +80,12 @@ def test_every_step_that_waits_for_a_gpu_runs_on_a_cpu(tmp_path):
 # Training in ten lines of Python: data module, classifier and Lightning's trainer, without Hydra.
 
 
-def test_ten_lines_of_python_train(release, tmp_path):
+def test_ten_lines_of_python_train_what_can_be_exported(command, release, tmp_path):
     preprocessing = Preprocessing(size=48)
     source = Source(root=release, reader="yolo", packs=tmp_path / "packs", processes=1)
     data = ready(EmotionDataModule(source, preprocessing, batch_size=8, num_workers=0))
     assert data.places() == {"root": str(release.resolve()), "packs": str((tmp_path / "packs").resolve())}
-    net = ResidualCNN(num_classes=8, channels=[4, 4, 8, 8], features=8)
+    net = {"_target_": "emodet.models.residual_cnn.ResidualCNN", "channels": [4, 4, 8, 8], "features": 8}
     classifier = EmotionClassifier(net, data.class_names, preprocessing)
     trainer = L.Trainer(max_epochs=1, accelerator="cpu", default_root_dir=tmp_path, enable_progress_bar=False)
     trainer.fit(classifier, datamodule=data)
@@ -94,3 +93,6 @@ def test_ten_lines_of_python_train(release, tmp_path):
     assert 0 <= metrics["val/accuracy"] <= 1
     image = torch.randint(0, 256, (2, 48, 48, 3), dtype=torch.uint8)
     assert classifier.eval().probabilities(image).sum(dim=1).allclose(torch.ones(2), atol=1e-5)
+    checkpoint = trainer.checkpoint_callback.best_model_path  # its name holds a "="
+    assert command("emodet.export", f"checkpoint={checkpoint}", f"output={tmp_path / 'out'}", "formats=[fp32]") == 0
+    assert (tmp_path / "out" / "emodet-fp32.onnx").is_file()

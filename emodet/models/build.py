@@ -38,7 +38,8 @@ def target_of(spec: Mapping[str, Any], key: str) -> Callable[..., Any]:
     """Import the callable that a spec names; `key` is the configuration key for the error message."""
     if OBJECT in spec:
         raise EmodetError(
-            f"{key}: it was given as an object of {spec[OBJECT]}, which a file does not hold; pass {key}="
+            f"{key}: it was given as an object of {spec[OBJECT]}, which a file does not hold; pass {key}= to "
+            f"load_from_checkpoint, or train with {key}={{'_target_': '{spec[OBJECT]}'}} and its arguments"
         )
     path = spec.get("_target_")
     if not isinstance(path, str) or "." not in path:

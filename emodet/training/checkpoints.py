@@ -79,7 +79,7 @@ def load_classifier(file: Path) -> EmotionClassifier:
         classifier = EmotionClassifier(**settings)
         classifier.on_load_checkpoint(content)
         classifier.load_state_dict(content["state_dict"])
-    except (TypeError, ValueError, AttributeError, RuntimeError) as problem:
+    except (TypeError, ValueError, AttributeError, RuntimeError, KeyError) as problem:
         raise EmodetError(f"checkpoint {file}: is not one of an emotion classifier ({problem})") from None
     return classifier.eval()
 
