@@ -272,10 +272,3 @@ def test_a_net_with_the_head_comes_back_whole(tmp_path):
     for again in both:
         for one, other in zip(expected, again.predict_heads(image), strict=True):
             torch.testing.assert_close(one, other)
-    # A card of before there was such a head.
-    card_file = tmp_path / "weights.json"
-    plain = saved(made(seed=1), tmp_path, "")
-    values = json.loads(card_file.read_text())
-    del values["valence_arousal"]
-    card_file.write_text(json.dumps(values))
-    assert load_weights(plain)[0].predict_heads(image)[1] is None

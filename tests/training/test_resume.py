@@ -1,6 +1,5 @@
 """A run that was stopped and resumed gives the weights, and the curves, of a run that was not."""
 
-import csv
 import os
 import shutil
 import signal
@@ -8,7 +7,7 @@ import signal
 import pytest
 import torch
 import yaml
-from made_files import csv_rows
+from made_files import csv_rows, put, put_text
 
 from emodet.errors import EmodetError
 from emodet.training.folder import RunFolder
@@ -200,11 +199,8 @@ def test_more_epochs_stretch_the_schedule_of_a_finished_run(scheduler, train_onc
 
 def test_what_a_resumed_run_may_change_is_in_force(run, command):
     (run / "checkpoints" / "best.ckpt").touch()
-    changed = [
-        "callbacks.run_logger.artifacts=false",
-        "callbacks.early_stopping={_target_: emodet.training.callbacks.EarlyStopping}",
-    ]
-    assert command("emodet.train", f"resume={run}", *GO_ON, *changed, "callbacks.early_stopping.patience=7") == 0
+    stopping = "callbacks.early_stopping={_target_: emodet.training.callbacks.EarlyStopping, patience: 7}"
+    assert command("emodet.train", f"resume={run}", *GO_ON, "callbacks.run_logger.artifacts=false", stopping) == 0
     config = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
     assert config["callbacks"]["early_stopping"]["patience"] == 7
     assert config["resume"] == str(run)
@@ -277,26 +273,16 @@ def test_a_resumed_run_keeps_its_global_batch(batch_size, processes, samples):
 # The metrics of attempts are joined.
 
 
-def write_attempt(folder, number, rows):
-    file = folder / "csv" / str(number) / "metrics.csv"
-    file.parent.mkdir(parents=True)
-    with file.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, ["epoch", "step", "train/loss", "val/loss", "lr"])
-        writer.writeheader()
-        writer.writerows(rows)
+def write_attempt(folder, number, *rows):
+    return put_text(folder / "csv" / str(number) / "metrics.csv", "epoch,step,train/loss,val/loss,lr", *rows)
 
 
 def test_attempts_are_joined_and_the_later_row_of_a_step_stays(tmp_path):
     run = RunFolder(tmp_path)
     assert run.attempts == 0
-    first = [
-        {"epoch": 0, "step": 8, "train/loss": 2.0},
-        {"epoch": 0, "step": 8, "val/loss": 2.1},
-        {"epoch": 1, "step": 17, "train/loss": 1.5},
-    ]
-    write_attempt(tmp_path, 0, first)
-    write_attempt(tmp_path, 2, [{"epoch": 2, "step": 26, "train/loss": 1.0}])
-    write_attempt(tmp_path, 10, [{"epoch": 1, "step": 17, "train/loss": 1.4}, {"epoch": 3, "step": 100, "lr": 0.1}])
+    write_attempt(tmp_path, 0, "0,8,2.0,,", "0,8,,2.1,", "1,17,1.5,,")
+    write_attempt(tmp_path, 2, "2,26,1.0,,")
+    write_attempt(tmp_path, 10, "1,17,1.4,,", "3,100,,,0.1")
     assert run.attempts == 3
     assert csv_rows(run.write_metrics(), empty=False) == [
         {"epoch": "0", "step": "8", "train/loss": "2.0"},
@@ -308,10 +294,8 @@ def test_attempts_are_joined_and_the_later_row_of_a_step_stays(tmp_path):
 
 
 def test_an_attempt_that_a_kill_cut_short_is_no_obstacle(tmp_path):
-    write_attempt(tmp_path, 0, [{"epoch": 0, "step": 8, "train/loss": 2.0}])
-    file = tmp_path / "csv/0/metrics.csv"
+    file = write_attempt(tmp_path, 0, "0,8,2.0,,")
     file.write_bytes(file.read_bytes() + b"1,\xff\n1,1,1,1,1,1,1\n\0,x\n1,30,0.5")
     for name in ("1", "old"):
-        (tmp_path / "csv" / name).mkdir()
-        (tmp_path / "csv" / name / "metrics.csv").touch()
+        put(tmp_path / "csv" / name / "metrics.csv", b"")
     assert [row["step"] for row in csv_rows(RunFolder(tmp_path).write_metrics())] == ["1", "8"]
