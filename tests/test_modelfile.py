@@ -172,9 +172,8 @@ def test_weights_in_another_file_are_refused(path, location, place, tmp_path, mo
         inner = helper.make_graph([constant], "inner", [], [output])
         always = numpy_helper.from_array(np.array(True), "always")
         model.graph.initializer.append(always)
-        model.graph.node.insert(
-            0, helper.make_node("If", ["always"], ["weights"], then_branch=inner, else_branch=inner)
-        )
+        choice = helper.make_node("If", ["always"], ["weights"], then_branch=inner, else_branch=inner)
+        model.graph.node.insert(0, choice)
     if place != "initializer":
         model.graph.initializer.remove(weights)
     with pytest.raises(EmodetError, match="one file"):

@@ -174,10 +174,7 @@ EVALUATIONS = {
 
 
 def evaluation(name):
-    """Evaluate seeded predictions; return figure → [value, low, high], and the exact counts.
-
-    A score at a coverage has its share before its metric, as in `evaluation.json`.
-    """
+    """Evaluate seeded predictions; return figure → [value, low, high], and the exact counts; shares before metrics."""
     report, figures = evaluate_predictions(EVALUATIONS[name](), resamples=1000, seed=0).as_dict(), {}
     for name, score in report["metrics"].items():
         metric, at, share = name.partition("@")
