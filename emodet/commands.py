@@ -25,7 +25,7 @@ from emodet.command_line import SCHEMAS, conf_folder, key_of
 from emodet.config import TrainConfig
 from emodet.cpu import available_cores
 from emodet.data.sources import SOURCE_KEYS
-from emodet.errors import EmodetError
+from emodet.errors import EmodetError, require
 from emodet.installation import install, raising_signals, signal_of
 from emodet.models.build import specs_in, trust
 from emodet.schema import checked, defaults
@@ -231,19 +231,14 @@ def merged_sources(own: Any, chosen: Any) -> dict[str, dict[str, Any]]:
 
 
 def _by_name(sources: Any) -> dict[str, dict[str, Any]]:
+    expected = "names of data sets, each once, or settings by name, as in {rafdb: {root: /path}}"
     if isinstance(sources, Mapping):
-        for name, values in sources.items():
-            if values is not None and not isinstance(values, Mapping):
-                raise EmodetError(
-                    f"data.sources: {name}: settings were expected, as in {{{name}: {{root: /path}}}}, not {values!r}"
-                )
+        are_settings = all(isinstance(values, Mapping | None) for values in sources.values())
+        require(are_settings, "data.sources", sources, expected)
         return {str(name): dict(values or {}) for name, values in sources.items()}
     names = [sources] if isinstance(sources, str) else sources
-    if not isinstance(names, Sequence) or not all(isinstance(name, str) for name in names):
-        raise EmodetError(f"data.sources={sources!r}: names of data sets were expected, or settings by name")
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise EmodetError(f"data.sources={list(names)} names {', '.join(twice)} more than once")
+    are_names = isinstance(names, Sequence) and all(isinstance(name, str) for name in names)
+    require(are_names and len(set(names)) == len(names), "data.sources", sources, expected)
     return {name: {} for name in names}
 
 
