@@ -1,5 +1,6 @@
 # The page and the REST interface:  docker build -t emodet .
-#   docker run --rm -p 127.0.0.1:8000:8000 -e EMODET_TOKEN=secret emodet      then http://127.0.0.1:8000/?token=secret
+#   docker run --rm -p 127.0.0.1:8000:8000 -e EMODET_TOKEN=choose-your-own emodet
+# then http://127.0.0.1:8000/?token=choose-your-own
 FROM node:22-slim AS page
 COPY emodet/app/page /page
 # As `make page` does.

@@ -49,4 +49,4 @@ class Settings:
 
     def __post_init__(self) -> None:
         if self.token is not None and not re.fullmatch(r"[A-Za-z0-9._~-]{12,}", self.token):
-            raise EmodetError("the token must have 12 or more characters out of letters, digits and -._~")
+            raise EmodetError("--token, or EMODET_TOKEN: 12 or more letters, digits and -._~ were expected")

@@ -2,18 +2,21 @@
 
 import http.client
 import json
+import re
 import shutil
 import signal
 import socket
 import ssl
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from made_commands import wait_for
 from made_server import address_in, server_process
 
 from emodet.app import __main__ as app
+from emodet.app.settings import Settings
 
 
 def connection(address, **options):
@@ -148,5 +151,7 @@ def test_a_port_in_use_a_weak_token_in_the_environment_and_a_missing_extra(capsy
     assert "--port N" in line
     monkeypatch.setenv(app.TOKEN_VARIABLE, "short")
     assert "12 or more" in refused(capsys)
+    text = (Path(__file__).parents[2] / "Dockerfile").read_text(encoding="utf-8")
+    assert all(Settings(token=each) for each in re.findall(r"EMODET_TOKEN=(\S+)", text))
     monkeypatch.setitem(sys.modules, "fastapi", None)
     assert "pip install 'emodet[app]'" in refused(capsys)
