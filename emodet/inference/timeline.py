@@ -1,70 +1,83 @@
-"""Emotion over time, one line per track; drawn with OpenCV."""
+"""Emotion over time, one line per track, in constant memory; drawn with OpenCV."""
 
 import datetime
+import itertools
 import math
-from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import cv2
 import numpy as np
 
-from emodet.arrays import UInt8
+from emodet.arrays import Float32, UInt8
 from emodet.emotions import UNCERTAIN
 from emodet.inference.faces import Face
 from emodet.inference.overlay import colour_of, draw_text, text_size
 
+_BINS = 1024  # when they are full, neighbours are merged and each covers twice the time
+_FIRST_BIN_S = 0.05
 _GONE_S = 1.0
-_STEP = 0.05  # of confidence, from which it is drawn as another height
-_TRACKS_DRAWN = 12
+_TRACKS_KEPT, _TRACKS_DRAWN = 48, 12
 _WIDTH, _LEFT, _RIGHT, _ROW, _GAP, _TOP = 1400, 110, 30, 64, 14, 96
 _PAPER, _INK, _QUIET, _GRID = (255, 255, 255), (27, 36, 48), (90, 102, 118), (227, 231, 236)
-
-
-@dataclass(slots=True)
-class _Stretch:
-    """Frames of a track with one emotion and nearly the same confidence, of which this is the mean."""
-
-    start_s: float
-    end_s: float
-    emotion: str
-    confidence: float
-    frames: int = 1
 
 
 class Timeline:
     """Collects the emotions of each track, and draws them."""
 
     def __init__(self, class_names: Sequence[str]) -> None:
-        self._colours = {name: colour_of(name, class_names) for name in (*class_names, UNCERTAIN)}
-        self._tracks: dict[int, list[_Stretch]] = defaultdict(list)
+        self._names = (*class_names, UNCERTAIN)
+        self._colours = [colour_of(name, class_names) for name in self._names]
+        self._bin_s = _FIRST_BIN_S
+        # For each track: frames by bin and emotion, and the sum of their confidences.
+        self._tracks: dict[int, Float32] = {}
+        self._forgotten = 0
         self.end_s = 0.0  # time of the last frame
 
     def add(self, time_s: float, faces: Sequence[Face]) -> None:
         """Add one frame."""
         self.end_s = max(self.end_s, time_s)
+        while time_s >= self._bin_s * _BINS:
+            self._bin_s *= 2
+            for number, counts in self._tracks.items():
+                halved = counts.reshape(_BINS // 2, 2, *counts.shape[1:]).sum(axis=1)
+                self._tracks[number] = np.concatenate([halved, np.zeros_like(halved)])
+        place = int(time_s / self._bin_s)
         for face in faces:
-            track = self._tracks[face.track_id or 0]
-            if track and time_s - track[-1].end_s <= _GONE_S:
-                last = track[-1]
-                last.end_s = time_s
-                if last.emotion == face.emotion and abs(last.confidence - face.confidence) < _STEP:
-                    last.frames += 1
-                    last.confidence += (face.confidence - last.confidence) / last.frames
-                    continue
-            track.append(_Stretch(time_s, time_s, face.emotion, face.confidence))
+            number = face.track_id or 0
+            if number not in self._tracks:
+                self._tracks[number] = np.zeros((_BINS, len(self._names), 2), dtype=np.float32)
+            column = self._names.index(face.emotion)
+            self._tracks[number][place, column] += (1, face.confidence)
+        gone = self._tracks.keys() - {face.track_id or 0 for face in faces}
+        if len(self._tracks) > _TRACKS_KEPT and gone:
+            del self._tracks[min(gone, key=self._frames)]
+            self._forgotten += 1
 
-    def _frames(self, number: int) -> int:
-        return sum(stretch.frames for stretch in self._tracks[number])
+    def _frames(self, number: int) -> float:
+        return float(self._tracks[number][:, :, 0].sum())
 
     def to_dict(self, duration_s: float = 0.0) -> dict[str, Any]:
-        """For JSON: ``duration_s``, and the ``stretches`` of each track; faces without a track have the number 0."""
-        tracks = [
-            {"track_id": number, "stretches": [asdict(stretch) for stretch in stretches]}
-            for number, stretches in sorted(self._tracks.items())
-        ]
+        """For JSON: ``duration_s``, and per track ``stretches`` of one emotion with their mean confidence.
+
+        As fine as the drawing, so their number is bounded. Faces without a track have the number 0.
+        """
+        tracks = [{"track_id": number, "stretches": list(self._stretches(number))} for number in sorted(self._tracks)]
         return {"duration_s": round(max(self.end_s, duration_s), 3), "tracks": tracks}
+
+    def _stretches(self, number: int) -> Iterator[dict[str, Any]]:
+        bins = self._bins(number)
+        # A stretch begins where the emotion changes, or after a gap.
+        starts = [at for at, (place, _, best) in enumerate(bins) if not at or bins[at - 1][1:] != (place, best)]
+        for first, end in itertools.pairwise([*starts, len(bins)]):
+            places, best = [place for place, _, _ in bins[first:end]], bins[first][2]
+            frames, confidence = self._tracks[number][places, best].sum(axis=0, dtype=np.float64)
+            yield {
+                "start_s": round(places[0] * self._bin_s, 3),
+                "end_s": round(bins[end - 1][1] * self._bin_s, 3),
+                "emotion": self._names[best],
+                "confidence": round(float(confidence / frames), 4),
+            }
 
     def draw(self, title: str) -> UInt8:
         """The plot: uint8, (H, 1400, 3), RGB. The height of a stretch is its confidence, its colour the emotion."""
@@ -73,13 +86,14 @@ class Timeline:
         picture = np.full((height, _WIDTH, 3), _PAPER, dtype=np.uint8)
         draw_text(picture, _shortened(title, _WIDTH - 40, 0.75), (20, 34), 0.75, _INK)
         self._legend(picture)
-        end_s = max(self.end_s, 1e-3)
+        end_s = max(self.end_s + self._bin_s, 1e-3)
         self._axis(picture, end_s, height - 60)
         if not rows:
             draw_text(picture, "no face", (_LEFT + 10, _TOP + _ROW // 2), 0.6, _QUIET)
         for place, number in enumerate(rows):
             self._row(picture, number, _TOP + place * (_ROW + _GAP), end_s)
-        if left_out := len(self._tracks) - len(rows):
+        left_out = len(self._tracks) - len(rows) + self._forgotten
+        if left_out:
             draw_text(picture, f"and {left_out} shorter tracks", (20, height - 12), 0.5, _QUIET)
         return picture
 
@@ -87,19 +101,32 @@ class Timeline:
         base = top + _ROW
         draw_text(picture, f"face {number}" if number else "face", (20, top + _ROW // 2 + 6), 0.6, _INK)
         cv2.line(picture, (_LEFT, base), (_WIDTH - _RIGHT, base), _GRID, 1)
-        for stretch in self._tracks[number]:
-            x1, x2 = (_x(time_s, end_s) for time_s in (stretch.start_s, stretch.end_s))
-            high = max(3, round(stretch.confidence * _ROW))
-            colour = self._colours[stretch.emotion]
+        counts = self._tracks[number]
+        for place, until, best in self._bins(number):
+            confidence = counts[place, best, 1] / counts[place, best, 0]
+            x1, x2 = (_x(step * self._bin_s, end_s) for step in (place, until))
+            high = max(3, round(float(confidence) * _ROW))
+            colour = self._colours[best]
             cv2.rectangle(picture, (x1, base - high), (max(x1, x2 - 1), base), colour, cv2.FILLED)
 
+    def _bins(self, number: int) -> list[tuple[int, int, int]]:
+        """Bins of a track with predictions: first, end, most frequent emotion."""
+        counts = self._tracks[number][:, :, 0]
+        filled = [int(place) for place in np.flatnonzero(counts.sum(axis=1))]
+        # Up to the next prediction, unless the face was gone in between.
+        ends = [
+            following if (following - place) * self._bin_s <= _GONE_S else place + 1
+            for place, following in zip(filled, [*filled[1:], filled[-1] + 1], strict=True)
+        ]
+        return [(place, end, int(np.argmax(counts[place]))) for place, end in zip(filled, ends, strict=True)]
+
     def _legend(self, picture: UInt8) -> None:
-        seen = {stretch.emotion for track in self._tracks.values() for stretch in track}
+        seen = sum((counts[:, :, 0].sum(axis=0) for counts in self._tracks.values()), np.zeros(len(self._names)))
         x = 20
-        for name, colour in self._colours.items():
-            if name in seen or name != UNCERTAIN:
+        for name, colour, count in zip(self._names, self._colours, seen, strict=True):
+            if count or name != UNCERTAIN:
                 cv2.rectangle(picture, (x, 54), (x + 16, 70), colour, cv2.FILLED)
-                draw_text(picture, name, (x + 22, 68), 0.5, _INK if name in seen else _QUIET)
+                draw_text(picture, name, (x + 22, 68), 0.5, _INK if count else _QUIET)
                 x += 22 + text_size(name, 0.5)[0] + 22
 
     def _axis(self, picture: UInt8, end_s: float, bottom: int) -> None:

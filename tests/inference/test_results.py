@@ -94,7 +94,7 @@ def test_small_pictures_are_enlarged_and_a_strip_has_an_even_width():
     assert draw(noise(), [face()]).shape == (200, 300, 3)
 
 
-def test_a_timeline_shows_each_tracks_emotion_also_of_crowds():
+def test_a_timeline_shows_each_tracks_emotion_and_stays_small_for_hours_and_crowds():
     timeline = Timeline(NAMES)
     for step in range(100):
         emotion = "happiness" if step < 50 else "anger"
@@ -106,15 +106,12 @@ def test_a_timeline_shows_each_tracks_emotion_also_of_crowds():
     assert tuple(row[110 + 3 * 1260 // 4]) == colour_of("anger")
     timeline = Timeline(NAMES)
     for step in range(3000):
-        confidence = 0.6 if step < 1000 else 0.9
-        one, other = face("happiness", confidence=confidence, track_id=1), face("anger", track_id=2 + step)
-        timeline.add(step * 0.5, [one, other])
-    timeline.add(1600, [face("happiness", track_id=1)])  # it was gone
-    first, second, third = timeline.to_dict()["tracks"][0]["stretches"]
-    assert (first["start_s"], first["end_s"], first["emotion"], first["frames"]) == (0, 500, "happiness", 1000)
-    assert first["confidence"] == pytest.approx(0.6)
-    assert (second["start_s"], second["end_s"], second["confidence"]) == (500, 1499.5, pytest.approx(0.9))
-    assert (third["start_s"], third["end_s"]) == (1600, 1600)
+        timeline.add(step * 4.0, [face("happiness", track_id=1), face("anger", track_id=2 + step)])
+    tracks = timeline.to_dict()["tracks"]
+    assert len(tracks) <= 49
+    (longest,) = tracks[0]["stretches"]
+    assert (tracks[0]["track_id"], longest["start_s"], longest["emotion"]) == (1, 0, "happiness")
+    assert longest["end_s"] == pytest.approx(12_000, rel=0.01)
     assert timeline.draw("x" * 500).shape[0] < 1400
     assert Timeline(NAMES).draw("nothing").ndim == 3
 
