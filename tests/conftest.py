@@ -14,8 +14,6 @@ os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 hypothesis.settings.register_profile("emodet", deadline=None)
 hypothesis.settings.load_profile("emodet")
 
-FACES = {"train": 72, "val": 24, "test": 24}
-
 
 @pytest.fixture(scope="session", autouse=True)
 def own_folders(tmp_path_factory):
@@ -46,7 +44,7 @@ def release(own_folders):
     """Drawn faces as the YOLO export, 48 px: 72 train, 24 val, 24 test."""
     from emodet.synthetic.releases import write_release
 
-    return write_release(own_folders / "release", FACES, size=48)
+    return write_release(own_folders / "release", {"train": 72, "val": 24, "test": 24}, size=48)
 
 
 @pytest.fixture(scope="session")

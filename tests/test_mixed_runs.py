@@ -142,7 +142,6 @@ def test_a_data_set_that_has_moved_is_pointed_at(run, ferplus, command, refused,
     ("sources", "message"),
     [
         ([], "data.sources names no data set; name some, as in data.sources=[affectnet8,rafdb]. There are affectnet"),
-        ("", "data.sources names no data set"),
         (["rafdbb"], "data.sources: rafdbb: there is no data set 'rafdbb'; there are affectnet"),
         (["rafdb", "rafdb"], "names of data sets, each once"),
         (["mixed"], "there is no data set 'mixed'"),

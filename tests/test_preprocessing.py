@@ -211,10 +211,6 @@ class TestRefused:
             with pytest.raises(EmodetError, match=rf"preprocessing\.{field}="):
                 Preprocessing(**{field: value})
 
-    def test_unknown_keys_are_named(self):
-        with pytest.raises(EmodetError, match="padding"):
-            Preprocessing.from_dict({"size": 48, "padding": 1})
-
 
 def test_the_fingerprint_tells_crops_apart_and_nothing_else():
     base = Preprocessing(size=64)

@@ -1,6 +1,5 @@
 """What `from emodet import …` offers: images in, results that draw, save and show themselves."""
 
-import dataclasses
 import io
 import json
 import pickle
@@ -86,7 +85,6 @@ def test_a_result_is_a_tuple_of_faces_that_describe_themselves(result, recognize
     (face,) = result
     assert isinstance(result, Result)
     assert isinstance(face, Face)
-    assert result[0] is face
     for size in (1, 64):
         assert recognizer(np.zeros((size, size, 3), np.uint8)) == recognizer.crops([]) == ()
     again = pickle.loads(pickle.dumps(result))
@@ -98,10 +96,6 @@ def test_a_result_is_a_tuple_of_faces_that_describe_themselves(result, recognize
     names = [name for name, _ in face.top(3)]
     assert (len(names), names[0]) == (3, face.most_probable)
     assert result.to_dicts() == [face.to_dict()]
-    with pytest.raises(dataclasses.FrozenInstanceError):
-        face.emotion = "other"
-    assert dataclasses.asdict(face)["emotion"] == face.emotion
-    assert len({face, face}) == 1
     # Its answer is the model file's for the crop around it.
     assert list(face.probabilities) == list(EMOTIONS)
     assert sum(face.probabilities.values()) == pytest.approx(1, abs=1e-5)

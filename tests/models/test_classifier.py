@@ -113,17 +113,9 @@ def test_predictions_carry_the_index_of_their_face(tmp_path):
     torch.testing.assert_close(answer["index"], torch.arange(5))
 
 
-@pytest.mark.parametrize(
-    ("loss", "message"),
-    [
-        ({"class_weights": [1, 2, 3]}, r"loss\.class_weights=\[1, 2, 3\].*4 classes"),
-        ({"clas_weights": [1, 2, 3]}, r"loss\.clas_weights"),
-        ({"_target_": "torch.nn.functional.cross_entropy"}, "refused"),
-    ],
-)
-def test_losses_that_cannot_be(loss, message):
-    with pytest.raises(EmodetError, match=message):
-        made(loss={"_target_": LOSS, **loss}).setup("fit")
+def test_a_loss_with_weights_of_other_classes_is_refused():
+    with pytest.raises(EmodetError, match=r"loss\.class_weights=\[1, 2, 3\].*4 classes"):
+        made(loss={"_target_": LOSS, "class_weights": [1, 2, 3]}).setup("fit")
 
 
 def test_dropout_is_a_function_of_seed_epoch_and_batch(tmp_path):

@@ -1,7 +1,5 @@
 """Valence and arousal beside the classes: the head, the masked loss, the metrics of a training, and blends."""
 
-import math
-
 import numpy as np
 import pytest
 import torch
@@ -13,7 +11,6 @@ from made_classifiers import NAMES, RESIDUAL, MadeData, made_batch, made_trainer
 from made_classifiers import made as made_classifier
 
 from emodet.emotions import EMOTIONS
-from emodet.errors import EmodetError
 from emodet.models.agreement import (
     AGREEMENTS,
     TERMS,
@@ -71,12 +68,6 @@ def test_logits_are_the_first_outputs_and_the_last_two_are_bounded():
     assert said.abs().max() <= 1
     torch.testing.assert_close(classifier(image), logits)
     torch.testing.assert_close(classifier.probabilities(image), logits.softmax(dim=1))
-
-
-@pytest.mark.parametrize("weight", [-1.0, math.nan, math.inf])
-def test_a_weight_that_cannot_be(weight):
-    with pytest.raises(EmodetError, match=r"training\.valence_arousal=.*a weight above 0"):
-        made(valence_arousal=weight)
 
 
 # Concordance, error and signs from sums: whatever is masked, however faces are shared out.
