@@ -16,7 +16,7 @@ class ProposalOptions:
     Attributes:
         splits: Splits whose faces may be corrected. Scores on a changed val or test split are not comparable.
         exclude_below: A label issue is proposed for exclusion where the label's probability is below this.
-        agreed_from: None is proposed where the soft label, the votes of several people, gives the label this share.
+        agreed_from: Nothing is proposed where the soft label (votes of several people) gives the label this share.
     """
 
     splits: Sequence[str] = ("train",)

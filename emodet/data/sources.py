@@ -56,7 +56,7 @@ class Source:
         classes: The classes that it has faces of: 8, 7 (without contempt) or names; None takes all that are trained.
         labels: ``hard`` trains on the emotion; ``soft`` on the soft label where there is one, and so also on faces
             without a clear emotion.
-        val_from: See `emodet.data.splits.assign_splits`.
+        val_from: ``auto``, ``val``, or a share of train to hold out, up to 0.5; see `emodet.data.splits.assign_splits`.
         weight: How many times as often as those of a source with weight 1 its faces are drawn in training.
         processes: Processes that prepare it; None for one per core.
         max_unreadable: The share of pictures that may be unreadable.
