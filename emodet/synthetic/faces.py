@@ -65,9 +65,6 @@ _RANGES = {
 _STYLES = ("short", "quiff", "parted", "fringe", "receding", "long", "bob", "bun", "curly", "scarf", "beanie", "bald")
 _STYLE_SHARES = (0.16, 0.09, 0.09, 0.08, 0.07, 0.13, 0.09, 0.06, 0.09, 0.05, 0.05, 0.04)
 
-_UNILATERAL = ("contempt",)
-"""Shown on one side of the face: EMFACS codes contempt as R12A + R14A or L12A + L14A."""
-
 _LEAST_RENDER_PX = 144
 """Smaller pictures are painted at least this large: thin lines then fade instead of vanishing."""
 
@@ -148,7 +145,7 @@ def draw_action_units(
     units: dict[int, tuple[float, float]] = {}
     for unit, strength in variant.items():
         shares = np.ones(2) if clean else rng.uniform(0.7, 1.15) * rng.uniform(0.9, 1.1, 2)
-        if name in _UNILATERAL:
+        if name == "contempt":  # on one side of the face: EMFACS codes it as R12A + R14A or L12A + L14A
             shares[side] *= 0.05
         left, right = np.clip(strength * intensity * shares, 0, 1).tolist()
         units[unit] = (left, right)
