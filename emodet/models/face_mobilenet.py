@@ -71,17 +71,14 @@ class FaceMobileNet(nn.Module):
 
     def pooled_features(self, x: torch.Tensor) -> torch.Tensor:
         """Normalised RGB float (N, 3, H, W) to features (N, 1024), 0 to 6."""
-        pooled: torch.Tensor = self.layers(self.resized(x)).mean(dim=(2, 3))
+        x = F.interpolate(x, (self.input_size, self.input_size), mode="bicubic", align_corners=False)
+        pooled: torch.Tensor = self.layers(x).mean(dim=(2, 3))
         return pooled
 
     def from_features(self, features: torch.Tensor) -> torch.Tensor:
         """`pooled_features` to logits, float (N, num_classes)."""
         logits: torch.Tensor = self.head(features)
         return logits
-
-    def resized(self, x: torch.Tensor) -> torch.Tensor:
-        """Float (N, 3, H, W) to (N, 3, input_size, input_size)."""
-        return F.interpolate(x, (self.input_size, self.input_size), mode="bicubic", align_corners=False)
 
 
 def _layer(before: int, channels: int, stride: int = 1, kernel: int = 3, groups: int = 1) -> nn.Sequential:

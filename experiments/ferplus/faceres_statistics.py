@@ -31,7 +31,7 @@ def main() -> None:
     crops = torch.from_numpy(data.pack.images(rows)).permute(0, 3, 1, 2).float()
     x = (crops - crops.mean(dim=(1, 2, 3), keepdim=True)) / crops.std(dim=(1, 2, 3), keepdim=True)
     net = FaceMobileNet()
-    x = net.resized(x)
+    x = F.interpolate(x, (net.input_size, net.input_size), mode="bicubic", align_corners=False)
     found: dict[str, list[torch.Tensor]] = {"mean": [], "variance": []}
     for layer, (weight, bias) in zip(net.layers, read_faceres(file, preprocessing), strict=True):
         conv = layer.get_submodule("0")
