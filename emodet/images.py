@@ -240,13 +240,13 @@ def _decode(data: bytes, name: str, max_pixels: int, least_side: int | None = No
             picture.load()
             if getattr(picture, "is_animated", False):
                 _log.warning("%s: contains several images; only the first is read", name)
-            return _to_rgb(_upright(picture) if upright else picture, wide=picture.format == "PPM")
+            return _to_rgb(_upright(picture) if upright else picture, wide=picture.format == "PPM" and picture.mode != "F")
     except EmodetError:
         raise
     except UnidentifiedImageError:
         if data[4:8] == b"ftyp" and data[8:12] in _HEIC_BRANDS:
             raise EmodetError(f"{name}: HEIC is read with the package pillow-heif: {install('heic')}") from None
-        raise EmodetError(f"{name}: not an image ({', '.join(_FORMATS)} are supported)") from None
+        raise EmodetError(f"{name}: not an image ({', '.join(_FORMATS)} are read), or cut off") from None
     except Image.DecompressionBombError:
         limit = f"the limit of {max_pixels:,}, or twice PIL.Image.MAX_IMAGE_PIXELS"
         raise TooManyPixelsError(f"{name}: more pixels than {limit}") from None

@@ -103,10 +103,11 @@ def test_16_bit_grey_is_scaled_by_its_type_not_by_its_content(most):
 
 
 @pytest.mark.parametrize("most", [1.0, 255.0, 65535.0])
-def test_floating_point_tiff(most):
+def test_floating_point_tiff_and_pnm(most):
     values = np.linspace(0, most, 64, dtype=np.float32).reshape(8, 8)
-    found = decode_rgb(encoded(Image.fromarray(values), "TIFF"))
-    assert np.abs(found[:, :, 0] - values / most * 255).max() <= 1
+    for data in (encoded(Image.fromarray(values), "TIFF"), b"Pf 8 8 -1.0\n" + values[::-1].tobytes()):
+        found = decode_rgb(data)
+        assert np.abs(found[:, :, 0] - values / most * 255).max() <= 1
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
