@@ -5,6 +5,7 @@ A field annotated with `Group` is a group of keys, any other one a key.
 
 import inspect
 import math
+import re
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
@@ -188,6 +189,7 @@ def _converted_or_error(value: Any, hint: Any, key: str) -> Any:
     except TypeError:
         expected = getattr(hint, "__name__", str(hint)) if inspect.isclass(hint) else str(hint)
         expected = expected.replace("typing.", "").replace("collections.abc.", "").replace("Literal", "one of ")
+        expected = re.sub(r"^Optional\[(.+)\]$", r"\1 or null", expected).replace(" | None", " or null")
         raise EmodetError(f"{key}={value}: {expected} was expected") from None
 
 

@@ -56,7 +56,7 @@ def options(group):
         ("optimizer.learning_rate=1", "there are optimizer."),
         ("callbacks.best.moniter=val/loss", "did you mean callbacks.best.monitor?"),
         ("preprocessing.sise=3", "did you mean preprocessing.size?"),
-        *(("optimizer.lr=abc", "abc"), ("training.mixup=[1]", "1")),
+        *(("optimizer.lr=abc", "abc"), ("training.mixup=[1]", "1"), ("trainer.max_epochs=0.5", "int or null")),
         # What does not suit the net, the data or the machine.
         ("net.channels=[0,4,8,8]", "[0, 4, 8, 8]"),
         ("net.stage_dropout=[2,0,0,0]", "[2, 0, 0, 0]"),
@@ -119,6 +119,14 @@ def test_an_old_key_names_the_new_one(old):
         checked(TrainConfig, {group: {key: 1, **target}} if group else {old: 1})
     assert str(caught.value).startswith(old)
     assert (RENAMED_KEYS.get(old) or f"did you mean {NEAREST[old]}?") in str(caught.value)
+
+
+@pytest.mark.parametrize("accelerator", ["tpu", "gpuu"])
+def test_a_refused_trainer_is_told_in_a_line(accelerator, refused, tmp_path):
+    chosen = ["experiment=baseline", "data=synthetic", f"trainer.accelerator={accelerator}"]
+    error = refused("emodet.train", *chosen, f"hydra.run.dir={tmp_path / 'run'}", f"data.root={tmp_path / 'faces'}")
+    assert f"does not accept {{'accelerator': '{accelerator}', 'devices': 1" in error
+    assert "barebones" not in error
 
 
 @pytest.mark.parametrize("choice", ["data=[synthetic,ferplus]", "net=[residual_cnn,timm]"])

@@ -77,7 +77,9 @@ def build(spec: Mapping[str, Any], key: str, *positional: Any, **supplied: Any) 
         return target(*positional, **own, **supplied)
     except (TypeError, ValueError, AssertionError) as problem:
         reason = str(problem) or type(problem).__name__
-        raise EmodetError(f"{key}: {spec['_target_']} does not accept {arguments} ({reason})") from problem
+        defaults = {name: parameter.default for name, parameter in parameters.items()}
+        chosen = {name: it for name, it in arguments.items() if name not in defaults or it != defaults[name]}
+        raise EmodetError(f"{key}: {spec['_target_']} does not accept {chosen} ({reason})") from problem
 
 
 def require_trusted(spec: Any, kinds: type | tuple[type, ...], where: str) -> None:

@@ -270,8 +270,10 @@ def build_trainer(settings: Mapping[str, Any], run: RunFolder, loggers: Sequence
             # Order, augmentation and the split of samples between ranks are the data module's.
             use_distributed_sampler=False,
         )
-    except MisconfigurationException as problem:
-        raise EmodetError(f"trainer: Lightning does not accept {settings['trainer']} ({problem})") from None
+    except (MisconfigurationException, ModuleNotFoundError) as problem:
+        named = ("accelerator", "devices", "num_nodes", "strategy", "precision")
+        given = {key: settings["trainer"].get(key) for key in named}
+        raise EmodetError(f"trainer: Lightning does not accept {given} ({problem})") from None
     return trainer
 
 
