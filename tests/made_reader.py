@@ -1,7 +1,6 @@
 """A data set in memory for the tests of packs: records as given, and a picture for each key."""
 
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 from made_files import encoded, put
@@ -60,9 +59,9 @@ def ready(data):
 class MadeReader(Reader):
     """Keeps everything in memory; a key whose picture is None cannot be read."""
 
-    name: ClassVar[str] = "made"
-    title: ClassVar[str] = "Made"
-    signs: ClassVar[str] = "none"
+    name = "made"
+    title = "Made"
+    signs = "none"
 
     def __init__(self, root: Path, records: list[Sample], pictures: dict[str, bytes | None] | None = None) -> None:
         super().__init__(root)

@@ -151,14 +151,6 @@ def manifest_with(**values):
     return lambda folder: change(folder, lambda manifest: manifest.update(values))
 
 
-def manifest_without(key):
-    return lambda folder: change(folder, lambda manifest: manifest.pop(key))
-
-
-def manifest_text(text):
-    return lambda folder: (folder / "manifest.json").write_bytes(text.encode("latin-1"))
-
-
 def table_of_other_faces(folder):
     pq.write_table(pq.read_table(folder / "table.parquet").slice(0, 20), folder / "table.parquet")
     manifest_with(table_sha256=sha256_of(folder / "table.parquet"))(folder)
@@ -172,12 +164,15 @@ AGAIN = r"missing, damaged or changed; .* prepare it again"
 REFUSED = [
     (lambda folder: (folder / "manifest.json").unlink(), r"not a pack .*manifest\.json.*emodet\.prepare"),
     *(
-        (manifest_text(text), r"manifest\.json: unreadable.*delete")
+        (
+            lambda folder, it=text: (folder / "manifest.json").write_bytes(it.encode("latin-1")),
+            r"manifest\.json: unreadable.*delete",
+        )
         for text in ("", "{", "[]", "null", '{"format": "other"}', "\xff")
     ),
     *((manifest_with(version=it), f"version {it}, version 3 is expected.*delete") for it in (0, 2, 4, "3", None)),
     *(
-        (manifest_without(key), f"{key} is missing")
+        (lambda folder, key=key: change(folder, lambda manifest: manifest.pop(key)), f"{key} is missing")
         for key in ("preprocessing", "faces", "table_sha256", "fingerprint", "counts")
     ),
     *((manifest_with(faces=faces), "prepare it again") for faces in ("24", 0, 23)),

@@ -206,7 +206,7 @@ def apart(root, packs, processes, size=48, script=SCRIPT):
 def test_a_script_without_a_main_guard_is_refused_at_once(folders, tmp_path):
     """Each process of the pool imports the script again: it must not wait for the lock that its parent holds."""
     source = f"source = Source({str(folders)!r}, packs={str(tmp_path / 'packs')!r}, processes=2)"
-    code = "from emodet.data.datamodule import EmotionDataModule\nEmotionDataModule(source).prepare_data()"
+    code = "from emodet.preprocessing import Preprocessing\nsource.prepare(Preprocessing(size=48))"
     script = put_text(tmp_path / "train_it.py", "from emodet.data.sources import Source", source, code)
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 1

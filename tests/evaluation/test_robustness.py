@@ -13,15 +13,11 @@ from emodet.evaluation.corruptions import CORRUPTIONS, corrupt, mean_accuracy, p
 from emodet.evaluation.scores import evaluate_predictions
 
 
-def faces(side, count=6):
-    portrait = data.astronaut()
-    return np.stack([portrait[40 + 6 * n : 40 + 6 * n + side, 180 : 180 + side] for n in range(count)])
-
-
 @pytest.mark.parametrize("name", CORRUPTIONS)
 @pytest.mark.parametrize("side", [48, 96])
 def test_each_level_is_harsher_than_the_one_before(name, side):
-    corruption, crops = CORRUPTIONS[name], faces(side)
+    corruption, portrait = CORRUPTIONS[name], data.astronaut()
+    crops = np.stack([portrait[40 + 6 * n : 40 + 6 * n + side, 180 : 180 + side] for n in range(6)])
     kept, harm = crops.copy(), []
     for level in corruption.levels:
         worse = corrupt(crops, np.arange(6), corruption, level)

@@ -10,21 +10,15 @@ from emodet.models.nets import net_cost
 from emodet.models.residual_cnn import ResidualCNN
 
 
-def order_of_calls(net, x):
-    """The names of the leaf modules' classes in the order in which a forward pass runs them."""
-    calls = []
-    for module in net.modules():
-        if not list(module.children()):
-            module.register_forward_hook(lambda layer, _i, _o: calls.append(type(layer).__name__))
-    net(x)
-    return calls
-
-
 def test_layers_in_the_published_order_with_their_widths_kernels_dropouts_and_biases():
     stage = [*3 * ("Conv2d", "BatchNorm2d", "ReLU"), "MaxPool2d", "Dropout"]
     head = ["AdaptiveAvgPool2d", "Flatten", "Linear", "ReLU", "BatchNorm1d", "Dropout", "Linear"]
-    assert order_of_calls(ResidualCNN().eval(), torch.zeros(1, 3, 96, 96)) == [*4 * stage, *head]
-    net = ResidualCNN()
+    net, calls = ResidualCNN().eval(), []
+    for module in net.modules():
+        if not list(module.children()):
+            module.register_forward_hook(lambda layer, _i, _o: calls.append(type(layer).__name__))
+    net(torch.zeros(1, 3, 96, 96))
+    assert calls == [*4 * stage, *head]
     convolutions = [module for module in net.modules() if isinstance(module, nn.Conv2d)]
     widths = [32, 32, 32, 64, 64, 64, 128, 128, 128, 256, 256, 256]
     assert [layer.out_channels for layer in convolutions] == widths

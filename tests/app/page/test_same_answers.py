@@ -13,6 +13,7 @@ from emodet.inference.detectors import find_faces
 from emodet.inference.faces import Detection
 from emodet.modelfile import SHIPPED, read_model_file
 from emodet.preprocessing import Preprocessing
+from emodet.synthetic.faces import draw_face
 
 
 def script(arguments, body, *imports):
@@ -78,20 +79,16 @@ def rgba(picture):
 
 def face_crops(astronaut, preprocessing, count):
     """Drawn faces of all emotions, the astronaut lit and framed differently, and noise."""
-    from emodet.synthetic.faces import draw_face
-
-    rng = np.random.default_rng(0)
-    crops = []
+    rng, crops = np.random.default_rng(0), []
     for number in range(count):
+        picture, box = draw_face(number % 8, (0, number), 64).image, None
         if number % 4 == 3:
             picture = rng.integers(0, 256, (60, 60, 3), dtype=np.uint8)
-            crops.append(preprocessing.crop(picture))
         elif number % 4 == 2:
             x, y, side = rng.uniform(160, 200), rng.uniform(60, 90), rng.uniform(70, 130)
-            lit = np.clip(astronaut * rng.uniform(0.3, 1.6), 0, 255).astype(np.uint8)
-            crops.append(preprocessing.crop(lit, (x, y, x + side, y + side)))
-        else:
-            crops.append(preprocessing.crop(draw_face(number % 8, (0, number), 64).image))
+            picture = np.clip(astronaut * rng.uniform(0.3, 1.6), 0, 255).astype(np.uint8)
+            box = (x, y, x + side, y + side)
+        crops.append(preprocessing.crop(picture, box))
     return np.stack(crops)
 
 
