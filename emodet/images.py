@@ -240,7 +240,8 @@ def _decode(data: bytes, name: str, max_pixels: int, least_side: int | None = No
             picture.load()
             if getattr(picture, "is_animated", False):
                 _log.warning("%s: contains several images; only the first is read", name)
-            return _to_rgb(_upright(picture) if upright else picture, wide=picture.format == "PPM" and picture.mode != "F")
+            wide = picture.format == "PPM" and picture.mode != "F"
+            return _to_rgb(_upright(picture) if upright else picture, wide)
     except EmodetError:
         raise
     except UnidentifiedImageError:
