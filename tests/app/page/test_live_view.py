@@ -1,13 +1,12 @@
 """The camera in the browser: a face is found, named and followed, on a page that only files stand behind."""
 
-import csv
-import io
 import re
 
 import cv2
 import numpy as np
 import pytest
-from watching import until
+from made_files import csv_rows
+from watching import downloaded, until
 
 from emodet.emotions import EMOTIONS
 from emodet.inference.rows import row_columns
@@ -29,12 +28,6 @@ def frames(page, count):
 
 def png(data):
     return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-
-
-def downloaded(page, selector):
-    with page.expect_download() as waiting:
-        page.click(selector)
-    return waiting.value.suggested_filename, waiting.value.path().read_bytes()
 
 
 def test_before_the_camera_starts_the_page_says_what_it_is_not_for(watched):
@@ -63,18 +56,18 @@ def test_a_face_is_found_named_followed_and_heard(live):
 
 
 def test_snapshots_show_the_annotated_frame_and_rows_have_the_columns_of_predict(live):
-    name, data = downloaded(live.page, "#camera-snapshot")
-    picture = png(data)
-    assert name.endswith(".png")
+    snapshot = downloaded(live.page, "#camera-snapshot")
+    picture = png(snapshot.path().read_bytes())
+    assert snapshot.suggested_filename.endswith(".png")
     assert picture.shape == (480, 640, 3)
     happiness = (picture == (0x0D, 0xB8, 0xCF)).all(axis=2)  # the box's colour, blue first
     assert happiness.sum() > 300
     page = live.page
     page.click("#camera-record")
     until(page, "/Recording: [1-9]/.test(document.querySelector('#camera-note').textContent)")
-    name, data = downloaded(page, "#camera-record")
-    rows = list(csv.DictReader(io.StringIO(data.decode())))
-    assert name.endswith(".csv")
+    record = downloaded(page, "#camera-record")
+    rows = csv_rows(record.path())
+    assert record.suggested_filename.endswith(".csv")
     assert list(rows[0]) == row_columns(EMOTIONS)
     assert {row["emotion"] for row in rows} == {"happiness"}
     assert sum(float(rows[0][f"p_{emotion}"]) for emotion in EMOTIONS) == pytest.approx(1, abs=1e-3)

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 from made_files import csv_rows, encoded
-from watching import until
+from watching import downloaded, until
 
 from emodet import Recognizer
 from emodet.synthetic.faces import draw_face
@@ -44,9 +44,7 @@ def test_a_picture_is_recognised_explained_and_downloaded(pictures, astronaut, p
     card = result(pictures, "portrait.png")
     assert "One face: happiness" in card.inner_text()
     (expected,) = Recognizer("int8", detector="centerface")(astronaut)
-    with pictures.page.expect_download() as waiting:
-        pictures.page.click("#picture-rows")
-    (row,) = csv_rows(waiting.value.path())
+    (row,) = csv_rows(downloaded(pictures.page, "#picture-rows").path())
     assert [float(row[name]) for name in ("x1", "y1", "x2", "y2")] == pytest.approx(expected.box, abs=1.5)
     assert {name: float(row[f"p_{name}"]) for name in expected.probabilities} == pytest.approx(
         expected.probabilities, abs=0.02

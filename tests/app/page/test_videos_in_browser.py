@@ -5,7 +5,7 @@ from itertools import islice
 import numpy as np
 import pytest
 from made_files import csv_rows
-from watching import camera_frames, until, write_mp4
+from watching import camera_frames, downloaded, until, write_mp4
 
 from emodet.inference.video_reader import VideoReader
 
@@ -29,10 +29,9 @@ def test_a_video_is_recognised_and_played_with_its_answers(video, clip):
     assert page.locator("#problem").is_hidden(), page.inner_text("#problem p")
     page.wait_for_selector("#video-faces .face")
     assert "happiness" in page.inner_text("#video-faces")
-    with page.expect_download() as waiting:
-        page.click("#video-rows")
-    rows = csv_rows(waiting.value.path())
-    assert waiting.value.suggested_filename == "clip-emodet.csv"
+    table = downloaded(page, "#video-rows")
+    rows = csv_rows(table.path())
+    assert table.suggested_filename == "clip-emodet.csv"
     assert len(rows) == 15  # 1.5 s, 10 frames of each
     assert {row["track_id"] for row in rows} == {"1"}
     assert {row["emotion"] for row in rows} == {"happiness"}
@@ -72,10 +71,9 @@ def test_the_sample_video_is_seen_while_it_is_recognised(video):
 def test_the_annotated_video_can_be_downloaded(video, clip, tmp_path):
     video.page.set_input_files("#video-file", clip)
     video.page.wait_for_selector("#video-faces .face:visible")
-    with video.page.expect_download() as waiting:
-        video.page.click("#video-save")
-    path = tmp_path / waiting.value.suggested_filename
-    waiting.value.save_as(path)
+    saved = downloaded(video.page, "#video-save")
+    path = tmp_path / saved.suggested_filename
+    saved.save_as(path)
     assert VideoReader(path).size == (640, 480)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from made_files import csv_rows, encoded
 from made_server import address_in, server_process
-from watching import Watched, camera_frames, until, write_mp4
+from watching import Watched, camera_frames, downloaded, until, write_mp4
 
 pytestmark = pytest.mark.slow
 
@@ -50,14 +50,11 @@ def test_pictures_and_videos_on_the_server(page, astronaut, tmp_path):
     tab.wait_for_selector("#video-player:visible")
     tab.wait_for_selector("#video-faces .face:visible")
     assert "happiness" in tab.inner_text("#video-faces")
-    with tab.expect_download() as waiting:
-        tab.click("#video-rows")
-    rows = csv_rows(waiting.value.path())
+    rows = csv_rows(downloaded(tab, "#video-rows").path())
     assert [int(row["frame"]) for row in rows] == [round(30 * float(row["time_s"])) for row in rows]
-    with tab.expect_download() as waiting:
-        tab.click("#video-save")
-    assert waiting.value.suggested_filename == "clip-emodet.mp4"
-    assert waiting.value.path().stat().st_size > 1000
+    saved = downloaded(tab, "#video-save")
+    assert saved.suggested_filename == "clip-emodet.mp4"
+    assert saved.path().stat().st_size > 1000
     with tab.expect_request(lambda request: request.method == "DELETE"):
         tab.click("#video-close")  # what the server kept of it is deleted
     assert page.errors == []

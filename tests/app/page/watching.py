@@ -45,6 +45,13 @@ class Watched:
         return self.page.inner_text("#problem p")
 
 
+def downloaded(page, selector):
+    """What a click downloads."""
+    with page.expect_download() as waiting:
+        page.click(selector)
+    return waiting.value
+
+
 def serve(folder):
     """``python -m http.server``, on a free port."""
     command = [sys.executable, "-u", "-m", "http.server", "0", "--bind", "127.0.0.1", "--directory", str(folder)]
