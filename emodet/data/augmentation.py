@@ -38,6 +38,9 @@ class Augmentation:
 
     Attributes:
         parts: Share of a batch and steps of each part.
+
+    Raises:
+        EmodetError: A transform is not known, or does not take an argument that was given; or shares do not sum to 1.
     """
 
     def __init__(self, steps: Sequence[Mapping[str, Any]] = (), mix: Sequence[Mapping[str, Any]] | None = None) -> None:
@@ -56,7 +59,11 @@ class Augmentation:
         self._composed = [A.Compose([_transform(step) for step in own]) if own else None for _, own in self.parts]
 
     def __call__(self, crops: UInt8, seed: int) -> UInt8:
-        """Augment a batch, uint8 (N, H, W, 3) RGB, into a new array; the same seed and crops give the same result."""
+        """Augment a batch, uint8 (N, H, W, 3) RGB, into a new array; the same seed and crops give the same result.
+
+        Raises:
+            EmodetError: A step changes the crops' size or type.
+        """
         found = crops.copy()
         # Batches are in random order, so consecutive rows are a random part.
         ends = np.rint(np.cumsum([share for share, _ in self.parts]) * len(crops)).astype(int).tolist()

@@ -60,6 +60,9 @@ class EmotionDataModule(L.LightningDataModule):
         pack: All faces; its first classes are `class_names`.
         splits: Positions in its table.
         correction_facts: See `MixedPack.correction_facts`.
+
+    Raises:
+        EmodetError: A value is out of its range.
     """
 
     def __init__(

@@ -2,8 +2,10 @@
 
 import atexit
 import multiprocessing
+import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple, TypedDict
 
 import cv2
@@ -206,6 +208,22 @@ def _start_worker(_number: int) -> None:
     # Ctrl-C and `timeout` signal the whole process group; the main process saves a checkpoint first, with its workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    # Torch's watch of the main process notices only an end after this point, and would wait for ever.
+    if (parent := multiprocessing.parent_process()) is not None and parent.pid != os.getppid():
+        raise SystemExit(1)
+
+
+@contextmanager
+def _signals_held_back() -> Iterator[None]:
+    """For processes that start meanwhile, also afterwards: a worker is not killed before `_start_worker` runs in it."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT, signal.SIGTERM])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 class LazyDataLoader(DataLoader[Batch]):
@@ -228,7 +246,8 @@ class LazyDataLoader(DataLoader[Batch]):
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
         earlier = multiprocessing.active_children()
-        batches = super().__iter__()
+        with _signals_held_back():
+            batches = super().__iter__()
         for worker in multiprocessing.active_children():
             if worker not in earlier:
                 # After an error, multiprocessing sends them SIGTERM, which they ignore, and waits for ever.

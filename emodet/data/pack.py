@@ -117,6 +117,9 @@ class Pack:
     Opening checks the manifest, the table's hash, the size of the image file, and the hashes of 64 crops, evenly
     spaced; `verify` checks every crop. Images are mapped, not read, and a pickled pack carries only its path, so worker
     processes share one copy of the pixels.
+
+    Raises:
+        EmodetError: There is no pack, it is of another version, or its content differs from the manifest.
     """
 
     def __init__(self, folder: Path) -> None:

@@ -60,6 +60,9 @@ class Source:
         weight: How many times as often as those of a source with weight 1 its faces are drawn in training.
         processes: Processes that prepare it; None for one per core.
         max_unreadable: The share of pictures that may be unreadable.
+
+    Raises:
+        EmodetError: A value is out of its range.
     """
 
     root: str | Path

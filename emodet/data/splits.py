@@ -47,6 +47,9 @@ def assign_splits(table: Table, usable: Bools, val_from: str | float, seed: int)
 
     `val_from` is ``auto``, ``val``, or the share of train to hold out, up to 0.5, which `seed` decides; `usable` (N,)
     is which faces of the table may be used at all.
+
+    Raises:
+        EmodetError: `val_from` is none of these, or a split would be left without a face.
     """
     picture, known = _numbered(table.pixel_hash), table.subject != ""
     subject = np.where(known, _numbered(table.subject), -1 - np.arange(len(table)))  # an unknown one is its own

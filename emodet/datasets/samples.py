@@ -116,6 +116,9 @@ class Reader:
         choices: The values of each option that takes one of several words.
         sign_files: Paths in the folder of the file by which it is recognised.
         root_suffix: Ending of a root that is a file; empty where it must be a folder.
+
+    Raises:
+        EmodetError: The root does not match, or an option has an unknown value.
     """
 
     name: ClassVar[str]

@@ -86,6 +86,10 @@ def export_model_files(
 
     In `info`, precision and, where there is data, metrics are replaced by each file's own. Without data there is no
     int8, and files are compared on drawn faces.
+
+    Raises:
+        EmodetError: The folder cannot be written to, files of that name exist, or the net cannot be exported. A failed
+            check raises nothing; see `ParityReport.written`.
     """
     files = options.files
     existing = [file for file in files.values() if file.exists()]

@@ -35,7 +35,11 @@ def trust_argument() -> str:
 
 
 def target_of(spec: Mapping[str, Any], key: str) -> Callable[..., Any]:
-    """Import the callable that a spec names; `key` is the configuration key for the error message."""
+    """Import the callable that a spec names; `key` is the configuration key for the error message.
+
+    Raises:
+        EmodetError: There is no ``_target_``, or it cannot be imported.
+    """
     if OBJECT in spec:
         raise EmodetError(
             f"{key}: it was given as an object of {spec[OBJECT]}, which a file does not hold; pass {key}= to "
@@ -61,6 +65,9 @@ def build(spec: Mapping[str, Any], key: str, *positional: Any, **supplied: Any) 
     """Build a spec's object with its own arguments, `positional` and `supplied` ones; nested specs are built too.
 
     `supplied` arguments that the target does not take are left out, so that a class needs only those it uses.
+
+    Raises:
+        EmodetError: See `target_of`; or the target does not take the arguments.
     """
     target = target_of(spec, key)
     parameters = inspect.signature(target).parameters
@@ -87,6 +94,9 @@ def require_trusted(spec: Any, kinds: type | tuple[type, ...], where: str) -> No
 
     Functions are accepted where they are emodet's own and annotated to return such a class. Nested specs are checked
     by the same rule. `kinds` are base classes; `where` is the file and key, for the error message.
+
+    Raises:
+        EmodetError: A target is refused.
     """
     trusted = (*TRUSTED_PACKAGES, *_trusted)
     registered = {entry.value.replace(":", ".") for entry in entry_points(group="emodet.nets")}

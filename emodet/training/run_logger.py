@@ -140,6 +140,9 @@ def may_show_pictures(choice: bool | str, pack: Pack) -> bool:
 
     ``auto``: where the terms of the data set allow it, as the pack's manifest says. False: never. True: also for the
     user's own data, on the user's responsibility; refused for any other data set.
+
+    Raises:
+        EmodetError: `choice` is something else, or the terms do not allow it.
     """
     key = "callbacks.run_logger.pictures"
     if choice is False:

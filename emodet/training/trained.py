@@ -173,6 +173,10 @@ def init_from(classifier: EmotionClassifier, file: Path) -> list[str]:
     The last layer is carried over row by row, by name: classes (also by another name of the same emotion), valence and
     arousal. A checkpoint names them, and so does the card of plain weights; without either, a last layer of another
     size stays fresh. Returns sentences that say what was carried over, and what was not.
+
+    Raises:
+        EmodetError: The weights are of another net; or they have a valence/arousal head, and whether this net is to
+            have one was left open.
     """
     file = SHIPPED if str(file) == "shipped" and not file.exists() else expanded(file)
     if file.is_dir():
