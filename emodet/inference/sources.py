@@ -17,7 +17,8 @@ from emodet.installation import needed
 VIDEO_SUFFIXES = frozenset(
     [
         *(".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".asf", ".flv", ".ts", ".mts"),
-        *(".m2ts", ".3gp", ".3g2", ".ogv", ".mjpg", ".mjpeg", ".mxf", ".dv"),
+        *(".m2ts", ".m2t", ".3gp", ".3g2", ".ogv", ".mjpg", ".mjpeg", ".mxf", ".dv", ".vob", ".mpe", ".m2v", ".qt"),
+        *(".f4v", ".divx", ".ivf", ".h264", ".264", ".h265", ".265", ".hevc"),
     ]
 )
 RESULT_ENDINGS = (".annotated.jpg", ".annotated.mp4", ".timeline.png")
@@ -118,7 +119,7 @@ def _resolve(text: str, column: str | None, skip: Skip) -> Iterator[Source]:
     elif path.is_dir():
         yield from _some(_scan(path, path, skip), f"{name}: no image or video in this folder (by file name)")
     elif _is_table(path):
-        yield from _table(path, column)
+        yield from _some(_table(path, column), f"{name}: the table is empty")
     elif path.exists():
         yield Source(_kind(path), printable(path), path, PurePath(path.stem))
     elif text.startswith("@"):

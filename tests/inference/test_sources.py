@@ -94,14 +94,17 @@ def test_what_cannot_be_read_stays_in_its_place_and_is_named(tree, tmp_path):
     assert [each.error is None for each in found] == [False, True, False, False]
     for each, name in zip(found, ["nothing.jpg", "a.png", "*.gif", "empty"], strict=True):
         assert name in (each.error or each.name)
-    put(tree / "list", b"\xef\xbb\xbfa.png\r\nb.png\n.\n/\nhttp://x/c.png")  # the mark as Windows' editor writes it
+    put(tree / "list", b"\xef\xbb\xbfa.png\r\nb.H264\n.\n/\nhttp://x/c.png")  # the mark as Windows' editor writes it
     found = find_sources([f"@{tree / 'list'}"])
-    assert [each.error is None and str(each.address) for each in found] == ["a.png", "b.png", False, False, False]
+    assert [(each.kind, str(each.address)) for each in found[:2]] == [("image", "a.png"), ("video", "b.H264")]
+    assert all(each.error for each in found[2:])
     pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     not_utf8 = pyarrow.array([b"\x80"]).view(pyarrow.string())
     parquet.write_table(pyarrow.table({"path": not_utf8}), tmp_path / "f.parquet")
-    (source,) = find_sources([str(tmp_path / "f.parquet")])
-    assert "f.parquet" in source.error
+    parquet.write_table(pyarrow.table({"path": pyarrow.array([], pyarrow.string())}), tmp_path / "empty.parquet")
+    for name in ("f.parquet", "empty.parquet"):
+        (source,) = find_sources([str(tmp_path / name)])
+        assert name in source.error
 
 
 @pytest.mark.parametrize(
