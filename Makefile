@@ -49,6 +49,10 @@ define page_if_possible
   echo "the page in the browser is not built: \`make page\` does it, with Node.js and npm"; fi
 endef
 
+define activate_first
+@test "$$VIRTUAL_ENV" = '$(CURDIR)/.venv' || echo "before these commands: source .venv/bin/activate"
+endef
+
 train: $(INSTALLED)  ## train on drawn faces for minutes, or with DATA=/path/to/AffectNet the experiment for that release
 ifdef DATA
 	@experiment="$(or $(EXPERIMENT),$$($(BIN)/python -c '$(CHOOSE)' '$(DATA)'))" && \
@@ -59,6 +63,7 @@ else
 	@echo "drawn faces, and instead of the reference recipe: $(BRIEFLY)"
 	$(BIN)/python -m emodet.train experiment=baseline data=synthetic $(BRIEFLY)
 endif
+	$(activate_first)
 
 # Trains the shipped models: a teacher, two nets that it teaches, the default net that these teach, and the net `accurate` in two
 # stages. Finished stages are skipped, an interrupted one is resumed.
@@ -114,6 +119,7 @@ docs: $(INSTALLED)  ## build the documentation as a static folder, site/
 
 demo: $(LIGHT)  ## recognise emotions in a portrait, without torch
 	$(BIN)/python -m emodet demo
+	$(activate_first)
 
 page: $(PAGE)/runtime/$(if $(WEBGPU),ort-webgpu,ort).js  ## get what the page runs with in the browser (needs Node.js with npm); WEBGPU=1 adds WebGPU
 
