@@ -197,7 +197,7 @@ PICTURES = {
     "bomb": (lambda file: file.write_bytes(png_bomb(9_000, 9_000)), "9000"),
     "cut off": (lambda file: file.write_bytes(file.read_bytes()[:-200]), "damaged or cut off"),
     "empty": (lambda file: file.write_bytes(b""), "the file is empty"),
-    "no picture": (lambda file: file.write_text("<svg xmlns='http://www.w3.org/2000/svg'/>"), "supported"),
+    "no picture": (lambda file: file.write_text("<svg xmlns='http://www.w3.org/2000/svg'/>"), "not an image"),
     "link to itself": (lambda file: (file.unlink(), file.symlink_to(file)), "symbolic links"),
     "pipe": (lambda file: (file.unlink(), os.mkfifo(file)), "not a regular file"),
     "device": (lambda file: (file.unlink(), file.symlink_to("/dev/zero")), "not a regular file"),
