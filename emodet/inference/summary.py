@@ -142,7 +142,8 @@ class Summary:
             lines.append(f"certain: {self.coverage:.1%} of the faces (confidence of {self.min_confidence:.3g} or more)")
         if self.meter.frames > 1:  # the first takes the start of the nets, too
             p50, p95 = self.meter.latency_ms(50), self.meter.latency_ms(95)
-            lines.append(f"speed: {self.meter.frame_rate:.1f} frames/s; latency p50 {p50:.1f} ms, p95 {p95:.1f} ms")
+            latency = f"; latency p50 {p50:.1f} ms, p95 {p95:.1f} ms" if p95 else ""  # other processes' is not known
+            lines.append(f"speed: {self.meter.frame_rate:.1f} frames/s{latency}")
         if total.left_out:
             lines.append(f"dropped: {total.left_out} live frames, for newer ones")
         for reason, names in self.skipped.items():
