@@ -227,11 +227,12 @@ def _identity(settings: Mapping[str, Any], data: EmotionDataModule, side: int, a
 
 def _run_fold(settings: Mapping[str, Any], data: EmotionDataModule, run: RunFolder) -> Float64:
     """Logits of the test faces of `data`, from the fold's file or from its training: float64 (len(test), K)."""
-    file = run.path / "predictions.npz"
+    file, test = run.path / "predictions.npz", data.splits.test
     with suppress(OSError, EOFError, ValueError, KeyError, BadZipFile):  # what a crash of the machine leaves
-        logits = np.load(file, allow_pickle=False)["logits"]
-        log.info("%s: finished before", run.path.name)
-        return np.asarray(logits, dtype=np.float64)
+        stored = np.load(file, allow_pickle=False)
+        if np.array_equal(stored["index"], test):
+            log.info("%s: finished before", run.path.name)
+            return np.asarray(stored["logits"], dtype=np.float64)
     run.path.mkdir(parents=True, exist_ok=True)
     log.info("%s: training on %d faces in %s", run.path.name, len(data.splits.train), run.path)
     L.seed_everything(settings["seed"], verbose=False)
@@ -240,6 +241,6 @@ def _run_fold(settings: Mapping[str, Any], data: EmotionDataModule, run: RunFold
     trainer.fit(classifier, data, ckpt_path=run.last if run.last.is_file() else None, weights_only=True)
     outputs = predict_split(classifier, data, "test", settings["trainer"].get("accelerator", "auto"))
     with atomic_path(file) as unfinished:
-        np.savez(unfinished, logits=outputs.logits)
+        np.savez(unfinished, index=test, logits=outputs.logits)
     shutil.rmtree(run.best.parent, ignore_errors=True)
     return np.asarray(outputs.logits, dtype=np.float64)

@@ -241,7 +241,8 @@ class EmotionClassifier(L.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the metrics of an unfinished epoch, summed over all ranks, so that they hold after a resume."""
-        counted = {"confusion": self.train_metrics.confusion, "loss": self.train_metrics.loss}
+        matrix, (total, weight) = self.train_metrics.confusion[0], self.train_metrics.loss
+        counted = {"scores.confmat": matrix, "loss.total": total, "loss.weight": weight}
         if self.trainer.world_size > 1:
             counted = {name: self.trainer.strategy.reduce(n.clone(), reduce_op="sum") for name, n in counted.items()}
         checkpoint["train_metrics"] = counted
@@ -251,8 +252,9 @@ class EmotionClassifier(L.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restore these metrics on rank 0, as they are sums. Leave out the weights of a loss that is not built."""
         if "train_metrics" in checkpoint and self.global_rank == 0:
-            self.train_metrics.confusion.copy_(checkpoint["train_metrics"]["confusion"])
-            self.train_metrics.loss.copy_(checkpoint["train_metrics"]["loss"])
+            counted = checkpoint["train_metrics"]
+            self.train_metrics.confusion[0] = counted["scores.confmat"]
+            self.train_metrics.loss[:] = torch.stack([counted["loss.total"], counted["loss.weight"]])
         self._resumed_steps = checkpoint.get("total_steps")
         if self.loss is None:
             kept = {name: each for name, each in checkpoint["state_dict"].items() if not name.startswith("loss.")}
