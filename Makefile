@@ -28,7 +28,7 @@ install: $(INSTALLED)  ## make the environment for training, with the versions i
 $(INSTALLED): pyproject.toml pins.txt
 	@echo "installing torch and what training needs into .venv: 8 GB, which takes minutes"
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --constraint pins.txt --editable '.[train,audit,dev,app,tensorboard,dashboards,sweep,cluster,teachers,hub,docs]'
+	$(BIN)/python -m pip install --quiet --constraint pins.txt --editable '.[train,audit,dev,app,tensorboard,dashboards,sweep,cluster,teachers,hub,docs,timm,heic]'
 # albumentations brings opencv-python-headless into the same folder: the one with windows is laid over it.
 	$(BIN)/python -m pip install --quiet --constraint pins.txt --no-deps --force-reinstall opencv-python
 # launcher=ray: its requirements pin an old cloudpickle and bring boto3, which it does not need here.
