@@ -31,6 +31,7 @@ class TimmNet(nn.Module):
         self, num_classes: int = 8, model: str = "resnet18", pretrained: bool = False, **arguments: Any
     ) -> None:
         super().__init__()
+        arguments.pop("preprocessing", None)  # `build_net` passes it to whatever takes it
         for key in arguments:
             if key.startswith(("pretrained", "checkpoint")) or key.endswith(("_dir", "_path", "_file", "_url")):
                 raise EmodetError(f"net.{key}: nets are built without files and addresses; use init_from=FILE")

@@ -12,6 +12,7 @@ from emodet.models import build as building
 from emodet.models.build import require_trusted, spec_of, trust
 from emodet.models.classifier import EmotionClassifier
 from emodet.models.nets import build_net
+from emodet.preprocessing import Preprocessing
 
 TIMM = {"_target_": "emodet.models.nets.TimmNet", "model": "test_resnet"}
 
@@ -78,7 +79,8 @@ def test_functions_of_emodet_are_accepted_for_what_they_return_and_objects_asked
 
 def test_nets_of_timm_and_without_timm_the_extra_is_named(monkeypatch):
     pytest.importorskip("timm")
-    assert build_net({**TIMM, "in_chans": 3}, 7).eval()(torch.zeros(2, 3, 64, 64)).shape == (2, 7)
+    net = build_net({**TIMM, "in_chans": 3}, 7, Preprocessing().to_dict()).eval()
+    assert net(torch.zeros(2, 3, 64, 64)).shape == (2, 7)
     with pytest.raises(EmodetError, match="no_such_argument"):
         build_net({**TIMM, "no_such_argument": 1}, 8)
     monkeypatch.setitem(sys.modules, "timm", None)
