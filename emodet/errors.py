@@ -33,8 +33,8 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
     bare, name = {each.lstrip("-"): each for each in known}, name.lstrip("-")  # dashes are no likeness
     parent, dot, last = name.rpartition(".")
-    if beside := [each for each in bare if dot and each.rpartition(".")[0] == parent]:  # nor is the name of a group
-        bare, name = {each.rpartition(".")[2]: bare[each] for each in beside}, last
+    if siblings := [each for each in bare if dot and each.rpartition(".")[0] == parent]:  # nor is the name of a group
+        bare, name = {each.rpartition(".")[2]: bare[each] for each in siblings}, last
     near = [each for each in bare if len(name) > 3 and name in each] or get_close_matches(name, bare, 1)
     return f"did you mean {bare[near[0]]}?" if near else f"there are {', '.join(bare.values())}"
 

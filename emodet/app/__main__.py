@@ -146,7 +146,9 @@ def _listener(host: str, port: int) -> socket.socket:
     way_out = "; choose another port with --port N (0 for a free one), or an address of this machine"
     with os_errors(f"--host {host} --port {port}: cannot be listened on", way_out, UnicodeError, TypeError):
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        return socket.create_server((host, port), family=family)
+        # With :: the IPv4 addresses too, of which `_address` shows one.
+        both = family == socket.AF_INET6 and socket.has_dualstack_ipv6()
+        return socket.create_server((host, port), family=family, dualstack_ipv6=both)
 
 
 def _address(listener: socket.socket, tls: bool) -> str:

@@ -63,8 +63,9 @@ def test_it_answers_and_ends_with_ctrl_c(tmp_path, portrait, video):
         assert list(tmp_path.iterdir()) == []
 
 
-def test_others_need_the_token_and_sigterm_during_an_upload_leaves_nothing(tmp_path, portrait, video):
-    with server_process(tmp_path, "--host", "0.0.0.0") as (process, lines):
+@pytest.mark.parametrize("host", ["0.0.0.0", "::"])  # :: are the IPv4 addresses too
+def test_others_need_the_token_and_sigterm_during_an_upload_leaves_nothing(tmp_path, portrait, video, host):
+    with server_process(tmp_path, "--host", host) as (process, lines):
         address, token = address_in(lines)
         assert len(token) >= 24
         assert any("only over HTTPS" in line for line in lines)
