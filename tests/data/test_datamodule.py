@@ -2,6 +2,8 @@
 
 import logging
 import os
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -222,3 +224,32 @@ def test_workers_are_few_by_default_and_fewer_where_shared_memory_is_small(made,
     default.train_dataloader()
     assert default.num_workers == (0 if megabytes == 0 else 2)
     assert "--shm-size" in caplog.text
+
+
+@pytest.mark.slow
+def test_signals_of_the_terminal_leave_data_workers_alone(root, tmp_path):
+    """Also where the second worker has hardly started."""
+    script = tmp_path / "load.py"
+    script.write_text(
+        "import os, signal, time\n"
+        "from emodet.data.datamodule import EmotionDataModule\n"
+        "from emodet.data.sources import Source\n"
+        "if __name__ == '__main__':\n"
+        f"    source = Source({str(root)!r}, packs={str(tmp_path / 'packs')!r}, processes=1)\n"
+        "    data = EmotionDataModule(source, {'size': 48}, batch_size=8, num_workers=2)\n"
+        "    data.prepare_data(), data.setup()\n"
+        "    forks, got = [], []\n"
+        "    late = lambda: time.sleep(2 * (len(forks) == 2))\n"
+        "    os.register_at_fork(before=lambda: forks.append(1), after_in_child=late)\n"
+        "    for batch in data.train_dataloader():\n"
+        "        for name in (signal.SIGINT, signal.SIGTERM):\n"
+        "            signal.signal(name, signal.SIG_IGN)\n"
+        "            os.killpg(0, name)\n"
+        "        got.append(len(batch['index']))\n"
+        "    print(got)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, script], capture_output=True, text=True, start_new_session=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split("\n")[0] == str([8] * 11)
