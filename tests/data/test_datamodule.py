@@ -228,7 +228,6 @@ def test_workers_are_few_by_default_and_fewer_where_shared_memory_is_small(made,
 
 @pytest.mark.slow
 def test_signals_of_the_terminal_leave_data_workers_alone(root, tmp_path):
-    """Also where the second worker has hardly started."""
     script = tmp_path / "load.py"
     script.write_text(
         "import os, signal, time\n"
@@ -237,14 +236,12 @@ def test_signals_of_the_terminal_leave_data_workers_alone(root, tmp_path):
         "if __name__ == '__main__':\n"
         f"    source = Source({str(root)!r}, packs={str(tmp_path / 'packs')!r}, processes=1)\n"
         "    data = EmotionDataModule(source, {'size': 48}, batch_size=8, num_workers=2)\n"
-        "    data.prepare_data(), data.setup()\n"
-        "    forks, got = [], []\n"
+        "    data.prepare_data(), data.setup(), (forks := []), (got := [])\n"
         "    late = lambda: time.sleep(2 * (len(forks) == 2))\n"
         "    os.register_at_fork(before=lambda: forks.append(1), after_in_child=late)\n"
         "    for batch in data.train_dataloader():\n"
         "        for name in (signal.SIGINT, signal.SIGTERM):\n"
-        "            signal.signal(name, signal.SIG_IGN)\n"
-        "            os.killpg(0, name)\n"
+        "            signal.signal(name, signal.SIG_IGN), os.killpg(0, name)\n"
         "        got.append(len(batch['index']))\n"
         "    print(got)\n"
     )
