@@ -1,7 +1,8 @@
-"""A command in this process, and waiting for one in another."""
+"""A command in this process, Python in another, and waiting for it."""
 
 import os
 import runpy
+import subprocess
 import sys
 import time
 import warnings
@@ -32,6 +33,12 @@ def run_command(module, *arguments):
             # A process that ends forgets it; the next test must not take this command's configuration for its own.
             HydraConfig.instance().cfg = None
     return 0
+
+
+def python(*arguments, **options):
+    """Run ``python ARGUMENTS`` in a process of its own: its status and what it wrote, as text."""
+    settings = {"capture_output": True, "text": True, "timeout": 400, "check": False} | options
+    return subprocess.run([sys.executable, *map(str, arguments)], **settings)
 
 
 def wait_for(condition, seconds=240):

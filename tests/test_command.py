@@ -10,21 +10,25 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+import yaml
+from made_commands import python
 from made_releases import affectnet_npy, class_folders, labels_csv, yolo
 
 import emodet
-from emodet import command_line, laboratory
+from emodet import laboratory
 from emodet.__main__ import COMMANDS
+from emodet.command_line import SCHEMAS, help_text
 from emodet.errors import EmodetError
+from emodet.installation import typed_as
 
 ROOT = Path(__file__).parents[1]
-CONFIGURED = ("train", "evaluate", "export", "prepare", "audit")
 
 
 @pytest.fixture(autouse=True)
-def typed_as_modules(monkeypatch):
+def typed_as_modules():
     """In a process of its own, a command is spelled as it was typed; here each test begins with the modules."""
-    monkeypatch.setattr("emodet.installation._typed", "python -m emodet.")
+    yield
+    typed_as("python -m emodet.")
 
 
 WORKFLOWS = [f".github/workflows/{name}.yml" for name in ("ci", "release", "site")]
@@ -60,8 +64,7 @@ def printed(module, *arguments):
         f"try: runpy.run_module({module!r}, run_name='__main__', alter_sys=True)\n"
         "except SystemExit: print('loaded:', *sys.modules)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
-    text, _, loaded = done.stdout.rpartition("loaded: ")
+    text, _, loaded = python("-c", code, check=True).stdout.rpartition("loaded: ")
     return text, set(loaded.split())
 
 
@@ -74,8 +77,6 @@ def test_version_and_help_load_nothing_heavy_and_plain_help_no_hydra():
     assert not {"torch", "lightning", "albumentations", "hydra"} & loaded
     assert "  batch_size: 32" in text
     assert "torch" not in printed("emodet.train", "seed=1")[1]
-    for name in CONFIGURED:
-        assert_same(command_line._default_values(name), command_line._composed(name, [], []), name)
 
 
 @pytest.mark.parametrize(
@@ -94,24 +95,17 @@ def test_help_whose_reader_ends_first_ends_quietly(arguments):
     assert (done.returncode, done.stderr) == (1, "")
 
 
-@pytest.mark.parametrize("name", [name for name in COMMANDS if name not in CONFIGURED])
-def test_help_of_commands_with_options(output, name):
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_spells_commands_as_they_were_typed_and_lists_a_command_s_own_groups_alone(output, name):
     said = output(f"emodet.{name}", "--help")
     assert said.startswith(f"usage: python -m emodet.{name} ")
     assert re.search("example|exit status", said)
+    trains = name in ("train", "prepare", "audit")
+    for part in ("experiments (experiment=NAME):", "  net  ", "\nseed: 0"):
+        assert (part in said) == trains
     said = output("emodet", name, "--help")
     assert said.startswith(f"usage: emodet {name} ")
     assert "python -m emodet" not in said
-
-
-@pytest.mark.parametrize("name", CONFIGURED)
-def test_help_of_configured_commands_lists_their_groups_alone(output, name):
-    said = output(f"emodet.{name}", "--help")
-    assert said.startswith(f"usage: python -m emodet.{name} ")
-    assert "examples:" in said
-    assert ("experiments (experiment=NAME):" in said) == (name not in ("evaluate", "export"))
-    assert ("  net  " in said) == (name not in ("evaluate", "export"))
-    assert "\nseed: 0" in said or name in ("evaluate", "export")
 
 
 def assert_same(plain, composed, key):
@@ -120,6 +114,13 @@ def assert_same(plain, composed, key):
             assert_same(value, composed[name], f"{key}.{name}")
     elif "${" not in str(plain):
         assert plain == composed, key
+
+
+@pytest.mark.parametrize("name", SCHEMAS)
+def test_plain_help_which_imports_no_hydra_shows_the_values_that_hydra_composes(name):
+    given = {"evaluate": "split=test", "export": "threads=null"}.get(name, "seed=0")
+    texts = (help_text(name, "", typed).partition("\nkeys with their values")[2] for typed in ([], [given]))
+    assert_same(*(yaml.safe_load(text.partition("\n")[2]) for text in texts), name)
 
 
 def test_help_with_an_experiment_shows_every_value_in_force_and_an_unknown_command_the_nearest(output, refused):
@@ -163,7 +164,7 @@ def test_unknown_choices_and_keys_name_the_nearest_or_the_way_to_write_them(type
 
 def test_ctrl_c_while_modules_are_imported_has_no_traceback():
     code = "from emodet.laboratory import begin; begin('evaluate', '__main__', ''); raise KeyboardInterrupt"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    done = python("-c", code)
     assert (done.returncode, done.stderr) == (-signal.SIGINT, "stopped by SIGINT\n")
 
 
@@ -180,7 +181,7 @@ def test_the_doctor_lists_versions_and_what_is_missing(command, capfd, monkeypat
 
     needed = [*metadata.requires("emodet"), 'no-such-package>=1; extra == "nothing"']
     monkeypatch.setattr(doctor.metadata, "requires", lambda name: needed)
-    monkeypatch.setattr(doctor, "_accelerator", lambda: iter(()))  # imports torch
+
     assert doctor.main([]) == 0
     said = capfd.readouterr().out
     assert emodet.__version__ in said

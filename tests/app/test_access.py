@@ -10,6 +10,7 @@ from emodet.app.application import create_app
 from emodet.app.auth import SECURITY_HEADERS
 from emodet.app.settings import Limits, Settings
 from emodet.errors import EmodetError
+from emodet.inference.recognizer import Recognizer
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +34,7 @@ def test_security_headers(client, serve, portrait, monkeypatch):
     assert "script-src 'self' 'wasm-unsafe-eval';" in policy
     assert "frame-ancestors 'none'" in policy
     assert "unsafe-inline" not in policy
-    monkeypatch.setattr("emodet.app.routes._decoded", lambda *_, **__: 1 // 0)
+    monkeypatch.setattr(Recognizer, "recognise", lambda *_, **__: 1 // 0)
     with serve() as client:
         answer = client.post("/v1/recognize", content=portrait)
     assert "ZeroDivision" not in refusal(answer, 500, "internal")

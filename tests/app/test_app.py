@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import uvicorn
 from made_commands import wait_for
 from made_server import address_in, server_process
 
@@ -106,7 +107,7 @@ def test_https(tmp_path):
 
 def refused(capsys, *arguments):
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(app, "_run", lambda *_: pytest.fail("the server started"))
+        patched.setattr(uvicorn.Server, "run", lambda *_, **__: pytest.fail("the server started"))
         assert app.main([*([] if "--port" in arguments else ["--port", "0"]), *arguments]) == 2
     printed = capsys.readouterr()
     assert printed.out == ""

@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from made_files import encoded
 from made_reader import MadeReader, picture, records
 
-from emodet.data import pack as pack_file
 from emodet.data.pack import Pack, Table
 from emodet.data.packing import prepare_pack
 from emodet.datasets.samples import Sample
@@ -199,13 +198,14 @@ def test_another_fingerprint_is_found_by_verifying(copy):
         Pack(copy).verify()
 
 
-def test_large_packs_are_sampled_on_opening_and_verified_whole(copy, monkeypatch):
-    """Of these 24 crops 5 are looked at on opening: the first, the last and three between, but not the seventh."""
-    monkeypatch.setattr(pack_file, "_CHECKED_ON_OPENING", 5)
-    for rows_from_end in (18, 1):
-        pack = Pack(copy)
-        flip_a_byte(copy / "images.npy", 7 - rows_from_end * SIZE * SIZE * 3)
+def test_large_packs_are_sampled_on_opening_and_verified_whole(tmp_path):
+    """Of 130 crops every second or third is looked at on opening, but not the second; always the last."""
+    reader, side = MadeReader(tmp_path, records(130, emotion=1)), 16
+    folder = prepare_pack(reader, Preprocessing(size=side), tmp_path, processes=1, progress=False).folder
+    for rows_from_end in (129, 1):
+        pack = Pack(folder)
+        flip_a_byte(folder / "images.npy", 7 - rows_from_end * side * side * 3)
         with pytest.raises(EmodetError, match=r"images\.npy"):
             pack.verify()
     with pytest.raises(EmodetError, match=r"images\.npy"):
-        Pack(copy)
+        Pack(folder)

@@ -1,14 +1,15 @@
 """Nets by class, and what a file may name: nothing that runs code of others."""
 
+import shutil
 import sys
 
+import own_classes
 import pytest
 import torch
 from made_classifiers import RESIDUAL
 from torch import nn
 
 from emodet.errors import EmodetError
-from emodet.models import build as building
 from emodet.models.build import require_trusted, spec_of, trust
 from emodet.models.classifier import EmotionClassifier
 from emodet.models.nets import build_net
@@ -18,10 +19,12 @@ TIMM = {"_target_": "emodet.models.nets.TimmNet", "model": "test_resnet"}
 
 
 @pytest.fixture
-def own_package(monkeypatch):
-    monkeypatch.setattr(building, "_trusted", set())
-    monkeypatch.delitem(sys.modules, "own_classes", raising=False)
-    return "own_classes"
+def own_package(tmp_path, monkeypatch):
+    """`own_classes` under a name of each test's own: what was trusted once stays so in a process."""
+    name = f"classes_of_{tmp_path.name}"
+    shutil.copy(own_classes.__file__, tmp_path / f"{name}.py")
+    monkeypatch.syspath_prepend(tmp_path)
+    return name
 
 
 @pytest.mark.parametrize(
@@ -55,12 +58,11 @@ def test_a_package_of_the_users_is_refused_until_it_is_trusted(own_package):
     assert build_net({"_target_": f"{own_package}.make_net"}, 3)(torch.zeros(1, 3, 16, 16)).shape == (1, 3)
 
 
-def test_a_net_that_an_installed_package_registers_is_accepted(own_package, tmp_path, monkeypatch):
+def test_a_net_that_an_installed_package_registers_is_accepted(own_package, tmp_path):
     metadata = tmp_path / "mylab-1.0.dist-info"
     metadata.mkdir()
     (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: mylab\nVersion: 1.0\n")
     (metadata / "entry_points.txt").write_text(f"[emodet.nets]\nmine = {own_package}:OwnNet\n")
-    monkeypatch.syspath_prepend(tmp_path)
     assert build_net({"_target_": f"{own_package}.OwnNet", "width": 2}, 3)(torch.zeros(1, 3, 16, 16)).shape == (1, 3)
     with pytest.raises(EmodetError, match=rf"trust=\[{own_package}\]"):
         build_net({"_target_": f"{own_package}.make_net"}, 3)
