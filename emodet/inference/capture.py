@@ -29,8 +29,8 @@ _log = logging.getLogger(__name__)
 Item = TypeVar("Item")
 
 
-class LiveVideo:
-    """A camera or a stream. Iterating gives the newest frame each time, until it is closed or lost.
+class LiveVideo(contextlib.AbstractContextManager["LiveVideo", None]):
+    """A camera or a stream; a context manager. Iterating gives the newest frame, until it is closed or lost.
 
     Attributes:
         name: For messages, without a password.
@@ -78,6 +78,9 @@ class LiveVideo:
         self._changed.set()
         if not self._is_read:  # otherwise the thread that reads closes it
             self._source.close()
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def __iter__(self) -> Generator[Frame, None, None]:
         """The newest frame, again and again; `EmodetError` if the connection is lost and cannot be restored."""
@@ -175,7 +178,7 @@ def open_video(
     max_pixels: int | None = MAX_PIXELS,
     on_event: Callable[[str], None] | None = None,
 ) -> VideoReader | LiveVideo:
-    """Open a video: its frames when iterated, to be closed; `EmodetError` if it is no video or cannot be opened.
+    """Open a video: its frames when iterated; a context manager; `EmodetError` if it is no video or cannot be opened.
 
     A web address of a video that has an end is read like a file, every frame; of other live sources, the newest frame.
 

@@ -189,7 +189,7 @@ class Recognizer:
         options = StreamOptions(smoothing or Smoothing(), every)
         place = Path(address) if isinstance(address, os.PathLike) else address
         source, names = hide_password(str(place)), self.model.info.class_names
-        with closing(open_video(place)) as video, closing(recognise_video(self, video, options)) as results:
+        with open_video(place) as video, closing(recognise_video(self, video, options)) as results:
             for each in results:
                 frame = each.frame
                 yield frame, Result(each.faces, frame.image_rgb, names, source, frame.index, frame.time_s)

@@ -3,6 +3,7 @@
 import itertools
 import time
 from collections.abc import Generator, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -56,8 +57,8 @@ class Frame:
     taken_s: float
 
 
-class VideoReader:
-    """A video file, or the URL of one. Iterating gives every frame, once.
+class VideoReader(AbstractContextManager["VideoReader", None]):
+    """A video file, or the URL of one; a context manager. Iterating gives every frame, once.
 
     Rotation, mirroring and the pixel aspect ratio are applied. Damaged frames are skipped and counted.
 
@@ -156,6 +157,9 @@ class VideoReader:
     def close(self) -> None:
         """Close the file."""
         self._container.close()
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def _decode(self) -> Iterator["av.VideoFrame"]:
         import av

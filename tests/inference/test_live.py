@@ -99,7 +99,7 @@ def test_a_camera_and_a_stream_that_are_not_there_and_one_that_is_not_read(monke
 
 def test_a_file_behind_a_server_that_cannot_seek_is_read_once(tmp_path):
     data = write_video(tmp_path / "v.ts", quadrants(12)).read_bytes()
-    with web_server(lambda _: ("video/mp2t", data)) as address, closing(open_video(f"http://{address}/v.ts")) as video:
+    with web_server(lambda _: ("video/mp2t", data)) as address, open_video(f"http://{address}/v.ts") as video:
         assert video.duration_s is None
         assert len(list(video)) == 12
 
