@@ -9,9 +9,10 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:
     from emodet.inference.capture import open_video
-    from emodet.inference.faces import Face, Result
+    from emodet.inference.faces import Face
     from emodet.inference.overlay import annotate
     from emodet.inference.recognizer import Recognizer
+    from emodet.inference.result import Result
 
 __version__ = "0.1.0"
 
@@ -20,7 +21,7 @@ __all__ = ["Face", "Recognizer", "Result", "__version__", "annotate", "open_vide
 _HOMES = {
     "Face": "faces",
     "Recognizer": "recognizer",
-    "Result": "faces",
+    "Result": "result",
     "annotate": "overlay",
     "open_video": "capture",
 }

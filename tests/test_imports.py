@@ -30,7 +30,7 @@ DEFERRED = {
     "emodet.inference.rows": {"pyarrow"},
     "emodet.inference.sources": {"pyarrow"},
     "emodet.inference.bulk": {"pyarrow", "ray"},
-    "emodet.inference.faces": {"pandas"},
+    "emodet.inference.result": {"pandas"},
     "emodet.doctor": {"torch"},
 }
 # Packing cuts faces out of photographs with the detector of live recognition: a second search would be a second

@@ -30,9 +30,9 @@ from emodet.errors import EmodetError
 from emodet.images import TooManyPixelsError
 from emodet.inference.detectors import find_faces
 from emodet.inference.faces import Face
-from emodet.inference.heatmaps import HeatMap, heat_maps
+from emodet.inference.heatmaps import heat_maps
 from emodet.inference.opening import MIN_SIDE
-from emodet.inference.overlay import draw, encoded
+from emodet.inference.overlay import HeatMap, draw, encoded
 from emodet.inference.pipeline import SCORE_TO_HIDE
 from emodet.inference.recognizer import Recognizer
 from emodet.palette import class_colours

@@ -1,17 +1,12 @@
-"""Results: a detection (where a face is), a face (what it shows), and the faces of one image together with it."""
+"""A detection (where a face is) and a face (what it shows), with the geometry of boxes and landmarks."""
 
 import dataclasses
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from emodet.arrays import UInt8
 from emodet.emotions import UNCERTAIN
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 Box = tuple[float, float, float, float]
 Points = tuple[tuple[float, float], ...]
@@ -92,78 +87,6 @@ class Face:
     def to_dict(self) -> dict[str, Any]:
         """All attributes as plain values, ready for JSON."""
         return dataclasses.asdict(self) | {"probabilities": dict(self.probabilities)}
-
-
-class Result(tuple[Face, ...]):
-    """The faces of one image, highest detection score first: a tuple of `Face`. Jupyter shows it as a picture.
-
-    Attributes:
-        image_rgb: The image, uint8 (H, W, 3) RGB.
-        class_names: The model file's classes.
-        source: Path or address of the image; empty without one.
-        frame: Index of a video's frame; 0 for an image.
-        time_s: Seconds in the video; None for an image.
-    """
-
-    def __new__(cls, faces: Iterable[Face], *_: object, **__: object) -> "Result":
-        return super().__new__(cls, tuple(faces))
-
-    def __init__(
-        self,
-        faces: Iterable[Face],
-        image_rgb: UInt8,
-        class_names: tuple[str, ...],
-        source: str = "",
-        frame: int = 0,
-        time_s: float | None = None,
-    ) -> None:
-        self.image_rgb, self.class_names = image_rgb, class_names
-        self.source, self.frame, self.time_s = source, frame, time_s
-
-    def __repr__(self) -> str:
-        faces = ", ".join(map(repr, self)) or "no face"
-        return f"Result({self.source}: {faces})" if self.source else f"Result({faces})"
-
-    # What draws and writes is imported where it is used: who only reads the answers does not wait for it.
-    def draw(self, *, hide_faces: bool = False) -> UInt8:
-        """The image with boxes, labels and bars: uint8 (H, W, 3) RGB, a small image enlarged by a whole factor.
-
-        `hide_faces` makes the faces unrecognisable.
-        """
-        from emodet.inference.overlay import draw
-
-        return draw(self.image_rgb, self, hidden=[face.box for face in self] if hide_faces else None, enlarge=True)
-
-    def save(self, path: str | os.PathLike[str], *, hide_faces: bool = False) -> Path:
-        """Write `draw` as ``.jpg`` or ``.png``, by the suffix; an existing file is replaced. Returns the path."""
-        from emodet.inference.overlay import write_picture
-
-        write_picture(self.draw(hide_faces=hide_faces), Path(path))
-        return Path(path)
-
-    def show(self) -> None:
-        """Show `draw` in the system's picture viewer, or in the notebook."""
-        from PIL import Image
-
-        Image.fromarray(self.draw()).show(title=self.source or "emodet")
-
-    def to_dicts(self) -> list[dict[str, Any]]:
-        """One dict per face: `Face.to_dict`, ready for JSON."""
-        return [face.to_dict() for face in self]
-
-    def to_dataframe(self) -> "pd.DataFrame":
-        """One row per face, with the columns of `emodet.predict --rows csv`; needs pandas."""
-        import pandas as pd
-
-        from emodet.inference.rows import face_row, flat_row, row_columns
-
-        rows = (face_row(self.source, self.frame, self.time_s, place, face) for place, face in enumerate(self))
-        return pd.DataFrame(map(flat_row, rows), columns=row_columns(self.class_names))
-
-    def _repr_png_(self) -> bytes:
-        from emodet.inference.overlay import encoded
-
-        return encoded(self.draw(), ".png")
 
 
 Found = TypeVar("Found", Detection, Face)

@@ -3,9 +3,7 @@
 They need the model file only, no gradients.
 """
 
-import dataclasses
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -13,10 +11,9 @@ import numpy as np
 from emodet.arrays import Float32, UInt8
 from emodet.errors import require
 from emodet.inference.faces import Detection, Face
+from emodet.inference.overlay import HeatMap
+from emodet.inference.recognizer import Recognizer
 from emodet.modelfile import ModelFile
-
-if TYPE_CHECKING:
-    from emodet.inference.recognizer import Recognizer
 
 _PATCH = 0.25  # of the crop's side
 _STEPS = 9  # positions along each side
@@ -24,16 +21,7 @@ _FACES = 3  # more do not fit beside a picture
 _MIN_PROBABILITY = np.float32(1e-12)  # a softmax in float32 can be 0, whose logarithm is not finite
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class HeatMap:
-    """What a prediction rests on: the crop, uint8 (size, size, 3) RGB, and the heat, float32 (size, size)."""
-
-    title: str
-    crop: UInt8
-    heat: Float32
-
-
-def heat_maps(recognizer: "Recognizer", image_rgb: UInt8, faces: Sequence[Face]) -> tuple[HeatMap, ...]:
+def heat_maps(recognizer: Recognizer, image_rgb: UInt8, faces: Sequence[Face]) -> tuple[HeatMap, ...]:
     """Explain the three largest faces of a frame, uint8 (H, W, 3) RGB, largest first.
 
     Each costs 82 crops through the model file.

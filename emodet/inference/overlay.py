@@ -3,17 +3,17 @@
 import errno
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from emodet.arrays import UInt8
+from emodet.arrays import Float32, UInt8
 from emodet.emotions import EMOTIONS
 from emodet.errors import EmodetError
 from emodet.files import write_atomically
 from emodet.inference.faces import Box, Face, scaled, shared_area
-from emodet.inference.heatmaps import HeatMap
 from emodet.inference.rows import RowsError
 from emodet.palette import UNCERTAIN_COLOUR, class_colours
 
@@ -28,6 +28,15 @@ _CELLS = 6  # across a hidden face
 _GROW = 0.3  # of its side, around a hidden face: hair and ears too
 _READABLE_SIDE = 480
 _JPEG_QUALITY = 92
+
+
+@dataclass(frozen=True, slots=True)
+class HeatMap:
+    """What a prediction rests on: the crop, uint8 (size, size, 3) RGB, and the heat, float32 (size, size)."""
+
+    title: str
+    crop: UInt8
+    heat: Float32
 
 
 def colour_of(emotion: str, class_names: Iterable[str] = EMOTIONS) -> Colour:

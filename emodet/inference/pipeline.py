@@ -14,13 +14,14 @@ from emodet.arrays import UInt8
 from emodet.errors import EmodetError, require
 from emodet.inference.capture import LiveVideo, read_ahead
 from emodet.inference.faces import Box, Face
-from emodet.inference.heatmaps import HeatMap, heat_maps
-from emodet.inference.overlay import draw, write_picture
+from emodet.inference.heatmaps import heat_maps
+from emodet.inference.overlay import HeatMap, draw, write_picture
 from emodet.inference.recognizer import Recognizer
 from emodet.inference.rows import RowWriter, face_row
+from emodet.inference.stream import FaceStream
 from emodet.inference.summary import Meter
 from emodet.inference.timeline import Timeline
-from emodet.inference.tracking import DETECT_EVERY, FaceStream, Smoothing
+from emodet.inference.tracking import DETECT_EVERY, Smoothing
 from emodet.inference.video_reader import Frame, VideoReader
 
 if TYPE_CHECKING:

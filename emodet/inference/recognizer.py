@@ -15,9 +15,10 @@ from emodet.emotions import UNCERTAIN
 from emodet.errors import EmodetError, require
 from emodet.images import ImageLike, decode_rgb, load_rgb
 from emodet.inference.detectors import STILL_SIDES, Detector, WholePicture, find_faces, make_detector
-from emodet.inference.faces import MIN_CONFIDENCE, Box, Detection, Face, Result
+from emodet.inference.faces import MIN_CONFIDENCE, Box, Detection, Face
+from emodet.inference.result import Result
 from emodet.inference.sources import VIDEO_SUFFIXES, hide_password, is_web_address
-from emodet.inference.tracking import DETECT_EVERY, FaceStream, Smoothing
+from emodet.inference.tracking import DETECT_EVERY, Smoothing
 from emodet.modelfile import DEFAULT_MODEL, ModelFile, model_path, read_model_file
 
 if TYPE_CHECKING:
@@ -210,6 +211,8 @@ class Recognizer:
             smoothing: None for the default.
             detect_every: Detect faces in every n-th frame; between, they are tracked by optical flow.
         """
+        from emodet.inference.stream import FaceStream  # deferred: it builds on this module
+
         require(frame_rate > 0, "frame_rate", frame_rate, "a number above 0")
         stream = FaceStream(self, smoothing=smoothing, detect_every=detect_every)
         for index, frame in enumerate(frames):

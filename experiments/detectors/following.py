@@ -16,7 +16,8 @@ import numpy as np
 from emodet.inference.detectors import STREAM_SIDES
 from emodet.inference.faces import overlap
 from emodet.inference.recognizer import Recognizer
-from emodet.inference.tracking import DETECT_EVERY, FaceStream
+from emodet.inference.stream import FaceStream
+from emodet.inference.tracking import DETECT_EVERY
 from emodet.inference.video_reader import VideoReader
 
 

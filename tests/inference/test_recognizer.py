@@ -23,7 +23,8 @@ from emodet.inference.heatmaps import occlusion_map
 from emodet.inference.overlay import annotate, colour_of
 from emodet.inference.recognizer import BALANCE
 from emodet.inference.rows import row_columns
-from emodet.inference.tracking import FaceStream, Smoothing
+from emodet.inference.stream import FaceStream
+from emodet.inference.tracking import Smoothing
 from emodet.inference.video_reader import VideoReader
 from emodet.modelfile import read_model_file
 from emodet.palette import EMOTION_COLOURS, class_colours
