@@ -2,11 +2,10 @@
 
 import ast
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from made_commands import python
 
 import emodet
 
@@ -92,7 +91,7 @@ def imported(file, *, deferred):
 def in_a_fresh_interpreter(names):
     """Every module that is loaded after importing these."""
     code = f"import sys, json\nfor name in {names!r}: __import__(name)\nprint(json.dumps(sorted(sys.modules)))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    done = python("-c", code)
     assert done.returncode == 0, done.stderr
     return set(json.loads(done.stdout.splitlines()[-1]))
 
@@ -177,6 +176,5 @@ def test_no_rooms_without_a_reason_and_wandb_only_where_it_is_used():
 @pytest.mark.slow
 @pytest.mark.skipif(not (PACKAGE.parent / ".git").exists(), reason="not a git checkout")
 def test_code_is_within_its_limits():
-    command = [sys.executable, PACKAGE.parent / "experiments" / "code_size.py"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = python(PACKAGE.parent / "experiments" / "code_size.py")
     assert done.returncode == 0, done.stdout + done.stderr

@@ -1,10 +1,9 @@
 """What comes with the package answers on a fresh machine, without data and without a network."""
 
 import os
-import subprocess
-import sys
 
 import pytest
+from made_commands import python
 from skimage.data import astronaut
 
 from emodet import Recognizer
@@ -46,5 +45,5 @@ def test_opening_a_model_leaves_no_trace(tmp_path):
     folders = {name: str(tmp_path) for name in ("HOME", "TMPDIR", "XDG_CACHE_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME")}
     environment = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"} | folders
     code = "from emodet import Recognizer; Recognizer(detector='none', threads=1)"
-    subprocess.run([sys.executable, "-c", code], check=True, env=environment, timeout=120)
+    python("-c", code, check=True, env=environment)
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]

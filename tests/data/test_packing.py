@@ -11,7 +11,7 @@ from unittest import mock
 import numpy as np
 import pytest
 import torch
-from made_commands import wait_for
+from made_commands import python, wait_for
 from made_files import encoded, put_text
 from made_reader import MadeReader, picture, put_picture, records
 from made_releases import RELEASES
@@ -200,7 +200,7 @@ def folders(tmp_path_factory):
 
 def apart(root, packs, processes, size=48, script=SCRIPT):
     file = put_text(packs.parent / "pack_it.py", script)
-    return [sys.executable, str(file), str(root), str(packs), str(processes), str(size)]
+    return list(map(str, (file, root, packs, processes, size)))
 
 
 def test_a_script_without_a_main_guard_is_refused_at_once(folders, tmp_path):
@@ -208,7 +208,7 @@ def test_a_script_without_a_main_guard_is_refused_at_once(folders, tmp_path):
     source = f"source = Source({str(folders)!r}, packs={str(tmp_path / 'packs')!r}, processes=2)"
     code = "from emodet.preprocessing import Preprocessing\nsource.prepare(Preprocessing(size=48))"
     script = put_text(tmp_path / "train_it.py", "from emodet.data.sources import Source", source, code)
-    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=300, check=False)
+    done = python(script)
     assert done.returncode == 1
     (last,) = done.stderr.strip().splitlines()[-1:]
     assert last.startswith("emodet.errors.EmodetError")
@@ -220,9 +220,9 @@ def test_a_script_without_a_main_guard_is_refused_at_once(folders, tmp_path):
 @pytest.mark.slow
 class TestProcesses:
     def test_the_number_of_processes_does_not_matter_and_two_at_once_make_one_pack(self, folders, tmp_path):
-        done = subprocess.run(apart(folders, tmp_path / "two", 2), capture_output=True, text=True, check=True)
+        done = python(*apart(folders, tmp_path / "two", 2), check=True)
         assert done.stdout.split()[-1] == prepare(open_reader(folders), tmp_path / "one").fingerprint
-        command = apart(folders, tmp_path / "packs", 1, 200)
+        command = [sys.executable, *apart(folders, tmp_path / "packs", 1, 200)]
         both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
         outputs = {process.communicate()[0].split()[-1] for process in both}
         assert [process.returncode for process in both] == [0, 0]
@@ -233,7 +233,8 @@ class TestProcesses:
         ("end", "starting"), [(signal.SIGKILL, False), (signal.SIGTERM, False), (signal.SIGKILL, True)]
     )
     def test_killed_it_ends_with_its_workers_and_continues(self, folders, tmp_path, end, starting):
-        process = subprocess.Popen(apart(folders, tmp_path / "packs", 2, 400), stderr=subprocess.DEVNULL)
+        command = [sys.executable, *apart(folders, tmp_path / "packs", 2, 400)]
+        process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
 
         def workers():
             children = ["pgrep", "-P", str(process.pid), "-f", "spawn_main"]
@@ -246,7 +247,7 @@ class TestProcesses:
         process.wait()
         wait_for(lambda: not any(Path(f"/proc/{worker}").exists() for worker in working))
         assert not finished(tmp_path / "packs")
-        done = subprocess.run(apart(folders, tmp_path / "packs", 1, 400), capture_output=True, text=True, check=True)
+        done = python(*apart(folders, tmp_path / "packs", 1, 400), check=True)
         whole = prepare_pack(open_reader(folders), Preprocessing(size=400), tmp_path / "whole", progress=False)
         assert done.stdout.split()[-1] == whole.fingerprint
 
@@ -260,8 +261,7 @@ class TestProcesses:
     )
     def test_a_killed_worker_and_a_full_disk_are_errors(self, folders, tmp_path, fault, processes, message):
         """The kernel kills when memory runs out; beyond a limit on file sizes every write fails as on a full disk."""
-        command = apart(folders, tmp_path / "packs", processes, script=fault + SCRIPT)
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = python(*apart(folders, tmp_path / "packs", processes, script=fault + SCRIPT))
         assert done.returncode == 1
         assert re.search(message, done.stderr)
         assert not finished(tmp_path / "packs")

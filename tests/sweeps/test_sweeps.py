@@ -1,8 +1,6 @@
 """Sweeps: search spaces and pruning, grids, searches and launchers with real trainings, and the comparison of runs."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
@@ -17,6 +15,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import given
 from hypothesis import strategies as st
 from lightning.pytorch.trainer.states import TrainerFn
+from made_commands import python
 from made_files import csv_rows
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.storages import JournalStorage
@@ -105,8 +104,7 @@ def states(sweep):
 @pytest.mark.slow
 def test_a_failed_run_is_named_and_the_others_finish(small, tmp_path):
     arguments = [*BRIEF, *small, "loss.class_weights=[1,1,1],null", "sweep=seeds", "seed=4,5"]
-    command = [sys.executable, "-m", "emodet.train", *arguments, f"hydra.sweep.dir={tmp_path}"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=400, check=False)
+    done = python("-m", "emodet.train", *arguments, f"hydra.sweep.dir={tmp_path}")
     assert done.returncode == 1, done.stderr[-2000:]
     assert "Traceback" not in done.stderr
     assert "error: loss.class_weights=[1, 1, 1]" in done.stderr
@@ -152,8 +150,7 @@ def test_launchers_run_trainings_side_by_side(launcher, small, tmp_path):
     pytest.importorskip(f"hydra_plugins.hydra_{launcher.partition('_')[0]}_launcher")
     arguments = [argument for argument in small if argument != "data.num_workers=0"]
     arguments = [*BRIEF, *arguments, "seed=1,2", f"launcher={launcher}", f"hydra.sweep.dir={tmp_path}"]
-    command = [sys.executable, "-m", "emodet.train", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=400, check=False)
+    done = python("-m", "emodet.train", *arguments)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     assert states(tmp_path) == ["finished", "finished"]
 

@@ -3,13 +3,12 @@
 import json
 import pickle
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
+from made_commands import python
 from test_checkpoints import Marks
 
 from emodet.errors import EmodetError
@@ -74,8 +73,7 @@ def test_hydra_follows_no_path_out_of_a_run_folder(run, tmp_path, defaults):
     (run / "evil.yaml").write_text(evil, encoding="utf-8")
     config = (run / "config.yaml").read_text(encoding="utf-8")
     (run / "config.yaml").write_text(f"defaults: ['{defaults.format(run=run)}']\n{config}", encoding="utf-8")
-    command = [sys.executable, "-m", "emodet.train", f"resume={run}"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = python("-m", "emodet.train", f"resume={run}")
     assert done.returncode == 2, done.stderr
     assert "config.yaml: refused" in done.stderr
     assert not marker.exists()

@@ -2,15 +2,14 @@
 
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from made_commands import python
 from made_files import put, put_text
 
 import emodet.app.page
-from emodet.app.page.files import page_files, write_folder
+from emodet.app.page.files import page_files
 from emodet.errors import EmodetError
 from emodet.modelfile import SHIPPED, read_model_file
 
@@ -56,7 +55,7 @@ def test_it_needs_nothing_of_the_training_extra(written, tmp_path):
         "sys.modules.update(dict.fromkeys(blocked)); sys.argv = ['export', 'format=web', 'output=site']; "
         "runpy.run_module('emodet.export', run_name='__main__')"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = python("-c", code, cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     names = {file.relative_to(tmp_path / "site") for file in (tmp_path / "site").rglob("*")}
     assert names == {file.relative_to(written) for file in written.rglob("*")}
@@ -78,25 +77,20 @@ def test_another_model_file(tmp_path, command):
         (["format=pdf", "output=there"], "format=pdf"),
         (["format=web", "output=there", "checkpoint=best.ckpt"], "model=FILE.onnx"),
         (["format=web", "output=there", "model=missing.onnx"], "missing.onnx"),
+        (["format=web", "output=there", "model=other.onnx"], "not an ONNX model"),
+        (["format=web", "output=work"], "work is not empty"),
     ],
 )
 def test_refusals(refused, monkeypatch, tmp_path, arguments, said):
     monkeypatch.chdir(tmp_path)
+    thesis = put_text(tmp_path / "work" / "thesis.tex", "of years")
+    put(tmp_path / "other.onnx", b"\xff" * 100)
     assert said in refused("emodet.export", *arguments)
     assert not (tmp_path / "there").exists()
+    assert [file.name for file in thesis.parent.iterdir()] == ["thesis.tex"]
 
 
-def test_a_folder_that_is_not_empty_is_refused(tmp_path):
-    thesis = put_text(tmp_path / "work" / "thesis.tex", "of years")
-    with pytest.raises(EmodetError, match="work is not empty"):
-        write_folder({}, thesis.parent)
-    assert thesis.is_file()
-
-
-def test_a_missing_runtime_and_a_model_file_of_somebody_else_are_refused(tmp_path, monkeypatch):
-    (tmp_path / "other.onnx").write_bytes(b"\xff" * 100)
-    with pytest.raises(EmodetError, match="not an ONNX model"):
-        page_files(tmp_path / "other.onnx")
+def test_a_missing_runtime_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr("emodet.app.page.files.FOLDER", tmp_path)
     with pytest.raises(EmodetError, match=r"make page.*npm"):
         page_files(SHIPPED["int8"])
