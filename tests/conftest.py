@@ -5,6 +5,8 @@ import os
 import hypothesis
 import pytest
 from made_commands import TINY, run_command
+from made_files import encoded
+from PIL import Image
 
 # Before anything imports a numerical library: many small tensors are slower on many threads.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -134,10 +136,7 @@ def without_pictures(monkeypatch):
 @pytest.fixture
 def plain_figures(monkeypatch):
     """Of a report's figures only that of valence and arousal is drawn: the others take seconds."""
-    import cv2
-    import numpy as np
-
-    png = cv2.imencode(".png", np.zeros((2, 2, 3), np.uint8))[1].tobytes()
+    png = encoded(Image.new("RGB", (2, 2)))
     for name in ("plot_confusion", "plot_reliability", "plot_per_class", "plot_coverage"):
         monkeypatch.setattr(f"emodet.evaluation.plots.{name}", lambda *_, **__: png)
 

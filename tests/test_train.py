@@ -91,11 +91,8 @@ def test_a_run_shows_curves_faces_and_reports(finished):
     assert not [*finished.glob(".best*"), *finished.glob(".last*")]
 
 
-def test_the_best_checkpoint_holds_the_averaged_weights(command, small, tmp_path, without_pictures):
-    arguments = ["experiment=affectnet_yolo", *small, "logger=csv", "trainer.max_epochs=1"]
-    averaged = [*arguments, "callbacks.ema.decay=0.9", f"hydra.run.dir={tmp_path / 'run'}"]
-    assert command("emodet.train", *averaged) == 0
-    best, last = (read_checkpoint(tmp_path / f"run/checkpoints/{name}.ckpt") for name in ("best", "last"))
+def test_the_best_checkpoint_holds_the_averaged_weights(trained_run):
+    best, last = (read_checkpoint(trained_run / f"checkpoints/{name}.ckpt") for name in ("best", "last"))
     layer = "net.stages.0.0.weight"
     assert torch.equal(best["state_dict"][layer], last["state_dict"][layer])
     assert not torch.equal(best["state_dict"][layer], last["current_model_state"][layer])

@@ -5,7 +5,6 @@ import json
 import re
 from unittest import mock
 
-import cv2
 import numpy as np
 import pytest
 from made_classifiers import made
@@ -26,6 +25,7 @@ from emodet.evaluation.plots import (
 from emodet.evaluation.predictions import Predictions
 from emodet.evaluation.report import worst_errors, write_report
 from emodet.evaluation.scores import evaluate_predictions
+from emodet.images import decode_rgb, load_rgb
 
 NASTY = '<script>alert("1")</script>&'
 DETAILS = {"checkpoint": NASTY, "temperature": 1.5, "best loss": float("nan")}
@@ -72,7 +72,7 @@ def test_the_folder_is_complete_its_json_holds_every_score_and_its_csv_every_pre
     assert names == FIGURES | {"report.html", "report.json", "predictions.csv", "errors.png"}
     assert [file.name for file in folder.parent.iterdir()] == ["r"]
     for name in FIGURES | {"errors.png"}:
-        assert cv2.imread(str(folder / name)) is not None
+        assert load_rgb(folder / name).size
     found = json.loads((folder / "report.json").read_text(), parse_constant=pytest.fail)
     expected = evaluate_predictions(predictions, resamples=100)
     assert found["details"] == {**DETAILS, "best loss": "nan"}
@@ -156,12 +156,6 @@ def test_a_split_without_an_emotion_and_a_device_that_is_not_there_are_refused()
 # Figures, training curves and contact sheets.
 
 
-def decoded(png):
-    image = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR)
-    assert image is not None
-    return image
-
-
 def check_edges(image):
     """No text is cut off: nothing but the background at the edges, but for axes that end there."""
     for edge in (image[0], image[-1], image[:, 0]):
@@ -174,7 +168,7 @@ def test_no_text_of_a_figure_is_cut_off():
     evaluation = evaluate_predictions(predictions, resamples=50)
     pngs = [plot(evaluation) for plot in (plot_confusion, plot_reliability, plot_per_class)]
     pngs += [plot(predictions, evaluation) for plot in (plot_coverage, plot_valence_arousal)]
-    for image in map(decoded, pngs):
+    for image in map(decode_rgb, pngs):
         assert len(np.unique(image.reshape(-1, 3), axis=0)) > 50
         check_edges(image)
 
@@ -184,8 +178,8 @@ def test_figures_of_a_split_without_some_classes_and_without_intervals():
     few = Predictions(keys=list("abcd"), class_names=("x", "y", "z"), split="v", data="d", **values)
     evaluation = evaluate_predictions(few, resamples=0)
     for png in (plot_confusion(evaluation), plot_reliability(evaluation), plot_per_class(evaluation)):
-        assert decoded(png).size
-    assert decoded(plot_coverage(few, evaluation)).size
+        assert decode_rgb(png).size
+    assert decode_rgb(plot_coverage(few, evaluation)).size
     with pytest.raises(EmodetError, match="annotated"):
         plot_valence_arousal(few, evaluation)
 
@@ -207,7 +201,7 @@ def test_curves_are_drawn_from_the_columns_there_are(tmp_path, left_out):
     kept = [place for place, name in enumerate(table[0]) if name not in left_out]
     png = tmp_path / "curves.png"
     plot_curves([{table[0][place]: row[place] for place in kept} for row in table[1:]], png)
-    check_edges(decoded(png.read_bytes()))
+    check_edges(decode_rgb(png.read_bytes()))
     assert [each.name for each in tmp_path.iterdir()] == ["curves.png"]
 
 

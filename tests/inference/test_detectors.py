@@ -13,7 +13,6 @@ from emodet.errors import EmodetError
 from emodet.inference import yunet
 from emodet.inference.detectors import find_faces, make_detector
 from emodet.inference.faces import Detection, overlap
-from emodet.preprocessing import Preprocessing
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "detectors" / "face_detection_yunet_2023mar.onnx"
 
@@ -71,19 +70,6 @@ def test_a_large_and_a_small_face_are_two(detector, astronaut):
     assert [overlap(face.box, box) > 0.5 for face, box in zip(found, (small, large), strict=True)] == [True, True]
 
 
-@pytest.mark.parametrize("quarters", [1, 2, 3])
-def test_a_turned_portrait_is_cropped_upright(detector, astronaut, quarters):
-    picture = np.ascontiguousarray(np.rot90(astronaut[:256, 96:352], quarters))
-    (face,) = find_faces(detector, picture)
-    (upright,) = find_faces(detector, astronaut[:256, 96:352])
-    crop = Preprocessing(size=48, margin=0.2, alignment="eyes").crop
-    found, expected = (
-        cv2.GaussianBlur(crop(image, one.box, one.landmarks), (0, 0), 4).astype(float).ravel()
-        for image, one in ((picture, face), (astronaut[:256, 96:352], upright))
-    )
-    assert np.corrcoef(found, expected)[0, 1] > 0.6
-
-
 @pytest.mark.parametrize("quarters", [0, 1, 2, 3])
 def test_wrong_landmarks_of_a_turned_face_are_replaced(centerface, astronaut, quarters):
     """YuNet gives lying and upside-down faces the landmarks of an upright one."""
@@ -107,15 +93,17 @@ def test_wrong_landmarks_of_a_turned_face_are_replaced(centerface, astronaut, qu
 
 
 def test_landmarks_are_turned_with_the_face_or_it_is_not_found(detector, astronaut):
-    found = 0
-    for angle in range(0, 360, 20):
+    """At quarter turns, as pictures have that lost their EXIF, it is found."""
+    found = []
+    for angle in range(0, 360, 15):
         matrix = cv2.getRotationMatrix2D((128, 128), -angle, 0.8)
         picture = cv2.warpAffine(astronaut[:256, 96:352], matrix, (256, 256), borderMode=cv2.BORDER_REPLICATE)
         for face in find_faces(detector, picture):
             (ax, ay), (bx, by) = face.landmarks[:2]
             assert abs((np.degrees(np.arctan2(by - ay, bx - ax)) - angle + 180) % 360 - 180) < 45, angle
-            found += 1
-    assert found >= 12
+            found.append(angle)
+    assert {0, 90, 180, 270} <= set(found)
+    assert len(found) >= 16
 
 
 def test_a_headlamp_is_no_face_but_a_lower_threshold_returns_what_was_not_confirmed(detector):

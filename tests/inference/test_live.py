@@ -6,7 +6,7 @@ from unittest import mock
 import cv2
 import numpy as np
 import pytest
-from made_files import web_server
+from made_files import encoded, web_server
 from made_videos import quadrants, write_video
 
 from emodet.errors import EmodetError
@@ -25,7 +25,7 @@ def camera():
 
             def parts():
                 for index in range(frames):
-                    data = cv2.imencode(".jpg", np.full((48, 64, 3), index % 250, dtype=np.uint8))[1].tobytes()
+                    data = encoded(np.full((48, 64, 3), index % 250, dtype=np.uint8), "JPEG")
                     head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(data)}\r\n\r\n"
                     yield head.encode() + data + b"\r\n"
                     time.sleep(pause_s)

@@ -9,7 +9,6 @@ import pytest
 from emodet.datasets.readers import open_reader
 from emodet.emotions import EMOTIONS
 from emodet.errors import EmodetError
-from emodet.images import decode_rgb
 from emodet.synthetic.faces import draw_face
 from emodet.synthetic.releases import STAMP, write_release
 
@@ -49,18 +48,6 @@ def test_other_emotions_are_refused(emotion):
 
 
 # A release: labels and boxes, the balance, and that a half-written one never looks complete.
-
-FACES = {"train": 60, "val": 16, "test": 8}
-
-
-def test_its_reader_recognises_it_and_finds_every_face(tmp_path):
-    reader = open_reader(write_release(tmp_path / "yolo", FACES, seed=4, size=48))
-    assert reader.name == "yolo"
-    samples = reader.read().samples
-    assert Counter(sample.split for sample in samples) == Counter(FACES)
-    assert Counter(sample.emotion for sample in samples if sample.split == "val") == dict.fromkeys(range(8), 2)
-    for sample in samples[::9]:
-        assert decode_rgb(reader.encoded(sample), name=sample.key).shape == (48, 48, 3)
 
 
 def test_training_classes_are_as_uneven_as_affectnets_or_uniform(tmp_path):
