@@ -82,10 +82,10 @@ def values_in_force(command: str) -> dict[str, Any]:
     from omegaconf import OmegaConf
 
     from emodet.command_line import SCHEMAS, conf_folder, groups_of
-    from emodet.commands import register_schema
+    from emodet.composition import register_schema
     from emodet.schema import checked
 
-    register_schema(command)
+    register_schema(command, SCHEMAS[command])
     with initialize_config_dir(conf_folder(), version_base="1.3"):
         config = compose(command, ["~experiment", "name=run"] if "experiment" in groups_of(command) else [])
     plain: Any = OmegaConf.to_container(config, resolve=True)

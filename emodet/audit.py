@@ -22,12 +22,13 @@ from emodet.auditing.findings import Findings, propose, write_results
 from emodet.auditing.image_issues import LONGEST_SIDE, MIN_SCORE, detect_faces, find_image_issues, measure_images
 from emodet.auditing.label_noise import find_label_noise, predict_out_of_fold, write_probabilities
 from emodet.auditing.options import OutOfFoldOptions, ProposalOptions
-from emodet.commands import command, without_none
+from emodet.commands import command
 from emodet.data.datamodule import EmotionDataModule
 from emodet.errors import EmodetError, require
 from emodet.files import default_outputs, expanded
 from emodet.inference.detectors import Detector, make_detector
 from emodet.modelfile import model_path, read_model_file
+from emodet.schema import without_none
 from emodet.training.assembly import build_data
 from emodet.training.folder import provenance
 from emodet.training.progress import quiet_lightning

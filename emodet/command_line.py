@@ -199,9 +199,9 @@ def _composed(command: str, given: Sequence[str], typed: Sequence[str]) -> dict[
     from hydra.core.hydra_config import HydraConfig
     from omegaconf import OmegaConf
 
-    from emodet.commands import register_schema
+    from emodet.composition import register_schema
 
-    register_schema(command)
+    register_schema(command, SCHEMAS[command])
     overrides = [f"hydra.searchpath=[{','.join(f'file://{folder.resolve()}' for folder in _config_dir(typed))}]"]
     if any(argument.startswith("experiment=") for argument in given):
         overrides.append("name=run")

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from emodet.commands import command, without_none
+from emodet.commands import command
 from emodet.errors import EmodetError
 from emodet.evaluation.outputs import predict_split
 from emodet.evaluation.report import report
@@ -21,6 +21,7 @@ from emodet.evaluation.table import format_table
 from emodet.files import expanded
 from emodet.modelfile import SHIPPED, ModelFile, model_path, read_model_file
 from emodet.models.classifier import EmotionClassifier
+from emodet.schema import without_none
 from emodet.training.assembly import names_data, open_data
 from emodet.training.trained import data_of, load_trained, run_folder_of
 

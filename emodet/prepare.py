@@ -15,12 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from emodet.commands import command, without_none
+from emodet.commands import command
 from emodet.data.datamodule import EmotionDataModule
 from emodet.data.sources import Source, naming
 from emodet.datasets.samples import Listing, Reader
 from emodet.datasets.summary import listing_summary, outcome, summary
 from emodet.preprocessing import Preprocessing
+from emodet.schema import without_none
 from emodet.training.assembly import build_data, undrawn
 
 

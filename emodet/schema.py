@@ -175,6 +175,14 @@ def _is_plain(value: Any) -> bool:
     return value is None or isinstance(value, str | int | float | bool)
 
 
+def without_none(value: Any) -> Any:
+    """Plain nested values without the keys whose value is None; a class's own argument may be None."""
+    if isinstance(value, dict):
+        kept = "_target_" in value
+        return {str(key): without_none(member) for key, member in value.items() if kept or member is not None}
+    return [without_none(member) for member in value] if isinstance(value, list) else value
+
+
 def unknown_key(key: str, known: Sequence[str], target: str = "") -> EmodetError:
     """The error for a key that is not among `known`: its new name, or the nearest one, or all of them."""
     for old, new in RENAMED_KEYS.items():

@@ -19,9 +19,10 @@ import lightning as L
 from hydra.core.hydra_config import HydraConfig
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
-from emodet.commands import command, without_none
+from emodet.commands import command
 from emodet.errors import EmodetError
 from emodet.models.build import trust_argument
+from emodet.schema import without_none
 from emodet.training.assembly import build_classifier, build_data, build_trainer, check_settings
 from emodet.training.folder import RunFolder
 from emodet.training.loggers import build_loggers, closing

@@ -8,12 +8,12 @@ from made_commands import TINY
 from made_releases import as_ferplus
 from omegaconf import OmegaConf
 
-from emodet.commands import resolved_sources
 from emodet.errors import EmodetError
 from emodet.modelfile import read_model_file
 from emodet.preprocessing import Preprocessing
 from emodet.synthetic.releases import write_release
 from emodet.training.assembly import build_data
+from emodet.training.mix import resolved_sources
 
 SMALL = ["data.num_workers=0", "data.processes=1", "preprocessing.size=48"]
 NET = [*TINY, "data.batch_size=8", "data.sampling=natural", "logger=csv"]

@@ -27,7 +27,7 @@ from typing import Any
 
 import torch
 
-from emodet.commands import command, without_none
+from emodet.commands import command
 from emodet.data.datamodule import EmotionDataModule
 from emodet.errors import EmodetError
 from emodet.export.model_files import FORMATS, ExportOptions, export_model_files
@@ -35,6 +35,7 @@ from emodet.export.parity import ParityReport
 from emodet.files import expanded
 from emodet.modelfile import ModelInfo, TrainingData
 from emodet.preprocessing import Preprocessing
+from emodet.schema import without_none
 from emodet.training.assembly import names_data, open_data
 from emodet.training.folder import provenance
 from emodet.training.trained import Trained, load_trained

@@ -14,7 +14,6 @@ from lightning.pytorch.callbacks import ProgressBar as AnyProgressBar
 from lightning.pytorch.loggers import Logger
 
 from emodet.arrays import Int64
-from emodet.commands import merged_sources, resolved_sources
 from emodet.cpu import cpu_info
 from emodet.data.datamodule import EmotionDataModule
 from emodet.data.sources import build_datamodule, naming
@@ -32,6 +31,7 @@ from emodet.models.optimization import build_scheduler
 from emodet.synthetic.releases import write_release
 from emodet.training.checkpoints import AtomicCheckpointIO
 from emodet.training.folder import RunFolder
+from emodet.training.mix import merged_sources, resolved_sources
 from emodet.training.progress import ProgressBar
 from emodet.training.signals import StopOnSignal
 

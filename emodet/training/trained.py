@@ -9,7 +9,6 @@ import numpy as np
 import torch
 
 import emodet
-from emodet.commands import without_none
 from emodet.config import EvaluateConfig
 from emodet.emotions import place_of
 from emodet.errors import EmodetError, errors_of
@@ -19,7 +18,7 @@ from emodet.models.agreement import DIMENSIONS
 from emodet.models.classifier import EmotionClassifier
 from emodet.models.nets import build_net
 from emodet.preprocessing import Preprocessing
-from emodet.schema import checked
+from emodet.schema import checked, without_none
 from emodet.training.checkpoints import load_classifier, load_weights, read_card, read_checkpoint
 from emodet.training.folder import RunFolder
 
