@@ -6,7 +6,8 @@ half the width of a face.
 
 import dataclasses
 import math
-from collections.abc import Mapping
+import tomllib
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,9 @@ from emodet.arrays import Float64
 
 Points = Float64
 Colour = tuple[float, float, float]
+
+DATA: dict[str, Any] = tomllib.loads(Path(__file__).with_name("faces.toml").read_text(encoding="utf-8"))
+"""Expressions, colours, lengths and outlines."""
 
 _STEPS = 6
 SIDES = ((0, -1.0), (1, 1.0))
@@ -61,11 +65,13 @@ class Identity:
 
 
 class Units:
-    """Strengths of action units, 0 to 1, by number: on the picture's left and right side, and the mean of both."""
+    """Strengths of action units, 0 to 1, by number, of (2, 44): on the picture's left and right side, and their mean.
 
-    def __init__(self, drawn: Mapping[int, tuple[float, float]]) -> None:
-        self.sides = [[drawn.get(unit, (0.0, 0.0))[side] for unit in range(44)] for side, _ in SIDES]
-        self.mean = [(left + right) / 2 for left, right in zip(*self.sides, strict=True)]
+    Plain numbers: single ones are read, many times.
+    """
+
+    def __init__(self, strengths: Float64) -> None:
+        self.sides, self.mean = strengths.tolist(), strengths.mean(axis=0).tolist()
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,27 +97,20 @@ class Shape:
     lips: tuple[Points, Points, Points, Points]
     opening: float
 
-    def landmarks(self) -> tuple[Points, Float64]:
-        """The 68 points of the iBUG order in face coordinates, and their extra depth."""
+    def landmarks(self, at: "Projection") -> tuple[Points, Points]:
+        """The five landmarks of a sample, (5, 2), and jaw, brows and eyes, as far as a face reaches, in pixels."""
 
         def spread(line: Points, count: int) -> Points:
             return np.asarray(line[np.linspace(0, len(line) - 1, count).round().astype(int)])
 
         low = self.outline[self.outline[:, 1] > -0.1]
-        jaw = spread(low[np.argsort(np.arctan2(low[:, 0], low[:, 1]))], 17)
-        left_brow, right_brow = (spread(line, 5) for line in self.brows)
-        y, w = self.nose_y, self.nose_width
-        bridge = [(0.0, -0.02 + (y + 0.02) * k / 3) for k in range(4)]
-        base = [(w * k, y + 0.13 - 0.02 * abs(k) - 0.03 * (abs(k) == 1)) for k in (-1.0, -0.5, 0.0, 0.5, 1.0)]
-        third = (len(_U) - 1) // 3
-        eyes = [np.concatenate([upper[[0, third, -1 - third, -1]], lower[[-1 - third, third]]])
-                for upper, lower in self.lids]  # fmt: skip
-        a, b, c, d = (spread(line, 7) for line in self.lips)
-        mouth = np.concatenate([a, d[1:-1][::-1], b[[0, 1, 3, 5, 6]], c[[5, 3, 1]]])
-        points = np.concatenate([jaw, left_brow[::-1], right_brow, bridge, base, *eyes, mouth])
-        lift = np.zeros(68)
-        lift[28:31], lift[31:36] = (0.12, 0.2, 0.3), 0.15
-        return points, lift
+        # The jaw is the head's rim, which has no depth of its own.
+        jaw = at.rim(spread(low[np.argsort(np.arctan2(low[:, 0], low[:, 1]))], 17))
+        brows = [at(spread(line, 5)) for line in self.brows]
+        eyes = [at(np.concatenate([upper[[0, 4, 10, 14]], lower[[10, 4]]])) for upper, lower in self.lids]
+        nose, mouth = at([(0.0, self.nose_y)], 0.3), at(self.lips[0][[0, -1]])
+        centres = [eye.mean(axis=0) for eye in eyes]
+        return np.stack([*centres, *nose, *mouth]), np.concatenate([jaw, *brows, *eyes])
 
 
 def curve(points: Any, *, closed: bool = False) -> Points:

@@ -10,17 +10,16 @@ FACS Investigator's Guide (2002). How far a unit moves which point is our own dr
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
 from emodet.arrays import Float64, UInt8
-from emodet.datasets.affectnet import five_points
 from emodet.emotions import EMOTIONS, emotion_id
 from emodet.errors import EmodetError
-from emodet.synthetic.anatomy import Colour, Identity, Pose, Units, rgb
+from emodet.synthetic.anatomy import DATA, Colour, Identity, Pose, Units, rgb
 from emodet.synthetic.painting import Look, paint
 
 ACTION_UNITS = (1, 2, 4, 5, 6, 7, 9, 10, 12, 14, 15, 16, 17, 20, 23, 24, 25, 26, 43)
@@ -29,41 +28,14 @@ lowerer, upper lid raiser, cheek raiser, lid tightener, nose wrinkler, upper lip
 corner depressor, lower lip depressor, chin raiser, lip stretcher, lip tightener, lip pressor, lips part, jaw drop, eyes
 closed."""
 
-EXPRESSIONS: Mapping[str, tuple[Mapping[int, float], ...]] = {
-    "neutral": ({},),
-    "happiness": ({6: 0.9, 12: 1.0, 25: 0.8}, {6: 0.8, 12: 0.9}, {6: 0.9, 12: 1.0, 25: 0.6, 26: 0.5}),
-    "sadness": ({1: 0.9, 4: 0.7, 15: 0.9}, {1: 0.9, 4: 0.7, 15: 0.8, 17: 0.7}, {1: 0.9, 4: 0.5, 15: 0.9, 43: 0.4}),
-    "surprise": ({1: 0.9, 2: 0.9, 5: 0.8, 26: 0.9}, {1: 0.8, 2: 0.8, 5: 0.7, 25: 0.5, 26: 0.6}),
-    "fear": (
-        {1: 0.9, 2: 0.5, 4: 0.8, 5: 1.0, 7: 0.3, 20: 0.9, 25: 0.4, 26: 0.5},
-        {1: 0.9, 2: 0.6, 4: 0.7, 5: 0.9, 7: 0.3, 20: 0.8, 25: 0.8},
-    ),
-    "disgust": ({9: 1.0, 15: 0.6, 16: 0.6, 25: 0.4}, {9: 0.9, 17: 0.7, 15: 0.5}, {9: 0.8, 10: 0.8, 16: 0.5, 25: 0.5}),
-    "anger": (
-        {4: 1.0, 5: 0.6, 7: 0.7, 23: 0.9},
-        {4: 1.0, 5: 0.5, 7: 0.6, 17: 0.5, 24: 0.9},
-        {4: 1.0, 5: 0.7, 7: 0.6, 10: 0.6, 16: 0.5, 25: 0.7},
-    ),
-    "contempt": ({12: 0.8, 14: 0.9},),
+EXPRESSIONS: Mapping[str, Sequence[Mapping[int, float]]] = {
+    name: [{int(unit): strength for unit, strength in variant.items()} for variant in variants]
+    for name, variants in DATA["expressions"].items()
 }
 """Prototypes of each emotion: action unit to its strength, 0 to 1 (1 is intensity E), in a fully shown emotion."""
 
-_SKIN = np.array(
-    [(255, 226, 205), (246, 206, 176), (229, 178, 140), (198, 140, 102), (152, 100, 70), (112, 72, 52), (84, 54, 42)]
-)
-_HAIR = np.array(
-    [(30, 24, 24), (58, 38, 28), (92, 58, 36), (140, 88, 48), (196, 152, 88), (148, 62, 34), (150, 146, 144)]
-)
-_IRIS = np.array([(74, 46, 26), (96, 62, 32), (84, 108, 66), (74, 116, 150), (104, 130, 140)])
-_RANGES = {
-    **{"cheek": (0.93, 1.03), "jaw": (0.84, 1.14), "chin": (0.75, 1.3), "length": (0.95, 1.08)},
-    **{"eye_x": (0.40, 0.48), "eye_width": (0.20, 0.255), "eye_height": (0.115, 0.165), "eye_tilt": (-0.03, 0.05)},
-    **{"brow_y": (-0.40, -0.31), "brow_width": (0.022, 0.062), "brow_arch": (0.0, 0.09), "nose_y": (0.30, 0.40)},
-    **{"nose_width": (0.13, 0.22), "mouth_y": (0.70, 0.77), "mouth_width": (0.30, 0.40), "lips": (0.6, 1.4)},
-}
-"""Lengths of `Identity` and their ends."""
-_STYLES = ("short", "quiff", "parted", "fringe", "receding", "long", "bob", "bun", "curly", "scarf", "beanie", "bald")
-_STYLE_SHARES = (0.16, 0.09, 0.09, 0.08, 0.07, 0.13, 0.09, 0.06, 0.09, 0.05, 0.05, 0.04)
+_SKIN, _HAIR, _IRIS = (np.array(DATA["colours"][name]) for name in ("skin", "hair", "iris"))
+_STYLE_SHARES = {name: style["share"] for name, style in DATA["styles"].items()}
 
 _LEAST_RENDER_PX = 144
 """Smaller pictures are painted at least this large: thin lines then fade instead of vanishing."""
@@ -78,14 +50,12 @@ class SyntheticFace:
         emotion: Id 0 to 7 (`emodet.emotions.EMOTIONS`).
         box: (x1, y1, x2, y2) in pixels: from above the brows to the chin, ear to ear. May reach outside.
         landmarks: (x, y) of the eye on the picture's left, the right one, the nose tip, the mouth corners.
-        points: 68 (x, y) in iBUG's order, from which `landmarks` are taken.
     """
 
     image: UInt8
     emotion: int
     box: tuple[float, float, float, float]
     landmarks: tuple[tuple[float, float], ...]
-    points: tuple[tuple[float, float], ...]
 
 
 def draw_identity(rng: np.random.Generator) -> Identity:
@@ -107,7 +77,7 @@ def draw_identity(rng: np.random.Generator) -> Identity:
     hair = _HAIR[int(rng.integers(2, 6)) if light_hair else int(rng.integers(0, 3 if tone < 3 else 2))]
     if age > 0.75 and rng.random() < 0.7:
         hair = _HAIR[6] + int(rng.integers(-30, 60))
-    style = str(rng.choice(_STYLES, p=_STYLE_SHARES))
+    style = str(rng.choice(list(_STYLE_SHARES), p=list(_STYLE_SHARES.values())))
     may_have_beard = style in ("short", "quiff", "receding", "bald", "curly", "beanie")
     beards = ("none", "stubble", "full", "moustache")
     shares = (0.5, 0.22, 0.18, 0.1) if may_have_beard else (1, 0, 0, 0)
@@ -116,7 +86,7 @@ def draw_identity(rng: np.random.Generator) -> Identity:
     hsv = [[[rng.uniform(0, 180), rng.uniform(40, 190), rng.uniform(60, 220)]]]
     cloth = cv2.cvtColor(np.array(hsv, dtype=np.uint8), cv2.COLOR_HSV2RGB)[0, 0]
     return Identity(
-        **{name: vary(*ends) for name, ends in _RANGES.items()},
+        **{name: vary(*ends) for name, ends in DATA["lengths"].items()},
         age=age,
         freckles=float(rng.random()) if tone < 2 and rng.random() < 0.25 else 0.0,
         skin=skin,
@@ -130,10 +100,8 @@ def draw_identity(rng: np.random.Generator) -> Identity:
     )
 
 
-def draw_action_units(
-    emotion: int, rng: np.random.Generator, intensity: float, *, clean: bool = False
-) -> dict[int, tuple[float, float]]:
-    """One showing of an emotion: unit to its strength on the picture's left and right side, 0 to 1.
+def draw_action_units(emotion: int, rng: np.random.Generator, intensity: float, *, clean: bool = False) -> Units:
+    """One showing of an emotion: the strengths of the units.
 
     Chance decides the variant, each unit's share and small movements that mean nothing; `clean` takes the first
     prototype as it stands, but for the side of a one-sided emotion.
@@ -142,25 +110,22 @@ def draw_action_units(
     variants = EXPRESSIONS[name]
     variant = variants[0] if clean else variants[int(rng.integers(len(variants)))]
     side = int(rng.integers(2))
-    units: dict[int, tuple[float, float]] = {}
+    units = np.zeros((2, max(ACTION_UNITS) + 1))
     for unit, strength in variant.items():
         shares = np.ones(2) if clean else rng.uniform(0.7, 1.15) * rng.uniform(0.9, 1.1, 2)
         if name == "contempt":  # on one side of the face: EMFACS codes it as R12A + R14A or L12A + L14A
             shares[side] *= 0.05
-        left, right = np.clip(strength * intensity * shares, 0, 1).tolist()
-        units[unit] = (left, right)
+        units[:, unit] = np.clip(strength * intensity * shares, 0, 1)
     if clean:
-        return units
+        return Units(units)
     # Faces move without meaning anything; a neutral one most visibly, since nothing else happens in it.
     rate, most = (0.25, 0.3) if name == "neutral" else (0.10, 0.25)
     for unit in ACTION_UNITS:
         if unit not in (9, 26) and rng.random() < rate:
-            extra = float(rng.uniform(0, most))
-            left, right = units.get(unit, (0.0, 0.0))
-            units[unit] = (min(1.0, left + extra), min(1.0, right + extra))
+            units[:, unit] = np.minimum(1, units[:, unit] + rng.uniform(0, most))
     if rng.random() < 0.03:
-        units[43] = (1.0, 1.0)
-    return units
+        units[:, 43] = 1
+    return Units(units)
 
 
 def draw_face(
@@ -201,17 +166,11 @@ def draw_face(
     shift = (0.0 if clean else 1.0) * rng.uniform(-0.04, 0.04, 2)
     centre = (side * (0.5 + shift[0]), side * (0.5 + shift[1]) - 0.03 * unit)
     look, pose = _look(rng, clean=clean), Pose() if clean else pose
-    painted, points = paint(person, Units(units), pose, look, side=side, unit=unit, centre=centre)
+    painted, (landmarks, reach) = paint(person, units, pose, look, side=side, unit=unit, centre=centre)
     small = np.asarray(cv2.resize(painted, (size, size), interpolation=cv2.INTER_AREA), dtype=np.uint8)
     image = small if clean else photographed(small, rng)
-    points = points * scale
-    return SyntheticFace(
-        image=image,
-        emotion=number,
-        box=_box(points, unit * scale),
-        landmarks=five_points(points) or (),
-        points=tuple((x, y) for x, y in points.tolist()),
-    )
+    points = tuple((x, y) for x, y in (landmarks * scale).tolist())
+    return SyntheticFace(image, number, _box(reach * scale, unit * scale), points)
 
 
 def _pose(rng: np.random.Generator) -> Pose:
@@ -227,7 +186,7 @@ _BOX_UNITS = 2.1
 
 
 def _box(points: Float64, unit: float) -> tuple[float, float, float, float]:
-    """A square about the 68 points' middle, moved up by a part of the forehead."""
+    """A square about the middle of jaw, brows and eyes, moved up by a part of the forehead."""
     x, y = ((points.min(axis=0) + points.max(axis=0)) / 2).tolist()
     y, half = y - 0.16 * unit, _BOX_UNITS / 2 * unit
     return x - half, y - half, x + half, y + half

@@ -2,58 +2,27 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import cv2
 import numpy as np
 
 from emodet.arrays import Float64, UInt8
-from emodet.synthetic.anatomy import BOW, SIDES, Colour, Identity, Pose, Projection, Shape, Units, curve, shape_of
+from emodet.synthetic.anatomy import BOW, DATA, SIDES, Colour, Identity, Pose, Projection, Shape, Units, curve, shape_of
 from emodet.synthetic.canvas import Canvas, blurred, shade
 
 _DOWN = np.array([0.0, 1.0])
 
 
-def _outline(*points: tuple[float, float]) -> Float64:
-    return curve(points, closed=True)
-
-
-def _symmetric(top: tuple[float, float], *right: tuple[float, float]) -> Float64:
-    """An outline from its top point, and the right side downwards to the middle or beyond."""
-    return _outline(top, *right, *((-x, y) for x, y in reversed(right) if x))
-
-
-_HAIR_BACK: Mapping[str, Float64] = {
-    "long": _symmetric((0, -1.62), (0.8, -1.42), (1.2, -0.6), (1.26, 0.4), (1.3, 1.5), (0.6, 1.75)),
-    "bob": _symmetric((0, -1.62), (0.8, -1.42), (1.2, -0.6), (1.27, 0.2), (1.16, 0.85), (0.5, 1.0)),
-    "scarf": _symmetric((0, -1.6), (0.85, -1.35), (1.2, -0.5), (1.22, 0.5), (1.15, 1.2), (1.5, 1.9)),
+# Closed outlines of hair, hats and clothes by name.
+_OUTLINES = {
+    **{name: curve(points, closed=True) for name, points in DATA["wholes"].items()},
+    **{
+        name: curve([top, *right, *([-x, y] for x, y in reversed(right) if x)], closed=True)
+        for name, (top, *right) in DATA["halves"].items()
+    },
 }
-_HAIR_FRONT: Mapping[str, Float64] = {
-    "short": _symmetric(
-        *((0, -1.56), (0.62, -1.42), (1.0, -0.95), (1.04, -0.25), (0.93, -0.28), (0.86, -0.72), (0.45, -0.93)),
-        (0, -0.97),
-    ),
-    "quiff": _outline(
-        *((0.1, -1.85), (0.75, -1.55), (1.02, -0.95), (1.03, -0.35), (0.93, -0.36), (0.84, -0.82), (0.4, -0.9)),
-        *((-0.2, -1.05), (-0.6, -0.95), (-0.84, -0.8), (-0.93, -0.36), (-1.03, -0.35), (-1.04, -0.95), (-0.7, -1.6)),
-    ),
-    "parted": _outline(
-        *((0, -1.6), (0.7, -1.42), (1.06, -0.85), (1.06, -0.1), (0.95, -0.2), (0.82, -0.62), (0.35, -0.78)),
-        *((-0.35, -1.1), (-0.6, -0.88), (-0.88, -0.6), (-0.96, -0.15), (-1.06, -0.1), (-1.06, -0.85), (-0.7, -1.42)),
-    ),
-    "fringe": _outline(
-        *((0, -1.6), (0.7, -1.44), (1.08, -0.85), (1.1, 0.1), (0.94, 0.0), (0.86, -0.52), (0.5, -0.62), (0.2, -0.6)),
-        *((-0.1, -0.66), (-0.5, -0.6), (-0.86, -0.52), (-0.94, 0.0), (-1.1, 0.1), (-1.08, -0.85), (-0.7, -1.44)),
-    ),
-    "receding": _symmetric(
-        *((0, -1.42), (0.55, -1.36), (0.98, -0.9), (1.04, -0.2), (0.94, -0.2), (0.88, -0.75), (0.66, -1.12)),
-        *((0.3, -1.17), (0, -1.12)),
-    ),
-    "scarf": _symmetric((0, -1.6), (0.8, -1.38), (1.16, -0.6), (1.18, 0.5), (0.95, 1.3), (0, 2.1)),
-    "beanie": _symmetric((0, -1.82), (0.7, -1.6), (1.05, -1.0), (1.1, -0.62), (0.55, -0.72), (0, -0.76)),
-}
-_SCARF_OPENING = _symmetric((0, -0.92), (0.55, -0.8), (0.86, -0.35), (0.9, 0.3), (0.66, 0.88), (0, 1.2))
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,8 +38,8 @@ class Look:
 
 def paint(
     person: Identity, units: Units, pose: Pose, look: Look, *, side: int, unit: float, centre: tuple[float, float]
-) -> tuple[UInt8, Float64]:
-    """Paint one face: uint8 (side, side, 3) RGB, and 68 landmarks (68, 2) in its pixels (iBUG's order).
+) -> tuple[UInt8, tuple[Float64, Float64]]:
+    """Paint one face: uint8 (side, side, 3) RGB, and `Shape.landmarks`.
 
     `unit` is half a face's width and `centre` the head's middle, in pixels.
     """
@@ -85,9 +54,7 @@ def paint(
     painter.brows()
     _paint_hair(canvas, person, at)
     painter.glasses()
-    points, lift = shape.landmarks()
-    # The jaw line is the head's rim, which has no depth of its own.
-    return _lit(canvas.pixels, look, rim), np.concatenate([at.rim(points[:17]), at(points[17:], lift[17:])])
+    return _lit(canvas.pixels, look, rim), shape.landmarks(at)
 
 
 def _background(look: Look, side: int) -> UInt8:
@@ -282,9 +249,8 @@ class _Painter:
 def _paint_behind(canvas: Canvas, person: Identity, at: Projection) -> None:
     """Hair behind the head, shoulders, neck and ears."""
     tone = person.cloth if person.hair == "scarf" else person.hair_colour
-    back = {"parted": "bob", "fringe": "long"}.get(person.hair, person.hair)
-    if back in _HAIR_BACK:
-        canvas.fill(at.rim(_HAIR_BACK[back], -0.3), shade(tone, 0.72))
+    if back := DATA["styles"][person.hair].get("back"):
+        canvas.fill(at.rim(_OUTLINES[back], -0.3), shade(tone, 0.72))
     if person.hair == "bun":
         canvas.disc(at.rim([(0.0, -1.62)], -0.3), 0.36 * at.unit, shade(tone, 0.85))
     if person.hair == "curly":
@@ -293,16 +259,9 @@ def _paint_behind(canvas: Canvas, person: Identity, at: Projection) -> None:
             canvas.disc(at.rim(spot, -0.2), 0.36 * at.unit, shade(tone, 0.85))
     neck = [(-0.48, 0.7), (0.48, 0.7), (0.5, 1.5), (0.9, 1.8), (-0.9, 1.8), (-0.5, 1.5)]
     canvas.fill(at.rim(neck, -0.35), shade(person.skin, 0.74))
-    coat = curve(
-        [(-0.52, 1.42), (0, 1.66), (0.52, 1.42), (1.3, 1.62), (1.9, 2.1), (2, 4), (-2, 4), (-1.9, 2.1), (-1.3, 1.62)],
-        closed=True,
-    )
-    canvas.fill(at.rim(coat, -0.4), person.cloth)
-    if person.hair != "scarf":
-        for _, s in SIDES:
-            ear = curve([(s * 0.93, -0.16), (s * 1.12, -0.2), (s * 1.15, 0.02), (s * 1.03, 0.34), (s * 0.9, 0.3)],
-                         closed=True)  # fmt: skip
-            canvas.fill(at.rim(ear, -0.15), shade(person.skin, 0.86))
+    canvas.fill(at.rim(_OUTLINES["coat"], -0.4), person.cloth)
+    for _, s in SIDES if person.hair != "scarf" else ():
+        canvas.fill(at.rim(_OUTLINES["right_ear"] * (s, 1), -0.15), shade(person.skin, 0.86))
 
 
 def _paint_hair(canvas: Canvas, person: Identity, at: Projection) -> None:
@@ -311,11 +270,12 @@ def _paint_hair(canvas: Canvas, person: Identity, at: Projection) -> None:
     if person.hair == "bald":
         return
     if person.hair in ("scarf", "beanie"):
-        with canvas.inside(at.rim(_HAIR_FRONT[person.hair], 0.1)) as (cloth, mask):
+        with canvas.inside(at.rim(_OUTLINES[person.hair], 0.1)) as (cloth, mask):
             cloth.pixels[:] = np.clip(person.cloth, 0, 255)
             if person.hair == "scarf":
-                Canvas(mask, cloth.origin).fill(at.rim(_SCARF_OPENING, 0.25), 0)
-                cloth.line(at.rim(_SCARF_OPENING * 1.06, 0.25), shade(person.cloth, 0.7), 0.03 * u)
+                opening = _OUTLINES["scarf_opening"]
+                Canvas(mask, cloth.origin).fill(at.rim(opening, 0.25), 0)
+                cloth.line(at.rim(opening * 1.06, 0.25), shade(person.cloth, 0.7), 0.03 * u)
             else:
                 band = at.rim(curve([(-1.1, -0.82), (0, -0.97), (1.1, -0.82)]), 0.2)
                 cloth.line(band, shade(person.cloth, 0.68), 0.04 * u)
@@ -325,8 +285,7 @@ def _paint_hair(canvas: Canvas, person: Identity, at: Projection) -> None:
             spot = [(0.86 * math.sin(angle), -0.18 - 0.98 * math.cos(angle))]
             canvas.disc(at.rim(spot, 0.15), 0.25 * u, shade(person.hair_colour, 0.95 + 0.1 * (round(angle * 9) % 2)))
         return
-    front = {"long": "parted", "bob": "fringe", "bun": "short"}.get(person.hair, person.hair)
-    canvas.fill(at.rim(_HAIR_FRONT[front], 0.12), person.hair_colour)
+    canvas.fill(at.rim(_OUTLINES[DATA["styles"][person.hair]["front"]], 0.12), person.hair_colour)
     for x in () if person.hair == "receding" else (-0.55, -0.2, 0.2, 0.55):
         strand = curve([(x * 0.9, -1.45), (x * 1.1, -1.25), (x * 1.2, -1.06)])
         canvas.line(at.rim(strand, 0.12), shade(person.hair_colour, 1.08), 0.02 * u)
