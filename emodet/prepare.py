@@ -18,8 +18,7 @@ import numpy as np
 from emodet.commands import command
 from emodet.data.datamodule import EmotionDataModule
 from emodet.data.sources import Source, naming
-from emodet.datasets.samples import Listing, Reader
-from emodet.datasets.summary import listing_summary, outcome, summary
+from emodet.datasets.summary import summary
 from emodet.preprocessing import Preprocessing
 from emodet.schema import without_none
 from emodet.training.assembly import build_data, undrawn
@@ -37,7 +36,7 @@ def main(values: dict[str, Any]) -> None:
             if settings["list"] and name in undrawn(settings):
                 print(f"{source.root}: faces that are not drawn yet; without list=true they are drawn and packed")
             elif settings["list"]:
-                announce(*source.read(data.preprocessing))
+                source.read(source.open_reader(data.preprocessing), data.preprocessing, report)
             else:
                 prepare(source, data.preprocessing, force=settings["force"], verify=settings["verify"])
     if not settings["list"]:
@@ -45,9 +44,9 @@ def main(values: dict[str, Any]) -> None:
         print_splits(data)
 
 
-def announce(reader: Reader, listing: Listing) -> None:
-    """Print what a reader found; before the packing, which may take hours."""
-    print(listing_summary(reader, listing), end="\n\n", flush=True)
+def report(text: str) -> None:
+    """Print what was found at once: packing may take hours."""
+    print(text, flush=True)
 
 
 def prepare(source: Source, preprocessing: Preprocessing, *, force: bool, verify: bool) -> None:
@@ -55,14 +54,14 @@ def prepare(source: Source, preprocessing: Preprocessing, *, force: bool, verify
     folder = source.pack_folder(preprocessing)
     if force and folder.is_dir():
         shutil.rmtree(folder)
-    pack, existed = source.prepare(preprocessing, announce)
+    pack, existed = source.prepare(preprocessing, report)
     if existed:
         source.require_unchanged(pack, preprocessing)
         if verify:
             pack.verify()
-    print(summary(pack.manifest) if existed else outcome(pack.manifest))
-    if existed and verify:
-        print("every crop and annotation agrees with the manifest")
+        print(summary(pack.manifest))
+        if verify:
+            print("every crop and annotation agrees with the manifest")
     note = " (was there)" if existed else ""
     print(f"pack:        {folder}{note}\nfingerprint: {pack.fingerprint}", end="\n\n", flush=True)
 

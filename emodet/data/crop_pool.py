@@ -11,11 +11,9 @@ import logging
 import math
 import signal
 import statistics
-from collections import deque
 from collections.abc import Generator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -174,14 +172,9 @@ def crop_chunks(
     if count == 1:
         yield from map(cropper, chunks)
         return
-    waiting = iter(chunks)
     try:
         with worker_pool(count, _start_worker, cropper) as pool:
-            # A bounded number in flight: the samples of a large release are not all pickled at once.
-            running = deque(pool.submit(_in_worker, chunk) for chunk in islice(waiting, 4 * count))
-            while running:
-                yield running.popleft().result()
-                running.extend(pool.submit(_in_worker, chunk) for chunk in islice(waiting, 1))
+            yield from pool.map(_in_worker, chunks)
     except BrokenProcessPool:
         raise EmodetError(
             f"a process that prepares pictures ended unexpectedly. Either {_UNGUARDED}; or it was killed (out of "
@@ -219,16 +212,13 @@ def _find_faces(image_rgb: UInt8, **options: Any) -> "Sequence[Detection]":
     return find_faces(_detector(), image_rgb, **options)
 
 
-def detection_facts(samples: Sequence[Sample], found: Sequence[int | None]) -> dict[str, Any]:
-    """For a manifest: the detector, and the keys of pictures in which it found no face, or several.
-
-    `found` is the number of faces of each sample, None for an unreadable one.
-    """
-    counted = [(sample.key, count) for sample, count in zip(samples, found, strict=True) if count is not None]
+def detection_facts(samples: Sequence[Sample], results: Sequence[CropResult]) -> dict[str, Any]:
+    """For a manifest: the detector, and the keys of pictures in which it found no face, or several."""
+    found = [(sample.key, result.found) for sample, result in zip(samples, results, strict=True)]
     return {
         "detector": _detector().name,
-        "without_face": [key for key, count in counted if count == 0],
-        "several_faces": [key for key, count in counted if count > 1],
+        "without_face": [key for key, count in found if count == 0],
+        "several_faces": [key for key, count in found if count is not None and count > 1],
     }
 
 

@@ -23,7 +23,6 @@ from emodet.data.mixed import MixedPack
 from emodet.data.pack import Pack
 from emodet.data.sources import Source, naming
 from emodet.data.splits import Splits, assign_splits, mix_splits
-from emodet.datasets.summary import listing_summary, outcome
 from emodet.emotions import chosen_classes
 from emodet.errors import EmodetError, require
 from emodet.files import expanded
@@ -119,14 +118,12 @@ class EmotionDataModule(L.LightningDataModule):
         return {name: every[""][name] for name in ("root", "packs")} if "" in every else {"sources": every}
 
     def prepare_data(self) -> None:
-        """Make packs that do not exist: log what was found before the long work, and what came out."""
+        """Make packs that do not exist."""
         if hasattr(self, "pack"):  # as after `with_splits`, whose crops need not be those of the sources
             return
         for name, source in self.sources.items():
             with naming(name):
-                pack, existed = source.prepare(self.preprocessing, lambda *it: log.info("%s", listing_summary(*it)))
-                if not existed:
-                    log.info("%s", outcome(pack.manifest))
+                source.prepare(self.preprocessing)
 
     def setup(self, stage: str | None = None) -> None:
         """Open the packs and assign their faces to splits; cheap, and the same in every process."""

@@ -10,7 +10,7 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,12 +65,12 @@ def prepare_pack(
     processes: int | None = None,
     max_unreadable: float = 0.01,
     progress: bool = True,
-    announce: Callable[[Listing], None] | None = None,
+    listing: Listing | None = None,
 ) -> Pack:
     """Make the pack of a release below the folder `packs`, or open it if it exists.
 
     `crop`, `processes` and `max_unreadable` are as in `emodet.data.sources.Source`; unreadable pictures are listed in
-    the manifest and left out. `announce` is called with the listing before the long work.
+    the manifest and left out. `listing` saves reading the release where that has been done.
 
     Raises:
         EmodetError: The release cannot be read, has no face, lacks boxes that `crop` needs, has more unreadable
@@ -93,9 +93,7 @@ def prepare_pack(
             if not (folder / MANIFEST).is_file():  # another process may have made it in the meantime
                 if folder.exists():
                     raise EmodetError(f"{folder}: the pack's folder holds something else (no {MANIFEST}); delete it")
-                listing = reader.read()
-                if announce is not None:
-                    announce(listing)
+                listing = listing or reader.read()
                 crop_pool.require_croppable(listing.samples, crop, preprocessing, max_unreadable)
                 work = folder.with_name(f"{folder.name}.unfinished")
                 cropper = crop_pool.Cropper(reader, preprocessing, crop, work / IMAGES)
@@ -136,7 +134,7 @@ class _Packing:
                     self._require_readable(done)
                 bar.update(len(chunk))
         self._require_readable(done)
-        if not release_files_state(reader, samples, self.folder.parent).items() <= state.items():
+        if release_state(reader, samples, self.folder.parent) != state:
             raise EmodetError(f"{reader.root}: the release changed while it was packed; prepare it again")
         self._finish(done, state)
 
@@ -202,8 +200,8 @@ class _Packing:
     def _manifest(self, table: Table, results: Sequence[crop_pool.CropResult]) -> dict[str, Any]:
         reader, preprocessing, crop = self.cropper.reader, self.cropper.preprocessing, self.cropper.crop
         names = self.listing.class_names
-        found = [result.found for result in results]
-        detection = {"detection": crop_pool.detection_facts(self.listing.samples, found)} if crop == "detect" else {}
+        facts = crop_pool.detection_facts
+        detection = {"detection": facts(self.listing.samples, results)} if crop == "detect" else {}
         return {
             "format": FORMAT,
             "version": VERSION,
@@ -259,22 +257,16 @@ def _libraries() -> dict[str, str]:
 
 
 def release_state(reader: Reader, samples: Sequence[Sample], packs: Path) -> dict[str, str]:
-    """Digests of a release that was just listed, equal as long as nothing changes.
+    """Digests of a release with these samples, equal as long as nothing changes.
 
     Returns:
-        ``listing``, of the keys and annotations of all samples; and `release_files_state`.
+        ``listing``, of the keys and annotations of all samples; ``files``, of path, size and time of change of their
+        files; and ``label_files``, see `label_files_state`.
     """
     listing = hashlib.sha256()
     for s in samples:
         known = (s.key, s.split, s.emotion, s.soft_label, s.valence, s.arousal, s.box, s.landmarks, s.subject)
         listing.update(repr(known).encode())
-    return {"listing": listing.hexdigest(), **release_files_state(reader, samples, packs)}
-
-
-def release_files_state(reader: Reader, samples: Sequence[Sample], packs: Path) -> dict[str, str]:
-    """Digests ``files``, of path, size and time of change of the samples' files; ``label_files``, see
-    `label_files_state`.
-    """
     # Text: to sort and resolve `Path`s takes four times as long.
     paths = sorted({str(reader.file_of(sample)) for sample in samples}, key=lambda path: path.split(os.sep))  # noqa: PTH206
     files, root = hashlib.sha256(), reader.root
@@ -283,7 +275,8 @@ def release_files_state(reader: Reader, samples: Sequence[Sample], packs: Path) 
         inside = path.startswith(below)
         place = os.path.join(resolved, path[len(below) :]) if inside else path  # noqa: PTH118
         files.update(repr((resolved if path == str(root) else place, found)).encode())
-    return {"files": files.hexdigest(), "label_files": label_files_state(root, packs)}
+    label_files = label_files_state(root, packs)
+    return {"listing": listing.hexdigest(), "files": files.hexdigest(), "label_files": label_files}
 
 
 def label_files_state(root: Path, packs: Path) -> str:

@@ -18,6 +18,7 @@ from emodet.data.pack import MANIFEST, Pack, Table
 from emodet.data.packing import label_files_state, pack_folder, prepare_pack, release_state
 from emodet.datasets.readers import READERS, open_reader
 from emodet.datasets.samples import Listing, Reader
+from emodet.datasets.summary import listing_summary, outcome
 from emodet.emotions import chosen_classes, place_of
 from emodet.errors import EmodetError, errors_of, require
 from emodet.files import expanded
@@ -30,6 +31,8 @@ log = logging.getLogger(__name__)
 
 _MANY_LOST = 0.25
 _OF_ONES_OWN = ("class_folders", "own_csv")
+
+Report = Callable[[str], object]  # what logs or prints a text
 
 
 def default_packs() -> Path:
@@ -107,50 +110,47 @@ class Source:
         """Where its pack is, or will be."""
         return pack_folder(self.open_reader(preprocessing), preprocessing, self.crop, Path(self.packs))
 
-    def read(self, preprocessing: Preprocessing) -> tuple[Reader, Listing]:
-        """List the faces without opening a picture; refuses a `crop` that they do not allow."""
-        reader = self.open_reader(preprocessing)
+    def read(self, reader: Reader, preprocessing: Preprocessing, report: Report = log.info) -> Listing:
+        """List the faces, and report them, without opening a picture; refuses a `crop` that they do not allow."""
         listing = reader.read()
+        report(f"{listing_summary(reader, listing)}\n")
         require_croppable(listing.samples, self.crop, preprocessing, self.max_unreadable)
-        return reader, listing
+        return listing
 
-    def prepare(
-        self, preprocessing: Preprocessing, announce: Callable[[Reader, Listing], None] | None = None
-    ) -> tuple[Pack, bool]:
+    def prepare(self, preprocessing: Preprocessing, report: Report = log.info) -> tuple[Pack, bool]:
         """Make the pack if it does not exist, and open it; returns the pack, and whether it existed.
 
-        Warns if label files or folders of the release have changed since it was packed. `announce` is called with
-        what was listed, before the long work.
+        Reports what was found before the long work, and what came out. Warns if label files or folders of the release
+        have changed since it was packed.
         """
         reader, packs = self.open_reader(preprocessing), Path(self.packs)
-        existed = (pack_folder(reader, preprocessing, self.crop, packs) / MANIFEST).is_file()
-        if not existed:
-            log.info("preparing %s from %s (once; later runs open the pack)", reader.full_title, self.root)
-
-        def announced(listing: Listing) -> None:
-            if announce is not None:
-                announce(reader, listing)
-            if self.crop == "image" and reader.name in _OF_ONES_OWN:
-                warn_of_photographs(reader, listing.samples, preprocessing.size)
-
+        folder = pack_folder(reader, preprocessing, self.crop, packs)
+        if (folder / MANIFEST).is_file():
+            pack = Pack(folder)
+            then = pack.manifest.get("release", {}).get("label_files")
+            if then is not None and then != label_files_state(Path(self.root), packs):
+                log.warning(
+                    "%s has changed since it was packed on %s; the pack is used as it is. `python -m emodet.prepare` "
+                    "with the same settings compares both, and with force=true packs it again",
+                    *(self.root, pack.manifest.get("packed")),
+                )
+            return pack, True
+        log.info("preparing %s from %s (once; later runs open the pack)", reader.full_title, self.root)
+        listing = self.read(reader, preprocessing, report)
+        if self.crop == "image" and reader.name in _OF_ONES_OWN:
+            warn_of_photographs(reader, listing.samples, preprocessing.size)
         pack = prepare_pack(
-            reader, preprocessing, packs, self.crop, self.processes, self.max_unreadable, announce=announced
+            reader, preprocessing, packs, self.crop, self.processes, self.max_unreadable, listing=listing
         )
         lost = len(pack.manifest.get("detection", {}).get("without_face", ()))
-        if not existed and lost > _MANY_LOST * (lost + len(pack)):
+        if lost > _MANY_LOST * (lost + len(pack)):
             log.warning(
                 "data.crop=detect (%s) found no face in %d of %d pictures; if they are face crops, use "
                 "data.crop=image; if the faces are drawn, use YuNet (EMODET_YUNET=WEIGHTS.onnx)",
                 *(pack.manifest["detection"]["detector"], lost, lost + len(pack)),
             )
-        then = pack.manifest.get("release", {}).get("label_files")
-        if existed and then is not None and then != label_files_state(Path(self.root), packs):
-            log.warning(
-                "%s has changed since it was packed on %s; the pack is used as it is. `python -m emodet.prepare` with "
-                "the same settings compares both, and with force=true packs it again",
-                *(self.root, pack.manifest.get("packed")),
-            )
-        return pack, existed
+        report(outcome(pack.manifest))
+        return pack, False
 
     def require_unchanged(self, pack: Pack, preprocessing: Preprocessing) -> None:
         """Refuse a pack whose release now has other samples, or files of another size or time."""
