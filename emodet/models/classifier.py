@@ -18,8 +18,8 @@ from emodet.errors import EmodetError, require
 from emodet.models.agreement import DIMENSIONS
 from emodet.models.build import build, require_trusted, spec_of
 from emodet.models.extras import TrainingExtra
-from emodet.models.losses import ConcordanceLoss, SoftCrossEntropy, per_face
-from emodet.models.metrics import SplitMetrics
+from emodet.models.losses import ConcordanceLoss, SoftCrossEntropy
+from emodet.models.metrics import FaceOutputs, TrainingMetrics, split_scores
 from emodet.models.nets import build_net, scaled_outputs, split_outputs
 from emodet.models.optimization import build_optimizer, build_scheduler, stretch
 from emodet.preprocessing import MIN_DEVIATION, Preprocessing
@@ -78,7 +78,7 @@ class EmotionClassifier(L.LightningModule):
         super().__init__()
         if not isinstance(preprocessing, Preprocessing):
             preprocessing = Preprocessing.from_dict(preprocessing or {})
-        self.preprocessing, self.class_names = preprocessing, tuple(class_names)
+        self.preprocessing, self.class_names, self.source_names = preprocessing, tuple(class_names), tuple(source_names)
         self.va_weight = check_va_weight(valence_arousal)
         self.has_va_head = self.va_weight > 0
         net_spec = spec_of(net) or {}
@@ -112,9 +112,8 @@ class EmotionClassifier(L.LightningModule):
         self.loss_spec = loss if isinstance(loss, Mapping) else None
         self.loss = None if isinstance(loss, Mapping) else loss or SoftCrossEntropy()
         self.concordance_loss, self.extras = ConcordanceLoss(), list(extras)
-        self.train_metrics = SplitMetrics(self.class_names, brief=True)
-        of_split = (self.class_names, source_names, self.va_weight)
-        self.val_metrics, self.test_metrics = SplitMetrics(*of_split), SplitMetrics(*of_split)
+        self.train_metrics = TrainingMetrics(len(self.class_names))
+        self.val_outputs, self.test_outputs = FaceOutputs(self.has_va_head), FaceOutputs(self.has_va_head)
         self.register_buffer("temperature", torch.ones(()))
         self.register_buffer("temperature_curve", torch.tensor([1.0, 0.0]))
         self.register_buffer("mean", torch.tensor(preprocessing.mean).view(1, 3, 1, 1), persistent=False)
@@ -201,30 +200,28 @@ class EmotionClassifier(L.LightningModule):
         if target is not batch["target"]:  # the training accuracy counts a blend as what it holds most of
             emotion = target.argmax(dim=1)
         logits, valence_arousal = self._split(self.net(x))
-        assert self.loss is not None
-        loss: torch.Tensor = self.loss(logits, target)
-        if valence_arousal is not None:
-            loss = loss + self.va_weight * self.concordance_loss(valence_arousal, annotated)
+        loss = self._objective(logits, target, valence_arousal, annotated)
         if not torch.isfinite(loss):
             raise EmodetError(
                 f"the loss became {loss.item()} in epoch {self.current_epoch}, batch {batch_idx}. Earlier checkpoints "
                 "are kept; lower optimizer.lr, set trainer.gradient_clip_val=1, or trainer.precision=32-true"
             )
         if self.counts_training:
-            self.train_metrics.update(logits.detach(), emotion, loss.detach() * len(x), loss.new_full((), len(x)))
+            self.train_metrics.update(logits.detach(), emotion, loss.detach())
         return loss
 
     def on_train_epoch_end(self) -> None:
-        self._log_metrics("train", self.train_metrics)
+        self._log("train", self.train_metrics.compute())  # summed over all ranks by torchmetrics
+        self.train_metrics.reset()
 
     def on_validation_epoch_start(self) -> None:
-        self.val_metrics.reset()  # the sanity check counted a few batches
+        self.val_outputs.reset()  # the sanity check counted a few batches
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        self._measure(self.val_metrics, batch)
+        self._predict_into(self.val_outputs, batch)
 
     def on_validation_epoch_end(self) -> None:
-        self._log_metrics("val", self.val_metrics)
+        self._log_scores("val", self.val_outputs)
 
     def on_validation_end(self) -> None:
         """Step a plateau scheduler after each validation, before the epoch's checkpoint is written."""
@@ -241,7 +238,7 @@ class EmotionClassifier(L.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the metrics of an unfinished epoch, summed over all ranks, so that they hold after a resume."""
-        matrix, (total, weight) = self.train_metrics.confusion[0], self.train_metrics.loss
+        matrix, (total, weight) = self.train_metrics.confusion, self.train_metrics.loss
         counted = {"scores.confmat": matrix, "loss.total": total, "loss.weight": weight}
         if self.trainer.world_size > 1:
             counted = {name: self.trainer.strategy.reduce(n.clone(), reduce_op="sum") for name, n in counted.items()}
@@ -253,7 +250,7 @@ class EmotionClassifier(L.LightningModule):
         """Restore these metrics on rank 0, as they are sums. Leave out the weights of a loss that is not built."""
         if "train_metrics" in checkpoint and self.global_rank == 0:
             counted = checkpoint["train_metrics"]
-            self.train_metrics.confusion[0] = counted["scores.confmat"]
+            self.train_metrics.confusion[:] = counted["scores.confmat"]
             self.train_metrics.loss[:] = torch.stack([counted["loss.total"], counted["loss.weight"]])
         self._resumed_steps = checkpoint.get("total_steps")
         if self.loss is None:
@@ -261,10 +258,10 @@ class EmotionClassifier(L.LightningModule):
             checkpoint["state_dict"] = kept
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
-        self._measure(self.test_metrics, batch)
+        self._predict_into(self.test_outputs, batch)
 
     def on_test_epoch_end(self) -> None:
-        self._log_metrics("test", self.test_metrics)
+        self._log_scores("test", self.test_outputs)
 
     def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, torch.Tensor]:
         """Logits float32 (N, K), emotion and index int64 (N,) and, with that head, valence_arousal float32 (N, 2)."""
@@ -288,21 +285,32 @@ class EmotionClassifier(L.LightningModule):
         place = [self.seed, self.current_epoch, batch_idx, self.global_rank]
         torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1)[0]))
 
-    def _measure(self, metrics: SplitMetrics, batch: Batch) -> None:
-        if not len(batch["image"]):  # see `EvaluationBatches`
-            return
+    def _objective(
+        self, logits: torch.Tensor, target: torch.Tensor, predicted: torch.Tensor | None, annotated: torch.Tensor
+    ) -> torch.Tensor:
         assert self.loss is not None
-        logits, valence_arousal = self.predict_heads(batch["image"])
-        both = None if valence_arousal is None else (valence_arousal, batch["valence_arousal"])
-        losses, weights = per_face(self.loss, logits, batch["target"])
-        metrics.update(logits / self.temperature, batch["emotion"], losses, weights, batch["source"], both)
+        loss: torch.Tensor = self.loss(logits, target)
+        return loss if predicted is None else loss + self.va_weight * self.concordance_loss(predicted, annotated)
 
-    def _log_metrics(self, stage: str, metrics: SplitMetrics) -> None:
-        found = metrics.compute()  # already summed over all ranks by torchmetrics
-        shown = {f"{stage}/accuracy": found.pop("accuracy")} if stage == "val" and "accuracy" in found else {}
-        self.log_dict(shown, prog_bar=True)
-        self.log_dict({f"{stage}/{name}": value for name, value in found.items()})
-        metrics.reset()
+    def _predict_into(self, outputs: FaceOutputs, batch: Batch) -> None:
+        if len(batch["image"]):
+            logits, predicted = self.predict_heads(batch["image"])
+        else:  # see `EvaluationBatches`
+            logits, predicted = batch["target"], batch["valence_arousal"]
+        outputs.update({**batch, "logits": logits, "predicted": predicted})
+
+    def _log_scores(self, stage: str, outputs: FaceOutputs) -> None:
+        """Log the objective and the report's scores, both over all faces of the split."""
+        faces = outputs.compute()
+        loss = self._objective(faces["logits"], faces["target"], faces.get("predicted"), faces["valence_arousal"])
+        found = split_scores(faces, self.class_names, self.source_names, self.temperature.item())
+        shown = {"accuracy": found.pop("accuracy")} if stage == "val" and "accuracy" in found else {}
+        self._log(stage, shown, prog_bar=True)
+        self._log(stage, {"loss": float(loss), **found})
+        outputs.reset()
+
+    def _log(self, stage: str, found: Mapping[str, float], prog_bar: bool = False) -> None:
+        self.log_dict({f"{stage}/{name}": value for name, value in found.items()}, prog_bar=prog_bar)
 
     def _split(self, outputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
         return split_outputs(outputs.float(), len(self.class_names), has_va_head=self.has_va_head)

@@ -69,12 +69,6 @@ class SoftCrossEntropy(nn.Module):
 
     def forward(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """Logits (N, K) and targets (N, K), rows sum to 1, to a scalar."""
-        losses, weights = self.per_face(logits, target)
-        # A batch may show classes of weight 0 alone.
-        return losses.mean() if self.weight is None else losses.sum() / weights.sum().clamp_min(1e-12)
-
-    def per_face(self, logits: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The same before it is averaged: losses (N,), weighted, and the weights (N,) to divide their sum by."""
         if self.adjustment is not None:
             logits = logits + self.adjustment
         if self.focal_gamma == 0:
@@ -83,7 +77,8 @@ class SoftCrossEntropy(nn.Module):
             )
         else:
             losses = self._focal(logits, target)
-        return losses, losses.new_ones(len(losses)) if self.weight is None else target @ self.weight
+        # A batch may show classes of weight 0 alone.
+        return losses.mean() if self.weight is None else losses.sum() / (target @ self.weight).sum().clamp_min(1e-12)
 
     def _focal(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         log_p = logits.log_softmax(dim=1)
@@ -118,14 +113,6 @@ class ConcordanceLoss(nn.Module):
         spread = (share * (x.square() + y.square())).sum(dim=0) + (mean_x - mean_y).square()
         lacking = torch.where(count > 0, 1 - 2 * covariance / (spread + _LEAST), 0)
         return lacking.sum() / (count > 0).sum().clamp_min(1)
-
-
-def per_face(loss: nn.Module, logits: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Losses (N,), weighted, and the weights (N,) to divide their sum by. A loss of another class counts as a mean."""
-    if isinstance(loss, SoftCrossEntropy):
-        return loss.per_face(logits, target)
-    mean: torch.Tensor = loss(logits, target)
-    return mean.expand(len(logits)), logits.new_ones(len(logits))
 
 
 def balanced_class_weights(counts: Sequence[int]) -> list[float]:

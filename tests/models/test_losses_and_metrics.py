@@ -15,7 +15,7 @@ from emodet.evaluation.calibration import softmax
 from emodet.evaluation.predictions import Predictions
 from emodet.evaluation.scores import evaluate_predictions
 from emodet.models.losses import SoftCrossEntropy, balanced_class_weights
-from emodet.models.metrics import SplitMetrics, monitored_names
+from emodet.models.metrics import FaceOutputs, TrainingMetrics, monitored_names, split_scores
 
 
 @given(st.integers(1, 20), st.integers(2, 8), st.floats(0, 0.9), st.booleans(), st.integers(0, 2**31 - 1))
@@ -94,72 +94,70 @@ def made_answers(seed, faces=300):
     return logits, emotion
 
 
-def counted(logits, emotion, source=None, names=EMOTIONS, sources=(), parts=None):
-    """The metrics of faces that come in parts."""
-    metrics = SplitMetrics(names, sources)
+def scores(logits, emotion, source=None, names=EMOTIONS, sources=(), parts=None):
+    """The scores of faces that come in parts."""
+    faces = {"index": torch.arange(len(emotion)), "emotion": emotion, "logits": logits, "target": logits.softmax(dim=1)}
+    faces |= {"source": torch.zeros_like(emotion) if source is None else source, "valence_arousal": logits[:, :2]}
+    outputs = FaceOutputs(has_va_head=False)
     for part in parts or [torch.arange(len(emotion))]:
-        losses = torch.zeros(len(part)), torch.ones(len(part))
-        metrics.update(logits[part], emotion[part], *losses, None if source is None else source[part])
-    return metrics
+        outputs.update({name: rows[part] for name, rows in faces.items()})
+    return split_scores(outputs.compute(), names, sources, 1.0)
 
 
 @pytest.mark.parametrize(("seed", "lacking"), [(0, 8), (1, 3), (2, 7)])
-def test_metrics_are_those_of_the_report(seed, lacking):
+def test_scores_are_those_of_the_labelled_faces(seed, lacking):
     """Also where a class has no face, and so is in no mean; torchmetrics' own means count it as 0."""
     (logits, emotion), gone = made_answers(seed), EMOTIONS[lacking : lacking + 1]
     emotion = torch.where(emotion == lacking, 0, emotion)
     unlabelled = torch.rand(len(emotion), generator=torch.Generator().manual_seed(seed)) < 0.2
-    metrics = counted(logits, torch.where(unlabelled, -1, emotion), parts=torch.arange(len(emotion)).split(64))
-    values = {name: float(value) for name, value in metrics.compute().items()}
+    values = scores(logits, torch.where(unlabelled, -1, emotion), parts=torch.arange(len(emotion)).split(64))
     known = {"emotion": emotion[~unlabelled].numpy(), "probabilities": softmax(logits[~unlabelled].numpy())}
     known |= {"keys": range(len(known["emotion"])), "class_names": EMOTIONS, "split": "val", "data": "made"}
     report = evaluate_predictions(Predictions(**known), resamples=0)
     recalls = (f"recall/{name}" for name in EMOTIONS if name not in gone)
     names = ("accuracy", "macro_f1", "balanced_accuracy", "nll", *recalls)
     expected = {name: report[name].value for name in names} | {"calibration_error": report["ece"].value}
-    assert {name: values[name] for name in expected} == pytest.approx(expected, abs=1e-5)
-    assert not {f"recall/{name}" for name in gone} & set(values)
-    np.testing.assert_array_equal(metrics.confusion[0].numpy(), report.confusion)
+    assert values == pytest.approx(expected, abs=1e-9)
+    training = TrainingMetrics(8)
+    for part in torch.arange(len(emotion)).split(64):
+        training.update(logits[part], torch.where(unlabelled, -1, emotion)[part], torch.tensor(0.5))
+    brief = {"loss": 0.5, "accuracy": values["accuracy"], "macro_f1": values["macro_f1"]}
+    assert training.compute() == pytest.approx(brief, abs=1e-9)
+    np.testing.assert_array_equal(training.confusion.numpy(), report.confusion)
 
 
 def test_what_is_computed_can_be_monitored():
-    assert {f"val/{name}" for name in counted(*made_answers(5)).compute()} == set(monitored_names(EMOTIONS))
+    assert {"val/loss", *(f"val/{name}" for name in scores(*made_answers(5)))} == set(monitored_names(EMOTIONS))
 
 
 def test_figures_do_not_depend_on_how_faces_are_shared_out():
     """To the last bit: otherwise two processes could select another epoch than one."""
     logits, emotion = made_answers(7, 999)
     order = torch.randperm(999, generator=torch.Generator().manual_seed(0))
-    loss = SoftCrossEntropy(class_weights=torch.linspace(0, 3, 8).tolist())
-    one, other = SplitMetrics(EMOTIONS), SplitMetrics(EMOTIONS)
-    for metrics, parts in ((one, [torch.arange(999)]), (other, order.split(13))):
-        for part in parts:
-            losses = loss.per_face(logits[part], F.one_hot(emotion[part], 8).float())
-            metrics.update(logits[part], emotion[part], *losses)
-    assert one.compute() == other.compute()
-    torch.testing.assert_close(one.compute()["loss"], loss(logits, F.one_hot(emotion, 8).float()))
+    assert scores(logits, emotion) == scores(logits, emotion, parts=order.split(13))
 
 
-def test_the_metrics_of_each_data_set_are_those_of_its_faces_alone():
+def test_the_scores_of_each_data_set_are_those_of_its_faces_alone():
     generator = torch.Generator().manual_seed(0)
     names, sources = EMOTIONS[:7], ["one", "two", "empty"]
     logits = torch.randn(200, 7, generator=generator)
     emotion, source = torch.randint(-1, 7, (200,), generator=generator), torch.randint(2, (200,), generator=generator)
     # A class that only one of them has.
     emotion[(emotion == 6) & (source == 1)] = 0
-    together = counted(logits, emotion, source, names, sources, parts=torch.arange(200).split(32))
+    together = scores(logits, emotion, source, names, sources, parts=torch.arange(200).split(32))
     expected = {}
     for number, name in enumerate(sources[:2]):
         here = source == number
-        alone = counted(logits[here], emotion[here], names=names).compute()
+        alone = scores(logits[here], emotion[here], names=names)
         expected.update({f"{metric}/{name}": alone[metric] for metric in ("accuracy", "macro_f1")})
-    found = {name: value for name, value in together.compute().items() if name.rpartition("/")[2] in sources}
-    assert set(found) == set(expected)
-    for name, value in expected.items():
-        torch.testing.assert_close(found[name], value)
+    found = {name: value for name, value in together.items() if name.rpartition("/")[2] in sources}
+    assert found == pytest.approx(expected)
     assert {f"val/{name}" for name in found} <= set(monitored_names(names, sources))
     for known in ([], sources[:1]):  # faces of further data sets count in the whole
-        fewer = counted(logits, emotion, source, names, known).compute()
-        assert fewer.items() <= together.compute().items()
-    together.reset()
-    assert not together.confusion.any()
+        fewer = scores(logits, emotion, source, names, known)
+        assert fewer.items() <= together.items()
+
+
+def test_a_split_of_unlabelled_faces_has_no_scores():
+    logits, emotion = made_answers(3, 5)
+    assert scores(logits, torch.full_like(emotion, -1)) == {}
