@@ -39,11 +39,10 @@ def main(values: dict[str, Any]) -> None:
     if "checkpoint" in settings:
         kind, path = "checkpoint", expanded(settings["checkpoint"])
         trained = load_trained(path)
-        model, own, temperature = trained.classifier, trained.data, trained.card.temperature
+        model, own, details = trained.classifier, trained.data, {"temperature": trained.card.temperature}
     else:
         kind, path = "model", model_path(settings["model"])
-        # Its probabilities are calibrated already.
-        model, own, temperature = read_model_file(path), data_of(run_folder_of(path)), None
+        model, own, details = read_model_file(path), data_of(run_folder_of(path)), {}
     data = open_data(settings, own, model.info if isinstance(model, ModelFile) else model)
     predict = partial(predict_split, model, data, settings["split"], settings["accelerator"])
     name = f"evaluation-{settings['split']}"
@@ -51,9 +50,8 @@ def main(values: dict[str, Any]) -> None:
     evaluation = report(
         predict(None),
         data,
-        temperature,
         folder,
-        {kind: str(path)},
+        {kind: str(path), **details},
         resamples=settings["resamples"],
         errors=settings["errors"],
         predict=predict if settings["corruptions"] else None,

@@ -1,15 +1,13 @@
-"""Outputs of a checkpoint or a model file for every face of a split."""
+"""Predictions of a checkpoint or a model file for every face of a split."""
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
 import torch
 
-from emodet.arrays import Float32, Int64, UInt8
+from emodet.arrays import Floats, Int64, UInt8
 from emodet.data.datamodule import EmotionDataModule
-from emodet.data.faces import Batch
 from emodet.emotions import place_of
 from emodet.errors import EmodetError, require
 from emodet.evaluation.calibration import softmax
@@ -20,30 +18,10 @@ from emodet.models.classifier import EmotionClassifier
 CropTransform = Callable[[UInt8, Int64], UInt8]
 """Changes crops, uint8 (N, H, W, 3), given their faces' positions in the pack's table, int64 (N,)."""
 
-Predict = Callable[["CropTransform | None"], "SplitOutputs"]
+Predict = Callable[["CropTransform | None"], Predictions]
 """Runs a model over the faces of a split, with this change to their crops."""
 
-_SPLITS = ("val", "test", "train", "all")
-_MIN_PROBABILITY = 1e-30  # a float32 softmax can be 0, whose logarithm is not finite
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class SplitOutputs:
-    """Outputs for N faces.
-
-    Attributes:
-        logits: float32 (N, K), before temperature scaling.
-        emotion: int64 (N,), the true classes.
-        index: int64 (N,), positions in the pack's table.
-        split: ``val``, ``test``, ``train`` or ``all``.
-        valence_arousal: float32 (N, 2), -1 to 1; None without a valence/arousal head.
-    """
-
-    logits: Float32
-    emotion: Int64
-    index: Int64
-    split: str
-    valence_arousal: Float32 | None = None
+ALL_FACES = "all faces"
 
 
 def device_of(accelerator: str) -> torch.device:
@@ -65,47 +43,68 @@ def predict_split(
     split: str,
     accelerator: str = "auto",
     transform: CropTransform | None = None,
-) -> SplitOutputs:
+) -> Predictions:
     """One pass over a split's faces in float32, without augmentation, each face once.
 
     Args:
         model: A classifier, which is put into evaluation mode on the device and left there; or a model file, whose
-            probabilities are calibrated: their logarithms stand as logits, and there is no temperature.
+            probabilities are calibrated.
         data: Set up, with crops as the model takes them.
         split: ``val``, ``test``, ``train``, or ``all`` of these: the faces that have an emotion.
         accelerator: Of a classifier, see `device_of`.
         transform: Change to the crops; None leaves them as they are.
     """
-    require(split in _SPLITS, "split", split, f"one of {', '.join(_SPLITS)}")
+    titles = {"val": data.splits.val_name, "test": data.splits.test_name, "train": "train", "all": ALL_FACES}
+    require(split in titles, "split", split, f"one of {', '.join(titles)}")
     if isinstance(model, EmotionClassifier):
         model.to(device_of(accelerator)).eval()
-        forward = partial(_classifier_outputs, model)
+        forward = partial(_of_classifier, model)
     else:
-        forward = partial(_model_file_outputs, model, _columns(model, data.class_names))
-
-    def batches() -> Iterator[tuple[Float32, Float32 | None, Int64, Int64]]:
-        batch: Batch
-        for batch in data.evaluation_dataloader(split):
-            crops, index = batch["image"].numpy(), batch["index"].numpy()
-            yield *forward(crops if transform is None else transform(crops, index)), batch["emotion"].numpy(), index
-
-    found = list(batches())
+        forward = partial(_of_model_file, model, _columns(model, data.class_names))
+    found, index = [], []
+    for batch in data.evaluation_dataloader(split):
+        crops, rows = batch["image"].numpy(), batch["index"].numpy()
+        found.append(forward(crops if transform is None else transform(crops, rows)))
+        index.append(rows)
     if not found:
         raise EmodetError(f"split={split}: no face of it has an emotion")
-    logits, dimensions, emotion, index = zip(*found, strict=True)
-    both = None if dimensions[0] is None else np.concatenate(dimensions)
-    return SplitOutputs(np.concatenate(logits), np.concatenate(emotion), np.concatenate(index), split, both)
+    every, table, names = np.concatenate(index), data.pack.table, data.source_names
+    probabilities, uncalibrated, both = (
+        None if it[0] is None else np.concatenate(it) for it in zip(*found, strict=True)
+    )
+    assert probabilities is not None
+    subjects = table.subject[every]
+    return Predictions(
+        keys=table.key[every].tolist(),
+        emotion=table.emotion[every],
+        probabilities=probabilities,
+        uncalibrated=uncalibrated,
+        class_names=data.class_names,
+        split=titles[split],
+        data=str(data.pack.manifest["title"]),
+        groups=[subject or None for subject in subjects.tolist()] if (subjects != "").any() else None,
+        sources=[names[number] for number in data.pack.source_of(every)] if names else None,
+        valence_arousal=both,
+        annotated=None if both is None else np.stack([table.valence[every], table.arousal[every]], axis=1),
+        index=every,
+    )
+
+
+Answers = tuple[Floats, Floats | None, Floats | None]
+"""Probabilities (N, K), the same at temperature 1 where known, valence and arousal (N, 2) where predicted."""
 
 
 @torch.inference_mode()
-def _classifier_outputs(classifier: EmotionClassifier, crops: UInt8) -> tuple[Float32, Float32 | None]:
-    logits, dimensions = classifier.predict_heads(torch.from_numpy(crops).to(classifier.device))
-    return logits.cpu().numpy(), None if dimensions is None else dimensions.cpu().numpy()
+def _of_classifier(classifier: EmotionClassifier, crops: UInt8) -> Answers:
+    logits, both = classifier.predict_heads(torch.from_numpy(crops).to(classifier.device))
+    rows = logits.cpu().numpy()
+    return softmax(rows, classifier.temperature.item()), softmax(rows), None if both is None else both.cpu().numpy()
 
 
-def _model_file_outputs(model: ModelFile, columns: list[int], crops: UInt8) -> tuple[Float32, Float32 | None]:
-    probabilities, dimensions = model.run(crops)
-    return np.log(np.maximum(probabilities[:, columns], _MIN_PROBABILITY)), dimensions
+def _of_model_file(model: ModelFile, columns: list[int], crops: UInt8) -> Answers:
+    probabilities, both = model.run(crops)
+    # Sums of a file that is yet to be checked, or of float16, differ from 1.
+    return probabilities[:, columns] / probabilities.sum(axis=1, keepdims=True), None, both
 
 
 def _columns(model: ModelFile, class_names: Sequence[str]) -> list[int]:
@@ -117,28 +116,3 @@ def _columns(model: ModelFile, class_names: Sequence[str]) -> list[int]:
             f"{model.name} has the classes {', '.join(names)}; the data has {', '.join(class_names)}. Set data.classes"
         )
     return columns
-
-
-def to_predictions(outputs: SplitOutputs, data: EmotionDataModule, temperature: float | None) -> Predictions:
-    """Calibrated probabilities with the keys, groups and data sets of their faces.
-
-    `temperature` is None where they were calibrated before, as those of a model file.
-    """
-    table = data.pack.table
-    subjects, names = table.subject[outputs.index], data.source_names
-    titles = {"val": data.splits.val_name, "test": data.splits.test_name, "train": "train", "all": "all faces"}
-    both = outputs.valence_arousal
-    annotated = np.stack([table.valence[outputs.index], table.arousal[outputs.index]], axis=1)
-    return Predictions(
-        keys=table.key[outputs.index].tolist(),
-        emotion=outputs.emotion,
-        probabilities=softmax(outputs.logits, temperature or 1.0),
-        uncalibrated=None if temperature is None else softmax(outputs.logits),
-        class_names=data.class_names,
-        split=titles[outputs.split],
-        data=str(data.pack.manifest["title"]),
-        groups=[subject or None for subject in subjects.tolist()] if (subjects != "").any() else None,
-        sources=[names[number] for number in data.pack.source_of(outputs.index)] if names else None,
-        valence_arousal=both,
-        annotated=None if both is None else annotated,
-    )

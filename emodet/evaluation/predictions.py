@@ -29,6 +29,7 @@ class Predictions:
         sources: N names of the data sets of a mix; None where there is one data set.
         valence_arousal: Float, (N, 2), -1 to 1: predicted; None without a valence/arousal head.
         annotated: Float, (N, 2), -1 to 1: true values, NaN where unknown; given together with `valence_arousal`.
+        index: int64, (N,), positions in the pack's table.
     """
 
     keys: Sequence[str]
@@ -42,6 +43,7 @@ class Predictions:
     sources: Sequence[str] | None = None
     valence_arousal: Floats | None = None
     annotated: Floats | None = None
+    index: Int64 | None = None
 
     def __post_init__(self) -> None:
         faces, names = len(self.keys), tuple(self.class_names)
@@ -73,7 +75,7 @@ class Predictions:
         rows = [row for row, source in enumerate(self.sources or ()) if source == name]
         changes: dict[str, Any] = {"keys": [self.keys[row] for row in rows], "data": name, "sources": None}
         changes["groups"] = None if self.groups is None else [self.groups[row] for row in rows]
-        for field in ("emotion", "probabilities", "uncalibrated", "valence_arousal", "annotated"):
+        for field in ("emotion", "probabilities", "uncalibrated", "valence_arousal", "annotated", "index"):
             values = getattr(self, field)
             changes[field] = None if values is None else values[rows]
         return replace(self, **changes)
@@ -87,3 +89,9 @@ class Predictions:
     def confidence(self) -> Float64:
         """float64, (N,), 0 to 1: the highest probability."""
         return np.asarray(self.probabilities.max(axis=1), dtype=np.float64)
+
+    @property
+    def logits(self) -> Float64:
+        """float64, (N, K): logarithms of the uncalibrated probabilities, else of the calibrated ones."""
+        rows = np.asarray(self.probabilities if self.uncalibrated is None else self.uncalibrated)
+        return np.asarray(np.log(np.maximum(rows, np.finfo(np.float64).tiny)))

@@ -14,7 +14,7 @@ from emodet.data.corrections import in_words
 from emodet.data.datamodule import EmotionDataModule
 from emodet.errors import require
 from emodet.evaluation import corruptions, plots
-from emodet.evaluation.outputs import Predict, SplitOutputs, to_predictions
+from emodet.evaluation.outputs import ALL_FACES, Predict
 from emodet.evaluation.pages import contact_sheet, encode_image, render
 from emodet.evaluation.predictions import Predictions
 from emodet.evaluation.scores import COVERAGES, MAIN_SCORES, Evaluation, evaluate_predictions
@@ -151,9 +151,8 @@ def _confusions(evaluation: Evaluation) -> list[tuple[str, str, int, float]]:
 
 
 def report(
-    outputs: SplitOutputs,
+    predictions: Predictions,
     data: EmotionDataModule,
-    temperature: float | None,
     folder: Path,
     details: Details,
     *,
@@ -161,32 +160,28 @@ def report(
     errors: int = 48,
     predict: Predict | None = None,
 ) -> Evaluation:
-    """Evaluate outputs and write the report's folder; see `evaluate_predictions` and `write_report`.
+    """Evaluate predictions and write the report's folder; see `evaluate_predictions` and `write_report`.
 
-    `temperature` is that of `to_predictions`. With `predict`, which runs the model on the same faces with changed
-    crops, the report includes robustness.
+    With `predict`, which runs the model on the same faces with changed crops, the report includes robustness.
     """
-    predictions = to_predictions(outputs, data, temperature)
-    evaluation = evaluate_predictions(predictions, resamples=resamples)
-    selected = int(np.isin(outputs.index, data.splits.val).sum())
-    if outputs.split == "all":
+    evaluation, index = evaluate_predictions(predictions, resamples=resamples), predictions.index
+    assert index is not None
+    selected = int(np.isin(index, data.splits.val).sum())
+    if predictions.split == ALL_FACES:
         evaluation = evaluation.with_notes("All faces, those of train too: for a model that was not trained on them.")
     elif selected:
         # In a mix, some data sets may select and report on the same faces.
-        which = "These faces" if selected == len(outputs.index) else f"{selected:,} of these faces"
-        # A model file does not say which data it was trained on.
-        chosen = {None: "epoch of a model that was trained on this data", 1.0: "epoch"}.get(
-            temperature, "temperature and the epoch"
-        )
+        which = "These faces" if selected == len(index) else f"{selected:,} of these faces"
+        # A model file, which has no temperature of its own, does not say which data it was trained on.
+        words: Mapping[Any, str] = {None: "epoch of a model that was trained on this data", 1.0: "epoch"}
+        chosen = words.get(details.get("temperature"), "temperature and the epoch")
         evaluation = evaluation.with_notes(
             f"{which} chose the {chosen}, unless the last one was kept: scores are optimistic."
         )
     described = {**details, "pack fingerprint": data.pack.fingerprint}
-    if temperature is not None:
-        described["temperature"] = temperature
     if (facts := data.correction_facts) is not None:
         described["corrections"] = f"{facts['file']}, SHA-256 {facts['sha256']}: {in_words(facts['faces'])}"
-        split = data.pack.table.split[outputs.index[0]]
+        split = data.pack.table.split[index[0]]
         if split in facts["faces"]:
             evaluation = evaluation.with_notes(
                 f"Corrections changed the faces measured here ({in_words({split: facts['faces'][split]})}): the "
@@ -197,10 +192,9 @@ def report(
         for name, corruption in corruptions.CORRUPTIONS.items():
             for level in corruption.levels:
                 changed = predict(partial(corruptions.corrupt, corruption=corruption, level=level))
-                found = to_predictions(changed, data, temperature)
-                robustness[name, level] = evaluate_predictions(found, resamples=resamples)
+                robustness[name, level] = evaluate_predictions(changed, resamples=resamples)
         mean = format_score(corruptions.mean_accuracy(robustness))
         print(f"mean accuracy over all corruptions and levels: {mean}", end="\n\n")
     options: dict[str, Any] = {"details": described, "errors": errors, "robustness": robustness or None}
-    write_report(evaluation, predictions, lambda rows: data.pack.images(outputs.index[rows]), folder, **options)
+    write_report(evaluation, predictions, lambda rows: data.pack.images(index[rows]), folder, **options)
     return evaluation

@@ -13,7 +13,7 @@ from emodet.data.datamodule import EmotionDataModule
 from emodet.emotions import EMOTIONS
 from emodet.errors import EmodetError, os_errors, require
 from emodet.evaluation.calibration import confidence_for
-from emodet.evaluation.outputs import predict_split, to_predictions
+from emodet.evaluation.outputs import predict_split
 from emodet.evaluation.scores import Evaluation, evaluate_predictions
 from emodet.export import parity
 from emodet.export.graph import calibration_rows, quantise, to_onnx, torch_outputs
@@ -169,15 +169,15 @@ def _measured(
 def _with_scores(info: ModelInfo, model: ModelFile, data: EmotionDataModule, own: bool) -> tuple[Evaluation, ModelInfo]:
     """Scores on val, and a file's metadata with its own metrics; `own` is whether it was trained on this data."""
     same = np.array_equal(data.splits.val, data.splits.test)
-    outputs = [predict_split(model, data, split) for split in ("val", "test")[: 1 if same else 2]]
-    scores = [evaluate_predictions(to_predictions(each, data, None), resamples=0) for each in outputs]
+    found = [predict_split(model, data, split) for split in ("val", "test")[: 1 if same else 2]]
+    scores = [evaluate_predictions(each, resamples=0) for each in found]
     info = replace(
         info,
         metrics={
             each.split if own else f"{each.data}: {each.split}": plain_metrics(each.metrics(), each.faces)
             for each in scores
         },
-        min_confidence=confidence_for(np.exp(outputs[0].logits), outputs[0].emotion),
+        min_confidence=confidence_for(found[0].probabilities, found[0].emotion),
         class_shares=data.class_shares() if own else info.class_shares,
     )
     return scores[0], info

@@ -20,7 +20,7 @@ from emodet.data.datamodule import EmotionDataModule
 from emodet.errors import EmodetError
 from emodet.evaluation.calibration import fit_temperature, fit_temperature_by_strength
 from emodet.evaluation.corruptions import CORRUPTIONS, corrupt
-from emodet.evaluation.outputs import SplitOutputs, device_of, predict_split, to_predictions
+from emodet.evaluation.outputs import device_of, predict_split
 from emodet.evaluation.pages import contact_sheet
 from emodet.evaluation.plots import plot_curves
 from emodet.evaluation.report import report
@@ -132,18 +132,18 @@ def draw_curves(run: RunFolder) -> None:
         plot_curves(run.metrics(), run.write_metrics().with_name("curves.png"))
 
 
-def calibrate(classifier: EmotionClassifier, data: EmotionDataModule, method: str) -> SplitOutputs:
+def calibrate(classifier: EmotionClassifier, data: EmotionDataModule, method: str) -> None:
     """Fit on val and set the classifier's buffers; `method` is ``temperature``, ``features`` or ``none``.
 
     ``features`` is fitted on clean faces, and with the same weight in all on the harshest level of each corruption.
-
-    Returns the outputs on val, before temperature.
     """
+    classifier.temperature.fill_(1.0)
     classifier.temperature_curve.copy_(torch.tensor([1.0, 0.0]))
-    if method != "features":
+    if method == "temperature":
         clean = predict_split(classifier, data, "val")
-        classifier.temperature.fill_(1.0 if method == "none" else fit_temperature(clean.logits, clean.emotion))
-        return clean
+        classifier.temperature.fill_(fit_temperature(clean.logits, clean.emotion))
+    if method != "features":
+        return
     found = [outputs_with_strength(classifier, data)] * len(CORRUPTIONS)
     typical = float(np.median(found[0][2]))
     for name, corruption in CORRUPTIONS.items():
@@ -152,7 +152,6 @@ def calibrate(classifier: EmotionClassifier, data: EmotionDataModule, method: st
     temperature, power = fit_temperature_by_strength(logits, emotion, np.minimum(strengths / typical, 1))
     classifier.temperature.fill_(temperature)
     classifier.temperature_curve.copy_(torch.tensor([typical, power]))
-    return predict_split(classifier, data, "val")
 
 
 @torch.inference_mode()
@@ -190,20 +189,21 @@ def finish_run(run: RunFolder, data: EmotionDataModule, trainer: L.Trainer, trai
     score = None if best is None else float(best)
     run.write_facts({"selected": {"metric": monitor, "value": score}})
     classifier = load_classifier(run.best)
-    chosen = calibrate(classifier, data, training["calibration"])
+    calibrate(classifier, data, training["calibration"])
     temperature, curve = classifier.temperature.item(), classifier.temperature_curve.tolist()
     set_temperature(run.best, temperature, curve)
     results: dict[str, Result] = {}
     details = {"checkpoint": str(run.best), **{key: run.facts()[key] for key in ("commit", "seed")}}
+    details["temperature"] = temperature
     both_are_one = np.array_equal(data.splits.val, data.splits.test)
     for split in ("test",) if both_are_one else ("val", "test"):
-        outputs = chosen if split == "val" or both_are_one else predict_split(classifier, data, split)
-        evaluation = report(outputs, data, temperature, run.path / f"evaluation-{split}", details)
-        results[split] = evaluation, to_predictions(outputs, data, temperature), outputs.index
+        predictions = predict_split(classifier, data, split)
+        evaluation = report(predictions, data, run.path / f"evaluation-{split}", details)
+        results[split] = evaluation, predictions
         print(format_table(evaluation), end="\n\n")
-        if len(outputs.index) < _FEW_FACES:
-            print(f"faces measured: {len(outputs.index)}, too few for figures that mean much (see the intervals)\n")
-    metrics = {split: evaluation.metrics() for split, (evaluation, *_) in results.items()}
+        if evaluation.faces < _FEW_FACES:
+            print(f"faces measured: {evaluation.faces}, too few for figures that mean much (see the intervals)\n")
+    metrics = {split: evaluation.metrics() for split, (evaluation, _) in results.items()}
     run.write_facts({"temperature": temperature, "temperature_curve": curve, "results": metrics, "ended": now()})
     trained = load_trained(run.best)
     write_weights(trained.classifier, trained.card, run.path / "weights.pt")

@@ -9,7 +9,6 @@ import cv2
 import lightning as L
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 
-from emodet.arrays import Int64
 from emodet.data.mixed import MixedPack
 from emodet.data.pack import Pack
 from emodet.errors import EmodetError
@@ -20,8 +19,8 @@ from emodet.training.folder import RunFolder
 
 log = logging.getLogger(__name__)
 
-Result = tuple[Evaluation, Predictions, Int64]
-"""Of a split: its evaluation, what was predicted, and the faces' positions in the pack, int64 (N,)."""
+Result = tuple[Evaluation, Predictions]
+"""Of a split: its evaluation, and what was predicted."""
 
 _WORST = 32
 # Of a report's folder, by the name that loggers get.
@@ -77,13 +76,13 @@ class RunLogger(L.Callback):
         `scores` are further ones, of which undefined ones are left out; `about` describes the checkpoint.
         """
         known = {name: value for name, value in scores.items() if value is not None}
-        for split, (evaluation, predictions, index) in results.items():
+        for split, (evaluation, predictions) in results.items():
             prefix = "test" if split == "test" else f"final/{split}"  # val/ has the epochs' metrics
             # Where both splits are the same faces, it is their val score that compares runs.
             for each in (prefix,) if "val" in results else (prefix, "final/val"):
                 known |= final_scores(each, evaluation)
             if self._loggers:
-                self._log_evaluation(prefix, self._run.path / f"evaluation-{split}", evaluation, predictions, index)
+                self._log_evaluation(prefix, self._run.path / f"evaluation-{split}", evaluation, predictions)
         for logger in self._loggers:
             if isinstance(logger, WandbLogger):
                 logger.experiment.summary.update(known)
@@ -98,16 +97,14 @@ class RunLogger(L.Callback):
             else:
                 logger.log_metrics(known)
 
-    def _log_evaluation(
-        self, prefix: str, report: Path, evaluation: Evaluation, predictions: Predictions, index: Int64
-    ) -> None:
+    def _log_evaluation(self, prefix: str, report: Path, evaluation: Evaluation, predictions: Predictions) -> None:
         worst = worst_errors(predictions, _WORST)
         errors = [error_row(predictions, number) for number in worst.tolist()]
         for name, file in _FIGURES.items():
             if (report / file).is_file():
                 self._log_image(f"{prefix}/{name}", cv2.imread(str(report / file), cv2.IMREAD_COLOR_RGB))
-        if self._pack is not None and errors:
-            self._log_image(f"{prefix}/worst_errors", error_sheet(errors, self._pack.images(index[worst])))
+        if self._pack is not None and errors and predictions.index is not None:
+            self._log_image(f"{prefix}/worst_errors", error_sheet(errors, self._pack.images(predictions.index[worst])))
         for logger in self._loggers:
             if isinstance(logger, WandbLogger):
                 for name, (columns, rows) in _tables(evaluation, errors).items():

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from made_predictions import make_predictions
 from made_reader import MadeReader, ready, records
 
 from emodet.data.corrections import Correction, read_corrections, write_corrections
@@ -14,7 +15,6 @@ from emodet.data.packing import prepare_pack
 from emodet.data.sources import build_datamodule
 from emodet.errors import EmodetError
 from emodet.evaluation import report as reporting
-from emodet.evaluation.outputs import SplitOutputs
 from emodet.preprocessing import Preprocessing
 
 HEADER = "key,split,action,emotion,was,reason,score\n"
@@ -144,9 +144,8 @@ def test_the_data_module_leaves_out_and_relabels_and_a_report_says_so(data_with,
     seen = {}
     monkeypatch.setattr(reporting, "write_report", lambda evaluation, *_, details, **__: seen.update(details))
     rows = data.splits.test
-    emotion = data.pack.table.emotion[rows]
-    answers = SplitOutputs(np.eye(8, dtype=np.float32)[emotion], emotion, rows, "test")
-    evaluation = reporting.report(answers, data, 1.0, tmp_path / "report", {}, resamples=10)
+    predictions = make_predictions(len(rows), emotion=data.pack.table.emotion[rows], index=rows)
+    evaluation = reporting.report(predictions, data, tmp_path / "report", {}, resamples=10)
     assert "test 1 excluded" in seen["corrections"]
     assert read_corrections(file).sha256 in seen["corrections"]
     assert any("cannot be compared" in note for note in evaluation.notes)
