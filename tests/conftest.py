@@ -110,6 +110,21 @@ def model_path(tmp_path_factory):
     return write_stub(tmp_path_factory.mktemp("model") / "stub.onnx")
 
 
+@pytest.fixture(scope="session")
+def recognizer(model_path):
+    from emodet import Recognizer
+
+    return Recognizer(model_path, detector="centerface", threads=1)
+
+
+@pytest.fixture(scope="session")
+def video_path(astronaut, tmp_path_factory):
+    """One face that wanders, 320×240, 24 frames in 2.4 s, AVI."""
+    from made_videos import moving_face, write_video
+
+    return write_video(tmp_path_factory.mktemp("video") / "face.avi", moving_face(astronaut, 24))
+
+
 @pytest.fixture
 def predict(model_path, capsys):
     """Run ``python -m emodet.predict`` with that model file; returns status, standard output and standard error."""

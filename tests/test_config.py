@@ -243,7 +243,7 @@ QUICK = ("affectnet8", "baseline", "ferplus_live", "affectnet8_distill")
     [
         pytest.param(experiment, marks=[] if experiment in QUICK else [pytest.mark.slow])
         for experiment in EXPERIMENTS
-        if experiment != "finetune"  # see test_finetune.py
+        if experiment != "finetune"  # see test_own_classes.py
     ],
 )
 def test_every_experiment_runs_one_batch(experiment, command, releases, tmp_path, without_pictures):

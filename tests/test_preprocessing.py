@@ -141,11 +141,6 @@ class TestAlignment:
         eyes = [(39_010.0, 10.0), (39_020.0, 15.0)]
         assert (Preprocessing(size=24, alignment="eyes").crop(image, (39_000, 0, 39_030, 30), eyes) == 7).all()
 
-    @pytest.mark.parametrize("landmarks", [[(1.0, 2.0)], [1.0, 2.0, 3.0, 4.0], [(math.nan, 1.0), (2.0, 2.0)]])
-    def test_landmarks_that_are_none_are_refused(self, landmarks):
-        with pytest.raises(EmodetError, match="landmarks of shape"):
-            Preprocessing(size=24, alignment="eyes").crop(noise(30, 30), (0, 0, 24, 24), landmarks)
-
 
 def test_detail_is_taken_away_from_sharp_faces_only():
     image = noise(96, 96)
@@ -176,7 +171,7 @@ def test_pixels_are_normalised_per_channel_or_by_the_crop_s_own_contrast():
 
 
 class TestRefused:
-    def test_boxes_and_pictures_that_are_none(self):
+    def test_boxes_pictures_and_landmarks_that_are_none(self):
         boxes = [(0, 0, 0, 10), (0, 10, 10, 10), (10, 0, 0, 10), (0, 0, math.inf, 5), (math.nan, 0, 5, 5)]
         for box in (*boxes, (0, 0, 5), (1, 2, 3, 4, 5)):
             with pytest.raises(EmodetError, match=r"box \("):
@@ -185,6 +180,9 @@ class TestRefused:
         for image in (*(np.zeros(shape, np.uint8) for shape in shapes), np.zeros((20, 20, 3), np.float32)):
             with pytest.raises(EmodetError, match="image has shape"):
                 Preprocessing(size=24).crop(image)
+        for landmarks in ([(1.0, 2.0)], [1.0, 2.0, 3.0, 4.0], [(math.nan, 1.0), (2.0, 2.0)]):
+            with pytest.raises(EmodetError, match="landmarks of shape"):
+                Preprocessing(size=24, alignment="eyes").crop(noise(30, 30), (0, 0, 24, 24), landmarks)
 
     @pytest.mark.parametrize("alignment", ["none", "eyes"])
     def test_boxes_beyond_reason(self, alignment):

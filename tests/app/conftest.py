@@ -9,8 +9,6 @@ import pytest
 import uvicorn
 from made_files import encoded
 from made_server import ADDRESS, TOKEN
-from made_videos import moving_face, write_video
-from skimage import data
 from starlette.testclient import TestClient
 
 from emodet.app.application import create_app
@@ -56,16 +54,14 @@ def client(serve):
 
 
 @pytest.fixture(scope="session")
-def portrait():
+def portrait(astronaut):
     """One face, 512×512, JPEG."""
-    return encoded(data.astronaut(), "JPEG", quality=95)
+    return encoded(astronaut, "JPEG", quality=95)
 
 
 @pytest.fixture(scope="session")
-def video(tmp_path_factory):
-    """One face that wanders, 320×240, 24 frames in 2.4 s, AVI."""
-    path = tmp_path_factory.mktemp("video") / "face.avi"
-    return write_video(path, moving_face(data.astronaut(), 24)).read_bytes()
+def video(video_path):
+    return video_path.read_bytes()
 
 
 @pytest.fixture(scope="session")

@@ -82,11 +82,14 @@ FLIP, INVERT = {"name": "HorizontalFlip", "p": 1}, {"name": "InvertImg", "p": 1}
         ({"name": "OneOf", "transforms": {"name": "ToGray"}}, "transforms"),
         ({"name": "OneOf"}, "OneOf does not take"),
         ("HorizontalFlip", "expected a list of"),
+        # Classes of one's own.
+        *(({"_target_": name}, name) for name in ("own_classes.Lighter", "nowhere.Darker", "Darker", "os.path")),
     ],
 )
-def test_a_mistyped_step_is_refused(step, message):
-    with pytest.raises(EmodetError, match=message):
-        Augmentation([step])
+def test_a_mistyped_step_is_refused_also_in_a_mix(step, message):
+    for given in ({"steps": [step]}, {"mix": [{"share": 1, "steps": [step]}]}):
+        with pytest.raises(EmodetError, match=message):
+            Augmentation(**given)
 
 
 @pytest.mark.parametrize("step", [{"name": "Resize", "height": 20, "width": 20}, {"name": "ToFloat"}])
@@ -124,6 +127,3 @@ def test_a_mix_that_cannot_be_is_refused(steps, mix, message):
 def test_a_transform_of_ones_own(crops):
     found = Augmentation([{"_target_": "own_classes.OwnAugmentation", "by": 4, "p": 1}])(crops, 0)
     assert np.array_equal(found, crops // 4)
-    for target in ("own_classes.Lighter", "nowhere.Darker", "Darker", "os.path"):
-        with pytest.raises(EmodetError, match=target):
-            Augmentation([{"_target_": target}])

@@ -464,17 +464,14 @@ def test_a_folder_that_cannot_be_read_is_named(folder, tmp_path):
         *((ClassFolders, [f"{name}/x.jpg" for name in names]) for names in (["happy"], ["images", "labels"])),
         (ClassFolders, ["12/x.jpg", "13/x.jpg", "104/x.jpg"]),
         (CkPlus48, ["anger/S1_2.png", "happy/x.png"]),
+        *((ListFiles, {"train.txt": text}) for text in ("hello world", "1 0.5 0.5 1 1", "a.jpg", "a.jpg person")),
+        (ListFiles, {"train.txt": "a.jpg 99"}),
     ],
 )
-def test_other_folders_are_not_recognised(reader, files, tmp_path):
-    put_files(tmp_path, *files)
+def test_other_folders_and_texts_are_not_recognised(reader, files, tmp_path):
+    for name in files:
+        put_text(tmp_path / name, files[name] if isinstance(files, dict) else name)
     assert not reader.base_of(tmp_path)
-
-
-@pytest.mark.parametrize("text", ["hello world", "1 0.5 0.5 1 1", "a.jpg", "a.jpg person", "a.jpg 99"])
-def test_other_texts_are_no_lists(tmp_path, text):
-    put_text(tmp_path / "train.txt", text)
-    assert not ListFiles.base_of(tmp_path)
 
 
 def test_absolute_paths_with_a_link_or_without(tmp_path):

@@ -121,21 +121,6 @@ def test_the_text_table_names_split_faces_and_intervals():
     assert "No intervals" in format_table(evaluate_predictions(make_predictions(), resamples=0))
 
 
-@pytest.mark.parametrize(
-    ("changes", "words"),
-    [
-        ({"emotion": np.array([0, 8])}, "emotion: 2 ids of 8 classes"),
-        ({"emotion": np.array([0])}, "emotion: "),
-        ({"probabilities": np.zeros((2, 8))}, "softmax"),
-        ({"probabilities": np.full((2, 8), np.nan)}, "softmax"),
-        ({"keys": []}, "no faces"),
-    ],
-)
-def test_predictions_that_do_not_fit_are_refused(changes, words):
-    with pytest.raises(EmodetError, match=words):
-        make_predictions(2, **changes)
-
-
 # Temperature scaling and calibration error.
 
 
@@ -178,19 +163,23 @@ def test_ends_of_the_range_and_large_logits():
 
 
 @pytest.mark.parametrize(
-    ("logits", "emotion", "words"),
+    ("call", "words"),
     [
-        (np.array([[1.0, np.nan]]), np.array([0]), "logits: 1 of 1"),
-        (np.zeros((2, 3)), np.array([0]), "shape"),
-        (np.zeros((0, 3)), np.zeros(0, dtype=int), "shape"),
-        (np.zeros((1, 3)), np.array([3]), "emotion: "),
+        (lambda: make_predictions(2, emotion=np.array([0, 8])), "emotion: 2 ids of 8 classes"),
+        (lambda: make_predictions(2, emotion=np.array([0])), "emotion: "),
+        (lambda: make_predictions(2, probabilities=np.zeros((2, 8))), "softmax"),
+        (lambda: make_predictions(2, probabilities=np.full((2, 8), np.nan)), "softmax"),
+        (lambda: make_predictions(2, keys=[]), "no faces"),
+        (lambda: fit_temperature(np.array([[1.0, np.nan]]), np.array([0])), "logits: 1 of 1"),
+        (lambda: fit_temperature(np.zeros((2, 3)), np.array([0])), "shape"),
+        (lambda: fit_temperature(np.zeros((0, 3)), np.zeros(0, dtype=int)), "shape"),
+        (lambda: fit_temperature(np.zeros((1, 3)), np.array([3])), "emotion: "),
+        (lambda: softmax(np.zeros((1, 2)), 0), "temperature=0"),
     ],
 )
-def test_logits_that_cannot_be_fitted_are_refused(logits, emotion, words):
+def test_predictions_and_logits_that_do_not_fit_are_refused(call, words):
     with pytest.raises(EmodetError, match=words):
-        fit_temperature(logits, emotion)
-    with pytest.raises(EmodetError, match="temperature=0"):
-        softmax(np.zeros((1, 2)), 0)
+        call()
 
 
 def test_the_least_confidence_that_is_right_often_enough_and_one_bin_for_each_face():

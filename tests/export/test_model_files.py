@@ -20,7 +20,6 @@ from emodet.evaluation.scores import evaluate_predictions
 from emodet.export.graph import OPSET, ProbabilityGraph, quantise, to_onnx, trunk_nodes
 from emodet.export.model_files import drawn_crops
 from emodet.export.parity import difference_checks, score_checks, speed_checks
-from emodet.synthetic.faces import draw_face
 
 
 @pytest.fixture(scope="module")
@@ -63,14 +62,6 @@ def test_the_temperature_that_follows_the_features_is_in_the_graph(classifier, e
         sure = copy.deepcopy(each)
         sure.temperature_curve[0] = 1e-3  # no face gets a lower temperature than one of typical strength
         np.testing.assert_allclose(torch_outputs(sure, faces), torch_outputs(plain, faces), atol=1e-6)
-
-
-def test_crops_are_cut_as_in_training_and_their_channels_are_rgb(classifier, exported):
-    image = draw_face("fear", 3, 160).image
-    crop = classifier.preprocessing.crop(image, (20, 15, 140, 150))[None]
-    expected = torch_outputs(classifier, crop)
-    assert np.abs(onnx_outputs(exported, crop) - expected).max() <= 1e-5
-    assert np.abs(onnx_outputs(exported, crop[..., ::-1].copy()) - expected).max() > 3e-4
 
 
 def test_a_grey_net_s_graph_converts_colour_crops_as_opencv_does(faces):

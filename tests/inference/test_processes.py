@@ -156,10 +156,10 @@ def test_images_of_a_table_in_several_processes(predict, pictures, tmp_path):
     images = [{"bytes": path.read_bytes(), "path": path.name} for path in sorted(pictures.iterdir())]
     parquet.write_table(pyarrow.table({"image": images}), file, row_group_size=35)
     assert len(list(find_sources([str(file), str(file)]))) == count_sources([str(file)]) == 40
-    assert predict(file, "--output", tmp_path / "one")[0] == 0
-    assert predict(file, "--output", tmp_path / "two", "--workers", "2")[0] == 0
-    assert labels(tmp_path / "one") == labels(tmp_path / "two")
-    assert len(rows_of(tmp_path / "two")) == 40
+    for workers in ("1", "2"):
+        assert predict(file, "--output", tmp_path / workers, "--workers", workers)[0] == 0
+    assert labels(tmp_path / "1") == labels(tmp_path / "2")
+    assert len(rows_of(tmp_path / "2")) == 40
 
 
 def in_two_processes(source, model_path, found):

@@ -41,6 +41,9 @@ def own_package(tmp_path, monkeypatch):
         ({"_target_": "emodet.models.nets.nn.Module.apply"}, "refused"),
         ({"_target_": "torch.nn.Nothing"}, r"torch\.nn\.Nothing: cannot be imported"),
         ({"_target_": RESIDUAL, "channels": {"_target_": "os.getcwd"}}, r"os\.getcwd: refused"),
+        # Arguments of timm that name files and addresses.
+        *(({**TIMM, key: "elsewhere"}, rf"net\.{key}: .*init_from") for key in ("checkpoint_path", "cache_dir")),
+        *(({**TIMM, key: {}}, rf"net\.{key}: .*init_from") for key in ("pretrained_cfg", "pretrained_cfg_overlay")),
     ],
 )
 def test_nets_that_are_refused(net, message):
@@ -88,9 +91,3 @@ def test_nets_of_timm_and_without_timm_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "timm", None)
     with pytest.raises(EmodetError, match=r"needs timm: pip install 'emodet\[timm\]'"):
         build_net(TIMM, 8)
-
-
-@pytest.mark.parametrize("key", ["checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir"])
-def test_arguments_of_timm_that_name_files_and_addresses_are_refused(key):
-    with pytest.raises(EmodetError, match=rf"net\.{key}: .*init_from"):
-        build_net({**TIMM, key: "elsewhere"}, 8)

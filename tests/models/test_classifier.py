@@ -53,11 +53,13 @@ def test_objects_of_ones_own_train_and_come_back_from_a_checkpoint(tmp_path):
         made_trainer(tmp_path).test(again, MadeData())
 
 
-def test_a_net_of_other_outputs_is_an_error():
+def test_a_net_of_other_outputs_and_a_loss_of_other_classes_are_refused():
     with pytest.raises(EmodetError, match="net: 5 outputs; 4 are needed"):
         EmotionClassifier(OwnNet(5), NAMES)(made_batch(2)["image"])
     with pytest.raises(EmodetError, match="net: 4 outputs; 6 are needed"):
         EmotionClassifier(OwnNet(4), NAMES, valence_arousal=1.0)(made_batch(2)["image"])
+    with pytest.raises(EmodetError, match=r"loss\.class_weights=\[1, 2, 3\].*4 classes"):
+        made(loss={"_target_": LOSS, "class_weights": [1, 2, 3]}).setup("fit")
 
 
 def test_a_checkpoint_holds_plain_data_and_is_enough_to_rebuild(tmp_path):
@@ -111,11 +113,6 @@ def test_predictions_carry_the_index_of_their_face(tmp_path):
     torch.testing.assert_close(answer["logits"], logits)
     torch.testing.assert_close(answer["valence_arousal"], both)
     torch.testing.assert_close(answer["index"], torch.arange(5))
-
-
-def test_a_loss_with_weights_of_other_classes_is_refused():
-    with pytest.raises(EmodetError, match=r"loss\.class_weights=\[1, 2, 3\].*4 classes"):
-        made(loss={"_target_": LOSS, "class_weights": [1, 2, 3]}).setup("fit")
 
 
 def test_dropout_is_a_function_of_seed_epoch_and_batch(tmp_path):

@@ -11,6 +11,8 @@ import pytest
 import torch
 from made_commands import wait_for
 
+pytestmark = pytest.mark.slow
+
 TESTS = Path(__file__).parents[1]
 TRAIN = [
     *("experiment=ferplus", "training.progressive_sizes=[]", "trainer.check_val_every_n_epoch=1", "trainer=default"),
@@ -29,7 +31,6 @@ def start(arguments, run):
     )  # fmt: skip
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_to_the_group_leaves_a_checkpoint_in_mid_epoch(number, small, tmp_path, command, without_pictures):
     marker = tmp_path / "steps"
@@ -49,7 +50,6 @@ def test_a_signal_to_the_group_leaves_a_checkpoint_in_mid_epoch(number, small, t
     assert command("emodet.train", *resumed) == 0
 
 
-@pytest.mark.slow
 def test_two_ranks_train_one_run_and_stop_at_the_same_step(small, tmp_path, command, without_pictures):
     stop = f"callbacks.stop={{_target_: own_classes.SendSignal, number: {int(signal.SIGTERM)}, epoch: 1, batch: 1}}"
     training = start([*small, *TRAIN, *DDP, stop], tmp_path / "run")
@@ -67,7 +67,6 @@ def test_two_ranks_train_one_run_and_stop_at_the_same_step(small, tmp_path, comm
     assert facts["batch"] == {"processes": 1, "per_process": 16}
 
 
-@pytest.mark.slow
 def test_a_killed_data_worker_ends_the_run_which_can_be_resumed(small, tmp_path, command, without_pictures):
     kill = ["data.num_workers=2", "+callbacks.kill._target_=own_classes.KillWorker"]
     training = start([*small, *TRAIN, *kill], tmp_path)
@@ -79,7 +78,6 @@ def test_a_killed_data_worker_ends_the_run_which_can_be_resumed(small, tmp_path,
     assert command("emodet.train", f"resume={tmp_path}", *more) == 0
 
 
-@pytest.mark.slow
 def test_an_error_on_one_rank_ends_both(small, tmp_path):
     for rank in (0, 1):
         fail = f"callbacks.fail={{_target_: own_classes.Fail, epoch: 1, rank: {rank}}}"
@@ -89,7 +87,6 @@ def test_an_error_on_one_rank_ends_both(small, tmp_path):
         assert "error: made to fail" in error
 
 
-@pytest.mark.slow
 def test_a_rank_whose_first_rank_was_killed_ends(small, tmp_path):
     training = start([*small, *TRAIN, *DDP], tmp_path / "run")
 

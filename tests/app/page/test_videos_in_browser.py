@@ -5,7 +5,8 @@ from itertools import islice
 import numpy as np
 import pytest
 from made_files import csv_rows
-from watching import camera_frames, downloaded, until, write_mp4
+from made_videos import write_video
+from watching import camera_frames, downloaded, until
 
 from emodet.inference.video_reader import VideoReader
 
@@ -18,7 +19,7 @@ def video(shared):
 
 @pytest.fixture(scope="module")
 def clip(astronaut, tmp_path_factory):
-    return write_mp4(tmp_path_factory.mktemp("clip") / "clip.mp4", islice(camera_frames(astronaut), 45))
+    return write_video(tmp_path_factory.mktemp("clip") / "clip.mp4", islice(camera_frames(astronaut), 45), rate=30)
 
 
 def test_a_video_is_recognised_and_played_with_its_answers(video, clip):
@@ -79,7 +80,7 @@ def test_the_annotated_video_can_be_downloaded(video, clip, tmp_path):
 
 def test_a_video_without_a_face(video, tmp_path):
     grey = [np.full((480, 640, 3), 110, dtype=np.uint8)] * 9
-    video.page.set_input_files("#video-file", write_mp4(tmp_path / "grey.mp4", grey))
+    video.page.set_input_files("#video-file", write_video(tmp_path / "grey.mp4", grey, rate=30))
     video.page.wait_for_selector("#video-player:visible")
     video.page.wait_for_selector("#video-progress", state="hidden")
     assert "No face was found" in video.page.inner_text("#video-note")

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from made_files import csv_rows, encoded
 from made_server import address_in, server_process
-from watching import Watched, camera_frames, downloaded, until, write_mp4
+from made_videos import write_video
+from watching import Watched, camera_frames, downloaded, until
 
 pytestmark = pytest.mark.slow
 
@@ -40,7 +41,7 @@ def test_pictures_and_videos_on_the_server(page, astronaut, tmp_path):
         tab.select_option("#picture-prior", "balanced")
     # So long that the preview is seen, with a second in which there is no face.
     frames, grey = [*camera_frames(astronaut)], [np.full((480, 640, 3), 110, dtype=np.uint8)] * 30
-    clip = write_mp4(tmp_path / "clip.mp4", [*frames, *grey, *frames])
+    clip = write_video(tmp_path / "clip.mp4", [*frames, *grey, *frames], rate=30)
     tab.click("#tab-video")
     tab.select_option("#video-where", "emodet-int8")
     tab.select_option("#video-prior", "balanced")

@@ -8,8 +8,6 @@ from typing import Any
 import cv2
 import numpy as np
 
-from emodet.inference.video_writer import VideoWriter
-
 READY = "html[data-ready]"
 PATIENCE_S = 120
 
@@ -78,11 +76,4 @@ def write_y4m(path, frames, rate=30):
             if index == 0:
                 file.write(f"YUV4MPEG2 W{width} H{height} F{rate}:1 Ip A1:1 C420jpeg\n".encode())
             file.write(b"FRAME\n" + cv2.cvtColor(frame, cv2.COLOR_RGB2YUV_I420).tobytes())
-    return path
-
-
-def write_mp4(path, frames, rate=30):
-    with VideoWriter(path, size=(640, 480), frame_rate=rate) as writer:
-        for index, frame in enumerate(frames):
-            writer.write(frame, index / rate)
     return path
