@@ -56,30 +56,29 @@ def test_what_is_written_is_read_again(tmp_path):
 @pytest.mark.parametrize(
     ("rows", "said"),
     [
-        ("a,,drop,,,,\n", "line 2: action 'drop' is not known; there are exclude, relabel"),
-        ("a,,exclude,,,,\nb,,relabel,,,,\n", "line 3: relabel needs one of the classes"),
+        ("a,,drop,,,,\n", "line 2: action 'drop'.*exclude, relabel"),
+        ("a,,exclude,,,,\nb,,relabel,,,,\n", "line 3: relabel"),
         ("a,,relabel,furious,,,\n", "line 2: class name 'furious'"),
         ("a,,relabel,3,,,\n", "line 2: class name '3'"),
-        ("a,,relabel,uncertain,,,\n", "line 2: relabel needs one of the classes"),
-        ("a,,exclude,fear,,,\n", "line 2: exclude takes no emotion"),
+        ("a,,relabel,uncertain,,,\n", "line 2: relabel"),
+        ("a,,exclude,fear,,,\n", "line 2: exclude .*emotion"),
         ("a,,exclude,,furious,,\n", "line 2: class name 'furious'"),
-        ("a,,exclude,,,,high\n", "line 2: score='high' is not a number"),
-        ("a,training,exclude,,,,\n", "line 2: split 'training' is not train, val or test"),
-        (",,exclude,,,,\n", "line 2: the column key is empty"),
-        ("a,,exclude\n", "line 2: 3 columns where the header has 7; is the file cut off?"),
-        ("", "there are no rows below the header"),
+        ("a,,exclude,,,,high\n", "line 2: score='high'"),
+        ("a,training,exclude,,,,\n", "line 2: split 'training'.*train, val or test"),
+        (",,exclude,,,,\n", "line 2: .*key"),
+        ("a,,exclude\n", "line 2: 3 columns.*7"),
+        ("", "no rows"),
         # Rows that do not fit the data.
         ("train/0003,,exclude,,,,\ntrain/9999,,exclude,,,,\n", "1 of 2 rows"),
         ("train/9999,,exclude,,,,\n", "line 2: train/9999"),
-        ("train/0003,val,exclude,,,,\n", "line 2: train/0003 is in train, not in val"),
-        ("train/0003,,exclude,,fear,,\n", "from fear, but its label is surprise"),
+        ("train/0003,val,exclude,,,,\n", "line 2: train/0003 .*train.*val"),
+        ("train/0003,,exclude,,fear,,\n", "fear.*surprise"),
         ("train/0003,,exclude,,,,\ntrain/0003,train,relabel,fear,,,\n", "line 3: train/0003"),
     ],
 )
 def test_a_bad_row_is_named(written, pack, rows, said):
-    with pytest.raises(EmodetError) as problem:
+    with pytest.raises(EmodetError, match=said) as problem:
         MixedPack({"": pack}, corrections=written(rows).file)
-    assert said in str(problem.value)
     assert "corrections.csv" in str(problem.value)
 
 

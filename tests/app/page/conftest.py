@@ -18,10 +18,6 @@ SWITCHES = (
 )
 
 
-def chromium():
-    return next((found for name in BROWSERS if (found := shutil.which(name))), None)
-
-
 @pytest.fixture(scope="package")
 def page_folder(tmp_path_factory):
     """The page as a static folder, with the shipped model file."""
@@ -47,7 +43,8 @@ def site(page_folder):
 @pytest.fixture(scope="package")
 def browser(astronaut, tmp_path_factory):
     """Chromium, whose camera shows the astronaut; named first, so that tests are skipped before anything is made."""
-    if chromium() is None:
+    chromium = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if chromium is None:
         pytest.skip("no Chromium on this machine: apt install chromium")
 
     from playwright.sync_api import sync_playwright
@@ -55,7 +52,7 @@ def browser(astronaut, tmp_path_factory):
     camera = write_y4m(tmp_path_factory.mktemp("camera") / "camera.y4m", camera_frames(astronaut))
     with sync_playwright() as driver:
         opened = driver.chromium.launch(
-            executable_path=chromium(), args=[*SWITCHES, f"--use-file-for-fake-video-capture={camera}"]
+            executable_path=chromium, args=[*SWITCHES, f"--use-file-for-fake-video-capture={camera}"]
         )
         yield opened
         opened.close()

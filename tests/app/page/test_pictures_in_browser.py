@@ -7,6 +7,7 @@ from made_files import csv_rows, encoded
 from watching import downloaded, until
 
 from emodet import Recognizer
+from emodet.images import load_rgb
 from emodet.synthetic.faces import draw_face
 
 
@@ -59,9 +60,8 @@ def test_a_picture_is_recognised_explained_and_downloaded(pictures, astronaut, p
     assert yellow[96:].sum() > 3 * yellow[:96].sum()
     with pictures.page.expect_download() as waiting:
         card.get_by_role("button", name="Download annotated").click()
-    picture = cv2.imdecode(np.frombuffer(waiting.value.path().read_bytes(), np.uint8), cv2.IMREAD_COLOR)
     assert waiting.value.suggested_filename == "portrait-emodet.png"
-    assert picture.shape == (512, 512, 3)
+    assert load_rgb(waiting.value.path()).shape == (512, 512, 3)
 
 
 def test_the_sample_fits_a_phone(pictures):
