@@ -90,19 +90,25 @@ class _LastChannel(torch.nn.Module):
         return self.net(x) + x[:, 2].mean(dim=(1, 2))[:, None] ** 2
 
 
-@pytest.mark.parametrize(("wrap", "channels"), [(lambda net: net, 1), (_LastChannel, 3)])
-def test_a_graph_for_grey_crops_computes_one_channel_where_the_net_allows_it(faces, wrap, channels):
-    grey = made_classifier(colour="grey", contrast="crop")
-    grey.net = wrap(grey.net)
-    assert ProbabilityGraph(grey).channels == channels
-    cut = np.stack([grey.preprocessing.crop(crop) for crop in faces])
-    assert np.abs(onnx_outputs(to_onnx(grey), faces) - torch_outputs(grey, cut)).max() <= 1e-5
+@pytest.fixture(scope="module")
+def grey():
+    """A classifier of grey crops that are normalised by their own contrast, and its graph."""
+    made = made_classifier(colour="grey", contrast="crop")
+    return made, to_onnx(made)
 
 
-def test_normalisation_by_the_crop_s_own_contrast_is_part_of_the_graph(faces):
-    own = made_classifier(contrast="crop", colour="grey")
+def test_a_graph_for_grey_crops_computes_one_channel_where_the_net_allows_it(faces, grey):
+    reading = made_classifier(colour="grey", contrast="crop")
+    reading.net = _LastChannel(reading.net)
+    cut = np.stack([reading.preprocessing.crop(crop) for crop in faces])
+    for (classifier, model), channels in ((grey, 1), ((reading, to_onnx(reading)), 3)):
+        assert ProbabilityGraph(classifier).channels == channels
+        assert np.abs(onnx_outputs(model, faces) - torch_outputs(classifier, cut)).max() <= 1e-5
+
+
+def test_normalisation_by_the_crop_s_own_contrast_is_part_of_the_graph(faces, grey):
+    own, model = grey
     crops = np.stack([own.preprocessing.crop(face) for face in faces[:16]]) // 4 * 4
-    model = to_onnx(own)
     found = onnx_outputs(model, crops)
     assert np.abs(found - torch_outputs(own, crops)).max() <= 1e-5
     # As `normalise` computes it in numpy, and so equal for the same face in a quarter of the light.
