@@ -7,7 +7,6 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import torch
 from made_reader import ready
 
 from emodet.errors import EmodetError
