@@ -36,7 +36,7 @@ def main(values: dict[str, Any]) -> None:
             if settings["list"] and name in undrawn(settings):
                 print(f"{source.root}: faces that are not drawn yet; without list=true they are drawn and packed")
             elif settings["list"]:
-                source.read(source.open_reader(data.preprocessing), data.preprocessing, report)
+                source.packing(data.preprocessing).read(report)
             else:
                 prepare(source, data.preprocessing, force=settings["force"], verify=settings["verify"])
     if not settings["list"]:
@@ -51,7 +51,7 @@ def report(text: str) -> None:
 
 def prepare(source: Source, preprocessing: Preprocessing, *, force: bool, verify: bool) -> None:
     """Make the pack of one data set, or compare the one that exists with the release and, if asked, every byte."""
-    folder = source.pack_folder(preprocessing)
+    folder = source.packing(preprocessing).folder
     if force and folder.is_dir():
         shutil.rmtree(folder)
     pack, existed = source.prepare(preprocessing, report)

@@ -36,6 +36,7 @@ log = logging.getLogger(__name__)
 _SAMPLE = 64
 _SEARCHED = (416, 192)
 _SMALLEST = 96  # pixels: a smaller picture is hardly a whole photograph
+_MANY_LOST = 0.25
 _FILLED = 0.5  # of the longer side: a face crop's face is larger than that
 _UNGUARDED = (
     'put the code of a script under `if __name__ == "__main__":`, as each process that prepares pictures imports the '
@@ -213,13 +214,17 @@ def _find_faces(image_rgb: UInt8, **options: Any) -> "Sequence[Detection]":
 
 
 def detection_facts(samples: Sequence[Sample], results: Sequence[CropResult]) -> dict[str, Any]:
-    """For a manifest: the detector, and the keys of pictures in which it found no face, or several."""
-    found = [(sample.key, result.found) for sample, result in zip(samples, results, strict=True)]
-    return {
-        "detector": _detector().name,
-        "without_face": [key for key, count in found if count == 0],
-        "several_faces": [key for key, count in found if count is not None and count > 1],
-    }
+    """For a manifest: the detector, and the keys of pictures without a face, of which it warns, and with several."""
+    found = [(sample.key, it.found) for sample, it in zip(samples, results, strict=True) if it.found is not None]
+    without = [key for key, count in found if count == 0]
+    if len(without) > _MANY_LOST * len(found):
+        log.warning(
+            "data.crop=detect (%s) found no face in %d of %d pictures; if they are face crops, use data.crop=image; "
+            "if the faces are drawn, use YuNet (EMODET_YUNET=WEIGHTS.onnx)",
+            *(_detector().name, len(without), len(found)),
+        )
+    several = [key for key, count in found if count > 1]
+    return {"detector": _detector().name, "without_face": without, "several_faces": several}
 
 
 def warn_of_photographs(reader: Reader, samples: Sequence[Sample], size: int) -> None:

@@ -132,7 +132,7 @@ class EmotionDataModule(L.LightningDataModule):
         packs: dict[str, Pack] = {}
         for name, source in self.sources.items():
             with naming(name):
-                packs[name] = Pack(source.pack_folder(self.preprocessing))
+                packs[name] = Pack(source.packing(self.preprocessing).folder)
         pack = MixedPack(packs, self.classes, self.corrections)
         self.class_names, self.correction_facts = pack.classes, pack.correction_facts
         own = []

@@ -10,9 +10,10 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from emodet.data.pack import FORMAT, IMAGES, MANIFEST, TABLE, VERSION, Pack, Tab
 from emodet.datasets.folders import is_picture
 from emodet.datasets.listed_pictures import in_threads
 from emodet.datasets.samples import Listing, Reader, Sample
+from emodet.datasets.summary import listing_summary, outcome
 from emodet.errors import EmodetError, os_errors
 from emodet.files import sha256_of, write_atomically
 from emodet.preprocessing import Preprocessing
@@ -41,89 +43,140 @@ _CHUNK = 64
 _NAMED = 10
 _JOURNAL = "journal.jsonl"
 _MOST_LABELS = 100
+_OF_ONES_OWN = ("class_folders", "own_csv")
+
+Report = Callable[[str], object]  # what logs or prints a text
 
 
-def pack_folder(reader: Reader, preprocessing: Preprocessing, crop: str, packs: Path) -> Path:
-    """Folder of the pack below `packs`; its name depends on the release, the reader's options and the crops."""
-    identity = {
-        "version": VERSION,
-        "reader": reader.name,
-        "root": str(reader.root.resolve()),
-        "options": reader.options(),
-        "preprocessing": preprocessing.fingerprint(),
-        "crop": crop,
-    }
-    digest = hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()
-    return packs / f"{reader.name}-{preprocessing.size}px-{digest[:12]}"
+@dataclass(frozen=True)
+class Packing:
+    """The pack of a release, made or to be made.
 
-
-def prepare_pack(
-    reader: Reader,
-    preprocessing: Preprocessing,
-    packs: Path,
-    crop: str = "image",
-    processes: int | None = None,
-    max_unreadable: float = 0.01,
-    progress: bool = True,
-    listing: Listing | None = None,
-) -> Pack:
-    """Make the pack of a release below the folder `packs`, or open it if it exists.
-
-    `crop`, `processes` and `max_unreadable` are as in `emodet.data.sources.Source`; unreadable pictures are listed in
-    the manifest and left out. `listing` saves reading the release where that has been done.
+    Attributes:
+        reader: Of the release.
+        preprocessing: What a crop is.
+        packs: The folder of all packs.
+        crop: This and the following: see `emodet.data.sources.Source`.
+        progress: Whether to show a progress bar.
 
     Raises:
         EmodetError: The release cannot be read, has no face, lacks boxes that `crop` needs, has more unreadable
             pictures than allowed, or changed while it was packed; or the disk is full. Finished chunks are kept.
     """
-    folder = pack_folder(reader, preprocessing, crop, packs)
-    if (folder / MANIFEST).is_file():
-        return Pack(folder)
-    crop_pool.require_main_guard()
-    way_out = ". Finished faces are kept: make room or name another folder, and run it again"
-    with os_errors(f"data.packs={packs}: writing the pack failed", way_out):
-        packs.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(packs / f".{folder.name}.lock")
-        try:
-            held = lock.acquire(timeout=0)
-        except Timeout:
-            log.info("another process prepares %s; waiting for it", folder)
-            held = lock.acquire()
-        with held:
-            if not (folder / MANIFEST).is_file():  # another process may have made it in the meantime
-                if folder.exists():
-                    raise EmodetError(f"{folder}: the pack's folder holds something else (no {MANIFEST}); delete it")
-                listing = listing or reader.read()
-                crop_pool.require_croppable(listing.samples, crop, preprocessing, max_unreadable)
-                work = folder.with_name(f"{folder.name}.unfinished")
-                cropper = crop_pool.Cropper(reader, preprocessing, crop, work / IMAGES)
-                _Packing(cropper, listing, work, max_unreadable).run(processes, progress)
-                work.rename(folder)
-            # Whoever still waits for this lock finds the pack.
-            Path(lock.lock_file).unlink(missing_ok=True)
-    return Pack(folder)
+
+    reader: Reader
+    preprocessing: Preprocessing
+    packs: Path
+    crop: str = "image"
+    processes: int | None = None
+    max_unreadable: float = 0.01
+    progress: bool = True
+
+    @cached_property
+    def folder(self) -> Path:
+        """The pack's; its name depends on the release, the reader's options and the crops."""
+        identity = {
+            "version": VERSION,
+            "reader": self.reader.name,
+            "root": str(self.reader.root.resolve()),
+            "options": self.reader.options(),
+            "preprocessing": self.preprocessing.fingerprint(),
+            "crop": self.crop,
+        }
+        digest = hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()
+        return self.packs / f"{self.reader.name}-{self.preprocessing.size}px-{digest[:12]}"
+
+    @property
+    def is_made(self) -> bool:
+        """Whether the pack is there."""
+        return (self.folder / MANIFEST).is_file()
+
+    def read(self, report: Report = log.info) -> Listing:
+        """List the faces, and report them, without opening a picture; refuses a `crop` that they do not allow."""
+        listing = self.reader.read()
+        report(f"{listing_summary(self.reader, listing)}\n")
+        crop_pool.require_croppable(listing.samples, self.crop, self.preprocessing, self.max_unreadable)
+        return listing
+
+    def make(self, report: Report = log.info) -> Pack:
+        """Make the pack if it is not there, and open it.
+
+        Reports what was found before the long work, and what came out; unreadable pictures are left out, and listed in
+        the manifest.
+        """
+        if self.is_made:
+            return Pack(self.folder)
+        crop_pool.require_main_guard()
+        way_out = ". Finished faces are kept: make room or name another folder, and run it again"
+        with os_errors(f"data.packs={self.packs}: writing the pack failed", way_out):
+            self.packs.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(self.packs / f".{self.folder.name}.lock")
+            try:
+                held = lock.acquire(timeout=0)
+            except Timeout:
+                log.info("another process prepares %s; waiting for it", self.folder)
+                held = lock.acquire()
+            with held:
+                if not self.is_made:  # another process may have made it in the meantime
+                    self._make(report)
+                # Whoever still waits for this lock finds the pack.
+                Path(lock.lock_file).unlink(missing_ok=True)
+        return Pack(self.folder)
+
+    def _make(self, report: Report) -> None:
+        if self.folder.exists():
+            raise EmodetError(f"{self.folder}: the pack's folder holds something else (no {MANIFEST}); delete it")
+        log.info("preparing %s from %s (once; later runs open the pack)", self.reader.full_title, self.reader.root)
+        listing = self.read(report)
+        if self.crop == "image" and self.reader.name in _OF_ONES_OWN:
+            crop_pool.warn_of_photographs(self.reader, listing.samples, self.preprocessing.size)
+        work = self.folder.with_name(f"{self.folder.name}.unfinished")
+        manifest = _Run(self, listing, work).finished()
+        work.rename(self.folder)
+        report(outcome(manifest))
+
+    def state(self, samples: Sequence[Sample]) -> dict[str, str]:
+        """Digests of the release, which has these samples, equal as long as nothing changes.
+
+        Returns:
+            ``listing``, of the keys and annotations of all samples; ``files``, of path, size and time of change of
+            their files; and ``label_files``, see `label_files_state`.
+        """
+        listing, files, root = hashlib.sha256(), hashlib.sha256(), self.reader.root
+        for s in samples:
+            known = (s.key, s.split, s.emotion, s.soft_label, s.valence, s.arousal, s.box, s.landmarks, s.subject)
+            listing.update(repr(known).encode())
+        # Text: to sort and resolve `Path`s takes four times as long.
+        paths = sorted({str(self.reader.file_of(sample)) for sample in samples}, key=lambda path: path.split(os.sep))  # noqa: PTH206
+        resolved, below = str(root.resolve()), str(root / "x")[:-1]
+        for path, found in zip(paths, in_threads(_facts_of, paths), strict=True):
+            inside = path.startswith(below)
+            place = os.path.join(resolved, path[len(below) :]) if inside else path  # noqa: PTH118
+            files.update(repr((resolved if path == str(root) else place, found)).encode())
+        label_files = label_files_state(root, self.packs)
+        return {"listing": listing.hexdigest(), "files": files.hexdigest(), "label_files": label_files}
 
 
 @dataclass(frozen=True, slots=True)
-class _Packing:
-    """A pack in the making: crops of all listed faces, and the journal of the chunks that are done."""
+class _Run:
+    """One packing: of all listed faces, in a folder with the crops and a journal of the chunks that are done."""
 
-    cropper: crop_pool.Cropper
+    packing: Packing
     listing: Listing
     folder: Path
-    max_unreadable: float
 
-    def run(self, processes: int | None, progress: bool) -> None:
-        """Crop every face that the journal does not list yet; then write the table and the manifest."""
-        reader, samples = self.cropper.reader, self.listing.samples
-        state = release_state(reader, samples, self.folder.parent)
-        done = self._resume(state)
-        title = f"packing {reader.full_title}"
-        bar = tqdm(total=len(samples), initial=len(done), unit="face", desc=title, disable=not progress)
+    def finished(self) -> dict[str, Any]:
+        """Crop every face that the journal does not list yet; write the table and the manifest, and return this."""
+        packing, samples = self.packing, self.listing.samples
+        cropper = crop_pool.Cropper(packing.reader, packing.preprocessing, packing.crop, self.folder / IMAGES)
+        state = packing.state(samples)
+        done = self._resume(state, cropper.shape(len(samples)))
+        title = f"packing {packing.reader.full_title}"
+        bar = tqdm(total=len(samples), initial=len(done), unit="face", desc=title, disable=not packing.progress)
         chunks = [(at, samples[at : at + _CHUNK]) for at in range(len(done), len(samples), _CHUNK)]
         with (
             bar,
-            closing(crop_pool.crop_chunks(self.cropper, chunks, processes)) as results,
+            closing(crop_pool.crop_chunks(cropper, chunks, packing.processes)) as results,
             (self.folder / _JOURNAL).open("a", encoding="utf-8") as journal,
         ):
             for chunk in results:
@@ -134,16 +187,15 @@ class _Packing:
                     self._require_readable(done)
                 bar.update(len(chunk))
         self._require_readable(done)
-        if release_state(reader, samples, self.folder.parent) != state:
-            raise EmodetError(f"{reader.root}: the release changed while it was packed; prepare it again")
-        self._finish(done, state)
+        if packing.state(samples) != state:
+            raise EmodetError(f"{packing.reader.root}: the release changed while it was packed; prepare it again")
+        return self._finish(done, state)
 
-    def _resume(self, state: dict[str, str]) -> list[crop_pool.CropResult]:
+    def _resume(self, state: dict[str, str], shape: tuple[int, ...]) -> list[crop_pool.CropResult]:
         """Results of the chunks whose crops an earlier run wrote for the same listing; prepares the files."""
         header = json.dumps([VERSION, state, _libraries(), len(self.listing.samples)])
         done: list[crop_pool.CropResult] = []
-        kept, shape = "", self.cropper.shape(len(self.listing.samples))
-        journal = self.folder / _JOURNAL
+        kept, journal = "", self.folder / _JOURNAL
         try:
             lines = journal.read_text(encoding="utf-8").split("\n")
             crops = np.load(self.folder / IMAGES, mmap_mode="r", allow_pickle=False)
@@ -163,7 +215,7 @@ class _Packing:
         return done
 
     def _require_readable(self, results: Sequence[crop_pool.CropResult]) -> None:
-        unreadable, total, allowed = self._unreadable(results), len(self.listing.samples), self.max_unreadable
+        unreadable, total, allowed = self._unreadable(results), len(self.listing.samples), self.packing.max_unreadable
         if len(unreadable) <= allowed * total + 1e-6 and len(unreadable) < total:
             return
         shown = "\n".join(f"  {entry['key']}: {entry['reason']}" for entry in unreadable[:_NAMED])
@@ -177,13 +229,13 @@ class _Packing:
         pairs = zip(self.listing.samples, results, strict=False)
         return [{"key": sample.key, "reason": result.reason} for sample, result in pairs if result.reason is not None]
 
-    def _finish(self, results: Sequence[crop_pool.CropResult], state: dict[str, str]) -> None:
-        """Close the gaps of unreadable pictures; write the table and the manifest."""
+    def _finish(self, results: Sequence[crop_pool.CropResult], state: dict[str, str]) -> dict[str, Any]:
+        """Close the gaps of unreadable pictures; write the table and the manifest, and return this."""
         rows = [row for row, result in enumerate(results) if result.hash is not None]
         if not rows:
             raise EmodetError(
                 f"data.crop=detect: no face was found in any of {len(results):,} pictures in "
-                f"{self.cropper.reader.root}; use data.crop=image if they are face crops"
+                f"{self.packing.reader.root}; use data.crop=image if they are face crops"
             )
         samples, names = self.listing.samples, self.listing.class_names
         table = table_of([samples[row] for row in rows], [str(results[row].hash) for row in rows], len(names))
@@ -196,9 +248,10 @@ class _Packing:
                 os.fsync(stream.fileno())
         write_atomically(self.folder / MANIFEST, json.dumps(manifest, indent=2))
         (self.folder / _JOURNAL).unlink()
+        return manifest
 
     def _manifest(self, table: Table, results: Sequence[crop_pool.CropResult]) -> dict[str, Any]:
-        reader, preprocessing, crop = self.cropper.reader, self.cropper.preprocessing, self.cropper.crop
+        reader, preprocessing, crop = self.packing.reader, self.packing.preprocessing, self.packing.crop
         names = self.listing.class_names
         facts = crop_pool.detection_facts
         detection = {"detection": facts(self.listing.samples, results)} if crop == "detect" else {}
@@ -254,29 +307,6 @@ def _across_splits(table: Table) -> dict[str, int]:
 def _libraries() -> dict[str, str]:
     """Libraries that decide a crop's pixels."""
     return {"Pillow": PIL.__version__, "libjpeg": str(features.version("jpg") or ""), "OpenCV": cv2.__version__}
-
-
-def release_state(reader: Reader, samples: Sequence[Sample], packs: Path) -> dict[str, str]:
-    """Digests of a release with these samples, equal as long as nothing changes.
-
-    Returns:
-        ``listing``, of the keys and annotations of all samples; ``files``, of path, size and time of change of their
-        files; and ``label_files``, see `label_files_state`.
-    """
-    listing = hashlib.sha256()
-    for s in samples:
-        known = (s.key, s.split, s.emotion, s.soft_label, s.valence, s.arousal, s.box, s.landmarks, s.subject)
-        listing.update(repr(known).encode())
-    # Text: to sort and resolve `Path`s takes four times as long.
-    paths = sorted({str(reader.file_of(sample)) for sample in samples}, key=lambda path: path.split(os.sep))  # noqa: PTH206
-    files, root = hashlib.sha256(), reader.root
-    resolved, below = str(root.resolve()), str(root / "x")[:-1]
-    for path, found in zip(paths, in_threads(_facts_of, paths), strict=True):
-        inside = path.startswith(below)
-        place = os.path.join(resolved, path[len(below) :]) if inside else path  # noqa: PTH118
-        files.update(repr((resolved if path == str(root) else place, found)).encode())
-    label_files = label_files_state(root, packs)
-    return {"listing": listing.hexdigest(), "files": files.hexdigest(), "label_files": label_files}
 
 
 def label_files_state(root: Path, packs: Path) -> str:

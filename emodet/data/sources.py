@@ -4,7 +4,7 @@ import logging
 import math
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -13,12 +13,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from emodet.arrays import Bools
-from emodet.data.crop_pool import require_croppable, warn_of_photographs
-from emodet.data.pack import MANIFEST, Pack, Table
-from emodet.data.packing import label_files_state, pack_folder, prepare_pack, release_state
+from emodet.data.pack import Pack, Table
+from emodet.data.packing import Packing, Report, label_files_state
 from emodet.datasets.readers import READERS, open_reader
-from emodet.datasets.samples import Listing, Reader
-from emodet.datasets.summary import listing_summary, outcome
+from emodet.datasets.samples import Reader
 from emodet.emotions import chosen_classes, place_of
 from emodet.errors import EmodetError, errors_of, require
 from emodet.files import expanded
@@ -28,11 +26,6 @@ if TYPE_CHECKING:
     from emodet.data.datamodule import EmotionDataModule
 
 log = logging.getLogger(__name__)
-
-_MANY_LOST = 0.25
-_OF_ONES_OWN = ("class_folders", "own_csv")
-
-Report = Callable[[str], object]  # what logs or prints a text
 
 
 def default_packs() -> Path:
@@ -106,56 +99,31 @@ class Source:
         reader.named_classes = self.classes is not None and not isinstance(self.classes, int)
         return reader
 
-    def pack_folder(self, preprocessing: Preprocessing) -> Path:
-        """Where its pack is, or will be."""
-        return pack_folder(self.open_reader(preprocessing), preprocessing, self.crop, Path(self.packs))
-
-    def read(self, reader: Reader, preprocessing: Preprocessing, report: Report = log.info) -> Listing:
-        """List the faces, and report them, without opening a picture; refuses a `crop` that they do not allow."""
-        listing = reader.read()
-        report(f"{listing_summary(reader, listing)}\n")
-        require_croppable(listing.samples, self.crop, preprocessing, self.max_unreadable)
-        return listing
+    def packing(self, preprocessing: Preprocessing) -> Packing:
+        """Its pack, made or to be made."""
+        reader, packs = self.open_reader(preprocessing), Path(self.packs)
+        return Packing(reader, preprocessing, packs, self.crop, self.processes, self.max_unreadable)
 
     def prepare(self, preprocessing: Preprocessing, report: Report = log.info) -> tuple[Pack, bool]:
         """Make the pack if it does not exist, and open it; returns the pack, and whether it existed.
 
-        Reports what was found before the long work, and what came out. Warns if label files or folders of the release
-        have changed since it was packed.
+        Warns if label files or folders of the release have changed since it was packed; `report` as in `Packing.make`.
         """
-        reader, packs = self.open_reader(preprocessing), Path(self.packs)
-        folder = pack_folder(reader, preprocessing, self.crop, packs)
-        if (folder / MANIFEST).is_file():
-            pack = Pack(folder)
-            then = pack.manifest.get("release", {}).get("label_files")
-            if then is not None and then != label_files_state(Path(self.root), packs):
-                log.warning(
-                    "%s has changed since it was packed on %s; the pack is used as it is. `python -m emodet.prepare` "
-                    "with the same settings compares both, and with force=true packs it again",
-                    *(self.root, pack.manifest.get("packed")),
-                )
-            return pack, True
-        log.info("preparing %s from %s (once; later runs open the pack)", reader.full_title, self.root)
-        listing = self.read(reader, preprocessing, report)
-        if self.crop == "image" and reader.name in _OF_ONES_OWN:
-            warn_of_photographs(reader, listing.samples, preprocessing.size)
-        pack = prepare_pack(
-            reader, preprocessing, packs, self.crop, self.processes, self.max_unreadable, listing=listing
-        )
-        lost = len(pack.manifest.get("detection", {}).get("without_face", ()))
-        if lost > _MANY_LOST * (lost + len(pack)):
+        packing = self.packing(preprocessing)
+        existed, pack = packing.is_made, packing.make(report)
+        then = pack.manifest.get("release", {}).get("label_files")
+        if existed and then is not None and then != label_files_state(Path(self.root), packing.packs):
             log.warning(
-                "data.crop=detect (%s) found no face in %d of %d pictures; if they are face crops, use "
-                "data.crop=image; if the faces are drawn, use YuNet (EMODET_YUNET=WEIGHTS.onnx)",
-                *(pack.manifest["detection"]["detector"], lost, lost + len(pack)),
+                "%s has changed since it was packed on %s; the pack is used as it is. `python -m emodet.prepare` with "
+                "the same settings compares both, and with force=true packs it again",
+                *(self.root, pack.manifest.get("packed")),
             )
-        report(outcome(pack.manifest))
-        return pack, False
+        return pack, existed
 
     def require_unchanged(self, pack: Pack, preprocessing: Preprocessing) -> None:
         """Refuse a pack whose release now has other samples, or files of another size or time."""
-        reader = self.open_reader(preprocessing)
-        now = release_state(reader, reader.read().samples, Path(self.packs))
+        packing = self.packing(preprocessing)
+        now = packing.state(packing.reader.read().samples)
         words = {"listing": "other faces or annotations", "files": "other files, sizes or times"}
         changed = [words[what] for what in words if now[what] != pack.manifest.get("release", {}).get(what)]
         if changed:

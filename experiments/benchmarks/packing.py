@@ -28,7 +28,7 @@ from PIL import Image
 from skimage import data as skimage_data
 
 from emodet import Recognizer
-from emodet.data.packing import prepare_pack
+from emodet.data.packing import Packing
 from emodet.datasets.own_csv import OwnCsv
 from emodet.images import decode_rgb
 from emodet.preprocessing import Preprocessing
@@ -79,9 +79,9 @@ def compared(folder: Path, side: int, size: int, count: int, rounds: int) -> dic
     runs: dict[str, Callable[[int], object]] = {
         "Pillow": lambda _: bare(files, side, size, with_pillow),
         "OpenCV": lambda _: bare(files, side, size, with_opencv),
-        "packing": lambda number: prepare_pack(
+        "packing": lambda number: Packing(
             OwnCsv(folder), preprocessing, folder / f"packs{number}", processes=1, progress=False
-        ),
+        ).make(),
     }
     speeds: dict[str, list[float]] = {name: [] for name in runs}
     for number in range(rounds):

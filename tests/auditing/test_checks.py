@@ -16,7 +16,7 @@ from emodet.auditing.findings import propose
 from emodet.auditing.image_issues import ImageStats, detect_faces, find_image_issues, measure_images, sharpness_of
 from emodet.auditing.label_noise import Candidate, LabelNoise, OutOfFoldProbs
 from emodet.auditing.options import ProposalOptions
-from emodet.data.packing import prepare_pack
+from emodet.data.packing import Packing
 from emodet.datasets.affectnet import VALENCE_AROUSAL
 from emodet.datasets.samples import Sample
 from emodet.emotions import ALPHABETICAL_ORDER, EMOTIONS, FER2013_ORDER, FERPLUS_ORDER, RAFDB_ORDER
@@ -36,7 +36,7 @@ def photograph(number, size=48):
 def pack_of(folder, faces, size=48):
     samples = [Sample(key, split, emotion) for key, split, emotion, _ in faces]
     reader = MadeReader(folder, samples, {key: encoded(image) for key, _, _, image in faces})
-    return prepare_pack(reader, Preprocessing(size=size), folder / "packs", processes=1, progress=False)
+    return Packing(reader, Preprocessing(size=size), folder / "packs", processes=1, progress=False).make()
 
 
 def stats_of(**columns):

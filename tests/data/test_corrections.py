@@ -11,7 +11,7 @@ from made_reader import MadeReader, ready, records
 
 from emodet.data.corrections import Correction, read_corrections, write_corrections
 from emodet.data.mixed import MixedPack
-from emodet.data.packing import prepare_pack
+from emodet.data.packing import Packing
 from emodet.data.sources import build_datamodule
 from emodet.errors import EmodetError
 from emodet.evaluation import report as reporting
@@ -27,7 +27,7 @@ def pack(tmp_path_factory):
     faces = records(16, emotion=[number % 8 for number in range(16)], soft_label=shares)
     faces += records(8, "val", emotion=list(range(8)), soft_label=shares[:8])
     folder = tmp_path_factory.mktemp("corrections")
-    return prepare_pack(MadeReader(folder, faces), Preprocessing(size=48), folder / "packs", processes=1)
+    return Packing(MadeReader(folder, faces), Preprocessing(size=48), folder / "packs", processes=1).make()
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from made_files import encoded, put
 from made_reader import MadeReader, records
 from made_releases import RELEASES
 
-from emodet.data.packing import prepare_pack
+from emodet.data.packing import Packing
 from emodet.data.sources import Source
 from emodet.datasets.readers import open_reader
 from emodet.errors import EmodetError
@@ -77,14 +77,14 @@ def test_the_few_faces_that_lack_it_are_listed(lacking, values, said, tmp_path):
     options = {"crop": "box", "processes": 1, "progress": False}
     reader, preprocessing = MadeReader(tmp_path, faces), Preprocessing(size=24, **values)
     with pytest.raises(EmodetError, match=r"max_unreadable=0\.05 leaves them out"):
-        prepare_pack(reader, preprocessing, tmp_path / "packs", max_unreadable=0.01, **options)
-    pack = prepare_pack(reader, preprocessing, tmp_path / "packs", max_unreadable=0.05, **options)
+        Packing(reader, preprocessing, tmp_path / "packs", max_unreadable=0.01, **options).make()
+    pack = Packing(reader, preprocessing, tmp_path / "packs", max_unreadable=0.05, **options).make()
     assert len(pack) == 19
     (entry,) = pack.manifest["unreadable"]
     assert entry["key"] == faces[7].key
     assert said in entry["reason"]
     with pytest.raises(EmodetError, match="1 of 20 faces have no"):
-        prepare_pack(reader, preprocessing, tmp_path / "others", max_unreadable=0.01, **options)
+        Packing(reader, preprocessing, tmp_path / "others", max_unreadable=0.01, **options).make()
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from made_reader import MadeReader, put_picture, ready, records, table_with
 from emodet.data.faces import BatchIndices, FaceDataset
 from emodet.data.mixed import MixedPack
 from emodet.data.pack import Table
-from emodet.data.packing import prepare_pack
+from emodet.data.packing import Packing
 from emodet.data.sources import build_datamodule
 from emodet.data.splits import assign_splits, mix_splits
 from emodet.emotions import EMOTIONS, RAFDB_ORDER
@@ -121,7 +121,7 @@ def test_soft_labels_teach_only_where_they_are_asked_for(tmp_path):
     for name in ("a", "b"):
         faces = records(4, emotion=[0, 1, 0, None], soft_label=[shares, shares, None, shares])
         reader = MadeReader(tmp_path / name, faces)
-        packs[name] = prepare_pack(reader, Preprocessing(size=SIDE), tmp_path / name, progress=False)
+        packs[name] = Packing(reader, Preprocessing(size=SIDE), tmp_path / name, progress=False).make()
     faces = FaceDataset(MixedPack(packs), [False, True], None)
     batch = faces.__getitems__(BatchIndices(np.arange(8), 0))
     assert batch["target"][:3, :2].tolist() == [[1, 0], [0, 1], [1, 0]]

@@ -16,7 +16,7 @@ from made_files import encoded
 from made_reader import MadeReader, picture, records
 
 from emodet.data.pack import Pack, Table
-from emodet.data.packing import prepare_pack
+from emodet.data.packing import Packing
 from emodet.datasets.samples import Sample
 from emodet.errors import EmodetError
 from emodet.files import sha256_of
@@ -35,7 +35,7 @@ RECORDS = [
 
 def prepared(folder, **crop):
     reader = MadeReader(folder, RECORDS, {RECORDS[0].key: encoded(picture(0))})
-    return prepare_pack(reader, Preprocessing(size=SIZE, **crop), folder / "packs", processes=1, progress=False)
+    return Packing(reader, Preprocessing(size=SIZE, **crop), folder / "packs", processes=1, progress=False).make()
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +117,7 @@ def test_fingerprints_differ_with_any_annotation_and_a_single_pixel_alone(whole,
     pixels[20, 20, 1] ^= flipped
     first = replace(RECORDS[0], **changed)
     reader = MadeReader(tmp_path, [first, *RECORDS[1:]], {first.key: encoded(pixels)})
-    other = prepare_pack(reader, Preprocessing(size=SIZE), tmp_path / "packs", processes=1, progress=False)
+    other = Packing(reader, Preprocessing(size=SIZE), tmp_path / "packs", processes=1, progress=False).make()
     assert len(other.fingerprint) == 64
     assert (other.fingerprint == whole.fingerprint) == (not changed and not flipped)
 
@@ -196,7 +196,7 @@ def test_another_fingerprint_is_found_by_verifying(copy):
 def test_large_packs_are_sampled_on_opening_and_verified_whole(tmp_path):
     """Of 130 crops every second or third is looked at on opening, but not the second; always the last."""
     reader, side = MadeReader(tmp_path, records(130, emotion=1)), 16
-    folder = prepare_pack(reader, Preprocessing(size=side), tmp_path, processes=1, progress=False).folder
+    folder = Packing(reader, Preprocessing(size=side), tmp_path, processes=1, progress=False).make().folder
     for rows_from_end in (129, 1):
         pack = Pack(folder)
         flip_a_byte(folder / "images.npy", 7 - rows_from_end * side * side * 3)

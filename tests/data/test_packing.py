@@ -17,7 +17,7 @@ from made_reader import MadeReader, picture, put_picture, records
 from made_releases import RELEASES
 
 from emodet.data import crop_pool
-from emodet.data.packing import pack_folder, prepare_pack
+from emodet.data.packing import Packing
 from emodet.data.sources import Source
 from emodet.datasets.readers import open_reader
 from emodet.datasets.samples import Sample
@@ -29,7 +29,7 @@ CROP = Preprocessing(size=48)
 
 
 def prepare(reader, packs, **options):
-    return prepare_pack(reader, CROP, packs, **{"processes": 1, "progress": False} | options)
+    return Packing(reader, CROP, packs, **{"processes": 1, "progress": False} | options).make()
 
 
 def finished(packs):
@@ -55,12 +55,12 @@ class TestWhatIsPacked:
 
     def test_the_folder_changes_with_what_matters(self, tmp_path):
         reader, packs = MadeReader(tmp_path, records(1)), tmp_path / "packs"
-        base = pack_folder(reader, CROP, "image", packs)
-        assert base == pack_folder(reader, Preprocessing(size=48, mean=(0, 0, 0)), "image", packs)
+        base = Packing(reader, CROP, packs, "image").folder
+        assert base == Packing(reader, Preprocessing(size=48, mean=(0, 0, 0)), packs, "image").folder
         others = [
-            pack_folder(reader, Preprocessing(size=48, colour="grey"), "image", packs),
-            pack_folder(reader, CROP, "box", packs),
-            pack_folder(MadeReader(tmp_path / "b", []), CROP, "image", packs),
+            Packing(reader, Preprocessing(size=48, colour="grey"), packs, "image").folder,
+            Packing(reader, CROP, packs, "box").folder,
+            Packing(MadeReader(tmp_path / "b", []), CROP, packs, "image").folder,
         ]
         assert len({base, *others}) == 4
 
@@ -97,7 +97,7 @@ class TestUnreadable:
 
 def test_without_a_place_to_pack_it_is_refused(tmp_path):
     reader = MadeReader(tmp_path, records(2))
-    mine = put_text(pack_folder(reader, CROP, "image", tmp_path / "packs") / "mine.txt", "half")
+    mine = put_text(Packing(reader, CROP, tmp_path / "packs", "image").folder / "mine.txt", "half")
     with pytest.raises(EmodetError, match=r"something else .* delete it"):
         prepare(reader, tmp_path / "packs")
     assert mine.is_file()
@@ -174,7 +174,7 @@ class TestStopped:
 SCRIPT = """
 import sys
 from pathlib import Path
-from emodet.data.packing import prepare_pack
+from emodet.data.packing import Packing
 from emodet.datasets.readers import open_reader
 from emodet.errors import EmodetError
 from emodet.preprocessing import Preprocessing
@@ -184,7 +184,7 @@ if __name__ == "__main__":
     print("started", flush=True)
     try:
         crop = Preprocessing(size=int(size))
-        print(prepare_pack(open_reader(Path(root)), crop, Path(packs), processes=int(processes)).fingerprint)
+        print(Packing(open_reader(Path(root)), crop, Path(packs), processes=int(processes)).make().fingerprint)
     except EmodetError as problem:
         sys.exit(f"error: {problem}")
 """
@@ -248,7 +248,7 @@ class TestProcesses:
         wait_for(lambda: not any(Path(f"/proc/{worker}").exists() for worker in working))
         assert not finished(tmp_path / "packs")
         done = python(*apart(folders, tmp_path / "packs", 1, 400), check=True)
-        whole = prepare_pack(open_reader(folders), Preprocessing(size=400), tmp_path / "whole", progress=False)
+        whole = Packing(open_reader(folders), Preprocessing(size=400), tmp_path / "whole", progress=False).make()
         assert done.stdout.split()[-1] == whole.fingerprint
 
     KILLER = "import os, signal\nif __name__ == '__mp_main__': os.kill(os.getpid(), signal.SIGKILL)\n"

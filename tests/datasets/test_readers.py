@@ -19,7 +19,7 @@ from made_files import png_bomb, put, put_text
 from made_reader import picture
 from made_releases import RELEASES
 
-from emodet.data.packing import prepare_pack
+from emodet.data.packing import Packing
 from emodet.datasets.affectnet_npy import read_numbers
 from emodet.datasets.class_folders import CkPlus48, ClassFolders
 from emodet.datasets.list_files import ListFiles, RafDb
@@ -118,7 +118,7 @@ def test_each_release_is_recognised_by_its_own_reader_first_and_packed(name, tmp
     assert (type(reader), len(listing.samples), listing.left_out) == (READERS[name], made.faces, {})
     again = pickle.loads(pickle.dumps(reader))
     assert [again.encoded(sample) for sample in listing.samples] == [reader.encoded(each) for each in listing.samples]
-    pack = prepare_pack(reader, Preprocessing(size=48), tmp_path / "packs", processes=1, progress=False)
+    pack = Packing(reader, Preprocessing(size=48), tmp_path / "packs", processes=1, progress=False).make()
     assert (len(pack), pack.manifest["reader"]) == (made.faces, name)
     assert json.loads(json.dumps(pack.manifest)) == pack.manifest
     pack.verify()
@@ -216,10 +216,10 @@ def test_a_picture_that_cannot_be_read_is_listed_and_the_rest_is_packed(name, fa
     spoil(made.picture)
     reader, options = open_reader(made.root, name), {"processes": 1, "progress": False}
     with pytest.raises(EmodetError) as caught:
-        prepare_pack(reader, Preprocessing(size=16), tmp_path / "packs", max_unreadable=0, **options)
+        Packing(reader, Preprocessing(size=16), tmp_path / "packs", max_unreadable=0, **options).make()
     assert made.picture.name in str(caught.value)
     assert said in str(caught.value)
-    pack = prepare_pack(reader, Preprocessing(size=16), tmp_path / "packs", max_unreadable=0.5, **options)
+    pack = Packing(reader, Preprocessing(size=16), tmp_path / "packs", max_unreadable=0.5, **options).make()
     lost = 2 if name == "expw" else 1
     assert len(pack) == made.faces - lost
     assert len(pack.manifest["unreadable"]) == lost

@@ -27,7 +27,7 @@ from made_reader import MadeReader, records
 
 from emodet.cpu import cpu_info
 from emodet.data.pack import Pack
-from emodet.data.packing import prepare_pack
+from emodet.data.packing import Packing
 from emodet.datasets.readers import READERS, open_reader
 from emodet.errors import EmodetError
 from emodet.evaluation.scores import evaluate_predictions
@@ -84,7 +84,7 @@ def packs(folder):
     faces = [replace(face, landmarks=landmarks) for face in faces]
     eyes = Preprocessing(size=40, margin=0.1, alignment="eyes", colour="grey")
     made = MadeReader(folder, faces)
-    noise = prepare_pack(made, eyes, folder / "noise", crop="box", processes=1, progress=False)
+    noise = Packing(made, eyes, folder / "noise", crop="box", processes=1, progress=False).make()
     return {"yolo": {"release": drawn, **described(Pack(inside))}, "noise aligned by the eyes": described(noise)}
 
 
