@@ -223,15 +223,9 @@ def reader_of(data):
     return str(settings.get("reader", "auto"))
 
 
-def data_of(experiment):
-    """Which data an experiment's file, or one that it builds on, chooses."""
-    defaults = yaml.safe_load(EXPERIMENTS[experiment].read_text(encoding="utf-8")).get("defaults")
-    for entry in defaults or []:
-        if isinstance(entry, dict) and "override /data" in entry:
-            return str(entry["override /data"])
-        if isinstance(entry, str) and (name := entry.removeprefix("/experiment/")) in EXPERIMENTS:
-            return data_of(name)
-    return "affectnet"
+def reader_in(experiment):
+    """The reader of an experiment's data, as Hydra composes it."""
+    return composed(f"hydra.searchpath=[file://{FERPLUS}]", f"experiment={experiment}")["data"]["reader"]
 
 
 # One of each kind; the others, which share most of their settings with these, take minutes together.
@@ -248,7 +242,7 @@ QUICK = ("affectnet8", "baseline", "ferplus_live", "affectnet8_distill")
 )
 def test_every_experiment_runs_one_batch(experiment, command, releases, tmp_path, without_pictures):
     file, run = EXPERIMENTS[experiment], tmp_path / "run"
-    root = releases[reader_of(data_of(experiment))]
+    root = releases[reader_in(experiment)]
     # Without its tracker, which takes seconds to start and has tests of its own.
     arguments = [f"experiment={experiment}", f"data.root={root}", *ONE_BATCH, "logger=csv"]
     if FERPLUS in file.parents:
@@ -262,7 +256,7 @@ def test_every_experiment_runs_one_batch(experiment, command, releases, tmp_path
 @pytest.mark.parametrize("experiment", ["affectnet8_distill", "ferplus_accurate", "ferplus_student"])
 def test_an_experiment_with_teachers_is_refused_without_them(experiment, refused, releases, tmp_path):
     folder = ["--config-dir", str(FERPLUS)] if FERPLUS in EXPERIMENTS[experiment].parents else []
-    root = f"data.root={releases[reader_of(data_of(experiment))]}"
+    root = f"data.root={releases[reader_in(experiment)]}"
     error = refused("emodet.train", *folder, f"experiment={experiment}", root, f"hydra.run.dir={tmp_path / 'run'}")
     assert "distillation.teachers=[" in error
     assert not (tmp_path / "run").exists()

@@ -1,7 +1,6 @@
 """The command, as a process of its own that is started and stopped, and in this process where it refuses to start."""
 
-import http.client
-import json
+import functools
 import re
 import shutil
 import signal
@@ -11,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import httpx2
 import pytest
 import uvicorn
 from made_commands import wait_for
@@ -19,20 +19,7 @@ from made_server import address_in, server_process
 from emodet.app import __main__ as app
 from emodet.app.settings import Settings
 
-
-def connection(address, **options):
-    scheme, _, place = address.partition("://")
-    kind = http.client.HTTPSConnection if scheme == "https" else http.client.HTTPConnection
-    return kind(place.replace("0.0.0.0", "127.0.0.1"), timeout=120, **options)
-
-
-def asked(address, method, path, body=None, **headers):
-    made = connection(address)
-    made.request(method, path, body, headers)
-    answer = made.getresponse()
-    content = answer.read()
-    made.close()
-    return answer.status, content
+asked = functools.partial(httpx2.request, timeout=120)
 
 
 def test_it_answers_and_ends_with_ctrl_c(tmp_path, portrait, video):
@@ -41,24 +28,23 @@ def test_it_answers_and_ends_with_ctrl_c(tmp_path, portrait, video):
         assert address.startswith("http://127.0.0.1:")
         assert token is None
         assert lines[1].startswith("model: emodet-int8 (also emodet-accurate-int8, emodet-fp32); faces: centerface")
-        status, content = asked(address, "POST", "/v1/recognize", portrait)
-        assert (status, json.loads(content)["faces"][0]["emotion"]) == (200, "happiness")
+        answer = asked("POST", f"{address}/v1/recognize", content=portrait)
+        assert (answer.status_code, answer.json()["faces"][0]["emotion"]) == (200, "happiness")
         # Refused from its headers alone, while the client still sends: the answer arrives all the same.
-        status, content = asked(address, "POST", "/v1/recognize", bytes(21_000_000))
-        assert (status, json.loads(content)["error"]["code"]) == (413, "too_large")
+        answer = asked("POST", f"{address}/v1/recognize", content=bytes(21_000_000))
+        assert (answer.status_code, answer.json()["error"]["code"]) == (413, "too_large")
         # A path that no client library would send.
         with socket.create_connection(address.rpartition("/")[2].split(":")) as raw:
             raw.sendall(b"GET /../../../../etc/passwd HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
             assert b" 404 " in raw.recv(100)
-        status, content = asked(address, "POST", "/v1/videos", video)
-        assert status == 202
-        listening = connection(address)
-        listening.request("GET", f"/v1/videos/{json.loads(content)['id']}/events")
-        assert listening.getresponse().read(5) == b"event"
-        (folder,) = tmp_path.glob("emodet-app-*")
-        assert folder.stat().st_mode & 0o077 == 0
-        process.send_signal(signal.SIGINT)
-        out, errors = process.communicate(timeout=120)
+        answer = asked("POST", f"{address}/v1/videos", content=video)
+        assert answer.status_code == 202
+        with httpx2.stream("GET", f"{address}/v1/videos/{answer.json()['id']}/events", timeout=120) as listening:
+            assert next(listening.iter_raw(5)) == b"event"
+            (folder,) = tmp_path.glob("emodet-app-*")
+            assert folder.stat().st_mode & 0o077 == 0
+            process.send_signal(signal.SIGINT)
+            out, errors = process.communicate(timeout=120)
         assert process.returncode == 130
         assert (out, errors) == ("", "")
         assert list(tmp_path.iterdir()) == []
@@ -72,9 +58,9 @@ def test_others_need_the_token_and_sigterm_during_an_upload_leaves_nothing(tmp_p
         assert any("only over HTTPS" in line for line in lines)
         port = address.rpartition(":")[2]
         address = f"http://127.0.0.1:{port}"
-        assert asked(address, "POST", "/v1/recognize", portrait)[0] == 401
-        bearer = {"Authorization": f"Bearer {token}"}
-        assert asked(address, "POST", "/v1/recognize", portrait, **bearer)[0] == 200
+        for headers, status in (({}, 401), ({"Authorization": f"Bearer {token}"}, 200)):
+            answer = asked("POST", f"{address}/v1/recognize", content=portrait, headers=headers)
+            assert answer.status_code == status
         with socket.create_connection(("127.0.0.1", int(port))) as upload:
             head = ("POST /v1/videos HTTP/1.1", "Host: x", f"Authorization: Bearer {token}", "Content-Length: 9999999")
             upload.sendall("\r\n".join([*head, "", ""]).encode() + video)
@@ -100,9 +86,8 @@ def test_https(tmp_path):
     with server_process(tmp_path / "uploads", *options) as (_, lines):
         address, token = address_in(lines)
         assert address.startswith("https://127.0.0.1:")
-        made = connection(address, context=ssl.create_default_context(cafile=str(certificate)))
-        made.request("GET", f"/?token={token}")
-        assert "Secure" in made.getresponse().getheader("Set-Cookie")
+        trusted = ssl.create_default_context(cafile=str(certificate))
+        assert "Secure" in asked("GET", f"{address}/?token={token}", verify=trusted).headers["Set-Cookie"]
 
 
 def refused(capsys, *arguments):

@@ -70,11 +70,6 @@ def mix(tmp_path):
     return make
 
 
-def alone(root, packs, **options):
-    values = {"root": str(root), "packs": str(packs), "batch_size": 4, "num_workers": 0, "processes": 1} | options
-    return ready(build_datamodule(values, CROP))
-
-
 def keys(data, split):
     return data.pack.table.key[getattr(data.splits, split)].tolist()
 
@@ -132,7 +127,8 @@ class TestSplits:
     def test_each_is_shared_out_as_if_it_were_alone_and_may_drop_a_class_for_itself(self, roots, mix, tmp_path):
         data = mix(roots)
         for name, root in roots.items():
-            own = alone(root, tmp_path / "packs")
+            values = {"root": root, "packs": tmp_path / "packs", "batch_size": 4, "num_workers": 0, "processes": 1}
+            own = ready(build_datamodule(values, CROP))
             assert own.source_names == ()
             for split in ("train", "val", "test"):
                 here = [key.partition(":")[2] for key in keys(data, split) if key.startswith(f"{name}:")]

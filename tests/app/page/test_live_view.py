@@ -109,7 +109,7 @@ def test_pause_and_a_high_least_confidence(live):
     page.click("#camera-pause")
     still = "document.querySelector('#camera-canvas').toDataURL()"
     page.evaluate(f"globalThis.seen = [{still}]")
-    until(page, f"seen.unshift({still}) > 8 && seen.slice(0, 8).every(each => each === seen[0])")  # 50 ms apart
+    until(page, f"seen.unshift({still}) > 20 && seen.slice(0, 20).every(each => each === seen[0])")  # 20 ms apart
     assert page.get_attribute("#camera-pause", "aria-pressed") == "true"
     page.click("#camera-pause")
     until(page, f"{still} !== {page.evaluate(still)!r}")

@@ -2,22 +2,19 @@
 
 import subprocess
 import sys
-import time
 from typing import Any
 
 import cv2
 import numpy as np
+from made_commands import wait_for
 
 READY = "html[data-ready]"
 PATIENCE_S = 120
 
 
-def until(page, code, *, seconds=PATIENCE_S):
+def until(page, code):
     """Wait until an expression is true. Playwright's own way compiles text in the page, which its policy forbids."""
-    end = time.monotonic() + seconds
-    while not page.evaluate(code):
-        assert time.monotonic() < end, f"still not true after {seconds} s: {code}"
-        page.wait_for_timeout(50)
+    wait_for(lambda: page.evaluate(code), PATIENCE_S)
 
 
 class Watched:
