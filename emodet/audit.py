@@ -27,7 +27,7 @@ from emodet.data.datamodule import EmotionDataModule
 from emodet.errors import EmodetError, require
 from emodet.files import default_outputs, expanded
 from emodet.inference.detectors import Detector, make_detector
-from emodet.modelfile import model_path, read_model_file
+from emodet.modelfile import SHIPPED, model_path, read_model_file
 from emodet.schema import without_none
 from emodet.training.assembly import build_data
 from emodet.training.folder import provenance
@@ -81,7 +81,10 @@ class Audit:
 
     def examine(self, data: EmotionDataModule, folder: Path) -> Findings:
         """Run the checks; finished folds in `folder` are not trained again."""
-        table, settings = data.pack.table, self.settings
+        table, settings, model = data.pack.table, self.settings, self.model
+        lacking = [] if model is None else [name for name in data.class_names if name not in model.info.class_names]
+        if lacking and settings["model"] not in SHIPPED:
+            raise EmodetError(f"model={settings['model']}: lacks {', '.join(lacking)}; model=none leaves it out")
         stats = measure_images(data.pack)
         photographs = number_photographs(table, stats)
         groups, images = copy_groups(table, photographs), find_image_issues(stats)
@@ -94,19 +97,20 @@ class Audit:
             detect, most = _best_score(self.detector), settings.get("detector_faces")
             undetected = detect_faces(data.pack, detect, self.detector.name, most, settings["seed"])
         skipped = {
-            "Label issues: not checked, because quick=true trains no nets.": noise,
-            "Face detection: not checked, because of quick=true or detector=none.": undetected,
+            f"Class order: not checked by model={settings['model']}, which lacks {', '.join(lacking)}.": bool(lacking),
+            "Label issues: not checked, because quick=true trains no nets.": noise is None,
+            "Face detection: not checked, because of quick=true or detector=none.": undetected is None,
         }
         return Findings(
             pack=data.pack,
             groups=groups,
             images=images,
-            order=tuple(check_class_order(data, self.model, out_of_fold, settings["seed"])),
+            order=tuple(check_class_order(data, None if lacking else model, out_of_fold, settings["seed"])),
             noise=noise,
             predicted_by="" if out_of_fold is None else out_of_fold.made_by,
             undetected=undetected,
             corrections=propose(table, images, groups, noise or (), self.proposals, data.pack.class_names),
-            skipped=tuple(sentence for sentence, result in skipped.items() if result is None),
+            skipped=tuple(sentence for sentence, is_skipped in skipped.items() if is_skipped),
         )
 
 

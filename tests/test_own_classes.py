@@ -19,6 +19,7 @@ from emodet.emotions import EMOTIONS
 from emodet.errors import EmodetError
 from emodet.images import decode_rgb
 from emodet.inference.detectors import find_faces, make_detector
+from emodet.modelfile import SHIPPED as SHIPPED_FILES
 from emodet.modelfile import read_model_file
 from emodet.models.classifier import EmotionClassifier
 from emodet.synthetic.faces import draw_face
@@ -51,6 +52,14 @@ def test_folders_of_any_names_are_classes_in_alphabetical_order(tmp_path):
     batch = next(iter(data.train_dataloader()))
     assert batch["target"].shape == (4, 3)
     data.pack.verify()
+
+
+def test_an_audit_leaves_out_the_model_that_does_not_know_the_classes(command, refused, tmp_path, capfd):
+    own = f"data.root={folders(tmp_path / 'photos', *OWN)}"
+    audit = ["data=class_folders", own, "preprocessing.size=16", "quick=true", f"output={tmp_path / 'audit'}"]
+    assert command("emodet.audit", *audit) == 0
+    assert "not checked by model=int8, which lacks bored, confused, engaged" in capfd.readouterr().out
+    assert "lacks bored, confused, engaged" in refused("emodet.audit", *audit, f"model={SHIPPED_FILES['fp32']}")
 
 
 def test_named_classes_are_in_the_order_named_and_others_are_not_used(tmp_path):

@@ -18,7 +18,6 @@ from emodet.data.datamodule import EmotionDataModule
 from emodet.data.pack import Pack
 from emodet.datasets.affectnet import VALENCE_AROUSAL
 from emodet.emotions import ALPHABETICAL_ORDER, EMOTIONS, FER2013_ORDER, FERPLUS_ORDER, RAFDB_ORDER
-from emodet.errors import EmodetError
 from emodet.modelfile import ModelFile
 from emodet.models.agreement import DIMENSIONS
 
@@ -145,11 +144,7 @@ def _sample_per_class(emotion: Int64, rows: Int64, seed: int) -> Int64:
 
 
 def _predict(model: ModelFile, pack: Pack, rows: Int64, class_names: Sequence[str]) -> Int64:
-    names = model.info.class_names
-    lacking = [name for name in class_names if name not in names]
-    if lacking:
-        raise EmodetError(f"model={model.name}: lacks {', '.join(lacking)}; it has {', '.join(names)}. Or model=none")
-    columns = [names.index(name) for name in class_names]
+    columns = [model.info.class_names.index(name) for name in class_names]
     crops = np.stack([model.info.preprocessing.crop(crop) for crop in pack.images(rows)])
     return np.asarray(model.probabilities(crops)[:, columns].argmax(axis=1), dtype=np.int64)
 
