@@ -49,16 +49,11 @@ def affectnet_npy(root, count=8):
 
 
 def affectnet_plus(root, count=8):
-    meta = {"valence": 0.5, "arousal": -0.25}
+    mood, shares = {"valence": 0.5, "arousal": -0.25}, [0.5, 0.25, 0.25, 0, 0, 0, 0, 0]
     for number in range(count):
         base = root / "human_annotated" / ("validation_set" if number in (6, 7) else "train_set")
         put_picture(base / f"images/{number}.jpg", number)
-        label = {
-            "human-label": number % 8,
-            "soft-label": [0.5, 0.25, 0.25, 0, 0, 0, 0, 0],
-            "subset": 1,
-            "meta-data": meta,
-        }
+        label = {"human-label": number % 8, "soft-label": shares, "subset": 1, "meta-data": mood}
         put_text(base / f"annotations/{number}.json", json.dumps(label))
     base = root / "human_annotated/train_set"
     return Made(root, base / "annotations/0.json", base / "images/0.jpg", count)
@@ -117,10 +112,8 @@ def ferplus_csv(root):
     usages = ["Training", "Training", "PublicTest", "PrivateTest"]
     votes = [",".join("10" if place == n else "0" for place in range(10)) for n in range(8)]
     header = "Usage,Image name,neutral,happiness,surprise,sadness,anger,disgust,fear,contempt,unknown,NF"
-    file = put_text(
-        root / "fer2013new.csv", header, *(f"{usages[n % 4]},fer{n}.png,{row}" for n, row in enumerate(votes))
-    )
-    return Made(root, file, None, 8)
+    rows = [f"{usages[n % 4]},fer{n}.png,{row}" for n, row in enumerate(votes)]
+    return Made(root, put_text(root / "fer2013new.csv", header, *rows), None, 8)
 
 
 def rafdb(root):
@@ -151,12 +144,8 @@ def ckplus(root):
 def own_csv(root):
     rows = [f"{n}.jpg,{('sad', 'happy')[n % 2]},train,5,5,35,35,0.5,-0.25,ann" for n in range(8)]
     pictures = [put_picture(root / f"pictures/{number}.jpg", number) for number in range(8)]
-    return Made(
-        root,
-        put_text(root / "mine.csv", "path,emotion,split,x1,y1,x2,y2,valence,arousal,subject", *rows),
-        pictures[0],
-        8,
-    )
+    header = "path,emotion,split,x1,y1,x2,y2,valence,arousal,subject"
+    return Made(root, put_text(root / "mine.csv", header, *rows), pictures[0], 8)
 
 
 def list_files(root):
@@ -190,9 +179,8 @@ def as_affectnet_csv(release, root):
         for sample, label in [*faces, *((faces[0][0], label) for label in (8, 9, 10))]:
             path = f"{split}/{len(rows)}.jpg"
             put(root / MANUAL / path, reader.encoded(sample))
-            valence, arousal = (
-                random.normal(VALENCE_AROUSAL[sample.emotion], 0.2).clip(-1, 1) if label <= 8 else (-2, -2)
-            )
+            mood = VALENCE_AROUSAL[sample.emotion]
+            valence, arousal = random.normal(mood, 0.2).clip(-1, 1) if label <= 8 else (-2, -2)
             rows.append(f"{path},5,5,38,38,{POINTS},{label},{valence},{arousal}")
         put_text(root / f"Manually_Annotated_file_lists/{name}.csv", HEADER, *rows)
     return root

@@ -5,6 +5,8 @@ import shutil
 
 import pytest
 
+pytestmark = pytest.mark.usefixtures("plain_figures")
+
 
 def metrics(report):
     return json.loads((report / "report.json").read_text())["metrics"]
@@ -24,7 +26,6 @@ def test_a_checkpoint_scores_as_in_its_run(output, trained_run, tmp_path):
         assert metrics(again)[name] | each == metrics(again)[name]
 
 
-@pytest.mark.usefixtures("plain_figures")
 def test_the_report_goes_into_the_run_folder_and_val_is_optimistic(command, trained_run, tmp_path):
     output = tmp_path / "val"
     assert command("emodet.evaluate", f"checkpoint={trained_run}", "split=val", f"output={output}") == 0
@@ -44,7 +45,6 @@ def test_the_report_goes_into_the_run_folder_and_val_is_optimistic(command, trai
     assert {path.name for path in tmp_path.iterdir()} == {"run", "val"}
 
 
-@pytest.mark.usefixtures("plain_figures")
 def test_a_checkpoint_outside_a_run_needs_data(command, refused, trained_run, release, tmp_path):
     alone = tmp_path / "alone.ckpt"
     shutil.copy(trained_run / "checkpoints" / "best.ckpt", alone)
@@ -57,7 +57,6 @@ def test_a_checkpoint_outside_a_run_needs_data(command, refused, trained_run, re
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("plain_figures")
 def test_robustness(command, trained_run, tmp_path, capsys):
     output = tmp_path / "robustness"
     arguments = (f"checkpoint={trained_run}", f"output={output}", "resamples=100")

@@ -115,6 +115,7 @@ def test_the_page_makes_no_request_escapes_what_comes_from_outside_and_is_access
         assert words in page.text
 
 
+@pytest.mark.usefixtures("plain_figures")
 def test_images_that_must_not_leave_stay_out_and_a_new_report_replaces_the_old_one(folder, tmp_path):
     plain = make_predictions(60)
     target = tmp_path / "r"
@@ -133,6 +134,7 @@ def test_images_that_must_not_leave_stay_out_and_a_new_report_replaces_the_old_o
     assert "Valence" not in page.text
 
 
+@pytest.mark.usefixtures("plain_figures")
 def test_other_files_in_the_folder_stay_and_bad_arguments_are_refused(tmp_path):
     predictions = make_predictions(60)
     evaluation = evaluate_predictions(predictions, resamples=0)
