@@ -36,7 +36,10 @@ _MAX_READ_ERRORS = 100
 # Frames that damage takes leave a gap in the times. Recordings of a variable frame rate have gaps too: one of this
 # length counts as damage if an error is at most this many packets ago, or as many packets as are missing gave no frame.
 _GAP_FRAMES, _AFTER_ERROR_PACKETS = 2, 64
+_VARIABLE = 0.8
 _BT709, _UNSPECIFIED, _HD_HEIGHT = 1, 2, 720
+_ASF_FILE_PROPERTIES, _ASF_BYTES = bytes.fromhex("A1DCAB8C47A9CF118EE400C00C205365"), 1 << 16
+_TS_PACKETS = (188, 192, 204)  # bytes
 _SKIPPED_BYTES = 1000  # between two packets of a Matroska file: FFmpeg passed over damage without an error
 
 
@@ -112,6 +115,7 @@ class VideoReader(AbstractContextManager["VideoReader", None]):
         if self.duration_s and self._is_matroska and 0 < self.start_s < self.duration_s:
             self.duration_s -= self.start_s  # many writers store the last time stamp
         self.has_end = bool(container.duration) or (container.size > 0 and container.format.name != "mpjpeg")
+        self._short = "://" not in str(self.address) and _is_short(Path(self.address), container.format.name)
         # Kept here: a stream must not be used after its container is closed.
         self._ratio = float(stream.sample_aspect_ratio or 1)
         self._stored_frames, self._video_end_s = int(stream.frames), None
@@ -119,7 +123,7 @@ class VideoReader(AbstractContextManager["VideoReader", None]):
             self._video_end_s = float((stream.duration + (stream.start_time or 0)) * stream.time_base)
         self.frame_count = self._stored_frames or round((self.duration_s or 0) * self.frame_rate)
         self.damaged = self.partly_damaged = self.dropped = 0
-        self._packets = self._missing = self._gaps = 0
+        self._packets = self._shown = self._missing = self._gaps = 0
         self._gave_up = False
         self._next_byte = float("inf")
         self._error_at = float("-inf")  # packets that were read before the last error
@@ -227,17 +231,24 @@ class VideoReader(AbstractContextManager["VideoReader", None]):
                 self._shift_s += following_s - time_s
             time_s = following_s
         self._count_missing(time_s)
+        self._shown += 1
         self._last_s = max(0.0, time_s)
         return self._last_s
 
     def _count_missing(self, time_s: float) -> None:
         """Count the frames that are missing between the last one and a time."""
-        missing = (time_s - self._last_s) * self.frame_rate - 1 if self._last_s is not None else 0
-        if missing >= _GAP_FRAMES - 0.5:
-            self._gaps += round(missing)
+        if self._last_s is None:
+            return
+        found = self._shown / (self._last_s + 1 / self.frame_rate)
+        rate = found if found < _VARIABLE * self.frame_rate else self.frame_rate
+        missing = round((time_s - self._last_s) * rate - 1)
+        if missing >= _GAP_FRAMES:
+            self._gaps += missing
             if self._packets - self._error_at <= _AFTER_ERROR_PACKETS:
-                self._missing += round(missing)
+                self._missing += missing
                 self.damaged = max(self.damaged, self._missing)
+                if rate != self.frame_rate:  # further gaps may be the recording's own
+                    self._error_at = float("-inf")
 
     def _upright(self, frame: "av.VideoFrame") -> UInt8:
         width = round(frame.width * max(1, self._ratio))
@@ -260,6 +271,8 @@ class VideoReader(AbstractContextManager["VideoReader", None]):
 
     def _cut_off(self) -> bool:
         """Whether the file holds less than its header says."""
+        if self._short:
+            return True
         if self._is_avi:  # FFmpeg derives its duration from what is there; dropped frames have no packet
             found = max(self._packets, round((self._video_read_s - self.start_s) * self.frame_rate))
             return self._stored_frames - found > _MISSING_FRAMES + self._stored_frames * _MISSING_SHARE
@@ -299,6 +312,19 @@ def open_container(address: Path | str, *, max_pixels: int | None = None) -> "In
             f"{name}: not a video (MP4, MOV, MKV, WebM, AVI, MPEG and others are read, playlists are not), "
             "or cut off before its first frame"
         ) from None
+
+
+def _is_short(path: Path, kind: str) -> bool:
+    """Whether an ASF file has fewer bytes than its header says, or a transport stream ends within a packet."""
+    size = path.stat().st_size
+    if kind == "mpegts":
+        return all(size % packet for packet in _TS_PACKETS)
+    if kind != "asf":
+        return False
+    with path.open("rb") as file:
+        head = file.read(_ASF_BYTES)
+    at = head.find(_ASF_FILE_PROPERTIES)  # file size at 40, flags at 88: a broadcast has no size
+    return at >= 0 and not head[at + 88] & 1 and size < int.from_bytes(head[at + 40 : at + 48], "little")
 
 
 def _oriented(image: UInt8, matrix: npt.NDArray[np.int32]) -> UInt8:

@@ -110,7 +110,7 @@ def test_frames_of_an_avi_with_b_frames_are_evenly_spaced(tmp_path, astronaut):
 
 
 @pytest.mark.parametrize("share", [0.5, 0.7, 0.85])
-@pytest.mark.parametrize("name", ["v.avi", "v.mkv", "faststart.mp4"])
+@pytest.mark.parametrize("name", ["v.avi", "v.mkv", "faststart.mp4", "v.asf", "v.ts"])
 def test_a_file_that_is_cut_off_gives_what_is_there_and_then_an_error(tmp_path, video_path, name, share):
     whole = tmp_path / f"whole-{name}"
     images = [frame.image_rgb for frame in VideoReader(video_path)] * 3
@@ -122,7 +122,7 @@ def test_a_file_that_is_cut_off_gives_what_is_there_and_then_an_error(tmp_path, 
         write_video(whole, images)
     assert read(whole)[2] is None
     data = whole.read_bytes()
-    (tmp_path / name).write_bytes(data[: int(len(data) * share)])
+    (tmp_path / name).write_bytes(data[: int(len(data) * share) | 1])  # odd: not the end of a packet
     _, frames, error = read(tmp_path / name)
     assert 0 < len(frames) < 72
     assert "ends early" in str(error)
@@ -140,6 +140,19 @@ def test_frames_that_damage_takes_without_an_error_are_counted(tmp_path, astrona
     video, frames, _ = read(path)
     assert len(frames) < 20
     assert len(frames) + video.damaged == pytest.approx(24, abs=2)
+
+
+def test_frames_that_a_recording_of_a_variable_rate_lost_are_counted_at_its_own_rate(tmp_path, astronaut):
+    times_s = np.cumsum([0, *[1.5, 0.04, 0.04, 0.04] * 24])[:96]
+    path = write_video(tmp_path / "v.mkv", moving_face(astronaut, 96, step=(1, 0)), rate=25, times_s=times_s)
+    data = path.read_bytes()
+    for start in (0.3, 0.5, 0.7):
+        place = int(len(data) * start)
+        path.write_bytes(data[:place] + bytes(5000) + data[place + 5000 :])
+        video, frames, error = read(path)
+        assert error is None
+        assert 0 < len(frames) < 96
+        assert video.damaged == pytest.approx(96 - len(frames), abs=3)
 
 
 def test_codecs_that_are_not_known(tmp_path):
