@@ -1,5 +1,6 @@
 """Paths, reading, atomic writes, CSV and checksums of files. Standard library only."""
 
+import codecs
 import errno
 import hashlib
 import os
@@ -9,7 +10,7 @@ from contextlib import contextmanager, suppress
 from io import BufferedReader
 from pathlib import Path
 
-from emodet.errors import os_errors
+from emodet.errors import EmodetError, os_errors
 
 
 def expanded(path: str | os.PathLike[str]) -> Path:
@@ -87,6 +88,31 @@ def sha256_of(path: str | os.PathLike[str]) -> str:
     """SHA-256 of the bytes of `read_regular`, as 64 hexadecimal digits."""
     with _opened(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def claimed(folder: Path, argument: str) -> Iterator[None]:
+    """Refuse a folder, given as `argument`, in which another process is in this block; not on Windows."""
+    descriptor = None
+    with suppress(ImportError, OSError):  # some network file systems have no locks
+        import fcntl
+
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            raise EmodetError(f"{argument} {folder}: another run writes there; wait for it, or name another") from None
+    try:
+        yield
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def encoding_of(start: bytes) -> str:
+    """The encoding of a text that begins like this: UTF-16 by its byte-order mark, as PowerShell writes, else UTF-8."""
+    return "utf-16" if start[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
 
 
 def _opened(path: str | os.PathLike[str], most: int = 1 << 40) -> BufferedReader:

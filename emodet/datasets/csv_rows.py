@@ -1,6 +1,5 @@
 """Rows of CSV files and lines of text lists; whatever does not fit is an error that names file and line."""
 
-import codecs
 import csv
 import itertools
 import re
@@ -9,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from emodet.errors import EmodetError, errors_of, os_errors
+from emodet.files import encoding_of
 
 _DELIMITERS = (",", ";", "\t", "|")
 _HEAD_BYTES = 1 << 16
@@ -149,7 +149,7 @@ def _start(path: Path) -> tuple[str, list[str]]:
     """Encoding, first two lines, and the rest of the beginning of a text file."""
     with path.open("rb") as file:
         start = file.read(_HEAD_BYTES)
-    encoding = "utf-16" if start[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
+    encoding = encoding_of(start)
     return encoding, re.split(r"\r\n|\r|\n", start.decode(encoding, errors="replace"), maxsplit=2)
 
 

@@ -2,6 +2,7 @@
 
 import functools
 import math
+import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -62,23 +63,23 @@ def find_pictures(
     """Find the folder below `base` that the paths of a list are relative to, and which of the pictures are there.
 
     The folder that has most of a sample is taken, the nearest of several; one inside a folder called after another
-    split than `split` comes last. Extensions may be in another case on disk. Missing pictures are counted and noted;
-    more than a tenth are an error. Returns for each path the picture's path below `base` as on disk, or None.
+    split than `split` comes last. Extensions may be in another case on disk, umlauts in two characters. Missing
+    pictures are counted and noted; more than a tenth are an error. Returns each picture's path below `base`, or None.
     """
 
     @functools.cache
     def names_of(folder: str) -> dict[str, str]:
-        """Each name in the folder by itself and by its form with an extension in lower case."""
+        """Each name in the folder by itself and by its `_plain` form."""
         names: dict[str, str] = {}
         for name in sorted(names_in(base / folder)):
             names[name] = name
-            names.setdefault(_lower_suffix(name), name)
+            names.setdefault(_plain(name), name)
         return names
 
     def find(prefix: str, path: str) -> str | None:
         directory, slash, name = f"{prefix}{path}".rpartition("/")
         names = names_of(directory)
-        name = names.get(name) or names.get(_lower_suffix(name), "")
+        name = names.get(name) or names.get(_plain(name), "")
         return f"{directory}{slash}{name}" if name else None
 
     sample = paths[:: math.ceil(len(paths) / _SAMPLE)] if paths else []
@@ -165,6 +166,7 @@ def _folders_below(base: Path, split: str | None) -> Iterator[str]:
     yield from later
 
 
-def _lower_suffix(name: str) -> str:
-    stem, dot, suffix = name.rpartition(".")
+def _plain(name: str) -> str:
+    """With the extension in lower case, and umlauts as one character: macOS has them in two."""
+    stem, dot, suffix = unicodedata.normalize("NFC", name).rpartition(".")
     return f"{stem}{dot}{suffix.lower()}"

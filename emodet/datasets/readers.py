@@ -28,6 +28,8 @@ READERS: dict[str, type[Reader]] = {
 }
 """By the name that ``data.reader`` takes, the more particular ones first: a root is offered to them in this order."""
 
+_GENERAL = (Fer2013, OwnCsv, ListFiles, ClassFolders)  # also fit data sets that have a reader of their own
+
 
 def open_reader(root: Path, reader: str = "auto", **options: Any) -> Reader:
     """The reader of a data set on disk.
@@ -44,8 +46,8 @@ def open_reader(root: Path, reader: str = "auto", **options: Any) -> Reader:
         content = _content(root) if root.is_dir() else "it is a file"
     if not content:
         raise EmodetError(f"data.root={root} is empty; unpack the data set there, or point data.root elsewhere")
-    found = READERS[reader] if reader != "auto" else next((it for it in READERS.values() if it.base_of(root)), None)
-    if found is None:
+    fitting = [it for it in READERS.values() if it.base_of(root)] if reader == "auto" else [READERS[reader]]
+    if (found := next(iter(fitting), None)) is None:
         known = "\n".join(f"  {name:<19} {it.title}: {it.signs}" for name, it in READERS.items())
         raise EmodetError(
             f"data.root={root} is no data set that is known ({content}). Known, with their signs:\n{known}\n"
@@ -58,7 +60,9 @@ def open_reader(root: Path, reader: str = "auto", **options: Any) -> Reader:
             raise EmodetError(f"data.reader_options.{name}: reader {found.name} has no such option; it has {known}")
         if isinstance(defaults[name], bool) and not isinstance(value, bool):
             raise EmodetError(f"reader {found.name}: {name}={value!r} must be true or false")
-    return found(root, **options)
+    opened = found(root, **options)
+    opened.passed_over = [it.name for it in fitting[1:] if it not in _GENERAL]
+    return opened
 
 
 def _content(folder: Path) -> str:

@@ -108,6 +108,7 @@ class Reader:
     Attributes:
         root: The folder that `matches`, a folder that holds nothing but its folder, or a file that `fits`.
         base: The folder that matches, or that holds the file. Keys are paths below it unless `Sample.file` is set.
+        passed_over: Other readers that the root fits.
         named_classes: Whether the user names the classes, so that emotions and other labels may be mixed.
         name: Name in the configuration (``data.reader=affectnet_csv``).
         title: Name for people.
@@ -131,6 +132,7 @@ class Reader:
 
     root: Path
     base: Path = field(init=False, repr=False)
+    passed_over: Sequence[str] = field(init=False, repr=False, default=())
     named_classes: bool = field(init=False, repr=False, default=False)
 
     def __post_init__(self) -> None:
@@ -225,6 +227,8 @@ class Reader:
                 annotated pictures are there, or no face is usable.
         """
         listing = Listing()
+        for name in self.passed_over:
+            listing.notes.append(f"This folder also holds what data.reader={name} reads; it is not read.")
         listing.samples = tuple(sorted(self.list_samples(listing), key=self.sort_key))
         listing.left_out = +listing.left_out
         if not listing.samples:

@@ -137,6 +137,7 @@ def test_the_more_particular_sign_wins_also_below_the_home_folder(tmp_path, monk
         RELEASES[name](tmp_path / "release")
     reader = open_reader(Path("~/release"))
     assert (reader.name, reader.root) == ("affectnet_npy", tmp_path / "release")
+    assert has_note(reader.read(), "also holds", "data.reader=affectnet_csv")
     assert open_reader(tmp_path / "release", "affectnet_csv").name == "affectnet_csv"
 
 
@@ -331,6 +332,12 @@ def test_few_missing_pictures_are_counted_and_named_and_many_stop(tmp_path):
     for number in range(0, 602, 2):
         (folder / f"{number:04}.jpg").unlink()
     assert "7/0000.jpg" in error_of(tmp_path)
+
+
+def test_names_with_umlauts_are_found_in_either_form_of_unicode(tmp_path):
+    put_text(tmp_path / "labels.csv", "path,emotion", "J\xfcrgen.jpg,fear", "A\u0308nne.JPG,anger")
+    put_files(tmp_path, "Ju\u0308rgen.JPG", "\xc4nne.jpg")
+    assert len(read(tmp_path).samples) == 2
 
 
 def test_control_characters_that_an_error_quotes_are_escaped(tmp_path):
