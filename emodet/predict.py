@@ -19,7 +19,7 @@ import cv2
 
 from emodet.cpu import available_cores
 from emodet.errors import EmodetError, os_errors
-from emodet.files import write_atomically
+from emodet.files import claimed, write_atomically
 from emodet.images import MAX_PIXELS, raise_pillow_limit
 from emodet.inference.batch import Batch, Recognised
 from emodet.inference.capture import read_ahead
@@ -101,6 +101,8 @@ def _run(options: argparse.Namespace) -> int:
     rows_path = options.output / f"faces.{rows}" if options.output else None
     with contextlib.ExitStack() as stack:
         progress = writer = None
+        if options.output is not None:
+            stack.enter_context(claimed(options.output, "--output"))
         if rows_path is not None and rows != "parquet":
             settings = _settings(options, rows, recognizer)
             progress = stack.enter_context(Progress(rows_path, settings, resume=options.resume))

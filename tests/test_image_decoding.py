@@ -108,6 +108,9 @@ def test_floating_point_tiff_and_pnm(most):
     for data in (encoded(Image.fromarray(values), "TIFF"), b"Pf 8 8 -1.0\n" + values[::-1].tobytes()):
         found = decode_rgb(data)
         assert np.abs(found[:, :, 0] - values / most * 255).max() <= 1
+    colour = cv2.imencode(".tif", np.zeros((8, 8, 3), np.float32))[1].tobytes()
+    with pytest.raises(EmodetError, match=r"a\.tif: a TIFF .* PNG"):
+        decode_rgb(colour, name="a.tif")
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

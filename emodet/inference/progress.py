@@ -79,6 +79,8 @@ class Progress:
                         size = values["size"]
                         self._done.update(hash(each[0]) for each in values["inputs"] if len(each) == 2 or each[1])
                     end += len(line)
+            if not end:  # emptied by a power cut, say: the rows stay
+                raise ValueError
         except (ValueError, TypeError, LookupError):
             raise EmodetError(f"--resume: {self._path} is damaged; {_AGAIN}") from None
         if self._rows.stat().st_size < size:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import glob
+import io
 import os
 import re
 from collections import Counter
@@ -11,6 +12,7 @@ from pathlib import Path, PurePath
 from typing import Any, Literal
 
 from emodet.errors import EmodetError
+from emodet.files import encoding_of
 from emodet.images import IMAGE_SUFFIXES
 from emodet.installation import needed
 
@@ -123,8 +125,10 @@ def _resolve(text: str, column: str | None, skip: Skip) -> Iterator[Source]:
     elif path.exists():
         yield Source(_kind(path), printable(path), path, PurePath(path.stem))
     elif text.startswith("@"):
-        # Windows' editor begins a text with a byte-order mark.
-        with Path(text[1:]).open(encoding="utf-8-sig", errors="surrogateescape", newline="\n") as lines:
+        with Path(text[1:]).open("rb") as file:
+            encoding = encoding_of(file.peek(2))
+            errors = "replace" if encoding == "utf-16" else "surrogateescape"  # for names that are not UTF-8
+            lines = io.TextIOWrapper(file, encoding, errors, newline="\n")
             paths = (entry for line in lines if (entry := line.rstrip("\r\n")))
             yield from _some(map(_listed, paths), f"{name}: the list is empty")
     elif glob.has_magic(text):
@@ -171,9 +175,10 @@ def _table(path: Path, column: str | None) -> Iterator[Source]:
     from pyarrow import parquet, types
 
     def usable(kind: Any) -> bool:
+        kind = kind.value_type if types.is_dictionary(kind) else kind
         if types.is_struct(kind):  # as Hugging Face stores images
             return bool(kind.get_field_index("bytes") >= 0)
-        return str(kind) in ("string", "large_string", "binary", "large_binary")
+        return str(kind).removeprefix("large_").removesuffix("_view") in ("string", "binary")
 
     try:
         # Mapped or buffered ahead, the process would grow with the file.

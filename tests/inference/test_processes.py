@@ -17,6 +17,7 @@ from made_videos import moving_face, write_video
 from PIL import Image
 
 from emodet.errors import EmodetError
+from emodet.files import claimed
 from emodet.inference.batch import Batch
 from emodet.inference.bulk import recognise_bulk
 from emodet.inference.detectors import WholePicture
@@ -111,9 +112,14 @@ def test_a_resumed_run_drops_what_is_half_written_and_refuses_other_settings(pre
     progress.write_text(progress.read_text().splitlines(keepends=True)[0])
     assert predict(pictures, "--output", found, "--rows", "csv", "--resume")[0] == 0
     assert (found / "faces.csv").read_text().splitlines() == lines
-    progress.unlink()
-    status, _, err = predict(pictures, "--output", found, "--rows", "csv", "--resume")
-    assert (status, "progress.jsonl" in err) == (2, True)
+    for spoil in (lambda: progress.write_text(""), progress.unlink):
+        spoil()
+        status, _, err = predict(pictures, "--output", found, "--rows", "csv", "--resume")
+        assert (status, "progress.jsonl" in err) == (2, True)
+    with claimed(found, "--output"):
+        status, _, err = predict(pictures, "--output", found, "--rows", "csv")
+    assert (status, "another run" in err) == (2, True)
+    assert (found / "faces.csv").read_text().splitlines() == lines
 
 
 def test_a_run_of_one_process_can_be_resumed_but_not_as_another_kind_of_rows(predict, pictures, tmp_path):
@@ -131,9 +137,10 @@ def test_a_run_of_one_process_can_be_resumed_but_not_as_another_kind_of_rows(pre
 def test_parquet_columns_of_paths_and_of_images(predict, pictures, tmp_path):
     pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     names = sorted(map(str, pictures.iterdir()))[:3]
+    coded = pyarrow.array(names).dictionary_encode()
     images = [(pictures / "00.png").read_bytes(), None, b"no image"]
     nested = [{"bytes": data, "path": None} for data in images]
-    table = pyarrow.table({"file": names, "image": images, "nested": nested, "label": [1, 2, 3]})
+    table = pyarrow.table({"file": coded, "image": images, "nested": nested, "label": [1, 2, 3]})
     file = tmp_path / "faces.parquet"
     parquet.write_table(table, file, row_group_size=2)
     status, out, _ = predict(file, "--column", "file", "--rows", "jsonl")

@@ -98,6 +98,8 @@ def test_what_cannot_be_read_stays_in_its_place_and_is_named(tree, tmp_path):
     found = find_sources([f"@{tree / 'list'}"])
     assert [(each.kind, str(each.address)) for each in found[:2]] == [("image", "a.png"), ("video", "b.H264")]
     assert all(each.error for each in found[2:])
+    put(tree / "list", "ä.png\r\nb.png\r\n".encode("utf-16"))  # as PowerShell writes it
+    assert [str(each.address) for each in find_sources([f"@{tree / 'list'}"])] == ["ä.png", "b.png"]
     pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     not_utf8 = pyarrow.array([b"\x80"]).view(pyarrow.string())
     parquet.write_table(pyarrow.table({"path": not_utf8}), tmp_path / "f.parquet")
