@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, overload
+from typing import TYPE_CHECKING, Literal, cast, overload
 
 import numpy as np
 
@@ -143,7 +143,11 @@ class Recognizer:
                 down to -0.4: with the head and shoulders in the crop the net sees smaller faces than it was trained on.
         """
         image_rgb = load_rgb(image_rgb)
-        found = [each if isinstance(each, Detection) else Detection(each, None, 1.0) for each in detections]
+        # Boxes may be rows of an array; those of a result are plain numbers.
+        found = [
+            each if isinstance(each, Detection) else Detection(cast(Box, tuple(map(float, each))), None, 1.0)
+            for each in detections
+        ]
         return self.classify([self.crop(image_rgb, each, margin=margin) for each in found], found)
 
     def classify(self, crops: Sequence[UInt8], detections: Sequence[Detection]) -> tuple[Face, ...]:

@@ -155,6 +155,8 @@ def test_boxes_and_crops_of_ones_own(recognizer, result, astronaut):
     margin = recognizer.model.info.preprocessing.margin
     plain = recognizer.recognise(astronaut, [face.box])
     assert plain == recognizer.recognise(astronaut, [face.box], margin=margin)
+    (of_array,) = recognizer.recognise(astronaut, np.array([face.box]))
+    assert json.loads(json.dumps(of_array.to_dict()))["box"] == list(face.box)
     x1, y1, x2, y2 = (round(value) for value in face.box)
     quarter = max(x2 - x1, y2 - y1) // 4
     x, y, half, reach = (x1 + x2) // 2, (y1 + y2) // 2, 2 * quarter, 3 * quarter
