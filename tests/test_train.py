@@ -213,7 +213,7 @@ def test_a_loss_that_becomes_nan_keeps_the_last_good_checkpoint(command, refused
         )
         patched.setattr(SoftCrossEntropy, "forward", nan_from_the_second_epoch)
         error = refused("emodet.train", *small, *PLAIN, f"hydra.run.dir={tmp_path}")
-    assert "the loss became nan in epoch 1, batch 0. Earlier checkpoints are kept" in error
+    assert "nan in epoch 1, batch 0" in error
     last = torch.load(tmp_path / "checkpoints/last.ckpt", weights_only=True)
     assert (last["epoch"], last["global_step"]) == (0, 9)
     assert all(torch.isfinite(tensor).all() for tensor in last["state_dict"].values())

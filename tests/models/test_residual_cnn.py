@@ -64,7 +64,7 @@ def test_the_net_as_published_and_its_stages_and_dropouts_must_fit():
     assert cost.parameters == 1_976_072
     assert sum(each.numel() for name, each in net.named_buffers() if "running" in name) == 3_008
     assert round(cost.multiply_adds / 1e9, 3) == 0.815
-    assert str(cost) == "1,976,072 trainable parameters, 0.815 G multiply-adds for a face of 96 px"
+    assert all(part in str(cost) for part in ("1,976,072", "0.815 G", "96 px"))
     with pytest.raises(EmodetError, match=r"net\.channels=\[8, 8\].*net\.stage_dropout=\[0\.1\].*equally long"):
         ResidualCNN(channels=[8, 8], stage_dropout=[0.1])
 

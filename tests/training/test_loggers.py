@@ -122,4 +122,5 @@ def test_a_long_first_epoch_announces_epochs_speed_and_time(monkeypatch, caplog)
         for index in range(5):
             lines.on_train_batch_end(trainer, None, None, {"image": torch.zeros(32, 1)}, index)
     # Two batches in 20 s, 64 faces each; 297 of 300 batches are left.
-    assert caplog.messages == ["3 epochs at 6 faces/s: about 0:49:30, without validation"]
+    (line,) = caplog.messages
+    assert all(part in line for part in ("3 epochs", "6 faces/s", "0:49:30"))
