@@ -26,6 +26,7 @@ from emodet.__main__ import COMMANDS
 from emodet.command_line import SCHEMAS, accepted, help_text
 from emodet.data.datamodule import EmotionDataModule
 from emodet.data.sources import Source
+from emodet.errors import EmodetError
 from emodet.models.classifier import EmotionClassifier
 from emodet.preprocessing import Preprocessing
 
@@ -102,6 +103,9 @@ def test_ten_lines_of_python_train_what_can_be_exported(command, release, tmp_pa
     trainer.fit(classifier, datamodule=data)
     metrics = trainer.validate(classifier, datamodule=data, verbose=False)[0]
     assert 0 <= metrics["val/accuracy"] <= 1
+    for other in (EmotionClassifier(net, ["a", "b"], preprocessing), EmotionClassifier(net, data.class_names)):
+        with pytest.raises(EmodetError, match=r"(class_names|preprocessing) of the classifier"):
+            trainer.fit(other, datamodule=data)
     image = torch.randint(0, 256, (2, 48, 48, 3), dtype=torch.uint8)
     assert classifier.eval().probabilities(image).sum(dim=1).allclose(torch.ones(2), atol=1e-5)
     checkpoint = trainer.checkpoint_callback.best_model_path  # its name holds a "="

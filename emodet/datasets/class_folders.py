@@ -41,7 +41,10 @@ class ClassFolders(Reader):
 
     name = "class_folders"
     title = "Class folders"
-    signs = "at least two folders named or numbered as classes, at the top or in train/, val/, test/"
+    signs = (
+        "at least two folders named or numbered as classes, at the top or in train/, val/, test/ (of any names with "
+        "data.reader=class_folders)"
+    )
     choices = {"order": ("auto", *ORDERS)}  # noqa: RUF012
     takes_own_classes: ClassVar[bool] = True
 

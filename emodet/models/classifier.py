@@ -160,7 +160,11 @@ class EmotionClassifier(L.LightningModule):
                 extra.setup(self)
 
     def on_fit_start(self) -> None:
-        """Compile here, not in `__init__`: on the device, and keeping the weights' names."""
+        """Check that the data fit. Compile here, not in `__init__`: on the device, and keeping the weights' names."""
+        data = getattr(self.trainer, "datamodule", None)
+        for name in ("class_names", "preprocessing"):
+            own, of_data = getattr(self, name), getattr(data, name, None)
+            require(of_data in (None, own), f"{name} of the classifier", own, f"those of the data, {of_data}")
         for extra in self.extras:
             extra.check(self.preprocessing.size, self.trainer.accumulate_grad_batches, self.trainer.precision)
         if self.compiles:
